@@ -1,0 +1,125 @@
+// Package ledger is the account of every captured packet, session and byte: delivered, in flight, or
+// dropped for a named reason.
+//
+// A Counters has one owner, a shard or a reader, that counts in it without locks; others see copies that
+// the owner hands out, and Add sums such copies. At every moment, for sessions and for bytes,
+//
+//	captured = delivered + in flight + Σ dropped{reason}
+//
+// which Check verifies.
+package ledger
+
+import "fmt"
+
+// Flow counts one thing (sessions, or client bytes) from capture to the target.
+type Flow struct {
+	Captured  uint64
+	Delivered uint64
+	Dropped   [numReasons]uint64
+}
+
+// InFlight is what was captured and is neither delivered nor dropped yet.
+func (f *Flow) InFlight() uint64 { return f.Captured - f.Delivered - f.DroppedAll() }
+
+// DroppedAll sums what was dropped, whatever the reason.
+func (f *Flow) DroppedAll() uint64 {
+	var n uint64
+	for _, d := range f.Dropped[None+1:] {
+		n += d
+	}
+	return n
+}
+
+// Drop counts n under the reason r, which must not be None.
+func (f *Flow) Drop(r Reason, n uint64) { f.Dropped[r] += n }
+
+// Add adds the counts of g.
+func (f *Flow) Add(g *Flow) {
+	f.Captured += g.Captured
+	f.Delivered += g.Delivered
+	for i := range f.Dropped {
+		f.Dropped[i] += g.Dropped[i]
+	}
+}
+
+// Check says whether more was accounted for than was captured.
+func (f *Flow) Check() error {
+	if done := f.Delivered + f.DroppedAll(); done > f.Captured {
+		return fmt.Errorf("ledger: captured %d, accounted for %d", f.Captured, done)
+	}
+	return nil
+}
+
+// Packets counts what a capture source saw.
+type Packets struct {
+	Offered    uint64 // matched the kernel filter: Seen + KernelDrop
+	Seen       uint64 // reached us
+	KernelDrop uint64 // did not fit the ring: we were too slow
+	NotOurs    uint64 // matched the filter, but belongs to no mapping or is not addressed to this host
+	Malformed  uint64 // not a whole TCP header
+	Twice      uint64 // the same packet, seen on a second interface
+}
+
+// Add adds the counts of q.
+func (p *Packets) Add(q *Packets) {
+	p.Offered += q.Offered
+	p.Seen += q.Seen
+	p.KernelDrop += q.KernelDrop
+	p.NotOurs += q.NotOurs
+	p.Malformed += q.Malformed
+	p.Twice += q.Twice
+}
+
+// Counters is the whole account of one shard, or the sum over all.
+type Counters struct {
+	Packets  Packets
+	Sessions Flow // client connections
+	Bytes    Flow // bytes that clients sent
+
+	Adopted     uint64 // sessions that were under way when first seen
+	Live        uint64 // sessions in the table now
+	Turns       uint64 // turns released to the target
+	GateForced  uint64 // turns released because the limit was reached after their answer had begun
+	AnswerBytes uint64 // bytes that the target answered
+
+	// How the gate opened for turns that waited for an answer.
+	GatePredicted, GateQuiet, GateClosed uint64
+
+	// The raw way.
+	SegmentsOut    uint64 // sent to the target
+	SegmentsIn     uint64 // reported by the intercepts
+	Retransmits    uint64 // segments sent again
+	SendErrors     uint64 // segments that the kernel refused
+	ForeignAnswers uint64 // reported, but of no connection of ours
+}
+
+// Add adds the counts of d.
+func (c *Counters) Add(d *Counters) {
+	c.Packets.Add(&d.Packets)
+	c.Sessions.Add(&d.Sessions)
+	c.Bytes.Add(&d.Bytes)
+	c.Adopted += d.Adopted
+	c.Live += d.Live
+	c.Turns += d.Turns
+	c.GateForced += d.GateForced
+	c.AnswerBytes += d.AnswerBytes
+	c.GatePredicted += d.GatePredicted
+	c.GateQuiet += d.GateQuiet
+	c.GateClosed += d.GateClosed
+	c.SegmentsOut += d.SegmentsOut
+	c.SegmentsIn += d.SegmentsIn
+	c.Retransmits += d.Retransmits
+	c.SendErrors += d.SendErrors
+	c.ForeignAnswers += d.ForeignAnswers
+}
+
+// Check verifies the ledger's equation for sessions and bytes.
+func (c *Counters) Check() error {
+	if err := c.Sessions.Check(); err != nil {
+		return fmt.Errorf("sessions: %w", err)
+	}
+	if err := c.Bytes.Check(); err != nil {
+		return fmt.Errorf("bytes: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+// Package session is one client connection and its copy at the target: it puts the client's bytes in
+// order, holds each turn until the gate opens, and writes it to a Stream.
+//
+// It is pure: packets, events and the time are handed in; what it wants is said through the Stream and
+// the deadline it returns. One shard owns a session.
+package session
+
+import (
+	"net/netip"
+
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mono"
+)
+
+// ID names a session within its shard for as long as the process runs; an ID is never used again, so an
+// event for a session that has ended finds nobody.
+type ID uint64
+
+// Record is the client's bytes in order, offset 0 being the first that the copy sends. A Stream reads
+// from it what it was told it may send, as often as it must, until it reports those bytes as taken.
+type Record interface {
+	// View returns at most max bytes that start at the offset off: a view that holds until the next
+	// event reports them taken. It does not cross the border between two packets of the client, so a
+	// copy can keep the client's segments. It is empty past the record's end.
+	View(off uint64, max int) []byte
+}
+
+// OpenSpec is what a Stream needs to know to open.
+type OpenSpec struct {
+	ID     ID
+	Client netip.AddrPort // the real client
+	Online netip.AddrPort // the address that the client connected to
+	Source netip.AddrPort // whom the target is to see (raw, tunnel): the client or its stand-in
+	Target netip.AddrPort
+	Record Record
+}
+
+// Stream carries one copy to the target. There are three kinds (socket, tunnel, raw), and a session
+// cannot tell them apart. Calls never block and come from the shard that owns the session; what follows
+// is told by events in one of the shard's next Steps. After Failed, Reset, or Abort a stream does nothing
+// more and its owner forgets it.
+type Stream interface {
+	// Release says that the record's bytes below the offset end may be sent; end never falls. Bytes
+	// released before the stream has opened are sent when it has.
+	Release(now mono.Time, end uint64)
+	// CloseWrite ends our direction (FIN) after the bytes released so far. No Release follows.
+	CloseWrite(now mono.Time)
+	// Abort resets the connection at once, whatever is still unsent, and frees the stream.
+	Abort(now mono.Time)
+}
+
+// EventKind says what happened to a stream.
+type EventKind uint8
+
+// The events of a stream, in the order in which they can come.
+const (
+	Opened      EventKind = iota + 1 // the target accepted
+	Taken                            // N: the stream needs the record's bytes below this offset no more
+	Received                         // N: how many bytes the target has answered since opening (a total)
+	Shut                             // the target ended its direction (FIN)
+	Finished                         // both directions are closed and all bytes acknowledged: the stream is gone
+	ResetByPeer                      // the target reset: the stream is gone. N: bytes acknowledged in total
+	Failed                           // could not open or go on, for Reason: the stream is gone. N as above
+)
+
+// Event is what a stream reports to its session.
+type Event struct {
+	ID     ID
+	Kind   EventKind
+	Reason ledger.Reason // of Failed
+	N      uint64        // see the kinds
+	At     mono.Time     // when it happened; not later than the Step that it is handed to
+}
