@@ -1,0 +1,77 @@
+package packet
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// sum adds b to the ones' complement sum acc (RFC 1071), eight bytes at a time. The sum is kept in
+// little-endian order, which RFC 1071 §2(B) allows, and put right by finish. Every b but the last must
+// have an even length.
+func sum(acc uint64, b []byte) uint64 {
+	le := binary.LittleEndian
+	var c uint64
+	for len(b) >= 32 {
+		acc, c = bits.Add64(acc, le.Uint64(b[0:8]), 0)
+		acc, c = bits.Add64(acc, le.Uint64(b[8:16]), c)
+		acc, c = bits.Add64(acc, le.Uint64(b[16:24]), c)
+		acc, c = bits.Add64(acc, le.Uint64(b[24:32]), c)
+		acc, c = bits.Add64(acc, 0, c)
+		acc += c
+		b = b[32:]
+	}
+	for len(b) >= 8 {
+		acc, c = bits.Add64(acc, le.Uint64(b), 0)
+		acc += c
+		b = b[8:]
+	}
+	if len(b) == 0 {
+		return acc
+	}
+	var last uint64
+	for i := len(b) - 1; i >= 0; i-- {
+		last = last<<8 | uint64(b[i])
+	}
+	acc, c = bits.Add64(acc, last, 0)
+	return acc + c
+}
+
+// finish folds a sum to the checksum as it stands in a header.
+func finish(acc uint64) uint16 {
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>16 + acc&0xffff
+	acc = acc>>16 + acc&0xffff
+	return ^bits.ReverseBytes16(uint16(acc))
+}
+
+// pseudo starts a TCP checksum over the pseudo-header: addrs is source and destination address as they
+// lie in the IP header, n the length of the TCP header and payload (RFC 9293 §3.1, RFC 8200 §8.1).
+func pseudo(addrs []byte, proto uint8, n int) uint64 {
+	acc := sum(0, addrs)
+	// Both words are even-aligned in the pseudo-header, so their places within it do not matter.
+	lo, c := bits.Add64(acc, uint64(bits.ReverseBytes32(uint32(n)))+uint64(proto)<<8, 0)
+	return lo + c
+}
+
+// ChecksumOK says whether the checksums of b, a whole IPv4 or IPv6 packet with TCP, are right: the IPv4
+// header's and TCP's. Packets captured on their way out of a host usually fail, since the network card
+// is to finish them; Decode does not ask.
+func ChecksumOK(b []byte) bool {
+	var s Segment
+	if Decode(b, len(b), &s) != nil || s.Cut() {
+		return false
+	}
+	addrs, off := b[12:20], int(b[0]&15)*4
+	if b[0]>>4 == 4 {
+		if finish(sum(0, b[:off])) != 0 {
+			return false
+		}
+	} else {
+		addrs = b[8:40]
+		off, _ = walk6(b)
+	}
+	// The captured length can be more than the packet's: the payload's end is where the packet ends.
+	end := off + int(b[off+12]>>4)*4 + s.Len
+	return finish(sum(pseudo(addrs, protoTCP, end-off), b[off:end])) == 0
+}
