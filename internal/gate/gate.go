@@ -1,0 +1,157 @@
+package gate
+
+import (
+	"time"
+
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/reasm"
+)
+
+// Answer says why a turn may go, or that it may not.
+type Answer uint8
+
+// The answers of Check.
+const (
+	Wait      Answer = iota
+	Free             // nothing waits for an answer
+	Predicted        // the predicted number of bytes has come
+	Silence          // the target's answer has begun, and ended in silence
+	Finished         // the target closed: there is no more to come
+	Forced           // the limit was reached while the answer was still coming
+	TimedOut         // the limit was reached and no answer had begun: the turn must not go
+)
+
+// Init starts the gate of a copy. A copy that begins with the connection has seen none of the server's
+// bytes; one that is adopted begins where the client had seen that many.
+func (g *Gate) Init(svc *Service, seen uint64, now mono.Time) {
+	*g = Gate{svc: svc, seen: seen, baseSeen: seen, settled: true, freed: now, lastRecv: now}
+}
+
+// Received notes that the target has answered total bytes since the copy began; hole says that more has
+// arrived behind a hole.
+func (g *Gate) Received(now mono.Time, total uint64, hole bool) {
+	g.hole = hole
+	if total <= g.recv {
+		return
+	}
+	if g.begun {
+		g.gap = max(g.gap, now.Sub(g.lastRecv))
+	}
+	g.recv, g.lastRecv, g.begun = total, now, true
+}
+
+// Closed notes that the target has ended its direction.
+func (g *Gate) Closed() { g.closed = true }
+
+// Answered is how many bytes the target has answered since the copy began.
+func (g *Gate) Answered() uint64 { return g.recv }
+
+// Check says whether the turn that was sent at n may go, and when to ask again if not. ready is when the
+// copy was able to answer: when the copy had opened and all bytes before the turn were handed over.
+func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono.Time) {
+	cfg := &g.svc.cfg
+	if n.Seen <= g.seen || cfg.Mode == None {
+		return Free, mono.Never
+	}
+	if g.closed {
+		return Finished, mono.Never
+	}
+	since := max(g.freed, ready, n.At)
+	limit := since.Add(cfg.Limit)
+	wake := limit
+	have := g.recv - g.base
+	want, known := g.expect(n.Seen - g.baseSeen)
+	// Where production was still answering, what the client had seen is a lower bound, no end.
+	lower := !g.settled || n.Seen < n.Sent || cfg.Mode == Bytes
+	if known && !g.hole && (have == want || have > want && lower) {
+		return Predicted, mono.Never
+	}
+	if have > 0 && !g.hole && cfg.Mode != Bytes {
+		quiet := g.svc.quiet()
+		if known && have < want { // evidence says that more is to come
+			quiet = max(quiet, 2*cfg.RTO)
+		}
+		end := max(g.lastRecv, g.freed).Add(quiet)
+		if end.Reached(now) {
+			return Silence, mono.Never
+		}
+		wake = min(limit, end)
+	}
+	switch {
+	case !limit.Reached(now):
+		return Wait, wake
+	case have > 0:
+		return Forced, mono.Never
+	default:
+		return TimedOut, mono.Never
+	}
+}
+
+// expect is how many bytes the target is to answer where production answered a.
+func (g *Gate) expect(a uint64) (uint64, bool) {
+	switch g.svc.cfg.Mode {
+	case Quiet:
+		return 0, false
+	case Bytes:
+		if b, ok := g.svc.predict.size(a); ok {
+			return b, true
+		}
+		return a, true
+	default:
+		return g.svc.predict.size(a)
+	}
+}
+
+// Release notes that the turn sent at n goes to the target now, for the reason why, and learns from the
+// answer that it waited for.
+func (g *Gate) Release(now mono.Time, n reasm.Note, why Answer) {
+	settled := n.Seen >= n.Sent
+	if n.Seen > g.seen && g.svc.cfg.Mode != None {
+		if settled && g.settled {
+			g.learn(n.Seen-g.baseSeen, why)
+		}
+		g.seen = n.Seen
+	}
+	if settled {
+		g.base, g.baseSeen = g.recv, n.Seen
+	}
+	g.settled = settled
+	g.freed, g.begun, g.gap = now, false, 0
+}
+
+// learn takes the lengths of an answer that is known to be whole: its turn was sent when production had
+// said all it had to say, and so was the turn after it.
+func (g *Gate) learn(a uint64, why Answer) {
+	b := g.recv - g.base
+	if b == 0 {
+		return
+	}
+	switch why {
+	case Predicted, Silence, Finished:
+		if want, known := g.svc.predict.size(a); known && b > want {
+			g.svc.predict.contradict(a)
+		}
+		g.svc.predict.learn(a, b)
+		g.svc.answered(g.gap)
+	}
+}
+
+// Quiet is how long the target must be silent at present for an answer to count as whole.
+func (s *Service) Quiet() time.Duration { return s.quiet() }
+
+// Greeted notes whether the first bytes on a connection of this service were the server's.
+func (s *Service) Greeted(yes bool) { s.startsWith(yes) }
+
+// Greeting says how long a copy that was adopted waits for a greeting after it has opened: 0 where the
+// service is known not to greet. Where it greets, or nobody knows, the copy goes on once the target has
+// been silent for quiet after its first bytes, or has said nothing for wait.
+func (s *Service) Greeting() (wait, quiet time.Duration) {
+	switch s.greets {
+	case greetNo:
+		return 0, 0
+	case greetYes:
+		return s.cfg.Limit, s.quiet()
+	default:
+		return 2 * s.cfg.RTO, s.quiet()
+	}
+}

@@ -1,0 +1,155 @@
+package gate
+
+// A predictor learns how long the target's answer is, given the length of production's answer to the
+// same turn. It believes in three things, the more specific first: that a length was answered with the
+// same length every time, that all lengths are equal, that target's lengths are a straight line over
+// production's (a ratio, an offset, or both). What fails must prove itself for longer the next time.
+type predictor struct {
+	memo  [memoSize]memo
+	equal streak
+	line  line
+}
+
+const memoSize = 64
+
+// memo remembers the last answer to an answer of length a.
+type memo struct {
+	a, b uint64
+	streak
+}
+
+// streak counts hits in a row, and asks for more of them after every miss.
+type streak struct {
+	hits   uint16
+	misses uint8
+}
+
+const maxMisses = 7
+
+func (s *streak) hit() {
+	if s.hits < 1<<15 {
+		s.hits++
+	}
+	if s.misses > 0 && s.hits >= 64<<min(s.misses, 4) {
+		s.misses--
+	}
+}
+
+func (s *streak) miss() {
+	s.hits = 0
+	if s.misses < maxMisses {
+		s.misses++
+	}
+}
+
+// trusted says whether there were enough hits: need, doubled for each miss.
+func (s *streak) trusted(need int) bool { return int(s.hits) >= need<<s.misses }
+
+// line is the straight line through the last two answers of different lengths.
+type line struct {
+	a1, b1, a2, b2 uint64
+	points         uint8 // how many are known: 0 to 2
+	streak
+}
+
+// at returns the line's value at a, if it is a whole number.
+func (l *line) at(a uint64) (uint64, bool) {
+	if l.points < 2 {
+		return 0, false
+	}
+	da, db := int64(l.a2-l.a1), int64(l.b2-l.b1)
+	const limit = 1 << 31 // products below stay within 63 bits
+	x := int64(a - l.a1)
+	if abs(da) > limit || abs(db) > limit || abs(x) > limit {
+		return 0, false
+	}
+	p := x * db
+	if p%da != 0 {
+		return 0, false
+	}
+	b := int64(l.b1) + p/da
+	return uint64(b), b > 0
+}
+
+func abs(x int64) int64 {
+	if x < 0 {
+		return -x
+	}
+	return x
+}
+
+// learn keeps the line as long as new points lie on it, and draws another through the last two points
+// of different length when one does not.
+func (l *line) learn(a, b uint64) {
+	if l.points == 2 {
+		if p, ok := l.at(a); ok && p == b {
+			if a != l.a1 && a != l.a2 { // the points that it was drawn through prove nothing
+				l.hit()
+			}
+			return
+		}
+		l.miss()
+		if a != l.a2 {
+			l.a1, l.b1 = l.a2, l.b2
+		}
+		l.a2, l.b2 = a, b
+		if l.a1 == l.a2 {
+			l.points = 1
+		}
+		return
+	}
+	if l.points == 1 && a != l.a1 {
+		l.a2, l.b2, l.points = a, b, 2
+		return
+	}
+	l.a1, l.b1, l.points = a, b, 1
+}
+
+func (p *predictor) slot(a uint64) *memo { return &p.memo[(a*0x9e3779b97f4a7c15)>>58] }
+
+// learn takes the lengths of one answer, production's and the target's.
+func (p *predictor) learn(a, b uint64) {
+	if a == b {
+		p.equal.hit()
+	} else {
+		p.equal.miss()
+	}
+	p.line.learn(a, b)
+	switch m := p.slot(a); {
+	case m.a != a:
+		*m = memo{a: a, b: b, streak: streak{hits: 1}}
+	case m.b == b:
+		m.hit()
+	default:
+		m.b = b
+		m.miss()
+	}
+}
+
+// size returns how many bytes the target answers where production answered a.
+func (p *predictor) size(a uint64) (b uint64, ok bool) {
+	if m := p.slot(a); m.a == a {
+		if m.trusted(2) {
+			return m.b, true
+		}
+		if m.misses > 0 { // this very length has been answered with different lengths
+			return 0, false
+		}
+	}
+	if p.equal.trusted(1) {
+		return a, true
+	}
+	if p.line.trusted(3) {
+		return p.line.at(a)
+	}
+	return 0, false
+}
+
+// contradict notes that the target went on after the predicted end.
+func (p *predictor) contradict(a uint64) {
+	if m := p.slot(a); m.a == a {
+		m.miss()
+	}
+	p.equal.miss()
+	p.line.miss()
+}

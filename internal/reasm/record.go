@@ -1,0 +1,136 @@
+package reasm
+
+import (
+	"sort"
+
+	"tcpcopy/internal/seqnum"
+)
+
+// Next is the offset after the last byte in order.
+func (r *Reader) Next() uint64 { return r.next }
+
+// Start is the offset of the first byte that is still kept.
+func (r *Reader) Start() uint64 {
+	if r.first < len(r.pieces) {
+		return r.pieces[r.first].off
+	}
+	return r.next
+}
+
+// NextSeq is the sequence number of the next byte in order.
+func (r *Reader) NextSeq() seqnum.Value { return r.base + seqnum.Value(r.next) }
+
+// OffsetOf is the offset of the byte with the sequence number seq, the nearest to Next; for numbers
+// before the first byte it is huge.
+func (r *Reader) OffsetOf(seq seqnum.Value) uint64 { return seqnum.Unwrap(seq, r.base, r.next) }
+
+// Hole says whether bytes wait behind a hole.
+func (r *Reader) Hole() bool { return len(r.ahead) > 0 }
+
+// Ahead is the number of bytes that wait behind holes.
+func (r *Reader) Ahead() int {
+	n := 0
+	for i := range r.ahead {
+		n += len(r.ahead[i].data())
+	}
+	return n
+}
+
+// Kept is how much of the pool the reader holds, in bytes of buffers.
+func (r *Reader) Kept() int { return r.kept }
+
+// Seen is how many of the server's bytes the client had received when it sent the last byte in order.
+func (r *Reader) Seen() uint64 { return r.seen }
+
+// View returns at most max bytes in order from the offset off; it ends where the segment that they came
+// in ends. It is empty outside what is kept, and holds until those bytes are taken.
+func (r *Reader) View(off uint64, max int) []byte {
+	live := r.pieces[r.first:]
+	if off >= r.next || len(live) == 0 || off < live[0].off {
+		return nil
+	}
+	i := len(live) - 1 // what is sent next is most often what came last
+	if off < live[i].off {
+		i = sort.Search(len(live), func(i int) bool { return live[i].end() > off })
+	}
+	b := live[i].data()[off-live[i].off:]
+	return b[:min(len(b), max)]
+}
+
+// Take gives back what lies wholly below the offset end.
+func (r *Reader) Take(end uint64) {
+	for r.first < len(r.pieces) && r.pieces[r.first].end() <= end {
+		p := &r.pieces[r.first]
+		r.kept -= cap(p.buf)
+		r.pool.Put(p.buf)
+		*p = piece{}
+		r.first++
+	}
+	if r.first == len(r.pieces) {
+		r.pieces, r.first = r.pieces[:0], 0
+	}
+}
+
+// Mark returns the first mark that was not consumed.
+func (r *Reader) Mark() (m Mark, ok bool) {
+	if r.mark == len(r.marks) {
+		return m, false
+	}
+	return r.marks[r.mark], true
+}
+
+// NextMark consumes the first mark.
+func (r *Reader) NextMark() {
+	r.mark++
+	if r.mark == len(r.marks) {
+		r.marks, r.mark = r.marks[:0], 0
+	}
+}
+
+// SetEnd notes that the direction ends at the sequence number seq, by FIN or RST; the first end stays,
+// but a RST overrules a FIN.
+func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
+	if r.end >= how {
+		return
+	}
+	if r.end == Open {
+		r.endOff, r.endNote = seqnum.Unwrap(seq, r.base, r.next), note
+	}
+	r.end = how
+}
+
+// Ended says how the direction ended, once all bytes before its end are in order. A RST counts where
+// the bytes in order end: what a reset client had sent before, and we have not seen, nobody waits for.
+func (r *Reader) Ended() (how End, note Note) {
+	switch {
+	case r.end == Closed && r.next != r.endOff:
+		return Open, Note{}
+	default:
+		return r.end, r.endNote
+	}
+}
+
+// Close gives back everything. The Reader may be used again after Init.
+func (r *Reader) Close() {
+	r.Take(r.next)
+	for i := range r.ahead {
+		r.pool.Put(r.ahead[i].buf)
+	}
+	clear(r.ahead)
+	r.ahead = r.ahead[:0]
+	r.kept = 0
+}
+
+// Restart forgets the bytes and marks that were not taken and the holes, and begins again with the
+// sequence number base as offset 0: the copy starts anew from there. It returns how many bytes in order
+// and ahead were forgotten.
+func (r *Reader) Restart(base seqnum.Value, seen uint64) int {
+	lost := int(r.next-r.Start()) + r.Ahead()
+	end, seq, note := r.end, r.base+seqnum.Value(r.endOff), r.endNote
+	r.Close()
+	r.Init(r.pool, base, seen)
+	if end != Open {
+		r.SetEnd(end, seq, note)
+	}
+	return lost
+}
