@@ -1,0 +1,224 @@
+package export
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"tcpcopy/internal/ledger"
+)
+
+// Report is the JSON form of a Snapshot. Fields are added, never renamed; a reason that has dropped
+// nothing is absent.
+type Report struct {
+	Version  string    `json:"version"`
+	Via      string    `json:"via"`
+	Mappings []string  `json:"mappings"`
+	Start    time.Time `json:"start"`
+	Now      time.Time `json:"now"`
+	Seconds  float64   `json:"seconds"`
+	Final    bool      `json:"final"`    // the copier had stopped
+	Balanced bool      `json:"balanced"` // captured = delivered + in flight + dropped
+
+	Packets  PacketReport `json:"packets"`
+	Sessions FlowReport   `json:"sessions"`
+	Bytes    FlowReport   `json:"bytes"`
+
+	Adopted     uint64     `json:"adopted_sessions"`
+	Live        uint64     `json:"live_sessions"`
+	AnswerBytes uint64     `json:"answer_bytes"`
+	Gate        GateReport `json:"gate"`
+	Raw         RawReport  `json:"raw"`
+
+	Links     []LinkReport   `json:"links"`
+	Resources ResourceReport `json:"resources"`
+}
+
+// PacketReport is what the capture saw.
+type PacketReport struct {
+	Offered    uint64 `json:"offered"`
+	Captured   uint64 `json:"captured"`
+	KernelDrop uint64 `json:"kernel_drop"`
+	NotOurs    uint64 `json:"not_ours"`
+	Malformed  uint64 `json:"malformed"`
+	Twice      uint64 `json:"twice"`
+}
+
+// FlowReport is the account of sessions or of bytes. DeliveredPercent leaves out what is in flight and
+// what was left out on request; it is null where nothing has ended.
+type FlowReport struct {
+	Captured         uint64            `json:"captured"`
+	Delivered        uint64            `json:"delivered"`
+	InFlight         uint64            `json:"in_flight"`
+	Dropped          map[string]uint64 `json:"dropped"`
+	DeliveredPercent *float64          `json:"delivered_percent"`
+}
+
+// GateReport says how turns were released.
+type GateReport struct {
+	Turns     uint64 `json:"turns"`
+	Predicted uint64 `json:"predicted"`
+	Quiet     uint64 `json:"quiet"`
+	Closed    uint64 `json:"closed"`
+	Forced    uint64 `json:"forced"`
+}
+
+// RawReport counts segments of the raw way.
+type RawReport struct {
+	SegmentsOut    uint64 `json:"segments_out"`
+	SegmentsIn     uint64 `json:"segments_in"`
+	Retransmits    uint64 `json:"retransmits"`
+	SendErrors     uint64 `json:"send_errors"`
+	ForeignAnswers uint64 `json:"foreign_answers"`
+}
+
+// LinkReport is the state of the link to one intercept.
+type LinkReport struct {
+	Intercept  string    `json:"intercept"`
+	Up         bool      `json:"up"`
+	Since      time.Time `json:"since"`
+	Reconnects uint64    `json:"reconnects"`
+	Error      string    `json:"error,omitempty"`
+}
+
+// ResourceReport is what the process has cost.
+type ResourceReport struct {
+	CPUSeconds  float64 `json:"cpu_seconds"`
+	MaxRSSBytes uint64  `json:"max_rss_bytes"`
+}
+
+// NewReport makes the report of a snapshot.
+func NewReport(s *Snapshot) *Report {
+	c := &s.Counters
+	r := &Report{
+		Version: s.Version, Via: s.Via, Mappings: append([]string{}, s.Mappings...),
+		Start: s.Start, Now: s.Now, Seconds: s.Elapsed().Seconds(), Final: s.Final, Balanced: c.Check() == nil,
+		Packets: PacketReport{
+			Offered: c.Packets.Offered, Captured: c.Packets.Seen, KernelDrop: c.Packets.KernelDrop,
+			NotOurs: c.Packets.NotOurs, Malformed: c.Packets.Malformed, Twice: c.Packets.Twice,
+		},
+		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),
+		Adopted: c.Adopted, Live: c.Live, AnswerBytes: c.AnswerBytes,
+		Gate: GateReport{
+			Turns: c.Turns, Predicted: c.GatePredicted, Quiet: c.GateQuiet, Closed: c.GateClosed, Forced: c.GateForced,
+		},
+		Raw: RawReport{
+			SegmentsOut: c.SegmentsOut, SegmentsIn: c.SegmentsIn, Retransmits: c.Retransmits,
+			SendErrors: c.SendErrors, ForeignAnswers: c.ForeignAnswers,
+		},
+		Links:     []LinkReport{},
+		Resources: ResourceReport{CPUSeconds: s.Resources.CPU.Seconds(), MaxRSSBytes: s.Resources.MaxRSS},
+	}
+	for _, l := range s.Links {
+		r.Links = append(r.Links, LinkReport(l))
+	}
+	return r
+}
+
+func flowReport(f *ledger.Flow) FlowReport {
+	r := FlowReport{Captured: f.Captured, Delivered: f.Delivered, Dropped: map[string]uint64{}}
+	if f.Check() == nil {
+		r.InFlight = f.InFlight()
+	}
+	for _, reason := range ledger.Reasons() {
+		if n := f.Dropped[reason]; n > 0 {
+			r.Dropped[reason.String()] = n
+		}
+	}
+	if m, ok := Delivered(f); ok {
+		p := float64(m) / 1000
+		r.DeliveredPercent = &p
+	}
+	return r
+}
+
+// WriteReport writes v, a *Report or another command's own, as JSON to the file path: whole or not at
+// all, so that a reader never sees half of one and a full disk leaves the last whole one in place.
+func WriteReport(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write report %q: %w", path, err)
+	}
+	b = append(b, '\n')
+	if err := replace(path, b); err != nil {
+		return fmt.Errorf("write report %q: %w", path, bare(err))
+	}
+	return nil
+}
+
+// CheckReport says whether a report can be written to path, by making and removing a file beside it:
+// better known before the copy than after it.
+func CheckReport(path string) error {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		if fi.IsDir() {
+			return fmt.Errorf("write report %q: is a directory, wanted a file", path)
+		}
+		return nil // written to directly
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".tcpcopy-report-*")
+	if err != nil {
+		return fmt.Errorf("write report %q: %w", path, bare(err))
+	}
+	f.Close()
+	os.Remove(f.Name())
+	return nil
+}
+
+// ReadReport reads a report that a copier wrote.
+func ReadReport(path string) (*Report, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read report %q: %w", path, bare(err))
+	}
+	r := new(Report)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("read report %q: %w", path, err)
+	}
+	return r, nil
+}
+
+// replace writes b to a new file and renames it over path. What is no regular file (/dev/stdout, a
+// pipe) is written to directly: a rename would put a file in its place.
+func replace(path string, b []byte) (err error) {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return os.WriteFile(path, b, 0)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".tcpcopy-report-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil { // where a full disk may first be noticed
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// bare takes the operation and the path, which the caller names better, off a file error. What it
+// returns still satisfies errors.Is for the kernel's reason.
+func bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	var le *os.LinkError
+	if errors.As(err, &le) {
+		return le.Err
+	}
+	return err
+}

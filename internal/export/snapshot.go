@@ -1,0 +1,74 @@
+// Package export takes the account out of the process: the table printed at the end, the line printed
+// while the copy runs, and the JSON report.
+//
+// It reads snapshots and never live state, so it may be called from any goroutine that was handed one.
+// It does not collect: the engine sums the shards, and the commands of package app choose where the
+// result goes. A report that cannot be written is an error to its caller and harms nothing else.
+package export
+
+import (
+	"time"
+
+	"tcpcopy/internal/ledger"
+)
+
+// Snapshot is the state of a copier at one moment, summed over its shards.
+type Snapshot struct {
+	Version  string    // of this program
+	Via      string    // how the target is reached: "socket", "raw"
+	Mappings []string  // as typed: "80-10.0.0.2:8080"
+	Start    time.Time // when the copier began to capture
+	Now      time.Time // when the snapshot was taken
+	Final    bool      // the copier has stopped: nothing follows
+
+	Counters  ledger.Counters
+	Links     []LinkState // to the intercepts; none in the socket way
+	Resources Resources
+}
+
+// LinkState is the state of the link to one intercept.
+type LinkState struct {
+	Intercept  string    // address and port
+	Up         bool      // connected and welcomed
+	Since      time.Time // when it came up, or went down
+	Reconnects uint64    // how often it came up again after the first time
+	Error      string    // why it is down, or was last; empty if it never was
+}
+
+// Resources is what the process has cost so far.
+type Resources struct {
+	CPU    time.Duration // user and system time
+	MaxRSS uint64        // highest resident memory, bytes
+}
+
+// Elapsed is how long the copier has run.
+func (s *Snapshot) Elapsed() time.Duration {
+	if d := s.Now.Sub(s.Start); d > 0 {
+		return d
+	}
+	return 0
+}
+
+// notWanted sums what was left out on request, and is no loss.
+func notWanted(f *ledger.Flow) uint64 {
+	return f.Dropped[ledger.SampledOut] + f.Dropped[ledger.Filtered]
+}
+
+// Lost is how much of f was to be delivered and was dropped: everything dropped, less what the user
+// asked to leave out.
+func Lost(f *ledger.Flow) uint64 { return f.DroppedAll() - notWanted(f) }
+
+// Delivered is the share of what was to be delivered, and is no longer in flight, that was delivered;
+// in thousandths of a percent and rounded down, so that 100000 means all of it. Where nothing has ended
+// yet, ok is false.
+func Delivered(f *ledger.Flow) (millipercent uint64, ok bool) {
+	ended := f.Delivered + Lost(f)
+	if ended == 0 {
+		return 0, false
+	}
+	if Lost(f) == 0 {
+		return 100_000, true
+	}
+	// Never rounded up to all of it, whatever the size of the counts.
+	return min(uint64(float64(f.Delivered)/float64(ended)*100_000), 99_999), true
+}

@@ -1,0 +1,145 @@
+package export
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"tcpcopy/internal/ledger"
+)
+
+// Summary writes the table that a copier ends with: what was captured, delivered and dropped and why,
+// how the gate opened, the state of the links, the cost, and whether the account balances.
+func Summary(w io.Writer, s *Snapshot) error {
+	b := bufio.NewWriter(w)
+	c := &s.Counters
+
+	state := "running for"
+	if s.Final {
+		state = "ran for"
+	}
+	fmt.Fprintf(b, "tcpcopy %s %s %s", s.Version, state, span(s.Elapsed()))
+	if len(s.Mappings) > 0 {
+		fmt.Fprintf(b, ": %s (%s)", strings.Join(s.Mappings, ", "), s.Via)
+	}
+	fmt.Fprint(b, "\n\n")
+
+	flows(b, c)
+	reasons(b, c)
+	packets(b, &c.Packets)
+	turns(b, c)
+	if c.SegmentsOut+c.SegmentsIn+c.SendErrors > 0 {
+		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no connection of ours",
+			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits), number(c.SendErrors),
+			number(c.SegmentsIn), number(c.ForeignAnswers))
+	}
+	links(b, s)
+	cost(b, s)
+	if err := c.Check(); err != nil {
+		row(b, "account", "DOES NOT BALANCE: %v", err)
+	} else {
+		row(b, "account", "balances: captured = delivered + in flight + dropped")
+	}
+	return b.Flush()
+}
+
+func row(b *bufio.Writer, name, format string, args ...any) {
+	fmt.Fprintf(b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+}
+
+func flows(b *bufio.Writer, c *ledger.Counters) {
+	fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", "", "captured", "delivered", "in flight", "dropped", "delivered")
+	for _, f := range []struct {
+		name string
+		flow *ledger.Flow
+	}{{"sessions", &c.Sessions}, {"bytes", &c.Bytes}} {
+		fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", f.name, number(f.flow.Captured), number(f.flow.Delivered),
+			inFlight(f.flow), number(f.flow.DroppedAll()), percent(f.flow))
+	}
+	if c.Adopted > 0 {
+		row(b, "", "%s of the sessions %s under way when first seen (adopted)", number(c.Adopted), wasWere(c.Adopted))
+	}
+	b.WriteByte('\n')
+}
+
+// inFlight is empty of meaning, and would be a huge number, where more was accounted for than captured.
+func inFlight(f *ledger.Flow) string {
+	if f.Check() != nil {
+		return "?"
+	}
+	return number(f.InFlight())
+}
+
+func wasWere(n uint64) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
+}
+
+func reasons(b *bufio.Writer, c *ledger.Counters) {
+	if c.Sessions.DroppedAll()+c.Bytes.DroppedAll() == 0 {
+		row(b, "dropped", "nothing")
+		return
+	}
+	fmt.Fprintf(b, "%-19s %12s %15s\n", "dropped", "sessions", "bytes")
+	for _, r := range ledger.Reasons() {
+		n, m := c.Sessions.Dropped[r], c.Bytes.Dropped[r]
+		if n+m == 0 {
+			continue
+		}
+		fmt.Fprintf(b, "  %-17s %12s %15s  %s\n", r, number(n), number(m), Meaning(r))
+	}
+	b.WriteByte('\n')
+}
+
+func packets(b *bufio.Writer, p *ledger.Packets) {
+	row(b, "packets", "%s offered, %s captured, %s lost in the kernel", number(p.Offered), number(p.Seen), number(p.KernelDrop))
+	if p.NotOurs+p.Malformed+p.Twice > 0 {
+		row(b, "", "%s not for a mapping, %s malformed, %s seen twice", number(p.NotOurs), number(p.Malformed), number(p.Twice))
+	}
+}
+
+func turns(b *bufio.Writer, c *ledger.Counters) {
+	row(b, "requests", "%s released; answered with %s", count(c.Turns, "turn", "turns"), size(c.AnswerBytes))
+	if waited := c.GatePredicted + c.GateQuiet + c.GateClosed + c.GateForced; waited > 0 {
+		row(b, "waited", "%s for an answer: %s predicted, %s after quiet, %s at the target's close, %s forced at the limit",
+			number(waited), number(c.GatePredicted), number(c.GateQuiet), number(c.GateClosed), number(c.GateForced))
+	}
+}
+
+func links(b *bufio.Writer, s *Snapshot) {
+	for i, l := range s.Links {
+		name := ""
+		if i == 0 {
+			name = "links"
+		}
+		state := "down"
+		if l.Up {
+			state = "up"
+		}
+		line := l.Intercept + " " + state
+		if !l.Since.IsZero() {
+			line += " for " + span(s.Now.Sub(l.Since))
+		}
+		if l.Reconnects > 0 {
+			line += ", " + count(l.Reconnects, "reconnect", "reconnects")
+		}
+		if l.Error != "" {
+			line += ": " + l.Error
+		}
+		row(b, name, "%s", line)
+	}
+}
+
+func cost(b *bufio.Writer, s *Snapshot) {
+	line := fmt.Sprintf("%.1f s of CPU", s.Resources.CPU.Seconds())
+	if e := s.Elapsed(); e > 0 {
+		line += fmt.Sprintf(" (%.0f %% of a core)", 100*s.Resources.CPU.Seconds()/e.Seconds())
+	}
+	if t := s.Counters.Turns; t > 0 {
+		line += fmt.Sprintf(", %.1f µs for each turn", float64(s.Resources.CPU.Microseconds())/float64(t))
+	}
+	row(b, "cost", "%s, %s of memory at most", line, size(s.Resources.MaxRSS))
+}
