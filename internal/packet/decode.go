@@ -122,7 +122,8 @@ func walk6(b []byte) (int, error) {
 }
 
 // upper6 walks over the extension headers and returns the upper-layer protocol and its offset, which may
-// lie at the end of b. A fragment of anything but TCP is reported by its protocol, with no error.
+// lie at the end of b. It returns ErrFragment for a fragment whose protocol is TCP or ICMP, or lies
+// behind further headers; others' fragments are reported by their protocol.
 func upper6(b []byte) (next uint8, off int, err error) {
 	next, off = b[6], ip6HeaderLen
 	for range maxExtHeaders {
@@ -145,7 +146,7 @@ func upper6(b []byte) (next uint8, off int, err error) {
 			// Offset and the M flag; both zero is a whole packet (RFC 6946).
 			if binary.BigEndian.Uint16(b[off+2:off+4])&0xfff9 != 0 {
 				switch b[off] {
-				case protoTCP, extHopByHop, extRouting, extDestination, extAuth:
+				case protoTCP, protoICMPv6, extHopByHop, extRouting, extDestination, extAuth:
 					return 0, 0, ErrFragment
 				}
 				return b[off], off + 8, nil
@@ -173,8 +174,7 @@ func decodeTCP(b []byte, off, total int, s *Segment) error {
 	if hl < tcpHeaderLen || hl > len(t) || off+hl > total {
 		return ErrMalformed
 	}
-	// One load of twelve bytes' worth each: the compiler checks the bounds once.
-	_ = t[19]
+	_ = t[19] // one bounds check for all that follow
 	s.Seq = seqOf(t[4:8])
 	s.Ack = seqOf(t[8:12])
 	s.Flags = Flags(t[13])
