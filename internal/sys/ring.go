@@ -1,0 +1,225 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of a ring. A block is handed over whole, and no frame is larger than one: 64 KB blocks would cut
+// a 64 KB frame.
+const (
+	DefaultBlockSize = 1 << 20
+	DefaultBlocks    = 16
+	minBlockSize     = 256 << 10
+	minBlocks        = 4
+)
+
+// RingConfig says what a Ring captures.
+type RingConfig struct {
+	Interface      string               // name; empty: all there are, and all that come
+	Protocol       uint16               // EtherType; 0: all, which alone sees outgoing packets
+	Filter         []bpf.RawInstruction // over the packet from its network header on; empty: everything
+	BlockSize      int                  // bytes, rounded up to a power of two ≥ 256 KB; 0: 1 MB
+	Blocks         int                  // 0: 16
+	BlockTimeout   time.Duration        // a block that is not full is handed over after this; 0: 1 ms
+	IgnoreOutgoing bool                 // leave out what this host sends (Linux 4.20)
+	Promiscuous    bool                 // also frames addressed to others; one named interface only
+}
+
+// Ring is a TPACKET_V3 receive ring in memory shared with the kernel. Blocks come in order, one at a
+// time. One goroutine may use Block and Release; the other methods are safe beside it, but for Close.
+type Ring struct {
+	fd        int
+	mem       []byte
+	blockSize int
+	blocks    int
+	next      int // the block that is ours next, or now
+	name      string
+	protocol  uint16
+}
+
+// OpenRing opens a packet socket in the calling thread's network namespace and starts capturing. The
+// filter is in place before the first packet can arrive. Where memory is short the ring is made smaller,
+// down to 1 MB; Size tells.
+func OpenRing(cfg RingConfig) (*Ring, error) {
+	fd, err := openPacket()
+	if err != nil {
+		return nil, err
+	}
+	r := &Ring{fd: fd, name: cfg.Interface, protocol: cfg.Protocol}
+	if r.protocol == 0 {
+		r.protocol = EthPAll
+	}
+	if err := r.setUp(&cfg); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Ring) setUp(cfg *RingConfig) error {
+	ifindex := 0
+	if r.name != "" {
+		var err error
+		if ifindex, err = interfaceIndex(r.fd, r.name); err != nil {
+			return err
+		}
+	}
+	if err := attachFilter(r.fd, cfg.Filter); err != nil {
+		return err
+	}
+	if cfg.IgnoreOutgoing {
+		if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+			return fmt.Errorf("ignore outgoing packets: %w", err)
+		}
+	}
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
+		return fmt.Errorf("set packet ring version 3: %w", err)
+	}
+	if err := r.allocate(cfg); err != nil {
+		return err
+	}
+	if cfg.Promiscuous && ifindex != 0 {
+		if err := setPromiscuous(r.fd, ifindex); err != nil {
+			return err
+		}
+	}
+	return bindPacket(r.fd, ifindex, r.protocol)
+}
+
+func (r *Ring) allocate(cfg *RingConfig) error {
+	size, blocks := minBlockSize, cfg.Blocks
+	if cfg.BlockSize == 0 {
+		size = DefaultBlockSize
+	}
+	for size < cfg.BlockSize {
+		size <<= 1
+	}
+	if blocks == 0 {
+		blocks = DefaultBlocks
+	}
+	blocks = max(blocks, 2)
+	timeout := uint32(1)
+	if cfg.BlockTimeout > 0 {
+		timeout = uint32(max(1, cfg.BlockTimeout.Milliseconds()))
+	}
+	for {
+		const frameSize = 2048 // a V3 ring packs frames; the kernel only checks that the numbers agree
+		req := unix.TpacketReq3{
+			Block_size: uint32(size), Block_nr: uint32(blocks),
+			Frame_size: frameSize, Frame_nr: uint32(size / frameSize * blocks),
+			Retire_blk_tov: timeout,
+		}
+		err := unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req)
+		if err == nil {
+			break
+		}
+		smaller := errors.Is(err, unix.ENOMEM)
+		switch {
+		case smaller && blocks > minBlocks:
+			blocks = max(blocks/2, minBlocks)
+		case smaller && size > minBlockSize:
+			size /= 2
+		default:
+			return fmt.Errorf("allocate packet ring of %d blocks of %d bytes: %w", blocks, size, err)
+		}
+	}
+	mem, err := unix.Mmap(r.fd, 0, size*blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map packet ring of %d bytes: %w", size*blocks, err)
+	}
+	r.mem, r.blockSize, r.blocks = mem, size, blocks
+	return nil
+}
+
+// status is the word by which kernel and reader pass a block to and fro.
+func (r *Ring) status(block int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&r.mem[block*r.blockSize+blockStatusOff]))
+}
+
+// Block returns the next block if the kernel has handed it over, else nil. It is the reader's until
+// Release; calling Block again before that returns the same one.
+func (r *Ring) Block() []byte {
+	if atomic.LoadUint32(r.status(r.next))&unix.TP_STATUS_USER == 0 {
+		return nil
+	}
+	start := r.next * r.blockSize
+	return r.mem[start : start+r.blockSize : start+r.blockSize]
+}
+
+// Release gives the block that Block returned back to the kernel; views of it are dead.
+func (r *Ring) Release() {
+	atomic.StoreUint32(r.status(r.next), unix.TP_STATUS_KERNEL)
+	if r.next++; r.next == r.blocks {
+		r.next = 0
+	}
+}
+
+// Size is how many bytes the ring has.
+func (r *Ring) Size() int { return len(r.mem) }
+
+// Interface is the name that the ring was opened with.
+func (r *Ring) Interface() string { return r.name }
+
+// Rebind binds the ring to its interface anew where it must: one that was removed and made again has
+// another index, while one that was only down needs nothing. An error says that it is not there yet.
+func (r *Ring) Rebind() error {
+	if r.name == "" {
+		return nil
+	}
+	index, err := interfaceIndex(r.fd, r.name)
+	if err != nil {
+		return err
+	}
+	if sa, err := unix.Getsockname(r.fd); err == nil {
+		if ll, ok := sa.(*unix.SockaddrLinklayer); ok && ll.Ifindex == index {
+			return nil
+		}
+	}
+	return bindPacket(r.fd, index, r.protocol)
+}
+
+// TakeError returns and clears the socket's pending error: ENETDOWN when its interface went down.
+// An error left pending would end every poll at once.
+func (r *Ring) TakeError() error {
+	errno, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		return err
+	case errno != 0:
+		return unix.Errno(errno)
+	}
+	return nil
+}
+
+// RingStats is what happened since the last time it was asked.
+type RingStats struct {
+	Packets uint32 // passed the filter, drops included
+	Drops   uint32 // found no room in the ring
+	Freezes uint32 // times that the ring filled up and capture stood still
+}
+
+// Stats returns the counts since the last call and sets them to zero.
+func (r *Ring) Stats() (RingStats, error) {
+	s, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return RingStats{}, fmt.Errorf("read packet statistics: %w", err)
+	}
+	return RingStats{Packets: s.Packets, Drops: s.Drops, Freezes: s.Freeze_q_cnt}, nil
+}
+
+// Close unmaps the ring and closes its socket. No view of a block may be in use.
+func (r *Ring) Close() error {
+	var err error
+	if r.mem != nil {
+		err = unix.Munmap(r.mem)
+		r.mem = nil
+	}
+	return errors.Join(err, unix.Close(r.fd))
+}
