@@ -1,0 +1,233 @@
+package netlab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"tcpcopy/internal/sys"
+)
+
+// port is a cable: from a bridge of the switch to a device of a host.
+type port struct {
+	bridge string
+	name   string // at the switch
+	host   *Namespace
+	device string // at the host
+	addrs  []netip.Prefix
+}
+
+// The switch's bridges and the ports where packets are lost.
+const (
+	clientsBridge = "clients"
+	testBridge    = "test"
+	onlinePort    = "c-online"
+	targetPort    = "t-target"
+)
+
+// settle is how long New waits for a device to carry packets.
+const settle = 5 * time.Second
+
+// sysctls of every host, below /proc/sys/net. Addresses are there at once, nothing is remembered between
+// connections, and nobody forwards.
+var sysctls = []struct{ name, value string }{
+	{"ipv4/ip_forward", "0"},
+	{"ipv6/conf/all/forwarding", "0"},
+	{"ipv6/conf/all/disable_ipv6", "0"},
+	{"ipv6/conf/default/accept_dad", "0"},
+	{"ipv6/conf/all/accept_dad", "0"},
+	{"ipv6/conf/default/accept_ra", "0"},
+	{"ipv6/conf/default/router_solicitations", "0"},
+	{"ipv4/conf/all/rp_filter", "0"},
+	{"ipv4/conf/default/rp_filter", "0"},
+	{"ipv4/tcp_no_metrics_save", "1"},
+	{"ipv4/ip_local_port_range", "1024 65000"},
+}
+
+func (n *Net) build() error {
+	for _, ns := range []*Namespace{n.Client, n.Online, n.Target, n.Assistant} {
+		if err := ns.Try(func() error { return setUpHost() }); err != nil {
+			return fmt.Errorf("set up %s: %w", ns.Name, err)
+		}
+	}
+	if err := n.lan.Try(n.setUpSwitch); err != nil {
+		return fmt.Errorf("set up switch: %w", err)
+	}
+	for _, p := range n.ports() {
+		if err := n.lan.Try(func() error { return n.plug(p) }); err != nil {
+			return fmt.Errorf("connect %s to the net %q: %w", p.host.Name, p.bridge, err)
+		}
+		if err := p.host.Try(func() error { return n.setUpDevice(p) }); err != nil {
+			return fmt.Errorf("set up %s of %s: %w", p.device, p.host.Name, err)
+		}
+	}
+	if n.config.ViaAssistant {
+		if err := n.Target.Try(routeViaAssistant); err != nil {
+			return fmt.Errorf("set up target: %w", err)
+		}
+	}
+	return nil
+}
+
+func (n *Net) ports() []port {
+	var clients []netip.Prefix
+	for i := range n.config.Clients {
+		clients = append(clients, netip.PrefixFrom(ClientAddr(i, false), 24), netip.PrefixFrom(ClientAddr(i, true), 64))
+	}
+	both := func(v4, v6 netip.Addr) []netip.Prefix {
+		return []netip.Prefix{netip.PrefixFrom(v4, 24), netip.PrefixFrom(v6, 64)}
+	}
+	return []port{
+		{clientsBridge, "c-client", n.Client, Device, clients},
+		{clientsBridge, onlinePort, n.Online, OnlineClientDevice, both(OnlineAddr4, OnlineAddr6)},
+		{testBridge, "t-online", n.Online, OnlineTestDevice, both(OnlineTest4, OnlineTest6)},
+		{testBridge, targetPort, n.Target, Device, both(TargetAddr4, TargetAddr6)},
+		{testBridge, "t-assistant", n.Assistant, Device, both(AssistantAddr4, AssistantAddr6)},
+	}
+}
+
+// setUpHost prepares the namespace of the calling thread.
+func setUpHost() error {
+	for _, s := range sysctls {
+		// Not every kernel has every one; what is needed of them shows soon enough.
+		err := os.WriteFile(filepath.Join("/proc/sys/net", s.name), []byte(s.value), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("set sysctl: %w", err)
+		}
+	}
+	return linkUp("lo")
+}
+
+func (n *Net) setUpSwitch() error {
+	// The bridges need no addresses of their own; these would only chatter.
+	os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
+	for _, name := range []string{clientsBridge, testBridge} {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.MTU = name, n.config.MTU
+		snooping := false
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+			return fmt.Errorf("add bridge %s: %w", name, err)
+		}
+		if err := linkUp(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plug makes the cable, seen from the switch.
+func (n *Net) plug(p port) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = p.name, n.config.MTU
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: p.device, PeerMTU: uint32(n.config.MTU), PeerNamespace: netlink.NsFd(p.host.handle)}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add veth %s: %w", p.name, err)
+	}
+	bridge, err := netlink.LinkByName(p.bridge)
+	if err != nil {
+		return fmt.Errorf("find bridge %s: %w", p.bridge, err)
+	}
+	if err := netlink.LinkSetMaster(veth, bridge); err != nil {
+		return fmt.Errorf("add %s to bridge: %w", p.name, err)
+	}
+	if n.config.NoOffloads {
+		if err := sys.SetOffloads(p.name, false); err != nil {
+			return err
+		}
+	}
+	return linkUp(p.name)
+}
+
+// setUpDevice prepares the host's end of the cable.
+func (n *Net) setUpDevice(p port) error {
+	if n.config.NoOffloads {
+		if err := sys.SetOffloads(p.device, false); err != nil {
+			return err
+		}
+	}
+	if err := linkUp(p.device); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName(p.device)
+	if err != nil {
+		return fmt.Errorf("find device: %w", err)
+	}
+	for _, a := range p.addrs {
+		addr := &netlink.Addr{IPNet: ipNet(a)}
+		if a.Addr().Is6() {
+			addr.Flags = syscall.IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("add address %s: %w", a, err)
+		}
+	}
+	return waitRunning(p.device)
+}
+
+// routeViaAssistant sends the target's answers to clients to the assistant.
+func routeViaAssistant() error {
+	for dst, gateway := range map[netip.Prefix]netip.Addr{clientNet4: AssistantAddr4, clientNet6: AssistantAddr6} {
+		if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(dst), Gw: gateway.AsSlice()}); err != nil {
+			return fmt.Errorf("add route to %s via %s: %w", dst, gateway, err)
+		}
+	}
+	return nil
+}
+
+func linkUp(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find device %s: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set device %s up: %w", name, err)
+	}
+	return nil
+}
+
+// waitRunning waits until the device's other end is up too: a packet sent before is lost.
+func waitRunning(name string) error {
+	for deadline := time.Now().Add(settle); ; time.Sleep(time.Millisecond) {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("find device %s: %w", name, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("wait for device %s: %s after %v, wanted up", name, link.Attrs().OperState, settle)
+		}
+	}
+}
+
+// removeDevices deletes the switch's devices, and with a cable's one end goes the other.
+func (n *Net) removeDevices() error {
+	return n.lan.Try(func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return fmt.Errorf("take lab net down: list devices: %w", err)
+		}
+		var failed error
+		for _, l := range links {
+			if kind := l.Type(); kind != "veth" && kind != "bridge" {
+				continue
+			}
+			if err := netlink.LinkDel(l); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("take lab net down: delete %s: %w", l.Attrs().Name, err))
+			}
+		}
+		return failed
+	})
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,154 @@
+// Package netlab makes a small network out of network namespaces on this machine: a client, a production
+// host, a test host and an assistant host, with the routes of TCPCopy's classic layout.
+//
+//	client ──┐ 10.77.1.0/24, fd77:1::/64
+//	         ├── online ──┐ 10.77.2.0/24, fd77:2::/64
+//	                      ├── target
+//	                      └── assistant
+//
+// Both nets are bridges in a fifth namespace, the switch, where packets can be lost on purpose. Everything
+// is anonymous: no name, no file, no firewall rule outside; it is gone when Close has returned and the
+// sockets made in it are closed, or when the process dies.
+//
+// It knows nothing of copying. The lab (tcpcopy lab) and end-to-end tests call it.
+package netlab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// MaxClients is how many addresses the client can have.
+const MaxClients = 200
+
+// Loss is how much of the TCP packets is lost, in percent, on the way to a host or from it.
+type Loss struct {
+	ToTarget, FromTarget float64 // on the test net
+	ToOnline, FromOnline float64 // on the client net: lost before production, and so before a capture there
+}
+
+// Config says what net to make. Its zero value is the classic layout without loss and with offloads.
+type Config struct {
+	Clients    int  // client addresses of each family; 0 means 4
+	MTU        int  // of every device, in bytes; 0 means 1500
+	NoOffloads bool // no checksum or segmentation offload, no GRO: packets as on a wire
+	Loss       Loss
+
+	// ViaAssistant gives the target its route to the client net through the assistant, as the raw way
+	// needs it. Without it the target knows no way to the clients.
+	ViaAssistant bool
+}
+
+// Net is a lab that stands. Take it down with Close.
+type Net struct {
+	Client, Online, Target, Assistant *Namespace
+
+	lan    *Namespace // the switch
+	config Config
+}
+
+// The devices inside the hosts: eth0 is the client net's at client and online, and the test net's at target
+// and assistant.
+const (
+	OnlineClientDevice = "eth0" // of the production host, towards the clients
+	OnlineTestDevice   = "eth1" // of the production host, towards target and assistant
+	Device             = "eth0" // of every other host
+)
+
+// The addresses of the hosts.
+var (
+	OnlineAddr4    = netip.MustParseAddr("10.77.1.1") // where the clients reach production
+	OnlineAddr6    = netip.MustParseAddr("fd77:1::1")
+	OnlineTest4    = netip.MustParseAddr("10.77.2.1") // production on the test net
+	OnlineTest6    = netip.MustParseAddr("fd77:2::1")
+	TargetAddr4    = netip.MustParseAddr("10.77.2.2")
+	TargetAddr6    = netip.MustParseAddr("fd77:2::2")
+	AssistantAddr4 = netip.MustParseAddr("10.77.2.3")
+	AssistantAddr6 = netip.MustParseAddr("fd77:2::3")
+
+	clientNet4 = netip.MustParsePrefix("10.77.1.0/24")
+	clientNet6 = netip.MustParsePrefix("fd77:1::/64")
+)
+
+// ClientNet is the net of the clients.
+func ClientNet(ipv6 bool) netip.Prefix {
+	if ipv6 {
+		return clientNet6
+	}
+	return clientNet4
+}
+
+// ClientAddr is the client's i-th address, from 0 to below Config.Clients.
+func ClientAddr(i int, ipv6 bool) netip.Addr {
+	if ipv6 {
+		a := clientNet6.Addr().As16()
+		a[15] = byte(10 + i)
+		return netip.AddrFrom16(a)
+	}
+	a := clientNet4.Addr().As4()
+	a[3] = byte(10 + i)
+	return netip.AddrFrom4(a)
+}
+
+// New makes the net. On failure nothing is left of it. Where the permission is missing the error is a
+// *PermissionError.
+func New(config Config) (n *Net, err error) {
+	if config.Clients == 0 {
+		config.Clients = 4
+	}
+	if config.MTU == 0 {
+		config.MTU = 1500
+	}
+	if config.Clients < 1 || config.Clients > MaxClients {
+		return nil, fmt.Errorf("make lab net: %d client addresses, wanted 1 to %d", config.Clients, MaxClients)
+	}
+	if config.MTU < 1280 || config.MTU > 65535 {
+		return nil, fmt.Errorf("make lab net: MTU %d, wanted 1280 to 65535", config.MTU)
+	}
+	if err := config.Loss.check(); err != nil {
+		return nil, err
+	}
+	if err := Permitted(); err != nil {
+		return nil, err
+	}
+	n = &Net{config: config}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+			n = nil
+		}
+	}()
+	for _, host := range []struct {
+		ns   **Namespace
+		name string
+	}{{&n.lan, "switch"}, {&n.Client, "client"}, {&n.Online, "online"}, {&n.Target, "target"}, {&n.Assistant, "assistant"}} {
+		if *host.ns, err = newNamespace(host.name); err != nil {
+			return n, err
+		}
+	}
+	if err := n.build(); err != nil {
+		return n, err
+	}
+	return n, n.SetLoss(config.Loss)
+}
+
+// Namespaces lists the hosts, with the switch last.
+func (n *Net) Namespaces() []*Namespace {
+	return []*Namespace{n.Client, n.Online, n.Target, n.Assistant, n.lan}
+}
+
+// Close kills the commands that still run in the net and takes it down. It may be called more than once.
+func (n *Net) Close() error {
+	var failed error
+	// The devices go first: a namespace itself stands for as long as a socket in it is open.
+	if n.lan != nil && !n.lan.isClosed() {
+		failed = n.removeDevices()
+	}
+	for _, ns := range n.Namespaces() {
+		if ns != nil {
+			ns.close()
+		}
+	}
+	return failed
+}
