@@ -43,6 +43,14 @@ func (g *Gate) Received(now mono.Time, total uint64, hole bool) {
 // Closed notes that the target has ended its direction.
 func (g *Gate) Closed() { g.closed = true }
 
+// LastAnswer is when the target's last bytes came.
+func (g *Gate) LastAnswer() mono.Time { return g.lastRecv }
+
+// Rebase makes what the target has answered so far a greeting: answers are counted from here on.
+func (g *Gate) Rebase(now mono.Time) {
+	g.base, g.freed, g.begun, g.gap = g.recv, now, false, 0
+}
+
 // Answered is how many bytes the target has answered since the copy began.
 func (g *Gate) Answered() uint64 { return g.recv }
 

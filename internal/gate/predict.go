@@ -93,9 +93,6 @@ func (l *line) learn(a, b uint64) {
 			l.a1, l.b1 = l.a2, l.b2
 		}
 		l.a2, l.b2 = a, b
-		if l.a1 == l.a2 {
-			l.points = 1
-		}
 		return
 	}
 	if l.points == 1 && a != l.a1 {

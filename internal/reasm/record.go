@@ -1,6 +1,7 @@
 package reasm
 
 import (
+	"slices"
 	"sort"
 
 	"tcpcopy/internal/seqnum"
@@ -79,12 +80,20 @@ func (r *Reader) Mark() (m Mark, ok bool) {
 	return r.marks[r.mark], true
 }
 
-// NextMark consumes the first mark.
+// NextMark consumes the first mark, if there is one.
 func (r *Reader) NextMark() {
-	r.mark++
+	if r.mark < len(r.marks) {
+		r.mark++
+	}
 	if r.mark == len(r.marks) {
 		r.marks, r.mark = r.marks[:0], 0
 	}
+}
+
+// StartTurn makes the next byte in order the start of a turn, sent at n.
+func (r *Reader) StartTurn(n Note) {
+	r.marks = appendQueue(r.marks, &r.mark, Mark{Off: r.next, Note: n})
+	r.seen = n.Seen
 }
 
 // SetEnd notes that the direction ends at the sequence number seq, by FIN or RST; the first end stays,
@@ -110,6 +119,9 @@ func (r *Reader) Ended() (how End, note Note) {
 	}
 }
 
+// HasEnd says whether the client's end was seen, whether or not all bytes before it are in order.
+func (r *Reader) HasEnd() bool { return r.end != Open }
+
 // Close gives back everything. The Reader may be used again after Init.
 func (r *Reader) Close() {
 	r.Take(r.next)
@@ -121,16 +133,30 @@ func (r *Reader) Close() {
 	r.kept = 0
 }
 
-// Restart forgets the bytes and marks that were not taken and the holes, and begins again with the
-// sequence number base as offset 0: the copy starts anew from there. It returns how many bytes in order
-// and ahead were forgotten.
-func (r *Reader) Restart(base seqnum.Value, seen uint64) int {
-	lost := int(r.next-r.Start()) + r.Ahead()
-	end, seq, note := r.end, r.base+seqnum.Value(r.endOff), r.endNote
-	r.Close()
-	r.Init(r.pool, base, seen)
-	if end != Open {
-		r.SetEnd(end, seq, note)
+// SkipTo gives up on what is missing before the offset off, and on all that is in order before it: the
+// next byte in order is at off. Offsets and sequence numbers keep their relation. It returns how many
+// bytes that had waited behind a hole were given up with it.
+func (r *Reader) SkipTo(off uint64) (lost int) {
+	r.Take(r.next)
+	r.marks, r.mark = r.marks[:0], 0
+	n := 0
+	for n < len(r.ahead) && r.ahead[n].off < off {
+		h := &r.ahead[n]
+		lost += len(h.data())
+		r.kept -= cap(h.buf)
+		r.pool.Put(h.buf)
+		n++
 	}
+	r.ahead = slices.Delete(r.ahead, 0, n)
+	r.next = off
+	r.drain()
 	return lost
+}
+
+// FirstAhead is the offset of the first byte that waits behind a hole.
+func (r *Reader) FirstAhead() (off uint64, ok bool) {
+	if len(r.ahead) == 0 {
+		return 0, false
+	}
+	return r.ahead[0].off, true
 }

@@ -69,5 +69,6 @@ type Event struct {
 	Kind   EventKind
 	Reason ledger.Reason // of Failed
 	N      uint64        // see the kinds
+	Hole   bool          // of Received: more has arrived, behind a hole
 	At     mono.Time     // when it happened; not later than the Step that it is handed to
 }

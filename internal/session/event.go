@@ -1,0 +1,77 @@
+package session
+
+import (
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mono"
+)
+
+// Handle takes an event of the session's stream.
+func (s *Session) Handle(now mono.Time, ev *Event) {
+	if s.stream == nil {
+		return // of a copy that has ended
+	}
+	switch ev.Kind {
+	case Opened:
+		s.ready = now
+		if s.state == Opening {
+			s.state = Flowing
+			if s.adopted {
+				s.state = Greeting
+			}
+		}
+	case Taken:
+		s.take(now, ev.N)
+	case Received:
+		if before := s.gate.Answered(); ev.N > before {
+			s.env.Count.AnswerBytes += ev.N - before
+			if before == 0 && s.released == s.base && !s.adopted {
+				s.svc.Gate.Greeted(true)
+			}
+		}
+		s.last = max(s.last, now)
+		s.gate.Received(now, ev.N, ev.Hole)
+	case Shut:
+		s.targetShut = true
+		s.gate.Closed()
+	case Finished:
+		s.take(now, s.released-s.base)
+		s.finish()
+	case ResetByPeer:
+		s.broken(ev, ledger.TargetReset)
+	case Failed:
+		s.broken(ev, ev.Reason)
+	}
+}
+
+// take accounts for the stream's bytes below the offset n as delivered.
+func (s *Session) take(now mono.Time, n uint64) {
+	off := min(s.base+n, s.released)
+	if off <= s.taken {
+		return
+	}
+	s.env.Count.Bytes.Delivered += off - max(s.taken, s.settled)
+	s.taken, s.settled = off, off
+	s.reader.Take(off)
+	s.ready = now
+}
+
+// broken ends a copy whose connection has gone. What the stream took, but the target never
+// acknowledged, was not delivered.
+func (s *Session) broken(ev *Event, r ledger.Reason) {
+	acked := min(s.base+ev.N, s.released)
+	if s.taken > acked {
+		n := s.taken - acked
+		s.env.Count.Bytes.Delivered -= n
+		s.env.Count.Bytes.Drop(r, n)
+	} else {
+		s.take(s.ready, ev.N)
+	}
+	if s.clientShut && acked == s.released {
+		s.finish() // the target closed with a reset, after it had everything
+		return
+	}
+	if s.targetShut && r == ledger.TargetReset {
+		r = ledger.TargetClosed
+	}
+	s.lost(r)
+}

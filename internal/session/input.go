@@ -1,0 +1,196 @@
+package session
+
+import (
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/packet"
+	"tcpcopy/internal/reasm"
+	"tcpcopy/internal/seqnum"
+)
+
+// FromClient takes a captured segment of the client. Its payload is copied where it is kept.
+func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, ifindex int32) {
+	if s.twice(seg, ifindex) {
+		s.env.Count.Packets.Twice++
+		return
+	}
+	silent := at.Sub(s.last) >= lull
+	s.last = at
+	if seg.Flags.Has(packet.SYN) {
+		if s.state == Watching && !s.adopted { // the session's own first packet
+			s.start(now, 0, 0)
+		}
+		return
+	}
+	note := s.note(seg, at)
+	if seg.Len > 0 {
+		s.insert(now, seg, note, silent)
+	}
+	switch {
+	case seg.Flags.Any(packet.RST):
+		// RFC 5961 §3.2: the production server would not have believed a reset from outside the window.
+		if off := s.reader.OffsetOf(seg.Seq); int64(off-s.reader.Next()) >= -(1<<20) && int64(off-s.reader.Next()) < 1<<20 {
+			s.reader.SetEnd(reasm.Reset, seg.Seq, note)
+		}
+	case seg.Flags.Any(packet.FIN):
+		s.reader.SetEnd(reasm.Closed, seg.Seq.Add(seg.Len), note)
+	}
+}
+
+// insert keeps the payload of a segment.
+func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, silent bool) {
+	if s.state == Watching && seg.Len > 1 {
+		if s.reason == ledger.NoSYN {
+			s.openAccount()
+		}
+		if silent {
+			s.resume(seg, note)
+		}
+	}
+	if s.state == Watching && s.reader.OffsetOf(seg.Seq) == 1 && s.reader.Next() == 0 {
+		s.skip(1) // the first packet was a keepalive probe, one below the next byte (RFC 9293 §3.8.4)
+	}
+	before := s.reader.Next()
+	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
+	s.env.Count.Bytes.Captured += s.reader.Next() - before
+	if verdict != reasm.Known {
+		s.spoke = note.At
+	}
+	if verdict == reasm.TooMuch {
+		s.gap(now)
+	}
+	s.noteHole(note.At)
+	if s.state == Refused {
+		s.drop(s.reader.Next(), s.reason)
+	} else if s.reader.Kept() > s.svc.MaxBytes {
+		s.Refuse(now, ledger.OverSession)
+	}
+}
+
+// resume lets the next copy begin with a segment that comes after a long silence: a connection that has
+// been silent is between two turns, whether or not we know what came before.
+func (s *Session) resume(seg *packet.Segment, note reasm.Note) {
+	off := s.reader.OffsetOf(seg.Seq)
+	if int64(off) < int64(s.reader.Next()) {
+		return // a retransmission
+	}
+	s.drop(s.reader.Next(), s.reason)
+	if off > s.reader.Next() {
+		s.skip(off)
+	}
+	if m, ok := s.reader.Mark(); !ok || m.Off > off {
+		s.reader.StartTurn(note)
+	}
+}
+
+// skip moves on to the offset off, over bytes that were not captured.
+func (s *Session) skip(off uint64) {
+	s.drop(s.reader.Next(), ledger.CaptureGap)
+	lost := s.reader.SkipTo(off)
+	s.settled = off
+	got := s.reader.Next() - off
+	s.env.Count.Bytes.Captured += got + uint64(lost)
+	s.env.Count.Bytes.Drop(ledger.CaptureGap, uint64(lost))
+	s.holed = mono.Never
+	s.noteHole(s.last)
+}
+
+// noteHole keeps the time since when bytes of the client are missing.
+func (s *Session) noteHole(at mono.Time) {
+	switch {
+	case !s.missing():
+		s.holed = mono.Never
+	case s.holed == mono.Never:
+		s.holed = at
+	}
+}
+
+// missing says whether the client has sent bytes that we do not have: later ones have come, or the
+// server has acknowledged them.
+func (s *Session) missing() bool {
+	return s.reader.Hole() || s.took > s.reader.Next() && !s.clientEndAcked()
+}
+
+// gap gives up on bytes of the client that were lost on the way to us.
+func (s *Session) gap(now mono.Time) {
+	if s.stream != nil {
+		s.lose(now, ledger.CaptureGap)
+	}
+	off, ok := s.reader.FirstAhead()
+	if !ok || off > s.took && s.took > s.reader.Next() {
+		off = s.took
+	}
+	s.skip(off)
+}
+
+// FromServer takes a captured segment of the production server; only its header matters.
+func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
+	s.last = max(s.last, at)
+	if seg.Flags.Has(packet.SYN) {
+		s.serverBase, s.serverKnown = seg.Seq+1, true
+		return
+	}
+	s.knowServer(seg.Seq)
+	end := seqnum.Unwrap(seg.Seq.Add(seg.Len), s.serverBase, s.sent)
+	if end > s.sent && end < s.sent+1<<31 {
+		s.sent = end
+	}
+	if seg.Flags.Any(packet.FIN) && !s.serverFIN {
+		s.serverFIN, s.serverEnd = true, end
+	}
+	if seg.Flags.Has(packet.ACK) {
+		if off := s.reader.OffsetOf(seg.Ack); int64(off) > int64(s.took) && off < s.reader.Next()+1<<30 {
+			s.took = off
+			s.noteHole(at)
+		}
+	}
+	if seg.Flags.Any(packet.RST) {
+		// The client learns of it without a word of its own; for the copy it is as if it had reset.
+		s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), reasm.Note{Seen: s.seen, Sent: s.seen, At: at})
+	}
+}
+
+// note says what the client had seen of the server when it sent the segment (gate's cause): for a reset
+// without an acknowledgment, what it had seen at the most.
+func (s *Session) note(seg *packet.Segment, at mono.Time) reasm.Note {
+	n := reasm.Note{Seen: s.seen, At: at}
+	if seg.Flags.Has(packet.ACK) {
+		s.knowServer(seg.Ack)
+		seen := seqnum.Unwrap(seg.Ack, s.serverBase, s.seen)
+		if s.serverFIN {
+			seen = min(seen, s.serverEnd) // a FIN is acknowledged like a byte
+		}
+		if int64(seen) < 0 || seen > s.seen+1<<31 {
+			seen = s.seen
+		}
+		n.Seen = seen
+		if seen > s.seen {
+			s.seen = seen
+		}
+	}
+	n.Sent = max(n.Seen, s.sent)
+	return n
+}
+
+// knowServer takes a sequence number of the server as the start of its direction, if none is known:
+// for a new connection that is exact, for one found under way it is where we began to look.
+func (s *Session) knowServer(seq seqnum.Value) {
+	if !s.serverKnown {
+		s.serverBase, s.serverKnown = seq, true
+	}
+}
+
+// twice says whether the segment is the last one, seen again on another interface.
+func (s *Session) twice(seg *packet.Segment, ifindex int32) bool {
+	f := fingerprint{seq: seg.Seq, ack: seg.Ack, ts: seg.Opts.TSVal, length: int32(seg.Len), window: seg.Window,
+		flags: seg.Flags, ifindex: ifindex}
+	old := s.seenPkt
+	s.seenPkt = f
+	same := f
+	same.ifindex = old.ifindex
+	if same == old && ifindex != old.ifindex {
+		s.seenPkt = old
+		return true
+	}
+	return false
+}
