@@ -1,0 +1,99 @@
+package sys
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// What Send may answer, for a caller that counts by kind. Compare with ==.
+const (
+	ErrTooBig      = unix.EMSGSIZE     // over the MTU of the interface, or of the path
+	ErrForbidden   = unix.EPERM        // a firewall rule dropped it
+	ErrNoBuffers   = unix.ENOBUFS      // the interface's queue was full
+	ErrAgain       = unix.EAGAIN       // the socket's send buffer is full
+	ErrNetUnreach  = unix.ENETUNREACH  // no route
+	ErrHostUnreach = unix.EHOSTUNREACH // no answer from the next hop
+	ErrNetDown     = unix.ENETDOWN     // the interface is down
+	ErrNoInterface = unix.ENXIO        // the interface is gone
+	ErrNoFamily    = unix.EAFNOSUPPORT // the host does not have this IP version (from the Open functions)
+)
+
+// SendSocket sends packets whose headers the caller writes. It is safe for use by one goroutine.
+type SendSocket struct{ fd int }
+
+// SendConfig is what all kinds of SendSocket have in common.
+type SendConfig struct {
+	Mark   uint32 // on every packet (SO_MARK); 0: none
+	Buffer int    // bytes of send buffer; without CAP_NET_ADMIN the system's limit holds
+}
+
+// OpenRawIPv4 opens a socket for whole IPv4 packets. The kernel routes them, and sets total length,
+// header checksum and, where it is 0, the identification.
+func OpenRawIPv4(cfg SendConfig) (*SendSocket, error) {
+	return openRaw(cfg, "IPv4", unix.AF_INET, func(fd int) error {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1); err != nil {
+			return err
+		}
+		// Packets that the interface's queue drops are reported (ENOBUFS) only to sockets that ask for
+		// errors. What the kernel keeps for us to read besides is bounded by the receive buffer.
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+	})
+}
+
+// OpenRawIPv6 opens a socket for whole IPv6 packets. The kernel routes them and changes nothing.
+func OpenRawIPv6(cfg SendConfig) (*SendSocket, error) {
+	return openRaw(cfg, "IPv6", unix.AF_INET6, func(fd int) error {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_HDRINCL, 1); err != nil {
+			return err
+		}
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	})
+}
+
+func openRaw(cfg SendConfig, name string, family int, options func(fd int) error) (*SendSocket, error) {
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
+	if err != nil {
+		return nil, needs("open raw "+name+" socket", CapNetRaw, err)
+	}
+	if err := options(fd); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("set up raw %s socket: %w", name, err)
+	}
+	return sendSocket(fd, cfg)
+}
+
+// OpenPacketSender opens a socket for packets that go out at the link layer: past routing, conntrack and
+// the firewall.
+func OpenPacketSender(cfg SendConfig) (*SendSocket, error) {
+	fd, err := openPacket() // protocol 0: it receives nothing
+	if err != nil {
+		return nil, err
+	}
+	return sendSocket(fd, cfg)
+}
+
+// sendSocket does what all kinds need; it closes fd when it fails.
+func sendSocket(fd int, cfg SendConfig) (*SendSocket, error) {
+	if cfg.Mark != 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(cfg.Mark)); err != nil {
+			unix.Close(fd)
+			return nil, needs(fmt.Sprintf("mark packets with %#x", cfg.Mark), CapNetAdmin, err)
+		}
+	}
+	if cfg.Buffer > 0 &&
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, cfg.Buffer) != nil {
+		// Best effort: a smaller buffer drops earlier under a burst, and says so.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.Buffer)
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1) // the least there is: it only sends
+	return &SendSocket{fd}, nil
+}
+
+// Close closes the socket; a nil one is closed.
+func (s *SendSocket) Close() error {
+	if s == nil {
+		return nil
+	}
+	return unix.Close(s.fd)
+}
