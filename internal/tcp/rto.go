@@ -1,0 +1,167 @@
+package tcp
+
+import (
+	"time"
+
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/packet"
+)
+
+// The bounds of the retransmission timeout. The lower one is Linux's, added to the smoothed round trip as
+// there: RFC 6298's second would make every lost request wait that long.
+const (
+	minVar     = 200 * time.Millisecond
+	maxRTO     = 120 * time.Second
+	maxPersist = 5 * time.Second
+)
+
+// rto returns the timeout without backoff (RFC 6298 §2).
+func (c *Conn) rto() time.Duration {
+	if c.srtt == 0 {
+		if c.synRetried && c.phase == phaseOpen {
+			return lateRTO
+		}
+		return synRTO
+	}
+	return min(c.srtt+max(4*c.rttvar, minVar), maxRTO)
+}
+
+// timeout returns the timeout as it stands, backed off (RFC 6298 §5.5).
+func (c *Conn) timeout() time.Duration {
+	return min(c.rto()<<min(c.backoff, 10), maxRTO)
+}
+
+// sampleRTT takes a measurement of the round trip (RFC 6298 §2).
+func (c *Conn) sampleRTT(now mono.Time, r time.Duration) {
+	r = max(r, 1)
+	if c.srtt == 0 {
+		c.srtt, c.rttvar = r, r/2
+	} else {
+		c.rttvar += ((c.srtt - r).Abs() - c.rttvar) / 4
+		c.srtt += (r - c.srtt) / 8
+	}
+	if c.minRTT == 0 {
+		c.minRTT, c.minRTTAt = r, now
+	}
+	c.backoff = 0
+	c.rttEnd = c.nxt
+}
+
+// echoedRTT returns the round trip that an echoed timestamp shows (RFC 7323 §4.1), or 0 if it is not one
+// of ours.
+func (c *Conn) echoedRTT(now mono.Time, ecr uint32) time.Duration {
+	ms := int32(c.tsAt(now) - ecr)
+	if ms < 0 || int32(ecr-c.tsBase) < 0 {
+		return 0
+	}
+	return max(time.Duration(ms)*time.Millisecond, time.Millisecond)
+}
+
+// measure takes a sample where an acknowledgment gives one: once for each window, and never from a
+// segment that was sent twice (RFC 6298 §3, §4) unless its timestamp tells which one arrived.
+func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
+	if got.acked == 0 || c.una < c.rttEnd && c.backoff == 0 {
+		return
+	}
+	if got.rtt > 0 && !got.resent {
+		c.sampleRTT(now, got.rtt)
+		return
+	}
+	if got.resent && c.tsOK && s.Opts.HasTS {
+		if r := c.echoedRTT(now, s.Opts.TSEcr); r > 0 {
+			c.sampleRTT(now, r)
+		}
+	}
+}
+
+// outstanding says whether we wait for the target to acknowledge or take something.
+func (c *Conn) outstanding() bool {
+	return c.una < c.nxt || c.nxt < c.released || c.closing && !c.finSent
+}
+
+// timers runs the timers of an open connection that are due.
+func (c *Conn) timers(now mono.Time) {
+	if c.outstanding() && now.Sub(c.progressAt) >= c.userTimeout {
+		c.kill(CauseUserTimeout)
+		return
+	}
+	if c.reoAt.Reached(now) {
+		c.rackDetect(now)
+		if c.lost > 0 && c.recovery == recoveryOpen {
+			c.enterRecovery()
+			c.reduce(&delivery{})
+		}
+	}
+	if c.probeAt.Reached(now) {
+		c.probeAt = mono.Never
+		c.probeDue = true
+		c.rtoAt = now.Add(c.timeout())
+	}
+	if c.rtoAt.Reached(now) {
+		c.onTimeout(now)
+	}
+	if c.persistAt.Reached(now) {
+		c.persistAt = mono.Never
+		c.persistDue = true
+	}
+}
+
+// onTimeout is the expiry of the retransmission timer (RFC 6298 §5.4 to §5.6, RFC 5681 §3.1, RFC 8985 §6.3).
+func (c *Conn) onTimeout(now mono.Time) {
+	c.rtoAt = mono.Never
+	if c.flight.len() == 0 {
+		return
+	}
+	c.suspectMTU()
+	if c.flight.at(0).flags&segSacked != 0 {
+		c.renege()
+	}
+	if c.recovery != recoveryLoss || c.backoff == 0 {
+		c.ssthresh = c.reducedWindow()
+	}
+	c.recovery = recoveryLoss
+	c.recoverTo = c.nxt
+	c.probeAt, c.probeEnd, c.reoAt = mono.Never, 0, mono.Never
+	c.probeDue = false
+	c.dupAcks = 0
+	if !c.sackOK {
+		c.sacked = 0
+	}
+	wait := c.rackRTT + c.reoWindow()
+	start := c.una
+	for i := 0; i < c.flight.len(); i++ {
+		r := c.flight.at(i)
+		n := uint32(r.end - start)
+		start = r.end
+		if r.flags&(segSacked|segLost) != 0 {
+			continue
+		}
+		if i > 0 && c.sackOK && c.rackRTT > 0 && !r.at.Add(wait).Reached(now) {
+			continue // sent too short a time ago to be judged
+		}
+		r.flags |= segLost
+		c.lost += n
+	}
+	c.cwnd = c.pipe() + uint32(c.mss)
+	c.forceHead = true
+	c.backoff = min(c.backoff+1, 20)
+	c.rtoAt = now.Add(c.timeout())
+}
+
+// next returns when Poll is to be called again if nothing happens before.
+func (c *Conn) next() mono.Time {
+	switch c.phase {
+	case phaseClosed:
+		return mono.Never
+	case phaseSynSent, phaseSynReceived:
+		if c.connectTimeout > 0 {
+			return min(c.rtoAt, c.opened.Add(c.connectTimeout))
+		}
+		return c.rtoAt
+	}
+	at := min(min(c.rtoAt, c.probeAt), min(c.reoAt, c.persistAt))
+	if c.outstanding() {
+		at = min(at, c.progressAt.Add(c.userTimeout))
+	}
+	return at
+}

@@ -1,0 +1,153 @@
+package tcp
+
+import "time"
+
+// State is a state of RFC 9293 §3.3.2.
+type State uint8
+
+// The states that a client can be in. TIME-WAIT is not held: the connection is over at once (see AckFor).
+const (
+	StateClosed State = iota
+	StateSynSent
+	StateSynReceived
+	StateEstablished
+	StateFinWait1
+	StateFinWait2
+	StateCloseWait
+	StateClosing
+	StateLastAck
+)
+
+var stateNames = [...]string{
+	"closed", "syn-sent", "syn-received", "established", "fin-wait-1", "fin-wait-2", "close-wait",
+	"closing", "last-ack",
+}
+
+// String returns the state's name in lower case, as RFC 9293 spells it.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}
+
+// Cause says why a connection ended other than by both sides' FIN.
+type Cause uint8
+
+// The causes.
+const (
+	CauseNone           Cause = iota
+	CauseRefused              // RST in answer to the SYN
+	CauseReset                // RST on the established connection
+	CauseConnectTimeout       // no answer to the SYN in time
+	CauseUserTimeout          // no progress in time while data was outstanding
+	CauseAborted              // by Abort
+)
+
+var causeNames = [...]string{"none", "refused", "reset", "connect timeout", "user timeout", "aborted"}
+
+// String returns the cause in words.
+func (e Cause) String() string {
+	if int(e) < len(causeNames) {
+		return causeNames[e]
+	}
+	return "unknown"
+}
+
+// Status is what the owner of a Conn may want to know after a Deliver or a Poll.
+type Status struct {
+	Acked    uint64 // bytes of our stream that the target has acknowledged
+	Sent     uint64 // bytes of our stream that were sent at least once
+	Received uint64 // bytes of the target's stream that arrived in order, in total
+	SRTT     time.Duration
+	RTO      time.Duration
+	// Retransmits counts segments that were sent again, SYNs and probes that repeat data included.
+	Retransmits uint32
+	// OldAckNumber is what an old connection of the same addresses expects from its client; it is set
+	// with OldAck, when the target answered our SYN with a bare ACK (RFC 5961 §4). See FreeOldConnection.
+	OldAckNumber uint32
+	State        State
+	Err          Cause
+	Established  bool // the handshake was completed, though the connection may have ended since
+	RemoteFIN    bool // the target has ended its direction, and all its bytes have arrived
+	HasHole      bool // bytes of the target arrived out of order, and some before them are missing
+	OldAck       bool
+	// Done says that the connection is over and that nothing of it is left to be sent: Poll it no more.
+	Done bool
+}
+
+// Status returns the state of affairs.
+func (c *Conn) Status() Status {
+	st := Status{
+		Acked:        c.acked(),
+		Sent:         c.sentBytes(),
+		Received:     c.received(),
+		SRTT:         c.srtt,
+		RTO:          c.rto(),
+		Retransmits:  c.retrans,
+		OldAckNumber: uint32(c.oldAck),
+		State:        c.state(),
+		Err:          c.cause,
+		Established:  c.rcvNxt > 0,
+		RemoteFIN:    c.remoteFIN(),
+		HasHole:      len(c.ooo) > 0,
+		OldAck:       c.oldAckSet,
+	}
+	st.Done = c.phase == phaseClosed && c.everOpen && !c.needRST && !c.ackNow
+	return st
+}
+
+func (c *Conn) acked() uint64 {
+	if c.una == 0 {
+		return 0
+	}
+	return min(c.una, c.released) - 1
+}
+
+func (c *Conn) sentBytes() uint64 {
+	if c.nxt == 0 {
+		return 0
+	}
+	return min(c.nxt, c.released) - 1
+}
+
+func (c *Conn) received() uint64 {
+	n := c.rcvNxt
+	if n > 0 {
+		n-- // the SYN
+	}
+	if c.remoteFIN() {
+		n--
+	}
+	return n
+}
+
+func (c *Conn) remoteFIN() bool { return c.rcvFin != 0 && c.rcvNxt > c.rcvFin }
+
+// finAcked says whether the target has our FIN.
+func (c *Conn) finAcked() bool { return c.finSent && c.una > c.released }
+
+func (c *Conn) state() State {
+	switch c.phase {
+	case phaseClosed:
+		return StateClosed
+	case phaseSynSent:
+		return StateSynSent
+	case phaseSynReceived:
+		return StateSynReceived
+	}
+	switch theirs := c.remoteFIN(); {
+	case !c.finSent && !theirs:
+		return StateEstablished
+	case !c.finSent:
+		return StateCloseWait
+	case !theirs && c.finAcked():
+		return StateFinWait2
+	case !theirs:
+		return StateFinWait1
+	case c.finFirst:
+		return StateClosing
+	default:
+		return StateLastAck
+	}
+}
