@@ -1,0 +1,115 @@
+package socket
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+
+	"tcpcopy/internal/sys"
+)
+
+// bindAttempts bounds how many local addresses are tried for one connection: the kernel searches all
+// ports of each.
+const bindAttempts = 4
+
+// connector begins connections. It belongs to the poller.
+type connector struct {
+	cfg  *Config
+	v4   []netip.Addr // Config.Bind by family
+	v6   []netip.Addr
+	next int
+}
+
+func newConnector(cfg *Config) connector {
+	k := connector{cfg: cfg}
+	for _, a := range cfg.Bind {
+		if a = a.Unmap(); a.Is4() {
+			k.v4 = append(k.v4, a)
+		} else {
+			k.v6 = append(k.v6, a)
+		}
+	}
+	return k
+}
+
+// connect opens a socket and begins to connect it. On an error there is no socket.
+func (k *connector) connect(target netip.AddrPort) (int, error) {
+	target = netip.AddrPortFrom(target.Addr().Unmap(), target.Port())
+	if len(k.cfg.Bind) == 0 {
+		return k.connectFrom(netip.Addr{}, target)
+	}
+	pool := k.v6
+	if target.Addr().Is4() {
+		pool = k.v4
+	}
+	var fd int
+	err := error(syscall.EADDRNOTAVAIL)
+	for range min(len(pool), bindAttempts) {
+		k.next++
+		fd, err = k.connectFrom(pool[k.next%len(pool)], target)
+		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			break
+		}
+	}
+	return fd, err
+}
+
+func (k *connector) connectFrom(local netip.Addr, target netip.AddrPort) (int, error) {
+	if !target.IsValid() {
+		return -1, syscall.EINVAL
+	}
+	fd, err := sys.OpenTCP(target.Addr().Is6())
+	if err != nil {
+		return -1, err
+	}
+	if err := k.prepare(fd, local, target); err != nil {
+		sys.ResetTCP(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (k *connector) prepare(fd int, local netip.Addr, target netip.AddrPort) error {
+	if k.cfg.Mark != 0 {
+		if err := sys.SetMark(fd, k.cfg.Mark); err != nil {
+			return err
+		}
+	}
+	if k.cfg.SendTimeout > 0 {
+		if err := sys.SetUserTimeout(fd, k.cfg.SendTimeout); err != nil {
+			return err
+		}
+	}
+	if local.IsValid() {
+		if err := sys.BindLocal(fd, local, zone(local)); err != nil {
+			return err
+		}
+	}
+	return sys.ConnectTCP(fd, target, zone(target.Addr()))
+}
+
+// zone is the number of the interface that a link-local address belongs to; 0 where there is none.
+func zone(a netip.Addr) uint32 {
+	name := a.Zone()
+	if name == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return uint32(n)
+	}
+	if ifi, err := net.InterfaceByName(name); err == nil {
+		return uint32(ifi.Index)
+	}
+	return 0
+}
+
+// errnoOf is the kernel's answer inside err.
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return syscall.EIO
+	}
+	return errno
+}

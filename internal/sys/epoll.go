@@ -1,0 +1,114 @@
+package sys
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// EpollEvent is what Epoll.Wait reports of one descriptor: the tag that it was added with, and what it
+// is ready for.
+type EpollEvent unix.EpollEvent
+
+// Tag is the number that the descriptor was added with.
+func (e *EpollEvent) Tag() uint64 { return uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32 }
+
+// Merge adds what a later event of the same descriptor says.
+func (e *EpollEvent) Merge(later *EpollEvent) { e.Events |= later.Events }
+
+// Readable says that there are bytes to read, an end of the stream, or an error to fetch.
+func (e *EpollEvent) Readable() bool { return e.Events&unix.EPOLLIN != 0 }
+
+// Urgent says that the peer has sent urgent data, at which reads stop short.
+func (e *EpollEvent) Urgent() bool { return e.Events&unix.EPOLLPRI != 0 }
+
+// Writable says that the socket takes bytes, or that a connection attempt has ended.
+func (e *EpollEvent) Writable() bool { return e.Events&unix.EPOLLOUT != 0 }
+
+// PeerShut says that the peer has ended its direction.
+func (e *EpollEvent) PeerShut() bool { return e.Events&unix.EPOLLRDHUP != 0 }
+
+// HungUp says that both directions are shut down, for whatever reason.
+func (e *EpollEvent) HungUp() bool { return e.Events&unix.EPOLLHUP != 0 }
+
+// Failed says that the socket holds an error.
+func (e *EpollEvent) Failed() bool { return e.Events&unix.EPOLLERR != 0 }
+
+// wakeTag is the tag of the eventfd inside an Epoll; callers must not use it.
+const wakeTag = ^uint64(0)
+
+// Epoll waits for many sockets at once, edge triggered, and can be woken from another goroutine.
+type Epoll struct {
+	fd   int
+	wake int // eventfd: every write to it is an edge, so nobody needs to read it
+}
+
+// NewEpoll opens an Epoll. Close frees it.
+func NewEpoll() (*Epoll, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open epoll: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open eventfd: %w", err)
+	}
+	e := &Epoll{fd: fd, wake: wake}
+	if err := e.add(wake, unix.EPOLLIN, wakeTag); err != nil {
+		e.Close()
+		return nil, fmt.Errorf("watch eventfd: %w", err)
+	}
+	return e, nil
+}
+
+func (e *Epoll) add(fd int, events uint32, tag uint64) error {
+	ev := unix.EpollEvent{Events: events | unix.EPOLLET, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32))}
+	return unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &ev)
+}
+
+// Add watches a TCP socket for everything that can happen to it, until it is closed. What it is ready
+// for already is reported as well. The tag must not be the largest uint64.
+func (e *Epoll) Add(fd int, tag uint64) error {
+	const all = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI
+	if err := e.add(fd, all, tag); err != nil {
+		return fmt.Errorf("watch socket %d: %w", fd, err)
+	}
+	return nil
+}
+
+// Wait fills evs with what has happened, at the latest after timeout (below zero: whenever something
+// does), and returns how many it filled. A call of Wake, or a signal, ends it early with none.
+func (e *Epoll) Wait(evs []EpollEvent, timeout time.Duration) (int, error) {
+	ms := -1
+	if timeout >= 0 { // rounded up: a deadline must have come when Wait returns
+		ms = int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<30))
+	}
+	n, err := epollWait(e.fd, evs, ms)
+	if err == unix.EINTR {
+		return 0, nil
+	}
+	if err != 0 {
+		return 0, fmt.Errorf("wait for sockets: %w", err)
+	}
+	for i := range n {
+		if evs[i].Tag() == wakeTag {
+			evs[i] = evs[n-1]
+			return n - 1, nil
+		}
+	}
+	return n, nil
+}
+
+// Wake ends the Wait that is under way, or else the next one. Any goroutine may call it before Close.
+func (e *Epoll) Wake() {
+	one := [8]byte{1}
+	_, _ = unix.Write(e.wake, one[:]) // fails only after 2^64 calls
+}
+
+// Close frees the Epoll; the sockets that it watched stay open.
+func (e *Epoll) Close() {
+	unix.Close(e.wake)
+	unix.Close(e.fd)
+}

@@ -1,0 +1,242 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// capMark is what SO_MARK asks for.
+const capMark = CapNetAdmin + ", or since Linux 5.17 " + CapNetRaw
+
+// OpenTCP opens a TCP socket that never blocks, with Nagle's algorithm off.
+func OpenTCP(ipv6 bool) (int, error) {
+	family := unix.AF_INET
+	if ipv6 {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return -1, fmt.Errorf("open TCP socket: %w", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("set TCP_NODELAY: %w", err)
+	}
+	return fd, nil
+}
+
+// SetMark marks the packets that the socket sends. Without the capability for it, the error is a
+// *CapabilityError.
+func SetMark(fd int, mark uint32) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+		return needs(fmt.Sprintf("set SO_MARK %#x", mark), capMark, err)
+	}
+	return nil
+}
+
+// SetUserTimeout bounds how long sent bytes may stay unacknowledged, or unaccepted by a peer whose
+// window is closed, before the connection fails with ETIMEDOUT (RFC 5482, TCP_USER_TIMEOUT).
+func SetUserTimeout(fd int, d time.Duration) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond)); err != nil {
+		return fmt.Errorf("set TCP_USER_TIMEOUT %v: %w", d, err)
+	}
+	return nil
+}
+
+// AckNow sends an acknowledgment that is being delayed and lets the next ones go at once. The kernel
+// falls back to delaying by itself: it must be called again after reads (TCP_QUICKACK in tcp(7)).
+func AckNow(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }
+
+// BindLocal chooses the address to connect from and leaves the port to ConnectTCP, which can then use a
+// port for several targets at once.
+func BindLocal(fd int, addr netip.Addr, zone uint32) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
+	}
+	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(addr, 0), zone)); err != nil {
+		return fmt.Errorf("bind %v: %w", addr, err)
+	}
+	return nil
+}
+
+// ConnectTCP begins a connection. It returns nil while the attempt is under way or has already
+// succeeded; what became of it, an Epoll tells.
+func ConnectTCP(fd int, to netip.AddrPort, zone uint32) error {
+	err := unix.Connect(fd, sockaddr(to, zone))
+	if err == nil || err == unix.EINPROGRESS || err == unix.EINTR {
+		return nil
+	}
+	return fmt.Errorf("connect to %v: %w", to, err)
+}
+
+func sockaddr(a netip.AddrPort, zone uint32) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zone}
+}
+
+// LocalAddr is the socket's own address and port; the zero value where it has none.
+func LocalAddr(fd int) netip.AddrPort {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// TakeError fetches and clears the error that a socket holds: 0 where there is none.
+func TakeError(fd int) syscall.Errno {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		var errno syscall.Errno
+		errors.As(err, &errno)
+		return errno
+	}
+	return syscall.Errno(n)
+}
+
+// TCPStatus is what the kernel knows of a connection.
+type TCPStatus struct {
+	// Over: the connection is closed or reset, or waits in TIME-WAIT: the peer owes us nothing more.
+	Over bool
+	// Acked is how many sequence numbers the peer has acknowledged: the bytes, and one each for SYN and FIN.
+	Acked uint64
+}
+
+// StatusTCP asks for a connection's state (TCP_INFO in tcp(7)).
+func StatusTCP(fd int) TCPStatus {
+	const closed, timeWait = 7, 6 // TCP_CLOSE, TCP_TIME_WAIT in netinet/tcp.h
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return TCPStatus{Over: true}
+	}
+	return TCPStatus{Over: info.State == closed || info.State == timeWait, Acked: info.Bytes_acked}
+}
+
+// ShutdownWrite ends our direction (FIN) after the bytes sent so far.
+func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
+
+// ResetTCP closes the descriptor. A connection that still lives is reset (RST), and what it had not sent
+// yet is thrown away; one that has ended is only freed.
+func ResetTCP(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(fd)
+}
+
+// scrap is where discarded bytes would go if a kernel copied them. Linux does not, so that it takes
+// address space but no memory.
+var scrap [1 << 20]byte
+
+// MaxDiscard is how many bytes one call of Discard throws away at most.
+const MaxDiscard = len(scrap)
+
+// Discard throws away received bytes without copying them (MSG_TRUNC in tcp(7)) and returns how many:
+// 0 at the end of the stream, EAGAIN where there are none now.
+func Discard(fd int) (int, syscall.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&scrap)), uintptr(len(scrap)),
+			unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EINTR {
+			if errno != 0 {
+				return 0, errno
+			}
+			return int(n), 0
+		}
+	}
+}
+
+// Gather collects views of bytes and sends them with one call. The zero value is empty. It is not safe
+// for use by several goroutines.
+type Gather struct {
+	iov [64]unix.Iovec
+	hdr unix.Msghdr
+	n   int
+}
+
+// Add appends a view, which must stay as it is until Send or Reset. It says whether there was room.
+func (g *Gather) Add(view []byte) bool {
+	if g.n == len(g.iov) {
+		return false
+	}
+	if len(view) > 0 {
+		g.iov[g.n].Base = &view[0]
+		g.iov[g.n].SetLen(len(view))
+		g.n++
+	}
+	return true
+}
+
+// Send writes what was collected to a stream socket and forgets it. It returns how many bytes the
+// kernel took, which may be fewer than there were; EAGAIN where it takes none now.
+func (g *Gather) Send(fd int) (int, syscall.Errno) {
+	const flags = unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
+	defer g.Reset()
+	for {
+		var n uintptr
+		var errno syscall.Errno
+		if g.n == 1 { // most requests; cheaper for the kernel
+			n, _, errno = unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(g.iov[0].Base)),
+				uintptr(g.iov[0].Len), flags, 0, 0)
+		} else {
+			g.hdr.Iov = &g.iov[0]
+			g.hdr.SetIovlen(g.n)
+			n, _, errno = unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&g.hdr)), flags)
+		}
+		if errno != unix.EINTR {
+			if errno != 0 {
+				return 0, errno
+			}
+			return int(n), 0
+		}
+	}
+}
+
+// Reset forgets what was collected.
+func (g *Gather) Reset() {
+	clear(g.iov[:g.n])
+	g.n = 0
+}
+
+// RaiseFileLimit lets the process open as many descriptors as it may, want if it can be had, and
+// returns how many that is.
+func RaiseFileLimit(want uint64) (uint64, error) {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 0, fmt.Errorf("read file limit: %w", err)
+	}
+	if lim.Cur >= want {
+		return lim.Cur, nil
+	}
+	more := unix.Rlimit{Cur: want, Max: max(want, lim.Max)} // above Max: only with CAP_SYS_RESOURCE
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &more) == nil {
+		return want, nil
+	}
+	if lim.Cur < lim.Max {
+		lim.Cur = lim.Max
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+			return 0, fmt.Errorf("raise file limit to %d: %w", lim.Max, err)
+		}
+	}
+	return lim.Cur, nil
+}
+
+func epollWait(fd int, evs []EpollEvent, ms int) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), uintptr(ms), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
