@@ -29,7 +29,17 @@ func Enter(t testing.TB) {
 		t.Fatalf("new network namespace: %v", err)
 	}
 	t.Cleanup(func() { h.Close() })
+	settle(t)
+}
+
+// settle makes a new namespace usable at once: lo is up, and IPv6 addresses are not probed for duplicates.
+func settle(t testing.TB) {
+	t.Helper()
 	up(t, "lo")
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Logf("duplicate address detection stays on: %v", err)
+	}
 }
 
 // NS is a further namespace beside the one that the test has entered.
@@ -45,7 +55,7 @@ func New(t testing.TB) *NS {
 	var err error
 	onThread(func() {
 		if n.handle, err = netns.New(); err == nil {
-			up(t, "lo")
+			settle(t)
 		}
 	})
 	if errors.Is(err, os.ErrPermission) {
@@ -155,3 +165,22 @@ func up(t testing.TB, name string) {
 		t.Fatalf("set %s up: %v", name, err)
 	}
 }
+
+// Delete removes an interface, and its peer with it.
+func Delete(t testing.TB, name string) {
+	t.Helper()
+	if err := netlink.LinkDel(link(t, name)); err != nil {
+		t.Fatalf("delete %s: %v", name, err)
+	}
+}
+
+// Down takes an interface down; Up brings it up.
+func Down(t testing.TB, name string) {
+	t.Helper()
+	if err := netlink.LinkSetDown(link(t, name)); err != nil {
+		t.Fatalf("set %s down: %v", name, err)
+	}
+}
+
+// Up brings an interface up.
+func Up(t testing.TB, name string) { t.Helper(); up(t, name) }
