@@ -126,6 +126,16 @@ func StatusTCP(fd int) TCPStatus {
 	return TCPStatus{Over: info.State == closed || info.State == timeWait, Acked: info.Bytes_acked}
 }
 
+// Unacked is how many bytes the socket has taken that the peer has not acknowledged yet, a FIN counted as
+// one (SIOCOUTQ in tcp(7)). It does not fall any more once the connection is reset.
+func Unacked(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // ShutdownWrite ends our direction (FIN) after the bytes sent so far.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 

@@ -73,6 +73,7 @@ const (
 	stateConnecting        // in the list of deadlines
 	stateOpen              // the shard may use the descriptor
 	stateOver              // noteOver was sent: the shard will ask to close
+	stateLeaving           // the shard has asked, but the target lacks bytes: in poller.leaving
 	stateClosed            // the descriptor is closed
 )
 
@@ -103,6 +104,7 @@ type poller struct {
 	first, last *conn    // connecting, the earliest deadline first
 	unread      []uint64 // tags of those that had more to read than their turn allowed
 	again       []uint64 // those of the last round; changes places with unread
+	leaving     []*conn
 	batch       *Batch
 }
 
@@ -179,6 +181,7 @@ func (p *poller) run() {
 		}
 		p.carryOut(now)
 		p.expire(now)
+		p.seeOff(now)
 		p.deliver()
 	}
 }
@@ -220,10 +223,14 @@ func (p *poller) timeout() time.Duration {
 		return 0
 	}
 	p.asleep = true
-	if p.first == nil {
-		return -1
+	wait := time.Duration(-1)
+	if p.first != nil {
+		wait = max(p.first.polled.deadline.Sub(p.cfg.Now()), 0)
 	}
-	return max(p.first.polled.deadline.Sub(p.cfg.Now()), 0)
+	if len(p.leaving) > 0 && (wait < 0 || wait > leaveCheck) {
+		wait = leaveCheck
+	}
+	return wait
 }
 
 // carryOut does what the shard asked for.
@@ -243,7 +250,7 @@ func (p *poller) carryOut(now mono.Time) {
 				p.finish(r.conn, 0, sys.TakeError(fd), sys.StatusTCP(fd))
 			}
 		case askClose:
-			p.release(r.conn)
+			p.leave(now, r.conn)
 		}
 	}
 }
@@ -294,17 +301,6 @@ func (p *poller) release(c *conn) {
 func (p *poller) expire(now mono.Time) {
 	for p.first != nil && p.first.polled.deadline.Reached(now) {
 		p.fail(p.first, syscall.ETIMEDOUT)
-	}
-}
-
-func (p *poller) closeAll() {
-	p.mu.Lock()
-	p.asked = nil // what was to be opened never was; the rest is in the slots
-	p.mu.Unlock()
-	for i := range p.slots {
-		if c := p.slots[i].conn; c != nil {
-			p.release(c)
-		}
 	}
 }
 

@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mono"
 	"tcpcopy/internal/session"
 	"tcpcopy/internal/sys"
 )
@@ -294,6 +296,66 @@ func TestAbortResets(t *testing.T) {
 	}
 }
 
+// TestAbortKeepsWhatWasTaken: the session counts bytes as delivered when they are taken.
+func TestAbortKeepsWhatWasTaken(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		close bool
+	}{{"abort", false}, {"output closes", true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			goOn := make(chan struct{})
+			got := make(chan int64, 1)
+			target := serve(t, "127.0.0.1", func(c *net.TCPConn) {
+				_ = c.SetReadBuffer(256 << 10)
+				<-goOn
+				n, err := io.Copy(io.Discard, c)
+				if !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("the target read %d bytes and %v, wanted a reset", n, err)
+				}
+				got <- n
+			})
+			c := play(t, Config{}).open(1, target, pattern(32<<20), 64<<10)
+			c.release(32 << 20)
+			c.untilBlocked()
+			var taken uint64
+			c.p.in(func() {
+				taken = c.stream.(*conn).sent
+				c.stream.Abort(now())
+				close(goOn)
+				if tc.close {
+					c.p.out.Close()
+				}
+			})
+			if n := <-got; n != int64(taken) {
+				t.Errorf("%d bytes were taken, %d arrived", taken, n)
+			}
+		})
+	}
+}
+
+func TestAbortDoesNotWaitForEver(t *testing.T) {
+	reset := make(chan error, 1)
+	target := serve(t, "127.0.0.1", func(c *net.TCPConn) {
+		_ = c.SetReadBuffer(4 << 10)
+		for {
+			if _, err := c.Write([]byte("x")); err != nil {
+				reset <- err
+				return
+			}
+		}
+	})
+	var skew atomic.Int64
+	p := play(t, Config{Now: func() mono.Time { return now().Add(time.Duration(skew.Load())) }})
+	c := p.open(1, target, pattern(10<<20), 0)
+	c.release(10 << 20)
+	c.untilBlocked()
+	c.abort()
+	skew.Store(int64(leaveLimit))
+	if err := <-reset; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("the target sees %v, wanted a reset", err)
+	}
+}
+
 func TestAbortBeforeOpen(t *testing.T) {
 	target := serve(t, "127.0.0.1", echo)
 	p := play(t, Config{})
@@ -328,7 +390,6 @@ func TestCannotOpen(t *testing.T) {
 		{"closed port", Config{}, closedPort("127.0.0.1"), ledger.TargetRefused},
 		{"closed port, IPv6", Config{}, closedPort("::1"), ledger.TargetRefused},
 		{"nobody answers", Config{ConnectTimeout: 50 * time.Millisecond}, fullBacklog(t), ledger.ConnectTimeout},
-		{"no route", Config{}, netip.MustParseAddrPort("[2001:db8::1]:80"), ledger.ConnectTimeout},
 		{"no target", Config{}, netip.AddrPort{}, ledger.LinkError},
 		{"local address of others", Config{Bind: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, closedPort("127.0.0.1"), ledger.NoSourceAddress},
 		{"no local address of the family", Config{Bind: []netip.Addr{netip.MustParseAddr("::1")}}, closedPort("127.0.0.1"), ledger.NoSourceAddress},

@@ -21,6 +21,11 @@ func (p *poller) wakened(c *conn, ev *sys.EpollEvent) {
 		}
 		what = noteOpened
 	case stateOpen:
+	case stateLeaving:
+		if ev.HungUp() {
+			p.release(c)
+		}
+		return
 	default:
 		return
 	}
