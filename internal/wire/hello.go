@@ -1,0 +1,209 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+)
+
+// Capabilities are bits that each side sets for what it can do beyond version 1's raw way; a side uses
+// only what both have set. Unknown bits mean nothing.
+type Capabilities uint64
+
+// Way is how an intercept reaches the target.
+type Way uint8
+
+// The ways.
+const (
+	WayRaw    Way = 1 // it sees the target's packets and reports their headers
+	WayTunnel Way = 2 // it stands on the target and opens connections there
+)
+
+// String is the way's name, as in --via.
+func (w Way) String() string {
+	switch w {
+	case WayRaw:
+		return "raw"
+	case WayTunnel:
+		return "tunnel"
+	}
+	return fmt.Sprintf("way %d", uint8(w))
+}
+
+// Instance names one run of a copier: random bytes, made when it starts.
+type Instance [16]byte
+
+// MaxHelloList bounds the targets, and the client networks, that a Hello can name.
+const MaxHelloList = 2048
+
+// Hello introduces a copier, on each of its connections.
+type Hello struct {
+	Version  uint16
+	Instance Instance
+	// Slot is what the copier puts into the low 8 bits of its initial sequence numbers: 1 to 255.
+	Slot uint8
+	// Conn is this connection's number among the Conns parallel ones of the copier, from 0.
+	Conn, Conns  uint8
+	Capabilities Capabilities
+	Software     string // for logs, at most 255 bytes
+	// Targets are where the copier sends copies: answers from elsewhere are not its own.
+	Targets []netip.AddrPort
+	// Clients are the networks of the addresses that stand in for clients (-c): none may be the
+	// intercept's own. Empty where the real clients' addresses are used.
+	Clients []netip.Prefix
+}
+
+// Append appends the message as a frame. At most MaxHelloList of each list are sent.
+func (h *Hello) Append(dst []byte) []byte {
+	start := len(dst)
+	dst = begin(dst, TypeHello, 0)
+	dst = binary.BigEndian.AppendUint16(dst, h.Version)
+	dst = append(dst, h.Instance[:]...)
+	dst = append(dst, h.Slot, h.Conn, h.Conns)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.Capabilities))
+	dst = appendText(dst, h.Software)
+	targets := h.Targets[:min(len(h.Targets), MaxHelloList)]
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(targets)))
+	for _, t := range targets {
+		dst = appendAddrPort(dst, t)
+	}
+	clients := h.Clients[:min(len(h.Clients), MaxHelloList)]
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(clients)))
+	for _, p := range clients {
+		dst = appendPrefix(dst, p)
+	}
+	return end(dst, start)
+}
+
+// Decode reads the body of a Hello. Where the version is not this package's, only Version is set and
+// there is no error: what follows may have any form.
+func (h *Hello) Decode(body []byte) error {
+	c := cursor{b: body}
+	*h = Hello{Version: c.u16()}
+	if c.short {
+		return c.err(TypeHello)
+	}
+	if h.Version != Version {
+		return nil
+	}
+	copy(h.Instance[:], c.take(len(h.Instance)))
+	h.Slot, h.Conn, h.Conns = c.u8(), c.u8(), c.u8()
+	h.Capabilities = Capabilities(c.u64())
+	h.Software = c.text()
+	n := int(c.u16())
+	if n > MaxHelloList {
+		return fmt.Errorf("%w in hello: %d targets, want at most %d", ErrValue, n, MaxHelloList)
+	}
+	for i := 0; i < n && !c.short && !c.bad; i++ {
+		h.Targets = append(h.Targets, c.addrPort())
+	}
+	if n = int(c.u16()); n > MaxHelloList {
+		return fmt.Errorf("%w in hello: %d client networks, want at most %d", ErrValue, n, MaxHelloList)
+	}
+	for i := 0; i < n && !c.short && !c.bad; i++ {
+		h.Clients = append(h.Clients, c.prefix())
+	}
+	if err := c.err(TypeHello); err != nil {
+		return err
+	}
+	if h.Slot == 0 {
+		return fmt.Errorf("%w in hello: slot 0, want 1 to 255", ErrValue)
+	}
+	if h.Conn >= h.Conns {
+		return fmt.Errorf("%w in hello: connection %d of %d", ErrValue, h.Conn, h.Conns)
+	}
+	return nil
+}
+
+// Welcome answers a Hello that is accepted.
+type Welcome struct {
+	Version      uint16
+	Way          Way
+	Slot         uint8 // the one proposed
+	Capabilities Capabilities
+	HoldMillis   uint16 // how long an answer of a connection that nobody owns waits for a Claim
+	Software     string
+}
+
+// Append appends the message as a frame.
+func (w *Welcome) Append(dst []byte) []byte {
+	start := len(dst)
+	dst = begin(dst, TypeWelcome, 0)
+	dst = binary.BigEndian.AppendUint16(dst, w.Version)
+	dst = append(dst, byte(w.Way), w.Slot)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(w.Capabilities))
+	dst = binary.BigEndian.AppendUint16(dst, w.HoldMillis)
+	return end(appendText(dst, w.Software), start)
+}
+
+// Decode reads the body of a Welcome.
+func (w *Welcome) Decode(body []byte) error {
+	c := cursor{b: body}
+	*w = Welcome{Version: c.u16(), Way: Way(c.u8()), Slot: c.u8(), Capabilities: Capabilities(c.u64()),
+		HoldMillis: c.u16(), Software: c.text()}
+	if err := c.err(TypeWelcome); err != nil {
+		return err
+	}
+	if w.Version != Version {
+		return fmt.Errorf("%w in welcome: version %d, want %d", ErrValue, w.Version, Version)
+	}
+	return nil
+}
+
+// Slots is a set of slots, one bit each.
+type Slots [32]byte
+
+// Has says whether slot is in the set.
+func (s *Slots) Has(slot uint8) bool { return s[slot>>3]&(1<<(slot&7)) != 0 }
+
+// Add puts slot into the set.
+func (s *Slots) Add(slot uint8) { s[slot>>3] |= 1 << (slot & 7) }
+
+// Code says why an intercept refuses a copier.
+type Code uint8
+
+// The codes.
+const (
+	CodeVersion     Code = 1 // another version
+	CodeSlot        Code = 2 // the slot is another copier's: Slots says which are taken
+	CodeFull        Code = 3 // no more copiers
+	CodeNeedsKey    Code = 4 // the intercept has a key, the copier did not use one
+	CodeNoKey       Code = 5 // the copier used a key, the intercept has none
+	CodeLocalClient Code = 6 // an address of Clients is the intercept's own
+	CodeMalformed   Code = 7 // the Hello cannot be read
+)
+
+var codeNames = [...]string{CodeVersion: "version", CodeSlot: "slot taken", CodeFull: "full",
+	CodeNeedsKey: "key wanted", CodeNoKey: "no key", CodeLocalClient: "local client address", CodeMalformed: "malformed"}
+
+// String is the code's name, or its number.
+func (c Code) String() string {
+	if int(c) < len(codeNames) && codeNames[c] != "" {
+		return codeNames[c]
+	}
+	return fmt.Sprintf("code %d", uint8(c))
+}
+
+// Refuse answers a Hello, or what should have been one; the intercept closes after it.
+type Refuse struct {
+	Code  Code
+	Text  string // for a person
+	Slots Slots  // those in use
+}
+
+// Append appends the message as a frame.
+func (r *Refuse) Append(dst []byte) []byte {
+	start := len(dst)
+	dst = append(begin(dst, TypeRefuse, 0), byte(r.Code))
+	dst = append(dst, r.Slots[:]...)
+	return end(appendLongText(dst, r.Text), start)
+}
+
+// Decode reads the body of a Refuse.
+func (r *Refuse) Decode(body []byte) error {
+	c := cursor{b: body}
+	*r = Refuse{Code: Code(c.u8())}
+	copy(r.Slots[:], c.take(len(r.Slots)))
+	r.Text = c.longText()
+	return c.err(TypeRefuse)
+}
