@@ -61,3 +61,14 @@ func HasNetAdmin() bool {
 	defer unix.Close(fd)
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<10) == nil
 }
+
+// DropThreadCapabilities takes all effective capabilities from the calling thread alone, which the caller
+// has locked. It is for tests of what happens without.
+func DropThreadCapabilities() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData // two: capabilities above 31 are in the second
+	if err := unix.Capset(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return nil
+}

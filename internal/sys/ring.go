@@ -11,11 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sizes of a ring. A block is handed over whole, and no frame is larger than one: 64 KB blocks would cut
-// a 64 KB frame.
+// Sizes of a ring. A block is handed over whole, and no frame is larger than one, nor shares its room with
+// many: a frame of 64 KB needs a few times that, BIG TCP up to 256 KB. But a block is also handed over after
+// the block timeout, with as little as one packet in it: a reader may pause for no longer than the number
+// of blocks times that. So there are many.
 const (
-	DefaultBlockSize = 1 << 20
-	DefaultBlocks    = 16
+	DefaultBlockSize = 256 << 10
+	DefaultBlocks    = 64
 	minBlockSize     = 256 << 10
 	minBlocks        = 4
 )
@@ -25,8 +27,8 @@ type RingConfig struct {
 	Interface      string               // name; empty: all there are, and all that come
 	Protocol       uint16               // EtherType; 0: all, which alone sees outgoing packets
 	Filter         []bpf.RawInstruction // over the packet from its network header on; empty: everything
-	BlockSize      int                  // bytes, rounded up to a power of two ≥ 256 KB; 0: 1 MB
-	Blocks         int                  // 0: 16
+	BlockSize      int                  // bytes, rounded up to a power of two ≥ 256 KB; 0: 256 KB
+	Blocks         int                  // 0: 64
 	BlockTimeout   time.Duration        // a block that is not full is handed over after this; 0: 1 ms
 	IgnoreOutgoing bool                 // leave out what this host sends (Linux 4.20)
 	Promiscuous    bool                 // also frames addressed to others; one named interface only
@@ -95,9 +97,6 @@ func (r *Ring) setUp(cfg *RingConfig) error {
 
 func (r *Ring) allocate(cfg *RingConfig) error {
 	size, blocks := minBlockSize, cfg.Blocks
-	if cfg.BlockSize == 0 {
-		size = DefaultBlockSize
-	}
 	for size < cfg.BlockSize {
 		size <<= 1
 	}

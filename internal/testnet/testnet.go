@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"tcpcopy/internal/sys"
 )
 
 // Enter moves the calling goroutine into a new network namespace, lo up, for the rest of its life: its
@@ -184,3 +186,24 @@ func Down(t testing.TB, name string) {
 
 // Up brings an interface up.
 func Up(t testing.TB, name string) { t.Helper(); up(t, name) }
+
+// GSOMaxSize lets the interface's stack make packets of up to n bytes before they are cut, for BIG TCP.
+func GSOMaxSize(t testing.TB, name string, n int) {
+	t.Helper()
+	l := link(t, name)
+	if err := netlink.LinkSetGSOMaxSize(l, n); err != nil {
+		t.Fatalf("set GSO size of %s to %d: %v", name, n, err)
+	}
+	if err := netlink.LinkSetGROMaxSize(l, n); err != nil {
+		t.Fatalf("set GRO size of %s to %d: %v", name, n, err)
+	}
+}
+
+// DropCapabilities takes all capabilities from the calling goroutine's thread, which Enter has locked to
+// it, for good.
+func DropCapabilities(t testing.TB) {
+	t.Helper()
+	if err := sys.DropThreadCapabilities(); err != nil {
+		t.Fatal(err)
+	}
+}

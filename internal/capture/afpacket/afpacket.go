@@ -33,11 +33,15 @@ type Config struct {
 	Filter         []bpf.RawInstruction
 	IgnoreOutgoing bool // leave out packets that this host sends
 	Promiscuous    bool // named interfaces: also frames addressed to others
-	// Memory is the ring's size in bytes for each ring; 0: 16 MB. It is rounded to blocks of BlockSize,
-	// and made smaller where the kernel cannot give as much.
-	Memory       int
-	BlockSize    int           // bytes; 0: 1 MB, as a frame of 64 KB and more must fit well
-	BlockTimeout time.Duration // how long a frame may wait for more to come; 0: 1 ms
+	// Memory is the size of each ring in bytes; 0: 16 MB. It is rounded up to blocks of BlockSize, and made
+	// smaller where the kernel cannot give as much.
+	Memory int
+	// BlockSize is in bytes; 0: 256 KB, the least. A frame larger than a block is cut.
+	BlockSize int
+	// BlockTimeout is how long a frame may wait for more to come; 0: 1 ms. The reader may pause for as
+	// many of them as the ring has blocks (by default 64 ms), however few packets there are, before some
+	// are lost.
+	BlockTimeout time.Duration
 	// Now is the clock of Frame.Time, the engine's. Nil: a clock that starts with Open.
 	Now func() mono.Time
 }
@@ -110,9 +114,13 @@ func openRing(name string, cfg *Config) (*sys.Ring, error) {
 	if blockSize <= 0 {
 		blockSize = sys.DefaultBlockSize
 	}
+	memory := cfg.Memory
+	if memory <= 0 {
+		memory = sys.DefaultBlockSize * sys.DefaultBlocks
+	}
 	r, err := sys.OpenRing(sys.RingConfig{
 		Interface: name, Filter: cfg.Filter,
-		BlockSize: blockSize, Blocks: (cfg.Memory + blockSize - 1) / blockSize, BlockTimeout: cfg.BlockTimeout,
+		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize, BlockTimeout: cfg.BlockTimeout,
 		IgnoreOutgoing: cfg.IgnoreOutgoing, Promiscuous: cfg.Promiscuous,
 	})
 	switch {
@@ -164,6 +172,7 @@ func (s *Source) leave(holding bool) bool {
 func (s *Source) next(wait time.Duration) ([]capture.Frame, error) {
 	var deadline time.Time // of a bounded wait, once it has begun
 	for {
+		s.rebind()
 		if frames := s.take(); len(frames) > 0 {
 			return frames, nil
 		}
@@ -188,7 +197,6 @@ func (s *Source) next(wait time.Duration) ([]capture.Frame, error) {
 		if failed >= 0 {
 			s.fault(s.rings[failed])
 		}
-		s.rebind()
 	}
 }
 
@@ -259,6 +267,7 @@ func (s *Source) anyDown() bool {
 	return slices.ContainsFunc(s.rings, func(r *ring) bool { return r.down })
 }
 
+// rebind looks for the interfaces that are gone, once in a while.
 func (s *Source) rebind() {
 	for _, r := range s.rings {
 		if r.down && !time.Now().Before(r.retry) {

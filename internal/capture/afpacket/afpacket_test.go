@@ -3,12 +3,19 @@ package afpacket_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/net/bpf"
+
 	"tcpcopy/internal/capture"
 	"tcpcopy/internal/capture/afpacket"
+	"tcpcopy/internal/mono"
 	"tcpcopy/internal/testnet"
 )
 
@@ -103,5 +110,327 @@ func TestCloseInterruptsNext(t *testing.T) {
 		}
 	case <-time.After(deadline):
 		t.Fatal("Next did not return")
+	}
+}
+
+// udpOnly accepts IPv4 UDP packets, up to limit bytes of each.
+func udpOnly(t testing.TB, limit uint32) []bpf.RawInstruction {
+	t.Helper()
+	prog, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtProto},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0x0800, SkipFalse: 3},
+		bpf.LoadAbsolute{Off: 9, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 17, SkipFalse: 1},
+		bpf.RetConstant{Val: limit},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prog
+}
+
+// two joins this namespace and another with a veth: a here, b there.
+func two(t testing.TB) *testnet.NS {
+	t.Helper()
+	testnet.Enter(t)
+	ns := testnet.New(t)
+	testnet.Veth(t, "a", "10.7.0.1/24", ns, "b", "10.7.0.2/24")
+	testnet.Address(t, "a", "fd07::1/64")
+	ns.Do(func() { testnet.Address(t, "b", "fd07::2/64") })
+	return ns
+}
+
+func TestFilterAndTime(t *testing.T) {
+	ns := two(t)
+	start := time.Now()
+	now := func() mono.Time { return mono.Time(time.Since(start)) }
+	s := open(t, afpacket.Config{Filter: udpOnly(t, 40), Now: now})
+	dst := udp(t, "10.7.0.1:0")
+	var src net.PacketConn
+	ns.Do(func() { src = udp(t, "10.7.0.2:0") })
+	const count = 100
+	before := now()
+	for range count {
+		send(t, src, dst.LocalAddr(), make([]byte, 500))
+	}
+	after := now()
+	var n int
+	last := before
+	until(t, s, "all packets", func(f *capture.Frame) bool {
+		if f.Wire != 528 || len(f.Data) != 40 || f.Outgoing || f.PktType != capture.Host || f.Ifindex == 0 {
+			t.Errorf("frame %+v", f)
+		}
+		if f.Time < last || f.Time > after {
+			t.Errorf("time %v, want one from %v to %v", f.Time, last, after)
+		}
+		last = f.Time
+		n++
+		return n == count
+	})
+	if st := s.Stats(); st.Offered != count || st.Delivered != count || st.Dropped != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestLargeFrames: segmentation offload gives frames of nearly 64 KB, BIG TCP more; they come whole.
+func TestLargeFrames(t *testing.T) {
+	for _, tt := range []struct {
+		name, address string
+		maxSize       int // of the sender's GSO; 0: the default
+		want          int // at least, for the largest frame
+	}{
+		{"ipv4", "10.7.0.1", 0, 60_000},
+		{"ipv6", "fd07::1", 0, 60_000},
+		{"ipv6 jumbo", "fd07::1", 180_000, 70_000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ns := two(t)
+			if tt.maxSize > 0 {
+				testnet.GSOMaxSize(t, "a", tt.maxSize)
+				ns.Do(func() { testnet.GSOMaxSize(t, "b", tt.maxSize) })
+			}
+			s := open(t, afpacket.Config{IgnoreOutgoing: true})
+			l, err := net.Listen("tcp", net.JoinHostPort(tt.address, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				if c, err := l.Accept(); err == nil {
+					io.Copy(io.Discard, c)
+					c.Close()
+				}
+			}()
+			var c net.Conn
+			ns.Do(func() { c, err = net.Dial("tcp", l.Addr().String()) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				c.Write(make([]byte, 20<<20))
+				c.Close()
+			}()
+			largest := 0
+			until(t, s, "large frame", func(f *capture.Frame) bool {
+				if f.Wire != len(f.Data) {
+					t.Errorf("%d of %d bytes captured", len(f.Data), f.Wire)
+				}
+				largest = max(largest, f.Wire)
+				return largest >= tt.want
+			})
+		})
+	}
+}
+
+// TestDropsAreCounted: a reader that stops loses packets, and every one is in the account.
+func TestDropsAreCounted(t *testing.T) {
+	ns := two(t)
+	s := open(t, afpacket.Config{
+		Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true, Memory: 1 << 20, BlockSize: 256 << 10,
+	})
+	dst := udp(t, "10.7.0.1:0")
+	var src net.PacketConn
+	ns.Do(func() { src = udp(t, "10.7.0.2:0") })
+	const count = 3000 // of 1,400 bytes: four times the ring
+	for range count {
+		send(t, src, dst.LocalAddr(), make([]byte, 1400))
+	}
+	var got uint64
+	for {
+		frames, err := s.Next(100 * time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(frames) == 0 {
+			break
+		}
+		got += uint64(len(frames))
+	}
+	st := s.Stats()
+	if st.Offered != count || st.Delivered != got || st.Dropped != count-got || st.Dropped < count/2 || st.Stalls == 0 {
+		t.Errorf("%d frames read; %+v", got, st)
+	}
+	again := s.Stats()
+	if again != st {
+		t.Errorf("read twice: %+v, then %+v", st, again)
+	}
+	send(t, src, dst.LocalAddr(), []byte("capture goes on"))
+	until(t, s, "packet after the stall", func(f *capture.Frame) bool { return bytes.HasSuffix(f.Data, []byte("goes on")) })
+}
+
+func TestSeveralInterfaces(t *testing.T) {
+	testnet.Enter(t)
+	ns := testnet.New(t)
+	testnet.Veth(t, "a1", "10.7.1.1/24", ns, "b1", "10.7.1.2/24")
+	testnet.Veth(t, "a2", "10.7.2.1/24", ns, "b2", "10.7.2.2/24")
+	testnet.Veth(t, "a3", "10.7.3.1/24", ns, "b3", "10.7.3.2/24")
+	for _, tt := range []struct {
+		name       string
+		interfaces []string
+		want       string
+	}{
+		{"two of three", []string{"a1", "a3", "a1"}, "1.3"},
+		{"all", nil, "123"},
+		{"any", []string{"any"}, "123"},
+	} {
+		func() {
+			s := open(t, afpacket.Config{Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true})
+			for i := 3; i >= 1; i-- {
+				dst := udp(t, fmt.Sprintf("10.7.%d.1:0", i))
+				var src net.PacketConn
+				ns.Do(func() { src = udp(t, fmt.Sprintf("10.7.%d.2:0", i)) })
+				send(t, src, dst.LocalAddr(), []byte{byte('0' + i)})
+			}
+			seen := []byte("...")
+			until(t, s, tt.name, func(f *capture.Frame) bool {
+				i := f.Data[len(f.Data)-1]
+				seen[i-'1'] = i
+				return string(seen) == tt.want
+			})
+		}()
+	}
+}
+
+// TestInterfacesComeAndGo: capture outlives the interfaces that it is on.
+func TestInterfacesComeAndGo(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		interfaces []string
+	}{{"named", []string{"a"}}, {"all", nil}} {
+		t.Run(tt.name, func(t *testing.T) {
+			ns := two(t)
+			s := open(t, afpacket.Config{Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true})
+			heard := func(what string) {
+				t.Helper()
+				dst := udp(t, "10.7.0.1:0")
+				var src net.PacketConn
+				ns.Do(func() { src = udp(t, "10.7.0.2:0") })
+				for end := time.Now().Add(deadline); time.Now().Before(end); {
+					src.WriteTo([]byte(what), dst.LocalAddr()) // may be lost until the ring is bound again
+					frames, err := s.Next(50 * time.Millisecond)
+					if err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+					for i := range frames {
+						if bytes.HasSuffix(frames[i].Data, []byte(what)) {
+							return
+						}
+					}
+				}
+				t.Fatalf("nothing captured %s: %+v", what, s.Stats())
+			}
+			heard("at first")
+			testnet.Down(t, "a")
+			s.Next(10 * time.Millisecond)
+			testnet.Up(t, "a")
+			heard("after down and up")
+			testnet.Delete(t, "a")
+			s.Next(10 * time.Millisecond)
+			testnet.Veth(t, "a", "10.7.0.1/24", ns, "b", "10.7.0.2/24")
+			heard("after it was made anew")
+			if downs := s.Stats().Downs; (downs > 0) != (tt.interfaces != nil) {
+				t.Errorf("counted %d times down", downs)
+			}
+		})
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	testnet.Enter(t)
+	_, err := afpacket.Open(afpacket.Config{Interfaces: []string{"eth77"}})
+	if err == nil || !strings.Contains(err.Error(), `"eth77"`) || !strings.Contains(err.Error(), "wanted one of lo") {
+		t.Errorf("unknown interface: %v", err)
+	}
+	_, err = afpacket.Open(afpacket.Config{Filter: []bpf.RawInstruction{{Op: 0xffff}}})
+	if err == nil || !strings.Contains(err.Error(), "attach filter of 1 instructions") {
+		t.Errorf("broken filter: %v", err)
+	}
+	testnet.DropCapabilities(t)
+	_, err = afpacket.Open(afpacket.Config{})
+	const want = "capture: open packet socket: operation not permitted (needs CAP_NET_RAW)"
+	if !errors.Is(err, os.ErrPermission) || err.Error() != want {
+		t.Errorf("without capabilities: %v, want %s", err, want)
+	}
+}
+
+// TestBatchOutlivesClose: memory under a batch goes only when the reader comes back.
+func TestBatchOutlivesClose(t *testing.T) {
+	testnet.Enter(t)
+	s := open(t, afpacket.Config{})
+	a := udp(t, "127.0.0.1:0")
+	send(t, a, a.LocalAddr(), []byte("still here"))
+	frames, err := s.Next(deadline)
+	if err != nil || len(frames) == 0 {
+		t.Fatal(frames, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasSuffix(frames[0].Data, []byte("still here")) {
+		t.Error("the batch changed")
+	}
+	before := s.Stats()
+	if _, err := s.Next(-1); !errors.Is(err, capture.ErrClosed) {
+		t.Error(err)
+	}
+	if after := s.Stats(); after.Offered < before.Offered || after.Delivered != before.Delivered {
+		t.Errorf("statistics before the end %+v, after %+v", before, after)
+	}
+}
+
+// flood sends count packets of n bytes over loopback, from and to sockets of the caller's namespace.
+func flood(t testing.TB, count, n int) {
+	t.Helper()
+	a := udp(t, "127.0.0.1:0")
+	payload := make([]byte, n)
+	for range count {
+		send(t, a, a.LocalAddr(), payload)
+	}
+}
+
+func TestNextAllocatesNothing(t *testing.T) {
+	testnet.Enter(t)
+	s := open(t, afpacket.Config{IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16)})
+	flood(t, 20_000, 100)
+	s.Next(deadline)
+	frames := 0
+	n := testing.AllocsPerRun(30, func() {
+		f, err := s.Next(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames += len(f)
+	})
+	if n != 0 || frames < 1000 {
+		t.Errorf("%v allocations for each of 30 batches with %d frames in all", n, frames)
+	}
+	if n := testing.AllocsPerRun(30, func() { s.Next(time.Millisecond) }); n != 0 {
+		t.Errorf("%v allocations for a wait", n)
+	}
+}
+
+// BenchmarkNext is what a frame costs the reader, from the kernel's block to the batch; what it costs
+// the kernel is not in it.
+func BenchmarkNext(b *testing.B) {
+	testnet.Enter(b)
+	s := open(b, afpacket.Config{IgnoreOutgoing: true, Filter: udpOnly(b, 1<<16)})
+	b.ReportAllocs()
+	b.StopTimer()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		flood(b, 20_000, 100)
+		for {
+			b.StartTimer()
+			frames, err := s.Next(0)
+			b.StopTimer()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if len(frames) == 0 {
+				break
+			}
+			n += len(frames)
+		}
 	}
 }
