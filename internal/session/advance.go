@@ -6,6 +6,7 @@ import (
 	"tcpcopy/internal/gate"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/packet"
 	"tcpcopy/internal/reasm"
 )
 
@@ -56,7 +57,7 @@ func (s *Session) checkGap(now mono.Time) {
 	}
 	if s.took == s.reader.Next()+1 && !s.reader.Hole() && s.serverFIN && !s.reader.HasEnd() {
 		// One more than we have was acknowledged, and the connection is over: we missed the FIN.
-		s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), reasm.Note{Seen: s.seen, Sent: s.sent, At: now})
+		s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
 		s.noteHole(now)
 		return
 	}
@@ -102,7 +103,7 @@ func (s *Session) seekTurn(now mono.Time) {
 	}
 	s.reader.NextMark()
 	s.env.Count.Adopted++
-	s.start(now, m.Off, m.Seen)
+	s.start(now, m.Off, m.Seen, &packet.Segment{})
 }
 
 // leave ends a session without a copy when its client has gone.

@@ -14,11 +14,11 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 		s.env.Count.Packets.Twice++
 		return
 	}
-	silent := at.Sub(s.last) >= lull
+	silent := at.Sub(s.last) >= Lull
 	s.last = at
 	if seg.Flags.Has(packet.SYN) {
 		if s.state == Watching && !s.adopted { // the session's own first packet
-			s.start(now, 0, 0)
+			s.start(now, 0, 0, seg)
 		}
 		return
 	}
@@ -146,7 +146,7 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	}
 	if seg.Flags.Any(packet.RST) {
 		// The client learns of it without a word of its own; for the copy it is as if it had reset.
-		s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), reasm.Note{Seen: s.seen, Sent: s.seen, At: at})
+		s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
 	}
 }
 

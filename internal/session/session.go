@@ -57,9 +57,9 @@ const (
 )
 
 const (
-	// lull is how long a connection must have been silent for its next bytes to start a turn, though
+	// Lull is how long a connection must have been silent for its next bytes to start a turn, though
 	// nothing is known of what came before them.
-	lull = time.Second
+	Lull = time.Second
 	// holeGrace is how long a hole may stay open though the server has acknowledged what we miss: as
 	// long as packets of two capture rings may be out of order.
 	holeGrace = 200 * time.Millisecond
@@ -74,7 +74,6 @@ type Session struct {
 
 	id             ID
 	client, online netip.AddrPort
-	source         netip.AddrPort
 	state          State
 	reason         ledger.Reason // why there is no copy (Watching, Refused)
 	open           bool          // the ledger holds an account for it
@@ -122,7 +121,7 @@ type fingerprint struct {
 // capture has not run for long enough to know that the connection was silent before this packet.
 func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, now mono.Time, first *packet.Segment, midTurn bool) {
 	pieces := s.reader
-	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, online: spec.Online, source: spec.Source,
+	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, online: spec.Online,
 		reader: pieces, last: now, ready: now, spoke: now, holed: mono.Never}
 	s.isn = first.Seq
 	if first.Flags.Has(packet.SYN) {
@@ -136,7 +135,7 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, now mono.Time, fi
 		s.state = Refused
 	}
 	if !midTurn {
-		s.last = now.Add(-lull)
+		s.last = now.Add(-Lull)
 	}
 	s.reader.Init(env.Pool, first.Seq, 0)
 }
@@ -152,9 +151,6 @@ func (s *Session) Client() netip.AddrPort { return s.client }
 
 // Online is the address that the client connected to.
 func (s *Session) Online() netip.AddrPort { return s.online }
-
-// Source is the address that the target sees in the ways that keep client addresses.
-func (s *Session) Source() netip.AddrPort { return s.source }
 
 // ISN is the client's initial sequence number: with it a repeated SYN is told from a new connection.
 func (s *Session) ISN() seqnum.Value { return s.isn }
@@ -196,16 +192,17 @@ func (s *Session) drop(end uint64, r ledger.Reason) {
 	}
 }
 
-// start begins a copy at the offset off, of a client that had seen that many of the server's bytes.
-func (s *Session) start(now mono.Time, off, seen uint64) {
+// start begins a copy at the offset off, of a client that had seen that many of the server's bytes. syn
+// is the client's SYN, or an empty segment.
+func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
 	s.openAccount()
 	s.state = Opening
 	s.base, s.released, s.taken = off, off, off
 	s.targetShut, s.clientShut = false, false
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
-	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Online: s.online, Source: s.source,
-		Target: s.svc.Target, Record: s})
+	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Online: s.online,
+		Target: s.svc.Target, SYN: syn.Opts, Window: syn.Window, Record: s})
 }
 
 // View returns bytes of the client: see Record.
@@ -265,6 +262,32 @@ func (s *Session) End(now mono.Time, r ledger.Reason) {
 	s.dropAhead()
 	s.closeAccount(r)
 	s.state = Gone
+}
+
+// Superseded says that the client has opened another connection from the same port: what it had sent on
+// this one still arrives, and then it ends.
+func (s *Session) Superseded() {
+	s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
+}
+
+// Drain says that nothing more is captured: once what the client had sent has arrived and was answered,
+// the copy is closed.
+func (s *Session) Drain() {
+	s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
+}
+
+// Shutdown ends the session at once: with success if nothing was left to do.
+func (s *Session) Shutdown(now mono.Time) {
+	if s.stream != nil && s.taken == s.reader.Next() && !s.reader.Hole() {
+		s.stream.Abort(now)
+		s.finish()
+		return
+	}
+	s.End(now, ledger.Shutdown)
+}
+
+func (s *Session) lastNote() reasm.Note {
+	return reasm.Note{Seen: s.seen, Sent: max(s.sent, s.seen), At: s.last}
 }
 
 // dropAhead accounts for bytes that still wait behind a hole when the session ends.

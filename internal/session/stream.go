@@ -10,6 +10,7 @@ import (
 
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/packet"
 )
 
 // ID names a session within its shard for as long as the process runs; an ID is never used again, so an
@@ -30,8 +31,9 @@ type OpenSpec struct {
 	ID     ID
 	Client netip.AddrPort // the real client
 	Online netip.AddrPort // the address that the client connected to
-	Source netip.AddrPort // whom the target is to see (raw, tunnel): the client or its stand-in
 	Target netip.AddrPort
+	SYN    packet.Options // what the client's SYN offered; zero for a connection found under way
+	Window uint16         // of the client's SYN
 	Record Record
 }
 

@@ -1,0 +1,322 @@
+// Package engine is the data path of tcpcopy copy: it opens the capture, the shards and their way to the
+// target, joins them with goroutines, and ends them in order.
+//
+// The goroutines: one reader, which takes batches from the capture and deals them to the shards; one for
+// each shard, which alone touches it; one poller for each shard's sockets, or one receiver for each link
+// to an intercept; and the caller of Run, which prints and waits. Nothing else touches a session.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"tcpcopy/internal/capture"
+	"tcpcopy/internal/capture/afpacket"
+	"tcpcopy/internal/capture/locals"
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/gate"
+	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/output/socket"
+	"tcpcopy/internal/session"
+	"tcpcopy/internal/shard"
+)
+
+// Control is how a run is told to end, and how it speaks.
+type Control struct {
+	Context context.Context // done: end at once
+	Stop    <-chan struct{} // closed: capture no more, let sessions end, and return
+	Log     *slog.Logger
+	Ready   func(detail string) // called once when everything is open
+	Version string
+}
+
+// copier is a run of tcpcopy copy.
+type copier struct {
+	ctl    *Control
+	c      *config.Copy
+	origin time.Time
+	now    func() mono.Time
+
+	source  capture.Source
+	locals  *locals.Set
+	reader  *reader
+	shards  []*shardLoop
+	outputs []*socket.Output
+	raw     *rawWay
+	final   bool
+}
+
+// Run copies until it is told to stop, calls progress every c.Stats, and returns the last state; nil if
+// the copy could not begin. The error is the context's if that ended the run before the sessions had
+// drained.
+func Run(ctl *Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error) {
+	origin := time.Now()
+	cp := &copier{ctl: ctl, c: c, origin: origin, now: func() mono.Time { return mono.Time(time.Since(origin)) }}
+	defer cp.close()
+	if err := cp.open(); err != nil {
+		return nil, err
+	}
+	err := cp.work(progress)
+	cp.end()
+	return cp.snapshot(), err
+}
+
+// open makes everything, from the target's side to the capture's, so that the first packet finds all of
+// it in place.
+func (cp *copier) open() error {
+	c := cp.c
+	set, err := locals.Watch()
+	if err != nil {
+		return err
+	}
+	cp.locals = set
+	if c.Via == config.ViaRaw {
+		if cp.raw, err = openRaw(cp); err != nil {
+			return err
+		}
+	}
+	if err := cp.openShards(); err != nil {
+		return err
+	}
+	if cp.raw != nil {
+		if err := cp.raw.connect(cp.shards); err != nil {
+			return err
+		}
+	}
+	prog, err := captureFilter(c)
+	if err != nil {
+		return err
+	}
+	src, err := afpacket.Open(afpacket.Config{
+		Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
+	})
+	if err != nil {
+		return err
+	}
+	cp.source = src
+	table, err := mapping.NewTable(c.Mappings)
+	if err != nil {
+		return err
+	}
+	named := make([]bool, len(c.Mappings))
+	for i, m := range c.Mappings {
+		named[i] = m.Named()
+	}
+	cp.reader = newReader(src, classifier{table: table, named: named, isLocal: set.Has}, cp.shards)
+	return nil
+}
+
+// captureFilter is what the kernel selects for us.
+func captureFilter(c *config.Copy) (filter.Program, error) {
+	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter}
+	for _, m := range c.Mappings {
+		spec.Ports = append(spec.Ports, m.Online.Port())
+		spec.AnyDirection = spec.AnyDirection || m.Named()
+	}
+	return filter.Capture(spec)
+}
+
+// shardCount is how many shards to run: one for each two cores, since capture and the kernel's own work
+// for the copies need as much again.
+func shardCount(c *config.Copy) int {
+	if c.Shards > 0 {
+		return c.Shards
+	}
+	return max(1, min(runtime.GOMAXPROCS(0)/2, 16))
+}
+
+func (cp *copier) openShards() error {
+	c, n := cp.c, shardCount(cp.c)
+	for i := range n {
+		cfg := shard.Config{
+			Index: i, Count: n, Services: services(c), Copies: c.Copies,
+			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n),
+			Sample: c.SamplePercent / 100, Ramp: c.Ramp, Start: cp.now(),
+		}
+		if cp.raw != nil {
+			cfg.Raw = cp.raw.config()
+			loop := newShardLoop(shard.New(cfg), cp.now)
+			snd, err := cp.raw.sender()
+			if err != nil {
+				return err
+			}
+			loop.sender, loop.ask = snd, cp.raw.ask
+			cp.shards = append(cp.shards, loop)
+			continue
+		}
+		out, err := socket.New(socket.Config{
+			Now: cp.now, Mark: c.Mark, Bind: c.Bind, ConnectTimeout: c.ConnectTimeout,
+			SendTimeout: c.SessionTimeout, Proxy: socket.Proxy(c.ProxyProtocol),
+		})
+		if err != nil {
+			return err
+		}
+		cp.outputs = append(cp.outputs, out)
+		cfg.Opener = out
+		loop := newShardLoop(shard.New(cfg), cp.now)
+		loop.sockets, loop.events = out, out.Events()
+		cp.shards = append(cp.shards, loop)
+	}
+	return nil
+}
+
+// services makes one shard's services: what they learn is the shard's own.
+func services(c *config.Copy) []*session.Service {
+	modes := map[config.Wait]gate.Mode{
+		config.WaitAuto: gate.Auto, config.WaitBytes: gate.Bytes, config.WaitQuiet: gate.Quiet, config.WaitNone: gate.None,
+	}
+	list := make([]*session.Service, len(c.Mappings))
+	for i, m := range c.Mappings {
+		list[i] = &session.Service{
+			Gate:   gate.NewService(gate.Config{Mode: modes[c.Wait], Limit: c.GateLimit, RTO: assumedRTO(c.RTT)}),
+			Target: m.Target, WholeOnly: c.WholeSessions, MaxBytes: int(c.SessionMemory),
+			Idle: c.KeepaliveTimeout, Stall: c.SessionTimeout,
+		}
+	}
+	return list
+}
+
+// assumedRTO is the retransmission time-out of a target whose round trip is rtt (RFC 6298 §2.2, with
+// Linux's minimum).
+func assumedRTO(rtt time.Duration) time.Duration {
+	if rtt == 0 {
+		return 0
+	}
+	return max(3*rtt, 200*time.Millisecond)
+}
+
+// work runs until it is told to end, and lets the sessions drain.
+func (cp *copier) work(progress func(*export.Snapshot)) error {
+	read := make(chan error, 1)
+	for _, l := range cp.shards {
+		go l.run()
+	}
+	go func() { read <- cp.reader.run() }()
+	cp.ctl.Ready(cp.describe())
+
+	var tick <-chan time.Time
+	if cp.c.Stats > 0 {
+		t := time.NewTicker(cp.c.Stats)
+		defer t.Stop()
+		tick = t.C
+	}
+	for {
+		select {
+		case <-tick:
+			progress(cp.snapshot())
+		case err := <-read:
+			return fmt.Errorf("capture ended: %w", err)
+		case <-cp.ctl.Context.Done():
+			cp.source.Close()
+			<-read
+			return cp.ctl.Context.Err()
+		case <-cp.ctl.Stop:
+			cp.source.Close()
+			if err := <-read; err != nil && !errors.Is(err, capture.ErrClosed) {
+				return fmt.Errorf("capture: %w", err)
+			}
+			return cp.drain()
+		}
+	}
+}
+
+// drainLook is how often drain looks whether sessions are left.
+const drainLook = 20 * time.Millisecond
+
+// drain gives the sessions time to send what was captured and to be closed in order.
+func (cp *copier) drain() error {
+	for _, l := range cp.shards {
+		l.call(func(sh *shard.Shard) { sh.Drain(cp.now()) })
+	}
+	over := time.NewTimer(cp.c.Drain)
+	defer over.Stop()
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for cp.live() > 0 {
+		select {
+		case <-look.C:
+		case <-over.C:
+			return nil
+		case <-cp.ctl.Context.Done():
+			return cp.ctl.Context.Err()
+		}
+	}
+	return nil
+}
+
+func (cp *copier) live() (n int) {
+	for _, l := range cp.shards {
+		l.call(func(sh *shard.Shard) { n += sh.Live() })
+	}
+	return n
+}
+
+// end stops the shards: what is left of their sessions is dropped.
+func (cp *copier) end() {
+	for _, l := range cp.shards {
+		close(l.stop)
+		<-l.ended
+	}
+	cp.final = true
+}
+
+// close gives everything back, whatever was opened.
+func (cp *copier) close() {
+	if cp.source != nil && !cp.final {
+		cp.source.Close()
+	}
+	for _, o := range cp.outputs {
+		o.Close()
+	}
+	if cp.raw != nil {
+		cp.raw.close()
+	}
+	if cp.locals != nil {
+		cp.locals.Close()
+	}
+}
+
+func (cp *copier) snapshot() *export.Snapshot {
+	s := &export.Snapshot{
+		Version: cp.ctl.Version, Via: string(cp.c.Via), Mappings: cp.c.MappingStrings(),
+		Start: cp.origin, Now: time.Now(), Final: cp.final, Resources: export.Spent(),
+	}
+	for _, l := range cp.shards {
+		c := l.snapshot()
+		s.Counters.Add(&c)
+	}
+	p := cp.reader.packets()
+	s.Counters.Packets.Add(&p)
+	if cp.raw != nil {
+		cp.raw.fill(s)
+	}
+	return s
+}
+
+// describe says what was begun, for people.
+func (cp *copier) describe() string {
+	d := "copying " + joinMappings(cp.c.MappingStrings()) + " via " + string(cp.c.Via)
+	if len(cp.c.Interfaces) > 0 {
+		d += fmt.Sprintf(" from %v", cp.c.Interfaces)
+	}
+	return d
+}
+
+func joinMappings(all []string) string {
+	s := ""
+	for i, m := range all {
+		if i > 0 {
+			s += ", "
+		}
+		s += m
+	}
+	return s
+}
+

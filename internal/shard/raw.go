@@ -1,0 +1,400 @@
+package shard
+
+import (
+	"net/netip"
+	"time"
+
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/packet"
+	"tcpcopy/internal/seqnum"
+	"tcpcopy/internal/session"
+	"tcpcopy/internal/tcp"
+)
+
+// rawSide is the raw way of a shard: the TCP connections of its sessions, found by the tuple that the
+// target sees. It is the shard's session.Opener.
+type rawSide struct {
+	sh      *Shard
+	up      bool // an intercept is there to report answers
+	streams map[Tuple]*rawStream
+	past    pastTuples
+	out     []packet.Segment
+	queries []Tuple
+	spare   []*rawStream
+}
+
+const (
+	// maxSpare is how many connections are kept for reuse.
+	maxSpare = 256
+	// takeover is how long a new connection waits for an old one with the same tuple to end in order.
+	takeover = time.Second
+)
+
+// rawStream is one connection: a session.Stream.
+type rawStream struct {
+	conn   tcp.Conn
+	side   *rawSide
+	e      *entry
+	tuple  Tuple
+	id     session.ID
+	failed ledger.Reason // could not even begin
+
+	// waiting is when an old connection of the same tuple has to go; Never once this one has begun. What
+	// is asked for meanwhile is kept in end and closing.
+	waiting mono.Time
+	record  session.Record
+	end     uint64
+	closing bool
+
+	queried  bool
+	opened   bool
+	shut     bool
+	hole     bool
+	acked    uint64
+	received uint64
+	retrans  uint32
+	cfg      tcp.Config
+	began    mono.Time
+}
+
+func (r *rawSide) init(sh *Shard) {
+	r.sh, r.streams, r.up = sh, make(map[Tuple]*rawStream), true
+	r.past.init()
+}
+
+// Open implements session.Opener.
+func (r *rawSide) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
+	st := r.stream()
+	st.e, st.id, st.waiting = r.sh.byID[spec.ID], spec.ID, mono.Never
+	if !r.up {
+		st.failed = ledger.LinkDown
+		return st
+	}
+	source, ok := r.source(spec, st.e.index)
+	if !ok {
+		st.failed = ledger.NoSourceAddress
+		return st
+	}
+	st.tuple = TupleOf(source, spec.Target)
+	st.configure(source, spec)
+	if old := r.streams[st.tuple]; old != nil {
+		// The client has used its port again; the old connection's last bytes are still on their way.
+		st.waiting = now.Add(takeover)
+		return st
+	}
+	st.begin(now)
+	return st
+}
+
+func (r *rawSide) stream() *rawStream {
+	if n := len(r.spare); n > 0 {
+		st := r.spare[n-1]
+		r.spare = r.spare[:n-1]
+		*st = rawStream{conn: st.conn, side: r}
+		return st
+	}
+	return &rawStream{side: r}
+}
+
+func (st *rawStream) configure(source netip.AddrPort, spec *session.OpenSpec) {
+	raw := &st.side.sh.cfg.Raw
+	st.cfg = tcp.Config{
+		Local: source, Remote: spec.Target,
+		Syn: raw.options(spec), SynWindow: spec.Window,
+		MaxSegment:        raw.MaxSegment(spec.Target.Addr()),
+		CongestionControl: raw.Congestion,
+		ConnectTimeout:    raw.ConnectTimeout, UserTimeout: raw.UserTimeout,
+	}
+	st.cfg.Syn.MSS = min(st.cfg.Syn.MSS, uint16(st.cfg.MaxSegment))
+	st.record = spec.Record
+}
+
+// options are what a SYN offers.
+func (raw *Raw) options(spec *session.OpenSpec) packet.Options {
+	mss := uint16(min(raw.MaxSegment(spec.Target.Addr()), 65535))
+	switch {
+	case raw.SYN == SYNMinimal:
+		return packet.Options{MSS: mss}
+	case raw.SYN == SYNClient && spec.SYN.MSS != 0:
+		o := spec.SYN
+		o.NSACK = 0
+		return o
+	default:
+		return packet.Options{MSS: mss, SACKPermitted: true, HasTS: true, HasWScale: true, WScale: 7}
+	}
+}
+
+// begin sends the SYN, numbered so that it names this copier, and above what the tuple had used before
+// (RFC 6528 §3, RFC 6191).
+func (st *rawStream) begin(now mono.Time) {
+	raw, r := &st.side.sh.cfg.Raw, st.side
+	st.waiting = mono.Never
+	isn := raw.ISNAtZero + seqnum.Value(int64(now)/int64(4*time.Microsecond)) + seqnum.Value(st.tuple.hash())
+	ts := raw.TSAtZero + uint32(int64(now)/int64(time.Millisecond))
+	if old, ok := r.past.get(st.tuple); ok {
+		if isn.LessEq(old.next) {
+			isn = old.next + 1<<16
+		}
+		if int32(ts-old.ts) <= 0 {
+			ts = old.ts + 1
+		}
+	}
+	st.cfg.ISN, st.cfg.TSBase = isn&^0xff|seqnum.Value(raw.Slot), ts
+	st.began = now
+	r.streams[st.tuple] = st
+	st.conn.Init(&st.cfg, st.record)
+	st.conn.Open(now)
+	st.conn.Release(now, st.end)
+	if st.closing {
+		st.conn.CloseWrite(now)
+	}
+}
+
+// source chooses the address and port that the target sees for a copy of a client's connection: the
+// client's own for the first copy, as far as nothing speaks against it, and else a free one.
+func (r *rawSide) source(spec *session.OpenSpec, index int) (netip.AddrPort, bool) {
+	raw := &r.sh.cfg.Raw
+	addr := spec.Client.Addr()
+	if addr.IsLoopback() && raw.LocalhostAs.IsValid() {
+		addr = raw.LocalhostAs
+	}
+	tuple := TupleOf(spec.Client, spec.Online)
+	start := tuple.hash()
+	pool := 1
+	if raw.Clients != nil {
+		pool = raw.Clients.Len()
+		addr = raw.Clients.At(int(start % uint64(pool)))
+	}
+	if addr.Is4() != spec.Target.Addr().Is4() {
+		return netip.AddrPort{}, false
+	}
+	own := shift(spec.Client.Port(), raw.PortShift)
+	if index == 0 {
+		first := netip.AddrPortFrom(addr, own)
+		old := r.streams[TupleOf(first, spec.Target)]
+		if old == nil || old.e.key == r.sh.byID[spec.ID].key && raw.Clients == nil {
+			return first, true // free, or the same client's previous connection, which makes way
+		}
+	}
+	// Ports of this shard, from a place of the client's own, on every address of the pool.
+	const tries = 512
+	for i := range tries {
+		if raw.Clients != nil {
+			addr = raw.Clients.At(int((start + uint64(i)) % uint64(pool)))
+		}
+		port := uint16(1024 + (start>>16+uint64(index)*7919+uint64(i)*31)%(65536-1024))
+		if Of(shift(port, -raw.PortShift), r.sh.cfg.Count) != r.sh.cfg.Index {
+			continue
+		}
+		s := netip.AddrPortFrom(addr, port)
+		if r.streams[TupleOf(s, spec.Target)] == nil {
+			return s, true
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
+// shift moves a port by n, staying among the ports that are not reserved.
+func shift(port uint16, n int) uint16 {
+	if n == 0 || port < 1024 {
+		return port
+	}
+	const size = 65536 - 1024
+	return uint16(1024 + ((int(port)-1024+n)%size+size)%size)
+}
+
+// ReplyPort is the client port that an answer to port belongs to, for Of: it undoes the port shift.
+func (raw *Raw) ReplyPort(port uint16) uint16 { return shift(port, -raw.PortShift) }
+
+// Release implements session.Stream.
+func (st *rawStream) Release(now mono.Time, end uint64) {
+	st.end = end
+	if st.waiting == mono.Never {
+		st.conn.Release(now, end)
+	}
+}
+
+// CloseWrite implements session.Stream.
+func (st *rawStream) CloseWrite(now mono.Time) {
+	st.closing = true
+	if st.waiting == mono.Never {
+		st.conn.CloseWrite(now)
+	}
+}
+
+// Abort implements session.Stream. The reset is part of this Step's output.
+func (st *rawStream) Abort(now mono.Time) {
+	r := st.side
+	if r.streams[st.tuple] == st {
+		st.conn.Abort(now)
+		st.send(now)
+	}
+	r.release(st, now)
+}
+
+// send appends to the shard's output what the connection wants sent.
+func (st *rawStream) send(now mono.Time) mono.Time {
+	r := st.side
+	before := len(r.out)
+	var wake mono.Time
+	r.out, wake = st.conn.Poll(now, r.out)
+	r.sh.count.SegmentsOut += uint64(len(r.out) - before)
+	return wake
+}
+
+// release forgets a connection that is over.
+func (r *rawSide) release(st *rawStream, now mono.Time) {
+	if r.streams[st.tuple] == st {
+		delete(r.streams, st.tuple)
+		s := st.conn.Status()
+		r.past.put(st.tuple, past{
+			next: st.cfg.ISN + seqnum.Value(s.Sent) + 2, at: now,
+			ts: st.cfg.TSBase + uint32(now.Sub(st.began)/time.Millisecond) + 1,
+		})
+	}
+	st.e = nil
+	if len(r.spare) < maxSpare {
+		r.spare = append(r.spare, st)
+	}
+}
+
+// feedback takes a segment of the target's.
+func (r *rawSide) feedback(now mono.Time, seg *packet.Segment) {
+	r.sh.count.SegmentsIn++
+	tuple := TupleOf(seg.Dst, seg.Src)
+	st := r.streams[tuple]
+	if st == nil {
+		r.sh.count.ForeignAnswers++
+		if seg.Flags.Any(packet.FIN) && r.past.has(tuple, now) {
+			// Our last ACK was lost, and the target is still in LAST-ACK (RFC 9293 §3.10.7.4).
+			r.out = append(r.out, tcp.AckFor(seg))
+			r.sh.count.SegmentsOut++
+		}
+		return
+	}
+	e := st.e
+	st.conn.Deliver(now, seg)
+	st.report(now)
+	r.sh.touch(e)
+}
+
+// poll lets the connection of e send, and returns when it wants to be asked again.
+func (r *rawSide) poll(now mono.Time, e *entry) mono.Time {
+	st, ok := e.Stream().(*rawStream)
+	if !ok || st == nil {
+		return mono.Never
+	}
+	if st.failed != ledger.None {
+		st.fail(now, st.failed)
+		return mono.Never
+	}
+	if st.waiting != mono.Never {
+		old := r.streams[st.tuple]
+		switch {
+		case old == nil:
+			st.begin(now)
+		case st.waiting.Reached(now):
+			oldEntry := old.e
+			oldEntry.End(now, ledger.Replaced)
+			r.sh.touch(oldEntry)
+			st.begin(now)
+		default:
+			return min(st.waiting, now.Add(time.Millisecond*10))
+		}
+	}
+	wake := st.send(now)
+	if st.report(now) {
+		r.sh.touch(e)
+	}
+	return wake
+}
+
+// report tells the session what has changed; it says whether anything did.
+func (st *rawStream) report(now mono.Time) bool {
+	s, e := st.conn.Status(), st.e
+	changed := false
+	tell := func(ev session.Event) {
+		changed = true
+		ev.ID, ev.At = st.id, now
+		e.Handle(now, &ev)
+	}
+	st.side.sh.count.Retransmits += uint64(s.Retransmits - st.retrans)
+	st.retrans = s.Retransmits
+	if s.OldAck && !st.queried {
+		st.queried = true
+		st.side.queries = append(st.side.queries, st.tuple)
+	}
+	if s.Established && !st.opened {
+		st.opened = true
+		tell(session.Event{Kind: session.Opened})
+	}
+	if s.Acked > st.acked {
+		st.acked = s.Acked
+		tell(session.Event{Kind: session.Taken, N: s.Acked})
+	}
+	if s.Received > st.received || s.HasHole != st.hole {
+		st.received, st.hole = s.Received, s.HasHole
+		tell(session.Event{Kind: session.Received, N: s.Received, Hole: s.HasHole})
+	}
+	if s.RemoteFIN && !st.shut {
+		st.shut = true
+		tell(session.Event{Kind: session.Shut})
+	}
+	switch {
+	case s.Err != tcp.CauseNone && s.Err != tcp.CauseAborted:
+		st.send(now) // a reset, perhaps
+		st.side.release(st, now)
+		tell(broken(s))
+	case s.Done && s.Err == tcp.CauseNone:
+		st.side.release(st, now)
+		tell(session.Event{Kind: session.Finished})
+	}
+	return changed
+}
+
+// broken is the event of a connection that ended in another way than by both sides' FIN.
+func broken(s tcp.Status) session.Event {
+	ev := session.Event{Kind: session.Failed, N: s.Acked}
+	switch s.Err {
+	case tcp.CauseReset:
+		ev.Kind = session.ResetByPeer
+	case tcp.CauseRefused:
+		ev.Reason = ledger.TargetRefused
+	case tcp.CauseConnectTimeout:
+		ev.Reason = ledger.ConnectTimeout
+	default:
+		ev.Reason = ledger.SendTimeout
+	}
+	return ev
+}
+
+// fail tells the session that the connection could not begin.
+func (st *rawStream) fail(now mono.Time, why ledger.Reason) {
+	e, id := st.e, st.id
+	st.side.release(st, now)
+	e.Handle(now, &session.Event{ID: id, Kind: session.Failed, Reason: why, At: now})
+	st.side.sh.touch(e)
+}
+
+// freed says that no other copier owns the tuple: an old connection at the target is nobody's.
+func (r *rawSide) freed(now mono.Time, t Tuple) {
+	if st := r.streams[t]; st != nil {
+		st.queried = false
+		st.conn.FreeOldConnection(now)
+		r.sh.touch(st.e)
+	}
+}
+
+// SetLink says whether an intercept is there to report the target's answers. While none is, new copies
+// are dropped: nobody would hear them answered.
+func (sh *Shard) SetLink(up bool) { sh.raw.up = up }
+
+// Tuples returns the tuples of all raw connections, for an intercept that must learn whose they are.
+func (sh *Shard) Tuples() []Tuple {
+	all := make([]Tuple, 0, len(sh.raw.streams))
+	for t := range sh.raw.streams {
+		all = append(all, t)
+	}
+	return all
+}
