@@ -1,0 +1,152 @@
+// Package lab is tcpcopy lab: the demonstration, and the end-to-end test of the whole.
+//
+// It makes a small network on this machine (package netlab), starts a production and a test server and a
+// client load in it, runs the real copier and intercept between them as processes with the arguments that
+// a user would type, and compares what arrived. Servers and clients speak a protocol in which every request
+// names itself and says which answers its client had seen, so that what is missing, doubled, out of order,
+// damaged or too early is found request by request.
+//
+// It knows the copier by its command line, its "ready" line and its report only. The command line
+// (internal/app) calls it, and so do end-to-end tests.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"tcpcopy/internal/netlab"
+)
+
+// Ways to reach the target. NoCopy runs production and its load alone.
+const (
+	Socket = "socket"
+	Raw    = "raw"
+	Tunnel = "tunnel"
+	NoCopy = "none"
+)
+
+// How the target's answers differ from production's.
+const (
+	Bigger  = "bigger"  // five times as long
+	Smaller = "smaller" // a fifth as long
+	Slower  = "slower"  // after three times the time
+)
+
+// slowerThink is production's pause where a slower target is asked for and the scenario has none.
+const slowerThink = 2 * time.Millisecond
+
+// Options says what to run. Fields with their zero value leave it to the scenario.
+type Options struct {
+	Via      string // Socket (the default), Raw, Tunnel or NoCopy
+	Scenario string // a name of Scenarios; empty: the first
+	Load     *Scenario
+
+	Conns    int           // client connections at the same time
+	Rate     float64       // requests a second over all of them
+	Duration time.Duration // of the load; a scenario with a set number of connections has none
+	Requests int           // on each connection
+	Answers  string        // Bigger, Smaller, Slower or empty
+
+	Loss       float64 // percent of the TCP packets to and from the target, each way
+	ClientLoss float64 // percent of the TCP packets between clients and production, each way
+	IPv6       bool
+	NoOffloads bool
+	MTU        int
+
+	CopyArgs      []string // further arguments of the copier
+	InterceptArgs []string // further arguments of the intercept
+	Keep          string   // directory for logs and reports; empty: a temporary one, removed
+	Binary        string   // the program; empty: this one
+
+	Progress io.Writer // what happens meanwhile; nil: nowhere
+}
+
+// Main runs the lab as the command line does: it enters a user namespace where it has to, shows progress on
+// stderr and the table on stdout. It returns the exit code: 0 when all is as it should be, 1 when it is
+// not, 2 for options that cannot be, 3 when a permission is missing. What went wrong is on stderr.
+func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
+	if options.Progress == nil {
+		options.Progress = stderr
+	}
+	if _, err := options.scenario(); err != nil {
+		fmt.Fprintf(stderr, "tcpcopy: %v\n", err)
+		return 2
+	}
+	result, err := Run(ctx, options)
+	var denied *netlab.PermissionError
+	if errors.As(err, &denied) && os.Geteuid() != 0 {
+		var code int
+		if code, err = netlab.EnterUserNamespace(); err == nil {
+			return code
+		}
+	}
+	if errors.As(err, &denied) {
+		fmt.Fprintf(stderr, "tcpcopy: %v\nhint: %s\n", denied, denied.Hint)
+		return 3
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "tcpcopy: %v\n", err)
+		return 1
+	}
+	result.Print(stdout)
+	if len(result.Problems()) > 0 {
+		return 1
+	}
+	return 0
+}
+
+// scenario is the load that the options describe, or what is wrong with them.
+func (o *Options) scenario() (Scenario, error) {
+	if !slices.Contains([]string{"", Socket, Raw, Tunnel, NoCopy}, o.Via) {
+		return Scenario{}, fmt.Errorf("lab: there is no way %q to the target, wanted socket, raw, tunnel or none", o.Via)
+	}
+	if !slices.Contains([]string{"", Bigger, Smaller, Slower}, o.Answers) {
+		return Scenario{}, fmt.Errorf("lab: answers cannot be %q, wanted bigger, smaller or slower", o.Answers)
+	}
+	var s Scenario
+	if o.Load != nil {
+		s = *o.Load
+	} else {
+		var err error
+		if s, err = FindScenario(o.Scenario); err != nil {
+			return s, err
+		}
+	}
+	if o.Conns != 0 {
+		s.Conns = o.Conns
+	}
+	if o.Requests != 0 {
+		s.Requests = o.Requests
+	}
+	if o.Duration != 0 {
+		s.Duration, s.Total = o.Duration, 0
+	}
+	if o.Answers == Slower && s.ServerThink == 0 {
+		s.ServerThink = slowerThink
+	}
+	if o.Rate < 0 {
+		return s, fmt.Errorf("lab: a rate of %v requests a second, wanted 0 or more", o.Rate)
+	}
+	return s, s.check()
+}
+
+// servers says how production and the target answer.
+func (o *Options) servers(s *Scenario) (online, target serverConfig) {
+	online = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn, pause: s.AnswerPause}
+	target = online
+	switch o.Answers {
+	case Bigger:
+		target.scaleUp = scaleMost
+	case Smaller:
+		target.scaleDown = scaleMost
+	case Slower:
+		target.think *= 3
+		target.pause *= 3
+	}
+	return online, target
+}

@@ -1,0 +1,168 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"tcpcopy/internal/netlab"
+)
+
+// readyLine begins the line on stderr with which a command says that it works from now on.
+const readyLine = "tcpcopy: ready"
+
+// How long a command may take to be ready, and to end after it was told to.
+const (
+	readyWithin = 15 * time.Second
+	endsWithin  = 20 * time.Second
+)
+
+// Process is what running a command cost, and how it ended.
+type Process struct {
+	Name     string // "copy" or "intercept"
+	ExitCode int    // -1: killed
+	CPU      time.Duration
+	MaxRSS   int64 // bytes
+	Stderr   []string
+}
+
+// child is a command of ours that runs inside a namespace.
+type child struct {
+	name  string
+	cmd   *netlab.Cmd
+	ready chan struct{}
+	ended chan struct{} // closed when it has been waited for
+	err   error         // of Wait; once ended
+
+	mu   sync.Mutex
+	tail []string // of its stderr
+}
+
+// mostTail is how many lines of a command's stderr are kept.
+const mostTail = 40
+
+// startChild starts the program in the namespace. What it writes goes to name.log in dir.
+func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name string, args ...string) (*child, error) {
+	log, err := os.Create(filepath.Join(dir, name+".log"))
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	c := &child{name: name, ready: make(chan struct{}), ended: make(chan struct{})}
+	c.cmd = ns.Command(ctx, binary, args...)
+	c.cmd.Stdout = log
+	stderr, err := c.cmd.StderrPipe()
+	if err == nil {
+		err = c.cmd.Start()
+	}
+	if err != nil {
+		log.Close()
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		defer close(c.ended)
+		c.follow(stderr, log)
+		c.err = c.cmd.Wait()
+		log.Close()
+	}()
+	return c, nil
+}
+
+// follow reads the command's stderr to its end.
+func (c *child) follow(stderr io.Reader, log io.Writer) {
+	lines := bufio.NewReader(stderr)
+	said := false
+	for {
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			io.WriteString(log, line)
+			c.mu.Lock()
+			if len(c.tail) == mostTail {
+				c.tail = c.tail[1:]
+			}
+			c.tail = append(c.tail, strings.TrimRight(line, "\n"))
+			c.mu.Unlock()
+			if !said && strings.HasPrefix(line, readyLine) {
+				said = true
+				close(c.ready)
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// awaitReady waits for the line that says so.
+func (c *child) awaitReady(ctx context.Context) error {
+	late := time.NewTimer(readyWithin)
+	defer late.Stop()
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.ended:
+		return fmt.Errorf("start %s: it ended (%s) before it was ready%s", c.name, c.cmd.ProcessState, c.said())
+	case <-late.C:
+		return fmt.Errorf("start %s: not ready after %v, wanted a line that begins with %q%s", c.name, readyWithin, readyLine, c.said())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// said is the command's last words, for an error.
+func (c *child) said() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tail) == 0 {
+		return ""
+	}
+	return "\n  " + strings.Join(c.tail, "\n  ")
+}
+
+// hasEnded says whether the command runs no more.
+func (c *child) hasEnded() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop interrupts the command as a user would, and waits until it has ended; it is killed where it does not.
+func (c *child) stop() Process {
+	if !c.hasEnded() {
+		c.cmd.Process.Signal(syscall.SIGINT)
+	}
+	late := time.NewTimer(endsWithin)
+	defer late.Stop()
+	select {
+	case <-c.ended:
+	case <-late.C:
+		c.cmd.Process.Kill()
+		<-c.ended
+	}
+	p := Process{Name: c.name}
+	c.mu.Lock()
+	p.Stderr = append(p.Stderr, c.tail...)
+	c.mu.Unlock()
+	if exit := (*exec.ExitError)(nil); c.err != nil && !errors.As(c.err, &exit) {
+		p.ExitCode = -1
+	}
+	if state := c.cmd.ProcessState; state != nil {
+		p.ExitCode = state.ExitCode()
+		p.CPU = state.UserTime() + state.SystemTime()
+		if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
+			p.MaxRSS = usage.Maxrss * 1024
+		}
+	}
+	return p
+}

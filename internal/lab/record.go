@@ -1,0 +1,69 @@
+package lab
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// clock gives times since the run began. Both servers and the load share one, so that times compare.
+type clock struct{ begin time.Time }
+
+func newClock() clock { return clock{begin: time.Now()} }
+
+// now is monotonic.
+func (c clock) now() time.Duration { return time.Since(c.begin) }
+
+// arrival is one sound request, as a server saw it.
+type arrival struct {
+	conn, num uint32
+	at        time.Duration // when the read returned that brought its first byte
+	early     bool          // before the copy could have seen the answers that the client had seen
+}
+
+// maxExamples bounds how many findings are kept in words.
+const maxExamples = 5
+
+// record is what one server saw. Its counters may be read at any time; the rest once the server is closed.
+type record struct {
+	requests  atomic.Int64 // sound ones
+	bytes     atomic.Int64 // that clients sent, whatever they were
+	corrupted atomic.Int64 // requests with a wrong header, length or sum
+	early     atomic.Int64
+	opened    atomic.Int64 // connections, from the start
+	open      atomic.Int64 // connections at this moment
+	mostOpen  atomic.Int64
+	last      atomic.Int64 // when the last request or connection came, as a time.Duration of the clock
+
+	mu       sync.Mutex
+	streams  [][]arrival // for each accepted connection, in its order
+	examples []string
+}
+
+func (r *record) opening(at time.Duration) {
+	r.opened.Add(1)
+	r.last.Store(int64(at))
+	now := r.open.Add(1)
+	for most := r.mostOpen.Load(); now > most && !r.mostOpen.CompareAndSwap(most, now); most = r.mostOpen.Load() {
+	}
+}
+
+func (r *record) closing(stream []arrival) {
+	r.open.Add(-1)
+	if len(stream) == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.streams = append(r.streams, stream)
+	r.mu.Unlock()
+}
+
+// example keeps the first findings in words.
+func (r *record) example(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.examples) < maxExamples {
+		r.examples = append(r.examples, fmt.Sprintf(format, args...))
+	}
+}

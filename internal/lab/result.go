@@ -1,0 +1,176 @@
+package lab
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"tcpcopy/internal/export"
+)
+
+// connsFactor is how many times production's connections may be open at the same time at the target.
+const connsFactor = 1.5
+
+// Result is what a run of the lab showed.
+type Result struct {
+	Options  Options
+	Scenario Scenario
+	Commands []string // what was run, as one would type it, with the host
+
+	Interrupted    bool // before the load had ended
+	Sent, Answered int64
+	ClientsFailed  int64 // client connections that production served wrongly
+	ClientError    error // the first of them
+
+	Online, Target Side
+	Comparison     Comparison
+	Samples        []Sample
+
+	Copier, Intercept         Process
+	CopierDied, InterceptDied bool // ended before they were told to
+
+	Report      *export.Report // the copier's account; nil where there is none
+	ReportError error
+}
+
+// Problems says everything that is not as it should be, one sentence each. None: the copy was perfect.
+func (r *Result) Problems() []string {
+	var p problems
+	p.when(r.Interrupted, "the lab was interrupted")
+	p.when(r.ClientsFailed > 0, "%d client connections were not served by production as they should be; the first: %v", r.ClientsFailed, r.ClientError)
+	p.when(r.Online.Requests != r.Sent && !r.Interrupted && r.ClientsFailed == 0, "production received %d requests of %d sent", r.Online.Requests, r.Sent)
+	p.side("production", &r.Online)
+	if r.Options.Via == NoCopy {
+		p.when(r.Online.Requests == 0, "production received no request")
+		return p
+	}
+	c := &r.Comparison
+	p.when(c.Compared == 0, "there was no request to compare")
+	p.when(c.Missing > 0, "%d of %d requests are missing at the target (%.3f %% delivered)", c.Missing, c.Compared, c.delivered())
+	p.when(c.Unexpected > 0, "the target received %d requests that production did not", c.Unexpected)
+	p.side("the target", &r.Target)
+	r.connections(&p)
+	r.processes(&p)
+	r.ledger(&p)
+	return p
+}
+
+// problems is a list of sentences that grows.
+type problems []string
+
+func (p *problems) when(so bool, format string, args ...any) {
+	if so {
+		*p = append(*p, fmt.Sprintf(format, args...))
+	}
+}
+
+func (p *problems) side(name string, s *Side) {
+	p.when(s.Duplicated > 0, "%s received %d requests again", name, s.Duplicated)
+	p.when(s.Reordered > 0, "%s received %d requests out of order", name, s.Reordered)
+	p.when(s.Corrupted > 0, "%s received %d corrupted requests", name, s.Corrupted)
+	p.when(s.Early > 0, "%s received %d requests too early", name, s.Early)
+}
+
+func (r *Result) connections(p *problems) {
+	begun := r.Scenario.CopierAfter > 0
+	switch {
+	case begun:
+		p.when(r.Target.Opened > r.Online.Opened, "%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
+	case r.Target.Opened != r.Online.Opened:
+		p.when(true, "%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
+	}
+	p.when(r.Options.Answers != Slower && float64(r.Target.MostOpen) > connsFactor*float64(r.Online.MostOpen),
+		"%d connections at the same time at the target, more than %.1f times production's %d", r.Target.MostOpen, connsFactor, r.Online.MostOpen)
+	p.when(r.Target.LeftOpen > r.Online.LeftOpen, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Online.LeftOpen)
+}
+
+func (r *Result) processes(p *problems) {
+	for _, c := range []struct {
+		process *Process
+		died    bool
+	}{{&r.Copier, r.CopierDied}, {&r.Intercept, r.InterceptDied}} {
+		last := ""
+		if n := len(c.process.Stderr); n > 0 {
+			last = ": " + strings.TrimSpace(c.process.Stderr[n-1])
+		}
+		switch {
+		case c.died:
+			p.when(true, "%s ended before it was told to, with exit code %d%s", c.process.Name, c.process.ExitCode, last)
+		case c.process.ExitCode < 0:
+			p.when(true, "%s had to be killed%s", c.process.Name, last)
+		default:
+			p.when(c.process.ExitCode != 0, "%s ended with exit code %d%s", c.process.Name, c.process.ExitCode, last)
+		}
+	}
+}
+
+// ledger holds the copier's account against what both servers counted.
+func (r *Result) ledger(p *problems) {
+	if r.ReportError != nil {
+		p.when(true, "no account from the copier: %v", r.ReportError)
+		return
+	}
+	if r.Report == nil {
+		return
+	}
+	a := r.Report
+	differ := func(what string, ledger uint64, server string, count int64) {
+		p.when(ledger != uint64(count), "the ledger says %d %s, %s counted %d", ledger, what, server, count)
+	}
+	p.when(!a.Balanced, "the ledger does not balance")
+	p.when(!a.Final, "the ledger is not the final one")
+	p.when(a.Sessions.InFlight > 0 || a.Bytes.InFlight > 0, "the ledger ends with %d sessions and %d bytes in flight", a.Sessions.InFlight, a.Bytes.InFlight)
+	if r.Scenario.CopierAfter == 0 {
+		differ("sessions captured", a.Sessions.Captured, "production", r.Online.Opened)
+		differ("bytes captured", a.Bytes.Captured, "production", r.Online.Bytes)
+	}
+	differ("bytes delivered", a.Bytes.Delivered, "the target", r.Target.Bytes)
+	if len(a.Sessions.Dropped) == 0 {
+		differ("sessions delivered", a.Sessions.Delivered, "the target", r.Target.Opened)
+	}
+	lost := drops(a)
+	p.when(lost != "" && r.Scenario.CopierAfter == 0, "the ledger has losses: %s", lost)
+}
+
+// drops is the ledger's losses in words; empty where there are none.
+func drops(a *export.Report) string {
+	var words []string
+	for _, reason := range slices.Sorted(maps.Keys(a.Sessions.Dropped)) {
+		words = append(words, fmt.Sprintf("%d sessions %s", a.Sessions.Dropped[reason], reason))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(a.Bytes.Dropped)) {
+		words = append(words, fmt.Sprintf("%d bytes %s", a.Bytes.Dropped[reason], reason))
+	}
+	return strings.Join(words, ", ")
+}
+
+// delivered is in percent, and 100 only where nothing is missing.
+func (c *Comparison) delivered() float64 {
+	if c.Compared == 0 {
+		return 0
+	}
+	d := 100 * float64(c.Compared-c.Missing) / float64(c.Compared)
+	if c.Missing > 0 {
+		d = min(d, 99.999)
+	}
+	return d
+}
+
+// LagAt is the lag that the given percentage of requests did not exceed: from arrival at production to
+// arrival at the target.
+func (r *Result) LagAt(percent float64) time.Duration {
+	if r.Comparison.Lag == nil {
+		return 0
+	}
+	return time.Duration(r.Comparison.Lag.ValueAtQuantile(percent)) * time.Microsecond
+}
+
+// CPUPerRequest is the CPU time of a process for each request that production received.
+func (r *Result) CPUPerRequest(p *Process) time.Duration {
+	if r.Online.Requests == 0 {
+		return 0
+	}
+	return p.CPU / time.Duration(r.Online.Requests)
+}

@@ -1,0 +1,351 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/sys"
+)
+
+// Ports of production, target and intercept.
+const (
+	onlinePort    = 80
+	targetPort    = 8080
+	interceptPort = 36524
+)
+
+// How long the target may be silent before the lab believes that nothing follows.
+const (
+	quiet        = 3 * time.Second
+	quietOnLoss  = 15 * time.Second
+	quietAtLeast = 200 * time.Millisecond // after the last request that was missing has come
+	mostDrain    = 2 * time.Minute
+)
+
+// run is one run of the lab.
+type run struct {
+	options  Options
+	scenario Scenario
+	binary   string
+	dir      string // of logs and reports
+	net      *netlab.Net
+	clock    clock
+
+	online, target *server
+	load           load
+	copier, assist *child
+	from           time.Duration // production's requests from here on are compared
+	samples        []Sample
+	progress       *progress
+	commands       []string
+	onlineAddr     netip.AddrPort
+	targetAddr     netip.AddrPort
+}
+
+// Sample is how many connections were open at one moment.
+type Sample struct {
+	At             time.Duration
+	Online, Target int64
+}
+
+// Run runs the lab. An error says that there is no result: that the network could not be made, or that a
+// command did not start. What the copier did wrong is in the result. Where ctx ends early the result is of
+// what was done until then.
+func Run(ctx context.Context, options Options) (result *Result, err error) {
+	if options.Via == "" {
+		options.Via = Socket
+	}
+	r := &run{options: options, clock: newClock()}
+	if r.scenario, err = options.scenario(); err != nil {
+		return nil, err
+	}
+	if r.binary = options.Binary; r.binary == "" {
+		if r.binary, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
+	}
+	if err := netlab.Permitted(); err != nil {
+		return nil, err
+	}
+	if err := r.descriptors(); err != nil {
+		return nil, err
+	}
+	if r.dir = options.Keep; r.dir == "" {
+		if r.dir, err = os.MkdirTemp("", "tcpcopy-lab-"); err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
+		defer os.RemoveAll(r.dir)
+	} else if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	r.net, err = netlab.New(netlab.Config{
+		MTU: options.MTU, NoOffloads: options.NoOffloads, ViaAssistant: options.Via == Raw,
+		Loss: netlab.Loss{
+			ToTarget: options.Loss, FromTarget: options.Loss,
+			ToOnline: options.ClientLoss, FromOnline: options.ClientLoss,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.net.Close()) }()
+	return r.play(ctx)
+}
+
+// descriptors makes room for the files that both ends of all connections are.
+func (r *run) descriptors() error {
+	want := uint64(3*r.scenario.Conns + 1000)
+	if got, err := sys.RaiseFileLimit(want); err != nil || got < want {
+		return fmt.Errorf("lab: %d connections need %d open files, and the limit is %d: raise it with ulimit -n", r.scenario.Conns, want, got)
+	}
+	return nil
+}
+
+// play does everything once the network stands.
+func (r *run) play(ctx context.Context) (*Result, error) {
+	r.progress = newProgress(r.options.Progress, r)
+	if err := r.startServers(); err != nil {
+		return nil, err
+	}
+	defer r.online.close()
+	defer r.target.close()
+
+	loadCtx, stopLoad := context.WithCancel(ctx)
+	defer stopLoad()
+	loaded := make(chan struct{})
+	startLoad := func() {
+		go func() {
+			defer close(loaded)
+			r.load.run(loadCtx)
+		}()
+	}
+	if r.scenario.CopierAfter > 0 {
+		startLoad()
+		r.wait(ctx, r.scenario.CopierAfter)
+		r.from = r.clock.now() + r.scenario.Settle
+	}
+	defer r.killChildren()
+	if r.options.Via != NoCopy {
+		if err := r.startCopier(ctx); err != nil {
+			if r.scenario.CopierAfter > 0 {
+				stopLoad()
+				<-loaded
+			}
+			return nil, err
+		}
+	}
+	if r.scenario.CopierAfter == 0 {
+		startLoad()
+	}
+
+	for done := false; !done; {
+		r.sample()
+		select {
+		case <-loaded:
+			done = true
+		case <-time.After(sampleEvery):
+		}
+		if r.copier != nil && r.copier.hasEnded() {
+			stopLoad() // nothing more can arrive
+		}
+	}
+	r.drain(ctx)
+	result := r.finish()
+	result.Interrupted = ctx.Err() != nil
+	return result, nil
+}
+
+// sampleEvery is the time between two samples.
+const sampleEvery = 100 * time.Millisecond
+
+func (r *run) sample() {
+	r.samples = append(r.samples, Sample{r.clock.now(), r.online.record.open.Load(), r.target.record.open.Load()})
+	r.progress.show()
+}
+
+// wait lets d pass, or less where ctx ends.
+func (r *run) wait(ctx context.Context, d time.Duration) {
+	for end := r.clock.now() + d; r.clock.now() < end && ctx.Err() == nil; {
+		r.sample()
+		select {
+		case <-time.After(min(sampleEvery, end-r.clock.now())):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *run) startServers() error {
+	network, onlineIP, targetIP := "tcp4", netlab.OnlineAddr4, netlab.TargetAddr4
+	if r.options.IPv6 {
+		network, onlineIP, targetIP = "tcp6", netlab.OnlineAddr6, netlab.TargetAddr6
+	}
+	r.onlineAddr = netip.AddrPortFrom(onlineIP, onlinePort)
+	r.targetAddr = netip.AddrPortFrom(targetIP, targetPort)
+	onlineConfig, targetConfig := r.options.servers(&r.scenario)
+	atTarget, err := r.net.Target.Listen(network, fmt.Sprintf(":%d", targetPort))
+	if err != nil {
+		return fmt.Errorf("start test server: %w", err)
+	}
+	atOnline, err := r.net.Online.Listen(network, fmt.Sprintf(":%d", onlinePort))
+	if err != nil {
+		atTarget.Close()
+		return fmt.Errorf("start production server: %w", err)
+	}
+	r.online = serve(atOnline, onlineConfig, r.clock)
+	r.target = serve(atTarget, targetConfig, r.clock)
+	r.load.scenario, r.load.rate = r.scenario, r.options.Rate
+	r.load.dial = func(ctx context.Context, i int) (*net.TCPConn, error) {
+		local := &net.TCPAddr{IP: netlab.ClientAddr(i%clientAddrs, r.options.IPv6).AsSlice()}
+		c, err := r.net.Client.Dial(ctx, &net.Dialer{LocalAddr: local, Timeout: answerTimeout}, network, r.onlineAddr.String())
+		if err != nil {
+			return nil, err
+		}
+		return c.(*net.TCPConn), nil
+	}
+	return nil
+}
+
+// clientAddrs is over how many addresses the clients are spread: as many as netlab gives.
+const clientAddrs = 4
+
+// startCopier starts the intercept, where there is one, and the copier, and waits until they are ready.
+func (r *run) startCopier(ctx context.Context) error {
+	copyArgs := []string{"copy", "-x", fmt.Sprintf("%d-%s", onlinePort, r.targetAddr), "--report", r.file("copy.json")}
+	if r.options.Via != Socket {
+		key := r.file("key")
+		if err := r.makeKey(ctx, key); err != nil {
+			return err
+		}
+		at, host := r.net.Assistant, netlab.AssistantAddr4
+		if r.options.IPv6 {
+			host = netlab.AssistantAddr6
+		}
+		args := []string{"intercept", "-i", netlab.Device, "-F", fmt.Sprintf("tcp and src port %d", targetPort)}
+		if r.options.Via == Tunnel {
+			at, host = r.net.Target, r.targetAddr.Addr()
+			args = []string{"intercept", "--on-target", "--allow", fmt.Sprint(targetPort)}
+		}
+		args = append(args, "--key", key, "--report", r.file("intercept.json"))
+		var err error
+		if r.assist, err = r.start(ctx, at, "intercept", append(args, r.options.InterceptArgs...)); err != nil {
+			return err
+		}
+		copyArgs = append(copyArgs, "-s", netip.AddrPortFrom(host, interceptPort).String(), "--key", key)
+	}
+	var err error
+	r.copier, err = r.start(ctx, r.net.Online, "copy", append(copyArgs, r.options.CopyArgs...))
+	return err
+}
+
+func (r *run) file(name string) string { return filepath.Join(r.dir, name) }
+
+func (r *run) makeKey(ctx context.Context, path string) error {
+	key, err := r.net.Online.Command(ctx, r.binary, "keygen").Output()
+	if err != nil {
+		return fmt.Errorf("make a key: %w", err)
+	}
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		return fmt.Errorf("make a key: %w", err)
+	}
+	return nil
+}
+
+func (r *run) start(ctx context.Context, ns *netlab.Namespace, name string, args []string) (*child, error) {
+	command := "tcpcopy " + shellLine(args)
+	r.commands = append(r.commands, ns.Name+"$ "+command)
+	r.progress.say("%s$ %s", ns.Name, command)
+	// Not bound to ctx: an interrupted lab ends its commands in order.
+	c, err := startChild(context.WithoutCancel(ctx), ns, r.dir, r.binary, name, args...)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.awaitReady(ctx); err != nil {
+		c.cmd.Process.Kill()
+		<-c.ended
+		return nil, err
+	}
+	return c, nil
+}
+
+// killChildren ends what still runs, where play has to give up.
+func (r *run) killChildren() {
+	for _, c := range []*child{r.copier, r.assist} {
+		if c != nil && !c.hasEnded() {
+			c.cmd.Process.Kill()
+			<-c.ended
+		}
+	}
+}
+
+// drain waits until the target has all that production had, or says nothing any more.
+func (r *run) drain(ctx context.Context) {
+	if r.copier == nil {
+		return
+	}
+	patience := quiet
+	if r.options.Loss > 0 || r.options.ClientLoss > 0 || r.options.Answers == Slower {
+		patience = quietOnLoss
+	}
+	for end := r.clock.now() + mostDrain; r.clock.now() < end && ctx.Err() == nil && !r.copier.hasEnded(); {
+		r.wait(ctx, 50*time.Millisecond)
+		online, target := &r.online.record, &r.target.record
+		last := time.Duration(max(online.last.Load(), target.last.Load()))
+		silent := r.clock.now() - last
+		complete := target.requests.Load() >= online.requests.Load() && target.open.Load() == 0
+		if r.from > 0 {
+			complete = target.open.Load() == 0 // how many have to come is not known yet
+		}
+		if complete && silent > quietAtLeast || silent > patience {
+			return
+		}
+	}
+}
+
+// finish ends copier, intercept and servers, in this order, and compares.
+func (r *run) finish() *Result {
+	result := &Result{
+		Options: r.options, Scenario: r.scenario, Samples: r.samples, Commands: r.commands,
+		Sent: r.load.sent.Load(), Answered: r.load.answered.Load(), ClientsFailed: r.load.failed.Load(), ClientError: r.load.first,
+	}
+	leftOnline, leftTarget := r.online.record.open.Load(), r.target.record.open.Load()
+	if r.copier != nil {
+		result.CopierDied = r.copier.hasEnded()
+		result.Copier = r.copier.stop()
+		result.Report, result.ReportError = export.ReadReport(r.file("copy.json"))
+	}
+	if r.assist != nil {
+		result.InterceptDied = r.assist.hasEnded()
+		result.Intercept = r.assist.stop()
+	}
+	r.progress.done()
+	r.online.close()
+	r.target.close()
+	if r.options.Via == NoCopy {
+		result.Online, _ = summarize(&r.online.record, func(arrival) bool { return true })
+	} else {
+		result.Online, result.Target, result.Comparison = compare(&r.online.record, &r.target.record, r.from)
+	}
+	result.Online.LeftOpen, result.Target.LeftOpen = leftOnline, leftTarget
+	return result
+}
+
+// shellLine is args as one would type them.
+func shellLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t'\"$&|;<>()*?[]#~`\\") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		quoted[i] = a
+	}
+	return strings.Join(quoted, " ")
+}
