@@ -1,8 +1,6 @@
 package tcp
 
 import (
-	"time"
-
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
 )
@@ -13,7 +11,7 @@ type delivery struct {
 	acked    uint32        // newly acknowledged cumulatively
 	sacked   uint32        // newly acknowledged selectively
 	segs     int           // segments acknowledged cumulatively
-	rtt      time.Duration // of the oldest of them; 0: none that can be measured
+	at       mono.Time     // when the newest of them was sent last
 	resent   bool          // one of them had been sent more than once
 	duplicat bool          // a segment arrived twice (RFC 2883)
 	probeDup bool          // it was the tail loss probe
@@ -94,11 +92,8 @@ func (c *Conn) advance(now mono.Time, s *packet.Segment, ack uint64, got *delive
 			c.nsacked--
 		} else {
 			c.rackDelivered(now, s, r)
-			if r.flags&segResent != 0 {
-				got.resent = true
-			} else if got.rtt == 0 {
-				got.rtt = now.Sub(r.at)
-			}
+			got.resent = got.resent || r.flags&segResent != 0
+			got.at = max(got.at, r.at)
 		}
 		got.segs++
 		c.una = r.end

@@ -57,21 +57,18 @@ func (c *Conn) echoedRTT(now mono.Time, ecr uint32) time.Duration {
 	return max(time.Duration(ms)*time.Millisecond, time.Millisecond)
 }
 
-// measure takes a sample where an acknowledgment gives one: once for each window, and never from a
-// segment that was sent twice (RFC 6298 §3, §4) unless its timestamp tells which one arrived.
+// measure takes a sample where an acknowledgment gives one: once for each window, from the segment sent
+// last, which is the one that the ACK answers. Where segments were sent twice it must be the last
+// transmission that is answered, as its timestamp shows (RFC 6298 §3, §4): an ACK of the first may have
+// been lost, and the time until another came is no round trip.
 func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
-	if got.acked == 0 || c.una < c.rttEnd && c.backoff == 0 {
+	if got.segs == 0 || got.at == 0 || c.una < c.rttEnd && c.backoff == 0 {
 		return
 	}
-	if got.rtt > 0 && !got.resent {
-		c.sampleRTT(now, got.rtt)
+	if got.resent && (!c.tsOK || !s.Opts.HasTS || int32(s.Opts.TSEcr-c.tsAt(got.at)) < 0) {
 		return
 	}
-	if got.resent && c.tsOK && s.Opts.HasTS {
-		if r := c.echoedRTT(now, s.Opts.TSEcr); r > 0 {
-			c.sampleRTT(now, r)
-		}
-	}
+	c.sampleRTT(now, now.Sub(got.at))
 }
 
 // outstanding says whether we wait for the target to acknowledge or take something.
