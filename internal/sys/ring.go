@@ -44,6 +44,7 @@ type Ring struct {
 	next      int // the block that is ours next, or now
 	name      string
 	protocol  uint16
+	promisc   bool
 }
 
 // OpenRing opens a packet socket in the calling thread's network namespace and starts capturing. The
@@ -54,7 +55,7 @@ func OpenRing(cfg RingConfig) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{fd: fd, name: cfg.Interface, protocol: cfg.Protocol}
+	r := &Ring{fd: fd, name: cfg.Interface, protocol: cfg.Protocol, promisc: cfg.Promiscuous && cfg.Interface != ""}
 	if r.protocol == 0 {
 		r.protocol = EthPAll
 	}
@@ -87,7 +88,12 @@ func (r *Ring) setUp(cfg *RingConfig) error {
 	if err := r.allocate(cfg); err != nil {
 		return err
 	}
-	if cfg.Promiscuous && ifindex != 0 {
+	return r.bind(ifindex)
+}
+
+// bind starts the capture on an interface, or on all with 0.
+func (r *Ring) bind(ifindex int) error {
+	if r.promisc {
 		if err := setPromiscuous(r.fd, ifindex); err != nil {
 			return err
 		}
@@ -181,7 +187,7 @@ func (r *Ring) Rebind() error {
 			return nil
 		}
 	}
-	return bindPacket(r.fd, index, r.protocol)
+	return r.bind(index)
 }
 
 // TakeError returns and clears the socket's pending error: ENETDOWN when its interface went down.

@@ -142,11 +142,17 @@ func Address(t testing.TB, name, address string) {
 // Route adds a route to a network in CIDR notation, through a gateway, or on link where that is empty.
 func Route(t testing.TB, name, network, gateway string) {
 	t.Helper()
+	RouteMTU(t, name, network, gateway, 0)
+}
+
+// RouteMTU is Route with the MTU that the path is known to have; 0: the interface's.
+func RouteMTU(t testing.TB, name, network, gateway string, mtu int) {
+	t.Helper()
 	_, dst, err := net.ParseCIDR(network)
 	if err != nil {
 		t.Fatalf("network %q: %v", network, err)
 	}
-	r := &netlink.Route{LinkIndex: link(t, name).Attrs().Index, Dst: dst, Gw: net.ParseIP(gateway)}
+	r := &netlink.Route{LinkIndex: link(t, name).Attrs().Index, Dst: dst, Gw: net.ParseIP(gateway), MTU: mtu}
 	if err := netlink.RouteAdd(r); err != nil {
 		t.Fatalf("route %s by %s on %s: %v", network, gateway, name, err)
 	}

@@ -300,7 +300,9 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	}{{"named", []string{"a"}}, {"all", nil}} {
 		t.Run(tt.name, func(t *testing.T) {
 			ns := two(t)
-			s := open(t, afpacket.Config{Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true})
+			s := open(t, afpacket.Config{
+				Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true, Promiscuous: true,
+			})
 			heard := func(what string) {
 				t.Helper()
 				dst := udp(t, "10.7.0.1:0")

@@ -5,10 +5,10 @@ import "golang.org/x/net/bpf"
 // notMarked is a filter that accepts all packets but those with the mark.
 func notMarked(mark uint32) []bpf.RawInstruction {
 	const (
-		loadWord = 0x20              // BPF_LD | BPF_W | BPF_ABS
-		markOff  = 0xfffff000 + 20   // SKF_AD_OFF + SKF_AD_MARK
-		jumpEq   = 0x05 | 0x10 | 0x0 // BPF_JMP | BPF_JEQ | BPF_K
-		ret      = 0x06
+		loadWord = 0x20            // BPF_LD | BPF_W | BPF_ABS
+		markOff  = 0xfffff000 + 20 // SKF_AD_OFF + SKF_AD_MARK
+		jumpEq   = 0x15            // BPF_JMP | BPF_JEQ | BPF_K
+		ret      = 0x06            // BPF_RET | BPF_K
 	)
 	return []bpf.RawInstruction{
 		{Op: loadWord, K: markOff},

@@ -61,8 +61,8 @@ func NoTrack(mark uint32) (*Exemption, error) {
 const (
 	batchBegin = 0x10
 	batchEnd   = 0x11
-	subsystem  = 10 << 8 // NFNL_SUBSYS_NFTABLES
-	newTable   = subsystem | 0
+	subsystem  = 10 << 8   // NFNL_SUBSYS_NFTABLES
+	newTable   = subsystem // | NFT_MSG_NEWTABLE, which is 0
 	newChain   = subsystem | 3
 	newRule    = subsystem | 6
 

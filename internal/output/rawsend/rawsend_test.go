@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -207,6 +206,32 @@ func TestTooBigIsReportedByIndex(t *testing.T) {
 	}
 }
 
+// TestPathOfASmallerMTU: the interface would take the segment; the path is known not to.
+func TestPathOfASmallerMTU(t *testing.T) {
+	for _, tt := range []struct {
+		name, network, gateway, dst string
+		ipv6                        bool
+		overhead                    int
+	}{
+		{"ipv4", "10.99.0.0/16", "10.9.0.2", "10.99.0.1:80", false, 40},
+		{"ipv6", "fd99::/64", "fd09::2", "[fd99::1]:80", true, 60},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPath(t, tt.ipv6)
+			const mtu = 1300
+			testnet.RouteMTU(t, "out", tt.network, tt.gateway, mtu)
+			s := newSender(t)
+			fits := packet.Segment{Src: p.client, Dst: netip.MustParseAddrPort(tt.dst), Flags: packet.ACK, Payload: pattern(mtu - tt.overhead)}
+			over := fits
+			over.Payload = pattern(mtu - tt.overhead + 1)
+			sent, tooBig := s.Send([]packet.Segment{over, fits})
+			if sent != 1 || len(tooBig) != 1 || tooBig[0] != 0 {
+				t.Errorf("sent %d, too big %v; want 1, [0]: %+v", sent, tooBig, s.Stats())
+			}
+		})
+	}
+}
+
 func TestWhatCannotBeSentIsCounted(t *testing.T) {
 	testnet.Enter(t)
 	s := newSender(t)
@@ -335,34 +360,53 @@ func TestMarkIsExcludedFromCapture(t *testing.T) {
 }
 
 func TestSendAllocatesNothing(t *testing.T) {
-	segs, s := bench(t)
-	if n := testing.AllocsPerRun(20, func() { s.Send(segs) }); n != 0 {
-		t.Errorf("%v allocations for %d segments", n, len(segs))
+	segs, routed, onDevice := bench(t)
+	for name, s := range map[string]*rawsend.Sender{"routed": routed, "on a device": onDevice} {
+		if n := testing.AllocsPerRun(20, func() { s.Send(segs) }); n != 0 {
+			t.Errorf("%s: %v allocations for %d segments", name, n, len(segs))
+		}
 	}
 }
 
-// bench is a sender to a veth with nobody behind it, and segments of 512 bytes for it.
-func bench(t testing.TB) ([]packet.Segment, *rawsend.Sender) {
+// bench is segments of 512 bytes, and a sender of each kind for them. They reach the other end of a veth,
+// which has no use for them.
+func bench(t testing.TB) (segs []packet.Segment, routed, onDevice *rawsend.Sender) {
+	t.Helper()
 	p := newPath(t, false)
 	p.capture.Close()
-	if _, err := rawsend.Resolve("out", p.server.Addr(), deadline); err != nil && !os.IsPermission(err) {
+	testnet.Route(t, "out", "10.99.0.0/16", p.server.Addr().String())
+	mac, err := rawsend.Resolve("out", netip.MustParseAddr("10.99.0.1"), deadline)
+	if err != nil {
 		t.Fatal(err)
 	}
-	segs := make([]packet.Segment, 64)
+	onDevice, err = rawsend.OnDevice(rawsend.Config{Mark: mark}, rawsend.Device{Name: "out", Gateway: mac})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { onDevice.Close() })
+	segs = make([]packet.Segment, 64)
 	for i := range segs {
 		segs[i] = packet.Segment{
-			Src: p.client, Dst: p.server, Flags: packet.ACK, Payload: pattern(512), Len: 512,
-			Opts: packet.Options{HasTS: true},
+			Src: p.client, Dst: netip.MustParseAddrPort("10.99.0.1:80"), Flags: packet.ACK,
+			Payload: pattern(512), Len: 512, Opts: packet.Options{HasTS: true},
 		}
 	}
-	return segs, newSender(t)
+	return segs, newSender(t), onDevice
 }
 
 func BenchmarkSend(b *testing.B) {
-	segs, s := bench(b)
-	b.ReportAllocs()
-	for n := 0; n < b.N; n += len(segs) {
-		s.Send(segs)
+	segs, routed, onDevice := bench(b)
+	for _, k := range []struct {
+		name string
+		s    *rawsend.Sender
+	}{{"routed", routed}, {"device", onDevice}} {
+		b.Run(k.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for n := 0; n < b.N; n += len(segs) {
+				if sent, _ := k.s.Send(segs); sent != len(segs) {
+					b.Fatalf("sent %d of %d: %+v", sent, len(segs), k.s.Stats())
+				}
+			}
+		})
 	}
-	b.ReportMetric(float64(s.Stats().Sent)/float64(b.N), "sent/op")
 }
