@@ -1,0 +1,50 @@
+# What it takes: Go, and for all of the tests the Debian packages that scripts/need.sh names, which
+# `make test` installs when it may.
+
+export CGO_ENABLED = 0
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: build test check short race fuzz bench lab clean
+
+build:
+	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
+
+# Everything: static checks, all tests, and those with goroutines again under the race detector.
+# SKIPS=fail makes a skipped test a failure.
+test:
+	@scripts/need.sh
+	@$(MAKE) --no-print-directory check
+	@scripts/gotest.sh -timeout 15m ./...
+	@$(MAKE) --no-print-directory race
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
+
+check:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+short:
+	go test -short ./...
+
+# The race detector needs cgo, and so a C compiler.
+RACE = ./internal/engine/... ./internal/output/... ./internal/capture/... ./internal/link/... \
+	./internal/intercept/... ./internal/app/... ./internal/lab/...
+race:
+	@if command -v gcc >/dev/null; then \
+		CGO_ENABLED=1 scripts/gotest.sh -race -short -timeout 15m $(RACE); \
+	else echo "make: no gcc: the race detector is left out"; fi
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 30s
+fuzz:
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./internal/...
+
+lab: build
+	bin/tcpcopy lab
+
+clean:
+	rm -rf bin out

@@ -1,0 +1,178 @@
+// Package archtest holds the project's structure to its word: who may import whom, and what the pure
+// packages may not touch. It has no code of its own.
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "tcpcopy/"
+
+// layers lists every package of the project, lowest layer first. An import must lead strictly down,
+// except where within says that two packages of one layer belong together.
+var layers = [][]string{
+	{"internal/mono", "internal/seqnum"},
+	{"internal/packet", "internal/chunk", "internal/ledger"},
+	{"internal/tcp", "internal/reasm", "internal/wire", "internal/mapping", "internal/filter"},
+	{"internal/gate", "internal/route"},
+	{"internal/session"},
+	{"internal/shard"},
+	{"internal/key", "internal/sys"},
+	{"internal/capture", "internal/export"},
+	{
+		"internal/capture/afpacket", "internal/capture/locals", "internal/output/socket",
+		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab",
+	},
+	{"internal/config"},
+	{"internal/engine", "internal/lab"},
+	{"internal/app"},
+	{"cmd/tcpcopy"},
+}
+
+// pure is how many of the layers are pure: no I/O, no clock, no goroutine, no channel, no chance.
+const pure = 6
+
+// support is imported by tests only.
+var support = map[string]bool{
+	"internal/archtest": true, "internal/sim": true, "internal/pktscript": true, "internal/testnet": true,
+}
+
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func layerOf(path string) int {
+	for i, l := range layers {
+		for _, p := range l {
+			if module+p == path {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+func TestImportsLeadDown(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if support[name] {
+			continue
+		}
+		own := layerOf(p.ImportPath)
+		if own < 0 {
+			t.Errorf("%s is in no layer: give it a place in this test and in ARCHITECTURE.md", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if !strings.HasPrefix(imp, module) {
+				continue
+			}
+			switch l := layerOf(imp); {
+			case support[strings.TrimPrefix(imp, module)]:
+				t.Errorf("%s imports %s, which is for tests", name, imp)
+			case l >= own:
+				t.Errorf("%s (layer %d) imports %s (layer %d)", name, own, imp, l)
+			}
+		}
+	}
+}
+
+// forbidden in pure packages. net/netip is values only.
+var forbidden = []string{
+	"os", "net", "syscall", "sync", "context", "log", "math/rand", "crypto/rand", "time/tzdata", "unsafe",
+	"golang.org/x/sys", "runtime",
+}
+
+// clocks are the functions of package time that ask for the time or wait.
+var clocks = map[string]bool{
+	"Now": true, "Since": true, "Until": true, "Sleep": true, "After": true, "Tick": true,
+	"NewTimer": true, "NewTicker": true, "AfterFunc": true,
+}
+
+func TestPurePackages(t *testing.T) {
+	for _, p := range packages(t) {
+		if l := layerOf(p.ImportPath); l < 0 || l >= pure {
+			continue
+		}
+		for _, imp := range p.Imports {
+			for _, f := range forbidden {
+				if imp == f || strings.HasPrefix(imp, f+"/") && imp != "net/netip" {
+					t.Errorf("%s is pure and imports %q", p.ImportPath, imp)
+				}
+			}
+		}
+		for _, file := range p.GoFiles {
+			checkPure(t, filepath.Join(p.Dir, file))
+		}
+	}
+}
+
+func checkPure(t *testing.T, path string) {
+	t.Helper()
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		bad := ""
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			bad = "starts a goroutine"
+		case *ast.ChanType:
+			bad = "has a channel"
+		case *ast.SelectStmt:
+			bad = "selects"
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && clocks[n.Sel.Name] {
+				bad = "asks the clock: time." + n.Sel.Name
+			}
+		}
+		if bad != "" {
+			t.Errorf("%s %s", fset.Position(n.Pos()), bad)
+		}
+		return true
+	})
+}
+
+// TestSystemCalls: one package makes system calls and looks behind pointers.
+func TestSystemCalls(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, imp := range p.Imports {
+			if (imp == "unsafe" || imp == "golang.org/x/sys/unix") && p.ImportPath != module+"internal/sys" {
+				t.Errorf("%s imports %s: only internal/sys may", p.ImportPath, strconv.Quote(imp))
+			}
+		}
+	}
+}
