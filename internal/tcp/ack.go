@@ -7,14 +7,14 @@ import (
 
 // delivery is what one acknowledgment tells: which bytes arrived.
 type delivery struct {
-	bytes    uint32        // newly acknowledged, cumulatively or selectively
-	acked    uint32        // newly acknowledged cumulatively
-	sacked   uint32        // newly acknowledged selectively
-	segs     int           // segments acknowledged cumulatively
-	at       mono.Time     // when the newest of them was sent last
-	resent   bool          // one of them had been sent more than once
-	duplicat bool          // a segment arrived twice (RFC 2883)
-	probeDup bool          // it was the tail loss probe
+	bytes    uint32    // newly acknowledged, cumulatively or selectively
+	acked    uint32    // newly acknowledged cumulatively
+	sacked   uint32    // newly acknowledged selectively
+	segs     int       // segments acknowledged cumulatively
+	at       mono.Time // when the newest of them was sent last
+	resent   bool      // one of them had been sent more than once
+	duplicat bool      // a segment arrived twice (RFC 2883)
+	probeDup bool      // it was the tail loss probe
 }
 
 // pipe estimates the bytes that are in the network (RFC 6675 §4).
@@ -48,6 +48,7 @@ func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 	}
 	c.measure(now, s, &got)
 	c.checkProbe(s, ack, &got)
+	c.tryUndo(s, &got)
 	c.detectLoss(now, &got)
 	c.react(now, &got)
 	if d > 0 {

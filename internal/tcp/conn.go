@@ -11,7 +11,7 @@
 //
 // One owner (a shard, through its raw stream) calls a Conn; it is not safe for use by several. The files:
 // conn (the calls of the owner), syn (the handshake), deliver (the checks on what arrives), ack, sack,
-// rack, recovery (what an acknowledgment means), congestion, reno, cubic (how much may be in flight),
+// rack, recovery, undo (what an acknowledgment means), congestion, reno, cubic (how much may be in flight),
 // rto (timers), rcv (the target's bytes), snd (what is sent), mtu, reset, status.
 package tcp
 
@@ -99,63 +99,70 @@ type Conn struct {
 	tsOK, sackOK                bool
 	cc                          uint8
 
-	phase      uint8
-	cause      Cause
-	recovery   uint8 // the sender's state: open, fast recovery, loss
-	closing    bool  // CloseWrite was called
-	finSent    bool
-	finFirst   bool // our FIN went out before theirs came
-	probeDue   bool
-	persistDue bool
-	everOpen   bool
-	needRST    bool
-	synDue     bool
-	oldAckSet  bool
-	freeOld    bool
+	phase     uint8
+	cause     Cause
+	recovery  uint8 // the sender's state: open, fast recovery, loss
+	everOpen  bool
+	closing   bool // CloseWrite was called
+	finSent   bool
+	finFirst  bool // our FIN went out before theirs came
+	needRST   bool // a RST is to be sent
+	freeOld   bool // so is one to an old connection
+	synDue    bool
+	oldAckSet bool
+
+	forceHead      bool // the first segment is sent again whatever the windows say
+	cwndBound      bool // the congestion window held something back at the last Poll
+	windowHeld     bool // the target's window did
+	probeDue       bool
+	probeResent    bool // the probe under way repeats a segment
+	persistDue     bool
+	persistBackoff uint8
+	synRetried     bool
+	synSends       uint8
+	backoff        uint8
+	bigTimeouts    uint8 // timeouts in a row on a segment that the path may be too narrow for
+	reoSeen        bool  // see RFC 8985 §6.2
+	reoMult        uint8
+	reoPersist     uint8
+	ackNow         bool
+	dupAckOut      uint8 // how many duplicate ACKs are due
 
 	// Sending.
-	una, nxt  uint64 // oldest unacknowledged, next to be sent
-	released  uint64 // position after the last byte that may be sent
-	urgent    uint64 // position after the last urgent byte
-	wnd       uint32 // the target's window from una on, bytes
-	maxWnd    uint32 // largest that it ever was
-	wl1       seqnum.Value
-	wl2       uint64
-	flight    queue  // what is sent and not acknowledged, in segments
-	sacked    uint32 // bytes of it that arrived out of order
-	lost      uint32 // bytes of it that are to be sent again
-	nsacked   uint32 // segments of it that arrived out of order
-	dupAcks   uint32 // without SACK: how many duplicate ACKs stand for an arrived segment
-	oldAck    seqnum.Value
-	retrans   uint32
-	forceHead bool // the first segment is sent again whatever the windows say
-	cwndBound bool // the congestion window held something back since the last growth
+	una, nxt uint64 // oldest unacknowledged, next to be sent
+	released uint64 // position after the last byte that may be sent
+	urgent   uint64 // position after the last urgent byte
+	wl2      uint64
+	wl1      seqnum.Value
+	oldAck   seqnum.Value
+	wnd      uint32 // the target's window from una on, bytes
+	maxWnd   uint32 // largest that it ever was
+	flight   queue  // what is sent and not acknowledged, in segments
+	sacked   uint32 // bytes of it that arrived out of order
+	lost     uint32 // bytes of it that are to be sent again
+	nsacked  uint32 // segments of it that arrived out of order
+	dupAcks  uint32 // without SACK: how many duplicate ACKs stand for an arrived segment
+	retrans  uint32
+	polled   uint32 // bytes in the network at the end of the last Poll
 
 	// Congestion control and recovery.
-	cwnd, ssthresh          uint32
-	polled                  uint32 // bytes in flight at the end of the last Poll
-	recoverTo               uint64 // recovery ends when this is acknowledged
-	prrDelivered, prrOut    uint32 // RFC 9937
-	prrFlight               uint32
-	cubic                   cubic
-	srtt, rttvar, minRTT    time.Duration
-	minRTTAt                mono.Time
-	rttEnd                  uint64 // the next sample is due when this is acknowledged
-	backoff                 uint8
-	bigTimeouts             uint8 // timeouts in a row on a segment that the path may be too narrow for
-	synSends                uint8
-	synRetried              bool
-	lastSend                mono.Time // of data
-	progressAt              mono.Time
-	rtoAt, probeAt, reoAt   mono.Time
-	persistAt               mono.Time
-	persistBackoff          uint8
-	probeResent, windowHeld bool
+	cwnd, ssthresh       uint32
+	prrDelivered, prrOut uint32 // RFC 9937
+	prrFlight            uint32
+	recoverTo            uint64 // recovery ends when this is acknowledged
+	undo                 undo
+	cubic                cubic
+
+	// Timers.
+	srtt, rttvar, minRTT  time.Duration
+	minRTTAt              mono.Time
+	rttEnd                uint64    // the next sample is due when this is acknowledged
+	lastSend              mono.Time // of data
+	progressAt            mono.Time
+	rtoAt, probeAt, reoAt mono.Time
+	persistAt             mono.Time
 
 	// RACK and the tail loss probe (RFC 8985).
-	reoSeen    bool
-	reoMult    uint8
-	reoPersist uint8
 	rackAt     mono.Time
 	rackEnd    uint64
 	rackRTT    time.Duration
@@ -166,14 +173,12 @@ type Conn struct {
 	// Receiving.
 	rcvNxt     uint64
 	rcvFin     uint64 // position of the target's FIN; 0: not seen
-	ooo        []span // what arrived out of order, the latest first
-	tsRecent   uint32
-	tsRecentAt mono.Time
 	lastAck    uint64 // the last position that we acknowledged
+	ooo        []span // what arrived out of order, the latest first
 	dsack      span
-	ackNow     bool
-	dupAckOut  uint8 // how many duplicate ACKs are due
+	tsRecentAt mono.Time
 	challenged mono.Time
+	tsRecent   uint32
 }
 
 // Init makes c a fresh connection that has not been opened. It may be called again once c is done with;

@@ -58,8 +58,8 @@ func establish(t testing.TB, c *Conn, cfg Config, src Source, opts packet.Option
 func TestSize(t *testing.T) {
 	size := unsafe.Sizeof(Conn{})
 	t.Logf("a Conn has %d bytes", size)
-	if size > 640 {
-		t.Errorf("a Conn has %d bytes, want at most 640", size)
+	if size > 600 {
+		t.Errorf("a Conn has %d bytes, want at most 600", size)
 	}
 }
 

@@ -10,10 +10,9 @@ import (
 // cubic is the state of RFC 9438. Windows are in segments, as in the RFC.
 type cubic struct {
 	wMax  float64
-	k     float64 // seconds from the epoch's start until wMax is reached again
-	wEst  float64 // what Reno would have
-	epoch mono.Time
-	on    bool // an epoch of congestion avoidance is under way
+	k     float64   // seconds from the epoch's start until wMax is reached again
+	wEst  float64   // what Reno would have
+	epoch mono.Time // when this epoch of congestion avoidance began; 0: none has
 }
 
 const (
@@ -24,7 +23,7 @@ const (
 )
 
 // stop ends the epoch: after a loss, or an idle time.
-func (q *cubic) stop() { q.on = false }
+func (q *cubic) stop() { q.epoch = 0 }
 
 // reduced returns ssthresh for a loss at a window of cwnd bytes (RFC 9438 §4.6, §4.7).
 func (q *cubic) reduced(cwnd, mss uint32) uint32 {
@@ -41,9 +40,8 @@ func (q *cubic) reduced(cwnd, mss uint32) uint32 {
 // grow returns the window after acked bytes in congestion avoidance (RFC 9438 §4.2 to §4.5).
 func (q *cubic) grow(now mono.Time, cwnd, acked, mss uint32, srtt time.Duration) uint32 {
 	w := float64(cwnd) / float64(mss)
-	if !q.on {
-		q.on = true
-		q.epoch = now
+	if q.epoch == 0 {
+		q.epoch = max(now, 1)
 		q.wEst = w
 		q.wMax = max(q.wMax, w)
 		q.k = math.Cbrt((q.wMax - w) / cubicC)

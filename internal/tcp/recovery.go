@@ -66,6 +66,7 @@ func (c *Conn) react(now mono.Time, got *delivery) {
 func (c *Conn) enterRecovery() {
 	c.recovery = recoveryFast
 	c.recoverTo = c.nxt
+	c.rememberWindow()
 	c.ssthresh = c.reducedWindow()
 	c.prrDelivered, c.prrOut = 0, 0
 	c.prrFlight = uint32(c.nxt - c.una)

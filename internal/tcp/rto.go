@@ -18,7 +18,7 @@ const (
 // rto returns the timeout without backoff (RFC 6298 §2).
 func (c *Conn) rto() time.Duration {
 	if c.srtt == 0 {
-		if c.synRetried && c.phase == phaseOpen {
+		if c.phase == phaseOpen {
 			return lateRTO
 		}
 		return synRTO
@@ -45,16 +45,6 @@ func (c *Conn) sampleRTT(now mono.Time, r time.Duration) {
 	}
 	c.backoff = 0
 	c.rttEnd = c.nxt
-}
-
-// echoedRTT returns the round trip that an echoed timestamp shows (RFC 7323 §4.1), or 0 if it is not one
-// of ours.
-func (c *Conn) echoedRTT(now mono.Time, ecr uint32) time.Duration {
-	ms := int32(c.tsAt(now) - ecr)
-	if ms < 0 || int32(ecr-c.tsBase) < 0 {
-		return 0
-	}
-	return max(time.Duration(ms)*time.Millisecond, time.Millisecond)
 }
 
 // measure takes a sample where an acknowledgment gives one: once for each window, from the segment sent
@@ -114,6 +104,7 @@ func (c *Conn) onTimeout(now mono.Time) {
 		c.renege()
 	}
 	if c.recovery != recoveryLoss || c.backoff == 0 {
+		c.rememberWindow()
 		c.ssthresh = c.reducedWindow()
 	}
 	c.recovery = recoveryLoss

@@ -134,6 +134,9 @@ func (c *Conn) resend(now mono.Time, out []packet.Segment, i int) ([]packet.Segm
 	r.at = now
 	c.prrOut += n
 	c.retrans++
+	if c.recovery != recoveryOpen {
+		c.noteResent(c.tsAt(now))
+	}
 	c.lastSend = now
 	return c.appendSegment(now, out, start, payload, flags), true
 }

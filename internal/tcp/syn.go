@@ -131,10 +131,10 @@ func (c *Conn) establish(now mono.Time, s *packet.Segment) {
 	c.oldAckSet, c.freeOld, c.synDue = false, false, false
 	c.progressAt = now
 	c.rtoAt = mono.Never
-	if !c.synRetried {
-		c.sampleRTT(now, now.Sub(c.lastSend))
-	} else if c.tsOK && s.Opts.TSEcr != 0 {
-		c.sampleRTT(now, c.echoedRTT(now, s.Opts.TSEcr))
+	// A sample as long as the target's own timeout tells of a SYN-ACK that was lost, and not of the path.
+	if rtt := now.Sub(c.lastSend); rtt < synRTO &&
+		(!c.synRetried || c.tsOK && int32(s.Opts.TSEcr-c.tsAt(c.lastSend)) >= 0) {
+		c.sampleRTT(now, rtt)
 	}
 	c.initCongestion()
 }
