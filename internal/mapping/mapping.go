@@ -1,0 +1,195 @@
+// Package mapping says which traffic is copied to where: TCPCopy's -x, and the addresses that stand in
+// for clients', TCPCopy's -c.
+//
+// It parses what users write (for the configuration), finds the mapping of a packet (for the engine), and
+// names the pool's addresses (for the shards, and for those who check them). It looks up no names and
+// knows nothing of the host that it runs on.
+package mapping
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const shape = "want [onlineIP:]onlinePort-targetIP:targetPort, such as 80-10.0.0.2:8080"
+
+// Mapping is one pair of an online server and the target that gets the copy of its traffic.
+type Mapping struct {
+	// Online is where clients connect. Its address is invalid where the mapping names none: any of the
+	// host's own.
+	Online netip.AddrPort
+	Target netip.AddrPort
+}
+
+// Named says whether the mapping names the online address.
+func (m Mapping) Named() bool { return m.Online.Addr().IsValid() }
+
+// String is the mapping as Parse reads it.
+func (m Mapping) String() string {
+	if m.Named() {
+		return m.Online.String() + "-" + m.Target.String()
+	}
+	return strconv.Itoa(int(m.Online.Port())) + "-" + m.Target.String()
+}
+
+// Parse reads mappings, separated by commas: [onlineIP:]onlinePort-targetIP:targetPort, with IPv6
+// addresses in brackets. An online address of 0.0.0.0 or [::] is none. An error quotes the mapping; it
+// also comes for an online address and port that occur twice.
+func Parse(s string) ([]Mapping, error) {
+	var ms []Mapping
+	for part := range strings.SplitSeq(s, ",") {
+		m, err := parseOne(strings.TrimSpace(part))
+		if err != nil {
+			return nil, fmt.Errorf("parse mapping: %w", err)
+		}
+		ms = append(ms, m)
+	}
+	if _, err := NewTable(ms); err != nil {
+		return nil, fmt.Errorf("parse mapping: %w", err)
+	}
+	return ms, nil
+}
+
+func parseOne(s string) (m Mapping, err error) {
+	online, target, ok := strings.Cut(s, "-")
+	if !ok {
+		return m, fmt.Errorf("%q has no %q, %s", s, "-", shape)
+	}
+	if onlyDigits(online) {
+		port, err := parsePort(online)
+		if err != nil {
+			return m, fmt.Errorf("online port %w in %q", err, s)
+		}
+		m.Online = netip.AddrPortFrom(netip.Addr{}, port)
+	} else {
+		if m.Online, err = parseAddrPort(online); err != nil {
+			return m, fmt.Errorf("online %w in %q, %s", err, s, shape)
+		}
+		if m.Online.Addr().IsUnspecified() {
+			m.Online = netip.AddrPortFrom(netip.Addr{}, m.Online.Port())
+		}
+	}
+	if onlyDigits(target) {
+		return m, fmt.Errorf("target %q in %q has no address, want targetIP:targetPort, such as 127.0.0.1:%s for this host", target, s, target)
+	}
+	if m.Target, err = parseAddrPort(target); err != nil {
+		return m, fmt.Errorf("target %w in %q, %s", err, s, shape)
+	}
+	if m.Target.Addr().IsUnspecified() {
+		return m, fmt.Errorf("target %q in %q is no host's address, want the test server's", target, s)
+	}
+	if m.Target == m.Online {
+		return m, fmt.Errorf("%q copies a server's traffic to itself, want another target", s)
+	}
+	return m, nil
+}
+
+func onlyDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is none, want 1 to 65535", s)
+	}
+	return uint16(n), nil
+}
+
+// parseAddrPort reads ADDRESS:PORT; its error starts with the quoted s.
+func parseAddrPort(s string) (netip.AddrPort, error) {
+	colon := strings.LastIndexByte(s, ':')
+	if colon < 0 {
+		return netip.AddrPort{}, fmt.Errorf("%q is no ADDRESS:PORT", s)
+	}
+	host, port := s[:colon], s[colon+1:]
+	inner, bracketed := strings.CutPrefix(host, "[")
+	if bracketed {
+		if inner, bracketed = strings.CutSuffix(inner, "]"); !bracketed {
+			return netip.AddrPort{}, fmt.Errorf("%q is no [ADDRESS]:PORT", s)
+		}
+	}
+	if !bracketed && strings.Contains(host, ":") {
+		return netip.AddrPort{}, fmt.Errorf("%q is an IPv6 address without brackets, or no address: want [ADDRESS]:PORT", s)
+	}
+	a, err := netip.ParseAddr(inner)
+	switch {
+	case err != nil:
+		return netip.AddrPort{}, fmt.Errorf("%q has no IPv4 or IPv6 address before the port (names are not looked up)", s)
+	case a.Zone() != "":
+		return netip.AddrPort{}, fmt.Errorf("%q has a zone, which is of no use to packets: want an address without one", s)
+	case bracketed && a.Is4():
+		return netip.AddrPort{}, fmt.Errorf("%q has an IPv4 address in brackets, which are for IPv6", s)
+	case a.Unmap().IsMulticast() || a.Unmap() == broadcast:
+		return netip.AddrPort{}, fmt.Errorf("%q has a multicast or broadcast address: want one host's", s)
+	}
+	n, err := parsePort(port)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("%q: port %w", s, err)
+	}
+	return netip.AddrPortFrom(a.Unmap(), n), nil
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// Table finds the mapping of an address. It is never changed, so any goroutine may use it.
+type Table struct {
+	// entries are sorted by port; those of a port that name an address come before the one that does not.
+	entries []entry
+}
+
+type entry struct {
+	online netip.AddrPort
+	index  int
+}
+
+// NewTable makes a table of mappings; what it finds are indices of ms. It fails where two of them have
+// the same online address and port.
+func NewTable(ms []Mapping) (*Table, error) {
+	t := &Table{entries: make([]entry, len(ms))}
+	for i, m := range ms {
+		t.entries[i] = entry{m.Online, i}
+	}
+	slices.SortStableFunc(t.entries, func(a, b entry) int {
+		// An invalid address sorts before all others, and is wanted last.
+		return cmp.Or(cmp.Compare(a.online.Port(), b.online.Port()), b.online.Addr().Compare(a.online.Addr()))
+	})
+	for i := 1; i < len(t.entries); i++ {
+		a, b := t.entries[i-1], t.entries[i]
+		if a.online != b.online {
+			continue
+		}
+		if ms[a.index].Target == ms[b.index].Target {
+			return nil, fmt.Errorf("%q is there twice, want it once", ms[a.index])
+		}
+		return nil, fmt.Errorf("%q and %q are for the same traffic, want one target for it", ms[a.index], ms[b.index])
+	}
+	return t, nil
+}
+
+// Lookup returns the index of the mapping whose online side is a: where a client's packet goes to, or the
+// server's comes from. A mapping that names the address comes before one that names none. ok is false
+// if there is no mapping. Whether a, without a name, is the host's own is the caller's to know.
+func (t *Table) Lookup(a netip.AddrPort) (index int, ok bool) {
+	lo, hi := 0, len(t.entries)
+	for port := a.Port(); lo < hi; {
+		mid := int(uint(lo+hi) >> 1)
+		if t.entries[mid].online.Port() < port {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	for i := lo; i < len(t.entries); i++ {
+		e := &t.entries[i]
+		if e.online.Port() != a.Port() {
+			break
+		}
+		if !e.online.Addr().IsValid() || e.online == a {
+			return e.index, true
+		}
+	}
+	return 0, false
+}
