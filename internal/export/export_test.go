@@ -316,3 +316,13 @@ func TestReadReportRefusesGarbage(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+func TestSpent(t *testing.T) {
+	s := Spent()
+	if s.MaxRSS < 1<<20 || s.MaxRSS > 1<<40 {
+		t.Errorf("%d bytes of memory at most", s.MaxRSS)
+	}
+	if again := Spent(); again.CPU < s.CPU {
+		t.Errorf("CPU time went from %v back to %v", s.CPU, again.CPU)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"tcpcopy/internal/ledger"
@@ -155,7 +156,7 @@ func WriteReport(path string, v any) error {
 func CheckReport(path string) error {
 	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
 		if fi.IsDir() {
-			return fmt.Errorf("write report %q: is a directory, wanted a file", path)
+			return fmt.Errorf("write report %q: %w", path, syscall.EISDIR)
 		}
 		return nil // written to directly
 	}

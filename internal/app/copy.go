@@ -1,0 +1,80 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/engine"
+	"tcpcopy/internal/export"
+)
+
+func (p *program) copyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:         "copy -x MAPPING [options]",
+		Annotations: map[string]string{"usage": "tcpcopy copy -x MAPPING [options]\ntcpcopy -x MAPPING [options]"},
+		Short:       "replay this host's live TCP traffic against a test server",
+		Example: `Port 80 of this host to 10.0.0.2, port 8080, over ordinary connections:
+  tcpcopy copy -x 80-10.0.0.2:8080
+A tenth of the sessions, twice each, telling the target who the clients are:
+  tcpcopy copy -x 80-10.0.0.2:8080 --sample 10 --copies 2 --proxy-protocol v2
+From the clients' own addresses, through an intercept on 10.0.0.3:
+  tcpcopy copy -x 80-10.0.0.2:8080 -s 10.0.0.3 --key key
+IPv6, two ports, and the account as JSON:
+  tcpcopy copy -x '80-[fd00::2]:8080,6379-[fd00::2]:6379' --report report.json`,
+		Args: noArguments,
+	}
+	options := config.NewCopyOptions(cmd.Flags(), p.host)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		c, warnings, err := options.Copy()
+		if err != nil {
+			return err
+		}
+		return p.runCopy(c, warnings)
+	}
+	complete(cmd)
+	return cmd
+}
+
+// runCopy copies until a signal ends it, and prints the account.
+func (p *program) runCopy(c *config.Copy, warnings []string) error {
+	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain)}
+	return p.serve(d, func(s *engine.Control, log *logbook) error {
+		report := &reporter{path: c.Report, log: log}
+		var previous *export.Snapshot
+		last, err := p.copy(s, c, func(now *export.Snapshot) {
+			log.statistics(export.Line(now, previous))
+			report.write(export.NewReport(now))
+			previous = now
+		})
+		if last != nil {
+			last.Final = true
+			export.Summary(p.out, last)
+			if log.file != nil {
+				export.Summary(log.file, last)
+			}
+			// Said by the reporter already, unless it was said while the copy ran.
+			if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
+				err = coded(exitFailure)
+			}
+		}
+		if errors.Is(err, context.Canceled) {
+			return errors.New("ended before all sessions had: they are counted as dropped for shutdown")
+		}
+		if err != nil {
+			return fmt.Errorf("copy: %w", err)
+		}
+		return nil
+	})
+}
+
+func drainWords(d time.Duration) string {
+	if d == 0 {
+		return "sessions end at once (--drain 0)"
+	}
+	return fmt.Sprintf("sessions get %s to end in; a second signal ends at once", d)
+}

@@ -1,0 +1,95 @@
+// Package app is the command line: one file for each command, the help, the signals, and what is
+// printed where.
+//
+// Standard output carries what a command was asked for: help, version, a key, the final table. Standard
+// error carries the rest: one line for what went wrong, "hint:" lines, warnings, the line that says that
+// everything is open, statistics and the log. Bad input ends with exit code 2, a missing privilege with
+// 3, other failures with 1. The package moves no packets: package engine and its siblings do; package
+// config owns the options. Only cmd/tcpcopy calls it.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/sys"
+)
+
+// The exit codes.
+const (
+	exitOK        = 0
+	exitFailure   = 1
+	exitBadInput  = 2
+	exitPrivilege = 3
+)
+
+// coded is an error that has been printed already, or needs no words, with the exit code it asks for.
+type coded int
+
+func (c coded) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// hinter is an error that knows what to do about it.
+type hinter interface{ Hint() string }
+
+// fail prints err as one line, with a hint where there is one, and returns the exit code.
+func fail(w io.Writer, err error) int {
+	var (
+		code    coded
+		problem *config.Problem
+		denied  *sys.CapabilityError
+		hints   hinter
+	)
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	result, hint := exitFailure, ""
+	switch {
+	case errors.As(err, &problem):
+		result, hint = exitBadInput, problem.Hint
+	case errors.As(err, &denied):
+		result, hint = exitPrivilege, privilegeHint(denied.Need)
+	case missingPrivilege(err):
+		result = exitPrivilege
+	}
+	if errors.As(err, &hints) {
+		hint = hints.Hint()
+	}
+	say(w, "%v", err)
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", oneLine(hint))
+	}
+	return result
+}
+
+// missingPrivilege says whether the kernel refused something other than a file.
+func missingPrivilege(err error) bool {
+	var file *fs.PathError
+	return errors.Is(err, os.ErrPermission) && !errors.As(err, &file)
+}
+
+func privilegeHint(need sys.Capability) string {
+	caps := strings.ToLower(string(need))
+	path, err := os.Executable()
+	if err != nil {
+		path = "tcpcopy"
+	}
+	return fmt.Sprintf("run it as root, or allow it once: sudo setcap %s+ep %s", caps, path)
+}
+
+// say prints one line in the program's name.
+func say(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, "tcpcopy: %s\n", oneLine(fmt.Sprintf(format, args...)))
+}
+
+func warn(w io.Writer, warnings []string) {
+	for _, s := range warnings {
+		say(w, "warning: %s", s)
+	}
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

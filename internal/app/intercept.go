@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/engine"
+)
+
+func (p *program) interceptCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:         "intercept -i DEV -F EXPR [options]",
+		Annotations: map[string]string{"usage": "tcpcopy intercept -i DEV -F EXPR [options]\nintercept -i DEV -F EXPR [options]"},
+		Short:       "see the test server's answers, and tell the copiers about them",
+		Example: `On a third host, to which the test server routes its answers:
+  tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key key
+On the test server, its answers to the clients' network go to that host (10.0.0.3):
+  ip route add 192.0.2.0/24 via 10.0.0.3`,
+		Args: noArguments,
+	}
+	options := config.NewInterceptOptions(cmd.Flags(), p.host)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		c, warnings, err := options.Intercept()
+		if err != nil {
+			return err
+		}
+		return p.runIntercept(c, warnings)
+	}
+	complete(cmd)
+	return cmd
+}
+
+// runIntercept serves copiers until a signal ends it.
+func (p *program) runIntercept(c *config.Intercept, warnings []string) error {
+	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping"}
+	return p.serve(d, func(s *engine.Control, log *logbook) error {
+		ctx, cancel := context.WithCancel(s.Context)
+		defer cancel()
+		over := make(chan struct{})
+		defer close(over)
+		go func() {
+			select {
+			case <-s.Stop: // an intercept has nothing to drain
+				cancel()
+			case <-over:
+			}
+		}()
+		s.Context = ctx
+		err := p.intercept(s, c, &reporter{path: c.Report, log: log}, log)
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return err
+	})
+}

@@ -1,0 +1,71 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+
+	"tcpcopy/internal/config"
+)
+
+// logbook is where log and statistics of a daemon go: its file, or stderr.
+type logbook struct {
+	*slog.Logger
+	w    io.Writer
+	file *os.File // nil: stderr
+}
+
+// openLog opens the log of a daemon. What cannot be written later, to a full disk say, is lost and
+// harms nothing.
+func openLog(path string, stderr io.Writer) (*logbook, error) {
+	l := &logbook{w: stderr}
+	if path != "" {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err != nil {
+			return nil, &config.Problem{Flag: "-l", Value: path, What: "cannot be opened: " + kernelWords(err)}
+		}
+		l.w, l.file = f, f
+	}
+	l.Logger = slog.New(slog.NewTextHandler(l.w, nil))
+	return l, nil
+}
+
+func (l *logbook) close() {
+	if l.file != nil {
+		l.file.Close()
+	}
+}
+
+// kernelWords is what the kernel said about a file, without the path.
+func kernelWords(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// writePID writes this process's id to path; the function it returns removes the file, if it still says
+// so.
+func writePID(path string) (remove func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	id := strconv.Itoa(os.Getpid())
+	if err := os.WriteFile(path, []byte(id+"\n"), 0o644); err != nil {
+		return nil, &config.Problem{Flag: "-P", Value: path, What: "cannot be written: " + kernelWords(err)}
+	}
+	return func() {
+		if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == id {
+			os.Remove(path)
+		}
+	}, nil
+}
+
+// statistics says one line of the running account.
+func (l *logbook) statistics(line string) { fmt.Fprintf(l.w, "tcpcopy: %s\n", line) }

@@ -1,0 +1,92 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/engine"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/sys"
+)
+
+// daemon is how a command that runs until it is told to end is run: its files, its background, its
+// signals.
+type daemon struct {
+	config.Process
+	report   string   // path, checked before the start; empty: none
+	warnings []string // about its settings, said before it starts
+	stopping string   // said at the first signal
+}
+
+// serve checks what can be checked, detaches if asked to, and calls work.
+func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) error {
+	if d.report != "" {
+		if err := export.CheckReport(d.report); err != nil {
+			return &config.Problem{Flag: "--report", Value: d.report, What: "cannot be written: " + errors.Unwrap(err).Error()}
+		}
+	}
+	if !p.hasNetRaw() {
+		return &sys.CapabilityError{Op: "capture packets", Need: sys.CapNetRaw, Err: os.ErrPermission}
+	}
+	log, err := openLog(d.LogFile, p.err)
+	if err != nil {
+		return err
+	}
+	defer log.close()
+	if p.parent == nil { // who has said so already
+		warn(p.err, d.warnings)
+	}
+	if d.Daemon && p.parent == nil {
+		return p.detach()
+	}
+	removePID, err := writePID(d.PIDFile)
+	if err != nil {
+		return err
+	}
+	defer removePID()
+
+	life := watchSignals(context.Background(), log.w, d.stopping)
+	defer life.release()
+	var ready atomic.Bool
+	err = work(&engine.Control{
+		Context: life.ctx, Stop: life.stop, Log: log.Logger, Version: Version(),
+		Ready: func(detail string) {
+			say(p.err, "ready: %s", detail)
+			ready.Store(true)
+			if p.parent != nil {
+				p.parent.Close() // it goes now; what is written to it from here on is lost
+			}
+		},
+	}, log)
+	if err != nil && p.parent != nil && ready.Load() {
+		return coded(fail(log.w, err))
+	}
+	return err
+}
+
+// reporter writes the JSON report again and again, and says once what is wrong.
+type reporter struct {
+	path string
+	log  *logbook
+	said string
+}
+
+// write replaces the report by v. A failure is one line, and no more lines while it stays the same.
+func (r *reporter) write(v any) error {
+	if r.path == "" {
+		return nil
+	}
+	err := export.WriteReport(r.path, v)
+	switch {
+	case err == nil:
+		r.said = ""
+	case err.Error() != r.said:
+		r.said = err.Error()
+		fmt.Fprintf(r.log.w, "tcpcopy: %s\n", oneLine(r.said))
+	}
+	return err
+}

@@ -1,0 +1,62 @@
+package app
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// lifetime is how a daemon is told to end.
+type lifetime struct {
+	ctx    context.Context // done: end at once
+	stop   chan struct{}   // closed: stop capturing, let sessions end
+	cancel context.CancelFunc
+	caught chan os.Signal
+	gone   chan struct{}
+}
+
+// watchSignals makes the first SIGINT or SIGTERM (or SIGHUP, unless it was ignored, as under nohup) close
+// stop, and the second end the context. A third has its usual effect. stopping is what to say at the
+// first. release ends the watching.
+func watchSignals(parent context.Context, w io.Writer, stopping string) *lifetime {
+	l := &lifetime{stop: make(chan struct{}), caught: make(chan os.Signal, 2), gone: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(parent)
+	watched := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		watched = append(watched, syscall.SIGHUP)
+	}
+	// A reader of our output that goes away must not end the copy.
+	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(l.caught, watched...)
+	go func() {
+		defer close(l.gone)
+		stopped := false
+		for {
+			select {
+			case <-l.caught:
+			case <-l.ctx.Done():
+				return
+			}
+			if stopped {
+				signal.Stop(l.caught)
+				say(w, "ending at once")
+				l.cancel()
+				return
+			}
+			stopped = true
+			if stopping != "" {
+				say(w, "%s", stopping)
+			}
+			close(l.stop)
+		}
+	}()
+	return l
+}
+
+func (l *lifetime) release() {
+	signal.Stop(l.caught)
+	l.cancel()
+	<-l.gone
+}

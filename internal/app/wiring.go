@@ -1,0 +1,44 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/engine"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/lab"
+	"tcpcopy/internal/sys"
+)
+
+// What the commands are wired to, so that the command line can be tested without a network.
+type (
+	// copyFunc copies until it is told to stop, calls progress every c.Stats, and returns the last state;
+	// nil if it came to nothing.
+	copyFunc func(s *engine.Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error)
+	// interceptFunc serves copiers until the context is done.
+	interceptFunc func(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error
+	// labFunc runs a demonstration, prints its table and what went wrong, and returns the exit code.
+	labFunc func(ctx context.Context, c *config.Lab) int
+)
+
+var errNotBuilt = errors.New("this build has no part that does it")
+
+func (p *program) wire() {
+	p.hasNetRaw = sys.HasNetRaw
+	p.copy = engine.Run
+	p.intercept = func(*engine.Control, *config.Intercept, *reporter, *logbook) error { return errNotBuilt }
+	for _, l := range lab.Scenarios() {
+		p.scenarios = append(p.scenarios, config.Scenario{Name: l.Name, Help: l.Help})
+	}
+	p.lab = p.runLab
+}
+
+func (p *program) runLab(ctx context.Context, c *config.Lab) int {
+	return lab.Main(ctx, lab.Options{
+		Via: string(c.Via), Scenario: c.Scenario,
+		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests, Answers: c.Answers,
+		Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
+		CopyArgs: c.Extra, Keep: c.Keep,
+	}, p.out, p.err)
+}

@@ -1,0 +1,488 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/pflag"
+
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/key"
+	"tcpcopy/internal/mapping"
+)
+
+var host = Host{Interfaces: func() ([]string, error) { return []string{"lo", "eth0", "eth1"}, nil }}
+
+func noKeyInEnvironment(t *testing.T) { t.Setenv(key.Env, "") }
+
+func parse(t *testing.T, args ...string) (*Copy, []string, error) {
+	t.Helper()
+	fs := pflag.NewFlagSet("copy", pflag.ContinueOnError)
+	fs.Usage = func() {}
+	o := NewCopyOptions(fs, host)
+	if err := fs.Parse(args); err != nil {
+		return nil, nil, FlagProblem(err, "tcpcopy copy --help")
+	}
+	return o.Copy()
+}
+
+func addrs(s ...string) (out []netip.Addr) {
+	for _, a := range s {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out
+}
+
+func endpoints(s ...string) (out []netip.AddrPort) {
+	for _, a := range s {
+		out = append(out, netip.MustParseAddrPort(a))
+	}
+	return out
+}
+
+// same compares settings; filters and pools by what they mean.
+var same = cmp.Options{
+	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, mapping.Mapping{}),
+	cmpopts.IgnoreTypes(key.Key{}),
+	cmp.Comparer(func(a, b mapping.Pool) bool { return a.String() == b.String() }),
+	cmp.Comparer(func(a, b filter.Expr) bool {
+		if a == nil || b == nil {
+			return a == b
+		}
+		return a.String() == b.String()
+	}),
+}
+
+func TestCopy(t *testing.T) {
+	noKeyInEnvironment(t)
+	mappings, err := mapping.Parse("80-10.0.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type change func(c *Copy)
+	raw := func(then change) change {
+		return func(c *Copy) {
+			c.Via, c.Intercepts = ViaRaw, endpoints("10.0.0.3:36524")
+			if then != nil {
+				then(c)
+			}
+		}
+	}
+	pool := func(s string) *mapping.Pool {
+		p, err := mapping.ParsePool(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &p
+	}
+	expr, err := filter.Parse("src net 10.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		args string // after -x
+		want change
+	}{
+		{"nothing else", "", func(*Copy) {}},
+		{"an intercept makes it raw", "-s 10.0.0.3", raw(nil)},
+		{"an intercept's port", "-s 10.0.0.3:99", raw(func(c *Copy) { c.Intercepts = endpoints("10.0.0.3:99") })},
+		{"the port of -p", "-s 10.0.0.3,10.0.0.4:98 -p 99", raw(func(c *Copy) { c.Intercepts = endpoints("10.0.0.3:99", "10.0.0.4:98") })},
+		{"IPv6 intercepts", "-s [fd00::3]:99,[fd00::4],fd00::5", raw(func(c *Copy) {
+			c.Intercepts = endpoints("[fd00::3]:99", "[fd00::4]:36524", "[fd00::5]:36524")
+		})},
+		{"-s again", "-s 10.0.0.3 -s 10.0.0.4", raw(func(c *Copy) { c.Intercepts = endpoints("10.0.0.3:36524", "10.0.0.4:36524") })},
+		{"--via raw", "--via raw -s 10.0.0.3", raw(nil)},
+		{"--via socket", "--via socket", func(*Copy) {}},
+		{"-c", "-s 10.0.0.3 -c 10.1.2.x", raw(func(c *Copy) { c.Clients = pool("10.1.2.x") })},
+		{"-H", "-s 10.0.0.3 -H 10.1.2.3", raw(func(c *Copy) { c.LocalhostAs = addrs("10.1.2.3")[0] })},
+		{"-n", "-n 3", func(c *Copy) { c.Copies = 3 }},
+		{"-n most", "-n1023", func(c *Copy) { c.Copies = 1023 }},
+		{"-f", "-s 10.0.0.3 -f 7", raw(func(c *Copy) { c.PortShift = 7 })},
+		{"-r", "-r 20", func(c *Copy) { c.SamplePercent = 20 }},
+		{"-r fraction", "-r 0.5%", func(c *Copy) { c.SamplePercent = 0.5 }},
+		{"-g", "-g", func(c *Copy) { c.Ramp = 100 * time.Second }},
+		{"--ramp", "--ramp=30s", func(c *Copy) { c.Ramp = 30 * time.Second }},
+		{"-m", "-m 64", func(c *Copy) { c.Memory = 64 << 20 }},
+		{"-m with unit", "-m 2GB", func(c *Copy) { c.Memory = 2 << 30 }},
+		{"-M -D", "-s 10.0.0.3 -M 1400 -D 1360", raw(func(c *Copy) { c.MTU, c.MSS = 1400, 1360 })},
+		{"-R", "-R 20", func(c *Copy) { c.RTT = 20 * time.Millisecond }},
+		{"-t -k", "-t 60 -k 5m", func(c *Copy) { c.SessionTimeout, c.KeepaliveTimeout = time.Minute, 5*time.Minute }},
+		{"-C", "-s 10.0.0.3 -C 2", raw(func(c *Copy) { c.Connections = 2 })},
+		{"-W", "-W", func(c *Copy) { c.Wait = WaitNone }},
+		{"-W and the same in words", "-W --wait none", func(c *Copy) { c.Wait = WaitNone }},
+		{"--wait", "--wait quiet", func(c *Copy) { c.Wait = WaitQuiet }},
+		{"-O -L in one", "-s 10.0.0.3 -OL", raw(func(c *Copy) { c.WholeSessions, c.Lonely = true, true })},
+		{"-i", "-i eth0,lo -i eth1", func(c *Copy) { c.Interfaces = []string{"eth0", "lo", "eth1"} }},
+		{"-i any", "-i any", func(*Copy) {}},
+		{"-F", "-F src_net_10.0.0.0/8", func(c *Copy) { c.Filter = expr }},
+		{"-B", "-B 32", func(c *Copy) { c.Ring = 32 << 20 }},
+		{"-S whole", "-S 65535", func(*Copy) {}},
+		{"-o", "-s 10.0.0.3 -o eth0", raw(func(c *Copy) { c.OutputDevice = "eth0" })},
+		{"-l -P -d", "-l log -P pid -d", func(c *Copy) { c.Process = Process{LogFile: "log", PIDFile: "pid", Daemon: true} }},
+		{"--proxy-protocol", "--proxy-protocol v2", func(c *Copy) { c.ProxyProtocol = 2 }},
+		{"--bind", "--bind 10.0.0.7,fd00::7", func(c *Copy) { c.Bind = addrs("10.0.0.7", "fd00::7") }},
+		{"--stats", "--stats 500ms", func(c *Copy) { c.Stats = 500 * time.Millisecond }},
+		{"--stats 0", "--stats 0", func(c *Copy) { c.Stats = 0 }},
+		{"--report", "--report r.json", func(c *Copy) { c.Report = "r.json" }},
+		{"bounds", "--max-sessions 9 --session-memory 1M --gate-limit 3s --connect-timeout 4 --drain 0", func(c *Copy) {
+			c.MaxSessions, c.SessionMemory, c.GateLimit = 9, 1<<20, 3*time.Second
+			c.ConnectTimeout, c.Drain = 4*time.Second, 0
+		}},
+		{"TCP of our own", "-s 10.0.0.3 --syn minimal --congestion cubic", raw(func(c *Copy) { c.SYN, c.Congestion = SYNMinimal, Cubic })},
+		{"--shards --mark", "--shards 4 --mark 0x10", func(c *Copy) { c.Shards, c.Mark = 4, 16 }},
+		{"--insecure", "-s 10.0.0.3 --insecure", raw(func(c *Copy) { c.Insecure = true })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := []string{"-x", "80-10.0.0.2:8080"}
+			for _, a := range strings.Fields(tt.args) {
+				args = append(args, strings.ReplaceAll(a, "_", " "))
+			}
+			got, _, err := parse(t, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := defaultCopy()
+			want.Mappings = mappings
+			tt.want(&want)
+			if d := cmp.Diff(&want, got, same); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
+	}
+}
+
+func TestMappingsAddUp(t *testing.T) {
+	c, _, err := parse(t, "-x", "80-10.0.0.2:8080", "--map", "81-10.0.0.2:8081,82-[fd00::2]:82")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"80-10.0.0.2:8080", "81-10.0.0.2:8081", "82-[fd00::2]:82"}
+	if d := cmp.Diff(want, c.MappingStrings()); d != "" {
+		t.Error(d)
+	}
+}
+
+// Every letter of TCPCopy must be known: honoured, or refused with a reason.
+func TestLetters(t *testing.T) {
+	for _, tt := range []struct {
+		name, letters string
+		options       func(*pflag.FlagSet)
+	}{
+		{"tcpcopy", "xscHnfrgmMDRtkCWOLiFBSoaITlPdpUu", func(fs *pflag.FlagSet) { NewCopyOptions(fs, host) }},
+		{"intercept", "iFopxclPdnstbDq", func(fs *pflag.FlagSet) { NewInterceptOptions(fs, host) }},
+	} {
+		fs := pflag.NewFlagSet(tt.name, pflag.ContinueOnError)
+		tt.options(fs)
+		for _, l := range tt.letters {
+			f := fs.ShorthandLookup(string(l))
+			if f == nil {
+				t.Errorf("%s -%c is not known", tt.name, l)
+				continue
+			}
+			if len(f.Name) < 2 || GroupOf(f) == "" || f.Usage == "" {
+				t.Errorf("%s -%c lacks a name, a group or help: %+v", tt.name, l, f)
+			}
+			if why := Refused(f); why != "" {
+				err := f.Value.Set("1")
+				if err == nil || !strings.Contains(err.Error(), why) {
+					t.Errorf("%s -%c is refused with %v, wanted %q", tt.name, l, err, why)
+				}
+			}
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	noKeyInEnvironment(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.WriteFile("capture", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("badkey", []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const x = "-x 80-10.0.0.2:8080 "
+	for _, tt := range []struct{ name, args, want, hint string }{
+		{"no mapping", "", "nothing to copy: wanted -x [onlineIP:]onlinePort-targetIP:targetPort", "tcpcopy -x 80-10.0.0.2:8080 copies"},
+		{"raw without intercept", x + "--via raw", `--via "raw": needs an intercept: wanted -s IP[:PORT]`, ""},
+		{"socket with intercept", x + "--via socket -s 10.0.0.3", "-s: an intercept has nothing to do with --via socket: wanted one of them", ""},
+		{"tunnel", x + "--via tunnel", `--via "tunnel": the tunnel is not in this version: wanted socket or raw`, ""},
+		{"no way", x + "--via pigeon", `--via "pigeon": wanted socket or raw`, ""},
+		{"-s a name", x + "-s assistant:99", `-s: "assistant:99" is no IP address: wanted ip, ip:port or [ip]:port`, "getent ahosts assistant shows"},
+		{"-s empty part", x + "-s 10.0.0.3,", `-s "10.0.0.3,": has an empty part`, ""},
+		{"-s port 0", x + "-s 10.0.0.3:0", `-s: "10.0.0.3:0" has no valid port: wanted a number from 1 to 65535 after the last colon`, ""},
+		{"-s port 65536", x + "-s [fd00::3]:65536", `-s: "[fd00::3]:65536" has no valid port`, ""},
+		{"-s IPv6 without brackets", x + "-s fd00::xyz:99", `-s: "fd00::xyz:99" is no IP address`, "needs brackets"},
+		{"-s twice", x + "-s 10.0.0.3,10.0.0.3:36524", `-s "10.0.0.3:36524": is given twice: wanted each intercept once`, ""},
+		{"-s everybody", x + "-s 0.0.0.0", `-s "0.0.0.0": nobody can be reached there: wanted an intercept's own address`, ""},
+		{"raw to loopback", "-x 80-127.0.0.1:8080 -s 10.0.0.3", `-x "80-127.0.0.1:8080": a target on this host cannot answer`, "without -s"},
+		{"-c of the other family", "-x 80-[fd00::2]:80 -s 10.0.0.3 -c 10.1.2.x", `-c "10.1.2.0/24": has no address that can connect to [fd00::2]:80: wanted some of its family`, ""},
+		{"-c nothing", x + "-s 10.0.0.3 -c 10.1.2.y", `-c: "10.1.2.y"`, ""},
+		{"-x no target", "-x 80", `-x: "80" has no "-"`, ""},
+		{"-x twice", x + "-x 80-10.0.0.3:8080", `-x: `, ""},
+		{"-c without raw", x + "-c 10.1.2.x", "-c: needs -s IP[:PORT]: an ordinary connection comes from this host's own address", ""},
+		{"-H without raw", x + "-H 10.1.2.3", "-H: needs -s IP[:PORT]: an ordinary", ""},
+		{"-f without raw", x + "-f 1", "-f: needs -s IP[:PORT]: the kernel chooses the ports", ""},
+		{"-M without raw", x + "-M 1400", "-M: needs -s IP[:PORT]: the kernel makes the segments", ""},
+		{"-D without raw", x + "-D 1400", "-D: needs -s IP[:PORT]: the kernel makes the segments", ""},
+		{"--syn without raw", x + "--syn full", "--syn: needs -s IP[:PORT]", ""},
+		{"--congestion without raw", x + "--congestion cubic", "--congestion: needs -s IP[:PORT]", ""},
+		{"-o without raw", x + "-o eth0", "-o: needs -s IP[:PORT]", ""},
+		{"-C without raw", x + "-C 2", "-C: needs -s IP[:PORT]: without an intercept there is no link to it", ""},
+		{"-L without raw", x + "-L", "-L: needs -s IP[:PORT]", ""},
+		{"-p without raw", x + "-p 99", "-p: needs -s IP[:PORT]", ""},
+		{"--key without raw", x + "--key k", "--key: needs -s IP[:PORT]", ""},
+		{"--insecure without raw", x + "--insecure", "--insecure: needs -s IP[:PORT]", ""},
+		{"--bind with raw", x + "-s 10.0.0.3 --bind 10.0.0.1", "--bind: does not go with -s: packets carry the client's own address already", ""},
+		{"--proxy-protocol with raw", x + "-s 10.0.0.3 --proxy-protocol v1", "--proxy-protocol: does not go with -s", ""},
+		{"-H loopback", x + "-s 10.0.0.3 -H 127.0.0.2", `-H "127.0.0.2": cannot be a client's address on the network`, ""},
+		{"-H a name", x + "-s 10.0.0.3 -H localhost", `-H: "localhost" is no IP address`, "getent ahosts localhost"},
+		{"-n 0", x + "-n 0", `-n "0": wanted a whole number from 1 to 1023`, ""},
+		{"-n 1024", x + "-n 1024", `-n "1024": wanted a whole number from 1 to 1023`, ""},
+		{"-n a word", x + "--copies three", `-n "three": wanted a whole number from 1 to 1023`, ""},
+		{"-f 1024", x + "-f 1024", `-f "1024": wanted a whole number from 0 to 1023`, ""},
+		{"-r 0", x + "-r 0", `-r "0": wanted a percentage above 0, up to 100`, ""},
+		{"-r 101", x + "-r 101", `-r "101": wanted a percentage above 0, up to 100`, ""},
+		{"-r NaN", x + "-r nan", `-r "nan": wanted a percentage above 0, up to 100`, ""},
+		{"--ramp", x + "--ramp=fast", `-g "fast": wanted a number of seconds, or a time such as 3s; from 1s to 24h`, ""},
+		{"-m too little", x + "-m 15", `-m "15": wanted a number of megabytes, or a size such as 64K, 16M or 1G; from 16M to 1024G`, ""},
+		{"-m huge", x + "-m 99999999999999999999", `-m "99999999999999999999": wanted a number of megabytes`, ""},
+		{"-M", x + "-s 10.0.0.3 -M 100", `-M "100": wanted a whole number from 576 to 65535`, ""},
+		{"-D over -M", x + "-s 10.0.0.3 -M 1500 -D 1461", `-D "1461": does not fit packets of -M 1500: wanted 1460 or less`, ""},
+		{"-R", x + "-R 0", `-R "0": wanted a number of milliseconds, or a time such as 3ms; from 1ms to 1m`, ""},
+		{"-t", x + "-t soon", `-t "soon": wanted a number of seconds, or a time such as 3s; from 1s to 168h`, ""},
+		{"-t infinite", x + "-t inf", `-t "inf": wanted a number of seconds`, ""},
+		{"-C", x + "-s 10.0.0.3 -C 17", `-C "17": wanted a whole number from 1 to 16`, ""},
+		{"-W against --wait", x + "-W --wait bytes", "-W: is --wait none, and --wait bytes was given too: wanted one of them", ""},
+		{"--wait", x + "--wait long", `--wait "long": wanted auto, bytes, quiet or none`, ""},
+		{"-i unknown", x + "-i eth9", `-i: no interface "eth9" here: wanted lo, eth0 or eth1`, ""},
+		{"-i a file", x + "-i capture", `-i "capture": replay from a file is not in this version: only live capture is`, ""},
+		{"-i a pcap that is not there", x + "-i gone.pcap", `-i "gone.pcap": replay from a file`, ""},
+		{"-o two", x + "-s 10.0.0.3 -o eth0,eth1", `-o "eth0,eth1": wanted one device`, ""},
+		{"-o any", x + "-s 10.0.0.3 -o any", `-o: no interface "any" here`, ""},
+		{"-F unknown", x + "-F less_100", `-F: "less" is not known`, ""},
+		{"-F empty", x + "-F _", `-F " ": is empty: wanted an expression such as 'tcp and port 80'`, ""},
+		{"-B", x + "-B 1", `-B "1": wanted a number of megabytes, or a size such as 64K, 16M or 1G; from 2M to 4G`, ""},
+		{"-S cut", x + "-S 1500", `-S "1500": a packet that was cut cannot be copied: wanted 65535 or more`, "leave -S out"},
+		{"-S a word", x + "-S all", `-S "all": wanted a whole number, 65535 or more`, ""},
+		{"-a", x + "-a 2", "-a: replay from a file is not in this version: only live capture is", ""},
+		{"-I", x + "-I 2", "-I: replay from a file is not in this version", ""},
+		{"-T", x + "-T 2", "-T: replay from a file is not in this version", ""},
+		{"-a without its value", x + "-a", "-a: replay from a file is not in this version", ""},
+		{"-U", x + "-U 1", "-U: sessions have no pools of a fixed size here: --session-memory bounds", ""},
+		{"-u", x + "-u a@b", "-u: MySQL logins are not rewritten in this version", ""},
+		{"-l empty", x + "--log=", "-l: is empty: wanted the name of a file", ""},
+		{"--proxy-protocol", x + "--proxy-protocol v3", `--proxy-protocol "v3": wanted v1 (text) or v2 (binary)`, ""},
+		{"--bind everybody", x + "--bind 0.0.0.0", `--bind "0.0.0.0": is no address to connect from: wanted addresses of this host`, ""},
+		{"--mark 0", x + "--mark 0", `--mark "0": wanted a number from 1 to 0xffffffff`, ""},
+		{"--shards", x + "--shards 0", `--shards "0": wanted a whole number from 1 to 64`, ""},
+		{"--session-memory", x + "--session-memory 1", `--session-memory "1": wanted a number of bytes, or a size such as 64K, 16M or 1G; from 64K to 16G`, ""},
+		{"a switch with a value", x + "--lonely=perhaps", `-L "perhaps": wanted no value, or true or false`, ""},
+		{"no value", "-x", "-x: needs a value: wanted MAPPING", "tcpcopy copy --help lists the options"},
+		{"unknown letter", x + "-Z", "unknown option -Z", "tcpcopy copy --help lists the options"},
+		{"unknown letter in a group", x + "-WZ", `unknown option -Z`, ""},
+		{"unknown name", x + "--speed 2", "unknown option --speed", "tcpcopy copy --help lists the options"},
+		{"no key file", x + "-s 10.0.0.3 --key nokey", `--key "nokey": cannot be read: no such file or directory`, "tcpcopy keygen > key makes one"},
+		{"the key itself", x + "-s 10.0.0.3 --key tcpcopy-key-1:c2VjcmV0", "--key: this is a key: wanted the name of a file that holds it", "TCPCOPY_KEY"},
+		{"bad key file", x + "-s 10.0.0.3 --key badkey", `--key "badkey": does not begin with tcpcopy-key-1:`, "tcpcopy keygen > key makes one"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := strings.Fields(tt.args)
+			for i, a := range args {
+				args[i] = strings.ReplaceAll(a, "_", " ")
+			}
+			_, _, err := parse(t, args...)
+			var p *Problem
+			if !errors.As(err, &p) {
+				t.Fatalf("got %v, want a problem: %s", err, tt.want)
+			}
+			if got := p.Error(); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			if !strings.Contains(p.Hint, tt.hint) {
+				t.Errorf("hint %q, want %q", p.Hint, tt.hint)
+			}
+			if strings.Contains(p.Error()+p.Hint, "\n") || strings.Contains(p.Error(), asIs) {
+				t.Errorf("not one plain line: %q", p.Error())
+			}
+		})
+	}
+}
+
+func TestKey(t *testing.T) {
+	noKeyInEnvironment(t)
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(key.Generate()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	raw := []string{"-x", "80-10.0.0.2:8080", "-s", "10.0.0.3"}
+
+	c, warnings, err := parse(t, append(raw, "--key", file)...)
+	if err != nil || c.Key == nil || len(warnings) != 0 {
+		t.Errorf("a key file: %v, %q, %v", c, warnings, err)
+	}
+	c, warnings, err = parse(t, raw...)
+	if err != nil || c.Key != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "neither encrypted nor authenticated") {
+		t.Errorf("no key: %q, %v", warnings, err)
+	}
+	if _, warnings, err = parse(t, append(raw, "--insecure")...); err != nil || len(warnings) != 0 {
+		t.Errorf("insecure: %q, %v", warnings, err)
+	}
+	if _, warnings, err = parse(t, "-x", "80-10.0.0.2:8080", "-s", "127.0.0.1"); err != nil || len(warnings) != 0 {
+		t.Errorf("no key, to this host: %q, %v", warnings, err)
+	}
+	if _, _, err = parse(t, append(raw, "--key", file, "--insecure")...); err == nil {
+		t.Error("both a key and none: no error")
+	}
+
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, warnings, err = parse(t, append(raw, "--key", file)...); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "chmod 600") {
+		t.Errorf("a key that others can read: %q, %v", warnings, err)
+	}
+
+	t.Setenv(key.Env, key.Generate())
+	if c, _, err = parse(t, raw...); err != nil || c.Key == nil {
+		t.Errorf("in the environment: %v", err)
+	}
+	if c, warnings, err = parse(t, append(raw, "--insecure")...); err != nil || c.Key != nil || len(warnings) != 1 {
+		t.Errorf("in the environment, and not wanted: %q, %v", warnings, err)
+	}
+	if _, _, err = parse(t, "-x", "80-10.0.0.2:8080"); err != nil {
+		t.Errorf("in the environment, and of no use: %v", err)
+	}
+	t.Setenv(key.Env, "secret")
+	if _, _, err = parse(t, raw...); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), key.Env) {
+		t.Errorf("a bad one in the environment: %v", err)
+	}
+}
+
+func TestIntercept(t *testing.T) {
+	noKeyInEnvironment(t)
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(key.Generate()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, args string
+		listen     []netip.AddrPort
+		warnings   []string // beginnings
+		err        string
+	}{
+		{"plain", "-i eth0", endpoints("127.0.0.1:36524", "[::1]:36524"), []string{"no key: only copiers on this host", "no -F: every TCP packet"}, ""},
+		{"key", "-F tcp --key " + file, endpoints("[::]:36524"), nil, ""},
+		{"key and address", "-F tcp -b 10.0.0.3,[fd00::3] -p 99 --key " + file, endpoints("10.0.0.3:99", "[fd00::3]:99"), nil, ""},
+		{"insecure", "-F tcp --insecure", endpoints("[::]:36524"), []string{"--insecure: anybody who can reach port 36524"}, ""},
+		{"loopback by name", "-F tcp -b 127.0.0.1", endpoints("127.0.0.1:36524"), nil, ""},
+		{"open without key", "-F tcp -b 10.0.0.3", nil, nil, `-b "10.0.0.3": without a key only loopback addresses are listened on: wanted --key FILE, or --insecure`},
+		{"-b a name", "-b assistant", nil, nil, `-b: "assistant" is no IP address`},
+		{"-b twice", "-b ::1,::1", nil, nil, `-b "::1,::1": is given twice`},
+		{"-p", "-p 0", nil, nil, `-p "0": wanted a whole number from 1 to 65535`},
+		{"-i", "-i eth7", nil, nil, `-i: no interface "eth7" here: wanted lo, eth0 or eth1`},
+		{"-x", "-x 10.0.0.1", nil, nil, "-x: the intercept looks on"},
+		{"-c", "-c", nil, nil, "-c: each copier sees its own connections only"},
+		{"-o", "-o eth0", nil, nil, "-o: the intercept sends no packets"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fs := pflag.NewFlagSet("intercept", pflag.ContinueOnError)
+			fs.Usage = func() {}
+			o := NewInterceptOptions(fs, host)
+			var c *Intercept
+			var warnings []string
+			err := fs.Parse(strings.Fields(tt.args))
+			if err != nil {
+				err = FlagProblem(err, "")
+			} else {
+				c, warnings, err = o.Intercept()
+			}
+			if tt.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), tt.err) {
+					t.Errorf("got %v, want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.listen, c.Listen, same); d != "" {
+				t.Error(d)
+			}
+			if len(warnings) != len(tt.warnings) {
+				t.Fatalf("warnings %q, want %q", warnings, tt.warnings)
+			}
+			for i, w := range tt.warnings {
+				if !strings.HasPrefix(warnings[i], w) {
+					t.Errorf("warning %q, want %q", warnings[i], w)
+				}
+			}
+		})
+	}
+}
+
+func TestLab(t *testing.T) {
+	loads := []Scenario{{"one", ""}, {"two", ""}}
+	for _, tt := range []struct {
+		args string
+		want Lab
+		err  string
+	}{
+		{"", Lab{Via: ViaSocket}, ""},
+		{
+			"--via raw --conns 5 --rate 2.5 --duration 3 --answers bigger --loss 1% --ipv6 --scenario two --mtu 9000 -- -W",
+			Lab{
+				Via: ViaRaw, Scenario: "two", Conns: 5, Rate: 2.5, Duration: 3 * time.Second, Answers: "bigger",
+				Loss: 1, IPv6: true, MTU: 9000, Extra: []string{"-W"},
+			}, "",
+		},
+		{"--via tunnel", Lab{}, `--via "tunnel": the tunnel is not in this version`},
+		{"--scenario three", Lab{}, `--scenario "three": wanted one or two`},
+		{"--loss 51", Lab{}, `--loss "51": wanted a percentage from 0 to 50`},
+		{"--rate 0", Lab{}, `--rate "0": wanted a number of requests a second, above 0`},
+		{"--answers wrong", Lab{}, `--answers "wrong": wanted bigger, smaller or slower`},
+		{"--conns 0", Lab{}, `--conns "0": wanted a whole number from 1 to 100000`},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			fs := pflag.NewFlagSet("lab", pflag.ContinueOnError)
+			fs.Usage = func() {}
+			o := NewLabOptions(fs, loads)
+			if err := fs.Parse(strings.Fields(tt.args)); err != nil {
+				if p := FlagProblem(err, ""); tt.err == "" || !strings.HasPrefix(p.Error(), tt.err) {
+					t.Errorf("got %v, want %s", p, tt.err)
+				}
+				return
+			}
+			got, err := o.Lab(fs.Args())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(&tt.want, got, cmpopts.EquateEmpty()); d != "" || tt.err != "" {
+				t.Errorf("want error %q (-want +got)\n%s", tt.err, d)
+			}
+		})
+	}
+}
+
+func TestAmounts(t *testing.T) {
+	for s, want := range map[string]int64{
+		"1": mega, "0.5": mega / 2, "10k": 10 * kilo, "10KB": 10 * kilo, "2MiB": 2 * mega, "1g": giga, "512B": 512, "": -1, "B": -1,
+		"-1": -1, "x": -1, "1T": -1, "nan": -1, "inf": -1, "1e300": -1, "KB": -1,
+	} {
+		got, ok := parseAmount(s, mega)
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%q is %d, want %d", s, got, want)
+		}
+	}
+}

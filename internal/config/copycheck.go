@@ -1,0 +1,150 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Copy makes the settings of the options, which have been parsed. The warnings are for the user, one
+// line each. An error is a *Problem.
+func (o *CopyOptions) Copy() (*Copy, []string, error) {
+	c := o.c
+	if len(c.Mappings) == 0 {
+		return nil, nil, wanted("nothing to copy: wanted -x [onlineIP:]onlinePort-targetIP:targetPort").
+			hinting("tcpcopy -x 80-10.0.0.2:8080 copies this host's port 80 to 10.0.0.2, port 8080")
+	}
+	if o.noWait {
+		if o.fs.Changed("wait") && c.Wait != WaitNone {
+			return nil, nil, &Problem{Flag: "-W", What: fmt.Sprintf("is --wait none, and --wait %s was given too: wanted one of them", c.Wait)}
+		}
+		c.Wait = WaitNone
+	}
+	if err := o.way(&c); err != nil {
+		return nil, nil, err
+	}
+	if err := o.fits(&c); err != nil {
+		return nil, nil, err
+	}
+	if c.Via != ViaRaw {
+		return &c, nil, nil
+	}
+	if err := o.links(&c); err != nil {
+		return nil, nil, err
+	}
+	warnings, err := o.trust(&c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &c, warnings, nil
+}
+
+// way decides how the target is reached: what --via says, else raw where there is an intercept.
+func (o *CopyOptions) way(c *Copy) error {
+	switch {
+	case o.via == "" && len(o.intercepts) > 0:
+		c.Via = ViaRaw
+	case o.via == "raw" && len(o.intercepts) == 0:
+		return &Problem{Flag: "--via", Value: "raw", What: "needs an intercept: wanted -s IP[:PORT]"}
+	case o.via == "socket" && len(o.intercepts) > 0:
+		return &Problem{Flag: "-s", What: "an intercept has nothing to do with --via socket: wanted one of them"}
+	case o.via != "":
+		c.Via = Via(o.via)
+	}
+	return nil
+}
+
+// fits refuses options that the chosen way cannot honour: none is ignored.
+func (o *CopyOptions) fits(c *Copy) error {
+	const (
+		address  = "an ordinary connection comes from this host's own address"
+		segments = "the kernel makes the segments of an ordinary connection"
+		link     = "without an intercept there is no link to it"
+		own      = "packets carry the client's own address already"
+	)
+	type rule struct{ name, why string }
+	rules := []rule{
+		{"clients", address},
+		{"localhost-as", address},
+		{"port-shift", "the kernel chooses the ports of an ordinary connection"},
+		{"mtu", segments},
+		{"mss", segments},
+		{"syn", segments},
+		{"congestion", segments},
+		{"output-device", "an ordinary connection follows the routes"},
+		{"connections", link},
+		{"lonely", link},
+		{"port", link},
+		{"key", link},
+		{"insecure", link},
+	}
+	with := "needs -s IP[:PORT]"
+	if c.Via == ViaRaw {
+		rules = []rule{{"proxy-protocol", own}, {"bind", own}}
+		with = "does not go with -s"
+	}
+	for _, r := range rules {
+		if f := o.fs.Lookup(r.name); f.Changed {
+			return &Problem{Flag: typed(f), What: with + ": " + r.why}
+		}
+	}
+	return nil
+}
+
+// links puts the port to the intercepts that have none.
+func (o *CopyOptions) links(c *Copy) error {
+	for _, s := range o.intercepts {
+		a, port, err := endpoint(s)
+		if err != nil {
+			return err
+		}
+		if a.IsUnspecified() || a.IsMulticast() {
+			return &Problem{Flag: "-s", Value: s, What: "nobody can be reached there: wanted an intercept's own address"}
+		}
+		if port == 0 {
+			port = o.port
+		}
+		ap := netip.AddrPortFrom(a, uint16(port))
+		if slices.Contains(c.Intercepts, ap) {
+			return &Problem{Flag: "-s", Value: s, What: "is given twice: wanted each intercept once"}
+		}
+		c.Intercepts = append(c.Intercepts, ap)
+	}
+	if c.MSS > 0 && c.MTU > 0 && c.MSS > c.MTU-40 {
+		return &Problem{
+			Flag: "-D", Value: fmt.Sprint(c.MSS),
+			What: fmt.Sprintf("does not fit packets of -M %d: wanted %d or less", c.MTU, c.MTU-40),
+		}
+	}
+	for _, m := range c.Mappings {
+		t := m.Target.Addr()
+		if c.Clients != nil && c.Clients.Like(t).Len() == 0 {
+			return &Problem{Flag: "-c", Value: c.Clients.String(), What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", m.Target)}
+		}
+		if t.IsLoopback() {
+			return &Problem{
+				Flag: "-x", Value: m.String(), What: "a target on this host cannot answer to the clients' addresses: wanted another host's",
+				Hint: "without -s the copy uses ordinary connections, and they may stay on this host",
+			}
+		}
+	}
+	return nil
+}
+
+// trust loads the key, if there is one.
+func (o *CopyOptions) trust(c *Copy) ([]string, error) {
+	k, warnings, err := loadKey(o.keyFile, c.Insecure)
+	if err != nil {
+		return nil, err
+	}
+	c.Key = k
+	if k == nil && !c.Insecure {
+		for _, ap := range c.Intercepts {
+			if !ap.Addr().IsLoopback() {
+				warnings = append(warnings, fmt.Sprintf("no key: the link to %s is neither encrypted nor authenticated (tcpcopy keygen > key, and --key key on both sides; or --insecure)", ap))
+				break
+			}
+		}
+	}
+	return warnings, nil
+}

@@ -1,0 +1,262 @@
+package config
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// CopyOptions are the options of tcpcopy copy while they are read.
+type CopyOptions struct {
+	fs   *pflag.FlagSet
+	host Host
+	c    Copy
+
+	maps       []string
+	intercepts []string
+	port       int
+	via        string
+	noWait     bool
+	keyFile    string
+}
+
+// NewCopyOptions adds the options of tcpcopy copy to fs. After fs has been parsed, Copy makes the
+// settings of them.
+func NewCopyOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
+	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort}
+	register(fs, o.where())
+	register(fs, o.how())
+	register(fs, o.bounds())
+	register(fs, o.output())
+	register(fs, o.letters())
+	return o
+}
+
+func (o *CopyOptions) where() []option {
+	c := &o.c
+	return []option{
+		{
+			name: "map", letter: "x", arg: "MAPPING", group: Where, set: o.setMap,
+			help: "what to copy where: [onlineIP:]onlinePort-targetIP:targetPort, several with commas; IPv6 in brackets",
+		},
+		{
+			name: "intercept", letter: "s", arg: "IP[:PORT]", group: Where, set: o.setIntercept,
+			help: "where intercepts listen, several with commas; the copy then goes out raw",
+		},
+		{
+			name: "via", arg: "WAY", group: Where, set: o.setVia, choices: []string{"socket", "raw"},
+			help: "socket: ordinary connections from this host; raw: packets from the clients' own addresses, needs -s (default: raw with -s, else socket)",
+		},
+		{
+			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
+			help: "capture on these interfaces only, several with commas (default: all, loopback too)",
+		},
+		{
+			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
+			help: "copy only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not",
+		},
+		{
+			name: "clients", letter: "c", arg: "ADDRS", group: Where, set: o.setClients,
+			help: "send from these addresses instead of the clients' own (raw): a list, a.b.c.x, or CIDR",
+		},
+		{
+			name: "localhost-as", letter: "H", arg: "IP", group: Where, set: o.setLocalhostAs,
+			help: "stands in for 127.0.0.1 and ::1 as client address (raw)",
+		},
+		{
+			name: "output-device", letter: "o", arg: "DEV", group: Where, set: o.setOutputDevice,
+			help: "send on this device at link layer (raw)",
+		},
+		{
+			name: "proxy-protocol", arg: "v1|v2", group: Where, set: o.setProxyProtocol, choices: []string{"v1", "v2"},
+			help: "tell the target the client's address in a PROXY protocol header (socket)",
+		},
+		{
+			name: "bind", arg: "IP", group: Where, set: o.setBind,
+			help: "connect from these addresses of this host, several with commas, in turn (socket)",
+		},
+	}
+}
+
+func (o *CopyOptions) how() []option {
+	c := &o.c
+	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
+	syns := []SYN{SYNClient, SYNFull, SYNMinimal}
+	controls := []Congestion{Reno, Cubic}
+	return []option{
+		{
+			name: "copies", letter: "n", arg: "N", group: How, def: "1", set: whole(&c.Copies, 1, 1023),
+			help: "N copies of every session",
+		},
+		{
+			name: "port-shift", letter: "f", arg: "N", group: How, set: whole(&c.PortShift, 0, 1023),
+			help: "shift the source ports by N, so that several copiers do not collide (raw)",
+		},
+		{
+			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: o.setSample,
+			help: "copy this share of the sessions; fractions such as 0.5 are fine",
+		},
+		{
+			name: "ramp", letter: "g", arg: "TIME", group: How, optional: "100s",
+			set:  span(&c.Ramp, time.Second, time.Second, 24*time.Hour),
+			help: "start gently: 1 % more of the sessions each second, or all after --ramp=TIME",
+		},
+		{
+			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&c.Wait, waits...), choices: words(waits),
+			help: "when the target's answer counts as complete, so that the next request may go: auto, bytes (as many as production's), quiet (silence), none (do not wait)",
+		},
+		{
+			name: "whole-sessions", letter: "O", group: How, set: on(&c.WholeSessions),
+			help: "leave out connections that were open before the copier started",
+		},
+		{
+			name: "lonely", letter: "L", group: How, set: on(&c.Lonely),
+			help: "go on when no intercept can be reached (raw)",
+		},
+		{
+			name: "rtt", letter: "R", arg: "MS", group: How, set: span(&c.RTT, time.Millisecond, time.Millisecond, time.Minute),
+			help: "round trip to the target to assume at first",
+		},
+		{
+			name: "mtu", letter: "M", arg: "BYTES", group: How, set: whole(&c.MTU, 576, 65535),
+			help: "largest packet to the target (raw; default: the path's)",
+		},
+		{
+			name: "mss", letter: "D", arg: "BYTES", group: How, set: whole(&c.MSS, 216, 65495),
+			help: "largest segment to the target (raw; default: from the MTU)",
+		},
+		{
+			name: "syn", arg: "KIND", group: How, def: "client", set: oneOf(&c.SYN, syns...), choices: words(syns),
+			help: "TCP options to offer: client (as the real client did), full, minimal (raw)",
+		},
+		{
+			name: "congestion", arg: "NAME", group: How, def: "reno", set: oneOf(&c.Congestion, controls...), choices: words(controls),
+			help: "congestion control: reno or cubic (raw)",
+		},
+		{
+			name: "connections", letter: "C", arg: "N", group: How, def: "1", set: whole(&c.Connections, 1, 16),
+			help: "parallel connections to each intercept",
+		},
+		{
+			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
+			help: "the key that the intercept has too; or in the environment as TCPCOPY_KEY",
+		},
+		{
+			name: "insecure", group: How, set: on(&c.Insecure),
+			help: "no key is fine: the link to the intercept is neither encrypted nor authenticated",
+		},
+		{
+			name: "shards", arg: "N", group: How, set: whole(&c.Shards, 1, 64),
+			help: "sessions are handled in N threads (default: one for each core)",
+		},
+		{
+			name: "mark", arg: "N", group: How, def: "0x7c0b1e5", set: o.setMark,
+			help: "mark of our own packets, by which they are not captured again",
+		},
+	}
+}
+
+func (o *CopyOptions) bounds() []option {
+	c := &o.c
+	return []option{
+		{
+			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "512", set: amount(&c.Memory, mega, 16*mega, 1024*giga),
+			help: "memory for all sessions; beyond it new sessions are left out, and counted",
+		},
+		{
+			name: "max-sessions", arg: "N", group: Bounds, def: "262144", set: whole(&c.MaxSessions, 1, 1<<24),
+			help: "sessions at the same time",
+		},
+		{
+			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M", set: amount(&c.SessionMemory, 1, 64*kilo, 16*giga),
+			help: "what one session may hold for a slow target",
+		},
+		{
+			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
+			help: "capture ring: what may lie there before the copier gets to it",
+		},
+		{
+			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s", set: span(&c.GateLimit, time.Second, 10*time.Millisecond, 24*time.Hour),
+			help: "how long a request waits for the target's answer to the one before",
+		},
+		{
+			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120", set: span(&c.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
+			help: "give a session up when the target says nothing for so long while it should",
+		},
+		{
+			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200", set: span(&c.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
+			help: "give a session up when nobody says anything for so long",
+		},
+		{
+			name: "connect-timeout", arg: "TIME", group: Bounds, def: "10s", set: span(&c.ConnectTimeout, time.Second, 10*time.Millisecond, 10*time.Minute),
+			help: "give a connection attempt up",
+		},
+		{
+			name: "drain", arg: "TIME", group: Bounds, def: "5s", set: span(&c.Drain, time.Second, 0, time.Hour),
+			help: "time that sessions get to end in after SIGINT or SIGTERM; a second signal ends at once",
+		},
+	}
+}
+
+func (o *CopyOptions) output() []option {
+	c := &o.c
+	return append([]option{
+		{
+			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			help: "a line on stderr each so often; 0: none",
+		},
+		{
+			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
+			help: "write the account as JSON, at each --stats and at the end",
+		},
+	}, processOptions(&c.Process)...)
+}
+
+// processOptions are the same for both daemons.
+func processOptions(p *Process) []option {
+	return []option{
+		{
+			name: "log", letter: "l", arg: "FILE", group: Output, set: text(&p.LogFile, "the name of a file"),
+			help: "append log and statistics to FILE instead of stderr",
+		},
+		{
+			name: "pid-file", letter: "P", arg: "FILE", group: Output, set: text(&p.PIDFile, "the name of a file"),
+			help: "write the process id to FILE",
+		},
+		{
+			name: "daemon", letter: "d", group: Output, set: on(&p.Daemon),
+			help: "go to the background once everything is open",
+		},
+	}
+}
+
+const noFile = "replay from a file is not in this version: only live capture is"
+
+func (o *CopyOptions) letters() []option {
+	return []option{
+		{
+			name: "no-wait", letter: "W", group: Letters, set: on(&o.noWait),
+			help: "the same as --wait none",
+		},
+		{
+			name: "port", letter: "p", arg: "PORT", group: Letters, def: strconv.Itoa(DefaultPort), set: whole(&o.port, 1, 65535),
+			help: "port of the intercepts that -s gives without one",
+		},
+		{
+			name: "snaplen", letter: "S", arg: "BYTES", group: Letters, set: setSnaplen,
+			help: "packets are captured whole: 65535 or more is taken, less is refused",
+		},
+		{name: "acceleration", letter: "a", arg: "N", group: Letters, help: "refused: offline replay", refused: noFile},
+		{name: "interval", letter: "I", arg: "MS", group: Letters, help: "refused: offline replay", refused: noFile},
+		{name: "times", letter: "T", arg: "N", group: Letters, help: "refused: offline replay", refused: noFile},
+		{
+			name: "user-pool", letter: "U", arg: "KB", group: Letters, help: "refused: see --session-memory",
+			refused: "sessions have no pools of a fixed size here: --session-memory bounds what one may hold",
+		},
+		{
+			name: "users", letter: "u", arg: "PAIRS", group: Letters, help: "refused: MySQL logins are not rewritten in this version",
+			refused: "MySQL logins are not rewritten in this version",
+		},
+	}
+}

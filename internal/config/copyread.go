@@ -1,0 +1,163 @@
+package config
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/mapping"
+)
+
+func (o *CopyOptions) setMap(s string) error {
+	all := append(o.maps, s)
+	ms, err := mapping.Parse(strings.Join(all, ","))
+	if err != nil {
+		return quoting(err)
+	}
+	o.maps, o.c.Mappings = all, ms
+	return nil
+}
+
+func (o *CopyOptions) setVia(s string) error {
+	switch s {
+	case "socket", "raw":
+		o.via = s
+		return nil
+	case "tunnel":
+		return wanted("the tunnel is not in this version: wanted socket or raw")
+	}
+	return wanted("wanted socket or raw")
+}
+
+func (o *CopyOptions) setIntercept(s string) error {
+	parts, err := list(s)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if _, _, err := endpoint(p); err != nil {
+			return err
+		}
+	}
+	o.intercepts = append(o.intercepts, parts...)
+	return nil
+}
+
+func (o *CopyOptions) setInterface(s string) error {
+	names, err := o.host.devices(s, true)
+	if err != nil {
+		return err
+	}
+	o.c.Interfaces = append(o.c.Interfaces, names...)
+	return nil
+}
+
+func (o *CopyOptions) setOutputDevice(s string) error {
+	names, err := o.host.devices(s, false)
+	if err != nil {
+		return err
+	}
+	if len(names) != 1 {
+		return wanted("wanted one device")
+	}
+	o.c.OutputDevice = names[0]
+	return nil
+}
+
+func setFilter(dst *filter.Expr) func(string) error {
+	return func(s string) error {
+		if strings.TrimSpace(s) == "" {
+			return wanted("is empty: wanted an expression such as 'tcp and port 80'")
+		}
+		e, err := filter.Parse(s)
+		if err == nil {
+			_, err = filter.CompileExpr(e, filter.Options{}) // short enough for the kernel?
+		}
+		if err != nil {
+			return quoting(err)
+		}
+		*dst = e
+		return nil
+	}
+}
+
+func (o *CopyOptions) setClients(s string) error {
+	p, err := mapping.ParsePool(s)
+	if err != nil {
+		return quoting(err)
+	}
+	o.c.Clients = &p
+	return nil
+}
+
+func (o *CopyOptions) setLocalhostAs(s string) error {
+	a, err := address(s)
+	if err != nil {
+		return err
+	}
+	if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() {
+		return wanted("cannot be a client's address on the network: wanted one that the target answers by its routes")
+	}
+	o.c.LocalhostAs = a
+	return nil
+}
+
+func (o *CopyOptions) setProxyProtocol(s string) error {
+	switch s {
+	case "v1":
+		o.c.ProxyProtocol = 1
+	case "v2":
+		o.c.ProxyProtocol = 2
+	default:
+		return wanted("wanted v1 (text) or v2 (binary)")
+	}
+	return nil
+}
+
+func (o *CopyOptions) setBind(s string) error {
+	parts, err := list(s)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		a, err := address(p)
+		if err != nil {
+			return err
+		}
+		if a.IsUnspecified() || a.IsMulticast() {
+			return wanted("is no address to connect from: wanted addresses of this host")
+		}
+		o.c.Bind = append(o.c.Bind, a)
+	}
+	return nil
+}
+
+func (o *CopyOptions) setSample(s string) error {
+	f, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err != nil || math.IsNaN(f) || f <= 0 || f > 100 {
+		return wanted("wanted a percentage above 0, up to 100")
+	}
+	o.c.SamplePercent = f
+	return nil
+}
+
+func (o *CopyOptions) setMark(s string) error {
+	n, err := strconv.ParseUint(s, 0, 32)
+	if err != nil || n == 0 {
+		return wanted("wanted a number from 1 to 0xffffffff: 0 is the mark of everybody else's packets")
+	}
+	o.c.Mark = uint32(n)
+	return nil
+}
+
+func setSnaplen(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return wanted("wanted a whole number, 65535 or more")
+	}
+	if n < 65535 {
+		return wanted("a packet that was cut cannot be copied: wanted 65535 or more").hinting("leave -S out: packets are captured whole")
+	}
+	return nil
+}

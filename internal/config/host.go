@@ -1,0 +1,70 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Host is what validation asks the machine. The zero value asks the real one.
+type Host struct {
+	// Interfaces lists the names of the network interfaces.
+	Interfaces func() ([]string, error)
+}
+
+func (h Host) interfaces() ([]string, error) {
+	if h.Interfaces != nil {
+		return h.Interfaces()
+	}
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list network interfaces: %w", err)
+	}
+	names := make([]string, len(all))
+	for i, ifi := range all {
+		names[i] = ifi.Name
+	}
+	return names, nil
+}
+
+// devices reads a list of interfaces that exist. "any" is all of them, and gives an empty list, where
+// any is allowed.
+func (h Host) devices(s string, any bool) ([]string, error) {
+	names, err := list(s)
+	if err != nil {
+		return nil, err
+	}
+	if any && slices.Equal(names, []string{"any"}) {
+		return nil, nil
+	}
+	have, err := h.interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		if slices.Contains(have, n) {
+			continue
+		}
+		if fi, err := os.Stat(n); err == nil && fi.Mode().IsRegular() || strings.HasSuffix(n, ".pcap") || strings.HasSuffix(n, ".pcapng") {
+			return nil, wanted("%s", noFile)
+		}
+		p := wanted("no interface %q here: wanted %s", n, some(have))
+		p.Value = asIs
+		return nil, p
+	}
+	return names, nil
+}
+
+// some shows the first few names of many.
+func some(names []string) string {
+	const most = 8
+	if len(names) == 0 {
+		return "one, but this host has none"
+	}
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + " …"
+	}
+	return orList(names)
+}

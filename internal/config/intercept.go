@@ -1,0 +1,195 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/key"
+)
+
+// Intercept is what tcpcopy intercept is to do.
+type Intercept struct {
+	Interfaces []string    // to capture on; empty: all
+	Filter     filter.Expr // nil: every TCP packet that is not for this host
+	// Listen is where copiers connect. Without a key, and not Insecure, these are loopback addresses.
+	Listen   []netip.AddrPort
+	Key      *key.Key // nil: links are in the clear
+	Insecure bool
+	Stats    time.Duration // between two lines; 0: none
+	Report   string        // path of the JSON report; empty: none
+	Process
+}
+
+// InterceptOptions are the options of tcpcopy intercept while they are read.
+type InterceptOptions struct {
+	fs      *pflag.FlagSet
+	host    Host
+	c       Intercept
+	port    int
+	bind    []netip.Addr
+	keyFile string
+}
+
+// NewInterceptOptions adds the options of tcpcopy intercept to fs. After fs has been parsed, Intercept
+// makes the settings of them.
+func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
+	o := &InterceptOptions{fs: fs, host: host, port: DefaultPort, c: Intercept{Stats: 10 * time.Second}}
+	c := &o.c
+	register(fs, []option{
+		{
+			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
+			help: "look for the target's answers on these interfaces, several with commas (default: all)",
+		},
+		{
+			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
+			help: "which packets are the target's answers, in tcpdump's words: 'tcp and src port 8080'",
+		},
+		{
+			name: "port", letter: "p", arg: "PORT", group: Where, def: strconv.Itoa(DefaultPort), set: whole(&o.port, 1, 65535),
+			help: "listen for copiers on this port",
+		},
+		{
+			name: "bind", letter: "b", arg: "IP", group: Where, set: o.setBind,
+			help: "listen on these addresses, several with commas (default: all with a key or --insecure, else loopback)",
+		},
+		{
+			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
+			help: "the key that copiers must have too; or in the environment as TCPCOPY_KEY",
+		},
+		{
+			name: "insecure", group: How, set: on(&c.Insecure),
+			help: "no key is fine: anybody who can connect may claim connections and see headers",
+		},
+		{
+			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			help: "a line on stderr each so often; 0: none",
+		},
+		{
+			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
+			help: "write the account as JSON, at each --stats and at the end",
+		},
+	})
+	register(fs, processOptions(&c.Process))
+	register(fs, interceptLetters())
+	return o
+}
+
+func interceptLetters() []option {
+	return []option{
+		{
+			name: "passlist", letter: "x", arg: "IPS", group: Letters, help: "refused: no firewall queue, so nothing to let pass",
+			refused: "the intercept looks on and holds no packet back, so there is nothing to let pass: leave it out, or leave addresses alone with -F '… and not host IP'",
+		},
+		{
+			name: "protect", letter: "c", group: Letters, help: "refused: each copier sees its own connections only",
+			refused: "each copier sees its own connections only, so there is nothing to protect: leave it out",
+		},
+		{
+			name: "output-device", letter: "o", arg: "DEV", group: Letters, help: "refused: the intercept sends no packets",
+			refused: "the intercept sends no packets, it answers over the copier's own connection: leave it out",
+		},
+		{
+			name: "combine", letter: "n", arg: "N", group: Letters, help: "refused: headers are always combined",
+			refused: "headers are always combined, as many as there are: leave it out",
+		},
+		{
+			name: "hash-size", letter: "s", arg: "N", group: Letters, help: "refused: the table grows as it must",
+			refused: "the table of connections grows as it must: leave it out",
+		},
+		{
+			name: "item-timeout", letter: "t", arg: "SECONDS", group: Letters, help: "refused: entries age by last use",
+			refused: "entries of the table age by their last use, not by a set time: leave it out",
+		},
+		{
+			name: "docker", letter: "D", arg: "IP-IP", group: Letters, help: "refused: run it in the container's namespace",
+			refused: "addresses are not rewritten in this version: run the intercept where the answers have the target's own address",
+		},
+		{
+			name: "queue", letter: "q", arg: "N", group: Letters, help: "refused: no firewall queue",
+			refused: "no firewall queue is used: leave it out",
+		},
+	}
+}
+
+func (o *InterceptOptions) setInterface(s string) error {
+	names, err := o.host.devices(s, true)
+	if err != nil {
+		return err
+	}
+	o.c.Interfaces = append(o.c.Interfaces, names...)
+	return nil
+}
+
+func (o *InterceptOptions) setBind(s string) error {
+	parts, err := list(s)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		a, err := address(p)
+		if err != nil {
+			return err
+		}
+		if a.IsMulticast() {
+			return wanted("nobody can listen there: wanted addresses of this host")
+		}
+		if slices.Contains(o.bind, a) {
+			return wanted("is given twice: wanted each address once")
+		}
+		o.bind = append(o.bind, a)
+	}
+	return nil
+}
+
+// Intercept makes the settings of the options, which have been parsed. The warnings are for the user,
+// one line each. An error is a *Problem.
+func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
+	c := o.c
+	k, warnings, err := loadKey(o.keyFile, c.Insecure)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Key = k
+	open := k != nil || c.Insecure
+
+	addrs := o.bind
+	switch {
+	case len(addrs) == 0 && open:
+		addrs = []netip.Addr{netip.IPv6Unspecified()} // IPv4 too
+	case len(addrs) == 0:
+		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+		warnings = append(warnings, "no key: only copiers on this host can connect (tcpcopy keygen > key, and --key key on both sides; or --insecure)")
+	case !open:
+		for _, a := range addrs {
+			if !a.IsLoopback() {
+				return nil, nil, &Problem{
+					Flag: "-b", Value: a.String(), What: "without a key only loopback addresses are listened on: wanted --key FILE, or --insecure",
+					Hint: "tcpcopy keygen > key makes one; both sides need the same",
+				}
+			}
+		}
+	}
+	if c.Insecure {
+		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs, o.port)+" may claim connections and see headers")
+	}
+	for _, a := range addrs {
+		c.Listen = append(c.Listen, netip.AddrPortFrom(a, uint16(o.port)))
+	}
+	if c.Filter == nil {
+		warnings = append(warnings, "no -F: every TCP packet that is not for this host is taken for an answer of the target (-F 'tcp and src port 8080' says which are)")
+	}
+	return &c, warnings, nil
+}
+
+func listening(addrs []netip.Addr, port int) string {
+	if len(addrs) == 1 && addrs[0].IsUnspecified() {
+		return fmt.Sprintf("port %d", port)
+	}
+	return netip.AddrPortFrom(addrs[0], uint16(port)).String()
+}

@@ -1,0 +1,124 @@
+package config
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// Lab is what tcpcopy lab is to do. A field that has its zero value was not given: the scenario says.
+type Lab struct {
+	Via        Via
+	Scenario   string        // name of a set of the options below; empty: the lab's default
+	Conns      int           // client connections
+	Rate       float64       // requests a second over all connections
+	Duration   time.Duration // of the load
+	Requests   int           // on each connection
+	Answers    string        // of the target against production's: "bigger", "smaller", "slower"
+	Loss       float64       // percent of packets to and from the test server, each way
+	ClientLoss float64       // percent of packets between clients and production, each way
+	IPv6       bool
+	NoOffloads bool     // TSO, GSO and GRO off
+	MTU        int      // of every link
+	Keep       string   // directory for what the commands wrote; empty: removed
+	Extra      []string // further options for the copier
+}
+
+// Scenario is the name of a load that the lab knows, and what it is.
+type Scenario struct{ Name, Help string }
+
+// LabOptions are the options of tcpcopy lab while they are read.
+type LabOptions struct{ c Lab }
+
+// NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows; the
+// first is the default.
+func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
+	o := &LabOptions{c: Lab{Via: ViaSocket}}
+	c := &o.c
+	answers := []string{"bigger", "smaller", "slower"}
+	options := []option{
+		{
+			name: "via", arg: "WAY", group: Where, def: "socket", choices: []string{"socket", "raw"}, set: o.setVia,
+			help: "how the copies reach the test server: socket, or raw through an intercept",
+		},
+		{name: "ipv6", group: Where, set: on(&c.IPv6), help: "IPv6 instead of IPv4"},
+		{
+			name: "conns", arg: "N", group: Load, set: whole(&c.Conns, 1, 100000),
+			help: "client connections",
+		},
+		{
+			name: "rate", arg: "N", group: Load, set: c.setRate,
+			help: "requests a second over all connections",
+		},
+		{
+			name: "duration", arg: "TIME", group: Load, set: span(&c.Duration, time.Second, 100*time.Millisecond, 24*time.Hour),
+			help: "how long the load goes on",
+		},
+		{
+			name: "requests", arg: "N", group: Load, set: whole(&c.Requests, 1, 1<<30),
+			help: "requests on each connection",
+		},
+		{
+			name: "answers", arg: "KIND", group: Load, choices: answers, set: oneOf(&c.Answers, answers...),
+			help: "the test server answers bigger (5 times the bytes), smaller (a fifth) or slower (3 times the time)",
+		},
+		{
+			name: "loss", arg: "PERCENT", group: Load, set: percent(&c.Loss, 50),
+			help: "lose this share of the packets to and from the test server, each way",
+		},
+		{
+			name: "client-loss", arg: "PERCENT", group: Load, set: percent(&c.ClientLoss, 50),
+			help: "lose this share of the packets between clients and production, each way",
+		},
+		{
+			name: "no-offloads", group: Load, set: on(&c.NoOffloads),
+			help: "segmentation and receive offloads off",
+		},
+		{
+			name: "mtu", arg: "BYTES", group: Load, set: whole(&c.MTU, 1280, 65535),
+			help: "largest packet of every link",
+		},
+		{
+			name: "keep", arg: "DIR", group: Output, set: text(&c.Keep, "the name of a directory"),
+			help: "keep logs and reports in DIR",
+		},
+	}
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.Name)
+	}
+	register(fs, []option{{
+		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names, set: oneOf(&c.Scenario, names...),
+		help: "a kind of load (see above), which the options below vary",
+	}})
+	register(fs, options)
+	return o
+}
+
+// Lab makes the settings of the options, which have been parsed, and of what follows "--" on the command
+// line: options for the copier.
+func (o *LabOptions) Lab(extra []string) (*Lab, error) {
+	c := o.c
+	c.Extra = extra
+	return &c, nil
+}
+
+func (o *LabOptions) setVia(s string) error {
+	v := CopyOptions{}
+	if err := v.setVia(s); err != nil {
+		return err
+	}
+	o.c.Via = Via(s)
+	return nil
+}
+
+func (c *Lab) setRate(s string) error {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(f) || f <= 0 || f > 1e7 {
+		return wanted("wanted a number of requests a second, above 0")
+	}
+	c.Rate = f
+	return nil
+}
