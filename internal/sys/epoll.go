@@ -1,7 +1,10 @@
 package sys
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,10 +41,22 @@ func (e *EpollEvent) Failed() bool { return e.Events&unix.EPOLLERR != 0 }
 // wakeTag is the tag of the eventfd inside an Epoll; callers must not use it.
 const wakeTag = ^uint64(0)
 
-// Epoll waits for many sockets at once, edge triggered, and can be woken from another goroutine.
+// Epoll waits for many sockets at once, edge triggered, and can be woken from another goroutine. Wait is
+// for one goroutine at a time.
+//
+// It is itself watched by the runtime's poller: a goroutine that waits parks like one that reads from a
+// net.Conn. To block in epoll_wait(2) would cost a thread, and two thread switches more for each wake.
 type Epoll struct {
 	fd   int
 	wake int // eventfd: every write to it is an edge, so nobody needs to read it
+	file *os.File
+	raw  syscall.RawConn
+	try  func(uintptr) bool // fills evs without waiting
+
+	evs   []EpollEvent
+	n     int
+	errno syscall.Errno
+	timed bool // a deadline is set
 }
 
 // NewEpoll opens an Epoll. Close frees it.
@@ -59,6 +74,22 @@ func NewEpoll() (*Epoll, error) {
 	if err := e.add(wake, unix.EPOLLIN, wakeTag); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("watch eventfd: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // tells os.NewFile that it can be watched
+		e.Close()
+		return nil, fmt.Errorf("prepare epoll: %w", err)
+	}
+	e.file = os.NewFile(uintptr(fd), "epoll")
+	if e.raw, err = e.file.SyscallConn(); err == nil {
+		err = e.file.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		e.Close()
+		return nil, fmt.Errorf("watch epoll: %w", err)
+	}
+	e.try = func(fd uintptr) bool {
+		e.n, e.errno = epollPoll(int(fd), e.evs)
+		return e.n > 0 || e.errno != 0
 	}
 	return e, nil
 }
@@ -81,17 +112,17 @@ func (e *Epoll) Add(fd int, tag uint64) error {
 // Wait fills evs with what has happened, at the latest after timeout (below zero: whenever something
 // does), and returns how many it filled. A call of Wake, or a signal, ends it early with none.
 func (e *Epoll) Wait(evs []EpollEvent, timeout time.Duration) (int, error) {
-	ms := -1
-	if timeout >= 0 { // rounded up: a deadline must have come when Wait returns
-		ms = int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<30))
-	}
-	n, err := epollWait(e.fd, evs, ms)
-	if err == unix.EINTR {
-		return 0, nil
-	}
-	if err != 0 {
+	e.evs, e.n, e.errno = evs, 0, 0
+	if timeout == 0 {
+		e.try(uintptr(e.fd))
+	} else if err := e.wait(timeout); err != nil {
 		return 0, fmt.Errorf("wait for sockets: %w", err)
 	}
+	e.evs = nil
+	if e.errno != 0 && e.errno != unix.EINTR {
+		return 0, fmt.Errorf("wait for sockets: %w", e.errno)
+	}
+	n := e.n
 	for i := range n {
 		if evs[i].Tag() == wakeTag {
 			evs[i] = evs[n-1]
@@ -99,6 +130,22 @@ func (e *Epoll) Wait(evs []EpollEvent, timeout time.Duration) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+func (e *Epoll) wait(timeout time.Duration) error {
+	if timeout > 0 || e.timed {
+		var deadline time.Time
+		if e.timed = timeout > 0; e.timed {
+			deadline = time.Now().Add(timeout)
+		}
+		if err := e.file.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if err := e.raw.Read(e.try); !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
 // Wake ends the Wait that is under way, or else the next one. Any goroutine may call it before Close.
@@ -110,5 +157,9 @@ func (e *Epoll) Wake() {
 // Close frees the Epoll; the sockets that it watched stay open.
 func (e *Epoll) Close() {
 	unix.Close(e.wake)
-	unix.Close(e.fd)
+	if e.file != nil {
+		e.file.Close()
+	} else {
+		unix.Close(e.fd)
+	}
 }

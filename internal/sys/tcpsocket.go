@@ -243,8 +243,8 @@ func RaiseFileLimit(want uint64) (uint64, error) {
 	return lim.Cur, nil
 }
 
-func epollWait(fd int, evs []EpollEvent, ms int) (int, syscall.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), uintptr(ms), 0, 0)
+func epollPoll(fd int, evs []EpollEvent) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), 0, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

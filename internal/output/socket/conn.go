@@ -49,7 +49,8 @@ func (c *conn) CloseWrite(mono.Time) {
 	c.write()
 }
 
-// Abort implements session.Stream.
+// Abort implements session.Stream. What the kernel has taken still goes out before the reset, for at most
+// leaveLimit: the session has counted it as delivered.
 func (c *conn) Abort(mono.Time) {
 	if !c.gone && !c.out.closed {
 		c.leave()

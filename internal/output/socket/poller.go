@@ -48,7 +48,7 @@ type request struct {
 const (
 	askOpen  = iota // connect
 	askCheck        // a write has failed: say what became of the connection
-	askClose        // reset it if it still lives, and close the descriptor
+	askClose        // close the descriptor, with a reset if the connection still lives
 )
 
 // polled is the poller's part of a connection.

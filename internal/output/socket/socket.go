@@ -14,6 +14,8 @@
 // the connection); only then does the poller close it, so that no write can hit a descriptor that has
 // become another connection. Before it is open, and after it was asked, the poller owns it alone.
 //
+// Sockets belong to the network namespace of the process: the poller runs on whatever thread is free.
+//
 // Each wake of a connection is one note from the poller to the shard, in batches; Step turns notes into
 // events. Requests the other way, to open and to close, go through a queue that the poller empties
 // between two waits.
@@ -154,7 +156,8 @@ func (o *Output) Step(now mono.Time, b *Batch) []session.Event {
 func (o *Output) Pending() bool { return len(o.taken) > 0 }
 
 // Close resets what is still connected and ends the poller; the streams do nothing from then on. It
-// returns when the poller's goroutine has ended.
+// returns when the poller's goroutine has ended: at once, or within leaveAtClose where the kernel still
+// holds bytes that were taken and that the targets have not acknowledged.
 func (o *Output) Close() {
 	if o.closed {
 		return
