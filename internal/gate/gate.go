@@ -76,8 +76,11 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	}
 	if have > 0 && !g.hole && cfg.Mode != Bytes {
 		quiet := g.svc.quiet()
-		if known && have < want { // evidence says that more is to come
+		switch {
+		case known && have < want: // evidence says that more is to come
 			quiet = max(quiet, 2*cfg.RTO)
+		case have == n.Seen-g.baseSeen && g.svc.predict.maybeEqual():
+			quiet = minQuiet // to the byte as long as production's: hardly by chance
 		}
 		end := max(g.lastRecv, g.freed).Add(quiet)
 		if end.Reached(now) {

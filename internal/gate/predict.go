@@ -142,6 +142,9 @@ func (p *predictor) size(a uint64) (b uint64, ok bool) {
 	return 0, false
 }
 
+// maybeEqual says whether nothing speaks against answers that are as long as production's.
+func (p *predictor) maybeEqual() bool { return p.equal.misses == 0 }
+
 // contradict notes that the target went on after the predicted end.
 func (p *predictor) contradict(a uint64) {
 	if m := p.slot(a); m.a == a {

@@ -12,13 +12,13 @@ import (
 )
 
 // Sizes of a ring. A block is handed over whole, and no frame is larger than one, nor shares its room with
-// many: a frame of 64 KB needs a few times that, BIG TCP up to 256 KB. But a block is also handed over after
-// the block timeout, with as little as one packet in it: a reader may pause for no longer than the number
-// of blocks times that. So there are many.
+// many: a frame of 64 KB needs twice that. But a block is also handed over after the block timeout, with
+// as little as one packet in it: a reader may pause for no longer than the number of blocks times that. So
+// there are many.
 const (
-	DefaultBlockSize = 256 << 10
-	DefaultBlocks    = 64
-	minBlockSize     = 256 << 10
+	DefaultBlockSize = 128 << 10
+	DefaultBlocks    = 128
+	minBlockSize     = 128 << 10
 	minBlocks        = 4
 )
 
@@ -27,9 +27,9 @@ type RingConfig struct {
 	Interface      string               // name; empty: all there are, and all that come
 	Protocol       uint16               // EtherType; 0: all, which alone sees outgoing packets
 	Filter         []bpf.RawInstruction // over the packet from its network header on; empty: everything
-	BlockSize      int                  // bytes, rounded up to a power of two ≥ 256 KB; 0: 256 KB
-	Blocks         int                  // 0: 64
-	BlockTimeout   time.Duration        // a block that is not full is handed over after this; 0: 1 ms
+	BlockSize      int                  // bytes, rounded up to a power of two ≥ 128 KB; 0: 128 KB
+	Blocks         int                  // 0: 128
+	BlockTimeout   time.Duration        // a block that is not full is handed over after this; 0: 3 ms
 	IgnoreOutgoing bool                 // leave out what this host sends (Linux 4.20)
 	Promiscuous    bool                 // also frames addressed to others; one named interface only
 }
@@ -110,7 +110,7 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 		blocks = DefaultBlocks
 	}
 	blocks = max(blocks, 2)
-	timeout := uint32(1)
+	timeout := uint32(3)
 	if cfg.BlockTimeout > 0 {
 		timeout = uint32(max(1, cfg.BlockTimeout.Milliseconds()))
 	}

@@ -36,10 +36,11 @@ type Config struct {
 	// Memory is the size of each ring in bytes; 0: 16 MB. It is rounded up to blocks of BlockSize, and made
 	// smaller where the kernel cannot give as much.
 	Memory int
-	// BlockSize is in bytes; 0: 256 KB, the least. A frame larger than a block is cut.
+	// BlockSize is in bytes; 0: 128 KB, the least, or twice the largest frame that an interface may hand
+	// up (BIG TCP). A frame larger than a block is cut.
 	BlockSize int
-	// BlockTimeout is how long a frame may wait for more to come; 0: 1 ms. The reader may pause for as
-	// many of them as the ring has blocks (by default 64 ms), however few packets there are, before some
+	// BlockTimeout is how long a frame may wait for more to come; 0: 3 ms. The reader may pause for as
+	// many of them as the ring has blocks (by default 384 ms), however few packets there are, before some
 	// are lost.
 	BlockTimeout time.Duration
 	// Now is the clock of Frame.Time, the engine's. Nil: a clock that starts with Open.
@@ -112,7 +113,7 @@ func Open(cfg Config) (*Source, error) {
 func openRing(name string, cfg *Config) (*sys.Ring, error) {
 	blockSize := cfg.BlockSize
 	if blockSize <= 0 {
-		blockSize = sys.DefaultBlockSize
+		blockSize = max(sys.DefaultBlockSize, 2*largestFrame())
 	}
 	memory := cfg.Memory
 	if memory <= 0 {
