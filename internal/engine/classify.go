@@ -7,7 +7,6 @@ import (
 	"tcpcopy/internal/capture"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/shard"
 )

@@ -8,7 +8,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -214,12 +213,12 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 		case err := <-read:
 			return fmt.Errorf("capture ended: %w", err)
 		case <-cp.ctl.Context.Done():
-			cp.source.Close()
+			close(cp.reader.stop)
 			<-read
 			return cp.ctl.Context.Err()
 		case <-cp.ctl.Stop:
-			cp.source.Close()
-			if err := <-read; err != nil && !errors.Is(err, capture.ErrClosed) {
+			close(cp.reader.stop)
+			if err := <-read; err != nil {
 				return fmt.Errorf("capture: %w", err)
 			}
 			return cp.drain()
@@ -319,4 +318,3 @@ func joinMappings(all []string) string {
 	}
 	return s
 }
-

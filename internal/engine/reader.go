@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -28,13 +27,14 @@ type reader struct {
 	shards []*shardLoop
 	shares []packets
 	done   chan struct{}
+	stop   chan struct{} // closed: read what is there, and end
 
 	mu    sync.Mutex // guards count
 	count ledger.Packets
 }
 
 func newReader(source capture.Source, class classifier, shards []*shardLoop) *reader {
-	r := &reader{source: source, class: class, shards: shards, done: make(chan struct{}, len(shards))}
+	r := &reader{source: source, class: class, shards: shards, done: make(chan struct{}, len(shards)), stop: make(chan struct{})}
 	r.shares = make([]packets, len(shards))
 	for i := range r.shares {
 		r.shares[i].done = r.done
@@ -42,18 +42,42 @@ func newReader(source capture.Source, class classifier, shards []*shardLoop) *re
 	return r
 }
 
-// run reads until the source is closed; any other end of it is an error.
+// run reads until stop is closed, and then what the kernel had captured by that time. It closes the
+// source; an end of the source by itself is an error.
 func (r *reader) run() error {
+	defer func() {
+		r.source.Close()
+		r.source.Next(0) // lets go of the last batch
+	}()
 	for {
-		frames, err := r.source.Next(pollEvery)
-		if errors.Is(err, capture.ErrClosed) {
-			return nil
+		select {
+		case <-r.stop:
+			return r.drain()
+		default:
 		}
+		frames, err := r.source.Next(pollEvery)
 		if err != nil {
 			return err
 		}
 		r.deal(frames)
 	}
+}
+
+// drainRounds bounds what is read after the stop, when traffic goes on.
+const drainRounds = 256
+
+func (r *reader) drain() error {
+	for range drainRounds {
+		frames, err := r.source.Next(0)
+		if err != nil {
+			return err
+		}
+		if len(frames) == 0 {
+			return nil
+		}
+		r.deal(frames)
+	}
+	return nil
 }
 
 // deal hands a batch out and waits until nobody looks at it any more.

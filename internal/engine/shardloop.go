@@ -30,8 +30,8 @@ type shardLoop struct {
 	now   func() mono.Time
 
 	captured chan *packets
-	reported chan *report           // raw: what the intercepts saw
-	freed    chan shard.Tuple       // raw: tuples that nobody owns
+	reported chan *report            // raw: what the intercepts saw
+	freed    chan shard.Tuple        // raw: tuples that nobody owns
 	calls    chan func(*shard.Shard) // run on this goroutine, between two steps
 	events   <-chan *socket.Batch    // of sockets; nil in the raw way
 

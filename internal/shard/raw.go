@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mapping"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/seqnum"
@@ -161,10 +162,12 @@ func (r *rawSide) source(spec *session.OpenSpec, index int) (netip.AddrPort, boo
 	}
 	tuple := TupleOf(spec.Client, spec.Online)
 	start := tuple.hash()
-	pool := 1
+	var pool mapping.Pool
 	if raw.Clients != nil {
-		pool = raw.Clients.Len()
-		addr = raw.Clients.At(int(start % uint64(pool)))
+		if pool = raw.Clients.Like(spec.Target.Addr()); pool.Len() == 0 {
+			return netip.AddrPort{}, false
+		}
+		addr = pool.At(int(start % uint64(pool.Len())))
 	}
 	if addr.Is4() != spec.Target.Addr().Is4() {
 		return netip.AddrPort{}, false
@@ -181,7 +184,7 @@ func (r *rawSide) source(spec *session.OpenSpec, index int) (netip.AddrPort, boo
 	const tries = 512
 	for i := range tries {
 		if raw.Clients != nil {
-			addr = raw.Clients.At(int((start + uint64(i)) % uint64(pool)))
+			addr = pool.At(int((start + uint64(i)) % uint64(pool.Len())))
 		}
 		port := uint16(1024 + (start>>16+uint64(index)*7919+uint64(i)*31)%(65536-1024))
 		if Of(shift(port, -raw.PortShift), r.sh.cfg.Count) != r.sh.cfg.Index {
