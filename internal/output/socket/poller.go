@@ -13,7 +13,7 @@ import (
 const (
 	eventsAtOnce  = 256 // how many connections one wait reports
 	readsAtOnce   = 4   // how many reads one connection gets before the others have their turn
-	batchesQueued = 4   // batches that wait for the shard; then the poller does
+	batchesQueued = 1   // batches that wait for the shard; then the poller does, and later events share a batch
 )
 
 // What a note tells.
