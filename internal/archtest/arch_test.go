@@ -42,9 +42,16 @@ var layers = [][]string{
 // pure is how many of the layers are pure: no I/O, no clock, no goroutine, no channel, no chance.
 const pure = 6
 
-// support is imported by tests only.
-var support = map[string]bool{
-	"internal/archtest": true, "internal/sim": true, "internal/pktscript": true, "internal/testnet": true,
+// support is imported by tests only, with all that lies under it.
+var support = []string{"internal/archtest", "internal/e2e", "internal/pktscript", "internal/sim", "internal/testnet"}
+
+func isSupport(path string) bool {
+	for _, s := range support {
+		if path == module+s || strings.HasPrefix(path, module+s+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 type pkg struct {
@@ -86,7 +93,7 @@ func layerOf(path string) int {
 func TestImportsLeadDown(t *testing.T) {
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)
-		if support[name] {
+		if isSupport(p.ImportPath) {
 			continue
 		}
 		own := layerOf(p.ImportPath)
@@ -99,7 +106,7 @@ func TestImportsLeadDown(t *testing.T) {
 				continue
 			}
 			switch l := layerOf(imp); {
-			case support[strings.TrimPrefix(imp, module)]:
+			case isSupport(imp):
 				t.Errorf("%s imports %s, which is for tests", name, imp)
 			case l >= own:
 				t.Errorf("%s (layer %d) imports %s (layer %d)", name, own, imp, l)

@@ -47,7 +47,8 @@ type Stream interface {
 	Release(now mono.Time, end uint64)
 	// CloseWrite ends our direction (FIN) after the bytes released so far. No Release follows.
 	CloseWrite(now mono.Time)
-	// Abort resets the connection at once, whatever is still unsent, and frees the stream.
+	// Abort resets the connection and frees the stream. What was not taken yet is not sent; what was
+	// taken is given a moment to arrive first, since a reset throws away what is under way.
 	Abort(now mono.Time)
 }
 
