@@ -24,7 +24,9 @@ func TestMain(m *testing.M) {
 		p := newProgram()
 		p.wire()
 		version = "1.2.3"
-		p.host = config.Host{Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }}
+		p.host = config.Host{
+			Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
+		}
 		p.hasNetRaw = func() bool { return os.Getenv("TEST_NO_NET_RAW") == "" }
 		p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}
 		p.copy, p.intercept, p.lab = copyForTest, interceptForTest, p.labForTest

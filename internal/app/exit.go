@@ -33,8 +33,8 @@ type coded int
 
 func (c coded) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// hinter is an error that knows what to do about it.
-type hinter interface{ Hint() string }
+// mendable is an error that knows the command that mends it.
+type mendable interface{ Command() string }
 
 // fail prints err as one line, with a hint where there is one, and returns the exit code.
 func fail(w io.Writer, err error) int {
@@ -42,7 +42,7 @@ func fail(w io.Writer, err error) int {
 		code    coded
 		problem *config.Problem
 		denied  *sys.CapabilityError
-		hints   hinter
+		mend    mendable
 	)
 	if errors.As(err, &code) {
 		return int(code)
@@ -56,8 +56,8 @@ func fail(w io.Writer, err error) int {
 	case missingPrivilege(err):
 		result = exitPrivilege
 	}
-	if errors.As(err, &hints) {
-		hint = hints.Hint()
+	if errors.As(err, &mend) {
+		hint = mend.Command()
 	}
 	say(w, "%v", err)
 	if hint != "" {

@@ -40,7 +40,9 @@ func inProcess(args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	p := &program{out: &out, err: &err}
 	p.wire()
-	p.host = config.Host{Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }}
+	p.host = config.Host{
+		Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
+	}
 	p.hasNetRaw = func() bool { return true }
 	p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}
 	code = p.run(args)

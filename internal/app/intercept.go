@@ -27,14 +27,14 @@ On the test server, its answers to the clients' network go to that host (10.0.0.
 		if err != nil {
 			return err
 		}
-		return p.runIntercept(c, warnings)
+		return p.serveIntercept(c, warnings)
 	}
 	complete(cmd)
 	return cmd
 }
 
-// runIntercept serves copiers until a signal ends it.
-func (p *program) runIntercept(c *config.Intercept, warnings []string) error {
+// serveIntercept serves copiers until a signal ends it.
+func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
 	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping"}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		ctx, cancel := context.WithCancel(s.Context)

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
@@ -22,12 +21,10 @@ type (
 	labFunc func(ctx context.Context, c *config.Lab) int
 )
 
-var errNotBuilt = errors.New("this build has no part that does it")
-
 func (p *program) wire() {
 	p.hasNetRaw = sys.HasNetRaw
 	p.copy = engine.Run
-	p.intercept = func(*engine.Control, *config.Intercept, *reporter, *logbook) error { return errNotBuilt }
+	p.intercept = runIntercept
 	for _, l := range lab.Scenarios() {
 		p.scenarios = append(p.scenarios, config.Scenario{Name: l.Name, Help: l.Help})
 	}

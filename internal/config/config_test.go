@@ -18,7 +18,10 @@ import (
 	"tcpcopy/internal/mapping"
 )
 
-var host = Host{Interfaces: func() ([]string, error) { return []string{"lo", "eth0", "eth1"}, nil }}
+var host = Host{
+	Interfaces: func() ([]string, error) { return []string{"lo", "eth0", "eth1"}, nil },
+	IPv6:       func() bool { return true },
+}
 
 func noKeyInEnvironment(t *testing.T) { t.Setenv(key.Env, "") }
 
@@ -389,7 +392,8 @@ func TestIntercept(t *testing.T) {
 		{"-b twice", "-b ::1,::1", nil, nil, `-b "::1,::1": is given twice`},
 		{"-p", "-p 0", nil, nil, `-p "0": wanted a whole number from 1 to 65535`},
 		{"-i", "-i eth7", nil, nil, `-i: no interface "eth7" here: wanted lo, eth0 or eth1`},
-		{"-x", "-x 10.0.0.1", nil, nil, "-x: the intercept looks on"},
+		{"-x", "-x 10.0.0.1,10.1.0.0/16,fd00::/64 -F tcp --insecure --allow-forwarding", endpoints("[::]:36524"), []string{"--insecure"}, ""},
+		{"-x a name", "-x me", nil, nil, `-x: "me" is no IP address: wanted addresses or networks such as 10.0.0.1 or 10.0.0.0/24`},
 		{"-c", "-c", nil, nil, "-c: each copier sees its own connections only"},
 		{"-o", "-o eth0", nil, nil, "-o: the intercept sends no packets"},
 	} {
@@ -426,6 +430,36 @@ func TestIntercept(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestInterceptWithoutIPv6(t *testing.T) {
+	noKeyInEnvironment(t)
+	for args, want := range map[string][]netip.AddrPort{"": endpoints("127.0.0.1:36524"), "--insecure": endpoints("0.0.0.0:36524")} {
+		fs := pflag.NewFlagSet("intercept", pflag.ContinueOnError)
+		o := NewInterceptOptions(fs, Host{IPv6: func() bool { return false }})
+		if err := fs.Parse(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := o.Intercept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, c.Listen, same); d != "" {
+			t.Errorf("%q: %s", args, d)
+		}
+	}
+}
+
+func TestPasslist(t *testing.T) {
+	fs := pflag.NewFlagSet("intercept", pflag.ContinueOnError)
+	o := NewInterceptOptions(fs, host)
+	if err := fs.Parse([]string{"-x", "10.0.0.1,10.1.2.3/16", "-x", "fd00::1"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}
+	if d := cmp.Diff(want, o.c.Pass, cmpopts.EquateComparable(netip.Prefix{})); d != "" {
+		t.Error(d)
 	}
 }
 

@@ -12,6 +12,20 @@ import (
 type Host struct {
 	// Interfaces lists the names of the network interfaces.
 	Interfaces func() ([]string, error)
+	// IPv6 says whether the machine has IPv6 at all.
+	IPv6 func() bool
+}
+
+func (h Host) ipv6() bool {
+	if h.IPv6 != nil {
+		return h.IPv6()
+	}
+	l, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 func (h Host) interfaces() ([]string, error) {

@@ -21,8 +21,13 @@ type Intercept struct {
 	Listen   []netip.AddrPort
 	Key      *key.Key // nil: links are in the clear
 	Insecure bool
-	Stats    time.Duration // between two lines; 0: none
-	Report   string        // path of the JSON report; empty: none
+	// Pass are networks of clients whose answers are left alone.
+	Pass []netip.Prefix
+	// AllowForwarding takes it on the user's word that this host, which forwards packets, does not send
+	// the target's answers to real clients.
+	AllowForwarding bool
+	Stats           time.Duration // between two lines; 0: none
+	Report          string        // path of the JSON report; empty: none
 	Process
 }
 
@@ -59,12 +64,20 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 			help: "listen on these addresses, several with commas (default: all with a key or --insecure, else loopback)",
 		},
 		{
+			name: "passlist", letter: "x", arg: "IPS", group: Where, set: o.setPass,
+			help: "leave answers to these addresses or networks alone, several with commas: they are no copies' clients",
+		},
+		{
 			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
 			help: "the key that copiers must have too; or in the environment as TCPCOPY_KEY",
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
 			help: "no key is fine: anybody who can connect may claim connections and see headers",
+		},
+		{
+			name: "allow-forwarding", group: How, set: on(&c.AllowForwarding),
+			help: "start although this host forwards packets: something else keeps the answers from real clients",
 		},
 		{
 			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
@@ -82,10 +95,6 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 
 func interceptLetters() []option {
 	return []option{
-		{
-			name: "passlist", letter: "x", arg: "IPS", group: Letters, help: "refused: no firewall queue, so nothing to let pass",
-			refused: "the intercept looks on and holds no packet back, so there is nothing to let pass: leave it out, or leave addresses alone with -F '… and not host IP'",
-		},
 		{
 			name: "protect", letter: "c", group: Letters, help: "refused: each copier sees its own connections only",
 			refused: "each copier sees its own connections only, so there is nothing to protect: leave it out",
@@ -147,6 +156,26 @@ func (o *InterceptOptions) setBind(s string) error {
 	return nil
 }
 
+func (o *InterceptOptions) setPass(s string) error {
+	parts, err := list(s)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			a, err := netip.ParseAddr(p)
+			if err != nil {
+				return notAddress(p, "addresses or networks such as 10.0.0.1 or 10.0.0.0/24")
+			}
+			a = a.Unmap()
+			prefix = netip.PrefixFrom(a, a.BitLen())
+		}
+		o.c.Pass = append(o.c.Pass, prefix.Masked())
+	}
+	return nil
+}
+
 // Intercept makes the settings of the options, which have been parsed. The warnings are for the user,
 // one line each. An error is a *Problem.
 func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
@@ -160,10 +189,15 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 
 	addrs := o.bind
 	switch {
-	case len(addrs) == 0 && open:
+	case len(addrs) == 0 && open && o.host.ipv6():
 		addrs = []netip.Addr{netip.IPv6Unspecified()} // IPv4 too
+	case len(addrs) == 0 && open:
+		addrs = []netip.Addr{netip.IPv4Unspecified()}
 	case len(addrs) == 0:
-		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+		if o.host.ipv6() {
+			addrs = append(addrs, netip.IPv6Loopback())
+		}
 		warnings = append(warnings, "no key: only copiers on this host can connect (tcpcopy keygen > key, and --key key on both sides; or --insecure)")
 	case !open:
 		for _, a := range addrs {

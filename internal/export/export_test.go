@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -324,5 +325,23 @@ func TestSpent(t *testing.T) {
 	}
 	if again := Spent(); again.CPU < s.CPU {
 		t.Errorf("CPU time went from %v back to %v", s.CPU, again.CPU)
+	}
+}
+
+func TestFields(t *testing.T) {
+	type in struct {
+		HeldExpired, ICMPUnowned, NotTCP uint64
+		Addr                             netip.Addr
+		secret                           int
+	}
+	got, err := json.Marshal(Fields(struct {
+		Frames in
+		Each   []in
+		None   []in
+	}{Frames: in{1, 2, 3, netip.MustParseAddr("10.0.0.1"), 4}, Each: []in{{}}}))
+	want := `{"each":[{"addr":"","held_expired":0,"icmp_unowned":0,"not_tcp":0}],` +
+		`"frames":{"addr":"10.0.0.1","held_expired":1,"icmp_unowned":2,"not_tcp":3},"none":[]}`
+	if err != nil || string(got) != want {
+		t.Errorf("got  %s %v\nwant %s", got, err, want)
 	}
 }

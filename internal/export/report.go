@@ -112,12 +112,17 @@ func NewReport(s *Snapshot) *Report {
 			SendErrors: c.SendErrors, ForeignAnswers: c.ForeignAnswers,
 		},
 		Links:     []LinkReport{},
-		Resources: ResourceReport{CPUSeconds: s.Resources.CPU.Seconds(), MaxRSSBytes: s.Resources.MaxRSS},
+		Resources: NewResourceReport(s.Resources),
 	}
 	for _, l := range s.Links {
 		r.Links = append(r.Links, LinkReport(l))
 	}
 	return r
+}
+
+// NewResourceReport makes the report of what a process has cost.
+func NewResourceReport(r Resources) ResourceReport {
+	return ResourceReport{CPUSeconds: r.CPU.Seconds(), MaxRSSBytes: r.MaxRSS}
 }
 
 func flowReport(f *ledger.Flow) FlowReport {

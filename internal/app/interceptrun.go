@@ -1,0 +1,162 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"tcpcopy/internal/capture"
+	"tcpcopy/internal/capture/afpacket"
+	"tcpcopy/internal/capture/locals"
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/engine"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/intercept"
+	"tcpcopy/internal/key"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/sys"
+)
+
+// headersOnly is how much of a packet the intercept captures: the longest headers of IP and TCP, and
+// what an ICMP error quotes.
+const headersOnly = 256
+
+// runIntercept opens the capture, serves copiers, and tells the account, until the context is done.
+func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error {
+	program, err := answers(c)
+	if err != nil {
+		return err
+	}
+	here, err := locals.Watch()
+	if err != nil {
+		return err
+	}
+	defer here.Close()
+	start := time.Now()
+	now := func() mono.Time { return mono.Time(time.Since(start)) }
+	source, err := afpacket.Open(afpacket.Config{Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, Now: now})
+	if err != nil {
+		return err
+	}
+	cfg := intercept.Config{
+		Sources: []capture.Source{source}, Listen: c.Listen, Insecure: c.Insecure, Local: here, Pass: c.Pass,
+		Devices: c.Interfaces, AllowForwarding: c.AllowForwarding, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
+	}
+	if c.Key != nil {
+		cfg.TLS = key.ServerTLS(*c.Key)
+	}
+	daemon, err := intercept.New(cfg)
+	if err != nil {
+		source.Close()
+		return portPrivilege(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- daemon.Run(s.Context) }()
+
+	s.Ready(fmt.Sprintf("listening on %s", addresses(daemon)))
+	err = tell(ended, c.Stats, func(final bool) {
+		shot := daemon.Snapshot()
+		log.statistics(interceptLine(&shot))
+		report.write(interceptReport{
+			Version: s.Version, Start: start, Now: time.Now(), Final: final,
+			Resources: export.NewResourceReport(export.Spent()), Account: export.Fields(shot),
+		})
+	})
+	if err == nil && report.said != "" {
+		return coded(exitFailure) // the report could not be written, which has been said
+	}
+	return err
+}
+
+// tell tells the account at each interval, and once more when the work has ended.
+func tell(ended <-chan error, interval time.Duration, account func(final bool)) error {
+	var tick <-chan time.Time
+	if interval > 0 {
+		t := time.NewTicker(interval)
+		defer t.Stop()
+		tick = t.C
+	}
+	for {
+		select {
+		case <-tick:
+			account(false)
+		case err := <-ended:
+			account(true)
+			return err
+		}
+	}
+}
+
+// answers is the filter of the target's answers, and of ICMP errors about copies.
+func answers(c *config.Intercept) (filter.Program, error) {
+	icmp, err := filter.Parse("icmp or icmp6")
+	if err != nil {
+		return nil, err
+	}
+	what := c.Filter
+	if what == nil {
+		if what, err = filter.Parse("tcp"); err != nil {
+			return nil, err
+		}
+	}
+	return filter.CompileExpr(filter.Or{what, icmp}, filter.Options{ExcludeOutgoing: true, AcceptLen: headersOnly})
+}
+
+// portPrivilege names the capability where a port below 1024 was refused.
+func portPrivilege(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && errors.Is(err, os.ErrPermission) {
+		return &sys.CapabilityError{Op: fmt.Sprintf("listen on %s", op.Addr), Need: "CAP_NET_BIND_SERVICE", Err: os.ErrPermission}
+	}
+	return err
+}
+
+func addresses(d *intercept.Intercept) string {
+	var all []string
+	for _, a := range d.Addrs() {
+		all = append(all, a.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+// interceptReport is the JSON report of an intercept.
+type interceptReport struct {
+	Version   string                `json:"version"`
+	Start     time.Time             `json:"start"`
+	Now       time.Time             `json:"now"`
+	Final     bool                  `json:"final"`
+	Resources export.ResourceReport `json:"resources"`
+	Account   any                   `json:"account"` // its counters by their names
+}
+
+// interceptLine is the account in one line.
+func interceptLine(s *intercept.Snapshot) string {
+	connected, dropped, away := 0, uint64(0), uint64(0)
+	for _, c := range s.Copiers {
+		if c.Conns > 0 {
+			connected++
+		}
+		dropped += c.Dropped
+		away += c.Away
+	}
+	line := fmt.Sprintf("copiers %d, connections %d; packets %d, routed %d, real clients' %d, held too long %d",
+		connected, s.Route.Entries, s.Frames.Seen, s.Route.Routed, s.Route.Unowned, s.Route.HeldExpired+s.Route.HeldOverflow)
+	for _, n := range []struct {
+		what  string
+		count uint64
+	}{
+		{"lost in the kernel", s.Capture.Dropped},
+		{"copiers too slow for", dropped},
+		{"copiers away for", away},
+		{"strangers without the key", s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage},
+	} {
+		if n.count > 0 {
+			line += fmt.Sprintf(", %s %d", n.what, n.count)
+		}
+	}
+	return line
+}

@@ -1,0 +1,80 @@
+package app
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/intercept"
+	"tcpcopy/internal/sys"
+)
+
+func TestInterceptLine(t *testing.T) {
+	s := &intercept.Snapshot{Copiers: []intercept.CopierStats{{Conns: 2, Dropped: 3}, {Away: 4}}}
+	s.Route.Entries, s.Route.Routed, s.Route.Unowned, s.Route.HeldExpired, s.Route.HeldOverflow = 5, 60, 7, 8, 9
+	s.Frames.Seen = 100
+	want := "copiers 1, connections 5; packets 100, routed 60, real clients' 7, held too long 17"
+	if got := interceptLine(&intercept.Snapshot{Frames: s.Frames, Route: s.Route, Copiers: []intercept.CopierStats{{Conns: 1}}}); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	s.Capture.Dropped, s.Conns.WrongKey, s.Conns.Garbage = 1, 1, 1
+	want += ", lost in the kernel 1, copiers too slow for 3, copiers away for 4, strangers without the key 2"
+	if got := interceptLine(s); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestAnswersFilter(t *testing.T) {
+	expr, err := filter.Parse("tcp and src port 8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*config.Intercept{{}, {Filter: expr}} {
+		p, err := answers(c)
+		if err != nil || len(p) == 0 {
+			t.Errorf("%v: %d instructions, %v", c.Filter, len(p), err)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	refused := &net.OpError{
+		Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::]:80")),
+		Err: os.NewSyscallError("bind", syscall.EACCES),
+	}
+	for _, tt := range []struct {
+		name string
+		err  error
+		code int
+		want string
+	}{
+		{"already said", coded(7), 7, ""},
+		{"wrapped, already said", fmt.Errorf("copy: %w", coded(1)), 1, ""},
+		{"bad input", &config.Problem{Flag: "-n", Value: "x", What: "wanted y", Hint: "do z"}, 2, "tcpcopy: -n \"x\": wanted y\nhint: do z\n"},
+		{"anything", errors.New("open:\n  no"), 1, "tcpcopy: open: no\n"},
+		{"a file's permission", &fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}, 1, "tcpcopy: open /x: permission denied\n"},
+		{"a privilege without a name", fmt.Errorf("attach: %w", syscall.EPERM), 3, "tcpcopy: attach: operation not permitted\n"},
+		{
+			"this host forwards", fmt.Errorf("start: %w", &intercept.ForwardingError{Sysctl: "net.ipv4.ip_forward"}), 1,
+			"tcpcopy: start: intercept: this host forwards packets (net.ipv4.ip_forward=1): it would send the target's answers to real clients\n" +
+				"hint: sysctl -w net.ipv4.ip_forward=0\n",
+		},
+		{"a port below 1024", portPrivilege(fmt.Errorf("listen: %w", refused)), 3, "tcpcopy: listen on [::]:80: permission denied (needs CAP_NET_BIND_SERVICE)\nhint: " + privilegeHint("CAP_NET_BIND_SERVICE") + "\n"},
+		{"a capability", &sys.CapabilityError{Op: "open", Need: sys.CapNetAdmin, Err: syscall.EPERM}, 3, "tcpcopy: open: operation not permitted (needs CAP_NET_ADMIN)\nhint: " + privilegeHint(sys.CapNetAdmin) + "\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var b bytes.Buffer
+			if code := fail(&b, tt.err); code != tt.code || b.String() != tt.want {
+				t.Errorf("exit code %d, want %d\ngot  %swant %s", code, tt.code, b.String(), tt.want)
+			}
+		})
+	}
+}
