@@ -178,8 +178,8 @@ func TestBegunBeforeTheCopier(t *testing.T) {
 			scenario: small(func(s *Scenario) {
 				s.Conns, s.Total, s.Requests, s.Think, s.Greeting = 5, 5, 60, 5*time.Millisecond, greeting
 			}),
-			from:  func(q request) bool { return q.num >= 10 },
-			after: 150 * time.Millisecond,
+			from:    func(q request) bool { return q.num >= 10 },
+			settled: 12,
 		}
 		r := h.play(t)
 		if problems := r.Problems(); len(problems) > 0 {
@@ -189,7 +189,7 @@ func TestBegunBeforeTheCopier(t *testing.T) {
 			t.Errorf("greeting %d: %d of %d requests were compared, wanted a part", greeting, c.Compared, r.Online.Requests)
 		}
 		// The same, but too late: what is missing after the settling time counts.
-		h.from = func(q request) bool { return q.num >= 45 }
+		h.from = func(q request) bool { return q.num >= 58 }
 		if problems := h.play(t).Problems(); len(problems) == 0 || !strings.Contains(problems[0], "are missing") {
 			t.Errorf("greeting %d: nothing is missing of a copy that began too late: %q", greeting, problems)
 		}

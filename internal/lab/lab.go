@@ -61,15 +61,20 @@ type Options struct {
 	CopyArgs      []string // further arguments of the copier
 	InterceptArgs []string // further arguments of the intercept
 	Keep          string   // directory for logs and reports; empty: a temporary one, removed
-	Binary        string   // the program; empty: this one
+	Binary        string   // the program, whose main calls Main for "lab"; empty: this one
 
 	Progress io.Writer // what happens meanwhile; nil: nowhere
+
+	patience time.Duration // how long the target may be silent while something is missing; 0: a sensible time
 }
 
 // Main runs the lab as the command line does: it enters a user namespace where it has to, shows progress on
 // stderr and the table on stdout. It returns the exit code: 0 when all is as it should be, 1 when it is
 // not, 2 for options that cannot be, 3 when a permission is missing. What went wrong is on stderr.
 func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
+	if os.Getenv(clientsPart) != "" {
+		return beClients(ctx, os.Stdin, stdout, stderr)
+	}
 	if options.Progress == nil {
 		options.Progress = stderr
 	}
@@ -79,7 +84,7 @@ func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
 	}
 	result, err := Run(ctx, options)
 	var denied *netlab.PermissionError
-	if errors.As(err, &denied) && os.Geteuid() != 0 {
+	if errors.As(err, &denied) {
 		var code int
 		if code, err = netlab.EnterUserNamespace(); err == nil {
 			return code

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/netlab"
-	"tcpcopy/internal/sys"
 )
 
 // Ports of production, target and intercept.
@@ -41,7 +39,7 @@ type run struct {
 	clock    clock
 
 	online, target *server
-	load           load
+	clients        *clients
 	copier, assist *child
 	from           time.Duration // production's requests from here on are compared
 	samples        []Sample
@@ -76,7 +74,7 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 	if err := netlab.Permitted(); err != nil {
 		return nil, err
 	}
-	if err := r.descriptors(); err != nil {
+	if err := roomFor(2 * r.scenario.Conns); err != nil {
 		return nil, err
 	}
 	if r.dir = options.Keep; r.dir == "" {
@@ -101,15 +99,6 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 	return r.play(ctx)
 }
 
-// descriptors makes room for the files that both ends of all connections are.
-func (r *run) descriptors() error {
-	want := uint64(3*r.scenario.Conns + 1000)
-	if got, err := sys.RaiseFileLimit(want); err != nil || got < want {
-		return fmt.Errorf("lab: %d connections need %d open files, and the limit is %d: raise it with ulimit -n", r.scenario.Conns, want, got)
-	}
-	return nil
-}
-
 // play does everything once the network stands.
 func (r *run) play(ctx context.Context) (*Result, error) {
 	r.progress = newProgress(r.options.Progress, r)
@@ -119,44 +108,40 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 	defer r.online.close()
 	defer r.target.close()
 
-	loadCtx, stopLoad := context.WithCancel(ctx)
-	defer stopLoad()
-	loaded := make(chan struct{})
-	startLoad := func() {
-		go func() {
-			defer close(loaded)
-			r.load.run(loadCtx)
-		}()
-	}
+	defer r.stopClients()
 	if r.scenario.CopierAfter > 0 {
-		startLoad()
+		if err := r.startLoad(); err != nil {
+			return nil, err
+		}
 		r.wait(ctx, r.scenario.CopierAfter)
 		r.from = r.clock.now() + r.scenario.Settle
 	}
 	defer r.killChildren()
 	if r.options.Via != NoCopy {
 		if err := r.startCopier(ctx); err != nil {
-			if r.scenario.CopierAfter > 0 {
-				stopLoad()
-				<-loaded
-			}
 			return nil, err
 		}
 	}
 	if r.scenario.CopierAfter == 0 {
-		startLoad()
+		if err := r.startLoad(); err != nil {
+			return nil, err
+		}
 	}
-
 	for done := false; !done; {
 		r.sample()
 		select {
-		case <-loaded:
+		case <-r.clients.ended:
 			done = true
+		case <-ctx.Done():
+			r.stopClients()
 		case <-time.After(sampleEvery):
 		}
 		if r.copier != nil && r.copier.hasEnded() {
-			stopLoad() // nothing more can arrive
+			r.stopClients() // nothing more can arrive
 		}
+	}
+	if r.clients.err != nil {
+		return nil, r.clients.err
 	}
 	r.drain(ctx)
 	result := r.finish()
@@ -202,20 +187,19 @@ func (r *run) startServers() error {
 	}
 	r.online = serve(atOnline, onlineConfig, r.clock)
 	r.target = serve(atTarget, targetConfig, r.clock)
-	r.load.scenario, r.load.rate = r.scenario, r.options.Rate
-	r.load.dial = func(ctx context.Context, i int) (*net.TCPConn, error) {
-		local := &net.TCPAddr{IP: netlab.ClientAddr(i%clientAddrs, r.options.IPv6).AsSlice()}
-		c, err := r.net.Client.Dial(ctx, &net.Dialer{LocalAddr: local, Timeout: answerTimeout}, network, r.onlineAddr.String())
-		if err != nil {
-			return nil, err
-		}
-		return c.(*net.TCPConn), nil
-	}
 	return nil
 }
 
-// clientAddrs is over how many addresses the clients are spread: as many as netlab gives.
-const clientAddrs = 4
+func (r *run) startLoad() (err error) {
+	r.clients, err = r.startClients()
+	return err
+}
+
+func (r *run) stopClients() {
+	if r.clients != nil {
+		r.clients.stop()
+	}
+}
 
 // startCopier starts the intercept, where there is one, and the copier, and waits until they are ready.
 func (r *run) startCopier(ctx context.Context) error {
@@ -295,6 +279,9 @@ func (r *run) drain(ctx context.Context) {
 	if r.options.Loss > 0 || r.options.ClientLoss > 0 || r.options.Answers == Slower {
 		patience = quietOnLoss
 	}
+	if r.options.patience > 0 {
+		patience = r.options.patience
+	}
 	for end := r.clock.now() + mostDrain; r.clock.now() < end && ctx.Err() == nil && !r.copier.hasEnded(); {
 		r.wait(ctx, 50*time.Millisecond)
 		online, target := &r.online.record, &r.target.record
@@ -314,7 +301,7 @@ func (r *run) drain(ctx context.Context) {
 func (r *run) finish() *Result {
 	result := &Result{
 		Options: r.options, Scenario: r.scenario, Samples: r.samples, Commands: r.commands,
-		Sent: r.load.sent.Load(), Answered: r.load.answered.Load(), ClientsFailed: r.load.failed.Load(), ClientError: r.load.first,
+		Sent: r.clients.done.Sent, Answered: r.clients.done.Answered, ClientsFailed: r.clients.done.Failed, ClientError: r.clients.done.failure(),
 	}
 	leftOnline, leftTarget := r.online.record.open.Load(), r.target.record.open.Load()
 	if r.copier != nil {

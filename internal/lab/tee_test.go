@@ -44,12 +44,15 @@ type tee struct {
 	open []net.Conn
 }
 
-func newTee(t *testing.T, online, target string) *tee {
+func newTee(t *testing.T, online, target string, h rehearsal) *tee {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &tee{t: t, online: online, target: target, listener: l, fault: func(request) fault { return faithful }}
+	e := &tee{t: t, online: online, target: target, listener: l, fault: h.fault, from: h.from}
+	if e.fault == nil {
+		e.fault = func(request) fault { return faithful }
+	}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -98,7 +101,7 @@ func (e *tee) carry(client net.Conn) {
 		if err != nil {
 			break
 		}
-		queue <- c
+		queue <- copied{c.request, bytes.Clone(c.bytes)} // which a fault may change
 		if _, err := online.Write(c.bytes); err != nil {
 			break
 		}
@@ -291,7 +294,7 @@ type rehearsal struct {
 	answers  string
 	fault    func(q request) fault
 	from     func(q request) bool
-	after    time.Duration // only production's requests from here on are compared
+	settled  uint32 // if not 0: only what follows this request of every connection is compared
 }
 
 func (h rehearsal) play(t *testing.T) *Result {
@@ -311,11 +314,7 @@ func (h rehearsal) play(t *testing.T) *Result {
 	clock := newClock()
 	onlineConfig, targetConfig := options.servers(&scenario)
 	online, target := serve(listen(), onlineConfig, clock), serve(listen(), targetConfig, clock)
-	e := newTee(t, online.listener.Addr().String(), target.listener.Addr().String())
-	if h.fault != nil {
-		e.fault = h.fault
-	}
-	e.from = h.from
+	e := newTee(t, online.listener.Addr().String(), target.listener.Addr().String(), h)
 	l := load{scenario: scenario, dial: func(ctx context.Context, _ int) (*net.TCPConn, error) {
 		return net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.listener.Addr().String())))
 	}}
@@ -332,11 +331,15 @@ func (h rehearsal) play(t *testing.T) *Result {
 	e.close()
 	online.close()
 	target.close()
-	r.Online, r.Target, r.Comparison = compare(&online.record, &target.record, h.after)
-	r.Target.LeftOpen = left
-	if h.after > 0 {
-		r.Scenario.CopierAfter = h.after
+	var after time.Duration
+	if h.settled > 0 {
+		for _, stream := range online.record.streams {
+			after = max(after, stream[h.settled].at)
+		}
+		r.Scenario.CopierAfter = after
 	}
+	r.Online, r.Target, r.Comparison = compare(&online.record, &target.record, after)
+	r.Target.LeftOpen = left
 	return r
 }
 
