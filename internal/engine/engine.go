@@ -49,7 +49,8 @@ type copier struct {
 	shards  []*shardLoop
 	outputs []*socket.Output
 	raw     *rawWay
-	final   bool
+	running bool // the shards' goroutines
+	final   bool // and they have ended
 }
 
 // Run copies until it is told to stop, calls progress every c.Stats, and returns the last state; nil if
@@ -83,6 +84,10 @@ func (cp *copier) open() error {
 	}
 	if err := cp.openShards(); err != nil {
 		return err
+	}
+	for _, l := range cp.shards {
+		go l.run()
+		cp.running = true
 	}
 	if cp.raw != nil {
 		if err := cp.raw.connect(cp.shards); err != nil {
@@ -122,13 +127,16 @@ func captureFilter(c *config.Copy) (filter.Program, error) {
 	return filter.Capture(spec)
 }
 
+// maxShards is how many shards there may be.
+const maxShards = 64
+
 // shardCount is how many shards to run: one for each two cores, since capture and the kernel's own work
 // for the copies need as much again.
 func shardCount(c *config.Copy) int {
 	if c.Shards > 0 {
-		return c.Shards
+		return min(c.Shards, maxShards)
 	}
-	return max(1, min(runtime.GOMAXPROCS(0)/2, 16))
+	return max(1, min(runtime.GOMAXPROCS(0)/2, maxShards))
 }
 
 func (cp *copier) openShards() error {
@@ -146,7 +154,7 @@ func (cp *copier) openShards() error {
 			if err != nil {
 				return err
 			}
-			loop.sender, loop.ask = snd, cp.raw.ask
+			loop.sender, loop.raw = snd, cp.raw
 			cp.shards = append(cp.shards, loop)
 			continue
 		}
@@ -194,9 +202,6 @@ func assumedRTO(rtt time.Duration) time.Duration {
 // work runs until it is told to end, and lets the sessions drain.
 func (cp *copier) work(progress func(*export.Snapshot)) error {
 	read := make(chan error, 1)
-	for _, l := range cp.shards {
-		go l.run()
-	}
 	go func() { read <- cp.reader.run() }()
 	cp.ctl.Ready(cp.describe())
 
@@ -268,8 +273,8 @@ func (cp *copier) end() {
 
 // close gives everything back, whatever was opened.
 func (cp *copier) close() {
-	if cp.source != nil && !cp.final {
-		cp.source.Close()
+	if cp.running && !cp.final {
+		cp.end()
 	}
 	for _, o := range cp.outputs {
 		o.Close()

@@ -1,18 +1,330 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
 
+	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
+	"tcpcopy/internal/key"
+	"tcpcopy/internal/link"
+	"tcpcopy/internal/output/rawsend"
+	"tcpcopy/internal/packet"
+	"tcpcopy/internal/seqnum"
 	"tcpcopy/internal/shard"
+	"tcpcopy/internal/tcp"
+	"tcpcopy/internal/wire"
 )
 
-type rawWay struct{}
+// rawWay is what the raw way needs beside the shards: senders, links to the intercepts, and what is known
+// of the paths.
+type rawWay struct {
+	cp      *copier
+	group   *link.Group
+	shards  []*shardLoop
+	senders []*rawsend.Sender
+	exempt  *rawsend.Exemption
+	device  *rawsend.Device // nil: the kernel routes
+	segment map[netip.Addr]int
+	shift   shard.Raw // for ReplyPort
+	reports sync.Pool
+}
 
-func openRaw(cp *copier) (*rawWay, error)           { return nil, errors.New("raw") }
-func (r *rawWay) config() shard.Raw                 { return shard.Raw{} }
-func (r *rawWay) sender() (sender, error)           { return nil, nil }
-func (r *rawWay) ask([]shard.Tuple)                 {}
-func (r *rawWay) connect(shards []*shardLoop) error { return nil }
-func (r *rawWay) fill(s *export.Snapshot)           {}
-func (r *rawWay) close()                            {}
+// ipHeaders are the lengths of IP and TCP headers without options.
+const (
+	ipv4Headers = 20 + 20
+	ipv6Headers = 40 + 20
+)
+
+func openRaw(cp *copier) (*rawWay, error) {
+	c := cp.c
+	r := &rawWay{cp: cp, segment: make(map[netip.Addr]int)}
+	r.reports.New = func() any { return new(report) }
+	r.shift.PortShift = c.PortShift
+	for _, m := range c.Mappings {
+		if err := r.measure(m.Target.Addr()); err != nil {
+			return nil, err
+		}
+	}
+	if c.OutputDevice != "" {
+		if err := r.findDevice(); err != nil {
+			return nil, err
+		}
+	}
+	exempt, err := rawsend.NoTrack(c.Mark)
+	if err != nil {
+		cp.ctl.Log.Warn("packets of the copies are tracked like others': a firewall that drops or masquerades them will harm the copy", "err", err)
+	}
+	r.exempt = exempt
+	return r, nil
+}
+
+// measure finds the largest segment that the path to a target takes.
+func (r *rawWay) measure(target netip.Addr) error {
+	c := r.cp.c
+	headers := headersTo(target)
+	switch {
+	case c.MSS > 0:
+		r.segment[target] = c.MSS
+	case c.MTU > 0:
+		r.segment[target] = c.MTU - headers
+	default:
+		mtu, err := rawsend.PathMTU(target, c.Mark)
+		if err != nil {
+			return err
+		}
+		r.segment[target] = min(mtu, 65535) - headers
+	}
+	return nil
+}
+
+func headersTo(target netip.Addr) int {
+	if target.Is4() || target.Is4In6() {
+		return ipv4Headers
+	}
+	return ipv6Headers
+}
+
+// neighbourWait is how long to wait for a neighbour to say its link address.
+const neighbourWait = 3 * time.Second
+
+// findDevice looks up who on the output device takes packets to the targets.
+func (r *rawWay) findDevice() error {
+	c := r.cp.c
+	r.device = &rawsend.Device{Name: c.OutputDevice, Direct: make(map[netip.Addr]net.HardwareAddr)}
+	for _, m := range c.Mappings {
+		hop, err := rawsend.Resolve(c.OutputDevice, m.Target.Addr(), neighbourWait)
+		if err != nil {
+			return err
+		}
+		r.device.Direct[m.Target.Addr()] = hop
+	}
+	return nil
+}
+
+// config is the shards' part of the settings.
+func (r *rawWay) config() shard.Raw {
+	c := r.cp.c
+	wall := time.Now()
+	elapsed := time.Since(r.cp.origin)
+	start := wall.Add(-elapsed)
+	raw := shard.Raw{
+		Clients: c.Clients, LocalhostAs: c.LocalhostAs, PortShift: c.PortShift,
+		ISNAtZero: seqnum.Value(start.UnixMicro() / 4), TSAtZero: uint32(start.UnixMilli()),
+		MaxSegment:     func(a netip.Addr) int { return r.segment[a] },
+		ConnectTimeout: c.ConnectTimeout, UserTimeout: c.SessionTimeout,
+	}
+	switch c.SYN {
+	case config.SYNFull:
+		raw.SYN = shard.SYNFull
+	case config.SYNMinimal:
+		raw.SYN = shard.SYNMinimal
+	}
+	if c.Congestion == config.Cubic {
+		raw.Congestion = tcp.CUBIC
+	}
+	return raw
+}
+
+// sender makes a shard's way out.
+func (r *rawWay) sender() (sender, error) {
+	cfg := rawsend.Config{Mark: r.cp.c.Mark}
+	var s *rawsend.Sender
+	var err error
+	if r.device != nil {
+		s, err = rawsend.OnDevice(cfg, *r.device)
+	} else {
+		s, err = rawsend.New(cfg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.senders = append(r.senders, s)
+	return s, nil
+}
+
+// connect begins the links to the intercepts, and waits for them unless the user would rather not.
+func (r *rawWay) connect(shards []*shardLoop) error {
+	c := r.cp.c
+	r.shards = shards
+	cfg := link.Config{
+		Conns: c.Connections, Software: "tcpcopy " + r.cp.ctl.Version, Now: r.cp.now, Log: r.cp.ctl.Log,
+		OnBatch: r.heard, OnState: r.changed, OnOwner: r.owned, OnICMP: r.narrower,
+	}
+	if c.Key != nil {
+		cfg.TLS = key.ClientTLS(*c.Key)
+	}
+	for _, m := range c.Mappings {
+		cfg.Targets = append(cfg.Targets, m.Target)
+	}
+	if c.Clients != nil {
+		cfg.Clients = c.Clients.Prefixes()
+	}
+	var at []string
+	for _, a := range c.Intercepts {
+		at = append(at, a.String())
+	}
+	r.group = link.DialGroup(at, cfg)
+	if c.Lonely {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(r.cp.ctl.Context)
+	defer cancel()
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go func() {
+		select {
+		case <-r.cp.ctl.Stop:
+			cancel()
+		case <-stopped:
+		}
+	}()
+	if err := r.group.WaitReady(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return fmt.Errorf("stopped while no intercept could be reached: %w", err)
+		}
+		return err
+	}
+	return nil
+}
+
+// changed tells the shards whether the target's answers will be heard, and the intercept which
+// connections are ours.
+func (r *rawWay) changed(s link.State) {
+	up := r.anyUp()
+	for _, l := range r.shards {
+		l.call(func(sh *shard.Shard) {
+			sh.SetLink(up, r.group.Slot())
+			if s.Up {
+				r.group.Claim(wireTuples(sh.Tuples()))
+			}
+		})
+	}
+}
+
+func (r *rawWay) anyUp() bool {
+	for _, l := range r.group.Links() {
+		if l.State().Up {
+			return true
+		}
+	}
+	return false
+}
+
+// loopOf is the shard that a tuple's connection belongs to.
+func (r *rawWay) loopOf(client netip.AddrPort) *shardLoop {
+	return r.shards[shard.Of(r.shift.ReplyPort(client.Port()), len(r.shards))]
+}
+
+// heard deals the target's segments to the shards. The batch is the link's again when it returns.
+func (r *rawWay) heard(b *link.Batch) {
+	var shares [maxShards]*report
+	for i := range b.Segments {
+		seg := &b.Segments[i]
+		k := shard.Of(r.shift.ReplyPort(seg.Dst.Port()), len(r.shards))
+		if shares[k] == nil {
+			shares[k] = r.reports.Get().(*report)
+			shares[k].segs, shares[k].free = shares[k].segs[:0], r.free
+		}
+		shares[k].segs = append(shares[k].segs, *seg)
+	}
+	for k, rep := range shares[:len(r.shards)] {
+		if rep == nil {
+			continue
+		}
+		select {
+		case r.shards[k].reported <- rep:
+		case <-r.shards[k].ended:
+		}
+	}
+}
+
+func (r *rawWay) free(rep *report) { r.reports.Put(rep) }
+
+// owned passes on that nobody owns a connection which answered our SYN.
+func (r *rawWay) owned(t wire.Tuple, o wire.Ownership) {
+	if o != wire.Nobody {
+		return
+	}
+	l := r.loopOf(t.Client)
+	select {
+	case l.freed <- shard.TupleOf(t.Client, t.Target):
+	case <-l.ended:
+	}
+}
+
+// narrower passes on that a path takes smaller packets only.
+func (r *rawWay) narrower(m wire.ICMP) {
+	if m.Kind != packet.FragNeeded && m.Kind != packet.PacketTooBig {
+		return
+	}
+	payload := int(m.MTU) - headersTo(m.Tuple.Target.Addr())
+	r.loopOf(m.Tuple.Client).call(func(sh *shard.Shard) {
+		sh.SetPathMTU(shard.TupleOf(m.Tuple.Client, m.Tuple.Target), payload)
+	})
+}
+
+// ask puts the shards' questions to the intercepts.
+func (r *rawWay) ask(tuples []shard.Tuple) {
+	for _, t := range wireTuples(tuples) {
+		r.group.Query(t)
+	}
+}
+
+// claim tells the intercepts of connections before the target has answered on them.
+func (r *rawWay) claim(tuples []shard.Tuple) { r.group.Claim(wireTuples(tuples)) }
+
+func wireTuples(tuples []shard.Tuple) []wire.Tuple {
+	out := make([]wire.Tuple, len(tuples))
+	for i, t := range tuples {
+		out[i] = wire.Tuple{Client: t.Client(), Target: t.Server()}
+	}
+	return out
+}
+
+// pathMTU is the payload bound that the kernel knows of now for the path to a target.
+func (r *rawWay) pathMTU(target netip.Addr) (payload int, ok bool) {
+	mtu, err := rawsend.PathMTU(target, r.cp.c.Mark)
+	if err != nil {
+		return 0, false
+	}
+	return mtu - headersTo(target), true
+}
+
+// fill adds what the shards do not count.
+func (r *rawWay) fill(s *export.Snapshot) {
+	for _, snd := range r.senders {
+		st := snd.Stats()
+		s.Counters.SendErrors += st.TooBig + st.Forbidden + st.QueueFull + st.NoRoute + st.Impossible
+	}
+	if r.group == nil {
+		return
+	}
+	for _, l := range r.group.Links() {
+		st := l.State()
+		ls := export.LinkState{Intercept: st.Intercept, Up: st.Up, Since: st.Since, Reconnects: st.Reconnects}
+		if st.Err != nil {
+			ls.Error = st.Err.Error()
+		}
+		s.Links = append(s.Links, ls)
+	}
+}
+
+func (r *rawWay) close() {
+	if r.group != nil {
+		for _, l := range r.group.Links() {
+			l.Close()
+		}
+	}
+	for _, s := range r.senders {
+		s.Close()
+	}
+	if r.exempt != nil {
+		r.exempt.Close()
+	}
+}

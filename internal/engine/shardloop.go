@@ -37,7 +37,7 @@ type shardLoop struct {
 
 	sockets sockets // nil in the raw way
 	sender  sender  // nil in the socket way
-	ask     func([]shard.Tuple)
+	raw     *rawWay
 	stop    chan struct{}
 	ended   chan struct{}
 	counts  ledger.Counters // after the end
@@ -114,10 +114,24 @@ func (l *shardLoop) flush() {
 		return
 	}
 	if out := l.shard.Output(); len(out) > 0 {
-		l.sender.Send(out)
+		if _, tooBig := l.sender.Send(out); len(tooBig) > 0 {
+			l.narrow(out, tooBig)
+		}
 	}
 	if q := l.shard.Queries(); len(q) > 0 {
-		l.ask(q)
+		l.raw.ask(q)
+	}
+	if c := l.shard.Claims(); len(c) > 0 {
+		l.raw.claim(c)
+	}
+}
+
+// narrow makes connections fit a path that has just refused their segments.
+func (l *shardLoop) narrow(out []packet.Segment, tooBig []int) {
+	for _, i := range tooBig {
+		if payload, ok := l.raw.pathMTU(out[i].Dst.Addr()); ok {
+			l.shard.SetPathMTU(shard.TupleOf(out[i].Src, out[i].Dst), payload)
+		}
 	}
 }
 

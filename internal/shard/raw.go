@@ -21,7 +21,9 @@ type rawSide struct {
 	streams map[Tuple]*rawStream
 	past    pastTuples
 	out     []packet.Segment
+	slot    uint8
 	queries []Tuple
+	claims  []Tuple
 	spare   []*rawStream
 }
 
@@ -49,6 +51,7 @@ type rawStream struct {
 	closing bool
 
 	queried  bool
+	claimed  bool
 	opened   bool
 	shut     bool
 	hole     bool
@@ -60,7 +63,7 @@ type rawStream struct {
 }
 
 func (r *rawSide) init(sh *Shard) {
-	r.sh, r.streams, r.up = sh, make(map[Tuple]*rawStream), true
+	r.sh, r.streams = sh, make(map[Tuple]*rawStream)
 	r.past.init()
 }
 
@@ -141,7 +144,7 @@ func (st *rawStream) begin(now mono.Time) {
 			ts = old.ts + 1
 		}
 	}
-	st.cfg.ISN, st.cfg.TSBase = isn&^0xff|seqnum.Value(raw.Slot), ts
+	st.cfg.ISN, st.cfg.TSBase = isn&^0xff|seqnum.Value(r.slot), ts
 	st.began = now
 	r.streams[st.tuple] = st
 	st.conn.Init(&st.cfg, st.record)
@@ -328,6 +331,12 @@ func (st *rawStream) report(now mono.Time) bool {
 		st.queried = true
 		st.side.queries = append(st.side.queries, st.tuple)
 	}
+	if s.Retransmits > 0 && !st.opened && !st.claimed {
+		// Nobody answers. If the target still knows an old connection of this tuple, it answers with a bare
+		// ACK, which no sequence number gives away as ours.
+		st.claimed = true
+		st.side.claims = append(st.side.claims, st.tuple)
+	}
 	if s.Established && !st.opened {
 		st.opened = true
 		tell(session.Event{Kind: session.Opened})
@@ -389,9 +398,18 @@ func (r *rawSide) freed(now mono.Time, t Tuple) {
 	}
 }
 
-// SetLink says whether an intercept is there to report the target's answers. While none is, new copies
-// are dropped: nobody would hear them answered.
-func (sh *Shard) SetLink(up bool) { sh.raw.up = up }
+// SetLink says whether an intercept is there to report the target's answers, and the slot that names this
+// copier in the low bits of initial sequence numbers. While none is, new copies are dropped: nobody would
+// hear them answered.
+func (sh *Shard) SetLink(up bool, slot uint8) { sh.raw.up, sh.raw.slot = up, slot }
+
+// SetPathMTU bounds the payload of a raw connection's segments, in bytes.
+func (sh *Shard) SetPathMTU(t Tuple, payload int) {
+	if st := sh.raw.streams[t]; st != nil {
+		st.conn.SetMTU(payload)
+		sh.touch(st.e)
+	}
+}
 
 // Tuples returns the tuples of all raw connections, for an intercept that must learn whose they are.
 func (sh *Shard) Tuples() []Tuple {

@@ -178,6 +178,14 @@ func (sh *Shard) Queries() []Tuple {
 	return q
 }
 
+// Claims returns the tuples that the intercepts should be told of before the target has answered on
+// them, and forgets them.
+func (sh *Shard) Claims() []Tuple {
+	c := sh.raw.claims
+	sh.raw.claims = nil
+	return c
+}
+
 // settle advances every session that something happened to, and lets the raw way send.
 func (sh *Shard) settle() {
 	for i := 0; i < len(sh.dirty); i++ { // a session's end may touch another one
