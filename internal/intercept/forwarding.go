@@ -1,0 +1,75 @@
+package intercept
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ForwardingError says that this host would forward the target's answers to real clients.
+type ForwardingError struct {
+	Sysctl string // the switch that is on, as sysctl(8) names it
+}
+
+// Error names the switch.
+func (e *ForwardingError) Error() string {
+	return fmt.Sprintf("intercept: this host forwards packets (%s=1): it would send the target's answers to real clients", e.Sysctl)
+}
+
+// Command is what mends it.
+func (e *ForwardingError) Command() string { return "sysctl -w " + e.Sysctl + "=0" }
+
+// CheckForwarding returns a *ForwardingError if the host would forward packets that come in on one of
+// devices (none named: on any). IPv4 decides by the incoming interface's own switch, which net.ipv4.ip_forward
+// sets for all; IPv6 by the switch for all (and by an interface's force_forwarding, since Linux 6.17).
+// root is /proc/sys but in tests; a switch that is not there is off: the kernel has no such protocol.
+func CheckForwarding(root string, devices []string) error {
+	on := func(parts ...string) bool {
+		b, err := os.ReadFile(filepath.Join(append([]string{root}, parts...)...))
+		return err == nil && strings.TrimSpace(string(b)) != "0"
+	}
+	named := devices
+	if len(named) == 0 {
+		if entries, err := os.ReadDir(filepath.Join(root, "net/ipv4/conf")); err == nil {
+			for _, e := range entries {
+				if n := e.Name(); n != "all" && n != "default" && n != "lo" {
+					named = append(named, n)
+				}
+			}
+		}
+	}
+	global := on("net/ipv4/ip_forward")
+	if global && len(devices) == 0 {
+		return &ForwardingError{"net.ipv4.ip_forward"}
+	}
+	for _, d := range named {
+		if d == "lo" || !on("net/ipv4/conf", d, "forwarding") {
+			continue
+		}
+		if global {
+			return &ForwardingError{"net.ipv4.ip_forward"}
+		}
+		return &ForwardingError{"net.ipv4.conf." + dotted(d) + ".forwarding"}
+	}
+	if on("net/ipv6/conf/all/forwarding") {
+		return &ForwardingError{"net.ipv6.conf.all.forwarding"}
+	}
+	for _, d := range named {
+		if on("net/ipv6/conf", d, "force_forwarding") {
+			return &ForwardingError{"net.ipv6.conf." + dotted(d) + ".force_forwarding"}
+		}
+	}
+	return nil
+}
+
+// dotted writes an interface's name as sysctl(8) wants it: eth0.5 is eth0/5 there.
+func dotted(device string) string { return strings.ReplaceAll(device, ".", "/") }
+
+func randomSeed() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.NativeEndian.Uint64(b[:]) | 1
+}

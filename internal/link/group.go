@@ -1,0 +1,165 @@
+package link
+
+import (
+	"context"
+	"sync"
+
+	"tcpcopy/internal/wire"
+)
+
+// Group is a copier's links to all its intercepts. They share the slot; what the copier owns it claims
+// at each, for it cannot know which of them will see an answer.
+type Group struct {
+	slot  *Slot
+	links []*Link
+	onOwn func(wire.Tuple, wire.Ownership)
+
+	mu      sync.Mutex
+	id      uint32
+	pending map[uint32]*question
+}
+
+// question waits for the answers of all links that it was put to.
+type question struct {
+	tuple wire.Tuple
+	left  int
+	worst wire.Ownership
+}
+
+// maxQuestions bounds those that wait: an intercept that never answers costs no more.
+const maxQuestions = 4096
+
+// DialGroup starts a link to each of the intercepts, as Dial does. cfg.OnOwner gets one answer for each
+// Query, made of all links'.
+func DialGroup(intercepts []string, cfg Config) *Group {
+	cfg.defaults()
+	g := &Group{slot: NewSlot(), onOwn: cfg.OnOwner, pending: make(map[uint32]*question)}
+	for _, a := range intercepts {
+		l := &Link{cfg: cfg, addr: a, slot: g.slot, first: make(chan struct{}), state: State{Intercept: a}}
+		l.owner = g.answered
+		g.links = append(g.links, l)
+	}
+	for _, l := range g.links {
+		l.start()
+	}
+	return g
+}
+
+// Slot is what a new connection's initial sequence number has to carry in its low 8 bits.
+func (g *Group) Slot() uint8 { return g.slot.Get() }
+
+// Links are the group's links, in the order of the intercepts.
+func (g *Group) Links() []*Link { return g.links }
+
+// Up says whether every link is up: as long as one is not, answers that its intercept sees are lost.
+func (g *Group) Up() bool {
+	for _, l := range g.links {
+		if !l.State().Up {
+			return false
+		}
+	}
+	return true
+}
+
+// WaitReady waits for all links, and returns the first error; see Link.WaitReady.
+func (g *Group) WaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, len(g.links))
+	for _, l := range g.links {
+		go func() { errs <- l.WaitReady(ctx) }()
+	}
+	var first error
+	for range g.links {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+			cancel()
+		}
+	}
+	return first
+}
+
+// Claim claims at every intercept; false if one of them could not be told (see Link.Claim).
+func (g *Group) Claim(tuples []wire.Tuple) bool {
+	ok := true
+	for _, l := range g.links {
+		ok = l.Claim(tuples) && ok
+	}
+	return ok
+}
+
+// Release releases at every intercept.
+func (g *Group) Release(tuples []wire.Tuple) bool {
+	ok := true
+	for _, l := range g.links {
+		ok = l.Release(tuples) && ok
+	}
+	return ok
+}
+
+// Query asks all intercepts who owns a connection. OnOwner gets one answer: Another if one of them says
+// so, else Unsure if one does, else You or Nobody. Query never blocks; it returns false, and no answer
+// comes, where one of them cannot be asked; nor does one come if a link breaks meanwhile.
+func (g *Group) Query(t wire.Tuple) bool {
+	g.mu.Lock()
+	g.id++
+	id := g.id
+	if len(g.pending) >= maxQuestions {
+		clear(g.pending) // links broke with answers under way; who still wants to know asks again
+	}
+	g.pending[id] = &question{tuple: t, left: len(g.links), worst: wire.Nobody}
+	g.mu.Unlock()
+	for _, l := range g.links {
+		if !l.query(id, t) {
+			g.mu.Lock()
+			delete(g.pending, id)
+			g.mu.Unlock()
+			return false
+		}
+	}
+	return true
+}
+
+// answered counts one link's answer.
+func (g *Group) answered(o wire.Owner) {
+	g.mu.Lock()
+	q := g.pending[o.ID]
+	if q == nil || q.tuple != o.Tuple {
+		g.mu.Unlock()
+		return
+	}
+	if rank(o.Owner) > rank(q.worst) {
+		q.worst = o.Owner
+	}
+	q.left--
+	done := q.left == 0
+	if done {
+		delete(g.pending, o.ID)
+	}
+	g.mu.Unlock()
+	if done && g.onOwn != nil {
+		g.onOwn(q.tuple, q.worst)
+	}
+}
+
+// rank orders answers by how much they forbid; what is not known forbids.
+func rank(o wire.Ownership) int {
+	switch o {
+	case wire.Nobody:
+		return 0
+	case wire.You:
+		return 1
+	case wire.Another:
+		return 3
+	}
+	return 2
+}
+
+// Close closes all links.
+func (g *Group) Close() {
+	var wg sync.WaitGroup
+	for _, l := range g.links {
+		wg.Go(l.Close)
+	}
+	wg.Wait()
+}
