@@ -13,6 +13,7 @@ type delivery struct {
 	segs     int       // segments acknowledged cumulatively
 	at       mono.Time // when the newest of them was sent last
 	resent   bool      // one of them had been sent more than once
+	sackedAt mono.Time // when the newest was sent of those acknowledged selectively and sent once
 	duplicat bool      // a segment arrived twice (RFC 2883)
 	probeDup bool      // it was the tail loss probe
 }
@@ -53,7 +54,7 @@ func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 	c.react(now, &got)
 	if d > 0 {
 		c.progressAt = now
-		c.bigTimeouts = 0
+		c.trustMTU()
 		c.rearm(now)
 	} else if c.windowHeld {
 		c.progressAt = now // the target lives and has no room: that is no reason to give up

@@ -89,6 +89,7 @@ type Conn struct {
 	rcvWindow                   uint32 // bytes, a multiple of 1<<rcvShift once established
 	maxSegment                  uint16 // bound from the path, before options
 	peerMSS                     uint16 // bound from the target
+	mtuBefore                   uint16 // maxSegment before a black hole was suspected; 0: none is
 	mss                         uint16 // what a segment's payload is cut at
 	synWindow                   uint16
 	synMSS                      uint16
@@ -121,7 +122,7 @@ type Conn struct {
 	synRetried     bool
 	synSends       uint8
 	backoff        uint8
-	bigTimeouts    uint8 // timeouts in a row on a segment that the path may be too narrow for
+	bigTimeouts    uint8 // timeouts in a row since a segment that the path may be too narrow for
 	reoSeen        bool  // see RFC 8985 §6.2
 	reoMult        uint8
 	reoPersist     uint8

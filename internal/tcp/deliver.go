@@ -32,6 +32,16 @@ func (c *Conn) Deliver(now mono.Time, s *packet.Segment) {
 // deliverSynchronized checks a segment in the order of RFC 9293 §3.10.7.4.
 func (c *Conn) deliverSynchronized(now mono.Time, s *packet.Segment) {
 	rst := s.Flags.Has(packet.RST)
+	if c.phase == phaseSynReceived && s.Flags.Has(packet.SYN) && !rst && s.Seq == c.irs {
+		// Theirs again, or with the acknowledgment of ours (RFC 9293 §3.5 figure 7).
+		if s.Flags.Has(packet.ACK) && s.Ack == c.isn+1 {
+			c.establish(now, s)
+			c.ackNow = true
+		} else {
+			c.synDue = true
+		}
+		return
+	}
 	stamped := c.tsOK && s.Opts.HasTS
 	// PAWS (RFC 7323 §5.3). A segment without the option is let through, as Linux does: there are
 	// middleboxes that take it off.
@@ -64,10 +74,6 @@ func (c *Conn) deliverSynchronized(now mono.Time, s *packet.Segment) {
 		return
 	}
 	if s.Flags.Has(packet.SYN) { // RFC 5961 §4
-		if c.phase == phaseSynReceived {
-			c.synDue = true // theirs again: our SYN-ACK was lost
-			return
-		}
 		c.challenge(now, s)
 		return
 	}

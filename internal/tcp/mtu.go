@@ -38,6 +38,7 @@ func (c *Conn) SetMTU(payloadMax int) {
 		return
 	}
 	c.maxSegment = uint16(payloadMax)
+	c.trustMTU()
 	if c.phase != phaseOpen {
 		return
 	}
@@ -57,22 +58,31 @@ func (c *Conn) SetMTU(payloadMax int) {
 	}
 }
 
-// suspectMTU halves the segments when a large one is lost again and again while nothing says why: a path
-// whose "packet too big" does not reach us (RFC 4821 §7.6 in its simplest form).
+// suspectMTU makes the segments smaller when a large one is lost again and again while nothing says why: a
+// path whose "packet too big" does not reach us (RFC 4821 §7.6 in its simplest form). First to the half,
+// then to what every path carries; if that is not acknowledged either, the target is silent for another
+// reason, and the segments are as before.
 func (c *Conn) suspectMTU() {
-	r := c.flight.at(0)
-	floor := c.minSegment()
-	if c.tsOK {
-		floor -= 12
-	}
-	if int(r.end-c.una) <= floor {
-		c.bigTimeouts = 0
+	floor := uint16(c.minSegment())
+	if c.bigTimeouts == 0 && uint16(min(c.flight.at(0).end-c.una, 65535)) <= floor-12 {
 		return
 	}
-	if c.bigTimeouts++; c.bigTimeouts < blackHole {
+	if c.bigTimeouts < 255 {
+		c.bigTimeouts++
+	}
+	switch c.bigTimeouts {
+	case blackHole:
+		c.mtuBefore = c.maxSegment
+		c.maxSegment = max(min(c.maxSegment, c.peerMSS)/2, floor)
+	case blackHole + 1:
+		c.maxSegment = floor
+	case blackHole + 2:
+		c.maxSegment, c.mtuBefore = c.mtuBefore, 0
+	default:
 		return
 	}
-	c.bigTimeouts = 0
-	c.maxSegment = uint16(max(int(min(c.maxSegment, c.peerMSS))/2, c.minSegment()))
 	c.setMSS()
 }
+
+// trustMTU takes it that the segments are small enough, or that they never were too large.
+func (c *Conn) trustMTU() { c.bigTimeouts, c.mtuBefore = 0, 0 }

@@ -52,13 +52,19 @@ func (c *Conn) sampleRTT(now mono.Time, r time.Duration) {
 // transmission that is answered, as its timestamp shows (RFC 6298 §3, §4): an ACK of the first may have
 // been lost, and the time until another came is no round trip.
 func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
-	if got.segs == 0 || got.at == 0 || c.una < c.rttEnd && c.backoff == 0 {
-		return
+	at := got.at
+	if got.segs == 0 || c.una < c.rttEnd && c.backoff == 0 {
+		at = 0
 	}
-	if got.resent && (!c.tsOK || !s.Opts.HasTS || int32(s.Opts.TSEcr-c.tsAt(got.at)) < 0) {
-		return
+	if got.resent && (!c.tsOK || !s.Opts.HasTS || int32(s.Opts.TSEcr-c.tsAt(at)) < 0) {
+		at = 0
 	}
-	c.sampleRTT(now, now.Sub(got.at))
+	if at == 0 && c.backoff > 0 { // a SACK block answers as well, and ends the backoff
+		at = got.sackedAt
+	}
+	if at > 0 {
+		c.sampleRTT(now, now.Sub(at))
+	}
 }
 
 // outstanding says whether we wait for the target to acknowledge or take something.

@@ -63,6 +63,9 @@ func (c *Conn) markSacked(now mono.Time, s *packet.Segment, first, end uint64, g
 		c.nsacked++
 		got.bytes += n
 		got.sacked += n
+		if r.flags&segResent == 0 {
+			got.sackedAt = max(got.sackedAt, r.at)
+		}
 		c.rackDelivered(now, s, r)
 	}
 }
