@@ -31,7 +31,6 @@ type queue struct {
 
 func (q *queue) len() int       { return len(q.recs) - q.head }
 func (q *queue) at(i int) *sent { return &q.recs[q.head+i] }
-func (q *queue) last() *sent    { return &q.recs[len(q.recs)-1] }
 
 // start returns the position of the segment i, given where the first begins.
 func (q *queue) start(i int, una uint64) uint64 {
