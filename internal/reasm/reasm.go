@@ -44,13 +44,11 @@ const (
 )
 
 type piece struct {
-	off  uint64
-	buf  []byte // from the pool, whole: it goes back there
-	skip int    // bytes of buf that were known already
+	off uint64
+	buf []byte // from the pool, whole: it goes back there
 }
 
-func (p *piece) data() []byte { return p.buf[p.skip:] }
-func (p *piece) end() uint64  { return p.off + uint64(len(p.buf)-p.skip) }
+func (p *piece) end() uint64 { return p.off + uint64(len(p.buf)) }
 
 type held struct {
 	piece
@@ -63,6 +61,9 @@ type Reader struct {
 	base seqnum.Value // the sequence number of offset 0
 	next uint64       // the end of what is in order
 	seen uint64       // Seen of the last byte in order
+	// adrift: the bytes before next are not known, so that the first ones from there on tell what had
+	// been seen, but not whether a turn begins with them.
+	adrift bool
 
 	pieces []piece // in order, contiguous, ending at next
 	first  int     // pieces before it were taken
@@ -128,6 +129,8 @@ func (r *Reader) Insert(seq seqnum.Value, payload []byte, note Note) Verdict {
 // the same place must not change what the server has read.
 func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 	before := r.next
+	r.sentBy(off+uint64(len(payload)), note)
+	full := false
 	i := sort.Search(len(r.ahead), func(i int) bool { return r.ahead[i].end() > off })
 	fresh := false
 	for len(payload) > 0 {
@@ -142,10 +145,13 @@ func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 			}
 			room = min(room, h.off-off)
 		}
-		if len(r.ahead) >= maxHeld {
-			return TooMuch
+		if full = len(r.ahead) >= maxHeld && off != r.next; full {
+			break
 		}
 		h := held{piece{off: off, buf: r.copy(payload[:room])}, note}
+		if i < len(r.ahead) { // sent before those bytes were
+			h.note.notAfter(r.ahead[i].note)
+		}
 		r.kept += cap(h.buf)
 		r.ahead = slices.Insert(r.ahead, i, h)
 		payload, off = payload[room:], off+room
@@ -156,6 +162,8 @@ func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 	switch {
 	case r.next > before:
 		return InOrder
+	case full:
+		return TooMuch
 	case fresh:
 		return Ahead
 	default:
@@ -163,17 +171,26 @@ func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 	}
 }
 
+// sentBy notes that the bytes below end had all been sent when n was noted. A retransmission says what
+// its client has seen by now; when it first sent the bytes, it had seen no more than any segment with
+// the same or later bytes tells.
+func (r *Reader) sentBy(end uint64, n Note) {
+	i := sort.Search(len(r.ahead), func(i int) bool { return r.ahead[i].end() > end })
+	for i--; i >= 0 && (r.ahead[i].note.Seen > n.Seen || r.ahead[i].note.Sent > n.Sent); i-- {
+		r.ahead[i].note.notAfter(n)
+	}
+}
+
+// notAfter lowers n to what was known of the other direction when m was noted.
+func (n *Note) notAfter(m Note) {
+	n.Seen, n.Sent = min(n.Seen, m.Seen), min(n.Sent, m.Sent)
+}
+
 // drain moves what is in order now from behind the hole.
 func (r *Reader) drain() {
 	n := 0
 	for n < len(r.ahead) && r.ahead[n].off == r.next {
 		h := &r.ahead[n]
-		if n+1 < len(r.ahead) {
-			// A retransmission that fills a hole says what the client has seen by now. What it had seen
-			// when it first sent these bytes is no more than what the bytes after them tell.
-			h.note.Seen = min(h.note.Seen, r.ahead[n+1].note.Seen)
-			h.note.Sent = min(h.note.Sent, r.ahead[n+1].note.Sent)
-		}
 		r.kept -= cap(h.buf)
 		r.append(h.piece, h.note)
 		n++
@@ -189,6 +206,9 @@ func (r *Reader) copy(payload []byte) []byte {
 
 // append adds a piece that starts at r.next.
 func (r *Reader) append(p piece, note Note) {
+	if r.adrift {
+		r.adrift, r.seen = false, note.Seen
+	}
 	if note.Seen > r.seen {
 		r.marks = appendQueue(r.marks, &r.mark, Mark{Off: r.next, Note: note})
 		r.seen = note.Seen

@@ -32,7 +32,7 @@ func (r *Reader) Hole() bool { return len(r.ahead) > 0 }
 func (r *Reader) Ahead() int {
 	n := 0
 	for i := range r.ahead {
-		n += len(r.ahead[i].data())
+		n += len(r.ahead[i].buf)
 	}
 	return n
 }
@@ -54,8 +54,21 @@ func (r *Reader) View(off uint64, max int) []byte {
 	if off < live[i].off {
 		i = sort.Search(len(live), func(i int) bool { return live[i].end() > off })
 	}
-	b := live[i].data()[off-live[i].off:]
+	b := live[i].buf[off-live[i].off:]
 	return b[:min(len(b), max)]
+}
+
+// Peek copies bytes in order from the offset off on to b, across the borders of segments, and returns how
+// many there were.
+func (r *Reader) Peek(off uint64, b []byte) (n int) {
+	for n < len(b) {
+		v := r.View(off+uint64(n), len(b)-n)
+		if len(v) == 0 {
+			break
+		}
+		n += copy(b[n:], v)
+	}
+	return n
 }
 
 // Take gives back what lies wholly below the offset end.
@@ -93,17 +106,21 @@ func (r *Reader) NextMark() {
 // StartTurn makes the next byte in order the start of a turn, sent at n.
 func (r *Reader) StartTurn(n Note) {
 	r.marks = appendQueue(r.marks, &r.mark, Mark{Off: r.next, Note: n})
-	r.seen = n.Seen
+	r.seen, r.adrift = n.Seen, false
 }
 
 // SetEnd notes that the direction ends at the sequence number seq, by FIN or RST; the first end stays,
-// but a RST overrules a FIN.
+// but a RST overrules a FIN. A FIN before bytes that have come, or nowhere near the window, is none.
 func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
 	if r.end >= how {
 		return
 	}
+	off := seqnum.Unwrap(seq, r.base, r.next)
+	if how == Closed && off-r.next > astray { // before next it is huge
+		return
+	}
 	if r.end == Open {
-		r.endOff, r.endNote = seqnum.Unwrap(seq, r.base, r.next), note
+		r.endOff, r.endNote = off, note
 	}
 	r.end = how
 }
@@ -119,6 +136,9 @@ func (r *Reader) Ended() (how End, note Note) {
 	}
 }
 
+// EndOff is the offset where the client's FIN ends its direction, if it has come.
+func (r *Reader) EndOff() (off uint64, ok bool) { return r.endOff, r.end == Closed }
+
 // HasEnd says whether the client's end was seen, whether or not all bytes before it are in order.
 func (r *Reader) HasEnd() bool { return r.end != Open }
 
@@ -129,28 +149,56 @@ func (r *Reader) Close() {
 		r.pool.Put(r.ahead[i].buf)
 	}
 	clear(r.ahead)
-	r.ahead = r.ahead[:0]
-	r.kept = 0
+	r.pieces, r.ahead, r.marks = shrunk(r.pieces), shrunk(r.ahead), shrunk(r.marks)
+	r.first, r.mark, r.kept = 0, 0, 0
 }
 
-// SkipTo gives up on what is missing before the offset off, and on all that is in order before it: the
-// next byte in order is at off. Offsets and sequence numbers keep their relation. It returns how many
-// bytes that had waited behind a hole were given up with it.
+// keepCap is how many entries a queue keeps room for when its connection has ended.
+const keepCap = 16
+
+func shrunk[T any](q []T) []T {
+	if cap(q) > keepCap {
+		return nil
+	}
+	return q[:0]
+}
+
+// SkipTo gives up on what is missing before the offset off, which is not before Next, and on all that is
+// in order before it: the next byte in order is at off. Offsets and sequence numbers keep their relation.
+// The bytes at off begin no turn, whatever their client had seen, for it may have begun in what is
+// missing. It returns how many bytes that had waited behind a hole were given up with it.
 func (r *Reader) SkipTo(off uint64) (lost int) {
 	r.Take(r.next)
 	r.marks, r.mark = r.marks[:0], 0
 	n := 0
 	for n < len(r.ahead) && r.ahead[n].off < off {
 		h := &r.ahead[n]
-		lost += len(h.data())
 		r.kept -= cap(h.buf)
+		if h.end() > off {
+			cut := int(off - h.off)
+			rest := r.copy(h.buf[cut:])
+			r.kept += cap(rest)
+			r.pool.Put(h.buf)
+			h.off, h.buf = off, rest
+			lost += cut
+			break
+		}
+		lost += len(h.buf)
 		r.pool.Put(h.buf)
 		n++
 	}
 	r.ahead = slices.Delete(r.ahead, 0, n)
-	r.next = off
+	r.next, r.adrift = off, true
 	r.drain()
 	return lost
+}
+
+// End is the offset after the last byte that has come, in order or not.
+func (r *Reader) End() uint64 {
+	if n := len(r.ahead); n > 0 {
+		return r.ahead[n-1].end()
+	}
+	return r.next
 }
 
 // FirstAhead is the offset of the first byte that waits behind a hole.
