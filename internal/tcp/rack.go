@@ -76,19 +76,21 @@ func (c *Conn) rackDetect(now mono.Time) {
 		return
 	}
 	wait := c.rackRTT + c.reoWindow()
+	lostAt := now.Add(-wait) // what was sent then or before is lost
 	start := c.una
-	for i := 0; i < c.flight.len(); i++ {
-		r := c.flight.at(i)
-		n := uint32(r.end - start)
+	recs := c.flight.recs[c.flight.head:]
+	for i := range recs {
+		r := &recs[i]
+		n := r.end - start
 		start = r.end
 		if r.flags&(segSacked|segLost) != 0 || !sentAfter(c.rackAt, c.rackEnd, r.at, r.end) {
 			continue
 		}
-		if due := r.at.Add(wait); due.Reached(now) {
+		if r.at <= lostAt {
 			r.flags |= segLost
-			c.lost += n
+			c.lost += uint32(n)
 		} else {
-			c.reoAt = laterOf(c.reoAt, due)
+			c.reoAt = laterOf(c.reoAt, r.at.Add(wait))
 		}
 	}
 }

@@ -46,15 +46,22 @@ func (c *Conn) isDuplicate(s *packet.Segment, first, end int) bool {
 }
 
 func (c *Conn) markSacked(now mono.Time, s *packet.Segment, first, end uint64, got *delivery) {
-	for i := c.flight.find(first, c.una); i < c.flight.len(); i++ {
-		r := c.flight.at(i)
+	i := c.flight.find(first, c.una)
+	if i >= c.flight.len() {
+		return
+	}
+	start := c.flight.start(i, c.una)
+	recs := c.flight.recs[c.flight.head+i:]
+	for i := range recs {
+		r := &recs[i]
+		n := uint32(r.end - start)
+		start = r.end
 		if r.end > end {
 			return
 		}
 		if r.flags&segSacked != 0 {
 			continue
 		}
-		n := uint32(r.end - c.flight.start(i, c.una))
 		if r.flags&segLost != 0 {
 			c.lost -= n
 		}
