@@ -94,11 +94,13 @@ func New(cfg Config) (*Intercept, error) {
 	if len(cfg.Listen) == 0 {
 		return nil, errors.New("intercept: no address to listen on")
 	}
-	if cfg.TLS == nil && !cfg.Insecure {
-		for _, a := range cfg.Listen {
-			if !a.Addr().IsLoopback() {
+	open := false
+	for _, a := range cfg.Listen {
+		if cfg.TLS == nil && !a.Addr().IsLoopback() {
+			if !cfg.Insecure {
 				return nil, &OpenError{Addr: a}
 			}
+			open = true
 		}
 	}
 	if cfg.ProcSys == "" {
@@ -143,7 +145,7 @@ func New(cfg Config) (*Intercept, error) {
 		}
 		s.listeners = append(s.listeners, ln)
 	}
-	if cfg.TLS == nil {
+	if open {
 		s.log.Warn("intercept: no key: whoever can connect may claim connections and see their headers", "listen", s.Addrs())
 	}
 	return s, nil

@@ -33,6 +33,8 @@ type copier struct {
 type peer struct {
 	conn   net.Conn
 	copier *copier
+	addr   netip.Addr
+	slot   uint8
 	index  uint8
 	batch  wire.HeaderBatch // guarded by Intercept.mu
 	out    *outbox
@@ -238,7 +240,7 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 		s.owners[owner] = c
 	}
 	c.slot, c.software, c.addr = h.Slot, h.Software, from
-	p := &peer{conn: conn, copier: c, index: h.Conn, out: newOutbox(s.cfg.Buffer)}
+	p := &peer{conn: conn, copier: c, addr: from, slot: h.Slot, index: h.Conn, out: newOutbox(s.cfg.Buffer)}
 	w := wire.Welcome{Version: wire.Version, Way: wire.WayRaw, Slot: h.Slot,
 		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software}
 	p.out.put(w.Append([]byte(wire.Preface)))
@@ -281,7 +283,7 @@ func (s *Intercept) leave(p *peer, why error) {
 	p.out.mu.Unlock()
 	s.mu.Unlock()
 	if !s.closing.Load() {
-		s.log.Info("intercept: copier's connection ended", "from", c.addr, "slot", c.slot, "why", why)
+		s.log.Info("intercept: copier's connection ended", "from", p.addr, "slot", p.slot, "why", why)
 	}
 }
 
@@ -337,7 +339,7 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 		}
 		if err != nil {
 			s.conns.malformed.Add(1)
-			s.complain(p.copier.addr, "intercept: a copier's message cannot be read", "from", p.copier.addr, "error", err)
+			s.complain(p.addr, "intercept: a copier's message cannot be read", "from", p.addr, "error", err)
 			return err
 		}
 		if len(answer) > 0 {

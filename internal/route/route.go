@@ -8,7 +8,7 @@
 // nothing is ever sent to more than one copier.
 //
 // The package is pure and not safe for concurrent use; the intercept guards a Table with its lock. All
-// it keeps is bounded. An entry takes 72 bytes, 4 to 8 more in the hash index.
+// it keeps is bounded. An entry takes 64 bytes, and 16 to 32 more in the hash index.
 package route
 
 import (
@@ -87,7 +87,7 @@ type Table struct {
 func New(now mono.Time, cfg Config) *Table {
 	cfg.defaults()
 	t := &Table{cfg: cfg, started: now}
-	t.entries.init(cfg.MaxEntries, cfg.Seed)
+	t.entries.init(cfg.Seed)
 	t.held.init(cfg.MaxHeld)
 	return t
 }

@@ -380,7 +380,10 @@ func TestIPv6(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	if n := unsafe.Sizeof(entry{}) + 8; n > 120 {
+	if n := unsafe.Sizeof(entry{}); n != 64 {
+		t.Errorf("an entry has %d bytes, want a cache line", n)
+	}
+	if n := unsafe.Sizeof(entry{}) + 4*unsafe.Sizeof(slot{}); n > 120 { // with the index at its emptiest
 		t.Errorf("%d bytes for each entry", n)
 	}
 }
@@ -446,6 +449,37 @@ func TestAgainstModel(t *testing.T) {
 			if st := tb.Stats(); st.Held != st.HeldReleased+st.HeldExpired+st.HeldOverflow+uint64(st.Waiting) {
 				t.Fatalf("seed %d step %d: %+v", seed, step, st)
 			}
+		}
+	}
+}
+
+// TestSlabAgainstMap adds and removes at random in an index that is as full as it gets, and finds what a
+// map finds.
+func TestSlabAgainstMap(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		var s slab
+		s.init(seed)
+		s.index, s.mask = make([]slot, 16), 15 // grows, and then stays half full
+		places := map[int]uint32{}
+		for step := range 20000 {
+			n := r.IntN(200)
+			k := keyOf(client(n), target)
+			h := s.hash(&k)
+			i := s.find(&k, h)
+			if i != places[n] {
+				t.Fatalf("seed %d step %d: found %d, want %d", seed, step, i, places[n])
+			}
+			switch {
+			case i != 0:
+				s.remove(i)
+				delete(places, n)
+			case s.n < 64:
+				places[n] = s.add(&k, h, listOpen, 0)
+			}
+		}
+		if s.n != len(places) {
+			t.Errorf("seed %d: %d entries, want %d", seed, s.n, len(places))
 		}
 	}
 }
