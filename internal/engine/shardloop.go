@@ -38,9 +38,13 @@ type shardLoop struct {
 	sockets sockets // nil in the raw way
 	sender  sender  // nil in the socket way
 	raw     *rawWay
-	stop    chan struct{}
-	ended   chan struct{}
-	counts  ledger.Counters // after the end
+
+	due             mono.Time // when the shard wants to be stepped
+	held, heldUntil mono.Time // see clock; held is 0 while it runs
+
+	stop   chan struct{}
+	ended  chan struct{}
+	counts ledger.Counters // after the end
 }
 
 // report is a share of a batch of the target's segments on its way to a shard, which hands it back.
@@ -51,30 +55,34 @@ type report struct {
 
 func newShardLoop(sh *shard.Shard, now func() mono.Time) *shardLoop {
 	return &shardLoop{
-		shard: sh, now: now,
+		shard: sh, now: now, due: mono.Never,
 		captured: make(chan *packets), reported: make(chan *report, 64), freed: make(chan shard.Tuple, 64),
 		calls: make(chan func(*shard.Shard)), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
+
+// late is how far past its deadline a timer may be before what has come meanwhile gets a moment, catchUp,
+// to reach us: after a time without CPU, silence proves nothing.
+const (
+	late    = 5 * time.Millisecond
+	catchUp = 3 * time.Millisecond
+)
 
 // run owns the shard until stop is closed, and then ends every session.
 func (l *shardLoop) run() {
 	defer close(l.ended)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	due := mono.Never
 	for {
-		var in shard.Input
-		var from *packets
-		var heard *report
-		l.arm(timer, due)
+		var in inputs
+		timer.Reset(l.until())
 		select {
-		case from = <-l.captured:
-			in.Packets = from.list
+		case p := <-l.captured:
+			in.packets(p)
 		case b := <-l.events:
 			in.Events = l.sockets.Step(l.now(), b)
-		case heard = <-l.reported:
-			in.Feedback = heard.segs
+		case r := <-l.reported:
+			in.report(r)
 		case t := <-l.freed:
 			in.Freed = append(in.Freed, t)
 		case f := <-l.calls:
@@ -86,26 +94,104 @@ func (l *shardLoop) run() {
 			l.counts = l.shard.Snapshot()
 			return
 		}
-		due = l.step(&in)
-		if from != nil {
-			from.done <- struct{}{}
+		l.more(&in)
+		l.step(&in.Input)
+		in.release()
+	}
+}
+
+// until is how long to wait for the next deadline.
+func (l *shardLoop) until() time.Duration {
+	due := l.due
+	if l.held != 0 {
+		due = l.heldUntil
+	}
+	if due == mono.Never {
+		return time.Hour
+	}
+	return min(time.Hour, max(0, due.Sub(l.now())))
+}
+
+// clock is the time to step at. It stands still just before a deadline that was missed by much, until what
+// has come meanwhile had its moment.
+func (l *shardLoop) clock() mono.Time {
+	now := l.now()
+	switch {
+	case l.held != 0 && now < l.heldUntil:
+		return l.held
+	case l.held != 0:
+		l.held = 0
+	case l.due != mono.Never && now.Sub(l.due) > late:
+		l.held, l.heldUntil = l.due-1, now.Add(catchUp)
+		return l.held
+	}
+	return now
+}
+
+// inputs is what one step takes, and who waits for the step to be over.
+type inputs struct {
+	shard.Input
+	dealt *packets
+	heard []*report
+}
+
+func (in *inputs) packets(p *packets) { in.Packets, in.dealt = p.list, p }
+
+func (in *inputs) report(r *report) {
+	if in.heard = append(in.heard, r); len(in.heard) == 1 {
+		in.Feedback = r.segs
+		return
+	}
+	in.Feedback = append(in.Feedback, r.segs...)
+}
+
+func (in *inputs) release() {
+	if in.dealt != nil {
+		in.dealt.done <- struct{}{}
+	}
+	if len(in.heard) > 0 {
+		in.heard[0].segs = in.Feedback // with the room that it has grown to
+	}
+	for _, r := range in.heard {
+		r.free(r)
+	}
+}
+
+// more takes what else has come, so that nothing is decided by the clock before it is known.
+func (l *shardLoop) more(in *inputs) {
+	if in.dealt == nil {
+		select {
+		case p := <-l.captured:
+			in.packets(p)
+		default:
 		}
-		if heard != nil {
-			heard.free(heard)
+	}
+	if in.Events == nil {
+		select {
+		case b := <-l.events:
+			in.Events = l.sockets.Step(l.now(), b)
+		default:
+		}
+	}
+	for range cap(l.reported) {
+		select {
+		case r := <-l.reported:
+			in.report(r)
+		default:
+			return
 		}
 	}
 }
 
 // step steps the shard, and again as long as the kernel has taken bytes meanwhile: their room can be
 // given back.
-func (l *shardLoop) step(in *shard.Input) mono.Time {
-	due := l.shard.Step(l.now(), in)
+func (l *shardLoop) step(in *shard.Input) {
+	now := l.clock()
+	l.due = l.shard.Step(now, in)
 	l.flush()
 	for l.sockets != nil && l.sockets.Pending() {
-		now := l.now()
-		due = l.shard.Step(now, &shard.Input{Events: l.sockets.Step(now, nil)})
+		l.due = l.shard.Step(now, &shard.Input{Events: l.sockets.Step(now, nil)})
 	}
-	return due
 }
 
 // flush sends what the last step has made.
@@ -133,14 +219,6 @@ func (l *shardLoop) narrow(out []packet.Segment, tooBig []int) {
 			l.shard.SetPathMTU(shard.TupleOf(out[i].Src, out[i].Dst), payload)
 		}
 	}
-}
-
-func (l *shardLoop) arm(timer *time.Timer, due mono.Time) {
-	wait := time.Hour
-	if due != mono.Never {
-		wait = min(wait, max(0, due.Sub(l.now())))
-	}
-	timer.Reset(wait)
 }
 
 // call runs f on the shard's goroutine and waits for it; false if the loop has ended.

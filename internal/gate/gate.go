@@ -69,20 +69,27 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	wake := limit
 	have := g.recv - g.base
 	want, known := g.expect(n.Seen - g.baseSeen)
+	if g.doubt && cfg.Mode != Bytes {
+		known = false
+	}
 	// Where production was still answering, what the client had seen is a lower bound, no end.
 	lower := !g.settled || n.Seen < n.Sent || cfg.Mode == Bytes
 	if known && !g.hole && (have == want || have > want && lower) {
 		return Predicted, mono.Never
 	}
-	if have > 0 && !g.hole && cfg.Mode != Bytes {
+	// Where production was still answering when the last turn went, some of have may be of an answer
+	// before this one. What tells is that more has come since, or as much as production had sent.
+	if have > 0 && (g.begun || have >= n.Seen-g.baseSeen) && !g.hole && cfg.Mode != Bytes {
 		quiet := g.svc.quiet()
 		switch {
-		case known && have < want: // evidence says that more is to come
+		case g.doubt:
 			quiet = max(quiet, 2*cfg.RTO)
+		case known && have < want: // evidence says that more is to come
+			quiet = max(quiet, 5*cfg.RTO)
 		case have == n.Seen-g.baseSeen && g.svc.predict.maybeEqual():
 			quiet = minQuiet // to the byte as long as production's: hardly by chance
 		}
-		end := max(g.lastRecv, g.freed).Add(quiet)
+		end := max(g.lastRecv, g.freed, ready).Add(quiet)
 		if end.Reached(now) {
 			return Silence, mono.Never
 		}
@@ -116,13 +123,20 @@ func (g *Gate) expect(a uint64) (uint64, bool) {
 // Release notes that the turn sent at n goes to the target now, for the reason why, and learns from the
 // answer that it waited for.
 func (g *Gate) Release(now mono.Time, n reasm.Note, why Answer) {
+	if n.Seen <= g.seen { // it belongs to the turn before it: one answer follows both
+		g.freed = now
+		return
+	}
 	settled := n.Seen >= n.Sent
-	if n.Seen > g.seen && g.svc.cfg.Mode != None {
-		if settled && g.settled {
+	if g.svc.cfg.Mode != None {
+		want, known := g.svc.predict.size(n.Seen - g.baseSeen)
+		if settled && g.settled && !g.doubt {
 			g.learn(n.Seen-g.baseSeen, why)
 		}
-		g.seen = n.Seen
+		// Less than was predicted: what is missing may come yet, and must not be taken for the next answer's.
+		g.doubt = known && g.recv-g.base < want && (why == Silence || why == Forced)
 	}
+	g.seen = n.Seen
 	if settled {
 		g.base, g.baseSeen = g.recv, n.Seen
 	}

@@ -84,13 +84,12 @@ func (s *Service) answered(gap time.Duration) {
 	s.longest = max(gap, s.longest-s.longest/64)
 }
 
-// startsWith notes whether a connection of the service began with the server's bytes.
+// startsWith notes whether a connection of the service began with the server's bytes. The last word
+// counts: a server that says something to a client which is silent for too long is not one that greets.
 func (s *Service) startsWith(server bool) {
-	switch {
-	case server:
+	s.greets = greetNo
+	if server {
 		s.greets = greetYes
-	case s.greets == greetUnknown:
-		s.greets = greetNo
 	}
 }
 
@@ -106,6 +105,7 @@ type Gate struct {
 	freed    mono.Time     // when the last turn was released
 	gap      time.Duration // the longest silence inside the answer that comes in
 	settled  bool          // the turn released last was sent after production had finished its answer
+	doubt    bool          // the last turn went before as much had come as was predicted
 	begun    bool          // bytes came since the last turn was released
 	hole     bool
 	closed   bool
