@@ -308,8 +308,7 @@ func TestClaimsAndQueries(t *testing.T) {
 func TestRestart(t *testing.T) {
 	k := newKey(t)
 	d := start(t, withKey(k))
-	var c *copier
-	c = dial(t, []string{d.addr}, func(me *copier, cfg *link.Config) {
+	c := dial(t, []string{d.addr}, func(me *copier, cfg *link.Config) {
 		usingKey(k)(me, cfg)
 		cfg.Conns = 2
 	})

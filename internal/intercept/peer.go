@@ -102,6 +102,9 @@ func (s *Intercept) serve(raw net.Conn) {
 	s.leave(p, err)
 	conn.SetWriteDeadline(time.Now().Add(time.Second)) // for a writer that is stuck
 	<-written
+	s.mu.Lock()
+	p.copier.bytes += p.out.bytes // its writer has ended
+	s.mu.Unlock()
 }
 
 // errRefused is greet's and admit's word for a peer that has been told, counted and logged.
@@ -263,13 +266,8 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 	return p
 }
 
-// leave takes a connection out again.
+// leave takes a connection out again; nothing is put into its outbox after that but a last word.
 func (s *Intercept) leave(p *peer, why error) {
-	bye := wire.Bye{Reason: wire.ByeShutdown}
-	if why != nil && !errors.Is(why, io.EOF) {
-		bye = wire.Bye{Reason: wire.ByeProtocol, Text: why.Error()}
-	}
-	p.out.finish(bye.Append(nil))
 	s.mu.Lock()
 	c := p.copier
 	if i := slices.Index(c.peers, p); i >= 0 {
@@ -278,10 +276,12 @@ func (s *Intercept) leave(p *peer, why error) {
 			s.table.Leave(s.cfg.Now(), c.owner)
 		}
 	}
-	p.out.mu.Lock()
-	c.bytes += p.out.bytes
-	p.out.mu.Unlock()
 	s.mu.Unlock()
+	bye := wire.Bye{Reason: wire.ByeShutdown}
+	if why != nil && !errors.Is(why, io.EOF) {
+		bye = wire.Bye{Reason: wire.ByeProtocol, Text: why.Error()}
+	}
+	p.out.finish(bye.Append(nil))
 	if !s.closing.Load() {
 		s.log.Info("intercept: copier's connection ended", "from", p.addr, "slot", p.slot, "why", why)
 	}
