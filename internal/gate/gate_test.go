@@ -13,7 +13,6 @@ import (
 const (
 	ms  = mono.Time(time.Millisecond)
 	sec = mono.Time(time.Second)
-	rto = 200 * ms
 )
 
 // story is one copy's gate, told in virtual time.
@@ -108,7 +107,7 @@ func TestCause(t *testing.T) {
 	})
 	t.Run("seen no more than before", func(t *testing.T) {
 		s := tell(t, auto())
-		s.recv(100)
+		s.recv(90)
 		s.waits(100, 100, 400*ms, Silence)
 		s.opens(100, 100, Free)
 		s.opens(60, 100, Free)
@@ -137,7 +136,7 @@ func TestLimits(t *testing.T) {
 	t.Run("no answer begun", func(t *testing.T) { tell(t, svc(Auto)).waits(100, 100, 10*sec, TimedOut) })
 	t.Run("counts from the last turn", func(t *testing.T) {
 		s := tell(t, svc(Auto))
-		s.recv(50)
+		s.recv(70)
 		s.waits(50, 50, 400*ms, Silence)
 		s.pass(3 * sec)
 		s.g.freed = s.now // the turn went late
@@ -160,10 +159,12 @@ func TestLimits(t *testing.T) {
 			if got, _ := s.g.Check(s.now, n, 0); got != Wait {
 				t.Fatalf("at %v: %d, wanted %d", s.now, got, Wait)
 			}
-			s.recv(1)
+			s.recv(3)
 			s.pass(100 * ms)
 		}
-		s.opens(100, 100, Forced)
+		if got, _ := s.g.Check(s.now, n, 0); got != Forced {
+			t.Errorf("at the limit: %d, wanted %d", got, Forced)
+		}
 	})
 	t.Run("an answer with a hole", func(t *testing.T) {
 		s := tell(t, svc(Auto))
@@ -207,6 +208,18 @@ func TestSilence(t *testing.T) {
 		}
 		s.g.Received(s.now, 90, false)
 		s.waits(100, 100, 400*ms, Silence)
+	})
+	t.Run("production's very length", func(t *testing.T) {
+		s := tell(t, auto())
+		s.recv(100)
+		s.waits(100, 100, 20*ms, Silence)
+		s.recv(70)
+		s.waits(200, 200, sec, Silence) // less than equal lengths promise
+		if !s.g.doubt {
+			t.Error("what is missing may still come, and the gate does not doubt")
+		}
+		s.recv(30 + 50)
+		s.waits(250, 250, 400*ms, Silence) // which of it is the answer, nobody knows
 	})
 	t.Run("a longer retransmission time-out", func(t *testing.T) {
 		s := tell(t, NewService(Config{RTO: time.Second}))
@@ -269,7 +282,7 @@ func TestGapsAreMeasuredInsideAnswers(t *testing.T) {
 	s.recv(10)
 	s.pass(60 * ms)
 	s.recv(10)
-	s.waits(30, 30, 400*ms, Silence)
+	s.waits(30, 30, 20*ms, Silence)
 	s.pass(5 * sec)
 	s.recv(30)
 	s.opens(60, 60, Predicted)
@@ -293,8 +306,8 @@ func TestPredictions(t *testing.T) {
 		s.recv(49)
 		// It opens by silence only after the full caution, since more is expected.
 		n := s.note(seen+50, seen+50)
-		if got, wake := s.g.Check(s.now, n, 0); got != Wait || wake != s.now+400*ms {
-			t.Errorf("%d until %v, wanted it to wait for 400ms", got, wake-s.now)
+		if got, wake := s.g.Check(s.now, n, 0); got != Wait || wake != s.now+sec {
+			t.Errorf("%d until %v, wanted it to wait for 1s", got, wake-s.now)
 		}
 		s.recv(1)
 		s.opens(seen+50, seen+50, Predicted)
@@ -452,7 +465,7 @@ func TestUnsettledTurns(t *testing.T) {
 	})
 	t.Run("all had come before", func(t *testing.T) {
 		s := tell(t, auto())
-		s.recv(100)
+		s.recv(120)
 		s.waits(50, 100, 400*ms, Silence)
 		s.waits(100, 100, 400*ms, Silence)
 	})
@@ -492,7 +505,7 @@ func TestRebase(t *testing.T) {
 	s.pass(500 * ms)
 	s.g.Rebase(s.now)
 	s.recv(50)
-	s.waits(1050, 1050, 400*ms, Silence)
+	s.waits(1050, 1050, 20*ms, Silence)
 	s.recv(60)
 	s.opens(1110, 1110, Predicted) // 50 for 50 was learned, without the greeting
 }
