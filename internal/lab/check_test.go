@@ -148,7 +148,7 @@ func TestFaultsAreFound(t *testing.T) {
 		{
 			name: "connections pile up", scenario: small(nil), fault: func(request) fault { return neverClose },
 			want: []string{
-				"10 connections at the same time at the target, more than 1.5 times production's 5",
+				"10 connections at the same time at the target (after 0.0 s), more than 1.5 times production's 5",
 				"10 connections stayed open at the target, 0 at production",
 			},
 		},

@@ -15,12 +15,13 @@ type Side struct {
 	Requests   int64 // sound ones, all that arrived
 	Reordered  int64 // arrived on their connection after a later one
 	Corrupted  int64
-	Early      int64 // arrived before the answers that their client had seen were there
-	Bytes      int64 // of requests
-	Opened     int64 // connections
-	MostOpen   int64 // connections at the same time
-	LeftOpen   int64 // connections still open when the copier was told to stop
-	Duplicated int64 // arrivals of a request that had arrived before
+	Early      int64         // arrived before the answers that their client had seen were there
+	Bytes      int64         // of requests
+	Opened     int64         // connections
+	MostOpen   int64         // connections at the same time
+	MostAfter  time.Duration // from the first connection to that moment
+	LeftOpen   int64         // connections still open when the copier was told to stop
+	Duplicated int64         // arrivals of a request that had arrived before
 
 	Examples []string // the first findings, in words
 }
@@ -48,7 +49,8 @@ type index map[uint32][]place
 func summarize(r *record, wanted func(arrival) bool) (Side, index) {
 	side := Side{
 		Requests: r.requests.Load(), Corrupted: r.corrupted.Load(), Bytes: r.bytes.Load(),
-		Opened: r.opened.Load(), MostOpen: r.mostOpen.Load(), Examples: r.examples,
+		Opened: r.opened.Load(), MostOpen: r.mostOpen.Load(), MostAfter: time.Duration(r.mostAt.Load() - r.firstAt.Load()),
+		Examples: r.examples,
 	}
 	found := index{}
 	for _, stream := range r.streams {

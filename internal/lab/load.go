@@ -89,7 +89,7 @@ func (c *client) run(ctx context.Context) {
 	<-c.timer.C
 	c.reply = bufio.NewReaderSize(nil, smallBuffer)
 	// Clients do not march in step.
-	if start := min(s.Think, 2*time.Second) + time.Duration(s.Conns)*time.Second/8000; !c.sleep(ctx, time.Duration(c.random.Int64N(int64(start)+1))) {
+	if start := min(s.Think+s.ServerThink, 2*time.Second) + time.Duration(s.Conns)*time.Second/8000; !c.sleep(ctx, time.Duration(c.random.Int64N(int64(start)+1))) {
 		return
 	}
 	for ctx.Err() == nil && !c.over() {

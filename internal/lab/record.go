@@ -34,6 +34,8 @@ type record struct {
 	opened    atomic.Int64 // connections, from the start
 	open      atomic.Int64 // connections at this moment
 	mostOpen  atomic.Int64
+	mostAt    atomic.Int64 // when mostOpen was reached, as a time.Duration of the clock
+	firstAt   atomic.Int64 // when the first connection came
 	last      atomic.Int64 // when the last request or connection came, as a time.Duration of the clock
 
 	mu       sync.Mutex
@@ -41,11 +43,16 @@ type record struct {
 	examples []string
 }
 
+// opening counts a new connection. Only the goroutine that accepts may call it.
 func (r *record) opening(at time.Duration) {
-	r.opened.Add(1)
+	if r.opened.Add(1) == 1 {
+		r.firstAt.Store(int64(at))
+	}
 	r.last.Store(int64(at))
 	now := r.open.Add(1)
-	for most := r.mostOpen.Load(); now > most && !r.mostOpen.CompareAndSwap(most, now); most = r.mostOpen.Load() {
+	if now > r.mostOpen.Load() {
+		r.mostOpen.Store(now)
+		r.mostAt.Store(int64(at))
 	}
 }
 

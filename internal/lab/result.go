@@ -82,7 +82,8 @@ func (r *Result) connections(p *problems) {
 		p.when(true, "%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
 	}
 	p.when(r.Options.Answers != Slower && float64(r.Target.MostOpen) > connsFactor*float64(r.Online.MostOpen),
-		"%d connections at the same time at the target, more than %.1f times production's %d", r.Target.MostOpen, connsFactor, r.Online.MostOpen)
+		"%d connections at the same time at the target (after %.1f s), more than %.1f times production's %d",
+		r.Target.MostOpen, r.Target.MostAfter.Seconds(), connsFactor, r.Online.MostOpen)
 	p.when(r.Target.LeftOpen > r.Online.LeftOpen, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Online.LeftOpen)
 }
 

@@ -52,7 +52,7 @@ func TestProblems(t *testing.T) {
 		{"missing", func(r *Result) { r.Comparison.Missing = 1 },
 			[]string{"1 of 33220 requests are missing at the target (99.997 % delivered)"}},
 		{"many connections at once", func(r *Result) { r.Target.MostOpen = 76 },
-			[]string{"76 connections at the same time at the target, more than 1.5 times production's 50"}},
+			[]string{"76 connections at the same time at the target (after 0.0 s), more than 1.5 times production's 50"}},
 		{"many connections at once, slower", func(r *Result) { r.Target.MostOpen, r.Options.Answers = 76, Slower }, nil},
 		{"just enough connections at once", func(r *Result) { r.Target.MostOpen = 75 }, nil},
 		{"one connection too many", func(r *Result) { r.Target.Opened = 51 },

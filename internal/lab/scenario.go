@@ -43,8 +43,10 @@ var scenarios = []Scenario{
 		Conns: 50, Think: 5 * time.Millisecond, Duration: 5 * time.Second, RequestBytes: 200, AnswerBytes: 500,
 	},
 	{
-		Name: "short", Help: "5,000 connections: connect, one request, close",
-		Conns: 20, Total: 5000, Requests: 1, Think: 10 * time.Millisecond, RequestBytes: 200, AnswerBytes: 500,
+		// Production takes its time, so that connections overlap there too and their number says something.
+		Name: "short", Help: "5,000 connections: connect, one request that takes 50 ms, close",
+		Conns: 60, Total: 5000, Requests: 1, Think: 10 * time.Millisecond, RequestBytes: 200, AnswerBytes: 500,
+		ServerThink: 50 * time.Millisecond,
 	},
 	{
 		Name: "pipelined", Help: "requests sent four at a time",
@@ -69,7 +71,8 @@ var scenarios = []Scenario{
 	},
 	{
 		Name: "reset", Help: "clients that close with RST after the last answer",
-		Conns: 20, Requests: 3, Think: 5 * time.Millisecond, Duration: 5 * time.Second, RequestBytes: 200, AnswerBytes: 500, Reset: true,
+		Conns: 50, Requests: 3, Think: 5 * time.Millisecond, Duration: 5 * time.Second, RequestBytes: 200, AnswerBytes: 500, Reset: true,
+		ServerThink: 10 * time.Millisecond,
 	},
 	{
 		Name: "fast", Help: "100 connections as fast as they go",
