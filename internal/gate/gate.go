@@ -105,6 +105,17 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	}
 }
 
+// CheckEnd is Check for the end of the client's direction, sent at n. It asks for less proof: an answer of
+// production's very length is whole, for an end that comes too soon is no request.
+func (g *Gate) CheckEnd(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono.Time) {
+	a, w := g.Check(now, n, ready)
+	if a == Wait && g.svc.cfg.Mode == Auto && !g.hole && !g.doubt &&
+		g.recv-g.base == n.Seen-g.baseSeen && g.svc.predict.maybeEqual() {
+		return Predicted, mono.Never
+	}
+	return a, w
+}
+
 // expect is how many bytes the target is to answer where production answered a.
 func (g *Gate) expect(a uint64) (uint64, bool) {
 	switch g.svc.cfg.Mode {

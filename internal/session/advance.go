@@ -136,7 +136,7 @@ func (s *Session) flow(now mono.Time) mono.Time {
 	for {
 		m, ok := s.reader.Mark()
 		if ok && m.Off <= s.released {
-			if wake, open := s.pass(now, m.Note); !open {
+			if wake, open := s.pass(now, m.Note, (*gate.Gate).Check); !open {
 				return wake
 			}
 			if s.targetShut && !s.serverFIN {
@@ -178,9 +178,9 @@ func (s *Session) firstBytes() {
 	}
 }
 
-// pass asks the gate for the turn that was sent at n.
-func (s *Session) pass(now mono.Time, n reasm.Note) (wake mono.Time, open bool) {
-	answer, wake := s.gate.Check(now, n, s.ready)
+// pass asks the gate, through check, for the turn that was sent at n.
+func (s *Session) pass(now mono.Time, n reasm.Note, check gateCheck) (wake mono.Time, open bool) {
+	answer, wake := check(&s.gate, now, n, s.ready)
 	switch answer {
 	case gate.Wait:
 		return wake, false
@@ -201,6 +201,9 @@ func (s *Session) pass(now mono.Time, n reasm.Note) (wake mono.Time, open bool) 
 	return mono.Never, true
 }
 
+// gateCheck is Check or CheckEnd of a gate.
+type gateCheck func(g *gate.Gate, now mono.Time, n reasm.Note, ready mono.Time) (gate.Answer, mono.Time)
+
 // passEnd ends the copy's direction as the client ended its own, once the gate lets it.
 func (s *Session) passEnd(now mono.Time) mono.Time {
 	how, note := s.reader.Ended()
@@ -208,7 +211,7 @@ func (s *Session) passEnd(now mono.Time) mono.Time {
 		return mono.Never
 	}
 	if how == reasm.Closed || !s.clientShut {
-		if wake, open := s.pass(now, note); !open {
+		if wake, open := s.pass(now, note, (*gate.Gate).CheckEnd); !open {
 			return wake
 		}
 	}
