@@ -246,7 +246,8 @@ func dial(t testing.TB, addrs []string, change func(*copier, *link.Config)) *cop
 	if change != nil {
 		change(c, &cfg)
 	}
-	c.Group = link.DialGroup(addrs, cfg)
+	c.Group = link.NewGroup(addrs, cfg)
+	c.Start()
 	t.Cleanup(c.Close)
 	return c
 }
@@ -273,6 +274,23 @@ func (c *copier) total() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.n
+}
+
+// first is the first header of a client's connection.
+func (c *copier) first(a netip.AddrPort) packet.Segment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.got[a][0]
+}
+
+// bytes is how much payload the headers of a client's connection had.
+func (c *copier) bytes(a netip.AddrPort) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.got[a] {
+		n += s.Len
+	}
+	return n
 }
 
 // wait waits until cond holds.

@@ -304,6 +304,26 @@ func TestClaimsAndQueries(t *testing.T) {
 	})
 }
 
+// TestOldConnection: a bare ACK, which names nobody, finds the copier that claims the connection while it
+// is held, and the question after that says that no other copier is in the way.
+func TestOldConnection(t *testing.T) {
+	d := start(t, nil) // just started: unsure of what it does not know
+	c := dial(t, []string{d.addr}, nil)
+	ready(t, c)
+	tuple := wire.Tuple{Client: client(1), Target: target}
+	c.Query(tuple)
+	wait(t, "the first answer", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.answers) == 1 })
+	c.Claim([]wire.Tuple{tuple})
+	wait(t, "the claim", func() bool { return d.Snapshot().Route.Claimed == 1 })
+	d.src.see(data(client(1), 5, 0))
+	wait(t, "the ACK", func() bool { return c.count(client(1)) == 1 })
+	c.Query(tuple)
+	wait(t, "the second answer", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.answers) == 2 })
+	if got := strings.Join(c.answers, ", "); got != "20001 unsure, 20001 you" {
+		t.Errorf("answers: %s", got)
+	}
+}
+
 // TestRestart: the intercept goes and comes back; the copier finds it, claims what it owns, and goes on.
 func TestRestart(t *testing.T) {
 	k := newKey(t)

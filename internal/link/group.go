@@ -29,19 +29,31 @@ type question struct {
 // maxQuestions bounds those that wait: an intercept that never answers costs no more.
 const maxQuestions = 4096
 
-// DialGroup starts a link to each of the intercepts, as Dial does. cfg.OnOwner gets one answer for each
-// Query, made of all links'.
-func DialGroup(intercepts []string, cfg Config) *Group {
+// NewGroup makes a link to each of the intercepts, which does nothing until Start: so the callbacks can
+// use the group. cfg.OnOwner gets one answer for each Query, made of all links'. Close it only after
+// Start.
+func NewGroup(intercepts []string, cfg Config) *Group {
 	cfg.defaults()
 	g := &Group{slot: NewSlot(), onOwn: cfg.OnOwner, pending: make(map[uint32]*question)}
 	for _, a := range intercepts {
-		l := &Link{cfg: cfg, addr: a, slot: g.slot, first: make(chan struct{}), state: State{Intercept: a}}
+		l := newLink(a, g.slot, cfg)
 		l.owner = g.answered
 		g.links = append(g.links, l)
 	}
+	return g
+}
+
+// Start starts the links; each connects, and connects again, until Close.
+func (g *Group) Start() {
 	for _, l := range g.links {
 		l.start()
 	}
+}
+
+// DialGroup is NewGroup and Start. A callback may come before it has returned.
+func DialGroup(intercepts []string, cfg Config) *Group {
+	g := NewGroup(intercepts, cfg)
+	g.Start()
 	return g
 }
 

@@ -149,8 +149,7 @@ type Link struct {
 // connects again, until Close. slot is shared with the copier's other links.
 func Dial(addr string, slot *Slot, cfg Config) *Link {
 	cfg.defaults()
-	l := &Link{cfg: cfg, addr: addr, slot: slot, first: make(chan struct{}),
-		state: State{Intercept: addr, Since: time.Now()}}
+	l := newLink(addr, slot, cfg)
 	l.owner = func(o wire.Owner) {
 		if cfg.OnOwner != nil {
 			cfg.OnOwner(o.Tuple, o.Owner)
@@ -160,8 +159,13 @@ func Dial(addr string, slot *Slot, cfg Config) *Link {
 	return l
 }
 
-func (l *Link) start() {
+func newLink(addr string, slot *Slot, cfg Config) *Link {
+	l := &Link{cfg: cfg, addr: addr, slot: slot, first: make(chan struct{}), state: State{Intercept: addr, Since: time.Now()}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+func (l *Link) start() {
 	for i := range l.cfg.Conns {
 		l.wg.Go(func() { l.keep(i) })
 	}
@@ -207,7 +211,8 @@ func (l *Link) Stats() Stats {
 
 // Claim tells the intercept that tuples are this copier's. It never blocks, and returns false where the
 // link is down or too much waits: claim again at the next change to Up. Claiming a connection when its
-// SYN is sent, or sent again, lets an old connection's bare ACK find its way here.
+// SYN is sent again lets an old connection's bare ACK find its way here; a Query that follows is then
+// answered with You, or with Another if the claim was refused.
 func (l *Link) Claim(tuples []wire.Tuple) bool {
 	ok := l.tuples(wire.TypeClaim, tuples)
 	if ok {
@@ -230,7 +235,7 @@ func (l *Link) tuples(t wire.Type, tuples []wire.Tuple) bool {
 	return true
 }
 
-// Query asks who owns a connection; OnOwner gets the answer, with id where a group asked. As Claim.
+// query asks who owns a connection; l.owner gets the answer. As Claim.
 func (l *Link) query(id uint32, t wire.Tuple) bool {
 	q := wire.Query{ID: id, Tuple: t}
 	return l.send(q.Append)
