@@ -93,8 +93,9 @@ var scenarios = []Scenario{
 		Conns: 8000, Think: 5 * time.Second, Spread: true, Duration: 15 * time.Second, RequestBytes: 200, AnswerBytes: 500,
 	},
 	{
-		Name: "bulk", Help: "one connection that uploads 50 MB without waiting",
+		Name: "bulk", Help: "one connection that uploads 50 MB without waiting, about a gigabit a second",
 		Conns: 1, Total: 1, Requests: 50, Batch: 50, RequestBytes: 1_000_000, AnswerBytes: 100,
+		Pieces: 4, PieceGap: 3 * time.Millisecond,
 	},
 }
 
