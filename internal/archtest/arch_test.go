@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"internal/capture", "internal/export"},
 	{
 		"internal/capture/afpacket", "internal/capture/locals", "internal/output/socket",
-		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab",
+		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab", "internal/localroute",
 	},
 	{"internal/config"},
 	{"internal/engine", "internal/lab"},

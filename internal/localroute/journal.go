@@ -1,0 +1,143 @@
+package localroute
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// journal is what a run has changed, on disk: written before each change, so that whoever comes after a
+// run that was killed can take it back.
+type journal struct {
+	path string
+	lock *os.File
+
+	Boot      string // of the kernel: after another start of the machine nothing is left to undo
+	Namespace uint64
+	PID       int
+	Mark      uint32
+	Ports     []uint16
+	Changes   []Change
+}
+
+// ErrBusy says that another intercept stands on the same host.
+var ErrBusy = errors.New("another intercept stands on this target already")
+
+// DefaultDir is where journals are, as a root of the machine.
+const DefaultDir = "/run/tcpcopy"
+
+// directory returns where journals are kept, and makes it.
+func directory(dir string) (string, error) {
+	if dir != "" {
+		return dir, os.MkdirAll(dir, 0o755)
+	}
+	if err := os.MkdirAll(DefaultDir, 0o755); err == nil && syscall.Access(DefaultDir, 2 /* W_OK */) == nil {
+		return DefaultDir, nil
+	}
+	// Root of a user namespace only.
+	dir = filepath.Join(os.TempDir(), "tcpcopy-"+strconv.Itoa(os.Getuid()))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return "", err
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); !fi.IsDir() || ok && int(st.Uid) != os.Getuid() {
+		return "", fmt.Errorf("%s is another user's", dir)
+	}
+	return dir, nil
+}
+
+// namespaceInode names the calling thread's network namespace.
+func namespaceInode() (uint64, error) {
+	var st syscall.Stat_t
+	if err := syscall.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return 0, fmt.Errorf("name network namespace: %w", err)
+	}
+	return st.Ino, nil
+}
+
+// openJournal takes the journal of the calling thread's namespace, alone, and reads what is in it.
+func openJournal(dir string) (*journal, error) {
+	dir, err := directory(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	inode, err := namespaceInode()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("target-%d", inode))
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("open journal %s: %w", path, ErrBusy)
+		}
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	now := journal{path: path, lock: lock, Boot: strings.TrimSpace(string(boot)), Namespace: inode, PID: os.Getpid()}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &now, nil
+	}
+	var old journal
+	if err == nil {
+		err = json.Unmarshal(b, &old)
+	}
+	if err != nil {
+		now.close()
+		return nil, fmt.Errorf("read journal %s: %w", path, err)
+	}
+	if old.Boot == now.Boot && old.Namespace == inode {
+		now.Mark, now.Ports, now.Changes = old.Mark, old.Ports, old.Changes
+	}
+	return &now, nil
+}
+
+// write replaces the file in one step.
+func (j *journal) write() error {
+	b, err := json.MarshalIndent(j, "", " ")
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	f, err := os.OpenFile(j.path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(j.path+".new", j.path)
+	}
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	return nil
+}
+
+// remove says that nothing is left to undo.
+func (j *journal) remove() error {
+	j.Changes, j.Mark, j.Ports = nil, 0, nil
+	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove journal: %w", err)
+	}
+	return nil
+}
+
+// close lets go of the lock. The lock's file stays: to remove it would let two hold one each.
+func (j *journal) close() { j.lock.Close() }

@@ -1,0 +1,343 @@
+// Package localroute keeps a target's answers to copied connections on the target: connections that
+// tcpcopy opens there from clients' own addresses, which the host would else answer over the network.
+//
+// Two variants, the less intrusive one where it serves:
+//
+//   - loopback: the server answers on loopback too. Connections go there, and a routing rule sends what
+//     comes from the server's loopback address and port to a table in which every address is local. No
+//     other packet has such an address, so nobody else is touched.
+//   - mark: the server listens on one address only. Connections are marked, three sysctls make the
+//     server's side carry the mark, and a rule sends what has it to the same table. The sysctls concern
+//     every marked packet of the host.
+//
+// Every change is in a plan, which is data, and in a journal before it is made; Leave takes back what is
+// still ours, and so does whoever finds the journal of a run that was killed. It speaks netlink and needs
+// no tools. It opens no connections: package landing does, and asks here where to. The command makes the
+// Host. Its calls act on the network namespace of the calling thread, unless Config.Do says otherwise.
+package localroute
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Reach says which variants may be used.
+type Reach uint8
+
+// The choices.
+const (
+	Least        Reach = iota // loopback where it serves, else the mark
+	LoopbackOnly              // never the mark: no sysctl is touched
+	MarkOnly                  // the server sees its own address as the local end, not loopback
+)
+
+// Config is what a Host needs. The zero value is usable.
+type Config struct {
+	Ports []uint16 // of the servers that are copied to; empty: any
+	Reach Reach
+	Dir   string                   // of the journal; empty: /run/tcpcopy, or, without the right, below /tmp
+	Do    func(func() error) error // runs its argument in the target's network namespace; nil: here
+}
+
+func (c *Config) do(f func() error) error {
+	if c.Do == nil {
+		return f()
+	}
+	return c.Do(f)
+}
+
+// surveyEvery is how long a list of the host's servers holds.
+const surveyEvery = time.Second
+
+// Host is the target with its routing prepared. Its methods are safe from any goroutine.
+type Host struct {
+	cfg Config
+
+	mu      sync.Mutex
+	journal *journal
+	plan    Plan
+	found   *survey
+	servers []tcpSocket
+	seen    time.Time // when servers was read
+	left    bool
+	// Recovered says what a killed run had left, which was taken back: commands, one each.
+	Recovered []string
+}
+
+// Stand prepares the host: what a killed run has left is taken back first. On failure nothing is changed.
+func Stand(cfg Config) (*Host, error) {
+	h := &Host{cfg: cfg}
+	err := cfg.do(h.stand)
+	if err != nil {
+		return nil, fmt.Errorf("prepare target: %w", err)
+	}
+	return h, nil
+}
+
+func (h *Host) stand() (err error) {
+	if h.journal, err = openJournal(h.cfg.Dir); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			h.journal.close()
+		}
+	}()
+	if h.Recovered, err = h.restore(); err != nil {
+		return fmt.Errorf("take back what an earlier run has left: %w", err)
+	}
+	if h.plan, h.found, err = draft(&h.cfg); err != nil {
+		return err
+	}
+	h.journal.Mark, h.journal.Ports = h.plan.Mark, h.cfg.Ports
+	if err := h.apply(h.plan.Changes); err != nil {
+		_, undo := h.restore()
+		return errors.Join(err, undo)
+	}
+	return nil
+}
+
+// Draft is the plan that Stand would carry out now. It changes nothing.
+func Draft(cfg Config) (plan Plan, err error) {
+	err = cfg.do(func() error {
+		plan, _, err = draft(&cfg)
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("plan: %w", err)
+	}
+	return plan, err
+}
+
+func draft(cfg *Config) (Plan, *survey, error) {
+	k, err := openKernel()
+	if err != nil {
+		return Plan{}, nil, err
+	}
+	defer k.close()
+	s, err := look(k)
+	if err != nil {
+		return Plan{}, nil, err
+	}
+	servers, err := listeners()
+	if err != nil {
+		return Plan{}, nil, err
+	}
+	p, err := choose(cfg, s, servers)
+	return p, s, err
+}
+
+// choose makes the plan from what was found: the mark variant only where a server is known to need it.
+func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
+	if p.Table, err = chooseTable(s.tables); err != nil {
+		return p, err
+	}
+	if p.Priority, err = choosePriority(s.rules); err != nil {
+		return p, err
+	}
+	p.Changes = tableChanges(p.Table, true, s.ipv6)
+	p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, cfg.Ports, true, s.ipv6)...)
+	p.Loopback = true
+	marked := cfg.Reach == MarkOnly
+	for i := range servers {
+		sv := &servers[i]
+		if len(cfg.Ports) == 0 || !slices.Contains(cfg.Ports, sv.local.Port()) || sv.local.Addr().IsLoopback() {
+			continue
+		}
+		target := sv.local
+		if target.Addr().IsUnspecified() {
+			continue // loopback serves, or another server stands in its way, which Way will find
+		}
+		w, err := chooseWay(servers, target, cfg.Reach)
+		if err != nil {
+			p.Warnings = append(p.Warnings, err.Error())
+		}
+		marked = marked || w.marked
+	}
+	if marked {
+		return p, p.addMark(s)
+	}
+	return p, nil
+}
+
+// addMark adds the mark variant to the plan.
+func (p *Plan) addMark(s *survey) (err error) {
+	if p.Mark, err = chooseMark(s.marks); err != nil {
+		return err
+	}
+	p.Changes = append(p.Changes, markChanges(p.Table, p.Priority, p.Mark, true, s.ipv6, s.sysctls)...)
+	p.Marked = true
+	for _, u := range s.marks {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%s uses mark %#x/%#x: while the intercept stands, accepted connections of this host carry the mark that their SYN had", u.where, u.mark, u.mask))
+		if len(p.Warnings) >= 8 {
+			break
+		}
+	}
+	return nil
+}
+
+// apply makes changes, each of them in the journal before.
+func (h *Host) apply(changes []Change) error {
+	k, err := openKernel()
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	for i := range changes {
+		h.journal.Changes = append(h.journal.Changes, changes[i])
+		if err := h.journal.write(); err != nil {
+			h.journal.Changes = h.journal.Changes[:len(h.journal.Changes)-1]
+			return err
+		}
+		if err := k.apply(&changes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restore closes what is left of connections and takes back the journal's changes, the last one first.
+// It returns what it did, as commands.
+func (h *Host) restore() (done []string, err error) {
+	j := h.journal
+	if len(j.Changes) == 0 {
+		return nil, j.remove()
+	}
+	n, err := destroyOurs(j.match())
+	if n > 0 {
+		done = append(done, fmt.Sprintf("close %d sockets of connections from clients' addresses", n))
+	}
+	if err != nil {
+		return done, err
+	}
+	k, err := openKernel()
+	if err != nil {
+		return done, err
+	}
+	defer k.close()
+	var failed error
+	for i := len(j.Changes) - 1; i >= 0; i-- {
+		gone, err := k.revert(&j.Changes[i])
+		failed = errors.Join(failed, err)
+		if err == nil && !gone {
+			done = append(done, j.Changes[i].Undo())
+		}
+	}
+	if failed != nil {
+		return done, failed
+	}
+	return done, j.remove()
+}
+
+// match tells the sockets of copied connections, at both their ends, from all others: by the mark, or by
+// a loopback address at one end and none of this host's at the other.
+func (j *journal) match() func(*tcpSocket) bool {
+	mark, ports, own := j.Mark, j.Ports, ownAddresses()
+	return func(s *tcpSocket) bool {
+		if mark != 0 && s.mark == mark {
+			return true
+		}
+		server, client := s.local, s.remote
+		if !server.Addr().IsLoopback() {
+			server, client = client, server
+		}
+		return server.Addr().IsLoopback() && !client.Addr().IsLoopback() && !client.Addr().IsUnspecified() &&
+			!own[client.Addr()] && (len(ports) == 0 || slices.Contains(ports, server.Port()))
+	}
+}
+
+// Plan is what stands now.
+func (h *Host) Plan() Plan {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.plan
+	p.Changes = slices.Clone(p.Changes)
+	return p
+}
+
+// Way says where to connect to, and with which mark (0: none), so that the server of target answers here.
+// The target must be an address of this host. Where a server turns out to need the mark variant, it is
+// set up now. An error is an *Unreachable, or the kernel's.
+func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := time.Now(); now.Sub(h.seen) >= surveyEvery {
+		var servers []tcpSocket
+		err := h.cfg.do(func() (err error) {
+			servers, err = listeners()
+			return err
+		})
+		if err != nil {
+			return dest, 0, err
+		}
+		h.servers, h.seen = servers, now
+	}
+	w, err := chooseWay(h.servers, target, h.cfg.Reach)
+	if err != nil {
+		return dest, 0, err
+	}
+	if !w.marked {
+		return w.dest, 0, nil
+	}
+	if !h.plan.Marked && !h.left {
+		if err := h.cfg.do(h.mark); err != nil {
+			return dest, 0, fmt.Errorf("reach %s: %w", target, err)
+		}
+	}
+	return w.dest, h.plan.Mark, nil
+}
+
+// mark sets the mark variant up beside the loopback variant.
+func (h *Host) mark() error {
+	before := len(h.plan.Changes)
+	plan := h.plan
+	if err := plan.addMark(h.found); err != nil {
+		return err
+	}
+	h.journal.Mark = plan.Mark
+	if err := h.apply(plan.Changes[before:]); err != nil {
+		return err // what was done is in the journal, and Leave takes it back
+	}
+	h.plan = plan
+	return nil
+}
+
+// Leave takes everything back. The caller has closed its sockets before.
+func (h *Host) Leave() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.left {
+		return nil
+	}
+	h.left = true
+	defer h.journal.close()
+	err := h.cfg.do(func() error {
+		_, err := h.restore()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("restore target: %w", err)
+	}
+	return nil
+}
+
+// Cleanup takes back what a killed run has left, and nothing else; it returns what it did, as commands.
+func Cleanup(cfg Config) (done []string, err error) {
+	h := &Host{cfg: cfg}
+	err = cfg.do(func() (err error) {
+		if h.journal, err = openJournal(cfg.Dir); err != nil {
+			return err
+		}
+		defer h.journal.close()
+		done, err = h.restore()
+		return err
+	})
+	if err != nil {
+		return done, fmt.Errorf("clean up target: %w", err)
+	}
+	return done, nil
+}

@@ -1,0 +1,261 @@
+package localroute
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Kind says what a Change changes.
+type Kind string
+
+// The kinds.
+const (
+	Route  Kind = "route"
+	Rule   Kind = "rule"
+	Sysctl Kind = "sysctl"
+)
+
+// protocol marks our routes and rules in the kernel's lists (rtm_protocol): nobody else has this number.
+const protocol = 124
+
+// blackholeMetric is worse than any that is set by accident: the blackhole matters only where the local
+// route is gone, because lo is down.
+const blackholeMetric = 4000
+
+// Change is one thing that is changed on this host. It is plain data, and goes into the journal.
+type Change struct {
+	Kind  Kind
+	IPv6  bool   `json:",omitempty"`
+	Table uint32 `json:",omitempty"`
+
+	Blackhole bool `json:",omitempty"` // of a Route: else it is local
+
+	Priority uint32       `json:",omitempty"` // of a Rule
+	From     netip.Prefix `json:",omitzero"`  // of a Rule: the loopback variant
+	Port     uint16       `json:",omitempty"` // with From: the server's; 0: any
+	Mark     uint32       `json:",omitempty"` // of a Rule: the mark variant
+
+	Name     string `json:",omitempty"` // of a Sysctl
+	Old, New string `json:",omitempty"`
+}
+
+// words are the change's, after "ip route add", "ip rule add" and their counterparts.
+func (c *Change) words() string {
+	switch {
+	case c.Kind == Route && c.Blackhole:
+		return fmt.Sprintf("blackhole default metric %d table %d protocol %d", blackholeMetric, c.Table, protocol)
+	case c.Kind == Route:
+		return fmt.Sprintf("local default dev lo table %d protocol %d", c.Table, protocol)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "pref %d", c.Priority)
+	if c.From.IsValid() {
+		fmt.Fprintf(&b, " from %s", c.From)
+	} else {
+		fmt.Fprintf(&b, " fwmark %#x", c.Mark)
+	}
+	b.WriteString(" iif lo ipproto tcp")
+	if c.Port != 0 {
+		fmt.Fprintf(&b, " sport %d", c.Port)
+	}
+	fmt.Fprintf(&b, " lookup %d protocol %d", c.Table, protocol)
+	return b.String()
+}
+
+func (c *Change) command(verb, value string) string {
+	if c.Kind == Sysctl {
+		return "sysctl -w " + c.Name + "=" + value
+	}
+	ip := "ip "
+	if c.IPv6 {
+		ip = "ip -6 "
+	}
+	return ip + string(c.Kind) + " " + verb + " " + c.words()
+}
+
+// Do is the change as a command that a person would type.
+func (c *Change) Do() string { return c.command("add", c.New) }
+
+// Undo is the command that takes it back.
+func (c *Change) Undo() string { return c.command("del", c.Old) }
+
+// Plan is what is to be changed, in this order; it is undone in the opposite one.
+type Plan struct {
+	Changes  []Change
+	Table    uint32
+	Priority uint32
+	Mark     uint32 // of our sockets where Marked
+	Loopback bool   // the loopback variant stands
+	Marked   bool   // the mark variant stands
+	Warnings []string
+}
+
+// String is the plan as commands, and how to undo them, one a line.
+func (p *Plan) String() string {
+	var b strings.Builder
+	for i := range p.Changes {
+		b.WriteString(p.Changes[i].Do() + "\n")
+	}
+	b.WriteString("# and at the end:\n")
+	for i := len(p.Changes) - 1; i >= 0; i-- {
+		b.WriteString(p.Changes[i].Undo() + "\n")
+	}
+	for _, w := range p.Warnings {
+		b.WriteString("# warning: " + w + "\n")
+	}
+	return b.String()
+}
+
+// maxPortRules bounds the rules of the loopback variant; for more ports one rule serves all.
+const maxPortRules = 16
+
+// loopbackChanges make the answers of servers that are reached over loopback stay here: what comes from
+// a loopback address and does not go to one of this host's own.
+func loopbackChanges(table, priority uint32, ports []uint16, v4, v6 bool) []Change {
+	if len(ports) == 0 || len(ports) > maxPortRules {
+		ports = []uint16{0}
+	}
+	var all []Change
+	for _, f := range families(v4, v6) {
+		from := netip.MustParsePrefix("127.0.0.0/8")
+		if f {
+			from = netip.MustParsePrefix("::1/128")
+		}
+		for _, port := range ports {
+			all = append(all, Change{Kind: Rule, IPv6: f, Table: table, Priority: priority, From: from, Port: port})
+		}
+	}
+	return all
+}
+
+// tableChanges fill the table that the rules lead to.
+func tableChanges(table uint32, v4, v6 bool) []Change {
+	var all []Change
+	for _, f := range families(v4, v6) {
+		all = append(all, Change{Kind: Route, IPv6: f, Table: table, Blackhole: true}, Change{Kind: Route, IPv6: f, Table: table})
+	}
+	return all
+}
+
+// markChanges make the answers to marked connections carry the mark, and stay here. The accepted socket
+// takes the mark of the SYN (for IPv6 too, whatever the sysctl's name says); answers that no socket sends,
+// such as the reset of a closed port, need a switch of their own.
+func markChanges(table, priority, mark uint32, v4, v6 bool, sysctls map[string]string) []Change {
+	var all []Change
+	for _, name := range []string{tcpAccept, reflect4, reflect6} {
+		if name == reflect4 && !v4 || name == reflect6 && !v6 {
+			continue
+		}
+		if old, ok := sysctls[name]; ok && old == "0" {
+			all = append(all, Change{Kind: Sysctl, Name: name, Old: old, New: "1"})
+		}
+	}
+	for _, f := range families(v4, v6) {
+		all = append(all, Change{Kind: Rule, IPv6: f, Table: table, Priority: priority, Mark: mark})
+	}
+	return all
+}
+
+const (
+	tcpAccept = "net.ipv4.tcp_fwmark_accept"
+	reflect4  = "net.ipv4.fwmark_reflect"
+	reflect6  = "net.ipv6.fwmark_reflect"
+)
+
+// families lists false for IPv4 and true for IPv6.
+func families(v4, v6 bool) []bool {
+	var all []bool
+	if v4 {
+		all = append(all, false)
+	}
+	if v6 {
+		all = append(all, true)
+	}
+	return all
+}
+
+// markUse is a mark that somebody else's rule looks for, or sets.
+type markUse struct {
+	mark, mask uint32
+	where      string
+}
+
+// reserved are marks of software that sets them only later, or where we cannot look.
+var reserved = []markUse{
+	{0x4000, 0x4000, "Kubernetes"}, {0x8000, 0x8000, "Kubernetes"},
+	{0x80000, 0xff0000, "Tailscale"}, {0x40000, 0xff0000, "Tailscale"},
+	{0x200, 0xf00, "Cilium"}, {0xe00, 0xf00, "Cilium"}, {0xd00, 0xf00, "Cilium"}, {0xc00, 0xf00, "Cilium"}, {0xa00, 0xf00, "Cilium"},
+}
+
+// ourMarks are tried in order. Their bits above are few and their bits below none, so that masks of
+// others rarely meet them.
+func ourMarks(yield func(uint32) bool) {
+	for _, high := range []uint32{0x7c, 0x5c, 0x3c, 0x1c} {
+		for low := uint32(1); low < 64; low++ {
+			if !yield(high<<24 | low) {
+				return
+			}
+		}
+	}
+}
+
+// chooseMark finds a mark that no rule of others takes for theirs: for any (mark, mask) in use, ours must
+// differ under the mask.
+func chooseMark(used []markUse) (uint32, error) {
+	for m := range ourMarks {
+		free := true
+		for _, u := range append(used, reserved...) {
+			if u.mask != 0 && m&u.mask == u.mark&u.mask {
+				free = false
+				break
+			}
+		}
+		if free {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("choose a mark: all %d that were tried are in use by others' rules", 4*63)
+}
+
+// chooseTable finds a routing table that is empty and that no rule leads to.
+func chooseTable(used map[uint32]bool) (uint32, error) {
+	for t := uint32(7240); t < 7340; t++ {
+		if !used[t] {
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("choose a routing table: 7240 to 7339 are all in use")
+}
+
+// choosePriority finds a place before every rule but the one for local addresses, which may stand
+// anywhere: what it finds stays here as well.
+func choosePriority(rules []rule) (uint32, error) {
+	first := uint32(32766)
+	taken := make(map[uint32]bool)
+	for _, r := range rules {
+		taken[r.priority] = true
+		if r.table != localTable && r.priority < first {
+			first = r.priority
+		}
+	}
+	for p := min(first, 1001); p > 1; p-- {
+		if !taken[p-1] {
+			return p - 1, nil
+		}
+	}
+	return 0, fmt.Errorf("choose a place among the routing rules: wanted one before priority %d, and none is free", first)
+}
+
+// localTable is the table of this host's own addresses (RT_TABLE_LOCAL).
+const localTable = 255
+
+// list writes ports with commas.
+func list(ports []uint16) string {
+	var s []string
+	for _, p := range ports {
+		s = append(s, strconv.Itoa(int(p)))
+	}
+	return strings.Join(s, ",")
+}

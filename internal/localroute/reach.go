@@ -1,0 +1,85 @@
+package localroute
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Unreachable says that a server cannot be reached from clients' addresses, and why.
+type Unreachable struct {
+	Target netip.AddrPort
+	Why    string
+}
+
+// Error names the target and the cause.
+func (e *Unreachable) Error() string { return fmt.Sprintf("reach %s: %s", e.Target, e.Why) }
+
+// way is how a target is reached: where to connect, and whether that takes the mark.
+type way struct {
+	dest   netip.AddrPort
+	marked bool
+}
+
+// loopbackOf is the loopback address of the same family.
+func loopbackOf(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.IPv6Loopback()
+}
+
+// chooseWay finds the least intrusive way to the server that a client of target would meet. The same
+// listening socket must answer on loopback for that to be it: where there are two, they may be two servers.
+func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach) (way, error) {
+	loop := netip.AddrPortFrom(loopbackOf(target.Addr()), target.Port())
+	var exact, onLoopback, wild *tcpSocket
+	for i := range servers {
+		s := &servers[i]
+		if s.local.Port() != target.Port() {
+			continue
+		}
+		switch a := s.local.Addr(); {
+		case a == target.Addr():
+			exact = s
+		case a == loop.Addr():
+			onLoopback = s
+		case a.IsUnspecified() && a.Is4() && target.Addr().Is4(), a.IsUnspecified() && a.Is6() && (target.Addr().Is6() || !s.v6only):
+			if wild == nil || wild.device != 0 {
+				wild = s
+			}
+		}
+	}
+	server := exact
+	if server == nil {
+		server = wild
+	}
+	if server == nil {
+		server = onLoopback
+	}
+	switch {
+	case server == nil, target.Addr().IsLoopback():
+		// Nobody listens: the attempt is to be refused like a client's.
+		if target.Addr().IsLoopback() {
+			loop = target
+		}
+		if server != nil && server.device > loopbackIndex {
+			return way{}, boundToDevice(target, server)
+		}
+		return way{dest: loop}, nil
+	case server.device > loopbackIndex:
+		return way{}, boundToDevice(target, server)
+	case server == onLoopback:
+		return way{dest: loop}, nil
+	case reach != MarkOnly && server == wild && onLoopback == nil:
+		return way{dest: loop}, nil
+	case reach == LoopbackOnly:
+		return way{}, &Unreachable{target, "its server is not the one on loopback, and only that way is allowed"}
+	case server.mark != 0:
+		return way{}, &Unreachable{target, fmt.Sprintf("its server listens with a mark of its own (%#x), and would answer the clients themselves", server.mark)}
+	}
+	return way{dest: target, marked: true}, nil
+}
+
+func boundToDevice(target netip.AddrPort, s *tcpSocket) error {
+	return &Unreachable{target, fmt.Sprintf("its server is bound to one interface (number %d), and sees nothing that comes over loopback", s.device)}
+}

@@ -1,0 +1,118 @@
+package localroute
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// survey is what this host has already.
+type survey struct {
+	rules   []rule
+	tables  map[uint32]bool
+	marks   []markUse
+	sysctls map[string]string
+	ipv6    bool
+}
+
+func look(k *kernel) (*survey, error) {
+	rules, err := k.rules()
+	if err != nil {
+		return nil, err
+	}
+	tables, err := k.tables()
+	if err != nil {
+		return nil, err
+	}
+	s := &survey{rules: rules, tables: tables, sysctls: map[string]string{}}
+	for _, r := range rules {
+		tables[r.table] = true
+		if r.mark != 0 || r.mask != 0 && r.mask != 0xffffffff {
+			s.marks = append(s.marks, markUse{r.mark, r.mask, fmt.Sprintf("routing rule %d", r.priority)})
+		}
+	}
+	s.marks = append(s.marks, firewallMarks()...)
+	for _, name := range []string{tcpAccept, reflect4, reflect6} {
+		if v, err := readSysctl(name); err == nil {
+			s.sysctls[name] = v
+		}
+	}
+	_, err = os.Stat("/proc/net/if_inet6")
+	s.ipv6 = err == nil
+	return s, nil
+}
+
+// firewallMarks are the marks in the firewall's rules, as far as they can be seen: those of nftables, and
+// of iptables that is kept in nftables.
+func firewallMarks() []markUse {
+	c, err := nftables.New()
+	if err != nil {
+		return nil
+	}
+	chains, err := c.ListChains()
+	if err != nil {
+		return nil
+	}
+	var all []markUse
+	for _, chain := range chains {
+		rules, err := c.GetRules(chain.Table, chain)
+		if err != nil {
+			continue
+		}
+		for _, r := range rules {
+			all = append(all, marksIn(r, chain.Table.Name)...)
+		}
+	}
+	return all
+}
+
+// marksIn collects every number that a rule about marks names: one too many is no harm.
+func marksIn(r *nftables.Rule, table string) []markUse {
+	where := "firewall table " + table
+	about := false
+	var numbers []uint32
+	mask := uint32(0xffffffff)
+	var all []markUse
+	number := func(b []byte) {
+		if len(b) == 4 {
+			numbers = append(numbers, binary.NativeEndian.Uint32(b))
+		}
+	}
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Meta:
+			about = about || e.Key == expr.MetaKeyMARK
+		case *expr.Ct:
+			about = about || e.Key == expr.CtKeyMARK
+		case *expr.Cmp:
+			number(e.Data)
+		case *expr.Immediate:
+			number(e.Data)
+		case *expr.Bitwise:
+			if len(e.Mask) == 4 {
+				mask = binary.NativeEndian.Uint32(e.Mask)
+			}
+			number(e.Xor)
+		case *expr.Match:
+			if m, ok := e.Info.(interface{ Bytes() []byte }); ok && e.Name == "mark" && len(m.Bytes()) >= 8 {
+				b := m.Bytes() // struct xt_mark_mtinfo1
+				all = append(all, markUse{binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:]), where})
+			}
+		}
+	}
+	if !about {
+		return all
+	}
+	for _, n := range numbers {
+		if n != 0 {
+			all = append(all, markUse{n, mask, where})
+		}
+		if n != 0 && mask != 0xffffffff { // "set the bits of n, keep those of mask"
+			all = append(all, markUse{n, n, where})
+		}
+	}
+	return all
+}
