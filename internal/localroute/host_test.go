@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -61,6 +62,31 @@ func host(t *testing.T) {
 	// On lo, where nothing changes by itself between two looks.
 	testnet.Address(t, "lo", "10.77.2.2/32")
 	testnet.Address(t, "lo", "fd77:2::2/128")
+	settled(t, netip.MustParseAddr("fd77:2::2"))
+}
+
+// settled waits for the route that makes an IPv6 address local: the kernel adds it a little later.
+func settled(t *testing.T, a netip.Addr) {
+	t.Helper()
+	k, err := openKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+		all, err := k.dump(getRoute, syscall.AF_INET6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range all {
+			if m.Data[7] == rtnLocal && strings.Contains(string(m.Data), string(a.AsSlice())) {
+				return
+			}
+		}
+	}
+	t.Fatalf("no local route of %s", a)
 }
 
 func server(t *testing.T, network, address string) net.Listener {
