@@ -169,7 +169,8 @@ func (r *rawWay) connect(shards []*shardLoop) error {
 	for _, a := range c.Intercepts {
 		at = append(at, a.String())
 	}
-	r.group = link.DialGroup(at, cfg)
+	r.group = link.NewGroup(at, cfg)
+	r.group.Start()
 	if c.Lonely {
 		return nil
 	}
@@ -246,9 +247,10 @@ func (r *rawWay) heard(b *link.Batch) {
 
 func (r *rawWay) free(rep *report) { r.reports.Put(rep) }
 
-// owned passes on that nobody owns a connection which answered our SYN.
+// owned passes on that no other copier owns a connection which answered our SYN; we ourselves may, since
+// we claimed it to hear that answer.
 func (r *rawWay) owned(t wire.Tuple, o wire.Ownership) {
-	if o != wire.Nobody {
+	if o != wire.Nobody && o != wire.You {
 		return
 	}
 	l := r.loopOf(t.Client)
@@ -317,9 +319,7 @@ func (r *rawWay) fill(s *export.Snapshot) {
 
 func (r *rawWay) close() {
 	if r.group != nil {
-		for _, l := range r.group.Links() {
-			l.Close()
-		}
+		r.group.Close()
 	}
 	for _, s := range r.senders {
 		s.Close()
