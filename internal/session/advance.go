@@ -14,47 +14,70 @@ import (
 const tlsWait = time.Second
 
 // Advance does everything that is due at now and returns when it wants to be called again, if nothing
-// else happens before.
+// else happens before. That is later than now, and to ask again at now changes nothing.
 func (s *Session) Advance(now mono.Time) mono.Time {
-	s.checkGap(now)
-	if s.state == Watching {
-		s.seekTurn(now)
+	s.expire(now)
+	for {
+		was := s.state
+		wake := s.act(now)
+		switch s.state {
+		case Gone:
+			return mono.Never
+		case was:
+			return min(wake, s.idleAt(), s.stallAt(), s.gapLimit())
+		}
 	}
-	wake := mono.Never
+}
+
+// act does what the session's state asks for, which may be a change of the state.
+func (s *Session) act(now mono.Time) mono.Time {
 	switch s.state {
+	case Watching:
+		s.seekTurn(now)
 	case Opening:
 		// The first bytes may travel with the handshake: the stream holds them until it has opened. An
 		// adopted copy waits to hear whether the target greets.
 		if !s.adopted {
-			wake = s.flow(now)
+			return s.flow(now)
 		}
 	case Greeting:
-		if until := s.greeted(); until.Reached(now) {
-			s.state = Flowing
-			s.rebase(now)
-			wake = s.flow(now)
-		} else {
-			wake = until
+		until := s.greeted()
+		if !until.Reached(now) {
+			return until
 		}
+		s.state = Flowing
+		s.rebase(now)
 	case Flowing:
-		wake = s.flow(now)
+		return s.flow(now)
 	case Closing:
-		wake = s.passEnd(now) // a reset may follow the FIN
+		return s.passEnd(now) // a reset may follow the FIN
 	case Refused:
-		s.drop(s.reader.Next(), s.reason)
+		s.discard()
 		s.leave()
 	}
-	if s.state == Gone {
-		return mono.Never
-	}
-	return min(wake, s.timers(now))
+	return mono.Never
 }
 
-// checkGap gives up on missing bytes that will not come any more.
-func (s *Session) checkGap(now mono.Time) {
-	if !s.gapLimit().Reached(now) {
-		return
+// expire ends what has waited for too long: for bytes that were not captured, for the target to take
+// bytes or to close, for anything to happen.
+func (s *Session) expire(now mono.Time) {
+	for s.gapLimit().Reached(now) {
+		s.giveUp(now)
 	}
+	switch {
+	case s.state == Gone:
+	case s.stallAt().Reached(now) && s.released > s.taken:
+		s.lose(now, ledger.SendTimeout)
+	case s.stallAt().Reached(now):
+		s.stream.Abort(now) // all has arrived; the target just does not close
+		s.finish()
+	case s.idleAt().Reached(now):
+		s.idle(now)
+	}
+}
+
+// giveUp gives up on missing bytes that will not come any more.
+func (s *Session) giveUp(now mono.Time) {
 	if s.took == s.reader.Next()+1 && !s.reader.Hole() && s.serverFIN && !s.reader.HasEnd() {
 		// One more than we have was acknowledged, and the connection is over: we missed the FIN.
 		s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
@@ -74,6 +97,23 @@ func (s *Session) gapLimit() mono.Time {
 		return s.holed.Add(holeGrace)
 	default:
 		return s.holed.Add(holeLimit)
+	}
+}
+
+// idleAt is when the session ends if neither side says anything.
+func (s *Session) idleAt() mono.Time { return s.last.Add(s.svc.Idle) }
+
+// stallAt is when the target has not moved for too long.
+func (s *Session) stallAt() mono.Time {
+	switch {
+	case s.stream == nil:
+		return mono.Never
+	case s.released > s.taken:
+		return max(s.ready, s.spoke).Add(s.svc.Stall)
+	case s.clientShut:
+		return max(s.ready, s.shutAt).Add(s.svc.Stall)
+	default:
+		return mono.Never
 	}
 }
 
@@ -142,39 +182,36 @@ func (s *Session) flow(now mono.Time) mono.Time {
 			if s.targetShut && !s.serverFIN {
 				// Production would have answered this turn: it gets a connection of its own.
 				s.lose(now, ledger.TargetClosed)
-				return now
+				return mono.Never
 			}
+			s.serverFirst = m.Off == 0
+			s.turn = s.released
 			s.reader.NextMark()
-			s.env.Count.Turns++
 			continue
 		}
 		end := s.reader.Next()
 		if ok {
 			end = m.Off
 		}
-		if end > s.released {
+		if end == s.released {
+			return s.passEnd(now)
+		}
+		if s.released == s.turn {
 			if wake, held := s.checkTLS(now); held {
 				return wake
 			}
-			if s.stream == nil {
-				return mono.Never
-			}
-			if s.released == s.base {
-				s.firstBytes()
-			}
-			s.released = end
-			s.stream.Release(now, end-s.base)
-			continue
+			s.beginTurn()
 		}
-		return s.passEnd(now)
+		s.released, s.ready = end, now
+		s.stream.Release(now, end-s.base)
 	}
 }
 
-// firstBytes counts the turn that nothing precedes, and learns whether the service greets.
-func (s *Session) firstBytes() {
-	if !s.adopted {
-		s.env.Count.Turns++
-		s.svc.Gate.Greeted(s.reader.Seen() > 0)
+// beginTurn counts a turn, and learns from a connection's first whether the service greets.
+func (s *Session) beginTurn() {
+	s.env.Count.Turns++
+	if !s.adopted && s.released == 0 {
+		s.svc.Gate.Greeted(s.serverFirst)
 	}
 }
 
@@ -187,7 +224,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, check gateCheck) (wake mono.
 	case gate.TimedOut:
 		s.lose(now, ledger.GateTimeout)
 		s.reader.NextMark() // the turn that waited is lost with it; the next one begins anew
-		return now, false
+		return mono.Never, false
 	case gate.Predicted:
 		s.env.Count.GatePredicted++
 	case gate.Silence:
@@ -207,10 +244,13 @@ type gateCheck func(g *gate.Gate, now mono.Time, n reasm.Note, ready mono.Time) 
 // passEnd ends the copy's direction as the client ended its own, once the gate lets it.
 func (s *Session) passEnd(now mono.Time) mono.Time {
 	how, note := s.reader.Ended()
-	if how == reasm.Open || s.clientShut && how == reasm.Closed || s.stream == nil {
+	if how == reasm.Open || s.stream == nil || s.clientShut && how == reasm.Closed {
 		return mono.Never
 	}
-	if how == reasm.Closed || !s.clientShut {
+	if how == reasm.Reset && (s.taken < s.released || s.state == Opening) {
+		return mono.Never // it would discard what is under way, or what the target is to see of the copy
+	}
+	if !s.clientShut {
 		if wake, open := s.pass(now, note, (*gate.Gate).CheckEnd); !open {
 			return wake
 		}
@@ -221,17 +261,17 @@ func (s *Session) passEnd(now mono.Time) mono.Time {
 		s.stream.CloseWrite(now)
 		return mono.Never
 	}
-	if s.taken < s.released {
-		return mono.Never // a reset discards what is under way: it waits until that has arrived
-	}
 	s.stream.Abort(now)
 	s.finish()
 	return mono.Never
 }
 
-// checkTLS refuses the session if the next turn is a TLS record; held says that it is too early to tell.
+// checkTLS refuses the session if the turn that begins is a TLS record; held says that it is refused, or
+// that it is too early to tell.
 func (s *Session) checkTLS(now mono.Time) (wake mono.Time, held bool) {
-	switch looksLikeTLS(s.reader.View(s.released, 6), s.adopted && s.released == s.base) {
+	var first [6]byte
+	n := s.reader.Peek(s.released, first[:])
+	switch looksLikeTLS(first[:n], s.adopted && s.released == s.base) {
 	case tlsYes:
 		s.Refuse(now, ledger.TLS)
 		return mono.Never, true
@@ -241,33 +281,6 @@ func (s *Session) checkTLS(now mono.Time) (wake mono.Time, held bool) {
 	default:
 		return mono.Never, false
 	}
-}
-
-// timers ends a session that nothing happens in, and says when that will be.
-func (s *Session) timers(now mono.Time) mono.Time {
-	idle := s.last.Add(s.svc.Idle)
-	stall := mono.Never
-	if s.stream != nil {
-		switch {
-		case s.released > s.taken:
-			stall = max(s.ready, s.spoke).Add(s.svc.Stall)
-		case s.clientShut:
-			stall = max(s.ready, s.shutAt).Add(s.svc.Stall)
-		}
-	}
-	switch {
-	case stall.Reached(now) && s.released > s.taken:
-		s.lose(now, ledger.SendTimeout)
-		return s.last.Add(s.svc.Idle)
-	case stall.Reached(now):
-		s.stream.Abort(now) // all has arrived; the target just does not close
-		s.finish()
-		return mono.Never
-	case idle.Reached(now):
-		s.idle(now)
-		return mono.Never
-	}
-	return min(idle, stall, s.gapLimit())
 }
 
 // idle ends a session that was silent for too long: with success if nothing was left to do.

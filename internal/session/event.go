@@ -24,9 +24,6 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 	case Received:
 		if before := s.gate.Answered(); ev.N > before {
 			s.env.Count.AnswerBytes += ev.N - before
-			if before == 0 && s.released == s.base && !s.adopted {
-				s.svc.Gate.Greeted(true)
-			}
 		}
 		s.last = max(s.last, now)
 		s.gate.Received(now, ev.N, ev.Hole)
@@ -58,6 +55,9 @@ func (s *Session) take(now mono.Time, n uint64) {
 // broken ends a copy whose connection has gone. What the stream took, but the target never
 // acknowledged, was not delivered.
 func (s *Session) broken(ev *Event, r ledger.Reason) {
+	if s.targetShut && r == ledger.TargetReset {
+		r = ledger.TargetClosed
+	}
 	acked := min(s.base+ev.N, s.released)
 	if s.taken > acked {
 		n := s.taken - acked
@@ -69,9 +69,6 @@ func (s *Session) broken(ev *Event, r ledger.Reason) {
 	if s.clientShut && acked == s.released {
 		s.finish() // the target closed with a reset, after it had everything
 		return
-	}
-	if s.targetShut && r == ledger.TargetReset {
-		r = ledger.TargetClosed
 	}
 	s.lost(r)
 }

@@ -14,17 +14,21 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 		s.env.Count.Packets.Twice++
 		return
 	}
-	silent := at.Sub(s.last) >= Lull
-	s.last = at
+	s.last = max(s.last, at)
 	if seg.Flags.Has(packet.SYN) {
 		if s.state == Watching && !s.adopted { // the session's own first packet
 			s.start(now, 0, 0, seg)
 		}
-		return
+		if seg.Len == 0 {
+			return
+		}
+		data := *seg // bytes in a SYN (RFC 7413) come after it
+		data.Seq, data.Flags = seg.Seq+1, seg.Flags&^packet.SYN
+		seg = &data
 	}
 	note := s.note(seg, at)
 	if seg.Len > 0 {
-		s.insert(now, seg, note, silent)
+		s.insert(now, seg, note)
 	}
 	switch {
 	case seg.Flags.Any(packet.RST):
@@ -35,33 +39,35 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	case seg.Flags.Any(packet.FIN):
 		s.reader.SetEnd(reasm.Closed, seg.Seq.Add(seg.Len), note)
 	}
+	s.noteHole(at)
 }
 
-// insert keeps the payload of a segment.
-func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, silent bool) {
-	if s.state == Watching && seg.Len > 1 {
+// insert keeps the payload of a segment. A single byte of a connection found under way may be a keepalive
+// probe with a byte of its own (RFC 9293 §3.8.4), and says nothing.
+func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
+	copied := s.state != Watching && s.state != Refused
+	if !copied && seg.Len > 1 {
 		if s.reason == ledger.NoSYN {
 			s.openAccount()
 		}
-		if silent {
+		if s.state == Watching && note.At.Sub(s.spoke) >= Lull {
 			s.resume(seg, note)
 		}
 	}
-	if s.state == Watching && s.reader.OffsetOf(seg.Seq) == 1 && s.reader.Next() == 0 {
-		s.skip(1) // the first packet was a keepalive probe, one below the next byte (RFC 9293 §3.8.4)
+	if !copied && s.reader.OffsetOf(seg.Seq) == 1 && s.reader.Next() == 0 {
+		s.skip(1) // the first packet was a keepalive probe, one below the next byte
 	}
 	before := s.reader.Next()
 	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
 	s.env.Count.Bytes.Captured += s.reader.Next() - before
-	if verdict != reasm.Known {
+	if (copied || seg.Len > 1) && (verdict == reasm.InOrder || verdict == reasm.Ahead) {
 		s.spoke = note.At
 	}
 	if verdict == reasm.TooMuch {
 		s.gap(now)
 	}
-	s.noteHole(note.At)
 	if s.state == Refused {
-		s.drop(s.reader.Next(), s.reason)
+		s.discard()
 	} else if s.reader.Kept() > s.svc.MaxBytes {
 		s.Refuse(now, ledger.OverSession)
 	}
@@ -71,7 +77,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, si
 // been silent is between two turns, whether or not we know what came before.
 func (s *Session) resume(seg *packet.Segment, note reasm.Note) {
 	off := s.reader.OffsetOf(seg.Seq)
-	if int64(off) < int64(s.reader.Next()) {
+	if int64(off) < int64(s.reader.End()) || off < s.took {
 		return // a retransmission
 	}
 	s.drop(s.reader.Next(), s.reason)
@@ -111,14 +117,23 @@ func (s *Session) missing() bool {
 	return s.reader.Hole() || s.took > s.reader.Next() && !s.clientEndAcked()
 }
 
-// gap gives up on bytes of the client that were lost on the way to us.
+// gap gives up on bytes of the client that were lost on the way to us: those before the next that wait,
+// or those that the server has acknowledged.
 func (s *Session) gap(now mono.Time) {
 	if s.stream != nil {
 		s.lose(now, ledger.CaptureGap)
 	}
-	off, ok := s.reader.FirstAhead()
-	if !ok || off > s.took && s.took > s.reader.Next() {
-		off = s.took
+	next := s.reader.Next()
+	off := max(s.took, next)
+	if end, ok := s.reader.EndOff(); ok {
+		off = min(off, end) // the FIN was acknowledged as well
+	}
+	if first, ok := s.reader.FirstAhead(); ok && (first < off || off <= next) {
+		off = first
+	}
+	if off <= next { // more was acknowledged than the client can have sent
+		s.took, s.holed = next, mono.Never
+		return
 	}
 	s.skip(off)
 }

@@ -82,6 +82,7 @@ type Session struct {
 	targetShut     bool
 	serverKnown    bool
 	serverFIN      bool
+	serverFirst    bool // the client had seen the server's bytes before it sent any
 
 	isn        seqnum.Value // the client's
 	serverBase seqnum.Value // the sequence number of the server's first byte
@@ -95,12 +96,13 @@ type Session struct {
 	stream   Stream
 	base     uint64 // the copy's offset 0, as an offset of reader
 	released uint64 // offset of reader below which the stream may send
+	turn     uint64 // where the turn began that is released now, as an offset of reader
 	settled  uint64 // offset of reader below which every byte is accounted for
 	taken    uint64 // what the stream has taken, as an offset of reader
 
 	last    mono.Time // something was heard of either side
-	ready   mono.Time // the stream last took bytes, or opened
-	spoke   mono.Time // the client last sent bytes
+	ready   mono.Time // the stream last was given bytes, took some, or opened
+	spoke   mono.Time // the client last sent bytes that it had not sent before
 	holed   mono.Time // since when bytes are missing; Never if none are
 	shutAt  mono.Time // we closed our direction
 	seenPkt fingerprint
@@ -116,13 +118,13 @@ type fingerprint struct {
 	flags    packet.Flags
 }
 
-// Init makes s the session of a client's connection, whose first packet the shard has in hand and hands
-// to FromClient next: it opens the copy if that is a SYN, and else waits for a turn. midTurn says that the
-// capture has not run for long enough to know that the connection was silent before this packet.
-func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, now mono.Time, first *packet.Segment, midTurn bool) {
-	pieces := s.reader
+// Init makes s the session of a client's connection, whose first packet, captured at that time, the shard
+// has in hand and hands to FromClient next: it opens the copy if that is a SYN, and else waits for a turn.
+// midTurn says that the capture has not run for long enough to know that the client was silent before it.
+func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time, first *packet.Segment, midTurn bool) {
+	reader := s.reader
 	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, online: spec.Online,
-		reader: pieces, last: now, ready: now, spoke: now, holed: mono.Never}
+		reader: reader, last: at, ready: at, spoke: at, holed: mono.Never}
 	s.isn = first.Seq
 	if first.Flags.Has(packet.SYN) {
 		s.openAccount()
@@ -135,7 +137,7 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, now mono.Time, fi
 		s.state = Refused
 	}
 	if !midTurn {
-		s.last = now.Add(-Lull)
+		s.spoke = at.Add(-Lull)
 	}
 	s.reader.Init(env.Pool, first.Seq, 0)
 }
@@ -197,7 +199,7 @@ func (s *Session) drop(end uint64, r ledger.Reason) {
 func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
 	s.openAccount()
 	s.state = Opening
-	s.base, s.released, s.taken = off, off, off
+	s.base, s.turn, s.released, s.taken = off, off, off, off
 	s.targetShut, s.clientShut = false, false
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
@@ -230,11 +232,27 @@ func (s *Session) lost(r ledger.Reason) {
 	}
 }
 
-// Refuse ends the copy, and the session does not begin another.
+// Refuse ends the copy, and the session does not begin another. One that is refused stays so for the
+// first reason.
 func (s *Session) Refuse(now mono.Time, r ledger.Reason) {
+	if s.state == Refused || s.state == Gone {
+		return
+	}
+	if s.reason == ledger.NoSYN {
+		s.openAccount()
+	}
 	s.lose(now, r)
 	s.state = Refused
-	s.drop(s.reader.Next(), r)
+	s.discard()
+}
+
+// discard accounts for all that was captured, in order or not, of a session that is not copied.
+func (s *Session) discard() {
+	s.drop(s.reader.Next(), s.reason)
+	for off, ok := s.reader.FirstAhead(); ok; off, ok = s.reader.FirstAhead() {
+		s.skip(off)
+		s.drop(s.reader.Next(), s.reason)
+	}
 }
 
 // finish ends the session: all that the client sent has arrived.

@@ -73,8 +73,8 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		sh.count.Live++
 		sh.byID[sh.nextID] = e
 		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Online: p.Seg.Dst}
-		midTurn := sh.now.Sub(sh.cfg.Start) < session.Lull
-		e.Init(&sh.env, sh.cfg.Services[p.Service], &spec, sh.now, &p.Seg, midTurn)
+		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
+		e.Init(&sh.env, sh.cfg.Services[p.Service], &spec, p.At, &p.Seg, midTurn)
 		if head == nil {
 			head = e
 			sh.flows[key] = e
