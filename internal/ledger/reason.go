@@ -7,27 +7,31 @@ type Reason uint8
 
 // The reasons. None is the absence of one: what has it was delivered.
 const (
-	None            Reason = iota
-	SampledOut             // not chosen by --sample
-	Filtered               // excluded by a filter
-	TLS                    // an encrypted stream: its bytes mean nothing to another server
-	CaptureGap             // bytes were lost on the way to us and will not come again
-	NoSYN                  // under way when the copier started, and not adopted
-	GateTimeout            // the target never began the answer that the next turn waits for
-	TargetReset            // the target reset the connection
-	TargetRefused          // the target refused the connection
-	TargetClosed           // the target closed while the client still had bytes to send
-	ConnectTimeout         // the target did not answer the connection attempt
-	SendTimeout            // the target stopped acknowledging
-	OverMemory             // the memory bound was reached
-	OverSessions           // the session bound was reached
-	OverSession            // one session held more than it may
-	NoSourceAddress        // no free address and port to connect from
-	LinkDown               // no link to an intercept
-	LinkError              // packets could not be sent
-	IdleTimeout            // neither side said anything for the session timeout
-	Replaced               // the client opened a new connection from the same port
-	Shutdown               // the copier stopped before the session was drained
+	None              Reason = iota
+	SampledOut               // not chosen by --sample
+	Filtered                 // excluded by a filter
+	TLS                      // an encrypted stream: its bytes mean nothing to another server
+	CaptureGap               // bytes were lost on the way to us and will not come again
+	NoSYN                    // under way when the copier started, and not adopted
+	GateTimeout              // the target never began the answer that the next turn waits for
+	TargetReset              // the target reset the connection
+	TargetRefused            // the target refused the connection
+	TargetClosed             // the target closed while the client still had bytes to send
+	ConnectTimeout           // the target did not answer the connection attempt
+	SendTimeout              // the target stopped acknowledging
+	OverMemory               // the memory bound was reached
+	OverSessions             // the session bound was reached
+	OverSession              // one session held more than it may
+	NoSourceAddress          // no free address and port to connect from
+	LinkDown                 // no link to an intercept
+	LinkError                // packets could not be sent
+	IdleTimeout              // neither side said anything for the session timeout
+	Replaced                 // the client opened a new connection from the same port
+	Shutdown                 // the copier stopped before the session was drained
+	BadClientAddress         // no connection can come from the client's address
+	TupleTaken               // the client's address and port are in use towards the target
+	TargetForbidden          // the intercept does not allow the target
+	TargetUnreachable        // the target's server cannot be reached from the client's address
 	numReasons
 )
 
@@ -38,6 +42,8 @@ var reasonNames = [numReasons]string{
 	OverMemory: "over_memory", OverSessions: "over_sessions", OverSession: "over_session",
 	NoSourceAddress: "no_source_address", LinkDown: "link_down", LinkError: "link_error",
 	IdleTimeout: "idle_timeout", Replaced: "replaced", Shutdown: "shutdown",
+	BadClientAddress: "bad_client_address", TupleTaken: "tuple_taken", TargetForbidden: "target_forbidden",
+	TargetUnreachable: "target_unreachable",
 }
 
 // String is the reason's name in summaries, reports and metrics.
@@ -46,6 +52,16 @@ func (r Reason) String() string {
 		return reasonNames[r]
 	}
 	return fmt.Sprintf("reason_%d", uint8(r))
+}
+
+// ReasonNamed finds a reason by its name; false where there is none of that name.
+func ReasonNamed(name string) (Reason, bool) {
+	for i, n := range reasonNames {
+		if n == name {
+			return Reason(i), true
+		}
+	}
+	return None, false
 }
 
 // Reasons lists every reason but None, in the order of their values.
