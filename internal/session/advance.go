@@ -220,6 +220,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, check gateCheck) (wake mono.
 	answer, wake := check(&s.gate, now, n, s.ready)
 	switch answer {
 	case gate.Wait:
+		s.hurry()
 		return wake, false
 	case gate.TimedOut:
 		s.lose(now, ledger.GateTimeout)
@@ -236,6 +237,16 @@ func (s *Session) pass(now mono.Time, n reasm.Note, check gateCheck) (wake mono.
 	}
 	s.gate.Release(now, n, answer)
 	return mono.Never, true
+}
+
+// hurry has what the target has answered so far acknowledged, since a turn waits for the rest of it.
+func (s *Session) hurry() {
+	if n := s.gate.Answered(); n > s.hurried {
+		s.hurried = n
+		if a, ok := s.stream.(Acknowledger); ok {
+			a.Acknowledge()
+		}
+	}
 }
 
 // gateCheck is Check or CheckEnd of a gate.

@@ -98,6 +98,7 @@ type Session struct {
 	released uint64 // offset of reader below which the stream may send
 	turn     uint64 // where the turn began that is released now, as an offset of reader
 	settled  uint64 // offset of reader below which every byte is accounted for
+	hurried  uint64 // what the target had answered when it was last acknowledged in a hurry
 	taken    uint64 // what the stream has taken, as an offset of reader
 
 	last    mono.Time // something was heard of either side
@@ -200,7 +201,7 @@ func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
 	s.openAccount()
 	s.state = Opening
 	s.base, s.turn, s.released, s.taken = off, off, off, off
-	s.targetShut, s.clientShut = false, false
+	s.targetShut, s.clientShut, s.hurried = false, false, 0
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
 	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Online: s.online,

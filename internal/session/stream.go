@@ -52,6 +52,13 @@ type Stream interface {
 	Abort(now mono.Time)
 }
 
+// Acknowledger is a Stream whose acknowledgments are the kernel's, which delays them to send them along
+// with data. A target with Nagle's algorithm holds the rest of its answer until they come.
+type Acknowledger interface {
+	// Acknowledge acknowledges what the target has answered so far, at once.
+	Acknowledge()
+}
+
 // EventKind says what happened to a stream.
 type EventKind uint8
 

@@ -35,8 +35,11 @@ func newConnector(cfg *Config) connector {
 }
 
 // connect opens a socket and begins to connect it. On an error there is no socket.
-func (k *connector) connect(target netip.AddrPort) (int, error) {
-	target = netip.AddrPortFrom(target.Addr().Unmap(), target.Port())
+func (k *connector) connect(s *polled) (int, error) {
+	target := netip.AddrPortFrom(s.target.Addr().Unmap(), s.target.Port())
+	if s.from.IsValid() {
+		return k.connectAs(s.from, target, s.mark)
+	}
 	if len(k.cfg.Bind) == 0 {
 		return k.connectFrom(netip.Addr{}, target)
 	}
@@ -65,6 +68,34 @@ func (k *connector) connectFrom(local netip.Addr, target netip.AddrPort) (int, e
 		return -1, err
 	}
 	if err := k.prepare(fd, local, target); err != nil {
+		sys.ResetTCP(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// connectAs connects from an address that is a client's.
+func (k *connector) connectAs(from, target netip.AddrPort, mark uint32) (int, error) {
+	if !target.IsValid() || from.Addr().Is4() != target.Addr().Is4() || from.Port() == 0 {
+		return -1, syscall.EINVAL
+	}
+	fd, err := sys.OpenTCP(target.Addr().Is6())
+	if err != nil {
+		return -1, err
+	}
+	if mark != 0 {
+		err = sys.SetMark(fd, mark)
+	}
+	if err == nil && k.cfg.SendTimeout > 0 {
+		err = sys.SetUserTimeout(fd, k.cfg.SendTimeout)
+	}
+	if err == nil {
+		err = sys.BindTransparent(fd, from)
+	}
+	if err == nil {
+		err = sys.ConnectTCP(fd, target, zone(target.Addr()))
+	}
+	if err != nil {
 		sys.ResetTCP(fd)
 		return -1, err
 	}

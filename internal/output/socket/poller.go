@@ -2,6 +2,7 @@ package socket
 
 import (
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -54,6 +55,8 @@ const (
 // polled is the poller's part of a connection.
 type polled struct {
 	target     netip.AddrPort
+	from       netip.AddrPort // the client's own, of OpenFrom
+	mark       uint32         // of OpenFrom
 	header     []byte // the PROXY protocol header, until it is sent
 	received   uint64
 	prev, next *conn // among those that are connecting, in the order of their deadlines
@@ -153,6 +156,24 @@ func (p *poller) close() {
 	p.epoll.Wake()
 	<-p.ended
 	p.epoll.Close()
+}
+
+// start starts the goroutine, on a thread of its own where it has to stand elsewhere.
+func (p *poller) start() error {
+	if p.cfg.Enter == nil {
+		go p.run()
+		return nil
+	}
+	entered := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := p.cfg.Enter()
+		entered <- err
+		if err == nil {
+			p.run()
+		}
+	}()
+	return <-entered
 }
 
 // run is the poller's goroutine.
@@ -258,7 +279,7 @@ func (p *poller) carryOut(now mono.Time) {
 // open begins to connect.
 func (p *poller) open(now mono.Time, c *conn) {
 	s := &c.polled
-	fd, err := p.connector.connect(s.target)
+	fd, err := p.connector.connect(s)
 	if err != nil {
 		s.state = stateClosed
 		p.note(c, noteOver).err = errnoOf(err)

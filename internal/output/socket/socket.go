@@ -14,7 +14,8 @@
 // the connection); only then does the poller close it, so that no write can hit a descriptor that has
 // become another connection. Before it is open, and after it was asked, the poller owns it alone.
 //
-// Sockets belong to the network namespace of the process: the poller runs on whatever thread is free.
+// Sockets belong to the network namespace of the process, where the poller runs on whatever thread is
+// free; with Config.Enter the poller keeps a thread that stands in another one.
 //
 // Each wake of a connection is one note from the poller to the shard, in batches; Step turns notes into
 // events. Requests the other way, to open and to close, go through a queue that the poller empties
@@ -59,6 +60,9 @@ type Config struct {
 	SendTimeout time.Duration
 	// Proxy hands the client's address over to the target.
 	Proxy Proxy
+	// Enter moves the poller's thread into the network namespace where the connections are to be. nil:
+	// they are in the process's own.
+	Enter func() error
 }
 
 // DefaultConnectTimeout is Config.ConnectTimeout where that is 0.
@@ -98,7 +102,10 @@ func New(cfg Config) (*Output, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket output: %w", err)
 	}
-	go p.run()
+	if err := p.start(); err != nil {
+		p.epoll.Close()
+		return nil, fmt.Errorf("socket output: %w", err)
+	}
 	return &Output{poller: p}, nil
 }
 
@@ -125,6 +132,24 @@ func (o *Output) Open(_ mono.Time, spec *session.OpenSpec) session.Stream {
 	if v := o.poller.cfg.Proxy; v != NoProxy {
 		c.polled.header = appendProxyHeader(nil, v, spec.Client, spec.Online)
 	}
+	o.poller.ask(request{conn: c, kind: askOpen})
+	return c
+}
+
+// Stream is what OpenFrom returns: it says besides what of its record it does not need any more.
+type Stream interface {
+	session.Stream
+	// Sent is how many of the record's bytes the kernel has. Taken events tell the same, later.
+	Sent() uint64
+}
+
+// OpenFrom is Open from the client's own address and port, spec.Client, which must be of the target's
+// family. The packets carry mark, unless it is 0, in the place of Config.Mark. Where another connection
+// has the same two ends, the stream fails with ledger.TupleTaken. It is for an intercept on the target
+// itself, which has seen to it that the target's answers come back here (package localroute).
+func (o *Output) OpenFrom(_ mono.Time, spec *session.OpenSpec, mark uint32) Stream {
+	from := netip.AddrPortFrom(spec.Client.Addr().Unmap(), spec.Client.Port())
+	c := &conn{out: o, id: spec.ID, record: spec.Record, polled: polled{target: spec.Target, from: from, mark: mark}}
 	o.poller.ask(request{conn: c, kind: askOpen})
 	return c
 }

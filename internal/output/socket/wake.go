@@ -116,7 +116,6 @@ func (p *poller) sendHeader(c *conn) bool {
 // and whether all was read: one that answers without end goes on after the others have had their turn.
 func (p *poller) discard(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained bool) {
 	s := &c.polled
-	read := false
 	for range readsAtOnce {
 		n, errno := sys.Discard(s.fd)
 		if errno == syscall.EAGAIN {
@@ -131,17 +130,12 @@ func (p *poller) discard(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drai
 			return 0, true
 		}
 		s.received += uint64(n)
-		read = true
 		// Less than asked for is all there was, and a later byte is a new event; but a read stops short
 		// at urgent data, and the end of the stream is a read of its own.
 		if n < sys.MaxDiscard && !ev.Urgent() && !ev.PeerShut() {
 			drained = true
 			break
 		}
-	}
-	if read {
-		// A target with Nagle's algorithm holds the rest of its answer until this part is acknowledged.
-		sys.AckNow(s.fd)
 	}
 	return 0, drained
 }
