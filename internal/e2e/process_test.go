@@ -70,7 +70,7 @@ func start(t testing.TB, host *netlab.Namespace, name, path string, args ...stri
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%s$ %s %s\n%s", host.Name, name, strings.Join(args, " "), p.output())
+			t.Logf("%s$ %s %s\n%s", host.Name, name, strings.Join(args, " "), shortened(p.output()))
 		}
 	})
 	return p
@@ -83,6 +83,18 @@ func (p *process) output() string {
 		return err.Error()
 	}
 	return string(b)
+}
+
+// shortened leaves the statistics on the way out, and keeps the end.
+func shortened(output string) string {
+	var lines []string
+	for line := range strings.Lines(output) {
+		if !strings.HasPrefix(line, "tcpcopy: sessions ") {
+			lines = append(lines, line)
+		}
+	}
+	const most = 40
+	return strings.Join(lines[max(0, len(lines)-most):], "")
 }
 
 func (p *process) hasEnded() bool {

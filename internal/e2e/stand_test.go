@@ -159,6 +159,22 @@ func (c *copier) end() *export.Report {
 	return c.account()
 }
 
+// progress is the copier's account so far, with --stats; nil before the first.
+func (c *copier) progress() *export.Report {
+	c.t.Helper()
+	if c.hasEnded() {
+		c.t.Fatal("the copier has ended")
+	}
+	r, err := export.ReadReport(c.report)
+	if err != nil {
+		return nil
+	}
+	if !r.Balanced {
+		c.t.Errorf("an account on the way does not balance: %+v %+v", r.Sessions, r.Bytes)
+	}
+	return r
+}
+
 // account is the final account of a copier that has ended.
 func (c *copier) account() *export.Report {
 	c.t.Helper()
