@@ -32,7 +32,7 @@ const (
 // Type says what a frame is.
 type Type uint8
 
-// The messages. 32 to 63 are kept for stream operations.
+// The messages. 32 to 63 are the tunnel's.
 const (
 	TypeHello        Type = 1  // copier: who I am
 	TypeWelcome      Type = 2  // intercept: go on
@@ -47,12 +47,15 @@ const (
 	TypePing         Type = 11 // either
 	TypePong         Type = 12 // either
 	TypeBye          Type = 13 // either: I close, because
+	TypeOperations   Type = 32 // copier: open, feed and end these connections
+	TypeStreamEvents Type = 33 // intercept: what became of them
 )
 
 var typeNames = [...]string{
 	TypeHello: "hello", TypeWelcome: "welcome", TypeRefuse: "refuse", TypeHeaders: "headers", TypeClaim: "claim",
 	TypeClaimRefused: "claim-refused", TypeRelease: "release", TypeQuery: "query", TypeOwner: "owner",
 	TypeICMP: "icmp", TypePing: "ping", TypePong: "pong", TypeBye: "bye",
+	TypeOperations: "operations", TypeStreamEvents: "stream-events",
 }
 
 // String is the type's name, or its number.

@@ -57,7 +57,7 @@ type polled struct {
 	target     netip.AddrPort
 	from       netip.AddrPort // the client's own, of OpenFrom
 	mark       uint32         // of OpenFrom
-	header     []byte // the PROXY protocol header, until it is sent
+	header     []byte         // the PROXY protocol header, until it is sent
 	received   uint64
 	prev, next *conn // among those that are connecting, in the order of their deadlines
 	deadline   mono.Time
