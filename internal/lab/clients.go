@@ -27,6 +27,7 @@ type clientsTask struct {
 	Rate     float64
 	IPv6     bool
 	Online   netip.AddrPort
+	Addrs    int // of the clients; 0: clientAddrs
 }
 
 // clientsDone is what the clients did.
@@ -49,13 +50,17 @@ func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) i
 		fmt.Fprintf(stderr, "tcpcopy: %v\n", err)
 		return 1
 	}
+	addrs := clientAddrs
+	if task.Addrs > 0 {
+		addrs = min(task.Addrs, clientAddrs)
+	}
 	go func() { // ends with the process at the latest
 		tasks.Decode(new(json.RawMessage))
 		cancel()
 	}()
 	l := load{scenario: task.Scenario, rate: task.Rate, dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
 		d := net.Dialer{
-			LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%clientAddrs, task.IPv6).AsSlice()},
+			LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},
 			Timeout:   answerTimeout,
 		}
 		c, err := d.DialContext(ctx, "tcp", task.Online.String())
@@ -99,7 +104,7 @@ type clients struct {
 
 // startClients starts the load. It ends by itself, or soon after stop.
 func (r *run) startClients() (*clients, error) {
-	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Rate: r.options.Rate, IPv6: r.options.IPv6, Online: r.onlineAddr})
+	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Rate: r.options.Rate, IPv6: r.options.IPv6, Online: r.onlineAddr, Addrs: r.options.ClientAddrs})
 	if err != nil {
 		return nil, fmt.Errorf("start clients: %w", err)
 	}

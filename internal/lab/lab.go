@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -52,11 +53,22 @@ type Options struct {
 	Requests int           // on each connection
 	Answers  string        // Bigger, Smaller, Slower or empty
 
-	Loss       float64 // percent of the TCP packets to and from the target, each way
-	ClientLoss float64 // percent of the TCP packets between clients and production, each way
+	Loss       float64     // percent of the TCP packets to and from the target, each way
+	ClientLoss float64     // percent of the TCP packets between clients and production, each way
+	Path       netlab.Path // to the target, long and lossy; its zero value is none
 	IPv6       bool
 	NoOffloads bool
 	MTU        int
+
+	ClientAddrs int // over how many addresses the clients are spread; 0: 4
+
+	// For tests. Setup prepares the hosts before anything runs on them, Accept stands between the test
+	// server and its listener, TargetStall is for how long the test server's application stops reading,
+	// once on each connection, and Disturb is called when the load has begun.
+	Setup       func(*netlab.Net) error
+	Accept      func(net.Listener) net.Listener
+	TargetStall time.Duration
+	Disturb     func(context.Context, *Stage) error
 
 	CopyArgs      []string // further arguments of the copier
 	InterceptArgs []string // further arguments of the intercept
@@ -143,7 +155,11 @@ func (o *Options) scenario() (Scenario, error) {
 // servers says how production and the target answer.
 func (o *Options) servers(s *Scenario) (online, target serverConfig) {
 	online = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn, pause: s.AnswerPause}
+	if s.ServerCloses {
+		online.closeAfter = s.Requests
+	}
 	target = online
+	target.stall = o.TargetStall
 	switch o.Answers {
 	case Bigger:
 		target.scaleUp = scaleMost

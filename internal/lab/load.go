@@ -145,6 +145,11 @@ func (c *client) converse(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.ServerCloses {
+		if _, err := c.reply.ReadByte(); err != io.EOF {
+			return fmt.Errorf("wait for the server to close: %v", err)
+		}
+	}
 	if s.Reset {
 		conn.SetLinger(0)
 	}

@@ -76,6 +76,7 @@ func (p *problems) side(name string, s *Side) {
 func (r *Result) connections(p *problems) {
 	begun := r.Scenario.CopierAfter > 0
 	switch {
+	case r.Options.Disturb != nil: // what is opened again, and what is not, depends on what was done
 	case begun:
 		p.when(r.Target.Opened > r.Online.Opened, "%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
 	case r.Target.Opened != r.Online.Opened:
@@ -84,7 +85,7 @@ func (r *Result) connections(p *problems) {
 	p.when(r.Options.Answers != Slower && float64(r.Target.MostOpen) > connsFactor*float64(r.Online.MostOpen),
 		"%d connections at the same time at the target (after %.1f s), more than %.1f times production's %d",
 		r.Target.MostOpen, r.Target.MostAfter.Seconds(), connsFactor, r.Online.MostOpen)
-	p.when(r.Target.LeftOpen > r.Online.LeftOpen, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Online.LeftOpen)
+	p.when(r.Target.LeftOpen > r.Online.LeftOpen && !r.Interrupted, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Online.LeftOpen)
 }
 
 func (r *Result) processes(p *problems) {
@@ -123,9 +124,12 @@ func (r *Result) ledger(p *problems) {
 	p.when(!a.Balanced, "the ledger does not balance")
 	p.when(!a.Final, "the ledger is not the final one")
 	p.when(a.Sessions.InFlight > 0 || a.Bytes.InFlight > 0, "the ledger ends with %d sessions and %d bytes in flight", a.Sessions.InFlight, a.Bytes.InFlight)
-	if r.Scenario.CopierAfter == 0 {
+	if r.Scenario.CopierAfter == 0 && r.Options.Disturb == nil {
 		differ("sessions captured", a.Sessions.Captured, "production", r.Online.Opened)
 		differ("bytes captured", a.Bytes.Captured, "production", r.Online.Bytes)
+	}
+	if r.Options.Disturb != nil {
+		return // and a copier that was killed has no account
 	}
 	differ("bytes delivered", a.Bytes.Delivered, "the target", r.Target.Bytes)
 	if len(a.Sessions.Dropped) == 0 {

@@ -41,6 +41,9 @@ type run struct {
 	online, target *server
 	clients        *clients
 	copier, assist *child
+	assistAt       *netlab.Namespace
+	copyArgs       []string // with which both were started
+	assistArgs     []string
 	from           time.Duration // production's requests from here on are compared
 	samples        []Sample
 	progress       *progress
@@ -86,7 +89,7 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	r.net, err = netlab.New(netlab.Config{
-		MTU: options.MTU, NoOffloads: options.NoOffloads, ViaAssistant: options.Via == Raw,
+		MTU: options.MTU, NoOffloads: options.NoOffloads, ViaAssistant: options.Via == Raw, TargetPath: options.Path,
 		Loss: netlab.Loss{
 			ToTarget: options.Loss, FromTarget: options.Loss,
 			ToOnline: options.ClientLoss, FromOnline: options.ClientLoss,
@@ -96,6 +99,11 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.net.Close()) }()
+	if options.Setup != nil {
+		if err := options.Setup(r.net); err != nil {
+			return nil, fmt.Errorf("set up hosts: %w", err)
+		}
+	}
 	return r.play(ctx)
 }
 
@@ -126,6 +134,9 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 		if err := r.startLoad(); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.disturb(ctx); err != nil {
+		return nil, fmt.Errorf("disturb: %w", err)
 	}
 	for done := false; !done; {
 		r.sample()
@@ -169,18 +180,18 @@ func (r *run) wait(ctx context.Context, d time.Duration) {
 }
 
 func (r *run) startServers() error {
-	network, onlineIP, targetIP := "tcp4", netlab.OnlineAddr4, netlab.TargetAddr4
+	onlineIP, targetIP := netlab.OnlineAddr4, netlab.TargetAddr4
 	if r.options.IPv6 {
-		network, onlineIP, targetIP = "tcp6", netlab.OnlineAddr6, netlab.TargetAddr6
+		onlineIP, targetIP = netlab.OnlineAddr6, netlab.TargetAddr6
 	}
 	r.onlineAddr = netip.AddrPortFrom(onlineIP, onlinePort)
 	r.targetAddr = netip.AddrPortFrom(targetIP, targetPort)
 	onlineConfig, targetConfig := r.options.servers(&r.scenario)
-	atTarget, err := r.net.Target.Listen(network, fmt.Sprintf(":%d", targetPort))
+	atTarget, err := r.listenTarget()
 	if err != nil {
-		return fmt.Errorf("start test server: %w", err)
+		return err
 	}
-	atOnline, err := r.net.Online.Listen(network, fmt.Sprintf(":%d", onlinePort))
+	atOnline, err := r.net.Online.Listen(r.network(), fmt.Sprintf(":%d", onlinePort))
 	if err != nil {
 		atTarget.Close()
 		return fmt.Errorf("start production server: %w", err)
@@ -220,13 +231,15 @@ func (r *run) startCopier(ctx context.Context) error {
 		}
 		args = append(args, "--key", key, "--report", r.file("intercept.json"))
 		var err error
-		if r.assist, err = r.start(ctx, at, "intercept", append(args, r.options.InterceptArgs...)); err != nil {
+		r.assistAt, r.assistArgs = at, append(args, r.options.InterceptArgs...)
+		if r.assist, err = r.start(ctx, at, "intercept", r.assistArgs); err != nil {
 			return err
 		}
 		copyArgs = append(copyArgs, "-s", netip.AddrPortFrom(host, interceptPort).String(), "--key", key)
 	}
 	var err error
-	r.copier, err = r.start(ctx, r.net.Online, "copy", append(copyArgs, r.options.CopyArgs...))
+	r.copyArgs = append(copyArgs, r.options.CopyArgs...)
+	r.copier, err = r.start(ctx, r.net.Online, "copy", r.copyArgs)
 	return err
 }
 
@@ -276,7 +289,7 @@ func (r *run) drain(ctx context.Context) {
 		return
 	}
 	patience := quiet
-	if r.options.Loss > 0 || r.options.ClientLoss > 0 || r.options.Answers == Slower {
+	if r.options.Loss > 0 || r.options.Path != (netlab.Path{}) || r.options.ClientLoss > 0 || r.options.Answers == Slower {
 		patience = quietOnLoss
 	}
 	if r.options.patience > 0 {

@@ -24,6 +24,7 @@ type Scenario struct {
 	Pieces       int           // a batch is sent in so many small writes; 0 means 1
 	PieceGap     time.Duration // between them
 	Reset        bool          // clients close with RST, after the last answer
+	ServerCloses bool          // the server closes first, after the last answer
 
 	Greeting    int           // bytes of production's greeting; 0: it waits to be spoken to
 	ServerThink time.Duration // production's pause before each answer

@@ -17,6 +17,8 @@ type serverConfig struct {
 	greeting           int           // bytes of a greeting on every new connection, with its header; 0: none
 	pieces             int           // an answer goes in so many writes; 0 and 1: as one
 	pause              time.Duration // between the pieces
+	stall              time.Duration // a pause in reading, once on each connection
+	closeAfter         int           // so many answers; 0: the client closes
 }
 
 // answerSize is how long the answer is for a client that asks for size bytes, headers included.
@@ -96,7 +98,7 @@ func (s *server) converse(c *net.TCPConn) {
 }
 
 // answer writes the greeting and the answers, until there are no more or the client is gone.
-func (s *server) answer(c net.Conn, requests <-chan request) {
+func (s *server) answer(c *net.TCPConn, requests <-chan request) {
 	var w answerWriter
 	w.conn, w.config = c, &s.config
 	if s.config.greeting > 0 {
@@ -107,7 +109,24 @@ func (s *server) answer(c net.Conn, requests <-chan request) {
 			time.Sleep(s.config.think)
 		}
 		w.write(q.conn, q.num, s.config.answerSize(int(q.answer)))
+		if w.answers++; w.answers == s.config.closeAfter {
+			c.CloseWrite()
+		}
 	}
+}
+
+// reopen starts a server that was closed again, with the same record.
+func (s *server) reopen(l net.Listener) {
+	s.mu.Lock()
+	s.listener, s.closed = l, false
+	s.mu.Unlock()
+	s.running.Go(s.accept)
+}
+
+func (s *server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // close ends all connections and waits until the record is complete.

@@ -43,7 +43,8 @@ type reader struct {
 	raw      syscall.RawConn
 	ask      func(fd uintptr)
 
-	stream []arrival
+	stream  []arrival
+	stalled bool
 }
 
 // owedAnswer is the answer to a request that was read.
@@ -105,6 +106,9 @@ func (r *reader) readAll(answers chan<- request) {
 }
 
 func (r *reader) corrupted(format string, args ...any) {
+	if r.server.isClosed() {
+		return // cut off by us
+	}
 	r.server.record.corrupted.Add(1)
 	r.server.record.example("corrupted: "+format, args...)
 }
@@ -158,6 +162,10 @@ func (r *reader) next(n int) ([]byte, time.Duration, error) {
 }
 
 func (r *reader) read(b []byte) (int, error) {
+	if stall := r.server.config.stall; stall > 0 && !r.stalled && len(r.stream) > 0 {
+		r.stalled = true
+		time.Sleep(stall)
+	}
 	n, err := r.conn.Read(b)
 	if n > 0 {
 		r.readAt = r.server.clock.now()
@@ -193,6 +201,8 @@ type answerWriter struct {
 	config *serverConfig
 	buf    []byte
 	failed bool
+
+	answers int
 }
 
 // write sends an answer of size bytes, its header included.

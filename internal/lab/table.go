@@ -77,6 +77,9 @@ func (r *Result) title() string {
 	if r.Options.Loss > 0 {
 		words = append(words, fmt.Sprintf("%v %% loss each way", r.Options.Loss))
 	}
+	if p := r.Options.Path; p.Delay > 0 || p.Loss > 0 {
+		words = append(words, fmt.Sprintf("a path of %v and %v %% loss each way", p.Delay, p.Loss))
+	}
 	if r.Options.ClientLoss > 0 {
 		words = append(words, fmt.Sprintf("%v %% loss each way before production", r.Options.ClientLoss))
 	}

@@ -61,7 +61,11 @@ func (n *Net) build() error {
 		return fmt.Errorf("set up switch: %w", err)
 	}
 	for _, p := range n.ports() {
-		if err := n.lan.Try(func() error { return n.plug(p) }); err != nil {
+		plug := n.plug
+		if n.isPath(p) {
+			plug = n.plugRelay
+		}
+		if err := n.lan.Try(func() error { return plug(p) }); err != nil {
 			return fmt.Errorf("connect %s to the net %q: %w", p.host.Name, p.bridge, err)
 		}
 		if err := p.host.Try(func() error { return n.setUpDevice(p) }); err != nil {
@@ -145,9 +149,12 @@ func (n *Net) plug(p port) error {
 	return linkUp(p.name)
 }
 
+// isPath says whether the cable is the target's path, whose devices have no offloads.
+func (n *Net) isPath(p port) bool { return p.name == targetPort && n.config.TargetPath != (Path{}) }
+
 // setUpDevice prepares the host's end of the cable.
 func (n *Net) setUpDevice(p port) error {
-	if n.config.NoOffloads {
+	if n.config.NoOffloads && !n.isPath(p) {
 		if err := sys.SetOffloads(p.device, false); err != nil {
 			return err
 		}
@@ -199,7 +206,7 @@ func waitRunning(name string) error {
 		if err != nil {
 			return fmt.Errorf("find device %s: %w", name, err)
 		}
-		if link.Attrs().OperState == netlink.OperUp {
+		if state := link.Attrs().OperState; state == netlink.OperUp || state == netlink.OperUnknown {
 			return nil
 		}
 		if time.Now().After(deadline) {

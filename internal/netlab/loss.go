@@ -89,9 +89,12 @@ func setLoss(loss Loss) error {
 	return nil
 }
 
-// Lost counts the packets that were lost on purpose since the last SetLoss.
+// Lost counts the packets that were lost on purpose: since the last SetLoss, and on the target's path.
 func (n *Net) Lost() (lost uint64, err error) {
 	err = n.lan.Try(func() error { lost, err = countLost(); return err })
+	if n.relay != nil {
+		lost += n.relay.lost.Load()
+	}
 	return lost, err
 }
 

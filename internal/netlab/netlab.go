@@ -34,6 +34,7 @@ type Config struct {
 	MTU        int  // of every device, in bytes; 0 means 1500
 	NoOffloads bool // no checksum or segmentation offload, no GRO: packets as on a wire
 	Loss       Loss
+	TargetPath Path // between the switch and the target; its zero value is a plain cable
 
 	// ViaAssistant gives the target its route to the client net through the assistant, as the raw way
 	// needs it. Without it the target knows no way to the clients.
@@ -45,6 +46,7 @@ type Net struct {
 	Client, Online, Target, Assistant *Namespace
 
 	lan    *Namespace // the switch
+	relay  *relay     // nil: there is none
 	config Config
 }
 
@@ -109,6 +111,9 @@ func New(config Config) (n *Net, err error) {
 	if err := config.Loss.check(); err != nil {
 		return nil, err
 	}
+	if err := config.TargetPath.check(); err != nil {
+		return nil, err
+	}
 	if err := Permitted(); err != nil {
 		return nil, err
 	}
@@ -141,6 +146,10 @@ func (n *Net) Namespaces() []*Namespace {
 // Close kills the commands that still run in the net and takes it down. It may be called more than once.
 func (n *Net) Close() error {
 	var failed error
+	if n.relay != nil {
+		n.relay.close()
+		n.relay = nil
+	}
 	// The devices go first: a namespace itself stands for as long as a socket in it is open.
 	if n.lan != nil && !n.lan.isClosed() {
 		failed = n.removeDevices()
