@@ -116,6 +116,16 @@ func (g *Gate) CheckEnd(now mono.Time, n reasm.Note, ready mono.Time) (Answer, m
 	return a, w
 }
 
+// Whole says that the target has answered as much as it is known to, where production has answered sent
+// bytes in all.
+func (g *Gate) Whole(sent uint64) bool {
+	if sent <= g.baseSeen || g.hole || g.doubt || !g.settled {
+		return false
+	}
+	want, known := g.svc.predict.size(sent - g.baseSeen)
+	return known && g.recv-g.base == want
+}
+
 // expect is how many bytes the target is to answer where production answered a.
 func (g *Gate) expect(a uint64) (uint64, bool) {
 	switch g.svc.cfg.Mode {

@@ -103,7 +103,7 @@ type Session struct {
 
 	last    mono.Time // something was heard of either side
 	ready   mono.Time // the stream last was given bytes, took some, or opened
-	spoke   mono.Time // the client last sent bytes that it had not sent before
+	spoke   mono.Time // the client last sent bytes
 	holed   mono.Time // since when bytes are missing; Never if none are
 	shutAt  mono.Time // we closed our direction
 	seenPkt fingerprint
@@ -160,6 +160,13 @@ func (s *Session) ISN() seqnum.Value { return s.isn }
 
 // Stream is the copy's stream; nil while there is none.
 func (s *Session) Stream() Stream { return s.stream }
+
+// Content says that nothing waits for more of the target's answer: it is whole, as far as is known, and
+// the client has not gone on yet.
+func (s *Session) Content() bool {
+	_, turn := s.reader.Mark()
+	return s.state == Flowing && !turn && !s.reader.HasEnd() && s.gate.Whole(s.sent)
+}
 
 // ClientEnded says whether the client has ended the connection, as far as was captured.
 func (s *Session) ClientEnded() bool {

@@ -32,6 +32,9 @@ const (
 	maxSpare = 256
 	// takeover is how long a new connection waits for an old one with the same tuple to end in order.
 	takeover = time.Second
+	// ackDelay is how long the acknowledgment of a whole answer waits for the next turn to go along with:
+	// Linux's.
+	ackDelay = 40 * time.Millisecond
 )
 
 // rawStream is one connection: a session.Stream.
@@ -52,6 +55,7 @@ type rawStream struct {
 
 	queried  bool
 	claimed  bool
+	ackBy    mono.Time // when an acknowledgment that is held back must go; 0: none is
 	opened   bool
 	shut     bool
 	hole     bool
@@ -309,6 +313,16 @@ func (r *rawSide) poll(now mono.Time, e *entry) mono.Time {
 			return min(st.waiting, now.Add(time.Millisecond*10))
 		}
 	}
+	if st.conn.OnlyAck() && e.Content() {
+		// The answer is whole, so no target with Nagle's algorithm waits for its acknowledgment.
+		if st.ackBy == 0 {
+			st.ackBy = now.Add(ackDelay)
+		}
+		if !st.ackBy.Reached(now) {
+			return st.ackBy
+		}
+	}
+	st.ackBy = 0
 	wake := st.send(now)
 	if st.report(now) {
 		r.sh.touch(e)
