@@ -60,7 +60,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 	before := s.reader.Next()
 	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
 	s.env.Count.Bytes.Captured += s.reader.Next() - before
-	if (copied || seg.Len > 1) && (verdict == reasm.InOrder || verdict == reasm.Ahead) {
+	if seg.Len > 1 && verdict != reasm.Astray || copied && verdict == reasm.InOrder {
 		s.spoke = note.At
 	}
 	if verdict == reasm.TooMuch {
