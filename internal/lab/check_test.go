@@ -115,9 +115,10 @@ func TestFaultsAreFound(t *testing.T) {
 			example: "corrupted: header",
 		},
 		{
-			name: "a request not held back", scenario: small(nil), answers: Slower, fault: at(hasty),
-			want:    []string{"the target received 1 requests too early"},
-			example: "early: connection 3 request 7: its client had seen 7 answers",
+			name: "a request not held back", answers: Slower, fault: at(hasty),
+			scenario: small(func(s *Scenario) { s.Total, s.ServerThink = 5, 20*time.Millisecond }),
+			want:     []string{"the target received 1 requests too early"},
+			example:  "early: connection 3 request 7: its client had seen 7 answers",
 		},
 		{
 			name: "a request in the middle of the answer before", answers: Slower, fault: at(tooHasty),
@@ -157,10 +158,11 @@ func TestFaultsAreFound(t *testing.T) {
 			},
 		},
 		{
-			name: "no gate at all", answers: Slower, scenario: small(func(s *Scenario) { s.Conns, s.Total = 1, 1 }),
-			fault:   func(request) fault { return hasty },
-			want:    []string{"the target received 19 requests too early"},
-			example: "early: connection 0 request 1",
+			name: "no gate at all", answers: Slower,
+			scenario: small(func(s *Scenario) { s.Conns, s.Total, s.ServerThink = 1, 1, 20*time.Millisecond }),
+			fault:    func(request) fault { return hasty },
+			want:     []string{"the target received 19 requests too early"},
+			example:  "early: connection 0 request 1",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
