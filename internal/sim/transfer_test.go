@@ -177,3 +177,16 @@ func TestCleanTransfer(t *testing.T) {
 		})
 	}
 }
+
+// TestSeedDecides shows that a seed gives the same run every time, gVisor's goroutines notwithstanding.
+func TestSeedDecides(t *testing.T) {
+	for seed := range int64(5) {
+		a := badNetwork(0.1, true, true, 10*time.Millisecond, seed).run(false)
+		for range 3 {
+			b := badNetwork(0.1, true, true, 10*time.Millisecond, seed).run(false)
+			if a.took != b.took || a.status != b.status {
+				t.Fatalf("seed %d: %v and %+v, then %v and %+v", seed, a.took, a.status, b.took, b.status)
+			}
+		}
+	}
+}

@@ -72,7 +72,7 @@ const (
 	phaseOpen        // synchronised
 )
 
-// Conn is one connection to the target. It is initialised by Init, and must not be copied afterwards.
+// Conn is one connection to the target. It is made ready by Init, and must not be copied while in use.
 //
 // Positions (una, nxt, rcvNxt …) count sequence space in 64 bits from the initial sequence number: the
 // SYN is at 0, the stream's first byte at 1, the FIN after the last byte. They do not wrap; only what
@@ -127,6 +127,7 @@ type Conn struct {
 	reoMult        uint8
 	reoPersist     uint8
 	ackNow         bool
+	bareAck        bool  // the ACK that is due must not wait for data to carry it
 	dupAckOut      uint8 // how many duplicate ACKs are due
 
 	// Sending.

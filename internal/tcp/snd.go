@@ -49,10 +49,12 @@ func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono
 	return out, c.next()
 }
 
-// appendAcks appends the ACKs that must be segments of their own: each that reports ranges, which would
-// take room from data, and as many duplicates as a target without SACK has to count (RFC 5681 §4.2).
+// appendAcks appends the ACKs that must be segments of their own: the handshake's (a target with SYN
+// cookies takes the first segment that it sees for that, and resets if it is not the first that was sent);
+// each that reports ranges, which would take room from data; and as many duplicates as a target without
+// SACK has to count (RFC 5681 §4.2).
 func (c *Conn) appendAcks(now mono.Time, out []packet.Segment) []packet.Segment {
-	if !c.ackNow || len(c.ooo) == 0 && c.dsack.empty() {
+	if !c.ackNow || len(c.ooo) == 0 && c.dsack.empty() && !c.bareAck {
 		c.dupAckOut = 0
 		return out
 	}
@@ -115,9 +117,6 @@ func (c *Conn) resend(now mono.Time, out []packet.Segment, i int) ([]packet.Segm
 			flags |= packet.PSH
 		}
 		if cut := start + uint64(len(v)); cut < dataEnd {
-			if c.flight.len() >= maxFlight {
-				return out, false
-			}
 			c.flight.split(i, cut)
 			end, fin = cut, false
 		}
@@ -329,6 +328,6 @@ func (c *Conn) appendSegment(now mono.Time, out []packet.Segment, pos uint64, pa
 		}
 	}
 	c.lastAck = c.rcvNxt
-	c.ackNow = false
+	c.ackNow, c.bareAck = false, false
 	return out
 }

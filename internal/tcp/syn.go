@@ -82,7 +82,7 @@ func (c *Conn) deliverSynSent(now mono.Time, s *packet.Segment) {
 		if ours && c.synSends > 0 {
 			c.learn(now, s)
 			c.establish(now, s)
-			c.ackNow = true
+			c.ackNow, c.bareAck = true, true
 		}
 	case s.Flags.Has(packet.SYN): // simultaneous open (RFC 9293 §3.5)
 		c.learn(now, s)

@@ -2,6 +2,7 @@
 package trace
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,12 +35,12 @@ func (tr *Trace) Add(at mono.Time, s *packet.Segment) {
 	tr.packets = append(tr.packets, packet.Append(nil, &full))
 }
 
-// Write writes the packets into a file whose name begins with name, in the test's artifact directory if
-// there is one and in the temporary directory otherwise, and returns its path.
+// Write writes the packets into a file called after name, in the test's artifact directory where go test
+// keeps one (-artifacts) and in the temporary directory otherwise, and returns its path.
 func (tr *Trace) Write(t testing.TB, name string) string {
 	dir := os.TempDir()
-	if f := os.Getenv("TEST_ARTIFACTS"); f != "" {
-		dir = f
+	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
+		dir = t.ArtifactDir()
 	}
 	clean := strings.Map(func(r rune) rune {
 		if r == '/' || r == ' ' {
