@@ -58,7 +58,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		return nil // the end of something that we never saw
 	}
 	if why := sh.refusal(key); why != ledger.None {
-		sh.shed(p, why, 1)
+		sh.shed(p, why, uint64(sh.cfg.Copies))
 		return nil
 	}
 	var head, tail *entry
@@ -93,6 +93,7 @@ func (sh *Shard) entry() *entry {
 		return new(entry)
 	}
 	sh.spare = e.copy
+	sh.spares--
 	*e = entry{Session: e.Session}
 	return e
 }

@@ -13,6 +13,8 @@ type past struct {
 	next seqnum.Value // the next sequence number that it would have used
 	ts   uint32       // and the next timestamp
 	at   mono.Time    // when it ended
+	// aborted: by us, so that whatever else the target has to say is answered by a reset.
+	aborted bool
 }
 
 const (
@@ -47,10 +49,4 @@ func (p *pastTuples) put(t Tuple, v past) {
 func (p *pastTuples) get(t Tuple) (past, bool) {
 	v, ok := p.m[t]
 	return v, ok
-}
-
-// has says whether the tuple may be in TIME-WAIT still.
-func (p *pastTuples) has(t Tuple, now mono.Time) bool {
-	v, ok := p.m[t]
-	return ok && now.Sub(v.at) < timeWait
 }

@@ -28,7 +28,7 @@ type rawSide struct {
 }
 
 const (
-	// maxSpare is how many connections are kept for reuse.
+	// maxSpare is how many connections, and how many sessions, are kept for reuse.
 	maxSpare = 256
 	// takeover is how long a new connection waits for an old one with the same tuple to end in order.
 	takeover = time.Second
@@ -141,7 +141,7 @@ func (st *rawStream) begin(now mono.Time) {
 	isn := raw.ISNAtZero + seqnum.Value(int64(now)/int64(4*time.Microsecond)) + seqnum.Value(st.tuple.hash())
 	ts := raw.TSAtZero + uint32(int64(now)/int64(time.Millisecond))
 	if old, ok := r.past.get(st.tuple); ok {
-		if isn.LessEq(old.next) {
+		if isn.LessEq(old.next + 0xff) { // the slot takes the place of the low bits
 			isn = old.next + 1<<16
 		}
 		if int32(ts-old.ts) <= 0 {
@@ -260,7 +260,8 @@ func (r *rawSide) release(st *rawStream, now mono.Time) {
 		s := st.conn.Status()
 		r.past.put(st.tuple, past{
 			next: st.cfg.ISN + seqnum.Value(s.Sent) + 2, at: now,
-			ts: st.cfg.TSBase + uint32(now.Sub(st.began)/time.Millisecond) + 1,
+			ts: st.cfg.TSBase + uint32(now.Sub(st.began)/time.Millisecond) + 1, aborted: s.Err == tcp.CauseAborted ||
+				s.Err == tcp.CauseConnectTimeout || s.Err == tcp.CauseUserTimeout,
 		})
 	}
 	st.e = nil
@@ -275,18 +276,33 @@ func (r *rawSide) feedback(now mono.Time, seg *packet.Segment) {
 	tuple := TupleOf(seg.Dst, seg.Src)
 	st := r.streams[tuple]
 	if st == nil {
-		r.sh.count.ForeignAnswers++
-		if seg.Flags.Any(packet.FIN) && r.past.has(tuple, now) {
-			// Our last ACK was lost, and the target is still in LAST-ACK (RFC 9293 §3.10.7.4).
-			r.out = append(r.out, tcp.AckFor(seg))
-			r.sh.count.SegmentsOut++
-		}
+		r.late(now, tuple, seg)
 		return
 	}
 	e := st.e
 	st.conn.Deliver(now, seg)
 	st.report(now)
 	r.sh.touch(e)
+}
+
+// late answers a segment of the target's that came after its connection had ended.
+func (r *rawSide) late(now mono.Time, tuple Tuple, seg *packet.Segment) {
+	old, ok := r.past.get(tuple)
+	if !ok || now.Sub(old.at) >= timeWait {
+		r.sh.count.ForeignAnswers++
+		return
+	}
+	switch {
+	case !seg.Flags.Has(packet.ACK) || seg.Flags.Any(packet.RST):
+		return
+	case old.aborted: // our reset was lost, or was not where the target expected it
+		r.out = append(r.out, tcp.ResetFor(seg))
+	case seg.Flags.Any(packet.FIN): // our last ACK was lost: it is in LAST-ACK (RFC 9293 §3.10.7.4)
+		r.out = append(r.out, tcp.AckFor(seg))
+	default:
+		return
+	}
+	r.sh.count.SegmentsOut++
 }
 
 // poll lets the connection of e send, and returns when it wants to be asked again.

@@ -104,6 +104,7 @@ type Shard struct {
 	wheel  wheel
 	dirty  []*entry
 	spare  *entry // entries to use again, linked by copy
+	spares int    // how many
 
 	raw rawSide
 }
@@ -243,8 +244,11 @@ func (sh *Shard) forget(e *entry) {
 	if e.dirty {
 		return // settle comes to it again
 	}
-	e.copy = sh.spare
-	sh.spare = e
+	if sh.spares < maxSpare {
+		e.copy = sh.spare
+		sh.spare = e
+		sh.spares++
+	}
 }
 
 // unlink takes e out of the copies of its client's connection.
