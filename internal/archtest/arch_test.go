@@ -32,7 +32,9 @@ var layers = [][]string{
 	{
 		"internal/capture/afpacket", "internal/capture/locals", "internal/output/socket",
 		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab", "internal/localroute",
+		"internal/output/tunnel",
 	},
+	{"internal/landing"},
 	{"internal/config"},
 	{"internal/engine", "internal/lab"},
 	{"internal/app"},

@@ -33,6 +33,10 @@ type Locals interface {
 
 // Config is what an intercept needs. Zero values of the bounds stand for the defaults.
 type Config struct {
+	// Streams, where it is set, carries out copiers' operations on the target itself: this is an intercept
+	// on the target, which needs no Sources. It makes what a copier's connection is served by; send queues a
+	// message to the copier, without waiting, and says whether there was room; broken ends the connection.
+	Streams func(instance wire.Instance, send func([]byte) bool, broken func()) (StreamPort, error)
 	// Sources yield the target's packets. They are Run's from now on, which closes them.
 	Sources []capture.Source
 	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure set.
@@ -55,6 +59,14 @@ type Config struct {
 	Software   string
 	Now        func() mono.Time // the clock of the sources' times; nil: since New
 	Log        *slog.Logger     // nil: slog.Default()
+}
+
+// StreamPort serves the streams of one connection of a copier; *landing.Port is one.
+type StreamPort interface {
+	// Operations carries out the body of a message; after an error the connection is closed.
+	Operations(body []byte) error
+	// Close ends the streams.
+	Close()
 }
 
 const (
@@ -88,7 +100,7 @@ type Intercept struct {
 // New checks the configuration and the host, and listens. Errors are typed where the user can mend
 // something: *ForwardingError, *OpenError.
 func New(cfg Config) (*Intercept, error) {
-	if len(cfg.Sources) == 0 {
+	if len(cfg.Sources) == 0 && cfg.Streams == nil {
 		return nil, errors.New("intercept: no capture source")
 	}
 	if len(cfg.Listen) == 0 {
@@ -106,7 +118,7 @@ func New(cfg Config) (*Intercept, error) {
 	if cfg.ProcSys == "" {
 		cfg.ProcSys = "/proc/sys"
 	}
-	if !cfg.AllowForwarding {
+	if !cfg.AllowForwarding && cfg.Streams == nil {
 		if err := CheckForwarding(cfg.ProcSys, cfg.Devices); err != nil {
 			return nil, err
 		}
@@ -146,7 +158,7 @@ func New(cfg Config) (*Intercept, error) {
 		s.listeners = append(s.listeners, ln)
 	}
 	if open {
-		s.log.Warn("intercept: no key: whoever can connect may claim connections and see their headers", "listen", s.Addrs())
+		s.log.Warn("intercept: no key: whoever can connect may do what a copier may", "listen", s.Addrs())
 	}
 	return s, nil
 }

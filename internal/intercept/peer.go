@@ -38,6 +38,8 @@ type peer struct {
 	index  uint8
 	batch  wire.HeaderBatch // guarded by Intercept.mu
 	out    *outbox
+	// streams belongs to the goroutine that reads; nil: this is no intercept on a target.
+	streams StreamPort
 }
 
 func (s *Intercept) accept(ln net.Listener) {
@@ -98,13 +100,30 @@ func (s *Intercept) serve(raw net.Conn) {
 		close(written)
 	})
 	in.Introduced()
-	err = s.read(p, &in)
+	if err = s.attach(p, hello.Instance); err == nil {
+		err = s.read(p, &in)
+	}
 	s.leave(p, err)
+	if p.streams != nil {
+		p.streams.Close()
+	}
 	conn.SetWriteDeadline(time.Now().Add(time.Second)) // for a writer that is stuck
 	<-written
 	s.mu.Lock()
 	p.copier.bytes += p.out.bytes // its writer has ended
 	s.mu.Unlock()
+}
+
+// attach makes what serves the connection's streams, on a target.
+func (s *Intercept) attach(p *peer, instance wire.Instance) (err error) {
+	if s.cfg.Streams == nil {
+		return nil
+	}
+	p.streams, err = s.cfg.Streams(instance, p.out.put, func() { p.conn.Close() })
+	if err != nil {
+		s.complain(p.copier.addr, "intercept: a copier cannot be served", "from", p.copier.addr, "error", err)
+	}
+	return err
 }
 
 // errRefused is greet's and admit's word for a peer that has been told, counted and logged.
@@ -244,7 +263,11 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 	}
 	c.slot, c.software, c.addr = h.Slot, h.Software, from
 	p := &peer{conn: conn, copier: c, addr: from, slot: h.Slot, index: h.Conn, out: newOutbox(s.cfg.Buffer)}
-	w := wire.Welcome{Version: wire.Version, Way: wire.WayRaw, Slot: h.Slot,
+	way := wire.WayRaw
+	if s.cfg.Streams != nil {
+		way = wire.WayTunnel
+	}
+	w := wire.Welcome{Version: wire.Version, Way: way, Slot: h.Slot,
 		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software}
 	p.out.put(w.Append([]byte(wire.Preface)))
 	// The order of the connections is the order of their numbers, so that a tuple stays on the same one
@@ -330,6 +353,12 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 			var ping wire.Ping
 			if err = ping.Decode(f.Body); err == nil {
 				answer = (&wire.Pong{ID: ping.ID, At: s.cfg.Now()}).Append(answer)
+			}
+		case wire.TypeOperations:
+			if p.streams == nil {
+				err = f.Unexpected()
+			} else {
+				err = p.streams.Operations(f.Body)
 			}
 		case wire.TypePong:
 		case wire.TypeBye:

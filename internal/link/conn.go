@@ -23,8 +23,8 @@ const (
 	keepBuffer       = 1 << 20
 )
 
-// conn is one connection that was welcomed.
-type conn struct {
+// Conn is one connection that was welcomed.
+type Conn struct {
 	net.Conn
 	in      wire.Reader
 	welcome wire.Welcome
@@ -34,11 +34,33 @@ type conn struct {
 	spare   []byte
 	limit   int
 	ended   bool
+	crowded bool // Put was refused
 	wake    chan struct{}
 }
 
+// streamQueue is how many bytes of operations may wait for a connection's writer.
+const streamQueue = 512 << 10
+
+// Put queues a frame of operations, which is copied. It never blocks, and returns false where too much
+// waits already, or the connection has ended; OnRoom or OnStreams says when that changes.
+func (c *Conn) Put(frame []byte) bool {
+	c.mu.Lock()
+	if c.ended || len(c.pending) > streamQueue {
+		c.crowded = true
+		c.mu.Unlock()
+		return false
+	}
+	c.pending = append(c.pending, frame...)
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
 // put encodes a message into what waits to be written.
-func (c *conn) put(encode func([]byte) []byte) bool {
+func (c *Conn) put(encode func([]byte) []byte) bool {
 	c.mu.Lock()
 	if c.ended || len(c.pending) > c.limit {
 		c.mu.Unlock()
@@ -94,7 +116,7 @@ func (l *Link) keep(i int) {
 var errSlotChanged = errors.New("another slot was chosen")
 
 // connect dials, proves the key, and introduces the copier.
-func (l *Link) connect(index, slot uint8) (*conn, error) {
+func (l *Link) connect(index, slot uint8) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
 	raw, err := l.cfg.Dial(ctx, "tcp", l.addr)
 	cancel()
@@ -104,7 +126,7 @@ func (l *Link) connect(index, slot uint8) (*conn, error) {
 	stop := context.AfterFunc(l.ctx, func() { raw.Close() })
 	defer stop()
 	raw.SetDeadline(time.Now().Add(handshakeTimeout))
-	c := &conn{Conn: raw, limit: l.cfg.Queue, wake: make(chan struct{}, 1)}
+	c := &Conn{Conn: raw, limit: l.cfg.Queue, wake: make(chan struct{}, 1)}
 	if err := l.greet(c, raw, index, slot); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("connect to intercept %s: %w", l.addr, err)
@@ -113,7 +135,7 @@ func (l *Link) connect(index, slot uint8) (*conn, error) {
 	return c, nil
 }
 
-func (l *Link) greet(c *conn, raw net.Conn, index, slot uint8) error {
+func (l *Link) greet(c *Conn, raw net.Conn, index, slot uint8) error {
 	if l.cfg.TLS != nil {
 		t := tls.Client(raw, l.cfg.TLS)
 		if err := t.Handshake(); err != nil {
@@ -189,7 +211,7 @@ func fatal(err error) bool {
 }
 
 // serve reads from a welcomed connection until it ends, with a writer beside it.
-func (l *Link) serve(c *conn, changed <-chan struct{}) error {
+func (l *Link) serve(c *Conn, changed <-chan struct{}) error {
 	select {
 	case <-changed:
 		c.Close()
@@ -201,7 +223,14 @@ func (l *Link) serve(c *conn, changed <-chan struct{}) error {
 	var writer sync.WaitGroup
 	writer.Go(func() { why <- l.write(c, done, changed) })
 	l.came(c)
+	tunnel := c.welcome.Way == wire.WayTunnel && l.cfg.OnStreams != nil
+	if tunnel {
+		l.cfg.OnStreams(c, true)
+	}
 	err := l.read(c)
+	if tunnel {
+		l.cfg.OnStreams(c, false)
+	}
 	close(done)
 	writer.Wait()
 	if e := <-why; e != nil {
@@ -213,7 +242,7 @@ func (l *Link) serve(c *conn, changed <-chan struct{}) error {
 
 // write sends what is queued, and pings, until done, the link's end, or another slot; then it closes the
 // connection, which ends the reader. Its error is the reason, nil for a reason that the reader knows.
-func (l *Link) write(c *conn, done, changed <-chan struct{}) error {
+func (l *Link) write(c *Conn, done, changed <-chan struct{}) error {
 	defer c.Close()
 	tick := time.NewTicker(l.cfg.PingEvery)
 	defer tick.Stop()
@@ -237,7 +266,12 @@ func (l *Link) write(c *conn, done, changed <-chan struct{}) error {
 		b := c.pending
 		c.pending, c.spare = c.spare[:0], nil
 		c.ended = last != nil
+		room := c.crowded && !c.ended
+		c.crowded = false
 		c.mu.Unlock()
+		if room && l.cfg.OnRoom != nil {
+			l.cfg.OnRoom(c)
+		}
 		if len(b) > 0 {
 			wait := writeTimeout
 			if last != nil {
@@ -258,7 +292,7 @@ func (l *Link) write(c *conn, done, changed <-chan struct{}) error {
 }
 
 // next reads until there is a frame.
-func (c *conn) next() (wire.Frame, error) {
+func (c *Conn) next() (wire.Frame, error) {
 	for {
 		f, ok, err := c.in.Next()
 		if err != nil || ok {
@@ -273,7 +307,7 @@ func (c *conn) next() (wire.Frame, error) {
 }
 
 // read hands on what the intercept reports.
-func (l *Link) read(c *conn) error {
+func (l *Link) read(c *Conn) error {
 	var headers wire.Headers
 	var batch Batch
 	var tuples []wire.Tuple
@@ -319,6 +353,12 @@ func (l *Link) read(c *conn) error {
 						l.cfg.OnICMP(m)
 					}
 				}
+			case wire.TypeStreamEvents:
+				if l.cfg.OnEvents == nil {
+					err = f.Unexpected()
+				} else {
+					err = l.cfg.OnEvents(c, f.Body)
+				}
 			case wire.TypePing:
 				var p wire.Ping
 				if err = p.Decode(f.Body); err == nil {
@@ -356,7 +396,7 @@ func (l *Link) report(h *wire.Headers, b *Batch) {
 }
 
 // came enters a connection that was welcomed.
-func (l *Link) came(c *conn) {
+func (l *Link) came(c *Conn) {
 	l.mu.Lock()
 	l.up = append(l.up, c)
 	s := &l.state
@@ -376,7 +416,7 @@ func (l *Link) came(c *conn) {
 }
 
 // went takes a connection out.
-func (l *Link) went(c *conn) {
+func (l *Link) went(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.Index(l.up, c); i >= 0 {

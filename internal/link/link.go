@@ -66,6 +66,12 @@ type Config struct {
 	OnOwner   func(wire.Tuple, wire.Ownership)
 	OnRefused func([]wire.Tuple)
 	OnICMP    func(wire.ICMP)
+	// The tunnel: OnStreams tells of each connection to an intercept on the target, when it comes and when
+	// it is lost; all that OnEvents gets of it comes between the two, a body that is the link's again when
+	// the callback returns. OnRoom says that a connection that had no room has some.
+	OnStreams func(c *Conn, up bool)
+	OnEvents  func(c *Conn, body []byte) error
+	OnRoom    func(c *Conn)
 
 	// Dial connects; nil: the usual way.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -140,7 +146,7 @@ type Link struct {
 
 	mu    sync.Mutex
 	state State
-	up    []*conn       // welcomed, in the order of their coming
+	up    []*Conn       // welcomed, in the order of their coming
 	first chan struct{} // closed at the first state that is up or fatal
 	saw   bool
 }
@@ -245,7 +251,7 @@ func (l *Link) query(id uint32, t wire.Tuple) bool {
 // order as long as it lives.
 func (l *Link) send(encode func([]byte) []byte) bool {
 	l.mu.Lock()
-	var c *conn
+	var c *Conn
 	if len(l.up) > 0 {
 		c = l.up[0]
 	}

@@ -62,7 +62,9 @@ type Host struct {
 	plan    Plan
 	found   *survey
 	servers []tcpSocket
-	seen    time.Time // when servers was read
+	own     map[netip.Addr]bool // this host's addresses
+	casts   map[netip.Addr]bool // its networks' broadcast addresses
+	seen    time.Time           // when these were read
 	left    bool
 	// Recovered says what a killed run had left, which was taken back: commands, one each.
 	Recovered []string
@@ -236,7 +238,8 @@ func (h *Host) restore() (done []string, err error) {
 // match tells the sockets of copied connections, at both their ends, from all others: by the mark, or by
 // a loopback address at one end and none of this host's at the other.
 func (j *journal) match() func(*tcpSocket) bool {
-	mark, ports, own := j.Mark, j.Ports, ownAddresses()
+	mark, ports := j.Mark, j.Ports
+	own, _ := addresses()
 	return func(s *tcpSocket) bool {
 		if mark != 0 && s.mark == mark {
 			return true
@@ -265,16 +268,8 @@ func (h *Host) Plan() Plan {
 func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if now := time.Now(); now.Sub(h.seen) >= surveyEvery {
-		var servers []tcpSocket
-		err := h.cfg.do(func() (err error) {
-			servers, err = listeners()
-			return err
-		})
-		if err != nil {
-			return dest, 0, err
-		}
-		h.servers, h.seen = servers, now
+	if err := h.refresh(); err != nil {
+		return dest, 0, err
 	}
 	w, err := chooseWay(h.servers, target, h.cfg.Reach)
 	if err != nil {
@@ -289,6 +284,45 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 		}
 	}
 	return w.dest, h.plan.Mark, nil
+}
+
+// refresh looks at the host again, where the last look was too long ago. The lock is held.
+func (h *Host) refresh() error {
+	now := time.Now()
+	if now.Sub(h.seen) < surveyEvery {
+		return nil
+	}
+	return h.cfg.do(func() error {
+		servers, err := listeners()
+		if err != nil {
+			return err
+		}
+		h.servers, h.seen = servers, now
+		h.own, h.casts = addresses()
+		return nil
+	})
+}
+
+// Owns says whether an address is this host's: a loopback address, or one of an interface.
+func (h *Host) Owns(a netip.Addr) bool {
+	a = a.Unmap()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_ = h.refresh() // what was seen last has to do
+	return a.IsLoopback() || h.own[a]
+}
+
+// Client says whether connections can come from an address: not from this host's own, from loopback,
+// broadcast or multicast addresses, nor from one that means something on one link only.
+func (h *Host) Client(a netip.Addr) bool {
+	a = a.Unmap()
+	if !a.IsValid() || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() || a == broadcast {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_ = h.refresh()
+	return !h.own[a] && !h.casts[a]
 }
 
 // mark sets the mark variant up beside the loopback variant.

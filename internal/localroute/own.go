@@ -5,19 +5,34 @@ import (
 	"net/netip"
 )
 
-// ownAddresses are this host's, in the calling thread's namespace.
-func ownAddresses() map[netip.Addr]bool {
-	own := map[netip.Addr]bool{}
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// addresses are this host's, in the calling thread's namespace, and the broadcast addresses of its
+// networks.
+func addresses() (own, casts map[netip.Addr]bool) {
+	own, casts = map[netip.Addr]bool{}, map[netip.Addr]bool{}
 	all, err := net.InterfaceAddrs()
 	if err != nil {
-		return own
+		return own, casts
 	}
 	for _, a := range all {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok {
-				own[ip.Unmap()] = true
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		ip, ok := netip.AddrFromSlice(n.IP)
+		if !ok {
+			continue
+		}
+		ip = ip.Unmap()
+		own[ip] = true
+		if ones, bits := n.Mask.Size(); ip.Is4() && bits == 32 && ones < 31 { // RFC 3021: no broadcast in a /31
+			last := ip.As4()
+			for i := range last {
+				last[i] |= ^n.Mask[i]
 			}
+			casts[netip.AddrFrom4(last)] = true
 		}
 	}
-	return own
+	return own, casts
 }
