@@ -25,6 +25,10 @@ import (
 // what an ICMP error quotes.
 const headersOnly = 256
 
+// blockTimeout is how long an answer's header may wait in the capture ring: turns wait for it. What is lost
+// when the ring overflows the target sends again.
+const blockTimeout = 2 * time.Millisecond
+
 // runIntercept opens the capture, serves copiers, and tells the account, until the context is done.
 func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error {
 	program, err := answers(c)
@@ -38,7 +42,9 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	defer here.Close()
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
-	source, err := afpacket.Open(afpacket.Config{Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, Now: now})
+	source, err := afpacket.Open(afpacket.Config{
+		Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, BlockTimeout: blockTimeout, Now: now,
+	})
 	if err != nil {
 		return err
 	}
