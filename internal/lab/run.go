@@ -292,6 +292,10 @@ func (r *run) drain(ctx context.Context) {
 	if r.options.Loss > 0 || r.options.Path != (netlab.Path{}) || r.options.ClientLoss > 0 || r.options.Answers == Slower {
 		patience = quietOnLoss
 	}
+	if r.options.Setup != nil || r.options.Accept != nil || r.options.Disturb != nil {
+		patience = quietOnLoss
+	}
+	patience += r.options.TargetStall
 	if r.options.patience > 0 {
 		patience = r.options.patience
 	}
