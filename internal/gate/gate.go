@@ -48,7 +48,7 @@ func (g *Gate) LastAnswer() mono.Time { return g.lastRecv }
 
 // Rebase makes what the target has answered so far a greeting: answers are counted from here on.
 func (g *Gate) Rebase(now mono.Time) {
-	g.base, g.freed, g.begun, g.gap = g.recv, now, false, 0
+	g.base, g.freed, g.begun, g.gap, g.ahead = g.recv, now, false, 0, 0
 }
 
 // Answered is how many bytes the target has answered since the copy began.
@@ -87,9 +87,16 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 		case known && have < want: // evidence says that more is to come
 			quiet = max(quiet, 5*cfg.RTO)
 		case have == n.Seen-g.baseSeen && g.svc.predict.maybeEqual():
-			quiet = minQuiet // to the byte as long as production's: hardly by chance
+			quiet = equalQuiet // to the byte as long as production's: hardly by chance
 		}
 		end := max(g.lastRecv, g.freed, ready).Add(quiet)
+		if end.Reached(now) {
+			return Silence, mono.Never
+		}
+		wake = min(limit, end)
+	}
+	if have == 0 && !g.hole && g.came(n.Seen-g.baseSeen) {
+		end := max(g.lastRecv, g.freed, ready).Add(max(g.svc.quiet(), 5*cfg.RTO))
 		if end.Reached(now) {
 			return Silence, mono.Never
 		}
@@ -159,10 +166,32 @@ func (g *Gate) Release(now mono.Time, n reasm.Note, why Answer) {
 	}
 	g.seen = n.Seen
 	if settled {
+		g.keepAhead(n.Seen - g.baseSeen)
 		g.base, g.baseSeen = g.recv, n.Seen
 	}
 	g.settled = settled
 	g.freed, g.begun, g.gap = now, false, 0
+}
+
+// came says whether the answer of production's length a has perhaps come with the one before it. A client
+// that writes on without waiting is answered by production as it reads, while the target finds all of a
+// turn in its buffer, and may answer what production had not got to yet. That is the likelier reason for
+// bytes too many only where the service answers as production does.
+func (g *Gate) came(a uint64) bool {
+	return g.ahead >= a && g.svc.cfg.Mode != Bytes && g.svc.predict.mostlyEqual()
+}
+
+// keepAhead notes by how much the target has answered more than a turn waited for, where production had
+// answered a.
+func (g *Gate) keepAhead(a uint64) {
+	if want, known := g.svc.predict.size(a); known {
+		a = want
+	}
+	if have := g.recv - g.base; have >= a {
+		g.ahead += have - a
+	} else {
+		g.ahead -= min(g.ahead, a-have)
+	}
 }
 
 // learn takes the lengths of an answer that is known to be whole: its turn was sent when production had

@@ -212,7 +212,7 @@ func TestSilence(t *testing.T) {
 	t.Run("production's very length", func(t *testing.T) {
 		s := tell(t, auto())
 		s.recv(100)
-		s.waits(100, 100, 20*ms, Silence)
+		s.waits(100, 100, mono.Time(equalQuiet), Silence)
 		s.recv(70)
 		s.waits(200, 200, sec, Silence) // less than equal lengths promise
 		if !s.g.doubt {
@@ -282,7 +282,7 @@ func TestGapsAreMeasuredInsideAnswers(t *testing.T) {
 	s.recv(10)
 	s.pass(60 * ms)
 	s.recv(10)
-	s.waits(30, 30, 20*ms, Silence)
+	s.waits(30, 30, mono.Time(equalQuiet), Silence)
 	s.pass(5 * sec)
 	s.recv(30)
 	s.opens(60, 60, Predicted)
@@ -478,6 +478,30 @@ func TestUnsettledTurns(t *testing.T) {
 	})
 }
 
+// The target has answered more than a turn waited for, since the client had written on. The next answers
+// do not come again.
+func TestTargetAhead(t *testing.T) {
+	svc := auto()
+	for range 8 {
+		svc.predict.learn(90, 90)
+	}
+	t.Run("of a service like production", func(t *testing.T) {
+		s := tell(t, svc)
+		s.recv(300)
+		s.waits(100, 100, mono.Time(svc.Quiet()), Silence)
+		s.waits(200, 200, sec, Silence)
+		s.waits(300, 300, sec, Silence)
+		s.waits(400, 400, 30*sec, TimedOut)
+	})
+	t.Run("of a service that answers more", func(t *testing.T) {
+		bigger := auto()
+		s := tell(t, bigger)
+		s.recv(500)
+		s.waits(100, 100, 400*ms, Silence)
+		s.waits(200, 200, 30*sec, TimedOut)
+	})
+}
+
 func TestGreeting(t *testing.T) {
 	svc := NewService(Config{Limit: 10 * time.Second})
 	for _, c := range []struct {
@@ -505,7 +529,7 @@ func TestRebase(t *testing.T) {
 	s.pass(500 * ms)
 	s.g.Rebase(s.now)
 	s.recv(50)
-	s.waits(1050, 1050, 20*ms, Silence)
+	s.waits(1050, 1050, mono.Time(equalQuiet), Silence)
 	s.recv(60)
 	s.opens(1110, 1110, Predicted) // 50 for 50 was learned, without the greeting
 }

@@ -8,9 +8,14 @@ type predictor struct {
 	memo  [memoSize]memo
 	equal streak
 	line  line
+
+	same, other uint16 // how many of the latest answers were as long as production's, and how many were not
 }
 
 const memoSize = 64
+
+// latest is how many answers mostlyEqual goes by.
+const latest = 256
 
 // memo remembers the last answer to an answer of length a.
 type memo struct {
@@ -106,9 +111,14 @@ func (p *predictor) slot(a uint64) *memo { return &p.memo[(a*0x9e3779b97f4a7c15)
 
 // learn takes the lengths of one answer, production's and the target's.
 func (p *predictor) learn(a, b uint64) {
+	if p.same+p.other >= latest {
+		p.same, p.other = p.same/2, p.other/2
+	}
 	if a == b {
+		p.same++
 		p.equal.hit()
 	} else {
+		p.other++
 		p.equal.miss()
 	}
 	p.line.learn(a, b)
@@ -144,6 +154,9 @@ func (p *predictor) size(a uint64) (b uint64, ok bool) {
 
 // maybeEqual says whether nothing speaks against answers that are as long as production's.
 func (p *predictor) maybeEqual() bool { return p.equal.misses == 0 }
+
+// mostlyEqual says whether almost all answers were as long as production's.
+func (p *predictor) mostlyEqual() bool { return p.same >= 8 && p.same >= 4*p.other }
 
 // contradict notes that the target went on after the predicted end.
 func (p *predictor) contradict(a uint64) {

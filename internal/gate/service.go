@@ -36,6 +36,7 @@ const (
 	defaultRTO   = 200 * time.Millisecond
 	defaultLimit = 30 * time.Second
 	minQuiet     = 20 * time.Millisecond
+	equalQuiet   = 5 * time.Millisecond // for an answer of production's very length
 	maxQuiet     = 2 * time.Second
 	// evidence is how many whole answers halve the caution that a new service is met with.
 	evidence = 8
@@ -106,6 +107,7 @@ type Gate struct {
 	gap      time.Duration // the longest silence inside the answer that comes in
 	settled  bool          // the turn released last was sent after production had finished its answer
 	doubt    bool          // the last turn went before as much had come as was predicted
+	ahead    uint64        // bytes beyond the answers that turns have waited for: perhaps of later ones
 	begun    bool          // bytes came since the last turn was released
 	hole     bool
 	closed   bool
