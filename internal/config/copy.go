@@ -22,6 +22,7 @@ type Via string
 const (
 	ViaSocket Via = "socket" // kernel TCP connections from the copier
 	ViaRaw    Via = "raw"    // our own TCP, from the clients' addresses
+	ViaTunnel Via = "tunnel" // kernel TCP connections that an intercept opens on the target, from the clients' addresses
 )
 
 // Wait is how the gate learns that an answer has ended.
@@ -60,7 +61,9 @@ type Copy struct {
 	// Where.
 	Mappings      []mapping.Mapping // at least one
 	Via           Via
-	Intercepts    []netip.AddrPort // of raw: at least one
+	LearnWay      bool             // Via was not said: raw, unless the intercept offers the tunnel
+	RawOnly       []string         // with LearnWay: options given that the tunnel has no use for
+	Intercepts    []netip.AddrPort // of raw and tunnel: at least one
 	Clients       *mapping.Pool    // addresses that stand in for all clients' (raw); nil: their own
 	LocalhostAs   netip.Addr       // stands in for a loopback client (raw); invalid: none
 	ProxyProtocol int              // 0 (none), 1 or 2 (socket)
@@ -81,11 +84,11 @@ type Copy struct {
 	MTU, MSS      int           // of the path to the target (raw); 0: found out
 	SYN           SYN
 	Congestion    Congestion
-	Connections   int // to each intercept (raw)
+	Connections   int // to each intercept (raw, tunnel)
 	Shards        int // 0: as many as cores
 	Mark          uint32
 
-	// Trust (raw).
+	// Trust (raw, tunnel).
 	Key      *key.Key // nil: the link is in the clear
 	Insecure bool     // known and wanted to be in the clear
 
@@ -124,7 +127,7 @@ func (c *Copy) MappingStrings() []string {
 
 func defaultCopy() Copy {
 	return Copy{
-		Via: ViaSocket, Copies: 1, SamplePercent: 100, Wait: WaitAuto, SYN: SYNClient, Congestion: Reno,
+		Via: ViaSocket, Copies: 1, SamplePercent: 100, Wait: WaitAuto, SYN: SYNClient, Congestion: Cubic,
 		Connections: 1, Mark: DefaultMark,
 		Memory: 512 * mega, MaxSessions: 262144, SessionMemory: 32 * mega, Ring: 16 * mega,
 		GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,

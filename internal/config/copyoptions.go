@@ -42,11 +42,11 @@ func (o *CopyOptions) where() []option {
 		},
 		{
 			name: "intercept", letter: "s", arg: "IP[:PORT]", group: Where, set: o.setIntercept,
-			help: "where intercepts listen, several with commas; the copy then goes out raw",
+			help: "where intercepts listen, several with commas",
 		},
 		{
-			name: "via", arg: "WAY", group: Where, set: o.setVia, choices: []string{"socket", "raw"},
-			help: "socket: ordinary connections from this host; raw: packets from the clients' own addresses, needs -s (default: raw with -s, else socket)",
+			name: "via", arg: "WAY", group: Where, set: o.setVia, choices: []string{"socket", "raw", "tunnel"},
+			help: "socket: ordinary connections from this host; raw: packets from the clients' own addresses; tunnel: connections that the intercept on the target opens, from the clients' own addresses (default: with -s what the intercept offers, else socket)",
 		},
 		{
 			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
@@ -112,7 +112,7 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "lonely", letter: "L", group: How, set: on(&c.Lonely),
-			help: "go on when no intercept can be reached (raw)",
+			help: "go on when no intercept can be reached",
 		},
 		{
 			name: "rtt", letter: "R", arg: "MS", group: How, set: span(&c.RTT, time.Millisecond, time.Millisecond, time.Minute),
@@ -131,8 +131,8 @@ func (o *CopyOptions) how() []option {
 			help: "TCP options to offer: client (as the real client did), full, minimal (raw)",
 		},
 		{
-			name: "congestion", arg: "NAME", group: How, def: "reno", set: oneOf(&c.Congestion, controls...), choices: words(controls),
-			help: "congestion control: reno or cubic (raw)",
+			name: "congestion", arg: "NAME", group: How, def: "cubic", set: oneOf(&c.Congestion, controls...), choices: words(controls),
+			help: "congestion control: cubic, as Linux has it, or reno (raw)",
 		},
 		{
 			name: "connections", letter: "C", arg: "N", group: How, def: "1", set: whole(&c.Connections, 1, 16),
