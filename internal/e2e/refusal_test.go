@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"tcpcopy/internal/netlab"
+)
+
+// TestRefusals: what cannot be is refused at once, with the exit code and the word that helps.
+func TestRefusals(t *testing.T) {
+	s := newStand(t, setting{way: raw})
+	without := func(capability string, args ...string) []string {
+		return append([]string{find(t, "setpriv"), "--bounding-set", "-" + capability, "--inh-caps", "-" + capability, binary}, args...)
+	}
+	for _, test := range []struct {
+		name    string
+		command []string
+		code    int
+		says    []string
+	}{
+		{"no such interface", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-i", "eth7"}, 2, []string{`"eth7"`}},
+		{"one of the interfaces is missing", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-i", "eth0,eth7"}, 2, []string{`"eth7"`}},
+		{"copy without CAP_NET_RAW", without("net_raw", "copy", "-x", "80-10.77.2.2:8080"), 3, []string{"CAP_NET_RAW", "hint:"}},
+		{"raw without CAP_NET_RAW", without("net_raw", "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", s.key()), 3, []string{"CAP_NET_RAW", "hint:"}},
+		{"intercept without CAP_NET_RAW", without("net_raw", "intercept", "-i", "eth0", "-F", "tcp and src port 8080", "--key", s.key()), 3, []string{"CAP_NET_RAW", "hint:"}},
+		{"intercept, no such interface", []string{binary, "intercept", "-i", "eth7", "-F", "tcp and src port 8080", "--key", s.key()}, 2, []string{`"eth7"`}},
+		{"report in no directory", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "--report", "/nowhere/report.json"}, 2, []string{"/nowhere/report.json"}},
+		{"key that is none", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", "/dev/null"}, 2, []string{"/dev/null"}},
+		{"address of -c that is local", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", s.key(), "-c", "10.77.2.1"}, 2, []string{"10.77.2.1"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := start(t, s.net.Online, "tcpcopy", test.command[0], test.command[1:]...)
+			code, out := p.wait(), p.output()
+			if code != test.code {
+				t.Errorf("exit code %d, wanted %d; it says %q", code, test.code, out)
+			}
+			for _, word := range test.says {
+				if !strings.Contains(out, word) {
+					t.Errorf("it says %q, wanted a word of %q", out, word)
+				}
+			}
+			if n := strings.Count(out, "\n"); n > 2 {
+				t.Errorf("it says %d lines, wanted one and a hint: %q", n, out)
+			}
+		})
+	}
+}
+
+// TestInterceptRefusesToForward: a host that forwards would pass the target's answers on to real clients.
+func TestInterceptRefusesToForward(t *testing.T) {
+	s := newStand(t, setting{way: raw})
+	for _, test := range []struct{ name, sysctl, says string }{
+		{"IPv4", "net.ipv4.ip_forward", "ip_forward"},
+		{"IPv6", "net.ipv6.conf.all.forwarding", "forwarding"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			set := func(value string) {
+				t.Helper()
+				if out, err := s.net.Assistant.Command(t.Context(), find(t, "sysctl"), "-w", test.sysctl+"="+value).CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+			}
+			set("1")
+			defer set("0")
+			p := start(t, s.net.Assistant, "intercept", binary, "intercept", "-i", netlab.Device, "-F", "tcp and src port 8080", "--key", s.key())
+			code, out := p.wait(), p.output()
+			if code != 1 && code != 2 || !strings.Contains(out, test.says) || !strings.Contains(out, "sysctl -w "+test.sysctl) {
+				t.Errorf("exit code %d, and it says %q, wanted it to refuse, and to name the sysctl", code, out)
+			}
+		})
+	}
+}
