@@ -14,11 +14,13 @@ func (p *program) interceptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "intercept -i DEV -F EXPR [options]",
 		Annotations: map[string]string{"usage": "tcpcopy intercept -i DEV -F EXPR [options]\nintercept -i DEV -F EXPR [options]"},
-		Short:       "see the test server's answers, and tell the copiers about them",
+		Short:       "tell copiers of the test server's answers, or open their connections on it",
 		Example: `On a third host, to which the test server routes its answers:
   tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key key
 On the test server, its answers to the clients' network go to that host (10.0.0.3):
-  ip route add 192.0.2.0/24 via 10.0.0.3`,
+  ip route add 192.0.2.0/24 via 10.0.0.3
+On the test server itself, without a third host or a route:
+  tcpcopy intercept --on-target --allow 8080 --key key`,
 		Args: noArguments,
 	}
 	options := config.NewInterceptOptions(cmd.Flags(), p.host)
@@ -35,6 +37,9 @@ On the test server, its answers to the clients' network go to that host (10.0.0.
 
 // serveIntercept serves copiers until a signal ends it.
 func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
+	if c.Target.DryRun || c.Target.Cleanup {
+		return p.sayTarget(&c.Target)
+	}
 	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping"}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		ctx, cancel := context.WithCancel(s.Context)

@@ -31,6 +31,9 @@ const blockTimeout = 2 * time.Millisecond
 
 // runIntercept opens the capture, serves copiers, and tells the account, until the context is done.
 func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error {
+	if c.OnTarget {
+		return runTarget(s, c, report, log)
+	}
 	program, err := answers(c)
 	if err != nil {
 		return err

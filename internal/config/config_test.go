@@ -73,10 +73,18 @@ func TestCopy(t *testing.T) {
 	raw := func(then change) change {
 		return func(c *Copy) {
 			c.Via, c.Intercepts = ViaRaw, endpoints("10.0.0.3:36524")
+			c.LearnWay = true
 			if then != nil {
 				then(c)
 			}
 		}
+	}
+	// learns: raw options, which the intercept must not make useless.
+	only := func(letter string, then change) change {
+		return raw(func(c *Copy) {
+			c.RawOnly = strings.Fields(letter)
+			then(c)
+		})
 	}
 	pool := func(s string) *mapping.Pool {
 		p, err := mapping.ParsePool(s)
@@ -102,20 +110,23 @@ func TestCopy(t *testing.T) {
 			c.Intercepts = endpoints("[fd00::3]:99", "[fd00::4]:36524", "[fd00::5]:36524")
 		})},
 		{"-s again", "-s 10.0.0.3 -s 10.0.0.4", raw(func(c *Copy) { c.Intercepts = endpoints("10.0.0.3:36524", "10.0.0.4:36524") })},
-		{"--via raw", "--via raw -s 10.0.0.3", raw(nil)},
+		{"--via raw", "--via raw -s 10.0.0.3", raw(func(c *Copy) { c.LearnWay = false })},
+		{"--via tunnel", "--via tunnel -s 10.0.0.3 -C 2 -L", raw(func(c *Copy) {
+			c.Via, c.LearnWay, c.Connections, c.Lonely = ViaTunnel, false, 2, true
+		})},
 		{"--via socket", "--via socket", func(*Copy) {}},
-		{"-c", "-s 10.0.0.3 -c 10.1.2.x", raw(func(c *Copy) { c.Clients = pool("10.1.2.x") })},
-		{"-H", "-s 10.0.0.3 -H 10.1.2.3", raw(func(c *Copy) { c.LocalhostAs = addrs("10.1.2.3")[0] })},
+		{"-c", "-s 10.0.0.3 -c 10.1.2.x", only("-c", func(c *Copy) { c.Clients = pool("10.1.2.x") })},
+		{"-H", "-s 10.0.0.3 -H 10.1.2.3", only("-H", func(c *Copy) { c.LocalhostAs = addrs("10.1.2.3")[0] })},
 		{"-n", "-n 3", func(c *Copy) { c.Copies = 3 }},
 		{"-n most", "-n1023", func(c *Copy) { c.Copies = 1023 }},
-		{"-f", "-s 10.0.0.3 -f 7", raw(func(c *Copy) { c.PortShift = 7 })},
+		{"-f", "-s 10.0.0.3 -f 7", only("-f", func(c *Copy) { c.PortShift = 7 })},
 		{"-r", "-r 20", func(c *Copy) { c.SamplePercent = 20 }},
 		{"-r fraction", "-r 0.5%", func(c *Copy) { c.SamplePercent = 0.5 }},
 		{"-g", "-g", func(c *Copy) { c.Ramp = 100 * time.Second }},
 		{"--ramp", "--ramp=30s", func(c *Copy) { c.Ramp = 30 * time.Second }},
 		{"-m", "-m 64", func(c *Copy) { c.Memory = 64 << 20 }},
 		{"-m with unit", "-m 2GB", func(c *Copy) { c.Memory = 2 << 30 }},
-		{"-M -D", "-s 10.0.0.3 -M 1400 -D 1360", raw(func(c *Copy) { c.MTU, c.MSS = 1400, 1360 })},
+		{"-M -D", "-s 10.0.0.3 -M 1400 -D 1360", only("-M -D", func(c *Copy) { c.MTU, c.MSS = 1400, 1360 })},
 		{"-R", "-R 20", func(c *Copy) { c.RTT = 20 * time.Millisecond }},
 		{"-t -k", "-t 60 -k 5m", func(c *Copy) { c.SessionTimeout, c.KeepaliveTimeout = time.Minute, 5*time.Minute }},
 		{"-C", "-s 10.0.0.3 -C 2", raw(func(c *Copy) { c.Connections = 2 })},
@@ -128,7 +139,7 @@ func TestCopy(t *testing.T) {
 		{"-F", "-F src_net_10.0.0.0/8", func(c *Copy) { c.Filter = expr }},
 		{"-B", "-B 32", func(c *Copy) { c.Ring = 32 << 20 }},
 		{"-S whole", "-S 65535", func(*Copy) {}},
-		{"-o", "-s 10.0.0.3 -o eth0", raw(func(c *Copy) { c.OutputDevice = "eth0" })},
+		{"-o", "-s 10.0.0.3 -o eth0", only("-o", func(c *Copy) { c.OutputDevice = "eth0" })},
 		{"-l -P -d", "-l log -P pid -d", func(c *Copy) { c.Process = Process{LogFile: "log", PIDFile: "pid", Daemon: true} }},
 		{"--proxy-protocol", "--proxy-protocol v2", func(c *Copy) { c.ProxyProtocol = 2 }},
 		{"--bind", "--bind 10.0.0.7,fd00::7", func(c *Copy) { c.Bind = addrs("10.0.0.7", "fd00::7") }},
@@ -139,7 +150,7 @@ func TestCopy(t *testing.T) {
 			c.MaxSessions, c.SessionMemory, c.GateLimit = 9, 1<<20, 3*time.Second
 			c.ConnectTimeout, c.Drain = 4*time.Second, 0
 		}},
-		{"TCP of our own", "-s 10.0.0.3 --syn minimal --congestion cubic", raw(func(c *Copy) { c.SYN, c.Congestion = SYNMinimal, Cubic })},
+		{"TCP of our own", "-s 10.0.0.3 --syn minimal --congestion cubic", only("--syn --congestion", func(c *Copy) { c.SYN, c.Congestion = SYNMinimal, Cubic })},
 		{"--shards --mark", "--shards 4 --mark 0x10", func(c *Copy) { c.Shards, c.Mark = 4, 16 }},
 		{"--insecure", "-s 10.0.0.3 --insecure", raw(func(c *Copy) { c.Insecure = true })},
 	} {
@@ -218,8 +229,10 @@ func TestRefusals(t *testing.T) {
 		{"no mapping", "", "nothing to copy: wanted -x [onlineIP:]onlinePort-targetIP:targetPort", "tcpcopy -x 80-10.0.0.2:8080 copies"},
 		{"raw without intercept", x + "--via raw", `--via "raw": needs an intercept: wanted -s IP[:PORT]`, ""},
 		{"socket with intercept", x + "--via socket -s 10.0.0.3", "-s: an intercept has nothing to do with --via socket: wanted one of them", ""},
-		{"tunnel", x + "--via tunnel", `--via "tunnel": the tunnel is not in this version: wanted socket or raw`, ""},
-		{"no way", x + "--via pigeon", `--via "pigeon": wanted socket or raw`, ""},
+		{"tunnel without intercept", x + "--via tunnel", `--via "tunnel": needs an intercept: wanted -s IP[:PORT]`, ""},
+		{"tunnel with other addresses", x + "--via tunnel -s 10.0.0.3 -c 10.0.0.x", "-c: does not go with --via tunnel: the tunnel's connections come from the clients' own addresses and ports", ""},
+		{"tunnel with copies", x + "--via tunnel -s 10.0.0.3 -n 2", "-n: does not go with --via tunnel: the tunnel's connections come from the clients' own addresses and ports", ""},
+		{"no way", x + "--via pigeon", `--via "pigeon": wanted socket, raw or tunnel`, ""},
 		{"-s a name", x + "-s assistant:99", `-s: "assistant:99" is no IP address: wanted ip, ip:port or [ip]:port`, "getent ahosts assistant shows"},
 		{"-s empty part", x + "-s 10.0.0.3,", `-s "10.0.0.3,": has an empty part`, ""},
 		{"-s port 0", x + "-s 10.0.0.3:0", `-s: "10.0.0.3:0" has no valid port: wanted a number from 1 to 65535 after the last colon`, ""},
@@ -478,7 +491,7 @@ func TestLab(t *testing.T) {
 				Loss: 1, IPv6: true, MTU: 9000, Extra: []string{"-W"},
 			}, "",
 		},
-		{"--via tunnel", Lab{}, `--via "tunnel": the tunnel is not in this version`},
+		{"--via tunnels", Lab{}, `--via "tunnels": wanted socket, raw or tunnel`},
 		{"--scenario three", Lab{}, `--scenario "three": wanted one or two`},
 		{"--loss 51", Lab{}, `--loss "51": wanted a percentage from 0 to 50`},
 		{"--rate 0", Lab{}, `--rate "0": wanted a number of requests a second, above 0`},

@@ -26,7 +26,7 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	if err := o.fits(&c); err != nil {
 		return nil, nil, err
 	}
-	if c.Via != ViaRaw {
+	if c.Via == ViaSocket {
 		return &c, nil, nil
 	}
 	if err := o.links(&c); err != nil {
@@ -39,13 +39,14 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	return &c, warnings, nil
 }
 
-// way decides how the target is reached: what --via says, else raw where there is an intercept.
+// way decides how the target is reached: what --via says, else what the intercept offers, where there is
+// one: raw until it is asked.
 func (o *CopyOptions) way(c *Copy) error {
 	switch {
 	case o.via == "" && len(o.intercepts) > 0:
-		c.Via = ViaRaw
-	case o.via == "raw" && len(o.intercepts) == 0:
-		return &Problem{Flag: "--via", Value: "raw", What: "needs an intercept: wanted -s IP[:PORT]"}
+		c.Via, c.LearnWay = ViaRaw, true
+	case o.via != "" && o.via != "socket" && len(o.intercepts) == 0:
+		return &Problem{Flag: "--via", Value: o.via, What: "needs an intercept: wanted -s IP[:PORT]"}
 	case o.via == "socket" && len(o.intercepts) > 0:
 		return &Problem{Flag: "-s", What: "an intercept has nothing to do with --via socket: wanted one of them"}
 	case o.via != "":
@@ -79,9 +80,26 @@ func (o *CopyOptions) fits(c *Copy) error {
 		{"insecure", link},
 	}
 	with := "needs -s IP[:PORT]"
-	if c.Via == ViaRaw {
+	switch c.Via {
+	case ViaRaw:
 		rules = []rule{{"proxy-protocol", own}, {"bind", own}}
 		with = "does not go with -s"
+	case ViaTunnel:
+		const clients = "the tunnel's connections come from the clients' own addresses and ports"
+		rules = []rule{
+			{"proxy-protocol", own}, {"bind", own},
+			{"clients", clients}, {"localhost-as", clients}, {"port-shift", clients}, {"copies", clients},
+			{"mtu", segments}, {"mss", segments}, {"syn", segments}, {"congestion", segments},
+			{"output-device", "an ordinary connection follows the routes"},
+		}
+		with = "does not go with --via tunnel"
+	}
+	if c.LearnWay {
+		for _, name := range []string{"clients", "localhost-as", "port-shift", "copies", "mtu", "mss", "syn", "congestion", "output-device"} {
+			if f := o.fs.Lookup(name); f.Changed {
+				c.RawOnly = append(c.RawOnly, typed(f))
+			}
+		}
 	}
 	for _, r := range rules {
 		if f := o.fs.Lookup(r.name); f.Changed {
@@ -121,7 +139,7 @@ func (o *CopyOptions) links(c *Copy) error {
 		if c.Clients != nil && c.Clients.Like(t).Len() == 0 {
 			return &Problem{Flag: "-c", Value: c.Clients.String(), What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", m.Target)}
 		}
-		if t.IsLoopback() {
+		if t.IsLoopback() && c.Via == ViaRaw {
 			return &Problem{
 				Flag: "-x", Value: m.String(), What: "a target on this host cannot answer to the clients' addresses: wanted another host's",
 				Hint: "without -s the copy uses ordinary connections, and they may stay on this host",

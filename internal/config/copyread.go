@@ -21,13 +21,11 @@ func (o *CopyOptions) setMap(s string) error {
 
 func (o *CopyOptions) setVia(s string) error {
 	switch s {
-	case "socket", "raw":
+	case "socket", "raw", "tunnel":
 		o.via = s
 		return nil
-	case "tunnel":
-		return wanted("the tunnel is not in this version: wanted socket or raw")
 	}
-	return wanted("wanted socket or raw")
+	return wanted("wanted socket, raw or tunnel")
 }
 
 func (o *CopyOptions) setIntercept(s string) error {

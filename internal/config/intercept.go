@@ -17,6 +17,9 @@ import (
 type Intercept struct {
 	Interfaces []string    // to capture on; empty: all
 	Filter     filter.Expr // nil: every TCP packet that is not for this host
+	// OnTarget: it stands on the target, and opens connections there; nothing is captured.
+	OnTarget bool
+	Target   Target
 	// Listen is where copiers connect. Without a key, and not Insecure, these are loopback addresses.
 	Listen   []netip.AddrPort
 	Key      *key.Key // nil: links are in the clear
@@ -29,6 +32,17 @@ type Intercept struct {
 	Stats           time.Duration // between two lines; 0: none
 	Report          string        // path of the JSON report; empty: none
 	Process
+}
+
+// Target is what an intercept on the target is to do.
+type Target struct {
+	Allow      []uint16 // ports that copiers may connect to; empty: all
+	Netns      string   // path of the network namespace that the server is in; empty: this process's
+	Reach      string   // auto, loopback or mark
+	MaxStreams int
+	Memory     int64 // bytes that may wait for the target
+	DryRun     bool  // say what would be changed, and do nothing
+	Cleanup    bool  // take back what a killed run has left, and nothing else
 }
 
 // InterceptOptions are the options of tcpcopy intercept while they are read.
@@ -44,7 +58,9 @@ type InterceptOptions struct {
 // NewInterceptOptions adds the options of tcpcopy intercept to fs. After fs has been parsed, Intercept
 // makes the settings of them.
 func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
-	o := &InterceptOptions{fs: fs, host: host, port: DefaultPort, c: Intercept{Stats: 10 * time.Second}}
+	o := &InterceptOptions{fs: fs, host: host, port: DefaultPort, c: Intercept{
+		Stats: 10 * time.Second, Target: Target{Reach: "auto", MaxStreams: 65536, Memory: 256 * mega},
+	}}
 	c := &o.c
 	register(fs, []option{
 		{
@@ -88,6 +104,7 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 			help: "write the account as JSON, at each --stats and at the end",
 		},
 	})
+	register(fs, o.target())
 	register(fs, processOptions(&c.Process))
 	register(fs, interceptLetters())
 	return o
@@ -215,7 +232,12 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 	for _, a := range addrs {
 		c.Listen = append(c.Listen, netip.AddrPortFrom(a, uint16(o.port)))
 	}
-	if c.Filter == nil {
+	if warning, err := o.onTarget(&c); err != nil {
+		return nil, nil, err
+	} else if warning != "" {
+		warnings = append(warnings, warning)
+	}
+	if c.Filter == nil && !c.OnTarget {
 		warnings = append(warnings, "no -F: every TCP packet that is not for this host is taken for an answer of the target (-F 'tcp and src port 8080' says which are)")
 	}
 	return &c, warnings, nil

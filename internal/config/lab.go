@@ -40,8 +40,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 	answers := []string{"bigger", "smaller", "slower"}
 	options := []option{
 		{
-			name: "via", arg: "WAY", group: Where, def: "socket", choices: []string{"socket", "raw"}, set: o.setVia,
-			help: "how the copies reach the test server: socket, or raw through an intercept",
+			name: "via", arg: "WAY", group: Where, def: "socket", choices: []string{"socket", "raw", "tunnel"}, set: o.setVia,
+			help: "how the copies reach the test server: socket, raw through an intercept on a third host, or tunnel through one on the test server",
 		},
 		{name: "ipv6", group: Where, set: on(&c.IPv6), help: "IPv6 instead of IPv4"},
 		{

@@ -49,6 +49,7 @@ type copier struct {
 	shards  []*shardLoop
 	outputs []*socket.Output
 	raw     *rawWay
+	tunnel  *tunnelWay
 	running bool // the shards' goroutines
 	final   bool // and they have ended
 }
@@ -71,6 +72,9 @@ func Run(ctl *Control, c *config.Copy, progress func(*export.Snapshot)) (*export
 // open makes everything, from the target's side to the capture's, so that the first packet finds all of
 // it in place.
 func (cp *copier) open() error {
+	if err := cp.learnWay(); err != nil {
+		return err
+	}
 	c := cp.c
 	set, err := locals.Watch()
 	if err != nil {
@@ -82,6 +86,9 @@ func (cp *copier) open() error {
 			return err
 		}
 	}
+	if c.Via == config.ViaTunnel {
+		cp.tunnel = openTunnel(cp, shardCount(c))
+	}
 	if err := cp.openShards(); err != nil {
 		return err
 	}
@@ -91,6 +98,11 @@ func (cp *copier) open() error {
 	}
 	if cp.raw != nil {
 		if err := cp.raw.connect(cp.shards); err != nil {
+			return err
+		}
+	}
+	if cp.tunnel != nil {
+		if err := cp.tunnel.connect(); err != nil {
 			return err
 		}
 	}
@@ -155,6 +167,14 @@ func (cp *copier) openShards() error {
 				return err
 			}
 			loop.sender, loop.raw = snd, cp.raw
+			cp.shards = append(cp.shards, loop)
+			continue
+		}
+		if cp.tunnel != nil {
+			out := cp.tunnel.hub.Output(i)
+			cfg.Opener = out
+			loop := newShardLoop(shard.New(cfg), cp.now)
+			loop.tunnel, loop.told = out, out.Events()
 			cp.shards = append(cp.shards, loop)
 			continue
 		}
@@ -282,6 +302,9 @@ func (cp *copier) close() {
 	if cp.raw != nil {
 		cp.raw.close()
 	}
+	if cp.tunnel != nil {
+		cp.tunnel.close()
+	}
 	if cp.locals != nil {
 		cp.locals.Close()
 	}
@@ -300,6 +323,9 @@ func (cp *copier) snapshot() *export.Snapshot {
 	s.Counters.Packets.Add(&p)
 	if cp.raw != nil {
 		cp.raw.fill(s)
+	}
+	if cp.tunnel != nil {
+		cp.tunnel.fill(s)
 	}
 	return s
 }

@@ -33,10 +33,12 @@ type shardLoop struct {
 	reported chan *report            // raw: what the intercepts saw
 	freed    chan shard.Tuple        // raw: tuples that nobody owns
 	calls    chan func(*shard.Shard) // run on this goroutine, between two steps
-	events   <-chan *socket.Batch    // of sockets; nil in the raw way
+	events   <-chan *socket.Batch    // of sockets; nil in the other ways
+	told     <-chan *tunnelBatch     // of the tunnel; nil in the other ways
 
-	sockets sockets // nil in the raw way
-	sender  sender  // nil in the socket way
+	sockets sockets // of the socket way
+	tunnel  tunnelled
+	sender  sender // of the raw way
 	raw     *rawWay
 
 	due             mono.Time // when the shard wants to be stepped
@@ -81,6 +83,8 @@ func (l *shardLoop) run() {
 			in.packets(p)
 		case b := <-l.events:
 			in.Events = l.sockets.Step(l.now(), b)
+		case b := <-l.told:
+			in.Events = l.tunnel.Step(l.now(), b)
 		case r := <-l.reported:
 			in.report(r)
 		case t := <-l.freed:
@@ -170,6 +174,8 @@ func (l *shardLoop) more(in *inputs) {
 		select {
 		case b := <-l.events:
 			in.Events = l.sockets.Step(l.now(), b)
+		case b := <-l.told:
+			in.Events = l.tunnel.Step(l.now(), b)
 		default:
 		}
 	}
@@ -192,10 +198,17 @@ func (l *shardLoop) step(in *shard.Input) {
 	for l.sockets != nil && l.sockets.Pending() {
 		l.due = l.shard.Step(now, &shard.Input{Events: l.sockets.Step(now, nil)})
 	}
+	for l.tunnel != nil && l.tunnel.Pending() {
+		l.due = l.shard.Step(now, &shard.Input{Events: l.tunnel.Step(now, nil)})
+		l.tunnel.Flush()
+	}
 }
 
 // flush sends what the last step has made.
 func (l *shardLoop) flush() {
+	if l.tunnel != nil {
+		l.tunnel.Flush()
+	}
 	if l.sender == nil {
 		return
 	}

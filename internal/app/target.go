@@ -1,0 +1,186 @@
+package app
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netns"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/engine"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/intercept"
+	"tcpcopy/internal/key"
+	"tcpcopy/internal/landing"
+	"tcpcopy/internal/localroute"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/wire"
+)
+
+// targetHost is where a target's intercept acts: its own network namespace, or the one of --netns. enter
+// and do are nil for its own.
+type targetHost struct {
+	handle netns.NsHandle
+	enter  func() error
+	do     func(func() error) error
+}
+
+func openTargetHost(c *config.Target) (h targetHost, err error) {
+	h.handle = netns.None()
+	if c.Netns == "" {
+		return h, nil
+	}
+	if h.handle, err = netns.GetFromPath(c.Netns); err != nil {
+		return h, fmt.Errorf("open network namespace %s: %w", c.Netns, err)
+	}
+	h.enter = func() error {
+		if err := netns.Set(h.handle); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", c.Netns, err)
+		}
+		return nil
+	}
+	h.do = func(f func() error) error {
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			err := h.enter()
+			if err == nil {
+				err = f()
+			}
+			done <- err
+		}()
+		return <-done
+	}
+	return h, nil
+}
+
+func (h *targetHost) close() {
+	if h.handle.IsOpen() {
+		h.handle.Close()
+	}
+}
+
+func (h *targetHost) routes(c *config.Target) localroute.Config {
+	reach := map[string]localroute.Reach{"auto": localroute.Least, "loopback": localroute.LoopbackOnly, "mark": localroute.MarkOnly}
+	return localroute.Config{Ports: c.Allow, Reach: reach[c.Reach], Do: h.do}
+}
+
+// sayTarget carries out --dry-run and --cleanup, which start nothing.
+func (p *program) sayTarget(c *config.Target) error {
+	host, err := openTargetHost(c)
+	if err != nil {
+		return err
+	}
+	defer host.close()
+	if c.Cleanup {
+		done, err := localroute.Cleanup(host.routes(c))
+		for _, d := range done {
+			fmt.Fprintln(p.out, d)
+		}
+		if err == nil && len(done) == 0 {
+			say(p.err, "nothing to take back")
+		}
+		return err
+	}
+	plan, err := localroute.Draft(host.routes(c))
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(p.out, plan.String())
+	return nil
+}
+
+// runTarget prepares the host, serves copiers' operations, and takes everything back at the end.
+func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) (err error) {
+	host, err := openTargetHost(&c.Target)
+	if err != nil {
+		return err
+	}
+	defer host.close()
+	routes, err := localroute.Stand(host.routes(&c.Target))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := routes.Leave(); err == nil {
+			err = e
+		}
+	}()
+	if len(routes.Recovered) > 0 {
+		s.Log.Warn("an earlier run was killed: what it had left is taken back", "what", strings.Join(routes.Recovered, "; "))
+	}
+	plan := routes.Plan()
+	for _, w := range plan.Warnings {
+		s.Log.Warn(w)
+	}
+	start := time.Now()
+	now := func() mono.Time { return mono.Time(time.Since(start)) }
+	var own []uint16
+	for _, a := range c.Listen {
+		own = append(own, a.Port())
+	}
+	ground := landing.New(landing.Config{Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
+		MaxStreams: c.Target.MaxStreams, MaxBytes: c.Target.Memory, Enter: host.enter, Log: s.Log})
+	cfg := intercept.Config{
+		Streams: func(instance wire.Instance, send func([]byte) bool, broken func()) (intercept.StreamPort, error) {
+			port, err := ground.Attach(instance, send, broken)
+			if err != nil {
+				return nil, err
+			}
+			return port, nil
+		},
+		Listen: c.Listen, Insecure: c.Insecure, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
+	}
+	if c.Key != nil {
+		cfg.TLS = key.ServerTLS(*c.Key)
+	}
+	daemon, err := intercept.New(cfg)
+	if err != nil {
+		return portPrivilege(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- daemon.Run(s.Context) }()
+
+	s.Ready(fmt.Sprintf("listening on %s, on the target: copiers may connect to %s", addresses(daemon), c.Target.AllowWords()))
+	err = tell(ended, c.Stats, func(final bool) {
+		shot, streams := daemon.Snapshot(), ground.Stats()
+		log.statistics(targetLine(&shot, &streams))
+		report.write(interceptReport{
+			Version: s.Version, Start: start, Now: time.Now(), Final: final,
+			Resources: export.NewResourceReport(export.Spent()),
+			Account:   map[string]any{"streams": export.Fields(streams), "intercept": export.Fields(shot)},
+		})
+	})
+	if err == nil && report.said != "" {
+		return coded(exitFailure) // the report could not be written, which has been said
+	}
+	return err
+}
+
+// targetLine is the account in one line.
+func targetLine(s *intercept.Snapshot, l *landing.Stats) string {
+	connected := 0
+	for _, c := range s.Copiers {
+		if c.Conns > 0 {
+			connected++
+		}
+	}
+	line := fmt.Sprintf("copiers %d, connections %d (opened %d, finished %d, reset %d, aborted %d); bytes %d in, %d answered",
+		connected, l.Streams, l.Opened, l.Finished, l.Reset, l.Aborted, l.BytesIn, l.BytesOut)
+	if l.Buffered > 0 {
+		line += fmt.Sprintf(", %d waiting", l.Buffered)
+	}
+	failed := uint64(0)
+	for _, n := range l.Failed {
+		failed += n
+	}
+	if failed > 0 {
+		line += fmt.Sprintf(", failed %d %v", failed, l.Failed)
+	}
+	if n := s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage; n > 0 {
+		line += fmt.Sprintf(", strangers without the key %d", n)
+	}
+	return line
+}

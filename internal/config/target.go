@@ -1,0 +1,113 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Reaches are the words of --reach.
+var reaches = []string{"auto", "loopback", "mark"}
+
+// target are the options of an intercept that stands on the target.
+func (o *InterceptOptions) target() []option {
+	t := &o.c.Target
+	return []option{
+		{
+			name: "on-target", group: Where, set: on(&o.c.OnTarget),
+			help: "this is the test server itself: open the copies' connections here, from the clients' own addresses",
+		},
+		{
+			name: "allow", arg: "PORT", group: Where, set: o.setAllow,
+			help: "with --on-target: copiers may connect to these ports of this host only, several with commas (default: all but the intercept's own)",
+		},
+		{
+			name: "netns", arg: "PATH|PID", group: Where, set: o.setNetns,
+			help: "with --on-target: the server is in this network namespace (a container's: the id of one of its processes)",
+		},
+		{
+			name: "reach", arg: "HOW", group: How, def: "auto", set: oneOf(&t.Reach, reaches...), choices: reaches,
+			help: "with --on-target: how connections reach the server: loopback (a routing rule), mark (a routing rule and three sysctls; the server's own address is the local end), auto (loopback where it serves)",
+		},
+		{
+			name: "dry-run", group: How, set: on(&t.DryRun),
+			help: "with --on-target: print every change that would be made on this host, and how it is undone, and end",
+		},
+		{
+			name: "cleanup", group: How, set: on(&t.Cleanup),
+			help: "take back what an intercept on this target that was killed has left, and end",
+		},
+		{
+			name: "max-connections", arg: "N", group: Bounds, def: "65536", set: whole(&t.MaxStreams, 1, 1<<20),
+			help: "with --on-target: connections at the same time",
+		},
+		{
+			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "256", set: amount(&t.Memory, mega, mega, 1024*giga),
+			help: "with --on-target: what may wait for the server; beyond it connections are dropped, and counted",
+		},
+	}
+}
+
+func (o *InterceptOptions) setAllow(s string) error {
+	parts, err := list(s)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return wanted("wanted ports, 1 to 65535, with commas")
+		}
+		o.c.Target.Allow = append(o.c.Target.Allow, uint16(n))
+	}
+	return nil
+}
+
+func (o *InterceptOptions) setNetns(s string) error {
+	if _, err := strconv.ParseUint(s, 10, 31); err == nil {
+		s = "/proc/" + s + "/ns/net"
+	}
+	if _, err := os.Stat(s); err != nil {
+		return wanted("no such network namespace: wanted the id of a process, or a path such as /run/netns/NAME")
+	}
+	o.c.Target.Netns = s
+	return nil
+}
+
+// onTarget refuses options that do not go with, or without, --on-target. The warning may be empty.
+func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
+	if c.Target.Cleanup && !c.OnTarget {
+		c.OnTarget = true
+	}
+	without := []string{"interface", "filter", "passlist", "allow-forwarding"}
+	why := "does not go with --on-target: nothing is captured there"
+	if !c.OnTarget {
+		without = []string{"allow", "netns", "reach", "dry-run", "max-connections", "memory"}
+		why = "needs --on-target"
+	}
+	for _, name := range without {
+		if f := o.fs.Lookup(name); f.Changed {
+			return "", &Problem{Flag: typed(f), What: why}
+		}
+	}
+	if c.OnTarget && len(c.Target.Allow) == 0 && !c.Target.Cleanup && !c.Target.DryRun {
+		return "no --allow: a copier with the key may connect to every port of this host", nil
+	}
+	return "", nil
+}
+
+// AllowWords are the allowed ports, for people.
+func (t *Target) AllowWords() string {
+	if len(t.Allow) == 0 {
+		return "every port"
+	}
+	var s []string
+	for _, p := range t.Allow {
+		s = append(s, fmt.Sprint(p))
+	}
+	if len(s) == 1 {
+		return "port " + s[0]
+	}
+	return "ports " + strings.Join(s, ", ")
+}

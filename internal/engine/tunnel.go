@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/key"
+	"tcpcopy/internal/link"
+	"tcpcopy/internal/output/tunnel"
+	"tcpcopy/internal/wire"
+)
+
+// tunnelled is what a shard's loop needs of the tunnel.
+type tunnelled = *tunnel.Output[*link.Conn]
+
+type tunnelBatch = tunnel.Batch[*link.Conn]
+
+// tunnelWay is the links to intercepts on targets, and the shards' streams over them.
+type tunnelWay struct {
+	cp    *copier
+	hub   *tunnel.Hub[*link.Conn]
+	group *link.Group
+}
+
+func openTunnel(cp *copier, shards int) *tunnelWay {
+	return &tunnelWay{cp: cp, hub: tunnel.NewHub[*link.Conn](shards, cp.now)}
+}
+
+// linkConfig is what raw and tunnel tell their intercepts alike.
+func (cp *copier) linkConfig() link.Config {
+	c := cp.c
+	cfg := link.Config{Conns: c.Connections, Software: "tcpcopy " + cp.ctl.Version, Now: cp.now, Log: cp.ctl.Log}
+	if c.Key != nil {
+		cfg.TLS = key.ClientTLS(*c.Key)
+	}
+	for _, m := range c.Mappings {
+		cfg.Targets = append(cfg.Targets, m.Target)
+	}
+	return cfg
+}
+
+func (cp *copier) intercepts() []string {
+	var at []string
+	for _, a := range cp.c.Intercepts {
+		at = append(at, a.String())
+	}
+	return at
+}
+
+// connect begins the links, and waits for them unless the user would rather not.
+func (t *tunnelWay) connect() error {
+	cfg := t.cp.linkConfig()
+	cfg.OnStreams = func(c *link.Conn, up bool) { t.hub.Connected(c, c.Host(), up) }
+	cfg.OnEvents = t.hub.Events
+	cfg.OnRoom = t.hub.Room
+	t.group = link.NewGroup(t.cp.intercepts(), cfg)
+	t.group.Start()
+	if t.cp.c.Lonely {
+		return nil
+	}
+	err := t.cp.untilStopped(t.group.WaitReady)
+	if err != nil {
+		return err
+	}
+	for _, l := range t.group.Links() {
+		if s := l.State(); s.Up && s.Way != wire.WayTunnel {
+			return fmt.Errorf("intercept %s does not stand on the target: wanted one started with --on-target, or --via raw", s.Intercept)
+		}
+	}
+	return nil
+}
+
+// untilStopped runs f with a context that ends when the copier is told to stop.
+func (cp *copier) untilStopped(f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(cp.ctl.Context)
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-cp.ctl.Stop:
+			cancel()
+		case <-done:
+		}
+	}()
+	err := f(ctx)
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("stopped while no intercept could be reached: %w", err)
+	}
+	return err
+}
+
+// askEvery is the time between attempts to reach an intercept whose way must be known.
+const askEvery = time.Second
+
+// learnWay asks the first intercept that can be reached which way it offers.
+func (cp *copier) learnWay() error {
+	if !cp.c.LearnWay {
+		return nil
+	}
+	c := *cp.c
+	cp.c = &c
+	way := wire.WayRaw
+	err := cp.untilStopped(func(ctx context.Context) error {
+		for {
+			for _, a := range cp.intercepts() {
+				w, fatal, err := link.Ask(ctx, a, cp.linkConfig())
+				if err == nil {
+					way = w
+					return nil
+				}
+				if fatal {
+					return err
+				}
+				if ctx.Err() == nil {
+					cp.ctl.Log.Warn("waiting for an intercept, to learn how it reaches the target", "error", err)
+				}
+			}
+			if c.Lonely {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(askEvery):
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if way == wire.WayTunnel {
+		if len(c.RawOnly) > 0 {
+			return fmt.Errorf("%s is for raw packets, and the intercept stands on the target, where connections are the kernel's: leave it out", c.RawOnly[0])
+		}
+		c.Via = config.ViaTunnel
+	}
+	return nil
+}
+
+func (t *tunnelWay) fill(s *export.Snapshot) {
+	if t.group != nil {
+		fillLinks(s, t.group)
+	}
+}
+
+// fillLinks adds the state of the links.
+func fillLinks(s *export.Snapshot, g *link.Group) {
+	for _, l := range g.Links() {
+		st := l.State()
+		ls := export.LinkState{Intercept: st.Intercept, Up: st.Up, Since: st.Since, Reconnects: st.Reconnects}
+		if st.Err != nil {
+			ls.Error = st.Err.Error()
+		}
+		s.Links = append(s.Links, ls)
+	}
+}
+
+func (t *tunnelWay) close() {
+	t.hub.Close()
+	if t.group != nil {
+		t.group.Close()
+	}
+}
