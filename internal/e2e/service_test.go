@@ -55,7 +55,8 @@ func (s *service) accept() {
 		s.mu.Lock()
 		s.opened++
 		id := s.opened
-		s.peers = append(s.peers, c.RemoteAddr().(*net.TCPAddr).AddrPort())
+		p := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+		s.peers = append(s.peers, netip.AddrPortFrom(p.Addr().Unmap(), p.Port()))
 		s.open[c] = struct{}{}
 		s.mu.Unlock()
 		s.conns.Go(func() {

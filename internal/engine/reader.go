@@ -63,12 +63,21 @@ func (r *reader) run() error {
 	}
 }
 
-// drainRounds bounds what is read after the stop, when traffic goes on.
-const drainRounds = 256
+const (
+	// drainWait is longer than the kernel keeps a frame back for more to come.
+	drainWait = 20 * time.Millisecond
+	// drainRounds bounds what is read after the stop.
+	drainRounds = 4096
+	// drainLate is how many batches of later traffic, perhaps of several rings, end the reading.
+	drainLate = 4
+)
 
+// drain reads what was on its way when the stop came: a client that has its answer by then has been
+// captured, though the kernel may not have handed it over yet.
 func (r *reader) drain() error {
+	stopped, late := r.shards[0].now(), 0
 	for range drainRounds {
-		frames, err := r.source.Next(0)
+		frames, err := r.source.Next(drainWait)
 		if err != nil {
 			return err
 		}
@@ -76,6 +85,11 @@ func (r *reader) drain() error {
 			return nil
 		}
 		r.deal(frames)
+		if frames[0].Time <= stopped {
+			late = 0
+		} else if late++; late == drainLate {
+			return nil
+		}
 	}
 	return nil
 }
