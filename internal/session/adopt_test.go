@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
 )
 
@@ -93,13 +94,38 @@ func TestAdoption(t *testing.T) {
 			r.next = 0
 			r.copies(0)
 			r.sessions(0, ledger.None, 0)
-			r.wait(100 * ms)
+			// A byte may be the first of a request as well: then a moment must pass.
+			r.wait(100*ms + mono.Time(len(probe))*sec)
 			r.data("GET 1")
 			r.copies(1)
 			r.opened()
 			r.copied("GET 1")
 			r.sessions(1, ledger.None, 0)
 		}
+	})
+	t.Run("a request's first byte first", func(t *testing.T) {
+		r := newRig(t, silent)
+		r.data("G")
+		r.data("ET 1")
+		r.copies(0)
+		r.answers(10)
+		r.data("G")
+		r.copies(0)
+		r.data("ET 2")
+		r.copies(1)
+		r.opened()
+		r.copied("GET 2")
+	})
+	t.Run("dribbled after a lull", func(t *testing.T) {
+		r := busy(t, silent)
+		r.data("log line")
+		r.wait(2 * sec)
+		r.data("n")
+		r.wait(100 * ms)
+		r.data("ext")
+		r.copies(1)
+		r.opened()
+		r.copied("next")
 	})
 	t.Run("keepalive probes for ever", func(t *testing.T) {
 		r := newRig(t, silent)

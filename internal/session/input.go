@@ -39,14 +39,20 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	case seg.Flags.Any(packet.FIN):
 		s.reader.SetEnd(reasm.Closed, seg.Seq.Add(seg.Len), note)
 	}
+	s.met = true
 	s.noteHole(at)
 }
 
-// insert keeps the payload of a segment. A single byte of a connection found under way may be a keepalive
-// probe with a byte of its own (RFC 9293 §3.8.4), and says nothing.
+// insert keeps the payload of a segment. A single byte that is the first of a connection found under way,
+// or is repeated there, may be a keepalive probe's (RFC 9293 §3.8.4): it neither makes a session of the
+// connection nor begins a turn.
 func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 	copied := s.state != Watching && s.state != Refused
-	if !copied && seg.Len > 1 {
+	probe := !copied && seg.Len == 1 && (!s.met || int64(s.reader.OffsetOf(seg.Seq)) < int64(s.reader.End()))
+	if !copied && s.reader.OffsetOf(seg.Seq) == 1 && s.reader.Next() == 0 {
+		s.skip(1) // the first packet was a keepalive probe, one below the next byte
+	}
+	if !copied && !probe {
 		if s.reason == ledger.NoSYN {
 			s.openAccount()
 		}
@@ -54,13 +60,10 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 			s.resume(seg, note)
 		}
 	}
-	if !copied && s.reader.OffsetOf(seg.Seq) == 1 && s.reader.Next() == 0 {
-		s.skip(1) // the first packet was a keepalive probe, one below the next byte
-	}
 	before := s.reader.Next()
 	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
 	s.env.Count.Bytes.Captured += s.reader.Next() - before
-	if seg.Len > 1 && verdict != reasm.Astray || copied && verdict == reasm.InOrder {
+	if verdict != reasm.Astray && (seg.Len > 1 || verdict != reasm.Known) {
 		s.spoke = note.At
 	}
 	if verdict == reasm.TooMuch {
@@ -74,19 +77,17 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 }
 
 // resume lets the next copy begin with a segment that comes after a long silence: a connection that has
-// been silent is between two turns, whether or not we know what came before.
+// been silent is between two turns, if nothing that we know of is missing since.
 func (s *Session) resume(seg *packet.Segment, note reasm.Note) {
 	off := s.reader.OffsetOf(seg.Seq)
-	if int64(off) < int64(s.reader.End()) || off < s.took {
-		return // a retransmission
+	if off != s.reader.Next() || s.missing() {
+		return // a retransmission, or the turn has begun before it
 	}
-	s.drop(s.reader.Next(), s.reason)
-	if off > s.reader.Next() {
-		s.skip(off)
+	if _, ok := s.reader.Mark(); ok {
+		return // a turn has begun, with a single byte
 	}
-	if m, ok := s.reader.Mark(); !ok || m.Off > off {
-		s.reader.StartTurn(note)
-	}
+	s.drop(off, s.reason)
+	s.reader.StartTurn(note)
 }
 
 // skip moves on to the offset off, over bytes that were not captured.

@@ -82,6 +82,7 @@ type Session struct {
 	targetShut     bool
 	serverKnown    bool
 	serverFIN      bool
+	met            bool // a packet of the client's was taken before
 	serverFirst    bool // the client had seen the server's bytes before it sent any
 
 	isn        seqnum.Value // the client's
