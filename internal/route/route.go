@@ -219,7 +219,8 @@ func (t *Table) drop(i uint32) {
 
 // Claim gives the connection from client to target to owner, and hands the segments that waited for it
 // to deliver, which must not keep the pointer. It returns false, and changes nothing, where another
-// copier owns the connection, or the copier did not name the target when it joined.
+// copier that is connected owns the connection, or the copier did not name the target when it joined. One
+// that has left must do without: who claims now is most likely its successor, and has the same clients.
 func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	c := &t.copiers[owner]
@@ -234,7 +235,7 @@ func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 		i = t.add(now, &k, h)
 	}
 	e := t.entries.at(i)
-	if had := t.owner(e); had != 0 && had != owner && e.list != listClosed {
+	if had := t.owner(e); had != 0 && had != owner && e.list != listClosed && t.copiers[had].up {
 		t.stats.ClaimsRefused++
 		return false
 	}

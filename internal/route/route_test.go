@@ -215,6 +215,15 @@ func TestClaims(t *testing.T) {
 			tb.Route(now, seg(client(1), packet.FIN|packet.ACK, 1, 0))
 			return tb.Claim(now, b, client(1), target, nil)
 		}, false},
+		{"of one who has left: it is the successor's", func() bool {
+			tb.Route(now, synAck(client(3), 1))
+			tb.Leave(now, a)
+			return tb.Claim(now, b, client(3), target, nil)
+		}, true},
+		{"back again, without what was taken over", func() bool {
+			join(t, tb, alice, 1)
+			return tb.Claim(now, a, client(3), target, nil)
+		}, false},
 		{"by nobody", func() bool { return tb.Claim(now, 99, client(8), target, nil) }, false},
 		{"ownership unsure just after the start", func() bool { _, sure := tb.Owner(now, client(9), target); return sure }, false},
 		{"sure of what it knows", func() bool { o, sure := tb.Owner(now, client(1), target); return sure && o == a }, true},
