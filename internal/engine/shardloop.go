@@ -212,6 +212,9 @@ func (l *shardLoop) flush() {
 	if l.sender == nil {
 		return
 	}
+	if c := l.shard.Claims(); len(c) > 0 {
+		l.raw.claim(c) // before what it is about is answered
+	}
 	if out := l.shard.Output(); len(out) > 0 {
 		if _, tooBig := l.sender.Send(out); len(tooBig) > 0 {
 			l.narrow(out, tooBig)
@@ -219,9 +222,6 @@ func (l *shardLoop) flush() {
 	}
 	if q := l.shard.Queries(); len(q) > 0 {
 		l.raw.ask(q)
-	}
-	if c := l.shard.Claims(); len(c) > 0 {
-		l.raw.claim(c)
 	}
 }
 

@@ -53,8 +53,9 @@ type rawStream struct {
 	end     uint64
 	closing bool
 
-	queried  bool
-	claimed  bool
+	adopted  bool   // the client's connection was under way: the target may know the tuple
+	queried  uint32 // how often the SYN had been sent when we last asked about, or claimed, the tuple
+	claimed  uint32
 	ackBy    mono.Time // when an acknowledgment that is held back must go; 0: none is
 	opened   bool
 	shut     bool
@@ -116,6 +117,7 @@ func (st *rawStream) configure(source netip.AddrPort, spec *session.OpenSpec) {
 	}
 	st.cfg.Syn.MSS = min(st.cfg.Syn.MSS, uint16(st.cfg.MaxSegment))
 	st.record = spec.Record
+	st.adopted = spec.Window == 0 && spec.SYN == (packet.Options{})
 }
 
 // options are what a SYN offers.
@@ -357,14 +359,14 @@ func (st *rawStream) report(now mono.Time) bool {
 	}
 	st.side.sh.count.Retransmits += uint64(s.Retransmits - st.retrans)
 	st.retrans = s.Retransmits
-	if s.OldAck && !st.queried {
-		st.queried = true
+	if s.OldAck && st.queried <= s.Retransmits {
+		st.queried = s.Retransmits + 1
 		st.side.queries = append(st.side.queries, st.tuple)
 	}
-	if s.Retransmits > 0 && !st.opened && !st.claimed {
+	if !s.Established && (s.Retransmits > 0 || st.adopted) && st.claimed <= s.Retransmits {
 		// Nobody answers. If the target still knows an old connection of this tuple, it answers with a bare
 		// ACK, which no sequence number gives away as ours.
-		st.claimed = true
+		st.claimed = s.Retransmits + 1
 		st.side.claims = append(st.side.claims, st.tuple)
 	}
 	if s.Established && !st.opened {
@@ -422,7 +424,6 @@ func (st *rawStream) fail(now mono.Time, why ledger.Reason) {
 // freed says that no other copier owns the tuple: an old connection at the target is nobody's.
 func (r *rawSide) freed(now mono.Time, t Tuple) {
 	if st := r.streams[t]; st != nil {
-		st.queried = false
 		st.conn.FreeOldConnection(now)
 		r.sh.touch(st.e)
 	}
