@@ -45,7 +45,7 @@ var layers = [][]string{
 const pure = 6
 
 // support is imported by tests only, with all that lies under it.
-var support = []string{"internal/archtest", "internal/e2e", "internal/pktscript", "internal/sim", "internal/testnet"}
+var support = []string{"internal/archtest", "internal/badnet", "internal/e2e", "internal/pktscript", "internal/sim", "internal/testnet"}
 
 func isSupport(path string) bool {
 	for _, s := range support {
