@@ -82,6 +82,8 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	if have > 0 && (g.begun || have >= n.Seen-g.baseSeen) && !g.hole && cfg.Mode != Bytes {
 		quiet := g.svc.quiet()
 		switch {
+		case !g.begun: // it may be slow to begin
+			quiet = max(quiet, maxQuiet)
 		case g.doubt:
 			quiet = max(quiet, 2*cfg.RTO)
 		case known && have < want: // evidence says that more is to come

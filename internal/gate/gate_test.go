@@ -467,7 +467,18 @@ func TestUnsettledTurns(t *testing.T) {
 		s := tell(t, auto())
 		s.recv(120)
 		s.waits(50, 100, 400*ms, Silence)
-		s.waits(100, 100, 400*ms, Silence)
+		s.waits(100, 100, 2*sec, Silence) // as far as it will come
+	})
+	t.Run("more than all had come before", func(t *testing.T) {
+		s := tell(t, auto())
+		s.recv(700)
+		s.waits(50, 100, 400*ms, Silence)
+		s.pass(1900 * ms) // a slow answer to that turn
+		if got, _ := s.g.Check(s.now, s.note(150, 150), 0); got != Wait {
+			t.Errorf("%d, wanted %d", got, Wait)
+		}
+		s.recv(300)
+		s.waits(150, 150, 400*ms, Silence)
 	})
 	t.Run("a turn that waits for nothing moves nothing", func(t *testing.T) {
 		s, seen := known(t)
