@@ -9,24 +9,43 @@ import (
 	"tcpcopy/internal/shard"
 )
 
-// pollEvery bounds how long the reader waits without looking whether it has to end.
-const pollEvery = 200 * time.Millisecond
+const (
+	// pollEvery bounds how long the reader waits without looking whether it has to end.
+	pollEvery = 200 * time.Millisecond
+	// drainRounds bounds what is read after the stop, when traffic goes on.
+	drainRounds = 256
 
-// packets is a share of a captured batch on its way to a shard. What it refers to is the capture's, and
-// stays valid until the shard says that it is done.
-type packets struct {
-	list []shard.Packet
-	done chan<- struct{}
+	// What may be under way to one shard: the ring goes back to the kernel at once, whatever the shards
+	// are busy with, and this is how much more of a burst there is room for.
+	maxCarriers  = 256
+	carrierBytes = 16 << 20
+	// keepArena is how large an arena a carrier keeps for the next batch.
+	keepArena = 256 << 10
+)
+
+// carrier takes a share of a captured batch to a shard, and comes back for the next one.
+type carrier struct {
+	list  []shard.Packet
+	arena []byte // what the packets' payloads lie in
+	home  chan<- *carrier
 }
 
-// reader moves batches from the capture to the shards, and keeps each batch until all of them have
-// stepped: a shard copies what it keeps.
+// lane is the reader's side of the way to one shard.
+type lane struct {
+	loop  *shardLoop
+	home  chan *carrier // carriers that come back; all of them find room
+	spare []*carrier
+	out   int // carriers under way
+	bytes int // and what they hold
+	next  *carrier
+}
+
+// reader moves batches from the capture to the shards. It copies what it hands on, so that no shard holds
+// up the ring; where too much is under way, it waits, and the ring fills.
 type reader struct {
 	source capture.Source
 	class  classifier
-	shards []*shardLoop
-	shares []packets
-	done   chan struct{}
+	lanes  []lane
 	stop   chan struct{} // closed: read what is there, and end
 
 	mu    sync.Mutex // guards count
@@ -34,16 +53,15 @@ type reader struct {
 }
 
 func newReader(source capture.Source, class classifier, shards []*shardLoop) *reader {
-	r := &reader{source: source, class: class, shards: shards, done: make(chan struct{}, len(shards)), stop: make(chan struct{})}
-	r.shares = make([]packets, len(shards))
-	for i := range r.shares {
-		r.shares[i].done = r.done
+	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)), stop: make(chan struct{})}
+	for i, l := range shards {
+		r.lanes[i] = lane{loop: l, home: make(chan *carrier, maxCarriers)}
 	}
 	return r
 }
 
-// run reads until stop is closed, and then what the kernel had captured by that time. It closes the
-// source; an end of the source by itself is an error.
+// run reads until stop is closed, and then what the kernel had captured by that time; when it returns, the
+// shards have taken in all of it. It closes the source; an end of the source by itself is an error.
 func (r *reader) run() error {
 	defer func() {
 		r.source.Close()
@@ -63,21 +81,16 @@ func (r *reader) run() error {
 	}
 }
 
-const (
-	// drainWait is longer than the kernel keeps a frame back for more to come.
-	drainWait = 20 * time.Millisecond
-	// drainRounds bounds what is read after the stop.
-	drainRounds = 4096
-	// drainLate is how many batches of later traffic, perhaps of several rings, end the reading.
-	drainLate = 4
-)
-
-// drain reads what was on its way when the stop came: a client that has its answer by then has been
-// captured, though the kernel may not have handed it over yet.
 func (r *reader) drain() error {
-	stopped, late := r.shards[0].now(), 0
+	defer func() {
+		for i := range r.lanes {
+			for r.lanes[i].out > 0 {
+				r.lanes[i].take(<-r.lanes[i].home)
+			}
+		}
+	}()
 	for range drainRounds {
-		frames, err := r.source.Next(drainWait)
+		frames, err := r.source.Next(0)
 		if err != nil {
 			return err
 		}
@@ -85,20 +98,12 @@ func (r *reader) drain() error {
 			return nil
 		}
 		r.deal(frames)
-		if frames[0].Time <= stopped {
-			late = 0
-		} else if late++; late == drainLate {
-			return nil
-		}
 	}
 	return nil
 }
 
-// deal hands a batch out and waits until nobody looks at it any more.
+// deal hands a batch out.
 func (r *reader) deal(frames []capture.Frame) {
-	for i := range r.shares {
-		r.shares[i].list = r.shares[i].list[:0]
-	}
 	for i := range frames {
 		var p shard.Packet
 		if !r.class.classify(&frames[i], &p) {
@@ -108,23 +113,76 @@ func (r *reader) deal(frames []capture.Frame) {
 		if p.FromServer {
 			port = p.Seg.Dst.Port()
 		}
-		share := &r.shares[shard.Of(port, len(r.shards))]
-		share.list = append(share.list, p)
+		r.lanes[shard.Of(port, len(r.lanes))].add(&p)
+	}
+	for i := range r.lanes {
+		r.lanes[i].send()
 	}
 	r.class.packets.Seen += uint64(len(frames))
-	waiting := 0
-	for i := range r.shares {
-		if len(r.shares[i].list) > 0 {
-			r.shards[i].captured <- &r.shares[i]
-			waiting++
-		}
-	}
-	for range waiting {
-		<-r.done
-	}
 	r.mu.Lock()
 	r.count = r.class.packets
 	r.mu.Unlock()
+}
+
+// add copies a packet to the carrier that goes next.
+func (l *lane) add(p *shard.Packet) {
+	if l.next == nil {
+		l.next = l.carrier()
+	}
+	c := l.next
+	if n := len(p.Seg.Payload); n > 0 {
+		if len(c.arena)+n > cap(c.arena) { // what lies in the old one stays there
+			c.arena = make([]byte, 0, max(keepArena, n))
+		}
+		at := len(c.arena)
+		c.arena = append(c.arena, p.Seg.Payload...)
+		p.Seg.Payload = c.arena[at:len(c.arena):len(c.arena)]
+		l.bytes += n
+	}
+	c.list = append(c.list, *p)
+}
+
+// carrier returns one that is free, and waits for one while too much is under way.
+func (l *lane) carrier() *carrier {
+	for {
+		select {
+		case c := <-l.home:
+			l.take(c)
+			continue
+		default:
+		}
+		if l.out >= maxCarriers || l.out > 0 && l.bytes > carrierBytes {
+			l.take(<-l.home)
+			continue
+		}
+		if n := len(l.spare); n > 0 {
+			c := l.spare[n-1]
+			l.spare = l.spare[:n-1]
+			return c
+		}
+		return &carrier{home: l.home}
+	}
+}
+
+// take takes back a carrier that the shard has done with.
+func (l *lane) take(c *carrier) {
+	l.out--
+	for i := range c.list {
+		l.bytes -= len(c.list[i].Seg.Payload)
+	}
+	clear(c.list)
+	c.list, c.arena = c.list[:0], c.arena[:0]
+	if len(l.spare) < 4 { // the rest was for a burst
+		l.spare = append(l.spare, c)
+	}
+}
+
+func (l *lane) send() {
+	if l.next != nil {
+		l.out++
+		l.loop.captured <- l.next
+		l.next = nil
+	}
 }
 
 // packets returns the account of the packets so far.

@@ -29,7 +29,7 @@ type shardLoop struct {
 	shard *shard.Shard
 	now   func() mono.Time
 
-	captured chan *packets
+	captured chan *carrier
 	reported chan *report            // raw: what the intercepts saw
 	freed    chan shard.Tuple        // raw: tuples that nobody owns
 	calls    chan func(*shard.Shard) // run on this goroutine, between two steps
@@ -58,7 +58,7 @@ type report struct {
 func newShardLoop(sh *shard.Shard, now func() mono.Time) *shardLoop {
 	return &shardLoop{
 		shard: sh, now: now, due: mono.Never,
-		captured: make(chan *packets), reported: make(chan *report, 64), freed: make(chan shard.Tuple, 64),
+		captured: make(chan *carrier, maxCarriers), reported: make(chan *report, 64), freed: make(chan shard.Tuple, 64),
 		calls: make(chan func(*shard.Shard)), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -135,11 +135,11 @@ func (l *shardLoop) clock() mono.Time {
 // inputs is what one step takes, and who waits for the step to be over.
 type inputs struct {
 	shard.Input
-	dealt *packets
+	dealt *carrier
 	heard []*report
 }
 
-func (in *inputs) packets(p *packets) { in.Packets, in.dealt = p.list, p }
+func (in *inputs) packets(c *carrier) { in.Packets, in.dealt = c.list, c }
 
 func (in *inputs) report(r *report) {
 	if in.heard = append(in.heard, r); len(in.heard) == 1 {
@@ -151,7 +151,7 @@ func (in *inputs) report(r *report) {
 
 func (in *inputs) release() {
 	if in.dealt != nil {
-		in.dealt.done <- struct{}{}
+		in.dealt.home <- in.dealt
 	}
 	if len(in.heard) > 0 {
 		in.heard[0].segs = in.Feedback // with the room that it has grown to
