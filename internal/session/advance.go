@@ -121,7 +121,7 @@ func (s *Session) stallAt() mono.Time {
 // client's FIN.
 func (s *Session) clientEndAcked() bool {
 	how, _ := s.reader.Ended()
-	return how != reasm.Open && s.took == s.reader.Next()+1
+	return how == reasm.Closed && s.took == s.reader.Next()+1
 }
 
 // seekTurn begins a copy at the client's next turn, or, for a connection seen from its SYN on that has

@@ -113,6 +113,17 @@ func TestCaptureGap(t *testing.T) {
 		r.state(Gone)
 		r.sessions(1, ledger.CaptureGap, 1)
 	})
+	t.Run("the last byte before a reset", func(t *testing.T) {
+		r := fresh(t)
+		r.data("GET 1")
+		r.takes()
+		r.next++
+		r.answers(10)
+		r.rst()
+		r.wait(sec)
+		r.state(Gone)
+		r.sessions(1, ledger.CaptureGap, 1)
+	})
 	t.Run("too much behind a hole", func(t *testing.T) {
 		r := fresh(t)
 		for i := range 2000 {
