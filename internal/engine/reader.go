@@ -18,9 +18,11 @@ const (
 	// What may be under way to one shard: the ring goes back to the kernel at once, whatever the shards
 	// are busy with, and this is how much more of a burst there is room for.
 	maxCarriers  = 256
-	carrierBytes = 16 << 20
-	// keepArena is how large an arena a carrier keeps for the next batch.
-	keepArena = 256 << 10
+	carrierBytes = 8 << 20
+	packetCost   = 256 // bytes that a packet costs beside its payload
+	// An arena begins small and doubles, for most packets have little payload.
+	minArena = 4 << 10
+	maxArena = 256 << 10
 )
 
 // carrier takes a share of a captured batch to a shard, and comes back for the next one.
@@ -132,13 +134,14 @@ func (l *lane) add(p *shard.Packet) {
 	c := l.next
 	if n := len(p.Seg.Payload); n > 0 {
 		if len(c.arena)+n > cap(c.arena) { // what lies in the old one stays there
-			c.arena = make([]byte, 0, max(keepArena, n))
+			c.arena = make([]byte, 0, max(n, minArena, min(2*cap(c.arena), maxArena)))
 		}
 		at := len(c.arena)
 		c.arena = append(c.arena, p.Seg.Payload...)
 		p.Seg.Payload = c.arena[at:len(c.arena):len(c.arena)]
 		l.bytes += n
 	}
+	l.bytes += packetCost
 	c.list = append(c.list, *p)
 }
 
@@ -168,7 +171,7 @@ func (l *lane) carrier() *carrier {
 func (l *lane) take(c *carrier) {
 	l.out--
 	for i := range c.list {
-		l.bytes -= len(c.list[i].Seg.Payload)
+		l.bytes -= len(c.list[i].Seg.Payload) + packetCost
 	}
 	clear(c.list)
 	c.list, c.arena = c.list[:0], c.arena[:0]
