@@ -276,7 +276,9 @@ func (c *Conn) Abort(now mono.Time) {
 // kill ends c with a RST to the target.
 func (c *Conn) kill(why Cause) {
 	c.needRST = c.phase != phaseSynSent || c.synSends > 0
+	first := c.phase == phaseOpen && c.ackNow && c.bareAck
 	c.end(why)
+	c.ackNow = first // the handshake's: see appendResets
 }
 
 // end ends c; nothing but what is pending already is sent.

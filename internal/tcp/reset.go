@@ -20,9 +20,13 @@ func (c *Conn) deliverReset(now mono.Time, s *packet.Segment, d int64) {
 
 // appendResets appends the RST that ends a connection. Its sequence number must be the one that the target
 // expects next (RFC 5961 §3.2), which we do not know while bytes are in flight: either all of them have
-// arrived, or none; so both numbers are sent. For what lies between, see ResetFor.
-func (c *Conn) appendResets(out []packet.Segment) []packet.Segment {
+// arrived, or none; so both numbers are sent. For what lies between, see ResetFor. Where the handshake's
+// ACK is still owed it goes first, or the target's server would never learn that there was a connection.
+func (c *Conn) appendResets(now mono.Time, out []packet.Segment) []packet.Segment {
 	c.needRST = false
+	if c.ackNow {
+		out = c.appendAck(now, out, c.nxt)
+	}
 	if c.rcvNxt == 0 { // no answer yet: frees a target that has our SYN
 		out = append(out, packet.Segment{})
 		s := &out[len(out)-1]

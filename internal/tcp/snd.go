@@ -40,7 +40,7 @@ func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono
 	}
 	if c.phase == phaseClosed {
 		if c.needRST {
-			out = c.appendResets(out)
+			out = c.appendResets(now, out)
 		}
 	}
 	if c.ackNow {
