@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/rand/v2"
+	"sync"
 )
 
 // The protocol of the lab. A client sends requests, each a header and a payload; the server answers each
@@ -81,18 +82,19 @@ func (a *answer) parse(b []byte) bool {
 // fillerStarts is how many payloads of a length differ.
 const fillerStarts = 1 << 16
 
-// filler is what payloads are made of: noise, the same in every run.
-var filler = func() []byte {
+// filler is what payloads are made of: noise, the same in every run. It is made when a lab first needs it,
+// not in every copier that never does.
+var filler = sync.OnceValue(func() []byte {
 	b := make([]byte, fillerStarts+maxPayload*scaleMost)
 	source := rand.NewPCG(1, 2)
 	for i := 0; i+8 <= len(b); i += 8 {
 		binary.LittleEndian.PutUint64(b[i:], source.Uint64())
 	}
 	return b
-}()
+})
 
 // payload is the content of a request or an answer. It is shared and must not be written to.
 func payload(conn, num uint32, length int) []byte {
 	start := (conn*2654435761 + num*40503) % fillerStarts
-	return filler[start:][:length]
+	return filler()[start:][:length]
 }
