@@ -23,9 +23,9 @@ type daemon struct {
 	stopping string   // said at the first signal
 }
 
-// gcPercent lets the heap grow by half of what lives in it before it is collected. What lives is sessions;
+// gcPercent lets the heap grow by a quarter of what lives in it before it is collected. What lives is sessions;
 // packets allocate nothing, so the collector has little to do, and memory on a production host is dear.
-const gcPercent = 50
+const gcPercent = 25
 
 // serve checks what can be checked, detaches if asked to, and calls work.
 func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) error {
