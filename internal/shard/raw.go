@@ -46,9 +46,11 @@ type rawStream struct {
 	id     session.ID
 	failed ledger.Reason // could not even begin
 
-	// waiting is when an old connection of the same tuple has to go; Never once this one has begun. What
-	// is asked for meanwhile is kept in end and closing.
+	// waiting is when the connections before this one with the same tuple, ahead first, have to go; Never
+	// once this one has begun. What is asked for meanwhile is kept in end and closing.
 	waiting mono.Time
+	ahead   *rawStream // the one that must end before this one begins
+	heir    *rawStream // the one that this one is ahead of
 	record  session.Record
 	end     uint64
 	closing bool
@@ -90,6 +92,10 @@ func (r *rawSide) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	if old := r.streams[st.tuple]; old != nil {
 		// The client has used its port again; the old connection's last bytes are still on their way.
 		st.waiting = now.Add(takeover)
+		for old.heir != nil {
+			old = old.heir
+		}
+		st.ahead, old.heir = old, st
 		return st
 	}
 	st.begin(now)
@@ -266,9 +272,25 @@ func (r *rawSide) release(st *rawStream, now mono.Time) {
 				s.Err == tcp.CauseConnectTimeout || s.Err == tcp.CauseUserTimeout,
 		})
 	}
+	r.pass(st, now)
 	st.e = nil
 	if len(r.spare) < maxSpare {
 		r.spare = append(r.spare, st)
+	}
+}
+
+// pass lets the one that waits for st to end begin, or wait for the one before.
+func (r *rawSide) pass(st *rawStream, now mono.Time) {
+	heir, ahead := st.heir, st.ahead
+	if ahead != nil {
+		ahead.heir = heir
+	}
+	if heir == nil {
+		return
+	}
+	if heir.ahead = ahead; ahead == nil {
+		heir.begin(now)
+		r.sh.touch(heir.e)
 	}
 }
 
@@ -318,17 +340,13 @@ func (r *rawSide) poll(now mono.Time, e *entry) mono.Time {
 		return mono.Never
 	}
 	if st.waiting != mono.Never {
-		old := r.streams[st.tuple]
-		switch {
-		case old == nil:
-			st.begin(now)
-		case st.waiting.Reached(now):
-			oldEntry := old.e
-			oldEntry.End(now, ledger.Replaced)
-			r.sh.touch(oldEntry)
-			st.begin(now)
-		default:
-			return min(st.waiting, now.Add(time.Millisecond*10))
+		if !st.waiting.Reached(now) {
+			return st.waiting
+		}
+		for st.ahead != nil { // the end of the last one has this one begin
+			e := st.ahead.e
+			e.End(now, ledger.Replaced)
+			r.sh.touch(e)
 		}
 	}
 	if st.conn.OnlyAck() && e.Content() {
