@@ -12,6 +12,9 @@ import (
 const (
 	// pollEvery bounds how long the reader waits without looking whether it has to end.
 	pollEvery = 200 * time.Millisecond
+	// lastLook is how long to wait for what the kernel still has in a block that is not full: it hands
+	// those over after a millisecond or some, by a timer that a busy machine delays.
+	lastLook = 20 * time.Millisecond
 	// drainRounds bounds what is read after the stop, when traffic goes on.
 	drainRounds = 256
 
@@ -92,7 +95,7 @@ func (r *reader) drain() error {
 		}
 	}()
 	for range drainRounds {
-		frames, err := r.source.Next(0)
+		frames, err := r.source.Next(lastLook)
 		if err != nil {
 			return err
 		}
