@@ -257,3 +257,9 @@ func count(sorted []string, line string) int {
 	}
 	return n
 }
+
+func sorted(list []string) []string {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list
+}

@@ -18,9 +18,10 @@ import (
 const (
 	socket = "socket"
 	raw    = "raw"
+	tunnel = "tunnel"
 )
 
-var ways = []string{socket, raw}
+var ways = []string{socket, raw, tunnel}
 
 // eachWay runs a test for every way to the target.
 func eachWay(t *testing.T, test func(t *testing.T, way string)) {
@@ -120,9 +121,13 @@ type copier struct {
 
 // copyArgs is the command line of a copier by the stand's way, without a mapping.
 func (s *stand) copyArgs(report string) []string {
-	args := []string{"copy", "--report", report}
-	if s.way == raw {
-		if len(s.intercepts) == 0 {
+	args := append([]string{"copy", "--report", report}, roomyRing...)
+	if s.way != socket {
+		switch {
+		case len(s.intercepts) > 0:
+		case s.way == tunnel:
+			s.onTarget()
+		default:
 			s.intercept(interceptPort, "-F", "tcp and src portrange 80-20000")
 		}
 		var at []string

@@ -43,6 +43,9 @@ const (
 
 func openRaw(cp *copier) (*rawWay, error) {
 	c := cp.c
+	if err := checkStandIns(c, cp.locals.All()); err != nil {
+		return nil, err
+	}
 	r := &rawWay{cp: cp, segment: make(map[netip.Addr]int)}
 	r.reports.New = func() any { return new(report) }
 	r.shift.PortShift = c.PortShift

@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/mapping"
+)
+
+func TestStandIns(t *testing.T) {
+	local := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
+	m, err := mapping.Parse("80-10.0.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ clients, localhost, want string }{
+		{"10.1.0.0/24", "", ""},
+		{"10.0.0.7", "10.0.0.8", ""},
+		{"10.0.0.1", "", `-c "10.0.0.1"`},
+		{"fd00::/120", "", `-c "fd00::1"`},
+		{"10.0.0.2", "", `-c "10.0.0.2"`},
+		{"", "10.0.0.1", `-H "10.0.0.1"`},
+		{"", "", ""},
+	} {
+		c := &config.Copy{Mappings: m}
+		if test.clients != "" {
+			p, err := mapping.ParsePool(test.clients)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Clients = &p
+		}
+		if test.localhost != "" {
+			c.LocalhostAs = netip.MustParseAddr(test.localhost)
+		}
+		err := checkStandIns(c, local)
+		if got := err == nil; got != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("-c %q -H %q: %v, wanted %q", test.clients, test.localhost, err, test.want)
+		}
+	}
+}
