@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/seqnum"
 )
 
-// rawTarget is a target's host behind the raw way: a TCP that takes bytes in order only, sends without
-// regard to windows, and repeats what is not acknowledged after 200 ms.
+// rawTarget is a target's host behind the raw way: a TCP that sends without regard to windows, and repeats
+// what is not acknowledged after 200 ms.
 type rawTarget struct {
 	agenda *agenda
 	in     **Input // where reports go
@@ -36,7 +36,8 @@ type peer struct {
 	sndUna, sndNxt, end seqnum.Value // end: of what is to be sent
 	copy                *copyOf
 	text                []byte
-	open, fin, finSent  bool // fin: the client has closed
+	early               []*packet.Segment // behind a hole
+	open, fin, finSent  bool              // fin: the client has closed
 	finAt               seqnum.Value
 	timer               bool
 }
@@ -149,21 +150,16 @@ func (p *peer) deliver(now mono.Time, seg *packet.Segment) {
 			}
 		}
 	}
-	had := p.rcvNxt
-	if skip := p.rcvNxt.Sub(seg.Seq); p.open && skip >= 0 && skip <= seg.Len {
-		b := seg.Payload[skip:]
-		p.rcvNxt = p.rcvNxt.Add(len(b))
-		p.text = append(p.text, b...)
-		if len(b) > 0 && p.copy != nil {
-			p.copy.heard(now, b, p.say)
-		}
-		if seg.Flags.Any(packet.FIN) && !p.fin {
-			p.fin = true
-			p.rcvNxt++
-			p.close(now)
+	if seg.SeqLen() > 0 && p.open && len(p.early) < 1000 {
+		p.early = append(p.early, seg)
+	}
+	for i := 0; i < len(p.early); i++ {
+		if e := p.early[i]; p.receive(now, e) || e.End().LessEq(p.rcvNxt) {
+			p.early = append(p.early[:i], p.early[i+1:]...)
+			i = -1 // what waited may be due
 		}
 	}
-	if p.rcvNxt != had || seg.SeqLen() > 0 {
+	if seg.SeqLen() > 0 {
 		p.ack(now)
 	}
 	if p.fin && p.finSent && p.sndUna == p.end+1 {
@@ -171,6 +167,26 @@ func (p *peer) deliver(now mono.Time, seg *packet.Segment) {
 		return
 	}
 	p.flush(now)
+}
+
+// receive takes a segment if it is due.
+func (p *peer) receive(now mono.Time, seg *packet.Segment) bool {
+	skip := p.rcvNxt.Sub(seg.Seq)
+	if skip < 0 || skip >= seg.SeqLen() {
+		return false
+	}
+	b := seg.Payload[min(skip, seg.Len):]
+	p.rcvNxt = p.rcvNxt.Add(len(b))
+	p.text = append(p.text, b...)
+	if len(b) > 0 && p.copy != nil {
+		p.copy.heard(now, b, p.say)
+	}
+	if seg.Flags.Any(packet.FIN) && !p.fin {
+		p.fin = true
+		p.rcvNxt++
+		p.close(now)
+	}
+	return true
 }
 
 // close ends the target's direction when the last answer has gone.
