@@ -36,6 +36,8 @@ type fakeStream struct {
 	text    []byte
 	shut    bool
 	aborted bool
+	open    bool // for FuzzShard: what was told
+	gone    bool
 }
 
 func (o *fakeOpener) Open(_ mono.Time, spec *session.OpenSpec) session.Stream {
