@@ -95,6 +95,8 @@ type Landing struct {
 
 	mu       sync.Mutex
 	tuples   map[tuple]*stream
+	owners   map[Instance]int // connections of each copier
+	past     pastOwners       // of tuples, while there are several copiers
 	failed   map[ledger.Reason]uint64
 	complain map[netip.AddrPort]bool
 }
@@ -113,7 +115,7 @@ func New(cfg Config) *Landing {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Landing{cfg: cfg, tuples: make(map[tuple]*stream), failed: make(map[ledger.Reason]uint64),
+	return &Landing{cfg: cfg, tuples: make(map[tuple]*stream), owners: make(map[Instance]int), failed: make(map[ledger.Reason]uint64),
 		complain: make(map[netip.AddrPort]bool)}
 }
 
@@ -175,25 +177,6 @@ func (l *Landing) Stats() Stats {
 		s.Failed[r.String()] = n
 	}
 	return s
-}
-
-// claim enters a stream as the owner of its two ends. It returns the one that has them already, if any.
-func (l *Landing) claim(s *stream) *stream {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if old := l.tuples[s.tuple]; old != nil && old != s {
-		return old
-	}
-	l.tuples[s.tuple] = s
-	return nil
-}
-
-func (l *Landing) release(s *stream) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.tuples[s.tuple] == s {
-		delete(l.tuples, s.tuple)
-	}
 }
 
 // Instance is the copier that a Port belongs to: its connections may follow each other on the same ends.

@@ -44,7 +44,7 @@ func (l *Landing) Attach(instance Instance, send func([]byte) bool, broken func(
 	}
 	p := &Port{landing: l, instance: instance, send: send, broken: broken, out: out, done: make(chan struct{}),
 		wake: make(chan struct{}, 1), streams: make(map[uint64]*stream)}
-	l.copiers.Add(1)
+	l.enter(instance, 1)
 	go p.pump()
 	return p, nil
 }
@@ -130,8 +130,8 @@ func (p *Port) open(now mono.Time, op *wire.Op) {
 // try connects, unless another stream has the same two ends. Where that is the same copier's, it makes
 // way: the client has used its port again.
 func (p *Port) try(now mono.Time, s *stream) {
-	if old := p.landing.claim(s); old != nil {
-		if old.port.instance != p.instance || !now.Before(s.giveUp) {
+	if old, free := p.landing.claim(now, s); !free {
+		if old == nil || old.port.instance != p.instance || !now.Before(s.giveUp) {
 			p.fail(s, ledger.TupleTaken, 0)
 			return
 		}
@@ -274,7 +274,7 @@ func (p *Port) Close() {
 	p.out.Close()
 	p.mu.Unlock()
 	<-p.done
-	p.landing.copiers.Add(-1)
+	p.landing.enter(p.instance, -1)
 }
 
 var _ session.Record = (*stream)(nil)
