@@ -41,7 +41,13 @@ func (g *Gate) Received(now mono.Time, total uint64, hole bool) {
 }
 
 // Closed notes that the target has ended its direction.
-func (g *Gate) Closed() { g.closed = true }
+func (g *Gate) Closed() {
+	g.closed = true
+	if b := g.recv - g.base; g.last > 0 && b > 0 {
+		g.svc.predict.learn(g.last, b)
+		g.last = 0
+	}
+}
 
 // LastAnswer is when the target's last bytes came.
 func (g *Gate) LastAnswer() mono.Time { return g.lastRecv }
@@ -114,15 +120,39 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	}
 }
 
-// CheckEnd is Check for the end of the client's direction, sent at n. It asks for less proof: an answer of
-// production's very length is whole, for an end that comes too soon is no request.
+// CheckEnd is Check for the end of the client's direction, sent at n. It asks for less proof, for an end that
+// comes too soon is no request: an answer of production's very length is whole, and so is one of which
+// nothing is known after a short silence.
 func (g *Gate) CheckEnd(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono.Time) {
-	a, w := g.Check(now, n, ready)
-	if a == Wait && g.svc.cfg.Mode == Auto && !g.hole && !g.doubt &&
-		g.recv-g.base == n.Seen-g.baseSeen && g.svc.predict.maybeEqual() {
+	a, wake := g.Check(now, n, ready)
+	have, want := g.recv-g.base, n.Seen-g.baseSeen
+	if a != Wait || g.svc.cfg.Mode == Bytes || g.hole || g.doubt || !g.begun || have == 0 {
+		return a, wake
+	}
+	if have == want && g.svc.predict.maybeEqual() && g.svc.cfg.Mode == Auto {
 		return Predicted, mono.Never
 	}
-	return a, w
+	if b, known := g.expect(want); known && have < b {
+		return a, wake // more is to come
+	}
+	end := max(g.lastRecv, g.freed, ready).Add(max(minQuiet, 4*g.svc.longest))
+	if end.Reached(now) {
+		return Silence, mono.Never
+	}
+	return a, min(wake, end)
+}
+
+// ReleaseEnd notes that the end sent at n goes to the target now. What its answer has taught is learned when
+// the target closes too: nothing comes after that.
+func (g *Gate) ReleaseEnd(now mono.Time, n reasm.Note, why Answer) {
+	if why != Silence {
+		g.Release(now, n, why)
+		return
+	}
+	if g.settled && n.Seen >= n.Sent && !g.doubt && n.Seen > g.seen {
+		g.last = n.Seen - g.baseSeen
+	}
+	g.seen = n.Seen
 }
 
 // Whole says that the target has answered as much as it is known to, where production has answered sent

@@ -176,7 +176,7 @@ func (s *Session) flow(now mono.Time) mono.Time {
 	for {
 		m, ok := s.reader.Mark()
 		if ok && m.Off <= s.released {
-			if wake, open := s.pass(now, m.Note, (*gate.Gate).Check); !open {
+			if wake, open := s.pass(now, m.Note, false); !open {
 				return wake
 			}
 			if s.targetShut && !s.serverFIN {
@@ -215,9 +215,13 @@ func (s *Session) beginTurn() {
 	}
 }
 
-// pass asks the gate, through check, for the turn that was sent at n.
-func (s *Session) pass(now mono.Time, n reasm.Note, check gateCheck) (wake mono.Time, open bool) {
-	answer, wake := check(&s.gate, now, n, s.ready)
+// pass asks the gate for the turn, or the client's end, that was sent at n.
+func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, open bool) {
+	check, release := s.gate.Check, s.gate.Release
+	if end {
+		check, release = s.gate.CheckEnd, s.gate.ReleaseEnd
+	}
+	answer, wake := check(now, n, s.ready)
 	switch answer {
 	case gate.Wait:
 		s.hurry()
@@ -235,7 +239,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, check gateCheck) (wake mono.
 	case gate.Forced:
 		s.env.Count.GateForced++
 	}
-	s.gate.Release(now, n, answer)
+	release(now, n, answer)
 	return mono.Never, true
 }
 
@@ -249,9 +253,6 @@ func (s *Session) hurry() {
 	}
 }
 
-// gateCheck is Check or CheckEnd of a gate.
-type gateCheck func(g *gate.Gate, now mono.Time, n reasm.Note, ready mono.Time) (gate.Answer, mono.Time)
-
 // passEnd ends the copy's direction as the client ended its own, once the gate lets it.
 func (s *Session) passEnd(now mono.Time) mono.Time {
 	how, note := s.reader.Ended()
@@ -262,7 +263,7 @@ func (s *Session) passEnd(now mono.Time) mono.Time {
 		return mono.Never // it would discard what is under way, or what the target is to see of the copy
 	}
 	if !s.clientShut {
-		if wake, open := s.pass(now, note, (*gate.Gate).CheckEnd); !open {
+		if wake, open := s.pass(now, note, true); !open {
 			return wake
 		}
 	}
