@@ -25,6 +25,7 @@ type rawSide struct {
 	queries []Tuple
 	claims  []Tuple
 	spare   []*rawStream
+	cfg     tcp.Config // of the stream that is being opened
 }
 
 const (
@@ -65,7 +66,9 @@ type rawStream struct {
 	acked    uint64
 	received uint64
 	retrans  uint32
-	cfg      tcp.Config
+	isn      seqnum.Value
+	ts       uint32      // the timestamp at began
+	cfg      *tcp.Config // until it has begun
 	began    mono.Time
 }
 
@@ -88,7 +91,9 @@ func (r *rawSide) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 		return st
 	}
 	st.tuple = TupleOf(source, spec.Target)
-	st.configure(source, spec)
+	r.configure(&r.cfg, source, spec)
+	st.record, st.cfg = spec.Record, &r.cfg
+	st.adopted = spec.Window == 0 && spec.SYN == (packet.Options{})
 	if old := r.streams[st.tuple]; old != nil {
 		// The client has used its port again; the old connection's last bytes are still on their way.
 		st.waiting = now.Add(takeover)
@@ -96,6 +101,8 @@ func (r *rawSide) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 			old = old.heir
 		}
 		st.ahead, old.heir = old, st
+		own := r.cfg
+		st.cfg = &own
 		return st
 	}
 	st.begin(now)
@@ -112,18 +119,17 @@ func (r *rawSide) stream() *rawStream {
 	return &rawStream{side: r}
 }
 
-func (st *rawStream) configure(source netip.AddrPort, spec *session.OpenSpec) {
-	raw := &st.side.sh.cfg.Raw
-	st.cfg = tcp.Config{
+// configure says how a connection is to begin, but for its numbers.
+func (r *rawSide) configure(cfg *tcp.Config, source netip.AddrPort, spec *session.OpenSpec) {
+	raw := &r.sh.cfg.Raw
+	*cfg = tcp.Config{
 		Local: source, Remote: spec.Target,
 		Syn: raw.options(spec), SynWindow: spec.Window,
 		MaxSegment:        raw.MaxSegment(spec.Target.Addr()),
 		CongestionControl: raw.Congestion,
 		ConnectTimeout:    raw.ConnectTimeout, UserTimeout: raw.UserTimeout,
 	}
-	st.cfg.Syn.MSS = min(st.cfg.Syn.MSS, uint16(st.cfg.MaxSegment))
-	st.record = spec.Record
-	st.adopted = spec.Window == 0 && spec.SYN == (packet.Options{})
+	cfg.Syn.MSS = min(cfg.Syn.MSS, uint16(cfg.MaxSegment))
 }
 
 // options are what a SYN offers.
@@ -156,10 +162,12 @@ func (st *rawStream) begin(now mono.Time) {
 			ts = old.ts + 1
 		}
 	}
-	st.cfg.ISN, st.cfg.TSBase = isn&^0xff|seqnum.Value(r.slot), ts
+	st.isn, st.ts = isn&^0xff|seqnum.Value(r.slot), ts
+	st.cfg.ISN, st.cfg.TSBase = st.isn, ts
 	st.began = now
 	r.streams[st.tuple] = st
-	st.conn.Init(&st.cfg, st.record)
+	st.conn.Init(st.cfg, st.record)
+	st.cfg = nil
 	st.conn.Open(now)
 	st.conn.Release(now, st.end)
 	if st.closing {
@@ -267,8 +275,8 @@ func (r *rawSide) release(st *rawStream, now mono.Time) {
 		delete(r.streams, st.tuple)
 		s := st.conn.Status()
 		r.past.put(st.tuple, past{
-			next: st.cfg.ISN + seqnum.Value(s.Sent) + 2, at: now,
-			ts: st.cfg.TSBase + uint32(now.Sub(st.began)/time.Millisecond) + 1, aborted: s.Err == tcp.CauseAborted ||
+			next: st.isn + seqnum.Value(s.Sent) + 2, at: now,
+			ts: st.ts + uint32(now.Sub(st.began)/time.Millisecond) + 1, aborted: s.Err == tcp.CauseAborted ||
 				s.Err == tcp.CauseConnectTimeout || s.Err == tcp.CauseUserTimeout,
 		})
 	}

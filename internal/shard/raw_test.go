@@ -13,6 +13,7 @@ import (
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/seqnum"
 	"tcpcopy/internal/session"
+	"tcpcopy/internal/tcp"
 )
 
 // rawBed is a bed whose copies go the raw way, to a rawTarget.
@@ -193,15 +194,19 @@ func TestISNStaysAboveWithSlot(t *testing.T) {
 	b.sh.SetLink(true, 0)
 	for d := seqnum.Value(0); d < 600; d += 7 {
 		st := &rawStream{side: &b.sh.raw, tuple: TupleOf(netip.MustParseAddrPort("192.0.2.1:1"), target)}
-		st.configure(st.tuple.Client(), &session.OpenSpec{Target: target})
+		begin := func() {
+			st.cfg = new(tcp.Config)
+			b.sh.raw.configure(st.cfg, st.tuple.Client(), &session.OpenSpec{Target: target})
+			st.begin(b.now)
+		}
 		b.sh.raw.past = pastTuples{}
 		b.sh.raw.past.init()
-		st.begin(b.now)
-		next := st.cfg.ISN - 300 + d // the tuple's last is near the clock
+		begin()
+		next := st.isn - 300 + d // the tuple's last is near the clock
 		b.sh.raw.past.put(st.tuple, past{next: next})
-		st.begin(b.now)
-		if !next.Less(st.cfg.ISN) {
-			t.Fatalf("the last ended at %d, the next begins at %d", next, st.cfg.ISN)
+		begin()
+		if !next.Less(st.isn) {
+			t.Fatalf("the last ended at %d, the next begins at %d", next, st.isn)
 		}
 		delete(b.sh.raw.streams, st.tuple)
 	}

@@ -123,7 +123,7 @@ type entry struct {
 }
 
 // sessionCost is what a live session is taken to cost beside its payload, in bytes.
-const sessionCost = 1536
+const sessionCost = 2048
 
 // linger is how long a session that has ended keeps its place, so that the last packets of its client
 // are known to be the old connection's.
