@@ -74,7 +74,7 @@ type bed struct {
 }
 
 func serviceFor(target netip.AddrPort) *session.Service {
-	return &session.Service{Gate: gate.NewService(gate.Config{Limit: 10 * time.Second}), Target: target,
+	return &session.Service{Gate: gate.NewService(gate.Config{Limit: 30 * time.Second}), Target: target,
 		MaxBytes: 1 << 20, Idle: time.Minute, Stall: 20 * time.Second}
 }
 

@@ -241,7 +241,7 @@ func TestRawTakeover(t *testing.T) {
 		n.isn = 900000
 		n.syn()
 		n.data("new")
-		b.run(900 * ms)
+		b.run(mono.Time(takeover) - 100*ms)
 		if b.peer() != old {
 			t.Fatal("the new one did not wait")
 		}
@@ -266,7 +266,7 @@ func TestRawTakeover(t *testing.T) {
 			n.data("new")
 			b.run(100 * ms)
 		}
-		b.run(5 * sec)
+		b.run(mono.Time(takeover) + 5*sec)
 		b.live(1)
 		if string(b.peer().text) != "new" {
 			t.Errorf("the target has %q", b.peer().text)
