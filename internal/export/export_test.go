@@ -8,8 +8,10 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -344,4 +346,24 @@ func TestFields(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s %v\nwant %s", got, err, want)
 	}
+}
+
+func TestPeakMemoryIsTheProcessOwn(t *testing.T) {
+	ballast := make([]byte, 64<<20)
+	for i := 0; i < len(ballast); i += 4096 {
+		ballast[i] = 1
+	}
+	own := PeakMemory(os.Getpid())
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	if other := PeakMemory(cmd.Process.Pid); own < 64<<20 || other == 0 || other > 32<<20 {
+		t.Errorf("%d bytes with a ballast of %d, %d for a small program that it started", own, len(ballast), other)
+	}
+	if got := PeakMemory(1 << 30); got != 0 {
+		t.Errorf("%d bytes for no process", got)
+	}
+	runtime.KeepAlive(ballast)
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"tcpcopy/internal/export"
 	"tcpcopy/internal/netlab"
 )
 
@@ -31,7 +32,7 @@ type Process struct {
 	Name     string // "copy" or "intercept"
 	ExitCode int    // -1: killed
 	CPU      time.Duration
-	MaxRSS   int64 // bytes
+	MaxRSS   int64 // bytes, until it was told to end; 0 where it ended before
 	Stderr   []string
 }
 
@@ -139,7 +140,9 @@ func (c *child) hasEnded() bool {
 
 // stop interrupts the command as a user would, and waits until it has ended; it is killed where it does not.
 func (c *child) stop() Process {
+	var memory uint64
 	if !c.hasEnded() {
+		memory = export.PeakMemory(c.cmd.Process.Pid)
 		c.cmd.Process.Signal(syscall.SIGINT)
 	}
 	late := time.NewTimer(endsWithin)
@@ -150,7 +153,7 @@ func (c *child) stop() Process {
 		c.cmd.Process.Kill()
 		<-c.ended
 	}
-	p := Process{Name: c.name}
+	p := Process{Name: c.name, MaxRSS: int64(memory)}
 	c.mu.Lock()
 	p.Stderr = append(p.Stderr, c.tail...)
 	c.mu.Unlock()
@@ -160,9 +163,6 @@ func (c *child) stop() Process {
 	if state := c.cmd.ProcessState; state != nil {
 		p.ExitCode = state.ExitCode()
 		p.CPU = state.UserTime() + state.SystemTime()
-		if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
-			p.MaxRSS = usage.Maxrss * 1024
-		}
 	}
 	return p
 }
