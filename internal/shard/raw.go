@@ -31,8 +31,9 @@ type rawSide struct {
 const (
 	// maxSpare is how many connections, and how many sessions, are kept for reuse.
 	maxSpare = 256
-	// takeover is how long a new connection waits for an old one with the same tuple to end in order.
-	takeover = time.Second
+	// takeover is how long a new connection waits for an old one with the same tuple to end in order: long
+	// enough for a SYN and a request that were lost.
+	takeover = 10 * time.Second
 	// ackDelay is how long the acknowledgment of a whole answer waits for the next turn to go along with:
 	// Linux's.
 	ackDelay = 40 * time.Millisecond
