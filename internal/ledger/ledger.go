@@ -76,7 +76,7 @@ type Counters struct {
 	Sessions Flow // client connections
 	Bytes    Flow // bytes that clients sent
 
-	Adopted     uint64 // sessions that were under way when first seen
+	Adopted     uint64 // copies begun in the middle of a connection: found under way, or begun again after a loss
 	Live        uint64 // sessions in the table now
 	Turns       uint64 // turns released to the target
 	GateForced  uint64 // turns released because the limit was reached after their answer had begun
