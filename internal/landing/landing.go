@@ -137,7 +137,7 @@ func (l *Landing) allow(client, target netip.AddrPort) ledger.Reason {
 		return ledger.TargetForbidden
 	case client.Port() == 0, client.Addr().Is4() != target.Addr().Is4(), !l.cfg.Routes.Client(client.Addr()):
 		return ledger.BadClientAddress
-	case l.streams.Load() >= int64(l.cfg.MaxStreams):
+	case l.streams.Load() > int64(l.cfg.MaxStreams): // it is counted already
 		return ledger.OverSessions
 	case l.buffered.Load() >= l.cfg.MaxBytes:
 		return ledger.OverMemory
