@@ -3,7 +3,6 @@ package localroute
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 )
 
@@ -250,12 +249,3 @@ func choosePriority(rules []rule) (uint32, error) {
 
 // localTable is the table of this host's own addresses (RT_TABLE_LOCAL).
 const localTable = 255
-
-// list writes ports with commas.
-func list(ports []uint16) string {
-	var s []string
-	for _, p := range ports {
-		s = append(s, strconv.Itoa(int(p)))
-	}
-	return strings.Join(s, ",")
-}
