@@ -228,6 +228,14 @@ func TestTunnelRefuses(t *testing.T) {
 			}
 		})
 	}
+	t.Run("raw", func(t *testing.T) {
+		for _, args := range [][]string{{"--via", "raw"}, {"-f", "7"}} {
+			c := start(t, s.net.Online, "copy", binary, append([]string{"copy", "-x", s.mapping(onlinePort, targetPort), "-s", s.intercepts[0].String(), "--key", s.key()}, args...)...)
+			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "stands on the target") {
+				t.Errorf("%q: exit code %d\n%s", args, code, c.output())
+			}
+		}
+	})
 	t.Run("another key", func(t *testing.T) {
 		wrong := filepath.Join(t.TempDir(), "wrong")
 		out, err := s.net.Online.Command(t.Context(), binary, "keygen").Output()

@@ -194,7 +194,7 @@ func (r *rawWay) connect(shards []*shardLoop) error {
 		}
 		return err
 	}
-	return nil
+	return offers(r.group, wire.WayRaw)
 }
 
 // changed tells the shards whether the target's answers will be heard, and the intercept which

@@ -66,9 +66,19 @@ func (t *tunnelWay) connect() error {
 	if err != nil {
 		return err
 	}
-	for _, l := range t.group.Links() {
-		if s := l.State(); s.Up && s.Way != wire.WayTunnel {
+	return offers(t.group, wire.WayTunnel)
+}
+
+// offers says whether the intercepts that are up offer a way.
+func offers(g *link.Group, way wire.Way) error {
+	for _, l := range g.Links() {
+		s := l.State()
+		switch {
+		case !s.Up || s.Way == way:
+		case way == wire.WayTunnel:
 			return fmt.Errorf("intercept %s does not stand on the target: wanted one started with --on-target, or --via raw", s.Intercept)
+		default:
+			return fmt.Errorf("intercept %s stands on the target, where connections are the kernel's: wanted --via tunnel, or one on another host", s.Intercept)
 		}
 	}
 	return nil

@@ -203,7 +203,7 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.journal.close() // the lock goes with the process; the rest stays
+		h.journal.lock.Close() // it goes with the process; the rest stays
 		done, err := Cleanup(cfg)
 		if err != nil || len(done) == 0 {
 			t.Fatalf("cleanup: %q, %v", done, err)

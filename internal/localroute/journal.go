@@ -41,7 +41,7 @@ func directory(dir string) (string, error) {
 		return DefaultDir, nil
 	}
 	// Root of a user namespace only.
-	dir = filepath.Join(os.TempDir(), "tcpcopy-"+strconv.Itoa(os.Getuid()))
+	dir = filepath.Join(os.TempDir(), "tcpcopy-"+userID())
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
@@ -53,6 +53,17 @@ func directory(dir string) (string, error) {
 		return "", fmt.Errorf("%s is another user's", dir)
 	}
 	return dir, nil
+}
+
+// userID is the user's number on the machine, also for who is root in a user namespace only.
+func userID() string {
+	id := strconv.Itoa(os.Getuid())
+	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil { // inside, outside, how many
+		if f := strings.Fields(string(b)); len(f) == 3 && f[0] == id {
+			return f[1]
+		}
+	}
+	return id
 }
 
 // namespaceInode names the calling thread's network namespace.
@@ -79,15 +90,8 @@ func openJournal(dir string) (*journal, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	path := filepath.Join(dir, fmt.Sprintf("target-%d", inode))
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := takeLock(path + lockSuffix)
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("open journal %s: %w", path, ErrBusy)
-		}
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	now := journal{path: path, lock: lock, Boot: strings.TrimSpace(string(boot)), Namespace: inode, PID: os.Getpid()}
@@ -107,6 +111,35 @@ func openJournal(dir string) (*journal, error) {
 		now.Mark, now.Ports, now.Changes = old.Mark, old.Ports, old.Changes
 	}
 	return &now, nil
+}
+
+const lockSuffix = ".lock"
+
+// takeLock makes a file and locks it; it is ours only if it is still in its place then.
+func takeLock(path string) (*os.File, error) {
+	for range 10 {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err != nil {
+			f.Close()
+			if errors.Is(err, syscall.EWOULDBLOCK) {
+				return nil, fmt.Errorf("%s: %w", path, ErrBusy)
+			}
+			return nil, err
+		}
+		here, err := f.Stat()
+		if err == nil {
+			var there os.FileInfo
+			if there, err = os.Stat(path); err == nil && os.SameFile(here, there) {
+				return f, nil
+			}
+		}
+		f.Close()
+	}
+	return nil, fmt.Errorf("lock %s: it vanishes again and again", path)
 }
 
 // write replaces the file in one step.
@@ -139,5 +172,8 @@ func (j *journal) remove() error {
 	return nil
 }
 
-// close lets go of the lock. The lock's file stays: to remove it would let two hold one each.
-func (j *journal) close() { j.lock.Close() }
+// close lets go of the lock, and removes its file.
+func (j *journal) close() {
+	_ = os.Remove(j.path + lockSuffix) // before another can have it
+	j.lock.Close()
+}
