@@ -32,8 +32,9 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	}
 	switch {
 	case seg.Flags.Any(packet.RST):
-		// RFC 5961 §3.2: the production server would not have believed a reset from outside the window.
-		if off := s.reader.OffsetOf(seg.Seq); int64(off-s.reader.Next()) >= -(1<<20) && int64(off-s.reader.Next()) < 1<<20 {
+		// RFC 5961 §3.2: the production server would not have believed a reset from outside the window, one
+		// of an earlier connection from the same port among them.
+		if ahead := int64(s.reader.OffsetOf(seg.Seq) - s.reader.Next()); ahead >= 0 && ahead < 1<<20 {
 			s.reader.SetEnd(reasm.Reset, seg.Seq, note)
 		}
 	case seg.Flags.Any(packet.FIN):
@@ -141,6 +142,9 @@ func (s *Session) gap(now mono.Time) {
 
 // FromServer takes a captured segment of the production server; only its header matters.
 func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
+	if s.earlier(seg) {
+		return
+	}
 	s.last = max(s.last, at)
 	if seg.Flags.Has(packet.SYN) {
 		s.serverBase, s.serverKnown = seg.Seq+1, true
@@ -164,6 +168,12 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 		// The client learns of it without a word of its own; for the copy it is as if it had reset.
 		s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
 	}
+}
+
+// earlier says whether a segment of the server acknowledges less than the SYN of this connection: it is of
+// an earlier one from the same port. Of a connection found under way nobody can say.
+func (s *Session) earlier(seg *packet.Segment) bool {
+	return seg.Flags.Has(packet.ACK) && s.reader.OffsetOf(s.isn+1) == 0 && int64(s.reader.OffsetOf(seg.Ack)) < 0
 }
 
 // note says what the client had seen of the server when it sent the segment (gate's cause): for a reset

@@ -151,6 +151,22 @@ func TestReset(t *testing.T) {
 		r.fromClient(packet.Segment{Seq: r.isn + 1<<24, Flags: packet.RST})
 		r.state(Flowing)
 	})
+	t.Run("of an earlier connection from the port, overtaken by the SYN", func(t *testing.T) {
+		r := fresh(t)
+		r.fromClient(packet.Segment{Seq: r.isn - 400000, Flags: packet.RST})
+		r.state(Flowing)
+		r.data("GET")
+		r.copied("GET")
+		r.takes()
+		r.rst()
+		r.ended(true, ledger.None)
+	})
+	t.Run("by the server, of an earlier connection", func(t *testing.T) {
+		r := fresh(t)
+		r.fromServer(packet.Segment{Seq: r.irs + 1<<28, Ack: r.isn - 400000, Flags: packet.ACK | packet.RST})
+		r.data("GET")
+		r.copied("GET")
+	})
 	t.Run("with pipelined turns that wait", func(t *testing.T) {
 		r := fresh(t)
 		r.data("one")
