@@ -60,6 +60,7 @@ func TestFirewallOfProduction(t *testing.T) {
 					if test.name != "both" {
 						notShort(t)
 					}
+					t.Parallel()
 					perfect(t, play(t, lab.Options{Via: via, Load: keepalive(20, 20, 3000), Loss: 1, Setup: func(n *netlab.Net) error {
 						return sh(n.Online, test.rules)
 					}}))
@@ -113,6 +114,7 @@ func TestNarrowPath(t *testing.T) {
 			}
 			for _, via := range test.ways {
 				t.Run(via, func(t *testing.T) {
+					t.Parallel()
 					o := test.options
 					o.Via, o.Load = via, keepalive(10, 40, 20_000)
 					o.Load.Think = 30 * time.Millisecond

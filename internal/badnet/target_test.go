@@ -29,6 +29,7 @@ func TestTargetOptions(t *testing.T) {
 			if bits != 0 && bits != 5 {
 				notShort(t)
 			}
+			t.Parallel()
 			perfect(t, play(t, lab.Options{Via: lab.Raw, Loss: 1, Load: keepalive(20, 20, 20_000), Setup: onTarget(settings...)}))
 		})
 	}
@@ -57,7 +58,7 @@ func TestTarget(t *testing.T) {
 			Setup: onTarget(sysctl{"ipv4/tcp_syncookies", "2"}, sysctl{"ipv4/tcp_timestamps", "0"}),
 		}},
 		{"full accept queue", lab.Options{
-			Load:   short(60, 10, 300),
+			Load:   short(30, 10, 300),
 			Setup:  onTarget(sysctl{"core/somaxconn", "1"}),
 			Accept: func(l net.Listener) net.Listener { return &slowListener{Listener: l} },
 		}},
@@ -69,8 +70,10 @@ func TestTarget(t *testing.T) {
 			for _, via := range []string{lab.Raw, lab.Socket} {
 				t.Run(via, func(t *testing.T) {
 					notShort(t)
-					test.options.Via = via
-					perfect(t, play(t, test.options))
+					t.Parallel()
+					o := test.options
+					o.Via = via
+					perfect(t, play(t, o))
 				})
 			}
 		})
@@ -110,6 +113,8 @@ func (l *rudeListener) Accept() (net.Conn, error) {
 func TestTargetClosesWithUnreadData(t *testing.T) {
 	for _, via := range []string{lab.Raw, lab.Socket} {
 		t.Run(via, func(t *testing.T) {
+			notShort(t)
+			t.Parallel()
 			rude := &rudeListener{}
 			load := keepalive(30, 20, 3000)
 			r := play(t, lab.Options{Via: via, Load: load, Accept: func(l net.Listener) net.Listener {
