@@ -71,7 +71,7 @@ type StreamPort interface {
 
 const (
 	maxConnsEach     = 16 // parallel connections of one copier
-	maxHandshakes    = 64 // connections that have not introduced themselves
+	maxStrangers     = 64 // connections that have not introduced themselves
 	handshakeTimeout = 5 * time.Second
 	writeTimeout     = 10 * time.Second
 	expireEvery      = 20 * time.Millisecond
@@ -84,7 +84,7 @@ type Intercept struct {
 	listeners []net.Listener
 	conns     connCounters
 	logged    complaints
-	handshake chan struct{} // a token for each stranger
+	strangers strangers
 	wg        sync.WaitGroup
 	closing   atomic.Bool
 
@@ -145,7 +145,7 @@ func New(cfg Config) (*Intercept, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Intercept{cfg: cfg, log: cfg.Log, handshake: make(chan struct{}, maxHandshakes),
+	s := &Intercept{cfg: cfg, log: cfg.Log,
 		table: route.New(cfg.Now(), cfg.Route), open: make(map[net.Conn]struct{})}
 	for _, a := range cfg.Listen {
 		ln, err := net.Listen("tcp", a.String())

@@ -2,12 +2,14 @@ package intercept
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
 
 // outbox holds the bytes that wait for a connection's writer, up to a bound. put never blocks.
 type outbox struct {
+	conn    net.Conn
 	mu      sync.Mutex
 	pending []byte
 	spare   []byte // the writer's, while it does not write
@@ -17,7 +19,9 @@ type outbox struct {
 	bytes   uint64 // written
 }
 
-func newOutbox(limit int) *outbox { return &outbox{limit: limit, wake: make(chan struct{}, 1)} }
+func newOutbox(conn net.Conn, limit int) *outbox {
+	return &outbox{conn: conn, limit: limit, wake: make(chan struct{}, 1)}
+}
 
 // put appends frames, which are copied. It returns false, and drops them, where they do not fit.
 func (o *outbox) put(b []byte) bool {
@@ -32,12 +36,14 @@ func (o *outbox) put(b []byte) bool {
 	return true
 }
 
-// finish appends the last frame; the writer closes the connection after it.
+// finish appends the last frame; the writer closes the connection after it, or when the peer has taken
+// nothing for lastWait, however much it still lacks.
 func (o *outbox) finish(b []byte) {
 	o.mu.Lock()
 	if !o.ended {
 		o.ended = true
 		o.pending = append(o.pending, b...)
+		o.conn.SetWriteDeadline(time.Now().Add(lastWait)) // for a write that is under way
 	}
 	o.mu.Unlock()
 	o.signal()
@@ -50,25 +56,25 @@ func (o *outbox) signal() {
 	}
 }
 
-// keepBuffer is how large a buffer stays after a burst.
-const keepBuffer = 1 << 20
+const (
+	// keepBuffer is how large a buffer stays after a burst.
+	keepBuffer = 1 << 20
+	// writeAtOnce is what has writeTimeout to be taken: a link may be slow, as long as it moves.
+	writeAtOnce = 32 << 10
+	lastWait    = time.Second
+)
 
 // write sends what comes until finish, an error, or a peer that takes nothing for writeTimeout, and
 // closes the connection. Whatever came while one write was under way goes with the next.
-func (o *outbox) write(conn net.Conn) {
-	defer conn.Close()
+func (o *outbox) write() {
+	defer o.conn.Close()
 	for range o.wake {
 		o.mu.Lock()
 		b, ended := o.pending, o.ended
 		o.pending, o.spare = o.spare[:0], nil
 		o.mu.Unlock()
-		wait := writeTimeout
-		if ended {
-			wait = time.Second
-		}
-		if len(b) > 0 {
-			conn.SetWriteDeadline(time.Now().Add(wait))
-			if _, err := conn.Write(b); err != nil {
+		for part := range slices.Chunk(b, writeAtOnce) {
+			if !o.writePart(part) {
 				o.stop()
 				return
 			}
@@ -83,6 +89,16 @@ func (o *outbox) write(conn net.Conn) {
 			return
 		}
 	}
+}
+
+func (o *outbox) writePart(b []byte) bool {
+	o.mu.Lock()
+	if !o.ended { // else finish has set the deadline
+		o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
+	o.mu.Unlock()
+	_, err := o.conn.Write(b)
+	return err == nil
 }
 
 // stop refuses all that comes from now on.

@@ -56,12 +56,9 @@ func (s *Intercept) accept(ln net.Listener) {
 			continue
 		}
 		s.conns.accepted.Add(1)
-		select {
-		case s.handshake <- struct{}{}:
-		default:
+		if oldest := s.strangers.enter(conn); oldest != nil {
 			s.conns.crowded.Add(1)
-			conn.Close()
-			continue
+			oldest.Close()
 		}
 		s.mu.Lock()
 		s.open[conn] = struct{}{}
@@ -85,7 +82,7 @@ func (s *Intercept) serve(raw net.Conn) {
 	raw.SetDeadline(time.Now().Add(handshakeTimeout))
 	var in wire.Reader
 	conn, hello, err := s.greet(raw, from, &in)
-	<-s.handshake
+	s.strangers.leave(raw)
 	if err != nil {
 		return
 	}
@@ -96,7 +93,7 @@ func (s *Intercept) serve(raw net.Conn) {
 	conn.SetDeadline(time.Time{})
 	written := make(chan struct{})
 	s.wg.Go(func() {
-		p.out.write(conn)
+		p.out.write()
 		close(written)
 	})
 	in.Introduced()
@@ -107,7 +104,6 @@ func (s *Intercept) serve(raw net.Conn) {
 	if p.streams != nil {
 		p.streams.Close()
 	}
-	conn.SetWriteDeadline(time.Now().Add(time.Second)) // for a writer that is stuck
 	<-written
 	s.mu.Lock()
 	p.copier.bytes += p.out.bytes // its writer has ended
@@ -163,7 +159,7 @@ func (s *Intercept) greet(raw net.Conn, from netip.Addr, in *wire.Reader) (net.C
 		s.complain(from, "intercept: a copier uses no key, and this intercept wants one", "from", from)
 		return nil, nil, s.refuse(raw, raw, &wire.Refuse{Code: wire.CodeNeedsKey, Text: "this intercept wants a key"})
 	}
-	f, err := next(conn, in)
+	f, err := next(conn, in, 0)
 	var hello wire.Hello
 	if err == nil && f.Type != wire.TypeHello {
 		err = fmt.Errorf("intercept: greet: got %v, want hello", f.Type)
@@ -195,6 +191,7 @@ func (s *Intercept) admit(conn net.Conn, from netip.Addr, h *wire.Hello) (*peer,
 	r := s.object(h)
 	if r == nil {
 		s.mu.Lock()
+		s.table.Expire(s.cfg.Now()) // without sources nobody else does
 		owner, err := s.table.Join(route.Instance(h.Instance), h.Slot, h.Targets)
 		if err == nil {
 			p := s.join(owner, conn, from, h)
@@ -262,7 +259,7 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 		s.owners[owner] = c
 	}
 	c.slot, c.software, c.addr = h.Slot, h.Software, from
-	p := &peer{conn: conn, copier: c, addr: from, slot: h.Slot, index: h.Conn, out: newOutbox(s.cfg.Buffer)}
+	p := &peer{conn: conn, copier: c, addr: from, slot: h.Slot, index: h.Conn, out: newOutbox(conn, s.cfg.Buffer)}
 	way := wire.WayRaw
 	if s.cfg.Streams != nil {
 		way = wire.WayTunnel
@@ -315,8 +312,7 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 	var tuples, refused []wire.Tuple
 	var answer []byte
 	for {
-		p.conn.SetReadDeadline(time.Now().Add(s.cfg.DeadAfter))
-		f, err := next(p.conn, in)
+		f, err := next(p.conn, in, s.cfg.DeadAfter)
 		if err != nil {
 			var timeout net.Error
 			switch {
@@ -377,12 +373,16 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 	}
 }
 
-// next reads from conn until there is a frame.
-func next(conn net.Conn, in *wire.Reader) (wire.Frame, error) {
+// next reads from conn until there is a frame. patience is how long the peer may say nothing; 0: the deadline
+// stands as it is.
+func next(conn net.Conn, in *wire.Reader, patience time.Duration) (wire.Frame, error) {
 	for {
 		f, ok, err := in.Next()
 		if err != nil || ok {
 			return f, err
+		}
+		if patience > 0 {
+			conn.SetReadDeadline(time.Now().Add(patience))
 		}
 		n, err := conn.Read(in.Space())
 		in.Filled(n)

@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,7 @@ type ConnStats struct {
 	Garbage      uint64 // not this protocol
 	Malformed    uint64 // this protocol, but not to be understood
 	Silent       uint64 // said nothing at all
-	Crowded      uint64 // closed at once: too many strangers
+	Crowded      uint64 // closed before they had introduced themselves: too many strangers
 	Dead         uint64 // copiers that fell silent
 }
 
@@ -126,8 +127,14 @@ func (s *Intercept) complain(from netip.Addr, msg string, args ...any) {
 	if t, ok := l.last[complaint{from, msg}]; ok && now.Sub(t) < complainEvery {
 		return
 	}
-	if l.last == nil || len(l.last) >= complainKeep {
+	if l.last == nil {
 		l.last = make(map[complaint]time.Time)
+	}
+	if len(l.last) >= complainKeep {
+		maps.DeleteFunc(l.last, func(_ complaint, at time.Time) bool { return now.Sub(at) >= complainEvery })
+		if len(l.last) >= complainKeep {
+			return // as many addresses as somebody likes: the counters tell
+		}
 	}
 	l.last[complaint{from, msg}] = now
 	s.log.Warn(msg, args...)
