@@ -80,7 +80,7 @@ type Config struct {
 
 	PingEvery time.Duration // default 2 s
 	DeadAfter time.Duration // an intercept that says nothing for this long is gone; default 6 s
-	BackoffLo time.Duration // between attempts, at first and at most; default 100 ms and 5 s
+	BackoffLo time.Duration // between attempts, at first and at most; default 100 ms and 2 s
 	BackoffHi time.Duration
 	Queue     int // bytes of claims and questions that may wait for a connection; default 4 MB
 }
@@ -94,7 +94,7 @@ func (c *Config) defaults() {
 	set(&c.PingEvery, 2*time.Second)
 	set(&c.DeadAfter, 6*time.Second)
 	set(&c.BackoffLo, 100*time.Millisecond)
-	set(&c.BackoffHi, 5*time.Second)
+	set(&c.BackoffHi, 2*time.Second)
 	if c.Conns <= 0 {
 		c.Conns = 1
 	}
