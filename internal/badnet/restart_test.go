@@ -24,7 +24,7 @@ var disturbances = []struct {
 	// orphans: a copier that was killed leaves connections open at the target, and those whose clients do
 	// not go on nobody closes.
 	orphans bool
-	do    func(context.Context, *lab.Stage) error
+	do      func(context.Context, *lab.Stage) error
 }{
 	{"the intercept is killed and comes back at once", true, []string{lab.Raw}, 0, false, func(ctx context.Context, s *lab.Stage) error {
 		s.KillIntercept()
