@@ -40,10 +40,10 @@ const batchesQueued = 16
 
 // Batch is what the intercepts have told, for Output.Step alone.
 type Batch[C Conn] struct {
-	events []session.Event
-	conn   C    // whose events they are, or which is lost or has room
-	lost   bool // the connection has ended
-	room   bool // the connection takes frames again
+	events []session.Event // ID: the stream's number
+	conn   C               // whose events they are, or which is lost or has room
+	lost   bool            // the connection has ended
+	room   bool            // the connection takes frames again
 }
 
 // Hub is a copier's connections to intercepts, and its shards' streams over them.
@@ -70,7 +70,7 @@ func NewHub[C Conn](shards int, now func() mono.Time) *Hub[C] {
 	h.spare.New = func() any { return new(Batch[C]) }
 	for i := range min(shards, maxShards) {
 		h.outputs = append(h.outputs, &Output[C]{hub: h, index: i, batches: make(chan *Batch[C], batchesQueued),
-			streams: make(map[session.ID]*stream[C]), frames: make(map[C]*frame[C])})
+			streams: make(map[uint64]*stream[C]), frames: make(map[C]*frame[C])})
 	}
 	return h
 }

@@ -21,9 +21,10 @@ type Output[C Conn] struct {
 	hub     *Hub[C]
 	index   int
 	batches chan *Batch[C]
-	streams map[session.ID]*stream[C]
-	frames  map[C]*frame[C] // what goes out next, by connection
-	ready   []*stream[C]    // have something to say
+	streams map[uint64]*stream[C] // by number
+	last    uint64                // the number given last
+	frames  map[C]*frame[C]       // what goes out next, by connection
+	ready   []*stream[C]          // have something to say
 	later   []*stream[C]
 	failed  []session.Event // that are still to be told
 	events  []session.Event
@@ -44,6 +45,7 @@ type stream[C Conn] struct {
 	conn     C
 	record   session.Record
 	id       session.ID
+	number   uint64 // on the wire, above the shard's: a session may open one stream after the other
 	released uint64
 	sent     uint64 // is on its way to the intercept, or there
 	taken    uint64 // the target's host has it
@@ -53,7 +55,7 @@ type stream[C Conn] struct {
 	gone     bool
 }
 
-func (s *stream[C]) wireID() uint64 { return uint64(s.id)<<shardBits | uint64(s.out.index) }
+func (s *stream[C]) wireID() uint64 { return s.number<<shardBits | uint64(s.out.index) }
 
 // Open implements session.Opener.
 func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
@@ -65,7 +67,9 @@ func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 		return s
 	}
 	s.conn = o.choose(up, spec.Target.Addr())
-	o.streams[s.id] = s
+	o.last++
+	s.number = o.last
+	o.streams[s.number] = s
 	o.append(s.conn, &wire.Op{Kind: wire.OpOpen, ID: s.wireID(), Client: spec.Client, Target: spec.Target})
 	return s
 }
@@ -119,7 +123,7 @@ func (s *stream[C]) Abort(mono.Time) {
 
 func (o *Output[C]) forget(s *stream[C]) {
 	s.gone, s.record = true, nil
-	delete(o.streams, s.id)
+	delete(o.streams, s.number)
 }
 
 // say has the stream looked at by the next Flush.
@@ -166,7 +170,7 @@ func (o *Output[C]) put(c C, f *frame[C]) {
 		}
 		f.backlog = f.backlog[1:]
 	}
-	if len(f.b) == 0 {
+	if len(f.b) <= wire.FrameHeader {
 		return
 	}
 	if !c.Put(wire.EndFrame(f.b, 0)) {
@@ -241,7 +245,7 @@ func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 		return o.events
 	}
 	for i := range b.events {
-		o.heed(now, &b.events[i])
+		o.heed(now, b.conn, &b.events[i])
 	}
 	if b.room {
 		if f := o.frames[b.conn]; f != nil {
@@ -264,11 +268,13 @@ func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 	return o.events
 }
 
-func (o *Output[C]) heed(now mono.Time, ev *session.Event) {
-	s := o.streams[ev.ID]
-	if s == nil {
+// heed takes an event of c, whose ID is the stream's number.
+func (o *Output[C]) heed(now mono.Time, c C, ev *session.Event) {
+	s := o.streams[uint64(ev.ID)]
+	if s == nil || s.conn != c {
 		return
 	}
+	ev.ID = s.id
 	ev.At = min(ev.At, now)
 	switch ev.Kind {
 	case session.Taken:

@@ -192,3 +192,66 @@ func TestEventsOfAnybody(t *testing.T) {
 		t.Error("an unknown event is not an error")
 	}
 }
+
+// TestOpenedAgain: what comes of a stream that was aborted is not taken for the next one of the same
+// session.
+func TestOpenedAgain(t *testing.T) {
+	h := NewHub[*fakeConn](1, clock)
+	c := &fakeConn{room: 1 << 30}
+	h.Connected(c, target.Addr(), true)
+	o := h.Output(0)
+	o.Open(0, spec(1)).Abort(0)
+	s := o.Open(0, spec(1))
+	s.Release(0, 100)
+	o.Flush()
+	first, second := c.ops[0].ID, c.ops[2].ID
+	if first == second {
+		t.Errorf("two streams have the number %d on the wire", first)
+	}
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventReset, ID: first, N: 5})); err != nil {
+		t.Fatal(err)
+	}
+	if ev := o.Step(0, <-o.Events()); len(ev) != 0 {
+		t.Errorf("events of the first: %+v", ev)
+	}
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: second, N: 100})); err != nil {
+		t.Fatal(err)
+	}
+	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 || ev[0].N != 100 {
+		t.Errorf("events of the second: %+v", ev)
+	}
+}
+
+// TestEventsOfAnotherConnection: an intercept speaks of its own streams only.
+func TestEventsOfAnotherConnection(t *testing.T) {
+	h := NewHub[*fakeConn](1, clock)
+	c, other := &fakeConn{room: 1 << 30}, &fakeConn{room: 1 << 30}
+	h.Connected(c, target.Addr(), true)
+	h.Connected(other, netip.MustParseAddr("10.0.0.3"), true)
+	o := h.Output(0)
+	o.Open(0, spec(1))
+	o.Flush()
+	if err := h.Events(other, events(wire.StreamEvent{Kind: wire.EventReset, ID: c.ops[0].ID})); err != nil {
+		t.Fatal(err)
+	}
+	if ev := o.Step(0, <-o.Events()); len(ev) != 0 {
+		t.Errorf("events %+v", ev)
+	}
+}
+
+// TestNothingToSay: a stream without credit sends no empty messages.
+func TestNothingToSay(t *testing.T) {
+	h := NewHub[*fakeConn](1, clock)
+	c := &fakeConn{room: 1 << 30}
+	h.Connected(c, target.Addr(), true)
+	o := h.Output(0)
+	s := o.Open(0, spec(1))
+	s.Release(0, 2*wire.Window)
+	o.Flush()
+	before := c.room
+	s.Release(0, 3*wire.Window)
+	o.Flush()
+	if c.room != before {
+		t.Errorf("%d messages that say nothing", before-c.room)
+	}
+}
