@@ -15,8 +15,10 @@ const (
 	// lastLook is how long to wait for what the kernel still has in a block that is not full: it hands
 	// those over after a millisecond or some, by a timer that a busy machine delays.
 	lastLook = 20 * time.Millisecond
-	// drainRounds bounds what is read after the stop, when traffic goes on.
-	drainRounds = 256
+	// drainRounds bounds what is read after the stop.
+	drainRounds = 4096
+	// drainLate is how many batches of traffic that came after the stop, perhaps of several rings, end it.
+	drainLate = 4
 
 	// What may be under way to one shard: the ring goes back to the kernel at once, whatever the shards
 	// are busy with, and this is how much more of a burst there is room for.
@@ -94,6 +96,7 @@ func (r *reader) drain() error {
 			}
 		}
 	}()
+	stopped, late := r.lanes[0].loop.now(), 0
 	for range drainRounds {
 		frames, err := r.source.Next(lastLook)
 		if err != nil {
@@ -103,6 +106,11 @@ func (r *reader) drain() error {
 			return nil
 		}
 		r.deal(frames)
+		if frames[0].Time <= stopped {
+			late = 0
+		} else if late++; late == drainLate {
+			return nil
+		}
 	}
 	return nil
 }

@@ -54,7 +54,8 @@ func (g *Gate) LastAnswer() mono.Time { return g.lastRecv }
 
 // Rebase makes what the target has answered so far a greeting: answers are counted from here on.
 func (g *Gate) Rebase(now mono.Time) {
-	g.base, g.freed, g.begun, g.gap, g.ahead = g.recv, now, false, 0, 0
+	g.base, g.freed, g.begun, g.gap = g.recv, now, false, 0
+	g.ahead, g.apart, g.astray = 0, 0, 0
 }
 
 // Answered is how many bytes the target has answered since the copy began.
@@ -213,13 +214,29 @@ func (g *Gate) came(a uint64) bool {
 	return g.ahead >= a && g.svc.cfg.Mode != Bytes && g.svc.predict.mostlyEqual()
 }
 
+// astrayLimit is how many answers in a row may differ from production's before they count as different, and
+// not as a target ahead of it, which is as far as production a little later.
+const astrayLimit = 4
+
 // keepAhead notes by how much the target has answered more than a turn waited for, where production had
-// answered a.
+// answered a, and whether its answers come to as much as production's.
 func (g *Gate) keepAhead(a uint64) {
+	have := g.recv - g.base
+	apart := g.apart + int64(have) - int64(a)
+	g.astray++
+	switch {
+	case have == a || apart == 0:
+		g.svc.predict.count(true, uint16(g.astray))
+		apart, g.astray = 0, 0
+	case g.astray > astrayLimit:
+		g.svc.predict.count(false, uint16(g.astray))
+		apart, g.astray = 0, 0
+	}
+	g.apart = apart
 	if want, known := g.svc.predict.size(a); known {
 		a = want
 	}
-	if have := g.recv - g.base; have >= a {
+	if have >= a {
 		g.ahead += have - a
 	} else {
 		g.ahead -= min(g.ahead, a-have)

@@ -493,9 +493,7 @@ func TestUnsettledTurns(t *testing.T) {
 // do not come again.
 func TestTargetAhead(t *testing.T) {
 	svc := auto()
-	for range 8 {
-		svc.predict.learn(90, 90)
-	}
+	svc.predict.count(true, 8)
 	t.Run("of a service like production", func(t *testing.T) {
 		s := tell(t, svc)
 		s.recv(300)
@@ -503,6 +501,23 @@ func TestTargetAhead(t *testing.T) {
 		s.waits(200, 200, sec, Silence)
 		s.waits(300, 300, sec, Silence)
 		s.waits(400, 400, 30*sec, TimedOut)
+	})
+	t.Run("and level again, of a service of which nothing is known", func(t *testing.T) {
+		svc := auto()
+		for range 8 { // of two answers the target gives half of the second with the first
+			s := tell(t, svc)
+			s.recv(150)
+			s.pass(2 * sec)
+			s.opens(100, 100, Silence)
+			s.recv(50)
+			s.pass(2 * sec)
+			s.opens(200, 200, Silence)
+		}
+		s := tell(t, svc)
+		s.recv(200)
+		s.pass(2 * sec)
+		s.opens(100, 100, Silence)
+		s.waits(200, 200, sec, Silence)
 	})
 	t.Run("of a service that answers more", func(t *testing.T) {
 		bigger := auto()

@@ -9,7 +9,7 @@ type predictor struct {
 	equal streak
 	line  line
 
-	same, other uint16 // how many of the latest answers were as long as production's, and how many were not
+	same, other uint16 // how many of the latest answers came to as much as production's, and how many did not
 }
 
 const memoSize = 64
@@ -111,14 +111,9 @@ func (p *predictor) slot(a uint64) *memo { return &p.memo[(a*0x9e3779b97f4a7c15)
 
 // learn takes the lengths of one answer, production's and the target's.
 func (p *predictor) learn(a, b uint64) {
-	if p.same+p.other >= latest {
-		p.same, p.other = p.same/2, p.other/2
-	}
 	if a == b {
-		p.same++
 		p.equal.hit()
 	} else {
-		p.other++
 		p.equal.miss()
 	}
 	p.line.learn(a, b)
@@ -154,6 +149,18 @@ func (p *predictor) size(a uint64) (b uint64, ok bool) {
 
 // maybeEqual says whether nothing speaks against answers that are as long as production's.
 func (p *predictor) maybeEqual() bool { return p.equal.misses == 0 }
+
+// count notes whether n answers came to as much as production's in the end.
+func (p *predictor) count(equal bool, n uint16) {
+	if p.same+p.other >= latest {
+		p.same, p.other = p.same/2, p.other/2
+	}
+	if equal {
+		p.same += n
+	} else {
+		p.other += n
+	}
+}
 
 // mostlyEqual says whether almost all answers were as long as production's.
 func (p *predictor) mostlyEqual() bool { return p.same >= 8 && p.same >= 4*p.other }

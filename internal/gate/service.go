@@ -108,6 +108,8 @@ type Gate struct {
 	settled  bool          // the turn released last was sent after production had finished its answer
 	doubt    bool          // the last turn went before as much had come as was predicted
 	ahead    uint64        // bytes beyond the answers that turns have waited for: perhaps of later ones
+	apart    int64         // bytes more than production has answered since both were level
+	astray   uint8         // turns since then
 	last     uint64        // production's answer before the client's end, if the target's is still to be learned
 	begun    bool          // bytes came since the last turn was released
 	hole     bool
