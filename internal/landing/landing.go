@@ -32,6 +32,8 @@ import (
 type Routes interface {
 	// Way is where to connect so that target's server sees the client, and with which mark.
 	Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error)
+	// Free lets a connection to dest, which Way has returned, follow at once on one with the same ends.
+	Free(client, dest netip.AddrPort) error
 	// Owns says whether an address is this host's.
 	Owns(netip.Addr) bool
 	// Client says whether connections can come from an address.

@@ -33,8 +33,9 @@ type loopback struct{ unreachable error }
 func (l loopback) Way(target netip.AddrPort) (netip.AddrPort, uint32, error) {
 	return target, 0, l.unreachable
 }
-func (loopback) Owns(a netip.Addr) bool   { return a.IsLoopback() }
-func (loopback) Client(a netip.Addr) bool { return a.IsLoopback() && a != netip.IPv6Loopback() }
+func (loopback) Free(_, _ netip.AddrPort) error { return nil }
+func (loopback) Owns(a netip.Addr) bool         { return a.IsLoopback() }
+func (loopback) Client(a netip.Addr) bool       { return a.IsLoopback() && a != netip.IPv6Loopback() }
 
 // copier plays the other end of a port.
 type copier struct {

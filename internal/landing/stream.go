@@ -1,6 +1,8 @@
 package landing
 
 import (
+	"net/netip"
+
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/output/socket"
@@ -14,13 +16,13 @@ type stream struct {
 	port  *Port
 	id    uint64
 	tuple tuple
+	dest  netip.AddrPort // where the last attempt to connect went
 
 	conn     socket.Stream // nil while it waits for its two ends to be free
 	giveUp   mono.Time     // when it stops waiting
 	waiting  bool          // in port.waiting
 	closing  bool          // the copier has ended its direction
 	opened   bool
-	failed   bool   // the first connection failed for the two ends being taken: another is to be tried
 	received uint64 // bytes from the copier
 	taken    uint64 // of which the copier knows that the target's host has them
 	answered uint64
@@ -53,7 +55,7 @@ func (s *stream) begin(now mono.Time) ledger.Reason {
 		p.landing.unreachable(s.tuple.target, err)
 		return ledger.TargetUnreachable
 	}
-	s.failed = false
+	s.dest = dest
 	s.conn = p.out.OpenFrom(now, &session.OpenSpec{ID: session.ID(s.id), Client: s.tuple.client, Target: dest, Record: s}, mark)
 	if s.received > 0 {
 		s.conn.Release(now, s.received)
@@ -148,8 +150,11 @@ func (s *stream) heed(now mono.Time, ev *session.Event) {
 		s.over()
 	case session.Failed:
 		if ev.Reason == ledger.TupleTaken && !s.opened && now.Before(s.giveUp) {
-			s.conn, s.failed = nil, true
-			p.wait(s) // the kernel still has the connection before this one
+			// The kernel still has the connection before this one. Whether that could be helped, the next
+			// attempt shows.
+			_ = l.cfg.Routes.Free(s.tuple.client, s.dest)
+			s.conn = nil
+			p.wait(s)
 			return
 		}
 		p.fail(s, ev.Reason, ev.N)

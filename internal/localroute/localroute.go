@@ -303,6 +303,19 @@ func (h *Host) refresh() error {
 	})
 }
 
+// Free lets a new connection from a client's address to dest, which Way has returned, follow at once on
+// one that has ended.
+func (h *Host) Free(client, dest netip.AddrPort) error {
+	return h.cfg.do(func() error {
+		d, err := openDiag()
+		if err != nil {
+			return err
+		}
+		defer d.close()
+		return d.free(client, dest)
+	})
+}
+
 // Owns says whether an address is this host's: a loopback address, or one of an interface.
 func (h *Host) Owns(a netip.Addr) bool {
 	a = a.Unmap()

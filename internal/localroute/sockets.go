@@ -21,9 +21,10 @@ const (
 	diagV6Only      = 11
 	diagMark        = 15
 
-	stateListen = 10
-	listening   = 1 << stateListen
-	timeWaiting = 1 << 6
+	stateTimeWait = 6
+	stateListen   = 10
+	listening     = 1 << stateListen
+	timeWaiting   = 1 << stateTimeWait
 	// connected is every state in which a socket may still send something by itself.
 	connected = 0xfff &^ (listening | timeWaiting | 1<<7)
 )
@@ -109,6 +110,39 @@ func (d *diag) destroy(s *tcpSocket) error {
 		return nil
 	}
 	return err
+}
+
+// free closes the connection between two ends if it waits in TIME-WAIT, where only the time is left to it.
+// Without timestamps the kernel would keep a new one with the same ends from opening (RFC 6191).
+func (d *diag) free(local, remote netip.AddrPort) error {
+	family := byte(syscall.AF_INET)
+	if local.Addr().Is6() {
+		family = syscall.AF_INET6
+	}
+	var id [idLength]byte
+	binary.BigEndian.PutUint16(id[0:], local.Port())
+	binary.BigEndian.PutUint16(id[2:], remote.Port())
+	copy(id[4:20], local.Addr().AsSlice())
+	copy(id[20:36], remote.Addr().AsSlice())
+	for i := 40; i < idLength; i++ {
+		id[i] = 0xff // INET_DIAG_NOCOOKIE
+	}
+	found, err := d.c.Execute(netlink.Message{
+		Header: netlink.Header{Type: byFamily, Flags: netlink.Request},
+		Data:   diagRequest(family, 0xfff, id),
+	})
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find the connection %s > %s: %w", local, remote, err)
+	}
+	for _, m := range found {
+		if s, ok := parseSocket(m.Data); ok && m.Data[1] == stateTimeWait {
+			return d.destroy(&s)
+		}
+	}
+	return nil
 }
 
 // destroyRounds bounds how often the table is looked at: a socket that goes may leave another one behind,
