@@ -19,7 +19,7 @@ func TestOptions(t *testing.T) {
 		args  []string
 		check func(t *testing.T, p pair, r *export.Report)
 	}{
-		{"two copies", ways, []string{"-n", "2"}, func(t *testing.T, p pair, r *export.Report) {
+		{"two copies", []string{socket, raw}, []string{"-n", "2"}, func(t *testing.T, p pair, r *export.Report) {
 			opened, n, bytes := p.target.counts()
 			if opened != 2*conns || n != 2*conns*lines {
 				t.Errorf("%d connections and %d lines at the target, wanted twice %d and %d", opened, n, conns, conns*lines)

@@ -88,9 +88,9 @@ func skipAnswer(r *bufio.Reader) error {
 	return nil
 }
 
-// redisWords is the words of a client's n-th command. Clients write to keys of their own, or in ways whose
+// redisWords is the words of a client's n-th command, with values of up to large bytes. Clients write to keys of their own, or in ways whose
 // order does not matter: between connections there is none.
-func redisWords(r *rand.Rand, client, n int) []string {
+func redisWords(r *rand.Rand, client, n, large int) []string {
 	key := func() string { return fmt.Sprintf("c%d:%d", client, r.IntN(50)) }
 	switch r.IntN(10) {
 	case 0:
@@ -108,14 +108,14 @@ func redisWords(r *rand.Rand, client, n int) []string {
 	case 6:
 		return []string{"DEL", key()}
 	case 7:
-		return []string{"SET", key(), string(noise(r.Uint64(), 100_000))}
+		return []string{"SET", key(), string(noise(r.Uint64(), large))}
 	default:
 		return []string{"SET", key(), fmt.Sprint(n)}
 	}
 }
 
 // redisClient sends batches of depth commands at once, and awaits the answers of each batch.
-func (s *stand) redisClient(client, batches, depth int) error {
+func (s *stand) redisClient(client, batches, depth, large int) error {
 	rnd := rand.New(rand.NewPCG(uint64(client), 3))
 	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(client%4, s.ipv6), 0))}
 	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.online, redisOnline).String())
@@ -128,7 +128,7 @@ func (s *stand) redisClient(client, batches, depth int) error {
 	for b := range batches {
 		var out bytes.Buffer
 		for i := range depth {
-			out.Write(command(redisWords(rnd, client, b*depth+i)...))
+			out.Write(command(redisWords(rnd, client, b*depth+i, large)...))
 		}
 		sent := make(chan error, 1)
 		go func() { // while answers are read: both sides' buffers are smaller than a batch can be
@@ -147,13 +147,13 @@ func (s *stand) redisClient(client, batches, depth int) error {
 	return nil
 }
 
-func (s *stand) redisLoad(clients, batches, depth int) {
+func (s *stand) redisLoad(clients, batches, depth, large int) {
 	s.t.Helper()
 	var all sync.WaitGroup
 	failed := make(chan error, clients)
 	for i := range clients {
 		all.Go(func() {
-			if err := s.redisClient(i, batches, depth); err != nil {
+			if err := s.redisClient(i, batches, depth, large); err != nil {
 				failed <- fmt.Errorf("client %d: %w", i, err)
 			}
 		})
@@ -186,9 +186,11 @@ func TestRedis(t *testing.T) {
 			load func(s *stand)
 		}{
 			{"redis-cli", false, (*stand).redisScript},
-			{"one command at a time", false, func(s *stand) { s.redisLoad(20, 100, 1) }},
-			{"pipelined", false, func(s *stand) { s.redisLoad(20, 20, 16) }},
-			{"pipelined, IPv6", true, func(s *stand) { s.redisLoad(10, 20, 16) }},
+			{"one command at a time", false, func(s *stand) { s.redisLoad(20, 100, 1, 100_000) }},
+			{"pipelined", false, func(s *stand) { s.redisLoad(20, 50, 16, 500) }},
+			{"pipelined, IPv6", true, func(s *stand) { s.redisLoad(10, 50, 16, 500) }},
+			// Batches that neither side's buffers hold: production answers while clients still write.
+			{"pipelined, 100 KB values", false, func(s *stand) { s.redisLoad(10, 5, 16, 100_000) }},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
@@ -202,7 +204,7 @@ func TestRedis(t *testing.T) {
 				digests := func() (online, target string) {
 					return ask(s.net.Online, redisOnline, "DEBUG", "DIGEST"), ask(s.net.Target, redisTarget, "DEBUG", "DIGEST")
 				}
-				within(patience/2, func() bool { online, target := digests(); return online == target })
+				within(2*patience, func() bool { online, target := digests(); return online == target })
 				report := c.end()
 				if online, target := digests(); online != target || strings.Trim(online, "0") == "" {
 					t.Errorf("the target's data has the digest %s, production's %s", target, online)
