@@ -29,6 +29,24 @@ type journal struct {
 // ErrBusy says that another intercept stands on the same host.
 var ErrBusy = errors.New("another intercept stands on this target already")
 
+// JournalError says that what a run before has noted cannot be read: nobody but a person can say what is
+// to be taken back.
+type JournalError struct {
+	Path string
+	Err  error
+}
+
+// Error names the file and what is wrong with it.
+func (e *JournalError) Error() string { return fmt.Sprintf("read journal %s: %v", e.Path, e.Err) }
+
+// Unwrap returns the cause.
+func (e *JournalError) Unwrap() error { return e.Err }
+
+// Command is what mends it.
+func (e *JournalError) Command() string {
+	return fmt.Sprintf("delete what 'ip rule show protocol %d' and 'ip -6 rule show protocol %d' list, and then %s", protocol, protocol, e.Path)
+}
+
 // DefaultDir is where journals are, as a root of the machine.
 const DefaultDir = "/run/tcpcopy"
 
@@ -103,9 +121,14 @@ func openJournal(dir string) (*journal, error) {
 	if err == nil {
 		err = json.Unmarshal(b, &old)
 	}
+	for i := range old.Changes {
+		if err == nil {
+			err = old.Changes[i].check()
+		}
+	}
 	if err != nil {
 		now.close()
-		return nil, fmt.Errorf("read journal %s: %w", path, err)
+		return nil, &JournalError{path, err}
 	}
 	if old.Boot == now.Boot && old.Namespace == inode {
 		now.Mark, now.Ports, now.Changes = old.Mark, old.Ports, old.Changes

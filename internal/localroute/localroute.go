@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -50,8 +51,12 @@ func (c *Config) do(f func() error) error {
 	return c.Do(f)
 }
 
-// surveyEvery is how long a list of the host's servers holds.
-const surveyEvery = time.Second
+const (
+	// surveyEvery is how long a list of the host's servers holds.
+	surveyEvery = time.Second
+	// markEvery is how long it takes until the mark variant, which could not be set up, is tried again.
+	markEvery = 10 * time.Second
+)
 
 // Host is the target with its routing prepared. Its methods are safe from any goroutine.
 type Host struct {
@@ -66,6 +71,10 @@ type Host struct {
 	casts   map[netip.Addr]bool // its networks' broadcast addresses
 	seen    time.Time           // when these were read
 	left    bool
+
+	markFailed error     // why the mark variant could not be set up
+	markTried  time.Time // when
+
 	// Recovered says what a killed run had left, which was taken back: commands, one each.
 	Recovered []string
 }
@@ -196,6 +205,9 @@ func (h *Host) apply(changes []Change) error {
 			return err
 		}
 		if err := k.apply(&changes[i]); err != nil {
+			if errors.Is(err, syscall.EEXIST) { // then it is not for us to take back
+				h.journal.Changes = h.journal.Changes[:len(h.journal.Changes)-1]
+			}
 			return err
 		}
 	}
@@ -216,23 +228,31 @@ func (h *Host) restore() (done []string, err error) {
 	if err != nil {
 		return done, err
 	}
-	k, err := openKernel()
+	undone, err := h.undo(0)
+	done = append(done, undone...)
 	if err != nil {
 		return done, err
 	}
+	return done, j.remove()
+}
+
+// undo takes back the journal's changes from number first on, the last one first. They stay in the journal.
+// It returns what it did, as commands.
+func (h *Host) undo(first int) (done []string, failed error) {
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
 	defer k.close()
-	var failed error
-	for i := len(j.Changes) - 1; i >= 0; i-- {
-		gone, err := k.revert(&j.Changes[i])
+	for i := len(h.journal.Changes) - 1; i >= first; i-- {
+		c := &h.journal.Changes[i]
+		gone, err := k.revert(c)
 		failed = errors.Join(failed, err)
 		if err == nil && !gone {
-			done = append(done, j.Changes[i].Undo())
+			done = append(done, c.Undo())
 		}
 	}
-	if failed != nil {
-		return done, failed
-	}
-	return done, j.remove()
+	return done, failed
 }
 
 // match tells the sockets of copied connections, at both their ends, from all others: by the mark, or by
@@ -271,6 +291,9 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 	if err := h.refresh(); err != nil {
 		return dest, 0, err
 	}
+	if target.Addr().Is6() && !h.found.ipv6 {
+		return dest, 0, &Unreachable{target, "IPv6 was switched off on this host's lo when the intercept started"}
+	}
 	w, err := chooseWay(h.servers, target, h.cfg.Reach)
 	if err != nil {
 		return dest, 0, err
@@ -279,8 +302,11 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 		return w.dest, 0, nil
 	}
 	if !h.plan.Marked && !h.left {
-		if err := h.cfg.do(h.mark); err != nil {
-			return dest, 0, fmt.Errorf("reach %s: %w", target, err)
+		if now := time.Now(); now.Sub(h.markTried) >= markEvery {
+			h.markTried, h.markFailed = now, h.cfg.do(h.mark)
+		}
+		if h.markFailed != nil {
+			return dest, 0, fmt.Errorf("reach %s: %w", target, h.markFailed)
 		}
 	}
 	return w.dest, h.plan.Mark, nil
@@ -338,16 +364,29 @@ func (h *Host) Client(a netip.Addr) bool {
 	return !h.own[a] && !h.casts[a]
 }
 
-// mark sets the mark variant up beside the loopback variant.
+// mark sets the mark variant up beside the loopback variant. On failure nothing of it stays.
 func (h *Host) mark() error {
-	before := len(h.plan.Changes)
-	plan := h.plan
-	if err := plan.addMark(h.found); err != nil {
+	k, err := openKernel()
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	found, err := look(k) // the last look may be old
+	if err != nil {
+		return err
+	}
+	plan, before, journaled := h.plan, len(h.plan.Changes), len(h.journal.Changes)
+	if err := plan.addMark(found); err != nil {
 		return err
 	}
 	h.journal.Mark = plan.Mark
 	if err := h.apply(plan.Changes[before:]); err != nil {
-		return err // what was done is in the journal, and Leave takes it back
+		_, kept := h.undo(journaled)
+		if kept == nil {
+			h.journal.Mark, h.journal.Changes = h.plan.Mark, h.journal.Changes[:journaled]
+			kept = h.journal.write()
+		}
+		return errors.Join(err, kept)
 	}
 	h.plan = plan
 	return nil

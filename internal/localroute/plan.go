@@ -40,6 +40,20 @@ type Change struct {
 	Old, New string `json:",omitempty"`
 }
 
+// check says why a change that was read from a journal cannot be one of ours.
+func (c *Change) check() error {
+	switch c.Kind {
+	case Route, Rule:
+		return nil
+	case Sysctl:
+		if c.Name == tcpAccept || c.Name == reflect4 || c.Name == reflect6 {
+			return nil
+		}
+		return fmt.Errorf("sysctl %q: wanted one of ours", c.Name)
+	}
+	return fmt.Errorf("change of kind %q: wanted %s, %s or %s", c.Kind, Route, Rule, Sysctl)
+}
+
 // words are the change's, after "ip route add", "ip rule add" and their counterparts.
 func (c *Change) words() string {
 	switch {

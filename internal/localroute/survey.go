@@ -3,7 +3,6 @@ package localroute
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -40,8 +39,9 @@ func look(k *kernel) (*survey, error) {
 			s.sysctls[name] = v
 		}
 	}
-	_, err = os.Stat("/proc/net/if_inet6")
-	s.ipv6 = err == nil
+	// Without IPv6 on lo no address can be local there; many a container has it that way.
+	off, err := readSysctl("net.ipv6.conf.lo.disable_ipv6")
+	s.ipv6 = err == nil && off == "0"
 	return s, nil
 }
 
