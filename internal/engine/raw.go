@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,7 +9,6 @@ import (
 
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
-	"tcpcopy/internal/key"
 	"tcpcopy/internal/link"
 	"tcpcopy/internal/output/rawsend"
 	"tcpcopy/internal/packet"
@@ -155,55 +152,29 @@ func (r *rawWay) sender() (sender, error) {
 func (r *rawWay) connect(shards []*shardLoop) error {
 	c := r.cp.c
 	r.shards = shards
-	cfg := link.Config{
-		Conns: c.Connections, Software: "tcpcopy " + r.cp.ctl.Version, Now: r.cp.now, Log: r.cp.ctl.Log,
-		OnBatch: r.heard, OnState: r.changed, OnOwner: r.owned, OnICMP: r.narrower,
-	}
-	if c.Key != nil {
-		cfg.TLS = key.ClientTLS(*c.Key)
-	}
-	for _, m := range c.Mappings {
-		cfg.Targets = append(cfg.Targets, m.Target)
-	}
+	cfg := r.cp.linkConfig()
+	cfg.OnBatch, cfg.OnState, cfg.OnOwner, cfg.OnICMP = r.heard, r.changed, r.owned, r.narrower
 	if c.Clients != nil {
 		cfg.Clients = c.Clients.Prefixes()
 	}
-	var at []string
-	for _, a := range c.Intercepts {
-		at = append(at, a.String())
-	}
-	r.group = link.NewGroup(at, cfg)
+	r.group = link.NewGroup(r.cp.intercepts(), cfg)
 	r.group.Start()
 	if c.Lonely {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(r.cp.ctl.Context)
-	defer cancel()
-	stopped := make(chan struct{})
-	defer close(stopped)
-	go func() {
-		select {
-		case <-r.cp.ctl.Stop:
-			cancel()
-		case <-stopped:
-		}
-	}()
-	if err := r.group.WaitReady(ctx); err != nil {
-		if errors.Is(err, context.Canceled) {
-			return fmt.Errorf("stopped while no intercept could be reached: %w", err)
-		}
+	if err := r.cp.untilStopped(r.group.WaitReady); err != nil {
 		return err
 	}
 	return offers(r.group, wire.WayRaw)
 }
 
 // changed tells the shards whether the target's answers will be heard, and the intercept which
-// connections are ours.
+// connections are ours. Links change at the same time: how they stand is asked when the shard is told, so
+// that what it was told last is true.
 func (r *rawWay) changed(s link.State) {
-	up := r.anyUp()
 	for _, l := range r.shards {
 		l.call(func(sh *shard.Shard) {
-			sh.SetLink(up, r.group.Slot())
+			sh.SetLink(r.anyUp(), r.group.Slot())
 			if s.Up {
 				r.group.Claim(wireTuples(sh.Tuples()))
 			}
@@ -307,16 +278,8 @@ func (r *rawWay) fill(s *export.Snapshot) {
 		st := snd.Stats()
 		s.Counters.SendErrors += st.TooBig + st.Forbidden + st.QueueFull + st.NoRoute + st.Impossible
 	}
-	if r.group == nil {
-		return
-	}
-	for _, l := range r.group.Links() {
-		st := l.State()
-		ls := export.LinkState{Intercept: st.Intercept, Up: st.Up, Since: st.Since, Reconnects: st.Reconnects}
-		if st.Err != nil {
-			ls.Error = st.Err.Error()
-		}
-		s.Links = append(s.Links, ls)
+	if r.group != nil {
+		fillLinks(s, r.group)
 	}
 }
 
