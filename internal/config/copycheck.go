@@ -91,11 +91,12 @@ func (o *CopyOptions) fits(c *Copy) error {
 			{"clients", clients}, {"localhost-as", clients}, {"port-shift", clients}, {"copies", clients},
 			{"mtu", segments}, {"mss", segments}, {"syn", segments}, {"congestion", segments},
 			{"output-device", "an ordinary connection follows the routes"},
+			{"connect-timeout", "the intercept opens the connections"},
 		}
 		with = "does not go with --via tunnel"
 	}
 	if c.LearnWay {
-		for _, name := range []string{"clients", "localhost-as", "port-shift", "copies", "mtu", "mss", "syn", "congestion", "output-device"} {
+		for _, name := range []string{"clients", "localhost-as", "port-shift", "copies", "mtu", "mss", "syn", "congestion", "output-device", "connect-timeout"} {
 			if f := o.fs.Lookup(name); f.Changed {
 				c.RawOnly = append(c.RawOnly, typed(f))
 			}

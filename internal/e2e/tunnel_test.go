@@ -167,6 +167,35 @@ func TestTunnelKilled(t *testing.T) {
 	}
 }
 
+// TestTunnelLeaves: an intercept that is told to end in the middle of a load leaves nothing, and nothing
+// reaches the clients on the way.
+func TestTunnelLeaves(t *testing.T) {
+	for _, reach := range []string{"loopback", "mark"} {
+		t.Run(reach, func(t *testing.T) {
+			s := newStand(t, setting{way: tunnel, net: netlab.Config{ViaAssistant: true}})
+			p := s.pair()
+			before := hostState(t, s.net.Target)
+			leaked := s.watch()
+			i := s.onTarget("--reach", reach)
+			c := s.copy("-x", s.mapping(onlinePort, targetPort))
+			ch := s.chat(50)
+			eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 500 })
+			if code := i.stop(syscall.SIGTERM); code != 0 {
+				t.Errorf("the intercept ended with exit code %d", code)
+			}
+			if after := hostState(t, s.net.Target); after != before {
+				t.Errorf("before:\n%s\nafter:\n%s", before, after)
+			}
+			ch.end()
+			c.end()
+			prefixOf(t, p)
+			if l := leaked(); l != "" {
+				t.Errorf("the target sent to the clients:\n%s", l)
+			}
+		})
+	}
+}
+
 // TestTunnelBesideOthers: the target's other clients are served on the same port meanwhile.
 func TestTunnelBesideOthers(t *testing.T) {
 	for _, reach := range []string{"loopback", "mark"} {

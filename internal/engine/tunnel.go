@@ -145,7 +145,7 @@ func (cp *copier) learnWay() error {
 	}
 	if way == wire.WayTunnel {
 		if len(c.RawOnly) > 0 {
-			return fmt.Errorf("%s is for raw packets, and the intercept stands on the target, where connections are the kernel's: leave it out", c.RawOnly[0])
+			return fmt.Errorf("%s does not go with the tunnel, and the intercept stands on the target, where it opens ordinary connections: leave it out", c.RawOnly[0])
 		}
 		c.Via = config.ViaTunnel
 	}
