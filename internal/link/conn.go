@@ -19,9 +19,13 @@ import (
 const (
 	dialTimeout      = 5 * time.Second
 	handshakeTimeout = 5 * time.Second
-	writeTimeout     = 10 * time.Second
 	keepBuffer       = 1 << 20
+	// writeAtOnce is what has writeTimeout to be taken: a link may be slow, as long as it moves.
+	writeAtOnce = 32 << 10
+	lastWait    = time.Second
 )
+
+var writeTimeout = 10 * time.Second // changed by tests
 
 // Conn is one connection that was welcomed.
 type Conn struct {
@@ -59,12 +63,13 @@ func (c *Conn) Put(frame []byte) bool {
 	return true
 }
 
-// put encodes a message into what waits to be written.
-func (c *Conn) put(encode func([]byte) []byte) bool {
+// put encodes a message into what waits to be written. Where it cannot, it says whether the connection has
+// ended, or has too much waiting.
+func (c *Conn) put(encode func([]byte) []byte) (queued, ended bool) {
 	c.mu.Lock()
 	if c.ended || len(c.pending) > c.limit {
-		c.mu.Unlock()
-		return false
+		defer c.mu.Unlock()
+		return false, c.ended
 	}
 	c.pending = encode(c.pending)
 	c.mu.Unlock()
@@ -72,7 +77,7 @@ func (c *Conn) put(encode func([]byte) []byte) bool {
 	case c.wake <- struct{}{}:
 	default:
 	}
-	return true
+	return true, false
 }
 
 // keep holds connection number i up until the link is closed.
@@ -232,6 +237,7 @@ func (l *Link) serve(c *Conn, changed <-chan struct{}) error {
 		l.cfg.OnStreams(c, false)
 	}
 	close(done)
+	c.Close() // who is not heard is not written to
 	writer.Wait()
 	if e := <-why; e != nil {
 		err = e
@@ -244,6 +250,8 @@ func (l *Link) serve(c *Conn, changed <-chan struct{}) error {
 // connection, which ends the reader. Its error is the reason, nil for a reason that the reader knows.
 func (l *Link) write(c *Conn, done, changed <-chan struct{}) error {
 	defer c.Close()
+	// For a write that is under way when the link is closed.
+	defer context.AfterFunc(l.ctx, func() { c.SetWriteDeadline(time.Now().Add(lastWait)) })()
 	tick := time.NewTicker(l.cfg.PingEvery)
 	defer tick.Stop()
 	var id uint64
@@ -272,13 +280,11 @@ func (l *Link) write(c *Conn, done, changed <-chan struct{}) error {
 		if room && l.cfg.OnRoom != nil {
 			l.cfg.OnRoom(c)
 		}
-		if len(b) > 0 {
-			wait := writeTimeout
-			if last != nil {
-				wait = time.Second
-			}
-			c.SetWriteDeadline(time.Now().Add(wait))
-			if _, err := c.Write(b); err != nil {
+		if err := l.writeAll(c, b, last != nil); err != nil {
+			select {
+			case <-done:
+				return nil
+			default:
 				return fmt.Errorf("write: %w", err)
 			}
 		}
@@ -289,6 +295,28 @@ func (l *Link) write(c *Conn, done, changed <-chan struct{}) error {
 		c.mu.Unlock()
 	}
 	return last
+}
+
+// writeAll writes b, as slowly as the peer takes it, if it takes something now and then; but for the last bytes,
+// and once the link is closed, it has lastWait.
+func (l *Link) writeAll(c *Conn, b []byte, last bool) error {
+	end := time.Now().Add(lastWait)
+	for part := range slices.Chunk(b, writeAtOnce) {
+		if last {
+			c.SetWriteDeadline(end)
+		} else {
+			now := time.Now()
+			c.SetWriteDeadline(now.Add(writeTimeout))
+			if l.ctx.Err() != nil { // after the line above: see write
+				last, end = true, now.Add(lastWait)
+				c.SetWriteDeadline(end)
+			}
+		}
+		if _, err := c.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // next reads until there is a frame.

@@ -251,16 +251,16 @@ func (l *Link) query(id uint32, t wire.Tuple) bool {
 // order as long as it lives.
 func (l *Link) send(encode func([]byte) []byte) bool {
 	l.mu.Lock()
-	var c *Conn
-	if len(l.up) > 0 {
-		c = l.up[0]
+	defer l.mu.Unlock()
+	for _, c := range l.up {
+		if queued, ended := c.put(encode); queued {
+			return true
+		} else if !ended {
+			break
+		}
 	}
-	l.mu.Unlock()
-	if c == nil || !c.put(encode) {
-		l.count.queueDropped.Add(1)
-		return false
-	}
-	return true
+	l.count.queueDropped.Add(1)
+	return false
 }
 
 // Refused is the intercept's answer to who may not use it.
