@@ -7,6 +7,7 @@ import (
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/lab"
+	"tcpcopy/internal/netlab"
 	"tcpcopy/internal/sys"
 )
 
@@ -36,6 +37,6 @@ func (p *program) runLab(ctx context.Context, c *config.Lab) int {
 		Via: string(c.Via), Scenario: c.Scenario,
 		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests, Answers: c.Answers,
 		Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
-		CopyArgs: c.Extra, Keep: c.Keep,
+		Path: netlab.Path{Delay: c.Delay}, CopyArgs: c.Extra, Keep: c.Keep,
 	}, p.out, p.err)
 }

@@ -19,6 +19,7 @@ type Lab struct {
 	Answers    string        // of the target against production's: "bigger", "smaller", "slower"
 	Loss       float64       // percent of packets to and from the test server, each way
 	ClientLoss float64       // percent of packets between clients and production, each way
+	Delay      time.Duration // of packets to and from the test server, each way
 	IPv6       bool
 	NoOffloads bool     // TSO, GSO and GRO off
 	MTU        int      // of every link
@@ -71,6 +72,10 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 		{
 			name: "client-loss", arg: "PERCENT", group: Load, set: percent(&c.ClientLoss, 50),
 			help: "lose this share of the packets between clients and production, each way",
+		},
+		{
+			name: "delay", arg: "TIME", group: Load, set: span(&c.Delay, time.Millisecond, 0, time.Minute),
+			help: "let packets to and from the test server take this long, each way (needs /dev/net/tun)",
 		},
 		{
 			name: "no-offloads", group: Load, set: on(&c.NoOffloads),
