@@ -87,7 +87,7 @@ func TestInterfaces(t *testing.T) {
 	})
 }
 
-// TestNotForThisHost: without an online address in the mapping, only what is addressed to this host counts.
+// TestForwardedTraffic: without an online address in the mapping, only what is addressed to this host counts.
 // The host forwards to a container, whose traffic counts where the mapping names it, and once, though it is
 // seen on the way in and on the way out, and on a bridge between.
 func TestForwardedTraffic(t *testing.T) {
@@ -107,7 +107,6 @@ func TestForwardedTraffic(t *testing.T) {
 			} {
 				t.Run(fmt.Sprintf("%s, bridge %v", test.name, bridge), func(t *testing.T) {
 					s := newStand(t, setting{way: way})
-					// The assistant has a place of its own in the raw way: the client plays the container's host's guest.
 					inside := s.container(bridge)
 					online := serve(t, inside, ":80")
 					target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))

@@ -12,10 +12,10 @@ import (
 	"tcpcopy/internal/netlab"
 )
 
-// end is how a service saw a connection end.
+// ending is how a server saw a connection end.
 type ending struct {
 	text string // all that came
-	how  string // "closed" or "reset"
+	how  string // "closed", "reset", or "died": the server reset it
 }
 
 // listener takes connections, reads them to their end, and answers each line; it closes first after a line
