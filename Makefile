@@ -15,8 +15,8 @@ build:
 test:
 	@scripts/need.sh
 	@$(MAKE) --no-print-directory check
-	@scripts/gotest.sh -timeout 15m $$(go list ./... | grep -vE '$(HOSTS)')
-	@scripts/gotest.sh -p 1 -timeout 20m $$(go list ./... | grep -E '$(HOSTS)')
+	@go run scripts/gotest.go -timeout 15m $$(go list ./... | grep -vE '$(HOSTS)')
+	@go run scripts/gotest.go -p 1 -timeout 20m $$(go list ./... | grep -E '$(HOSTS)')
 	@$(MAKE) --no-print-directory race
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 
@@ -36,7 +36,7 @@ RACE = ./internal/engine/... ./internal/output/... ./internal/capture/... ./inte
 	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/lab/...
 race:
 	@if command -v gcc >/dev/null; then \
-		CGO_ENABLED=1 scripts/gotest.sh -race -short -p 1 -timeout 15m $(RACE); \
+		CGO_ENABLED=1 go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE); \
 	else echo "make: no gcc: the race detector is left out"; fi
 
 # Each fuzz target for FUZZTIME.

@@ -61,7 +61,6 @@ func (s *script) Close() error         { close(s.closed); return nil }
 
 // sink is an Opener whose streams take everything at once and keep it.
 type sink struct {
-	events chan session.Event // to be handed back by the test
 	opened []*sunk
 }
 

@@ -32,9 +32,9 @@ func TestPathDelays(t *testing.T) {
 		if err := exchange(n.Online, n.Target, addr); err != nil {
 			t.Fatal(err)
 		}
-		// A handshake and an echo are two round trips.
-		if d := time.Since(begin); d < 4*delay || d > 8*delay {
-			t.Errorf("%s: two round trips took %v, wanted %v and little more", addr, d, 4*delay)
+		// A handshake and an echo are two round trips. How much longer they take is the machine's affair.
+		if d := time.Since(begin); d < 4*delay {
+			t.Errorf("%s: two round trips took %v, wanted no less than %v", addr, d, 4*delay)
 		}
 	}
 	if err := exchange(n.Online, n.Assistant, AssistantAddr4); err != nil {

@@ -1,0 +1,75 @@
+//go:build ignore
+
+// Gotest runs go test with the arguments given, and shows what matters: the output of tests that fail, skips,
+// and one line for each package. With SKIPS=fail in the environment a skipped test is a failure.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Output  string
+}
+
+func main() {
+	cmd := exec.Command("go", append([]string{"test", "-json"}, os.Args[1:]...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gotest:", err)
+		os.Exit(1)
+	}
+	said := make(map[string]*strings.Builder) // what each test has printed
+	skipped := 0
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			fmt.Println(lines.Text()) // of the build
+			continue
+		}
+		name := e.Package + " " + e.Test
+		switch e.Action {
+		case "output", "build-output":
+			if said[name] == nil {
+				said[name] = new(strings.Builder)
+			}
+			said[name].WriteString(e.Output)
+			summary := strings.HasPrefix(e.Output, "ok ") || strings.HasPrefix(e.Output, "FAIL\t")
+			if e.Action == "build-output" || e.Test == "" && summary {
+				fmt.Print(e.Output)
+			}
+		case "pass":
+			delete(said, name)
+		case "skip":
+			if e.Test != "" {
+				skipped++
+				fmt.Print(said[name])
+			}
+		case "fail":
+			if s := said[name]; s != nil && (e.Test != "" || !strings.Contains(s.String(), "FAIL\t")) {
+				fmt.Print(s)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		os.Exit(1)
+	}
+	if skipped > 0 && os.Getenv("SKIPS") == "fail" {
+		fmt.Printf("gotest: %d tests were skipped, and must not be here\n", skipped)
+		os.Exit(1)
+	}
+}
