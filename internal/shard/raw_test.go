@@ -344,6 +344,32 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 		b.sessions(1, ledger.ConnectTimeout, 1)
 		b.bytes(3, ledger.ConnectTimeout, 3)
 	})
+	t.Run("asked about again when the SYN is", func(t *testing.T) {
+		b := newRawBed(t)
+		old(b)
+		b.conn("192.0.2.1:40000").syn().data("GET")
+		b.run(20 * ms)
+		if n := len(b.sh.Queries()); n != 1 {
+			t.Fatalf("asked %d times, wanted once", n)
+		}
+		b.run(sec) // the answer to the question was lost, or forbade
+		if n := len(b.sh.Queries()); n != 1 {
+			t.Errorf("asked %d times with the second SYN, wanted once", n)
+		}
+	})
+	t.Run("of a connection found under way: claimed with the first SYN", func(t *testing.T) {
+		b := newRawBed(t)
+		b.conn("192.0.2.2:40000").syn().data("GET")
+		b.run(2 * sec)
+		if n := len(b.sh.Claims()); n != 0 {
+			t.Errorf("claimed %d new connections that were answered", n)
+		}
+		b.conn("192.0.2.1:40000").data("GET")
+		b.run(ms)
+		if n := len(b.sh.Claims()); n != 1 {
+			t.Errorf("claimed %d connections, wanted the one under way", n)
+		}
+	})
 	t.Run("an answer to nobody", func(t *testing.T) {
 		b := newRawBed(t)
 		b.in.Freed = []Tuple{{}}
