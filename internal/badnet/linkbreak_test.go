@@ -3,7 +3,6 @@ package badnet
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -31,16 +30,16 @@ type linkRelay struct {
 	still chan struct{} // closed: bytes flow
 }
 
-// startRelay is for Setup: it listens where copiers look for the intercept.
+// start is for Setup: it listens where copiers look for the intercept.
 func (r *linkRelay) start(n *netlab.Net) (err error) {
 	r.net = n
 	r.still = make(chan struct{})
 	close(r.still)
-	if r.listener, err = n.Assistant.Listen("tcp", fmt.Sprintf(":%d", linkPort)); err != nil {
-		return err
+	r.listener, err = n.Assistant.Listen("tcp", fmt.Sprintf(":%d", linkPort))
+	if err == nil {
+		go r.accept()
 	}
-	go r.accept()
-	return nil
+	return err
 }
 
 func (r *linkRelay) accept() {
@@ -82,12 +81,18 @@ func (r *linkRelay) pass(from, to net.Conn) {
 			}
 		}
 		if err != nil {
-			if err != io.EOF {
-				return
-			}
 			return
 		}
 	}
+}
+
+// close ends the relay.
+func (r *linkRelay) close() {
+	if r.listener != nil {
+		r.listener.Close()
+	}
+	r.mend()
+	r.cut()
 }
 
 // cut closes the link's connections, and refuses new ones until mend.
@@ -112,6 +117,9 @@ func (r *linkRelay) mend() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.down = false
+	if r.still == nil {
+		return // it never began
+	}
 	select {
 	case <-r.still:
 	default:
@@ -136,6 +144,7 @@ func TestLinkBreak(t *testing.T) {
 			notShort(t)
 			t.Parallel()
 			relay := &linkRelay{}
+			t.Cleanup(relay.close)
 			r := play(t, lab.Options{
 				Via: lab.Raw, Load: lasting(20, 3*time.Second+test.d), Setup: relay.start,
 				InterceptArgs: []string{"-p", fmt.Sprint(behindPort)},
@@ -147,7 +156,6 @@ func TestLinkBreak(t *testing.T) {
 					return nil
 				},
 			})
-			relay.listener.Close()
 			perfect(t, r)
 			if r.Target.Opened != r.Online.Opened {
 				t.Errorf("%d connections at the target for %d at production: sessions did not survive", r.Target.Opened, r.Online.Opened)

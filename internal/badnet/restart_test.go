@@ -35,7 +35,7 @@ var disturbances = []struct {
 		s.Wait(ctx, 4*time.Second)
 		return s.StartIntercept(ctx)
 	}},
-	{"the test server is restarted", true, []string{lab.Raw, lab.Socket}, 0, false, func(ctx context.Context, s *lab.Stage) error {
+	{"the test server is restarted", true, []string{lab.Raw}, 0, false, func(ctx context.Context, s *lab.Stage) error {
 		s.StopTarget()
 		return s.StartTarget()
 	}},
