@@ -46,8 +46,15 @@ func (p *program) runCopy(c *config.Copy, warnings []string) error {
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		report := &reporter{path: c.Report, log: log}
 		var previous *export.Snapshot
+		advised := map[string]bool{}
 		last, err := p.copy(s, c, func(now *export.Snapshot) {
 			log.statistics(export.Line(now, previous))
+			for _, a := range export.Advice(now) {
+				if !advised[a] {
+					log.statistics("hint: " + a)
+				}
+				advised[a] = true
+			}
 			report.write(export.NewReport(now))
 			previous = now
 		})
@@ -62,7 +69,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string) error {
 				err = coded(exitFailure)
 			}
 		}
-		if errors.Is(err, context.Canceled) {
+		if errors.Is(err, context.Canceled) && last != nil {
 			return errors.New("ended before all sessions had: they are counted as dropped for shutdown")
 		}
 		if err != nil {

@@ -41,6 +41,9 @@ func Summary(w io.Writer, s *Snapshot) error {
 	} else {
 		row(b, "account", "balances: captured = delivered + in flight + dropped")
 	}
+	for _, a := range Advice(s) {
+		row(b, "hint", "%s", a)
+	}
 	return b.Flush()
 }
 

@@ -20,12 +20,12 @@ var meaning = map[ledger.Reason]string{
 	ledger.TargetReset:       "the target reset the connection",
 	ledger.TargetRefused:     "the target refused the connection: nothing listens there",
 	ledger.TargetClosed:      "the target closed while the client still sent",
-	ledger.ConnectTimeout:    "the target did not answer the connection attempt",
+	ledger.ConnectTimeout:    "the target did not answer the connection attempt, or no route leads to it",
 	ledger.SendTimeout:       "the target stopped acknowledging",
 	ledger.OverMemory:        "the memory bound was reached (-m)",
 	ledger.OverSessions:      "the bound on sessions was reached (--max-sessions)",
 	ledger.OverSession:       "one session held more than it may (--session-memory)",
-	ledger.NoSourceAddress:   "no free address and port to connect from",
+	ledger.NoSourceAddress:   "no free address and port to connect from, or --bind names none of this host",
 	ledger.LinkDown:          "no link to an intercept",
 	ledger.LinkError:         "the kernel refused to send the packets",
 	ledger.IdleTimeout:       "neither side said anything for the session timeout (-t, -k)",
@@ -33,7 +33,7 @@ var meaning = map[ledger.Reason]string{
 	ledger.Shutdown:          "the copier stopped before the session had ended",
 	ledger.BadClientAddress:  "nothing can connect from the client's address: loopback, the target's own, broadcast …",
 	ledger.TupleTaken:        "the client's address and port are in use at the target",
-	ledger.TargetForbidden:   "the intercept does not let copiers connect to this target (--allow)",
+	ledger.TargetForbidden:   "the intercept lets copiers connect to its own host only, and there to the ports of --allow",
 	ledger.TargetUnreachable: "the target's server cannot be reached from the client's address: the intercept's log says why",
 }
 

@@ -52,7 +52,7 @@ func Parse(text string) (Key, error) {
 	}
 	rest, ok := strings.CutPrefix(text, prefix)
 	if !ok {
-		return Key{}, errors.New("key: parse: does not begin with " + prefix + ": wanted a line as printed by tcpcopy keygen")
+		return Key{}, errors.New("key: parse: does not begin with \"" + prefix + "\": wanted a line as printed by tcpcopy keygen")
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(rest)
 	if err != nil {
