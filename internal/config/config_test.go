@@ -409,6 +409,7 @@ func TestIntercept(t *testing.T) {
 		{"-x a name", "-x me", nil, nil, `-x: "me" is no IP address: wanted addresses or networks such as 10.0.0.1 or 10.0.0.0/24`},
 		{"-c", "-c", nil, nil, "-c: each copier sees its own connections only"},
 		{"-o", "-o eth0", nil, nil, "-o: the intercept sends no packets"},
+		{"--dry-run and --cleanup", "--cleanup --dry-run", nil, nil, "--dry-run: does not go with --cleanup"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fs := pflag.NewFlagSet("intercept", pflag.ContinueOnError)

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Reaches are the words of --reach.
@@ -68,8 +71,15 @@ func (o *InterceptOptions) setNetns(s string) error {
 	if _, err := strconv.ParseUint(s, 10, 31); err == nil {
 		s = "/proc/" + s + "/ns/net"
 	}
-	if _, err := os.Stat(s); err != nil {
+	const nsfs = 0x6e736673 // statfs(2): where namespaces live
+	var at syscall.Statfs_t
+	switch err := syscall.Statfs(s, &at); {
+	case errors.Is(err, os.ErrPermission):
+		return wanted("cannot be looked at: permission denied: wanted a namespace of this user, or root")
+	case err != nil:
 		return wanted("no such network namespace: wanted the id of a process, or a path such as /run/netns/NAME")
+	case int64(at.Type) != nsfs:
+		return wanted("is no network namespace: wanted the id of a process, or a path such as /run/netns/NAME")
 	}
 	o.c.Target.Netns = s
 	return nil
@@ -77,6 +87,9 @@ func (o *InterceptOptions) setNetns(s string) error {
 
 // onTarget refuses options that do not go with, or without, --on-target. The warning may be empty.
 func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
+	if c.Target.Cleanup && c.Target.DryRun {
+		return "", &Problem{Flag: "--dry-run", What: "does not go with --cleanup, which takes back what there is"}
+	}
 	if c.Target.Cleanup && !c.OnTarget {
 		c.OnTarget = true
 	}
@@ -89,6 +102,12 @@ func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
 	for _, name := range without {
 		if f := o.fs.Lookup(name); f.Changed {
 			return "", &Problem{Flag: typed(f), What: why}
+		}
+	}
+	if c.OnTarget && slices.Contains(c.Target.Allow, uint16(o.port)) {
+		return "", &Problem{
+			Flag: "--allow", Value: fmt.Sprint(o.port), What: "is the intercept's own port: wanted the test server's",
+			Hint: "if the test server has that port, -p moves the intercept to another",
 		}
 	}
 	if c.OnTarget && len(c.Target.Allow) == 0 && !c.Target.Cleanup && !c.Target.DryRun {

@@ -24,6 +24,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"tcpcopy/internal/sys"
 )
 
 // Reach says which variants may be used.
@@ -82,11 +84,18 @@ type Host struct {
 // Stand prepares the host: what a killed run has left is taken back first. On failure nothing is changed.
 func Stand(cfg Config) (*Host, error) {
 	h := &Host{cfg: cfg}
-	err := cfg.do(h.stand)
-	if err != nil {
-		return nil, fmt.Errorf("prepare target: %w", err)
+	if err := cfg.do(h.stand); err != nil {
+		return nil, explain("prepare target", err)
 	}
 	return h, nil
+}
+
+// explain names what was tried, and the capability where the kernel wanted one.
+func explain(op string, err error) error {
+	if errors.Is(err, syscall.EPERM) {
+		return &sys.CapabilityError{Op: op, Need: sys.CapNetAdmin, Err: err}
+	}
+	return fmt.Errorf("%s: %w", op, err)
 }
 
 func (h *Host) stand() (err error) {
@@ -205,7 +214,7 @@ func (h *Host) apply(changes []Change) error {
 			return err
 		}
 		if err := k.apply(&changes[i]); err != nil {
-			if errors.Is(err, syscall.EEXIST) { // then it is not for us to take back
+			if errno := syscall.Errno(0); errors.As(err, &errno) { // refused: there is nothing to take back
 				h.journal.Changes = h.journal.Changes[:len(h.journal.Changes)-1]
 			}
 			return err
@@ -406,7 +415,7 @@ func (h *Host) Leave() error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("restore target: %w", err)
+		return explain("restore target", err)
 	}
 	return nil
 }
@@ -423,7 +432,7 @@ func Cleanup(cfg Config) (done []string, err error) {
 		return err
 	})
 	if err != nil {
-		return done, fmt.Errorf("clean up target: %w", err)
+		return done, explain("clean up target", err)
 	}
 	return done, nil
 }

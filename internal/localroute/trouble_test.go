@@ -1,12 +1,16 @@
 package localroute
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"tcpcopy/internal/sys"
+	"tcpcopy/internal/testnet"
 )
 
 // TestWithoutIPv6: a host where IPv6 is switched off, as in most containers, is prepared for IPv4.
@@ -33,6 +37,21 @@ func TestWithoutIPv6(t *testing.T) {
 				t.Errorf("after\n%s\nbefore\n%s", after, before)
 			}
 		})
+	}
+}
+
+// TestWithoutTheRight: what is missing is named, once, and nothing is noted that was not done.
+func TestWithoutTheRight(t *testing.T) {
+	host(t)
+	dir := t.TempDir()
+	testnet.DropCapabilities(t)
+	_, err := Stand(Config{Ports: []uint16{8080}, Dir: dir})
+	var missing *sys.CapabilityError
+	if !errors.As(err, &missing) || missing.Need != sys.CapNetAdmin || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %v, want one line about %s", err, sys.CapNetAdmin)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
 	}
 }
 
