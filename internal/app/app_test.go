@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/sys"
 )
 
 // The scripts run the command line with everything behind it replaced: what it does to the network is
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 		p.host = config.Host{
 			Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
 		}
-		p.hasNetRaw = func() bool { return os.Getenv("TEST_NO_NET_RAW") == "" }
+		p.has = func(c sys.Capability) bool { return os.Getenv("TEST_LACKS") != string(c) }
 		p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}
 		p.copy, p.intercept, p.lab = copyForTest, interceptForTest, p.labForTest
 		os.Exit(p.run(os.Args))
@@ -48,6 +50,9 @@ func snapshotForTest() *export.Snapshot {
 func copyForTest(s *engine.Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error) {
 	if os.Getenv("TEST_FAIL") == "early" {
 		return nil, fmt.Errorf("open ring: %w", os.ErrDeadlineExceeded)
+	}
+	if os.Getenv("TEST_FAIL") == "waiting" {
+		return nil, fmt.Errorf("stopped while no intercept could be reached: %w", context.Canceled)
 	}
 	if path := os.Getenv("TEST_CONFIG"); path != "" {
 		b, _ := json.Marshal(map[string]any{"via": c.Via, "mappings": c.MappingStrings(), "wait": c.Wait, "copies": c.Copies})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,14 +63,17 @@ func (p *program) runCopy(c *config.Copy, warnings []string) error {
 			last.Final = true
 			export.Summary(p.out, last)
 			if log.file != nil {
-				export.Summary(log.file, last)
+				export.Summary(log.w, last)
 			}
 			// Said by the reporter already, unless it was said while the copy ran.
 			if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
 				err = coded(exitFailure)
 			}
 		}
-		if errors.Is(err, context.Canceled) && last != nil {
+		if errors.Is(err, context.Canceled) && last == nil {
+			return errors.New("copy: " + strings.TrimSuffix(err.Error(), ": "+context.Canceled.Error()))
+		}
+		if errors.Is(err, context.Canceled) {
 			return errors.New("ended before all sessions had: they are counted as dropped for shutdown")
 		}
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/sys"
@@ -35,6 +36,31 @@ func (c coded) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // mendable is an error that knows the command that mends it.
 type mendable interface{ Command() string }
+
+// mended is an error with the hint that goes with it.
+type mended struct {
+	err  error
+	hint string
+}
+
+func (m *mended) Error() string   { return m.err.Error() }
+func (m *mended) Unwrap() error   { return m.err }
+func (m *mended) Command() string { return m.hint }
+
+// output is standard output, and what kept it from taking all that was written. A reader that has gone
+// away, such as head, wanted no more.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if err != nil && o.err == nil && !errors.Is(err, syscall.EPIPE) {
+		o.err = err
+	}
+	return n, err
+}
 
 // fail prints err as one line, with a hint where there is one, and returns the exit code.
 func fail(w io.Writer, err error) int {

@@ -13,6 +13,7 @@ import (
 
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/key"
+	"tcpcopy/internal/sys"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -43,7 +44,7 @@ func inProcess(args ...string) (code int, stdout, stderr string) {
 	p.host = config.Host{
 		Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
 	}
-	p.hasNetRaw = func() bool { return true }
+	p.has = func(sys.Capability) bool { return true }
 	p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}
 	code = p.run(args)
 	return code, out.String(), err.String()

@@ -13,7 +13,7 @@ import (
 func (p *program) interceptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "intercept -i DEV -F EXPR [options]",
-		Annotations: map[string]string{"usage": "tcpcopy intercept -i DEV -F EXPR [options]\nintercept -i DEV -F EXPR [options]"},
+		Annotations: map[string]string{"usage": "tcpcopy intercept -i DEV -F EXPR [options]\nintercept -i DEV -F EXPR [options]\ntcpcopy intercept --on-target --allow PORT [options]"},
 		Short:       "tell copiers of the test server's answers, or open their connections on it",
 		Example: `On a third host, to which the test server routes its answers:
   tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key key
@@ -40,7 +40,7 @@ func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
 	if c.Target.DryRun || c.Target.Cleanup {
 		return p.sayTarget(&c.Target)
 	}
-	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping"}
+	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping", routes: c.OnTarget}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		ctx, cancel := context.WithCancel(s.Context)
 		defer cancel()

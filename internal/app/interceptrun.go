@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"tcpcopy/internal/capture"
@@ -61,7 +62,7 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	daemon, err := intercept.New(cfg)
 	if err != nil {
 		source.Close()
-		return portPrivilege(err)
+		return listenProblem(err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Run(s.Context) }()
@@ -115,11 +116,19 @@ func answers(c *config.Intercept) (filter.Program, error) {
 	return filter.CompileExpr(filter.Or{what, icmp}, filter.Options{ExcludeOutgoing: true, AcceptLen: headersOnly})
 }
 
-// portPrivilege names the capability where a port below 1024 was refused.
-func portPrivilege(err error) error {
+// listenProblem names the capability where a port below 1024 was refused, and says what mends other refusals.
+func listenProblem(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) && errors.Is(err, os.ErrPermission) {
+	if !errors.As(err, &op) {
+		return err
+	}
+	switch {
+	case errors.Is(err, os.ErrPermission):
 		return &sys.CapabilityError{Op: fmt.Sprintf("listen on %s", op.Addr), Need: "CAP_NET_BIND_SERVICE", Err: os.ErrPermission}
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &mended{fmt.Errorf("listen for copiers on %s: %w", op.Addr, syscall.EADDRINUSE), "ss -ltnp shows who listens there; -p takes another port, which copiers then want too: -s IP:PORT"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return &mended{fmt.Errorf("listen for copiers on %s: %w: wanted an address of this host", op.Addr, syscall.EADDRNOTAVAIL), "ip address lists them; without -b all are listened on"}
 	}
 	return err
 }

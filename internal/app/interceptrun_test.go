@@ -50,6 +50,10 @@ func TestExitCodes(t *testing.T) {
 		Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::]:80")),
 		Err: os.NewSyscallError("bind", syscall.EACCES),
 	}
+	busy := &net.OpError{
+		Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::]:36524")),
+		Err: os.NewSyscallError("bind", syscall.EADDRINUSE),
+	}
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -67,7 +71,8 @@ func TestExitCodes(t *testing.T) {
 			"tcpcopy: start: intercept: this host forwards packets (net.ipv4.ip_forward=1): it would send the target's answers to real clients\n" +
 				"hint: sysctl -w net.ipv4.ip_forward=0\n",
 		},
-		{"a port below 1024", portPrivilege(fmt.Errorf("listen: %w", refused)), 3, "tcpcopy: listen on [::]:80: permission denied (needs CAP_NET_BIND_SERVICE)\nhint: " + privilegeHint("CAP_NET_BIND_SERVICE") + "\n"},
+		{"a port below 1024", listenProblem(fmt.Errorf("listen: %w", refused)), 3, "tcpcopy: listen on [::]:80: permission denied (needs CAP_NET_BIND_SERVICE)\nhint: " + privilegeHint("CAP_NET_BIND_SERVICE") + "\n"},
+		{"a port that another has", listenProblem(fmt.Errorf("intercept: listen for copiers on [::]:36524: %w", busy)), 1, "tcpcopy: listen for copiers on [::]:36524: address already in use\nhint: ss -ltnp shows who listens there; -p takes another port, which copiers then want too: -s IP:PORT\n"},
 		{"a capability", &sys.CapabilityError{Op: "open", Need: sys.CapNetAdmin, Err: syscall.EPERM}, 3, "tcpcopy: open: operation not permitted (needs CAP_NET_ADMIN)\nhint: " + privilegeHint(sys.CapNetAdmin) + "\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -17,10 +17,8 @@ scp key assistant:
 tcpcopy copy -x 80-10.0.0.2:8080 -s 10.0.0.3 --key key`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			if _, err := fmt.Fprintln(p.out, key.Generate()); err != nil {
-				return fmt.Errorf("write the key: %w", err)
-			}
-			return nil
+			fmt.Fprintln(p.out, key.Generate())
+			return nil // a full disk is seen by the program's output
 		},
 	}
 }

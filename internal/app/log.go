@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"tcpcopy/internal/config"
 )
@@ -29,10 +30,30 @@ func openLog(path string, stderr io.Writer) (*logbook, error) {
 		if err != nil {
 			return nil, &config.Problem{Flag: "-l", Value: path, What: "cannot be opened: " + kernelWords(err)}
 		}
-		l.w, l.file = f, f
+		l.w, l.file = &lossy{w: f, path: path, stderr: stderr}, f
 	}
 	l.Logger = slog.New(slog.NewTextHandler(l.w, nil))
 	return l, nil
+}
+
+// lossy is a log file whose disk may fill. That is said once, elsewhere, and again after it has gone well.
+type lossy struct {
+	mu     sync.Mutex
+	w      io.Writer
+	path   string
+	stderr io.Writer
+	failed bool
+}
+
+func (l *lossy) Write(b []byte) (int, error) {
+	n, err := l.w.Write(b)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && !l.failed {
+		say(l.stderr, "write log %q: %s: what it cannot hold is lost", l.path, kernelWords(err))
+	}
+	l.failed = err != nil
+	return n, err
 }
 
 func (l *logbook) close() {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/sys"
 )
 
 // program is one run of the command line, with what its commands are wired to.
@@ -17,7 +18,7 @@ type program struct {
 	out, err  io.Writer
 	parent    *os.File // to whom a daemon speaks until it is ready; nil: this is no daemon
 	host      config.Host
-	hasNetRaw func() bool
+	has       func(sys.Capability) bool
 	scenarios []config.Scenario // of the lab
 
 	copy      copyFunc
@@ -41,14 +42,21 @@ func newProgram() *program {
 }
 
 func (p *program) run(args []string) int {
+	out := &output{w: p.out}
+	p.out = out
 	root := p.root()
 	root.SetArgs(route(args))
-	root.SetOut(p.out)
+	root.SetOut(out)
 	root.SetErr(p.err)
+	code := exitOK
 	if err := root.Execute(); err != nil {
-		return fail(p.err, err)
+		code = fail(p.err, err)
 	}
-	return exitOK
+	if out.err != nil && code == exitOK {
+		say(p.err, "write to standard output: %s", kernelWords(out.err))
+		code = exitFailure
+	}
+	return code
 }
 
 // route finds the command in a command line that names none: a program called intercept is
@@ -84,6 +92,9 @@ The same, from the clients' own addresses, with an intercept on a third host (10
   tcpcopy keygen > key                                                  # for both sides
   tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key key        # on 10.0.0.3
   tcpcopy copy -x 80-10.0.0.2:8080 -s 10.0.0.3 --key key                # on this host
+The same, with the intercept on the test server itself, and neither third host nor route:
+  tcpcopy intercept --on-target --allow 8080 --key key                  # on 10.0.0.2
+  tcpcopy copy -x 80-10.0.0.2:8080 -s 10.0.0.2 --key key                # on this host
 See it work on this machine alone:
   tcpcopy lab
 TCPCopy's own command lines are understood: tcpcopy -x … is tcpcopy copy -x …`,

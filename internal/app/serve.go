@@ -21,6 +21,7 @@ type daemon struct {
 	report   string   // path, checked before the start; empty: none
 	warnings []string // about its settings, said before it starts
 	stopping string   // said at the first signal
+	routes   bool     // it captures nothing, and changes routes
 }
 
 // gcPercent lets the heap grow by a quarter of what lives in it before it is collected. What lives is sessions;
@@ -34,8 +35,12 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 			return &config.Problem{Flag: "--report", Value: d.report, What: "cannot be written: " + errors.Unwrap(err).Error()}
 		}
 	}
-	if !p.hasNetRaw() {
-		return &sys.CapabilityError{Op: "capture packets", Need: sys.CapNetRaw, Err: os.ErrPermission}
+	op, need := "capture packets", sys.CapNetRaw
+	if d.routes {
+		op, need = "route the copies' connections", sys.CapNetAdmin
+	}
+	if !p.has(need) {
+		return &sys.CapabilityError{Op: op, Need: need, Err: os.ErrPermission}
 	}
 	log, err := openLog(d.LogFile, p.err)
 	if err != nil {

@@ -2,7 +2,9 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,7 +140,7 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	}
 	daemon, err := intercept.New(cfg)
 	if err != nil {
-		return portPrivilege(err)
+		return listenProblem(err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Run(s.Context) }()
@@ -173,11 +175,13 @@ func targetLine(s *intercept.Snapshot, l *landing.Stats) string {
 		line += fmt.Sprintf(", %d waiting", l.Buffered)
 	}
 	failed := uint64(0)
-	for _, n := range l.Failed {
-		failed += n
+	var why []string
+	for _, reason := range slices.Sorted(maps.Keys(l.Failed)) {
+		failed += l.Failed[reason]
+		why = append(why, fmt.Sprintf("%s %d", reason, l.Failed[reason]))
 	}
 	if failed > 0 {
-		line += fmt.Sprintf(", failed %d %v", failed, l.Failed)
+		line += fmt.Sprintf(", failed %d (%s)", failed, strings.Join(why, ", "))
 	}
 	if n := s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage; n > 0 {
 		line += fmt.Sprintf(", strangers without the key %d", n)

@@ -23,13 +23,20 @@ type (
 )
 
 func (p *program) wire() {
-	p.hasNetRaw = sys.HasNetRaw
+	p.has = has
 	p.copy = engine.Run
 	p.intercept = runIntercept
 	for _, l := range lab.Scenarios() {
 		p.scenarios = append(p.scenarios, config.Scenario{Name: l.Name, Help: l.Help})
 	}
 	p.lab = p.runLab
+}
+
+func has(c sys.Capability) bool {
+	if c == sys.CapNetAdmin {
+		return sys.HasNetAdmin()
+	}
+	return sys.HasNetRaw()
 }
 
 func (p *program) runLab(ctx context.Context, c *config.Lab) int {

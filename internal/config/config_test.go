@@ -309,7 +309,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown name", x + "--speed 2", "unknown option --speed", "tcpcopy copy --help lists the options"},
 		{"no key file", x + "-s 10.0.0.3 --key nokey", `--key "nokey": cannot be read: no such file or directory`, "tcpcopy keygen > key makes one"},
 		{"the key itself", x + "-s 10.0.0.3 --key tcpcopy-key-1:c2VjcmV0", "--key: this is a key: wanted the name of a file that holds it", "TCPCOPY_KEY"},
-		{"bad key file", x + "-s 10.0.0.3 --key badkey", `--key "badkey": does not begin with tcpcopy-key-1:`, "tcpcopy keygen > key makes one"},
+		{"bad key file", x + "-s 10.0.0.3 --key badkey", `--key "badkey": does not begin with "tcpcopy-key-1:"`, "tcpcopy keygen > key makes one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := strings.Fields(tt.args)

@@ -16,6 +16,9 @@ func loadKey(file string, insecure bool) (*key.Key, []string, error) {
 		return nil, nil, nil
 	case err != nil:
 		p := &Problem{Flag: "--key", Value: file, What: keyWords(err), Hint: "tcpcopy keygen > key makes one; both sides need the same"}
+		if errors.Is(err, fs.ErrPermission) {
+			p.Hint = "it is for the user that runs tcpcopy: chown it, or run as its owner"
+		}
 		if file == "" {
 			p.Flag = "the environment's " + key.Env
 		}

@@ -115,6 +115,7 @@ func (cp *copier) learnWay() error {
 	c := *cp.c
 	cp.c = &c
 	way := wire.WayRaw
+	said := ""
 	err := cp.untilStopped(func(ctx context.Context) error {
 		for {
 			for _, a := range cp.intercepts() {
@@ -126,8 +127,9 @@ func (cp *copier) learnWay() error {
 				if fatal {
 					return err
 				}
-				if ctx.Err() == nil {
-					cp.ctl.Log.Warn("waiting for an intercept, to learn how it reaches the target", "error", err)
+				if ctx.Err() == nil && err.Error() != said { // once, not at each attempt
+					said = err.Error()
+					cp.ctl.Log.Warn("waiting for an intercept; is tcpcopy intercept running there, and may this host connect to it?", "error", err)
 				}
 			}
 			if c.Lonely {
