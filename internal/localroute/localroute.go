@@ -5,7 +5,8 @@
 //
 //   - loopback: the server answers on loopback too. Connections go there, and a routing rule sends what
 //     comes from the server's loopback address and port to a table in which every address is local. No
-//     other packet has such an address, so nobody else is touched.
+//     other packet has such an address, unless a firewall sends clients on to loopback (which takes
+//     route_localnet, and is warned of), so nobody else is touched.
 //   - mark: the server listens on one address only. Connections are marked, three sysctls make the
 //     server's side carry the mark, and a rule sends what has it to the same table. The sysctls concern
 //     every marked packet of the host.
@@ -162,6 +163,9 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 	p.Changes = tableChanges(p.Table, true, s.ipv6)
 	p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, cfg.Ports, true, s.ipv6)...)
 	p.Loopback = true
+	if s.redirects != "" {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%s=1: where a firewall of this host sends a port's clients on to a loopback address, they get no answer from there while the intercept stands", s.redirects))
+	}
 	marked := cfg.Reach == MarkOnly
 	for i := range servers {
 		sv := &servers[i]

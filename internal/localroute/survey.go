@@ -3,6 +3,8 @@ package localroute
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -15,6 +17,8 @@ type survey struct {
 	marks   []markUse
 	sysctls map[string]string
 	ipv6    bool
+	// redirects is the sysctl that lets packets from elsewhere reach loopback addresses; empty: none does.
+	redirects string
 }
 
 func look(k *kernel) (*survey, error) {
@@ -39,10 +43,27 @@ func look(k *kernel) (*survey, error) {
 			s.sysctls[name] = v
 		}
 	}
+	s.redirects = redirects()
 	// Without IPv6 on lo no address can be local there; many a container has it that way.
 	off, err := readSysctl("net.ipv6.conf.lo.disable_ipv6")
 	s.ipv6 = err == nil && off == "0"
 	return s, nil
+}
+
+// redirects names a route_localnet that is on: a firewall may send others' packets to a loopback address, whose
+// answers look like those to copies.
+func redirects() string {
+	entries, err := os.ReadDir(sysctlPath("net.ipv4.conf"))
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(sysctlPath("net.ipv4.conf") + "/" + e.Name() + "/route_localnet")
+		if err == nil && strings.TrimSpace(string(b)) == "1" {
+			return "net.ipv4.conf." + strings.ReplaceAll(e.Name(), ".", "/") + ".route_localnet"
+		}
+	}
+	return ""
 }
 
 // firewallMarks are the marks in the firewall's rules, as far as they can be seen: those of nftables, and

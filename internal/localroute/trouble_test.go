@@ -40,6 +40,27 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 }
 
+// TestRedirectedToLoopback: where others' packets may be sent to a loopback address, their answers would
+// be kept here, too: that is said.
+func TestRedirectedToLoopback(t *testing.T) {
+	host(t)
+	for _, tc := range []struct {
+		value string
+		want  int
+	}{{"0", 0}, {"1", 1}} {
+		if err := writeSysctl("net.ipv4.conf.lo.route_localnet", tc.value); err != nil {
+			t.Fatal(err)
+		}
+		p, err := Draft(Config{Ports: []uint16{8080}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(strings.Join(p.Warnings, "\n"), "net.ipv4.conf.lo.route_localnet"); n != tc.want {
+			t.Errorf("route_localnet %s: %d warnings about it, want %d: %q", tc.value, n, tc.want, p.Warnings)
+		}
+	}
+}
+
 // TestWithoutTheRight: what is missing is named, once, and nothing is noted that was not done.
 func TestWithoutTheRight(t *testing.T) {
 	host(t)
