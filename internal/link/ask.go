@@ -42,6 +42,3 @@ func (c *Conn) Host() netip.Addr {
 	}
 	return a.Addr().Unmap()
 }
-
-// Way is what the intercept offers.
-func (c *Conn) Way() wire.Way { return c.welcome.Way }

@@ -50,13 +50,6 @@ func (g *Group) Start() {
 	}
 }
 
-// DialGroup is NewGroup and Start. A callback may come before it has returned.
-func DialGroup(intercepts []string, cfg Config) *Group {
-	g := NewGroup(intercepts, cfg)
-	g.Start()
-	return g
-}
-
 // Slot is what a new connection's initial sequence number has to carry in its low 8 bits.
 func (g *Group) Slot() uint8 { return g.slot.Get() }
 

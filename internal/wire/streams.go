@@ -57,9 +57,6 @@ func AppendOp(dst []byte, op *Op) []byte {
 	return dst
 }
 
-// MaxOp is how many bytes an operation takes at most beside its Data.
-const MaxOp = 1 + binary.MaxVarintLen64 + 2*(1+16+2)
-
 // uvarint reads a varint of at most 64 bits.
 func (c *cursor) uvarint() uint64 {
 	v, n := binary.Uvarint(c.b)
@@ -118,9 +115,6 @@ type StreamEvent struct {
 	N      uint64
 	Reason ledger.Reason // of EventFailed
 }
-
-// MaxStreamEvent is how many bytes an event takes at most.
-const MaxStreamEvent = 1 + 2*binary.MaxVarintLen64 + 1 + 255
 
 // AppendStreamEvent appends an event to a body.
 func AppendStreamEvent(dst []byte, ev *StreamEvent) []byte {
