@@ -357,18 +357,18 @@ func (h *Host) Free(client, dest netip.AddrPort) error {
 
 // Owns says whether an address is this host's: a loopback address, or one of an interface.
 func (h *Host) Owns(a netip.Addr) bool {
-	a = a.Unmap()
+	a = a.Unmap().WithZone("")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_ = h.refresh() // what was seen last has to do
 	return a.IsLoopback() || h.own[a]
 }
 
-// Client says whether connections can come from an address: not from this host's own, from loopback,
+// Client says whether connections can come from an address: not from this host's own, from loopback, zero,
 // broadcast or multicast addresses, nor from one that means something on one link only.
 func (h *Host) Client(a netip.Addr) bool {
-	a = a.Unmap()
-	if !a.IsValid() || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() || a == broadcast {
+	a = a.Unmap().WithZone("")
+	if !a.IsValid() || a.Is4() && a.As4()[0] == 0 || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() || a == broadcast {
 		return false
 	}
 	h.mu.Lock()
