@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"tcpcopy/internal/sys"
 )
 
 // journal is what a run has changed, on disk: written before each change, so that whoever comes after a
@@ -19,7 +21,8 @@ type journal struct {
 	lock *os.File
 
 	Boot      string // of the kernel: after another start of the machine nothing is left to undo
-	Namespace uint64
+	Namespace uint64 // its inode
+	Cookie    uint64 `json:",omitempty"` // its number: inodes are used again
 	PID       int
 	Mark      uint32
 	Ports     []uint16
@@ -113,6 +116,10 @@ func openJournal(dir string) (*journal, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	now := journal{path: path, lock: lock, Boot: strings.TrimSpace(string(boot)), Namespace: inode, PID: os.Getpid()}
+	if now.Cookie, err = sys.NetnsCookie(); err != nil {
+		now.close()
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &now, nil
@@ -130,7 +137,8 @@ func openJournal(dir string) (*journal, error) {
 		now.close()
 		return nil, &JournalError{path, err}
 	}
-	if old.Boot == now.Boot && old.Namespace == inode {
+	same := old.Cookie == 0 || now.Cookie == 0 || old.Cookie == now.Cookie
+	if old.Boot == now.Boot && old.Namespace == inode && same {
 		now.Mark, now.Ports, now.Changes = old.Mark, old.Ports, old.Changes
 	}
 	return &now, nil

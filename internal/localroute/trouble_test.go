@@ -2,6 +2,7 @@ package localroute
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -199,5 +200,46 @@ func TestJournalOfNobody(t *testing.T) {
 				t.Errorf("after\n%s\nbefore\n%s", after, before)
 			}
 		})
+	}
+}
+
+// TestJournalOfAnotherNamespace: the kernel gives a namespace's number to a later one; what a run has left
+// in the first is not looked for in the second.
+func TestJournalOfAnotherNamespace(t *testing.T) {
+	host(t)
+	cfg := Config{Ports: []uint16{8080}, Dir: t.TempDir(), Reach: MarkOnly}
+	h, err := Stand(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := h.journal.path
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	host(t) // another one; and its owner wants the sysctl so
+	if err := writeSysctl(tcpAccept, "1"); err != nil {
+		t.Fatal(err)
+	}
+	inode, err := namespaceInode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(n uint64) string { return fmt.Sprintf(`"Namespace": %d,`, n) }
+	renamed := strings.Replace(string(old), of(h.journal.Namespace), of(inode), 1)
+	if renamed == string(old) {
+		t.Fatalf("no namespace in %s", old)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.Dir, fmt.Sprintf("target-%d", inode)), []byte(renamed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := Cleanup(cfg); err != nil || len(done) != 0 {
+		t.Errorf("cleanup: %q, %v", done, err)
+	}
+	if v, _ := readSysctl(tcpAccept); v != "1" {
+		t.Errorf("%s is %s now", tcpAccept, v)
 	}
 }
