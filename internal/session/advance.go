@@ -131,6 +131,10 @@ func (s *Session) seekTurn(now mono.Time) {
 		return
 	}
 	m, ok := s.reader.Mark()
+	for ok && !s.notBefore.Reached(now) {
+		s.reader.NextMark()
+		m, ok = s.reader.Mark()
+	}
 	if !ok {
 		s.drop(s.reader.Next(), s.reason)
 		s.leave()

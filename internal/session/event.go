@@ -12,7 +12,7 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 	}
 	switch ev.Kind {
 	case Opened:
-		s.ready = now
+		s.ready, s.opened = now, true
 		if s.state == Opening {
 			s.state = Flowing
 			if s.adopted {
@@ -55,6 +55,9 @@ func (s *Session) take(now mono.Time, n uint64) {
 // broken ends a copy whose connection has gone. What the stream took, but the target never
 // acknowledged, was not delivered.
 func (s *Session) broken(ev *Event, r ledger.Reason) {
+	if !s.opened {
+		s.notBefore = ev.At.Add(retryAfter)
+	}
 	if s.targetShut && r == ledger.TargetReset {
 		r = ledger.TargetClosed
 	}

@@ -60,6 +60,9 @@ const (
 	// Lull is how long a connection must have been silent for its next bytes to start a turn, though
 	// nothing is known of what came before them.
 	Lull = time.Second
+	// retryAfter is how long after a copy that could not open the client's turns begin no other: a target
+	// that is down is not asked again for each of them.
+	retryAfter = time.Second
 	// holeGrace is how long a hole may stay open though the server has acknowledged what we miss: as
 	// long as packets of two capture rings may be out of order.
 	holeGrace = 200 * time.Millisecond
@@ -80,6 +83,7 @@ type Session struct {
 	adopted        bool
 	clientShut     bool // the client's end was passed on
 	targetShut     bool
+	opened         bool // the copy's connection has opened
 	serverKnown    bool
 	serverFIN      bool
 	met            bool // a packet of the client's was taken before
@@ -102,12 +106,14 @@ type Session struct {
 	hurried  uint64 // what the target had answered when it was last acknowledged in a hurry
 	taken    uint64 // what the stream has taken, as an offset of reader
 
-	last    mono.Time // something was heard of either side
-	ready   mono.Time // the stream last was given bytes, took some, or opened
-	spoke   mono.Time // the client last sent bytes
-	holed   mono.Time // since when bytes are missing; Never if none are
-	shutAt  mono.Time // we closed our direction
-	seenPkt fingerprint
+	last   mono.Time // something was heard of either side
+	ready  mono.Time // the stream last was given bytes, took some, or opened
+	spoke  mono.Time // the client last sent bytes
+	holed  mono.Time // since when bytes are missing; Never if none are
+	shutAt mono.Time // we closed our direction
+
+	notBefore mono.Time // no copy begins earlier
+	seenPkt   fingerprint
 }
 
 // fingerprint tells a packet from the one before it.
@@ -209,7 +215,7 @@ func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
 	s.openAccount()
 	s.state = Opening
 	s.base, s.turn, s.released, s.taken = off, off, off, off
-	s.targetShut, s.clientShut, s.hurried = false, false, 0
+	s.targetShut, s.clientShut, s.opened, s.hurried = false, false, false, 0
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
 	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Online: s.online,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
 )
 
@@ -251,11 +252,16 @@ func TestTargetTrouble(t *testing.T) {
 		r.sessions(1, ledger.TargetRefused, 1)
 		r.bytes(5, ledger.TargetRefused, 5)
 		r.answers(3)
+		r.data("at once") // the target is not asked for each turn
+		r.copies(1)
+		r.bytes(12, ledger.TargetRefused, 12)
+		r.answers(3)
+		r.wait(mono.Time(retryAfter))
 		r.data("GET 2")
 		r.copies(2)
 		r.fails(ledger.TargetRefused, 0)
 		r.sessions(2, ledger.TargetRefused, 2)
-		r.bytes(10, ledger.TargetRefused, 10)
+		r.bytes(17, ledger.TargetRefused, 17)
 		r.fin()
 		r.state(Gone)
 		r.sessions(2, ledger.TargetRefused, 2)

@@ -447,9 +447,10 @@ func TestRawTargetTrouble(t *testing.T) {
 		b.run(50 * ms)
 		b.sessions(1, ledger.TargetRefused, 1)
 		b.bytes(3, ledger.TargetRefused, 3)
-		// The next turn tries again, from the same address.
+		// A later turn tries again, from the same address.
 		b.tg.refuse = false
 		c.answers(5)
+		b.run(sec)
 		c.data("GET 2")
 		b.run(sec)
 		if string(b.peer().text) != "GET 2" {
@@ -509,6 +510,7 @@ func TestRawTargetTrouble(t *testing.T) {
 		}
 		b.sh.SetLink(true, b.tg.slot)
 		d.answers(5)
+		b.run(sec)
 		d.data("again")
 		b.run(sec)
 		if len(b.tg.conns) != 2 {
