@@ -174,8 +174,8 @@ func (p *Port) fail(s *stream, why ledger.Reason, acked uint64) {
 	p.tell(&wire.StreamEvent{Kind: wire.EventFailed, ID: s.id, N: acked, Reason: why})
 }
 
-// mostEvents bounds a message of events.
-const mostEvents = 64 << 10
+// mostEvents is how large a message of events grows.
+const mostEvents = wire.MaxEvents / 2
 
 func (p *Port) tell(ev *wire.StreamEvent) {
 	if len(p.frame) == 0 {

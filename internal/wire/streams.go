@@ -26,6 +26,9 @@ const Window = 512 << 10
 // MaxData bounds the bytes of one Data record, so that no connection fills a frame alone.
 const MaxData = 64 << 10
 
+// MaxEvents bounds the body of StreamEvents in bytes: events take many times the room once they are read.
+const MaxEvents = 128 << 10
+
 // OpKind says what an operation does.
 type OpKind uint8
 

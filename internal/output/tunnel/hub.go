@@ -11,6 +11,7 @@
 package tunnel
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -116,6 +117,9 @@ func (h *Hub[C]) Room(c C) {
 
 // Events takes the body of a message of events. An error says that it breaks the protocol.
 func (h *Hub[C]) Events(c C, body []byte) error {
+	if len(body) > wire.MaxEvents {
+		return fmt.Errorf("%w: %d bytes of events, want at most %d", wire.ErrTooLong, len(body), wire.MaxEvents)
+	}
 	now := h.now()
 	var sorted [maxShards]*Batch[C]
 	var ev wire.StreamEvent

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -253,5 +254,22 @@ func TestNothingToSay(t *testing.T) {
 	o.Flush()
 	if c.room != before {
 		t.Errorf("%d messages that say nothing", before-c.room)
+	}
+}
+
+// TestEventsAreBounded: an intercept cannot make the copier keep as many events as it likes.
+func TestEventsAreBounded(t *testing.T) {
+	h := NewHub[*fakeConn](1, clock)
+	c := &fakeConn{}
+	h.Connected(c, target.Addr(), true)
+	var body []byte
+	for len(body) < wire.MaxBody-100 {
+		body = wire.AppendStreamEvent(body, &wire.StreamEvent{Kind: wire.EventOpened, ID: 0})
+	}
+	if err := h.Events(c, body); !errors.Is(err, wire.ErrTooLong) {
+		t.Errorf("error %v, want %v", err, wire.ErrTooLong)
+	}
+	if n := len(h.Output(0).Events()); n != 0 {
+		t.Errorf("%d batches are queued", n)
 	}
 }
