@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -113,5 +114,21 @@ func TestCloseDespiteStuckPeer(t *testing.T) {
 	l.Close()
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("closed after %v", took)
+	}
+}
+
+// TestAllClaimsFit: a copier with as many sessions as it may have claims them all at once.
+func TestAllClaimsFit(t *testing.T) {
+	cfg := Config{Log: slog.New(slog.DiscardHandler)}
+	cfg.defaults()
+	l := newLink("nowhere", NewSlot(), cfg)
+	l.up = []*Conn{{limit: cfg.Queue, wake: make(chan struct{}, 1)}}
+	a := netip.MustParseAddrPort("[fd00::1]:1")
+	all := make([]wire.Tuple, 262144)
+	for i := range all {
+		all[i] = wire.Tuple{Client: a, Target: a}
+	}
+	if !l.Claim(all) {
+		t.Error("not all claims found room")
 	}
 }

@@ -82,7 +82,7 @@ type Config struct {
 	DeadAfter time.Duration // an intercept that says nothing for this long is gone; default 6 s
 	BackoffLo time.Duration // between attempts, at first and at most; default 100 ms and 2 s
 	BackoffHi time.Duration
-	Queue     int // bytes of claims and questions that may wait for a connection; default 4 MB
+	Queue     int // bytes of claims and questions that may wait for a connection; default 16 MB
 }
 
 func (c *Config) defaults() {
@@ -100,7 +100,7 @@ func (c *Config) defaults() {
 	}
 	c.Conns = min(c.Conns, 16)
 	if c.Queue <= 0 {
-		c.Queue = 4 << 20
+		c.Queue = 16 << 20
 	}
 	if c.Instance == (wire.Instance{}) {
 		c.Instance = NewInstance()
