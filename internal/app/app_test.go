@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) {
 		version = "1.2.3"
 		p.host = config.Host{
 			Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
+			Local: func(a netip.Addr) bool { return a.IsLoopback() },
 		}
 		p.has = func(c sys.Capability) bool { return os.Getenv("TEST_LACKS") != string(c) }
 		p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}

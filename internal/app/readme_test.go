@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -34,6 +35,7 @@ func dry() (p *program, stderr *bytes.Buffer) {
 	p.wire()
 	p.host = config.Host{
 		Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
+		Local: func(a netip.Addr) bool { return a != netip.MustParseAddr("10.9.9.9") },
 	}
 	p.has = func(sys.Capability) bool { return true }
 	p.copy = func(*engine.Control, *config.Copy, func(*export.Snapshot)) (*export.Snapshot, error) { return nil, nil }

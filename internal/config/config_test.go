@@ -21,6 +21,7 @@ import (
 var host = Host{
 	Interfaces: func() ([]string, error) { return []string{"lo", "eth0", "eth1"}, nil },
 	IPv6:       func() bool { return true },
+	Local:      func(a netip.Addr) bool { return !a.IsLoopback() && a != netip.MustParseAddr("10.9.9.9") },
 }
 
 func noKeyInEnvironment(t *testing.T) { t.Setenv(key.Env, "") }

@@ -27,7 +27,7 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 		return nil, nil, err
 	}
 	if c.Via == ViaSocket {
-		return &c, nil, nil
+		return &c, o.circles(&c), nil
 	}
 	if err := o.links(&c); err != nil {
 		return nil, nil, err
@@ -37,6 +37,17 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 		return nil, nil, err
 	}
 	return &c, warnings, nil
+}
+
+// circles warns of copies that come back to the server that they were copied from, if it is the one that
+// listens there.
+func (o *CopyOptions) circles(c *Copy) (warnings []string) {
+	for _, m := range c.Mappings {
+		if !m.Named() && m.Online.Port() == m.Target.Port() && o.host.local(m.Target.Addr()) {
+			warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production gets every request twice, unless another server listens there", m, m.Target.Addr()))
+		}
+	}
+	return warnings
 }
 
 // way decides how the target is reached: what --via says, else what the intercept offers, where there is

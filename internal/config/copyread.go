@@ -126,6 +126,11 @@ func (o *CopyOptions) setBind(s string) error {
 		if a.IsUnspecified() || a.IsMulticast() {
 			return wanted("is no address to connect from: wanted addresses of this host")
 		}
+		if !o.host.local(a) {
+			p := wanted("%s is not this host's: wanted addresses of this host", a).hinting("ip address lists them")
+			p.Value = asIs
+			return p
+		}
 		o.c.Bind = append(o.c.Bind, a)
 	}
 	return nil

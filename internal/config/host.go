@@ -1,11 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Host is what validation asks the machine. The zero value asks the real one.
@@ -14,6 +17,20 @@ type Host struct {
 	Interfaces func() ([]string, error)
 	// IPv6 says whether the machine has IPv6 at all.
 	IPv6 func() bool
+	// Local says whether programs here may use an address as their own.
+	Local func(netip.Addr) bool
+}
+
+func (h Host) local(a netip.Addr) bool {
+	if h.Local != nil {
+		return h.Local(a)
+	}
+	l, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
+	if err != nil {
+		return !errors.Is(err, syscall.EADDRNOTAVAIL) // what cannot be asked is not refused
+	}
+	l.Close()
+	return true
 }
 
 func (h Host) ipv6() bool {
