@@ -13,6 +13,7 @@ need curl curl
 need tcpdump tcpdump
 need nft nftables
 need ip iproute2
+need ethtool ethtool
 need gcc gcc
 need gcc libc6-dev
 [ -z "$missing" ] && exit 0
