@@ -63,6 +63,7 @@ func copyForTest(s *engine.Control, c *config.Copy, progress func(*export.Snapsh
 	s.Log.Warn("a word from the engine")
 	progress(snapshotForTest())
 	s.Ready("copying " + c.Mappings[0].String())
+	s.Log.Info("a later word")
 	touch(os.Getenv("TEST_READY"))
 	if os.Getenv("TEST_FAIL") == "late" {
 		return snapshotForTest(), fmt.Errorf("read ring: %w", os.ErrDeadlineExceeded)

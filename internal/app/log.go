@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"tcpcopy/internal/config"
 )
@@ -19,6 +20,8 @@ type logbook struct {
 	*slog.Logger
 	w    io.Writer
 	file *os.File // nil: stderr
+
+	ready atomic.Bool // everything is open: whoever started it looks at the log from here on
 }
 
 // openLog opens the log of a daemon. What cannot be written later, to a full disk say, is lost and
@@ -32,8 +35,26 @@ func openLog(path string, stderr io.Writer) (*logbook, error) {
 		}
 		l.w, l.file = &lossy{w: f, path: path, stderr: stderr}, f
 	}
-	l.Logger = slog.New(slog.NewTextHandler(l.w, nil))
+	w := l.w
+	if l.file != nil {
+		w = &beginning{logbook: l, stderr: stderr}
+	}
+	l.Logger = slog.New(slog.NewTextHandler(w, nil))
 	return l, nil
+}
+
+// beginning is a log file whose lines go to stderr too until everything is open: what a start waits for
+// must not be looked for in a file.
+type beginning struct {
+	*logbook
+	stderr io.Writer
+}
+
+func (b *beginning) Write(line []byte) (int, error) {
+	if !b.ready.Load() {
+		_, _ = b.stderr.Write(line)
+	}
+	return b.w.Write(line)
 }
 
 // lossy is a log file whose disk may fill. That is said once, elsewhere, and again after it has gone well.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"sync/atomic"
 
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
@@ -62,18 +61,17 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	debug.SetGCPercent(gcPercent)
 	life := watchSignals(context.Background(), log.w, d.stopping)
 	defer life.release()
-	var ready atomic.Bool
 	err = work(&engine.Control{
 		Context: life.ctx, Stop: life.stop, Log: log.Logger, Version: Version(),
 		Ready: func(detail string) {
 			say(p.err, "ready: %s", detail)
-			ready.Store(true)
+			log.ready.Store(true)
 			if p.parent != nil {
 				p.parent.Close() // it goes now; what is written to it from here on is lost
 			}
 		},
 	}, log)
-	if err != nil && p.parent != nil && ready.Load() {
+	if err != nil && p.parent != nil && log.ready.Load() {
 		return coded(fail(log.w, err))
 	}
 	return err
