@@ -89,7 +89,7 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
-			help: "no key is fine: anybody who can connect may claim connections and see headers",
+			help: "no key is fine: anybody who can connect may claim connections and see headers, or with --on-target connect in any client's name",
 		},
 		{
 			name: "allow-forwarding", group: How, set: on(&c.AllowForwarding),
@@ -227,7 +227,11 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 		}
 	}
 	if c.Insecure {
-		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs, o.port)+" may claim connections and see headers")
+		may := "claim connections and see headers"
+		if c.OnTarget {
+			may = "connect to " + c.Target.AllowWords() + " of this host in any client's name"
+		}
+		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs, o.port)+" may "+may)
 	}
 	for _, a := range addrs {
 		c.Listen = append(c.Listen, netip.AddrPortFrom(a, uint16(o.port)))
