@@ -24,7 +24,7 @@ func Advice(s *Snapshot) []string {
 			strings.Join(s.Mappings, ", ")))
 	}
 	if c.SegmentsOut > 0 && c.SegmentsIn == 0 && anyUp(s) {
-		all = append(all, "no answer came back through an intercept: does the test server route the clients' addresses to the intercept's host (there: ip route get CLIENT), does the intercept's -F name the target's port, does anything on the way drop packets from the clients' addresses (rp_filter, a firewall, the cloud)? The README has the steps")
+		all = append(all, "no answer came back through an intercept: does the test server route the clients' addresses to the intercept's host (there: ip route get CLIENT ipproto tcp sport PORT), does the intercept's -F name the target's port, does anything on the way drop packets from the clients' addresses (rp_filter, a firewall, the cloud)? The README has the steps")
 	}
 	if c.Sessions.Dropped[ledger.TargetClosed]*2 > c.Sessions.Captured && s.Via == "socket" {
 		all = append(all, "the test server closes most connections early: its log says why (with --proxy-protocol it must expect the header, without it must not)")
