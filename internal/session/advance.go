@@ -67,7 +67,7 @@ func (s *Session) expire(now mono.Time) {
 	switch {
 	case s.state == Gone:
 	case s.stallAt().Reached(now) && s.released > s.taken:
-		s.lose(now, ledger.SendTimeout)
+		s.giveUpTarget(now, ledger.SendTimeout)
 	case s.stallAt().Reached(now):
 		s.stream.Abort(now) // all has arrived; the target just does not close
 		s.finish()
@@ -231,7 +231,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 		s.hurry()
 		return wake, false
 	case gate.TimedOut:
-		s.lose(now, ledger.GateTimeout)
+		s.giveUpTarget(now, ledger.GateTimeout)
 		s.reader.NextMark() // the turn that waited is lost with it; the next one begins anew
 		return mono.Never, false
 	case gate.Predicted:

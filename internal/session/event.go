@@ -62,16 +62,30 @@ func (s *Session) broken(ev *Event, r ledger.Reason) {
 		r = ledger.TargetClosed
 	}
 	acked := min(s.base+ev.N, s.released)
-	if s.taken > acked {
-		n := s.taken - acked
-		s.env.Count.Bytes.Delivered -= n
-		s.env.Count.Bytes.Drop(r, n)
-	} else {
-		s.take(s.ready, ev.N)
-	}
+	s.take(s.ready, ev.N)
+	s.disown(acked, r)
 	if s.clientShut && acked == s.released {
 		s.finish() // the target closed with a reset, after it had everything
 		return
 	}
 	s.lost(r)
+}
+
+// disown takes back that what lies beyond the offset acked was delivered: the stream took it, and the
+// target never acknowledged it.
+func (s *Session) disown(acked uint64, r ledger.Reason) {
+	if s.taken > acked {
+		n := s.taken - acked
+		s.taken = acked
+		s.env.Count.Bytes.Delivered -= n
+		s.env.Count.Bytes.Drop(r, n)
+	}
+}
+
+// giveUpTarget ends the copy because the target has not answered, or taken anything, for too long.
+func (s *Session) giveUpTarget(now mono.Time, r ledger.Reason) {
+	if m, ok := s.stream.(Meter); ok {
+		s.disown(s.base+m.Acked(), r)
+	}
+	s.lose(now, r)
 }

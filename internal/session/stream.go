@@ -59,6 +59,12 @@ type Acknowledger interface {
 	Acknowledge()
 }
 
+// Meter is a Stream that reports bytes as taken before the target has acknowledged them.
+type Meter interface {
+	// Acked is how many bytes the target has acknowledged since the stream opened.
+	Acked() uint64
+}
+
 // EventKind says what happened to a stream.
 type EventKind uint8
 

@@ -68,6 +68,14 @@ func (c *conn) Acknowledge() {
 	}
 }
 
+// Acked implements session.Meter.
+func (c *conn) Acked() uint64 {
+	if !c.open || c.out.closed {
+		return 0
+	}
+	return c.polled.acked(sys.StatusTCP(c.polled.fd))
+}
+
 // leave gives the descriptor back to the poller, and is the last thing that happens to a connection.
 func (c *conn) leave() {
 	c.gone, c.open = true, false

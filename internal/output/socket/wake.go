@@ -157,7 +157,11 @@ func (p *poller) finish(c *conn, what uint8, errno syscall.Errno, status sys.TCP
 	s.state = stateOver
 	n := p.note(c, what|noteOver)
 	n.err = errno
-	if before := 1 + uint64(s.headerLen); status.Acked > before { // the SYN and the header; a FIN is capped by what was sent
-		n.acked = status.Acked - before
-	}
+	n.acked = s.acked(status)
+}
+
+// acked is how many bytes of the record the target has acknowledged, and perhaps one for our FIN.
+func (s *polled) acked(status sys.TCPStatus) uint64 {
+	before := 1 + uint64(s.headerLen) // the SYN and the header
+	return max(status.Acked, before) - before
 }
