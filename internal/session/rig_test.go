@@ -46,6 +46,7 @@ type fakeStream struct {
 	spec     OpenSpec
 	text     string // what was released
 	taken    int
+	unacked  int // of what was taken
 	received uint64
 	shut     bool // CloseWrite
 	aborted  bool
@@ -81,6 +82,11 @@ func (f *fakeStream) CloseWrite(now mono.Time) {
 		f.r.Errorf("at %v: CloseWrite twice", now)
 	}
 	f.shut = true
+}
+
+func (f *fakeStream) Acked() uint64 {
+	f.check("Acked")
+	return uint64(f.taken - f.unacked)
 }
 
 func (f *fakeStream) Abort(now mono.Time) {

@@ -338,6 +338,17 @@ func TestTimeouts(t *testing.T) {
 		r.opened()
 		r.copied("GET 3")
 	})
+	t.Run("the gate: the target has not even acknowledged", func(t *testing.T) {
+		r := fresh(t, silent)
+		r.data("GET 1")
+		r.takes()
+		r.stream().unacked = 3
+		r.bytes(5, ledger.None, 5)
+		r.answers(10)
+		r.data("GET 2")
+		r.wait(10 * sec)
+		r.bytes(10, ledger.GateTimeout, 8)
+	})
 	t.Run("the gate: an answer without end", func(t *testing.T) {
 		r := fresh(t)
 		r.data("SUBSCRIBE")
