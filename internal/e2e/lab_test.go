@@ -33,17 +33,17 @@ var labRuns = []struct {
 	{"answers in slices", false, lab.Options{Scenario: "slices"}},
 	{"offloads off, uploads", false, lab.Options{Scenario: "upload", NoOffloads: true}},
 	{"offloads off, pipelined", false, lab.Options{Scenario: "pipelined", NoOffloads: true}},
-	{"connections begun before the copier", true, lab.Options{Scenario: "late", Duration: 7 * time.Second}},
+	{"connections begun before the copier", true, lab.Options{Scenario: "late", Duration: 5 * time.Second}},
 	{"IPv6, keepalive", true, lab.Options{Scenario: "keepalive", IPv6: true}},
 	{"IPv6, uploads", false, lab.Options{Scenario: "upload", IPv6: true}},
 	{"IPv6, clients that reset", false, lab.Options{Scenario: "reset", IPv6: true}},
-	{"IPv6, begun before the copier", false, lab.Options{Scenario: "late", IPv6: true, Duration: 7 * time.Second}},
+	{"IPv6, begun before the copier", false, lab.Options{Scenario: "late", IPv6: true, Duration: 5 * time.Second}},
 	{"1 % of the target's packets lost", false, lab.Options{Scenario: "keepalive", Loss: 1}},
 	{"1 % of the clients' packets lost", false, lab.Options{Scenario: "keepalive", ClientLoss: 1}},
 }
 
 // labDuration is how long a run's load goes on, where it does not say otherwise.
-const labDuration = 2 * time.Second
+const labDuration = 1200 * time.Millisecond
 
 func TestLab(t *testing.T) {
 	for _, run := range labRuns {
@@ -121,7 +121,7 @@ func TestLabIdleConnections(t *testing.T) {
 		t.Skip("8,000 connections: left out with -short")
 	}
 	eachWay(t, func(t *testing.T, way string) {
-		r := playLab(t, lab.Options{Via: way, Scenario: "idle", Duration: 10 * time.Second})
+		r := playLab(t, lab.Options{Via: way, Scenario: "idle", Duration: 6 * time.Second})
 		if r.Online.MostOpen < 8000 {
 			t.Errorf("%d connections at the same time at production, wanted 8,000", r.Online.MostOpen)
 		}
