@@ -85,7 +85,7 @@ type Copy struct {
 	SYN           SYN
 	Congestion    Congestion
 	Connections   int // to each intercept (raw, tunnel)
-	Shards        int // 0: as many as cores
+	Shards        int // 0: as the cores allow
 	Mark          uint32
 
 	// Trust (raw, tunnel).

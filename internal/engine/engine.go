@@ -142,13 +142,13 @@ func captureFilter(c *config.Copy) (filter.Program, error) {
 // maxShards is how many shards there may be.
 const maxShards = 64
 
-// shardCount is how many shards to run: one for each two cores, since capture and the kernel's own work
-// for the copies need as much again.
+// shardCount is how many shards to run: one for each processor that the program may use, but for one, which
+// the reader needs.
 func shardCount(c *config.Copy) int {
 	if c.Shards > 0 {
 		return min(c.Shards, maxShards)
 	}
-	return max(1, min(runtime.GOMAXPROCS(0)/2, maxShards))
+	return max(1, min(runtime.GOMAXPROCS(0)-1, maxShards))
 }
 
 func (cp *copier) openShards() error {
