@@ -148,7 +148,7 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "shards", arg: "N", group: How, set: whole(&c.Shards, 1, 64),
-			help: "sessions are handled in N threads (default: one for each core)",
+			help: "sessions are handled in N threads (default: by half of the cores)",
 		},
 		{
 			name: "mark", arg: "N", group: How, def: "0x7c0b1e5", set: o.setMark,
