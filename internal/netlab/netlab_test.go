@@ -249,12 +249,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// The threads end after Close has told them to.
-	for deadline := time.Now().Add(10 * time.Second); len(threadNamespaces(t)) > len(threads); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("threads still stand in %v, wanted only %v", threadNamespaces(t), threads)
-		}
-	}
+	threadsGone(t, len(threads))
 	if after := devices(t); after != before {
 		t.Errorf("devices of the host: %s, before %s", after, before)
 	}
@@ -398,9 +393,17 @@ func TestFailureInTheMiddleLeavesNothing(t *testing.T) {
 	if err := half.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(threadNamespaces(t)) > len(threads); time.Sleep(time.Millisecond) {
+	threadsGone(t, len(threads))
+}
+
+// threadsGone waits until the threads stand in no more than n namespaces: they end after Close has told them to.
+func threadsGone(t *testing.T, n int) {
+	t.Helper()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(10 * time.Second); len(threadNamespaces(t)) > n; <-look.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("threads still stand in %v", threadNamespaces(t))
+			t.Fatalf("threads still stand in %v, wanted %d namespaces", threadNamespaces(t), n)
 		}
 	}
 }
