@@ -23,8 +23,9 @@ const module = "tcpcopy/"
 var layers = [][]string{
 	{"internal/mono", "internal/seqnum"},
 	{"internal/packet", "internal/chunk", "internal/ledger"},
-	{"internal/tcp", "internal/reasm", "internal/wire", "internal/mapping", "internal/filter"},
-	{"internal/gate", "internal/route"},
+	{"internal/tcp", "internal/reasm", "internal/mapping", "internal/filter", "internal/proto"},
+	{"internal/wire", "internal/proto/http1", "internal/proto/redis", "internal/proto/mysql"},
+	{"internal/gate", "internal/route", "internal/proto/known"},
 	{"internal/session"},
 	{"internal/shard"},
 	{"internal/key", "internal/sys"},
@@ -42,7 +43,7 @@ var layers = [][]string{
 }
 
 // pure is how many of the layers are pure: no I/O, no clock, no goroutine, no channel, no chance.
-const pure = 6
+const pure = 7
 
 // support is imported by tests only, with all that lies under it.
 var support = []string{"internal/archtest", "internal/badnet", "internal/e2e", "internal/pktscript", "internal/sim", "internal/testnet"}
