@@ -1,0 +1,227 @@
+package http1
+
+import "tcpcopy/internal/proto"
+
+// The hints of requests whose answers have another form.
+const (
+	hintHead    proto.Hint = 1 // the answer has no body
+	hintConnect proto.Hint = 2 // success makes a tunnel of the connection
+)
+
+// maxHints bounds how many requests with a hint may be ahead of their answers.
+const maxHints = 4096
+
+type hinted struct {
+	request uint64
+	hint    proto.Hint
+}
+
+type answerState uint8
+
+const (
+	statusLine answerState = iota
+	answerHeaders
+	answerBody
+	answersOver // nothing more is read
+)
+
+// Answers reads the answers of an HTTP/1 server (RFC 9112): see proto.Answers.
+type Answers struct {
+	lines  liner
+	head   head
+	body   body
+	state  answerState
+	failed bool
+	status uint16
+	hint   proto.Hint
+	at     uint64 // the offset of the next byte
+	began  uint64 // of the answer, interim ones included
+	number uint64 // of the answer, from 0
+	inside bool   // the answer has begun
+	hints  []hinted
+}
+
+// NewAnswers returns a reader of the answers on a new connection, or of those that follow where a request
+// begins.
+func NewAnswers() *Answers { return &Answers{} }
+
+var _ proto.Answers = (*Answers)(nil)
+
+// Expect is of proto.Answers.
+func (a *Answers) Expect(request uint64, h proto.Hint) {
+	switch {
+	case request < a.number || len(a.hints) >= maxHints:
+	case request == a.number && a.state == answerBody && h == hintHead && !a.begunBody():
+		a.hint = h // too late for its headers; what follows tells, if it is not a body
+	default:
+		a.hints = append(a.hints, hinted{request, h})
+	}
+}
+
+// begunBody says that some of the body has come.
+func (a *Answers) begunBody() bool {
+	return a.body.state != bodyPlain || a.body.left != uint64(a.head.length)
+}
+
+// Feed is of proto.Answers.
+func (a *Answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
+	for len(p) > 0 && a.state != answersOver {
+		if a.state == answerBody && a.hint == hintHead && !a.begunBody() {
+			out = a.end(out) // the hint came after the headers
+			continue
+		}
+		used, done, err := a.step(p)
+		a.at += uint64(used)
+		p = p[used:]
+		if err != nil {
+			a.state = answersOver
+			return out, err
+		}
+		if done {
+			out = a.end(out)
+		}
+	}
+	a.at += uint64(len(p))
+	return out, nil
+}
+
+// step takes some of p; done says that an answer ends there.
+func (a *Answers) step(p []byte) (used int, done bool, err error) {
+	if !a.inside {
+		a.inside, a.began = true, a.at
+	}
+	if a.state == answerBody {
+		used, err = a.body.feed(p, &a.lines)
+		return used, a.body.state == bodyNone, err
+	}
+	ln, used, ok, err := a.lines.next(p)
+	if err != nil || !ok {
+		if a.state == statusLine && a.lines.kept >= statusEnd && err == nil {
+			_, err = statusOf(a.lines.buf[:statusEnd])
+		}
+		return used, false, err
+	}
+	switch {
+	case a.state == statusLine:
+		if a.status, err = statusOf(ln.head); err != nil {
+			return used, false, err
+		}
+		a.head.reset()
+		a.state = answerHeaders
+	case ln.len == 0:
+		return used, a.headersEnd(), nil
+	default:
+		err = a.head.field(&ln)
+	}
+	return used, false, err
+}
+
+// statusEnd is where the status ends in a status line.
+const statusEnd = len("HTTP/1.1 200")
+
+// statusOf reads a status line: HTTP/1.x, a space, three digits (RFC 9112 §4).
+func statusOf(p []byte) (uint16, error) {
+	const form = "HTTP/1."
+	if len(p) < statusEnd || string(p[:len(form)]) != form || p[7] < '0' || p[7] > '9' || p[8] != ' ' {
+		return 0, lost("status line", p[:min(len(p), 32)])
+	}
+	var n uint16
+	for _, c := range p[9:statusEnd] {
+		if c < '0' || c > '9' {
+			return 0, lost("status line", p[:min(len(p), 32)])
+		}
+		n = 10*n + uint16(c-'0')
+	}
+	if n < 100 || len(p) > statusEnd && p[statusEnd] != ' ' {
+		return 0, lost("status line", p[:min(len(p), 32)])
+	}
+	return n, nil
+}
+
+// headersEnd finds out how the body ends (RFC 9112 §6.3); true if there is none.
+func (a *Answers) headersEnd() bool {
+	a.hint = a.takeHint()
+	a.state = answerBody
+	a.lines.reset()
+	switch {
+	case a.status < 200, a.hint == hintHead, a.status == 204, a.status == 304,
+		a.hint == hintConnect && a.status < 300:
+		a.body = body{}
+	case a.head.coded && !a.head.chunked, !a.head.coded && a.head.length < 0:
+		a.body = body{state: bodyToEnd}
+	default:
+		a.body.begin(&a.head)
+	}
+	return a.body.state == bodyNone
+}
+
+// takeHint is the hint of the request that the answer belongs to.
+func (a *Answers) takeHint() proto.Hint {
+	for len(a.hints) > 0 && a.hints[0].request <= a.number {
+		h := a.hints[0]
+		if h.request == a.number && a.status < 200 && a.status != 101 {
+			return 0 // it is the final answer's
+		}
+		a.hints = a.hints[:copy(a.hints, a.hints[1:])]
+		if h.request == a.number {
+			return h.hint
+		}
+	}
+	return 0
+}
+
+// end reports the answer that is over.
+func (a *Answers) end(out []proto.Answer) []proto.Answer {
+	interim := a.status < 200 && a.status != 101
+	last := a.status == 101 || a.hint == hintConnect && a.status < 300
+	out = append(out, proto.Answer{
+		End: a.at, Size: a.at - a.began, Status: a.status, Interim: interim, Last: last, Failed: a.status >= 400,
+	})
+	a.lines.reset()
+	a.body, a.hint, a.state = body{}, 0, statusLine
+	if last {
+		a.state = answersOver
+	}
+	if !interim {
+		a.inside = false
+		a.number++
+	}
+	return out
+}
+
+// Blind is of proto.Answers.
+func (a *Answers) Blind() uint64 {
+	switch {
+	case a.state == answersOver:
+		return 1 << 62
+	case a.state == answerBody && (a.hint != hintHead || a.begunBody()):
+		return a.body.blind()
+	default:
+		return 0
+	}
+}
+
+// Skip is of proto.Answers.
+func (a *Answers) Skip(n uint64, out []proto.Answer) []proto.Answer {
+	a.at += n
+	if a.state != answerBody || n == 0 {
+		return out
+	}
+	a.body.skip(n)
+	if a.body.state == bodyNone {
+		out = a.end(out)
+	}
+	return out
+}
+
+// Kept is of proto.Answers: no answer's bytes are wanted.
+func (a *Answers) Kept() bool { return false }
+
+// Close is of proto.Answers.
+func (a *Answers) Close(out []proto.Answer) []proto.Answer {
+	if a.state == answerBody && (a.body.state == bodyToEnd || a.hint == hintHead && !a.begunBody()) {
+		out = a.end(out)
+	}
+	a.state = answersOver
+	return out
+}

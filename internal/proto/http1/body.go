@@ -1,0 +1,141 @@
+package http1
+
+// bodyState is where in a message's body its reader stands.
+type bodyState uint8
+
+const (
+	bodyNone  bodyState = iota
+	bodyPlain           // left bytes are to come
+	bodySize            // a chunk's size
+	bodyChunk           // left bytes of a chunk's data
+	bodyCRLF            // the end of a chunk's data
+	bodyTrail           // trailers
+	bodyToEnd           // all until the connection ends
+)
+
+// body reads a message's body (RFC 9112 §6, §7).
+type body struct {
+	state bodyState
+	left  uint64
+}
+
+// begin starts the body that the headers speak of. It is over at once if it is empty.
+func (b *body) begin(h *head) {
+	switch {
+	case h.chunked:
+		*b = body{state: bodySize}
+	case h.length > 0:
+		*b = body{state: bodyPlain, left: uint64(h.length)}
+	default:
+		*b = body{}
+	}
+}
+
+// feed takes bytes of the body up to its end. lines is for its own lines, and is reset at the start.
+func (b *body) feed(p []byte, lines *liner) (used int, err error) {
+	for used < len(p) && b.state != bodyNone {
+		q := p[used:]
+		switch b.state {
+		case bodyPlain, bodyChunk:
+			n := min(uint64(len(q)), b.left)
+			b.skip(n)
+			used += int(n)
+		case bodyToEnd:
+			used += len(q)
+		default:
+			ln, n, ok, err := lines.next(q)
+			used += n
+			if err != nil {
+				return used, err
+			}
+			if ok {
+				if err := b.line(&ln, lines); err != nil {
+					return used, err
+				}
+			}
+		}
+	}
+	return used, nil
+}
+
+// blind is how many of the next bytes are content.
+func (b *body) blind() uint64 {
+	switch b.state {
+	case bodyPlain, bodyChunk:
+		return b.left
+	case bodyToEnd:
+		return 1 << 62
+	default:
+		return 0
+	}
+}
+
+// skip passes n bytes of content, at most blind.
+func (b *body) skip(n uint64) {
+	if b.state == bodyToEnd {
+		return
+	}
+	if b.left -= n; b.left == 0 {
+		if b.state == bodyPlain {
+			b.state = bodyNone
+		} else {
+			b.state = bodyCRLF
+		}
+	}
+}
+
+// line takes a line of a chunked body.
+func (b *body) line(ln *line, lines *liner) error {
+	switch b.state {
+	case bodyCRLF:
+		if ln.len != 0 {
+			return lost("end of a chunk", ln.head)
+		}
+		b.state = bodySize
+		lines.reset()
+	case bodySize:
+		n, err := chunkSize(ln)
+		if err != nil {
+			return err
+		}
+		lines.reset()
+		if b.state, b.left = bodyChunk, n; n == 0 {
+			b.state = bodyTrail
+		}
+	case bodyTrail:
+		if ln.len == 0 {
+			b.state = bodyNone
+		}
+	}
+	return nil
+}
+
+// chunkSize reads a chunk's size, in hexadecimal digits; extensions after it are passed over.
+func chunkSize(ln *line) (uint64, error) {
+	var n uint64
+	i := 0
+	for ; i < len(ln.head); i++ {
+		c := ln.head[i]
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			c = 16
+		}
+		if c == 16 {
+			break
+		}
+		if n >= 1<<56 {
+			return 0, lost("size of a chunk", ln.head)
+		}
+		n = 16*n + uint64(c)
+	}
+	if i == 0 || i < len(ln.head) && ln.head[i] != ';' && ln.head[i] != ' ' && ln.head[i] != '\t' || i == lineHead {
+		return 0, lost("size of a chunk", ln.head)
+	}
+	return n, nil
+}

@@ -1,0 +1,160 @@
+package http1
+
+import (
+	"tcpcopy/internal/proto"
+)
+
+type requestState uint8
+
+const (
+	requestStart requestState = iota
+	requestHeaders
+	requestBody
+	requestsOver // nothing more is read
+)
+
+// Methods, as Request.Class tells them.
+const (
+	Other uint8 = iota
+	Get
+	Head
+	Post
+	Put
+	Delete
+	Connect
+	Options
+	Patch
+)
+
+// Methods names the classes of requests, by number.
+var Methods = [...]string{Other: "other", Get: "GET", Head: "HEAD", Post: "POST", Put: "PUT", Delete: "DELETE",
+	Connect: "CONNECT", Options: "OPTIONS", Patch: "PATCH"}
+
+// Client reads a client's requests, and changes nothing: see proto.Client.
+type Client struct {
+	lines    liner
+	head     head
+	body     body
+	state    requestState
+	method   uint8
+	expected bool // an upgrade was asked for: what comes next may be of another protocol
+}
+
+var _ proto.Client = (*Client)(nil)
+
+// NewClient returns a reader for one session.
+func NewClient() *Client { return &Client{} }
+
+// Edits is of proto.Client: the copy's bytes are the client's.
+func (c *Client) Edits() bool { return false }
+
+// Begin is of proto.Client.
+func (c *Client) Begin(bool, *proto.Out) error {
+	*c = Client{}
+	return nil
+}
+
+// Feed is of proto.Client.
+func (c *Client) Feed(p []byte, _ uint64, out *proto.Out) error {
+	for len(p) > 0 && c.state != requestsOver {
+		used, done, err := c.step(p)
+		out.Pass(used)
+		p = p[used:]
+		if err != nil && c.expected {
+			out.Request(proto.Request{Reply: proto.Switch})
+			err, c.state = nil, requestsOver
+		}
+		if err != nil {
+			c.state = requestsOver
+			return err
+		}
+		if done {
+			out.Request(c.request())
+			c.state = requestStart
+			c.lines.reset()
+		}
+	}
+	out.Pass(len(p))
+	return nil
+}
+
+// request is the request that is whole.
+func (c *Client) request() proto.Request {
+	r := proto.Request{Class: c.method}
+	switch c.method {
+	case Head:
+		r.Hint = hintHead
+	case Connect:
+		r.Hint = hintConnect
+	}
+	c.expected = c.head.upgrade || c.method == Connect
+	return r
+}
+
+// step takes some of p; done says that a request ends there.
+func (c *Client) step(p []byte) (used int, done bool, err error) {
+	if c.state == requestBody {
+		used, err = c.body.feed(p, &c.lines)
+		return used, c.body.state == bodyNone, err
+	}
+	if c.expected && c.lines.kept == 0 && !isToken(p[0]) && p[0] != '\r' && p[0] != '\n' {
+		return 0, false, lost("request after an upgrade", p[:1])
+	}
+	ln, used, ok, err := c.lines.next(p)
+	if err != nil {
+		return used, false, err
+	}
+	if !ok {
+		if c.state == requestStart && c.lines.kept > maxMethod && methodEnd(c.lines.buf[:]) < 0 {
+			err = lost("request line", c.lines.buf[:maxMethod])
+		}
+		return used, false, err
+	}
+	switch {
+	case c.state == requestStart && ln.len == 0: // RFC 9112 §2.2: an empty line before a request
+		c.lines.reset()
+	case c.state == requestStart:
+		if err = requestLine(&ln); err != nil {
+			return used, false, err
+		}
+		c.expected = false
+		c.method = methodOf(ln.head[:methodEnd(ln.head)])
+		c.head.reset()
+		c.state = requestHeaders
+	case ln.len == 0:
+		return c.headersEnd(used)
+	default:
+		err = c.head.field(&ln)
+	}
+	return used, false, err
+}
+
+// headersEnd begins the body (RFC 9112 §6.3).
+func (c *Client) headersEnd(used int) (int, bool, error) {
+	h := &c.head
+	if h.coded && (!h.chunked || h.length >= 0) {
+		return used, false, lost("length of a request", []byte("Transfer-Encoding"))
+	}
+	c.lines.reset()
+	c.body.begin(h)
+	c.state = requestBody
+	return used, c.body.state == bodyNone, nil
+}
+
+func methodOf(p []byte) uint8 {
+	for i, m := range Methods {
+		if string(p) == m {
+			return uint8(i)
+		}
+	}
+	return Other
+}
+
+// Kept is of proto.Client: no answer's bytes are asked for.
+func (c *Client) Kept([]byte, *proto.Out) error { return nil }
+
+// Holds is of proto.Client.
+func (c *Client) Holds() bool { return false }
+
+// Server is of proto.Client.
+func (c *Client) Server(uint64, []byte) {}

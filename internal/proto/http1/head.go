@@ -1,0 +1,118 @@
+package http1
+
+import (
+	"bytes"
+	"fmt"
+
+	"tcpcopy/internal/proto"
+)
+
+// head is what a message's headers say of its length (RFC 9112 §6).
+type head struct {
+	length  int64 // Content-Length; -1 where there is none
+	coded   bool  // there is a Transfer-Encoding
+	chunked bool  // of which the last is chunked
+	upgrade bool
+	framing bool // the header line before was one of those that frame
+}
+
+func (h *head) reset() { *h = head{length: -1} }
+
+func lost(what string, quoted []byte) error {
+	return fmt.Errorf("http1: %w: %s %q", proto.ErrLost, what, quoted)
+}
+
+// field takes one header line that is not empty.
+func (h *head) field(ln *line) error {
+	if c := ln.head[0]; c == ' ' || c == '\t' { // RFC 9112 §5.2: a line folded in two
+		if h.framing {
+			return lost("folded line", ln.head)
+		}
+		return nil
+	}
+	h.framing = false
+	i := bytes.IndexByte(ln.head, ':')
+	if i < 0 {
+		if ln.whole() {
+			return lost("header line", ln.head)
+		}
+		return nil // a name longer than any that matters
+	}
+	if i == 0 || ln.head[i-1] == ' ' || ln.head[i-1] == '\t' {
+		return lost("header line", ln.head) // RFC 9112 §5.1: each reader makes something else of it
+	}
+	switch name := ln.head[:i]; len(name) {
+	case len("content-length"):
+		if equalFold(name, "content-length") {
+			return h.contentLength(ln, i+1)
+		}
+	case len("transfer-encoding"):
+		if equalFold(name, "transfer-encoding") {
+			return h.transferEncoding(ln, i+1)
+		}
+	case len("upgrade"):
+		h.upgrade = h.upgrade || equalFold(name, "upgrade")
+	}
+	return nil
+}
+
+// contentLength reads a Content-Length. Two of them must agree (RFC 9112 §6.3).
+func (h *head) contentLength(ln *line, at int) error {
+	h.framing = true
+	value := trim(ln.head[at:])
+	if !ln.whole() || len(value) == 0 || len(value) > 18 {
+		return lost("length", ln.head)
+	}
+	var n int64
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return lost("length", value)
+		}
+		n = 10*n + int64(c-'0')
+	}
+	if h.length >= 0 && h.length != n {
+		return lost("second length", value)
+	}
+	h.length = n
+	return nil
+}
+
+// transferEncoding reads one line of the list: chunked counts if it is the last of all.
+func (h *head) transferEncoding(ln *line, at int) error {
+	h.framing = true
+	if !ln.whole() {
+		return lost("transfer encoding", ln.head)
+	}
+	value := trim(ln.head[at:])
+	if h.chunked || len(value) == 0 { // chunked, and then something else
+		return lost("transfer encoding", value)
+	}
+	h.coded = true
+	for more := true; more; {
+		var one []byte
+		one, value, more = bytes.Cut(value, []byte{','})
+		if h.chunked {
+			return lost("transfer encoding after chunked", one)
+		}
+		h.chunked = equalFold(trim(one), "chunked")
+	}
+	return nil
+}
+
+// equalFold says whether p is the lower case ASCII word s, in any case.
+func equalFold(p []byte, s string) bool {
+	if len(p) != len(s) {
+		return false
+	}
+	for i, c := range p {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != s[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func trim(p []byte) []byte { return bytes.Trim(p, " \t") }
