@@ -49,7 +49,10 @@ func full() *Snapshot {
 		c.Bytes.Drop(r, uint64(i)*10)
 	}
 	c.Adopted, c.Live, c.Turns, c.AnswerBytes = 3, 13, 400000, 5<<30
-	c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 300000, 40, 2, 1
+	c.GateKnown, c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 7000, 300000, 40, 2, 1
+	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9, Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
+	c.Requests.Drop(ledger.Filtered)
+	c.ProtoLost = 1
 	c.SegmentsOut, c.SegmentsIn, c.Retransmits, c.SendErrors, c.ForeignAnswers = 900000, 800000, 120, 2, 4
 	return s
 }

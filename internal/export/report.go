@@ -29,11 +29,12 @@ type Report struct {
 	Sessions FlowReport   `json:"sessions"`
 	Bytes    FlowReport   `json:"bytes"`
 
-	Adopted     uint64     `json:"adopted_sessions"`
-	Live        uint64     `json:"live_sessions"`
-	AnswerBytes uint64     `json:"answer_bytes"`
-	Gate        GateReport `json:"gate"`
-	Raw         RawReport  `json:"raw"`
+	Adopted     uint64      `json:"adopted_sessions"`
+	Live        uint64      `json:"live_sessions"`
+	AnswerBytes uint64      `json:"answer_bytes"`
+	Gate        GateReport  `json:"gate"`
+	Protocol    ProtoReport `json:"protocol"`
+	Raw         RawReport   `json:"raw"`
 
 	Links     []LinkReport   `json:"links"`
 	Resources ResourceReport `json:"resources"`
@@ -62,10 +63,22 @@ type FlowReport struct {
 // GateReport says how turns were released.
 type GateReport struct {
 	Turns     uint64 `json:"turns"`
+	Known     uint64 `json:"known"`
 	Predicted uint64 `json:"predicted"`
 	Quiet     uint64 `json:"quiet"`
 	Closed    uint64 `json:"closed"`
 	Forced    uint64 `json:"forced"`
+}
+
+// ProtoReport counts the requests of connections whose protocol is known, and the target's answers to them.
+type ProtoReport struct {
+	Sent      uint64            `json:"requests_sent"`
+	Rewritten uint64            `json:"requests_rewritten"`
+	Dropped   map[string]uint64 `json:"requests_dropped"`
+	Answered  uint64            `json:"answers"`
+	Failed    uint64            `json:"answers_failed"`
+	Status    map[string]uint64 `json:"answers_by_status"` // 2xx …
+	Lost      uint64            `json:"lost"`              // copies whose protocol could not be followed to the end
 }
 
 // RawReport counts segments of the raw way.
@@ -105,7 +118,11 @@ func NewReport(s *Snapshot) *Report {
 		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),
 		Adopted: c.Adopted, Live: c.Live, AnswerBytes: c.AnswerBytes,
 		Gate: GateReport{
-			Turns: c.Turns, Predicted: c.GatePredicted, Quiet: c.GateQuiet, Closed: c.GateClosed, Forced: c.GateForced,
+			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet, Closed: c.GateClosed, Forced: c.GateForced,
+		},
+		Protocol: ProtoReport{
+			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
+			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests), Lost: c.ProtoLost,
 		},
 		Raw: RawReport{
 			SegmentsOut: c.SegmentsOut, SegmentsIn: c.SegmentsIn, Retransmits: c.Retransmits,
@@ -126,14 +143,9 @@ func NewResourceReport(r Resources) ResourceReport {
 }
 
 func flowReport(f *ledger.Flow) FlowReport {
-	r := FlowReport{Captured: f.Captured, Delivered: f.Delivered, Dropped: map[string]uint64{}}
+	r := FlowReport{Captured: f.Captured, Delivered: f.Delivered, Dropped: byReason(&f.Dropped)}
 	if f.Check() == nil {
 		r.InFlight = f.InFlight()
-	}
-	for _, reason := range ledger.Reasons() {
-		if n := f.Dropped[reason]; n > 0 {
-			r.Dropped[reason.String()] = n
-		}
 	}
 	if m, ok := Delivered(f); ok {
 		p := float64(m) / 1000
@@ -227,4 +239,28 @@ func bare(err error) error {
 		return le.Err
 	}
 	return err
+}
+
+// byStatus names the classes of an answer's status.
+func byStatus(q *ledger.Requests) map[string]uint64 {
+	m := map[string]uint64{}
+	for i, n := range q.Status {
+		if n > 0 {
+			m[statusClass(i)] = n
+		}
+	}
+	return m
+}
+
+func statusClass(i int) string { return fmt.Sprintf("%dxx", i+1) }
+
+// byReason names what was counted for a reason.
+func byReason(counts *ledger.ByReason) map[string]uint64 {
+	m := map[string]uint64{}
+	for _, reason := range ledger.Reasons() {
+		if n := counts[reason]; n > 0 {
+			m[reason.String()] = n
+		}
+	}
+	return m
 }

@@ -29,6 +29,7 @@ func Summary(w io.Writer, s *Snapshot) error {
 	reasons(b, c)
 	packets(b, &c.Packets)
 	turns(b, c)
+	protocol(b, c)
 	if c.SegmentsOut+c.SegmentsIn+c.SendErrors > 0 {
 		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no connection of ours",
 			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits), number(c.SendErrors),
@@ -106,9 +107,40 @@ func packets(b *bufio.Writer, p *ledger.Packets) {
 
 func turns(b *bufio.Writer, c *ledger.Counters) {
 	row(b, "requests", "%s released; answered with %s", count(c.Turns, "turn", "turns"), size(c.AnswerBytes))
-	if waited := c.GatePredicted + c.GateQuiet + c.GateClosed + c.GateForced; waited > 0 {
-		row(b, "waited", "%s for an answer: %s predicted, %s after quiet, %s at the target's close, %s forced at the limit",
-			number(waited), number(c.GatePredicted), number(c.GateQuiet), number(c.GateClosed), number(c.GateForced))
+	if waited := c.GateKnown + c.GatePredicted + c.GateQuiet + c.GateClosed + c.GateForced; waited > 0 {
+		row(b, "waited", "%s for an answer: %s known, %s predicted, %s after quiet, %s at the target's close, %s forced at the limit",
+			number(waited), number(c.GateKnown), number(c.GatePredicted), number(c.GateQuiet), number(c.GateClosed), number(c.GateForced))
+	}
+}
+
+// protocol is about connections whose protocol is known.
+func protocol(b *bufio.Writer, c *ledger.Counters) {
+	q := &c.Requests
+	var dropped []string
+	for _, r := range ledger.Reasons() {
+		if n := q.Dropped[r]; n > 0 {
+			dropped = append(dropped, number(n)+" "+r.String())
+		}
+	}
+	if q.Sent+q.Answered+c.ProtoLost == 0 && len(dropped) == 0 {
+		return
+	}
+	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
+		count(q.Answered, "answer", "answers"), number(q.Failed))
+	var classes []string
+	for i, n := range q.Status {
+		if n > 0 {
+			classes = append(classes, number(n)+" "+statusClass(i))
+		}
+	}
+	if len(classes) > 0 {
+		row(b, "", "status: %s", strings.Join(classes, ", "))
+	}
+	if len(dropped) > 0 {
+		row(b, "", "left out: %s", strings.Join(dropped, ", "))
+	}
+	if c.ProtoLost > 0 {
+		row(b, "", "%s could not be followed to the end", count(c.ProtoLost, "copy", "copies"))
 	}
 }
 

@@ -14,6 +14,7 @@ type Answer uint8
 const (
 	Wait      Answer = iota
 	Free             // nothing waits for an answer
+	Known            // a protocol says that all answers have come
 	Predicted        // the predicted number of bytes has come
 	Silence          // the target's answer has begun, and ended in silence
 	Finished         // the target closed: there is no more to come

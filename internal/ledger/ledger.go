@@ -11,11 +11,14 @@ package ledger
 
 import "fmt"
 
+// ByReason counts for each Reason.
+type ByReason [numReasons]uint64
+
 // Flow counts one thing (sessions, or client bytes) from capture to the target.
 type Flow struct {
 	Captured  uint64
 	Delivered uint64
-	Dropped   [numReasons]uint64
+	Dropped   ByReason
 }
 
 // InFlight is what was captured and is neither delivered nor dropped yet.
@@ -50,6 +53,33 @@ func (f *Flow) Check() error {
 	return nil
 }
 
+// Requests counts what a protocol's readers have found: of the connections whose protocol is known.
+type Requests struct {
+	Sent      uint64    // whole requests that went to the target
+	Rewritten uint64    // of which some bytes were not the client's
+	Dropped   ByReason  // those that did not go
+	Answered  uint64    // final answers of the target
+	Failed    uint64    // of which said that something was wrong
+	Status    [5]uint64 // answers, interim ones too, by the hundreds of their status, from 1xx on
+}
+
+// Drop counts a request that does not go to the target for the reason r, which must not be None.
+func (q *Requests) Drop(r Reason) { q.Dropped[r]++ }
+
+// Add adds the counts of o.
+func (q *Requests) Add(o *Requests) {
+	q.Sent += o.Sent
+	q.Rewritten += o.Rewritten
+	q.Answered += o.Answered
+	q.Failed += o.Failed
+	for i := range q.Dropped {
+		q.Dropped[i] += o.Dropped[i]
+	}
+	for i := range q.Status {
+		q.Status[i] += o.Status[i]
+	}
+}
+
 // Packets counts what a capture source saw.
 type Packets struct {
 	Offered    uint64 // matched the kernel filter: Seen + KernelDrop
@@ -82,8 +112,12 @@ type Counters struct {
 	GateForced  uint64 // turns released because the limit was reached after their answer had begun
 	AnswerBytes uint64 // bytes that the target answered
 
-	// How the gate opened for turns that waited for an answer.
-	GatePredicted, GateQuiet, GateClosed uint64
+	// How the gate opened for turns that waited for an answer: by what a protocol knows, by the predicted
+	// number of bytes, by silence, by the target's end.
+	GateKnown, GatePredicted, GateQuiet, GateClosed uint64
+
+	Requests  Requests
+	ProtoLost uint64 // copies whose protocol could not be followed to the end
 
 	// The raw way.
 	SegmentsOut    uint64 // sent to the target
@@ -103,6 +137,9 @@ func (c *Counters) Add(d *Counters) {
 	c.Turns += d.Turns
 	c.GateForced += d.GateForced
 	c.AnswerBytes += d.AnswerBytes
+	c.GateKnown += d.GateKnown
+	c.Requests.Add(&d.Requests)
+	c.ProtoLost += d.ProtoLost
 	c.GatePredicted += d.GatePredicted
 	c.GateQuiet += d.GateQuiet
 	c.GateClosed += d.GateClosed

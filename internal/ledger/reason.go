@@ -32,6 +32,7 @@ const (
 	TupleTaken               // the client's address and port are in use towards the target
 	TargetForbidden          // the intercept does not allow the target
 	TargetUnreachable        // the target's server cannot be reached from the client's address
+	ProtoLost                // the client's bytes could not be followed, and the copy's are of our making
 	numReasons
 )
 
@@ -43,7 +44,7 @@ var reasonNames = [numReasons]string{
 	NoSourceAddress: "no_source_address", LinkDown: "link_down", LinkError: "link_error",
 	IdleTimeout: "idle_timeout", Replaced: "replaced", Shutdown: "shutdown",
 	BadClientAddress: "bad_client_address", TupleTaken: "tuple_taken", TargetForbidden: "target_forbidden",
-	TargetUnreachable: "target_unreachable",
+	TargetUnreachable: "target_unreachable", ProtoLost: "proto_lost",
 }
 
 // String is the reason's name in summaries, reports and metrics.

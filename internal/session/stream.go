@@ -11,6 +11,7 @@ import (
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
 )
 
 // ID names a session within its shard for as long as the process runs; an ID is never used again, so an
@@ -65,6 +66,19 @@ type Meter interface {
 	Acked() uint64
 }
 
+// AnswerReader is a Stream whose target's bytes can be read where they arrive, by the readers of a
+// protocol: see package proto. What is found comes as AnswerEnd, AnswerBytes and AnswersLost events, after
+// the Received event that counts the same bytes.
+type AnswerReader interface {
+	// ReadAnswers has all that the target sends read as answers of that protocol. It is called before any
+	// of it can have come, or as soon as the protocol is known: bytes that were discarded by then make
+	// AnswersLost the only event.
+	ReadAnswers(kind proto.Kind)
+	// Expect hands a request's hint over, before the Release of the request's last byte. Where the reader is
+	// elsewhere, the stream sends that byte only once the hint is known there.
+	Expect(request uint64, h proto.Hint)
+}
+
 // EventKind says what happened to a stream.
 type EventKind uint8
 
@@ -77,6 +91,9 @@ const (
 	Finished                         // both directions are closed and all bytes acknowledged: the stream is gone
 	ResetByPeer                      // the target reset: the stream is gone. N: bytes acknowledged in total
 	Failed                           // could not open or go on, for Reason: the stream is gone. N as above
+	AnswerEnd                        // Answer: an answer of the target's has ended (AnswerReader)
+	AnswerBytes                      // Bytes: of an answer whose hint has proto.Keep
+	AnswersLost                      // no more answers are told of: they cannot be followed
 )
 
 // Event is what a stream reports to its session.
@@ -86,5 +103,7 @@ type Event struct {
 	Reason ledger.Reason // of Failed
 	N      uint64        // see the kinds
 	Hole   bool          // of Received: more has arrived, behind a hole
+	Answer proto.Answer  // of AnswerEnd
+	Bytes  []byte        // of AnswerBytes: valid until the Step that it is handed to is over
 	At     mono.Time     // when it happened; not later than the Step that it is handed to
 }
