@@ -165,7 +165,9 @@ func (o *Out) Reset() { o.Steps, o.Text = o.Steps[:0], o.Text[:0] }
 
 // Pass sends the client's next n bytes as they are.
 func (o *Out) Pass(n int) {
-	if n > 0 {
+	if last := len(o.Steps) - 1; last >= 0 && o.Steps[last].Kind == PassOn {
+		o.Steps[last].N += n
+	} else if n > 0 {
 		o.Steps = append(o.Steps, Step{Kind: PassOn, N: n})
 	}
 }

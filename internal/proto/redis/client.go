@@ -1,0 +1,205 @@
+package redis
+
+import (
+	"bytes"
+
+	"tcpcopy/internal/proto"
+)
+
+// wordLen is how much of each of a command's first words is kept: as long as any that matters.
+const wordLen = 16
+
+// word is the beginning of an argument.
+type word struct {
+	len int
+	buf [wordLen]byte
+}
+
+func (w *word) add(p []byte) {
+	if w.len < wordLen {
+		copy(w.buf[w.len:], p)
+	}
+	w.len += len(p)
+}
+
+// is says whether the word is the upper case s, in any case.
+func (w *word) is(s string) bool {
+	if w.len != len(s) {
+		return false
+	}
+	for i := range w.len {
+		c := w.buf[i]
+		if 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		if c != s[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// reader finds commands.
+type reader struct {
+	line  liner
+	args  int64   // of the command under way; 0 between two
+	arg   int64   // how many of them are whole
+	bulk  int64   // bytes of the argument and its CRLF that are to come
+	words [3]word // the command's name, and what follows it
+	empty bool    // what has ended is no command
+}
+
+// step takes some of p; done says that a command, or an empty line, ends there.
+func (r *reader) step(p []byte) (used int, done bool, err error) {
+	if r.bulk > 0 {
+		n := int(min(r.bulk, int64(len(p))))
+		text := p[:max(0, min(int64(n), r.bulk-2))]
+		if r.arg < int64(len(r.words)) {
+			r.words[r.arg].add(text)
+		}
+		if r.bulk -= int64(n); r.bulk == 0 {
+			r.arg++
+		}
+		return n, r.bulk == 0 && r.arg == r.args, nil
+	}
+	head, whole, used, ok, err := r.line.next(p)
+	if err != nil || !ok {
+		return used, false, err
+	}
+	if r.args == 0 {
+		done, err = r.begin(head, whole)
+		return used, done, err
+	}
+	if len(head) == 0 || head[0] != '$' || !whole {
+		return used, false, lost("argument", head)
+	}
+	n, isNumber := number(head[1:])
+	if !isNumber || n < 0 || n > maxBulk {
+		return used, false, lost("length of an argument", head)
+	}
+	r.bulk = n + 2
+	return used, false, nil
+}
+
+// begin takes the first line of a command.
+func (r *reader) begin(head []byte, whole bool) (done bool, err error) {
+	r.arg, r.empty = 0, false
+	for i := range r.words {
+		r.words[i].len = 0
+	}
+	if len(head) > 0 && head[0] == '*' {
+		n, ok := number(head[1:])
+		if !ok || !whole || n > maxArgs {
+			return false, lost("number of arguments", head)
+		}
+		r.args = max(n, 0)
+		r.empty = n <= 0
+		return r.empty, nil
+	}
+	for _, c := range head {
+		if c < ' ' && c != '\t' || c >= 0x7f {
+			return false, lost("inline command", head)
+		}
+	}
+	for i := range r.words {
+		head = bytes.TrimLeft(head, " \t")
+		end := bytes.IndexAny(head, " \t")
+		if end < 0 {
+			end = len(head)
+		}
+		r.words[i].add(head[:end])
+		head = head[end:]
+	}
+	r.empty = r.words[0].len == 0
+	return true, nil
+}
+
+// end makes ready for the next command.
+func (r *reader) end() { r.args, r.arg = 0, 0 }
+
+// Client reads a client's commands, and changes nothing: see proto.Client.
+type Client struct {
+	reader
+	off  bool // CLIENT REPLY OFF
+	skip bool // CLIENT REPLY SKIP: the next has no reply
+}
+
+var _ proto.Client = (*Client)(nil)
+
+// NewClient returns a reader for one session.
+func NewClient() *Client { return &Client{} }
+
+// Edits is of proto.Client: the copy's bytes are the client's.
+func (c *Client) Edits() bool { return false }
+
+// Begin is of proto.Client.
+func (c *Client) Begin(bool, *proto.Out) error {
+	*c = Client{}
+	return nil
+}
+
+// Feed is of proto.Client.
+func (c *Client) Feed(p []byte, _ uint64, out *proto.Out) error {
+	for len(p) > 0 {
+		used, done, err := c.step(p)
+		out.Pass(used)
+		p = p[used:]
+		if err != nil {
+			return err
+		}
+		if done {
+			if !c.empty {
+				out.Request(proto.Request{Reply: c.reply()})
+			}
+			c.end()
+		}
+	}
+	return nil
+}
+
+// reply is what follows the command that has ended.
+func (c *Client) reply() proto.Reply {
+	switch n := &c.words[0]; {
+	case n.is("SUBSCRIBE"), n.is("PSUBSCRIBE"), n.is("SSUBSCRIBE"), n.is("UNSUBSCRIBE"), n.is("PUNSUBSCRIBE"),
+		n.is("SUNSUBSCRIBE"), n.is("MONITOR"), n.is("SYNC"), n.is("PSYNC"):
+		return proto.Push
+	case n.is("SHUTDOWN"):
+		return proto.Nothing
+	case n.is("CLIENT") && c.words[1].is("REPLY"):
+		return c.clientReply()
+	case c.off:
+		return proto.Nothing
+	case c.skip:
+		c.skip = false
+		return proto.Nothing
+	default:
+		return proto.One
+	}
+}
+
+// clientReply is what follows CLIENT REPLY, which says what follows from then on.
+func (c *Client) clientReply() proto.Reply {
+	switch how := &c.words[2]; {
+	case how.is("ON"):
+		c.off, c.skip = false, false
+		return proto.One
+	case how.is("OFF"):
+		c.off = true
+	case how.is("SKIP"):
+		c.skip = true
+	default: // an error, if replies are on
+		if !c.off {
+			return proto.One
+		}
+	}
+	return proto.Nothing
+}
+
+// Kept is of proto.Client: no reply's bytes are asked for.
+func (c *Client) Kept([]byte, *proto.Out) error { return nil }
+
+// Holds is of proto.Client.
+func (c *Client) Holds() bool { return false }
+
+// Server is of proto.Client.
+func (c *Client) Server(uint64, []byte) {}
