@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 
+	"tcpcopy/internal/balance"
 	"tcpcopy/internal/filter"
 	"tcpcopy/internal/key"
 	"tcpcopy/internal/mapping"
@@ -44,6 +45,13 @@ func addrs(s ...string) (out []netip.Addr) {
 	return out
 }
 
+func networks(s ...string) (out []netip.Prefix) {
+	for _, p := range s {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
 func endpoints(s ...string) (out []netip.AddrPort) {
 	for _, a := range s {
 		out = append(out, netip.MustParseAddrPort(a))
@@ -53,7 +61,7 @@ func endpoints(s ...string) (out []netip.AddrPort) {
 
 // same compares settings; filters and pools by what they mean.
 var same = cmp.Options{
-	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, mapping.Mapping{}),
+	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}),
 	cmpopts.IgnoreTypes(key.Key{}),
 	cmp.Comparer(func(a, b mapping.Pool) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b filter.Expr) bool {
@@ -120,6 +128,18 @@ func TestCopy(t *testing.T) {
 		{"-H", "-s 10.0.0.3 -H 10.1.2.3", only("-H", func(c *Copy) { c.LocalhostAs = addrs("10.1.2.3")[0] })},
 		{"-n", "-n 3", func(c *Copy) { c.Copies = 3 }},
 		{"-n most", "-n1023", func(c *Copy) { c.Copies = 1023 }},
+		{"-n fraction", "-n 2.5", func(c *Copy) { c.Copies = 2.5 }},
+		{"--stagger", "-n 2 --stagger 100ms", func(c *Copy) { c.Copies, c.Stagger = 2, 100*time.Millisecond }},
+		{"-n through the tunnel", "--via tunnel -s 10.0.0.3 -n 2", func(c *Copy) {
+			c.Via, c.Intercepts, c.Copies = ViaTunnel, endpoints("10.0.0.3:36524"), 2
+		}},
+		{"--balance", "--balance least", func(c *Copy) { c.Balance = balance.Least }},
+		{"--balance all", "--balance all --health on", func(c *Copy) { c.Balance, c.Health = balance.All, HealthOn }},
+		{"--only and --except", "--only 10.0.0.0/8,fd00::1 --only 192.0.2.1 --except 10.1.2.3/16", func(c *Copy) {
+			c.Only, c.Except = networks("10.0.0.0/8", "fd00::1/128", "192.0.2.1/32"), networks("10.1.0.0/16")
+		}},
+		{"--sample-by", "-r 10 --sample-by client", func(c *Copy) { c.SamplePercent, c.SampleBy = 10, ByClient }},
+		{"rates", "--max-rate 1000 --max-mbps 2.5", func(c *Copy) { c.MaxRate, c.MaxMbps = 1000, 2.5 }},
 		{"-f", "-s 10.0.0.3 -f 7", only("-f", func(c *Copy) { c.PortShift = 7 })},
 		{"-r", "-r 20", func(c *Copy) { c.SamplePercent = 20 }},
 		{"-r fraction", "-r 0.5%", func(c *Copy) { c.SamplePercent = 0.5 }},
@@ -232,7 +252,6 @@ func TestRefusals(t *testing.T) {
 		{"socket with intercept", x + "--via socket -s 10.0.0.3", "-s: an intercept has nothing to do with --via socket: wanted one of them", ""},
 		{"tunnel without intercept", x + "--via tunnel", `--via "tunnel": needs an intercept: wanted -s IP[:PORT]`, ""},
 		{"tunnel with other addresses", x + "--via tunnel -s 10.0.0.3 -c 10.0.0.x", "-c: does not go with --via tunnel: the tunnel's connections come from the clients' own addresses and ports", ""},
-		{"tunnel with copies", x + "--via tunnel -s 10.0.0.3 -n 2", "-n: does not go with --via tunnel: the tunnel's connections come from the clients' own addresses and ports", ""},
 		{"no way", x + "--via pigeon", `--via "pigeon": wanted socket, raw or tunnel`, ""},
 		{"-s a name", x + "-s assistant:99", `-s: "assistant:99" is no IP address: wanted ip, ip:port or [ip]:port`, "getent ahosts assistant shows"},
 		{"-s empty part", x + "-s 10.0.0.3,", `-s "10.0.0.3,": has an empty part`, ""},
@@ -263,9 +282,21 @@ func TestRefusals(t *testing.T) {
 		{"--proxy-protocol with raw", x + "-s 10.0.0.3 --proxy-protocol v1", "--proxy-protocol: does not go with -s", ""},
 		{"-H loopback", x + "-s 10.0.0.3 -H 127.0.0.2", `-H "127.0.0.2": cannot be a client's address on the network`, ""},
 		{"-H a name", x + "-s 10.0.0.3 -H localhost", `-H: "localhost" is no IP address`, "getent ahosts localhost"},
-		{"-n 0", x + "-n 0", `-n "0": wanted a whole number from 1 to 1023`, ""},
-		{"-n 1024", x + "-n 1024", `-n "1024": wanted a whole number from 1 to 1023`, ""},
-		{"-n a word", x + "--copies three", `-n "three": wanted a whole number from 1 to 1023`, ""},
+		{"-n 0", x + "-n 0", `-n "0": wanted a number from 1 to 1023, such as 3 or 2.5`, ""},
+		{"-n 1024", x + "-n 1024", `-n "1024": wanted a number from 1 to 1023, such as 3 or 2.5`, ""},
+		{"-n a word", x + "--copies three", `-n "three": wanted a number from 1 to 1023, such as 3 or 2.5`, ""},
+		{"-n NaN", x + "-n nan", `-n "nan": wanted a number from 1`, ""},
+		{"more copies than sessions", x + "-n 3 --max-sessions 2", `--max-sessions "2": cannot hold the 3 copies of a single session: wanted at least as many`, ""},
+		{"copies of all more than sessions", "-x 80-10.0.0.2:80|10.0.0.3:80 --balance all -n 3 --max-sessions 5", `--max-sessions "5": cannot hold the 6 copies`, ""},
+		{"stagger without end", x + "-n 500 --stagger 1s", `--stagger "1s": has the last of 500 copies begin after 8m19s: wanted no more than --session-timeout, 2m`, ""},
+		{"--balance", x + "--balance fair", `--balance "fair": wanted client, session, round-robin, least or all`, ""},
+		{"--health", x + "--health yes", `--health "yes": wanted auto, on or off`, ""},
+		{"weights for all", "-x 80-10.0.0.2:80*2|10.0.0.3:80 --balance all", `-x "80-10.0.0.2:80*2|10.0.0.3:80": has weights, and with --balance all`, ""},
+		{"--only a name", x + "--only office", `--only: "office" is no IP address: wanted addresses or networks`, "getent"},
+		{"--except", x + "--except 10.0.0.0/33", `--except: "10.0.0.0/33" is no IP address`, ""},
+		{"--sample-by", x + "--sample-by port", `--sample-by "port": wanted session or client`, ""},
+		{"--max-rate", x + "--max-rate 0", `--max-rate "0": wanted a number of sessions a second from 0.1 to 1e+07`, ""},
+		{"--max-mbps", x + "--max-mbps fast", `--max-mbps "fast": wanted a number of megabits a second`, ""},
 		{"-f 1024", x + "-f 1024", `-f "1024": wanted a whole number from 0 to 1023`, ""},
 		{"-r 0", x + "-r 0", `-r "0": wanted a percentage above 0, up to 100`, ""},
 		{"-r 101", x + "-r 101", `-r "101": wanted a percentage above 0, up to 100`, ""},

@@ -2,8 +2,10 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
+	"tcpcopy/internal/balance"
 	"tcpcopy/internal/filter"
 	"tcpcopy/internal/key"
 	"tcpcopy/internal/mapping"
@@ -55,6 +57,52 @@ const (
 	Cubic Congestion = "cubic" // RFC 9438
 )
 
+// Health is whether targets that do not answer are taken out for a while.
+type Health string
+
+// The words of --health.
+const (
+	HealthAuto Health = "auto" // unless every session goes to every target
+	HealthOn   Health = "on"
+	HealthOff  Health = "off"
+)
+
+// SampleBy is what --sample chooses.
+type SampleBy string
+
+// The words of --sample-by.
+const (
+	BySession SampleBy = "session" // connections
+	ByClient  SampleBy = "client"  // clients, with all their connections
+)
+
+// Mapped is what may differ from mapping to mapping.
+type Mapped struct {
+	Balance       balance.Method
+	Health        Health
+	Copies        float64       // of every session, 1 or more
+	Stagger       time.Duration // between one copy of a session and the next
+	SamplePercent float64       // of sessions, above 0 to 100
+	SampleBy      SampleBy
+	Ramp          time.Duration  // from the first sessions to all of the sample; 0: at once
+	Only, Except  []netip.Prefix // networks of clients to copy (empty: all), and to leave out
+	MaxRate       float64        // new sessions a second, copies counted; 0: no bound
+	MaxMbps       float64        // megabits a second that clients send, copies counted; 0: no bound
+	Wait          Wait
+	WholeSessions bool          // no adoption
+	RTT           time.Duration // the round trip to assume; 0: not given
+
+	SessionMemory    int64         // bytes, of one session
+	GateLimit        time.Duration // that a turn waits for an answer
+	SessionTimeout   time.Duration // that the target may owe an answer or an acknowledgment
+	KeepaliveTimeout time.Duration // that a session may lie idle
+}
+
+// Checked says whether the mapping's targets are taken out when they do not answer.
+func (m *Mapped) Checked() bool {
+	return m.Health == HealthOn || m.Health == HealthAuto && m.Balance != balance.All
+}
+
 // Copy is what tcpcopy copy is to do. Its parts agree with each other: a field that the way in Via has
 // no use for has its zero value.
 type Copy struct {
@@ -73,35 +121,27 @@ type Copy struct {
 	OutputDevice  string           // to send on at link layer (raw); empty: by the routes
 
 	// How.
-	Copies        int           // of every session, 1 or more
-	PortShift     int           // added to the source ports (raw)
-	SamplePercent float64       // of sessions, above 0 to 100
-	Ramp          time.Duration // from the first sessions to all of the sample; 0: at once
-	Wait          Wait
-	WholeSessions bool          // no adoption
-	Lonely        bool          // go on without an intercept (raw)
-	RTT           time.Duration // the round trip to assume; 0: not given
-	MTU, MSS      int           // of the path to the target (raw); 0: found out
-	SYN           SYN
-	Congestion    Congestion
-	Connections   int // to each intercept (raw, tunnel)
-	Shards        int // 0: as the cores allow
-	Mark          uint32
+	Mapped                     // of mappings that Own has nothing of
+	Own         map[int]Mapped // what the configuration file says of single mappings
+	PortShift   int            // added to the source ports (raw)
+	Lonely      bool           // go on without an intercept (raw)
+	MTU, MSS    int            // of the path to the target (raw); 0: found out
+	SYN         SYN
+	Congestion  Congestion
+	Connections int // to each intercept (raw, tunnel)
+	Shards      int // 0: as the cores allow
+	Mark        uint32
 
 	// Trust (raw, tunnel).
 	Key      *key.Key // nil: the link is in the clear
 	Insecure bool     // known and wanted to be in the clear
 
 	// Bounds.
-	Memory           int64 // bytes, of all sessions
-	MaxSessions      int
-	SessionMemory    int64         // bytes, of one session
-	Ring             int64         // bytes, of the capture ring
-	GateLimit        time.Duration // that a turn waits for an answer
-	SessionTimeout   time.Duration // that the target may owe an answer or an acknowledgment
-	KeepaliveTimeout time.Duration // that a session may lie idle
-	ConnectTimeout   time.Duration
-	Drain            time.Duration // that sessions get to end in when the copier stops
+	Memory         int64 // bytes, of all sessions
+	MaxSessions    int
+	Ring           int64 // bytes, of the capture ring
+	ConnectTimeout time.Duration
+	Drain          time.Duration // that sessions get to end in when the copier stops
 
 	// Output.
 	Stats  time.Duration // between two lines; 0: none
@@ -125,12 +165,34 @@ func (c *Copy) MappingStrings() []string {
 	return out
 }
 
+// Of is what holds for the i-th mapping.
+func (c *Copy) Of(i int) Mapped {
+	if m, ok := c.Own[i]; ok {
+		return m
+	}
+	return c.Mapped
+}
+
+// Targets are the targets of all mappings, each once.
+func (c *Copy) Targets() (all []netip.AddrPort) {
+	for _, m := range c.Mappings {
+		for _, t := range m.Targets {
+			if !slices.Contains(all, t.Addr) {
+				all = append(all, t.Addr)
+			}
+		}
+	}
+	return all
+}
+
 func defaultCopy() Copy {
 	return Copy{
-		Via: ViaSocket, Copies: 1, SamplePercent: 100, Wait: WaitAuto, SYN: SYNClient, Congestion: Cubic,
-		Connections: 1, Mark: DefaultMark,
-		Memory: 512 * mega, MaxSessions: 262144, SessionMemory: 32 * mega, Ring: 16 * mega,
-		GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,
+		Via: ViaSocket, SYN: SYNClient, Congestion: Cubic, Connections: 1, Mark: DefaultMark,
+		Mapped: Mapped{
+			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, SessionMemory: 32 * mega,
+			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,
+		},
+		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,
 		ConnectTimeout: 10 * time.Second, Drain: 5 * time.Second,
 		Stats: 10 * time.Second,
 	}

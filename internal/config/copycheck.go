@@ -2,8 +2,12 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
+	"time"
+
+	"tcpcopy/internal/balance"
 )
 
 // Copy makes the settings of the options, which have been parsed. The warnings are for the user, one
@@ -26,6 +30,9 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	if err := o.fits(&c); err != nil {
 		return nil, nil, err
 	}
+	if err := c.shares(); err != nil {
+		return nil, nil, err
+	}
 	if c.Via == ViaSocket {
 		return &c, o.circles(&c), nil
 	}
@@ -39,12 +46,44 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	return &c, warnings, nil
 }
 
+// shares refuses ways to share sessions out that mean nothing, or cannot be.
+func (c *Copy) shares() error {
+	for i, m := range c.Mappings {
+		of := c.Of(i)
+		if of.Balance == balance.All && m.Weighted() {
+			return &Problem{
+				Flag: "-x", Value: m.String(),
+				What: "has weights, and with --balance all every target gets every session: wanted no weights, or another --balance",
+			}
+		}
+		n := int(math.Ceil(of.Copies))
+		if last := time.Duration(n-1) * of.Stagger; last > of.SessionTimeout {
+			return &Problem{
+				Flag: "--stagger", Value: of.Stagger.String(),
+				What: fmt.Sprintf("has the last of %d copies begin after %s: wanted no more than --session-timeout, %s", n, last, short(of.SessionTimeout)),
+			}
+		}
+		if of.Balance == balance.All {
+			n *= len(m.Targets)
+		}
+		if n > c.MaxSessions {
+			return &Problem{
+				Flag: "--max-sessions", Value: fmt.Sprint(c.MaxSessions),
+				What: fmt.Sprintf("cannot hold the %d copies of a single session: wanted at least as many", n),
+			}
+		}
+	}
+	return nil
+}
+
 // circles warns of copies that come back to the server that they were copied from, if it is the one that
 // listens there.
 func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	for _, m := range c.Mappings {
-		if !m.Named() && m.Online.Port() == m.Target.Port() && o.host.local(m.Target.Addr()) {
-			warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production gets every request twice, unless another server listens there", m, m.Target.Addr()))
+		for _, t := range m.Targets {
+			if !m.Named() && m.Online.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
+				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production gets every request twice, unless another server listens there", m, t.Addr.Addr()))
+			}
 		}
 	}
 	return warnings
@@ -99,7 +138,7 @@ func (o *CopyOptions) fits(c *Copy) error {
 		const clients = "the tunnel's connections come from the clients' own addresses and ports"
 		rules = []rule{
 			{"proxy-protocol", own}, {"bind", own},
-			{"clients", clients}, {"localhost-as", clients}, {"port-shift", clients}, {"copies", clients},
+			{"clients", clients}, {"localhost-as", clients}, {"port-shift", clients},
 			{"mtu", segments}, {"mss", segments}, {"syn", segments}, {"congestion", segments},
 			{"output-device", "an ordinary connection follows the routes"},
 			{"connect-timeout", "the intercept opens the connections"},
@@ -107,7 +146,7 @@ func (o *CopyOptions) fits(c *Copy) error {
 		with = "does not go with --via tunnel"
 	}
 	if c.LearnWay {
-		for _, name := range []string{"clients", "localhost-as", "port-shift", "copies", "mtu", "mss", "syn", "congestion", "output-device", "connect-timeout"} {
+		for _, name := range []string{"clients", "localhost-as", "port-shift", "mtu", "mss", "syn", "congestion", "output-device", "connect-timeout"} {
 			if f := o.fs.Lookup(name); f.Changed {
 				c.RawOnly = append(c.RawOnly, typed(f))
 			}
@@ -147,14 +186,15 @@ func (o *CopyOptions) links(c *Copy) error {
 		}
 	}
 	for _, m := range c.Mappings {
-		t := m.Target.Addr()
-		if c.Clients != nil && c.Clients.Like(t).Len() == 0 {
-			return &Problem{Flag: "-c", Value: c.Clients.String(), What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", m.Target)}
-		}
-		if t.IsLoopback() && c.Via == ViaRaw {
-			return &Problem{
-				Flag: "-x", Value: m.String(), What: "a target on this host cannot answer to the clients' addresses: wanted another host's",
-				Hint: "without -s the copy uses ordinary connections, and they may stay on this host",
+		for _, t := range m.Targets {
+			if c.Clients != nil && c.Clients.Like(t.Addr.Addr()).Len() == 0 {
+				return &Problem{Flag: "-c", Value: c.Clients.String(), What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", t.Addr)}
+			}
+			if t.Addr.Addr().IsLoopback() && c.Via == ViaRaw {
+				return &Problem{
+					Flag: "-x", Value: m.String(), What: "a target on this host cannot answer to the clients' addresses: wanted another host's",
+					Hint: "without -s the copy uses ordinary connections, and they may stay on this host",
+				}
 			}
 		}
 	}

@@ -26,6 +26,7 @@ type CopyOptions struct {
 func NewCopyOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
 	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort}
 	register(fs, o.where())
+	register(fs, mappedOptions(&o.c.Mapped))
 	register(fs, o.how())
 	register(fs, o.bounds())
 	register(fs, o.output())
@@ -38,7 +39,7 @@ func (o *CopyOptions) where() []option {
 	return []option{
 		{
 			name: "map", letter: "x", arg: "MAPPING", group: Where, set: o.setMap,
-			help: "what to copy where: [onlineIP:]onlinePort-targetIP:targetPort, several with commas; IPv6 in brackets",
+			help: "what to copy where: [onlineIP:]onlinePort-targetIP:targetPort, several with commas; IPv6 in brackets; several targets with | between them (--balance), *3 behind one for three times the sessions",
 		},
 		{
 			name: "intercept", letter: "s", arg: "IP[:PORT]", group: Where, set: o.setIntercept,
@@ -81,42 +82,16 @@ func (o *CopyOptions) where() []option {
 
 func (o *CopyOptions) how() []option {
 	c := &o.c
-	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
 	syns := []SYN{SYNClient, SYNFull, SYNMinimal}
 	controls := []Congestion{Reno, Cubic}
 	return []option{
-		{
-			name: "copies", letter: "n", arg: "N", group: How, def: "1", set: whole(&c.Copies, 1, 1023),
-			help: "N copies of every session",
-		},
 		{
 			name: "port-shift", letter: "f", arg: "N", group: How, set: whole(&c.PortShift, 0, 1023),
 			help: "shift the source ports by N, so that several copiers do not collide (raw)",
 		},
 		{
-			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: o.setSample,
-			help: "copy this share of the sessions; fractions such as 0.5 are fine",
-		},
-		{
-			name: "ramp", letter: "g", arg: "TIME", group: How, optional: "100s",
-			set:  span(&c.Ramp, time.Second, time.Second, 24*time.Hour),
-			help: "start gently: 1 % more of the sessions each second, or all after --ramp=TIME",
-		},
-		{
-			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&c.Wait, waits...), choices: words(waits),
-			help: "when the target's answer counts as complete, so that the next request may go: auto, bytes (as many as production's), quiet (silence), none (do not wait)",
-		},
-		{
-			name: "whole-sessions", letter: "O", group: How, set: on(&c.WholeSessions),
-			help: "leave out connections that were open before the copier started",
-		},
-		{
 			name: "lonely", letter: "L", group: How, set: on(&c.Lonely),
 			help: "go on when no intercept can be reached",
-		},
-		{
-			name: "rtt", letter: "R", arg: "MS", group: How, set: span(&c.RTT, time.Millisecond, time.Millisecond, time.Minute),
-			help: "round trip to the target to assume at first",
 		},
 		{
 			name: "mtu", letter: "M", arg: "BYTES", group: How, set: whole(&c.MTU, 576, 65535),
@@ -169,24 +144,8 @@ func (o *CopyOptions) bounds() []option {
 			help: "sessions at the same time",
 		},
 		{
-			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M", set: amount(&c.SessionMemory, 1, 64*kilo, 16*giga),
-			help: "what one session may hold for a slow target",
-		},
-		{
 			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
 			help: "capture ring: what may lie there before the copier gets to it",
-		},
-		{
-			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s", set: span(&c.GateLimit, time.Second, 10*time.Millisecond, 24*time.Hour),
-			help: "how long a request waits for the target's answer to the one before",
-		},
-		{
-			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120", set: span(&c.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
-			help: "give a session up when the target says nothing for so long while it should",
-		},
-		{
-			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200", set: span(&c.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
-			help: "give a session up when nobody says anything for so long",
 		},
 		{
 			name: "connect-timeout", arg: "TIME", group: Bounds, def: "10s", set: span(&c.ConnectTimeout, time.Second, 10*time.Millisecond, 10*time.Minute),

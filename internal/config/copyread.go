@@ -1,7 +1,6 @@
 package config
 
 import (
-	"math"
 	"strconv"
 	"strings"
 
@@ -133,15 +132,6 @@ func (o *CopyOptions) setBind(s string) error {
 		}
 		o.c.Bind = append(o.c.Bind, a)
 	}
-	return nil
-}
-
-func (o *CopyOptions) setSample(s string) error {
-	f, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
-	if err != nil || math.IsNaN(f) || f <= 0 || f > 100 {
-		return wanted("wanted a percentage above 0, up to 100")
-	}
-	o.c.SamplePercent = f
 	return nil
 }
 

@@ -80,7 +80,7 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 			help: "listen on these addresses, several with commas (default: all with a key or --insecure, else loopback)",
 		},
 		{
-			name: "passlist", letter: "x", arg: "IPS", group: Where, set: o.setPass,
+			name: "passlist", letter: "x", arg: "IPS", group: Where, set: setNetworks(&c.Pass),
 			help: "leave answers to these addresses or networks alone, several with commas: they are no copies' clients",
 		},
 		{
@@ -169,26 +169,6 @@ func (o *InterceptOptions) setBind(s string) error {
 			return wanted("is given twice: wanted each address once")
 		}
 		o.bind = append(o.bind, a)
-	}
-	return nil
-}
-
-func (o *InterceptOptions) setPass(s string) error {
-	parts, err := list(s)
-	if err != nil {
-		return err
-	}
-	for _, p := range parts {
-		prefix, err := netip.ParsePrefix(p)
-		if err != nil {
-			a, err := netip.ParseAddr(p)
-			if err != nil {
-				return notAddress(p, "addresses or networks such as 10.0.0.1 or 10.0.0.0/24")
-			}
-			a = a.Unmap()
-			prefix = netip.PrefixFrom(a, a.BitLen())
-		}
-		o.c.Pass = append(o.c.Pass, prefix.Masked())
 	}
 	return nil
 }

@@ -19,11 +19,9 @@ import (
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/filter"
-	"tcpcopy/internal/gate"
 	"tcpcopy/internal/mapping"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/output/socket"
-	"tcpcopy/internal/session"
 	"tcpcopy/internal/shard"
 )
 
@@ -155,9 +153,8 @@ func (cp *copier) openShards() error {
 	c, n := cp.c, shardCount(cp.c)
 	for i := range n {
 		cfg := shard.Config{
-			Index: i, Count: n, Services: services(c), Copies: c.Copies,
-			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n),
-			Sample: c.SamplePercent / 100, Ramp: c.Ramp, Start: cp.now(),
+			Index: i, Count: n, Services: services(c, n, cp.now()),
+			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
 		}
 		if cp.raw != nil {
 			cfg.Raw = cp.raw.config()
@@ -172,7 +169,7 @@ func (cp *copier) openShards() error {
 		}
 		if cp.tunnel != nil {
 			out := cp.tunnel.hub.Output(i)
-			cfg.Opener = out
+			cfg.Opener, cfg.Sources = out, true
 			loop := newShardLoop(shard.New(cfg), cp.now)
 			loop.tunnel, loop.told = out, out.Events()
 			cp.shards = append(cp.shards, loop)
@@ -192,31 +189,6 @@ func (cp *copier) openShards() error {
 		cp.shards = append(cp.shards, loop)
 	}
 	return nil
-}
-
-// services makes one shard's services: what they learn is the shard's own.
-func services(c *config.Copy) []*session.Service {
-	modes := map[config.Wait]gate.Mode{
-		config.WaitAuto: gate.Auto, config.WaitBytes: gate.Bytes, config.WaitQuiet: gate.Quiet, config.WaitNone: gate.None,
-	}
-	list := make([]*session.Service, len(c.Mappings))
-	for i, m := range c.Mappings {
-		list[i] = &session.Service{
-			Gate:   gate.NewService(gate.Config{Mode: modes[c.Wait], Limit: c.GateLimit, RTO: assumedRTO(c.RTT)}),
-			Target: m.Target, WholeOnly: c.WholeSessions, MaxBytes: int(c.SessionMemory),
-			Idle: c.KeepaliveTimeout, Stall: c.SessionTimeout,
-		}
-	}
-	return list
-}
-
-// assumedRTO is the retransmission time-out of a target whose round trip is rtt (RFC 6298 §2.2, with
-// Linux's minimum).
-func assumedRTO(rtt time.Duration) time.Duration {
-	if rtt == 0 {
-		return 0
-	}
-	return max(3*rtt, 200*time.Millisecond)
 }
 
 // work runs until it is told to end, and lets the sessions drain.
@@ -319,6 +291,7 @@ func (cp *copier) snapshot() *export.Snapshot {
 		c := l.snapshot()
 		s.Counters.Add(&c)
 	}
+	s.Targets = cp.targets()
 	p := cp.reader.packets()
 	s.Counters.Packets.Add(&p)
 	if cp.raw != nil {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tcpcopy/internal/balance"
 	"tcpcopy/internal/capture"
 	"tcpcopy/internal/gate"
 	"tcpcopy/internal/ledger"
@@ -103,12 +104,13 @@ func start(t *testing.T, shards int) *bench {
 	for i := range shards {
 		k := &sink{}
 		b.sinks = append(b.sinks, k)
-		svc := &session.Service{
-			Gate: gate.NewService(gate.Config{}), Target: target, MaxBytes: 1 << 20, Idle: time.Hour, Stall: time.Minute,
+		svc := &shard.Service{
+			Session: &session.Service{Gate: gate.NewService(gate.Config{}), MaxBytes: 1 << 20, Idle: time.Hour, Stall: time.Minute},
+			Targets: balance.NewGroup(balance.Config{}, []mapping.Target{{Addr: target, Weight: 1}}), Copies: 1, Sample: 1,
 		}
 		l := newShardLoop(shard.New(shard.Config{
-			Index: i, Count: shards, Services: []*session.Service{svc}, Opener: k,
-			MaxSessions: 100, MaxMemory: 1 << 20, Sample: 1,
+			Index: i, Count: shards, Services: []*shard.Service{svc}, Opener: k,
+			MaxSessions: 100, MaxMemory: 1 << 20,
 		}), b.now)
 		b.loops = append(b.loops, l)
 		go l.run()

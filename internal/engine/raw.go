@@ -45,8 +45,8 @@ func openRaw(cp *copier) (*rawWay, error) {
 	r := &rawWay{cp: cp, segment: make(map[netip.Addr]int)}
 	r.reports.New = func() any { return new(report) }
 	r.shift.PortShift = c.PortShift
-	for _, m := range c.Mappings {
-		if err := r.measure(m.Target.Addr()); err != nil {
+	for _, t := range c.Targets() {
+		if err := r.measure(t.Addr()); err != nil {
 			return nil, err
 		}
 	}
@@ -96,12 +96,12 @@ const neighbourWait = 3 * time.Second
 func (r *rawWay) findDevice() error {
 	c := r.cp.c
 	r.device = &rawsend.Device{Name: c.OutputDevice, Direct: make(map[netip.Addr]net.HardwareAddr)}
-	for _, m := range c.Mappings {
-		hop, err := rawsend.Resolve(c.OutputDevice, m.Target.Addr(), neighbourWait)
+	for _, t := range c.Targets() {
+		hop, err := rawsend.Resolve(c.OutputDevice, t.Addr(), neighbourWait)
 		if err != nil {
 			return err
 		}
-		r.device.Direct[m.Target.Addr()] = hop
+		r.device.Direct[t.Addr()] = hop
 	}
 	return nil
 }

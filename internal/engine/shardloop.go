@@ -46,7 +46,8 @@ type shardLoop struct {
 
 	stop   chan struct{}
 	ended  chan struct{}
-	counts ledger.Counters // after the end
+	counts ledger.Counters     // after the end
+	last   []shard.TargetCount // after the end
 }
 
 // report is a share of a batch of the target's segments on its way to a shard, which hands it back.
@@ -95,7 +96,7 @@ func (l *shardLoop) run() {
 		case <-l.stop:
 			l.shard.Shutdown(l.now())
 			l.flush()
-			l.counts = l.shard.Snapshot()
+			l.counts, l.last = l.shard.Snapshot(), l.shard.Targets()
 			return
 		}
 		l.more(&in)
@@ -252,4 +253,12 @@ func (l *shardLoop) snapshot() (c ledger.Counters) {
 		c = l.counts
 	}
 	return c
+}
+
+// targets returns what the shard has counted of the targets, the last of it if the loop has ended.
+func (l *shardLoop) targets() (t []shard.TargetCount) {
+	if !l.call(func(sh *shard.Shard) { t = sh.Targets() }) {
+		t = l.last
+	}
+	return t
 }

@@ -10,8 +10,8 @@ import (
 // checkStandIns refuses addresses in the clients' place that this host or a target has: that host's own
 // kernel would receive the answers, and reset the copies. The intercept looks after its host's.
 func checkStandIns(c *config.Copy, local []netip.Addr) error {
-	for _, m := range c.Mappings {
-		if err := standIn(c, m.Target.Addr(), "the target's own"); err != nil {
+	for _, t := range c.Targets() {
+		if err := standIn(c, t.Addr(), "the target's own"); err != nil {
 			return err
 		}
 	}

@@ -37,9 +37,7 @@ func (cp *copier) linkConfig() link.Config {
 	if c.Key != nil {
 		cfg.TLS = key.ClientTLS(*c.Key)
 	}
-	for _, m := range c.Mappings {
-		cfg.Targets = append(cfg.Targets, m.Target)
-	}
+	cfg.Targets = c.Targets()
 	return cfg
 }
 

@@ -53,6 +53,13 @@ func full() *Snapshot {
 	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9, Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
 	c.Requests.Drop(ledger.Filtered)
 	c.ProtoLost = 1
+	c.Connections, c.Copies = 2000, 4997
+	s.Targets = []TargetState{
+		{Online: "80", Target: "10.0.0.2:8080", Weight: 3, Shards: 2, Count: ledger.Target{Begun: 3000, Opened: 2990, Failed: 10, Live: 9}},
+		{Online: "80", Target: "10.0.0.3:8080", Weight: 1, Shards: 2, OutOf: 1, Count: ledger.Target{Begun: 1000, Opened: 990, Failed: 10, Live: 3, TakenOut: 1}},
+		{Online: "80", Target: "10.0.0.4:8080", Weight: 1, Shards: 2, OutOf: 2, Count: ledger.Target{Failed: 6, TakenOut: 2}},
+		{Online: "81", Target: "[fd00::2]:8081", Weight: 1, Shards: 2, Count: ledger.Target{Begun: 7, Opened: 7, Live: 1}},
+	}
 	c.SegmentsOut, c.SegmentsIn, c.Retransmits, c.SendErrors, c.ForeignAnswers = 900000, 800000, 120, 2, 4
 	return s
 }

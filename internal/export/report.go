@@ -36,6 +36,12 @@ type Report struct {
 	Protocol    ProtoReport `json:"protocol"`
 	Raw         RawReport   `json:"raw"`
 
+	// Connections are the clients' connections that were copied, and Copies the copies of them that the
+	// targets accepted.
+	Connections uint64 `json:"connections"`
+	Copies      uint64 `json:"copies"`
+
+	Targets   []TargetReport `json:"targets"`
 	Links     []LinkReport   `json:"links"`
 	Resources ResourceReport `json:"resources"`
 }
@@ -90,6 +96,20 @@ type RawReport struct {
 	ForeignAnswers uint64 `json:"foreign_answers"`
 }
 
+// TargetReport is the state of one target of a mapping. Share is its part of the mapping's copies.
+type TargetReport struct {
+	Online   string  `json:"online"`
+	Target   string  `json:"target"`
+	Weight   int     `json:"weight"`
+	State    string  `json:"state"` // in, out, partly out (of some shards' choice)
+	Share    float64 `json:"share"`
+	Begun    uint64  `json:"begun"`
+	Opened   uint64  `json:"opened"`
+	Failed   uint64  `json:"failed"`
+	Live     uint64  `json:"live"`
+	TakenOut uint64  `json:"taken_out"`
+}
+
 // LinkReport is the state of the link to one intercept.
 type LinkReport struct {
 	Intercept  string    `json:"intercept"`
@@ -128,8 +148,16 @@ func NewReport(s *Snapshot) *Report {
 			SegmentsOut: c.SegmentsOut, SegmentsIn: c.SegmentsIn, Retransmits: c.Retransmits,
 			SendErrors: c.SendErrors, ForeignAnswers: c.ForeignAnswers,
 		},
+		Connections: c.Connections, Copies: c.Copies, Targets: []TargetReport{},
 		Links:     []LinkReport{},
 		Resources: NewResourceReport(s.Resources),
+	}
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		r.Targets = append(r.Targets, TargetReport{
+			Online: t.Online, Target: t.Target, Weight: t.Weight, State: t.State(), Share: s.Share(t),
+			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed, Live: t.Count.Live, TakenOut: t.Count.TakenOut,
+		})
 	}
 	for _, l := range s.Links {
 		r.Links = append(r.Links, LinkReport(l))

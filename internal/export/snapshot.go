@@ -22,8 +22,45 @@ type Snapshot struct {
 	Final    bool      // the copier has stopped: nothing follows
 
 	Counters  ledger.Counters
-	Links     []LinkState // to the intercepts; none in the socket way
+	Targets   []TargetState // of all mappings, in their order
+	Links     []LinkState   // to the intercepts; none in the socket way
 	Resources Resources
+}
+
+// TargetState is the state of one target of a mapping.
+type TargetState struct {
+	Online string // the mapping's online side, as typed: "80"
+	Target string // address and port
+	Weight int
+	OutOf  int // how many of the copier's Shards have taken it out: each finds out for itself
+	Shards int
+	Count  ledger.Target
+}
+
+// State is the target's state in a word or two.
+func (t *TargetState) State() string {
+	switch t.OutOf {
+	case 0:
+		return "in"
+	case t.Shards:
+		return "out"
+	default:
+		return "partly out"
+	}
+}
+
+// Share is the part, 0 to 1, of the copies of t's mapping that were begun at t.
+func (s *Snapshot) Share(t *TargetState) float64 {
+	var all uint64
+	for i := range s.Targets {
+		if s.Targets[i].Online == t.Online {
+			all += s.Targets[i].Count.Begun
+		}
+	}
+	if all == 0 {
+		return 0
+	}
+	return float64(t.Count.Begun) / float64(all)
 }
 
 // LinkState is the state of the link to one intercept.
@@ -51,7 +88,7 @@ func (s *Snapshot) Elapsed() time.Duration {
 
 // notWanted sums what was left out on request, and is no loss.
 func notWanted(f *ledger.Flow) uint64 {
-	return f.Dropped[ledger.SampledOut] + f.Dropped[ledger.Filtered]
+	return f.Dropped[ledger.SampledOut] + f.Dropped[ledger.Filtered] + f.Dropped[ledger.OverRate] + f.Dropped[ledger.OverBandwidth]
 }
 
 // Lost is how much of f was to be delivered and was dropped: everything dropped, less what the user

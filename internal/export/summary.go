@@ -35,6 +35,8 @@ func Summary(w io.Writer, s *Snapshot) error {
 			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits), number(c.SendErrors),
 			number(c.SegmentsIn), number(c.ForeignAnswers))
 	}
+	amplified(b, c)
+	targets(b, s)
 	links(b, s)
 	cost(b, s)
 	if err := c.Check(); err != nil {
@@ -142,6 +144,32 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 	if c.ProtoLost > 0 {
 		row(b, "", "%s could not be followed to the end", count(c.ProtoLost, "copy", "copies"))
 	}
+}
+
+// amplified says how many copies each connection got, where that is not one each.
+func amplified(b *bufio.Writer, c *ledger.Counters) {
+	if c.Copies > c.Connections && c.Connections > 0 {
+		row(b, "copies", "%s of %s: %.2f of each", number(c.Copies), count(c.Connections, "connection", "connections"),
+			float64(c.Copies)/float64(c.Connections))
+	}
+}
+
+// targets says how several of them shared the copies.
+func targets(b *bufio.Writer, s *Snapshot) {
+	if len(s.Targets) < 2 {
+		return
+	}
+	fmt.Fprintf(b, "%-25s %8s %12s %12s %12s %12s\n", "targets", "share", "begun", "opened", "failed", "live")
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		name, state := t.Online+"-"+t.Target, t.State()
+		if n := t.Count.TakenOut; n > 0 {
+			state += ", taken out " + count(n, "time", "times")
+		}
+		fmt.Fprintf(b, "  %-23s %6.1f %% %12s %12s %12s %12s  %s\n", name, 100*s.Share(t),
+			number(t.Count.Begun), number(t.Count.Opened), number(t.Count.Failed), number(t.Count.Live), state)
+	}
+	b.WriteByte('\n')
 }
 
 func links(b *bufio.Writer, s *Snapshot) {

@@ -12,7 +12,7 @@ import (
 // meaning says in plain words what a reason is, and whose doing.
 var meaning = map[ledger.Reason]string{
 	ledger.SampledOut:        "left out by --sample or --ramp",
-	ledger.Filtered:          "left out by the filter",
+	ledger.Filtered:          "left out on request: --only, --except",
 	ledger.TLS:               "encrypted: its bytes mean nothing to another server",
 	ledger.CaptureGap:        "packets were lost before they reached the copier, and did not come again",
 	ledger.NoSYN:             "already open when the copier started, and not adopted",
@@ -35,6 +35,9 @@ var meaning = map[ledger.Reason]string{
 	ledger.TupleTaken:        "the client's address and port are in use at the target",
 	ledger.TargetForbidden:   "the intercept lets copiers connect to its own host only, and there (with --netns, in the container) to the ports of --allow",
 	ledger.ProtoLost:         "the protocol could not be followed, and the copy's bytes would have been of our making",
+	ledger.TargetOut:         "the target was taken out for a while (--health), or its mapping has it no more",
+	ledger.OverRate:          "more new sessions a second than --max-rate",
+	ledger.OverBandwidth:     "more traffic than --max-mbps",
 	ledger.TargetUnreachable: "the target's server cannot be reached from the client's address: the intercept's log says why",
 }
 

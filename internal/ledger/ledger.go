@@ -106,6 +106,8 @@ type Counters struct {
 	Sessions Flow // client connections
 	Bytes    Flow // bytes that clients sent
 
+	Connections uint64 // client connections of which a copy was begun
+	Copies      uint64 // of which the targets accepted so many copies: each counts once, however often it begins again
 	Adopted     uint64 // copies begun in the middle of a connection: found under way, or begun again after a loss
 	Live        uint64 // sessions in the table now
 	Turns       uint64 // turns released to the target
@@ -132,6 +134,8 @@ func (c *Counters) Add(d *Counters) {
 	c.Packets.Add(&d.Packets)
 	c.Sessions.Add(&d.Sessions)
 	c.Bytes.Add(&d.Bytes)
+	c.Connections += d.Connections
+	c.Copies += d.Copies
 	c.Adopted += d.Adopted
 	c.Live += d.Live
 	c.Turns += d.Turns

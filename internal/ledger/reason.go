@@ -33,6 +33,9 @@ const (
 	TargetForbidden          // the intercept does not allow the target
 	TargetUnreachable        // the target's server cannot be reached from the client's address
 	ProtoLost                // the client's bytes could not be followed, and the copy's are of our making
+	TargetOut                // the target is taken out for a while, or was removed from its mapping
+	OverRate                 // more new sessions a second than --max-rate
+	OverBandwidth            // more traffic than --max-mbps
 	numReasons
 )
 
@@ -44,7 +47,7 @@ var reasonNames = [numReasons]string{
 	NoSourceAddress: "no_source_address", LinkDown: "link_down", LinkError: "link_error",
 	IdleTimeout: "idle_timeout", Replaced: "replaced", Shutdown: "shutdown",
 	BadClientAddress: "bad_client_address", TupleTaken: "tuple_taken", TargetForbidden: "target_forbidden",
-	TargetUnreachable: "target_unreachable", ProtoLost: "proto_lost",
+	TargetUnreachable: "target_unreachable", TargetOut: "target_out", OverRate: "over_rate", OverBandwidth: "over_bandwidth", ProtoLost: "proto_lost",
 }
 
 // String is the reason's name in summaries, reports and metrics.

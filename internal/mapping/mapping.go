@@ -17,12 +17,32 @@ import (
 
 const shape = "want [onlineIP:]onlinePort-targetIP:targetPort, such as 80-10.0.0.2:8080"
 
-// Mapping is one pair of an online server and the target that gets the copy of its traffic.
+const (
+	maxTargets = 1024 // of a mapping
+	maxWeight  = 1000 // of a target
+)
+
+// Mapping is an online server and the targets that get the copy of its traffic.
 type Mapping struct {
 	// Online is where clients connect. Its address is invalid where the mapping names none: any of the
 	// host's own.
-	Online netip.AddrPort
-	Target netip.AddrPort
+	Online  netip.AddrPort
+	Targets []Target // at least one, each once
+}
+
+// Target is one of a mapping's targets, and its part of the sessions: Weight, 1 or more, against the sum
+// of all.
+type Target struct {
+	Addr   netip.AddrPort
+	Weight int
+}
+
+// String is the target as Parse reads it.
+func (t Target) String() string {
+	if t.Weight == 1 {
+		return t.Addr.String()
+	}
+	return t.Addr.String() + "*" + strconv.Itoa(t.Weight)
 }
 
 // Named says whether the mapping names the online address.
@@ -30,14 +50,29 @@ func (m Mapping) Named() bool { return m.Online.Addr().IsValid() }
 
 // String is the mapping as Parse reads it.
 func (m Mapping) String() string {
-	if m.Named() {
-		return m.Online.String() + "-" + m.Target.String()
+	words := make([]string, len(m.Targets))
+	for i, t := range m.Targets {
+		words[i] = t.String()
 	}
-	return strconv.Itoa(int(m.Online.Port())) + "-" + m.Target.String()
+	return m.OnlineString() + "-" + strings.Join(words, "|")
+}
+
+// OnlineString is the online side as Parse reads it.
+func (m Mapping) OnlineString() string {
+	if m.Named() {
+		return m.Online.String()
+	}
+	return strconv.Itoa(int(m.Online.Port()))
+}
+
+// Weighted says whether the targets' weights differ.
+func (m Mapping) Weighted() bool {
+	return slices.ContainsFunc(m.Targets, func(t Target) bool { return t.Weight != m.Targets[0].Weight })
 }
 
 // Parse reads mappings, separated by commas: [onlineIP:]onlinePort-targetIP:targetPort, with IPv6
-// addresses in brackets. An online address of 0.0.0.0 or [::] is none. An error quotes the mapping; it
+// addresses in brackets; several targets are separated by "|", and "*3" behind one makes its part of the
+// sessions three times that of another. An online address of 0.0.0.0 or [::] is none. An error quotes the mapping; it
 // also comes for an online address and port that occur twice.
 func Parse(s string) ([]Mapping, error) {
 	var ms []Mapping
@@ -73,19 +108,44 @@ func parseOne(s string) (m Mapping, err error) {
 			m.Online = netip.AddrPortFrom(netip.Addr{}, m.Online.Port())
 		}
 	}
-	if onlyDigits(target) {
-		return m, fmt.Errorf("target %q in %q has no address, want targetIP:targetPort, such as 127.0.0.1:%s for this host", target, s, target)
-	}
-	if m.Target, err = parseAddrPort(target); err != nil {
-		return m, fmt.Errorf("target %w in %q, %s", err, s, shape)
-	}
-	if m.Target.Addr().IsUnspecified() {
-		return m, fmt.Errorf("target %q in %q is no host's address, want the test server's", target, s)
-	}
-	if m.Target == m.Online {
-		return m, fmt.Errorf("%q copies a server's traffic to itself, want another target", s)
+	for word := range strings.SplitSeq(target, "|") {
+		t, err := parseTarget(strings.TrimSpace(word), s)
+		switch {
+		case err != nil:
+			return m, err
+		case t.Addr == m.Online:
+			return m, fmt.Errorf("%q copies a server's traffic to itself, want another target", s)
+		case slices.ContainsFunc(m.Targets, func(o Target) bool { return o.Addr == t.Addr }):
+			return m, fmt.Errorf("target %v in %q is there twice, want it once; %v*2 gives it twice the part of another", t.Addr, s, t.Addr)
+		case len(m.Targets) == maxTargets:
+			return m, fmt.Errorf("target %v is one too many, want at most %d of a mapping", t.Addr, maxTargets)
+		}
+		m.Targets = append(m.Targets, t)
 	}
 	return m, nil
+}
+
+// parseTarget reads targetIP:targetPort[*weight] of the mapping s.
+func parseTarget(word, s string) (t Target, err error) {
+	addr, weight, weighted := strings.Cut(word, "*")
+	if onlyDigits(addr) {
+		return t, fmt.Errorf("target %q in %q has no address, want targetIP:targetPort, such as 127.0.0.1:%s for this host", addr, s, addr)
+	}
+	if t.Addr, err = parseAddrPort(addr); err != nil {
+		return t, fmt.Errorf("target %w in %q, %s", err, s, shape)
+	}
+	if t.Addr.Addr().IsUnspecified() {
+		return t, fmt.Errorf("target %q in %q is no host's address, want the test server's", addr, s)
+	}
+	t.Weight = 1
+	if weighted {
+		n, err := strconv.Atoi(weight)
+		if err != nil || n < 1 || n > maxWeight {
+			return t, fmt.Errorf("weight %q of target %v in %q is none, want 1 to %d", weight, t.Addr, s, maxWeight)
+		}
+		t.Weight = n
+	}
+	return t, nil
 }
 
 func onlyDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
@@ -161,10 +221,10 @@ func NewTable(ms []Mapping) (*Table, error) {
 		if a.online != b.online {
 			continue
 		}
-		if ms[a.index].Target == ms[b.index].Target {
+		if slices.Equal(ms[a.index].Targets, ms[b.index].Targets) {
 			return nil, fmt.Errorf("%q is there twice, want it once", ms[a.index])
 		}
-		return nil, fmt.Errorf("%q and %q are for the same traffic, want one target for it", ms[a.index], ms[b.index])
+		return nil, fmt.Errorf("%q and %q are for the same traffic, want one mapping for it: several targets go with | between them", ms[a.index], ms[b.index])
 	}
 	return t, nil
 }

@@ -9,6 +9,15 @@ import (
 
 func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
+func to(targets ...netip.AddrPort) (out []Target) {
+	for _, t := range targets {
+		out = append(out, Target{t, 1})
+	}
+	return out
+}
+
+func equal(a, b Mapping) bool { return a.Online == b.Online && slices.Equal(a.Targets, b.Targets) }
+
 func anyAddr(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 
 func TestParse(t *testing.T) {
@@ -17,25 +26,28 @@ func TestParse(t *testing.T) {
 		want     []Mapping
 		printed  string // if not in
 	}{
-		{"port only", "80-10.0.0.2:8080", []Mapping{{anyAddr(80), ap("10.0.0.2:8080")}}, ""},
-		{"online address", "10.0.0.1:80-10.0.0.2:8080", []Mapping{{ap("10.0.0.1:80"), ap("10.0.0.2:8080")}}, ""},
-		{"IPv6 target", "80-[fd00::2]:8080", []Mapping{{anyAddr(80), ap("[fd00::2]:8080")}}, ""},
-		{"IPv6 both", "[fd00::1]:80-[fd00::2]:8080", []Mapping{{ap("[fd00::1]:80"), ap("[fd00::2]:8080")}}, ""},
+		{"port only", "80-10.0.0.2:8080", []Mapping{{anyAddr(80), to(ap("10.0.0.2:8080"))}}, ""},
+		{"online address", "10.0.0.1:80-10.0.0.2:8080", []Mapping{{ap("10.0.0.1:80"), to(ap("10.0.0.2:8080"))}}, ""},
+		{"IPv6 target", "80-[fd00::2]:8080", []Mapping{{anyAddr(80), to(ap("[fd00::2]:8080"))}}, ""},
+		{"IPv6 both", "[fd00::1]:80-[fd00::2]:8080", []Mapping{{ap("[fd00::1]:80"), to(ap("[fd00::2]:8080"))}}, ""},
 		{"several, with blanks", "80-10.0.0.2:8080, 10.0.0.1:80-10.0.0.3:80,443-10.0.0.2:443",
-			[]Mapping{{anyAddr(80), ap("10.0.0.2:8080")}, {ap("10.0.0.1:80"), ap("10.0.0.3:80")}, {anyAddr(443), ap("10.0.0.2:443")}},
+			[]Mapping{{anyAddr(80), to(ap("10.0.0.2:8080"))}, {ap("10.0.0.1:80"), to(ap("10.0.0.3:80"))}, {anyAddr(443), to(ap("10.0.0.2:443"))}},
 			"80-10.0.0.2:8080,10.0.0.1:80-10.0.0.3:80,443-10.0.0.2:443"},
 		{"unspecified is any", "0.0.0.0:80-10.0.0.2:8080,[::]:81-10.0.0.2:8080",
-			[]Mapping{{anyAddr(80), ap("10.0.0.2:8080")}, {anyAddr(81), ap("10.0.0.2:8080")}}, "80-10.0.0.2:8080,81-10.0.0.2:8080"},
-		{"IPv4-mapped is IPv4", "[::ffff:10.0.0.1]:80-10.0.0.2:80", []Mapping{{ap("10.0.0.1:80"), ap("10.0.0.2:80")}}, "10.0.0.1:80-10.0.0.2:80"},
-		{"target on this host", "80-127.0.0.1:8080", []Mapping{{anyAddr(80), ap("127.0.0.1:8080")}}, ""},
-		{"the same port elsewhere", "80-10.0.0.2:80", []Mapping{{anyAddr(80), ap("10.0.0.2:80")}}, ""},
+			[]Mapping{{anyAddr(80), to(ap("10.0.0.2:8080"))}, {anyAddr(81), to(ap("10.0.0.2:8080"))}}, "80-10.0.0.2:8080,81-10.0.0.2:8080"},
+		{"IPv4-mapped is IPv4", "[::ffff:10.0.0.1]:80-10.0.0.2:80", []Mapping{{ap("10.0.0.1:80"), to(ap("10.0.0.2:80"))}}, "10.0.0.1:80-10.0.0.2:80"},
+		{"target on this host", "80-127.0.0.1:8080", []Mapping{{anyAddr(80), to(ap("127.0.0.1:8080"))}}, ""},
+		{"several targets", "80-10.0.0.2:8080|10.0.0.3:8080 | [fd00::2]:80", []Mapping{{anyAddr(80), to(ap("10.0.0.2:8080"), ap("10.0.0.3:8080"), ap("[fd00::2]:80"))}},
+			"80-10.0.0.2:8080|10.0.0.3:8080|[fd00::2]:80"},
+		{"weights", "80-10.0.0.2:8080*3|10.0.0.3:8080", []Mapping{{anyAddr(80), []Target{{ap("10.0.0.2:8080"), 3}, {ap("10.0.0.3:8080"), 1}}}}, ""},
+		{"the same port elsewhere", "80-10.0.0.2:80", []Mapping{{anyAddr(80), to(ap("10.0.0.2:80"))}}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := Parse(tc.in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(got, tc.want) {
+			if !slices.EqualFunc(got, tc.want, equal) {
 				t.Fatalf("got %v, want %v", got, tc.want)
 			}
 			var words []string
@@ -81,6 +93,12 @@ func TestParseRefuses(t *testing.T) {
 		{"twice", "80-10.0.0.2:80,80-10.0.0.2:80", `"80-10.0.0.2:80" is there twice`},
 		{"two targets", "80-10.0.0.2:80,443-10.0.0.2:443,0.0.0.0:80-10.0.0.3:80", `"80-10.0.0.2:80" and "80-10.0.0.3:80" are for the same traffic`},
 		{"two targets of a named address", "10.0.0.1:80-10.0.0.2:80,10.0.0.1:80-10.0.0.3:80", `are for the same traffic`},
+		{"a target twice", "80-10.0.0.2:80|10.0.0.2:80*2", `target 10.0.0.2:80 in "80-10.0.0.2:80|10.0.0.2:80*2" is there twice`},
+		{"an empty target", "80-10.0.0.2:80|", `target "" is no ADDRESS:PORT`},
+		{"weight 0", "80-10.0.0.2:80*0", `weight "0" of target 10.0.0.2:80 in "80-10.0.0.2:80*0" is none, want 1 to 1000`},
+		{"weight too large", "80-10.0.0.2:80*1001", `want 1 to 1000`},
+		{"no weight", "80-10.0.0.2:80*", `weight "" of`},
+		{"one of several to itself", "10.0.0.1:80-10.0.0.2:80|10.0.0.1:80", `copies a server's traffic to itself`},
 		{"two dashes", "80-10.0.0.2:80-81", `"10.0.0.2:80-81"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -139,7 +157,7 @@ func TestLookup(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add("80-10.0.0.2:8080,10.0.0.1:80-[fd00::2]:80")
-	f.Add("[::]:1-[::1]:2")
+	f.Add("[::]:1-[::1]:2|10.0.0.1:3*7")
 	f.Fuzz(func(t *testing.T, s string) {
 		ms, err := Parse(s)
 		if err != nil {
@@ -147,7 +165,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for i, m := range ms {
 			again, err := Parse(m.String())
-			if err != nil || len(again) != 1 || again[0] != m {
+			if err != nil || len(again) != 1 || !equal(again[0], m) {
 				t.Fatalf("%q: %q reads back as %v, %v", s, m, again, err)
 			}
 			table, err := NewTable(ms)

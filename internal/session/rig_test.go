@@ -110,7 +110,6 @@ func newRig(t *testing.T, change ...func(*Service)) *rig {
 	r := &rig{T: t, now: 100 * sec, isn: 0xfffffff0, irs: 0xffffff00, if0: 1}
 	r.svc = Service{
 		Gate:     gate.NewService(gate.Config{Limit: 10 * time.Second}),
-		Target:   netip.MustParseAddrPort("203.0.113.1:8080"),
 		MaxBytes: 1 << 20, Idle: 120 * time.Second, Stall: 20 * time.Second,
 	}
 	for _, f := range change {

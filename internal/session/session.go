@@ -28,7 +28,6 @@ type Env struct {
 // Service is what the sessions of one mapping share within a shard.
 type Service struct {
 	Gate      *gate.Service
-	Target    netip.AddrPort
 	WholeOnly bool          // do not adopt connections found under way
 	MaxBytes  int           // a session may hold as much of the pool
 	Idle      time.Duration // a session with nothing to do ends after this
@@ -219,7 +218,7 @@ func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
 	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Online: s.online,
-		Target: s.svc.Target, SYN: syn.Opts, Window: syn.Window, Record: s})
+		SYN: syn.Opts, Window: syn.Window, Record: s})
 }
 
 // View returns bytes of the client: see Record.

@@ -1,6 +1,9 @@
 package shard
 
 import (
+	"time"
+
+	"tcpcopy/internal/balance"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/session"
@@ -10,10 +13,15 @@ import (
 func (sh *Shard) packet(p *Packet) {
 	if p.FromServer {
 		for e := sh.flows[TupleOf(p.Seg.Dst, p.Seg.Src)]; e != nil; e = e.copy {
-			if e.State() != session.Gone {
-				e.FromServer(&p.Seg, p.At)
-				sh.touch(e)
+			if e.State() == session.Gone {
+				continue
 			}
+			if e.late != nil {
+				e.late.put(sh, p)
+			} else {
+				e.FromServer(&p.Seg, p.At)
+			}
+			sh.touch(e)
 		}
 		return
 	}
@@ -30,12 +38,26 @@ func (sh *Shard) packet(p *Packet) {
 		if e.State() == session.Gone {
 			continue
 		}
-		if sh.pool.InUse() > sh.cfg.MaxMemory && p.Seg.Len > 0 {
-			e.Refuse(sh.now, ledger.OverMemory)
+		if e.late != nil {
+			e.late.put(sh, p)
+		} else {
+			sh.client(e, p)
 		}
-		e.FromClient(sh.now, &p.Seg, p.At, p.Ifindex)
 		sh.touch(e)
 	}
+}
+
+// client hands a segment of the client to its session, unless it is too much for a bound.
+func (sh *Shard) client(e *entry, p *Packet) {
+	if p.Seg.Len > 0 {
+		switch {
+		case sh.pool.InUse() > sh.cfg.MaxMemory:
+			e.Refuse(sh.now, ledger.OverMemory)
+		case e.State() != session.Refused && e.service.bandwidth.spend(sh.now, float64(p.Seg.Len)):
+			e.Refuse(sh.now, ledger.OverBandwidth)
+		}
+	}
+	e.FromClient(sh.now, &p.Seg, p.At, p.Ifindex)
 }
 
 // supersede takes the copies of an old connection out of the way of a new one from the same client and
@@ -43,7 +65,11 @@ func (sh *Shard) packet(p *Packet) {
 func (sh *Shard) supersede(e *entry) {
 	for e != nil {
 		next := e.copy
-		e.Superseded()
+		if e.late != nil {
+			e.late.queue = append(e.late.queue, latePacket{Packet: Packet{At: sh.now.Add(e.late.by)}, superseded: true})
+		} else {
+			e.Superseded()
+		}
 		sh.unlink(e)
 		sh.touch(e)
 		e = next
@@ -55,26 +81,49 @@ func (sh *Shard) supersede(e *entry) {
 func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 	syn := p.Seg.Flags.Has(packet.SYN)
 	if !syn && p.Seg.Flags.Any(packet.RST|packet.FIN) {
+		sh.marks.remove(&key)
 		return nil // the end of something that we never saw
 	}
-	if why := sh.refusal(key); why != ledger.None {
-		sh.shed(p, why, uint64(sh.cfg.Copies))
+	svc := sh.cfg.Services[p.Service]
+	if svc.Closed {
+		return nil
+	}
+	if syn {
+		sh.marks.remove(&key)
+	}
+	each := svc.copies(&key)
+	targets := []*balance.Target{nil} // chosen when the copy begins
+	if svc.Targets.Method() == balance.All {
+		targets = svc.Targets.Targets()
+	}
+	n := each * len(targets)
+	if why := sh.refusal(svc, &key, n); why != ledger.None {
+		sh.shed(p, why, uint64(n))
 		return nil
 	}
 	var head, tail *entry
-	for i := range sh.cfg.Copies {
+	for i := range n {
 		if i > 0 && sh.full() {
 			sh.shed(p, ledger.OverSessions, 1)
 			continue
 		}
 		e := sh.entry()
-		e.key, e.index, e.current, e.counted = key, i, true, true
+		e.key, e.index, e.current, e.counted = key, i/len(targets), true, true
+		e.service, e.first = svc, i == 0
+		if e.target = targets[i%len(targets)]; e.target != nil {
+			e.fixed = true
+		}
+		at := p.At
+		if svc.Stagger > 0 && e.index > 0 {
+			e.late = &lateness{by: time.Duration(e.index) * svc.Stagger}
+			at = at.Add(e.late.by)
+		}
 		sh.nextID++
 		sh.count.Live++
 		sh.byID[sh.nextID] = e
 		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Online: p.Seg.Dst}
 		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
-		e.Init(&sh.env, sh.cfg.Services[p.Service], &spec, p.At, &p.Seg, midTurn)
+		e.Init(&sh.env, svc.Session, &spec, at, &p.Seg, midTurn)
 		if head == nil {
 			head = e
 			sh.flows[key] = e
@@ -100,18 +149,29 @@ func (sh *Shard) entry() *entry {
 
 func (sh *Shard) full() bool { return sh.Live() >= sh.cfg.MaxSessions }
 
-// refusal says why a new connection is not copied.
-func (sh *Shard) refusal(key Tuple) ledger.Reason {
+// refusal says why a new connection, of which there would be n copies, is not copied.
+func (sh *Shard) refusal(svc *Service, key *Tuple, n int) ledger.Reason {
+	if why := svc.chosen(sh.now, key); why != ledger.None {
+		return why
+	}
+	if why := sh.marks.get(key); why != ledger.None {
+		return why
+	}
+	why := ledger.None
 	switch {
-	case !sh.sampled(key):
-		return ledger.SampledOut
 	case sh.full():
 		return ledger.OverSessions
 	case sh.Memory() > sh.cfg.MaxMemory:
 		return ledger.OverMemory
+	case !svc.bandwidth.has(sh.now):
+		why = ledger.OverBandwidth
+	case !svc.rate.take(sh.now, float64(n)):
+		why = ledger.OverRate
 	default:
 		return ledger.None
 	}
+	sh.marks.add(key, why)
+	return why
 }
 
 // shed accounts for a segment of a connection that is not copied. A connection is counted by its SYN.
@@ -123,19 +183,6 @@ func (sh *Shard) shed(p *Packet, why ledger.Reason, copies uint64) {
 	n := uint64(p.Seg.Len) * copies
 	sh.count.Bytes.Captured += n
 	sh.count.Bytes.Drop(why, n)
-}
-
-// sampled says whether the connection is of the share that is copied. The choice is a hash of both ends,
-// the same in every process, so that every packet of a connection meets the same answer.
-func (sh *Shard) sampled(key Tuple) bool {
-	share := sh.cfg.Sample
-	if sh.cfg.Ramp > 0 {
-		share *= min(1, float64(sh.now.Sub(sh.cfg.Start))/float64(sh.cfg.Ramp))
-	}
-	if share >= 1 {
-		return true
-	}
-	return float64(key.hash()>>11)/(1<<53) < share
 }
 
 // hash is FNV-1a over the tuple, finished so that its high bits are good too.

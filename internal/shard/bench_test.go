@@ -53,15 +53,15 @@ type loadClient struct {
 
 func newLoad(raw bool, n int) *load {
 	l := &load{now: 100 * sec, payload: make([]byte, 100), clients: make([]loadClient, n)}
-	cfg := Config{Services: []*session.Service{serviceFor(target)}, Copies: 1, Count: 1, MaxSessions: n,
-		MaxMemory: 1 << 32, Sample: 1}
+	cfg := Config{Services: []*Service{serviceFor(target)}, Count: 1, MaxSessions: n,
+		MaxMemory: 1 << 32}
 	if raw {
 		rawConfig(&cfg)
 	} else {
 		l.opener = &quietOpener{}
 		cfg.Opener = l.opener
 	}
-	cfg.Services[0].Idle = 24 * time.Hour
+	cfg.Services[0].Session.Idle = 24 * time.Hour
 	l.sh = New(cfg)
 	l.sh.SetLink(true, 7)
 	for i := range l.clients {

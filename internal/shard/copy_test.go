@@ -199,8 +199,8 @@ func TestCopyProperty(t *testing.T) {
 				tr := newTraffic(seed, 40, start)
 				app := newTargetApp(tr, t.Errorf, a.plan)
 				tg := &socketTarget{agenda: &a, app: app, resets: resets}
-				sh := New(Config{Services: []*session.Service{serviceFor(target)}, Opener: tg, Copies: 1, Count: 1,
-					MaxSessions: 1000, MaxMemory: 64 << 20, Sample: 1, Start: 0})
+				sh := New(Config{Services: []*Service{serviceFor(target)}, Opener: tg, Count: 1,
+					MaxSessions: 1000, MaxMemory: 64 << 20, Start: 0})
 				copyAll(t, sh, tr, &a, &tg.in, nil)
 				if resets == 0 {
 					app.check()

@@ -2,6 +2,8 @@ package shard
 
 import (
 	"net/netip"
+	"tcpcopy/internal/balance"
+	"tcpcopy/internal/mapping"
 	"testing"
 	"time"
 
@@ -28,6 +30,8 @@ type fakeOpener struct {
 	all  []*fakeStream
 	in   *Input
 	deaf bool // nothing is opened or taken
+	// refuses are the targets that refuse connections.
+	refuses map[netip.AddrPort]bool
 }
 
 type fakeStream struct {
@@ -43,7 +47,11 @@ type fakeStream struct {
 func (o *fakeOpener) Open(_ mono.Time, spec *session.OpenSpec) session.Stream {
 	f := &fakeStream{o: o, spec: *spec}
 	o.all = append(o.all, f)
-	f.tell(session.Event{Kind: session.Opened})
+	if o.refuses[spec.Target] {
+		f.tell(session.Event{Kind: session.Failed, Reason: ledger.TargetRefused})
+	} else {
+		f.tell(session.Event{Kind: session.Opened})
+	}
 	return f
 }
 
@@ -73,16 +81,28 @@ type bed struct {
 	open fakeOpener
 }
 
-func serviceFor(target netip.AddrPort) *session.Service {
-	return &session.Service{Gate: gate.NewService(gate.Config{Limit: 30 * time.Second}), Target: target,
-		MaxBytes: 1 << 20, Idle: time.Minute, Stall: 20 * time.Second}
+func serviceFor(targets ...netip.AddrPort) *Service {
+	var list []mapping.Target
+	for _, t := range targets {
+		list = append(list, mapping.Target{Addr: t, Weight: 1})
+	}
+	return &Service{Session: &session.Service{Gate: gate.NewService(gate.Config{Limit: 30 * time.Second}),
+		MaxBytes: 1 << 20, Idle: time.Minute, Stall: 20 * time.Second},
+		Targets: balance.NewGroup(balance.Config{Health: true}, list), Copies: 1, Sample: 1}
+}
+
+func targetsOf(s *Service) (list []mapping.Target) {
+	for _, t := range s.Targets.Targets() {
+		list = append(list, mapping.Target{Addr: t.Addr, Weight: t.Weight})
+	}
+	return list
 }
 
 func newBed(t *testing.T, change ...func(*Config)) *bed {
 	b := &bed{T: t, now: 100 * sec}
 	b.open.in = &b.in
-	cfg := Config{Services: []*session.Service{serviceFor(target)}, Opener: &b.open, Copies: 1, Count: 1,
-		MaxSessions: 1000, MaxMemory: 64 << 20, Sample: 1, Start: b.now - 10*sec}
+	cfg := Config{Services: []*Service{serviceFor(target)}, Opener: &b.open, Count: 1,
+		MaxSessions: 1000, MaxMemory: 64 << 20, Start: b.now - 10*sec}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -112,7 +132,12 @@ func checkEmpty(t interface {
 	if n := c.Bytes.InFlight(); n != 0 {
 		t.Errorf("%d bytes in flight at the end", n)
 	}
-	if sh.Live() != 0 || len(sh.byID) != 0 || sh.pool.InUse() != 0 || sh.Memory() != 0 || len(sh.raw.streams) != 0 {
+	for _, a := range sh.Targets() {
+		if a.Count.Live != 0 {
+			t.Errorf("at the end %d copies live at %v", a.Count.Live, a.Addr)
+		}
+	}
+	if sh.Live() != 0 || len(sh.byID) != 0 || sh.pool.InUse() != 0 || sh.Memory() != 0 || len(sh.raw.streams) != 0 || len(sh.used) != 0 {
 		t.Errorf("at the end %d sessions live, %d have names, %d bytes are in use, %d connections are open",
 			sh.Live(), len(sh.byID), sh.pool.InUse(), len(sh.raw.streams))
 	}

@@ -1,9 +1,11 @@
 package shard
 
 import (
+	"tcpcopy/internal/balance"
+	"time"
+
 	"net/netip"
 	"testing"
-	"time"
 
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
@@ -24,16 +26,29 @@ func FuzzShard(f *testing.F) {
 		}
 		script = script[:min(len(script), 8*150)]
 		svc := serviceFor(target)
-		svc.MaxBytes = 20000
-		svc.WholeOnly = script[0]&2 != 0
+		if script[0]&8 != 0 {
+			svc = serviceFor(target, netip.MustParseAddrPort("203.0.113.2:8080"))
+			method := []balance.Method{balance.All, balance.Client, balance.Least, balance.RoundRobin}[script[0]>>6]
+			svc.Targets.Set(balance.Config{Method: method, Health: script[0]&2 == 0}, targetsOf(svc))
+		}
+		if script[0]&32 != 0 {
+			svc.MaxRate, svc.MaxBandwidth = 20, 5000
+		}
+		if script[0]&16 != 0 {
+			svc.Stagger = 30 * time.Millisecond
+		}
+		svc.Copies = float64(1 + int(script[0]>>2&1))
+		svc.Session.MaxBytes = 20000
+		svc.Session.WholeOnly = script[0]&2 != 0
 		var in Input
 		open := &fakeOpener{in: &in, deaf: true}
-		cfg := Config{Services: []*session.Service{svc}, Opener: open, Copies: 1 + int(script[0]>>2&1), Count: 1,
-			MaxSessions: 5, MaxMemory: 60000, Sample: 1}
+		cfg := Config{Services: []*Service{svc}, Opener: open, Count: 1,
+			MaxSessions: 5, MaxMemory: 60000}
 		raw := script[0]&1 != 0
 		if raw {
 			rawConfig(&cfg)
 		}
+		cfg.Sources = !raw && script[0]&16 == 0
 		sh := New(cfg)
 		sh.SetLink(true, 7)
 		now := mono.Time(sec)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"tcpcopy/internal/ledger"
-	"tcpcopy/internal/mapping"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/seqnum"
@@ -86,9 +85,9 @@ func (r *rawSide) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 		st.failed = ledger.LinkDown
 		return st
 	}
-	source, ok := r.source(spec, st.e.index)
-	if !ok {
-		st.failed = ledger.NoSourceAddress
+	source, why := r.sh.source(st.e, spec, r.owner)
+	if why != ledger.None {
+		st.failed = why
 		return st
 	}
 	st.tuple = TupleOf(source, spec.Target)
@@ -108,6 +107,14 @@ func (r *rawSide) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	}
 	st.begin(now)
 	return st
+}
+
+// owner is whose a tuple is; nil: it is free.
+func (r *rawSide) owner(t Tuple) *entry {
+	if st := r.streams[t]; st != nil {
+		return st.e
+	}
+	return nil
 }
 
 func (r *rawSide) stream() *rawStream {
@@ -175,64 +182,6 @@ func (st *rawStream) begin(now mono.Time) {
 		st.conn.CloseWrite(now)
 	}
 }
-
-// source chooses the address and port that the target sees for a copy of a client's connection: the
-// client's own for the first copy, as far as nothing speaks against it, and else a free one.
-func (r *rawSide) source(spec *session.OpenSpec, index int) (netip.AddrPort, bool) {
-	raw := &r.sh.cfg.Raw
-	addr := spec.Client.Addr()
-	if addr.IsLoopback() && raw.LocalhostAs.IsValid() {
-		addr = raw.LocalhostAs
-	}
-	tuple := TupleOf(spec.Client, spec.Online)
-	start := tuple.hash()
-	var pool mapping.Pool
-	if raw.Clients != nil {
-		if pool = raw.Clients.Like(spec.Target.Addr()); pool.Len() == 0 {
-			return netip.AddrPort{}, false
-		}
-		addr = pool.At(int(start % uint64(pool.Len())))
-	}
-	if addr.Is4() != spec.Target.Addr().Is4() {
-		return netip.AddrPort{}, false
-	}
-	own := shift(spec.Client.Port(), raw.PortShift)
-	if index == 0 {
-		first := netip.AddrPortFrom(addr, own)
-		old := r.streams[TupleOf(first, spec.Target)]
-		if old == nil || old.e.key == r.sh.byID[spec.ID].key && raw.Clients == nil {
-			return first, true // free, or the same client's previous connection, which makes way
-		}
-	}
-	// Ports of this shard, from a place of the client's own, on every address of the pool.
-	const tries = 512
-	for i := range tries {
-		if raw.Clients != nil {
-			addr = pool.At(int((start + uint64(i)) % uint64(pool.Len())))
-		}
-		port := uint16(1024 + (start>>16+uint64(index)*7919+uint64(i)*31)%(65536-1024))
-		if Of(shift(port, -raw.PortShift), r.sh.cfg.Count) != r.sh.cfg.Index {
-			continue
-		}
-		s := netip.AddrPortFrom(addr, port)
-		if r.streams[TupleOf(s, spec.Target)] == nil {
-			return s, true
-		}
-	}
-	return netip.AddrPort{}, false
-}
-
-// shift moves a port by n, staying among the ports that are not reserved.
-func shift(port uint16, n int) uint16 {
-	if n == 0 || port < 1024 {
-		return port
-	}
-	const size = 65536 - 1024
-	return uint16(1024 + ((int(port)-1024+n)%size+size)%size)
-}
-
-// ReplyPort is the client port that an answer to port belongs to, for Of: it undoes the port shift.
-func (raw *Raw) ReplyPort(port uint16) uint16 { return shift(port, -raw.PortShift) }
 
 // Release implements session.Stream.
 func (st *rawStream) Release(now mono.Time, end uint64) {
@@ -382,7 +331,7 @@ func (st *rawStream) report(now mono.Time) bool {
 	tell := func(ev session.Event) {
 		changed = true
 		ev.ID, ev.At = st.id, now
-		e.Handle(now, &ev)
+		st.side.sh.handle(now, e, &ev)
 	}
 	st.side.sh.count.Retransmits += uint64(s.Retransmits - st.retrans)
 	st.retrans = s.Retransmits
@@ -444,7 +393,7 @@ func broken(s tcp.Status) session.Event {
 func (st *rawStream) fail(now mono.Time, why ledger.Reason) {
 	e, id := st.e, st.id
 	st.side.release(st, now)
-	e.Handle(now, &session.Event{ID: id, Kind: session.Failed, Reason: why, At: now})
+	st.side.sh.handle(now, e, &session.Event{ID: id, Kind: session.Failed, Reason: why, At: now})
 	st.side.sh.touch(e)
 }
 

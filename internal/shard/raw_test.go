@@ -128,7 +128,7 @@ func TestRawLife(t *testing.T) {
 
 func TestRawIPv6(t *testing.T) {
 	to := netip.MustParseAddrPort("[2001:db8::9]:8080")
-	b := newRawBed(t, func(c *Config) { c.Services = []*session.Service{serviceFor(to)} })
+	b := newRawBed(t, func(c *Config) { c.Services = []*Service{serviceFor(to)} })
 	b.conn("[2001:db8:1::1]:40000").syn().data("GET")
 	b.run(50 * ms)
 	if string(b.peer().text) != "GET" {
@@ -553,15 +553,15 @@ func TestRawSources(t *testing.T) {
 		{"from loopback", func(c *Config) { c.Raw.LocalhostAs = netip.MustParseAddr("192.0.2.77") }, "127.0.0.1", "192.0.2.77"},
 		{"a pool's", func(c *Config) { c.Raw.Clients = &pool }, "192.0.2.1", ""},
 		{"a pool's, with a port shift", func(c *Config) { c.Raw.Clients = &pool; c.Raw.PortShift = -77 }, "192.0.2.1", ""},
-		{"copies", func(c *Config) { c.Copies = 3 }, "192.0.2.1", "192.0.2.1"},
-		{"copies of a pool's", func(c *Config) { c.Copies = 3; c.Raw.Clients = &pool; c.Raw.PortShift = 5 }, "192.0.2.1", ""},
+		{"copies", func(c *Config) { c.Services[0].Copies = 3 }, "192.0.2.1", "192.0.2.1"},
+		{"copies of a pool's", func(c *Config) { c.Services[0].Copies = 3; c.Raw.Clients = &pool; c.Raw.PortShift = 5 }, "192.0.2.1", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var raw Raw
 			copies := 1
 			for index := range count {
 				b := newRawBed(t, c.change, func(cfg *Config) { cfg.Index, cfg.Count = index, count })
-				raw, copies = b.sh.cfg.Raw, b.sh.cfg.Copies
+				raw, copies = b.sh.cfg.Raw, int(b.sh.cfg.Services[0].Copies)
 				n := 0
 				for port := 2000; n < 100; port++ {
 					if Of(uint16(port), count) == index {
@@ -655,8 +655,8 @@ func TestRawCopyProperty(t *testing.T) {
 				app.patient = loss > 0
 				tg := newRawTarget(&a, &in, seed, t.Errorf)
 				tg.loss, tg.app = loss, app
-				cfg := Config{Services: []*session.Service{serviceFor(target)}, Copies: 1, Count: 1,
-					MaxSessions: 1000, MaxMemory: 64 << 20, Sample: 1, Start: 0}
+				cfg := Config{Services: []*Service{serviceFor(target)}, Count: 1,
+					MaxSessions: 1000, MaxMemory: 64 << 20, Start: 0}
 				rawConfig(&cfg)
 				sh := New(cfg)
 				sh.SetLink(true, tg.slot)

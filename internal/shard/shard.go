@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"tcpcopy/internal/balance"
 	"tcpcopy/internal/chunk"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mapping"
@@ -23,19 +24,17 @@ import (
 // Config is what a shard works with. What it points to is the shard's own.
 type Config struct {
 	Index, Count int // which of how many shards
-	Services     []*session.Service
+	Services     []*Service
 	// Opener makes the streams of the socket way. Nil: the raw way, as Raw says.
 	Opener session.Opener
 	Raw    Raw
+	// Sources: the Opener's streams come from the address and port that OpenSpec.Source says, chosen as
+	// the raw way does, by Raw.
+	Sources bool
 
-	Copies      int   // of each session
-	MaxSessions int   // of this shard
-	MaxMemory   int64 // bytes, of this shard
-	// Sample is the share of the sessions to copy, 0 to 1, and Ramp the time over which it grows from
-	// nothing.
-	Sample float64
-	Ramp   time.Duration
-	Start  mono.Time // when the capture began
+	MaxSessions int       // of this shard
+	MaxMemory   int64     // bytes, of this shard
+	Start       mono.Time // when the capture began
 }
 
 // Raw is what the raw way needs to know.
@@ -105,6 +104,8 @@ type Shard struct {
 	dirty  []*entry
 	spare  *entry // entries to use again, linked by copy
 	spares int    // how many
+	marks  shedMarks
+	used   map[Tuple]*entry // with Config.Sources: whose the tuples are that targets see
 
 	raw rawSide
 }
@@ -112,10 +113,22 @@ type Shard struct {
 // entry is a session's place in the table.
 type entry struct {
 	session.Session
-	timer   timer
-	key     Tuple
-	copy    *entry // the next copy of the same client connection
-	index   int    // which copy it is, from 0
+	timer timer
+	key   Tuple
+	copy  *entry // the next copy of the same client connection
+	index int    // which copy it is, from 0; of balance.All, for its target
+
+	service *Service
+	target  *balance.Target // where the copy is, or was last; nil before it was anywhere
+	source  netip.AddrPort  // with Config.Sources: the copy's
+	late    *lateness       // nil: it lives when its client does
+	nowhere ledger.Reason   // why it has nowhere to go: its session is still to be told
+	placed  bool            // it counts among the target's live copies
+	fixed   bool            // target is the only one that it may have
+	first   bool            // of the copies of its client's connection
+	begun   bool            // a copy was asked for
+	arrived bool            // the target has accepted one
+
 	dirty   bool
 	current bool      // flows leads to it
 	goneAt  mono.Time // when it was first found Gone
@@ -131,14 +144,17 @@ const linger = time.Second
 
 // New returns a shard without sessions.
 func New(cfg Config) *Shard {
-	cfg.Copies = max(cfg.Copies, 1)
 	cfg.Count = max(cfg.Count, 1)
-	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry)}
-	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: cfg.Opener}
-	sh.wheel.now = int64(cfg.Start) / int64(tick)
-	if cfg.Opener == nil {
+	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry), used: make(map[Tuple]*entry)}
+	way := cfg.Opener
+	if way == nil {
 		sh.raw.init(sh)
-		sh.env.Opener = &sh.raw
+		way = &sh.raw
+	}
+	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: &placer{sh, way}}
+	sh.wheel.now = int64(cfg.Start) / int64(tick)
+	for _, s := range cfg.Services {
+		s.limit(cfg.Start)
 	}
 	return sh
 }
@@ -156,7 +172,7 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	}
 	for i := range in.Events {
 		if e := sh.byID[in.Events[i].ID]; e != nil {
-			e.Handle(sh.now, &in.Events[i])
+			sh.handle(sh.now, e, &in.Events[i])
 			sh.touch(e)
 		}
 	}
@@ -199,11 +215,19 @@ func (sh *Shard) settle() {
 }
 
 func (sh *Shard) advance(e *entry) {
-	wake := mono.Never
+	wake := sh.relive(sh.now, e)
 	if e.State() != session.Gone {
-		wake = e.Advance(sh.now)
+		wake = min(wake, e.Advance(sh.now))
+	}
+	if why := e.nowhere; why != ledger.None {
+		e.nowhere = ledger.None
+		e.Handle(sh.now, &session.Event{ID: e.ID(), Kind: session.Failed, Reason: why, At: sh.now})
+		sh.touch(e)
 	}
 	wake = min(wake, sh.raw.poll(sh.now, e))
+	if e.Stream() == nil {
+		sh.leave(e)
+	}
 	if e.State() == session.Gone {
 		sh.bury(e)
 		return
@@ -226,6 +250,9 @@ func (sh *Shard) bury(e *entry) {
 		sh.count.Live--
 		delete(sh.byID, e.ID())
 		e.Close()
+		if e.late != nil {
+			e.late.free(sh)
+		}
 		e.goneAt = sh.now
 	}
 	if e.current && sh.now < e.goneAt.Add(linger) {
@@ -277,6 +304,7 @@ func (sh *Shard) unlink(e *entry) {
 // arrived and was answered.
 func (sh *Shard) Drain(now mono.Time) {
 	for _, e := range sh.byID {
+		sh.hurryUp(now, e)
 		e.Drain()
 		sh.touch(e)
 	}
@@ -296,6 +324,7 @@ func (sh *Shard) Shutdown(now mono.Time) {
 	sh.now = max(sh.now, now)
 	sh.raw.out = sh.raw.out[:0]
 	for _, e := range sh.byID {
+		sh.hurryUp(sh.now, e)
 		e.Shutdown(sh.now)
 		sh.touch(e)
 	}

@@ -108,7 +108,7 @@ func TestPortReuse(t *testing.T) {
 		}
 	})
 	t.Run("again and again in one batch", func(t *testing.T) {
-		b := newBed(t, func(c *Config) { c.Copies = 3 })
+		b := newBed(t, func(c *Config) { c.Services[0].Copies = 3 })
 		for i := range 20 {
 			c := b.conn("192.0.2.1:40000")
 			c.hold = true
@@ -126,7 +126,7 @@ func TestPortReuse(t *testing.T) {
 }
 
 func TestCopies(t *testing.T) {
-	b := newBed(t, func(c *Config) { c.Copies = 3; c.MaxSessions = 5 })
+	b := newBed(t, func(c *Config) { c.Services[0].Copies = 3; c.MaxSessions = 5 })
 	c := b.conn("192.0.2.1:40000").syn()
 	c.data("GET")
 	b.live(3)
@@ -207,7 +207,7 @@ func TestLimits(t *testing.T) {
 func TestSample(t *testing.T) {
 	const n = 2000
 	chosen := func(share float64) map[int]bool {
-		b := newBed(t, func(c *Config) { c.Sample = share; c.MaxSessions = n })
+		b := newBed(t, func(c *Config) { c.Services[0].Sample = share; c.MaxSessions = n })
 		for i := range n {
 			b.conn(fmt.Sprintf("192.0.2.%d:%d", i%200+1, 10000+i)).syn().data("GET")
 		}
@@ -237,7 +237,7 @@ func TestSample(t *testing.T) {
 }
 
 func TestRamp(t *testing.T) {
-	b := newBed(t, func(c *Config) { c.Start = 100 * sec; c.Ramp = 100 * time.Second })
+	b := newBed(t, func(c *Config) { c.Services[0].Since = 100 * sec; c.Services[0].Ramp = 100 * time.Second })
 	count := func() int {
 		before := len(b.open.all)
 		for i := range 500 {

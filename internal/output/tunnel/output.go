@@ -66,11 +66,15 @@ func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 		o.failed = append(o.failed, session.Event{ID: s.id, Kind: session.Failed, Reason: ledger.LinkDown, At: now})
 		return s
 	}
+	from := spec.Source
+	if !from.IsValid() {
+		from = spec.Client
+	}
 	s.conn = o.choose(up, spec.Target.Addr())
 	o.last++
 	s.number = o.last
 	o.streams[s.number] = s
-	o.append(s.conn, &wire.Op{Kind: wire.OpOpen, ID: s.wireID(), Client: spec.Client, Target: spec.Target})
+	o.append(s.conn, &wire.Op{Kind: wire.OpOpen, ID: s.wireID(), Client: from, Target: spec.Target})
 	return s
 }
 

@@ -94,8 +94,7 @@ func (a *Answers) step(p []byte) (used int, done bool, err error) {
 		used, err = a.body.feed(p, &a.lines)
 		return used, a.body.state == bodyNone, err
 	}
-	var ln line
-	used, ok, err := a.lines.next(p, &ln)
+	ln, used, ok, err := a.lines.next(p)
 	if err != nil || !ok {
 		if a.state == statusLine && a.lines.kept >= statusEnd && err == nil {
 			_, err = statusOf(a.lines.buf[:statusEnd])

@@ -43,8 +43,7 @@ func (b *body) feed(p []byte, lines *liner) (used int, err error) {
 		case bodyToEnd:
 			used += len(q)
 		default:
-			var ln line
-			n, ok, err := lines.next(q, &ln)
+			ln, n, ok, err := lines.next(q)
 			used += n
 			if err != nil {
 				return used, err

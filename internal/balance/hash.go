@@ -1,0 +1,34 @@
+package balance
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// HashClient is the hash of a client's address: the same in every process.
+func HashClient(a netip.Addr) uint64 { return hashAddr(a) }
+
+// HashConnection is the hash of a connection, and of which of its copies: the same in every process.
+func HashConnection(client, online netip.AddrPort, copy int) uint64 {
+	h := hashAddr(client.Addr()) + mix(uint64(client.Port())<<32|uint64(online.Port())<<16|uint64(uint16(copy)))
+	return mix(h ^ hashAddr(online.Addr())<<1)
+}
+
+// Share makes of a hash a number from 0 to 1, for what concerns a share of all; salt sets one choice
+// apart from another that is made by the same hash.
+func Share(hash, salt uint64) float64 {
+	return float64(mix(hash^mix(salt))>>11) / (1 << 53)
+}
+
+func hashAddr(a netip.Addr) uint64 {
+	b := a.As16()
+	return mix(mix(binary.BigEndian.Uint64(b[:8])) ^ binary.BigEndian.Uint64(b[8:]))
+}
+
+// mix is the finisher of splitmix64: every bit of x counts in every bit of the result.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

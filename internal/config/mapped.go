@@ -1,0 +1,174 @@
+package config
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+
+	"tcpcopy/internal/balance"
+)
+
+// mappedOptions are those that a configuration file may give for single mappings too.
+func mappedOptions(m *Mapped) []option {
+	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
+	healths := []Health{HealthAuto, HealthOn, HealthOff}
+	samples := []SampleBy{BySession, ByClient}
+	return []option{
+		{
+			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only),
+			help: "copy clients of these networks only, several with commas",
+		},
+		{
+			name: "except", arg: "NETS", group: Where, set: setNetworks(&m.Except),
+			help: "leave out clients of these networks, several with commas",
+		},
+		{
+			name: "balance", arg: "METHOD", group: How, def: "client", set: setBalance(&m.Balance), choices: balances(),
+			help: "how several targets share the sessions: client (by the client's address), session (by the connection), round-robin, least (to the one with the fewest), all (every session to every target)",
+		},
+		{
+			name: "health", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Health, healths...), choices: words(healths),
+			help: "take a target out for a while that refuses connections or does not answer them, where another can take the load: on, off, auto (on, but not with --balance all)",
+		},
+		{
+			name: "copies", letter: "n", arg: "N", group: How, def: "1", set: setCopies(&m.Copies),
+			help: "N copies of every session; of 2.5 two, and a third of every other one",
+		},
+		{
+			name: "stagger", arg: "TIME", group: How, set: span(&m.Stagger, time.Second, 0, time.Hour),
+			help: "each further copy of --copies lives its session so much later than the one before (default: all at once)",
+		},
+		{
+			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&m.SamplePercent),
+			help: "copy this share of the sessions; fractions such as 0.5 are fine",
+		},
+		{
+			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&m.SampleBy, samples...), choices: words(samples),
+			help: "what --sample chooses: session (each connection by itself), client (a client with all its connections)",
+		},
+		{
+			name: "ramp", letter: "g", arg: "TIME", group: How, optional: "100s",
+			set:  span(&m.Ramp, time.Second, time.Second, 24*time.Hour),
+			help: "start gently: 1 % more of the sessions each second, or all after --ramp=TIME",
+		},
+		{
+			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...), choices: words(waits),
+			help: "when the target's answer counts as complete, so that the next request may go: auto, bytes (as many as production's), quiet (silence), none (do not wait)",
+		},
+		{
+			name: "whole-sessions", letter: "O", group: How, set: on(&m.WholeSessions),
+			help: "leave out connections that were open before the copier started",
+		},
+		{
+			name: "rtt", letter: "R", arg: "MS", group: How, set: span(&m.RTT, time.Millisecond, time.Millisecond, time.Minute),
+			help: "round trip to the target to assume at first",
+		},
+		{
+			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M", set: amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
+			help: "what one session may hold for a slow target",
+		},
+		{
+			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s", set: span(&m.GateLimit, time.Second, 10*time.Millisecond, 24*time.Hour),
+			help: "how long a request waits for the target's answer to the one before",
+		},
+		{
+			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120", set: span(&m.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
+			help: "give a session up when the target says nothing for so long while it should",
+		},
+		{
+			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200", set: span(&m.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
+			help: "give a session up when nobody says anything for so long",
+		},
+		{
+			name: "max-rate", arg: "N", group: Bounds, set: rate(&m.MaxRate, "sessions a second", 0.1, 1e7),
+			help: "begin at most N copies a second; sessions beyond it are left out whole, and counted",
+		},
+		{
+			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second", 0.01, 1e6),
+			help: "send the targets at most N megabits a second of requests; sessions beyond it are left out whole, and counted",
+		},
+	}
+}
+
+func balances() []string {
+	var all []string
+	for b := balance.Client; b <= balance.All; b++ {
+		all = append(all, b.String())
+	}
+	return all
+}
+
+func setBalance(dst *balance.Method) func(string) error {
+	return func(s string) error {
+		for i, name := range balances() {
+			if s == name {
+				*dst = balance.Method(i)
+				return nil
+			}
+		}
+		return wanted("wanted %s", orList(balances()))
+	}
+}
+
+func setCopies(dst *float64) func(string) error {
+	return func(s string) error {
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(f >= 1 && f <= 1023) {
+			return wanted("wanted a number from 1 to 1023, such as 3 or 2.5")
+		}
+		*dst = f
+		return nil
+	}
+}
+
+func setSample(dst *float64) func(string) error {
+	return func(s string) error {
+		if err := percent(dst, 100)(s); err != nil || *dst == 0 {
+			return wanted("wanted a percentage above 0, up to 100")
+		}
+		return nil
+	}
+}
+
+// rate reads a number of what, from lo to hi.
+func rate(dst *float64, what string, lo, hi float64) func(string) error {
+	return func(s string) error {
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(f >= lo && f <= hi) {
+			return wanted("wanted a number of %s from %g to %g", what, lo, hi)
+		}
+		*dst = f
+		return nil
+	}
+}
+
+// setNetworks reads addresses and networks.
+func setNetworks(dst *[]netip.Prefix) func(string) error {
+	return func(s string) error {
+		parts, err := list(s)
+		if err != nil {
+			return err
+		}
+		var nets []netip.Prefix
+		for _, p := range parts {
+			n, err := network(p)
+			if err != nil {
+				return err
+			}
+			nets = append(nets, n)
+		}
+		*dst = append(*dst, nets...)
+		return nil
+	}
+}
+
+func network(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := address(s)
+	if err != nil {
+		return netip.Prefix{}, notAddress(s, "addresses or networks such as 10.0.0.1 or 10.0.0.0/24")
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}

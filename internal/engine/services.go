@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"net/netip"
+	"time"
+
+	"tcpcopy/internal/balance"
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/gate"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/session"
+	"tcpcopy/internal/shard"
+)
+
+// services makes one shard's services: what they learn is the shard's own.
+func services(c *config.Copy, shards int, now mono.Time) []*shard.Service {
+	list := make([]*shard.Service, len(c.Mappings))
+	for i := range c.Mappings {
+		list[i] = &shard.Service{Since: now}
+		settle(list[i], c, i, shards)
+	}
+	return list
+}
+
+// settle makes a service what the configuration says of its mapping; bounds are divided among the shards.
+func settle(s *shard.Service, c *config.Copy, mapping, shards int) {
+	m := c.Of(mapping)
+	if s.Session == nil {
+		s.Session = &session.Service{}
+	}
+	s.Session.WholeOnly, s.Session.MaxBytes = m.WholeSessions, int(m.SessionMemory)
+	s.Session.Idle, s.Session.Stall = m.KeepaliveTimeout, m.SessionTimeout
+	how := gate.Config{Mode: modes[m.Wait], Limit: m.GateLimit, RTO: assumedRTO(m.RTT)}
+	s.Session.Gate = gate.NewService(how)
+	balanced := balance.Config{Method: m.Balance, Health: m.Checked()}
+	if s.Targets == nil {
+		s.Targets = balance.NewGroup(balanced, c.Mappings[mapping].Targets)
+	} else {
+		s.Targets.Set(balanced, c.Mappings[mapping].Targets)
+	}
+	s.Copies, s.Stagger = m.Copies, m.Stagger
+	s.Sample, s.SampleClients, s.Ramp = m.SamplePercent/100, m.SampleBy == config.ByClient, m.Ramp
+	s.Only, s.Except = m.Only, m.Except
+	s.MaxRate = m.MaxRate / float64(shards)
+	s.MaxBandwidth = m.MaxMbps * 1e6 / 8 / float64(shards)
+	s.Closed = false
+}
+
+var modes = map[config.Wait]gate.Mode{
+	config.WaitAuto: gate.Auto, config.WaitBytes: gate.Bytes, config.WaitQuiet: gate.Quiet, config.WaitNone: gate.None,
+}
+
+// assumedRTO is the retransmission time-out of a target whose round trip is rtt (RFC 6298 §2.2, with
+// Linux's minimum).
+func assumedRTO(rtt time.Duration) time.Duration {
+	if rtt == 0 {
+		return 0
+	}
+	return max(3*rtt, 200*time.Millisecond)
+}
+
+// targets sums what the shards have counted of the targets.
+func (cp *copier) targets() []export.TargetState {
+	var all []export.TargetState
+	type place struct {
+		service int
+		addr    netip.AddrPort
+	}
+	at := make(map[place]int)
+	for _, l := range cp.shards {
+		for _, t := range l.targets() {
+			i, ok := at[place{t.Service, t.Addr}]
+			if !ok {
+				i = len(all)
+				at[place{t.Service, t.Addr}] = i
+				all = append(all, export.TargetState{
+					Online: cp.c.Mappings[t.Service].OnlineString(), Target: t.Addr.String(), Weight: t.Weight,
+				})
+			}
+			all[i].Shards++
+			if t.Out {
+				all[i].OutOf++
+			}
+			all[i].Count.Add(&t.Count)
+		}
+	}
+	return all
+}
