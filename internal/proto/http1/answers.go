@@ -94,7 +94,8 @@ func (a *Answers) step(p []byte) (used int, done bool, err error) {
 		used, err = a.body.feed(p, &a.lines)
 		return used, a.body.state == bodyNone, err
 	}
-	ln, used, ok, err := a.lines.next(p)
+	var ln line
+	used, ok, err := a.lines.next(p, &ln)
 	if err != nil || !ok {
 		if a.state == statusLine && a.lines.kept >= statusEnd && err == nil {
 			_, err = statusOf(a.lines.buf[:statusEnd])

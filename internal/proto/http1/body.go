@@ -43,7 +43,8 @@ func (b *body) feed(p []byte, lines *liner) (used int, err error) {
 		case bodyToEnd:
 			used += len(q)
 		default:
-			ln, n, ok, err := lines.next(q)
+			var ln line
+			n, ok, err := lines.next(q, &ln)
 			used += n
 			if err != nil {
 				return used, err

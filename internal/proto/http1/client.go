@@ -100,7 +100,8 @@ func (c *Client) step(p []byte) (used int, done bool, err error) {
 	if c.expected && c.lines.kept == 0 && !isToken(p[0]) && p[0] != '\r' && p[0] != '\n' {
 		return 0, false, lost("request after an upgrade", p[:1])
 	}
-	ln, used, ok, err := c.lines.next(p)
+	var ln line
+	used, ok, err := c.lines.next(p, &ln)
 	if err != nil {
 		return used, false, err
 	}

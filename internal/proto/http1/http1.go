@@ -7,7 +7,6 @@ package http1
 
 import (
 	"bytes"
-	"strings"
 
 	"tcpcopy/internal/proto"
 )
@@ -24,15 +23,16 @@ func Recognise(client, server []byte) proto.Verdict {
 			return proto.No // the server spoke first, or something else
 		}
 	}
-	ln, _, ok := bytes.Cut(client, []byte{'\n'})
+	text, _, ok := bytes.Cut(client, []byte{'\n'})
 	if !ok {
 		if len(client) > maxMethod && methodEnd(client) < 0 || len(client) > 0 && !isToken(client[0]) {
 			return proto.No
 		}
 		return proto.Unsure
 	}
-	text := cutCR(ln)
-	if l := lineOf(text); requestLine(&l) != nil {
+	var ln line
+	ln.set(cutCR(text))
+	if requestLine(&ln) != nil {
 		return proto.No
 	}
 	return proto.Yes
@@ -51,14 +51,15 @@ func methodEnd(p []byte) int {
 	return -1
 }
 
-// isToken says whether c may be in a token (RFC 9110 §5.6.2).
-func isToken(c byte) bool {
-	switch {
-	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		return true
+// token tells the characters that may be in a token (RFC 9110 §5.6.2).
+var token = func() (t [256]bool) {
+	for _, c := range "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+		t[c] = true
 	}
-	return strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
+	return t
+}()
+
+func isToken(c byte) bool { return token[c] }
 
 // requestLine checks a request line (RFC 9112 §3): method, target, version.
 func requestLine(ln *line) error {

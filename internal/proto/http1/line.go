@@ -26,8 +26,14 @@ type line struct {
 // whole says that head is all of it.
 func (l *line) whole() bool { return l.len == len(l.head) }
 
-func lineOf(text []byte) line {
-	return line{head: text[:min(len(text), lineHead)], tail: text[max(0, len(text)-lineTail):], len: len(text)}
+func (l *line) set(text []byte) {
+	l.head, l.tail, l.len = text, text, len(text)
+	if l.len > lineTail {
+		l.tail = text[l.len-lineTail:]
+	}
+	if l.len > lineHead {
+		l.head = text[:lineHead]
+	}
 }
 
 // liner cuts a stream into lines, however it is split, and keeps no more of one than a line has.
@@ -42,27 +48,26 @@ func (l *liner) reset() { l.kept, l.size = 0, 0 }
 
 // next takes bytes up to the end of the line that is under way. used is how many it took; ok says that ln is
 // a line, which holds until the next call.
-func (l *liner) next(p []byte) (ln line, used int, ok bool, err error) {
+func (l *liner) next(p []byte, ln *line) (used int, ok bool, err error) {
 	i := bytes.IndexByte(p, '\n')
-	if i >= 0 {
-		used = i + 1
-	} else {
+	if used = i + 1; i < 0 {
 		used = len(p)
 	}
 	if l.size += used; l.size > maxHead {
-		return ln, used, false, fmt.Errorf("http1: %w: headers of more than %d bytes", proto.ErrLost, maxHead)
+		return used, false, fmt.Errorf("http1: %w: headers of more than %d bytes", proto.ErrLost, maxHead)
+	}
+	if i >= 0 && l.kept == 0 {
+		ln.set(cutCR(p[:i]))
+		return used, true, nil
 	}
 	if i < 0 {
 		l.keep(p)
-		return ln, used, false, nil
-	}
-	if l.kept == 0 {
-		return lineOf(cutCR(p[:i])), used, true, nil
+		return used, false, nil
 	}
 	l.keep(p[:i])
-	ln = l.line()
+	*ln = l.line()
 	l.kept = 0
-	return ln, used, true, nil
+	return used, true, nil
 }
 
 // keep adds p to the line that is under way.
