@@ -53,8 +53,10 @@ type Congestion string
 
 // The congestion controls.
 const (
-	Reno  Congestion = "reno"  // RFC 5681
-	Cubic Congestion = "cubic" // RFC 9438
+	AutoCongestion Congestion = "auto" // what this host's kernel uses for its own connections
+	BBR            Congestion = "bbr"
+	Cubic          Congestion = "cubic" // RFC 9438
+	Reno           Congestion = "reno"  // RFC 5681
 )
 
 // Health is whether targets that do not answer are taken out for a while.
@@ -187,7 +189,7 @@ func (c *Copy) Targets() (all []netip.AddrPort) {
 
 func defaultCopy() Copy {
 	return Copy{
-		Via: ViaSocket, SYN: SYNClient, Congestion: Cubic, Connections: 1, Mark: DefaultMark,
+		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1, Mark: DefaultMark,
 		Mapped: Mapped{
 			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, SessionMemory: 32 * mega,
 			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,

@@ -83,7 +83,7 @@ func (o *CopyOptions) where() []option {
 func (o *CopyOptions) how() []option {
 	c := &o.c
 	syns := []SYN{SYNClient, SYNFull, SYNMinimal}
-	controls := []Congestion{Reno, Cubic}
+	controls := []Congestion{AutoCongestion, BBR, Cubic, Reno}
 	return []option{
 		{
 			name: "port-shift", letter: "f", arg: "N", group: How, set: whole(&c.PortShift, 0, 1023),
@@ -106,8 +106,8 @@ func (o *CopyOptions) how() []option {
 			help: "TCP options to offer: client (as the real client did), full, minimal (raw)",
 		},
 		{
-			name: "congestion", arg: "NAME", group: How, def: "cubic", set: oneOf(&c.Congestion, controls...), choices: words(controls),
-			help: "congestion control: cubic, as Linux has it, or reno (raw)",
+			name: "congestion", arg: "NAME", group: How, def: "auto", set: oneOf(&c.Congestion, controls...), choices: words(controls),
+			help: "congestion control (raw): auto (this host's own: sysctl net.ipv4.tcp_congestion_control), bbr, cubic, reno",
 		},
 		{
 			name: "connections", letter: "C", arg: "N", group: How, def: "1", set: whole(&c.Connections, 1, 16),

@@ -71,6 +71,7 @@ func TestOptions(t *testing.T) {
 		{"SYN with few options", []string{raw}, []string{"--syn", "minimal"}, whole},
 		{"small segments", []string{raw}, []string{"-D", "500"}, whole},
 		{"at link layer", []string{raw}, []string{"-o", netlab.OnlineTestDevice}, whole},
+		{"bbr", []string{raw}, []string{"--congestion", "bbr"}, whole},
 		{"cubic", []string{raw}, []string{"--congestion", "cubic"}, whole},
 		{"two links", []string{raw}, []string{"-C", "2"}, whole},
 	} {

@@ -13,6 +13,7 @@ import (
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/seqnum"
 	"tcpcopy/internal/shard"
+	"tcpcopy/internal/sys"
 	"tcpcopy/internal/tcp"
 	"tcpcopy/internal/wire"
 )
@@ -124,10 +125,28 @@ func (r *rawWay) config() shard.Raw {
 	case config.SYNMinimal:
 		raw.SYN = shard.SYNMinimal
 	}
-	if c.Congestion == config.Cubic {
-		raw.Congestion = tcp.CUBIC
-	}
+	raw.Congestion = congestion(c.Congestion)
 	return raw
+}
+
+// congestion is which congestion control copies have. By default it is what this host's kernel uses, so that they
+// go as fast as the host's own connections would; where we do not have that, it is CUBIC.
+func congestion(c config.Congestion) uint8 {
+	if c == config.AutoCongestion {
+		name, err := sys.CongestionControl()
+		if err != nil {
+			name = "" // nothing is read where there is no /proc
+		}
+		c = config.Congestion(name)
+	}
+	switch c {
+	case config.BBR:
+		return tcp.BBR
+	case config.Reno:
+		return tcp.Reno
+	default:
+		return tcp.CUBIC
+	}
 }
 
 // sender makes a shard's way out.

@@ -12,6 +12,7 @@ import (
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/seqnum"
 	"tcpcopy/internal/session"
+	"tcpcopy/internal/tcp"
 )
 
 // quietOpener's streams take everything and keep nothing: what a socket costs is not the shard's.
@@ -57,6 +58,7 @@ func newLoad(raw bool, n int) *load {
 		MaxMemory: 1 << 32}
 	if raw {
 		rawConfig(&cfg)
+		cfg.Raw.Congestion = tcp.BBR // the dearest
 	} else {
 		l.opener = &quietOpener{}
 		cfg.Opener = l.opener

@@ -8,24 +8,23 @@ import (
 	"tcpcopy/internal/tcp"
 )
 
-// TestVariants sends over a bad network with every combination of options, with both algorithms of
+// TestVariants sends over a bad network with every combination of options, with every algorithm of
 // congestion control, over IPv6, and to targets with little room.
 func TestVariants(t *testing.T) {
 	seeds := int64(20)
 	if testing.Short() {
 		seeds = 4
 	}
-	for mask := range 32 {
-		ts, sack, scale, cubic, v6 := mask&1 != 0, mask&2 != 0, mask&4 != 0, mask&8 != 0, mask&16 != 0
-		name := fmt.Sprintf("timestamps=%s,sack=%s,scaling=%s,cubic=%s,ipv6=%s", yes(ts), yes(sack), yes(scale), yes(cubic), yes(v6))
+	for mask := range 48 {
+		ts, sack, scale, v6, control := mask&1 != 0, mask&2 != 0, mask&4 != 0, mask&8 != 0, uint8(mask>>4)
+		name := fmt.Sprintf("timestamps=%s,sack=%s,scaling=%s,ipv6=%s,%s", yes(ts), yes(sack), yes(scale), yes(v6),
+			[]string{tcp.Reno: "reno", tcp.CUBIC: "cubic", tcp.BBR: "bbr"}[control])
 		t.Run(name, func(t *testing.T) {
 			for seed := range seeds {
 				loss := []float64{0.01, 0.05, 0.15}[seed%3]
 				tr := badNetwork(loss, seed%2 == 0, seed%4 < 2, 20*time.Millisecond, seed+1000)
 				tr.cfg.Syn.HasTS, tr.cfg.Syn.SACKPermitted, tr.cfg.Syn.HasWScale = ts, sack, scale
-				if cubic {
-					tr.cfg.CongestionControl = tcp.CUBIC
-				}
+				tr.cfg.CongestionControl = control
 				if v6 {
 					tr.cfg.Local, tr.cfg.Remote = client6, target6
 				}
@@ -78,6 +77,8 @@ func TestThroughput(t *testing.T) {
 	}{
 		{"Reno", tcp.Reno, 0.001, 20_000_000, 6 * time.Second},
 		{"CUBIC", tcp.CUBIC, 0.001, 20_000_000, 6 * time.Second},
+		{"BBR", tcp.BBR, 0.001, 20_000_000, time.Second},
+		{"BBR, 5 % loss", tcp.BBR, 0.05, 20_000_000, 3 * time.Second},
 		{"no loss", tcp.Reno, 0, 20_000_000, time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

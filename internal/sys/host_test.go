@@ -72,6 +72,9 @@ func TestForwardingIsTheNamespaces(t *testing.T) {
 	if got := forwards(); got != [2]bool{true, true} {
 		t.Errorf("on, on: %v", got)
 	}
+	if name, err := sys.CongestionControl(); err != nil || name == "" {
+		t.Errorf("the congestion control is %q, %v", name, err)
+	}
 	if _, err := sys.Sysctl("net.ipv4.no_such"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("unknown name: %v", err)
 	}

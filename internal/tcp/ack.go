@@ -39,6 +39,9 @@ func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 	held := c.wnd
 	c.updateWindow(s, ack)
 	var got delivery
+	if c.bbr != nil {
+		c.startSample()
+	}
 	if d > 0 {
 		c.advance(now, s, ack, &got)
 	}
@@ -47,10 +50,17 @@ func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 	} else if d == 0 && c.flight.len() > 0 && s.SeqLen() == 0 && c.wnd == held {
 		c.dupAck(&got) // RFC 5681 §2
 	}
+	if c.bbr != nil {
+		c.finishSample(now, &got)
+	}
 	c.measure(now, s, &got)
 	c.checkProbe(s, ack, &got)
 	c.tryUndo(s, &got)
+	lost := c.lost
 	c.detectLoss(now, &got)
+	if c.bbr != nil {
+		c.bbr.sample.lost = c.lost - lost
+	}
 	c.react(now, &got)
 	if d > 0 {
 		c.progressAt = now
@@ -94,6 +104,9 @@ func (c *Conn) advance(now mono.Time, s *packet.Segment, ack uint64, got *delive
 			c.nsacked--
 		} else {
 			c.rackDelivered(now, s, r)
+			if c.bbr != nil {
+				c.arrived(now, r)
+			}
 			got.resent = got.resent || r.flags&segResent != 0
 			got.at = max(got.at, r.at)
 		}

@@ -19,6 +19,9 @@ func (c *Conn) initialWindow() uint32 {
 // reducedWindow returns what ssthresh becomes by a loss.
 func (c *Conn) reducedWindow() uint32 {
 	flight := uint32(c.nxt - c.una)
+	if c.cc == BBR {
+		return c.ssthresh
+	}
 	if c.cc == CUBIC {
 		return c.cubic.reduced(max(min(c.cwnd, flight), uint32(c.mss)), uint32(c.mss))
 	}
@@ -50,7 +53,7 @@ func (c *Conn) grow(now mono.Time, acked uint32) {
 // restart takes the congestion window back after an idle time, when what it stood for is no longer known
 // (RFC 5681 §4.1).
 func (c *Conn) restart(now mono.Time) {
-	if c.una == c.nxt && now.Sub(c.lastSend) > c.rto() {
+	if c.cc != BBR && c.una == c.nxt && now.Sub(c.lastSend) > c.rto() {
 		c.cwnd = min(c.cwnd, c.initialWindow())
 		c.cubic.stop()
 	}

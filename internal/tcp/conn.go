@@ -11,8 +11,8 @@
 //
 // One owner (a shard, through its raw stream) calls a Conn; it is not safe for use by several. The files:
 // conn (the calls of the owner), syn (the handshake), deliver (the checks on what arrives), ack, sack,
-// rack, recovery, undo (what an acknowledgment means), congestion, reno, cubic (how much may be in flight),
-// rto (timers), rcv (the target's bytes), snd (what is sent), mtu, reset, status.
+// rack, recovery, undo (what an acknowledgment means), congestion, reno, cubic, bbr, bbrwindow (how much may be in
+// flight), rate, maxfilter (what BBR measures), pace (when it goes), rto (timers), rcv (the target's bytes), snd (what is sent), mtu, reset, status.
 package tcp
 
 import (
@@ -35,6 +35,7 @@ type Source interface {
 const (
 	Reno  uint8 = iota // RFC 5681
 	CUBIC              // RFC 9438
+	BBR                // draft-cardwell-iccrg-bbr-congestion-control-00
 )
 
 // Config says how a Conn is to begin. Zero values mean the defaults that are named.
@@ -151,9 +152,10 @@ type Conn struct {
 	cwnd, ssthresh       uint32
 	prrDelivered, prrOut uint32 // RFC 9937
 	prrFlight            uint32
-	recoverTo            uint64 // recovery ends when this is acknowledged
 	undo                 undo
+	recoverTo            uint64 // recovery ends when this is acknowledged
 	cubic                cubic
+	bbr                  *bbr // nil: not BBR, or it has not been needed
 
 	// Timers.
 	srtt, rttvar, minRTT  time.Duration
@@ -245,6 +247,9 @@ func (c *Conn) Open(now mono.Time) {
 func (c *Conn) Release(now mono.Time, end uint64) {
 	if c.closing || end+1 <= c.released {
 		return
+	}
+	if c.bbr != nil {
+		c.noteLimited()
 	}
 	if c.una == c.released { // nothing was outstanding: the user timeout begins here
 		c.progressAt = now

@@ -141,7 +141,7 @@ func runProgram(t *testing.T, prog []byte) {
 	cfg := Config{
 		Local: clientAddr, Remote: targetAddr, ISN: seqnum.Value(0xffffff00) + seqnum.Value(next()),
 		Syn:               packet.Options{MSS: 1460, HasWScale: conf&1 != 0, WScale: conf >> 4, SACKPermitted: conf&2 != 0, HasTS: conf&4 != 0},
-		CongestionControl: conf >> 3 & 1, TSBase: 0xfffff000,
+		CongestionControl: [...]uint8{Reno, CUBIC, BBR, BBR}[conf>>3&1|conf>>5&2], TSBase: 0xfffff000,
 	}
 	src := &chunks{make([]byte, 4000), 1 + uint64(next())*20}
 	c.Init(&cfg, src)

@@ -4,17 +4,23 @@ import "tcpcopy/internal/mono"
 
 // sent is a segment in flight. It begins where the one before it ends, the first at una.
 type sent struct {
-	end   uint64    // position after it
-	at    mono.Time // when it was last sent
-	flags sentFlags
+	end uint64    // position after it
+	at  mono.Time // when it was last sent
+	// What the delivery rate is measured by (see rate), as it was then: bytes delivered, modulo 2³², and the
+	// microseconds since the last of them arrived, and since the newest of them had been sent.
+	delivered     uint32
+	sinceDelivery uint32
+	sinceSent     uint32
+	flags         sentFlags
 }
 
 type sentFlags uint8
 
 const (
-	segSacked sentFlags = 1 << iota // arrived, by a SACK block
-	segLost                         // believed lost, and not sent again yet
-	segResent                       // sent more than once
+	segSacked  sentFlags = 1 << iota // arrived, by a SACK block
+	segLost                          // believed lost, and not sent again yet
+	segResent                        // sent more than once
+	segLimited                       // sent when there was no more to send
 )
 
 // maxFlight bounds the segments in flight, and with it the memory and work that one connection can cost.

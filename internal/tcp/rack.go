@@ -132,7 +132,7 @@ func (c *Conn) checkProbe(s *packet.Segment, ack uint64, got *delivery) {
 	case ack > c.probeEnd:
 		c.probeEnd = 0
 		c.ssthresh = c.reducedWindow()
-		c.cwnd = min(c.cwnd, c.ssthresh)
+		c.cwnd = min(c.cwnd, c.ssthresh) // BBR has none
 	case got.acked == 0 && s.Opts.NSACK == 0 && s.Len == 0:
 		c.probeEnd = 0 // both transmissions arrived
 	}

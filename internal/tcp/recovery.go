@@ -51,10 +51,12 @@ func (c *Conn) react(now mono.Time, got *delivery) {
 	if c.recovery != recoveryOpen && c.una >= c.recoverTo {
 		c.leaveRecovery()
 	}
+	if c.recovery == recoveryOpen && c.lost > 0 {
+		c.enterRecovery(now)
+	}
 	switch {
-	case c.recovery == recoveryOpen && c.lost > 0:
-		c.enterRecovery()
-		c.reduce(got)
+	case c.cc == BBR:
+		c.bbrAck(now, got)
 	case c.recovery == recoveryFast:
 		c.reduce(got)
 	case got.acked > 0:
@@ -63,7 +65,11 @@ func (c *Conn) react(now mono.Time, got *delivery) {
 }
 
 // enterRecovery begins fast recovery (RFC 5681 §3.2, RFC 6675 §5, RFC 9937 §5).
-func (c *Conn) enterRecovery() {
+func (c *Conn) enterRecovery(now mono.Time) {
+	if c.needModel(now); c.bbr != nil {
+		c.bbrSaveWindow()
+		c.bbrLosing()
+	}
 	c.recovery = recoveryFast
 	c.recoverTo = c.nxt
 	c.rememberWindow()
@@ -76,12 +82,14 @@ func (c *Conn) enterRecovery() {
 
 // leaveRecovery ends either kind of recovery.
 func (c *Conn) leaveRecovery() {
-	if c.recovery == recoveryFast {
+	if c.bbr != nil {
+		c.bbrRecovered()
+	} else if c.recovery == recoveryFast {
 		c.cwnd = max(c.ssthresh, uint32(c.mss))
-		if c.reoPersist > 0 {
-			if c.reoPersist--; c.reoPersist == 0 {
-				c.reoMult = 1
-			}
+	}
+	if c.recovery == recoveryFast && c.reoPersist > 0 {
+		if c.reoPersist--; c.reoPersist == 0 {
+			c.reoMult = 1
 		}
 	}
 	c.recovery = recoveryOpen
@@ -95,6 +103,9 @@ func (c *Conn) leaveRecovery() {
 // reduce sets the congestion window during fast recovery: proportional rate reduction (RFC 9937 §5.2),
 // which sends in step with what arrives and ends at ssthresh.
 func (c *Conn) reduce(got *delivery) {
+	if c.cc == BBR {
+		return
+	}
 	if got.bytes == 0 && c.prrOut > 0 {
 		return
 	}

@@ -81,7 +81,7 @@ func (c *Conn) timers(now mono.Time) {
 	if c.reoAt.Reached(now) {
 		c.rackDetect(now)
 		if c.lost > 0 && c.recovery == recoveryOpen {
-			c.enterRecovery()
+			c.enterRecovery(now)
 			c.reduce(&delivery{})
 		}
 	}
@@ -111,6 +111,10 @@ func (c *Conn) onTimeout(now mono.Time) {
 	}
 	if c.recovery != recoveryLoss || c.backoff == 0 {
 		c.rememberWindow()
+		if c.needModel(now); c.bbr != nil {
+			c.bbrSaveWindow()
+			c.bbrTimeout()
+		}
 		c.ssthresh = c.reducedWindow()
 	}
 	c.recovery = recoveryLoss
@@ -154,6 +158,9 @@ func (c *Conn) next() mono.Time {
 		return c.rtoAt
 	}
 	at := min(min(c.rtoAt, c.probeAt), min(c.reoAt, c.persistAt))
+	if c.bbr != nil && c.bbr.pace.held {
+		at = min(at, c.bbr.pace.at)
+	}
 	if c.outstanding() {
 		at = min(at, c.progressAt.Add(c.userTimeout))
 	}

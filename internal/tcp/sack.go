@@ -74,6 +74,9 @@ func (c *Conn) markSacked(now mono.Time, s *packet.Segment, first, end uint64, g
 			got.sackedAt = max(got.sackedAt, r.at)
 		}
 		c.rackDelivered(now, s, r)
+		if c.bbr != nil {
+			c.arrived(now, r)
+		}
 	}
 }
 

@@ -28,6 +28,9 @@ func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono
 			break
 		}
 		limit := len(out) + maxBurst
+		if c.bbr != nil {
+			c.openPacing(now)
+		}
 		out = c.appendAcks(now, out)
 		out = c.appendLost(now, out, limit)
 		out = c.appendProbe(now, out)
@@ -85,6 +88,9 @@ func (c *Conn) appendLost(now mono.Time, out []packet.Segment, limit int) []pack
 			if i > 0 && r.end > c.una+uint64(c.wnd) {
 				break // the window has shrunk; the first alone tells whether it opens
 			}
+			if !c.mayLeave() {
+				break
+			}
 		}
 		var ok bool
 		if out, ok = c.resend(now, out, i); ok && i == 0 {
@@ -126,6 +132,10 @@ func (c *Conn) resend(now mono.Time, out []packet.Segment, i int) ([]packet.Segm
 	}
 	r := c.flight.at(i)
 	n := uint32(end - start)
+	if c.bbr != nil {
+		c.stamp(now, r)
+		c.bbr.pace.left(n)
+	}
 	if r.flags&segLost != 0 {
 		c.lost -= n
 	}
@@ -209,6 +219,10 @@ func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]pac
 	}
 	if pipe := c.pipe(); !force && pipe > 0 && pipe+uint32(n) > c.cwnd {
 		c.cwndBound = true
+		c.needModel(now)
+		return out, false
+	}
+	if !force && !c.mayLeave() {
 		return out, false
 	}
 	flags := packet.ACK
@@ -236,8 +250,14 @@ func (c *Conn) sentFIN() {
 
 // launched notes n positions from nxt on as sent.
 func (c *Conn) launched(now mono.Time, n uint64) {
+	r := sent{end: c.nxt + n, at: now}
+	if c.bbr != nil {
+		c.bbrSending(now)
+		c.stamp(now, &r)
+		c.bbr.pace.left(uint32(n))
+	}
 	c.nxt += n
-	c.flight.push(sent{end: c.nxt, at: now})
+	c.flight.push(r)
 	c.prrOut += uint32(n)
 	c.lastSend = now
 	if c.rtoAt == mono.Never {
