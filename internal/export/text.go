@@ -34,6 +34,7 @@ var meaning = map[ledger.Reason]string{
 	ledger.BadClientAddress:  "nothing can connect from the client's address: loopback, the target's own, broadcast …",
 	ledger.TupleTaken:        "the client's address and port are in use at the target",
 	ledger.TargetForbidden:   "the intercept lets copiers connect to its own host only, and there (with --netns, in the container) to the ports of --allow",
+	ledger.Denied:            "requests that are not to reach the target, as was asked for",
 	ledger.ProtoLost:         "the protocol could not be followed, and the copy's bytes would have been of our making",
 	ledger.TargetOut:         "the target was taken out for a while (--health), or its mapping has it no more",
 	ledger.OverRate:          "more new sessions a second than --max-rate",

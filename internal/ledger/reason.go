@@ -32,6 +32,7 @@ const (
 	TupleTaken               // the client's address and port are in use towards the target
 	TargetForbidden          // the intercept does not allow the target
 	TargetUnreachable        // the target's server cannot be reached from the client's address
+	Denied                   // a request that is not to reach the target
 	ProtoLost                // the client's bytes could not be followed, and the copy's are of our making
 	TargetOut                // the target is taken out for a while, or was removed from its mapping
 	OverRate                 // more new sessions a second than --max-rate
@@ -48,6 +49,7 @@ var reasonNames = [numReasons]string{
 	IdleTimeout: "idle_timeout", Replaced: "replaced", Shutdown: "shutdown",
 	BadClientAddress: "bad_client_address", TupleTaken: "tuple_taken", TargetForbidden: "target_forbidden",
 	TargetUnreachable: "target_unreachable", TargetOut: "target_out", OverRate: "over_rate", OverBandwidth: "over_bandwidth", ProtoLost: "proto_lost",
+	Denied: "denied",
 }
 
 // String is the reason's name in summaries, reports and metrics.

@@ -1,0 +1,216 @@
+package redis
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/proto"
+)
+
+// Rules say what a copy changes. The zero value leaves everything as it is.
+type Rules struct {
+	Deny     []string // commands that do not reach the target, in upper case
+	User     string   // with Password: how to log in; empty: the server's default user
+	Password string   // empty: clients log in as they did at production
+}
+
+// Empty says that the rules change nothing.
+func (r *Rules) Empty() bool { return len(r.Deny) == 0 && r.Password == "" }
+
+// ParseDeny reads commands, separated by commas.
+func ParseDeny(s string) ([]string, error) {
+	var all []string
+	for name := range strings.SplitSeq(s, ",") {
+		name = strings.ToUpper(strings.TrimSpace(name))
+		if name == "" || len(name) > wordLen || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+			return nil, fmt.Errorf("command %q: want names of Redis commands, such as FLUSHALL,FLUSHDB,CONFIG", name)
+		}
+		all = append(all, name)
+	}
+	return all, nil
+}
+
+// maxLogin bounds a command that logs in, in bytes: it is kept until it is whole.
+const maxLogin = 4 << 10
+
+// Editor is a Client that leaves commands out, and logs in with another password, as its Rules say.
+type Editor struct {
+	rules  *Rules
+	client Client
+	held   int    // bytes of the command under way that nothing is decided of
+	text   []byte // of those: the bytes themselves, as far as a login may be
+	fate   fate
+}
+
+type fate uint8
+
+const (
+	undecided fate = iota
+	goes
+	stays
+	login // it is replaced when it is whole
+)
+
+var _ proto.Client = (*Editor)(nil)
+
+// NewEditor returns a reader for one session. The rules are shared, and do not change.
+func NewEditor(rules *Rules) *Editor { return &Editor{rules: rules} }
+
+// Edits is of proto.Client.
+func (e *Editor) Edits() bool { return true }
+
+// Begin is of proto.Client: where there is a password the copy logs in before anything else.
+func (e *Editor) Begin(_ bool, out *proto.Out) error {
+	*e = Editor{rules: e.rules, text: e.text[:0]}
+	if e.rules.Password != "" {
+		out.Replace(0, e.rules.auth(nil))
+		out.Request(proto.Request{})
+	}
+	return nil
+}
+
+// auth appends the command that logs in.
+func (r *Rules) auth(dst []byte) []byte {
+	if r.User == "" {
+		return appendArray(dst, "AUTH", r.Password)
+	}
+	return appendArray(dst, "AUTH", r.User, r.Password)
+}
+
+func appendArray(dst []byte, words ...string) []byte {
+	dst = append(strconv.AppendInt(append(dst, '*'), int64(len(words)), 10), "\r\n"...)
+	for _, w := range words {
+		dst = append(strconv.AppendInt(append(dst, '$'), int64(len(w)), 10), "\r\n"...)
+		dst = append(append(dst, w...), "\r\n"...)
+	}
+	return dst
+}
+
+// Feed is of proto.Client.
+func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
+	for len(p) > 0 {
+		used, done, err := e.client.step(p)
+		if err != nil {
+			return err
+		}
+		e.held += used
+		if e.rules.Password != "" && (e.fate == undecided || e.fate == login) {
+			if len(e.text)+used > maxLogin {
+				if e.fate == login {
+					return fmt.Errorf("redis: %w: a login of more than %d bytes", proto.ErrLost, maxLogin)
+				}
+			} else {
+				e.text = append(e.text, p[:used]...)
+			}
+		}
+		p = p[used:]
+		if e.fate == undecided && (done || e.client.arg > 0) {
+			e.fate = e.decide()
+		}
+		switch e.fate {
+		case goes:
+			out.Pass(e.held)
+			e.held = 0
+		case stays:
+			out.Drop(e.held, ledger.Denied)
+			e.held = 0
+		}
+		if done {
+			if err := e.end(out); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// decide says what becomes of a command whose name is known.
+func (e *Editor) decide() fate {
+	name := &e.client.words[0]
+	switch {
+	case slices.ContainsFunc(e.rules.Deny, name.is):
+		return stays
+	case e.rules.Password != "" && (name.is("AUTH") || name.is("HELLO")):
+		return login
+	default:
+		return goes
+	}
+}
+
+// end ends a command.
+func (e *Editor) end(out *proto.Out) error {
+	c := &e.client
+	fate := e.fate
+	if fate == login {
+		text, err := e.login()
+		if err != nil {
+			return err
+		}
+		out.Replace(e.held, text)
+		e.held = 0
+	}
+	switch {
+	case c.empty:
+	case fate == stays:
+		out.Refuse(ledger.Denied)
+	default:
+		out.Request(proto.Request{Reply: c.reply()})
+	}
+	c.end()
+	e.fate, e.text = undecided, e.text[:0]
+	return nil
+}
+
+// login is the command under way with the user and the password of the rules.
+func (e *Editor) login() ([]byte, error) {
+	if e.client.words[0].is("AUTH") {
+		return e.rules.auth(nil), nil
+	}
+	words := split(e.text)
+	if len(words) == 0 {
+		return nil, lost("login", e.text)
+	}
+	for i := 2; i < len(words); i++ {
+		if strings.EqualFold(words[i], "AUTH") && i+2 < len(words) {
+			user := e.rules.User
+			if user == "" {
+				user = "default"
+			}
+			words[i+1], words[i+2] = user, e.rules.Password
+			break
+		}
+	}
+	return appendArray(nil, words...), nil
+}
+
+// split is the words of a whole command.
+func split(text []byte) (words []string) {
+	var r reader
+	if len(text) > 0 && text[0] != '*' {
+		return strings.Fields(string(text))
+	}
+	for len(text) > 0 {
+		was, before := r.arg, r.bulk
+		used, _, err := r.step(text)
+		if err != nil || used == 0 {
+			return nil
+		}
+		if r.arg > was {
+			words = append(words, string(text[:before-2]))
+		}
+		text = text[used:]
+	}
+	return words
+}
+
+// Kept is of proto.Client: no reply's bytes are asked for.
+func (e *Editor) Kept([]byte, *proto.Out) error { return nil }
+
+// Holds is of proto.Client.
+func (e *Editor) Holds() bool { return false }
+
+// Server is of proto.Client.
+func (e *Editor) Server(uint64, []byte) {}
