@@ -126,7 +126,9 @@ func TestDecodeTagged(t *testing.T) {
 }
 
 func TestUnwrap(t *testing.T) {
-	gre := func(inner string, length string) string { return "4500" + length + "00004000 402f 0000" + v4addrs + inner }
+	gre := func(inner string, length string) string {
+		return "4500" + length + "00004000 402f 0000" + v4addrs + inner
+	}
 	for _, tc := range []struct {
 		name    string
 		hex     string
