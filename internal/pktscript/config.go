@@ -103,9 +103,11 @@ func (r *runner) config(args string) {
 				r.src.sizes = append(r.src.sizes, uint64(r.number(v)))
 			}
 		case "cc":
-			if val == "cubic" {
-				r.cfg.CongestionControl = tcp.CUBIC
+			control, ok := map[string]uint8{"reno": tcp.Reno, "cubic": tcp.CUBIC, "bbr": tcp.BBR}[val]
+			if !ok {
+				r.failf("config cc: want reno, cubic or bbr, not %q", val)
 			}
+			r.cfg.CongestionControl = control
 		case "window":
 			r.cfg.SynWindow = uint16(r.number(val))
 		case "rcvwindow":
@@ -175,6 +177,9 @@ func (r *runner) command(word, args string) {
 		r.conn.SetMTU(r.number(args))
 	case "urgent":
 		r.conn.Urgent(uint64(r.number(args)))
+	case "path":
+		r.setPath(args)
+		return
 	case "gap":
 		r.src.gap = uint64(r.number(args))
 		return
@@ -237,10 +242,20 @@ func (r *runner) expectStatus(args string) {
 			}
 		case "done":
 			got = yes(st.Done)
+		case "flying": // bytes sent and not acknowledged
+			got = strconv.FormatUint(st.Sent-st.Acked, 10)
+		case "rate":
+			got = strconv.Itoa(r.measured())
 		case "wakes":
 			got = yes(r.wake != mono.Never)
 		default:
 			r.failf("expect: unknown key %q", f[i])
+		}
+		if low, high, ok := strings.Cut(f[i+1], ".."); ok {
+			if n := r.number(got); n < r.number(low) || n > r.number(high) {
+				r.failf("%s is %d, expected %s\nstatus: %+v", f[i], n, f[i+1], st)
+			}
+			continue
 		}
 		if got != f[i+1] {
 			r.failf("%s is %s, expected %s\nstatus: %+v", f[i], got, f[i+1], st)

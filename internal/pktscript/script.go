@@ -13,6 +13,13 @@
 //	+1    quiet                       # nothing was sent until now
 //	+0    expect acked 1000 state established
 //
+// A path takes what is sent from then on, and acknowledges it; nothing of that is expected line by line, but
+// what came of it is:
+//
+//	+0    path rate 1000000 rtt 20ms  # a bottleneck of so many bytes a second; also: lose 1
+//	+2    expect flying 20000..24000 rate 990000..1000000   # bytes unacknowledged, and a second since the last time
+//	+0    path off
+//
 // The other commands are open, close, abort, free, mtu N, urgent N and gap N (the source has no bytes from
 // the offset N on). Sequence numbers are relative: a side's SYN is 0. Timestamps count milliseconds, ours
 // from Open, the target's as the script says. Of an expected packet, what the line does not name is not
@@ -60,6 +67,7 @@ type runner struct {
 	rtt  time.Duration
 	tr   trace.Trace
 	open bool
+	path *path
 }
 
 // failure ends a script.
@@ -134,9 +142,14 @@ func (r *runner) step(text string) {
 
 // advance lets the Conn's timers fire up to and at the time at.
 func (r *runner) advance(at mono.Time) {
-	for n := 0; r.wake <= at; n++ {
+	for n := 0; r.wake <= at || r.path.due() <= at; n++ {
+		if r.path.due() <= r.wake {
+			r.now = max(r.path.due(), r.now)
+			r.arrive()
+			continue
+		}
 		r.poll(max(r.wake, r.now))
-		if n > 10000 {
+		if n > 1000_000 {
 			r.failf("the connection wants to be polled again and again at %v", r.wake)
 		}
 	}
@@ -150,6 +163,10 @@ func (r *runner) poll(at mono.Time) {
 		for i := range r.out {
 			r.tr.Add(at, &r.out[i])
 			r.checkPayload(&r.out[i])
+			if r.path != nil {
+				r.path.take(at, uint64(uint32(r.out[i].Seq-r.cfg.ISN-1)), r.out[i].Len)
+				continue
+			}
 			r.sent = append(r.sent, sentAt{at, r.out[i]})
 		}
 		r.wake = next

@@ -104,10 +104,10 @@ func (c *Conn) paceRate(bw, gain uint64) uint64 {
 	return max(bw*gain/gainUnit*99/100, uint64(c.mss))
 }
 
-// bbrSending is for each segment of new data: sending after an idle time needs no more than the bandwidth (§4.3.4.4).
-func (c *Conn) bbrSending(now mono.Time) {
+// bbrRestart begins to send after an idle time, which needs no more than the bandwidth (§4.3.4.4).
+func (c *Conn) bbrRestart(now mono.Time) {
 	b := c.bbr
-	if c.una != c.nxt || c.bbr.rate.limited == 0 {
+	if b.rate.limited == 0 {
 		return
 	}
 	b.restarted = true

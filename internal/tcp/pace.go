@@ -19,7 +19,8 @@ const (
 	// paceQuantum is what goes at once, in time at the rate; two segments at least (§4.2.2 of BBR's draft, but
 	// for its upper bound, which is that of a segmentation offload that raw sockets have not).
 	paceQuantum = time.Millisecond
-	// paceCredit is by how much more than a quantum a wake-up may be late without loss of speed.
+	// paceCredit is by how much more than a quantum a wake-up that pacing had asked for may be late without loss of
+	// speed.
 	paceCredit = 2 * time.Millisecond
 )
 
@@ -32,9 +33,17 @@ func (p *pacing) takes(n uint32) time.Duration {
 // paces: a request needs no timer.
 func (c *Conn) openPacing(now mono.Time) {
 	p := &c.bbr.pace
-	quantum := max(paceQuantum, p.takes(2*uint32(c.mss)))
-	p.at = max(p.at, now.Add(-quantum-paceCredit))
-	if c.una == c.nxt {
+	idle := c.una == c.nxt
+	if idle && c.nxt < c.released {
+		c.bbrRestart(now)
+	}
+	quantum := max(paceQuantum, 2*p.takes(uint32(c.mss)))
+	late := time.Duration(0)
+	if p.held {
+		late = quantum + paceCredit
+	}
+	p.at = max(p.at, now.Add(-late))
+	if idle {
 		p.at = min(now, now.Add(quantum-p.takes(c.initialWindow())))
 	}
 	p.end = p.at

@@ -14,7 +14,7 @@ import (
 // TestScripts runs testdata/script: one file for each behaviour, in a directory for each topic. The first
 // line of each names the section that it shows.
 func TestScripts(t *testing.T) {
-	names := regexp.MustCompile(`^# (RFC \d+ §|RFC \d+ |design )`)
+	names := regexp.MustCompile(`^# (RFC \d+ §|RFC \d+ |draft-[a-z-]+-\d\d §|design )`)
 	n := 0
 	root := filepath.Join("testdata", "script")
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

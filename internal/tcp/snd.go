@@ -252,7 +252,6 @@ func (c *Conn) sentFIN() {
 func (c *Conn) launched(now mono.Time, n uint64) {
 	r := sent{end: c.nxt + n, at: now}
 	if c.bbr != nil {
-		c.bbrSending(now)
 		c.stamp(now, &r)
 		c.bbr.pace.left(uint32(n))
 	}
