@@ -23,7 +23,7 @@ const module = "tcpcopy/"
 var layers = [][]string{
 	{"internal/mono", "internal/seqnum"},
 	{"internal/packet", "internal/chunk", "internal/ledger"},
-	{"internal/capfile", "internal/tcp", "internal/reasm", "internal/mapping", "internal/filter", "internal/proto"},
+	{"internal/capfile", "internal/schedule", "internal/tcp", "internal/reasm", "internal/mapping", "internal/filter", "internal/proto"},
 	{"internal/wire", "internal/balance", "internal/proto/http1", "internal/proto/redis", "internal/proto/mysql"},
 	{"internal/gate", "internal/route", "internal/proto/known"},
 	{"internal/session"},

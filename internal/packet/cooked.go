@@ -1,0 +1,61 @@
+package packet
+
+import "encoding/binary"
+
+// Link types of capture files (LINKTYPE_ values of tcpdump.org), as DecodeLink takes them.
+const (
+	linkNull     = 0
+	linkEthernet = 1
+	linkRawBSD   = 12
+	linkRawOther = 14
+	linkRaw      = 101
+	linkLoop     = 108
+	linkSLL      = 113
+	linkIPv4     = 228
+	linkIPv6     = 229
+	linkSLL2     = 276
+)
+
+const (
+	familyLen = 4 // of BSD's loopback
+	sllLen    = 16
+	sll2Len   = 20
+)
+
+// LinkKnown says whether DecodeLink reads packets of that link type.
+func LinkKnown(link uint16) bool {
+	switch link {
+	case linkNull, linkEthernet, linkRawBSD, linkRawOther, linkRaw, linkLoop, linkSLL, linkIPv4, linkIPv6, linkSLL2:
+		return true
+	}
+	return false
+}
+
+// DecodeLink reads a packet as it lies in a capture file of that link type: Ethernet, Linux cooked, BSD
+// loopback, or bare IP. The error is ErrNotIP or ErrMalformed itself; of a link type that is not known it
+// is ErrNotIP.
+func DecodeLink(link uint16, b []byte, in *Inner) error {
+	*in = Inner{}
+	switch link {
+	case linkEthernet:
+		return in.ethernet(b)
+	case linkRaw, linkRawBSD, linkRawOther, linkIPv4, linkIPv6:
+		return in.setIP(b)
+	case linkNull, linkLoop: // what family follows each system numbers in its own way: the packet itself tells
+		if len(b) < familyLen {
+			return ErrMalformed
+		}
+		return in.setIP(b[familyLen:])
+	case linkSLL:
+		if len(b) < sllLen {
+			return ErrMalformed
+		}
+		return in.linked(binary.BigEndian.Uint16(b[14:]), b[sllLen:])
+	case linkSLL2:
+		if len(b) < sll2Len {
+			return ErrMalformed
+		}
+		return in.linked(binary.BigEndian.Uint16(b), b[sll2Len:])
+	}
+	return ErrNotIP
+}
