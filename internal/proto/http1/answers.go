@@ -1,6 +1,10 @@
 package http1
 
-import "tcpcopy/internal/proto"
+import (
+	"fmt"
+
+	"tcpcopy/internal/proto"
+)
 
 // The hints of requests whose answers have another form.
 const (
@@ -8,7 +12,7 @@ const (
 	hintConnect proto.Hint = 2 // success makes a tunnel of the connection
 )
 
-// maxHints bounds how many requests with a hint may be ahead of their answers.
+// maxHints bounds how many requests with a hint may be ahead of their answers; beyond it the reader is lost.
 const maxHints = 4096
 
 type hinted struct {
@@ -31,13 +35,14 @@ type Answers struct {
 	head   head
 	body   body
 	state  answerState
-	failed bool
 	status uint16
 	hint   proto.Hint
+	inside bool   // the answer has begun
+	many   bool   // there were more hints than are kept
 	at     uint64 // the offset of the next byte
+	bodyAt uint64 // where the body began, or will
 	began  uint64 // of the answer, interim ones included
 	number uint64 // of the answer, from 0
-	inside bool   // the answer has begun
 	hints  []hinted
 }
 
@@ -50,26 +55,36 @@ var _ proto.Answers = (*Answers)(nil)
 // Expect is of proto.Answers.
 func (a *Answers) Expect(request uint64, h proto.Hint) {
 	switch {
-	case request < a.number || len(a.hints) >= maxHints:
-	case request == a.number && a.state == answerBody && h == hintHead && !a.begunBody():
-		a.hint = h // too late for its headers; what follows tells, if it is not a body
+	case request < a.number:
+	case request == a.number && a.state == answerBody:
+		if a.at == a.bodyAt { // too late for the headers, and yet in time
+			a.hint = h
+		}
+	case len(a.hints) >= maxHints:
+		a.many = true
 	default:
 		a.hints = append(a.hints, hinted{request, h})
 	}
 }
 
-// begunBody says that some of the body has come.
-func (a *Answers) begunBody() bool {
-	return a.body.state != bodyPlain || a.body.left != uint64(a.head.length)
+// bodiless says that the answer under way has no body, as a hint tells (RFC 9112 §6.3).
+func (a *Answers) bodiless() bool {
+	return a.hint == hintHead || a.hint == hintConnect && a.status/100 == 2
 }
+
+// late says that its hint came behind the answer's headers: it is over where they end.
+func (a *Answers) late() bool { return a.state == answerBody && a.bodiless() }
 
 // Feed is of proto.Answers.
 func (a *Answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
+	if a.late() {
+		out = a.end(out)
+	}
+	if a.many && a.state != answersOver {
+		a.state = answersOver
+		return out, fmt.Errorf("http1: %w: more than %d requests of HEAD and CONNECT ahead of their answers", proto.ErrLost, maxHints)
+	}
 	for len(p) > 0 && a.state != answersOver {
-		if a.state == answerBody && a.hint == hintHead && !a.begunBody() {
-			out = a.end(out) // the hint came after the headers
-			continue
-		}
 		used, done, err := a.step(p)
 		a.at += uint64(used)
 		p = p[used:]
@@ -107,14 +122,14 @@ func (a *Answers) step(p []byte) (used int, done bool, err error) {
 		if a.status, err = statusOf(ln.head); err != nil {
 			return used, false, err
 		}
-		a.head.reset()
+		a.head.reset(ln.head[len("HTTP/1.")])
 		a.state = answerHeaders
 	case ln.len == 0:
-		return used, a.headersEnd(), nil
+		done, err = a.headersEnd(a.at + uint64(used))
 	default:
 		err = a.head.field(&ln)
 	}
-	return used, false, err
+	return used, done, err
 }
 
 // statusEnd is where the status ends in a status line.
@@ -139,21 +154,23 @@ func statusOf(p []byte) (uint16, error) {
 	return n, nil
 }
 
-// headersEnd finds out how the body ends (RFC 9112 §6.3); true if there is none.
-func (a *Answers) headersEnd() bool {
+// headersEnd finds out how the body ends that begins at an offset (RFC 9112 §6.3); true if there is none.
+func (a *Answers) headersEnd(at uint64) (bool, error) {
 	a.hint = a.takeHint()
 	a.state = answerBody
+	a.bodyAt = at
 	a.lines.reset()
 	switch {
-	case a.status < 200, a.hint == hintHead, a.status == 204, a.status == 304,
-		a.hint == hintConnect && a.status < 300:
+	case a.status < 200, a.status == 204, a.status == 304, a.bodiless():
 		a.body = body{}
+	case a.head.coded && a.head.old:
+		return false, lost("transfer encoding of HTTP/1.0", nil)
 	case a.head.coded && !a.head.chunked, !a.head.coded && a.head.length < 0:
 		a.body = body{state: bodyToEnd}
 	default:
 		a.body.begin(&a.head)
 	}
-	return a.body.state == bodyNone
+	return a.body.state == bodyNone, nil
 }
 
 // takeHint is the hint of the request that the answer belongs to.
@@ -174,7 +191,7 @@ func (a *Answers) takeHint() proto.Hint {
 // end reports the answer that is over.
 func (a *Answers) end(out []proto.Answer) []proto.Answer {
 	interim := a.status < 200 && a.status != 101
-	last := a.status == 101 || a.hint == hintConnect && a.status < 300
+	last := a.status == 101 || a.hint == hintConnect && a.status/100 == 2
 	out = append(out, proto.Answer{
 		End: a.at, Size: a.at - a.began, Status: a.status, Interim: interim, Last: last, Failed: a.status >= 400,
 	})
@@ -195,7 +212,7 @@ func (a *Answers) Blind() uint64 {
 	switch {
 	case a.state == answersOver:
 		return 1 << 62
-	case a.state == answerBody && (a.hint != hintHead || a.begunBody()):
+	case a.state == answerBody && !a.bodiless() && !a.many:
 		return a.body.blind()
 	default:
 		return 0
@@ -206,7 +223,7 @@ func (a *Answers) Blind() uint64 {
 func (a *Answers) Skip(n uint64, out []proto.Answer) []proto.Answer {
 	a.at += n
 	if a.state != answerBody || n == 0 {
-		return out
+		return out // nothing is read any more
 	}
 	a.body.skip(n)
 	if a.body.state == bodyNone {
@@ -220,7 +237,7 @@ func (a *Answers) Kept() bool { return false }
 
 // Close is of proto.Answers.
 func (a *Answers) Close(out []proto.Answer) []proto.Answer {
-	if a.state == answerBody && (a.body.state == bodyToEnd || a.hint == hintHead && !a.begunBody()) {
+	if a.state == answerBody && (a.body.state == bodyToEnd || a.bodiless()) {
 		out = a.end(out)
 	}
 	a.state = answersOver

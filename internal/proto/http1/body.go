@@ -49,6 +49,9 @@ func (b *body) feed(p []byte, lines *liner) (used int, err error) {
 			if err != nil {
 				return used, err
 			}
+			if !ok && b.state == bodyCRLF && lines.kept > len("\r") {
+				return used, lost("end of a chunk", lines.buf[:1])
+			}
 			if ok {
 				if err := b.line(&ln, lines); err != nil {
 					return used, err

@@ -115,12 +115,13 @@ func (c *Client) step(p []byte) (used int, done bool, err error) {
 	case c.state == requestStart && ln.len == 0: // RFC 9112 §2.2: an empty line before a request
 		c.lines.reset()
 	case c.state == requestStart:
-		if err = requestLine(&ln); err != nil {
+		m, err := requestLine(&ln)
+		if err != nil {
 			return used, false, err
 		}
 		c.expected = false
-		c.method = methodOf(ln.head[:methodEnd(ln.head)])
-		c.head.reset()
+		c.method = methodOf(ln.head[:m])
+		c.head.reset(ln.tail[len(ln.tail)-1])
 		c.state = requestHeaders
 	case ln.len == 0:
 		return c.headersEnd(used)
@@ -133,7 +134,7 @@ func (c *Client) step(p []byte) (used int, done bool, err error) {
 // headersEnd begins the body (RFC 9112 §6.3).
 func (c *Client) headersEnd(used int) (int, bool, error) {
 	h := &c.head
-	if h.coded && (!h.chunked || h.length >= 0) {
+	if h.coded && (!h.chunked || h.length >= 0 || h.old) {
 		return used, false, lost("length of a request", []byte("Transfer-Encoding"))
 	}
 	c.lines.reset()

@@ -18,9 +18,7 @@ func edited(rules *Rules, text string, cuts ...int) (string, error) {
 	at, from := 0, 0
 	for _, to := range append(cuts, len(text)) {
 		out.Reset()
-		if err := e.Feed([]byte(text[from:to]), 0, &out); err != nil {
-			return sent.String(), err
-		}
+		err := e.Feed([]byte(text[from:to]), 0, &out)
 		from = to
 		for _, s := range out.Steps {
 			switch s.Kind {
@@ -41,6 +39,9 @@ func edited(rules *Rules, text string, cuts ...int) (string, error) {
 			if at > to {
 				return "", fmt.Errorf("%d bytes told of, and %d were there", at, to)
 			}
+		}
+		if err != nil {
+			return sent.String(), err
 		}
 	}
 	return sent.String(), nil
@@ -81,7 +82,9 @@ func TestEditor(t *testing.T) {
 		{"denied with its body", "", "DELETE /items/*", "", get + del + get, get + "|!" + get + "|"},
 		{"denied, chunked", "", "POST /a", "", piece + get, "!" + get + "|"},
 		{"another method", "", "POST /items/*", "", del, del + "|"},
-		{"another path", "", "DELETE /items", "", del, del + "|"},
+		{"the path's beginning", "", "DELETE /items", "", del + get, "!" + get + "|"},
+		{"another path", "", "DELETE /item/", "", del, del + "|"},
+		{"all of another path", "", "DELETE /*s", "", del, del + "|"},
 		{"any method", "", "* /items/*", "", del + get, "!" + get + "|"},
 		{"only what is allowed", "GET *", "", "", get + del + get, get + "|!" + get + "|"},
 		{"allowed, but denied", "* *", "GET /a", "", get + del, "!" + del + "|"},

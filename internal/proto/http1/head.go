@@ -14,9 +14,11 @@ type head struct {
 	chunked bool  // of which the last is chunked
 	upgrade bool
 	framing bool // the header line before was one of those that frame
+	old     bool // HTTP/1.0, which has no Transfer-Encoding (RFC 9112 §6.1)
 }
 
-func (h *head) reset() { *h = head{length: -1} }
+// reset begins the headers of a message of HTTP/1.minor.
+func (h *head) reset(minor byte) { *h = head{length: -1, old: minor == '0'} }
 
 func lost(what string, quoted []byte) error {
 	return fmt.Errorf("http1: %w: %s %q", proto.ErrLost, what, quoted)
@@ -33,12 +35,12 @@ func (h *head) field(ln *line) error {
 	h.framing = false
 	i := bytes.IndexByte(ln.head, ':')
 	if i < 0 {
-		if ln.whole() {
+		if ln.whole() || bytes.ContainsAny(ln.head, " \t") {
 			return lost("header line", ln.head)
 		}
 		return nil // a name longer than any that matters
 	}
-	if i == 0 || ln.head[i-1] == ' ' || ln.head[i-1] == '\t' {
+	if i == 0 || !isToken(ln.head[0]) || !isToken(ln.head[i-1]) {
 		return lost("header line", ln.head) // RFC 9112 §5.1: each reader makes something else of it
 	}
 	switch name := ln.head[:i]; len(name) {

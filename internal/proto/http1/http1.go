@@ -32,7 +32,7 @@ func Recognise(client, server []byte) proto.Verdict {
 	}
 	var ln line
 	ln.set(cutCR(text))
-	if requestLine(&ln) != nil {
+	if _, err := requestLine(&ln); err != nil {
 		return proto.No
 	}
 	return proto.Yes
@@ -61,15 +61,15 @@ var token = func() (t [256]bool) {
 
 func isToken(c byte) bool { return token[c] }
 
-// requestLine checks a request line (RFC 9112 §3): method, target, version.
-func requestLine(ln *line) error {
+// requestLine checks a request line (RFC 9112 §3): method, target, version. It returns where the method ends.
+func requestLine(ln *line) (method int, err error) {
 	m := methodEnd(ln.head)
 	if m < 0 || ln.len < m+1+1+len(" HTTP/1.1") {
-		return lost("request line", ln.head[:min(len(ln.head), 32)])
+		return 0, lost("request line", ln.head[:min(len(ln.head), 32)])
 	}
 	v := ln.tail[len(ln.tail)-len(" HTTP/1.1"):]
 	if string(v[:8]) != " HTTP/1." || v[8] < '0' || v[8] > '9' {
-		return lost("version of the request line", v)
+		return 0, lost("version of the request line", v)
 	}
-	return nil
+	return m, nil
 }

@@ -60,6 +60,7 @@ var requestTable = []struct {
 	{"HEAD", "HEAD / HTTP/1.1\r\n\r\n", []string{"19 HEAD hint 1 reply 0"}, false},
 	{"two equal lengths", "PUT / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\nx", []string{"57 PUT hint 0 reply 0"}, false},
 	{"length 0", "PUT / HTTP/1.1\r\nContent-Length:0\r\n\r\n" + get, []string{"36 PUT hint 0 reply 0", "64 GET hint 0 reply 0"}, false},
+	{"a name that is long", "GET / HTTP/1.1\r\n" + strings.Repeat("n", 300) + ": 1\r\n\r\n", []string{"323 GET hint 0 reply 0"}, false},
 	{"a folded header of no account", "GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n", []string{"28 GET hint 0 reply 0"}, false},
 	{"a method of its own", "PROPFIND /" + strings.Repeat("x", 300) + " HTTP/1.1\r\n\r\n", []string{"323 other hint 0 reply 0"}, false},
 	{"a header that is long", "GET / HTTP/1.1\r\nCookie: " + strings.Repeat("c", 5000) + "\r\n\r\n", []string{"5028 GET hint 0 reply 0"}, false},
@@ -81,10 +82,14 @@ var requestTable = []struct {
 	{"not chunked at all", "PUT / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", nil, true},
 	{"a folded length", "PUT / HTTP/1.1\r\nContent-Length: 1\r\n 2\r\n\r\n", nil, true},
 	{"white space before the colon", "PUT / HTTP/1.1\r\nContent-Length : 1\r\n\r\n", nil, true},
+	{"something before the name", "PUT / HTTP/1.1\r\n\vContent-Length: 1\r\n\r\n", nil, true},
+	{"white space, and a colon far away", "PUT / HTTP/1.1\r\nContent-Length" + strings.Repeat(" ", 99) + ": 1\r\n\r\n", nil, true},
+	{"chunked before HTTP/1.1", "PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", nil, true},
 	{"a header without a colon", "PUT / HTTP/1.1\r\nContent-Length\r\n\r\n", nil, true},
 	{"a chunk's size that is none", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", nil, true},
 	{"a chunk's size that overflows", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n", nil, true},
 	{"a chunk that goes on", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", nil, true},
+	{"a chunk that goes on, and no line ends", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", nil, true},
 	{"headers without an end", "GET / HTTP/1.1\r\n" + strings.Repeat("A: b\r\n", maxHead/6), nil, true},
 }
 
@@ -141,19 +146,23 @@ func answers(text string, hints []hinted, closed, skip bool, cuts ...int) (found
 		list = a.Close(list)
 	}
 	for _, x := range list {
-		s := fmt.Sprintf("%d: %d, %d bytes", x.End, x.Status, x.Size)
-		if x.Interim {
-			s += ", interim"
-		}
-		if x.Last {
-			s += ", last"
-		}
-		if x.Failed {
-			s += ", failed"
-		}
-		found = append(found, s)
+		found = append(found, told(x))
 	}
 	return found, err
+}
+
+func told(x proto.Answer) string {
+	s := fmt.Sprintf("%d: %d, %d bytes", x.End, x.Status, x.Size)
+	if x.Interim {
+		s += ", interim"
+	}
+	if x.Last {
+		s += ", last"
+	}
+	if x.Failed {
+		s += ", failed"
+	}
+	return s
 }
 
 const (
@@ -193,6 +202,7 @@ var answerTable = []struct {
 		[]string{"71: 200, 71 bytes"}, false},
 	{"coded in another way, until the end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx", nil, true, []string{"45: 200, 45 bytes"}, false},
 
+	{"chunked before HTTP/1.1", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", nil, false, nil, true},
 	{"not HTTP", "220 mail.example.org ESMTP\r\n", nil, false, nil, true},
 	{"no status", "HTTP/1.1 OK\r\n\r\n", nil, false, nil, true},
 	{"a status of four digits", "HTTP/1.1 2000 OK\r\n\r\n", nil, false, nil, true},
@@ -226,17 +236,61 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A hint that comes after the answer's headers still counts, if nothing of a body has come.
+// A hint that comes after the answer's headers still counts, if nothing of a body has come: the answer is over
+// at the next call, whatever it brings.
 func TestLateHint(t *testing.T) {
-	a := NewAnswers()
-	list, err := a.Feed([]byte(ok[:38]), nil)
-	if len(list) != 0 || err != nil {
-		t.Fatalf("%v (%v), wanted nothing yet", list, err)
+	for _, c := range []struct {
+		name, head string
+		hint       proto.Hint
+		want       string
+	}{
+		{"HEAD, a length", ok[:38], hintHead, "38: 200, 38 bytes"},
+		{"HEAD, chunked", parts[:47], hintHead, "47: 200, 47 bytes"},
+		{"HEAD, until the end", "HTTP/1.0 200 OK\r\n\r\n", hintHead, "19: 200, 19 bytes"},
+		{"CONNECT", "HTTP/1.1 200 OK\r\n\r\n", hintConnect, "19: 200, 19 bytes, last"},
+	} {
+		for _, next := range []string{"", nope} {
+			a := NewAnswers()
+			list, err := a.Feed([]byte(c.head), nil)
+			if len(list) != 0 || err != nil {
+				t.Fatalf("%s: %v (%v), wanted nothing yet", c.name, list, err)
+			}
+			a.Expect(0, c.hint)
+			if n := a.Blind(); n != 0 {
+				t.Errorf("%s: %d bytes tell nothing, wanted none", c.name, n)
+			}
+			list, err = a.Feed([]byte(next), nil)
+			if len(list) == 0 || err != nil || told(list[0]) != c.want {
+				t.Errorf("%s, then %q: %v (%v), wanted %s", c.name, next, list, err, c.want)
+			}
+			if next != "" && c.hint == hintHead && (len(list) != 2 || list[1].Status != 404) {
+				t.Errorf("%s: %v, wanted a 404, too", c.name, list)
+			}
+		}
 	}
-	a.Expect(0, hintHead)
-	list, err = a.Feed([]byte(nope), nil)
-	if len(list) != 2 || err != nil || list[0].End != 38 || list[1].Status != 404 {
-		t.Errorf("%+v (%v), wanted an answer that ends at 38, and a 404", list, err)
+	a := NewAnswers()
+	if list, err := a.Feed([]byte(ok[:39]), nil); len(list) != 0 || err != nil {
+		t.Fatalf("%v (%v)", list, err)
+	}
+	a.Expect(0, hintHead) // there is a body
+	if list, err := a.Feed([]byte(ok[39:]), nil); len(list) != 1 || list[0].End != 41 || err != nil {
+		t.Errorf("%v (%v), wanted an answer that ends at 41", list, err)
+	}
+}
+
+// More hints than are kept lose the reader: it would take no body for one.
+func TestManyHints(t *testing.T) {
+	a := NewAnswers()
+	for i := range uint64(maxHints) {
+		a.Expect(i, hintHead)
+	}
+	if _, err := a.Feed([]byte(ok[:38]), nil); err != nil {
+		t.Fatal(err)
+	}
+	a.Expect(maxHints, hintHead)
+	a.Expect(maxHints+1, hintHead)
+	if _, err := a.Feed([]byte(ok[:38]), nil); !errors.Is(err, proto.ErrLost) {
+		t.Errorf("error %v, wanted lost", err)
 	}
 }
 

@@ -20,13 +20,14 @@ func (r *Rules) Empty() bool { return len(r.Allow)+len(r.Deny)+len(r.Set) == 0 }
 // Pattern matches requests by method and path.
 type Pattern struct {
 	method string // empty: any
-	path   string // a * stands for any characters, slashes too
+	path   string // begins the request's; with a *, which stands for any characters, it is all of it
 }
 
-const patternShape = "want 'METHOD PATH', such as 'POST /orders/*'; a * is any method, or any part of a path"
+const patternShape = "want 'METHOD PATH', such as 'POST /orders'; a * is any method, or any part of a path"
 
-// ParsePattern reads a pattern: a method, or *, a space, and a path, in which * stands for any characters. The
-// path of a request is matched without its query.
+// ParsePattern reads a pattern: a method, or *, a space, and what the path begins with. A path with a * in it,
+// which stands for any characters, slashes too, is the whole path. The path of a request is matched as the
+// client wrote it, without its query.
 func ParsePattern(s string) (Pattern, error) {
 	method, path, ok := strings.Cut(strings.TrimSpace(s), " ")
 	path = strings.TrimSpace(path)
@@ -49,7 +50,13 @@ func (p Pattern) String() string {
 }
 
 func (p *Pattern) match(method, path []byte) bool {
-	return (p.method == "" || string(method) == p.method) && glob(p.path, path)
+	if p.method != "" && string(method) != p.method {
+		return false
+	}
+	if !strings.Contains(p.path, "*") {
+		return len(path) >= len(p.path) && string(path[:len(p.path)]) == p.path
+	}
+	return glob(p.path, path)
 }
 
 // glob matches text against a pattern whose stars stand for any bytes, in linear steps but for going back
@@ -197,7 +204,7 @@ func (h *Header) append(dst []byte) []byte {
 func (r *Rules) requestLine(line []byte) []byte {
 	for i := range r.Set {
 		h := &r.Set[i]
-		if h.name != "Host" {
+		if !strings.EqualFold(h.name, "Host") {
 			continue
 		}
 		at := bytes.Index(line, []byte("://"))
