@@ -149,7 +149,7 @@ func (p *process) stop(s syscall.Signal) int {
 // kill ends the command whatever it does.
 func (p *process) kill() {
 	if !p.hasEnded() {
-		p.cmd.Process.Kill() // fails only where it has ended
+		p.cmd.Kill()
 		<-p.ended
 	}
 }

@@ -49,6 +49,14 @@ func (c *Cmd) Wait() error {
 	return err
 }
 
+// Kill ends the process, and all that it has started and that stayed in its group: a server's workers
+// would outlive it. A process that has ended is none to end.
+func (c *Cmd) Kill() {
+	if c.Process != nil {
+		syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // fails only where the group has ended
+	}
+}
+
 // Run starts the process and waits for it.
 func (c *Cmd) Run() error {
 	if err := c.Start(); err != nil {

@@ -190,7 +190,7 @@ func (n *Namespace) close() {
 	n.idle, n.running = nil, nil
 	n.mu.Unlock()
 	for c := range running {
-		c.Process.Kill() // fails only where the process has ended
+		c.Kill()
 	}
 	for _, w := range idle {
 		close(w.jobs)
