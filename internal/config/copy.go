@@ -114,8 +114,8 @@ type Copy struct {
 	LearnWay      bool             // Via was not said: raw, unless the intercept offers the tunnel
 	RawOnly       []string         // with LearnWay: options given that the tunnel has no use for
 	Intercepts    []netip.AddrPort // of raw and tunnel: at least one
-	Clients       *mapping.Pool    // addresses that stand in for all clients' (raw); nil: their own
-	LocalhostAs   netip.Addr       // stands in for a loopback client (raw); invalid: none
+	Clients       *mapping.Pool    // addresses that stand in for all clients' (raw, tunnel); nil: their own
+	LocalhostAs   netip.Addr       // stands in for a loopback client (raw, tunnel); invalid: none
 	ProxyProtocol int              // 0 (none), 1 or 2 (socket)
 	Bind          []netip.Addr     // local addresses to connect from (socket); empty: the kernel chooses
 	Interfaces    []string         // to capture on; empty: all
@@ -125,7 +125,7 @@ type Copy struct {
 	// How.
 	Mapped                     // of mappings that Own has nothing of
 	Own         map[int]Mapped // what the configuration file says of single mappings
-	PortShift   int            // added to the source ports (raw)
+	PortShift   int            // added to the source ports (raw, tunnel)
 	Lonely      bool           // go on without an intercept (raw)
 	MTU, MSS    int            // of the path to the target (raw); 0: found out
 	SYN         SYN

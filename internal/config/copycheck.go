@@ -135,10 +135,8 @@ func (o *CopyOptions) fits(c *Copy) error {
 		rules = []rule{{"proxy-protocol", own}, {"bind", own}}
 		with = "does not go with -s"
 	case ViaTunnel:
-		const clients = "the tunnel's connections come from the clients' own addresses and ports"
 		rules = []rule{
 			{"proxy-protocol", own}, {"bind", own},
-			{"clients", clients}, {"localhost-as", clients}, {"port-shift", clients},
 			{"mtu", segments}, {"mss", segments}, {"syn", segments}, {"congestion", segments},
 			{"output-device", "an ordinary connection follows the routes"},
 			{"connect-timeout", "the intercept opens the connections"},
@@ -146,7 +144,7 @@ func (o *CopyOptions) fits(c *Copy) error {
 		with = "does not go with --via tunnel"
 	}
 	if c.LearnWay {
-		for _, name := range []string{"clients", "localhost-as", "port-shift", "mtu", "mss", "syn", "congestion", "output-device", "connect-timeout"} {
+		for _, name := range []string{"mtu", "mss", "syn", "congestion", "output-device", "connect-timeout"} {
 			if f := o.fs.Lookup(name); f.Changed {
 				c.RawOnly = append(c.RawOnly, typed(f))
 			}

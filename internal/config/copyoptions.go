@@ -59,11 +59,11 @@ func (o *CopyOptions) where() []option {
 		},
 		{
 			name: "clients", letter: "c", arg: "ADDRS", group: Where, set: o.setClients,
-			help: "send from these addresses instead of the clients' own (raw): a list, a.b.c.x, or CIDR",
+			help: "send from these addresses instead of the clients' own (raw, tunnel): a list, a.b.c.x, or CIDR",
 		},
 		{
 			name: "localhost-as", letter: "H", arg: "IP", group: Where, set: o.setLocalhostAs,
-			help: "stands in for 127.0.0.1 and ::1 as client address (raw)",
+			help: "stands in for 127.0.0.1 and ::1 as client address (raw, tunnel)",
 		},
 		{
 			name: "output-device", letter: "o", arg: "DEV", group: Where, set: o.setOutputDevice,
@@ -74,8 +74,8 @@ func (o *CopyOptions) where() []option {
 			help: "tell the target the client's address in a PROXY protocol header (socket)",
 		},
 		{
-			name: "bind", arg: "IP", group: Where, set: o.setBind,
-			help: "connect from these addresses of this host, several with commas, in turn (socket)",
+			name: "bind", arg: "IPS", group: Where, set: o.setBind,
+			help: "connect from these addresses of this host, in turn: several with commas, ranges (10.0.0.5-10.0.0.9), networks (socket); each has some 28,000 connections to one target",
 		},
 	}
 }
@@ -87,7 +87,7 @@ func (o *CopyOptions) how() []option {
 	return []option{
 		{
 			name: "port-shift", letter: "f", arg: "N", group: How, set: whole(&c.PortShift, 0, 1023),
-			help: "shift the source ports by N, so that several copiers do not collide (raw)",
+			help: "shift the source ports by N, so that several copiers do not collide (raw, tunnel)",
 		},
 		{
 			name: "lonely", letter: "L", group: How, set: on(&c.Lonely),

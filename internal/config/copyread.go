@@ -118,22 +118,28 @@ func (o *CopyOptions) setBind(s string) error {
 		return err
 	}
 	for _, p := range parts {
-		a, err := address(p)
+		some, err := addresses(p, maxBind-len(o.c.Bind))
 		if err != nil {
 			return err
 		}
-		if a.IsUnspecified() || a.IsMulticast() {
-			return wanted("is no address to connect from: wanted addresses of this host")
+		for _, a := range some {
+			if a.IsUnspecified() || a.IsMulticast() {
+				return wanted("is no address to connect from: wanted addresses of this host")
+			}
+			if !o.host.local(a) {
+				p := wanted("%s is not this host's: wanted addresses of this host", a).hinting("ip address lists them; ip route add local NET dev lo makes all of a network's its own")
+				p.Value = asIs
+				return p
+			}
 		}
-		if !o.host.local(a) {
-			p := wanted("%s is not this host's: wanted addresses of this host", a).hinting("ip address lists them")
-			p.Value = asIs
-			return p
-		}
-		o.c.Bind = append(o.c.Bind, a)
+		o.c.Bind = append(o.c.Bind, some...)
 	}
 	return nil
 }
+
+// maxBind is how many addresses to connect from there may be: enough for a hundred million connections to
+// one target.
+const maxBind = 4096
 
 func (o *CopyOptions) setMark(s string) error {
 	n, err := strconv.ParseUint(s, 0, 32)

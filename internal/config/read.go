@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"tcpcopy/internal/mapping"
 )
 
 // The readers below make the function that reads an option's value into dst. Their errors are Problems
@@ -192,6 +194,50 @@ func address(s string) (netip.Addr, error) {
 		return netip.Addr{}, notAddress(s, "one such as 10.0.0.1 or fd00::1")
 	}
 	return a.Unmap(), nil
+}
+
+// addresses reads an address, a range of them (10.0.0.5-10.0.0.9), or a network, whose addresses for hosts
+// it stands for; at most so many.
+func addresses(s string, most int) ([]netip.Addr, error) {
+	const what = "an address, a range such as 10.0.0.5-10.0.0.9, or a network such as 10.0.0.0/24"
+	first, last, isRange := strings.Cut(s, "-")
+	if prefix, err := netip.ParsePrefix(s); err == nil {
+		if pool, err := mapping.ParseHosts(s); err == nil && pool.Len() <= most {
+			return slices.Collect(pool.Addrs()), nil
+		} else if err != nil {
+			return nil, quoting(err)
+		}
+		return nil, tooMany(prefix.String(), most)
+	}
+	from, err := netip.ParseAddr(strings.Trim(first, "[]"))
+	if err != nil {
+		return nil, notAddress(first, what)
+	}
+	to := from
+	if isRange {
+		if to, err = netip.ParseAddr(strings.Trim(last, "[]")); err != nil {
+			return nil, notAddress(last, what)
+		}
+	}
+	if from, to = from.Unmap(), to.Unmap(); from.Is4() != to.Is4() || to.Less(from) {
+		p := wanted("%q is no range: wanted two addresses of one family, the lower one first", s)
+		p.Value = asIs
+		return nil, p
+	}
+	var all []netip.Addr
+	for a := from; a.IsValid() && !to.Less(a); a = a.Next() {
+		if len(all) == most {
+			return nil, tooMany(s, most)
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+func tooMany(s string, most int) error {
+	p := wanted("%q has more addresses than there is use for: wanted at most %d in all", s, most)
+	p.Value = asIs
+	return p
 }
 
 // notAddress says that s is no what, and how to find the address where s looks like a name.

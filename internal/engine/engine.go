@@ -74,6 +74,9 @@ func (cp *copier) open() error {
 		return err
 	}
 	c := cp.c
+	if err := checkPorts(c); err != nil {
+		return err
+	}
 	set, err := locals.Watch()
 	if err != nil {
 		return err
@@ -85,6 +88,9 @@ func (cp *copier) open() error {
 		}
 	}
 	if c.Via == config.ViaTunnel {
+		if err := checkStandIns(c, nil); err != nil {
+			return err
+		}
 		cp.tunnel = openTunnel(cp, shardCount(c))
 	}
 	if err := cp.openShards(); err != nil {
@@ -170,6 +176,7 @@ func (cp *copier) openShards() error {
 		if cp.tunnel != nil {
 			out := cp.tunnel.hub.Output(i)
 			cfg.Opener, cfg.Sources = out, true
+			cfg.Raw = shard.Raw{Clients: c.Clients, LocalhostAs: c.LocalhostAs, PortShift: c.PortShift}
 			loop := newShardLoop(shard.New(cfg), cp.now)
 			loop.tunnel, loop.told = out, out.Events()
 			cp.shards = append(cp.shards, loop)

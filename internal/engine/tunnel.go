@@ -52,6 +52,9 @@ func (cp *copier) intercepts() []string {
 // connect begins the links, and waits for them unless the user would rather not.
 func (t *tunnelWay) connect() error {
 	cfg := t.cp.linkConfig()
+	if t.cp.c.Clients != nil {
+		cfg.Clients = t.cp.c.Clients.Prefixes()
+	}
 	cfg.OnStreams = func(c *link.Conn, up bool) { t.hub.Connected(c, c.Host(), up) }
 	cfg.OnEvents = t.hub.Events
 	cfg.OnRoom = t.hub.Room

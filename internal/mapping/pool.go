@@ -53,6 +53,17 @@ func ParsePool(s string) (Pool, error) {
 	return p, nil
 }
 
+// ParseHosts reads one prefix, of any addresses, and leaves out of it what ParsePool does.
+func ParseHosts(s string) (Pool, error) {
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil || prefix.Masked() != prefix {
+		return Pool{}, fmt.Errorf("parse addresses: %q is no prefix, want such as 10.1.0.0/16 or fd00::/64", s)
+	}
+	var p Pool
+	err = p.add(prefix, s)
+	return p, err
+}
+
 func parsePrefix(word string) (netip.Prefix, error) {
 	text := word
 	if head, ok := strings.CutSuffix(word, ".x"); ok {

@@ -12,7 +12,7 @@ import (
 
 // bindAttempts bounds how many local addresses are tried for one connection: the kernel searches all
 // ports of each.
-const bindAttempts = 4
+const bindAttempts = 16
 
 // connector begins connections. It belongs to the poller.
 type connector struct {

@@ -102,6 +102,34 @@ func TestOneLocalPort(t *testing.T) {
 	}
 }
 
+// A pool of addresses has as many connections to one target as they have ports together: what one address
+// has, 28,232, is 100 here.
+func TestPoolOfPorts(t *testing.T) {
+	if !enterNamespace(t) {
+		return
+	}
+	const ports, addrs = 100, 40
+	target := serve(t, "127.0.0.1", echo)
+	sysctl(t, "net/ipv4/ip_local_port_range", "44000 44099")
+	var pool []netip.Addr
+	for i := range addrs {
+		pool = append(pool, netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}))
+	}
+	p := play(t, Config{Bind: pool})
+	var all []*played
+	for id := range session.ID(ports * addrs) {
+		all = append(all, p.open(id, target, nil, 0))
+	}
+	for _, c := range all {
+		c.wait(session.Opened)
+	}
+	for id := range session.ID(10) {
+		if ev := p.open(100000+id, target, nil, 0).last(); ev.Reason != ledger.NoSourceAddress {
+			t.Fatalf("ended with %v %v, wanted failed no_source_address", kindName(ev.Kind), ev.Reason)
+		}
+	}
+}
+
 func TestUnansweredSYN(t *testing.T) {
 	if !enterNamespace(t) {
 		return
