@@ -83,6 +83,8 @@ type Answer struct {
 	Last bool
 	// Failed says that the server answered with an error of any kind.
 	Failed bool
+	// Kept says that its bytes are wanted: its Hint had Keep.
+	Kept bool
 }
 
 // Answers reads what the target answers on one connection. It allocates nothing once it was made.
@@ -99,8 +101,9 @@ type Answers interface {
 	Blind() uint64
 	// Skip is Feed for n bytes without having them, n being at most Blind.
 	Skip(n uint64, out []Answer) []Answer
-	// Kept says that the next byte, if one comes, belongs to an answer whose Hint has Keep. The caller hands
-	// such bytes back as they come.
+	// Kept says that the next byte, if one comes, belongs to an answer whose Hint has Keep, or to what the
+	// server says before all answers and the Client must know. The caller hands such bytes back as they
+	// come, and may hand back what follows them in the same answer.
 	Kept() bool
 	// Close says that the target has ended its direction: an answer that lasts as long as the connection is
 	// complete.
@@ -110,7 +113,8 @@ type Answers interface {
 // Client reads what one client sends, and decides what the copy sends.
 type Client interface {
 	// Edits says whether the copy's bytes differ from the client's, or may: then all that the target gets
-	// is what the Client puts into Out. Else Out gets requests alone. It does not change.
+	// is what the Client puts into Out. Else Out gets Pass and Request alone, and they only tell where
+	// requests end. It does not change.
 	Edits() bool
 	// Begin says that a copy begins, at the first byte of the connection or, adopted, where a request begins
 	// in a connection found under way. A session may begin again.
@@ -126,7 +130,7 @@ type Client interface {
 	Holds() bool
 	// Server takes bytes that production's own server sent, as far as they were captured: on the production
 	// host the first 48 or more of each packet, elsewhere all or none. off is their offset in the server's
-	// direction, as seen counts. Most protocols have no use for them.
+	// direction, as seen counts. Only a Client that Edits is told.
 	Server(off uint64, p []byte)
 }
 
