@@ -144,6 +144,25 @@ func (g *Gate) CheckEnd(now mono.Time, n reasm.Note, ready mono.Time) (Answer, m
 	return a, min(wake, end)
 }
 
+// CheckKnown is Check where a protocol says whether all that the turn waits for was answered. Silence and
+// numbers of bytes prove nothing then.
+func (g *Gate) CheckKnown(now mono.Time, n reasm.Note, ready mono.Time, answered bool) (Answer, mono.Time) {
+	switch limit := max(g.freed, ready, n.At).Add(g.svc.cfg.Limit); {
+	case n.Seen <= g.seen || g.svc.cfg.Mode == None:
+		return Free, mono.Never
+	case answered:
+		return Known, mono.Never
+	case g.closed:
+		return Finished, mono.Never
+	case !limit.Reached(now):
+		return Wait, limit
+	case g.recv > g.base:
+		return Forced, mono.Never
+	default:
+		return TimedOut, mono.Never
+	}
+}
+
 // ReleaseEnd notes that the end sent at n goes to the target now. What its answer has taught is learned when
 // the target closes too: nothing comes after that.
 func (g *Gate) ReleaseEnd(now mono.Time, n reasm.Note, why Answer) {
@@ -252,7 +271,7 @@ func (g *Gate) learn(a uint64, why Answer) {
 		return
 	}
 	switch why {
-	case Predicted, Silence, Finished:
+	case Known, Predicted, Silence, Finished:
 		if want, known := g.svc.predict.size(a); known && b > want {
 			g.svc.predict.contradict(a)
 		}
@@ -263,6 +282,12 @@ func (g *Gate) learn(a uint64, why Answer) {
 
 // Quiet is how long the target must be silent at present for an answer to count as whole.
 func (s *Service) Quiet() time.Duration { return s.quiet() }
+
+// Parses says whether a turn may wait for what a protocol knows, and not for what --wait asks for.
+func (s *Service) Parses() bool { return s.cfg.Mode == Auto }
+
+// Limit is how long a turn waits at most.
+func (s *Service) Limit() time.Duration { return s.cfg.Limit }
 
 // Greeted notes whether the first bytes on a connection of this service were the server's.
 func (s *Service) Greeted(yes bool) { s.startsWith(yes) }

@@ -93,6 +93,16 @@ func (r *Reader) Mark() (m Mark, ok bool) {
 	return r.marks[r.mark], true
 }
 
+// MarkAfter returns the first mark behind the offset off that was not consumed.
+func (r *Reader) MarkAfter(off uint64) (m Mark, ok bool) {
+	for i := r.mark; i < len(r.marks); i++ {
+		if r.marks[i].Off > off {
+			return r.marks[i], true
+		}
+	}
+	return m, false
+}
+
 // NextMark consumes the first mark, if there is one.
 func (r *Reader) NextMark() {
 	if r.mark < len(r.marks) {

@@ -41,9 +41,12 @@ func (s *Session) act(now mono.Time) mono.Time {
 			return s.flow(now)
 		}
 	case Greeting:
-		until := s.greeted()
-		if !until.Reached(now) {
-			return until
+		s.recognise(now)
+		if s.state != Greeting {
+			return mono.Never
+		}
+		if until := s.greeted(); !s.talk.known() && !until.Reached(now) {
+			return until // a protocol that is known by the client's bytes has no greeting
 		}
 		s.state = Flowing
 		s.rebase(now)
@@ -66,7 +69,7 @@ func (s *Session) expire(now mono.Time) {
 	}
 	switch {
 	case s.state == Gone:
-	case s.stallAt().Reached(now) && s.released > s.taken:
+	case s.stallAt().Reached(now) && s.unsent():
 		s.giveUpTarget(now, ledger.SendTimeout)
 	case s.stallAt().Reached(now):
 		s.stream.Abort(now) // all has arrived; the target just does not close
@@ -108,7 +111,7 @@ func (s *Session) stallAt() mono.Time {
 	switch {
 	case s.stream == nil:
 		return mono.Never
-	case s.released > s.taken:
+	case s.unsent():
 		return max(s.ready, s.spoke).Add(s.svc.Stall)
 	case s.clientShut:
 		return max(s.ready, s.shutAt).Add(s.svc.Stall)
@@ -177,6 +180,9 @@ func (s *Session) rebase(now mono.Time) {
 
 // flow releases turns as far as the gate lets it, and then the end of the client's direction.
 func (s *Session) flow(now mono.Time) mono.Time {
+	if wake, held := s.recognise(now); held {
+		return wake
+	}
 	for {
 		m, ok := s.reader.Mark()
 		if ok && m.Off <= s.released {
@@ -190,6 +196,9 @@ func (s *Session) flow(now mono.Time) mono.Time {
 			}
 			s.serverFirst = m.Off == 0
 			s.turn = s.released
+			if s.talk != nil {
+				s.talk.seen = m.Seen
+			}
 			s.reader.NextMark()
 			continue
 		}
@@ -200,15 +209,29 @@ func (s *Session) flow(now mono.Time) mono.Time {
 		if end == s.released {
 			return s.passEnd(now)
 		}
+		if s.talk.holds() {
+			return s.held(now)
+		}
 		if s.released == s.turn {
 			if wake, held := s.checkTLS(now); held {
 				return wake
 			}
 			s.beginTurn()
 		}
-		s.released, s.ready = end, now
-		s.stream.Release(now, end-s.base)
+		if !s.handOn(now, end) {
+			return mono.Never
+		}
 	}
+}
+
+// held is when a copy has been busy on its own account for too long.
+func (s *Session) held(now mono.Time) mono.Time {
+	until := s.ready.Add(s.svc.Gate.Limit())
+	if until.Reached(now) {
+		s.giveUpTarget(now, ledger.GateTimeout)
+		return mono.Never
+	}
+	return until
 }
 
 // beginTurn counts a turn, and learns from a connection's first whether the service greets.
@@ -225,7 +248,12 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 	if end {
 		check, release = s.gate.CheckEnd, s.gate.ReleaseEnd
 	}
-	answer, wake := check(now, n, s.ready)
+	var answer gate.Answer
+	if answered, known := s.talk.checkKnown(n); known && (s.svc.Gate.Parses() || s.talk.edits()) {
+		answer, wake = s.gate.CheckKnown(now, n, s.ready, answered)
+	} else {
+		answer, wake = check(now, n, s.ready)
+	}
 	switch answer {
 	case gate.Wait:
 		s.hurry()
@@ -234,6 +262,8 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 		s.giveUpTarget(now, ledger.GateTimeout)
 		s.reader.NextMark() // the turn that waited is lost with it; the next one begins anew
 		return mono.Never, false
+	case gate.Known:
+		s.env.Count.GateKnown++
 	case gate.Predicted:
 		s.env.Count.GatePredicted++
 	case gate.Silence:
@@ -243,6 +273,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 	case gate.Forced:
 		s.env.Count.GateForced++
 	}
+	s.talk.passed(n)
 	release(now, n, answer)
 	return mono.Never, true
 }
@@ -263,10 +294,13 @@ func (s *Session) passEnd(now mono.Time) mono.Time {
 	if how == reasm.Open || s.stream == nil || s.clientShut && how == reasm.Closed {
 		return mono.Never
 	}
-	if how == reasm.Reset && (s.taken < s.released || s.state == Opening) {
+	if how == reasm.Reset && (s.unsent() || s.state == Opening) {
 		return mono.Never // it would discard what is under way, or what the target is to see of the copy
 	}
 	if !s.clientShut {
+		if s.talk.holds() {
+			return s.held(now)
+		}
 		if wake, open := s.pass(now, note, true); !open {
 			return wake
 		}

@@ -15,7 +15,7 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 		s.ready, s.opened = now, true
 		if s.state == Opening {
 			s.state = Flowing
-			if s.adopted {
+			if s.adopted && !s.talk.edits() {
 				s.state = Greeting
 			}
 		}
@@ -31,8 +31,10 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 		s.targetShut = true
 		s.gate.Closed()
 	case Finished:
-		s.take(now, s.released-s.base)
+		s.take(now, s.handed())
 		s.finish()
+	case AnswerEnd, AnswerBytes, AnswersLost:
+		s.hear(now, ev)
 	case ResetByPeer:
 		s.broken(ev, ledger.TargetReset)
 	case Failed:
@@ -42,6 +44,13 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 
 // take accounts for the stream's bytes below the offset n as delivered.
 func (s *Session) take(now mono.Time, n uint64) {
+	if s.talk.edits() {
+		if n > s.talk.script.taken {
+			s.account(n)
+			s.ready = now
+		}
+		return
+	}
 	off := min(s.base+n, s.released)
 	if off <= s.taken {
 		return
@@ -61,31 +70,36 @@ func (s *Session) broken(ev *Event, r ledger.Reason) {
 	if s.targetShut && r == ledger.TargetReset {
 		r = ledger.TargetClosed
 	}
-	acked := min(s.base+ev.N, s.released)
 	s.take(s.ready, ev.N)
-	s.disown(acked, r)
-	if s.clientShut && acked == s.released {
+	s.disown(ev.N, r)
+	if s.clientShut && ev.N >= s.handed() {
 		s.finish() // the target closed with a reset, after it had everything
 		return
 	}
 	s.lost(r)
 }
 
-// disown takes back that what lies beyond the offset acked was delivered: the stream took it, and the
-// target never acknowledged it.
-func (s *Session) disown(acked uint64, r ledger.Reason) {
-	if s.taken > acked {
-		n := s.taken - acked
+// disown takes back that what lies beyond the copy's first n bytes was delivered: the stream took it, and
+// the target never acknowledged it.
+func (s *Session) disown(n uint64, r ledger.Reason) {
+	var back uint64
+	if s.talk.edits() {
+		// What the last bytes stand for is no longer known: as many of the client's.
+		x := s.talk.script
+		back = min(x.taken-min(n, x.taken), x.delivered)
+		x.delivered -= back
+	} else if acked := min(s.base+n, s.released); s.taken > acked {
+		back = s.taken - acked
 		s.taken = acked
-		s.env.Count.Bytes.Delivered -= n
-		s.env.Count.Bytes.Drop(r, n)
 	}
+	s.env.Count.Bytes.Delivered -= back
+	s.env.Count.Bytes.Drop(r, back)
 }
 
 // giveUpTarget ends the copy because the target has not answered, or taken anything, for too long.
 func (s *Session) giveUpTarget(now mono.Time, r ledger.Reason) {
 	if m, ok := s.stream.(Meter); ok {
-		s.disown(s.base+m.Acked(), r)
+		s.disown(m.Acked(), r)
 	}
 	s.lose(now, r)
 }

@@ -72,7 +72,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 	}
 	if s.state == Refused {
 		s.discard()
-	} else if s.reader.Kept() > s.svc.MaxBytes {
+	} else if s.reader.Kept()+s.talk.kept() > s.svc.MaxBytes {
 		s.Refuse(now, ledger.OverSession)
 	}
 }
@@ -152,6 +152,9 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	}
 	s.knowServer(seg.Seq)
 	end := seqnum.Unwrap(seg.Seq.Add(seg.Len), s.serverBase, s.sent)
+	if s.talk != nil && len(seg.Payload) > 0 {
+		s.talk.server(end-uint64(seg.Len), seg.Payload, s.adopted)
+	}
 	if end > s.sent && end < s.sent+1<<31 {
 		s.sent = end
 	}

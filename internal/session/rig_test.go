@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/seqnum"
 )
 
@@ -31,6 +33,7 @@ type rig struct {
 	wake  mono.Time
 	begun bool
 	if0   int32 // where packets are captured
+	deaf  bool  // streams read no answers
 
 	isn, irs seqnum.Value // of the client and the server
 	next     int          // the client's next offset
@@ -51,7 +54,31 @@ type fakeStream struct {
 	shut     bool // CloseWrite
 	aborted  bool
 	gone     bool
+	kinds    []proto.Kind // of ReadAnswers
+	hints    []string     // of Expect
 }
+
+// ReadAnswers implements AnswerReader.
+func (f *fakeStream) ReadAnswers(k proto.Kind) {
+	f.check("ReadAnswers")
+	if len(f.text) > 0 || len(f.kinds) > 0 {
+		f.r.Errorf("at %v: ReadAnswers(%v) after %q, %v", f.r.now, k, f.text, f.kinds)
+	}
+	f.kinds = append(f.kinds, k)
+}
+
+// Expect implements AnswerReader.
+func (f *fakeStream) Expect(request uint64, h proto.Hint) {
+	f.check("Expect")
+	f.hints = append(f.hints, fmt.Sprintf("%d:%d behind %d", request, h, len(f.text)))
+}
+
+// deafStream is a Stream that reads no answers.
+type deafStream struct{ f *fakeStream }
+
+func (d deafStream) Release(now mono.Time, end uint64) { d.f.Release(now, end) }
+func (d deafStream) CloseWrite(now mono.Time)          { d.f.CloseWrite(now) }
+func (d deafStream) Abort(now mono.Time)               { d.f.Abort(now) }
 
 func (f *fakeStream) check(what string) {
 	if f.gone {
@@ -97,6 +124,9 @@ func (f *fakeStream) Abort(now mono.Time) {
 func (r *rig) Open(_ mono.Time, spec *OpenSpec) Stream {
 	f := &fakeStream{r: r, spec: *spec}
 	r.streams = append(r.streams, f)
+	if r.deaf {
+		return deafStream{f}
+	}
 	return f
 }
 
@@ -199,8 +229,8 @@ func (r *rig) balance() {
 	if got := r.count.Bytes.InFlight(); got != bytes {
 		r.Fatalf("at %v: %d bytes in flight by the ledger, %d in fact", r.now, got, bytes)
 	}
-	if r.s.State() != Gone && int64(r.s.reader.Kept()) != r.pool.InUse() {
-		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, r.s.reader.Kept(), r.pool.InUse())
+	if kept := r.s.reader.Kept() + r.s.talk.kept(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
+		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept, r.pool.InUse())
 	}
 }
 
@@ -308,7 +338,7 @@ func (r *rig) event(ev Event) {
 	if f.gone {
 		r.Fatalf("at %v: the test has %+v happen on a stream that is gone", r.now, ev)
 	}
-	if ev.Kind >= Finished {
+	if ev.Kind == Finished || ev.Kind == ResetByPeer || ev.Kind == Failed {
 		f.gone = true
 	}
 	r.s.Handle(r.now, &ev)

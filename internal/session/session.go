@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/reasm"
 	"tcpcopy/internal/seqnum"
 )
@@ -23,15 +24,25 @@ type Env struct {
 	Pool   *chunk.Pool
 	Count  *ledger.Counters
 	Opener Opener
+
+	out proto.Out // room for what a protocol's reader says
+}
+
+// scratch is room for one call of a protocol's reader.
+func (e *Env) scratch() *proto.Out {
+	e.out.Reset()
+	return &e.out
 }
 
 // Service is what the sessions of one mapping share within a shard.
 type Service struct {
 	Gate      *gate.Service
-	WholeOnly bool          // do not adopt connections found under way
-	MaxBytes  int           // a session may hold as much of the pool
-	Idle      time.Duration // a session with nothing to do ends after this
-	Stall     time.Duration // a session whose target takes no bytes, or does not close, ends after this
+	Protocols []proto.Protocol // that its connections may speak; empty: nobody asks
+	Certain   bool             // they all speak the first of Protocols: it need not be recognised
+	WholeOnly bool             // do not adopt connections found under way
+	MaxBytes  int              // a session may hold as much of the pool
+	Idle      time.Duration    // a session with nothing to do ends after this
+	Stall     time.Duration    // a session whose target takes no bytes, or does not close, ends after this
 }
 
 // State is where a session stands.
@@ -98,6 +109,7 @@ type Session struct {
 	reader   reasm.Reader
 	gate     gate.Gate
 	stream   Stream
+	talk     *talk  // nil: no protocol is known, or will be
 	base     uint64 // the copy's offset 0, as an offset of reader
 	released uint64 // offset of reader below which the stream may send
 	turn     uint64 // where the turn began that is released now, as an offset of reader
@@ -133,6 +145,7 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time, fir
 	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, online: spec.Online,
 		reader: reader, last: at, ready: at, spoke: at, holed: mono.Never}
 	s.isn = first.Seq
+	s.talk = newTalk(svc)
 	if first.Flags.Has(packet.SYN) {
 		s.openAccount()
 		s.reader.Init(env.Pool, first.Seq+1, 0)
@@ -171,7 +184,13 @@ func (s *Session) Stream() Stream { return s.stream }
 // the client has not gone on yet.
 func (s *Session) Content() bool {
 	_, turn := s.reader.Mark()
-	return s.state == Flowing && !turn && !s.reader.HasEnd() && s.gate.Whole(s.sent)
+	if s.state != Flowing || turn || s.reader.HasEnd() {
+		return false
+	}
+	if s.talk.known() {
+		return s.talk.content()
+	}
+	return s.gate.Whole(s.sent)
 }
 
 // ClientEnded says whether the client has ended the connection, as far as was captured.
@@ -218,11 +237,15 @@ func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
 	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Online: s.online,
-		SYN: syn.Opts, Window: syn.Window, Record: s})
+		SYN: syn.Opts, Window: syn.Window, Record: s, Listen: s.talk != nil})
+	s.beginTalk(now, seen)
 }
 
-// View returns bytes of the client: see Record.
+// View returns bytes of the copy's: see Record.
 func (s *Session) View(off uint64, max int) []byte {
+	if s.talk.edits() {
+		return s.talk.script.view(&s.reader, off, max)
+	}
 	return s.reader.View(s.base+off, max)
 }
 
@@ -237,6 +260,7 @@ func (s *Session) lose(now mono.Time, r ledger.Reason) {
 
 // lost is lose without a stream to abort.
 func (s *Session) lost(r ledger.Reason) {
+	s.endTalk()
 	s.stream = nil
 	s.state, s.reason = Watching, r
 	s.adopted = true
@@ -271,6 +295,7 @@ func (s *Session) discard() {
 
 // finish ends the session: all that the client sent has arrived.
 func (s *Session) finish() {
+	s.endTalk()
 	s.stream = nil
 	s.drop(s.reader.Next(), ledger.TargetClosed)
 	s.dropAhead()
@@ -290,6 +315,7 @@ func (s *Session) End(now mono.Time, r ledger.Reason) {
 	if s.state == Watching || s.state == Refused {
 		r = s.reason
 	}
+	s.endTalk()
 	s.drop(s.reader.Next(), r)
 	s.dropAhead()
 	s.closeAccount(r)

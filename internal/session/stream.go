@@ -37,6 +37,8 @@ type OpenSpec struct {
 	SYN    packet.Options // what the client's SYN offered; zero for a connection found under way
 	Window uint16         // of the client's SYN
 	Record Record
+	// Listen says that ReadAnswers follows: it may have to begin with bytes that come before it.
+	Listen bool
 }
 
 // Stream carries one copy to the target. There are three kinds (socket, tunnel, raw), and a session
@@ -71,9 +73,10 @@ type Meter interface {
 // protocol: see package proto. What is found comes as AnswerEnd, AnswerBytes and AnswersLost events, after
 // the Received event that counts the same bytes.
 type AnswerReader interface {
-	// ReadAnswers has all that the target sends read as answers of that protocol. It is called before any
-	// of it can have come, or as soon as the protocol is known: bytes that were discarded by then make
-	// AnswersLost the only event.
+	// ReadAnswers has all that the target sends, from its first byte on, read as answers of that protocol. It
+	// is called once, before the first Release. What comes before it is kept where OpenSpec.Listen says so,
+	// as far as there is room; bytes that were discarded by then make AnswersLost the only event. proto.None
+	// says that nothing need be kept any more.
 	ReadAnswers(kind proto.Kind)
 	// Expect hands a request's hint over, before the Release of the request's last byte. Where the reader is
 	// elsewhere, the stream sends that byte only once the hint is known there.
@@ -105,6 +108,7 @@ type Event struct {
 	N      uint64        // see the kinds
 	Hole   bool          // of Received: more has arrived, behind a hole
 	Answer proto.Answer  // of AnswerEnd
+	First  mono.Time     // of AnswerEnd: when the answer's first byte came
 	Bytes  []byte        // of AnswerBytes: valid until the Step that it is handed to is over
 	At     mono.Time     // when it happened; not later than the Step that it is handed to
 }

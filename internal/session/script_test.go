@@ -1,0 +1,233 @@
+package session
+
+import (
+	"reflect"
+	"testing"
+
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
+)
+
+// loggedIn is a copy of an editing protocol, past its login.
+func loggedIn(t *testing.T) *rig {
+	r := newRig(t, spoken(true, newLogins))
+	r.syn()
+	r.opened()
+	r.tells("hello\n")
+	r.copied("login ours\n")
+	r.takes()
+	r.tells("ok\n")
+	return r
+}
+
+func TestEditsLogin(t *testing.T) {
+	r := newRig(t, spoken(true, newLogins))
+	r.syn()
+	r.data("login theirs\nfirst\n")
+	r.opened()
+	r.copied("") // the target has said nothing
+	r.tells("hel")
+	r.tells("lo\n")
+	r.copied("login ours\n")
+	r.takes()
+	r.bytes(19, ledger.None, 0) // it stands for none of the client's
+	r.tells("ok\n")
+	r.copied("login ours\nfirst\n")
+	r.takes()
+	r.bytes(19, ledger.None, 19)
+	r.requests(ledger.Requests{Sent: 1})
+}
+
+func TestEditsLines(t *testing.T) {
+	r := loggedIn(t)
+	r.data("a\nb\nsecret 1\nsecret")
+	r.copied("login ours\nalpha\nb\n")
+	r.bytes(19, ledger.None, 0)
+	r.stream().taken = len("login ours\nalp")
+	r.event(Event{Kind: Taken, N: uint64(r.stream().taken)})
+	r.bytes(19, ledger.None, 0) // the rest of what stands for them is to go
+	r.takes()
+	r.bytes(19, ledger.None, 4)
+	r.bytes(19, ledger.Filtered, 9)
+	r.data(" 2\nc\n")
+	r.bytes(24, ledger.Filtered, 18)
+	r.copied("login ours\nalpha\nb\nc\n")
+	r.takes()
+	r.bytes(24, ledger.None, 6)
+	want := ledger.Requests{Sent: 3, Rewritten: 1}
+	want.Drop(ledger.Filtered)
+	want.Drop(ledger.Filtered)
+	r.requests(want)
+	// Both answers to what went, and nothing for what did not.
+	r.answers(10)
+	r.data("d\n")
+	r.ends(4)
+	r.ends(4)
+	r.copied("login ours\nalpha\nb\nc\n")
+	r.ends(4)
+	r.copied("login ours\nalpha\nb\nc\nd\n")
+}
+
+// The bytes of two packets and half a line pass through as they are.
+func TestEditsPassThrough(t *testing.T) {
+	r := loggedIn(t)
+	r.data("a long")
+	r.copied("login ours\n")
+	r.data(" line\nand ")
+	r.copied("login ours\na long line\n")
+	r.data("more\n")
+	r.copied("login ours\na long line\nand more\n")
+	r.takes()
+	r.bytes(21, ledger.None, 21)
+	r.requests(ledger.Requests{Sent: 2})
+}
+
+func TestEditsEnd(t *testing.T) {
+	for _, denied := range []bool{false, true} {
+		r := loggedIn(t)
+		r.data("one\n")
+		r.takes()
+		r.ends(3)
+		r.answers(3)
+		n := uint64(4)
+		if denied {
+			r.data("secret\n")
+			n += 7
+		}
+		r.fin()
+		if !r.stream().shut {
+			t.Fatal("the client has ended, and the copy goes on")
+		}
+		r.serverFIN()
+		r.targetShuts()
+		r.finishes()
+		r.ended(false, ledger.None)
+		r.bytes(n, ledger.None, 4)
+		r.bytes(n, ledger.Filtered, n-4)
+	}
+}
+
+func TestEditsIdle(t *testing.T) {
+	r := loggedIn(t)
+	r.data("one\nsecret\n")
+	r.takes()
+	r.ends(3)
+	r.wait(130 * sec)
+	r.ended(true, ledger.None)
+}
+
+func TestEditsHeldTooLong(t *testing.T) {
+	r := newRig(t, spoken(true, newLogins))
+	r.syn()
+	r.opened()
+	r.data("first\n")
+	r.wait(10 * sec)
+	if !r.stream().aborted {
+		t.Error("a login without an end holds the copy for ever")
+	}
+	r.sessions(1, ledger.GateTimeout, 1)
+}
+
+func TestEditsLost(t *testing.T) {
+	lose := map[string]func(*rig){
+		"by the client's bytes": func(r *rig) { r.data("bad\n") },
+		"by the target's":       func(r *rig) { r.event(Event{Kind: AnswersLost}) },
+		"by what was asked for": func(r *rig) { r.tells("who?\n") },
+	}
+	for name, f := range lose {
+		t.Run(name, func(t *testing.T) {
+			r := loggedIn(t)
+			r.data("one\n")
+			r.takes()
+			r.ends(3)
+			r.answers(3)
+			f(r)
+			if !r.stream().aborted {
+				t.Error("the copy goes on")
+			}
+			r.sessions(1, ledger.ProtoLost, 1)
+			r.answers(3)
+			r.data("at once\n")
+			r.copies(1)
+			r.wait(2 * sec)
+			r.answers(3)
+			r.data("later\n")
+			r.copies(2)
+			r.opened()
+			r.tells("hello\n")
+			r.takes()
+			r.tells("ok\n")
+			r.copied("login ours\nlater\n")
+		})
+	}
+}
+
+func TestEditsBroken(t *testing.T) {
+	r := loggedIn(t)
+	r.data("one\na\n")
+	r.takes()
+	r.bytes(6, ledger.None, 6)
+	r.targetResets(len("login ours\none\n"))
+	r.sessions(1, ledger.TargetReset, 1)
+	// alpha was never acknowledged; how many of the client's bytes it stood for is not known any more, but
+	// not more than there were.
+	r.bytes(6, ledger.TargetReset, 6)
+}
+
+func TestEditsDeafStream(t *testing.T) {
+	r := newRig(t, spoken(true, newLogins))
+	r.deaf = true
+	r.syn()
+	r.data("one\n")
+	r.answers(3)
+	r.data("two\n")
+	r.copies(1)
+	if !r.stream().aborted || r.stream().text != "" {
+		t.Error("a copy that nobody can log in goes on")
+	}
+	r.sessions(1, ledger.ProtoLost, 1)
+}
+
+// What production's server says is told as far as it was captured, before and after the copy's beginning.
+func TestEditsServer(t *testing.T) {
+	r := newRig(t, spoken(true, newLogins))
+	r.syn()
+	say := func(text string, n int) {
+		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK, Len: n, Payload: []byte(text)})
+		r.sent += n
+	}
+	say("hello", 1000)
+	say("x", 1)
+	want := []string{"0 hello", "1000 x"}
+	if got := r.s.talk.client.(*logins).heard; !reflect.DeepEqual(got, want) {
+		t.Errorf("heard %q, wanted %q", got, want)
+	}
+}
+
+func TestGreetingIsHeard(t *testing.T) {
+	svc := func(svc *Service) {
+		spoken(false, newLogins)(svc)
+		svc.Protocols[0].Recognise = func(client, server []byte) proto.Verdict {
+			if string(server) == "hello, world" && len(client) > 0 {
+				return proto.Yes
+			}
+			return proto.No
+		}
+	}
+	r := newRig(t, svc)
+	r.syn()
+	r.opened()
+	for _, p := range []string{"hello", ", world"} {
+		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn + 1, Flags: packet.ACK, Len: len(p), Payload: []byte(p)})
+		r.sent += len(p)
+	}
+	r.seen = r.sent
+	r.data("login theirs\none\n")
+	r.tells("hello\n")
+	r.tells("ok\n")
+	r.copied("login ours\none\n")
+	if got, want := r.s.talk.client.(*logins).heard, []string{"0 hello, world"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("heard %q, wanted %q", got, want)
+	}
+}
