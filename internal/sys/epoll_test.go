@@ -98,7 +98,7 @@ func TestGatherAndDiscard(t *testing.T) {
 		t.Errorf("the peer read something else (%v)", err)
 	}
 
-	if n, errno := Discard(fd); n != 0 || errno != syscall.EAGAIN {
+	if n, errno := Discard(fd, MaxDiscard); n != 0 || errno != syscall.EAGAIN {
 		t.Errorf("Discard = %d, %v, wanted EAGAIN", n, errno)
 	}
 	if _, err := peer.Write(make([]byte, 5000)); err != nil {
@@ -107,7 +107,7 @@ func TestGatherAndDiscard(t *testing.T) {
 	peer.Close()
 	total := 0
 	for {
-		n, errno := Discard(fd)
+		n, errno := Discard(fd, MaxDiscard)
 		if errno == syscall.EAGAIN {
 			if n, err := e.Wait(evs, 10*time.Second); n != 1 || err != nil {
 				t.Fatalf("Wait = %d, %v, wanted one", n, err)

@@ -153,12 +153,19 @@ var scrap [1 << 20]byte
 // MaxDiscard is how many bytes one call of Discard throws away at most.
 const MaxDiscard = len(scrap)
 
-// Discard throws away received bytes without copying them (MSG_TRUNC in tcp(7)) and returns how many:
-// 0 at the end of the stream, EAGAIN where there are none now.
-func Discard(fd int) (int, syscall.Errno) {
+// Discard throws away at most most received bytes without copying them (MSG_TRUNC in tcp(7)), itself at most
+// MaxDiscard, and returns how many: 0 at the end of the stream, EAGAIN where there are none now.
+func Discard(fd, most int) (int, syscall.Errno) {
+	return receive(fd, scrap[:most], unix.MSG_TRUNC)
+}
+
+// Receive reads received bytes into b, which is not empty, and returns how many, as Discard does.
+func Receive(fd int, b []byte) (int, syscall.Errno) { return receive(fd, b, 0) }
+
+func receive(fd int, b []byte, flags uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&scrap)), uintptr(len(scrap)),
-			unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+			flags|unix.MSG_DONTWAIT, 0, 0)
 		if errno != unix.EINTR {
 			if errno != 0 {
 				return 0, errno

@@ -126,7 +126,7 @@ func (c *conn) write() {
 }
 
 // heed does what a note of the poller asks for and tells the session.
-func (c *conn) heed(now, at mono.Time, n *note) {
+func (c *conn) heed(now, at mono.Time, b *Batch, n *note) {
 	if c.gone {
 		return // aborted while the note was under way
 	}
@@ -137,6 +137,9 @@ func (c *conn) heed(now, at mono.Time, n *note) {
 	if n.received != c.received {
 		c.received = n.received
 		c.out.tell(c, session.Received, c.received, at)
+	}
+	if n.to > n.from || n.what&noteLost != 0 {
+		c.hearing(b, n)
 	}
 	if n.what&noteShut != 0 && !c.shut && (n.what&noteOver == 0 || c.err == 0) { // after a reset reads end, too
 		c.shut = true

@@ -136,6 +136,7 @@ func (p *player) heed(evs []session.Event) {
 		}
 		c.mu.Lock()
 		c.check(ev)
+		ev.Bytes = bytes.Clone(ev.Bytes)
 		c.events = append(c.events, ev)
 		c.mu.Unlock()
 		if ev.Kind == session.Taken {
@@ -153,10 +154,11 @@ func (c *played) check(ev session.Event) {
 	var opened bool
 	for _, old := range c.events {
 		switch {
-		case old.Kind >= session.Finished:
+		case isLast(old.Kind):
 			c.p.t.Errorf("session %d: event %+v after the last one %+v", c.id, ev, old)
 		case old.Kind == ev.Kind && (ev.Kind == session.Opened || ev.Kind == session.Shut):
 			c.p.t.Errorf("session %d: event %+v twice", c.id, ev)
+		case ev.Kind >= session.AnswerEnd:
 		case old.Kind == ev.Kind && old.N >= ev.N:
 			c.p.t.Errorf("session %d: event %+v after %+v", c.id, ev, old)
 		}
@@ -165,6 +167,11 @@ func (c *played) check(ev session.Event) {
 	if !opened && ev.Kind != session.Opened && ev.Kind != session.Failed {
 		c.p.t.Errorf("session %d: event %+v before it opened", c.id, ev)
 	}
+}
+
+// isLast says whether nothing follows an event.
+func isLast(k session.EventKind) bool {
+	return k == session.Finished || k == session.ResetByPeer || k == session.Failed
 }
 
 // in runs f on the player's goroutine and waits for it.
@@ -227,7 +234,7 @@ func (c *played) waitN(kind session.EventKind, n int) {
 // last waits for the event that ends the session.
 func (c *played) last() session.Event {
 	c.p.t.Helper()
-	return c.until("last event", func(ev session.Event) bool { return ev.Kind >= session.Finished })
+	return c.until("last event", func(ev session.Event) bool { return isLast(ev.Kind) })
 }
 
 func (c *played) all() []session.Event {
@@ -248,7 +255,8 @@ func (c *played) kinds() []session.EventKind {
 }
 
 func kindName(k session.EventKind) string {
-	return [...]string{"none", "opened", "taken", "received", "shut", "finished", "reset by peer", "failed"}[k]
+	return [...]string{"none", "opened", "taken", "received", "shut", "finished", "reset by peer", "failed",
+		"answer end", "answer bytes", "answers lost"}[k]
 }
 
 // serve listens on loopback and runs f for each connection, which it closes afterwards.

@@ -4,10 +4,12 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/sys"
 )
 
@@ -23,6 +25,7 @@ const (
 	noteWritable             // the kernel takes bytes
 	noteShut                 // the target has ended its direction
 	noteOver                 // the connection is over: err says how, acked how far it came
+	noteLost                 // its answers are not read any more
 )
 
 // note is what the poller tells the shard of one wake of one connection.
@@ -31,6 +34,7 @@ type note struct {
 	received uint64 // bytes that the target has sent in all
 	acked    uint64 // with noteOver: bytes of the record that it had acknowledged
 	err      syscall.Errno
+	from, to int // what was found of its answers, in Batch.told
 	what     uint8
 }
 
@@ -38,6 +42,9 @@ type note struct {
 type Batch struct {
 	at    mono.Time
 	notes []note
+	told  []told
+	bytes []byte       // of answers that are wanted
+	list  []proto.Told // room
 }
 
 // request is what the shard asks of the poller.
@@ -68,6 +75,7 @@ type polled struct {
 	shut       bool           // the target's FIN has been read
 	unread     bool           // in poller.unread
 	ready      sys.EpollEvent // of those in poller.unread: what it was ready for
+	answers    *answers       // nil: they are discarded
 }
 
 // The states of a connection to the poller.
@@ -97,11 +105,18 @@ type poller struct {
 	quit      chan struct{} // closed by close
 	ended     chan struct{}
 
+	hasNews atomic.Bool
+
 	mu     sync.Mutex
+	news   []news
 	asked  []request
 	asleep bool // the poller waits, or is about to: a request must wake it
 
-	work        []request // the requests being carried out; changes places with asked
+	fresh       []news         // being taken in; changes places with news
+	early       []*conn        // whose protocol has become known, and which may have spoken before
+	room        []byte         // to read into
+	scratch     []proto.Answer // room for one reader's
+	work        []request      // the requests being carried out; changes places with asked
 	slots       []slot
 	free        []uint32
 	first, last *conn    // connecting, the earliest deadline first
@@ -143,7 +158,7 @@ func (p *poller) ask(r request) {
 // recycle takes a batch back from the shard.
 func (p *poller) recycle(b *Batch) {
 	clear(b.notes)
-	b.notes = b.notes[:0]
+	b.notes, b.told, b.bytes = b.notes[:0], b.told[:0], b.bytes[:0]
 	select {
 	case p.spare <- b:
 	default:
@@ -200,6 +215,8 @@ func (p *poller) run() {
 				p.wakened(c, &evs[i])
 			}
 		}
+		p.takeNews()
+		p.hearEarly()
 		p.carryOut(now)
 		p.expire(now)
 		p.seeOff(now)
@@ -236,6 +253,16 @@ func (p *poller) note(c *conn, what uint8) *note {
 	return &p.batch.notes[len(p.batch.notes)-1]
 }
 
+// noteFrom is note with what was found of the connection's answers since the batch had from of them.
+func (p *poller) noteFrom(c *conn, what uint8, from int) *note {
+	n := p.note(c, what)
+	n.from, n.to = from, len(p.batch.told)
+	if c.polled.answers != nil {
+		c.polled.answers.tellLost(n)
+	}
+	return n
+}
+
 // timeout is how long the poller may wait; it must look at the requests after that.
 func (p *poller) timeout() time.Duration {
 	p.mu.Lock()
@@ -268,7 +295,7 @@ func (p *poller) carryOut(now mono.Time) {
 		case askCheck:
 			if r.conn.polled.state == stateOpen {
 				fd := r.conn.polled.fd
-				p.finish(r.conn, 0, sys.TakeError(fd), sys.StatusTCP(fd))
+				p.finish(r.conn, 0, sys.TakeError(fd), sys.StatusTCP(fd), len(p.batch.told))
 			}
 		case askClose:
 			p.leave(now, r.conn)

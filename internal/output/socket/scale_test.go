@@ -278,7 +278,7 @@ func BenchmarkOpenClose(b *testing.B) {
 				streams[ev.ID].Abort(now())
 				delete(streams, ev.ID)
 				done++
-			case ev.Kind >= session.Finished:
+			case isLast(ev.Kind):
 				b.Fatalf("event %+v", ev)
 			}
 		}

@@ -77,6 +77,7 @@ type Output struct {
 	gather sys.Gather
 	taken  []*conn // those whose next Taken event is still to come
 	events []session.Event
+	spent  *Batch // whose events the shard has in hand
 	closed bool
 }
 
@@ -129,6 +130,7 @@ func tryMark(mark uint32) error {
 // opened comes as an event. The spec is not kept, its Record is.
 func (o *Output) Open(_ mono.Time, spec *session.OpenSpec) session.Stream {
 	c := &conn{out: o, id: spec.ID, record: spec.Record, polled: polled{target: spec.Target}}
+	c.listen(spec)
 	if v := o.poller.cfg.Proxy; v != NoProxy {
 		c.polled.header = appendProxyHeader(nil, v, spec.Client, spec.Online)
 	}
@@ -150,6 +152,7 @@ type Stream interface {
 func (o *Output) OpenFrom(_ mono.Time, spec *session.OpenSpec, mark uint32) Stream {
 	from := netip.AddrPortFrom(spec.Client.Addr().Unmap(), spec.Client.Port())
 	c := &conn{out: o, id: spec.ID, record: spec.Record, polled: polled{target: spec.Target, from: from, mark: mark}}
+	c.listen(spec)
 	o.poller.ask(request{conn: c, kind: askOpen})
 	return c
 }
@@ -164,13 +167,17 @@ func (o *Output) Events() <-chan *Batch { return o.poller.batches }
 // events are valid until the next Step.
 func (o *Output) Step(now mono.Time, b *Batch) []session.Event {
 	o.events = o.events[:0]
+	if o.spent != nil { // the events before these pointed into it
+		o.poller.recycle(o.spent)
+		o.spent = nil
+	}
 	o.tellTaken(now) // before the answers to those bytes
 	if b != nil {
 		at := min(b.at, now)
 		for i := range b.notes {
-			b.notes[i].conn.heed(now, at, &b.notes[i])
+			b.notes[i].conn.heed(now, at, b, &b.notes[i])
 		}
-		o.poller.recycle(b)
+		o.spent = b
 		o.tellTaken(now)
 	}
 	return o.events

@@ -33,12 +33,13 @@ func (p *poller) wakened(c *conn, ev *sys.EpollEvent) {
 		what |= noteWritable
 	}
 	var errno syscall.Errno
+	from := len(p.batch.told)
 	if !s.shut && (ev.Readable() || ev.PeerShut()) {
 		var drained bool
-		if errno, drained = p.discard(c, ev); !drained {
+		if errno, drained = p.read(c, ev); !drained {
 			s.ready, s.unread = *ev, true
 			p.unread = append(p.unread, ev.Tag())
-			p.note(c, what)
+			p.noteFrom(c, what, from)
 			return
 		}
 	}
@@ -50,11 +51,11 @@ func (p *poller) wakened(c *conn, ev *sys.EpollEvent) {
 			errno = sys.TakeError(s.fd)
 		}
 		if status := sys.StatusTCP(s.fd); status.Over || errno != 0 {
-			p.finish(c, what, errno, status)
+			p.finish(c, what, errno, status, from)
 			return
 		}
 	}
-	p.note(c, what)
+	p.noteFrom(c, what, from)
 }
 
 // connected ends an attempt to connect. It says whether the connection has opened: if not, the shard
@@ -74,7 +75,7 @@ func (p *poller) connected(c *conn, ev *sys.EpollEvent) bool {
 		// Accepted, and reset before we looked.
 		p.delist(c)
 		s.state = stateOpen
-		p.finish(c, noteOpened, errno, sys.TCPStatus{})
+		p.finish(c, noteOpened, errno, sys.TCPStatus{}, len(p.batch.told))
 		return false
 	case !ev.Writable():
 		return false
@@ -112,12 +113,12 @@ func (p *poller) sendHeader(c *conn) bool {
 	return true
 }
 
-// discard reads what the target has answered, and counts it. It returns an error that the socket held,
-// and whether all was read: one that answers without end goes on after the others have had their turn.
-func (p *poller) discard(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained bool) {
+// read reads what the target has answered, and counts it. It returns an error that the socket held, and
+// whether all was read: one that answers without end goes on after the others have had their turn.
+func (p *poller) read(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained bool) {
 	s := &c.polled
 	for range readsAtOnce {
-		n, errno := sys.Discard(s.fd)
+		n, most, errno := p.receive(c)
 		if errno == syscall.EAGAIN {
 			drained = true
 			break
@@ -127,12 +128,13 @@ func (p *poller) discard(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drai
 		}
 		if n == 0 {
 			s.shut = true
+			p.hearEnd(c)
 			return 0, true
 		}
 		s.received += uint64(n)
 		// Less than asked for is all there was, and a later byte is a new event; but a read stops short
 		// at urgent data, and the end of the stream is a read of its own.
-		if n < sys.MaxDiscard && !ev.Urgent() && !ev.PeerShut() {
+		if n < most && !ev.Urgent() && !ev.PeerShut() {
 			drained = true
 			break
 		}
@@ -152,10 +154,10 @@ func (p *poller) readAgain() {
 }
 
 // finish tells the shard that a connection is over; it still has to ask for the descriptor to be closed.
-func (p *poller) finish(c *conn, what uint8, errno syscall.Errno, status sys.TCPStatus) {
+func (p *poller) finish(c *conn, what uint8, errno syscall.Errno, status sys.TCPStatus, from int) {
 	s := &c.polled
 	s.state = stateOver
-	n := p.note(c, what|noteOver)
+	n := p.noteFrom(c, what|noteOver, from)
 	n.err = errno
 	n.acked = s.acked(status)
 }
