@@ -91,6 +91,7 @@ type Mapped struct {
 	MaxRate       float64        // new sessions a second, copies counted; 0: no bound
 	MaxMbps       float64        // megabits a second that clients send, copies counted; 0: no bound
 	Wait          Wait
+	Proto         Proto
 	WholeSessions bool          // no adoption
 	RTT           time.Duration // the round trip to assume; 0: not given
 
@@ -191,7 +192,7 @@ func defaultCopy() Copy {
 	return Copy{
 		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1, Mark: DefaultMark,
 		Mapped: Mapped{
-			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, SessionMemory: 32 * mega,
+			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, Proto: ProtoAuto, SessionMemory: 32 * mega,
 			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,
 		},
 		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,

@@ -56,6 +56,10 @@ func mappedOptions(m *Mapped) []option {
 			help: "when the target's answer counts as complete, so that the next request may go: auto, bytes (as many as production's), quiet (silence), none (do not wait)",
 		},
 		{
+			name: "proto", arg: "PROTO", group: How, def: "auto", set: oneOf(&m.Proto, protos()...), choices: words(protos()),
+			help: "the protocol of the connections, so that it is known where requests and answers end: auto (recognised by each connection's first bytes), none, or its name",
+		},
+		{
 			name: "whole-sessions", letter: "O", group: How, set: on(&m.WholeSessions),
 			help: "leave out connections that were open before the copier started",
 		},

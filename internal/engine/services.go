@@ -9,6 +9,8 @@ import (
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/gate"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/session"
 	"tcpcopy/internal/shard"
 )
@@ -30,6 +32,7 @@ func settle(s *shard.Service, c *config.Copy, mapping, shards int) {
 		s.Session = &session.Service{}
 	}
 	s.Session.WholeOnly, s.Session.MaxBytes = m.WholeSessions, int(m.SessionMemory)
+	s.Session.Protocols, s.Session.Certain = protocols(m.Proto)
 	s.Session.Idle, s.Session.Stall = m.KeepaliveTimeout, m.SessionTimeout
 	how := gate.Config{Mode: modes[m.Wait], Limit: m.GateLimit, RTO: assumedRTO(m.RTT)}
 	s.Session.Gate = gate.NewService(how)
@@ -45,6 +48,20 @@ func settle(s *shard.Service, c *config.Copy, mapping, shards int) {
 	s.MaxRate = m.MaxRate / float64(shards)
 	s.MaxBandwidth = m.MaxMbps * 1e6 / 8 / float64(shards)
 	s.Closed = false
+}
+
+// protocols are those that a mapping's connections may speak; certain says that they all speak the only one.
+func protocols(p config.Proto) (list []proto.Protocol, certain bool) {
+	if p == config.ProtoAuto {
+		return known.Auto(), false
+	}
+	for _, k := range known.Kinds() {
+		if k.String() == string(p) {
+			one, _ := known.Protocol(k)
+			return []proto.Protocol{one}, true
+		}
+	}
+	return nil, false
 }
 
 var modes = map[config.Wait]gate.Mode{
