@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/route"
+	"tcpcopy/internal/sys"
 	"tcpcopy/internal/wire"
 )
 
@@ -55,6 +56,7 @@ func (s *Intercept) accept(ln net.Listener) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
+		conn = sys.NewStream(conn)
 		s.conns.accepted.Add(1)
 		if oldest := s.strangers.enter(conn); oldest != nil {
 			s.conns.crowded.Add(1)

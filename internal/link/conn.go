@@ -13,6 +13,7 @@ import (
 
 	"tcpcopy/internal/key"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/sys"
 	"tcpcopy/internal/wire"
 )
 
@@ -128,6 +129,7 @@ func (l *Link) connect(index, slot uint8) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to intercept %s: %w", l.addr, err)
 	}
+	raw = sys.NewStream(raw)
 	stop := context.AfterFunc(l.ctx, func() { raw.Close() })
 	defer stop()
 	raw.SetDeadline(time.Now().Add(handshakeTimeout))

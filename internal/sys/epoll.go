@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -151,7 +152,8 @@ func (e *Epoll) wait(timeout time.Duration) error {
 // Wake ends the Wait that is under way, or else the next one. Any goroutine may call it before Close.
 func (e *Epoll) Wake() {
 	one := [8]byte{1}
-	_, _ = unix.Write(e.wake, one[:]) // fails only after 2^64 calls
+	// It fails only after 2^64 calls. For why it is raw see Stream.
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(e.wake), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
 }
 
 // Close frees the Epoll; the sockets that it watched stay open.

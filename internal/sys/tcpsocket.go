@@ -51,7 +51,10 @@ func SetUserTimeout(fd int, d time.Duration) error {
 
 // AckNow sends an acknowledgment that is being delayed and lets the next ones go at once. The kernel
 // falls back to delaying by itself: it must be called again after reads (TCP_QUICKACK in tcp(7)).
-func AckNow(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }
+func AckNow(fd int) {
+	on := int32(1)
+	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+}
 
 // BindLocal chooses the address to connect from and leaves the port to ConnectTCP, which can then use a
 // port for several targets at once.
@@ -181,6 +184,7 @@ type Gather struct {
 	iov [64]unix.Iovec
 	hdr unix.Msghdr
 	n   int
+	len int // bytes in all
 }
 
 // Add appends a view, which must stay as it is until Send or Reset. It says whether there was room.
@@ -192,6 +196,7 @@ func (g *Gather) Add(view []byte) bool {
 		g.iov[g.n].Base = &view[0]
 		g.iov[g.n].SetLen(len(view))
 		g.n++
+		g.len += len(view)
 	}
 	return true
 }
@@ -204,8 +209,8 @@ func (g *Gather) Send(fd int) (int, syscall.Errno) {
 	for {
 		var n uintptr
 		var errno syscall.Errno
-		if g.n == 1 { // most requests; cheaper for the kernel
-			n, _, errno = unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(g.iov[0].Base)),
+		if g.n == 1 && g.len <= maxAtOnce { // most requests; cheaper for the kernel, and see Stream
+			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(g.iov[0].Base)),
 				uintptr(g.iov[0].Len), flags, 0, 0)
 		} else {
 			g.hdr.Iov = &g.iov[0]
@@ -224,7 +229,7 @@ func (g *Gather) Send(fd int) (int, syscall.Errno) {
 // Reset forgets what was collected.
 func (g *Gather) Reset() {
 	clear(g.iov[:g.n])
-	g.n = 0
+	g.n, g.len = 0, 0
 }
 
 // RaiseFileLimit lets the process open as many descriptors as it may, want if it can be had, and
