@@ -70,53 +70,87 @@ func TestFirewallOfProduction(t *testing.T) {
 	}
 }
 
-// router makes the switch a router between production and the target, which the target's answers do not
-// pass. toClients is its own way to the clients' net, which is where an ICMP error about a raw copy goes.
-func router(mtu int, toClients string) func(*netlab.Net) error {
+// family is the addresses that narrow paths are made of.
+type family struct {
+	name         string
+	ip           string // the command that sets them
+	router       string // beside the hosts of the test network
+	target       string
+	toClients    string // their way through the assistant
+	clientsBlack string // no way to them
+	narrow       int    // bytes of a path's MTU
+	narrower     int
+	sysctls      []sysctl // of the router: it forwards, redirects nobody and reports each packet that is too big
+}
+
+var families = []family{
+	{
+		name: "IPv4", ip: "ip", router: "10.77.2.254/24", target: "10.77.2.2/32",
+		toClients: "10.77.1.0/24 via 10.77.2.3", clientsBlack: "blackhole 10.77.1.0/24", narrow: 1300, narrower: 1200,
+		sysctls: []sysctl{{"ipv4/ip_forward", "1"}, {"ipv4/conf/all/send_redirects", "0"}, {"ipv4/conf/test/send_redirects", "0"},
+			{"ipv4/conf/all/rp_filter", "0"}, {"ipv4/conf/test/rp_filter", "0"}, {"ipv4/icmp_ratelimit", "0"}},
+	},
+	{
+		name: "IPv6", ip: "ip -6", router: "fd77:2::254/64 nodad", target: "fd77:2::2/128",
+		toClients: "fd77:1::/64 via fd77:2::3", clientsBlack: "blackhole fd77:1::/64", narrow: 1400, narrower: 1300,
+		sysctls: []sysctl{{"ipv6/conf/test/accept_dad", "0"}, {"ipv6/conf/test/disable_ipv6", "0"}, {"ipv6/conf/all/forwarding", "1"}, {"ipv6/icmp/ratelimit", "0"}},
+	},
+}
+
+// through makes the switch a router between production and the target, which the target's answers do not
+// pass. clients is its own way to the clients' net, which is where an ICMP error about a raw copy goes.
+func (f *family) through(clients string) func(*netlab.Net) error {
 	return func(n *netlab.Net) error {
 		hosts := n.Namespaces()
 		lan := hosts[len(hosts)-1]
+		if err := set(lan, f.sysctls...); err != nil {
+			return err
+		}
 		if err := sh(lan, fmt.Sprintf(`
-			ip address add 10.77.2.254/24 dev test
-			ip route add %s
-			ip route add 10.77.2.2/32 dev test mtu lock %d`, toClients, mtu)); err != nil {
+			%[1]s address add %[2]s dev test
+			%[1]s route add %[3]s
+			%[1]s route add %[4]s dev test mtu lock %[5]d`, f.ip, f.router, clients, f.target, f.narrow)); err != nil {
 			return err
 		}
-		if err := set(lan, sysctl{"ipv4/ip_forward", "1"}, sysctl{"ipv4/conf/all/send_redirects", "0"}, sysctl{"ipv4/conf/test/send_redirects", "0"},
-			sysctl{"ipv4/conf/all/rp_filter", "0"}, sysctl{"ipv4/conf/test/rp_filter", "0"}, sysctl{"ipv4/icmp_ratelimit", "0"}); err != nil {
+		// IPv6 routers cannot be told to redirect nobody.
+		if err := set(n.Online, sysctl{"ipv6/conf/all/accept_redirects", "0"}, sysctl{"ipv6/conf/eth1/accept_redirects", "0"}); err != nil {
 			return err
 		}
-		return sh(n.Online, `ip route add 10.77.2.2/32 via 10.77.2.254`)
+		gateway, _, _ := strings.Cut(f.router, "/")
+		return sh(n.Online, fmt.Sprintf(`%s route add %s via %s`, f.ip, f.target, gateway))
 	}
+}
+
+// narrowsLater has production's own route take less once the load has begun.
+func (f *family) narrowsLater(ctx context.Context, s *lab.Stage) error {
+	s.Wait(ctx, 500*time.Millisecond)
+	return sh(s.Net().Online, fmt.Sprintf(`%s route add %s dev eth1 mtu lock %d`, f.ip, f.target, f.narrower))
 }
 
 // TestNarrowPath copies over paths that take less than the target's own network does.
 func TestNarrowPath(t *testing.T) {
-	narrower := func(ctx context.Context, s *lab.Stage) error {
-		s.Wait(ctx, 500*time.Millisecond)
-		return sh(s.Net().Online, `ip route add 10.77.2.2/32 dev eth1 mtu lock 1200`)
-	}
-	for _, test := range []struct {
-		name    string
-		short   bool
-		ways    []string
-		options lab.Options
-	}{
-		{"a router says so to the clients' net", true, []string{lab.Raw}, lab.Options{Setup: router(1300, "10.77.1.0/24 via 10.77.2.3")}},
-		{"a router says so to production", false, []string{lab.Socket}, lab.Options{Setup: router(1300, "10.77.1.0/24 via 10.77.2.3")}},
-		{"a router says nothing", false, []string{lab.Raw}, lab.Options{Setup: router(1300, "blackhole 10.77.1.0/24")}},
-		{"production's own route", false, []string{lab.Raw, lab.Socket}, lab.Options{Disturb: narrower}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			need(t, "ip")
-			if !test.short {
-				notShort(t)
-			}
+	for i := range families {
+		f := &families[i]
+		for _, test := range []struct {
+			name    string
+			short   bool
+			ways    []string
+			options lab.Options
+		}{
+			{"a router says so to the clients' net", true, []string{lab.Raw}, lab.Options{Setup: f.through(f.toClients)}},
+			{"a router says so to production", false, []string{lab.Socket}, lab.Options{Setup: f.through(f.toClients)}},
+			{"a router says nothing", false, []string{lab.Raw}, lab.Options{Setup: f.through(f.clientsBlack)}},
+			{"production's own route", false, []string{lab.Raw, lab.Socket}, lab.Options{Disturb: f.narrowsLater}},
+		} {
 			for _, via := range test.ways {
-				t.Run(via, func(t *testing.T) {
+				t.Run(f.name+"/"+test.name+"/"+via, func(t *testing.T) {
+					need(t, "ip")
+					if !test.short {
+						notShort(t)
+					}
 					t.Parallel()
 					o := test.options
-					o.Via, o.Load = via, keepalive(10, 40, 20_000)
+					o.Via, o.IPv6, o.Load = via, f.name == "IPv6", keepalive(10, 40, 20_000)
 					o.Load.Think = 30 * time.Millisecond
 					r := play(t, o)
 					perfect(t, r)
@@ -125,6 +159,6 @@ func TestNarrowPath(t *testing.T) {
 					}
 				})
 			}
-		})
+		}
 	}
 }
