@@ -130,6 +130,7 @@ func (r *linkRelay) mend() {
 // TestLinkBreak breaks the way between copier and intercept. The sessions survive it, and nothing is
 // missing: what was not heard meanwhile the target says again.
 func TestLinkBreak(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		breaks func(*linkRelay)

@@ -8,6 +8,7 @@ import (
 
 // TestLoss loses packets to and from the target. All must arrive, once, in order, and none too early.
 func TestLoss(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		short   bool
@@ -26,6 +27,7 @@ func TestLoss(t *testing.T) {
 			if !test.short {
 				notShort(t)
 			}
+			t.Parallel()
 			perfect(t, play(t, test.options))
 		})
 	}

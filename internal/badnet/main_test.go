@@ -3,10 +3,13 @@ package badnet
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +37,19 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "badnet: build tcpcopy: %v\n%s", err, out)
 		return 1
 	}
+	beside()
 	return m.Run()
+}
+
+// beside has twice as many tests run beside each other as there are processors, unless the command line says how
+// many: each has hosts of its own, and waits for most of its time. Those whose load is heavy are not parallel.
+func beside() {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 }
 
 // play runs the lab with the program under test; the test is skipped where the permission is verified

@@ -46,6 +46,7 @@ func TestFirewallOfProduction(t *testing.T) {
 		nft add table inet nat
 		nft add chain inet nat post { type nat hook postrouting priority 100 ; }
 		nft add rule inet nat post oifname eth1 counter masquerade`
+	t.Parallel()
 	for _, test := range []struct {
 		name, rules string
 	}{
@@ -55,6 +56,7 @@ func TestFirewallOfProduction(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			need(t, "nft")
+			t.Parallel()
 			for _, via := range []string{lab.Raw, lab.Socket} {
 				t.Run(via, func(t *testing.T) {
 					if test.name != "both" {
@@ -129,25 +131,36 @@ func (f *family) narrowsLater(ctx context.Context, s *lab.Stage) error {
 
 // TestNarrowPath copies over paths that take less than the target's own network does.
 func TestNarrowPath(t *testing.T) {
+	t.Parallel()
 	for i := range families {
 		f := &families[i]
-		for _, test := range []struct {
-			name    string
-			short   bool
-			ways    []string
-			options lab.Options
-		}{
-			{"a router says so to the clients' net", true, []string{lab.Raw}, lab.Options{Setup: f.through(f.toClients)}},
-			{"a router says so to production", false, []string{lab.Socket}, lab.Options{Setup: f.through(f.toClients)}},
-			{"a router says nothing", false, []string{lab.Raw}, lab.Options{Setup: f.through(f.clientsBlack)}},
-			{"production's own route", false, []string{lab.Raw, lab.Socket}, lab.Options{Disturb: f.narrowsLater}},
-		} {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			f.narrowPaths(t)
+		})
+	}
+}
+
+func (f *family) narrowPaths(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		short   bool
+		ways    []string
+		options lab.Options
+	}{
+		{"a router says so to the clients' net", true, []string{lab.Raw}, lab.Options{Setup: f.through(f.toClients)}},
+		{"a router says so to production", false, []string{lab.Socket}, lab.Options{Setup: f.through(f.toClients)}},
+		{"a router says nothing", false, []string{lab.Raw}, lab.Options{Setup: f.through(f.clientsBlack)}},
+		{"production's own route", false, []string{lab.Raw, lab.Socket}, lab.Options{Disturb: f.narrowsLater}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			need(t, "ip")
+			if !test.short {
+				notShort(t)
+			}
+			t.Parallel()
 			for _, via := range test.ways {
-				t.Run(f.name+"/"+test.name+"/"+via, func(t *testing.T) {
-					need(t, "ip")
-					if !test.short {
-						notShort(t)
-					}
+				t.Run(via, func(t *testing.T) {
 					t.Parallel()
 					o := test.options
 					o.Via, o.IPv6, o.Load = via, f.name == "IPv6", keepalive(10, 40, 20_000)
@@ -159,6 +172,6 @@ func TestNarrowPath(t *testing.T) {
 					}
 				})
 			}
-		}
+		})
 	}
 }

@@ -61,9 +61,11 @@ var disturbances = []struct {
 // TestRestart disturbs keepalive connections, and short ones. Every request that production receives some
 // seconds later must arrive.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	const before, after = time.Second, 3 * time.Second
 	for _, d := range disturbances {
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
 			for _, via := range d.ways {
 				t.Run(via, func(t *testing.T) {
 					if !d.short || via != lab.Raw {

@@ -19,6 +19,7 @@ func onTarget(settings ...sysctl) func(*netlab.Net) error {
 
 // TestTargetOptions takes the options of TCP away from the target, in all combinations, on a lossy network.
 func TestTargetOptions(t *testing.T) {
+	t.Parallel()
 	for bits := range 8 {
 		settings := []sysctl{
 			{"ipv4/tcp_timestamps", fmt.Sprint(bits & 1)},
@@ -37,6 +38,7 @@ func TestTargetOptions(t *testing.T) {
 
 // TestTarget copies to targets that make it difficult.
 func TestTarget(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		options lab.Options
@@ -69,6 +71,7 @@ func TestTarget(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			for _, via := range []string{lab.Raw, lab.Socket} {
 				t.Run(via, func(t *testing.T) {
 					notShort(t)
@@ -116,6 +119,7 @@ func (l *rudeListener) Accept() (net.Conn, error) {
 // TestTargetClosesWithUnreadData: the connection is lost, and its reason is known; what the client asks
 // afterwards finds another.
 func TestTargetClosesWithUnreadData(t *testing.T) {
+	t.Parallel()
 	for _, via := range []string{lab.Raw, lab.Socket} {
 		t.Run(via, func(t *testing.T) {
 			notShort(t)
