@@ -27,7 +27,10 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 		seg = &data
 	}
 	note := s.note(seg, at)
-	if seg.Len > 0 {
+	switch {
+	case seg.Cut():
+		s.cut(seg)
+	case seg.Len > 0:
 		s.insert(now, seg, note)
 	}
 	switch {
@@ -42,6 +45,16 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	}
 	s.met = true
 	s.noteHole(at)
+}
+
+// cut takes note of a segment whose payload was not captured whole (a mirror that cuts, an agent that sheds).
+// What there is of it would be the start of a request without its end: it counts as lost, unless it comes
+// again.
+func (s *Session) cut(seg *packet.Segment) {
+	off := s.reader.OffsetOf(seg.Seq) + uint64(seg.Len)
+	if int64(off) > int64(s.took) && off < s.reader.Next()+1<<30 {
+		s.took = off
+	}
 }
 
 // insert keeps the payload of a segment. A single byte that is the first of a connection found under way,

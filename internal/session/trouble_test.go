@@ -83,6 +83,36 @@ func TestCaptureGap(t *testing.T) {
 		r.sessions(1, ledger.CaptureGap, 1)
 		r.bytes(9, ledger.CaptureGap, 4)
 	})
+	part := func(r *rig, payload string, size int) {
+		r.Helper()
+		r.fromClient(packet.Segment{Seq: r.isn.Add(1 + r.next), Ack: r.irs.Add(1 + r.seen), Flags: packet.ACK, Window: 500,
+			Payload: []byte(payload), Len: size})
+	}
+	t.Run("a segment that was cut on its way here", func(t *testing.T) {
+		r := fresh(t)
+		r.data("GET 1")
+		r.takes()
+		r.answers(10)
+		part(r, "GET", 9)
+		r.wait(holeGraceT - ms)
+		r.state(Flowing)
+		r.wait(ms)
+		r.state(Watching)
+		if text := r.stream().text; text != "GET 1" || !r.stream().aborted {
+			t.Errorf("the copy had %q, aborted %v", text, r.stream().aborted)
+		}
+		r.sessions(1, ledger.CaptureGap, 1)
+		r.bytes(5, ledger.CaptureGap, 0)
+	})
+	t.Run("a segment that was cut, and comes again whole", func(t *testing.T) {
+		r := fresh(t)
+		part(r, "", 5)
+		r.wait(holeGraceT - ms)
+		r.data("GET 1")
+		r.wait(sec)
+		r.state(Flowing)
+		r.copied("GET 1")
+	})
 	t.Run("filled in time", func(t *testing.T) {
 		r := fresh(t)
 		r.seg(3, "def", 0)
