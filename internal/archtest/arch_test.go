@@ -35,7 +35,7 @@ var layers = [][]string{
 		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab", "internal/localroute",
 		"internal/output/tunnel",
 	},
-	{"internal/landing"},
+	{"internal/landing", "internal/capture/mirror"},
 	{"internal/config"},
 	{"internal/engine", "internal/lab"},
 	{"internal/app"},

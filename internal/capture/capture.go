@@ -59,12 +59,15 @@ type Source interface {
 }
 
 // Stats are totals since a source was opened.
-// Offered = Delivered + Dropped + Foreign + what is still under way to Next.
+// Offered = Delivered + Dropped + Foreign + Malformed + Shed + Lost + what is still under way to Next.
 type Stats struct {
 	Offered   uint64 // frames that passed the filter, lost ones included
 	Dropped   uint64 // lost in the kernel: no room, because Next was called too seldom
 	Delivered uint64 // frames that Next returned
-	Foreign   uint64 // frames left out as they are neither IPv4 nor IPv6
+	Foreign   uint64 // frames left out: neither IPv4 nor IPv6, or of a mirrored network that is not wanted
+	Malformed uint64 // frames left out: an encapsulation that cannot be read
+	Shed      uint64 // frames that an agent left out to stay within its bounds
+	Lost      uint64 // frames that an agent could not send, or that were lost with its connection
 	Stalls    uint64 // times that the buffer was full and capture stood still
 	Downs     uint64 // times that an interface went down or vanished; capture goes on when it is back
 	Corrupt   uint64 // blocks that contradicted themselves: the rest of each was left out

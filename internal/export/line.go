@@ -31,6 +31,9 @@ func Line(s, prev *Snapshot) string {
 	if n := c.Packets.KernelDrop; n > 0 {
 		parts = append(parts, fmt.Sprintf("lost in the kernel %s (+%s)", number(n), number(n-was.Packets.KernelDrop)))
 	}
+	if n := c.Packets.Shed + c.Packets.Lost; n > 0 {
+		parts = append(parts, fmt.Sprintf("left out by agents %s, lost from them %s", number(c.Packets.Shed), number(c.Packets.Lost)))
+	}
 	if n := len(s.Links); n > 0 {
 		up := 0
 		for _, l := range s.Links {

@@ -51,6 +51,8 @@ type PacketReport struct {
 	Offered    uint64 `json:"offered"`
 	Captured   uint64 `json:"captured"`
 	KernelDrop uint64 `json:"kernel_drop"`
+	Shed       uint64 `json:"agent_shed"`
+	Lost       uint64 `json:"agent_lost"`
 	NotOurs    uint64 `json:"not_ours"`
 	Malformed  uint64 `json:"malformed"`
 	Twice      uint64 `json:"twice"`
@@ -133,6 +135,7 @@ func NewReport(s *Snapshot) *Report {
 		Start: s.Start, Now: s.Now, Seconds: s.Elapsed().Seconds(), Final: s.Final, Balanced: c.Check() == nil,
 		Packets: PacketReport{
 			Offered: c.Packets.Offered, Captured: c.Packets.Seen, KernelDrop: c.Packets.KernelDrop,
+			Shed: c.Packets.Shed, Lost: c.Packets.Lost,
 			NotOurs: c.Packets.NotOurs, Malformed: c.Packets.Malformed, Twice: c.Packets.Twice,
 		},
 		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),

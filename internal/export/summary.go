@@ -102,6 +102,9 @@ func reasons(b *bufio.Writer, c *ledger.Counters) {
 
 func packets(b *bufio.Writer, p *ledger.Packets) {
 	row(b, "packets", "%s offered, %s captured, %s lost in the kernel", number(p.Offered), number(p.Seen), number(p.KernelDrop))
+	if p.Shed+p.Lost > 0 {
+		row(b, "", "%s left out by agents to stay within their bounds, %s lost between agents and here", number(p.Shed), number(p.Lost))
+	}
 	if p.NotOurs+p.Malformed+p.Twice > 0 {
 		row(b, "", "%s not for a mapping, %s malformed, %s seen twice", number(p.NotOurs), number(p.Malformed), number(p.Twice))
 	}

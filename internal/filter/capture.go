@@ -28,6 +28,9 @@ type CaptureSpec struct {
 	// ResponseLen is how many bytes of the server's packets are kept; 0 means the constant's.
 	ResponseLen uint32
 	NoResponses bool // leave the server's packets out
+	// Encapsulated takes whole packets of GRE (with ERSPAN), and frames with 802.1Q tags within the one that
+	// the kernel takes away, besides. What is within them nobody has looked at, Expr neither.
+	Encapsulated bool
 	// Expr must match as well; nil matches everything.
 	Expr Expr
 }
@@ -52,11 +55,15 @@ func Capture(spec CaptureSpec) (Program, error) {
 
 	var a assembler
 	reject, v4, v6, compare := a.newLabel(), a.newLabel(), a.newLabel(), a.newLabel()
+	other, notTCP, whole := reject, reject, reject
+	if spec.Encapsulated {
+		other, notTCP, whole = a.newLabel(), a.newLabel(), a.newLabel()
+	}
 
-	a.families(0, v4, v6, reject)
+	a.families(0, v4, v6, other)
 	a.place(v4)
 	a.emit(bpf.LoadAbsolute{Off: 9, Size: 1})
-	a.jump(bpf.JumpEqual, protoTCP, next, reject)
+	a.jump(bpf.JumpEqual, protoTCP, next, notTCP)
 	a.emit(bpf.LoadAbsolute{Off: 6, Size: 2})
 	a.jump(bpf.JumpBitsSet, moreFragments|fragmentOffset, reject, next)
 	a.emit(bpf.LoadMemShift{Off: 0})
@@ -66,7 +73,7 @@ func Capture(spec CaptureSpec) (Program, error) {
 	hop, direct := a.newLabel(), a.newLabel()
 	a.emit(bpf.LoadAbsolute{Off: 6, Size: 1})
 	a.jump(bpf.JumpEqual, protoTCP, direct, next)
-	a.jump(bpf.JumpEqual, nextHopByHop, hop, reject)
+	a.jump(bpf.JumpEqual, nextHopByHop, hop, notTCP)
 	a.place(hop)
 	a.emit(bpf.LoadAbsolute{Off: 40, Size: 1})
 	a.jump(bpf.JumpEqual, protoTCP, next, reject)
@@ -112,6 +119,18 @@ func Capture(spec CaptureSpec) (Program, error) {
 		a.place(matched)
 	}
 	a.emit(bpf.LoadScratch{Dst: bpf.RegA, N: 0}, bpf.RetA{})
+	if spec.Encapsulated {
+		a.place(other) // A is the EtherType
+		for _, tag := range []uint32{etherTag, etherSTag, etherQinQ} {
+			a.jump(bpf.JumpEqual, tag, whole, next)
+		}
+		a.goTo(reject)
+		a.place(notTCP) // A is the protocol
+		a.jump(bpf.JumpEqual, protoGRE, next, reject)
+		a.place(whole)
+		a.excludeMark(spec.ExcludeMark, reject)
+		a.emit(bpf.RetConstant{Val: WholePacket})
+	}
 	a.place(reject)
 	a.emit(bpf.RetConstant{Val: 0})
 

@@ -19,6 +19,10 @@ func TestCapture(t *testing.T) {
 	anyDir.AnyDirection = true
 	inOnly := local
 	inOnly.NoResponses = true
+	mirrored := anyDir
+	mirrored.Encapsulated = true
+	mirrored.Expr = Net{Src, mustAddr("10.0.0.1"), mustAddr("255.255.255.255")}
+	gre4 := ip4("10.9.0.1", "10.9.0.2", 47, 0, 0, body(1234, 80))
 	narrow := local
 	narrow.Expr = Net{Src, mustAddr("10.0.0.1"), mustAddr("255.255.255.255")}
 	for _, tc := range []struct {
@@ -57,6 +61,16 @@ func TestCapture(t *testing.T) {
 		{"any direction: response in", anyDir, out4, Meta{}, ResponseLen},
 		{"any direction: both ports", anyDir, both, Meta{Outgoing: true}, len(both)},
 		{"any direction: our own", anyDir, in4, Meta{Mark: 7}, 0},
+		{"mirrored: request", mirrored, in4, Meta{}, len(in4)},
+		{"mirrored: response, not matching", mirrored, out4, Meta{}, 0},
+		{"mirrored: GRE", mirrored, gre4, Meta{}, len(gre4)},
+		{"mirrored: GRE over IPv6", mirrored, ip6("fd00::1", "fd00::2", 47, body(1234, 80)), Meta{}, 40 + 24 + big},
+		{"mirrored: our own GRE", mirrored, gre4, Meta{Mark: 7}, 0},
+		{"mirrored: two tags", mirrored, in4, Meta{EtherType: 0x8100}, len(in4)},
+		{"mirrored: ARP", mirrored, make([]byte, 60), Meta{EtherType: 0x806}, 0},
+		{"mirrored: UDP", mirrored, ip4("10.0.0.1", "10.0.0.2", 17, 0, 0, body(1234, 80)), Meta{}, 0},
+		{"GRE", anyDir, gre4, Meta{}, 0},
+		{"two tags", anyDir, in4, Meta{EtherType: 0x8100}, 0},
 		{"no responses: request", inOnly, in4, Meta{}, len(in4)},
 		{"no responses: response", inOnly, out4, Meta{Outgoing: true}, 0},
 		{"with an expression: match", narrow, in4, Meta{}, len(in4)},

@@ -8,6 +8,7 @@ import (
 
 const (
 	protoTCP    = 6
+	protoGRE    = 47
 	protoUDP    = 17
 	protoICMP   = 1
 	protoICMPv6 = 58
@@ -18,6 +19,9 @@ const (
 
 	etherIPv4 = 0x0800
 	etherIPv6 = 0x86dd
+	etherTag  = 0x8100 // 802.1Q
+	etherSTag = 0x88a8 // 802.1ad
+	etherQinQ = 0x9100 // QinQ before it
 
 	packetOutgoing = 4 // PACKET_OUTGOING of linux/if_packet.h
 

@@ -82,9 +82,11 @@ func (q *Requests) Add(o *Requests) {
 
 // Packets counts what a capture source saw.
 type Packets struct {
-	Offered    uint64 // matched the kernel filter: Seen + KernelDrop
+	Offered    uint64 // matched the kernel filter: Seen + KernelDrop + Shed + Lost
 	Seen       uint64 // reached us
-	KernelDrop uint64 // did not fit the ring: we were too slow
+	KernelDrop uint64 // did not fit the ring: we, or an agent, were too slow
+	Shed       uint64 // left out by an agent to stay within its bounds
+	Lost       uint64 // could not be sent by an agent, or were lost with its connection
 	NotOurs    uint64 // matched the filter, but belongs to no mapping or is not addressed to this host
 	Malformed  uint64 // not a whole TCP header
 	Twice      uint64 // the same packet, seen on a second interface
@@ -95,6 +97,8 @@ func (p *Packets) Add(q *Packets) {
 	p.Offered += q.Offered
 	p.Seen += q.Seen
 	p.KernelDrop += q.KernelDrop
+	p.Shed += q.Shed
+	p.Lost += q.Lost
 	p.NotOurs += q.NotOurs
 	p.Malformed += q.Malformed
 	p.Twice += q.Twice

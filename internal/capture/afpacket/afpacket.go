@@ -233,7 +233,7 @@ func (s *Source) fill(r *ring) []capture.Frame {
 	batch := s.batch[:0]
 	var f sys.RingFrame
 	for len(batch) < maxBatch && r.reader.Next(&f) {
-		if (f.Protocol != sys.EthPIP && f.Protocol != sys.EthPIPv6) || len(f.Data) == 0 {
+		if !untag(&f) {
 			s.foreign.Add(1)
 			continue
 		}
