@@ -43,7 +43,10 @@ IPv6, two ports, and the account as JSON:
 
 // runCopy copies until a signal ends it, and prints the account.
 func (p *program) runCopy(c *config.Copy, warnings []string) error {
-	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain)}
+	d := daemon{
+		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain),
+		ordinary: !c.Captures(),
+	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		report := &reporter{path: c.Report, log: log}
 		var previous *export.Snapshot

@@ -22,6 +22,7 @@ type daemon struct {
 	warnings []string // about its settings, said before it starts
 	stopping string   // said at the first signal
 	routes   bool     // it captures nothing, and changes routes
+	ordinary bool     // it neither captures nor changes anything
 }
 
 // gcPercent lets the heap grow by a quarter of what lives in it before it is collected. What lives is sessions;
@@ -48,7 +49,7 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	if d.routes {
 		op, need = "route the copies' connections", sys.CapNetAdmin
 	}
-	if !p.has(need) {
+	if !d.ordinary && !p.has(need) {
 		return &sys.CapabilityError{Op: op, Need: need, Err: os.ErrPermission}
 	}
 	log, err := openLog(d.LogFile, p.err)

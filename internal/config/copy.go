@@ -110,6 +110,7 @@ func (m *Mapped) Checked() bool {
 // no use for has its zero value.
 type Copy struct {
 	// Where.
+	From          From
 	Mappings      []mapping.Mapping // at least one
 	Via           Via
 	LearnWay      bool             // Via was not said: raw, unless the intercept offers the tunnel
@@ -135,7 +136,7 @@ type Copy struct {
 	Shards      int // 0: as the cores allow
 	Mark        uint32
 
-	// Trust (raw, tunnel).
+	// Trust (raw, tunnel, agents).
 	Key      *key.Key // nil: the link is in the clear
 	Insecure bool     // known and wanted to be in the clear
 

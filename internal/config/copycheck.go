@@ -33,8 +33,12 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	if err := c.shares(); err != nil {
 		return nil, nil, err
 	}
+	said, err := o.source(&c)
+	if err != nil {
+		return nil, nil, err
+	}
 	if c.Via == ViaSocket {
-		return &c, o.circles(&c), nil
+		return &c, append(said, o.circles(&c)...), nil
 	}
 	if err := o.links(&c); err != nil {
 		return nil, nil, err
@@ -42,6 +46,11 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	warnings, err := o.trust(&c)
 	if err != nil {
 		return nil, nil, err
+	}
+	for _, w := range said { // of the same key, some are the same
+		if !slices.Contains(warnings, w) {
+			warnings = append(warnings, w)
+		}
 	}
 	return &c, warnings, nil
 }
@@ -81,7 +90,7 @@ func (c *Copy) shares() error {
 func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
-			if !m.Named() && m.Online.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
+			if !c.From.Remote() && !m.Named() && m.Online.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
 				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production gets every request twice, unless another server listens there", m, t.Addr.Addr()))
 			}
 		}
@@ -126,8 +135,9 @@ func (o *CopyOptions) fits(c *Copy) error {
 		{"connections", link},
 		{"lonely", link},
 		{"port", link},
-		{"key", link},
-		{"insecure", link},
+	}
+	if c.From.Kind != FromAgent {
+		rules = append(rules, rule{"key", link}, rule{"insecure", link})
 	}
 	with := "needs -s IP[:PORT]"
 	switch c.Via {

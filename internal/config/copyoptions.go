@@ -19,6 +19,7 @@ type CopyOptions struct {
 	via        string
 	noWait     bool
 	keyFile    string
+	mirrors    []string // interfaces of --from mirror:
 }
 
 // NewCopyOptions adds the options of tcpcopy copy to fs. After fs has been parsed, Copy makes the
@@ -26,6 +27,7 @@ type CopyOptions struct {
 func NewCopyOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
 	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort}
 	register(fs, o.where())
+	register(fs, o.from())
 	register(fs, mappedOptions(&o.c.Mapped))
 	register(fs, o.how())
 	register(fs, o.bounds())
@@ -115,11 +117,11 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
-			help: "the key that the intercept has too; or in the environment as TCPCOPY_KEY",
+			help: "the key that the intercept has too, and the agents of --from agent; or in the environment as TCPCOPY_KEY",
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
-			help: "no key is fine: the link to the intercept is neither encrypted nor authenticated",
+			help: "no key is fine: links to intercepts and agents are neither encrypted nor authenticated",
 		},
 		{
 			name: "shards", arg: "N", group: How, set: whole(&c.Shards, 1, 64),

@@ -16,6 +16,7 @@ type classifier struct {
 	table    *mapping.Table
 	named    []bool // by mapping: the online address was given
 	isLocal  func(netip.Addr) bool
+	remote   map[netip.AddrPort]struct{} // the targets, where the packets are other hosts'; nil: they are this one's
 	packets  ledger.Packets
 	lastAddr netip.Addr // of the last question to isLocal: clients come in runs
 	lastIs   bool
@@ -32,11 +33,11 @@ func (c *classifier) classify(f *capture.Frame, p *shard.Packet) bool {
 		return false
 	}
 	p.At, p.Ifindex = f.Time, f.Ifindex
-	if i, ok := c.table.Lookup(p.Seg.Dst); ok && c.accepts(i, p.Seg.Dst.Addr(), f, false) {
+	if i, ok := c.table.Lookup(p.Seg.Dst); ok && c.accepts(i, p.Seg.Dst, f, false) {
 		p.Service, p.FromServer = int32(i), false
 		return true
 	}
-	if i, ok := c.table.Lookup(p.Seg.Src); ok && c.accepts(i, p.Seg.Src.Addr(), f, true) {
+	if i, ok := c.table.Lookup(p.Seg.Src); ok && c.accepts(i, p.Seg.Src, f, true) {
 		p.Service, p.FromServer = int32(i), true
 		return true
 	}
@@ -48,11 +49,18 @@ func (c *classifier) classify(f *capture.Frame, p *shard.Packet) bool {
 // it must be this host's own, and the packet must come in from a client or go out from the server. Where
 // it does, the host may be a bridge or a router, and any sighting counts; the session takes the first of
 // several. Loopback shows every packet twice on one interface, and one direction is left out.
-func (c *classifier) accepts(i int, online netip.Addr, f *capture.Frame, fromServer bool) bool {
+//
+// Packets that come from other hosts' interfaces are addressed to anybody: what is the online server's is
+// what the mapping says. What goes to a target is our own copies, which a mirror shows too.
+func (c *classifier) accepts(i int, online netip.AddrPort, f *capture.Frame, fromServer bool) bool {
+	if c.remote != nil {
+		_, target := c.remote[online]
+		return !target
+	}
 	if f.Outgoing != fromServer && (f.Loopback || !c.named[i]) {
 		return false
 	}
-	return c.named[i] || c.local(online)
+	return c.named[i] || c.local(online.Addr())
 }
 
 func (c *classifier) local(a netip.Addr) bool {

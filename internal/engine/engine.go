@@ -10,15 +10,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"time"
 
 	"tcpcopy/internal/capture"
-	"tcpcopy/internal/capture/afpacket"
 	"tcpcopy/internal/capture/locals"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
-	"tcpcopy/internal/filter"
 	"tcpcopy/internal/mapping"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/output/socket"
@@ -110,13 +109,7 @@ func (cp *copier) open() error {
 			return err
 		}
 	}
-	prog, err := captureFilter(c)
-	if err != nil {
-		return err
-	}
-	src, err := afpacket.Open(afpacket.Config{
-		Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
-	})
+	src, err := cp.openSource()
 	if err != nil {
 		return err
 	}
@@ -129,18 +122,17 @@ func (cp *copier) open() error {
 	for i, m := range c.Mappings {
 		named[i] = m.Named()
 	}
-	cp.reader = newReader(src, classifier{table: table, named: named, isLocal: set.Has}, cp.shards)
-	return nil
-}
-
-// captureFilter is what the kernel selects for us.
-func captureFilter(c *config.Copy) (filter.Program, error) {
-	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter}
-	for _, m := range c.Mappings {
-		spec.Ports = append(spec.Ports, m.Online.Port())
-		spec.AnyDirection = spec.AnyDirection || m.Named()
+	class := classifier{table: table, named: named, isLocal: set.Has}
+	if c.From.Remote() {
+		class.remote = make(map[netip.AddrPort]struct{}, len(c.Mappings))
+		for _, m := range c.Mappings {
+			for _, t := range m.Targets {
+				class.remote[t.Addr] = struct{}{}
+			}
+		}
 	}
-	return filter.Capture(spec)
+	cp.reader = newReader(src, class, cp.shards)
+	return nil
 }
 
 // maxShards is how many shards there may be.
@@ -313,7 +305,10 @@ func (cp *copier) snapshot() *export.Snapshot {
 // describe says what was begun, for people.
 func (cp *copier) describe() string {
 	d := "copying " + joinMappings(cp.c.MappingStrings()) + " via " + string(cp.c.Via)
-	if len(cp.c.Interfaces) > 0 {
+	switch {
+	case cp.c.From.Remote():
+		d += " from " + cp.c.From.Text
+	case len(cp.c.Interfaces) > 0:
 		d += fmt.Sprintf(" from %v", cp.c.Interfaces)
 	}
 	return d

@@ -252,6 +252,44 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+// TestClassifyRemote: packets of other hosts' interfaces count by their mapping alone, but for our own copies.
+func TestClassifyRemote(t *testing.T) {
+	client, online := netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("198.51.100.1:80")
+	target := netip.MustParseAddrPort("10.0.0.2:80")
+	for _, tc := range []struct {
+		name         string
+		rule         string
+		from, to     netip.AddrPort
+		want, server bool
+	}{
+		{"to any host's port", "80-10.0.0.2:80", client, online, true, false},
+		{"from any host's port", "80-10.0.0.2:80", online, client, true, true},
+		{"to the host that is named", "198.51.100.1:80-10.0.0.2:80", client, online, true, false},
+		{"to another", "198.51.100.9:80-10.0.0.2:80", client, online, false, false},
+		{"our copy", "80-10.0.0.2:80", client, target, false, false},
+		{"the answer to it", "80-10.0.0.2:80", target, client, false, false},
+		{"another port", "81-10.0.0.2:80", client, online, false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			maps, err := mapping.Parse(tc.rule)
+			if err != nil {
+				t.Fatal(err)
+			}
+			table, err := mapping.NewTable(maps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := classifier{table: table, named: []bool{maps[0].Named()}, remote: map[netip.AddrPort]struct{}{target: {}}}
+			f := capture.Frame{Data: packet.Append(nil, &packet.Segment{Src: tc.from, Dst: tc.to, Flags: packet.ACK})}
+			f.Wire = len(f.Data)
+			var p shard.Packet
+			if got := c.classify(&f, &p); got != tc.want || got && p.FromServer != tc.server {
+				t.Errorf("taken %v, the server's %v; wanted %v, %v", got, p.FromServer, tc.want, tc.server)
+			}
+		})
+	}
+}
+
 // After a time without CPU the clock stands still before the missed deadline until what has come meanwhile
 // had its moment.
 func TestClockAfterAStall(t *testing.T) {

@@ -205,7 +205,10 @@ func (r *reader) packets() ledger.Packets {
 	p := r.count
 	r.mu.Unlock()
 	s := r.source.Stats()
-	p.KernelDrop = s.Dropped
-	p.Offered = p.Seen + s.Dropped
+	p.Seen += s.Foreign + s.Malformed
+	p.NotOurs += s.Foreign
+	p.Malformed += s.Malformed
+	p.KernelDrop, p.Shed, p.Lost = s.Dropped, s.Shed, s.Lost
+	p.Offered = p.Seen + s.Dropped + s.Shed + s.Lost
 	return p
 }

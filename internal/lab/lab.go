@@ -70,6 +70,11 @@ type Options struct {
 	TargetStall time.Duration
 	Disturb     func(context.Context, *Stage) error
 
+	// Aside has the copier on the assistant, with CopyArgs that say where its packets come from. AgentArgs, if
+	// any, are those of an agent on the production host that sends them there.
+	Aside     bool
+	AgentArgs []string
+
 	CopyArgs      []string // further arguments of the copier
 	InterceptArgs []string // further arguments of the intercept
 	Keep          string   // directory for logs and reports; empty: a temporary one, removed

@@ -28,8 +28,8 @@ type Result struct {
 	Comparison     Comparison
 	Samples        []Sample
 
-	Copier, Intercept         Process
-	CopierDied, InterceptDied bool // ended before they were told to
+	Copier, Intercept, Agent             Process
+	CopierDied, InterceptDied, AgentDied bool // ended before they were told to
 
 	Report      *export.Report // the copier's account; nil where there is none
 	ReportError error
@@ -92,7 +92,7 @@ func (r *Result) processes(p *problems) {
 	for _, c := range []struct {
 		process *Process
 		died    bool
-	}{{&r.Copier, r.CopierDied}, {&r.Intercept, r.InterceptDied}} {
+	}{{&r.Copier, r.CopierDied}, {&r.Intercept, r.InterceptDied}, {&r.Agent, r.AgentDied}} {
 		last := ""
 		if n := len(c.process.Stderr); n > 0 {
 			last = ": " + strings.TrimSpace(c.process.Stderr[n-1])

@@ -41,9 +41,12 @@ type run struct {
 	online, target *server
 	clients        *clients
 	copier, assist *child
+	agent          *child
 	assistAt       *netlab.Namespace
+	copyAt         *netlab.Namespace
 	copyArgs       []string // with which both were started
 	assistArgs     []string
+	agentArgs      []string
 	from           time.Duration // production's requests from here on are compared
 	samples        []Sample
 	progress       *progress
@@ -214,6 +217,10 @@ func (r *run) stopClients() {
 
 // startCopier starts the intercept, where there is one, and the copier, and waits until they are ready.
 func (r *run) startCopier(ctx context.Context) error {
+	r.copyAt = r.net.Online
+	if r.options.Aside {
+		r.copyAt = r.net.Assistant
+	}
 	copyArgs := []string{"copy", "-x", fmt.Sprintf("%d-%s", onlinePort, r.targetAddr), "--report", r.file("copy.json")}
 	if r.options.Via != Socket {
 		key := r.file("key")
@@ -239,7 +246,18 @@ func (r *run) startCopier(ctx context.Context) error {
 	}
 	var err error
 	r.copyArgs = append(copyArgs, r.options.CopyArgs...)
-	r.copier, err = r.start(ctx, r.net.Online, "copy", r.copyArgs)
+	if len(r.options.AgentArgs) > 0 {
+		key := r.file("key")
+		if err := r.makeKey(ctx, key); err != nil {
+			return err
+		}
+		r.copyArgs = append(r.copyArgs, "--key", key)
+		r.agentArgs = append([]string{"capture", "-x", fmt.Sprint(onlinePort), "--key", key, "--report", r.file("agent.json")}, r.options.AgentArgs...)
+	}
+	if r.copier, err = r.start(ctx, r.copyAt, "copy", r.copyArgs); err != nil || len(r.agentArgs) == 0 {
+		return err
+	}
+	r.agent, err = r.start(ctx, r.net.Online, "capture", r.agentArgs)
 	return err
 }
 
@@ -275,7 +293,7 @@ func (r *run) start(ctx context.Context, ns *netlab.Namespace, name string, args
 
 // killChildren ends what still runs, where play has to give up.
 func (r *run) killChildren() {
-	for _, c := range []*child{r.copier, r.assist} {
+	for _, c := range []*child{r.agent, r.copier, r.assist} {
 		if c != nil && !c.hasEnded() {
 			c.cmd.Process.Kill()
 			<-c.ended
@@ -321,6 +339,10 @@ func (r *run) finish() *Result {
 		Sent: r.clients.done.Sent, Answered: r.clients.done.Answered, ClientsFailed: r.clients.done.Failed, ClientError: r.clients.done.failure(),
 	}
 	leftOnline, leftTarget := r.online.record.open.Load(), r.target.record.open.Load()
+	if r.agent != nil {
+		result.AgentDied = r.agent.hasEnded()
+		result.Agent = r.agent.stop()
+	}
 	if r.copier != nil {
 		result.CopierDied = r.copier.hasEnded()
 		result.Copier = r.copier.stop()

@@ -59,7 +59,16 @@ func (s *Stage) KillCopier() { kill(s.r.copier) }
 
 // StartCopier starts it again, and waits until it is ready.
 func (s *Stage) StartCopier(ctx context.Context) (err error) {
-	s.r.copier, err = s.r.start(ctx, s.r.net.Online, "copy", s.r.copyArgs)
+	s.r.copier, err = s.r.start(ctx, s.r.copyAt, "copy", s.r.copyArgs)
+	return err
+}
+
+// KillAgent kills the agent without a word.
+func (s *Stage) KillAgent() { kill(s.r.agent) }
+
+// StartAgent starts it again, and waits until it captures.
+func (s *Stage) StartAgent(ctx context.Context) (err error) {
+	s.r.agent, err = s.r.start(ctx, s.r.net.Online, "capture", s.r.agentArgs)
 	return err
 }
 

@@ -48,7 +48,7 @@ func (r *Result) Print(w io.Writer) {
 		t.row("lag behind production", milliseconds(r.LagAt(50)), milliseconds(r.LagAt(90)), milliseconds(r.LagAt(99)), milliseconds(r.LagAt(100)))
 		t.row("")
 		t.row("", "CPU", "a request", "memory", "exit code")
-		for _, p := range []*Process{&r.Copier, &r.Intercept} {
+		for _, p := range []*Process{&r.Copier, &r.Intercept, &r.Agent} {
 			if p.Name != "" {
 				t.row(p.Name, fmt.Sprintf("%.2f s", p.CPU.Seconds()), fmt.Sprintf("%.1f µs", float64(r.CPUPerRequest(p).Nanoseconds())/1e3),
 					fmt.Sprintf("%.1f MB", float64(p.MaxRSS)/1e6), strconv.Itoa(p.ExitCode))

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -108,7 +107,7 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 			}
 		}
 		p = p[used:]
-		if e.fate == undecided && (done || e.client.arg > 0 || e.client.words[0].len > wordLen) {
+		if e.fate == undecided && (done || e.client.arg > 0) {
 			e.fate = e.decide()
 		}
 		switch e.fate {
@@ -159,10 +158,6 @@ func (e *Editor) end(out *proto.Out) error {
 		out.Refuse(ledger.Denied)
 	default:
 		out.Request(proto.Request{Reply: c.reply()})
-		if e.rules.Password != "" && c.words[0].is("RESET") { // which logs out
-			out.Replace(0, e.rules.auth(nil))
-			out.Request(proto.Request{})
-		}
 	}
 	c.end()
 	e.fate, e.text = undecided, e.text[:0]
@@ -178,9 +173,13 @@ func (e *Editor) login() ([]byte, error) {
 	if len(words) == 0 {
 		return nil, lost("login", e.text)
 	}
-	for i := 2; i < len(words); i += 2 { // behind the version: AUTH user password, SETNAME name
+	for i := 2; i < len(words); i++ {
 		if strings.EqualFold(words[i], "AUTH") && i+2 < len(words) {
-			words[i+1], words[i+2] = cmp.Or(e.rules.User, "default"), e.rules.Password
+			user := e.rules.User
+			if user == "" {
+				user = "default"
+			}
+			words[i+1], words[i+2] = user, e.rules.Password
 			break
 		}
 	}
@@ -191,14 +190,7 @@ func (e *Editor) login() ([]byte, error) {
 func split(text []byte) (words []string) {
 	var r reader
 	if len(text) > 0 && text[0] != '*' {
-		for rest := trimSpace(cutCR(text[:len(text)-1])); len(rest) > 0; rest = trimSpace(rest) {
-			word, after, ok := cutWord(nil, rest)
-			if !ok {
-				return nil
-			}
-			words, rest = append(words, string(word)), after
-		}
-		return words
+		return strings.Fields(string(text))
 	}
 	for len(text) > 0 {
 		was, before := r.arg, r.bulk
