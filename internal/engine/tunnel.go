@@ -55,7 +55,9 @@ func (t *tunnelWay) connect() error {
 	if t.cp.c.Clients != nil {
 		cfg.Clients = t.cp.c.Clients.Prefixes()
 	}
-	cfg.OnStreams = func(c *link.Conn, up bool) { t.hub.Connected(c, c.Host(), up) }
+	cfg.OnStreams = func(c *link.Conn, up bool) {
+		t.hub.Connected(c, tunnel.End{Host: c.Host(), ReadsAnswers: c.ReadsAnswers()}, up)
+	}
 	cfg.OnEvents = t.hub.Events
 	cfg.OnRoom = t.hub.Room
 	t.group = link.NewGroup(t.cp.intercepts(), cfg)

@@ -262,11 +262,11 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 	}
 	c.slot, c.software, c.addr = h.Slot, h.Software, from
 	p := &peer{conn: conn, copier: c, addr: from, slot: h.Slot, index: h.Conn, out: newOutbox(conn, s.cfg.Buffer)}
-	way := wire.WayRaw
+	way, can := wire.WayRaw, wire.Capabilities(0)
 	if s.cfg.Streams != nil {
-		way = wire.WayTunnel
+		way, can = wire.WayTunnel, wire.ReadsAnswers
 	}
-	w := wire.Welcome{Version: wire.Version, Way: way, Slot: h.Slot,
+	w := wire.Welcome{Version: wire.Version, Way: way, Slot: h.Slot, Capabilities: can,
 		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software}
 	p.out.put(w.Append([]byte(wire.Preface)))
 	// The order of the connections is the order of their numbers, so that a tuple stays on the same one

@@ -74,7 +74,7 @@ func (p *Port) Operations(body []byte) error {
 
 func (p *Port) operate(now mono.Time, op *wire.Op) error {
 	s := p.streams[op.ID]
-	if op.Kind == wire.OpOpen {
+	if op.Kind == wire.OpOpen || op.Kind == wire.OpListen {
 		if s != nil {
 			return fmt.Errorf("%w in operations: stream %d is opened twice", wire.ErrValue, op.ID)
 		}
@@ -95,11 +95,13 @@ func (p *Port) operate(now mono.Time, op *wire.Op) error {
 		p.landing.in.Add(uint64(len(op.Data)))
 		s.feed(now, op.Data)
 		if len(s.kept) > 0 && p.landing.buffered.Load() > p.landing.cfg.MaxBytes {
-			acked := s.taken
-			if s.conn != nil {
-				s.conn.Abort(now)
-			}
-			p.fail(s, ledger.OverMemory, acked)
+			p.shed(now, s)
+		}
+	case wire.OpRead:
+		s.read(op.Proto)
+	case wire.OpExpect:
+		if !s.expect(op.Request, op.Hint) {
+			p.shed(now, s)
 		}
 	case wire.OpCloseWrite:
 		s.closing = true
@@ -116,8 +118,18 @@ func (p *Port) operate(now mono.Time, op *wire.Op) error {
 	return nil
 }
 
+// shed ends a stream for want of memory.
+func (p *Port) shed(now mono.Time, s *stream) {
+	acked := s.taken
+	if s.conn != nil {
+		s.conn.Abort(now)
+	}
+	p.fail(s, ledger.OverMemory, acked)
+}
+
 func (p *Port) open(now mono.Time, op *wire.Op) {
-	s := &stream{port: p, id: op.ID, tuple: tuple{op.Client, op.Target}, giveUp: now.Add(takeover)}
+	s := &stream{port: p, id: op.ID, tuple: tuple{op.Client, op.Target}, giveUp: now.Add(takeover),
+		listen: op.Kind == wire.OpListen}
 	p.landing.streams.Add(1)
 	p.streams[op.ID] = s
 	if why := p.landing.allow(op.Client, op.Target); why != ledger.None {

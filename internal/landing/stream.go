@@ -6,6 +6,7 @@ import (
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/output/socket"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/session"
 	"tcpcopy/internal/wire"
 )
@@ -26,12 +27,53 @@ type stream struct {
 	received uint64 // bytes from the copier
 	taken    uint64 // of which the copier knows that the target's host has them
 	answered uint64
+	listen   bool
+
+	// What the copier has said of answers, until the connection has opened: an attempt may have to be repeated.
+	decided bool
+	proto   proto.Kind
+	hints   []hint
 
 	// The bytes that the kernel has not taken: kept are those from the offset keptAt on, live those that
 	// follow, in a message that is being read.
 	kept   []byte
 	keptAt uint64
 	live   []byte
+}
+
+// hint is what the copier says of one request.
+type hint struct {
+	request uint64
+	hint    proto.Hint
+}
+
+// maxHints bounds those that wait for the connection to open: many more than there can be requests in the
+// credit of a copier that sends them in time.
+const maxHints = wire.Window / 8
+
+// read has the target's answers read.
+func (s *stream) read(kind proto.Kind) {
+	if s.decided {
+		return
+	}
+	s.decided, s.proto = true, kind
+	if s.conn != nil {
+		s.conn.ReadAnswers(kind)
+	}
+}
+
+// expect notes what is said of a request; false if there is no room for it.
+func (s *stream) expect(request uint64, h proto.Hint) bool {
+	if !s.opened {
+		if len(s.hints) == maxHints {
+			return false
+		}
+		s.hints = append(s.hints, hint{request, h})
+	}
+	if s.conn != nil {
+		s.conn.Expect(request, h)
+	}
+	return true
 }
 
 // View implements session.Record.
@@ -56,7 +98,13 @@ func (s *stream) begin(now mono.Time) ledger.Reason {
 		return ledger.TargetUnreachable
 	}
 	s.dest = dest
-	s.conn = p.out.OpenFrom(now, &session.OpenSpec{ID: session.ID(s.id), Client: s.tuple.client, Target: dest, Record: s}, mark)
+	s.conn = p.out.OpenFrom(now, &session.OpenSpec{ID: session.ID(s.id), Client: s.tuple.client, Target: dest, Record: s, Listen: s.listen}, mark)
+	if s.decided {
+		s.conn.ReadAnswers(s.proto)
+	}
+	for _, h := range s.hints {
+		s.conn.Expect(h.request, h.hint)
+	}
 	if s.received > 0 {
 		s.conn.Release(now, s.received)
 	}
@@ -127,7 +175,7 @@ func (s *stream) heed(now mono.Time, ev *session.Event) {
 	out := wire.StreamEvent{ID: s.id, N: ev.N}
 	switch ev.Kind {
 	case session.Opened:
-		s.opened = true
+		s.opened, s.hints = true, nil
 		l.opened.Add(1)
 		out.Kind = wire.EventOpened
 	case session.Taken:
@@ -140,6 +188,17 @@ func (s *stream) heed(now mono.Time, ev *session.Event) {
 		out.Kind = wire.EventReceived
 	case session.Shut:
 		out.Kind = wire.EventShut
+	case session.AnswerEnd:
+		out.Kind, out.Answer, out.Age = wire.EventAnswer, ev.Answer, ev.At.Sub(ev.First)
+	case session.AnswerBytes:
+		out.Kind = wire.EventBytes
+		for b := ev.Bytes; len(b) > 0; b = b[len(out.Data):] {
+			out.Data = b[:min(len(b), wire.MaxKept)]
+			p.tell(&out)
+		}
+		return
+	case session.AnswersLost:
+		out.Kind = wire.EventLost
 	case session.Finished:
 		l.finished.Add(1)
 		out.Kind = wire.EventFinished

@@ -42,3 +42,6 @@ func (c *Conn) Host() netip.Addr {
 	}
 	return a.Addr().Unmap()
 }
+
+// ReadsAnswers says whether the intercept reads what targets answer.
+func (c *Conn) ReadsAnswers() bool { return c.welcome.Capabilities.Has(wire.ReadsAnswers) }

@@ -10,6 +10,12 @@ import (
 // only what both have set. Unknown bits mean nothing.
 type Capabilities uint64
 
+// ReadsAnswers: the intercept reads what targets answer, as a protocol's, and tells where answers end.
+const ReadsAnswers Capabilities = 1 << 0
+
+// Has says whether all bits of d are set.
+func (c Capabilities) Has(d Capabilities) bool { return c&d == d }
+
 // Way is how an intercept reaches the target.
 type Way uint8
 

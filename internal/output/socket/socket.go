@@ -141,6 +141,7 @@ func (o *Output) Open(_ mono.Time, spec *session.OpenSpec) session.Stream {
 // Stream is what OpenFrom returns: it says besides what of its record it does not need any more.
 type Stream interface {
 	session.Stream
+	session.AnswerReader
 	// Sent is how many of the record's bytes the kernel has. Taken events tell the same, later.
 	Sent() uint64
 }

@@ -42,6 +42,7 @@ const batchesQueued = 16
 // Batch is what the intercepts have told, for Output.Step alone.
 type Batch[C Conn] struct {
 	events []session.Event // ID: the stream's number
+	bytes  []byte          // what their Bytes are views of
 	conn   C               // whose events they are, or which is lost or has room
 	lost   bool            // the connection has ended
 	room   bool            // the connection takes frames again
@@ -58,10 +59,16 @@ type Hub[C Conn] struct {
 	spare   sync.Pool
 }
 
-// end is a connection and the host that it leads to.
+// End is what a connection leads to.
+type End struct {
+	Host         netip.Addr
+	ReadsAnswers bool // the intercept reads what targets answer
+}
+
+// end is a connection and what it leads to.
 type end[C Conn] struct {
 	conn C
-	host netip.Addr
+	End
 }
 
 // NewHub returns a Hub for a number of shards, at most 64.
@@ -85,12 +92,12 @@ func (h *Hub[C]) Up() bool { return len(*h.up.Load()) > 0 }
 // Close lets go of whoever waits for a shard.
 func (h *Hub[C]) Close() { h.once.Do(func() { close(h.quit) }) }
 
-// Connected enters a connection to an intercept on host, or takes one out that is lost: its streams fail.
-func (h *Hub[C]) Connected(c C, host netip.Addr, up bool) {
+// Connected enters a connection to an intercept, or takes one out that is lost: its streams fail.
+func (h *Hub[C]) Connected(c C, to End, up bool) {
 	h.mu.Lock()
 	list := slices.Clone(*h.up.Load())
 	if up {
-		list = append(list, end[C]{c, host})
+		list = append(list, end[C]{c, to})
 	} else if i := slices.IndexFunc(list, func(e end[C]) bool { return e.conn == c }); i >= 0 {
 		list = slices.Delete(list, i, i+1)
 	}
@@ -138,7 +145,7 @@ func (h *Hub[C]) Events(c C, body []byte) error {
 			sorted[shard] = b
 		}
 		b.events = append(b.events, session.Event{ID: session.ID(ev.ID >> shardBits), Kind: kinds[ev.Kind],
-			N: ev.N, Reason: ev.Reason, At: now})
+			N: ev.N, Reason: ev.Reason, Answer: ev.Answer, First: now.Add(-ev.Age), Bytes: b.keep(ev.Data), At: now})
 	}
 	for i, b := range sorted[:len(h.outputs)] {
 		if b != nil {
@@ -151,12 +158,23 @@ func (h *Hub[C]) Events(c C, body []byte) error {
 var kinds = [...]session.EventKind{
 	wire.EventOpened: session.Opened, wire.EventTaken: session.Taken, wire.EventReceived: session.Received,
 	wire.EventShut: session.Shut, wire.EventFinished: session.Finished, wire.EventReset: session.ResetByPeer,
-	wire.EventFailed: session.Failed,
+	wire.EventFailed: session.Failed, wire.EventAnswer: session.AnswerEnd, wire.EventBytes: session.AnswerBytes,
+	wire.EventLost: session.AnswersLost,
+}
+
+// keep copies bytes of a message to where the batch has its own.
+func (b *Batch[C]) keep(p []byte) []byte {
+	if len(p) == 0 {
+		return nil
+	}
+	at := len(b.bytes)
+	b.bytes = append(b.bytes, p...) // views of what it was before stay as they are
+	return b.bytes[at:len(b.bytes):len(b.bytes)]
 }
 
 func (h *Hub[C]) batch(c C) *Batch[C] {
 	b := h.spare.Get().(*Batch[C])
-	*b = Batch[C]{events: b.events[:0], conn: c}
+	*b = Batch[C]{events: b.events[:0], bytes: b.bytes[:0], conn: c}
 	return b
 }
 

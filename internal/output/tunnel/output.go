@@ -5,6 +5,7 @@ import (
 
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/session"
 	"tcpcopy/internal/wire"
 )
@@ -28,7 +29,8 @@ type Output[C Conn] struct {
 	later   []*stream[C]
 	failed  []session.Event // that are still to be told
 	events  []session.Event
-	spin    int // which connection the next stream takes
+	spent   *Batch[C] // that the events point into
+	spin    int       // which connection the next stream takes
 }
 
 // frame is a message of operations that is being filled.
@@ -52,6 +54,7 @@ type stream[C Conn] struct {
 	closing  bool
 	finished bool // and the intercept was told
 	queued   bool // in out.ready
+	listens  bool // the intercept reads the target's answers, if it is asked to
 	gone     bool
 }
 
@@ -70,36 +73,41 @@ func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	if !from.IsValid() {
 		from = spec.Client
 	}
-	s.conn = o.choose(up, spec.Target.Addr())
+	to := o.choose(up, spec.Target.Addr())
+	s.conn, s.listens = to.conn, to.ReadsAnswers
 	o.last++
 	s.number = o.last
 	o.streams[s.number] = s
-	o.append(s.conn, &wire.Op{Kind: wire.OpOpen, ID: s.wireID(), Client: from, Target: spec.Target})
+	how := wire.OpOpen
+	if spec.Listen && s.listens {
+		how = wire.OpListen
+	}
+	o.append(s.conn, &wire.Op{Kind: how, ID: s.wireID(), Client: from, Target: spec.Target})
 	return s
 }
 
 // choose takes the connections in turn: those to the target's own host, where there are such.
-func (o *Output[C]) choose(up []end[C], target netip.Addr) C {
+func (o *Output[C]) choose(up []end[C], target netip.Addr) *end[C] {
 	own := 0
 	for i := range up {
-		if up[i].host == target {
+		if up[i].Host == target {
 			own++
 		}
 	}
 	o.spin++
 	if own == 0 {
-		return up[o.spin%len(up)].conn
+		return &up[o.spin%len(up)]
 	}
 	n := o.spin % own
 	for i := range up {
-		if up[i].host == target {
+		if up[i].Host == target {
 			if n == 0 {
-				return up[i].conn
+				return &up[i]
 			}
 			n--
 		}
 	}
-	return up[0].conn
+	return &up[0]
 }
 
 // Release implements session.Stream.
@@ -123,6 +131,24 @@ func (s *stream[C]) Abort(mono.Time) {
 	}
 	s.out.append(s.conn, &wire.Op{Kind: wire.OpAbort, ID: s.wireID()})
 	s.out.forget(s)
+}
+
+// ReadAnswers implements session.AnswerReader.
+func (s *stream[C]) ReadAnswers(kind proto.Kind) {
+	switch {
+	case s.gone:
+	case s.listens:
+		s.out.append(s.conn, &wire.Op{Kind: wire.OpRead, ID: s.wireID(), Proto: kind})
+	case kind != proto.None: // an intercept of an earlier version
+		s.out.failed = append(s.out.failed, session.Event{ID: s.id, Kind: session.AnswersLost, At: s.out.hub.now()})
+	}
+}
+
+// Expect implements session.AnswerReader. The request's last bytes are in the same message, or a later one.
+func (s *stream[C]) Expect(request uint64, h proto.Hint) {
+	if s.listens && !s.gone {
+		s.out.append(s.conn, &wire.Op{Kind: wire.OpExpect, ID: s.wireID(), Request: request, Hint: h})
+	}
 }
 
 func (o *Output[C]) forget(s *stream[C]) {
@@ -243,6 +269,10 @@ func (o *Output[C]) Pending() bool { return len(o.failed) > 0 }
 
 // Step takes a batch, or nil, and returns what the sessions must know, valid until the next Step.
 func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
+	if o.spent != nil {
+		o.hub.spare.Put(o.spent)
+		o.spent = nil
+	}
 	o.events = append(o.events[:0], o.failed...)
 	o.failed = o.failed[:0]
 	if b == nil {
@@ -268,7 +298,7 @@ func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 			}
 		}
 	}
-	o.hub.spare.Put(b)
+	o.spent = b
 	return o.events
 }
 

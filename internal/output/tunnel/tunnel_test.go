@@ -71,7 +71,7 @@ func events(ev ...wire.StreamEvent) (body []byte) {
 func TestCreditOfOneHoldsUpNoOther(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c := &fakeConn{room: 1 << 30}
-	h.Connected(c, target.Addr(), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
 	o := h.Output(0)
 	slow, fast := o.Open(0, spec(1)), o.Open(0, spec(2))
 	slow.Release(0, 10<<20)
@@ -104,7 +104,7 @@ func TestCreditOfOneHoldsUpNoOther(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c := &fakeConn{}
-	h.Connected(c, target.Addr(), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
 	o := h.Output(0)
 	const n = 20000
 	for id := range session.ID(n) {
@@ -146,15 +146,15 @@ func TestLostConnection(t *testing.T) {
 	if ev := o.Step(0, nil); len(ev) != 1 || ev[0].Reason != ledger.LinkDown {
 		t.Fatalf("without a connection: %+v", ev)
 	}
-	h.Connected(c, target.Addr(), true)
-	h.Connected(other, netip.MustParseAddr("10.0.0.3"), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
+	h.Connected(other, End{Host: netip.MustParseAddr("10.0.0.3")}, true)
 	s := o.Open(0, spec(1))
 	s.Release(0, 100)
 	o.Flush()
 	if len(other.ops) != 0 {
 		t.Error("the connection to another host was taken")
 	}
-	h.Connected(c, target.Addr(), false)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, false)
 	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 || ev[0].Kind != session.Failed || ev[0].Reason != ledger.LinkDown {
 		t.Errorf("after the loss: %+v", ev)
 	}
@@ -171,7 +171,7 @@ func TestLostConnection(t *testing.T) {
 func TestEventsOfAnybody(t *testing.T) {
 	h := NewHub[*fakeConn](2, clock)
 	c := &fakeConn{room: 1 << 30}
-	h.Connected(c, target.Addr(), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
 	o := h.Output(1)
 	o.Open(0, spec(1)).Release(0, 100)
 	o.Flush()
@@ -199,7 +199,7 @@ func TestEventsOfAnybody(t *testing.T) {
 func TestOpenedAgain(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c := &fakeConn{room: 1 << 30}
-	h.Connected(c, target.Addr(), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
 	o := h.Output(0)
 	o.Open(0, spec(1)).Abort(0)
 	s := o.Open(0, spec(1))
@@ -227,8 +227,8 @@ func TestOpenedAgain(t *testing.T) {
 func TestEventsOfAnotherConnection(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c, other := &fakeConn{room: 1 << 30}, &fakeConn{room: 1 << 30}
-	h.Connected(c, target.Addr(), true)
-	h.Connected(other, netip.MustParseAddr("10.0.0.3"), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
+	h.Connected(other, End{Host: netip.MustParseAddr("10.0.0.3")}, true)
 	o := h.Output(0)
 	o.Open(0, spec(1))
 	o.Flush()
@@ -244,7 +244,7 @@ func TestEventsOfAnotherConnection(t *testing.T) {
 func TestNothingToSay(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c := &fakeConn{room: 1 << 30}
-	h.Connected(c, target.Addr(), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
 	o := h.Output(0)
 	s := o.Open(0, spec(1))
 	s.Release(0, 2*wire.Window)
@@ -261,7 +261,7 @@ func TestNothingToSay(t *testing.T) {
 func TestEventsAreBounded(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c := &fakeConn{}
-	h.Connected(c, target.Addr(), true)
+	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
 	var body []byte
 	for len(body) < wire.MaxBody-100 {
 		body = wire.AppendStreamEvent(body, &wire.StreamEvent{Kind: wire.EventOpened, ID: 0})
