@@ -194,6 +194,7 @@ func (l *shardLoop) more(in *inputs) {
 // given back.
 func (l *shardLoop) step(in *shard.Input) {
 	now := l.clock()
+	in.Late = l.held != 0
 	l.due = l.shard.Step(now, in)
 	l.flush()
 	for l.sockets != nil && l.sockets.Pending() {

@@ -10,6 +10,7 @@
 //	+0    > P. 1:1001(1000) ack 1     # must be sent now
 //	+0.01 < . 1:1(0) ack 1001 win 1000   # comes from the target
 //	+0.01 << . 1:501(500) ack 1001    # the same, and the next line comes before the Conn is polled
+//	+0.01 <late . 1:1(0) ack 1001     # comes later than the Conn's clock says
 //	+1    quiet                       # nothing was sent until now
 //	+0    expect acked 1000 state established
 //
@@ -128,11 +129,15 @@ func (r *runner) step(text string) {
 	r.advance(at)
 	r.now = at
 	r.silence()
-	if word == "<" || word == "<<" {
+	if word == "<" || word == "<<" || word == "<late" {
 		s := r.parse(args)
 		r.tr.Add(r.now, &s)
-		r.conn.Deliver(r.now, &s)
-		if word == "<" {
+		if word == "<late" {
+			r.conn.DeliverLate(r.now, &s)
+		} else {
+			r.conn.Deliver(r.now, &s)
+		}
+		if word != "<<" {
 			r.poll(r.now)
 		}
 		return

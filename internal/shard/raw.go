@@ -253,7 +253,7 @@ func (r *rawSide) pass(st *rawStream, now mono.Time) {
 }
 
 // feedback takes a segment of the target's.
-func (r *rawSide) feedback(now mono.Time, seg *packet.Segment) {
+func (r *rawSide) feedback(now mono.Time, seg *packet.Segment, late bool) {
 	r.sh.count.SegmentsIn++
 	tuple := TupleOf(seg.Dst, seg.Src)
 	st := r.streams[tuple]
@@ -262,7 +262,11 @@ func (r *rawSide) feedback(now mono.Time, seg *packet.Segment) {
 		return
 	}
 	e := st.e
-	st.conn.Deliver(now, seg)
+	if late {
+		st.conn.DeliverLate(now, seg)
+	} else {
+		st.conn.Deliver(now, seg)
+	}
 	st.report(now)
 	r.sh.touch(e)
 }

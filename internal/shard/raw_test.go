@@ -669,3 +669,36 @@ func TestRawCopyProperty(t *testing.T) {
 		}
 	}
 }
+
+// What the target said while the shard had no CPU comes when the clock still stands where it stood: it is heard, but
+// no round trip is measured by it.
+func TestLateFeedbackMeasuresNothing(t *testing.T) {
+	l := newLoad(true, 1)
+	var st *rawStream
+	for _, st = range l.sh.raw.streams {
+	}
+	c := &l.clients[0]
+	exchange := func(late bool) tcp.Status {
+		for range 3 { // a round trip is measured once for each window
+			l.now += 25 * ms
+			l.request(c)
+			l.in.Late = late
+			l.answer(c)
+			l.in.Late = false
+		}
+		return st.conn.Status()
+	}
+	l.now += 25 * ms
+	before := exchange(false)
+	after := exchange(true)
+	if after.Acked == before.Acked || after.SRTT != before.SRTT {
+		t.Errorf("late answers made of a round trip of %v, with %d bytes acknowledged, %v, with %d", before.SRTT, before.Acked, after.SRTT, after.Acked)
+	}
+	l.now += 25 * ms
+	l.request(c)
+	l.now += 5 * ms
+	l.answer(c)
+	if srtt := st.conn.Status().SRTT; srtt == after.SRTT {
+		t.Errorf("an answer after 5 ms left the round trip at %v", srtt)
+	}
+}

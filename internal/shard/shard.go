@@ -79,6 +79,9 @@ type Input struct {
 	Feedback []packet.Segment // raw: the target's segments, headers only
 	Events   []session.Event  // of streams that the Opener made
 	Freed    []Tuple          // raw: tuples that no copier owns, in answer to Queries
+	// Late says that all this came later than the Step's now, which stands still for it to be heard first: how
+	// long an answer took cannot be told by it.
+	Late bool
 }
 
 // Of returns which of count shards a client's port belongs to.
@@ -168,7 +171,7 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 		sh.packet(&in.Packets[i])
 	}
 	for i := range in.Feedback {
-		sh.raw.feedback(sh.now, &in.Feedback[i])
+		sh.raw.feedback(sh.now, &in.Feedback[i], in.Late)
 	}
 	for i := range in.Events {
 		if e := sh.byID[in.Events[i].ID]; e != nil {

@@ -129,6 +129,7 @@ type Conn struct {
 	reoPersist     uint8
 	ackNow         bool
 	bareAck        bool  // the ACK that is due must not wait for data to carry it
+	untimed        bool  // the segment that is being delivered came later than now
 	dupAckOut      uint8 // how many duplicate ACKs are due
 
 	// Sending.

@@ -29,6 +29,22 @@ func (c *Conn) Deliver(now mono.Time, s *packet.Segment) {
 	}
 }
 
+// DeliverLate is Deliver for a segment that came some time after now, as when the owner has to catch up: no round
+// trip or rate is measured by it.
+func (c *Conn) DeliverLate(now mono.Time, s *packet.Segment) {
+	c.untimed = true
+	c.Deliver(now, s)
+	c.untimed = false
+}
+
+// took is how long it took to hear that r has arrived; at least, where the time is not known.
+func (c *Conn) took(now mono.Time, r *sent) time.Duration {
+	if c.untimed {
+		return max(now.Sub(r.at), c.srtt)
+	}
+	return now.Sub(r.at)
+}
+
 // deliverSynchronized checks a segment in the order of RFC 9293 §3.10.7.4.
 func (c *Conn) deliverSynchronized(now mono.Time, s *packet.Segment) {
 	rst := s.Flags.Has(packet.RST)

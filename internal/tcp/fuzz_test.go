@@ -219,7 +219,11 @@ func runProgram(t *testing.T, prog []byte) {
 				s.Len = int(int32(binary.LittleEndian.Uint32(prog[8:])))
 				prog = prog[12:]
 			}
-			c.Deliver(now, &s)
+			if op&2 != 0 {
+				c.DeliverLate(now, &s)
+			} else {
+				c.Deliver(now, &s)
+			}
 			checkInvariants(t, &c)
 			if op&1 != 0 {
 				continue // several segments before one Poll

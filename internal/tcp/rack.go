@@ -26,7 +26,7 @@ func sentAfter(at mono.Time, end uint64, bt mono.Time, bend uint64) bool {
 
 // rackDelivered notes that the segment r has arrived (RFC 8985 §6.2 steps 1 to 3).
 func (c *Conn) rackDelivered(now mono.Time, s *packet.Segment, r *sent) {
-	rtt := now.Sub(r.at)
+	rtt := c.took(now, r)
 	if r.flags&segResent == 0 {
 		if rtt < c.minRTT || c.minRTT == 0 || now.Sub(c.minRTTAt) > minRTTLife {
 			c.minRTT, c.minRTTAt = max(rtt, 1), now

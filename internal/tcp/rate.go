@@ -62,7 +62,7 @@ func (c *Conn) startSample() {
 // arrived notes a segment that an acknowledgment tells of (§3.3).
 func (c *Conn) arrived(now mono.Time, r *sent) {
 	s := &c.bbr.sample
-	took := now.Sub(r.at)
+	took := c.took(now, r)
 	if r.flags&segResent == 0 && (s.rtt == 0 || took < s.rtt) {
 		s.rtt = max(took, 1)
 	}

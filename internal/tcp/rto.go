@@ -40,7 +40,7 @@ func (c *Conn) sampleRTT(now mono.Time, r time.Duration) {
 		c.rttvar += ((c.srtt - r).Abs() - c.rttvar) / 4
 		c.srtt += (r - c.srtt) / 8
 	}
-	if c.minRTT == 0 {
+	if c.minRTT == 0 && !c.untimed {
 		c.minRTT, c.minRTTAt = r, now
 	}
 	c.backoff = 0
@@ -62,7 +62,7 @@ func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
 	if at == 0 && c.backoff > 0 { // a SACK block answers as well, and ends the backoff
 		at = got.sackedAt
 	}
-	if at > 0 {
+	if at > 0 && !c.untimed {
 		c.sampleRTT(now, now.Sub(at))
 	}
 }
