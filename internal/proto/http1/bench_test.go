@@ -25,6 +25,22 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
+func BenchmarkEditor(b *testing.B) {
+	text := []byte(usual)
+	host, _ := ParseHost("test.example.org")
+	deny, _ := ParsePattern("DELETE /")
+	e := NewEditor(&Rules{Set: []Header{host}, Deny: []Pattern{deny}})
+	var out proto.Out
+	b.ReportAllocs()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		out.Reset()
+		if e.Feed(text, 0, &out) != nil || len(out.Steps) != 2 {
+			b.Fatal("not a request")
+		}
+	}
+}
+
 func BenchmarkAnswer(b *testing.B) {
 	text := []byte("HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 20\r\nConnection: keep-alive\r\n\r\n01234567890123456789")
 	a := NewAnswers()

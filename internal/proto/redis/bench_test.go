@@ -20,6 +20,19 @@ func BenchmarkCommand(b *testing.B) {
 	}
 }
 
+func BenchmarkEditor(b *testing.B) {
+	text := []byte(array("SET", "key:000000012345", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"))
+	e := NewEditor(&Rules{Deny: []string{"FLUSHALL", "FLUSHDB"}, Password: "secret"})
+	var out proto.Out
+	b.ReportAllocs()
+	for b.Loop() {
+		out.Reset()
+		if e.Feed(text, 0, &out) != nil || len(out.Steps) < 2 {
+			b.Fatal("not a command")
+		}
+	}
+}
+
 func BenchmarkReply(b *testing.B) {
 	text := []byte("$32\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n")
 	a := NewAnswers()

@@ -1,13 +1,9 @@
 package redis
 
-import (
-	"bytes"
-
-	"tcpcopy/internal/proto"
-)
+import "tcpcopy/internal/proto"
 
 // wordLen is how much of each of a command's first words is kept: as long as any that matters.
-const wordLen = 16
+const wordLen = 24
 
 // word is the beginning of an argument.
 type word struct {
@@ -42,7 +38,7 @@ func (w *word) is(s string) bool {
 // reader finds commands.
 type reader struct {
 	line  liner
-	args  int64   // of the command under way; 0 between two
+	args  int64   // of the command under way; 0 between two, -1 if an inline one's are not known
 	arg   int64   // how many of them are whole
 	bulk  int64   // bytes of the argument and its CRLF that are to come
 	words [3]word // the command's name, and what follows it
@@ -70,7 +66,7 @@ func (r *reader) step(p []byte) (used int, done bool, err error) {
 		done, err = r.begin(head, whole)
 		return used, done, err
 	}
-	if len(head) == 0 || head[0] != '$' || !whole {
+	if len(head) == 0 || head[0] != '$' || !whole || !r.line.crlf {
 		return used, false, lost("argument", head)
 	}
 	n, isNumber := number(head[1:])
@@ -89,29 +85,17 @@ func (r *reader) begin(head []byte, whole bool) (done bool, err error) {
 	}
 	if len(head) > 0 && head[0] == '*' {
 		n, ok := number(head[1:])
-		if !ok || !whole || n > maxArgs {
+		if !ok || !whole || !r.line.crlf || n > maxArgs {
 			return false, lost("number of arguments", head)
 		}
 		r.args = max(n, 0)
 		r.empty = n <= 0
 		return r.empty, nil
 	}
-	for _, c := range head {
-		if c < ' ' && c != '\t' || c >= 0x7f {
-			return false, lost("inline command", head)
-		}
-	}
-	for i := range r.words {
-		head = bytes.TrimLeft(head, " \t")
-		end := bytes.IndexAny(head, " \t")
-		if end < 0 {
-			end = len(head)
-		}
-		r.words[i].add(head[:end])
-		head = head[end:]
-	}
-	r.empty = r.words[0].len == 0
-	return true, nil
+	words, err := r.inline(head, whole)
+	r.args = int64(words)
+	r.empty = words == 0
+	return true, err
 }
 
 // end makes ready for the next command.
@@ -120,8 +104,9 @@ func (r *reader) end() { r.args, r.arg = 0, 0 }
 // Client reads a client's commands, and changes nothing: see proto.Client.
 type Client struct {
 	reader
-	off  bool // CLIENT REPLY OFF
-	skip bool // CLIENT REPLY SKIP: the next has no reply
+	off   bool // CLIENT REPLY OFF
+	skip  bool // CLIENT REPLY SKIP: the next has no reply
+	multi bool // MULTI
 }
 
 var _ proto.Client = (*Client)(nil)
@@ -159,6 +144,8 @@ func (c *Client) Feed(p []byte, _ uint64, out *proto.Out) error {
 
 // reply is what follows the command that has ended.
 func (c *Client) reply() proto.Reply {
+	skip := c.skip
+	c.skip = false
 	switch n := &c.words[0]; {
 	case n.is("SUBSCRIBE"), n.is("PSUBSCRIBE"), n.is("SSUBSCRIBE"), n.is("UNSUBSCRIBE"), n.is("PUNSUBSCRIBE"),
 		n.is("SUNSUBSCRIBE"), n.is("MONITOR"), n.is("SYNC"), n.is("PSYNC"):
@@ -166,33 +153,41 @@ func (c *Client) reply() proto.Reply {
 	case n.is("SHUTDOWN"):
 		return proto.Nothing
 	case n.is("CLIENT") && c.words[1].is("REPLY"):
-		return c.clientReply()
-	case c.off:
-		return proto.Nothing
-	case c.skip:
-		c.skip = false
-		return proto.Nothing
-	default:
-		return proto.One
+		return c.clientReply(skip)
+	case n.is("MULTI"):
+		c.multi = true
+	case n.is("EXEC"), n.is("DISCARD"):
+		c.multi = false
+	case n.is("RESET"):
+		c.multi, c.off = false, false
 	}
+	if c.off || skip {
+		return proto.Nothing
+	}
+	return proto.One
 }
 
-// clientReply is what follows CLIENT REPLY, which says what follows from then on.
-func (c *Client) clientReply() proto.Reply {
-	switch how := &c.words[2]; {
-	case how.is("ON"):
-		c.off, c.skip = false, false
+// clientReply is what follows CLIENT REPLY, which says what follows from then on. skip says that the command
+// before it was CLIENT REPLY SKIP.
+func (c *Client) clientReply(skip bool) proto.Reply {
+	how := &c.words[2]
+	switch {
+	case c.multi || c.args < 0: // it takes effect with EXEC, if then; how it goes on is anybody's guess
+		return proto.Switch
+	case c.args == 3 && how.is("ON"):
+		c.off = false
 		return proto.One
-	case how.is("OFF"):
+	case c.args == 3 && how.is("OFF"):
 		c.off = true
-	case how.is("SKIP"):
-		c.skip = true
-	default: // an error, if replies are on
-		if !c.off {
-			return proto.One
-		}
+		return proto.Nothing
+	case c.args == 3 && how.is("SKIP"):
+		c.skip = !c.off
+		return proto.Nothing
+	case c.off || skip:
+		return proto.Nothing
+	default: // an error
+		return proto.One
 	}
-	return proto.Nothing
 }
 
 // Kept is of proto.Client: no reply's bytes are asked for.

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -107,7 +108,7 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 			}
 		}
 		p = p[used:]
-		if e.fate == undecided && (done || e.client.arg > 0) {
+		if e.fate == undecided && (done || e.client.arg > 0 || e.client.words[0].len > wordLen) {
 			e.fate = e.decide()
 		}
 		switch e.fate {
@@ -158,6 +159,10 @@ func (e *Editor) end(out *proto.Out) error {
 		out.Refuse(ledger.Denied)
 	default:
 		out.Request(proto.Request{Reply: c.reply()})
+		if e.rules.Password != "" && c.words[0].is("RESET") { // which logs out
+			out.Replace(0, e.rules.auth(nil))
+			out.Request(proto.Request{})
+		}
 	}
 	c.end()
 	e.fate, e.text = undecided, e.text[:0]
@@ -173,13 +178,9 @@ func (e *Editor) login() ([]byte, error) {
 	if len(words) == 0 {
 		return nil, lost("login", e.text)
 	}
-	for i := 2; i < len(words); i++ {
+	for i := 2; i < len(words); i += 2 { // behind the version: AUTH user password, SETNAME name
 		if strings.EqualFold(words[i], "AUTH") && i+2 < len(words) {
-			user := e.rules.User
-			if user == "" {
-				user = "default"
-			}
-			words[i+1], words[i+2] = user, e.rules.Password
+			words[i+1], words[i+2] = cmp.Or(e.rules.User, "default"), e.rules.Password
 			break
 		}
 	}
@@ -190,7 +191,14 @@ func (e *Editor) login() ([]byte, error) {
 func split(text []byte) (words []string) {
 	var r reader
 	if len(text) > 0 && text[0] != '*' {
-		return strings.Fields(string(text))
+		for rest := trimSpace(cutCR(text[:len(text)-1])); len(rest) > 0; rest = trimSpace(rest) {
+			word, after, ok := cutWord(nil, rest)
+			if !ok {
+				return nil
+			}
+			words, rest = append(words, string(word)), after
+		}
+		return words
 	}
 	for len(text) > 0 {
 		was, before := r.arg, r.bulk

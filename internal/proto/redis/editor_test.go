@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -48,6 +49,7 @@ func TestEditor(t *testing.T) {
 	}{
 		{"denied", Rules{Deny: []string{"FLUSHALL"}}, set + array("flushall", "async") + set, set + "|!" + set + "|"},
 		{"denied inline", Rules{Deny: []string{"FLUSHALL"}}, "FLUSHALL\r\nPING\r\n", "!PING\r\n|"},
+		{"denied inline, in quotes", Rules{Deny: []string{"FLUSHALL"}}, " FL\"\\x55shALL\" now\nPING\r\n", "!PING\r\n|"},
 		{"a longer name", Rules{Deny: []string{"FLUSHALL"}}, array("FLUSHALLL"), array("FLUSHALLL") + "|"},
 		{"within MULTI", Rules{Deny: []string{"DEL"}}, array("MULTI") + array("DEL", "a") + array("EXEC"),
 			array("MULTI") + "|!" + array("EXEC") + "|"},
@@ -59,6 +61,12 @@ func TestEditor(t *testing.T) {
 		{"HELLO", Rules{Password: "secret"}, array("HELLO", "3"), auth + array("HELLO", "3") + "|"},
 		{"HELLO with a login", Rules{Password: "secret"}, array("HELLO", "3", "AUTH", "default", "old", "SETNAME", "x"),
 			auth + array("HELLO", "3", "AUTH", "default", "secret", "SETNAME", "x") + "|"},
+		{"HELLO with a name that looks like a login", Rules{Password: "secret"}, array("HELLO", "3", "SETNAME", "AUTH", "auth", "a", "b"),
+			auth + array("HELLO", "3", "SETNAME", "AUTH", "auth", "default", "secret") + "|"},
+		{"HELLO with a login, inline", Rules{User: "bob", Password: "secret"}, "hello 3 auth \"a b\" c\r\n",
+			array("AUTH", "bob", "secret") + "|" + array("hello", "3", "auth", "bob", "secret") + "|"},
+		{"RESET logs out", Rules{Password: "secret"}, array("RESET") + set, auth + array("RESET") + "|" + auth + set + "|"},
+		{"RESET without a login", Rules{Deny: []string{"X"}}, array("RESET"), array("RESET") + "|"},
 		{"a long command is no login", Rules{Password: "secret"}, array("SET", "a", strings.Repeat("x", 3000)),
 			auth + array("SET", "a", strings.Repeat("x", 3000)) + "|"},
 		{"empty commands", Rules{Deny: []string{"X"}}, "\r\n*0\r\n" + set, "\r\n*0\r\n" + set + "|"},
@@ -74,6 +82,88 @@ func TestEditor(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What cannot be a login is not kept, however long its name is.
+func TestEditorKeepsLittle(t *testing.T) {
+	e := NewEditor(&Rules{Deny: []string{"FLUSHALL"}, Password: "secret"})
+	var out proto.Out
+	if err := e.Begin(false, &out); err != nil {
+		t.Fatal(err)
+	}
+	passed := 0
+	for _, p := range []string{"*1\r\n$100000\r\n", strings.Repeat("x", 30), strings.Repeat("x", 5000)} {
+		out.Reset()
+		if err := e.Feed([]byte(p), 0, &out); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range out.Steps {
+			passed += s.N
+		}
+	}
+	if want := 13 + 30 + 5000; passed != want || cap(e.text) > maxLogin {
+		t.Errorf("%d bytes passed, %d kept, wanted %d, at most %d", passed, cap(e.text), want, maxLogin)
+	}
+	if err := e.Begin(true, &out); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Feed([]byte("*2\r\n$4\r\nAUTH\r\n$100000\r\n"+strings.Repeat("x", 5000)), 0, &out); !errors.Is(err, proto.ErrLost) {
+		t.Errorf("a login of 5000 bytes: %v, wanted lost", err)
+	}
+}
+
+// However bytes are split, an editor makes the same of them, and nothing that is denied goes to the target.
+func FuzzEditor(f *testing.F) {
+	for _, c := range commandTable {
+		if len(c.text) < 2000 {
+			f.Add([]byte(c.text), uint(7))
+		}
+	}
+	f.Add([]byte(array("HELLO", "3", "AUTH", "default", "old")+array("flushall")+"'AUTH' x\r\n"), uint(20))
+	rules := &Rules{Deny: []string{"FLUSHALL", "SET"}, User: "bob", Password: "secret"}
+	f.Fuzz(func(t *testing.T, text []byte, at uint) {
+		if len(text) == 0 {
+			return
+		}
+		whole, err := edited(rules, string(text))
+		split, again := edited(rules, string(text), int(at%uint(len(text))))
+		same := whole == split
+		if err != nil { // how much of the command under way has gone does not matter
+			same = strings.HasPrefix(whole, split) || strings.HasPrefix(split, whole)
+		}
+		if (err == nil) != (again == nil) || !same {
+			t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split, again)
+		}
+		var out proto.Out
+		e := NewEditor(rules)
+		if e.Begin(false, &out) != nil || e.Feed(text, 0, &out) != nil {
+			return
+		}
+		var sent []byte
+		n := 0
+		for _, s := range out.Steps {
+			switch s.Kind {
+			case proto.PassOn:
+				sent = append(sent, text[n:n+s.N]...)
+			case proto.Say:
+				sent = append(sent, out.Text[s.From:s.To]...)
+			}
+			n += s.N
+		}
+		var c Client
+		for len(sent) > 0 {
+			used, done, err := c.step(sent)
+			if err != nil {
+				t.Fatalf("the target cannot read %q: %v", sent, err)
+			}
+			if sent = sent[used:]; done {
+				if c.words[0].is("FLUSHALL") || c.words[0].is("SET") {
+					t.Fatalf("%q is denied", text)
+				}
+				c.end()
+			}
+		}
+	})
 }
 
 func TestParseDeny(t *testing.T) {

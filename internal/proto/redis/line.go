@@ -12,9 +12,10 @@ const lineHead = 64
 
 // liner cuts a stream into lines, however it is split, and keeps the first bytes of each.
 type liner struct {
-	len int
-	cr  bool // the last byte was a CR
-	buf [lineHead]byte
+	len  int
+	cr   bool // the last byte was a CR
+	crlf bool // the line that has ended did so with CR and LF
+	buf  [lineHead]byte
 }
 
 // next takes bytes up to the end of the line that is under way; ok says that head is the first bytes of a
@@ -30,6 +31,7 @@ func (l *liner) next(p []byte) (head []byte, whole bool, used int, ok bool, err 
 	}
 	if l.len == 0 && i >= 0 { // all of it is here
 		text := cutCR(p[:i])
+		l.crlf = len(text) < i
 		return text[:min(len(text), lineHead)], len(text) <= lineHead, i + 1, true, nil
 	}
 	if l.len < lineHead {
@@ -42,7 +44,7 @@ func (l *liner) next(p []byte) (head []byte, whole bool, used int, ok bool, err 
 	if i < 0 {
 		return nil, false, n, false, nil
 	}
-	if l.cr {
+	if l.crlf = l.cr; l.cr {
 		l.len--
 	}
 	head = l.buf[:min(l.len, lineHead)]

@@ -40,13 +40,14 @@ func Recognise(client, server []byte) proto.Verdict {
 	}
 }
 
-// number reads a decimal number, perhaps negative, of at most 18 digits.
+// number reads a decimal number of at most 18 digits, perhaps negative, as the server does: without a sign or
+// zeros that it does not need.
 func number(p []byte) (n int64, ok bool) {
 	minus := len(p) > 1 && p[0] == '-'
 	if minus {
 		p = p[1:]
 	}
-	if len(p) == 0 || len(p) > 18 {
+	if len(p) == 0 || len(p) > 18 || p[0] == '0' && (minus || len(p) > 1) {
 		return 0, false
 	}
 	for _, c := range p {
