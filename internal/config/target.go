@@ -43,7 +43,7 @@ func (o *InterceptOptions) target() []option {
 		},
 		{
 			name: "max-connections", arg: "N", group: Bounds, def: "65536", set: whole(&t.MaxStreams, 1, 1<<20),
-			help: "with --on-target: connections at the same time",
+			help: "with --on-target: connections at the same time, as far as the limit of open files allows; beyond it they are refused, and counted",
 		},
 		{
 			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "256", set: amount(&t.Memory, mega, mega, 1024*giga),

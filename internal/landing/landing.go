@@ -25,6 +25,7 @@ import (
 
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/sys"
 	"tcpcopy/internal/wire"
 )
 
@@ -48,7 +49,7 @@ type Config struct {
 	Ports  []uint16
 	Except []uint16
 
-	MaxStreams int   // of all copiers; 0: 65,536
+	MaxStreams int   // of all copiers; 0: 65,536; fewer where the process may not open as many files
 	MaxBytes   int64 // that wait for targets, of all copiers; 0: 256 MB
 
 	ConnectTimeout time.Duration // 0: 10 s
@@ -66,6 +67,11 @@ const (
 	// still has of it.
 	takeover   = 3 * time.Second
 	retryEvery = 10 * time.Millisecond
+	// fileLimit is how many descriptors the process asks to be allowed.
+	fileLimit = 1 << 20
+	// spareFiles are descriptors for all else than streams: a full landing takes copiers in all the same, and
+	// the log can be written.
+	spareFiles = 256
 	// complainOnce bounds how many targets are named in the log.
 	complainOnce = 64
 )
@@ -116,6 +122,11 @@ func New(cfg Config) *Landing {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if files, err := sys.RaiseFileLimit(fileLimit); err == nil && int(files) < cfg.MaxStreams+spareFiles {
+		room := int(files) - min(spareFiles, int(files)/4)
+		cfg.Log.Info("the limit of open files leaves room for fewer connections", "files", files, "connections", room, "configured", cfg.MaxStreams)
+		cfg.MaxStreams = room
 	}
 	return &Landing{cfg: cfg, tuples: make(map[tuple]*stream), owners: make(map[Instance]int), failed: make(map[ledger.Reason]uint64),
 		complain: make(map[netip.AddrPort]bool)}

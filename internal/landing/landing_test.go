@@ -463,3 +463,17 @@ func FuzzOperations(f *testing.F) {
 		}
 	})
 }
+
+// TestFileLimit: a landing promises no more connections than the process may open.
+func TestFileLimit(t *testing.T) {
+	files, err := sys.RaiseFileLimit(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 1 << 30}); l.cfg.MaxStreams >= int(files) {
+		t.Errorf("room for %d connections with %d files", l.cfg.MaxStreams, files)
+	}
+	if l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 100}); l.cfg.MaxStreams != 100 {
+		t.Errorf("room for %d connections, wanted 100", l.cfg.MaxStreams)
+	}
+}
