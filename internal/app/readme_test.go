@@ -67,8 +67,10 @@ func TestREADMECommands(t *testing.T) {
 	text := readme(t)
 	t.Setenv(key.Env, "")
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile("key", []byte(key.Generate()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, content := range map[string]string{"key": key.Generate(), "login": "user:password"} {
+		if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	tried := map[string]int{}
 	blocks := commands(text, indented)

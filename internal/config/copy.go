@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/filter"
 	"tcpcopy/internal/key"
 	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/proto/known"
 )
 
 // DefaultPort is where an intercept listens.
@@ -92,6 +93,7 @@ type Mapped struct {
 	MaxMbps       float64        // megabits a second that clients send, copies counted; 0: no bound
 	Wait          Wait
 	Proto         Proto
+	Rules         known.Rules   // of Proto: what the target does not get, or gets changed
 	WholeSessions bool          // no adoption
 	RTT           time.Duration // the round trip to assume; 0: not given
 

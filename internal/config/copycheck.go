@@ -30,6 +30,9 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	if err := o.fits(&c); err != nil {
 		return nil, nil, err
 	}
+	if err := c.rules(); err != nil {
+		return nil, nil, err
+	}
 	if err := c.shares(); err != nil {
 		return nil, nil, err
 	}

@@ -13,7 +13,7 @@ func mappedOptions(m *Mapped) []option {
 	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
 	healths := []Health{HealthAuto, HealthOn, HealthOff}
 	samples := []SampleBy{BySession, ByClient}
-	return []option{
+	return append([]option{
 		{
 			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only),
 			help: "copy clients of these networks only, several with commas",
@@ -91,7 +91,7 @@ func mappedOptions(m *Mapped) []option {
 			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second", 0.01, 1e6),
 			help: "send the targets at most N megabits a second of requests; sessions beyond it are left out whole, and counted",
 		},
-	}
+	}, ruleOptions(&m.Rules)...)
 }
 
 func balances() []string {

@@ -14,13 +14,14 @@ const (
 	Where   Group = "Where"                   // what is copied, and to whom
 	Load    Group = "Load"                    // the lab's traffic
 	How     Group = "How"                     // what the copies are like
+	Content Group = "Requests"                // which requests the target gets, and how they are changed
 	Bounds  Group = "Bounds"                  // what production pays at most
 	Output  Group = "Output"                  // what the command tells
 	Letters Group = "TCPCopy's other letters" // for old command lines only
 )
 
 // Groups lists the groups in order.
-func Groups() []Group { return []Group{Where, Load, How, Bounds, Output, Letters} }
+func Groups() []Group { return []Group{Where, Load, How, Content, Bounds, Output, Letters} }
 
 const (
 	groupKey   = "group"

@@ -97,6 +97,14 @@ func quoting(err error) *Problem {
 	return &Problem{Value: asIs, What: what}
 }
 
+// quoted is quoting where there may be no error.
+func quoted(err error) error {
+	if err == nil {
+		return nil
+	}
+	return quoting(err)
+}
+
 // typed is how people write the flag: by its letter where it has one.
 func typed(f *pflag.Flag) string {
 	if f.Shorthand != "" {

@@ -32,7 +32,7 @@ func settle(s *shard.Service, c *config.Copy, mapping, shards int) {
 		s.Session = &session.Service{}
 	}
 	s.Session.WholeOnly, s.Session.MaxBytes = m.WholeSessions, int(m.SessionMemory)
-	s.Session.Protocols, s.Session.Certain = protocols(m.Proto)
+	s.Session.Protocols, s.Session.Certain = protocols(&m)
 	s.Session.Idle, s.Session.Stall = m.KeepaliveTimeout, m.SessionTimeout
 	how := gate.Config{Mode: modes[m.Wait], Limit: m.GateLimit, RTO: assumedRTO(m.RTT)}
 	s.Session.Gate = gate.NewService(how)
@@ -51,13 +51,13 @@ func settle(s *shard.Service, c *config.Copy, mapping, shards int) {
 }
 
 // protocols are those that a mapping's connections may speak; certain says that they all speak the only one.
-func protocols(p config.Proto) (list []proto.Protocol, certain bool) {
-	if p == config.ProtoAuto {
+func protocols(m *config.Mapped) (list []proto.Protocol, certain bool) {
+	if m.Proto == config.ProtoAuto {
 		return known.Auto(), false
 	}
 	for _, k := range known.Kinds() {
-		if k.String() == string(p) {
-			one, _ := known.Protocol(k)
+		if k.String() == string(m.Proto) {
+			one, _ := known.Protocol(k, &m.Rules)
 			return []proto.Protocol{one}, true
 		}
 	}

@@ -11,7 +11,7 @@ import (
 type Rules struct {
 	Allow []Pattern // where there are some, a request must match one
 	Deny  []Pattern // and none of these
-	Set   []Header  // replace headers of that name, or are added
+	Set   []Header  // replace headers of that name, or are added: see AddHeader
 }
 
 // Empty says that the rules change nothing.
@@ -23,7 +23,7 @@ type Pattern struct {
 	path   string // begins the request's; with a *, which stands for any characters, it is all of it
 }
 
-const patternShape = "want 'METHOD PATH', such as 'POST /orders'; a * is any method, or any part of a path"
+const patternShape = "'METHOD PATH', such as 'POST /orders'; a * is any method, or any part of a path"
 
 // ParsePattern reads a pattern: a method, or *, a space, and what the path begins with. A path with a * in it,
 // which stands for any characters, slashes too, is the whole path. The path of a request is matched as the
@@ -33,7 +33,7 @@ func ParsePattern(s string) (Pattern, error) {
 	path = strings.TrimSpace(path)
 	if !ok || methodEnd([]byte(method+" ")) != len(method) || path == "" || strings.ContainsAny(path, " \t\r\n?") ||
 		path[0] != '/' && path[0] != '*' {
-		return Pattern{}, fmt.Errorf("request pattern %q: %s", s, patternShape)
+		return Pattern{}, fmt.Errorf("http1: request %q: wanted %s", s, patternShape)
 	}
 	if method == "*" {
 		method = ""
@@ -93,22 +93,39 @@ func ParseHeader(s string) (Header, error) {
 	name, value, ok := strings.Cut(s, ":")
 	value = strings.Trim(value, " \t")
 	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
-		return Header{}, fmt.Errorf("header %q: want 'Name: value', such as 'X-Copy: yes'", s)
+		return Header{}, fmt.Errorf("http1: header %q: wanted 'Name: value', such as 'X-Copy: yes'", s)
+	}
+	if strings.EqualFold(name, "Host") {
+		return ParseHost(value)
 	}
 	if strings.ContainsAny(value, "\r\n\x00") {
-		return Header{}, fmt.Errorf("header %q: the value has a line end, want one line", s)
+		return Header{}, fmt.Errorf("http1: header %q has a line end: wanted one line", s)
 	}
 	switch strings.ToLower(name) {
 	case "content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te", "keep-alive":
-		return Header{}, fmt.Errorf("header %q frames the message or is about its connection, want another one", name)
+		return Header{}, fmt.Errorf("http1: header %q says how long a request is, or is about its connection: wanted another one", name)
 	}
 	return Header{name: name, value: value}, nil
+}
+
+// AddHeader has the rules set another header. A request has one Host, and may have several others of a name.
+func (r *Rules) AddHeader(h Header) error {
+	if len(r.Set) == maxSet {
+		return fmt.Errorf("http1: header %q is one more than %d: wanted fewer", h.name, maxSet)
+	}
+	for i := range r.Set {
+		if strings.EqualFold(h.name, "Host") && strings.EqualFold(r.Set[i].name, "Host") {
+			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.value, r.Set[i].value)
+		}
+	}
+	r.Set = append(r.Set[:len(r.Set):len(r.Set)], h)
+	return nil
 }
 
 // ParseHost reads the name for the Host header: a name or address, perhaps with a port.
 func ParseHost(s string) (Header, error) {
 	if s == "" || strings.ContainsAny(s, " \t\r\n/@?#\x00") {
-		return Header{}, fmt.Errorf("host %q: want a name, such as test.example.org or test.example.org:8080", s)
+		return Header{}, fmt.Errorf("http1: host %q: wanted a name, such as test.example.org or test.example.org:8080", s)
 	}
 	return Header{name: "Host", value: s}, nil
 }
@@ -157,7 +174,7 @@ func (r *Rules) appendHead(dst, head []byte) []byte {
 	dst = append(dst, head[:start]...)
 	line, rest := cutLine(head[start:])
 	dst = append(dst, r.requestLine(line)...)
-	var done uint64 // of the first 64 headers to set; more are refused by the configuration
+	var done uint64 // of the headers to set, by number
 	gone := false   // the line before was left out: what is folded to it goes, too
 	for {
 		line, rest = cutLine(rest)
@@ -193,8 +210,8 @@ func (r *Rules) appendHead(dst, head []byte) []byte {
 	return append(dst, line...)
 }
 
-// MaxSet is how many headers can be set.
-const MaxSet = 64
+// maxSet is how many headers can be set.
+const maxSet = 64
 
 func (h *Header) append(dst []byte) []byte {
 	return append(append(append(append(dst, h.name...), ": "...), h.value...), "\r\n"...)
@@ -204,7 +221,7 @@ func (h *Header) append(dst []byte) []byte {
 func (r *Rules) requestLine(line []byte) []byte {
 	for i := range r.Set {
 		h := &r.Set[i]
-		if !strings.EqualFold(h.name, "Host") {
+		if h.name != "Host" {
 			continue
 		}
 		at := bytes.Index(line, []byte("://"))

@@ -19,13 +19,37 @@ func Answers(k proto.Kind) proto.Answers {
 	return nil
 }
 
-// Protocol returns what a session must have of a protocol; false where the kind is none that is known here.
-func Protocol(k proto.Kind) (p proto.Protocol, ok bool) {
+// Rules are what a copy leaves out and changes, by protocol. The zero value leaves everything as it is.
+type Rules struct {
+	HTTP1 http1.Rules
+	Redis redis.Rules
+}
+
+// Kinds lists the protocols that there are rules for.
+func (r *Rules) Kinds() (all []proto.Kind) {
+	if !r.HTTP1.Empty() {
+		all = append(all, proto.HTTP1)
+	}
+	if !r.Redis.Empty() {
+		all = append(all, proto.Redis)
+	}
+	return all
+}
+
+// Protocol returns what a session must have of a protocol; false where the kind is none that is known here. The
+// rules are kept, and must not change.
+func Protocol(k proto.Kind, rules *Rules) (p proto.Protocol, ok bool) {
 	switch k {
 	case proto.HTTP1:
 		p = proto.Protocol{Recognise: http1.Recognise, NewClient: func() proto.Client { return http1.NewClient() }}
+		if !rules.HTTP1.Empty() {
+			p.NewClient = func() proto.Client { return http1.NewEditor(&rules.HTTP1) }
+		}
 	case proto.Redis:
 		p = proto.Protocol{Recognise: redis.Recognise, NewClient: func() proto.Client { return redis.NewClient() }}
+		if !rules.Redis.Empty() {
+			p.NewClient = func() proto.Client { return redis.NewEditor(&rules.Redis) }
+		}
 	default:
 		return p, false
 	}
@@ -36,11 +60,12 @@ func Protocol(k proto.Kind) (p proto.Protocol, ok bool) {
 // Kinds lists the protocols that are known here.
 func Kinds() []proto.Kind { return []proto.Kind{proto.HTTP1, proto.Redis} }
 
-// Auto lists the protocols that are recognised where none is named.
+// Auto lists the protocols that are recognised where none is named. There are no rules then: what is not
+// recognised would pass by them.
 func Auto() []proto.Protocol {
 	var all []proto.Protocol
 	for _, k := range Kinds() {
-		if p, ok := Protocol(k); ok {
+		if p, ok := Protocol(k, &Rules{}); ok {
 			all = append(all, p)
 		}
 	}

@@ -1,20 +1,36 @@
 package known
 
 import (
+	"slices"
 	"testing"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 )
 
 func TestKinds(t *testing.T) {
 	for _, k := range Kinds() {
-		p, ok := Protocol(k)
+		p, ok := Protocol(k, &Rules{})
 		if !ok || p.Kind != k || p.Recognise == nil || p.NewClient() == nil || Answers(k) == nil {
 			t.Errorf("%v is not whole: %+v, %v", k, p, ok)
 		}
 	}
-	if _, ok := Protocol(proto.None); ok || Answers(proto.None) != nil || Answers(99) != nil {
+	if _, ok := Protocol(proto.None, &Rules{}); ok || Answers(proto.None) != nil || Answers(99) != nil {
 		t.Error("what is no protocol is known")
+	}
+}
+
+func TestRules(t *testing.T) {
+	var http, redis Rules
+	http.HTTP1.Deny = make([]http1.Pattern, 1)
+	redis.Redis.Deny = []string{"FLUSHALL"}
+	for _, k := range Kinds() {
+		for _, r := range []*Rules{{}, &http, &redis} {
+			p, _ := Protocol(k, r)
+			if got, want := p.NewClient().Edits(), slices.Contains(r.Kinds(), k); got != want {
+				t.Errorf("%v with rules for %v edits: %v, wanted %v", k, r.Kinds(), got, want)
+			}
+		}
 	}
 }
 

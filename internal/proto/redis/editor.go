@@ -2,6 +2,7 @@ package redis
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -27,11 +28,20 @@ func ParseDeny(s string) ([]string, error) {
 	for name := range strings.SplitSeq(s, ",") {
 		name = strings.ToUpper(strings.TrimSpace(name))
 		if name == "" || len(name) > wordLen || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
-			return nil, fmt.Errorf("command %q: want names of Redis commands, such as FLUSHALL,FLUSHDB,CONFIG", name)
+			return nil, fmt.Errorf("redis: command %q: wanted names of Redis commands, such as FLUSHALL,FLUSHDB,CONFIG", name)
 		}
 		all = append(all, name)
 	}
 	return all, nil
+}
+
+// ParseAuth reads USER:PASSWORD. The user may be empty: the server's default. Its errors do not quote the text.
+func ParseAuth(s string) (user, password string, err error) {
+	user, password, ok := strings.Cut(s, ":")
+	if !ok || password == "" || len(s) > maxLogin/4 {
+		return "", "", errors.New("redis: wanted USER:PASSWORD, or :PASSWORD for the default user")
+	}
+	return user, password, nil
 }
 
 // maxLogin bounds a command that logs in, in bytes: it is kept until it is whole.

@@ -1,0 +1,186 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/known"
+	"tcpcopy/internal/proto/redis"
+)
+
+// redisAuthEnv names the environment variable that holds what --redis-auth takes.
+const redisAuthEnv = "TCPCOPY_REDIS_AUTH"
+
+// maxSecret bounds a file that holds a login, in bytes.
+const maxSecret = 4096
+
+// ruleOptions are about single requests of a protocol.
+func ruleOptions(r *known.Rules) []option {
+	return []option{
+		{
+			name: "http-allow", arg: "PATTERN", group: Content, set: addPattern(&r.HTTP1.Allow),
+			help: "only HTTP requests that match 'METHOD PATH' go to the target, such as 'GET /'; may be given several times. METHOD may be *; PATH is the beginning of the path, or, with * in it for any characters, all of it",
+		},
+		{
+			name: "http-deny", arg: "PATTERN", group: Content, set: addPattern(&r.HTTP1.Deny),
+			help: "HTTP requests that match do not go to the target; may be given several times",
+		},
+		{
+			name: "http-set", arg: "HEADER", group: Content, set: addHeader(&r.HTTP1, http1.ParseHeader),
+			help: "set the header 'Name: value' of every HTTP request, in the place of any of that name; may be given several times",
+		},
+		{
+			name: "http-host", arg: "NAME", group: Content, set: addHeader(&r.HTTP1, http1.ParseHost),
+			help: "the host that every HTTP request asks for",
+		},
+		{
+			name: "redis-deny", arg: "COMMANDS", group: Content, set: addCommands(&r.Redis),
+			help: "these Redis commands do not go to the target: several with commas, such as FLUSHALL,FLUSHDB,CONFIG",
+		},
+		{
+			name: "redis-auth", arg: "LOGIN", group: Content, set: setAuth(&r.Redis),
+			help: "log in to the target's Redis with USER:PASSWORD, and not as the clients do; :PASSWORD is for the default user; with --proto redis also in the environment, as " + redisAuthEnv,
+		},
+		{
+			name: "redis-auth-file", arg: "FILE", group: Content, set: setAuthFile(&r.Redis),
+			help: "a file that holds what --redis-auth takes, where nobody else can see it",
+		},
+	}
+}
+
+func addPattern(dst *[]http1.Pattern) func(string) error {
+	return func(s string) error {
+		p, err := http1.ParsePattern(s)
+		if err != nil {
+			return quoting(err)
+		}
+		*dst = append((*dst)[:len(*dst):len(*dst)], p)
+		return nil
+	}
+}
+
+func addHeader(dst *http1.Rules, parse func(string) (http1.Header, error)) func(string) error {
+	return func(s string) error {
+		h, err := parse(s)
+		if err == nil {
+			err = dst.AddHeader(h)
+		}
+		return quoted(err)
+	}
+}
+
+func addCommands(dst *redis.Rules) func(string) error {
+	return func(s string) error {
+		names, err := redis.ParseDeny(s)
+		dst.Deny = append(dst.Deny[:len(dst.Deny):len(dst.Deny)], names...)
+		return quoted(err)
+	}
+}
+
+// setAuth reads a login, which no message may show.
+func setAuth(dst *redis.Rules) func(string) error {
+	return func(s string) error {
+		user, password, err := redis.ParseAuth(s)
+		if err == nil {
+			dst.User, dst.Password = user, password
+		}
+		return quoted(err)
+	}
+}
+
+func setAuthFile(dst *redis.Rules) func(string) error {
+	return func(name string) error {
+		text, err := readSecret(name)
+		if err != nil {
+			return wanted("%v", err)
+		}
+		if err := setAuth(dst)(text); err != nil {
+			return wanted("holds no login: %v", err)
+		}
+		return nil
+	}
+}
+
+// readSecret reads a file of one line.
+func readSecret(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot be read: %w", err)
+	case len(text) > maxSecret:
+		return "", fmt.Errorf("more than %d bytes: wanted one line", maxSecret)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
+}
+
+// rules completes what the options say of single requests: a mapping with such options speaks their protocol,
+// and that alone, for what nobody can read would pass by them.
+func (c *Copy) rules() error {
+	if err := c.Mapped.speak(); err != nil && len(c.Own) < len(c.Mappings) {
+		return err
+	}
+	for i, m := range c.Own {
+		if err := m.speak(); err != nil {
+			return err
+		}
+		c.Own[i] = m
+	}
+	used := make(map[Proto]bool)
+	for i := range c.Mappings {
+		used[c.Of(i).Proto] = true
+	}
+	for i := range c.Mappings {
+		m := c.Of(i)
+		for _, k := range m.Rules.Kinds() {
+			if !used[Proto(k.String())] {
+				return m.needs(k)
+			}
+		}
+	}
+	return nil
+}
+
+// needs is the problem with rules for a protocol that nobody speaks.
+func (m *Mapped) needs(k proto.Kind) error {
+	return &Problem{
+		Flag: "--proto", Value: string(m.Proto),
+		What: fmt.Sprintf("does not go with options for requests of %v: wanted --proto %v, for nothing else may pass by them", k, k),
+	}
+}
+
+// speak makes the protocol of a mapping with rules the one that they are for.
+func (m *Mapped) speak() error {
+	r := &m.Rules.Redis
+	if text := os.Getenv(redisAuthEnv); text != "" && r.Password == "" && (m.Proto == Proto(proto.Redis.String()) || len(r.Deny) > 0) {
+		user, password, err := redis.ParseAuth(text)
+		if err != nil {
+			return &Problem{Flag: "the environment's " + redisAuthEnv, What: quoting(err).What}
+		}
+		r.User, r.Password = user, password
+	}
+	kinds := m.Rules.Kinds()
+	switch {
+	case len(kinds) == 0:
+		return nil
+	case m.Proto == ProtoNone, m.Proto == ProtoAuto && len(kinds) > 1:
+		return m.needs(kinds[0])
+	case m.Proto == ProtoAuto:
+		m.Proto = Proto(kinds[0].String())
+	}
+	return nil
+}
