@@ -37,6 +37,14 @@ const (
 	TargetOut                // the target is taken out for a while, or was removed from its mapping
 	OverRate                 // more new sessions a second than --max-rate
 	OverBandwidth            // more traffic than --max-mbps
+	NoLogin                  // no login is configured for the client's user
+	LoginFailed              // the target refused the copy's login
+	Compressed               // a compressed stream, which is not read
+	ReadOnly                 // a statement that may write, where only others are wanted
+	UnknownStatement         // a prepared statement that is not there at the target
+	LoadData                 // a statement that loads a file
+	ServerCommand            // a command to production's server itself: replication, the end of another's connection
+	QueryAttributes          // a query with attributes, of which the target knows nothing
 	numReasons
 )
 
@@ -49,7 +57,9 @@ var reasonNames = [numReasons]string{
 	IdleTimeout: "idle_timeout", Replaced: "replaced", Shutdown: "shutdown",
 	BadClientAddress: "bad_client_address", TupleTaken: "tuple_taken", TargetForbidden: "target_forbidden",
 	TargetUnreachable: "target_unreachable", TargetOut: "target_out", OverRate: "over_rate", OverBandwidth: "over_bandwidth", ProtoLost: "proto_lost",
-	Denied: "denied",
+	Denied: "denied", NoLogin: "no_login", LoginFailed: "login_failed", Compressed: "compressed", ReadOnly: "read_only",
+	UnknownStatement: "unknown_statement", LoadData: "load_data", ServerCommand: "server_command",
+	QueryAttributes: "query_attributes",
 }
 
 // String is the reason's name in summaries, reports and metrics.

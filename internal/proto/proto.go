@@ -14,6 +14,7 @@ package proto
 
 import (
 	"errors"
+	"fmt"
 
 	"tcpcopy/internal/ledger"
 )
@@ -41,6 +42,24 @@ func (k Kind) String() string {
 
 // ErrLost is what the errors of readers wrap: the bytes are not, or no longer, of the protocol.
 var ErrLost = errors.New("cannot follow the protocol")
+
+// Refusal is an error of a Client's that ends the copy for a reason of its own.
+type Refusal struct {
+	Reason ledger.Reason
+	Code   uint16 // the target's, of an answer that was an error
+	Final  bool   // another copy of the same connection would fare no better
+}
+
+// Error says the reason.
+func (r *Refusal) Error() string {
+	if r.Code != 0 {
+		return fmt.Sprintf("%s: error %d of the target", r.Reason, r.Code)
+	}
+	return r.Reason.String()
+}
+
+// Unwrap is ErrLost.
+func (r *Refusal) Unwrap() error { return ErrLost }
 
 // Hint tells a reader of answers what kind of request an answer belongs to. The meaning is the
 // protocol's; 0 is an ordinary one, and is never sent.

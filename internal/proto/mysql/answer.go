@@ -1,0 +1,292 @@
+package mysql
+
+import (
+	"encoding/binary"
+
+	"tcpcopy/internal/proto"
+)
+
+// The hints of commands whose answers have another form than that of a query.
+const (
+	hintText    proto.Hint = 1              // one packet of text (COM_STATISTICS)
+	hintList    proto.Hint = 2              // columns, or rows, with no number before them (COM_FIELD_LIST, COM_STMT_FETCH)
+	hintPrepare proto.Hint = 3 | proto.Keep // what a statement takes and gives
+	hintLogin   proto.Hint = 4 | proto.Keep // the dialogue of COM_CHANGE_USER
+)
+
+// expecting is what the next packet of an answer is.
+type expecting uint8
+
+const (
+	aResult     expecting = iota // the first of a result: OK, an error, or how many columns come
+	aColumn                      // a column's description
+	aColumnsEnd                  // the EOF behind those
+	aRow                         // a row, or the end of them
+	aPrepared                    // the first of an answer to a prepare
+	aMessage                     // of a login
+	aText                        // anything, once
+)
+
+// answer finds where one answer ends.
+type answer struct {
+	framer
+	deprecateEOF bool // no EOF behind columns, and an OK packet behind rows
+	expect       expecting
+	prepare      bool // the columns are those of a statement
+	stray        bool // the packet under way has not the number that it should have
+	judged       bool // head of the packet under way has been read
+	last         bool // the packet under way is the last
+	failed       bool
+	next         uint8  // the number of the next packet
+	code         uint16 // of the error
+	columns      int    // still to come
+	then         int    // of a prepare: the second list's columns
+	id           uint32 // of the statement
+	params       uint16 // that it takes
+}
+
+// begin makes ready for the answer to a request with that hint.
+func (a *answer) begin(h proto.Hint) {
+	*a = answer{deprecateEOF: a.deprecateEOF, next: 1}
+	switch h {
+	case hintText:
+		a.expect = aText
+	case hintList:
+		a.expect = aRow
+	case hintPrepare:
+		a.expect, a.prepare = aPrepared, true
+	case hintLogin:
+		a.expect = aMessage
+	}
+}
+
+// step takes some of p, at most to the answer's end; done says that it ends there.
+func (a *answer) step(p []byte) (used int, done bool, err error) {
+	if !a.open {
+		n, whole := a.start(p)
+		if used = n; !whole {
+			return used, false, nil
+		}
+		if a.judged = a.more; !a.more {
+			a.last = false
+		}
+		if a.stray = a.expect != aMessage && a.seq != a.next; a.stray && a.more {
+			return used, false, lost("number of a packet", a.seq)
+		}
+		a.next = a.seq + 1
+	}
+	for !a.judged {
+		n, enough := a.look(p[used:], a.wanted())
+		used += n
+		if !enough {
+			return used, false, nil
+		}
+		if int(a.have) < min(a.wanted(), a.length, headMost) {
+			continue // its first byte says how much is wanted
+		}
+		if err := a.packet(a.head[:a.have]); err != nil {
+			return used, false, err
+		}
+		a.judged = true
+	}
+	n, whole := a.pass(len(p) - used)
+	used += n
+	if whole {
+		done = a.end() && a.last
+	}
+	return used, done, nil
+}
+
+// blind is how many bytes of the packet under way tell nothing.
+func (a *answer) blind() int {
+	if a.open && a.judged {
+		return a.left
+	}
+	return 0
+}
+
+// skip is step for n bytes, at most blind.
+func (a *answer) skip(n int) (done bool) {
+	_, whole := a.pass(n)
+	return whole && a.open && a.end() && a.last
+}
+
+// okMost is as long as an OK packet is up to its status.
+const okMost = 1 + 9 + 9 + 2
+
+// wanted is how much of the packet must be seen, by what has been seen of it.
+func (a *answer) wanted() int {
+	switch {
+	case a.have == 0:
+		return 1
+	case a.head[0] == 0xff && a.expect != aText:
+		return 3
+	}
+	switch a.expect {
+	case aPrepared:
+		return 9
+	case aResult:
+		return okMost
+	case aRow, aColumnsEnd:
+		if a.head[0] == 0xfe {
+			return okMost
+		}
+	}
+	return 1
+}
+
+// packet judges a packet by its first bytes.
+func (a *answer) packet(h []byte) error {
+	if a.expect == aText {
+		a.last = true
+		return nil
+	}
+	if len(h) == 0 {
+		return lost("empty packet", a.seq)
+	}
+	if h[0] == 0xff {
+		return a.errorPacket(h)
+	}
+	if a.stray { // an error that nobody asked for (the server shuts down) has a number of its own
+		return lost("number of a packet", a.seq)
+	}
+	switch a.expect {
+	case aResult:
+		return a.result(h)
+	case aColumn:
+		if a.columns--; a.columns == 0 {
+			a.columnsOver()
+		}
+	case aColumnsEnd:
+		if h[0] != 0xfe || a.length >= 9 {
+			return lost("end of columns", h[0])
+		}
+		return a.columnsEnd(h)
+	case aRow:
+		if h[0] == 0xfe && (a.length < 9 || a.deprecateEOF && a.length < maxPayload) {
+			return a.resultEnd(h)
+		}
+	case aPrepared:
+		return a.prepared(h)
+	case aMessage:
+		a.last = h[0] == 0
+	}
+	return nil
+}
+
+// progressCode is the code of an error packet that is none, but says how far a statement has come (MariaDB).
+const progressCode = 0xffff
+
+func (a *answer) errorPacket(h []byte) error {
+	if len(h) < 3 {
+		return lost("error packet of length", a.length)
+	}
+	code := binary.LittleEndian.Uint16(h[1:])
+	if code == progressCode && a.expect != aMessage {
+		return nil
+	}
+	a.last, a.failed, a.code = true, true, code
+	return nil
+}
+
+// result judges the first packet of a result.
+func (a *answer) result(h []byte) error {
+	switch h[0] {
+	case 0x00, 0xfe:
+		return a.resultEnd(h)
+	case 0xfb:
+		return lost("request for a file", h[0]) // the copy never offers that
+	}
+	n, used := lenenc(h)
+	if used == 0 || n == 0 || n > 1<<16 || a.length > used+1 {
+		return lost("number of columns", n)
+	}
+	a.expect, a.columns = aColumn, int(n)
+	if a.length == used+1 && h[used] == 0 { // MariaDB: the client knows them
+		a.columnsOver()
+	}
+	return nil
+}
+
+// resultEnd judges the packet that ends a result: OK, or EOF.
+func (a *answer) resultEnd(h []byte) error {
+	status, ok := statusOf(h, a.length)
+	if !ok {
+		return lost("end of a result of length", a.length)
+	}
+	a.expect = aResult
+	a.last = status&statusMoreResults == 0
+	return nil
+}
+
+// statusOf finds the server's status in an OK or EOF packet of that length.
+func statusOf(h []byte, length int) (status uint16, ok bool) {
+	at := 1
+	if h[0] == 0xfe && length == 5 {
+		at = 3 // behind the number of warnings
+	} else {
+		for range 2 {
+			_, n := lenenc(h[at:])
+			if n == 0 {
+				return 0, false
+			}
+			at += n
+		}
+	}
+	if len(h) < at+2 {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint16(h[at:]), true
+}
+
+// columnsOver goes on behind the last column.
+func (a *answer) columnsOver() {
+	switch {
+	case !a.deprecateEOF:
+		a.expect = aColumnsEnd
+	case a.prepare:
+		a.listOver()
+	default:
+		a.expect = aRow
+	}
+}
+
+// columnsEnd judges the EOF behind columns. Where the server has opened a cursor, no rows follow it.
+func (a *answer) columnsEnd(h []byte) error {
+	if a.prepare {
+		a.listOver()
+		return nil
+	}
+	status, ok := statusOf(h, a.length)
+	switch {
+	case !ok:
+		return lost("end of columns of length", a.length)
+	case status&statusCursorExists != 0:
+		return a.resultEnd(h)
+	}
+	a.expect = aRow
+	return nil
+}
+
+// prepared judges the first packet of an answer to a prepare.
+func (a *answer) prepared(h []byte) error {
+	if h[0] != 0 || len(h) < 9 {
+		return lost("answer to a prepare", h[0])
+	}
+	a.id = binary.LittleEndian.Uint32(h[1:])
+	a.params = binary.LittleEndian.Uint16(h[7:])
+	a.columns, a.then = int(a.params), int(binary.LittleEndian.Uint16(h[5:]))
+	if a.columns == 0 {
+		a.columns, a.then = a.then, 0
+	}
+	a.expect = aColumn
+	a.last = a.columns == 0
+	return nil
+}
+
+// listOver goes on behind a statement's parameters, or its columns.
+func (a *answer) listOver() {
+	a.columns, a.then = a.then, 0
+	a.expect = aColumn
+	a.last = a.columns == 0
+}

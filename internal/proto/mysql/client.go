@@ -1,0 +1,482 @@
+package mysql
+
+import (
+	"encoding/binary"
+
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/proto"
+)
+
+// phase is how far a connection's copy is.
+type phase uint8
+
+const (
+	greeted        phase = iota // the client's answer to production's greeting comes
+	adopted                     // a command comes, and nobody has logged in
+	authenticating              // the copy has logged in; the client may have more to say of its own login
+	commands
+	gone // nothing more is read
+)
+
+// fate is what becomes of the packet that is under way.
+type fate uint8
+
+const (
+	undecided fate = iota
+	passed         // to the target
+	left           // nowhere, for a reason
+	reading        // its text decides
+	collected      // it is changed as a whole
+	swallowed      // of the client's own login: the copy's stands for it
+)
+
+// Client reads a client's commands, and has the copy log in: see proto.Client.
+type Client struct {
+	opt    *Options
+	phase  phase
+	fate   fate
+	hold   bool // the target must say something first
+	why    ledger.Reason
+	number uint8 // of the next packet of a command
+	strip  int8  // what becomes of the query's attributes: see attributes.go
+	packet framer
+	// pending is how many bytes were read that no step has taken yet.
+	pending int
+	form    form
+	command uint8
+	seen    uint64 // by the command under way
+	before  uint64 // by the one before it
+	text    text
+	whole   []byte // the payload of a packet that is collected
+	params  uint16 // of the statement that it names
+
+	who    identity
+	online hello // production's, as far as it was captured
+	target *hello
+	caps   uint32 // of the copy's connection
+
+	statements statements
+	dialogue   *dialogue
+	answers    packets // the target's, of a login
+}
+
+var _ proto.Client = (*Client)(nil)
+
+// NewClient returns a reader for one session, which reads o.
+func NewClient(o *Options) *Client { return &Client{opt: o} }
+
+// Edits is of proto.Client.
+func (c *Client) Edits() bool { return true }
+
+// Holds is of proto.Client.
+func (c *Client) Holds() bool { return c.hold }
+
+// Begin is of proto.Client. What an earlier copy has learned of the client is kept.
+func (c *Client) Begin(under bool, _ *proto.Out) error {
+	next := Client{opt: c.opt, who: c.who, online: c.online}
+	if under {
+		next.phase = adopted
+		next.statements.unsure = true
+	}
+	*c = next
+	return nil
+}
+
+// Feed is of proto.Client.
+func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
+	for len(p) > 0 && !c.hold && c.phase != gone {
+		var used int
+		var err error
+		switch {
+		case c.phase == adopted && c.target == nil:
+			c.hold = true
+		case c.phase == adopted:
+			err = c.logIn(0, out)
+		case c.phase == greeted:
+			used, err = c.response(p, out)
+		default:
+			used, err = c.step(p, seen, out)
+		}
+		if err != nil {
+			c.phase = gone
+			return err
+		}
+		p = p[used:]
+	}
+	if c.hold && c.pending > 0 { // what no step has taken is handed over again
+		c.pending, c.whole = 0, nil
+		c.packet = framer{}
+	}
+	return nil
+}
+
+// response takes the client's answer to production's greeting.
+func (c *Client) response(p []byte, out *proto.Out) (used int, err error) {
+	used, whole, err := c.collect(p, loginMost)
+	if err != nil || !whole {
+		return used, err
+	}
+	if c.packet.seq != 1 {
+		return used, lost("number of a client's first packet", c.packet.seq)
+	}
+	if c.who, err = parseResponse(c.whole); err != nil {
+		return used, err
+	}
+	switch {
+	case c.who.caps&capSSL != 0 && !c.who.known:
+		return used, &proto.Refusal{Reason: ledger.TLS, Final: true}
+	case !c.who.known:
+		return used, lost("length of a login", len(c.whole))
+	case c.who.compressed(&c.online):
+		return used, &proto.Refusal{Reason: ledger.Compressed, Final: true}
+	case c.target == nil:
+		c.hold = true
+		return used, nil
+	}
+	n := c.pending
+	c.settle()
+	return used, c.logIn(n, out)
+}
+
+// compressed says that what follows the login is compressed, as far as is known of production's server.
+func (id *identity) compressed(online *hello) bool {
+	caps := id.caps
+	if online.upper {
+		caps &= online.caps
+	}
+	return caps&(capCompress|capZstd) != 0
+}
+
+// collect takes bytes of a packet into whole.
+func (c *Client) collect(p []byte, most int) (used int, whole bool, err error) {
+	if !c.packet.open {
+		n, ok := c.packet.start(p)
+		c.pending += n
+		if used = n; !ok {
+			return used, false, nil
+		}
+		c.whole = nil
+	}
+	if c.packet.length > most {
+		return used, false, lost("length of a packet", c.packet.length)
+	}
+	n, end := c.packet.pass(len(p) - used)
+	c.whole = append(c.whole, p[used:used+n]...)
+	c.pending += n
+	if end {
+		c.packet.end()
+	}
+	return used + n, end, nil
+}
+
+// settle forgets the bytes that a step takes now.
+func (c *Client) settle() { c.pending, c.whole = 0, nil }
+
+// step takes bytes of commands.
+func (c *Client) step(p []byte, seen uint64, out *proto.Out) (used int, err error) {
+	if !c.packet.open {
+		n, whole := c.packet.start(p)
+		c.pending += n
+		if used = n; !whole {
+			return used, nil
+		}
+		if err := c.begin(seen); err != nil {
+			return used, err
+		}
+	}
+	for c.fate == undecided {
+		n, enough := c.packet.look(p[used:], c.wanted())
+		used += n
+		c.pending += n
+		if !enough {
+			return used, nil
+		}
+		if int(c.packet.have) < min(c.wanted(), c.packet.length) {
+			continue // the first byte says how much is wanted
+		}
+		if err := c.decide(out); err != nil || c.hold {
+			return used, err
+		}
+	}
+	n, whole := c.packet.pass(len(p) - used)
+	if err := c.take(p[used:used+n], out); err != nil {
+		return used, err
+	}
+	used += n
+	if whole && c.packet.end() {
+		return used, c.finish(out)
+	}
+	return used, nil
+}
+
+// begin judges a packet by its header.
+func (c *Client) begin(seen uint64) error {
+	switch seq := c.packet.seq; {
+	case c.packet.more && c.fate == swallowed: // of any number
+	case c.packet.more:
+		if seq != c.number {
+			return lost("number of a packet", seq)
+		}
+		c.number++
+	case seq == 0 && c.packet.length > 0:
+		c.phase, c.fate, c.number, c.strip = commands, undecided, 1, 0
+		c.before, c.seen = c.seen, seen
+	case seq != 0 && c.phase == authenticating:
+		c.fate = swallowed
+	default:
+		return lost("number of a command's first packet", seq)
+	}
+	return nil
+}
+
+// wanted is how much of a command must be seen before it is decided.
+func (c *Client) wanted() int {
+	if c.packet.have == 0 {
+		return 1
+	}
+	switch c.packet.head[0] {
+	case comQuery:
+		return 3
+	case comExecute:
+		return 6
+	}
+	if forms[c.packet.head[0]].id {
+		return 5
+	}
+	return 1
+}
+
+// decide judges a command by its first bytes.
+func (c *Client) decide(out *proto.Out) error {
+	head := c.packet.head[:c.packet.have]
+	c.command = head[0]
+	if c.form = forms[c.command]; !c.form.known {
+		return lost("command", c.command)
+	}
+	switch why := c.form.refuses(c.opt); {
+	case why != ledger.None:
+		c.leave(why)
+	case c.form.id:
+		return c.useStatement(head, out)
+	case c.command == comPrepare && c.statements.full():
+		c.leave(ledger.UnknownStatement)
+	case c.form.text:
+		c.beginText(head)
+	case c.form.whole:
+		if c.command == comChangeUser && c.statements.waiting() {
+			c.hold = true // one thing at a time of what the target says
+			return nil
+		}
+		c.collectRest(head)
+	default:
+		c.fate = passed
+	}
+	return nil
+}
+
+// collectRest has the packet collected, of which head has come.
+func (c *Client) collectRest(head []byte) {
+	c.fate = collected
+	c.whole = append([]byte(nil), head...)
+}
+
+func (c *Client) leave(why ledger.Reason) { c.fate, c.why = left, why }
+
+// take does with bytes of a payload what was decided.
+func (c *Client) take(p []byte, out *proto.Out) error {
+	c.pending += len(p)
+	switch c.fate {
+	case reading:
+		if c.readText(p); c.fate == reading {
+			return nil
+		}
+	case collected:
+		if c.whole = append(c.whole, p...); len(c.whole) > loginMost {
+			return lost("length of a packet", c.packet.length)
+		}
+		return nil
+	}
+	c.flush(out)
+	return nil
+}
+
+// flush takes the pending bytes of a packet that is decided.
+func (c *Client) flush(out *proto.Out) {
+	switch c.fate {
+	case passed:
+		if c.strip != 0 {
+			c.stripQuery(out)
+		}
+		out.Pass(c.pending)
+	case left:
+		out.Drop(c.pending, c.why)
+	case swallowed:
+		out.Replace(c.pending, nil)
+	}
+	c.pending = 0
+}
+
+// finish ends a command.
+func (c *Client) finish(out *proto.Out) error {
+	switch c.fate {
+	case reading:
+		c.endText()
+		c.flush(out)
+	case collected:
+		return c.wholeCommand(out)
+	}
+	if c.command == comPrepare && c.fate != swallowed {
+		why := ledger.None
+		if c.fate == left {
+			why = c.why
+		}
+		c.statements.prepare(c.seen, c.seen != c.before, why)
+	}
+	switch c.fate {
+	case left:
+		out.Refuse(c.why)
+	case passed:
+		if c.command == comResetConnection {
+			c.statements.clear()
+		}
+		out.Request(c.form.request(c.command))
+	}
+	return nil
+}
+
+// wholeCommand does with a packet that was collected what it takes.
+func (c *Client) wholeCommand(out *proto.Out) error {
+	n, p := c.pending, c.whole
+	c.settle()
+	switch c.command {
+	case comChangeUser:
+		return c.changeUser(p, n, out)
+	case comExecute:
+		if p = withoutAttributes(p, c.params); p == nil {
+			out.Drop(n, ledger.QueryAttributes)
+			out.Refuse(ledger.QueryAttributes)
+			return nil
+		}
+		out.Replace(n, appendPacket(nil, 0, p))
+	case comInitDB:
+		c.who.db = string(p[1:])
+		out.Pass(n)
+	}
+	out.Request(c.form.request(c.command))
+	return nil
+}
+
+// useStatement puts the target's number in the place of production's.
+func (c *Client) useStatement(head []byte, out *proto.Out) error {
+	if len(head) < 5 || c.command == comExecute && len(head) < 6 {
+		return lost("length of a command", len(head))
+	}
+	id := binary.LittleEndian.Uint32(head[1:])
+	s, ok := c.statements.find(id)
+	switch {
+	case !ok:
+		c.leave(ledger.UnknownStatement)
+	case s.why != ledger.None:
+		c.leave(s.why)
+		c.closeStatement(id)
+	case id == lastStatement:
+		c.fate = passed
+	case !s.answered:
+		c.hold = true
+	case c.command == comBulkExecute && c.target.ext&extBulk == 0:
+		c.leave(ledger.ServerCommand)
+	case c.command == comExecute && c.mustStrip(head[5], s.params):
+		c.collectRest(head)
+		c.params = s.params
+		binary.LittleEndian.PutUint32(c.whole[1:], s.id)
+	default:
+		c.fate = passed
+		out.Pass(headerLen + 1)
+		out.Replace(4, binary.LittleEndian.AppendUint32(nil, s.id))
+		c.pending -= headerLen + 1 + 4
+		c.closeStatement(id)
+	}
+	return nil
+}
+
+func (c *Client) closeStatement(id uint32) {
+	if c.command == comClose {
+		c.statements.close(id)
+	}
+}
+
+// Kept is of proto.Client.
+func (c *Client) Kept(p []byte, out *proto.Out) error {
+	for len(p) > 0 && c.phase != gone {
+		var used int
+		var err error
+		if c.target == nil || c.dialogue != nil {
+			used, err = c.hear(p, out)
+		} else {
+			used, err = c.statements.answer(p, c.caps&capDeprecateEOF != 0)
+			c.hold = c.hold && c.statements.waiting()
+		}
+		if err != nil {
+			c.phase = gone
+			return err
+		}
+		p = p[used:]
+	}
+	return nil
+}
+
+// hear takes bytes of the target's that are of a login.
+func (c *Client) hear(p []byte, out *proto.Out) (used int, err error) {
+	used, whole, err := c.answers.step(p)
+	if err != nil || !whole {
+		return used, err
+	}
+	seq, payload := c.answers.seq, c.answers.payload
+	c.answers = packets{}
+	if c.target != nil {
+		return used, c.message(seq, payload, out)
+	}
+	if len(payload) > 0 && payload[0] == 0xff {
+		return used, refused(payload)
+	}
+	h, ok := parseHello(payload)
+	if !ok || !h.upper {
+		return used, lost("greeting of length", len(payload))
+	}
+	c.target = &h
+	c.hold = false
+	return used, nil
+}
+
+// Server is of proto.Client.
+func (c *Client) Server(off uint64, p []byte) {
+	if off == 0 && c.phase == greeted && len(p) > headerLen && p[3] == 0 {
+		if h, ok := parseHello(p[headerLen:]); ok {
+			c.online = h
+		}
+		return
+	}
+	c.statements.captured(off, p)
+}
+
+// packets collects whole packets.
+type packets struct {
+	framer
+	payload []byte
+}
+
+// step takes bytes up to the end of a packet.
+func (k *packets) step(p []byte) (used int, whole bool, err error) {
+	if !k.open {
+		n, ok := k.start(p)
+		if used = n; !ok {
+			return used, false, nil
+		}
+	}
+	if k.length > loginMost {
+		return used, false, lost("length of a packet", k.length)
+	}
+	n, whole := k.pass(len(p) - used)
+	k.payload = append(k.payload, p[used:used+n]...)
+	return used + n, whole, nil
+}

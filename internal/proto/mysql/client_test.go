@@ -1,0 +1,280 @@
+package mysql
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"tcpcopy/internal/proto"
+)
+
+func query(text string) []byte { return packet(0, comQuery, text) }
+
+var commandTable = []struct {
+	name string
+	say  []byte
+	to   []byte // the target; nil: what was said
+	log  string
+}{
+	{"a query", query("SELECT 1"), nil, "0x3 hint 0x0 reply 0 at 13"},
+	{"two queries", join(query("SELECT 1"), query("DO 0")), nil, "0x3 hint 0x0 reply 0 at 13; 0x3 hint 0x0 reply 0 at 22"},
+	{"an empty query", query(""), nil, "0x3 hint 0x0 reply 0 at 5"},
+	{"a ping", packet(0, comPing), nil, "0xe hint 0x0 reply 0 at 5"},
+	{"the end", packet(0, comQuit), nil, "0x1 hint 0x0 reply 1 at 5"},
+	{"statistics", packet(0, comStatistics), nil, "0x9 hint 0x1 reply 0 at 5"},
+	{"fields", packet(0, comFieldList, "t", 0), nil, "0x4 hint 0x2 reply 0 at 7"},
+	{"a schema", packet(0, comInitDB, "other"), nil, "0x2 hint 0x0 reply 0 at 10"},
+	{"a prepare", packet(0, comPrepare, "SELECT ?"), nil, "0x16 hint 0x83 reply 0 at 13"},
+	{"a file", query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), []byte{}, "left load_data; refused load_data"},
+	{"a file, in a comment", query("/*!40101 load */ /* */ Data"), []byte{}, "left load_data; refused load_data"},
+	{"an index that is loaded", query("LOAD INDEX INTO CACHE t"), nil, "0x3 hint 0x0 reply 0 at 28"},
+	{"KILL", query(" -- a comment\n kill 7"), []byte{}, "left server_command; refused server_command"},
+	{"KILL as a command", packet(0, comProcessKill, uint32(7)), []byte{}, "left server_command; refused server_command"},
+	{"replication", packet(0, comBinlogDump, "and so on"), []byte{}, "left server_command; refused server_command"},
+	{"a statement that nobody knows", packet(0, comExecute, uint32(9), 0, uint32(1)), []byte{}, "left unknown_statement; refused unknown_statement"},
+	{"its data", packet(0, comSendLongData, uint32(9), "data"), []byte{}, "left unknown_statement; refused unknown_statement"},
+	{"attributes: none", packet(0, comQuery, 0, 1, "SELECT 1"), query("SELECT 1"), "0x3 hint 0x0 reply 0 at 13"},
+	{"attributes", packet(0, comQuery, 1, 1, 0, 1, 8, 0, 1, "a", "12345678", "SELECT 1"), []byte{}, "left query_attributes; refused query_attributes"},
+	{"no command", packet(0, 0x0f), []byte{}, "lost"},
+	{"an empty packet", packet(0), []byte{}, "lost"},
+	{"a packet in the middle", join(query("DO 0"), packet(7, comQuery, "SELECT 1")), query("DO 0"), "0x3 hint 0x0 reply 0 at 9; lost"},
+}
+
+func TestCommands(t *testing.T) {
+	for _, c := range commandTable {
+		t.Run(c.name, func(t *testing.T) {
+			want := c.to
+			if want == nil {
+				want = c.say
+			}
+			for cut := range c.say {
+				r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
+				r.say(200, c.say[:cut])
+				r.say(200, c.say[cut:])
+				if got := r.told(); !bytes.Equal(r.to, want) || got != c.log {
+					t.Fatalf("cut at %d:\n%q\n%s\nwant\n%q\n%s", cut, r.to, got, want, c.log)
+				}
+			}
+			r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
+			for i := range c.say {
+				r.say(200, c.say[i:i+1])
+			}
+			if got := r.told(); !bytes.Equal(r.to, want) || got != c.log {
+				t.Fatalf("byte by byte:\n%q\n%s\nwant\n%q\n%s", r.to, got, want, c.log)
+			}
+		})
+	}
+}
+
+// told is what was logged, and how it ended.
+func (r *rig) told() string {
+	log := r.log
+	var refusal *proto.Refusal
+	switch {
+	case r.err == nil:
+	case errors.As(r.err, &refusal):
+		log = append(log, refusal.Error())
+	case errors.Is(r.err, proto.ErrLost):
+		log = append(log, "lost")
+	default:
+		log = append(log, r.err.Error())
+	}
+	return strings.Join(log, "; ")
+}
+
+// A client and a target that differ in CLIENT_QUERY_ATTRIBUTES.
+func TestAttributes(t *testing.T) {
+	with, without := packet(0, comQuery, 0, 1, "SELECT 1"), query("SELECT 1")
+	for _, c := range []struct {
+		name           string
+		client, target uint32
+		say, want      []byte
+	}{
+		{"both", mysqlCaps, mysqlCaps, with, with},
+		{"the client", mysqlCaps, mysqlCaps &^ capAttributes, with, without},
+		{"neither", mysqlCaps &^ capAttributes, mysqlCaps &^ capAttributes, without, without},
+		{"the client says so, and does not", mysqlCaps, mysqlCaps, without, with},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for cut := range c.say {
+				r := loggedIn(t, oneUser, c.client, c.target)
+				r.say(200, c.say[:cut])
+				r.say(200, c.say[cut:])
+				if !bytes.Equal(r.to, c.want) || r.err != nil {
+					t.Fatalf("cut at %d: %q, %v; want %q", cut, r.to, r.err, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestExecuteWithoutAttributes(t *testing.T) {
+	r := loggedIn(t, oneUser, mysqlCaps, mysqlCaps&^capAttributes)
+	r.say(200, packet(0, comPrepare, "SELECT ?, ?"))
+	r.client.Server(200, prepared(1, 5, 0, 2))
+	r.hear(200, join(prepared(1, 77, 0, 2), column(2), column(3)))
+	r.to = nil
+	say := packet(0, comExecute, uint32(5), paramCount, uint32(1), 2, 0, 1, 8, 0, 1, "a", 253, 0, 2, "bc", "12345678", 1, "x")
+	r.say(300, say)
+	want := packet(0, comExecute, uint32(77), 0, uint32(1), 0, 1, 8, 0, 253, 0, "12345678", 1, "x")
+	if !bytes.Equal(r.to, want) || r.err != nil {
+		t.Errorf("%q, %v; want %q", r.to, r.err, want)
+	}
+	r.to, r.log = nil, nil
+	r.say(400, packet(0, comExecute, uint32(5), paramCount, uint32(1), 3, 0, 0))
+	if got, want := r.told(), "left query_attributes; refused query_attributes"; got != want || len(r.to) > 0 {
+		t.Errorf("%q, %s; want %s", r.to, got, want)
+	}
+}
+
+// The number of the statement is the target's, whichever way production's is found out.
+func TestStatements(t *testing.T) {
+	prepare := packet(0, comPrepare, "SELECT 1")
+	execute := func(id uint32) []byte { return packet(0, comExecute, id, 0, uint32(1)) }
+	atTarget := func(id uint32) []byte { return join(prepared(1, id, 1, 0), column(2)) }
+	const failed = "left unknown_statement; refused unknown_statement"
+	for _, c := range []struct {
+		name string
+		run  func(r *rig)
+		to   []byte // after the prepares
+		log  string
+	}{
+		{"captured after the prepare", func(r *rig) {
+			r.say(200, prepare)
+			r.client.Server(200, prepared(1, 9, 1, 0))
+			r.hear(200, atTarget(3))
+			r.say(300, execute(9))
+		}, execute(3), ""},
+		{"captured before it, for the copy lags", func(r *rig) {
+			r.client.Server(200, prepared(1, 9, 1, 0))
+			r.client.Server(280, okay(1))
+			r.client.Server(300, prepared(1, 11, 1, 0))
+			r.say(200, prepare)
+			r.hear(200, atTarget(3))
+			r.say(300, prepare)
+			r.hear(300, atTarget(4))
+			r.say(400, join(execute(9), execute(11)))
+		}, join(execute(3), execute(4)), ""},
+		{"counted", func(r *rig) {
+			r.say(200, prepare)
+			r.hear(200, atTarget(3))
+			r.say(300, prepare)
+			r.hear(300, atTarget(4))
+			r.say(400, join(execute(2), execute(1)))
+		}, join(execute(4), execute(3)), ""},
+		{"captured once, and counted from there", func(r *rig) {
+			r.say(200, prepare)
+			r.client.Server(200, prepared(1, 9, 1, 0))
+			r.hear(200, atTarget(3))
+			r.say(300, prepare)
+			r.hear(300, atTarget(4))
+			r.say(400, join(execute(10), execute(9)))
+		}, join(execute(4), execute(3)), ""},
+		{"an answer of the same form to something else", func(r *rig) {
+			r.client.Server(190, prepared(1, 55, 1, 0))
+			r.say(200, prepare)
+			r.hear(200, atTarget(3))
+			r.say(400, execute(55))
+		}, nil, failed},
+		{"not answered yet: it waits", func(r *rig) {
+			r.say(200, join(prepare, execute(1), execute(1)))
+			if !r.client.Holds() {
+				r.logf("does not wait")
+			}
+			r.hear(200, atTarget(3)[:10])
+			r.hear(200, atTarget(3)[10:])
+		}, join(execute(3), execute(3)), ""},
+		{"the last, whatever its number", func(r *rig) {
+			r.say(200, join(prepare, execute(lastStatement)))
+			r.hear(200, atTarget(3))
+		}, execute(lastStatement), ""},
+		{"refused by the target", func(r *rig) {
+			r.say(200, prepare)
+			r.hear(200, errorPacket(1, 1146))
+			r.say(300, execute(1))
+		}, nil, failed},
+		{"closed", func(r *rig) {
+			r.say(200, prepare)
+			r.hear(200, atTarget(3))
+			r.say(300, join(packet(0, comClose, uint32(1)), execute(1)))
+		}, packet(0, comClose, uint32(3)), failed},
+		{"reset with the connection", func(r *rig) {
+			r.say(200, prepare)
+			r.hear(200, atTarget(3))
+			r.say(300, join(packet(0, comResetConnection), execute(1)))
+		}, packet(0, comResetConnection), failed},
+		{"all that names it", func(r *rig) {
+			r.say(200, prepare)
+			r.hear(200, atTarget(0x01020304))
+			r.say(300, join(packet(0, comSendLongData, uint32(1), "abc"), packet(0, comFetch, uint32(1), uint32(9)), packet(0, comReset, uint32(1))))
+		}, join(packet(0, comSendLongData, uint32(0x01020304), "abc"), packet(0, comFetch, uint32(0x01020304), uint32(9)),
+			packet(0, comReset, uint32(0x01020304))), ""},
+		{"bulk, which the target does not know", func(r *rig) {
+			r.say(200, prepare)
+			r.hear(200, atTarget(3))
+			r.say(300, packet(0, comBulkExecute, uint32(1), uint16(0)))
+		}, nil, "left server_command; refused server_command"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
+			c.run(r)
+			to := bytes.ReplaceAll(r.to, prepare, nil)
+			var log []string
+			for _, l := range r.log {
+				if !strings.HasPrefix(l, "0x") {
+					log = append(log, l)
+				}
+			}
+			if got := strings.Join(log, "; "); !bytes.Equal(to, c.to) || got != c.log || r.err != nil {
+				t.Errorf("%q %s %v\nwant %q %s", to, got, r.err, c.to, c.log)
+			}
+		})
+	}
+}
+
+// A statement of more than 16 MB goes on as it is, and is counted once.
+func TestBigCommands(t *testing.T) {
+	p := join([]byte{0xff, 0xff, 0xff, 0, comQuery}, bytes.Repeat([]byte("x"), maxPayload-1), packet(1, "yz"))
+	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
+	for from := 0; from < len(p); from += 1 << 20 {
+		r.say(200, p[from:min(len(p), from+1<<20)])
+	}
+	if got, want := r.told(), fmt.Sprintf("0x3 hint 0x0 reply 0 at %d", len(p)); !bytes.Equal(r.to, p) || got != want {
+		t.Errorf("%d bytes: %s, want %s", len(r.to), got, want)
+	}
+	r.say(300, join([]byte{0xff, 0xff, 0xff, 0, comQuery}, make([]byte, maxPayload-1), packet(2, "yz")))
+	if r.err == nil {
+		t.Error("a continuation out of order is not noticed")
+	}
+}
+
+func TestReadOnlyCommands(t *testing.T) {
+	o := oneUser
+	o.ReadOnly = true
+	const refused = "left read_only; refused read_only"
+	for _, c := range []struct {
+		name, log string
+		say       []byte
+	}{
+		{"a query", "0x3 hint 0x0 reply 0 at 13", query("SELECT 1")},
+		{"a write", refused, query("DELETE FROM t")},
+		{"a prepare", "0x16 hint 0x83 reply 0 at 13", packet(0, comPrepare, "SELECT ?")},
+		{"a prepare that writes, and its use", refused + "; " + refused,
+			join(packet(0, comPrepare, "DELETE FROM t"), packet(0, comExecute, uint32(1), 0, uint32(1)))},
+		{"a schema that goes", refused, packet(0, comDropDB, "shop")},
+		{"two statements", refused, query("SELECT 1; DELETE FROM t")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for cut := range c.say {
+				r := loggedIn(t, o, mysqlCaps&^capAttributes, mysqlCaps)
+				r.say(200, c.say[:cut])
+				r.say(200, c.say[cut:])
+				if got := r.told(); got != c.log {
+					t.Fatalf("cut at %d: %s, want %s", cut, got, c.log)
+				}
+			}
+		})
+	}
+}

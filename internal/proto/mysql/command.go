@@ -1,0 +1,106 @@
+package mysql
+
+import (
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/proto"
+)
+
+// The commands, by their first byte.
+const (
+	comQuit            = 0x01
+	comInitDB          = 0x02
+	comQuery           = 0x03
+	comFieldList       = 0x04
+	comCreateDB        = 0x05
+	comDropDB          = 0x06
+	comRefresh         = 0x07
+	comShutdown        = 0x08
+	comStatistics      = 0x09
+	comProcessInfo     = 0x0a
+	comConnect         = 0x0b // not sent: a login, in the account
+	comProcessKill     = 0x0c
+	comDebug           = 0x0d
+	comPing            = 0x0e
+	comChangeUser      = 0x11
+	comBinlogDump      = 0x12
+	comTableDump       = 0x13
+	comConnectOut      = 0x14
+	comRegisterReplica = 0x15
+	comPrepare         = 0x16
+	comExecute         = 0x17
+	comSendLongData    = 0x18
+	comClose           = 0x19
+	comReset           = 0x1a
+	comSetOption       = 0x1b
+	comFetch           = 0x1c
+	comBinlogDumpGTID  = 0x1e
+	comResetConnection = 0x1f
+	comClone           = 0x20
+	comSubscribe       = 0x21
+	comBulkExecute     = 0xfa // MariaDB
+)
+
+// form says what matters of a command.
+type form struct {
+	known   bool
+	local   bool       // it is about production's server itself: it is left out
+	writes  bool       // with ReadOnly it is left out
+	id      bool       // it names a statement
+	text    bool       // it is a statement's text
+	whole   bool       // it is changed as a whole
+	hint    proto.Hint // of its answer
+	nothing bool       // no answer comes
+}
+
+var forms = [256]form{
+	comQuit:            {known: true, nothing: true},
+	comInitDB:          {known: true, whole: true},
+	comQuery:           {known: true, text: true},
+	comFieldList:       {known: true, hint: hintList},
+	comCreateDB:        {known: true, writes: true},
+	comDropDB:          {known: true, writes: true},
+	comRefresh:         {known: true, writes: true},
+	comShutdown:        {known: true, local: true},
+	comStatistics:      {known: true, hint: hintText},
+	comProcessInfo:     {known: true},
+	comProcessKill:     {known: true, local: true},
+	comDebug:           {known: true, writes: true},
+	comPing:            {known: true},
+	comChangeUser:      {known: true, whole: true},
+	comBinlogDump:      {known: true, local: true},
+	comTableDump:       {known: true, local: true},
+	comConnectOut:      {known: true, local: true},
+	comRegisterReplica: {known: true, local: true},
+	comPrepare:         {known: true, text: true, hint: hintPrepare},
+	comExecute:         {known: true, id: true},
+	comSendLongData:    {known: true, id: true, nothing: true},
+	comClose:           {known: true, id: true, nothing: true},
+	comReset:           {known: true, id: true},
+	comSetOption:       {known: true},
+	comFetch:           {known: true, id: true, hint: hintList},
+	comBinlogDumpGTID:  {known: true, local: true},
+	comResetConnection: {known: true},
+	comClone:           {known: true, local: true},
+	comSubscribe:       {known: true, local: true},
+	comBulkExecute:     {known: true, id: true},
+}
+
+// request is what the account and the gate are told of a command.
+func (f *form) request(command uint8) proto.Request {
+	r := proto.Request{Class: command, Hint: f.hint}
+	if f.nothing {
+		r.Reply = proto.Nothing
+	}
+	return r
+}
+
+// refuses says why a command does not go to the target, whatever it says; None if it may.
+func (f *form) refuses(opt *Options) ledger.Reason {
+	switch {
+	case f.local:
+		return ledger.ServerCommand
+	case f.writes && opt.ReadOnly:
+		return ledger.ReadOnly
+	}
+	return ledger.None
+}

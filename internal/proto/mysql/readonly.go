@@ -1,0 +1,212 @@
+package mysql
+
+// kind is what a statement does, by its first word.
+type kind uint8
+
+const (
+	nothing  kind = iota // no word has come
+	reads                // SELECT and its like
+	shows                // SHOW
+	explains             // EXPLAIN, DESCRIBE
+	sets                 // SET
+	using                // USE
+	starts               // START, of which TRANSACTION is to come
+	begins               // BEGIN
+	ends                 // COMMIT, ROLLBACK and their like
+	loading              // LOAD
+)
+
+// judge finds statements that cannot write. What it does not know is one that can; so is what one server may
+// read in another way than the next.
+//
+// It believes that a view, and what a harmless function's name stands for, is what it seems.
+type judge struct {
+	kind    kind
+	before  token // the token before
+	char    byte  // if that was otherToken
+	call    bool  // if that was a word: a parenthesis may follow it
+	dotted  bool  // it followed a dot
+	wants   word  // what it wants to follow
+	words   int   // of the statement
+	analyze bool  // EXPLAIN ANALYZE: it is executed
+	writing bool  // a word that writes has come
+	mode    bool  // SET of sql_mode
+	schema  uint8 // USE: the length of the schema's name, which is in the lexer's word
+}
+
+// word is one that matters together with the token behind it.
+type word uint8
+
+const (
+	anyWord   word = iota
+	wordFor        // FOR UPDATE, FOR SHARE lock
+	wordInto       // INTO OUTFILE writes; INTO @variable does not
+	wordNext       // NEXT VALUE FOR counts
+	wordWrite      // INSERT and REPLACE are functions, too
+)
+
+// token takes the next token; false says that the statement may write.
+func (j *judge) token(t token, l *lexer) bool {
+	if t == badToken {
+		return false
+	}
+	if j.wants == wordInto && (t != otherToken || l.char != '@') {
+		return false
+	}
+	if j.wants == wordWrite && (t != otherToken || l.char != '(') && !j.mayWrite() {
+		return false
+	}
+	wants := j.wants
+	j.wants = anyWord
+	ok := true
+	switch t {
+	case endToken:
+		return j.end(l)
+	case wordToken:
+		ok = j.word(l, wants)
+	case nameToken, textToken:
+		ok = j.kind != nothing && j.kind != starts && j.kind != begins
+	case otherToken:
+		ok = j.other(l.char)
+	}
+	if j.kind == using {
+		j.noteSchema(t, l)
+	}
+	j.before, j.char = t, l.char
+	return ok
+}
+
+// mayWrite notes a word that writes, and says whether it can do so here.
+func (j *judge) mayWrite() bool {
+	j.writing = true
+	return j.kind == shows || j.kind == explains && !j.analyze
+}
+
+func (j *judge) other(c byte) bool {
+	switch {
+	case j.kind == nothing:
+		return c == '('
+	case j.kind == starts || j.kind == begins:
+		return false
+	case c == '(' && j.before == wordToken:
+		return j.call && !j.dotted
+	case c == '(' && j.before == nameToken:
+		return false
+	}
+	return true
+}
+
+// word takes a word; wants is what the one before wanted.
+func (j *judge) word(l *lexer, wants word) bool {
+	w := l.said()
+	j.dotted = j.before == otherToken && (j.char == '.' || j.char == '@')
+	j.call = harmless[string(w)]
+	if j.words++; j.kind == nothing {
+		j.first(w, l)
+		return j.kind != nothing
+	}
+	switch j.kind {
+	case starts:
+		if j.words == 2 {
+			j.kind = ends
+			return string(w) == "TRANSACTION"
+		}
+	case begins:
+		return string(w) == "WORK"
+	case sets:
+		return j.setting(w)
+	case reads, explains:
+		return j.reading(w, wants)
+	}
+	return true
+}
+
+// first judges a statement's first word.
+func (j *judge) first(w []byte, l *lexer) {
+	j.schema = 0
+	switch string(w) {
+	case "SELECT", "WITH", "VALUES", "TABLE":
+		j.kind = reads
+	case "SHOW":
+		j.kind = shows
+	case "EXPLAIN", "DESCRIBE", "DESC":
+		j.kind = explains
+	case "SET":
+		j.kind = sets
+	case "USE":
+		j.kind, l.raw = using, true
+	case "START":
+		j.kind = starts
+	case "BEGIN":
+		j.kind = begins
+	case "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE":
+		j.kind = ends
+	}
+}
+
+// reading judges a word of a query.
+func (j *judge) reading(w []byte, wants word) bool {
+	switch string(w) {
+	case "ANALYZE":
+		j.analyze = true
+		return !j.writing
+	case "UPDATE", "SHARE":
+		if wants == wordFor {
+			return false
+		}
+		if string(w) == "UPDATE" {
+			return j.mayWrite()
+		}
+	case "VALUE":
+		return wants != wordNext
+	case "INSERT", "REPLACE":
+		j.wants = wordWrite
+	case "DELETE", "MERGE", "IMPORT":
+		return j.mayWrite()
+	case "INTO":
+		if j.kind == reads || j.analyze {
+			j.wants = wordInto
+		}
+	case "FOR":
+		j.wants = wordFor
+	case "NEXT":
+		j.wants = wordNext
+	case "OUTFILE", "DUMPFILE", "NEXTVAL", "SETVAL", "PROCEDURE", "LOCK":
+		return false
+	}
+	return true
+}
+
+// setting judges a word of a SET.
+func (j *judge) setting(w []byte) bool {
+	switch string(w) {
+	case "GLOBAL", "PERSIST", "PERSIST_ONLY", "PASSWORD", "ROLE", "STATEMENT", "RESOURCE", "INTO", "UPDATE", "DELETE",
+		"OUTFILE", "DUMPFILE", "NEXTVAL", "SETVAL", "NEXT", "LOCK", "PROCEDURE":
+		return false
+	case "INSERT", "REPLACE":
+		j.wants = wordWrite
+	case "FOR":
+		j.wants = wordFor
+	case "SHARE":
+		return false
+	case "SQL_MODE":
+		j.mode = true
+	}
+	// As a number, or out of one, a mode could say how texts are read.
+	return !j.mode || w[0] < '0' || w[0] > '9'
+}
+
+// end judges a statement that is over, and makes ready for the next.
+func (j *judge) end(l *lexer) bool {
+	ok := j.kind != starts && (j.kind != sets || !l.backslash)
+	*j = judge{schema: j.schema}
+	l.raw = false
+	return ok
+}
+
+// noteSchema takes the name behind USE.
+func (j *judge) noteSchema(t token, l *lexer) {
+	if t == nameToken || t == wordToken && j.words > 1 {
+		j.schema = l.length
+	}
+}

@@ -1,0 +1,121 @@
+package mysql
+
+import "tcpcopy/internal/ledger"
+
+// text judges the text of a query, or of a prepare: what may be its first word, and, where only statements
+// that cannot write are wanted, all of it.
+type text struct {
+	lexer
+	judge
+	readOnly bool
+}
+
+// begin makes ready for another text.
+func (t *text) begin(readOnly bool) {
+	t.lexer.reset()
+	t.judge = judge{}
+	t.readOnly = readOnly
+}
+
+// read takes some of the text; sure says that why is the verdict, whatever follows.
+func (t *text) read(p []byte) (why ledger.Reason, sure bool) {
+	for _, c := range p {
+		for again := true; again; {
+			var tok token
+			if tok, again = t.next(c); tok == noToken {
+				continue
+			}
+			if why, sure = t.judged(tok); sure {
+				return why, true
+			}
+		}
+	}
+	return ledger.None, false
+}
+
+// end is the verdict of a text that is over.
+func (t *text) end() ledger.Reason {
+	for _, tok := range [...]token{t.finish(), endToken} {
+		if why, sure := t.judged(tok); sure {
+			return why
+		}
+	}
+	return ledger.None
+}
+
+func (t *text) judged(tok token) (why ledger.Reason, sure bool) {
+	if tok == noToken {
+		return ledger.None, false
+	}
+	if !t.readOnly {
+		return t.firstWords(tok)
+	}
+	if !t.token(tok, &t.lexer) {
+		return ledger.ReadOnly, true
+	}
+	return ledger.None, false
+}
+
+// firstWords judges a text by how it begins: a file that is to be loaded is not here, and what ends a connection
+// of production's would end another of the target's.
+func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
+	if tok == otherToken && t.lexer.char == '(' && t.kind == nothing {
+		return ledger.None, false
+	}
+	word := t.said()
+	switch {
+	case t.kind == loading:
+		if tok == wordToken && (string(word) == "DATA" || string(word) == "XML") {
+			return ledger.LoadData, true
+		}
+	case t.kind == using:
+		t.noteSchema(tok, &t.lexer)
+		return ledger.None, tok == endToken
+	case tok == wordToken:
+		switch string(word) {
+		case "LOAD":
+			t.kind = loading
+			return ledger.None, false
+		case "USE":
+			t.kind, t.words, t.raw = using, 2, true
+			return ledger.None, false
+		case "KILL", "SHUTDOWN":
+			return ledger.ServerCommand, true
+		}
+	}
+	return ledger.None, true
+}
+
+// beginText begins to judge the text of a command, of which head has come.
+func (c *Client) beginText(head []byte) {
+	c.fate = reading
+	at := 1
+	if c.command == comQuery {
+		if at = c.attributesOf(head); c.fate != reading {
+			return
+		}
+	}
+	c.text.begin(c.opt.ReadOnly)
+	c.readText(head[at:])
+}
+
+// readText goes on with it.
+func (c *Client) readText(p []byte) {
+	if why, sure := c.text.read(p); sure {
+		c.textJudged(why)
+	}
+}
+
+func (c *Client) textJudged(why ledger.Reason) {
+	if why != ledger.None {
+		c.leave(why)
+		return
+	}
+	c.fate = passed
+	if n := c.text.schema; n > 0 && c.command == comQuery {
+		c.who.db = string(c.text.lexer.word[:n])
+	}
+}
+
+// endText judges a text that is over.
+func (c *Client) endText() { c.textJudged(c.text.end()) }
