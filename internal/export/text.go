@@ -39,6 +39,14 @@ var meaning = map[ledger.Reason]string{
 	ledger.TargetOut:         "the target was taken out for a while (--health), or its mapping has it no more",
 	ledger.OverRate:          "more new sessions a second than --max-rate",
 	ledger.OverBandwidth:     "more traffic than --max-mbps",
+	ledger.NoLogin:           "no --mysql-login for the client's user",
+	ledger.LoginFailed:       "the target refused the copy's login",
+	ledger.Compressed:        "compressed: not read",
+	ledger.ReadOnly:          "may write: left out by --mysql-read-only",
+	ledger.UnknownStatement:  "a prepared statement that the target has not",
+	ledger.LoadData:          "loads a file: LOAD DATA",
+	ledger.ServerCommand:     "for production's own server: KILL, replication",
+	ledger.QueryAttributes:   "attributes of a query that the target would not take",
 	ledger.TargetUnreachable: "the target's server cannot be reached from the client's address: the intercept's log says why",
 }
 
