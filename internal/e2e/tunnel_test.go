@@ -236,6 +236,41 @@ func TestTunnelBesideOthers(t *testing.T) {
 	}
 }
 
+// TestTunnelBesideRedirected: clients whom the target's firewall sends on to 127.0.0.1 keep their answers, also
+// where the server listens there alone.
+func TestTunnelBesideRedirected(t *testing.T) {
+	for _, listen := range []string{":8080", "127.0.0.1:8080"} {
+		t.Run(listen, func(t *testing.T) {
+			s := newStand(t, setting{way: tunnel})
+			set(t, s.net.Target, "ipv4/conf/all/route_localnet", "1")
+			cmd := s.net.Target.Command(t.Context(), find(t, "nft"), "-f", "-")
+			cmd.Stdin = strings.NewReader(`add table ip public
+add chain ip public in { type nat hook prerouting priority dstnat; }
+add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
+`)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("nft: %v\n%s", err, out)
+			}
+			p := pair{serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort)), serve(t, s.net.Target, listen)}
+			s.onTarget("--allow", "8080")
+			c := s.copy("-x", s.mapping(onlinePort, targetPort))
+			s.talk(onlinePort, "copied", 20, 5)
+			p.caughtUp(t)
+			other, err := tryDial(s.net.Assistant, netip.Addr{}, netip.AddrPortFrom(s.target, 9090))
+			if err != nil {
+				t.Fatal("a client of the published port:", err)
+			}
+			for range 3 {
+				if err := other.ask("another's"); err != nil {
+					t.Fatal("a client of the published port:", err)
+				}
+			}
+			other.finish()
+			c.end()
+		})
+	}
+}
+
 // TestTunnelRefuses: a copier gets no further than it may.
 func TestTunnelRefuses(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})

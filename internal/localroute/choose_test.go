@@ -19,7 +19,7 @@ func listener(at string, change func(*tcpSocket)) tcpSocket {
 }
 
 func TestChooseWay(t *testing.T) {
-	const target, target6 = "10.0.0.2:80", "[fd00::2]:80"
+	const target, target6, own = "10.0.0.2:80", "[fd00::2]:80", "127.124.0.1:80"
 	device := func(s *tcpSocket) { s.device = 7 }
 	mark := func(s *tcpSocket) { s.mark = 5 }
 	only6 := func(s *tcpSocket) { s.v6only = true }
@@ -31,30 +31,32 @@ func TestChooseWay(t *testing.T) {
 		want    string // where to; empty: it cannot be reached
 		marked  bool
 	}{
-		{"all addresses", []tcpSocket{listener("0.0.0.0:80", nil)}, target, Least, "127.0.0.1:80", false},
-		{"all addresses of both families", []tcpSocket{listener("[::]:80", nil)}, target, Least, "127.0.0.1:80", false},
+		{"all addresses", []tcpSocket{listener("0.0.0.0:80", nil)}, target, Least, own, false},
+		{"all addresses of both families", []tcpSocket{listener("[::]:80", nil)}, target, Least, own, false},
 		{"IPv6 only", []tcpSocket{listener("[::]:80", only6), listener("10.0.0.2:80", nil)}, target, Least, target, true},
 		{"IPv6", []tcpSocket{listener("[::]:80", only6)}, target6, Least, "[::1]:80", false},
 		{"one address", []tcpSocket{listener(target, nil)}, target, Least, target, true},
 		{"one address, IPv6", []tcpSocket{listener(target6, nil)}, target6, Least, target6, true},
-		{"another address", []tcpSocket{listener("10.0.0.3:80", nil)}, target, Least, "127.0.0.1:80", false},
-		{"another port", []tcpSocket{listener("10.0.0.2:81", nil)}, target, Least, "127.0.0.1:80", false},
+		{"another address", []tcpSocket{listener("10.0.0.3:80", nil)}, target, Least, own, false},
+		{"another port", []tcpSocket{listener("10.0.0.2:81", nil)}, target, Least, own, false},
 		{"loopback alone", []tcpSocket{listener("127.0.0.1:80", nil)}, target, Least, "127.0.0.1:80", false},
 		{"loopback alone, by mark", []tcpSocket{listener("127.0.0.1:80", nil)}, target, MarkOnly, "127.0.0.1:80", false},
 		{"its own and one on loopback", []tcpSocket{listener(target, nil), listener("127.0.0.1:80", nil)}, target, Least, target, true},
-		{"all addresses, and another on loopback", []tcpSocket{listener("0.0.0.0:80", nil), listener("127.0.0.1:80", nil)}, target, Least, target, true},
+		{"all addresses, and another on loopback", []tcpSocket{listener("0.0.0.0:80", nil), listener("127.0.0.1:80", nil)}, target, Least, own, false},
+		{"all addresses, and another on ours", []tcpSocket{listener("0.0.0.0:80", nil), listener(own, nil)}, target, Least, target, true},
+		{"all addresses, and another on loopback, IPv6", []tcpSocket{listener("[::]:80", nil), listener("[::1]:80", nil)}, target6, Least, target6, true},
 		{"all addresses, and its own", []tcpSocket{listener("0.0.0.0:80", nil), listener(target, nil)}, target, Least, target, true},
 		{"by mark", []tcpSocket{listener("0.0.0.0:80", nil)}, target, MarkOnly, target, true},
 		{"by loopback only", []tcpSocket{listener(target, nil)}, target, LoopbackOnly, "", false},
 		{"loopback is the target", []tcpSocket{listener("0.0.0.0:80", nil)}, "127.0.0.2:80", Least, "127.0.0.2:80", false},
-		{"nobody listens", nil, target, Least, "127.0.0.1:80", false},
+		{"nobody listens", nil, target, Least, own, false},
 		{"a device's", []tcpSocket{listener("0.0.0.0:80", device)}, target, Least, "", false},
-		{"a device's and everybody's", []tcpSocket{listener("0.0.0.0:80", device), listener("0.0.0.0:80", nil)}, target, Least, "127.0.0.1:80", false},
+		{"a device's and everybody's", []tcpSocket{listener("0.0.0.0:80", device), listener("0.0.0.0:80", nil)}, target, Least, own, false},
 		{"its own mark", []tcpSocket{listener(target, mark)}, target, Least, "", false},
-		{"its own mark, all addresses", []tcpSocket{listener("0.0.0.0:80", mark)}, target, Least, "127.0.0.1:80", false},
+		{"its own mark, all addresses", []tcpSocket{listener("0.0.0.0:80", mark)}, target, Least, own, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w, err := chooseWay(tc.servers, netip.MustParseAddrPort(tc.target), tc.reach)
+			w, err := chooseWay(tc.servers, netip.MustParseAddrPort(tc.target), tc.reach, false)
 			if tc.want == "" {
 				if u := (*Unreachable)(nil); !errors.As(err, &u) {
 					t.Errorf("got %+v, %v; want it unreachable", w, err)
@@ -65,6 +67,27 @@ func TestChooseWay(t *testing.T) {
 				t.Errorf("got %v, marked %v, %v; want %s, %v", w.dest, w.marked, err, tc.want, tc.marked)
 			}
 		})
+	}
+}
+
+// TestChooseWayWithRedirects: where a firewall may send clients on to 127.0.0.1, no rule is about that address.
+func TestChooseWayWithRedirects(t *testing.T) {
+	for _, tc := range []struct {
+		name, server, target string
+		reach                Reach
+		want                 string
+		marked               bool
+	}{
+		{"all addresses", "0.0.0.0:80", "10.0.0.2:80", Least, "127.124.0.1:80", false},
+		{"loopback alone", "127.0.0.1:80", "10.0.0.2:80", Least, "127.0.0.1:80", true},
+		{"loopback alone, which is the target", "127.0.0.1:80", "127.0.0.1:80", Least, "127.0.0.1:80", true},
+		{"loopback alone, and only that way is allowed", "127.0.0.1:80", "10.0.0.2:80", LoopbackOnly, "127.0.0.1:80", false},
+		{"IPv6, where no firewall can", "[::1]:80", "[fd00::2]:80", Least, "[::1]:80", false},
+	} {
+		w, err := chooseWay([]tcpSocket{listener(tc.server, nil)}, netip.MustParseAddrPort(tc.target), tc.reach, true)
+		if err != nil || w.dest.String() != tc.want || w.marked != tc.marked {
+			t.Errorf("%s: got %v, marked %v, %v; want %s, %v", tc.name, w.dest, w.marked, err, tc.want, tc.marked)
+		}
 	}
 }
 

@@ -4,9 +4,10 @@
 // Two variants, the less intrusive one where it serves:
 //
 //   - loopback: the server answers on loopback too. Connections go there, and a routing rule sends what
-//     comes from the server's loopback address and port to a table in which every address is local. No
-//     other packet has such an address, unless a firewall sends clients on to loopback (which takes
-//     route_localnet, and is warned of), so nobody else is touched.
+//     comes from that address and the server's port to a table in which every address is local. The address
+//     is one that nobody else uses (127.124.0.1), or, for a server that listens on 127.0.0.1 alone, that one.
+//     No other packet for elsewhere comes from there, unless a firewall sends clients on to 127.0.0.1, which
+//     takes route_localnet: where that is on, such a server takes the mark.
 //   - mark: the server listens on one address only. Connections are marked, three sysctls make the
 //     server's side carry the mark, and a rule sends what has it to the same table. The sysctls concern
 //     every marked packet of the host.
@@ -161,31 +162,63 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 		return p, err
 	}
 	p.Changes = tableChanges(p.Table, true, s.ipv6)
-	p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, cfg.Ports, true, s.ipv6)...)
-	p.Loopback = true
-	if s.redirects != "" {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%s=1: where a firewall of this host sends a port's clients on to a loopback address, they get no answer from there while the intercept stands", s.redirects))
+	p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, ownLoopback(netip.IPv4Unspecified()), cfg.Ports)...)
+	if s.ipv6 {
+		p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, netip.IPv6Loopback(), cfg.Ports)...)
 	}
+	p.Loopback = true
 	marked := cfg.Reach == MarkOnly
 	for i := range servers {
 		sv := &servers[i]
-		if len(cfg.Ports) == 0 || !slices.Contains(cfg.Ports, sv.local.Port()) || sv.local.Addr().IsLoopback() {
+		if len(cfg.Ports) == 0 || !slices.Contains(cfg.Ports, sv.local.Port()) {
 			continue
 		}
 		target := sv.local
-		if target.Addr().IsUnspecified() {
+		if target.Addr().IsUnspecified() || target.Addr().IsLoopback() && !alone(servers, target) {
 			continue // loopback serves, or another server stands in its way, which Way will find
 		}
-		w, err := chooseWay(servers, target, cfg.Reach)
+		w, err := chooseWay(servers, target, cfg.Reach, s.redirects != "")
 		if err != nil {
 			p.Warnings = append(p.Warnings, err.Error())
+			continue
 		}
 		marked = marked || w.marked
+		if more, err := p.cover(w, cfg.Ports); err != nil {
+			p.Warnings = append(p.Warnings, err.Error())
+		} else if len(more) > 0 {
+			p.Changes = append(p.Changes, more...)
+			if s.redirects != "" && target.Addr().Is4() {
+				p.Warnings = append(p.Warnings, fmt.Sprintf("%s=1, and the server on %s is reached by a rule about that address: where a firewall of this host sends a port's clients on to it, they get no answer while the intercept stands; --reach auto keeps them theirs", s.redirects, target))
+			}
+		}
 	}
 	if marked {
 		return p, p.addMark(s)
 	}
 	return p, nil
+}
+
+// alone says whether a server on the usual loopback address is all that listens on its port.
+func alone(servers []tcpSocket, at netip.AddrPort) bool {
+	return at.Addr() == loopbackOf(at.Addr()) && !slices.ContainsFunc(servers, func(s tcpSocket) bool {
+		return s.local.Port() == at.Port() && !s.local.Addr().IsLoopback()
+	})
+}
+
+// cover returns the rules that a way over loopback still lacks.
+func (p *Plan) cover(w way, ports []uint16) ([]Change, error) {
+	to := w.dest.Addr()
+	if w.marked || !to.IsLoopback() {
+		return nil, nil
+	}
+	have := p.loopbacks()
+	switch {
+	case slices.Contains(have, to):
+		return nil, nil
+	case len(have) >= maxLoopbacks:
+		return nil, &Unreachable{w.dest, fmt.Sprintf("servers on %d loopback addresses are reached already", len(have))}
+	}
+	return loopbackChanges(p.Table, p.Priority, to, ports), nil
 }
 
 // addMark adds the mark variant to the plan.
@@ -269,10 +302,18 @@ func (h *Host) undo(first int) (done []string, failed error) {
 }
 
 // match tells the sockets of copied connections, at both their ends, from all others: by the mark, or by
-// a loopback address at one end and none of this host's at the other.
+// an address that a rule is about at one end, and none of this host's at the other.
 func (j *journal) match() func(*tcpSocket) bool {
-	mark, ports := j.Mark, j.Ports
+	mark := j.Mark
 	own, _ := addresses()
+	served := func(server netip.AddrPort) bool {
+		for i := range j.Changes {
+			if c := &j.Changes[i]; c.Kind == Rule && c.From.IsValid() && c.From.Contains(server.Addr()) && (c.Port == 0 || c.Port == server.Port()) {
+				return true
+			}
+		}
+		return false
+	}
 	return func(s *tcpSocket) bool {
 		if mark != 0 && s.mark == mark {
 			return true
@@ -281,8 +322,7 @@ func (j *journal) match() func(*tcpSocket) bool {
 		if !server.Addr().IsLoopback() {
 			server, client = client, server
 		}
-		return server.Addr().IsLoopback() && !client.Addr().IsLoopback() && !client.Addr().IsUnspecified() &&
-			!own[client.Addr()] && (len(ports) == 0 || slices.Contains(ports, server.Port()))
+		return served(server) && !client.Addr().IsLoopback() && !client.Addr().IsUnspecified() && !own[client.Addr()]
 	}
 }
 
@@ -307,12 +347,12 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 	if target.Addr().Is6() && !h.found.ipv6 {
 		return dest, 0, &Unreachable{target, "IPv6 was switched off on this host's lo when the intercept started"}
 	}
-	w, err := chooseWay(h.servers, target, h.cfg.Reach)
+	w, err := chooseWay(h.servers, target, h.cfg.Reach, h.found.redirects != "")
 	if err != nil {
 		return dest, 0, err
 	}
 	if !w.marked {
-		return w.dest, 0, nil
+		return w.dest, 0, h.reach(w)
 	}
 	if !h.plan.Marked && !h.left {
 		if now := time.Now(); now.Sub(h.markTried) >= markEvery {
@@ -323,6 +363,33 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 		}
 	}
 	return w.dest, h.plan.Mark, nil
+}
+
+// reach sets up the rules for a server that listens on a loopback address alone, where that is new. The lock is
+// held.
+func (h *Host) reach(w way) error {
+	more, err := h.plan.cover(w, h.cfg.Ports)
+	if err != nil || len(more) == 0 || h.left {
+		return err
+	}
+	journaled := len(h.journal.Changes)
+	err = h.cfg.do(func() error {
+		err := h.apply(more)
+		if err == nil {
+			return nil
+		}
+		_, kept := h.undo(journaled)
+		if kept == nil {
+			h.journal.Changes = h.journal.Changes[:journaled]
+			kept = h.journal.write()
+		}
+		return errors.Join(err, kept)
+	})
+	if err != nil {
+		return fmt.Errorf("reach %s: %w", w.dest, err)
+	}
+	h.plan.Changes = append(h.plan.Changes, more...)
+	return nil
 }
 
 // refresh looks at the host again, where the last look was too long ago. The lock is held.

@@ -3,6 +3,7 @@ package localroute
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -121,23 +122,33 @@ func (p *Plan) String() string {
 	return b.String()
 }
 
-// maxPortRules bounds the rules of the loopback variant; for more ports one rule serves all.
-const maxPortRules = 16
+const (
+	// maxPortRules bounds the rules about one loopback address; for more ports one rule serves all.
+	maxPortRules = 16
+	// maxLoopbacks bounds how many addresses have rules.
+	maxLoopbacks = 16
+)
 
-// loopbackChanges make the answers of servers that are reached over loopback stay here: what comes from
-// a loopback address and does not go to one of this host's own.
-func loopbackChanges(table, priority uint32, ports []uint16, v4, v6 bool) []Change {
+// loopbackChanges make the answers of servers that are reached over loopback stay here: what comes from the
+// address and does not go to one of this host's own.
+func loopbackChanges(table, priority uint32, from netip.Addr, ports []uint16) []Change {
 	if len(ports) == 0 || len(ports) > maxPortRules {
 		ports = []uint16{0}
 	}
 	var all []Change
-	for _, f := range families(v4, v6) {
-		from := netip.MustParsePrefix("127.0.0.0/8")
-		if f {
-			from = netip.MustParsePrefix("::1/128")
-		}
-		for _, port := range ports {
-			all = append(all, Change{Kind: Rule, IPv6: f, Table: table, Priority: priority, From: from, Port: port})
+	for _, port := range ports {
+		all = append(all, Change{Kind: Rule, IPv6: from.Is6(), Table: table, Priority: priority,
+			From: netip.PrefixFrom(from, from.BitLen()), Port: port})
+	}
+	return all
+}
+
+// loopbacks are the addresses that the plan has rules about.
+func (p *Plan) loopbacks() []netip.Addr {
+	var all []netip.Addr
+	for i := range p.Changes {
+		if c := &p.Changes[i]; c.Kind == Rule && c.From.IsValid() && !slices.Contains(all, c.From.Addr()) {
+			all = append(all, c.From.Addr())
 		}
 	}
 	return all

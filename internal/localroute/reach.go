@@ -20,7 +20,7 @@ type way struct {
 	marked bool
 }
 
-// loopbackOf is the loopback address of the same family.
+// loopbackOf is the loopback address of the same family on which everybody's servers listen.
 func loopbackOf(a netip.Addr) netip.Addr {
 	if a.Is4() {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -28,17 +28,36 @@ func loopbackOf(a netip.Addr) netip.Addr {
 	return netip.IPv6Loopback()
 }
 
-// chooseWay finds the least intrusive way to the server that a client of target would meet. The same
-// listening socket must answer on loopback for that to be it: where there are two, they may be two servers.
-func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach) (way, error) {
+// ownLoopback is where connections go to servers that listen on all addresses: nobody else uses it, so that
+// the rule about its answers touches nobody else, not even clients whom a firewall sends on to 127.0.0.1
+// (route_localnet). IPv6 has one loopback address alone, to which no firewall can send anybody.
+func ownLoopback(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.AddrFrom4([4]byte{127, 124, 0, 1})
+	}
+	return netip.IPv6Loopback()
+}
+
+// chooseWay finds the least intrusive way to the server that a client of target would meet. Over loopback the
+// same listening socket must answer: where there are two, they may be two servers. redirects says that a
+// firewall may send clients on to 127.0.0.1, where they would lose their answers to a rule about it.
+func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirects bool) (way, error) {
+	own := netip.AddrPortFrom(ownLoopback(target.Addr()), target.Port())
 	loop := netip.AddrPortFrom(loopbackOf(target.Addr()), target.Port())
-	var exact, onLoopback, wild *tcpSocket
+	if target.Addr().IsLoopback() {
+		own, loop = target, target
+	}
+	var exact, onLoopback, onOwn, wild *tcpSocket
 	for i := range servers {
 		s := &servers[i]
 		if s.local.Port() != target.Port() {
 			continue
 		}
-		switch a := s.local.Addr(); {
+		a := s.local.Addr()
+		if a == own.Addr() {
+			onOwn = s
+		}
+		switch {
 		case a == target.Addr():
 			exact = s
 		case a == loop.Addr():
@@ -57,21 +76,15 @@ func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach) (way, er
 		server = onLoopback
 	}
 	switch {
-	case server == nil, target.Addr().IsLoopback():
-		// Nobody listens: the attempt is to be refused like a client's.
-		if target.Addr().IsLoopback() {
-			loop = target
-		}
-		if server != nil && server.device > loopbackIndex {
-			return way{}, boundToDevice(target, server)
-		}
-		return way{dest: loop}, nil
+	case server == nil:
+		return way{dest: own}, nil // nobody listens: the attempt is to be refused like a client's
 	case server.device > loopbackIndex:
 		return way{}, boundToDevice(target, server)
-	case server == onLoopback:
-		return way{dest: loop}, nil
-	case reach != MarkOnly && server == wild && onLoopback == nil:
-		return way{dest: loop}, nil
+	case server == wild && reach != MarkOnly && (onOwn == nil || target.Addr().IsLoopback()):
+		return way{dest: own}, nil
+	case server == onLoopback, target.Addr().IsLoopback():
+		marked := redirects && loop.Addr().Is4() && reach != LoopbackOnly && server.mark == 0
+		return way{dest: loop, marked: marked}, nil
 	case reach == LoopbackOnly:
 		return way{}, &Unreachable{target, "its server is not the one on loopback, and only that way is allowed"}
 	case server.mark != 0:

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,24 +42,70 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 }
 
-// TestRedirectedToLoopback: where others' packets may be sent to a loopback address, their answers would
-// be kept here, too: that is said.
+// TestRedirectedToLoopback: where others' packets may be sent to 127.0.0.1, their answers would be kept here by a
+// rule about it. There is none but where a user wants it so, and then that is said.
 func TestRedirectedToLoopback(t *testing.T) {
-	host(t)
 	for _, tc := range []struct {
-		value string
-		want  int
-	}{{"0", 0}, {"1", 1}} {
-		if err := writeSysctl("net.ipv4.conf.lo.route_localnet", tc.value); err != nil {
-			t.Fatal(err)
-		}
-		p, err := Draft(Config{Ports: []uint16{8080}})
+		name, listen, value string
+		reach               Reach
+		rule, marked        bool
+		warnings            int
+	}{
+		{"all addresses", ":8080", "1", Least, false, false, 0},
+		{"another loopback address alone", "127.0.0.53:8080", "0", Least, false, false, 0},
+		{"loopback alone, no redirects", "127.0.0.1:8080", "0", Least, true, false, 0},
+		{"loopback alone", "127.0.0.1:8080", "1", Least, false, true, 0},
+		{"loopback alone, by loopback only", "127.0.0.1:8080", "1", LoopbackOnly, true, false, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			host(t)
+			if err := writeSysctl("net.ipv4.conf.lo.route_localnet", tc.value); err != nil {
+				t.Fatal(err)
+			}
+			server(t, "tcp", tc.listen)
+			p, err := Draft(Config{Ports: []uint16{8080}, Reach: tc.reach})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rule := slices.Contains(p.loopbacks(), netip.MustParseAddr("127.0.0.1")); rule != tc.rule || p.Marked != tc.marked {
+				t.Errorf("a rule about 127.0.0.1: %v, marked %v; want %v, %v\n%s", rule, p.Marked, tc.rule, tc.marked, p.String())
+			}
+			if n := strings.Count(strings.Join(p.Warnings, "\n"), "net.ipv4.conf.lo.route_localnet"); n != tc.warnings {
+				t.Errorf("%d warnings about it, want %d: %q", n, tc.warnings, p.Warnings)
+			}
+		})
+	}
+}
+
+// TestServersOnLoopback: those that come up later on a loopback address alone are reached, each by a rule of
+// its own, up to a bound.
+func TestServersOnLoopback(t *testing.T) {
+	host(t)
+	before := state(t)
+	h, err := Stand(Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for i := range maxLoopbacks + 5 {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 3, byte(i)}), 8080)
+		dest, mark, err := h.Way(at)
 		if err != nil {
-			t.Fatal(err)
+			refused++
+			continue
 		}
-		if n := strings.Count(strings.Join(p.Warnings, "\n"), "net.ipv4.conf.lo.route_localnet"); n != tc.want {
-			t.Errorf("route_localnet %s: %d warnings about it, want %d: %q", tc.value, n, tc.want, p.Warnings)
+		if dest != at || mark != 0 || !strings.Contains(state(t), "from "+at.Addr().String()+" ") {
+			t.Errorf("%s: by way of %s with mark %#x", at, dest, mark)
 		}
+	}
+	if had := 2; refused != 5+had {
+		t.Errorf("%d refused, want %d", refused, 5+had)
+	}
+	if err := h.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if after := state(t); after != before {
+		t.Errorf("after\n%s\nbefore\n%s", after, before)
 	}
 }
 
