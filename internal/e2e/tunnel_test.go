@@ -293,7 +293,7 @@ func TestTunnelRefuses(t *testing.T) {
 		})
 	}
 	t.Run("raw", func(t *testing.T) {
-		for _, args := range [][]string{{"--via", "raw"}, {"-f", "7"}} {
+		for _, args := range [][]string{{"--via", "raw"}, {"-M", "1400"}} {
 			c := start(t, s.net.Online, "copy", binary, append([]string{"copy", "-x", s.mapping(onlinePort, targetPort), "-s", s.intercepts[0].String(), "--key", s.key()}, args...)...)
 			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "stands on the target") {
 				t.Errorf("%q: exit code %d\n%s", args, code, c.output())
