@@ -35,17 +35,22 @@ IPv6, two ports, and the account as JSON:
 		if err != nil {
 			return err
 		}
-		return p.runCopy(c, warnings)
+		var reload func() (*config.Copy, []string, error)
+		if cmd.Flags().Changed("config") {
+			reload = options.Again
+		}
+		return p.runCopy(c, warnings, reload)
 	}
 	complete(cmd)
 	return cmd
 }
 
-// runCopy copies until a signal ends it, and prints the account.
-func (p *program) runCopy(c *config.Copy, warnings []string) error {
+// runCopy copies until a signal ends it, and prints the account. reload, if there is a configuration file,
+// reads it again.
+func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*config.Copy, []string, error)) error {
 	d := daemon{
 		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain),
-		ordinary: !c.Captures(),
+		ordinary: !c.Captures(), reload: reload,
 	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		report := &reporter{path: c.Report, log: log}

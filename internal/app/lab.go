@@ -37,7 +37,7 @@ missing, doubled, out of order, damaged or early.` + scenarioList(p.scenarios),
 		if err != nil {
 			return err
 		}
-		life := watchSignals(context.Background(), p.err, "")
+		life := watchSignals(context.Background(), p.err, "", false)
 		defer life.release()
 		ctx, cancel := context.WithCancel(life.ctx)
 		defer cancel()

@@ -72,6 +72,9 @@ func TestREADMECommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile("tcpcopy.yaml", []byte(config.Example()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	tried := map[string]int{}
 	blocks := commands(text, indented)
 	for n, line := range append(blocks, commands(text, quoted)...) {

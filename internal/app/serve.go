@@ -23,6 +23,8 @@ type daemon struct {
 	stopping string   // said at the first signal
 	routes   bool     // it captures nothing, and changes routes
 	ordinary bool     // it neither captures nor changes anything
+	// reload reads the settings again, at SIGHUP; nil: that ends it.
+	reload func() (*config.Copy, []string, error)
 }
 
 // gcPercent lets the heap grow by a quarter of what lives in it before it is collected. What lives is sessions;
@@ -71,10 +73,14 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 
 	debug.SetGCPercent(gcPercent)
 	halveProcessors()
-	life := watchSignals(context.Background(), log.w, d.stopping)
+	life := watchSignals(context.Background(), log.w, d.stopping, d.reload != nil)
 	defer life.release()
+	fresh := make(chan *config.Copy)
+	if d.reload != nil {
+		go reloads(life, fresh, d.reload, log)
+	}
 	err = work(&engine.Control{
-		Context: life.ctx, Stop: life.stop, Log: log.Logger, Version: Version(),
+		Context: life.ctx, Stop: life.stop, Log: log.Logger, Version: Version(), Reload: fresh,
 		Ready: func(detail string) {
 			say(p.err, "ready: %s", detail)
 			log.ready.Store(true)
@@ -87,6 +93,28 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 		return coded(fail(log.w, err))
 	}
 	return err
+}
+
+// reloads hands the settings on at each SIGHUP. Bad ones are refused, and what was stays.
+func reloads(life *lifetime, fresh chan<- *config.Copy, read func() (*config.Copy, []string, error), log *logbook) {
+	for {
+		select {
+		case <-life.again:
+		case <-life.ctx.Done():
+			return
+		}
+		c, warnings, err := read()
+		if err != nil {
+			say(log.w, "not reloaded: %v", err)
+			continue
+		}
+		warn(log.w, warnings)
+		select {
+		case fresh <- c:
+		case <-life.ctx.Done():
+			return
+		}
+	}
 }
 
 // reporter writes the JSON report again and again, and says once what is wrong.

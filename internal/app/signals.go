@@ -15,16 +15,17 @@ type lifetime struct {
 	cancel context.CancelFunc
 	caught chan os.Signal
 	gone   chan struct{}
+	again  chan struct{} // gets a SIGHUP each, if that has the configuration read again
 }
 
 // watchSignals makes the first SIGINT or SIGTERM (or SIGHUP, unless it was ignored, as under nohup) close
 // stop, and the second end the context. A third has its usual effect. stopping is what to say at the
-// first. release ends the watching.
-func watchSignals(parent context.Context, w io.Writer, stopping string) *lifetime {
-	l := &lifetime{stop: make(chan struct{}), caught: make(chan os.Signal, 2), gone: make(chan struct{})}
+// first. With reloads, SIGHUP ends nothing: it is passed on. release ends the watching.
+func watchSignals(parent context.Context, w io.Writer, stopping string, reloads bool) *lifetime {
+	l := &lifetime{stop: make(chan struct{}), caught: make(chan os.Signal, 2), gone: make(chan struct{}), again: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(parent)
 	watched := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
+	if reloads || !signal.Ignored(syscall.SIGHUP) {
 		watched = append(watched, syscall.SIGHUP)
 	}
 	// A reader of our output that goes away must not end the copy.
@@ -34,10 +35,18 @@ func watchSignals(parent context.Context, w io.Writer, stopping string) *lifetim
 		defer close(l.gone)
 		stopped := false
 		for {
+			var got os.Signal
 			select {
-			case <-l.caught:
+			case got = <-l.caught:
 			case <-l.ctx.Done():
 				return
+			}
+			if reloads && got == syscall.SIGHUP {
+				select {
+				case l.again <- struct{}{}:
+				default: // one is waiting
+				}
+				continue
 			}
 			if stopped {
 				signal.Stop(l.caught)

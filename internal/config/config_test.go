@@ -17,6 +17,7 @@ import (
 	"tcpcopy/internal/filter"
 	"tcpcopy/internal/key"
 	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/proto/http1"
 )
 
 var host = Host{
@@ -61,7 +62,7 @@ func endpoints(s ...string) (out []netip.AddrPort) {
 
 // same compares settings; filters and pools by what they mean.
 var same = cmp.Options{
-	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}),
+	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}, http1.Pattern{}, http1.Header{}),
 	cmpopts.IgnoreTypes(key.Key{}),
 	cmp.Comparer(func(a, b mapping.Pool) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b filter.Expr) bool {

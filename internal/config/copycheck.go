@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -13,6 +14,22 @@ import (
 // Copy makes the settings of the options, which have been parsed. The warnings are for the user, one
 // line each. An error is a *Problem.
 func (o *CopyOptions) Copy() (*Copy, []string, error) {
+	if o.file != "" {
+		if err := o.apply(o.file); err != nil {
+			return nil, nil, err
+		}
+	}
+	c, warnings, err := o.settle()
+	var p *Problem
+	if errors.As(err, &p) {
+		if s, ok := o.places[p.Flag]; ok {
+			p.Flag = s.at + ": " + s.key
+		}
+	}
+	return c, warnings, err
+}
+
+func (o *CopyOptions) settle() (*Copy, []string, error) {
 	c := o.c
 	if len(c.Mappings) == 0 {
 		return nil, nil, wanted("nothing to copy: wanted -x [onlineIP:]onlinePort-targetIP:targetPort").

@@ -19,13 +19,16 @@ type CopyOptions struct {
 	via        string
 	noWait     bool
 	keyFile    string
-	mirrors    []string // interfaces of --from mirror:
+	mirrors    []string           // interfaces of --from mirror:
+	file       string             // --config
+	typed      []setting          // what the command line says, where there is a file
+	places     map[string]setting // what came from it, by the flag as people type it
 }
 
 // NewCopyOptions adds the options of tcpcopy copy to fs. After fs has been parsed, Copy makes the
 // settings of them.
 func NewCopyOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
-	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort}
+	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort, places: make(map[string]setting)}
 	register(fs, o.where())
 	register(fs, o.from())
 	register(fs, mappedOptions(&o.c.Mapped))
@@ -42,6 +45,10 @@ func (o *CopyOptions) where() []option {
 		{
 			name: "map", letter: "x", arg: "MAPPING", group: Where, set: o.setMap,
 			help: "what to copy where: [onlineIP:]onlinePort-targetIP:targetPort, several with commas; IPv6 in brackets; several targets with | between them (--balance), *3 behind one for three times the sessions",
+		},
+		{
+			name: "config", arg: "FILE", group: Where, set: text(&o.file, "the name of a file"),
+			help: "options and mappings from a YAML file (tcpcopy config example); SIGHUP has it read again",
 		},
 		{
 			name: "intercept", letter: "s", arg: "IP[:PORT]", group: Where, set: o.setIntercept,

@@ -15,11 +15,11 @@ func mappedOptions(m *Mapped) []option {
 	samples := []SampleBy{BySession, ByClient}
 	return append([]option{
 		{
-			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only),
+			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only), clear: func() { m.Only = nil },
 			help: "copy clients of these networks only, several with commas",
 		},
 		{
-			name: "except", arg: "NETS", group: Where, set: setNetworks(&m.Except),
+			name: "except", arg: "NETS", group: Where, set: setNetworks(&m.Except), clear: func() { m.Except = nil },
 			help: "leave out clients of these networks, several with commas",
 		},
 		{

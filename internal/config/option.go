@@ -65,6 +65,7 @@ type option struct {
 	def          string             // shown in help; set is not called for it
 	optional     string             // the value where the flag is given without one
 	set          func(string) error // a *Problem without a flag, if the value cannot be
+	clear        func()             // where several values add up: forgets them
 	choices      []string
 	refused      string // why this version cannot do it: then set is not needed
 }
@@ -73,6 +74,7 @@ type option struct {
 type value struct {
 	o    *option
 	text string
+	all  []string // every value given, in order
 }
 
 func (v *value) String() string { return v.text }
@@ -96,6 +98,7 @@ func (v *value) Set(s string) error {
 		return err
 	}
 	v.text = s
+	v.all = append(v.all, s)
 	return nil
 }
 

@@ -24,23 +24,23 @@ const maxSecret = 4096
 func ruleOptions(r *known.Rules) []option {
 	return []option{
 		{
-			name: "http-allow", arg: "PATTERN", group: Content, set: addPattern(&r.HTTP1.Allow),
+			name: "http-allow", arg: "PATTERN", group: Content, set: addPattern(&r.HTTP1.Allow), clear: func() { r.HTTP1.Allow = nil },
 			help: "only HTTP requests that match 'METHOD PATH' go to the target, such as 'GET /'; may be given several times. METHOD may be *; PATH is the beginning of the path, or, with * in it for any characters, all of it",
 		},
 		{
-			name: "http-deny", arg: "PATTERN", group: Content, set: addPattern(&r.HTTP1.Deny),
+			name: "http-deny", arg: "PATTERN", group: Content, set: addPattern(&r.HTTP1.Deny), clear: func() { r.HTTP1.Deny = nil },
 			help: "HTTP requests that match do not go to the target; may be given several times",
 		},
 		{
-			name: "http-set", arg: "HEADER", group: Content, set: addHeader(&r.HTTP1, http1.ParseHeader),
+			name: "http-set", arg: "HEADER", group: Content, set: addHeader(&r.HTTP1, http1.ParseHeader), clear: func() { r.HTTP1.Set = nil },
 			help: "set the header 'Name: value' of every HTTP request, in the place of any of that name; may be given several times",
 		},
 		{
-			name: "http-host", arg: "NAME", group: Content, set: addHeader(&r.HTTP1, http1.ParseHost),
+			name: "http-host", arg: "NAME", group: Content, set: addHeader(&r.HTTP1, http1.ParseHost), clear: func() { r.HTTP1.Set = nil },
 			help: "the host that every HTTP request asks for",
 		},
 		{
-			name: "redis-deny", arg: "COMMANDS", group: Content, set: addCommands(&r.Redis),
+			name: "redis-deny", arg: "COMMANDS", group: Content, set: addCommands(&r.Redis), clear: func() { r.Redis.Deny = nil },
 			help: "these Redis commands do not go to the target: several with commas, such as FLUSHALL,FLUSHDB,CONFIG",
 		},
 		{

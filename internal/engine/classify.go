@@ -5,18 +5,46 @@ import (
 	"net/netip"
 
 	"tcpcopy/internal/capture"
+	"tcpcopy/internal/config"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mapping"
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/shard"
 )
 
+// served is the mappings that there are, by index. It is never changed.
+type served struct {
+	table *mapping.Table
+	named []bool // the online address was given
+	// remote are the targets, where the packets are other hosts'; nil: they are this one's.
+	remote map[netip.AddrPort]struct{}
+}
+
+// newServed is of all mappings that there are or were.
+func newServed(c *config.Copy, maps []mapping.Mapping) (*served, error) {
+	table, err := mapping.NewTable(maps)
+	if err != nil {
+		return nil, err
+	}
+	k := &served{table: table, named: make([]bool, len(maps))}
+	for i, m := range maps {
+		k.named[i] = m.Named()
+	}
+	if c.From.Remote() {
+		k.remote = make(map[netip.AddrPort]struct{}, len(maps))
+		for _, m := range maps {
+			for _, t := range m.Targets {
+				k.remote[t.Addr] = struct{}{}
+			}
+		}
+	}
+	return k, nil
+}
+
 // classifier says which captured frames are a mapping's, and whose they are. It belongs to the reader.
 type classifier struct {
-	table    *mapping.Table
-	named    []bool // by mapping: the online address was given
+	served   *served
 	isLocal  func(netip.Addr) bool
-	remote   map[netip.AddrPort]struct{} // the targets, where the packets are other hosts'; nil: they are this one's
 	packets  ledger.Packets
 	lastAddr netip.Addr // of the last question to isLocal: clients come in runs
 	lastIs   bool
@@ -33,11 +61,11 @@ func (c *classifier) classify(f *capture.Frame, p *shard.Packet) bool {
 		return false
 	}
 	p.At, p.Ifindex = f.Time, f.Ifindex
-	if i, ok := c.table.Lookup(p.Seg.Dst); ok && c.accepts(i, p.Seg.Dst, f, false) {
+	if i, ok := c.served.table.Lookup(p.Seg.Dst); ok && c.accepts(i, p.Seg.Dst, f, false) {
 		p.Service, p.FromServer = int32(i), false
 		return true
 	}
-	if i, ok := c.table.Lookup(p.Seg.Src); ok && c.accepts(i, p.Seg.Src, f, true) {
+	if i, ok := c.served.table.Lookup(p.Seg.Src); ok && c.accepts(i, p.Seg.Src, f, true) {
 		p.Service, p.FromServer = int32(i), true
 		return true
 	}
@@ -53,14 +81,14 @@ func (c *classifier) classify(f *capture.Frame, p *shard.Packet) bool {
 // Packets that come from other hosts' interfaces are addressed to anybody: what is the online server's is
 // what the mapping says. What goes to a target is our own copies, which a mirror shows too.
 func (c *classifier) accepts(i int, online netip.AddrPort, f *capture.Frame, fromServer bool) bool {
-	if c.remote != nil {
-		_, target := c.remote[online]
+	if c.served.remote != nil {
+		_, target := c.served.remote[online]
 		return !target
 	}
-	if f.Outgoing != fromServer && (f.Loopback || !c.named[i]) {
+	if f.Outgoing != fromServer && (f.Loopback || !c.served.named[i]) {
 		return false
 	}
-	return c.named[i] || c.local(online.Addr())
+	return c.served.named[i] || c.local(online.Addr())
 }
 
 func (c *classifier) local(a netip.Addr) bool {

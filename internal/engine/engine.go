@@ -10,8 +10,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"tcpcopy/internal/capture"
@@ -31,6 +31,9 @@ type Control struct {
 	Log     *slog.Logger
 	Ready   func(detail string) // called once when everything is open
 	Version string
+	// Reload gets new settings: of their mappings, and of what may differ between them, the copy makes its
+	// own at once. nil: none come.
+	Reload <-chan *config.Copy
 }
 
 // copier is a run of tcpcopy copy.
@@ -40,6 +43,9 @@ type copier struct {
 	origin time.Time
 	now    func() mono.Time
 
+	// maps are the mappings, in the shards' order. One that a reload has taken out stays, for the sessions that
+	// it has.
+	maps    []mapping.Mapping
 	source  capture.Source
 	locals  *locals.Set
 	reader  *reader
@@ -73,6 +79,7 @@ func (cp *copier) open() error {
 		return err
 	}
 	c := cp.c
+	cp.maps = slices.Clone(c.Mappings)
 	if err := checkPorts(c); err != nil {
 		return err
 	}
@@ -114,24 +121,11 @@ func (cp *copier) open() error {
 		return err
 	}
 	cp.source = src
-	table, err := mapping.NewTable(c.Mappings)
+	served, err := newServed(c, cp.maps)
 	if err != nil {
 		return err
 	}
-	named := make([]bool, len(c.Mappings))
-	for i, m := range c.Mappings {
-		named[i] = m.Named()
-	}
-	class := classifier{table: table, named: named, isLocal: set.Has}
-	if c.From.Remote() {
-		class.remote = make(map[netip.AddrPort]struct{}, len(c.Mappings))
-		for _, m := range c.Mappings {
-			for _, t := range m.Targets {
-				class.remote[t.Addr] = struct{}{}
-			}
-		}
-	}
-	cp.reader = newReader(src, class, cp.shards)
+	cp.reader = newReader(src, classifier{served: served, isLocal: set.Has}, cp.shards)
 	return nil
 }
 
@@ -206,6 +200,12 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 		select {
 		case <-tick:
 			progress(cp.snapshot())
+		case c := <-cp.ctl.Reload:
+			if err := cp.reload(c); err != nil {
+				cp.ctl.Log.Error("not reloaded: all goes on as before", "error", err)
+			} else {
+				cp.ctl.Log.Info("reloaded: " + cp.describe())
+			}
 		case err := <-read:
 			return fmt.Errorf("capture ended: %w", err)
 		case <-cp.ctl.Context.Done():

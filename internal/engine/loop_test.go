@@ -9,6 +9,7 @@ import (
 
 	"tcpcopy/internal/balance"
 	"tcpcopy/internal/capture"
+	"tcpcopy/internal/config"
 	"tcpcopy/internal/gate"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mapping"
@@ -119,12 +120,12 @@ func start(t *testing.T, shards int) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := mapping.NewTable(maps)
+	served, err := newServed(&config.Copy{}, maps)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.reader = newReader(b.source, classifier{
-		table: table, named: []bool{false}, isLocal: func(a netip.Addr) bool { return a == online.Addr() },
+		served: served, isLocal: func(a netip.Addr) bool { return a == online.Addr() },
 	}, b.loops)
 	go func() { b.read <- b.reader.run() }()
 	return b
@@ -234,11 +235,12 @@ func TestClassify(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			table, err := mapping.NewTable(maps)
+			k, err := newServed(&config.Copy{}, maps)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := classifier{table: table, named: []bool{tc.named}, isLocal: func(a netip.Addr) bool { return a == online.Addr() }}
+			k.named[0] = tc.named
+			c := classifier{served: k, isLocal: func(a netip.Addr) bool { return a == online.Addr() }}
 			tc.frame.Data = packet.Append(nil, &packet.Segment{Src: tc.from, Dst: tc.to, Flags: packet.ACK})
 			tc.frame.Wire = len(tc.frame.Data)
 			var p shard.Packet
@@ -275,11 +277,11 @@ func TestClassifyRemote(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			table, err := mapping.NewTable(maps)
+			served, err := newServed(&config.Copy{From: config.From{Kind: config.FromMirror}}, maps)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := classifier{table: table, named: []bool{maps[0].Named()}, remote: map[netip.AddrPort]struct{}{target: {}}}
+			c := classifier{served: served}
 			f := capture.Frame{Data: packet.Append(nil, &packet.Segment{Src: tc.from, Dst: tc.to, Flags: packet.ACK})}
 			f.Wire = len(f.Data)
 			var p shard.Packet

@@ -21,14 +21,15 @@ import (
 // rawWay is what the raw way needs beside the shards: senders, links to the intercepts, and what is known
 // of the paths.
 type rawWay struct {
-	cp      *copier
+	cp      *copier // whose settings a reload changes: for the goroutine of Run
+	mark    uint32
 	group   *link.Group
 	shards  []*shardLoop
 	senders []*rawsend.Sender
 	exempt  *rawsend.Exemption
 	device  *rawsend.Device // nil: the kernel routes
-	segment map[netip.Addr]int
-	shift   shard.Raw // for ReplyPort
+	segment sync.Map        // of netip.Addr: the largest payload to it, an int
+	shift   shard.Raw       // for ReplyPort
 	reports sync.Pool
 }
 
@@ -43,7 +44,7 @@ func openRaw(cp *copier) (*rawWay, error) {
 	if err := checkStandIns(c, cp.locals.All()); err != nil {
 		return nil, err
 	}
-	r := &rawWay{cp: cp, segment: make(map[netip.Addr]int)}
+	r := &rawWay{cp: cp, mark: c.Mark}
 	r.reports.New = func() any { return new(report) }
 	r.shift.PortShift = c.PortShift
 	for _, t := range c.Targets() {
@@ -70,17 +71,23 @@ func (r *rawWay) measure(target netip.Addr) error {
 	headers := headersTo(target)
 	switch {
 	case c.MSS > 0:
-		r.segment[target] = c.MSS
+		r.segment.Store(target, c.MSS)
 	case c.MTU > 0:
-		r.segment[target] = c.MTU - headers
+		r.segment.Store(target, c.MTU-headers)
 	default:
 		mtu, err := rawsend.PathMTU(target, c.Mark)
 		if err != nil {
 			return err
 		}
-		r.segment[target] = min(mtu, 65535) - headers
+		r.segment.Store(target, min(mtu, 65535)-headers)
 	}
 	return nil
+}
+
+// maxSegment is what measure found.
+func (r *rawWay) maxSegment(target netip.Addr) int {
+	n, _ := r.segment.Load(target)
+	return n.(int)
 }
 
 func headersTo(target netip.Addr) int {
@@ -116,7 +123,7 @@ func (r *rawWay) config() shard.Raw {
 	raw := shard.Raw{
 		Clients: c.Clients, LocalhostAs: c.LocalhostAs, PortShift: c.PortShift,
 		ISNAtZero: seqnum.Value(start.UnixMicro() / 4), TSAtZero: uint32(start.UnixMilli()),
-		MaxSegment:     func(a netip.Addr) int { return r.segment[a] },
+		MaxSegment:     r.maxSegment,
 		ConnectTimeout: c.ConnectTimeout, UserTimeout: c.SessionTimeout,
 	}
 	switch c.SYN {
@@ -283,7 +290,7 @@ func wireTuples(tuples []shard.Tuple) []wire.Tuple {
 
 // pathMTU is the payload bound that the kernel knows of now for the path to a target.
 func (r *rawWay) pathMTU(target netip.Addr) (payload int, ok bool) {
-	mtu, err := rawsend.PathMTU(target, r.cp.c.Mark)
+	mtu, err := rawsend.PathMTU(target, r.mark)
 	if err != nil {
 		return 0, false
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tcpcopy/internal/capture"
@@ -53,7 +54,8 @@ type reader struct {
 	source capture.Source
 	class  classifier
 	lanes  []lane
-	stop   chan struct{} // closed: read what is there, and end
+	stop   chan struct{}          // closed: read what is there, and end
+	fresh  atomic.Pointer[served] // mappings that the classifier is to know from the next batch on
 
 	mu    sync.Mutex // guards count
 	count ledger.Packets
@@ -117,6 +119,9 @@ func (r *reader) drain() error {
 
 // deal hands a batch out.
 func (r *reader) deal(frames []capture.Frame) {
+	if k := r.fresh.Swap(nil); k != nil {
+		r.class.served = k
+	}
 	for i := range frames {
 		var p shard.Packet
 		if !r.class.classify(&frames[i], &p) {

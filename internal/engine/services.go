@@ -8,6 +8,7 @@ import (
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/gate"
+	"tcpcopy/internal/mapping"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/known"
@@ -20,27 +21,30 @@ func services(c *config.Copy, shards int, now mono.Time) []*shard.Service {
 	list := make([]*shard.Service, len(c.Mappings))
 	for i := range c.Mappings {
 		list[i] = &shard.Service{Since: now}
-		settle(list[i], c, i, shards)
+		settle(list[i], c.Mappings[i].Targets, c.Of(i), shards)
 	}
 	return list
 }
 
 // settle makes a service what the configuration says of its mapping; bounds are divided among the shards.
-func settle(s *shard.Service, c *config.Copy, mapping, shards int) {
-	m := c.Of(mapping)
-	if s.Session == nil {
-		s.Session = &session.Service{}
+func settle(s *shard.Service, targets []mapping.Target, m config.Mapped, shards int) {
+	// Sessions that are there keep what they began with.
+	of := &session.Service{
+		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
 	}
-	s.Session.WholeOnly, s.Session.MaxBytes = m.WholeSessions, int(m.SessionMemory)
-	s.Session.Protocols, s.Session.Certain = protocols(&m)
-	s.Session.Idle, s.Session.Stall = m.KeepaliveTimeout, m.SessionTimeout
+	of.Protocols, of.Certain = protocols(&m)
 	how := gate.Config{Mode: modes[m.Wait], Limit: m.GateLimit, RTO: assumedRTO(m.RTT)}
-	s.Session.Gate = gate.NewService(how)
+	if s.Session != nil && s.How == how {
+		of.Gate = s.Session.Gate // and what it has learned
+	} else {
+		of.Gate = gate.NewService(how)
+	}
+	s.Session, s.How = of, how
 	balanced := balance.Config{Method: m.Balance, Health: m.Checked()}
 	if s.Targets == nil {
-		s.Targets = balance.NewGroup(balanced, c.Mappings[mapping].Targets)
+		s.Targets = balance.NewGroup(balanced, targets)
 	} else {
-		s.Targets.Set(balanced, c.Mappings[mapping].Targets)
+		s.Targets.Set(balanced, targets)
 	}
 	s.Copies, s.Stagger = m.Copies, m.Stagger
 	s.Sample, s.SampleClients, s.Ramp = m.SamplePercent/100, m.SampleBy == config.ByClient, m.Ramp
@@ -92,7 +96,7 @@ func (cp *copier) targets() []export.TargetState {
 				i = len(all)
 				at[place{t.Service, t.Addr}] = i
 				all = append(all, export.TargetState{
-					Online: cp.c.Mappings[t.Service].OnlineString(), Target: t.Addr.String(), Weight: t.Weight,
+					Online: cp.maps[t.Service].OnlineString(), Target: t.Addr.String(), Weight: t.Weight,
 				})
 			}
 			all[i].Shards++

@@ -8,6 +8,7 @@ import (
 	"tcpcopy/internal/capture/mirror"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/filter"
+	"tcpcopy/internal/mapping"
 )
 
 // openSource opens where the packets come from.
@@ -15,7 +16,7 @@ func (cp *copier) openSource() (capture.Source, error) {
 	c := cp.c
 	switch c.From.Kind {
 	case config.FromHost:
-		prog, err := captureFilter(c)
+		prog, err := captureFilter(c, cp.maps)
 		if err != nil {
 			return nil, err
 		}
@@ -23,7 +24,7 @@ func (cp *copier) openSource() (capture.Source, error) {
 			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
 		}))
 	case config.FromMirror:
-		prog, err := captureFilter(c)
+		prog, err := captureFilter(c, cp.maps)
 		if err != nil {
 			return nil, err
 		}
@@ -58,11 +59,11 @@ func opened[S capture.Source](s S, err error) (capture.Source, error) {
 	return s, nil
 }
 
-// captureFilter is what the kernel selects for us.
-func captureFilter(c *config.Copy) (filter.Program, error) {
+// captureFilter is what the kernel selects for us: the traffic of all the mappings.
+func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, error) {
 	mirrored := c.From.Kind == config.FromMirror
 	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter, AnyDirection: mirrored, Encapsulated: mirrored}
-	for _, m := range c.Mappings {
+	for _, m := range maps {
 		spec.Ports = append(spec.Ports, m.Online.Port())
 		spec.AnyDirection = spec.AnyDirection || m.Named()
 	}

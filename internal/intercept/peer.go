@@ -347,6 +347,13 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 				o := wire.Owner{ID: q.ID, Tuple: q.Tuple, Owner: s.owner(p.copier.owner, q.Tuple)}
 				answer = o.Append(answer)
 			}
+		case wire.TypeTargets:
+			var to wire.Targets
+			if err = to.Decode(f.Body); err == nil {
+				s.mu.Lock()
+				s.table.Retarget(p.copier.owner, to.List)
+				s.mu.Unlock()
+			}
 		case wire.TypePing:
 			var ping wire.Ping
 			if err = ping.Decode(f.Body); err == nil {

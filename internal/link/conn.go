@@ -151,7 +151,7 @@ func (l *Link) greet(c *Conn, raw net.Conn, index, slot uint8) error {
 		c.Conn = t
 	}
 	h := wire.Hello{Version: wire.Version, Instance: l.cfg.Instance, Slot: slot, Conn: index, Conns: uint8(l.cfg.Conns),
-		Capabilities: wire.ReadsAnswers, Software: l.cfg.Software, Targets: l.cfg.Targets, Clients: l.cfg.Clients}
+		Capabilities: wire.ReadsAnswers, Software: l.cfg.Software, Targets: l.targets(), Clients: l.cfg.Clients}
 	if _, err := c.Write(h.Append([]byte(wire.Preface))); err != nil {
 		return handshakeError(err)
 	}

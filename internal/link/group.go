@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 
 	"tcpcopy/internal/wire"
@@ -100,6 +101,13 @@ func (g *Group) Release(tuples []wire.Tuple) bool {
 		ok = l.Release(tuples) && ok
 	}
 	return ok
+}
+
+// SetTargets tells every intercept where copies are sent from now on.
+func (g *Group) SetTargets(targets []netip.AddrPort) {
+	for _, l := range g.links {
+		l.SetTargets(targets)
+	}
 }
 
 // Query asks all intercepts who owns a connection. OnOwner gets one answer: Another if one of them says

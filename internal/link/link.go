@@ -146,8 +146,9 @@ type Link struct {
 
 	mu    sync.Mutex
 	state State
-	up    []*Conn       // welcomed, in the order of their coming
-	first chan struct{} // closed at the first state that is up or fatal
+	to    []netip.AddrPort // Config.Targets, or what SetTargets has made of them
+	up    []*Conn          // welcomed, in the order of their coming
+	first chan struct{}    // closed at the first state that is up or fatal
 	saw   bool
 }
 
@@ -166,7 +167,7 @@ func Dial(addr string, slot *Slot, cfg Config) *Link {
 }
 
 func newLink(addr string, slot *Slot, cfg Config) *Link {
-	l := &Link{cfg: cfg, addr: addr, slot: slot, first: make(chan struct{}), state: State{Intercept: addr, Since: time.Now()}}
+	l := &Link{cfg: cfg, addr: addr, slot: slot, to: cfg.Targets, first: make(chan struct{}), state: State{Intercept: addr, Since: time.Now()}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -239,6 +240,24 @@ func (l *Link) tuples(t wire.Type, tuples []wire.Tuple) bool {
 		tuples = tuples[n:]
 	}
 	return true
+}
+
+// SetTargets says where copies are sent from now on: to the intercept at once if the link is up, and else when
+// it comes up.
+func (l *Link) SetTargets(targets []netip.AddrPort) {
+	l.mu.Lock()
+	l.to = targets
+	up := len(l.up) > 0
+	l.mu.Unlock()
+	if up {
+		l.send((&wire.Targets{List: targets}).Append)
+	}
+}
+
+func (l *Link) targets() []netip.AddrPort {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to
 }
 
 // query asks who owns a connection; l.owner gets the answer. As Claim.

@@ -82,6 +82,14 @@ func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (o
 	// An old slot stays the copier's until it is forgotten: answers to SYNs with it may be under way.
 	c.slot, c.up = slot, true
 	t.slots[slot] = owner
+	t.Retarget(owner, targets)
+	return owner, nil
+}
+
+// Retarget says that a copier sends to other targets from now on (none: anywhere). The caller leaves the slice
+// alone.
+func (t *Table) Retarget(owner uint8, targets []netip.AddrPort) {
+	c := &t.copiers[owner]
 	c.targets, c.targetSet = targets, nil
 	if len(targets) > 8 {
 		c.targetSet = make(map[netip.AddrPort]struct{}, len(targets))
@@ -89,7 +97,6 @@ func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (o
 			c.targetSet[a] = struct{}{}
 		}
 	}
-	return owner, nil
 }
 
 // Leave says that the copier is gone. For the grace time its slot and connections are kept for it.

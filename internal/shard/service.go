@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/balance"
+	"tcpcopy/internal/gate"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/session"
@@ -15,6 +16,7 @@ import (
 // it.
 type Service struct {
 	Session *session.Service
+	How     gate.Config // what Session.Gate was made of
 	Targets *balance.Group
 
 	// Copies is how many copies of each session there are, 1 or more; of 2.5 two, and a third of every

@@ -172,6 +172,10 @@ func (r *Ring) Size() int { return len(r.mem) }
 // Interface is the name that the ring was opened with.
 func (r *Ring) Interface() string { return r.name }
 
+// SetFilter replaces the filter, for frames that come from now on; for any goroutine. An empty one accepts
+// everything.
+func (r *Ring) SetFilter(prog []bpf.RawInstruction) error { return attachFilter(r.fd, prog) }
+
 // Rebind binds the ring to its interface anew where it must: one that was removed and made again has
 // another index, while one that was only down needs nothing. An error says that it is not there yet.
 func (r *Ring) Rebind() error {

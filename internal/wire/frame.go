@@ -47,6 +47,7 @@ const (
 	TypePing         Type = 11 // either
 	TypePong         Type = 12 // either
 	TypeBye          Type = 13 // either: I close, because
+	TypeTargets      Type = 14 // copier: where I send from now on
 	TypeOperations   Type = 32 // copier: open, feed and end these connections
 	TypeStreamEvents Type = 33 // intercept: what became of them
 )
@@ -54,7 +55,7 @@ const (
 var typeNames = [...]string{
 	TypeHello: "hello", TypeWelcome: "welcome", TypeRefuse: "refuse", TypeHeaders: "headers", TypeClaim: "claim",
 	TypeClaimRefused: "claim-refused", TypeRelease: "release", TypeQuery: "query", TypeOwner: "owner",
-	TypeICMP: "icmp", TypePing: "ping", TypePong: "pong", TypeBye: "bye",
+	TypeICMP: "icmp", TypePing: "ping", TypePong: "pong", TypeBye: "bye", TypeTargets: "targets",
 	TypeOperations: "operations", TypeStreamEvents: "stream-events",
 }
 

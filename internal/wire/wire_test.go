@@ -63,6 +63,7 @@ func messages() []struct {
 	icmp := &ICMP{Kind: packet.FragNeeded, Code: 4, MTU: 1400, Seq: 0xfffffffe, Tuple: Tuple{client4, target4}}
 	ping, pong := &Ping{ID: 12}, &Pong{ID: 12, At: mono.Time(3 * time.Second)}
 	bye := &Bye{Reason: ByeShutdown, Text: "signal"}
+	targets := &Targets{List: []netip.AddrPort{target4, target6}}
 	tuples := &[]Tuple{{client4, target4}, {client6, target6}}
 
 	var b HeaderBatch
@@ -80,6 +81,7 @@ func messages() []struct {
 		into  any
 	}{
 		{"hello", hello.Append(nil), hello, new(Hello)},
+		{"targets", targets.Append(nil), targets, new(Targets)},
 		{"welcome", welcome.Append(nil), welcome, new(Welcome)},
 		{"refuse", refuse.Append(nil), refuse, new(Refuse)},
 		{"headers", frame, headers, new(Headers)},

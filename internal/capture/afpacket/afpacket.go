@@ -303,6 +303,21 @@ func (s *Source) readStats() {
 	}
 }
 
+// SetFilter replaces the filter of what is captured from now on.
+func (s *Source) SetFilter(prog []bpf.RawInstruction) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return capture.ErrClosed
+	}
+	for _, r := range s.rings {
+		if err := r.SetFilter(prog); err != nil {
+			return fmt.Errorf("capture: %w", err)
+		}
+	}
+	return nil
+}
+
 func (s *Source) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

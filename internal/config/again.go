@@ -1,0 +1,40 @@
+package config
+
+import (
+	"slices"
+
+	"github.com/spf13/pflag"
+)
+
+// Again reads the configuration file again, with the same command line over it, and returns the new
+// settings. The warnings name what was changed and takes a new start; c is what it was before.
+func (o *CopyOptions) Again() (*Copy, []string, error) {
+	fs := pflag.NewFlagSet(o.fs.Name(), pflag.ContinueOnError)
+	next := NewCopyOptions(fs, o.host)
+	var err error
+	for _, s := range o.typed {
+		for _, text := range s.texts {
+			if e := fs.Set(s.key, text); e != nil && err == nil {
+				err = FlagProblem(e, "tcpcopy copy --help")
+			}
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c, warnings, err := next.Copy()
+	if err != nil {
+		return nil, nil, err
+	}
+	mapped := pflag.NewFlagSet("", pflag.ContinueOnError)
+	register(mapped, mappedOptions(new(Mapped)))
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Name == "map" || mapped.Lookup(f.Name) != nil {
+			return
+		}
+		if !slices.Equal(f.Value.(*value).all, o.fs.Lookup(f.Name).Value.(*value).all) {
+			warnings = append(warnings, f.Name+": was changed, and takes a new start")
+		}
+	})
+	return c, warnings, nil
+}

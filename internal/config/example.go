@@ -1,0 +1,49 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Example is a configuration file with every key: those that hold for all mappings are comments, with
+// their defaults.
+func Example() string {
+	var b strings.Builder
+	b.WriteString(`# tcpcopy copy --config FILE takes this file; options on the command line overrule it. SIGHUP has it read
+# again: mappings and what they may say of themselves change at once, the rest at the next start.
+
+mappings:
+  - 80-10.0.0.2:8080
+  # An entry may have options of its own.
+  - map: 443-10.0.0.2:8443|10.0.0.3:8443*2
+    balance: least
+
+`)
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	NewCopyOptions(fs, Host{})
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	register(own, mappedOptions(new(Mapped)))
+	b.WriteString("# These may also be said of single mappings.\n\n")
+	own.SortFlags, fs.SortFlags = false, false
+	own.VisitAll(func(f *pflag.Flag) { exampleKey(&b, f) })
+	b.WriteString("\n# These hold for all of them.\n\n")
+	fs.VisitAll(func(f *pflag.Flag) {
+		if own.Lookup(f.Name) == nil && f.Name != "map" && f.Name != "config" && Refused(f) == "" {
+			exampleKey(&b, f)
+		}
+	})
+	return b.String()
+}
+
+func exampleKey(b *strings.Builder, f *pflag.Flag) {
+	v := f.Value.String()
+	switch {
+	case v == "" && f.Value.Type() == "bool":
+		v = "false"
+	case v == "":
+		v = f.Value.Type()
+	}
+	fmt.Fprintf(b, "# %s\n#%s: %s\n", f.Usage, f.Name, v)
+}

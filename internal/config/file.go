@@ -1,0 +1,362 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/spf13/pflag"
+
+	"tcpcopy/internal/mapping"
+)
+
+// A configuration file is YAML: the options by their long names, and mappings, a list of what -x takes, or
+// of options with map among them, which hold for that mapping alone. Nothing in it is passed over: a key
+// that is not known, or a value that cannot be, is an error with its line and column.
+
+// maxFile is more than anybody writes, in bytes.
+const maxFile = 4 << 20
+
+// setting is one key of the file, or one option of the command line.
+type setting struct {
+	key   string
+	texts []string // as they would be typed
+	at    string   // FILE:LINE:COLUMN
+}
+
+// fileMapping is one entry of mappings.
+type fileMapping struct {
+	mapping mapping.Mapping
+	own     []setting
+}
+
+// file is what a configuration file says.
+type file struct {
+	settings []setting
+	mappings []fileMapping
+}
+
+// readFile reads path. known says which keys the file may have, and mapped which of them an entry of
+// mappings.
+func readFile(path string, known, mapped func(key string) bool) (*file, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxFile {
+		return nil, &Problem{Flag: "--config", Value: path, What: fmt.Sprintf("has %d bytes: wanted at most %d", info.Size(), maxFile)}
+	}
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(path)
+	}
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, &Problem{Flag: "--config", Value: path, What: "cannot be read: " + err.Error()}
+	}
+	return parseFile(path, text, known, mapped)
+}
+
+func parseFile(path string, text []byte, known, mapped func(key string) bool) (*file, error) {
+	tree, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, syntax(path, err)
+	}
+	r := &fileReader{path: path, known: known, mapped: mapped}
+	for i, doc := range tree.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if i > 0 {
+			return nil, r.problem(doc.Body, "a second document: wanted one")
+		}
+		if err := r.top(doc.Body); err != nil {
+			return nil, err
+		}
+	}
+	return &r.file, nil
+}
+
+// syntax is what the parser says, in one line with its place.
+func syntax(path string, err error) error {
+	var at yaml.Error
+	if errors.As(err, &at) {
+		p := at.GetToken().Position
+		return &Problem{Flag: fmt.Sprintf("%s:%d:%d", path, p.Line, p.Column), What: "is not YAML: " + at.GetMessage()}
+	}
+	return &Problem{Flag: path, What: "is not YAML: " + strings.Join(strings.Fields(err.Error()), " ")}
+}
+
+type fileReader struct {
+	path          string
+	known, mapped func(string) bool
+	file          file
+}
+
+func (r *fileReader) at(n ast.Node) string {
+	p := n.GetToken().Position
+	return fmt.Sprintf("%s:%d:%d", r.path, p.Line, p.Column)
+}
+
+func (r *fileReader) problem(n ast.Node, format string, args ...any) *Problem {
+	return &Problem{Flag: r.at(n), What: fmt.Sprintf(format, args...)}
+}
+
+// pairs are the keys and values of a mapping in YAML's sense.
+func (r *fileReader) pairs(n ast.Node, what string) ([]*ast.MappingValueNode, error) {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n.Values, nil
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{n}, nil
+	}
+	return nil, r.problem(n, "wanted %s", what)
+}
+
+func (r *fileReader) top(n ast.Node) error {
+	pairs, err := r.pairs(n, `options, such as "stats: 10s"`)
+	if err != nil {
+		return err
+	}
+	seen := make(map[string]bool)
+	for _, p := range pairs {
+		key, err := r.key(p, seen)
+		switch {
+		case err != nil:
+			return err
+		case key == "mappings":
+			if err := r.list(p.Value); err != nil {
+				return err
+			}
+		case key == "map":
+			return r.problem(p.Key, "map: wanted mappings, a list")
+		case !r.known(key):
+			return r.unknown(p.Key, key, "option")
+		default:
+			texts, err := r.texts(p.Value)
+			if err != nil {
+				return err
+			}
+			r.file.settings = append(r.file.settings, setting{key, texts, r.at(p.Key)})
+		}
+	}
+	return nil
+}
+
+// key is a pair's key, which must not be there twice.
+func (r *fileReader) key(p *ast.MappingValueNode, seen map[string]bool) (string, error) {
+	s, ok := p.Key.(*ast.StringNode)
+	if !ok {
+		return "", r.problem(p.Key, "wanted a key, such as stats")
+	}
+	if seen[s.Value] {
+		return "", r.problem(p.Key, "%s is there twice: wanted it once", s.Value)
+	}
+	seen[s.Value] = true
+	return s.Value, nil
+}
+
+func (r *fileReader) unknown(n ast.Node, key, what string) error {
+	p := r.problem(n, "unknown key %q: wanted an %s", key, what)
+	p.Hint = "tcpcopy config example shows all keys"
+	return p
+}
+
+func (r *fileReader) list(n ast.Node) error {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		return r.problem(n, `mappings: wanted a list, such as "- 80-10.0.0.2:8080"`)
+	}
+	for _, item := range seq.Values {
+		m, err := r.mapping(item)
+		if err != nil {
+			return err
+		}
+		r.file.mappings = append(r.file.mappings, m)
+	}
+	return nil
+}
+
+// mapping reads one entry of mappings.
+func (r *fileReader) mapping(n ast.Node) (m fileMapping, err error) {
+	if text, err := r.text(n); err == nil {
+		m.mapping, err = r.one(n, text)
+		return m, err
+	}
+	pairs, err := r.pairs(n, `a mapping, such as 80-10.0.0.2:8080, or "map:" and its options`)
+	if err != nil {
+		return m, err
+	}
+	seen := make(map[string]bool)
+	for _, p := range pairs {
+		key, err := r.key(p, seen)
+		if err != nil {
+			return m, err
+		}
+		if key != "map" && !r.mapped(key) {
+			if r.known(key) {
+				return m, r.problem(p.Key, "%s holds for all mappings: wanted it outside of them", key)
+			}
+			return m, r.unknown(p.Key, key, "option of a mapping")
+		}
+		if key == "map" {
+			text, err := r.text(p.Value)
+			if err != nil {
+				return m, err
+			}
+			if m.mapping, err = r.one(p.Value, text); err != nil {
+				return m, err
+			}
+			continue
+		}
+		texts, err := r.texts(p.Value)
+		if err != nil {
+			return m, err
+		}
+		m.own = append(m.own, setting{key, texts, r.at(p.Key)})
+	}
+	if !seen["map"] {
+		return m, r.problem(n, "has no map: wanted one, such as map: 80-10.0.0.2:8080")
+	}
+	return m, nil
+}
+
+func (r *fileReader) one(n ast.Node, text string) (mapping.Mapping, error) {
+	ms, err := mapping.Parse(text)
+	if err != nil {
+		return mapping.Mapping{}, r.problem(n, "map: %s", quoting(err).What)
+	}
+	if len(ms) != 1 {
+		return mapping.Mapping{}, r.problem(n, "map: %q has several mappings: wanted each as an entry of its own", text)
+	}
+	return ms[0], nil
+}
+
+// texts are a value, or the values of a list, as they would be typed.
+func (r *fileReader) texts(n ast.Node) ([]string, error) {
+	values := []ast.Node{n}
+	if seq, ok := n.(*ast.SequenceNode); ok {
+		values = seq.Values
+	}
+	var all []string
+	for _, v := range values {
+		s, err := r.text(v)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// text is a plain value.
+func (r *fileReader) text(n ast.Node) (string, error) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, nil
+	case *ast.LiteralNode:
+		return strings.TrimSpace(n.Value.Value), nil
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return n.GetToken().Value, nil
+	}
+	return "", r.problem(n, "wanted a plain value, or a list of them")
+}
+
+// isOurs says whether a flag is one of this package's, and not help or the like.
+func isOurs(f *pflag.Flag) bool {
+	_, ok := f.Value.(*value)
+	return ok
+}
+
+// apply gives the options what the file says of them; the command line overrules it.
+func (o *CopyOptions) apply(path string) error {
+	mappedFlags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	register(mappedFlags, mappedOptions(new(Mapped)))
+	known := func(key string) bool {
+		f := o.fs.Lookup(key)
+		return f != nil && isOurs(f) && key != "config" && key != "map" && Refused(f) == ""
+	}
+	f, err := readFile(path, known, func(key string) bool { return mappedFlags.Lookup(key) != nil })
+	if err != nil {
+		return err
+	}
+	scratch := pflag.NewFlagSet("", pflag.ContinueOnError)
+	NewCopyOptions(scratch, o.host)
+	typedFirst := make(map[string]bool)
+	o.fs.Visit(func(f *pflag.Flag) {
+		v, ours := f.Value.(*value)
+		if !ours {
+			return
+		}
+		typedFirst[f.Name] = true
+		o.typed = append(o.typed, setting{key: f.Name, texts: v.all})
+	})
+	for _, s := range f.settings {
+		fs := o.fs
+		if typedFirst[s.key] {
+			fs = scratch // it must be right all the same
+		}
+		if err := s.set(fs); err != nil {
+			return err
+		}
+		if fs == o.fs {
+			o.places[typed(fs.Lookup(s.key))] = s
+		}
+	}
+	if o.noWait {
+		o.c.Wait, typedFirst["wait"] = WaitNone, true
+	}
+	if typedFirst["map"] || len(f.mappings) == 0 {
+		return nil
+	}
+	for i, m := range f.mappings {
+		o.c.Mappings = append(o.c.Mappings, m.mapping)
+		m.own = slices.DeleteFunc(m.own, func(s setting) bool { return typedFirst[s.key] })
+		if len(m.own) == 0 {
+			continue
+		}
+		if o.c.Own == nil {
+			o.c.Own = make(map[int]Mapped)
+		}
+		own := o.c.Mapped
+		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+		register(fs, mappedOptions(&own))
+		for _, s := range m.own { // the mapping's list is in the place of that of all
+			if clear := fs.Lookup(s.key).Value.(*value).o.clear; clear != nil {
+				clear()
+			}
+		}
+		for _, s := range m.own {
+			if err := s.set(fs); err != nil {
+				return err
+			}
+		}
+		o.c.Own[i] = own
+	}
+	if _, err := mapping.NewTable(o.c.Mappings); err != nil {
+		return &Problem{Flag: path, What: "mappings: " + err.Error()}
+	}
+	return nil
+}
+
+// set gives an option the value of a key, or each of its values where they add up; else a list is one value,
+// with commas.
+func (s setting) set(fs *pflag.FlagSet) error {
+	texts := s.texts
+	if fs.Lookup(s.key).Value.(*value).o.clear == nil {
+		texts = []string{strings.Join(texts, ",")}
+	}
+	for _, text := range texts {
+		if err := fs.Set(s.key, text); err != nil {
+			p := FlagProblem(err, "tcpcopy copy --help")
+			p.Flag = s.at + ": " + s.key
+			return p
+		}
+	}
+	return nil
+}
