@@ -87,6 +87,8 @@ type ProtoReport struct {
 	Failed    uint64            `json:"answers_failed"`
 	Status    map[string]uint64 `json:"answers_by_status"` // 2xx …
 	Lost      uint64            `json:"lost"`              // copies whose protocol could not be followed to the end
+
+	LoginError uint16 `json:"login_error,omitempty"` // the target's last error to a login
 }
 
 // RawReport counts segments of the raw way.
@@ -146,6 +148,7 @@ func NewReport(s *Snapshot) *Report {
 		Protocol: ProtoReport{
 			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
 			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests), Lost: c.ProtoLost,
+			LoginError: c.Requests.LoginError,
 		},
 		Raw: RawReport{
 			SegmentsOut: c.SegmentsOut, SegmentsIn: c.SegmentsIn, Retransmits: c.Retransmits,

@@ -127,7 +127,7 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 			dropped = append(dropped, number(n)+" "+r.String())
 		}
 	}
-	if q.Sent+q.Answered+c.ProtoLost == 0 && len(dropped) == 0 {
+	if q.Sent+q.Answered+c.ProtoLost+uint64(q.LoginError) == 0 && len(dropped) == 0 {
 		return
 	}
 	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
@@ -143,6 +143,9 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 	}
 	if len(dropped) > 0 {
 		row(b, "", "left out: %s", strings.Join(dropped, ", "))
+	}
+	if q.LoginError != 0 {
+		row(b, "", "the target's last error to a login: %d", q.LoginError)
 	}
 	if c.ProtoLost > 0 {
 		row(b, "", "%s could not be followed to the end", count(c.ProtoLost, "copy", "copies"))

@@ -61,6 +61,8 @@ type Requests struct {
 	Answered  uint64    // final answers of the target
 	Failed    uint64    // of which said that something was wrong
 	Status    [5]uint64 // answers, interim ones too, by the hundreds of their status, from 1xx on
+
+	LoginError uint16 // the target's last error to a login of a copy's own
 }
 
 // Drop counts a request that does not go to the target for the reason r, which must not be None.
@@ -72,6 +74,9 @@ func (q *Requests) Add(o *Requests) {
 	q.Rewritten += o.Rewritten
 	q.Answered += o.Answered
 	q.Failed += o.Failed
+	if o.LoginError != 0 {
+		q.LoginError = o.LoginError
+	}
 	for i := range q.Dropped {
 		q.Dropped[i] += o.Dropped[i]
 	}

@@ -145,7 +145,8 @@ type Client interface {
 	// in which the server speaks first, from its first byte on.
 	Kept(p []byte, out *Out) error
 	// Holds says that the copy is busy on its own account (a login): the client's bytes wait, Feed is not
-	// called, and the gate has nothing to say, until a call of Kept has changed that.
+	// called, and the gate has nothing to say, until a call of Kept has changed that. Then those bytes come
+	// again that no step had taken when a call of Feed began to hold.
 	Holds() bool
 	// Server takes bytes that production's own server sent, as far as they were captured: on the production
 	// host the first 48 or more of each packet, elsewhere all or none. off is their offset in the server's

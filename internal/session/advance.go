@@ -212,7 +212,7 @@ func (s *Session) flow(now mono.Time) mono.Time {
 		if s.talk.holds() {
 			return s.held(now)
 		}
-		if s.released == s.turn {
+		if s.released == s.turn && !s.talk.handedBack() {
 			if wake, held := s.checkTLS(now); held {
 				return wake
 			}

@@ -84,10 +84,12 @@ type logins struct {
 	line  []byte
 	kept  []byte
 	heard []string // by Server
+	waits bool     // for the target's "go", before the line "wait"
+	went  bool
 }
 
 func (c *logins) Edits() bool { return true }
-func (c *logins) Holds() bool { return !c.ready }
+func (c *logins) Holds() bool { return !c.ready || c.waits }
 
 func (c *logins) Begin(_ bool, out *proto.Out) error {
 	*c = logins{heard: c.heard}
@@ -108,6 +110,12 @@ func (c *logins) Kept(p []byte, out *proto.Out) error {
 			out.Replace(0, []byte("login ours\n"))
 		case "ok\n":
 			c.ready = true
+		case "go\n":
+			c.waits, c.went = false, true
+		case "no\n":
+			return &proto.Refusal{Reason: ledger.LoginFailed, Code: 1040}
+		case "never\n":
+			return &proto.Refusal{Reason: ledger.LoginFailed, Code: 1045, Final: true}
 		default:
 			return fmt.Errorf("logins: %w: %q", proto.ErrLost, c.kept)
 		}
@@ -123,6 +131,9 @@ func (c *logins) Feed(p []byte, _ uint64, out *proto.Out) error {
 		}
 		n := len(c.line)
 		switch s := string(c.line); {
+		case s == "wait\n" && !c.went:
+			c.line, c.waits = nil, true
+			return nil
 		case s == "bad\n":
 			return fmt.Errorf("logins: %w: %q", proto.ErrLost, s)
 		case s == "a\n":

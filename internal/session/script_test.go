@@ -231,3 +231,53 @@ func TestGreetingIsHeard(t *testing.T) {
 		t.Errorf("heard %q, wanted %q", got, want)
 	}
 }
+
+// What a protocol has not decided when it begins to hold is handed to it again, and its turn counts once.
+func TestEditsHeldBack(t *testing.T) {
+	r := loggedIn(t)
+	r.data("one\nwait\ntwo\n")
+	r.copied("login ours\none\n")
+	if !r.s.talk.holds() {
+		t.Fatal("does not hold")
+	}
+	r.tells("go\n")
+	r.copied("login ours\none\nwait\ntwo\n")
+	r.takes()
+	r.bytes(13, ledger.None, 13)
+	r.requests(ledger.Requests{Sent: 3})
+
+	r = loggedIn(t)
+	r.data("wait\n")
+	r.tells("go\n")
+	r.copied("login ours\nwait\n")
+	if r.count.Turns != 1 {
+		t.Errorf("%d turns, want 1", r.count.Turns)
+	}
+}
+
+// A copy ends for a reason of its protocol's; where another would fare no better, it is the last.
+func TestEditsRefused(t *testing.T) {
+	for _, final := range []bool{false, true} {
+		r := newRig(t, spoken(true, newLogins))
+		r.syn()
+		r.data("first\n")
+		r.opened()
+		r.tells("hello\n")
+		if final {
+			r.tells("never\n")
+		} else {
+			r.tells("no\n")
+		}
+		if !r.stream().aborted {
+			t.Error("the copy goes on")
+		}
+		r.bytes(6, ledger.LoginFailed, 6)
+		want, state := uint16(1040), Watching
+		if final {
+			want, state = 1045, Refused
+		}
+		if got := r.count.Requests.LoginError; got != want || r.s.state != state || r.count.ProtoLost > 0 {
+			t.Errorf("error %d, state %d; want %d, %d", got, r.s.state, want, state)
+		}
+	}
+}

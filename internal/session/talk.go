@@ -1,6 +1,8 @@
 package session
 
 import (
+	"errors"
+
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/proto"
@@ -21,6 +23,7 @@ type talk struct {
 	pushed   bool         // the server speaks unasked: nothing waits
 	inside   bool         // what was handed on last is the beginning of a request
 	changed  bool         // the request that is coming in is not the client's to the byte
+	again    bool         // the turn that begins has been handed on before, and was held back
 	seen     uint64       // of the server's bytes, by the turn that is handed on
 	asked    uint64       // requests handed on that have an answer
 	answered uint64       // final answers
@@ -56,6 +59,9 @@ func (t *talk) edits() bool { return t != nil && t.script != nil }
 
 // holds says whether the copy is busy on its own account.
 func (t *talk) holds() bool { return t.edits() && t.client.Holds() }
+
+// handedBack says that the turn which begins has begun before.
+func (t *talk) handedBack() bool { return t != nil && t.again }
 
 // kept is how much of the pool is in use for the copy's own bytes.
 func (t *talk) kept() int {
@@ -99,7 +105,7 @@ func (s *Session) speak(now mono.Time) bool {
 	out := s.env.scratch()
 	if err := t.client.Begin(s.adopted, out); err != nil {
 		// There is no beginning here, and will be none later.
-		if s.lostTalk(now) {
+		if s.lostTalk(now, err) {
 			return true
 		}
 		s.Refuse(now, ledger.ProtoLost)
@@ -112,17 +118,35 @@ func (s *Session) speak(now mono.Time) bool {
 	return s.carryOut(now, out)
 }
 
-// lostTalk goes on without the protocol; where the copy's bytes are its making, the copy ends, and false is
-// returned.
-func (s *Session) lostTalk(now mono.Time) bool {
+// lostTalk goes on without the protocol, whose reader has returned err; where the copy's bytes are its making,
+// the copy ends, and false is returned.
+func (s *Session) lostTalk(now mono.Time, err error) bool {
 	s.talk.over = true
-	s.env.Count.ProtoLost++
-	if s.talk.edits() {
+	var refusal *proto.Refusal
+	switch refused := errors.As(err, &refusal); {
+	case !refused:
+		s.env.Count.ProtoLost++
+		if !s.talk.edits() {
+			return true
+		}
 		s.notBefore = now.Add(retryAfter)
 		s.lose(now, ledger.ProtoLost)
-		return false
+	case refusal.Final:
+		s.noteError(refusal.Code)
+		s.Refuse(now, refusal.Reason)
+	default:
+		s.noteError(refusal.Code)
+		s.notBefore = now.Add(retryAfter)
+		s.lose(now, refusal.Reason)
 	}
-	return true
+	return false
+}
+
+// noteError notes why the target refused a copy.
+func (s *Session) noteError(code uint16) {
+	if code != 0 {
+		s.env.Count.Requests.LoginError = code
+	}
 }
 
 // endTalk lets go of what the copy has kept.
@@ -210,9 +234,15 @@ func (s *Session) handOn(now mono.Time, end uint64) bool {
 		if t.edits() {
 			s.released = off
 		}
-		if !s.carryOut(now, out) || err != nil && !s.lostTalk(now) {
+		if !s.carryOut(now, out) || err != nil && !s.lostTalk(now, err) {
 			return false
 		}
+		if t.holds() { // what no step has taken comes again
+			s.released = t.script.upTo
+			t.again = s.released == s.turn
+			return true
+		}
+		t.again = false
 	}
 	if !t.edits() {
 		s.released, s.ready = end, now
@@ -242,7 +272,7 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 		return true
 	}
 	if t.script.upTo > s.released { // of bytes that it was not given
-		return s.lostTalk(now)
+		return s.lostTalk(now, proto.ErrLost)
 	}
 	s.account(t.script.taken)
 	if x := t.script; x.end > x.released {
@@ -359,12 +389,12 @@ func (s *Session) hear(now mono.Time, ev *Event) {
 	case AnswerEnd:
 		s.answer(&ev.Answer)
 	case AnswersLost:
-		s.lostTalk(now)
+		s.lostTalk(now, proto.ErrLost)
 	case AnswerBytes:
 		out := s.env.scratch()
 		err := s.talk.client.Kept(ev.Bytes, out)
 		if s.carryOut(now, out) && err != nil {
-			s.lostTalk(now)
+			s.lostTalk(now, err)
 		}
 	}
 }
