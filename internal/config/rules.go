@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,14 +12,18 @@ import (
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/known"
+	"tcpcopy/internal/proto/mysql"
 	"tcpcopy/internal/proto/redis"
 )
 
 // redisAuthEnv names the environment variable that holds what --redis-auth takes.
 const redisAuthEnv = "TCPCOPY_REDIS_AUTH"
 
+// mysqlLoginEnv names the environment variable that holds what --mysql-login-file's file does.
+const mysqlLoginEnv = "TCPCOPY_MYSQL_LOGIN"
+
 // maxSecret bounds a file that holds a login, in bytes.
-const maxSecret = 4096
+const maxSecret = 64 << 10
 
 // ruleOptions are about single requests of a protocol.
 func ruleOptions(r *known.Rules) []option {
@@ -50,6 +55,18 @@ func ruleOptions(r *known.Rules) []option {
 		{
 			name: "redis-auth-file", arg: "FILE", group: Content, set: setAuthFile(&r.Redis),
 			help: "a file that holds what --redis-auth takes, where nobody else can see it",
+		},
+		{
+			name: "mysql-login", arg: "LOGIN", group: Content, set: addLogin(&r.MySQL),
+			help: "log in to the target's MySQL or MariaDB with USER:PASSWORD for the clients of that user; may be given several times. USER:PASSWORD@DATABASE names the database of connections found under way, which have the first login",
+		},
+		{
+			name: "mysql-login-file", arg: "FILE", group: Content, set: addLoginFile(&r.MySQL),
+			help: "a file of logins, one in each line, where nobody else can see them; with --proto mysql also in the environment, as " + mysqlLoginEnv,
+		},
+		{
+			name: "mysql-read-only", group: Content, set: on(&r.MySQL.ReadOnly),
+			help: "only statements that cannot write go to the target",
 		},
 	}
 }
@@ -107,7 +124,45 @@ func setAuthFile(dst *redis.Rules) func(string) error {
 	}
 }
 
-// readSecret reads a file of one line.
+func addLogin(dst *mysql.Options) func(string) error {
+	return func(s string) error {
+		l, err := mysql.ParseLogin(s)
+		if err == nil {
+			err = dst.AddLogin(l)
+		}
+		return quoted(err)
+	}
+}
+
+func addLoginFile(dst *mysql.Options) func(string) error {
+	return func(name string) error {
+		text, err := readSecret(name)
+		if err != nil {
+			return wanted("%v", err)
+		}
+		return addLogins(dst, text)
+	}
+}
+
+// addLogins adds a login for each line that is not empty.
+func addLogins(dst *mysql.Options, text string) error {
+	n := 0
+	for line := range strings.Lines(text) {
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			continue
+		}
+		n++
+		if err := addLogin(dst)(line); err != nil {
+			return wanted("holds what is no login: line %d: %v", n, err)
+		}
+	}
+	if n == 0 {
+		return wanted("holds no login")
+	}
+	return nil
+}
+
+// readSecret reads a file that holds little.
 func readSecret(name string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -123,7 +178,7 @@ func readSecret(name string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("cannot be read: %w", err)
 	case len(text) > maxSecret:
-		return "", fmt.Errorf("more than %d bytes: wanted one line", maxSecret)
+		return "", fmt.Errorf("more than %d bytes: wanted a login", maxSecret)
 	}
 	return strings.TrimRight(string(text), "\r\n"), nil
 }
@@ -173,6 +228,9 @@ func (m *Mapped) speak() error {
 		}
 		r.User, r.Password = user, password
 	}
+	if err := m.speakMySQL(); err != nil {
+		return err
+	}
 	kinds := m.Rules.Kinds()
 	switch {
 	case len(kinds) == 0:
@@ -181,6 +239,27 @@ func (m *Mapped) speak() error {
 		return m.needs(kinds[0])
 	case m.Proto == ProtoAuto:
 		m.Proto = Proto(kinds[0].String())
+	}
+	return nil
+}
+
+// speakMySQL completes what is needed to log in to a MySQL server.
+func (m *Mapped) speakMySQL() error {
+	o := &m.Rules.MySQL
+	if o.Empty() && m.Proto != Proto(proto.MySQL.String()) {
+		return nil
+	}
+	o.Random = rand.Reader
+	if text := os.Getenv(mysqlLoginEnv); text != "" && len(o.Logins) == 0 {
+		if err := addLogins(o, text); err != nil {
+			return &Problem{Flag: "the environment's " + mysqlLoginEnv, What: quoting(err).What}
+		}
+	}
+	if len(o.Logins) == 0 {
+		return &Problem{
+			Flag: "--proto", Value: proto.MySQL.String(),
+			What: "needs a login to the target, for the clients' own prove nothing there: wanted --mysql-login, --mysql-login-file or " + mysqlLoginEnv,
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package known
 import (
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/mysql"
 	"tcpcopy/internal/proto/redis"
 )
 
@@ -15,6 +16,8 @@ func Answers(k proto.Kind) proto.Answers {
 		return http1.NewAnswers()
 	case proto.Redis:
 		return redis.NewAnswers()
+	case proto.MySQL:
+		return mysql.NewAnswers()
 	}
 	return nil
 }
@@ -23,6 +26,7 @@ func Answers(k proto.Kind) proto.Answers {
 type Rules struct {
 	HTTP1 http1.Rules
 	Redis redis.Rules
+	MySQL mysql.Options
 }
 
 // Kinds lists the protocols that there are rules for.
@@ -32,6 +36,9 @@ func (r *Rules) Kinds() (all []proto.Kind) {
 	}
 	if !r.Redis.Empty() {
 		all = append(all, proto.Redis)
+	}
+	if !r.MySQL.Empty() {
+		all = append(all, proto.MySQL)
 	}
 	return all
 }
@@ -50,6 +57,8 @@ func Protocol(k proto.Kind, rules *Rules) (p proto.Protocol, ok bool) {
 		if !rules.Redis.Empty() {
 			p.NewClient = func() proto.Client { return redis.NewEditor(&rules.Redis) }
 		}
+	case proto.MySQL:
+		p = proto.Protocol{Recognise: mysql.Recognise, NewClient: func() proto.Client { return mysql.NewClient(&rules.MySQL) }}
 	default:
 		return p, false
 	}
@@ -58,10 +67,10 @@ func Protocol(k proto.Kind, rules *Rules) (p proto.Protocol, ok bool) {
 }
 
 // Kinds lists the protocols that are known here.
-func Kinds() []proto.Kind { return []proto.Kind{proto.HTTP1, proto.Redis} }
+func Kinds() []proto.Kind { return []proto.Kind{proto.HTTP1, proto.Redis, proto.MySQL} }
 
 // Auto lists the protocols that are recognised where none is named. There are no rules then: what is not
-// recognised would pass by them.
+// recognised would pass by them. Connections of MySQL are refused, for there is no login.
 func Auto() []proto.Protocol {
 	var all []proto.Protocol
 	for _, k := range Kinds() {

@@ -2,6 +2,7 @@ package known
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"tcpcopy/internal/proto"
@@ -27,7 +28,7 @@ func TestRules(t *testing.T) {
 	for _, k := range Kinds() {
 		for _, r := range []*Rules{{}, &http, &redis} {
 			p, _ := Protocol(k, r)
-			if got, want := p.NewClient().Edits(), slices.Contains(r.Kinds(), k); got != want {
+			if got, want := p.NewClient().Edits(), slices.Contains(r.Kinds(), k) || k == proto.MySQL; got != want {
 				t.Errorf("%v with rules for %v edits: %v, wanted %v", k, r.Kinds(), got, want)
 			}
 		}
@@ -51,7 +52,8 @@ var firsts = []struct {
 	{"POP3", "USER me\r\n", "+OK ready\r\n", proto.None},
 	{"IMAP", "a1 LOGIN me secret\r\n", "* OK IMAP4rev1\r\n", proto.None},
 	{"FTP", "USER me\r\n", "220 welcome\r\n", proto.None},
-	{"MySQL", "\x05\x00\x00\x01\x85\xa6\xff\x01", "\x4a\x00\x00\x00\x0a8.0.36\x00", proto.None},
+	{"MySQL", "\x26\x00\x00\x01\x85\xa6\xff\x01\x00\x00\x00\x01\x21" + strings.Repeat("\x00", 23) + "root\x00\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", proto.MySQL},
+	{"a packet of MySQL's that is no login", "\x05\x00\x00\x01\x85\xa6\xff\x01\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", proto.None},
 	{"PostgreSQL", "\x00\x00\x00\x08\x04\xd2\x16\x2f", "", proto.None},
 	{"memcached", "get a\r\n", "", proto.None},
 	{"memcached, set", "set a 0 0 1\r\n1\r\n", "", proto.None},

@@ -9,8 +9,10 @@ package mysql
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"tcpcopy/internal/proto"
 )
@@ -83,6 +85,9 @@ type Options struct {
 	Random   io.Reader // for the encryption of passwords
 }
 
+// Empty says that nothing is configured.
+func (o *Options) Empty() bool { return len(o.Logins) == 0 && !o.ReadOnly }
+
 // Login is how a copy logs in for the clients of one user.
 type Login struct {
 	User     string
@@ -92,6 +97,38 @@ type Login struct {
 
 // String leaves the password out.
 func (l Login) String() string { return l.User + ":*" }
+
+// loginForm is what a login looks like.
+const loginForm = "mysql: wanted USER:PASSWORD or USER:PASSWORD@DATABASE"
+
+// ParseLogin reads USER:PASSWORD, or USER:PASSWORD@DATABASE. What follows the last @ is the database: a password with
+// an @ is followed by another. An error does not show the password.
+func ParseLogin(s string) (l Login, err error) {
+	user, rest, ok := strings.Cut(s, ":")
+	if !ok || user == "" {
+		return l, errors.New(loginForm)
+	}
+	l = Login{User: user, Password: rest}
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		l.Password, l.DB = rest[:i], rest[i+1:]
+	}
+	if len(l.User) > nameMost || len(l.DB) > nameMost || len(l.Password) > nameMost || strings.ContainsRune(s, 0) {
+		return Login{}, fmt.Errorf("%s, of at most %d bytes each", loginForm, nameMost)
+	}
+	return l, nil
+}
+
+// AddLogin adds a login, one for each user.
+func (o *Options) AddLogin(l Login) error {
+	if o.login(l.User) != nil {
+		return fmt.Errorf("mysql: a second login for %q: wanted one for each user", l.User)
+	}
+	o.Logins = append(o.Logins[:len(o.Logins):len(o.Logins)], l)
+	return nil
+}
+
+// nameMost bounds names and passwords, in bytes.
+const nameMost = 256
 
 // login finds the credentials for a client's user.
 func (o *Options) login(user string) *Login {
