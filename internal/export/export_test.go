@@ -52,6 +52,8 @@ func full() *Snapshot {
 	c.GateKnown, c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 7000, 300000, 40, 2, 1
 	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9, Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
 	c.Requests.Drop(ledger.Filtered)
+	c.Requests.Refuse(1045)
+	c.Requests.Refuse(9999)
 	c.ProtoLost = 1
 	c.Connections, c.Copies = 2000, 4997
 	s.Targets = []TargetState{

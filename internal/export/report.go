@@ -87,8 +87,7 @@ type ProtoReport struct {
 	Failed    uint64            `json:"answers_failed"`
 	Status    map[string]uint64 `json:"answers_by_status"` // 2xx …
 	Lost      uint64            `json:"lost"`              // copies whose protocol could not be followed to the end
-
-	LoginError uint16 `json:"login_error,omitempty"` // the target's last error to a login
+	Refused   map[string]uint64 `json:"logins_refused"`    // error 1045 …
 }
 
 // RawReport counts segments of the raw way.
@@ -148,7 +147,7 @@ func NewReport(s *Snapshot) *Report {
 		Protocol: ProtoReport{
 			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
 			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests), Lost: c.ProtoLost,
-			LoginError: c.Requests.LoginError,
+			Refused: byLoginError(&c.Requests),
 		},
 		Raw: RawReport{
 			SegmentsOut: c.SegmentsOut, SegmentsIn: c.SegmentsIn, Retransmits: c.Retransmits,
@@ -273,6 +272,17 @@ func bare(err error) error {
 		return le.Err
 	}
 	return err
+}
+
+// byLoginError names the errors of logins that were refused.
+func byLoginError(q *ledger.Requests) map[string]uint64 {
+	m := map[string]uint64{}
+	for i, n := range q.Refused {
+		if n > 0 {
+			m[loginError(i)] = n
+		}
+	}
+	return m
 }
 
 // byStatus names the classes of an answer's status.

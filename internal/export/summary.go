@@ -127,7 +127,7 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 			dropped = append(dropped, number(n)+" "+r.String())
 		}
 	}
-	if q.Sent+q.Answered+c.ProtoLost+uint64(q.LoginError) == 0 && len(dropped) == 0 {
+	if q.Sent+q.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == [len(q.Refused)]uint64{} {
 		return
 	}
 	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
@@ -144,8 +144,14 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 	if len(dropped) > 0 {
 		row(b, "", "left out: %s", strings.Join(dropped, ", "))
 	}
-	if q.LoginError != 0 {
-		row(b, "", "the target's last error to a login: %d", q.LoginError)
+	var refused []string
+	for i, n := range q.Refused {
+		if n > 0 {
+			refused = append(refused, number(n)+" with "+loginError(i))
+		}
+	}
+	if len(refused) > 0 {
+		row(b, "", "logins refused: %s", strings.Join(refused, ", "))
 	}
 	if c.ProtoLost > 0 {
 		row(b, "", "%s could not be followed to the end", count(c.ProtoLost, "copy", "copies"))
@@ -211,4 +217,12 @@ func cost(b *bufio.Writer, s *Snapshot) {
 		line += fmt.Sprintf(", %.1f µs for each turn", float64(s.Resources.CPU.Microseconds())/float64(t))
 	}
 	row(b, "cost", "%s, %s of memory at most", line, size(s.Resources.MaxRSS))
+}
+
+// loginError names one of the errors by which refused logins are counted.
+func loginError(i int) string {
+	if code := ledger.LoginCodes[i]; code != 0 {
+		return fmt.Sprintf("error %d", code)
+	}
+	return "another error"
 }

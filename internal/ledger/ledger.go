@@ -55,14 +55,27 @@ func (f *Flow) Check() error {
 
 // Requests counts what a protocol's readers have found: of the connections whose protocol is known.
 type Requests struct {
-	Sent      uint64    // whole requests that went to the target
-	Rewritten uint64    // of which some bytes were not the client's
-	Dropped   ByReason  // those that did not go
-	Answered  uint64    // final answers of the target
-	Failed    uint64    // of which said that something was wrong
-	Status    [5]uint64 // answers, interim ones too, by the hundreds of their status, from 1xx on
+	Sent      uint64                  // whole requests that went to the target
+	Rewritten uint64                  // of which some bytes were not the client's
+	Dropped   ByReason                // those that did not go
+	Answered  uint64                  // final answers of the target
+	Failed    uint64                  // of which said that something was wrong
+	Status    [5]uint64               // answers, interim ones too, by the hundreds of their status, from 1xx on
+	Refused   [len(LoginCodes)]uint64 // logins of the copies' own, by the target's error
+}
 
-	LoginError uint16 // the target's last error to a login of a copy's own
+// LoginCodes are the errors by which refused logins are told apart: MySQL's for a wrong password, a database that the
+// user may not use, one that is not there, and too many connections. 0 is any other.
+var LoginCodes = [...]uint16{1045, 1044, 1049, 1040, 0}
+
+// Refuse counts a login that the target has refused with that error.
+func (q *Requests) Refuse(code uint16) {
+	for i, c := range LoginCodes {
+		if c == code || c == 0 {
+			q.Refused[i]++
+			return
+		}
+	}
 }
 
 // Drop counts a request that does not go to the target for the reason r, which must not be None.
@@ -74,11 +87,11 @@ func (q *Requests) Add(o *Requests) {
 	q.Rewritten += o.Rewritten
 	q.Answered += o.Answered
 	q.Failed += o.Failed
-	if o.LoginError != 0 {
-		q.LoginError = o.LoginError
-	}
 	for i := range q.Dropped {
 		q.Dropped[i] += o.Dropped[i]
+	}
+	for i := range q.Refused {
+		q.Refused[i] += o.Refused[i]
 	}
 	for i := range q.Status {
 		q.Status[i] += o.Status[i]

@@ -272,12 +272,16 @@ func TestEditsRefused(t *testing.T) {
 			t.Error("the copy goes on")
 		}
 		r.bytes(6, ledger.LoginFailed, 6)
-		want, state := uint16(1040), Watching
+		var want ledger.Requests
+		state := Watching
 		if final {
-			want, state = 1045, Refused
+			state = Refused
+			want.Refuse(1045)
+		} else {
+			want.Refuse(1040)
 		}
-		if got := r.count.Requests.LoginError; got != want || r.s.state != state || r.count.ProtoLost > 0 {
-			t.Errorf("error %d, state %d; want %d, %d", got, r.s.state, want, state)
+		if got := r.count.Requests.Refused; got != want.Refused || r.s.state != state || r.count.ProtoLost > 0 {
+			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.state, want.Refused, state)
 		}
 	}
 }

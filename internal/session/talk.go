@@ -123,7 +123,11 @@ func (s *Session) speak(now mono.Time) bool {
 func (s *Session) lostTalk(now mono.Time, err error) bool {
 	s.talk.over = true
 	var refusal *proto.Refusal
-	switch refused := errors.As(err, &refusal); {
+	refused := errors.As(err, &refusal)
+	if refused && refusal.Reason == ledger.LoginFailed {
+		s.env.Count.Requests.Refuse(refusal.Code)
+	}
+	switch {
 	case !refused:
 		s.env.Count.ProtoLost++
 		if !s.talk.edits() {
@@ -132,21 +136,12 @@ func (s *Session) lostTalk(now mono.Time, err error) bool {
 		s.notBefore = now.Add(retryAfter)
 		s.lose(now, ledger.ProtoLost)
 	case refusal.Final:
-		s.noteError(refusal.Code)
 		s.Refuse(now, refusal.Reason)
 	default:
-		s.noteError(refusal.Code)
 		s.notBefore = now.Add(retryAfter)
 		s.lose(now, refusal.Reason)
 	}
 	return false
-}
-
-// noteError notes why the target refused a copy.
-func (s *Session) noteError(code uint16) {
-	if code != 0 {
-		s.env.Count.Requests.LoginError = code
-	}
 }
 
 // endTalk lets go of what the copy has kept.
