@@ -32,7 +32,7 @@ const (
 // Type says what a frame is.
 type Type uint8
 
-// The messages. 32 to 63 are the tunnel's.
+// The messages. 32 to 63 are the tunnel's, 64 to 79 those between an agent and a copier.
 const (
 	TypeHello        Type = 1  // copier: who I am
 	TypeWelcome      Type = 2  // intercept: go on
@@ -50,6 +50,10 @@ const (
 	TypeTargets      Type = 14 // copier: where I send from now on
 	TypeOperations   Type = 32 // copier: open, feed and end these connections
 	TypeStreamEvents Type = 33 // intercept: what became of them
+	TypeAgentHello   Type = 64 // agent: who I am
+	TypeAgentWelcome Type = 65 // copier: go on
+	TypePackets      Type = 66 // agent: what I captured
+	TypeAgentCounts  Type = 67 // agent: what I did not send, and why
 )
 
 var typeNames = [...]string{
@@ -57,6 +61,7 @@ var typeNames = [...]string{
 	TypeClaimRefused: "claim-refused", TypeRelease: "release", TypeQuery: "query", TypeOwner: "owner",
 	TypeICMP: "icmp", TypePing: "ping", TypePong: "pong", TypeBye: "bye", TypeTargets: "targets",
 	TypeOperations: "operations", TypeStreamEvents: "stream-events",
+	TypeAgentHello: "agent-hello", TypeAgentWelcome: "agent-welcome", TypePackets: "packets", TypeAgentCounts: "agent-counts",
 }
 
 // String is the type's name, or its number.
