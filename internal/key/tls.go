@@ -13,25 +13,38 @@ import (
 	"time"
 )
 
-// The labels keep the two roles apart: a copier's certificate cannot be shown as an intercept's.
+// The labels keep the roles apart: a copier's certificate cannot be shown as an intercept's, nor an agent's
+// to one.
 const (
 	interceptLabel = "tcpcopy key 1 intercept"
 	copierLabel    = "tcpcopy key 1 copier"
+	agentLabel     = "tcpcopy key 1 agent"
+	collectLabel   = "tcpcopy key 1 copier of agents"
 )
 
 // ErrWrong is the error of a handshake with somebody who holds another key.
 var ErrWrong = errors.New("key: the other side holds another key")
 
 // ServerTLS is the intercept's side: it lets in only who proves to hold k.
-func ServerTLS(k Key) *tls.Config {
-	c := k.config(interceptLabel, copierLabel)
+func ServerTLS(k Key) *tls.Config { return k.server(interceptLabel, copierLabel) }
+
+// ClientTLS is the copier's side: it goes on only with an intercept that proves to hold k.
+func ClientTLS(k Key) *tls.Config { return k.client(copierLabel, interceptLabel) }
+
+// AgentServerTLS is the side of a copier to which agents connect.
+func AgentServerTLS(k Key) *tls.Config { return k.server(collectLabel, agentLabel) }
+
+// AgentClientTLS is the agent's side.
+func AgentClientTLS(k Key) *tls.Config { return k.client(agentLabel, collectLabel) }
+
+func (k Key) server(own, peer string) *tls.Config {
+	c := k.config(own, peer)
 	c.ClientAuth = tls.RequireAnyClientCert // checked by VerifyConnection
 	return c
 }
 
-// ClientTLS is the copier's side: it goes on only with an intercept that proves to hold k.
-func ClientTLS(k Key) *tls.Config {
-	c := k.config(copierLabel, interceptLabel)
+func (k Key) client(own, peer string) *tls.Config {
+	c := k.config(own, peer)
 	// There is no authority and no name to check: the peer's public key must equal the one that the
 	// shared key yields, and VerifyConnection, which is never skipped, compares just that.
 	c.InsecureSkipVerify = true
