@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		}
 		p.has = func(c sys.Capability) bool { return os.Getenv("TEST_LACKS") != string(c) }
 		p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}
-		p.copy, p.intercept, p.lab = copyForTest, interceptForTest, p.labForTest
+		p.copy, p.intercept, p.capture, p.lab = copyForTest, interceptForTest, captureForTest, p.labForTest
 		os.Exit(p.run(os.Args))
 	}
 	testscript.Main(m, map[string]func(){"tcpcopy": run, "intercept": run})
@@ -83,6 +83,13 @@ func interceptForTest(s *engine.Control, c *config.Intercept, report *reporter, 
 	<-s.Context.Done()
 	report.write(map[string]int{"copiers": 0})
 	return s.Context.Err()
+}
+
+func captureForTest(s *engine.Control, c *config.Capture, report *reporter, log *logbook) error {
+	s.Ready(fmt.Sprintf("capturing for %s", c.To))
+	touch(os.Getenv("TEST_READY"))
+	<-s.Stop
+	return nil
 }
 
 func touch(path string) {

@@ -12,7 +12,6 @@ import (
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/export"
-	"tcpcopy/internal/status"
 )
 
 func (p *program) copyCommand() *cobra.Command {
@@ -54,13 +53,6 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 		ordinary: !c.Captures(), reload: reload,
 	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
-		asks := make(chan chan<- *export.Snapshot)
-		s.Ask = asks
-		end, err := answer("copier", c.Status, func() *status.Node { return copierNode(asks) })
-		if err != nil {
-			return err
-		}
-		defer end()
 		report := &reporter{path: c.Report, log: log}
 		var previous *export.Snapshot
 		advised := map[string]bool{}

@@ -57,6 +57,7 @@ func TestHelp(t *testing.T) {
 		"root":      {"tcpcopy", "--help"},
 		"copy":      {"tcpcopy", "copy", "--help"},
 		"intercept": {"tcpcopy", "intercept", "-h"},
+		"capture":   {"tcpcopy", "capture", "-h"},
 		"lab":       {"tcpcopy", "lab", "--help"},
 		"keygen":    {"tcpcopy", "help", "keygen"},
 	} {

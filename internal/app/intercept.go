@@ -35,6 +35,19 @@ On the test server itself, without a third host or a route:
 	return cmd
 }
 
+// untilStopped is a context that ends when the command is told to stop, and no later than its own.
+func untilStopped(s *engine.Control) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(s.Context)
+	go func() {
+		select {
+		case <-s.Stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // serveIntercept serves copiers until a signal ends it.
 func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
 	if c.Target.DryRun || c.Target.Cleanup {
@@ -42,17 +55,8 @@ func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
 	}
 	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping", routes: c.OnTarget}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
-		ctx, cancel := context.WithCancel(s.Context)
+		ctx, cancel := untilStopped(s) // an intercept has nothing to drain
 		defer cancel()
-		over := make(chan struct{})
-		defer close(over)
-		go func() {
-			select {
-			case <-s.Stop: // an intercept has nothing to drain
-				cancel()
-			case <-over:
-			}
-		}()
 		s.Context = ctx
 		err := p.intercept(s, c, &reporter{path: c.Report, log: log}, log)
 		if errors.Is(err, context.Canceled) {

@@ -23,6 +23,7 @@ type program struct {
 
 	copy      copyFunc
 	intercept interceptFunc
+	capture   captureFunc
 	lab       labFunc
 }
 
@@ -105,7 +106,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			names := "copy, intercept, lab, keygen, config, status, version, completion or help"
+			names := "copy, intercept, capture, lab, keygen, config, version, completion or help"
 			if len(args) == 0 {
 				return &config.Problem{What: "no command: wanted " + names, Hint: "tcpcopy --help says more"}
 			}
@@ -122,7 +123,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return config.FlagProblem(err, cmd.CommandPath()+" --help")
 	})
-	root.AddCommand(p.copyCommand(), p.interceptCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.statusCommand(), p.versionCommand())
+	root.AddCommand(p.copyCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	standardFlags(root)
 	for _, c := range root.Commands() {
@@ -135,7 +136,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 func standardFlags(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.BoolP("help", "h", false, "this help")
-	daemon := cmd.Name() == "copy" || cmd.Name() == "intercept"
+	daemon := cmd.Name() == "copy" || cmd.Name() == "intercept" || cmd.Name() == "capture"
 	if daemon || !cmd.HasParent() {
 		cmd.Version = Version()
 		cmd.SetVersionTemplate("tcpcopy {{.Version}}\n")

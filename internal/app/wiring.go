@@ -18,6 +18,8 @@ type (
 	copyFunc func(s *engine.Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error)
 	// interceptFunc serves copiers until the context is done.
 	interceptFunc func(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error
+	// captureFunc is an agent, until it is told to stop.
+	captureFunc func(s *engine.Control, c *config.Capture, report *reporter, log *logbook) error
 	// labFunc runs a demonstration, prints its table and what went wrong, and returns the exit code.
 	labFunc func(ctx context.Context, c *config.Lab) int
 )
@@ -26,6 +28,7 @@ func (p *program) wire() {
 	p.has = has
 	p.copy = engine.Run
 	p.intercept = runIntercept
+	p.capture = runCapture
 	for _, l := range lab.Scenarios() {
 		p.scenarios = append(p.scenarios, config.Scenario{Name: l.Name, Help: l.Help})
 	}

@@ -33,9 +33,9 @@ var layers = [][]string{
 	{
 		"internal/capture/afpacket", "internal/capture/locals", "internal/output/socket",
 		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab", "internal/localroute",
-		"internal/output/tunnel", "internal/status",
+		"internal/output/tunnel",
 	},
-	{"internal/landing", "internal/capture/mirror"},
+	{"internal/landing", "internal/capture/mirror", "internal/capture/agents", "internal/agent"},
 	{"internal/config"},
 	{"internal/engine", "internal/lab"},
 	{"internal/app"},

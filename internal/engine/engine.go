@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/capture"
+	"tcpcopy/internal/capture/agents"
 	"tcpcopy/internal/capture/locals"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
@@ -34,8 +35,6 @@ type Control struct {
 	// Reload gets new settings: of their mappings, and of what may differ between them, the copy makes its
 	// own at once. nil: none come.
 	Reload <-chan *config.Copy
-	// Ask gets who wants to know how it stands: each is sent one state. nil: nobody.
-	Ask <-chan chan<- *export.Snapshot
 }
 
 // copier is a run of tcpcopy copy.
@@ -49,6 +48,7 @@ type copier struct {
 	// it has.
 	maps    []mapping.Mapping
 	source  capture.Source
+	agents  *agents.Source // the source, where it is agents; else nil
 	locals  *locals.Set
 	reader  *reader
 	shards  []*shardLoop
@@ -202,8 +202,6 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 		select {
 		case <-tick:
 			progress(cp.snapshot())
-		case who := <-cp.ctl.Ask:
-			who <- cp.snapshot()
 		case c := <-cp.ctl.Reload:
 			if err := cp.reload(c); err != nil {
 				cp.ctl.Log.Error("not reloaded: all goes on as before", "error", err)
@@ -241,8 +239,6 @@ func (cp *copier) drain() error {
 	for cp.live() > 0 {
 		select {
 		case <-look.C:
-		case who := <-cp.ctl.Ask:
-			who <- cp.snapshot()
 		case <-over.C:
 			return nil
 		case <-cp.ctl.Context.Done():
@@ -299,6 +295,7 @@ func (cp *copier) snapshot() *export.Snapshot {
 	s.Targets = cp.targets()
 	p := cp.reader.packets()
 	s.Counters.Packets.Add(&p)
+	cp.fillAgents(s)
 	if cp.raw != nil {
 		cp.raw.fill(s)
 	}

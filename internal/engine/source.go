@@ -5,9 +5,12 @@ import (
 
 	"tcpcopy/internal/capture"
 	"tcpcopy/internal/capture/afpacket"
+	"tcpcopy/internal/capture/agents"
 	"tcpcopy/internal/capture/mirror"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/export"
 	"tcpcopy/internal/filter"
+	"tcpcopy/internal/key"
 	"tcpcopy/internal/mapping"
 )
 
@@ -47,8 +50,44 @@ func (cp *copier) openSource() (capture.Source, error) {
 		return opened(mirror.Listen(mirror.Config{
 			Kind: kind, Listen: c.From.Listen, Networks: c.From.Networks, Filter: inner, Buffer: int(c.Ring), Now: cp.now,
 		}))
+	case config.FromAgent:
+		return cp.openAgents()
 	}
 	return nil, fmt.Errorf("no source of the kind %q", c.From.Kind)
+}
+
+// openAgents listens for agents.
+func (cp *copier) openAgents() (capture.Source, error) {
+	c := cp.c
+	inner, err := innerFilter(c)
+	if err != nil {
+		return nil, err
+	}
+	cfg := agents.Config{Listen: c.From.Listen, Filter: inner, Software: "tcpcopy " + cp.ctl.Version, Now: cp.now, Log: cp.ctl.Log}
+	if c.Key != nil {
+		cfg.TLS = key.AgentServerTLS(*c.Key)
+	}
+	src, err := agents.Listen(cfg)
+	if err != nil {
+		return nil, err
+	}
+	cp.agents = src
+	return src, nil
+}
+
+// fillAgents adds how the agents stand.
+func (cp *copier) fillAgents(s *export.Snapshot) {
+	if cp.agents == nil {
+		return
+	}
+	for _, a := range cp.agents.Agents() {
+		c := &a.Counts
+		s.Agents = append(s.Agents, export.AgentState{
+			Name: a.Name, Address: a.Address, Up: a.Up, Since: a.Since, Connects: a.Connects,
+			Packets: a.Packets, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate, ShedSessions: c.ShedSessions,
+			OverMemory: c.OverMemory, LinkDown: c.LinkDown, Lost: a.Lost, Error: a.LastError,
+		})
+	}
 }
 
 // opened is s, or nothing where it could not be opened.

@@ -43,6 +43,15 @@ func Line(s, prev *Snapshot) string {
 		}
 		parts = append(parts, fmt.Sprintf("intercepts %d of %d up", up, n))
 	}
+	if n := len(s.Agents); n > 0 {
+		up := 0
+		for _, a := range s.Agents {
+			if a.Up {
+				up++
+			}
+		}
+		parts = append(parts, fmt.Sprintf("agents %d of %d connected", up, n))
+	}
 	if err := c.Check(); err != nil {
 		parts = append(parts, "ACCOUNT DOES NOT BALANCE")
 	}

@@ -43,6 +43,7 @@ type Report struct {
 
 	Targets   []TargetReport `json:"targets"`
 	Links     []LinkReport   `json:"links"`
+	Agents    []AgentReport  `json:"agents,omitempty"`
 	Resources ResourceReport `json:"resources"`
 }
 
@@ -122,6 +123,25 @@ type LinkReport struct {
 	Error      string    `json:"error,omitempty"`
 }
 
+// AgentReport is the state of an agent, and what it did not send.
+type AgentReport struct {
+	Name     string    `json:"name"`
+	Address  string    `json:"address"`
+	Up       bool      `json:"up"`
+	Since    time.Time `json:"since"`
+	Connects uint64    `json:"connects"`
+	Packets  uint64    `json:"packets"`
+
+	KernelDrop   uint64 `json:"kernel_drop"`
+	ShedCPU      uint64 `json:"shed_cpu"`
+	ShedRate     uint64 `json:"shed_rate"`
+	ShedSessions uint64 `json:"shed_sessions"`
+	OverMemory   uint64 `json:"over_memory"`
+	LinkDown     uint64 `json:"link_down"`
+	Lost         uint64 `json:"lost"`
+	Error        string `json:"error,omitempty"`
+}
+
 // ResourceReport is what the process has cost.
 type ResourceReport struct {
 	CPUSeconds  float64 `json:"cpu_seconds"`
@@ -166,6 +186,9 @@ func NewReport(s *Snapshot) *Report {
 	}
 	for _, l := range s.Links {
 		r.Links = append(r.Links, LinkReport(l))
+	}
+	for _, a := range s.Agents {
+		r.Agents = append(r.Agents, AgentReport(a))
 	}
 	return r
 }

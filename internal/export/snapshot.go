@@ -24,7 +24,27 @@ type Snapshot struct {
 	Counters  ledger.Counters
 	Targets   []TargetState // of all mappings, in their order
 	Links     []LinkState   // to the intercepts; none in the socket way
+	Agents    []AgentState  // that send the traffic; none where it is captured here
 	Resources Resources
+}
+
+// AgentState is the state of an agent, and what it did not send, since it first connected.
+type AgentState struct {
+	Name     string    // its host's
+	Address  string    // where it connects from
+	Up       bool      // connected
+	Since    time.Time // when it connected, or went
+	Connects uint64
+	Packets  uint64 // that came
+
+	KernelDrop   uint64 // packets that did not fit its capture ring
+	ShedCPU      uint64 // packets that it left out to stay below --max-cpu
+	ShedRate     uint64 // packets that it left out to stay below --max-mbps
+	ShedSessions uint64 // the sessions that these are of
+	OverMemory   uint64 // packets that waited too long, or found no room to
+	LinkDown     uint64 // packets that it dropped while it was not connected
+	Lost         uint64 // packets that it sent, and that did not come
+	Error        string // why it was lost last; empty if it never was
 }
 
 // TargetState is the state of one target of a mapping.

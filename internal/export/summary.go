@@ -37,6 +37,7 @@ func Summary(w io.Writer, s *Snapshot) error {
 	}
 	amplified(b, c)
 	targets(b, s)
+	agentRows(b, s)
 	links(b, s)
 	cost(b, s)
 	if err := c.Check(); err != nil {
@@ -182,6 +183,47 @@ func targets(b *bufio.Writer, s *Snapshot) {
 			number(t.Count.Begun), number(t.Count.Opened), number(t.Count.Failed), number(t.Count.Live), state)
 	}
 	b.WriteByte('\n')
+}
+
+// agentRows says how each agent stands, and what it did not send.
+func agentRows(b *bufio.Writer, s *Snapshot) {
+	for i, a := range s.Agents {
+		name := ""
+		if i == 0 {
+			name = "agents"
+		}
+		state := "gone"
+		if a.Up {
+			state = "connected"
+		}
+		line := fmt.Sprintf("%s (%s) %s", a.Name, a.Address, state)
+		if !a.Since.IsZero() {
+			line += " for " + span(s.Now.Sub(a.Since))
+		}
+		line += ", " + count(a.Packets, "packet", "packets")
+		for _, n := range []struct {
+			count uint64
+			what  string
+		}{
+			{a.KernelDrop, "lost in its kernel"},
+			{a.ShedCPU, "left out for its --max-cpu"},
+			{a.ShedRate, "left out for its --max-mbps"},
+			{a.OverMemory, "too many for its connection"},
+			{a.LinkDown, "dropped without a connection"},
+			{a.Lost, "lost with its connection"},
+		} {
+			if n.count > 0 {
+				line += ", " + number(n.count) + " " + n.what
+			}
+		}
+		if a.ShedSessions > 0 {
+			line += fmt.Sprintf(" (%s)", count(a.ShedSessions, "session", "sessions"))
+		}
+		if a.Error != "" && !a.Up {
+			line += ": " + a.Error
+		}
+		row(b, name, "%s", line)
+	}
 }
 
 func links(b *bufio.Writer, s *Snapshot) {

@@ -101,7 +101,7 @@ func (c *Conn) paceFromRTT() {
 
 // paceRate is a hundredth less than the gain says, so that queues drain.
 func (c *Conn) paceRate(bw, gain uint64) uint64 {
-	return max(min(bw, mostRate)*gain/gainUnit*99/100, uint64(c.mss))
+	return max(bw*gain/gainUnit*99/100, uint64(c.mss))
 }
 
 // bbrRestart begins to send after an idle time, which needs no more than the bandwidth (§4.3.4.4).

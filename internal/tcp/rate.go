@@ -98,12 +98,9 @@ func (c *Conn) finishSample(now mono.Time, got *delivery) {
 	}
 }
 
-// mostRate bounds what a target can make us believe, in bytes a second.
-const mostRate = 1 << 40
-
 // perSecond is the sample in bytes a second.
 func (s *sample) perSecond() uint64 {
-	return min(uint64(s.bytes)*uint64(time.Second)/uint64(max(s.interval, 1)), mostRate)
+	return uint64(s.bytes) * uint64(time.Second) / uint64(max(s.interval, 1))
 }
 
 // noteLimited notes that more could be in the network than there was to send (§3.4).

@@ -1,0 +1,176 @@
+package app
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tcpcopy/internal/agent"
+	"tcpcopy/internal/capture/afpacket"
+	"tcpcopy/internal/capture/locals"
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/engine"
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/key"
+	"tcpcopy/internal/mono"
+)
+
+func (p *program) captureCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:         "capture -x PORT --to IP[:PORT] [options]",
+		Annotations: map[string]string{"usage": "tcpcopy capture -x PORT --to IP[:PORT] [options]"},
+		Short:       "send this host's live traffic to a copier elsewhere, which does the work",
+		Example: `Port 80 of this host to a copier on 10.0.0.9; a fifth of a processor, 100 Mb/s at most:
+  tcpcopy capture -x 80 --to 10.0.0.9 --key key --max-cpu 20% --max-mbps 100
+On 10.0.0.9, what agents send to the test server 10.0.0.2, port 8080:
+  tcpcopy copy -x 80-10.0.0.2:8080 --from agent://:36525 --key key`,
+		Args: noArguments,
+	}
+	options := config.NewCaptureOptions(cmd.Flags(), p.host)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		c, warnings, err := options.Capture()
+		if err != nil {
+			return err
+		}
+		d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; what was captured is sent"}
+		return p.serve(d, func(s *engine.Control, log *logbook) error {
+			return p.capture(s, c, &reporter{path: c.Report, log: log}, log)
+		})
+	}
+	complete(cmd)
+	return cmd
+}
+
+// agentBlockTimeout is how long a packet may wait in the capture ring: each block costs a message.
+const agentBlockTimeout = 5 * time.Millisecond
+
+// runCapture captures and sends until it is told to stop, and tells the account.
+func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *logbook) error {
+	program, err := agentFilter(c)
+	if err != nil {
+		return err
+	}
+	here, err := locals.Watch()
+	if err != nil {
+		return err
+	}
+	defer here.Close()
+	start := time.Now()
+	now := func() mono.Time { return mono.Time(time.Since(start)) }
+	source, err := afpacket.Open(afpacket.Config{
+		Interfaces: c.Interfaces, Filter: program, Memory: int(c.Ring), BlockTimeout: agentBlockTimeout, Now: now,
+	})
+	if err != nil {
+		return err
+	}
+	name, _ := os.Hostname() // for people
+	cfg := agent.Config{
+		To: c.To.String(), Source: source, IsLocal: here.Has, Now: now, Log: s.Log,
+		MaxRate: c.MaxMbps * 1e6 / 8, MaxCPU: c.MaxCPU / 100, Memory: int(c.Memory), Compress: agent.Compress(c.Compress),
+		Name: name, Software: "tcpcopy " + s.Version,
+	}
+	for _, o := range c.Online {
+		cfg.Online = append(cfg.Online, agent.Online{Addr: o.Addr(), Port: o.Port()})
+	}
+	if c.Key != nil {
+		cfg.TLS = key.AgentClientTLS(*c.Key)
+	}
+	a, err := agent.New(cfg)
+	if err != nil {
+		source.Close()
+		return err
+	}
+	ctx, cancel := untilStopped(s)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	s.Ready(fmt.Sprintf("capturing %s for the copier at %s", onlineWords(c), c.To))
+	err = tell(ended, c.Stats, func(final bool) {
+		shot := a.Snapshot()
+		log.statistics(captureLine(&shot))
+		report.write(captureReport{
+			Version: s.Version, Start: start, Now: time.Now(), Final: final,
+			Resources: export.NewResourceReport(export.Spent()), Captured: shot.Captured, Share: shot.Share,
+			Connected: shot.Link.Up, Connects: shot.Link.Connects, Account: export.Fields(shot.Counts),
+		})
+	})
+	if err == nil && report.said != "" {
+		return coded(exitFailure) // the report could not be written, which has been said
+	}
+	return err
+}
+
+// agentFilter is what the kernel selects: what the copier's own would.
+func agentFilter(c *config.Capture) (filter.Program, error) {
+	spec := filter.CaptureSpec{Expr: c.Filter}
+	for _, o := range c.Online {
+		spec.Ports = append(spec.Ports, o.Port())
+		spec.AnyDirection = spec.AnyDirection || o.Addr().IsValid()
+	}
+	return filter.Capture(spec)
+}
+
+func onlineWords(c *config.Capture) string {
+	s := ""
+	for i, o := range c.Online {
+		if i > 0 {
+			s += ", "
+		}
+		if o.Addr().IsValid() {
+			s += o.String()
+		} else {
+			s += fmt.Sprintf("port %d", o.Port())
+		}
+	}
+	return s
+}
+
+// captureReport is the JSON report of an agent.
+type captureReport struct {
+	Version   string                `json:"version"`
+	Start     time.Time             `json:"start"`
+	Now       time.Time             `json:"now"`
+	Final     bool                  `json:"final"`
+	Resources export.ResourceReport `json:"resources"`
+	Captured  uint64                `json:"captured_packets"`
+	Share     float64               `json:"share"` // of the sessions, that is sent now
+	Connected bool                  `json:"connected"`
+	Connects  uint64                `json:"connects"`
+	Account   any                   `json:"account"` // its counters by their names
+}
+
+// captureLine is the account in one line.
+func captureLine(s *agent.Snapshot) string {
+	c := &s.Counts
+	link := "connected"
+	if !s.Link.Up {
+		link = "no connection to the copier"
+	}
+	line := fmt.Sprintf("%s; packets %d, sent %d in %d bytes", link, s.Captured, c.Sent, c.SentBytes)
+	if s.Share < 1 {
+		bound := "--max-cpu"
+		if s.Cause == agent.Rate {
+			bound = "--max-mbps"
+		}
+		line += fmt.Sprintf(", %.0f %% of the sessions for %s", 100*s.Share, bound)
+	}
+	for _, n := range []struct {
+		what  string
+		count uint64
+	}{
+		{"lost in the kernel", c.KernelDrop},
+		{"left out for --max-cpu", c.ShedCPU},
+		{"left out for --max-mbps", c.ShedRate},
+		{"sessions left out", c.ShedSessions},
+		{"too many to wait", c.OverMemory},
+		{"dropped without a connection", c.LinkDown},
+	} {
+		if n.count > 0 {
+			line += fmt.Sprintf(", %s %d", n.what, n.count)
+		}
+	}
+	return line
+}

@@ -1,0 +1,208 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/key"
+)
+
+// Compress is whether an agent compresses what it sends.
+type Compress string
+
+// The modes.
+const (
+	CompressAuto Compress = "auto"
+	CompressOn   Compress = "on"
+	CompressOff  Compress = "off"
+)
+
+// Capture is what tcpcopy capture, the agent, is to do.
+type Capture struct {
+	To         netip.AddrPort   // the copier
+	Online     []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
+	Interfaces []string         // to capture on; empty: all
+	Filter     filter.Expr      // nil: none
+	Compress   Compress
+	Key        *key.Key // nil: the connection is in the clear
+	Insecure   bool
+
+	MaxMbps float64 // megabits a second over the connection; 0: no bound
+	MaxCPU  float64 // percent of one processor; 0: no bound
+	Memory  int64   // bytes that may wait for the connection
+	Ring    int64   // bytes of the capture ring
+
+	Stats  time.Duration // between two lines; 0: none
+	Report string        // path of the JSON report; empty: none
+	Process
+}
+
+// CaptureOptions are the options of tcpcopy capture while they are read.
+type CaptureOptions struct {
+	fs      *pflag.FlagSet
+	host    Host
+	c       Capture
+	keyFile string
+}
+
+// NewCaptureOptions adds the options of tcpcopy capture to fs. After fs has been parsed, Capture makes the
+// settings of them.
+func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
+	o := &CaptureOptions{fs: fs, host: host, c: Capture{
+		Compress: CompressAuto, MaxCPU: 50, Memory: 32 * mega, Ring: 16 * mega, Stats: 10 * time.Second,
+	}}
+	c := &o.c
+	modes := []Compress{CompressAuto, CompressOn, CompressOff}
+	register(fs, []option{
+		{
+			name: "to", arg: "IP[:PORT]", group: Where, set: o.setTo,
+			help: "the copier: tcpcopy copy --from agent://:" + strconv.Itoa(DefaultAgentPort) + " there",
+		},
+		{
+			name: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: o.setOnline,
+			help: "whose traffic: this host's ports, or another address's that passes through it, several with commas",
+		},
+		{
+			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
+			help: "capture on these interfaces only, several with commas (default: all, loopback too)",
+		},
+		{
+			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
+			help: "only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not",
+		},
+		{
+			name: "compress", arg: "MODE", group: How, def: "auto", set: oneOf(&c.Compress, modes...), choices: words(modes),
+			help: "compress what is sent: auto (where it shrinks by a quarter at least), on, off",
+		},
+		{
+			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
+			help: "the key that the copier has too; or in the environment as TCPCOPY_KEY",
+		},
+		{
+			name: "insecure", group: How, set: on(&c.Insecure),
+			help: "no key is fine: production's traffic goes over the network in the clear, to whoever answers there",
+		},
+		{
+			name: "max-mbps", arg: "N", group: Bounds, set: o.setMbps,
+			help: "megabits a second to the copier at most; beyond it whole sessions are left out, and counted (default: no bound)",
+		},
+		{
+			name: "max-cpu", arg: "PERCENT", group: Bounds, def: "50%", set: percent(&c.MaxCPU, 6400),
+			help: "of one processor at most; beyond it whole sessions are left out, and counted; 0: no bound",
+		},
+		{
+			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "32", set: amount(&c.Memory, mega, mega, 16*giga),
+			help: "what may wait for the connection; beyond it packets are dropped, and counted",
+		},
+		{
+			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
+			help: "capture ring: what may lie there before the agent gets to it",
+		},
+		{
+			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			help: "a line on stderr each so often; 0: none",
+		},
+		{
+			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
+			help: "write the account as JSON, at each --stats and at the end",
+		},
+	})
+	register(fs, processOptions(&c.Process))
+	return o
+}
+
+func (o *CaptureOptions) setTo(s string) error {
+	a, port, err := endpoint(s)
+	if err != nil {
+		return err
+	}
+	if a.IsUnspecified() || a.IsMulticast() {
+		return wanted("nobody can be reached there: wanted the copier's own address")
+	}
+	if port == 0 {
+		port = DefaultAgentPort
+	}
+	o.c.To = netip.AddrPortFrom(a, uint16(port))
+	return nil
+}
+
+func (o *CaptureOptions) setOnline(s string) error {
+	parts, err := list(s)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		var at netip.AddrPort
+		if n, err := strconv.ParseUint(p, 10, 16); err == nil && n > 0 {
+			at = netip.AddrPortFrom(netip.Addr{}, uint16(n))
+		} else {
+			a, port, err := endpoint(p)
+			if err != nil || port == 0 {
+				return wanted("wanted ports, or addresses with ports, such as 80 or 10.0.0.1:80, with commas")
+			}
+			if a.IsUnspecified() {
+				a = netip.Addr{}
+			}
+			at = netip.AddrPortFrom(a, uint16(port))
+		}
+		if slices.Contains(o.c.Online, at) {
+			return wanted("is given twice: wanted each once")
+		}
+		if len(o.c.Online) == filter.MaxCapturePorts {
+			return wanted("is one too many: wanted %d at most", filter.MaxCapturePorts)
+		}
+		o.c.Online = append(o.c.Online, at)
+	}
+	return nil
+}
+
+func (o *CaptureOptions) setInterface(s string) error {
+	names, err := o.host.devices(s, true)
+	if err != nil {
+		return err
+	}
+	o.c.Interfaces = append(o.c.Interfaces, names...)
+	return nil
+}
+
+func (o *CaptureOptions) setMbps(s string) error {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f >= 1 && f <= 1e6) { // not a number, too
+		return wanted("wanted megabits a second, from 1 to 1000000")
+	}
+	o.c.MaxMbps = f
+	return nil
+}
+
+// Capture makes the settings of the options, which have been parsed. The warnings are for the user, one line
+// each. An error is a *Problem.
+func (o *CaptureOptions) Capture() (*Capture, []string, error) {
+	c := o.c
+	if len(c.Online) == 0 {
+		return nil, nil, wanted("nothing to capture: wanted -x PORT").hinting("tcpcopy capture -x 80 --to 10.0.0.9 --key key sends this host's port 80 to a copier on 10.0.0.9")
+	}
+	if !c.To.IsValid() {
+		return nil, nil, wanted("no copier: wanted --to IP[:PORT]").hinting("tcpcopy copy --from agent://:%d listens for agents", DefaultAgentPort)
+	}
+	k, warnings, err := loadKey(o.keyFile, c.Insecure)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Key = k
+	switch {
+	case k != nil || c.To.Addr().IsLoopback():
+	case !c.Insecure:
+		return nil, nil, &Problem{
+			Flag: "--to", Value: c.To.String(), What: "production's traffic does not go there in the clear: wanted --key FILE, or --insecure",
+			Hint: "tcpcopy keygen > key makes one; the copier needs the same",
+		}
+	default:
+		warnings = append(warnings, "--insecure: production's traffic goes to "+c.To.String()+" in the clear")
+	}
+	return &c, warnings, nil
+}
