@@ -126,13 +126,14 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	ground := landing.New(landing.Config{Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
 		MaxStreams: c.Target.MaxStreams, MaxBytes: c.Target.Memory, Enter: host.enter, Log: s.Log})
 	cfg := intercept.Config{
-		Streams: func(instance wire.Instance, send func([]byte) bool, broken func()) (intercept.StreamPort, error) {
-			port, err := ground.Attach(instance, send, broken)
+		Streams: func(hello *wire.Hello, send func([]byte) bool, broken func()) (intercept.StreamPort, error) {
+			port, err := ground.Attach(hello.Instance, hello.ConnectTimeout, send, broken)
 			if err != nil {
 				return nil, err
 			}
 			return port, nil
 		},
+		Serves: ground.Serves,
 		Listen: c.Listen, Insecure: c.Insecure, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
 	}
 	if c.Key != nil {

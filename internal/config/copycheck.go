@@ -169,12 +169,11 @@ func (o *CopyOptions) fits(c *Copy) error {
 			{"proxy-protocol", own}, {"bind", own},
 			{"mtu", segments}, {"mss", segments}, {"syn", segments}, {"congestion", segments},
 			{"output-device", "an ordinary connection follows the routes"},
-			{"connect-timeout", "the intercept opens the connections"},
 		}
 		with = "does not go with --via tunnel"
 	}
 	if c.LearnWay {
-		for _, name := range []string{"mtu", "mss", "syn", "congestion", "output-device", "connect-timeout"} {
+		for _, name := range []string{"mtu", "mss", "syn", "congestion", "output-device"} {
 			if f := o.fs.Lookup(name); f.Changed {
 				c.RawOnly = append(c.RawOnly, typed(f))
 			}

@@ -290,6 +290,9 @@ func TestTunnelRefuses(t *testing.T) {
 			if r.Sessions.Delivered != 0 || r.Sessions.Dropped[tc.reason] == 0 {
 				t.Errorf("sessions %+v, wanted all dropped for %s", r.Sessions, tc.reason)
 			}
+			if n := strings.Count(c.output(), "sessions for other targets are dropped"); n != 1 {
+				t.Errorf("%d lines about the target at the start, wanted 1", n)
+			}
 		})
 	}
 	t.Run("raw", func(t *testing.T) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"tcpcopy/internal/config"
@@ -24,6 +27,9 @@ type tunnelWay struct {
 	cp    *copier
 	hub   *tunnel.Hub[*link.Conn]
 	group *link.Group
+
+	mu        sync.Mutex
+	forbidden []netip.AddrPort // that the user was told of
 }
 
 func openTunnel(cp *copier, shards int) *tunnelWay {
@@ -58,6 +64,8 @@ func (t *tunnelWay) connect() error {
 	cfg.OnStreams = func(c *link.Conn, up bool) {
 		t.hub.Connected(c, tunnel.End{Host: c.Host(), ReadsAnswers: c.ReadsAnswers()}, up)
 	}
+	cfg.ConnectTimeout = t.cp.c.ConnectTimeout
+	cfg.OnState = func(link.State) { t.checkTargets() }
 	cfg.OnEvents = t.hub.Events
 	cfg.OnRoom = t.hub.Room
 	t.group = link.NewGroup(t.cp.intercepts(), cfg)
@@ -70,6 +78,37 @@ func (t *tunnelWay) connect() error {
 		return err
 	}
 	return offers(t.group, wire.WayTunnel)
+}
+
+// checkTargets says which targets no intercept connects to, when that is news.
+func (t *tunnelWay) checkTargets() {
+	var states []link.State
+	for _, l := range t.group.Links() {
+		states = append(states, l.State())
+	}
+	list := forbidden(states)
+	t.mu.Lock()
+	news := len(list) > 0 && !slices.Equal(list, t.forbidden)
+	t.forbidden = list
+	t.mu.Unlock()
+	if news {
+		t.cp.ctl.Log.Warn("the intercept lets copiers connect to its own host only, and there to the ports of --allow: sessions for other targets are dropped as target_forbidden", "targets", list)
+	}
+}
+
+// forbidden are the targets that every intercept which is up connects nobody to.
+func forbidden(states []link.State) (list []netip.AddrPort) {
+	first := true
+	for i := range states {
+		switch s := &states[i]; {
+		case !s.Up:
+		case first:
+			list, first = slices.Clone(s.Forbidden), false
+		default:
+			list = slices.DeleteFunc(list, func(a netip.AddrPort) bool { return !slices.Contains(s.Forbidden, a) })
+		}
+	}
+	return list
 }
 
 // offers says whether the intercepts that are up offer a way.

@@ -37,7 +37,7 @@ func routed(t testing.TB, conns int) (s *Intercept, batches [][]capture.Frame, o
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := s.join(owner, nil, netip.Addr{}, &wire.Hello{Slot: 7, Conns: 1})
+	p := s.join(owner, nil, netip.Addr{}, &wire.Hello{Slot: 7, Conns: 1}, nil)
 	out = func() int {
 		p.out.mu.Lock()
 		defer p.out.mu.Unlock()

@@ -79,7 +79,7 @@ func (s idleStreams) Close() {
 	}
 }
 
-func noStreams(wire.Instance, func([]byte) bool, func()) (intercept.StreamPort, error) {
+func noStreams(*wire.Hello, func([]byte) bool, func()) (intercept.StreamPort, error) {
 	return idleStreams{}, nil
 }
 
@@ -89,7 +89,7 @@ func stuck(t *testing.T) (d *daemon, ended chan struct{}) {
 	full := make(chan struct{})
 	d = start(t, func(c *intercept.Config) {
 		c.Sources = nil
-		c.Streams = func(_ wire.Instance, send func([]byte) bool, _ func()) (intercept.StreamPort, error) {
+		c.Streams = func(_ *wire.Hello, send func([]byte) bool, _ func()) (intercept.StreamPort, error) {
 			select {
 			case <-full: // the second connection
 			default:

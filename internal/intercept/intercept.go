@@ -36,7 +36,10 @@ type Config struct {
 	// Streams, where it is set, carries out copiers' operations on the target itself: this is an intercept
 	// on the target, which needs no Sources. It makes what a copier's connection is served by; send queues a
 	// message to the copier, without waiting, and says whether there was room; broken ends the connection.
-	Streams func(instance wire.Instance, send func([]byte) bool, broken func()) (StreamPort, error)
+	Streams func(hello *wire.Hello, send func([]byte) bool, broken func()) (StreamPort, error)
+	// Serves says whether copiers' connections may go to a target, so that a copier hears it at once; nil: to
+	// any. With Streams.
+	Serves func(target netip.AddrPort) bool
 	// Sources yield the target's packets. They are Run's from now on, which closes them.
 	Sources []capture.Source
 	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure set.

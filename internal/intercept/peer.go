@@ -99,7 +99,7 @@ func (s *Intercept) serve(raw net.Conn) {
 		close(written)
 	})
 	in.Introduced()
-	if err = s.attach(p, hello.Instance); err == nil {
+	if err = s.attach(p, hello); err == nil {
 		err = s.read(p, &in)
 	}
 	s.leave(p, err)
@@ -113,11 +113,11 @@ func (s *Intercept) serve(raw net.Conn) {
 }
 
 // attach makes what serves the connection's streams, on a target.
-func (s *Intercept) attach(p *peer, instance wire.Instance) (err error) {
+func (s *Intercept) attach(p *peer, hello *wire.Hello) (err error) {
 	if s.cfg.Streams == nil {
 		return nil
 	}
-	p.streams, err = s.cfg.Streams(instance, p.out.put, func() { p.conn.Close() })
+	p.streams, err = s.cfg.Streams(hello, p.out.put, func() { p.conn.Close() })
 	if err != nil {
 		s.complain(p.copier.addr, "intercept: a copier cannot be served", "from", p.copier.addr, "error", err)
 	}
@@ -192,11 +192,12 @@ func (s *Intercept) greet(raw net.Conn, from netip.Addr, in *wire.Reader) (net.C
 func (s *Intercept) admit(conn net.Conn, from netip.Addr, h *wire.Hello) (*peer, error) {
 	r := s.object(h)
 	if r == nil {
+		forbidden := s.forbidden(h.Targets)
 		s.mu.Lock()
 		s.table.Expire(s.cfg.Now()) // without sources nobody else does
 		owner, err := s.table.Join(route.Instance(h.Instance), h.Slot, h.Targets)
 		if err == nil {
-			p := s.join(owner, conn, from, h)
+			p := s.join(owner, conn, from, h, forbidden)
 			s.mu.Unlock()
 			s.conns.welcomed.Add(1)
 			s.log.Info("intercept: copier connected", "from", from, "slot", h.Slot, "connection", fmt.Sprintf("%d/%d", h.Conn+1, h.Conns), "software", h.Software)
@@ -252,9 +253,22 @@ func (s *Intercept) object(h *wire.Hello) *wire.Refuse {
 	return nil
 }
 
+// forbidden are those of a copier's targets that its connections may not go to.
+func (s *Intercept) forbidden(targets []netip.AddrPort) (list []netip.AddrPort) {
+	if s.cfg.Serves == nil {
+		return nil
+	}
+	for _, t := range targets {
+		if !s.cfg.Serves(t) {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
 // join enters a connection among its copier's, in the place of an older one of the same number. The lock
 // is held.
-func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.Hello) *peer {
+func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.Hello, forbidden []netip.AddrPort) *peer {
 	c := s.owners[owner]
 	if c == nil || c.instance != h.Instance {
 		c = &copier{owner: owner, instance: h.Instance}
@@ -267,7 +281,7 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 		way, can = wire.WayTunnel, wire.ReadsAnswers
 	}
 	w := wire.Welcome{Version: wire.Version, Way: way, Slot: h.Slot, Capabilities: can,
-		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software}
+		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software, Forbidden: forbidden}
 	p.out.put(w.Append([]byte(wire.Preface)))
 	// The order of the connections is the order of their numbers, so that a tuple stays on the same one
 	// when a connection comes back.

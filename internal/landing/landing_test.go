@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,9 +54,14 @@ type copier struct {
 
 func attach(t testing.TB, l *Landing, name byte) *copier {
 	t.Helper()
+	return attachWith(t, l, name, 0)
+}
+
+func attachWith(t testing.TB, l *Landing, name byte, connect time.Duration) *copier {
+	t.Helper()
 	c := &copier{t: t, news: make(chan struct{}, 1), broken: make(chan struct{}, 8)}
 	var err error
-	c.port, err = l.Attach(Instance{name}, c.take, func() { c.broken <- struct{}{} })
+	c.port, err = l.Attach(Instance{name}, connect, c.take, func() { c.broken <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -449,7 +455,7 @@ func FuzzOperations(f *testing.F) {
 	}
 	f.Add(body)
 	l := New(Config{Routes: loopback{errors.New("nowhere")}, Now: now, MaxStreams: 10})
-	port, err := l.Attach(Instance{}, func([]byte) bool { return true }, func() {})
+	port, err := l.Attach(Instance{}, 0, func([]byte) bool { return true }, func() {})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -475,5 +481,29 @@ func TestFileLimit(t *testing.T) {
 	}
 	if l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 100}); l.cfg.MaxStreams != 100 {
 		t.Errorf("room for %d connections, wanted 100", l.cfg.MaxStreams)
+	}
+}
+
+// TestConnectTimeout: a copier says how long attempts to connect may take, whatever the landing's own limit is.
+func TestConnectTimeout(t *testing.T) {
+	server(t) // or the test is skipped
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil { // with one that waits to be accepted, it answers no more
+		t.Fatal(err)
+	}
+	c := attachWith(t, New(Config{Routes: loopback{}, Now: now, ConnectTimeout: time.Hour}), 1, 50*time.Millisecond)
+	target := sys.LocalAddr(fd)
+	c.must(open(1, 1, target))
+	c.await(1, wire.EventOpened, 0)
+	c.must(open(2, 2, target), open(3, 3, target))
+	if ev := c.await(3, wire.EventFailed, 0); ev.Reason != ledger.ConnectTimeout {
+		t.Errorf("failed for %v, want %v", ev.Reason, ledger.ConnectTimeout)
 	}
 }

@@ -34,10 +34,17 @@ type Port struct {
 	frame   []byte // of events, begun
 }
 
-// Attach makes a port for a copier's connection. send queues a message to the copier, without waiting, and
+// longestConnect bounds what a copier may ask for.
+const longestConnect = 10 * time.Minute
+
+// Attach makes a port for a copier's connection. connect is how long attempts to connect may take; 0: as
+// Config.ConnectTimeout says. send queues a message to the copier, without waiting, and
 // says whether there was room; broken ends the connection, where there was not.
-func (l *Landing) Attach(instance Instance, send func([]byte) bool, broken func()) (*Port, error) {
-	out, err := socket.New(socket.Config{Now: l.cfg.Now, ConnectTimeout: l.cfg.ConnectTimeout,
+func (l *Landing) Attach(instance Instance, connect time.Duration, send func([]byte) bool, broken func()) (*Port, error) {
+	if connect <= 0 {
+		connect = l.cfg.ConnectTimeout
+	}
+	out, err := socket.New(socket.Config{Now: l.cfg.Now, ConnectTimeout: min(connect, longestConnect),
 		SendTimeout: l.cfg.SendTimeout, Enter: l.cfg.Enter})
 	if err != nil {
 		return nil, fmt.Errorf("landing: %w", err)

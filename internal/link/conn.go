@@ -151,7 +151,8 @@ func (l *Link) greet(c *Conn, raw net.Conn, index, slot uint8) error {
 		c.Conn = t
 	}
 	h := wire.Hello{Version: wire.Version, Instance: l.cfg.Instance, Slot: slot, Conn: index, Conns: uint8(l.cfg.Conns),
-		Capabilities: wire.ReadsAnswers, Software: l.cfg.Software, Targets: l.targets(), Clients: l.cfg.Clients}
+		Capabilities: wire.ReadsAnswers, Software: l.cfg.Software, Targets: l.targets(), Clients: l.cfg.Clients,
+		ConnectTimeout: l.cfg.ConnectTimeout}
 	if _, err := c.Write(h.Append([]byte(wire.Preface))); err != nil {
 		return handshakeError(err)
 	}
@@ -431,7 +432,7 @@ func (l *Link) came(c *Conn) {
 	l.up = append(l.up, c)
 	s := &l.state
 	s.Conns, s.Way, s.Slot, s.Software = len(l.up), c.welcome.Way, c.welcome.Slot, c.welcome.Software
-	s.Fatal = false
+	s.Forbidden, s.Fatal = c.welcome.Forbidden, false
 	if !s.Up {
 		s.Up, s.Since = true, time.Now()
 		if l.saw {

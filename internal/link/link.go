@@ -40,10 +40,11 @@ type State struct {
 	Conns      int    // connections that are
 	Way        wire.Way
 	Slot       uint8
-	Software   string    // the intercept's
-	Since      time.Time // when Up last changed
-	Reconnects uint64    // how often it came up again
-	Err        error     // why it is down, or a connection was last lost; nil if none ever was
+	Software   string           // the intercept's
+	Forbidden  []netip.AddrPort // those of Config.Targets that it connects nobody to
+	Since      time.Time        // when Up last changed
+	Reconnects uint64           // how often it came up again
+	Err        error            // why it is down, or a connection was last lost; nil if none ever was
 	// Fatal: Err will not go away by itself (a wrong key, a version, a local client address). The link
 	// goes on trying, slowly, all the same: somebody may mend it.
 	Fatal bool
@@ -58,6 +59,8 @@ type Config struct {
 	Software string
 	Targets  []netip.AddrPort // where copies are sent
 	Clients  []netip.Prefix   // addresses that stand in for clients, if any
+	// ConnectTimeout is what an intercept on the target is asked to give an attempt to connect; 0: its own.
+	ConnectTimeout time.Duration
 
 	// OnBatch gets the headers. OnState gets every change of a link; after one to Up the copier claims
 	// what it owns. OnOwner answers Query. OnRefused names tuples that were claimed and are another's.

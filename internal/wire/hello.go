@@ -3,7 +3,9 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
+	"time"
 )
 
 // Capabilities are bits that each side sets for what it can do beyond version 1's raw way; a side uses
@@ -57,6 +59,9 @@ type Hello struct {
 	// Clients are the networks of the addresses that stand in for clients (-c): none may be the
 	// intercept's own. Empty where the real clients' addresses are used.
 	Clients []netip.Prefix
+	// ConnectTimeout is how long an attempt to connect to a target may take, in whole milliseconds; 0: as the
+	// intercept has it. Of the tunnel alone.
+	ConnectTimeout time.Duration
 }
 
 // Append appends the message as a frame. At most MaxHelloList of each list are sent.
@@ -78,6 +83,7 @@ func (h *Hello) Append(dst []byte) []byte {
 	for _, p := range clients {
 		dst = appendPrefix(dst, p)
 	}
+	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(h.ConnectTimeout.Milliseconds(), 0), math.MaxUint32)))
 	return end(dst, start)
 }
 
@@ -109,6 +115,7 @@ func (h *Hello) Decode(body []byte) error {
 	for i := 0; i < n && !c.short && !c.bad; i++ {
 		h.Clients = append(h.Clients, c.prefix())
 	}
+	h.ConnectTimeout = time.Duration(c.u32()) * time.Millisecond
 	if err := c.err(TypeHello); err != nil {
 		return err
 	}
@@ -129,6 +136,9 @@ type Welcome struct {
 	Capabilities Capabilities
 	HoldMillis   uint16 // how long an answer of a connection that nobody owns waits for a Claim
 	Software     string
+	// Forbidden are those of the Hello's targets that an intercept on the target connects nobody to: they are
+	// not its host's, or none of the ports that it allows.
+	Forbidden []netip.AddrPort
 }
 
 // Append appends the message as a frame.
@@ -139,7 +149,13 @@ func (w *Welcome) Append(dst []byte) []byte {
 	dst = append(dst, byte(w.Way), w.Slot)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(w.Capabilities))
 	dst = binary.BigEndian.AppendUint16(dst, w.HoldMillis)
-	return end(appendText(dst, w.Software), start)
+	dst = appendText(dst, w.Software)
+	forbidden := w.Forbidden[:min(len(w.Forbidden), MaxHelloList)]
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(forbidden)))
+	for _, t := range forbidden {
+		dst = appendAddrPort(dst, t)
+	}
+	return end(dst, start)
 }
 
 // Decode reads the body of a Welcome.
@@ -147,6 +163,13 @@ func (w *Welcome) Decode(body []byte) error {
 	c := cursor{b: body}
 	*w = Welcome{Version: c.u16(), Way: Way(c.u8()), Slot: c.u8(), Capabilities: Capabilities(c.u64()),
 		HoldMillis: c.u16(), Software: c.text()}
+	n := int(c.u16())
+	if n > MaxHelloList {
+		return fmt.Errorf("%w in welcome: %d targets, want at most %d", ErrValue, n, MaxHelloList)
+	}
+	for i := 0; i < n && !c.short && !c.bad; i++ {
+		w.Forbidden = append(w.Forbidden, c.addrPort())
+	}
 	if err := c.err(TypeWelcome); err != nil {
 		return err
 	}

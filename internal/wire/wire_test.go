@@ -53,8 +53,9 @@ func messages() []struct {
 } {
 	hello := &Hello{Version: Version, Instance: Instance{1, 2, 3, 15: 16}, Slot: 77, Conn: 1, Conns: 2, Capabilities: 1 << 40,
 		Software: "1.2.3", Targets: []netip.AddrPort{target4, target6},
-		Clients: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("fd09::/64")}}
-	welcome := &Welcome{Version: Version, Way: WayRaw, Slot: 77, Capabilities: 3, HoldMillis: 200, Software: "1.2.4"}
+		Clients: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("fd09::/64")}, ConnectTimeout: 1500 * time.Millisecond}
+	welcome := &Welcome{Version: Version, Way: WayRaw, Slot: 77, Capabilities: 3, HoldMillis: 200, Software: "1.2.4",
+		Forbidden: []netip.AddrPort{target6}}
 	refuse := &Refuse{Code: CodeSlot, Text: "slot 77 is taken"}
 	refuse.Slots.Add(77)
 	refuse.Slots.Add(255)
