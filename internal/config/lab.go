@@ -16,6 +16,7 @@ type Lab struct {
 	Rate       float64       // requests a second over all connections
 	Duration   time.Duration // of the load
 	Requests   int           // on each connection
+	Proto      string        // that the load speaks: "http1", "redis"; empty: the lab's own
 	Answers    string        // of the target against production's: "bigger", "smaller", "slower"
 	Loss       float64       // percent of packets to and from the test server, each way
 	ClientLoss float64       // percent of packets between clients and production, each way
@@ -38,6 +39,7 @@ type LabOptions struct{ c Lab }
 func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 	o := &LabOptions{c: Lab{Via: ViaSocket}}
 	c := &o.c
+	protos := []string{"http1", "redis"}
 	answers := []string{"bigger", "smaller", "slower"}
 	options := []option{
 		{
@@ -60,6 +62,10 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 		{
 			name: "requests", arg: "N", group: Load, set: whole(&c.Requests, 1, 1<<30),
 			help: "requests on each connection",
+		},
+		{
+			name: "proto", arg: "PROTO", group: Load, choices: protos, set: oneOf(&c.Proto, protos...),
+			help: "the load speaks http1 or redis (default: a protocol of the lab's own)",
 		},
 		{
 			name: "answers", arg: "KIND", group: Load, choices: answers, set: oneOf(&c.Answers, answers...),

@@ -24,6 +24,7 @@ const clientsPart = "TCPCOPY_LAB_CLIENTS"
 // clientsTask is what the clients are to do.
 type clientsTask struct {
 	Scenario Scenario
+	Proto    string // as in Options
 	Rate     float64
 	IPv6     bool
 	Online   netip.AddrPort
@@ -58,7 +59,7 @@ func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) i
 		tasks.Decode(new(json.RawMessage))
 		cancel()
 	}()
-	l := load{scenario: task.Scenario, rate: task.Rate, dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
+	l := load{scenario: task.Scenario, dress: dresses[task.Proto], rate: task.Rate, dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
 		d := net.Dialer{
 			LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},
 			Timeout:   answerTimeout,
@@ -104,7 +105,7 @@ type clients struct {
 
 // startClients starts the load. It ends by itself, or soon after stop.
 func (r *run) startClients() (*clients, error) {
-	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Rate: r.options.Rate, IPv6: r.options.IPv6, Online: r.onlineAddr, Addrs: r.options.ClientAddrs})
+	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Proto: r.options.Proto, Rate: r.options.Rate, IPv6: r.options.IPv6, Online: r.onlineAddr, Addrs: r.options.ClientAddrs})
 	if err != nil {
 		return nil, fmt.Errorf("start clients: %w", err)
 	}

@@ -52,6 +52,7 @@ type Options struct {
 	Duration time.Duration // of the load; a scenario with a set number of connections has none
 	Requests int           // on each connection
 	Answers  string        // Bigger, Smaller, Slower or empty
+	Proto    string        // the load speaks http1 or redis; empty: a protocol of the lab's own
 
 	Loss       float64     // percent of the TCP packets to and from the target, each way
 	ClientLoss float64     // percent of the TCP packets between clients and production, each way
@@ -130,6 +131,9 @@ func (o *Options) scenario() (Scenario, error) {
 	if !slices.Contains([]string{"", Bigger, Smaller, Slower}, o.Answers) {
 		return Scenario{}, fmt.Errorf("lab: answers cannot be %q, wanted bigger, smaller or slower", o.Answers)
 	}
+	if _, ok := dresses[o.Proto]; !ok {
+		return Scenario{}, fmt.Errorf("lab: the load does not speak %q, wanted http1 or redis", o.Proto)
+	}
 	var s Scenario
 	if o.Load != nil {
 		s = *o.Load
@@ -159,7 +163,8 @@ func (o *Options) scenario() (Scenario, error) {
 
 // servers says how production and the target answer.
 func (o *Options) servers(s *Scenario) (online, target serverConfig) {
-	online = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn, pause: s.AnswerPause}
+	online = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn, pause: s.AnswerPause,
+		dress: dresses[o.Proto]}
 	if s.ServerCloses {
 		online.closeAfter = s.Requests
 	}

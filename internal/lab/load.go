@@ -25,6 +25,7 @@ const answerTimeout = 30 * time.Second
 // load is the clients. They check every answer that production gives.
 type load struct {
 	scenario Scenario
+	dress    dress
 	rate     float64 // requests a second over all clients; 0: no bound
 	dial     dialFunc
 	dialing  chan struct{}
@@ -167,9 +168,12 @@ func (c *client) exchange(num, batch int) error {
 			conn: c.id, num: uint32(num + i), seen: c.seen, length: uint32(len(body)), answer: uint32(s.AnswerBytes),
 			flags: c.flags, sum: crc32.Checksum(body, castagnoli),
 		}
+		w := &c.load.dress.request
+		c.buf = w.put(c.buf, requestHeader+len(body))
 		at := len(c.buf)
 		c.buf = append(append(c.buf, make([]byte, requestHeader)...), body...)
 		q.put(c.buf[at:])
+		c.buf = append(c.buf, w.tail...)
 		if i+1 < batch && len(c.buf) < largeBuffer {
 			continue
 		}
@@ -206,23 +210,37 @@ func (c *client) send(b []byte) error {
 
 // await reads an answer and checks every byte of it.
 func (c *client) await(conn, num uint32, size int) error {
-	size = max(size, answerHeader)
-	header, err := c.reply.Peek(answerHeader)
+	length := max(size, answerHeader)
+	w := &c.load.dress.answer
+	var room [96]byte
+	before := w.put(room[:0], length)
+	header, err := c.reply.Peek(len(before) + answerHeader)
 	if err != nil {
 		return err
 	}
+	if got := header[:len(before)]; string(got) != string(before) {
+		return fmt.Errorf("an answer of %d bytes begins with %q", length, got)
+	}
 	var a answer
-	if !a.parse(header) {
+	if !a.parse(header[len(before):]) {
 		return fmt.Errorf("header % x", header)
 	}
-	if a.conn != conn || a.num != num || int(a.length) != size-answerHeader {
-		return fmt.Errorf("got %d bytes for connection %d number %d, wanted %d for %d and %d", a.length, a.conn, a.num, size-answerHeader, conn, num)
+	if a.conn != conn || a.num != num || int(a.length) != length-answerHeader {
+		return fmt.Errorf("got %d bytes for connection %d number %d, wanted %d for %d and %d", a.length, a.conn, a.num, length-answerHeader, conn, num)
 	}
-	c.reply.Discard(answerHeader)
+	c.reply.Discard(len(header))
 	sum, err := c.sum(int(a.length))
 	if err == nil && sum != a.sum {
 		err = fmt.Errorf("payload of %d bytes differs", a.length)
 	}
+	if err != nil {
+		return err
+	}
+	tail, err := c.reply.Peek(len(w.tail))
+	if err == nil && string(tail) != w.tail {
+		err = fmt.Errorf("an answer ends with %q, wanted %q", tail, w.tail)
+	}
+	c.reply.Discard(len(tail))
 	return err
 }
 

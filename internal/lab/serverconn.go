@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"hash/crc32"
 	"io"
 	"net"
@@ -56,7 +57,8 @@ type owedAnswer struct {
 func newReader(s *server, c *net.TCPConn) *reader {
 	r := &reader{server: s, conn: c, buf: make([]byte, smallBuffer)}
 	if s.config.greeting > 0 {
-		r.answered = uint64(max(s.config.greeting, answerHeader))
+		n := max(s.config.greeting, answerHeader)
+		r.answered = uint64(n + s.config.dress.answer.size(n))
 		r.greeted = r.answered
 	}
 	r.raw, _ = c.SyscallConn() // fails only for a connection that is closed
@@ -71,7 +73,13 @@ func newReader(s *server, c *net.TCPConn) *reader {
 // readAll reads requests until the connection ends or is broken by a corrupted header, and passes on
 // each one that wants an answer.
 func (r *reader) readAll(answers chan<- request) {
+	d := &r.server.config.dress
 	for {
+		inside, began, err := d.request.undress(r.next)
+		if err != nil && !errors.Is(err, io.EOF) {
+			r.corrupted("%v", err)
+			return
+		}
 		header, at, err := r.next(requestHeader)
 		if err != nil {
 			if r.upTo > r.from {
@@ -80,12 +88,21 @@ func (r *reader) readAll(answers chan<- request) {
 			return
 		}
 		var q request
-		if !q.parse(header) {
+		if inside >= 0 {
+			at = began
+		}
+		if !q.parse(header) || inside >= 0 && inside != requestHeader+int(q.length) {
 			r.corrupted("header % x", header)
 			return // where the next one begins nobody knows
 		}
 		early := r.early(&q) // before the payload is waited for: an early one must be seen when it comes
 		sum, err := r.payloadSum(int(q.length))
+		if err == nil && d.request.tail != "" {
+			var tail []byte
+			if tail, _, err = r.next(len(d.request.tail)); string(tail) != d.request.tail {
+				r.corrupted("connection %d request %d: ends with %q", q.conn, q.num, tail)
+			}
+		}
 		if err != nil {
 			r.corrupted("connection %d request %d: the connection ended inside its payload", q.conn, q.num)
 			return
@@ -99,7 +116,8 @@ func (r *reader) readAll(answers chan<- request) {
 		r.stream = append(r.stream, arrival{q.conn, q.num, at, early})
 		r.server.record.last.Store(int64(r.readAt))
 		r.server.record.requests.Add(1)
-		r.answered += uint64(r.server.config.answerSize(int(q.answer)))
+		size := r.server.config.answerSize(int(q.answer))
+		r.answered += uint64(size + d.answer.size(size))
 		r.owed = append(r.owed, owedAnswer{q.num, r.answered})
 		answers <- q
 	}
@@ -218,9 +236,15 @@ func (w *answerWriter) write(conn, num uint32, size int) {
 	if pieces == 1 {
 		head = min(head, writeBuffer-answerHeader)
 	}
-	w.buf = append(w.buf[:0], make([]byte, answerHeader)...)
-	a.put(w.buf)
+	d := &w.config.dress.answer
+	w.buf = d.put(w.buf[:0], size)
+	at := len(w.buf)
+	w.buf = append(w.buf, make([]byte, answerHeader)...)
+	a.put(w.buf[at:])
 	w.buf = append(w.buf, body[:head]...)
+	if head == len(body) {
+		w.buf = append(w.buf, d.tail...)
+	}
 	for b, left := w.buf, pieces; left > 0; left-- {
 		if left < pieces {
 			time.Sleep(w.config.pause)
@@ -229,7 +253,10 @@ func (w *answerWriter) write(conn, num uint32, size int) {
 		w.send(b[:n])
 		b = b[n:]
 	}
-	w.send(body[head:])
+	if head < len(body) {
+		w.send(body[head:])
+		w.send([]byte(d.tail))
+	}
 }
 
 func (w *answerWriter) send(b []byte) {
