@@ -140,6 +140,9 @@ type Counters struct {
 	// number of bytes, by silence, by the target's end.
 	GateKnown, GatePredicted, GateQuiet, GateClosed uint64
 
+	// Behind is by how much later than they were captured turns were released to the target.
+	Behind Delays
+
 	Requests  Requests
 	ProtoLost uint64 // copies whose protocol could not be followed to the end
 
@@ -164,6 +167,7 @@ func (c *Counters) Add(d *Counters) {
 	c.GateForced += d.GateForced
 	c.AnswerBytes += d.AnswerBytes
 	c.GateKnown += d.GateKnown
+	c.Behind.Add(&d.Behind)
 	c.Requests.Add(&d.Requests)
 	c.ProtoLost += d.ProtoLost
 	c.GatePredicted += d.GatePredicted

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	"tcpcopy/internal/gate"
@@ -97,7 +98,7 @@ func (s *Session) gapLimit() mono.Time {
 	case s.holed == mono.Never || s.state == Closing || s.state == Gone:
 		return mono.Never
 	case s.took > s.reader.Next() && !s.clientEndAcked():
-		return s.holed.Add(holeGrace)
+		return s.holed.Add(cmp.Or(s.svc.HoleGrace, holeGrace))
 	default:
 		return s.holed.Add(holeLimit)
 	}
@@ -275,6 +276,9 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 	}
 	s.talk.passed(n)
 	release(now, n, answer)
+	if !end {
+		s.env.Count.Behind.Note(now.Sub(n.At))
+	}
 	return mono.Never, true
 }
 

@@ -43,6 +43,9 @@ type Service struct {
 	MaxBytes  int              // a session may hold as much of the pool
 	Idle      time.Duration    // a session with nothing to do ends after this
 	Stall     time.Duration    // a session whose target takes no bytes, or does not close, ends after this
+	// HoleGrace is how long a hole may stay open though the server has acknowledged what we miss: longer than
+	// packets are out of order, and than whoever hands them in may pause between two. 0: 200 ms.
+	HoleGrace time.Duration
 }
 
 // State is where a session stands.
@@ -73,8 +76,7 @@ const (
 	// retryAfter is how long after a copy that could not open the client's turns begin no other: a target
 	// that is down is not asked again for each of them.
 	retryAfter = time.Second
-	// holeGrace is how long a hole may stay open though the server has acknowledged what we miss: as
-	// long as packets of two capture rings may be out of order.
+	// holeGrace is Service.HoleGrace by default: as long as packets of two capture rings may be out of order.
 	holeGrace = 200 * time.Millisecond
 	// holeLimit is how long a hole may stay open in any case: some of the client's retransmissions.
 	holeLimit = 5 * time.Second

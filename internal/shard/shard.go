@@ -109,6 +109,7 @@ type Shard struct {
 	spares int    // how many
 	marks  shedMarks
 	used   map[Tuple]*entry // with Config.Sources: whose the tuples are that targets see
+	busy   int              // sessions that are Busy
 
 	raw rawSide
 }
@@ -133,6 +134,7 @@ type entry struct {
 	arrived bool            // the target has accepted one
 
 	dirty   bool
+	busy    bool      // it is in the number of busy sessions
 	current bool      // flows leads to it
 	goneAt  mono.Time // when it was first found Gone
 	counted bool      // it is in the number of live sessions
@@ -212,6 +214,7 @@ func (sh *Shard) settle() {
 		e := sh.dirty[i]
 		e.dirty = false
 		sh.advance(e)
+		sh.noteBusy(e)
 	}
 	clear(sh.dirty)
 	sh.dirty = sh.dirty[:0]

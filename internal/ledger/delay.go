@@ -1,0 +1,79 @@
+package ledger
+
+import (
+	"math/bits"
+	"time"
+)
+
+const (
+	delayUnit  = 12 // the finest: 4 µs
+	delaySteps = 8  // to each doubling
+	delaySlots = 30 * delaySteps
+)
+
+// Delays is a histogram of times that something took or came late, from microseconds to hours, to an eighth.
+// The zero value is empty.
+type Delays struct {
+	Count uint64
+	Sum   time.Duration
+	Most  time.Duration
+	slots [delaySlots]uint64
+}
+
+// slotOf is where a delay is counted: the slots double in width with every delaySteps.
+func slotOf(d time.Duration) int {
+	n := uint64(max(d, 0)) >> delayUnit
+	if n < delaySteps {
+		return int(n)
+	}
+	shift := bits.Len64(n) - 4 // so that 8 ≤ n>>shift < 16
+	return min(shift*delaySteps+int(n>>shift), delaySlots-1)
+}
+
+// upTo is the longest delay that is counted in a slot.
+func upTo(slot int) time.Duration {
+	if slot < 2*delaySteps {
+		return time.Duration(slot+1)<<delayUnit - 1
+	}
+	shift := slot/delaySteps - 1
+	return time.Duration(uint64(slot%delaySteps+delaySteps+1)<<shift<<delayUnit) - 1
+}
+
+// Note counts a delay.
+func (h *Delays) Note(d time.Duration) {
+	d = max(d, 0)
+	h.Count++
+	h.Sum += d
+	h.Most = max(h.Most, d)
+	h.slots[slotOf(d)]++
+}
+
+// Add adds the delays of g.
+func (h *Delays) Add(g *Delays) {
+	h.Count += g.Count
+	h.Sum += g.Sum
+	h.Most = max(h.Most, g.Most)
+	for i, n := range g.slots {
+		h.slots[i] += n
+	}
+}
+
+// At is the delay that the given share (0 to 1) of all did not exceed, to an eighth.
+func (h *Delays) At(share float64) time.Duration {
+	want := uint64(share * float64(h.Count))
+	var sum uint64
+	for i, n := range h.slots {
+		if sum += n; sum > want || sum == h.Count {
+			return min(upTo(i), h.Most)
+		}
+	}
+	return h.Most
+}
+
+// Mean is the average.
+func (h *Delays) Mean() time.Duration {
+	if h.Count == 0 {
+		return 0
+	}
+	return h.Sum / time.Duration(h.Count)
+}
