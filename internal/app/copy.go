@@ -52,10 +52,16 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain),
 		ordinary: !c.Captures(), reload: reload,
 	}
+	if c.Replay != nil {
+		d.stopping = "stopping: nothing more is read; " + drainWords(c.Drain)
+	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		report := &reporter{path: c.Report, log: log}
 		var previous *export.Snapshot
 		advised := map[string]bool{}
+		if c.Replay != nil {
+			return p.runReplay(s, c, log, report)
+		}
 		last, err := p.copy(s, c, func(now *export.Snapshot) {
 			log.statistics(export.Line(now, previous))
 			for _, a := range export.Advice(now) {

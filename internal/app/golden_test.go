@@ -56,6 +56,7 @@ func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
 		"root":      {"tcpcopy", "--help"},
 		"copy":      {"tcpcopy", "copy", "--help"},
+		"replay":    {"tcpcopy", "replay", "--help"},
 		"intercept": {"tcpcopy", "intercept", "-h"},
 		"capture":   {"tcpcopy", "capture", "-h"},
 		"lab":       {"tcpcopy", "lab", "--help"},

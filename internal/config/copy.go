@@ -113,6 +113,7 @@ func (m *Mapped) Checked() bool {
 type Copy struct {
 	// Where.
 	From          From
+	Replay        *Replay           // of FromFile; nil: live
 	Mappings      []mapping.Mapping // at least one
 	Via           Via
 	LearnWay      bool             // Via was not said: raw, unless the intercept offers the tunnel

@@ -41,6 +41,9 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 		}
 		c.Wait = WaitNone
 	}
+	if err := o.recording(&c); err != nil {
+		return nil, nil, err
+	}
 	if err := o.way(&c); err != nil {
 		return nil, nil, err
 	}

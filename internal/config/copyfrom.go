@@ -22,6 +22,7 @@ const (
 	FromGENEVE FromKind = "geneve" // the same in GENEVE
 	FromMirror FromKind = "mirror" // a switch's mirror port
 	FromAgent  FromKind = "agent"  // agents (tcpcopy capture) on production hosts
+	FromFile   FromKind = "file"   // capture files: a replay
 )
 
 // From is the source of a copy.
@@ -136,10 +137,10 @@ func (o *CopyOptions) setVNI(s string) error {
 // user.
 func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 	kind := c.From.Kind
-	if f := o.fs.Lookup("interface"); kind != FromHost && f.Changed {
+	if f := o.fs.Lookup("interface"); kind != FromHost && kind != FromFile && f.Changed {
 		return nil, &Problem{Flag: "-i", What: "does not go with --from: nothing is captured on this host's own interfaces", Hint: "--from mirror:DEV captures what a switch mirrors to an interface"}
 	}
-	if f := o.fs.Lookup("vni"); f.Changed && kind != FromVXLAN && kind != FromGENEVE {
+	if f := o.fs.Lookup("vni"); f != nil && f.Changed && kind != FromVXLAN && kind != FromGENEVE {
 		return nil, &Problem{Flag: "--vni", What: "needs --from vxlan:// or geneve://: other sources have no such networks"}
 	}
 	if !o.fs.Changed("mark") && c.Via == ViaSocket && kind != FromHost && kind != FromMirror {

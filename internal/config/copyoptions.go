@@ -23,6 +23,11 @@ type CopyOptions struct {
 	file       string             // --config
 	typed      []setting          // what the command line says, where there is a file
 	places     map[string]setting // what came from it, by the flag as people type it
+
+	replays     bool // of tcpcopy replay
+	replay      Replay
+	files       []string
+	speed, loop string // as typed; empty: not given
 }
 
 // NewCopyOptions adds the options of tcpcopy copy to fs. After fs has been parsed, Copy makes the
@@ -199,10 +204,8 @@ func processOptions(p *Process) []option {
 	}
 }
 
-const noFile = "replay from a file is not in this version: only live capture is"
-
 func (o *CopyOptions) letters() []option {
-	return []option{
+	return append(o.offline(), []option{
 		{
 			name: "no-wait", letter: "W", group: Letters, set: on(&o.noWait),
 			help: "the same as --wait none",
@@ -215,9 +218,6 @@ func (o *CopyOptions) letters() []option {
 			name: "snaplen", letter: "S", arg: "BYTES", group: Letters, set: setSnaplen,
 			help: "packets are captured whole: 65535 or more is taken, less is refused",
 		},
-		{name: "acceleration", letter: "a", arg: "N", group: Letters, help: "refused: offline replay", refused: noFile},
-		{name: "interval", letter: "I", arg: "MS", group: Letters, help: "refused: offline replay", refused: noFile},
-		{name: "times", letter: "T", arg: "N", group: Letters, help: "refused: offline replay", refused: noFile},
 		{
 			name: "user-pool", letter: "U", arg: "KB", group: Letters, help: "refused: see --session-memory",
 			refused: "sessions have no pools of a fixed size here: --session-memory bounds what one may hold",
@@ -226,5 +226,5 @@ func (o *CopyOptions) letters() []option {
 			name: "users", letter: "u", arg: "PAIRS", group: Letters, help: "refused: MySQL logins are not rewritten in this version",
 			refused: "MySQL logins are not rewritten in this version",
 		},
-	}
+	}...)
 }

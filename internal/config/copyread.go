@@ -42,6 +42,10 @@ func (o *CopyOptions) setIntercept(s string) error {
 }
 
 func (o *CopyOptions) setInterface(s string) error {
+	if files, err := captureFiles(s); err != nil || len(files) > 0 {
+		o.files = append(o.files, files...)
+		return err
+	}
 	names, err := o.host.devices(s, true)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -78,14 +79,39 @@ func (h Host) devices(s string, any bool) ([]string, error) {
 		if slices.Contains(have, n) {
 			continue
 		}
-		if fi, err := os.Stat(n); err == nil && fi.Mode().IsRegular() || strings.HasSuffix(n, ".pcap") || strings.HasSuffix(n, ".pcapng") {
-			return nil, wanted("%s", noFile)
-		}
 		p := wanted("no interface %q here: wanted %s", n, some(have))
 		p.Value = asIs
 		return nil, p
 	}
 	return names, nil
+}
+
+// captureFiles reads a list of capture files, as TCPCopy takes them for -i; it is empty where the first is none.
+func captureFiles(s string) ([]string, error) {
+	names, err := list(s)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range names {
+		if fi, err := os.Stat(n); err == nil && fi.Mode().IsRegular() || strings.HasSuffix(n, ".pcap") || strings.HasSuffix(n, ".pcapng") {
+			continue
+		}
+		if i == 0 {
+			return nil, nil
+		}
+		p := wanted("%q is no capture file: wanted files, or interfaces, but not both", n)
+		p.Value = asIs
+		return nil, p
+	}
+	return names, nil
+}
+
+// kernelWords is what the kernel said about a file, without the path.
+func kernelWords(err error) string {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
 }
 
 // some shows the first few names of many.

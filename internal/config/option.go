@@ -12,6 +12,7 @@ type Group string
 // The groups, in the order in which help shows them.
 const (
 	Where   Group = "Where"                   // what is copied, and to whom
+	When    Group = "When"                    // what is recorded is played
 	Load    Group = "Load"                    // the lab's traffic
 	How     Group = "How"                     // what the copies are like
 	Content Group = "Requests"                // which requests the target gets, and how they are changed
@@ -21,7 +22,7 @@ const (
 )
 
 // Groups lists the groups in order.
-func Groups() []Group { return []Group{Where, Load, How, Content, Bounds, Output, Letters} }
+func Groups() []Group { return []Group{Where, When, Load, How, Content, Bounds, Output, Letters} }
 
 const (
 	groupKey   = "group"

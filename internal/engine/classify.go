@@ -32,6 +32,8 @@ func newServed(c *config.Copy, maps []mapping.Mapping) (*served, error) {
 	}
 	if c.From.Remote() {
 		k.remote = make(map[netip.AddrPort]struct{}, len(maps))
+	}
+	if c.From.Remote() && c.Replay == nil { // a recording may have been made where the target is production
 		for _, m := range maps {
 			for _, t := range m.Targets {
 				k.remote[t.Addr] = struct{}{}

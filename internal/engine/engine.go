@@ -8,7 +8,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -55,8 +57,9 @@ type copier struct {
 	outputs []*socket.Output
 	raw     *rawWay
 	tunnel  *tunnelWay
-	running bool // the shards' goroutines
-	final   bool // and they have ended
+	replay  *replay // nil: packets are captured as they come
+	running bool    // the shards' goroutines
+	final   bool    // and they have ended
 }
 
 // Run copies until it is told to stop, calls progress every c.Stats, and returns the last state; nil if
@@ -84,6 +87,12 @@ func (cp *copier) open() error {
 	cp.maps = slices.Clone(c.Mappings)
 	if err := checkPorts(c); err != nil {
 		return err
+	}
+	if c.Replay != nil {
+		var err error
+		if cp.replay, err = openReplay(cp); err != nil {
+			return err
+		}
 	}
 	set, err := locals.Watch()
 	if err != nil {
@@ -128,6 +137,7 @@ func (cp *copier) open() error {
 		return err
 	}
 	cp.reader = newReader(src, classifier{served: served, isLocal: set.Has}, cp.shards)
+	cp.reader.replay = cp.replay
 	return nil
 }
 
@@ -209,6 +219,9 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 				cp.ctl.Log.Info("reloaded: " + cp.describe())
 			}
 		case err := <-read:
+			if cp.replay != nil && errors.Is(err, io.EOF) {
+				return cp.drain(tick, progress)
+			}
 			return fmt.Errorf("capture ended: %w", err)
 		case <-cp.ctl.Context.Done():
 			close(cp.reader.stop)
@@ -219,7 +232,7 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 			if err := <-read; err != nil {
 				return fmt.Errorf("capture: %w", err)
 			}
-			return cp.drain()
+			return cp.drain(tick, progress)
 		}
 	}
 }
@@ -228,7 +241,7 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 const drainLook = 20 * time.Millisecond
 
 // drain gives the sessions time to send what was captured and to be closed in order.
-func (cp *copier) drain() error {
+func (cp *copier) drain(tick <-chan time.Time, progress func(*export.Snapshot)) error {
 	for _, l := range cp.shards {
 		l.call(func(sh *shard.Shard) { sh.Drain(cp.now()) })
 	}
@@ -238,6 +251,8 @@ func (cp *copier) drain() error {
 	defer look.Stop()
 	for cp.live() > 0 {
 		select {
+		case <-tick:
+			progress(cp.snapshot())
 		case <-look.C:
 		case <-over.C:
 			return nil
@@ -302,11 +317,17 @@ func (cp *copier) snapshot() *export.Snapshot {
 	if cp.tunnel != nil {
 		cp.tunnel.fill(s)
 	}
+	if cp.replay != nil {
+		cp.replay.fill(s)
+	}
 	return s
 }
 
 // describe says what was begun, for people.
 func (cp *copier) describe() string {
+	if cp.c.Replay != nil {
+		return describeReplay(cp.c)
+	}
 	d := "copying " + joinMappings(cp.c.MappingStrings()) + " via " + string(cp.c.Via)
 	switch {
 	case cp.c.From.Remote():

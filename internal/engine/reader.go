@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"cmp"
+	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +59,7 @@ type reader struct {
 	lanes  []lane
 	stop   chan struct{}          // closed: read what is there, and end
 	fresh  atomic.Pointer[served] // mappings that the classifier is to know from the next batch on
+	replay *replay                // nil: the packets are captured as they come
 
 	mu    sync.Mutex // guards count
 	count ledger.Packets
@@ -70,7 +74,8 @@ func newReader(source capture.Source, class classifier, shards []*shardLoop) *re
 }
 
 // run reads until stop is closed, and then what the kernel had captured by that time; when it returns, the
-// shards have taken in all of it. It closes the source; an end of the source by itself is an error.
+// shards have taken in all of it. It closes the source; an end of the source by itself is an error: io.EOF where
+// a recording is over. What was recorded and is not read yet when stop is closed is left.
 func (r *reader) run() error {
 	defer func() {
 		r.source.Close()
@@ -79,25 +84,43 @@ func (r *reader) run() error {
 	for {
 		select {
 		case <-r.stop:
+			if r.replay != nil {
+				r.settle()
+				return nil
+			}
 			return r.drain()
 		default:
 		}
 		frames, err := r.source.Next(pollEvery)
 		if err != nil {
+			r.settle()
+			if r.replay != nil && errors.Is(err, io.EOF) {
+				more, failed := r.replay.again()
+				if more {
+					continue
+				}
+				err = cmp.Or(failed, err)
+			}
 			return err
 		}
 		r.deal(frames)
+		if r.replay != nil {
+			r.replay.wait(r.stop)
+		}
+	}
+}
+
+// settle waits until the shards have taken in all that they were dealt.
+func (r *reader) settle() {
+	for i := range r.lanes {
+		for r.lanes[i].out > 0 {
+			r.lanes[i].take(<-r.lanes[i].home)
+		}
 	}
 }
 
 func (r *reader) drain() error {
-	defer func() {
-		for i := range r.lanes {
-			for r.lanes[i].out > 0 {
-				r.lanes[i].take(<-r.lanes[i].home)
-			}
-		}
-	}()
+	defer r.settle()
 	stopped, late := r.lanes[0].loop.now(), 0
 	for range drainRounds {
 		frames, err := r.source.Next(lastLook)

@@ -22,6 +22,9 @@ func services(c *config.Copy, shards int, now mono.Time) []*shard.Service {
 	for i := range c.Mappings {
 		list[i] = &shard.Service{Since: now}
 		settle(list[i], c.Mappings[i].Targets, c.Of(i), shards)
+		if c.Replay != nil {
+			list[i].Session.HoleGrace = replayGrace
+		}
 	}
 	return list
 }
@@ -33,6 +36,9 @@ func settle(s *shard.Service, targets []mapping.Target, m config.Mapped, shards 
 		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
 	}
 	of.Protocols, of.Certain = protocols(&m)
+	if s.Session != nil {
+		of.HoleGrace = s.Session.HoleGrace
+	}
 	how := gate.Config{Mode: modes[m.Wait], Limit: m.GateLimit, RTO: assumedRTO(m.RTT)}
 	if s.Session != nil && s.How == how {
 		of.Gate = s.Session.Gate // and what it has learned

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"tcpcopy/internal/ledger"
@@ -43,6 +44,8 @@ type shardLoop struct {
 
 	due             mono.Time // when the shard wants to be stepped
 	held, heldUntil mono.Time // see clock; held is 0 while it runs
+
+	heldBytes, busySessions atomic.Int64 // as the shard says after each step
 
 	stop   chan struct{}
 	ended  chan struct{}
@@ -204,6 +207,8 @@ func (l *shardLoop) step(in *shard.Input) {
 		l.due = l.shard.Step(now, &shard.Input{Events: l.tunnel.Step(now, nil)})
 		l.tunnel.Flush()
 	}
+	l.heldBytes.Store(l.shard.Held())
+	l.busySessions.Store(int64(l.shard.Busy()))
 }
 
 // flush sends what the last step has made.

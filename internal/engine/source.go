@@ -26,6 +26,8 @@ func (cp *copier) openSource() (capture.Source, error) {
 		return opened(afpacket.Open(afpacket.Config{
 			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
 		}))
+	case config.FromFile:
+		return cp.replay.source, nil
 	case config.FromMirror:
 		prog, err := captureFilter(c, cp.maps)
 		if err != nil {

@@ -19,7 +19,9 @@ func Advice(s *Snapshot) []string {
 		return nil
 	}
 	var all []string
-	if c.Packets.Offered == 0 {
+	if s.Replay != nil {
+		all = replayAdvice(s)
+	} else if c.Packets.Offered == 0 {
 		all = append(all, fmt.Sprintf("no packet for %s was seen: is it the port and the address that clients connect to here? (tcpdump -ni any port PORT shows; behind a translation -x wants what it is after it; -i and -F leave packets out)",
 			strings.Join(s.Mappings, ", ")))
 	}

@@ -237,6 +237,10 @@ func TestEveryCounterIsReported(t *testing.T) {
 	fill = func(v reflect.Value) {
 		switch v.Kind() {
 		case reflect.Struct:
+			if h, ok := v.Addr().Interface().(*ledger.Delays); ok { // a few numbers of it are reported
+				h.Note(time.Second)
+				return
+			}
 			for i := range v.NumField() {
 				fill(v.Field(i))
 			}

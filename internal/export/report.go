@@ -33,6 +33,7 @@ type Report struct {
 	Live        uint64      `json:"live_sessions"`
 	AnswerBytes uint64      `json:"answer_bytes"`
 	Gate        GateReport  `json:"gate"`
+	Behind      Times       `json:"behind"` // requests after they were captured, or due: they wait for the target's answers
 	Protocol    ProtoReport `json:"protocol"`
 	Raw         RawReport   `json:"raw"`
 
@@ -44,6 +45,7 @@ type Report struct {
 	Targets   []TargetReport `json:"targets"`
 	Links     []LinkReport   `json:"links"`
 	Agents    []AgentReport  `json:"agents,omitempty"`
+	Replay    *ReplayReport  `json:"replay,omitempty"`
 	Resources ResourceReport `json:"resources"`
 }
 
@@ -164,6 +166,7 @@ func NewReport(s *Snapshot) *Report {
 		Gate: GateReport{
 			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet, Closed: c.GateClosed, Forced: c.GateForced,
 		},
+		Behind: times(&c.Behind),
 		Protocol: ProtoReport{
 			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
 			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests), Lost: c.ProtoLost,
@@ -175,6 +178,7 @@ func NewReport(s *Snapshot) *Report {
 		},
 		Connections: c.Connections, Copies: c.Copies, Targets: []TargetReport{},
 		Links:     []LinkReport{},
+		Replay:    replayReport(s),
 		Resources: NewResourceReport(s.Resources),
 	}
 	for i := range s.Targets {

@@ -25,6 +25,7 @@ type Snapshot struct {
 	Targets   []TargetState // of all mappings, in their order
 	Links     []LinkState   // to the intercepts; none in the socket way
 	Agents    []AgentState  // that send the traffic; none where it is captured here
+	Replay    *Replay       // of capture files; nil: live traffic
 	Resources Resources
 }
 

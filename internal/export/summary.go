@@ -28,6 +28,7 @@ func Summary(w io.Writer, s *Snapshot) error {
 	flows(b, c)
 	reasons(b, c)
 	packets(b, &c.Packets)
+	replayed(b, s)
 	turns(b, c)
 	protocol(b, c)
 	if c.SegmentsOut+c.SegmentsIn+c.SendErrors > 0 {
