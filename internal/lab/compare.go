@@ -33,6 +33,8 @@ type Comparison struct {
 	Unexpected int64 // arrived at the target, but not at production
 
 	Lag *hdrhistogram.Histogram // from arrival at production to arrival at the target, in µs
+	// Starts are the lags of the connections' first requests, in no order.
+	Starts []time.Duration
 }
 
 // place is where and when a request arrived first.
@@ -120,6 +122,9 @@ func compare(online, target *record, from time.Duration) (on, at Side, c Compari
 				c.Missing++
 				at.example("missing: connection %d request %d, which production received at %v", conn, num, p.at)
 				continue
+			}
+			if num == 0 {
+				c.Starts = append(c.Starts, arrived.at-p.at)
 			}
 			c.Lag.RecordValue(max(min(arrived.at-p.at, lagMost-time.Millisecond), 0).Microseconds())
 		}

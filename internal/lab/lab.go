@@ -76,6 +76,9 @@ type Options struct {
 	Aside     bool
 	AgentArgs []string
 
+	// Replay has the load recorded, and copied from the recording when it is over; nil: while it goes on.
+	Replay *Replay
+
 	CopyArgs      []string // further arguments of the copier
 	InterceptArgs []string // further arguments of the intercept
 	Keep          string   // directory for logs and reports; empty: a temporary one, removed

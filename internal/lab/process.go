@@ -40,6 +40,7 @@ type Process struct {
 type child struct {
 	name  string
 	cmd   *netlab.Cmd
+	says  string // the beginning of the line on stderr by which it is ready
 	ready chan struct{}
 	ended chan struct{} // closed when it has been waited for
 	err   error         // of Wait; once ended
@@ -52,12 +53,12 @@ type child struct {
 const mostTail = 40
 
 // startChild starts the program in the namespace. What it writes goes to name.log in dir.
-func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name string, args ...string) (*child, error) {
+func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name, says string, args ...string) (*child, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	c := &child{name: name, ready: make(chan struct{}), ended: make(chan struct{})}
+	c := &child{name: name, says: says, ready: make(chan struct{}), ended: make(chan struct{})}
 	c.cmd = ns.Command(ctx, binary, args...)
 	c.cmd.Stdout = log
 	stderr, err := c.cmd.StderrPipe()
@@ -91,7 +92,7 @@ func (c *child) follow(stderr io.Reader, log io.Writer) {
 			}
 			c.tail = append(c.tail, strings.TrimRight(line, "\n"))
 			c.mu.Unlock()
-			if !said && strings.HasPrefix(line, readyLine) {
+			if !said && strings.HasPrefix(line, c.says) {
 				said = true
 				close(c.ready)
 			}

@@ -82,7 +82,7 @@ func (r *Result) connections(p *problems) {
 	case r.Target.Opened != r.Online.Opened:
 		p.when(true, "%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
 	}
-	p.when(r.Options.Answers != Slower && float64(r.Target.MostOpen) > connsFactor*float64(r.Online.MostOpen),
+	p.when(r.Options.Answers != Slower && r.Options.Replay == nil && float64(r.Target.MostOpen) > connsFactor*float64(r.Online.MostOpen),
 		"%d connections at the same time at the target (after %.1f s), more than %.1f times production's %d",
 		r.Target.MostOpen, r.Target.MostAfter.Seconds(), connsFactor, r.Online.MostOpen)
 	p.when(r.Target.LeftOpen > r.Online.LeftOpen && !r.Interrupted, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Online.LeftOpen)
@@ -170,6 +170,21 @@ func (r *Result) LagAt(percent float64) time.Duration {
 		return 0
 	}
 	return time.Duration(r.Comparison.Lag.ValueAtQuantile(percent)) * time.Microsecond
+}
+
+// StartsWithin is by how much the given percentage of connections began at most earlier or later than the median
+// one, against the times at which they began at production: of a replay, how well it kept its schedule.
+func (r *Result) StartsWithin(percent float64) time.Duration {
+	lags := slices.Sorted(slices.Values(r.Comparison.Starts))
+	if len(lags) == 0 {
+		return 0
+	}
+	off := make([]time.Duration, len(lags))
+	for i, lag := range lags {
+		off[i] = (lag - lags[len(lags)/2]).Abs()
+	}
+	slices.Sort(off)
+	return off[min(int(percent/100*float64(len(off))), len(off)-1)]
 }
 
 // CPUPerRequest is the CPU time of a process for each request that production received.

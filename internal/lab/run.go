@@ -41,6 +41,8 @@ type run struct {
 	online, target *server
 	clients        *clients
 	copier, assist *child
+	recorder       *child
+	recording      []string // files to replay; nil: a live copy
 	agent          *child
 	assistAt       *netlab.Namespace
 	copyAt         *netlab.Namespace
@@ -128,7 +130,13 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 		r.from = r.clock.now() + r.scenario.Settle
 	}
 	defer r.killChildren()
-	if r.options.Via != NoCopy {
+	switch {
+	case r.options.Via == NoCopy:
+	case r.options.Replay != nil:
+		if err := r.startRecorder(ctx); err != nil {
+			return nil, err
+		}
+	default:
 		if err := r.startCopier(ctx); err != nil {
 			return nil, err
 		}
@@ -157,7 +165,13 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 	if r.clients.err != nil {
 		return nil, r.clients.err
 	}
-	r.drain(ctx)
+	if r.options.Replay != nil {
+		if err := r.replayLoad(ctx); err != nil {
+			return nil, err
+		}
+	} else {
+		r.drain(ctx)
+	}
 	result := r.finish()
 	result.Interrupted = ctx.Err() != nil
 	return result, nil
@@ -221,7 +235,11 @@ func (r *run) startCopier(ctx context.Context) error {
 	if r.options.Aside {
 		r.copyAt = r.net.Assistant
 	}
-	copyArgs := []string{"copy", "-x", fmt.Sprintf("%d-%s", onlinePort, r.targetAddr), "--report", r.file("copy.json")}
+	copyArgs := []string{"copy"}
+	if r.recording != nil {
+		copyArgs = append([]string{"replay"}, r.recording...)
+	}
+	copyArgs = append(copyArgs, "-x", fmt.Sprintf("%d-%s", onlinePort, r.targetAddr), "--report", r.file("copy.json"))
 	if r.options.Via != Socket {
 		key := r.file("key")
 		if err := r.makeKey(ctx, key); err != nil {
@@ -275,11 +293,19 @@ func (r *run) makeKey(ctx context.Context, path string) error {
 }
 
 func (r *run) start(ctx context.Context, ns *netlab.Namespace, name string, args []string) (*child, error) {
-	command := "tcpcopy " + shellLine(args)
+	return r.startProgram(ctx, ns, r.binary, name, readyLine, args)
+}
+
+// startProgram starts a program that may be another than this one, and waits until it has said so.
+func (r *run) startProgram(ctx context.Context, ns *netlab.Namespace, program, name, says string, args []string) (*child, error) {
+	command := filepath.Base(program) + " " + shellLine(args)
+	if program == r.binary {
+		command = "tcpcopy " + shellLine(args)
+	}
 	r.commands = append(r.commands, ns.Name+"$ "+command)
 	r.progress.say("%s$ %s", ns.Name, command)
 	// Not bound to ctx: an interrupted lab ends its commands in order.
-	c, err := startChild(context.WithoutCancel(ctx), ns, r.dir, r.binary, name, args...)
+	c, err := startChild(context.WithoutCancel(ctx), ns, r.dir, program, name, says, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +319,7 @@ func (r *run) start(ctx context.Context, ns *netlab.Namespace, name string, args
 
 // killChildren ends what still runs, where play has to give up.
 func (r *run) killChildren() {
-	for _, c := range []*child{r.agent, r.copier, r.assist} {
+	for _, c := range []*child{r.recorder, r.agent, r.copier, r.assist} {
 		if c != nil && !c.hasEnded() {
 			c.cmd.Process.Kill()
 			<-c.ended
@@ -344,7 +370,7 @@ func (r *run) finish() *Result {
 		result.Agent = r.agent.stop()
 	}
 	if r.copier != nil {
-		result.CopierDied = r.copier.hasEnded()
+		result.CopierDied = r.copier.hasEnded() && r.recording == nil
 		result.Copier = r.copier.stop()
 		result.Report, result.ReportError = export.ReadReport(r.file("copy.json"))
 	}
