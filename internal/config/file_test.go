@@ -110,7 +110,7 @@ func TestFileRefusals(t *testing.T) {
 		{"a key of all in a mapping", "mappings:\n  - map: 80-10.0.0.2:80\n    stats: 1s\n", `c.yaml:3:5: stats holds for all mappings: wanted it outside of them`},
 		{"a key of our command line only", "config: other.yaml\n", `c.yaml:1:1: unknown key "config"`},
 		{"help", "help: true\n", `c.yaml:1:1: unknown key "help"`},
-		{"a refused letter", "acceleration: 3\n", `c.yaml:1:1: unknown key "user-pool"`},
+		{"a refused letter", "user-pool: 3\n", `c.yaml:1:1: unknown key "user-pool"`},
 		{"twice", "stats: 1s\nstats: 2s\n", `c.yaml:2:1`},
 		{"several values for one", "balance: [client, all]\n", `c.yaml:1:1: balance "client,all": wanted client`},
 		{"a value that cannot be", "mappings: [80-10.0.0.2:80]\nbalance: fair\n", `c.yaml:2:1: balance "fair": wanted client, session, round-robin, least or all`},
