@@ -227,6 +227,9 @@ func (l *shardLoop) flush() {
 			l.narrow(out, tooBig)
 		}
 	}
+	if t := l.shard.Releases(); len(t) > 0 {
+		l.raw.group.Release(wireTuples(t))
+	}
 	if q := l.shard.Queries(); len(q) > 0 {
 		l.raw.ask(q)
 	}

@@ -207,6 +207,8 @@ func fillLinks(s *export.Snapshot, g *link.Group) {
 	for _, l := range g.Links() {
 		st := l.State()
 		ls := export.LinkState{Intercept: st.Intercept, Up: st.Up, Since: st.Since, Reconnects: st.Reconnects}
+		n := l.Stats()
+		ls.ClaimsRefused, ls.QueueDropped, ls.Forbidden = n.ClaimsRefused, n.QueueDropped, uint64(len(st.Forbidden))
 		if st.Err != nil {
 			ls.Error = st.Err.Error()
 		}

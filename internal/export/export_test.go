@@ -35,7 +35,7 @@ func full() *Snapshot {
 			{Intercept: "10.0.0.9:36524", Up: true, Since: start.Add(time.Second)},
 			{
 				Intercept: "[fd00::9]:36524", Since: start.Add(70 * time.Second), Reconnects: 1,
-				Error: "connection refused",
+				ClaimsRefused: 3, QueueDropped: 2, Forbidden: 1, Error: "connection refused",
 			},
 		},
 		Resources: Resources{CPU: 12300 * time.Millisecond, MaxRSS: 47 << 20},

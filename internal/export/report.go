@@ -123,6 +123,10 @@ type LinkReport struct {
 	Since      time.Time `json:"since"`
 	Reconnects uint64    `json:"reconnects"`
 	Error      string    `json:"error,omitempty"`
+
+	ClaimsRefused uint64 `json:"claims_refused"`
+	QueueDropped  uint64 `json:"queue_dropped"`
+	Forbidden     uint64 `json:"forbidden_targets"`
 }
 
 // AgentReport is the state of an agent, and what it did not send.

@@ -91,6 +91,10 @@ type LinkState struct {
 	Since      time.Time // when it came up, or went down
 	Reconnects uint64    // how often it came up again after the first time
 	Error      string    // why it is down, or was last; empty if it never was
+
+	ClaimsRefused uint64 // connections that were claimed and are another copier's
+	QueueDropped  uint64 // messages that found no connection to the intercept, or no room
+	Forbidden     uint64 // targets that an intercept on the target connects nobody to
 }
 
 // Resources is what the process has cost so far.

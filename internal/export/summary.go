@@ -244,6 +244,15 @@ func links(b *bufio.Writer, s *Snapshot) {
 		if l.Reconnects > 0 {
 			line += ", " + count(l.Reconnects, "reconnect", "reconnects")
 		}
+		if l.ClaimsRefused > 0 {
+			line += ", " + count(l.ClaimsRefused, "claim", "claims") + " refused"
+		}
+		if l.QueueDropped > 0 {
+			line += ", " + count(l.QueueDropped, "message", "messages") + " not sent"
+		}
+		if l.Forbidden > 0 {
+			line += ", " + count(l.Forbidden, "target", "targets") + " forbidden"
+		}
 		if l.Error != "" {
 			line += ": " + l.Error
 		}

@@ -23,8 +23,11 @@ type rawSide struct {
 	slot    uint8
 	queries []Tuple
 	claims  []Tuple
-	spare   []*rawStream
-	cfg     tcp.Config // of the stream that is being opened
+
+	released   []Tuple // the target has nothing more to say on them
+	releasedAt mono.Time
+	spare      []*rawStream
+	cfg        tcp.Config // of the stream that is being opened
 }
 
 const (
@@ -224,11 +227,17 @@ func (r *rawSide) release(st *rawStream, now mono.Time) {
 	if r.streams[st.tuple] == st {
 		delete(r.streams, st.tuple)
 		s := st.conn.Status()
+		aborted := s.Err == tcp.CauseAborted || s.Err == tcp.CauseConnectTimeout || s.Err == tcp.CauseUserTimeout
 		r.past.put(st.tuple, past{
 			next: st.isn + seqnum.Value(s.Sent) + 2, at: now,
-			ts: st.ts + uint32(now.Sub(st.began)/time.Millisecond) + 1, aborted: s.Err == tcp.CauseAborted ||
-				s.Err == tcp.CauseConnectTimeout || s.Err == tcp.CauseUserTimeout,
+			ts: st.ts + uint32(now.Sub(st.began)/time.Millisecond) + 1, aborted: aborted,
 		})
+		if !aborted { // else the target may have more to say, and is to be heard
+			if len(r.released) == 0 {
+				r.releasedAt = now
+			}
+			r.released = append(r.released, st.tuple)
+		}
 	}
 	r.pass(st, now)
 	st.e = nil

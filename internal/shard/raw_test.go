@@ -702,3 +702,33 @@ func TestLateFeedbackMeasuresNothing(t *testing.T) {
 		t.Errorf("an answer after 5 ms left the round trip at %v", srtt)
 	}
 }
+
+// TestReleases: the intercepts hear of connections that are over, many at once or after a while, but not of those
+// that were given up, which the target may still have, nor of tuples that are in use again.
+func TestReleases(t *testing.T) {
+	b := newRawBed(t)
+	c := b.conn("192.0.2.1:40000").syn()
+	c.data("GET")
+	b.run(100 * ms)
+	b.peer().say(b.now, 100)
+	b.run(sec)
+	c.fin()
+	b.run(100 * ms)
+	if got := b.sh.Releases(); len(got) != 0 {
+		t.Errorf("released %v at once", got)
+	}
+	b.run(2 * sec)
+	if got := b.sh.Releases(); len(got) != 1 || got[0].Client() != netip.MustParseAddrPort("192.0.2.1:40000") {
+		t.Errorf("released %v after a while, wanted the one that has ended", got)
+	}
+	if got := b.sh.Releases(); len(got) != 0 {
+		t.Errorf("released %v twice", got)
+	}
+
+	b.tg.silent = true
+	b.conn("192.0.2.2:40000").syn().data("GET")
+	b.run(15 * sec)
+	if got := b.sh.Releases(); len(got) != 0 {
+		t.Errorf("released %v, which the target may still have", got)
+	}
+}

@@ -9,6 +9,7 @@ package shard
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"tcpcopy/internal/balance"
@@ -206,6 +207,23 @@ func (sh *Shard) Claims() []Tuple {
 	c := sh.raw.claims
 	sh.raw.claims = nil
 	return c
+}
+
+const (
+	releaseAtOnce = 128
+	releaseAfter  = time.Second
+)
+
+// Releases returns the tuples that the intercepts can forget, and forgets them: when they are many, or have
+// waited for a while.
+func (sh *Shard) Releases() []Tuple {
+	r := &sh.raw
+	if len(r.released) == 0 || len(r.released) < releaseAtOnce && sh.now.Sub(r.releasedAt) < releaseAfter {
+		return nil
+	}
+	list := slices.DeleteFunc(r.released, func(t Tuple) bool { return r.streams[t] != nil }) // in use again
+	r.released = nil
+	return list
 }
 
 // settle advances every session that something happened to, and lets the raw way send.
