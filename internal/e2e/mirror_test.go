@@ -188,7 +188,7 @@ func shortLoad(t *testing.T) *lab.Scenario {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Total = 2000
+	s.Total = 1000
 	return &s
 }
 
