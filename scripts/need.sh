@@ -10,6 +10,7 @@ need redis-server redis-server
 need redis-cli redis-tools
 need memcached memcached
 need curl curl
+need wrk wrk
 need tcpdump tcpdump
 need nft nftables
 need ip iproute2

@@ -36,7 +36,7 @@ worker_rlimit_nofile 4096;
 events { worker_connections 2000; }
 http {
 	log_format all escape=json '{"conn":$connection,"method":"$request_method","uri":"$request_uri","status":$status,'
-		'"length":$request_length,"addr":"$remote_addr","port":$remote_port,"proxied":"$proxy_protocol_addr","proxiedPort":"$proxy_protocol_port"}';
+		'"length":$request_length,"addr":"$remote_addr","port":$remote_port,"pipe":"$pipe","proxied":"$proxy_protocol_addr","proxiedPort":"$proxy_protocol_port"}';
 	access_log DIR/access.log all;
 	client_body_temp_path DIR/bodies;
 	proxy_temp_path DIR/proxy;
@@ -124,6 +124,7 @@ type logged struct {
 	Length      int64
 	Addr        netip.Addr
 	Port        uint16
+	Pipe        string // "p": it was there while the one before was being answered
 	Proxied     string
 	ProxiedPort string
 }

@@ -1,6 +1,11 @@
 package http1
 
 import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"tcpcopy/internal/proto"
@@ -25,6 +30,71 @@ func FuzzRequests(f *testing.F) {
 		for i := range whole {
 			if whole[i] != split[i] {
 				t.Fatalf("%q; split at %d %q", whole, at%uint(len(text)), split)
+			}
+		}
+	})
+}
+
+// Where net/http reads a request at all, and the reader too, it ends at the same place.
+func FuzzRequestsAgainstNetHTTP(f *testing.F) {
+	for _, c := range requestTable {
+		if len(c.text) < 2000 {
+			f.Add([]byte(c.text))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var out proto.Out
+		_ = NewClient().Feed(text, 0, &out)
+		var ends []int
+		at := 0
+		for _, s := range out.Steps {
+			if at += s.N; s.Kind == proto.Requested && s.Request.Reply == proto.One {
+				ends = append(ends, at)
+			}
+		}
+		src := bytes.NewReader(text)
+		r := bufio.NewReader(src)
+		for _, end := range ends {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if req.Method == "CONNECT" || req.Header.Get("Upgrade") != "" {
+				return
+			}
+			if _, err := io.Copy(io.Discard, req.Body); err != nil {
+				return
+			}
+			if got := len(text) - src.Len() - r.Buffered(); got != end {
+				t.Fatalf("a request ends at %d, net/http says %d: %q", end, got, text)
+			}
+		}
+	})
+}
+
+// Where net/http reads an answer at all, and the reader too, it ends at the same place.
+func FuzzAnswersAgainstNetHTTP(f *testing.F) {
+	for _, c := range answerTable {
+		f.Add([]byte(c.text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		a := NewAnswers()
+		list, _ := a.Feed(text, nil)
+		src := bytes.NewReader(text)
+		r := bufio.NewReader(src)
+		for _, x := range list {
+			res, err := http.ReadResponse(r, nil)
+			if err != nil || res.StatusCode != int(x.Status) {
+				return
+			}
+			if strings.HasPrefix(res.Status, "1") && !x.Interim {
+				return // another protocol
+			}
+			if _, err := io.Copy(io.Discard, res.Body); err != nil {
+				return
+			}
+			if got := len(text) - src.Len() - r.Buffered(); got != int(x.End) {
+				t.Fatalf("an answer ends at %d, net/http says %d: %q", x.End, got, text)
 			}
 		}
 	})

@@ -150,8 +150,6 @@ func (c *Client) reply() proto.Reply {
 	case n.is("SUBSCRIBE"), n.is("PSUBSCRIBE"), n.is("SSUBSCRIBE"), n.is("UNSUBSCRIBE"), n.is("PUNSUBSCRIBE"),
 		n.is("SUNSUBSCRIBE"), n.is("MONITOR"), n.is("SYNC"), n.is("PSYNC"):
 		return proto.Push
-	case n.is("SHUTDOWN"):
-		return proto.Nothing
 	case n.is("CLIENT") && c.words[1].is("REPLY"):
 		return c.clientReply(skip)
 	case n.is("MULTI"):

@@ -60,7 +60,7 @@ var commandTable = []struct {
 	{"empty lines and arrays", "\r\n*0\r\n*-1\r\n" + array("PING"), []string{"25 reply 0"}, false},
 	{"subscribe", array("subscribe", "a"), []string{"26 reply 2"}, false},
 	{"MONITOR", "MONITOR\r\n", []string{"9 reply 2"}, false},
-	{"SHUTDOWN", array("SHUTDOWN"), []string{"18 reply 1"}, false},
+	{"SHUTDOWN, which has no reply but the end, or an error", array("SHUTDOWN"), []string{"18 reply 0"}, false},
 	{"replies off and on", array("CLIENT", "REPLY", "OFF") + array("PING") + array("client", "reply", "on") + array("PING"),
 		[]string{"36 reply 1", "50 reply 1", "85 reply 0", "99 reply 0"}, false},
 	{"the next reply skipped", array("CLIENT", "REPLY", "SKIP") + array("PING") + array("PING"),
