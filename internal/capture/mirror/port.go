@@ -13,7 +13,7 @@ import (
 // Port is a capture.Source over an interface that a switch mirrors traffic to: as it is, with 802.1Q tags,
 // or in GRE or ERSPAN.
 type Port struct {
-	capture.Source
+	*afpacket.Source
 	filter filter.Program
 
 	foreign, malformed, filtered atomic.Uint64
