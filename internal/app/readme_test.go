@@ -93,7 +93,7 @@ func TestREADMECommands(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s", strings.Join(line, " "), code, stderr)
 		}
 	}
-	for _, must := range []string{"tcpcopy copy", "tcpcopy intercept", "tcpcopy keygen", "tcpcopy lab", "tcpcopy -x", "intercept -i"} {
+	for _, must := range []string{"tcpcopy copy", "tcpcopy intercept", "tcpcopy capture", "tcpcopy keygen", "tcpcopy lab", "tcpcopy -x", "intercept -i"} {
 		if tried[must] == 0 {
 			t.Errorf("no %s … among %v", must, tried)
 		}
