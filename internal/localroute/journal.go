@@ -110,7 +110,8 @@ func openJournal(dir string) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	path := filepath.Join(dir, fmt.Sprintf("target-%d", inode))
+	prune(dir)
+	path := filepath.Join(dir, fmt.Sprintf("%s%d", journalName, inode))
 	lock, err := takeLock(path + lockSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -144,7 +145,10 @@ func openJournal(dir string) (*journal, error) {
 	return &now, nil
 }
 
-const lockSuffix = ".lock"
+const (
+	journalName = "target-" // and the namespace's inode
+	lockSuffix  = ".lock"
+)
 
 // takeLock makes a file and locks it; it is ours only if it is still in its place then.
 func takeLock(path string) (*os.File, error) {
