@@ -3,7 +3,10 @@ package localroute
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,6 +135,30 @@ func TestChoosePriority(t *testing.T) {
 		if got != tc.want || (err != nil) != (tc.want == 0) {
 			t.Errorf("%s: %d, %v; want %d", tc.name, got, err, tc.want)
 		}
+	}
+}
+
+// TestLegacyTables: rules of iptables' older kind cannot be read, which is said where a mark is used.
+func TestLegacyTables(t *testing.T) {
+	dir := t.TempDir()
+	if got := legacyTables(dir); len(got) != 0 {
+		t.Errorf("without such tables: %q", got)
+	}
+	for name, text := range map[string]string{"ip_tables_names": "mangle\nfilter\n", "ip6_tables_names": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &survey{legacy: legacyTables(dir)}
+	if want := []string{"iptables-legacy -t mangle", "iptables-legacy -t filter"}; !slices.Equal(s.legacy, want) {
+		t.Errorf("got %q, want %q", s.legacy, want)
+	}
+	var p Plan
+	if err := p.addMark(s); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "'iptables-legacy -t mangle -S' and 'iptables-legacy -t filter -S'") {
+		t.Errorf("warnings %q", p.Warnings)
 	}
 }
 

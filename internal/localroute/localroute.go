@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -228,6 +229,10 @@ func (p *Plan) addMark(s *survey) (err error) {
 	}
 	p.Changes = append(p.Changes, markChanges(p.Table, p.Priority, p.Mark, true, s.ipv6, s.sysctls)...)
 	p.Marked = true
+	if len(s.legacy) > 0 {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("rules of iptables' older kind are in use here, and their marks cannot be read: wanted none about mark %#x among those that '%s -S' lists",
+			p.Mark, strings.Join(s.legacy, " -S' and '")))
+	}
 	for _, u := range s.marks {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%s uses mark %#x/%#x: while the intercept stands, accepted connections of this host carry the mark that their SYN had", u.where, u.mark, u.mask))
 		if len(p.Warnings) >= 8 {

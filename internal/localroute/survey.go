@@ -19,6 +19,8 @@ type survey struct {
 	ipv6    bool
 	// redirects is the sysctl that lets packets from elsewhere reach loopback addresses; empty: none does.
 	redirects string
+	// legacy are the tables of iptables' older kind, whose marks cannot be read.
+	legacy []string
 }
 
 func look(k *kernel) (*survey, error) {
@@ -44,6 +46,7 @@ func look(k *kernel) (*survey, error) {
 		}
 	}
 	s.redirects = redirects()
+	s.legacy = legacyTables("/proc/thread-self/net")
 	// Without IPv6 on lo no address can be local there; many a container has it that way.
 	off, err := readSysctl("net.ipv6.conf.lo.disable_ipv6")
 	s.ipv6 = err == nil && off == "0"
@@ -64,6 +67,21 @@ func redirects() string {
 		}
 	}
 	return ""
+}
+
+// legacyTables names the firewall tables of iptables' older kind, which is not kept in nftables: those that dir, a
+// namespace's net directory below /proc, lists. The kernel lists a table only once somebody has used it.
+func legacyTables(dir string) (all []string) {
+	for _, f := range []struct{ file, command string }{{"ip_tables_names", "iptables-legacy"}, {"ip6_tables_names", "ip6tables-legacy"}} {
+		b, err := os.ReadFile(dir + "/" + f.file)
+		if err != nil {
+			continue // it is not even loaded
+		}
+		for _, table := range strings.Fields(string(b)) {
+			all = append(all, f.command+" -t "+table)
+		}
+	}
+	return all
 }
 
 // firewallMarks are the marks in the firewall's rules, as far as they can be seen: those of nftables, and
