@@ -33,7 +33,8 @@ short:
 
 # The race detector needs cgo, and so a C compiler.
 RACE = ./internal/engine/... ./internal/agent/... ./internal/output/... ./internal/capture/... ./internal/link/... \
-	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/lab/...
+	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/lab/... \
+	./internal/sys/...
 race:
 	@if command -v gcc >/dev/null; then \
 		CGO_ENABLED=1 go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE); \
