@@ -9,6 +9,9 @@ need nginx nginx-light
 need redis-server redis-server
 need redis-cli redis-tools
 need memcached memcached
+need mariadbd mariadb-server
+need mysqlslap mariadb-client
+need sysbench sysbench
 need curl curl
 need wrk wrk
 need tcpdump tcpdump

@@ -21,10 +21,14 @@ const attributesBeyond = '\t'
 // paramCount in an execute's flags says that the number of parameters is there, and their names.
 const paramCount = 8
 
-// mustStrip says that an execute with these flags is to be encoded again, for the target has not agreed on attributes.
-func (c *Client) mustStrip(flags byte, params uint16) bool {
-	return c.caps&capAttributes == 0 && (flags&paramCount != 0 ||
-		params > 0 && c.who.caps&capAttributes != 0 && c.online.caps&capAttributes != 0)
+// mustStrip says that an execute with these flags is to be encoded again, for the target has not agreed on
+// attributes. Some clients set the flag where production has not, either: of one that nobody saw log in, the
+// rest tells.
+func (c *Client) mustStrip(flags byte) bool {
+	if c.caps&capAttributes != 0 || flags&paramCount == 0 {
+		return false
+	}
+	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.online.upper || c.online.caps&capAttributes != 0)
 }
 
 // withoutAttributes encodes a payload of COM_STMT_EXECUTE without names, for a statement with that many
@@ -49,6 +53,9 @@ func withoutAttributes(p []byte, params uint16) []byte {
 	b = append(b, f.take((int(params)+7)/8)...)
 	bound := f.byte()
 	b = append(b, bound)
+	if bound > 1 {
+		return nil
+	}
 	if bound == 1 {
 		for range params {
 			b = append(b, f.take(2)...)

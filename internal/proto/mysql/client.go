@@ -352,7 +352,9 @@ func (c *Client) wholeCommand(out *proto.Out) error {
 	case comChangeUser:
 		return c.changeUser(p, n, out)
 	case comExecute:
-		if p = withoutAttributes(p, c.params); p == nil {
+		if bare := withoutAttributes(p, c.params); bare != nil {
+			p = bare
+		} else if c.who.known {
 			out.Drop(n, ledger.QueryAttributes)
 			out.Refuse(ledger.QueryAttributes)
 			return nil
@@ -385,7 +387,7 @@ func (c *Client) useStatement(head []byte, out *proto.Out) error {
 		c.hold = true
 	case c.command == comBulkExecute && c.target.ext&extBulk == 0:
 		c.leave(ledger.ServerCommand)
-	case c.command == comExecute && c.mustStrip(head[5], s.params):
+	case c.command == comExecute && c.mustStrip(head[5]):
 		c.collectRest(head)
 		c.params = s.params
 		binary.LittleEndian.PutUint32(c.whole[1:], s.id)

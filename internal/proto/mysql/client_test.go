@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -126,6 +127,23 @@ func TestExecuteWithoutAttributes(t *testing.T) {
 	r.say(400, packet(0, comExecute, uint32(5), paramCount, uint32(1), 3, 0, 0))
 	if got, want := r.told(), "left query_attributes; refused query_attributes"; got != want || len(r.to) > 0 {
 		t.Errorf("%q, %s; want %s", r.to, got, want)
+	}
+}
+
+// A client that sets the flag, and has agreed on nothing.
+func TestExecuteWithTheFlagAlone(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
+		r.client.who.known = known
+		r.say(200, packet(0, comPrepare, "SELECT ?"))
+		r.hear(200, join(prepared(1, 77, 0, 1), column(2)))
+		r.to = nil
+		say := packet(0, comExecute, uint32(1), paramCount, uint32(1), 0, 1, 8, 0, "12345678")
+		r.say(300, say)
+		binary.LittleEndian.PutUint32(say[headerLen+1:], 77)
+		if !bytes.Equal(r.to, say) || r.err != nil {
+			t.Errorf("known %v: %q, %v; want %q", known, r.to, r.err, say)
+		}
 	}
 }
 

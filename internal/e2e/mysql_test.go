@@ -1,0 +1,196 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mysqlclient "github.com/go-mysql-org/go-mysql/client"
+
+	"tcpcopy/internal/netlab"
+)
+
+// mysqlOnline and mysqlTarget are the ports of the two.
+const (
+	mysqlOnline = 3306
+	mysqlTarget = 3307
+)
+
+// The passwords of the user app: the target's is not production's.
+const (
+	onlinePassword = "production"
+	targetPassword = "test:server"
+)
+
+// mariadb is a server that is asked past the network.
+type mariadb struct {
+	*process
+	host   *netlab.Namespace
+	socket string
+	data   string // its directory
+}
+
+// startMariaDB starts a server with data of its own and little memory, and a user app with a password.
+func startMariaDB(t testing.TB, host *netlab.Namespace, port uint16, identified string) *mariadb {
+	t.Helper()
+	data := filepath.Join(t.TempDir(), "data")
+	small := []string{"--innodb-log-file-size=4M", "--innodb-data-file-path=ibdata1:2M:autoextend"}
+	install := append([]string{"--no-defaults", "--user=root", "--datadir=" + data, "--auth-root-authentication-method=socket", "--skip-test-db"}, small...)
+	if out, err := host.Command(t.Context(), find(t, "mariadb-install-db"), install...).CombinedOutput(); err != nil {
+		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
+	}
+	// The name must be short.
+	m := &mariadb{host: host, data: data, socket: fmt.Sprintf("%s/tcpcopy-e2e-%d-%d.sock", os.TempDir(), os.Getpid(), port)}
+	t.Cleanup(func() { os.Remove(m.socket) })
+	m.process = start(t, host, "mariadbd", find(t, "mariadbd"), append([]string{
+		"--no-defaults", "--user=root", "--datadir=" + data, "--socket=" + m.socket, fmt.Sprintf("--port=%d", port), "--bind-address=0.0.0.0",
+		"--pid-file=" + filepath.Join(data, "pid"), "--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", "--skip-name-resolve",
+		"--key-buffer-size=1M", "--aria-pagecache-buffer-size=1M", "--plugin-load-add=auth_ed25519", "--plugin-load-add=sql_errlog", "--max-connections=100",
+	}, small...)...)
+	m.awaitOutput("ready for connections")
+	m.query("CREATE USER app@'%' IDENTIFIED " + identified + "; GRANT ALL ON *.* TO app@'%'; CREATE DATABASE a; CREATE DATABASE b; CREATE DATABASE c")
+	return m
+}
+
+// query runs statements as root, and returns what they say.
+func (m *mariadb) query(statements string) string {
+	m.t.Helper()
+	cmd := m.host.Command(context.Background(), find(m.t, "mariadb"), "--no-defaults", "-uroot", "-S"+m.socket, "-N", "-B", "-e", statements)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", statements, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// checksums are those of all tables that clients have made.
+func (m *mariadb) checksums() string {
+	m.t.Helper()
+	var all []string
+	tables := m.query("SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables WHERE table_schema IN ('a', 'b', 'c', 'slap') ORDER BY 1")
+	for table := range strings.FieldsSeq(tables) {
+		all = append(all, m.query("CHECKSUM TABLE "+table)+" "+m.query("SELECT COUNT(*) FROM "+table))
+	}
+	return strings.Join(all, "\n")
+}
+
+// mysqlClient runs a client's command.
+func (s *stand) mysqlClient(name string, args ...string) {
+	out, err := s.net.Client.Command(context.Background(), find(s.t, name), args...).CombinedOutput()
+	if err != nil {
+		s.t.Errorf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
+// sysbench runs one of sysbench's loads with one connection, whose data are of a schema of its own: between
+// connections there is no order.
+func (s *stand) sysbench(schema, load, prepared, phase string, events int) {
+	s.mysqlClient("sysbench", load, "--db-driver=mysql", "--mysql-host="+s.online.String(), fmt.Sprintf("--mysql-port=%d", mysqlOnline),
+		"--mysql-user=app", "--mysql-password="+onlinePassword, "--mysql-db="+schema, "--mysql-ssl=off", "--db-ps-mode="+prepared,
+		"--tables=2", "--table-size=500", "--threads=1", "--time=30", fmt.Sprintf("--events=%d", events), phase)
+}
+
+// mysqlLoads is what sysbench and mysqlslap do, once sysbench's tables are there.
+func (s *stand) mysqlLoads(ready func()) {
+	var all sync.WaitGroup
+	bench := func(phase string, events int) {
+		for _, l := range []struct{ schema, load, prepared string }{
+			{"a", "oltp_read_write", "auto"}, {"b", "oltp_read_write", "disable"}, {"c", "oltp_write_only", "auto"},
+		} {
+			all.Go(func() { s.sysbench(l.schema, l.load, l.prepared, phase, events) })
+		}
+	}
+	bench("prepare", 0)
+	all.Wait()
+	ready()
+	bench("run", 100)
+	all.Go(func() {
+		s.mysqlClient("mysqlslap", "--no-defaults", "-h"+s.online.String(), fmt.Sprintf("-P%d", mysqlOnline), "-uapp", "-p"+onlinePassword,
+			"--auto-generate-sql", "--concurrency=4", "--number-of-queries=200", "--create-schema=slap", "--no-drop")
+	})
+	all.Wait()
+}
+
+// mysqlDial connects as the user app.
+func (s *stand) mysqlDial(db string) *mysqlclient.Conn {
+	s.t.Helper()
+	c, err := mysqlclient.ConnectWithDialer(s.t.Context(), "tcp", fmt.Sprintf("%s:%d", s.online, mysqlOnline), "app", onlinePassword, db,
+		func(ctx context.Context, network, address string) (net.Conn, error) {
+			return s.net.Client.Dial(ctx, &net.Dialer{Timeout: patience}, network, address)
+		})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func TestMySQL(t *testing.T) {
+	test := func(t *testing.T, way string) {
+		identified := "VIA mysql_native_password USING PASSWORD('" + targetPassword + "')"
+		if way == tunnel {
+			identified = "VIA ed25519 USING PASSWORD('" + targetPassword + "')"
+		}
+		s := newStand(t, setting{way: way})
+		online := startMariaDB(t, s.net.Online, mysqlOnline, "BY '"+onlinePassword+"'")
+		target := startMariaDB(t, s.net.Target, mysqlTarget, identified)
+
+		// A connection that the copier finds, and a statement that it does not know.
+		found := s.mysqlDial("a")
+		defer found.Close()
+		old, err := found.Prepare("SELECT ?")
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := s.file("login")
+		if err := os.WriteFile(login, []byte("app:"+targetPassword+"@a\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login-file", login)
+		s.mysqlLoads(func() {
+			want := online.checksums()
+			eventually(t, "the same tables", func() bool { return target.checksums() == want })
+		})
+		for _, statement := range []string{"SELECT 'a copy begins at the next turn'", "CREATE TABLE found (a INT)", "INSERT INTO found VALUES (1), (2)", "LOAD DATA LOCAL INFILE '/dev/null' INTO TABLE found"} {
+			found.Execute(statement) // the last may be refused
+		}
+		if _, err := old.Execute("x"); err != nil {
+			t.Error(err)
+		}
+		if _, err := found.Execute("INSERT INTO found SELECT ? + a FROM found", 7); err != nil {
+			t.Error(err)
+		}
+		want := online.checksums()
+		same := within(10*time.Second, func() bool { return target.checksums() == want })
+		r := c.end()
+		if !same {
+			failed, _ := os.ReadFile(filepath.Join(target.data, "sql_errors.log"))
+			t.Logf("statements that failed at the target:\n%.3000s", failed)
+			t.Errorf("production has\n%s\nand the target\n%s", want, target.checksums())
+		}
+		if !strings.Contains(want, "slap.") || strings.Count(want, "sbtest") != 6 || !strings.Contains(want, "a.found") {
+			b, _ := os.ReadFile(filepath.Join(target.data, "sql_errors.log"))
+			t.Logf("%.3000s", b)
+			t.Errorf("production has\n%s", want)
+		}
+		for reason, n := range r.Protocol.Dropped {
+			if reason != "unknown_statement" && reason != "load_data" || n != 1 {
+				t.Errorf("%d requests are left out for %s", n, reason)
+			}
+		}
+		if len(r.Protocol.Dropped) != 2 || r.Protocol.Lost > 0 || r.Gate.Quiet+r.Gate.Predicted+r.Gate.Forced > 0 || r.Gate.Known == 0 {
+			t.Errorf("protocol %+v, gate %+v: wanted all answers known", r.Protocol, r.Gate)
+		}
+		for reason := range r.Sessions.Dropped {
+			t.Errorf("sessions: %+v: %s", r.Sessions, reason)
+		}
+	}
+	for _, way := range []string{socket, tunnel} {
+		t.Run(way, func(t *testing.T) { test(t, way) })
+	}
+}
