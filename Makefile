@@ -33,7 +33,7 @@ short:
 
 # The race detector needs cgo, and so a C compiler.
 RACE = ./internal/engine/... ./internal/agent/... ./internal/output/... ./internal/capture/... ./internal/link/... \
-	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/lab/... \
+	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/lab/... ./internal/status/... \
 	./internal/sys/...
 race:
 	@if command -v gcc >/dev/null; then \

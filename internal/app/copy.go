@@ -12,6 +12,7 @@ import (
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/export"
+	"tcpcopy/internal/status"
 )
 
 func (p *program) copyCommand() *cobra.Command {
@@ -56,6 +57,13 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 		d.stopping = "stopping: nothing more is read; " + drainWords(c.Drain)
 	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
+		asks := make(chan chan<- *export.Snapshot)
+		s.Ask = asks
+		end, err := answer("copier", c.Status, func() *status.Node { return copierNode(asks) })
+		if err != nil {
+			return err
+		}
+		defer end()
 		report := &reporter{path: c.Report, log: log}
 		var previous *export.Snapshot
 		advised := map[string]bool{}

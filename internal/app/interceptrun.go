@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -19,7 +20,9 @@ import (
 	"tcpcopy/internal/intercept"
 	"tcpcopy/internal/key"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/status"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/wire"
 )
 
 // headersOnly is how much of a packet the intercept captures: the longest headers of IP and TCP, and
@@ -64,6 +67,20 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 		source.Close()
 		return listenProblem(err)
 	}
+	account := func(shot *intercept.Snapshot, final bool) interceptReport {
+		return interceptReport{
+			Version: s.Version, Start: start, Now: time.Now(), Final: final,
+			Resources: export.NewResourceReport(export.Spent()), Account: export.Fields(*shot),
+		}
+	}
+	end, err := answer("intercept", c.Status, func() *status.Node {
+		shot := daemon.Snapshot()
+		return interceptNode(&shot, wire.WayRaw, uint64(shot.Route.Entries), account(&shot, false))
+	})
+	if err != nil {
+		return err
+	}
+	defer end()
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Run(s.Context) }()
 
@@ -71,15 +88,24 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	err = tell(ended, c.Stats, func(final bool) {
 		shot := daemon.Snapshot()
 		log.statistics(interceptLine(&shot))
-		report.write(interceptReport{
-			Version: s.Version, Start: start, Now: time.Now(), Final: final,
-			Resources: export.NewResourceReport(export.Spent()), Account: export.Fields(shot),
-		})
+		report.write(account(&shot, final))
 	})
 	if err == nil && report.said != "" {
 		return coded(exitFailure) // the report could not be written, which has been said
 	}
 	return err
+}
+
+// interceptNode is what an intercept says of itself.
+func interceptNode(s *intercept.Snapshot, way wire.Way, live uint64, r interceptReport) *status.Node {
+	n := &status.Node{Start: r.Start, Via: way.String(), Live: live, Peers: len(s.Copiers)}
+	for _, c := range s.Copiers {
+		if c.Conns > 0 {
+			n.Up++
+		}
+	}
+	n.Account, _ = json.Marshal(r)
+	return n
 }
 
 // tell tells the account at each interval, and once more when the work has ended.

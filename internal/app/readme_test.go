@@ -84,7 +84,7 @@ func TestREADMECommands(t *testing.T) {
 			if i > 0 && line[i-1] == "--netns" { // some container's process: this one is there
 				line[i] = "/proc/self/ns/net"
 			}
-			if word == "--dry-run" || word == "--cleanup" { // they would look at this machine
+			if word == "--dry-run" || word == "--cleanup" || i == 1 && word == "status" { // they would look at this machine
 				line = append(line, "--help")
 			}
 		}

@@ -106,7 +106,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			names := "copy, replay, intercept, capture, lab, keygen, config, version, completion or help"
+			names := "copy, replay, intercept, capture, lab, keygen, config, status, version, completion or help"
 			if len(args) == 0 {
 				return &config.Problem{What: "no command: wanted " + names, Hint: "tcpcopy --help says more"}
 			}
@@ -123,7 +123,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return config.FlagProblem(err, cmd.CommandPath()+" --help")
 	})
-	root.AddCommand(p.copyCommand(), p.replayCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.copyCommand(), p.replayCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.statusCommand(), p.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	standardFlags(root)
 	for _, c := range root.Commands() {

@@ -18,6 +18,7 @@ import (
 	"tcpcopy/internal/landing"
 	"tcpcopy/internal/localroute"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/status"
 	"tcpcopy/internal/wire"
 )
 
@@ -143,6 +144,23 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	if err != nil {
 		return listenProblem(err)
 	}
+	account := func(shot *intercept.Snapshot, streams *landing.Stats, final bool) interceptReport {
+		return interceptReport{
+			Version: s.Version, Start: start, Now: time.Now(), Final: final,
+			Resources: export.NewResourceReport(export.Spent()),
+			Account:   map[string]any{"streams": export.Fields(*streams), "intercept": export.Fields(*shot)},
+		}
+	}
+	end, err := answer("intercept", c.Status, func() *status.Node {
+		shot, streams := daemon.Snapshot(), ground.Stats()
+		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams), account(&shot, &streams, false))
+		n.Sessions = streams.Opened
+		return n
+	})
+	if err != nil {
+		return err
+	}
+	defer end()
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Run(s.Context) }()
 
@@ -150,11 +168,7 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	err = tell(ended, c.Stats, func(final bool) {
 		shot, streams := daemon.Snapshot(), ground.Stats()
 		log.statistics(targetLine(&shot, &streams))
-		report.write(interceptReport{
-			Version: s.Version, Start: start, Now: time.Now(), Final: final,
-			Resources: export.NewResourceReport(export.Spent()),
-			Account:   map[string]any{"streams": export.Fields(streams), "intercept": export.Fields(shot)},
-		})
+		report.write(account(&shot, &streams, final))
 	})
 	if err == nil && report.said != "" {
 		return coded(exitFailure) // the report could not be written, which has been said

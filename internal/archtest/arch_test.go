@@ -33,7 +33,7 @@ var layers = [][]string{
 	{
 		"internal/capture/afpacket", "internal/capture/locals", "internal/capture/file", "internal/output/socket",
 		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab", "internal/localroute",
-		"internal/output/tunnel",
+		"internal/output/tunnel", "internal/status",
 	},
 	{"internal/landing", "internal/capture/mirror", "internal/capture/agents", "internal/agent"},
 	{"internal/config"},

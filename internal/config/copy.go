@@ -161,7 +161,11 @@ type Process struct {
 	LogFile string // empty: stderr
 	PIDFile string // empty: none
 	Daemon  bool   // detach from the terminal
+	Status  string // where to say how it is: a path or IP:PORT; empty: at the usual place; StatusOff: nowhere
 }
+
+// StatusOff is the Process.Status of who does not want to be asked.
+const StatusOff = "off"
 
 // MappingStrings returns the mappings as they are typed.
 func (c *Copy) MappingStrings() []string {

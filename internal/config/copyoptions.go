@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"tcpcopy/internal/status"
 )
 
 // CopyOptions are the options of tcpcopy copy while they are read.
@@ -201,6 +203,22 @@ func processOptions(p *Process) []option {
 			name: "daemon", letter: "d", group: Output, set: on(&p.Daemon),
 			help: "go to the background once everything is open",
 		},
+		{
+			name: "status", arg: "ADDR", group: Output, set: setStatus(&p.Status),
+			help: "answer tcpcopy status on this unix socket, or IP:PORT; off: not at all (default: a socket in " + status.Dir + ")",
+		},
+	}
+}
+
+func setStatus(dst *string) func(string) error {
+	return func(s string) error {
+		if s != StatusOff {
+			if err := status.Address(s); err != nil {
+				return wanted("%v; or off", err)
+			}
+		}
+		*dst = s
+		return nil
 	}
 }
 

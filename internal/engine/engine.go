@@ -37,6 +37,8 @@ type Control struct {
 	// Reload gets new settings: of their mappings, and of what may differ between them, the copy makes its
 	// own at once. nil: none come.
 	Reload <-chan *config.Copy
+	// Ask gets who wants to know how it stands: each is sent one state. nil: nobody.
+	Ask <-chan chan<- *export.Snapshot
 }
 
 // copier is a run of tcpcopy copy.
@@ -212,6 +214,8 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 		select {
 		case <-tick:
 			progress(cp.snapshot())
+		case who := <-cp.ctl.Ask:
+			who <- cp.snapshot()
 		case c := <-cp.ctl.Reload:
 			if err := cp.reload(c); err != nil {
 				cp.ctl.Log.Error("not reloaded: all goes on as before", "error", err)
@@ -254,6 +258,8 @@ func (cp *copier) drain(tick <-chan time.Time, progress func(*export.Snapshot)) 
 		case <-tick:
 			progress(cp.snapshot())
 		case <-look.C:
+		case who := <-cp.ctl.Ask:
+			who <- cp.snapshot()
 		case <-over.C:
 			return nil
 		case <-cp.ctl.Context.Done():

@@ -1,0 +1,54 @@
+package status
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Row is one node of a table, or why it did not answer.
+type Row struct {
+	Addr string
+	Node *Node
+	Err  error
+}
+
+// Table prints nodes, one line each. What they say of themselves is printed without control characters.
+func Table(w io.Writer, rows []Row) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tKIND\tVERSION\tUP FOR\tSESSIONS\tLIVE\tDELIVERED\tPEERS\tWHAT")
+	for _, r := range rows {
+		if r.Err != nil {
+			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t-\t%s\n", plain(r.Addr), plain(r.Err.Error()))
+			continue
+		}
+		n := r.Node
+		delivered := "-"
+		if n.DeliveredPercent != nil {
+			delivered = fmt.Sprintf("%.2f %%", *n.DeliveredPercent)
+		}
+		peers := "-"
+		if n.Peers > 0 {
+			peers = fmt.Sprintf("%d/%d", n.Up, n.Peers)
+		}
+		what := n.Via
+		if len(n.Mappings) > 0 {
+			what = strings.Join(n.Mappings, ", ") + " via " + n.Via
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", plain(fmt.Sprintf("%s:%d", n.Host, n.PID)), plain(n.Kind), plain(n.Version),
+			n.Now.Sub(n.Start).Round(time.Second), n.Sessions, n.Live, delivered, peers, plain(what))
+	}
+	return t.Flush()
+}
+
+// plain is s in one line that a terminal only prints.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
