@@ -98,12 +98,13 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 
 // interceptNode is what an intercept says of itself.
 func interceptNode(s *intercept.Snapshot, way wire.Way, live uint64, r interceptReport) *status.Node {
-	n := &status.Node{Start: r.Start, Via: way.String(), Live: live, Peers: len(s.Copiers)}
+	n := &status.Node{Start: r.Start, Via: way.String(), Live: live}
 	for _, c := range s.Copiers {
 		if c.Conns > 0 {
 			n.Up++
 		}
 	}
+	n.Peers = n.Up // how many there should be nobody has said
 	n.Account, _ = json.Marshal(r)
 	return n
 }

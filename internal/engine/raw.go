@@ -179,6 +179,7 @@ func (r *rawWay) connect(shards []*shardLoop) error {
 	r.shards = shards
 	cfg := r.cp.linkConfig()
 	cfg.OnBatch, cfg.OnState, cfg.OnOwner, cfg.OnICMP = r.heard, r.changed, r.owned, r.narrower
+	cfg.OnRefused = r.refused
 	if c.Clients != nil {
 		cfg.Clients = c.Clients.Prefixes()
 	}
@@ -256,6 +257,13 @@ func (r *rawWay) owned(t wire.Tuple, o wire.Ownership) {
 	select {
 	case l.freed <- shard.TupleOf(t.Client, t.Target):
 	case <-l.ended:
+	}
+}
+
+// refused passes on that tuples which we claimed are another copier's.
+func (r *rawWay) refused(tuples []wire.Tuple) {
+	for _, t := range tuples {
+		r.loopOf(t.Client).call(func(sh *shard.Shard) { sh.Taken(shard.TupleOf(t.Client, t.Target)) })
 	}
 }
 

@@ -418,6 +418,15 @@ func (r *rawSide) freed(now mono.Time, t Tuple) {
 	}
 }
 
+// Taken says that a tuple is another copier's, which has begun with it first: a connection of ours that has
+// not opened gives up, and says nothing that could reach the other one's.
+func (sh *Shard) Taken(t Tuple) {
+	if st := sh.raw.streams[t]; st != nil && !st.opened && st.failed == ledger.None {
+		st.failed = ledger.TupleTaken
+		sh.touch(st.e)
+	}
+}
+
 // SetLink says whether an intercept is there to report the target's answers, and the slot that names this
 // copier in the low bits of initial sequence numbers. While none is, new copies are dropped: nobody would
 // hear them answered.

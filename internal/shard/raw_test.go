@@ -732,3 +732,27 @@ func TestReleases(t *testing.T) {
 		t.Errorf("released %v, which the target may still have", got)
 	}
 }
+
+// A tuple that another copier has is given up at once, without a word to the target.
+func TestRawTupleOfAnotherCopier(t *testing.T) {
+	b := newRawBed(t)
+	b.conn("192.0.2.1:40000").syn()
+	b.step()
+	if len(b.sh.Output()) != 1 {
+		t.Fatalf("%d segments, wanted a SYN", len(b.sh.Output()))
+	}
+	client := netip.MustParseAddrPort("192.0.2.1:40000")
+	b.sh.Taken(TupleOf(client, target))
+	b.step()
+	if out := b.sh.Output(); len(out) != 0 {
+		t.Errorf("sent %v", out)
+	}
+	b.sh.Taken(TupleOf(client, target)) // again, for nothing
+	b.sessions(1, ledger.TupleTaken, 1)
+	// One that has opened is ours.
+	b.conn("192.0.2.1:40001").syn()
+	b.run(50 * ms)
+	b.sh.Taken(TupleOf(netip.MustParseAddrPort("192.0.2.1:40001"), target))
+	b.step()
+	b.sessions(2, ledger.TupleTaken, 1)
+}

@@ -1,0 +1,680 @@
+package e2e
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/export"
+	"tcpcopy/internal/netlab"
+)
+
+// several starts services on the target, on ports from targetPort on.
+func (s *stand) several(n int) (all []*service) {
+	s.t.Helper()
+	for i := range n {
+		all = append(all, serve(s.t, s.net.Target, fmt.Sprintf(":%d", targetPort+i)))
+	}
+	return all
+}
+
+// mappingOf is from a port of production to several of the target.
+func (s *stand) mappingOf(online uint16, targets ...string) string {
+	var list []string
+	for _, t := range targets {
+		list = append(list, s.target.String()+":"+t)
+	}
+	return fmt.Sprintf("%d-%s", online, strings.Join(list, "|"))
+}
+
+// short is connections with one line each, from each of the clients' addresses in turn, some at a time. Each
+// stays open for think after its answer.
+func (s *stand) short(port uint16, name string, conns int, think time.Duration) {
+	s.t.Helper()
+	var all sync.WaitGroup
+	const at = 40
+	for w := range at {
+		all.Go(func() {
+			for i := w; i < conns; i += at {
+				c, err := tryDial(s.net.Client, netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6), netip.AddrPortFrom(s.online, port))
+				if err == nil {
+					err = c.ask(fmt.Sprintf("%s %d", name, i))
+				}
+				if err == nil {
+					wait(think)
+					err = c.finish()
+				}
+				if err != nil {
+					s.t.Errorf("connection %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// lines sums what services were told.
+func lines(all []*service) (n int) {
+	for _, s := range all {
+		n += s.lineCount()
+	}
+	return n
+}
+
+// targetOf is the account of the target at a port.
+func targetOf(t testing.TB, r *export.Report, port int) export.TargetReport {
+	t.Helper()
+	for _, to := range r.Targets {
+		if strings.HasSuffix(to.Target, fmt.Sprintf(":%d", port)) {
+			return to
+		}
+	}
+	t.Fatalf("no account of the target at port %d: %+v", port, r.Targets)
+	return export.TargetReport{}
+}
+
+// TestBalance: two production hosts' copiers share their sessions between the same three targets, by weights,
+// each method its way.
+func TestBalance(t *testing.T) {
+	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60}})
+	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+1))
+	for _, tc := range []struct {
+		method string
+		conns  int // of each copier
+	}{{"session", 5000}, {"round-robin", 400}, {"least", 400}, {"client", 600}} {
+		t.Run(tc.method, func(t *testing.T) {
+			s := *s
+			s.t = t
+			targets := s.several(3)
+			var copiers []*copier
+			for i := range uint16(2) {
+				copiers = append(copiers, s.copy("-x", s.mappingOf(onlinePort+i, "8080*3", "8081", "8082"), "--balance", tc.method))
+			}
+			var both sync.WaitGroup
+			for i := range uint16(2) {
+				both.Go(func() { s.short(onlinePort+i, "from", tc.conns, 0) })
+			}
+			both.Wait()
+			eventually(t, "the targets have all lines", func() bool { return lines(targets) >= 2*tc.conns })
+			for _, c := range copiers {
+				if r := c.end(); r.Sessions.Delivered != uint64(tc.conns) {
+					t.Errorf("%+v", r.Sessions)
+				}
+			}
+			for i, want := range []float64{0.6, 0.2, 0.2} {
+				share := float64(targets[i].lineCount()) / float64(2*tc.conns)
+				if tc.method == "client" { // 60 addresses are few, and what matters is where each goes
+					continue
+				}
+				if math.Abs(share-want) > 0.03 {
+					t.Errorf("target %d has %.3f of the sessions, wanted %.2f ± 0.03", i, share, want)
+				}
+			}
+			if tc.method != "client" {
+				return
+			}
+			at := make(map[int]int) // where a client's sessions are: the same for both copiers
+			for i, target := range targets {
+				for _, line := range target.said() {
+					var n int
+					if _, err := fmt.Sscanf(line, "from %d|", &n); err != nil {
+						t.Fatalf("%q: %v", line, err)
+					}
+					if was, ok := at[n%60]; ok && was != i {
+						t.Errorf("client %d has sessions at targets %d and %d", n%60, was, i)
+					}
+					at[n%60] = i
+				}
+			}
+		})
+	}
+}
+
+// keepers are connections to production that stay open and say a line now and then.
+type keepers struct {
+	s    *stand
+	open []*client
+	n    int
+}
+
+func (s *stand) keepers(port uint16, n int) *keepers {
+	k := &keepers{s: s}
+	for i := range n {
+		k.open = append(k.open, dial(s.t, s.net.Client, netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6), netip.AddrPortFrom(s.online, port)))
+	}
+	return k
+}
+
+// say has each say a line.
+func (k *keepers) say() {
+	k.s.t.Helper()
+	for i, c := range k.open {
+		if err := c.ask(fmt.Sprintf("keeper %d line %d", i, k.n)); err != nil {
+			k.s.t.Errorf("keeper %d: %v", i, err)
+		}
+	}
+	k.n++
+}
+
+// TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or lost, and its
+// share moves.
+func TestTargetAway(t *testing.T) {
+	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60}})
+	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	targets := s.several(3)
+	c := s.copy("-x", s.mappingOf(onlinePort, "8080", "8081", "8082"), "--stats", "50ms")
+	k := s.keepers(onlinePort, 60)
+	k.say()
+	eventually(t, "all have their lines", func() bool { return lines(targets) == 60 })
+	before := []int{targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount()}
+	for i, n := range before {
+		if n < 8 {
+			t.Errorf("target %d has %d of 60 sessions", i, n)
+		}
+	}
+
+	targets[1].close()
+	for range 5 { // its sessions find that out
+		k.say()
+		wait(50 * time.Millisecond)
+	}
+	eventually(t, "it is out", func() bool {
+		r := c.progress()
+		return r != nil && targetOf(t, r, 8081).State == "out"
+	})
+	eventually(t, "its sessions have moved", func() bool {
+		k.say() // one of them may be the trial
+		o0, _, _ := targets[0].counts()
+		o2, _, _ := targets[2].counts()
+		return o0+o2 >= 60
+	})
+	back := serve(t, s.net.Target, ":8081")
+	eventually(t, "it is back", func() bool {
+		s.short(onlinePort, "new", 20, 0)
+		r := c.progress()
+		return back.lineCount() > 0 && targetOf(t, r, 8081).State == "in"
+	})
+	k.say()
+	// The sessions that the other two had from the start have all lines, on one connection.
+	for _, i := range []int{0, 2} {
+		whole := func() (n int) {
+			for _, said := range targets[i].said() {
+				if strings.HasPrefix(said, "keeper") && strings.Count(said, "|") == k.n {
+					n++
+				}
+			}
+			return n
+		}
+		if !within(2*time.Second, func() bool { return whole() == before[i] }) {
+			t.Errorf("target %d: %d sessions are whole, wanted the %d that it had from the start", i, whole(), before[i])
+		}
+	}
+	for _, o := range k.open {
+		if err := o.finish(); err != nil {
+			t.Error(err)
+		}
+	}
+	r := c.end()
+	if to := targetOf(t, r, 8081); to.TakenOut == 0 || to.Failed < 3 {
+		t.Errorf("the account of the target that was away: %+v", to)
+	}
+	for _, port := range []int{8080, 8082} {
+		if to := targetOf(t, r, port); to.TakenOut != 0 || to.Failed != 0 {
+			t.Errorf("the account of another: %+v", to)
+		}
+	}
+}
+
+// frozen is a service that a test can stop: it reads nothing, and answers nothing, until it goes on.
+type frozen struct {
+	l    net.Listener
+	mu   sync.Mutex // held while it is stopped
+	seen sync.Map   // when a line came first
+}
+
+func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
+	l, err := host.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &frozen{l: l}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 256)
+				for {
+					n, err := c.Read(b)
+					if err != nil {
+						return
+					}
+					f.mu.Lock() // waits while it is stopped
+					f.mu.Unlock()
+					f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
+					if _, err := c.Write(b[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return f
+}
+
+// TestAllSideBySide: with one of two versions stopped, the other one gets its requests as before.
+func TestAllSideBySide(t *testing.T) {
+	s := newStand(t, setting{way: socket})
+	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	running, stopped := freeze(t, s.net.Target, ":8080"), freeze(t, s.net.Target, ":8081")
+	c := s.copy("-x", s.mappingOf(onlinePort, "8080", "8081"), "--balance", "all")
+	k := s.keepers(onlinePort, 8)
+	asked := make(map[string]time.Time)
+	phase := func(d time.Duration) (lags []time.Duration) {
+		from := k.n
+		for end := time.Now().Add(d); time.Now().Before(end); wait(10 * time.Millisecond) {
+			for i := range k.open {
+				asked[fmt.Sprintf("keeper %d line %d", i, k.n)] = time.Now()
+			}
+			k.say()
+		}
+		last := func() bool {
+			_, ok := running.seen.Load(fmt.Sprintf("keeper 7 line %d", k.n-1))
+			return ok
+		}
+		eventually(t, "the running one has all", last)
+		for n := from; n < k.n; n++ {
+			for i := range k.open {
+				line := fmt.Sprintf("keeper %d line %d", i, n)
+				at, ok := running.seen.Load(line)
+				if !ok {
+					t.Fatalf("the running one lacks %q", line)
+				}
+				lags = append(lags, at.(time.Time).Sub(asked[line]))
+			}
+		}
+		slices.Sort(lags)
+		return lags
+	}
+	phase(500 * time.Millisecond) // what is learned at first
+	before := phase(time.Second)
+	stopped.mu.Lock()
+	during := phase(10 * time.Second)
+	stopped.mu.Unlock()
+	median := func(l []time.Duration) time.Duration { return l[len(l)/2] }
+	t.Logf("lag before: median %v, 99 %% %v; while the other is stopped: median %v, 99 %% %v",
+		median(before), before[len(before)*99/100], median(during), during[len(during)*99/100])
+	if median(during) > 2*median(before)+2*time.Millisecond {
+		t.Errorf("the lag was %v, and is %v while the other target is stopped", median(before), median(during))
+	}
+	eventually(t, "the one that was stopped has all, too", func() bool {
+		_, ok := stopped.seen.Load(fmt.Sprintf("keeper 7 line %d", k.n-1))
+		return ok
+	})
+	for _, o := range k.open {
+		if err := o.finish(); err != nil {
+			t.Error(err)
+		}
+	}
+	r := c.end()
+	complete(t, r, 16, 2*int64(linesBytes(k)))
+}
+
+// linesBytes is what keepers have said.
+func linesBytes(k *keepers) (n int) {
+	for i := range k.open {
+		for j := range k.n {
+			n += len(fmt.Sprintf("keeper %d line %d\n", i, j))
+		}
+	}
+	return n
+}
+
+// TestCopiesOfEach: every request arrives as often as it is to, on connections of their own.
+func TestCopiesOfEach(t *testing.T) {
+	for _, tc := range []struct {
+		way          string
+		copies       string
+		times        float64
+		conns, lines int // lines 0: short connections
+	}{
+		{raw, "3", 3, 20, 250},
+		{tunnel, "3", 3, 2000, 0},
+		{socket, "2.5", 2.5, 200, 0},
+		{raw, "50", 50, 100, 2},
+		{tunnel, "50", 50, 20, 2},
+	} {
+		t.Run(fmt.Sprintf("%s -n %s of %d", tc.way, tc.copies, tc.conns), func(t *testing.T) {
+			s := newStand(t, setting{way: tc.way})
+			p := s.pair()
+			c := s.copy("-x", s.mapping(onlinePort, targetPort), "-n", tc.copies)
+			k, learn := &keepers{}, tc.conns/10
+			if tc.lines == 0 {
+				// At first nothing is known of how long answers are, and copies close late.
+				s.short(onlinePort, "first", learn, 100*time.Millisecond)
+			}
+			watched := p.watchOpen()
+			if tc.lines == 0 {
+				s.short(onlinePort, "short", tc.conns-learn, 100*time.Millisecond)
+			} else {
+				k = s.keepers(onlinePort, tc.conns) // all at the same time
+				for range tc.lines {
+					k.say()
+				}
+			}
+			want := int(tc.times * float64(p.online.lineCount()))
+			slack := 0
+			if tc.times != math.Trunc(tc.times) {
+				slack = want / 10 // which of them get one more is chosen by a hash
+			}
+			eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= want-slack })
+			for _, o := range k.open {
+				if err := o.finish(); err != nil {
+					t.Error(err)
+				}
+			}
+			r := c.end()
+			o := watched()
+			if n := p.target.lineCount(); n < want-slack || n > want+slack {
+				t.Errorf("%d lines at the target, wanted %d ± %d", n, want, slack)
+			}
+			if r.Connections != uint64(tc.conns) || math.Abs(float64(r.Copies)/float64(r.Connections)-tc.times) > tc.times/10 {
+				t.Errorf("%d copies of %d connections are reported", r.Copies, r.Connections)
+			}
+			if r.Sessions.Delivered != r.Sessions.Captured || r.Sessions.Delivered != r.Copies {
+				t.Errorf("the account of sessions: %+v, of %d copies", r.Sessions, r.Copies)
+			}
+			ratio := float64(o.sumTarget) / float64(o.sumOnline)
+			t.Logf("at the same time at most %d at production and %d at the target, and on average %.2f times as many", o.mostOnline, o.mostTarget, ratio)
+			if tc.lines == 0 && ratio > 1.5*tc.times {
+				t.Errorf("at the same time there are on average %.2f times as many connections at the target, wanted at most 1.5 × %v", ratio, tc.times)
+			}
+			if tc.way == socket {
+				return
+			}
+			peers := p.target.clients()
+			if tc.lines > 0 && len(slices.Compact(slices.Clone(peers))) != len(peers) {
+				t.Error("two copies came from one address and port at the same time")
+			}
+			for _, own := range p.online.clients() {
+				if _, ok := slices.BinarySearch(peers, own); !ok && tc.lines > 0 {
+					t.Errorf("no copy came from %s, the client's own", own)
+				}
+			}
+		})
+	}
+}
+
+// open is how many connections are open at once, at production and at the target.
+type open struct{ mostOnline, mostTarget, sumOnline, sumTarget int }
+
+// watchOpen looks again and again; the function it returns ends that.
+func (p pair) watchOpen() (end func() open) {
+	count := func(s *service) int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.open)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	var o open
+	go func() {
+		defer close(done)
+		for {
+			online, target := count(p.online), count(p.target)
+			o = open{max(o.mostOnline, online), max(o.mostTarget, target), o.sumOnline + online, o.sumTarget + target}
+			select {
+			case <-stop:
+				return
+			case <-time.After(500 * time.Microsecond):
+			}
+		}
+	}()
+	return func() open {
+		close(stop)
+		<-done
+		return o
+	}
+}
+
+// TestSamplesAgree: two copiers that take a part of the clients take the same ones.
+func TestSamplesAgree(t *testing.T) {
+	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 100}})
+	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	targets := s.several(2)
+	var copiers []*copier
+	for i := range 2 {
+		copiers = append(copiers, s.copy("-x", s.mapping(onlinePort, uint16(targetPort+i)), "-r", "10", "--sample-by", "client"))
+	}
+	s.short(onlinePort, "from", 300, 0)
+	var captured []uint64
+	for _, c := range copiers {
+		r := c.end()
+		captured = append(captured, r.Sessions.Delivered)
+	}
+	same(t, "what the copiers chose", targets[1].said(), targets[0].said())
+	clients := make(map[int]int)
+	for _, line := range targets[0].said() {
+		var n int
+		if _, err := fmt.Sscanf(line, "from %d|", &n); err != nil {
+			t.Fatal(err)
+		}
+		clients[n%100]++
+	}
+	if len(clients) < 3 || len(clients) > 25 || captured[0] != captured[1] {
+		t.Errorf("%d of 100 clients were chosen, %d and %d sessions", len(clients), captured[0], captured[1])
+	}
+	for c, n := range clients {
+		if n != 3 {
+			t.Errorf("client %d: %d of 3 connections", c, n)
+		}
+	}
+}
+
+// TestReload: SIGHUP changes where sessions go, and loses none.
+func TestReload(t *testing.T) {
+	for _, way := range []string{socket, raw} {
+		t.Run(way, func(t *testing.T) {
+			s := newStand(t, setting{way: way})
+			serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+			serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+1))
+			targets := s.several(3)
+			file := s.file("tcpcopy.yaml")
+			write := func(text string) {
+				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(fmt.Sprintf("mappings:\n  - %s\n", s.mapping(onlinePort, 8080)))
+			c := s.copy("--config", file)
+			k := s.keepers(onlinePort, 10)
+			k.say()
+
+			write("mappings:\n  - 80\n")
+			c.signal(syscall.SIGHUP)
+			c.awaitOutput("not reloaded: ")
+			k.say()
+			write(fmt.Sprintf("mappings:\n  - %s\n  - map: %s\n    copies: 2\n", s.mapping(onlinePort, 8081), s.mapping(onlinePort+1, 8082)))
+			stop, said := make(chan struct{}), make(chan struct{})
+			go func() { // the load goes on meanwhile
+				defer close(said)
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						k.say()
+					}
+				}
+			}()
+			c.signal(syscall.SIGHUP)
+			c.awaitOutput("reloaded: ")
+			close(stop)
+			<-said
+			s.short(onlinePort, "after", 50, 0)
+			s.short(onlinePort+1, "added", 50, 0)
+			k.say()
+			eventually(t, "the targets have all", func() bool {
+				return targets[0].lineCount() == 10*k.n && targets[1].lineCount() == 50 && targets[2].lineCount() == 100
+			})
+			for _, said := range targets[0].said() {
+				if strings.Count(said, "|") != k.n {
+					t.Errorf("a session was not whole: %.100q", said)
+				}
+			}
+			for _, o := range k.open {
+				if err := o.finish(); err != nil {
+					t.Error(err)
+				}
+			}
+			complete(t, c.end(), 10+50+100, int64(linesBytes(k))+bytesOfShort("after", 50)+2*bytesOfShort("added", 50))
+		})
+	}
+}
+
+func bytesOfShort(name string, n int) (sum int64) {
+	for i := range n {
+		sum += int64(len(fmt.Sprintf("%s %d\n", name, i)))
+	}
+	return sum
+}
+
+// TestManyNodes: copiers of four production hosts use one intercept, come and go, and do not mix; all of them
+// are seen by one command.
+func TestManyNodes(t *testing.T) {
+	for _, way := range []string{raw, tunnel} {
+		t.Run(way, func(t *testing.T) {
+			s := newStand(t, setting{way: way})
+			target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+			var online []*service
+			for i := range 4 {
+				online = append(online, serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+i)))
+			}
+			var nodes []string
+			place := func() []string {
+				nodes = append(nodes, s.file(fmt.Sprintf("node%d.sock", len(nodes))))
+				return []string{"--status", nodes[len(nodes)-1]}
+			}
+			if way == raw {
+				s.intercept(interceptPort, append(place(), "-F", "tcp and src portrange 80-20000")...)
+			} else {
+				s.onTarget(place()...)
+			}
+			var copiers []*copier
+			for i := range uint16(4) {
+				copiers = append(copiers, s.copy(append(place(), "-x", s.mapping(onlinePort+i, targetPort))...))
+			}
+			// Each production host has clients of its own: no address and port is at two of them.
+			load := func(i int, name string) {
+				for n := range 15 {
+					c := dial(t, s.net.Client, netlab.ClientAddr(i, false), netip.AddrPortFrom(s.online, uint16(onlinePort+i)))
+					for l := range 4 {
+						if err := c.ask(fmt.Sprintf("%s host %d connection %d line %d", name, i, n, l)); err != nil {
+							t.Error(err)
+						}
+					}
+					if err := c.finish(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			var all sync.WaitGroup
+			for i := range 4 {
+				all.Go(func() { load(i, "first") })
+			}
+			all.Wait()
+			eventually(t, "the target has all", func() bool { return target.lineCount() == 4*60 })
+
+			table, err := s.net.Online.Command(t.Context(), binary, append([]string{"status"}, nodes...)...).CombinedOutput()
+			if err != nil || strings.Count(string(table), " copier ") != 4 || strings.Count(string(table), " intercept ") != 1 || !strings.Contains(string(table), " 4/4 ") {
+				t.Errorf("tcpcopy status: %v\n%s", err, table)
+			}
+			complete(t, copiers[0].end(), 15, bytesOfHost(0, "first"))
+			copiers[1].kill()
+			load(2, "second")
+			copiers[0] = s.copy("-x", s.mapping(onlinePort, targetPort))
+			load(0, "second")
+			eventually(t, "the target has all", func() bool { return target.lineCount() == 6*60 })
+			complete(t, copiers[0].end(), 15, bytesOfHost(0, "second"))
+			complete(t, copiers[2].end(), 30, bytesOfHost(2, "first")+bytesOfHost(2, "second"))
+			complete(t, copiers[3].end(), 15, bytesOfHost(3, "first"))
+			var want []string
+			for _, o := range online {
+				want = append(want, o.said()...)
+			}
+			slices.Sort(want)
+			same(t, "what connections said", target.said(), want)
+		})
+	}
+}
+
+func bytesOfHost(i int, name string) (sum int64) {
+	for n := range 15 {
+		for l := range 4 {
+			sum += int64(len(fmt.Sprintf("%s host %d connection %d line %d\n", name, i, n, l)))
+		}
+	}
+	return sum
+}
+
+// TestTwoCopiersOfOneClient: of two copiers that see the same clients, as with asymmetric mirrors, one copies a
+// connection, and the other is refused it, and counts that. In raw both may lose a connection's first request, where their
+// SYNs are at the target at the same moment; they say so.
+func TestTwoCopiersOfOneClient(t *testing.T) {
+	for _, way := range []string{raw, tunnel} {
+		t.Run(way, func(t *testing.T) {
+			s := newStand(t, setting{way: way})
+			p := s.pair()
+			one := s.copy("-x", s.mapping(onlinePort, targetPort))
+			other := s.copy("-x", s.mapping(onlinePort, targetPort))
+			k := s.keepers(onlinePort, 10)
+			for range 20 {
+				k.say()
+				wait(150 * time.Millisecond)
+			}
+			want := 10 * k.n
+			if way == raw {
+				want -= 10
+			}
+			eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= want })
+			for _, o := range k.open {
+				if err := o.finish(); err != nil {
+					t.Error(err)
+				}
+			}
+			a, b := one.end(), other.end()
+			// No connection at the target has anything but one client's lines, in order and each once.
+			for _, said := range p.target.said() {
+				var client, line, last int
+				last = -1
+				for part := range strings.SplitSeq(strings.TrimSuffix(said, "|"), "|") {
+					var c int
+					if _, err := fmt.Sscanf(part, "keeper %d line %d", &c, &line); err != nil {
+						t.Fatalf("%q: %v", part, err)
+					}
+					if last >= 0 && c != client || line <= last {
+						t.Errorf("connections were mixed: %.200q", said)
+					}
+					client, last = c, line
+				}
+			}
+			taken := a.Sessions.Dropped["tuple_taken"] + b.Sessions.Dropped["tuple_taken"]
+			if taken < 10 {
+				t.Errorf("refused are %d sessions, wanted one of each pair: %+v, %+v", taken, a.Sessions, b.Sessions)
+			}
+		})
+	}
+}
