@@ -271,6 +271,29 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 	}
 }
 
+// TestTunnelStandsIn: a client on production itself gets the address of -H at the target.
+func TestTunnelStandsIn(t *testing.T) {
+	s := newStand(t, setting{way: tunnel})
+	p := s.pair()
+	c := s.copy("-x", s.mapping(onlinePort, targetPort), "-H", "198.18.9.9", "--connect-timeout", "5s")
+	local, err := tryDial(s.net.Online, netip.Addr{}, netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", onlinePort)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if err := local.ask("from here"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	local.finish()
+	p.caughtUp(t)
+	c.end()
+	p.same(t)
+	if who := p.target.clients(); len(who) != 1 || !strings.HasPrefix(who[0], "198.18.9.9") {
+		t.Errorf("the target sees %q, wanted 198.18.9.9", who)
+	}
+}
+
 // TestTunnelRefuses: a copier gets no further than it may.
 func TestTunnelRefuses(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
