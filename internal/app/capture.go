@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"tcpcopy/internal/filter"
 	"tcpcopy/internal/key"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/status"
 )
 
 func (p *program) captureCommand() *cobra.Command {
@@ -83,6 +85,27 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 		source.Close()
 		return err
 	}
+	account := func(shot *agent.Snapshot, final bool) captureReport {
+		return captureReport{
+			Version: s.Version, Start: start, Now: time.Now(), Final: final,
+			Resources: export.NewResourceReport(export.Spent()), Captured: shot.Captured, Share: shot.Share,
+			Connected: shot.Link.Up, Connects: shot.Link.Connects, Account: export.Fields(shot.Counts),
+		}
+	}
+	end, err := answer("agent", c.Status, func() *status.Node {
+		shot := a.Snapshot()
+		n := &status.Node{Start: start, Via: onlineWords(c) + " to " + c.To.String(), Peers: 1}
+		if shot.Link.Up {
+			n.Up = 1
+		}
+		n.Account, _ = json.Marshal(account(&shot, false))
+		return n
+	})
+	if err != nil {
+		source.Close()
+		return err
+	}
+	defer end()
 	ctx, cancel := untilStopped(s)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -91,11 +114,7 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	err = tell(ended, c.Stats, func(final bool) {
 		shot := a.Snapshot()
 		log.statistics(captureLine(&shot))
-		report.write(captureReport{
-			Version: s.Version, Start: start, Now: time.Now(), Final: final,
-			Resources: export.NewResourceReport(export.Spent()), Captured: shot.Captured, Share: shot.Share,
-			Connected: shot.Link.Up, Connects: shot.Link.Connects, Account: export.Fields(shot.Counts),
-		})
+		report.write(account(&shot, final))
 	})
 	if err == nil && report.said != "" {
 		return coded(exitFailure) // the report could not be written, which has been said

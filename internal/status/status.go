@@ -24,7 +24,7 @@ const Dir = "/run/tcpcopy-nodes"
 
 // Node is what a copier or an intercept says of itself.
 type Node struct {
-	Kind     string    `json:"kind"` // copier, intercept
+	Kind     string    `json:"kind"` // copier, intercept, agent
 	Version  string    `json:"version"`
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
