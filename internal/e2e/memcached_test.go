@@ -180,6 +180,7 @@ func memcachedDump(t testing.TB, host *netlab.Namespace, port uint16) []string {
 }
 
 func TestMemcached(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name                   string

@@ -16,6 +16,7 @@ import (
 // TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask afterwards
 // arrives.
 func TestTargetComesUpLater(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		online := serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
@@ -46,6 +47,7 @@ func TestTargetComesUpLater(t *testing.T) {
 
 // TestTargetDies: connections end with it, and the copier goes on when another comes up.
 func TestTargetDies(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
@@ -83,6 +85,7 @@ func TestTargetDies(t *testing.T) {
 
 // TestTLSIsRefused: the target gets no byte of it.
 func TestTLSIsRefused(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		l, err := s.net.Online.Listen("tcp", fmt.Sprintf(":%d", onlinePort))
@@ -136,6 +139,7 @@ func TestTLSIsRefused(t *testing.T) {
 // TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger, and what
 // clients ask afterwards arrives.
 func TestPausedCopier(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
@@ -205,6 +209,7 @@ func TestPausedCopier(t *testing.T) {
 // TestTargetHangs: a target that takes connections and says nothing holds back what waits for an answer,
 // and nothing else.
 func TestTargetHangs(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
