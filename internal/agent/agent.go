@@ -284,13 +284,13 @@ func (a *Agent) sift(data []byte, fromServer bool) []byte {
 	if fresh {
 		a.count.shedSessions.Add(1)
 	}
-	if a.governor.cause == Rate {
-		a.count.shedRate.Add(1)
-	} else {
-		a.count.shedCPU.Add(1)
-	}
-	if verdict == headers {
+	switch {
+	case verdict == headers:
 		return data[:len(data)-len(a.seg.Payload)]
+	case a.governor.cause == Rate:
+		a.count.shedRate.Add(1)
+	default:
+		a.count.shedCPU.Add(1)
 	}
 	return nil
 }

@@ -245,7 +245,7 @@ func (c *framed) listen() error {
 			if err := b.Decode(f.Body); err != nil {
 				return err
 			}
-			return fmt.Errorf("the copier closed it: %v %s", b.Reason, b.Text)
+			return fmt.Errorf("the copier has closed it: %v", b.Reason)
 		default:
 			if err := f.Unexpected(); err != nil {
 				return err

@@ -3,7 +3,7 @@ package agent
 import "tcpcopy/internal/packet"
 
 // toldSlots is how many of the sessions that are left out are remembered at a time.
-const toldSlots = 1 << 14
+const toldSlots = 1 << 16
 
 // shedder leaves out whole sessions, by a hash of their clients. A session that was begun and is left out from
 // somewhere on would look to the copier like one that is silent; so the first packet of it that is left out goes

@@ -88,6 +88,10 @@ func (s *Source) serve(raw net.Conn) {
 		_, _ = conn.Write((&wire.Bye{Reason: wire.ByeShutdown}).Append(nil))
 		return
 	}
+	if err == errEnded {
+		s.cfg.Log.Info("agents: an agent has ended", "name", hello.Name, "from", raw.RemoteAddr())
+		return
+	}
 	s.cfg.Log.Warn("agents: an agent is gone", "name", hello.Name, "from", raw.RemoteAddr(), "error", err)
 }
 
@@ -144,6 +148,9 @@ func (s *Source) refuse(conn net.Conn, code wire.Code, text string) {
 	}
 	_, _ = io.CopyN(io.Discard, conn, wire.MaxHelloBody)
 }
+
+// errEnded is the error of a connection that an agent has ended in order.
+var errEnded = errors.New("it has ended")
 
 // next reads until there is a frame.
 func next(conn net.Conn, in *wire.Reader) (wire.Frame, error) {
@@ -258,7 +265,10 @@ func (s *Source) read(a *agent, conn net.Conn, in *wire.Reader) error {
 			case wire.TypeBye:
 				var b wire.Bye
 				if err = b.Decode(f.Body); err == nil {
-					return fmt.Errorf("it closed: %v %s", b.Reason, b.Text)
+					if b.Reason == wire.ByeShutdown {
+						return errEnded
+					}
+					return fmt.Errorf("it closed: %v: %s", b.Reason, b.Text)
 				}
 			default:
 				err = f.Unexpected()
