@@ -323,9 +323,13 @@ func (s *Session) passEnd(now mono.Time) mono.Time {
 // checkTLS refuses the session if the turn that begins is a TLS record; held says that it is refused, or
 // that it is too early to tell.
 func (s *Session) checkTLS(now mono.Time) (wake mono.Time, held bool) {
+	midway := s.adopted && s.released == s.base
+	if s.talk.edits() && !midway {
+		return mono.Never, false // the protocol says itself what it cannot read
+	}
 	var first [6]byte
 	n := s.reader.Peek(s.released, first[:])
-	switch looksLikeTLS(first[:n], s.adopted && s.released == s.base) {
+	switch looksLikeTLS(first[:n], midway) {
 	case tlsYes:
 		s.Refuse(now, ledger.TLS)
 		return mono.Never, true

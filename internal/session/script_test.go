@@ -255,6 +255,14 @@ func TestEditsHeldBack(t *testing.T) {
 	}
 }
 
+// Numbers of a protocol's may be those of a TLS record.
+func TestEditsWhatLooksLikeTLS(t *testing.T) {
+	r := loggedIn(t)
+	const line = "\x16\x03\x01\x00\x05\x01 and so on\n"
+	r.data(line)
+	r.copied("login ours\n" + line)
+}
+
 // A copy ends for a reason of its protocol's; where another would fare no better, it is the last.
 func TestEditsRefused(t *testing.T) {
 	for _, final := range []bool{false, true} {
