@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	mysqlclient "github.com/go-mysql-org/go-mysql/client"
+	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"tcpcopy/internal/netlab"
 )
@@ -130,6 +132,31 @@ func (s *stand) mysqlDial(db string) *mysqlclient.Conn {
 	return c
 }
 
+// changeUser has a connection log in again, as the user app, which gives up its statements.
+func (s *stand) changeUser(c *mysqlclient.Conn, db string) {
+	s.t.Helper()
+	packet := append(make([]byte, 4), mysql.COM_CHANGE_USER)
+	packet = append(packet, "app\x00\x00"+db+"\x00\x2d\x00no_plugin\x00\x00"...)
+	c.ResetSequence()
+	for {
+		if err := c.WritePacket(packet); err != nil {
+			s.t.Fatal(err)
+		}
+		answer, err := c.ReadPacket()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		plugin, salt, _ := bytes.Cut(answer[1:], []byte{0})
+		switch {
+		case answer[0] == mysql.OK_HEADER:
+			return
+		case answer[0] != mysql.EOF_HEADER || string(plugin) != mysql.AUTH_NATIVE_PASSWORD:
+			s.t.Fatalf("change of the user: %q", answer)
+		}
+		packet = append(make([]byte, 4), mysql.CalcPassword(salt[:20], []byte(onlinePassword))...)
+	}
+}
+
 func TestMySQL(t *testing.T) {
 	test := func(t *testing.T, way string) {
 		identified := "VIA mysql_native_password USING PASSWORD('" + targetPassword + "')"
@@ -165,6 +192,10 @@ func TestMySQL(t *testing.T) {
 		if _, err := found.Execute("INSERT INTO found SELECT ? + a FROM found", 7); err != nil {
 			t.Error(err)
 		}
+		s.changeUser(found, "b")
+		if _, err := found.Execute("CREATE TABLE changed (a INT) SELECT ? AS a", 7); err != nil {
+			t.Error(err)
+		}
 		want := online.checksums()
 		same := within(10*time.Second, func() bool { return target.checksums() == want })
 		r := c.end()
@@ -173,7 +204,7 @@ func TestMySQL(t *testing.T) {
 			t.Logf("statements that failed at the target:\n%.3000s", failed)
 			t.Errorf("production has\n%s\nand the target\n%s", want, target.checksums())
 		}
-		if !strings.Contains(want, "slap.") || strings.Count(want, "sbtest") != 6 || !strings.Contains(want, "a.found") {
+		if !strings.Contains(want, "slap.") || strings.Count(want, "sbtest") != 6 || !strings.Contains(want, "a.found") || !strings.Contains(want, "b.changed") {
 			b, _ := os.ReadFile(filepath.Join(target.data, "sql_errors.log"))
 			t.Logf("%.3000s", b)
 			t.Errorf("production has\n%s", want)

@@ -273,9 +273,7 @@ func (c *Client) loggedIn(ok []byte, out *proto.Out) {
 		out.Request(proto.Request{Class: comConnect})
 	}
 	c.dialogue, c.hold = nil, false
-	if c.phase != commands {
-		c.phase = authenticating
-	}
+	c.phase = authenticating
 }
 
 // What a server says for good of a user, or of a database.

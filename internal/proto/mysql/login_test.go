@@ -213,7 +213,7 @@ func TestChangeUser(t *testing.T) {
 	for cut := range say {
 		r := loggedIn(t, o, mysqlCaps&^capAttributes, mysqlCaps)
 		r.say(200, say[:cut])
-		r.say(200, join(say[cut:], query("SELECT 1")))
+		r.say(200, join(say[cut:], packet(2, "its own proof"), query("SELECT 1")))
 		if !r.client.Holds() {
 			t.Fatal("does not wait for the target")
 		}
