@@ -264,8 +264,8 @@ func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
 						return
 					}
 					f.mu.Lock() // waits while it is stopped
-					f.mu.Unlock()
 					f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
+					f.mu.Unlock()
 					if _, err := c.Write(b[:n]); err != nil {
 						return
 					}
