@@ -152,29 +152,32 @@ func TestMirror(t *testing.T) {
 		from     []string
 		setup    func(*testing.T, *netlab.Net) error
 		plain    bool // packets as on a wire
+		mtu      int  // 0: Ethernet's
 	}{
 		{"VXLAN, keepalive connections", "keepalive", []string{"--from", "vxlan://:4789", "--vni", "7"},
-			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false},
+			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false, 0},
 		{"VXLAN, short connections", "short", []string{"--from", "vxlan://"},
-			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false},
+			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false, 0},
+		{"VXLAN, uploads in jumbo frames", "upload", []string{"--from", "vxlan://"},
+			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, true, 9001},
 		{"GENEVE, keepalive connections", "keepalive", []string{"--from", "geneve://:6081"},
-			func(t *testing.T, n *netlab.Net) error { return geneveMirror.start(t, n) }, true},
+			func(t *testing.T, n *netlab.Net) error { return geneveMirror.start(t, n) }, true, 0},
 		{"GENEVE, short connections", "short", []string{"--from", "geneve://"},
-			func(t *testing.T, n *netlab.Net) error { return geneveMirror.start(t, n) }, true},
+			func(t *testing.T, n *netlab.Net) error { return geneveMirror.start(t, n) }, true, 0},
 		{"ERSPAN at a mirror port", "keepalive", []string{"--from", "mirror:eth0"},
-			func(t *testing.T, n *netlab.Net) error { return erspanMirror.start(t, n) }, true},
+			func(t *testing.T, n *netlab.Net) error { return erspanMirror.start(t, n) }, true, 0},
 		{"a mirror port", "short", []string{"--from", "mirror:eth0"},
-			func(_ *testing.T, n *netlab.Net) error { return portMirror(n) }, false},
+			func(_ *testing.T, n *netlab.Net) error { return portMirror(n) }, false, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := lab.Options{
-				Scenario: tc.scenario, Aside: true, NoOffloads: tc.plain, CopyArgs: append(tc.from, roomyRing...),
+				Scenario: tc.scenario, Aside: true, NoOffloads: tc.plain, MTU: tc.mtu, CopyArgs: append(tc.from, roomyRing...),
 				Setup: func(n *netlab.Net) error { return tc.setup(t, n) },
 			}
-			if tc.scenario == "keepalive" {
-				o.Duration = labDuration
-			} else {
+			if tc.scenario == "short" {
 				o.Load = shortLoad(t)
+			} else {
+				o.Duration = labDuration
 			}
 			playLab(t, o)
 		})
