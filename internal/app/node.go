@@ -27,6 +27,7 @@ func answer(kind, addr string, get func() *status.Node) (end func(), err error) 
 		if err := status.MakeDir(); err != nil {
 			return func() {}, nil
 		}
+		status.Nodes() // takes away what killed ones have left
 	}
 	s, err := status.Listen(addr, func() *status.Node {
 		n := get()
