@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -56,6 +57,13 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 		return err
 	}
 	cfg := intercept.Config{
+		Whole: func(targets []netip.AddrPort) error {
+			program, err := answers(c, targets...)
+			if err != nil {
+				return err
+			}
+			return source.SetFilter(program)
+		},
 		Sources: []capture.Source{source}, Listen: c.Listen, Insecure: c.Insecure, Local: here, Pass: c.Pass,
 		Devices: c.Interfaces, AllowForwarding: c.AllowForwarding, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
 	}
@@ -128,8 +136,12 @@ func tell(ended <-chan error, interval time.Duration, account func(final bool)) 
 	}
 }
 
-// answers is the filter of the target's answers, and of ICMP errors about copies.
-func answers(c *config.Intercept) (filter.Program, error) {
+// mostWhole bounds the targets that the filter can tell apart: where there are more, all answers are whole.
+const mostWhole = 64
+
+// answers is the filter of the target's answers, and of ICMP errors about copies. Those of some targets are kept
+// whole, not their headers alone.
+func answers(c *config.Intercept, targets ...netip.AddrPort) (filter.Program, error) {
 	icmp, err := filter.Parse("icmp or icmp6")
 	if err != nil {
 		return nil, err
@@ -140,7 +152,21 @@ func answers(c *config.Intercept) (filter.Program, error) {
 			return nil, err
 		}
 	}
-	return filter.CompileExpr(filter.Or{what, icmp}, filter.Options{ExcludeOutgoing: true, AcceptLen: headersOnly})
+	o := filter.Options{ExcludeOutgoing: true, AcceptLen: headersOnly}
+	if len(targets) > mostWhole {
+		o.AcceptLen = 0
+	} else if len(targets) > 0 {
+		var whole filter.Or
+		for _, t := range targets {
+			host, err := filter.Parse("src host " + t.Addr().Unmap().WithZone("").String())
+			if err != nil {
+				return nil, err
+			}
+			whole = append(whole, filter.And{host, filter.Ports{Dir: filter.Src, Proto: 6, First: t.Port(), Last: t.Port()}})
+		}
+		o.Whole = whole
+	}
+	return filter.CompileExpr(filter.Or{what, icmp}, o)
 }
 
 // listenProblem names the capability where a port below 1024 was refused, and says what mends other refusals.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"sync"
@@ -31,6 +32,9 @@ type rawWay struct {
 	segment sync.Map        // of netip.Addr: the largest payload to it, an int
 	shift   shard.Raw       // for ReplyPort
 	reports sync.Pool
+
+	mu    sync.Mutex
+	conns map[string]int // connections by intercept
 }
 
 // ipHeaders are the lengths of IP and TCP headers without options.
@@ -180,6 +184,7 @@ func (r *rawWay) connect(shards []*shardLoop) error {
 	cfg := r.cp.linkConfig()
 	cfg.OnBatch, cfg.OnState, cfg.OnOwner, cfg.OnICMP = r.heard, r.changed, r.owned, r.narrower
 	cfg.OnRefused = r.refused
+	cfg.OnAnswers = r.found
 	if c.Clients != nil {
 		cfg.Clients = c.Clients.Prefixes()
 	}
@@ -198,13 +203,77 @@ func (r *rawWay) connect(shards []*shardLoop) error {
 // connections are ours. Links change at the same time: how they stand is asked when the shard is told, so
 // that what it was told last is true.
 func (r *rawWay) changed(s link.State) {
+	anew := r.tellsAnew(s)
 	for _, l := range r.shards {
 		l.call(func(sh *shard.Shard) {
 			sh.SetLink(r.anyUp(), r.group.Slot())
+			if anew {
+				sh.SetReaders(r.readers())
+			}
 			if s.Up {
 				r.group.Claim(wireTuples(sh.Tuples()))
 			}
 		})
+	}
+}
+
+// tellsAnew says whether, with a link's new state, what its intercept has said of answers may be incomplete: a
+// connection to it has come first, or has gone, with what was on its way.
+func (r *rawWay) tellsAnew(s link.State) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conns == nil {
+		r.conns = make(map[string]int)
+	}
+	before := r.conns[s.Intercept]
+	r.conns[s.Intercept] = s.Conns
+	return s.Conns < before || before == 0 || !s.Up
+}
+
+// readers is how many intercepts read answers: all that are up, or it is none.
+func (r *rawWay) readers() (n int) {
+	for _, l := range r.group.Links() {
+		switch s := l.State(); {
+		case s.Up && !s.Reads:
+			return 0
+		case s.Up:
+			n++
+		}
+	}
+	return n
+}
+
+// found deals what the intercepts have found of answers to the shards, after the segments that it is about.
+func (r *rawWay) found(body []byte) error {
+	var shares [maxShards]*report
+	var f wire.Found
+	for len(body) > 0 {
+		var err error
+		if body, err = wire.NextFound(body, &f); err != nil {
+			return err
+		}
+		f.Data = bytes.Clone(f.Data)
+		k := shard.Of(r.shift.ReplyPort(f.Tuple.Client.Port()), len(r.shards))
+		if shares[k] == nil {
+			shares[k] = r.reports.Get().(*report)
+			shares[k].segs, shares[k].found, shares[k].free = shares[k].segs[:0], shares[k].found[:0], r.free
+		}
+		shares[k].found = append(shares[k].found, f)
+	}
+	r.deal(&shares)
+	return nil
+}
+
+// deal hands the shards what is theirs.
+func (r *rawWay) deal(shares *[maxShards]*report) {
+	for k, rep := range shares[:len(r.shards)] {
+		if rep == nil {
+			continue
+		}
+		select {
+		case r.shards[k].reported <- rep:
+		case <-r.shards[k].ended:
+		}
 	}
 }
 
@@ -230,19 +299,11 @@ func (r *rawWay) heard(b *link.Batch) {
 		k := shard.Of(r.shift.ReplyPort(seg.Dst.Port()), len(r.shards))
 		if shares[k] == nil {
 			shares[k] = r.reports.Get().(*report)
-			shares[k].segs, shares[k].free = shares[k].segs[:0], r.free
+			shares[k].segs, shares[k].found, shares[k].free = shares[k].segs[:0], shares[k].found[:0], r.free
 		}
 		shares[k].segs = append(shares[k].segs, *seg)
 	}
-	for k, rep := range shares[:len(r.shards)] {
-		if rep == nil {
-			continue
-		}
-		select {
-		case r.shards[k].reported <- rep:
-		case <-r.shards[k].ended:
-		}
-	}
+	r.deal(&shares)
 }
 
 func (r *rawWay) free(rep *report) { r.reports.Put(rep) }

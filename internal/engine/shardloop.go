@@ -10,6 +10,7 @@ import (
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/session"
 	"tcpcopy/internal/shard"
+	"tcpcopy/internal/wire"
 )
 
 // sender puts the raw way's segments on the wire.
@@ -55,8 +56,9 @@ type shardLoop struct {
 
 // report is a share of a batch of the target's segments on its way to a shard, which hands it back.
 type report struct {
-	segs []packet.Segment
-	free func(*report)
+	segs  []packet.Segment
+	found []wire.Found // of answers whose segments came before or with it
+	free  func(*report)
 }
 
 func newShardLoop(sh *shard.Shard, now func() mono.Time) *shardLoop {
@@ -146,6 +148,7 @@ type inputs struct {
 func (in *inputs) packets(c *carrier) { in.Packets, in.dealt = c.list, c }
 
 func (in *inputs) report(r *report) {
+	in.Found = append(in.Found, r.found...)
 	if in.heard = append(in.heard, r); len(in.heard) == 1 {
 		in.Feedback = r.segs
 		return
@@ -221,6 +224,9 @@ func (l *shardLoop) flush() {
 	}
 	if c := l.shard.Claims(); len(c) > 0 {
 		l.raw.claim(c) // before what it is about is answered
+	}
+	if r := l.shard.Readings(); len(r) > 0 {
+		l.raw.group.ReadAnswers(r) // what cannot be told is not confirmed either
 	}
 	if out := l.shard.Output(); len(out) > 0 {
 		if _, tooBig := l.sender.Send(out); len(tooBig) > 0 {

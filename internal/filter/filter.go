@@ -32,6 +32,8 @@ type Options struct {
 	ExcludeOutgoing bool
 	// AcceptLen is how many bytes of a packet are kept; 0 means WholePacket.
 	AcceptLen uint32
+	// Whole, where it is set, matches those of the packets that are kept whole all the same.
+	Whole Expr
 }
 
 // Program is a classic BPF program for a SOCK_DGRAM packet socket, at most MaxInstructions long. It
@@ -62,6 +64,13 @@ func CompileExpr(e Expr, o Options) (Program, error) {
 	keep := o.AcceptLen
 	if keep == 0 {
 		keep = WholePacket
+	}
+	if o.Whole != nil {
+		whole, part := a.newLabel(), a.newLabel()
+		o.Whole.gen(&a, whole, part)
+		a.place(whole)
+		a.emit(bpf.RetConstant{Val: WholePacket})
+		a.place(part)
 	}
 	a.emit(bpf.RetConstant{Val: keep})
 	a.place(reject)

@@ -270,3 +270,28 @@ func BenchmarkMatch(b *testing.B) {
 		}
 	}
 }
+
+func TestWhole(t *testing.T) {
+	whole, err := Parse("src port 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Compile("tcp", Options{AcceptLen: 30, Whole: whole})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name     string
+		proto    byte
+		from, to uint16
+		want     int
+	}{
+		{"whole", 6, 1, 2, len(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, 2)))},
+		{"its beginning", 6, 2, 1, 30},
+		{"not at all", 17, 1, 2, 0},
+	} {
+		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", tc.proto, 0, 0, transport(tc.from, tc.to)), &Meta{}); got != tc.want {
+			t.Errorf("%s: kept %d, want %d", tc.name, got, tc.want)
+		}
+	}
+}

@@ -42,6 +42,9 @@ type Config struct {
 	Serves func(target netip.AddrPort) bool
 	// Sources yield the target's packets. They are Run's from now on, which closes them.
 	Sources []capture.Source
+	// Whole has the sources capture all packets of these targets whole, from its return on; all others they
+	// may cut behind the headers. nil: answers cannot be read here. It must not wait.
+	Whole func(targets []netip.AddrPort) error
 	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure set.
 	Listen   []netip.AddrPort
 	TLS      *tls.Config // key.ServerTLS; nil: no key
@@ -96,6 +99,7 @@ type Intercept struct {
 	owners  [256]*copier // by owner; those who left stay for their counts
 	touched []*peer      // have headers that are not sealed
 	next    mono.Time    // of table.Expire
+	answers answers
 	frames  FrameStats
 	open    map[net.Conn]struct{} // all connections, to close them at the end
 }

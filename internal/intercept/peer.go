@@ -39,6 +39,7 @@ type peer struct {
 	index  uint8
 	batch  wire.HeaderBatch // guarded by Intercept.mu
 	out    *outbox
+	told   []byte // of its connections' answers, begun; guarded by Intercept.mu
 	// streams belongs to the goroutine that reads; nil: this is no intercept on a target.
 	streams StreamPort
 }
@@ -278,7 +279,10 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 	p := &peer{conn: conn, copier: c, addr: from, slot: h.Slot, index: h.Conn, out: newOutbox(conn, s.cfg.Buffer)}
 	way, can := wire.WayRaw, wire.Capabilities(0)
 	if s.cfg.Streams != nil {
-		way, can = wire.WayTunnel, wire.ReadsAnswers
+		way = wire.WayTunnel
+	}
+	if s.cfg.Streams != nil || s.reads() {
+		can = wire.ReadsAnswers
 	}
 	w := wire.Welcome{Version: wire.Version, Way: way, Slot: h.Slot, Capabilities: can,
 		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software, Forbidden: forbidden}
@@ -310,6 +314,7 @@ func (s *Intercept) leave(p *peer, why error) {
 		c.peers = slices.Delete(c.peers, i, i+1)
 		if len(c.peers) == 0 && s.owners[c.owner] == c {
 			s.table.Leave(s.cfg.Now(), c.owner)
+			s.forgetOwner(c.owner)
 		}
 	}
 	s.mu.Unlock()
@@ -368,6 +373,8 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 				s.table.Retarget(p.copier.owner, to.List)
 				s.mu.Unlock()
 			}
+		case wire.TypeReadAnswers:
+			err = s.readAnswers(p, f.Body)
 		case wire.TypePing:
 			var ping wire.Ping
 			if err = ping.Decode(f.Body); err == nil {

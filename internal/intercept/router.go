@@ -34,7 +34,9 @@ func (s *Intercept) batch(now mono.Time, frames []capture.Frame, seg *packet.Seg
 		s.frame(now, &frames[i], seg)
 	}
 	s.flush(now)
+	s.flushTold()
 	if s.next.Reached(now) {
+		s.forgetSilent(now)
 		// Claims and holds in between may be due before what Expire names.
 		s.next = min(s.table.Expire(now), now.Add(expireEvery))
 	}
@@ -67,6 +69,9 @@ func (s *Intercept) frame(now mono.Time, f *capture.Frame, seg *packet.Segment) 
 	}
 	if owner, hash := s.table.Route(now, seg); owner != 0 {
 		s.deliver(owner, seg, min(f.Time, now), hash)
+		if len(s.answers.followed) > 0 {
+			s.follow(now, owner, hash, seg)
+		}
 	}
 }
 
@@ -161,9 +166,11 @@ func (s *Intercept) claim(owner uint8, tuples, refused []wire.Tuple) []wire.Tupl
 func (s *Intercept) release(owner uint8, tuples []wire.Tuple) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.flushTold()
 	now := s.cfg.Now()
 	for _, t := range tuples {
 		s.table.Release(now, owner, t.Client, t.Target)
+		s.dropped(owner, t)
 	}
 }
 

@@ -384,6 +384,12 @@ func (l *Link) read(c *Conn) error {
 						l.cfg.OnICMP(m)
 					}
 				}
+			case wire.TypeAnswers:
+				if l.cfg.OnAnswers == nil {
+					err = f.Unexpected()
+				} else {
+					err = l.cfg.OnAnswers(f.Body)
+				}
 			case wire.TypeStreamEvents:
 				if l.cfg.OnEvents == nil {
 					err = f.Unexpected()
@@ -432,6 +438,7 @@ func (l *Link) came(c *Conn) {
 	l.up = append(l.up, c)
 	s := &l.state
 	s.Conns, s.Way, s.Slot, s.Software = len(l.up), c.welcome.Way, c.welcome.Slot, c.welcome.Software
+	s.Reads = c.ReadsAnswers()
 	s.Forbidden, s.Fatal = c.welcome.Forbidden, false
 	if !s.Up {
 		s.Up, s.Since = true, time.Now()

@@ -103,6 +103,15 @@ func (g *Group) Release(tuples []wire.Tuple) bool {
 	return ok
 }
 
+// ReadAnswers tells every intercept what to read.
+func (g *Group) ReadAnswers(readings []wire.Reading) bool {
+	ok := true
+	for _, l := range g.links {
+		ok = l.ReadAnswers(readings) && ok
+	}
+	return ok
+}
+
 // SetTargets tells every intercept where copies are sent from now on.
 func (g *Group) SetTargets(targets []netip.AddrPort) {
 	for _, l := range g.links {

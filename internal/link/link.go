@@ -41,6 +41,7 @@ type State struct {
 	Way        wire.Way
 	Slot       uint8
 	Software   string           // the intercept's
+	Reads      bool             // it reads what targets answer
 	Forbidden  []netip.AddrPort // those of Config.Targets that it connects nobody to
 	Since      time.Time        // when Up last changed
 	Reconnects uint64           // how often it came up again
@@ -69,6 +70,9 @@ type Config struct {
 	OnOwner   func(wire.Tuple, wire.Ownership)
 	OnRefused func([]wire.Tuple)
 	OnICMP    func(wire.ICMP)
+	// OnAnswers gets what the intercept has found of answers, a body that is the link's again when the callback
+	// returns. An error ends the connection.
+	OnAnswers func(body []byte) error
 	// The tunnel: OnStreams tells of each connection to an intercept on the target, when it comes and when
 	// it is lost; all that OnEvents gets of it comes between the two, a body that is the link's again when
 	// the callback returns. OnRoom says that a connection that had no room has some.
@@ -233,6 +237,26 @@ func (l *Link) Claim(tuples []wire.Tuple) bool {
 
 // Release tells the intercept that tuples are no longer used. As Claim.
 func (l *Link) Release(tuples []wire.Tuple) bool { return l.tuples(wire.TypeRelease, tuples) }
+
+// ReadAnswers tells the intercept what to read. As Claim.
+func (l *Link) ReadAnswers(readings []wire.Reading) bool {
+	for len(readings) > 0 {
+		n := 0
+		queued := l.send(func(dst []byte) []byte {
+			start := len(dst)
+			dst = wire.BeginFrame(dst, wire.TypeReadAnswers)
+			for n = 0; n < len(readings) && len(dst)-start < wire.MaxAnswers/2; n++ {
+				dst = wire.AppendReading(dst, &readings[n])
+			}
+			return wire.EndFrame(dst, start)
+		})
+		if !queued {
+			return false
+		}
+		readings = readings[n:]
+	}
+	return true
+}
 
 func (l *Link) tuples(t wire.Type, tuples []wire.Tuple) bool {
 	for len(tuples) > 0 {

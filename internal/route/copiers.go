@@ -99,6 +99,12 @@ func (t *Table) Retarget(owner uint8, targets []netip.AddrPort) {
 	}
 }
 
+// SendsTo says whether a copier has named a target.
+func (t *Table) SendsTo(owner uint8, target netip.AddrPort) bool {
+	c := &t.copiers[owner]
+	return c.used && c.sendsTo(target)
+}
+
 // Leave says that the copier is gone. For the grace time its slot and connections are kept for it.
 func (t *Table) Leave(now mono.Time, owner uint8) {
 	if c := &t.copiers[owner]; c.used && c.up {

@@ -7,9 +7,11 @@ import (
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/seqnum"
 	"tcpcopy/internal/session"
 	"tcpcopy/internal/tcp"
+	"tcpcopy/internal/wire"
 )
 
 // rawSide is the raw way of a shard: the TCP connections of its sessions, found by the tuple that the
@@ -23,6 +25,9 @@ type rawSide struct {
 	slot    uint8
 	queries []Tuple
 	claims  []Tuple
+
+	readings []wire.Reading
+	readers  int // how many intercepts read answers
 
 	released   []Tuple // the target has nothing more to say on them
 	releasedAt mono.Time
@@ -73,6 +78,7 @@ type rawStream struct {
 	ts       uint32      // the timestamp at began
 	cfg      *tcp.Config // until it has begun
 	began    mono.Time
+	reading  rawReading
 }
 
 func (r *rawSide) init(sh *Shard) {
@@ -180,26 +186,23 @@ func (st *rawStream) begin(now mono.Time) {
 	st.conn.Init(st.cfg, st.record)
 	st.cfg = nil
 	st.conn.Open(now)
-	st.conn.Release(now, st.end)
-	if st.closing {
-		st.conn.CloseWrite(now)
+	if r := &st.reading; r.kind != proto.None && !r.lost {
+		st.askToRead()
+		r.hold = 0
 	}
+	st.pass(now)
 }
 
 // Release implements session.Stream.
 func (st *rawStream) Release(now mono.Time, end uint64) {
 	st.end = end
-	if st.waiting == mono.Never {
-		st.conn.Release(now, end)
-	}
+	st.pass(now)
 }
 
 // CloseWrite implements session.Stream.
 func (st *rawStream) CloseWrite(now mono.Time) {
 	st.closing = true
-	if st.waiting == mono.Never {
-		st.conn.CloseWrite(now)
-	}
+	st.pass(now)
 }
 
 // Abort implements session.Stream. The reset is part of this Step's output.
@@ -271,6 +274,7 @@ func (r *rawSide) feedback(now mono.Time, seg *packet.Segment, late bool) {
 		return
 	}
 	e := st.e
+	st.heardSYN(seg)
 	if late {
 		st.conn.DeliverLate(now, seg)
 	} else {
@@ -330,11 +334,15 @@ func (r *rawSide) poll(now mono.Time, e *entry) mono.Time {
 		}
 	}
 	st.ackBy = 0
+	if st.readingDue().Reached(now) {
+		st.lose()
+		st.pass(now)
+	}
 	wake := st.send(now)
 	if st.report(now) {
 		r.sh.touch(e)
 	}
-	return wake
+	return min(wake, st.readingDue())
 }
 
 // report tells the session what has changed; it says whether anything did.
@@ -369,6 +377,9 @@ func (st *rawStream) report(now mono.Time) bool {
 	if s.Received > st.received || s.HasHole != st.hole {
 		st.received, st.hole = s.Received, s.HasHole
 		tell(session.Event{Kind: session.Received, N: s.Received, Hole: s.HasHole})
+	}
+	if st.tellFound(s.Received, tell); st.e == nil {
+		return true
 	}
 	if s.RemoteFIN && !st.shut {
 		st.shut = true

@@ -20,6 +20,7 @@ import (
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/seqnum"
 	"tcpcopy/internal/session"
+	"tcpcopy/internal/wire"
 )
 
 // Config is what a shard works with. What it points to is the shard's own.
@@ -78,6 +79,7 @@ type Packet struct {
 type Input struct {
 	Packets  []Packet
 	Feedback []packet.Segment // raw: the target's segments, headers only
+	Found    []wire.Found     // raw: what the intercepts have found of answers; Data is kept until the next Step
 	Events   []session.Event  // of streams that the Opener made
 	Freed    []Tuple          // raw: tuples that no copier owns, in answer to Queries
 	// Late says that all this came later than the Step's now, which stands still for it to be heard first: how
@@ -176,6 +178,7 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	for i := range in.Feedback {
 		sh.raw.feedback(sh.now, &in.Feedback[i], in.Late)
 	}
+	sh.raw.foundAll(sh.now, in.Found)
 	for i := range in.Events {
 		if e := sh.byID[in.Events[i].ID]; e != nil {
 			sh.handle(sh.now, e, &in.Events[i])
