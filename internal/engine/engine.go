@@ -306,7 +306,7 @@ func (cp *copier) close() {
 
 func (cp *copier) snapshot() *export.Snapshot {
 	s := &export.Snapshot{
-		Version: cp.ctl.Version, Via: string(cp.c.Via), Mappings: cp.c.MappingStrings(),
+		Version: cp.ctl.Version, Via: string(cp.c.Via), Mappings: cp.c.MappingStrings(), From: cp.c.From.Text,
 		Start: cp.origin, Now: time.Now(), Final: cp.final, Resources: export.Spent(),
 	}
 	for _, l := range cp.shards {

@@ -19,9 +19,13 @@ func Advice(s *Snapshot) []string {
 		return nil
 	}
 	var all []string
-	if s.Replay != nil {
+	switch {
+	case s.Replay != nil:
 		all = replayAdvice(s)
-	} else if c.Packets.Offered == 0 {
+	case c.Packets.Offered > 0:
+	case s.From != "":
+		all = append(all, fmt.Sprintf("nothing came from %s: does the mirror, or the agent, send to this host, and does every firewall on the way let it in? (tcpdump -ni any udp or tcp shows what arrives)", s.From))
+	default:
 		all = append(all, fmt.Sprintf("no packet for %s was seen: is it the port and the address that clients connect to here? (tcpdump -ni any port PORT shows; behind a translation -x wants what it is after it; -i and -F leave packets out)",
 			strings.Join(s.Mappings, ", ")))
 	}

@@ -17,6 +17,7 @@ type Snapshot struct {
 	Version  string    // of this program
 	Via      string    // how the target is reached: "socket", "raw"
 	Mappings []string  // as typed: "80-10.0.0.2:8080"
+	From     string    // where the traffic comes from, as typed; empty: this host's interfaces
 	Start    time.Time // when the copier began to capture
 	Now      time.Time // when the snapshot was taken
 	Final    bool      // the copier has stopped: nothing follows
