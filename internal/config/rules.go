@@ -128,7 +128,7 @@ func addLogin(dst *mysql.Options) func(string) error {
 	return func(s string) error {
 		l, err := mysql.ParseLogin(s)
 		if err == nil {
-			err = dst.AddLogin(l)
+			dst.AddLogin(l)
 		}
 		return quoted(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"tcpcopy/internal/proto"
@@ -118,13 +119,14 @@ func ParseLogin(s string) (l Login, err error) {
 	return l, nil
 }
 
-// AddLogin adds a login, one for each user.
-func (o *Options) AddLogin(l Login) error {
-	if o.login(l.User) != nil {
-		return fmt.Errorf("mysql: a second login for %q: wanted one for each user", l.User)
+// AddLogin adds a login, or puts it in the place of the one that the user has.
+func (o *Options) AddLogin(l Login) {
+	o.Logins = slices.Clone(o.Logins)
+	if old := o.login(l.User); old != nil {
+		*old = l
+		return
 	}
-	o.Logins = append(o.Logins[:len(o.Logins):len(o.Logins)], l)
-	return nil
+	o.Logins = append(o.Logins, l)
 }
 
 // nameMost bounds names and passwords, in bytes.
