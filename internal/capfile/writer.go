@@ -15,7 +15,14 @@ const (
 	PCAP
 )
 
-// Writer writes one file, of packets of one link type. Errors stay: after one, every call returns it.
+// flushAt is how much waits to be written at most, if it is more than one packet.
+const flushAt = 1 << 16
+
+// writerSize has room for the largest packet.
+const writerSize = maxPacket + 1<<10
+
+// Writer writes one file, of packets of one link type. The io.Writer gets whole packets, some at a time. Errors
+// stay: after one, every call returns it.
 type Writer struct {
 	out    *bufio.Writer
 	format Format
@@ -29,7 +36,7 @@ const Application = "tcpcopy"
 
 // NewWriter begins a file. snap is the most that is kept of a packet, in bytes; 0: all of it.
 func NewWriter(out io.Writer, format Format, link LinkType, snap int) (*Writer, error) {
-	w := &Writer{out: bufio.NewWriterSize(out, 1<<16), format: format}
+	w := &Writer{out: bufio.NewWriterSize(out, writerSize), format: format}
 	if snap <= 0 {
 		snap = 1 << 18
 	}
@@ -82,6 +89,11 @@ func (w *Writer) write(b []byte) error {
 // Write appends a packet, captured at the given time (nanoseconds since 1970), of that length on the wire.
 func (w *Writer) Write(time int64, data []byte, wire int) error {
 	le := binary.LittleEndian
+	if w.out.Buffered() >= flushAt || w.out.Available() < len(data)+64 {
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
 	if w.format == PCAP {
 		b := w.head[:recordHeaderLen]
 		le.PutUint32(b, uint32(time/1e9))
