@@ -57,6 +57,7 @@ func TestHelp(t *testing.T) {
 		"root":      {"tcpcopy", "--help"},
 		"copy":      {"tcpcopy", "copy", "--help"},
 		"replay":    {"tcpcopy", "replay", "--help"},
+		"record":    {"tcpcopy", "record", "--help"},
 		"intercept": {"tcpcopy", "intercept", "-h"},
 		"capture":   {"tcpcopy", "capture", "-h"},
 		"lab":       {"tcpcopy", "lab", "--help"},

@@ -41,6 +41,7 @@ func dry() (p *program, stderr *bytes.Buffer) {
 	p.copy = func(*engine.Control, *config.Copy, func(*export.Snapshot)) (*export.Snapshot, error) { return nil, nil }
 	p.intercept = func(*engine.Control, *config.Intercept, *reporter, *logbook) error { return nil }
 	p.capture = func(*engine.Control, *config.Capture, *reporter, *logbook) error { return nil }
+	p.record = func(*engine.Control, *config.Record, func(*engine.Recorded)) (*engine.Recorded, error) { return nil, nil }
 	p.lab = func(context.Context, *config.Lab) int { return exitOK }
 	return p, stderr
 }
@@ -68,7 +69,7 @@ func TestREADMECommands(t *testing.T) {
 	text := readme(t)
 	t.Setenv(key.Env, "")
 	t.Chdir(t.TempDir())
-	for name, content := range map[string]string{"key": key.Generate(), "login": "user:password"} {
+	for name, content := range map[string]string{"key": key.Generate(), "login": "user:password", "peak.pcapng": "a recording"} {
 		if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +94,7 @@ func TestREADMECommands(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s", strings.Join(line, " "), code, stderr)
 		}
 	}
-	for _, must := range []string{"tcpcopy copy", "tcpcopy intercept", "tcpcopy capture", "tcpcopy keygen", "tcpcopy lab", "tcpcopy -x", "intercept -i"} {
+	for _, must := range []string{"tcpcopy copy", "tcpcopy record", "tcpcopy replay", "tcpcopy intercept", "tcpcopy capture", "tcpcopy keygen", "tcpcopy lab", "tcpcopy -x", "intercept -i"} {
 		if tried[must] == 0 {
 			t.Errorf("no %s … among %v", must, tried)
 		}

@@ -24,6 +24,7 @@ type program struct {
 	copy      copyFunc
 	intercept interceptFunc
 	capture   captureFunc
+	record    recordFunc
 	lab       labFunc
 }
 
@@ -106,7 +107,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			names := "copy, replay, intercept, capture, lab, keygen, config, status, version, completion or help"
+			names := "copy, record, replay, intercept, capture, lab, keygen, config, status, version, completion or help"
 			if len(args) == 0 {
 				return &config.Problem{What: "no command: wanted " + names, Hint: "tcpcopy --help says more"}
 			}
@@ -123,7 +124,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return config.FlagProblem(err, cmd.CommandPath()+" --help")
 	})
-	root.AddCommand(p.copyCommand(), p.replayCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.statusCommand(), p.versionCommand())
+	root.AddCommand(p.copyCommand(), p.recordCommand(), p.replayCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.statusCommand(), p.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	standardFlags(root)
 	for _, c := range root.Commands() {
@@ -136,7 +137,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 func standardFlags(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.BoolP("help", "h", false, "this help")
-	daemon := cmd.Name() == "copy" || cmd.Name() == "replay" || cmd.Name() == "intercept" || cmd.Name() == "capture"
+	daemon := cmd.Name() == "copy" || cmd.Name() == "record" || cmd.Name() == "replay" || cmd.Name() == "intercept" || cmd.Name() == "capture"
 	if daemon || !cmd.HasParent() {
 		cmd.Version = Version()
 		cmd.SetVersionTemplate("tcpcopy {{.Version}}\n")

@@ -18,6 +18,9 @@ type (
 	copyFunc func(s *engine.Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error)
 	// interceptFunc serves copiers until the context is done.
 	interceptFunc func(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error
+	// recordFunc records until it is told to stop, calls progress every c.Stats, and returns what it came to;
+	// nil if it came to nothing.
+	recordFunc func(s *engine.Control, c *config.Record, progress func(*engine.Recorded)) (*engine.Recorded, error)
 	// captureFunc is an agent, until it is told to stop.
 	captureFunc func(s *engine.Control, c *config.Capture, report *reporter, log *logbook) error
 	// labFunc runs a demonstration, prints its table and what went wrong, and returns the exit code.
@@ -29,6 +32,7 @@ func (p *program) wire() {
 	p.copy = engine.Run
 	p.intercept = runIntercept
 	p.capture = runCapture
+	p.record = engine.Record
 	for _, l := range lab.Scenarios() {
 		p.scenarios = append(p.scenarios, config.Scenario{Name: l.Name, Help: l.Help})
 	}

@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"internal/key", "internal/sys"},
 	{"internal/capture", "internal/export"},
 	{
-		"internal/capture/afpacket", "internal/capture/locals", "internal/capture/file", "internal/output/socket",
+		"internal/capture/afpacket", "internal/capture/locals", "internal/capture/file", "internal/output/recording", "internal/output/socket",
 		"internal/output/rawsend", "internal/link", "internal/intercept", "internal/netlab", "internal/localroute",
 		"internal/output/tunnel", "internal/status",
 	},

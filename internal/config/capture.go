@@ -2,7 +2,6 @@ package config
 
 import (
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -64,7 +63,7 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 			help: "the copier: tcpcopy copy --from agent://:" + strconv.Itoa(DefaultAgentPort) + " there",
 		},
 		{
-			name: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: o.setOnline,
+			name: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setOnline(&c.Online),
 			help: "whose traffic: this host's ports, or another address's that passes through it, several with commas",
 		},
 		{
@@ -128,36 +127,6 @@ func (o *CaptureOptions) setTo(s string) error {
 		port = DefaultAgentPort
 	}
 	o.c.To = netip.AddrPortFrom(a, uint16(port))
-	return nil
-}
-
-func (o *CaptureOptions) setOnline(s string) error {
-	parts, err := list(s)
-	if err != nil {
-		return err
-	}
-	for _, p := range parts {
-		var at netip.AddrPort
-		if n, err := strconv.ParseUint(p, 10, 16); err == nil && n > 0 {
-			at = netip.AddrPortFrom(netip.Addr{}, uint16(n))
-		} else {
-			a, port, err := endpoint(p)
-			if err != nil || port == 0 {
-				return wanted("wanted ports, or addresses with ports, such as 80 or 10.0.0.1:80, with commas")
-			}
-			if a.IsUnspecified() {
-				a = netip.Addr{}
-			}
-			at = netip.AddrPortFrom(a, uint16(port))
-		}
-		if slices.Contains(o.c.Online, at) {
-			return wanted("is given twice: wanted each once")
-		}
-		if len(o.c.Online) == filter.MaxCapturePorts {
-			return wanted("is one too many: wanted %d at most", filter.MaxCapturePorts)
-		}
-		o.c.Online = append(o.c.Online, at)
-	}
 	return nil
 }
 

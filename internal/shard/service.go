@@ -73,17 +73,23 @@ func (s *Service) chosen(now mono.Time, key *Tuple) ledger.Reason {
 	if s.Ramp > 0 {
 		share *= min(1, float64(now.Sub(s.Since))/float64(s.Ramp))
 	}
-	if share >= 1 {
-		return ledger.None
-	}
-	hash := key.stable()
-	if s.SampleClients {
-		hash = balance.HashClient(key.Client().Addr())
-	}
-	if balance.Share(hash, saltSample) >= share {
+	if !Sampled(key.Client(), key.Server(), s.SampleClients, share) {
 		return ledger.SampledOut
 	}
 	return ledger.None
+}
+
+// Sampled says whether a connection is among the given share (0 to 1) of all, or its client of all clients: in
+// every process the same ones, and of a larger share all that are among a smaller one.
+func Sampled(client, online netip.AddrPort, clients bool, share float64) bool {
+	if share >= 1 {
+		return true
+	}
+	hash := balance.HashConnection(client, online, 0)
+	if clients {
+		hash = balance.HashClient(client.Addr())
+	}
+	return balance.Share(hash, saltSample) < share
 }
 
 // stable is the connection's hash that every process agrees on.

@@ -1,0 +1,150 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/output/recording"
+)
+
+// Record is what tcpcopy record is to do.
+type Record struct {
+	Online     []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
+	Interfaces []string         // to capture on; empty: all
+	Filter     filter.Expr      // nil: none
+	Both       bool             // the server's packets whole, and not their headers alone
+	Sample     float64          // percent of sessions, above 0 to 100
+	SampleBy   SampleBy
+	Duration   time.Duration // 0: until it is told to end
+	File       recording.Config
+	Ring       int64         // bytes of the capture ring
+	Stats      time.Duration // between two lines; 0: none
+	Process
+}
+
+// RecordOptions are the options of tcpcopy record while they are read.
+type RecordOptions struct {
+	host Host
+	c    Record
+}
+
+// NewRecordOptions adds the options of tcpcopy record to fs. After fs has been parsed, Record makes the settings of
+// them.
+func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
+	o := &RecordOptions{host: host, c: Record{Sample: 100, SampleBy: BySession, Ring: 16 * mega, Stats: 10 * time.Second}}
+	c := &o.c
+	samples := []SampleBy{BySession, ByClient}
+	register(fs, []option{
+		{
+			name: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setOnline(&c.Online),
+			help: "whose traffic: this host's ports, or another address's that passes through it, several with commas",
+		},
+		{
+			name: "output", letter: "o", arg: "FILE", group: Where, set: o.setOutput,
+			help: "where to: a name that ends in .pcapng or .pcap, and then perhaps in .gz or .zst; -: standard output",
+		},
+		{
+			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
+			help: "capture on these interfaces only, several with commas (default: all, loopback too)",
+		},
+		{
+			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
+			help: "only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not",
+		},
+		{
+			name: "both", group: How, set: on(&c.Both),
+			help: "record the server's packets whole, too: without it their headers, which a replay goes by",
+		},
+		{
+			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&c.Sample),
+			help: "record this share of the sessions, each as a whole; fractions such as 0.5 are fine",
+		},
+		{
+			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&c.SampleBy, samples...), choices: words(samples),
+			help: "what --sample chooses: session (each connection by itself), client (a client with all its connections)",
+		},
+		{
+			name: "snaplen", letter: "S", arg: "BYTES", group: How, set: whole(&c.File.Snap, 68, 1<<18),
+			help: "keep so much of each packet (default: all); what is cut cannot be replayed",
+		},
+		{
+			name: "rotate", arg: "SIZE|TIME", group: Bounds, set: o.setRotate,
+			help: "begin a new file after so many bytes (1GB), so long (10m), or whichever comes first (1GB,10m); names get the time",
+		},
+		{
+			name: "keep", arg: "N", group: Bounds, set: whole(&c.File.Keep, 1, 1e6),
+			help: "with --rotate: remove the oldest files of this run, so that N are there (default: all stay)",
+		},
+		{
+			name: "duration", arg: "TIME", group: Bounds, set: span(&c.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
+			help: "end after so long (default: at SIGINT or SIGTERM)",
+		},
+		{
+			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
+			help: "capture ring: what may lie there before it is written",
+		},
+		{
+			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			help: "a line on stderr each so often; 0: none",
+		},
+	})
+	register(fs, processOptions(&c.Process))
+	return o
+}
+
+func (o *RecordOptions) setOutput(s string) error {
+	if _, ok := recording.KindOf(s); !ok {
+		return wanted("wanted a name that ends in .pcapng or .pcap, and then perhaps in .gz or .zst, or -")
+	}
+	o.c.File.Path = s
+	return nil
+}
+
+func (o *RecordOptions) setInterface(s string) error {
+	names, err := o.host.devices(s, true)
+	if err != nil {
+		return err
+	}
+	o.c.Interfaces = append(o.c.Interfaces, names...)
+	return nil
+}
+
+// setRotate reads a size, a time, or both. 10m are minutes, and 10M megabytes.
+func (o *RecordOptions) setRotate(s string) error {
+	f := &o.c.File
+	f.RotateBytes, f.RotateEvery = 0, 0
+	for part := range strings.SplitSeq(s, ",") {
+		if d, err := time.ParseDuration(part); err == nil && d >= time.Second && f.RotateEvery == 0 {
+			f.RotateEvery = d
+			continue
+		}
+		n, ok := parseAmount(part, 1)
+		if !ok || n < 64*kilo || f.RotateBytes != 0 {
+			return wanted("wanted a size of 64K or more such as 1GB, a time of 1s or more such as 10m, or both with a comma")
+		}
+		f.RotateBytes = n
+	}
+	return nil
+}
+
+// Record makes the settings of the options, which have been parsed. An error is a *Problem.
+func (o *RecordOptions) Record() (*Record, error) {
+	c := o.c
+	rotates := c.File.RotateBytes > 0 || c.File.RotateEvery > 0
+	switch {
+	case len(c.Online) == 0:
+		return nil, wanted("nothing to record: wanted -x PORT").hinting("tcpcopy record -x 80 -o peak.pcapng records this host's port 80")
+	case c.File.Path == "":
+		return nil, wanted("nowhere to record to: wanted -o FILE").hinting("tcpcopy record -x %d -o peak.pcapng", c.Online[0].Port())
+	case c.File.Path == recording.Stdout && rotates:
+		return nil, &Problem{Flag: "--rotate", What: "does not go with standard output: wanted -o with the name of a file"}
+	case c.File.Keep > 0 && !rotates:
+		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep), What: "needs --rotate: there is one file otherwise"}
+	}
+	return &c, nil
+}

@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"tcpcopy/internal/capfile"
+	"tcpcopy/internal/capture"
+	"tcpcopy/internal/capture/afpacket"
+	"tcpcopy/internal/capture/locals"
+	"tcpcopy/internal/config"
+	"tcpcopy/internal/filter"
+	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/output/recording"
+	"tcpcopy/internal/packet"
+	"tcpcopy/internal/shard"
+)
+
+// Recorded is what a recording has come to.
+type Recorded struct {
+	Start, Now time.Time
+	Packets    ledger.Packets
+	Sampled    uint64 // packets left out by --sample
+	Sessions   uint64 // that began, and are recorded
+	File       recording.State
+}
+
+// recorder captures and writes.
+type recorder struct {
+	c      *config.Record
+	source capture.Source
+	class  classifier
+	out    *recording.Writer
+	origin time.Time
+
+	sampled, sessions uint64 // so far
+
+	mu    sync.Mutex // guards state
+	state Recorded
+}
+
+// Record records until it is told to stop, calls progress every c.Stats, and returns what it came to; nil if it
+// could not begin.
+func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded, error) {
+	r := &recorder{c: c, origin: time.Now()}
+	set, err := locals.Watch()
+	if err != nil {
+		return nil, err
+	}
+	defer set.Close()
+	served, err := recordedServers(c)
+	if err != nil {
+		return nil, err
+	}
+	r.class = classifier{served: served, isLocal: set.Has}
+	program, err := recordFilter(c)
+	if err != nil {
+		return nil, err
+	}
+	now := func() mono.Time { return mono.Time(time.Since(r.origin)) }
+	r.source, err = opened(afpacket.Open(afpacket.Config{Interfaces: c.Interfaces, Filter: program, Memory: int(c.Ring), Now: now}))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		r.source.Close()
+		r.source.Next(0) // lets go of the last batch
+	}()
+	if r.out, err = recording.New(c.File, r.origin); err != nil {
+		return nil, err
+	}
+	ctl.Ready(r.describe())
+	failed := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() { failed <- r.run(stop, now) }()
+	err = r.attend(ctl, progress, stop, failed)
+	state := r.snapshot()
+	return &state, err
+}
+
+// attend waits for the end, and tells meanwhile.
+func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan struct{}, failed <-chan error) error {
+	var tick, over <-chan time.Time
+	if r.c.Stats > 0 {
+		t := time.NewTicker(r.c.Stats)
+		defer t.Stop()
+		tick = t.C
+	}
+	if r.c.Duration > 0 {
+		t := time.NewTimer(r.c.Duration)
+		defer t.Stop()
+		over = t.C
+	}
+	for {
+		select {
+		case <-tick:
+			s := r.snapshot()
+			progress(&s)
+			continue
+		case err := <-failed:
+			return err
+		case <-over:
+		case <-ctl.Stop:
+		case <-ctl.Context.Done():
+		}
+		close(stop)
+		return <-failed
+	}
+}
+
+// run captures until stop is closed, and then what the kernel had captured by that time; it ends the file.
+func (r *recorder) run(stop <-chan struct{}, now func() mono.Time) error {
+	ending, last := mono.Never, 0
+	for last < drainLate {
+		wait := pollEvery
+		select {
+		case <-stop:
+			if wait = lastLook; ending == mono.Never {
+				ending = now()
+			}
+		default:
+		}
+		frames, err := r.source.Next(wait)
+		if err != nil {
+			return fmt.Errorf("capture ended: %w", err)
+		}
+		if err := r.write(frames); err != nil {
+			return err
+		}
+		if err := r.out.Tick(time.Now()); err != nil {
+			return err
+		}
+		r.tell(len(frames))
+		switch {
+		case ending == mono.Never:
+		case len(frames) == 0:
+			last = drainLate
+		case frames[0].Time > ending:
+			last++
+		}
+	}
+	err := r.out.Close(time.Now(), r.seen())
+	r.tell(0)
+	return err
+}
+
+func (r *recorder) write(frames []capture.Frame) error {
+	for i := range frames {
+		f := &frames[i]
+		var p shard.Packet
+		if !r.class.classify(f, &p) {
+			continue
+		}
+		client, online := p.Seg.Src, p.Seg.Dst
+		if p.FromServer {
+			client, online = online, client
+		}
+		if !shard.Sampled(client, online, r.c.SampleBy == config.ByClient, r.c.Sample/100) {
+			r.sampled++
+			continue
+		}
+		if !p.FromServer && p.Seg.Flags&(packet.SYN|packet.ACK) == packet.SYN {
+			r.sessions++
+		}
+		if err := r.out.Write(r.origin.Add(time.Duration(f.Time)), f.Data, f.Wire, r.seen()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seen is what the kernel has captured and lost.
+func (r *recorder) seen() capfile.Counts {
+	return capfile.Counts{Received: r.class.packets.Seen + r.class.packets.KernelDrop, Dropped: r.class.packets.KernelDrop}
+}
+
+// tell lets snapshot see what was done.
+func (r *recorder) tell(frames int) {
+	r.class.packets.Seen += uint64(frames)
+	s := r.source.Stats()
+	r.class.packets.KernelDrop = s.Dropped
+	r.mu.Lock()
+	r.state.Packets = r.class.packets
+	r.state.Packets.Offered = r.class.packets.Seen + s.Dropped
+	r.state.File, r.state.Sampled, r.state.Sessions = r.out.State(), r.sampled, r.sessions
+	r.mu.Unlock()
+}
+
+func (r *recorder) snapshot() Recorded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.state
+	s.Start, s.Now = r.origin, time.Now()
+	return s
+}
+
+func (r *recorder) describe() string {
+	words := make([]string, len(r.c.Online))
+	for i, o := range r.c.Online {
+		words[i] = fmt.Sprintf("port %d", o.Port())
+		if o.Addr().IsValid() {
+			words[i] = o.String()
+		}
+	}
+	return "recording " + strings.Join(words, ", ") + " to " + r.out.State().Name
+}
+
+// recordedServers are the servers whose traffic is recorded.
+func recordedServers(c *config.Record) (*served, error) {
+	maps := make([]mapping.Mapping, len(c.Online))
+	for i, o := range c.Online {
+		maps[i].Online = o
+	}
+	return newServed(&config.Copy{}, maps)
+}
+
+// recordFilter is what the kernel selects.
+func recordFilter(c *config.Record) (filter.Program, error) {
+	spec := filter.CaptureSpec{Expr: c.Filter, ExcludeMark: config.DefaultMark}
+	if c.Both {
+		spec.ResponseLen = filter.WholePacket
+	}
+	for _, o := range c.Online {
+		spec.Ports = append(spec.Ports, o.Port())
+		spec.AnyDirection = spec.AnyDirection || o.Addr().IsValid()
+	}
+	return filter.Capture(spec)
+}
