@@ -41,7 +41,9 @@ func dry() (p *program, stderr *bytes.Buffer) {
 	p.copy = func(*engine.Control, *config.Copy, func(*export.Snapshot)) (*export.Snapshot, error) { return nil, nil }
 	p.intercept = func(*engine.Control, *config.Intercept, *reporter, *logbook) error { return nil }
 	p.capture = func(*engine.Control, *config.Capture, *reporter, *logbook) error { return nil }
-	p.record = func(*engine.Control, *config.Record, func(*engine.Recorded)) (*engine.Recorded, error) { return nil, nil }
+	p.record = func(*engine.Control, *config.Record, func(*engine.Recorded)) (*engine.Recorded, error) {
+		return nil, nil
+	}
 	p.lab = func(context.Context, *config.Lab) int { return exitOK }
 	return p, stderr
 }
