@@ -2,7 +2,10 @@ package session
 
 import (
 	"reflect"
+	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/packet"
@@ -292,4 +295,46 @@ func TestEditsRefused(t *testing.T) {
 			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.state, want.Refused, state)
 		}
 	}
+}
+
+// However the client's bytes are cut, and however much of the copy's the stream takes at a time, the target gets
+// what the protocol makes of them, and every byte of the client is accounted for once.
+func TestEditsAnyCut(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		r := loggedIn(t)
+		defer r.end()
+		lines := rapid.SliceOfN(rapid.SampledFrom([]string{"a\n", "b\n", "secret\n", "login x\n", "a long one\n"}), 1, 20).Draw(rt, "lines")
+		text, want := strings.Join(lines, ""), "login ours\n"
+		var denied, passed int
+		for _, l := range lines {
+			switch l {
+			case "a\n":
+				want += "alpha\n"
+				passed += len(l)
+			case "secret\n":
+				denied += len(l)
+			case "login x\n":
+				passed += len(l)
+			default:
+				want += l
+				passed += len(l)
+			}
+		}
+		for off := 0; off < len(text); {
+			n := rapid.IntRange(1, len(text)-off).Draw(rt, "n")
+			r.data(text[off : off+n])
+			off += n
+			f := r.stream()
+			if more := rapid.IntRange(0, len(f.text)-f.taken).Draw(rt, "taken"); more > 0 {
+				f.taken += more
+				r.event(Event{Kind: Taken, N: uint64(f.taken)})
+			}
+		}
+		r.copied(want)
+		if f := r.stream(); f.taken < len(f.text) {
+			r.takes()
+		}
+		r.bytes(uint64(len(text)), ledger.None, uint64(passed))
+		r.bytes(uint64(len(text)), ledger.Filtered, uint64(denied))
+	})
 }
