@@ -37,6 +37,7 @@ type answer struct {
 	judged       bool // head of the packet under way has been read
 	last         bool // the packet under way is the last
 	failed       bool
+	begun        bool   // the first packet has come
 	next         uint8  // the number of the next packet
 	code         uint16 // of the error
 	columns      int    // still to come
@@ -45,9 +46,13 @@ type answer struct {
 	params       uint16 // that it takes
 }
 
+// firstMost is the highest number of an answer's first packet. Numbers go on from those of the command's packets, of
+// which there are at most 64: max_allowed_packet is at most 1 GB.
+const firstMost = 65
+
 // begin makes ready for the answer to a request with that hint.
 func (a *answer) begin(h proto.Hint) {
-	*a = answer{deprecateEOF: a.deprecateEOF, next: 1}
+	*a = answer{deprecateEOF: a.deprecateEOF}
 	switch h {
 	case hintText:
 		a.expect = aText
@@ -70,6 +75,10 @@ func (a *answer) step(p []byte) (used int, done bool, err error) {
 		if a.judged = a.more; !a.more {
 			a.last = false
 		}
+		if !a.begun && 0 < a.seq && a.seq <= firstMost {
+			a.next = a.seq
+		}
+		a.begun = true
 		if a.stray = a.expect != aMessage && a.seq != a.next; a.stray && a.more {
 			return used, false, lost("number of a packet", a.seq)
 		}

@@ -31,8 +31,26 @@ func (c *Client) mustStrip(flags byte) bool {
 	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.online.upper || c.online.caps&capAttributes != 0)
 }
 
+// stripExecute decides what becomes of an execute that is to be encoded again, as far as it was collected.
+func (c *Client) stripExecute(out *proto.Out) {
+	p, n := c.whole, c.pending
+	bare := withoutAttributes(p, c.params)
+	switch {
+	case bare != nil && c.packet.length < maxPayload:
+		p = bare
+	case c.who.known: // it has attributes, or all that follows would have to be cut anew
+		c.leave(ledger.QueryAttributes)
+		c.whole = nil
+		return
+	}
+	length := c.packet.length - len(c.whole) + len(p)
+	c.settle()
+	c.fate = passed
+	out.Replace(n, append([]byte{byte(length), byte(length >> 8), byte(length >> 16), 0}, p...))
+}
+
 // withoutAttributes encodes a payload of COM_STMT_EXECUTE without names, for a statement with that many
-// parameters; nil where it has attributes as well, or is not understood.
+// parameters; nil where it has attributes as well, or is not understood. Of the parameters' values nothing need be there.
 func withoutAttributes(p []byte, params uint16) []byte {
 	const fixed = 1 + 4 + 1 + 4
 	f := cursor{p, true}
@@ -85,7 +103,7 @@ func (c *Client) attributesOf(head []byte) (at int) {
 	case !none && agreed:
 		c.strip = addThem
 	}
-	if c.strip != 0 && c.packet.length+int(c.strip) >= maxPayload || c.strip != 0 && c.packet.length == maxPayload {
+	if c.strip != 0 && (c.packet.length == maxPayload || c.packet.length+int(c.strip) >= maxPayload) {
 		c.leave(ledger.QueryAttributes) // all that follows would have to be cut anew
 	}
 	if none {

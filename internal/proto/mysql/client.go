@@ -291,10 +291,14 @@ func (c *Client) take(p []byte, out *proto.Out) error {
 			return nil
 		}
 	case collected:
-		if c.whole = append(c.whole, p...); len(c.whole) > loginMost {
+		c.whole = append(c.whole, p...)
+		switch {
+		case len(c.whole) < loginMost:
+			return nil
+		case c.command != comExecute:
 			return lost("length of a packet", c.packet.length)
 		}
-		return nil
+		c.stripExecute(out)
 	}
 	c.flush(out)
 	return nil
@@ -323,7 +327,11 @@ func (c *Client) finish(out *proto.Out) error {
 		c.endText()
 		c.flush(out)
 	case collected:
-		return c.wholeCommand(out)
+		if c.command != comExecute {
+			return c.wholeCommand(out)
+		}
+		c.stripExecute(out)
+		c.flush(out)
 	}
 	if c.command == comPrepare && c.fate != swallowed {
 		why := ledger.None
@@ -351,15 +359,6 @@ func (c *Client) wholeCommand(out *proto.Out) error {
 	switch c.command {
 	case comChangeUser:
 		return c.changeUser(p, n, out)
-	case comExecute:
-		if bare := withoutAttributes(p, c.params); bare != nil {
-			p = bare
-		} else if c.who.known {
-			out.Drop(n, ledger.QueryAttributes)
-			out.Refuse(ledger.QueryAttributes)
-			return nil
-		}
-		out.Replace(n, appendPacket(nil, 0, p))
 	case comInitDB:
 		c.who.db = string(p[1:])
 		out.Pass(n)

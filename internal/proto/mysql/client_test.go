@@ -123,6 +123,14 @@ func TestExecuteWithoutAttributes(t *testing.T) {
 	if !bytes.Equal(r.to, want) || r.err != nil {
 		t.Errorf("%q, %v; want %q", r.to, r.err, want)
 	}
+	// One that is too long to be collected.
+	long := strings.Repeat("x", 1<<20)
+	r.to = nil
+	r.say(350, packet(0, comExecute, uint32(5), paramCount, uint32(1), 2, 0, 1, 8, 0, 1, "a", 253, 0, 2, "bc", "12345678", 0xfd, 0, 0, 16, long))
+	want = packet(0, comExecute, uint32(77), 0, uint32(1), 0, 1, 8, 0, 253, 0, "12345678", 0xfd, 0, 0, 16, long)
+	if !bytes.Equal(r.to, want) || r.err != nil {
+		t.Errorf("%d bytes, %v; want %d", len(r.to), r.err, len(want))
+	}
 	r.to, r.log = nil, nil
 	r.say(400, packet(0, comExecute, uint32(5), paramCount, uint32(1), 3, 0, 0))
 	if got, want := r.told(), "left query_attributes; refused query_attributes"; got != want || len(r.to) > 0 {

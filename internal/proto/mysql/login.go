@@ -313,7 +313,9 @@ func (c *Client) changeUser(p []byte, n int, out *proto.Out) error {
 	if charset := f.take(2); charset != nil {
 		who.charset = charset[0]
 	}
-	who.known = true
+	if !who.known {
+		who.known, who.caps = true, assumed
+	}
 	c.who = who
 	login, err := c.credentials()
 	if err != nil {
