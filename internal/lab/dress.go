@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -42,6 +43,9 @@ func (w *wear) size(n int) int {
 	return len(w.put(room[:0], n)) + len(w.tail)
 }
 
+// errDress says that a request does not wear what it should.
+var errDress = errors.New("not of the protocol")
+
 // mostDigits bounds the number in what comes before a request.
 const mostDigits = 10
 
@@ -53,7 +57,7 @@ func (w *wear) undress(next func(n int) ([]byte, time.Duration, error)) (n int, 
 	}
 	b, at, err := next(len(w.before))
 	if err == nil && string(b) != w.before {
-		err = fmt.Errorf("a request begins with %q", b)
+		err = fmt.Errorf("%w: a request begins with %q", errDress, b)
 	}
 	for i := 0; err == nil; i++ {
 		if b, _, err = next(1); err != nil {
@@ -64,13 +68,13 @@ func (w *wear) undress(next func(n int) ([]byte, time.Duration, error)) (n int, 
 			continue
 		}
 		if b[0] != w.after[0] {
-			err = fmt.Errorf("a request's length ends with %q", b)
+			err = fmt.Errorf("%w: a request's length ends with %q", errDress, b)
 		}
 		break
 	}
 	if err == nil {
 		if b, _, err = next(len(w.after) - 1); err == nil && string(b) != w.after[1:] {
-			err = fmt.Errorf("a request's length is followed by %q", b)
+			err = fmt.Errorf("%w: a request's length is followed by %q", errDress, b)
 		}
 	}
 	return n, at, err

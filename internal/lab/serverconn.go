@@ -76,7 +76,7 @@ func (r *reader) readAll(answers chan<- request) {
 	d := &r.server.config.dress
 	for {
 		inside, began, err := d.request.undress(r.next)
-		if err != nil && !errors.Is(err, io.EOF) {
+		if errors.Is(err, errDress) {
 			r.corrupted("%v", err)
 			return
 		}
