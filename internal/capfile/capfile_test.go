@@ -304,3 +304,30 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// Of a file of which only the beginning was written, what is whole can be read, and all of it is.
+func TestWhole(t *testing.T) {
+	for _, format := range []Format{PCAPNG, PCAP} {
+		t.Run(fmt.Sprint(format), func(t *testing.T) {
+			var b bytes.Buffer
+			w, err := NewWriter(&b, format, LinkRaw, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Flush()
+			head := b.Len()
+			for i := range 3 {
+				w.Write(int64(i), make([]byte, 10*i+1), 100)
+			}
+			w.Flush()
+			for n := range b.Len() - head + 1 {
+				good := head + format.Whole(b.Bytes()[head:head+n])
+				list, _, err := all(b.Bytes()[:good])
+				whole, _, _ := all(b.Bytes()[:head+n])
+				if err != nil || len(list) != len(whole) {
+					t.Errorf("of %d bytes %d are whole: %d packets of %d, %v", head+n, good, len(list), len(whole), err)
+				}
+			}
+		})
+	}
+}

@@ -145,3 +145,21 @@ func (w *Writer) End(time int64, c Counts) error {
 	}
 	return w.Flush()
 }
+
+// Whole is how many bytes at the beginning of b are whole records or blocks, as a Writer of the format has written
+// them: of what the io.Writer could take only a part of, what can be read.
+func (f Format) Whole(b []byte) (n int) {
+	for {
+		rest, size := b[n:], 0
+		switch {
+		case f == PCAP && len(rest) >= recordHeaderLen:
+			size = recordHeaderLen + int(binary.LittleEndian.Uint32(rest[8:]))
+		case f == PCAPNG && len(rest) >= blockHeaderLen:
+			size = int(binary.LittleEndian.Uint32(rest[4:]))
+		}
+		if size == 0 || size > len(rest) {
+			return n
+		}
+		n += size
+	}
+}

@@ -175,7 +175,9 @@ type counted Writer
 
 func (c *counted) Write(b []byte) (int, error) {
 	n, err := c.file.Write(b)
-	if err == nil {
+	if err != nil {
+		c.good += int64(c.kind.Format.Whole(b[:max(n, 0)]))
+	} else {
 		c.good += int64(n)
 	}
 	return n, err
