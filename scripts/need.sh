@@ -15,6 +15,7 @@ need sysbench sysbench
 need curl curl
 need wrk wrk
 need tcpdump tcpdump
+need editcap wireshark-common
 need nft nftables
 need ip iproute2
 need ethtool ethtool
