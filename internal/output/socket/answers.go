@@ -51,8 +51,14 @@ func (c *conn) listen(spec *session.OpenSpec) {
 	}
 }
 
-// ReadAnswers implements session.AnswerReader.
-func (c *conn) ReadAnswers(kind proto.Kind) { c.tellPoller(news{conn: c, kind: kind}) }
+// ReadAnswers implements session.AnswerReader. What has come before may be all that comes: the poller looks at it
+// now.
+func (c *conn) ReadAnswers(kind proto.Kind) {
+	c.tellPoller(news{conn: c, kind: kind})
+	if !c.gone && !c.out.closed {
+		c.out.poller.wake()
+	}
+}
 
 // Expect implements session.AnswerReader.
 func (c *conn) Expect(request uint64, h proto.Hint) {

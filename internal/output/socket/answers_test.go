@@ -152,6 +152,19 @@ func TestAnswersBeforeTheyAreRead(t *testing.T) {
 	}
 }
 
+// What came before is looked at though nothing is sent, and nothing more comes.
+func TestAnswersBeforeTheyAreReadAlone(t *testing.T) {
+	host, say, speak := speaker(t)
+	s := play(t, Config{}).open(1, serve(t, host, speak), []byte("GET"), 0, listening)
+	say(okay)
+	s.waitN(session.Received, len(okay))
+	s.read(proto.HTTP1)
+	s.until("answer", func(ev session.Event) bool { return ev.Kind == session.AnswerEnd && ev.Answer.Status == 200 })
+	s.release(3)
+	say("")
+	s.wait(session.Shut)
+}
+
 // What is expected of an answer is known before it is read, though the poller is woken by the one before.
 func TestExpectIsInTime(t *testing.T) {
 	const rounds = 300

@@ -147,6 +147,13 @@ func newPoller(cfg Config) (*poller, error) {
 func (p *poller) ask(r request) {
 	p.mu.Lock()
 	p.asked = append(p.asked, r)
+	p.mu.Unlock()
+	p.wake()
+}
+
+// wake has the poller look at what it was told.
+func (p *poller) wake() {
+	p.mu.Lock()
 	wake := p.asleep
 	p.asleep = false
 	p.mu.Unlock()
@@ -267,7 +274,7 @@ func (p *poller) noteFrom(c *conn, what uint8, from int) *note {
 func (p *poller) timeout() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.asked) > 0 || len(p.unread) > 0 {
+	if len(p.asked) > 0 || len(p.unread) > 0 || len(p.news) > 0 {
 		return 0
 	}
 	p.asleep = true
