@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"bytes"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -18,6 +19,15 @@ const (
 	sha2Plugin    = "caching_sha2_password"
 	ed25519Plugin = "client_ed25519"
 )
+
+// challenge is the part of what a server sends for a plugin that is to be answered: without the zero at the end,
+// which is none where the bytes may have any value.
+func challenge(plugin string, p []byte) []byte {
+	if plugin == ed25519Plugin {
+		return p[:min(len(p), 32)]
+	}
+	return bytes.TrimSuffix(p, []byte{0})
+}
 
 // prove answers a server's challenge; false if the plugin is not one that is known here.
 func prove(plugin, password string, scramble []byte) ([]byte, bool) {

@@ -225,7 +225,7 @@ func (c *Client) message(seq uint8, p []byte, out *proto.Out) error {
 	case 0xfe:
 		f := cursor{p[1:], true}
 		d.plugin = string(f.text())
-		d.scramble = append([]byte(nil), bytes.TrimSuffix(f.p, []byte{0})...)
+		d.scramble = append([]byte(nil), challenge(d.plugin, f.p)...)
 		proof, ok := prove(d.plugin, d.login.Password, d.scramble)
 		if !ok {
 			return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
