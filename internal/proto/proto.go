@@ -200,6 +200,11 @@ func (o *Out) Pass(n int) {
 func (o *Out) Replace(n int, text []byte) {
 	from := len(o.Text)
 	o.Text = append(o.Text, text...)
+	o.ReplaceFrom(n, from)
+}
+
+// ReplaceFrom is Replace with a text that was appended to o.Text, from the offset from on.
+func (o *Out) ReplaceFrom(n, from int) {
 	o.Steps = append(o.Steps, Step{Kind: Say, N: n, From: from, To: len(o.Text)})
 }
 

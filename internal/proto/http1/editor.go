@@ -10,17 +10,13 @@ import (
 // maxEdited bounds the head of a request that may have to be changed, in bytes: it is kept until it is whole.
 const maxEdited = 256 << 10
 
-// keepRoom is how much room for a head is kept between two requests.
-const keepRoom = 4 << 10
-
 // Editor is a Client that leaves requests out, and changes headers, as its Rules say.
 type Editor struct {
 	rules   *Rules
 	client  Client
-	head    []byte // of the request under way, until it is whole
+	head    []byte // of the request under way, as far as it came before, until it is whole
 	denied  bool   // the request under way is left out
 	through bool   // another protocol from here on
-	text    []byte
 }
 
 var _ proto.Client = (*Editor)(nil)
@@ -33,21 +29,17 @@ func (e *Editor) Edits() bool { return true }
 
 // Begin is of proto.Client.
 func (e *Editor) Begin(bool, *proto.Out) error {
-	*e = Editor{rules: e.rules, head: e.head[:0], text: e.text[:0]}
+	*e = Editor{rules: e.rules}
 	return nil
 }
 
 // Feed is of proto.Client.
 func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
-	for len(p) > 0 && !e.through {
+	from := 0 // where begins what nothing is decided of
+	for at := 0; at < len(p) && !e.through; {
 		inHead := e.client.state != requestBody
-		used, done, err := e.client.step(p)
-		if inHead {
-			e.head = append(e.head, p[:used]...)
-		} else {
-			e.put(used, out)
-		}
-		p = p[used:]
+		used, done, err := e.client.step(p[at:])
+		at += used
 		if err != nil && e.client.expected {
 			out.Request(proto.Request{Reply: proto.Switch})
 			e.through = true
@@ -58,17 +50,33 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 		if err != nil {
 			return err
 		}
-		if inHead {
-			if err := e.headEnd(out); err != nil {
+		if !inHead {
+			e.put(used, out)
+			from = at
+		} else if e.client.state == requestBody {
+			if err := e.headEnd(p[from:at], out); err != nil {
 				return err
 			}
+			from = at
 		}
 		if done {
 			e.requestEnd(out)
 		}
 	}
 	if e.through {
-		e.put(len(p), out)
+		e.put(len(p)-from, out)
+		return nil
+	}
+	return e.keep(p[from:])
+}
+
+// keep keeps a part of a head.
+func (e *Editor) keep(p []byte) error {
+	if len(e.head)+len(p) > maxEdited {
+		return fmt.Errorf("http1: %w: headers of more than %d bytes, which would have to be changed", proto.ErrLost, maxEdited)
+	}
+	if len(p) > 0 {
+		e.head = append(e.head, p...)
 	}
 	return nil
 }
@@ -82,25 +90,25 @@ func (e *Editor) put(n int, out *proto.Out) {
 	}
 }
 
-// headEnd decides on a request whose head is whole.
-func (e *Editor) headEnd(out *proto.Out) error {
-	if e.client.state != requestBody {
-		if len(e.head) > maxEdited {
-			return fmt.Errorf("http1: %w: headers of more than %d bytes, which would have to be changed", proto.ErrLost, maxEdited)
+// headEnd decides on a request whose head is whole; last is the end of it. Most heads come in one piece, and none
+// is kept between two requests: idle sessions hold no buffers.
+func (e *Editor) headEnd(last []byte, out *proto.Out) error {
+	head := last
+	if len(e.head) > 0 || len(last) > maxEdited {
+		if err := e.keep(last); err != nil {
+			return err
 		}
+		head = e.head
+	}
+	e.head = nil
+	e.denied = !e.rules.passes(head)
+	if e.denied || len(e.rules.Set) == 0 {
+		e.put(len(head), out)
 		return nil
 	}
-	e.denied = !e.rules.passes(e.head)
-	if e.denied || len(e.rules.Set) == 0 {
-		e.put(len(e.head), out)
-	} else {
-		e.text = e.rules.appendHead(e.text[:0], e.head)
-		out.Replace(len(e.head), e.text)
-	}
-	e.head = e.head[:0]
-	if cap(e.head) > keepRoom {
-		e.head, e.text = nil, nil
-	}
+	from := len(out.Text)
+	out.Text = e.rules.appendHead(out.Text, head)
+	out.ReplaceFrom(len(head), from)
 	return nil
 }
 

@@ -108,7 +108,11 @@ func FuzzEditor(f *testing.F) {
 		}
 		whole, err := edited(rules, string(text))
 		split, again := edited(rules, string(text), int(at%uint(len(text))))
-		if (err == nil) != (again == nil) || whole != split {
+		same := whole == split
+		if err != nil { // how much of the request under way has gone does not matter
+			same = strings.HasPrefix(whole, split) || strings.HasPrefix(split, whole)
+		}
+		if (err == nil) != (again == nil) || !same {
 			t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split, again)
 		}
 		var out, plain proto.Out

@@ -163,3 +163,18 @@ func TestGlob(t *testing.T) {
 		}
 	}
 }
+
+// Between two requests nothing is kept, however their heads came.
+func TestEditorKeepsNothing(t *testing.T) {
+	e := NewEditor(rules(t, "", "", "X: 1"))
+	var out proto.Out
+	for _, p := range []string{get[:10], get[10:], get, post[:20], post[20:]} {
+		out.Reset()
+		if err := e.Feed([]byte(p), 0, &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cap(e.head) > 0 {
+		t.Errorf("%d bytes are kept", cap(e.head))
+	}
+}

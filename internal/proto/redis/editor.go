@@ -47,6 +47,9 @@ func ParseAuth(s string) (user, password string, err error) {
 // maxLogin bounds a command that logs in, in bytes: it is kept until it is whole.
 const maxLogin = 4 << 10
 
+// keepRoom is how much room for a command is kept between two.
+const keepRoom = 128
+
 // Editor is a Client that leaves commands out, and logs in with another password, as its Rules say.
 type Editor struct {
 	rules  *Rules
@@ -175,7 +178,9 @@ func (e *Editor) end(out *proto.Out) error {
 		}
 	}
 	c.end()
-	e.fate, e.text = undecided, e.text[:0]
+	if e.fate, e.text = undecided, e.text[:0]; cap(e.text) > keepRoom {
+		e.text = nil
+	}
 	return nil
 }
 
