@@ -236,14 +236,14 @@ func ReplayLine(s, prev *Snapshot) string {
 // ReplayBar is how far a replay has come, for a terminal: width columns at most.
 func ReplayBar(s *Snapshot, width int) string {
 	p, c := s.Replay, &s.Counters
-	text := fmt.Sprintf(" %s sessions, %s live, delivered %s", number(c.Sessions.Captured), number(c.Live), percent(&c.Sessions))
+	text := fmt.Sprintf(" %s, %s live, delivered %s", count(c.Sessions.Captured, "session", "sessions"), number(c.Live), percent(&c.Sessions))
 	if left, ok := s.Left(); ok {
 		text = fmt.Sprintf(" %s left,%s", span(left.Round(time.Second)), text)
 	} else {
 		text = fmt.Sprintf(" %s,%s", span(p.Played.Round(time.Second)), text)
 	}
 	done, ok := p.Done()
-	if room := width - len([]rune(text)) - 9; ok && room >= 10 {
+	if room := width - len([]rune(text)) - 10; ok && room >= 10 {
 		full := int(done * float64(room))
 		text = fmt.Sprintf("[%s%s] %5.1f%%%s", strings.Repeat("=", full), strings.Repeat(" ", room-full), 100*done, text)
 	}
