@@ -178,7 +178,7 @@ func TestMySQL(t *testing.T) {
 		if err := os.WriteFile(login, []byte("app:"+targetPassword+"@a\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login-file", login)
+		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login-file", login, "--session-memory", "100MB")
 		s.mysqlLoads(func() {
 			want := online.checksums()
 			eventually(t, "the same tables", func() bool { return target.checksums() == want })
