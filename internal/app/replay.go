@@ -133,7 +133,7 @@ func newBar(w io.Writer) *bar {
 
 func (b *bar) show(s *export.Snapshot) {
 	width, _, err := term.GetSize(b.fd)
-	if err != nil {
+	if err != nil || width == 0 { // some terminals do not know
 		width = 80
 	}
 	fmt.Fprintf(b.w, "\r\x1b[K%s", export.ReplayBar(s, width))
