@@ -33,11 +33,14 @@ short:
 
 # The race detector needs cgo, and so a C compiler.
 RACE = ./internal/engine/... ./internal/agent/... ./internal/output/... ./internal/capture/... ./internal/link/... \
-	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/lab/... ./internal/status/... \
+	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/status/... \
 	./internal/sys/...
+# Of the lab, runs that have all of its goroutines; the others repeat them with other faults and scenarios.
+RACELAB = TestFaithfulCopy|TestRate|TestCopierThatFails|TestInterruptedLab
 race:
 	@if command -v gcc >/dev/null; then \
-		CGO_ENABLED=1 go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE); \
+		CGO_ENABLED=1 go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE) && \
+		CGO_ENABLED=1 go run scripts/gotest.go -race -short -timeout 15m -run '$(RACELAB)' ./internal/lab; \
 	else echo "make: no gcc: the race detector is left out"; fi
 
 # Each fuzz target for FUZZTIME: a time, or a number of executions (5000x).

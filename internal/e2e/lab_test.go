@@ -47,7 +47,7 @@ var labRuns = []struct {
 const fastest = "fast"
 
 // labDuration is how long a run's load goes on, where it does not say otherwise.
-const labDuration = 1200 * time.Millisecond
+const labDuration = 900 * time.Millisecond
 
 func TestLab(t *testing.T) {
 	for _, run := range labRuns {
