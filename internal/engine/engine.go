@@ -302,6 +302,9 @@ func (cp *copier) close() {
 	if cp.locals != nil {
 		cp.locals.Close()
 	}
+	if cp.replay != nil {
+		cp.replay.source.Close()
+	}
 }
 
 func (cp *copier) snapshot() *export.Snapshot {
