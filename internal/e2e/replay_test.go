@@ -1,13 +1,16 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"tcpcopy/internal/lab"
+	"tcpcopy/internal/netlab"
 )
 
 // tcpdump records what our own recorder does, for a file of another tool.
@@ -90,6 +93,33 @@ func TestReplay(t *testing.T) {
 						t.Errorf("99 %% of the connections begin within %v of their time, wanted %v", r.StartsWithin(99), startsWithin)
 					}
 				})
+			}
+		})
+	}
+}
+
+// Each pass of a loop has connections of its own, from the same clients' addresses and ports.
+func TestReplayLoop(t *testing.T) {
+	for _, way := range []string{raw, tunnel} {
+		t.Run(way, func(t *testing.T) {
+			const passes = 3
+			r, err := lab.Run(t.Context(), lab.Options{
+				Via: way, Binary: binary, Replay: &lab.Replay{}, CopyArgs: []string{"--speed", "4", "--loop", fmt.Sprint(passes)},
+				Load: &lab.Scenario{
+					Name: "loop", Conns: 10, Requests: 5, Think: 5 * time.Millisecond, Duration: 400 * time.Millisecond,
+					RequestBytes: 200, AnswerBytes: 500,
+				},
+			})
+			if denied := (*netlab.PermissionError)(nil); errors.As(err, &denied) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []int64{r.Target.Requests, r.Target.Opened, r.Target.Duplicated, r.Target.Early, r.Target.Corrupted, r.Comparison.Missing, int64(r.Copier.ExitCode)}
+			want := []int64{passes * r.Online.Requests, passes * r.Online.Opened, (passes - 1) * r.Online.Requests, 0, 0, 0, 0}
+			if !slices.Equal(got, want) || r.Online.Requests == 0 || r.Report == nil || len(r.Report.Sessions.Dropped) > 0 {
+				t.Errorf("requests, connections, repeated, early, damaged, missing, exit code: %v, wanted %v\n%+v\n%q", got, want, r.Report, r.Copier.Stderr)
 			}
 		})
 	}
