@@ -181,17 +181,10 @@ func (s *stand) nginxPipeline() {
 	}
 }
 
-// eachReading runs a test for every way in which answers are read at the target.
-func eachReading(t *testing.T, test func(t *testing.T, way string)) {
-	for _, way := range []string{socket, tunnel} {
-		t.Run(way, func(t *testing.T) { test(t, way) })
-	}
-}
-
 // TestHTTP copies an nginx and a site to ones whose answers are larger, and slower: every request comes, in its
 // order, and none before its time. Then some requests are left out, and the others changed.
 func TestHTTP(t *testing.T) {
-	eachReading(t, func(t *testing.T, way string) {
+	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		web, copied := startNginx(t, s.net.Online, onlinePort, ""), startNginx(t, s.net.Target, targetPort, "")
 		for i, size := range fileSizes {

@@ -112,7 +112,7 @@ func (s *stand) redisLogins() (denied int) {
 // TestRedisProtocol copies a Redis to one whose answers are longer, and come in parts: no command comes before
 // its time, and both have the same data in the end. Then some commands are left out, and the passwords differ.
 func TestRedisProtocol(t *testing.T) {
-	eachReading(t, func(t *testing.T, way string) {
+	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		startRedis(t, s.net.Online, redisOnline)
 		startRedis(t, s.net.Target, redisTarget)
