@@ -31,12 +31,13 @@ const replayDrain = 10 * time.Minute
 // replayTexts are options of a copy that are said in another way of a replay.
 var replayTexts = map[string]struct{ def, help string }{
 	"drain":          {"10m", "time that sessions get to end in when all has been read; a signal ends at once"},
+	"session-memory": {"", "what one session may hold for a slow target (default: half of --memory)"},
 	"filter":         {"", "replay only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not"},
 	"whole-sessions": {"", "leave out connections that were open before the recording began"},
 }
 
 // notInReplay are options of a copy that are about capturing.
-var notInReplay = []string{"interface", "buffer", "mark", "snaplen", "user-pool", "users"}
+var notInReplay = []string{"interface", "buffer", "mark", "snaplen"}
 
 // NewReplayOptions adds the options of tcpcopy replay to fs. After fs has been parsed, Replay makes the settings of
 // them.
@@ -50,9 +51,7 @@ func NewReplayOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
 		for i := range group {
 			if t, ok := replayTexts[group[i].name]; ok {
 				group[i].help = t.help
-				if t.def != "" {
-					group[i].def = t.def
-				}
+				group[i].def = t.def
 			}
 		}
 		register(fs, group)
@@ -243,6 +242,9 @@ func (o *CopyOptions) recording(c *Copy) error {
 	c.Replay, c.From = &r, From{Kind: FromFile}
 	if !o.fs.Changed("drain") {
 		c.Drain = replayDrain
+	}
+	if !o.fs.Changed("session-memory") {
+		c.SessionMemory = c.Memory / 2 // reading waits long before: no session need be dropped for it
 	}
 	return nil
 }

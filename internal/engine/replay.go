@@ -46,7 +46,11 @@ type replay struct {
 func openReplay(cp *copier) (*replay, error) {
 	c := cp.c
 	n := int64(shardCount(c))
-	r := &replay{cp: cp, held: max(min(c.Memory/4, mostHeld)/n, 1)}
+	held := min(c.Memory/4, mostHeld)
+	for i := range c.Mappings {
+		held = min(held, c.Of(i).SessionMemory/2) // all of it may be one session's
+	}
+	r := &replay{cp: cp, held: max(held/n, 1)}
 	if c.Replay.Schedule.Speed == 0 {
 		r.busy = max(mostBusy/n, 1)
 	}
