@@ -16,7 +16,10 @@ import (
 	"tcpcopy/internal/netlab"
 )
 
-// answering is a production server whose answers are 5,000 bytes; call asks it for one, from a connection of its own.
+// answerSize is how long answering's answers are.
+const answerSize = 12_000
+
+// answering is a production server whose answers are of answerSize; call asks it for one, from a connection of its own.
 func (s *stand) answering() (call func()) {
 	s.t.Helper()
 	l, err := s.net.Online.Listen("tcp4", fmt.Sprintf(":%d", onlinePort))
@@ -33,7 +36,7 @@ func (s *stand) answering() (call func()) {
 			go func() {
 				defer c.Close()
 				if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-					c.Write(noise(1, 5000))
+					c.Write(noise(1, answerSize))
 				}
 			}()
 		}
@@ -48,7 +51,7 @@ func (s *stand) answering() (call func()) {
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(patience))
 		io.WriteString(c, "a request\n")
-		if b, err := io.ReadAll(c); err != nil || len(b) != 5000 {
+		if b, err := io.ReadAll(c); err != nil || len(b) != answerSize {
 			s.t.Fatalf("%d bytes, %v", len(b), err)
 		}
 	}
@@ -82,7 +85,7 @@ func TestRecord(t *testing.T) {
 	headers := run("-o", at("headers.pcapng"))
 	both := run("-o", at("both.pcap"), "--both")
 	half := run("-o", at("half.pcapng"), "-r", "50", "--rotate", "64K", "--both", "--keep", "3")
-	const calls = 60
+	const calls = 100
 	for range calls {
 		call()
 	}
@@ -109,11 +112,11 @@ func TestRecord(t *testing.T) {
 		}
 		return fi.Size()
 	}
-	if h, b := size("headers.pcapng"), size("both.pcap"); b < calls*5000 || h > calls*2500 {
-		t.Errorf("%d bytes of headers, %d with --both: wanted answers of 5,000 bytes in the second only", h, b)
+	if h, b := size("headers.pcapng"), size("both.pcap"); b < calls*answerSize || h > b/2 {
+		t.Errorf("%d bytes of headers, %d with --both: wanted answers in the second only", h, b)
 	}
 	pieces, _ := filepath.Glob(at("half-*.pcapng"))
-	if len(pieces) != 3 || !strings.Contains(half.output(), "removed (--keep)") && size(filepath.Base(pieces[0])) > 100_000 {
+	if len(pieces) != 3 || !strings.Contains(half.output(), "removed (--keep)") {
 		t.Errorf("%q\n%s", pieces, half.output())
 	}
 	var fins, syns int
@@ -121,10 +124,12 @@ func TestRecord(t *testing.T) {
 		syns += len(dumped(t, p, syn))
 		fins += len(dumped(t, p, "src port 80 and tcp[tcpflags] & tcp-fin != 0"))
 	}
-	if syns < calls/5 || syns > calls*4/5 || fins < syns-1 || fins > syns+1 {
-		t.Errorf("of %d connections, half sampled: %d beginnings and %d ends are there", calls, syns, fins)
+	// The last two files of 64 KB are full, or nearly: one connection after the other, of which one may have begun in
+	// a file that is gone.
+	if syns < 8 || syns > 20 || fins < syns-1 || fins > syns+1 {
+		t.Errorf("in the last three files %d connections begin and %d end, wanted some 8 to 20 of both", syns, fins)
 	}
-	if !strings.Contains(headers.output(), "60 new sessions") || !strings.Contains(half.output(), "left out by --sample") {
+	if !strings.Contains(headers.output(), fmt.Sprintf("%d new sessions", calls)) || !strings.Contains(half.output(), "left out by --sample") {
 		t.Errorf("%s\n%s", headers.output(), half.output())
 	}
 }
