@@ -1,0 +1,148 @@
+// Package segments has a server's direction read as a protocol's answers where its segments are: on the way
+// that they take, perhaps out of order, repeated, or cut. It puts them in order for a proto.Follower.
+package segments
+
+import (
+	"tcpcopy/internal/chunk"
+	"tcpcopy/internal/mono"
+	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/reasm"
+	"tcpcopy/internal/seqnum"
+)
+
+// maxBehind bounds the bytes of one connection that wait behind a hole.
+const maxBehind = 1 << 20
+
+// Follower reads one connection's answers. Where it has lost the server's bytes it is Over and Lost.
+type Follower struct {
+	answers proto.Follower
+
+	based  bool
+	fin    bool
+	base   seqnum.Value  // of the first byte, if based
+	next   seqnum.Value  // of the next byte in order
+	read   uint64        // bytes in order
+	finAt  seqnum.Value  // where the server's direction ends, if fin
+	behind *reasm.Reader // what has come behind a hole; nil: nothing has
+}
+
+// Follow begins to follow a connection, with a SYN of the server's or where Begin says.
+func Follow(a proto.Answers) Follower { return Follower{answers: proto.Follow(a)} }
+
+// Over says that nothing more will be told.
+func (f *Follower) Over() bool { return f.answers.Over() }
+
+// Lost says that the bytes could not be followed; Over is true then, too.
+func (f *Follower) Lost() bool { return f.answers.Lost() }
+
+// Expect is of proto.Answers.
+func (f *Follower) Expect(request uint64, h proto.Hint) { f.answers.Expect(request, h) }
+
+// Begin says which the first byte's sequence number is.
+func (f *Follower) Begin(base seqnum.Value) { f.based, f.base, f.next = true, base, base }
+
+// Base is the sequence number of the first byte, if it is known.
+func (f *Follower) Base() (base seqnum.Value, known bool) { return f.base, f.based }
+
+// Read is how many bytes there were in order.
+func (f *Follower) Read() uint64 { return f.read }
+
+// Take takes a segment of the server's, and appends what is found. The bytes that are told of are the segment's,
+// or hold until the next call. What waits behind a hole is kept in buffers of the pool; scratch is room for
+// the reader's own list.
+func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+	switch {
+	case f.Over():
+		return out
+	case seg.Flags.Has(packet.SYN):
+		if !f.based {
+			f.Begin(seg.Seq + 1)
+		}
+		return out
+	case !f.based && seg.Len == 0 && !seg.Flags.Has(packet.FIN):
+		return out
+	case !f.based || len(seg.Payload) < seg.Len:
+		f.Lose() // it began without us, or was cut
+		return out
+	}
+	if seg.Flags.Has(packet.FIN) {
+		f.fin, f.finAt = true, seg.Seq.Add(seg.Len)
+	}
+	p := seg.Payload[:seg.Len]
+	if ahead := int32(seg.Seq - f.next); f.behind == nil && ahead <= 0 {
+		if old := -int64(ahead); old < int64(len(p)) {
+			out = f.feed(now, p[old:], out, scratch)
+		}
+	} else {
+		out = f.reorder(now, seg.Seq, p, pool, out, scratch)
+	}
+	if f.fin && f.behind == nil && f.next == f.finAt {
+		out = f.answers.Close(now, out, scratch)
+	}
+	return out
+}
+
+func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+	f.next = f.next.Add(len(p))
+	f.read += uint64(len(p))
+	return f.answers.Feed(now, p, out, scratch)
+}
+
+// reorder keeps what comes behind a hole until the hole is closed: a server sends again what it gets no
+// acknowledgment of.
+func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+	if f.behind == nil {
+		if len(p) == 0 {
+			return out
+		}
+		f.behind = new(reasm.Reader)
+		f.behind.Init(pool, f.next, 0)
+	}
+	verdict := f.behind.Insert(seq, p, reasm.Note{})
+	if verdict == reasm.TooMuch || f.behind.Kept() > maxBehind {
+		f.Lose()
+		return out
+	}
+	for {
+		at := f.behind.Start()
+		v := f.behind.View(at, maxBehind)
+		if len(v) == 0 {
+			break
+		}
+		before := len(out)
+		out = f.feed(now, v, out, scratch)
+		for i := range out[before:] { // the buffer goes back
+			if t := &out[before+i]; len(t.Bytes) > 0 {
+				t.Bytes = append([]byte(nil), t.Bytes...)
+			}
+		}
+		f.behind.Take(at + uint64(len(v)))
+	}
+	if !f.behind.Hole() {
+		f.Close()
+	}
+	return out
+}
+
+// Kept is how much of the pool is in use for what waits behind a hole.
+func (f *Follower) Kept() int {
+	if f.behind == nil {
+		return 0
+	}
+	return f.behind.Kept()
+}
+
+// Lose gives up: bytes are missing, or nobody has room for them.
+func (f *Follower) Lose() {
+	f.answers.Lose()
+	f.Close()
+}
+
+// Close gives the buffers back.
+func (f *Follower) Close() {
+	if f.behind != nil {
+		f.behind.Close()
+		f.behind = nil
+	}
+}
