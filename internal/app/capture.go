@@ -125,6 +125,9 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 // agentFilter is what the kernel selects: what the copier's own would.
 func agentFilter(c *config.Capture) (filter.Program, error) {
 	spec := filter.CaptureSpec{Expr: c.Filter}
+	if c.Both {
+		spec.ResponseLen = filter.WholePacket
+	}
 	for _, o := range c.Online {
 		spec.Ports = append(spec.Ports, o.Port())
 		spec.AnyDirection = spec.AnyDirection || o.Addr().IsValid()

@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"internal/mono", "internal/seqnum"},
 	{"internal/packet", "internal/chunk", "internal/ledger"},
 	{"internal/capfile", "internal/schedule", "internal/tcp", "internal/reasm", "internal/mapping", "internal/filter", "internal/proto"},
-	{"internal/wire", "internal/balance", "internal/proto/http1", "internal/proto/redis", "internal/proto/mysql"},
+	{"internal/wire", "internal/balance", "internal/proto/segments", "internal/proto/http1", "internal/proto/redis", "internal/proto/mysql"},
 	{"internal/gate", "internal/route", "internal/proto/known"},
 	{"internal/session"},
 	{"internal/shard"},

@@ -27,6 +27,7 @@ type Capture struct {
 	Online     []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
 	Interfaces []string         // to capture on; empty: all
 	Filter     filter.Expr      // nil: none
+	Both       bool             // the server's packets whole, and not their headers alone
 	Compress   Compress
 	Key        *key.Key // nil: the connection is in the clear
 	Insecure   bool
@@ -73,6 +74,10 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 		{
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
 			help: "only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not",
+		},
+		{
+			name: "both", group: How, set: on(&c.Both),
+			help: "send the server's packets whole, too: the copier then reads production's answers, where it knows the protocol",
 		},
 		{
 			name: "compress", arg: "MODE", group: How, def: "auto", set: oneOf(&c.Compress, modes...), choices: words(modes),

@@ -132,6 +132,7 @@ type Copy struct {
 	Own         map[int]Mapped // what the configuration file says of single mappings
 	PortShift   int            // added to the source ports (raw, tunnel)
 	Lonely      bool           // go on without an intercept (raw)
+	Both        bool           // capture the server's packets whole, too (FromHost)
 	MTU, MSS    int            // of the path to the target (raw); 0: found out
 	SYN         SYN
 	Congestion  Congestion
@@ -183,6 +184,9 @@ func (c *Copy) Of(i int) Mapped {
 	}
 	return c.Mapped
 }
+
+// AnswersWhole says whether production's answers are captured whole, or may be: they are read then.
+func (c *Copy) AnswersWhole() bool { return c.Both || c.From.Remote() }
 
 // Targets are the targets of all mappings, each once.
 func (c *Copy) Targets() (all []netip.AddrPort) {

@@ -143,6 +143,9 @@ func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 	if f := o.fs.Lookup("vni"); f != nil && f.Changed && kind != FromVXLAN && kind != FromGENEVE {
 		return nil, &Problem{Flag: "--vni", What: "needs --from vxlan:// or geneve://: other sources have no such networks"}
 	}
+	if kind == FromAgent && c.Both {
+		return nil, &Problem{Flag: "--both", What: "is the agents' to do: wanted tcpcopy capture --both there"}
+	}
 	if !o.fs.Changed("mark") && c.Via == ViaSocket && kind != FromHost && kind != FromMirror {
 		c.Mark = 0 // nothing is captured, so nothing has to be told apart, and no capability is needed
 	}

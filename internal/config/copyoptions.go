@@ -110,6 +110,10 @@ func (o *CopyOptions) how() []option {
 			help: "go on when no intercept can be reached",
 		},
 		{
+			name: "both", group: How, set: on(&c.Both),
+			help: "capture production's answers whole, and read them where the protocol is known (HTTP/1, Redis): a client that keeps several requests under way is copied by one that does, and the account tells production's status beside the target's; mirrors and recordings are read so anyway",
+		},
+		{
 			name: "mtu", letter: "M", arg: "BYTES", group: How, set: whole(&c.MTU, 576, 65535),
 			help: "largest packet to the target (raw; default: the path's)",
 		},

@@ -37,7 +37,7 @@ var replayTexts = map[string]struct{ def, help string }{
 }
 
 // notInReplay are options of a copy that are about capturing.
-var notInReplay = []string{"interface", "buffer", "mark", "snaplen"}
+var notInReplay = []string{"interface", "buffer", "mark", "snaplen", "both"}
 
 // NewReplayOptions adds the options of tcpcopy replay to fs. After fs has been parsed, Replay makes the settings of
 // them.

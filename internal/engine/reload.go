@@ -72,7 +72,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 					if s.Session == nil {
 						s.Since = cp.now()
 					}
-					settle(s, next.Mappings[k].Targets, next.Of(k), len(cp.shards))
+					settle(s, &next, k, len(cp.shards))
 				})
 			}
 		})

@@ -8,7 +8,6 @@ import (
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/gate"
-	"tcpcopy/internal/mapping"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/known"
@@ -21,23 +20,22 @@ func services(c *config.Copy, shards int, now mono.Time) []*shard.Service {
 	list := make([]*shard.Service, len(c.Mappings))
 	for i := range c.Mappings {
 		list[i] = &shard.Service{Since: now}
-		settle(list[i], c.Mappings[i].Targets, c.Of(i), shards)
-		if c.Replay != nil {
-			list[i].Session.HoleGrace = replayGrace
-		}
+		settle(list[i], c, i, shards)
 	}
 	return list
 }
 
-// settle makes a service what the configuration says of its mapping; bounds are divided among the shards.
-func settle(s *shard.Service, targets []mapping.Target, m config.Mapped, shards int) {
+// settle makes a service what the configuration says of its i-th mapping; bounds are divided among the shards.
+func settle(s *shard.Service, c *config.Copy, i, shards int) {
+	m, targets := c.Of(i), c.Mappings[i].Targets
 	// Sessions that are there keep what they began with.
 	of := &session.Service{
 		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
+		Online: c.AnswersWhole(),
 	}
 	of.Protocols, of.Certain = protocols(&m)
-	if s.Session != nil {
-		of.HoleGrace = s.Session.HoleGrace
+	if c.Replay != nil {
+		of.HoleGrace = replayGrace
 	}
 	how := gate.Config{Mode: modes[m.Wait], Limit: m.GateLimit, RTO: assumedRTO(m.RTT)}
 	if s.Session != nil && s.How == how {

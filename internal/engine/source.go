@@ -104,6 +104,9 @@ func opened[S capture.Source](s S, err error) (capture.Source, error) {
 func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, error) {
 	mirrored := c.From.Kind == config.FromMirror
 	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter, AnyDirection: mirrored, Encapsulated: mirrored}
+	if c.AnswersWhole() {
+		spec.ResponseLen = filter.WholePacket
+	}
 	for _, m := range maps {
 		spec.Ports = append(spec.Ports, m.Online.Port())
 		spec.AnyDirection = spec.AnyDirection || m.Named()

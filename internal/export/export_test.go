@@ -50,7 +50,10 @@ func full() *Snapshot {
 	}
 	c.Adopted, c.Live, c.Turns, c.AnswerBytes = 3, 13, 400000, 5<<30
 	c.GateKnown, c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 7000, 300000, 40, 2, 1
-	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9, Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
+	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9}
+	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
+	c.Requests.Online = ledger.Answers{Answered: 7080, Failed: 3, Status: [5]uint64{1, 7060, 17, 2, 1}}
+	c.Requests.OnlineLost = 2
 	c.Requests.Drop(ledger.Filtered)
 	c.Requests.Refuse(1045)
 	c.Requests.Refuse(9999)

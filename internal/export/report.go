@@ -91,6 +91,17 @@ type ProtoReport struct {
 	Status    map[string]uint64 `json:"answers_by_status"` // 2xx …
 	Lost      uint64            `json:"lost"`              // copies whose protocol could not be followed to the end
 	Refused   map[string]uint64 `json:"logins_refused"`    // error 1045 …
+
+	// Online are production's own answers, where they were captured whole: of each connection once.
+	Online OnlineReport `json:"production"`
+}
+
+// OnlineReport counts production's own answers.
+type OnlineReport struct {
+	Answered uint64            `json:"answers"`
+	Failed   uint64            `json:"answers_failed"`
+	Status   map[string]uint64 `json:"answers_by_status"`
+	Lost     uint64            `json:"lost"` // connections whose answers could not be read to the end
 }
 
 // RawReport counts segments of the raw way.
@@ -173,8 +184,12 @@ func NewReport(s *Snapshot) *Report {
 		Behind: times(&c.Behind),
 		Protocol: ProtoReport{
 			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
-			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests), Lost: c.ProtoLost,
+			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests.Answers), Lost: c.ProtoLost,
 			Refused: byLoginError(&c.Requests),
+			Online: OnlineReport{
+				Answered: c.Requests.Online.Answered, Failed: c.Requests.Online.Failed,
+				Status: byStatus(&c.Requests.Online), Lost: c.Requests.OnlineLost,
+			},
 		},
 		Raw: RawReport{
 			SegmentsOut: c.SegmentsOut, SegmentsIn: c.SegmentsIn, Retransmits: c.Retransmits,
@@ -317,7 +332,7 @@ func byLoginError(q *ledger.Requests) map[string]uint64 {
 }
 
 // byStatus names the classes of an answer's status.
-func byStatus(q *ledger.Requests) map[string]uint64 {
+func byStatus(q *ledger.Answers) map[string]uint64 {
 	m := map[string]uint64{}
 	for i, n := range q.Status {
 		if n > 0 {

@@ -129,19 +129,19 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 			dropped = append(dropped, number(n)+" "+r.String())
 		}
 	}
-	if q.Sent+q.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == [len(q.Refused)]uint64{} {
+	if q.Sent+q.Answered+q.Online.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == [len(q.Refused)]uint64{} {
 		return
 	}
 	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
 		count(q.Answered, "answer", "answers"), number(q.Failed))
-	var classes []string
-	for i, n := range q.Status {
-		if n > 0 {
-			classes = append(classes, number(n)+" "+statusClass(i))
+	statuses(b, "status", &q.Answers)
+	if o := &q.Online; o.Answered > 0 {
+		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"), number(o.Failed))
+		if q.OnlineLost > 0 {
+			line += fmt.Sprintf("; %s could not be read to the end", count(q.OnlineLost, "connection", "connections"))
 		}
-	}
-	if len(classes) > 0 {
-		row(b, "", "status: %s", strings.Join(classes, ", "))
+		row(b, "", "%s", line)
+		statuses(b, "production's status", o)
 	}
 	if len(dropped) > 0 {
 		row(b, "", "left out: %s", strings.Join(dropped, ", "))
@@ -157,6 +157,19 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 	}
 	if c.ProtoLost > 0 {
 		row(b, "", "%s could not be followed to the end", count(c.ProtoLost, "copy", "copies"))
+	}
+}
+
+// statuses says what classes of status answers had.
+func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
+	var classes []string
+	for i, n := range a.Status {
+		if n > 0 {
+			classes = append(classes, number(n)+" "+statusClass(i))
+		}
+	}
+	if len(classes) > 0 {
+		row(b, "", "%s: %s", what, strings.Join(classes, ", "))
 	}
 }
 

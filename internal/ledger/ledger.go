@@ -58,10 +58,28 @@ type Requests struct {
 	Sent      uint64                  // whole requests that went to the target
 	Rewritten uint64                  // of which some bytes were not the client's
 	Dropped   ByReason                // those that did not go
-	Answered  uint64                  // final answers of the target
-	Failed    uint64                  // of which said that something was wrong
-	Status    [5]uint64               // answers, interim ones too, by the hundreds of their status, from 1xx on
 	Refused   [len(LoginCodes)]uint64 // logins of the copies' own, by the target's error
+
+	Answers         // the target's
+	Online  Answers // production's own, once for all copies, where they were captured whole
+	// OnlineLost counts the connections of which production's answers were read, but not to the end.
+	OnlineLost uint64
+}
+
+// Answers counts what a server has answered to the requests of a protocol.
+type Answers struct {
+	Answered uint64    // final answers
+	Failed   uint64    // of which said that something was wrong
+	Status   [5]uint64 // answers, interim ones too, by the hundreds of their status, from 1xx on
+}
+
+// Add adds the counts of b.
+func (a *Answers) Add(b *Answers) {
+	a.Answered += b.Answered
+	a.Failed += b.Failed
+	for i := range a.Status {
+		a.Status[i] += b.Status[i]
+	}
 }
 
 // LoginCodes are the errors by which refused logins are told apart: MySQL's for a wrong password, a database that the
@@ -85,16 +103,14 @@ func (q *Requests) Drop(r Reason) { q.Dropped[r]++ }
 func (q *Requests) Add(o *Requests) {
 	q.Sent += o.Sent
 	q.Rewritten += o.Rewritten
-	q.Answered += o.Answered
-	q.Failed += o.Failed
+	q.Answers.Add(&o.Answers)
+	q.Online.Add(&o.Online)
+	q.OnlineLost += o.OnlineLost
 	for i := range q.Dropped {
 		q.Dropped[i] += o.Dropped[i]
 	}
 	for i := range q.Refused {
 		q.Refused[i] += o.Refused[i]
-	}
-	for i := range q.Status {
-		q.Status[i] += o.Status[i]
 	}
 }
 

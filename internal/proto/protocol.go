@@ -8,4 +8,7 @@ type Protocol struct {
 	Recognise func(client, server []byte) Verdict
 	// NewClient makes the reader of one session.
 	NewClient func() Client
+	// Watch makes readers that change nothing, for what production's own client and server say to each other; nil
+	// where nobody reads that.
+	Watch func() (Client, Answers)
 }

@@ -103,6 +103,14 @@ func (r *Reader) MarkAfter(off uint64) (m Mark, ok bool) {
 	return m, false
 }
 
+// LastMark returns the newest mark, if it was not consumed.
+func (r *Reader) LastMark() (m Mark, ok bool) {
+	if r.mark == len(r.marks) {
+		return m, false
+	}
+	return r.marks[len(r.marks)-1], true
+}
+
 // NextMark consumes the first mark, if there is one.
 func (r *Reader) NextMark() {
 	if r.mark < len(r.marks) {

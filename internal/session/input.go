@@ -77,6 +77,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 	before := s.reader.Next()
 	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
 	s.env.Count.Bytes.Captured += s.reader.Next() - before
+	s.overhear()
 	if verdict != reasm.Astray && (seg.Len > 1 || verdict != reasm.Known) {
 		s.spoke = note.At
 	}
@@ -85,7 +86,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 	}
 	if s.state == Refused {
 		s.discard()
-	} else if s.reader.Kept()+s.talk.kept() > s.svc.MaxBytes {
+	} else if s.reader.Kept()+s.talk.kept()+s.production.kept() > s.svc.MaxBytes {
 		s.Refuse(now, ledger.OverSession)
 	}
 }
@@ -106,6 +107,7 @@ func (s *Session) resume(seg *packet.Segment, note reasm.Note) {
 
 // skip moves on to the offset off, over bytes that were not captured.
 func (s *Session) skip(off uint64) {
+	s.stopProduction(true)
 	s.drop(s.reader.Next(), ledger.CaptureGap)
 	lost := s.reader.SkipTo(off)
 	s.settled = off
@@ -153,7 +155,8 @@ func (s *Session) gap(now mono.Time) {
 	s.skip(off)
 }
 
-// FromServer takes a captured segment of the production server; only its header matters.
+// FromServer takes a captured segment of the production server: its header, and as much of its payload as there
+// is, for a protocol that is known.
 func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	if s.earlier(seg) {
 		return
@@ -168,6 +171,7 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	if s.talk != nil && len(seg.Payload) > 0 {
 		s.talk.server(end-uint64(seg.Len), seg.Payload, s.adopted)
 	}
+	s.overhearServer(seg, at)
 	if end > s.sent && end < s.sent+1<<31 {
 		s.sent = end
 	}

@@ -34,6 +34,8 @@ type rig struct {
 	begun bool
 	if0   int32 // where packets are captured
 	deaf  bool  // streams read no answers
+	// further: it is not the first copy of its connection.
+	further bool
 
 	isn, irs seqnum.Value // of the client and the server
 	next     int          // the client's next offset
@@ -229,7 +231,7 @@ func (r *rig) balance() {
 	if got := r.count.Bytes.InFlight(); got != bytes {
 		r.Fatalf("at %v: %d bytes in flight by the ledger, %d in fact", r.now, got, bytes)
 	}
-	if kept := r.s.reader.Kept() + r.s.talk.kept(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
+	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.production.kept(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
 		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept, r.pool.InUse())
 	}
 }
@@ -257,7 +259,7 @@ func (r *rig) fromClient(seg packet.Segment) {
 	seg.Len = max(seg.Len, len(seg.Payload))
 	if !r.begun {
 		r.begun = true
-		r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Online: onlineAddr},
+		r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Online: onlineAddr, Further: r.further},
 			r.now, &seg, false)
 	}
 	r.s.FromClient(r.now, &seg, r.now, r.if0)

@@ -25,7 +25,9 @@ type Env struct {
 	Count  *ledger.Counters
 	Opener Opener
 
-	out proto.Out // room for what a protocol's reader says
+	out   proto.Out // room for what a protocol's reader says
+	told  []proto.Told
+	found []proto.Answer
 }
 
 // scratch is room for one call of a protocol's reader.
@@ -39,6 +41,7 @@ type Service struct {
 	Gate      *gate.Service
 	Protocols []proto.Protocol // that its connections may speak; empty: nobody asks
 	Certain   bool             // they all speak the first of Protocols: it need not be recognised
+	Online    bool             // production's own answers may be captured whole: they are read, too
 	WholeOnly bool             // do not adopt connections found under way
 	MaxBytes  int              // a session may hold as much of the pool
 	Idle      time.Duration    // a session with nothing to do ends after this
@@ -108,16 +111,17 @@ type Session struct {
 	serverEnd  uint64       // where the server's direction ends, if serverFIN
 	took       uint64       // the client's bytes that the server has acknowledged: an offset of reader
 
-	reader   reasm.Reader
-	gate     gate.Gate
-	stream   Stream
-	talk     *talk  // nil: no protocol is known, or will be
-	base     uint64 // the copy's offset 0, as an offset of reader
-	released uint64 // offset of reader below which the stream may send
-	turn     uint64 // where the turn began that is released now, as an offset of reader
-	settled  uint64 // offset of reader below which every byte is accounted for
-	hurried  uint64 // what the target had answered when it was last acknowledged in a hurry
-	taken    uint64 // what the stream has taken, as an offset of reader
+	reader     reasm.Reader
+	gate       gate.Gate
+	stream     Stream
+	talk       *talk       // nil: no protocol is known, or will be
+	production *production // nil: its answers are not read
+	base       uint64      // the copy's offset 0, as an offset of reader
+	released   uint64      // offset of reader below which the stream may send
+	turn       uint64      // where the turn began that is released now, as an offset of reader
+	settled    uint64      // offset of reader below which every byte is accounted for
+	hurried    uint64      // what the target had answered when it was last acknowledged in a hurry
+	taken      uint64      // what the stream has taken, as an offset of reader
 
 	last   mono.Time // something was heard of either side
 	ready  mono.Time // the stream last was given bytes, took some, or opened
@@ -147,7 +151,7 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time, fir
 	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, online: spec.Online,
 		reader: reader, last: at, ready: at, spoke: at, holed: mono.Never}
 	s.isn = first.Seq
-	s.talk = newTalk(svc)
+	s.talk, s.production = newTalk(svc), newProduction(svc, spec.Further)
 	if first.Flags.Has(packet.SYN) {
 		s.openAccount()
 		s.reader.Init(env.Pool, first.Seq+1, 0)
@@ -283,6 +287,7 @@ func (s *Session) Refuse(now mono.Time, r ledger.Reason) {
 	}
 	s.lose(now, r)
 	s.state = Refused
+	s.endProduction(false)
 	s.discard()
 }
 
@@ -359,4 +364,7 @@ func (s *Session) dropAhead() {
 }
 
 // Close gives the session's buffers back. The session must be Gone.
-func (s *Session) Close() { s.reader.Close() }
+func (s *Session) Close() {
+	s.reader.Close()
+	s.production.close()
+}

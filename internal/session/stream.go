@@ -37,6 +37,8 @@ type OpenSpec struct {
 	SYN    packet.Options // what the client's SYN offered; zero for a connection found under way
 	Window uint16         // of the client's SYN
 	Record Record
+	// Further says that it is not the first copy of the connection, whose client and server are counted once.
+	Further bool
 	// Listen says that ReadAnswers follows: it may have to begin with bytes that come before it.
 	Listen bool
 }

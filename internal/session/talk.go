@@ -31,6 +31,10 @@ type talk struct {
 	awaited  uint64 // the answers that the last turn waited for
 	heard    uint64 // answers, interim ones too, when the last turn went
 	script   *script
+
+	production *production // where its answers are read, from the copy's beginning on; else nil
+	base       uint64      // where the copy begins, an offset of the session's reader
+	before     uint64      // answers that the client had seen then
 }
 
 // greetingMost bounds what is kept of the server's first bytes.
@@ -78,7 +82,11 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	if t == nil {
 		return
 	}
-	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen}
+	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen, base: s.base}
+	if before, ok := s.production.answered(seen, s.base); ok || !s.production.reads() {
+		t.production, t.before = s.production, before
+	}
+	s.production.pass(seen)
 	t.answers, _ = s.stream.(AnswerReader)
 	if t.protocol != nil {
 		s.speak(now)
@@ -328,9 +336,15 @@ func (t *talk) checkKnown(n reasm.Note) (answered, known bool) {
 	return true, true
 }
 
-// need is how many answers a turn sent at n waits for: all, unless production was still answering. Then
-// some may have been ahead of it there, and are to be here.
+// need is how many answers a turn sent at n waits for: as many as its client had seen, where production's are
+// read; else all, unless production was still answering. Then some may have been ahead of it there, and are to
+// be here.
 func (t *talk) need(n reasm.Note) uint64 {
+	if !t.edits() { // else production has answered more than the copy asks
+		if seen, ok := t.production.answered(n.Seen, t.base); ok {
+			return min(t.asked, seen-min(seen, t.before))
+		}
+	}
 	if n.Seen < n.Sent {
 		return min(t.asked, t.awaited+1)
 	}
@@ -351,17 +365,10 @@ func (t *talk) content() bool { return t.answered >= t.asked && !t.inside && !t.
 // answer takes an answer of the target's.
 func (s *Session) answer(a *proto.Answer) {
 	t := s.talk
-	q := &s.env.Count.Requests
-	if class := int(a.Status)/100 - 1; t.protocol.Kind == proto.HTTP1 && class >= 0 && class < len(q.Status) {
-		q.Status[class]++
-	}
+	countAnswer(&s.env.Count.Requests.Answers, t.protocol.Kind, a)
 	if a.Interim {
 		t.interim++
 		return
-	}
-	q.Answered++
-	if a.Failed {
-		q.Failed++
 	}
 	t.answered++
 	if t.answered > t.asked && !t.inside && !t.pushed {
@@ -372,6 +379,20 @@ func (s *Session) answer(a *proto.Answer) {
 	}
 	if a.Last {
 		t.over = true
+	}
+}
+
+// countAnswer counts an answer in a protocol of that kind.
+func countAnswer(c *ledger.Answers, kind proto.Kind, a *proto.Answer) {
+	if class := int(a.Status)/100 - 1; kind == proto.HTTP1 && class >= 0 && class < len(c.Status) {
+		c.Status[class]++
+	}
+	if a.Interim {
+		return
+	}
+	c.Answered++
+	if a.Failed {
+		c.Failed++
 	}
 }
 

@@ -31,7 +31,7 @@ func TestKnownAnswer(t *testing.T) {
 	r.answers(10)
 	r.data("three\n")
 	r.copied("one\ntwo\nthree\n")
-	r.requests(ledger.Requests{Sent: 3, Answered: 2})
+	r.requests(ledger.Requests{Sent: 3, Answers: ledger.Answers{Answered: 2}})
 	if r.count.GateKnown != 2 || r.count.Turns != 3 {
 		t.Errorf("%d of %d turns by what is known, wanted 2 of 3", r.count.GateKnown, r.count.Turns)
 	}
@@ -49,7 +49,7 @@ func TestKnownWaitsForAll(t *testing.T) {
 	r.copied("one\ntwo\n-nothing\nthree\n")
 	r.ends(10)
 	r.copied("one\ntwo\n-nothing\nthree\nfour\n")
-	r.requests(ledger.Requests{Sent: 5, Answered: 3})
+	r.requests(ledger.Requests{Sent: 5, Answers: ledger.Answers{Answered: 3}})
 }
 
 // A client that keeps several requests under way is copied by one that does: each turn that was sent while
@@ -286,7 +286,7 @@ func TestOtherWaits(t *testing.T) {
 	r.copied("one\n")
 	r.wait(sec)
 	r.copied("one\ntwo\n")
-	r.requests(ledger.Requests{Sent: 2, Answered: 1})
+	r.requests(ledger.Requests{Sent: 2, Answers: ledger.Answers{Answered: 1}})
 }
 
 func TestRecognise(t *testing.T) {

@@ -49,11 +49,13 @@ func Protocol(k proto.Kind, rules *Rules) (p proto.Protocol, ok bool) {
 	switch k {
 	case proto.HTTP1:
 		p = proto.Protocol{Recognise: http1.Recognise, NewClient: func() proto.Client { return http1.NewClient() }}
+		p.Watch = func() (proto.Client, proto.Answers) { return http1.NewClient(), http1.NewAnswers() }
 		if !rules.HTTP1.Empty() {
 			p.NewClient = func() proto.Client { return http1.NewEditor(&rules.HTTP1) }
 		}
 	case proto.Redis:
 		p = proto.Protocol{Recognise: redis.Recognise, NewClient: func() proto.Client { return redis.NewClient() }}
+		p.Watch = func() (proto.Client, proto.Answers) { return redis.NewClient(), redis.NewAnswers() }
 		if !rules.Redis.Empty() {
 			p.NewClient = func() proto.Client { return redis.NewEditor(&rules.Redis) }
 		}
