@@ -12,6 +12,7 @@ import (
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/seqnum"
 )
+
 // part is a segment of the target's by the offset of its first byte; flags beside ACK.
 type part struct {
 	off   int
