@@ -16,7 +16,7 @@ import (
 // connection or, found under way and after a gap, with a turn that was begun when all had been answered.
 type production struct {
 	further bool // it is counted for another copy of the connection
-	over    bool // nothing more is read on this connection
+	over    bool // nothing more is read on this connection; what was read by then holds
 	begun   bool
 	inside  bool // of a request, its beginning was read
 
@@ -44,8 +44,11 @@ func newProduction(svc *Service, further bool) *production {
 	return &production{further: further}
 }
 
+// hasBegun says whether reading has begun; it may be over.
+func (p *production) hasBegun() bool { return p != nil && p.begun }
+
 // reads says whether the server's answers are followed at present.
-func (p *production) reads() bool { return p != nil && p.begun }
+func (p *production) reads() bool { return p.hasBegun() && !p.over }
 
 // total is how many final answers were read.
 func (p *production) total() uint64 { return p.past + uint64(len(p.ends)-p.first) }
@@ -53,7 +56,7 @@ func (p *production) total() uint64 { return p.past + uint64(len(p.ends)-p.first
 // answered is how many answers a client had seen whole that had seen so many of the server's bytes. ok says
 // that all were read since the client's bytes at the offset base. seen never falls.
 func (p *production) answered(seen, base uint64) (n uint64, ok bool) {
-	if !p.reads() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
+	if !p.hasBegun() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
 		return 0, false
 	}
 	ends := p.ends[p.first:]
@@ -62,7 +65,7 @@ func (p *production) answered(seen, base uint64) (n uint64, ok bool) {
 
 // pass forgets where the answers end that the client of a turn which has gone had seen.
 func (p *production) pass(seen uint64) {
-	if !p.reads() {
+	if !p.hasBegun() {
 		return
 	}
 	for p.first < len(p.ends) && p.ends[p.first] <= seen {
@@ -76,7 +79,7 @@ func (p *production) pass(seen uint64) {
 
 // kept is how much of the pool is in use.
 func (p *production) kept() int {
-	if !p.reads() {
+	if !p.hasBegun() {
 		return 0
 	}
 	return p.answers.Kept()
@@ -96,19 +99,21 @@ func (s *Session) stopProduction(lost bool) {
 	if !p.reads() {
 		return
 	}
-	if lost && p.total() > 0 && !p.further {
-		s.env.Count.Requests.OnlineLost++
-	}
-	p.close()
-	*p = production{further: p.further, over: p.over, read: p.read}
+	s.endProduction(lost)
+	*p = production{further: p.further, read: p.read}
 }
 
 // endProduction stops reading for good.
 func (s *Session) endProduction(lost bool) {
-	if s.production != nil {
-		s.production.over = true
-		s.stopProduction(lost)
+	p := s.production
+	if p == nil || p.over {
+		return
 	}
+	if lost && p.total() > 0 && !p.further {
+		s.env.Count.Requests.OnlineLost++
+	}
+	p.over = true
+	p.close()
 }
 
 // overhear reads what has come of the client.

@@ -1,8 +1,11 @@
 package session
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/packet"
@@ -315,4 +318,94 @@ func TestProductionOfEdited(t *testing.T) {
 	r.ends(5)
 	r.copied(request("/1") + request("/2"))
 	r.online(ledger.Answers{Answered: 2, Status: [5]uint64{0, 2}}, 0)
+}
+
+// A copy that is far behind goes by what was read, when production has long closed.
+func TestProductionBehind(t *testing.T) {
+	r := fresh(t, watched(false, httpProtocol))
+	const (
+		get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+		ok  = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+	)
+	r.data(get + get + get)
+	for range 3 {
+		r.speaks(ok)
+		r.sees()
+		r.data(get)
+	}
+	for range 3 {
+		r.speaks(ok)
+	}
+	r.serverFIN()
+	r.sees()
+	r.fin()
+	for n := range 3 {
+		r.copied(strings.Repeat(get, 3+n))
+		r.takes()
+		r.ends(50)
+	}
+	r.copied(strings.Repeat(get, 6))
+	r.online(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
+}
+
+// Whatever the packets look like in which requests and answers come, every turn is known to be begun when its
+// client had seen as many answers as it had.
+func TestProductionProperty(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		r := fresh(t, watched(rapid.Bool().Draw(rt, "certain"), redisProtocol))
+		r.data(ping)
+		var answers []int // where they end
+		sentAnswers := ""
+		asked := 1
+		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 3).Draw(rt, "what") {
+			case 0: // requests, in one packet or several
+				for range rapid.IntRange(1, 3).Draw(rt, "requests") {
+					cut := rapid.IntRange(0, len(ping)-1).Draw(rt, "cut")
+					if cut > 0 {
+						r.data(ping[:cut])
+					}
+					r.data(ping[cut:])
+					asked++
+				}
+			case 1: // answers, in packets that repeat, overlap, and change their order
+				n := min(rapid.IntRange(1, 4).Draw(rt, "answers"), asked-len(answers))
+				from := len(sentAnswers)
+				for range n {
+					sentAnswers += rapid.SampledFrom([]string{pong, "$3\r\nabc\r\n", "*2\r\n:1\r\n$-1\r\n", "-ERR no\r\n"}).Draw(rt, "answer")
+					answers = append(answers, len(sentAnswers))
+				}
+				cuts := []int{from, len(sentAnswers)}
+				for range rapid.IntRange(0, 4).Draw(rt, "cuts") {
+					cuts = append(cuts, rapid.IntRange(from, len(sentAnswers)).Draw(rt, "at"))
+				}
+				slices.Sort(cuts)
+				var pieces [][2]int
+				for i := range len(cuts) - 1 {
+					pieces = append(pieces, [2]int{max(0, cuts[i]-rapid.IntRange(0, 3).Draw(rt, "over")), cuts[i+1]})
+				}
+				for _, i := range rapid.Permutation(pieces).Draw(rt, "order") {
+					r.speaksAt(i[0], sentAnswers[i[0]:i[1]])
+				}
+				r.sent = len(sentAnswers)
+			case 2: // the client has seen some
+				r.seen = rapid.IntRange(r.seen, len(sentAnswers)).Draw(rt, "seen")
+			case 3:
+				r.wait(ms)
+			}
+			want := uint64(0)
+			for _, end := range answers {
+				if end <= r.seen {
+					want++
+				}
+			}
+			if got, ok := r.s.production.answered(uint64(r.seen), 0); !ok || got != want {
+				rt.Fatalf("the client had seen %d bytes and %d answers: %d, %v", r.seen, want, got, ok)
+			}
+		}
+		if q := r.count.Requests; q.Online.Answered != uint64(len(answers)) || q.OnlineLost > 0 {
+			rt.Fatalf("%d answers: %+v", len(answers), q)
+		}
+		r.end()
+	})
 }

@@ -83,7 +83,7 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 		return
 	}
 	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen, base: s.base}
-	if before, ok := s.production.answered(seen, s.base); ok || !s.production.reads() {
+	if before, ok := s.production.answered(seen, s.base); ok || !s.production.hasBegun() {
 		t.production, t.before = s.production, before
 	}
 	s.production.pass(seen)

@@ -1,15 +1,17 @@
 package shard
 
 import (
-	"tcpcopy/internal/balance"
-	"time"
-
+	"bytes"
 	"net/netip"
 	"testing"
+	"time"
 
+	"tcpcopy/internal/balance"
 	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
 	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/seqnum"
 	"tcpcopy/internal/session"
 )
@@ -40,6 +42,10 @@ func FuzzShard(f *testing.F) {
 		svc.Copies = float64(1 + int(script[0]>>2&1))
 		svc.Session.MaxBytes = 20000
 		svc.Session.WholeOnly = script[0]&2 != 0
+		if script[0]&64 != 0 { // what production says is read
+			p, _ := known.Protocol(proto.Redis, &known.Rules{})
+			svc.Session.Protocols, svc.Session.Certain, svc.Session.Online = []proto.Protocol{p}, true, true
+		}
 		var in Input
 		open := &fakeOpener{in: &in, deaf: true}
 		cfg := Config{Services: []*Service{svc}, Opener: open, Count: 1,
@@ -52,7 +58,8 @@ func FuzzShard(f *testing.F) {
 		sh := New(cfg)
 		sh.SetLink(true, 7)
 		now := mono.Time(sec)
-		payload := make([]byte, 1500)
+		payload := bytes.Repeat([]byte("*1\r\n$4\r\nPING\r\n"), 110)
+		answer := bytes.Repeat([]byte("+PONG\r\n"), 220)
 		var isn seqnum.Value // of the last SYN that was sent
 		for ; len(script) >= 8; script = script[8:] {
 			client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(40000+int(script[1]&3)))
@@ -69,6 +76,7 @@ func FuzzShard(f *testing.F) {
 			case 2:
 				seg.Src, seg.Dst = seg.Dst, seg.Src
 				seg.Seq, seg.Ack = seg.Ack, seg.Seq
+				seg.Payload = answer[:min(seg.Len, int(script[6])<<2)]
 				in.Packets = append(in.Packets, Packet{Seg: seg, At: at, FromServer: true})
 			case 3:
 				in.Events = append(in.Events, session.Event{ID: session.ID(script[1] & 7), Kind: session.EventKind(script[3] % 9),
