@@ -200,6 +200,12 @@ func judgeWindows(t *testing.T, online, target *desk, r *export.Report, read boo
 	if !maps.Equal(p.Status, target.status) {
 		t.Errorf("the target's status: %v, wanted %v", p.Status, target.status)
 	}
+	if p.Times == nil || p.Times.Whole.Median < 4 || p.Times.First.Median < 4 {
+		t.Errorf("the target's answers took %+v, and it pauses for 4 ms before each", p.Times)
+	}
+	if o := p.Online.Times; read && r.Replay == nil && (o == nil || o.Whole.Median < 2 || o.First.Median < 2) {
+		t.Errorf("production's answers took %+v, and it pauses for 2 ms before each", o)
+	}
 	want := export.OnlineReport{Status: map[string]uint64{}}
 	if read {
 		want = export.OnlineReport{Answered: windowConns * windowRequests, Failed: online.status["4xx"], Status: online.status}

@@ -54,6 +54,13 @@ func full() *Snapshot {
 	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
 	c.Requests.Online = ledger.Answers{Answered: 7080, Failed: 3, Status: [5]uint64{1, 7060, 17, 2, 1}}
 	c.Requests.OnlineLost = 2
+	for i := range 100 {
+		d := time.Duration(i) * time.Millisecond
+		c.Requests.First.Note(d / 10)
+		c.Requests.Whole.Note(d)
+		c.Requests.Online.First.Note(d / 200)
+		c.Requests.Online.Whole.Note(d / 100)
+	}
 	c.Requests.Drop(ledger.Filtered)
 	c.Requests.Refuse(1045)
 	c.Requests.Refuse(9999)

@@ -185,13 +185,15 @@ func oddities(p *Replay) (all []string) {
 	return all
 }
 
-// fine shows a duration in milliseconds, as long as that is a small number.
+// fine shows a duration in microseconds or milliseconds, as long as that is a small number.
 func fine(d time.Duration) string {
 	switch {
 	case d >= 10*time.Second:
 		return span(d)
 	case d >= 100*time.Millisecond:
 		return d.Round(time.Millisecond).String()
+	case 0 < d && d < time.Millisecond:
+		return fmt.Sprintf("%d µs", d.Microseconds())
 	}
 	return fmt.Sprintf("%.1f ms", float64(d)/1e6)
 }

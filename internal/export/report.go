@@ -90,7 +90,8 @@ type ProtoReport struct {
 	Failed    uint64            `json:"answers_failed"`
 	Status    map[string]uint64 `json:"answers_by_status"` // 2xx …
 	Lost      uint64            `json:"lost"`              // copies whose protocol could not be followed to the end
-	Refused   map[string]uint64 `json:"logins_refused"`    // error 1045 …
+	Times     *AnswerTimes      `json:"answer_times,omitempty"`
+	Refused   map[string]uint64 `json:"logins_refused"` // error 1045 …
 
 	// Online are production's own answers, where they were captured whole: of each connection once.
 	Online OnlineReport `json:"production"`
@@ -101,7 +102,15 @@ type OnlineReport struct {
 	Answered uint64            `json:"answers"`
 	Failed   uint64            `json:"answers_failed"`
 	Status   map[string]uint64 `json:"answers_by_status"`
-	Lost     uint64            `json:"lost"` // connections whose answers could not be read to the end
+	Times    *AnswerTimes      `json:"answer_times,omitempty"` // absent in a replay, where time may run faster
+	Lost     uint64            `json:"lost"`                   // connections whose answers could not be read to the end
+}
+
+// AnswerTimes says how long after their requests had gone answers began, and how long after it they had ended: the
+// target's as the copier heard them, production's as they were captured.
+type AnswerTimes struct {
+	First Times `json:"first_byte"`
+	Whole Times `json:"whole"`
 }
 
 // RawReport counts segments of the raw way.
@@ -185,7 +194,7 @@ func NewReport(s *Snapshot) *Report {
 		Protocol: ProtoReport{
 			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
 			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests.Answers), Lost: c.ProtoLost,
-			Refused: byLoginError(&c.Requests),
+			Times: answerTimes(&c.Requests.Answers), Refused: byLoginError(&c.Requests),
 			Online: OnlineReport{
 				Answered: c.Requests.Online.Answered, Failed: c.Requests.Online.Failed,
 				Status: byStatus(&c.Requests.Online), Lost: c.Requests.OnlineLost,
@@ -199,6 +208,9 @@ func NewReport(s *Snapshot) *Report {
 		Links:     []LinkReport{},
 		Replay:    replayReport(s),
 		Resources: NewResourceReport(s.Resources),
+	}
+	if s.Replay == nil {
+		r.Protocol.Online.Times = answerTimes(&c.Requests.Online)
 	}
 	for i := range s.Targets {
 		t := &s.Targets[i]
@@ -329,6 +341,14 @@ func byLoginError(q *ledger.Requests) map[string]uint64 {
 		}
 	}
 	return m
+}
+
+// answerTimes is nil where none was taken.
+func answerTimes(a *ledger.Answers) *AnswerTimes {
+	if a.Whole.Count == 0 {
+		return nil
+	}
+	return &AnswerTimes{times(&a.First), times(&a.Whole)}
 }
 
 // byStatus names the classes of an answer's status.

@@ -30,7 +30,7 @@ func Summary(w io.Writer, s *Snapshot) error {
 	packets(b, &c.Packets)
 	replayed(b, s)
 	turns(b, c)
-	protocol(b, c)
+	protocol(b, s)
 	if c.SegmentsOut+c.SegmentsIn+c.SendErrors > 0 {
 		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no connection of ours",
 			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits), number(c.SendErrors),
@@ -121,7 +121,8 @@ func turns(b *bufio.Writer, c *ledger.Counters) {
 }
 
 // protocol is about connections whose protocol is known.
-func protocol(b *bufio.Writer, c *ledger.Counters) {
+func protocol(b *bufio.Writer, s *Snapshot) {
+	c := &s.Counters
 	q := &c.Requests
 	var dropped []string
 	for _, r := range ledger.Reasons() {
@@ -135,6 +136,7 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
 		count(q.Answered, "answer", "answers"), number(q.Failed))
 	statuses(b, "status", &q.Answers)
+	answerRow(b, "answered", &q.Answers)
 	if o := &q.Online; o.Answered > 0 {
 		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"), number(o.Failed))
 		if q.OnlineLost > 0 {
@@ -142,6 +144,9 @@ func protocol(b *bufio.Writer, c *ledger.Counters) {
 		}
 		row(b, "", "%s", line)
 		statuses(b, "production's status", o)
+		if s.Replay == nil { // where time may run faster
+			answerRow(b, "production answered", o)
+		}
 	}
 	if len(dropped) > 0 {
 		row(b, "", "left out: %s", strings.Join(dropped, ", "))
@@ -170,6 +175,14 @@ func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
 	}
 	if len(classes) > 0 {
 		row(b, "", "%s: %s", what, strings.Join(classes, ", "))
+	}
+}
+
+// answerRow says how long answers took.
+func answerRow(b *bufio.Writer, what string, a *ledger.Answers) {
+	if a.Whole.Count > 0 {
+		row(b, "", "%s in %s (median; 99 %%: %s), the first byte in %s (%s)", what,
+			fine(a.Whole.At(0.5)), fine(a.Whole.At(0.99)), fine(a.First.At(0.5)), fine(a.First.At(0.99)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"math/bits"
 	"time"
 )
@@ -68,6 +69,11 @@ func (h *Delays) At(share float64) time.Duration {
 		}
 	}
 	return h.Most
+}
+
+// String is for tests and logs: how many, and how long.
+func (h Delays) String() string {
+	return fmt.Sprintf("%d of %v at most, %v in the mean", h.Count, h.Most, h.Mean())
 }
 
 // Mean is the average.

@@ -71,6 +71,9 @@ type Answers struct {
 	Answered uint64    // final answers
 	Failed   uint64    // of which said that something was wrong
 	Status   [5]uint64 // answers, interim ones too, by the hundreds of their status, from 1xx on
+
+	// How long after its request had gone an answer began, and how long after it had ended.
+	First, Whole Delays
 }
 
 // Add adds the counts of b.
@@ -80,6 +83,8 @@ func (a *Answers) Add(b *Answers) {
 	for i := range a.Status {
 		a.Status[i] += b.Status[i]
 	}
+	a.First.Add(&b.First)
+	a.Whole.Add(&b.Whole)
 }
 
 // LoginCodes are the errors by which refused logins are told apart: MySQL's for a wrong password, a database that the

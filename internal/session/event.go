@@ -13,6 +13,9 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 	switch ev.Kind {
 	case Opened:
 		s.ready, s.opened = now, true
+		if s.talk != nil {
+			s.talk.opened = now
+		}
 		if s.state == Opening {
 			s.state = Flowing
 			if s.adopted && !s.talk.edits() {

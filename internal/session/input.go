@@ -77,7 +77,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 	before := s.reader.Next()
 	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
 	s.env.Count.Bytes.Captured += s.reader.Next() - before
-	s.overhear()
+	s.overhear(note.At)
 	if verdict != reasm.Astray && (seg.Len > 1 || verdict != reasm.Known) {
 		s.spoke = note.At
 	}

@@ -31,6 +31,7 @@ type production struct {
 	ends  []uint64 // where answers end, as from counts
 	first int      // those before it are passed
 	past  uint64   // how many were passed
+	times stopwatch
 }
 
 // maxEnds bounds the answers that were not passed yet.
@@ -116,8 +117,8 @@ func (s *Session) endProduction(lost bool) {
 	p.close()
 }
 
-// overhear reads what has come of the client.
-func (s *Session) overhear() {
+// overhear reads what has come of the client by the time at.
+func (s *Session) overhear(at mono.Time) {
 	p := s.production
 	if p == nil || p.over {
 		return
@@ -133,7 +134,7 @@ func (s *Session) overhear() {
 		out := s.env.scratch()
 		err := p.client.Feed(v, 0, out)
 		p.read += uint64(len(v))
-		switch over := p.ask(out); {
+		switch over := p.ask(out, at); {
 		case err != nil || len(v) == 0:
 			s.endProduction(true)
 			return
@@ -145,7 +146,7 @@ func (s *Session) overhear() {
 }
 
 // ask takes what the reader of requests has found; over says that there are no more.
-func (p *production) ask(out *proto.Out) (over bool) {
+func (p *production) ask(out *proto.Out, at mono.Time) (over bool) {
 	for i := range out.Steps {
 		st := &out.Steps[i]
 		if p.inside = st.Kind == proto.PassOn; p.inside {
@@ -156,6 +157,7 @@ func (p *production) ask(out *proto.Out) (over bool) {
 			if r.Hint != 0 {
 				p.answers.Expect(p.asked, r.Hint)
 			}
+			p.times.start(p.asked, at)
 			p.asked++
 		case proto.Push, proto.Switch:
 			return true
@@ -217,16 +219,21 @@ func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
 	}
 	s.env.told = p.answers.Take(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
 	for i := range s.env.told {
-		a := &s.env.told[i].Answer
-		if len(s.env.told[i].Bytes) > 0 {
+		told := &s.env.told[i]
+		if len(told.Bytes) > 0 {
 			continue
 		}
+		count := &s.env.Count.Requests.Online
 		if !p.further {
-			countAnswer(&s.env.Count.Requests.Online, p.kind, a)
+			countAnswer(count, p.kind, &told.Answer)
 		}
-		if !a.Interim {
-			p.ends = append(p.ends, p.from+a.End)
+		if told.Interim {
+			continue
 		}
+		if went, ok := p.times.stop(p.total()); ok && !p.further {
+			timeAnswer(count, went, told.First, told.At)
+		}
+		p.ends = append(p.ends, p.from+told.End)
 	}
 	clear(s.env.told)
 	switch {

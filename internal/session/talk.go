@@ -30,6 +30,8 @@ type talk struct {
 	interim  uint64
 	awaited  uint64 // the answers that the last turn waited for
 	heard    uint64 // answers, interim ones too, when the last turn went
+	times    stopwatch
+	opened   mono.Time // the copy's connection
 	script   *script
 
 	production *production // where its answers are read, from the copy's beginning on; else nil
@@ -260,7 +262,7 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 	for i := range out.Steps {
 		switch st := &out.Steps[i]; st.Kind {
 		case proto.Requested:
-			s.request(&st.Request)
+			s.request(now, &st.Request)
 		case proto.Refused:
 			s.env.Count.Requests.Drop(st.Reason)
 			t.inside, t.changed = false, false
@@ -294,7 +296,7 @@ func (t *talk) note(st *proto.Step) {
 }
 
 // request notes a request that is whole, of which the last bytes go to the stream next.
-func (s *Session) request(r *proto.Request) {
+func (s *Session) request(now mono.Time, r *proto.Request) {
 	t := s.talk
 	if r.Reply == proto.Switch { // no request: what comes from here on is no longer the protocol's
 		t.over = true
@@ -310,6 +312,7 @@ func (s *Session) request(r *proto.Request) {
 		if r.Hint != 0 {
 			t.answers.Expect(t.asked, r.Hint)
 		}
+		t.times.start(t.asked, now)
 		t.asked++
 	case proto.Push:
 		t.pushed = true
@@ -363,12 +366,15 @@ func (t *talk) passed(n reasm.Note) {
 func (t *talk) content() bool { return t.answered >= t.asked && !t.inside && !t.pushed }
 
 // answer takes an answer of the target's.
-func (s *Session) answer(a *proto.Answer) {
-	t := s.talk
+func (s *Session) answer(ev *Event) {
+	t, a := s.talk, &ev.Answer
 	countAnswer(&s.env.Count.Requests.Answers, t.protocol.Kind, a)
 	if a.Interim {
 		t.interim++
 		return
+	}
+	if went, ok := t.times.stop(t.answered); ok {
+		timeAnswer(&s.env.Count.Requests.Answers, max(went, t.opened), ev.First, ev.At)
 	}
 	t.answered++
 	if t.answered > t.asked && !t.inside && !t.pushed {
@@ -396,6 +402,12 @@ func countAnswer(c *ledger.Answers, kind proto.Kind, a *proto.Answer) {
 	}
 }
 
+// timeAnswer notes when an answer came to a request that had gone at the time went.
+func timeAnswer(c *ledger.Answers, went, first, whole mono.Time) {
+	c.First.Note(first.Sub(went))
+	c.Whole.Note(whole.Sub(went))
+}
+
 // hear takes an event of the stream's reader of answers.
 func (s *Session) hear(now mono.Time, ev *Event) {
 	if !s.talk.known() {
@@ -403,7 +415,7 @@ func (s *Session) hear(now mono.Time, ev *Event) {
 	}
 	switch ev.Kind {
 	case AnswerEnd:
-		s.answer(&ev.Answer)
+		s.answer(ev)
 	case AnswersLost:
 		s.lostTalk(now, proto.ErrLost)
 	case AnswerBytes:
