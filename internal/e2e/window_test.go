@@ -266,3 +266,37 @@ func TestWindowReplayed(t *testing.T) {
 		t.Errorf("under way at the target: %.1f, in production %.1f", is, was)
 	}
 }
+
+// What comes from elsewhere is as good, if it is whole.
+func TestWindowAside(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		from func(s *stand) []string // the copier's arguments
+		feed func(t *testing.T, s *stand)
+	}{
+		{"VXLAN", func(*stand) []string { return []string{"--from", "vxlan://:4789"} }, func(t *testing.T, s *stand) {
+			if err := vxlanMirror(s.net); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"agent", func(s *stand) []string { return append([]string{"--key", s.key()}, fromAgent...) }, func(t *testing.T, s *stand) {
+			args := append([]string{"capture", "-x", fmt.Sprint(onlinePort), "--key", s.key(), "--both"}, toAgent...)
+			a := start(t, s.net.Online, "agent", binary, args...)
+			a.awaitOutput("tcpcopy: ready")
+			t.Cleanup(func() { a.stop(syscall.SIGINT) })
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newStand(t, setting{way: socket})
+			online, target := windowDesks(t, s)
+			from := tc.from(s)
+			c := s.copyOn(s.net.Assistant, append(from, "-x", s.mapping(onlinePort, targetPort))...)
+			tc.feed(t, s)
+			s.windowLoad(windowConns, windowSize, windowRequests)
+			within(patience, func() bool { return target.count() >= online.count() })
+			if was, is := judgeWindows(t, online, target, c.end(), true); is < was-0.5 {
+				t.Errorf("under way at the target: %.1f, in production %.1f", is, was)
+			}
+		})
+	}
+}
