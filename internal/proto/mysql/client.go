@@ -28,6 +28,7 @@ const (
 	reading        // its text decides
 	collected      // it is changed as a whole
 	swallowed      // of the client's own login: the copy's stands for it
+	file           // of a file that production asked for: nowhere
 )
 
 // Client reads a client's commands, and has the copy log in: see proto.Client.
@@ -37,7 +38,8 @@ type Client struct {
 	fate   fate
 	hold   bool // the target must say something first
 	why    ledger.Reason
-	number uint8 // of the next packet of a command
+	number uint8 // of the next packet of a command, or of a file
+	filing bool  // a command was left out in whose answer production may ask for a file
 	strip  int8  // what becomes of the query's attributes: see attributes.go
 	packet framer
 	// pending is how many bytes were read that no step has taken yet.
@@ -218,8 +220,12 @@ func (c *Client) begin(seen uint64) error {
 			return lost("number of a packet", seq)
 		}
 		c.number++
+	case c.filing && seq == c.number: // it may be 0: numbers go round
+		c.fate = file
+		c.number++
+		c.filing = c.packet.length > 0 // an empty one is the last
 	case seq == 0 && c.packet.length > 0:
-		c.phase, c.fate, c.number, c.strip = commands, undecided, 1, 0
+		c.phase, c.fate, c.number, c.strip, c.filing = commands, undecided, 1, 0, false
 		c.before, c.seen = c.seen, seen
 	case seq != 0 && c.phase == authenticating:
 		c.fate = swallowed
@@ -316,6 +322,8 @@ func (c *Client) flush(out *proto.Out) {
 		out.Drop(c.pending, c.why)
 	case swallowed:
 		out.Replace(c.pending, nil)
+	case file:
+		out.Drop(c.pending, ledger.LoadData)
 	}
 	c.pending = 0
 }
@@ -333,7 +341,7 @@ func (c *Client) finish(out *proto.Out) error {
 		c.stripExecute(out)
 		c.flush(out)
 	}
-	if c.command == comPrepare && c.fate != swallowed {
+	if c.command == comPrepare && c.fate != swallowed && c.fate != file {
 		why := ledger.None
 		if c.fate == left {
 			why = c.why
@@ -343,6 +351,10 @@ func (c *Client) finish(out *proto.Out) error {
 	switch c.fate {
 	case left:
 		out.Refuse(c.why)
+		if c.why == ledger.LoadData {
+			c.filing = true
+			c.number++ // that of production's request for the file
+		}
 	case passed:
 		if c.command == comResetConnection {
 			c.statements.clear()

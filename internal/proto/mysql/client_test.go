@@ -29,6 +29,16 @@ var commandTable = []struct {
 	{"a schema", packet(0, comInitDB, "other"), nil, "0x2 hint 0x0 reply 0 at 10"},
 	{"a prepare", packet(0, comPrepare, "SELECT ?"), nil, "0x16 hint 0x83 reply 0 at 13"},
 	{"a file", query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), []byte{}, "left load_data; refused load_data"},
+	{"a file that production asks for", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2, "1\n"), packet(3, comQuery, "2\n"), packet(4), query("DO 0")),
+		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"},
+	{"a file of none", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2), query("DO 0")),
+		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"},
+	{"a file that production does not want", join(query("LOAD DATA INFILE 'x' INTO TABLE t"), query("DO 0")),
+		query("DO 0"), "left load_data; refused load_data; 0x3 hint 0x0 reply 0 at 9"},
+	{"a file's packet of another number", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(3, "1\n")),
+		[]byte{}, "left load_data; refused load_data; lost"},
+	{"a file's packet behind the last", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2), packet(3, "1\n")),
+		[]byte{}, "left load_data; refused load_data; left load_data; lost"},
 	{"a file, in a comment", query("/*!40101 load */ /* */ Data"), []byte{}, "left load_data; refused load_data"},
 	{"an index that is loaded", query("LOAD INDEX INTO CACHE t"), nil, "0x3 hint 0x0 reply 0 at 28"},
 	{"KILL", query(" -- a comment\n kill 7"), []byte{}, "left server_command; refused server_command"},
@@ -66,6 +76,20 @@ func TestCommands(t *testing.T) {
 				t.Fatalf("byte by byte:\n%q\n%s\nwant\n%q\n%s", r.to, got, want, c.log)
 			}
 		})
+	}
+}
+
+// The packets of a file that production asked for are none of commands, though their numbers go round to 0.
+func TestFileOfManyPackets(t *testing.T) {
+	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
+	r.say(200, query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"))
+	const n = 600
+	for i := range n {
+		r.say(300, packet(uint8(2+i), comQuery, "DROP TABLE t"))
+	}
+	r.say(300, join(packet((2+n)%256), query("DO 0")))
+	if got, want := r.told(), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"; got != want || !bytes.Equal(r.to, query("DO 0")) {
+		t.Errorf("%q %s, want %s", r.to, got, want)
 	}
 }
 
