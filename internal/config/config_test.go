@@ -339,7 +339,7 @@ func TestRefusals(t *testing.T) {
 		{"-T", x + "-T 2", "-T: is for a replay", ""},
 		{"-a without its value", x + "-a", "-a: needs a value: wanted N", ""},
 		{"-U", x + "-U 1", "-U: sessions have no pools of a fixed size here: --session-memory bounds", ""},
-		{"-u", x + "-u a@b", "-u: MySQL logins are not rewritten in this version", ""},
+		{"-u", x + "-u a@b", "-u: logins to the target's MySQL are given as USER:PASSWORD, with --mysql-login or --mysql-login-file", ""},
 		{"-l empty", x + "--log=", "-l: is empty: wanted the name of a file", ""},
 		{"--proxy-protocol", x + "--proxy-protocol v3", `--proxy-protocol "v3": wanted v1 (text) or v2 (binary)`, ""},
 		{"--bind everybody", x + "--bind 0.0.0.0", `--bind "0.0.0.0": is no address to connect from: wanted addresses of this host`, ""},

@@ -101,6 +101,8 @@ type Mapped struct {
 	GateLimit        time.Duration // that a turn waits for an answer
 	SessionTimeout   time.Duration // that the target may owe an answer or an acknowledgment
 	KeepaliveTimeout time.Duration // that a session may lie idle
+
+	Warnings []string // about the files that its options name
 }
 
 // Checked says whether the mapping's targets are taken out when they do not answer.

@@ -60,8 +60,12 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	said = append(said, c.Warnings...)
+	for _, m := range c.Own {
+		said = append(said, m.Warnings...)
+	}
 	if c.Via == ViaSocket {
-		return &c, append(said, o.circles(&c)...), nil
+		return &c, once(append(said, o.circles(&c)...)), nil
 	}
 	if err := o.links(&c); err != nil {
 		return nil, nil, err
@@ -70,12 +74,17 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, w := range said { // of the same key, some are the same
-		if !slices.Contains(warnings, w) {
-			warnings = append(warnings, w)
+	return &c, once(append(warnings, said...)), nil
+}
+
+// once leaves out warnings that have been said: of the same key, or the same file.
+func once(all []string) (said []string) {
+	for _, w := range all {
+		if !slices.Contains(said, w) {
+			said = append(said, w)
 		}
 	}
-	return &c, warnings, nil
+	return said
 }
 
 // shares refuses ways to share sessions out that mean nothing, or cannot be.

@@ -245,8 +245,8 @@ func (o *CopyOptions) letters() []option {
 			refused: "sessions have no pools of a fixed size here: --session-memory bounds what one may hold",
 		},
 		{
-			name: "users", letter: "u", arg: "PAIRS", group: Letters, help: "refused: MySQL logins are not rewritten in this version",
-			refused: "MySQL logins are not rewritten in this version",
+			name: "users", letter: "u", arg: "PAIRS", group: Letters, help: "refused: see --mysql-login",
+			refused: "logins to the target's MySQL are given as USER:PASSWORD, with --mysql-login or --mysql-login-file",
 		},
 	}...)
 }

@@ -91,7 +91,7 @@ func mappedOptions(m *Mapped) []option {
 			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second", 0.01, 1e6),
 			help: "send the targets at most N megabits a second of requests; sessions beyond it are left out whole, and counted",
 		},
-	}, ruleOptions(&m.Rules)...)
+	}, ruleOptions(&m.Rules, &m.Warnings)...)
 }
 
 func balances() []string {

@@ -25,8 +25,8 @@ const mysqlLoginEnv = "TCPCOPY_MYSQL_LOGIN"
 // maxSecret bounds a file that holds a login, in bytes.
 const maxSecret = 64 << 10
 
-// ruleOptions are about single requests of a protocol.
-func ruleOptions(r *known.Rules) []option {
+// ruleOptions are about single requests of a protocol. What is to be said of the files that they name is appended to said.
+func ruleOptions(r *known.Rules, said *[]string) []option {
 	return []option{
 		{
 			name: "http-allow", arg: "PATTERN", group: Content, set: addPattern(&r.HTTP1.Allow), clear: func() { r.HTTP1.Allow = nil },
@@ -53,15 +53,15 @@ func ruleOptions(r *known.Rules) []option {
 			help: "log in to the target's Redis with USER:PASSWORD, and not as the clients do; :PASSWORD is for the default user; with --proto redis also in the environment, as " + redisAuthEnv,
 		},
 		{
-			name: "redis-auth-file", arg: "FILE", group: Content, set: setAuthFile(&r.Redis),
+			name: "redis-auth-file", arg: "FILE", group: Content, set: setAuthFile(&r.Redis, said),
 			help: "a file that holds what --redis-auth takes, where nobody else can see it",
 		},
 		{
 			name: "mysql-login", arg: "LOGIN", group: Content, set: addLogin(&r.MySQL),
-			help: "log in to the target's MySQL or MariaDB with USER:PASSWORD for the clients of that user; may be given several times. USER:PASSWORD@DATABASE names the database of connections found under way, which have the first login",
+			help: "log in to the target's MySQL or MariaDB with USER:PASSWORD for the clients of that user; may be given several times. USER:PASSWORD@DATABASE names the database of connections found under way, which have the first login; a password with an @ needs another @ behind it",
 		},
 		{
-			name: "mysql-login-file", arg: "FILE", group: Content, set: addLoginFile(&r.MySQL),
+			name: "mysql-login-file", arg: "FILE", group: Content, set: addLoginFile(&r.MySQL, said),
 			help: "a file of logins, one in each line, where nobody else can see them; with --proto mysql also in the environment, as " + mysqlLoginEnv,
 		},
 		{
@@ -111,9 +111,9 @@ func setAuth(dst *redis.Rules) func(string) error {
 	}
 }
 
-func setAuthFile(dst *redis.Rules) func(string) error {
+func setAuthFile(dst *redis.Rules, said *[]string) func(string) error {
 	return func(name string) error {
-		text, err := readSecret(name)
+		text, err := readSecret(name, said)
 		if err != nil {
 			return wanted("%v", err)
 		}
@@ -134,9 +134,9 @@ func addLogin(dst *mysql.Options) func(string) error {
 	}
 }
 
-func addLoginFile(dst *mysql.Options) func(string) error {
+func addLoginFile(dst *mysql.Options, said *[]string) func(string) error {
 	return func(name string) error {
-		text, err := readSecret(name)
+		text, err := readSecret(name, said)
 		if err != nil {
 			return wanted("%v", err)
 		}
@@ -144,26 +144,30 @@ func addLoginFile(dst *mysql.Options) func(string) error {
 	}
 }
 
-// addLogins adds a login for each line that is not empty.
+// addLogins adds a login for each line that is neither empty nor a comment.
 func addLogins(dst *mysql.Options, text string) error {
-	n := 0
+	n, found := 0, false
 	for line := range strings.Lines(text) {
-		if line = strings.TrimRight(line, "\r\n"); line == "" {
+		n++
+		if line = strings.TrimRight(line, "\r\n"); line == "" || line[0] == '#' {
 			continue
 		}
-		n++
+		found = true
 		if err := addLogin(dst)(line); err != nil {
 			return wanted("holds what is no login: line %d: %v", n, err)
 		}
 	}
-	if n == 0 {
+	if !found {
 		return wanted("holds no login")
 	}
 	return nil
 }
 
-// readSecret reads a file that holds little.
-func readSecret(name string) (string, error) {
+// byteOrderMark is what some editors begin a file with.
+const byteOrderMark = "\ufeff"
+
+// readSecret reads a file that holds little, and says so where others can read it, too.
+func readSecret(name string, said *[]string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		var pe *fs.PathError
@@ -180,7 +184,11 @@ func readSecret(name string) (string, error) {
 	case len(text) > maxSecret:
 		return "", fmt.Errorf("more than %d bytes: wanted a login", maxSecret)
 	}
-	return strings.TrimRight(string(text), "\r\n"), nil
+	// A pipe or a process substitution has a mode that says nothing.
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		*said = append((*said)[:len(*said):len(*said)], fmt.Sprintf("the passwords in %q can be read by others (mode %04o): chmod 600 %s", name, info.Mode().Perm(), name))
+	}
+	return strings.TrimRight(strings.TrimPrefix(string(text), byteOrderMark), "\r\n"), nil
 }
 
 // rules completes what the options say of single requests: a mapping with such options speaks their protocol,
