@@ -372,7 +372,9 @@ func (c *Client) wholeCommand(out *proto.Out) error {
 	case comChangeUser:
 		return c.changeUser(p, n, out)
 	case comInitDB:
-		c.who.db = string(p[1:])
+		if len(p) <= 1+nameMost { // no server has a longer one
+			c.who.db = string(p[1:])
+		}
 		out.Pass(n)
 	}
 	out.Request(c.form.request(c.command))

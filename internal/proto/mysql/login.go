@@ -103,8 +103,8 @@ func parseResponse(p []byte) (id identity, err error) {
 	if id.caps&capConnectAttrs != 0 && len(c.p) > 0 {
 		id.keepAttrs(&c)
 	}
-	if !c.ok {
-		return id, lost("login of length", len(p))
+	if !c.ok || len(id.user) > nameMost || len(id.db) > nameMost {
+		return identity{}, lost("login of length", len(p))
 	}
 	id.known = true
 	return id, nil
@@ -132,6 +132,7 @@ type dialogue struct {
 // capabilities of the copy's connection: those of the client that can be followed and that the target has.
 func (c *Client) capabilities() (caps, ext uint32) {
 	own := uint32(assumed)
+	ext = assumedExt
 	if c.who.known {
 		own, ext = c.who.caps, c.who.ext
 		if c.online.upper {
@@ -281,9 +282,14 @@ const (
 	errAccessDeniedToDB = 1044
 	errAccessDenied     = 1045
 	errUnknownDB        = 1049
+	errHostNotAllowed   = 1130
+	errOldProtocol      = 1251
 	errNoSuchPlugin     = 1524
 	errAccessNoPassword = 1698
+	errPasswordExpired  = 1862
 	errAccountLocked    = 3118
+	errWantsEncryption  = 3159
+	errLockedMariaDB    = 4151
 )
 
 // refused is the error of a login that the target has refused.
@@ -294,7 +300,8 @@ func refused(p []byte) error {
 	}
 	r := &proto.Refusal{Reason: ledger.LoginFailed, Code: code}
 	switch code {
-	case errAccessDenied, errAccessDeniedToDB, errUnknownDB, errNoSuchPlugin, errAccessNoPassword, errAccountLocked:
+	case errAccessDenied, errAccessDeniedToDB, errUnknownDB, errHostNotAllowed, errOldProtocol, errNoSuchPlugin,
+		errAccessNoPassword, errPasswordExpired, errAccountLocked, errWantsEncryption, errLockedMariaDB:
 		r.Final = true
 	}
 	return r
@@ -307,14 +314,14 @@ func (c *Client) changeUser(p []byte, n int, out *proto.Out) error {
 	who.user = string(f.text())
 	f.take(int(f.byte()))
 	who.db = string(f.text())
-	if !f.ok {
+	if !f.ok || len(who.user) > nameMost || len(who.db) > nameMost {
 		return lost("change of the user, of length", len(p))
 	}
 	if charset := f.take(2); charset != nil {
 		who.charset = charset[0]
 	}
 	if !who.known {
-		who.known, who.caps = true, assumed
+		who.known, who.caps, who.ext = true, assumed, assumedExt
 	}
 	c.who = who
 	login, err := c.credentials()

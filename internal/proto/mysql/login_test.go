@@ -7,11 +7,15 @@ import (
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/pem"
+	"errors"
+	"strings"
 	"testing"
 
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 
+	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/proto"
 )
 
@@ -101,6 +105,8 @@ func TestLogin(t *testing.T) {
 		{"compressed", answerOf(caps|capCompress, 0, "app", "orders"), nil, nil, "compressed", false},
 		{"of another time", packet(1, uint32(capLongPassword), string(make([]byte, 40))), nil, nil, "lost", false},
 		{"cut short", packet(1, uint32(caps), string(make([]byte, 28)), "app"), nil, nil, "lost", false},
+		{"a user without end", answerOf(caps, 0, strings.Repeat("u", nameMost+1), "orders"), nil, nil, "lost", false},
+		{"a schema without end", answerOf(caps, 0, "app", strings.Repeat("o", nameMost+1)), nil, nil, "lost", false},
 		{"not a login", packet(0, comQuery, "SELECT 1"), nil, nil, "lost", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -137,6 +143,47 @@ func TestLogin(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a target says of a login is said for good, or may be otherwise for the client's next turn.
+func TestRefusedLogins(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		code  uint16
+		final bool
+	}{
+		{"access denied", 1045, true},
+		{"no access to the schema", 1044, true},
+		{"no such schema", 1049, true},
+		{"the host is not allowed", 1130, true},
+		{"no old clients", 1251, true},
+		{"no such plugin", 1524, true},
+		{"access denied by the plugin", 1698, true},
+		{"the password has expired", 1862, true},
+		{"the account is locked", 3118, true},
+		{"the account is locked, MariaDB", 4151, true},
+		{"encryption is wanted", 3159, true},
+		{"too many connections", 1040, false},
+		{"the host is blocked", 1129, false},
+		{"too many of the user's", 1203, false},
+		{"a limit of the user's", 1226, false},
+		{"the server shuts down", 1053, false},
+	} {
+		for _, atOnce := range []bool{true, false} {
+			r := newRig(oneUser, false)
+			if atOnce { // in the place of a greeting
+				r.hear(0, packet(0, 0xff, c.code, "Host '10.0.0.1' is what it is"))
+			} else {
+				r.say(80, answerOf(mysqlCaps, 0, "app", "orders"))
+				r.hear(80, hail("8.0.36", mysqlCaps, 0, nativePlugin))
+				r.hear(80, packet(2, 0xff, c.code, "#28000and so on"))
+			}
+			var refusal *proto.Refusal
+			if !errors.As(r.err, &refusal) || *refusal != (proto.Refusal{Reason: ledger.LoginFailed, Code: c.code, Final: c.final}) {
+				t.Errorf("%s, at once %v: %+v", c.name, atOnce, r.err)
+			}
+		}
 	}
 }
 
@@ -186,6 +233,41 @@ func TestAdopted(t *testing.T) {
 	want := join(q, packet(0, comPrepare, "SELECT 1"), packet(0, comExecute, uint32(1), 0, uint32(1)))
 	if r.err != nil || !bytes.Equal(r.to, want) {
 		t.Errorf("%q, %v; want %q", r.to, r.err, want)
+	}
+}
+
+// A client that nobody saw log in may execute in bulk, if the target can.
+func TestAdoptedBulk(t *testing.T) {
+	prepare, bulk := packet(0, comPrepare, "INSERT INTO t VALUES (?)"), packet(0, comBulkExecute, uint32(1<<31), uint16(0x80), 8, 0, 0, "12345678")
+	for _, c := range []struct {
+		name      string
+		caps, ext uint32
+		log       string
+	}{
+		{"MariaDB", mariadbCaps, extBulk | extProgress | extCacheMetadata, ""},
+		{"an older MariaDB", mariadbCaps, 0, "left server_command; refused server_command"},
+		{"MySQL", mysqlCaps, 0, "left server_command; refused server_command"},
+	} {
+		r := newRig(oneUser, true)
+		r.say(5000, query("SELECT 1"))
+		r.hear(5000, hail("11", c.caps, c.ext, nativePlugin))
+		var ext uint32
+		if at := headerLen + 28; len(r.to) > at+4 {
+			ext = binary.LittleEndian.Uint32(r.to[at:])
+		}
+		r.hear(5000, okay(2))
+		r.say(6000, prepare)
+		r.hear(6000, join(prepared(1, 3, 0, 1), column(2)))
+		r.to, r.log = nil, nil
+		r.say(7000, bulk)
+		var want []byte
+		if c.log == "" {
+			want = append([]byte(nil), bulk...)
+			binary.LittleEndian.PutUint32(want[headerLen+1:], 3)
+		}
+		if got := r.told(); !bytes.Equal(r.to, want) || c.log != "" && got != c.log || ext != c.ext&extBulk {
+			t.Errorf("%s: %q %s, capabilities %#x; want %q %s", c.name, r.to, got, ext, want, c.log)
+		}
 	}
 }
 

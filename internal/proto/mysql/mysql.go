@@ -69,7 +69,8 @@ const (
 		capSessionTrack | capAttributes
 	followedExt = extProgress | extBulk | extMetadata | extCacheMetadata | extUnitResults
 	// assumed is what a client had negotiated whose login nobody saw.
-	assumed = capLongPassword | capLongFlag | capTransactions | capMultiStatement | capMultiResults | capPSMultiResults
+	assumed    = capLongPassword | capLongFlag | capTransactions | capMultiStatement | capMultiResults | capPSMultiResults
+	assumedExt = extBulk // it changes nothing of what answers look like
 )
 
 // Server status flags.
