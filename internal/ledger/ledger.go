@@ -88,8 +88,9 @@ func (a *Answers) Add(b *Answers) {
 }
 
 // LoginCodes are the errors by which refused logins are told apart: MySQL's for a wrong password, a database that the
-// user may not use, one that is not there, and too many connections. 0 is any other.
-var LoginCodes = [...]uint16{1045, 1044, 1049, 1040, 0}
+// user may not use, one that is not there, too many connections, a host that may not connect, one that is blocked, and
+// a server that wants encryption. 0 is any other.
+var LoginCodes = [...]uint16{1045, 1044, 1049, 1040, 1130, 1129, 3159, 0}
 
 // Refuse counts a login that the target has refused with that error.
 func (q *Requests) Refuse(code uint16) {
