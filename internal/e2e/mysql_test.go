@@ -28,6 +28,8 @@ const (
 const (
 	onlinePassword = "production"
 	targetPassword = "test:server"
+	// of the user signer, who logs in there by client_ed25519, which the server has to ask for
+	signersPassword = "home@test"
 )
 
 // mariadb is a server that is asked past the network.
@@ -119,24 +121,34 @@ func (s *stand) mysqlLoads(ready func()) {
 	all.Wait()
 }
 
+// mariadbArgs are the command-line client's, for the user app of production.
+func (s *stand) mariadbArgs(args ...string) []string {
+	return append([]string{"--no-defaults", "-h" + s.online.String(), fmt.Sprintf("-P%d", mysqlOnline), "-uapp", "-p" + onlinePassword}, args...)
+}
+
 // mysqlDial connects as the user app.
-func (s *stand) mysqlDial(db string) *mysqlclient.Conn {
+func (s *stand) mysqlDial(db string, options ...mysqlclient.Option) *mysqlclient.Conn {
 	s.t.Helper()
-	c, err := mysqlclient.ConnectWithDialer(s.t.Context(), "tcp", fmt.Sprintf("%s:%d", s.online, mysqlOnline), "app", onlinePassword, db,
-		func(ctx context.Context, network, address string) (net.Conn, error) {
-			return s.net.Client.Dial(ctx, &net.Dialer{Timeout: patience}, network, address)
-		})
+	c, err := s.mysqlTry("app", db, options...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return c
 }
 
-// changeUser has a connection log in again, as the user app, which gives up its statements.
-func (s *stand) changeUser(c *mysqlclient.Conn, db string) {
+// mysqlTry connects as a user.
+func (s *stand) mysqlTry(user, db string, options ...mysqlclient.Option) (*mysqlclient.Conn, error) {
+	return mysqlclient.ConnectWithDialer(s.t.Context(), "tcp", fmt.Sprintf("%s:%d", s.online, mysqlOnline), user, onlinePassword, db,
+		func(ctx context.Context, network, address string) (net.Conn, error) {
+			return s.net.Client.Dial(ctx, &net.Dialer{Timeout: patience}, network, address)
+		}, options...)
+}
+
+// changeUser has a connection log in again, as another user, which gives up its statements.
+func (s *stand) changeUser(c *mysqlclient.Conn, user, db string) {
 	s.t.Helper()
 	packet := append(make([]byte, 4), mysql.COM_CHANGE_USER)
-	packet = append(packet, "app\x00\x00"+db+"\x00\x2d\x00no_plugin\x00\x00"...)
+	packet = append(packet, user+"\x00\x00"+db+"\x00\x2d\x00no_plugin\x00\x00"...)
 	c.ResetSequence()
 	for {
 		if err := c.WritePacket(packet); err != nil {
@@ -157,56 +169,84 @@ func (s *stand) changeUser(c *mysqlclient.Conn, db string) {
 	}
 }
 
+// A target with other passwords, and other ways to log in, has production's data in the end: of connections that come
+// and of some that were found under way.
 func TestMySQL(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
-		identified := "VIA mysql_native_password USING PASSWORD('" + targetPassword + "')"
-		if way == tunnel {
-			identified = "VIA ed25519 USING PASSWORD('" + targetPassword + "')"
-		}
 		s := newStand(t, setting{way: way})
 		online := startMariaDB(t, s.net.Online, mysqlOnline, "BY '"+onlinePassword+"'")
-		target := startMariaDB(t, s.net.Target, mysqlTarget, identified)
+		target := startMariaDB(t, s.net.Target, mysqlTarget, "VIA mysql_native_password USING PASSWORD('"+targetPassword+"')")
+		online.query("CREATE USER signer@'%' IDENTIFIED BY '" + onlinePassword + "'; GRANT ALL ON *.* TO signer@'%'")
+		target.query("CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('" + signersPassword + "'); GRANT ALL ON *.* TO signer@'%'")
+		for _, m := range []*mariadb{online, target} {
+			m.query("CREATE DATABASE other; CREATE TABLE other.busy (n INT); CREATE TABLE other.loaded (n INT)")
+		}
 
-		// A connection that the copier finds, and a statement that it does not know.
-		found := s.mysqlDial("a")
+		// Connections that the copier finds: one with a statement that it does not know, one within a transaction.
+		found, busy := s.mysqlDial("a"), s.mysqlDial("other")
 		defer found.Close()
+		defer busy.Close()
 		old, err := found.Prepare("SELECT ?")
 		if err != nil {
 			t.Fatal(err)
 		}
+		do := func(c *mysqlclient.Conn, text string, args ...any) {
+			t.Helper()
+			if _, err := c.Execute(text, args...); err != nil {
+				t.Errorf("%.50s: %v", text, err)
+			}
+		}
+		do(busy, "BEGIN")
+		do(busy, "INSERT INTO other.busy VALUES (1)")
+
 		login := s.file("login")
-		if err := os.WriteFile(login, []byte("app:"+targetPassword+"@a\n"), 0o600); err != nil {
+		if err := os.WriteFile(login, []byte("# of the test server\napp:"+targetPassword+"@a\r\n\nsigner:"+signersPassword+"@\r\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		watched := watchSQL(t, s.net.Target, mysqlTarget)
 		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login-file", login, "--session-memory", "100MB")
+
+		// A copy begins at a connection's second turn, logs in, and goes on, though that is to say nothing.
+		do(found, "SELECT 'not copied'")
+		do(busy, "SELECT 'not copied'")
+		for range 2 {
+			if _, err := old.Execute("x"); err != nil {
+				t.Error(err)
+			}
+		}
+		do(busy, "INSERT INTO other.busy VALUES (2)")
+		do(busy, "COMMIT")
+		do(busy, "USE c")
+		do(busy, "CREATE TABLE used (n INT)")
+
 		s.mysqlLoads(func() {
 			want := online.checksums()
 			eventually(t, "the same tables", func() bool { return target.checksums() == want })
 		})
-		for _, statement := range []string{"SELECT 'a copy begins at the next turn'", "CREATE TABLE found (a INT)", "INSERT INTO found VALUES (1), (2)", "LOAD DATA LOCAL INFILE '/dev/null' INTO TABLE found"} {
-			found.Execute(statement) // the last may be refused
+		do(found, "CREATE TABLE found (a INT)")
+		do(found, "INSERT INTO found VALUES (1), (2)")
+		do(found, "INSERT INTO found SELECT ? + a FROM found", 7)
+		s.changeUser(found, "signer", "b")
+		do(found, "CREATE TABLE changed (a INT) SELECT ? AS a, CURRENT_USER() AS u", 7)
+		signer, err := s.mysqlTry("signer", "c")
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, err := old.Execute("x"); err != nil {
-			t.Error(err)
+		defer signer.Close()
+		do(signer, "CREATE TABLE signed SELECT CURRENT_USER() AS u")
+		// A file of many packets, and what follows it on its connection; and a connection that is compressed.
+		file := s.file("numbers")
+		if err := os.WriteFile(file, []byte(strings.Repeat("12345678901\n", 1<<18)), 0o644); err != nil {
+			t.Fatal(err)
 		}
-		if _, err := found.Execute("INSERT INTO found SELECT ? + a FROM found", 7); err != nil {
-			t.Error(err)
-		}
-		s.changeUser(found, "b")
-		if _, err := found.Execute("CREATE TABLE changed (a INT) SELECT ? AS a", 7); err != nil {
-			t.Error(err)
-		}
+		s.mysqlClient("mariadb", s.mariadbArgs("--local-infile=1", "-e", "LOAD DATA LOCAL INFILE '"+file+"' IGNORE INTO TABLE other.loaded; CREATE TABLE c.loaded (n INT)")...)
+		s.mysqlClient("mariadb", s.mariadbArgs("--compress", "-e", "SELECT 1")...)
 		// Statements, and an answer, of more than one packet.
-		found.Execute("CREATE TABLE big (t LONGTEXT)")
-		if _, err := found.Execute("INSERT INTO big VALUES ('" + strings.Repeat("x", 17<<20) + "')"); err != nil {
-			t.Error(err)
-		}
-		if _, err := found.Execute("SELECT t FROM big"); err != nil {
-			t.Error(err)
-		}
-		if _, err := found.Execute("INSERT INTO big VALUES (?)", strings.Repeat("y", 16<<20)); err != nil {
-			t.Error(err)
-		}
+		do(found, "CREATE TABLE big (t LONGTEXT)")
+		do(found, "INSERT INTO big VALUES ('"+strings.Repeat("x", 17<<20)+"')")
+		do(found, "SELECT t FROM big")
+		do(found, "INSERT INTO big VALUES (?)", strings.Repeat("y", 16<<20))
+
 		want := online.checksums()
 		same := within(10*time.Second, func() bool { return target.checksums() == want })
 		r := c.end()
@@ -215,21 +255,26 @@ func TestMySQL(t *testing.T) {
 			t.Logf("statements that failed at the target:\n%.3000s", failed)
 			t.Errorf("production has\n%s\nand the target\n%s", want, target.checksums())
 		}
-		if !strings.Contains(want, "slap.") || strings.Count(want, "sbtest") != 6 || !strings.Contains(want, "a.found") || !strings.Contains(want, "b.changed") {
-			b, _ := os.ReadFile(filepath.Join(target.data, "sql_errors.log"))
-			t.Logf("%.3000s", b)
-			t.Errorf("production has\n%s", want)
-		}
-		for reason, n := range r.Protocol.Dropped {
-			if reason != "unknown_statement" && reason != "load_data" || n != 1 {
-				t.Errorf("%d requests are left out for %s", n, reason)
+		for _, table := range []string{"slap.", "a.found", "b.changed", "b.big", "c.used", "c.signed", "c.loaded"} {
+			if !strings.Contains(want, table) || strings.Count(want, "sbtest") != 6 {
+				t.Errorf("production has no %s:\n%s", table, want)
 			}
 		}
-		if len(r.Protocol.Dropped) != 2 || r.Protocol.Lost > 0 || r.Gate.Quiet+r.Gate.Predicted+r.Gate.Forced > 0 || r.Gate.Known == 0 {
+		if got := target.query("SELECT GROUP_CONCAT(n ORDER BY n) FROM other.busy; SELECT COUNT(*) FROM other.loaded"); got != "2\n0" {
+			t.Errorf("of what had begun before, and of a file, the target has %q", got)
+		}
+		if got := online.query("SELECT COUNT(*) FROM other.loaded"); got != fmt.Sprint(1<<18) {
+			t.Errorf("production has loaded %s lines", got)
+		}
+		if d := r.Protocol.Dropped; len(d) != 2 || d["unknown_statement"] != 2 || d["load_data"] != 1 {
+			t.Errorf("requests are left out: %v", d)
+		}
+		if r.Protocol.Lost > 0 || r.Gate.Quiet+r.Gate.Predicted+r.Gate.Forced > 0 || r.Gate.Known == 0 {
 			t.Errorf("protocol %+v, gate %+v: wanted all answers known", r.Protocol, r.Gate)
 		}
-		for reason := range r.Sessions.Dropped {
-			t.Errorf("sessions: %+v: %s", r.Sessions, reason)
+		if d := r.Sessions.Dropped; len(d) != 1 || d["compressed"] != 1 || r.Adopted != 2 {
+			t.Errorf("sessions %+v, %d adopted", r.Sessions, r.Adopted)
 		}
+		watched.inOrder(2+3+3+4+2, 5000) // the ones that were found, sysbench's, twice, mysqlslap's, signer's, and that with the file
 	})
 }
