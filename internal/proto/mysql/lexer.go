@@ -145,7 +145,9 @@ func (l *lexer) inText(c byte) token {
 	case c == 0:
 		return l.spoil()
 	case l.escaped:
-		l.escaped = false
+		if l.escaped = false; c == '"' && l.char == c { // with ANSI_QUOTES it is a name, and ends here
+			return l.spoil()
+		}
 	case c == '\\' && !l.noBackslash:
 		if l.high { // in some character sets it is the second half of a letter
 			return l.spoil()

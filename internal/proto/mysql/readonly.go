@@ -90,7 +90,7 @@ func (j *judge) other(c byte) bool {
 		return false
 	case c == '(' && j.before == wordToken:
 		return j.call && !j.dotted
-	case c == '(' && j.before == nameToken:
+	case c == '(' && (j.before == nameToken || j.before == textToken): // with ANSI_QUOTES a text is a name
 		return false
 	}
 	return true

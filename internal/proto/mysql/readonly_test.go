@@ -10,7 +10,7 @@ var mayPass = []string{
 	"SELECT 1", "select * from t where a = 'x' and b in (1, 2)", "(SELECT 1) UNION ALL (SELECT 2)", "SELECT 1;", ";", "",
 	"WITH x AS (SELECT 1) SELECT * FROM x", "VALUES ROW(1), ROW(2)", "TABLE t",
 	"SELECT COUNT(*), MAX(a) FROM t GROUP BY b HAVING COUNT(*) > 1 ORDER BY 1 LIMIT 5 OFFSET 2",
-	"SELECT `update` FROM `delete`", "SELECT 'it''s; DELETE FROM t'", `SELECT 'it\'s; DELETE FROM t'`, `SELECT "a'b", 'a"b'`,
+	"SELECT `update` FROM `delete`", "SELECT 'it''s; DELETE FROM t'", `SELECT 'it\'s; DELETE FROM t'`, `SELECT "a'b", 'a"b'`, `SELECT "a\'b", 'a\"b', "a\\", 'it''s'`, `SELECT "a", ("b")`,
 	"SELECT a INTO @x FROM t", "SELECT a FROM t INTO @x, @y", "SELECT @x := 5", "SELECT @@session.autocommit, @@global.max_connections",
 	"SELECT /* DELETE */ 1 -- ; DROP TABLE t\n + 1 # more\n", "SELECT /*+ NO_INDEX_MERGE(t) */ 1", "SELECT /**/ 1", "SELECT 5--3", "SELECT 1 --",
 	"SELECT /*!40001 SQL_NO_CACHE */ * FROM t", "SELECT /*! STRAIGHT_JOIN */ * FROM t", "SELECT CAST(a AS DECIMAL(10, 2)), REPLACE(a, 'x', 'y'), INSERT(a, 1, 2, 'z')",
@@ -43,7 +43,7 @@ var mayNotPass = []string{
 	"SET sql_mode=1048576", "SET sql_mode='ANSI', sql_mode='x,no_backSlash_escapes'",
 	"START SLAVE", "START REPLICA", "START GROUP_REPLICATION", "START", "BEGIN NOT ATOMIC DELETE FROM t; END", "SELECT 'unterminated", "SELECT `unterminated", "SELECT /* unterminated",
 	"SELECT \"unterminated", "SELECT 1\x00; DELETE FROM t", "SELECT '\x83\\'; DELETE FROM t -- '", "SELECT a FROM t PROCEDURE ANALYSE()", "1", "`SELECT`", "'SELECT'", "$$", "SELECTED",
-	"SELECT 1 FROM t WHERE a = (DELETE FROM u)",
+	"SELECT 1 FROM t WHERE a = (DELETE FROM u)", `SELECT "a\"; DELETE FROM t -- "`, `SELECT "f"(1)`, `SELECT "db" . "f" (1)`,
 }
 
 func judgeText(p []byte, cuts ...int) ledger.Reason {
