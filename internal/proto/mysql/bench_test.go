@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"strings"
 	"testing"
 
 	"tcpcopy/internal/proto"
@@ -50,17 +51,28 @@ func TestNoAllocations(t *testing.T) {
 }
 
 func BenchmarkQuery(b *testing.B) {
-	for _, readOnly := range []bool{false, true} {
-		b.Run(map[bool]string{false: "all", true: "read-only"}[readOnly], func(b *testing.B) {
-			c := NewClient(&Options{ReadOnly: readOnly})
-			c.phase, c.caps = commands, mysqlCaps&^capAttributes
-			say := query("SELECT c FROM sbtest1 WHERE id BETWEEN 500 AND 599 ORDER BY c")
+	short := query("SELECT c FROM sbtest1 WHERE id BETWEEN 500 AND 599 ORDER BY c")
+	long := query("INSERT INTO t VALUES " + strings.Repeat("(12345, 'a row of a hundred bytes or so, as they are in a dump', 'it\\'s said -- or not', NULL, 12.50), ", 1000))
+	for _, c := range []struct {
+		name string
+		caps uint32
+		o    Options
+		say  []byte
+	}{
+		{"all", mysqlCaps &^ capMultiStatement, Options{}, short},
+		{"all, several", mysqlCaps, Options{}, short},
+		{"all, several, long", mysqlCaps, Options{}, long},
+		{"read-only", mysqlCaps, Options{ReadOnly: true}, short},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			r := NewClient(&c.o)
+			r.phase, r.caps = commands, c.caps&^capAttributes
 			var out proto.Out
-			b.SetBytes(int64(len(say)))
+			b.SetBytes(int64(len(c.say)))
 			b.ReportAllocs()
 			for b.Loop() {
 				out.Reset()
-				if err := c.Feed(say, 0, &out); err != nil {
+				if err := r.Feed(c.say, 0, &out); err != nil {
 					b.Fatal(err)
 				}
 			}

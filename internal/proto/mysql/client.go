@@ -31,6 +31,15 @@ const (
 	file           // of a file that production asked for: nowhere
 )
 
+// filing is how far a client is with a file that production has asked for.
+type filing uint8
+
+const (
+	noFile   filing = iota
+	mayAsk          // a command was left out in whose answer production may ask for a file
+	underWay        // packets of it have come
+)
+
 // Client reads a client's commands, and has the copy log in: see proto.Client.
 type Client struct {
 	opt    *Options
@@ -39,8 +48,8 @@ type Client struct {
 	hold   bool // the target must say something first
 	why    ledger.Reason
 	number uint8 // of the next packet of a command, or of a file
-	filing bool  // a command was left out in whose answer production may ask for a file
-	strip  int8  // what becomes of the query's attributes: see attributes.go
+	filing filing
+	strip  int8 // what becomes of the query's attributes: see attributes.go
 	packet framer
 	// pending is how many bytes were read that no step has taken yet.
 	pending int
@@ -220,12 +229,13 @@ func (c *Client) begin(seen uint64) error {
 			return lost("number of a packet", seq)
 		}
 		c.number++
-	case c.filing && seq == c.number: // it may be 0: numbers go round
-		c.fate = file
-		c.number++
-		c.filing = c.packet.length > 0 // an empty one is the last
+	case c.filing == mayAsk && seq != 0, c.filing == underWay && seq == c.number: // it may be 0: numbers go round
+		c.fate, c.filing, c.number = file, underWay, seq+1
+		if c.packet.length == 0 { // the last
+			c.filing = noFile
+		}
 	case seq == 0 && c.packet.length > 0:
-		c.phase, c.fate, c.number, c.strip, c.filing = commands, undecided, 1, 0, false
+		c.phase, c.fate, c.number, c.strip, c.filing = commands, undecided, 1, 0, noFile
 		c.before, c.seen = c.seen, seen
 	case seq != 0 && c.phase == authenticating:
 		c.fate = swallowed
@@ -241,7 +251,7 @@ func (c *Client) wanted() int {
 		return 1
 	}
 	switch c.packet.head[0] {
-	case comQuery:
+	case comQuery, comSetOption:
 		return 3
 	case comExecute:
 		return 6
@@ -275,6 +285,9 @@ func (c *Client) decide(out *proto.Out) error {
 		}
 		c.collectRest(head)
 	default:
+		if c.command == comSetOption && len(head) == 3 && head[1] == 0 { // MYSQL_OPTION_MULTI_STATEMENTS_ON
+			c.caps |= capMultiStatement
+		}
 		c.fate = passed
 	}
 	return nil
@@ -352,8 +365,7 @@ func (c *Client) finish(out *proto.Out) error {
 	case left:
 		out.Refuse(c.why)
 		if c.why == ledger.LoadData {
-			c.filing = true
-			c.number++ // that of production's request for the file
+			c.filing = mayAsk
 		}
 	case passed:
 		if c.command == comResetConnection {

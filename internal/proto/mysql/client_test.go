@@ -35,13 +35,17 @@ var commandTable = []struct {
 		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"},
 	{"a file that production does not want", join(query("LOAD DATA INFILE 'x' INTO TABLE t"), query("DO 0")),
 		query("DO 0"), "left load_data; refused load_data; 0x3 hint 0x0 reply 0 at 9"},
-	{"a file's packet of another number", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(3, "1\n")),
-		[]byte{}, "left load_data; refused load_data; lost"},
+	{"a file behind other results", join(query("SELECT 1; LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(7, "1\n"), packet(8), query("DO 0")),
+		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"},
+	{"a file's packets out of order", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2, "1\n"), packet(4, "1\n")),
+		[]byte{}, "left load_data; refused load_data; left load_data; lost"},
 	{"a file's packet behind the last", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2), packet(3, "1\n")),
 		[]byte{}, "left load_data; refused load_data; left load_data; lost"},
 	{"a file, in a comment", query("/*!40101 load */ /* */ Data"), []byte{}, "left load_data; refused load_data"},
 	{"an index that is loaded", query("LOAD INDEX INTO CACHE t"), nil, "0x3 hint 0x0 reply 0 at 28"},
 	{"KILL", query(" -- a comment\n kill 7"), []byte{}, "left server_command; refused server_command"},
+	{"KILL behind others", query("SELECT 'a;KILL'; (SELECT 2) ; /* ; */ # ;\n kill 7"), []byte{}, "left server_command; refused server_command"},
+	{"KILL as a name", query("SELECT 1; SELECT kill FROM t; USE `kill`; INSERT INTO kill VALUES (1)"), nil, "0x3 hint 0x0 reply 0 at 74"},
 	{"KILL as a command", packet(0, comProcessKill, uint32(7)), []byte{}, "left server_command; refused server_command"},
 	{"replication", packet(0, comBinlogDump, "and so on"), []byte{}, "left server_command; refused server_command"},
 	{"a statement that nobody knows", packet(0, comExecute, uint32(9), 0, uint32(1)), []byte{}, "left unknown_statement; refused unknown_statement"},
@@ -132,6 +136,34 @@ func TestAttributes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// All statements of a text are looked at where it may have several, and the first where it may not.
+func TestSeveralStatements(t *testing.T) {
+	text := query("SELECT 1; KILL 7")
+	for _, c := range []struct {
+		name string
+		caps uint32
+		say  []byte
+		want string
+	}{
+		{"agreed", mysqlCaps, text, "left server_command; refused server_command"},
+		{"not agreed", mysqlCaps &^ capMultiStatement, text, "0x3 hint 0x0 reply 0 at 21"},
+		{"agreed later", mysqlCaps &^ capMultiStatement, join(packet(0, comSetOption, uint16(0)), text),
+			"0x1b hint 0x0 reply 0 at 7; left server_command; refused server_command"},
+		{"given up later", mysqlCaps &^ capMultiStatement, join(packet(0, comSetOption, uint16(1)), text),
+			"0x1b hint 0x0 reply 0 at 7; 0x3 hint 0x0 reply 0 at 28"},
+		{"a prepare has one", mysqlCaps, packet(0, comPrepare, "SELECT 1; KILL 7"), "0x16 hint 0x83 reply 0 at 21"},
+	} {
+		for cut := range c.say {
+			r := loggedIn(t, oneUser, c.caps&^capAttributes, mysqlCaps)
+			r.say(200, c.say[:cut])
+			r.say(200, c.say[cut:])
+			if got := r.told(); got != c.want {
+				t.Fatalf("%s, cut at %d: %s, want %s", c.name, cut, got, c.want)
+			}
+		}
 	}
 }
 

@@ -1,5 +1,7 @@
 package mysql
 
+import "bytes"
+
 // wordMost is as long as a word, or a quoted name, is kept. No word that matters is longer.
 const wordMost = 64
 
@@ -108,6 +110,36 @@ func (l *lexer) next(c byte) (t token, again bool) {
 		return l.end(nameToken), true
 	}
 	return l.comment(c)
+}
+
+// mayBegin are the bytes that may begin or end something that a semicolon could be in, and the semicolon.
+var mayBegin = [256]bool{'\'': true, '"': true, '`': true, '#': true, '-': true, '/': true, '*': true, ';': true}
+
+// skip passes over bytes of tokens that do not matter, up to one that next must have; n is how many.
+func (l *lexer) skip(p []byte) (n int) {
+	switch l.at {
+	case between, inWord:
+		for n < len(p) && !mayBegin[p[n]] {
+			n++
+		}
+		if n > 0 {
+			l.at = between
+		}
+	case inText:
+		if l.escaped {
+			return 0
+		}
+		if n = bytes.IndexByte(p, l.char); n < 0 {
+			n = len(p)
+		}
+		if i := bytes.IndexByte(p[:n], '\\'); i >= 0 {
+			n = i
+		}
+		if n > 0 {
+			l.high = p[n-1] >= 0x80
+		}
+	}
+	return n
 }
 
 // first takes the first byte of a token.

@@ -273,7 +273,8 @@ func TestAdoptedBulk(t *testing.T) {
 
 // A copy that is lost and begins again is in the client's schema.
 func TestAgain(t *testing.T) {
-	for _, say := range [][]byte{query("use `Ware``house`"), query(" USE Warehouse ;"), packet(0, comInitDB, "Warehouse")} {
+	for _, say := range [][]byte{query("use `Ware``house`"), query(" USE Warehouse ;"), packet(0, comInitDB, "Warehouse"),
+		query("USE a; USE Warehouse; USE ``; USE " + strings.Repeat("x", 65) + "; SELECT 1"), packet(0, comInitDB, "Warehouse")} {
 		for cut := range say {
 			r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 			r.say(200, say[:cut])

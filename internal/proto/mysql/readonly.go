@@ -22,16 +22,16 @@ const (
 // It believes that a view, and what a harmless function's name stands for, is what it seems.
 type judge struct {
 	kind    kind
-	before  token // the token before
-	char    byte  // if that was otherToken
-	call    bool  // if that was a word: a parenthesis may follow it
-	dotted  bool  // it followed a dot
-	wants   word  // what it wants to follow
-	words   int   // of the statement
-	analyze bool  // EXPLAIN ANALYZE: it is executed
-	writing bool  // a word that writes has come
-	mode    bool  // SET of sql_mode
-	schema  uint8 // USE: the length of the schema's name, which is in the lexer's word
+	before  token  // the token before
+	char    byte   // if that was otherToken
+	call    bool   // if that was a word: a parenthesis may follow it
+	dotted  bool   // it followed a dot
+	wants   word   // what it wants to follow
+	words   int    // of the statement
+	analyze bool   // EXPLAIN ANALYZE: it is executed
+	writing bool   // a word that writes has come
+	mode    bool   // SET of sql_mode
+	schema  string // that the last USE names
 }
 
 // word is one that matters together with the token behind it.
@@ -123,7 +123,6 @@ func (j *judge) word(l *lexer, wants word) bool {
 
 // first judges a statement's first word.
 func (j *judge) first(w []byte, l *lexer) {
-	j.schema = 0
 	switch string(w) {
 	case "SELECT", "WITH", "VALUES", "TABLE":
 		j.kind = reads
@@ -204,9 +203,9 @@ func (j *judge) end(l *lexer) bool {
 	return ok
 }
 
-// noteSchema takes the name behind USE.
+// noteSchema takes the name behind USE. One that is too long for a word is not known.
 func (j *judge) noteSchema(t token, l *lexer) {
-	if t == nameToken || t == wordToken && j.words > 1 {
-		j.schema = l.length
+	if name := l.said(); (t == nameToken || t == wordToken && j.words > 1) && len(name) > 0 && name[0] != 0 {
+		j.schema = string(name)
 	}
 }

@@ -46,9 +46,11 @@ var mayNotPass = []string{
 	"SELECT 1 FROM t WHERE a = (DELETE FROM u)", `SELECT "a\"; DELETE FROM t -- "`, `SELECT "f"(1)`, `SELECT "db" . "f" (1)`,
 }
 
-func judgeText(p []byte, cuts ...int) ledger.Reason {
+func judgeText(p []byte, cuts ...int) ledger.Reason { return judged(true, p, cuts...) }
+
+func judged(readOnly bool, p []byte, cuts ...int) ledger.Reason {
 	var t text
-	t.begin(true)
+	t.begin(readOnly, true)
 	from := 0
 	for _, to := range append(cuts, len(p)) {
 		if why, sure := t.read(p[from:to]); sure {
@@ -76,13 +78,30 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// What ends a connection, or loads a file, is found behind whatever else a text says.
+func TestFirstWords(t *testing.T) {
+	for _, s := range append(mayPass, "INSERT INTO t VALUES ('it''s', 'it\\'s;', \"KILL\", 5 - -3 /* ; */ )", "UPDATE t SET a = '\\\\'", "SELECT 1 -- ;\n") {
+		if got := judged(false, []byte(s)); got != ledger.None {
+			t.Errorf("%q: %s", s, got)
+		}
+		for text, want := range map[string]ledger.Reason{"KILL 5": ledger.ServerCommand, "/**/ shutdown": ledger.ServerCommand, "Load\tDATA INFILE 'x'": ledger.LoadData, "LOAD INDEX INTO CACHE t": ledger.None} {
+			text = s + "\n;" + text
+			for cut := range len(text) {
+				if got := judged(false, []byte(text), cut); got != want {
+					t.Fatalf("%q cut at %d: %s, want %s", text, cut, got, want)
+				}
+			}
+		}
+	}
+}
+
 // Where the server takes a backslash for what it is, a text ends elsewhere.
 func TestNoBackslashEscapes(t *testing.T) {
 	const s = `SELECT '\'; DELETE FROM t -- '`
 	for _, noBackslash := range []bool{false, true} {
 		var x text
 		x.noBackslash = noBackslash
-		x.begin(true)
+		x.begin(true, true)
 		why, sure := x.read([]byte(s))
 		if !sure {
 			why = x.end()
@@ -102,6 +121,13 @@ func FuzzReadOnly(f *testing.F) {
 		f.Add([]byte(s), 7)
 	}
 	f.Fuzz(func(t *testing.T, p []byte, cut int) {
+		var each []int
+		for i := range p {
+			each = append(each, i)
+		}
+		if whole, split := judged(false, p), judged(false, p, each...); whole != split {
+			t.Errorf("byte by byte: %s, want %s", split, whole)
+		}
 		whole := judgeText(p)
 		if cut > 0 && cut < len(p) {
 			if got := judgeText(p, cut); got != whole {

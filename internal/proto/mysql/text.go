@@ -2,24 +2,32 @@ package mysql
 
 import "tcpcopy/internal/ledger"
 
-// text judges the text of a query, or of a prepare: what may be its first word, and, where only statements
-// that cannot write are wanted, all of it.
+// text judges the text of a query, or of a prepare: what may be its first word, and that of each statement where it
+// may be several, and, where only statements that cannot write are wanted, all of it.
 type text struct {
 	lexer
 	judge
 	readOnly bool
+	several  bool
 }
 
 // begin makes ready for another text.
-func (t *text) begin(readOnly bool) {
+func (t *text) begin(readOnly, several bool) {
 	t.lexer.reset()
 	t.judge = judge{}
-	t.readOnly = readOnly
+	t.readOnly, t.several = readOnly, several
 }
 
 // read takes some of the text; sure says that why is the verdict, whatever follows.
 func (t *text) read(p []byte) (why ledger.Reason, sure bool) {
-	for _, c := range p {
+	for len(p) > 0 {
+		if !t.readOnly && t.kind == reads {
+			if p = p[t.skip(p):]; len(p) == 0 {
+				break
+			}
+		}
+		c := p[0]
+		p = p[1:]
 		for again := true; again; {
 			var tok token
 			if tok, again = t.next(c); tok == noToken {
@@ -56,22 +64,27 @@ func (t *text) judged(tok token) (why ledger.Reason, sure bool) {
 	return ledger.None, false
 }
 
-// firstWords judges a text by how it begins: a file that is to be loaded is not here, and what ends a connection
-// of production's would end another of the target's.
+// firstWords judges a text by how its statements begin: a file that is to be loaded is not here, and what ends a
+// connection of production's would end another of the target's.
 func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
-	if tok == otherToken && t.lexer.char == '(' && t.kind == nothing {
-		return ledger.None, false
+	switch {
+	case tok == badToken: // what follows is not read
+		return ledger.None, true
+	case tok == endToken:
+		t.judge = judge{schema: t.schema}
+		t.raw = false
+		return ledger.None, !t.several
 	}
 	word := t.said()
-	switch {
-	case t.kind == loading:
-		if tok == wordToken && (string(word) == "DATA" || string(word) == "XML") {
-			return ledger.LoadData, true
+	switch t.kind {
+	case nothing:
+		if tok == otherToken && t.lexer.char == '(' {
+			return ledger.None, false
 		}
-	case t.kind == using:
-		t.noteSchema(tok, &t.lexer)
-		return ledger.None, tok == endToken
-	case tok == wordToken:
+		t.kind = reads // what it does is the target's matter
+		if tok != wordToken {
+			break
+		}
 		switch string(word) {
 		case "LOAD":
 			t.kind = loading
@@ -82,8 +95,15 @@ func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
 		case "KILL", "SHUTDOWN":
 			return ledger.ServerCommand, true
 		}
+	case loading:
+		if t.kind = reads; tok == wordToken && (string(word) == "DATA" || string(word) == "XML") {
+			return ledger.LoadData, true
+		}
+	case using:
+		t.noteSchema(tok, &t.lexer)
+		return ledger.None, false
 	}
-	return ledger.None, true
+	return ledger.None, !t.several
 }
 
 // beginText begins to judge the text of a command, of which head has come.
@@ -95,7 +115,7 @@ func (c *Client) beginText(head []byte) {
 			return
 		}
 	}
-	c.text.begin(c.opt.ReadOnly)
+	c.text.begin(c.opt.ReadOnly, c.command == comQuery && c.caps&capMultiStatement != 0)
 	c.readText(head[at:])
 }
 
@@ -112,8 +132,8 @@ func (c *Client) textJudged(why ledger.Reason) {
 		return
 	}
 	c.fate = passed
-	if n := c.text.schema; n > 0 && c.command == comQuery {
-		c.who.db = string(c.text.lexer.word[:n])
+	if c.text.schema != "" && c.command == comQuery {
+		c.who.db = c.text.schema
 	}
 }
 
