@@ -154,7 +154,11 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 	var refused []string
 	for i, n := range q.Refused {
 		if n > 0 {
-			refused = append(refused, number(n)+" with "+loginError(i))
+			what := loginError(i)
+			if words := loginWords[ledger.LoginCodes[i]]; words != "" {
+				what += " (" + words + ")"
+			}
+			refused = append(refused, number(n)+" with "+what)
 		}
 	}
 	if len(refused) > 0 {
@@ -295,6 +299,17 @@ func cost(b *bufio.Writer, s *Snapshot) {
 		line += fmt.Sprintf(", %.1f µs for each turn", float64(s.Resources.CPU.Microseconds())/float64(t))
 	}
 	row(b, "cost", "%s, %s of memory at most", line, size(s.Resources.MaxRSS))
+}
+
+// loginWords say what MySQL's errors mean where a copy logs in.
+var loginWords = map[uint16]string{
+	1045: "wrong password, or no such user from there",
+	1044: "the user may not use the database",
+	1049: "no such database",
+	1040: "too many connections",
+	1130: "no user may connect from there",
+	1129: "blocked, after max_connect_errors: FLUSH HOSTS",
+	3159: "only with encryption",
 }
 
 // loginError names one of the errors by which refused logins are counted.
