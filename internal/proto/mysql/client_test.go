@@ -316,6 +316,26 @@ func TestStatements(t *testing.T) {
 	}
 }
 
+// Statements that the target refuses leave nothing behind, however many they are.
+func TestRefusedStatements(t *testing.T) {
+	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
+	for i := range maxStatements + 10 {
+		seen := uint64(200 + 100*i)
+		r.say(seen, packet(0, comPrepare, "SELECT 1"))
+		r.client.Server(seen, errorPacket(1, 1146))
+		r.hear(seen, errorPacket(1, 1146))
+		r.record, r.fed, r.taken, r.log = nil, 0, 0, nil
+	}
+	r.to = nil
+	r.say(1<<40, packet(0, comPrepare, "SELECT 2"))
+	r.hear(1<<40, prepared(1, 3, 0, 0))
+	r.say(1<<41, packet(0, comExecute, uint32(maxStatements+11), 0, uint32(1)))
+	want := join(packet(0, comPrepare, "SELECT 2"), packet(0, comExecute, uint32(3), 0, uint32(1)))
+	if r.err != nil || !bytes.Equal(r.to, want) || len(r.client.statements.byNumber) != 1 {
+		t.Errorf("%q, %s, %d statements; want %q", r.to, r.told(), len(r.client.statements.byNumber), want)
+	}
+}
+
 // A statement of more than 16 MB goes on as it is, and is counted once.
 func TestBigCommands(t *testing.T) {
 	p := join([]byte{0xff, 0xff, 0xff, 0, comQuery}, bytes.Repeat([]byte("x"), maxPayload-1), packet(1, "yz"))

@@ -188,11 +188,12 @@ func (x *statements) answer(p []byte, deprecateEOF bool) (used int, err error) {
 	number := x.asked[0]
 	x.asked = x.asked[:copy(x.asked, x.asked[1:])]
 	x.reading = false
-	if s, ok := x.byNumber[number]; ok {
+	switch s, ok := x.byNumber[number]; {
+	case !ok:
+	case x.reply.failed: // nobody closes what production has refused, too
+		delete(x.byNumber, number)
+	default:
 		s.id, s.params, s.answered = x.reply.id, x.reply.params, true
-		if x.reply.failed {
-			s.why = ledger.UnknownStatement
-		}
 		x.byNumber[number] = s
 	}
 	return used, nil
