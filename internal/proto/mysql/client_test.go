@@ -352,6 +352,30 @@ func TestBigCommands(t *testing.T) {
 	}
 }
 
+// Of a text that may have several statements not more than a part is held back.
+func TestLongText(t *testing.T) {
+	for _, readOnly := range []bool{false, true} {
+		o := oneUser
+		o.ReadOnly = readOnly
+		r := loggedIn(t, o, mysqlCaps&^capAttributes, mysqlCaps)
+		text := "SELECT '" + strings.Repeat("x", 3*severalMost) + "'"
+		p := query(text + "; KILL 7")
+		for from := 0; from < len(p); from += 4096 {
+			r.say(200, p[from:min(len(p), from+4096)])
+			if held := len(r.record) - r.taken; !readOnly && held > severalMost+2*4096 {
+				t.Fatalf("%d bytes are held back", held)
+			}
+		}
+		want, log := p, fmt.Sprintf("0x3 hint 0x0 reply 0 at %d", len(p))
+		if readOnly {
+			want, log = nil, "left read_only; refused read_only"
+		}
+		if got := r.told(); got != log || !bytes.Equal(r.to, want) {
+			t.Errorf("read-only %v: %d bytes, %s; want %d, %s", readOnly, len(r.to), got, len(want), log)
+		}
+	}
+}
+
 func TestReadOnlyCommands(t *testing.T) {
 	o := oneUser
 	o.ReadOnly = true

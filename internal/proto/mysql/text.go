@@ -119,9 +119,13 @@ func (c *Client) beginText(head []byte) {
 	c.readText(head[at:])
 }
 
+// severalMost is how much of a text is held back to look for more statements in it. With ReadOnly it is all.
+const severalMost = 1 << 20
+
 // readText goes on with it.
 func (c *Client) readText(p []byte) {
-	if why, sure := c.text.read(p); sure {
+	why, sure := c.text.read(p)
+	if sure || !c.opt.ReadOnly && c.pending > severalMost {
 		c.textJudged(why)
 	}
 }
