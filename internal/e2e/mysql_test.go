@@ -203,7 +203,7 @@ func TestMySQL(t *testing.T) {
 		if err := os.WriteFile(login, []byte("# of the test server\napp:"+targetPassword+"@a\r\n\nsigner:"+signersPassword+"@\r\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		watched := watchSQL(t, s.net.Target, mysqlTarget)
+		watched := s.watchSQL(mysqlTarget)
 		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login-file", login, "--session-memory", "100MB")
 
 		// A copy begins at a connection's second turn, logs in, and goes on, though that is to say nothing.

@@ -149,7 +149,7 @@ func TestMySQLOtherAnswers(t *testing.T) {
 		online.query(delimited(otherOnline))
 		target.query(delimited(otherTarget))
 		const times, each = 30, 14 // commands, and more
-		watched := watchSQL(t, s.net.Target, mysqlTarget)
+		watched := s.watchSQL(mysqlTarget)
 		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@")
 		var all sync.WaitGroup
 		for _, schema := range []string{"a", "b", "c"} {
@@ -172,7 +172,7 @@ func TestMySQLOtherAnswers(t *testing.T) {
 			return
 		}
 		// The judge can say otherwise: of a copy that waits for nothing.
-		watched = watchSQL(t, s.net.Target, mysqlTarget)
+		watched = s.watchSQL(mysqlTarget)
 		c = s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@", "--wait", "none")
 		conn := s.mysqlDial("other")
 		for range times {

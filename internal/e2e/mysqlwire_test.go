@@ -168,23 +168,27 @@ type sqlWatch struct {
 	broken int // packets that were not captured whole
 }
 
-// watchSQL begins, on all of the host's devices.
-func watchSQL(t testing.TB, host *netlab.Namespace, port uint16) *sqlWatch {
-	t.Helper()
-	w := &sqlWatch{t: t, port: port, ended: make(chan struct{}), open: make(map[netip.AddrPort]*sqlConn)}
-	err := host.Try(func() error {
-		prog, err := filter.Compile(fmt.Sprintf("tcp port %d", port), filter.Options{})
-		if err != nil {
+// watchSQL begins on the target, at the device where copies reach it by the stand's way. The ring takes bursts of 16 MB
+// in frames of 64 KB.
+func (s *stand) watchSQL(port uint16) *sqlWatch {
+	s.t.Helper()
+	w := &sqlWatch{t: s.t, port: port, ended: make(chan struct{}), open: make(map[netip.AddrPort]*sqlConn)}
+	conf := afpacket.Config{Interfaces: []string{netlab.Device}, Memory: 128 << 20, BlockSize: 1 << 20, BlockTimeout: 20 * time.Millisecond}
+	if s.way == tunnel { // there everything is seen twice
+		conf.Interfaces, conf.IgnoreOutgoing = []string{"lo"}, true
+	}
+	err := s.net.Target.Try(func() (err error) {
+		if conf.Filter, err = filter.Compile(fmt.Sprintf("tcp port %d", port), filter.Options{}); err != nil {
 			return err
 		}
-		w.source, err = afpacket.Open(afpacket.Config{Filter: prog, Memory: 64 << 20})
+		w.source, err = afpacket.Open(conf)
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	go w.run()
-	t.Cleanup(w.stop)
+	s.t.Cleanup(w.stop)
 	return w
 }
 
@@ -193,7 +197,7 @@ func (w *sqlWatch) run() {
 	defer close(w.ended)
 	for {
 		enough := w.enough.Load()
-		frames, err := w.source.Next(50 * time.Millisecond)
+		frames, err := w.source.Next(100 * time.Millisecond)
 		if err != nil || enough && len(frames) == 0 {
 			return
 		}
