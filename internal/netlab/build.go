@@ -52,7 +52,8 @@ var sysctls = []struct{ name, value string }{
 }
 
 func (n *Net) build() error {
-	for _, ns := range []*Namespace{n.Client, n.Online, n.Target, n.Assistant} {
+	hosts := n.Namespaces()
+	for _, ns := range hosts[:len(hosts)-1] {
 		if err := ns.Try(func() error { return setUpHost() }); err != nil {
 			return fmt.Errorf("set up %s: %w", ns.Name, err)
 		}
@@ -73,8 +74,37 @@ func (n *Net) build() error {
 		}
 	}
 	if n.config.ViaAssistant {
-		if err := n.Target.Try(routeViaAssistant); err != nil {
-			return fmt.Errorf("set up target: %w", err)
+		for _, target := range n.Targets {
+			if err := target.Try(n.routeViaAssistant); err != nil {
+				return fmt.Errorf("set up %s: %w", target.Name, err)
+			}
+		}
+	}
+	if n.config.Crowd {
+		return n.crowd()
+	}
+	return nil
+}
+
+// crowd has all of a net be the client's own, and the production hosts know the way there.
+func (n *Net) crowd() error {
+	err := n.Client.Try(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("find device: %w", err)
+		}
+		own := &netlink.Route{Dst: ipNet(crowdNet), LinkIndex: lo.Attrs().Index, Type: syscall.RTN_LOCAL, Scope: netlink.SCOPE_HOST}
+		return netlink.RouteAdd(own)
+	})
+	if err != nil {
+		return fmt.Errorf("set up client: add %s: %w", crowdNet, err)
+	}
+	for _, online := range n.Onlines {
+		err := online.Try(func() error {
+			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(crowdNet), Gw: ClientAddr(0, false).AsSlice()})
+		})
+		if err != nil {
+			return fmt.Errorf("set up %s: add route to %s: %w", online.Name, crowdNet, err)
 		}
 	}
 	return nil
@@ -88,13 +118,16 @@ func (n *Net) ports() []port {
 	both := func(v4, v6 netip.Addr) []netip.Prefix {
 		return []netip.Prefix{netip.PrefixFrom(v4, 24), netip.PrefixFrom(v6, 64)}
 	}
-	return []port{
-		{clientsBridge, "c-client", n.Client, Device, clients},
-		{clientsBridge, onlinePort, n.Online, OnlineClientDevice, both(OnlineAddr4, OnlineAddr6)},
-		{testBridge, "t-online", n.Online, OnlineTestDevice, both(OnlineTest4, OnlineTest6)},
-		{testBridge, targetPort, n.Target, Device, both(TargetAddr4, TargetAddr6)},
-		{testBridge, "t-assistant", n.Assistant, Device, both(AssistantAddr4, AssistantAddr6)},
+	all := []port{{clientsBridge, "c-client", n.Client, Device, clients}}
+	for i, online := range n.Onlines {
+		all = append(all,
+			port{clientsBridge, numbered(onlinePort, i), online, OnlineClientDevice, both(OnlineAddr(i, false), OnlineAddr(i, true))},
+			port{testBridge, numbered("t-online", i), online, OnlineTestDevice, both(onlineTest(i, false), onlineTest(i, true))})
 	}
+	for i, target := range n.Targets {
+		all = append(all, port{testBridge, numbered(targetPort, i), target, Device, both(TargetAddr(i, false), TargetAddr(i, true))})
+	}
+	return append(all, port{testBridge, "t-assistant", n.Assistant, Device, both(AssistantAddr4, AssistantAddr6)})
 }
 
 // setUpHost prepares the namespace of the calling thread.
@@ -178,9 +211,13 @@ func (n *Net) setUpDevice(p port) error {
 	return waitRunning(p.device)
 }
 
-// routeViaAssistant sends the target's answers to clients to the assistant.
-func routeViaAssistant() error {
-	for dst, gateway := range map[netip.Prefix]netip.Addr{clientNet4: AssistantAddr4, clientNet6: AssistantAddr6} {
+// routeViaAssistant sends a target's answers to clients to the assistant.
+func (n *Net) routeViaAssistant() error {
+	ways := map[netip.Prefix]netip.Addr{clientNet4: AssistantAddr4, clientNet6: AssistantAddr6}
+	if n.config.Crowd {
+		ways[crowdNet] = AssistantAddr4
+	}
+	for dst, gateway := range ways {
 		if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(dst), Gw: gateway.AsSlice()}); err != nil {
 			return fmt.Errorf("add route to %s via %s: %w", dst, gateway, err)
 		}

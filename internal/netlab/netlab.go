@@ -6,7 +6,9 @@
 //	                      ├── target
 //	                      └── assistant
 //
-// Both nets are bridges in a fifth namespace, the switch, where packets can be lost on purpose. Everything
+// There can be more production hosts, and more targets, each with an address of its own on the same nets.
+//
+// Both nets are bridges in one more namespace, the switch, where packets can be lost on purpose. Everything
 // is anonymous: no name, no file, no firewall rule outside; it is gone when Close has returned and the
 // sockets made in it are closed, or when the process dies.
 //
@@ -17,10 +19,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // MaxClients is how many addresses the client can have.
 const MaxClients = 200
+
+// MaxHosts is how many production hosts there can be, and how many targets.
+const MaxHosts = 8
 
 // Loss is how much of the TCP packets is lost, in percent, on the way to a host or from it.
 type Loss struct {
@@ -35,6 +41,9 @@ type Config struct {
 	NoOffloads bool // no checksum or segmentation offload, no GRO: packets as on a wire
 	Loss       Loss
 	TargetPath Path // between the switch and the target; its zero value is a plain cable
+	Onlines    int  // production hosts; 0 means 1. Loss is that of the first alone
+	Targets    int  // targets; 0 means 1. Loss and TargetPath are those of the first alone
+	Crowd      bool // the client has all of CrowdAddr besides
 
 	// ViaAssistant gives the target its route to the client net through the assistant, as the raw way
 	// needs it. Without it the target knows no way to the clients.
@@ -44,6 +53,8 @@ type Config struct {
 // Net is a lab that stands. Take it down with Close.
 type Net struct {
 	Client, Online, Target, Assistant *Namespace
+	Onlines                           []*Namespace // all production hosts; the first is Online
+	Targets                           []*Namespace // all targets; the first is Target
 
 	lan    *Namespace // the switch
 	relay  *relay     // nil: there is none
@@ -71,7 +82,47 @@ var (
 
 	clientNet4 = netip.MustParsePrefix("10.77.1.0/24")
 	clientNet6 = netip.MustParsePrefix("fd77:1::/64")
+	crowdNet   = netip.MustParsePrefix("10.78.0.0/16")
 )
+
+// OnlineAddr is where the clients reach the i-th production host, from 0 to below Config.Onlines.
+func OnlineAddr(i int, ipv6 bool) netip.Addr { return nth(OnlineAddr4, OnlineAddr6, i, ipv6) }
+
+// TargetAddr is the i-th target's, from 0 to below Config.Targets.
+func TargetAddr(i int, ipv6 bool) netip.Addr {
+	if i > 0 {
+		i += 18 // the nearer ones are others'
+	}
+	return nth(TargetAddr4, TargetAddr6, i, ipv6)
+}
+
+// onlineTest is the i-th production host's on the test net.
+func onlineTest(i int, ipv6 bool) netip.Addr {
+	if i > 0 {
+		i += 9
+	}
+	return nth(OnlineTest4, OnlineTest6, i, ipv6)
+}
+
+// CrowdAddr is the i-th of a crowd of clients, from 0 to below 65,536: addresses that the client has with Config.Crowd
+// without a line for each. They are IPv4 alone.
+func CrowdAddr(i int) netip.Addr {
+	a := crowdNet.Addr().As4()
+	a[2], a[3] = byte(i>>8), byte(i)
+	return netip.AddrFrom4(a)
+}
+
+// nth is the address i after the first of its family.
+func nth(first4, first6 netip.Addr, i int, ipv6 bool) netip.Addr {
+	if ipv6 {
+		a := first6.As16()
+		a[15] += byte(i)
+		return netip.AddrFrom16(a)
+	}
+	a := first4.As4()
+	a[3] += byte(i)
+	return netip.AddrFrom4(a)
+}
 
 // ClientNet is the net of the clients.
 func ClientNet(ipv6 bool) netip.Prefix {
@@ -108,6 +159,14 @@ func New(config Config) (n *Net, err error) {
 	if config.MTU < 1280 || config.MTU > 65535 {
 		return nil, fmt.Errorf("make lab net: MTU %d, wanted 1280 to 65535", config.MTU)
 	}
+	for _, hosts := range []*int{&config.Onlines, &config.Targets} {
+		if *hosts == 0 {
+			*hosts = 1
+		}
+		if *hosts < 1 || *hosts > MaxHosts {
+			return nil, fmt.Errorf("make lab net: %d production hosts or targets, wanted 1 to %d", *hosts, MaxHosts)
+		}
+	}
 	if err := config.Loss.check(); err != nil {
 		return nil, err
 	}
@@ -124,23 +183,41 @@ func New(config Config) (n *Net, err error) {
 			n = nil
 		}
 	}()
-	for _, host := range []struct {
+	n.Onlines, n.Targets = make([]*Namespace, config.Onlines), make([]*Namespace, config.Targets)
+	type host struct {
 		ns   **Namespace
 		name string
-	}{{&n.lan, "switch"}, {&n.Client, "client"}, {&n.Online, "online"}, {&n.Target, "target"}, {&n.Assistant, "assistant"}} {
-		if *host.ns, err = newNamespace(host.name); err != nil {
+	}
+	hosts := []host{{&n.lan, "switch"}, {&n.Client, "client"}, {&n.Assistant, "assistant"}}
+	for i := range n.Onlines {
+		hosts = append(hosts, host{&n.Onlines[i], numbered("online", i)})
+	}
+	for i := range n.Targets {
+		hosts = append(hosts, host{&n.Targets[i], numbered("target", i)})
+	}
+	for _, h := range hosts {
+		if *h.ns, err = newNamespace(h.name); err != nil {
 			return n, err
 		}
 	}
+	n.Online, n.Target = n.Onlines[0], n.Targets[0]
 	if err := n.build(); err != nil {
 		return n, err
 	}
 	return n, n.SetLoss(config.Loss)
 }
 
+// numbered is the name of the i-th host of its kind.
+func numbered(name string, i int) string {
+	if i == 0 {
+		return name
+	}
+	return fmt.Sprint(name, i+1)
+}
+
 // Namespaces lists the hosts, with the switch last.
 func (n *Net) Namespaces() []*Namespace {
-	return []*Namespace{n.Client, n.Online, n.Target, n.Assistant, n.lan}
+	return slices.Concat([]*Namespace{n.Client}, n.Onlines, n.Targets, []*Namespace{n.Assistant, n.lan})
 }
 
 // Close kills the commands that still run in the net and takes it down. It may be called more than once.

@@ -143,6 +143,44 @@ func TestHostsReachEachOther(t *testing.T) {
 	}
 }
 
+func TestMoreHosts(t *testing.T) {
+	n := lab(t, Config{Onlines: MaxHosts, Targets: MaxHosts, ViaAssistant: true, Crowd: true})
+	last := MaxHosts - 1
+	for _, test := range []struct {
+		name     string
+		from, to *Namespace
+		source   netip.Addr
+		addr     netip.Addr
+	}{
+		{"client to the last production host", n.Client, n.Onlines[last], netip.Addr{}, OnlineAddr(last, false)},
+		{"the same, IPv6", n.Client, n.Onlines[last], ClientAddr(3, true), OnlineAddr(last, true)},
+		{"the last production host to the last target", n.Onlines[last], n.Targets[last], netip.Addr{}, TargetAddr(last, false)},
+		{"the same, IPv6", n.Onlines[last], n.Targets[last], netip.Addr{}, TargetAddr(last, true)},
+		{"one of the crowd", n.Client, n.Online, CrowdAddr(0), OnlineAddr4},
+		{"the last of the crowd to the last production host", n.Client, n.Onlines[last], CrowdAddr(65535), OnlineAddr(last, false)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := exchangeFrom(test.from, test.source, test.to, test.addr, []byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	for _, target := range n.Targets {
+		for _, client := range []netip.Addr{ClientAddr(0, false), ClientAddr(0, true), CrowdAddr(777)} {
+			err := target.Try(func() error {
+				routes, err := netlink.RouteGet(client.AsSlice())
+				if err == nil && !routes[0].Gw.Equal(AssistantAddr4.AsSlice()) && !routes[0].Gw.Equal(AssistantAddr6.AsSlice()) {
+					err = fmt.Errorf("via %s", routes[0].Gw)
+				}
+				return err
+			})
+			if err != nil {
+				t.Errorf("the way of %s to %s: %v", target.Name, client, err)
+			}
+		}
+	}
+}
+
 func TestRouteToTheClients(t *testing.T) {
 	for _, via := range []bool{false, true} {
 		n := lab(t, Config{ViaAssistant: via})
@@ -373,6 +411,7 @@ func TestRefusedConfigs(t *testing.T) {
 		want   string
 	}{
 		{Config{Clients: 201}, "make lab net: 201 client addresses, wanted 1 to 200"},
+		{Config{Onlines: MaxHosts + 1}, "make lab net: 9 production hosts or targets, wanted 1 to 8"},
 		{Config{MTU: 600}, "make lab net: MTU 600, wanted 1280 to 65535"},
 		{Config{Loss: Loss{ToTarget: 101}}, "set loss: 101 %, wanted 0 to 100"},
 	} {
@@ -386,7 +425,7 @@ func TestFailureInTheMiddleLeavesNothing(t *testing.T) {
 	threads := threadNamespaces(t)
 	n := lab(t, Config{})
 	// A second net's first port is already there: the cable to it cannot be made.
-	half := &Net{Client: n.Client, Online: n.Online, Target: n.Target, Assistant: n.Assistant, lan: n.lan, config: n.config}
+	half := &Net{Client: n.Client, Onlines: n.Onlines, Targets: n.Targets, Assistant: n.Assistant, lan: n.lan, config: n.config}
 	if err := half.build(); err == nil {
 		t.Fatal("built the same net twice")
 	}
