@@ -26,25 +26,55 @@ func (s *stand) several(n int) (all []*service) {
 	return all
 }
 
-// mappingOf is from a port of production to several of the target.
-func (s *stand) mappingOf(online uint16, targets ...string) string {
-	var list []string
-	for _, t := range targets {
-		list = append(list, s.target.String()+":"+t)
+// on starts a service on each of several hosts.
+func (s *stand) on(hosts []*netlab.Namespace, port int) (all []*service) {
+	s.t.Helper()
+	for _, host := range hosts {
+		all = append(all, serve(s.t, host, fmt.Sprintf(":%d", port)))
 	}
-	return fmt.Sprintf("%d-%s", online, strings.Join(list, "|"))
+	return all
+}
+
+// onlineAt is where the i-th production host serves.
+func (s *stand) onlineAt(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netlab.OnlineAddr(i, s.ipv6), onlinePort)
+}
+
+// targetAt is where the i-th target serves.
+func (s *stand) targetAt(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netlab.TargetAddr(i, s.ipv6), targetPort)
+}
+
+// toAll is a mapping from production to all targets, with these weights.
+func (s *stand) toAll(weights ...int) string {
+	var list []string
+	for i := range s.net.Targets {
+		to := s.targetAt(i).String()
+		if weights != nil {
+			to += fmt.Sprintf("*%d", weights[i])
+		}
+		list = append(list, to)
+	}
+	return fmt.Sprintf("%d-%s", onlinePort, strings.Join(list, "|"))
 }
 
 // short is connections with one line each, from each of the clients' addresses in turn, some at a time. Each
 // stays open for think after its answer.
 func (s *stand) short(port uint16, name string, conns int, think time.Duration) {
 	s.t.Helper()
+	from := func(i int) netip.Addr { return netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6) }
+	s.shortTo(netip.AddrPortFrom(s.online, port), from, name, conns, think)
+}
+
+// shortTo is short to any host's service, with the i-th connection from an address of the caller's choice.
+func (s *stand) shortTo(to netip.AddrPort, from func(i int) netip.Addr, name string, conns int, think time.Duration) {
+	s.t.Helper()
 	var all sync.WaitGroup
 	const at = 40
 	for w := range at {
 		all.Go(func() {
 			for i := w; i < conns; i += at {
-				c, err := tryDial(s.net.Client, netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6), netip.AddrPortFrom(s.online, port))
+				c, err := tryDial(s.net.Client, from(i), to)
 				if err == nil {
 					err = c.ask(fmt.Sprintf("%s %d", name, i))
 				}
@@ -70,74 +100,16 @@ func lines(all []*service) (n int) {
 	return n
 }
 
-// targetOf is the account of the target at a port.
-func targetOf(t testing.TB, r *export.Report, port int) export.TargetReport {
+// targetOf is the account of a target.
+func targetOf(t testing.TB, r *export.Report, at netip.AddrPort) export.TargetReport {
 	t.Helper()
 	for _, to := range r.Targets {
-		if strings.HasSuffix(to.Target, fmt.Sprintf(":%d", port)) {
+		if to.Target == at.String() {
 			return to
 		}
 	}
-	t.Fatalf("no account of the target at port %d: %+v", port, r.Targets)
+	t.Fatalf("no account of the target %s: %+v", at, r.Targets)
 	return export.TargetReport{}
-}
-
-// TestBalance: two production hosts' copiers share their sessions between the same three targets, by weights,
-// each method its way.
-func TestBalance(t *testing.T) {
-	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60}})
-	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
-	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+1))
-	for _, tc := range []struct {
-		method string
-		conns  int // of each copier
-	}{{"session", 5000}, {"round-robin", 400}, {"least", 400}, {"client", 600}} {
-		t.Run(tc.method, func(t *testing.T) {
-			s := *s
-			s.t = t
-			targets := s.several(3)
-			var copiers []*copier
-			for i := range uint16(2) {
-				copiers = append(copiers, s.copy("-x", s.mappingOf(onlinePort+i, "8080*3", "8081", "8082"), "--balance", tc.method))
-			}
-			var both sync.WaitGroup
-			for i := range uint16(2) {
-				both.Go(func() { s.short(onlinePort+i, "from", tc.conns, 0) })
-			}
-			both.Wait()
-			eventually(t, "the targets have all lines", func() bool { return lines(targets) >= 2*tc.conns })
-			for _, c := range copiers {
-				if r := c.end(); r.Sessions.Delivered != uint64(tc.conns) {
-					t.Errorf("%+v", r.Sessions)
-				}
-			}
-			for i, want := range []float64{0.6, 0.2, 0.2} {
-				share := float64(targets[i].lineCount()) / float64(2*tc.conns)
-				if tc.method == "client" { // 60 addresses are few, and what matters is where each goes
-					continue
-				}
-				if math.Abs(share-want) > 0.03 {
-					t.Errorf("target %d has %.3f of the sessions, wanted %.2f ± 0.03", i, share, want)
-				}
-			}
-			if tc.method != "client" {
-				return
-			}
-			at := make(map[int]int) // where a client's sessions are: the same for both copiers
-			for i, target := range targets {
-				for _, line := range target.said() {
-					var n int
-					if _, err := fmt.Sscanf(line, "from %d|", &n); err != nil {
-						t.Fatalf("%q: %v", line, err)
-					}
-					if was, ok := at[n%60]; ok && was != i {
-						t.Errorf("client %d has sessions at targets %d and %d", n%60, was, i)
-					}
-					at[n%60] = i
-				}
-			}
-		})
-	}
 }
 
 // keepers are connections to production that stay open and say a line now and then.
@@ -169,10 +141,10 @@ func (k *keepers) say() {
 // TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or lost, and its
 // share moves.
 func TestTargetAway(t *testing.T) {
-	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60}})
+	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60, Targets: 3}})
 	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
-	targets := s.several(3)
-	c := s.copy("-x", s.mappingOf(onlinePort, "8080", "8081", "8082"), "--stats", "50ms")
+	targets := s.on(s.net.Targets, targetPort)
+	c := s.copy("-x", s.toAll(), "--stats", "50ms")
 	k := s.keepers(onlinePort, 60)
 	k.say()
 	eventually(t, "all have their lines", func() bool { return lines(targets) == 60 })
@@ -190,7 +162,7 @@ func TestTargetAway(t *testing.T) {
 	}
 	eventually(t, "it is out", func() bool {
 		r := c.progress()
-		return r != nil && targetOf(t, r, 8081).State == "out"
+		return r != nil && targetOf(t, r, s.targetAt(1)).State == "out"
 	})
 	eventually(t, "its sessions have moved", func() bool {
 		k.say() // one of them may be the trial
@@ -198,11 +170,11 @@ func TestTargetAway(t *testing.T) {
 		o2, _, _ := targets[2].counts()
 		return o0+o2 >= 60
 	})
-	back := serve(t, s.net.Target, ":8081")
+	back := serve(t, s.net.Targets[1], fmt.Sprintf(":%d", targetPort))
 	eventually(t, "it is back", func() bool {
 		s.short(onlinePort, "new", 20, 0)
 		r := c.progress()
-		return back.lineCount() > 0 && targetOf(t, r, 8081).State == "in"
+		return back.lineCount() > 0 && targetOf(t, r, s.targetAt(1)).State == "in"
 	})
 	k.say()
 	// The sessions that the other two had from the start have all lines, on one connection.
@@ -225,11 +197,11 @@ func TestTargetAway(t *testing.T) {
 		}
 	}
 	r := c.end()
-	if to := targetOf(t, r, 8081); to.TakenOut == 0 || to.Failed < 3 {
+	if to := targetOf(t, r, s.targetAt(1)); to.TakenOut == 0 || to.Failed < 3 {
 		t.Errorf("the account of the target that was away: %+v", to)
 	}
-	for _, port := range []int{8080, 8082} {
-		if to := targetOf(t, r, port); to.TakenOut != 0 || to.Failed != 0 {
+	for _, i := range []int{0, 2} {
+		if to := targetOf(t, r, s.targetAt(i)); to.TakenOut != 0 || to.Failed != 0 {
 			t.Errorf("the account of another: %+v", to)
 		}
 	}
@@ -278,10 +250,10 @@ func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
 
 // TestAllSideBySide: with one of two versions stopped, the other one gets its requests as before.
 func TestAllSideBySide(t *testing.T) {
-	s := newStand(t, setting{way: socket})
+	s := newStand(t, setting{way: socket, net: netlab.Config{Targets: 2}})
 	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
-	running, stopped := freeze(t, s.net.Target, ":8080"), freeze(t, s.net.Target, ":8081")
-	c := s.copy("-x", s.mappingOf(onlinePort, "8080", "8081"), "--balance", "all")
+	running, stopped := freeze(t, s.net.Targets[0], ":8080"), freeze(t, s.net.Targets[1], ":8080")
+	c := s.copy("-x", s.toAll(), "--balance", "all")
 	k := s.keepers(onlinePort, 8)
 	asked := make(map[string]time.Time)
 	phase := func(d time.Duration) (lags []time.Duration) {
@@ -450,40 +422,6 @@ func (p pair) watchOpen() (end func() open) {
 	}
 }
 
-// TestSamplesAgree: two copiers that take a part of the clients take the same ones.
-func TestSamplesAgree(t *testing.T) {
-	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 100}})
-	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
-	targets := s.several(2)
-	var copiers []*copier
-	for i := range 2 {
-		copiers = append(copiers, s.copy("-x", s.mapping(onlinePort, uint16(targetPort+i)), "-r", "10", "--sample-by", "client"))
-	}
-	s.short(onlinePort, "from", 300, 0)
-	var captured []uint64
-	for _, c := range copiers {
-		r := c.end()
-		captured = append(captured, r.Sessions.Delivered)
-	}
-	same(t, "what the copiers chose", targets[1].said(), targets[0].said())
-	clients := make(map[int]int)
-	for _, line := range targets[0].said() {
-		var n int
-		if _, err := fmt.Sscanf(line, "from %d|", &n); err != nil {
-			t.Fatal(err)
-		}
-		clients[n%100]++
-	}
-	if len(clients) < 3 || len(clients) > 25 || captured[0] != captured[1] {
-		t.Errorf("%d of 100 clients were chosen, %d and %d sessions", len(clients), captured[0], captured[1])
-	}
-	for c, n := range clients {
-		if n != 3 {
-			t.Errorf("client %d: %d of 3 connections", c, n)
-		}
-	}
-}
-
 // TestReload: SIGHUP changes where sessions go, and loses none.
 func TestReload(t *testing.T) {
 	for _, way := range []string{socket, raw} {
@@ -548,84 +486,6 @@ func TestReload(t *testing.T) {
 func bytesOfShort(name string, n int) (sum int64) {
 	for i := range n {
 		sum += int64(len(fmt.Sprintf("%s %d\n", name, i)))
-	}
-	return sum
-}
-
-// TestManyNodes: copiers of four production hosts use one intercept, come and go, and do not mix; all of them
-// are seen by one command.
-func TestManyNodes(t *testing.T) {
-	for _, way := range []string{raw, tunnel} {
-		t.Run(way, func(t *testing.T) {
-			s := newStand(t, setting{way: way})
-			target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-			var online []*service
-			for i := range 4 {
-				online = append(online, serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+i)))
-			}
-			var nodes []string
-			place := func() []string {
-				nodes = append(nodes, s.file(fmt.Sprintf("node%d.sock", len(nodes))))
-				return []string{"--status", nodes[len(nodes)-1]}
-			}
-			if way == raw {
-				s.intercept(interceptPort, append(place(), "-F", "tcp and src portrange 80-20000")...)
-			} else {
-				s.onTarget(place()...)
-			}
-			var copiers []*copier
-			for i := range uint16(4) {
-				copiers = append(copiers, s.copy(append(place(), "-x", s.mapping(onlinePort+i, targetPort))...))
-			}
-			// Each production host has clients of its own: no address and port is at two of them.
-			load := func(i int, name string) {
-				for n := range 15 {
-					c := dial(t, s.net.Client, netlab.ClientAddr(i, false), netip.AddrPortFrom(s.online, uint16(onlinePort+i)))
-					for l := range 4 {
-						if err := c.ask(fmt.Sprintf("%s host %d connection %d line %d", name, i, n, l)); err != nil {
-							t.Error(err)
-						}
-					}
-					if err := c.finish(); err != nil {
-						t.Error(err)
-					}
-				}
-			}
-			var all sync.WaitGroup
-			for i := range 4 {
-				all.Go(func() { load(i, "first") })
-			}
-			all.Wait()
-			eventually(t, "the target has all", func() bool { return target.lineCount() == 4*60 })
-
-			table, err := s.net.Online.Command(t.Context(), binary, append([]string{"status"}, nodes...)...).CombinedOutput()
-			if err != nil || strings.Count(string(table), " copier ") != 4 || strings.Count(string(table), " intercept ") != 1 || !strings.Contains(string(table), " 4/4 ") {
-				t.Errorf("tcpcopy status: %v\n%s", err, table)
-			}
-			complete(t, copiers[0].end(), 15, bytesOfHost(0, "first"))
-			copiers[1].kill()
-			load(2, "second")
-			copiers[0] = s.copy("-x", s.mapping(onlinePort, targetPort))
-			load(0, "second")
-			eventually(t, "the target has all", func() bool { return target.lineCount() == 6*60 })
-			complete(t, copiers[0].end(), 15, bytesOfHost(0, "second"))
-			complete(t, copiers[2].end(), 30, bytesOfHost(2, "first")+bytesOfHost(2, "second"))
-			complete(t, copiers[3].end(), 15, bytesOfHost(3, "first"))
-			var want []string
-			for _, o := range online {
-				want = append(want, o.said()...)
-			}
-			slices.Sort(want)
-			same(t, "what connections said", target.said(), want)
-		})
-	}
-}
-
-func bytesOfHost(i int, name string) (sum int64) {
-	for n := range 15 {
-		for l := range 4 {
-			sum += int64(len(fmt.Sprintf("%s host %d connection %d line %d\n", name, i, n, l)))
-		}
 	}
 	return sum
 }
