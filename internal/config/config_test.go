@@ -24,6 +24,7 @@ var host = Host{
 	Interfaces: func() ([]string, error) { return []string{"lo", "eth0", "eth1"}, nil },
 	IPv6:       func() bool { return true },
 	Local:      func(a netip.Addr) bool { return !a.IsLoopback() && a != netip.MustParseAddr("10.9.9.9") },
+	Ports:      func() int { return 40 },
 }
 
 func noKeyInEnvironment(t *testing.T) { t.Setenv(key.Env, "") }
@@ -128,7 +129,8 @@ func TestCopy(t *testing.T) {
 		{"-c", "-s 10.0.0.3 -c 10.1.2.x", raw(func(c *Copy) { c.Clients = pool("10.1.2.x") })},
 		{"-H", "-s 10.0.0.3 -H 10.1.2.3", raw(func(c *Copy) { c.LocalhostAs = addrs("10.1.2.3")[0] })},
 		{"-n", "-n 3", func(c *Copy) { c.Copies = 3 }},
-		{"-n most", "-n1023", func(c *Copy) { c.Copies = 1023 }},
+		{"-n most", "-s 10.0.0.3 -n1023", raw(func(c *Copy) { c.Copies = 1023 })},
+		{"-n as many as ports", "-n 80 --bind 10.0.0.7,10.0.0.8", func(c *Copy) { c.Copies, c.Bind = 80, addrs("10.0.0.7", "10.0.0.8") }},
 		{"-n fraction", "-n 2.5", func(c *Copy) { c.Copies = 2.5 }},
 		{"--stagger", "-n 2 --stagger 100ms", func(c *Copy) { c.Copies, c.Stagger = 2, 100*time.Millisecond }},
 		{"-c through the tunnel", "--via tunnel -s 10.0.0.3 -c 10.1.2.x -H 10.1.3.1 -f 7", func(c *Copy) {
@@ -297,6 +299,13 @@ func TestRefusals(t *testing.T) {
 		{"-n 1024", x + "-n 1024", `-n "1024": wanted a number from 1 to 1023, such as 3 or 2.5`, ""},
 		{"-n a word", x + "--copies three", `-n "three": wanted a number from 1 to 1023, such as 3 or 2.5`, ""},
 		{"-n NaN", x + "-n nan", `-n "nan": wanted a number from 1`, ""},
+		{"-n ten thousand", x + "-n 10000", `-n "10000": wanted a number from 1 to 1023, such as 3 or 2.5`, ""},
+		{"-n ten thousand by raw", x + "-s 10.0.0.3 -n 10000", `-n "10000": wanted a number from 1 to 1023, such as 3 or 2.5`, ""},
+		{"more copies than ports", x + "-n 41", `-n "41": has more copies of a single session than connections to 10.0.0.2:8080 can be: wanted 40 at most`, "each address of --bind has 40 ports"},
+		{"more copies than ports of a pool", x + "-n 80.5 --bind 10.0.0.1,fd00::1,10.0.0.7", `-n "80.5": has more copies of a single session than connections to 10.0.0.2:8080 can be: wanted 80 at most`, "each address of --bind has 40 ports"},
+		{"more copies than ports, for two targets", "-x 80-10.0.0.2:8080|10.0.0.3:8080 --balance session -n 81", `-n "81": has more copies of a single session than connections to 10.0.0.2:8080`, ""},
+		{"more copies than ports, for all targets", "-x 80-10.0.0.2:8080|10.0.0.3:8080 --balance all -n 41", `-n "41": has more copies of a single session than connections to 10.0.0.2:8080`, ""},
+		{"--bind of the other family", x + "--bind fd00::1", `--bind: has no address that can connect to 10.0.0.2:8080: wanted some of its family`, ""},
 		{"more copies than sessions", x + "-n 3 --max-sessions 2", `--max-sessions "2": cannot hold the 3 copies of a single session: wanted at least as many`, ""},
 		{"copies of all more than sessions", "-x 80-10.0.0.2:80|10.0.0.3:80 --balance all -n 3 --max-sessions 5", `--max-sessions "5": cannot hold the 6 copies`, ""},
 		{"stagger without end", x + "-n 500 --stagger 1s", `--stagger "1s": has the last of 500 copies begin after 8m19s: wanted no more than --session-timeout, 2m`, ""},

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"tcpcopy/internal/balance"
@@ -65,6 +66,9 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 		said = append(said, m.Warnings...)
 	}
 	if c.Via == ViaSocket {
+		if err := o.sources(&c); err != nil {
+			return nil, nil, err
+		}
 		return &c, once(append(said, o.circles(&c)...)), nil
 	}
 	if err := o.links(&c); err != nil {
@@ -111,6 +115,40 @@ func (c *Copy) shares() error {
 			return &Problem{
 				Flag: "--max-sessions", Value: fmt.Sprint(c.MaxSessions),
 				What: fmt.Sprintf("cannot hold the %d copies of a single session: wanted at least as many", n),
+			}
+		}
+	}
+	return nil
+}
+
+// sources refuses what certainly has no addresses and ports to connect from: not even the copies of a single session.
+func (o *CopyOptions) sources(c *Copy) error {
+	ports := o.host.ports()
+	for i, m := range c.Mappings {
+		of := c.Of(i)
+		n := int(math.Ceil(of.Copies))
+		if of.Balance != balance.Client && of.Balance != balance.All {
+			n = (n + len(m.Targets) - 1) / len(m.Targets) // that one of the targets gets at least
+		}
+		for _, t := range m.Targets {
+			from := 1
+			if len(c.Bind) > 0 {
+				from = 0
+				for _, a := range c.Bind {
+					if a.Unmap().Is4() == t.Addr.Addr().Is4() {
+						from++
+					}
+				}
+			}
+			switch {
+			case from == 0:
+				return &Problem{Flag: "--bind", What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", t.Addr)}
+			case ports > 0 && n > from*ports:
+				p := &Problem{
+					Flag: "-n", Value: strconv.FormatFloat(of.Copies, 'g', -1, 64),
+					What: fmt.Sprintf("has more copies of a single session than connections to %s can be: wanted %d at most", t.Addr, from*ports),
+				}
+				return p.hinting("each address of --bind has %d ports (sysctl net.ipv4.ip_local_port_range)", ports)
 			}
 		}
 	}

@@ -115,6 +115,8 @@ func TestFileRefusals(t *testing.T) {
 		{"several values for one", "balance: [client, all]\n", `c.yaml:1:1: balance "client,all": wanted client`},
 		{"a value that cannot be", "mappings: [80-10.0.0.2:80]\nbalance: fair\n", `c.yaml:2:1: balance "fair": wanted client, session, round-robin, least or all`},
 		{"of a mapping", "mappings:\n  - map: 80-10.0.0.2:80\n    copies: 0\n", `c.yaml:3:5: copies "0": wanted a number from 1 to 1023`},
+		{"too many copies", "mappings: [80-10.0.0.2:80]\ncopies: 10000\n", `c.yaml:2:1: copies "10000": wanted a number from 1 to 1023, such as 3 or 2.5`},
+		{"more copies than ports", "mappings: [80-10.0.0.2:80]\ncopies: 41\n", `c.yaml:2:1: copies "41": has more copies of a single session than connections`},
 		{"overruled, and wrong", "mappings: [80-10.0.0.2:80]\nwait: long\n", `c.yaml:2:1: wait "long"`},
 		{"what does not go together", "mappings: [80-10.0.0.2:80]\nmtu: 1400\n", `c.yaml:2:1: mtu: needs -s IP[:PORT]`},
 		{"no value", "stats:\n", `c.yaml:1:8: wanted a plain value, or a list of them`},

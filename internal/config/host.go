@@ -20,6 +20,23 @@ type Host struct {
 	IPv6 func() bool
 	// Local says whether programs here may use an address as their own.
 	Local func(netip.Addr) bool
+	// Ports is how many ports an address has for connections to one target; 0: not known.
+	Ports func() int
+}
+
+func (h Host) ports() int {
+	if h.Ports != nil {
+		return h.Ports()
+	}
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // of IPv6, too
+	if err != nil {
+		return 0
+	}
+	var low, high int
+	if n, _ := fmt.Sscan(string(b), &low, &high); n < 2 || high < low {
+		return 0
+	}
+	return high - low + 1
 }
 
 func (h Host) local(a netip.Addr) bool {
