@@ -82,14 +82,10 @@ func flagName(f *pflag.Flag) string {
 	if f.Shorthand != "" {
 		s = "  -" + f.Shorthand + ", --" + f.Name
 	}
-	t := f.Value.Type()
-	switch {
-	case t == "bool":
-		return s
-	case f.NoOptDefVal != "":
-		return s + "[=" + t + "]"
+	if t := f.Value.Type(); t != "bool" {
+		s += " " + t
 	}
-	return s + " " + t
+	return s
 }
 
 // entry prints name and, from column on, the text, wrapped.

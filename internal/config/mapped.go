@@ -47,9 +47,12 @@ func mappedOptions(m *Mapped) []option {
 			help: "what --sample chooses: session (each connection by itself), client (a client with all its connections)",
 		},
 		{
-			name: "ramp", letter: "g", arg: "TIME", group: How, optional: "100s",
-			set:  span(&m.Ramp, time.Second, time.Second, 24*time.Hour),
-			help: "start gently: 1 % more of the sessions each second, or all after --ramp=TIME",
+			name: "ramp", arg: "TIME", group: How, set: span(&m.Ramp, time.Second, time.Second, 24*time.Hour),
+			help: "start gently: more of the sessions each second, and all of them after TIME",
+		},
+		{
+			name: "gradually", letter: "g", group: Letters, set: gradually(&m.Ramp),
+			help: "the same as --ramp 100s: 1 % more of the sessions each second",
 		},
 		{
 			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...), choices: words(waits),
@@ -92,6 +95,20 @@ func mappedOptions(m *Mapped) []option {
 			help: "send the targets at most N megabits a second of requests; sessions beyond it are left out whole, and counted",
 		},
 	}, ruleOptions(&m.Rules, &m.Warnings)...)
+}
+
+// gradually reads the switch that stands for a ramp of 100 s.
+func gradually(dst *time.Duration) func(string) error {
+	return func(s string) error {
+		var is bool
+		if err := on(&is)(s); err != nil {
+			return err
+		}
+		if is {
+			*dst = 100 * time.Second
+		}
+		return nil
+	}
 }
 
 func balances() []string {

@@ -64,7 +64,6 @@ type option struct {
 	group        Group
 	help         string
 	def          string             // shown in help; set is not called for it
-	optional     string             // the value where the flag is given without one
 	set          func(string) error // a *Problem without a flag, if the value cannot be
 	clear        func()             // where several values add up: forgets them
 	choices      []string
@@ -108,10 +107,7 @@ func register(fs *pflag.FlagSet, options []option) {
 	for i := range options {
 		o := &options[i]
 		f := fs.VarPF(&value{o: o, text: o.def}, o.name, o.letter, o.help)
-		switch {
-		case o.optional != "":
-			f.NoOptDefVal = o.optional
-		case o.arg == "":
+		if o.arg == "" {
 			f.NoOptDefVal = "true"
 		}
 		f.Annotations = map[string][]string{groupKey: {string(o.group)}}
