@@ -26,7 +26,9 @@ type service struct {
 	opened   int
 	bytes    int64
 	lines    []string // with the connection's serial before each
+	times    []time.Time
 	peers    []netip.AddrPort
+	accepts  []time.Time
 	open     map[net.Conn]struct{}
 	conns    sync.WaitGroup
 	accepted chan struct{}
@@ -57,6 +59,7 @@ func (s *service) accept() {
 		id := s.opened
 		p := c.RemoteAddr().(*net.TCPAddr).AddrPort()
 		s.peers = append(s.peers, netip.AddrPortFrom(p.Addr().Unmap(), p.Port()))
+		s.accepts = append(s.accepts, time.Now())
 		s.open[c] = struct{}{}
 		s.mu.Unlock()
 		s.conns.Go(func() {
@@ -77,6 +80,7 @@ func (s *service) talk(c net.Conn, id int) {
 		s.bytes += int64(len(line))
 		if line != "" {
 			s.lines = append(s.lines, fmt.Sprintf("%d %s", id, strings.TrimSuffix(line, "\n")))
+			s.times = append(s.times, time.Now())
 		}
 		s.mu.Unlock()
 		if err != nil {
