@@ -110,7 +110,7 @@ func TestMaxRate(t *testing.T) {
 			p := s.pair()
 			c := s.copy("-x", s.mapping(onlinePort, targetPort), "--max-rate", fmt.Sprint(rate), "-n", fmt.Sprint(tc.copies))
 			begun := time.Now()
-			s.paced(conns, 200, 2, 0)
+			s.paced("rate", conns, 200, 2, 0)
 			took := time.Since(begun)
 			r := c.end()
 			_, _, all := p.online.counts()
@@ -139,9 +139,9 @@ func TestMaxRate(t *testing.T) {
 	}
 }
 
-// paced is connections with so many lines each of about the size given, begun at so many a second from each of the
-// clients' addresses in turn. A size of 0 is as short as can be.
-func (s *stand) paced(conns, rate, lines, size int) {
+// paced is connections with so many lines each, begun at so many a second from each of the clients' addresses in turn.
+// Each stays open for think after its last answer.
+func (s *stand) paced(name string, conns, rate, lines int, think time.Duration) {
 	s.t.Helper()
 	var all sync.WaitGroup
 	begun := time.Now()
@@ -150,13 +150,14 @@ func (s *stand) paced(conns, rate, lines, size int) {
 		all.Go(func() {
 			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.online, onlinePort))
 			for n := 0; n < lines && err == nil; n++ {
-				err = c.ask(fmt.Sprintf("connection %d line %d %s", i, n, noiseText(size)))
+				err = c.ask(fmt.Sprintf("%s connection %d line %d", name, i, n))
 			}
 			if err == nil {
+				wait(think)
 				err = c.finish()
 			}
 			if err != nil {
-				s.t.Errorf("connection %d: %v", i, err)
+				s.t.Errorf("%s connection %d: %v", name, i, err)
 			}
 		})
 	}

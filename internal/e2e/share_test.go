@@ -391,37 +391,6 @@ func TestCopiesOfEach(t *testing.T) {
 	}
 }
 
-// open is how many connections are open at once, at production and at the target.
-type open struct{ mostOnline, mostTarget, sumOnline, sumTarget int }
-
-// watchOpen looks again and again; the function it returns ends that.
-func (p pair) watchOpen() (end func() open) {
-	count := func(s *service) int {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.open)
-	}
-	stop, done := make(chan struct{}), make(chan struct{})
-	var o open
-	go func() {
-		defer close(done)
-		for {
-			online, target := count(p.online), count(p.target)
-			o = open{max(o.mostOnline, online), max(o.mostTarget, target), o.sumOnline + online, o.sumTarget + target}
-			select {
-			case <-stop:
-				return
-			case <-time.After(500 * time.Microsecond):
-			}
-		}
-	}()
-	return func() open {
-		close(stop)
-		<-done
-		return o
-	}
-}
-
 // TestReload: SIGHUP changes where sessions go, and loses none.
 func TestReload(t *testing.T) {
 	for _, way := range []string{socket, raw} {

@@ -1,0 +1,68 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestCopiesPeak: at no moment of a steady load has the target more than one and a half times the connections that
+// three copies of production's are.
+func TestCopiesPeak(t *testing.T) {
+	const copies, rate, conns, life = 3, 500, 2000, 100 * time.Millisecond
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		p := s.pair()
+		c := s.copy("-x", s.mapping(onlinePort, targetPort), "-n", fmt.Sprint(copies))
+		// At first nothing is known of how long answers are, and copies close late.
+		s.paced("first", conns/10, rate, 1, life)
+		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns/10 })
+		watched := p.watchOpen()
+		s.paced("short", conns-conns/10, rate, 1, life)
+		o := watched()
+		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns })
+		opened, _, bytes := p.online.counts()
+		complete(t, c.end(), copies*opened, copies*bytes)
+		var want []string
+		for _, text := range p.online.said() {
+			want = append(want, text, text, text)
+		}
+		same(t, "what connections said", p.target.said(), want)
+		t.Logf("at the same time at most %d at production and %d at the target: %.2f times as many; on average %.2f",
+			o.mostOnline, o.mostTarget, float64(o.mostTarget)/float64(o.mostOnline), float64(o.sumTarget)/float64(o.sumOnline))
+		if most := 1.5 * copies * float64(o.mostOnline); float64(o.mostTarget) > most {
+			t.Errorf("at the same time at most %d at production and %d at the target, wanted at most %.0f there", o.mostOnline, o.mostTarget, most)
+		}
+	})
+}
+
+// open is how many connections are open at once, at production and at the target.
+type open struct{ mostOnline, mostTarget, sumOnline, sumTarget int }
+
+// watchOpen looks again and again; the function it returns ends that.
+func (p pair) watchOpen() (end func() open) {
+	count := func(s *service) int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.open)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	var o open
+	go func() {
+		defer close(done)
+		for {
+			online, target := count(p.online), count(p.target)
+			o = open{max(o.mostOnline, online), max(o.mostTarget, target), o.sumOnline + online, o.sumTarget + target}
+			select {
+			case <-stop:
+				return
+			case <-time.After(500 * time.Microsecond):
+			}
+		}
+	}()
+	return func() open {
+		close(stop)
+		<-done
+		return o
+	}
+}
