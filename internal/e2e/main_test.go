@@ -12,8 +12,8 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	if address := os.Getenv(swarmAddress); address != "" {
-		os.Exit(serveSwarm(address))
+	if job := os.Getenv(crowdJob); job != "" {
+		os.Exit(workCrowd(job))
 	}
 	os.Exit(run(m))
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"testing"
 
@@ -15,46 +14,6 @@ import (
 	"tcpcopy/internal/link"
 	"tcpcopy/internal/wire"
 )
-
-// A process may hold 20,000 descriptors on many a host, so the servers of a swarm are processes of their own: this
-// test binary, started with the address in its environment.
-const (
-	swarmAddress = "TCPCOPY_E2E_SWARM"
-	swarmReady   = "swarm: ready"
-)
-
-// serveSwarm sends back what each connection sends, and holds all of them.
-func serveSwarm(address string) int {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "swarm:", err)
-		return 1
-	}
-	fmt.Println(swarmReady)
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "swarm:", err)
-			return 1
-		}
-		go echo(c)
-	}
-}
-
-// echo is io.Copy without splice(2), which takes a pipe for each connection.
-func echo(c net.Conn) {
-	defer c.Close()
-	var buf [64]byte
-	for {
-		n, err := c.Read(buf[:])
-		if err != nil {
-			return
-		}
-		if _, err := c.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
 
 // swarm is a copier that the test plays itself: streams of a link, and what is known of each.
 type swarm struct {
@@ -162,16 +121,10 @@ func TestTunnelTwentyThousand(t *testing.T) {
 		chunk  = 500 // that connect at the same time: as many as a server's backlog takes
 	)
 	s := newStand(t, setting{way: tunnel})
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var targets []netip.AddrPort
 	for port := uint16(targetPort); port < targetPort+2; port++ {
-		at := netip.AddrPortFrom(s.target, port)
-		t.Setenv(swarmAddress, fmt.Sprintf(":%d", port))
-		start(t, s.net.Target, "swarm", self).awaitOutput(swarmReady)
-		targets = append(targets, at)
+		startCrowd(t, s.net.Target, "serve", fmt.Sprintf(":%d", port))
+		targets = append(targets, netip.AddrPortFrom(s.target, port))
 	}
 	i := s.onTarget("--allow", "8080,8081")
 	c := s.join(t)
