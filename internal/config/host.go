@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"tcpcopy/internal/sys"
 )
 
 // Host is what validation asks the machine. The zero value asks the real one.
@@ -28,15 +30,11 @@ func (h Host) ports() int {
 	if h.Ports != nil {
 		return h.Ports()
 	}
-	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // of IPv6, too
-	if err != nil {
+	low, high := sys.PortRange()
+	if low == 0 {
 		return 0
 	}
-	var low, high int
-	if n, _ := fmt.Sscan(string(b), &low, &high); n < 2 || high < low {
-		return 0
-	}
-	return high - low + 1
+	return int(high-low) + 1
 }
 
 func (h Host) local(a netip.Addr) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -66,6 +67,28 @@ func BindLocal(fd int, addr netip.Addr, zone uint32) error {
 		return fmt.Errorf("bind %v: %w", addr, err)
 	}
 	return nil
+}
+
+// SetPortRange has ConnectTCP choose the socket's port from low to high, as far as these are among the host's own
+// (ip_local_port_range). Kernels before 6.3 refuse it.
+func SetPortRange(fd int, low, high uint16) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(high)<<16|int(low)); err != nil {
+		return fmt.Errorf("set IP_LOCAL_PORT_RANGE: %w", err)
+	}
+	return nil
+}
+
+// PortRange is the host's ip_local_port_range: where the kernel takes the ports of connections from; zeros where it is
+// not known.
+func PortRange() (low, high uint16) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // of IPv6, too
+	if err != nil {
+		return 0, 0
+	}
+	if n, _ := fmt.Sscan(string(b), &low, &high); n < 2 || high < low {
+		return 0, 0
+	}
+	return low, high
 }
 
 // ConnectTCP begins a connection. It returns nil while the attempt is under way or has already

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
@@ -20,10 +21,42 @@ type connector struct {
 	v4   []netip.Addr // Config.Bind by family
 	v6   []netip.Addr
 	next int
+
+	ports ports
+}
+
+// ports is where in the host's range of ports the kernel is to look for one. Left alone it tries every other port first,
+// and where an address has none of those left, it looks at all of them again for each connection: a millisecond, of
+// Linux's 28,232 ports. So it is given a window at a time, and the next one once that is full.
+type ports struct {
+	low, high int // high 0: the kernel is left alone
+	window    int // the lowest port of the present one
+}
+
+const (
+	windowSize = 64
+	windowsMax = 8 // that are tried for a connection before the kernel looks everywhere
+)
+
+func newPorts() (p ports) {
+	low, high := sys.PortRange()
+	if int(high)-int(low) < windowSize {
+		return ports{}
+	}
+	p = ports{low: int(low), high: int(high)}
+	windows := (p.high-p.low)/windowSize + 1
+	p.window = p.low + rand.IntN(windows)*windowSize // several processes may share the addresses
+	return p
+}
+
+func (p *ports) advance() {
+	if p.window += windowSize; p.window > p.high {
+		p.window = p.low
+	}
 }
 
 func newConnector(cfg *Config) connector {
-	k := connector{cfg: cfg}
+	k := connector{cfg: cfg, ports: newPorts()}
 	for _, a := range cfg.Bind {
 		if a = a.Unmap(); a.Is4() {
 			k.v4 = append(k.v4, a)
@@ -63,9 +96,30 @@ func (k *connector) connectFrom(local netip.Addr, target netip.AddrPort) (int, e
 	if !target.IsValid() {
 		return -1, syscall.EINVAL
 	}
+	for range windowsMax {
+		if k.ports.high == 0 {
+			break
+		}
+		fd, err := k.try(local, target, true)
+		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return fd, err
+		}
+		k.ports.advance()
+	}
+	return k.try(local, target, false)
+}
+
+// try connects, with a port of the present window or any.
+func (k *connector) try(local netip.Addr, target netip.AddrPort, window bool) (int, error) {
 	fd, err := sys.OpenTCP(target.Addr().Is6())
 	if err != nil {
 		return -1, err
+	}
+	if window {
+		low := k.ports.window
+		if sys.SetPortRange(fd, uint16(low), uint16(min(low+windowSize-1, k.ports.high))) != nil {
+			k.ports = ports{} // an older kernel
+		}
 	}
 	if err := k.prepare(fd, local, target); err != nil {
 		sys.ResetTCP(fd)

@@ -130,6 +130,34 @@ func TestPoolOfPorts(t *testing.T) {
 	}
 }
 
+// The kernel finds a port in few looks, however many are taken: it is given one window after the other.
+func TestPortsInWindows(t *testing.T) {
+	if !enterNamespace(t) {
+		return
+	}
+	const low, windows = 44000, 4
+	seen := make(chan int, 1)
+	target := serve(t, "127.0.0.1", func(c *net.TCPConn) {
+		seen <- int(c.RemoteAddr().(*net.TCPAddr).AddrPort().Port())
+		echo(c)
+	})
+	sysctl(t, "net/ipv4/ip_local_port_range", "44000 44255") // after the server has its port
+	p := play(t, Config{})
+	var order []int
+	for id := range session.ID(windows * windowSize) {
+		p.open(id, target, nil, 0).wait(session.Opened)
+		order = append(order, (<-seen-low)/windowSize)
+	}
+	for i, w := range order {
+		if want := (order[0] + i/windowSize) % windows; w != want {
+			t.Fatalf("connection %d has a port of window %d, wanted %d", i, w, want)
+		}
+	}
+	if ev := p.open(1000, target, nil, 0).last(); ev.Reason != ledger.NoSourceAddress {
+		t.Errorf("ended with %v %v, wanted failed no_source_address", kindName(ev.Kind), ev.Reason)
+	}
+}
+
 func TestUnansweredSYN(t *testing.T) {
 	if !enterNamespace(t) {
 		return
