@@ -294,8 +294,14 @@ func TestAllSideBySide(t *testing.T) {
 		t.Errorf("the lag was %v, and is %v while the other target is stopped", median(before), median(during))
 	}
 	eventually(t, "the one that was stopped has all, too", func() bool {
-		_, ok := stopped.seen.Load(fmt.Sprintf("keeper 7 line %d", k.n-1))
-		return ok
+		for n := range k.n {
+			for i := range k.open {
+				if _, ok := stopped.seen.Load(fmt.Sprintf("keeper %d line %d", i, n)); !ok {
+					return false
+				}
+			}
+		}
+		return true
 	})
 	for _, o := range k.open {
 		if err := o.finish(); err != nil {
@@ -364,6 +370,13 @@ func TestCopiesOfEach(t *testing.T) {
 			if n := p.target.lineCount(); n < want-slack || n > want+slack {
 				t.Errorf("%d lines at the target, wanted %d ± %d", n, want, slack)
 			}
+			if short, long := int(tc.times), int(math.Ceil(tc.times)); !timesOver(p.target.said(), p.online.said(), short, long) {
+				t.Errorf("not all that was said at production was said %d to %d times at the target", short, long)
+			}
+			_, _, bytes := p.target.counts()
+			if r.Bytes.Captured != uint64(bytes) || r.Bytes.Delivered != uint64(bytes) {
+				t.Errorf("the account of bytes: %+v, wanted %d captured and delivered", r.Bytes, bytes)
+			}
 			if r.Connections != uint64(tc.conns) || math.Abs(float64(r.Copies)/float64(r.Connections)-tc.times) > tc.times/10 {
 				t.Errorf("%d copies of %d connections are reported", r.Copies, r.Connections)
 			}
@@ -391,13 +404,28 @@ func TestCopiesOfEach(t *testing.T) {
 	}
 }
 
+// timesOver says whether the target's list has each of production's, so many times, and nothing else.
+func timesOver(target, online []string, least, most int) bool {
+	count := make(map[string]int)
+	for _, text := range target {
+		count[text]++
+	}
+	for _, text := range online {
+		if n := count[text]; n < least || n > most {
+			return false
+		}
+		delete(count, text)
+	}
+	return len(count) == 0
+}
+
 // TestReload: SIGHUP changes where sessions go, and loses none.
 func TestReload(t *testing.T) {
-	for _, way := range []string{socket, raw} {
+	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
-			serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
-			serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+1))
+			first := serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+			second := serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+1))
 			targets := s.several(3)
 			file := s.file("tcpcopy.yaml")
 			write := func(text string) {
@@ -428,19 +456,20 @@ func TestReload(t *testing.T) {
 				}
 			}()
 			c.signal(syscall.SIGHUP)
-			c.awaitOutput("reloaded: ")
+			c.awaitOutput(`msg="reloaded: `) // and not only that it was not, before
 			close(stop)
 			<-said
 			s.short(onlinePort, "after", 50, 0)
 			s.short(onlinePort+1, "added", 50, 0)
 			k.say()
-			eventually(t, "the targets have all", func() bool {
+			if !within(patience/6, func() bool {
 				return targets[0].lineCount() == 10*k.n && targets[1].lineCount() == 50 && targets[2].lineCount() == 100
-			})
-			for _, said := range targets[0].said() {
-				if strings.Count(said, "|") != k.n {
-					t.Errorf("a session was not whole: %.100q", said)
-				}
+			}) {
+				t.Errorf("the targets have %d, %d and %d lines, wanted %d, 50 and 100", targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount(), 10*k.n)
+			}
+			same(t, "what connections said", sorted(append(targets[0].said(), targets[1].said()...)), first.said())
+			if !timesOver(targets[2].said(), second.said(), 2, 2) {
+				t.Error("not all that was said at the mapping that was added was said twice at its target")
 			}
 			for _, o := range k.open {
 				if err := o.finish(); err != nil {
