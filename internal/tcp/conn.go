@@ -53,9 +53,11 @@ type Config struct {
 	// RcvWindow is the window that we advertise, in bytes; 0: 4 MB with window scaling, 65535 without.
 	RcvWindow         uint32
 	CongestionControl uint8
-	SynRetries        int           // repetitions of the SYN before giving up; 0: 6
-	ConnectTimeout    time.Duration // from Open to established; 0: as long as the repetitions last
-	UserTimeout       time.Duration // without progress while data is outstanding (RFC 9293 §3.8.3); 0: 120 s
+	SynRetries        int // repetitions of the SYN before giving up; 0: 6
+	// LeaveFrom is which SYN, 1 being the first, and each after it waits for the owner's Leave; 0: none does.
+	LeaveFrom      uint8
+	ConnectTimeout time.Duration // from Open to established; 0: as long as the repetitions last
+	UserTimeout    time.Duration // without progress while data is outstanding (RFC 9293 §3.8.3); 0: 120 s
 }
 
 const (
@@ -97,6 +99,7 @@ type Conn struct {
 	synShift                    uint8
 	synHasShift, synSACK, synTS bool
 	synRetries                  uint8
+	leaveFrom                   uint8
 	sndShift, rcvShift          uint8
 	tsOK, sackOK                bool
 	cc                          uint8
@@ -111,6 +114,7 @@ type Conn struct {
 	needRST   bool // a RST is to be sent
 	freeOld   bool // so is one to an old connection
 	synDue    bool
+	synLeave  bool // the next SYN may go
 	oldAckSet bool
 
 	forceHead      bool // the first segment is sent again whatever the windows say
@@ -203,6 +207,7 @@ func (c *Conn) Init(cfg *Config, src Source) {
 	if cfg.SynRetries > 0 {
 		c.synRetries = uint8(min(cfg.SynRetries, 20))
 	}
+	c.leaveFrom = cfg.LeaveFrom
 	c.connectTimeout = cfg.ConnectTimeout
 	c.userTimeout = cfg.UserTimeout
 	if c.userTimeout <= 0 {

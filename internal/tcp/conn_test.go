@@ -124,3 +124,52 @@ func TestTimeoutRepeats(t *testing.T) {
 		t.Fatalf("sent %d segments, want repetitions", sends)
 	}
 }
+
+// TestLeave: a SYN that must not go without leave waits for it, sends nothing meanwhile, and does not outlast the time
+// to connect.
+func TestLeave(t *testing.T) {
+	sec := func(n int) mono.Time { return mono.Time(n) * mono.Time(time.Second) }
+	for _, tc := range []struct {
+		name string
+		from uint8
+		syns []int // how many SYNs there were by each second without leave
+	}{
+		{"none needs it", 0, []int{1, 2, 2, 3, 3}},
+		{"the first needs it", 1, []int{0, 0, 0, 0, 0}},
+		{"repetitions need it", 2, []int{1, 1, 1, 1, 1}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var c Conn
+			c.Init(&Config{Local: clientAddr, Remote: targetAddr, ISN: 9, Syn: fullSyn(), LeaveFrom: tc.from, ConnectTimeout: 10 * time.Second}, &chunks{nil, 1})
+			c.Leave() // nothing waits yet
+			c.Open(0)
+			sent := 0
+			for s, want := range tc.syns {
+				out, next := c.Poll(sec(s), nil)
+				if sent += len(out); sent != want {
+					t.Errorf("after %d s: %d SYNs, wanted %d", s, sent, want)
+				}
+				if !next.After(sec(s)) {
+					t.Errorf("at %d s: wants to be called at %v", s, next)
+				}
+				if waits := c.Status().SynWaits; waits != (tc.from == 1 || tc.from == 2 && s > 0) {
+					t.Errorf("at %d s: waits %v", s, waits)
+				}
+			}
+			if tc.from == 0 {
+				return
+			}
+			c.Leave()
+			out, _ := c.Poll(sec(5), nil)
+			if len(out) != 1 || out[0].Flags != packet.SYN || out[0].Seq != 9 {
+				t.Fatalf("with leave %v is sent, wanted a SYN", out)
+			}
+			if out, _ = c.Poll(sec(9), nil); len(out) != 0 || !c.Status().SynWaits {
+				t.Errorf("a leave lasted for another SYN: %v", out)
+			}
+			if c.Poll(sec(10), nil); c.Status().Err != CauseConnectTimeout {
+				t.Errorf("%+v, wanted it to have timed out", c.Status())
+			}
+		})
+	}
+}

@@ -152,10 +152,14 @@ func (c *Conn) next() mono.Time {
 	case phaseClosed:
 		return mono.Never
 	case phaseSynSent, phaseSynReceived:
-		if c.connectTimeout > 0 {
-			return min(c.rtoAt, c.opened.Add(c.connectTimeout))
+		at := c.rtoAt
+		if c.synWaits() {
+			at = mono.Never // for Leave
 		}
-		return c.rtoAt
+		if c.connectTimeout > 0 {
+			at = min(at, c.opened.Add(c.connectTimeout))
+		}
+		return at
 	}
 	at := min(min(c.rtoAt, c.probeAt), min(c.reoAt, c.persistAt))
 	if c.bbr != nil && c.bbr.pace.held {

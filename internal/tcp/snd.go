@@ -19,7 +19,7 @@ func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono
 		if c.freeOld {
 			out = c.appendFree(out)
 		}
-		if c.synDue {
+		if c.synDue && !c.synWaits() {
 			out = c.appendSyn(now, out)
 		}
 	case phaseOpen:

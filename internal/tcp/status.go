@@ -72,6 +72,7 @@ type Status struct {
 	RemoteFIN    bool // the target has ended its direction, and all its bytes have arrived
 	HasHole      bool // bytes of the target arrived out of order, and some before them are missing
 	OldAck       bool
+	SynWaits     bool // a SYN is due, and waits for Leave
 	// Done says that the connection is over and that nothing of it is left to be sent: Poll it no more.
 	Done bool
 }
@@ -92,6 +93,7 @@ func (c *Conn) Status() Status {
 		RemoteFIN:    c.remoteFIN(),
 		HasHole:      len(c.ooo) > 0,
 		OldAck:       c.oldAckSet,
+		SynWaits:     c.synWaits(),
 	}
 	st.Done = c.phase == phaseClosed && c.everOpen && !c.needRST && !c.ackNow
 	return st

@@ -32,6 +32,14 @@ func (c *Conn) pollSyn(now mono.Time) {
 	c.retrans++
 }
 
+// synWaits says whether a SYN is due and has no leave to go.
+func (c *Conn) synWaits() bool {
+	return c.synDue && c.phase == phaseSynSent && !c.synLeave && c.leaveFrom > 0 && c.synSends+1 >= c.leaveFrom
+}
+
+// Leave lets the SYN go that waits (Status.SynWaits), with the next Poll; without one it does nothing.
+func (c *Conn) Leave() { c.synLeave = c.synLeave || c.synWaits() }
+
 // appendSyn appends the SYN, or the SYN-ACK of a simultaneous open, and sets its timer.
 func (c *Conn) appendSyn(now mono.Time, out []packet.Segment) []packet.Segment {
 	out = append(out, packet.Segment{})
@@ -59,7 +67,7 @@ func (c *Conn) appendSyn(now mono.Time, out []packet.Segment) []packet.Segment {
 			s.Opts.TSVal = 0
 		}
 	}
-	c.synDue = false
+	c.synDue, c.synLeave = false, false
 	c.lastSend = now
 	c.rtoAt = now.Add(min(synRTO<<c.synSends, maxRTO))
 	c.synSends++
@@ -148,6 +156,6 @@ func (c *Conn) FreeOldConnection(now mono.Time) {
 	}
 	c.oldAckSet = false
 	c.freeOld = true
-	c.synDue = true
+	c.synDue, c.synLeave = true, true
 	c.synSends = 0
 }
