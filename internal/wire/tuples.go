@@ -73,7 +73,31 @@ func (q *Query) Decode(body []byte) error {
 	return c.err(TypeQuery)
 }
 
-// Ownership is the answer to a Query.
+// Seek asks whether a connection may be opened, or tried again; ID comes back in the answer, an Owner: Another,
+// if another copier has it now or has had it in the last Age milliseconds, and may not be met. Any other answer is a
+// yes. What of the target's no sequence number gives to anybody comes to the asker from now on.
+type Seek struct {
+	ID    uint32
+	Age   uint32
+	Tuple Tuple
+}
+
+// Append appends the message as a frame.
+func (s *Seek) Append(dst []byte) []byte {
+	start := len(dst)
+	dst = binary.BigEndian.AppendUint32(begin(dst, TypeSeek, 0), s.ID)
+	dst = binary.BigEndian.AppendUint32(dst, s.Age)
+	return end(appendTuple(dst, s.Tuple), start)
+}
+
+// Decode reads the body of a Seek.
+func (s *Seek) Decode(body []byte) error {
+	c := cursor{b: body}
+	*s = Seek{ID: c.u32(), Age: c.u32(), Tuple: c.tuple()}
+	return c.err(TypeSeek)
+}
+
+// Ownership is the answer to a Query or a Seek.
 type Ownership uint8
 
 // The answers.
@@ -99,7 +123,7 @@ func (o Ownership) String() string {
 	return fmt.Sprintf("ownership %d", uint8(o))
 }
 
-// Owner answers a Query.
+// Owner answers a Query or a Seek.
 type Owner struct {
 	ID    uint32
 	Owner Ownership

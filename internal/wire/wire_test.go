@@ -60,6 +60,7 @@ func messages() []struct {
 	refuse.Slots.Add(77)
 	refuse.Slots.Add(255)
 	query := &Query{ID: 9, Tuple: Tuple{client4, target4}}
+	seek := &Seek{ID: 9, Age: 1000, Tuple: Tuple{client4, target4}}
 	owner := &Owner{ID: 9, Owner: Another, Tuple: Tuple{client6, target6}}
 	icmp := &ICMP{Kind: packet.FragNeeded, Code: 4, MTU: 1400, Seq: 0xfffffffe, Tuple: Tuple{client4, target4}}
 	ping, pong := &Ping{ID: 12}, &Pong{ID: 12, At: mono.Time(3 * time.Second)}
@@ -90,6 +91,7 @@ func messages() []struct {
 		{"claim-refused", AppendTuples(nil, TypeClaimRefused, *tuples), tuples, new([]Tuple)},
 		{"release", AppendTuples(nil, TypeRelease, *tuples), tuples, new([]Tuple)},
 		{"query", query.Append(nil), query, new(Query)},
+		{"seek", seek.Append(nil), seek, new(Seek)},
 		{"owner", owner.Append(nil), owner, new(Owner)},
 		{"icmp", icmp.Append(nil), icmp, new(ICMP)},
 		{"ping", ping.Append(nil), ping, new(Ping)},
