@@ -366,6 +366,12 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 				o := wire.Owner{ID: q.ID, Tuple: q.Tuple, Owner: s.owner(p.copier.owner, q.Tuple)}
 				answer = o.Append(answer)
 			}
+		case wire.TypeSeek:
+			var q wire.Seek
+			if err = q.Decode(f.Body); err == nil {
+				o := wire.Owner{ID: q.ID, Tuple: q.Tuple, Owner: s.seek(p.copier.owner, &q)}
+				answer = o.Append(answer)
+			}
 		case wire.TypeTargets:
 			var to wire.Targets
 			if err = to.Decode(f.Body); err == nil {

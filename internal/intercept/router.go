@@ -3,6 +3,7 @@ package intercept
 import (
 	"errors"
 	"net/netip"
+	"time"
 
 	"tcpcopy/internal/capture"
 	"tcpcopy/internal/mono"
@@ -163,6 +164,20 @@ func (s *Intercept) claim(owner uint8, tuples, refused []wire.Tuple) []wire.Tupl
 	return refused
 }
 
+// seek answers a copier that would open a connection.
+func (s *Intercept) seek(asker uint8, q *wire.Seek) wire.Ownership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	since := now.Add(-time.Duration(q.Age) * time.Millisecond)
+	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) { s.deliver(asker, seg, at, hash) }
+	if !s.table.Seek(now, asker, q.Tuple.Client, q.Tuple.Target, since, deliver) {
+		return wire.Another
+	}
+	s.flush(now)
+	return wire.You
+}
+
 func (s *Intercept) release(owner uint8, tuples []wire.Tuple) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,12 +195,12 @@ func (s *Intercept) owner(asker uint8, t wire.Tuple) wire.Ownership {
 	defer s.mu.Unlock()
 	owner, sure := s.table.Owner(s.cfg.Now(), t.Client, t.Target)
 	switch {
-	case owner == asker:
-		return wire.You
-	case owner != 0:
+	case owner != 0 && owner != asker:
 		return wire.Another
 	case !sure:
 		return wire.Unsure
+	case owner == asker:
+		return wire.You
 	}
 	return wire.Nobody
 }

@@ -7,6 +7,10 @@
 // them. A packet of a connection that nobody owns waits a moment for such a claim, and is dropped then:
 // nothing is ever sent to more than one copier.
 //
+// Of several copiers that open the same connection the target takes one, whose SYN came first: its SYN-ACK says
+// so, here as there. The others' SYNs stay without an answer. Before they are repeated the copiers ask (Seek), and
+// hear that they came second. So does one before the first SYN of a connection that was under way.
+//
 // The package is pure and not safe for concurrent use; the intercept guards a Table with its lock. All
 // it keeps is bounded. An entry takes 64 bytes, and 16 to 32 more in the hash index.
 package route
@@ -26,7 +30,7 @@ type Config struct {
 	MaxHeld    int           // segments that wait for a claim; default 4,096
 	Hold       time.Duration // how long they wait; default 200 ms
 	Idle       time.Duration // how long a silent connection is kept; default 1 h
-	FINLinger  time.Duration // the same after the target's FIN: the client may go on; default 2 min
+	FINLinger  time.Duration // the same after the target's FIN: the client may go on; or while it is sought; default 2 min
 	RSTLinger  time.Duration // the same after a reset or a release; default 5 s
 	Grace      time.Duration // how long a copier that is gone keeps its slot; default 60 s
 	Settle     time.Duration // how long after the start nobody can be sure to own nothing; default 10 s
@@ -59,6 +63,8 @@ type Stats struct {
 	Learned       uint64 // connections learned from a SYN-ACK
 	Claimed       uint64 // connections learned from a claim
 	ClaimsRefused uint64 // claims of what another owns, or of targets that the copier did not name
+	Sought        uint64 // connections that a copier might open, for all that is known here
+	SeeksRefused  uint64 // those that it might not
 	TakenOver     uint64 // entries that a SYN-ACK gave to another copier: the tuple was used again
 	Unowned       uint64 // handshake segments that name no copier: real clients of the target
 	Held          uint64 // segments that had to wait
@@ -183,20 +189,19 @@ func (t *Table) learn(now mono.Time, i uint32, k *key, h uint64, owner uint8) ui
 	had := t.owner(e)
 	if had != owner || e.list != listOpen {
 		t.stats.Learned++
-		if had != 0 && had != owner {
+		if had != 0 && had != owner && e.list != listSought {
 			t.stats.TakenOver++
 		}
 	}
 	// What still waits belonged to whoever had the tuple before: it expires.
-	e.owner, e.generation = owner, t.copiers[owner].generation
-	t.entries.move(i, listOpen, now)
+	t.give(now, i, owner, listOpen)
 	return i
 }
 
 // add makes an entry that nobody owns, if need be in the place of the one that can best be spared.
 func (t *Table) add(now mono.Time, k *key, h uint64) uint32 {
 	if t.entries.n >= t.cfg.MaxEntries {
-		for _, l := range []uint8{listPending, listClosed, listClosing, listOpen} {
+		for _, l := range []uint8{listPending, listClosed, listSought, listClosing, listOpen} {
 			if i := t.entries.oldest(l); i != 0 {
 				t.drop(i)
 				t.stats.Evicted++
@@ -235,19 +240,63 @@ func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 		i = t.add(now, &k, h)
 	}
 	e := t.entries.at(i)
-	if had := t.owner(e); had != 0 && had != owner && e.list != listClosed && t.copiers[had].up {
+	if had := t.owner(e); had != 0 && had != owner && e.list != listClosed && e.list != listSought && t.copiers[had].up {
 		t.stats.ClaimsRefused++
 		return false
 	}
 	t.stats.Claimed++
-	e.owner, e.generation = owner, c.generation
-	t.entries.move(i, listOpen, now)
-	for e.heldFirst != 0 {
+	t.give(now, i, owner, listOpen)
+	t.handOut(i, uint32(h), deliver)
+	return true
+}
+
+// give makes owner the owner of an entry.
+func (t *Table) give(now mono.Time, i uint32, owner, list uint8) {
+	e := t.entries.at(i)
+	e.owner, e.generation = owner, t.copiers[owner].generation
+	t.entries.move(i, list, now)
+}
+
+// handOut hands what waits at an entry to deliver.
+func (t *Table) handOut(i uint32, hash uint32, deliver func(s *packet.Segment, at mono.Time, hash uint32)) {
+	for e := t.entries.at(i); e.heldFirst != 0; {
 		s := t.held.pop(e)
 		t.stats.HeldReleased++
 		t.stats.Routed++
-		deliver(&s.segment, s.at, uint32(h))
+		deliver(&s.segment, s.at, hash)
 	}
+}
+
+// Seek says whether owner may send a SYN for the connection from client to target, its first at since: not where
+// another copier that is connected has the connection, or has had it since then, for the SYN has met that one's;
+// nor where the copier did not name the target when it joined. To have it means that the target has accepted it:
+// several may seek the same one. The last of them is who hears of an old connection at the target, which answers
+// a SYN with an ACK that names nobody; deliver is as for Claim.
+func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, since mono.Time,
+	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
+	if !t.SendsTo(owner, target) {
+		t.stats.SeeksRefused++
+		return false
+	}
+	k := keyOf(client, target)
+	h := t.entries.hash(&k)
+	i := t.entries.find(&k, h)
+	if i == 0 {
+		i = t.add(now, &k, h)
+	}
+	e := t.entries.at(i)
+	had, list := t.owner(e), listSought
+	open := e.list == listOpen || e.list == listClosing
+	switch another := had != 0 && had != owner && t.copiers[had].up; {
+	case another && (open || e.list == listClosed && !e.last.Before(since)):
+		t.stats.SeeksRefused++
+		return false
+	case open && !another:
+		list = listOpen // its own, or left by one who is gone: it is known that nobody else's it is
+	}
+	t.stats.Sought++
+	t.give(now, i, owner, list)
+	t.handOut(i, uint32(h), deliver)
 	return true
 }
 
@@ -259,14 +308,17 @@ func (t *Table) Release(now mono.Time, owner uint8, client, target netip.AddrPor
 	}
 }
 
-// Owner says who owns a connection, 0 if nobody does. sure is false for that answer as long as copiers
-// may not yet have claimed what they own, just after the start.
+// Owner says who owns a connection, or seeks to, 0 if nobody does. sure is false for one who seeks, or nobody, as
+// long as copiers may not yet have claimed what they own, just after the start.
 func (t *Table) Owner(now mono.Time, client, target netip.AddrPort) (owner uint8, sure bool) {
 	k := keyOf(client, target)
+	sure = now.Sub(t.started) >= t.cfg.Settle
 	if i := t.entries.find(&k, t.entries.hash(&k)); i != 0 {
-		owner = t.owner(t.entries.at(i))
+		e := t.entries.at(i)
+		owner = t.owner(e)
+		sure = sure || owner != 0 && e.list != listSought
 	}
-	return owner, owner != 0 || now.Sub(t.started) >= t.cfg.Settle
+	return owner, sure
 }
 
 // expireBudget bounds the work of one Expire: the caller holds a lock.
@@ -276,7 +328,8 @@ const expireBudget = 4096
 func (t *Table) Expire(now mono.Time) mono.Time {
 	next := t.expireHeld(now)
 	budget := expireBudget
-	for l, linger := range [...]time.Duration{listOpen: t.cfg.Idle, listClosing: t.cfg.FINLinger, listClosed: t.cfg.RSTLinger} {
+	for l, linger := range [...]time.Duration{listOpen: t.cfg.Idle, listClosing: t.cfg.FINLinger, listClosed: t.cfg.RSTLinger,
+		listSought: t.cfg.FINLinger} {
 		for {
 			i := t.entries.oldest(uint8(l))
 			if i == 0 {

@@ -549,3 +549,90 @@ func BenchmarkLearn(b *testing.B) {
 		tb.Route(mono.Time(i), s)
 	}
 }
+
+// TestSeek: who may send a SYN, and who hears of what no sequence number gives to anybody.
+func TestSeek(t *testing.T) {
+	sec := func(n int) mono.Time { return mono.Time(0).Add(time.Duration(n) * time.Second) }
+	type world struct {
+		tb   *Table
+		a, b uint8
+		got  int // segments that were held
+	}
+	seek := func(w *world, o uint8, now, since int) bool {
+		return w.tb.Seek(sec(now), o, client(1), target, sec(since), func(*packet.Segment, mono.Time, uint32) { w.got++ })
+	}
+	goes := func(w *world, now int) uint8 { o, _ := w.tb.Route(sec(now), ack(client(1))); return o }
+	sure := func(w *world, now int) bool { _, s := w.tb.Owner(sec(now), client(1), target); return s }
+	for _, tc := range []struct {
+		name string
+		do   func(w *world) bool
+	}{
+		{"nobody's", func(w *world) bool { return seek(w, w.a, 1, 1) && goes(w, 1) == w.a }},
+		{"what was held comes", func(w *world) bool { return goes(w, 1) == 0 && seek(w, w.a, 1, 1) && w.got == 1 }},
+		{"sought by another: both may, the last one hears", func(w *world) bool {
+			return seek(w, w.a, 1, 1) && seek(w, w.b, 1, 1) && goes(w, 1) == w.b
+		}},
+		{"the target decides between them", func(w *world) bool {
+			seek(w, w.a, 1, 1)
+			seek(w, w.b, 1, 1)
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			return goes(w, 1) == w.a && !seek(w, w.b, 2, 1) && seek(w, w.a, 2, 1) && w.tb.Stats().TakenOver == 0
+		}},
+		{"another's", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			return !seek(w, w.b, 2, 2) && goes(w, 2) == w.a
+		}},
+		{"another's that the target has closed", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			w.tb.Route(sec(2), seg(client(1), packet.FIN|packet.ACK, 9, 9))
+			return !seek(w, w.b, 3, 3)
+		}},
+		{"was another's when our SYN came", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			w.tb.Release(sec(3), w.a, client(1), target)
+			return !seek(w, w.b, 4, 2)
+		}},
+		{"was another's before our SYN", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			w.tb.Release(sec(3), w.a, client(1), target)
+			return seek(w, w.b, 5, 4) && goes(w, 5) == w.b
+		}},
+		{"of one who is gone", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			w.tb.Leave(sec(2), w.a)
+			return seek(w, w.b, 3, 3) && goes(w, 3) == w.b && sure(w, 3)
+		}},
+		{"of one who is forgotten", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			w.tb.Leave(sec(2), w.a)
+			w.tb.Expire(sec(100))
+			return seek(w, w.b, 101, 101) && goes(w, 101) == w.b
+		}},
+		{"claimed by one who has it open", func(w *world) bool {
+			seek(w, w.b, 1, 1)
+			return w.tb.Claim(sec(2), w.a, client(1), target, nil) && goes(w, 2) == w.a && !seek(w, w.b, 3, 1)
+		}},
+		{"unsure just after the start: another may still claim it", func(w *world) bool {
+			seek(w, w.b, 1, 1)
+			return !sure(w, 1) && sure(w, 10)
+		}},
+		{"one's own", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			return seek(w, w.a, 2, 2) && sure(w, 2) && !seek(w, w.b, 3, 3)
+		}},
+		{"given up, without a word", func(w *world) bool {
+			seek(w, w.a, 1, 1)
+			w.tb.Expire(sec(500))
+			return w.tb.Stats().Entries == 0
+		}},
+		{"by nobody", func(w *world) bool { return !seek(w, 99, 1, 1) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := &world{tb: New(0, Config{})}
+			w.a, w.b = join(t, w.tb, alice, 1), join(t, w.tb, bob, 2)
+			if !tc.do(w) {
+				t.Errorf("%+v, %+v", w, w.tb.Stats())
+			}
+		})
+	}
+}

@@ -33,6 +33,7 @@ const (
 	listOpen    uint8 = iota
 	listClosing       // the target has sent its FIN
 	listClosed        // reset, or released by its owner
+	listSought        // not known to be open; its owner would open it
 	listPending       // nobody's: something waits for a claim
 	lists
 )
