@@ -183,7 +183,7 @@ func (r *rawWay) connect(shards []*shardLoop) error {
 	r.shards = shards
 	cfg := r.cp.linkConfig()
 	cfg.OnBatch, cfg.OnState, cfg.OnOwner, cfg.OnICMP = r.heard, r.changed, r.owned, r.narrower
-	cfg.OnRefused = r.refused
+	cfg.OnSought = r.sought
 	cfg.OnAnswers = r.found
 	if c.Clients != nil {
 		cfg.Clients = c.Clients.Prefixes()
@@ -309,7 +309,7 @@ func (r *rawWay) heard(b *link.Batch) {
 func (r *rawWay) free(rep *report) { r.reports.Put(rep) }
 
 // owned passes on that no other copier owns a connection which answered our SYN; we ourselves may, since
-// we claimed it to hear that answer.
+// we sought it and heard that answer.
 func (r *rawWay) owned(t wire.Tuple, o wire.Ownership) {
 	if o != wire.Nobody && o != wire.You {
 		return
@@ -321,10 +321,16 @@ func (r *rawWay) owned(t wire.Tuple, o wire.Ownership) {
 	}
 }
 
-// refused passes on that tuples which we claimed are another copier's.
-func (r *rawWay) refused(tuples []wire.Tuple) {
-	for _, t := range tuples {
-		r.loopOf(t.Client).call(func(sh *shard.Shard) { sh.Taken(shard.TupleOf(t.Client, t.Target)) })
+// sought passes on whether a tuple may be opened, or is another copier's.
+func (r *rawWay) sought(t wire.Tuple, free bool) {
+	l, tuple := r.loopOf(t.Client), shard.TupleOf(t.Client, t.Target)
+	if !free {
+		l.call(func(sh *shard.Shard) { sh.Taken(tuple) })
+		return
+	}
+	select {
+	case l.free <- tuple:
+	case <-l.ended:
 	}
 }
 
@@ -346,16 +352,15 @@ func (r *rawWay) ask(tuples []shard.Tuple) {
 	}
 }
 
-// claim tells the intercepts of connections before the target has answered on them.
-func (r *rawWay) claim(tuples []shard.Tuple) { r.group.Claim(wireTuples(tuples)) }
-
 func wireTuples(tuples []shard.Tuple) []wire.Tuple {
 	out := make([]wire.Tuple, len(tuples))
 	for i, t := range tuples {
-		out[i] = wire.Tuple{Client: t.Client(), Target: t.Server()}
+		out[i] = wireTuple(t)
 	}
 	return out
 }
+
+func wireTuple(t shard.Tuple) wire.Tuple { return wire.Tuple{Client: t.Client(), Target: t.Server()} }
 
 // pathMTU is the payload bound that the kernel knows of now for the path to a target.
 func (r *rawWay) pathMTU(target netip.Addr) (payload int, ok bool) {

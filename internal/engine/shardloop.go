@@ -34,6 +34,7 @@ type shardLoop struct {
 	captured chan *carrier
 	reported chan *report            // raw: what the intercepts saw
 	freed    chan shard.Tuple        // raw: tuples that nobody owns
+	free     chan shard.Tuple        // raw: tuples that may be opened
 	calls    chan func(*shard.Shard) // run on this goroutine, between two steps
 	events   <-chan *socket.Batch    // of sockets; nil in the other ways
 	told     <-chan *tunnelBatch     // of the tunnel; nil in the other ways
@@ -65,6 +66,7 @@ func newShardLoop(sh *shard.Shard, now func() mono.Time) *shardLoop {
 	return &shardLoop{
 		shard: sh, now: now, due: mono.Never,
 		captured: make(chan *carrier, maxCarriers), reported: make(chan *report, 64), freed: make(chan shard.Tuple, 64),
+		free:  make(chan shard.Tuple, 64),
 		calls: make(chan func(*shard.Shard)), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -95,6 +97,8 @@ func (l *shardLoop) run() {
 			in.report(r)
 		case t := <-l.freed:
 			in.Freed = append(in.Freed, t)
+		case t := <-l.free:
+			in.Free = append(in.Free, t)
 		case f := <-l.calls:
 			f(l.shard)
 		case <-timer.C:
@@ -222,9 +226,6 @@ func (l *shardLoop) flush() {
 	if l.sender == nil {
 		return
 	}
-	if c := l.shard.Claims(); len(c) > 0 {
-		l.raw.claim(c) // before what it is about is answered
-	}
 	if r := l.shard.Readings(); len(r) > 0 {
 		l.raw.group.ReadAnswers(r) // what cannot be told is not confirmed either
 	}
@@ -238,6 +239,9 @@ func (l *shardLoop) flush() {
 	}
 	if q := l.shard.Queries(); len(q) > 0 {
 		l.raw.ask(q)
+	}
+	for _, s := range l.shard.Seeks() {
+		l.raw.group.Seek(wireTuple(s.Tuple), s.Age) // what cannot be asked is asked again
 	}
 }
 

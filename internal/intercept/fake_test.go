@@ -192,7 +192,6 @@ type copier struct {
 	mu       sync.Mutex
 	got      map[netip.AddrPort][]packet.Segment // by client
 	n        int
-	refused  []wire.Tuple
 	answers  []string
 	icmp     []wire.ICMP
 	states   []link.State
@@ -232,10 +231,10 @@ func dial(t testing.TB, addrs []string, change func(*copier, *link.Config)) *cop
 			defer c.mu.Unlock()
 			c.answers = append(c.answers, fmt.Sprintf("%v %v", tu.Client.Port(), o))
 		},
-		OnRefused: func(tuples []wire.Tuple) {
+		OnSought: func(tu wire.Tuple, free bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.refused = append(c.refused, tuples...)
+			c.answers = append(c.answers, fmt.Sprintf("%v free %v", tu.Client.Port(), free))
 		},
 		OnICMP: func(m wire.ICMP) {
 			c.mu.Lock()

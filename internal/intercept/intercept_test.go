@@ -271,7 +271,7 @@ func TestClaimsAndQueries(t *testing.T) {
 	}
 	wait(t, "the held ones", func() bool { return a.count(client(1)) == 2 })
 	b.Claim([]wire.Tuple{tuple(1), tuple(2)})
-	wait(t, "the refusal", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.refused) == 1 && b.refused[0] == tuple(1) })
+	wait(t, "the refusal", func() bool { return b.Links()[0].Stats().ClaimsRefused == 1 })
 	d.src.see(data(client(1), 25, 10), data(client(2), 5, 10))
 	wait(t, "one each", func() bool { return a.count(client(1)) == 3 && b.count(client(2)) == 1 })
 	if b.count(client(1)) != 0 || a.count(client(2)) != 0 {
@@ -285,9 +285,6 @@ func TestClaimsAndQueries(t *testing.T) {
 		t.Errorf("answers: %s", got)
 	}
 	a.Release([]wire.Tuple{tuple(1)})
-	b.mu.Lock()
-	b.refused = nil
-	b.mu.Unlock()
 	wait(t, "the release", func() bool {
 		a.mu.Lock()
 		a.answers = nil
@@ -304,23 +301,77 @@ func TestClaimsAndQueries(t *testing.T) {
 	})
 }
 
-// TestOldConnection: a bare ACK, which names nobody, finds the copier that claims the connection while it
-// is held, and the question after that says that no other copier is in the way.
+// TestOldConnection: a bare ACK, which names nobody, finds the copier that seeks the connection, held or not, and the
+// question after that says whether another copier may be in the way.
 func TestOldConnection(t *testing.T) {
-	d := start(t, nil) // just started: unsure of what it does not know
-	c := dial(t, []string{d.addr}, nil)
-	ready(t, c)
-	tuple := wire.Tuple{Client: client(1), Target: target}
-	c.Query(tuple)
-	wait(t, "the first answer", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.answers) == 1 })
-	c.Claim([]wire.Tuple{tuple})
-	wait(t, "the claim", func() bool { return d.Snapshot().Route.Claimed == 1 })
-	d.src.see(data(client(1), 5, 0))
-	wait(t, "the ACK", func() bool { return c.count(client(1)) == 1 })
-	c.Query(tuple)
-	wait(t, "the second answer", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.answers) == 2 })
-	if got := strings.Join(c.answers, ", "); got != "20001 unsure, 20001 you" {
-		t.Errorf("answers: %s", got)
+	for _, tc := range []struct {
+		name   string
+		settle time.Duration
+		want   string
+	}{
+		{"just started", time.Hour, "20001 unsure, 20001 free true, 20001 unsure"}, // another may still claim it
+		{"settled", time.Nanosecond, "20001 nobody, 20001 free true, 20001 you"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := start(t, func(c *intercept.Config) { c.Route = route.Config{Settle: tc.settle, Hold: time.Minute} })
+			c := dial(t, []string{d.addr}, nil)
+			ready(t, c)
+			answers := func(n int) {
+				t.Helper()
+				wait(t, "an answer", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.answers) == n })
+			}
+			tuple := wire.Tuple{Client: client(1), Target: target}
+			c.Query(tuple)
+			answers(1)
+			d.src.see(data(client(1), 5, 0))
+			wait(t, "the first to be held", func() bool { return d.Snapshot().Route.Waiting == 1 })
+			c.Seek(tuple, 0)
+			answers(2)
+			d.src.see(data(client(1), 6, 0))
+			wait(t, "the ACKs", func() bool { return c.count(client(1)) == 2 })
+			c.Query(tuple)
+			answers(3)
+			if got := strings.Join(c.answers, ", "); got != tc.want {
+				t.Errorf("answers: %s, wanted %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestSeekAtSeveral: one intercept that knows of another copier's connection is enough to refuse it, and one that is
+// down has no say.
+func TestSeekAtSeveral(t *testing.T) {
+	one, two := start(t, nil), start(t, nil)
+	first := dial(t, []string{two.addr}, nil)
+	ready(t, first)
+	second := dial(t, []string{one.addr, two.addr}, nil)
+	ready(t, second)
+	tuple := func(i int) wire.Tuple { return wire.Tuple{Client: client(i), Target: target} }
+	two.src.see(synAck(client(1), first.Slot()))
+	wait(t, "the first one's header", func() bool { return first.count(client(1)) == 1 })
+	seek := func(i int, want string) {
+		t.Helper()
+		second.mu.Lock()
+		second.answers = nil
+		second.mu.Unlock()
+		if !second.Seek(tuple(i), time.Second) {
+			t.Fatal("not asked")
+		}
+		wait(t, "the answer", func() bool { second.mu.Lock(); defer second.mu.Unlock(); return len(second.answers) == 1 })
+		if got := second.answers[0]; got != want {
+			t.Errorf("%s, wanted %s", got, want)
+		}
+	}
+	seek(1, "20001 free false")
+	seek(2, "20002 free true")
+	one.stop()
+	wait(t, "one to be down", func() bool { return !second.Links()[0].State().Up })
+	seek(1, "20001 free false")
+	seek(3, "20003 free true")
+	two.stop()
+	wait(t, "both to be down", func() bool { return !second.Links()[1].State().Up })
+	if second.Seek(tuple(4), 0) {
+		t.Error("nobody is there, and was asked")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"time"
 
 	"tcpcopy/internal/wire"
 )
@@ -13,7 +14,7 @@ import (
 type Group struct {
 	slot  *Slot
 	links []*Link
-	onOwn func(wire.Tuple, wire.Ownership)
+	cfg   *Config
 
 	mu      sync.Mutex
 	id      uint32
@@ -23,19 +24,20 @@ type Group struct {
 // question waits for the answers of all links that it was put to.
 type question struct {
 	tuple wire.Tuple
+	seek  bool
 	left  int
 	worst wire.Ownership
 }
 
 // maxQuestions bounds those that wait: an intercept that never answers costs no more.
-const maxQuestions = 4096
+const maxQuestions = 1 << 14
 
 // NewGroup makes a link to each of the intercepts, which does nothing until Start: so the callbacks can
 // use the group. cfg.OnOwner gets one answer for each Query, made of all links'. Close it only after
 // Start.
 func NewGroup(intercepts []string, cfg Config) *Group {
 	cfg.defaults()
-	g := &Group{slot: NewSlot(), onOwn: cfg.OnOwner, pending: make(map[uint32]*question)}
+	g := &Group{slot: NewSlot(), cfg: &cfg, pending: make(map[uint32]*question)}
 	for _, a := range intercepts {
 		l := newLink(a, g.slot, cfg)
 		l.owner = g.answered
@@ -123,23 +125,55 @@ func (g *Group) SetTargets(targets []netip.AddrPort) {
 // so, else Unsure if one does, else You or Nobody. Query never blocks; it returns false, and no answer
 // comes, where one of them cannot be asked; nor does one come if a link breaks meanwhile.
 func (g *Group) Query(t wire.Tuple) bool {
-	g.mu.Lock()
-	g.id++
-	id := g.id
-	if len(g.pending) >= maxQuestions {
-		clear(g.pending) // links broke with answers under way; who still wants to know asks again
-	}
-	g.pending[id] = &question{tuple: t, left: len(g.links), worst: wire.Nobody}
-	g.mu.Unlock()
+	id := g.question(&question{tuple: t, left: len(g.links), worst: wire.Nobody})
 	for _, l := range g.links {
 		if !l.query(id, t) {
-			g.mu.Lock()
-			delete(g.pending, id)
-			g.mu.Unlock()
+			g.forget(id)
 			return false
 		}
 	}
 	return true
+}
+
+// Seek asks the intercepts whether a connection may be opened whose first SYN was sent age ago, or is to be sent.
+// OnSought gets one answer: not where one of them says that it is another's. One that is down has no say, or nothing
+// would be copied until it is back. Otherwise as Query.
+func (g *Group) Seek(t wire.Tuple, age time.Duration) bool {
+	up := make([]*Link, 0, 8)
+	for _, l := range g.links {
+		if l.State().Up {
+			up = append(up, l)
+		}
+	}
+	if len(up) == 0 {
+		return false
+	}
+	id := g.question(&question{tuple: t, seek: true, left: len(up), worst: wire.Nobody})
+	for _, l := range up {
+		if !l.seek(id, t, age) {
+			g.forget(id)
+			return false
+		}
+	}
+	return true
+}
+
+// question enters q, and returns its number.
+func (g *Group) question(q *question) uint32 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.id++
+	if len(g.pending) >= maxQuestions {
+		clear(g.pending) // links broke with answers under way; who still wants to know asks again
+	}
+	g.pending[g.id] = q
+	return g.id
+}
+
+func (g *Group) forget(id uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.pending, id)
 }
 
 // answered counts one link's answer.
@@ -159,8 +193,12 @@ func (g *Group) answered(o wire.Owner) {
 		delete(g.pending, o.ID)
 	}
 	g.mu.Unlock()
-	if done && g.onOwn != nil {
-		g.onOwn(q.tuple, q.worst)
+	switch {
+	case !done:
+	case q.seek && g.cfg.OnSought != nil:
+		g.cfg.OnSought(q.tuple, q.worst != wire.Another)
+	case !q.seek && g.cfg.OnOwner != nil:
+		g.cfg.OnOwner(q.tuple, q.worst)
 	}
 }
 

@@ -64,12 +64,12 @@ type Config struct {
 	ConnectTimeout time.Duration
 
 	// OnBatch gets the headers. OnState gets every change of a link; after one to Up the copier claims
-	// what it owns. OnOwner answers Query. OnRefused names tuples that were claimed and are another's.
-	OnBatch   func(*Batch)
-	OnState   func(State)
-	OnOwner   func(wire.Tuple, wire.Ownership)
-	OnRefused func([]wire.Tuple)
-	OnICMP    func(wire.ICMP)
+	// what it owns. OnOwner answers Query, and OnSought answers Seek.
+	OnBatch  func(*Batch)
+	OnState  func(State)
+	OnOwner  func(wire.Tuple, wire.Ownership)
+	OnSought func(t wire.Tuple, free bool)
+	OnICMP   func(wire.ICMP)
 	// OnAnswers gets what the intercept has found of answers, a body that is the link's again when the callback
 	// returns. An error ends the connection.
 	OnAnswers func(body []byte) error
@@ -224,9 +224,7 @@ func (l *Link) Stats() Stats {
 }
 
 // Claim tells the intercept that tuples are this copier's. It never blocks, and returns false where the
-// link is down or too much waits: claim again at the next change to Up. Claiming a connection when its
-// SYN is sent again lets an old connection's bare ACK find its way here; a Query that follows is then
-// answered with You, or with Another if the claim was refused.
+// link is down or too much waits: claim again at the next change to Up.
 func (l *Link) Claim(tuples []wire.Tuple) bool {
 	ok := l.tuples(wire.TypeClaim, tuples)
 	if ok {
@@ -291,6 +289,12 @@ func (l *Link) targets() []netip.AddrPort {
 func (l *Link) query(id uint32, t wire.Tuple) bool {
 	q := wire.Query{ID: id, Tuple: t}
 	return l.send(q.Append)
+}
+
+// seek asks whether a connection may be opened; l.owner gets the answer. As Claim.
+func (l *Link) seek(id uint32, t wire.Tuple, age time.Duration) bool {
+	s := wire.Seek{ID: id, Age: uint32(min(age.Milliseconds(), 1<<31)), Tuple: t}
+	return l.send(s.Append)
 }
 
 // send queues a message on the first connection that is up: claims, releases and queries keep their

@@ -93,7 +93,7 @@ func TestGroupAnswer(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var got wire.Ownership
 			g := &Group{pending: map[uint32]*question{7: {tuple: tuple, left: 2, worst: wire.Nobody}},
-				onOwn: func(_ wire.Tuple, o wire.Ownership) { got = o }}
+				cfg: &Config{OnOwner: func(_ wire.Tuple, o wire.Ownership) { got = o }}}
 			g.answered(wire.Owner{ID: 8, Owner: wire.Another, Tuple: tuple}) // to a question that nobody asked
 			for _, a := range tc.answers {
 				g.answered(wire.Owner{ID: 7, Owner: a, Tuple: tuple})

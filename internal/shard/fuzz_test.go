@@ -94,6 +94,13 @@ func FuzzShard(f *testing.F) {
 					sh.SetLink(script[4]&1 != 0, 3)
 				case 1:
 					in.Freed = append(in.Freed, sh.Queries()...)
+					for _, s := range sh.Seeks() {
+						if script[4]&1 != 0 {
+							sh.Taken(s.Tuple)
+						} else {
+							in.Free = append(in.Free, s.Tuple)
+						}
+					}
 				case 2:
 					sh.Drain(now)
 				default:

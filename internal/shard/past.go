@@ -15,6 +15,8 @@ type past struct {
 	at   mono.Time    // when it ended
 	// aborted: by us, so that whatever else the target has to say is answered by a reset.
 	aborted bool
+	// taken: given up for another copier's before the target had answered.
+	taken bool
 }
 
 const (

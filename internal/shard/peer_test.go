@@ -17,7 +17,7 @@ type rawTarget struct {
 	loss   float64 // of packets, each way
 	app    *targetApp
 	conns  map[Tuple]*peer
-	slot   uint8
+	slot   uint8 // of the copier; 0: there are several
 	errorf func(string, ...any)
 
 	refuse   bool             // answers each SYN with a RST
@@ -25,6 +25,10 @@ type rawTarget struct {
 	heard    []packet.Segment // all that came, if keep is set
 	keep     bool
 	resets   int // RSTs that freed a connection
+	sought   []Seek
+	wordless bool // no intercept answers Seeks
+	answer   int  // bytes that each segment is answered with, without an app
+	got      map[Tuple]string
 	accepted int
 }
 
@@ -43,7 +47,7 @@ type peer struct {
 }
 
 func newRawTarget(a *agenda, in **Input, seed int64, errorf func(string, ...any)) *rawTarget {
-	return &rawTarget{agenda: a, in: in, rng: rand.New(rand.NewSource(seed)), conns: map[Tuple]*peer{}, slot: 7, errorf: errorf}
+	return &rawTarget{agenda: a, in: in, rng: rand.New(rand.NewSource(seed)), conns: map[Tuple]*peer{}, got: map[Tuple]string{}, slot: 7, errorf: errorf}
 }
 
 // take carries what the shard wants sent to the target.
@@ -60,6 +64,16 @@ func (t *rawTarget) take(now mono.Time, out []packet.Segment) {
 			continue
 		}
 		t.agenda.plan(now+ms, func(now mono.Time) { t.deliver(now, &seg) })
+	}
+}
+
+// word answers Seeks, as an intercept does that knows of no other copier.
+func (t *rawTarget) word(now mono.Time, seeks []Seek) {
+	t.sought = append(t.sought, seeks...)
+	for _, s := range seeks {
+		if !t.wordless {
+			t.agenda.plan(now+ms, func(mono.Time) { (*t.in).Free = append((*t.in).Free, s.Tuple) })
+		}
 	}
 }
 
@@ -82,7 +96,7 @@ func (t *rawTarget) deliver(now mono.Time, seg *packet.Segment) {
 	case seg.Flags.Has(packet.SYN) && t.refuse:
 		t.send(now, tuple, packet.Segment{Flags: packet.RST | packet.ACK, Ack: seg.Seq + 1})
 	case seg.Flags.Has(packet.SYN) && p == nil:
-		if uint8(seg.Seq) != t.slot {
+		if uint8(seg.Seq) != t.slot && t.slot != 0 {
 			t.errorf("at %v: the initial sequence number %#x does not name slot %d", now, seg.Seq, t.slot)
 		}
 		p = &peer{t: t, tuple: tuple, rcvNxt: seg.Seq + 1, sndUna: seqnum.Value(t.rng.Uint32())}
@@ -95,6 +109,14 @@ func (t *rawTarget) deliver(now mono.Time, seg *packet.Segment) {
 		}
 	case seg.Flags.Has(packet.SYN) && seg.Seq+1 == p.rcvNxt && !p.open:
 		p.synAck(now)
+	case seg.Flags.Any(packet.SYN|packet.RST) && !p.open && seg.Seq.InWindow(p.rcvNxt, 65535):
+		// As Linux does, tcp_check_req: what is not open yet ends.
+		if seg.Flags.Any(packet.RST) {
+			t.resets++
+		} else {
+			t.send(now, tuple, packet.Segment{Flags: packet.RST | packet.ACK, Ack: seg.Seq + 1})
+		}
+		delete(t.conns, tuple)
 	case seg.Flags.Any(packet.SYN):
 		p.ack(now) // RFC 5961 §4.2
 	case seg.Flags.Any(packet.RST):
@@ -178,8 +200,12 @@ func (p *peer) receive(now mono.Time, seg *packet.Segment) bool {
 	b := seg.Payload[min(skip, seg.Len):]
 	p.rcvNxt = p.rcvNxt.Add(len(b))
 	p.text = append(p.text, b...)
-	if len(b) > 0 && p.copy != nil {
+	p.t.got[p.tuple] += string(b)
+	switch {
+	case len(b) > 0 && p.copy != nil:
 		p.copy.heard(now, b, p.say)
+	case len(b) > 0 && p.t.answer > 0:
+		p.say(now, p.t.answer)
 	}
 	if seg.Flags.Any(packet.FIN) && !p.fin {
 		p.fin = true

@@ -24,7 +24,7 @@ type rawSide struct {
 	out     []packet.Segment
 	slot    uint8
 	queries []Tuple
-	claims  []Tuple
+	seeks   []Seek
 
 	readings []wire.Reading
 	readers  int // how many intercepts read answers
@@ -41,6 +41,11 @@ const (
 	// takeover is how long a new connection waits for an old one with the same tuple to end in order: long
 	// enough for a SYN and a request that were lost.
 	takeover = 10 * time.Second
+	// seekEvery is how long to wait for an answer before it is asked again.
+	seekEvery = time.Second
+	// slotApart is how far apart the initial sequence numbers are that two copiers choose at the same time for the
+	// same tuple. See begin.
+	slotApart = 1 << 24
 	// ackDelay is how long the acknowledgment of a whole answer waits for the next turn to go along with:
 	// Linux's.
 	ackDelay = 40 * time.Millisecond
@@ -65,8 +70,9 @@ type rawStream struct {
 	closing bool
 
 	adopted  bool   // the client's connection was under way: the target may know the tuple
-	queried  uint32 // how often the SYN had been sent when we last asked about, or claimed, the tuple
-	claimed  uint32
+	queried  uint32 // how often the SYN had been sent when we last asked about the tuple
+	seeking  bool   // a SYN waits for the intercepts' word
+	seekAt   mono.Time
 	ackBy    mono.Time // when an acknowledgment that is held back must go; 0: none is
 	opened   bool
 	shut     bool
@@ -166,10 +172,18 @@ func (raw *Raw) options(spec *session.OpenSpec) packet.Options {
 
 // begin sends the SYN, numbered so that it names this copier, and above what the tuple had used before
 // (RFC 6528 §3, RFC 6191).
+//
+// Another copier may open the same tuple. The target takes the SYN that comes first, and must not be harmed by the
+// second: in its window, it would have the target reset the connection that is being opened (RFC 9293 §3.10.7.4,
+// "fourth, check the SYN bit"; Linux does that), and both would lose. Outside of it, it is answered by an ACK to
+// the first. So copiers' numbers are 67 s of the clock apart, which is longer than a target keeps a connection that
+// is being opened. So that the second stays second even where the first one's connection is over by then, no SYN is
+// repeated before the intercepts have said that the first one did not meet another's connection.
 func (st *rawStream) begin(now mono.Time) {
 	raw, r := &st.side.sh.cfg.Raw, st.side
 	st.waiting = mono.Never
-	isn := raw.ISNAtZero + seqnum.Value(int64(now)/int64(4*time.Microsecond)) + seqnum.Value(st.tuple.hash())
+	isn := raw.ISNAtZero + seqnum.Value(int64(now)/int64(4*time.Microsecond)) + seqnum.Value(st.tuple.hash()) +
+		seqnum.Value(r.slot)*slotApart
 	ts := raw.TSAtZero + uint32(int64(now)/int64(time.Millisecond))
 	if old, ok := r.past.get(st.tuple); ok {
 		if isn.LessEq(old.next + 0xff) { // the slot takes the place of the low bits
@@ -181,6 +195,9 @@ func (st *rawStream) begin(now mono.Time) {
 	}
 	st.isn, st.ts = isn&^0xff|seqnum.Value(r.slot), ts
 	st.cfg.ISN, st.cfg.TSBase = st.isn, ts
+	if st.cfg.LeaveFrom = 2; st.adopted {
+		st.cfg.LeaveFrom = 1
+	}
 	st.began = now
 	r.streams[st.tuple] = st
 	st.conn.Init(st.cfg, st.record)
@@ -233,7 +250,7 @@ func (r *rawSide) release(st *rawStream, now mono.Time) {
 		aborted := s.Err == tcp.CauseAborted || s.Err == tcp.CauseConnectTimeout || s.Err == tcp.CauseUserTimeout
 		r.past.put(st.tuple, past{
 			next: st.isn + seqnum.Value(s.Sent) + 2, at: now,
-			ts: st.ts + uint32(now.Sub(st.began)/time.Millisecond) + 1, aborted: aborted,
+			ts: st.ts + uint32(now.Sub(st.began)/time.Millisecond) + 1, aborted: aborted, taken: st.failed == ledger.TupleTaken,
 		})
 		if !aborted { // else the target may have more to say, and is to be heard
 			if len(r.released) == 0 {
@@ -294,7 +311,8 @@ func (r *rawSide) late(now mono.Time, tuple Tuple, seg *packet.Segment) {
 	switch {
 	case !seg.Flags.Has(packet.ACK) || seg.Flags.Any(packet.RST):
 		return
-	case old.aborted: // our reset was lost, or was not where the target expected it
+	case old.aborted, // our reset was lost, or was not where the target expected it
+		old.taken && seg.Flags.Has(packet.SYN) && seg.Ack+1 == old.next: // it was not taken, after all
 		r.out = append(r.out, tcp.ResetFor(seg))
 	case seg.Flags.Any(packet.FIN): // our last ACK was lost: it is in LAST-ACK (RFC 9293 §3.10.7.4)
 		r.out = append(r.out, tcp.AckFor(seg))
@@ -342,6 +360,9 @@ func (r *rawSide) poll(now mono.Time, e *entry) mono.Time {
 	if st.report(now) {
 		r.sh.touch(e)
 	}
+	if st.seeking {
+		wake = min(wake, st.seekAt)
+	}
 	return min(wake, st.readingDue())
 }
 
@@ -360,11 +381,9 @@ func (st *rawStream) report(now mono.Time) bool {
 		st.queried = s.Retransmits + 1
 		st.side.queries = append(st.side.queries, st.tuple)
 	}
-	if !s.Established && (s.Retransmits > 0 || st.adopted) && st.claimed <= s.Retransmits {
-		// Nobody answers. If the target still knows an old connection of this tuple, it answers with a bare
-		// ACK, which no sequence number gives away as ours.
-		st.claimed = s.Retransmits + 1
-		st.side.claims = append(st.side.claims, st.tuple)
+	if st.seeking = s.SynWaits; st.seeking && st.seekAt.Reached(now) {
+		st.seekAt = now.Add(seekEvery)
+		st.side.seeks = append(st.side.seeks, Seek{st.tuple, now.Sub(st.began)})
 	}
 	if s.Established && !st.opened {
 		st.opened = true
@@ -429,6 +448,14 @@ func (r *rawSide) freed(now mono.Time, t Tuple) {
 	}
 }
 
+// free says that no other copier has the tuple, or has had it since we began: what waits for that goes.
+func (r *rawSide) free(t Tuple) {
+	if st := r.streams[t]; st != nil {
+		st.conn.Leave()
+		r.sh.touch(st.e)
+	}
+}
+
 // Taken says that a tuple is another copier's, which has begun with it first: a connection of ours that has
 // not opened gives up, and says nothing that could reach the other one's.
 func (sh *Shard) Taken(t Tuple) {
@@ -451,11 +478,14 @@ func (sh *Shard) SetPathMTU(t Tuple, payload int) {
 	}
 }
 
-// Tuples returns the tuples of all raw connections, for an intercept that must learn whose they are.
+// Tuples returns the tuples of all raw connections that have opened, for an intercept that must learn whose they
+// are. Of the others it hears when the target answers.
 func (sh *Shard) Tuples() []Tuple {
 	all := make([]Tuple, 0, len(sh.raw.streams))
-	for t := range sh.raw.streams {
-		all = append(all, t)
+	for t, st := range sh.raw.streams {
+		if st.opened {
+			all = append(all, t)
+		}
 	}
 	return all
 }

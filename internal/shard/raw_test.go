@@ -47,6 +47,7 @@ func (b *rawBed) run(d mono.Time) {
 		b.agenda.run(b.now)
 		b.step()
 		b.tg.take(b.now, b.sh.Output())
+		b.tg.word(b.now, b.sh.Seeks())
 		next := min(b.due, b.agenda.next())
 		if next > end {
 			break
@@ -357,17 +358,27 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 			t.Errorf("asked %d times with the second SYN, wanted once", n)
 		}
 	})
-	t.Run("of a connection found under way: claimed with the first SYN", func(t *testing.T) {
+	t.Run("of a connection found under way: sought before the first SYN", func(t *testing.T) {
 		b := newRawBed(t)
 		b.conn("192.0.2.2:40000").syn().data("GET")
 		b.run(2 * sec)
-		if n := len(b.sh.Claims()); n != 0 {
-			t.Errorf("claimed %d new connections that were answered", n)
+		if n := len(b.tg.sought); n != 0 {
+			t.Errorf("sought %d new connections that were answered", n)
 		}
-		b.conn("192.0.2.1:40000").data("GET")
-		b.run(ms)
-		if n := len(b.sh.Claims()); n != 1 {
-			t.Errorf("claimed %d connections, wanted the one under way", n)
+		b.tg.wordless = true
+		c := b.conn("192.0.2.1:40000")
+		c.data("GET")
+		b.run(500 * ms)
+		if n := len(b.tg.sought); n != 1 || b.tg.sought[0].Tuple.Client() != c.addr || b.tg.sought[0].Age != 0 {
+			t.Errorf("sought %v, wanted the one under way", b.tg.sought)
+		}
+		if n := len(b.syns()); n != 1 {
+			t.Errorf("%d SYNs, wanted no second one before the answer", n)
+		}
+		b.tg.wordless = false
+		b.run(600 * ms) // it is asked again
+		if n := len(b.tg.sought); n != 2 || len(b.syns()) != 2 {
+			t.Errorf("sought %d times, and sent %d SYNs, wanted 2 and 2", n, len(b.syns()))
 		}
 	})
 	t.Run("an answer to nobody", func(t *testing.T) {
@@ -466,8 +477,8 @@ func TestRawTargetTrouble(t *testing.T) {
 		if b.sh.Snapshot().Retransmits == 0 {
 			t.Error("the SYN was not repeated")
 		}
-		if n := len(b.sh.Claims()); n == 0 {
-			t.Error("the intercepts are not told of a SYN that nobody answers")
+		if n := len(b.syns()); len(b.tg.sought) != n-1 || n < 4 || b.tg.sought[1].Age < 3*time.Second {
+			t.Errorf("of %d SYNs those that repeat one were sought %v", n, b.tg.sought)
 		}
 	})
 	t.Run("silent after the handshake", func(t *testing.T) {
@@ -660,7 +671,10 @@ func TestRawCopyProperty(t *testing.T) {
 				rawConfig(&cfg)
 				sh := New(cfg)
 				sh.SetLink(true, tg.slot)
-				copyAll(t, sh, tr, &a, &in, func(now mono.Time) { tg.take(now, sh.Output()) })
+				copyAll(t, sh, tr, &a, &in, func(now mono.Time) {
+					tg.take(now, sh.Output())
+					tg.word(now, sh.Seeks())
+				})
 				app.check()
 				if len(sh.raw.streams) != 0 {
 					t.Errorf("%d streams are left", len(sh.raw.streams))

@@ -82,6 +82,7 @@ type Input struct {
 	Found    []wire.Found     // raw: what the intercepts have found of answers; Data is kept until the next Step
 	Events   []session.Event  // of streams that the Opener made
 	Freed    []Tuple          // raw: tuples that no copier owns, in answer to Queries
+	Free     []Tuple          // raw: tuples that may be opened, in answer to Seeks; see also Taken
 	// Late says that all this came later than the Step's now, which stands still for it to be heard first: how
 	// long an answer took cannot be told by it.
 	Late bool
@@ -188,6 +189,9 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	for _, t := range in.Freed {
 		sh.raw.freed(sh.now, t)
 	}
+	for _, t := range in.Free {
+		sh.raw.free(t)
+	}
 	sh.wheel.fire(sh.now, sh.touch)
 	sh.settle()
 	return sh.wheel.next()
@@ -204,12 +208,17 @@ func (sh *Shard) Queries() []Tuple {
 	return q
 }
 
-// Claims returns the tuples that the intercepts should be told of before the target has answered on
-// them, and forgets them.
-func (sh *Shard) Claims() []Tuple {
-	c := sh.raw.claims
-	sh.raw.claims = nil
-	return c
+// Seek asks whether a SYN may be sent on a tuple.
+type Seek struct {
+	Tuple Tuple
+	Age   time.Duration // since the first one
+}
+
+// Seeks returns what the raw way must know before it sends SYNs, and forgets it. The answer is Input.Free, or Taken.
+func (sh *Shard) Seeks() []Seek {
+	s := sh.raw.seeks
+	sh.raw.seeks = nil
+	return s
 }
 
 const (
