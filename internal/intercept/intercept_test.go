@@ -414,14 +414,17 @@ func TestRestart(t *testing.T) {
 // TestSlotConflict: two copiers that begin with the same slot end with different ones, the same at both
 // intercepts.
 func TestSlotConflict(t *testing.T) {
-	one, two := start(t, nil), start(t, nil)
-	// Fill all slots but a few of the first, so that a conflict is certain.
+	// Strangers say nothing, and stay. Where they had gone, and no slot was left to choose, theirs would be given away.
+	patient := func(c *intercept.Config) { c.DeadAfter = time.Hour }
+	one, two := start(t, patient), start(t, patient)
+	// Fill most slots of the first, so that a conflict is almost certain, and leave enough that the two, who may
+	// choose the same one several times, never run out.
 	var taken wire.Slots
-	for n := 1; n <= 250; n++ {
+	for n := 1; n <= 225; n++ {
 		h := wire.Hello{Version: wire.Version, Instance: wire.Instance{1, byte(n)}, Slot: uint8(n), Conns: 1}
 		send(t, one.addr, h.Append([]byte(wire.Preface)))
 		taken.Add(uint8(n))
-		if n%50 == 0 {
+		if n%25 == 0 {
 			wait(t, "the strangers", func() bool { return one.Snapshot().Conns.Welcomed == uint64(n) })
 		}
 	}
