@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"tcpcopy/internal/export"
 	"tcpcopy/internal/netlab"
 )
 
@@ -85,6 +86,73 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 			opened, _, bytes := p.online.counts()
 			opened2, _, bytes2 := q.online.counts()
 			complete(t, r, opened+opened2, bytes+bytes2)
+		})
+	}
+}
+
+// TestAnswersSpread: the target's answers are spread over the intercepts on two assistants by its routes; one copier
+// hears all of them. One of the two is stopped under open connections and started again: those of the other go on
+// meanwhile, and nothing is lost.
+func TestAnswersSpread(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	for _, test := range []struct {
+		name        string
+		by          netlab.Spread
+		ipv6        bool
+		least, most int // of 20 connections, whose answers the first intercept sees
+	}{
+		{"by client address", netlab.ByAddress, false, 10, 10},
+		{"by flow", netlab.ByFlow, false, 1, 19},
+		{"by flow, IPv6", netlab.ByFlow, true, 1, 19},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStand(t, setting{way: raw, ipv6: test.ipv6, net: netlab.Config{Spread: test.by}})
+			p := s.pair()
+			const filter = "tcp and src port 8080"
+			s.intercept(interceptPort, "-F", filter)
+			at := netip.AddrPortFrom(netlab.SecondAddr4, interceptPort)
+			second := s.interceptOn(s.net.Second, at.Port(), "-F", filter)
+			s.intercepts = append(s.intercepts, at)
+			c := s.copy("-x", s.mapping(onlinePort, targetPort), "--stats", "50ms")
+			link := func() (second export.LinkReport) {
+				if r := c.progress(); r != nil && len(r.Links) == 2 {
+					second = r.Links[1]
+				}
+				return second
+			}
+			k := s.keepers(onlinePort, 20)
+			k.say()
+			s.talk(onlinePort, "before", 20, 5)
+			p.caughtUp(t)
+
+			second.stop(syscall.SIGTERM)
+			eventually(t, "its link is down", func() bool { l := link(); return l.Intercept != "" && !l.Up })
+			k.say() // these requests still go, and half of their answers are not heard
+			k.say() // so half of these wait
+			goesOn := func() (n int) {
+				for _, said := range p.target.said() {
+					if strings.HasPrefix(said, "keeper") && strings.Count(said, "|") == k.n {
+						n++
+					}
+				}
+				return n
+			}
+			eventually(t, "those of the other go on", func() bool { return goesOn() >= test.least })
+			if n := goesOn(); n > test.most {
+				t.Errorf("%d of 20 connections go on, wanted at most %d: the answers are not spread", n, test.most)
+			}
+			s.talk(onlinePort, "meanwhile", 8, 1)
+			s.interceptOn(s.net.Second, at.Port(), "-F", filter)
+			eventually(t, "its link is up", func() bool { l := link(); return l.Up && l.Reconnects == 1 })
+			k.say()
+			s.talk(onlinePort, "after", 20, 5)
+			p.caughtUp(t)
+			for _, o := range k.open {
+				if err := o.finish(); err != nil {
+					t.Error(err)
+				}
+			}
+			whole(t, p, c.end())
 		})
 	}
 }

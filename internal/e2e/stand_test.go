@@ -106,10 +106,16 @@ func (s *stand) mapping(online, target uint16) string {
 // intercept starts an intercept on the assistant. Copiers started later use it.
 func (s *stand) intercept(port uint16, args ...string) *process {
 	s.t.Helper()
-	args = append([]string{"intercept", "-i", netlab.Device, "-p", fmt.Sprint(port), "--key", s.key()}, args...)
-	p := start(s.t, s.net.Assistant, "intercept", binary, args...)
-	p.awaitOutput("tcpcopy: ready")
 	s.intercepts = append(s.intercepts, netip.AddrPortFrom(s.assistant, port))
+	return s.interceptOn(s.net.Assistant, port, args...)
+}
+
+// interceptOn starts an intercept on a host that no copier is told of.
+func (s *stand) interceptOn(host *netlab.Namespace, port uint16, args ...string) *process {
+	s.t.Helper()
+	args = append([]string{"intercept", "-i", netlab.Device, "-p", fmt.Sprint(port), "--key", s.key()}, args...)
+	p := start(s.t, host, "intercept", binary, args...)
+	p.awaitOutput("tcpcopy: ready")
 	return p
 }
 

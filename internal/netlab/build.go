@@ -52,8 +52,7 @@ var sysctls = []struct{ name, value string }{
 }
 
 func (n *Net) build() error {
-	hosts := n.Namespaces()
-	for _, ns := range hosts[:len(hosts)-1] {
+	for _, ns := range n.hosts() {
 		if err := ns.Try(func() error { return setUpHost() }); err != nil {
 			return fmt.Errorf("set up %s: %w", ns.Name, err)
 		}
@@ -75,7 +74,7 @@ func (n *Net) build() error {
 	}
 	if n.config.ViaAssistant {
 		for _, target := range n.Targets {
-			if err := target.Try(n.routeViaAssistant); err != nil {
+			if err := target.Try(n.routeViaAssistants); err != nil {
 				return fmt.Errorf("set up %s: %w", target.Name, err)
 			}
 		}
@@ -127,7 +126,11 @@ func (n *Net) ports() []port {
 	for i, target := range n.Targets {
 		all = append(all, port{testBridge, numbered(targetPort, i), target, Device, both(TargetAddr(i, false), TargetAddr(i, true))})
 	}
-	return append(all, port{testBridge, "t-assistant", n.Assistant, Device, both(AssistantAddr4, AssistantAddr6)})
+	all = append(all, port{testBridge, "t-assistant", n.Assistant, Device, both(AssistantAddr4, AssistantAddr6)})
+	if n.Second != nil {
+		all = append(all, port{testBridge, "t-second", n.Second, Device, both(SecondAddr4, SecondAddr6)})
+	}
+	return all
 }
 
 // setUpHost prepares the namespace of the calling thread.
@@ -211,15 +214,34 @@ func (n *Net) setUpDevice(p port) error {
 	return waitRunning(p.device)
 }
 
-// routeViaAssistant sends a target's answers to clients to the assistant.
-func (n *Net) routeViaAssistant() error {
-	ways := map[netip.Prefix]netip.Addr{clientNet4: AssistantAddr4, clientNet6: AssistantAddr6}
-	if n.config.Crowd {
-		ways[crowdNet] = AssistantAddr4
-	}
-	for dst, gateway := range ways {
-		if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(dst), Gw: gateway.AsSlice()}); err != nil {
-			return fmt.Errorf("add route to %s via %s: %w", dst, gateway, err)
+// routeViaAssistants sends a target's answers to clients to the assistant, or to both.
+func (n *Net) routeViaAssistants() error {
+	for _, ipv6 := range []bool{false, true} {
+		first, second, family := AssistantAddr4, SecondAddr4, "ipv4"
+		if ipv6 {
+			first, second, family = AssistantAddr6, SecondAddr6, "ipv6"
+		}
+		routes := []netlink.Route{{Dst: ipNet(ClientNet(ipv6)), Gw: first.AsSlice()}}
+		switch n.config.Spread {
+		case ByAddress:
+			for i := 1; i < n.config.Clients; i += 2 {
+				a := ClientAddr(i, ipv6)
+				routes = append(routes, netlink.Route{Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Gw: second.AsSlice()})
+			}
+		case ByFlow:
+			if err := os.WriteFile("/proc/sys/net/"+family+"/fib_multipath_hash_policy", []byte("1"), 0); err != nil {
+				return fmt.Errorf("spread flows: %w", err)
+			}
+			routes[0].Gw = nil
+			routes[0].MultiPath = []*netlink.NexthopInfo{{Gw: first.AsSlice()}, {Gw: second.AsSlice()}}
+		}
+		if n.config.Crowd && !ipv6 {
+			routes = append(routes, netlink.Route{Dst: ipNet(crowdNet), Gw: first.AsSlice()})
+		}
+		for _, r := range routes {
+			if err := netlink.RouteAdd(&r); err != nil {
+				return fmt.Errorf("add route %v: %w", r, err)
+			}
 		}
 	}
 	return nil

@@ -4,7 +4,7 @@
 //	client ──┐ 10.77.1.0/24, fd77:1::/64
 //	         ├── online ──┐ 10.77.2.0/24, fd77:2::/64
 //	                      ├── target
-//	                      └── assistant
+//	                      └── assistant (there may be a second one)
 //
 // There can be more production hosts, and more targets, each with an address of its own on the same nets.
 //
@@ -48,13 +48,26 @@ type Config struct {
 	// ViaAssistant gives the target its route to the client net through the assistant, as the raw way
 	// needs it. Without it the target knows no way to the clients.
 	ViaAssistant bool
+	// Spread, with ViaAssistant, makes a second assistant host, and says which of the target's answers go there.
+	Spread Spread
 }
+
+// Spread is how the target's answers are spread over two assistants.
+type Spread uint8
+
+// The ways to spread answers.
+const (
+	NoSpread  Spread = iota // there is one assistant
+	ByAddress               // those to clients with an odd number go to the second
+	ByFlow                  // of equal routes each flow takes one, by a hash of addresses and ports
+)
 
 // Net is a lab that stands. Take it down with Close.
 type Net struct {
 	Client, Online, Target, Assistant *Namespace
 	Onlines                           []*Namespace // all production hosts; the first is Online
 	Targets                           []*Namespace // all targets; the first is Target
+	Second                            *Namespace   // assistant; nil without Config.Spread
 
 	lan    *Namespace // the switch
 	relay  *relay     // nil: there is none
@@ -79,6 +92,8 @@ var (
 	TargetAddr6    = netip.MustParseAddr("fd77:2::2")
 	AssistantAddr4 = netip.MustParseAddr("10.77.2.3")
 	AssistantAddr6 = netip.MustParseAddr("fd77:2::3")
+	SecondAddr4    = netip.MustParseAddr("10.77.2.4") // the second assistant
+	SecondAddr6    = netip.MustParseAddr("fd77:2::4")
 
 	clientNet4 = netip.MustParsePrefix("10.77.1.0/24")
 	clientNet6 = netip.MustParsePrefix("fd77:1::/64")
@@ -201,6 +216,11 @@ func New(config Config) (n *Net, err error) {
 		}
 	}
 	n.Online, n.Target = n.Onlines[0], n.Targets[0]
+	if config.Spread != NoSpread {
+		if n.Second, err = newNamespace("second"); err != nil {
+			return n, err
+		}
+	}
 	if err := n.build(); err != nil {
 		return n, err
 	}
@@ -217,7 +237,15 @@ func numbered(name string, i int) string {
 
 // Namespaces lists the hosts, with the switch last.
 func (n *Net) Namespaces() []*Namespace {
-	return slices.Concat([]*Namespace{n.Client}, n.Onlines, n.Targets, []*Namespace{n.Assistant, n.lan})
+	return append(n.hosts(), n.lan)
+}
+
+func (n *Net) hosts() []*Namespace {
+	all := slices.Concat([]*Namespace{n.Client}, n.Onlines, n.Targets, []*Namespace{n.Assistant})
+	if n.Second != nil {
+		all = append(all, n.Second)
+	}
+	return all
 }
 
 // Close kills the commands that still run in the net and takes it down. It may be called more than once.
