@@ -404,6 +404,10 @@ func TestSameEnds(t *testing.T) {
 	}
 	c.must(open(3, 1, target))
 	c.await(3, wire.EventOpened, 0)
+	accept(t, conns)
+	c.port.Close() // the first one is gone, and the other takes over
+	other.must(open(3, 1, target))
+	other.await(3, wire.EventOpened, 0)
 }
 
 func TestLostCopier(t *testing.T) {

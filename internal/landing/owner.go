@@ -37,21 +37,22 @@ func (p *pastOwners) put(now mono.Time, t tuple, instance Instance) {
 	p.queue = append(p.queue, t)
 }
 
-// others says whether the tuple was another's a moment ago.
-func (p *pastOwners) others(now mono.Time, t tuple, instance Instance) bool {
+// owner is whose the tuple was a moment ago; false: nobody's.
+func (p *pastOwners) owner(now mono.Time, t tuple) (Instance, bool) {
 	o, ok := p.by[t]
-	return ok && o.instance != instance && !o.until.Reached(now)
+	return o.instance, ok && !o.until.Reached(now)
 }
 
 // claim enters a stream as the owner of its two ends. It returns the one that has them already, if any;
-// free says that nobody else has, or had a moment ago.
+// free says that nobody else has, or had a moment ago and is still there: who is gone leaves its clients' next
+// requests to others.
 func (l *Landing) claim(now mono.Time, s *stream) (old *stream, free bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.tuples[s.tuple]; old != nil && old != s {
 		return old, false
 	}
-	if l.past.others(now, s.tuple, s.port.instance) {
+	if had, ok := l.past.owner(now, s.tuple); ok && had != s.port.instance && l.owners[had] > 0 {
 		return nil, false
 	}
 	l.tuples[s.tuple] = s
