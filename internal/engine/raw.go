@@ -183,7 +183,7 @@ func (r *rawWay) connect(shards []*shardLoop) error {
 	r.shards = shards
 	cfg := r.cp.linkConfig()
 	cfg.OnBatch, cfg.OnState, cfg.OnOwner, cfg.OnICMP = r.heard, r.changed, r.owned, r.narrower
-	cfg.OnSought = r.sought
+	cfg.OnSought, cfg.OnRefused = r.sought, r.refused
 	cfg.OnAnswers = r.found
 	if c.Clients != nil {
 		cfg.Clients = c.Clients.Prefixes()
@@ -331,6 +331,13 @@ func (r *rawWay) sought(t wire.Tuple, free bool) {
 	select {
 	case l.free <- tuple:
 	case <-l.ended:
+	}
+}
+
+// refused passes on that tuples are another copier's.
+func (r *rawWay) refused(tuples []wire.Tuple) {
+	for _, t := range tuples {
+		r.sought(t, false)
 	}
 }
 

@@ -231,6 +231,13 @@ func dial(t testing.TB, addrs []string, change func(*copier, *link.Config)) *cop
 			defer c.mu.Unlock()
 			c.answers = append(c.answers, fmt.Sprintf("%v %v", tu.Client.Port(), o))
 		},
+		OnRefused: func(tuples []wire.Tuple) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			for _, tu := range tuples {
+				c.answers = append(c.answers, fmt.Sprintf("%v refused, after %d headers", tu.Client.Port(), len(c.got[tu.Client])))
+			}
+		},
 		OnSought: func(tu wire.Tuple, free bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -375,6 +375,29 @@ func TestSeekAtSeveral(t *testing.T) {
 	}
 }
 
+// TestBehind: a copier that opens a connection which another one has just had hears that first, and of the SYN-ACK
+// then; what else comes is still the other's.
+func TestBehind(t *testing.T) {
+	d := start(t, func(c *intercept.Config) { c.Route = route.Config{Behind: time.Hour} })
+	a := dial(t, []string{d.addr}, nil)
+	ready(t, a)
+	b := dial(t, []string{d.addr}, nil)
+	ready(t, b)
+	d.src.see(synAck(client(1), a.Slot()), data(client(1), 101, 10))
+	wait(t, "the first one's", func() bool { return a.count(client(1)) == 2 })
+	a.Release([]wire.Tuple{{Client: client(1), Target: target}})
+	d.src.see(synAck(client(1), b.Slot()), data(client(1), 111, 10))
+	wait(t, "one each", func() bool { return a.count(client(1)) == 3 && b.count(client(1)) == 1 })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if got := strings.Join(b.answers, ", "); got != "20001 refused, after 0 headers" {
+		t.Errorf("the second was told: %s", got)
+	}
+	if n := d.Snapshot().Route.Late; n != 1 {
+		t.Errorf("%d are counted, wanted 1", n)
+	}
+}
+
 // TestRestart: the intercept goes and comes back; the copier finds it, claims what it owns, and goes on.
 func TestRestart(t *testing.T) {
 	k := newKey(t)

@@ -68,6 +68,15 @@ func (s *Intercept) frame(now mono.Time, f *capture.Frame, seg *packet.Segment) 
 		s.frames.Passed++
 		return
 	}
+	if owner, hash, behind := s.table.Behind(now, seg); behind {
+		if p := s.peerOf(owner, hash); p != nil {
+			var room [64]byte
+			tuple := []wire.Tuple{{Client: seg.Dst, Target: seg.Src}}
+			p.out.put(wire.AppendTuples(room[:0], wire.TypeClaimRefused, tuple)) // before the header
+		}
+		s.deliver(owner, seg, min(f.Time, now), hash)
+		return
+	}
 	if owner, hash := s.table.Route(now, seg); owner != 0 {
 		s.deliver(owner, seg, min(f.Time, now), hash)
 		if len(s.answers.followed) > 0 {
@@ -107,14 +116,13 @@ func (s *Intercept) icmp(now mono.Time, f *capture.Frame) {
 // deliver adds a segment to what waits for one of its owner's connections: always the same one for the
 // same connection, as long as their number does not change. The lock is held.
 func (s *Intercept) deliver(owner uint8, seg *packet.Segment, at mono.Time, hash uint32) {
-	c := s.owners[owner]
-	if c == nil || len(c.peers) == 0 {
-		if c != nil {
+	p := s.peerOf(owner, hash)
+	if p == nil {
+		if c := s.owners[owner]; c != nil {
 			c.away++
 		}
 		return
 	}
-	p := c.peers[hash%uint32(len(c.peers))]
 	if p.batch.Len() == 0 {
 		s.touched = append(s.touched, p)
 	}
@@ -122,6 +130,15 @@ func (s *Intercept) deliver(owner uint8, seg *packet.Segment, at mono.Time, hash
 		s.seal(p, s.cfg.Now())
 		p.batch.Add(seg, at)
 	}
+}
+
+// peerOf is an owner's connection for what has a hash; nil: it has none. The lock is held.
+func (s *Intercept) peerOf(owner uint8, hash uint32) *peer {
+	c := s.owners[owner]
+	if c == nil || len(c.peers) == 0 {
+		return nil
+	}
+	return c.peers[hash%uint32(len(c.peers))]
 }
 
 // flush seals all that was added. The lock is held.

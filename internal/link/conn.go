@@ -372,6 +372,9 @@ func (l *Link) read(c *Conn) error {
 			case wire.TypeClaimRefused:
 				if tuples, err = wire.DecodeTuples(tuples[:0], f.Type, f.Body); err == nil {
 					l.count.claimsRefused.Add(uint64(len(tuples)))
+					if l.cfg.OnRefused != nil {
+						l.cfg.OnRefused(tuples)
+					}
 				}
 			case wire.TypeICMP:
 				var m wire.ICMP

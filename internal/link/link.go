@@ -64,12 +64,14 @@ type Config struct {
 	ConnectTimeout time.Duration
 
 	// OnBatch gets the headers. OnState gets every change of a link; after one to Up the copier claims
-	// what it owns. OnOwner answers Query, and OnSought answers Seek.
-	OnBatch  func(*Batch)
-	OnState  func(State)
-	OnOwner  func(wire.Tuple, wire.Ownership)
-	OnSought func(t wire.Tuple, free bool)
-	OnICMP   func(wire.ICMP)
+	// what it owns. OnOwner answers Query, and OnSought answers Seek. OnRefused names tuples that are another's,
+	// which were claimed, or of which a SYN-ACK follows.
+	OnBatch   func(*Batch)
+	OnState   func(State)
+	OnOwner   func(wire.Tuple, wire.Ownership)
+	OnSought  func(t wire.Tuple, free bool)
+	OnRefused func([]wire.Tuple)
+	OnICMP    func(wire.ICMP)
 	// OnAnswers gets what the intercept has found of answers, a body that is the link's again when the callback
 	// returns. An error ends the connection.
 	OnAnswers func(body []byte) error

@@ -9,7 +9,8 @@
 //
 // Of several copiers that open the same connection the target takes one, whose SYN came first: its SYN-ACK says
 // so, here as there. The others' SYNs stay without an answer. Before they are repeated the copiers ask (Seek), and
-// hear that they came second. So does one before the first SYN of a connection that was under way.
+// hear that they came second. So does one before the first SYN of a connection that was under way. One that is so
+// far behind that the target has done with the first one's connection is found out by its SYN-ACK (Behind).
 //
 // The package is pure and not safe for concurrent use; the intercept guards a Table with its lock. All
 // it keeps is bounded. An entry takes 64 bytes, and 16 to 32 more in the hash index.
@@ -32,6 +33,7 @@ type Config struct {
 	Idle       time.Duration // how long a silent connection is kept; default 1 h
 	FINLinger  time.Duration // the same after the target's FIN: the client may go on; or while it is sought; default 2 min
 	RSTLinger  time.Duration // the same after a reset or a release; default 5 s
+	Behind     time.Duration // how long after its last use a connection is not another copier's; default 2 s
 	Grace      time.Duration // how long a copier that is gone keeps its slot; default 60 s
 	Settle     time.Duration // how long after the start nobody can be sure to own nothing; default 10 s
 	Seed       uint64        // random: keeps outsiders from choosing addresses that collide
@@ -53,6 +55,7 @@ func (c *Config) defaults() {
 	set(&c.Idle, time.Hour)
 	set(&c.FINLinger, 2*time.Minute)
 	set(&c.RSTLinger, 5*time.Second)
+	set(&c.Behind, 2*time.Second)
 	set(&c.Grace, time.Minute)
 	set(&c.Settle, 10*time.Second)
 }
@@ -65,6 +68,7 @@ type Stats struct {
 	ClaimsRefused uint64 // claims of what another owns, or of targets that the copier did not name
 	Sought        uint64 // connections that a copier might open, for all that is known here
 	SeeksRefused  uint64 // those that it might not
+	Late          uint64 // SYN-ACKs to copiers that were only behind
 	TakenOver     uint64 // entries that a SYN-ACK gave to another copier: the tuple was used again
 	Unowned       uint64 // handshake segments that name no copier: real clients of the target
 	Held          uint64 // segments that had to wait
@@ -157,6 +161,29 @@ func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint3
 	}
 	t.stats.Routed++
 	return owner, uint32(h)
+}
+
+// Behind says whether the segment s, which came from a target, is a SYN-ACK to a copier that is only behind:
+// another one that is connected had the connection a moment ago, and the target would be told everything again. If so,
+// the copier, owner, is to be told that, and then to hear of s, which is not routed: the target waits to be reset.
+func (t *Table) Behind(now mono.Time, s *packet.Segment) (owner uint8, hash uint32, behind bool) {
+	if !s.Flags.Has(packet.SYN | packet.ACK) {
+		return 0, 0, false
+	}
+	k := keyOf(s.Dst, s.Src)
+	h := t.entries.hash(&k)
+	i := t.entries.find(&k, h)
+	if i == 0 {
+		return 0, 0, false
+	}
+	e := t.entries.at(i)
+	had := t.owner(e)
+	owner = t.named(s.Ack-1, s.Src)
+	if owner == 0 || had == 0 || had == owner || !t.copiers[had].up || e.list == listSought || now.Sub(e.last) > t.cfg.Behind {
+		return 0, 0, false
+	}
+	t.stats.Late++
+	return owner, uint32(h), true
 }
 
 // touchAfter keeps the lists' order coarse: moving an entry costs two cache misses, and once a second is
@@ -268,8 +295,8 @@ func (t *Table) handOut(i uint32, hash uint32, deliver func(s *packet.Segment, a
 }
 
 // Seek says whether owner may send a SYN for the connection from client to target, its first at since: not where
-// another copier that is connected has the connection, or has had it since then, for the SYN has met that one's;
-// nor where the copier did not name the target when it joined. To have it means that the target has accepted it:
+// another copier that is connected has the connection, or had it then, or shortly before: that was the client's same
+// connection, even if the other copier is gone by now, unless the asker begins only now (since is now); nor where the copier did not name the target when it joined. To have it means that the target has accepted it:
 // several may seek the same one. The last of them is who hears of an old connection at the target, which answers
 // a SYN with an ACK that names nobody; deliver is as for Claim.
 func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, since mono.Time,
@@ -287,11 +314,17 @@ func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, 
 	e := t.entries.at(i)
 	had, list := t.owner(e), listSought
 	open := e.list == listOpen || e.list == listClosing
-	switch another := had != 0 && had != owner && t.copiers[had].up; {
-	case another && (open || e.list == listClosed && !e.last.Before(since)):
-		t.stats.SeeksRefused++
-		return false
-	case open && !another:
+	if had != 0 && had != owner && (open || e.list == listClosed) {
+		refuse := open || since.Sub(e.last) <= t.cfg.Behind
+		if !t.copiers[had].up { // who follows it begins anew, and with nothing that it may have sent
+			refuse = since != now && since.Sub(e.last) <= touchAfter
+		}
+		if refuse {
+			t.stats.SeeksRefused++
+			return false
+		}
+	}
+	if open {
 		list = listOpen // its own, or left by one who is gone: it is known that nobody else's it is
 	}
 	t.stats.Sought++

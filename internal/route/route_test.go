@@ -592,15 +592,25 @@ func TestSeek(t *testing.T) {
 			w.tb.Release(sec(3), w.a, client(1), target)
 			return !seek(w, w.b, 4, 2)
 		}},
-		{"was another's before our SYN", func(w *world) bool {
+		{"was another's shortly before our SYN", func(w *world) bool {
 			w.tb.Route(sec(1), synAck(client(1), 1))
 			w.tb.Release(sec(3), w.a, client(1), target)
-			return seek(w, w.b, 5, 4) && goes(w, 5) == w.b
+			return !seek(w, w.b, 6, 5)
+		}},
+		{"was another's long before our SYN", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			w.tb.Release(sec(3), w.a, client(1), target)
+			return seek(w, w.b, 7, 6) && goes(w, 7) == w.b
 		}},
 		{"of one who is gone", func(w *world) bool {
 			w.tb.Route(sec(1), synAck(client(1), 1))
 			w.tb.Leave(sec(2), w.a)
-			return seek(w, w.b, 3, 3) && goes(w, 3) == w.b && sure(w, 3)
+			return seek(w, w.b, 3, 3) && goes(w, 3) == w.b && sure(w, 3) && seek(w, w.b, 4, 3)
+		}},
+		{"of one who is gone, when our SYN had met it", func(w *world) bool {
+			w.tb.Route(sec(1), synAck(client(1), 1))
+			w.tb.Leave(sec(2), w.a)
+			return !seek(w, w.b, 3, 2) && seek(w, w.b, 4, 4)
 		}},
 		{"of one who is forgotten", func(w *world) bool {
 			w.tb.Route(sec(1), synAck(client(1), 1))
@@ -632,6 +642,49 @@ func TestSeek(t *testing.T) {
 			w.a, w.b = join(t, w.tb, alice, 1), join(t, w.tb, bob, 2)
 			if !tc.do(w) {
 				t.Errorf("%+v, %+v", w, w.tb.Stats())
+			}
+		})
+	}
+}
+
+// TestBehind: a SYN-ACK to a copier that comes when another has just had the connection is told from the next
+// connection's.
+func TestBehind(t *testing.T) {
+	sec := func(n int) mono.Time { return mono.Time(0).Add(time.Duration(n) * time.Second) }
+	for _, tc := range []struct {
+		name   string
+		before func(tb *Table, a, b uint8)
+		at     int
+		seg    *packet.Segment
+		want   bool
+	}{
+		{"of a new connection", func(*Table, uint8, uint8) {}, 1, synAck(client(1), 2), false},
+		{"of one that another has closed a moment ago", func(tb *Table, a, b uint8) {
+			tb.Route(sec(1), synAck(client(1), 1))
+			tb.Route(sec(9), seg(client(1), packet.FIN|packet.ACK, 9, 9))
+			tb.Release(sec(9), a, client(1), target)
+		}, 11, synAck(client(1), 2), true},
+		{"long ago", func(tb *Table, a, b uint8) {
+			tb.Route(sec(1), synAck(client(1), 1))
+			tb.Release(sec(9), a, client(1), target)
+		}, 12, synAck(client(1), 2), false},
+		{"that another has just used", func(tb *Table, a, b uint8) { tb.Route(sec(1), synAck(client(1), 1)) }, 2, synAck(client(1), 2), true},
+		{"of the same copier", func(tb *Table, a, b uint8) { tb.Route(sec(1), synAck(client(1), 1)) }, 2, synAck(client(1), 1), false},
+		{"of nobody", func(tb *Table, a, b uint8) { tb.Route(sec(1), synAck(client(1), 1)) }, 2, synAck(client(1), 9), false},
+		{"of one who is gone", func(tb *Table, a, b uint8) {
+			tb.Route(sec(1), synAck(client(1), 1))
+			tb.Leave(sec(1), a)
+		}, 2, synAck(client(1), 2), false},
+		{"that another seeks", func(tb *Table, a, b uint8) { tb.Seek(sec(1), a, client(1), target, sec(1), nil) }, 2, synAck(client(1), 2), false},
+		{"no SYN-ACK", func(tb *Table, a, b uint8) { tb.Route(sec(1), synAck(client(1), 1)) }, 2, ack(client(1)), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tb := New(0, Config{})
+			a, b := join(t, tb, alice, 1), join(t, tb, bob, 2)
+			tc.before(tb, a, b)
+			owner, _, got := tb.Behind(sec(tc.at), tc.seg)
+			if got != tc.want || got && owner != b {
+				t.Errorf("%v, copier %d; wanted %v", got, owner, tc.want)
 			}
 		})
 	}

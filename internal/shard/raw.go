@@ -73,6 +73,7 @@ type rawStream struct {
 	queried  uint32 // how often the SYN had been sent when we last asked about the tuple
 	seeking  bool   // a SYN waits for the intercepts' word
 	seekAt   mono.Time
+	asked    mono.Time // when it was opened, though it may have begun later
 	ackBy    mono.Time // when an acknowledgment that is held back must go; 0: none is
 	opened   bool
 	shut     bool
@@ -107,7 +108,7 @@ func (r *rawSide) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	}
 	st.tuple = TupleOf(source, spec.Target)
 	r.configure(&r.cfg, source, spec)
-	st.record, st.cfg = spec.Record, &r.cfg
+	st.record, st.cfg, st.asked = spec.Record, &r.cfg, now
 	st.adopted = spec.Window == 0 && spec.SYN == (packet.Options{})
 	if old := r.streams[st.tuple]; old != nil {
 		// The client has used its port again; the old connection's last bytes are still on their way.
@@ -195,7 +196,7 @@ func (st *rawStream) begin(now mono.Time) {
 	}
 	st.isn, st.ts = isn&^0xff|seqnum.Value(r.slot), ts
 	st.cfg.ISN, st.cfg.TSBase = st.isn, ts
-	if st.cfg.LeaveFrom = 2; st.adopted {
+	if st.cfg.LeaveFrom = 2; st.adopted || now != st.asked {
 		st.cfg.LeaveFrom = 1
 	}
 	st.began = now
@@ -383,7 +384,7 @@ func (st *rawStream) report(now mono.Time) bool {
 	}
 	if st.seeking = s.SynWaits; st.seeking && st.seekAt.Reached(now) {
 		st.seekAt = now.Add(seekEvery)
-		st.side.seeks = append(st.side.seeks, Seek{st.tuple, now.Sub(st.began)})
+		st.side.seeks = append(st.side.seeks, Seek{st.tuple, now.Sub(st.asked)})
 	}
 	if s.Established && !st.opened {
 		st.opened = true
@@ -457,11 +458,12 @@ func (r *rawSide) free(t Tuple) {
 }
 
 // Taken says that a tuple is another copier's, which has begun with it first: a connection of ours that has
-// not opened gives up, and says nothing that could reach the other one's.
+// not opened gives up, and says nothing that could reach the other one's. Should the target accept our SYN after that,
+// it is reset: there is no other connection then.
 func (sh *Shard) Taken(t Tuple) {
-	if st := sh.raw.streams[t]; st != nil && !st.opened && st.failed == ledger.None {
+	if st := sh.raw.streams[t]; st != nil && !st.opened {
 		st.failed = ledger.TupleTaken
-		sh.touch(st.e)
+		st.fail(sh.now, st.failed)
 	}
 }
 

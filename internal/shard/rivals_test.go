@@ -116,9 +116,16 @@ func (c *contest) intercept() {
 			continue
 		}
 		at := c.path(s.Dst)
-		owner, _ := c.wires[at].Route(c.now, s)
+		owner, _, behind := c.wires[at].Behind(c.now, s)
+		if !behind {
+			owner, _ = c.wires[at].Route(c.now, s)
+		}
 		for _, r := range c.all {
 			if n, ok := r.at[at]; ok && n == owner && !r.dead {
+				if behind {
+					tuple := TupleOf(s.Dst, s.Src)
+					c.agenda.plan(c.now+r.link, func(mono.Time) { r.sh.Taken(tuple) })
+				}
 				r.hear(s, c.now, 0)
 			}
 		}
@@ -207,13 +214,14 @@ func (c *contest) nextDue() mono.Time {
 type user struct {
 	c          *contest
 	addr       netip.AddrPort
+	isn        seqnum.Value
 	next, seen int
 	said       string
 }
 
 func (c *contest) user(addr string) *user {
-	u := &user{c: c, addr: netip.MustParseAddrPort(addr), next: 1}
-	u.show(packet.Segment{Seq: 1000, Flags: packet.SYN, Opts: packet.Options{MSS: 1460, SACKPermitted: true}})
+	u := &user{c: c, addr: netip.MustParseAddrPort(addr), isn: seqnum.Value(c.now / ms * 250), next: 1}
+	u.show(packet.Segment{Seq: u.isn, Flags: packet.SYN, Opts: packet.Options{MSS: 1460, SACKPermitted: true}})
 	return u
 }
 
@@ -233,16 +241,15 @@ func (u *user) show(seg packet.Segment) {
 // say sends a request, which production answers at once.
 func (u *user) say(text string) {
 	u.said += text
-	seq := seqnum.Value(1000)
-	u.show(packet.Segment{Seq: seq.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK | packet.PSH, Payload: []byte(text)})
+	u.show(packet.Segment{Seq: u.isn.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK | packet.PSH, Payload: []byte(text)})
 	u.next += len(text)
-	u.show(packet.Segment{Src: online, Dst: u.addr, Seq: seqnum.Value(5001 + u.seen), Ack: seq.Add(u.next), Flags: packet.ACK, Len: answerLength})
+	u.show(packet.Segment{Src: online, Dst: u.addr, Seq: seqnum.Value(5001 + u.seen), Ack: u.isn.Add(u.next), Flags: packet.ACK, Len: answerLength})
 	u.seen += answerLength
-	u.show(packet.Segment{Seq: seq.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK})
+	u.show(packet.Segment{Seq: u.isn.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK})
 }
 
 func (u *user) close() {
-	u.show(packet.Segment{Seq: seqnum.Value(1000).Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK | packet.FIN})
+	u.show(packet.Segment{Seq: u.isn.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK | packet.FIN})
 	u.next++
 }
 
@@ -313,6 +320,36 @@ func TestRivals(t *testing.T) {
 				c.run(9 * sec)
 				u.got("one ")
 				c.account(4, ledger.TupleTaken)
+			}},
+			{"over before the second sees it", func(c *contest) {
+				c.rival(slots[0], 0)
+				c.rival(slots[1], 300*ms)
+				u := c.user(addr)
+				u.say("one ")
+				c.run(50 * ms)
+				u.close()
+				c.run(9 * sec)
+				u.got("one ")
+				c.account(4, ledger.TupleTaken)
+			}},
+			{"a client that uses its port again", func(c *contest) {
+				c.rival(slots[0], 0)
+				c.rival(slots[1], ms)
+				said := ""
+				for range 4 {
+					for _, r := range c.all {
+						r.lag = ms - r.lag // either is the first in turn
+					}
+					u := c.user(addr)
+					u.say("more ")
+					c.run(50 * ms)
+					u.close()
+					c.run(450 * ms)
+					said += "more "
+				}
+				c.run(20 * sec)
+				(&user{c: c, addr: netip.MustParseAddrPort(addr)}).got(said)
+				c.account(len(said), ledger.TupleTaken)
 			}},
 			{"the second sees it when it is established", func(c *contest) {
 				c.rival(slots[0], 0)
@@ -423,6 +460,22 @@ func TestRivals(t *testing.T) {
 				c.run(5 * sec)
 				v.got("four ")
 				c.account(len("two three four "), ledger.TupleTaken)
+			}},
+			{"the first one dies before the second knows that it is second", func(c *contest) {
+				first := c.rival(slots[0], 0)
+				c.rival(slots[1], 5*ms)
+				u := c.user(addr)
+				u.say("one ")
+				c.run(500 * ms)
+				first.kill()
+				c.run(2 * sec) // who is refused tries again after a second
+				u.got("one ")
+				u.say("two ")
+				c.run(sec)
+				u.close()
+				c.run(5 * sec)
+				u.got("one two ")
+				c.account(4, ledger.TupleTaken)
 			}},
 			{"the first one dies, and comes back with another slot", func(c *contest) {
 				first := c.rival(slots[0], 0)
@@ -553,7 +606,7 @@ func TestRivalsProperty(t *testing.T) {
 						slot = uint8(1 + rng.Intn(255))
 					}
 				}
-				r := c.rival(slot, mono.Time(rng.Intn(5000))*ms/1000)
+				r := c.rival(slot, mono.Time(rng.Intn(300))*ms*mono.Time(rng.Intn(2))+mono.Time(rng.Intn(5000))*ms/1000)
 				r.link = mono.Time(rng.Intn(2000)) * ms / 1000
 			}
 			sum := 0

@@ -211,7 +211,7 @@ func (sh *Shard) Queries() []Tuple {
 // Seek asks whether a SYN may be sent on a tuple.
 type Seek struct {
 	Tuple Tuple
-	Age   time.Duration // since the first one
+	Age   time.Duration // since the first one was due
 }
 
 // Seeks returns what the raw way must know before it sends SYNs, and forgets it. The answer is Input.Free, or Taken.

@@ -74,7 +74,7 @@ func (q *Query) Decode(body []byte) error {
 }
 
 // Seek asks whether a connection may be opened, or tried again; ID comes back in the answer, an Owner: Another,
-// if another copier has it now or has had it in the last Age milliseconds, and may not be met. Any other answer is a
+// if another copier has it, or had it when the asker's first SYN was due, Age milliseconds ago. Any other answer is a
 // yes. What of the target's no sequence number gives to anybody comes to the asker from now on.
 type Seek struct {
 	ID    uint32
