@@ -489,9 +489,63 @@ func bytesOfShort(name string, n int) (sum int64) {
 }
 
 // TestTwoCopiersOfOneClient: of two copiers that see the same clients, as with asymmetric mirrors, one copies a
-// connection, and the other is refused it, and counts that. In raw both may lose a connection's first request, where their
-// SYNs are at the target at the same moment; they say so.
+// connection, all of it, and the other is refused it, and counts that. By socket they do not meet: each copies all.
 func TestTwoCopiersOfOneClient(t *testing.T) {
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		p := s.pair()
+		one := s.copy("-x", s.mapping(onlinePort, targetPort))
+		other := s.copy("-x", s.mapping(onlinePort, targetPort))
+		k := s.keepers(onlinePort, 10)
+		for range 20 {
+			k.say()
+			wait(150 * time.Millisecond)
+		}
+		times := 1
+		if way == socket {
+			times = 2
+		}
+		eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= times*10*k.n })
+		for _, o := range k.open {
+			if err := o.finish(); err != nil {
+				t.Error(err)
+			}
+		}
+		a, b := one.end(), other.end()
+		want := slices.Repeat(p.online.said(), times)
+		same(t, "what connections said", p.target.said(), sorted(want))
+		bytes := linesBytes(k)
+		if way == socket {
+			complete(t, a, 10, int64(bytes))
+			complete(t, b, 10, int64(bytes))
+			return
+		}
+		shared(t, []*export.Report{a, b}, 10, uint64(bytes))
+	})
+}
+
+// TestTwoCopiersOfShortConnections: who is second stays second where the first one's connection is over by then.
+func TestTwoCopiersOfShortConnections(t *testing.T) {
+	for _, way := range []string{raw, tunnel} {
+		t.Run(way, func(t *testing.T) {
+			s := newStand(t, setting{way: way})
+			p := s.pair()
+			one := s.copy("-x", s.mapping(onlinePort, targetPort))
+			other := s.copy("-x", s.mapping(onlinePort, targetPort))
+			const n = 400
+			s.short(onlinePort, "short", n/2, 0)
+			s.short(onlinePort, "longer", n/2, 50*time.Millisecond)
+			p.caughtUp(t)
+			a, b := one.end(), other.end()
+			p.same(t)
+			shared(t, []*export.Report{a, b}, n, uint64(bytesOfShort("short", n/2)+bytesOfShort("longer", n/2)))
+		})
+	}
+}
+
+// TestFirstCopierDies: of two copiers that see the same clients one is killed; the other takes over its connections at
+// their clients' next requests, and all later ones. It repeats nothing that the first one had sent.
+func TestFirstCopierDies(t *testing.T) {
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
@@ -499,40 +553,61 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 			one := s.copy("-x", s.mapping(onlinePort, targetPort))
 			other := s.copy("-x", s.mapping(onlinePort, targetPort))
 			k := s.keepers(onlinePort, 10)
-			for range 20 {
+			said := func() {
+				t.Helper()
 				k.say()
-				wait(150 * time.Millisecond)
+				eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= p.online.lineCount() })
 			}
-			want := 10 * k.n
-			if way == raw {
-				want -= 10
+			for range 3 {
+				said()
+				wait(100 * time.Millisecond)
 			}
-			eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= want })
+			one.kill()
+			wait(2500 * time.Millisecond) // who was second has heard that by then, and who is refused asks again after a second
+			for range 3 {
+				said()
+			}
+			s.short(onlinePort, "after", 40, 0)
+			p.caughtUp(t)
 			for _, o := range k.open {
 				if err := o.finish(); err != nil {
 					t.Error(err)
 				}
 			}
-			a, b := one.end(), other.end()
-			// No connection at the target has anything but one client's lines, in order and each once.
-			for _, said := range p.target.said() {
-				var client, line, last int
-				last = -1
-				for part := range strings.SplitSeq(strings.TrimSuffix(said, "|"), "|") {
-					var c int
-					if _, err := fmt.Sscanf(part, "keeper %d line %d", &c, &line); err != nil {
-						t.Fatalf("%q: %v", part, err)
-					}
-					if last >= 0 && c != client || line <= last {
-						t.Errorf("connections were mixed: %.200q", said)
-					}
-					client, last = c, line
-				}
-			}
-			taken := a.Sessions.Dropped["tuple_taken"] + b.Sessions.Dropped["tuple_taken"]
-			if taken < 10 {
-				t.Errorf("refused are %d sessions, wanted one of each pair: %+v, %+v", taken, a.Sessions, b.Sessions)
+			r := other.end()
+			same(t, "all lines", everyLine(p.target), everyLine(p.online))
+			if lost := r.Bytes.Captured - r.Bytes.Delivered - r.Bytes.Dropped["tuple_taken"]; lost != 0 || r.Bytes.Captured != uint64(linesBytes(k))+uint64(bytesOfShort("after", 40)) {
+				t.Errorf("the account of the one that is left: %+v", r.Bytes)
 			}
 		})
+	}
+}
+
+// everyLine is what a service was told, whatever the connections, sorted.
+func everyLine(s *service) (all []string) {
+	for _, said := range s.said() {
+		all = append(all, strings.Split(strings.TrimSuffix(said, "|"), "|")...)
+	}
+	return sorted(all)
+}
+
+// shared says whether copiers that see the same clients have shared their connections: each is delivered by one of
+// them, and refused to the others.
+func shared(t testing.TB, all []*export.Report, sessions, bytes uint64) {
+	t.Helper()
+	var delivered, deliveredBytes, taken uint64
+	for _, r := range all {
+		delivered += r.Sessions.Delivered
+		deliveredBytes += r.Bytes.Delivered
+		taken += r.Bytes.Dropped["tuple_taken"]
+		if lost := r.Sessions.Captured - r.Sessions.Delivered - r.Sessions.Dropped["tuple_taken"]; lost != 0 {
+			t.Errorf("a copier's account of sessions: %+v, wanted no reason but tuple_taken", r.Sessions)
+		}
+		if r.Bytes.Captured != bytes {
+			t.Errorf("a copier has captured %d bytes, wanted %d", r.Bytes.Captured, bytes)
+		}
+	}
+	if delivered != sessions || deliveredBytes != bytes || taken != uint64(len(all)-1)*bytes {
+		t.Errorf("delivered are %d sessions and %d bytes, wanted %d and %d; refused %d bytes: %+v", delivered, deliveredBytes, sessions, bytes, taken, all)
 	}
 }
