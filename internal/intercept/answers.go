@@ -22,9 +22,16 @@ const (
 	tellAtOnce = wire.MaxAnswers / 2
 )
 
+// asked names what a copier has asked about: another may ask about the same connection before the target has said
+// whose it is.
+type asked struct {
+	wire.Tuple
+	owner uint8
+}
+
 // answers is what the intercept reads for copiers. Guarded by Intercept.mu.
 type answers struct {
-	followed map[wire.Tuple]*following
+	followed map[asked]*following
 	pool     chunk.Pool
 	told     []proto.Told
 	scratch  []proto.Answer
@@ -97,12 +104,8 @@ func (s *Intercept) widen(p *peer, body []byte) error {
 // reading carries out one record. The lock is held.
 func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
 	a := &s.answers
-	f := a.followed[r.Tuple]
-	if f != nil && f.owner != p.copier.owner {
-		f.close()
-		delete(a.followed, r.Tuple)
-		f = nil
-	}
+	key := asked{r.Tuple, p.copier.owner}
+	f := a.followed[key]
 	if r.Proto == proto.None {
 		if f != nil && r.Hint != 0 {
 			f.follower.Expect(r.Request, r.Hint)
@@ -120,11 +123,11 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
 		if f != nil {
 			f.close()
 		}
-		f = &following{follower: proto.Follow(reader), owner: p.copier.owner}
+		f = &following{follower: proto.Follow(reader)}
 		if a.followed == nil {
-			a.followed = make(map[wire.Tuple]*following)
+			a.followed = make(map[asked]*following)
 		}
-		a.followed[r.Tuple] = f
+		a.followed[key] = f
 	}
 	f.heard = now
 	if r.BaseKnown && !f.based {
@@ -137,13 +140,13 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
 func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.Segment) {
 	a := &s.answers
 	tuple := wire.Tuple{Client: seg.Dst, Target: seg.Src}
-	f := a.followed[tuple]
-	if f == nil || f.owner != owner {
+	f := a.followed[asked{tuple, owner}]
+	if f == nil {
 		return
 	}
 	c := s.owners[owner]
 	if seg.Flags.Any(packet.RST) || c == nil || len(c.peers) == 0 {
-		s.unfollow(tuple, f)
+		s.unfollow(asked{tuple, owner}, f)
 		return
 	}
 	p := c.peers[hash%uint32(len(c.peers))]
@@ -163,23 +166,23 @@ func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.
 		s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: tuple})
 	}
 	if f.follower.Over() {
-		s.unfollow(tuple, f)
+		s.unfollow(asked{tuple, owner}, f)
 	}
 }
 
-func (s *Intercept) unfollow(t wire.Tuple, f *following) {
+func (s *Intercept) unfollow(a asked, f *following) {
 	f.close()
-	delete(s.answers.followed, t)
+	delete(s.answers.followed, a)
 }
 
 // dropped forgets a connection that its copier is done with; should it use the same tuple again by now, it is told.
 // The lock is held.
 func (s *Intercept) dropped(owner uint8, t wire.Tuple) {
-	f := s.answers.followed[t]
-	if f == nil || f.owner != owner {
+	f := s.answers.followed[asked{t, owner}]
+	if f == nil {
 		return
 	}
-	s.unfollow(t, f)
+	s.unfollow(asked{t, owner}, f)
 	if c := s.owners[owner]; c != nil && len(c.peers) > 0 {
 		s.tellFound(c.peers[0], &wire.Found{Kind: wire.FoundLost, Tuple: t})
 	}
@@ -232,9 +235,9 @@ func (s *Intercept) forgetSilent(now mono.Time) {
 
 // forgetOwner forgets what a copier that has gone had read. The lock is held.
 func (s *Intercept) forgetOwner(owner uint8) {
-	for t, f := range s.answers.followed {
-		if f.owner == owner {
-			s.unfollow(t, f)
+	for a, f := range s.answers.followed {
+		if a.owner == owner {
+			s.unfollow(a, f)
 		}
 	}
 }

@@ -18,7 +18,6 @@ const (
 // following is one connection whose answers are read: the target's bytes, put in order.
 type following struct {
 	follower proto.Follower
-	owner    uint8
 	based    bool
 	fin      bool
 	base     seqnum.Value  // of the first byte, if based

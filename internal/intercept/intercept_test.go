@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"tcpcopy/internal/intercept"
 	"tcpcopy/internal/link"
 	"tcpcopy/internal/packet"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/route"
 	"tcpcopy/internal/wire"
 )
@@ -395,6 +397,46 @@ func TestBehind(t *testing.T) {
 	}
 	if n := d.Snapshot().Route.Late; n != 1 {
 		t.Errorf("%d are counted, wanted 1", n)
+	}
+}
+
+// TestTwoAskOfOneConnection: two copiers that open the same connection ask both what is answered on it, before the
+// target has said whose it is. It is read for the one whose it is.
+func TestTwoAskOfOneConnection(t *testing.T) {
+	d := start(t, func(c *intercept.Config) { c.Whole = func([]netip.AddrPort) error { return nil } })
+	tuple := wire.Tuple{Client: client(1), Target: target}
+	var mu sync.Mutex
+	confirmed, found := map[int]int{}, map[int]int{}
+	var both []*copier
+	for i := range 2 {
+		both = append(both, dial(t, []string{d.addr}, func(_ *copier, cfg *link.Config) {
+			cfg.OnAnswers = func(body []byte) (err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				var f wire.Found
+				for len(body) > 0 && err == nil {
+					body, err = wire.NextFound(body, &f)
+					switch f.Kind {
+					case wire.FoundConfirmed:
+						confirmed[i]++
+					case wire.FoundAnswer:
+						found[i]++
+					}
+				}
+				return err
+			}
+		}))
+		ready(t, both[i])
+		both[i].ReadAnswers([]wire.Reading{{Tuple: tuple, Proto: proto.HTTP1, Serial: 1}})
+		wait(t, "the confirmation", func() bool { mu.Lock(); defer mu.Unlock(); return confirmed[i] == 1 })
+	}
+	answer := data(client(1), 101, 0)
+	answer.Payload = []byte("HTTP/1.1 204 No Content\r\n\r\n")
+	answer.Len = len(answer.Payload)
+	d.src.see(synAck(client(1), both[0].Slot()), answer)
+	wait(t, "the answer's end", func() bool { mu.Lock(); defer mu.Unlock(); return found[0] == 1 })
+	if found[1] != 0 {
+		t.Error("the other was told")
 	}
 }
 
