@@ -36,6 +36,7 @@ type Config struct {
 	Behind     time.Duration // how long after its last use a connection is not another copier's; default 2 s
 	Grace      time.Duration // how long a copier that is gone keeps its slot; default 60 s
 	Settle     time.Duration // how long after the start nobody can be sure to own nothing; default 10 s
+	Reclaim    time.Duration // the same of what one seeks; copiers that lost us are back, and have claimed; default 3 s
 	Seed       uint64        // random: keeps outsiders from choosing addresses that collide
 }
 
@@ -58,6 +59,7 @@ func (c *Config) defaults() {
 	set(&c.Behind, 2*time.Second)
 	set(&c.Grace, time.Minute)
 	set(&c.Settle, 10*time.Second)
+	set(&c.Reclaim, 3*time.Second)
 }
 
 // Stats are totals since the table was made, and what it holds now.
@@ -345,13 +347,14 @@ func (t *Table) Release(now mono.Time, owner uint8, client, target netip.AddrPor
 // long as copiers may not yet have claimed what they own, just after the start.
 func (t *Table) Owner(now mono.Time, client, target netip.AddrPort) (owner uint8, sure bool) {
 	k := keyOf(client, target)
-	sure = now.Sub(t.started) >= t.cfg.Settle
+	age := now.Sub(t.started)
 	if i := t.entries.find(&k, t.entries.hash(&k)); i != 0 {
 		e := t.entries.at(i)
-		owner = t.owner(e)
-		sure = sure || owner != 0 && e.list != listSought
+		if owner = t.owner(e); owner != 0 {
+			return owner, e.list != listSought || age >= t.cfg.Reclaim
+		}
 	}
-	return owner, sure
+	return 0, age >= t.cfg.Settle
 }
 
 // expireBudget bounds the work of one Expire: the caller holds a lock.

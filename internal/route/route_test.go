@@ -624,7 +624,7 @@ func TestSeek(t *testing.T) {
 		}},
 		{"unsure just after the start: another may still claim it", func(w *world) bool {
 			seek(w, w.b, 1, 1)
-			return !sure(w, 1) && sure(w, 10)
+			return !sure(w, 1) && sure(w, 3)
 		}},
 		{"one's own", func(w *world) bool {
 			w.tb.Route(sec(1), synAck(client(1), 1))

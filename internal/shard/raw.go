@@ -41,8 +41,8 @@ const (
 	// takeover is how long a new connection waits for an old one with the same tuple to end in order: long
 	// enough for a SYN and a request that were lost.
 	takeover = 10 * time.Second
-	// seekEvery is how long to wait for an answer before it is asked again.
-	seekEvery = time.Second
+	// askEvery is how long to wait for an intercept's answer before it is asked again.
+	askEvery = time.Second
 	// slotApart is how far apart the initial sequence numbers are that two copiers choose at the same time for the
 	// same tuple. See begin.
 	slotApart = 1 << 24
@@ -69,9 +69,10 @@ type rawStream struct {
 	end     uint64
 	closing bool
 
-	adopted  bool   // the client's connection was under way: the target may know the tuple
-	queried  uint32 // how often the SYN had been sent when we last asked about the tuple
-	seeking  bool   // a SYN waits for the intercepts' word
+	adopted  bool // the client's connection was under way: the target may know the tuple
+	oldAck   bool // the target has answered with an old connection's ACK
+	queryAt  mono.Time
+	seeking  bool // a SYN waits for the intercepts' word
 	seekAt   mono.Time
 	asked    mono.Time // when it was opened, though it may have begun later
 	ackBy    mono.Time // when an acknowledgment that is held back must go; 0: none is
@@ -364,6 +365,9 @@ func (r *rawSide) poll(now mono.Time, e *entry) mono.Time {
 	if st.seeking {
 		wake = min(wake, st.seekAt)
 	}
+	if st.oldAck {
+		wake = min(wake, st.queryAt)
+	}
 	return min(wake, st.readingDue())
 }
 
@@ -378,12 +382,12 @@ func (st *rawStream) report(now mono.Time) bool {
 	}
 	st.side.sh.count.Retransmits += uint64(s.Retransmits - st.retrans)
 	st.retrans = s.Retransmits
-	if s.OldAck && st.queried <= s.Retransmits {
-		st.queried = s.Retransmits + 1
+	if st.oldAck = s.OldAck; st.oldAck && st.queryAt.Reached(now) {
+		st.queryAt = now.Add(askEvery) // an intercept may have to wait before it is sure
 		st.side.queries = append(st.side.queries, st.tuple)
 	}
 	if st.seeking = s.SynWaits; st.seeking && st.seekAt.Reached(now) {
-		st.seekAt = now.Add(seekEvery)
+		st.seekAt = now.Add(askEvery)
 		st.side.seeks = append(st.side.seeks, Seek{st.tuple, now.Sub(st.asked)})
 	}
 	if s.Established && !st.opened {

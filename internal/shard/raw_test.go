@@ -345,17 +345,24 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 		b.sessions(1, ledger.ConnectTimeout, 1)
 		b.bytes(3, ledger.ConnectTimeout, 3)
 	})
-	t.Run("asked about again when the SYN is", func(t *testing.T) {
+	t.Run("asked about again each second", func(t *testing.T) {
 		b := newRawBed(t)
-		old(b)
+		p := old(b)
 		b.conn("192.0.2.1:40000").syn().data("GET")
 		b.run(20 * ms)
 		if n := len(b.sh.Queries()); n != 1 {
 			t.Fatalf("asked %d times, wanted once", n)
 		}
-		b.run(sec) // the answer to the question was lost, or forbade
-		if n := len(b.sh.Queries()); n != 1 {
-			t.Errorf("asked %d times with the second SYN, wanted once", n)
+		for range 5 { // the answer to the question was lost, or forbade, or was not sure
+			b.run(sec)
+			if n := len(b.sh.Queries()); n != 1 {
+				t.Errorf("asked %d times in a second, wanted once", n)
+			}
+		}
+		b.in.Freed = []Tuple{p.tuple}
+		b.run(3 * sec)
+		if n := len(b.sh.Queries()); n != 0 || string(b.peer().text) != "GET" {
+			t.Errorf("asked %d times when it is over, and the target has %q", n, b.peer().text)
 		}
 	})
 	t.Run("of a connection found under way: sought before the first SYN", func(t *testing.T) {

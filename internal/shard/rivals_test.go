@@ -397,6 +397,39 @@ func TestRivals(t *testing.T) {
 				u.got(strings.Repeat("more ", 5))
 				c.account(5*len("more "), ledger.TupleTaken)
 			}},
+			{"both find it under way, and the target knows an old one", func(c *contest) {
+				u := c.user(addr)
+				u.say("before ")
+				c.run(sec)
+				tuple := TupleOf(u.addr, target)
+				c.tg.conns[tuple] = &peer{t: c.tg, tuple: tuple, open: true, rcvNxt: 555, sndUna: 777, sndNxt: 777, end: 777}
+				c.rival(slots[0], 0)
+				c.rival(slots[1], 0)
+				for range 5 {
+					u.say("more ")
+					c.run(1500 * ms)
+				}
+				u.close()
+				c.run(5 * sec)
+				u.got(strings.Repeat("more ", 5))
+				c.account(5*len("more "), ledger.TupleTaken)
+			}},
+			{"the intercept is new, and the target knows an old one", func(c *contest) {
+				u := c.user(addr)
+				tuple := TupleOf(u.addr, target)
+				c.tg.conns[tuple] = &peer{t: c.tg, tuple: tuple, open: true, rcvNxt: 555, sndUna: 777, sndNxt: 777, end: 777}
+				c.restart(0, 0)
+				c.run(sec)
+				c.rival(slots[0], 0) // it is told that whose the old one is will be known in 2 s
+				u.say("one ")
+				c.run(1500 * ms)
+				u.got("")
+				c.run(1500 * ms)
+				u.got("one ")
+				u.close()
+				c.run(5 * sec)
+				c.account(4)
+			}},
 			{"the SYN-ACK is lost", func(c *contest) {
 				c.rival(slots[0], 0)
 				c.rival(slots[1], 0)
