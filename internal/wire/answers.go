@@ -10,12 +10,18 @@ import (
 )
 
 // The raw way's two messages about answers, for intercepts that have ReadsAnswers. ReadAnswers, from the copier,
-// says what to read, and each record is confirmed; Answers, from the intercept, tells what was found. Each body is
+// says what to read, and each record is confirmed; Answers, from the intercept, tells what was found. Once an intercept
+// has confirmed a record with a protocol, it keeps what that target says first on connections of this copier's that
+// begin from then on, for EarlyFor: a record for one of these may come after the target's bytes. Each body is
 // a run of records up to its end:
 //
 //	read:    tuple · serial 32 · protocol 8 · base known 8 · base 32 · request varint · hint 8
-//	answers: kind 8 · tuple · confirmed: serial 32
+//	answers: kind 8 · tuple · confirmed: serial 32 · whole 8
 //	                          answer: as in StreamEvents; bytes: length varint, bytes
+
+// EarlyFor is how long after a target's SYN-ACK an intercept keeps what the target says on a connection that nobody
+// has asked about.
+const EarlyFor = 5 * time.Second
 
 // Reading is what a copier says of one connection's answers: read them (Proto), or what to expect of a request
 // (Hint).
@@ -37,13 +43,16 @@ const MaxAnswers = 256 << 10
 // AppendReading appends a record to the body of a ReadAnswers.
 func AppendReading(dst []byte, r *Reading) []byte {
 	dst = binary.BigEndian.AppendUint32(appendTuple(dst, r.Tuple), r.Serial)
-	known := byte(0)
-	if r.BaseKnown {
-		known = 1
-	}
-	dst = append(dst, byte(r.Proto), known)
+	dst = append(dst, byte(r.Proto), bit(r.BaseKnown))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Base))
 	return append(binary.AppendUvarint(dst, r.Request), byte(r.Hint))
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // NextReading reads the first record of the body of a ReadAnswers, and returns what follows it.
@@ -70,6 +79,8 @@ type Found struct {
 	Kind   FoundKind
 	Tuple  Tuple
 	Serial uint32
+	// Whole, of FoundConfirmed: this intercept reads the connection from the SYN-ACK on, which it has seen.
+	Whole  bool
 	Answer proto.Answer
 	Age    time.Duration // how long the answer's first byte came before its last, in whole microseconds
 	Data   []byte        // at most MaxKept; a view of the body
@@ -80,7 +91,7 @@ func AppendFound(dst []byte, f *Found) []byte {
 	dst = appendTuple(append(dst, byte(f.Kind)), f.Tuple)
 	switch f.Kind {
 	case FoundConfirmed:
-		dst = binary.BigEndian.AppendUint32(dst, f.Serial)
+		dst = append(binary.BigEndian.AppendUint32(dst, f.Serial), bit(f.Whole))
 	case FoundAnswer:
 		dst = appendAnswer(dst, &f.Answer, f.Age)
 	case FoundBytes:
@@ -95,7 +106,7 @@ func NextFound(body []byte, f *Found) (rest []byte, err error) {
 	*f = Found{Kind: FoundKind(c.u8()), Tuple: c.tuple()}
 	switch f.Kind {
 	case FoundConfirmed:
-		f.Serial = c.u32()
+		f.Serial, f.Whole = c.u32(), c.u8() != 0
 	case FoundAnswer:
 		f.Age = c.answer(&f.Answer)
 	case FoundBytes:

@@ -19,6 +19,7 @@ var someReadings = []Reading{
 
 var someFound = []Found{
 	{Kind: FoundConfirmed, Tuple: readTuple, Serial: 7},
+	{Kind: FoundConfirmed, Tuple: readTuple, Serial: 8, Whole: true},
 	{Kind: FoundAnswer, Tuple: readTuple, Answer: proto.Answer{End: 300, Size: 300, Status: 404, Failed: true}, Age: 3 * time.Millisecond},
 	{Kind: FoundBytes, Tuple: readTuple, Data: []byte("hi")},
 	{Kind: FoundLost, Tuple: readTuple},
@@ -70,7 +71,7 @@ func TestAnswersCut(t *testing.T) {
 		}
 	}
 	var f Found
-	if _, err := NextFound(append([]byte{9}, AppendFound(nil, &someFound[3])[1:]...), &f); !errors.Is(err, ErrValue) {
+	if _, err := NextFound(append([]byte{9}, AppendFound(nil, &someFound[4])[1:]...), &f); !errors.Is(err, ErrValue) {
 		t.Errorf("an unknown record: %v, want ErrValue", err)
 	}
 }

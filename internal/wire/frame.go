@@ -18,7 +18,7 @@ import (
 const Preface = "tcpcopy\x01"
 
 // Version is the protocol's version. Ends of different versions do not talk.
-const Version = 1
+const Version = 2
 
 const (
 	// FrameHeader is how many bytes precede a body.

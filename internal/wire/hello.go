@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Capabilities are bits that each side sets for what it can do beyond version 1's raw way; a side uses
+// Capabilities are bits that each side sets for what it can do beyond the raw way of this version; a side uses
 // only what both have set. Unknown bits mean nothing.
 type Capabilities uint64
 
