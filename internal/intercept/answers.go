@@ -22,22 +22,24 @@ const (
 	tellAtOnce = wire.MaxAnswers / 2
 )
 
-// asked names what a copier has asked about: another may ask about the same connection before the target has said
-// whose it is.
-type asked struct {
-	wire.Tuple
+// whose names a connection and a copier that has it, or would have it: several may ask about one before the target
+// has said whose it is.
+type whose struct {
+	tuple wire.Tuple
 	owner uint8
 }
 
 // answers is what the intercept reads for copiers. Guarded by Intercept.mu.
 type answers struct {
-	followed map[asked]*following
+	followed map[whose]*following
 	pool     chunk.Pool
 	told     []proto.Told
 	scratch  []proto.Answer
 	tellers  []*peer // have something to tell
 	forget   mono.Time
 	targets  map[netip.AddrPort]struct{} // whose packets are captured whole
+	waiting  []*following                // the early ones, by age, and some that are no longer
+	kept     int                         // bytes that they cost
 }
 
 // reads says whether answers can be read: whole packets can be captured.
@@ -77,12 +79,20 @@ func (s *Intercept) widen(p *peer, body []byte) error {
 		if body, err = wire.NextReading(body, &r); err != nil {
 			return err
 		}
-		if _, ok := s.answers.targets[r.Tuple.Target]; !ok && s.table.SendsTo(p.copier.owner, r.Tuple.Target) {
+		t := r.Tuple.Target
+		if _, ok := p.copier.reads[t]; ok || r.Proto == proto.None || !s.table.SendsTo(p.copier.owner, t) {
+			continue
+		}
+		if p.copier.reads == nil {
+			p.copier.reads = make(map[netip.AddrPort]struct{})
+		}
+		p.copier.reads[t] = struct{}{}
+		if _, ok := s.answers.targets[t]; !ok {
 			if s.answers.targets == nil {
 				s.answers.targets = make(map[netip.AddrPort]struct{})
 			}
-			s.answers.targets[r.Tuple.Target] = struct{}{}
-			fresh = append(fresh, r.Tuple.Target)
+			s.answers.targets[t] = struct{}{}
+			fresh = append(fresh, t)
 		}
 	}
 	if len(fresh) == 0 {
@@ -96,6 +106,7 @@ func (s *Intercept) widen(p *peer, body []byte) error {
 		s.complain(p.addr, "intercept: answers cannot be captured whole, so that where they end is guessed", "error", err)
 		for _, t := range fresh {
 			delete(s.answers.targets, t)
+			delete(p.copier.reads, t)
 		}
 	}
 	return nil
@@ -104,86 +115,128 @@ func (s *Intercept) widen(p *peer, body []byte) error {
 // reading carries out one record. The lock is held.
 func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
 	a := &s.answers
-	key := asked{r.Tuple, p.copier.owner}
-	f := a.followed[key]
+	of := whose{r.Tuple, p.copier.owner}
+	f := a.followed[of]
 	if r.Proto == proto.None {
-		if f != nil && r.Hint != 0 {
+		if f != nil && f.asked && r.Hint != 0 {
 			f.follower.Expect(r.Request, r.Hint)
 		}
-		s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial})
+		s.confirm(p, f, r)
 		return
 	}
-	if f == nil || !r.BaseKnown || f.based && f.base != r.Base { // else the copier repeats it, and knows the base now
+	if f != nil && (r.BaseKnown && f.based && f.base != r.Base || !r.BaseKnown && f.asked) {
+		s.unfollow(f) // of the connection that had the tuple before
+		f = nil
+	}
+	if f == nil || !f.asked { // else the copier repeats it, and knows the base now
 		reader := known.Answers(r.Proto)
 		_, whole := a.targets[r.Tuple.Target]
-		if reader == nil || !whole || f == nil && len(a.followed) >= maxFollowed {
+		if reader == nil || !whole || f == nil && len(a.followed) >= maxFollowed || f != nil && f.early.forgotten {
+			if f != nil {
+				s.unfollow(f)
+			}
 			s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: r.Tuple})
 			return
 		}
-		if f != nil {
-			f.close()
+		if f == nil {
+			f = s.enter(of)
 		}
-		f = &following{follower: proto.Follow(reader)}
-		if a.followed == nil {
-			a.followed = make(map[asked]*following)
-		}
-		a.followed[key] = f
+		f.asked, f.follower = true, proto.Follow(reader)
 	}
-	f.heard = now
 	if r.BaseKnown && !f.based {
 		f.begin(r.Base)
+		f.unsure = true
 	}
-	s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial})
+	s.confirm(p, f, r)
+	s.hearEarly(f)
+	f.heard = now
 }
 
-// follow reads a segment that was routed to its owner, and tells what is found after the segment's header.
+// confirm tells that a record is known: of a connection that is seen whole, behind its headers.
+func (s *Intercept) confirm(p *peer, f *following, r *wire.Reading) {
+	whole := f != nil && f.asked && f.whole
+	if whole {
+		p = s.peerOf(f.owner, f.hash)
+	}
+	s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: whole})
+}
+
+// enter makes an entry for a connection, which has none.
+func (s *Intercept) enter(of whose) *following {
+	f := &following{whose: of}
+	if s.answers.followed == nil {
+		s.answers.followed = make(map[whose]*following)
+	}
+	s.answers.followed[of] = f
+	return f
+}
+
+// follow reads a segment that was routed to its owner, or keeps it, and tells what is found after the segment's header.
 func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.Segment) {
 	a := &s.answers
-	tuple := wire.Tuple{Client: seg.Dst, Target: seg.Src}
-	f := a.followed[asked{tuple, owner}]
+	of := whose{wire.Tuple{Client: seg.Dst, Target: seg.Src}, owner}
+	f := a.followed[of]
+	if seg.Flags.Has(packet.SYN) {
+		f = s.begun(now, of, hash, f, seg)
+	}
 	if f == nil {
 		return
 	}
+	f.hash = hash
 	c := s.owners[owner]
-	if seg.Flags.Any(packet.RST) || c == nil || len(c.peers) == 0 {
-		s.unfollow(asked{tuple, owner}, f)
-		return
+	switch {
+	case seg.Flags.Any(packet.RST) || c == nil || len(c.peers) == 0:
+		s.unfollow(f)
+	case !f.asked:
+		s.keep(now, f, seg)
+	default:
+		s.hear(now, f, seg)
 	}
-	p := c.peers[hash%uint32(len(c.peers))]
+}
+
+// hear reads a segment and tells what is found. It says whether there is more to come.
+func (s *Intercept) hear(now mono.Time, f *following, seg *packet.Segment) bool {
+	a, p := &s.answers, s.peerOf(f.owner, f.hash)
 	a.told = f.take(now, seg, &a.pool, a.told[:0], &a.scratch)
 	for i := range a.told {
 		t := &a.told[i]
 		if len(t.Bytes) == 0 {
-			s.tellFound(p, &wire.Found{Kind: wire.FoundAnswer, Tuple: tuple, Answer: t.Answer, Age: t.At.Sub(t.First)})
+			s.tellFound(p, &wire.Found{Kind: wire.FoundAnswer, Tuple: f.tuple, Answer: t.Answer, Age: t.At.Sub(t.First)})
 			continue
 		}
 		for b := t.Bytes; len(b) > 0; b = b[min(len(b), wire.MaxKept):] {
-			s.tellFound(p, &wire.Found{Kind: wire.FoundBytes, Tuple: tuple, Data: b[:min(len(b), wire.MaxKept)]})
+			s.tellFound(p, &wire.Found{Kind: wire.FoundBytes, Tuple: f.tuple, Data: b[:min(len(b), wire.MaxKept)]})
 		}
 	}
 	clear(a.told)
 	if f.follower.Lost() {
-		s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: tuple})
+		s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: f.tuple})
 	}
 	if f.follower.Over() {
-		s.unfollow(asked{tuple, owner}, f)
+		s.unfollow(f)
+		return false
 	}
+	return true
 }
 
-func (s *Intercept) unfollow(a asked, f *following) {
+// unfollow forgets a connection.
+func (s *Intercept) unfollow(f *following) {
+	s.answers.spill(f)
 	f.close()
-	delete(s.answers.followed, a)
+	f.follower = proto.Follower{}
+	delete(s.answers.followed, f.whose)
 }
 
 // dropped forgets a connection that its copier is done with; should it use the same tuple again by now, it is told.
 // The lock is held.
 func (s *Intercept) dropped(owner uint8, t wire.Tuple) {
-	f := s.answers.followed[asked{t, owner}]
+	f := s.answers.followed[whose{t, owner}]
 	if f == nil {
 		return
 	}
-	s.unfollow(asked{t, owner}, f)
-	if c := s.owners[owner]; c != nil && len(c.peers) > 0 {
+	asked := f.asked
+	s.unfollow(f)
+	if c := s.owners[owner]; asked && c != nil && len(c.peers) > 0 {
 		s.tellFound(c.peers[0], &wire.Found{Kind: wire.FoundLost, Tuple: t})
 	}
 }
@@ -226,18 +279,18 @@ func (s *Intercept) forgetSilent(now mono.Time) {
 		return
 	}
 	a.forget = now + forgetEvery
-	for t, f := range a.followed {
+	for _, f := range a.followed {
 		if now-f.heard > followIdle {
-			s.unfollow(t, f)
+			s.unfollow(f)
 		}
 	}
 }
 
 // forgetOwner forgets what a copier that has gone had read. The lock is held.
 func (s *Intercept) forgetOwner(owner uint8) {
-	for a, f := range s.answers.followed {
-		if a.owner == owner {
-			s.unfollow(a, f)
+	for _, f := range s.answers.followed {
+		if f.owner == owner {
+			s.unfollow(f)
 		}
 	}
 }

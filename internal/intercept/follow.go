@@ -15,16 +15,22 @@ const (
 	behindAll  = 64 << 20
 )
 
-// following is one connection whose answers are read: the target's bytes, put in order.
+// following is one connection whose answers are read, or may be yet: the target's bytes, put in order.
 type following struct {
 	follower proto.Follower
-	based    bool
-	fin      bool
-	base     seqnum.Value  // of the first byte, if based
-	next     seqnum.Value  // of the next byte in order
-	finAt    seqnum.Value  // where the target's direction ends, if fin
-	behind   *reasm.Reader // what has come behind a hole; nil: nothing has
-	heard    mono.Time
+	whose
+	hash   uint32 // the table's; if whole
+	asked  bool   // its answers are read; else see early.go
+	whole  bool   // it is seen from the SYN-ACK on
+	unsure bool   // where it begins is the copier's word: the first bytes may have passed before
+	based  bool
+	fin    bool
+	base   seqnum.Value  // of the first byte, if based
+	next   seqnum.Value  // of the next byte in order
+	finAt  seqnum.Value  // where the target's direction ends, if fin
+	behind *reasm.Reader // what has come behind a hole; nil: nothing has
+	heard  mono.Time
+	early  early
 }
 
 // take takes a segment of the target's, and appends what is found. The bytes that are told of are the segment's,
@@ -37,6 +43,7 @@ func (f *following) take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, o
 	case seg.Flags.Has(packet.SYN):
 		if !f.based {
 			f.begin(seg.Seq + 1)
+			f.whole = true
 		}
 		return out
 	case !f.based && seg.Len == 0 && !seg.Flags.Has(packet.FIN):
@@ -45,11 +52,17 @@ func (f *following) take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, o
 		f.lose() // it began without us, or was cut
 		return out
 	}
+	ahead := int32(seg.Seq - f.next)
+	if f.unsure && ahead > 0 {
+		f.lose() // nobody sends again what was acknowledged
+		return out
+	}
+	f.unsure = f.unsure && seg.Len == 0
 	if seg.Flags.Has(packet.FIN) {
 		f.fin, f.finAt = true, seg.Seq.Add(seg.Len)
 	}
 	p := seg.Payload[:seg.Len]
-	if ahead := int32(seg.Seq - f.next); f.behind == nil && ahead <= 0 {
+	if f.behind == nil && ahead <= 0 {
 		if old := -int64(ahead); old < int64(len(p)) {
 			out = f.feed(now, p[old:], out, scratch)
 		}

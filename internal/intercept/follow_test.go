@@ -23,14 +23,17 @@ type part struct {
 
 const reply = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi" // 40 bytes
 
-func TestFollow(t *testing.T) {
+type followCase struct {
+	name  string
+	parts []part
+	want  []string
+}
+
+// followCases are what a target says, and what is found of it.
+var followCases = func() []followCase {
 	synAck := part{off: -1, flags: packet.SYN}
 	long := strings.Repeat("x", 60000)
-	for _, tc := range []struct {
-		name  string
-		parts []part
-		want  []string
-	}{
+	return []followCase{
 		{"in order", []part{synAck, {off: 0, text: reply}, {off: 40, text: reply}}, []string{"40", "80"}},
 		{"in pieces", []part{synAck, {off: 0, text: reply[:7]}, {off: 7, text: reply[7:]}}, []string{"40"}},
 		{"twice", []part{synAck, {off: 0, text: reply}, {off: 0, text: reply}, {off: 40, text: reply}}, []string{"40", "80"}},
@@ -52,7 +55,11 @@ func TestFollow(t *testing.T) {
 			}
 			return all
 		}(), []string{"lost"}},
-	} {
+	}
+}()
+
+func TestFollow(t *testing.T) {
+	for _, tc := range followCases {
 		t.Run(tc.name, func(t *testing.T) {
 			const base = seqnum.Value(0xfffffff0)
 			var pool chunk.Pool

@@ -315,7 +315,9 @@ func TestOldConnection(t *testing.T) {
 		{"settled", time.Nanosecond, "20001 nobody, 20001 free true, 20001 you"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d := start(t, func(c *intercept.Config) { c.Route = route.Config{Settle: tc.settle, Reclaim: tc.settle, Hold: time.Minute} })
+			d := start(t, func(c *intercept.Config) {
+				c.Route = route.Config{Settle: tc.settle, Reclaim: tc.settle, Hold: time.Minute}
+			})
 			c := dial(t, []string{d.addr}, nil)
 			ready(t, c)
 			answers := func(n int) {

@@ -27,7 +27,8 @@ type copier struct {
 	headers     uint64
 	dropped     uint64
 	away        uint64
-	bytes       uint64 // of connections that have ended
+	bytes       uint64                      // of connections that have ended
+	reads       map[netip.AddrPort]struct{} // the targets whose answers it has read
 }
 
 // peer is one connection of a copier.

@@ -38,6 +38,7 @@ func (s *Intercept) batch(now mono.Time, frames []capture.Frame, seg *packet.Seg
 	s.flushTold()
 	if s.next.Reached(now) {
 		s.forgetSilent(now)
+		s.forgetEarly(now)
 		// Claims and holds in between may be due before what Expire names.
 		s.next = min(s.table.Expire(now), now.Add(expireEvery))
 	}
@@ -79,7 +80,7 @@ func (s *Intercept) frame(now mono.Time, f *capture.Frame, seg *packet.Segment) 
 	}
 	if owner, hash := s.table.Route(now, seg); owner != 0 {
 		s.deliver(owner, seg, min(f.Time, now), hash)
-		if len(s.answers.followed) > 0 {
+		if len(s.answers.followed) > 0 || seg.Flags.Has(packet.SYN) {
 			s.follow(now, owner, hash, seg)
 		}
 	}
