@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"math"
 	"time"
 
 	"tcpcopy/internal/mono"
@@ -16,20 +17,29 @@ const (
 	askLimit = time.Second
 	// maxFound bounds what was found and waits for the bytes that it is about.
 	maxFound = 4096
+	// unheld is the bound of a rawReading that holds nothing back.
+	unheld = math.MaxUint64
+	// earlyFor is how long after our SYN the intercepts are relied on to have what the target has said before it was
+	// asked for: as long as they keep it, but for the way there.
+	earlyFor = wire.EarlyFor / 2
 )
 
 // rawReading is a connection whose target's bytes the intercepts read as a protocol's answers. They are not
 // where the requests pass: so bytes that are answered only after something was said of them wait until all
-// intercepts have confirmed that.
+// intercepts have confirmed that. What protocol it is need not be among this: of a target that they read already, they
+// keep what a new connection hears first until they are told.
 type rawReading struct {
 	kind    proto.Kind
 	serial  uint32 // of what was said last
 	left    int    // confirmations of it that are missing
+	opening uint32 // of what named the protocol
 	hold    uint64 // while they are, the copy's bytes below go, and no others
 	askedAt mono.Time
 	irs     seqnum.Value // the target's first byte's sequence number, if known
 	known   bool
 	asked   bool // the intercepts know it, or have been there when it was said
+	early   bool // they keep what the target says before they are told
+	whole   bool // one of them has the connection from its beginning
 	lost    bool
 	told    bool // that it is lost
 	found   []session.Event
@@ -42,38 +52,51 @@ func (st *rawStream) ReadAnswers(kind proto.Kind) {
 	if kind == proto.None {
 		return
 	}
-	st.reading.kind = kind
-	if st.side.readers == 0 || st.received > 0 {
+	r := &st.reading
+	r.kind = kind
+	r.early = r.early && st.side.sh.now.Sub(st.began) < earlyFor
+	if st.side.readers == 0 || st.received > 0 && !r.early {
 		st.lose() // nobody reads, or the target has spoken before
 		st.side.sh.touch(st.e)
 		return
 	}
 	if st.waiting == mono.Never && st.failed == 0 {
-		st.askToRead()
+		st.openReading()
+	}
+}
+
+// openReading begins the reading of a connection that has begun.
+func (st *rawStream) openReading() {
+	if st.reading.early {
+		st.askToRead(unheld)
+	} else {
+		st.askToRead(0)
 	}
 }
 
 // askToRead says which protocol the target's bytes are of; with their first sequence number, if that is known.
-func (st *rawStream) askToRead() {
+func (st *rawStream) askToRead(below uint64) {
 	r := &st.reading
-	st.ask(wire.Reading{Proto: r.kind, Base: r.irs, BaseKnown: r.known})
-	r.asked = r.known
+	st.ask(wire.Reading{Proto: r.kind, Base: r.irs, BaseKnown: r.known}, below)
+	r.asked, r.opening = r.known, r.serial
 }
 
 // Expect implements session.AnswerReader.
 func (st *rawStream) Expect(request uint64, h proto.Hint) {
 	if r := &st.reading; r.kind != proto.None && !r.lost {
-		st.ask(wire.Reading{Request: request, Hint: h})
+		st.ask(wire.Reading{Request: request, Hint: h}, st.end)
 	}
 }
 
-// ask tells the intercepts something, and holds back what follows until they have confirmed it.
-func (st *rawStream) ask(what wire.Reading) {
+// ask tells the intercepts something, and holds back what is not below until they have confirmed it.
+func (st *rawStream) ask(what wire.Reading, below uint64) {
 	r, side := &st.reading, st.side
 	if r.left == 0 {
-		r.hold = st.end
+		r.hold = below
 	}
-	r.serial++
+	r.hold = min(r.hold, below)
+	side.serial++
+	r.serial = side.serial
 	r.left, r.askedAt = side.readers, side.sh.now
 	what.Serial = r.serial
 	what.Tuple = wire.Tuple{Client: st.tuple.Client(), Target: st.tuple.Server()}
@@ -85,8 +108,8 @@ func (st *rawStream) pass(now mono.Time) {
 	if st.waiting != mono.Never || st.failed != 0 {
 		return
 	}
-	if st.reading.left > 0 {
-		st.conn.Release(now, min(st.end, st.reading.hold))
+	if r := &st.reading; r.left > 0 && r.hold != unheld {
+		st.conn.Release(now, min(st.end, r.hold))
 		return
 	}
 	st.conn.Release(now, st.end)
@@ -117,22 +140,30 @@ func (st *rawStream) readingDue() mono.Time {
 }
 
 // confirmed takes one intercept's confirmation.
-func (st *rawStream) confirmed(now mono.Time, serial uint32) {
+func (st *rawStream) confirmed(now mono.Time, f *wire.Found) {
 	r := &st.reading
-	if r.left == 0 || serial != r.serial {
+	if r.left == 0 || f.Serial != r.serial {
 		return
 	}
+	r.whole = r.whole || f.Whole
 	if r.left--; r.left > 0 {
 		return
 	}
-	if r.known && !r.asked {
+	switch {
+	case r.whole:
+		r.asked = true
+	case r.known && !r.asked:
 		// The target has answered our SYN meanwhile; perhaps before the intercepts knew of the connection.
-		hold := r.hold
-		st.askToRead()
-		r.hold = hold
+		st.askToRead(r.hold)
 		return
+	case r.early && (st.received > 0 || st.hole):
+		st.lose() // they have forgotten what the target said first
+	default:
+		r.asked = true // else the SYN-ACK is still to come, and they wait for it
 	}
-	r.asked = true // else the SYN-ACK is still to come, and they wait for it
+	if !r.lost && r.serial == r.opening {
+		st.side.keepers[st.tuple.Server()] = struct{}{}
+	}
 	st.pass(now)
 }
 
@@ -147,7 +178,7 @@ func (r *rawSide) foundAll(now mono.Time, list []wire.Found) {
 		ev := session.Event{ID: st.id, At: now}
 		switch f.Kind {
 		case wire.FoundConfirmed:
-			st.confirmed(now, f.Serial)
+			st.confirmed(now, f)
 		case wire.FoundLost:
 			st.lose()
 			st.pass(now)
@@ -203,7 +234,9 @@ func (sh *Shard) Readings() []wire.Reading {
 // it is called nothing is known any more of the answers of connections that there are: who saw them may be gone.
 func (sh *Shard) SetReaders(n int) {
 	sh.raw.readers = n
+	clear(sh.raw.keepers)
 	for _, st := range sh.raw.streams {
+		st.reading.early = false
 		if st.reading.kind != proto.None && !st.reading.lost {
 			st.lose()
 			st.pass(sh.now)

@@ -1,9 +1,12 @@
 package shard
 
 import (
+	"slices"
 	"testing"
 
+	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/mono"
+	"tcpcopy/internal/packet"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/wire"
 )
@@ -41,10 +44,12 @@ func (l *lines) Feed(p []byte, _ uint64, out *proto.Out) error {
 	return nil
 }
 
-// confirm has an intercept confirm readings.
-func (b *rawBed) confirm(all []wire.Reading) {
+// confirm has an intercept confirm readings of connections whose beginning it may not have.
+func (b *rawBed) confirm(all []wire.Reading) { b.confirmAs(all, false) }
+
+func (b *rawBed) confirmAs(all []wire.Reading, whole bool) {
 	for _, r := range all {
-		b.in.Found = append(b.in.Found, wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial})
+		b.in.Found = append(b.in.Found, wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: whole})
 	}
 	b.run(10 * ms)
 	b.in.Found = nil
@@ -183,5 +188,245 @@ func TestRawNobodyReads(t *testing.T) {
 	b.targetHas("one\n")
 	if r := b.sh.Readings(); r != nil {
 		t.Errorf("asked for %+v of intercepts that cannot", r)
+	}
+}
+
+// kept is a bed whose n intercepts are known to keep what the target says before they are told what to read, from a
+// first connection that has ended.
+func kept(t *testing.T, n int, change ...func(*Config)) *rawBed {
+	b := reads(newRawBed(t, change...), n)
+	c, asked := b.begun("one\n")
+	b.run(10 * ms)
+	b.targetHas("")
+	for range n {
+		b.confirmAs(asked, true)
+	}
+	b.targetHas("one\n")
+	b.peer().say(b.now, 100)
+	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 100}}, &asked[0])
+	c.answers(100)
+	c.fin()
+	b.run(sec)
+	if len(b.tg.conns) != 0 || len(b.sh.Readings()) != 0 {
+		t.Fatalf("the target has %d connections left", len(b.tg.conns))
+	}
+	return b
+}
+
+// next is a connection after the first one, with what is asked of it.
+func (b *rawBed) next(text string) (*conn, []wire.Reading) {
+	b.Helper()
+	c := b.conn("192.0.2.1:40001").syn()
+	if text != "" {
+		c.data(text)
+	}
+	b.run(10 * ms)
+	asked := b.sh.Readings()
+	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 {
+		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.addr)
+	}
+	return c, asked
+}
+
+// Of a target that is read already a request does not wait for a confirmation, though one has to come.
+func TestRawReadsEarly(t *testing.T) {
+	b := kept(t, 1)
+	c, asked := b.next("one\n")
+	b.targetHas("one\n")
+	b.peer().say(b.now, 300)
+	c.answers(100)
+	c.data("two\n")
+	b.run(500 * ms)
+	b.targetHas("one\n")
+	b.confirmAs(asked, true)
+	b.targetHas("one\n")
+	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 300}}, &asked[0])
+	b.run(10 * ms)
+	b.targetHas("one\ntwo\n")
+	if again := b.sh.Readings(); len(again) != 0 || b.sh.count.ProtoLost != 0 || b.sh.count.Requests.Answered != 2 {
+		t.Errorf("asked again for %+v; lost %d, %d answers", again, b.sh.count.ProtoLost, b.sh.count.Requests.Answered)
+	}
+	c.answers(100)
+	c.fin()
+	b.peer().say(b.now, 100)
+	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 400}}, &asked[0])
+	b.run(sec)
+	b.sessions(2, ledger.None, 2)
+}
+
+// The client's end waits for no confirmation either.
+func TestRawEndsEarly(t *testing.T) {
+	b := kept(t, 1)
+	c, _ := b.next("one\n")
+	before := len(b.tg.heard)
+	c.fin()
+	b.run(10 * ms)
+	if !slices.ContainsFunc(b.tg.heard[before:], func(s packet.Segment) bool { return s.Flags.Has(packet.FIN) }) {
+		t.Error("the target is not told of the client's end")
+	}
+}
+
+// What is said of a request is confirmed before its last byte goes, on such a connection too.
+func TestRawHintsOfEarlyReadings(t *testing.T) {
+	b := kept(t, 2)
+	b.conn("192.0.2.1:40001").syn().data("HEAD\n")
+	b.run(10 * ms)
+	asked := b.sh.Readings()
+	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 {
+		t.Fatalf("asked for %+v, wanted the answers and a hint", asked)
+	}
+	b.targetHas("")
+	b.confirmAs(asked, true)
+	b.targetHas("")
+	b.confirm(asked)
+	b.targetHas("HEAD\n")
+	if n := b.sh.count.ProtoLost; n != 0 {
+		t.Errorf("lost %d times", n)
+	}
+}
+
+func TestRawEarlyIsSure(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		n    int // intercepts
+		do   func(b *rawBed, asked []wire.Reading)
+		lost uint64
+	}{
+		{"not confirmed", 1, func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(askLimit)) }, 1},
+		{"forgotten", 1, func(b *rawBed, asked []wire.Reading) {
+			b.peer().say(b.now, 300)
+			b.run(10 * ms)
+			b.confirm(asked)
+			b.confirm(b.sh.Readings())
+		}, 1},
+		{"forgotten, before a byte was said", 1, func(b *rawBed, asked []wire.Reading) {
+			b.confirm(asked)
+			b.confirm(b.sh.Readings())
+		}, 0},
+		{"the intercept says so", 1, func(b *rawBed, asked []wire.Reading) { b.found(wire.Found{Kind: wire.FoundLost}, &asked[0]) }, 1},
+		{"a link changes", 1, func(b *rawBed, _ []wire.Reading) { b.sh.SetReaders(1) }, 1},
+		{"one of two sees it", 2, func(b *rawBed, asked []wire.Reading) {
+			b.peer().say(b.now, 300)
+			b.run(10 * ms)
+			b.confirm(asked)
+			b.confirmAs(asked, true)
+		}, 0},
+		{"neither of two does", 2, func(b *rawBed, asked []wire.Reading) {
+			b.peer().say(b.now, 300)
+			b.run(10 * ms)
+			b.confirm(asked)
+			b.confirm(asked)
+			again := b.sh.Readings()
+			b.confirm(again)
+			b.confirm(again)
+		}, 1},
+		{"one of two was told before the SYN-ACK, the other is late", 2, func(b *rawBed, asked []wire.Reading) {
+			b.confirm(asked)
+			b.peer().say(b.now, 300)
+			b.run(10 * ms)
+			b.confirm(asked)
+			again := b.sh.Readings()
+			if len(again) != 1 || !again[0].BaseKnown {
+				b.Fatalf("asked again for %+v, wanted the base", again)
+			}
+			b.confirmAs(again, true)
+			b.confirm(again)
+		}, 0},
+		{"a confirmation of another connection's", 2, func(b *rawBed, asked []wire.Reading) {
+			old := asked[0]
+			old.Serial = 1 // the first one's
+			b.confirmAs([]wire.Reading{old, old}, true)
+			b.run(mono.Time(askLimit))
+		}, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := kept(t, tc.n)
+			_, asked := b.next("one\n")
+			b.targetHas("one\n")
+			tc.do(b, asked)
+			b.run(mono.Time(askLimit))
+			if n := b.sh.count.ProtoLost; n != tc.lost {
+				t.Errorf("lost %d times, wanted %d", n, tc.lost)
+			}
+		})
+	}
+}
+
+// recognised has a bed's protocol be known by the first bytes of its clients.
+func recognised(b *rawBed) *rawBed {
+	s := b.sh.cfg.Services[0].Session
+	s.Certain = false
+	s.Protocols[0].Recognise = func(client, _ []byte) proto.Verdict {
+		if client[0] == 'o' {
+			return proto.Yes
+		}
+		return proto.No
+	}
+	return b
+}
+
+// hears is lines that notes what the target says first.
+type hears struct {
+	lines
+	heard *string
+}
+
+func (h *hears) Kept(p []byte, _ *proto.Out) error {
+	*h.heard += string(p)
+	return nil
+}
+
+// What a target says before its protocol is recognised is read, if the intercepts have it.
+func TestRawGreets(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		b := recognised(kept(t, 1))
+		heard := ""
+		b.sh.cfg.Services[0].Session.Protocols[0].NewClient = func() proto.Client { return &hears{heard: &heard} }
+		c := b.conn("192.0.2.1:40001").syn()
+		b.run(10 * ms)
+		b.peer().say(b.now, 80)
+		b.run(10 * ms)
+		c.answers(80)
+		c.data("one\n")
+		b.run(10 * ms)
+		asked := b.sh.Readings()
+		if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || !asked[0].BaseKnown {
+			t.Fatalf("asked for %+v", asked)
+		}
+		b.confirmAs(asked, whole)
+		b.found(wire.Found{Kind: wire.FoundBytes, Data: []byte("hello")}, &asked[0])
+		b.targetHas("one\n")
+		if lost := b.sh.count.ProtoLost == 1; lost == whole || (heard == "hello") != whole {
+			t.Errorf("whole %v, lost %v, heard %q", whole, lost, heard)
+		}
+	}
+}
+
+// What is known of a target holds for as long as the links stay as they are, and of a connection for a while.
+func TestRawEarlyNoMore(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		before func(b *rawBed) // the connection begins
+		after  func(b *rawBed)
+	}{
+		{"after a link's change", func(b *rawBed) { b.sh.SetReaders(1) }, func(*rawBed) {}},
+		{"after a link's change, begun before", func(*rawBed) {}, func(b *rawBed) { b.sh.SetReaders(1) }},
+		{"after a while", func(*rawBed) {}, func(b *rawBed) { b.run(mono.Time(earlyFor)) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := recognised(kept(t, 1))
+			tc.before(b)
+			c := b.conn("192.0.2.1:40001").syn()
+			b.run(10 * ms)
+			tc.after(b)
+			c.data("one\n")
+			b.run(10 * ms)
+			b.targetHas("")
+			b.confirm(b.sh.Readings())
+			b.targetHas("one\n")
+			if n := b.sh.count.ProtoLost; n != 0 {
+				t.Errorf("lost %d times", n)
+			}
+		})
 	}
 }
