@@ -175,7 +175,7 @@ func (r *rawSide) foundAll(now mono.Time, list []wire.Found) {
 		if st == nil || st.reading.kind == proto.None || st.reading.lost {
 			continue
 		}
-		ev := session.Event{ID: st.id, At: now}
+		e, ev := st.e, session.Event{ID: st.id, At: now}
 		switch f.Kind {
 		case wire.FoundConfirmed:
 			st.confirmed(now, f)
@@ -193,8 +193,8 @@ func (r *rawSide) foundAll(now mono.Time, list []wire.Found) {
 			st.lose()
 			st.pass(now)
 		}
-		st.report(now)
-		r.sh.touch(st.e)
+		st.report(now) // may be the end of it
+		r.sh.touch(e)
 	}
 }
 

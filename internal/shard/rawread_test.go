@@ -402,6 +402,26 @@ func TestRawGreets(t *testing.T) {
 	}
 }
 
+// refuses ends a copy by what its target says.
+type refuses struct{ lines }
+
+func (*refuses) Kept([]byte, *proto.Out) error {
+	return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
+}
+
+func TestRawAnswerEndsTheCopy(t *testing.T) {
+	b := reads(newRawBed(t), 1)
+	b.sh.cfg.Services[0].Session.Protocols[0].NewClient = func() proto.Client { return &refuses{} }
+	_, asked := b.begun("one\n")
+	b.run(10 * ms)
+	b.found(wire.Found{Kind: wire.FoundBytes, Data: []byte("no")}, &asked[0])
+	b.run(10 * ms)
+	b.sessions(1, ledger.LoginFailed, 1)
+	if len(b.sh.raw.streams) != 0 {
+		t.Errorf("%d connections are left", len(b.sh.raw.streams))
+	}
+}
+
 // What is known of a target holds for as long as the links stay as they are, and of a connection for a while.
 func TestRawEarlyNoMore(t *testing.T) {
 	for _, tc := range []struct {
