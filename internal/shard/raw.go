@@ -27,9 +27,9 @@ type rawSide struct {
 	seeks   []Seek
 
 	readings []wire.Reading
-	readers  int                         // how many intercepts read answers
-	keepers  map[netip.AddrPort]struct{} // of these targets they all keep what new connections hear first
-	serial   uint32                      // of the last reading
+	readers  int // how many intercepts read answers
+	keepers  map[netip.AddrPort]keepers
+	serial   uint32 // of the last reading
 
 	released   []Tuple // the target has nothing more to say on them
 	releasedAt mono.Time
@@ -92,7 +92,7 @@ type rawStream struct {
 }
 
 func (r *rawSide) init(sh *Shard) {
-	r.sh, r.streams, r.keepers = sh, make(map[Tuple]*rawStream), make(map[netip.AddrPort]struct{})
+	r.sh, r.streams, r.keepers = sh, make(map[Tuple]*rawStream), make(map[netip.AddrPort]keepers)
 	r.past.init()
 }
 
@@ -207,7 +207,7 @@ func (st *rawStream) begin(now mono.Time) {
 	st.conn.Init(st.cfg, st.record)
 	st.cfg = nil
 	st.conn.Open(now)
-	_, st.reading.early = r.keepers[st.tuple.Server()]
+	st.reading.early = r.keeps(st.tuple.Server())
 	if r := &st.reading; r.kind != proto.None && !r.lost {
 		st.openReading()
 	}

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"math"
+	"net/netip"
 	"time"
 
 	"tcpcopy/internal/mono"
@@ -32,7 +33,6 @@ type rawReading struct {
 	kind    proto.Kind
 	serial  uint32 // of what was said last
 	left    int    // confirmations of it that are missing
-	opening uint32 // of what named the protocol
 	hold    uint64 // while they are, the copy's bytes below go, and no others
 	askedAt mono.Time
 	irs     seqnum.Value // the target's first byte's sequence number, if known
@@ -56,6 +56,9 @@ func (st *rawStream) ReadAnswers(kind proto.Kind) {
 	r.kind = kind
 	r.early = r.early && st.side.sh.now.Sub(st.began) < earlyFor
 	if st.side.readers == 0 || st.received > 0 && !r.early {
+		if st.side.readers > 0 && !st.side.keeps(st.tuple.Server()) {
+			st.askToRead(unheld) // for those after it
+		}
 		st.lose() // nobody reads, or the target has spoken before
 		st.side.sh.touch(st.e)
 		return
@@ -76,9 +79,35 @@ func (st *rawStream) openReading() {
 
 // askToRead says which protocol the target's bytes are of; with their first sequence number, if that is known.
 func (st *rawStream) askToRead(below uint64) {
-	r := &st.reading
+	r, side := &st.reading, st.side
 	st.ask(wire.Reading{Proto: r.kind, Base: r.irs, BaseKnown: r.known}, below)
-	r.asked, r.opening = r.known, r.serial
+	r.asked = r.known
+	to := st.tuple.Server()
+	if k, ok := side.keepers[to]; !ok || k.left > 0 && k.askedAt.Add(askLimit).Reached(side.sh.now) {
+		side.keepers[to] = keepers{serial: r.serial, left: side.readers, askedAt: side.sh.now}
+	}
+}
+
+// keepers is how far it is known that all intercepts keep what a target says first on new connections: they do once
+// they have confirmed that they read a connection of its.
+type keepers struct {
+	serial  uint32 // of what they were told
+	left    int    // confirmations of it that are missing
+	askedAt mono.Time
+}
+
+// keeps says that they all do.
+func (r *rawSide) keeps(target netip.AddrPort) bool {
+	k, ok := r.keepers[target]
+	return ok && k.left == 0
+}
+
+// keeper takes one intercept's confirmation.
+func (r *rawSide) keeper(f *wire.Found) {
+	if k, ok := r.keepers[f.Tuple.Target]; ok && k.left > 0 && k.serial == f.Serial {
+		k.left--
+		r.keepers[f.Tuple.Target] = k
+	}
 }
 
 // Expect implements session.AnswerReader.
@@ -161,9 +190,6 @@ func (st *rawStream) confirmed(now mono.Time, f *wire.Found) {
 	default:
 		r.asked = true // else the SYN-ACK is still to come, and they wait for it
 	}
-	if !r.lost && r.serial == r.opening {
-		st.side.keepers[st.tuple.Server()] = struct{}{}
-	}
 	st.pass(now)
 }
 
@@ -171,6 +197,9 @@ func (st *rawStream) confirmed(now mono.Time, f *wire.Found) {
 func (r *rawSide) foundAll(now mono.Time, list []wire.Found) {
 	for i := range list {
 		f := &list[i]
+		if f.Kind == wire.FoundConfirmed {
+			r.keeper(f)
+		}
 		st := r.streams[TupleOf(f.Tuple.Client, f.Tuple.Target)]
 		if st == nil || st.reading.kind == proto.None || st.reading.lost {
 			continue

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -398,6 +399,55 @@ func TestRawGreets(t *testing.T) {
 		b.targetHas("one\n")
 		if lost := b.sh.count.ProtoLost == 1; lost == whole || (heard == "hello") != whole {
 			t.Errorf("whole %v, lost %v, heard %q", whole, lost, heard)
+		}
+	}
+}
+
+// The first connection to a target that greets is lost, for nobody kept the greeting; the next one is not.
+func TestRawGreetsFirst(t *testing.T) {
+	b := recognised(reads(newRawBed(t), 2))
+	for i, lost := range []uint64{1, 1} {
+		c := b.conn(fmt.Sprintf("192.0.2.1:%d", 40000+i)).syn()
+		b.run(10 * ms)
+		for _, p := range b.tg.conns {
+			if p.tuple.Client() == c.addr {
+				p.say(b.now, 80)
+			}
+		}
+		b.run(10 * ms)
+		c.answers(80)
+		c.data("one\n")
+		b.run(10 * ms)
+		asked := b.sh.Readings()
+		if len(asked) != 1 || asked[0].Tuple.Client != c.addr {
+			t.Fatalf("asked for %+v of connection %d", asked, i)
+		}
+		b.confirmAs(asked, i > 0)
+		b.confirm(asked)
+		if n := b.sh.count.ProtoLost; n != lost {
+			t.Errorf("lost %d after connection %d, wanted %d", n, i, lost)
+		}
+	}
+}
+
+// Both of two intercepts must have said that they read the target.
+func TestRawOneOfTwoKeeps(t *testing.T) {
+	b := reads(newRawBed(t), 2)
+	_, asked := b.begun("HEAD\n")
+	b.run(10 * ms)
+	asked = append(asked, b.sh.Readings()...)
+	b.confirmAs(asked, true)
+	c, again := b.next("one\n")
+	for _, p := range b.tg.conns {
+		if p.tuple.Client() == c.addr && len(p.text) > 0 {
+			t.Errorf("the target has %q before the second intercept has said anything", p.text)
+		}
+	}
+	b.confirmAs(again, true)
+	b.confirmAs(again, true)
+	for _, p := range b.tg.conns {
+		if p.tuple.Client() == c.addr && string(p.text) != "one\n" {
+			t.Errorf("the target has %q", p.text)
 		}
 	}
 }
