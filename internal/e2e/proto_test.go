@@ -14,6 +14,7 @@ var protoRuns = []struct {
 }{
 	{"HTTP, larger answers", lab.Options{Proto: "http1", Scenario: "keepalive", Answers: lab.Bigger}},
 	{"Redis, smaller answers, pipelined", lab.Options{Proto: "redis", Scenario: "pipelined", Answers: lab.Smaller}},
+	{"HTTP, short connections", lab.Options{Proto: "http1", Scenario: "short"}},
 	{"HTTP, larger answers, begun before the copier", lab.Options{Proto: "http1", Scenario: "late", Answers: lab.Bigger, Duration: 5 * time.Second}},
 }
 
