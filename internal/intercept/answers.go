@@ -18,6 +18,8 @@ const (
 	followIdle = mono.Time(3600e9)
 	// forgetEvery is how often those are looked for.
 	forgetEvery = mono.Time(60e9)
+	// maxIdle bounds the confirmations that nothing waits for.
+	maxIdle = 4096
 	// tellAtOnce is how large a message of answers grows.
 	tellAtOnce = wire.MaxAnswers / 2
 )
@@ -40,6 +42,7 @@ type answers struct {
 	targets  map[netip.AddrPort]struct{} // whose packets are captured whole
 	waiting  []*following                // the early ones, by age, and some that are no longer
 	kept     int                         // bytes that they cost
+	idle     []confirmation              // nothing waits for them
 }
 
 // reads says whether answers can be read: whole packets can be captured.
@@ -55,16 +58,19 @@ func (s *Intercept) readAnswers(p *peer, body []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.cfg.Now()
+	now, hurry := s.cfg.Now(), false
 	var r wire.Reading
 	for len(body) > 0 {
 		var err error
 		if body, err = wire.NextReading(body, &r); err != nil {
 			return err
 		}
-		s.reading(now, p, &r)
+		hurry = s.reading(now, p, &r) || hurry
 	}
-	s.flushTold()
+	if hurry || len(s.answers.idle) > maxIdle {
+		s.confirmIdle()
+		s.flushTold()
+	}
 	return nil
 }
 
@@ -112,8 +118,8 @@ func (s *Intercept) widen(p *peer, body []byte) error {
 	return nil
 }
 
-// reading carries out one record. The lock is held.
-func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
+// reading carries out one record. It says whether there is something to tell at once. The lock is held.
+func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
 	a := &s.answers
 	of := whose{r.Tuple, p.copier.owner}
 	f := a.followed[of]
@@ -121,8 +127,8 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
 		if f != nil && f.asked && r.Hint != 0 {
 			f.follower.Expect(r.Request, r.Hint)
 		}
-		s.confirm(p, f, r)
-		return
+		s.confirm(&confirmation{p, f, r.Tuple, r.Serial})
+		return true
 	}
 	if f != nil && (r.BaseKnown && f.based && f.base != r.Base || !r.BaseKnown && f.asked) {
 		s.unfollow(f) // of the connection that had the tuple before
@@ -136,7 +142,7 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
 				s.unfollow(f)
 			}
 			s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: r.Tuple})
-			return
+			return true
 		}
 		if f == nil {
 			f = s.enter(of)
@@ -147,18 +153,42 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) {
 		f.begin(r.Base)
 		f.unsure = true
 	}
-	s.confirm(p, f, r)
-	s.hearEarly(f)
 	f.heard = now
+	c := confirmation{p, f, r.Tuple, r.Serial}
+	if !r.Held && len(f.early.segments) == 0 {
+		a.idle = append(a.idle, c)
+		return false
+	}
+	s.confirm(&c)
+	s.hearEarly(f)
+	return true
 }
 
-// confirm tells that a record is known: of a connection that is seen whole, behind its headers.
-func (s *Intercept) confirm(p *peer, f *following, r *wire.Reading) {
-	whole := f != nil && f.asked && f.whole
-	if whole {
-		p = s.peerOf(f.owner, f.hash)
+// confirmation says that a record is known. Where nothing waits for it, it goes along with what is told next, and costs
+// no message of its own.
+type confirmation struct {
+	peer   *peer
+	f      *following // nil: the connection is not read
+	tuple  wire.Tuple
+	serial uint32
+}
+
+// confirmIdle confirms what nothing waits for. The lock is held.
+func (s *Intercept) confirmIdle() {
+	for i := range s.answers.idle {
+		s.confirm(&s.answers.idle[i])
 	}
-	s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: whole})
+	clear(s.answers.idle)
+	s.answers.idle = s.answers.idle[:0]
+}
+
+// confirm tells a confirmation: of a connection that is seen whole, behind its headers.
+func (s *Intercept) confirm(c *confirmation) {
+	p, whole := c.peer, c.f != nil && c.f.asked && c.f.whole
+	if peers := p.copier.peers; whole && len(peers) > 0 {
+		p = peers[c.f.hash%uint32(len(peers))]
+	}
+	s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: c.tuple, Serial: c.serial, Whole: whole})
 }
 
 // enter makes an entry for a connection, which has none.

@@ -122,6 +122,7 @@ func (b *earlyBed) known() *earlyBed {
 // told is what a copier is told, in order: h is a header, with the length of its payload.
 func (b *earlyBed) told(copier int) string {
 	b.Helper()
+	b.s.batch(b.now, nil, nil)
 	out := b.peers[copier].out
 	data := []byte(wire.Preface)
 	if !strings.HasPrefix(string(out.pending), wire.Preface) {
@@ -259,6 +260,40 @@ func TestEarlyOrder(t *testing.T) {
 	b.toldIs(0, "whole")
 	b.asks(0, 1, wire.Reading{Request: 2, Hint: 1})
 	b.toldIs(0, "whole")
+}
+
+// A confirmation that something waits for is sent at once; others go along with what is told next, and know by then what
+// has come, and gone, meanwhile.
+func TestEarlyConfirmations(t *testing.T) {
+	b := newEarlyBed(t, 1).known()
+	pending := func() int { return len(b.peers[0].out.pending) }
+	b.asks(0, 1, wire.Reading{Proto: proto.HTTP1})
+	if n := pending(); n > 0 {
+		t.Errorf("%d bytes are sent for a confirmation that nothing waits for", n)
+	}
+	b.opens(1, 7, 100)
+	b.toldIs(0, "h0 whole")
+	b.asks(0, 2, wire.Reading{Proto: proto.HTTP1})
+	b.asks(0, 3, wire.Reading{Proto: proto.HTTP1, Held: true})
+	if pending() == 0 {
+		t.Error("nothing is sent where something waits")
+	}
+	b.toldIs(0, "confirmed confirmed")
+	b.opens(4, 7, 100)
+	b.told(0)
+	b.reads(0, 4, 100)
+	b.see(4, packet.Segment{Seq: 100, Flags: packet.FIN | packet.ACK, Payload: []byte(reply)}, 0)
+	b.toldIs(0, "h40 40 whole")
+	b.reads(0, 4, 100)
+	for i := range maxIdle {
+		if pending() > 0 {
+			t.Fatalf("sent after %d", i)
+		}
+		b.asks(0, 5, wire.Reading{Proto: proto.HTTP1})
+	}
+	if pending() == 0 {
+		t.Errorf("nothing is sent though %d wait", maxIdle+1)
+	}
 }
 
 // A target that greets: the copier has the bytes as soon as it knows the protocol.

@@ -35,6 +35,7 @@ func (s *Intercept) batch(now mono.Time, frames []capture.Frame, seg *packet.Seg
 		s.frame(now, &frames[i], seg)
 	}
 	s.flush(now)
+	s.confirmIdle()
 	s.flushTold()
 	if s.next.Reached(now) {
 		s.forgetSilent(now)

@@ -127,7 +127,7 @@ func (st *rawStream) ask(what wire.Reading, below uint64) {
 	side.serial++
 	r.serial = side.serial
 	r.left, r.askedAt = side.readers, side.sh.now
-	what.Serial = r.serial
+	what.Serial, what.Held = r.serial, r.hold != unheld
 	what.Tuple = wire.Tuple{Client: st.tuple.Client(), Target: st.tuple.Server()}
 	side.readings = append(side.readings, what)
 }

@@ -71,7 +71,7 @@ func (b *rawBed) begun(request string) (*conn, []wire.Reading) {
 	b.step()
 	b.tg.take(b.now, b.sh.Output())
 	asked := b.sh.Readings()
-	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || asked[0].Tuple.Client != c.addr || asked[0].Tuple.Target != target {
+	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || !asked[0].Held || asked[0].Tuple.Client != c.addr || asked[0].Tuple.Target != target {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.addr)
 	}
 	return c, asked
@@ -223,7 +223,7 @@ func (b *rawBed) next(text string) (*conn, []wire.Reading) {
 	}
 	b.run(10 * ms)
 	asked := b.sh.Readings()
-	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 {
+	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || asked[0].Held == (b.sh.count.Sessions.Delivered > 0) {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.addr)
 	}
 	return c, asked
@@ -273,7 +273,7 @@ func TestRawHintsOfEarlyReadings(t *testing.T) {
 	b.conn("192.0.2.1:40001").syn().data("HEAD\n")
 	b.run(10 * ms)
 	asked := b.sh.Readings()
-	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 {
+	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 || asked[0].Held || !asked[1].Held {
 		t.Fatalf("asked for %+v, wanted the answers and a hint", asked)
 	}
 	b.targetHas("")

@@ -15,7 +15,7 @@ import (
 // begin from then on, for EarlyFor: a record for one of these may come after the target's bytes. Each body is
 // a run of records up to its end:
 //
-//	read:    tuple · serial 32 · protocol 8 · base known 8 · base 32 · request varint · hint 8
+//	read:    tuple · serial 32 · protocol 8 · flags 8 (base known, held) · base 32 · request varint · hint 8
 //	answers: kind 8 · tuple · confirmed: serial 32 · whole 8
 //	                          answer: as in StreamEvents; bytes: length varint, bytes
 
@@ -35,6 +35,8 @@ type Reading struct {
 	BaseKnown bool
 	Request   uint64
 	Hint      proto.Hint
+	// Held: a request waits for the confirmation, which otherwise need not be sent for its own sake.
+	Held bool
 }
 
 // MaxAnswers bounds the bodies of ReadAnswers and Answers in bytes.
@@ -43,7 +45,7 @@ const MaxAnswers = 256 << 10
 // AppendReading appends a record to the body of a ReadAnswers.
 func AppendReading(dst []byte, r *Reading) []byte {
 	dst = binary.BigEndian.AppendUint32(appendTuple(dst, r.Tuple), r.Serial)
-	dst = append(dst, byte(r.Proto), bit(r.BaseKnown))
+	dst = append(dst, byte(r.Proto), bit(r.BaseKnown)|bit(r.Held)<<1)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Base))
 	return append(binary.AppendUvarint(dst, r.Request), byte(r.Hint))
 }
@@ -58,8 +60,10 @@ func bit(b bool) byte {
 // NextReading reads the first record of the body of a ReadAnswers, and returns what follows it.
 func NextReading(body []byte, r *Reading) (rest []byte, err error) {
 	c := cursor{b: body}
-	*r = Reading{Tuple: c.tuple(), Serial: c.u32(), Proto: proto.Kind(c.u8()), BaseKnown: c.u8() != 0,
-		Base: seqnum.Value(c.u32()), Request: c.uvarint(), Hint: proto.Hint(c.u8())}
+	*r = Reading{Tuple: c.tuple(), Serial: c.u32(), Proto: proto.Kind(c.u8())}
+	flags := c.u8()
+	r.BaseKnown, r.Held = flags&1 != 0, flags&2 != 0
+	r.Base, r.Request, r.Hint = seqnum.Value(c.u32()), c.uvarint(), proto.Hint(c.u8())
 	return c.b, c.err(TypeReadAnswers)
 }
 

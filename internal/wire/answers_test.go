@@ -14,7 +14,7 @@ var readTuple = Tuple{Client: netip.MustParseAddrPort("192.0.2.7:40000"), Target
 
 var someReadings = []Reading{
 	{Tuple: readTuple, Serial: 7, Proto: proto.HTTP1, BaseKnown: true, Base: 0xfffffff0},
-	{Tuple: readTuple, Serial: 8, Request: 300, Hint: proto.Keep | 1},
+	{Tuple: readTuple, Serial: 8, Request: 300, Hint: proto.Keep | 1, Held: true},
 }
 
 var someFound = []Found{
