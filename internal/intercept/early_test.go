@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -492,5 +493,54 @@ func TestEarlyBounds(t *testing.T) {
 	b.keepsNothing()
 	if len(a.waiting) > 0 {
 		t.Errorf("%d connections wait when nobody has asked in time", len(a.waiting))
+	}
+}
+
+// Whatever comes, in whatever order, nothing is lost track of.
+func TestEarlyWhateverComes(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	r := rand.New(rand.NewPCG(seed, 0))
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	const clients = 4
+	kinds := []proto.Kind{proto.None, proto.HTTP1, proto.Redis, proto.MySQL, 99}
+	for range 300 {
+		b := newEarlyBed(t, 2).known()
+		for range 200 {
+			n, copier, seq := r.IntN(clients), r.IntN(2), seqnum.Value(100+r.IntN(3)*40)
+			switch r.IntN(10) {
+			case 0, 1:
+				b.opens(n, uint8(7+copier), seq)
+			case 2, 3, 4:
+				b.says(n, seq, reply)
+			case 5:
+				flags := []packet.Flags{packet.FIN, packet.RST, packet.FIN | packet.RST, packet.SYN | packet.FIN | packet.ACK}
+				b.see(n, packet.Segment{Seq: seq, Ack: seqnum.Value(0x5500 + 8 + copier), Flags: flags[r.IntN(4)], Payload: []byte(reply[:r.IntN(40)])}, 0)
+			case 6, 7:
+				b.asks(copier, n, wire.Reading{Proto: kinds[r.IntN(len(kinds))], Base: seq, BaseKnown: r.IntN(2) == 0, Hint: proto.Hint(r.IntN(256)),
+					Request: r.Uint64(), Held: r.IntN(2) == 0})
+			case 8:
+				b.s.release(b.peers[copier].copier.owner, []wire.Tuple{{Client: earlyClient(n), Target: earlyTarget}})
+			case 9:
+				b.now += mono.Time(r.Int64N(int64(wire.EarlyFor)))
+				b.told(copier)
+			}
+		}
+		cost := 0
+		for _, f := range b.s.answers.followed {
+			cost += f.early.cost
+		}
+		if a := &b.s.answers; cost != a.kept || len(a.followed) > clients+2 {
+			t.Fatalf("%d bytes are kept, %d of %d connections", a.kept, cost, len(a.followed))
+		}
+		for _, p := range b.peers {
+			b.s.leave(p, io.EOF)
+		}
+		if b.keepsNothing(); len(b.s.answers.followed) > 0 {
+			t.Fatalf("%d connections are known of copiers that are gone", len(b.s.answers.followed))
+		}
 	}
 }
