@@ -185,8 +185,8 @@ func (st *rawStream) confirmed(now mono.Time, f *wire.Found) {
 		// The target has answered our SYN meanwhile; perhaps before the intercepts knew of the connection.
 		st.askToRead(r.hold)
 		return
-	case r.early && (st.received > 0 || st.hole):
-		st.lose() // they have forgotten what the target said first
+	case st.received > 0 || st.hole:
+		st.lose() // what the target said first had perhaps passed them before they knew, or they have forgotten it
 	default:
 		r.asked = true // else the SYN-ACK is still to come, and they wait for it
 	}

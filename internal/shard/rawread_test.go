@@ -452,6 +452,29 @@ func TestRawOneOfTwoKeeps(t *testing.T) {
 	}
 }
 
+// A target greets while the first record about it is on its way: nobody can tell whether that came in time.
+func TestRawGreetsMeanwhile(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		b := recognised(reads(newRawBed(t), 1))
+		c := b.conn("192.0.2.1:40000").syn()
+		b.run(10 * ms)
+		c.data("one\n")
+		b.run(10 * ms)
+		asked := b.sh.Readings()
+		if len(asked) != 1 || !asked[0].BaseKnown || !asked[0].Held {
+			t.Fatalf("asked for %+v", asked)
+		}
+		b.peer().say(b.now, 80)
+		b.run(10 * ms)
+		b.targetHas("")
+		b.confirmAs(asked, whole)
+		b.targetHas("one\n")
+		if lost := b.sh.count.ProtoLost == 1; lost == whole {
+			t.Errorf("whole %v, lost %v", whole, lost)
+		}
+	}
+}
+
 // refuses ends a copy by what its target says.
 type refuses struct{ lines }
 
