@@ -8,6 +8,7 @@ import (
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/known"
+	"tcpcopy/internal/proto/segments"
 	"tcpcopy/internal/wire"
 )
 
@@ -125,12 +126,12 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
 	f := a.followed[of]
 	if r.Proto == proto.None {
 		if f != nil && f.asked && r.Hint != 0 {
-			f.follower.Expect(r.Request, r.Hint)
+			f.Expect(r.Request, r.Hint)
 		}
 		s.confirm(&confirmation{p, f, r.Tuple, r.Serial})
 		return true
 	}
-	if f != nil && (r.BaseKnown && f.based && f.base != r.Base || !r.BaseKnown && f.asked) {
+	if f != nil && (r.BaseKnown && f.begunElsewhere(r.Base) || !r.BaseKnown && f.asked) {
 		s.unfollow(f) // of the connection that had the tuple before
 		f = nil
 	}
@@ -147,10 +148,10 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
 		if f == nil {
 			f = s.enter(of)
 		}
-		f.asked, f.follower = true, proto.Follow(reader)
+		f.read(reader)
 	}
-	if r.BaseKnown && !f.based {
-		f.begin(r.Base)
+	if _, based := f.Base(); r.BaseKnown && !based {
+		f.Begin(r.Base)
 		f.unsure = true
 	}
 	f.heard = now
@@ -239,10 +240,10 @@ func (s *Intercept) hear(now mono.Time, f *following, seg *packet.Segment) bool 
 		}
 	}
 	clear(a.told)
-	if f.follower.Lost() {
+	if f.Lost() {
 		s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: f.tuple})
 	}
-	if f.follower.Over() {
+	if f.Over() {
 		s.unfollow(f)
 		return false
 	}
@@ -252,8 +253,8 @@ func (s *Intercept) hear(now mono.Time, f *following, seg *packet.Segment) bool 
 // unfollow forgets a connection.
 func (s *Intercept) unfollow(f *following) {
 	s.answers.spill(f)
-	f.close()
-	f.follower = proto.Follower{}
+	f.Close()
+	f.Follower = segments.Follower{}
 	delete(s.answers.followed, f.whose)
 }
 

@@ -38,7 +38,7 @@ type earlySegment struct {
 func (s *Intercept) begun(now mono.Time, of whose, hash uint32, f *following, seg *packet.Segment) *following {
 	a, base := &s.answers, seg.Seq+1
 	if f != nil {
-		if !f.based || f.base == base {
+		if !f.begunElsewhere(base) {
 			return f
 		}
 		if c := s.owners[of.owner]; f.asked && c != nil && len(c.peers) > 0 {
@@ -54,7 +54,7 @@ func (s *Intercept) begun(now mono.Time, of whose, hash uint32, f *following, se
 		return nil
 	}
 	f = s.enter(of)
-	f.begin(base)
+	f.Begin(base)
 	f.whole, f.heard, f.early.since = true, now, now
 	a.waiting = append(a.waiting, f)
 	s.forgetEarly(now)

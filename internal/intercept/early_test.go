@@ -533,7 +533,7 @@ func TestEarlyWhateverComes(t *testing.T) {
 		for _, f := range b.s.answers.followed {
 			cost += f.early.cost
 		}
-		if a := &b.s.answers; cost != a.kept || len(a.followed) > clients+2 {
+		if a := &b.s.answers; cost != a.kept || len(a.followed) > 2*clients+2 {
 			t.Fatalf("%d bytes are kept, %d of %d connections", a.kept, cost, len(a.followed))
 		}
 		for _, p := range b.peers {

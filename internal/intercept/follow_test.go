@@ -1,16 +1,9 @@
 package intercept
 
 import (
-	"fmt"
-	"reflect"
 	"strings"
-	"testing"
 
-	"tcpcopy/internal/chunk"
 	"tcpcopy/internal/packet"
-	"tcpcopy/internal/proto"
-	"tcpcopy/internal/proto/known"
-	"tcpcopy/internal/seqnum"
 )
 
 // part is a segment of the target's by the offset of its first byte; flags beside ACK.
@@ -57,68 +50,3 @@ var followCases = func() []followCase {
 		}(), []string{"lost"}},
 	}
 }()
-
-func TestFollow(t *testing.T) {
-	for _, tc := range followCases {
-		t.Run(tc.name, func(t *testing.T) {
-			const base = seqnum.Value(0xfffffff0)
-			var pool chunk.Pool
-			f := &following{follower: proto.Follow(known.Answers(proto.HTTP1))}
-			var out []proto.Told
-			var scratch []proto.Answer
-			var got []string
-			for _, p := range tc.parts {
-				seg := packet.Segment{Seq: base.Add(p.off), Flags: packet.ACK | p.flags, Len: len(p.text), Payload: []byte(p.text[:len(p.text)-p.cut])}
-				out = f.take(1, &seg, &pool, out[:0], &scratch)
-				for i := range out {
-					got = append(got, fmt.Sprint(out[i].End))
-				}
-			}
-			if f.follower.Lost() {
-				got = append(got, "lost")
-			}
-			if !reflect.DeepEqual(got, tc.want) {
-				t.Errorf("found %q, want %q", got, tc.want)
-			}
-			f.close()
-			if pool.InUse() != 0 {
-				t.Errorf("%d bytes are still in use", pool.InUse())
-			}
-		})
-	}
-}
-
-// Bytes that are wanted are told, though their buffers go back.
-func TestFollowKept(t *testing.T) {
-	var pool chunk.Pool
-	f := &following{follower: proto.Follow(&keeper{})}
-	f.begin(100)
-	var scratch []proto.Answer
-	seg := func(off int, s string) []proto.Told {
-		return f.take(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK, Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
-	}
-	if out := seg(3, "def"); len(out) != 0 {
-		t.Errorf("told %+v behind a hole", out)
-	}
-	out := seg(0, "abc")
-	for range 4 { // others have the buffers
-		clear(pool.Get(3)[:3])
-	}
-	text := ""
-	for i := range out {
-		text += string(out[i].Bytes)
-	}
-	if text != "abcdef" {
-		t.Errorf("told %q, want abcdef", text)
-	}
-}
-
-// keeper wants every byte.
-type keeper struct{}
-
-func (*keeper) Expect(uint64, proto.Hint)                                 {}
-func (*keeper) Feed(_ []byte, out []proto.Answer) ([]proto.Answer, error) { return out, nil }
-func (*keeper) Blind() uint64                                             { return 0 }
-func (*keeper) Skip(_ uint64, out []proto.Answer) []proto.Answer          { return out }
-func (*keeper) Kept() bool                                                { return true }
-func (*keeper) Close(out []proto.Answer) []proto.Answer                   { return out }
