@@ -110,6 +110,23 @@ func (e *Epoll) Add(fd int, tag uint64) error {
 	return nil
 }
 
+// AddOnce watches a packet socket, and reports of it once, until Again: what comes meanwhile wakes nobody.
+func (e *Epoll) AddOnce(fd int, tag uint64) error {
+	if err := e.add(fd, unix.EPOLLIN|unix.EPOLLONESHOT, tag); err != nil {
+		return fmt.Errorf("watch packet socket %d: %w", fd, err)
+	}
+	return nil
+}
+
+// Again has a socket that AddOnce was called for reported of once more: at once if it is ready.
+func (e *Epoll) Again(fd int, tag uint64) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT | unix.EPOLLET, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32))}
+	if err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {
+		return fmt.Errorf("watch packet socket %d: %w", fd, err)
+	}
+	return nil
+}
+
 // Wait fills evs with what has happened, at the latest after timeout (below zero: whenever something
 // does), and returns how many it filled. A call of Wake, or a signal, ends it early with none.
 func (e *Epoll) Wait(evs []EpollEvent, timeout time.Duration) (int, error) {

@@ -30,18 +30,23 @@ type RingConfig struct {
 	BlockSize      int                  // bytes, rounded up to a power of two ≥ 128 KB; 0: 128 KB
 	Blocks         int                  // 0: 128
 	BlockTimeout   time.Duration        // a block that is not full is handed over after this; 0: 3 ms
+	Immediate      bool                 // slots instead of blocks: see Ring.Slot
 	IgnoreOutgoing bool                 // leave out what this host sends (Linux 4.20)
 	Promiscuous    bool                 // also frames addressed to others; one named interface only
 }
 
-// Ring is a TPACKET_V3 receive ring in memory shared with the kernel. Blocks come in order, one at a
-// time. One goroutine may use Block and Release; the other methods are safe beside it, but for Close.
+// Ring is a receive ring in memory shared with the kernel: of blocks (TPACKET_V3), which come in order, one at a
+// time, or, with RingConfig.Immediate, of slots. One goroutine may use Block and Release, or Slot and GiveBack;
+// the other methods are safe beside it, but for Close.
 type Ring struct {
 	fd        int
 	mem       []byte
 	blockSize int
 	blocks    int
-	next      int // the block that is ours next, or now
+	slot      int // bytes of a slot; 0: the ring has blocks
+	next      int // the block, or slot, that is ours next, or now
+	taken     int // slots before next that GiveBack gives back
+	whole     []byte
 	name      string
 	protocol  uint16
 	promisc   bool
@@ -82,8 +87,15 @@ func (r *Ring) setUp(cfg *RingConfig) error {
 			return fmt.Errorf("ignore outgoing packets: %w", err)
 		}
 	}
-	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
-		return fmt.Errorf("set packet ring version 3: %w", err)
+	version := unix.TPACKET_V3
+	if cfg.Immediate {
+		version, r.slot = unix.TPACKET_V2, slotSize
+		if err := r.keepWhole(); err != nil {
+			return err
+		}
+	}
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, version); err != nil {
+		return fmt.Errorf("set packet ring version %d: %w", version+1, err)
 	}
 	if err := r.allocate(cfg); err != nil {
 		return err
@@ -115,13 +127,13 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 		timeout = uint32(max(1, cfg.BlockTimeout.Milliseconds()))
 	}
 	for {
-		const frameSize = 2048 // a V3 ring packs frames; the kernel only checks that the numbers agree
+		// A V3 ring packs frames; of it the kernel only checks that the numbers agree.
 		req := unix.TpacketReq3{
 			Block_size: uint32(size), Block_nr: uint32(blocks),
-			Frame_size: frameSize, Frame_nr: uint32(size / frameSize * blocks),
+			Frame_size: slotSize, Frame_nr: uint32(size / slotSize * blocks),
 			Retire_blk_tov: timeout,
 		}
-		err := unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req)
+		err := r.ask(&req)
 		if err == nil {
 			break
 		}
@@ -141,6 +153,15 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 	}
 	r.mem, r.blockSize, r.blocks = mem, size, blocks
 	return nil
+}
+
+func (r *Ring) ask(req *unix.TpacketReq3) error {
+	if r.slot == 0 {
+		return unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, req)
+	}
+	return unix.SetsockoptTpacketReq(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq{
+		Block_size: req.Block_size, Block_nr: req.Block_nr, Frame_size: req.Frame_size, Frame_nr: req.Frame_nr,
+	})
 }
 
 // status is the word by which kernel and reader pass a block to and fro.
@@ -216,6 +237,13 @@ type RingStats struct {
 
 // Stats returns the counts since the last call and sets them to zero.
 func (r *Ring) Stats() (RingStats, error) {
+	if r.slot != 0 {
+		s, err := unix.GetsockoptTpacketStats(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+		if err != nil {
+			return RingStats{}, fmt.Errorf("read packet statistics: %w", err)
+		}
+		return RingStats{Packets: s.Packets, Drops: s.Drops}, nil
+	}
 	s, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
 		return RingStats{}, fmt.Errorf("read packet statistics: %w", err)

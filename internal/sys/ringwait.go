@@ -11,6 +11,8 @@ import (
 type RingWait struct {
 	epoll *Epoll
 	evs   []EpollEvent
+	rings []*Ring
+	spent []bool // rings of slots that have had their wake, and want another
 }
 
 // NewRingWait makes a wait over rings, which stay the caller's.
@@ -19,9 +21,13 @@ func NewRingWait(rings []*Ring) (*RingWait, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &RingWait{epoll: e, evs: make([]EpollEvent, len(rings)+1)}
+	w := &RingWait{epoll: e, evs: make([]EpollEvent, len(rings)+1), rings: rings, spent: make([]bool, len(rings))}
 	for i, r := range rings {
-		if err := e.Add(r.fd, uint64(i)); err != nil {
+		add := e.Add
+		if r.slot != 0 {
+			add = e.AddOnce
+		}
+		if err := add(r.fd, uint64(i)); err != nil {
 			e.Close()
 			return nil, err
 		}
@@ -33,9 +39,20 @@ func NewRingWait(rings []*Ring) (*RingWait, error) {
 // was called, or d is over; a negative d is never over. The caller must have looked at every ring since
 // the last Wait. failed is the index of a ring whose error is pending (see TakeError), or -1.
 func (w *RingWait) Wait(d time.Duration) (failed int, err error) {
+	for i, spent := range w.spent {
+		if spent {
+			if err := w.epoll.Again(w.rings[i].fd, uint64(i)); err != nil {
+				return -1, err
+			}
+			w.spent[i] = false
+		}
+	}
 	n, err := w.epoll.Wait(w.evs, d)
 	if err != nil {
 		return -1, fmt.Errorf("wait for packets: %w", err)
+	}
+	for i := range w.evs[:n] {
+		w.spent[w.evs[i].Tag()] = w.rings[w.evs[i].Tag()].slot != 0
 	}
 	for i := range w.evs[:n] {
 		if ev := &w.evs[i]; ev.Failed() || ev.HungUp() {

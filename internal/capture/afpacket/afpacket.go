@@ -43,6 +43,11 @@ type Config struct {
 	// many of them as the ring has blocks (by default 384 ms), however few packets there are, before some
 	// are lost.
 	BlockTimeout time.Duration
+	// Immediate has a frame returned as soon as it is there, however long ago the last batch was; with Pause, at
+	// the earliest that long after the last batch, so that a stream of frames does not cost a wake for each. The
+	// reader may then be away until the ring is full: it takes a packet of up to 1,900 bytes for 2 KB.
+	Immediate bool
+	Pause     time.Duration
 	// Now is the clock of Frame.Time, the engine's. Nil: a clock that starts with Open.
 	Now func() mono.Time
 }
@@ -55,6 +60,11 @@ type Source struct {
 	batch   []capture.Frame
 	current *ring // the ring whose block is the caller's now, or nil
 	turn    int   // the ring to look at first
+
+	immediate bool
+	pause     time.Duration
+	batched   mono.Time    // when the last batch was taken, if immediate
+	hurry     atomic.Int64 // until when there is no pause, a mono.Time
 
 	delivered, foreign, downs, corrupt atomic.Uint64
 
@@ -84,7 +94,8 @@ func Open(cfg Config) (*Source, error) {
 		start := time.Now()
 		now = func() mono.Time { return mono.Time(time.Since(start)) }
 	}
-	s := &Source{now: now, batch: make([]capture.Frame, 0, maxBatch)}
+	s := &Source{now: now, batch: make([]capture.Frame, 0, maxBatch), immediate: cfg.Immediate, pause: cfg.Pause}
+	s.batched = now().Add(-cfg.Pause)
 	names := slices.Clone(cfg.Interfaces)
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -121,7 +132,7 @@ func openRing(name string, cfg *Config) (*sys.Ring, error) {
 	}
 	r, err := sys.OpenRing(sys.RingConfig{
 		Interface: name, Filter: cfg.Filter,
-		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize, BlockTimeout: cfg.BlockTimeout,
+		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize, BlockTimeout: cfg.BlockTimeout, Immediate: cfg.Immediate,
 		IgnoreOutgoing: cfg.IgnoreOutgoing, Promiscuous: cfg.Promiscuous,
 	})
 	switch {
@@ -171,6 +182,9 @@ func (s *Source) leave(holding bool) bool {
 }
 
 func (s *Source) next(wait time.Duration) ([]capture.Frame, error) {
+	if s.immediate {
+		s.rest(wait)
+	}
 	var deadline time.Time // of a bounded wait, once it has begun
 	for {
 		s.rebind()
@@ -203,6 +217,9 @@ func (s *Source) next(wait time.Duration) ([]capture.Frame, error) {
 
 // take returns the next frames that are there: the rest of the block in hand, or a new one's first.
 func (s *Source) take() []capture.Frame {
+	if s.immediate {
+		return s.takeSlots()
+	}
 	if s.current != nil {
 		if frames := s.fill(s.current); len(frames) > 0 {
 			return frames
@@ -237,10 +254,7 @@ func (s *Source) fill(r *ring) []capture.Frame {
 			s.foreign.Add(1)
 			continue
 		}
-		batch = append(batch, capture.Frame{
-			Data: f.Data, Wire: f.Wire, Time: r.clock.at(f.Nanos), Ifindex: f.Ifindex, VLAN: f.VLAN,
-			PktType: f.PktType, Outgoing: f.PktType == capture.Outgoing, Loopback: f.HWType == sys.HWLoopback,
-		})
+		batch = append(batch, r.frame(&f))
 	}
 	if len(batch) == 0 {
 		if r.reader.Corrupt() {
@@ -252,6 +266,13 @@ func (s *Source) fill(r *ring) []capture.Frame {
 	}
 	s.delivered.Add(uint64(len(batch)))
 	return batch
+}
+
+func (r *ring) frame(f *sys.RingFrame) capture.Frame {
+	return capture.Frame{
+		Data: f.Data, Wire: f.Wire, Time: r.clock.at(f.Nanos), Ifindex: f.Ifindex, VLAN: f.VLAN,
+		PktType: f.PktType, Outgoing: f.PktType == capture.Outgoing, Loopback: f.HWType == sys.HWLoopback,
+	}
 }
 
 // fault takes note that a ring's socket has an error: its interface went down. One that is only down

@@ -31,6 +31,12 @@ func open(t testing.TB, cfg afpacket.Config) *afpacket.Source {
 	return s
 }
 
+// rings runs a test with rings of blocks, and of slots.
+func rings(t *testing.T, test func(t *testing.T, immediate bool)) {
+	t.Run("blocks", func(t *testing.T) { test(t, false) })
+	t.Run("slots", func(t *testing.T) { test(t, true) })
+}
+
 // until reads frames until done says so, and fails when that takes too long.
 func until(t testing.TB, s capture.Source, what string, done func(f *capture.Frame) bool) {
 	t.Helper()
@@ -65,11 +71,13 @@ func send(t testing.TB, c net.PacketConn, to net.Addr, payload []byte) {
 	}
 }
 
-func TestLoopbackIsSeenTwice(t *testing.T) {
+func TestLoopbackIsSeenTwice(t *testing.T) { rings(t, loopbackIsSeenTwice) }
+
+func loopbackIsSeenTwice(t *testing.T, immediate bool) {
 	for _, tt := range []struct{ name, address string }{{"ipv4", "127.0.0.1:0"}, {"ipv6", "[::1]:0"}} {
 		t.Run(tt.name, func(t *testing.T) {
 			testnet.Enter(t)
-			s := open(t, afpacket.Config{})
+			s := open(t, afpacket.Config{Immediate: immediate})
 			a, b := udp(t, tt.address), udp(t, tt.address)
 			payload := []byte("seen twice")
 			send(t, a, b.LocalAddr(), payload)
@@ -92,9 +100,11 @@ func TestLoopbackIsSeenTwice(t *testing.T) {
 	}
 }
 
-func TestCloseInterruptsNext(t *testing.T) {
+func TestCloseInterruptsNext(t *testing.T) { rings(t, closeInterruptsNext) }
+
+func closeInterruptsNext(t *testing.T, immediate bool) {
 	testnet.Enter(t)
-	s := open(t, afpacket.Config{})
+	s := open(t, afpacket.Config{Immediate: immediate})
 	done := make(chan error)
 	go func() {
 		_, err := s.Next(-1)
@@ -141,11 +151,13 @@ func two(t testing.TB) *testnet.NS {
 	return ns
 }
 
-func TestFilterAndTime(t *testing.T) {
+func TestFilterAndTime(t *testing.T) { rings(t, filterAndTime) }
+
+func filterAndTime(t *testing.T, immediate bool) {
 	ns := two(t)
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
-	s := open(t, afpacket.Config{Filter: udpOnly(t, 40), Now: now})
+	s := open(t, afpacket.Config{Immediate: immediate, Filter: udpOnly(t, 40), Now: now})
 	dst := udp(t, "10.7.0.1:0")
 	var src net.PacketConn
 	ns.Do(func() { src = udp(t, "10.7.0.2:0") })
@@ -174,7 +186,9 @@ func TestFilterAndTime(t *testing.T) {
 }
 
 // TestLargeFrames: segmentation offload gives frames of nearly 64 KB, BIG TCP more; they come whole.
-func TestLargeFrames(t *testing.T) {
+func TestLargeFrames(t *testing.T) { rings(t, largeFrames) }
+
+func largeFrames(t *testing.T, immediate bool) {
 	for _, tt := range []struct {
 		name, address string
 		maxSize       int // of the sender's GSO; 0: the default
@@ -190,7 +204,7 @@ func TestLargeFrames(t *testing.T) {
 				testnet.GSOMaxSize(t, "a", tt.maxSize)
 				ns.Do(func() { testnet.GSOMaxSize(t, "b", tt.maxSize) })
 			}
-			s := open(t, afpacket.Config{IgnoreOutgoing: true})
+			s := open(t, afpacket.Config{Immediate: immediate, IgnoreOutgoing: true})
 			l, err := net.Listen("tcp", net.JoinHostPort(tt.address, "0"))
 			if err != nil {
 				t.Fatal(err)
@@ -211,12 +225,14 @@ func TestLargeFrames(t *testing.T) {
 				c.Write(make([]byte, 20<<20))
 				c.Close()
 			}()
-			largest := 0
+			largest := 0 // that has come whole
 			until(t, s, "large frame", func(f *capture.Frame) bool {
-				if f.Wire != len(f.Data) {
+				if f.Wire != len(f.Data) && !(immediate && len(f.Data) > 1500) { // one of slots may be short of room
 					t.Errorf("%d of %d bytes captured", len(f.Data), f.Wire)
 				}
-				largest = max(largest, f.Wire)
+				if f.Wire == len(f.Data) {
+					largest = max(largest, f.Wire)
+				}
 				return largest >= tt.want
 			})
 		})
@@ -293,14 +309,16 @@ func TestSeveralInterfaces(t *testing.T) {
 }
 
 // TestInterfacesComeAndGo: capture outlives the interfaces that it is on.
-func TestInterfacesComeAndGo(t *testing.T) {
+func TestInterfacesComeAndGo(t *testing.T) { rings(t, interfacesComeAndGo) }
+
+func interfacesComeAndGo(t *testing.T, immediate bool) {
 	for _, tt := range []struct {
 		name       string
 		interfaces []string
 	}{{"named", []string{"a"}}, {"all", nil}} {
 		t.Run(tt.name, func(t *testing.T) {
 			ns := two(t)
-			s := open(t, afpacket.Config{
+			s := open(t, afpacket.Config{Immediate: immediate,
 				Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true, Promiscuous: true,
 			})
 			heard := func(what string) {
@@ -357,9 +375,11 @@ func TestOpenErrors(t *testing.T) {
 }
 
 // TestBatchOutlivesClose: memory under a batch goes only when the reader comes back.
-func TestBatchOutlivesClose(t *testing.T) {
+func TestBatchOutlivesClose(t *testing.T) { rings(t, batchOutlivesClose) }
+
+func batchOutlivesClose(t *testing.T, immediate bool) {
 	testnet.Enter(t)
-	s := open(t, afpacket.Config{})
+	s := open(t, afpacket.Config{Immediate: immediate})
 	a := udp(t, "127.0.0.1:0")
 	send(t, a, a.LocalAddr(), []byte("still here"))
 	frames, err := s.Next(deadline)
