@@ -45,6 +45,9 @@ type Config struct {
 	// Whole has the sources capture all packets of these targets whole, from its return on; all others they
 	// may cut behind the headers. nil: answers cannot be read here. It must not wait.
 	Whole func(targets []netip.AddrPort) error
+	// Hurry has the sources yield packets at once for a while, at the price of more batches. nil: they always do.
+	// For any goroutine; it must not wait.
+	Hurry func(time.Duration)
 	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure set.
 	Listen   []netip.AddrPort
 	TLS      *tls.Config // key.ServerTLS; nil: no key

@@ -764,3 +764,30 @@ func TestNewRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestHurry: a copier whose turns wait for answers has the sources told.
+func TestHurry(t *testing.T) {
+	told := make(chan time.Duration, 1)
+	d := start(t, func(cfg *intercept.Config) { cfg.Hurry = func(d time.Duration) { told <- d } })
+	c := dial(t, []string{d.addr}, nil)
+	ready(t, c)
+	c.Hurry()
+	select {
+	case got := <-told:
+		if got != wire.HurryFor {
+			t.Errorf("for %v, wanted %v", got, wire.HurryFor)
+		}
+	case <-time.After(deadline):
+		t.Error("nobody was told")
+	}
+	d = start(t, nil) // one that always hurries
+	c = dial(t, []string{d.addr}, nil)
+	ready(t, c)
+	c.Hurry()
+	c.Query(wire.Tuple{Client: client(1), Target: target})
+	wait(t, "the answer after it", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.answers) == 1
+	})
+}

@@ -380,6 +380,10 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 				s.table.Retarget(p.copier.owner, to.List)
 				s.mu.Unlock()
 			}
+		case wire.TypeHurry:
+			if s.cfg.Hurry != nil {
+				s.cfg.Hurry(wire.HurryFor)
+			}
 		case wire.TypeReadAnswers:
 			err = s.readAnswers(p, f.Body)
 		case wire.TypePing:

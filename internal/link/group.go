@@ -105,6 +105,13 @@ func (g *Group) Release(tuples []wire.Tuple) bool {
 	return ok
 }
 
+// Hurry tells every intercept that turns wait for answers.
+func (g *Group) Hurry() {
+	for _, l := range g.links {
+		l.Hurry()
+	}
+}
+
 // ReadAnswers tells every intercept what to read.
 func (g *Group) ReadAnswers(readings []wire.Reading) bool {
 	ok := true

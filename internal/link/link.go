@@ -238,6 +238,9 @@ func (l *Link) Claim(tuples []wire.Tuple) bool {
 // Release tells the intercept that tuples are no longer used. As Claim.
 func (l *Link) Release(tuples []wire.Tuple) bool { return l.tuples(wire.TypeRelease, tuples) }
 
+// Hurry tells the intercept that turns wait for answers; see wire.HurryFor. As Claim.
+func (l *Link) Hurry() bool { return l.send(wire.AppendHurry) }
+
 // ReadAnswers tells the intercept what to read. As Claim.
 func (l *Link) ReadAnswers(readings []wire.Reading) bool {
 	for len(readings) > 0 {

@@ -51,6 +51,7 @@ const (
 	TypeReadAnswers  Type = 15 // copier: read what the target answers on these
 	TypeAnswers      Type = 16 // intercept: what was found
 	TypeSeek         Type = 17 // copier: may I open this?
+	TypeHurry        Type = 18 // copier: turns wait for answers
 	TypeOperations   Type = 32 // copier: open, feed and end these connections
 	TypeStreamEvents Type = 33 // intercept: what became of them
 	TypeAgentHello   Type = 64 // agent: who I am
@@ -63,7 +64,7 @@ var typeNames = [...]string{
 	TypeHello: "hello", TypeWelcome: "welcome", TypeRefuse: "refuse", TypeHeaders: "headers", TypeClaim: "claim",
 	TypeClaimRefused: "claim-refused", TypeRelease: "release", TypeQuery: "query", TypeOwner: "owner",
 	TypeICMP: "icmp", TypePing: "ping", TypePong: "pong", TypeBye: "bye", TypeTargets: "targets",
-	TypeReadAnswers: "read-answers", TypeAnswers: "answers", TypeSeek: "seek",
+	TypeReadAnswers: "read-answers", TypeAnswers: "answers", TypeSeek: "seek", TypeHurry: "hurry",
 	TypeOperations: "operations", TypeStreamEvents: "stream-events",
 	TypeAgentHello: "agent-hello", TypeAgentWelcome: "agent-welcome", TypePackets: "packets", TypeAgentCounts: "agent-counts",
 }

@@ -272,6 +272,21 @@ func TestUnexpected(t *testing.T) {
 	}
 }
 
+// TestHurry: an intercept that does not know it goes on.
+func TestHurry(t *testing.T) {
+	var r Reader
+	n := copy(r.Space(), AppendHurry([]byte(Preface)))
+	r.Filled(n)
+	f, ok, err := r.Next()
+	if !ok || err != nil || f.Type != TypeHurry || len(f.Body) != 0 {
+		t.Fatalf("%+v %v %v", f, ok, err)
+	}
+	f.Type = 77
+	if err := f.Unexpected(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestHelloOfAnotherVersion(t *testing.T) {
 	var h Hello
 	if err := h.Decode([]byte{0, 9, 1, 2}); err != nil || h.Version != 9 {
