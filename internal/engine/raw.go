@@ -5,11 +5,13 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/export"
 	"tcpcopy/internal/link"
+	"tcpcopy/internal/mono"
 	"tcpcopy/internal/output/rawsend"
 	"tcpcopy/internal/packet"
 	"tcpcopy/internal/seqnum"
@@ -32,6 +34,7 @@ type rawWay struct {
 	segment sync.Map        // of netip.Addr: the largest payload to it, an int
 	shift   shard.Raw       // for ReplyPort
 	reports sync.Pool
+	hurried atomic.Int64 // when the intercepts were last told to hurry, a mono.Time; 0: never
 
 	mu    sync.Mutex
 	conns map[string]int // connections by intercept
@@ -357,6 +360,15 @@ func (r *rawWay) ask(tuples []shard.Tuple) {
 	for _, t := range wireTuples(tuples) {
 		r.group.Query(t)
 	}
+}
+
+// hurry tells the intercepts that copies are behind, now and then.
+func (r *rawWay) hurry(now mono.Time) {
+	last := r.hurried.Load()
+	if last != 0 && now.Sub(mono.Time(last)) < wire.HurryFor/2 || !r.hurried.CompareAndSwap(last, int64(now)) {
+		return
+	}
+	r.group.Hurry()
 }
 
 func wireTuples(tuples []shard.Tuple) []wire.Tuple {

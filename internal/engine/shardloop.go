@@ -234,6 +234,9 @@ func (l *shardLoop) flush() {
 			l.narrow(out, tooBig)
 		}
 	}
+	if l.shard.Behind() {
+		l.raw.hurry(l.now())
+	}
 	if t := l.shard.Releases(); len(t) > 0 {
 		l.raw.group.Release(wireTuples(t))
 	}

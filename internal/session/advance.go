@@ -181,6 +181,7 @@ func (s *Session) rebase(now mono.Time) {
 
 // flow releases turns as far as the gate lets it, and then the end of the client's direction.
 func (s *Session) flow(now mono.Time) mono.Time {
+	s.waiting = false
 	if wake, held := s.recognise(now); held {
 		return wake
 	}
@@ -188,6 +189,7 @@ func (s *Session) flow(now mono.Time) mono.Time {
 		m, ok := s.reader.Mark()
 		if ok && m.Off <= s.released {
 			if wake, open := s.pass(now, m.Note, false); !open {
+				s.waiting = true
 				return wake
 			}
 			if s.targetShut && !s.serverFIN {

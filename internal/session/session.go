@@ -103,6 +103,7 @@ type Session struct {
 	serverFIN      bool
 	met            bool // a packet of the client's was taken before
 	serverFirst    bool // the client had seen the server's bytes before it sent any
+	waiting        bool // a turn waits for the target's answer to the one before
 
 	isn        seqnum.Value // the client's
 	serverBase seqnum.Value // the sequence number of the server's first byte

@@ -114,6 +114,7 @@ type Shard struct {
 	marks  shedMarks
 	used   map[Tuple]*entry // with Config.Sources: whose the tuples are that targets see
 	busy   int              // sessions that are Busy
+	behind bool             // one that something has happened to is Behind
 
 	raw rawSide
 }
@@ -226,6 +227,13 @@ const (
 	releaseAfter  = time.Second
 )
 
+// Behind says whether a copy to which something has happened since the last call was behind its client.
+func (sh *Shard) Behind() bool {
+	b := sh.behind
+	sh.behind = false
+	return b
+}
+
 // Releases returns the tuples that the intercepts can forget, and forgets them: when they are many, or have
 // waited for a while.
 func (sh *Shard) Releases() []Tuple {
@@ -245,6 +253,7 @@ func (sh *Shard) settle() {
 		e.dirty = false
 		sh.advance(e)
 		sh.noteBusy(e)
+		sh.behind = sh.behind || e.Behind(sh.now)
 	}
 	clear(sh.dirty)
 	sh.dirty = sh.dirty[:0]
