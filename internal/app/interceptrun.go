@@ -30,9 +30,10 @@ import (
 // what an ICMP error quotes.
 const headersOnly = 256
 
-// blockTimeout is how long an answer's header may wait in the capture ring: turns wait for it. What is lost
-// when the ring overflows the target sends again.
-const blockTimeout = 2 * time.Millisecond
+// answerPause is how long an answer's header may wait for others, so that several cost one wake here and at the
+// copier; those that turns wait for do not (see wire.Hurry). What is lost when the ring overflows the target sends
+// again.
+const answerPause = 2 * time.Millisecond
 
 // runIntercept opens the capture, serves copiers, and tells the account, until the context is done.
 func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error {
@@ -51,7 +52,7 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
 	source, err := afpacket.Open(afpacket.Config{
-		Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, BlockTimeout: blockTimeout, Now: now,
+		Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, Immediate: true, Pause: answerPause, Now: now,
 	})
 	if err != nil {
 		return err
@@ -64,6 +65,7 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 			}
 			return source.SetFilter(program)
 		},
+		Hurry:   source.Hurry,
 		Sources: []capture.Source{source}, Listen: c.Listen, Insecure: c.Insecure, Local: here, Pass: c.Pass,
 		Devices: c.Interfaces, AllowForwarding: c.AllowForwarding, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
 	}
