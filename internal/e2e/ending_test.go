@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"tcpcopy/internal/netlab"
 )
@@ -23,6 +24,12 @@ type chatter struct {
 // else.
 func (s *stand) chat(conns int) *chatter {
 	s.t.Helper()
+	return s.chatWhile(conns, func() bool { return true })
+}
+
+// chatWhile is chat of clients that ask only while may says so.
+func (s *stand) chatWhile(conns int, may func() bool) *chatter {
+	s.t.Helper()
 	ch := &chatter{ended: make(chan struct{})}
 	done := make(chan struct{}, conns)
 	for i := range conns {
@@ -30,6 +37,10 @@ func (s *stand) chat(conns int) *chatter {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for n := 0; !ch.stop.Load(); n++ {
+				if !may() {
+					time.Sleep(time.Millisecond)
+					continue
+				}
 				if err := c.ask(fmt.Sprintf("chat %d line %d", i, n)); err != nil {
 					s.t.Errorf("client %d: %v", i, err)
 					return
@@ -78,7 +89,10 @@ func TestInterrupt(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
 				c := s.copy("-x", s.mapping(onlinePort, targetPort))
-				ch := s.chat(20)
+				// Clients and production are one process here, which does ten thousand lines while the copier waits for
+				// a processor that others use: more than may be left to drain, and another thing to test.
+				const ahead = 2000
+				ch := s.chatWhile(20, func() bool { return p.online.lineCount() < p.target.lineCount()+ahead })
 				eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 1000 })
 				if code := c.stop(sig); code != 0 {
 					t.Errorf("exit code %d, wanted 0", code)
