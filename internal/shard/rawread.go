@@ -40,6 +40,7 @@ type rawReading struct {
 	asked   bool // the intercepts know it, or have been there when it was said
 	early   bool // they keep what the target says before they are told
 	whole   bool // one of them has the connection from its beginning
+	settled bool // they read it: what is confirmed from here on is what was said of requests
 	lost    bool
 	told    bool // that it is lost
 	found   []session.Event
@@ -179,8 +180,9 @@ func (st *rawStream) confirmed(now mono.Time, f *wire.Found) {
 		return
 	}
 	switch {
+	case r.settled:
 	case r.whole:
-		r.asked = true
+		r.asked, r.settled = true, true
 	case r.known && !r.asked:
 		// The target has answered our SYN meanwhile; perhaps before the intercepts knew of the connection.
 		st.askToRead(r.hold)
@@ -188,7 +190,7 @@ func (st *rawStream) confirmed(now mono.Time, f *wire.Found) {
 	case st.received > 0 || st.hole:
 		st.lose() // what the target said first had perhaps passed them before they knew, or they have forgotten it
 	default:
-		r.asked = true // else the SYN-ACK is still to come, and they wait for it
+		r.asked, r.settled = true, true // the SYN-ACK, or what follows it, is still to come, and they wait for it
 	}
 	st.pass(now)
 }

@@ -120,6 +120,34 @@ func TestRawReadsAnswers(t *testing.T) {
 	b.targetHas("one\ntwo\nthree\n")
 }
 
+// What is said of a request when answers have come is no word about where the reading began.
+func TestRawHintsBehindAnswers(t *testing.T) {
+	b := reads(newRawBed(t), 1)
+	c, asked := b.begun("one\n")
+	b.confirm(asked)
+	again := b.sh.Readings()
+	b.confirm(again)
+	c.answers(100)
+	b.peer().say(b.now, 300)
+	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 300}}, &asked[0])
+	b.run(10 * ms)
+	c.data("HEAD\n")
+	b.run(10 * ms)
+	b.confirm(b.sh.Readings())
+	b.targetHas("one\nHEAD\n")
+	c.answers(100)
+	c.data("three\n")
+	b.peer().say(b.now, 100)
+	b.run(2 * sec)
+	b.targetHas("one\nHEAD\n") // it is still known where answers end
+	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 400}}, &asked[0])
+	b.run(10 * ms)
+	b.targetHas("one\nHEAD\nthree\n")
+	if n := b.sh.count.ProtoLost; n > 0 {
+		t.Errorf("%d copies lost their protocol", n)
+	}
+}
+
 // A request of which something is said goes when all intercepts have confirmed that they know.
 func TestRawHintsAreConfirmed(t *testing.T) {
 	b := reads(newRawBed(t), 2)
