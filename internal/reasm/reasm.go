@@ -73,6 +73,7 @@ type Reader struct {
 	kept   int // bytes in pieces and ahead
 
 	end     End
+	fin     bool // a FIN has come; a RST overrules it
 	endOff  uint64
 	endNote Note
 }

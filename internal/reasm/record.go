@@ -140,7 +140,7 @@ func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
 	if r.end == Open {
 		r.endOff, r.endNote = off, note
 	}
-	r.end = how
+	r.end, r.fin = how, r.fin || how == Closed
 }
 
 // Ended says how the direction ended, once all bytes before its end are in order. A RST counts where
@@ -154,8 +154,8 @@ func (r *Reader) Ended() (how End, note Note) {
 	}
 }
 
-// EndOff is the offset where the client's FIN ends its direction, if it has come.
-func (r *Reader) EndOff() (off uint64, ok bool) { return r.endOff, r.end == Closed }
+// EndOff is the offset where the client's FIN ends its direction, if it has come; a RST may have come behind it.
+func (r *Reader) EndOff() (off uint64, ok bool) { return r.endOff, r.fin }
 
 // HasEnd says whether the client's end was seen, whether or not all bytes before it are in order.
 func (r *Reader) HasEnd() bool { return r.end != Open }

@@ -124,8 +124,8 @@ func (s *Session) stallAt() mono.Time {
 // clientEndAcked says whether what the server has acknowledged beyond the bytes in order is just the
 // client's FIN.
 func (s *Session) clientEndAcked() bool {
-	how, _ := s.reader.Ended()
-	return how == reasm.Closed && s.took == s.reader.Next()+1
+	end, ok := s.reader.EndOff()
+	return ok && end == s.reader.Next() && s.took == end+1
 }
 
 // seekTurn begins a copy at the client's next turn, or, for a connection seen from its SYN on that has

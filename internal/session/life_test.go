@@ -415,3 +415,26 @@ func TestShutdown(t *testing.T) {
 		r.sessions(0, ledger.Shutdown, 0)
 	})
 }
+
+// A client that has closed resets when the server goes on; the server has acknowledged its FIN before. That is no
+// hole, however long the copy has still to do.
+func TestResetBehindFIN(t *testing.T) {
+	r := fresh(t)
+	r.data("one")
+	r.takes()
+	r.answers(100)
+	r.data("two")
+	r.fin()
+	r.serverAcks(r.next + 1)
+	r.says(100)
+	r.seg(r.next+1, "", packet.RST)
+	r.wait(6 * sec)
+	r.copied("one")
+	r.replies(100)
+	r.wait(sec)
+	r.copied("onetwo")
+	r.takes()
+	r.wait(20 * sec)
+	r.ended(true, ledger.None)
+	r.bytes(6, ledger.None, 6)
+}
