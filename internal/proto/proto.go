@@ -148,6 +148,9 @@ type Client interface {
 	// called, and the gate has nothing to say, until a call of Kept has changed that. Then those bytes come
 	// again that no step had taken when a call of Feed began to hold.
 	Holds() bool
+	// Expects says that the rest of the request which is coming in may be the client's answer to an interim one
+	// (RFC 9110 §10.1.1): what the server has said since the request began is not for other requests alone.
+	Expects() bool
 	// Server takes bytes that production's own server sent, as far as they were captured: on the production
 	// host the first 48 or more of each packet, elsewhere all or none. off is their offset in the server's
 	// direction, as seen counts. Only a Client that Edits is told.

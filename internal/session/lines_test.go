@@ -13,6 +13,7 @@ import (
 //
 //   - has no answer
 //     ?  has an answer that the server must know of (hint 5)
+//     %  is one whose rest may wait for an interim answer
 //     ~  the server speaks unasked from here on
 //     =  another protocol follows
 //     !  cannot be followed
@@ -27,6 +28,7 @@ func (c *lines) Edits() bool                   { return false }
 func (c *lines) Begin(bool, *proto.Out) error  { *c = lines{}; return nil }
 func (c *lines) Kept([]byte, *proto.Out) error { return nil }
 func (c *lines) Holds() bool                   { return false }
+func (c *lines) Expects() bool                 { return c.inside && c.first == '%' }
 func (c *lines) Server(uint64, []byte)         {}
 
 func (c *lines) Feed(p []byte, _ uint64, out *proto.Out) error {
@@ -90,6 +92,8 @@ type logins struct {
 
 func (c *logins) Edits() bool { return true }
 func (c *logins) Holds() bool { return !c.ready || c.waits }
+
+func (c *logins) Expects() bool { return false }
 
 func (c *logins) Begin(_ bool, out *proto.Out) error {
 	*c = logins{heard: c.heard}

@@ -329,9 +329,8 @@ func (t *talk) checkKnown(n reasm.Note) (answered, known bool) {
 		return true, true
 	case t.answered < t.need(n):
 		return false, true
-	case t.inside && t.answered+t.interim == t.heard:
-		// The client had seen something before it sent the rest of a request: not a final answer to another, and
-		// no interim one to this has come.
+	case t.inside && t.client.Expects() && t.answered+t.interim == t.heard:
+		// The client had seen something before it sent the rest of a request, and nothing has come since.
 		return false, t.edits()
 	case t.asked+t.answered+t.interim == 0:
 		return t.edits(), t.edits() // the server spoke first

@@ -118,6 +118,41 @@ func TestKnownInside(t *testing.T) {
 	r.copied("one and the rest\ntwo\nthree\n")
 }
 
+// The rest of a request that waits for nobody goes, though its client has seen answers to others meanwhile, which the
+// target had given before.
+func TestKnownInsideOfOthers(t *testing.T) {
+	r := certain(t)
+	r.data("zero\none\ntw")
+	r.takes()
+	r.ends(5)
+	r.ends(5)
+	r.answers(9)
+	r.data("o")
+	r.copied("zero\none\ntwo")
+	r.takes()
+	r.answers(9)
+	r.data("!\n")
+	r.copied("zero\none\ntwo!\n")
+}
+
+// One that does wait has to hear something.
+func TestKnownInsideOfOne(t *testing.T) {
+	r := certain(t)
+	r.data("zero\n")
+	r.takes()
+	r.ends(5)
+	r.answers(9)
+	r.data("%one")
+	r.copied("zero\n%one")
+	r.takes()
+	r.answers(9)
+	r.data(" and the rest\n")
+	r.wait(sec)
+	r.copied("zero\n%one")
+	r.endsInterim(9)
+	r.copied("zero\n%one and the rest\n")
+}
+
 func TestKnownNoInterim(t *testing.T) {
 	r := certain(t)
 	r.data("one")

@@ -28,6 +28,7 @@ func (*lines) Edits() bool                   { return false }
 func (*lines) Begin(bool, *proto.Out) error  { return nil }
 func (*lines) Kept([]byte, *proto.Out) error { return nil }
 func (*lines) Holds() bool                   { return false }
+func (*lines) Expects() bool                 { return false }
 func (*lines) Server(uint64, []byte)         {}
 
 func (l *lines) Feed(p []byte, _ uint64, out *proto.Out) error {

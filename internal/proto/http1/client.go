@@ -158,5 +158,8 @@ func (c *Client) Kept([]byte, *proto.Out) error { return nil }
 // Holds is of proto.Client.
 func (c *Client) Holds() bool { return false }
 
+// Expects is of proto.Client.
+func (c *Client) Expects() bool { return c.state == requestBody && c.head.expect }
+
 // Server is of proto.Client.
 func (c *Client) Server(uint64, []byte) {}

@@ -13,6 +13,7 @@ type head struct {
 	coded   bool  // there is a Transfer-Encoding
 	chunked bool  // of which the last is chunked
 	upgrade bool
+	expect  bool // "100-continue" is all that it can be (RFC 9110 §10.1.1)
 	framing bool // the header line before was one of those that frame
 	old     bool // HTTP/1.0, which has no Transfer-Encoding (RFC 9112 §6.1)
 }
@@ -52,6 +53,8 @@ func (h *head) field(ln *line) error {
 		if equalFold(name, "transfer-encoding") {
 			return h.transferEncoding(ln, i+1)
 		}
+	case len("expect"):
+		h.expect = h.expect || equalFold(name, "expect")
 	case len("upgrade"):
 		h.upgrade = h.upgrade || equalFold(name, "upgrade")
 	}

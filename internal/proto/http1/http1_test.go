@@ -321,3 +321,26 @@ func TestRecognise(t *testing.T) {
 		}
 	}
 }
+
+// The rest of a request is waited with where its headers say so, and only until it has come.
+func TestExpects(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want bool
+	}{
+		{"PUT / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n", true},
+		{"PUT / HTTP/1.1\r\ncontent-length: 2\r\nEXPECT: 100-continue\r\n\r\nx", true},
+		{"PUT / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nxx", false},
+		{"PUT / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n", false},
+		{"PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\n", false},
+		{"PUT / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nxxPUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\nx", false},
+	} {
+		for _, c := range []proto.Client{NewClient(), NewEditor(&Rules{})} {
+			var out proto.Out
+			c.Begin(false, &out)
+			if err := c.Feed([]byte(tc.text), 0, &out); err != nil || c.Expects() != tc.want {
+				t.Errorf("%T after %q: %v, %v, wanted %v", c, tc.text, c.Expects(), err, tc.want)
+			}
+		}
+	}
+}

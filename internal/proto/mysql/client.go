@@ -82,6 +82,9 @@ func (c *Client) Edits() bool { return true }
 // Holds is of proto.Client.
 func (c *Client) Holds() bool { return c.hold }
 
+// Expects is of proto.Client: there are no interim answers.
+func (c *Client) Expects() bool { return false }
+
 // Begin is of proto.Client. What an earlier copy has learned of the client is kept.
 func (c *Client) Begin(under bool, _ *proto.Out) error {
 	next := Client{opt: c.opt, who: c.who, online: c.online}

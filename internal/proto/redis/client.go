@@ -194,5 +194,8 @@ func (c *Client) Kept([]byte, *proto.Out) error { return nil }
 // Holds is of proto.Client.
 func (c *Client) Holds() bool { return false }
 
+// Expects is of proto.Client: there are no interim answers.
+func (c *Client) Expects() bool { return false }
+
 // Server is of proto.Client.
 func (c *Client) Server(uint64, []byte) {}

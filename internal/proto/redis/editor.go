@@ -235,5 +235,8 @@ func (e *Editor) Kept([]byte, *proto.Out) error { return nil }
 // Holds is of proto.Client.
 func (e *Editor) Holds() bool { return false }
 
+// Expects is of proto.Client: there are no interim answers.
+func (e *Editor) Expects() bool { return false }
+
 // Server is of proto.Client.
 func (e *Editor) Server(uint64, []byte) {}
