@@ -195,7 +195,19 @@ func TestMySQLLoginRefused(t *testing.T) {
 			if test.login != "" {
 				args = append(args, "--mysql-login", test.login)
 			}
-			c := s.copy(args...)
+			c := s.copy(append(args, "--stats", "100ms")...)
+			sessions := uint64(1)
+			if way == raw && test.login == "" {
+				// A target is read from when the first of its connections has been recognised, which may be too late for
+				// that one itself: it has been greeted.
+				conn := s.mysqlDial("shop")
+				if err := conn.Ping(); err != nil {
+					t.Error(err)
+				}
+				conn.Close()
+				eventually(t, "the first connection is recognised", func() bool { r := c.progress(); return r != nil && len(r.Sessions.Dropped) > 0 })
+				sessions++
+			}
 			if test.encrypted {
 				if _, err := s.mysqlTry("app", "shop", func(c *mysqlclient.Conn) error {
 					c.UseSSL(true)
@@ -213,7 +225,11 @@ func TestMySQLLoginRefused(t *testing.T) {
 				conn.Close()
 			}
 			r := c.end()
-			if r.Sessions.Dropped[test.reason] != 1 || len(r.Sessions.Dropped) != 1 || len(r.Protocol.Refused) > 1 || test.refused != "" && r.Protocol.Refused[test.refused] != 1 {
+			if sessions > 1 && r.Sessions.Dropped["proto_lost"] == 1 {
+				delete(r.Sessions.Dropped, "proto_lost")
+				sessions--
+			}
+			if r.Sessions.Dropped[test.reason] != sessions || len(r.Sessions.Dropped) != 1 || len(r.Protocol.Refused) > 1 || test.refused != "" && r.Protocol.Refused[test.refused] != 1 {
 				t.Errorf("%s: sessions %+v, protocol %+v; wanted %s", test.name, r.Sessions, r.Protocol, test.reason)
 			}
 			if strings.Contains(c.output(), "sesame") || strings.Contains(c.output(), targetPassword) {
