@@ -29,7 +29,7 @@ type daemon struct {
 
 // gcPercent lets the heap grow by a quarter of what lives in it before it is collected. What lives is sessions;
 // packets allocate nothing, so the collector has little to do, and memory on a production host is dear.
-const gcPercent = 25
+const gcPercent = 10
 
 // halveProcessors leaves half of the processors to what the machine is there for, unless the user has said
 // otherwise. It costs nothing: with fewer to hand goroutines over to, a request takes less CPU (two cores,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ const (
 	// What may be under way to one shard: the ring goes back to the kernel at once, whatever the shards
 	// are busy with, and this is how much more of a burst there is room for.
 	maxCarriers  = 256
+	maxSpare     = 8 // that are kept for the next batches
 	carrierBytes = 8 << 20
 	packetCost   = 256 // bytes that a packet costs beside its payload
 	// An arena begins small and doubles, for most packets have little payload.
@@ -154,7 +156,7 @@ func (r *reader) deal(frames []capture.Frame) {
 		if p.FromServer {
 			port = p.Seg.Dst.Port()
 		}
-		r.lanes[shard.Of(port, len(r.lanes))].add(&p)
+		r.lanes[shard.Of(port, len(r.lanes))].add(&p, len(frames)-i)
 	}
 	for i := range r.lanes {
 		r.lanes[i].send()
@@ -165,10 +167,11 @@ func (r *reader) deal(frames []capture.Frame) {
 	r.mu.Unlock()
 }
 
-// add copies a packet to the carrier that goes next.
-func (l *lane) add(p *shard.Packet) {
+// add copies a packet to the carrier that goes next, of a batch with so many packets left.
+func (l *lane) add(p *shard.Packet, left int) {
 	if l.next == nil {
 		l.next = l.carrier()
+		l.next.list = slices.Grow(l.next.list, left) // at once: what grows bit by bit leaves as much behind
 	}
 	c := l.next
 	if n := len(p.Seg.Payload); n > 0 {
@@ -214,7 +217,7 @@ func (l *lane) take(c *carrier) {
 	}
 	clear(c.list)
 	c.list, c.arena = c.list[:0], c.arena[:0]
-	if len(l.spare) < 4 { // the rest was for a burst
+	if len(l.spare) < maxSpare { // the rest was for a burst
 		l.spare = append(l.spare, c)
 	}
 }
