@@ -262,12 +262,7 @@ func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 		t.stats.ClaimsRefused++
 		return false
 	}
-	k := keyOf(client, target)
-	h := t.entries.hash(&k)
-	i := t.entries.find(&k, h)
-	if i == 0 {
-		i = t.add(now, &k, h)
-	}
+	i, hash := t.enter(now, client, target)
 	e := t.entries.at(i)
 	if had := t.owner(e); had != 0 && had != owner && e.list != listClosed && e.list != listSought && t.copiers[had].up {
 		t.stats.ClaimsRefused++
@@ -275,8 +270,18 @@ func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	}
 	t.stats.Claimed++
 	t.give(now, i, owner, listOpen)
-	t.handOut(i, uint32(h), deliver)
+	t.handOut(i, hash, deliver)
 	return true
+}
+
+// enter is the entry of a connection, which is made if there is none.
+func (t *Table) enter(now mono.Time, client, target netip.AddrPort) (i, hash uint32) {
+	k := keyOf(client, target)
+	h := t.entries.hash(&k)
+	if i = t.entries.find(&k, h); i == 0 {
+		i = t.add(now, &k, h)
+	}
+	return i, uint32(h)
 }
 
 // give makes owner the owner of an entry.
@@ -296,23 +301,19 @@ func (t *Table) handOut(i uint32, hash uint32, deliver func(s *packet.Segment, a
 	}
 }
 
-// Seek says whether owner may send a SYN for the connection from client to target, its first at since: not where
-// another copier that is connected has the connection, or had it then, or shortly before: that was the client's same
-// connection, even if the other copier is gone by now, unless the asker begins only now (since is now); nor where the copier did not name the target when it joined. To have it means that the target has accepted it:
-// several may seek the same one. The last of them is who hears of an old connection at the target, which answers
-// a SYN with an ACK that names nobody; deliver is as for Claim.
+// Seek says whether owner may send a SYN for the connection from client to target, its first at since. It may not
+// where another copier that is connected has the connection, or had it then, or shortly before: that was the client's
+// same connection, even if the other copier is gone by now, unless the asker begins only now (since is now); nor where
+// the copier did not name the target when it joined. To have it means that the target has accepted it: several may
+// seek the same one. The last of them is who hears of an old connection at the target, which answers a SYN with an
+// ACK that names nobody; deliver is as for Claim.
 func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, since mono.Time,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	if !t.SendsTo(owner, target) {
 		t.stats.SeeksRefused++
 		return false
 	}
-	k := keyOf(client, target)
-	h := t.entries.hash(&k)
-	i := t.entries.find(&k, h)
-	if i == 0 {
-		i = t.add(now, &k, h)
-	}
+	i, hash := t.enter(now, client, target)
 	e := t.entries.at(i)
 	had, list := t.owner(e), listSought
 	open := e.list == listOpen || e.list == listClosing
@@ -331,7 +332,7 @@ func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, 
 	}
 	t.stats.Sought++
 	t.give(now, i, owner, list)
-	t.handOut(i, uint32(h), deliver)
+	t.handOut(i, hash, deliver)
 	return true
 }
 
