@@ -412,12 +412,19 @@ func flood(t testing.TB, count, n int) {
 }
 
 func TestNextAllocatesNothing(t *testing.T) {
+	allocatesNothing(t, afpacket.Config{}, 20_000, 30)
+}
+
+// allocatesNothing reads so many batches of so many packets.
+func allocatesNothing(t *testing.T, cfg afpacket.Config, packets, batches int) {
+	t.Helper()
 	testnet.Enter(t)
-	s := open(t, afpacket.Config{IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16)})
-	flood(t, 20_000, 100)
+	cfg.IgnoreOutgoing, cfg.Filter = true, udpOnly(t, 1<<16)
+	s := open(t, cfg)
+	flood(t, packets, 100)
 	s.Next(deadline)
 	frames := 0
-	n := testing.AllocsPerRun(30, func() {
+	n := testing.AllocsPerRun(batches, func() {
 		f, err := s.Next(0)
 		if err != nil {
 			t.Fatal(err)
@@ -425,7 +432,7 @@ func TestNextAllocatesNothing(t *testing.T) {
 		frames += len(f)
 	})
 	if n != 0 || frames < 1000 {
-		t.Errorf("%v allocations for each of 30 batches with %d frames in all", n, frames)
+		t.Errorf("%v allocations for each of %d batches with %d frames in all", n, batches, frames)
 	}
 	if n := testing.AllocsPerRun(30, func() { s.Next(time.Millisecond) }); n != 0 {
 		t.Errorf("%v allocations for a wait", n)
