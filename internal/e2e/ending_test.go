@@ -38,7 +38,7 @@ func (s *stand) chatWhile(conns int, may func() bool) *chatter {
 			defer func() { done <- struct{}{} }()
 			for n := 0; !ch.stop.Load(); n++ {
 				if !may() {
-					time.Sleep(time.Millisecond)
+					wait(time.Millisecond)
 					continue
 				}
 				if err := c.ask(fmt.Sprintf("chat %d line %d", i, n)); err != nil {
