@@ -21,7 +21,7 @@ test:
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
 
 # The packages whose tests are whole hosts under load: one at a time, for they are judged by what arrives when.
-HOSTS = internal/(e2e|badnet|lab)$$
+HOSTS = internal/(test/e2e|test/badnet|lab)$$
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }
@@ -32,9 +32,8 @@ short:
 	go test -short ./...
 
 # The race detector needs cgo, and so a C compiler.
-RACE = ./internal/engine/... ./internal/agent/... ./internal/output/... ./internal/capture/... ./internal/link/... \
-	./internal/intercept/... ./internal/landing/... ./internal/localroute/... ./internal/app/... ./internal/netlab/... ./internal/status/... \
-	./internal/sys/...
+RACE = ./internal/engine/... ./internal/source/... ./internal/way/... ./internal/app/... ./internal/lab/netlab/... \
+	./internal/account/... ./internal/sys/...
 # Of the lab, runs that have all of its goroutines; the others repeat them with other faults and scenarios.
 RACELAB = TestFaithfulCopy|TestRate|TestCopierThatFails|TestInterruptedLab
 race:

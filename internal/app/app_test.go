@@ -13,10 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/sys"
 )
 

@@ -8,16 +8,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tcpcopy/internal/agent"
-	"tcpcopy/internal/capture/afpacket"
-	"tcpcopy/internal/capture/locals"
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/status"
+	"tcpcopy/internal/source/afpacket"
+	"tcpcopy/internal/source/agent"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/source/locals"
+	"tcpcopy/internal/way/link/key"
 )
 
 func (p *program) captureCommand() *cobra.Command {

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/status"
 )
 
 func (p *program) copyCommand() *cobra.Command {

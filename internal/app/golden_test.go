@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/key"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way/link/key"
 )
 
 var update = flag.Bool("update", false, "write the golden files")

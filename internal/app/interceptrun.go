@@ -11,19 +11,19 @@ import (
 	"syscall"
 	"time"
 
-	"tcpcopy/internal/capture"
-	"tcpcopy/internal/capture/afpacket"
-	"tcpcopy/internal/capture/locals"
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/intercept"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/status"
+	"tcpcopy/internal/source"
+	"tcpcopy/internal/source/afpacket"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/source/locals"
 	"tcpcopy/internal/sys"
-	"tcpcopy/internal/wire"
+	"tcpcopy/internal/way/link/key"
+	"tcpcopy/internal/way/link/wire"
+	"tcpcopy/internal/way/raw/intercept"
 )
 
 // headersOnly is how much of a packet the intercept captures: the longest headers of IP and TCP, and
@@ -51,7 +51,7 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	defer here.Close()
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
-	source, err := afpacket.Open(afpacket.Config{
+	capture, err := afpacket.Open(afpacket.Config{
 		Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, Immediate: true, Pause: answerPause, Now: now,
 	})
 	if err != nil {
@@ -63,10 +63,10 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 			if err != nil {
 				return err
 			}
-			return source.SetFilter(program)
+			return capture.SetFilter(program)
 		},
-		Hurry:   source.Hurry,
-		Sources: []capture.Source{source}, Listen: c.Listen, Insecure: c.Insecure, Local: here, Pass: c.Pass,
+		Hurry:   capture.Hurry,
+		Sources: []source.Source{capture}, Listen: c.Listen, Insecure: c.Insecure, Local: here, Pass: c.Pass,
 		Devices: c.Interfaces, AllowForwarding: c.AllowForwarding, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
 	}
 	if c.Key != nil {
@@ -74,7 +74,7 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	}
 	daemon, err := intercept.New(cfg)
 	if err != nil {
-		source.Close()
+		capture.Close()
 		return listenProblem(err)
 	}
 	account := func(shot *intercept.Snapshot, final bool) interceptReport {

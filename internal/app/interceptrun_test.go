@@ -12,9 +12,9 @@ import (
 	"testing"
 
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/intercept"
+	"tcpcopy/internal/source/filter"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way/raw/intercept"
 )
 
 func TestInterceptLine(t *testing.T) {

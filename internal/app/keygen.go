@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tcpcopy/internal/key"
+	"tcpcopy/internal/way/link/key"
 )
 
 func (p *program) keygenCommand() *cobra.Command {

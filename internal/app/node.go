@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/status"
 )
 
 // answer answers tcpcopy status with what get returns, as addr says; the function it returns ends that. At the

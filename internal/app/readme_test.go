@@ -11,12 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/ledger"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way/link/key"
 )
 
 func readme(t *testing.T) string {

@@ -5,10 +5,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/output/recording"
+	"tcpcopy/internal/source/recording"
 )
 
 func (p *program) recordCommand() *cobra.Command {

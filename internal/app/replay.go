@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
 )
 
 func (p *program) replayCommand() *cobra.Command {

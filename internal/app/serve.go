@@ -8,9 +8,9 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
 	"tcpcopy/internal/sys"
 )
 

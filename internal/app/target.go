@@ -10,16 +10,16 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/intercept"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/landing"
-	"tcpcopy/internal/localroute"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/status"
-	"tcpcopy/internal/wire"
+	"tcpcopy/internal/way/link/key"
+	"tcpcopy/internal/way/link/wire"
+	"tcpcopy/internal/way/raw/intercept"
+	"tcpcopy/internal/way/tunnel/localroute"
+	"tcpcopy/internal/way/tunnel/ontarget"
 )
 
 // targetHost is where a target's intercept acts: its own network namespace, or the one of --netns. enter
@@ -124,7 +124,7 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	for _, a := range c.Listen {
 		own = append(own, a.Port())
 	}
-	ground := landing.New(landing.Config{Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
+	ground := ontarget.New(ontarget.Config{Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
 		MaxStreams: c.Target.MaxStreams, MaxBytes: c.Target.Memory, Enter: host.enter, Log: s.Log})
 	cfg := intercept.Config{
 		Streams: func(hello *wire.Hello, send func([]byte) bool, broken func()) (intercept.StreamPort, error) {
@@ -144,7 +144,7 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	if err != nil {
 		return listenProblem(err)
 	}
-	account := func(shot *intercept.Snapshot, streams *landing.Stats, final bool) interceptReport {
+	account := func(shot *intercept.Snapshot, streams *ontarget.Stats, final bool) interceptReport {
 		return interceptReport{
 			Version: s.Version, Start: start, Now: time.Now(), Final: final,
 			Resources: export.NewResourceReport(export.Spent()),
@@ -177,7 +177,7 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 }
 
 // targetLine is the account in one line.
-func targetLine(s *intercept.Snapshot, l *landing.Stats) string {
+func targetLine(s *intercept.Snapshot, l *ontarget.Stats) string {
 	connected := 0
 	for _, c := range s.Copiers {
 		if c.Conns > 0 {

@@ -3,11 +3,11 @@ package app
 import (
 	"context"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
-	"tcpcopy/internal/export"
 	"tcpcopy/internal/lab"
-	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/lab/netlab"
 	"tcpcopy/internal/sys"
 )
 

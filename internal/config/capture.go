@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/key"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way/link/key"
 )
 
 // Compress is whether an agent compresses what it sends.

@@ -13,11 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/balance"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way/link/key"
 )
 
 var host = Host{

@@ -5,11 +5,11 @@ import (
 	"slices"
 	"time"
 
-	"tcpcopy/internal/balance"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/known"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way/link/key"
 )
 
 // DefaultPort is where an intercept listens.

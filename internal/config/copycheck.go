@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"tcpcopy/internal/balance"
+	"tcpcopy/internal/core/balance"
 )
 
 // Copy makes the settings of the options, which have been parsed. The warnings are for the user, one

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"tcpcopy/internal/packet"
+	"tcpcopy/internal/core/packet"
 )
 
 // DefaultAgentPort is where a copier listens for agents.

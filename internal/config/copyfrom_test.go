@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/key"
+	"tcpcopy/internal/way/link/key"
 )
 
 func keyInFile(t *testing.T) string {

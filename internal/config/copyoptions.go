@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/status"
+	"tcpcopy/internal/account/status"
 )
 
 // CopyOptions are the options of tcpcopy copy while they are read.

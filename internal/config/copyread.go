@@ -4,8 +4,8 @@ import (
 	"strconv"
 	"strings"
 
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/source/filter"
 )
 
 func (o *CopyOptions) setMap(s string) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/mapping"
 )
 
 // A configuration file is YAML: the options by their long names, and mappings, a list of what -x takes, or

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/balance"
+	"tcpcopy/internal/core/balance"
 )
 
 // inFile parses a command line with a configuration file.

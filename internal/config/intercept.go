@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/key"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way/link/key"
 )
 
 // Intercept is what tcpcopy intercept is to do.

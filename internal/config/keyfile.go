@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"strings"
 
-	"tcpcopy/internal/key"
+	"tcpcopy/internal/way/link/key"
 )
 
 // loadKey reads the key of --key or the environment; nil where there is none.

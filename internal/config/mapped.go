@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"tcpcopy/internal/balance"
+	"tcpcopy/internal/core/balance"
 )
 
 // mappedOptions are those that a configuration file may give for single mappings too.

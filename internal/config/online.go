@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	"tcpcopy/internal/filter"
+	"tcpcopy/internal/source/filter"
 )
 
 // setOnline reads the ports, or addresses with ports, of production servers.

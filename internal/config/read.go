@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/mapping"
 )
 
 // The readers below make the function that reads an option's value into dst. Their errors are Problems

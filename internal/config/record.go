@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/output/recording"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/source/recording"
 )
 
 // Record is what tcpcopy record is to do.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/schedule"
+	"tcpcopy/internal/source/schedule"
 )
 
 // Replay is what is played from capture files, and when.

@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
-	"tcpcopy/internal/capfile"
-	"tcpcopy/internal/output/recording"
-	"tcpcopy/internal/schedule"
+	"tcpcopy/internal/source/capfile"
+	"tcpcopy/internal/source/recording"
+	"tcpcopy/internal/source/schedule"
 )
 
 func parseReplay(t *testing.T, args ...string) (*Copy, error) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/mapping"
 )
 
 func TestRules(t *testing.T) {

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"net/netip"
 
-	"tcpcopy/internal/capture"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/ledger"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/packet"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/source"
 )
 
 // served is the mappings that there are, by index. It is never changed.
@@ -53,7 +53,7 @@ type classifier struct {
 }
 
 // classify fills p from a frame; false if the frame is not to be copied, for a reason that was counted.
-func (c *classifier) classify(f *capture.Frame, p *shard.Packet) bool {
+func (c *classifier) classify(f *source.Frame, p *shard.Packet) bool {
 	if err := packet.Decode(f.Data, f.Wire, &p.Seg); err != nil {
 		if errors.Is(err, packet.ErrMalformed) {
 			c.packets.Malformed++
@@ -82,7 +82,7 @@ func (c *classifier) classify(f *capture.Frame, p *shard.Packet) bool {
 //
 // Packets that come from other hosts' interfaces are addressed to anybody: what is the online server's is
 // what the mapping says. What goes to a target is our own copies, which a mirror shows too.
-func (c *classifier) accepts(i int, online netip.AddrPort, f *capture.Frame, fromServer bool) bool {
+func (c *classifier) accepts(i int, online netip.AddrPort, f *source.Frame, fromServer bool) bool {
 	if c.served.remote != nil {
 		_, target := c.served.remote[online]
 		return !target

@@ -16,15 +16,15 @@ import (
 	"slices"
 	"time"
 
-	"tcpcopy/internal/capture"
-	"tcpcopy/internal/capture/agents"
-	"tcpcopy/internal/capture/locals"
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/output/socket"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/source"
+	"tcpcopy/internal/source/agents"
+	"tcpcopy/internal/source/locals"
+	"tcpcopy/internal/way/socket"
 )
 
 // Control is how a run is told to end, and how it speaks.
@@ -51,7 +51,7 @@ type copier struct {
 	// maps are the mappings, in the shards' order. One that a reload has taken out stays, for the sessions that
 	// it has.
 	maps    []mapping.Mapping
-	source  capture.Source
+	source  source.Source
 	agents  *agents.Source // the source, where it is agents; else nil
 	locals  *locals.Set
 	reader  *reader

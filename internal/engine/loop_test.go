@@ -7,17 +7,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tcpcopy/internal/balance"
-	"tcpcopy/internal/capture"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/gate"
-	"tcpcopy/internal/ledger"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/packet"
-	"tcpcopy/internal/seqnum"
-	"tcpcopy/internal/session"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/core/gate"
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/source"
 )
 
 var (
@@ -28,16 +28,16 @@ var (
 
 // script is a capture source that yields batches when the test says so.
 type script struct {
-	batches chan []capture.Frame
+	batches chan []source.Frame
 	closed  chan struct{}
 	given   atomic.Uint64
 }
 
 func newScript() *script {
-	return &script{batches: make(chan []capture.Frame, 16), closed: make(chan struct{})}
+	return &script{batches: make(chan []source.Frame, 16), closed: make(chan struct{})}
 }
 
-func (s *script) Next(wait time.Duration) ([]capture.Frame, error) {
+func (s *script) Next(wait time.Duration) ([]source.Frame, error) {
 	select {
 	case b := <-s.batches:
 		s.given.Add(uint64(len(b)))
@@ -52,14 +52,14 @@ func (s *script) Next(wait time.Duration) ([]capture.Frame, error) {
 		s.given.Add(uint64(len(b)))
 		return b, nil
 	case <-s.closed:
-		return nil, capture.ErrClosed
+		return nil, source.ErrClosed
 	case <-time.After(wait):
 		return nil, nil
 	}
 }
 
-func (s *script) Stats() capture.Stats { return capture.Stats{Dropped: 3, Delivered: s.given.Load()} }
-func (s *script) Close() error         { close(s.closed); return nil }
+func (s *script) Stats() source.Stats { return source.Stats{Dropped: 3, Delivered: s.given.Load()} }
+func (s *script) Close() error        { close(s.closed); return nil }
 
 // sink is an Opener whose streams take everything at once and keep it.
 type sink struct {
@@ -154,16 +154,16 @@ func (b *bench) stop(t *testing.T) ledger.Counters {
 	return sum
 }
 
-func (b *bench) frame(from, to netip.AddrPort, seq, ack seqnum.Value, flags packet.Flags, payload string) capture.Frame {
+func (b *bench) frame(from, to netip.AddrPort, seq, ack seqnum.Value, flags packet.Flags, payload string) source.Frame {
 	seg := packet.Segment{Src: from, Dst: to, Seq: seq, Ack: ack, Flags: flags, Window: 1000, Payload: []byte(payload), Len: len(payload)}
 	data := packet.Append(nil, &seg)
-	return capture.Frame{Data: data, Wire: len(data), Time: b.now(), Ifindex: 2, Outgoing: from == online}
+	return source.Frame{Data: data, Wire: len(data), Time: b.now(), Ifindex: 2, Outgoing: from == online}
 }
 
 func TestFromCaptureToStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, 2)
-		b.source.batches <- []capture.Frame{
+		b.source.batches <- []source.Frame{
 			b.frame(client, online, 100, 0, packet.SYN, ""),
 			b.frame(online, client, 500, 101, packet.SYN|packet.ACK, ""),
 			b.frame(client, online, 101, 501, packet.ACK, ""),
@@ -196,7 +196,7 @@ func TestWhatWasCapturedBeforeTheStopIsRead(t *testing.T) {
 		synctest.Wait()
 		for i := range 5 { // at once with the stop: the reader finds both
 			c := netip.AddrPortFrom(client.Addr(), uint16(41000+i))
-			b.source.batches <- []capture.Frame{b.frame(c, online, 1, 0, packet.SYN, "")}
+			b.source.batches <- []source.Frame{b.frame(c, online, 1, 0, packet.SYN, "")}
 		}
 		sum := b.stop(t)
 		if sum.Sessions.Captured != 5 {
@@ -211,20 +211,20 @@ func TestClassify(t *testing.T) {
 		name     string
 		from, to netip.AddrPort
 		named    bool // the mapping names the online address, and it is not this host's
-		frame    capture.Frame
+		frame    source.Frame
 		want     bool
 		server   bool
 	}{
-		{"a client's packet that comes in", client, online, false, capture.Frame{}, true, false},
-		{"the server's that goes out", online, client, false, capture.Frame{Outgoing: true}, true, true},
-		{"to another host, seen on a bridge", client, other, false, capture.Frame{}, false, false},
-		{"our own connection to another host's port 80", netip.MustParseAddrPort("10.0.0.1:45000"), other, false, capture.Frame{Outgoing: true}, false, false},
-		{"loopback, on its way out", client, online, false, capture.Frame{Outgoing: true, Loopback: true}, false, false},
-		{"loopback, on its way in", client, online, false, capture.Frame{Loopback: true}, true, false},
-		{"loopback, the answer on its way in", online, client, false, capture.Frame{Loopback: true}, false, false},
-		{"to the address that the mapping names, forwarded in", client, other, true, capture.Frame{}, true, false},
-		{"to the address that the mapping names, forwarded out", client, other, true, capture.Frame{Outgoing: true}, true, false},
-		{"from the address that the mapping names", other, client, true, capture.Frame{}, true, true},
+		{"a client's packet that comes in", client, online, false, source.Frame{}, true, false},
+		{"the server's that goes out", online, client, false, source.Frame{Outgoing: true}, true, true},
+		{"to another host, seen on a bridge", client, other, false, source.Frame{}, false, false},
+		{"our own connection to another host's port 80", netip.MustParseAddrPort("10.0.0.1:45000"), other, false, source.Frame{Outgoing: true}, false, false},
+		{"loopback, on its way out", client, online, false, source.Frame{Outgoing: true, Loopback: true}, false, false},
+		{"loopback, on its way in", client, online, false, source.Frame{Loopback: true}, true, false},
+		{"loopback, the answer on its way in", online, client, false, source.Frame{Loopback: true}, false, false},
+		{"to the address that the mapping names, forwarded in", client, other, true, source.Frame{}, true, false},
+		{"to the address that the mapping names, forwarded out", client, other, true, source.Frame{Outgoing: true}, true, false},
+		{"from the address that the mapping names", other, client, true, source.Frame{}, true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			rule := "80-10.0.0.2:8080"
@@ -282,7 +282,7 @@ func TestClassifyRemote(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := classifier{served: served}
-			f := capture.Frame{Data: packet.Append(nil, &packet.Segment{Src: tc.from, Dst: tc.to, Flags: packet.ACK})}
+			f := source.Frame{Data: packet.Append(nil, &packet.Segment{Src: tc.from, Dst: tc.to, Flags: packet.ACK})}
 			f.Wire = len(f.Data)
 			var p shard.Packet
 			if got := c.classify(&f, &p); got != tc.want || got && p.FromServer != tc.server {

@@ -8,17 +8,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/link"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/output/rawsend"
-	"tcpcopy/internal/packet"
-	"tcpcopy/internal/seqnum"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/sys"
-	"tcpcopy/internal/tcp"
-	"tcpcopy/internal/wire"
+	"tcpcopy/internal/way/link"
+	"tcpcopy/internal/way/link/wire"
+	"tcpcopy/internal/way/raw/send"
+	"tcpcopy/internal/way/raw/tcp"
 )
 
 // rawWay is what the raw way needs beside the shards: senders, links to the intercepts, and what is known
@@ -28,11 +28,11 @@ type rawWay struct {
 	mark    uint32
 	group   *link.Group
 	shards  []*shardLoop
-	senders []*rawsend.Sender
-	exempt  *rawsend.Exemption
-	device  *rawsend.Device // nil: the kernel routes
-	segment sync.Map        // of netip.Addr: the largest payload to it, an int
-	shift   shard.Raw       // for ReplyPort
+	senders []*send.Sender
+	exempt  *send.Exemption
+	device  *send.Device // nil: the kernel routes
+	segment sync.Map     // of netip.Addr: the largest payload to it, an int
+	shift   shard.Raw    // for ReplyPort
 	reports sync.Pool
 	hurried atomic.Int64 // when the intercepts were last told to hurry, a mono.Time; 0: never
 
@@ -64,7 +64,7 @@ func openRaw(cp *copier) (*rawWay, error) {
 			return nil, err
 		}
 	}
-	exempt, err := rawsend.NoTrack(c.Mark)
+	exempt, err := send.NoTrack(c.Mark)
 	if err != nil {
 		cp.ctl.Log.Warn("packets of the copies are tracked like others': a firewall that drops or masquerades them will harm the copy", "err", err)
 	}
@@ -82,7 +82,7 @@ func (r *rawWay) measure(target netip.Addr) error {
 	case c.MTU > 0:
 		r.segment.Store(target, c.MTU-headers)
 	default:
-		mtu, err := rawsend.PathMTU(target, c.Mark)
+		mtu, err := send.PathMTU(target, c.Mark)
 		if err != nil {
 			return err
 		}
@@ -110,9 +110,9 @@ const neighbourWait = 3 * time.Second
 // findDevice looks up who on the output device takes packets to the targets.
 func (r *rawWay) findDevice() error {
 	c := r.cp.c
-	r.device = &rawsend.Device{Name: c.OutputDevice, Direct: make(map[netip.Addr]net.HardwareAddr)}
+	r.device = &send.Device{Name: c.OutputDevice, Direct: make(map[netip.Addr]net.HardwareAddr)}
 	for _, t := range c.Targets() {
-		hop, err := rawsend.Resolve(c.OutputDevice, t.Addr(), neighbourWait)
+		hop, err := send.Resolve(c.OutputDevice, t.Addr(), neighbourWait)
 		if err != nil {
 			return err
 		}
@@ -165,13 +165,13 @@ func congestion(c config.Congestion) uint8 {
 
 // sender makes a shard's way out.
 func (r *rawWay) sender() (sender, error) {
-	cfg := rawsend.Config{Mark: r.cp.c.Mark}
-	var s *rawsend.Sender
+	cfg := send.Config{Mark: r.cp.c.Mark}
+	var s *send.Sender
 	var err error
 	if r.device != nil {
-		s, err = rawsend.OnDevice(cfg, *r.device)
+		s, err = send.OnDevice(cfg, *r.device)
 	} else {
-		s, err = rawsend.New(cfg)
+		s, err = send.New(cfg)
 	}
 	if err != nil {
 		return nil, err
@@ -383,7 +383,7 @@ func wireTuple(t shard.Tuple) wire.Tuple { return wire.Tuple{Client: t.Client(),
 
 // pathMTU is the payload bound that the kernel knows of now for the path to a target.
 func (r *rawWay) pathMTU(target netip.Addr) (payload int, ok bool) {
-	mtu, err := rawsend.PathMTU(target, r.mark)
+	mtu, err := send.PathMTU(target, r.mark)
 	if err != nil {
 		return 0, false
 	}

@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tcpcopy/internal/capture"
-	"tcpcopy/internal/ledger"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/source"
 )
 
 const (
@@ -56,7 +56,7 @@ type lane struct {
 // reader moves batches from the capture to the shards. It copies what it hands on, so that no shard holds
 // up the ring; where too much is under way, it waits, and the ring fills.
 type reader struct {
-	source capture.Source
+	source source.Source
 	class  classifier
 	lanes  []lane
 	stop   chan struct{}          // closed: read what is there, and end
@@ -67,7 +67,7 @@ type reader struct {
 	count ledger.Packets
 }
 
-func newReader(source capture.Source, class classifier, shards []*shardLoop) *reader {
+func newReader(source source.Source, class classifier, shards []*shardLoop) *reader {
 	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)), stop: make(chan struct{})}
 	for i, l := range shards {
 		r.lanes[i] = lane{loop: l, home: make(chan *carrier, maxCarriers)}
@@ -143,7 +143,7 @@ func (r *reader) drain() error {
 }
 
 // deal hands a batch out.
-func (r *reader) deal(frames []capture.Frame) {
+func (r *reader) deal(frames []source.Frame) {
 	if k := r.fresh.Swap(nil); k != nil {
 		r.class.served = k
 	}

@@ -6,18 +6,18 @@ import (
 	"sync"
 	"time"
 
-	"tcpcopy/internal/capfile"
-	"tcpcopy/internal/capture"
-	"tcpcopy/internal/capture/afpacket"
-	"tcpcopy/internal/capture/locals"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/ledger"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/output/recording"
-	"tcpcopy/internal/packet"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/source"
+	"tcpcopy/internal/source/afpacket"
+	"tcpcopy/internal/source/capfile"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/source/locals"
+	"tcpcopy/internal/source/recording"
 )
 
 // Recorded is what a recording has come to.
@@ -32,7 +32,7 @@ type Recorded struct {
 // recorder captures and writes.
 type recorder struct {
 	c      *config.Record
-	source capture.Source
+	source source.Source
 	class  classifier
 	out    *recording.Writer
 	origin time.Time
@@ -148,7 +148,7 @@ func (r *recorder) run(stop <-chan struct{}, now func() mono.Time) error {
 	return err
 }
 
-func (r *recorder) write(frames []capture.Frame) error {
+func (r *recorder) write(frames []source.Frame) error {
 	for i := range frames {
 		f := &frames[i]
 		var p shard.Packet

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/net/bpf"
 
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/shard"
 )
 
 // refilter is a capture source whose filter can be replaced while it captures.

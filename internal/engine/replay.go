@@ -9,13 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tcpcopy/internal/capture/file"
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/packet"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/source/file"
+	"tcpcopy/internal/source/filter"
 )
 
 const (

@@ -9,17 +9,17 @@ import (
 	"testing"
 	"time"
 
-	"tcpcopy/internal/balance"
-	"tcpcopy/internal/capfile"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/gate"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/output/socket"
-	"tcpcopy/internal/packet"
-	"tcpcopy/internal/seqnum"
-	"tcpcopy/internal/session"
-	"tcpcopy/internal/shard"
+	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/core/gate"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/source/capfile"
+	"tcpcopy/internal/way/socket"
 )
 
 // drainSockets is the socket way's place in a loop: it opens every connection and takes every byte at once.

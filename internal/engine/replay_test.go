@@ -7,11 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tcpcopy/internal/capture/file"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/mapping"
-	"tcpcopy/internal/packet"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/source/file"
+	"tcpcopy/internal/source/filter"
 )
 
 // Reading waits while any shard holds more than its share, or has too many busy sessions, and for no longer.

@@ -4,15 +4,15 @@ import (
 	"net/netip"
 	"time"
 
-	"tcpcopy/internal/balance"
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/gate"
-	"tcpcopy/internal/mono"
+	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/core/gate"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/known"
-	"tcpcopy/internal/session"
-	"tcpcopy/internal/shard"
 )
 
 // services makes one shard's services: what they learn is the shard's own.

@@ -4,13 +4,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tcpcopy/internal/ledger"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/output/socket"
-	"tcpcopy/internal/packet"
-	"tcpcopy/internal/session"
-	"tcpcopy/internal/shard"
-	"tcpcopy/internal/wire"
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/way/link/wire"
+	"tcpcopy/internal/way/socket"
 )
 
 // sender puts the raw way's segments on the wire.

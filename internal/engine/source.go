@@ -3,19 +3,19 @@ package engine
 import (
 	"fmt"
 
-	"tcpcopy/internal/capture"
-	"tcpcopy/internal/capture/afpacket"
-	"tcpcopy/internal/capture/agents"
-	"tcpcopy/internal/capture/mirror"
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/filter"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/source"
+	"tcpcopy/internal/source/afpacket"
+	"tcpcopy/internal/source/agents"
+	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/source/mirror"
+	"tcpcopy/internal/way/link/key"
 )
 
 // openSource opens where the packets come from.
-func (cp *copier) openSource() (capture.Source, error) {
+func (cp *copier) openSource() (source.Source, error) {
 	c := cp.c
 	switch c.From.Kind {
 	case config.FromHost:
@@ -59,7 +59,7 @@ func (cp *copier) openSource() (capture.Source, error) {
 }
 
 // openAgents listens for agents.
-func (cp *copier) openAgents() (capture.Source, error) {
+func (cp *copier) openAgents() (source.Source, error) {
 	c := cp.c
 	inner, err := innerFilter(c)
 	if err != nil {
@@ -93,7 +93,7 @@ func (cp *copier) fillAgents(s *export.Snapshot) {
 }
 
 // opened is s, or nothing where it could not be opened.
-func opened[S capture.Source](s S, err error) (capture.Source, error) {
+func opened[S source.Source](s S, err error) (source.Source, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/mapping"
+	"tcpcopy/internal/core/mapping"
 )
 
 func TestStandIns(t *testing.T) {

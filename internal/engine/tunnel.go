@@ -9,12 +9,12 @@ import (
 	"sync"
 	"time"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/key"
-	"tcpcopy/internal/link"
-	"tcpcopy/internal/output/tunnel"
-	"tcpcopy/internal/wire"
+	"tcpcopy/internal/way/link"
+	"tcpcopy/internal/way/link/key"
+	"tcpcopy/internal/way/link/wire"
+	"tcpcopy/internal/way/tunnel"
 )
 
 // tunnelled is what a shard's loop needs of the tunnel.

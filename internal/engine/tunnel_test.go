@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"tcpcopy/internal/link"
+	"tcpcopy/internal/way/link"
 )
 
 // TestForbiddenTargets: a target is out of reach where all intercepts that are up say so.

@@ -12,7 +12,7 @@ import (
 	"os"
 	"strings"
 
-	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/lab/netlab"
 	"tcpcopy/internal/sys"
 )
 

@@ -20,7 +20,7 @@ import (
 	"slices"
 	"time"
 
-	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/lab/netlab"
 )
 
 // Ways to reach the target. NoCopy runs production and its load alone.

@@ -14,8 +14,8 @@ import (
 	"syscall"
 	"time"
 
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/lab/netlab"
 )
 
 // readyLine begins the line on stderr with which a command says that it works from now on.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"tcpcopy/internal/export"
+	"tcpcopy/internal/account/export"
 )
 
 // connsFactor is how many times production's connections may be open at the same time at the target.

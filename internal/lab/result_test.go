@@ -10,7 +10,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"tcpcopy/internal/export"
+	"tcpcopy/internal/account/export"
 )
 
 // perfect is a result in which all is as it should be.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/lab/netlab"
 )
 
 // Ports of production, target and intercept.

@@ -16,8 +16,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"tcpcopy/internal/export"
-	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/lab/netlab"
 )
 
 // standIn makes the test binary stand in for tcpcopy: what it does is the value.

@@ -6,7 +6,7 @@ import (
 	"net"
 	"time"
 
-	"tcpcopy/internal/netlab"
+	"tcpcopy/internal/lab/netlab"
 )
 
 // Stage is what Options.Disturb may do to a run while the load goes on. Its methods are for Disturb alone,

@@ -1,6 +1,6 @@
 package proto
 
-import "tcpcopy/internal/mono"
+import "tcpcopy/internal/core/mono"
 
 // Told is what a Follower has found: an answer that has ended, with the times that its reader cannot
 // know, or, where Bytes is not empty, a piece of an answer that is wanted.

@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"testing"
 
-	"tcpcopy/internal/mono"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 )
 

@@ -16,7 +16,7 @@ import (
 	"errors"
 	"fmt"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 )
 
 // Kind names a protocol, on the wire between copier and intercept too: values do not change.

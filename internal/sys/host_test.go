@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/sys"
-	"tcpcopy/internal/testnet"
+	"tcpcopy/internal/test/testnet"
 )
 
 func TestCapabilities(t *testing.T) {

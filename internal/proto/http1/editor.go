@@ -3,7 +3,7 @@ package http1
 import (
 	"fmt"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 

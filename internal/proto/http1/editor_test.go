@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 

@@ -1,7 +1,7 @@
 package mysql
 
 import (
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 

@@ -3,7 +3,7 @@ package mysql
 import (
 	"encoding/binary"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 

@@ -3,7 +3,7 @@ package mysql
 import (
 	"testing"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 )
 
 var mayPass = []string{

@@ -3,7 +3,7 @@ package mysql
 import (
 	"encoding/binary"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 )
 
 // Bounds of what is remembered for one connection.

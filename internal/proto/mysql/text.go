@@ -1,6 +1,6 @@
 package mysql
 
-import "tcpcopy/internal/ledger"
+import "tcpcopy/internal/core/ledger"
 
 // text judges the text of a query, or of a prepare: what may be its first word, and that of each statement where it
 // may be several, and, where only statements that cannot write are wanted, all of it.

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"tcpcopy/internal/ledger"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 

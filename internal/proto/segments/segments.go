@@ -3,12 +3,12 @@
 package segments
 
 import (
-	"tcpcopy/internal/chunk"
-	"tcpcopy/internal/mono"
-	"tcpcopy/internal/packet"
+	"tcpcopy/internal/core/chunk"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/reasm"
+	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/proto"
-	"tcpcopy/internal/reasm"
-	"tcpcopy/internal/seqnum"
 )
 
 // maxBehind bounds the bytes of one connection that wait behind a hole.

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"tcpcopy/internal/chunk"
-	"tcpcopy/internal/packet"
+	"tcpcopy/internal/core/chunk"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
-	"tcpcopy/internal/seqnum"
 )
 
 // part is a segment of the target's by the offset of its first byte; flags beside ACK.

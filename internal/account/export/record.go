@@ -1,0 +1,55 @@
+package export
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"time"
+
+	"tcpcopy/internal/core/ledger"
+)
+
+// Recording is the account of a recording.
+type Recording struct {
+	Version    string
+	Start, Now time.Time
+	Packets    ledger.Packets
+	Sampled    uint64 // packets left out by --sample
+	Sessions   uint64 // that began and are recorded
+	Name       string // of the file that was written last
+	Files      int
+	Removed    int
+	Written    uint64 // packets
+	Bytes      int64  // before compression
+}
+
+// RecordingLine is the account in one line.
+func RecordingLine(r *Recording) string {
+	line := fmt.Sprintf("recorded %s, %s of %s, %s lost in the kernel; %s",
+		count(r.Written, "packet", "packets"), size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"),
+		number(r.Packets.KernelDrop), r.Name)
+	if r.Sampled > 0 {
+		line += fmt.Sprintf("; %s left out by --sample", number(r.Sampled))
+	}
+	return line
+}
+
+// RecordingSummary writes the account at the end.
+func RecordingSummary(w io.Writer, r *Recording) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintf(b, "tcpcopy %s recorded for %s\n\n", r.Version, span(r.Now.Sub(r.Start)))
+	packets(b, &r.Packets)
+	row(b, "recorded", "%s, %s of %s", count(r.Written, "packet", "packets"), size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"))
+	if r.Sampled > 0 {
+		row(b, "", "%s left out by --sample", count(r.Sampled, "packet", "packets"))
+	}
+	files := fmt.Sprintf("%s, the last is %s", count(uint64(r.Files), "file", "files"), r.Name)
+	if r.Removed > 0 {
+		files += fmt.Sprintf("; %s removed (--keep)", number(uint64(r.Removed)))
+	}
+	row(b, "files", "%s", files)
+	if r.Packets.KernelDrop > 0 {
+		row(b, "hint", "packets were lost before they could be written: a larger ring (-B), a faster disk, or a share of the sessions (-r)")
+	}
+	return b.Flush()
+}

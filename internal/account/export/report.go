@@ -1,0 +1,376 @@
+package export
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"tcpcopy/internal/core/ledger"
+)
+
+// Report is the JSON form of a Snapshot. Fields are added, never renamed; a reason that has dropped
+// nothing is absent.
+type Report struct {
+	Version  string    `json:"version"`
+	Via      string    `json:"via"`
+	Mappings []string  `json:"mappings"`
+	Start    time.Time `json:"start"`
+	Now      time.Time `json:"now"`
+	Seconds  float64   `json:"seconds"`
+	Final    bool      `json:"final"`    // the copier had stopped
+	Balanced bool      `json:"balanced"` // captured = delivered + in flight + dropped
+
+	Packets  PacketReport `json:"packets"`
+	Sessions FlowReport   `json:"sessions"`
+	Bytes    FlowReport   `json:"bytes"`
+
+	Adopted     uint64      `json:"adopted_sessions"`
+	Live        uint64      `json:"live_sessions"`
+	AnswerBytes uint64      `json:"answer_bytes"`
+	Gate        GateReport  `json:"gate"`
+	Behind      Times       `json:"behind"` // requests after they were captured, or due: they wait for the target's answers
+	Protocol    ProtoReport `json:"protocol"`
+	Raw         RawReport   `json:"raw"`
+
+	// Connections are the clients' connections that were copied, and Copies the copies of them that the
+	// targets accepted.
+	Connections uint64 `json:"connections"`
+	Copies      uint64 `json:"copies"`
+
+	Targets   []TargetReport `json:"targets"`
+	Links     []LinkReport   `json:"links"`
+	Agents    []AgentReport  `json:"agents,omitempty"`
+	Replay    *ReplayReport  `json:"replay,omitempty"`
+	Resources ResourceReport `json:"resources"`
+}
+
+// PacketReport is what the capture saw.
+type PacketReport struct {
+	Offered    uint64 `json:"offered"`
+	Captured   uint64 `json:"captured"`
+	KernelDrop uint64 `json:"kernel_drop"`
+	Shed       uint64 `json:"agent_shed"`
+	Lost       uint64 `json:"agent_lost"`
+	NotOurs    uint64 `json:"not_ours"`
+	Malformed  uint64 `json:"malformed"`
+	Twice      uint64 `json:"twice"`
+}
+
+// FlowReport is the account of sessions or of bytes. DeliveredPercent leaves out what is in flight and
+// what was left out on request; it is null where nothing has ended.
+type FlowReport struct {
+	Captured         uint64            `json:"captured"`
+	Delivered        uint64            `json:"delivered"`
+	InFlight         uint64            `json:"in_flight"`
+	Dropped          map[string]uint64 `json:"dropped"`
+	DeliveredPercent *float64          `json:"delivered_percent"`
+}
+
+// GateReport says how turns were released.
+type GateReport struct {
+	Turns     uint64 `json:"turns"`
+	Known     uint64 `json:"known"`
+	Predicted uint64 `json:"predicted"`
+	Quiet     uint64 `json:"quiet"`
+	Closed    uint64 `json:"closed"`
+	Forced    uint64 `json:"forced"`
+}
+
+// ProtoReport counts the requests of connections whose protocol is known, and the target's answers to them.
+type ProtoReport struct {
+	Sent      uint64            `json:"requests_sent"`
+	Rewritten uint64            `json:"requests_rewritten"`
+	Dropped   map[string]uint64 `json:"requests_dropped"`
+	Answered  uint64            `json:"answers"`
+	Failed    uint64            `json:"answers_failed"`
+	Status    map[string]uint64 `json:"answers_by_status"` // 2xx …
+	Lost      uint64            `json:"lost"`              // copies whose protocol could not be followed to the end
+	Times     *AnswerTimes      `json:"answer_times,omitempty"`
+	Refused   map[string]uint64 `json:"logins_refused"` // error 1045 …
+
+	// Online are production's own answers, where they were captured whole: of each connection once.
+	Online OnlineReport `json:"production"`
+}
+
+// OnlineReport counts production's own answers.
+type OnlineReport struct {
+	Answered uint64            `json:"answers"`
+	Failed   uint64            `json:"answers_failed"`
+	Status   map[string]uint64 `json:"answers_by_status"`
+	Times    *AnswerTimes      `json:"answer_times,omitempty"` // absent in a replay, where time may run faster
+	Lost     uint64            `json:"lost"`                   // connections whose answers could not be read to the end
+}
+
+// AnswerTimes says how long after their requests had gone answers began, and how long after it they had ended: the
+// target's as the copier heard them, production's as they were captured.
+type AnswerTimes struct {
+	First Times `json:"first_byte"`
+	Whole Times `json:"whole"`
+}
+
+// RawReport counts segments of the raw way.
+type RawReport struct {
+	SegmentsOut    uint64 `json:"segments_out"`
+	SegmentsIn     uint64 `json:"segments_in"`
+	Retransmits    uint64 `json:"retransmits"`
+	SendErrors     uint64 `json:"send_errors"`
+	ForeignAnswers uint64 `json:"foreign_answers"`
+}
+
+// TargetReport is the state of one target of a mapping. Share is its part of the mapping's copies.
+type TargetReport struct {
+	Online   string  `json:"online"`
+	Target   string  `json:"target"`
+	Weight   int     `json:"weight"`
+	State    string  `json:"state"` // in, out, partly out (of some shards' choice)
+	Share    float64 `json:"share"`
+	Begun    uint64  `json:"begun"`
+	Opened   uint64  `json:"opened"`
+	Failed   uint64  `json:"failed"`
+	Live     uint64  `json:"live"`
+	TakenOut uint64  `json:"taken_out"`
+}
+
+// LinkReport is the state of the link to one intercept.
+type LinkReport struct {
+	Intercept  string    `json:"intercept"`
+	Up         bool      `json:"up"`
+	Since      time.Time `json:"since"`
+	Reconnects uint64    `json:"reconnects"`
+	Error      string    `json:"error,omitempty"`
+
+	ClaimsRefused uint64 `json:"claims_refused"`
+	QueueDropped  uint64 `json:"queue_dropped"`
+	Forbidden     uint64 `json:"forbidden_targets"`
+}
+
+// AgentReport is the state of an agent, and what it did not send.
+type AgentReport struct {
+	Name     string    `json:"name"`
+	Address  string    `json:"address"`
+	Up       bool      `json:"up"`
+	Since    time.Time `json:"since"`
+	Connects uint64    `json:"connects"`
+	Packets  uint64    `json:"packets"`
+
+	KernelDrop   uint64 `json:"kernel_drop"`
+	ShedCPU      uint64 `json:"shed_cpu"`
+	ShedRate     uint64 `json:"shed_rate"`
+	ShedSessions uint64 `json:"shed_sessions"`
+	OverMemory   uint64 `json:"over_memory"`
+	LinkDown     uint64 `json:"link_down"`
+	Lost         uint64 `json:"lost"`
+	Error        string `json:"error,omitempty"`
+}
+
+// ResourceReport is what the process has cost.
+type ResourceReport struct {
+	CPUSeconds  float64 `json:"cpu_seconds"`
+	MaxRSSBytes uint64  `json:"max_rss_bytes"`
+}
+
+// NewReport makes the report of a snapshot.
+func NewReport(s *Snapshot) *Report {
+	c := &s.Counters
+	r := &Report{
+		Version: s.Version, Via: s.Via, Mappings: append([]string{}, s.Mappings...),
+		Start: s.Start, Now: s.Now, Seconds: s.Elapsed().Seconds(), Final: s.Final, Balanced: c.Check() == nil,
+		Packets: PacketReport{
+			Offered: c.Packets.Offered, Captured: c.Packets.Seen, KernelDrop: c.Packets.KernelDrop,
+			Shed: c.Packets.Shed, Lost: c.Packets.Lost,
+			NotOurs: c.Packets.NotOurs, Malformed: c.Packets.Malformed, Twice: c.Packets.Twice,
+		},
+		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),
+		Adopted: c.Adopted, Live: c.Live, AnswerBytes: c.AnswerBytes,
+		Gate: GateReport{
+			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet, Closed: c.GateClosed, Forced: c.GateForced,
+		},
+		Behind: times(&c.Behind),
+		Protocol: ProtoReport{
+			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
+			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests.Answers), Lost: c.ProtoLost,
+			Times: answerTimes(&c.Requests.Answers), Refused: byLoginError(&c.Requests),
+			Online: OnlineReport{
+				Answered: c.Requests.Online.Answered, Failed: c.Requests.Online.Failed,
+				Status: byStatus(&c.Requests.Online), Lost: c.Requests.OnlineLost,
+			},
+		},
+		Raw: RawReport{
+			SegmentsOut: c.SegmentsOut, SegmentsIn: c.SegmentsIn, Retransmits: c.Retransmits,
+			SendErrors: c.SendErrors, ForeignAnswers: c.ForeignAnswers,
+		},
+		Connections: c.Connections, Copies: c.Copies, Targets: []TargetReport{},
+		Links:     []LinkReport{},
+		Replay:    replayReport(s),
+		Resources: NewResourceReport(s.Resources),
+	}
+	if s.Replay == nil {
+		r.Protocol.Online.Times = answerTimes(&c.Requests.Online)
+	}
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		r.Targets = append(r.Targets, TargetReport{
+			Online: t.Online, Target: t.Target, Weight: t.Weight, State: t.State(), Share: s.Share(t),
+			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed, Live: t.Count.Live, TakenOut: t.Count.TakenOut,
+		})
+	}
+	for _, l := range s.Links {
+		r.Links = append(r.Links, LinkReport(l))
+	}
+	for _, a := range s.Agents {
+		r.Agents = append(r.Agents, AgentReport(a))
+	}
+	return r
+}
+
+// NewResourceReport makes the report of what a process has cost.
+func NewResourceReport(r Resources) ResourceReport {
+	return ResourceReport{CPUSeconds: r.CPU.Seconds(), MaxRSSBytes: r.MaxRSS}
+}
+
+func flowReport(f *ledger.Flow) FlowReport {
+	r := FlowReport{Captured: f.Captured, Delivered: f.Delivered, Dropped: byReason(&f.Dropped)}
+	if f.Check() == nil {
+		r.InFlight = f.InFlight()
+	}
+	if m, ok := Delivered(f); ok {
+		p := float64(m) / 1000
+		r.DeliveredPercent = &p
+	}
+	return r
+}
+
+// WriteReport writes v, a *Report or another command's own, as JSON to the file path: whole or not at
+// all, so that a reader never sees half of one and a full disk leaves the last whole one in place.
+func WriteReport(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write report %q: %w", path, err)
+	}
+	b = append(b, '\n')
+	if err := replace(path, b); err != nil {
+		return fmt.Errorf("write report %q: %w", path, bare(err))
+	}
+	return nil
+}
+
+// CheckReport says whether a report can be written to path, by making and removing a file beside it:
+// better known before the copy than after it.
+func CheckReport(path string) error {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		if fi.IsDir() {
+			return fmt.Errorf("write report %q: %w", path, syscall.EISDIR)
+		}
+		return nil // written to directly
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".tcpcopy-report-*")
+	if err != nil {
+		return fmt.Errorf("write report %q: %w", path, bare(err))
+	}
+	f.Close()
+	os.Remove(f.Name())
+	return nil
+}
+
+// ReadReport reads a report that a copier wrote.
+func ReadReport(path string) (*Report, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read report %q: %w", path, bare(err))
+	}
+	r := new(Report)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("read report %q: %w", path, err)
+	}
+	return r, nil
+}
+
+// replace writes b to a new file and renames it over path. What is no regular file (/dev/stdout, a
+// pipe) is written to directly: a rename would put a file in its place.
+func replace(path string, b []byte) (err error) {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return os.WriteFile(path, b, 0)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".tcpcopy-report-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil { // where a full disk may first be noticed
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// bare takes the operation and the path, which the caller names better, off a file error. What it
+// returns still satisfies errors.Is for the kernel's reason.
+func bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	var le *os.LinkError
+	if errors.As(err, &le) {
+		return le.Err
+	}
+	return err
+}
+
+// byLoginError names the errors of logins that were refused.
+func byLoginError(q *ledger.Requests) map[string]uint64 {
+	m := map[string]uint64{}
+	for i, n := range q.Refused {
+		if n > 0 {
+			m[loginError(i)] = n
+		}
+	}
+	return m
+}
+
+// answerTimes is nil where none was taken.
+func answerTimes(a *ledger.Answers) *AnswerTimes {
+	if a.Whole.Count == 0 {
+		return nil
+	}
+	return &AnswerTimes{times(&a.First), times(&a.Whole)}
+}
+
+// byStatus names the classes of an answer's status.
+func byStatus(q *ledger.Answers) map[string]uint64 {
+	m := map[string]uint64{}
+	for i, n := range q.Status {
+		if n > 0 {
+			m[statusClass(i)] = n
+		}
+	}
+	return m
+}
+
+func statusClass(i int) string { return fmt.Sprintf("%dxx", i+1) }
+
+// byReason names what was counted for a reason.
+func byReason(counts *ledger.ByReason) map[string]uint64 {
+	m := map[string]uint64{}
+	for _, reason := range ledger.Reasons() {
+		if n := counts[reason]; n > 0 {
+			m[reason.String()] = n
+		}
+	}
+	return m
+}

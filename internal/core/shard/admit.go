@@ -1,0 +1,203 @@
+package shard
+
+import (
+	"time"
+
+	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/session"
+)
+
+// packet takes one captured segment.
+func (sh *Shard) packet(p *Packet) {
+	if p.FromServer {
+		for e := sh.flows[TupleOf(p.Seg.Dst, p.Seg.Src)]; e != nil; e = e.copy {
+			if e.State() == session.Gone {
+				continue
+			}
+			if e.late != nil {
+				e.late.put(sh, p)
+			} else {
+				e.FromServer(&p.Seg, p.At)
+			}
+			sh.touch(e)
+		}
+		return
+	}
+	key := TupleOf(p.Seg.Src, p.Seg.Dst)
+	e := sh.flows[key]
+	if syn := p.Seg.Flags.Has(packet.SYN); e != nil && syn && e.ISN() != p.Seg.Seq {
+		sh.supersede(e) // the client uses its port again
+		e = nil
+	}
+	if e == nil {
+		e = sh.admit(key, p)
+	}
+	for ; e != nil; e = e.copy {
+		if e.State() == session.Gone {
+			continue
+		}
+		if e.late != nil {
+			e.late.put(sh, p)
+		} else {
+			sh.client(e, p)
+		}
+		sh.touch(e)
+	}
+}
+
+// client hands a segment of the client to its session, unless it is too much for a bound.
+func (sh *Shard) client(e *entry, p *Packet) {
+	if p.Seg.Len > 0 {
+		switch {
+		case sh.pool.InUse() > sh.cfg.MaxMemory:
+			e.Refuse(sh.now, ledger.OverMemory)
+		case e.State() != session.Refused && e.service.bandwidth.spend(sh.now, float64(p.Seg.Len)):
+			e.Refuse(sh.now, ledger.OverBandwidth)
+		}
+	}
+	e.FromClient(sh.now, &p.Seg, p.At, p.Ifindex)
+}
+
+// supersede takes the copies of an old connection out of the way of a new one from the same client and
+// port. The old ones end in their own time: what the client had sent on them still has to arrive.
+func (sh *Shard) supersede(e *entry) {
+	for e != nil {
+		next := e.copy
+		if e.late != nil {
+			e.late.queue = append(e.late.queue, latePacket{Packet: Packet{At: sh.now.Add(e.late.by)}, superseded: true})
+		} else {
+			e.Superseded()
+		}
+		sh.unlink(e)
+		sh.touch(e)
+		e = next
+	}
+}
+
+// admit makes the sessions of a client connection that is seen for the first time, and returns the
+// first of them; nil if it is not to be copied.
+func (sh *Shard) admit(key Tuple, p *Packet) *entry {
+	syn := p.Seg.Flags.Has(packet.SYN)
+	if !syn && p.Seg.Flags.Any(packet.RST|packet.FIN) {
+		sh.marks.remove(&key)
+		return nil // the end of something that we never saw
+	}
+	svc := sh.cfg.Services[p.Service]
+	if svc.Closed {
+		return nil
+	}
+	if syn {
+		sh.marks.remove(&key)
+	}
+	each := svc.copies(&key)
+	targets := []*balance.Target{nil} // chosen when the copy begins
+	if svc.Targets.Method() == balance.All {
+		targets = svc.Targets.Targets()
+	}
+	n := each * len(targets)
+	if why := sh.refusal(svc, &key, n); why != ledger.None {
+		sh.shed(p, why, uint64(n))
+		return nil
+	}
+	var head, tail *entry
+	for i := range n {
+		if i > 0 && sh.full() {
+			sh.shed(p, ledger.OverSessions, 1)
+			continue
+		}
+		e := sh.entry()
+		e.key, e.index, e.current, e.counted = key, i/len(targets), true, true
+		e.service, e.first = svc, i == 0
+		if e.target = targets[i%len(targets)]; e.target != nil {
+			e.fixed = true
+		}
+		at := p.At
+		if svc.Stagger > 0 && e.index > 0 {
+			e.late = &lateness{by: time.Duration(e.index) * svc.Stagger}
+			at = at.Add(e.late.by)
+		}
+		sh.nextID++
+		sh.count.Live++
+		sh.byID[sh.nextID] = e
+		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Online: p.Seg.Dst, Further: i > 0}
+		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
+		e.Init(&sh.env, svc.Session, &spec, at, &p.Seg, midTurn)
+		if head == nil {
+			head = e
+			sh.flows[key] = e
+		} else {
+			tail.copy = e
+		}
+		tail = e
+	}
+	return head
+}
+
+// entry returns a fresh entry, or one used before.
+func (sh *Shard) entry() *entry {
+	e := sh.spare
+	if e == nil {
+		return new(entry)
+	}
+	sh.spare = e.copy
+	sh.spares--
+	*e = entry{Session: e.Session}
+	return e
+}
+
+func (sh *Shard) full() bool { return sh.Live() >= sh.cfg.MaxSessions }
+
+// refusal says why a new connection, of which there would be n copies, is not copied.
+func (sh *Shard) refusal(svc *Service, key *Tuple, n int) ledger.Reason {
+	if why := svc.chosen(sh.now, key); why != ledger.None {
+		return why
+	}
+	if why := sh.marks.get(key); why != ledger.None {
+		return why
+	}
+	why := ledger.None
+	switch {
+	case sh.full():
+		return ledger.OverSessions
+	case sh.Memory() > sh.cfg.MaxMemory:
+		return ledger.OverMemory
+	case !svc.bandwidth.has(sh.now):
+		why = ledger.OverBandwidth
+	case !svc.rate.take(sh.now, float64(n)):
+		why = ledger.OverRate
+	default:
+		return ledger.None
+	}
+	sh.marks.add(key, why)
+	return why
+}
+
+// shed accounts for a segment of a connection that is not copied. A connection is counted by its SYN.
+func (sh *Shard) shed(p *Packet, why ledger.Reason, copies uint64) {
+	if p.Seg.Flags.Has(packet.SYN) {
+		sh.count.Sessions.Captured += copies
+		sh.count.Sessions.Drop(why, copies)
+	}
+	n := uint64(p.Seg.Len) * copies
+	sh.count.Bytes.Captured += n
+	sh.count.Bytes.Drop(why, n)
+}
+
+// hash is FNV-1a over the tuple, finished so that its high bits are good too.
+func (t *Tuple) hash() uint64 {
+	h := uint64(14695981039346656037)
+	mix := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }
+	for i := range t.client {
+		mix(t.client[i])
+		mix(t.server[i])
+	}
+	mix(byte(t.clientPort >> 8))
+	mix(byte(t.clientPort))
+	mix(byte(t.serverPort >> 8))
+	mix(byte(t.serverPort))
+	h ^= h >> 32
+	h *= 0x9e3779b97f4a7c15
+	return h ^ h>>29
+}

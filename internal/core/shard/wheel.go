@@ -1,0 +1,186 @@
+package shard
+
+import (
+	"math/bits"
+	"time"
+
+	"tcpcopy/internal/core/mono"
+)
+
+// The wheel has two rings of slots: one of 1 ms ticks, and one of its full turns. What is due later than
+// the second ring reaches waits in its last slot and is put in again from there.
+const (
+	tick      = time.Millisecond
+	slotBits  = 10
+	slots     = 1 << slotBits
+	slotMask  = slots - 1
+	nearReach = slots
+	farReach  = slots * slots
+)
+
+// wheel wakes entries at their deadlines, to the next millisecond. A deadline that moves later costs
+// nothing: the entry stays where it is, and is asked again when that time has come.
+type wheel struct {
+	now  int64 // the tick up to which everything was fired
+	near [slots]*entry
+	far  [slots]*entry
+	busy [2][slots / 64]uint64
+}
+
+// ceilTick is the first tick that is not before t.
+func ceilTick(t mono.Time) int64 { return (int64(t) + int64(tick) - 1) / int64(tick) }
+
+// set asks for e to be fired at t, or earlier if it already is to be.
+func (w *wheel) set(e *entry, t mono.Time) {
+	if t == mono.Never {
+		return // if it stands in the wheel, it is fired for nothing, once
+	}
+	due := max(ceilTick(t), w.now+1)
+	if e.timer.level != 0 {
+		if e.timer.due <= due {
+			return
+		}
+		w.remove(e)
+	}
+	w.insert(e, due)
+}
+
+func (w *wheel) insert(e *entry, due int64) {
+	t := &e.timer
+	t.due = due
+	ahead := due - w.now
+	switch {
+	case ahead < nearReach:
+		t.level, t.slot = 1, uint16(due&slotMask)
+	default:
+		// The far ring's slots are turns of the near one; a turn is opened before its first tick.
+		turn := due >> slotBits
+		if ahead >= farReach-slots {
+			turn = w.now>>slotBits + slots - 1
+		}
+		t.level, t.slot = 2, uint16(turn&slotMask)
+	}
+	w.link(e)
+}
+
+// link puts e at the head of the slot that its timer names.
+func (w *wheel) link(e *entry) {
+	t := &e.timer
+	head := w.head(t)
+	t.prev, t.next = nil, *head
+	if *head != nil {
+		(*head).timer.prev = e
+	}
+	*head = e
+	w.busy[t.level-1][t.slot/64] |= 1 << (t.slot % 64)
+}
+
+func (w *wheel) head(t *timer) **entry {
+	if t.level == 1 {
+		return &w.near[t.slot]
+	}
+	return &w.far[t.slot]
+}
+
+func (w *wheel) remove(e *entry) {
+	t := &e.timer
+	if t.level == 0 {
+		return
+	}
+	if t.next != nil {
+		t.next.timer.prev = t.prev
+	}
+	if t.prev != nil {
+		t.prev.timer.next = t.next
+	} else {
+		head := w.head(t)
+		*head = t.next
+		if t.next == nil {
+			w.busy[t.level-1][t.slot/64] &^= 1 << (t.slot % 64)
+		}
+	}
+	*t = timer{}
+}
+
+// fire takes out what is due at now and calls f for each; f may set entries again.
+func (w *wheel) fire(now mono.Time, f func(*entry)) {
+	end := int64(now) / int64(tick)
+	for w.now < end {
+		next := w.nextTick(end)
+		if next > end {
+			w.now = end
+			return
+		}
+		w.now = next
+		if next&slotMask == 0 {
+			w.openTurn(next >> slotBits)
+		}
+		for {
+			e := w.near[next&slotMask]
+			if e == nil {
+				break
+			}
+			w.remove(e)
+			f(e)
+		}
+	}
+}
+
+// openTurn spreads a far slot's entries over the near ring.
+func (w *wheel) openTurn(turn int64) {
+	slot := turn & slotMask
+	e := w.far[slot]
+	for e != nil {
+		next := e.timer.next
+		due := e.timer.due
+		w.remove(e)
+		w.insert(e, due)
+		e = next
+	}
+}
+
+// nextTick is the first tick after w.now, up to limit, at which there is something to do: an entry in
+// the near ring, or a turn of the far one to open.
+func (w *wheel) nextTick(limit int64) int64 {
+	best := limit + 1
+	if d, ok := scan(&w.busy[0], int(w.now+1)&slotMask); ok {
+		best = min(best, w.now+1+int64(d))
+	}
+	if d, ok := scan(&w.busy[1], int(w.now>>slotBits+1)&slotMask); ok {
+		best = min(best, (w.now>>slotBits+1+int64(d))<<slotBits)
+	}
+	return best
+}
+
+// next is when fire has something to do; Never if nothing is set.
+func (w *wheel) next() mono.Time {
+	t := w.nextTick(int64(mono.Never)/int64(tick) - 2)
+	if t >= int64(mono.Never)/int64(tick)-2 {
+		return mono.Never
+	}
+	return mono.Time(t * int64(tick))
+}
+
+// scan returns the distance from slot from to the first busy one, going round.
+func scan(busy *[slots / 64]uint64, from int) (int, bool) {
+	word, bit := from/64, from%64
+	if w := busy[word] >> bit; w != 0 {
+		return bits.TrailingZeros64(w), true
+	}
+	for i := 1; i <= len(busy); i++ {
+		k := (word + i) % len(busy)
+		if w := busy[k]; w != 0 {
+			d := i*64 - bit + bits.TrailingZeros64(w)
+			return d, d < slots
+		}
+	}
+	return 0, false
+}
+
+// timer is an entry's place in the wheel.
+type timer struct {
+	due        int64
+	prev, next *entry
+	slot       uint16
+	level      uint8 // 0: not in the wheel; 1: near; 2: far
+}

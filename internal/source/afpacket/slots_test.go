@@ -1,0 +1,94 @@
+package afpacket_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/source/afpacket"
+	"tcpcopy/internal/test/testnet"
+)
+
+// one sends a packet and waits for it, or for more that are said to have been sent before it.
+func one(t *testing.T, s *afpacket.Source, c net.PacketConn, more int) (took time.Duration) {
+	t.Helper()
+	start := time.Now()
+	send(t, c, c.LocalAddr(), []byte("one"))
+	for left := more + 1; left > 0; {
+		frames, err := s.Next(deadline)
+		if err != nil || len(frames) == 0 {
+			t.Fatal(frames, err)
+		}
+		left -= len(frames)
+	}
+	return time.Since(start)
+}
+
+// TestImmediate: no frame waits for the end of a block's time.
+func TestImmediate(t *testing.T) {
+	testnet.Enter(t)
+	const block = time.Second
+	s := open(t, afpacket.Config{Immediate: true, BlockTimeout: block, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16)})
+	c := udp(t, "127.0.0.1:0")
+	for n := range 5 {
+		if took := one(t, s, c, 0); took >= block/2 {
+			t.Errorf("packet %d came after %v", n, took)
+		}
+	}
+	if st := s.Stats(); st.Offered != 5 || st.Delivered != 5 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestPause: what comes soon after a batch waits for others, but not in a hurry.
+func TestPause(t *testing.T) {
+	testnet.Enter(t)
+	const pause = time.Second
+	s := open(t, afpacket.Config{Immediate: true, Pause: pause, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16)})
+	c := udp(t, "127.0.0.1:0")
+	if took := one(t, s, c, 0); took >= pause/2 {
+		t.Errorf("the first packet came after %v", took)
+	}
+	send(t, c, c.LocalAddr(), []byte("more"))
+	if took := one(t, s, c, 1); took < pause/2 {
+		t.Errorf("the next packets came after %v", took)
+	}
+	if frames, err := s.Next(0); len(frames) > 0 || err != nil {
+		t.Error(frames, err)
+	}
+	s.Hurry(time.Minute)
+	for n := range 3 {
+		if took := one(t, s, c, 0); took >= pause/2 {
+			t.Errorf("in a hurry, packet %d came after %v", n, took)
+		}
+	}
+}
+
+// TestSlotsDropsAreCounted: as TestDropsAreCounted.
+func TestSlotsDropsAreCounted(t *testing.T) {
+	testnet.Enter(t)
+	s := open(t, afpacket.Config{
+		Immediate: true, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16), Memory: 1 << 20, BlockSize: 256 << 10,
+	})
+	const count, slots = 3000, 512
+	flood(t, count, 1400)
+	var got uint64
+	for {
+		frames, err := s.Next(100 * time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(frames) == 0 {
+			break
+		}
+		got += uint64(len(frames))
+	}
+	if st := s.Stats(); got != slots || st.Offered != count || st.Delivered != got || st.Dropped != count-got {
+		t.Errorf("%d frames read; %+v", got, st)
+	}
+	one(t, s, udp(t, "127.0.0.1:0"), 0)
+}
+
+func TestSlotsAllocateNothing(t *testing.T) {
+	allocatesNothing(t, afpacket.Config{Immediate: true}, 8000, 10)
+}

@@ -1,0 +1,148 @@
+package file
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync/atomic"
+
+	"tcpcopy/internal/source/capfile"
+)
+
+// merged is several files, read as one in the order of their times. A file is open only while its time has
+// come, so that a day of rotated files takes no more memory than one.
+type merged struct {
+	waiting []start  // files whose time has not come, in the order of their first packets
+	active  []*input // files that are being read
+	current *input   // whose head was handed out last
+
+	counts    capfile.Counts // of files that are over
+	truncated int            // files that ended in the middle of a packet
+	corrupt   []string       // files that could be read only so far, with why
+	read      *atomic.Int64
+}
+
+// start is a file that is not read yet.
+type start struct {
+	path  string
+	index int
+	first int64  // time of its first packet
+	open  *input // what cannot be opened twice stays open
+}
+
+// openFiles looks at the beginning of each file. A file without packets is none to read from; one that is no
+// capture file is an error.
+func openFiles(paths []string, read *atomic.Int64) (*merged, error) {
+	m := &merged{read: read}
+	for i, path := range paths {
+		in, err := openInput(path, i, new(atomic.Int64))
+		switch {
+		case errors.Is(err, io.EOF):
+			continue
+		case errors.Is(err, capfile.ErrTruncated):
+			m.truncated++
+			continue
+		case err != nil:
+			m.close()
+			return nil, fmt.Errorf("open capture file: %w", named(path, err))
+		}
+		s := start{path: path, index: i, first: in.head.Time}
+		if regular(in.file) {
+			in.close()
+		} else {
+			s.open = in
+		}
+		m.waiting = append(m.waiting, s)
+	}
+	slices.SortStableFunc(m.waiting, func(a, b start) int { return cmp.Compare(a.first, b.first) })
+	return m, nil
+}
+
+// named has the error say which file it is about, once.
+func named(path string, err error) error {
+	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+		return fmt.Errorf("%q: %w", path, pe.Err)
+	}
+	if path == Stdin {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	return fmt.Errorf("%q: %w", path, err)
+}
+
+// regular says whether the file can be opened again, and read from without waiting for somebody.
+func regular(f *os.File) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Mode().IsRegular() && f != os.Stdin
+}
+
+// next returns the file whose head is the next packet, which holds until the next call; io.EOF at the end
+// of all.
+func (m *merged) next() (*input, error) {
+	if in := m.current; in != nil {
+		m.current = nil
+		if err := in.next(); err != nil {
+			m.over(in, err)
+		}
+	}
+	for {
+		var first *input
+		for _, in := range m.active {
+			if first == nil || in.head.Time < first.head.Time {
+				first = in
+			}
+		}
+		if len(m.waiting) == 0 || first != nil && first.head.Time < m.waiting[0].first {
+			if first == nil {
+				return nil, io.EOF
+			}
+			m.current = first
+			return first, nil
+		}
+		s := m.waiting[0]
+		m.waiting = m.waiting[1:]
+		in := s.open
+		if in == nil {
+			var err error
+			if in, err = openInput(s.path, s.index, m.read); err != nil {
+				m.failed(s.path, err)
+				continue
+			}
+		}
+		m.active = append(m.active, in)
+	}
+}
+
+// over takes a file away that can be read no further.
+func (m *merged) over(in *input, err error) {
+	m.active = slices.DeleteFunc(m.active, func(a *input) bool { return a == in })
+	c := in.reader.Counts()
+	m.counts.Received += c.Received
+	m.counts.Dropped += c.Dropped
+	in.close()
+	m.failed(in.path, err)
+}
+
+func (m *merged) failed(path string, err error) {
+	switch {
+	case errors.Is(err, io.EOF):
+	case errors.Is(err, capfile.ErrTruncated):
+		m.truncated++
+	default:
+		m.corrupt = append(m.corrupt, named(path, err).Error())
+	}
+}
+
+func (m *merged) close() {
+	for _, in := range m.active {
+		in.close()
+	}
+	for _, s := range m.waiting {
+		if s.open != nil {
+			s.open.close()
+		}
+	}
+	m.active, m.waiting = nil, nil
+}

@@ -1,0 +1,90 @@
+package mirror
+
+import (
+	"sync/atomic"
+	"time"
+
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/source"
+	"tcpcopy/internal/source/afpacket"
+	"tcpcopy/internal/source/filter"
+)
+
+// Port is a source.Source over an interface that a switch mirrors traffic to: as it is, with 802.1Q tags,
+// or in GRE or ERSPAN.
+type Port struct {
+	*afpacket.Source
+	filter filter.Program
+
+	foreign, malformed, filtered atomic.Uint64
+}
+
+// OpenPort captures on the interfaces of cfg, which should be named, whoever the frames are addressed to. The
+// filter of cfg must let encapsulations through (filter.CaptureSpec's Encapsulated); inner is for what they
+// carry, from its IP header on. An empty one accepts everything.
+func OpenPort(cfg afpacket.Config, inner filter.Program) (*Port, error) {
+	cfg.Promiscuous, cfg.IgnoreOutgoing = true, true
+	s, err := afpacket.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Port{Source: s, filter: inner}, nil
+}
+
+// Next implements source.Source: encapsulated packets come without what was around them.
+func (p *Port) Next(wait time.Duration) ([]source.Frame, error) {
+	end := time.Now().Add(wait)
+	for left := wait; ; left = max(0, time.Until(end)) {
+		if wait < 0 {
+			left = wait
+		}
+		frames, err := p.Source.Next(left)
+		if len(frames) == 0 || err != nil {
+			return frames, err
+		}
+		if frames = p.unwrap(frames); len(frames) > 0 || left == 0 {
+			return frames, nil
+		}
+	}
+}
+
+// unwrap works in place.
+func (p *Port) unwrap(frames []source.Frame) []source.Frame {
+	kept := frames[:0]
+	for i := range frames {
+		f := &frames[i]
+		in := packet.Inner{Data: f.Data, Wire: f.Wire, VLAN: f.VLAN}
+		changed, err := packet.Unwrap(&in)
+		switch {
+		case !changed: // as it is: what is wrong with it the reader will find
+		case err == packet.ErrNotIP:
+			p.foreign.Add(1)
+			continue
+		case err != nil:
+			p.malformed.Add(1)
+			continue
+		default:
+			f.Data, f.Wire, f.VLAN = in.Data, in.Wire, in.VLAN
+		}
+		if len(p.filter) > 0 {
+			m := filter.Meta{Len: f.Wire, HasVLAN: f.VLAN != 0, VLAN: f.VLAN}
+			if p.filter.Match(f.Data, &m) == 0 {
+				p.filtered.Add(1)
+				continue
+			}
+		}
+		kept = append(kept, *f)
+	}
+	return kept
+}
+
+// Stats implements source.Source.
+func (p *Port) Stats() source.Stats {
+	st := p.Source.Stats()
+	foreign, malformed, filtered := p.foreign.Load(), p.malformed.Load(), p.filtered.Load()
+	st.Foreign += foreign
+	st.Malformed += malformed
+	st.Delivered -= foreign + malformed + filtered
+	st.Offered -= filtered // offered is what passes the filter
+	return st
+}

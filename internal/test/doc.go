@@ -1,0 +1,8 @@
+// Package test groups what only tests import: a simulated network (sim), packet scripts
+// (pktscript), network namespaces (testnet), the rules of the source tree (archtest), and the
+// end-to-end tests over real networks (e2e) and bad ones (badnet).
+//
+// Nothing outside the group imports it, except _test.go files.
+//
+// Read e2e first: its cases say what the program does.
+package test

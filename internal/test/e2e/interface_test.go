@@ -1,0 +1,224 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"tcpcopy/internal/lab/netlab"
+)
+
+// TestOwnCopies: production and target are the same server on the same host, and what the copier sends is
+// not copied again.
+func TestOwnCopies(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	for _, test := range []struct{ name, mapping string }{
+		{"same port over loopback", "80-127.0.0.1:80"},
+		{"same port, the address that clients use", "80-10.77.1.1:80"},
+		{"same port, another address of the host", "80-10.77.2.1:80"},
+		{"online address named", "10.77.1.1:80-10.77.2.1:80"},
+		{"another port over loopback", "80-127.0.0.1:8080"},
+		{"over loopback, IPv6", "80-[::1]:80"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStand(t, setting{way: socket})
+			server := serve(t, s.net.Online, ":80")
+			other := serve(t, s.net.Online, ":8080")
+			c := s.copy("-x", test.mapping)
+			s.talk(onlinePort, "own", 20, 10)
+			eventually(t, "all lines arrive twice", func() bool { return server.lineCount()+other.lineCount() >= 400 })
+			r := c.end()
+			opened, lines, bytes := server.counts()
+			opened2, lines2, bytes2 := other.counts()
+			if opened+opened2 != 40 || lines+lines2 != 400 {
+				t.Errorf("%d connections and %d lines, wanted 40 and 400", opened+opened2, lines+lines2)
+			}
+			complete(t, r, 20, (bytes+bytes2)/2)
+		})
+	}
+}
+
+// TestSamePort: the target listens where production does, on another host.
+func TestSamePort(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		p := pair{serve(t, s.net.Online, ":80"), serve(t, s.net.Target, ":80")}
+		c := s.copy("-x", s.mapping(80, 80))
+		s.talk(onlinePort, "port", 20, 10)
+		p.caughtUp(t)
+		r := c.end()
+		p.same(t)
+		opened, _, bytes := p.target.counts()
+		complete(t, r, opened, bytes)
+	})
+}
+
+// TestInterfaces: -i chooses, and what comes in elsewhere is not copied.
+func TestInterfaces(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	eachWay(t, func(t *testing.T, way string) {
+		for _, test := range []struct {
+			name   string
+			args   []string
+			copied int
+		}{
+			{"all", nil, 20},
+			{"the clients'", []string{"-i", netlab.OnlineClientDevice}, 20},
+			{"both", []string{"-i", netlab.OnlineClientDevice + "," + netlab.OnlineTestDevice}, 20},
+			{"another", []string{"-i", netlab.OnlineTestDevice}, 0},
+			{"loopback", []string{"-i", "lo"}, 0},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				s := newStand(t, setting{way: way})
+				p := s.pair()
+				c := s.copy(append([]string{"-x", s.mapping(onlinePort, targetPort)}, test.args...)...)
+				s.talk(onlinePort, "interface", 20, 5)
+				r := c.end()
+				opened, lines, bytes := p.target.counts()
+				if opened != test.copied || lines != 5*test.copied {
+					t.Errorf("%d connections and %d lines at the target, wanted %d and %d", opened, lines, test.copied, 5*test.copied)
+				}
+				complete(t, r, test.copied, bytes)
+			})
+		}
+	})
+}
+
+// TestForwardedTraffic: without an online address in the mapping, only what is addressed to this host counts.
+// The host forwards to a container, whose traffic counts where the mapping names it, and once, though it is
+// seen on the way in and on the way out, and on a bridge between.
+func TestForwardedTraffic(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	container := netip.MustParseAddr("10.88.0.2")
+	eachWay(t, func(t *testing.T, way string) {
+		for _, bridge := range []bool{false, true} {
+			for _, test := range []struct {
+				name   string
+				named  bool
+				args   []string
+				copied int
+			}{
+				{"not named", false, nil, 0},
+				{"named", true, nil, 20},
+				{"named, one interface", true, []string{"-i", netlab.OnlineClientDevice}, 20},
+				{"named, the other interface", true, []string{"-i", "veth0"}, 20},
+			} {
+				t.Run(fmt.Sprintf("%s, bridge %v", test.name, bridge), func(t *testing.T) {
+					s := newStand(t, setting{way: way})
+					inside := s.container(bridge)
+					online := serve(t, inside, ":80")
+					target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+					mapping := s.mapping(onlinePort, targetPort)
+					if test.named {
+						mapping = fmt.Sprintf("%s:%s", container, mapping)
+					}
+					c := s.copy(append([]string{"-x", mapping}, test.args...)...)
+					s.online = container
+					s.talk(onlinePort, "forwarded", 20, 5)
+					within(patience/6, func() bool { return target.lineCount() >= 5*test.copied })
+					r := c.end()
+					if opened, lines, _ := online.counts(); opened != 20 || lines != 100 {
+						t.Fatalf("%d connections and %d lines at production, wanted 20 and 100", opened, lines)
+					}
+					opened, lines, bytes := target.counts()
+					if opened != test.copied || lines != 5*test.copied {
+						t.Errorf("%d connections and %d lines at the target, wanted %d and %d", opened, lines, test.copied, 5*test.copied)
+					}
+					complete(t, r, test.copied, bytes)
+				})
+			}
+		}
+	})
+}
+
+// container makes a host behind the production host, which forwards to it, by way of a bridge if wanted.
+func (s *stand) container(bridge bool) *netlab.Namespace {
+	s.t.Helper()
+	// A second net gives a namespace that is free; only its target is used.
+	other, err := netlab.New(netlab.Config{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { other.Close() })
+	inside := other.Target
+	must := func(err error) {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	var handle netns.NsHandle
+	must(inside.Try(func() (err error) { handle, err = netns.Get(); return err }))
+	defer handle.Close()
+	gateway := "veth0"
+	must(s.net.Online.Try(func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "veth0"
+		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "inside0", PeerNamespace: netlink.NsFd(handle)}); err != nil {
+			return err
+		}
+		if bridge {
+			gateway = "br0"
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = gateway
+			br := &netlink.Bridge{LinkAttrs: attrs}
+			if err := netlink.LinkAdd(br); err != nil {
+				return err
+			}
+			port, err := netlink.LinkByName("veth0")
+			if err != nil {
+				return err
+			}
+			if err := netlink.LinkSetMaster(port, br); err != nil {
+				return err
+			}
+			if err := netlink.LinkSetUp(port); err != nil {
+				return err
+			}
+		}
+		if err := addressed(gateway, "10.88.0.1/24"); err != nil {
+			return err
+		}
+		return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)
+	}))
+	must(inside.Try(func() error {
+		if err := addressed("inside0", "10.88.0.2/24"); err != nil {
+			return err
+		}
+		eth0, err := netlink.LinkByName(netlab.Device) // the other net's: it would answer for the clients' net
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetDown(eth0); err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 88, 0, 1)})
+	}))
+	must(s.net.Client.Try(func() error {
+		_, dst, _ := net.ParseCIDR("10.88.0.0/24")
+		return netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: netlab.OnlineAddr4.AsSlice()})
+	}))
+	return inside
+}
+
+// addressed gives a device an address and sets it up.
+func addressed(device, address string) error {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	if err := netlink.AddrAdd(link, addr); err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(link)
+}

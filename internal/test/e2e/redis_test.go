@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/lab/netlab"
+)
+
+// redisOnline and redisTarget are the ports of the two.
+const (
+	redisOnline = 6379
+	redisTarget = 6380
+)
+
+// redisSocket is where a Redis can be asked without a packet that could be copied. Its name must be short.
+func redisSocket(port uint16) string {
+	return fmt.Sprintf("%s/tcpcopy-e2e-%d-%d.sock", os.TempDir(), os.Getpid(), port)
+}
+
+// startRedis starts a Redis that keeps everything in memory.
+func startRedis(t testing.TB, host *netlab.Namespace, port uint16) *process {
+	t.Helper()
+	t.Cleanup(func() { os.Remove(redisSocket(port)) })
+	p := start(t, host, "redis", find(t, "redis-server"), "--port", fmt.Sprint(port), "--bind", "0.0.0.0", "::",
+		"--protected-mode", "no", "--unixsocket", redisSocket(port), "--save", "", "--appendonly", "no", "--enable-debug-command", "yes", "--dir", t.TempDir())
+	p.awaitOutput("Ready to accept connections")
+	return p
+}
+
+// redisCLI runs redis-cli on a host and returns what it says.
+func (s *stand) redisCLI(host *netlab.Namespace, stdin string, args ...string) string {
+	s.t.Helper()
+	cmd := host.Command(s.t.Context(), find(s.t, "redis-cli"), args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("redis-cli %q: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// command is one Redis command as clients send it.
+func command(words ...string) []byte {
+	b := fmt.Appendf(nil, "*%d\r\n", len(words))
+	for _, w := range words {
+		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(w), w)
+	}
+	return b
+}
+
+// skipAnswer reads one answer of Redis, and fails where it is an error.
+func skipAnswer(r *bufio.Reader) error {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	line = strings.TrimRight(line, "\r\n")
+	switch line[0] {
+	case '-':
+		return errors.New(line)
+	case '$':
+		n, err := strconv.Atoi(line[1:])
+		if err != nil || n < 0 {
+			return err
+		}
+		_, err = io.CopyN(io.Discard, r, int64(n+2))
+		return err
+	case '*':
+		n, err := strconv.Atoi(line[1:])
+		for ; err == nil && n > 0; n-- {
+			err = skipAnswer(r)
+		}
+		return err
+	}
+	return nil
+}
+
+// redisWords is the words of a client's n-th command, with values of up to large bytes. Clients write to keys of their own, or in ways whose
+// order does not matter: between connections there is none.
+func redisWords(r *rand.Rand, client, n, large int) []string {
+	key := func() string { return fmt.Sprintf("c%d:%d", client, r.IntN(50)) }
+	switch r.IntN(10) {
+	case 0:
+		return []string{"GET", key()}
+	case 1:
+		return []string{"INCRBY", "all", strconv.Itoa(r.IntN(100))}
+	case 2:
+		return []string{"SADD", "everybody", fmt.Sprintf("%d", r.IntN(1000))}
+	case 3:
+		return []string{"APPEND", key(), fmt.Sprint(n)}
+	case 4:
+		return []string{"RPUSH", fmt.Sprintf("list%d", client), fmt.Sprint(n)}
+	case 5:
+		return []string{"HSET", fmt.Sprintf("hash%d", client), fmt.Sprint(r.IntN(20)), fmt.Sprint(n)}
+	case 6:
+		return []string{"DEL", key()}
+	case 7:
+		return []string{"SET", key(), string(noise(r.Uint64(), large))}
+	default:
+		return []string{"SET", key(), fmt.Sprint(n)}
+	}
+}
+
+// redisClient sends batches of depth commands at once, and awaits the answers of each batch.
+func (s *stand) redisClient(client, batches, depth, large int) error {
+	rnd := rand.New(rand.NewPCG(uint64(client), 3))
+	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(client%4, s.ipv6), 0))}
+	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.online, redisOnline).String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	answers := bufio.NewReader(c)
+	for b := range batches {
+		var out bytes.Buffer
+		for i := range depth {
+			out.Write(command(redisWords(rnd, client, b*depth+i, large)...))
+		}
+		sent := make(chan error, 1)
+		go func() { // while answers are read: both sides' buffers are smaller than a batch can be
+			_, err := c.Write(out.Bytes())
+			sent <- err
+		}()
+		for range depth {
+			if err := skipAnswer(answers); err != nil {
+				return err
+			}
+		}
+		if err := <-sent; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stand) redisLoad(clients, batches, depth, large int) {
+	s.t.Helper()
+	var all sync.WaitGroup
+	failed := make(chan error, clients)
+	for i := range clients {
+		all.Go(func() {
+			if err := s.redisClient(i, batches, depth, large); err != nil {
+				failed <- fmt.Errorf("client %d: %w", i, err)
+			}
+		})
+	}
+	all.Wait()
+	close(failed)
+	for err := range failed {
+		s.t.Error(err)
+	}
+}
+
+// redisScript is redis-cli's part of the load: one command after another on one connection, a transaction,
+// a script, and the mass insertion that waits for nothing.
+func (s *stand) redisScript() {
+	s.t.Helper()
+	online := []string{"-h", s.online.String(), "-p", fmt.Sprint(redisOnline)}
+	s.redisCLI(s.net.Client, "SET cli:a 1\nMULTI\nINCR cli:a\nLPUSH cli:b x y z\nEXEC\nEVAL \"return redis.call('set','cli:script','lua')\" 0\nKEYS cli:*\n", online...)
+	var mass bytes.Buffer
+	for i := range 5000 {
+		mass.Write(command("SET", fmt.Sprintf("mass:%d", i), fmt.Sprint(i*i)))
+	}
+	s.redisCLI(s.net.Client, mass.String(), append(online, "--pipe")...)
+}
+
+func TestRedis(t *testing.T) {
+	eachWay(t, func(t *testing.T, way string) {
+		for _, test := range []struct {
+			name string
+			ipv6 bool
+			load func(s *stand)
+		}{
+			{"redis-cli", false, (*stand).redisScript},
+			{"one command at a time", false, func(s *stand) { s.redisLoad(20, 100, 1, 100_000) }},
+			{"pipelined", false, func(s *stand) { s.redisLoad(20, 50, 16, 500) }},
+			{"pipelined, IPv6", true, func(s *stand) { s.redisLoad(10, 50, 16, 500) }},
+			// Batches that neither side's buffers hold: production answers while clients still write.
+			{"pipelined, 100 KB values", false, func(s *stand) { s.redisLoad(10, 5, 16, 100_000) }},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				s := newStand(t, setting{way: way, ipv6: test.ipv6})
+				startRedis(t, s.net.Online, redisOnline)
+				startRedis(t, s.net.Target, redisTarget)
+				c := s.copy("-x", s.mapping(redisOnline, redisTarget))
+				test.load(s)
+				ask := func(host *netlab.Namespace, port uint16, words ...string) string {
+					return s.redisCLI(host, "", append([]string{"-s", redisSocket(port)}, words...)...)
+				}
+				digests := func() (online, target string) {
+					return ask(s.net.Online, redisOnline, "DEBUG", "DIGEST"), ask(s.net.Target, redisTarget, "DEBUG", "DIGEST")
+				}
+				within(2*patience, func() bool { online, target := digests(); return online == target })
+				report := c.end()
+				if online, target := digests(); online != target || strings.Trim(online, "0") == "" {
+					t.Errorf("the target's data has the digest %s, production's %s", target, online)
+				}
+				if online, target := ask(s.net.Online, redisOnline, "DBSIZE"), ask(s.net.Target, redisTarget, "DBSIZE"); online != target {
+					t.Errorf("%s keys at the target, %s at production", target, online)
+				}
+				complete(t, report, int(report.Sessions.Captured), int64(report.Bytes.Captured))
+			})
+		}
+	})
+}

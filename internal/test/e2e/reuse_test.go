@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/lab/netlab"
+)
+
+// dialFrom connects from an address and port that may be in use towards others.
+func dialFrom(t *testing.T, host *netlab.Namespace, from, to netip.AddrPort) *client {
+	t.Helper()
+	d := &net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(from)}
+	d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+		raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
+		return err
+	}
+	conn, err := host.Dial(context.Background(), d, "tcp", to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(2 * patience))
+	return &client{conn, bufio.NewReader(conn)}
+}
+
+// TestTunnelRealClient: one that is a client of production and of the target at once, from one port, keeps
+// its own connection to the target. Its copy has the same ends where the target's own address is one of
+// them, and then it cannot be.
+func TestTunnelRealClient(t *testing.T) {
+	for _, tc := range []struct {
+		reach  string
+		copied bool
+	}{{"loopback", true}, {"mark", false}} {
+		t.Run(tc.reach, func(t *testing.T) {
+			s := newStand(t, setting{way: tunnel})
+			p := s.pair()
+			s.onTarget("--reach", tc.reach)
+			from := netip.AddrPortFrom(netlab.AssistantAddr4, 40000)
+			mine := dialFrom(t, s.net.Assistant, from, netip.AddrPortFrom(s.target, targetPort))
+			ask := func(what string) {
+				t.Helper()
+				if err := mine.ask(what); err != nil {
+					t.Fatalf("the client's own connection to the target: %v", err)
+				}
+			}
+			ask("own before")
+			c := s.copy("-x", s.mapping(onlinePort, targetPort))
+			online := dialFrom(t, s.net.Assistant, from, netip.AddrPortFrom(netlab.OnlineTest4, onlinePort))
+			for i := range 20 {
+				if err := online.ask(fmt.Sprintf("copied %d", i)); err != nil {
+					t.Fatal(err)
+				}
+				ask(fmt.Sprintf("own %d", i))
+			}
+			if err := online.finish(); err != nil {
+				t.Fatal(err)
+			}
+			if tc.copied {
+				eventually(t, "the copy", func() bool { return p.target.lineCount() == 41 })
+			}
+			ask("own while the copy ends")
+			r := c.end()
+			ask("own after")
+			if copied := r.Sessions.Delivered == 1; copied != tc.copied {
+				t.Errorf("sessions %+v, want the client's copied: %v", r.Sessions, tc.copied)
+			}
+			if err := mine.finish(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestTunnelPortReuse: a client that uses one port again and again is one connection after the other at
+// the target too, from that port.
+func TestTunnelPortReuse(t *testing.T) {
+	for _, timestamps := range []string{"1", "0"} {
+		for _, reach := range []string{"loopback", "mark"} {
+			t.Run(fmt.Sprintf("timestamps %s, by %s", timestamps, reach), func(t *testing.T) {
+				s := newStand(t, setting{way: tunnel})
+				set(t, s.net.Target, "ipv4/tcp_timestamps", timestamps)
+				p := s.pair()
+				s.onTarget("--reach", reach)
+				c := s.copy("-x", s.mapping(onlinePort, targetPort))
+				const conns = 20
+				for i := range conns {
+					cl := dialFrom(t, s.net.Client, netip.AddrPortFrom(netlab.ClientAddr(0, false), 40000), netip.AddrPortFrom(s.online, onlinePort))
+					for n := range 3 {
+						if err := cl.ask(fmt.Sprintf("connection %d line %d", i, n)); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if i%3 == 0 {
+						cl.Conn.(*net.TCPConn).SetLinger(0)
+						cl.Close()
+					} else if err := cl.finish(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				within(patience/3, func() bool { return p.target.lineCount() >= p.online.lineCount() })
+				r := c.end()
+				p.same(t)
+				same(t, "clients that the target sees", p.target.clients(), p.online.clients())
+				if r.Sessions.Delivered != conns {
+					t.Errorf("sessions %+v, wanted %d delivered", r.Sessions, conns)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"tcpcopy/internal/lab/netlab"
+)
+
+// ending is how a server saw a connection end.
+type ending struct {
+	text string // all that came
+	how  string // "closed", "reset", or "died": the server reset it
+}
+
+// listener takes connections, reads them to their end, and answers each line; it closes first after a line
+// "bye", and resets after a line "die".
+type listener struct {
+	l    net.Listener
+	all  sync.WaitGroup
+	mu   sync.Mutex
+	ends []string
+}
+
+func listen(t *testing.T, host *netlab.Namespace, port int) *listener {
+	t.Helper()
+	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &listener{l: l}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.all.Go(func() { s.talk(c.(*net.TCPConn)) })
+		}
+	}()
+	t.Cleanup(func() { l.Close() })
+	return s
+}
+
+func (s *listener) talk(c *net.TCPConn) {
+	defer c.Close()
+	var e ending
+	b := make([]byte, 64<<10)
+	for {
+		n, err := c.Read(b)
+		e.text += string(b[:n])
+		switch {
+		case err == io.EOF:
+			e.how = "closed"
+		case err != nil:
+			e.how = "reset"
+		case strings.HasSuffix(e.text, "die\n"):
+			c.SetLinger(0)
+			e.how = "died"
+		case strings.HasSuffix(e.text, "bye\n"):
+			c.Write(b[:n])
+			c.CloseWrite()
+			continue
+		case strings.HasSuffix(e.text, "\n"):
+			c.Write(b[:n])
+		}
+		if e.how != "" {
+			if e.how == "closed" && strings.HasPrefix(e.text, "half") { // what comes after the client's end
+				c.Write([]byte("late answer\n"))
+			}
+			s.mu.Lock()
+			s.ends = append(s.ends, fmt.Sprintf("%s %.40q (%d)", e.how, e.text, len(e.text)))
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (s *listener) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ends)
+}
+
+// TestShapes: connections are opened, half-closed, closed and reset at the target as at production.
+func TestShapes(t *testing.T) {
+	const conns = 30
+	reset := func(c *client) { c.Conn.(*net.TCPConn).SetLinger(0); c.Close() }
+	for _, shape := range []struct {
+		name string
+		play func(c *client) error
+		may  string // a reason for which sessions may count as dropped
+	}{
+		{"connect and close", func(c *client) error { return c.finish() }, ""},
+		{"connect and reset", func(c *client) error { reset(c); return nil }, ""},
+		{"ask and close", func(c *client) error {
+			if err := c.ask("hello"); err != nil {
+				return err
+			}
+			return c.finish()
+		}, ""},
+		{"ask and reset", func(c *client) error {
+			err := c.ask("hello")
+			reset(c)
+			return err
+		}, ""},
+		{"half-close, and hear an answer", func(c *client) error {
+			io.WriteString(c, "half")
+			c.Conn.(*net.TCPConn).CloseWrite()
+			answer, err := io.ReadAll(c.in)
+			if string(answer) != "late answer\n" {
+				return fmt.Errorf("the answer after the end is %q, %v", answer, err)
+			}
+			return nil
+		}, ""},
+		{"the server closes first", func(c *client) error {
+			if err := c.ask("bye"); err != nil {
+				return err
+			}
+			return c.finish()
+		}, ""},
+		{"the server resets", func(c *client) error {
+			io.WriteString(c, "die\n")
+			io.Copy(io.Discard, c.in)
+			return nil
+		}, "target_reset"},
+		{"a large upload, and close", func(c *client) error {
+			if _, err := c.Write(append(noiseText(300_000), '\n')); err != nil {
+				return err
+			}
+			if _, err := c.in.ReadString('\n'); err != nil {
+				return err
+			}
+			return c.finish()
+		}, ""},
+	} {
+		t.Run(shape.name, func(t *testing.T) {
+			eachWay(t, func(t *testing.T, way string) {
+				s := newStand(t, setting{way: way})
+				online, target := listen(t, s.net.Online, onlinePort), listen(t, s.net.Target, targetPort)
+				c := s.copy("-x", s.mapping(onlinePort, targetPort))
+				for i := range conns {
+					cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort))
+					if err := shape.play(cl); err != nil {
+						t.Fatal(err)
+					}
+					cl.Close()
+				}
+				eventually(t, "production sees all ends", func() bool { return online.count() == conns })
+				within(patience/6, func() bool { return target.count() == conns })
+				r := c.end()
+				same(t, "ends of connections", sorted(target.ends), sorted(online.ends))
+				// A target that resets as production does is not told from one that resets on its own.
+				if done := r.Sessions.Delivered + r.Sessions.Dropped[shape.may]; done != conns || r.Sessions.Captured != conns {
+					t.Errorf("sessions %+v, wanted %d delivered", r.Sessions, conns)
+				}
+				if len(r.Bytes.Dropped) > 0 {
+					t.Errorf("bytes %+v, wanted all delivered", r.Bytes)
+				}
+			})
+		})
+	}
+}
+
+// noiseText is bytes without a line's end.
+func noiseText(n int) []byte {
+	b := noise(5, n)
+	for i := range b {
+		b[i] = 'a' + b[i]%26
+	}
+	return b
+}

@@ -1,0 +1,261 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/lab/netlab"
+)
+
+// TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask afterwards
+// arrives.
+func TestTargetComesUpLater(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		online := serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--stats", "50ms")
+		s.talk(onlinePort, "before", 10, 5)
+		_, _, lost := online.counts()
+		eventually(t, "the sessions are refused", func() bool {
+			r := c.progress()
+			return r != nil && r.Live == 0 && r.Bytes.Dropped["target_refused"] == uint64(lost)
+		})
+		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+		s.talk(onlinePort, "after", 10, 5)
+		eventually(t, "the later lines arrive", func() bool { return target.lineCount() == 50 })
+		r := c.end()
+		// A session that was refused is tried again at its client's next turn, and counted again, as adopted.
+		if refused := r.Sessions.Dropped["target_refused"]; refused < 10 || r.Sessions.Delivered != 10 || r.Sessions.Captured != 10+refused || r.Adopted != refused-10 {
+			t.Errorf("sessions %+v, %d of them adopted: wanted 10 delivered and 10 or more refused, all but 10 adopted", r.Sessions, r.Adopted)
+		}
+		opened, lines, bytes := target.counts()
+		if r.Bytes.Delivered != uint64(bytes) || r.Bytes.Dropped["target_refused"] != uint64(lost) {
+			t.Errorf("bytes %+v, wanted %d delivered and %d refused", r.Bytes, bytes, lost)
+		}
+		if opened != 10 || lines != 50 {
+			t.Errorf("%d connections and %d lines at the target, wanted 10 and 50", opened, lines)
+		}
+	})
+}
+
+// TestTargetDies: connections end with it, and the copier goes on when another comes up.
+func TestTargetDies(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		p := s.pair()
+		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--stats", "50ms")
+		ch := s.chat(20)
+		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
+		p.target.close()
+		eventually(t, "the copier notices", func() bool {
+			r := c.progress()
+			return r != nil && len(r.Sessions.Dropped) > 0
+		})
+		prefixOf(t, p)
+		second := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+		// A session that was lost begins another copy at a turn of its client's.
+		ch.end()
+		s.talk(onlinePort, "second", 10, 10)
+		eventually(t, "the new connections reach the new target", func() bool {
+			n := 0
+			for _, text := range second.said() {
+				if strings.HasPrefix(text, "second ") {
+					n++
+				}
+			}
+			return n == 10
+		})
+		r := c.end()
+		_, _, first := p.target.counts()
+		_, _, then := second.counts()
+		if have := uint64(first + then); r.Bytes.Delivered > have+have/10 {
+			t.Errorf("the account says %d bytes delivered, and the two targets have %d", r.Bytes.Delivered, have)
+		}
+		t.Logf("sessions %+v, bytes %+v; targets have %d and %d bytes", r.Sessions, r.Bytes, first, then)
+	})
+}
+
+// TestTLSIsRefused: the target gets no byte of it.
+func TestTLSIsRefused(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		l, err := s.net.Online.Listen("tcp", fmt.Sprintf(":%d", onlinePort))
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificate := selfSigned(t)
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					conn := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}})
+					b := make([]byte, 100)
+					if n, err := conn.Read(b); err == nil {
+						conn.Write(b[:n])
+					}
+				}()
+			}
+		}()
+		defer l.Close()
+		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+		c := s.copy("-x", s.mapping(onlinePort, targetPort))
+		for i := range 5 {
+			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort))
+			conn := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
+			if _, err := conn.Write([]byte("secret\n")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+		r := c.end()
+		if r.Sessions.Captured != 5 || r.Sessions.Dropped["tls"] != 5 || r.Sessions.Delivered != 0 {
+			t.Errorf("sessions %+v, wanted 5 dropped for tls", r.Sessions)
+		}
+		if r.Bytes.Dropped["tls"] != r.Bytes.Captured || r.Bytes.Captured == 0 {
+			t.Errorf("bytes %+v, wanted all dropped for tls", r.Bytes)
+		}
+		if _, lines, bytes := target.counts(); lines > 0 || bytes > 0 {
+			t.Errorf("the target received %d bytes", bytes)
+		}
+	})
+}
+
+// TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger, and what
+// clients ask afterwards arrives.
+func TestPausedCopier(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		p := s.pair()
+		c := s.copy("-x", s.mapping(onlinePort, targetPort), "-B", "2", "--stats", "50ms")
+		c.signal(syscall.SIGSTOP)
+		// More than the ring holds, of connections that stay.
+		var clients []*client
+		for i := range 10 {
+			clients = append(clients, dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort)))
+		}
+		big := make([]byte, 200_000)
+		for i := range big {
+			big[i] = 'x'
+		}
+		for n := range 20 {
+			for i, cl := range clients {
+				if err := cl.ask(fmt.Sprintf("paused %d.%d %s", i, n, big)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		c.signal(syscall.SIGCONT)
+		eventually(t, "the loss is noticed", func() bool {
+			r := c.progress()
+			return r != nil && r.Packets.KernelDrop > 0
+		})
+		// A connection that was silent for a while is between two turns, whatever was lost before.
+		wait(1500 * time.Millisecond)
+		for n := range 10 {
+			for i, cl := range clients {
+				if err := cl.ask(fmt.Sprintf("resumed %d.%d", i, n)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, cl := range clients {
+			if err := cl.finish(); err != nil {
+				t.Error(err)
+			}
+		}
+		resumed := func() (n int) {
+			p.target.mu.Lock()
+			defer p.target.mu.Unlock()
+			for _, l := range p.target.lines {
+				if strings.Contains(l, " resumed ") {
+					n++
+				}
+			}
+			return n
+		}
+		// What shows the loss may be the first of them; then they go on with the second.
+		within(patience/2, func() bool { return resumed() >= 90 })
+		r := c.end()
+		if n := resumed(); n < 90 {
+			t.Errorf("%d lines after the pause at the target, wanted 90 of 100 at least", n)
+		}
+		if got := r.Sessions; got.Delivered < 10 || got.Captured != got.Delivered+got.Dropped["capture_gap"] {
+			t.Errorf("sessions %+v, wanted those that went on delivered, and the others ended by a gap", got)
+		}
+		if r.Packets.KernelDrop == 0 || r.Bytes.Dropped["capture_gap"] == 0 {
+			t.Errorf("packets %+v, bytes %+v: wanted the loss in both", r.Packets, r.Bytes)
+		}
+		t.Logf("packets %+v, sessions %+v, bytes %+v, adopted %d", r.Packets, r.Sessions, r.Bytes, r.Adopted)
+	})
+}
+
+// TestTargetHangs: a target that takes connections and says nothing holds back what waits for an answer,
+// and nothing else.
+func TestTargetHangs(t *testing.T) {
+	t.Parallel() // on hosts of its own; it mostly waits
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+		l, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		got := make(chan string, 10)
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() { got <- readAll(c) }()
+			}
+		}()
+		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--gate-limit", "300ms")
+		s.talk(onlinePort, "hang", 10, 3)
+		for range 10 {
+			select {
+			case text := <-got:
+				if n := strings.Count(text, "\n"); n != 1 {
+					t.Errorf("the target got %d lines and answered none, wanted 1: %q", n, text)
+				}
+			case <-time.After(patience):
+				t.Fatal("the copies stay open")
+			}
+		}
+		r := c.end()
+		if r.Sessions.Dropped["gate_timeout"] < 10 || r.Sessions.Delivered > 0 {
+			t.Errorf("sessions %+v, wanted all dropped for gate_timeout", r.Sessions)
+		}
+	})
+}
+
+func readAll(c net.Conn) string {
+	defer c.Close()
+	var all []byte
+	b := make([]byte, 4096)
+	for {
+		n, err := c.Read(b)
+		all = append(all, b[:n]...)
+		if err != nil {
+			return string(all)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package link
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/way/link/wire"
+)
+
+// served starts an intercept that says nothing after its welcome, and a link to it.
+func served(t *testing.T, cfg Config, serve func(net.Conn)) *Link {
+	t.Helper()
+	// A pipe holds nothing: what is written has been read.
+	cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		go func() {
+			defer far.Close()
+			b := make([]byte, 64<<10)
+			if _, err := far.Read(b); err != nil { // the hello
+				return
+			}
+			w := wire.Welcome{Version: wire.Version, Way: wire.WayTunnel, Slot: 1}
+			if _, err := far.Write(w.Append([]byte(wire.Preface))); err == nil {
+				serve(far)
+			}
+		}()
+		return near, nil
+	}
+	cfg.Log = slog.New(slog.DiscardHandler)
+	l := Dial("somewhere", NewSlot(), cfg)
+	t.Cleanup(l.Close)
+	return l
+}
+
+// TestSlowPeer: a writer's connection lives as long as the peer takes something now and then.
+func TestSlowPeer(t *testing.T) {
+	defer func(was time.Duration) { writeTimeout = was }(writeTimeout)
+	writeTimeout = 300 * time.Millisecond
+	up, lost := make(chan *Conn, 1), make(chan struct{}, 1)
+	took := make(chan int, 1)
+	const size = 400 << 10
+	served(t, Config{DeadAfter: time.Minute, PingEvery: time.Minute, BackoffLo: time.Minute, BackoffHi: time.Minute,
+		OnStreams: func(c *Conn, isUp bool) {
+			if isUp {
+				up <- c
+			} else {
+				lost <- struct{}{}
+			}
+		}}, func(c net.Conn) {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		n, b := 0, make([]byte, 24<<10)
+		for n < size {
+			<-tick.C
+			m, err := c.Read(b)
+			n += m
+			if err != nil {
+				break
+			}
+		}
+		took <- n
+		_, _ = io.Copy(io.Discard, c)
+	})
+	if !(<-up).Put(make([]byte, size)) {
+		t.Fatal("no room")
+	}
+	if n := <-took; n < size {
+		t.Errorf("%d bytes arrived, want %d: the link gave up", n, size)
+	}
+	select {
+	case <-lost:
+		t.Error("the connection is lost")
+	default:
+	}
+}
+
+// TestSecondConnectionServes: what the first connection of a link cannot take any more, the second does.
+func TestSecondConnectionServes(t *testing.T) {
+	l := newLink("nowhere", NewSlot(), Config{})
+	dead := &Conn{ended: true, limit: 1 << 20, wake: make(chan struct{}, 1)}
+	live := &Conn{limit: 1 << 20, wake: make(chan struct{}, 1)}
+	l.up = []*Conn{dead, live}
+	if !l.Claim([]wire.Tuple{{}}) {
+		t.Error("the claim went nowhere")
+	}
+	if len(live.pending) == 0 {
+		t.Error("the claim is not queued")
+	}
+	full := &Conn{limit: -1, wake: make(chan struct{}, 1)}
+	l.up = []*Conn{full, live}
+	if l.Claim([]wire.Tuple{{}}) {
+		t.Error("a claim has overtaken those that wait on the first connection")
+	}
+}
+
+// TestCloseDespiteStuckPeer: one that reads nothing does not keep the link from being closed.
+func TestCloseDespiteStuckPeer(t *testing.T) {
+	up, over := make(chan *Conn, 1), make(chan struct{})
+	defer close(over)
+	l := served(t, Config{PingEvery: time.Minute, OnStreams: func(c *Conn, isUp bool) {
+		if isUp {
+			up <- c
+		}
+	}}, func(c net.Conn) { <-over })
+	c := <-up
+	for b := make([]byte, 64<<10); c.Put(b); {
+	}
+	began := time.Now()
+	l.Close()
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("closed after %v", took)
+	}
+}
+
+// TestAllClaimsFit: a copier with as many sessions as it may have claims them all at once.
+func TestAllClaimsFit(t *testing.T) {
+	cfg := Config{Log: slog.New(slog.DiscardHandler)}
+	cfg.defaults()
+	l := newLink("nowhere", NewSlot(), cfg)
+	l.up = []*Conn{{limit: cfg.Queue, wake: make(chan struct{}, 1)}}
+	a := netip.MustParseAddrPort("[fd00::1]:1")
+	all := make([]wire.Tuple, 262144)
+	for i := range all {
+		all[i] = wire.Tuple{Client: a, Target: a}
+	}
+	if !l.Claim(all) {
+		t.Error("not all claims found room")
+	}
+}

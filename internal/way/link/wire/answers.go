@@ -1,0 +1,129 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/proto"
+)
+
+// The raw way's two messages about answers, for intercepts that have ReadsAnswers. ReadAnswers, from the copier,
+// says what to read, and each record is confirmed; Answers, from the intercept, tells what was found. Once an intercept
+// has confirmed a record with a protocol, it keeps what that target says first on connections of this copier's that
+// begin from then on, for EarlyFor: a record for one of these may come after the target's bytes. Each body is
+// a run of records up to its end:
+//
+//	read:    tuple · serial 32 · protocol 8 · flags 8 (base known, held) · base 32 · request varint · hint 8
+//	answers: kind 8 · tuple · confirmed: serial 32 · whole 8
+//	                          answer: as in StreamEvents; bytes: length varint, bytes
+
+// EarlyFor is how long after a target's SYN-ACK an intercept keeps what the target says on a connection that nobody
+// has asked about.
+const EarlyFor = 5 * time.Second
+
+// Reading is what a copier says of one connection's answers: read them (Proto), or what to expect of a request
+// (Hint).
+type Reading struct {
+	Tuple  Tuple
+	Serial uint32 // names the record in its confirmation
+	Proto  proto.Kind
+	// Base is the sequence number of the target's first byte; where it is not known, the SYN-ACK that is still to
+	// come tells.
+	Base      seqnum.Value
+	BaseKnown bool
+	Request   uint64
+	Hint      proto.Hint
+	// Held: a request waits for the confirmation, which otherwise need not be sent for its own sake.
+	Held bool
+}
+
+// MaxAnswers bounds the bodies of ReadAnswers and Answers in bytes.
+const MaxAnswers = 256 << 10
+
+// AppendReading appends a record to the body of a ReadAnswers.
+func AppendReading(dst []byte, r *Reading) []byte {
+	dst = binary.BigEndian.AppendUint32(appendTuple(dst, r.Tuple), r.Serial)
+	dst = append(dst, byte(r.Proto), bit(r.BaseKnown)|bit(r.Held)<<1)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Base))
+	return append(binary.AppendUvarint(dst, r.Request), byte(r.Hint))
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// NextReading reads the first record of the body of a ReadAnswers, and returns what follows it.
+func NextReading(body []byte, r *Reading) (rest []byte, err error) {
+	c := cursor{b: body}
+	*r = Reading{Tuple: c.tuple(), Serial: c.u32(), Proto: proto.Kind(c.u8())}
+	flags := c.u8()
+	r.BaseKnown, r.Held = flags&1 != 0, flags&2 != 0
+	r.Base, r.Request, r.Hint = seqnum.Value(c.u32()), c.uvarint(), proto.Hint(c.u8())
+	return c.b, c.err(TypeReadAnswers)
+}
+
+// FoundKind says what a record of Answers tells.
+type FoundKind uint8
+
+// What an intercept tells of a connection's answers.
+const (
+	FoundConfirmed FoundKind = 1 // the Reading with Serial is known
+	FoundAnswer    FoundKind = 2 // Answer, Age: an answer has ended
+	FoundBytes     FoundKind = 3 // Data: of an answer that is wanted
+	FoundLost      FoundKind = 4 // the answers are not read, or not any more
+)
+
+// Found is one record of Answers.
+type Found struct {
+	Kind   FoundKind
+	Tuple  Tuple
+	Serial uint32
+	// Whole, of FoundConfirmed: this intercept reads the connection from the SYN-ACK on, which it has seen.
+	Whole  bool
+	Answer proto.Answer
+	Age    time.Duration // how long the answer's first byte came before its last, in whole microseconds
+	Data   []byte        // at most MaxKept; a view of the body
+}
+
+// AppendFound appends a record to the body of an Answers.
+func AppendFound(dst []byte, f *Found) []byte {
+	dst = appendTuple(append(dst, byte(f.Kind)), f.Tuple)
+	switch f.Kind {
+	case FoundConfirmed:
+		dst = append(binary.BigEndian.AppendUint32(dst, f.Serial), bit(f.Whole))
+	case FoundAnswer:
+		dst = appendAnswer(dst, &f.Answer, f.Age)
+	case FoundBytes:
+		dst = append(binary.AppendUvarint(dst, uint64(len(f.Data))), f.Data...)
+	}
+	return dst
+}
+
+// NextFound reads the first record of the body of an Answers, and returns what follows it.
+func NextFound(body []byte, f *Found) (rest []byte, err error) {
+	c := cursor{b: body}
+	*f = Found{Kind: FoundKind(c.u8()), Tuple: c.tuple()}
+	switch f.Kind {
+	case FoundConfirmed:
+		f.Serial, f.Whole = c.u32(), c.u8() != 0
+	case FoundAnswer:
+		f.Age = c.answer(&f.Answer)
+	case FoundBytes:
+		n := c.uvarint()
+		if n > MaxKept {
+			return nil, fmt.Errorf("%w in answers: %d bytes of an answer, want at most %d", ErrValue, n, MaxKept)
+		}
+		f.Data = c.take(int(n))
+	case FoundLost:
+	default:
+		if !c.short && !c.bad {
+			return nil, fmt.Errorf("%w in answers: record %d", ErrValue, f.Kind)
+		}
+	}
+	return c.b, c.err(TypeAnswers)
+}

@@ -1,0 +1,241 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/proto"
+)
+
+// The tunnel's two messages. Operations, from the copier, open, feed and end connections at the target;
+// StreamEvents, from the intercept, say what becomes of them. Each body is a run of records up to its end:
+//
+//	operation: kind 8 · id varint · open: client address, port, target address, port
+//	                                data: length varint, bytes
+//	                                read: a protocol 8; expect: a request varint, a hint 8
+//	event:     kind 8 · id varint · taken, received, reset: a count varint
+//	                                failed: a count varint, a reason (length 8, text)
+//	                                answer: flags 8, end, size, status, age varints
+//	                                bytes: length varint, bytes
+//
+// Varints are unsigned LEB128 (encoding/binary). An id is the copier's, and never used twice on a
+// connection. Flow control: the copier may have Window bytes of a connection under way that the intercept
+// has not reported as taken; to send more is an error of the protocol.
+
+// Window is how many bytes of one connection may be sent before the intercept has taken them.
+const Window = 512 << 10
+
+// MaxData bounds the bytes of one Data record, so that no connection fills a frame alone.
+const MaxData = 64 << 10
+
+// MaxKept bounds the bytes of one Bytes record.
+const MaxKept = 16 << 10
+
+// MaxEvents bounds the body of StreamEvents in bytes: events take many times the room once they are read.
+const MaxEvents = 128 << 10
+
+// OpKind says what an operation does.
+type OpKind uint8
+
+// The operations.
+const (
+	OpOpen       OpKind = 1 // connect, from Client to Target
+	OpData       OpKind = 2 // the next bytes of the client
+	OpCloseWrite OpKind = 3 // FIN after the bytes so far
+	OpAbort      OpKind = 4 // RST; the id is gone, and no event of it is of use
+
+	// For intercepts that have ReadsAnswers; session.AnswerReader says what they mean.
+	OpListen OpKind = 5 // OpOpen, and OpRead follows
+	OpRead   OpKind = 6 // read the target's bytes as answers of the protocol Proto
+	OpExpect OpKind = 7 // the request numbered Request has Hint
+)
+
+// Op is one operation.
+type Op struct {
+	Kind           OpKind
+	ID             uint64
+	Client, Target netip.AddrPort // of OpOpen and OpListen
+	Data           []byte         // of OpData: a view of the body
+	Proto          proto.Kind     // of OpRead
+	Request        uint64         // of OpExpect
+	Hint           proto.Hint
+}
+
+// AppendOp appends an operation to a body.
+func AppendOp(dst []byte, op *Op) []byte {
+	dst = binary.AppendUvarint(append(dst, byte(op.Kind)), op.ID)
+	switch op.Kind {
+	case OpOpen, OpListen:
+		dst = appendAddrPort(appendAddrPort(dst, op.Client), op.Target)
+	case OpData:
+		dst = append(binary.AppendUvarint(dst, uint64(len(op.Data))), op.Data...)
+	case OpRead:
+		dst = append(dst, byte(op.Proto))
+	case OpExpect:
+		dst = append(binary.AppendUvarint(dst, op.Request), byte(op.Hint))
+	}
+	return dst
+}
+
+// uvarint reads a varint of at most 64 bits.
+func (c *cursor) uvarint() uint64 {
+	v, n := binary.Uvarint(c.b)
+	switch {
+	case n > 0:
+		c.b = c.b[n:]
+		return v
+	case n == 0:
+		c.short, c.b = true, nil
+	default:
+		c.bad, c.b = true, nil
+	}
+	return 0
+}
+
+// NextOp reads the first operation of a body, and returns what follows it.
+func NextOp(body []byte, op *Op) (rest []byte, err error) {
+	c := cursor{b: body}
+	*op = Op{Kind: OpKind(c.u8()), ID: c.uvarint()}
+	switch op.Kind {
+	case OpOpen, OpListen:
+		op.Client, op.Target = c.addrPort(), c.addrPort()
+	case OpData:
+		n := c.uvarint()
+		if n > MaxData {
+			return nil, fmt.Errorf("%w in operations: %d bytes of data, want at most %d", ErrValue, n, MaxData)
+		}
+		op.Data = c.take(int(n))
+	case OpRead:
+		op.Proto = proto.Kind(c.u8())
+	case OpExpect:
+		op.Request, op.Hint = c.uvarint(), proto.Hint(c.u8())
+	case OpCloseWrite, OpAbort:
+	default:
+		if !c.short {
+			return nil, fmt.Errorf("%w in operations: operation %d", ErrValue, op.Kind)
+		}
+	}
+	return c.b, c.err(TypeOperations)
+}
+
+// StreamEventKind says what happened to a connection.
+type StreamEventKind uint8
+
+// The events; session.EventKind says what they mean.
+const (
+	EventOpened   StreamEventKind = 1
+	EventTaken    StreamEventKind = 2 // N: bytes that the target's host has taken, in all
+	EventReceived StreamEventKind = 3 // N: bytes that the target has answered, in all
+	EventShut     StreamEventKind = 4
+	EventFinished StreamEventKind = 5 // the id is gone
+	EventReset    StreamEventKind = 6 // N: bytes that the target had acknowledged. The id is gone
+	EventFailed   StreamEventKind = 7 // N: the same. For Reason. The id is gone
+	EventAnswer   StreamEventKind = 8 // Answer, Age: an answer has ended
+	EventBytes    StreamEventKind = 9 // Data: of an answer that is wanted
+	EventLost     StreamEventKind = 10
+)
+
+// StreamEvent is one event.
+type StreamEvent struct {
+	Kind   StreamEventKind
+	ID     uint64
+	N      uint64
+	Reason ledger.Reason // of EventFailed
+	Answer proto.Answer  // of EventAnswer
+	Age    time.Duration // of EventAnswer: how long its first byte came before its last, in whole microseconds
+	Data   []byte        // of EventBytes: at most MaxKept; a view of the body
+}
+
+// Flags of an answer.
+const (
+	answerInterim = 1 << iota
+	answerLast
+	answerFailed
+	answerKept
+)
+
+func appendAnswer(dst []byte, a *proto.Answer, age time.Duration) []byte {
+	var flags byte
+	for i, is := range [...]bool{a.Interim, a.Last, a.Failed, a.Kept} {
+		if is {
+			flags |= 1 << i
+		}
+	}
+	dst = binary.AppendUvarint(append(dst, flags), a.End)
+	dst = binary.AppendUvarint(dst, a.Size)
+	dst = binary.AppendUvarint(dst, uint64(a.Status))
+	return binary.AppendUvarint(dst, uint64(max(age, 0)/time.Microsecond))
+}
+
+// answer reads what appendAnswer has appended.
+func (c *cursor) answer(a *proto.Answer) (age time.Duration) {
+	flags := c.u8()
+	*a = proto.Answer{End: c.uvarint(), Size: c.uvarint(), Interim: flags&answerInterim != 0, Last: flags&answerLast != 0,
+		Failed: flags&answerFailed != 0, Kept: flags&answerKept != 0}
+	status, us := c.uvarint(), c.uvarint()
+	if status > math.MaxUint16 || us > uint64(math.MaxInt64/time.Microsecond) {
+		c.bad = true
+		return 0
+	}
+	a.Status = uint16(status)
+	return time.Duration(us) * time.Microsecond
+}
+
+// AppendStreamEvent appends an event to a body.
+func AppendStreamEvent(dst []byte, ev *StreamEvent) []byte {
+	dst = binary.AppendUvarint(append(dst, byte(ev.Kind)), ev.ID)
+	switch ev.Kind {
+	case EventTaken, EventReceived, EventReset:
+		dst = binary.AppendUvarint(dst, ev.N)
+	case EventFailed:
+		dst = appendText(binary.AppendUvarint(dst, ev.N), ev.Reason.String())
+	case EventAnswer:
+		dst = appendAnswer(dst, &ev.Answer, ev.Age)
+	case EventBytes:
+		dst = append(binary.AppendUvarint(dst, uint64(len(ev.Data))), ev.Data...)
+	}
+	return dst
+}
+
+// NextStreamEvent reads the first event of a body, and returns what follows it. A reason that this version
+// does not know becomes ledger.LinkError.
+func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
+	c := cursor{b: body}
+	*ev = StreamEvent{Kind: StreamEventKind(c.u8()), ID: c.uvarint()}
+	switch ev.Kind {
+	case EventOpened, EventShut, EventFinished, EventLost:
+	case EventTaken, EventReceived, EventReset:
+		ev.N = c.uvarint()
+	case EventFailed:
+		ev.N = c.uvarint()
+		name := c.take(int(c.u8()))
+		var ok bool
+		if ev.Reason, ok = ledger.ReasonNamed(string(name)); !ok || ev.Reason == ledger.None {
+			ev.Reason = ledger.LinkError
+		}
+	case EventAnswer:
+		ev.Age = c.answer(&ev.Answer)
+	case EventBytes:
+		n := c.uvarint()
+		if n > MaxKept {
+			return nil, fmt.Errorf("%w in events: %d bytes of an answer, want at most %d", ErrValue, n, MaxKept)
+		}
+		ev.Data = c.take(int(n))
+	default:
+		if !c.short {
+			return nil, fmt.Errorf("%w in events: event %d", ErrValue, ev.Kind)
+		}
+	}
+	return c.b, c.err(TypeStreamEvents)
+}
+
+// BeginFrame appends the header of a frame whose body the caller appends; EndFrame fills in its length.
+// start is len(dst) before BeginFrame.
+func BeginFrame(dst []byte, t Type) []byte { return begin(dst, t, 0) }
+
+// EndFrame ends what BeginFrame began.
+func EndFrame(dst []byte, start int) []byte { return end(dst, start) }

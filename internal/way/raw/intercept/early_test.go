@@ -1,0 +1,546 @@
+package intercept
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/source"
+	"tcpcopy/internal/way/link/wire"
+)
+
+const ms = mono.Time(time.Millisecond)
+
+var (
+	earlyTarget = netip.MustParseAddrPort("10.0.0.2:8080")
+	earlyOther  = netip.MustParseAddrPort("10.0.0.2:9090")
+)
+
+// earlyBed is an intercept whose clock and packets are the test's, with copiers of the slots 7, 8 and so on. Nobody
+// writes to these: what they would be told is read from where it waits.
+type earlyBed struct {
+	testing.TB
+	s      *Intercept
+	now    mono.Time
+	peers  []*peer
+	serial uint32
+}
+
+func newEarlyBed(t testing.TB, copiers int) *earlyBed {
+	b := &earlyBed{TB: t, now: 1000 * ms}
+	var err error
+	b.s, err = New(Config{Sources: []source.Source{noSource{}}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
+		AllowForwarding: true, Log: slog.New(slog.DiscardHandler), Now: func() mono.Time { return b.now }, Buffer: 1 << 30,
+		Whole: func([]netip.AddrPort) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range copiers {
+		slot := uint8(7 + i)
+		owner, err := b.s.table.Join([16]byte{slot}, slot, []netip.AddrPort{earlyTarget, earlyOther})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, far := net.Pipe()
+		t.Cleanup(func() { conn.Close(); far.Close() })
+		b.peers = append(b.peers, b.s.join(owner, conn, netip.Addr{}, &wire.Hello{Slot: slot, Conns: 1}, nil))
+	}
+	t.Cleanup(func() {
+		for _, p := range b.peers {
+			b.s.owners[p.copier.owner].peers = nil
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		b.s.Run(ctx)
+	})
+	return b
+}
+
+func earlyClient(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 16), byte(n >> 8)}), uint16(20000+n&0xff))
+}
+
+// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not captured.
+func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
+	seg.Src, seg.Dst, seg.Len = earlyTarget, earlyClient(n), len(seg.Payload)
+	if seg.Flags&(packet.SYN|packet.ACK) == 0 {
+		seg.Flags |= packet.ACK
+	}
+	data := packet.Append(nil, &seg)
+	f := source.Frame{Data: data[:len(data)-cut], Wire: len(data), Time: b.now}
+	b.s.batch(b.now, []source.Frame{f}, new(packet.Segment))
+}
+
+// opens is a SYN-ACK for the copier of a slot; the first byte is number base.
+func (b *earlyBed) opens(n int, slot uint8, base seqnum.Value) {
+	b.see(n, packet.Segment{Flags: packet.SYN | packet.ACK, Seq: base - 1, Ack: seqnum.Value(0x5500) + seqnum.Value(slot) + 1}, 0)
+}
+
+func (b *earlyBed) says(n int, seq seqnum.Value, text string) {
+	b.see(n, packet.Segment{Seq: seq, Payload: []byte(text)}, 0)
+}
+
+// asks has a copier say something of client n's connection.
+func (b *earlyBed) asks(copier, n int, r wire.Reading) {
+	b.Helper()
+	b.serial++
+	r.Tuple, r.Serial = wire.Tuple{Client: earlyClient(n), Target: earlyTarget}, b.serial
+	if err := b.s.readAnswers(b.peers[copier], wire.AppendReading(nil, &r)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// reads has a copier ask for the answers, of HTTP, that begin at base.
+func (b *earlyBed) reads(copier, n int, base seqnum.Value) {
+	b.Helper()
+	b.asks(copier, n, wire.Reading{Proto: proto.HTTP1, Base: base, BaseKnown: true})
+}
+
+// known has the copiers read the target by now: what they are told of that is forgotten.
+func (b *earlyBed) known() *earlyBed {
+	b.Helper()
+	for i := range b.peers {
+		b.reads(i, 1<<20+i, 1)
+		if got := b.told(i); got != "confirmed" {
+			b.Fatalf("told %q", got)
+		}
+	}
+	return b
+}
+
+// told is what a copier is told, in order: h is a header, with the length of its payload.
+func (b *earlyBed) told(copier int) string {
+	b.Helper()
+	b.s.batch(b.now, nil, nil)
+	out := b.peers[copier].out
+	data := []byte(wire.Preface)
+	if !strings.HasPrefix(string(out.pending), wire.Preface) {
+		data = append(data, out.pending...)
+	} else {
+		data = slices.Clone(out.pending)
+	}
+	out.pending = out.pending[:0]
+	var in wire.Reader
+	in.Introduced()
+	var all []string
+	for {
+		f, ok, err := in.Next()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if !ok {
+			if len(data) == 0 {
+				return strings.Join(all, " ")
+			}
+			n := copy(in.Space(), data)
+			in.Filled(n)
+			data = data[n:]
+			continue
+		}
+		switch f.Type {
+		case wire.TypeHeaders:
+			var h wire.Headers
+			if err := h.Decode(f.Body); err != nil {
+				b.Fatal(err)
+			}
+			for i := range h.Segments {
+				all = append(all, fmt.Sprintf("h%d", h.Segments[i].Len))
+			}
+		case wire.TypeAnswers:
+			var found wire.Found
+			for body := f.Body; len(body) > 0; {
+				if body, err = wire.NextFound(body, &found); err != nil {
+					b.Fatal(err)
+				}
+				all = append(all, foundText(&found))
+			}
+		}
+	}
+}
+
+func foundText(f *wire.Found) string {
+	switch {
+	case f.Kind == wire.FoundConfirmed && f.Whole:
+		return "whole"
+	case f.Kind == wire.FoundConfirmed:
+		return "confirmed"
+	case f.Kind == wire.FoundAnswer && f.Age > 0:
+		return fmt.Sprintf("%d(%v)", f.Answer.End, f.Age)
+	case f.Kind == wire.FoundAnswer:
+		return fmt.Sprint(f.Answer.End)
+	case f.Kind == wire.FoundBytes:
+		return fmt.Sprintf("%q", f.Data)
+	}
+	return "lost"
+}
+
+func (b *earlyBed) toldIs(copier int, want string) {
+	b.Helper()
+	if got := b.told(copier); got != want {
+		b.Errorf("told %q, want %q", got, want)
+	}
+}
+
+// keepsNothing checks that no bytes are kept, nor any of the pool's in use.
+func (b *earlyBed) keepsNothing() {
+	b.Helper()
+	if a := &b.s.answers; a.kept != 0 || a.pool.InUse() != 0 {
+		b.Errorf("%d bytes are kept, %d of the pool", a.kept, a.pool.InUse())
+	}
+}
+
+// Whenever the copier asks, before all that the target says, between any two segments, or after them, the same is found,
+// and what was found of bytes that had come is told at once.
+func TestEarlyIsAsIfAskedInTime(t *testing.T) {
+	const base = seqnum.Value(0xfffffff0)
+	for _, tc := range followCases {
+		first := slices.IndexFunc(tc.parts, func(p part) bool { return p.flags.Has(packet.SYN) })
+		if first < 0 {
+			continue
+		}
+		for k := first + 1; k <= len(tc.parts); k++ {
+			t.Run(fmt.Sprintf("%s, asked after %d", tc.name, k), func(t *testing.T) {
+				b := newEarlyBed(t, 1).known()
+				var got []string
+				for i, p := range tc.parts {
+					seg := packet.Segment{Seq: base.Add(p.off), Flags: p.flags, Payload: []byte(p.text)}
+					if p.flags.Has(packet.SYN) {
+						b.opens(1, 7, base)
+					} else {
+						b.see(1, seg, p.cut)
+					}
+					if i+1 == k {
+						b.reads(0, 1, base)
+					}
+					for w := range strings.FieldsSeq(b.told(0)) {
+						if w[0] != 'h' && w != "whole" {
+							got = append(got, w)
+						}
+					}
+				}
+				if !slices.Equal(got, tc.want) {
+					t.Errorf("told %q, want %q", got, tc.want)
+				}
+				b.s.mu.Lock()
+				b.s.forgetOwner(b.peers[0].copier.owner)
+				b.s.mu.Unlock()
+				b.keepsNothing()
+			})
+		}
+	}
+}
+
+// What was kept is told behind the headers and the confirmation, with the time that it took.
+func TestEarlyOrder(t *testing.T) {
+	b := newEarlyBed(t, 1).known()
+	b.opens(1, 7, 100)
+	b.says(1, 100, reply[:10])
+	b.now += 4 * ms
+	b.says(1, 110, reply[10:])
+	b.toldIs(0, "h0 h10 h30")
+	b.now += 50 * ms
+	b.reads(0, 1, 100)
+	b.toldIs(0, "whole 40(4ms)")
+	b.keepsNothing()
+	b.says(1, 140, reply)
+	b.toldIs(0, "h40 80")
+	// Asked again, as by a copier that has several intercepts: nothing is told twice.
+	b.reads(0, 1, 100)
+	b.toldIs(0, "whole")
+	b.asks(0, 1, wire.Reading{Request: 2, Hint: 1})
+	b.toldIs(0, "whole")
+}
+
+// A confirmation that something waits for is sent at once; others go along with what is told next, and know by then what
+// has come, and gone, meanwhile.
+func TestEarlyConfirmations(t *testing.T) {
+	b := newEarlyBed(t, 1).known()
+	pending := func() int { return len(b.peers[0].out.pending) }
+	b.asks(0, 1, wire.Reading{Proto: proto.HTTP1})
+	if n := pending(); n > 0 {
+		t.Errorf("%d bytes are sent for a confirmation that nothing waits for", n)
+	}
+	b.opens(1, 7, 100)
+	b.toldIs(0, "h0 whole")
+	b.asks(0, 2, wire.Reading{Proto: proto.HTTP1})
+	b.asks(0, 3, wire.Reading{Proto: proto.HTTP1, Held: true})
+	if pending() == 0 {
+		t.Error("nothing is sent where something waits")
+	}
+	b.toldIs(0, "confirmed confirmed")
+	b.opens(4, 7, 100)
+	b.told(0)
+	b.reads(0, 4, 100)
+	b.see(4, packet.Segment{Seq: 100, Flags: packet.FIN | packet.ACK, Payload: []byte(reply)}, 0)
+	b.toldIs(0, "h40 40 whole")
+	b.reads(0, 4, 100)
+	for i := range maxIdle {
+		if pending() > 0 {
+			t.Fatalf("sent after %d", i)
+		}
+		b.asks(0, 5, wire.Reading{Proto: proto.HTTP1})
+	}
+	if pending() == 0 {
+		t.Errorf("nothing is sent though %d wait", maxIdle+1)
+	}
+}
+
+// A target that greets: the copier has the bytes as soon as it knows the protocol.
+func TestEarlyGreeting(t *testing.T) {
+	b := newEarlyBed(t, 1).known()
+	greeting := "\x4a\x00\x00\x00\x0a8.0.36\x00" + strings.Repeat("x", 66)
+	b.opens(1, 7, 100)
+	b.says(1, 100, greeting[:20])
+	b.says(1, 120, greeting[20:])
+	b.toldIs(0, "h0 h20 h58")
+	b.now += 2000 * ms
+	b.asks(0, 1, wire.Reading{Proto: proto.MySQL, Base: 100, BaseKnown: true})
+	b.toldIs(0, fmt.Sprintf("whole %q %q", greeting[:20], greeting[20:]))
+}
+
+func TestEarlyEnds(t *testing.T) {
+	kept := func(b *earlyBed) {
+		b.opens(1, 7, 100)
+		b.says(1, 100, reply)
+	}
+	ask := func(b *earlyBed) { b.reads(0, 1, 100) }
+	for _, tc := range []struct {
+		name string
+		do   func(b *earlyBed)
+		want string
+		more string // told of what the target says next
+	}{
+		{"in time", func(b *earlyBed) {
+			kept(b)
+			b.now += mono.Time(wire.EarlyFor) - ms
+			b.says(2, 1, "")
+			ask(b)
+		}, "h0 h40 whole 40", "h40 80"},
+		{"in time, and a while ago", func(b *earlyBed) {
+			kept(b)
+			ask(b)
+			b.now += mono.Time(wire.EarlyFor)
+			b.says(2, 1, "")
+		}, "h0 h40 whole 40", "h40 80"},
+		{"too late", func(b *earlyBed) {
+			kept(b)
+			b.now += mono.Time(wire.EarlyFor)
+			b.says(2, 1, "")
+			b.keepsNothing()
+			ask(b)
+		}, "h0 h40 confirmed", "h40 lost"},
+		{"nothing said, and too late", func(b *earlyBed) {
+			b.opens(1, 7, 140)
+			b.now += mono.Time(wire.EarlyFor)
+			b.says(2, 1, "")
+			b.reads(0, 1, 140)
+		}, "h0 confirmed", "h40 40"},
+		{"reset", func(b *earlyBed) {
+			kept(b)
+			b.see(1, packet.Segment{Seq: 140, Flags: packet.RST | packet.ACK}, 0)
+			b.keepsNothing()
+			ask(b)
+		}, "h0 h40 h0 confirmed", "h40 lost"},
+		{"released", func(b *earlyBed) {
+			kept(b)
+			b.s.release(b.peers[0].copier.owner, []wire.Tuple{{Client: earlyClient(1), Target: earlyTarget}})
+			b.keepsNothing()
+			ask(b)
+		}, "h0 h40 confirmed", "h40 lost"},
+		{"more than is kept of one", func(b *earlyBed) {
+			b.opens(1, 7, 100)
+			for i := range 2 {
+				b.says(1, seqnum.Value(100).Add(i*40000), strings.Repeat("x", 40000))
+			}
+			b.keepsNothing()
+			ask(b)
+		}, "h0 h40000 h40000 lost", "h40"},
+		{"many empty ends", func(b *earlyBed) {
+			b.opens(1, 7, 100)
+			for range 2000 {
+				b.see(1, packet.Segment{Seq: 100, Flags: packet.FIN | packet.ACK}, 0)
+			}
+			b.keepsNothing()
+			b.told(0)
+			ask(b)
+		}, "lost", "h40"},
+		{"the tuple is used again", func(b *earlyBed) {
+			kept(b)
+			b.opens(1, 7, 140)
+			b.keepsNothing()
+			b.reads(0, 1, 140)
+		}, "h0 h40 h0 whole", "h40 40"},
+		{"the tuple was used before", func(b *earlyBed) {
+			kept(b)
+			b.reads(0, 1, 140)
+		}, "h0 h40 confirmed", "h40 40"},
+		{"the tuple is used again while it is read", func(b *earlyBed) {
+			kept(b)
+			ask(b)
+			b.opens(1, 7, 140)
+			b.reads(0, 1, 140)
+		}, "h0 h40 whole 40 h0 lost whole", "h40 40"},
+		{"the tuple is used again after its end", func(b *earlyBed) {
+			kept(b)
+			ask(b)
+			b.see(1, packet.Segment{Seq: 140, Flags: packet.FIN | packet.ACK}, 0)
+			b.opens(1, 7, 140)
+			b.reads(0, 1, 140)
+		}, "h0 h40 whole 40 h0 h0 whole", "h40 40"},
+		{"another copier's", func(b *earlyBed) {
+			b.opens(1, 8, 100)
+			b.says(1, 100, reply)
+			ask(b)
+		}, "confirmed", ""},
+		{"another copier's before", func(b *earlyBed) {
+			b.opens(1, 8, 100)
+			b.says(1, 100, reply)
+			b.now += 2 * mono.Time(wire.EarlyFor)
+			b.opens(1, 7, 140)
+			b.keepsNothing()
+			b.reads(0, 1, 140)
+		}, "h0 whole", "h40 40"},
+		{"a hint before it is asked for", func(b *earlyBed) {
+			kept(b)
+			b.asks(0, 1, wire.Reading{Request: 0, Hint: 1})
+			ask(b)
+		}, "h0 h40 confirmed whole 40", "h40 80"},
+		{"no such protocol", func(b *earlyBed) {
+			kept(b)
+			b.asks(0, 1, wire.Reading{Proto: 99, Base: 100, BaseKnown: true})
+			b.keepsNothing()
+		}, "h0 h40 lost", "h40"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newEarlyBed(t, 2).known()
+			tc.do(b)
+			b.toldIs(0, tc.want)
+			b.says(1, 140, reply)
+			b.toldIs(0, tc.more)
+		})
+	}
+}
+
+// Nothing is kept for who does not read, nor of targets that nobody reads.
+func TestEarlyIsForReaders(t *testing.T) {
+	b := newEarlyBed(t, 2)
+	b.opens(1, 7, 100)
+	b.says(1, 100, reply)
+	b.reads(1, 9, 100) // another copier reads that target
+	b.opens(2, 7, 100)
+	b.says(2, 100, reply)
+	b.keepsNothing()
+	if n := len(b.s.answers.followed); n != 1 {
+		t.Errorf("%d connections are known, want the one that is read", n)
+	}
+	b.opens(3, 8, 100)
+	b.says(3, 100, reply)
+	if b.s.answers.kept == 0 {
+		t.Error("nothing is kept for who reads")
+	}
+	b.s.leave(b.peers[1], io.EOF)
+	b.keepsNothing()
+	if n := len(b.s.answers.followed); n != 0 {
+		t.Errorf("%d connections are known of one who is gone", n)
+	}
+}
+
+// What is kept of all connections, and how many there are, has bounds.
+func TestEarlyBounds(t *testing.T) {
+	b := newEarlyBed(t, 1).known()
+	text := reply + strings.Repeat(reply, 999) // 40,000 bytes
+	const conns = 700
+	for i := range conns {
+		b.opens(i, 7, 100)
+		b.says(i, 100, text)
+		if b.s.answers.kept > earlyAll+earlyEach || b.s.answers.pool.InUse() > earlyAll+earlyEach {
+			t.Fatalf("%d bytes are kept, %d of the pool", b.s.answers.kept, b.s.answers.pool.InUse())
+		}
+	}
+	b.told(0)
+	b.reads(0, 0, 100)
+	if got := b.told(0); !strings.HasPrefix(got, "whole 40 80 ") {
+		t.Errorf("of the first: told %.20q", got)
+	}
+	b.reads(0, conns-1, 100)
+	b.toldIs(0, "lost")
+	for i := range earlyConns + 10 {
+		b.opens(1000+i, 7, 100)
+	}
+	a := &b.s.answers
+	if len(a.waiting) > earlyConns || len(a.followed) > earlyConns+10 {
+		t.Errorf("%d connections wait, %d are known", len(a.waiting), len(a.followed))
+	}
+	b.told(0)
+	b.reads(0, 1000, 100)
+	b.toldIs(0, "confirmed")
+	b.reads(0, 1000+earlyConns, 100)
+	b.toldIs(0, "whole")
+	b.now += mono.Time(wire.EarlyFor)
+	b.says(0, 1, "")
+	b.keepsNothing()
+	if len(a.waiting) > 0 {
+		t.Errorf("%d connections wait when nobody has asked in time", len(a.waiting))
+	}
+}
+
+// Whatever comes, in whatever order, nothing is lost track of.
+func TestEarlyWhateverComes(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	r := rand.New(rand.NewPCG(seed, 0))
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	const clients = 4
+	kinds := []proto.Kind{proto.None, proto.HTTP1, proto.Redis, proto.MySQL, 99}
+	for range 300 {
+		b := newEarlyBed(t, 2).known()
+		for range 200 {
+			n, copier, seq := r.IntN(clients), r.IntN(2), seqnum.Value(100+r.IntN(3)*40)
+			switch r.IntN(10) {
+			case 0, 1:
+				b.opens(n, uint8(7+copier), seq)
+			case 2, 3, 4:
+				b.says(n, seq, reply)
+			case 5:
+				flags := []packet.Flags{packet.FIN, packet.RST, packet.FIN | packet.RST, packet.SYN | packet.FIN | packet.ACK}
+				b.see(n, packet.Segment{Seq: seq, Ack: seqnum.Value(0x5500 + 8 + copier), Flags: flags[r.IntN(4)], Payload: []byte(reply[:r.IntN(40)])}, 0)
+			case 6, 7:
+				b.asks(copier, n, wire.Reading{Proto: kinds[r.IntN(len(kinds))], Base: seq, BaseKnown: r.IntN(2) == 0, Hint: proto.Hint(r.IntN(256)),
+					Request: r.Uint64(), Held: r.IntN(2) == 0})
+			case 8:
+				b.s.release(b.peers[copier].copier.owner, []wire.Tuple{{Client: earlyClient(n), Target: earlyTarget}})
+			case 9:
+				b.now += mono.Time(r.Int64N(int64(wire.EarlyFor)))
+				b.told(copier)
+			}
+		}
+		cost := 0
+		for _, f := range b.s.answers.followed {
+			cost += f.early.cost
+		}
+		if a := &b.s.answers; cost != a.kept || len(a.followed) > 2*clients+2 {
+			t.Fatalf("%d bytes are kept, %d of %d connections", a.kept, cost, len(a.followed))
+		}
+		for _, p := range b.peers {
+			b.s.leave(p, io.EOF)
+		}
+		if b.keepsNothing(); len(b.s.answers.followed) > 0 {
+			t.Fatalf("%d connections are known of copiers that are gone", len(b.s.answers.followed))
+		}
+	}
+}

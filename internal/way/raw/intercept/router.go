@@ -1,0 +1,225 @@
+package intercept
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/source"
+	"tcpcopy/internal/way/link/wire"
+)
+
+// capture reads one source to its end, and expires what has waited too long on the way.
+func (s *Intercept) capture(src source.Source) error {
+	var seg packet.Segment
+	for {
+		frames, err := src.Next(expireEvery)
+		now := s.cfg.Now()
+		s.batch(now, frames, &seg)
+		if err != nil {
+			if errors.Is(err, source.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// batch routes frames; each copier concerned gets one message.
+func (s *Intercept) batch(now mono.Time, frames []source.Frame, seg *packet.Segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range frames {
+		s.frame(now, &frames[i], seg)
+	}
+	s.flush(now)
+	s.confirmIdle()
+	s.flushTold()
+	if s.next.Reached(now) {
+		s.forgetSilent(now)
+		s.forgetEarly(now)
+		// Claims and holds in between may be due before what Expire names.
+		s.next = min(s.table.Expire(now), now.Add(expireEvery))
+	}
+}
+
+func (s *Intercept) frame(now mono.Time, f *source.Frame, seg *packet.Segment) {
+	s.frames.Seen++
+	if f.Outgoing || f.PktType == source.Outgoing {
+		s.frames.Outgoing++
+		return
+	}
+	switch err := packet.Decode(f.Data, f.Wire, seg); err {
+	case nil:
+	case packet.ErrNotTCP:
+		s.icmp(now, f)
+		return
+	case packet.ErrFragment:
+		s.frames.Fragments++
+		return
+	default:
+		s.frames.Malformed++
+		return
+	}
+	if dst := seg.Dst.Addr(); s.cfg.Local != nil && s.cfg.Local.Has(dst) {
+		s.frames.Local++
+		return
+	} else if s.passed(dst) {
+		s.frames.Passed++
+		return
+	}
+	if owner, hash, behind := s.table.Behind(now, seg); behind {
+		if p := s.peerOf(owner, hash); p != nil {
+			var room [64]byte
+			tuple := []wire.Tuple{{Client: seg.Dst, Target: seg.Src}}
+			p.out.put(wire.AppendTuples(room[:0], wire.TypeClaimRefused, tuple)) // before the header
+		}
+		s.deliver(owner, seg, min(f.Time, now), hash)
+		return
+	}
+	if owner, hash := s.table.Route(now, seg); owner != 0 {
+		s.deliver(owner, seg, min(f.Time, now), hash)
+		if len(s.answers.followed) > 0 || seg.Flags.Has(packet.SYN) {
+			s.follow(now, owner, hash, seg)
+		}
+	}
+}
+
+func (s *Intercept) passed(a netip.Addr) bool {
+	for _, p := range s.cfg.Pass {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// icmp reports an ICMP error about a packet of a copier to it.
+func (s *Intercept) icmp(now mono.Time, f *source.Frame) {
+	e, err := packet.DecodeICMP(f.Data)
+	if err != nil {
+		s.frames.NotTCP++
+		return
+	}
+	owner, _ := s.table.Owner(now, e.Src, e.Dst)
+	c := s.owners[owner]
+	if owner == 0 || c == nil || len(c.peers) == 0 {
+		s.frames.ICMPUnowned++
+		return
+	}
+	m := wire.ICMP{Kind: e.Kind, Code: e.Code, MTU: uint32(max(e.MTU, 0)), Seq: e.Seq, Tuple: wire.Tuple{Client: e.Src, Target: e.Dst}}
+	var room [128]byte
+	c.peers[0].out.put(m.Append(room[:0]))
+	s.frames.ICMP++
+}
+
+// deliver adds a segment to what waits for one of its owner's connections: always the same one for the
+// same connection, as long as their number does not change. The lock is held.
+func (s *Intercept) deliver(owner uint8, seg *packet.Segment, at mono.Time, hash uint32) {
+	p := s.peerOf(owner, hash)
+	if p == nil {
+		if c := s.owners[owner]; c != nil {
+			c.away++
+		}
+		return
+	}
+	if p.batch.Len() == 0 {
+		s.touched = append(s.touched, p)
+	}
+	if !p.batch.Add(seg, at) {
+		s.seal(p, s.cfg.Now())
+		p.batch.Add(seg, at)
+	}
+}
+
+// peerOf is an owner's connection for what has a hash; nil: it has none. The lock is held.
+func (s *Intercept) peerOf(owner uint8, hash uint32) *peer {
+	c := s.owners[owner]
+	if c == nil || len(c.peers) == 0 {
+		return nil
+	}
+	return c.peers[hash%uint32(len(c.peers))]
+}
+
+// flush seals all that was added. The lock is held.
+func (s *Intercept) flush(now mono.Time) {
+	for i, p := range s.touched {
+		s.seal(p, now)
+		s.touched[i] = nil
+	}
+	s.touched = s.touched[:0]
+}
+
+func (s *Intercept) seal(p *peer, now mono.Time) {
+	n := uint64(p.batch.Len())
+	if p.out.put(p.batch.Seal(now)) {
+		p.copier.headers += n
+	} else {
+		p.copier.dropped += n
+	}
+}
+
+// claim takes tuples for owner, in bites, so that the router is not kept waiting, and returns those that
+// were refused, appended to refused.
+func (s *Intercept) claim(owner uint8, tuples, refused []wire.Tuple) []wire.Tuple {
+	const bite = 512
+	var now mono.Time
+	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) { s.deliver(owner, seg, at, hash) }
+	for len(tuples) > 0 {
+		n := min(bite, len(tuples))
+		s.mu.Lock()
+		now = s.cfg.Now()
+		for _, t := range tuples[:n] {
+			if !s.table.Claim(now, owner, t.Client, t.Target, deliver) {
+				refused = append(refused, t)
+			}
+		}
+		s.flush(now)
+		s.mu.Unlock()
+		tuples = tuples[n:]
+	}
+	return refused
+}
+
+// seek answers a copier that would open a connection.
+func (s *Intercept) seek(asker uint8, q *wire.Seek) wire.Ownership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	since := now.Add(-time.Duration(q.Age) * time.Millisecond)
+	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) { s.deliver(asker, seg, at, hash) }
+	if !s.table.Seek(now, asker, q.Tuple.Client, q.Tuple.Target, since, deliver) {
+		return wire.Another
+	}
+	s.flush(now)
+	return wire.You
+}
+
+func (s *Intercept) release(owner uint8, tuples []wire.Tuple) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.flushTold()
+	now := s.cfg.Now()
+	for _, t := range tuples {
+		s.table.Release(now, owner, t.Client, t.Target)
+		s.dropped(owner, t)
+	}
+}
+
+// owner answers a copier's query.
+func (s *Intercept) owner(asker uint8, t wire.Tuple) wire.Ownership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	owner, sure := s.table.Owner(s.cfg.Now(), t.Client, t.Target)
+	switch {
+	case owner != 0 && owner != asker:
+		return wire.Another
+	case !sure:
+		return wire.Unsure
+	case owner == asker:
+		return wire.You
+	}
+	return wire.Nobody
+}

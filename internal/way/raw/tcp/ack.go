@@ -1,0 +1,131 @@
+package tcp
+
+import (
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+)
+
+// delivery is what one acknowledgment tells: which bytes arrived.
+type delivery struct {
+	bytes    uint32    // newly acknowledged, cumulatively or selectively
+	acked    uint32    // newly acknowledged cumulatively
+	sacked   uint32    // newly acknowledged selectively
+	segs     int       // segments acknowledged cumulatively
+	at       mono.Time // when the newest of them was sent last
+	resent   bool      // one of them had been sent more than once
+	sackedAt mono.Time // when the newest was sent of those acknowledged selectively and sent once
+	duplicat bool      // a segment arrived twice (RFC 2883)
+	probeDup bool      // it was the tail loss probe
+}
+
+// pipe estimates the bytes that are in the network (RFC 6675 §4).
+func (c *Conn) pipe() uint32 {
+	return uint32(c.nxt-c.una) - c.sacked - c.lost
+}
+
+// processAck handles the acknowledgment, the window and the SACK blocks of an acceptable segment. It
+// returns false if the rest of the segment is to be dropped.
+func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
+	d := s.Ack.Sub(c.seq(c.una))
+	if d > int(c.nxt-c.una) || -d > int(c.maxWnd) {
+		// Of what was never sent, or too old (RFC 5961 §5.2).
+		c.challenge(now, s)
+		return false
+	}
+	if d < 0 {
+		return true // overtaken by another
+	}
+	ack := c.una + uint64(d)
+	held := c.wnd
+	c.updateWindow(s, ack)
+	var got delivery
+	if c.bbr != nil {
+		c.startSample()
+	}
+	if d > 0 {
+		c.advance(now, s, ack, &got)
+	}
+	if c.sackOK {
+		c.takeSACK(now, s, &got)
+	} else if d == 0 && c.flight.len() > 0 && s.SeqLen() == 0 && c.wnd == held {
+		c.dupAck(&got) // RFC 5681 §2
+	}
+	if c.bbr != nil {
+		c.finishSample(now, &got)
+	}
+	c.measure(now, s, &got)
+	c.checkProbe(s, ack, &got)
+	c.tryUndo(s, &got)
+	lost := c.lost
+	c.detectLoss(now, &got)
+	if c.bbr != nil {
+		c.bbr.sample.lost = c.lost - lost
+	}
+	c.react(now, &got)
+	if d > 0 {
+		c.progressAt = now
+		c.trustMTU()
+		c.rearm(now)
+	} else if c.windowHeld {
+		c.progressAt = now // the target lives and has no room: that is no reason to give up
+	}
+	return true
+}
+
+// updateWindow takes the target's window, unless the segment is older than the one that set it (RFC 9293
+// §3.10.7.4).
+func (c *Conn) updateWindow(s *packet.Segment, ack uint64) {
+	if !c.wl1.Less(s.Seq) && !(c.wl1 == s.Seq && c.wl2 <= ack) {
+		return
+	}
+	c.wnd = uint32(s.Window) << c.sndShift
+	c.maxWnd = max(c.maxWnd, c.wnd)
+	c.wl1, c.wl2 = s.Seq, ack
+}
+
+// advance takes what is acknowledged cumulatively out of flight.
+func (c *Conn) advance(now mono.Time, s *packet.Segment, ack uint64, got *delivery) {
+	got.acked = uint32(ack - c.una)
+	for c.flight.len() > 0 {
+		r := c.flight.at(0)
+		n := uint32(min(r.end, ack) - c.una)
+		if r.flags&segLost != 0 {
+			c.lost -= n
+		}
+		if r.flags&segSacked != 0 {
+			c.sacked -= n
+		} else {
+			got.bytes += n
+		}
+		if r.end > ack { // a part of it
+			break
+		}
+		if r.flags&segSacked != 0 {
+			c.nsacked--
+		} else {
+			c.rackDelivered(now, s, r)
+			if c.bbr != nil {
+				c.arrived(now, r)
+			}
+			got.resent = got.resent || r.flags&segResent != 0
+			got.at = max(got.at, r.at)
+		}
+		got.segs++
+		c.una = r.end
+		c.flight.pop()
+	}
+	c.una = ack
+	if !c.sackOK {
+		c.forgetDupAcks(got)
+	}
+}
+
+// rearm sets the timers after an acknowledgment of new data (RFC 6298 §5.2, §5.3; RFC 8985 §7.2).
+func (c *Conn) rearm(now mono.Time) {
+	if c.una == c.nxt {
+		c.rtoAt, c.probeAt, c.reoAt = mono.Never, mono.Never, mono.Never
+		return
+	}
+	c.rtoAt = now.Add(c.timeout())
+	c.armProbe(now)
+}

@@ -1,0 +1,73 @@
+package tcp
+
+import (
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+)
+
+// deliverReset handles a RST whose sequence number is ahead of what we expect by d: only the exact number
+// resets, another in the window is asked about (RFC 5961 §3.2).
+func (c *Conn) deliverReset(now mono.Time, s *packet.Segment, d int64) {
+	switch {
+	case d == 0 && c.phase == phaseSynReceived:
+		c.end(CauseRefused)
+	case d == 0:
+		c.end(CauseReset)
+	case d > 0 && d < int64(c.rcvWindow):
+		c.challenge(now, s)
+	}
+}
+
+// appendResets appends the RST that ends a connection. Its sequence number must be the one that the target
+// expects next (RFC 5961 §3.2), which we do not know while bytes are in flight: either all of them have
+// arrived, or none; so both numbers are sent. For what lies between, see ResetFor. Where the handshake's
+// ACK is still owed it goes first, or the target's server would never learn that there was a connection.
+func (c *Conn) appendResets(now mono.Time, out []packet.Segment) []packet.Segment {
+	c.needRST = false
+	if c.ackNow {
+		out = c.appendAck(now, out, c.nxt)
+	}
+	if c.rcvNxt == 0 { // no answer yet: frees a target that has our SYN
+		out = append(out, packet.Segment{})
+		s := &out[len(out)-1]
+		s.Src, s.Dst, s.Seq, s.Flags = c.local, c.remote, c.isn+1, packet.RST
+		return out
+	}
+	for _, pos := range [2]uint64{c.nxt, c.una} {
+		out = append(out, packet.Segment{})
+		s := &out[len(out)-1]
+		s.Src, s.Dst, s.Seq, s.Flags = c.local, c.remote, c.seq(max(pos, 1)), packet.RST|packet.ACK
+		s.Ack = c.rseq(c.rcvNxt)
+		if c.una == c.nxt {
+			break
+		}
+	}
+	return out
+}
+
+// appendFree appends the RST that ends an old connection of the same addresses.
+func (c *Conn) appendFree(out []packet.Segment) []packet.Segment {
+	c.freeOld = false
+	out = append(out, packet.Segment{})
+	s := &out[len(out)-1]
+	s.Src, s.Dst, s.Seq, s.Flags = c.local, c.remote, c.oldAck, packet.RST
+	return out
+}
+
+// AckFor returns the acknowledgment of a segment from the target, as TIME-WAIT would send it (RFC 9293
+// §3.10.7.4, TIME-WAIT): for a FIN that is retransmitted to a connection which is done and forgotten, of
+// a tuple that its owner remembers. The segment must have an ACK.
+func AckFor(s *packet.Segment) packet.Segment {
+	r := packet.Segment{Src: s.Dst, Dst: s.Src, Seq: s.Ack, Ack: s.End(), Flags: packet.ACK, Window: 65535}
+	if s.Opts.HasTS {
+		r.Opts.HasTS, r.Opts.TSVal, r.Opts.TSEcr = true, s.Opts.TSEcr, s.Opts.TSVal
+	}
+	return r
+}
+
+// ResetFor returns the RST that answers a segment from the target to a connection which was aborted (RFC
+// 9293 §3.10.7.1): the answer to a challenge ACK, among others. Only for a tuple that its owner
+// remembers as aborted; that of another copier must not be reset. The segment must have an ACK.
+func ResetFor(s *packet.Segment) packet.Segment {
+	return packet.Segment{Src: s.Dst, Dst: s.Src, Seq: s.Ack, Flags: packet.RST}
+}

@@ -1,0 +1,95 @@
+package ontarget
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"reflect"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/way/link/wire"
+)
+
+// found lists what was told of a stream's answers, and whether they had been counted as received by then.
+func (c *copier) found(id uint64) (list []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var received uint64
+	for _, ev := range c.events {
+		switch {
+		case ev.ID != id:
+		case ev.Kind == wire.EventReceived:
+			received = ev.N
+		case ev.Kind == wire.EventAnswer:
+			list = append(list, fmt.Sprintf("%d at %d, received: %v", ev.Answer.Status, ev.Answer.End, received >= ev.Answer.End))
+		case ev.Kind == wire.EventLost:
+			list = append(list, "lost")
+		}
+	}
+	return list
+}
+
+func TestAnswersAreTold(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+	for _, tc := range []struct {
+		name string
+		ops  func(addr wire.Op) []wire.Op
+		want []string
+	}{
+		{"at once", func(o wire.Op) []wire.Op {
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, data(1, []byte("GET"))}
+		}, []string{"200 at 40, received: true", "200 at 80, received: true"}},
+		{"with a hint", func(o wire.Op) []wire.Op {
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1}, data(1, []byte("GET"))}
+		}, []string{"200 at 40, received: true", "200 at 78, received: true"}},
+		{"nobody asks", func(o wire.Op) []wire.Op {
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.None}, data(1, []byte("GET"))}
+		}, nil},
+		{"a protocol that is not known here", func(o wire.Op) []wire.Op {
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: 200}, data(1, []byte("GET"))}
+		}, []string{"lost"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			addr, accepted := server(t)
+			c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
+			o := open(1, 1, addr)
+			o.Kind = wire.OpListen
+			c.must(tc.ops(o)...)
+			conn := (<-accepted).(*net.TCPConn)
+			conn.SetDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(conn, make([]byte, 3)); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = conn.Write([]byte(answer + answer))
+			_ = conn.CloseWrite()
+			c.await(1, wire.EventShut, 0)
+			if got := c.found(1); !reflect.DeepEqual(got, tc.want) {
+				t.Errorf("found %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// What is said of answers holds for the attempt that succeeds.
+func TestAnswersAfterWaiting(t *testing.T) {
+	s := &stream{port: &Port{landing: New(Config{})}}
+	s.read(proto.HTTP1)
+	s.read(proto.Redis)
+	if !s.decided || s.proto != proto.HTTP1 {
+		t.Errorf("decided %v, %v; want the first to count", s.decided, s.proto)
+	}
+	for i := range maxHints {
+		if !s.expect(uint64(i), 1) {
+			t.Fatalf("no room for hint %d", i)
+		}
+	}
+	if s.expect(maxHints, 1) {
+		t.Error("hints without bound")
+	}
+	s.opened, s.hints = true, nil
+	if !s.expect(maxHints, 1) || s.hints != nil {
+		t.Error("hints are kept for a connection that has opened")
+	}
+}

@@ -1,0 +1,223 @@
+package ontarget
+
+import (
+	"net/netip"
+
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/way/link/wire"
+	"tcpcopy/internal/way/socket"
+)
+
+// stream is one connection to the target. Its fields are guarded by the port's lock, but for what never
+// changes: port and tuple.
+type stream struct {
+	port  *Port
+	id    uint64
+	tuple tuple
+	dest  netip.AddrPort // where the last attempt to connect went
+
+	conn     socket.Stream // nil while it waits for its two ends to be free
+	giveUp   mono.Time     // when it stops waiting
+	waiting  bool          // in port.waiting
+	closing  bool          // the copier has ended its direction
+	opened   bool
+	received uint64 // bytes from the copier
+	taken    uint64 // of which the copier knows that the target's host has them
+	answered uint64
+	listen   bool
+
+	// What the copier has said of answers, until the connection has opened: an attempt may have to be repeated.
+	decided bool
+	proto   proto.Kind
+	hints   []hint
+
+	// The bytes that the kernel has not taken: kept are those from the offset keptAt on, live those that
+	// follow, in a message that is being read.
+	kept   []byte
+	keptAt uint64
+	live   []byte
+}
+
+// hint is what the copier says of one request.
+type hint struct {
+	request uint64
+	hint    proto.Hint
+}
+
+// maxHints bounds those that wait for the connection to open: many more than there can be requests in the
+// credit of a copier that sends them in time.
+const maxHints = wire.Window / 8
+
+// read has the target's answers read.
+func (s *stream) read(kind proto.Kind) {
+	if s.decided {
+		return
+	}
+	s.decided, s.proto = true, kind
+	if s.conn != nil {
+		s.conn.ReadAnswers(kind)
+	}
+}
+
+// expect notes what is said of a request; false if there is no room for it.
+func (s *stream) expect(request uint64, h proto.Hint) bool {
+	if !s.opened {
+		if len(s.hints) == maxHints {
+			return false
+		}
+		s.hints = append(s.hints, hint{request, h})
+	}
+	if s.conn != nil {
+		s.conn.Expect(request, h)
+	}
+	return true
+}
+
+// View implements session.Record.
+func (s *stream) View(off uint64, max int) []byte {
+	liveAt := s.received - uint64(len(s.live))
+	var v []byte
+	switch {
+	case off >= s.keptAt && off < s.keptAt+uint64(len(s.kept)):
+		v = s.kept[off-s.keptAt:]
+	case off >= liveAt && off < s.received:
+		v = s.live[off-liveAt:]
+	}
+	return v[:min(len(v), max)]
+}
+
+// begin connects.
+func (s *stream) begin(now mono.Time) ledger.Reason {
+	p := s.port
+	dest, mark, err := p.landing.cfg.Routes.Way(s.tuple.target)
+	if err != nil {
+		p.landing.unreachable(s.tuple.target, err)
+		return ledger.TargetUnreachable
+	}
+	s.dest = dest
+	s.conn = p.out.OpenFrom(now, &session.OpenSpec{ID: session.ID(s.id), Client: s.tuple.client, Target: dest, Record: s, Listen: s.listen}, mark)
+	if s.decided {
+		s.conn.ReadAnswers(s.proto)
+	}
+	for _, h := range s.hints {
+		s.conn.Expect(h.request, h.hint)
+	}
+	if s.received > 0 {
+		s.conn.Release(now, s.received)
+	}
+	if s.closing {
+		s.conn.CloseWrite(now)
+	}
+	return ledger.None
+}
+
+// feed hands bytes of a message on; what the kernel does not take at once is copied.
+func (s *stream) feed(now mono.Time, data []byte) {
+	s.received += uint64(len(data))
+	s.live = data
+	if s.conn != nil {
+		s.conn.Release(now, s.received)
+	}
+	sent := s.sent()
+	if rest := s.received - sent; rest > 0 {
+		s.trim(sent)
+		keep := s.live[len(s.live)-int(min(rest, uint64(len(s.live)))):]
+		if len(s.kept) == 0 {
+			s.keptAt = s.received - uint64(len(keep))
+		}
+		before := cap(s.kept)
+		s.kept = append(s.kept, keep...)
+		s.port.landing.buffered.Add(int64(cap(s.kept) - before))
+	}
+	s.live = nil
+}
+
+func (s *stream) sent() uint64 {
+	if s.conn == nil {
+		return 0
+	}
+	return s.conn.Sent()
+}
+
+// trim gives up what is kept below the offset off.
+func (s *stream) trim(off uint64) {
+	if len(s.kept) == 0 || off <= s.keptAt {
+		return
+	}
+	n := min(off-s.keptAt, uint64(len(s.kept)))
+	s.keptAt += n
+	if int(n) == len(s.kept) {
+		s.port.landing.buffered.Add(-int64(cap(s.kept)))
+		s.kept = nil
+		return
+	}
+	// The array goes back once all of it has been taken, which the credit bounds.
+	copy(s.kept, s.kept[n:])
+	s.kept = s.kept[:len(s.kept)-int(n)]
+}
+
+// over forgets the stream.
+func (s *stream) over() {
+	p := s.port
+	delete(p.streams, s.id)
+	p.landing.release(s)
+	p.landing.streams.Add(-1)
+	p.landing.buffered.Add(-int64(cap(s.kept)))
+	s.kept, s.live, s.conn = nil, nil, nil
+}
+
+// heed takes what the socket tells, and tells the copier.
+func (s *stream) heed(now mono.Time, ev *session.Event) {
+	p, l := s.port, s.port.landing
+	out := wire.StreamEvent{ID: s.id, N: ev.N}
+	switch ev.Kind {
+	case session.Opened:
+		s.opened, s.hints = true, nil
+		l.opened.Add(1)
+		out.Kind = wire.EventOpened
+	case session.Taken:
+		s.trim(ev.N)
+		s.taken = ev.N
+		out.Kind = wire.EventTaken
+	case session.Received:
+		l.out.Add(ev.N - s.answered)
+		s.answered = ev.N
+		out.Kind = wire.EventReceived
+	case session.Shut:
+		out.Kind = wire.EventShut
+	case session.AnswerEnd:
+		out.Kind, out.Answer, out.Age = wire.EventAnswer, ev.Answer, ev.At.Sub(ev.First)
+	case session.AnswerBytes:
+		out.Kind = wire.EventBytes
+		for b := ev.Bytes; len(b) > 0; b = b[len(out.Data):] {
+			out.Data = b[:min(len(b), wire.MaxKept)]
+			p.tell(&out)
+		}
+		return
+	case session.AnswersLost:
+		out.Kind = wire.EventLost
+	case session.Finished:
+		l.finished.Add(1)
+		out.Kind = wire.EventFinished
+		s.over()
+	case session.ResetByPeer:
+		l.resets.Add(1)
+		out.Kind = wire.EventReset
+		s.over()
+	case session.Failed:
+		if ev.Reason == ledger.TupleTaken && !s.opened && now.Before(s.giveUp) {
+			// The kernel still has the connection before this one. Whether that could be helped, the next
+			// attempt shows.
+			_ = l.cfg.Routes.Free(s.tuple.client, s.dest)
+			s.conn = nil
+			p.wait(s)
+			return
+		}
+		p.fail(s, ev.Reason, ev.N)
+		return
+	}
+	p.tell(&out)
+}
