@@ -74,8 +74,8 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 		MaxRate: c.MaxMbps * 1e6 / 8, MaxCPU: c.MaxCPU / 100, Memory: int(c.Memory), Compress: agent.Compress(c.Compress),
 		Name: name, Software: "tcpcopy " + s.Version,
 	}
-	for _, o := range c.Online {
-		cfg.Online = append(cfg.Online, agent.Online{Addr: o.Addr(), Port: o.Port()})
+	for _, o := range c.Production {
+		cfg.Production = append(cfg.Production, agent.Production{Addr: o.Addr(), Port: o.Port()})
 	}
 	if c.Key != nil {
 		cfg.TLS = key.AgentClientTLS(*c.Key)
@@ -94,7 +94,7 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	}
 	end, err := answer("agent", c.Status, func() *status.Node {
 		shot := a.Snapshot()
-		n := &status.Node{Start: start, Via: onlineWords(c) + " to " + c.To.String(), Peers: 1}
+		n := &status.Node{Start: start, Via: productionWords(c) + " to " + c.To.String(), Peers: 1}
 		if shot.Link.Up {
 			n.Up = 1
 		}
@@ -110,7 +110,7 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	s.Ready(fmt.Sprintf("capturing %s for the copier at %s", onlineWords(c), c.To))
+	s.Ready(fmt.Sprintf("capturing %s for the copier at %s", productionWords(c), c.To))
 	err = tell(ended, c.Stats, func(final bool) {
 		shot := a.Snapshot()
 		log.statistics(captureLine(&shot))
@@ -128,16 +128,16 @@ func agentFilter(c *config.Capture) (filter.Program, error) {
 	if c.Both {
 		spec.ResponseLen = filter.WholePacket
 	}
-	for _, o := range c.Online {
+	for _, o := range c.Production {
 		spec.Ports = append(spec.Ports, o.Port())
 		spec.AnyDirection = spec.AnyDirection || o.Addr().IsValid()
 	}
 	return filter.Capture(spec)
 }
 
-func onlineWords(c *config.Capture) string {
+func productionWords(c *config.Capture) string {
 	s := ""
-	for i, o := range c.Online {
+	for i, o := range c.Production {
 		if i > 0 {
 			s += ", "
 		}

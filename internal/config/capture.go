@@ -24,7 +24,7 @@ const (
 // Capture is what tcpcopy capture, the agent, is to do.
 type Capture struct {
 	To         netip.AddrPort   // the copier
-	Online     []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
+	Production []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
 	Interfaces []string         // to capture on; empty: all
 	Filter     filter.Expr      // nil: none
 	Both       bool             // the server's packets whole, and not their headers alone
@@ -64,7 +64,7 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 			help: "the copier: tcpcopy copy --from agent://:" + strconv.Itoa(DefaultAgentPort) + " there",
 		},
 		{
-			name: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setOnline(&c.Online),
+			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setProduction(&c.Production),
 			help: "whose traffic: this host's ports, or another address's that passes through it, several with commas",
 		},
 		{
@@ -157,7 +157,7 @@ func (o *CaptureOptions) setMbps(s string) error {
 // each. An error is a *Problem.
 func (o *CaptureOptions) Capture() (*Capture, []string, error) {
 	c := o.c
-	if len(c.Online) == 0 {
+	if len(c.Production) == 0 {
 		return nil, nil, wanted("nothing to capture: wanted -x PORT").hinting("tcpcopy capture -x 80 --to 10.0.0.9 --key key sends this host's port 80 to a copier on 10.0.0.9")
 	}
 	if !c.To.IsValid() {

@@ -255,7 +255,7 @@ func TestRefusals(t *testing.T) {
 	}
 	const x = "-x 80-10.0.0.2:8080 "
 	for _, tt := range []struct{ name, args, want, hint string }{
-		{"no mapping", "", "nothing to copy: wanted -x [onlineIP:]onlinePort-targetIP:targetPort", "tcpcopy -x 80-10.0.0.2:8080 copies"},
+		{"no mapping", "", "nothing to copy: wanted -x [IP:]PORT-TARGET:PORT", "tcpcopy -x 80-10.0.0.2:8080 copies"},
 		{"raw without intercept", x + "--via raw", `--via "raw": needs an intercept: wanted -s IP[:PORT]`, ""},
 		{"socket with intercept", x + "--via socket -s 10.0.0.3", "-s: an intercept has nothing to do with --via socket: wanted one of them", ""},
 		{"tunnel without intercept", x + "--via tunnel", `--via "tunnel": needs an intercept: wanted -s IP[:PORT]`, ""},

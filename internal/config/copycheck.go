@@ -33,7 +33,7 @@ func (o *CopyOptions) Copy() (*Copy, []string, error) {
 func (o *CopyOptions) settle() (*Copy, []string, error) {
 	c := o.c
 	if len(c.Mappings) == 0 {
-		return nil, nil, wanted("nothing to copy: wanted -x [onlineIP:]onlinePort-targetIP:targetPort").
+		return nil, nil, wanted("nothing to copy: wanted -x [IP:]PORT-TARGET:PORT").
 			hinting("tcpcopy -x 80-10.0.0.2:8080 copies this host's port 80 to 10.0.0.2, port 8080")
 	}
 	if o.noWait {
@@ -160,7 +160,7 @@ func (o *CopyOptions) sources(c *Copy) error {
 func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
-			if !c.From.Remote() && !m.Named() && m.Online.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
+			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
 				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production gets every request twice, unless another server listens there", m, t.Addr.Addr()))
 			}
 		}

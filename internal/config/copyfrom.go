@@ -33,7 +33,7 @@ type From struct {
 	Text     string         // as typed
 }
 
-// Remote says whether the traffic is other hosts': the online addresses need not be this one's.
+// Remote says whether the traffic is other hosts': the production addresses need not be this one's.
 func (f *From) Remote() bool { return f.Kind != FromHost }
 
 // Captures says whether the copy takes packets from this host's interfaces, or puts some there.

@@ -87,7 +87,7 @@ func TestCapture(t *testing.T) {
 		t.Fatal(warnings, err)
 	}
 	want := []netip.AddrPort{netip.AddrPortFrom(netip.Addr{}, 80), netip.MustParseAddrPort("10.0.0.1:81"), netip.MustParseAddrPort("[fd00::1]:82")}
-	if !slices.Equal(c.Online, want) || c.To != netip.MustParseAddrPort("10.0.0.9:36525") || c.Key == nil ||
+	if !slices.Equal(c.Production, want) || c.To != netip.MustParseAddrPort("10.0.0.9:36525") || c.Key == nil ||
 		c.MaxCPU != 50 || c.MaxMbps != 0 || c.Memory != 32*mega || c.Compress != CompressAuto {
 		t.Errorf("%+v", c)
 	}

@@ -51,7 +51,7 @@ func (o *CopyOptions) where() []option {
 	return []option{
 		{
 			name: "map", letter: "x", arg: "MAPPING", group: Where, set: o.setMap,
-			help: "what to copy where: [onlineIP:]onlinePort-targetIP:targetPort, several with commas; IPv6 in brackets; several targets with | between them (--balance), *3 behind one for three times the sessions",
+			help: "what to copy where: [IP:]PORT-TARGET:PORT, several with commas; IPv6 in brackets; several targets with | between them (--balance), *3 behind one for three times the sessions",
 		},
 		{
 			name: "config", arg: "FILE", group: Where, set: text(&o.file, "the name of a file"),

@@ -128,7 +128,7 @@ func TestFileRefusals(t *testing.T) {
 		{"a bad mapping", "mappings:\n  - 80-8080\n", `c.yaml:2:5: map: target "8080" in "80-8080" has no address`},
 		{"several in one", "mappings:\n  - 80-10.0.0.2:80,81-10.0.0.2:81\n", `wanted each as an entry of its own`},
 		{"without map", "mappings:\n  - balance: all\n", `has no map`},
-		{"the same online side", "mappings:\n  - 80-10.0.0.2:80\n  - 80-10.0.0.3:80\n", `c.yaml: mappings: "80-10.0.0.2:80" and "80-10.0.0.3:80" are for the same traffic`},
+		{"the same production side", "mappings:\n  - 80-10.0.0.2:80\n  - 80-10.0.0.3:80\n", `c.yaml: mappings: "80-10.0.0.2:80" and "80-10.0.0.3:80" are for the same traffic`},
 		{"map outside", "map: 80-10.0.0.2:80\n", `c.yaml:1:1: map: wanted mappings, a list`},
 		{"a list at the top", "- 80-10.0.0.2:80\n", `c.yaml:1:1: wanted options, such as "stats: 10s"`},
 		{"two documents", "stats: 1s\n---\nstats: 2s\n", `a second document`},

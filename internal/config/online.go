@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/source/filter"
 )
 
-// setOnline reads the ports, or addresses with ports, of production servers.
-func setOnline(dst *[]netip.AddrPort) func(string) error {
+// setProduction reads the ports, or addresses with ports, of production servers.
+func setProduction(dst *[]netip.AddrPort) func(string) error {
 	return func(s string) error {
 		parts, err := list(s)
 		if err != nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -60,6 +61,7 @@ func Choices(f *pflag.Flag) []string { return f.Annotations[choicesKey] }
 // option declares one flag: what people type, what help says, and what reads the value.
 type option struct {
 	name, letter string
+	formerly     string // the name that it had before, which is accepted
 	arg          string // what help calls the value; empty for a switch
 	group        Group
 	help         string
@@ -102,8 +104,19 @@ func (v *value) Set(s string) error {
 	return nil
 }
 
-// register adds the options to fs.
+// register adds the options to fs, which accepts their former names, too.
 func register(fs *pflag.FlagSet, options []option) {
+	renamed := make(map[string]string)
+	for i := range options {
+		if o := &options[i]; o.formerly != "" {
+			renamed[o.formerly] = o.name
+		}
+	}
+	if len(renamed) > 0 {
+		fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+			return pflag.NormalizedName(cmp.Or(renamed[name], name))
+		})
+	}
 	for i := range options {
 		o := &options[i]
 		f := fs.VarPF(&value{o: o, text: o.def}, o.name, o.letter, o.help)

@@ -14,7 +14,7 @@ import (
 
 // Record is what tcpcopy record is to do.
 type Record struct {
-	Online     []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
+	Production []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
 	Interfaces []string         // to capture on; empty: all
 	Filter     filter.Expr      // nil: none
 	Both       bool             // the server's packets whole, and not their headers alone
@@ -41,7 +41,7 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 	samples := []SampleBy{BySession, ByClient}
 	register(fs, []option{
 		{
-			name: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setOnline(&c.Online),
+			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setProduction(&c.Production),
 			help: "whose traffic: this host's ports, or another address's that passes through it, several with commas",
 		},
 		{
@@ -137,10 +137,10 @@ func (o *RecordOptions) Record() (*Record, error) {
 	c := o.c
 	rotates := c.File.RotateBytes > 0 || c.File.RotateEvery > 0
 	switch {
-	case len(c.Online) == 0:
+	case len(c.Production) == 0:
 		return nil, wanted("nothing to record: wanted -x PORT").hinting("tcpcopy record -x 80 -o peak.pcapng records this host's port 80")
 	case c.File.Path == "":
-		return nil, wanted("nowhere to record to: wanted -o FILE").hinting("tcpcopy record -x %d -o peak.pcapng", c.Online[0].Port())
+		return nil, wanted("nowhere to record to: wanted -o FILE").hinting("tcpcopy record -x %d -o peak.pcapng", c.Production[0].Port())
 	case c.File.Path == recording.Stdout && rotates:
 		return nil, &Problem{Flag: "--rotate", What: "does not go with standard output: wanted -o with the name of a file"}
 	case c.File.Keep > 0 && !rotates:

@@ -15,7 +15,7 @@ import (
 // served is the mappings that there are, by index. It is never changed.
 type served struct {
 	table *mapping.Table
-	named []bool // the online address was given
+	named []bool // the production address was given
 	// remote are the targets, where the packets are other hosts'; nil: they are this one's.
 	remote map[netip.AddrPort]struct{}
 }
@@ -75,22 +75,22 @@ func (c *classifier) classify(f *source.Frame, p *shard.Packet) bool {
 	return false
 }
 
-// accepts says whether a frame from or to the online address counts. Where the mapping does not name it,
+// accepts says whether a frame from or to the production address counts. Where the mapping does not name it,
 // it must be this host's own, and the packet must come in from a client or go out from the server. Where
 // it does, the host may be a bridge or a router, and any sighting counts; the session takes the first of
 // several. Loopback shows every packet twice on one interface, and one direction is left out.
 //
-// Packets that come from other hosts' interfaces are addressed to anybody: what is the online server's is
+// Packets that come from other hosts' interfaces are addressed to anybody: what is the production server's is
 // what the mapping says. What goes to a target is our own copies, which a mirror shows too.
-func (c *classifier) accepts(i int, online netip.AddrPort, f *source.Frame, fromServer bool) bool {
+func (c *classifier) accepts(i int, production netip.AddrPort, f *source.Frame, fromServer bool) bool {
 	if c.served.remote != nil {
-		_, target := c.served.remote[online]
+		_, target := c.served.remote[production]
 		return !target
 	}
 	if f.Outgoing != fromServer && (f.Loopback || !c.served.named[i]) {
 		return false
 	}
-	return c.served.named[i] || c.local(online.Addr())
+	return c.served.named[i] || c.local(production.Addr())
 }
 
 func (c *classifier) local(a netip.Addr) bool {

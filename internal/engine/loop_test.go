@@ -21,9 +21,9 @@ import (
 )
 
 var (
-	client = netip.MustParseAddrPort("192.0.2.7:40000")
-	online = netip.MustParseAddrPort("10.0.0.1:80")
-	target = netip.MustParseAddrPort("10.0.0.2:8080")
+	client     = netip.MustParseAddrPort("192.0.2.7:40000")
+	production = netip.MustParseAddrPort("10.0.0.1:80")
+	target     = netip.MustParseAddrPort("10.0.0.2:8080")
 )
 
 // script is a capture source that yields batches when the test says so.
@@ -125,7 +125,7 @@ func start(t *testing.T, shards int) *bench {
 		t.Fatal(err)
 	}
 	b.reader = newReader(b.source, classifier{
-		served: served, isLocal: func(a netip.Addr) bool { return a == online.Addr() },
+		served: served, isLocal: func(a netip.Addr) bool { return a == production.Addr() },
 	}, b.loops)
 	go func() { b.read <- b.reader.run() }()
 	return b
@@ -157,17 +157,17 @@ func (b *bench) stop(t *testing.T) ledger.Counters {
 func (b *bench) frame(from, to netip.AddrPort, seq, ack seqnum.Value, flags packet.Flags, payload string) source.Frame {
 	seg := packet.Segment{Src: from, Dst: to, Seq: seq, Ack: ack, Flags: flags, Window: 1000, Payload: []byte(payload), Len: len(payload)}
 	data := packet.Append(nil, &seg)
-	return source.Frame{Data: data, Wire: len(data), Time: b.now(), Ifindex: 2, Outgoing: from == online}
+	return source.Frame{Data: data, Wire: len(data), Time: b.now(), Ifindex: 2, Outgoing: from == production}
 }
 
 func TestFromCaptureToStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, 2)
 		b.source.batches <- []source.Frame{
-			b.frame(client, online, 100, 0, packet.SYN, ""),
-			b.frame(online, client, 500, 101, packet.SYN|packet.ACK, ""),
-			b.frame(client, online, 101, 501, packet.ACK, ""),
-			b.frame(client, online, 101, 501, packet.ACK|packet.PSH, "GET / HTTP/1.1\r\n\r\n"),
+			b.frame(client, production, 100, 0, packet.SYN, ""),
+			b.frame(production, client, 500, 101, packet.SYN|packet.ACK, ""),
+			b.frame(client, production, 101, 501, packet.ACK, ""),
+			b.frame(client, production, 101, 501, packet.ACK|packet.PSH, "GET / HTTP/1.1\r\n\r\n"),
 		}
 		synctest.Wait()
 		k := b.sinks[shard.Of(client.Port(), 2)]
@@ -177,7 +177,7 @@ func TestFromCaptureToStream(t *testing.T) {
 		if got := string(k.opened[0].bytes); got != "GET / HTTP/1.1\r\n\r\n" {
 			t.Errorf("the target got %q", got)
 		}
-		if got := k.opened[0].spec; got.Client != client || got.Online != online || got.Target != target {
+		if got := k.opened[0].spec; got.Client != client || got.Production != production || got.Target != target {
 			t.Errorf("opened for %v", got)
 		}
 		sum := b.stop(t)
@@ -196,7 +196,7 @@ func TestWhatWasCapturedBeforeTheStopIsRead(t *testing.T) {
 		synctest.Wait()
 		for i := range 5 { // at once with the stop: the reader finds both
 			c := netip.AddrPortFrom(client.Addr(), uint16(41000+i))
-			b.source.batches <- []source.Frame{b.frame(c, online, 1, 0, packet.SYN, "")}
+			b.source.batches <- []source.Frame{b.frame(c, production, 1, 0, packet.SYN, "")}
 		}
 		sum := b.stop(t)
 		if sum.Sessions.Captured != 5 {
@@ -210,18 +210,18 @@ func TestClassify(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		from, to netip.AddrPort
-		named    bool // the mapping names the online address, and it is not this host's
+		named    bool // the mapping names the production address, and it is not this host's
 		frame    source.Frame
 		want     bool
 		server   bool
 	}{
-		{"a client's packet that comes in", client, online, false, source.Frame{}, true, false},
-		{"the server's that goes out", online, client, false, source.Frame{Outgoing: true}, true, true},
+		{"a client's packet that comes in", client, production, false, source.Frame{}, true, false},
+		{"the server's that goes out", production, client, false, source.Frame{Outgoing: true}, true, true},
 		{"to another host, seen on a bridge", client, other, false, source.Frame{}, false, false},
 		{"our own connection to another host's port 80", netip.MustParseAddrPort("10.0.0.1:45000"), other, false, source.Frame{Outgoing: true}, false, false},
-		{"loopback, on its way out", client, online, false, source.Frame{Outgoing: true, Loopback: true}, false, false},
-		{"loopback, on its way in", client, online, false, source.Frame{Loopback: true}, true, false},
-		{"loopback, the answer on its way in", online, client, false, source.Frame{Loopback: true}, false, false},
+		{"loopback, on its way out", client, production, false, source.Frame{Outgoing: true, Loopback: true}, false, false},
+		{"loopback, on its way in", client, production, false, source.Frame{Loopback: true}, true, false},
+		{"loopback, the answer on its way in", production, client, false, source.Frame{Loopback: true}, false, false},
 		{"to the address that the mapping names, forwarded in", client, other, true, source.Frame{}, true, false},
 		{"to the address that the mapping names, forwarded out", client, other, true, source.Frame{Outgoing: true}, true, false},
 		{"from the address that the mapping names", other, client, true, source.Frame{}, true, true},
@@ -240,7 +240,7 @@ func TestClassify(t *testing.T) {
 				t.Fatal(err)
 			}
 			k.named[0] = tc.named
-			c := classifier{served: k, isLocal: func(a netip.Addr) bool { return a == online.Addr() }}
+			c := classifier{served: k, isLocal: func(a netip.Addr) bool { return a == production.Addr() }}
 			tc.frame.Data = packet.Append(nil, &packet.Segment{Src: tc.from, Dst: tc.to, Flags: packet.ACK})
 			tc.frame.Wire = len(tc.frame.Data)
 			var p shard.Packet
@@ -256,7 +256,7 @@ func TestClassify(t *testing.T) {
 
 // TestClassifyRemote: packets of other hosts' interfaces count by their mapping alone, but for our own copies.
 func TestClassifyRemote(t *testing.T) {
-	client, online := netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("198.51.100.1:80")
+	client, production := netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("198.51.100.1:80")
 	target := netip.MustParseAddrPort("10.0.0.2:80")
 	for _, tc := range []struct {
 		name         string
@@ -264,13 +264,13 @@ func TestClassifyRemote(t *testing.T) {
 		from, to     netip.AddrPort
 		want, server bool
 	}{
-		{"to any host's port", "80-10.0.0.2:80", client, online, true, false},
-		{"from any host's port", "80-10.0.0.2:80", online, client, true, true},
-		{"to the host that is named", "198.51.100.1:80-10.0.0.2:80", client, online, true, false},
-		{"to another", "198.51.100.9:80-10.0.0.2:80", client, online, false, false},
+		{"to any host's port", "80-10.0.0.2:80", client, production, true, false},
+		{"from any host's port", "80-10.0.0.2:80", production, client, true, true},
+		{"to the host that is named", "198.51.100.1:80-10.0.0.2:80", client, production, true, false},
+		{"to another", "198.51.100.9:80-10.0.0.2:80", client, production, false, false},
 		{"our copy", "80-10.0.0.2:80", client, target, false, false},
 		{"the answer to it", "80-10.0.0.2:80", target, client, false, false},
-		{"another port", "81-10.0.0.2:80", client, online, false, false},
+		{"another port", "81-10.0.0.2:80", client, production, false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			maps, err := mapping.Parse(tc.rule)

@@ -155,11 +155,11 @@ func (r *recorder) write(frames []source.Frame) error {
 		if !r.class.classify(f, &p) {
 			continue
 		}
-		client, online := p.Seg.Src, p.Seg.Dst
+		client, production := p.Seg.Src, p.Seg.Dst
 		if p.FromServer {
-			client, online = online, client
+			client, production = production, client
 		}
-		if !shard.Sampled(client, online, r.c.SampleBy == config.ByClient, r.c.Sample/100) {
+		if !shard.Sampled(client, production, r.c.SampleBy == config.ByClient, r.c.Sample/100) {
 			r.sampled++
 			continue
 		}
@@ -199,8 +199,8 @@ func (r *recorder) snapshot() Recorded {
 }
 
 func (r *recorder) describe() string {
-	words := make([]string, len(r.c.Online))
-	for i, o := range r.c.Online {
+	words := make([]string, len(r.c.Production))
+	for i, o := range r.c.Production {
 		words[i] = fmt.Sprintf("port %d", o.Port())
 		if o.Addr().IsValid() {
 			words[i] = o.String()
@@ -211,9 +211,9 @@ func (r *recorder) describe() string {
 
 // recordedServers are the servers whose traffic is recorded.
 func recordedServers(c *config.Record) (*served, error) {
-	maps := make([]mapping.Mapping, len(c.Online))
-	for i, o := range c.Online {
-		maps[i].Online = o
+	maps := make([]mapping.Mapping, len(c.Production))
+	for i, o := range c.Production {
+		maps[i].Production = o
 	}
 	return newServed(&config.Copy{}, maps)
 }
@@ -224,7 +224,7 @@ func recordFilter(c *config.Record) (filter.Program, error) {
 	if c.Both {
 		spec.ResponseLen = filter.WholePacket
 	}
-	for _, o := range c.Online {
+	for _, o := range c.Production {
 		spec.Ports = append(spec.Ports, o.Port())
 		spec.AnyDirection = spec.AnyDirection || o.Addr().IsValid()
 	}

@@ -27,7 +27,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 	maps := slices.Clone(cp.maps)
 	at := make([]int, len(next.Mappings)) // where they are in maps
 	for i, m := range next.Mappings {
-		at[i] = slices.IndexFunc(maps, func(o mapping.Mapping) bool { return o.Online == m.Online })
+		at[i] = slices.IndexFunc(maps, func(o mapping.Mapping) bool { return o.Production == m.Production })
 		if at[i] < 0 {
 			at[i] = len(maps)
 			maps = append(maps, m)
@@ -84,7 +84,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 
 // widen has the kernel select what new mappings need too.
 func (cp *copier) widen(maps []mapping.Mapping) error {
-	if slices.EqualFunc(maps, cp.maps, func(a, b mapping.Mapping) bool { return a.Online == b.Online }) {
+	if slices.EqualFunc(maps, cp.maps, func(a, b mapping.Mapping) bool { return a.Production == b.Production }) {
 		return nil
 	}
 	if k := cp.c.From.Kind; k != config.FromHost && k != config.FromMirror {

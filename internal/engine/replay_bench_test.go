@@ -71,7 +71,7 @@ func BenchmarkReplay(b *testing.B) {
 	at, text := int64(1_764_072_000e9), make([]byte, size)
 	put := func(port uint16, seq int, flags packet.Flags, payload []byte) {
 		s := packet.Segment{
-			Src: netip.AddrPortFrom(client.Addr(), port), Dst: online, Seq: seqnum.Value(seq), Flags: flags, Payload: payload, Len: len(payload),
+			Src: netip.AddrPortFrom(client.Addr(), port), Dst: production, Seq: seqnum.Value(seq), Flags: flags, Payload: payload, Len: len(payload),
 		}
 		buf = packet.Append(buf[:0], &s)
 		w.Write(at, buf, len(buf))

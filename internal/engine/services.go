@@ -31,7 +31,7 @@ func settle(s *shard.Service, c *config.Copy, i, shards int) {
 	// Sessions that are there keep what they began with.
 	of := &session.Service{
 		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
-		Online: c.AnswersWhole(),
+		Production: c.AnswersWhole(),
 	}
 	of.Protocols, of.Certain = protocols(&m)
 	if c.Replay != nil {
@@ -100,7 +100,7 @@ func (cp *copier) targets() []export.TargetState {
 				i = len(all)
 				at[place{t.Service, t.Addr}] = i
 				all = append(all, export.TargetState{
-					Online: cp.maps[t.Service].OnlineString(), Target: t.Addr.String(), Weight: t.Weight,
+					Production: cp.maps[t.Service].ProductionString(), Target: t.Addr.String(), Weight: t.Weight,
 				})
 			}
 			all[i].Shards++

@@ -108,7 +108,7 @@ func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, erro
 		spec.ResponseLen = filter.WholePacket
 	}
 	for _, m := range maps {
-		spec.Ports = append(spec.Ports, m.Online.Port())
+		spec.Ports = append(spec.Ports, m.Production.Port())
 		spec.AnyDirection = spec.AnyDirection || m.Named()
 	}
 	return filter.Capture(spec)

@@ -52,8 +52,8 @@ func TestFaithfulCopyHasNoProblems(t *testing.T) {
 			if problems := r.Problems(); len(problems) > 0 {
 				t.Errorf("%s", printed(r))
 			}
-			if want := int64(test.scenario.Total * test.scenario.Requests); r.Online.Requests != want || r.Target.Requests != want {
-				t.Errorf("%d requests at production and %d at the target, wanted %d", r.Online.Requests, r.Target.Requests, want)
+			if want := int64(test.scenario.Total * test.scenario.Requests); r.Production.Requests != want || r.Target.Requests != want {
+				t.Errorf("%d requests at production and %d at the target, wanted %d", r.Production.Requests, r.Target.Requests, want)
 			}
 		})
 	}
@@ -192,8 +192,8 @@ func TestBegunBeforeTheCopier(t *testing.T) {
 		if problems := r.Problems(); len(problems) > 0 {
 			t.Errorf("greeting %d: %s", greeting, printed(r))
 		}
-		if c := r.Comparison; c.Compared == 0 || c.Compared >= r.Online.Requests {
-			t.Errorf("greeting %d: %d of %d requests were compared, wanted a part", greeting, c.Compared, r.Online.Requests)
+		if c := r.Comparison; c.Compared == 0 || c.Compared >= r.Production.Requests {
+			t.Errorf("greeting %d: %d of %d requests were compared, wanted a part", greeting, c.Compared, r.Production.Requests)
 		}
 		// The same, but too late: what is missing after the settling time counts.
 		h.from = func(q request) bool { return q.num >= 58 }

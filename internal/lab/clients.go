@@ -23,12 +23,12 @@ const clientsPart = "TCPCOPY_LAB_CLIENTS"
 
 // clientsTask is what the clients are to do.
 type clientsTask struct {
-	Scenario Scenario
-	Proto    string // as in Options
-	Rate     float64
-	IPv6     bool
-	Online   netip.AddrPort
-	Addrs    int // of the clients; 0: clientAddrs
+	Scenario   Scenario
+	Proto      string // as in Options
+	Rate       float64
+	IPv6       bool
+	Production netip.AddrPort
+	Addrs      int // of the clients; 0: clientAddrs
 }
 
 // clientsDone is what the clients did.
@@ -64,7 +64,7 @@ func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) i
 			LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},
 			Timeout:   answerTimeout,
 		}
-		c, err := d.DialContext(ctx, "tcp", task.Online.String())
+		c, err := d.DialContext(ctx, "tcp", task.Production.String())
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +105,7 @@ type clients struct {
 
 // startClients starts the load. It ends by itself, or soon after stop.
 func (r *run) startClients() (*clients, error) {
-	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Proto: r.options.Proto, Rate: r.options.Rate, IPv6: r.options.IPv6, Online: r.onlineAddr, Addrs: r.options.ClientAddrs})
+	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Proto: r.options.Proto, Rate: r.options.Rate, IPv6: r.options.IPv6, Production: r.productionAddr, Addrs: r.options.ClientAddrs})
 	if err != nil {
 		return nil, fmt.Errorf("start clients: %w", err)
 	}

@@ -104,8 +104,8 @@ func (s *Side) example(format string, args ...any) {
 
 // compare matches the target's record against production's. Production's requests from the time from on
 // had to arrive; earlier ones may have. Both servers must be closed.
-func compare(online, target *record, from time.Duration) (on, at Side, c Comparison) {
-	on, produced := summarize(online, func(arrival) bool { return true })
+func compare(production, target *record, from time.Duration) (on, at Side, c Comparison) {
+	on, produced := summarize(production, func(arrival) bool { return true })
 	at, copied := summarize(target, func(a arrival) bool {
 		p, ok := produced.find(a.conn, a.num)
 		return !ok || p.at >= from

@@ -165,13 +165,13 @@ func (o *Options) scenario() (Scenario, error) {
 }
 
 // servers says how production and the target answer.
-func (o *Options) servers(s *Scenario) (online, target serverConfig) {
-	online = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn, pause: s.AnswerPause,
+func (o *Options) servers(s *Scenario) (production, target serverConfig) {
+	production = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn, pause: s.AnswerPause,
 		dress: dresses[o.Proto]}
 	if s.ServerCloses {
-		online.closeAfter = s.Requests
+		production.closeAfter = s.Requests
 	}
-	target = online
+	target = production
 	target.stall = o.TargetStall
 	switch o.Answers {
 	case Bigger:
@@ -182,5 +182,5 @@ func (o *Options) servers(s *Scenario) (online, target serverConfig) {
 		target.think *= 3
 		target.pause *= 3
 	}
-	return online, target
+	return production, target
 }

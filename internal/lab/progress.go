@@ -34,12 +34,12 @@ func (p *progress) show() {
 	if p.w == nil || now-p.last < p.every {
 		return
 	}
-	online, target := &p.run.online.record, &p.run.target.record
-	requests := online.requests.Load()
+	production, target := &p.run.production.record, &p.run.target.record
+	requests := production.requests.Load()
 	rate := float64(requests-p.requests) / (now - p.last).Seconds()
 	p.last, p.requests = now, requests
-	line := fmt.Sprintf("%6.1f s   online %s requests (%s a second) on %s connections   target %s on %s",
-		now.Seconds(), count(requests), count(int64(rate)), count(online.open.Load()),
+	line := fmt.Sprintf("%6.1f s   production %s requests (%s a second) on %s connections   target %s on %s",
+		now.Seconds(), count(requests), count(int64(rate)), count(production.open.Load()),
 		count(target.requests.Load()), count(target.open.Load()))
 	if early := target.early.Load(); early > 0 {
 		line += fmt.Sprintf("   %s early", count(early))

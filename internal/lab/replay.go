@@ -28,7 +28,7 @@ const mostReplay = 3 * time.Minute
 func (r *run) startRecorder(ctx context.Context) (err error) {
 	p := r.options.Replay
 	if len(p.Recorder) == 0 {
-		r.recorder, err = r.start(ctx, r.net.Online, "record", []string{"record", "-x", fmt.Sprint(onlinePort), "-o", r.recordingFile()})
+		r.recorder, err = r.start(ctx, r.net.Production, "record", []string{"record", "-x", fmt.Sprint(productionPort), "-o", r.recordingFile()})
 		return err
 	}
 	args := slices.Clone(p.Recorder[1:])
@@ -37,7 +37,7 @@ func (r *run) startRecorder(ctx context.Context) (err error) {
 			args[i] = r.recordingFile()
 		}
 	}
-	r.recorder, err = r.startProgram(ctx, r.net.Online, p.Recorder[0], "record", p.Ready, args)
+	r.recorder, err = r.startProgram(ctx, r.net.Production, p.Recorder[0], "record", p.Ready, args)
 	return err
 }
 

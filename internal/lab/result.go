@@ -24,9 +24,9 @@ type Result struct {
 	ClientsFailed  int64 // client connections that production served wrongly
 	ClientError    error // the first of them
 
-	Online, Target Side
-	Comparison     Comparison
-	Samples        []Sample
+	Production, Target Side
+	Comparison         Comparison
+	Samples            []Sample
 
 	Copier, Intercept, Agent             Process
 	CopierDied, InterceptDied, AgentDied bool // ended before they were told to
@@ -40,10 +40,10 @@ func (r *Result) Problems() []string {
 	var p problems
 	p.when(r.Interrupted, "the lab was interrupted")
 	p.when(r.ClientsFailed > 0, "%d client connections were not served by production as they should be; the first: %v", r.ClientsFailed, r.ClientError)
-	p.when(r.Online.Requests != r.Sent && !r.Interrupted && r.ClientsFailed == 0, "production received %d requests of %d sent", r.Online.Requests, r.Sent)
-	p.side("production", &r.Online)
+	p.when(r.Production.Requests != r.Sent && !r.Interrupted && r.ClientsFailed == 0, "production received %d requests of %d sent", r.Production.Requests, r.Sent)
+	p.side("production", &r.Production)
 	if r.Options.Via == NoCopy {
-		p.when(r.Online.Requests == 0, "production received no request")
+		p.when(r.Production.Requests == 0, "production received no request")
 		return p
 	}
 	c := &r.Comparison
@@ -78,14 +78,14 @@ func (r *Result) connections(p *problems) {
 	switch {
 	case r.Options.Disturb != nil: // what is opened again, and what is not, depends on what was done
 	case begun:
-		p.when(r.Target.Opened > r.Online.Opened, "%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
-	case r.Target.Opened != r.Online.Opened:
-		p.when(true, "%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
+		p.when(r.Target.Opened > r.Production.Opened, "%d connections at the target for %d at production", r.Target.Opened, r.Production.Opened)
+	case r.Target.Opened != r.Production.Opened:
+		p.when(true, "%d connections at the target for %d at production", r.Target.Opened, r.Production.Opened)
 	}
-	p.when(r.Options.Answers != Slower && r.Options.Replay == nil && float64(r.Target.MostOpen) > connsFactor*float64(r.Online.MostOpen),
+	p.when(r.Options.Answers != Slower && r.Options.Replay == nil && float64(r.Target.MostOpen) > connsFactor*float64(r.Production.MostOpen),
 		"%d connections at the same time at the target (after %.1f s), more than %.1f times production's %d",
-		r.Target.MostOpen, r.Target.MostAfter.Seconds(), connsFactor, r.Online.MostOpen)
-	p.when(r.Target.LeftOpen > r.Online.LeftOpen && !r.Interrupted, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Online.LeftOpen)
+		r.Target.MostOpen, r.Target.MostAfter.Seconds(), connsFactor, r.Production.MostOpen)
+	p.when(r.Target.LeftOpen > r.Production.LeftOpen && !r.Interrupted, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Production.LeftOpen)
 }
 
 func (r *Result) processes(p *problems) {
@@ -125,8 +125,8 @@ func (r *Result) ledger(p *problems) {
 	p.when(!a.Final, "the ledger is not the final one")
 	p.when(a.Sessions.InFlight > 0 || a.Bytes.InFlight > 0, "the ledger ends with %d sessions and %d bytes in flight", a.Sessions.InFlight, a.Bytes.InFlight)
 	if r.Scenario.CopierAfter == 0 && r.Options.Disturb == nil {
-		differ("sessions captured", a.Sessions.Captured, "production", r.Online.Opened)
-		differ("bytes captured", a.Bytes.Captured, "production", r.Online.Bytes)
+		differ("sessions captured", a.Sessions.Captured, "production", r.Production.Opened)
+		differ("bytes captured", a.Bytes.Captured, "production", r.Production.Bytes)
 	}
 	if r.Options.Disturb != nil {
 		return // and a copier that was killed has no account
@@ -189,8 +189,8 @@ func (r *Result) StartsWithin(percent float64) time.Duration {
 
 // CPUPerRequest is the CPU time of a process for each request that production received.
 func (r *Result) CPUPerRequest(p *Process) time.Duration {
-	if r.Online.Requests == 0 {
+	if r.Production.Requests == 0 {
 		return 0
 	}
-	return p.CPU / time.Duration(r.Online.Requests)
+	return p.CPU / time.Duration(r.Production.Requests)
 }

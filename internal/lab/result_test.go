@@ -22,7 +22,7 @@ func perfect() *Result {
 	return &Result{
 		Options: Options{Via: Raw, Answers: Bigger, Loss: 1, IPv6: true, NoOffloads: true}, Scenario: scenarios[0],
 		Sent: 33220, Answered: 33220,
-		Online:     Side{Requests: 33220, Bytes: 6644000, Opened: 50, MostOpen: 50},
+		Production: Side{Requests: 33220, Bytes: 6644000, Opened: 50, MostOpen: 50},
 		Target:     Side{Requests: 33220, Bytes: 6644000, Opened: 50, MostOpen: 50},
 		Comparison: Comparison{Compared: 33220, Lag: lag},
 		Samples:    []Sample{{0, 0, 0}, {time.Second, 50, 49}, {2 * time.Second, 50, 50}, {3 * time.Second, 0, 0}},
@@ -43,7 +43,7 @@ func TestProblems(t *testing.T) {
 	}{
 		{"none", func(*Result) {}, nil},
 		{"nothing happened", func(r *Result) {
-			r.Sent, r.Online, r.Target, r.Comparison.Compared = 0, Side{}, Side{}, 0
+			r.Sent, r.Production, r.Target, r.Comparison.Compared = 0, Side{}, Side{}, 0
 			r.Report.Sessions, r.Report.Bytes = export.FlowReport{}, export.FlowReport{}
 		}, []string{"there was no request to compare"}},
 		{"production failed a client", func(r *Result) { r.ClientsFailed, r.ClientError = 2, errors.New("connection refused") },

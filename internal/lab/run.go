@@ -16,9 +16,9 @@ import (
 
 // Ports of production, target and intercept.
 const (
-	onlinePort    = 80
-	targetPort    = 8080
-	interceptPort = 36524
+	productionPort = 80
+	targetPort     = 8080
+	interceptPort  = 36524
 )
 
 // How long the target may be silent before the lab believes that nothing follows.
@@ -38,29 +38,29 @@ type run struct {
 	net      *netlab.Net
 	clock    clock
 
-	online, target *server
-	clients        *clients
-	copier, assist *child
-	recorder       *child
-	recording      []string // files to replay; nil: a live copy
-	agent          *child
-	assistAt       *netlab.Namespace
-	copyAt         *netlab.Namespace
-	copyArgs       []string // with which both were started
-	assistArgs     []string
-	agentArgs      []string
-	from           time.Duration // production's requests from here on are compared
-	samples        []Sample
-	progress       *progress
-	commands       []string
-	onlineAddr     netip.AddrPort
-	targetAddr     netip.AddrPort
+	production, target *server
+	clients            *clients
+	copier, assist     *child
+	recorder           *child
+	recording          []string // files to replay; nil: a live copy
+	agent              *child
+	assistAt           *netlab.Namespace
+	copyAt             *netlab.Namespace
+	copyArgs           []string // with which both were started
+	assistArgs         []string
+	agentArgs          []string
+	from               time.Duration // production's requests from here on are compared
+	samples            []Sample
+	progress           *progress
+	commands           []string
+	productionAddr     netip.AddrPort
+	targetAddr         netip.AddrPort
 }
 
 // Sample is how many connections were open at one moment.
 type Sample struct {
-	At             time.Duration
-	Online, Target int64
+	At                 time.Duration
+	Production, Target int64
 }
 
 // Run runs the lab. An error says that there is no result: that the network could not be made, or that a
@@ -97,7 +97,7 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 		MTU: options.MTU, NoOffloads: options.NoOffloads, ViaAssistant: options.Via == Raw, TargetPath: options.Path,
 		Loss: netlab.Loss{
 			ToTarget: options.Loss, FromTarget: options.Loss,
-			ToOnline: options.ClientLoss, FromOnline: options.ClientLoss,
+			ToProduction: options.ClientLoss, FromProduction: options.ClientLoss,
 		},
 	})
 	if err != nil {
@@ -118,7 +118,7 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 	if err := r.startServers(); err != nil {
 		return nil, err
 	}
-	defer r.online.close()
+	defer r.production.close()
 	defer r.target.close()
 
 	defer r.stopClients()
@@ -181,7 +181,7 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 const sampleEvery = 100 * time.Millisecond
 
 func (r *run) sample() {
-	r.samples = append(r.samples, Sample{r.clock.now(), r.online.record.open.Load(), r.target.record.open.Load()})
+	r.samples = append(r.samples, Sample{r.clock.now(), r.production.record.open.Load(), r.target.record.open.Load()})
 	r.progress.show()
 }
 
@@ -197,23 +197,23 @@ func (r *run) wait(ctx context.Context, d time.Duration) {
 }
 
 func (r *run) startServers() error {
-	onlineIP, targetIP := netlab.OnlineAddr4, netlab.TargetAddr4
+	productionIP, targetIP := netlab.ProductionAddr4, netlab.TargetAddr4
 	if r.options.IPv6 {
-		onlineIP, targetIP = netlab.OnlineAddr6, netlab.TargetAddr6
+		productionIP, targetIP = netlab.ProductionAddr6, netlab.TargetAddr6
 	}
-	r.onlineAddr = netip.AddrPortFrom(onlineIP, onlinePort)
+	r.productionAddr = netip.AddrPortFrom(productionIP, productionPort)
 	r.targetAddr = netip.AddrPortFrom(targetIP, targetPort)
-	onlineConfig, targetConfig := r.options.servers(&r.scenario)
+	productionConfig, targetConfig := r.options.servers(&r.scenario)
 	atTarget, err := r.listenTarget()
 	if err != nil {
 		return err
 	}
-	atOnline, err := r.net.Online.Listen(r.network(), fmt.Sprintf(":%d", onlinePort))
+	atProduction, err := r.net.Production.Listen(r.network(), fmt.Sprintf(":%d", productionPort))
 	if err != nil {
 		atTarget.Close()
 		return fmt.Errorf("start production server: %w", err)
 	}
-	r.online = serve(atOnline, onlineConfig, r.clock)
+	r.production = serve(atProduction, productionConfig, r.clock)
 	r.target = serve(atTarget, targetConfig, r.clock)
 	return nil
 }
@@ -231,7 +231,7 @@ func (r *run) stopClients() {
 
 // startCopier starts the intercept, where there is one, and the copier, and waits until they are ready.
 func (r *run) startCopier(ctx context.Context) error {
-	r.copyAt = r.net.Online
+	r.copyAt = r.net.Production
 	if r.options.Aside {
 		r.copyAt = r.net.Assistant
 	}
@@ -239,7 +239,7 @@ func (r *run) startCopier(ctx context.Context) error {
 	if r.recording != nil {
 		copyArgs = append([]string{"replay"}, r.recording...)
 	}
-	copyArgs = append(copyArgs, "-x", fmt.Sprintf("%d-%s", onlinePort, r.targetAddr), "--report", r.file("copy.json"))
+	copyArgs = append(copyArgs, "-x", fmt.Sprintf("%d-%s", productionPort, r.targetAddr), "--report", r.file("copy.json"))
 	if r.options.Via != Socket {
 		key := r.file("key")
 		if err := r.makeKey(ctx, key); err != nil {
@@ -270,19 +270,19 @@ func (r *run) startCopier(ctx context.Context) error {
 			return err
 		}
 		r.copyArgs = append(r.copyArgs, "--key", key)
-		r.agentArgs = append([]string{"capture", "-x", fmt.Sprint(onlinePort), "--key", key, "--report", r.file("agent.json")}, r.options.AgentArgs...)
+		r.agentArgs = append([]string{"capture", "-x", fmt.Sprint(productionPort), "--key", key, "--report", r.file("agent.json")}, r.options.AgentArgs...)
 	}
 	if r.copier, err = r.start(ctx, r.copyAt, "copy", r.copyArgs); err != nil || len(r.agentArgs) == 0 {
 		return err
 	}
-	r.agent, err = r.start(ctx, r.net.Online, "capture", r.agentArgs)
+	r.agent, err = r.start(ctx, r.net.Production, "capture", r.agentArgs)
 	return err
 }
 
 func (r *run) file(name string) string { return filepath.Join(r.dir, name) }
 
 func (r *run) makeKey(ctx context.Context, path string) error {
-	key, err := r.net.Online.Command(ctx, r.binary, "keygen").Output()
+	key, err := r.net.Production.Command(ctx, r.binary, "keygen").Output()
 	if err != nil {
 		return fmt.Errorf("make a key: %w", err)
 	}
@@ -345,10 +345,10 @@ func (r *run) drain(ctx context.Context) {
 	}
 	for end := r.clock.now() + mostDrain; r.clock.now() < end && ctx.Err() == nil && !r.copier.hasEnded(); {
 		r.wait(ctx, 50*time.Millisecond)
-		online, target := &r.online.record, &r.target.record
-		last := time.Duration(max(online.last.Load(), target.last.Load()))
+		production, target := &r.production.record, &r.target.record
+		last := time.Duration(max(production.last.Load(), target.last.Load()))
 		silent := r.clock.now() - last
-		complete := target.requests.Load() >= online.requests.Load() && target.open.Load() == 0
+		complete := target.requests.Load() >= production.requests.Load() && target.open.Load() == 0
 		if r.from > 0 {
 			complete = target.open.Load() == 0 // how many have to come is not known yet
 		}
@@ -364,7 +364,7 @@ func (r *run) finish() *Result {
 		Options: r.options, Scenario: r.scenario, Samples: r.samples, Commands: r.commands,
 		Sent: r.clients.done.Sent, Answered: r.clients.done.Answered, ClientsFailed: r.clients.done.Failed, ClientError: r.clients.done.failure(),
 	}
-	leftOnline, leftTarget := r.online.record.open.Load(), r.target.record.open.Load()
+	leftProduction, leftTarget := r.production.record.open.Load(), r.target.record.open.Load()
 	if r.agent != nil {
 		result.AgentDied = r.agent.hasEnded()
 		result.Agent = r.agent.stop()
@@ -379,14 +379,14 @@ func (r *run) finish() *Result {
 		result.Intercept = r.assist.stop()
 	}
 	r.progress.done()
-	r.online.close()
+	r.production.close()
 	r.target.close()
 	if r.options.Via == NoCopy {
-		result.Online, _ = summarize(&r.online.record, func(arrival) bool { return true })
+		result.Production, _ = summarize(&r.production.record, func(arrival) bool { return true })
 	} else {
-		result.Online, result.Target, result.Comparison = compare(&r.online.record, &r.target.record, r.from)
+		result.Production, result.Target, result.Comparison = compare(&r.production.record, &r.target.record, r.from)
 	}
-	result.Online.LeftOpen, result.Target.LeftOpen = leftOnline, leftTarget
+	result.Production.LeftOpen, result.Target.LeftOpen = leftProduction, leftTarget
 	return result
 }
 

@@ -94,8 +94,8 @@ func TestServersOnly(t *testing.T) {
 				if problems := r.Problems(); len(problems) > 0 {
 					t.Errorf("%s", printed(r))
 				}
-				if s.Total > 0 && r.Online.Requests != int64(s.Total*s.Requests) {
-					t.Errorf("%d requests, wanted %d", r.Online.Requests, s.Total*s.Requests)
+				if s.Total > 0 && r.Production.Requests != int64(s.Total*s.Requests) {
+					t.Errorf("%d requests, wanted %d", r.Production.Requests, s.Total*s.Requests)
 				}
 			})
 		}
@@ -112,7 +112,7 @@ func TestServersOnlyOnABadNetwork(t *testing.T) {
 
 func TestRate(t *testing.T) {
 	r := play(t, Options{Via: NoCopy, Conns: 20, Rate: 500, Duration: 2 * time.Second})
-	if n := r.Online.Requests; n < 800 || n > 1050 {
+	if n := r.Production.Requests; n < 800 || n > 1050 {
 		t.Errorf("%d requests in 2 s at 500 a second", n)
 	}
 }
@@ -129,14 +129,14 @@ func TestCopierThatCopiesNothing(t *testing.T) {
 		ipv6 bool
 		want []string
 	}{
-		{Socket, false, []string{"online$ tcpcopy copy -x 80-10.77.2.2:8080 --report DIR/copy.json --wait none"}},
+		{Socket, false, []string{"production$ tcpcopy copy -x 80-10.77.2.2:8080 --report DIR/copy.json --wait none"}},
 		{Raw, true, []string{
 			"assistant$ tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key DIR/key --report DIR/intercept.json",
-			"online$ tcpcopy copy -x '80-[fd77:2::2]:8080' --report DIR/copy.json -s '[fd77:2::3]:36524' --key DIR/key --wait none",
+			"production$ tcpcopy copy -x '80-[fd77:2::2]:8080' --report DIR/copy.json -s '[fd77:2::3]:36524' --key DIR/key --wait none",
 		}},
 		{Tunnel, false, []string{
 			"target$ tcpcopy intercept --on-target --allow 8080 --key DIR/key --report DIR/intercept.json",
-			"online$ tcpcopy copy -x 80-10.77.2.2:8080 --report DIR/copy.json -s 10.77.2.2:36524 --key DIR/key --wait none",
+			"production$ tcpcopy copy -x 80-10.77.2.2:8080 --report DIR/copy.json -s 10.77.2.2:36524 --key DIR/key --wait none",
 		}},
 	} {
 		t.Run(test.via, func(t *testing.T) {
@@ -211,8 +211,8 @@ func TestInterruptedLabEndsInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !r.Interrupted || r.Copier.ExitCode != 0 || r.Online.Requests == 0 {
-		t.Errorf("interrupted %v, the copier's exit code %d, %d requests", r.Interrupted, r.Copier.ExitCode, r.Online.Requests)
+	if !r.Interrupted || r.Copier.ExitCode != 0 || r.Production.Requests == 0 {
+		t.Errorf("interrupted %v, the copier's exit code %d, %d requests", r.Interrupted, r.Copier.ExitCode, r.Production.Requests)
 	}
 }
 
@@ -222,7 +222,7 @@ type interrupter struct {
 }
 
 func (i *interrupter) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(" requests (")) && !bytes.Contains(b, []byte("online 0 requests")) {
+	if bytes.Contains(b, []byte(" requests (")) && !bytes.Contains(b, []byte("production 0 requests")) {
 		i.do()
 	}
 	return len(b), nil

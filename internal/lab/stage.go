@@ -27,9 +27,9 @@ func (s *Stage) Target() (requests, connections int64) {
 	return s.r.target.record.requests.Load(), s.r.target.record.opened.Load()
 }
 
-// Online is Target of production.
-func (s *Stage) Online() (requests, connections int64) {
-	return s.r.online.record.requests.Load(), s.r.online.record.opened.Load()
+// Production is Target of production.
+func (s *Stage) Production() (requests, connections int64) {
+	return s.r.production.record.requests.Load(), s.r.production.record.opened.Load()
 }
 
 // StopTarget ends the test server as the end of its process would: its connections are closed.
@@ -68,7 +68,7 @@ func (s *Stage) KillAgent() { kill(s.r.agent) }
 
 // StartAgent starts it again, and waits until it captures.
 func (s *Stage) StartAgent(ctx context.Context) (err error) {
-	s.r.agent, err = s.r.start(ctx, s.r.net.Online, "capture", s.r.agentArgs)
+	s.r.agent, err = s.r.start(ctx, s.r.net.Production, "capture", s.r.agentArgs)
 	return err
 }
 

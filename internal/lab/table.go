@@ -19,14 +19,14 @@ func (r *Result) Print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s\n\n", r.title())
 	t := table{w}
 	c, copied := &r.Comparison, r.Options.Via != NoCopy
-	row := func(name, online, target string) {
+	row := func(name, production, target string) {
 		if !copied {
 			target = ""
 		}
-		t.row(name, online, target)
+		t.row(name, production, target)
 	}
-	row("", "online", "target")
-	row("requests", count(r.Online.Requests), count(r.Target.Requests))
+	row("", "production", "target")
+	row("requests", count(r.Production.Requests), count(r.Target.Requests))
 	if copied {
 		if r.Scenario.CopierAfter > 0 {
 			row("  compared (the rest)", count(c.Compared), "")
@@ -34,14 +34,14 @@ func (r *Result) Print(w io.Writer) {
 		row("  delivered", "", fmt.Sprintf("%.3f %%", c.delivered()))
 		row("  missing", "", count(c.Missing))
 	}
-	row("  duplicated", count(r.Online.Duplicated), count(r.Target.Duplicated))
-	row("  reordered", count(r.Online.Reordered), count(r.Target.Reordered))
-	row("  corrupted", count(r.Online.Corrupted), count(r.Target.Corrupted))
-	row("  early", count(r.Online.Early), count(r.Target.Early))
-	row("connections", count(r.Online.Opened), count(r.Target.Opened))
-	row("  at the same time, most", count(r.Online.MostOpen), count(r.Target.MostOpen))
-	row("  on average", r.averageOpen(func(s Sample) int64 { return s.Online }), r.averageOpen(func(s Sample) int64 { return s.Target }))
-	row("bytes of requests", count(r.Online.Bytes), count(r.Target.Bytes))
+	row("  duplicated", count(r.Production.Duplicated), count(r.Target.Duplicated))
+	row("  reordered", count(r.Production.Reordered), count(r.Target.Reordered))
+	row("  corrupted", count(r.Production.Corrupted), count(r.Target.Corrupted))
+	row("  early", count(r.Production.Early), count(r.Target.Early))
+	row("connections", count(r.Production.Opened), count(r.Target.Opened))
+	row("  at the same time, most", count(r.Production.MostOpen), count(r.Target.MostOpen))
+	row("  on average", r.averageOpen(func(s Sample) int64 { return s.Production }), r.averageOpen(func(s Sample) int64 { return s.Target }))
+	row("bytes of requests", count(r.Production.Bytes), count(r.Target.Bytes))
 	if copied {
 		t.row("")
 		t.row("", "p50", "p90", "p99", "most")
@@ -117,7 +117,7 @@ func (r *Result) printExamples(w io.Writer) {
 	for _, side := range []struct {
 		name     string
 		examples []string
-	}{{"production", r.Online.Examples}, {"target", r.Target.Examples}} {
+	}{{"production", r.Production.Examples}, {"target", r.Target.Examples}} {
 		for _, e := range side.examples {
 			fmt.Fprintf(w, "    %s: %s\n", side.name, e)
 		}
@@ -128,7 +128,7 @@ func (r *Result) printExamples(w io.Writer) {
 func (r *Result) averageOpen(of func(Sample) int64) string {
 	var total, n int64
 	for _, s := range r.Samples {
-		if s.Online > 0 || s.Target > 0 {
+		if s.Production > 0 || s.Target > 0 {
 			total += of(s)
 			n++
 		}

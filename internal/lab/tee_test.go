@@ -32,24 +32,24 @@ const (
 // and production, which a real one does not, and knows the protocol: it holds each request back until the
 // target has answered what its client had seen.
 type tee struct {
-	t        *testing.T
-	online   string
-	target   string
-	listener net.Listener
-	fault    func(q request) fault
-	from     func(q request) bool // the first request of a connection to copy; nil: the very first
-	running  sync.WaitGroup
+	t          *testing.T
+	production string
+	target     string
+	listener   net.Listener
+	fault      func(q request) fault
+	from       func(q request) bool // the first request of a connection to copy; nil: the very first
+	running    sync.WaitGroup
 
 	mu   sync.Mutex
 	open []net.Conn
 }
 
-func newTee(t *testing.T, online, target string, h rehearsal) *tee {
+func newTee(t *testing.T, production, target string, h rehearsal) *tee {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &tee{t: t, online: online, target: target, listener: l, fault: h.fault, from: h.from}
+	e := &tee{t: t, production: production, target: target, listener: l, fault: h.fault, from: h.from}
 	if e.fault == nil {
 		e.fault = func(request) fault { return faithful }
 	}
@@ -83,15 +83,15 @@ type copied struct {
 // carry is one client's connection.
 func (e *tee) carry(client net.Conn) {
 	defer client.Close()
-	online, err := net.Dial("tcp", e.online)
+	production, err := net.Dial("tcp", e.production)
 	if err != nil {
 		e.t.Error(err)
 		return
 	}
-	defer online.Close()
+	defer production.Close()
 	var both sync.WaitGroup
 	both.Go(func() {
-		io.Copy(client, online)
+		io.Copy(client, production)
 		client.Close()
 	})
 	queue := make(chan copied, 1<<16)
@@ -102,12 +102,12 @@ func (e *tee) carry(client net.Conn) {
 			break
 		}
 		queue <- copied{c.request, bytes.Clone(c.bytes)} // which a fault may change
-		if _, err := online.Write(c.bytes); err != nil {
+		if _, err := production.Write(c.bytes); err != nil {
 			break
 		}
 	}
 	close(queue)
-	online.(*net.TCPConn).CloseWrite()
+	production.(*net.TCPConn).CloseWrite()
 	both.Wait()
 }
 
@@ -312,9 +312,9 @@ func (h rehearsal) play(t *testing.T) *Result {
 		return l
 	}
 	clock := newClock()
-	onlineConfig, targetConfig := options.servers(&scenario)
-	online, target := serve(listen(), onlineConfig, clock), serve(listen(), targetConfig, clock)
-	e := newTee(t, online.listener.Addr().String(), target.listener.Addr().String(), h)
+	productionConfig, targetConfig := options.servers(&scenario)
+	production, target := serve(listen(), productionConfig, clock), serve(listen(), targetConfig, clock)
+	e := newTee(t, production.listener.Addr().String(), target.listener.Addr().String(), h)
 	l := load{scenario: scenario, dial: func(ctx context.Context, _ int) (*net.TCPConn, error) {
 		return net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.listener.Addr().String())))
 	}}
@@ -323,22 +323,22 @@ func (h rehearsal) play(t *testing.T) *Result {
 	r := &Result{Options: options, Scenario: scenario, Sent: l.sent.Load(), Answered: l.answered.Load(), ClientsFailed: l.failed.Load(), ClientError: l.first}
 	// All is sent; the servers notice the last closing a moment later.
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if online.record.open.Load() == 0 && target.record.open.Load() <= int64(len(e.open)) {
+		if production.record.open.Load() == 0 && target.record.open.Load() <= int64(len(e.open)) {
 			break
 		}
 	}
 	left := target.record.open.Load()
 	e.close()
-	online.close()
+	production.close()
 	target.close()
 	var after time.Duration
 	if h.settled > 0 {
-		for _, stream := range online.record.streams {
+		for _, stream := range production.record.streams {
 			after = max(after, stream[h.settled].at)
 		}
 		r.Scenario.CopierAfter = after
 	}
-	r.Online, r.Target, r.Comparison = compare(&online.record, &target.record, after)
+	r.Production, r.Target, r.Comparison = compare(&production.record, &target.record, after)
 	r.Target.LeftOpen = left
 	return r
 }

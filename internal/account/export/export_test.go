@@ -52,14 +52,14 @@ func full() *Snapshot {
 	c.GateKnown, c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 7000, 300000, 40, 2, 1
 	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9}
 	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
-	c.Requests.Online = ledger.Answers{Answered: 7080, Failed: 3, Status: [5]uint64{1, 7060, 17, 2, 1}}
-	c.Requests.OnlineLost = 2
+	c.Requests.Production = ledger.Answers{Answered: 7080, Failed: 3, Status: [5]uint64{1, 7060, 17, 2, 1}}
+	c.Requests.ProductionLost = 2
 	for i := range 100 {
 		d := time.Duration(i) * time.Millisecond
 		c.Requests.First.Note(d / 10)
 		c.Requests.Whole.Note(d)
-		c.Requests.Online.First.Note(d / 200)
-		c.Requests.Online.Whole.Note(d / 100)
+		c.Requests.Production.First.Note(d / 200)
+		c.Requests.Production.Whole.Note(d / 100)
 	}
 	c.Requests.Drop(ledger.Filtered)
 	c.Requests.Refuse(1045)
@@ -67,10 +67,10 @@ func full() *Snapshot {
 	c.ProtoLost = 1
 	c.Connections, c.Copies = 2000, 4997
 	s.Targets = []TargetState{
-		{Online: "80", Target: "10.0.0.2:8080", Weight: 3, Shards: 2, Count: ledger.Target{Begun: 3000, Opened: 2990, Failed: 10, Live: 9}},
-		{Online: "80", Target: "10.0.0.3:8080", Weight: 1, Shards: 2, OutOf: 1, Count: ledger.Target{Begun: 1000, Opened: 990, Failed: 10, Live: 3, TakenOut: 1}},
-		{Online: "80", Target: "10.0.0.4:8080", Weight: 1, Shards: 2, OutOf: 2, Count: ledger.Target{Failed: 6, TakenOut: 2}},
-		{Online: "81", Target: "[fd00::2]:8081", Weight: 1, Shards: 2, Count: ledger.Target{Begun: 7, Opened: 7, Live: 1}},
+		{Production: "80", Target: "10.0.0.2:8080", Weight: 3, Shards: 2, Count: ledger.Target{Begun: 3000, Opened: 2990, Failed: 10, Live: 9}},
+		{Production: "80", Target: "10.0.0.3:8080", Weight: 1, Shards: 2, OutOf: 1, Count: ledger.Target{Begun: 1000, Opened: 990, Failed: 10, Live: 3, TakenOut: 1}},
+		{Production: "80", Target: "10.0.0.4:8080", Weight: 1, Shards: 2, OutOf: 2, Count: ledger.Target{Failed: 6, TakenOut: 2}},
+		{Production: "81", Target: "[fd00::2]:8081", Weight: 1, Shards: 2, Count: ledger.Target{Begun: 7, Opened: 7, Live: 1}},
 	}
 	c.SegmentsOut, c.SegmentsIn, c.Retransmits, c.SendErrors, c.ForeignAnswers = 900000, 800000, 120, 2, 4
 	return s

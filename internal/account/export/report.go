@@ -93,12 +93,12 @@ type ProtoReport struct {
 	Times     *AnswerTimes      `json:"answer_times,omitempty"`
 	Refused   map[string]uint64 `json:"logins_refused"` // error 1045 …
 
-	// Online are production's own answers, where they were captured whole: of each connection once.
-	Online OnlineReport `json:"production"`
+	// Production are production's own answers, where they were captured whole: of each connection once.
+	Production ProductionReport `json:"production"`
 }
 
-// OnlineReport counts production's own answers.
-type OnlineReport struct {
+// ProductionReport counts production's own answers.
+type ProductionReport struct {
 	Answered uint64            `json:"answers"`
 	Failed   uint64            `json:"answers_failed"`
 	Status   map[string]uint64 `json:"answers_by_status"`
@@ -124,16 +124,16 @@ type RawReport struct {
 
 // TargetReport is the state of one target of a mapping. Share is its part of the mapping's copies.
 type TargetReport struct {
-	Online   string  `json:"online"`
-	Target   string  `json:"target"`
-	Weight   int     `json:"weight"`
-	State    string  `json:"state"` // in, out, partly out (of some shards' choice)
-	Share    float64 `json:"share"`
-	Begun    uint64  `json:"begun"`
-	Opened   uint64  `json:"opened"`
-	Failed   uint64  `json:"failed"`
-	Live     uint64  `json:"live"`
-	TakenOut uint64  `json:"taken_out"`
+	Production string  `json:"online"`
+	Target     string  `json:"target"`
+	Weight     int     `json:"weight"`
+	State      string  `json:"state"` // in, out, partly out (of some shards' choice)
+	Share      float64 `json:"share"`
+	Begun      uint64  `json:"begun"`
+	Opened     uint64  `json:"opened"`
+	Failed     uint64  `json:"failed"`
+	Live       uint64  `json:"live"`
+	TakenOut   uint64  `json:"taken_out"`
 }
 
 // LinkReport is the state of the link to one intercept.
@@ -195,9 +195,9 @@ func NewReport(s *Snapshot) *Report {
 			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
 			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests.Answers), Lost: c.ProtoLost,
 			Times: answerTimes(&c.Requests.Answers), Refused: byLoginError(&c.Requests),
-			Online: OnlineReport{
-				Answered: c.Requests.Online.Answered, Failed: c.Requests.Online.Failed,
-				Status: byStatus(&c.Requests.Online), Lost: c.Requests.OnlineLost,
+			Production: ProductionReport{
+				Answered: c.Requests.Production.Answered, Failed: c.Requests.Production.Failed,
+				Status: byStatus(&c.Requests.Production), Lost: c.Requests.ProductionLost,
 			},
 		},
 		Raw: RawReport{
@@ -210,12 +210,12 @@ func NewReport(s *Snapshot) *Report {
 		Resources: NewResourceReport(s.Resources),
 	}
 	if s.Replay == nil {
-		r.Protocol.Online.Times = answerTimes(&c.Requests.Online)
+		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{
-			Online: t.Online, Target: t.Target, Weight: t.Weight, State: t.State(), Share: s.Share(t),
+			Production: t.Production, Target: t.Target, Weight: t.Weight, State: t.State(), Share: s.Share(t),
 			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed, Live: t.Count.Live, TakenOut: t.Count.TakenOut,
 		})
 	}

@@ -51,12 +51,12 @@ type AgentState struct {
 
 // TargetState is the state of one target of a mapping.
 type TargetState struct {
-	Online string // the mapping's online side, as typed: "80"
-	Target string // address and port
-	Weight int
-	OutOf  int // how many of the copier's Shards have taken it out: each finds out for itself
-	Shards int
-	Count  ledger.Target
+	Production string // the mapping's production side, as typed: "80"
+	Target     string // address and port
+	Weight     int
+	OutOf      int // how many of the copier's Shards have taken it out: each finds out for itself
+	Shards     int
+	Count      ledger.Target
 }
 
 // State is the target's state in a word or two.
@@ -75,7 +75,7 @@ func (t *TargetState) State() string {
 func (s *Snapshot) Share(t *TargetState) float64 {
 	var all uint64
 	for i := range s.Targets {
-		if s.Targets[i].Online == t.Online {
+		if s.Targets[i].Production == t.Production {
 			all += s.Targets[i].Count.Begun
 		}
 	}

@@ -130,17 +130,17 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 			dropped = append(dropped, number(n)+" "+r.String())
 		}
 	}
-	if q.Sent+q.Answered+q.Online.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == [len(q.Refused)]uint64{} {
+	if q.Sent+q.Answered+q.Production.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == [len(q.Refused)]uint64{} {
 		return
 	}
 	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
 		count(q.Answered, "answer", "answers"), number(q.Failed))
 	statuses(b, "status", &q.Answers)
 	answerRow(b, "answered", &q.Answers)
-	if o := &q.Online; o.Answered > 0 {
+	if o := &q.Production; o.Answered > 0 {
 		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"), number(o.Failed))
-		if q.OnlineLost > 0 {
-			line += fmt.Sprintf("; %s could not be read to the end", count(q.OnlineLost, "connection", "connections"))
+		if q.ProductionLost > 0 {
+			line += fmt.Sprintf("; %s could not be read to the end", count(q.ProductionLost, "connection", "connections"))
 		}
 		row(b, "", "%s", line)
 		statuses(b, "production's status", o)
@@ -206,7 +206,7 @@ func targets(b *bufio.Writer, s *Snapshot) {
 	fmt.Fprintf(b, "%-25s %8s %12s %12s %12s %12s\n", "targets", "share", "begun", "opened", "failed", "live")
 	for i := range s.Targets {
 		t := &s.Targets[i]
-		name, state := t.Online+"-"+t.Target, t.State()
+		name, state := t.Production+"-"+t.Target, t.State()
 		if n := t.Count.TakenOut; n > 0 {
 			state += ", taken out " + count(n, "time", "times")
 		}

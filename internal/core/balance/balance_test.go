@@ -32,10 +32,10 @@ func client(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), uint16(20000+i%1000))
 }
 
-var online = netip.MustParseAddrPort("198.51.100.1:80")
+var production = netip.MustParseAddrPort("198.51.100.1:80")
 
 func pick(g *Group, now mono.Time, c netip.AddrPort) *Target {
-	return g.Pick(now, HashClient(c.Addr()), HashConnection(c, online, 0))
+	return g.Pick(now, HashClient(c.Addr()), HashConnection(c, production, 0))
 }
 
 // Weights hold within 3 % of the whole over 10,000 sessions of as many clients, whatever the method.

@@ -9,9 +9,9 @@ import (
 func HashClient(a netip.Addr) uint64 { return hashAddr(a) }
 
 // HashConnection is the hash of a connection, and of which of its copies: the same in every process.
-func HashConnection(client, online netip.AddrPort, copy int) uint64 {
-	h := hashAddr(client.Addr()) + mix(uint64(client.Port())<<32|uint64(online.Port())<<16|uint64(uint16(copy)))
-	return mix(h ^ hashAddr(online.Addr())<<1)
+func HashConnection(client, production netip.AddrPort, copy int) uint64 {
+	h := hashAddr(client.Addr()) + mix(uint64(client.Port())<<32|uint64(production.Port())<<16|uint64(uint16(copy)))
+	return mix(h ^ hashAddr(production.Addr())<<1)
 }
 
 // Share makes of a hash a number from 0 to 1, for what concerns a share of all; salt sets one choice

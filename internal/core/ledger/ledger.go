@@ -60,10 +60,10 @@ type Requests struct {
 	Dropped   ByReason                // those that did not go
 	Refused   [len(LoginCodes)]uint64 // logins of the copies' own, by the target's error
 
-	Answers         // the target's
-	Online  Answers // production's own, once for all copies, where they were captured whole
-	// OnlineLost counts the connections of which production's answers were read, but not to the end.
-	OnlineLost uint64
+	Answers            // the target's
+	Production Answers // production's own, once for all copies, where they were captured whole
+	// ProductionLost counts the connections of which production's answers were read, but not to the end.
+	ProductionLost uint64
 }
 
 // Answers counts what a server has answered to the requests of a protocol.
@@ -110,8 +110,8 @@ func (q *Requests) Add(o *Requests) {
 	q.Sent += o.Sent
 	q.Rewritten += o.Rewritten
 	q.Answers.Add(&o.Answers)
-	q.Online.Add(&o.Online)
-	q.OnlineLost += o.OnlineLost
+	q.Production.Add(&o.Production)
+	q.ProductionLost += o.ProductionLost
 	for i := range q.Dropped {
 		q.Dropped[i] += o.Dropped[i]
 	}

@@ -15,19 +15,19 @@ import (
 	"strings"
 )
 
-const shape = "want [onlineIP:]onlinePort-targetIP:targetPort, such as 80-10.0.0.2:8080"
+const shape = "want [IP:]PORT-TARGET:PORT, such as 80-10.0.0.2:8080"
 
 const (
 	maxTargets = 1024 // of a mapping
 	maxWeight  = 1000 // of a target
 )
 
-// Mapping is an online server and the targets that get the copy of its traffic.
+// Mapping is an production server and the targets that get the copy of its traffic.
 type Mapping struct {
-	// Online is where clients connect. Its address is invalid where the mapping names none: any of the
+	// Production is where clients connect. Its address is invalid where the mapping names none: any of the
 	// host's own.
-	Online  netip.AddrPort
-	Targets []Target // at least one, each once
+	Production netip.AddrPort
+	Targets    []Target // at least one, each once
 }
 
 // Target is one of a mapping's targets, and its part of the sessions: Weight, 1 or more, against the sum
@@ -45,8 +45,8 @@ func (t Target) String() string {
 	return t.Addr.String() + "*" + strconv.Itoa(t.Weight)
 }
 
-// Named says whether the mapping names the online address.
-func (m Mapping) Named() bool { return m.Online.Addr().IsValid() }
+// Named says whether the mapping names the production address.
+func (m Mapping) Named() bool { return m.Production.Addr().IsValid() }
 
 // String is the mapping as Parse reads it.
 func (m Mapping) String() string {
@@ -54,15 +54,15 @@ func (m Mapping) String() string {
 	for i, t := range m.Targets {
 		words[i] = t.String()
 	}
-	return m.OnlineString() + "-" + strings.Join(words, "|")
+	return m.ProductionString() + "-" + strings.Join(words, "|")
 }
 
-// OnlineString is the online side as Parse reads it.
-func (m Mapping) OnlineString() string {
+// ProductionString is the production side as Parse reads it.
+func (m Mapping) ProductionString() string {
 	if m.Named() {
-		return m.Online.String()
+		return m.Production.String()
 	}
-	return strconv.Itoa(int(m.Online.Port()))
+	return strconv.Itoa(int(m.Production.Port()))
 }
 
 // Weighted says whether the targets' weights differ.
@@ -70,10 +70,10 @@ func (m Mapping) Weighted() bool {
 	return slices.ContainsFunc(m.Targets, func(t Target) bool { return t.Weight != m.Targets[0].Weight })
 }
 
-// Parse reads mappings, separated by commas: [onlineIP:]onlinePort-targetIP:targetPort, with IPv6
+// Parse reads mappings, separated by commas: [IP:]PORT-TARGET:PORT, with IPv6
 // addresses in brackets; several targets are separated by "|", and "*3" behind one makes its part of the
-// sessions three times that of another. An online address of 0.0.0.0 or [::] is none. An error quotes the mapping; it
-// also comes for an online address and port that occur twice.
+// sessions three times that of another. An production address of 0.0.0.0 or [::] is none. An error quotes the mapping; it
+// also comes for an production address and port that occur twice.
 func Parse(s string) ([]Mapping, error) {
 	var ms []Mapping
 	for part := range strings.SplitSeq(s, ",") {
@@ -90,22 +90,22 @@ func Parse(s string) ([]Mapping, error) {
 }
 
 func parseOne(s string) (m Mapping, err error) {
-	online, target, ok := strings.Cut(s, "-")
+	production, target, ok := strings.Cut(s, "-")
 	if !ok {
 		return m, fmt.Errorf("%q has no %q, %s", s, "-", shape)
 	}
-	if onlyDigits(online) {
-		port, err := parsePort(online)
+	if onlyDigits(production) {
+		port, err := parsePort(production)
 		if err != nil {
-			return m, fmt.Errorf("online port %w in %q", err, s)
+			return m, fmt.Errorf("production port %w in %q", err, s)
 		}
-		m.Online = netip.AddrPortFrom(netip.Addr{}, port)
+		m.Production = netip.AddrPortFrom(netip.Addr{}, port)
 	} else {
-		if m.Online, err = parseAddrPort(online); err != nil {
-			return m, fmt.Errorf("online %w in %q, %s", err, s, shape)
+		if m.Production, err = parseAddrPort(production); err != nil {
+			return m, fmt.Errorf("production %w in %q, %s", err, s, shape)
 		}
-		if m.Online.Addr().IsUnspecified() {
-			m.Online = netip.AddrPortFrom(netip.Addr{}, m.Online.Port())
+		if m.Production.Addr().IsUnspecified() {
+			m.Production = netip.AddrPortFrom(netip.Addr{}, m.Production.Port())
 		}
 	}
 	for word := range strings.SplitSeq(target, "|") {
@@ -113,7 +113,7 @@ func parseOne(s string) (m Mapping, err error) {
 		switch {
 		case err != nil:
 			return m, err
-		case t.Addr == m.Online:
+		case t.Addr == m.Production:
 			return m, fmt.Errorf("%q copies a server's traffic to itself, want another target", s)
 		case slices.ContainsFunc(m.Targets, func(o Target) bool { return o.Addr == t.Addr }):
 			return m, fmt.Errorf("target %v in %q is there twice, want it once; %v*2 gives it twice the part of another", t.Addr, s, t.Addr)
@@ -201,24 +201,24 @@ type Table struct {
 }
 
 type entry struct {
-	online netip.AddrPort
-	index  int
+	production netip.AddrPort
+	index      int
 }
 
 // NewTable makes a table of mappings; what it finds are indices of ms. It fails where two of them have
-// the same online address and port.
+// the same production address and port.
 func NewTable(ms []Mapping) (*Table, error) {
 	t := &Table{entries: make([]entry, len(ms))}
 	for i, m := range ms {
-		t.entries[i] = entry{m.Online, i}
+		t.entries[i] = entry{m.Production, i}
 	}
 	slices.SortStableFunc(t.entries, func(a, b entry) int {
 		// An invalid address sorts before all others, and is wanted last.
-		return cmp.Or(cmp.Compare(a.online.Port(), b.online.Port()), b.online.Addr().Compare(a.online.Addr()))
+		return cmp.Or(cmp.Compare(a.production.Port(), b.production.Port()), b.production.Addr().Compare(a.production.Addr()))
 	})
 	for i := 1; i < len(t.entries); i++ {
 		a, b := t.entries[i-1], t.entries[i]
-		if a.online != b.online {
+		if a.production != b.production {
 			continue
 		}
 		if slices.Equal(ms[a.index].Targets, ms[b.index].Targets) {
@@ -229,14 +229,14 @@ func NewTable(ms []Mapping) (*Table, error) {
 	return t, nil
 }
 
-// Lookup returns the index of the mapping whose online side is a: where a client's packet goes to, or the
+// Lookup returns the index of the mapping whose production side is a: where a client's packet goes to, or the
 // server's comes from. A mapping that names the address comes before one that names none. ok is false
 // if there is no mapping. Whether a, without a name, is the host's own is the caller's to know.
 func (t *Table) Lookup(a netip.AddrPort) (index int, ok bool) {
 	lo, hi := 0, len(t.entries)
 	for port := a.Port(); lo < hi; {
 		mid := int(uint(lo+hi) >> 1)
-		if t.entries[mid].online.Port() < port {
+		if t.entries[mid].production.Port() < port {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -244,10 +244,10 @@ func (t *Table) Lookup(a netip.AddrPort) (index int, ok bool) {
 	}
 	for i := lo; i < len(t.entries); i++ {
 		e := &t.entries[i]
-		if e.online.Port() != a.Port() {
+		if e.production.Port() != a.Port() {
 			break
 		}
-		if !e.online.Addr().IsValid() || e.online == a {
+		if !e.production.Addr().IsValid() || e.production == a {
 			return e.index, true
 		}
 	}

@@ -16,7 +16,9 @@ func to(targets ...netip.AddrPort) (out []Target) {
 	return out
 }
 
-func equal(a, b Mapping) bool { return a.Online == b.Online && slices.Equal(a.Targets, b.Targets) }
+func equal(a, b Mapping) bool {
+	return a.Production == b.Production && slices.Equal(a.Targets, b.Targets)
+}
 
 func anyAddr(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 
@@ -27,7 +29,7 @@ func TestParse(t *testing.T) {
 		printed  string // if not in
 	}{
 		{"port only", "80-10.0.0.2:8080", []Mapping{{anyAddr(80), to(ap("10.0.0.2:8080"))}}, ""},
-		{"online address", "10.0.0.1:80-10.0.0.2:8080", []Mapping{{ap("10.0.0.1:80"), to(ap("10.0.0.2:8080"))}}, ""},
+		{"production address", "10.0.0.1:80-10.0.0.2:8080", []Mapping{{ap("10.0.0.1:80"), to(ap("10.0.0.2:8080"))}}, ""},
 		{"IPv6 target", "80-[fd00::2]:8080", []Mapping{{anyAddr(80), to(ap("[fd00::2]:8080"))}}, ""},
 		{"IPv6 both", "[fd00::1]:80-[fd00::2]:8080", []Mapping{{ap("[fd00::1]:80"), to(ap("[fd00::2]:8080"))}}, ""},
 		{"several, with blanks", "80-10.0.0.2:8080, 10.0.0.1:80-10.0.0.3:80,443-10.0.0.2:443",
@@ -67,20 +69,20 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, in, want string }{
-		{"empty", "", `"" has no "-", want [onlineIP:]onlinePort-targetIP:targetPort`},
+		{"empty", "", `"" has no "-", want [IP:]PORT-TARGET:PORT`},
 		{"port alone", "80", `"80" has no "-"`},
 		{"trailing comma", "80-10.0.0.2:80,", `"" has no "-"`},
 		{"no target address", "80-8080", `target "8080" in "80-8080" has no address, want targetIP:targetPort, such as 127.0.0.1:8080`},
 		{"no target port", "80-10.0.0.2", `target "10.0.0.2" is no ADDRESS:PORT in "80-10.0.0.2"`},
 		{"no target", "80-", `target "" is no ADDRESS:PORT`},
-		{"no online port", "-10.0.0.2:80", `online "" is no ADDRESS:PORT`},
-		{"online address without a port", "10.0.0.1-10.0.0.2:80", `online "10.0.0.1" is no ADDRESS:PORT`},
-		{"online port 0", "0-10.0.0.2:80", `online port "0" is none, want 1 to 65535`},
-		{"online port too large", "65536-10.0.0.2:80", `online port "65536"`},
+		{"no production port", "-10.0.0.2:80", `production "" is no ADDRESS:PORT`},
+		{"production address without a port", "10.0.0.1-10.0.0.2:80", `production "10.0.0.1" is no ADDRESS:PORT`},
+		{"production port 0", "0-10.0.0.2:80", `production port "0" is none, want 1 to 65535`},
+		{"production port too large", "65536-10.0.0.2:80", `production port "65536"`},
 		{"target port too large", "80-10.0.0.2:65536", `port "65536" is none`},
 		{"target port 0", "80-10.0.0.2:0", `port "0" is none`},
 		{"target port missing after colon", "80-10.0.0.2:", `port "" is none`},
-		{"port in words", "http-10.0.0.2:80", `online "http" is no ADDRESS:PORT`},
+		{"port in words", "http-10.0.0.2:80", `production "http" is no ADDRESS:PORT`},
 		{"names", "80-test.example.com:80", `names are not looked up`},
 		{"IPv6 without brackets", "80-fd00::2:8080", `want [ADDRESS]:PORT`},
 		{"open bracket", "80-[fd00::2:8080", `is no [ADDRESS]:PORT`},
@@ -172,7 +174,7 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, ok := table.Lookup(m.Online); m.Named() && (!ok || got != i) {
+			if got, ok := table.Lookup(m.Production); m.Named() && (!ok || got != i) {
 				t.Fatalf("%q: %v found as %d", s, m, got)
 			}
 		}

@@ -17,7 +17,7 @@ func busy(t *testing.T, change ...func(*Service)) *rig {
 	r := newRig(t, change...)
 	r.begun = true
 	seg := packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}
-	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Online: onlineAddr},
+	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Production: productionAddr},
 		r.now, &seg, true)
 	return r
 }

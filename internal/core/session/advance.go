@@ -277,7 +277,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 		s.env.Count.GateForced++
 	}
 	s.talk.passed(n)
-	s.production.pass(n.Seen)
+	s.server.pass(n.Seen)
 	release(now, n, answer)
 	if !end {
 		s.env.Count.Behind.Note(now.Sub(n.At))

@@ -86,7 +86,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note) {
 	}
 	if s.state == Refused {
 		s.discard()
-	} else if s.reader.Kept()+s.talk.kept()+s.production.kept() > s.svc.MaxBytes {
+	} else if s.reader.Kept()+s.talk.kept()+s.server.kept() > s.svc.MaxBytes {
 		s.Refuse(now, ledger.OverSession)
 	}
 }

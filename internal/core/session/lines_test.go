@@ -191,7 +191,7 @@ func (r *rig) tells(text string) {
 func (r *rig) requests(want ledger.Requests) {
 	r.Helper()
 	got := r.count.Requests
-	for _, a := range []*ledger.Answers{&got.Answers, &got.Online} { // see TestAnswerTimes
+	for _, a := range []*ledger.Answers{&got.Answers, &got.Production} { // see TestAnswerTimes
 		a.First, a.Whole = ledger.Delays{}, ledger.Delays{}
 	}
 	if got != want {

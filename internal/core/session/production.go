@@ -10,11 +10,11 @@ import (
 	"tcpcopy/internal/proto/segments"
 )
 
-// production is what client and server say to each other there, on a connection whose protocol is known: it
+// serverReader is what client and server say to each other there, on a connection whose protocol is known: it
 // reads the bytes of both as they are captured, whatever the copy is at. So it is known how many answers the
 // client had seen when it began a turn, and how production fared, for the account. It begins with the
 // connection or, found under way and after a gap, with a turn that was begun when all had been answered.
-type production struct {
+type serverReader struct {
 	further bool // it is counted for another copy of the connection
 	over    bool // nothing more is read on this connection; what was read by then holds
 	begun   bool
@@ -37,26 +37,26 @@ type production struct {
 // maxEnds bounds the answers that were not passed yet.
 const maxEnds = 1 << 14
 
-// newProduction returns what a session reads of production's own answers; nil: nothing.
-func newProduction(svc *Service, further bool) *production {
-	if !svc.Online || len(svc.Protocols) == 0 {
+// newServerReader returns what a session reads of production's own answers; nil: nothing.
+func newServerReader(svc *Service, further bool) *serverReader {
+	if !svc.Production || len(svc.Protocols) == 0 {
 		return nil
 	}
-	return &production{further: further}
+	return &serverReader{further: further}
 }
 
 // hasBegun says whether reading has begun; it may be over.
-func (p *production) hasBegun() bool { return p != nil && p.begun }
+func (p *serverReader) hasBegun() bool { return p != nil && p.begun }
 
 // reads says whether the server's answers are followed at present.
-func (p *production) reads() bool { return p.hasBegun() && !p.over }
+func (p *serverReader) reads() bool { return p.hasBegun() && !p.over }
 
 // total is how many final answers were read.
-func (p *production) total() uint64 { return p.past + uint64(len(p.ends)-p.first) }
+func (p *serverReader) total() uint64 { return p.past + uint64(len(p.ends)-p.first) }
 
 // answered is how many answers a client had seen whole that had seen so many of the server's bytes. ok says
 // that all were read since the client's bytes at the offset base. seen never falls.
-func (p *production) answered(seen, base uint64) (n uint64, ok bool) {
+func (p *serverReader) answered(seen, base uint64) (n uint64, ok bool) {
 	if !p.hasBegun() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
 		return 0, false
 	}
@@ -65,7 +65,7 @@ func (p *production) answered(seen, base uint64) (n uint64, ok bool) {
 }
 
 // pass forgets where the answers end that the client of a turn which has gone had seen.
-func (p *production) pass(seen uint64) {
+func (p *serverReader) pass(seen uint64) {
 	if !p.hasBegun() {
 		return
 	}
@@ -79,7 +79,7 @@ func (p *production) pass(seen uint64) {
 }
 
 // kept is how much of the pool is in use.
-func (p *production) kept() int {
+func (p *serverReader) kept() int {
 	if !p.hasBegun() {
 		return 0
 	}
@@ -87,7 +87,7 @@ func (p *production) kept() int {
 }
 
 // close gives buffers back.
-func (p *production) close() {
+func (p *serverReader) close() {
 	if p != nil {
 		p.answers.Close()
 	}
@@ -96,22 +96,22 @@ func (p *production) close() {
 // stopProduction stops reading, until a turn begins that one can begin with again. lost says that there was more
 // to read.
 func (s *Session) stopProduction(lost bool) {
-	p := s.production
+	p := s.server
 	if !p.reads() {
 		return
 	}
 	s.endProduction(lost)
-	*p = production{further: p.further, read: p.read}
+	*p = serverReader{further: p.further, read: p.read}
 }
 
 // endProduction stops reading for good.
 func (s *Session) endProduction(lost bool) {
-	p := s.production
+	p := s.server
 	if p == nil || p.over {
 		return
 	}
 	if lost && p.total() > 0 && !p.further {
-		s.env.Count.Requests.OnlineLost++
+		s.env.Count.Requests.ProductionLost++
 	}
 	p.over = true
 	p.close()
@@ -119,7 +119,7 @@ func (s *Session) endProduction(lost bool) {
 
 // overhear reads what has come of the client by the time at.
 func (s *Session) overhear(at mono.Time) {
-	p := s.production
+	p := s.server
 	if p == nil || p.over {
 		return
 	}
@@ -146,7 +146,7 @@ func (s *Session) overhear(at mono.Time) {
 }
 
 // ask takes what the reader of requests has found; over says that there are no more.
-func (p *production) ask(out *proto.Out, at mono.Time) (over bool) {
+func (p *serverReader) ask(out *proto.Out, at mono.Time) (over bool) {
 	for i := range out.Steps {
 		st := &out.Steps[i]
 		if p.inside = st.Kind == proto.PassOn; p.inside {
@@ -169,7 +169,7 @@ func (p *production) ask(out *proto.Out, at mono.Time) (over bool) {
 // beginProduction begins to read where the client's bytes begin, or with its newest turn, if the server has
 // said nothing since and the protocol is known by now.
 func (s *Session) beginProduction() bool {
-	p := s.production
+	p := s.server
 	var at reasm.Mark
 	if s.adopted || p.read > 0 {
 		m, ok := s.reader.LastMark()
@@ -201,7 +201,7 @@ func (s *Session) beginProduction() bool {
 		return false
 	}
 	client, answers := protocol.Watch()
-	*p = production{further: p.further, begun: true, kind: protocol.Kind, client: client, answers: segments.Follow(answers),
+	*p = serverReader{further: p.further, begun: true, kind: protocol.Kind, client: client, answers: segments.Follow(answers),
 		began: at.Off, read: at.Off, from: at.Seen, ends: p.ends[:0]}
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
 	if client.Begin(s.adopted, s.env.scratch()) != nil {
@@ -213,7 +213,7 @@ func (s *Session) beginProduction() bool {
 
 // overhearServer reads a segment of production's server.
 func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
-	p := s.production
+	p := s.server
 	if !p.reads() {
 		return
 	}
@@ -223,7 +223,7 @@ func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
 		if len(told.Bytes) > 0 {
 			continue
 		}
-		count := &s.env.Count.Requests.Online
+		count := &s.env.Count.Requests.Production
 		if !p.further {
 			countAnswer(count, p.kind, &told.Answer)
 		}

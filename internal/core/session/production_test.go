@@ -26,7 +26,7 @@ var (
 // watched makes the sessions of a rig read what production answers.
 func watched(certain bool, p proto.Protocol) func(*Service) {
 	return func(svc *Service) {
-		svc.Online, svc.Certain, svc.Protocols = true, certain, []proto.Protocol{p}
+		svc.Production, svc.Certain, svc.Protocols = true, certain, []proto.Protocol{p}
 	}
 }
 
@@ -46,12 +46,12 @@ func (r *rig) speaksAt(off int, text string) {
 // sees says that the client has seen the server's bytes up to now.
 func (r *rig) sees() { r.seen = r.sent }
 
-func (r *rig) online(want ledger.Answers, lost uint64) {
+func (r *rig) production(want ledger.Answers, lost uint64) {
 	r.Helper()
-	got := r.count.Requests.Online
+	got := r.count.Requests.Production
 	got.First, got.Whole = ledger.Delays{}, ledger.Delays{}
-	if got != want || r.count.Requests.OnlineLost != lost {
-		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got, r.count.Requests.OnlineLost, want, lost)
+	if got != want || r.count.Requests.ProductionLost != lost {
+		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got, r.count.Requests.ProductionLost, want, lost)
 	}
 }
 
@@ -94,7 +94,7 @@ func TestProductionWindow(t *testing.T) {
 			r.copied(strings.Repeat(ping, 4))
 			r.ends(10)
 			r.copied(strings.Repeat(ping, 5))
-			r.online(ledger.Answers{Answered: 4}, 0)
+			r.production(ledger.Answers{Answered: 4}, 0)
 		})
 	}
 }
@@ -142,7 +142,7 @@ func TestProductionStatus(t *testing.T) {
 			for _, b := range bad {
 				r.speaks(string(b))
 			}
-			r.online(tc.want, 0)
+			r.production(tc.want, 0)
 		})
 	}
 }
@@ -153,10 +153,10 @@ func TestProductionOrder(t *testing.T) {
 	r.data(ping + ping)
 	r.speaksAt(3, pong[3:])
 	r.speaksAt(7, pong)
-	r.online(ledger.Answers{}, 0)
+	r.production(ledger.Answers{}, 0)
 	r.speaksAt(0, pong[:5])
 	r.speaksAt(0, pong)
-	r.online(ledger.Answers{Answered: 2}, 0)
+	r.production(ledger.Answers{Answered: 2}, 0)
 }
 
 func TestProductionUnderWay(t *testing.T) {
@@ -175,7 +175,7 @@ func TestProductionUnderWay(t *testing.T) {
 	r.copied(ping + ping)
 	r.ends(9)
 	r.copied(ping + ping + ping)
-	r.online(ledger.Answers{Answered: 1}, 0)
+	r.production(ledger.Answers{Answered: 1}, 0)
 }
 
 // Where production was answering when the turn began, what comes next is not the answer to it.
@@ -188,11 +188,11 @@ func TestProductionUnderWayUnsettled(t *testing.T) {
 	r.data(ping)
 	r.opened()
 	r.speaks(pong)
-	r.online(ledger.Answers{}, 0)
+	r.production(ledger.Answers{}, 0)
 	r.sees()
 	r.data(ping) // all was answered
 	r.speaks(pong)
-	r.online(ledger.Answers{Answered: 1}, 0)
+	r.production(ledger.Answers{Answered: 1}, 0)
 }
 
 // A packet of the server's was not captured: the client has seen what we have not. The turn goes by what is
@@ -212,9 +212,9 @@ func TestProductionMissed(t *testing.T) {
 	r.sees()
 	r.data(ping)
 	r.copied(ping + ping + ping)
-	r.online(ledger.Answers{Answered: 1}, 1)
+	r.production(ledger.Answers{Answered: 1}, 1)
 	r.speaks(pong)
-	r.online(ledger.Answers{Answered: 2}, 1)
+	r.production(ledger.Answers{Answered: 2}, 1)
 }
 
 func TestProductionGap(t *testing.T) {
@@ -226,11 +226,11 @@ func TestProductionGap(t *testing.T) {
 	r.data(ping)
 	r.wait(10 * sec)
 	r.speaks(pong)
-	r.online(ledger.Answers{Answered: 1}, 1)
+	r.production(ledger.Answers{Answered: 1}, 1)
 	r.sees()
 	r.data(ping)
 	r.speaks(pong)
-	r.online(ledger.Answers{Answered: 2}, 1)
+	r.production(ledger.Answers{Answered: 2}, 1)
 }
 
 // Where only headers are captured there is nothing to read, and nothing was lost.
@@ -243,7 +243,7 @@ func TestProductionCut(t *testing.T) {
 		r.sees()
 		r.ends(10)
 	}
-	r.online(ledger.Answers{}, 0)
+	r.production(ledger.Answers{}, 0)
 	r.copied(ping + ping + ping)
 }
 
@@ -285,8 +285,8 @@ func TestProductionEnds(t *testing.T) {
 			r.speaks(pong)
 			r.sees()
 			tc.say(r)
-			r.online(tc.want, tc.lost)
-			if r.s.production.reads() {
+			r.production(tc.want, tc.lost)
+			if r.s.server.reads() {
 				t.Error("it still reads")
 			}
 		})
@@ -319,7 +319,7 @@ func TestProductionOfEdited(t *testing.T) {
 	r.copied(request("/1"))
 	r.ends(5)
 	r.copied(request("/1") + request("/2"))
-	r.online(ledger.Answers{Answered: 2, Status: [5]uint64{0, 2}}, 0)
+	r.production(ledger.Answers{Answered: 2, Status: [5]uint64{0, 2}}, 0)
 }
 
 // A copy that is far behind goes by what was read, when production has long closed.
@@ -347,7 +347,7 @@ func TestProductionBehind(t *testing.T) {
 		r.ends(50)
 	}
 	r.copied(strings.Repeat(get, 6))
-	r.online(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
+	r.production(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
 }
 
 // Whatever the packets look like in which requests and answers come, every turn is known to be begun when its
@@ -401,11 +401,11 @@ func TestProductionProperty(t *testing.T) {
 					want++
 				}
 			}
-			if got, ok := r.s.production.answered(uint64(r.seen), 0); !ok || got != want {
+			if got, ok := r.s.server.answered(uint64(r.seen), 0); !ok || got != want {
 				rt.Fatalf("the client had seen %d bytes and %d answers: %d, %v", r.seen, want, got, ok)
 			}
 		}
-		if q := r.count.Requests; q.Online.Answered != uint64(len(answers)) || q.OnlineLost > 0 {
+		if q := r.count.Requests; q.Production.Answered != uint64(len(answers)) || q.ProductionLost > 0 {
 			rt.Fatalf("%d answers: %+v", len(answers), q)
 		}
 		r.end()

@@ -133,8 +133,8 @@ func (r *rig) Open(_ mono.Time, spec *OpenSpec) Stream {
 }
 
 var (
-	clientAddr = netip.MustParseAddrPort("192.0.2.1:40000")
-	onlineAddr = netip.MustParseAddrPort("198.51.100.1:80")
+	clientAddr     = netip.MustParseAddrPort("192.0.2.1:40000")
+	productionAddr = netip.MustParseAddrPort("198.51.100.1:80")
 )
 
 // newRig returns a rig in which nothing was said. Sequence numbers wrap soon.
@@ -231,7 +231,7 @@ func (r *rig) balance() {
 	if got := r.count.Bytes.InFlight(); got != bytes {
 		r.Fatalf("at %v: %d bytes in flight by the ledger, %d in fact", r.now, got, bytes)
 	}
-	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.production.kept(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
+	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.server.kept(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
 		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept, r.pool.InUse())
 	}
 }
@@ -255,11 +255,11 @@ func (r *rig) wait(d mono.Time) {
 
 func (r *rig) fromClient(seg packet.Segment) {
 	r.Helper()
-	seg.Src, seg.Dst = clientAddr, onlineAddr
+	seg.Src, seg.Dst = clientAddr, productionAddr
 	seg.Len = max(seg.Len, len(seg.Payload))
 	if !r.begun {
 		r.begun = true
-		r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Online: onlineAddr, Further: r.further},
+		r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Production: productionAddr, Further: r.further},
 			r.now, &seg, false)
 	}
 	r.s.FromClient(r.now, &seg, r.now, r.if0)
@@ -293,7 +293,7 @@ func (r *rig) rst() { r.Helper(); r.seg(r.next, "", packet.RST) }
 
 func (r *rig) fromServer(seg packet.Segment) {
 	r.Helper()
-	seg.Src, seg.Dst = onlineAddr, clientAddr
+	seg.Src, seg.Dst = productionAddr, clientAddr
 	r.s.FromServer(&seg, r.now)
 	r.settle()
 }

@@ -38,14 +38,14 @@ func (e *Env) scratch() *proto.Out {
 
 // Service is what the sessions of one mapping share within a shard.
 type Service struct {
-	Gate      *gate.Service
-	Protocols []proto.Protocol // that its connections may speak; empty: nobody asks
-	Certain   bool             // they all speak the first of Protocols: it need not be recognised
-	Online    bool             // production's own answers may be captured whole: they are read, too
-	WholeOnly bool             // do not adopt connections found under way
-	MaxBytes  int              // a session may hold as much of the pool
-	Idle      time.Duration    // a session with nothing to do ends after this
-	Stall     time.Duration    // a session whose target takes no bytes, or does not close, ends after this
+	Gate       *gate.Service
+	Protocols  []proto.Protocol // that its connections may speak; empty: nobody asks
+	Certain    bool             // they all speak the first of Protocols: it need not be recognised
+	Production bool             // production's own answers may be captured whole: they are read, too
+	WholeOnly  bool             // do not adopt connections found under way
+	MaxBytes   int              // a session may hold as much of the pool
+	Idle       time.Duration    // a session with nothing to do ends after this
+	Stall      time.Duration    // a session whose target takes no bytes, or does not close, ends after this
 	// HoleGrace is how long a hole may stay open though the server has acknowledged what we miss: longer than
 	// packets are out of order, and than whoever hands them in may pause between two. 0: 200 ms.
 	HoleGrace time.Duration
@@ -90,20 +90,20 @@ type Session struct {
 	env *Env
 	svc *Service
 
-	id             ID
-	client, online netip.AddrPort
-	state          State
-	reason         ledger.Reason // why there is no copy (Watching, Refused)
-	open           bool          // the ledger holds an account for it
-	adopted        bool
-	clientShut     bool // the client's end was passed on
-	targetShut     bool
-	opened         bool // the copy's connection has opened
-	serverKnown    bool
-	serverFIN      bool
-	met            bool // a packet of the client's was taken before
-	serverFirst    bool // the client had seen the server's bytes before it sent any
-	waiting        bool // a turn waits for the target's answer to the one before
+	id                 ID
+	client, production netip.AddrPort
+	state              State
+	reason             ledger.Reason // why there is no copy (Watching, Refused)
+	open               bool          // the ledger holds an account for it
+	adopted            bool
+	clientShut         bool // the client's end was passed on
+	targetShut         bool
+	opened             bool // the copy's connection has opened
+	serverKnown        bool
+	serverFIN          bool
+	met                bool // a packet of the client's was taken before
+	serverFirst        bool // the client had seen the server's bytes before it sent any
+	waiting            bool // a turn waits for the target's answer to the one before
 
 	isn        seqnum.Value // the client's
 	serverBase seqnum.Value // the sequence number of the server's first byte
@@ -112,17 +112,17 @@ type Session struct {
 	serverEnd  uint64       // where the server's direction ends, if serverFIN
 	took       uint64       // the client's bytes that the server has acknowledged: an offset of reader
 
-	reader     reasm.Reader
-	gate       gate.Gate
-	stream     Stream
-	talk       *talk       // nil: no protocol is known, or will be
-	production *production // nil: its answers are not read
-	base       uint64      // the copy's offset 0, as an offset of reader
-	released   uint64      // offset of reader below which the stream may send
-	turn       uint64      // where the turn began that is released now, as an offset of reader
-	settled    uint64      // offset of reader below which every byte is accounted for
-	hurried    uint64      // what the target had answered when it was last acknowledged in a hurry
-	taken      uint64      // what the stream has taken, as an offset of reader
+	reader   reasm.Reader
+	gate     gate.Gate
+	stream   Stream
+	talk     *talk         // nil: no protocol is known, or will be
+	server   *serverReader // nil: its answers are not read
+	base     uint64        // the copy's offset 0, as an offset of reader
+	released uint64        // offset of reader below which the stream may send
+	turn     uint64        // where the turn began that is released now, as an offset of reader
+	settled  uint64        // offset of reader below which every byte is accounted for
+	hurried  uint64        // what the target had answered when it was last acknowledged in a hurry
+	taken    uint64        // what the stream has taken, as an offset of reader
 
 	last   mono.Time // something was heard of either side
 	ready  mono.Time // the stream last was given bytes, took some, or opened
@@ -149,10 +149,10 @@ type fingerprint struct {
 // midTurn says that the capture has not run for long enough to know that the client was silent before it.
 func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time, first *packet.Segment, midTurn bool) {
 	reader := s.reader
-	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, online: spec.Online,
+	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, production: spec.Production,
 		reader: reader, last: at, ready: at, spoke: at, holed: mono.Never}
 	s.isn = first.Seq
-	s.talk, s.production = newTalk(svc), newProduction(svc, spec.Further)
+	s.talk, s.server = newTalk(svc), newServerReader(svc, spec.Further)
 	if first.Flags.Has(packet.SYN) {
 		s.openAccount()
 		s.reader.Init(env.Pool, first.Seq+1, 0)
@@ -178,8 +178,8 @@ func (s *Session) State() State { return s.state }
 // Client is the client's address.
 func (s *Session) Client() netip.AddrPort { return s.client }
 
-// Online is the address that the client connected to.
-func (s *Session) Online() netip.AddrPort { return s.online }
+// Production is the address that the client connected to.
+func (s *Session) Production() netip.AddrPort { return s.production }
 
 // ISN is the client's initial sequence number: with it a repeated SYN is told from a new connection.
 func (s *Session) ISN() seqnum.Value { return s.isn }
@@ -243,7 +243,7 @@ func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
 	s.targetShut, s.clientShut, s.opened, s.hurried = false, false, false, 0
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
-	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Online: s.online,
+	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Production: s.production,
 		SYN: syn.Opts, Window: syn.Window, Record: s, Listen: s.talk != nil})
 	s.beginTalk(now, seen)
 }
@@ -367,5 +367,5 @@ func (s *Session) dropAhead() {
 // Close gives the session's buffers back. The session must be Gone.
 func (s *Session) Close() {
 	s.reader.Close()
-	s.production.close()
+	s.server.close()
 }

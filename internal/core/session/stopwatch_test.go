@@ -74,8 +74,8 @@ func TestAnswerTimes(t *testing.T) {
 		}
 	}
 	q := &r.count.Requests
-	check("production, first byte", &q.Online.First, 45*ms/2, 25*ms)
-	check("production, whole", &q.Online.Whole, 51*ms/2, 26*ms)
+	check("production, first byte", &q.Production.First, 45*ms/2, 25*ms)
+	check("production, whole", &q.Production.Whole, 51*ms/2, 26*ms)
 	check("target, first byte", &q.First, 55*ms, 70*ms)
 	check("target, whole", &q.Whole, 70*ms, 70*ms)
 }

@@ -29,14 +29,14 @@ type Record interface {
 
 // OpenSpec is what a Stream needs to know to open.
 type OpenSpec struct {
-	ID     ID
-	Client netip.AddrPort // the real client
-	Online netip.AddrPort // the address that the client connected to
-	Target netip.AddrPort // the shard's choice: it fills it in
-	Source netip.AddrPort // what the target is to see, where the shard chooses that too; else invalid
-	SYN    packet.Options // what the client's SYN offered; zero for a connection found under way
-	Window uint16         // of the client's SYN
-	Record Record
+	ID         ID
+	Client     netip.AddrPort // the real client
+	Production netip.AddrPort // the address that the client connected to
+	Target     netip.AddrPort // the shard's choice: it fills it in
+	Source     netip.AddrPort // what the target is to see, where the shard chooses that too; else invalid
+	SYN        packet.Options // what the client's SYN offered; zero for a connection found under way
+	Window     uint16         // of the client's SYN
+	Record     Record
 	// Further says that it is not the first copy of the connection, whose client and server are counted once.
 	Further bool
 	// Listen says that ReadAnswers follows: it may have to begin with bytes that come before it.

@@ -34,9 +34,9 @@ type talk struct {
 	opened   mono.Time // the copy's connection
 	script   *script
 
-	production *production // where its answers are read, from the copy's beginning on; else nil
-	base       uint64      // where the copy begins, an offset of the session's reader
-	before     uint64      // answers that the client had seen then
+	production *serverReader // where its answers are read, from the copy's beginning on; else nil
+	base       uint64        // where the copy begins, an offset of the session's reader
+	before     uint64        // answers that the client had seen then
 }
 
 // greetingMost bounds what is kept of the server's first bytes.
@@ -85,10 +85,10 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 		return
 	}
 	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen, base: s.base}
-	if before, ok := s.production.answered(seen, s.base); ok || !s.production.hasBegun() {
-		t.production, t.before = s.production, before
+	if before, ok := s.server.answered(seen, s.base); ok || !s.server.hasBegun() {
+		t.production, t.before = s.server, before
 	}
-	s.production.pass(seen)
+	s.server.pass(seen)
 	t.answers, _ = s.stream.(AnswerReader)
 	if t.protocol != nil {
 		s.speak(now)

@@ -121,7 +121,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		sh.nextID++
 		sh.count.Live++
 		sh.byID[sh.nextID] = e
-		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Online: p.Seg.Dst, Further: i > 0}
+		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Production: p.Seg.Dst, Further: i > 0}
 		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
 		e.Init(&sh.env, svc.Session, &spec, at, &p.Seg, midTurn)
 		if head == nil {

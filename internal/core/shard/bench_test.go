@@ -86,7 +86,7 @@ func newLoad(raw bool, n int) *load {
 }
 
 func (l *load) client(c *loadClient, seg packet.Segment) {
-	seg.Src, seg.Dst, seg.Window, seg.Len = c.addr, online, 1000, len(seg.Payload)
+	seg.Src, seg.Dst, seg.Window, seg.Len = c.addr, production, 1000, len(seg.Payload)
 	l.in.Packets = append(l.in.Packets, Packet{Seg: seg, At: l.now, Ifindex: 1})
 }
 

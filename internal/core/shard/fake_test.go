@@ -21,8 +21,8 @@ const (
 )
 
 var (
-	online = netip.MustParseAddrPort("198.51.100.1:80")
-	target = netip.MustParseAddrPort("203.0.113.1:8080")
+	production = netip.MustParseAddrPort("198.51.100.1:80")
+	target     = netip.MustParseAddrPort("203.0.113.1:8080")
 )
 
 // fakeOpener opens streams that take everything at once and do nothing else by themselves.
@@ -217,7 +217,7 @@ func (b *bed) conn(addr string) *conn {
 
 func (c *conn) send(seg packet.Segment) {
 	c.b.Helper()
-	seg.Src, seg.Dst, seg.Window = c.addr, online, 1000
+	seg.Src, seg.Dst, seg.Window = c.addr, production, 1000
 	seg.Len = len(seg.Payload)
 	c.b.in.Packets = append(c.b.in.Packets, Packet{Seg: seg, At: c.b.now, Ifindex: 1})
 	if !c.hold {
@@ -247,7 +247,7 @@ func (c *conn) fin() {
 
 // answers is the production server's answer of n bytes, which the client has seen afterwards.
 func (c *conn) answers(n int) {
-	c.b.in.Packets = append(c.b.in.Packets, Packet{FromServer: true, At: c.b.now, Seg: packet.Segment{Src: online, Dst: c.addr,
+	c.b.in.Packets = append(c.b.in.Packets, Packet{FromServer: true, At: c.b.now, Seg: packet.Segment{Src: production, Dst: c.addr,
 		Seq: seqnum.Value(5001 + c.seen), Ack: c.isn.Add(1 + c.next), Flags: packet.ACK, Len: n}})
 	c.seen += n
 	c.seg(0, "")

@@ -44,7 +44,7 @@ func FuzzShard(f *testing.F) {
 		svc.Session.WholeOnly = script[0]&2 != 0
 		if script[0]&64 != 0 { // what production says is read
 			p, _ := known.Protocol(proto.Redis, &known.Rules{})
-			svc.Session.Protocols, svc.Session.Certain, svc.Session.Online = []proto.Protocol{p}, true, true
+			svc.Session.Protocols, svc.Session.Certain, svc.Session.Production = []proto.Protocol{p}, true, true
 		}
 		var in Input
 		open := &fakeOpener{in: &in, deaf: true}
@@ -64,7 +64,7 @@ func FuzzShard(f *testing.F) {
 		for ; len(script) >= 8; script = script[8:] {
 			client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(40000+int(script[1]&3)))
 			now += mono.Time(script[7]) * mono.Time(script[7]) * ms / 4
-			seg := packet.Segment{Src: client, Dst: online, Seq: 1000, Ack: 5000, Flags: packet.Flags(script[3])}
+			seg := packet.Segment{Src: client, Dst: production, Seq: 1000, Ack: 5000, Flags: packet.Flags(script[3])}
 			seg.Seq = seg.Seq.Add(int(int8(script[4])) << (script[1] >> 4))
 			seg.Ack = seg.Ack.Add(int(int8(script[5])) << (script[2] >> 4))
 			seg.Len = int(script[6]) << (script[2] & 3)

@@ -56,7 +56,7 @@ func (e *entry) choose(now mono.Time, spec *session.OpenSpec) bool {
 	case e.target != nil && g.Again(now, e.target):
 		e.placed = true
 	default:
-		e.target = g.Pick(now, balance.HashClient(spec.Client.Addr()), balance.HashConnection(spec.Client, spec.Online, e.index))
+		e.target = g.Pick(now, balance.HashClient(spec.Client.Addr()), balance.HashConnection(spec.Client, spec.Production, e.index))
 		e.placed = true
 	}
 	return e.placed

@@ -229,7 +229,7 @@ func (c *contest) user(addr string) *user {
 func (u *user) show(seg packet.Segment) {
 	server := seg.Dst == u.addr
 	if seg.Window = 1000; !server {
-		seg.Src, seg.Dst, seg.Len = u.addr, online, len(seg.Payload)
+		seg.Src, seg.Dst, seg.Len = u.addr, production, len(seg.Payload)
 	}
 	for _, r := range u.c.all {
 		u.c.agenda.plan(u.c.now+r.lag, func(now mono.Time) {
@@ -243,7 +243,7 @@ func (u *user) say(text string) {
 	u.said += text
 	u.show(packet.Segment{Seq: u.isn.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK | packet.PSH, Payload: []byte(text)})
 	u.next += len(text)
-	u.show(packet.Segment{Src: online, Dst: u.addr, Seq: seqnum.Value(5001 + u.seen), Ack: u.isn.Add(u.next), Flags: packet.ACK, Len: answerLength})
+	u.show(packet.Segment{Src: production, Dst: u.addr, Seq: seqnum.Value(5001 + u.seen), Ack: u.isn.Add(u.next), Flags: packet.ACK, Len: answerLength})
 	u.seen += answerLength
 	u.show(packet.Segment{Seq: u.isn.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK})
 }

@@ -81,11 +81,11 @@ func (s *Service) chosen(now mono.Time, key *Tuple) ledger.Reason {
 
 // Sampled says whether a connection is among the given share (0 to 1) of all, or its client of all clients: in
 // every process the same ones, and of a larger share all that are among a smaller one.
-func Sampled(client, online netip.AddrPort, clients bool, share float64) bool {
+func Sampled(client, production netip.AddrPort, clients bool, share float64) bool {
 	if share >= 1 {
 		return true
 	}
-	hash := balance.HashConnection(client, online, 0)
+	hash := balance.HashConnection(client, production, 0)
 	if clients {
 		hash = balance.HashClient(client.Addr())
 	}

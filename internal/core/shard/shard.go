@@ -104,7 +104,7 @@ type Shard struct {
 	count ledger.Counters
 
 	now    mono.Time
-	flows  map[Tuple]*entry // by client and online address; an entry leads the copies of one client
+	flows  map[Tuple]*entry // by client and production address; an entry leads the copies of one client
 	byID   map[session.ID]*entry
 	nextID session.ID
 	wheel  wheel

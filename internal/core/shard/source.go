@@ -17,7 +17,7 @@ func (sh *Shard) source(e *entry, spec *session.OpenSpec, owner func(Tuple) *ent
 	if addr.IsLoopback() && raw.LocalhostAs.IsValid() {
 		addr = raw.LocalhostAs
 	}
-	tuple := TupleOf(spec.Client, spec.Online)
+	tuple := TupleOf(spec.Client, spec.Production)
 	start := tuple.hash()
 	var pool mapping.Pool
 	if raw.Clients != nil {

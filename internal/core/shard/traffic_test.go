@@ -72,9 +72,9 @@ type script struct {
 }
 
 func (c *script) add(at mono.Time, seg packet.Segment, fromServer bool) {
-	seg.Src, seg.Dst = c.addr, online
+	seg.Src, seg.Dst = c.addr, production
 	if fromServer {
-		seg.Src, seg.Dst = online, c.addr
+		seg.Src, seg.Dst = production, c.addr
 	}
 	seg.Window = 1000
 	if seg.Len == 0 {

@@ -26,10 +26,10 @@ type port struct {
 
 // The switch's bridges and the ports where packets are lost.
 const (
-	clientsBridge = "clients"
-	testBridge    = "test"
-	onlinePort    = "c-online"
-	targetPort    = "t-target"
+	clientsBridge  = "clients"
+	testBridge     = "test"
+	productionPort = "c-production"
+	targetPort     = "t-target"
 )
 
 // settle is how long New waits for a device to carry packets.
@@ -98,12 +98,12 @@ func (n *Net) crowd() error {
 	if err != nil {
 		return fmt.Errorf("set up client: add %s: %w", crowdNet, err)
 	}
-	for _, online := range n.Onlines {
-		err := online.Try(func() error {
+	for _, production := range n.Productions {
+		err := production.Try(func() error {
 			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(crowdNet), Gw: ClientAddr(0, false).AsSlice()})
 		})
 		if err != nil {
-			return fmt.Errorf("set up %s: add route to %s: %w", online.Name, crowdNet, err)
+			return fmt.Errorf("set up %s: add route to %s: %w", production.Name, crowdNet, err)
 		}
 	}
 	return nil
@@ -118,10 +118,10 @@ func (n *Net) ports() []port {
 		return []netip.Prefix{netip.PrefixFrom(v4, 24), netip.PrefixFrom(v6, 64)}
 	}
 	all := []port{{clientsBridge, "c-client", n.Client, Device, clients}}
-	for i, online := range n.Onlines {
+	for i, production := range n.Productions {
 		all = append(all,
-			port{clientsBridge, numbered(onlinePort, i), online, OnlineClientDevice, both(OnlineAddr(i, false), OnlineAddr(i, true))},
-			port{testBridge, numbered("t-online", i), online, OnlineTestDevice, both(onlineTest(i, false), onlineTest(i, true))})
+			port{clientsBridge, numbered(productionPort, i), production, ProductionClientDevice, both(ProductionAddr(i, false), ProductionAddr(i, true))},
+			port{testBridge, numbered("t-production", i), production, ProductionTestDevice, both(productionTest(i, false), productionTest(i, true))})
 	}
 	for i, target := range n.Targets {
 		all = append(all, port{testBridge, numbered(targetPort, i), target, Device, both(TargetAddr(i, false), TargetAddr(i, true))})

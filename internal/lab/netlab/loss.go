@@ -16,7 +16,7 @@ const (
 )
 
 func (l Loss) check() error {
-	for _, percent := range []float64{l.ToTarget, l.FromTarget, l.ToOnline, l.FromOnline} {
+	for _, percent := range []float64{l.ToTarget, l.FromTarget, l.ToProduction, l.FromProduction} {
 		if math.IsNaN(percent) || percent < 0 || percent > 100 {
 			return fmt.Errorf("set loss: %v %%, wanted 0 to 100", percent)
 		}
@@ -60,8 +60,8 @@ func setLoss(loss Loss) error {
 	}{
 		{expr.MetaKeyOIFNAME, targetPort, loss.ToTarget},
 		{expr.MetaKeyIIFNAME, targetPort, loss.FromTarget},
-		{expr.MetaKeyOIFNAME, onlinePort, loss.ToOnline},
-		{expr.MetaKeyIIFNAME, onlinePort, loss.FromOnline},
+		{expr.MetaKeyOIFNAME, productionPort, loss.ToProduction},
+		{expr.MetaKeyIIFNAME, productionPort, loss.FromProduction},
 	} {
 		below := uint32(math.Round(rule.percent / 100 * lossScale))
 		if below == 0 {

@@ -16,7 +16,7 @@ const maxIdle = 16
 
 // Namespace is one host of the lab. Its methods may be called from any goroutine until Net.Close.
 type Namespace struct {
-	Name string // "client", "online", "target", "assistant" or "switch"; of further hosts with a number: "online2"
+	Name string // "client", "production", "target", "assistant" or "switch"; of further hosts with a number: "production2"
 
 	handle netns.NsHandle
 

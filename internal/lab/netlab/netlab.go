@@ -2,7 +2,7 @@
 // host, a test host and an assistant host, with the routes of TCPCopy's classic layout.
 //
 //	client ──┐ 10.77.1.0/24, fd77:1::/64
-//	         ├── online ──┐ 10.77.2.0/24, fd77:2::/64
+//	         ├── production ──┐ 10.77.2.0/24, fd77:2::/64
 //	                      ├── target
 //	                      └── assistant (there may be a second one)
 //
@@ -30,20 +30,20 @@ const MaxHosts = 8
 
 // Loss is how much of the TCP packets is lost, in percent, on the way to a host or from it.
 type Loss struct {
-	ToTarget, FromTarget float64 // on the test net
-	ToOnline, FromOnline float64 // on the client net: lost before production, and so before a capture there
+	ToTarget, FromTarget         float64 // on the test net
+	ToProduction, FromProduction float64 // on the client net: lost before production, and so before a capture there
 }
 
 // Config says what net to make. Its zero value is the classic layout without loss and with offloads.
 type Config struct {
-	Clients    int  // client addresses of each family; 0 means 4
-	MTU        int  // of every device, in bytes; 0 means 1500
-	NoOffloads bool // no checksum or segmentation offload, no GRO: packets as on a wire
-	Loss       Loss
-	TargetPath Path // between the switch and the target; its zero value is a plain cable
-	Onlines    int  // production hosts; 0 means 1. Loss is that of the first alone
-	Targets    int  // targets; 0 means 1. Loss and TargetPath are those of the first alone
-	Crowd      bool // the client has all of CrowdAddr besides
+	Clients     int  // client addresses of each family; 0 means 4
+	MTU         int  // of every device, in bytes; 0 means 1500
+	NoOffloads  bool // no checksum or segmentation offload, no GRO: packets as on a wire
+	Loss        Loss
+	TargetPath  Path // between the switch and the target; its zero value is a plain cable
+	Productions int  // production hosts; 0 means 1. Loss is that of the first alone
+	Targets     int  // targets; 0 means 1. Loss and TargetPath are those of the first alone
+	Crowd       bool // the client has all of CrowdAddr besides
 
 	// ViaAssistant gives the target its route to the client net through the assistant, as the raw way
 	// needs it. Without it the target knows no way to the clients.
@@ -64,44 +64,46 @@ const (
 
 // Net is a lab that stands. Take it down with Close.
 type Net struct {
-	Client, Online, Target, Assistant *Namespace
-	Onlines                           []*Namespace // all production hosts; the first is Online
-	Targets                           []*Namespace // all targets; the first is Target
-	Second                            *Namespace   // assistant; nil without Config.Spread
+	Client, Production, Target, Assistant *Namespace
+	Productions                           []*Namespace // all production hosts; the first is Production
+	Targets                               []*Namespace // all targets; the first is Target
+	Second                                *Namespace   // assistant; nil without Config.Spread
 
 	lan    *Namespace // the switch
 	relay  *relay     // nil: there is none
 	config Config
 }
 
-// The devices inside the hosts: eth0 is the client net's at client and online, and the test net's at target
+// The devices inside the hosts: eth0 is the client net's at client and production, and the test net's at target
 // and assistant.
 const (
-	OnlineClientDevice = "eth0" // of the production host, towards the clients
-	OnlineTestDevice   = "eth1" // of the production host, towards target and assistant
-	Device             = "eth0" // of every other host
+	ProductionClientDevice = "eth0" // of the production host, towards the clients
+	ProductionTestDevice   = "eth1" // of the production host, towards target and assistant
+	Device                 = "eth0" // of every other host
 )
 
 // The addresses of the hosts.
 var (
-	OnlineAddr4    = netip.MustParseAddr("10.77.1.1") // where the clients reach production
-	OnlineAddr6    = netip.MustParseAddr("fd77:1::1")
-	OnlineTest4    = netip.MustParseAddr("10.77.2.1") // production on the test net
-	OnlineTest6    = netip.MustParseAddr("fd77:2::1")
-	TargetAddr4    = netip.MustParseAddr("10.77.2.2")
-	TargetAddr6    = netip.MustParseAddr("fd77:2::2")
-	AssistantAddr4 = netip.MustParseAddr("10.77.2.3")
-	AssistantAddr6 = netip.MustParseAddr("fd77:2::3")
-	SecondAddr4    = netip.MustParseAddr("10.77.2.4") // the second assistant
-	SecondAddr6    = netip.MustParseAddr("fd77:2::4")
+	ProductionAddr4 = netip.MustParseAddr("10.77.1.1") // where the clients reach production
+	ProductionAddr6 = netip.MustParseAddr("fd77:1::1")
+	ProductionTest4 = netip.MustParseAddr("10.77.2.1") // production on the test net
+	ProductionTest6 = netip.MustParseAddr("fd77:2::1")
+	TargetAddr4     = netip.MustParseAddr("10.77.2.2")
+	TargetAddr6     = netip.MustParseAddr("fd77:2::2")
+	AssistantAddr4  = netip.MustParseAddr("10.77.2.3")
+	AssistantAddr6  = netip.MustParseAddr("fd77:2::3")
+	SecondAddr4     = netip.MustParseAddr("10.77.2.4") // the second assistant
+	SecondAddr6     = netip.MustParseAddr("fd77:2::4")
 
 	clientNet4 = netip.MustParsePrefix("10.77.1.0/24")
 	clientNet6 = netip.MustParsePrefix("fd77:1::/64")
 	crowdNet   = netip.MustParsePrefix("10.78.0.0/16")
 )
 
-// OnlineAddr is where the clients reach the i-th production host, from 0 to below Config.Onlines.
-func OnlineAddr(i int, ipv6 bool) netip.Addr { return nth(OnlineAddr4, OnlineAddr6, i, ipv6) }
+// ProductionAddr is where the clients reach the i-th production host, from 0 to below Config.Productions.
+func ProductionAddr(i int, ipv6 bool) netip.Addr {
+	return nth(ProductionAddr4, ProductionAddr6, i, ipv6)
+}
 
 // TargetAddr is the i-th target's, from 0 to below Config.Targets.
 func TargetAddr(i int, ipv6 bool) netip.Addr {
@@ -111,12 +113,12 @@ func TargetAddr(i int, ipv6 bool) netip.Addr {
 	return nth(TargetAddr4, TargetAddr6, i, ipv6)
 }
 
-// onlineTest is the i-th production host's on the test net.
-func onlineTest(i int, ipv6 bool) netip.Addr {
+// productionTest is the i-th production host's on the test net.
+func productionTest(i int, ipv6 bool) netip.Addr {
 	if i > 0 {
 		i += 9
 	}
-	return nth(OnlineTest4, OnlineTest6, i, ipv6)
+	return nth(ProductionTest4, ProductionTest6, i, ipv6)
 }
 
 // CrowdAddr is the i-th of a crowd of clients, from 0 to below 65,536: addresses that the client has with Config.Crowd
@@ -174,7 +176,7 @@ func New(config Config) (n *Net, err error) {
 	if config.MTU < 1280 || config.MTU > 65535 {
 		return nil, fmt.Errorf("make lab net: MTU %d, wanted 1280 to 65535", config.MTU)
 	}
-	for _, hosts := range []*int{&config.Onlines, &config.Targets} {
+	for _, hosts := range []*int{&config.Productions, &config.Targets} {
 		if *hosts == 0 {
 			*hosts = 1
 		}
@@ -198,14 +200,14 @@ func New(config Config) (n *Net, err error) {
 			n = nil
 		}
 	}()
-	n.Onlines, n.Targets = make([]*Namespace, config.Onlines), make([]*Namespace, config.Targets)
+	n.Productions, n.Targets = make([]*Namespace, config.Productions), make([]*Namespace, config.Targets)
 	type host struct {
 		ns   **Namespace
 		name string
 	}
 	hosts := []host{{&n.lan, "switch"}, {&n.Client, "client"}, {&n.Assistant, "assistant"}}
-	for i := range n.Onlines {
-		hosts = append(hosts, host{&n.Onlines[i], numbered("online", i)})
+	for i := range n.Productions {
+		hosts = append(hosts, host{&n.Productions[i], numbered("production", i)})
 	}
 	for i := range n.Targets {
 		hosts = append(hosts, host{&n.Targets[i], numbered("target", i)})
@@ -215,7 +217,7 @@ func New(config Config) (n *Net, err error) {
 			return n, err
 		}
 	}
-	n.Online, n.Target = n.Onlines[0], n.Targets[0]
+	n.Production, n.Target = n.Productions[0], n.Targets[0]
 	if config.Spread != NoSpread {
 		if n.Second, err = newNamespace("second"); err != nil {
 			return n, err
@@ -241,7 +243,7 @@ func (n *Net) Namespaces() []*Namespace {
 }
 
 func (n *Net) hosts() []*Namespace {
-	all := slices.Concat([]*Namespace{n.Client}, n.Onlines, n.Targets, []*Namespace{n.Assistant})
+	all := slices.Concat([]*Namespace{n.Client}, n.Productions, n.Targets, []*Namespace{n.Assistant})
 	if n.Second != nil {
 		all = append(all, n.Second)
 	}

@@ -50,7 +50,7 @@ func probe() int {
 		return 92
 	}
 	defer n.Close()
-	if err := exchange(n.Client, n.Online, OnlineAddr4); err != nil {
+	if err := exchange(n.Client, n.Production, ProductionAddr4); err != nil {
 		fmt.Println(err)
 		return 93
 	}
@@ -125,14 +125,14 @@ func TestHostsReachEachOther(t *testing.T) {
 		source   netip.Addr
 		addr     netip.Addr
 	}{
-		{"client to online", n.Client, n.Online, netip.Addr{}, OnlineAddr4},
-		{"client to online, IPv6", n.Client, n.Online, netip.Addr{}, OnlineAddr6},
-		{"last client address", n.Client, n.Online, ClientAddr(MaxClients-1, false), OnlineAddr4},
-		{"last client address, IPv6", n.Client, n.Online, ClientAddr(MaxClients-1, true), OnlineAddr6},
-		{"online to target", n.Online, n.Target, netip.Addr{}, TargetAddr4},
-		{"online to target, IPv6", n.Online, n.Target, netip.Addr{}, TargetAddr6},
-		{"online to assistant", n.Online, n.Assistant, netip.Addr{}, AssistantAddr4},
-		{"online to assistant, IPv6", n.Online, n.Assistant, netip.Addr{}, AssistantAddr6},
+		{"client to production", n.Client, n.Production, netip.Addr{}, ProductionAddr4},
+		{"client to production, IPv6", n.Client, n.Production, netip.Addr{}, ProductionAddr6},
+		{"last client address", n.Client, n.Production, ClientAddr(MaxClients-1, false), ProductionAddr4},
+		{"last client address, IPv6", n.Client, n.Production, ClientAddr(MaxClients-1, true), ProductionAddr6},
+		{"production to target", n.Production, n.Target, netip.Addr{}, TargetAddr4},
+		{"production to target, IPv6", n.Production, n.Target, netip.Addr{}, TargetAddr6},
+		{"production to assistant", n.Production, n.Assistant, netip.Addr{}, AssistantAddr4},
+		{"production to assistant, IPv6", n.Production, n.Assistant, netip.Addr{}, AssistantAddr6},
 		{"target to assistant", n.Target, n.Assistant, netip.Addr{}, AssistantAddr4},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestHostsReachEachOther(t *testing.T) {
 }
 
 func TestMoreHosts(t *testing.T) {
-	n := lab(t, Config{Onlines: MaxHosts, Targets: MaxHosts, ViaAssistant: true, Crowd: true})
+	n := lab(t, Config{Productions: MaxHosts, Targets: MaxHosts, ViaAssistant: true, Crowd: true})
 	last := MaxHosts - 1
 	for _, test := range []struct {
 		name     string
@@ -152,12 +152,12 @@ func TestMoreHosts(t *testing.T) {
 		source   netip.Addr
 		addr     netip.Addr
 	}{
-		{"client to the last production host", n.Client, n.Onlines[last], netip.Addr{}, OnlineAddr(last, false)},
-		{"the same, IPv6", n.Client, n.Onlines[last], ClientAddr(3, true), OnlineAddr(last, true)},
-		{"the last production host to the last target", n.Onlines[last], n.Targets[last], netip.Addr{}, TargetAddr(last, false)},
-		{"the same, IPv6", n.Onlines[last], n.Targets[last], netip.Addr{}, TargetAddr(last, true)},
-		{"one of the crowd", n.Client, n.Online, CrowdAddr(0), OnlineAddr4},
-		{"the last of the crowd to the last production host", n.Client, n.Onlines[last], CrowdAddr(65535), OnlineAddr(last, false)},
+		{"client to the last production host", n.Client, n.Productions[last], netip.Addr{}, ProductionAddr(last, false)},
+		{"the same, IPv6", n.Client, n.Productions[last], ClientAddr(3, true), ProductionAddr(last, true)},
+		{"the last production host to the last target", n.Productions[last], n.Targets[last], netip.Addr{}, TargetAddr(last, false)},
+		{"the same, IPv6", n.Productions[last], n.Targets[last], netip.Addr{}, TargetAddr(last, true)},
+		{"one of the crowd", n.Client, n.Production, CrowdAddr(0), ProductionAddr4},
+		{"the last of the crowd to the last production host", n.Client, n.Productions[last], CrowdAddr(65535), ProductionAddr(last, false)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if err := exchangeFrom(test.from, test.source, test.to, test.addr, []byte("hello")); err != nil {
@@ -328,13 +328,13 @@ func TestOffloadsAndMTU(t *testing.T) {
 	for _, config := range []Config{{}, {NoOffloads: true}, {MTU: 9000}, {MTU: 1280, NoOffloads: true}} {
 		t.Run(fmt.Sprintf("MTU %d, offloads off %v", config.MTU, config.NoOffloads), func(t *testing.T) {
 			n := lab(t, config)
-			for _, addr := range []netip.Addr{OnlineAddr4, OnlineAddr6} {
-				if err := exchangeFrom(n.Client, netip.Addr{}, n.Online, addr, data); err != nil {
+			for _, addr := range []netip.Addr{ProductionAddr4, ProductionAddr6} {
+				if err := exchangeFrom(n.Client, netip.Addr{}, n.Production, addr, data); err != nil {
 					t.Error(err)
 				}
 			}
-			err := n.Online.Try(func() error {
-				l, err := netlink.LinkByName(OnlineTestDevice)
+			err := n.Production.Try(func() error {
+				l, err := netlink.LinkByName(ProductionTestDevice)
 				if err != nil {
 					return err
 				}
@@ -355,7 +355,7 @@ func TestOffloadsAreOff(t *testing.T) {
 		t.Skip("ethtool, the independent witness, is not installed")
 	}
 	n := lab(t, Config{NoOffloads: true})
-	out, err := n.Online.Command(t.Context(), "ethtool", "-k", OnlineTestDevice).Output()
+	out, err := n.Production.Command(t.Context(), "ethtool", "-k", ProductionTestDevice).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,10 +373,10 @@ func TestLoss(t *testing.T) {
 		from, to func(*Net) *Namespace
 		addr     netip.Addr
 	}{
-		{"to target", Loss{ToTarget: 10}, onlineHost, targetHost, TargetAddr4},
-		{"from target", Loss{FromTarget: 10}, onlineHost, targetHost, TargetAddr6},
-		{"to online", Loss{ToOnline: 10}, clientHost, onlineHost, OnlineAddr4},
-		{"from online", Loss{FromOnline: 10}, clientHost, onlineHost, OnlineAddr6},
+		{"to target", Loss{ToTarget: 10}, productionHost, targetHost, TargetAddr4},
+		{"from target", Loss{FromTarget: 10}, productionHost, targetHost, TargetAddr6},
+		{"to production", Loss{ToProduction: 10}, clientHost, productionHost, ProductionAddr4},
+		{"from production", Loss{FromProduction: 10}, clientHost, productionHost, ProductionAddr6},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n := lab(t, Config{NoOffloads: true})
@@ -401,9 +401,9 @@ func TestLoss(t *testing.T) {
 	}
 }
 
-func clientHost(n *Net) *Namespace { return n.Client }
-func onlineHost(n *Net) *Namespace { return n.Online }
-func targetHost(n *Net) *Namespace { return n.Target }
+func clientHost(n *Net) *Namespace     { return n.Client }
+func productionHost(n *Net) *Namespace { return n.Production }
+func targetHost(n *Net) *Namespace     { return n.Target }
 
 func TestRefusedConfigs(t *testing.T) {
 	for _, test := range []struct {
@@ -411,7 +411,7 @@ func TestRefusedConfigs(t *testing.T) {
 		want   string
 	}{
 		{Config{Clients: 201}, "make lab net: 201 client addresses, wanted 1 to 200"},
-		{Config{Onlines: MaxHosts + 1}, "make lab net: 9 production hosts or targets, wanted 1 to 8"},
+		{Config{Productions: MaxHosts + 1}, "make lab net: 9 production hosts or targets, wanted 1 to 8"},
 		{Config{MTU: 600}, "make lab net: MTU 600, wanted 1280 to 65535"},
 		{Config{Loss: Loss{ToTarget: 101}}, "set loss: 101 %, wanted 0 to 100"},
 	} {
@@ -425,7 +425,7 @@ func TestFailureInTheMiddleLeavesNothing(t *testing.T) {
 	threads := threadNamespaces(t)
 	n := lab(t, Config{})
 	// A second net's first port is already there: the cable to it cannot be made.
-	half := &Net{Client: n.Client, Onlines: n.Onlines, Targets: n.Targets, Assistant: n.Assistant, lan: n.lan, config: n.config}
+	half := &Net{Client: n.Client, Productions: n.Productions, Targets: n.Targets, Assistant: n.Assistant, lan: n.lan, config: n.config}
 	if err := half.build(); err == nil {
 		t.Fatal("built the same net twice")
 	}

@@ -25,11 +25,11 @@ func TestPathDelays(t *testing.T) {
 	n := pathLab(t, Config{TargetPath: Path{Delay: delay}})
 	for _, addr := range []netip.Addr{TargetAddr4, TargetAddr6} {
 		// The first exchange finds the neighbours.
-		if err := exchange(n.Online, n.Target, addr); err != nil {
+		if err := exchange(n.Production, n.Target, addr); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		if err := exchange(n.Online, n.Target, addr); err != nil {
+		if err := exchange(n.Production, n.Target, addr); err != nil {
 			t.Fatal(err)
 		}
 		// A handshake and an echo are two round trips. How much longer they take is the machine's affair.
@@ -37,7 +37,7 @@ func TestPathDelays(t *testing.T) {
 			t.Errorf("%s: two round trips took %v, wanted no less than %v", addr, d, 4*delay)
 		}
 	}
-	if err := exchange(n.Online, n.Assistant, AssistantAddr4); err != nil {
+	if err := exchange(n.Production, n.Assistant, AssistantAddr4); err != nil {
 		t.Error(err)
 	}
 }
@@ -45,7 +45,7 @@ func TestPathDelays(t *testing.T) {
 func TestPathLoses(t *testing.T) {
 	data := make([]byte, 1_000_000)
 	n := pathLab(t, Config{TargetPath: Path{Delay: time.Millisecond, Loss: 3, Seed: 7}})
-	if err := exchangeFrom(n.Online, netip.Addr{}, n.Target, TargetAddr4, data); err != nil {
+	if err := exchangeFrom(n.Production, netip.Addr{}, n.Target, TargetAddr4, data); err != nil {
 		t.Fatal(err)
 	}
 	lost, err := n.Lost()
@@ -62,7 +62,7 @@ func TestPathCarries(t *testing.T) {
 	for _, mtu := range []int{1280, 1500, 9000} {
 		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
 			n := pathLab(t, Config{MTU: mtu, NoOffloads: mtu == 1280, TargetPath: Path{Delay: 100 * time.Microsecond}})
-			if err := exchangeFrom(n.Online, netip.Addr{}, n.Target, TargetAddr4, make([]byte, 2_000_000)); err != nil {
+			if err := exchangeFrom(n.Production, netip.Addr{}, n.Target, TargetAddr4, make([]byte, 2_000_000)); err != nil {
 				t.Fatal(err)
 			}
 			if lost, err := n.Lost(); err != nil || lost != 0 {

@@ -28,7 +28,7 @@ func (c *Client) mustStrip(flags byte) bool {
 	if c.caps&capAttributes != 0 || flags&paramCount == 0 {
 		return false
 	}
-	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.online.upper || c.online.caps&capAttributes != 0)
+	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.production.upper || c.production.caps&capAttributes != 0)
 }
 
 // stripExecute decides what becomes of an execute that is to be encoded again, as far as it was collected.

@@ -61,10 +61,10 @@ type Client struct {
 	whole   []byte // the payload of a packet that is collected
 	params  uint16 // of the statement that it names
 
-	who    identity
-	online hello // production's, as far as it was captured
-	target *hello
-	caps   uint32 // of the copy's connection
+	who        identity
+	production hello // production's, as far as it was captured
+	target     *hello
+	caps       uint32 // of the copy's connection
 
 	statements statements
 	dialogue   *dialogue
@@ -87,7 +87,7 @@ func (c *Client) Expects() bool { return false }
 
 // Begin is of proto.Client. What an earlier copy has learned of the client is kept.
 func (c *Client) Begin(under bool, _ *proto.Out) error {
-	next := Client{opt: c.opt, who: c.who, online: c.online}
+	next := Client{opt: c.opt, who: c.who, production: c.production}
 	if under {
 		next.phase = adopted
 		next.statements.unsure = true
@@ -141,7 +141,7 @@ func (c *Client) response(p []byte, out *proto.Out) (used int, err error) {
 		return used, &proto.Refusal{Reason: ledger.TLS, Final: true}
 	case !c.who.known:
 		return used, lost("length of a login", len(c.whole))
-	case c.who.compressed(&c.online):
+	case c.who.compressed(&c.production):
 		return used, &proto.Refusal{Reason: ledger.Compressed, Final: true}
 	case c.target == nil:
 		c.hold = true
@@ -153,10 +153,10 @@ func (c *Client) response(p []byte, out *proto.Out) (used int, err error) {
 }
 
 // compressed says that what follows the login is compressed, as far as is known of production's server.
-func (id *identity) compressed(online *hello) bool {
+func (id *identity) compressed(production *hello) bool {
 	caps := id.caps
-	if online.upper {
-		caps &= online.caps
+	if production.upper {
+		caps &= production.caps
 	}
 	return caps&(capCompress|capZstd) != 0
 }

@@ -49,7 +49,7 @@ func (c *Client) hear(p []byte, out *proto.Out) (used int, err error) {
 func (c *Client) Server(off uint64, p []byte) {
 	if off == 0 && c.phase == greeted && len(p) > headerLen && p[3] == 0 {
 		if h, ok := parseHello(p[headerLen:]); ok {
-			c.online = h
+			c.production = h
 		}
 		return
 	}

@@ -135,8 +135,8 @@ func (c *Client) capabilities() (caps, ext uint32) {
 	ext = assumedExt
 	if c.who.known {
 		own, ext = c.who.caps, c.who.ext
-		if c.online.upper {
-			own &= c.online.caps | capLongPassword // what it may do is agreed with production
+		if c.production.upper {
+			own &= c.production.caps | capLongPassword // what it may do is agreed with production
 		}
 	}
 	h := c.target

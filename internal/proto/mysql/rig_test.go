@@ -154,9 +154,9 @@ var (
 func loggedIn(t *testing.T, o Options, clientCaps, targetCaps uint32) *rig {
 	t.Helper()
 	r := newRig(o, false)
-	online := hail("8.0.36", mysqlCaps, 0, nativePlugin)
-	r.client.Server(0, online[:48])
-	r.say(uint64(len(online)), answerOf(clientCaps, 0, "app", "orders"))
+	production := hail("8.0.36", mysqlCaps, 0, nativePlugin)
+	r.client.Server(0, production[:48])
+	r.say(uint64(len(production)), answerOf(clientCaps, 0, "app", "orders"))
 	r.hear(0, hail("8.0.36", targetCaps, 0, nativePlugin))
 	r.hear(0, okay(2))
 	if r.err != nil || r.client.Holds() {

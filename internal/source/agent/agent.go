@@ -33,28 +33,28 @@ const (
 	drainRounds = 1024
 )
 
-// Online is a server's address whose traffic is captured; an address that is not valid stands for all of this
+// Production is a server's address whose traffic is captured; an address that is not valid stands for all of this
 // host's.
-type Online struct {
+type Production struct {
 	Addr netip.Addr
 	Port uint16
 }
 
 // Config is what an agent is to do.
 type Config struct {
-	To       string      // the copier, host:port
-	TLS      *tls.Config // key.AgentClientTLS; nil: no key
-	Source   source.Source
-	Online   []Online              // at least one
-	IsLocal  func(netip.Addr) bool // whether an address is this host's
-	MaxRate  float64               // bytes a second over the connection; 0: no bound
-	MaxCPU   float64               // of one processor; 0: no bound
-	Memory   int                   // bytes that may wait for the connection
-	Compress Compress
-	Name     string // of this host
-	Software string
-	Now      func() mono.Time // the source's clock
-	Log      *slog.Logger     // nil: slog.Default()
+	To         string      // the copier, host:port
+	TLS        *tls.Config // key.AgentClientTLS; nil: no key
+	Source     source.Source
+	Production []Production          // at least one
+	IsLocal    func(netip.Addr) bool // whether an address is this host's
+	MaxRate    float64               // bytes a second over the connection; 0: no bound
+	MaxCPU     float64               // of one processor; 0: no bound
+	Memory     int                   // bytes that may wait for the connection
+	Compress   Compress
+	Name       string // of this host
+	Software   string
+	Now        func() mono.Time // the source's clock
+	Log        *slog.Logger     // nil: slog.Default()
 	// Spent is the CPU time of this process; nil: as the kernel says.
 	Spent func() time.Duration
 }
@@ -118,7 +118,7 @@ type Snapshot struct {
 
 // New makes an agent.
 func New(cfg Config) (*Agent, error) {
-	if cfg.Source == nil || len(cfg.Online) == 0 || cfg.Now == nil {
+	if cfg.Source == nil || len(cfg.Production) == 0 || cfg.Now == nil {
 		return nil, errors.New("agent: wanted a capture source, its clock, and what to capture")
 	}
 	if cfg.Log == nil {
@@ -242,14 +242,14 @@ func (a *Agent) unsent(n uint64) {
 	}
 }
 
-// ours decodes a frame, and says whether it is to or from an online server, and which. Where the server's
+// ours decodes a frame, and says whether it is to or from an production server, and which. Where the server's
 // address is not given it must be this host's own, and the packet must come in from a client or go out from
 // the server. Loopback shows every packet twice, and one direction is left out.
 func (a *Agent) ours(f *source.Frame) (fromServer, ok bool) {
 	if packet.Decode(f.Data, f.Wire, &a.seg) != nil {
 		return false, false
 	}
-	for _, o := range a.cfg.Online {
+	for _, o := range a.cfg.Production {
 		for _, fromServer := range [2]bool{false, true} {
 			side := a.seg.Dst
 			if fromServer {

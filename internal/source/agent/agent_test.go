@@ -60,11 +60,11 @@ type clock struct {
 
 func (c *clock) now() mono.Time { return mono.Time(time.Since(c.start)) + mono.Time(c.more.Load()) }
 
-const online = "10.0.0.1"
+const production = "10.0.0.1"
 
 // request is a client's packet with a payload.
 func (c *clock) request(client int, payload string) source.Frame {
-	return c.frame(fmt.Sprintf("192.0.2.%d:1234", client), online+":80", payload)
+	return c.frame(fmt.Sprintf("192.0.2.%d:1234", client), production+":80", payload)
 }
 
 func (c *clock) frame(from, to, payload string) source.Frame {
@@ -87,14 +87,14 @@ func start(t *testing.T, cfg agent.Config) *rig {
 	r := &rig{t: t, source: newSource(), clock: &clock{start: time.Now()}}
 	cfg.Source, cfg.Now, cfg.Log = r.source, r.clock.now, slog.New(slog.DiscardHandler)
 	cfg.Name = "web"
-	if cfg.Online == nil {
-		cfg.Online = []agent.Online{{Port: 80}}
+	if cfg.Production == nil {
+		cfg.Production = []agent.Production{{Port: 80}}
 	}
 	if cfg.Memory == 0 {
 		cfg.Memory = 1 << 20
 	}
 	if cfg.IsLocal == nil {
-		cfg.IsLocal = func(a netip.Addr) bool { return a.String() == online }
+		cfg.IsLocal = func(a netip.Addr) bool { return a.String() == production }
 	}
 	a, err := agent.New(cfg)
 	if err != nil {
@@ -182,14 +182,14 @@ func TestSends(t *testing.T) {
 	s := copier(t, anywhere, k)
 	r := start(t, agent.Config{To: s.Addr().String(), TLS: key.AgentClientTLS(*k)})
 	until(t, "the connection", func() bool { return len(s.Agents()) == 1 }) // what was counted before is not the copier's
-	answer := r.clock.frame(online+":80", "192.0.2.1:1234", "an answer")
+	answer := r.clock.frame(production+":80", "192.0.2.1:1234", "an answer")
 	answer.Outgoing = true
 	r.source.batches <- []source.Frame{
 		r.clock.request(1, "one"),
 		r.clock.frame("192.0.2.1:1234", "10.0.0.9:80", "another host's"),
-		r.clock.frame("192.0.2.1:1234", online+":81", "another port"),
+		r.clock.frame("192.0.2.1:1234", production+":81", "another port"),
 		answer,
-		r.clock.frame(online+":80", "192.0.2.1:1234", "an answer on its way in"),
+		r.clock.frame(production+":80", "192.0.2.1:1234", "an answer on its way in"),
 		{Data: []byte("no packet at all"), Wire: 16},
 		r.clock.request(2, strings.Repeat("two", 30_000/3)),
 	}
@@ -216,7 +216,7 @@ func TestSends(t *testing.T) {
 // two does.
 func TestNamedAndLoopback(t *testing.T) {
 	s := copier(t, anywhere, nil)
-	r := start(t, agent.Config{To: s.Addr().String(), Online: []agent.Online{{Port: 80}, {Addr: netip.MustParseAddr("10.0.0.9"), Port: 81}}})
+	r := start(t, agent.Config{To: s.Addr().String(), Production: []agent.Production{{Port: 80}, {Addr: netip.MustParseAddr("10.0.0.9"), Port: 81}}})
 	in := r.clock.request(1, "in")
 	in.Loopback = true
 	out := in

@@ -15,7 +15,7 @@ const MaxCapturePorts = 64
 // all options, also behind BIG TCP's hop-by-hop header.
 const ResponseLen = 128
 
-// CaptureSpec says what the copier captures: clients' packets to the online ports, whole, and the
+// CaptureSpec says what the copier captures: clients' packets to the production ports, whole, and the
 // server's packets from them, of which headers are enough.
 type CaptureSpec struct {
 	Ports []uint16 // at most MaxCapturePorts, at least one

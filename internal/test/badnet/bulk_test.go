@@ -136,7 +136,7 @@ func uploadByLinux(b *testing.B, control string, seed uint64) time.Duration {
 	n := bulkNet(b, seed)
 	defer n.Close()
 	took := sink(b, n.Target, 8080)
-	upload(b, n.Online, dialer(control), netip.AddrPortFrom(netlab.TargetAddr4, 8080), 0)
+	upload(b, n.Production, dialer(control), netip.AddrPortFrom(netlab.TargetAddr4, 8080), 0)
 	return wanted(b, took)
 }
 
@@ -145,7 +145,7 @@ func uploadByCopy(b *testing.B, control string, seed uint64) time.Duration {
 	defer n.Close()
 	dir := b.TempDir()
 	key := filepath.Join(dir, "key")
-	out, err := n.Online.Command(b.Context(), binary, "keygen").Output()
+	out, err := n.Production.Command(b.Context(), binary, "keygen").Output()
 	if err == nil {
 		err = os.WriteFile(key, out, 0o600)
 	}
@@ -153,12 +153,12 @@ func uploadByCopy(b *testing.B, control string, seed uint64) time.Duration {
 		b.Fatal(err)
 	}
 	start(b, n.Assistant, dir, "intercept", "-i", netlab.Device, "-F", "tcp and src port 8080", "--key", key)
-	start(b, n.Online, dir, "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", key, "--session-memory", "100M",
+	start(b, n.Production, dir, "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", key, "--session-memory", "100M",
 		"--congestion", control)
-	atOnline, atTarget := sink(b, n.Online, 80), sink(b, n.Target, 8080)
+	atProduction, atTarget := sink(b, n.Production, 80), sink(b, n.Target, 8080)
 	// About a gigabit a second: as fast as the capture must follow on this machine.
-	upload(b, n.Client, &net.Dialer{}, netip.AddrPortFrom(netlab.OnlineAddr4, 80), 2*time.Millisecond)
-	wanted(b, atOnline)
+	upload(b, n.Client, &net.Dialer{}, netip.AddrPortFrom(netlab.ProductionAddr4, 80), 2*time.Millisecond)
+	wanted(b, atProduction)
 	return wanted(b, atTarget)
 }
 

@@ -158,8 +158,8 @@ func TestLinkBreak(t *testing.T) {
 				},
 			})
 			perfect(t, r)
-			if r.Target.Opened != r.Online.Opened {
-				t.Errorf("%d connections at the target for %d at production: sessions did not survive", r.Target.Opened, r.Online.Opened)
+			if r.Target.Opened != r.Production.Opened {
+				t.Errorf("%d connections at the target for %d at production: sessions did not survive", r.Target.Opened, r.Production.Opened)
 			}
 			t.Log(account(r))
 		})

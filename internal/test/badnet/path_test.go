@@ -64,7 +64,7 @@ func TestFirewallOfProduction(t *testing.T) {
 					}
 					t.Parallel()
 					perfect(t, play(t, lab.Options{Via: via, Load: keepalive(20, 20, 3000), Loss: 1, Setup: func(n *netlab.Net) error {
-						return sh(n.Online, test.rules)
+						return sh(n.Production, test.rules)
 					}}))
 				})
 			}
@@ -115,18 +115,18 @@ func (f *family) through(clients string) func(*netlab.Net) error {
 			return err
 		}
 		// IPv6 routers cannot be told to redirect nobody.
-		if err := set(n.Online, sysctl{"ipv6/conf/all/accept_redirects", "0"}, sysctl{"ipv6/conf/eth1/accept_redirects", "0"}); err != nil {
+		if err := set(n.Production, sysctl{"ipv6/conf/all/accept_redirects", "0"}, sysctl{"ipv6/conf/eth1/accept_redirects", "0"}); err != nil {
 			return err
 		}
 		gateway, _, _ := strings.Cut(f.router, "/")
-		return sh(n.Online, fmt.Sprintf(`%s route add %s via %s`, f.ip, f.target, gateway))
+		return sh(n.Production, fmt.Sprintf(`%s route add %s via %s`, f.ip, f.target, gateway))
 	}
 }
 
 // narrowsLater has production's own route take less once the load has begun.
 func (f *family) narrowsLater(ctx context.Context, s *lab.Stage) error {
 	s.Wait(ctx, 500*time.Millisecond)
-	return sh(s.Net().Online, fmt.Sprintf(`%s route add %s dev eth1 mtu lock %d`, f.ip, f.target, f.narrower))
+	return sh(s.Net().Production, fmt.Sprintf(`%s route add %s dev eth1 mtu lock %d`, f.ip, f.target, f.narrower))
 }
 
 // TestNarrowPath copies over paths that take less than the target's own network does.
@@ -167,8 +167,8 @@ func (f *family) narrowPaths(t *testing.T) {
 					o.Load.Think = 30 * time.Millisecond
 					r := play(t, o)
 					perfect(t, r)
-					if r.Target.Opened != r.Online.Opened {
-						t.Errorf("%d connections at the target for %d at production", r.Target.Opened, r.Online.Opened)
+					if r.Target.Opened != r.Production.Opened {
+						t.Errorf("%d connections at the target for %d at production", r.Target.Opened, r.Production.Opened)
 					}
 				})
 			}

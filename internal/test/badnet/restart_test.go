@@ -97,7 +97,7 @@ func TestRestart(t *testing.T) {
 
 // account is what a run came to, in a line.
 func account(r *lab.Result) string {
-	s := fmt.Sprintf("compared %d, missing %d; connections %d at production, %d at the target", r.Comparison.Compared, r.Comparison.Missing, r.Online.Opened, r.Target.Opened)
+	s := fmt.Sprintf("compared %d, missing %d; connections %d at production, %d at the target", r.Comparison.Compared, r.Comparison.Missing, r.Production.Opened, r.Target.Opened)
 	if r.Report != nil {
 		s += fmt.Sprintf("; sessions %+v, kernel drops %d", r.Report.Sessions, r.Report.Packets.KernelDrop)
 	}

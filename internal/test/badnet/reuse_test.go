@@ -58,7 +58,7 @@ func TestTwoCopiers(t *testing.T) {
 	r := play(t, lab.Options{
 		Via: lab.Raw, Load: load, Setup: fewPorts("20000 20127"), CopyArgs: []string{"-F", first}, Keep: dir,
 		Disturb: func(ctx context.Context, s *lab.Stage) error {
-			other := s.Net().Online.Command(context.WithoutCancel(ctx), binary, "copy", "-x", "80-10.77.2.2:8080",
+			other := s.Net().Production.Command(context.WithoutCancel(ctx), binary, "copy", "-x", "80-10.77.2.2:8080",
 				"-s", "10.77.2.3:36524", "--key", dir+"/key", "-F", second)
 			other.Stdout, other.Stderr = os.Stdout, os.Stderr
 			if err := other.Start(); err != nil {

@@ -81,7 +81,7 @@ func TestAgentSheds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, side := range []*lab.Side{&r.Online, &r.Target} {
+	for _, side := range []*lab.Side{&r.Production, &r.Target} {
 		if side.Duplicated+side.Reordered+side.Corrupted+side.Early > 0 {
 			t.Errorf("%d duplicated, %d reordered, %d corrupted, %d early", side.Duplicated, side.Reordered, side.Corrupted, side.Early)
 		}
@@ -94,8 +94,8 @@ func TestAgentSheds(t *testing.T) {
 		p.Offered != p.Captured+p.KernelDrop+p.Shed+p.Lost {
 		t.Errorf("the copier's account: %+v, %+v", a, p)
 	}
-	if r.Target.Requests == 0 || r.Target.Requests == r.Online.Requests {
-		t.Errorf("%d requests at the target, %d at production", r.Target.Requests, r.Online.Requests)
+	if r.Target.Requests == 0 || r.Target.Requests == r.Production.Requests {
+		t.Errorf("%d requests at the target, %d at production", r.Target.Requests, r.Production.Requests)
 	}
 	var own struct {
 		Start, Now time.Time

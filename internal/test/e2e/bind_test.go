@@ -14,8 +14,8 @@ import (
 
 // crowds is one target's servers, and for each of some copiers its server on production and its clients.
 type crowds struct {
-	s                       *stand
-	clients, online, target []*process
+	s                           *stand
+	clients, production, target []*process
 }
 
 // crowds starts servers: as many on the target's one port as there are copiers, and one for each on production.
@@ -24,7 +24,7 @@ func (s *stand) crowds(copiers int) *crowds {
 	c := &crowds{s: s}
 	for i := range copiers {
 		c.target = append(c.target, startCrowd(s.t, s.net.Target, "serve", fmt.Sprintf(":%d", targetPort)))
-		c.online = append(c.online, startCrowd(s.t, s.net.Online, "serve", fmt.Sprintf(":%d", onlinePort+i)))
+		c.production = append(c.production, startCrowd(s.t, s.net.Production, "serve", fmt.Sprintf(":%d", productionPort+i)))
 	}
 	return c
 }
@@ -32,8 +32,8 @@ func (s *stand) crowds(copiers int) *crowds {
 // come has so many clients of each copier's connect, and say a line; all of them stay.
 func (c *crowds) come(conns int) {
 	c.s.t.Helper()
-	for i := range c.online {
-		at := netip.AddrPortFrom(c.s.online, uint16(onlinePort+i)).String()
+	for i := range c.production {
+		at := netip.AddrPortFrom(c.s.production, uint16(productionPort+i)).String()
 		c.clients = append(c.clients, startCrowd(c.s.t, c.s.net.Client, "ask", fmt.Sprintf("host%d", i), fmt.Sprint(i*conns), fmt.Sprint(conns), at))
 	}
 	c.ready(1)
@@ -66,10 +66,10 @@ func (c *crowds) goAway(all tally) {
 			c.s.t.Errorf("clients end with exit code %d", code)
 		}
 	}
-	for _, servers := range [][]*process{c.online, c.target} {
+	for _, servers := range [][]*process{c.production, c.target} {
 		eventually(c.s.t, "the ends", func() bool { return talliesOf(servers).open == 0 })
 	}
-	if got := talliesOf(c.online).said(); got != all.said() {
+	if got := talliesOf(c.production).said(); got != all.said() {
 		c.s.t.Errorf("production heard %+v, and the clients said %+v", got, all)
 	}
 }
@@ -77,9 +77,9 @@ func (c *crowds) goAway(all tally) {
 // pool gives the production host so many addresses more on the test net, each with so many ports, and is --bind of them.
 func (s *stand) pool(addresses int, ports string) string {
 	s.t.Helper()
-	set(s.t, s.net.Online, "ipv4/ip_local_port_range", ports)
+	set(s.t, s.net.Production, "ipv4/ip_local_port_range", ports)
 	for i := range addresses {
-		add := s.net.Online.Command(s.t.Context(), find(s.t, "ip"), "addr", "add", fmt.Sprintf("10.77.2.%d/24", 100+i), "dev", netlab.OnlineTestDevice)
+		add := s.net.Production.Command(s.t.Context(), find(s.t, "ip"), "addr", "add", fmt.Sprintf("10.77.2.%d/24", 100+i), "dev", netlab.ProductionTestDevice)
 		if out, err := add.CombinedOutput(); err != nil {
 			s.t.Fatalf("ip addr add: %v: %s", err, out)
 		}
@@ -102,7 +102,7 @@ func TestBindPool(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket, net: netlab.Config{Crowd: true}})
 			crowds := s.crowds(1)
-			c := s.copy("-x", s.mapping(onlinePort, targetPort), s.pool(tc.addresses, tc.ports), "--stats", "50ms")
+			c := s.copy("-x", s.mapping(productionPort, targetPort), s.pool(tc.addresses, tc.ports), "--stats", "50ms")
 			crowds.come(tc.conns)
 			settled := func() bool {
 				at := talliesOf(crowds.target)
@@ -163,7 +163,7 @@ func TestSixtyThousand(t *testing.T) {
 	bind := s.pool(4, "32768 60999") // Linux's own
 	var all []*copier
 	for i := range uint16(copiers) {
-		all = append(all, s.copy("-x", s.mapping(onlinePort+i, targetPort), bind))
+		all = append(all, s.copy("-x", s.mapping(productionPort+i, targetPort), bind))
 	}
 	begun := time.Now()
 	crowds.come(conns)
@@ -175,7 +175,7 @@ func TestSixtyThousand(t *testing.T) {
 	took := time.Since(begun)
 	crowds.again()
 	said := talliesOf(crowds.clients)
-	if at := talliesOf(crowds.online); at.open != want {
+	if at := talliesOf(crowds.production); at.open != want {
 		t.Errorf("%d connections are open at production, wanted %d", at.open, want)
 	}
 	eventually(t, "the target has all", func() bool { return talliesOf(crowds.target).lines == 2*want })

@@ -79,15 +79,15 @@ func TestOnlyAndExcept(t *testing.T) {
 			t.Run(test.name+"/"+way, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(onlinePort, targetPort)}, test.args...)...)
-				s.talk(onlinePort, "network", conns, lines)
+				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, test.args...)...)
+				s.talk(productionPort, "network", conns, lines)
 				r := c.end()
-				_, _, all := p.online.counts()
+				_, _, all := p.production.counts()
 				leftOut(t, r, ledger.Filtered, p.target, conns, all)
 				if opened, _, _ := p.target.counts(); opened != conns/4*len(test.of) {
 					t.Errorf("%d connections at the target, wanted those of %d of 4 clients", opened, len(test.of))
 				}
-				want := p.online.saidBy(func(peer netip.AddrPort) bool {
+				want := p.production.saidBy(func(peer netip.AddrPort) bool {
 					return slices.ContainsFunc(test.of, func(i int) bool { return netlab.ClientAddr(i, test.ipv6) == peer.Addr() })
 				})
 				same(t, "what connections of those clients said", p.target.said(), want)
@@ -108,12 +108,12 @@ func TestMaxRate(t *testing.T) {
 		t.Run(fmt.Sprintf("%s, copies %d", tc.way, tc.copies), func(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
-			c := s.copy("-x", s.mapping(onlinePort, targetPort), "--max-rate", fmt.Sprint(rate), "-n", fmt.Sprint(tc.copies))
+			c := s.copy("-x", s.mapping(productionPort, targetPort), "--max-rate", fmt.Sprint(rate), "-n", fmt.Sprint(tc.copies))
 			begun := time.Now()
 			s.paced("rate", conns, 200, 2, 0)
 			took := time.Since(begun)
 			r := c.end()
-			_, _, all := p.online.counts()
+			_, _, all := p.production.counts()
 			leftOut(t, r, ledger.OverRate, p.target, conns*tc.copies, all*int64(tc.copies))
 			for i, at := range p.target.accepts {
 				if most := rate/10 + rate*at.Sub(begun).Seconds() + 0.001; float64(i+1) > most {
@@ -127,7 +127,7 @@ func TestMaxRate(t *testing.T) {
 			}
 			var want []string // each of them whole, and as often as there are copies
 			said := p.target.said()
-			for _, text := range p.online.said() {
+			for _, text := range p.production.said() {
 				if _, ok := slices.BinarySearch(said, text); ok {
 					for range tc.copies {
 						want = append(want, text)
@@ -148,7 +148,7 @@ func (s *stand) paced(name string, conns, rate, lines int, think time.Duration) 
 	for i := range conns {
 		wait(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(rate))))
 		all.Go(func() {
-			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.online, onlinePort))
+			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.production, productionPort))
 			for n := 0; n < lines && err == nil; n++ {
 				err = c.ask(fmt.Sprintf("%s connection %d line %d", name, i, n))
 			}
@@ -172,12 +172,12 @@ func TestMaxMbps(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--max-mbps", "1")
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "--max-mbps", "1")
 		begun := time.Now()
 		text := noiseText(size)
 		var longest int
 		for i := range conns { // one at a time
-			cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort))
+			cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
 			line := fmt.Sprintf("connection %d %s", i, text)
 			longest = len(line) + 1
 			if err := cl.ask(line); err != nil {
@@ -190,7 +190,7 @@ func TestMaxMbps(t *testing.T) {
 		}
 		took := time.Since(begun)
 		r := c.end()
-		_, _, all := p.online.counts()
+		_, _, all := p.production.counts()
 		leftOut(t, r, ledger.OverBandwidth, p.target, conns, all)
 		sum := 0
 		for i, line := range p.target.lines {
@@ -205,9 +205,9 @@ func TestMaxMbps(t *testing.T) {
 		if float64(sum) < 0.8*perSecond*(1+took.Seconds()) {
 			t.Errorf("%d bytes at the target in %v, wanted about %d a second, and as many besides", sum, took, perSecond)
 		}
-		online := p.online.said()
+		production := p.production.said()
 		for _, said := range p.target.said() {
-			if _, ok := slices.BinarySearch(online, said); !ok {
+			if _, ok := slices.BinarySearch(production, said); !ok {
 				t.Errorf("a session at the target is not one of production's: %.60q (%d bytes)", said, len(said))
 			}
 		}
@@ -221,7 +221,7 @@ func TestStagger(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "-n", fmt.Sprint(copies), "--stagger", stagger.String())
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", fmt.Sprint(copies), "--stagger", stagger.String())
 		var mu sync.Mutex
 		dialled, asked := make(map[string]time.Time), make(map[string]time.Time)
 		note := func(of map[string]time.Time, text string) {
@@ -234,7 +234,7 @@ func TestStagger(t *testing.T) {
 			all.Go(func() {
 				wait(time.Duration(i) * 7 * time.Millisecond)
 				note(dialled, fmt.Sprintf("client %d line 0", i))
-				cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort))
+				cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
 				for n := 0; n < lines && err == nil; n++ {
 					wait(30 * time.Millisecond)
 					line := fmt.Sprintf("client %d line %d", i, n)
@@ -251,10 +251,10 @@ func TestStagger(t *testing.T) {
 		}
 		all.Wait()
 		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns*lines })
-		opened, _, bytes := p.online.counts()
+		opened, _, bytes := p.production.counts()
 		complete(t, c.end(), copies*opened, copies*bytes)
 		var want []string
-		for _, text := range p.online.said() {
+		for _, text := range p.production.said() {
 			want = append(want, text, text, text)
 		}
 		same(t, "what connections said", p.target.said(), want)
@@ -311,7 +311,7 @@ func TestRamp(t *testing.T) {
 				s.onTarget()
 			}
 			before := time.Now() // the copier begins after that,
-			c := s.copy("-x", s.mapping(onlinePort, targetPort), "--ramp", ramp.String())
+			c := s.copy("-x", s.mapping(productionPort, targetPort), "--ramp", ramp.String())
 			ready := time.Now() // and before this
 			type life struct {
 				from      netip.AddrPort
@@ -324,7 +324,7 @@ func TestRamp(t *testing.T) {
 				all.Go(func() {
 					l := &lives[i]
 					l.dial = time.Now()
-					cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort))
+					cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
 					if err == nil {
 						l.from = netip.MustParseAddrPort(cl.LocalAddr().String())
 						err = cl.ask(fmt.Sprintf("ramp %d", i))
@@ -341,7 +341,7 @@ func TestRamp(t *testing.T) {
 			all.Wait()
 			r := c.end()
 			said := p.target.said()
-			online := netip.AddrPortFrom(s.online, onlinePort)
+			production := netip.AddrPortFrom(s.production, productionPort)
 			open, first := 0, 0
 			for i, l := range lives {
 				_, there := slices.BinarySearch(said, fmt.Sprintf("ramp %d|", i))
@@ -349,11 +349,11 @@ func TestRamp(t *testing.T) {
 					first++
 				}
 				switch { // as early, and as late, as the copier may have begun, and come to its packets
-				case shard.Sampled(l.from, online, false, float64(l.dial.Sub(ready))/float64(ramp)):
+				case shard.Sampled(l.from, production, false, float64(l.dial.Sub(ready))/float64(ramp)):
 					if !there {
 						t.Errorf("connection %d is not at the target, %v after the start", i, l.dial.Sub(ready))
 					}
-				case !shard.Sampled(l.from, online, false, float64(l.end.Add(lag).Sub(before))/float64(ramp)):
+				case !shard.Sampled(l.from, production, false, float64(l.end.Add(lag).Sub(before))/float64(ramp)):
 					if there {
 						t.Errorf("connection %d is at the target, %v after the start", i, l.end.Sub(before))
 					}
@@ -369,7 +369,7 @@ func TestRamp(t *testing.T) {
 			if opened != n || len(slices.Compact(said)) != n {
 				t.Errorf("%d connections and %d lines at the target, wanted each once", opened, n)
 			}
-			_, _, asked := p.online.counts()
+			_, _, asked := p.production.counts()
 			if r.Sessions.Captured != conns+r.Adopted || r.Sessions.Delivered != uint64(opened) || r.Sessions.Dropped["sampled_out"] != r.Sessions.Captured-uint64(opened) ||
 				r.Bytes.Captured != uint64(asked) || r.Bytes.Delivered != uint64(bytes) || r.Bytes.Dropped["sampled_out"] != uint64(asked-bytes) {
 				t.Errorf("the account: %+v %+v, adopted %d; wanted %d sessions and %d bytes delivered, and the others sampled out", r.Sessions, r.Bytes, r.Adopted, opened, bytes)

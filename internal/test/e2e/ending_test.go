@@ -33,7 +33,7 @@ func (s *stand) chatWhile(conns int, may func() bool) *chatter {
 	ch := &chatter{ended: make(chan struct{})}
 	done := make(chan struct{}, conns)
 	for i := range conns {
-		c := dial(s.t, s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.online, onlinePort))
+		c := dial(s.t, s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.production, productionPort))
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for n := 0; !ch.stop.Load(); n++ {
@@ -69,14 +69,14 @@ func (c *chatter) end() {
 // prefixOf says whether the target's connections have said the beginning of what production's have.
 func prefixOf(t *testing.T, p pair) {
 	t.Helper()
-	online := map[string]string{}
-	for _, text := range p.online.said() {
+	production := map[string]string{}
+	for _, text := range p.production.said() {
 		first, _, _ := strings.Cut(text, "|")
-		online[first] = text
+		production[first] = text
 	}
 	for _, text := range p.target.said() {
 		first, _, _ := strings.Cut(text, "|")
-		if !strings.HasPrefix(online[first], text) {
+		if !strings.HasPrefix(production[first], text) {
 			t.Errorf("a connection at the target said %.100q and more, which is no beginning of production's", text)
 		}
 	}
@@ -88,11 +88,11 @@ func TestInterrupt(t *testing.T) {
 			t.Run(sig.String(), func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy("-x", s.mapping(onlinePort, targetPort))
+				c := s.copy("-x", s.mapping(productionPort, targetPort))
 				// Clients and production are one process here, which does ten thousand lines while the copier waits for
 				// a processor that others use: more than may be left to drain, and another thing to test.
 				const ahead = 2000
-				ch := s.chatWhile(20, func() bool { return p.online.lineCount() < p.target.lineCount()+ahead })
+				ch := s.chatWhile(20, func() bool { return p.production.lineCount() < p.target.lineCount()+ahead })
 				eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 1000 })
 				if code := c.stop(sig); code != 0 {
 					t.Errorf("exit code %d, wanted 0", code)
@@ -119,14 +119,14 @@ func TestInterrupt(t *testing.T) {
 func TestSecondInterrupt(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+		serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 		silent, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer silent.Close()
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--drain", "10m", "--stats", "100ms")
-		s.talk(onlinePort, "hello", 5, 3)
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "--drain", "10m", "--stats", "100ms")
+		s.talk(productionPort, "hello", 5, 3)
 		c.signal(syscall.SIGINT)
 		c.awaitOutput("stopping")
 		c.signal(syscall.SIGINT)
@@ -165,15 +165,15 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
 		s.copyArgs("") // starts the intercept
-		before := hostState(t, s.net.Online)
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--report", filepath.Join(s.dir, "report.json"), "--stats", "50ms")
+		before := hostState(t, s.net.Production)
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "--report", filepath.Join(s.dir, "report.json"), "--stats", "50ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
 		c.kill()
 		ch.end()
 		// What belongs to a process goes with it, but not in the same instant.
-		if !within(patience/6, func() bool { return hostState(t, s.net.Online) == before }) {
-			t.Errorf("before:\n%s\nafter:\n%s", before, hostState(t, s.net.Online))
+		if !within(patience/6, func() bool { return hostState(t, s.net.Production) == before }) {
+			t.Errorf("before:\n%s\nafter:\n%s", before, hostState(t, s.net.Production))
 		}
 		left, err := filepath.Glob(filepath.Join(s.dir, ".*"))
 		if err != nil || len(left) > 0 {
@@ -189,8 +189,8 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		prefixOf(t, p)
 
 		// Another copier works at once, whatever the first has left at the target.
-		again := s.copy("-x", s.mapping(onlinePort, targetPort))
-		s.talk(onlinePort, "again", 10, 10)
+		again := s.copy("-x", s.mapping(productionPort, targetPort))
+		s.talk(productionPort, "again", 10, 10)
 		opened, _, _ := p.target.counts()
 		r := again.end()
 		if r.Sessions.Captured != 10 || r.Sessions.Delivered != 10 {
@@ -231,15 +231,15 @@ func TestFullDisk(t *testing.T) {
 				script := `mount -t tmpfs -o size=64k tmpfs "$1" || exit 90
 					shift
 					exec "$@"`
-				args := append(s.copyArgs(s.file("unused")), "-x", s.mapping(onlinePort, targetPort), "--stats", "10ms")
+				args := append(s.copyArgs(s.file("unused")), "-x", s.mapping(productionPort, targetPort), "--stats", "10ms")
 				args = append(args, test.args(full, s.dir)...)
-				c := start(t, s.net.Online, "copy", find(t, "unshare"),
+				c := start(t, s.net.Production, "copy", find(t, "unshare"),
 					append([]string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", full, binary}, args...)...)
 				c.awaitOutput("tcpcopy: ready")
 				root := fmt.Sprintf("/proc/%d/root%s", c.cmd.Process.Pid, full)
 				os.WriteFile(filepath.Join(root, "ballast"), make([]byte, 64<<10), 0o600) // as much as fits
 				eventually(t, "the disk is full", func() bool { return freeBlocks(t, root) == 0 })
-				s.talk(onlinePort, "full", 20, 20)
+				s.talk(productionPort, "full", 20, 20)
 				p.caughtUp(t)
 				if code := c.stop(syscall.SIGINT); code != test.code {
 					t.Errorf("exit code %d, wanted %d", code, test.code)

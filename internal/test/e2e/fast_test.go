@@ -15,9 +15,9 @@ import (
 func TestFastClient(t *testing.T) {
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
-	c := s.copy("-x", s.mapping(onlinePort, targetPort))
+	c := s.copy("-x", s.mapping(productionPort, targetPort))
 	const rounds, lines, most = 5, 1000, 1500 * time.Millisecond
-	client := dial(t, s.net.Client, netlab.ClientAddr(0, false), netip.AddrPortFrom(s.online, onlinePort))
+	client := dial(t, s.net.Client, netlab.ClientAddr(0, false), netip.AddrPortFrom(s.production, productionPort))
 	best := time.Duration(0)
 	for round := 0; round < rounds && (best == 0 || best > most); round++ {
 		start := time.Now()

@@ -20,8 +20,8 @@ import (
 
 // Ports of the sites, beside those of nginx.
 const (
-	siteOnline = 81
-	siteTarget = 8081
+	siteProduction = 81
+	siteTarget     = 8081
 )
 
 // sitePaths are what a client of a site asks for, in turn.
@@ -62,7 +62,7 @@ func (s *stand) siteClient(i int) *http.Client {
 	}}
 }
 
-func (s *stand) siteAddr() netip.AddrPort { return netip.AddrPortFrom(s.online, siteOnline) }
+func (s *stand) siteAddr() netip.AddrPort { return netip.AddrPortFrom(s.production, siteProduction) }
 
 // siteRequest asks for one path; a PUT waits for leave to send its body, or sends it in chunks.
 func (s *stand) siteRequest(client *http.Client, method, path string, n int) error {
@@ -159,7 +159,7 @@ func (s *stand) wrk(path string) {
 
 // nginxPipeline asks an nginx for static files, several at once.
 func (s *stand) nginxPipeline() {
-	c := dial(s.t, s.net.Client, netlab.ClientAddr(3, s.ipv6), netip.AddrPortFrom(s.online, onlinePort))
+	c := dial(s.t, s.net.Client, netlab.ClientAddr(3, s.ipv6), netip.AddrPortFrom(s.production, productionPort))
 	for n := range 10 {
 		var out bytes.Buffer
 		for i := range fileSizes {
@@ -186,14 +186,14 @@ func (s *stand) nginxPipeline() {
 func TestHTTP(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		web, copied := startNginx(t, s.net.Online, onlinePort, ""), startNginx(t, s.net.Target, targetPort, "")
+		web, copied := startNginx(t, s.net.Production, productionPort, ""), startNginx(t, s.net.Target, targetPort, "")
 		for i, size := range fileSizes {
 			writeFile(t, filepath.Join(copied.dir, "www", fmt.Sprint(i)), noise(uint64(i), 3*size+7))
 		}
-		online := startSite(t, s.net.Online, siteOnline, 1, 0)
+		production := startSite(t, s.net.Production, siteProduction, 1, 0)
 		target := startSite(t, s.net.Target, siteTarget, 5, 3*time.Millisecond)
 
-		c := s.copy("-x", s.mapping(onlinePort, targetPort)+","+s.mapping(siteOnline, siteTarget))
+		c := s.copy("-x", s.mapping(productionPort, targetPort)+","+s.mapping(siteProduction, siteTarget))
 		var all sync.WaitGroup
 		all.Go(func() { s.siteLoad(6, 3) })
 		all.Go(func() {
@@ -202,29 +202,31 @@ func TestHTTP(t *testing.T) {
 			s.wrk("/4?wrk")
 		})
 		all.Wait()
-		within(patience/2, func() bool { return len(copied.requests()) >= len(web.requests()) && target.count() >= online.count() })
+		within(patience/2, func() bool {
+			return len(copied.requests()) >= len(web.requests()) && target.count() >= production.count()
+		})
 		report := c.end()
 		was, is := web.end(), copied.end()
 		same(t, "requests of each connection", sortedConversations(is, nil), sortedConversations(was, nil))
 		if n := pipelined(is); n > 0 {
 			t.Errorf("%d requests came to nginx before the answer to the one before had gone", n)
 		}
-		compareSites(t, online, target, nil)
+		compareSites(t, production, target, nil)
 		p := report.Protocol
 		if p.Lost > 0 || p.Sent == 0 || report.Gate.Quiet > 10 || report.Gate.Forced > 0 {
 			t.Errorf("the account: %+v, %+v, wanted nothing lost, and hardly a turn by guessing", p, report.Gate)
 		}
 
-		c = s.copy("-x", s.mapping(siteOnline, siteTarget), "--http-deny", "POST /length", "--http-deny", "* /chunked/1*",
+		c = s.copy("-x", s.mapping(siteProduction, siteTarget), "--http-deny", "POST /length", "--http-deny", "* /chunked/1*",
 			"--http-set", "X-Copy: yes", "--http-host", "test.example.org")
 		s.siteLoad(6, 3)
 		denied := func(what string) bool {
 			path, _, _ := strings.Cut(strings.Fields(what)[1], "?")
 			return strings.HasPrefix(what, "POST /length") || strings.HasPrefix(path, "/chunked/1")
 		}
-		within(patience/2, func() bool { return target.count() >= online.count()*7/10 })
+		within(patience/2, func() bool { return target.count() >= production.count()*7/10 })
 		report = c.end()
-		n := compareSites(t, online, target, denied)
+		n := compareSites(t, production, target, denied)
 		if p := report.Protocol; p.Dropped["denied"] != uint64(n) || p.Lost > 0 || p.Rewritten != p.Sent {
 			t.Errorf("the account: %+v, wanted %d requests dropped, and all others changed", p, n)
 		}
@@ -243,9 +245,9 @@ func pipelined(log []logged) (n int) {
 }
 
 // compareSites compares what the sites were asked, without what was denied, of which it returns the number.
-func compareSites(t *testing.T, online, target *site, denied func(what string) bool) (n int) {
+func compareSites(t *testing.T, production, target *site, denied func(what string) bool) (n int) {
 	t.Helper()
-	was, _, _ := online.take()
+	was, _, _ := production.take()
 	is, early, hosts := target.take()
 	if len(early) > 0 {
 		t.Errorf("%d requests came before their time, as %v", len(early), early[:min(len(early), 5)])

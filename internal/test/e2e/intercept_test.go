@@ -25,15 +25,15 @@ func TestTwoCopiersOneIntercept(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: raw})
 			p := s.pair()
-			mapping := s.mapping(onlinePort, targetPort)
+			mapping := s.mapping(productionPort, targetPort)
 			first := s.copy(append([]string{"-x", mapping}, test.first...)...)
 			second := s.copy(append([]string{"-x", mapping}, test.second...)...)
-			s.talk(onlinePort, "two", 40, 20)
+			s.talk(productionPort, "two", 40, 20)
 			eventually(t, "the target has all lines twice", func() bool { return p.target.lineCount() >= 2*40*20 })
-			opened, _, bytes := p.online.counts()
+			opened, _, bytes := p.production.counts()
 			complete(t, first.end(), opened, bytes)
 			complete(t, second.end(), opened, bytes)
-			want := append(p.online.said(), p.online.said()...)
+			want := append(p.production.said(), p.production.said()...)
 			same(t, "what connections said, twice", p.target.said(), sorted(want))
 		})
 	}
@@ -44,10 +44,10 @@ func TestTwoServices(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
-	q := pair{serve(t, s.net.Online, ":81"), serve(t, s.net.Target, ":8081")}
-	first := s.copy("-x", s.mapping(onlinePort, targetPort))
+	q := pair{serve(t, s.net.Production, ":81"), serve(t, s.net.Target, ":8081")}
+	first := s.copy("-x", s.mapping(productionPort, targetPort))
 	second := s.copy("-x", s.mapping(81, 8081))
-	s.talk(onlinePort, "first", 20, 20)
+	s.talk(productionPort, "first", 20, 20)
 	s.talk(81, "second", 20, 20)
 	p.caughtUp(t)
 	q.caughtUp(t)
@@ -72,19 +72,19 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: raw})
 			p := s.pair()
-			q := pair{serve(t, s.net.Online, ":81"), serve(t, s.net.Target, ":8081")}
+			q := pair{serve(t, s.net.Production, ":81"), serve(t, s.net.Target, ":8081")}
 			s.intercept(interceptPort, "-F", test.first)
 			s.intercept(interceptPort+1, "-F", test.second)
-			c := s.copy("-x", s.mapping(onlinePort, targetPort)+","+s.mapping(81, 8081))
-			s.talk(onlinePort, "first", 20, 20)
+			c := s.copy("-x", s.mapping(productionPort, targetPort)+","+s.mapping(81, 8081))
+			s.talk(productionPort, "first", 20, 20)
 			s.talk(81, "second", 20, 20)
 			p.caughtUp(t)
 			q.caughtUp(t)
 			r := c.end()
 			p.same(t)
 			q.same(t)
-			opened, _, bytes := p.online.counts()
-			opened2, _, bytes2 := q.online.counts()
+			opened, _, bytes := p.production.counts()
+			opened2, _, bytes2 := q.production.counts()
 			complete(t, r, opened+opened2, bytes+bytes2)
 		})
 	}
@@ -113,16 +113,16 @@ func TestAnswersSpread(t *testing.T) {
 			at := netip.AddrPortFrom(netlab.SecondAddr4, interceptPort)
 			second := s.interceptOn(s.net.Second, at.Port(), "-F", filter)
 			s.intercepts = append(s.intercepts, at)
-			c := s.copy("-x", s.mapping(onlinePort, targetPort), "--stats", "50ms")
+			c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
 			link := func() (second export.LinkReport) {
 				if r := c.progress(); r != nil && len(r.Links) == 2 {
 					second = r.Links[1]
 				}
 				return second
 			}
-			k := s.keepers(onlinePort, 20)
+			k := s.keepers(productionPort, 20)
 			k.say()
-			s.talk(onlinePort, "before", 20, 5)
+			s.talk(productionPort, "before", 20, 5)
 			p.caughtUp(t)
 
 			second.stop(syscall.SIGTERM)
@@ -141,11 +141,11 @@ func TestAnswersSpread(t *testing.T) {
 			if n := goesOn(); n > test.most {
 				t.Errorf("%d of 20 connections go on, wanted at most %d: the answers are not spread", n, test.most)
 			}
-			s.talk(onlinePort, "meanwhile", 8, 1)
+			s.talk(productionPort, "meanwhile", 8, 1)
 			s.interceptOn(s.net.Second, at.Port(), "-F", filter)
 			eventually(t, "its link is up", func() bool { l := link(); return l.Up && l.Reconnects == 1 })
 			k.say()
-			s.talk(onlinePort, "after", 20, 5)
+			s.talk(productionPort, "after", 20, 5)
 			p.caughtUp(t)
 			for _, o := range k.open {
 				if err := o.finish(); err != nil {
@@ -168,8 +168,8 @@ func TestInterceptOfTheOtherFamily(t *testing.T) {
 			if ipv6 {
 				s.assistant = netlab.AssistantAddr4
 			}
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
-			s.talk(onlinePort, "family", 20, 20)
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			s.talk(productionPort, "family", 20, 20)
 			p.caughtUp(t)
 			whole(t, p, c.end())
 		})
@@ -183,11 +183,11 @@ func TestInterceptGoesAndComes(t *testing.T) {
 	p := s.pair()
 	filter := []string{"-F", "tcp and src port 8080"}
 	i := s.intercept(interceptPort, filter...)
-	c := s.copy("-x", s.mapping(onlinePort, targetPort), "--stats", "50ms", "--gate-limit", "1s", "--connect-timeout", "1s")
-	s.talk(onlinePort, "before", 10, 10)
+	c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms", "--gate-limit", "1s", "--connect-timeout", "1s")
+	s.talk(productionPort, "before", 10, 10)
 	p.caughtUp(t)
 	i.kill()
-	s.talk(onlinePort, "meanwhile", 10, 10)
+	s.talk(productionPort, "meanwhile", 10, 10)
 	eventually(t, "the account shows the link down", func() bool {
 		r := c.progress()
 		return r != nil && len(r.Links) == 1 && !r.Links[0].Up
@@ -197,7 +197,7 @@ func TestInterceptGoesAndComes(t *testing.T) {
 		r := c.progress()
 		return r != nil && r.Links[0].Up && r.Links[0].Reconnects == 1
 	})
-	s.talk(onlinePort, "after", 10, 10)
+	s.talk(productionPort, "after", 10, 10)
 	after := func() (n int) {
 		for _, text := range p.target.said() {
 			if strings.HasPrefix(text, "after") && strings.Count(text, "|") == 10 {
@@ -219,20 +219,20 @@ func TestWrongKey(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	s := newStand(t, setting{way: raw})
 	target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 	i := s.intercept(interceptPort, "-F", "tcp and src port 8080")
-	other, err := s.net.Online.Command(t.Context(), binary, "keygen").Output()
+	other, err := s.net.Production.Command(t.Context(), binary, "keygen").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, s.file("other"), other)
 	at := netip.AddrPortFrom(s.assistant, interceptPort).String()
-	p := start(t, s.net.Online, "copy", binary, "copy", "-x", s.mapping(onlinePort, targetPort), "-s", at, "--key", s.file("other"), "--stats", "50ms")
+	p := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort, targetPort), "-s", at, "--key", s.file("other"), "--stats", "50ms")
 	// It may wait for an intercept that knows it; it must say why, and send nothing.
 	eventually(t, "the copier says that the keys differ", func() bool {
 		return strings.Contains(p.output(), "key") || strings.Contains(p.output(), "certificate")
 	})
-	s.talk(onlinePort, "key", 3, 3)
+	s.talk(productionPort, "key", 3, 3)
 	if !p.hasEnded() {
 		p.stop(syscall.SIGTERM)
 	}

@@ -21,16 +21,16 @@ func TestOwnCopies(t *testing.T) {
 		{"same port over loopback", "80-127.0.0.1:80"},
 		{"same port, the address that clients use", "80-10.77.1.1:80"},
 		{"same port, another address of the host", "80-10.77.2.1:80"},
-		{"online address named", "10.77.1.1:80-10.77.2.1:80"},
+		{"production address named", "10.77.1.1:80-10.77.2.1:80"},
 		{"another port over loopback", "80-127.0.0.1:8080"},
 		{"over loopback, IPv6", "80-[::1]:80"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket})
-			server := serve(t, s.net.Online, ":80")
-			other := serve(t, s.net.Online, ":8080")
+			server := serve(t, s.net.Production, ":80")
+			other := serve(t, s.net.Production, ":8080")
 			c := s.copy("-x", test.mapping)
-			s.talk(onlinePort, "own", 20, 10)
+			s.talk(productionPort, "own", 20, 10)
 			eventually(t, "all lines arrive twice", func() bool { return server.lineCount()+other.lineCount() >= 400 })
 			r := c.end()
 			opened, lines, bytes := server.counts()
@@ -48,9 +48,9 @@ func TestSamePort(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		p := pair{serve(t, s.net.Online, ":80"), serve(t, s.net.Target, ":80")}
+		p := pair{serve(t, s.net.Production, ":80"), serve(t, s.net.Target, ":80")}
 		c := s.copy("-x", s.mapping(80, 80))
-		s.talk(onlinePort, "port", 20, 10)
+		s.talk(productionPort, "port", 20, 10)
 		p.caughtUp(t)
 		r := c.end()
 		p.same(t)
@@ -69,16 +69,16 @@ func TestInterfaces(t *testing.T) {
 			copied int
 		}{
 			{"all", nil, 20},
-			{"the clients'", []string{"-i", netlab.OnlineClientDevice}, 20},
-			{"both", []string{"-i", netlab.OnlineClientDevice + "," + netlab.OnlineTestDevice}, 20},
-			{"another", []string{"-i", netlab.OnlineTestDevice}, 0},
+			{"the clients'", []string{"-i", netlab.ProductionClientDevice}, 20},
+			{"both", []string{"-i", netlab.ProductionClientDevice + "," + netlab.ProductionTestDevice}, 20},
+			{"another", []string{"-i", netlab.ProductionTestDevice}, 0},
 			{"loopback", []string{"-i", "lo"}, 0},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(onlinePort, targetPort)}, test.args...)...)
-				s.talk(onlinePort, "interface", 20, 5)
+				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, test.args...)...)
+				s.talk(productionPort, "interface", 20, 5)
 				r := c.end()
 				opened, lines, bytes := p.target.counts()
 				if opened != test.copied || lines != 5*test.copied {
@@ -90,7 +90,7 @@ func TestInterfaces(t *testing.T) {
 	})
 }
 
-// TestForwardedTraffic: without an online address in the mapping, only what is addressed to this host counts.
+// TestForwardedTraffic: without an production address in the mapping, only what is addressed to this host counts.
 // The host forwards to a container, whose traffic counts where the mapping names it, and once, though it is
 // seen on the way in and on the way out, and on a bridge between.
 func TestForwardedTraffic(t *testing.T) {
@@ -106,24 +106,24 @@ func TestForwardedTraffic(t *testing.T) {
 			}{
 				{"not named", false, nil, 0},
 				{"named", true, nil, 20},
-				{"named, one interface", true, []string{"-i", netlab.OnlineClientDevice}, 20},
+				{"named, one interface", true, []string{"-i", netlab.ProductionClientDevice}, 20},
 				{"named, the other interface", true, []string{"-i", "veth0"}, 20},
 			} {
 				t.Run(fmt.Sprintf("%s, bridge %v", test.name, bridge), func(t *testing.T) {
 					s := newStand(t, setting{way: way})
 					inside := s.container(bridge)
-					online := serve(t, inside, ":80")
+					production := serve(t, inside, ":80")
 					target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-					mapping := s.mapping(onlinePort, targetPort)
+					mapping := s.mapping(productionPort, targetPort)
 					if test.named {
 						mapping = fmt.Sprintf("%s:%s", container, mapping)
 					}
 					c := s.copy(append([]string{"-x", mapping}, test.args...)...)
-					s.online = container
-					s.talk(onlinePort, "forwarded", 20, 5)
+					s.production = container
+					s.talk(productionPort, "forwarded", 20, 5)
 					within(patience/6, func() bool { return target.lineCount() >= 5*test.copied })
 					r := c.end()
-					if opened, lines, _ := online.counts(); opened != 20 || lines != 100 {
+					if opened, lines, _ := production.counts(); opened != 20 || lines != 100 {
 						t.Fatalf("%d connections and %d lines at production, wanted 20 and 100", opened, lines)
 					}
 					opened, lines, bytes := target.counts()
@@ -157,7 +157,7 @@ func (s *stand) container(bridge bool) *netlab.Namespace {
 	must(inside.Try(func() (err error) { handle, err = netns.Get(); return err }))
 	defer handle.Close()
 	gateway := "veth0"
-	must(s.net.Online.Try(func() error {
+	must(s.net.Production.Try(func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = "veth0"
 		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "inside0", PeerNamespace: netlink.NsFd(handle)}); err != nil {
@@ -202,7 +202,7 @@ func (s *stand) container(bridge bool) *netlab.Namespace {
 	}))
 	must(s.net.Client.Try(func() error {
 		_, dst, _ := net.ParseCIDR("10.88.0.0/24")
-		return netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: netlab.OnlineAddr4.AsSlice()})
+		return netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: netlab.ProductionAddr4.AsSlice()})
 	}))
 	return inside
 }

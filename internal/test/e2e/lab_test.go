@@ -99,22 +99,22 @@ func playLab(t *testing.T, o lab.Options) *lab.Result {
 // and the average over the run is.
 func crowd(t *testing.T, r *lab.Result) {
 	t.Helper()
-	var online, target int64
+	var production, target int64
 	for _, s := range r.Samples {
-		online += s.Online
+		production += s.Production
 		target += s.Target
 	}
 	n := int64(max(len(r.Samples), 1))
 	// Of connections shorter than the time between two samples the average is itself a sample.
 	const slack = 4
-	if 2*target > 3*online+2*slack*n {
+	if 2*target > 3*production+2*slack*n {
 		t.Errorf("%.1f connections at the target on average, more than 1.5 times production's %.1f",
-			float64(target)/float64(n), float64(online)/float64(n))
+			float64(target)/float64(n), float64(production)/float64(n))
 	}
-	if r.Target.MostOpen*2 > r.Online.MostOpen*3 {
-		t.Logf("%d connections at the same time at the target at most, %d at production", r.Target.MostOpen, r.Online.MostOpen)
+	if r.Target.MostOpen*2 > r.Production.MostOpen*3 {
+		t.Logf("%d connections at the same time at the target at most, %d at production", r.Target.MostOpen, r.Production.MostOpen)
 	}
-	r.Target.MostOpen = min(r.Target.MostOpen, r.Online.MostOpen) // judged here
+	r.Target.MostOpen = min(r.Target.MostOpen, r.Production.MostOpen) // judged here
 }
 
 // idleMemory bounds what the copier takes for 8,000 connections.
@@ -126,8 +126,8 @@ func TestLabIdleConnections(t *testing.T) {
 	}
 	eachWay(t, func(t *testing.T, way string) {
 		r := playLab(t, lab.Options{Via: way, Scenario: "idle", Duration: 6 * time.Second})
-		if r.Online.MostOpen < 8000 {
-			t.Errorf("%d connections at the same time at production, wanted 8,000", r.Online.MostOpen)
+		if r.Production.MostOpen < 8000 {
+			t.Errorf("%d connections at the same time at production, wanted 8,000", r.Production.MostOpen)
 		}
 		if r.Copier.MaxRSS > idleMemory {
 			t.Errorf("the copier took %d MB, wanted %d at most", r.Copier.MaxRSS>>20, idleMemory>>20)

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	memcachedOnline = 11211
-	memcachedTarget = 11212
+	memcachedProduction = 11211
+	memcachedTarget     = 11212
 )
 
 // startMemcached starts a memcached and waits until it answers.
@@ -98,7 +98,7 @@ func (m *memcachedClient) answer(get bool) error {
 
 func (s *stand) memcachedClient(id, rounds, depth int) error {
 	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(id%4, s.ipv6), 0))}
-	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.online, memcachedOnline).String())
+	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.production, memcachedProduction).String())
 	if err != nil {
 		return err
 	}
@@ -193,9 +193,9 @@ func TestMemcached(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
-				startMemcached(t, s.net.Online, memcachedOnline)
+				startMemcached(t, s.net.Production, memcachedProduction)
 				startMemcached(t, s.net.Target, memcachedTarget)
-				c := s.copy("-x", s.mapping(memcachedOnline, memcachedTarget))
+				c := s.copy("-x", s.mapping(memcachedProduction, memcachedTarget))
 				var all sync.WaitGroup
 				for i := range test.clients {
 					all.Go(func() {
@@ -206,10 +206,10 @@ func TestMemcached(t *testing.T) {
 				}
 				all.Wait()
 				report := c.end() // which waits until what was captured has arrived
-				online := memcachedDump(t, s.net.Online, memcachedOnline)
+				production := memcachedDump(t, s.net.Production, memcachedProduction)
 				target := memcachedDump(t, s.net.Target, memcachedTarget)
-				same(t, "keys with their values", target, online)
-				if len(online) == 0 {
+				same(t, "keys with their values", target, production)
+				if len(production) == 0 {
 					t.Error("production has no keys")
 				}
 				complete(t, report, test.clients, int64(report.Bytes.Captured))

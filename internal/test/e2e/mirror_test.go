@@ -29,8 +29,8 @@ func commands(host *netlab.Namespace, lines ...string) error {
 
 // vxlanMirror has the kernel mirror what production's interface sees, both ways, to the assistant.
 func vxlanMirror(n *netlab.Net) error {
-	return commands(n.Online,
-		fmt.Sprintf("ip link add mirror type vxlan id 7 local %s remote %s dstport 4789", netlab.OnlineTest4, netlab.AssistantAddr4),
+	return commands(n.Production,
+		fmt.Sprintf("ip link add mirror type vxlan id 7 local %s remote %s dstport 4789", netlab.ProductionTest4, netlab.AssistantAddr4),
 		"ip link set mirror up",
 		"nft add table netdev mirror",
 		"nft add chain netdev mirror in { type filter hook ingress device eth0 priority 0 ; }",
@@ -46,9 +46,9 @@ func portMirror(n *netlab.Net) error {
 	return commands(all[len(all)-1],
 		"nft add table netdev mirror",
 		"nft add chain netdev mirror clients { type filter hook ingress device c-client priority 0 ; }",
-		"nft add chain netdev mirror online { type filter hook ingress device c-online priority 0 ; }",
+		"nft add chain netdev mirror production { type filter hook ingress device c-production priority 0 ; }",
 		"nft add rule netdev mirror clients ip protocol tcp dup to t-assistant",
-		"nft add rule netdev mirror online ip protocol tcp dup to t-assistant",
+		"nft add rule netdev mirror production ip protocol tcp dup to t-assistant",
 	)
 }
 
@@ -88,12 +88,12 @@ var erspanMirror = encapsulator{
 
 // start mirrors production's port 80 from the clients' side until the test ends.
 func (e encapsulator) start(t testing.TB, n *netlab.Net) error {
-	return n.Online.Try(func() error {
+	return n.Production.Try(func() error {
 		prog, err := filter.Compile("tcp port 80", filter.Options{})
 		if err != nil {
 			return err
 		}
-		source, err := afpacket.Open(afpacket.Config{Interfaces: []string{netlab.OnlineClientDevice}, Filter: prog, Memory: 64 << 20})
+		source, err := afpacket.Open(afpacket.Config{Interfaces: []string{netlab.ProductionClientDevice}, Filter: prog, Memory: 64 << 20})
 		if err != nil {
 			return err
 		}
@@ -205,8 +205,8 @@ func TestMirrorCuts(t *testing.T) {
 	if err := cutting.start(t, s.net); err != nil {
 		t.Fatal(err)
 	}
-	c := s.copyOn(s.net.Assistant, "-x", s.mapping(onlinePort, targetPort), "--from", "geneve://:6081")
-	cl := dial(t, s.net.Client, netip.Addr{}, netip.AddrPortFrom(s.online, onlinePort))
+	c := s.copyOn(s.net.Assistant, "-x", s.mapping(productionPort, targetPort), "--from", "geneve://:6081")
+	cl := dial(t, s.net.Client, netip.Addr{}, netip.AddrPortFrom(s.production, productionPort))
 	long := strings.Repeat("long ", 200)
 	for _, line := range []string{"one", "two", long, "three", "four"} {
 		if err := cl.ask(line); err != nil {

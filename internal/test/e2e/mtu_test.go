@@ -75,14 +75,14 @@ func TestFramesStayBelowMTU(t *testing.T) {
 			limit := test.mtu
 			if test.route > 0 {
 				limit = test.route
-				if err := s.net.Online.Try(func() error { return routeMTU(s, test.route) }); err != nil {
+				if err := s.net.Production.Try(func() error { return routeMTU(s, test.route) }); err != nil {
 					t.Fatal(err)
 				}
 			}
-			atOnline := startDump(t, s.net.Online, netlab.OnlineClientDevice, fmt.Sprintf("tcp dst port %d", onlinePort))
+			atProduction := startDump(t, s.net.Production, netlab.ProductionClientDevice, fmt.Sprintf("tcp dst port %d", productionPort))
 			atTarget := startDump(t, s.net.Target, netlab.Device, fmt.Sprintf("tcp dst port %d", targetPort))
 			webRun(t, s, "", func() { s.webLoad(webLoad{conns: 10, requests: 20, uploads: true}) })
-			if got := most(atOnline.lengths()); got < 10_000 {
+			if got := most(atProduction.lengths()); got < 10_000 {
 				t.Errorf("the largest frame at production has %d bytes: this tests nothing", got)
 			}
 			if got := most(atTarget.lengths()); got > limit+ethernetHeader || got < limit/2 {
@@ -94,7 +94,7 @@ func TestFramesStayBelowMTU(t *testing.T) {
 
 // routeMTU gives the way to the target a smaller MTU than its device has.
 func routeMTU(s *stand, mtu int) error {
-	link, err := netlink.LinkByName(netlab.OnlineTestDevice)
+	link, err := netlink.LinkByName(netlab.ProductionTestDevice)
 	if err != nil {
 		return err
 	}

@@ -18,16 +18,16 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// mysqlOnline and mysqlTarget are the ports of the two.
+// mysqlProduction and mysqlTarget are the ports of the two.
 const (
-	mysqlOnline = 3306
-	mysqlTarget = 3307
+	mysqlProduction = 3306
+	mysqlTarget     = 3307
 )
 
 // The passwords of the user app: the target's is not production's.
 const (
-	onlinePassword = "production"
-	targetPassword = "test:server"
+	productionPassword = "production"
+	targetPassword     = "test:server"
 	// of the user signer, who logs in there by client_ed25519, which the server has to ask for
 	signersPassword = "home@test"
 )
@@ -95,8 +95,8 @@ func (s *stand) mysqlClient(name string, args ...string) {
 // sysbench runs one of sysbench's loads with one connection, whose data are of a schema of its own: between
 // connections there is no order.
 func (s *stand) sysbench(schema, load, prepared, phase string, events int) {
-	s.mysqlClient("sysbench", load, "--db-driver=mysql", "--mysql-host="+s.online.String(), fmt.Sprintf("--mysql-port=%d", mysqlOnline),
-		"--mysql-user=app", "--mysql-password="+onlinePassword, "--mysql-db="+schema, "--mysql-ssl=off", "--db-ps-mode="+prepared,
+	s.mysqlClient("sysbench", load, "--db-driver=mysql", "--mysql-host="+s.production.String(), fmt.Sprintf("--mysql-port=%d", mysqlProduction),
+		"--mysql-user=app", "--mysql-password="+productionPassword, "--mysql-db="+schema, "--mysql-ssl=off", "--db-ps-mode="+prepared,
 		"--tables=2", "--table-size=500", "--threads=1", "--time=30", fmt.Sprintf("--events=%d", events), phase)
 }
 
@@ -115,7 +115,7 @@ func (s *stand) mysqlLoads(ready func()) {
 	ready()
 	bench("run", 100)
 	all.Go(func() {
-		s.mysqlClient("mysqlslap", "--no-defaults", "-h"+s.online.String(), fmt.Sprintf("-P%d", mysqlOnline), "-uapp", "-p"+onlinePassword,
+		s.mysqlClient("mysqlslap", "--no-defaults", "-h"+s.production.String(), fmt.Sprintf("-P%d", mysqlProduction), "-uapp", "-p"+productionPassword,
 			"--auto-generate-sql", "--concurrency=4", "--number-of-queries=200", "--create-schema=slap", "--no-drop")
 	})
 	all.Wait()
@@ -123,7 +123,7 @@ func (s *stand) mysqlLoads(ready func()) {
 
 // mariadbArgs are the command-line client's, for the user app of production.
 func (s *stand) mariadbArgs(args ...string) []string {
-	return append([]string{"--no-defaults", "-h" + s.online.String(), fmt.Sprintf("-P%d", mysqlOnline), "-uapp", "-p" + onlinePassword}, args...)
+	return append([]string{"--no-defaults", "-h" + s.production.String(), fmt.Sprintf("-P%d", mysqlProduction), "-uapp", "-p" + productionPassword}, args...)
 }
 
 // mysqlDial connects as the user app.
@@ -138,7 +138,7 @@ func (s *stand) mysqlDial(db string, options ...mysqlclient.Option) *mysqlclient
 
 // mysqlTry connects as a user.
 func (s *stand) mysqlTry(user, db string, options ...mysqlclient.Option) (*mysqlclient.Conn, error) {
-	return mysqlclient.ConnectWithDialer(s.t.Context(), "tcp", fmt.Sprintf("%s:%d", s.online, mysqlOnline), user, onlinePassword, db,
+	return mysqlclient.ConnectWithDialer(s.t.Context(), "tcp", fmt.Sprintf("%s:%d", s.production, mysqlProduction), user, productionPassword, db,
 		func(ctx context.Context, network, address string) (net.Conn, error) {
 			return s.net.Client.Dial(ctx, &net.Dialer{Timeout: patience}, network, address)
 		}, options...)
@@ -165,7 +165,7 @@ func (s *stand) changeUser(c *mysqlclient.Conn, user, db string) {
 		case answer[0] != mysql.EOF_HEADER || string(plugin) != mysql.AUTH_NATIVE_PASSWORD:
 			s.t.Fatalf("change of the user: %q", answer)
 		}
-		packet = append(make([]byte, 4), mysql.CalcPassword(salt[:20], []byte(onlinePassword))...)
+		packet = append(make([]byte, 4), mysql.CalcPassword(salt[:20], []byte(productionPassword))...)
 	}
 }
 
@@ -174,11 +174,11 @@ func (s *stand) changeUser(c *mysqlclient.Conn, user, db string) {
 func TestMySQL(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		online := startMariaDB(t, s.net.Online, mysqlOnline, "BY '"+onlinePassword+"'")
+		production := startMariaDB(t, s.net.Production, mysqlProduction, "BY '"+productionPassword+"'")
 		target := startMariaDB(t, s.net.Target, mysqlTarget, "VIA mysql_native_password USING PASSWORD('"+targetPassword+"')")
-		online.query("CREATE USER signer@'%' IDENTIFIED BY '" + onlinePassword + "'; GRANT ALL ON *.* TO signer@'%'")
+		production.query("CREATE USER signer@'%' IDENTIFIED BY '" + productionPassword + "'; GRANT ALL ON *.* TO signer@'%'")
 		target.query("CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('" + signersPassword + "'); GRANT ALL ON *.* TO signer@'%'")
-		for _, m := range []*mariadb{online, target} {
+		for _, m := range []*mariadb{production, target} {
 			m.query("CREATE DATABASE other; CREATE TABLE other.busy (n INT); CREATE TABLE other.loaded (n INT)")
 		}
 
@@ -204,7 +204,7 @@ func TestMySQL(t *testing.T) {
 			t.Fatal(err)
 		}
 		watched := s.watchSQL(mysqlTarget)
-		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login-file", login, "--session-memory", "100MB")
+		c := s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login-file", login, "--session-memory", "100MB")
 
 		// A copy begins at a connection's second turn, logs in, and goes on, though that is to say nothing.
 		do(found, "SELECT 'not copied'")
@@ -220,7 +220,7 @@ func TestMySQL(t *testing.T) {
 		do(busy, "CREATE TABLE used (n INT)")
 
 		s.mysqlLoads(func() {
-			want := online.checksums()
+			want := production.checksums()
 			eventually(t, "the same tables", func() bool { return target.checksums() == want })
 		})
 		do(found, "CREATE TABLE found (a INT)")
@@ -247,7 +247,7 @@ func TestMySQL(t *testing.T) {
 		do(found, "SELECT t FROM big")
 		do(found, "INSERT INTO big VALUES (?)", strings.Repeat("y", 16<<20))
 
-		want := online.checksums()
+		want := production.checksums()
 		same := within(10*time.Second, func() bool { return target.checksums() == want })
 		r := c.end()
 		if !same {
@@ -263,7 +263,7 @@ func TestMySQL(t *testing.T) {
 		if got := target.query("SELECT GROUP_CONCAT(n ORDER BY n) FROM other.busy; SELECT COUNT(*) FROM other.loaded"); got != "2\n0" {
 			t.Errorf("of what had begun before, and of a file, the target has %q", got)
 		}
-		if got := online.query("SELECT COUNT(*) FROM other.loaded"); got != fmt.Sprint(1<<18) {
+		if got := production.query("SELECT COUNT(*) FROM other.loaded"); got != fmt.Sprint(1<<18) {
 			t.Errorf("production has loaded %s lines", got)
 		}
 		if d := r.Protocol.Dropped; len(d) != 2 || d["unknown_statement"] != 2 || d["load_data"] != 1 {

@@ -14,7 +14,7 @@ import (
 // Both servers have the schema other, whose answers differ: the target's are longer, have other columns, more results
 // or fewer, or are errors.
 const (
-	otherOnline = `CREATE DATABASE other; USE other;
+	otherProduction = `CREATE DATABASE other; USE other;
 		CREATE TABLE words (w VARCHAR(10)); INSERT INTO words VALUES ('a'), ('b'), (NULL);
 		CREATE TABLE gone (a INT); INSERT INTO gone VALUES (1);
 		CREATE TABLE empty SELECT * FROM words;
@@ -144,19 +144,19 @@ func (s *stand) otherLoad(schema string, times int) {
 func TestMySQLOtherAnswers(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		online := startMariaDB(t, s.net.Online, mysqlOnline, "BY '"+onlinePassword+"'")
+		production := startMariaDB(t, s.net.Production, mysqlProduction, "BY '"+productionPassword+"'")
 		target := startMariaDB(t, s.net.Target, mysqlTarget, "BY '"+targetPassword+"'")
-		online.query(delimited(otherOnline))
+		production.query(delimited(otherProduction))
 		target.query(delimited(otherTarget))
 		const times, each = 30, 14 // commands, and more
 		watched := s.watchSQL(mysqlTarget)
-		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@")
+		c := s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@")
 		var all sync.WaitGroup
 		for _, schema := range []string{"a", "b", "c"} {
 			all.Go(func() { s.otherLoad(schema, times) })
 		}
 		all.Wait()
-		want := online.checksums()
+		want := production.checksums()
 		eventually(t, "the same tables", func() bool { return target.checksums() == want })
 		r := c.end()
 		if strings.Count(want, "noted") != 3 || strings.Count(want, "done") != 3 {
@@ -173,7 +173,7 @@ func TestMySQLOtherAnswers(t *testing.T) {
 		}
 		// The judge can say otherwise: of a copy that waits for nothing.
 		watched = s.watchSQL(mysqlTarget)
-		c = s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@", "--wait", "none")
+		c = s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@", "--wait", "none")
 		conn := s.mysqlDial("other")
 		for range times {
 			if _, err := conn.Execute("SELECT slow()"); err != nil {

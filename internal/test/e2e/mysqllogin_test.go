@@ -113,10 +113,10 @@ func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
 func TestMySQLCachingSHA2(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serveSQL(t, s.net.Online, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD, onlinePassword)
+		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD, productionPassword)
 		target := serveSQL(t, s.net.Target, "0.0.0.0:3307", mysql.AUTH_CACHING_SHA2_PASSWORD, targetPassword)
 		watched := s.watchSQL(mysqlTarget)
-		c := s.copy("-x", s.mapping(mysqlOnline, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@", "--mysql-read-only")
+		c := s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@", "--mysql-read-only")
 		for _, text := range []string{"SELECT 1", "SELECT 2"} {
 			conn := s.mysqlDial("shop")
 			for _, text := range []string{text, "DELETE FROM t"} {
@@ -172,7 +172,7 @@ func refuseSQL(t testing.TB, host *netlab.Namespace, address string, code uint16
 func TestMySQLLoginRefused(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serveSQL(t, s.net.Online, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD, onlinePassword)
+		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD, productionPassword)
 		target := serveSQL(t, s.net.Target, "0.0.0.0:3307", mysql.AUTH_NATIVE_PASSWORD, targetPassword)
 		full := refuseSQL(t, s.net.Target, "0.0.0.0:3308", 1040, "Too many connections")
 		shut := refuseSQL(t, s.net.Target, "0.0.0.0:3309", 1130, "Host '10.77.2.1' is not allowed to connect to this MySQL server")
@@ -191,7 +191,7 @@ func TestMySQLLoginRefused(t *testing.T) {
 			{"no server", "target_refused", "", 3310, right, false},
 			{"encrypted", "tls", "", 3307, right, true},
 		} {
-			args := []string{"-x", s.mapping(mysqlOnline, test.port)}
+			args := []string{"-x", s.mapping(mysqlProduction, test.port)}
 			if test.login != "" {
 				args = append(args, "--mysql-login", test.login)
 			}

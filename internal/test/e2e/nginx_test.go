@@ -228,12 +228,12 @@ func sums(t testing.TB, dir string, names bool) []string {
 }
 
 // same compares two sorted lists and shows where they part.
-func same(t testing.TB, what string, target, online []string) {
+func same(t testing.TB, what string, target, production []string) {
 	t.Helper()
-	if slices.Equal(target, online) {
+	if slices.Equal(target, production) {
 		return
 	}
-	t.Errorf("%s: %d at the target, %d at production, and they differ", what, len(target), len(online))
+	t.Errorf("%s: %d at the target, %d at production, and they differ", what, len(target), len(production))
 	shown := 0
 	show := func(side string, have, other []string) {
 		for i := range have {
@@ -245,8 +245,8 @@ func same(t testing.TB, what string, target, online []string) {
 			}
 		}
 	}
-	show("target", target, online)
-	show("production", online, target)
+	show("target", target, production)
+	show("production", production, target)
 }
 
 // count is how often a sorted list has the line.

@@ -24,27 +24,27 @@ func saidAll(services []*service) (all []string) {
 // each method its way.
 func TestBalance(t *testing.T) {
 	const conns = 5000 // of each host
-	s := newStand(t, setting{way: socket, net: netlab.Config{Onlines: 2, Targets: 3, Crowd: true}})
+	s := newStand(t, setting{way: socket, net: netlab.Config{Productions: 2, Targets: 3, Crowd: true}})
 	for _, method := range []string{"client", "session", "round-robin", "least"} {
 		t.Run(method, func(t *testing.T) {
 			s := *s
 			s.t = t
-			online, targets := s.on(s.net.Onlines, onlinePort), s.on(s.net.Targets, targetPort)
+			production, targets := s.on(s.net.Productions, productionPort), s.on(s.net.Targets, targetPort)
 			var copiers []*copier
-			for _, host := range s.net.Onlines {
+			for _, host := range s.net.Productions {
 				copiers = append(copiers, s.copyOn(host, "-x", s.toAll(3, 1, 1), "--balance", method))
 			}
 			var both sync.WaitGroup
 			for i := range copiers {
-				both.Go(func() { s.shortTo(s.onlineAt(i), netlab.CrowdAddr, "from", conns, 0) })
+				both.Go(func() { s.shortTo(s.productionAt(i), netlab.CrowdAddr, "from", conns, 0) })
 			}
 			both.Wait()
 			eventually(t, "the targets have all lines", func() bool { return lines(targets) >= 2*conns })
 			for i, c := range copiers {
-				_, _, bytes := online[i].counts()
+				_, _, bytes := production[i].counts()
 				complete(t, c.end(), conns, bytes)
 			}
-			same(t, "what connections said", saidAll(targets), saidAll(online))
+			same(t, "what connections said", saidAll(targets), saidAll(production))
 			for i, want := range []float64{0.6, 0.2, 0.2} {
 				share := float64(targets[i].lineCount()) / (2 * conns)
 				t.Logf("target %d has %.4f of the sessions", i, share)
@@ -68,9 +68,9 @@ func TestBalance(t *testing.T) {
 func TestManyNodes(t *testing.T) {
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
-			s := newStand(t, setting{way: way, net: netlab.Config{Onlines: 4}})
+			s := newStand(t, setting{way: way, net: netlab.Config{Productions: 4}})
 			target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-			online := s.on(s.net.Onlines, onlinePort)
+			production := s.on(s.net.Productions, productionPort)
 			var nodes []string
 			place := func() []string {
 				nodes = append(nodes, s.file(fmt.Sprintf("node%d.sock", len(nodes))))
@@ -82,13 +82,13 @@ func TestManyNodes(t *testing.T) {
 				s.onTarget(place()...)
 			}
 			var copiers []*copier
-			for _, host := range s.net.Onlines {
-				copiers = append(copiers, s.copyOn(host, append(place(), "-x", s.mapping(onlinePort, targetPort))...))
+			for _, host := range s.net.Productions {
+				copiers = append(copiers, s.copyOn(host, append(place(), "-x", s.mapping(productionPort, targetPort))...))
 			}
 			// Each production host has clients of its own: no address and port is at two of them.
 			load := func(i int, name string) {
 				for n := range 15 {
-					c := dial(t, s.net.Client, netlab.ClientAddr(i, false), s.onlineAt(i))
+					c := dial(t, s.net.Client, netlab.ClientAddr(i, false), s.productionAt(i))
 					for l := range 4 {
 						if err := c.ask(fmt.Sprintf("%s host %d connection %d line %d", name, i, n, l)); err != nil {
 							t.Error(err)
@@ -100,28 +100,28 @@ func TestManyNodes(t *testing.T) {
 				}
 			}
 			var all sync.WaitGroup
-			for i := range online {
+			for i := range production {
 				all.Go(func() { load(i, "first") })
 			}
 			all.Wait()
 			eventually(t, "the target has all", func() bool { return target.lineCount() == 4*60 })
 
-			table, err := s.net.Online.Command(t.Context(), binary, append([]string{"status"}, nodes...)...).CombinedOutput()
+			table, err := s.net.Production.Command(t.Context(), binary, append([]string{"status"}, nodes...)...).CombinedOutput()
 			if err != nil || strings.Count(string(table), " copier ") != 4 || strings.Count(string(table), " intercept ") != 1 || !strings.Contains(string(table), " 4/4 ") {
 				t.Errorf("tcpcopy status: %v\n%s", err, table)
 			}
 			complete(t, copiers[0].end(), 15, bytesOfHost(0, "first"))
 			copiers[1].kill()
 			load(2, "second")
-			copiers[0] = s.copyOn(s.net.Onlines[0], "-x", s.mapping(onlinePort, targetPort))
+			copiers[0] = s.copyOn(s.net.Productions[0], "-x", s.mapping(productionPort, targetPort))
 			load(0, "second")
 			eventually(t, "the target has all", func() bool { return target.lineCount() == 6*60 })
 			complete(t, copiers[0].end(), 15, bytesOfHost(0, "second"))
 			complete(t, copiers[2].end(), 30, bytesOfHost(2, "first")+bytesOfHost(2, "second"))
 			complete(t, copiers[3].end(), 15, bytesOfHost(3, "first"))
-			same(t, "what connections said", target.said(), saidAll(online))
+			same(t, "what connections said", target.said(), saidAll(production))
 			var clients []string
-			for _, o := range online {
+			for _, o := range production {
 				clients = append(clients, o.clients()...)
 			}
 			same(t, "clients that the target sees", target.clients(), sorted(clients))
@@ -141,17 +141,17 @@ func bytesOfHost(i int, name string) (sum int64) {
 // TestSamplesAgree: the copiers of two production hosts that take a part of the clients take the same ones.
 func TestSamplesAgree(t *testing.T) {
 	const clients = 100
-	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: clients, Onlines: 2, Targets: 2}})
-	online, targets := s.on(s.net.Onlines, onlinePort), s.on(s.net.Targets, targetPort)
+	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: clients, Productions: 2, Targets: 2}})
+	production, targets := s.on(s.net.Productions, productionPort), s.on(s.net.Targets, targetPort)
 	from := func(i int) netip.Addr { return netlab.ClientAddr(i%clients, false) }
 	var chosen [2][]string
-	for i, host := range s.net.Onlines {
-		c := s.copyOn(host, "-x", fmt.Sprintf("%d-%s", onlinePort, s.targetAt(i)), "-r", "10", "--sample-by", "client")
-		s.shortTo(s.onlineAt(i), from, "from", 3*clients, 0)
+	for i, host := range s.net.Productions {
+		c := s.copyOn(host, "-x", fmt.Sprintf("%d-%s", productionPort, s.targetAt(i)), "-r", "10", "--sample-by", "client")
+		s.shortTo(s.productionAt(i), from, "from", 3*clients, 0)
 		r := c.end()
 		chosen[i] = targets[i].said()
 		_, n, bytes := targets[i].counts()
-		_, _, all := online[i].counts()
+		_, _, all := production[i].counts()
 		if r.Sessions.Captured != 3*clients || r.Sessions.Delivered != uint64(n) || r.Sessions.Dropped["sampled_out"] != uint64(3*clients-n) ||
 			r.Bytes.Captured != uint64(all) || r.Bytes.Delivered != uint64(bytes) || r.Bytes.Dropped["sampled_out"] != uint64(all-bytes) {
 			t.Errorf("the account of host %d: %+v %+v, wanted %d sessions and %d bytes delivered, and the others sampled out", i, r.Sessions, r.Bytes, n, bytes)

@@ -59,9 +59,9 @@ func TestOptions(t *testing.T) {
 		{"by bytes", ways, []string{"--wait", "bytes"}, whole},
 		{"whole sessions only", ways, []string{"-O"}, whole},
 		{"several shards", ways, []string{"--shards", "4"}, whole},
-		{"bound to an address", []string{socket}, []string{"--bind", netlab.OnlineTest4.String()}, func(t *testing.T, p pair, r *export.Report) {
+		{"bound to an address", []string{socket}, []string{"--bind", netlab.ProductionTest4.String()}, func(t *testing.T, p pair, r *export.Report) {
 			whole(t, p, r)
-			from(t, p, netlab.OnlineTest4.String())
+			from(t, p, netlab.ProductionTest4.String())
 		}},
 		{"addresses instead of the clients'", []string{raw}, []string{"-c", "10.77.1.100,10.77.1.101"}, func(t *testing.T, p pair, r *export.Report) {
 			whole(t, p, r)
@@ -71,7 +71,7 @@ func TestOptions(t *testing.T) {
 		{"SYN with all options", []string{raw}, []string{"--syn", "full"}, whole},
 		{"SYN with few options", []string{raw}, []string{"--syn", "minimal"}, whole},
 		{"small segments", []string{raw}, []string{"-D", "500"}, whole},
-		{"at link layer", []string{raw}, []string{"-o", netlab.OnlineTestDevice}, whole},
+		{"at link layer", []string{raw}, []string{"-o", netlab.ProductionTestDevice}, whole},
 		{"bbr", []string{raw}, []string{"--congestion", "bbr"}, whole},
 		{"cubic", []string{raw}, []string{"--congestion", "cubic"}, whole},
 		{"two links", []string{raw}, []string{"-C", "2"}, whole},
@@ -80,8 +80,8 @@ func TestOptions(t *testing.T) {
 			t.Run(test.name+"/"+way, func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(onlinePort, targetPort)}, test.args...)...)
-				s.talk(onlinePort, "option", conns, lines)
+				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, test.args...)...)
+				s.talk(productionPort, "option", conns, lines)
 				test.check(t, p, c.end())
 			})
 		}
@@ -92,7 +92,7 @@ func TestOptions(t *testing.T) {
 func whole(t *testing.T, p pair, r *export.Report) {
 	t.Helper()
 	p.same(t)
-	opened, _, bytes := p.online.counts()
+	opened, _, bytes := p.production.counts()
 	complete(t, r, opened, bytes)
 }
 
@@ -118,9 +118,9 @@ func TestLettersAlone(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	p := s.pair()
 	report := s.file("report.json")
-	c := &copier{start(t, s.net.Online, "tcpcopy", binary, "-x", s.mapping(onlinePort, targetPort), "--report", report), report}
+	c := &copier{start(t, s.net.Production, "tcpcopy", binary, "-x", s.mapping(productionPort, targetPort), "--report", report), report}
 	c.awaitOutput("tcpcopy: ready")
-	s.talk(onlinePort, "letters", 10, 10)
+	s.talk(productionPort, "letters", 10, 10)
 	whole(t, p, c.end())
 	if !strings.Contains(c.output(), "account   balances") {
 		t.Error("no account on stdout")

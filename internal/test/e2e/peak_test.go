@@ -13,7 +13,7 @@ func TestCopiesPeak(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "-n", fmt.Sprint(copies))
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", fmt.Sprint(copies))
 		// At first nothing is known of how long answers are, and copies close late.
 		s.paced("first", conns/10, rate, 1, life)
 		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns/10 })
@@ -21,23 +21,23 @@ func TestCopiesPeak(t *testing.T) {
 		s.paced("short", conns-conns/10, rate, 1, life)
 		o := watched()
 		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns })
-		opened, _, bytes := p.online.counts()
+		opened, _, bytes := p.production.counts()
 		complete(t, c.end(), copies*opened, copies*bytes)
 		var want []string
-		for _, text := range p.online.said() {
+		for _, text := range p.production.said() {
 			want = append(want, text, text, text)
 		}
 		same(t, "what connections said", p.target.said(), want)
 		t.Logf("at the same time at most %d at production and %d at the target: %.2f times as many; on average %.2f",
-			o.mostOnline, o.mostTarget, float64(o.mostTarget)/float64(o.mostOnline), float64(o.sumTarget)/float64(o.sumOnline))
-		if most := 1.5 * copies * float64(o.mostOnline); float64(o.mostTarget) > most {
-			t.Errorf("at the same time at most %d at production and %d at the target, wanted at most %.0f there", o.mostOnline, o.mostTarget, most)
+			o.mostProduction, o.mostTarget, float64(o.mostTarget)/float64(o.mostProduction), float64(o.sumTarget)/float64(o.sumProduction))
+		if most := 1.5 * copies * float64(o.mostProduction); float64(o.mostTarget) > most {
+			t.Errorf("at the same time at most %d at production and %d at the target, wanted at most %.0f there", o.mostProduction, o.mostTarget, most)
 		}
 	})
 }
 
 // open is how many connections are open at once, at production and at the target.
-type open struct{ mostOnline, mostTarget, sumOnline, sumTarget int }
+type open struct{ mostProduction, mostTarget, sumProduction, sumTarget int }
 
 // watchOpen looks again and again; the function it returns ends that.
 func (p pair) watchOpen() (end func() open) {
@@ -51,8 +51,8 @@ func (p pair) watchOpen() (end func() open) {
 	go func() {
 		defer close(done)
 		for {
-			online, target := count(p.online), count(p.target)
-			o = open{max(o.mostOnline, online), max(o.mostTarget, target), o.sumOnline + online, o.sumTarget + target}
+			production, target := count(p.production), count(p.target)
+			o = open{max(o.mostProduction, production), max(o.mostTarget, target), o.sumProduction + production, o.sumTarget + target}
 			select {
 			case <-stop:
 				return

@@ -22,7 +22,7 @@ const answerSize = 12_000
 // answering is a production server whose answers are of answerSize; call asks it for one, from a connection of its own.
 func (s *stand) answering() (call func()) {
 	s.t.Helper()
-	l, err := s.net.Online.Listen("tcp4", fmt.Sprintf(":%d", onlinePort))
+	l, err := s.net.Production.Listen("tcp4", fmt.Sprintf(":%d", productionPort))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func (s *stand) answering() (call func()) {
 	return func() {
 		s.t.Helper()
 		d := &net.Dialer{Timeout: patience}
-		c, err := s.net.Client.Dial(s.t.Context(), d, "tcp4", fmt.Sprintf("%s:%d", netlab.OnlineAddr4, onlinePort))
+		c, err := s.net.Client.Dial(s.t.Context(), d, "tcp4", fmt.Sprintf("%s:%d", netlab.ProductionAddr4, productionPort))
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestRecord(t *testing.T) {
 	call := s.answering()
 	at := func(name string) string { return s.file(name) }
 	run := func(args ...string) *process {
-		p := start(t, s.net.Online, "record", binary, append([]string{"record", "-x", "80"}, args...)...)
+		p := start(t, s.net.Production, "record", binary, append([]string{"record", "-x", "80"}, args...)...)
 		p.awaitOutput("tcpcopy: ready: recording port 80")
 		return p
 	}
@@ -139,7 +139,7 @@ func TestRecordFullDisk(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	call := s.answering()
 	file := s.file("full.pcapng")
-	p := start(t, s.net.Online, "record", "/bin/sh", "-c", `ulimit -f 100 && exec "$0" "$@"`, binary, "record", "-x", "80", "--both", "-o", file)
+	p := start(t, s.net.Production, "record", "/bin/sh", "-c", `ulimit -f 100 && exec "$0" "$@"`, binary, "record", "-x", "80", "--both", "-o", file)
 	p.awaitOutput("tcpcopy: ready")
 	within(patience, func() bool { call(); return p.hasEnded() })
 	if code := p.wait(); code != 1 {

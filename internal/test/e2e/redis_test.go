@@ -19,10 +19,10 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// redisOnline and redisTarget are the ports of the two.
+// redisProduction and redisTarget are the ports of the two.
 const (
-	redisOnline = 6379
-	redisTarget = 6380
+	redisProduction = 6379
+	redisTarget     = 6380
 )
 
 // redisSocket is where a Redis can be asked without a packet that could be copied. Its name must be short.
@@ -118,7 +118,7 @@ func redisWords(r *rand.Rand, client, n, large int) []string {
 func (s *stand) redisClient(client, batches, depth, large int) error {
 	rnd := rand.New(rand.NewPCG(uint64(client), 3))
 	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(client%4, s.ipv6), 0))}
-	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.online, redisOnline).String())
+	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.production, redisProduction).String())
 	if err != nil {
 		return err
 	}
@@ -169,13 +169,13 @@ func (s *stand) redisLoad(clients, batches, depth, large int) {
 // a script, and the mass insertion that waits for nothing.
 func (s *stand) redisScript() {
 	s.t.Helper()
-	online := []string{"-h", s.online.String(), "-p", fmt.Sprint(redisOnline)}
-	s.redisCLI(s.net.Client, "SET cli:a 1\nMULTI\nINCR cli:a\nLPUSH cli:b x y z\nEXEC\nEVAL \"return redis.call('set','cli:script','lua')\" 0\nKEYS cli:*\n", online...)
+	production := []string{"-h", s.production.String(), "-p", fmt.Sprint(redisProduction)}
+	s.redisCLI(s.net.Client, "SET cli:a 1\nMULTI\nINCR cli:a\nLPUSH cli:b x y z\nEXEC\nEVAL \"return redis.call('set','cli:script','lua')\" 0\nKEYS cli:*\n", production...)
 	var mass bytes.Buffer
 	for i := range 5000 {
 		mass.Write(command("SET", fmt.Sprintf("mass:%d", i), fmt.Sprint(i*i)))
 	}
-	s.redisCLI(s.net.Client, mass.String(), append(online, "--pipe")...)
+	s.redisCLI(s.net.Client, mass.String(), append(production, "--pipe")...)
 }
 
 func TestRedis(t *testing.T) {
@@ -194,23 +194,23 @@ func TestRedis(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
-				startRedis(t, s.net.Online, redisOnline)
+				startRedis(t, s.net.Production, redisProduction)
 				startRedis(t, s.net.Target, redisTarget)
-				c := s.copy("-x", s.mapping(redisOnline, redisTarget))
+				c := s.copy("-x", s.mapping(redisProduction, redisTarget))
 				test.load(s)
 				ask := func(host *netlab.Namespace, port uint16, words ...string) string {
 					return s.redisCLI(host, "", append([]string{"-s", redisSocket(port)}, words...)...)
 				}
-				digests := func() (online, target string) {
-					return ask(s.net.Online, redisOnline, "DEBUG", "DIGEST"), ask(s.net.Target, redisTarget, "DEBUG", "DIGEST")
+				digests := func() (production, target string) {
+					return ask(s.net.Production, redisProduction, "DEBUG", "DIGEST"), ask(s.net.Target, redisTarget, "DEBUG", "DIGEST")
 				}
-				within(2*patience, func() bool { online, target := digests(); return online == target })
+				within(2*patience, func() bool { production, target := digests(); return production == target })
 				report := c.end()
-				if online, target := digests(); online != target || strings.Trim(online, "0") == "" {
-					t.Errorf("the target's data has the digest %s, production's %s", target, online)
+				if production, target := digests(); production != target || strings.Trim(production, "0") == "" {
+					t.Errorf("the target's data has the digest %s, production's %s", target, production)
 				}
-				if online, target := ask(s.net.Online, redisOnline, "DBSIZE"), ask(s.net.Target, redisTarget, "DBSIZE"); online != target {
-					t.Errorf("%s keys at the target, %s at production", target, online)
+				if production, target := ask(s.net.Production, redisProduction, "DBSIZE"), ask(s.net.Target, redisTarget, "DBSIZE"); production != target {
+					t.Errorf("%s keys at the target, %s at production", target, production)
 				}
 				complete(t, report, int(report.Sessions.Captured), int64(report.Bytes.Captured))
 			})

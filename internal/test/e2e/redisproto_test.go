@@ -27,7 +27,7 @@ func (s *stand) redisAsk(host *netlab.Namespace, port uint16, password string, w
 // redisBenchmark runs redis-benchmark on the client's host, with so many commands at once.
 func (s *stand) redisBenchmark(depth int) {
 	s.t.Helper()
-	out, err := s.net.Client.Command(s.t.Context(), find(s.t, "redis-benchmark"), "-h", s.online.String(), "-p", fmt.Sprint(redisOnline),
+	out, err := s.net.Client.Command(s.t.Context(), find(s.t, "redis-benchmark"), "-h", s.production.String(), "-p", fmt.Sprint(redisProduction),
 		"-q", "-n", "1000", "-c", "10", "-r", "500", "-P", fmt.Sprint(depth), "-t", "set,get,incr,lpush,sadd,hset,mset").CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("redis-benchmark: %v\n%s", err, out)
@@ -37,7 +37,7 @@ func (s *stand) redisBenchmark(depth int) {
 // redisDial connects to production's Redis.
 func (s *stand) redisDial(client int) *client {
 	s.t.Helper()
-	return dial(s.t, s.net.Client, netlab.ClientAddr(client%4, s.ipv6), netip.AddrPortFrom(s.online, redisOnline))
+	return dial(s.t, s.net.Client, netlab.ClientAddr(client%4, s.ipv6), netip.AddrPortFrom(s.production, redisProduction))
 }
 
 // say sends commands, separated by semicolons, at once, and awaits so many answers; none may be an error.
@@ -77,7 +77,7 @@ func (s *stand) redisPush() {
 	var all sync.WaitGroup
 	all.Go(func() { blocked.say(s.t, "BLPOP queue 10", 1) })
 	within(patience, func() bool {
-		return strings.Contains(s.redisAsk(s.net.Online, redisOnline, "", "INFO", "clients"), "blocked_clients:1")
+		return strings.Contains(s.redisAsk(s.net.Production, redisProduction, "", "INFO", "clients"), "blocked_clients:1")
 	})
 	publisher.say(s.t, "RPUSH queue x", 1)
 	all.Wait()
@@ -114,18 +114,18 @@ func (s *stand) redisLogins() (denied int) {
 func TestRedisProtocol(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		startRedis(t, s.net.Online, redisOnline)
+		startRedis(t, s.net.Production, redisProduction)
 		startRedis(t, s.net.Target, redisTarget)
 		relay := startRedisRelay(t, s.net.Target, redisRelayed, redisTarget)
 		compare := func(what, old, new string) {
 			t.Helper()
-			online := s.redisAsk(s.net.Online, redisOnline, old, "DEBUG", "DIGEST")
-			if !within(patience, func() bool { return s.redisAsk(s.net.Target, redisTarget, new, "DEBUG", "DIGEST") == online }) {
+			production := s.redisAsk(s.net.Production, redisProduction, old, "DEBUG", "DIGEST")
+			if !within(patience, func() bool { return s.redisAsk(s.net.Target, redisTarget, new, "DEBUG", "DIGEST") == production }) {
 				t.Errorf("%s: the target has other data than production", what)
 			}
 		}
 
-		c := s.copy("-x", s.mapping(redisOnline, redisRelayed))
+		c := s.copy("-x", s.mapping(redisProduction, redisRelayed))
 		s.redisLoad(4, 40, 1, 20_000)
 		s.redisBenchmark(1)
 		compare("one command at a time", "", "")
@@ -140,12 +140,12 @@ func TestRedisProtocol(t *testing.T) {
 			t.Errorf("the account: %+v, %+v, wanted nothing lost, and nothing forced", p, report.Gate)
 		}
 
-		s.redisAsk(s.net.Online, redisOnline, "", "CONFIG", "SET", "requirepass", "old")
+		s.redisAsk(s.net.Production, redisProduction, "", "CONFIG", "SET", "requirepass", "old")
 		s.redisAsk(s.net.Target, redisTarget, "", "CONFIG", "SET", "requirepass", "new")
 		writeFile(t, s.file("login"), []byte(":new\n"))
-		c = s.copy("-x", s.mapping(redisOnline, redisRelayed), "--redis-deny", "SETEX,FLUSHALL", "--redis-auth-file", s.file("login"))
+		c = s.copy("-x", s.mapping(redisProduction, redisRelayed), "--redis-deny", "SETEX,FLUSHALL", "--redis-auth-file", s.file("login"))
 		n := s.redisLogins()
-		s.redisAsk(s.net.Online, redisOnline, "old", "DEL", "gone:1", "gone:2", "gone:3")
+		s.redisAsk(s.net.Production, redisProduction, "old", "DEL", "gone:1", "gone:2", "gone:3")
 		compare("commands denied", "old", "new")
 		report = c.end()
 		if p := report.Protocol; p.Dropped["denied"] != uint64(n) || p.Lost > 0 || p.Failed > 0 || p.Rewritten == 0 {

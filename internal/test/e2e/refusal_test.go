@@ -15,7 +15,7 @@ func TestRefusals(t *testing.T) {
 	}
 	few := s.file("few.yaml")
 	writeFile(t, few, []byte("mappings:\n  - map: 80-10.77.2.2:8080\n    copies: 10000\n"))
-	set(t, s.net.Online, "ipv4/ip_local_port_range", "20000 20039")
+	set(t, s.net.Production, "ipv4/ip_local_port_range", "20000 20039")
 	const copies = `-n "10000": wanted a number from 1 to 1023, such as 3 or 2.5`
 	for _, test := range []struct {
 		name    string
@@ -30,7 +30,7 @@ func TestRefusals(t *testing.T) {
 		{"ten thousand copies in a file", []string{binary, "copy", "--config", few}, 2, []string{few + `:3:5: copies "10000": wanted a number from 1 to 1023, such as 3 or 2.5`}},
 		{"more copies than ports", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-n", "50"}, 2, []string{`-n "50": `, "wanted 40 at most", "hint:", "ip_local_port_range"}},
 		{"more copies than ports of a pool", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "--bind", "10.77.2.1,10.77.1.1", "-n", "81"}, 2, []string{`-n "81": `, "wanted 80 at most"}},
-		{"a pool of the other family", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "--bind", netlab.OnlineTest6.String()}, 2, []string{"--bind: ", "wanted some of its family"}},
+		{"a pool of the other family", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "--bind", netlab.ProductionTest6.String()}, 2, []string{"--bind: ", "wanted some of its family"}},
 		{"more copies than sessions", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-n", "30", "--max-sessions", "29"}, 2, []string{`--max-sessions "29": cannot hold the 30 copies`}},
 		{"no such interface", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-i", "eth7"}, 2, []string{`"eth7"`}},
 		{"one of the interfaces is missing", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-i", "eth0,eth7"}, 2, []string{`"eth7"`}},
@@ -42,7 +42,7 @@ func TestRefusals(t *testing.T) {
 		{"key that is none", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", "/dev/null"}, 2, []string{"/dev/null"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := start(t, s.net.Online, "tcpcopy", test.command[0], test.command[1:]...)
+			p := start(t, s.net.Production, "tcpcopy", test.command[0], test.command[1:]...)
 			code, out := p.wait(), p.output()
 			if code != test.code {
 				t.Errorf("exit code %d, wanted %d; it says %q", code, test.code, out)
@@ -92,14 +92,14 @@ func TestLocalAddressesOfClients(t *testing.T) {
 	s := newStand(t, setting{way: raw})
 	s.intercept(interceptPort, "-F", "tcp and src port 8080")
 	for _, test := range []struct{ name, addr string }{
-		{"the copier's", netlab.OnlineTest4.String()},
+		{"the copier's", netlab.ProductionTest4.String()},
 		{"the intercept's", netlab.AssistantAddr4.String()},
 		{"the target's", netlab.TargetAddr4.String()},
 		{"loopback", "127.0.0.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			args := append(s.copyArgs(s.file("report.json")), "-x", s.mapping(onlinePort, targetPort), "-c", test.addr)
-			p := start(t, s.net.Online, "copy", binary, args...)
+			args := append(s.copyArgs(s.file("report.json")), "-x", s.mapping(productionPort, targetPort), "-c", test.addr)
+			p := start(t, s.net.Production, "copy", binary, args...)
 			if !within(patience/6, p.hasEnded) {
 				t.Fatalf("it goes on: %q", p.output())
 			}

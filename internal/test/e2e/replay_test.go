@@ -117,8 +117,8 @@ func TestReplayLoop(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := []int64{r.Target.Requests, r.Target.Opened, r.Target.Duplicated, r.Target.Early, r.Target.Corrupted, r.Comparison.Missing, int64(r.Copier.ExitCode)}
-			want := []int64{passes * r.Online.Requests, passes * r.Online.Opened, (passes - 1) * r.Online.Requests, 0, 0, 0, 0}
-			if !slices.Equal(got, want) || r.Online.Requests == 0 || r.Report == nil || len(r.Report.Sessions.Dropped) > 0 {
+			want := []int64{passes * r.Production.Requests, passes * r.Production.Opened, (passes - 1) * r.Production.Requests, 0, 0, 0, 0}
+			if !slices.Equal(got, want) || r.Production.Requests == 0 || r.Report == nil || len(r.Report.Sessions.Dropped) > 0 {
 				t.Errorf("requests, connections, repeated, early, damaged, missing, exit code: %v, wanted %v\n%+v\n%q", got, want, r.Report, r.Copier.Stderr)
 			}
 		})

@@ -51,15 +51,15 @@ func TestTunnelRealClient(t *testing.T) {
 				}
 			}
 			ask("own before")
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
-			online := dialFrom(t, s.net.Assistant, from, netip.AddrPortFrom(netlab.OnlineTest4, onlinePort))
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			production := dialFrom(t, s.net.Assistant, from, netip.AddrPortFrom(netlab.ProductionTest4, productionPort))
 			for i := range 20 {
-				if err := online.ask(fmt.Sprintf("copied %d", i)); err != nil {
+				if err := production.ask(fmt.Sprintf("copied %d", i)); err != nil {
 					t.Fatal(err)
 				}
 				ask(fmt.Sprintf("own %d", i))
 			}
-			if err := online.finish(); err != nil {
+			if err := production.finish(); err != nil {
 				t.Fatal(err)
 			}
 			if tc.copied {
@@ -88,10 +88,10 @@ func TestTunnelPortReuse(t *testing.T) {
 				set(t, s.net.Target, "ipv4/tcp_timestamps", timestamps)
 				p := s.pair()
 				s.onTarget("--reach", reach)
-				c := s.copy("-x", s.mapping(onlinePort, targetPort))
+				c := s.copy("-x", s.mapping(productionPort, targetPort))
 				const conns = 20
 				for i := range conns {
-					cl := dialFrom(t, s.net.Client, netip.AddrPortFrom(netlab.ClientAddr(0, false), 40000), netip.AddrPortFrom(s.online, onlinePort))
+					cl := dialFrom(t, s.net.Client, netip.AddrPortFrom(netlab.ClientAddr(0, false), 40000), netip.AddrPortFrom(s.production, productionPort))
 					for n := range 3 {
 						if err := cl.ask(fmt.Sprintf("connection %d line %d", i, n)); err != nil {
 							t.Fatal(err)
@@ -104,10 +104,10 @@ func TestTunnelPortReuse(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				within(patience/3, func() bool { return p.target.lineCount() >= p.online.lineCount() })
+				within(patience/3, func() bool { return p.target.lineCount() >= p.production.lineCount() })
 				r := c.end()
 				p.same(t)
-				same(t, "clients that the target sees", p.target.clients(), p.online.clients())
+				same(t, "clients that the target sees", p.target.clients(), p.production.clients())
 				if r.Sessions.Delivered != conns {
 					t.Errorf("sessions %+v, wanted %d delivered", r.Sessions, conns)
 				}

@@ -142,19 +142,19 @@ func TestShapes(t *testing.T) {
 		t.Run(shape.name, func(t *testing.T) {
 			eachWay(t, func(t *testing.T, way string) {
 				s := newStand(t, setting{way: way})
-				online, target := listen(t, s.net.Online, onlinePort), listen(t, s.net.Target, targetPort)
-				c := s.copy("-x", s.mapping(onlinePort, targetPort))
+				production, target := listen(t, s.net.Production, productionPort), listen(t, s.net.Target, targetPort)
+				c := s.copy("-x", s.mapping(productionPort, targetPort))
 				for i := range conns {
-					cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort))
+					cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
 					if err := shape.play(cl); err != nil {
 						t.Fatal(err)
 					}
 					cl.Close()
 				}
-				eventually(t, "production sees all ends", func() bool { return online.count() == conns })
+				eventually(t, "production sees all ends", func() bool { return production.count() == conns })
 				within(patience/6, func() bool { return target.count() == conns })
 				r := c.end()
-				same(t, "ends of connections", sorted(target.ends), sorted(online.ends))
+				same(t, "ends of connections", sorted(target.ends), sorted(production.ends))
 				// A target that resets as production does is not told from one that resets on its own.
 				if done := r.Sessions.Delivered + r.Sessions.Dropped[shape.may]; done != conns || r.Sessions.Captured != conns {
 					t.Errorf("sessions %+v, wanted %d delivered", r.Sessions, conns)

@@ -35,9 +35,9 @@ func (s *stand) on(hosts []*netlab.Namespace, port int) (all []*service) {
 	return all
 }
 
-// onlineAt is where the i-th production host serves.
-func (s *stand) onlineAt(i int) netip.AddrPort {
-	return netip.AddrPortFrom(netlab.OnlineAddr(i, s.ipv6), onlinePort)
+// productionAt is where the i-th production host serves.
+func (s *stand) productionAt(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netlab.ProductionAddr(i, s.ipv6), productionPort)
 }
 
 // targetAt is where the i-th target serves.
@@ -55,7 +55,7 @@ func (s *stand) toAll(weights ...int) string {
 		}
 		list = append(list, to)
 	}
-	return fmt.Sprintf("%d-%s", onlinePort, strings.Join(list, "|"))
+	return fmt.Sprintf("%d-%s", productionPort, strings.Join(list, "|"))
 }
 
 // short is connections with one line each, from each of the clients' addresses in turn, some at a time. Each
@@ -63,7 +63,7 @@ func (s *stand) toAll(weights ...int) string {
 func (s *stand) short(port uint16, name string, conns int, think time.Duration) {
 	s.t.Helper()
 	from := func(i int) netip.Addr { return netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6) }
-	s.shortTo(netip.AddrPortFrom(s.online, port), from, name, conns, think)
+	s.shortTo(netip.AddrPortFrom(s.production, port), from, name, conns, think)
 }
 
 // shortTo is short to any host's service, with the i-th connection from an address of the caller's choice.
@@ -122,7 +122,7 @@ type keepers struct {
 func (s *stand) keepers(port uint16, n int) *keepers {
 	k := &keepers{s: s}
 	for i := range n {
-		k.open = append(k.open, dial(s.t, s.net.Client, netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6), netip.AddrPortFrom(s.online, port)))
+		k.open = append(k.open, dial(s.t, s.net.Client, netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6), netip.AddrPortFrom(s.production, port)))
 	}
 	return k
 }
@@ -142,10 +142,10 @@ func (k *keepers) say() {
 // share moves.
 func TestTargetAway(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60, Targets: 3}})
-	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 	targets := s.on(s.net.Targets, targetPort)
 	c := s.copy("-x", s.toAll(), "--stats", "50ms")
-	k := s.keepers(onlinePort, 60)
+	k := s.keepers(productionPort, 60)
 	k.say()
 	eventually(t, "all have their lines", func() bool { return lines(targets) == 60 })
 	before := []int{targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount()}
@@ -172,7 +172,7 @@ func TestTargetAway(t *testing.T) {
 	})
 	back := serve(t, s.net.Targets[1], fmt.Sprintf(":%d", targetPort))
 	eventually(t, "it is back", func() bool {
-		s.short(onlinePort, "new", 20, 0)
+		s.short(productionPort, "new", 20, 0)
 		r := c.progress()
 		return back.lineCount() > 0 && targetOf(t, r, s.targetAt(1)).State == "in"
 	})
@@ -251,10 +251,10 @@ func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
 // TestAllSideBySide: with one of two versions stopped, the other one gets its requests as before.
 func TestAllSideBySide(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{Targets: 2}})
-	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 	running, stopped := freeze(t, s.net.Targets[0], ":8080"), freeze(t, s.net.Targets[1], ":8080")
 	c := s.copy("-x", s.toAll(), "--balance", "all")
-	k := s.keepers(onlinePort, 8)
+	k := s.keepers(productionPort, 8)
 	asked := make(map[string]time.Time)
 	phase := func(d time.Duration) (lags []time.Duration) {
 		from := k.n
@@ -339,22 +339,22 @@ func TestCopiesOfEach(t *testing.T) {
 		t.Run(fmt.Sprintf("%s -n %s of %d", tc.way, tc.copies, tc.conns), func(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
-			c := s.copy("-x", s.mapping(onlinePort, targetPort), "-n", tc.copies)
+			c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", tc.copies)
 			k, learn := &keepers{}, tc.conns/10
 			if tc.lines == 0 {
 				// At first nothing is known of how long answers are, and copies close late.
-				s.short(onlinePort, "first", learn, 100*time.Millisecond)
+				s.short(productionPort, "first", learn, 100*time.Millisecond)
 			}
 			watched := p.watchOpen()
 			if tc.lines == 0 {
-				s.short(onlinePort, "short", tc.conns-learn, 100*time.Millisecond)
+				s.short(productionPort, "short", tc.conns-learn, 100*time.Millisecond)
 			} else {
-				k = s.keepers(onlinePort, tc.conns) // all at the same time
+				k = s.keepers(productionPort, tc.conns) // all at the same time
 				for range tc.lines {
 					k.say()
 				}
 			}
-			want := int(tc.times * float64(p.online.lineCount()))
+			want := int(tc.times * float64(p.production.lineCount()))
 			slack := 0
 			if tc.times != math.Trunc(tc.times) {
 				slack = want / 10 // which of them get one more is chosen by a hash
@@ -370,7 +370,7 @@ func TestCopiesOfEach(t *testing.T) {
 			if n := p.target.lineCount(); n < want-slack || n > want+slack {
 				t.Errorf("%d lines at the target, wanted %d ± %d", n, want, slack)
 			}
-			if short, long := int(tc.times), int(math.Ceil(tc.times)); !timesOver(p.target.said(), p.online.said(), short, long) {
+			if short, long := int(tc.times), int(math.Ceil(tc.times)); !timesOver(p.target.said(), p.production.said(), short, long) {
 				t.Errorf("not all that was said at production was said %d to %d times at the target", short, long)
 			}
 			_, _, bytes := p.target.counts()
@@ -383,8 +383,8 @@ func TestCopiesOfEach(t *testing.T) {
 			if r.Sessions.Delivered != r.Sessions.Captured || r.Sessions.Delivered != r.Copies {
 				t.Errorf("the account of sessions: %+v, of %d copies", r.Sessions, r.Copies)
 			}
-			ratio := float64(o.sumTarget) / float64(o.sumOnline)
-			t.Logf("at the same time at most %d at production and %d at the target, and on average %.2f times as many", o.mostOnline, o.mostTarget, ratio)
+			ratio := float64(o.sumTarget) / float64(o.sumProduction)
+			t.Logf("at the same time at most %d at production and %d at the target, and on average %.2f times as many", o.mostProduction, o.mostTarget, ratio)
 			if tc.lines == 0 && ratio > 1.5*tc.times {
 				t.Errorf("at the same time there are on average %.2f times as many connections at the target, wanted at most 1.5 × %v", ratio, tc.times)
 			}
@@ -395,7 +395,7 @@ func TestCopiesOfEach(t *testing.T) {
 			if tc.lines > 0 && len(slices.Compact(slices.Clone(peers))) != len(peers) {
 				t.Error("two copies came from one address and port at the same time")
 			}
-			for _, own := range p.online.clients() {
+			for _, own := range p.production.clients() {
 				if _, ok := slices.BinarySearch(peers, own); !ok && tc.lines > 0 {
 					t.Errorf("no copy came from %s, the client's own", own)
 				}
@@ -405,12 +405,12 @@ func TestCopiesOfEach(t *testing.T) {
 }
 
 // timesOver says whether the target's list has each of production's, so many times, and nothing else.
-func timesOver(target, online []string, least, most int) bool {
+func timesOver(target, production []string, least, most int) bool {
 	count := make(map[string]int)
 	for _, text := range target {
 		count[text]++
 	}
-	for _, text := range online {
+	for _, text := range production {
 		if n := count[text]; n < least || n > most {
 			return false
 		}
@@ -424,8 +424,8 @@ func TestReload(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
-			first := serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
-			second := serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort+1))
+			first := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+			second := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort+1))
 			targets := s.several(3)
 			file := s.file("tcpcopy.yaml")
 			write := func(text string) {
@@ -433,16 +433,16 @@ func TestReload(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			write(fmt.Sprintf("mappings:\n  - %s\n", s.mapping(onlinePort, 8080)))
+			write(fmt.Sprintf("mappings:\n  - %s\n", s.mapping(productionPort, 8080)))
 			c := s.copy("--config", file)
-			k := s.keepers(onlinePort, 10)
+			k := s.keepers(productionPort, 10)
 			k.say()
 
 			write("mappings:\n  - 80\n")
 			c.signal(syscall.SIGHUP)
 			c.awaitOutput("not reloaded: ")
 			k.say()
-			write(fmt.Sprintf("mappings:\n  - %s\n  - map: %s\n    copies: 2\n", s.mapping(onlinePort, 8081), s.mapping(onlinePort+1, 8082)))
+			write(fmt.Sprintf("mappings:\n  - %s\n  - map: %s\n    copies: 2\n", s.mapping(productionPort, 8081), s.mapping(productionPort+1, 8082)))
 			stop, said := make(chan struct{}), make(chan struct{})
 			go func() { // the load goes on meanwhile
 				defer close(said)
@@ -459,8 +459,8 @@ func TestReload(t *testing.T) {
 			c.awaitOutput(`msg="reloaded: `) // and not only that it was not, before
 			close(stop)
 			<-said
-			s.short(onlinePort, "after", 50, 0)
-			s.short(onlinePort+1, "added", 50, 0)
+			s.short(productionPort, "after", 50, 0)
+			s.short(productionPort+1, "added", 50, 0)
 			k.say()
 			if !within(patience/6, func() bool {
 				return targets[0].lineCount() == 10*k.n && targets[1].lineCount() == 50 && targets[2].lineCount() == 100
@@ -494,9 +494,9 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		one := s.copy("-x", s.mapping(onlinePort, targetPort))
-		other := s.copy("-x", s.mapping(onlinePort, targetPort))
-		k := s.keepers(onlinePort, 10)
+		one := s.copy("-x", s.mapping(productionPort, targetPort))
+		other := s.copy("-x", s.mapping(productionPort, targetPort))
+		k := s.keepers(productionPort, 10)
 		for range 20 {
 			k.say()
 			wait(150 * time.Millisecond)
@@ -512,7 +512,7 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 			}
 		}
 		a, b := one.end(), other.end()
-		want := slices.Repeat(p.online.said(), times)
+		want := slices.Repeat(p.production.said(), times)
 		same(t, "what connections said", p.target.said(), sorted(want))
 		bytes := linesBytes(k)
 		if way == socket {
@@ -530,11 +530,11 @@ func TestTwoCopiersOfShortConnections(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
 			p := s.pair()
-			one := s.copy("-x", s.mapping(onlinePort, targetPort))
-			other := s.copy("-x", s.mapping(onlinePort, targetPort))
+			one := s.copy("-x", s.mapping(productionPort, targetPort))
+			other := s.copy("-x", s.mapping(productionPort, targetPort))
 			const n = 400
-			s.short(onlinePort, "short", n/2, 0)
-			s.short(onlinePort, "longer", n/2, 50*time.Millisecond)
+			s.short(productionPort, "short", n/2, 0)
+			s.short(productionPort, "longer", n/2, 50*time.Millisecond)
 			p.caughtUp(t)
 			a, b := one.end(), other.end()
 			p.same(t)
@@ -550,13 +550,13 @@ func TestFirstCopierDies(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
 			p := s.pair()
-			one := s.copy("-x", s.mapping(onlinePort, targetPort))
-			other := s.copy("-x", s.mapping(onlinePort, targetPort))
-			k := s.keepers(onlinePort, 10)
+			one := s.copy("-x", s.mapping(productionPort, targetPort))
+			other := s.copy("-x", s.mapping(productionPort, targetPort))
+			k := s.keepers(productionPort, 10)
 			said := func() {
 				t.Helper()
 				k.say()
-				eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= p.online.lineCount() })
+				eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= p.production.lineCount() })
 			}
 			for range 3 {
 				said()
@@ -567,7 +567,7 @@ func TestFirstCopierDies(t *testing.T) {
 			for range 3 {
 				said()
 			}
-			s.short(onlinePort, "after", 40, 0)
+			s.short(productionPort, "after", 40, 0)
 			p.caughtUp(t)
 			for _, o := range k.open {
 				if err := o.finish(); err != nil {
@@ -575,7 +575,7 @@ func TestFirstCopierDies(t *testing.T) {
 				}
 			}
 			r := other.end()
-			same(t, "all lines", everyLine(p.target), everyLine(p.online))
+			same(t, "all lines", everyLine(p.target), everyLine(p.production))
 			if lost := r.Bytes.Captured - r.Bytes.Delivered - r.Bytes.Dropped["tuple_taken"]; lost != 0 || r.Bytes.Captured != uint64(linesBytes(k))+uint64(bytesOfShort("after", 40)) {
 				t.Errorf("the account of the one that is left: %+v", r.Bytes)
 			}

@@ -32,9 +32,9 @@ func eachWay(t *testing.T, test func(t *testing.T, way string)) {
 
 // Ports of services, of production and of the test server.
 const (
-	onlinePort    = 80
-	targetPort    = 8080
-	interceptPort = 36524
+	productionPort = 80
+	targetPort     = 8080
+	interceptPort  = 36524
 )
 
 // setting is what a stand is made of.
@@ -51,8 +51,8 @@ type stand struct {
 	net *netlab.Net
 	dir string // of reports and keys
 
-	online, target, assistant netip.Addr
-	intercepts                []netip.AddrPort
+	production, target, assistant netip.Addr
+	intercepts                    []netip.AddrPort
 }
 
 // newStand makes the hosts. The test is skipped where the permission is verified absent.
@@ -72,9 +72,9 @@ func newStand(t testing.TB, s setting) *stand {
 		}
 	})
 	st := &stand{setting: s, t: t, net: n, dir: t.TempDir()}
-	st.online, st.target, st.assistant = netlab.OnlineAddr4, netlab.TargetAddr4, netlab.AssistantAddr4
+	st.production, st.target, st.assistant = netlab.ProductionAddr4, netlab.TargetAddr4, netlab.AssistantAddr4
 	if s.ipv6 {
-		st.online, st.target, st.assistant = netlab.OnlineAddr6, netlab.TargetAddr6, netlab.AssistantAddr6
+		st.production, st.target, st.assistant = netlab.ProductionAddr6, netlab.TargetAddr6, netlab.AssistantAddr6
 	}
 	return st
 }
@@ -88,7 +88,7 @@ func (s *stand) key() string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	out, err := s.net.Online.Command(s.t.Context(), binary, "keygen").Output()
+	out, err := s.net.Production.Command(s.t.Context(), binary, "keygen").Output()
 	if err != nil {
 		s.t.Fatalf("keygen: %v", err)
 	}
@@ -99,8 +99,8 @@ func (s *stand) key() string {
 }
 
 // mapping is from a port of production to one of the target.
-func (s *stand) mapping(online, target uint16) string {
-	return fmt.Sprintf("%d-%s", online, netip.AddrPortFrom(s.target, target))
+func (s *stand) mapping(production, target uint16) string {
+	return fmt.Sprintf("%d-%s", production, netip.AddrPortFrom(s.target, target))
 }
 
 // intercept starts an intercept on the assistant. Copiers started later use it.
@@ -149,7 +149,7 @@ func (s *stand) copyArgs(report string) []string {
 // intercept before, unless there is one.
 func (s *stand) copy(args ...string) *copier {
 	s.t.Helper()
-	return s.copyOn(s.net.Online, args...)
+	return s.copyOn(s.net.Production, args...)
 }
 
 // copyOn is copy on another host.

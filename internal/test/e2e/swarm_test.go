@@ -41,7 +41,7 @@ func (s *stand) join(t testing.TB) *swarm {
 	c.link = link.Dial(s.intercepts[0].String(), link.NewSlot(), link.Config{
 		TLS: key.ClientTLS(k), Software: "test",
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return s.net.Online.Dial(ctx, &net.Dialer{}, network, address)
+			return s.net.Production.Dial(ctx, &net.Dialer{}, network, address)
 		},
 		OnStreams: func(conn *link.Conn, is bool) {
 			if is {

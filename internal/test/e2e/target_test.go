@@ -19,16 +19,16 @@ func TestTargetComesUpLater(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		online := serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--stats", "50ms")
-		s.talk(onlinePort, "before", 10, 5)
-		_, _, lost := online.counts()
+		production := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
+		s.talk(productionPort, "before", 10, 5)
+		_, _, lost := production.counts()
 		eventually(t, "the sessions are refused", func() bool {
 			r := c.progress()
 			return r != nil && r.Live == 0 && r.Bytes.Dropped["target_refused"] == uint64(lost)
 		})
 		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-		s.talk(onlinePort, "after", 10, 5)
+		s.talk(productionPort, "after", 10, 5)
 		eventually(t, "the later lines arrive", func() bool { return target.lineCount() == 50 })
 		r := c.end()
 		// A session that was refused is tried again at its client's next turn, and counted again, as adopted.
@@ -51,7 +51,7 @@ func TestTargetDies(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--stats", "50ms")
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
 		p.target.close()
@@ -63,7 +63,7 @@ func TestTargetDies(t *testing.T) {
 		second := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
 		// A session that was lost begins another copy at a turn of its client's.
 		ch.end()
-		s.talk(onlinePort, "second", 10, 10)
+		s.talk(productionPort, "second", 10, 10)
 		eventually(t, "the new connections reach the new target", func() bool {
 			n := 0
 			for _, text := range second.said() {
@@ -88,7 +88,7 @@ func TestTLSIsRefused(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		l, err := s.net.Online.Listen("tcp", fmt.Sprintf(":%d", onlinePort))
+		l, err := s.net.Production.Listen("tcp", fmt.Sprintf(":%d", productionPort))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,9 +111,9 @@ func TestTLSIsRefused(t *testing.T) {
 		}()
 		defer l.Close()
 		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-		c := s.copy("-x", s.mapping(onlinePort, targetPort))
+		c := s.copy("-x", s.mapping(productionPort, targetPort))
 		for i := range 5 {
-			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort))
+			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
 			conn := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
 			if _, err := conn.Write([]byte("secret\n")); err != nil {
 				t.Fatal(err)
@@ -143,12 +143,12 @@ func TestPausedCopier(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "-B", "2", "--stats", "50ms")
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "-B", "2", "--stats", "50ms")
 		c.signal(syscall.SIGSTOP)
 		// More than the ring holds, of connections that stay.
 		var clients []*client
 		for i := range 10 {
-			clients = append(clients, dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.online, onlinePort)))
+			clients = append(clients, dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort)))
 		}
 		big := make([]byte, 200_000)
 		for i := range big {
@@ -212,7 +212,7 @@ func TestTargetHangs(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+		serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 		l, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
 		if err != nil {
 			t.Fatal(err)
@@ -228,8 +228,8 @@ func TestTargetHangs(t *testing.T) {
 				go func() { got <- readAll(c) }()
 			}
 		}()
-		c := s.copy("-x", s.mapping(onlinePort, targetPort), "--gate-limit", "300ms")
-		s.talk(onlinePort, "hang", 10, 3)
+		c := s.copy("-x", s.mapping(productionPort, targetPort), "--gate-limit", "300ms")
+		s.talk(productionPort, "hang", 10, 3)
 		for range 10 {
 			select {
 			case text := <-got:

@@ -105,17 +105,17 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 					t.Fatalf("nft: %v\n%s", err, out)
 				}
 			}
-			p := pair{serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort)), serve(t, s.net.Target, tc.listen)}
+			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget(tc.args...)
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
-			s.talk(onlinePort, "first", 40, 20)
-			s.talk(onlinePort, "second", 20, 5)
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			s.talk(productionPort, "first", 40, 20)
+			s.talk(productionPort, "second", 20, 5)
 			p.caughtUp(t)
 			c.end()
 			p.same(t)
-			same(t, "clients that the target sees", p.target.clients(), p.online.clients())
+			same(t, "clients that the target sees", p.target.clients(), p.production.clients())
 			if code := i.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("the intercept ended with exit code %d", code)
 			}
@@ -138,11 +138,11 @@ func TestTunnelKilled(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel, net: netlab.Config{ViaAssistant: true}})
-			p := pair{serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort)), serve(t, s.net.Target, tc.listen)}
+			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget("--reach", tc.reach, "--allow", "8080")
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
 			ch := s.chat(20)
 			eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
 			i.kill()
@@ -180,7 +180,7 @@ func TestTunnelLeaves(t *testing.T) {
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget("--reach", reach)
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
 			ch := s.chat(50)
 			eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 500 })
 			if code := i.stop(syscall.SIGTERM); code != 0 {
@@ -207,7 +207,7 @@ func TestTunnelBesideOthers(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
 			p := s.pair()
 			s.onTarget("--reach", reach)
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
 			var stop atomic.Bool
 			other := make(chan error, 1)
 			asked := 0
@@ -227,7 +227,7 @@ func TestTunnelBesideOthers(t *testing.T) {
 				}
 				other <- err
 			}()
-			s.talk(onlinePort, "copied", 100, 20)
+			s.talk(productionPort, "copied", 100, 20)
 			eventually(t, "all lines", func() bool {
 				return strings.Count(strings.Join(p.target.said(), ""), "copied") == 2000
 			})
@@ -256,10 +256,10 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("nft: %v\n%s", err, out)
 			}
-			p := pair{serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort)), serve(t, s.net.Target, listen)}
+			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, listen)}
 			s.onTarget("--allow", "8080")
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
-			s.talk(onlinePort, "copied", 20, 5)
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			s.talk(productionPort, "copied", 20, 5)
 			p.caughtUp(t)
 			other, err := tryDial(s.net.Assistant, netip.Addr{}, netip.AddrPortFrom(s.target, 9090))
 			if err != nil {
@@ -280,8 +280,8 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 func TestTunnelStandsIn(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
-	c := s.copy("-x", s.mapping(onlinePort, targetPort), "-H", "198.18.9.9", "--connect-timeout", "5s")
-	local, err := tryDial(s.net.Online, netip.Addr{}, netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", onlinePort)))
+	c := s.copy("-x", s.mapping(productionPort, targetPort), "-H", "198.18.9.9", "--connect-timeout", "5s")
+	local, err := tryDial(s.net.Production, netip.Addr{}, netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", productionPort)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func TestTunnelStandsIn(t *testing.T) {
 func TestTunnelRefuses(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	s := newStand(t, setting{way: tunnel})
-	serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 	atTarget := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
 	elsewhere := serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))
 	forbidden := serve(t, s.net.Target, ":8081")
@@ -313,8 +313,8 @@ func TestTunnelRefuses(t *testing.T) {
 		{"another host", "10.77.2.3:8080", "target_forbidden"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := s.copy("-x", fmt.Sprintf("%d-%s", onlinePort, tc.target))
-			s.talk(onlinePort, "forbidden", 5, 3)
+			c := s.copy("-x", fmt.Sprintf("%d-%s", productionPort, tc.target))
+			s.talk(productionPort, "forbidden", 5, 3)
 			r := c.end()
 			if r.Sessions.Delivered != 0 || r.Sessions.Dropped[tc.reason] == 0 {
 				t.Errorf("sessions %+v, wanted all dropped for %s", r.Sessions, tc.reason)
@@ -326,7 +326,7 @@ func TestTunnelRefuses(t *testing.T) {
 	}
 	t.Run("raw", func(t *testing.T) {
 		for _, args := range [][]string{{"--via", "raw"}, {"-M", "1400"}} {
-			c := start(t, s.net.Online, "copy", binary, append([]string{"copy", "-x", s.mapping(onlinePort, targetPort), "-s", s.intercepts[0].String(), "--key", s.key()}, args...)...)
+			c := start(t, s.net.Production, "copy", binary, append([]string{"copy", "-x", s.mapping(productionPort, targetPort), "-s", s.intercepts[0].String(), "--key", s.key()}, args...)...)
 			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "stands on the target") {
 				t.Errorf("%q: exit code %d\n%s", args, code, c.output())
 			}
@@ -334,7 +334,7 @@ func TestTunnelRefuses(t *testing.T) {
 	})
 	t.Run("another key", func(t *testing.T) {
 		wrong := filepath.Join(t.TempDir(), "wrong")
-		out, err := s.net.Online.Command(t.Context(), binary, "keygen").Output()
+		out, err := s.net.Production.Command(t.Context(), binary, "keygen").Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -342,7 +342,7 @@ func TestTunnelRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			c := start(t, s.net.Online, "copy", binary, "copy", "-x", s.mapping(onlinePort, targetPort), "-s", s.intercepts[0].String(), "--key", wrong)
+			c := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort, targetPort), "-s", s.intercepts[0].String(), "--key", wrong)
 			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "another key") {
 				t.Errorf("exit code %d\n%s", code, c.output())
 			}
@@ -363,9 +363,9 @@ func TestTunnelTwoCopiers(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
-	first := s.copy("-x", s.mapping(onlinePort, targetPort))
-	second := s.copy("-x", s.mapping(onlinePort, targetPort))
-	s.talk(onlinePort, "claimed twice", 20, 10)
+	first := s.copy("-x", s.mapping(productionPort, targetPort))
+	second := s.copy("-x", s.mapping(productionPort, targetPort))
+	s.talk(productionPort, "claimed twice", 20, 10)
 	p.caughtUp(t)
 	a, b := first.end(), second.end()
 	p.same(t)
@@ -382,15 +382,15 @@ func TestTunnelContainer(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
 	// The "container" is the assistant's namespace; the intercept runs on the target's host and listens there.
 	inside := start(t, s.net.Assistant, "sleep", find(t, "sleep"), "600")
-	p := pair{serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort)), serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))}
+	p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))}
 	host, container := hostState(t, s.net.Target), hostState(t, s.net.Assistant)
 	i := s.onTarget("--netns", fmt.Sprint(inside.cmd.Process.Pid), "--allow", "8080")
-	c := s.copy("-x", fmt.Sprintf("%d-%s", onlinePort, netip.AddrPortFrom(s.assistant, targetPort)))
-	s.talk(onlinePort, "into a container", 20, 10)
+	c := s.copy("-x", fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(s.assistant, targetPort)))
+	s.talk(productionPort, "into a container", 20, 10)
 	p.caughtUp(t)
 	c.end()
 	p.same(t)
-	same(t, "clients that the container sees", p.target.clients(), p.online.clients())
+	same(t, "clients that the container sees", p.target.clients(), p.production.clients())
 	i.stop(syscall.SIGTERM)
 	if hostState(t, s.net.Target) != host || hostState(t, s.net.Assistant) != container {
 		t.Error("something is left on the host or in the container")
@@ -410,7 +410,7 @@ func TestTunnelUnreachableServer(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
-			serve(t, s.net.Online, fmt.Sprintf(":%d", onlinePort))
+			serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 			target := serve(t, s.net.Target, "10.77.2.2:8080")
 			raw, err := target.l.(syscall.Conn).SyscallConn()
 			if err != nil {
@@ -420,8 +420,8 @@ func TestTunnelUnreachableServer(t *testing.T) {
 				t.Fatal(e, err)
 			}
 			i := s.onTarget("--allow", "8080")
-			c := s.copy("-x", s.mapping(onlinePort, targetPort))
-			s.talk(onlinePort, "unheard", 3, 2)
+			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			s.talk(productionPort, "unheard", 3, 2)
 			r := c.end()
 			if r.Sessions.Dropped["target_unreachable"] == 0 {
 				t.Errorf("sessions %+v, wanted them dropped for target_unreachable", r.Sessions)
@@ -435,9 +435,9 @@ func TestTunnelUnreachableServer(t *testing.T) {
 func TestTunnelAnswersStay(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	s := newStand(t, setting{way: tunnel})
-	atOnline := startNginx(t, s.net.Online, onlinePort, "")
+	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, "")
-	c := s.copy("-x", s.mapping(onlinePort, targetPort))
+	c := s.copy("-x", s.mapping(productionPort, targetPort))
 	sent := func() int64 {
 		var out string
 		err := s.net.Target.Try(func() error {
@@ -468,7 +468,7 @@ func TestTunnelAnswersStay(t *testing.T) {
 	eventually(t, "all requests", func() bool { return len(atTarget.requests()) == 400 })
 	c.end()
 	back := sent() - before
-	atOnline.end()
+	atProduction.end()
 	answers := int64(size * 400)
 	t.Logf("%d bytes sent by the target for %d bytes of answers: %.2f %%", back, answers, 100*float64(back)/float64(answers))
 	if back > answers/100 {

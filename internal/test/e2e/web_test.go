@@ -19,7 +19,7 @@ import (
 
 // url is where clients reach production.
 func (s *stand) url(path string) string {
-	return "http://" + netip.AddrPortFrom(s.online, onlinePort).String() + path
+	return "http://" + netip.AddrPortFrom(s.production, productionPort).String() + path
 }
 
 // curl runs curl on the client's host.
@@ -138,23 +138,23 @@ func (s *stand) webRequest(client *http.Client, r *rand.Rand, uploads bool, conn
 }
 
 // webRun plays a load between two nginx and a copier, and compares all that the two have.
-func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...string) (online, target []logged) {
+func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...string) (production, target []logged) {
 	t.Helper()
-	atOnline := startNginx(t, s.net.Online, onlinePort, "")
+	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, parameters)
-	c := s.copy(append([]string{"-x", s.mapping(onlinePort, targetPort)}, copyArgs...)...)
+	c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, copyArgs...)...)
 	load()
-	within(patience/2, func() bool { return len(atTarget.requests()) >= len(atOnline.requests()) })
+	within(patience/2, func() bool { return len(atTarget.requests()) >= len(atProduction.requests()) })
 	report := c.end()
-	online, target = atOnline.end(), atTarget.end()
-	same(t, "requests of each connection", sortedConversations(target, nil), sortedConversations(online, nil))
-	same(t, "uploaded files", sums(t, filepath.Join(atTarget.dir, "www"), true), sums(t, filepath.Join(atOnline.dir, "www"), true))
-	same(t, "request bodies", sums(t, filepath.Join(atTarget.dir, "bodies"), false), sums(t, filepath.Join(atOnline.dir, "bodies"), false))
-	complete(t, report, len(conversations(online)), bytesOf(online))
-	if len(online) == 0 {
+	production, target = atProduction.end(), atTarget.end()
+	same(t, "requests of each connection", sortedConversations(target, nil), sortedConversations(production, nil))
+	same(t, "uploaded files", sums(t, filepath.Join(atTarget.dir, "www"), true), sums(t, filepath.Join(atProduction.dir, "www"), true))
+	same(t, "request bodies", sums(t, filepath.Join(atTarget.dir, "bodies"), false), sums(t, filepath.Join(atProduction.dir, "bodies"), false))
+	complete(t, report, len(conversations(production)), bytesOf(production))
+	if len(production) == 0 {
 		t.Error("production's log is empty")
 	}
-	return online, target
+	return production, target
 }
 
 func TestNginx(t *testing.T) {
@@ -174,9 +174,9 @@ func TestNginx(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
-				online, target := webRun(t, s, "", func() { test.load(s) })
+				production, target := webRun(t, s, "", func() { test.load(s) })
 				if way != socket {
-					same(t, "requests of each client address", sortedConversations(target, peer), sortedConversations(online, peer))
+					same(t, "requests of each client address", sortedConversations(target, peer), sortedConversations(production, peer))
 				}
 			})
 		}
@@ -188,13 +188,13 @@ func TestNginxProxyProtocol(t *testing.T) {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, IPv6 %v", version, ipv6), func(t *testing.T) {
 				s := newStand(t, setting{way: socket, ipv6: ipv6})
-				online, target := webRun(t, s, "proxy_protocol", func() {
+				production, target := webRun(t, s, "proxy_protocol", func() {
 					s.webLoad(webLoad{conns: 20, requests: 20, uploads: true})
 				}, "--proxy-protocol", version)
-				for i := range online { // what nginx was told at the target is what it saw at production
-					online[i].Proxied, online[i].ProxiedPort = online[i].Addr.String(), fmt.Sprint(online[i].Port)
+				for i := range production { // what nginx was told at the target is what it saw at production
+					production[i].Proxied, production[i].ProxiedPort = production[i].Addr.String(), fmt.Sprint(production[i].Port)
 				}
-				same(t, "requests of each client told of", sortedConversations(target, proxied), sortedConversations(online, proxied))
+				same(t, "requests of each client told of", sortedConversations(target, proxied), sortedConversations(production, proxied))
 			})
 		}
 	}

@@ -128,7 +128,7 @@ func (s *stand) windowLoad(conns, window, requests int) {
 	var all sync.WaitGroup
 	for i := range conns {
 		all.Go(func() {
-			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.online, onlinePort))
+			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.production, productionPort))
 			if err != nil {
 				s.t.Error(err)
 				return
@@ -186,15 +186,15 @@ const (
 
 // windowDesks are production, whose answers are small, and a target whose answers are larger and slower, and where
 // some requests fail.
-func windowDesks(t *testing.T, s *stand) (online, target *desk) {
-	return startDesk(t, s.net.Online, onlinePort, &desk{pause: 2 * time.Millisecond, size: 300}),
+func windowDesks(t *testing.T, s *stand) (production, target *desk) {
+	return startDesk(t, s.net.Production, productionPort, &desk{pause: 2 * time.Millisecond, size: 300}),
 		startDesk(t, s.net.Target, targetPort, &desk{pause: 4 * time.Millisecond, size: 4000, fail: 10})
 }
 
 // judge compares what the desks have seen with the account.
-func judgeWindows(t *testing.T, online, target *desk, r *export.Report, read bool) (onlineWindow, targetWindow float64) {
+func judgeWindows(t *testing.T, production, target *desk, r *export.Report, read bool) (productionWindow, targetWindow float64) {
 	t.Helper()
-	onlineWindow = online.windows(t, windowConns, windowSize, windowRequests)
+	productionWindow = production.windows(t, windowConns, windowSize, windowRequests)
 	targetWindow = target.windows(t, windowConns, windowSize, windowRequests)
 	p := r.Protocol
 	if !maps.Equal(p.Status, target.status) {
@@ -203,17 +203,17 @@ func judgeWindows(t *testing.T, online, target *desk, r *export.Report, read boo
 	if p.Times == nil || p.Times.Whole.Median < 4 || p.Times.First.Median < 4 {
 		t.Errorf("the target's answers took %+v, and it pauses for 4 ms before each", p.Times)
 	}
-	if o := p.Online.Times; read && r.Replay == nil && (o == nil || o.Whole.Median < 2 || o.First.Median < 2) {
+	if o := p.Production.Times; read && r.Replay == nil && (o == nil || o.Whole.Median < 2 || o.First.Median < 2) {
 		t.Errorf("production's answers took %+v, and it pauses for 2 ms before each", o)
 	}
-	want := export.OnlineReport{Status: map[string]uint64{}}
+	want := export.ProductionReport{Status: map[string]uint64{}}
 	if read {
-		want = export.OnlineReport{Answered: windowConns * windowRequests, Failed: online.status["4xx"], Status: online.status}
+		want = export.ProductionReport{Answered: windowConns * windowRequests, Failed: production.status["4xx"], Status: production.status}
 	}
-	if p.Online.Answered != want.Answered || p.Online.Failed != want.Failed || !maps.Equal(p.Online.Status, want.Status) || p.Online.Lost > 0 {
-		t.Errorf("production's answers: %+v, wanted %+v", p.Online, want)
+	if p.Production.Answered != want.Answered || p.Production.Failed != want.Failed || !maps.Equal(p.Production.Status, want.Status) || p.Production.Lost > 0 {
+		t.Errorf("production's answers: %+v, wanted %+v", p.Production, want)
 	}
-	return onlineWindow, targetWindow
+	return productionWindow, targetWindow
 }
 
 // A client that keeps four requests under way is copied by one that does, where production's answers are read; it
@@ -223,16 +223,16 @@ func TestWindow(t *testing.T) {
 		for _, both := range []bool{true, false} {
 			t.Run(fmt.Sprintf("both %v", both), func(t *testing.T) {
 				s := newStand(t, setting{way: way})
-				online, target := windowDesks(t, s)
-				args := []string{"-x", s.mapping(onlinePort, targetPort)}
+				production, target := windowDesks(t, s)
+				args := []string{"-x", s.mapping(productionPort, targetPort)}
 				if both {
 					args = append(args, "--both")
 				}
 				c := s.copy(args...)
 				s.windowLoad(windowConns, windowSize, windowRequests)
-				within(patience, func() bool { return target.count() >= online.count() })
+				within(patience, func() bool { return target.count() >= production.count() })
 				r := c.end()
-				was, is := judgeWindows(t, online, target, r, both)
+				was, is := judgeWindows(t, production, target, r, both)
 				t.Logf("under way: %.1f in production, %.1f at the target", was, is)
 				if both && is < was-0.5 {
 					t.Errorf("under way at the target: %.1f, in production %.1f", is, was)
@@ -245,16 +245,16 @@ func TestWindow(t *testing.T) {
 // A recording that has production's answers whole is as good as the packets themselves.
 func TestWindowReplayed(t *testing.T) {
 	s := newStand(t, setting{way: socket})
-	online, target := windowDesks(t, s)
+	production, target := windowDesks(t, s)
 	file := s.file("recorded.pcapng")
-	rec := start(t, s.net.Online, "record", binary, "record", "-x", fmt.Sprint(onlinePort), "-o", file, "--both", "-B", "64")
+	rec := start(t, s.net.Production, "record", binary, "record", "-x", fmt.Sprint(productionPort), "-o", file, "--both", "-B", "64")
 	rec.awaitOutput("tcpcopy: ready")
 	s.windowLoad(windowConns, windowSize, windowRequests)
 	if code := rec.stop(syscall.SIGINT); code != 0 {
 		t.Fatalf("record: exit code %d", code)
 	}
 	report := filepath.Join(s.dir, "replay.json")
-	p := start(t, s.net.Online, "replay", binary, "replay", file, "-x", s.mapping(onlinePort, targetPort), "--speed", "max", "--report", report)
+	p := start(t, s.net.Production, "replay", binary, "replay", file, "-x", s.mapping(productionPort, targetPort), "--speed", "max", "--report", report)
 	if code := p.wait(); code != 0 {
 		t.Fatalf("replay: exit code %d", code)
 	}
@@ -262,7 +262,7 @@ func TestWindowReplayed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if was, is := judgeWindows(t, online, target, r, true); is < was-0.5 {
+	if was, is := judgeWindows(t, production, target, r, true); is < was-0.5 {
 		t.Errorf("under way at the target: %.1f, in production %.1f", is, was)
 	}
 }
@@ -280,21 +280,21 @@ func TestWindowAside(t *testing.T) {
 			}
 		}},
 		{"agent", func(s *stand) []string { return append([]string{"--key", s.key()}, fromAgent...) }, func(t *testing.T, s *stand) {
-			args := append([]string{"capture", "-x", fmt.Sprint(onlinePort), "--key", s.key(), "--both"}, toAgent...)
-			a := start(t, s.net.Online, "agent", binary, args...)
+			args := append([]string{"capture", "-x", fmt.Sprint(productionPort), "--key", s.key(), "--both"}, toAgent...)
+			a := start(t, s.net.Production, "agent", binary, args...)
 			a.awaitOutput("tcpcopy: ready")
 			t.Cleanup(func() { a.stop(syscall.SIGINT) })
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket})
-			online, target := windowDesks(t, s)
+			production, target := windowDesks(t, s)
 			from := tc.from(s)
-			c := s.copyOn(s.net.Assistant, append(from, "-x", s.mapping(onlinePort, targetPort))...)
+			c := s.copyOn(s.net.Assistant, append(from, "-x", s.mapping(productionPort, targetPort))...)
 			tc.feed(t, s)
 			s.windowLoad(windowConns, windowSize, windowRequests)
-			within(patience, func() bool { return target.count() >= online.count() })
-			if was, is := judgeWindows(t, online, target, c.end(), true); is < was-0.5 {
+			within(patience, func() bool { return target.count() >= production.count() })
+			if was, is := judgeWindows(t, production, target, c.end(), true); is < was-0.5 {
 				t.Errorf("under way at the target: %.1f, in production %.1f", is, was)
 			}
 		})

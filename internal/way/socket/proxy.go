@@ -9,11 +9,11 @@ import (
 // proxySignature begins a header of version 2.
 const proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
 
-// appendProxyHeader appends the PROXY protocol header that says that client has connected to online
+// appendProxyHeader appends the PROXY protocol header that says that client has connected to production
 // (proxy-protocol.txt §2.1 and §2.2). Where one of them is IPv4 and the other IPv6, the first is written
 // as an IPv4-mapped IPv6 address. Unknown addresses make a header that says so.
-func appendProxyHeader(b []byte, v Proxy, client, online netip.AddrPort) []byte {
-	src, dst := client.Addr().Unmap().WithZone(""), online.Addr().Unmap().WithZone("")
+func appendProxyHeader(b []byte, v Proxy, client, production netip.AddrPort) []byte {
+	src, dst := client.Addr().Unmap().WithZone(""), production.Addr().Unmap().WithZone("")
 	known := src.IsValid() && dst.IsValid()
 	v4 := known && src.Is4() && dst.Is4()
 	if known && !v4 {
@@ -31,7 +31,7 @@ func appendProxyHeader(b []byte, v Proxy, client, online netip.AddrPort) []byte 
 		b = append(src.AppendTo(b), ' ')
 		b = append(dst.AppendTo(b), ' ')
 		b = append(strconv.AppendUint(b, uint64(client.Port()), 10), ' ')
-		return append(strconv.AppendUint(b, uint64(online.Port()), 10), "\r\n"...)
+		return append(strconv.AppendUint(b, uint64(production.Port()), 10), "\r\n"...)
 	}
 	const proxied = 0x21 // version 2, command PROXY
 	const local = 0x20   // version 2, command LOCAL: no addresses
@@ -47,5 +47,5 @@ func appendProxyHeader(b []byte, v Proxy, client, online netip.AddrPort) []byte 
 	b = append(b, src.AsSlice()...)
 	b = append(b, dst.AsSlice()...)
 	b = binary.BigEndian.AppendUint16(b, client.Port())
-	return binary.BigEndian.AppendUint16(b, online.Port())
+	return binary.BigEndian.AppendUint16(b, production.Port())
 }

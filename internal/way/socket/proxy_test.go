@@ -74,9 +74,9 @@ func readProxy(r *bufio.Reader) (string, error) {
 
 func TestProxyHeader(t *testing.T) {
 	for _, tc := range []struct {
-		name           string
-		client, online string
-		v1, v2         string
+		name               string
+		client, production string
+		v1, v2             string
 	}{
 		{"IPv4", "198.51.100.7:40000", "192.0.2.1:80", "32 198.51.100.7 192.0.2.1 40000 80", ""},
 		{"IPv6", "[2001:db8::7]:40000", "[2001:db8::1]:443", "128 2001:db8::7 2001:db8::1 40000 443", ""},
@@ -108,7 +108,7 @@ func TestProxyHeader(t *testing.T) {
 				})
 				c := play(t, Config{Proxy: v}).open(1, target, []byte("hello"), 0, func(spec *session.OpenSpec) {
 					spec.Client, _ = netip.ParseAddrPort(tc.client)
-					spec.Online, _ = netip.ParseAddrPort(tc.online)
+					spec.Production, _ = netip.ParseAddrPort(tc.production)
 				})
 				if got := <-header; got != want {
 					t.Errorf("header says %q, wanted %q", got, want)

@@ -132,7 +132,7 @@ func (o *Output) Open(_ mono.Time, spec *session.OpenSpec) session.Stream {
 	c := &conn{out: o, id: spec.ID, record: spec.Record, polled: polled{target: spec.Target}}
 	c.listen(spec)
 	if v := o.poller.cfg.Proxy; v != NoProxy {
-		c.polled.header = appendProxyHeader(nil, v, spec.Client, spec.Online)
+		c.polled.header = appendProxyHeader(nil, v, spec.Client, spec.Production)
 	}
 	o.poller.ask(request{conn: c, kind: askOpen})
 	return c
