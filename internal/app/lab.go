@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/lab"
 )
 
 func (p *program) labCommand() *cobra.Command {
@@ -31,7 +32,7 @@ missing, doubled, out of order, damaged or early.` + scenarioList(p.scenarios),
 			return nil
 		},
 	}
-	options := config.NewLabOptions(cmd.Flags(), p.scenarios)
+	options := config.NewLabOptions(cmd.Flags(), p.scenarios, lab.Protocols())
 	cmd.RunE = func(_ *cobra.Command, extra []string) error {
 		c, err := options.Lab(extra)
 		if err != nil {

@@ -26,8 +26,7 @@ func (o *CopyOptions) Again() (*Copy, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	mapped := pflag.NewFlagSet("", pflag.ContinueOnError)
-	register(mapped, mappedOptions(new(Mapped)))
+	mapped := mappedFlags()
 	fs.VisitAll(func(f *pflag.Flag) {
 		if f.Name == "map" || mapped.Lookup(f.Name) != nil {
 			return

@@ -93,9 +93,9 @@ type Mapped struct {
 	MaxMbps       float64        // megabits a second that clients send, copies counted; 0: no bound
 	Wait          Wait
 	Proto         Proto
-	Rules         known.Rules   // of Proto: what the target does not get, or gets changed
-	WholeSessions bool          // no adoption
-	RTT           time.Duration // the round trip to assume; 0: not given
+	Protocols     known.Settings // the options that protocols bring
+	WholeSessions bool           // no adoption
+	RTT           time.Duration  // the round trip to assume; 0: not given
 
 	SessionMemory    int64         // bytes, of one session
 	GateLimit        time.Duration // that a turn waits for an answer
@@ -206,7 +206,8 @@ func defaultCopy() Copy {
 	return Copy{
 		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1, Mark: DefaultMark,
 		Mapped: Mapped{
-			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, Proto: ProtoAuto, SessionMemory: 32 * mega,
+			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, Proto: ProtoAuto,
+			Protocols: known.NewSettings(), SessionMemory: 32 * mega,
 			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,
 		},
 		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,

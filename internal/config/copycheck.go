@@ -51,7 +51,7 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	if err := o.fits(&c); err != nil {
 		return nil, nil, err
 	}
-	if err := c.rules(); err != nil {
+	if err := c.speaks(); err != nil {
 		return nil, nil, err
 	}
 	if err := c.shares(); err != nil {

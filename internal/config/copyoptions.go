@@ -111,7 +111,7 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "both", group: How, set: on(&c.Both),
-			help: "capture production's answers whole, and read them where the protocol is known (HTTP/1, Redis): a client that keeps several requests under way is copied by one that does, and the account tells production's status beside the target's; mirrors and recordings are read so anyway",
+			help: "capture production's answers whole, and read them where the protocol is known (" + watchedProtocols() + "): a client that keeps several requests under way is copied by one that does, and the account tells production's status beside the target's; mirrors and recordings are read so anyway",
 		},
 		{
 			name: "mtu", letter: "M", arg: "BYTES", group: How, set: whole(&c.MTU, 576, 65535),
@@ -227,7 +227,7 @@ func setStatus(dst *string) func(string) error {
 }
 
 func (o *CopyOptions) letters() []option {
-	return append(o.offline(), []option{
+	return append(append(o.offline(), []option{
 		{
 			name: "no-wait", letter: "W", group: Letters, set: on(&o.noWait),
 			help: "the same as --wait none",
@@ -244,9 +244,5 @@ func (o *CopyOptions) letters() []option {
 			name: "user-pool", letter: "U", arg: "KB", group: Letters, help: "refused: see --session-memory",
 			refused: "sessions have no pools of a fixed size here: --session-memory bounds what one may hold",
 		},
-		{
-			name: "users", letter: "u", arg: "PAIRS", group: Letters, help: "refused: see --mysql-login",
-			refused: "logins to the target's MySQL are given as USER:PASSWORD, with --mysql-login or --mysql-login-file",
-		},
-	}...)
+	}...), protocolLetters()...)
 }

@@ -23,8 +23,7 @@ mappings:
 `)
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	NewCopyOptions(fs, Host{})
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	register(own, mappedOptions(new(Mapped)))
+	own := mappedFlags()
 	b.WriteString("# These may also be said of single mappings.\n\n")
 	own.SortFlags, fs.SortFlags = false, false
 	own.VisitAll(func(f *pflag.Flag) { exampleKey(&b, f) })

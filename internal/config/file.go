@@ -275,8 +275,7 @@ func isOurs(f *pflag.Flag) bool {
 
 // apply gives the options what the file says of them; the command line overrules it.
 func (o *CopyOptions) apply(path string) error {
-	mappedFlags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	register(mappedFlags, mappedOptions(new(Mapped)))
+	mappedFlags := mappedFlags()
 	known := func(key string) bool {
 		f := o.fs.Lookup(key)
 		return f != nil && isOurs(f) && key != "config" && key != "map" && Refused(f) == ""
@@ -324,6 +323,7 @@ func (o *CopyOptions) apply(path string) error {
 			o.c.Own = make(map[int]Mapped)
 		}
 		own := o.c.Mapped
+		own.Protocols = own.Protocols.Clone()
 		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 		register(fs, mappedOptions(&own))
 		for _, s := range m.own { // the mapping's list is in the place of that of all

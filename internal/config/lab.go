@@ -16,7 +16,7 @@ type Lab struct {
 	Rate       float64       // requests a second over all connections
 	Duration   time.Duration // of the load
 	Requests   int           // on each connection
-	Proto      string        // that the load speaks: "http1", "redis"; empty: the lab's own
+	Proto      string        // that the load speaks; empty: the lab's own
 	Answers    string        // of the target against production's: "bigger", "smaller", "slower"
 	Loss       float64       // percent of packets to and from the test server, each way
 	ClientLoss float64       // percent of packets between clients and production, each way
@@ -34,12 +34,11 @@ type Scenario struct{ Name, Help string }
 // LabOptions are the options of tcpcopy lab while they are read.
 type LabOptions struct{ c Lab }
 
-// NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows; the
-// first is the default.
-func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
+// NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows, of
+// which the first is the default; protos are the protocols that a load can speak.
+func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *LabOptions {
 	o := &LabOptions{c: Lab{Via: ViaSocket}}
 	c := &o.c
-	protos := []string{"http1", "redis"}
 	answers := []string{"bigger", "smaller", "slower"}
 	options := []option{
 		{
@@ -65,7 +64,7 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 		},
 		{
 			name: "proto", arg: "PROTO", group: Load, choices: protos, set: oneOf(&c.Proto, protos...),
-			help: "the load speaks http1 or redis (default: a protocol of the lab's own)",
+			help: "the load speaks " + orList(protos) + " (default: a protocol of the lab's own)",
 		},
 		{
 			name: "answers", arg: "KIND", group: Load, choices: answers, set: oneOf(&c.Answers, answers...),

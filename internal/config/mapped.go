@@ -5,8 +5,18 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/proto/known"
 )
+
+// mappedFlags returns the options of mappedOptions by themselves, to look names up.
+func mappedFlags() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	register(fs, mappedOptions(&Mapped{Protocols: known.NewSettings()}))
+	return fs
+}
 
 // mappedOptions are those that a configuration file may give for single mappings too.
 func mappedOptions(m *Mapped) []option {
@@ -94,7 +104,7 @@ func mappedOptions(m *Mapped) []option {
 			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second", 0.01, 1e6),
 			help: "send the targets at most N megabits a second of requests; sessions beyond it are left out whole, and counted",
 		},
-	}, ruleOptions(&m.Rules, &m.Warnings)...)
+	}, protocolOptions(m.Protocols, &m.Warnings)...)
 }
 
 // gradually reads the switch that stands for a ramp of 100 s.

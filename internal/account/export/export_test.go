@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"net/netip"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tcpcopy/internal/core/ledger"
+	_ "tcpcopy/internal/proto/known" // their reasons and classes
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -51,8 +53,8 @@ func full() *Snapshot {
 	c.Adopted, c.Live, c.Turns, c.AnswerBytes = 3, 13, 400000, 5<<30
 	c.GateKnown, c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 7000, 300000, 40, 2, 1
 	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9}
-	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
-	c.Requests.Production = ledger.Answers{Answered: 7080, Failed: 3, Status: [5]uint64{1, 7060, 17, 2, 1}}
+	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12, Status: byStatus(1, 7000, 78, 10, 2)}
+	c.Requests.Production = ledger.Answers{Answered: 7080, Failed: 3, Status: byStatus(1, 7060, 17, 2, 1)}
 	c.Requests.ProductionLost = 2
 	for i := range 100 {
 		d := time.Duration(i) * time.Millisecond
@@ -62,8 +64,8 @@ func full() *Snapshot {
 		c.Requests.Production.Whole.Note(d / 100)
 	}
 	c.Requests.Drop(ledger.Filtered)
-	c.Requests.Refuse(1045)
-	c.Requests.Refuse(9999)
+	c.Requests.Refuse(class("error 1045"))
+	c.Requests.Refuse(class("another error"))
 	c.ProtoLost = 1
 	c.Connections, c.Copies = 2000, 4997
 	s.Targets = []TargetState{
@@ -74,6 +76,24 @@ func full() *Snapshot {
 	}
 	c.SegmentsOut, c.SegmentsIn, c.Retransmits, c.SendErrors, c.ForeignAnswers = 900000, 800000, 120, 2, 4
 	return s
+}
+
+// class returns the class of that name, which a protocol has defined.
+func class(name string) ledger.Class {
+	for _, c := range ledger.Classes() {
+		if c.String() == name {
+			return c
+		}
+	}
+	panic("no class " + name)
+}
+
+// byStatus returns counts of HTTP's classes of status, from 1xx on.
+func byStatus(counts ...uint64) (by ledger.ByClass) {
+	for i, n := range counts {
+		by[class(fmt.Sprintf("%dxx", i+1))] = n
+	}
+	return by
 }
 
 // clean is what one hopes for.
@@ -232,7 +252,7 @@ func TestDelivered(t *testing.T) {
 
 func TestEveryReasonIsExplained(t *testing.T) {
 	for _, r := range ledger.Reasons() {
-		if _, ok := meaning[r]; !ok {
+		if r.Meaning() == "" {
 			t.Errorf("%s has no explanation", r)
 		}
 	}
@@ -254,9 +274,13 @@ func TestEveryCounterIsReported(t *testing.T) {
 			for i := range v.NumField() {
 				fill(v.Field(i))
 			}
-		case reflect.Array:
-			for i := 1; i < v.Len(); i++ {
-				fill(v.Index(i))
+		case reflect.Array: // by reason, or by class: of those that are defined
+			n := len(ledger.Reasons())
+			if v.Type() == reflect.TypeFor[ledger.ByClass]() {
+				n = len(ledger.Classes())
+			}
+			for i := range n {
+				fill(v.Index(1 + i))
 			}
 		case reflect.Uint64:
 			v.SetUint(next)

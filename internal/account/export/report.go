@@ -193,11 +193,11 @@ func NewReport(s *Snapshot) *Report {
 		Behind: times(&c.Behind),
 		Protocol: ProtoReport{
 			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
-			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests.Answers), Lost: c.ProtoLost,
-			Times: answerTimes(&c.Requests.Answers), Refused: byLoginError(&c.Requests),
+			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byClass(&c.Requests.Answers.Status), Lost: c.ProtoLost,
+			Times: answerTimes(&c.Requests.Answers), Refused: byClass(&c.Requests.Refused),
 			Production: ProductionReport{
 				Answered: c.Requests.Production.Answered, Failed: c.Requests.Production.Failed,
-				Status: byStatus(&c.Requests.Production), Lost: c.Requests.ProductionLost,
+				Status: byClass(&c.Requests.Production.Status), Lost: c.Requests.ProductionLost,
 			},
 		},
 		Raw: RawReport{
@@ -332,17 +332,6 @@ func bare(err error) error {
 	return err
 }
 
-// byLoginError names the errors of logins that were refused.
-func byLoginError(q *ledger.Requests) map[string]uint64 {
-	m := map[string]uint64{}
-	for i, n := range q.Refused {
-		if n > 0 {
-			m[loginError(i)] = n
-		}
-	}
-	return m
-}
-
 // answerTimes is nil where none was taken.
 func answerTimes(a *ledger.Answers) *AnswerTimes {
 	if a.Whole.Count == 0 {
@@ -351,18 +340,16 @@ func answerTimes(a *ledger.Answers) *AnswerTimes {
 	return &AnswerTimes{times(&a.First), times(&a.Whole)}
 }
 
-// byStatus names the classes of an answer's status.
-func byStatus(q *ledger.Answers) map[string]uint64 {
+// byClass returns the counts that are not 0, by the class's name.
+func byClass(counts *ledger.ByClass) map[string]uint64 {
 	m := map[string]uint64{}
-	for i, n := range q.Status {
-		if n > 0 {
-			m[statusClass(i)] = n
+	for _, class := range ledger.Classes() {
+		if n := counts[class]; n > 0 {
+			m[class.String()] = n
 		}
 	}
 	return m
 }
-
-func statusClass(i int) string { return fmt.Sprintf("%dxx", i+1) }
 
 // byReason names what was counted for a reason.
 func byReason(counts *ledger.ByReason) map[string]uint64 {

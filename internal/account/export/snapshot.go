@@ -113,9 +113,13 @@ func (s *Snapshot) Elapsed() time.Duration {
 }
 
 // notWanted sums what was left out on request, and is no loss.
-func notWanted(f *ledger.Flow) uint64 {
-	return f.Dropped[ledger.SampledOut] + f.Dropped[ledger.Filtered] + f.Dropped[ledger.OverRate] + f.Dropped[ledger.OverBandwidth] +
-		f.Dropped[ledger.ReadOnly]
+func notWanted(f *ledger.Flow) (n uint64) {
+	for _, r := range ledger.Reasons() {
+		if r.OnRequest() {
+			n += f.Dropped[r]
+		}
+	}
+	return n
 }
 
 // Lost is how much of f was to be delivered and was dropped: everything dropped, less what the user

@@ -97,7 +97,7 @@ func reasons(b *bufio.Writer, c *ledger.Counters) {
 		if n+m == 0 {
 			continue
 		}
-		fmt.Fprintf(b, "  %-17s %12s %15s  %s\n", r, number(n), number(m), Meaning(r))
+		fmt.Fprintf(b, "  %-17s %12s %15s  %s\n", r, number(n), number(m), r.Meaning())
 	}
 	b.WriteByte('\n')
 }
@@ -130,7 +130,7 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 			dropped = append(dropped, number(n)+" "+r.String())
 		}
 	}
-	if q.Sent+q.Answered+q.Production.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == [len(q.Refused)]uint64{} {
+	if q.Sent+q.Answered+q.Production.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == (ledger.ByClass{}) {
 		return
 	}
 	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
@@ -152,13 +152,13 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 		row(b, "", "left out: %s", strings.Join(dropped, ", "))
 	}
 	var refused []string
-	for i, n := range q.Refused {
-		if n > 0 {
-			what := loginError(i)
-			if words := loginWords[ledger.LoginCodes[i]]; words != "" {
-				what += " (" + words + ")"
+	for _, class := range ledger.Classes() {
+		if n := q.Refused[class]; n > 0 {
+			what := number(n) + " with " + class.String()
+			if m := class.Meaning(); m != "" {
+				what += " (" + m + ")"
 			}
-			refused = append(refused, number(n)+" with "+what)
+			refused = append(refused, what)
 		}
 	}
 	if len(refused) > 0 {
@@ -172,9 +172,9 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 // statuses says what classes of status answers had.
 func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
 	var classes []string
-	for i, n := range a.Status {
-		if n > 0 {
-			classes = append(classes, number(n)+" "+statusClass(i))
+	for _, class := range ledger.Classes() {
+		if n := a.Status[class]; n > 0 {
+			classes = append(classes, number(n)+" "+class.String())
 		}
 	}
 	if len(classes) > 0 {
@@ -299,23 +299,4 @@ func cost(b *bufio.Writer, s *Snapshot) {
 		line += fmt.Sprintf(", %.1f µs for each turn", float64(s.Resources.CPU.Microseconds())/float64(t))
 	}
 	row(b, "cost", "%s, %s of memory at most", line, size(s.Resources.MaxRSS))
-}
-
-// loginWords say what MySQL's errors mean where a copy logs in.
-var loginWords = map[uint16]string{
-	1045: "wrong password, or no such user from there",
-	1044: "the user may not use the database",
-	1049: "no such database",
-	1040: "too many connections",
-	1130: "no user may connect from there",
-	1129: "blocked, after max_connect_errors: FLUSH HOSTS",
-	3159: "only with encryption",
-}
-
-// loginError names one of the errors by which refused logins are counted.
-func loginError(i int) string {
-	if code := ledger.LoginCodes[i]; code != 0 {
-		return fmt.Sprintf("error %d", code)
-	}
-	return "another error"
 }

@@ -11,9 +11,6 @@ package ledger
 
 import "fmt"
 
-// ByReason counts for each Reason.
-type ByReason [numReasons]uint64
-
 // Flow counts one thing (sessions, or client bytes) from capture to the target.
 type Flow struct {
 	Captured  uint64
@@ -55,10 +52,10 @@ func (f *Flow) Check() error {
 
 // Requests counts what a protocol's readers have found: of the connections whose protocol is known.
 type Requests struct {
-	Sent      uint64                  // whole requests that went to the target
-	Rewritten uint64                  // of which some bytes were not the client's
-	Dropped   ByReason                // those that did not go
-	Refused   [len(LoginCodes)]uint64 // logins of the copies' own, by the target's error
+	Sent      uint64   // whole requests that went to the target
+	Rewritten uint64   // those of them whose bytes were not all the client's
+	Dropped   ByReason // those that did not go
+	Refused   ByClass  // logins of the copies, by the class of the target's error
 
 	Answers            // the target's
 	Production Answers // production's own, once for all copies, where they were captured whole
@@ -68,11 +65,11 @@ type Requests struct {
 
 // Answers counts what a server has answered to the requests of a protocol.
 type Answers struct {
-	Answered uint64    // final answers
-	Failed   uint64    // of which said that something was wrong
-	Status   [5]uint64 // answers, interim ones too, by the hundreds of their status, from 1xx on
+	Answered uint64  // final answers
+	Failed   uint64  // those of them that report an error
+	Status   ByClass // answers, interim ones too, whose protocol has classes of status
 
-	// How long after its request had gone an answer began, and how long after it had ended.
+	// The time from a request to the first byte of its answer, and to the last.
 	First, Whole Delays
 }
 
@@ -87,20 +84,8 @@ func (a *Answers) Add(b *Answers) {
 	a.Whole.Add(&b.Whole)
 }
 
-// LoginCodes are the errors by which refused logins are told apart: MySQL's for a wrong password, a database that the
-// user may not use, one that is not there, too many connections, a host that may not connect, one that is blocked, and
-// a server that wants encryption. 0 is any other.
-var LoginCodes = [...]uint16{1045, 1044, 1049, 1040, 1130, 1129, 3159, 0}
-
-// Refuse counts a login that the target has refused with that error.
-func (q *Requests) Refuse(code uint16) {
-	for i, c := range LoginCodes {
-		if c == code || c == 0 {
-			q.Refused[i]++
-			return
-		}
-	}
-}
+// Refuse counts a login that the target has refused, by the class of its error.
+func (q *Requests) Refuse(c Class) { q.Refused[c]++ }
 
 // Drop counts a request that does not go to the target for the reason r, which must not be None.
 func (q *Requests) Drop(r Reason) { q.Dropped[r]++ }

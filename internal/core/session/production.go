@@ -20,13 +20,13 @@ type serverReader struct {
 	begun   bool
 	inside  bool // of a request, its beginning was read
 
-	kind    proto.Kind
-	client  proto.Client
-	answers segments.Follower
-	began   uint64 // the client's bytes are read from here on, an offset of the session's reader
-	read    uint64 // and were, up to here
-	from    uint64 // the server's bytes are read from here on, as the session's sent counts
-	asked   uint64 // requests that have an answer
+	protocol *proto.Protocol
+	client   proto.Client
+	answers  segments.Follower
+	began    uint64 // the client's bytes are read from here on, an offset of the session's reader
+	read     uint64 // and were, up to here
+	from     uint64 // the server's bytes are read from here on, as the session's sent counts
+	asked    uint64 // requests that have an answer
 
 	ends  []uint64 // where answers end, as from counts
 	first int      // those before it are passed
@@ -201,7 +201,7 @@ func (s *Session) beginProduction() bool {
 		return false
 	}
 	client, answers := protocol.Watch()
-	*p = serverReader{further: p.further, begun: true, kind: protocol.Kind, client: client, answers: segments.Follow(answers),
+	*p = serverReader{further: p.further, begun: true, protocol: protocol, client: client, answers: segments.Follow(answers),
 		began: at.Off, read: at.Off, from: at.Seen, ends: p.ends[:0]}
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
 	if client.Begin(s.adopted, s.env.scratch()) != nil {
@@ -225,7 +225,7 @@ func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
 		}
 		count := &s.env.Count.Requests.Production
 		if !p.further {
-			countAnswer(count, p.kind, &told.Answer)
+			countAnswer(count, p.protocol, &told.Answer)
 		}
 		if told.Interim {
 			continue

@@ -14,9 +14,6 @@ type Rules struct {
 	Set   []Header  // replace headers of that name, or are added: see AddHeader
 }
 
-// Empty says that the rules change nothing.
-func (r *Rules) Empty() bool { return len(r.Allow)+len(r.Deny)+len(r.Set) == 0 }
-
 // Pattern matches requests by method and path.
 type Pattern struct {
 	method string // empty: any
@@ -118,7 +115,7 @@ func (r *Rules) AddHeader(h Header) error {
 			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.value, r.Set[i].value)
 		}
 	}
-	r.Set = append(r.Set[:len(r.Set):len(r.Set)], h)
+	r.Set = append(r.Set, h)
 	return nil
 }
 

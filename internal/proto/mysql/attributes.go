@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 
@@ -39,7 +38,7 @@ func (c *Client) stripExecute(out *proto.Out) {
 	case bare != nil && c.packet.length < maxPayload:
 		p = bare
 	case c.who.known: // it has attributes, or all that follows would have to be cut anew
-		c.leave(ledger.QueryAttributes)
+		c.leave(queryAttributes)
 		c.whole = nil
 		return
 	}
@@ -93,9 +92,9 @@ func (c *Client) attributesOf(head []byte) (at int) {
 	none := len(head) >= 3 && head[1] == 0 && head[2] == 1
 	switch given := len(head) > 1 && head[1] > 0 && head[1] < attributesBeyond; {
 	case given && c.opt.ReadOnly:
-		c.leave(ledger.ReadOnly)
+		c.leave(readOnly)
 	case given && !agreed:
-		c.leave(ledger.QueryAttributes)
+		c.leave(queryAttributes)
 	case given:
 		c.fate = passed
 	case none && !agreed:
@@ -104,7 +103,7 @@ func (c *Client) attributesOf(head []byte) (at int) {
 		c.strip = addThem
 	}
 	if c.strip != 0 && (c.packet.length == maxPayload || c.packet.length+int(c.strip) >= maxPayload) {
-		c.leave(ledger.QueryAttributes) // all that follows would have to be cut anew
+		c.leave(queryAttributes) // all that follows would have to be cut anew
 	}
 	if none {
 		return 3

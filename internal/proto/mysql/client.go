@@ -142,7 +142,7 @@ func (c *Client) response(p []byte, out *proto.Out) (used int, err error) {
 	case !c.who.known:
 		return used, lost("length of a login", len(c.whole))
 	case c.who.compressed(&c.production):
-		return used, &proto.Refusal{Reason: ledger.Compressed, Final: true}
+		return used, &proto.Refusal{Reason: compressed, Final: true}
 	case c.target == nil:
 		c.hold = true
 		return used, nil
@@ -278,7 +278,7 @@ func (c *Client) decide(out *proto.Out) error {
 	case c.form.id:
 		return c.useStatement(head, out)
 	case c.command == comPrepare && c.statements.full():
-		c.leave(ledger.UnknownStatement)
+		c.leave(unknownStatement)
 	case c.form.text:
 		c.beginText(head)
 	case c.form.whole:
@@ -339,7 +339,7 @@ func (c *Client) flush(out *proto.Out) {
 	case swallowed:
 		out.Replace(c.pending, nil)
 	case file:
-		out.Drop(c.pending, ledger.LoadData)
+		out.Drop(c.pending, loadData)
 	}
 	c.pending = 0
 }
@@ -367,7 +367,7 @@ func (c *Client) finish(out *proto.Out) error {
 	switch c.fate {
 	case left:
 		out.Refuse(c.why)
-		if c.why == ledger.LoadData {
+		if c.why == loadData {
 			c.filing = mayAsk
 		}
 	case passed:
@@ -405,7 +405,7 @@ func (c *Client) useStatement(head []byte, out *proto.Out) error {
 	s, ok := c.statements.find(id)
 	switch {
 	case !ok:
-		c.leave(ledger.UnknownStatement)
+		c.leave(unknownStatement)
 	case s.why != ledger.None:
 		c.leave(s.why)
 		c.closeStatement(id)
@@ -414,7 +414,7 @@ func (c *Client) useStatement(head []byte, out *proto.Out) error {
 	case !s.answered:
 		c.hold = true
 	case c.command == comBulkExecute && c.target.ext&extBulk == 0:
-		c.leave(ledger.ServerCommand)
+		c.leave(serverCommand)
 	case c.command == comExecute && c.mustStrip(head[5]):
 		c.collectRest(head)
 		c.params = s.params

@@ -98,9 +98,9 @@ func (f *form) request(command uint8) proto.Request {
 func (f *form) refuses(opt *Options) ledger.Reason {
 	switch {
 	case f.local:
-		return ledger.ServerCommand
+		return serverCommand
 	case f.writes && opt.ReadOnly:
-		return ledger.ReadOnly
+		return readOnly
 	}
 	return ledger.None
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 
@@ -162,7 +161,7 @@ func (c *Client) logIn(n int, out *proto.Out) error {
 	}
 	caps, ext := c.capabilities()
 	if caps&capProtocol41 == 0 || caps&capSecure == 0 {
-		return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
+		return loginRefusal(0, true)
 	}
 	c.caps = caps
 	d := &dialogue{login: login, plugin: c.target.plugin, scramble: c.target.scramble, first: true}
@@ -208,7 +207,7 @@ func (c *Client) credentials() (*Login, error) {
 	if login := c.opt.login(c.who.user); c.who.known && login != nil {
 		return login, nil
 	}
-	return nil, &proto.Refusal{Reason: ledger.NoLogin, Final: true}
+	return nil, &proto.Refusal{Reason: noLogin, Final: true}
 }
 
 // message takes a packet of the target's while a login is under way.
@@ -229,7 +228,7 @@ func (c *Client) message(seq uint8, p []byte, out *proto.Out) error {
 		d.scramble = append([]byte(nil), challenge(d.plugin, f.p)...)
 		proof, ok := prove(d.plugin, d.login.Password, d.scramble)
 		if !ok {
-			return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
+			return loginRefusal(0, true)
 		}
 		out.Replace(0, appendPacket(nil, seq+1, proof))
 	case 0x01:
@@ -298,13 +297,13 @@ func refused(p []byte) error {
 	if len(p) >= 3 {
 		code = binary.LittleEndian.Uint16(p[1:])
 	}
-	r := &proto.Refusal{Reason: ledger.LoginFailed, Code: code}
+	final := false
 	switch code {
 	case errAccessDenied, errAccessDeniedToDB, errUnknownDB, errHostNotAllowed, errOldProtocol, errNoSuchPlugin,
 		errAccessNoPassword, errPasswordExpired, errAccountLocked, errWantsEncryption, errLockedMariaDB:
-		r.Final = true
+		final = true
 	}
-	return r
+	return loginRefusal(code, final)
 }
 
 // changeUser has the copy log in as the client's new user (COM_CHANGE_USER), in the place of n bytes.

@@ -10,12 +10,13 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 
-	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 
@@ -91,9 +92,9 @@ func TestLogin(t *testing.T) {
 		{"MariaDB's own", answerOf(caps&^capLongPassword, 0xff, "app", "orders"), [][]byte{hail("11", mariadbCaps, 0x1d, nativePlugin), okay(2)},
 			[][]byte{response(caps&^capLongPassword, 0x1d, 33, native, "orders", nativePlugin)}, "0xb hint 0x0 reply 0", false},
 		{"refused", answerOf(caps, 0, "app", "orders"), [][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), denied},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed: error 1045 of the target", false},
+			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed: the target answered with error 1045", false},
 		{"no room", answerOf(caps, 0, "app", "orders"), [][]byte{packet(0, 0xff, uint16(1040), "Too many connections")}, nil,
-			"login_failed: error 1040 of the target", false},
+			"login_failed: the target answered with error 1040", false},
 		{"a plugin that is not known", answerOf(caps, 0, "app", "orders"),
 			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, "dialog", 0)},
 			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed", false},
@@ -180,8 +181,15 @@ func TestRefusedLogins(t *testing.T) {
 				r.hear(80, packet(2, 0xff, c.code, "#28000and so on"))
 			}
 			var refusal *proto.Refusal
-			if !errors.As(r.err, &refusal) || *refusal != (proto.Refusal{Reason: ledger.LoginFailed, Code: c.code, Final: c.final}) {
-				t.Errorf("%s, at once %v: %+v", c.name, atOnce, r.err)
+			if !errors.As(r.err, &refusal) || refusal.Reason != loginFailed || refusal.Code != c.code || refusal.Final != c.final {
+				t.Fatalf("%s, at once %v: %+v", c.name, atOnce, r.err)
+			}
+			class := "another error"
+			if slices.Contains([]uint16{1040, 1044, 1045, 1049, 1129, 1130, 3159}, c.code) {
+				class = fmt.Sprintf("error %d", c.code)
+			}
+			if got := refusal.Class.String(); got != class {
+				t.Errorf("%s, at once %v: counted as %q, want %q", c.name, atOnce, got, class)
 			}
 		}
 	}

@@ -87,9 +87,6 @@ type Options struct {
 	Random   io.Reader // for the encryption of passwords
 }
 
-// Empty says that nothing is configured.
-func (o *Options) Empty() bool { return len(o.Logins) == 0 && !o.ReadOnly }
-
 // Login is how a copy logs in for the clients of one user.
 type Login struct {
 	User     string

@@ -74,7 +74,7 @@ func TestReadOnly(t *testing.T) {
 		check(s, ledger.None)
 	}
 	for _, s := range mayNotPass {
-		check(s, ledger.ReadOnly)
+		check(s, readOnly)
 	}
 }
 
@@ -84,7 +84,7 @@ func TestFirstWords(t *testing.T) {
 		if got := judged(false, []byte(s)); got != ledger.None {
 			t.Errorf("%q: %s", s, got)
 		}
-		for text, want := range map[string]ledger.Reason{"KILL 5": ledger.ServerCommand, "/**/ shutdown": ledger.ServerCommand, "Load\tDATA INFILE 'x'": ledger.LoadData, "LOAD INDEX INTO CACHE t": ledger.None} {
+		for text, want := range map[string]ledger.Reason{"KILL 5": serverCommand, "/**/ shutdown": serverCommand, "Load\tDATA INFILE 'x'": loadData, "LOAD INDEX INTO CACHE t": ledger.None} {
 			text = s + "\n;" + text
 			for cut := range len(text) {
 				if got := judged(false, []byte(text), cut); got != want {
@@ -106,7 +106,7 @@ func TestNoBackslashEscapes(t *testing.T) {
 		if !sure {
 			why = x.end()
 		}
-		if (why == ledger.ReadOnly) != noBackslash {
+		if (why == readOnly) != noBackslash {
 			t.Errorf("no backslash %v: %s", noBackslash, why)
 		}
 	}
@@ -137,7 +137,7 @@ func FuzzReadOnly(f *testing.F) {
 		if whole != ledger.None {
 			return
 		}
-		if got := judgeText(append(append([]byte(nil), p...), "\n; DELETE FROM t"...)); got != ledger.ReadOnly {
+		if got := judgeText(append(append([]byte(nil), p...), "\n; DELETE FROM t"...)); got != readOnly {
 			t.Errorf("%q and a statement that writes: %s", p, got)
 		}
 	})

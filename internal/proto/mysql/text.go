@@ -59,7 +59,7 @@ func (t *text) judged(tok token) (why ledger.Reason, sure bool) {
 		return t.firstWords(tok)
 	}
 	if !t.token(tok, &t.lexer) {
-		return ledger.ReadOnly, true
+		return readOnly, true
 	}
 	return ledger.None, false
 }
@@ -93,11 +93,11 @@ func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
 			t.kind, t.words, t.raw = using, 2, true
 			return ledger.None, false
 		case "KILL", "SHUTDOWN":
-			return ledger.ServerCommand, true
+			return serverCommand, true
 		}
 	case loading:
 		if t.kind = reads; tok == wordToken && (string(word) == "DATA" || string(word) == "XML") {
-			return ledger.LoadData, true
+			return loadData, true
 		}
 	case using:
 		t.noteSchema(tok, &t.lexer)

@@ -19,9 +19,6 @@ type Rules struct {
 	Password string   // empty: clients log in as they did at production
 }
 
-// Empty says that the rules change nothing.
-func (r *Rules) Empty() bool { return len(r.Deny) == 0 && r.Password == "" }
-
 // ParseDeny reads commands, separated by commas.
 func ParseDeny(s string) ([]string, error) {
 	var all []string

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/known"
+	"tcpcopy/internal/proto/redis"
 )
 
 func TestRules(t *testing.T) {
@@ -34,24 +37,24 @@ func TestRules(t *testing.T) {
 		{"a login in the environment, for nobody", "a:b", nil, "auto"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Setenv(redisAuthEnv, c.env)
+			t.Setenv(redis.AuthEnv, c.env)
 			got, _, err := parse(t, append([]string{"-x", "80-10.0.0.2:8080"}, c.args...)...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &got.Rules
+			web, store := got.Protocols[http1.Kind].(*http1.Rules), got.Protocols[redis.Kind].(*redis.Rules)
 			s := string(got.Proto)
 			for _, list := range []struct {
 				name string
 				n    int
 				all  any
-			}{{"allow", len(r.HTTP1.Allow), r.HTTP1.Allow}, {"deny", len(r.HTTP1.Deny), r.HTTP1.Deny}, {"set", len(r.HTTP1.Set), len(r.HTTP1.Set)}, {"deny", len(r.Redis.Deny), r.Redis.Deny}} {
+			}{{"allow", len(web.Allow), web.Allow}, {"deny", len(web.Deny), web.Deny}, {"set", len(web.Set), len(web.Set)}, {"deny", len(store.Deny), store.Deny}} {
 				if list.n > 0 {
 					s += fmt.Sprintf(" %s %v", list.name, list.all)
 				}
 			}
-			if r.Redis.Password != "" {
-				s += fmt.Sprintf(" as %q %q", r.Redis.User, r.Redis.Password)
+			if store.Password != "" {
+				s += fmt.Sprintf(" as %q %q", store.User, store.Password)
 			}
 			if s != c.want {
 				t.Errorf("got %s, wanted %s", s, c.want)
@@ -69,7 +72,7 @@ func TestLoginsStaySecret(t *testing.T) {
 		}
 		for _, args := range [][]string{{"--redis-auth", text}, {"--redis-auth-file", file}, {"--proto", "redis"}} {
 			if len(args) == 2 && args[0] == "--proto" {
-				t.Setenv(redisAuthEnv, text)
+				t.Setenv(redis.AuthEnv, text)
 			}
 			_, _, err := parse(t, append([]string{"-x", "80-10.0.0.2:8080"}, args...)...)
 			if err == nil || strings.Contains(err.Error(), "sesame") || strings.Contains(err.Error(), `"user:"`) {
@@ -81,15 +84,13 @@ func TestLoginsStaySecret(t *testing.T) {
 
 // Where mappings have settings of their own, each with options for requests speaks their protocol.
 func TestRulesOfMappings(t *testing.T) {
-	t.Setenv(redisAuthEnv, "")
+	t.Setenv(redis.AuthEnv, "")
 	two, err := mapping.Parse("80-10.0.0.2:8080,6379-10.0.0.2:6379")
 	if err != nil {
 		t.Fatal(err)
 	}
 	deny := func(p Proto) Mapped {
-		m := Mapped{Proto: p}
-		m.Rules.Redis.Deny = []string{"KEYS"}
-		return m
+		return Mapped{Proto: p, Protocols: known.Settings{redis.Kind: &redis.Rules{Deny: []string{"KEYS"}}}}
 	}
 	for _, c := range []struct {
 		name   string
@@ -106,7 +107,7 @@ func TestRulesOfMappings(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			copy := Copy{Mappings: two, Mapped: c.all, Own: c.own}
-			err := copy.rules()
+			err := copy.speaks()
 			if (err == nil) != (c.wrong == "") || err != nil && !strings.HasPrefix(err.Error(), c.wrong) {
 				t.Fatalf("%v, wanted %q", err, c.wrong)
 			}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tcpcopy/internal/proto/mysql"
 )
 
 func TestMySQLLogins(t *testing.T) {
@@ -35,7 +37,7 @@ func TestMySQLLogins(t *testing.T) {
 		{"in a file", "", []string{"--mysql-login-file", file}, `mysql "bob" "se:cret" "" "ann" "x" "shop"`},
 		{"in a file that others can read", "", []string{"--mysql-login-file", open, "--mysql-login-file", open},
 			`mysql "a" "b" "" [the passwords in "` + open + `" can be read by others (mode 0644): chmod 600 ` + open + `]`},
-		{"no login in a file", "", []string{"--mysql-login-file", wrong}, `--mysql-login-file "` + wrong + `": holds what is no login: line 4: wanted USER:PASSWORD or`},
+		{"no login in a file", "", []string{"--mysql-login-file", wrong}, `--mysql-login-file "` + wrong + `": line 4 holds no login: wanted USER:PASSWORD or`},
 		{"an empty file", "", []string{"--mysql-login-file", empty}, `--mysql-login-file "` + empty + `": holds no login`},
 		{"a file that is missing", "", []string{"--mysql-login-file", "/nowhere"}, `--mysql-login-file "/nowhere": cannot be read: no such file`},
 		{"in the environment", "a:b\nc:d", []string{"--proto", "mysql"}, `mysql "a" "b" "" "c" "d" ""`},
@@ -48,7 +50,7 @@ func TestMySQLLogins(t *testing.T) {
 		{"no login in the environment", "sesame", []string{"--proto", "mysql"}, "the environment's TCPCOPY_MYSQL_LOGIN: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Setenv(mysqlLoginEnv, c.env)
+			t.Setenv(mysql.LoginEnv, c.env)
 			got, warnings, err := parse(t, append([]string{"-x", "80-10.0.0.2:8080"}, c.args...)...)
 			if err != nil {
 				if !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "sesame") {
@@ -57,7 +59,7 @@ func TestMySQLLogins(t *testing.T) {
 				return
 			}
 			s := string(got.Proto)
-			o := &got.Rules.MySQL
+			o := got.Protocols[mysql.Kind].(*mysql.Options)
 			for _, l := range o.Logins {
 				s += fmt.Sprintf(" %q %q %q", l.User, l.Password, l.DB)
 			}
