@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"tcpcopy/internal/proto/known"
 )
 
 const module = "tcpcopy/internal/"
@@ -186,6 +188,50 @@ func checkPure(t *testing.T, path string) {
 		}
 		return true
 	})
+}
+
+// nameless are the packages that treat all protocols alike.
+var nameless = []string{"core/session", "core/shard", "core/ledger", "config", "account/export", "engine"}
+
+// TestProtocolsAreNotNamed: a protocol is known by its own package and one line of proto/known.
+func TestProtocolsAreNotNamed(t *testing.T) {
+	var names []string
+	for _, p := range known.All() {
+		names = append(names, strings.TrimRight(p.Name, "0123456789"))
+	}
+	for _, p := range packages(t) {
+		path := strings.TrimPrefix(p.ImportPath, module)
+		for _, imp := range p.Imports {
+			if name, ok := strings.CutPrefix(imp, module+"proto/"); ok && known.Named(name) != nil && path != "proto/known" {
+				t.Errorf("%s imports %s: only proto/known may", path, imp)
+			}
+		}
+		if !slices.Contains(nameless, path) {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				text := ""
+				switch n := n.(type) {
+				case *ast.Ident:
+					text = n.Name
+				case *ast.BasicLit:
+					text = n.Value
+				}
+				for _, name := range names {
+					if strings.Contains(strings.ToLower(text), name) {
+						t.Errorf("%s names the protocol %s: %s", fset.Position(n.Pos()), name, text)
+					}
+				}
+				return true
+			})
+		}
+	}
 }
 
 // TestSystemCalls: one package makes system calls and looks behind pointers.
