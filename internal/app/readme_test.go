@@ -57,7 +57,9 @@ func dry() (p *program, stderr *bytes.Buffer) {
 	}
 	p.intercept = func(*engine.Control, *config.Intercept, *reporter, *logbook) error { return nil }
 	p.capture = func(*engine.Control, *config.Capture, *reporter, *logbook) error { return nil }
-	p.record = func(*engine.Control, *config.Record, func(*engine.Recorded)) (*engine.Recorded, error) {
+	p.record = func(
+		*engine.Control, *config.Record, func(*engine.Recorded),
+	) (*engine.Recorded, error) {
 		return nil, nil
 	}
 	p.lab = func(context.Context, *config.Lab) int { return exitOK }
@@ -76,10 +78,11 @@ var (
 
 // commands returns the command lines of this program that are found in a document.
 func commands(document string, where *regexp.Regexp) (all [][]string) {
+	complete := []string{"lab", "keygen", "status"} // without an argument, too
 	for _, found := range where.FindAllStringSubmatch(document, -1) {
 		if m := ours.FindStringSubmatch(found[1]); m != nil {
 			line := words(m[1] + " " + m[2])
-			if len(line) > 2 || len(line) == 2 && slices.Contains([]string{"lab", "keygen", "status"}, line[1]) {
+			if len(line) > 2 || len(line) == 2 && slices.Contains(complete, line[1]) {
 				all = append(all, line) // else the name of a command
 			}
 		}
@@ -183,7 +186,8 @@ func TestDocumentedConfigurations(t *testing.T) {
 	}
 }
 
-// Every option that a document names is one of a command's, and every environment variable is in help.
+// Every option that a document names is one of a command's, and every environment variable is in
+// help.
 func TestDocumentedOptions(t *testing.T) {
 	p, _ := dry()
 	root := p.root()
@@ -240,7 +244,8 @@ func section(t *testing.T, document, heading string) string {
 	return text
 }
 
-// An item of the list of reasons begins with their names; the list has every reason once, and no other.
+// An item of the list of reasons begins with their names. The list has every reason once, and no
+// other.
 func TestDocumentedReasons(t *testing.T) {
 	list := section(t, documents(t)["docs/account.md"], "## Reasons")
 	listed := map[string]int{}
@@ -274,7 +279,8 @@ func TestDocumentedReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed := map[string]bool{}
-	for line := range strings.Lines(section(t, documents(t)["docs/account.md"], "## The JSON report")) {
+	table := section(t, documents(t)["docs/account.md"], "## The JSON report")
+	for line := range strings.Lines(table) {
 		first, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
 		for _, m := range quoted.FindAllStringSubmatch(first, -1) {
 			if strings.HasPrefix(line, "|") {
@@ -307,8 +313,8 @@ func anchor(heading string) string {
 	return kept
 }
 
-// Every link inside the repository leads to a file and, where it names one, to a heading; every page of
-// docs is linked from README.md.
+// Every link inside the repository leads to a file and, where it names one, to a heading. Every page
+// of docs is linked from README.md.
 func TestDocumentedLinks(t *testing.T) {
 	documents := documents(t)
 	for _, more := range []string{"ARCHITECTURE.md", "CHANGELOG.md"} {
