@@ -70,19 +70,20 @@ var (
 	indented = regexp.MustCompile(`(?m)^    (.+)$`)
 	quoted   = regexp.MustCompile("`([^`]+)`")
 	variable = regexp.MustCompile(`\bTCPCOPY_[A-Z_]+`)
-	// ours matches a command of this program inside a line of shell: up to a comment, a redirection,
-	// or the next command.
+	// ours matches a command of this program inside a line of shell: up to a comment, a
+	// redirection, or the next command.
 	ours = regexp.MustCompile(
-		`^(?:.*; |.*\| |go run \./cmd/|\(.*; )?(tcpcopy|intercept) ([^#>&|;)]*(?:'[^']*'[^#>&|;)]*)*)`)
+		`^(?:.*; |.*\| |go run \./cmd/|\(.*; )?(tcpcopy|intercept) ` +
+			`([^#>&|;)]*(?:'[^']*'[^#>&|;)]*)*)`)
 )
 
 // commands returns the command lines of this program that are found in a document.
 func commands(document string, where *regexp.Regexp) (all [][]string) {
-	complete := []string{"lab", "keygen", "status"} // without an argument, too
+	alone := []string{"lab", "keygen", "status"} // without arguments
 	for _, found := range where.FindAllStringSubmatch(document, -1) {
 		if m := ours.FindStringSubmatch(found[1]); m != nil {
 			line := words(m[1] + " " + m[2])
-			if len(line) > 2 || len(line) == 2 && slices.Contains(complete, line[1]) {
+			if len(line) > 2 || len(line) == 2 && slices.Contains(alone, line[1]) {
 				all = append(all, line) // else the name of a command
 			}
 		}
@@ -133,8 +134,8 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	for _, must := range []string{
 		"tcpcopy copy", "tcpcopy record", "tcpcopy replay", "tcpcopy intercept", "tcpcopy capture",
-		"tcpcopy keygen", "tcpcopy lab", "tcpcopy status", "tcpcopy config", "tcpcopy -x", "tcpcopy -i",
-		"intercept -i",
+		"tcpcopy keygen", "tcpcopy lab", "tcpcopy status", "tcpcopy config", "tcpcopy -x",
+		"tcpcopy -i", "intercept -i",
 	} {
 		if tried[must] == 0 {
 			t.Errorf("no %s … among %v", must, tried)
@@ -176,7 +177,8 @@ func TestDocumentedConfigurations(t *testing.T) {
 				t.Fatal(err)
 			}
 			p, stderr := dry()
-			if code := p.run([]string{"tcpcopy", "config", "check", "example.yaml"}); code != exitOK {
+			code := p.run([]string{"tcpcopy", "config", "check", "example.yaml"})
+			if code != exitOK {
 				t.Errorf("%s: exit code %d\n%s%s", path, code, yaml, stderr)
 			}
 		}
@@ -313,8 +315,8 @@ func anchor(heading string) string {
 	return kept
 }
 
-// Every link inside the repository leads to a file and, where it names one, to a heading. Every page
-// of docs is linked from README.md.
+// Every link inside the repository leads to a file and, where it names one, to a heading. Every
+// page of docs is linked from README.md.
 func TestDocumentedLinks(t *testing.T) {
 	documents := documents(t)
 	for _, more := range []string{"ARCHITECTURE.md", "CHANGELOG.md"} {
