@@ -74,7 +74,7 @@ var (
 	// redirection, or the next command.
 	ours = regexp.MustCompile(
 		`^(?:.*; |.*\| |go run \./cmd/|\(.*; )?(tcpcopy|intercept) ` +
-			`([^#>&|;)]*(?:'[^']*'[^#>&|;)]*)*)`)
+			`((?:'[^']*'|[^'#>&|;)])*)`)
 )
 
 // commands returns the command lines of this program that are found in a document.
