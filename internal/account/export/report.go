@@ -24,6 +24,7 @@ type Report struct {
 	Seconds  float64   `json:"seconds"`
 	Final    bool      `json:"final"`    // the copier had stopped
 	Balanced bool      `json:"balanced"` // captured = delivered + in flight + dropped
+	Sequence uint64    `json:"sequence"` // of the snapshot: what shows the same number is the same state
 
 	Packets  PacketReport `json:"packets"`
 	Sessions FlowReport   `json:"sessions"`
@@ -47,6 +48,9 @@ type Report struct {
 	Agents    []AgentReport  `json:"agents,omitempty"`
 	Replay    *ReplayReport  `json:"replay,omitempty"`
 	Resources ResourceReport `json:"resources"`
+
+	// Histograms are the times of which the rest has a median, a 99th percentile and a maximum.
+	Histograms Histograms `json:"histograms"`
 }
 
 // PacketReport is what the capture saw.
@@ -212,6 +216,7 @@ func NewReport(s *Snapshot) *Report {
 	if s.Replay == nil {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}
+	r.Sequence, r.Histograms = s.Sequence, histograms(s)
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{

@@ -21,6 +21,7 @@ type Snapshot struct {
 	Start    time.Time // when the copier began to capture
 	Now      time.Time // when the snapshot was taken
 	Final    bool      // the copier has stopped: nothing follows
+	Sequence uint64    // ascends with each snapshot of a run; 0: not numbered
 
 	Counters  ledger.Counters
 	Targets   []TargetState // of all mappings, in their order
