@@ -3,12 +3,14 @@ package app
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mono"
@@ -92,14 +94,16 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 			Connected: shot.Link.Up, Connects: shot.Link.Connects, Account: export.Fields(shot.Counts),
 		}
 	}
-	end, err := answer("agent", c.Status, func() *status.Node {
+	end, err := show("agent", &c.Process, &log.ready, func() *view {
 		shot := a.Snapshot()
-		n := &status.Node{Start: start, Via: productionWords(c) + " to " + c.To.String(), Peers: 1}
+		n := status.Node{
+			Start: start, Via: productionWords(c) + " to " + c.To.String(), Peers: 1, Sequence: log.seen.next(),
+		}
 		if shot.Link.Up {
 			n.Up = 1
 		}
 		n.Account, _ = json.Marshal(account(&shot, false))
-		return n
+		return &view{n, agentMetrics(&shot, metricsNode(s, &n))}
 	})
 	if err != nil {
 		source.Close()
@@ -122,6 +126,22 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	return err
 }
 
+// metricsNode returns what the metrics of every node have.
+func metricsNode(s *engine.Control, n *status.Node) metrics.Node {
+	return metrics.Node{
+		Version: s.Version, Start: n.Start, Now: time.Now(), Sequence: n.Sequence, Resources: export.Spent(),
+	}
+}
+
+func agentMetrics(s *agent.Snapshot, n metrics.Node) *metrics.Agent {
+	c := &s.Counts
+	return &metrics.Agent{
+		Node: n, Connected: s.Link.Up, Connects: s.Link.Connects, Captured: s.Captured, Sent: c.Sent,
+		SentBytes: c.SentBytes, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate,
+		ShedSessions: c.ShedSessions, OverMemory: c.OverMemory, LinkDown: c.LinkDown, Share: s.Share,
+	}
+}
+
 // agentFilter is what the kernel selects: what the copier's own would.
 func agentFilter(c *config.Capture) (filter.Program, error) {
 	spec := filter.CaptureSpec{Expr: c.Filter}
@@ -141,13 +161,16 @@ func productionWords(c *config.Capture) string {
 		if i > 0 {
 			s += ", "
 		}
-		if o.Addr().IsValid() {
-			s += o.String()
-		} else {
-			s += fmt.Sprintf("port %d", o.Port())
-		}
+		s += productionAddress(o)
 	}
 	return s
+}
+
+func productionAddress(a netip.AddrPort) string {
+	if a.Addr().IsValid() {
+		return a.String()
+	}
+	return fmt.Sprintf("port %d", a.Port())
 }
 
 // captureReport is the JSON report of an agent.

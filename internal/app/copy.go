@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
-	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
 )
@@ -59,7 +58,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		asks := make(chan chan<- *export.Snapshot)
 		s.Ask = asks
-		end, err := answer("copier", c.Status, func() *status.Node { return copierNode(asks) })
+		end, err := show("copier", &c.Process, &log.ready, func() *view { return copierView(asks, &log.seen) })
 		if err != nil {
 			return err
 		}
@@ -71,6 +70,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 			return p.runReplay(s, c, log, report)
 		}
 		last, err := p.copy(s, c, func(now *export.Snapshot) {
+			now.Sequence = log.seen.next()
 			log.statistics(export.Line(now, previous))
 			for _, a := range export.Advice(now) {
 				if !advised[a] {
@@ -82,7 +82,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 			previous = now
 		})
 		if last != nil {
-			last.Final = true
+			last.Final, last.Sequence = true, log.seen.next()
 			export.Summary(p.out, last)
 			if log.file != nil {
 				export.Summary(log.w, last)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mono"
@@ -83,9 +84,13 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 			Resources: export.NewResourceReport(export.Spent()), Account: export.Fields(*shot),
 		}
 	}
-	end, err := answer("intercept", c.Status, func() *status.Node {
+	end, err := show("intercept", &c.Process, &log.ready, func() *view {
 		shot := daemon.Snapshot()
-		return interceptNode(&shot, wire.WayRaw, uint64(shot.Route.Entries), account(&shot, false))
+		n := interceptNode(&shot, wire.WayRaw, uint64(shot.Route.Entries), account(&shot, false))
+		n.Sequence = log.seen.next()
+		m := interceptMetrics(&shot, n, metricsNode(s, n))
+		m.Assistant = assistantMetrics(&shot)
+		return &view{*n, m}
 	})
 	if err != nil {
 		return err
@@ -117,6 +122,25 @@ func interceptNode(s *intercept.Snapshot, way wire.Way, live uint64, r intercept
 	n.Peers = n.Up // how many there should be nobody has said
 	n.Account, _ = json.Marshal(r)
 	return n
+}
+
+func interceptMetrics(s *intercept.Snapshot, n *status.Node, of metrics.Node) *metrics.Intercept {
+	return &metrics.Intercept{
+		Node: of, Way: n.Via, Copiers: n.Up, Connections: n.Live,
+		Strangers: s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage,
+	}
+}
+
+func assistantMetrics(s *intercept.Snapshot) *metrics.Assistant {
+	a := &metrics.Assistant{
+		Packets: s.Frames.Seen, KernelDrop: s.Capture.Dropped, Routed: s.Route.Routed,
+		Unowned: s.Route.Unowned, HeldTooLong: s.Route.HeldExpired + s.Route.HeldOverflow,
+	}
+	for _, c := range s.Copiers {
+		a.CopierSlow += c.Dropped
+		a.CopierAway += c.Away
+	}
+	return a
 }
 
 // tell tells the account at each interval, and once more when the work has ended.

@@ -22,6 +22,7 @@ type logbook struct {
 	file *os.File // nil: stderr
 
 	ready atomic.Bool // everything is open: whoever started it looks at the log from here on
+	seen  sequence    // of the states that are shown
 }
 
 // openLog opens the log of a daemon. What cannot be written later, to a full disk say, is lost and

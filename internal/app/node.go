@@ -5,52 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 )
 
-// answer answers tcpcopy status with what get returns, as addr says; the function it returns ends that. At the
-// usual place it is no failure if that cannot be.
-func answer(kind, addr string, get func() *status.Node) (end func(), err error) {
-	usual := addr == ""
-	switch {
-	case addr == config.StatusOff:
-		return func() {}, nil
-	case usual:
-		addr = status.Default(kind)
-		if err := status.MakeDir(); err != nil {
-			return func() {}, nil
-		}
-		status.Nodes() // takes away what killed ones have left
-	}
-	s, err := status.Listen(addr, func() *status.Node {
-		n := get()
-		if n != nil {
-			n.Kind, n.Version, n.PID, n.Now = kind, Version(), os.Getpid(), time.Now()
-			n.Host, _ = os.Hostname()
-		}
-		return n
-	})
-	switch {
-	case err == nil:
-		return s.Close, nil
-	case usual:
-		return func() {}, nil
-	}
-	return nil, &config.Problem{Flag: "--status", Value: addr, What: "cannot be answered on: " + errors.Unwrap(err).Error()}
-}
-
 // askWait is how long who asks waits for a copier that is busy.
 const askWait = time.Second
 
-// copierNode is what a copier says of itself, whose run sends its state to who asks.
-func copierNode(asks chan<- chan<- *export.Snapshot) *status.Node {
+// copierView returns the state of a copier, whose run sends a snapshot on each channel that it gets.
+func copierView(asks chan<- chan<- *export.Snapshot, seen *sequence) *view {
 	// Room for one: a copier that answers late waits for nobody.
 	state := make(chan *export.Snapshot, 1)
 	over := time.After(askWait)
@@ -65,9 +34,11 @@ func copierNode(asks chan<- chan<- *export.Snapshot) *status.Node {
 	case <-over:
 		return nil
 	}
+	s.Sequence = seen.next()
 	r := export.NewReport(s)
-	n := &status.Node{
-		Start: s.Start, Via: s.Via, Mappings: s.Mappings, Sessions: s.Counters.Sessions.Captured, Live: s.Counters.Live,
+	n := status.Node{
+		Start: s.Start, Via: s.Via, Mappings: s.Mappings, Sequence: s.Sequence,
+		Sessions: s.Counters.Sessions.Captured, Live: s.Counters.Live,
 		DeliveredPercent: r.Sessions.DeliveredPercent, Peers: len(s.Links),
 	}
 	for _, l := range s.Links {
@@ -76,7 +47,7 @@ func copierNode(asks chan<- chan<- *export.Snapshot) *status.Node {
 		}
 	}
 	n.Account, _ = json.Marshal(r)
-	return n
+	return &view{node: n, metrics: &metrics.Copier{Snapshot: s, ReloadFailed: seen.reloadFailed.Load()}}
 }
 
 func (p *program) statusCommand() *cobra.Command {

@@ -64,6 +64,7 @@ func (p *program) runReplay(s *engine.Control, c *config.Copy, log *logbook, rep
 	var previous *export.Snapshot
 	begun := time.Now()
 	last, err := p.copy(s, c, func(now *export.Snapshot) {
+		now.Sequence = log.seen.next()
 		if bar != nil && log.file == nil {
 			bar.show(now)
 		}
@@ -83,7 +84,7 @@ func (p *program) runReplay(s *engine.Control, c *config.Copy, log *logbook, rep
 		}
 		return err
 	}
-	last.Final = true
+	last.Final, last.Sequence = true, log.seen.next()
 	export.Summary(p.out, last)
 	if log.file != nil {
 		export.Summary(log.w, last)

@@ -81,6 +81,7 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	}
 	err = work(&engine.Control{
 		Context: life.ctx, Stop: life.stop, Log: log.Logger, Version: Version(), Reload: fresh,
+		Reloaded: func(err error) { log.seen.reloadFailed.Store(err != nil) },
 		Ready: func(detail string) {
 			say(p.err, "ready: %s", detail)
 			log.ready.Store(true)
@@ -106,6 +107,7 @@ func reloads(life *lifetime, fresh chan<- *config.Copy, read func() (*config.Cop
 		c, warnings, err := read()
 		if err != nil {
 			say(log.w, "not reloaded: %v", err)
+			log.seen.reloadFailed.Store(true)
 			continue
 		}
 		warn(log.w, warnings)

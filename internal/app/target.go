@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"tcpcopy/internal/account/export"
-	"tcpcopy/internal/account/status"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/engine"
@@ -151,11 +151,16 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 			Account:   map[string]any{"streams": export.Fields(*streams), "intercept": export.Fields(*shot)},
 		}
 	}
-	end, err := answer("intercept", c.Status, func() *status.Node {
+	end, err := show("intercept", &c.Process, &log.ready, func() *view {
 		shot, streams := daemon.Snapshot(), ground.Stats()
 		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams), account(&shot, &streams, false))
-		n.Sessions = streams.Opened
-		return n
+		n.Sessions, n.Sequence = streams.Opened, log.seen.next()
+		m := interceptMetrics(&shot, n, metricsNode(s, n))
+		m.Target = &metrics.OnTarget{
+			Opened: streams.Opened, Finished: streams.Finished, Aborted: streams.Aborted, Reset: streams.Reset,
+			BytesIn: streams.BytesIn, BytesOut: streams.BytesOut, Buffered: streams.Buffered, Failed: streams.Failed,
+		}
+		return &view{*n, m}
 	})
 	if err != nil {
 		return err

@@ -178,5 +178,8 @@ func (o *CaptureOptions) Capture() (*Capture, []string, error) {
 	default:
 		warnings = append(warnings, "--insecure: production's traffic goes to "+c.To.String()+" in the clear")
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, nil, err
+	}
 	return &c, warnings, nil
 }

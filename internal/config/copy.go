@@ -165,6 +165,7 @@ type Process struct {
 	PIDFile string // empty: none
 	Daemon  bool   // detach from the terminal
 	Status  string // where to say how it is: a path or IP:PORT; empty: at the usual place; StatusOff: nowhere
+	Web     Web
 }
 
 // StatusOff is the Process.Status of who does not want to be asked.

@@ -42,6 +42,9 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 		}
 		c.Wait = WaitNone
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, nil, err
+	}
 	if err := o.recording(&c); err != nil {
 		return nil, nil, err
 	}

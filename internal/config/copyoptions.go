@@ -194,7 +194,7 @@ func (o *CopyOptions) output() []option {
 
 // processOptions are the same for both daemons.
 func processOptions(p *Process) []option {
-	return []option{
+	return append([]option{
 		{
 			name: "log", letter: "l", arg: "FILE", group: Output, set: text(&p.LogFile, "the name of a file"),
 			help: "append log and statistics to FILE instead of stderr",
@@ -211,7 +211,7 @@ func processOptions(p *Process) []option {
 			name: "status", arg: "ADDR", group: Output, set: setStatus(&p.Status),
 			help: "answer tcpcopy status on this unix socket, or IP:PORT; off: not at all (default: a socket in " + status.Dir + ")",
 		},
-	}
+	}, webOptions(p)...)
 }
 
 func setStatus(dst *string) func(string) error {

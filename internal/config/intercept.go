@@ -224,6 +224,9 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 	if c.Filter == nil && !c.OnTarget {
 		warnings = append(warnings, "no -F: every TCP packet that is not for this host is taken for an answer of the target (-F 'tcp and src port 8080' says which are)")
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, nil, err
+	}
 	return &c, warnings, nil
 }
 

@@ -146,5 +146,8 @@ func (o *RecordOptions) Record() (*Record, error) {
 	case c.File.Keep > 0 && !rotates:
 		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep), What: "needs --rotate: there is one file otherwise"}
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, err
+	}
 	return &c, nil
 }

@@ -37,8 +37,12 @@ type Control struct {
 	// Reload gets new settings: of their mappings, and of what may differ between them, the copy makes its
 	// own at once. nil: none come.
 	Reload <-chan *config.Copy
+	// Reloaded is called after each reload, with its error, if it is not nil.
+	Reloaded func(error)
 	// Ask gets who wants to know how it stands: each is sent one state. nil: nobody.
 	Ask <-chan chan<- *export.Snapshot
+	// AskRecording is Ask for a recording.
+	AskRecording <-chan chan<- *Recorded
 }
 
 // copier is a run of tcpcopy copy.
@@ -217,7 +221,11 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 		case who := <-cp.ctl.Ask:
 			who <- cp.snapshot()
 		case c := <-cp.ctl.Reload:
-			if err := cp.reload(c); err != nil {
+			err := cp.reload(c)
+			if cp.ctl.Reloaded != nil {
+				cp.ctl.Reloaded(err)
+			}
+			if err != nil {
 				cp.ctl.Log.Error("not reloaded: all goes on as before", "error", err)
 			} else {
 				cp.ctl.Log.Info("reloaded: " + cp.describe())

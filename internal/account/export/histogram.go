@@ -88,8 +88,10 @@ func (g *Histogram) Delays() (ledger.Delays, error) {
 
 // Histograms are the histograms of a report; nil where there is nothing to count.
 type Histograms struct {
-	Behind          *Histogram `json:"behind,omitempty"`           // requests after they were captured, or due
-	TargetFirst     *Histogram `json:"target_first,omitempty"`     // the target's answers: to the first byte
+	// Requests after they were captured, or due.
+	Behind *Histogram `json:"behind,omitempty"`
+	// The target's answers: to the first byte.
+	TargetFirst     *Histogram `json:"target_first,omitempty"`
 	TargetWhole     *Histogram `json:"target_whole,omitempty"`     // and to the last
 	ProductionFirst *Histogram `json:"production_first,omitempty"` // production's answers
 	ProductionWhole *Histogram `json:"production_whole,omitempty"`

@@ -12,7 +12,7 @@ import (
 
 // Ask asks the node at addr, a path or ADDRESS:PORT.
 func Ask(ctx context.Context, addr string) (*Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*asking)
 	defer cancel()
 	transport := &http.Transport{
 		DisableKeepAlives: true,
@@ -38,7 +38,12 @@ func Ask(ctx context.Context, addr string) (*Node, error) {
 		return nil, fmt.Errorf("ask %s: %w", addr, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask %s: %s: %s", addr, resp.Status, strings.TrimSpace(string(text[:min(len(text), 100)])))
+		return nil, fmt.Errorf(
+			"ask %s: %s: %s",
+			addr,
+			resp.Status,
+			strings.TrimSpace(string(text[:min(len(text), 100)])),
+		)
 	}
 	n := new(Node)
 	if err := json.Unmarshal(text, n); err != nil {

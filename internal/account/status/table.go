@@ -15,7 +15,8 @@ type Row struct {
 	Err  error
 }
 
-// Table prints nodes, one line each. What they say of themselves is printed without control characters.
+// Table prints nodes, one line each. What they say of themselves is printed without control
+// characters.
 func Table(w io.Writer, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tKIND\tVERSION\tUP FOR\tSESSIONS\tLIVE\tDELIVERED\tPEERS\tWHAT")
@@ -37,8 +38,23 @@ func Table(w io.Writer, rows []Row) error {
 		if len(n.Mappings) > 0 {
 			what = strings.Join(n.Mappings, ", ") + " via " + n.Via
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", plain(fmt.Sprintf("%s:%d", n.Host, n.PID)), plain(n.Kind), plain(n.Version),
-			n.Now.Sub(n.Start).Round(time.Second), n.Sessions, n.Live, delivered, peers, plain(what))
+		fmt.Fprintf(
+			t,
+			"%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n",
+			plain(fmt.Sprintf("%s:%d", n.Host, n.PID)),
+			plain(n.Kind),
+			plain(n.Version),
+			n.Now.Sub(
+				n.Start,
+			).Round(
+				time.Second,
+			),
+			n.Sessions,
+			n.Live,
+			delivered,
+			peers,
+			plain(what),
+		)
 	}
 	return t.Flush()
 }

@@ -46,11 +46,11 @@ var layers = [][]string{
 	{"core/session"},
 	{"core/shard"},
 	{"way/link/key", "sys"},
-	{"source", "account/export"},
+	{"source", "account/export", "account/web"},
 	{
 		"source/afpacket", "source/locals", "source/file", "source/recording", "way/socket",
 		"way/raw/send", "way/link", "way/raw/intercept", "lab/netlab", "way/tunnel/localroute",
-		"way/tunnel", "account/status",
+		"way/tunnel", "account/status", "account/metrics",
 	},
 	{"way/tunnel/ontarget", "source/mirror", "source/agents", "source/agent"},
 	{"config"},
