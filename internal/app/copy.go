@@ -49,7 +49,7 @@ IPv6, two ports, and the account as JSON:
 // reads it again.
 func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*config.Copy, []string, error)) error {
 	d := daemon{
-		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain),
+		Process: c.Process, report: c.Report, page: c.HTML, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain),
 		ordinary: !c.Captures(), reload: reload,
 	}
 	if c.Replay != nil {
@@ -58,7 +58,8 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		asks := make(chan chan<- *export.Snapshot)
 		s.Ask = asks
-		end, err := show("copier", &c.Process, &log.ready, func() *view { return copierView(asks, &log.seen) })
+		follow := newCourse(c, &log.seen)
+		end, err := show("copier", &c.Process, &log.ready, func() *view { return copierView(asks, follow) })
 		if err != nil {
 			return err
 		}
@@ -67,10 +68,14 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 		var previous *export.Snapshot
 		advised := map[string]bool{}
 		if c.Replay != nil {
-			return p.runReplay(s, c, log, report)
+			return p.runReplay(s, c, log, report, follow)
 		}
+		tell := watchClosely(c)
 		last, err := p.copy(s, c, func(now *export.Snapshot) {
-			now.Sequence = log.seen.next()
+			r := follow.note(now)
+			if !tell.due(now) {
+				return
+			}
 			log.statistics(export.Line(now, previous))
 			for _, a := range export.Advice(now) {
 				if !advised[a] {
@@ -78,17 +83,17 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 				}
 				advised[a] = true
 			}
-			report.write(export.NewReport(now))
+			report.write(r)
 			previous = now
 		})
 		if last != nil {
-			last.Final, last.Sequence = true, log.seen.next()
+			follow.end(last)
 			export.Summary(p.out, last)
 			if log.file != nil {
 				export.Summary(log.w, last)
 			}
 			// Said by the reporter already, unless it was said while the copy ran.
-			if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
+			if !p.keep(c, report, last) && err == nil {
 				err = coded(exitFailure)
 			}
 		}
@@ -110,4 +115,19 @@ func drainWords(d time.Duration) string {
 		return "sessions end at once (--drain 0)"
 	}
 	return fmt.Sprintf("sessions get %s to end in; a second signal ends at once", d)
+}
+
+// keep writes the last report and its page. It reports whether both could be written; what is wrong it
+// says.
+func (p *program) keep(c *config.Copy, report *reporter, last *export.Snapshot) bool {
+	r := export.NewReport(last)
+	ok := report.write(r) == nil
+	if c.HTML == "" {
+		return ok
+	}
+	if err := writePage(c.HTML, r); err != nil {
+		say(report.log.w, "%v", err)
+		return false
+	}
+	return ok
 }

@@ -19,7 +19,7 @@ import (
 const askWait = time.Second
 
 // copierView returns the state of a copier, whose run sends a snapshot on each channel that it gets.
-func copierView(asks chan<- chan<- *export.Snapshot, seen *sequence) *view {
+func copierView(asks chan<- chan<- *export.Snapshot, follow *course) *view {
 	// Room for one: a copier that answers late waits for nobody.
 	state := make(chan *export.Snapshot, 1)
 	over := time.After(askWait)
@@ -34,7 +34,7 @@ func copierView(asks chan<- chan<- *export.Snapshot, seen *sequence) *view {
 	case <-over:
 		return nil
 	}
-	s.Sequence = seen.next()
+	follow.stamp(s)
 	r := export.NewReport(s)
 	n := status.Node{
 		Start: s.Start, Via: s.Via, Mappings: s.Mappings, Sequence: s.Sequence,
@@ -47,7 +47,7 @@ func copierView(asks chan<- chan<- *export.Snapshot, seen *sequence) *view {
 		}
 	}
 	n.Account, _ = json.Marshal(r)
-	return &view{node: n, metrics: &metrics.Copier{Snapshot: s, ReloadFailed: seen.reloadFailed.Load()}}
+	return &view{node: n, metrics: &metrics.Copier{Snapshot: s, ReloadFailed: follow.seen.reloadFailed.Load()}}
 }
 
 func (p *program) statusCommand() *cobra.Command {

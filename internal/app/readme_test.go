@@ -99,6 +99,7 @@ func workplace(t *testing.T) {
 	for name, content := range map[string]string{
 		"key": key.Generate(), "login": "user:password", "peak.pcapng": "a recording",
 		"tcpcopy.yaml": config.Example(), "token": "0123456789abcdef", "both.pem": certificate(t),
+		"run.json": "{}",
 	} {
 		if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)

@@ -55,26 +55,27 @@ the one before. The exit code is 0 only if nothing was lost for a reason of ours
 const barEvery = 250 * time.Millisecond
 
 // runReplay replays, and prints the account.
-func (p *program) runReplay(s *engine.Control, c *config.Copy, log *logbook, report *reporter) error {
+func (p *program) runReplay(
+	s *engine.Control, c *config.Copy, log *logbook, report *reporter, follow *course,
+) error {
 	bar := newBar(p.err)
-	every := c.Stats
-	if bar != nil && every > 0 && log.file == nil {
-		c.Stats = min(barEvery, every)
+	tell := watchClosely(c)
+	if bar != nil && tell.every > 0 && log.file == nil {
+		c.Stats = min(barEvery, c.Stats)
 	}
 	var previous *export.Snapshot
-	begun := time.Now()
 	last, err := p.copy(s, c, func(now *export.Snapshot) {
-		now.Sequence = log.seen.next()
+		r := follow.note(now)
 		if bar != nil && log.file == nil {
 			bar.show(now)
 		}
-		if previous == nil && now.Now.Sub(begun) < every || previous != nil && now.Now.Sub(previous.Now) < every {
+		if !tell.due(now) {
 			return
 		}
 		if bar == nil || log.file != nil {
 			log.statistics(export.ReplayLine(now, previous))
 		}
-		report.write(export.NewReport(now))
+		report.write(r)
 		previous = now
 	})
 	bar.done()
@@ -84,12 +85,12 @@ func (p *program) runReplay(s *engine.Control, c *config.Copy, log *logbook, rep
 		}
 		return err
 	}
-	last.Final, last.Sequence = true, log.seen.next()
+	follow.end(last)
 	export.Summary(p.out, last)
 	if log.file != nil {
 		export.Summary(log.w, last)
 	}
-	if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
+	if !p.keep(c, report, last) && err == nil {
 		err = coded(exitFailure)
 	}
 	if errors.Is(err, context.Canceled) {

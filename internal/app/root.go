@@ -107,7 +107,7 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			names := "copy, record, replay, intercept, capture, lab, keygen, config, status, version, completion or help"
+			names := "copy, record, replay, intercept, capture, lab, keygen, config, status, report, version, completion or help"
 			if len(args) == 0 {
 				return &config.Problem{What: "no command: wanted " + names, Hint: "tcpcopy --help says more"}
 			}
@@ -124,7 +124,8 @@ TCPCopy's own command lines are understood: tcpcopy -x â€¦ is tcpcopy copy -x â€
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return config.FlagProblem(err, cmd.CommandPath()+" --help")
 	})
-	root.AddCommand(p.copyCommand(), p.recordCommand(), p.replayCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.statusCommand(), p.versionCommand())
+	root.AddCommand(p.copyCommand(), p.recordCommand(), p.replayCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.statusCommand(), p.reportCommand(),
+		p.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	standardFlags(root)
 	for _, c := range root.Commands() {

@@ -19,6 +19,7 @@ import (
 type daemon struct {
 	config.Process
 	report   string   // path, checked before the start; empty: none
+	page     string   // likewise
 	warnings []string // about its settings, said before it starts
 	stopping string   // said at the first signal
 	routes   bool     // it captures nothing, and changes routes
@@ -45,6 +46,11 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	if d.report != "" {
 		if err := export.CheckReport(d.report); err != nil {
 			return &config.Problem{Flag: "--report", Value: d.report, What: "cannot be written: " + errors.Unwrap(err).Error()}
+		}
+	}
+	if d.page != "" {
+		if err := export.CheckReport(d.page); err != nil {
+			return &config.Problem{Flag: "--html", Value: d.page, What: "cannot be written: " + errors.Unwrap(err).Error()}
 		}
 	}
 	op, need := "capture packets", sys.CapNetRaw

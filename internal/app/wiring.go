@@ -47,10 +47,14 @@ func has(c sys.Capability) bool {
 }
 
 func (p *program) runLab(ctx context.Context, c *config.Lab) int {
+	extra := c.Extra
+	if c.HTML != "" {
+		extra = append([]string{"--html", c.HTML}, extra...)
+	}
 	return lab.Main(ctx, lab.Options{
 		Via: string(c.Via), Scenario: c.Scenario,
 		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests, Answers: c.Answers, Proto: c.Proto,
 		Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
-		Path: netlab.Path{Delay: c.Delay}, CopyArgs: c.Extra, Keep: c.Keep,
+		Path: netlab.Path{Delay: c.Delay}, CopyArgs: extra, Keep: c.Keep,
 	}, p.out, p.err)
 }

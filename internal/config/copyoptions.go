@@ -189,6 +189,10 @@ func (o *CopyOptions) output() []option {
 			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
 			help: "write the account as JSON, at each --stats and at the end",
 		},
+		{
+			name: "html", arg: "FILE", group: Output, set: text(&c.HTML, "the name of a file"),
+			help: "write a page about the run at the end: fidelity, account, course, answers",
+		},
 	}, processOptions(&c.Process)...)
 }
 

@@ -23,6 +23,13 @@ type Snapshot struct {
 	Final    bool      // the copier has stopped: nothing follows
 	Sequence uint64    // ascends with each snapshot of a run; 0: not numbered
 
+	// What the run was asked for, and what was seen of its course, for Fidelity. Wanted is how many
+	// copies each session was to have (0: not known); Ungated says that turns wait for no answer.
+	Wanted  float64
+	Ungated bool
+	Curves  Curves
+	Course  *Course // nil: not wanted
+
 	Counters  ledger.Counters
 	Targets   []TargetState // of all mappings, in their order
 	Links     []LinkState   // to the intercepts; none in the socket way
@@ -30,6 +37,10 @@ type Snapshot struct {
 	Replay    *Replay       // of capture files; nil: live traffic
 	Resources Resources
 }
+
+// Curves is the area below the curve of production's open connections, and the area between that curve
+// and the one of the targets', in connections times seconds.
+type Curves struct{ Production, Apart float64 }
 
 // AgentState is the state of an agent, and what it did not send, since it first connected.
 type AgentState struct {

@@ -139,6 +139,7 @@ type Counters struct {
 	Copies      uint64 // of which the targets accepted so many copies: each counts once, however often it begins again
 	Adopted     uint64 // copies begun in the middle of a connection: found under way, or begun again after a loss
 	Live        uint64 // sessions in the table now
+	Open        uint64 // client connections that are open now, as far as was captured
 	Turns       uint64 // turns released to the target
 	GateForced  uint64 // turns released because the limit was reached after their answer had begun
 	AnswerBytes uint64 // bytes that the target answered
@@ -170,6 +171,7 @@ func (c *Counters) Add(d *Counters) {
 	c.Copies += d.Copies
 	c.Adopted += d.Adopted
 	c.Live += d.Live
+	c.Open += d.Open
 	c.Turns += d.Turns
 	c.GateForced += d.GateForced
 	c.AnswerBytes += d.AnswerBytes

@@ -40,7 +40,8 @@ var layers = [][]string{
 	{"core", "way", "account"}, // documentation only
 	{"core/mono", "core/seqnum"},
 	{"core/packet", "core/chunk", "core/ledger"},
-	{"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping", "source/filter", "proto"},
+	{"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping", "source/filter", "proto",
+		"account/fidelity"},
 	{"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis", "proto/mysql"},
 	{"core/gate", "way/raw/route", "proto/known"},
 	{"core/session"},
@@ -50,7 +51,7 @@ var layers = [][]string{
 	{
 		"source/afpacket", "source/locals", "source/file", "source/recording", "way/socket",
 		"way/raw/send", "way/link", "way/raw/intercept", "lab/netlab", "way/tunnel/localroute",
-		"way/tunnel", "account/status", "account/metrics",
+		"way/tunnel", "account/status", "account/metrics", "account/history", "account/page",
 	},
 	{"way/tunnel/ontarget", "source/mirror", "source/agents", "source/agent"},
 	{"config"},
