@@ -1,11 +1,3 @@
-// Package app is the command line: one file for each command, the help, the signals, and what is
-// printed where.
-//
-// Standard output carries what a command was asked for: help, version, a key, the final table. Standard
-// error carries the rest: one line for what went wrong, "hint:" lines, warnings, the line that says that
-// everything is open, statistics and the log. Bad input ends with exit code 2, a missing privilege with
-// 3, other failures with 1. The package moves no packets: package engine and its siblings do; package
-// config owns the options. Only cmd/tcpcopy calls it.
 package app
 
 import (

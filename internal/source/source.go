@@ -1,8 +1,3 @@
-// Package source says what a source of captured packets is: frames in batches, with times.
-//
-// Sources are its subpackages (afpacket: this host's interfaces). The engine's reader goroutine calls
-// them. Nothing here decodes, chooses or copies: which frames count, and which of two sightings of one
-// packet to believe, is the caller's to say.
 package source
 
 import (
