@@ -34,7 +34,8 @@ const noon = int64(1_764_072_000) * 1e9
 // ip is a TCP packet whose payload is the text.
 func ip(text string) []byte {
 	s := packet.Segment{
-		Src: netip.MustParseAddrPort("192.0.2.7:40000"), Dst: netip.MustParseAddrPort("10.0.0.1:80"),
+		Src:   netip.MustParseAddrPort("192.0.2.7:40000"),
+		Dst:   netip.MustParseAddrPort("10.0.0.1:80"),
 		Flags: packet.ACK, Payload: []byte(text), Len: len(text),
 	}
 	return packet.Append(nil, &s)
@@ -116,7 +117,8 @@ func open(t testing.TB, cfg Config, contents ...[]byte) *player {
 	return p
 }
 
-// texts are the payloads of frames, each with the time since the start at which it was handed out, in ms.
+// texts are the payloads of frames, each with the time since the start at which it was handed out,
+// in ms.
 func texts(frames []source.Frame) (all []string) {
 	for _, f := range frames {
 		var s packet.Segment
@@ -129,7 +131,8 @@ func texts(frames []source.Frame) (all []string) {
 	return all
 }
 
-// play turns the clock forward whenever nothing is due, by a millisecond, and returns all that is played.
+// play turns the clock forward whenever nothing is due, by a millisecond, and returns all that is
+// played.
 func (p *player) play() (all []string) {
 	p.t.Helper()
 	for idle := 0; idle < 100_000; {
@@ -154,7 +157,8 @@ func (p *player) play() (all []string) {
 			if p.batch != nil && p.at < len(p.batch.packets) {
 				p.now += 1e6
 			} else {
-				time.Sleep(10 * time.Microsecond) // the feeder's turn; how long it takes matters not
+				// the feeder's turn; how long it takes matters not
+				time.Sleep(10 * time.Microsecond)
 			}
 			idle++
 		}
@@ -175,35 +179,49 @@ func TestSource(t *testing.T) {
 		want  string
 		state State
 	}{
-		{name: "one file", cfg: speed(1), files: [][]byte{one}, want: "a@0 c@20 e@40", state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
-		{name: "twice as fast", cfg: speed(2), files: [][]byte{one}, want: "a@0 c@10 e@20", state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
-		{name: "as fast as can be", cfg: speed(0), files: [][]byte{one}, want: "a@0 c@0 e@0", state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
+		{name: "one file", cfg: speed(1), files: [][]byte{one}, want: "a@0 c@20 e@40",
+			state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
+		{name: "twice as fast", cfg: speed(2), files: [][]byte{one}, want: "a@0 c@10 e@20",
+			state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
+		{name: "as fast as can be", cfg: speed(0), files: [][]byte{one}, want: "a@0 c@0 e@0",
+			state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
 		{
-			name: "merged by time, whatever their order and compression", cfg: speed(1), files: [][]byte{late, zipped(two), zstded(one)},
-			want: "a@0 b@10 c@20 d@30 e@40 f@40 g@50", state: State{Packets: 7, LostBefore: 6, Played: 50e6},
+			name: "merged by time, whatever their order and compression", cfg: speed(1),
+			files: [][]byte{late, zipped(two), zstded(one)},
+			want:  "a@0 b@10 c@20 d@30 e@40 f@40 g@50",
+			state: State{Packets: 7, LostBefore: 6, Played: 50e6},
 		},
 		{
-			name: "ends in the middle of a packet", cfg: speed(0), files: [][]byte{two[:len(two)-3], late},
-			want: "b@0 d@0 g@0", state: State{Packets: 3, Truncated: 1, LostBefore: 3, Played: 40e6},
+			name: "ends in the middle of a packet", cfg: speed(0),
+			files: [][]byte{two[:len(two)-3], late},
+			want:  "b@0 d@0 g@0", state: State{Packets: 3, Truncated: 1, LostBefore: 3,
+				Played: 40e6},
 		},
 		{
-			name: "compressed, and ends in the middle", cfg: speed(0), files: [][]byte{zipped(late), zipped(two)[:60]},
-			want: "g@0", state: State{Packets: 1, Truncated: 1, LostBefore: 3},
+			name: "compressed, and ends in the middle", cfg: speed(0),
+			files: [][]byte{zipped(late), zipped(two)[:60]},
+			want:  "g@0", state: State{Packets: 1, Truncated: 1, LostBefore: 3},
 		},
 		{
-			name: "twice", cfg: Config{Passes: 2, Schedule: schedule.Config{Speed: 1}}, files: [][]byte{one},
-			want: "a@0 c@20 e@40 again a@40 c@60 e@80", state: State{Pass: 2, Packets: 6, LostBefore: 3, Played: 40e6},
+			name: "twice", cfg: Config{Passes: 2, Schedule: schedule.Config{Speed: 1}},
+			files: [][]byte{one},
+			want:  "a@0 c@20 e@40 again a@40 c@60 e@80",
+			state: State{Pass: 2, Packets: 6, LostBefore: 3, Played: 40e6},
 		},
 		{
-			name: "for a while", cfg: Config{Duration: 25 * time.Millisecond, Schedule: schedule.Config{Speed: 1}}, files: [][]byte{one},
+			name: "for a while", cfg: Config{Duration: 25 * time.Millisecond,
+				Schedule: schedule.Config{Speed: 1}}, files: [][]byte{one},
 			want: "a@0 c@20", state: State{Packets: 2, LostBefore: 3, Played: 40e6},
 		},
 		{
-			name: "a part", cfg: Config{Schedule: schedule.Config{Speed: 1, From: 10 * time.Millisecond, To: 40 * time.Millisecond}}, files: [][]byte{one, two},
-			want: "b@0 c@10 d@20", state: State{Packets: 3, OutsidePart: 1, LostBefore: 3, Played: 30e6},
+			name: "a part", cfg: Config{Schedule: schedule.Config{Speed: 1,
+				From: 10 * time.Millisecond, To: 40 * time.Millisecond}}, files: [][]byte{one, two},
+			want: "b@0 c@10 d@20", state: State{Packets: 3, OutsidePart: 1, LostBefore: 3,
+				Played: 30e6},
 		},
 		{
-			name: "a part that is empty, for ever", cfg: Config{Passes: 1 << 30, Schedule: schedule.Config{From: time.Hour}}, files: [][]byte{one},
+			name: "a part that is empty, for ever", cfg: Config{Passes: 1 << 30,
+				Schedule: schedule.Config{From: time.Hour}}, files: [][]byte{one},
 			state: State{OutsidePart: 3, LostBefore: 3},
 		},
 		{name: "no packet", cfg: speed(1), files: [][]byte{write(t, capfile.PCAP)}},
@@ -215,7 +233,8 @@ func TestSource(t *testing.T) {
 			}
 			st := p.State()
 			got := State{
-				Pass: max(st.Pass, 1), Packets: st.Packets, Truncated: st.Truncated, LostBefore: st.LostBefore, OutsidePart: st.OutsidePart, Played: st.Played,
+				Pass: max(st.Pass, 1), Packets: st.Packets, Truncated: st.Truncated,
+				LostBefore: st.LostBefore, OutsidePart: st.OutsidePart, Played: st.Played,
 			}
 			test.state.Pass = max(test.state.Pass, 1)
 			if d := cmp.Diff(test.state, got, cmp.AllowUnexported(ledger.Delays{})); d != "" {
@@ -241,8 +260,10 @@ func TestLinks(t *testing.T) {
 		{"802.1Q", capfile.LinkEthernet, ether(0x81, 0, 0, 5)},
 		{"QinQ", capfile.LinkEthernet, ether(0x88, 0xa8, 0, 5, 0x81, 0, 0, 6)},
 		{"Linux cooked", capfile.LinkSLL, slices.Concat(sll, p)},
-		{"Linux cooked, version 2", capfile.LinkSLL2, slices.Concat([]byte{8, 0}, make([]byte, 18), p)},
-		{"raw", capfile.LinkRaw, p}, {"raw, BSD", capfile.LinkRawBSD, p}, {"raw, other", capfile.LinkRawOther, p}, {"IPv4", capfile.LinkIPv4, p},
+		{"Linux cooked, version 2", capfile.LinkSLL2,
+			slices.Concat([]byte{8, 0}, make([]byte, 18), p)},
+		{"raw", capfile.LinkRaw, p}, {"raw, BSD", capfile.LinkRawBSD, p},
+		{"raw, other", capfile.LinkRawOther, p}, {"IPv4", capfile.LinkIPv4, p},
 		{"null", capfile.LinkNull, slices.Concat([]byte{2, 0, 0, 0}, p)},
 		{"loop", capfile.LinkLoop, slices.Concat([]byte{0, 0, 0, 2}, p)},
 	} {
@@ -282,7 +303,8 @@ func TestCounts(t *testing.T) {
 		t.Errorf("played %v", got)
 	}
 	st := p.State()
-	if st.NotIP != 1 || st.Malformed != 1 || st.UnknownLink != 1 || st.LeftOut != 1 || st.Opened != 1 || len(st.Corrupt) != 1 || opens != 1 {
+	if st.NotIP != 1 || st.Malformed != 1 || st.UnknownLink != 1 || st.LeftOut != 1 ||
+		st.Opened != 1 || len(st.Corrupt) != 1 || opens != 1 {
 		t.Errorf("%+v", st)
 	}
 	if s := p.Stats(); s.Offered != 5 || s.Delivered != 1 || s.Foreign != 4 {
@@ -291,7 +313,8 @@ func TestCounts(t *testing.T) {
 }
 
 func TestNoCaptureFile(t *testing.T) {
-	for name, content := range map[string]string{"nothing": "", "text": "hello, world", "a broken gzip": "\x1f\x8b\x08"} {
+	for name, content := range map[string]string{"nothing": "", "text": "hello, world",
+		"a broken gzip": "\x1f\x8b\x08"} {
 		t.Run(name, func(t *testing.T) {
 			path := save(t, []byte(content))[0]
 			_, err := Open(Config{Paths: []string{path}})
@@ -336,7 +359,8 @@ func TestPipe(t *testing.T) {
 
 // One that waits for a packet's time ends when the source is closed.
 func TestClose(t *testing.T) {
-	p := open(t, Config{Schedule: schedule.Config{Speed: 1}}, write(t, capfile.PCAP, entry{0, "a"}, entry{3_600_000, "b"}))
+	p := open(t, Config{Schedule: schedule.Config{Speed: 1}},
+		write(t, capfile.PCAP, entry{0, "a"}, entry{3_600_000, "b"}))
 	if _, err := p.Next(time.Minute); err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +388,8 @@ func FuzzSource(f *testing.F) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := Open(Config{Paths: []string{path, path}, Passes: 2, Now: func() mono.Time { return 0 }})
+		s, err := Open(Config{Paths: []string{path, path}, Passes: 2,
+			Now: func() mono.Time { return 0 }})
 		if err != nil {
 			return
 		}

@@ -61,7 +61,8 @@ func TestParseRefuses(t *testing.T) {
 		{"two terms", "tcp port 80 port 81", `"port" is not expected here, want and, or`},
 		{"one sign", "tcp & udp", `"&" is not expected here`},
 		{"starts with and", "and tcp", `"and" is not expected here`},
-		{"too deep", strings.Repeat("(", 70) + "tcp" + strings.Repeat(")", 70), "nest deeper than 64"},
+		{"too deep", strings.Repeat("(", 70) + "tcp" + strings.Repeat(")", 70),
+			"nest deeper than 64"},
 		{"too many nots", strings.Repeat("not ", 70) + "tcp", "nest deeper than 64"},
 		{"too long", strings.Repeat("x", maxExprLen+1), "want at most 16384"},
 	} {
@@ -70,7 +71,8 @@ func TestParseRefuses(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%q parsed as %v", tc.expr, e)
 			}
-			if !strings.HasPrefix(err.Error(), "parse filter: ") || !strings.Contains(err.Error(), tc.want) {
+			if !strings.HasPrefix(err.Error(), "parse filter: ") ||
+				!strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got  %v\nwant %s", err, tc.want)
 			}
 		})
@@ -157,7 +159,8 @@ func TestLongJumps(t *testing.T) {
 			if _, err := bpf.NewVM(mustDisassemble(t, withoutExtensions(p))); err != nil {
 				t.Fatal(err)
 			}
-			for _, port := range []int{999, 1000, 1001, 1000 + tc.terms/2, 1000 + tc.terms - 1, 1000 + tc.terms} {
+			for _, port := range []int{999, 1000, 1001, 1000 + tc.terms/2, 1000 + tc.terms - 1,
+				1000 + tc.terms} {
 				in := port >= 1000 && port < 1000+tc.terms
 				for _, b := range [][]byte{
 					ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, uint16(port))),
@@ -208,11 +211,13 @@ func TestCombine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for port, want := range map[uint16]bool{80: true, 22: false} {
-		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, port)), &Meta{}) > 0; got != want {
+		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, port)),
+			&Meta{}) > 0; got != want {
 			t.Errorf("port %d: got %v", port, got)
 		}
 	}
-	if p, err = CompileExpr(Or{}, Options{}); err != nil || p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, 2)), &Meta{}) != 0 {
+	if p, err = CompileExpr(Or{}, Options{}); err != nil ||
+		p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, 2)), &Meta{}) != 0 {
 		t.Errorf("an Or of nothing matches: %v", err)
 	}
 }
@@ -249,7 +254,8 @@ func FuzzCompile(f *testing.F) {
 			t.Fatal(err)
 		}
 		for i := 0; i < len(packets); i += 17 {
-			if a, b := p.Match(packets[i].b, &packets[i].meta), q.Match(packets[i].b, &packets[i].meta); a != b {
+			if a, b := p.Match(packets[i].b, &packets[i].meta),
+				q.Match(packets[i].b, &packets[i].meta); a != b {
 				t.Fatalf("%q and %q differ on %s: %d, %d", s, e, packets[i].name, a, b)
 			}
 		}
@@ -290,7 +296,8 @@ func TestWhole(t *testing.T) {
 		{"its beginning", 6, 2, 1, 30},
 		{"not at all", 17, 1, 2, 0},
 	} {
-		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", tc.proto, 0, 0, transport(tc.from, tc.to)), &Meta{}); got != tc.want {
+		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", tc.proto, 0, 0, transport(tc.from, tc.to)),
+			&Meta{}); got != tc.want {
 			t.Errorf("%s: kept %d, want %d", tc.name, got, tc.want)
 		}
 	}

@@ -11,7 +11,8 @@ type crafted struct {
 	name string
 	b    []byte // from the IP header on
 	meta Meta
-	// plain is the same packet without what tcpdump's programs do not look behind: a hop-by-hop header.
+	// plain is the same packet without what tcpdump's programs do not look behind: a hop-by-hop
+	// header.
 	plain []byte
 }
 
@@ -57,11 +58,13 @@ func ext(next uint8, more int, payload []byte) []byte {
 }
 
 var testAddrs4 = [][2]string{
-	{"10.0.0.1", "10.0.0.2"}, {"10.0.0.2", "10.0.0.1"}, {"10.0.0.1", "10.0.0.1"}, {"192.168.1.7", "10.1.2.3"}, {"172.16.0.1", "8.8.8.8"},
+	{"10.0.0.1", "10.0.0.2"}, {"10.0.0.2", "10.0.0.1"}, {"10.0.0.1", "10.0.0.1"},
+	{"192.168.1.7", "10.1.2.3"}, {"172.16.0.1", "8.8.8.8"},
 }
 
 var testAddrs6 = [][2]string{
-	{"fd00::1", "fd00::2"}, {"fd00::2", "fd00::1"}, {"fd00::1", "fd00::1"}, {"2001:db8:1:2::7", "fd00::1"}, {"2001:db8::1", "fe80::2"},
+	{"fd00::1", "fd00::2"}, {"fd00::2", "fd00::1"}, {"fd00::1", "fd00::1"},
+	{"2001:db8:1:2::7", "fd00::1"}, {"2001:db8::1", "fe80::2"},
 }
 
 var testPorts = [][2]uint16{{1234, 80}, {80, 1234}, {80, 80}, {81, 8080}, {443, 65535}, {0, 90}}

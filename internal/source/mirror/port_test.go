@@ -21,7 +21,8 @@ func TestPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := filter.CaptureSpec{Ports: []uint16{80}, AnyDirection: true, Encapsulated: true, Expr: expr}
+	spec := filter.CaptureSpec{Ports: []uint16{80}, AnyDirection: true, Encapsulated: true,
+		Expr: expr}
 	outer, err := filter.Capture(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +89,8 @@ func TestPort(t *testing.T) {
 	}
 	// A new link loses what is sent before it carries.
 	var before uint64
-	for end := time.Now().Add(deadline); before == 0 && time.Now().Before(end); before = s.Stats().Delivered {
+	for end := time.Now().Add(deadline); before == 0 &&
+		time.Now().Before(end); before = s.Stats().Delivered {
 		transmit(frames[0])
 		if _, err := s.Next(20 * time.Millisecond); err != nil {
 			t.Fatal(err)
@@ -107,7 +109,8 @@ func TestPort(t *testing.T) {
 		}
 	}
 	st := s.Stats()
-	if st.Delivered != before+6 || st.Foreign != 1 || st.Malformed != 1 || st.Offered != before+8 || st.Dropped != 0 {
+	if st.Delivered != before+6 || st.Foreign != 1 || st.Malformed != 1 || st.Offered != before+8 ||
+		st.Dropped != 0 {
 		t.Errorf("%+v", st)
 	}
 }
