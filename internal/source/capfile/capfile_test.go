@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// record is a packet that a test writes, or has read.
+// record is a packet that a test writes or has read.
 type record struct {
 	time int64
 	data string
@@ -23,7 +23,7 @@ type record struct {
 	link LinkType
 }
 
-// all reads a file to its end, which is an error of its own: io.EOF is nil here.
+// all reads a file to its end. At io.EOF its error is nil.
 func all(b []byte) (list []record, c Counts, err error) {
 	r, err := NewReader(bytes.NewReader(b))
 	if err != nil {
@@ -53,7 +53,7 @@ func drawRecords(t *rapid.T) (list []record) {
 	return list
 }
 
-// What is written is read again, by us and by pcapgo.
+// TestWriter checks that this package and pcapgo read what Writer writes.
 func TestWriter(t *testing.T) {
 	for _, format := range []Format{PCAPNG, PCAP} {
 		t.Run(fmt.Sprint(format), func(t *testing.T) {
@@ -113,7 +113,8 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// What pcapgo writes is read: pcap with microseconds, pcapng with several interfaces.
+// TestReaderOfOthersFiles reads what pcapgo writes: pcap with microseconds, pcapng with several
+// interfaces.
 func TestReaderOfOthersFiles(t *testing.T) {
 	at := time.Date(2026, 11, 25, 3, 0, 0, 123456789, time.UTC)
 	var b bytes.Buffer
@@ -153,7 +154,7 @@ func TestReaderOfOthersFiles(t *testing.T) {
 	}
 }
 
-// block is a pcapng block in a byte order.
+// block returns a pcapng block in a byte order.
 func block(o binary.AppendByteOrder, kind uint32, body ...[]byte) []byte {
 	b := o.AppendUint32(o.AppendUint32(nil, kind), 0)
 	for _, p := range body {
@@ -347,7 +348,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// Of a file of which only the beginning was written, what is whole can be read, and all of it is.
+// TestWhole checks that Whole finds exactly the packets that a Reader finds in the beginning of a
+// file.
 func TestWhole(t *testing.T) {
 	for _, format := range []Format{PCAPNG, PCAP} {
 		t.Run(fmt.Sprint(format), func(t *testing.T) {

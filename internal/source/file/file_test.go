@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const noon = int64(1_764_072_000) * 1e9
 
-// ip is a TCP packet whose payload is the text.
+// ip returns a TCP packet whose payload is the text.
 func ip(text string) []byte {
 	s := packet.Segment{
 		Src:   netip.MustParseAddrPort("192.0.2.7:40000"),
@@ -41,13 +41,13 @@ func ip(text string) []byte {
 	return packet.Append(nil, &s)
 }
 
-// entry is a packet of a file: at so many milliseconds after noon.
+// entry is a packet of a file, with its time in milliseconds after noon.
 type entry struct {
 	at   int64
 	text string
 }
 
-// write makes a capture file of bare IP packets.
+// write returns a capture file of bare IP packets.
 func write(t testing.TB, format capfile.Format, list ...entry) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -77,7 +77,7 @@ func zstded(b []byte) []byte {
 	return w.EncodeAll(b, nil)
 }
 
-// save writes files, and returns their names.
+// save writes files and returns their names.
 func save(t testing.TB, contents ...[]byte) (names []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -91,7 +91,7 @@ func save(t testing.TB, contents ...[]byte) (names []string) {
 	return names
 }
 
-// player opens files on a clock that the test turns.
+// player is a source on a clock that the test advances.
 type player struct {
 	*Source
 	t   testing.TB
@@ -117,8 +117,8 @@ func open(t testing.TB, cfg Config, contents ...[]byte) *player {
 	return p
 }
 
-// texts are the payloads of frames, each with the time since the start at which it was handed out,
-// in ms.
+// texts returns the payloads of frames, each with the time in ms since the start at which Next
+// returned it.
 func texts(frames []source.Frame) (all []string) {
 	for _, f := range frames {
 		var s packet.Segment
@@ -131,12 +131,11 @@ func texts(frames []source.Frame) (all []string) {
 	return all
 }
 
-// play turns the clock forward whenever nothing is due, by a millisecond, and returns all that is
-// played.
+// play advances the clock by a millisecond whenever no packet is due, and returns what is played.
 func (p *player) play() (all []string) {
 	p.t.Helper()
 	for idle := 0; idle < 100_000; {
-		// What is due is not waited for; what has not been read yet is, a little.
+		// A packet that is due comes at once, but the feeder may not have read it yet.
 		frames, err := p.Next(0)
 		if errors.Is(err, io.EOF) {
 			more, err := p.Again()
@@ -157,7 +156,7 @@ func (p *player) play() (all []string) {
 			if p.batch != nil && p.at < len(p.batch.packets) {
 				p.now += 1e6
 			} else {
-				// the feeder's turn; how long it takes matters not
+				// let the feeder run, however long it takes
 				time.Sleep(10 * time.Microsecond)
 			}
 			idle++
@@ -244,7 +243,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// What is picked, and what link layers lie below it.
+// TestLinks checks which link layers are decoded.
 func TestLinks(t *testing.T) {
 	p := ip("x")
 	ether := func(tags ...byte) []byte {
@@ -282,8 +281,8 @@ func TestLinks(t *testing.T) {
 func TestCounts(t *testing.T) {
 	var b bytes.Buffer
 	w, _ := capfile.NewWriter(&b, capfile.PCAPNG, capfile.LinkEthernet, 0)
-	w.Write(noon, make([]byte, 60), 60) // no IP
-	w.Write(noon, make([]byte, 10), 60) // not even a link layer
+	w.Write(noon, make([]byte, 60), 60) // not IP
+	w.Write(noon, make([]byte, 10), 60) // no complete link layer
 	w.Write(noon, slices.Concat(make([]byte, 12), []byte{8, 0}, ip("cut"))[:56], 57)
 	w.Flush()
 	var odd bytes.Buffer
@@ -297,7 +296,7 @@ func TestCounts(t *testing.T) {
 			opens++
 			return Opens
 		}
-		return Leave
+		return Skip
 	}}, b.Bytes(), odd.Bytes(), bad)
 	if got := p.play(); len(got) != 1 {
 		t.Errorf("played %v", got)
@@ -328,7 +327,7 @@ func TestNoCaptureFile(t *testing.T) {
 	}
 }
 
-// What is written into a pipe is played as it comes.
+// TestPipe checks that packets written into a pipe are played as they come.
 func TestPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -357,7 +356,7 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// One that waits for a packet's time ends when the source is closed.
+// TestClose checks that Close ends a Next that waits for a packet's time.
 func TestClose(t *testing.T) {
 	p := open(t, Config{Schedule: schedule.Config{Speed: 1}},
 		write(t, capfile.PCAP, entry{0, "a"}, entry{3_600_000, "b"}))
@@ -375,7 +374,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A file of any bytes is read to its end without harm.
+// FuzzSource checks that a file of any bytes is read to its end.
 func FuzzSource(f *testing.F) {
 	good := write(f, capfile.PCAPNG, entry{0, "a"}, entry{20, "c"})
 	f.Add(good)

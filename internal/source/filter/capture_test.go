@@ -7,10 +7,9 @@ import (
 )
 
 func TestCapture(t *testing.T) {
-	const big = 300 // longer than what is kept of a response
+	const big = 300 // more than what is kept of a response
 	body := func(sport, dport uint16) []byte {
-		return append(transport(sport, dport),
-			make([]byte, big)...)
+		return append(transport(sport, dport), make([]byte, big)...)
 	}
 	in4 := ip4("10.0.0.1", "10.0.0.2", 6, 0x4000, 0, body(1234, 80))
 	out4 := ip4("10.0.0.2", "10.0.0.1", 6, 0x4000, 0, body(80, 1234))

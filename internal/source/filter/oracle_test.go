@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// oracle is tcpdump's own compilation of an expression, run by x/net's virtual machine.
+// oracle returns tcpdump's program of an expression, in x/net's virtual machine.
 func oracle(t testing.TB, linkType, expr string) *bpf.VM {
 	t.Helper()
 	out, err := exec.Command("tcpdump", "-y", linkType, "-ddd", expr).CombinedOutput()
@@ -52,8 +52,8 @@ func needTcpdump(t testing.TB) {
 	}
 }
 
-// withProto answers a program's questions for the Ethernet type, so that x/net's virtual machine,
-// which cannot ask, runs it: a check of Match by another.
+// withProto replaces a program's loads of the EtherType, which x/net's virtual machine lacks, so
+// that the machine can check Match.
 func withProto(t testing.TB, p Program, etherType uint32) *bpf.VM {
 	t.Helper()
 	raw := slices.Clone(p)
@@ -97,7 +97,7 @@ func agree(t *testing.T, expr string, packets []crafted) {
 	}
 }
 
-// oracleExprs are in the subset and mean what tcpdump says.
+// oracleExprs are expressions of the subset.
 var oracleExprs = []string{
 	"", "tcp", "udp", "sctp", "icmp", "icmp6", "ip", "ip6", "not tcp", "! udp", "not not tcp",
 	"! ! ! ip",
@@ -147,7 +147,7 @@ func TestAgainstTcpdump(t *testing.T) {
 	}
 }
 
-// TestAgainstTcpdumpRandom makes expressions out of the grammar, from a fixed seed.
+// TestAgainstTcpdumpRandom generates expressions from the grammar, with a fixed seed.
 func TestAgainstTcpdumpRandom(t *testing.T) {
 	needTcpdump(t)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -196,8 +196,7 @@ func randomExpr(r *rand.Rand, depth int) string {
 	return pick("tcp", "udp", "sctp", "icmp", "icmp6", "ip", "ip6")
 }
 
-// TestVLANAgainstTcpdump puts the tag into the Ethernet header for tcpdump, and into the kernel's
-// account of the packet for us.
+// TestVLANAgainstTcpdump puts the tag into the Ethernet header for tcpdump, and into Meta for us.
 func TestVLANAgainstTcpdump(t *testing.T) {
 	needTcpdump(t)
 	var packets []crafted

@@ -19,7 +19,7 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
 
-// read returns the packets of a file, and what it says of the capture.
+// read returns the packets of a file and the counts that it holds.
 func read(t *testing.T, path string) (list []string, c capfile.Counts, err error) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -97,7 +97,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// Every file ends with what was lost while it was written, and only so many stay.
+// TestRotation checks that every file ends with its own counts, and that old files are removed.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, Config{Path: filepath.Join(dir, "day.pcapng"), RotateEvery: time.Minute,
@@ -136,7 +136,7 @@ func TestRotation(t *testing.T) {
 func TestRotationBySize(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, Config{Path: filepath.Join(dir, "day.pcap"), RotateBytes: 1000, Keep: 3})
-	for range 50 { // of a second: the names must differ all the same
+	for range 50 { // in one second: the names must differ
 		if err := w.Write(noon, make([]byte, 84), 84, capfile.Counts{}); err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,8 @@ func TestRotationBySize(t *testing.T) {
 	}
 }
 
-// A full disk is one error, and the file is good up to the last packet that went there.
+// TestFullDisk checks that a full disk is one error, and that the file is readable up to the last
+// packet that reached the disk.
 func TestFullDisk(t *testing.T) {
 	for _, ending := range []string{".pcap", ".pcapng"} {
 		t.Run(ending, func(t *testing.T) {
@@ -178,8 +179,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// limitFiles stands for a full disk: this process's files grow no further, until the returned
-// function is called.
+// limitFiles simulates a full disk: the files of this process cannot grow beyond size, until the
+// returned function is called.
 func limitFiles(t *testing.T, size uint64) func() {
 	t.Helper()
 	var old syscall.Rlimit

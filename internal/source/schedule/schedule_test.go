@@ -15,8 +15,8 @@ const (
 	noon = int64(1_764_072_000) * 1e9
 )
 
-// entry is a packet and what must become of it: due in ms since the start, -1 for Skip, -2 for
-// Over.
+// entry is a packet and what Due must return: the due time in ms since the start, -1 for Skip, -2
+// for Over.
 type entry struct {
 	at    int64
 	opens bool
@@ -79,7 +79,7 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// After an hour of packets a millisecond apart, at whatever speed, the last is due to the
+// TestNothingAddsUp checks that the last of an hour of packets, a millisecond apart, is due to the
 // microsecond.
 func TestNothingAddsUp(t *testing.T) {
 	for _, speed := range []float64{1, 3.7, 0.3, 1000} {
@@ -105,7 +105,7 @@ func TestBackwards(t *testing.T) {
 	}
 }
 
-// Whatever a file's clock does, due times never fall.
+// TestDueNeverFalls checks that due times never decrease, whatever a file's clock does.
 func TestDueNeverFalls(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(Config{
