@@ -194,7 +194,7 @@ func listenProblem(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return &withRemedy{
 			fmt.Errorf("listen for copiers on %s: %w", op.Addr, syscall.EADDRINUSE),
-			"ss -ltnp shows what listens there; -p sets another port, and -s IP:PORT at the copiers",
+			"ss -ltnp shows what listens there; -p sets another port, and -s IP:PORT at copiers",
 		}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return &withRemedy{

@@ -86,7 +86,7 @@ func TestExitCodes(t *testing.T) {
 		{"a port that another has", listenProblem(fmt.Errorf("intercept: listen for copiers on "+
 			"[::]:36524: %w", busy)), 1, "tcpcopy: listen for copiers on [::]:36524: address " +
 			"already in use\nhint: ss -ltnp shows what listens there; -p sets another port, " +
-			"and -s IP:PORT at the copiers\n"},
+			"and -s IP:PORT at copiers\n"},
 		{"a capability", &sys.CapabilityError{Op: "open", Need: sys.CapNetAdmin,
 			Err: syscall.EPERM}, 3,
 			"tcpcopy: open: operation not permitted (needs CAP_NET_ADMIN)\nhint: " +

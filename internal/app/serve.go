@@ -101,8 +101,8 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	return err
 }
 
-// reloadOnSignal reads the settings at each SIGHUP and sends them to the run. If they are invalid, the
-// run keeps its settings.
+// reloadOnSignal reads the settings at each SIGHUP and sends them to the run. If they are invalid,
+// the run keeps its settings.
 func reloadOnSignal(
 	life *lifetime, fresh chan<- *config.Copy, read reloadFunc, log *logbook,
 ) {

@@ -124,6 +124,14 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	for _, w := range plan.Warnings {
 		s.Log.Warn(w)
 	}
+	return serveTarget(s, c, &host, routes, report, log)
+}
+
+// serveTarget serves copiers and reports the account, until the context is done.
+func serveTarget(
+	s *engine.Control, c *config.Intercept, host *targetHost, routes *localroute.Host,
+	report *reporter, log *logbook,
+) error {
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
 	var own []uint16
@@ -159,8 +167,9 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 		return interceptReport{
 			Version: s.Version, Start: start, Now: time.Now(), Final: final,
 			Resources: export.NewResourceReport(export.Spent()),
-			Account: map[string]any{"streams": export.Fields(*streams),
-				"intercept": export.Fields(*shot)},
+			Account: map[string]any{
+				"streams": export.Fields(*streams), "intercept": export.Fields(*shot),
+			},
 		}
 	}
 	end, err := serveStatus("intercept", c.Status, func() *status.Node {
