@@ -87,7 +87,7 @@ func TestStreamErrors(t *testing.T) {
 			_, err := a.Write(make([]byte, 1))
 			return err
 		}, os.ErrDeadlineExceeded},
-		{"deadline while nobody reads", func(a, _ net.Conn) error {
+		{"deadline while the peer does not read", func(a, _ net.Conn) error {
 			a.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
 			_, err := a.Write(make([]byte, 64<<20))
 			return err

@@ -197,7 +197,7 @@ func TestPCAPNG(t *testing.T) {
 		want []record
 		err  error
 	}{
-		{"microseconds where nothing is said", join(section(le), iface(le, LinkRaw, 0),
+		{"microseconds by default", join(section(le), iface(le, LinkRaw, 0),
 			packetAt(le, blockPacket, 0, 1_000_001, 2, 9, "ab")),
 			[]record{{1_000_001_000, "ab", 9, LinkRaw}}, nil},
 		{"big-endian", join(section(be), iface(be, LinkRaw, 0),
@@ -223,13 +223,13 @@ func TestPCAPNG(t *testing.T) {
 			join(section(le), iface(le, LinkRaw, 0), section(be), iface(be, LinkEthernet, 0),
 				packetAt(be, blockPacket, 0, 5, 1, 1, "a")),
 			[]record{{5000, "a", 1, LinkEthernet}}, nil},
-		{"blocks that nobody knows", join(section(le), block(le, 0x0bad, make([]byte, 5000)),
+		{"unknown blocks", join(section(le), block(le, 0x0bad, make([]byte, 5000)),
 			iface(le, LinkRaw, 0), block(le, 4, []byte("name")),
 			packetAt(le, blockPacket, 0, 5, 1, 1, "a")),
 			[]record{{5000, "a", 1, LinkRaw}}, nil},
 		{"nothing but a section", section(le), nil, nil},
 
-		{"an interface that there is not", join(section(le),
+		{"an unknown interface", join(section(le),
 			packetAt(le, blockPacket, 0, 5, 1, 1, "a")), nil, ErrCorrupt},
 		{"a packet larger than its block", join(section(le), iface(le, LinkRaw, 0),
 			packetAt(le, blockPacket, 0, 5, 100, 100, "a")), nil, ErrCorrupt},
@@ -238,7 +238,7 @@ func TestPCAPNG(t *testing.T) {
 			1<<31)), nil, ErrCorrupt},
 		{"cut off in a block", join(section(le), iface(le, LinkRaw, 0),
 			packetAt(le, blockPacket, 0, 5, 1, 1, "a")[:20]), nil, ErrTruncated},
-		{"cut off in a block that nobody knows", join(section(le),
+		{"cut off in an unknown block", join(section(le),
 			block(le, 0x0bad, make([]byte, 100))[:50]), nil, ErrTruncated},
 		{"neither byte order", join(section(le)[:8], []byte("what")), nil, ErrFormat},
 	} {

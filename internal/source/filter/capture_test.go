@@ -42,7 +42,7 @@ func TestCapture(t *testing.T) {
 		{"both ports production, out", local, both, Meta{Outgoing: true}, ResponseLen},
 		{"our own copy", local, in4, Meta{Mark: 7}, 0},
 		{"our own packet out", local, out4, Meta{Mark: 7, Outgoing: true}, 0},
-		{"somebody's mark", local, in4, Meta{Mark: 0x4000}, len(in4)},
+		{"another mark", local, in4, Meta{Mark: 0x4000}, len(in4)},
 		{"other port", local, ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, body(1234, 81)), Meta{}, 0},
 		{"last port", local, ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, body(1234, 8080)), Meta{},
 			20 + 24 + big},
