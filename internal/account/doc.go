@@ -5,5 +5,5 @@
 // The packages import core and proto. They never compute anything that the run itself needs. What
 // two of them show at the same sequence number is the same.
 //
-// Read export/export.go first.
+// Read export/snapshot.go first.
 package account

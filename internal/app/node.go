@@ -15,12 +15,13 @@ import (
 	"tcpcopy/internal/config"
 )
 
-// askWait is how long who asks waits for a copier that is busy.
+// askWait is how long to wait for the state of a busy copier.
 const askWait = time.Second
 
-// copierView returns the state of a copier, whose run sends a snapshot on each channel that it gets.
+// copierView returns the state of a copier. The copier's run receives the request from asks.
+// copierView returns nil if the run does not answer in time.
 func copierView(asks chan<- chan<- *export.Snapshot, follow *course) *view {
-	// Room for one: a copier that answers late waits for nobody.
+	// The buffer keeps a run that answers late from blocking.
 	state := make(chan *export.Snapshot, 1)
 	over := time.After(askWait)
 	select {
@@ -54,14 +55,16 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "status [ADDR…]",
 		Aliases:     []string{"nodes"},
-		Annotations: map[string]string{"usage": "tcpcopy status [ADDR…]\ntcpcopy nodes [ADDR…]"},
-		Short:       "ask copiers and intercepts how they are",
-		Long:        "ADDR is what --status was given there: a path, or IP:PORT. Without one, all nodes of this host are asked.",
+		Annotations: usage("tcpcopy status [ADDR…]", "tcpcopy nodes [ADDR…]"),
+		Short:       "show the state of running copiers, intercepts and agents",
+		Long: `
+ADDR is the value of --status at the node: a path, or IP:PORT. Without ADDR, status shows all nodes
+of this host.`,
 		Example: `tcpcopy status
 tcpcopy status 127.0.0.1:36525 /run/copy.sock
 tcpcopy status --json`,
 	}
-	asJSON := cmd.Flags().Bool("json", false, "print everything that they say, as JSON")
+	asJSON := cmd.Flags().Bool("json", false, "print all that the nodes report, as JSON")
 	cmd.RunE = func(_ *cobra.Command, addrs []string) error {
 		for _, a := range addrs {
 			if err := status.Address(a); err != nil {
@@ -72,14 +75,18 @@ tcpcopy status --json`,
 			addrs = status.Nodes()
 		}
 		if len(addrs) == 0 {
-			return &mended{errors.New("status: no copier or intercept runs on this host, or none answers in " + status.Dir), "name those that were started with --status"}
+			return &withRemedy{
+				errors.New("status: no copier, intercept or agent answers in " + status.Dir),
+				"give the ADDR of one that was started with --status ADDR",
+			}
 		}
 		return p.ask(addrs, *asJSON)
 	}
 	return cmd
 }
 
-// ask asks nodes, all at once, and prints what they say; one that does not answer is a failure.
+// ask asks all nodes at once and prints their answers. A node that does not answer makes the exit
+// code 1.
 func (p *program) ask(addrs []string, asJSON bool) error {
 	rows := make([]status.Row, len(addrs))
 	done := make(chan struct{})
@@ -96,7 +103,7 @@ func (p *program) ask(addrs []string, asJSON bool) error {
 	}
 	for _, r := range rows {
 		if r.Err != nil {
-			err = coded(exitFailure)
+			err = exitCode(exitFailure)
 		}
 	}
 	if !asJSON {
