@@ -14,6 +14,7 @@ need mysqlslap mariadb-client
 need sysbench sysbench
 need curl curl
 need wrk wrk
+need tmux tmux
 need tcpdump tcpdump
 need editcap wireshark-common
 need nft nftables

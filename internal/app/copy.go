@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
 )
@@ -59,59 +60,71 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 	if c.Replay != nil {
 		d.stopping = "stopping: nothing more is read; " + drainText(c.Drain)
 	}
-	return p.serve(d, func(s *engine.Control, log *logbook) error {
-		asks := make(chan chan<- *export.Snapshot)
-		s.Ask = asks
-		follow := newCourse(c, &log.seen)
-		end, err := show("copier", &c.Process, &log.ready, func() *view { return copierView(asks, follow) })
-		if err != nil {
-			return err
-		}
-		defer end()
-		report := &reporter{path: c.Report, log: log}
-		var previous *export.Snapshot
-		advised := map[string]bool{}
-		if c.Replay != nil {
-			return p.runReplay(s, c, log, report, follow)
-		}
-		tell := watchClosely(c)
-		last, err := p.copy(s, c, func(now *export.Snapshot) {
-			r := follow.note(now)
-			if !tell.due(now) {
-				return
-			}
-			log.statistics(export.Line(now, previous))
-			for _, a := range export.Advice(now) {
-				if !advised[a] {
-					log.statistics("hint: " + a)
-				}
-				advised[a] = true
-			}
-			report.write(r)
-			previous = now
+	c.Live = c.Live && p.canShow()
+	return p.withLive(c.Live, func(kept *lines) error {
+		return p.serve(d, func(s *engine.Control, log *logbook) error {
+			return p.work(s, c, log, kept)
 		})
-		if last != nil {
-			follow.end(last)
-			export.Summary(p.out, last)
-			if log.file != nil {
-				export.Summary(log.w, last)
-			}
-			if !p.keep(c, report, last) && err == nil {
-				err = exitCode(exitFailure)
-			}
-		}
-		if errors.Is(err, context.Canceled) && last == nil {
-			cause := strings.TrimSuffix(err.Error(), ": "+context.Canceled.Error())
-			return errors.New("copy: " + cause)
-		}
-		if errors.Is(err, context.Canceled) {
-			return errEndedEarly
-		}
-		if err != nil {
-			return fmt.Errorf("copy: %w", err)
-		}
-		return nil
 	})
+}
+
+// work copies, shows how it goes, and prints the account.
+func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *lines) error {
+	asks := make(chan chan<- *export.Snapshot)
+	s.Ask = asks
+	follow := newCourse(c, &log.seen)
+	if c.Live {
+		follow.view = p.showLive(fleet.New([]string{""}), kept)
+		defer follow.view.end()
+	}
+	end, err := show("copier", &c.Process, &log.ready, func() *view { return copierView(asks, follow) })
+	if err != nil {
+		return err
+	}
+	defer end()
+	report := &reporter{path: c.Report, log: log}
+	var previous *export.Snapshot
+	advised := map[string]bool{}
+	if c.Replay != nil {
+		return p.runReplay(s, c, log, report, follow)
+	}
+	tell := watchClosely(c)
+	last, err := p.copy(s, c, func(now *export.Snapshot) {
+		r := follow.note(now)
+		if !tell.due(now) {
+			return
+		}
+		log.statistics(export.Line(now, previous))
+		for _, a := range export.Advice(now) {
+			if !advised[a] {
+				log.statistics("hint: " + a)
+			}
+			advised[a] = true
+		}
+		report.write(r)
+		previous = now
+	})
+	if last != nil {
+		follow.end(last)
+		export.Summary(p.out, last)
+		if log.file != nil {
+			export.Summary(log.w, last)
+		}
+		if !p.keep(c, report, last) && err == nil {
+			err = exitCode(exitFailure)
+		}
+	}
+	if errors.Is(err, context.Canceled) && last == nil {
+		cause := strings.TrimSuffix(err.Error(), ": "+context.Canceled.Error())
+		return errors.New("copy: " + cause)
+	}
+	if errors.Is(err, context.Canceled) {
+		return errEndedEarly
+	}
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	return nil
 }
 
 // drainText says how sessions end.

@@ -22,6 +22,8 @@ type course struct {
 	wanted  float64 // copies of each session; 0: not the same for all
 	ungated bool
 
+	view    *liveView // nil: none
+
 	mu    sync.Mutex // guards track
 	track history.Track
 }
@@ -62,11 +64,13 @@ func (f *course) note(s *export.Snapshot) *export.Report {
 	f.mu.Lock()
 	f.track.Add(r)
 	f.mu.Unlock()
+	f.view.addCopier(s, r)
 	return r
 }
 
-// end stamps the last state, and adds the course to it.
+// end stamps the last state, and adds the course to it. The view, if there is one, is over.
 func (f *course) end(s *export.Snapshot) {
+	f.view.end()
 	s.Final = true
 	f.note(s)
 	f.mu.Lock()

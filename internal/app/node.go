@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
-	"tcpcopy/internal/config"
 )
 
 // askWait is how long to wait for the state of a busy copier.
@@ -36,7 +34,14 @@ func copierView(asks chan<- chan<- *export.Snapshot, follow *course) *view {
 		return nil
 	}
 	follow.stamp(s)
-	r := export.NewReport(s)
+	n := copierNode(s, export.NewReport(s))
+	return &view{node: n, metrics: &metrics.Copier{
+		Snapshot: s, ReloadFailed: follow.seen.reloadFailed.Load(),
+	}}
+}
+
+// copierNode returns the state of a copier, of a snapshot and its report.
+func copierNode(s *export.Snapshot, r *export.Report) status.Node {
 	n := status.Node{
 		Start: s.Start, Via: s.Via, Mappings: s.Mappings, Sequence: s.Sequence,
 		Sessions: s.Counters.Sessions.Captured, Live: s.Counters.Live,
@@ -48,7 +53,7 @@ func copierView(asks chan<- chan<- *export.Snapshot, follow *course) *view {
 		}
 	}
 	n.Account, _ = json.Marshal(r)
-	return &view{node: n, metrics: &metrics.Copier{Snapshot: s, ReloadFailed: follow.seen.reloadFailed.Load()}}
+	return n
 }
 
 func (p *program) statusCommand() *cobra.Command {
@@ -64,35 +69,26 @@ of this host.`,
 tcpcopy status 127.0.0.1:36525 /run/copy.sock
 tcpcopy status --json`,
 	}
+	client := clientOptions(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print all that the nodes report, as JSON")
 	cmd.RunE = func(_ *cobra.Command, addrs []string) error {
-		for _, a := range addrs {
-			if err := status.Address(a); err != nil {
-				return &config.Problem{What: fmt.Sprintf("status: got %q: %v", a, err)}
-			}
+		addrs, c, err := nodesToAsk("status", addrs, client)
+		if err != nil {
+			return err
 		}
-		if len(addrs) == 0 {
-			addrs = status.Nodes()
-		}
-		if len(addrs) == 0 {
-			return &withRemedy{
-				errors.New("status: no copier, intercept or agent answers in " + status.Dir),
-				"give the ADDR of one that was started with --status ADDR",
-			}
-		}
-		return p.ask(addrs, *asJSON)
+		return p.ask(c, addrs, *asJSON)
 	}
 	return cmd
 }
 
 // ask asks all nodes at once and prints their answers. A node that does not answer makes the exit
 // code 1.
-func (p *program) ask(addrs []string, asJSON bool) error {
+func (p *program) ask(c *status.Client, addrs []string, asJSON bool) error {
 	rows := make([]status.Row, len(addrs))
 	done := make(chan struct{})
 	for i, a := range addrs {
 		go func() {
-			n, err := status.Ask(context.Background(), a)
+			n, err := c.Ask(context.Background(), a)
 			rows[i] = status.Row{Addr: a, Node: n, Err: err}
 			done <- struct{}{}
 		}()

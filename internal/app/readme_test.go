@@ -79,7 +79,7 @@ var (
 
 // commands returns the command lines of this program that are found in a document.
 func commands(document string, where *regexp.Regexp) (all [][]string) {
-	alone := []string{"lab", "keygen", "status"} // without arguments
+	alone := []string{"lab", "keygen", "status", "top"} // without arguments
 	for _, found := range where.FindAllStringSubmatch(document, -1) {
 		if m := ours.FindStringSubmatch(found[1]); m != nil {
 			line := words(m[1] + " " + m[2])
@@ -123,7 +123,7 @@ func TestDocumentedCommands(t *testing.T) {
 					line[i] = "/proc/self/ns/net"
 				}
 				// These would look at this machine.
-				if word == "--dry-run" || word == "--cleanup" || i == 1 && word == "status" {
+				if word == "--dry-run" || word == "--cleanup" || i == 1 && (word == "status" || word == "top") {
 					line = append(line, "--help")
 				}
 			}

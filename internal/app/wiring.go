@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"io"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
@@ -56,11 +57,18 @@ func (p *program) runLab(ctx context.Context, c *config.Lab) int {
 	if c.HTML != "" {
 		extra = append([]string{"--html", c.HTML}, extra...)
 	}
-	return lab.Main(ctx, lab.Options{
-		Via: string(c.Via), Scenario: c.Scenario,
-		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests,
-		Answers: c.Answers, Proto: c.Proto,
-		Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
-		Path: netlab.Path{Delay: c.Delay}, CopyArgs: extra, Keep: c.Keep,
-	}, p.out, p.err)
+	run := func(more []string, out, progress io.Writer) int {
+		return lab.Main(ctx, lab.Options{
+			Via: string(c.Via), Scenario: c.Scenario,
+			Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests,
+			Answers: c.Answers, Proto: c.Proto,
+			Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
+			Path: netlab.Path{Delay: c.Delay}, CopyArgs: append(more, extra...),
+			Keep: c.Keep,
+		}, out, progress)
+	}
+	if c.Live && p.canShow() {
+		return p.runLiveLab(run)
+	}
+	return run(nil, p.out, p.err)
 }

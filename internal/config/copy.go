@@ -157,6 +157,7 @@ type Copy struct {
 	Stats  time.Duration // between two lines; 0: none
 	Report string        // path of the JSON report; empty: none
 	HTML   string        // path of the page that is written at the end; empty: none
+	Live   bool          // show a view in the terminal
 	Process
 }
 

@@ -190,6 +190,10 @@ func (o *CopyOptions) output() []option {
 			help: "write the account as JSON, at each --stats and at the end",
 		},
 		{
+			name: "live", group: Output, set: on(&c.Live),
+			help: "show in the terminal how it goes, as tcpcopy top does",
+		},
+		{
 			name: "html", arg: "FILE", group: Output, set: text(&c.HTML, "the name of a file"),
 			help: "write a page about the run at the end: fidelity, account, course, answers",
 		},

@@ -24,6 +24,7 @@ type Lab struct {
 	IPv6       bool
 	NoOffloads bool     // TSO, GSO and GRO off
 	MTU        int      // of every link
+	Live       bool     // show a view in the terminal
 	HTML       string   // page about the copy; empty: none
 	Keep       string   // directory for what the commands wrote; empty: removed
 	Extra      []string // further options for the copier
@@ -90,6 +91,10 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		{
 			name: "mtu", arg: "BYTES", group: Load, set: whole(&c.MTU, 1280, 65535),
 			help: "largest packet of every link",
+		},
+		{
+			name: "live", group: Output, set: on(&c.Live),
+			help: "show in the terminal how the copy goes, as tcpcopy top does",
 		},
 		{
 			name: "html", arg: "FILE", group: Output, set: text(&c.HTML, "the name of a file"),

@@ -61,3 +61,16 @@ func certificateNames(c *tls.Certificate) []string {
 // silent returns a log that nobody reads: handshakes that fail are strangers', and they would fill
 // the log of the copy.
 func silent() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// LoadRoots reads the certificates in a PEM file that servers are to be proved by.
+func LoadRoots(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, errors.New("has no certificate: wanted PEM")
+	}
+	return roots, nil
+}

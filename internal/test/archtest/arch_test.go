@@ -61,6 +61,8 @@ var hostLayers = [][]string{
 		"way/tunnel", "account/status",
 		"account/metrics", "account/history", "account/page",
 	},
+	{"account/fleet"},
+	{"account/terminal"},
 	{"way/tunnel/ontarget", "source/mirror", "source/agents", "source/agent"},
 	{"config"},
 	{"engine", "lab"},
