@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Line is the state of the copy and what has happened since prev in one line, without a newline. prev
-// may be nil: since the start.
+// Line returns the state of the copy, and what has happened since prev, in one line without a
+// newline. If prev is nil, it is what has happened since the start.
 func Line(s, prev *Snapshot) string {
 	c := &s.Counters
 	was := new(ledger.Counters)
@@ -65,7 +65,8 @@ func rate(n uint64, over time.Duration) string {
 	return number(uint64(float64(n)/over.Seconds() + 0.5))
 }
 
-// droppedLine names every reason with its count, and what was added since.
+// droppedLine lists every reason that has dropped something: its count, and the increase since
+// was.
 func droppedLine(f, was *ledger.Flow) string {
 	var parts []string
 	for _, r := range ledger.Reasons() {

@@ -11,36 +11,36 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Replay is how far a replay of capture files has come, and what it met in them.
+// Replay is the progress of a replay of capture files, and what was found in them.
 type Replay struct {
 	Files        []string
-	Speed        float64 // 0: as fast as can be
-	Size, Read   int64   // bytes of the files, as they lie on the disk; Size is of one pass, and 0 if not known
-	Pass, Passes int     // Passes 0: without end
-	Packets      uint64  // played
-	At           time.Time
+	Speed        float64       // 0: as fast as possible
+	Size, Read   int64         // bytes on the disk: of one pass (0: not known), and those read so far
+	Pass, Passes int           // Passes 0: without end
+	Packets      uint64        // played
+	At           time.Time     // when the last packet was recorded
 	Played       time.Duration // of the recording's time
 
 	Began  uint64        // connections
-	Late   ledger.Delays // by how much they began after their time
-	Paused time.Duration // for how long nothing was read, since the target had not taken what had been
+	Late   ledger.Delays // of their beginnings, after their scheduled time
+	Paused time.Duration // that reading waited for the target
 
 	NotIP, UnknownLink, LinkMalformed, OutsidePart, Backwards, LostBefore uint64
 
 	Truncated int      // files that end in the middle of a packet
-	Corrupt   []string // files that can be read only so far, with why
-	PortsSeen []uint16 // of servers, while no packet of a mapping has come
+	Corrupt   []string // files that can be read only in part, with the reason
+	PortsSeen []uint16 // of servers, as long as no packet belongs to a mapping
 }
 
 // ReplayReport is the JSON form of a Replay.
 type ReplayReport struct {
 	Files        []string `json:"files"`
-	Speed        float64  `json:"speed"` // 0: as fast as can be
+	Speed        float64  `json:"speed"` // 0: as fast as possible
 	Pass         int      `json:"pass"`
 	Packets      uint64   `json:"packets"`
 	Played       float64  `json:"played_seconds"`
 	Began        uint64   `json:"sessions_begun"`
-	Late         Times    `json:"late"` // sessions' beginnings after their time
+	Late         Times    `json:"late"` // of sessions' beginnings, after their scheduled time
 	Paused       float64  `json:"paused_seconds"`
 	Verdict      string   `json:"verdict"`
 	NotIP        uint64   `json:"not_ip"`
@@ -49,12 +49,12 @@ type ReplayReport struct {
 	Backwards    uint64   `json:"clock_set_back"`
 	Truncated    int      `json:"files_truncated"`
 	Corrupt      []string `json:"files_corrupt"`
-	LostBefore   uint64   `json:"lost_before"` // packets that the recorder says it lost
+	LostBefore   uint64   `json:"lost_before"` // packets that the recorder reports as lost
 	PortsSeen    []uint16 `json:"ports_seen"`
 	LinkUnusable uint64   `json:"link_malformed"`
 }
 
-// Times is a histogram in a few numbers, in milliseconds.
+// Times summarises a histogram of durations, in milliseconds.
 type Times struct {
 	Median float64 `json:"median_ms"`
 	P99    float64 `json:"p99_ms"`
@@ -80,7 +80,7 @@ func replayReport(s *Snapshot) *ReplayReport {
 	}
 }
 
-// Done is how much of the replay is over, 0 to 1; false if nobody can say.
+// Done returns how much of the replay is over, 0 to 1; false if that is not known.
 func (p *Replay) Done() (float64, bool) {
 	if p.Size <= 0 || p.Passes == 0 {
 		return 0, false
@@ -88,7 +88,8 @@ func (p *Replay) Done() (float64, bool) {
 	return min(1, float64(p.Read)/float64(p.Size)/float64(p.Passes)), true
 }
 
-// Left is how long the replay will still take, if it goes on as it did; false if nobody can say.
+// Left returns how long the rest of the replay takes at its present pace; false if that is not
+// known.
 func (s *Snapshot) Left() (time.Duration, bool) {
 	done, ok := s.Replay.Done()
 	if !ok || done <= 0 {
@@ -97,7 +98,7 @@ func (s *Snapshot) Left() (time.Duration, bool) {
 	return time.Duration(float64(s.Elapsed()) * (1 - done) / done), true
 }
 
-// Ours counts what was dropped of f for a reason of this program's, or of its bounds.
+// Ours returns how much of f was dropped for a reason that lies with this program or its bounds.
 func Ours(f *ledger.Flow) (n uint64) {
 	for _, r := range []ledger.Reason{
 		ledger.OverMemory, ledger.OverSessions, ledger.OverSession, ledger.NoSourceAddress, ledger.LinkDown,
@@ -108,14 +109,14 @@ func Ours(f *ledger.Flow) (n uint64) {
 	return n
 }
 
-// onTime is what counts as on time, and busyCPU the part of the processors that may be used which makes them the
-// bottleneck.
+// onTime is the delay up to which a replay is on schedule. busyCPU is the load of the usable
+// processors from which on they are the bottleneck.
 const (
 	onTime  = 50 * time.Millisecond
 	busyCPU = 0.8
 )
 
-// verdict says who kept the replay from being as fast as it should be.
+// verdict returns what limited the speed of the replay, in words.
 func (s *Snapshot) verdict() string {
 	p := s.Replay
 	late, behind := p.Late.At(0.99), s.Counters.Behind.At(0.99)
@@ -130,7 +131,7 @@ func (s *Snapshot) verdict() string {
 	case p.Speed > 0 && late < onTime && behind < onTime:
 		return "on schedule: neither the target nor tcpcopy was a bottleneck"
 	case cpu >= busyCPU:
-		return us + ": it used all of the processor time that it may (GOMAXPROCS)"
+		return us + ": it used all the processor time that it may use (GOMAXPROCS)"
 	case p.Speed == 0, behind >= late, p.Paused*2 >= p.Late.Most:
 		return "the target was the bottleneck: requests waited for its answers"
 	default:
@@ -165,7 +166,7 @@ func replayed(b *bufio.Writer, s *Snapshot) {
 	row(b, "verdict", "%s", s.verdict())
 }
 
-// oddities is what was met in files that is not as one would have it.
+// oddities returns what is wrong with the files, one line each.
 func oddities(p *Replay) (all []string) {
 	say := func(n uint64, format string, args ...any) {
 		if n > 0 {
@@ -185,7 +186,7 @@ func oddities(p *Replay) (all []string) {
 	return all
 }
 
-// fine shows a duration in microseconds or milliseconds, as long as that is a small number.
+// fine formats a duration in microseconds or milliseconds, as long as that is a small number.
 func fine(d time.Duration) string {
 	switch {
 	case d >= 10*time.Second:
@@ -198,7 +199,7 @@ func fine(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d)/1e6)
 }
 
-// replayAdvice is Advice for a replay.
+// replayAdvice returns the hints of Advice that concern a replay.
 func replayAdvice(s *Snapshot) (all []string) {
 	p := s.Replay
 	if p.Packets > 0 || !s.Final {
@@ -218,7 +219,7 @@ func replayAdvice(s *Snapshot) (all []string) {
 	return append(all, fmt.Sprintf("no packet for %s is in %s: %s", strings.Join(s.Mappings, ", "), strings.Join(p.Files, ", "), seen))
 }
 
-// ReplayLine is Line for a replay: how far it has come, and how it goes.
+// ReplayLine returns Line for a replay, with its progress.
 func ReplayLine(s, prev *Snapshot) string {
 	p := s.Replay
 	line := "replay"
@@ -235,7 +236,7 @@ func ReplayLine(s, prev *Snapshot) string {
 	return line + "; " + Line(s, prev)
 }
 
-// ReplayBar is how far a replay has come, for a terminal: width columns at most.
+// ReplayBar returns the progress of a replay for a terminal, at most width columns wide.
 func ReplayBar(s *Snapshot, width int) string {
 	p, c := s.Replay, &s.Counters
 	text := fmt.Sprintf(" %s, %s live, delivered %s", count(c.Sessions.Captured, "session", "sessions"), number(c.Live), percent(&c.Sessions))

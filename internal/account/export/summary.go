@@ -9,8 +9,9 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Summary writes the table that a copier ends with: what was captured, delivered and dropped and why,
-// how the gate opened, the state of the links, the cost, and whether the account balances.
+// Summary writes the table that a copier prints at its end: what was captured, delivered, and
+// dropped for which reasons, how turns were released, the state of the links, the cost, and
+// whether the account balances.
 func Summary(w io.Writer, s *Snapshot) error {
 	b := bufio.NewWriter(w)
 	c := &s.Counters
@@ -71,7 +72,7 @@ func flows(b *bufio.Writer, c *ledger.Counters) {
 	b.WriteByte('\n')
 }
 
-// inFlight is empty of meaning, and would be a huge number, where more was accounted for than captured.
+// inFlight returns "?" if more was accounted for than captured: the difference would wrap around.
 func inFlight(f *ledger.Flow) string {
 	if f.Check() != nil {
 		return "?"
@@ -120,7 +121,7 @@ func turns(b *bufio.Writer, c *ledger.Counters) {
 	}
 }
 
-// protocol is about connections whose protocol is known.
+// protocol writes the account of connections whose protocol is known.
 func protocol(b *bufio.Writer, s *Snapshot) {
 	c := &s.Counters
 	q := &c.Requests
@@ -144,7 +145,7 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 		}
 		row(b, "", "%s", line)
 		statuses(b, "production's status", o)
-		if s.Replay == nil { // where time may run faster
+		if s.Replay == nil { // in a replay time may run faster
 			answerRow(b, "production answered", o)
 		}
 	}
@@ -169,7 +170,7 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 	}
 }
 
-// statuses says what classes of status answers had.
+// statuses writes how many answers had each class of status.
 func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
 	var classes []string
 	for _, class := range ledger.Classes() {
@@ -182,7 +183,7 @@ func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
 	}
 }
 
-// answerRow says how long answers took.
+// answerRow writes how long answers took.
 func answerRow(b *bufio.Writer, what string, a *ledger.Answers) {
 	if a.Whole.Count > 0 {
 		row(b, "", "%s in %s (median; 99 %%: %s), the first byte in %s (%s)", what,
@@ -190,7 +191,7 @@ func answerRow(b *bufio.Writer, what string, a *ledger.Answers) {
 	}
 }
 
-// amplified says how many copies each connection got, where that is not one each.
+// amplified writes how many copies a connection had, if that is more than one.
 func amplified(b *bufio.Writer, c *ledger.Counters) {
 	if c.Copies > c.Connections && c.Connections > 0 {
 		row(b, "copies", "%s of %s: %.2f of each", number(c.Copies), count(c.Connections, "connection", "connections"),
@@ -198,7 +199,7 @@ func amplified(b *bufio.Writer, c *ledger.Counters) {
 	}
 }
 
-// targets says how several of them shared the copies.
+// targets writes how several targets shared the copies.
 func targets(b *bufio.Writer, s *Snapshot) {
 	if len(s.Targets) < 2 {
 		return
@@ -216,7 +217,7 @@ func targets(b *bufio.Writer, s *Snapshot) {
 	b.WriteByte('\n')
 }
 
-// agentRows says how each agent stands, and what it did not send.
+// agentRows writes the state of each agent, and what it did not send.
 func agentRows(b *bufio.Writer, s *Snapshot) {
 	for i, a := range s.Agents {
 		name := ""

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Ask asks the node at addr, a path or ADDRESS:PORT.
+// Ask returns the state of the node at addr, a path or ADDRESS:PORT.
 func Ask(ctx context.Context, addr string) (*Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
