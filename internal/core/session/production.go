@@ -10,10 +10,11 @@ import (
 	"tcpcopy/internal/proto/segments"
 )
 
-// serverReader is what client and server say to each other there, on a connection whose protocol is known: it
-// reads the bytes of both as they are captured, whatever the copy is at. So it is known how many answers the
-// client had seen when it began a turn, and how production fared, for the account. It begins with the
-// connection or, found under way and after a gap, with a turn that was begun when all had been answered.
+// serverReader is what client and server say to each other there, on a connection whose protocol
+// is known: it reads the bytes of both as they are captured, whatever the copy is at. So it is
+// known how many answers the client had seen when it began a turn, and how production fared, for
+// the account. It begins with the connection or, found under way and after a gap, with a turn that
+// was begun when all had been answered.
 type serverReader struct {
 	further bool // it is counted for another copy of the connection
 	over    bool // nothing more is read on this connection; what was read by then holds
@@ -54,8 +55,8 @@ func (p *serverReader) reads() bool { return p.hasBegun() && !p.over }
 // total is how many final answers were read.
 func (p *serverReader) total() uint64 { return p.past + uint64(len(p.ends)-p.first) }
 
-// answered is how many answers a client had seen whole that had seen so many of the server's bytes. ok says
-// that all were read since the client's bytes at the offset base. seen never falls.
+// answered is how many answers a client had seen whole that had seen so many of the server's
+// bytes. ok says that all were read since the client's bytes at the offset base. seen never falls.
 func (p *serverReader) answered(seen, base uint64) (n uint64, ok bool) {
 	if !p.hasBegun() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
 		return 0, false
@@ -93,8 +94,8 @@ func (p *serverReader) close() {
 	}
 }
 
-// stopProduction stops reading, until a turn begins that one can begin with again. lost says that there was more
-// to read.
+// stopProduction stops reading, until a turn begins that one can begin with again. lost says that
+// there was more to read.
 func (s *Session) stopProduction(lost bool) {
 	p := s.server
 	if !p.reads() {
@@ -166,8 +167,8 @@ func (p *serverReader) ask(out *proto.Out, at mono.Time) (over bool) {
 	return false
 }
 
-// beginProduction begins to read where the client's bytes begin, or with its newest turn, if the server has
-// said nothing since and the protocol is known by now.
+// beginProduction begins to read where the client's bytes begin, or with its newest turn, if the
+// server has said nothing since and the protocol is known by now.
 func (s *Session) beginProduction() bool {
 	p := s.server
 	var at reasm.Mark
@@ -217,7 +218,7 @@ func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
 	if !p.reads() {
 		return
 	}
-	s.env.told = p.answers.Take(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
+	s.env.told = p.answers.Feed(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
 	for i := range s.env.told {
 		told := &s.env.told[i]
 		if len(told.Bytes) > 0 {

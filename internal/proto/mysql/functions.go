@@ -2,8 +2,8 @@ package mysql
 
 import "strings"
 
-// harmless are the functions, types and keywords that a parenthesis may follow in a statement that cannot
-// write: none waits, locks, or tells anybody anything. A name that is not here may be a stored function.
+// harmless holds the functions, types and keywords that a parenthesis may follow in a statement
+// that cannot write: none of them waits, locks or sends. Any other name may be a stored function.
 var harmless = words(`
 	ABS ACOS ADDDATE ADDTIME AES_DECRYPT AES_ENCRYPT AGAINST ALL AND ANY ANY_VALUE AS ASC ASCII ASIN ATAN ATAN2 AVG
 	BETWEEN BIN BINARY BIN_TO_UUID BIT_AND BIT_COUNT BIT_LENGTH BIT_OR BIT_XOR BY CASE CAST CEIL CEILING CHAR

@@ -48,10 +48,10 @@ func (f *Follower) Base() (base seqnum.Value, known bool) { return f.base, f.bas
 // Read returns how many bytes were read, in order.
 func (f *Follower) Read() uint64 { return f.read }
 
-// Take reads a segment of the server, and appends what is found. Bytes in out belong to the
+// Feed reads a segment of the server, and appends what is found. Bytes in out belong to the
 // segment, or are valid until the next call. Data behind a hole is kept in buffers of the pool.
 // scratch is memory for the reader's list.
-func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) Feed(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	switch {
 	case f.Over():
 		return out

@@ -55,7 +55,7 @@ func TestFollow(t *testing.T) {
 			var got []string
 			for _, p := range tc.parts {
 				seg := packet.Segment{Seq: base.Add(p.off), Flags: packet.ACK | p.flags, Len: len(p.text), Payload: []byte(p.text[:len(p.text)-p.cut])}
-				out = f.Take(1, &seg, &pool, out[:0], &scratch)
+				out = f.Feed(1, &seg, &pool, out[:0], &scratch)
 				for i := range out {
 					got = append(got, fmt.Sprint(out[i].End))
 				}
@@ -81,7 +81,7 @@ func TestFollowKept(t *testing.T) {
 	f.Begin(100)
 	var scratch []proto.Answer
 	seg := func(off int, s string) []proto.Told {
-		return f.Take(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK, Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
+		return f.Feed(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK, Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
 	}
 	if out := seg(3, "def"); len(out) != 0 {
 		t.Errorf("told %+v behind a hole", out)
