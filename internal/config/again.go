@@ -6,8 +6,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Again reads the configuration file again, with the same command line over it, and returns the new
-// settings. The warnings name what was changed and takes a new start; c is what it was before.
+// Again reads the configuration file again, applies the same command line, and returns the new
+// settings. The warnings name the options that were changed and take effect only when the copier
+// starts again.
 func (o *CopyOptions) Again() (*Copy, []string, error) {
 	fs := pflag.NewFlagSet(o.fs.Name(), pflag.ContinueOnError)
 	next := NewCopyOptions(fs, o.host)
@@ -32,7 +33,7 @@ func (o *CopyOptions) Again() (*Copy, []string, error) {
 			return
 		}
 		if !slices.Equal(f.Value.(*value).all, o.fs.Lookup(f.Name).Value.(*value).all) {
-			warnings = append(warnings, f.Name+": was changed, and takes a new start")
+			warnings = append(warnings, f.Name+": was changed, which takes effect when the copier starts again")
 		}
 	})
 	return c, warnings, nil

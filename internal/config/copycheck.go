@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/core/balance"
 )
 
-// Copy makes the settings of the options, which have been parsed. The warnings are for the user, one
-// line each. An error is a *Problem.
+// Copy returns the settings of the options, which have been parsed. The warnings are for the user,
+// one line each. An error is a *Problem.
 func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	if o.file != "" {
 		if err := o.apply(o.file); err != nil {
@@ -81,7 +81,7 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	return &c, once(append(warnings, said...)), nil
 }
 
-// once leaves out warnings that have been said: of the same key, or the same file.
+// once removes repeated warnings: they may concern the same key or file.
 func once(all []string) (said []string) {
 	for _, w := range all {
 		if !slices.Contains(said, w) {
@@ -91,21 +91,23 @@ func once(all []string) (said []string) {
 	return said
 }
 
-// shares refuses ways to share sessions out that mean nothing, or cannot be.
+// shares refuses settings that contradict each other about how many copies each target gets.
 func (c *Copy) shares() error {
 	for i, m := range c.Mappings {
 		of := c.Of(i)
 		if of.Balance == balance.All && m.Weighted() {
 			return &Problem{
 				Flag: "-x", Value: m.String(),
-				What: "has weights, and with --balance all every target gets every session: wanted no weights, or another --balance",
+				What: "has weights, but with --balance all every target gets every session: wanted no weights, or another " +
+					"--balance",
 			}
 		}
 		n := int(math.Ceil(of.Copies))
 		if last := time.Duration(n-1) * of.Stagger; last > of.SessionTimeout {
 			return &Problem{
 				Flag: "--stagger", Value: of.Stagger.String(),
-				What: fmt.Sprintf("has the last of %d copies begin after %s: wanted no more than --session-timeout, %s", n, last, short(of.SessionTimeout)),
+				What: fmt.Sprintf("starts the last of %d copies after %s: wanted no more than --session-timeout, %s",
+					n, last, short(of.SessionTimeout)),
 			}
 		}
 		if of.Balance == balance.All {
@@ -121,14 +123,15 @@ func (c *Copy) shares() error {
 	return nil
 }
 
-// sources refuses what certainly has no addresses and ports to connect from: not even the copies of a single session.
+// sources refuses settings whose addresses and ports do not even suffice for the copies of one
+// session.
 func (o *CopyOptions) sources(c *Copy) error {
 	ports := o.host.ports()
 	for i, m := range c.Mappings {
 		of := c.Of(i)
 		n := int(math.Ceil(of.Copies))
 		if of.Balance != balance.Client && of.Balance != balance.All {
-			n = (n + len(m.Targets) - 1) / len(m.Targets) // that one of the targets gets at least
+			n = (n + len(m.Targets) - 1) / len(m.Targets) // at least one target gets that many
 		}
 		for _, t := range m.Targets {
 			from := 1
@@ -146,7 +149,8 @@ func (o *CopyOptions) sources(c *Copy) error {
 			case ports > 0 && n > from*ports:
 				p := &Problem{
 					Flag: "-n", Value: strconv.FormatFloat(of.Copies, 'g', -1, 64),
-					What: fmt.Sprintf("has more copies of a single session than connections to %s can be: wanted %d at most", t.Addr, from*ports),
+					What: fmt.Sprintf("wants more copies of one session than there can be connections to %s: wanted %d at most",
+						t.Addr, from*ports),
 				}
 				return p.hinting("each address of --bind has %d ports (sysctl net.ipv4.ip_local_port_range)", ports)
 			}
@@ -155,8 +159,7 @@ func (o *CopyOptions) sources(c *Copy) error {
 	return nil
 }
 
-// circles warns of copies that come back to the server that they were copied from, if it is the one that
-// listens there.
+// circles returns warnings about copies that may go to the production server itself.
 func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
@@ -168,8 +171,8 @@ func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	return warnings
 }
 
-// way decides how the target is reached: what --via says, else what the intercept offers, where there is
-// one: raw until it is asked.
+// way sets the way to the target: that of --via, or else, with an intercept, raw until the
+// intercept was asked what it offers.
 func (o *CopyOptions) way(c *Copy) error {
 	switch {
 	case o.via == "" && len(o.intercepts) > 0:
@@ -177,14 +180,14 @@ func (o *CopyOptions) way(c *Copy) error {
 	case o.via != "" && o.via != "socket" && len(o.intercepts) == 0:
 		return &Problem{Flag: "--via", Value: o.via, What: "needs an intercept: wanted -s IP[:PORT]"}
 	case o.via == "socket" && len(o.intercepts) > 0:
-		return &Problem{Flag: "-s", What: "an intercept has nothing to do with --via socket: wanted one of them"}
+		return &Problem{Flag: "-s", What: "does not go with --via socket, which uses no intercept: wanted one of them"}
 	case o.via != "":
 		c.Via = Via(o.via)
 	}
 	return nil
 }
 
-// fits refuses options that the chosen way cannot honour: none is ignored.
+// fits refuses options that do not apply to the chosen way. None is ignored.
 func (o *CopyOptions) fits(c *Copy) error {
 	const (
 		address  = "an ordinary connection comes from this host's own address"
@@ -237,7 +240,7 @@ func (o *CopyOptions) fits(c *Copy) error {
 	return nil
 }
 
-// links puts the port to the intercepts that have none.
+// links checks the intercepts, and gives them the default port if they have none.
 func (o *CopyOptions) links(c *Copy) error {
 	for _, s := range o.intercepts {
 		a, port, err := endpoint(s)
@@ -245,7 +248,7 @@ func (o *CopyOptions) links(c *Copy) error {
 			return err
 		}
 		if a.IsUnspecified() || a.IsMulticast() {
-			return &Problem{Flag: "-s", Value: s, What: "nobody can be reached there: wanted an intercept's own address"}
+			return &Problem{Flag: "-s", Value: s, What: "cannot be connected to: wanted an intercept's own address"}
 		}
 		if port == 0 {
 			port = o.port
@@ -278,7 +281,7 @@ func (o *CopyOptions) links(c *Copy) error {
 	return nil
 }
 
-// trust loads the key, if there is one.
+// trust loads the key, and warns if there is none.
 func (o *CopyOptions) trust(c *Copy) ([]string, error) {
 	k, warnings, err := loadKey(o.keyFile, c.Insecure)
 	if err != nil {
@@ -288,7 +291,9 @@ func (o *CopyOptions) trust(c *Copy) ([]string, error) {
 	if k == nil && !c.Insecure {
 		for _, ap := range c.Intercepts {
 			if !ap.Addr().IsLoopback() {
-				warnings = append(warnings, fmt.Sprintf("no key: the link to %s is neither encrypted nor authenticated (tcpcopy keygen > key, and --key key on both sides; or --insecure)", ap))
+				warnings = append(warnings, fmt.Sprintf(
+					"no key: the link to %s is neither encrypted nor authenticated (tcpcopy keygen > key, and --key key on "+
+						"both sides; or --insecure)", ap))
 				break
 			}
 		}

@@ -107,7 +107,7 @@ func TestFileRefusals(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"unknown key", "mappings: [80-10.0.0.2:80]\nstat: 10s\n", `c.yaml:2:1: unknown key "stat": wanted an option`},
 		{"unknown key of a mapping", "mappings:\n  - map: 80-10.0.0.2:80\n    ballance: all\n", `c.yaml:3:5: unknown key "ballance": wanted an option of a mapping`},
-		{"a key of all in a mapping", "mappings:\n  - map: 80-10.0.0.2:80\n    stats: 1s\n", `c.yaml:3:5: stats holds for all mappings: wanted it outside of them`},
+		{"a key of all in a mapping", "mappings:\n  - map: 80-10.0.0.2:80\n    stats: 1s\n", `c.yaml:3:5: stats holds for all mappings: wanted it outside the list`},
 		{"a key of our command line only", "config: other.yaml\n", `c.yaml:1:1: unknown key "config"`},
 		{"help", "help: true\n", `c.yaml:1:1: unknown key "help"`},
 		{"a refused letter", "user-pool: 3\n", `c.yaml:1:1: unknown key "user-pool"`},
@@ -116,7 +116,7 @@ func TestFileRefusals(t *testing.T) {
 		{"a value that cannot be", "mappings: [80-10.0.0.2:80]\nbalance: fair\n", `c.yaml:2:1: balance "fair": wanted client, session, round-robin, least or all`},
 		{"of a mapping", "mappings:\n  - map: 80-10.0.0.2:80\n    copies: 0\n", `c.yaml:3:5: copies "0": wanted a number from 1 to 1023`},
 		{"too many copies", "mappings: [80-10.0.0.2:80]\ncopies: 10000\n", `c.yaml:2:1: copies "10000": wanted a number from 1 to 1023, such as 3 or 2.5`},
-		{"more copies than ports", "mappings: [80-10.0.0.2:80]\ncopies: 41\n", `c.yaml:2:1: copies "41": has more copies of a single session than connections`},
+		{"more copies than ports", "mappings: [80-10.0.0.2:80]\ncopies: 41\n", `c.yaml:2:1: copies "41": wants more copies of one session than there can be connections`},
 		{"overruled, and wrong", "mappings: [80-10.0.0.2:80]\nwait: long\n", `c.yaml:2:1: wait "long"`},
 		{"what does not go together", "mappings: [80-10.0.0.2:80]\nmtu: 1400\n", `c.yaml:2:1: mtu: needs -s IP[:PORT]`},
 		{"no value", "stats:\n", `c.yaml:1:8: wanted a plain value, or a list of them`},
@@ -200,7 +200,7 @@ func TestAgain(t *testing.T) {
 	if c.Mappings[0].String() != "81-10.0.0.2:8081" || c.Copies != 3 || len(c.Interfaces) != 2 || c.GateLimit != 3*time.Second {
 		t.Errorf("%+v", c)
 	}
-	if len(warnings) != 1 || warnings[0] != "stats: was changed, and takes a new start" {
+	if len(warnings) != 1 || warnings[0] != "stats: was changed, which takes effect when the copier starts again" {
 		t.Errorf("warnings: %q", warnings)
 	}
 	write("mappings: [80]\n")

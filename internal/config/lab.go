@@ -8,7 +8,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Lab is what tcpcopy lab is to do. A field that has its zero value was not given: the scenario says.
+// Lab holds the settings of tcpcopy lab. The scenario decides the fields that have their zero
+// value.
 type Lab struct {
 	Via        Via
 	Scenario   string        // name of a set of the options below; empty: the lab's default
@@ -28,14 +29,14 @@ type Lab struct {
 	Extra      []string // further options for the copier
 }
 
-// Scenario is the name of a load that the lab knows, and what it is.
+// Scenario is a load that the lab knows by name.
 type Scenario struct{ Name, Help string }
 
-// LabOptions are the options of tcpcopy lab while they are read.
+// LabOptions holds the options of tcpcopy lab while they are parsed.
 type LabOptions struct{ c Lab }
 
-// NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows, of
-// which the first is the default; protos are the protocols that a load can speak.
+// NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows,
+// of which the first is the default; protos are the protocols that a load can speak.
 func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *LabOptions {
 	o := &LabOptions{c: Lab{Via: ViaSocket}}
 	c := &o.c
@@ -52,11 +53,11 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		},
 		{
 			name: "rate", arg: "N", group: Load, set: c.setRate,
-			help: "requests a second over all connections",
+			help: "requests a second, over all connections",
 		},
 		{
 			name: "duration", arg: "TIME", group: Load, set: span(&c.Duration, time.Second, 100*time.Millisecond, 24*time.Hour),
-			help: "how long the load goes on",
+			help: "how long the load lasts",
 		},
 		{
 			name: "requests", arg: "N", group: Load, set: whole(&c.Requests, 1, 1<<30),
@@ -80,19 +81,19 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		},
 		{
 			name: "delay", arg: "TIME", group: Load, set: span(&c.Delay, time.Millisecond, 0, time.Minute),
-			help: "let packets to and from the test server take this long, each way (needs /dev/net/tun)",
+			help: "delay packets to and from the test server by this time, each way (needs /dev/net/tun)",
 		},
 		{
 			name: "no-offloads", group: Load, set: on(&c.NoOffloads),
-			help: "segmentation and receive offloads off",
+			help: "switch segmentation and receive offloads off",
 		},
 		{
 			name: "mtu", arg: "BYTES", group: Load, set: whole(&c.MTU, 1280, 65535),
-			help: "largest packet of every link",
+			help: "largest packet on every link",
 		},
 		{
 			name: "keep", arg: "DIR", group: Output, set: text(&c.Keep, "the name of a directory"),
-			help: "keep logs and reports in DIR",
+			help: "keep logs and reports in DIR (default: they are removed)",
 		},
 	}
 	var names []string
@@ -101,14 +102,14 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 	}
 	register(fs, []option{{
 		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names, set: oneOf(&c.Scenario, names...),
-		help: "a kind of load (see above), which the options below vary",
+		help: "the kind of load (see above), which the options below vary",
 	}})
 	register(fs, options)
 	return o
 }
 
-// Lab makes the settings of the options, which have been parsed, and of what follows "--" on the command
-// line: options for the copier.
+// Lab returns the settings of the options, which have been parsed. extra is what follows "--" on
+// the command line: options for the copier.
 func (o *LabOptions) Lab(extra []string) (*Lab, error) {
 	c := o.c
 	c.Extra = extra

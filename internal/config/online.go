@@ -8,7 +8,7 @@ import (
 	"tcpcopy/internal/source/filter"
 )
 
-// setProduction reads the ports, or addresses with ports, of production servers.
+// setProduction parses the ports, or addresses with ports, of production servers.
 func setProduction(dst *[]netip.AddrPort) func(string) error {
 	return func(s string) error {
 		parts, err := list(s)

@@ -12,29 +12,29 @@ import (
 	"tcpcopy/internal/source/recording"
 )
 
-// Record is what tcpcopy record is to do.
+// Record holds the settings of tcpcopy record.
 type Record struct {
-	Production []netip.AddrPort // at least one; an address that is not valid stands for all of this host's
+	Production []netip.AddrPort // at least one; an invalid address stands for all addresses of this host
 	Interfaces []string         // to capture on; empty: all
 	Filter     filter.Expr      // nil: none
-	Both       bool             // the server's packets whole, and not their headers alone
-	Sample     float64          // percent of sessions, above 0 to 100
+	Both       bool             // record the server's packets whole, not only their headers
+	Sample     float64          // percent of sessions: above 0, up to 100
 	SampleBy   SampleBy
-	Duration   time.Duration // 0: until it is told to end
+	Duration   time.Duration // 0: until a signal ends it
 	File       recording.Config
 	Ring       int64         // bytes of the capture ring
-	Stats      time.Duration // between two lines; 0: none
+	Stats      time.Duration // between two lines of statistics; 0: none
 	Process
 }
 
-// RecordOptions are the options of tcpcopy record while they are read.
+// RecordOptions holds the options of tcpcopy record while they are parsed.
 type RecordOptions struct {
 	host Host
 	c    Record
 }
 
-// NewRecordOptions adds the options of tcpcopy record to fs. After fs has been parsed, Record makes the settings of
-// them.
+// NewRecordOptions adds the options of tcpcopy record to fs. After fs has been parsed, Record
+// returns the settings.
 func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 	o := &RecordOptions{host: host, c: Record{Sample: 100, SampleBy: BySession, Ring: 16 * mega, Stats: 10 * time.Second}}
 	c := &o.c
@@ -42,11 +42,12 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 	register(fs, []option{
 		{
 			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setProduction(&c.Production),
-			help: "whose traffic: this host's ports, or another address's that passes through it, several with commas",
+			help: "the production servers: ports of this host, or addresses with ports whose traffic passes through it, " +
+				"several with commas",
 		},
 		{
 			name: "output", letter: "o", arg: "FILE", group: Where, set: o.setOutput,
-			help: "where to: a name that ends in .pcapng or .pcap, and then perhaps in .gz or .zst; -: standard output",
+			help: "record to FILE, whose name ends in .pcapng or .pcap, and, to compress, in .gz or .zst; -: standard output",
 		},
 		{
 			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
@@ -54,15 +55,16 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 		},
 		{
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
-			help: "only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not",
+			help: "record only packets that match, in tcpdump's syntax: host, net, port, portrange, src, dst, and, or, not",
 		},
 		{
 			name: "both", group: How, set: on(&c.Both),
-			help: "record the server's packets whole, too: without it their headers, which a replay goes by",
+			help: "record the server's packets whole, too, so that a replay reads production's answers " +
+				"(default: their headers, which every replay needs)",
 		},
 		{
 			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&c.Sample),
-			help: "record this share of the sessions, each as a whole; fractions such as 0.5 are fine",
+			help: "record this share of the sessions, each as a whole; fractions such as 0.5 are allowed",
 		},
 		{
 			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&c.SampleBy, samples...), choices: words(samples),
@@ -70,27 +72,29 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 		},
 		{
 			name: "snaplen", letter: "S", arg: "BYTES", group: How, set: whole(&c.File.Snap, 68, 1<<18),
-			help: "keep so much of each packet (default: all); what is cut cannot be replayed",
+			help: "record at most so many bytes of each packet (default: all); packets that are cut cannot be replayed",
 		},
 		{
 			name: "rotate", arg: "SIZE|TIME", group: Bounds, set: o.setRotate,
-			help: "begin a new file after so many bytes (1GB), so long (10m), or whichever comes first (1GB,10m); names get the time",
+			help: "begin a new file after a size (1GB), a time (10m), or whichever comes first (1GB,10m); the time becomes " +
+				"part of the names",
 		},
 		{
 			name: "keep", arg: "N", group: Bounds, set: whole(&c.File.Keep, 1, 1e6),
-			help: "with --rotate: remove the oldest files of this run, so that N are there (default: all stay)",
+			help: "with --rotate: keep the last N files of this run, and remove older ones (default: keep all)",
 		},
 		{
 			name: "duration", arg: "TIME", group: Bounds, set: span(&c.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
-			help: "end after so long (default: at SIGINT or SIGTERM)",
+			help: "end after this time (default: at SIGINT or SIGTERM)",
 		},
 		{
 			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
-			help: "capture ring: what may lie there before it is written",
+			help: "size of the capture ring, which holds packets until they are written; a larger one outlasts longer " +
+				"bursts",
 		},
 		{
 			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
-			help: "a line on stderr each so often; 0: none",
+			help: "print a line of statistics to stderr at this interval; 0: none",
 		},
 	})
 	register(fs, processOptions(&c.Process))
@@ -99,7 +103,7 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 
 func (o *RecordOptions) setOutput(s string) error {
 	if _, ok := recording.KindOf(s); !ok {
-		return wanted("wanted a name that ends in .pcapng or .pcap, and then perhaps in .gz or .zst, or -")
+		return wanted("wanted a name that ends in .pcapng or .pcap, or in one of these and .gz or .zst, or -")
 	}
 	o.c.File.Path = s
 	return nil
@@ -114,7 +118,7 @@ func (o *RecordOptions) setInterface(s string) error {
 	return nil
 }
 
-// setRotate reads a size, a time, or both. 10m are minutes, and 10M megabytes.
+// setRotate parses a size, a time, or both: 10m are minutes, and 10M megabytes.
 func (o *RecordOptions) setRotate(s string) error {
 	f := &o.c.File
 	f.RotateBytes, f.RotateEvery = 0, 0
@@ -132,7 +136,7 @@ func (o *RecordOptions) setRotate(s string) error {
 	return nil
 }
 
-// Record makes the settings of the options, which have been parsed. An error is a *Problem.
+// Record returns the settings of the options, which have been parsed. An error is a *Problem.
 func (o *RecordOptions) Record() (*Record, error) {
 	c := o.c
 	rotates := c.File.RotateBytes > 0 || c.File.RotateEvery > 0
@@ -144,7 +148,7 @@ func (o *RecordOptions) Record() (*Record, error) {
 	case c.File.Path == recording.Stdout && rotates:
 		return nil, &Problem{Flag: "--rotate", What: "does not go with standard output: wanted -o with the name of a file"}
 	case c.File.Keep > 0 && !rotates:
-		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep), What: "needs --rotate: there is one file otherwise"}
+		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep), What: "needs --rotate: without it there is one file"}
 	}
 	return &c, nil
 }

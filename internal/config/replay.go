@@ -13,34 +13,34 @@ import (
 	"tcpcopy/internal/source/schedule"
 )
 
-// Replay is what is played from capture files, and when.
+// Replay holds the settings of a replay: what is played from capture files, and when.
 type Replay struct {
 	Files    []string // "-" is standard input
 	Schedule schedule.Config
-	Passes   int           // how often; 0: without end
-	Duration time.Duration // of the replay, in real time; 0: without bound
+	Passes   int           // how often all is played; 0: without end
+	Duration time.Duration // of the replay, in real time; 0: no bound
 }
 
-// stdin is the file that is standard input.
+// stdin is the file name that stands for standard input.
 const stdin = "-"
 
-// replayDrain is how long the sessions of a recording get to end in: they do by themselves, since each has its
-// own time-outs.
+// replayDrain is the time that sessions get to end when all has been read. Each session has its
+// own time-outs, so that few take as long.
 const replayDrain = 10 * time.Minute
 
-// replayTexts are options of a copy that are said in another way of a replay.
+// replayTexts holds the options of a copy whose default or help differs in a replay.
 var replayTexts = map[string]struct{ def, help string }{
-	"drain":          {"10m", "time that sessions get to end in when all has been read; a signal ends at once"},
-	"session-memory": {"", "what one session may hold for a slow target (default: half of --memory)"},
-	"filter":         {"", "replay only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not"},
-	"whole-sessions": {"", "leave out connections that were open before the recording began"},
+	"drain":          {"10m", "give sessions this time to end when all has been read; a signal ends them at once"},
+	"session-memory": {"", "bytes that one session may hold for a slow target (default: half of --memory)"},
+	"filter":         {"", "replay only packets that match, in tcpdump's syntax: host, net, port, portrange, src, dst, and, or, not"},
+	"whole-sessions": {"", "do not replay connections that were open before the recording began"},
 }
 
-// notInReplay are options of a copy that are about capturing.
+// notInReplay holds the options of a copy that concern capturing.
 var notInReplay = []string{"interface", "buffer", "mark", "snaplen", "both"}
 
-// NewReplayOptions adds the options of tcpcopy replay to fs. After fs has been parsed, Replay makes the settings of
-// them.
+// NewReplayOptions adds the options of tcpcopy replay to fs. After fs has been parsed, Replay
+// returns the settings.
 func NewReplayOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
 	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort, places: make(map[string]setting), replays: true}
 	o.c.Drain = replayDrain
@@ -64,33 +64,34 @@ func (o *CopyOptions) when() []option {
 	return []option{
 		{
 			name: "speed", arg: "FACTOR", group: When, def: "1", set: o.setSpeed,
-			help: "so many times as fast as recorded, such as 2.5 or 0.5; max: as fast as the target answers",
+			help: "play FACTOR times as fast as recorded, such as 2.5 or 0.5; max: as fast as the target answers",
 		},
 		{
 			name: "rate", arg: "N", group: When, set: func(s string) error {
 				return rate(&p.Schedule.Rate, "new sessions a second", 0.01, 1e7)(strings.TrimSuffix(s, "/s"))
 			},
-			help: "begin at most N sessions a second: where there are more, time stretches",
+			help: "begin at most N sessions a second; time is stretched where the recording has more",
 		},
 		{
 			name: "gap-limit", arg: "TIME", group: When, set: span(&p.Schedule.GapLimit, time.Second, time.Millisecond, 24*time.Hour),
-			help: "shorten silences in the recording to TIME",
+			help: "shorten longer silences in the recording to TIME",
 		},
 		{
 			name: "loop", arg: "N", group: When, def: "1", set: o.setLoop,
-			help: "play all N times, each time with connections of their own; forever: until told to end",
+			help: "play the recording N times, each time with new connections; forever: until a signal ends it",
 		},
 		{
 			name: "from", arg: "TIME", group: When, set: o.setFromTime,
-			help: "leave out what was recorded before: so long after the first packet (10m), or a time of day (2026-03-01T12:00:00Z, '2026-03-01 12:00')",
+			help: "begin at this time of the recording: after its first packet (10m), or a date and time " +
+				"(2026-03-01T12:00:00Z, '2026-03-01 12:00')",
 		},
 		{
 			name: "to", arg: "TIME", group: When, set: o.setToTime,
-			help: "end where the recording comes to this time, given in the same ways",
+			help: "end at this time of the recording, given in the same ways",
 		},
 		{
 			name: "duration", arg: "TIME", group: When, set: span(&p.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
-			help: "read no more after so long",
+			help: "stop reading after this time",
 		},
 	}
 }
@@ -120,7 +121,7 @@ func (o *CopyOptions) setLoop(s string) error {
 	return nil
 }
 
-// dates are the ways in which a time of day may be given; those without a zone are of this host's.
+// dates holds the layouts of a date and time. Those without a zone are in this host's zone.
 var dates = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"}
 
 func moment(since *int64, after *time.Duration) func(string) error {
@@ -153,7 +154,7 @@ func (o *CopyOptions) setToTime(s string) error {
 	return nil
 }
 
-// offline are TCPCopy's letters for a replay.
+// offline returns TCPCopy's letters for a replay.
 func (o *CopyOptions) offline() []option {
 	return []option{
 		{
@@ -171,7 +172,7 @@ func (o *CopyOptions) offline() []option {
 	}
 }
 
-// once refuses the two names of one option with different values.
+// once refuses different values for the two names of one option.
 func (o *CopyOptions) once(letter, name string, said *string, set func(string) error) func(string) error {
 	return func(s string) error {
 		if *said != "" && *said != s {
@@ -181,7 +182,7 @@ func (o *CopyOptions) once(letter, name string, said *string, set func(string) e
 	}
 }
 
-// Replay makes the settings of the options, which have been parsed, and of the files' names.
+// Replay returns the settings of the options, which have been parsed, and of the names of files.
 func (o *CopyOptions) Replay(files []string) (*Copy, []string, error) {
 	o.files = append(o.files, files...)
 	if len(o.files) == 0 {
@@ -191,13 +192,13 @@ func (o *CopyOptions) Replay(files []string) (*Copy, []string, error) {
 	return o.Copy()
 }
 
-// recording completes the settings of a replay, if it is one.
+// recording completes the settings of a replay, if there are files.
 func (o *CopyOptions) recording(c *Copy) error {
 	if len(o.files) == 0 {
 		for _, p := range o.offline() {
 			if f := o.fs.Lookup(p.name); !o.replays && f.Changed {
 				return (&Problem{Flag: typed(f), What: "is for a replay: wanted -i with the name of a capture file"}).
-					hinting("tcpcopy replay --help has all of a replay")
+					hinting("tcpcopy replay --help explains replays")
 			}
 		}
 		return nil
@@ -219,7 +220,7 @@ func (o *CopyOptions) recording(c *Copy) error {
 	for i, name := range r.Files {
 		if name == stdin {
 			if r.Passes != 1 {
-				return &Problem{Flag: "--loop", Value: o.loop, What: "cannot be had of standard input, which can be read once: wanted the name of a file"}
+				return &Problem{Flag: "--loop", Value: o.loop, What: "does not go with standard input, which can be read once: wanted the name of a file"}
 			}
 			if slices.Contains(r.Files[:i], stdin) {
 				return wanted("standard input is named twice: wanted - once")
@@ -233,7 +234,7 @@ func (o *CopyOptions) recording(c *Copy) error {
 		case fi.IsDir():
 			return wanted("%q is a directory: wanted the files in it", name).hinting("tcpcopy replay %s/*", strings.TrimSuffix(name, "/"))
 		case !fi.Mode().IsRegular() && r.Passes != 1:
-			return &Problem{Flag: "--loop", Value: o.loop, What: fmt.Sprintf("cannot be had of %q, which can be read once", name)}
+			return &Problem{Flag: "--loop", Value: o.loop, What: fmt.Sprintf("does not go with %q, which can be read once: wanted regular files", name)}
 		}
 	}
 	if s := r.Schedule; s.To > 0 && s.From >= s.To || s.Until > 0 && s.Since >= s.Until {
@@ -244,7 +245,7 @@ func (o *CopyOptions) recording(c *Copy) error {
 		c.Drain = replayDrain
 	}
 	if !o.fs.Changed("session-memory") {
-		c.SessionMemory = c.Memory / 2 // reading waits long before: no session need be dropped for it
+		c.SessionMemory = c.Memory / 2 // reading waits for the target long before that
 	}
 	return nil
 }

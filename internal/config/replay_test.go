@@ -100,7 +100,7 @@ func TestReplayRefusals(t *testing.T) {
 		{"a.pcap --speed NaN" + x, `--speed "NaN": wanted a factor`},
 		{"a.pcap --speed 2 -a 3" + x, "-a"},
 		{"a.pcap --loop 0" + x, `--loop "0": wanted a whole number from 1 on, or forever`},
-		{"- --loop 2" + x, `--loop "2": cannot be had of standard input`},
+		{"- --loop 2" + x, `--loop "2": does not go with standard input`},
 		{"- -" + x, "standard input is named twice"},
 		{"a.pcap --rate 0" + x, `--rate "0": wanted a number of new sessions a second`},
 		{"a.pcap --from yesterday" + x, `--from "yesterday": wanted a time after the first packet`},
