@@ -197,8 +197,8 @@ func address(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// addresses reads an address, a range of them (10.0.0.5-10.0.0.9), or a network, whose addresses
-// for hosts it stands for; at most so many.
+// addresses parses an address, a range (10.0.0.5-10.0.0.9), or a network, which stands for the
+// addresses of its hosts. More than most addresses are an error.
 func addresses(s string, most int) ([]netip.Addr, error) {
 	const what = "an address, a range such as 10.0.0.5-10.0.0.9, or a network such as 10.0.0.0/24"
 	first, last, isRange := strings.Cut(s, "-")
