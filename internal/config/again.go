@@ -33,7 +33,8 @@ func (o *CopyOptions) Again() (*Copy, []string, error) {
 			return
 		}
 		if !slices.Equal(f.Value.(*value).all, o.fs.Lookup(f.Name).Value.(*value).all) {
-			warnings = append(warnings, f.Name+": was changed, which takes effect when the copier starts again")
+			warnings = append(warnings, f.Name+": was changed, which takes effect when the "+
+				"copier starts again")
 		}
 	})
 	return c, warnings, nil

@@ -65,21 +65,23 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 		},
 		{
 			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setProduction(&c.Production),
-			help: "the production servers: ports of this host, or addresses with ports whose traffic passes through it, " +
-				"several with commas",
+			help: "the production servers: ports of this host, or addresses with ports whose " +
+				"traffic passes through it, several with commas",
 		},
 		{
 			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
-			help: "capture on these interfaces only, several with commas (default: all, loopback too)",
+			help: "capture on these interfaces only, several with commas (default: all, " +
+				"loopback too)",
 		},
 		{
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
-			help: "send only packets that match, in tcpdump's syntax: host, net, port, portrange, src, dst, and, or, not",
+			help: "send only packets that match, in tcpdump's syntax: host, net, port, " +
+				"portrange, src, dst, and, or, not",
 		},
 		{
 			name: "both", group: How, set: on(&c.Both),
-			help: "send the server's packets whole, too, so that the copier reads production's answers, if it knows " +
-				"the protocol (default: their headers)",
+			help: "send the server's packets whole, too, so that the copier reads production's " +
+				"answers, if it knows the protocol (default: their headers)",
 		},
 		{
 			name: "compress", arg: "MODE", group: How, def: "auto", set: oneOf(&c.Compress, modes...), choices: words(modes),
@@ -87,32 +89,33 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 		},
 		{
 			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
-			help: "the file with the key that the copier has, too (tcpcopy keygen); the environment variable TCPCOPY_KEY " +
-				"may hold the key instead",
+			help: "the file with the key that the copier has, too (tcpcopy keygen); the " +
+				"environment variable TCPCOPY_KEY may hold the key instead",
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
-			help: "run without a key: production's traffic crosses the network in the clear, and the copier is not " +
-				"authenticated",
+			help: "run without a key: production's traffic crosses the network in the clear, " +
+				"and the copier is not authenticated",
 		},
 		{
 			name: "max-mbps", arg: "N", group: Bounds, set: o.setMbps,
-			help: "send the copier at most N megabits a second; beyond that whole sessions are left out, and counted " +
-				"(default: no bound)",
+			help: "send the copier at most N megabits a second; beyond that whole sessions are " +
+				"left out, and counted (default: no bound)",
 		},
 		{
 			name: "max-cpu", arg: "PERCENT", group: Bounds, def: "50%", set: percent(&c.MaxCPU, 6400),
-			help: "use at most this share of one processor; beyond that whole sessions are left out, and counted; " +
-				"0: no bound",
+			help: "use at most this share of one processor; beyond that whole sessions are left " +
+				"out, and counted; 0: no bound",
 		},
 		{
 			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "32", set: amount(&c.Memory, mega, mega, 16*giga),
-			help: "memory for packets that wait for the connection; beyond that packets are dropped, and counted",
+			help: "memory for packets that wait for the connection; beyond that packets are " +
+				"dropped, and counted",
 		},
 		{
 			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
-			help: "size of the capture ring, which holds packets until the agent reads them; a larger one outlasts " +
-				"longer bursts",
+			help: "size of the capture ring, which holds packets until the agent reads them; a " +
+				"larger one outlasts longer bursts",
 		},
 		{
 			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
@@ -165,10 +168,12 @@ func (o *CaptureOptions) setMbps(s string) error {
 func (o *CaptureOptions) Capture() (*Capture, []string, error) {
 	c := o.c
 	if len(c.Production) == 0 {
-		return nil, nil, wanted("nothing to capture: wanted -x PORT").hinting("tcpcopy capture -x 80 --to 10.0.0.9 --key key sends this host's port 80 to a copier on 10.0.0.9")
+		return nil, nil, wanted("nothing to capture: wanted -x PORT").hinting("tcpcopy capture " +
+			"-x 80 --to 10.0.0.9 --key key sends this host's port 80 to a copier on 10.0.0.9")
 	}
 	if !c.To.IsValid() {
-		return nil, nil, wanted("no copier: wanted --to IP[:PORT]").hinting("tcpcopy copy --from agent://:%d listens for agents", DefaultAgentPort)
+		return nil, nil, wanted("no copier: wanted --to IP[:PORT]").hinting("tcpcopy copy "+
+			"--from agent://:%d listens for agents", DefaultAgentPort)
 	}
 	k, warnings, err := loadKey(o.keyFile, c.Insecure)
 	if err != nil {
@@ -179,7 +184,8 @@ func (o *CaptureOptions) Capture() (*Capture, []string, error) {
 	case k != nil || c.To.Addr().IsLoopback():
 	case !c.Insecure:
 		return nil, nil, &Problem{
-			Flag: "--to", Value: c.To.String(), What: "would get production's traffic in the clear: wanted --key FILE, or --insecure",
+			Flag: "--to", Value: c.To.String(), What: "would get production's traffic in the " +
+				"clear: wanted --key FILE, or --insecure",
 			Hint: "tcpcopy keygen > key makes one; the copier needs the same",
 		}
 	default:

@@ -34,11 +34,13 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	c := o.c
 	if len(c.Mappings) == 0 {
 		return nil, nil, wanted("nothing to copy: wanted -x [IP:]PORT-TARGET:PORT").
-			hinting("tcpcopy -x 80-10.0.0.2:8080 copies this host's port 80 to 10.0.0.2, port 8080")
+			hinting("tcpcopy -x 80-10.0.0.2:8080 copies this host's port 80 to 10.0.0.2, port " +
+				"8080")
 	}
 	if o.noWait {
 		if o.fs.Changed("wait") && c.Wait != WaitNone {
-			return nil, nil, &Problem{Flag: "-W", What: fmt.Sprintf("is --wait none, and --wait %s was given too: wanted one of them", c.Wait)}
+			return nil, nil, &Problem{Flag: "-W", What: fmt.Sprintf("is --wait none, and --wait "+
+				"%s was given too: wanted one of them", c.Wait)}
 		}
 		c.Wait = WaitNone
 	}
@@ -98,15 +100,16 @@ func (c *Copy) shares() error {
 		if of.Balance == balance.All && m.Weighted() {
 			return &Problem{
 				Flag: "-x", Value: m.String(),
-				What: "has weights, but with --balance all every target gets every session: wanted no weights, or another " +
-					"--balance",
+				What: "has weights, but with --balance all every target gets every session: " +
+					"wanted no weights, or another --balance",
 			}
 		}
 		n := int(math.Ceil(of.Copies))
 		if last := time.Duration(n-1) * of.Stagger; last > of.SessionTimeout {
 			return &Problem{
 				Flag: "--stagger", Value: of.Stagger.String(),
-				What: fmt.Sprintf("starts the last of %d copies after %s: wanted no more than --session-timeout, %s",
+				What: fmt.Sprintf("starts the last of %d copies after %s: wanted no more than "+
+					"--session-timeout, %s",
 					n, last, short(of.SessionTimeout)),
 			}
 		}
@@ -116,7 +119,8 @@ func (c *Copy) shares() error {
 		if n > c.MaxSessions {
 			return &Problem{
 				Flag: "--max-sessions", Value: fmt.Sprint(c.MaxSessions),
-				What: fmt.Sprintf("cannot hold the %d copies of a single session: wanted at least as many", n),
+				What: fmt.Sprintf("cannot hold the %d copies of a single session: wanted at "+
+					"least as many", n),
 			}
 		}
 	}
@@ -145,14 +149,17 @@ func (o *CopyOptions) sources(c *Copy) error {
 			}
 			switch {
 			case from == 0:
-				return &Problem{Flag: "--bind", What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", t.Addr)}
+				return &Problem{Flag: "--bind", What: fmt.Sprintf("has no address that can "+
+					"connect to %s: wanted some of its family", t.Addr)}
 			case ports > 0 && n > from*ports:
 				p := &Problem{
 					Flag: "-n", Value: strconv.FormatFloat(of.Copies, 'g', -1, 64),
-					What: fmt.Sprintf("wants more copies of one session than there can be connections to %s: wanted %d at most",
+					What: fmt.Sprintf("wants more copies of one session than there can be "+
+						"connections to %s: wanted %d at most",
 						t.Addr, from*ports),
 				}
-				return p.hinting("each address of --bind has %d ports (sysctl net.ipv4.ip_local_port_range)", ports)
+				return p.hinting("each address of --bind has %d ports (sysctl "+
+					"net.ipv4.ip_local_port_range)", ports)
 			}
 		}
 	}
@@ -164,7 +171,8 @@ func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
 			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
-				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production gets every request twice, unless another server listens there", m, t.Addr.Addr()))
+				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production "+
+					"gets every request twice, unless another server listens there", m, t.Addr.Addr()))
 			}
 		}
 	}
@@ -178,9 +186,11 @@ func (o *CopyOptions) way(c *Copy) error {
 	case o.via == "" && len(o.intercepts) > 0:
 		c.Via, c.LearnWay = ViaRaw, true
 	case o.via != "" && o.via != "socket" && len(o.intercepts) == 0:
-		return &Problem{Flag: "--via", Value: o.via, What: "needs an intercept: wanted -s IP[:PORT]"}
+		return &Problem{Flag: "--via", Value: o.via, What: "needs an intercept: wanted -s " +
+			"IP[:PORT]"}
 	case o.via == "socket" && len(o.intercepts) > 0:
-		return &Problem{Flag: "-s", What: "does not go with --via socket, which uses no intercept: wanted one of them"}
+		return &Problem{Flag: "-s", What: "does not go with --via socket, which uses no " +
+			"intercept: wanted one of them"}
 	case o.via != "":
 		c.Via = Via(o.via)
 	}
@@ -248,14 +258,16 @@ func (o *CopyOptions) links(c *Copy) error {
 			return err
 		}
 		if a.IsUnspecified() || a.IsMulticast() {
-			return &Problem{Flag: "-s", Value: s, What: "cannot be connected to: wanted an intercept's own address"}
+			return &Problem{Flag: "-s", Value: s, What: "cannot be connected to: wanted an " +
+				"intercept's own address"}
 		}
 		if port == 0 {
 			port = o.port
 		}
 		ap := netip.AddrPortFrom(a, uint16(port))
 		if slices.Contains(c.Intercepts, ap) {
-			return &Problem{Flag: "-s", Value: s, What: "is given twice: wanted each intercept once"}
+			return &Problem{Flag: "-s", Value: s, What: "is given twice: wanted each intercept " +
+				"once"}
 		}
 		c.Intercepts = append(c.Intercepts, ap)
 	}
@@ -272,8 +284,10 @@ func (o *CopyOptions) links(c *Copy) error {
 			}
 			if t.Addr.Addr().IsLoopback() && c.Via == ViaRaw {
 				return &Problem{
-					Flag: "-x", Value: m.String(), What: "a target on this host cannot answer to the clients' addresses: wanted another host's",
-					Hint: "without -s the copy uses ordinary connections, and they may stay on this host",
+					Flag: "-x", Value: m.String(), What: "a target on this host cannot answer " +
+						"to the clients' addresses: wanted another host's",
+					Hint: "without -s the copy uses ordinary connections, and they may stay on " +
+						"this host",
 				}
 			}
 		}
@@ -292,7 +306,8 @@ func (o *CopyOptions) trust(c *Copy) ([]string, error) {
 		for _, ap := range c.Intercepts {
 			if !ap.Addr().IsLoopback() {
 				warnings = append(warnings, fmt.Sprintf(
-					"no key: the link to %s is neither encrypted nor authenticated (tcpcopy keygen > key, and --key key on "+
+					"no key: the link to %s is neither encrypted nor authenticated (tcpcopy "+
+						"keygen > key, and --key key on "+
 						"both sides; or --insecure)", ap))
 				break
 			}

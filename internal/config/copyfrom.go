@@ -48,13 +48,15 @@ func (o *CopyOptions) from() []option {
 	return []option{
 		{
 			name: "from", arg: "SOURCE", group: Where, set: o.setFrom,
-			help: "copy the traffic of other hosts: vxlan://:4789 or geneve://:6081 (a cloud's mirror sends it to this host), " +
-				"mirror:eth1 (a switch's mirror port: plain, 802.1Q, GRE, ERSPAN), agent://:36525 (tcpcopy capture " +
-				"on production hosts sends it); default: this host's own traffic",
+			help: "copy the traffic of other hosts: vxlan://:4789 or geneve://:6081 (a cloud's " +
+				"mirror sends it to this host), mirror:eth1 (a switch's mirror port: plain, " +
+				"802.1Q, GRE, ERSPAN), agent://:36525 (tcpcopy capture on production hosts " +
+				"sends it); default: this host's own traffic",
 		},
 		{
 			name: "vni", arg: "N", group: Where, set: o.setVNI,
-			help: "with --from vxlan or geneve: copy only these virtual networks, several with commas (default: all)",
+			help: "with --from vxlan or geneve: copy only these virtual networks, several with " +
+				"commas (default: all)",
 		},
 	}
 }
@@ -98,7 +100,8 @@ func listenAt(s string, port uint16) (netip.AddrPort, error) {
 	if number != "" {
 		n, err := strconv.ParseUint(number, 10, 16)
 		if err != nil || n == 0 {
-			return netip.AddrPort{}, wanted("has no valid port: wanted a number from 1 to 65535 after the last colon")
+			return netip.AddrPort{}, wanted("has no valid port: wanted a number from 1 to 65535 " +
+				"after the last colon")
 		}
 		port = uint16(n)
 	}
@@ -113,7 +116,8 @@ func listenAt(s string, port uint16) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	if a.IsMulticast() {
-		return netip.AddrPort{}, wanted("cannot be listened on: wanted an address of this host, or none for all")
+		return netip.AddrPort{}, wanted("cannot be listened on: wanted an address of this host, " +
+			"or none for all")
 	}
 	if a.IsUnspecified() {
 		a = netip.Addr{}
@@ -141,13 +145,17 @@ func (o *CopyOptions) setVNI(s string) error {
 func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 	kind := c.From.Kind
 	if f := o.fs.Lookup("interface"); kind != FromHost && kind != FromFile && f.Changed {
-		return nil, &Problem{Flag: "-i", What: "does not go with --from: nothing is captured on this host's own interfaces", Hint: "--from mirror:DEV captures what a switch mirrors to an interface"}
+		return nil, &Problem{Flag: "-i", What: "does not go with --from: nothing is captured on " +
+			"this host's own interfaces", Hint: "--from mirror:DEV captures what a switch " +
+			"mirrors to an interface"}
 	}
 	if f := o.fs.Lookup("vni"); f != nil && f.Changed && kind != FromVXLAN && kind != FromGENEVE {
-		return nil, &Problem{Flag: "--vni", What: "needs --from vxlan:// or geneve://: other sources have no such networks"}
+		return nil, &Problem{Flag: "--vni", What: "needs --from vxlan:// or geneve://: other " +
+			"sources have no such networks"}
 	}
 	if kind == FromAgent && c.Both {
-		return nil, &Problem{Flag: "--both", What: "does not go with --from agent: wanted tcpcopy capture --both on the agents' hosts"}
+		return nil, &Problem{Flag: "--both", What: "does not go with --from agent: wanted " +
+			"tcpcopy capture --both on the agents' hosts"}
 	}
 	if !o.fs.Changed("mark") && c.Via == ViaSocket && kind != FromHost && kind != FromMirror {
 		c.Mark = 0 // nothing is captured, so no mark, and no capability for it, is needed
@@ -164,12 +172,14 @@ func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 		a := c.From.Listen.Addr()
 		if k == nil && !c.Insecure && !(a.IsValid() && a.IsLoopback()) {
 			return nil, &Problem{
-				Flag: "--from", Value: c.From.Text, What: "without a key only loopback addresses are listened on: wanted --key FILE, or --insecure",
+				Flag: "--from", Value: c.From.Text, What: "without a key only loopback " +
+					"addresses are listened on: wanted --key FILE, or --insecure",
 				Hint: "tcpcopy keygen > key makes one; the agents need the same",
 			}
 		}
 		if c.Insecure {
-			warnings = append(warnings, fmt.Sprintf("--insecure: anybody who can reach port %d can make this copier send requests to the target", c.From.Listen.Port()))
+			warnings = append(warnings, fmt.Sprintf("--insecure: anybody who can reach port %d "+
+				"can make this copier send requests to the target", c.From.Listen.Port()))
 		}
 	}
 	return warnings, nil

@@ -51,12 +51,14 @@ func (o *CopyOptions) where() []option {
 	return []option{
 		{
 			name: "map", letter: "x", arg: "MAPPING", group: Where, set: o.setMap,
-			help: "what to copy where: [IP:]PORT-TARGET:PORT, several with commas; IPv6 addresses in brackets. Several " +
-				"targets have a | between them (see --balance); one with *3 behind it gets three times the sessions",
+			help: "what to copy where: [IP:]PORT-TARGET:PORT, several with commas; IPv6 " +
+				"addresses in brackets. Several targets have a | between them (see --balance); " +
+				"one with *3 behind it gets three times the sessions",
 		},
 		{
 			name: "config", arg: "FILE", group: Where, set: text(&o.file, "the name of a file"),
-			help: "read options and mappings from a YAML file (tcpcopy config example prints one); SIGHUP reads it again",
+			help: "read options and mappings from a YAML file (tcpcopy config example prints " +
+				"one); SIGHUP reads it again",
 		},
 		{
 			name: "intercept", letter: "s", arg: "IP[:PORT]", group: Where, set: o.setIntercept,
@@ -64,22 +66,25 @@ func (o *CopyOptions) where() []option {
 		},
 		{
 			name: "via", arg: "WAY", group: Where, set: o.setVia, choices: []string{"socket", "raw", "tunnel"},
-			help: "how to reach the target: socket (ordinary connections from this host), raw (packets from the clients' own " +
-				"addresses), tunnel (connections that the intercept on the target opens, from the clients' own " +
-				"addresses). Default: with -s what the intercept offers, else socket",
+			help: "how to reach the target: socket (ordinary connections from this host), raw " +
+				"(packets from the clients' own addresses), tunnel (connections that the " +
+				"intercept on the target opens, from the clients' own addresses). Default: with " +
+				"-s what the intercept offers, else socket",
 		},
 		{
 			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
-			help: "capture on these interfaces only, several with commas (default: all, loopback too)",
+			help: "capture on these interfaces only, several with commas (default: all, " +
+				"loopback too)",
 		},
 		{
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
-			help: "copy only packets that match, in tcpdump's syntax: host, net, port, portrange, src, dst, and, or, not",
+			help: "copy only packets that match, in tcpdump's syntax: host, net, port, " +
+				"portrange, src, dst, and, or, not",
 		},
 		{
 			name: "clients", letter: "c", arg: "ADDRS", group: Where, set: o.setClients,
-			help: "send from these addresses instead of the clients' own (raw, tunnel), if the target cannot route " +
-				"those to the intercept: a list, a.b.c.x, or CIDR",
+			help: "send from these addresses instead of the clients' own (raw, tunnel), if the " +
+				"target cannot route those to the intercept: a list, a.b.c.x, or CIDR",
 		},
 		{
 			name: "localhost-as", letter: "H", arg: "IP", group: Where, set: o.setLocalhostAs,
@@ -91,12 +96,14 @@ func (o *CopyOptions) where() []option {
 		},
 		{
 			name: "proxy-protocol", arg: "v1|v2", group: Where, set: o.setProxyProtocol, choices: []string{"v1", "v2"},
-			help: "send a PROXY protocol header with the client's address first (socket); the target must expect it",
+			help: "send a PROXY protocol header with the client's address first (socket); the " +
+				"target must expect it",
 		},
 		{
 			name: "bind", arg: "IPS", group: Where, set: o.setBind,
-			help: "connect from these addresses of this host in turn (socket): several with commas, ranges " +
-				"(10.0.0.5-10.0.0.9), networks. One address allows some 28,000 connections to one target",
+			help: "connect from these addresses of this host in turn (socket): several with " +
+				"commas, ranges (10.0.0.5-10.0.0.9), networks. One address allows some 28,000 " +
+				"connections to one target",
 		},
 	}
 }
@@ -108,7 +115,8 @@ func (o *CopyOptions) how() []option {
 	return []option{
 		{
 			name: "port-shift", letter: "f", arg: "N", group: How, set: whole(&c.PortShift, 0, 1023),
-			help: "add N to the source ports, so that several copiers of the same clients do not collide (raw, tunnel)",
+			help: "add N to the source ports, so that several copiers of the same clients do " +
+				"not collide (raw, tunnel)",
 		},
 		{
 			name: "lonely", letter: "L", group: How, set: on(&c.Lonely),
@@ -116,9 +124,7 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "both", group: How, set: on(&c.Both),
-			help: "capture production's answers whole, and read them if the protocol is known (" + watchedProtocols() + "): " +
-				"then a client with several requests under way is copied as such, and the account shows production's " +
-				"status beside the target's. Mirrors and recordings are always read in this way",
+			help: "capture production's answers whole, and read them if the protocol is known (" + watchedProtocols() + "): then a client with several requests under way is copied as such, and the account shows production's status beside the target's. Mirrors and recordings are always read in this way",
 		},
 		{
 			name: "mtu", letter: "M", arg: "BYTES", group: How, set: whole(&c.MTU, 576, 65535),
@@ -134,7 +140,8 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "congestion", arg: "NAME", group: How, def: "auto", set: oneOf(&c.Congestion, controls...), choices: words(controls),
-			help: "congestion control (raw): auto (that of this host: sysctl net.ipv4.tcp_congestion_control), bbr, cubic, reno",
+			help: "congestion control (raw): auto (that of this host: sysctl " +
+				"net.ipv4.tcp_congestion_control), bbr, cubic, reno",
 		},
 		{
 			name: "connections", letter: "C", arg: "N", group: How, def: "1", set: whole(&c.Connections, 1, 16),
@@ -142,12 +149,14 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
-			help: "the file with the key that the intercepts, and the agents of --from agent, have, too (tcpcopy keygen); the " +
-				"environment variable TCPCOPY_KEY may hold the key instead",
+			help: "the file with the key that the intercepts, and the agents of --from agent, " +
+				"have, too (tcpcopy keygen); the environment variable TCPCOPY_KEY may hold the " +
+				"key instead",
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
-			help: "run without a key: links to intercepts and agents are neither encrypted nor authenticated",
+			help: "run without a key: links to intercepts and agents are neither encrypted nor " +
+				"authenticated",
 		},
 		{
 			name: "shards", arg: "N", group: How, set: whole(&c.Shards, 1, 64),
@@ -155,7 +164,8 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "mark", arg: "N", group: How, def: "0x7c0b1e5", set: o.setMark,
-			help: "mark of the copier's own packets (SO_MARK), by which they are not captured again",
+			help: "mark of the copier's own packets (SO_MARK), by which they are not captured " +
+				"again",
 		},
 	}
 }
@@ -169,12 +179,13 @@ func (o *CopyOptions) bounds() []option {
 		},
 		{
 			name: "max-sessions", arg: "N", group: Bounds, def: "262144", set: whole(&c.MaxSessions, 1, 1<<24),
-			help: "handle at most N sessions at the same time; beyond that new ones are left out, and counted",
+			help: "handle at most N sessions at the same time; beyond that new ones are left " +
+				"out, and counted",
 		},
 		{
 			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
-			help: "size of the capture ring, which holds packets until the copier reads them; a larger one outlasts " +
-				"longer bursts",
+			help: "size of the capture ring, which holds packets until the copier reads them; a " +
+				"larger one outlasts longer bursts",
 		},
 		{
 			name: "connect-timeout", arg: "TIME", group: Bounds, def: "10s", set: span(&c.ConnectTimeout, time.Second, 10*time.Millisecond, 10*time.Minute),
@@ -182,7 +193,8 @@ func (o *CopyOptions) bounds() []option {
 		},
 		{
 			name: "drain", arg: "TIME", group: Bounds, def: "5s", set: span(&c.Drain, time.Second, 0, time.Hour),
-			help: "give sessions this time to end after SIGINT or SIGTERM; a second signal ends them at once",
+			help: "give sessions this time to end after SIGINT or SIGTERM; a second signal ends " +
+				"them at once",
 		},
 	}
 }
@@ -214,11 +226,13 @@ func processOptions(p *Process) []option {
 		},
 		{
 			name: "daemon", letter: "d", group: Output, set: on(&p.Daemon),
-			help: "go to the background once everything is open; errors before that are printed as usual",
+			help: "go to the background once everything is open; errors before that are printed " +
+				"as usual",
 		},
 		{
 			name: "status", arg: "ADDR", group: Output, set: setStatus(&p.Status),
-			help: "answer tcpcopy status on this unix socket or IP:PORT; off: not at all (default: a socket in " + status.Dir + ")",
+			help: "answer tcpcopy status on this unix socket or IP:PORT; off: not at all " +
+				"(default: a socket in " + status.Dir + ")",
 		},
 	}
 }
@@ -250,8 +264,10 @@ func (o *CopyOptions) letters() []option {
 			help: "packets are captured whole: 65535 or more is accepted, less is refused",
 		},
 		{
-			name: "user-pool", letter: "U", arg: "KB", group: Letters, help: "refused: see --session-memory",
-			refused: "sessions have no pools of a fixed size here: --session-memory bounds what one may hold",
+			name: "user-pool", letter: "U", arg: "KB", group: Letters, help: "refused: see " +
+				"--session-memory",
+			refused: "sessions have no pools of a fixed size here: --session-memory bounds what " +
+				"one may hold",
 		},
 	}...), protocolLetters()...)
 }

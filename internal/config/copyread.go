@@ -98,7 +98,8 @@ func (o *CopyOptions) setLocalhostAs(s string) error {
 		return err
 	}
 	if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() {
-		return wanted("cannot be a client's address on the network: wanted one that the target can route answers to")
+		return wanted("cannot be a client's address on the network: wanted one that the target " +
+			"can route answers to")
 	}
 	o.c.LocalhostAs = a
 	return nil
@@ -132,7 +133,8 @@ func (o *CopyOptions) setBind(s string) error {
 			}
 			if !o.host.local(a) {
 				p := wanted("%s is not an address of this host: wanted one that is", a).
-					hinting("ip address lists them; ip route add local NET dev lo adds all addresses of a network")
+					hinting("ip address lists them; ip route add local NET dev lo adds all " +
+						"addresses of a network")
 				p.Value = asIs
 				return p
 			}

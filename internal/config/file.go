@@ -46,7 +46,8 @@ type file struct {
 func readFile(path string, known, mapped func(key string) bool) (*file, error) {
 	info, err := os.Stat(path)
 	if err == nil && info.Size() > maxFile {
-		return nil, &Problem{Flag: "--config", Value: path, What: fmt.Sprintf("has %d bytes: wanted at most %d", info.Size(), maxFile)}
+		return nil, &Problem{Flag: "--config", Value: path, What: fmt.Sprintf("has %d bytes: "+
+			"wanted at most %d", info.Size(), maxFile)}
 	}
 	var text []byte
 	if err == nil {
@@ -200,7 +201,8 @@ func (r *fileReader) mapping(n ast.Node) (m fileMapping, err error) {
 		}
 		if key != "map" && !r.mapped(key) {
 			if r.known(key) {
-				return m, r.problem(p.Key, "%s holds for all mappings: wanted it outside the list", key)
+				return m, r.problem(p.Key, "%s holds for all mappings: wanted it outside the "+
+					"list", key)
 			}
 			return m, r.unknown(p.Key, key, "option of a mapping")
 		}
@@ -232,7 +234,8 @@ func (r *fileReader) one(n ast.Node, text string) (mapping.Mapping, error) {
 		return mapping.Mapping{}, r.problem(n, "map: %s", quoting(err).What)
 	}
 	if len(ms) != 1 {
-		return mapping.Mapping{}, r.problem(n, "map: %q has several mappings: wanted each as an entry of its own", text)
+		return mapping.Mapping{}, r.problem(n, "map: %q has several mappings: wanted each as an "+
+			"entry of its own", text)
 	}
 	return ms[0], nil
 }

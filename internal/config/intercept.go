@@ -67,12 +67,13 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 	register(fs, []option{
 		{
 			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
-			help: "capture the target's answers on these interfaces, several with commas (default: all)",
+			help: "capture the target's answers on these interfaces, several with commas " +
+				"(default: all)",
 		},
 		{
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
-			help: "take only packets that match as the target's answers, in tcpdump's syntax: 'tcp and src port 8080' " +
-				"(default: every TCP packet that is not for this host)",
+			help: "take only packets that match as the target's answers, in tcpdump's syntax: " +
+				"'tcp and src port 8080' (default: every TCP packet that is not for this host)",
 		},
 		{
 			name: "port", letter: "p", arg: "PORT", group: Where, def: strconv.Itoa(DefaultPort), set: whole(&o.port, 1, 65535),
@@ -80,27 +81,28 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 		},
 		{
 			name: "bind", letter: "b", arg: "IP", group: Where, set: o.setBind,
-			help: "listen for copiers on these addresses, several with commas (default: all with a key or --insecure, " +
-				"else loopback)",
+			help: "listen for copiers on these addresses, several with commas (default: all " +
+				"with a key or --insecure, else loopback)",
 		},
 		{
 			name: "passlist", letter: "x", arg: "IPS", group: Where, set: setNetworks(&c.Pass),
-			help: "ignore answers to these addresses or networks, several with commas, for test clients that are not copied",
+			help: "ignore answers to these addresses or networks, several with commas, for test " +
+				"clients that are not copied",
 		},
 		{
 			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
-			help: "the file with the key that copiers must have, too (tcpcopy keygen); the environment variable TCPCOPY_KEY " +
-				"may hold the key instead",
+			help: "the file with the key that copiers must have, too (tcpcopy keygen); the " +
+				"environment variable TCPCOPY_KEY may hold the key instead",
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
-			help: "run without a key: anybody who can connect can claim connections and see headers, or with --on-target " +
-				"connect to the server from any client's address",
+			help: "run without a key: anybody who can connect can claim connections and see " +
+				"headers, or with --on-target connect to the server from any client's address",
 		},
 		{
 			name: "allow-forwarding", group: How, set: on(&c.AllowForwarding),
-			help: "start although this host forwards packets, if something else keeps the target's answers from real " +
-				"clients",
+			help: "start although this host forwards packets, if something else keeps the " +
+				"target's answers from real clients",
 		},
 		{
 			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
@@ -120,31 +122,41 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 func interceptLetters() []option {
 	return []option{
 		{
-			name: "protect", letter: "c", group: Letters, help: "refused: each copier sees its own connections only",
-			refused: "each copier sees its own connections only, so there is nothing to protect: leave it out",
+			name: "protect", letter: "c", group: Letters, help: "refused: each copier sees its " +
+				"own connections only",
+			refused: "each copier sees its own connections only, so there is nothing to " +
+				"protect: leave it out",
 		},
 		{
-			name: "output-device", letter: "o", arg: "DEV", group: Letters, help: "refused: the intercept sends no packets",
-			refused: "the intercept sends no packets, it answers over the copier's own connection: leave it out",
+			name: "output-device", letter: "o", arg: "DEV", group: Letters, help: "refused: the " +
+				"intercept sends no packets",
+			refused: "the intercept sends no packets, it answers over the copier's own " +
+				"connection: leave it out",
 		},
 		{
-			name: "combine", letter: "n", arg: "N", group: Letters, help: "refused: headers are always combined",
+			name: "combine", letter: "n", arg: "N", group: Letters, help: "refused: headers are " +
+				"always combined",
 			refused: "headers are always combined, as many as there are: leave it out",
 		},
 		{
-			name: "hash-size", letter: "s", arg: "N", group: Letters, help: "refused: the table grows as needed",
+			name: "hash-size", letter: "s", arg: "N", group: Letters, help: "refused: the table " +
+				"grows as needed",
 			refused: "the table of connections grows as needed: leave it out",
 		},
 		{
-			name: "item-timeout", letter: "t", arg: "SECONDS", group: Letters, help: "refused: entries age by last use",
+			name: "item-timeout", letter: "t", arg: "SECONDS", group: Letters, help: "refused: " +
+				"entries age by last use",
 			refused: "entries of the table age by their last use, not by a set time: leave it out",
 		},
 		{
-			name: "docker", letter: "D", arg: "IP-IP", group: Letters, help: "refused: run it in the container's namespace",
-			refused: "addresses are not rewritten in this version: run the intercept where the answers have the target's own address",
+			name: "docker", letter: "D", arg: "IP-IP", group: Letters, help: "refused: run it " +
+				"in the container's namespace",
+			refused: "addresses are not rewritten in this version: run the intercept where the " +
+				"answers have the target's own address",
 		},
 		{
-			name: "queue", letter: "q", arg: "N", group: Letters, help: "refused: no firewall queue",
+			name: "queue", letter: "q", arg: "N", group: Letters, help: "refused: no firewall " +
+				"queue",
 			refused: "no firewall queue is used: leave it out",
 		},
 	}
@@ -202,12 +214,14 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 		if o.host.ipv6() {
 			addrs = append(addrs, netip.IPv6Loopback())
 		}
-		warnings = append(warnings, "no key: only copiers on this host can connect (tcpcopy keygen > key, and --key key on both sides; or --insecure)")
+		warnings = append(warnings, "no key: only copiers on this host can connect (tcpcopy "+
+			"keygen > key, and --key key on both sides; or --insecure)")
 	case !open:
 		for _, a := range addrs {
 			if !a.IsLoopback() {
 				return nil, nil, &Problem{
-					Flag: "-b", Value: a.String(), What: "without a key only loopback addresses are listened on: wanted --key FILE, or --insecure",
+					Flag: "-b", Value: a.String(), What: "without a key only loopback addresses " +
+						"are listened on: wanted --key FILE, or --insecure",
 					Hint: "tcpcopy keygen > key makes one; both sides need the same",
 				}
 			}
@@ -229,7 +243,8 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 		warnings = append(warnings, warning)
 	}
 	if c.Filter == nil && !c.OnTarget {
-		warnings = append(warnings, "no -F: every TCP packet that is not for this host is taken for an answer of the target "+
+		warnings = append(warnings, "no -F: every TCP packet that is not for this host is taken "+
+			"for an answer of the target "+
 			"(with -F 'tcp and src port 8080' only those of that port are)")
 	}
 	return &c, warnings, nil

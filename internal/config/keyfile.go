@@ -15,16 +15,19 @@ func loadKey(file string, insecure bool) (*key.Key, []string, error) {
 	case errors.Is(err, key.ErrNone):
 		return nil, nil, nil
 	case err != nil:
-		p := &Problem{Flag: "--key", Value: file, What: keyWords(err), Hint: "tcpcopy keygen > key makes one; both sides need the same"}
+		p := &Problem{Flag: "--key", Value: file, What: keyWords(err), Hint: "tcpcopy keygen > " +
+			"key makes one; both sides need the same"}
 		if errors.Is(err, fs.ErrPermission) {
-			p.Hint = "the user that runs tcpcopy must be able to read it: chown it, or run as its owner"
+			p.Hint = "the user that runs tcpcopy must be able to read it: chown it, or run as " +
+				"its owner"
 		}
 		if file == "" {
 			p.Flag = "the environment's " + key.Env
 		}
 		return nil, nil, p
 	case insecure && file != "":
-		return nil, nil, &Problem{Flag: "--insecure", What: "does not go with --key: wanted one of them"}
+		return nil, nil, &Problem{Flag: "--insecure", What: "does not go with --key: wanted one " +
+			"of them"}
 	}
 	var warnings []string
 	if warning != "" {

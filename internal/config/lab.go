@@ -44,7 +44,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 	options := []option{
 		{
 			name: "via", arg: "WAY", group: Where, def: "socket", choices: []string{"socket", "raw", "tunnel"}, set: o.setVia,
-			help: "how the copies reach the test server: socket, raw through an intercept on a third host, or tunnel through one on the test server",
+			help: "how the copies reach the test server: socket, raw through an intercept on a " +
+				"third host, or tunnel through one on the test server",
 		},
 		{name: "ipv6", group: Where, set: on(&c.IPv6), help: "IPv6 instead of IPv4"},
 		{
@@ -69,7 +70,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		},
 		{
 			name: "answers", arg: "KIND", group: Load, choices: answers, set: oneOf(&c.Answers, answers...),
-			help: "the test server answers bigger (5 times the bytes), smaller (a fifth) or slower (3 times the time)",
+			help: "the test server answers bigger (5 times the bytes), smaller (a fifth) or " +
+				"slower (3 times the time)",
 		},
 		{
 			name: "loss", arg: "PERCENT", group: Load, set: percent(&c.Loss, 50),
@@ -81,7 +83,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		},
 		{
 			name: "delay", arg: "TIME", group: Load, set: span(&c.Delay, time.Millisecond, 0, time.Minute),
-			help: "delay packets to and from the test server by this time, each way (needs /dev/net/tun)",
+			help: "delay packets to and from the test server by this time, each way (needs " +
+				"/dev/net/tun)",
 		},
 		{
 			name: "no-offloads", group: Load, set: on(&c.NoOffloads),

@@ -34,34 +34,39 @@ func mappedOptions(m *Mapped) []option {
 		},
 		{
 			name: "balance", arg: "METHOD", group: How, def: "client", set: setBalance(&m.Balance), choices: balances(),
-			help: "how several targets share the sessions: client (by the client's address), session (by the connection), " +
-				"round-robin, least (to the one with the fewest), all (every session to every target)",
+			help: "how several targets share the sessions: client (by the client's address), " +
+				"session (by the connection), round-robin, least (to the one with the fewest), " +
+				"all (every session to every target)",
 		},
 		{
 			name: "health", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Health, healths...), choices: words(healths),
-			help: "take a target out for a while if it refuses or does not answer connections, and another can take the " +
-				"load: on, off, auto (on, except with --balance all)",
+			help: "take a target out for a while if it refuses or does not answer connections, " +
+				"and another can take the load: on, off, auto (on, except with --balance all)",
 		},
 		{
 			name: "copies", letter: "n", arg: "N", group: How, def: "1", set: setCopies(&m.Copies),
-			help: "make N copies of every session, for more load than production has; 2.5 makes two of each, and a third of " +
-				"every other one",
+			help: "make N copies of every session, for more load than production has; 2.5 makes " +
+				"two of each, and a third of every other one",
 		},
 		{
 			name: "stagger", arg: "TIME", group: How, set: span(&m.Stagger, time.Second, 0, time.Hour),
-			help: "delay each further copy of --copies by TIME against the one before (default: all run at once)",
+			help: "delay each further copy of --copies by TIME against the one before (default: " +
+				"all run at once)",
 		},
 		{
 			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&m.SamplePercent),
-			help: "copy this share of the sessions, each as a whole; fractions such as 0.5 are allowed",
+			help: "copy this share of the sessions, each as a whole; fractions such as 0.5 are " +
+				"allowed",
 		},
 		{
 			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&m.SampleBy, samples...), choices: words(samples),
-			help: "what --sample chooses: session (each connection by itself), client (a client with all its connections)",
+			help: "what --sample chooses: session (each connection by itself), client (a client " +
+				"with all its connections)",
 		},
 		{
 			name: "ramp", arg: "TIME", group: How, set: span(&m.Ramp, time.Second, time.Second, 24*time.Hour),
-			help: "start gently: copy more of the sessions each second, and all of them after TIME (default: all at once)",
+			help: "start gently: copy more of the sessions each second, and all of them after " +
+				"TIME (default: all at once)",
 		},
 		{
 			name: "gradually", letter: "g", group: Letters, set: gradually(&m.Ramp),
@@ -69,18 +74,20 @@ func mappedOptions(m *Mapped) []option {
 		},
 		{
 			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...), choices: words(waits),
-			help: "when the target's answer counts as complete, so that the next request may go, if the protocol does not " +
-				"tell: bytes (as many as predicted), quiet (silence), auto (bytes if predicted, else quiet), none " +
-				"(do not wait)",
+			help: "when the target's answer counts as complete, so that the next request may " +
+				"go, if the protocol does not tell: bytes (as many as predicted), quiet " +
+				"(silence), auto (bytes if predicted, else quiet), none (do not wait)",
 		},
 		{
 			name: "proto", arg: "PROTO", group: How, def: "auto", set: oneOf(&m.Proto, protos()...), choices: words(protos()),
-			help: "the protocol of the connections, which tells where requests and answers end: auto (recognised by the first " +
-				"bytes of each connection), none (it is guessed), or the protocol's name, if all connections speak it",
+			help: "the protocol of the connections, which tells where requests and answers end: " +
+				"auto (recognised by the first bytes of each connection), none (it is guessed), " +
+				"or the protocol's name, if all connections speak it",
 		},
 		{
 			name: "whole-sessions", letter: "O", group: How, set: on(&m.WholeSessions),
-			help: "do not copy connections that were open before the copier started (default: from their next request on)",
+			help: "do not copy connections that were open before the copier started (default: " +
+				"from their next request on)",
 		},
 		{
 			name: "rtt", letter: "R", arg: "MS", group: How, set: span(&m.RTT, time.Millisecond, time.Millisecond, time.Minute),
@@ -96,7 +103,8 @@ func mappedOptions(m *Mapped) []option {
 		},
 		{
 			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120", set: span(&m.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
-			help: "give up a session if the target owes an answer or an acknowledgment for this time",
+			help: "give up a session if the target owes an answer or an acknowledgment for this " +
+				"time",
 		},
 		{
 			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200", set: span(&m.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
@@ -104,12 +112,13 @@ func mappedOptions(m *Mapped) []option {
 		},
 		{
 			name: "max-rate", arg: "N", group: Bounds, set: rate(&m.MaxRate, "sessions a second", 0.1, 1e7),
-			help: "begin at most N copies a second; beyond that whole sessions are left out, and counted (default: no bound)",
+			help: "begin at most N copies a second; beyond that whole sessions are left out, " +
+				"and counted (default: no bound)",
 		},
 		{
 			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second", 0.01, 1e6),
-			help: "send the targets at most N megabits a second of requests; beyond that whole sessions are left out, and " +
-				"counted (default: no bound)",
+			help: "send the targets at most N megabits a second of requests; beyond that whole " +
+				"sessions are left out, and counted (default: no bound)",
 		},
 	}, protocolOptions(m.Protocols, &m.Warnings)...)
 }
@@ -206,7 +215,8 @@ func network(s string) (netip.Prefix, error) {
 	}
 	a, err := address(s)
 	if err != nil {
-		return netip.Prefix{}, notAddress(s, "addresses or networks such as 10.0.0.1 or 10.0.0.0/24")
+		return netip.Prefix{}, notAddress(s, "addresses or networks such as 10.0.0.1 or "+
+			"10.0.0.0/24")
 	}
 	return netip.PrefixFrom(a, a.BitLen()), nil
 }

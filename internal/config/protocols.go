@@ -31,7 +31,8 @@ func protos() []Proto {
 	return all
 }
 
-// watchedProtocols returns the names of the protocols in which production's own answers can be read.
+// watchedProtocols returns the names of the protocols in which production's own answers can be
+// read.
 func watchedProtocols() string {
 	var names []string
 	for _, p := range known.All() {
@@ -42,8 +43,8 @@ func watchedProtocols() string {
 	return strings.Join(names, ", ")
 }
 
-// protocolOptions returns the options that protocols bring, except refused ones. Setting one changes s;
-// what is wrong with a file that one names is appended to warnings.
+// protocolOptions returns the options that protocols bring, except refused ones. Setting one
+// changes s; what is wrong with a file that one names is appended to warnings.
 func protocolOptions(s known.Settings, warnings *[]string) (all []option) {
 	for _, o := range brought(s) {
 		if o.Refused != "" {
@@ -129,8 +130,8 @@ func readSecret(name string, warnings *[]string) (string, error) {
 	return strings.TrimRight(strings.TrimPrefix(string(text), byteOrderMark), "\r\n"), nil
 }
 
-// speaks completes what the options say of protocols. A mapping with options of a protocol speaks that
-// protocol alone: a request of another would pass by the options unseen.
+// speaks completes what the options say of protocols. A mapping with options of a protocol speaks
+// that protocol alone: a request of another would pass by the options unseen.
 func (c *Copy) speaks() error {
 	if err := c.Mapped.speak(); err != nil && len(c.Own) < len(c.Mappings) {
 		return err
@@ -160,7 +161,8 @@ func (c *Copy) speaks() error {
 func (m *Mapped) needs(p *proto.Protocol) error {
 	return &Problem{
 		Flag: "--proto", Value: string(m.Proto),
-		What: fmt.Sprintf("does not go with options for requests of %s: wanted --proto %s, since requests of "+
+		What: fmt.Sprintf("does not go with options for requests of %s: wanted --proto %s, "+
+			"since requests of "+
 			"another protocol would pass by them", p.Name, p.Name),
 	}
 }

@@ -138,7 +138,8 @@ func amount(dst *int64, unit, lo, hi int64) func(string) error {
 			if unit == mega {
 				in = "megabytes"
 			}
-			return wanted("wanted a number of %s, or a size such as 64K, 16M or 1G; from %s to %s", in, sized(lo), sized(hi))
+			return wanted("wanted a number of %s, or a size such as 64K, 16M or 1G; from %s to "+
+				"%s", in, sized(lo), sized(hi))
 		}
 		*dst = n
 		return nil
@@ -182,7 +183,8 @@ func list(s string) ([]string, error) {
 	parts := strings.Split(s, ",")
 	for i, p := range parts {
 		if parts[i] = strings.TrimSpace(p); parts[i] == "" {
-			return nil, wanted("has an empty part: wanted a list with one comma between two entries")
+			return nil, wanted("has an empty part: wanted a list with one comma between two " +
+				"entries")
 		}
 	}
 	return parts, nil
@@ -290,7 +292,8 @@ func endpoint(s string) (netip.Addr, int, error) {
 	}
 	host, port := s[:i], s[i+1:]
 	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
-		return netip.Addr{}, 0, notAddress(s, form).hinting("an IPv6 address with a port needs brackets: [fd00::3]:36524")
+		return netip.Addr{}, 0, notAddress(s, form).hinting("an IPv6 address with a port needs " +
+			"brackets: [fd00::3]:36524")
 	}
 	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
 	if err != nil {

@@ -42,46 +42,53 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 	register(fs, []option{
 		{
 			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setProduction(&c.Production),
-			help: "the production servers: ports of this host, or addresses with ports whose traffic passes through it, " +
-				"several with commas",
+			help: "the production servers: ports of this host, or addresses with ports whose " +
+				"traffic passes through it, several with commas",
 		},
 		{
 			name: "output", letter: "o", arg: "FILE", group: Where, set: o.setOutput,
-			help: "record to FILE, whose name ends in .pcapng or .pcap, and, to compress, in .gz or .zst; -: standard output",
+			help: "record to FILE, whose name ends in .pcapng or .pcap, and, to compress, in " +
+				".gz or .zst; -: standard output",
 		},
 		{
 			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
-			help: "capture on these interfaces only, several with commas (default: all, loopback too)",
+			help: "capture on these interfaces only, several with commas (default: all, " +
+				"loopback too)",
 		},
 		{
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
-			help: "record only packets that match, in tcpdump's syntax: host, net, port, portrange, src, dst, and, or, not",
+			help: "record only packets that match, in tcpdump's syntax: host, net, port, " +
+				"portrange, src, dst, and, or, not",
 		},
 		{
 			name: "both", group: How, set: on(&c.Both),
-			help: "record the server's packets whole, too, so that a replay reads production's answers " +
-				"(default: their headers, which every replay needs)",
+			help: "record the server's packets whole, too, so that a replay reads production's " +
+				"answers (default: their headers, which every replay needs)",
 		},
 		{
 			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&c.Sample),
-			help: "record this share of the sessions, each as a whole; fractions such as 0.5 are allowed",
+			help: "record this share of the sessions, each as a whole; fractions such as 0.5 " +
+				"are allowed",
 		},
 		{
 			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&c.SampleBy, samples...), choices: words(samples),
-			help: "what --sample chooses: session (each connection by itself), client (a client with all its connections)",
+			help: "what --sample chooses: session (each connection by itself), client (a client " +
+				"with all its connections)",
 		},
 		{
 			name: "snaplen", letter: "S", arg: "BYTES", group: How, set: whole(&c.File.Snap, 68, 1<<18),
-			help: "record at most so many bytes of each packet (default: all); packets that are cut cannot be replayed",
+			help: "record at most so many bytes of each packet (default: all); packets that are " +
+				"cut cannot be replayed",
 		},
 		{
 			name: "rotate", arg: "SIZE|TIME", group: Bounds, set: o.setRotate,
-			help: "begin a new file after a size (1GB), a time (10m), or whichever comes first (1GB,10m); the time becomes " +
-				"part of the names",
+			help: "begin a new file after a size (1GB), a time (10m), or whichever comes first " +
+				"(1GB,10m); the time becomes part of the names",
 		},
 		{
 			name: "keep", arg: "N", group: Bounds, set: whole(&c.File.Keep, 1, 1e6),
-			help: "with --rotate: keep the last N files of this run, and remove older ones (default: keep all)",
+			help: "with --rotate: keep the last N files of this run, and remove older ones " +
+				"(default: keep all)",
 		},
 		{
 			name: "duration", arg: "TIME", group: Bounds, set: span(&c.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
@@ -89,8 +96,8 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 		},
 		{
 			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
-			help: "size of the capture ring, which holds packets until they are written; a larger one outlasts longer " +
-				"bursts",
+			help: "size of the capture ring, which holds packets until they are written; a " +
+				"larger one outlasts longer bursts",
 		},
 		{
 			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
@@ -103,7 +110,8 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 
 func (o *RecordOptions) setOutput(s string) error {
 	if _, ok := recording.KindOf(s); !ok {
-		return wanted("wanted a name that ends in .pcapng or .pcap, or in one of these and .gz or .zst, or -")
+		return wanted("wanted a name that ends in .pcapng or .pcap, or in one of these and .gz " +
+			"or .zst, or -")
 	}
 	o.c.File.Path = s
 	return nil
@@ -129,7 +137,8 @@ func (o *RecordOptions) setRotate(s string) error {
 		}
 		n, ok := parseAmount(part, 1)
 		if !ok || n < 64*kilo || f.RotateBytes != 0 {
-			return wanted("wanted a size of 64K or more such as 1GB, a time of 1s or more such as 10m, or both with a comma")
+			return wanted("wanted a size of 64K or more such as 1GB, a time of 1s or more such " +
+				"as 10m, or both with a comma")
 		}
 		f.RotateBytes = n
 	}
@@ -142,11 +151,14 @@ func (o *RecordOptions) Record() (*Record, error) {
 	rotates := c.File.RotateBytes > 0 || c.File.RotateEvery > 0
 	switch {
 	case len(c.Production) == 0:
-		return nil, wanted("nothing to record: wanted -x PORT").hinting("tcpcopy record -x 80 -o peak.pcapng records this host's port 80")
+		return nil, wanted("nothing to record: wanted -x PORT").hinting("tcpcopy record -x 80 " +
+			"-o peak.pcapng records this host's port 80")
 	case c.File.Path == "":
-		return nil, wanted("nowhere to record to: wanted -o FILE").hinting("tcpcopy record -x %d -o peak.pcapng", c.Production[0].Port())
+		return nil, wanted("nowhere to record to: wanted -o FILE").hinting("tcpcopy record -x "+
+			"%d -o peak.pcapng", c.Production[0].Port())
 	case c.File.Path == recording.Stdout && rotates:
-		return nil, &Problem{Flag: "--rotate", What: "does not go with standard output: wanted -o with the name of a file"}
+		return nil, &Problem{Flag: "--rotate", What: "does not go with standard output: wanted " +
+			"-o with the name of a file"}
 	case c.File.Keep > 0 && !rotates:
 		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep), What: "needs --rotate: without it there is one file"}
 	}

@@ -30,9 +30,12 @@ const replayDrain = 10 * time.Minute
 
 // replayTexts holds the options of a copy whose default or help differs in a replay.
 var replayTexts = map[string]struct{ def, help string }{
-	"drain":          {"10m", "give sessions this time to end when all has been read; a signal ends them at once"},
-	"session-memory": {"", "bytes that one session may hold for a slow target (default: half of --memory)"},
-	"filter":         {"", "replay only packets that match, in tcpdump's syntax: host, net, port, portrange, src, dst, and, or, not"},
+	"drain": {"10m", "give sessions this time to end when all has been read; a signal " +
+		"ends them at once"},
+	"session-memory": {"", "bytes that one session may hold for a slow target (default: half of " +
+		"--memory)"},
+	"filter": {"", "replay only packets that match, in tcpdump's syntax: host, net, " +
+		"port, portrange, src, dst, and, or, not"},
 	"whole-sessions": {"", "do not replay connections that were open before the recording began"},
 }
 
@@ -64,13 +67,15 @@ func (o *CopyOptions) when() []option {
 	return []option{
 		{
 			name: "speed", arg: "FACTOR", group: When, def: "1", set: o.setSpeed,
-			help: "play FACTOR times as fast as recorded, such as 2.5 or 0.5; max: as fast as the target answers",
+			help: "play FACTOR times as fast as recorded, such as 2.5 or 0.5; max: as fast as " +
+				"the target answers",
 		},
 		{
 			name: "rate", arg: "N", group: When, set: func(s string) error {
 				return rate(&p.Schedule.Rate, "new sessions a second", 0.01, 1e7)(strings.TrimSuffix(s, "/s"))
 			},
-			help: "begin at most N sessions a second; time is stretched where the recording has more",
+			help: "begin at most N sessions a second; time is stretched where the recording has " +
+				"more",
 		},
 		{
 			name: "gap-limit", arg: "TIME", group: When, set: span(&p.Schedule.GapLimit, time.Second, time.Millisecond, 24*time.Hour),
@@ -78,12 +83,13 @@ func (o *CopyOptions) when() []option {
 		},
 		{
 			name: "loop", arg: "N", group: When, def: "1", set: o.setLoop,
-			help: "play the recording N times, each time with new connections; forever: until a signal ends it",
+			help: "play the recording N times, each time with new connections; forever: until a " +
+				"signal ends it",
 		},
 		{
 			name: "from", arg: "TIME", group: When, set: o.setFromTime,
-			help: "begin at this time of the recording: after its first packet (10m), or a date and time " +
-				"(2026-03-01T12:00:00Z, '2026-03-01 12:00')",
+			help: "begin at this time of the recording: after its first packet (10m), or a date " +
+				"and time (2026-03-01T12:00:00Z, '2026-03-01 12:00')",
 		},
 		{
 			name: "to", arg: "TIME", group: When, set: o.setToTime,
@@ -134,7 +140,8 @@ func moment(since *int64, after *time.Duration) func(string) error {
 		}
 		*since = 0
 		if span(after, time.Second, 0, 10*365*24*time.Hour)(s) != nil {
-			return wanted("wanted a time after the first packet, such as 90s or 10m, or one such as 2026-03-01T12:00:00Z or '2026-03-01 12:00'")
+			return wanted("wanted a time after the first packet, such as 90s or 10m, or one " +
+				"such as 2026-03-01T12:00:00Z or '2026-03-01 12:00'")
 		}
 		return nil
 	}
@@ -186,8 +193,10 @@ func (o *CopyOptions) once(letter, name string, said *string, set func(string) e
 func (o *CopyOptions) Replay(files []string) (*Copy, []string, error) {
 	o.files = append(o.files, files...)
 	if len(o.files) == 0 {
-		return nil, nil, wanted("nothing to replay: wanted the names of capture files, or - for standard input").
-			hinting("tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 replays what tcpcopy record, or tcpdump -w, has written")
+		return nil, nil, wanted("nothing to replay: wanted the names of capture files, or - for " +
+			"standard input").
+			hinting("tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 replays what tcpcopy " +
+				"record, or tcpdump -w, has written")
 	}
 	return o.Copy()
 }
@@ -197,17 +206,20 @@ func (o *CopyOptions) recording(c *Copy) error {
 	if len(o.files) == 0 {
 		for _, p := range o.offline() {
 			if f := o.fs.Lookup(p.name); !o.replays && f.Changed {
-				return (&Problem{Flag: typed(f), What: "is for a replay: wanted -i with the name of a capture file"}).
+				return (&Problem{Flag: typed(f), What: "is for a replay: wanted -i with the " +
+					"name of a capture file"}).
 					hinting("tcpcopy replay --help explains replays")
 			}
 		}
 		return nil
 	}
 	if len(c.Interfaces) > 0 {
-		return &Problem{Flag: "-i", What: fmt.Sprintf("has interfaces and files: wanted one kind, not %q and %q", c.Interfaces[0], o.files[0])}
+		return &Problem{Flag: "-i", What: fmt.Sprintf("has interfaces and files: wanted one "+
+			"kind, not %q and %q", c.Interfaces[0], o.files[0])}
 	}
 	if c.From.Kind != FromHost {
-		return &Problem{Flag: "-i", What: "has a file, which does not go with --from: wanted one source"}
+		return &Problem{Flag: "-i", What: "has a file, which does not go with --from: wanted " +
+			"one source"}
 	}
 	r := o.replay
 	if o.speed == "" {
@@ -220,7 +232,8 @@ func (o *CopyOptions) recording(c *Copy) error {
 	for i, name := range r.Files {
 		if name == stdin {
 			if r.Passes != 1 {
-				return &Problem{Flag: "--loop", Value: o.loop, What: "does not go with standard input, which can be read once: wanted the name of a file"}
+				return &Problem{Flag: "--loop", Value: o.loop, What: "does not go with standard " +
+					"input, which can be read once: wanted the name of a file"}
 			}
 			if slices.Contains(r.Files[:i], stdin) {
 				return wanted("standard input is named twice: wanted - once")
@@ -234,7 +247,8 @@ func (o *CopyOptions) recording(c *Copy) error {
 		case fi.IsDir():
 			return wanted("%q is a directory: wanted the files in it", name).hinting("tcpcopy replay %s/*", strings.TrimSuffix(name, "/"))
 		case !fi.Mode().IsRegular() && r.Passes != 1:
-			return &Problem{Flag: "--loop", Value: o.loop, What: fmt.Sprintf("does not go with %q, which can be read once: wanted regular files", name)}
+			return &Problem{Flag: "--loop", Value: o.loop, What: fmt.Sprintf("does not go with "+
+				"%q, which can be read once: wanted regular files", name)}
 		}
 	}
 	if s := r.Schedule; s.To > 0 && s.From >= s.To || s.Until > 0 && s.Since >= s.Until {

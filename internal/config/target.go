@@ -19,25 +19,29 @@ func (o *InterceptOptions) target() []option {
 	return []option{
 		{
 			name: "on-target", group: Where, set: on(&o.c.OnTarget),
-			help: "run on the test server itself: open the copies' connections here, from the clients' own addresses",
+			help: "run on the test server itself: open the copies' connections here, from the " +
+				"clients' own addresses",
 		},
 		{
 			name: "allow", arg: "PORT", group: Where, set: o.setAllow,
-			help: "with --on-target: let copiers connect only to these ports of this host, several with commas (default: all " +
-				"but the intercept's own)",
+			help: "with --on-target: let copiers connect only to these ports of this host, " +
+				"several with commas (default: all but the intercept's own)",
 		},
 		{
 			name: "netns", arg: "PATH|PID", group: Where, set: o.setNetns,
-			help: "with --on-target: the server is in this network namespace; for a container, the id of one of its processes",
+			help: "with --on-target: the server is in this network namespace; for a container, " +
+				"the id of one of its processes",
 		},
 		{
 			name: "reach", arg: "HOW", group: How, def: "auto", set: oneOf(&t.Reach, reaches...), choices: reaches,
-			help: "with --on-target: how connections reach the server: loopback (needs a routing rule), mark (needs a routing " +
-				"rule and three sysctls; the local end is the server's own address), auto (loopback if that works)",
+			help: "with --on-target: how connections reach the server: loopback (needs a " +
+				"routing rule), mark (needs a routing rule and three sysctls; the local end is " +
+				"the server's own address), auto (loopback if that works)",
 		},
 		{
 			name: "dry-run", group: How, set: on(&t.DryRun),
-			help: "with --on-target: print every change that would be made on this host and how it would be undone, and end",
+			help: "with --on-target: print every change that would be made on this host and how " +
+				"it would be undone, and end",
 		},
 		{
 			name: "cleanup", group: How, set: on(&t.Cleanup),
@@ -45,13 +49,13 @@ func (o *InterceptOptions) target() []option {
 		},
 		{
 			name: "max-connections", arg: "N", group: Bounds, def: "65536", set: whole(&t.MaxStreams, 1, 1<<20),
-			help: "with --on-target: hold at most N connections, or as many as the limit of open files allows; beyond that " +
-				"they are refused, and counted",
+			help: "with --on-target: hold at most N connections, or as many as the limit of " +
+				"open files allows; beyond that they are refused, and counted",
 		},
 		{
 			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "256", set: amount(&t.Memory, mega, mega, 1024*giga),
-			help: "with --on-target: memory for bytes that wait for the server; beyond that connections are dropped, and " +
-				"counted",
+			help: "with --on-target: memory for bytes that wait for the server; beyond that " +
+				"connections are dropped, and counted",
 		},
 	}
 }
@@ -79,11 +83,14 @@ func (o *InterceptOptions) setNetns(s string) error {
 	var at syscall.Statfs_t
 	switch err := syscall.Statfs(s, &at); {
 	case errors.Is(err, os.ErrPermission):
-		return wanted("cannot be opened: permission denied: wanted a namespace of this user, or root")
+		return wanted("cannot be opened: permission denied: wanted a namespace of this user, or " +
+			"root")
 	case err != nil:
-		return wanted("is not there: wanted the id of a process, or a path such as /run/netns/NAME")
+		return wanted("is not there: wanted the id of a process, or a path such as " +
+			"/run/netns/NAME")
 	case int64(at.Type) != nsfs:
-		return wanted("is not a network namespace: wanted the id of a process, or a path such as /run/netns/NAME")
+		return wanted("is not a network namespace: wanted the id of a process, or a path such " +
+			"as /run/netns/NAME")
 	}
 	o.c.Target.Netns = s
 	return nil
@@ -92,7 +99,8 @@ func (o *InterceptOptions) setNetns(s string) error {
 // onTarget refuses options that do not go with, or without, --on-target. The warning may be empty.
 func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
 	if c.Target.Cleanup && c.Target.DryRun {
-		return "", &Problem{Flag: "--dry-run", What: "does not go with --cleanup: wanted one of them"}
+		return "", &Problem{Flag: "--dry-run", What: "does not go with --cleanup: wanted one of " +
+			"them"}
 	}
 	if c.Target.Cleanup && !c.OnTarget {
 		c.OnTarget = true
@@ -110,7 +118,8 @@ func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
 	}
 	if c.OnTarget && slices.Contains(c.Target.Allow, uint16(o.port)) {
 		return "", &Problem{
-			Flag: "--allow", Value: fmt.Sprint(o.port), What: "is the intercept's own port: wanted the test server's",
+			Flag: "--allow", Value: fmt.Sprint(o.port), What: "is the intercept's own port: " +
+				"wanted the test server's",
 			Hint: "if the test server has that port, -p moves the intercept to another",
 		}
 	}

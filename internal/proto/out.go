@@ -2,8 +2,8 @@ package proto
 
 import "tcpcopy/internal/core/ledger"
 
-// Out collects what a Client wants done with the bytes that it was given, in order. The client's bytes
-// are counted, not passed: a step's N counts from where the step before it ended.
+// Out collects what a Client wants done with the bytes that it was given, in order. The client's
+// bytes are counted, not passed: a step's N counts from where the step before it ended.
 type Out struct {
 	Steps []Step
 	// Text holds what Steps of the kind Say send.
@@ -51,8 +51,8 @@ func (o *Out) Replace(n int, text []byte) {
 	o.ReplaceFrom(n, from)
 }
 
-// ReplaceFrom sends what was appended to o.Text, from the offset from on, in place of the client's next
-// n bytes.
+// ReplaceFrom sends what was appended to o.Text, from the offset from on, in place of the client's
+// next n bytes.
 func (o *Out) ReplaceFrom(n, from int) {
 	o.Steps = append(o.Steps, Step{Kind: Say, N: n, From: from, To: len(o.Text)})
 }
@@ -64,8 +64,8 @@ func (o *Out) Drop(n int, why ledger.Reason) {
 	}
 }
 
-// Request marks the end of a request, which consists of what was passed, replaced and added since the
-// request before.
+// Request marks the end of a request, which consists of what was passed, replaced and added since
+// the request before.
 func (o *Out) Request(r Request) {
 	o.Steps = append(o.Steps, Step{Kind: Requested, Request: r})
 }

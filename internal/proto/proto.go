@@ -1,21 +1,22 @@
-// Package proto defines what a protocol is: how it is recognised, where its requests and answers end,
-// which options it has, and, where a copy cannot send the client's bytes as they are, what it sends
-// instead.
+// Package proto defines what a protocol is: how it is recognised, where its requests and answers
+// end, which options it has, and, where a copy cannot send the client's bytes as they are, what it
+// sends instead.
 //
-// A Protocol makes two readers. A Client reads the client's direction, within a session at the copier.
-// An Answers reads the target's direction where that payload is: at the reader of a socket, or at an
-// intercept. What an Answers must know of a request (that it was a HEAD, for instance) travels to it as
-// a Hint; what comes back is an Answer. The protocols are subpackages; package known lists them.
+// A Protocol makes two readers. A Client reads the client's direction, within a session at the
+// copier. An Answers reads the target's direction where that payload is: at the reader of a
+// socket, or at an intercept. What an Answers must know of a request (that it was a HEAD, for
+// instance) travels to it as a Hint; what comes back is an Answer. The protocols are subpackages;
+// package known lists them.
 //
-// The readers are pure, and trust no byte: they never panic, keep a bounded number of bytes, and find
-// the same however their input is split. A reader that cannot follow its input returns an error once
-// and is not called again. The session then goes on by guessing where answers end, or ends where the
-// reader makes the copy's bytes (Client.Edits).
+// The readers are pure, and trust no byte: they never panic, keep a bounded number of bytes, and
+// find the same however their input is split. A reader that cannot follow its input returns an
+// error once and is not called again. The session then goes on by guessing where answers end, or
+// ends where the reader makes the copy's bytes (Client.Edits).
 //
-// A new protocol is a folder here and a line in package known. Kinds of requests that need more than
-// this (streams within a connection, whose answers come out of order) add to Request and Answer: a
-// stream's number with each, and a status that comes behind the body. What a comparison needs of an
-// answer is a further field of Answer, which the reader fills where the bytes are.
+// A new protocol is a folder here and a line in package known. Kinds of requests that need more
+// than this (streams within a connection, whose answers come out of order) add to Request and
+// Answer: a stream's number with each, and a status that comes behind the body. What a comparison
+// needs of an answer is a further field of Answer, which the reader fills where the bytes are.
 package proto
 
 import (
@@ -51,7 +52,8 @@ func (r *Refusal) Unwrap() error { return ErrLost }
 // protocol's; 0 is an ordinary request, and is never sent.
 type Hint uint8
 
-// Keep is the bit of a Hint that has an answer's bytes handed back to the copier, not only its end.
+// Keep is the bit of a Hint that has an answer's bytes handed back to the copier, not only its
+// end.
 const Keep Hint = 0x80
 
 // Reply tells what follows a request.
@@ -83,7 +85,8 @@ type Answer struct {
 	Status uint16
 	// Interim reports that the final answer to the same request is still to come (HTTP's 1xx).
 	Interim bool
-	// Last reports that the reader does not follow what comes after it: the connection was upgraded.
+	// Last reports that the reader does not follow what comes after it: the connection was
+	// upgraded.
 	Last bool
 	// Failed reports that the server answered with an error of any kind.
 	Failed bool
@@ -93,53 +96,53 @@ type Answer struct {
 
 // Answers reads what the target answers on one connection. Its methods allocate nothing.
 type Answers interface {
-	// Expect passes the Hint of a request, by its number among all requests whose Reply is One, from 0.
-	// Numbers rise; requests with the Hint 0 are left out. It is called before the request's last byte
-	// goes to the target.
+	// Expect passes the Hint of a request, by its number among all requests whose Reply is One,
+	// from 0. Numbers rise; requests with the Hint 0 are left out. It is called before the
+	// request's last byte goes to the target.
 	Expect(request uint64, h Hint)
-	// Feed reads the next bytes, which it does not keep, and appends the answers that end within them.
-	// An error wraps ErrLost; the answers found before it count.
+	// Feed reads the next bytes, which it does not keep, and appends the answers that end within
+	// them. An error wraps ErrLost; the answers found before it count.
 	Feed(p []byte, out []Answer) ([]Answer, error)
 	// Blind returns how many of the next bytes the reader need not see, such as the rest of a body
 	// whose length is known. The caller may call Skip for that many or fewer, instead of Feed.
 	Blind() uint64
 	// Skip is Feed for n bytes that the caller does not have; n is at most Blind.
 	Skip(n uint64, out []Answer) []Answer
-	// Kept reports whether the next byte, if one comes, belongs to an answer whose Hint has Keep, or to
-	// what the server sends before all answers and the Client must see. The caller hands such bytes
-	// back as they come, and may hand back what follows them in the same answer.
+	// Kept reports whether the next byte, if one comes, belongs to an answer whose Hint has Keep,
+	// or to what the server sends before all answers and the Client must see. The caller hands
+	// such bytes back as they come, and may hand back what follows them in the same answer.
 	Kept() bool
-	// Close reports the end of the target's direction: an answer that lasts as long as the connection
-	// is complete, and appended.
+	// Close reports the end of the target's direction: an answer that lasts as long as the
+	// connection is complete, and appended.
 	Close(out []Answer) []Answer
 }
 
 // Client reads what one client sends, and decides what the copy sends.
 type Client interface {
-	// Edits reports whether the copy's bytes may differ from the client's: then the target gets only
-	// what the Client puts into Out. Otherwise Out gets Pass and Request alone, and they only mark
-	// where requests end. The result does not change.
+	// Edits reports whether the copy's bytes may differ from the client's: then the target gets
+	// only what the Client puts into Out. Otherwise Out gets Pass and Request alone, and they only
+	// mark where requests end. The result does not change.
 	Edits() bool
-	// Begin starts a copy: at the first byte of the connection or, if adopted, where a request begins in
-	// a connection found under way. A session may begin several copies.
+	// Begin starts a copy: at the first byte of the connection or, if adopted, where a request
+	// begins in a connection found under way. A session may begin several copies.
 	Begin(adopted bool, out *Out) error
-	// Feed reads the client's next bytes, which it does not keep (it may copy a bounded number of them).
-	// seen is how many bytes of production's server the client had seen when it began the turn that
-	// these bytes belong to.
+	// Feed reads the client's next bytes, which it does not keep (it may copy a bounded number of
+	// them). seen is how many bytes of production's server the client had seen when it began the
+	// turn that these bytes belong to.
 	Feed(p []byte, seen uint64, out *Out) error
-	// Kept reads bytes of the target that a Hint with Keep asked for, in order, as they come. If the
-	// server speaks first in this protocol, its bytes from the first on are among them.
+	// Kept reads bytes of the target that a Hint with Keep asked for, in order, as they come. If
+	// the server speaks first in this protocol, its bytes from the first on are among them.
 	Kept(p []byte, out *Out) error
-	// Holds reports whether the copy is busy with an exchange of its own (a login): the client's bytes
-	// wait, Feed is not called, and the gate does not decide, until a call of Kept changes that. Then
-	// the bytes that no step had taken when Feed began to hold are fed again.
+	// Holds reports whether the copy is busy with an exchange of its own (a login): the client's
+	// bytes wait, Feed is not called, and the gate does not decide, until a call of Kept changes
+	// that. Then the bytes that no step had taken when Feed began to hold are fed again.
 	Holds() bool
-	// Expects reports whether the rest of the request that is coming in may be the client's reaction to
-	// an interim answer (RFC 9110 §10.1.1): then what the server has sent since the request began may
-	// belong to this request.
+	// Expects reports whether the rest of the request that is coming in may be the client's
+	// reaction to an interim answer (RFC 9110 §10.1.1): then what the server has sent since the
+	// request began may belong to this request.
 	Expects() bool
 	// Server passes bytes that production's own server sent, as far as they were captured: on the
-	// production host at least the first 48 of each packet, elsewhere all or none. off is their offset
-	// in the server's direction, as seen counts. It is called only if the Client Edits.
+	// production host at least the first 48 of each packet, elsewhere all or none. off is their
+	// offset in the server's direction, as seen counts. It is called only if the Client Edits.
 	Server(off uint64, p []byte)
 }

@@ -49,7 +49,8 @@ func RecordingSummary(w io.Writer, r *Recording) error {
 	}
 	row(b, "files", "%s", files)
 	if r.Packets.KernelDrop > 0 {
-		row(b, "hint", "packets were lost before they could be written: a larger ring (-B), a faster disk, or a share of the sessions (-r)")
+		row(b, "hint", "packets were lost before they could be written: a larger ring (-B), a "+
+			"faster disk, or a share of the sessions (-r)")
 	}
 	return b.Flush()
 }

@@ -160,7 +160,8 @@ func replayed(b *bufio.Writer, s *Snapshot) {
 			count(p.Began, "session", "sessions"), fine(p.Late.At(0.5)), fine(p.Late.At(0.99)), fine(p.Late.Most))
 	}
 	if h := &s.Counters.Behind; h.Count > 0 {
-		row(b, "behind", "requests waited %s for the target (median), 99 %% up to %s, all up to %s; reading waited %s",
+		row(b, "behind", "requests waited %s for the target (median), 99 %% up to %s, all up to "+
+			"%s; reading waited %s",
 			fine(h.At(0.5)), fine(h.At(0.99)), fine(h.Most), span(p.Paused))
 	}
 	row(b, "verdict", "%s", s.verdict())

@@ -33,7 +33,8 @@ func Summary(w io.Writer, s *Snapshot) error {
 	turns(b, c)
 	protocol(b, s)
 	if c.SegmentsOut+c.SegmentsIn+c.SendErrors > 0 {
-		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no connection of ours",
+		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no "+
+			"connection of ours",
 			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits), number(c.SendErrors),
 			number(c.SegmentsIn), number(c.ForeignAnswers))
 	}
@@ -106,7 +107,8 @@ func reasons(b *bufio.Writer, c *ledger.Counters) {
 func packets(b *bufio.Writer, p *ledger.Packets) {
 	row(b, "packets", "%s offered, %s captured, %s lost in the kernel", number(p.Offered), number(p.Seen), number(p.KernelDrop))
 	if p.Shed+p.Lost > 0 {
-		row(b, "", "%s left out by agents to stay within their bounds, %s lost between agents and here", number(p.Shed), number(p.Lost))
+		row(b, "", "%s left out by agents to stay within their bounds, %s lost between agents "+
+			"and here", number(p.Shed), number(p.Lost))
 	}
 	if p.NotOurs+p.Malformed+p.Twice > 0 {
 		row(b, "", "%s not for a mapping, %s malformed, %s seen twice", number(p.NotOurs), number(p.Malformed), number(p.Twice))
@@ -116,7 +118,8 @@ func packets(b *bufio.Writer, p *ledger.Packets) {
 func turns(b *bufio.Writer, c *ledger.Counters) {
 	row(b, "requests", "%s released; answered with %s", count(c.Turns, "turn", "turns"), size(c.AnswerBytes))
 	if waited := c.GateKnown + c.GatePredicted + c.GateQuiet + c.GateClosed + c.GateForced; waited > 0 {
-		row(b, "waited", "%s for an answer: %s known, %s predicted, %s after quiet, %s at the target's close, %s forced at the limit",
+		row(b, "waited", "%s for an answer: %s known, %s predicted, %s after quiet, %s at the "+
+			"target's close, %s forced at the limit",
 			number(waited), number(c.GateKnown), number(c.GatePredicted), number(c.GateQuiet), number(c.GateClosed), number(c.GateForced))
 	}
 }

@@ -152,7 +152,8 @@ func Address(s string) error {
 	}
 	a, err := netip.ParseAddrPort(s)
 	if err != nil || a.Port() == 0 {
-		return errors.New("wanted the path of a unix socket, such as /run/copy.sock, or IP:PORT, such as 127.0.0.1:36525")
+		return errors.New("wanted the path of a unix socket, such as /run/copy.sock, or " +
+			"IP:PORT, such as 127.0.0.1:36525")
 	}
 	return nil
 }

@@ -82,7 +82,8 @@ func (a *Answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 	}
 	if a.many && a.state != answersOver {
 		a.state = answersOver
-		return out, fmt.Errorf("http1: %w: more than %d requests of HEAD and CONNECT without an answer", proto.ErrLost, maxHints)
+		return out, fmt.Errorf("http1: %w: more than %d requests of HEAD and CONNECT without an "+
+			"answer", proto.ErrLost, maxHints)
 	}
 	for len(p) > 0 && a.state != answersOver {
 		used, done, err := a.step(p)

@@ -20,7 +20,8 @@ type Pattern struct {
 	path   string // a prefix of the request's; with a * (for any characters), the whole path
 }
 
-const patternShape = "'METHOD PATH', such as 'POST /orders'; a * is any method, or any part of a path"
+const patternShape = "'METHOD PATH', such as 'POST /orders'; a * is any method, or any part of " +
+	"a path"
 
 // ParsePattern parses a pattern: a method or *, a space, and a prefix of the path. A path with a
 // *, which stands for any characters, slashes too, matches the whole path. The path of a request
@@ -90,7 +91,8 @@ func ParseHeader(s string) (Header, error) {
 	name, value, ok := strings.Cut(s, ":")
 	value = strings.Trim(value, " \t")
 	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
-		return Header{}, fmt.Errorf("http1: header %q: wanted 'Name: value', such as 'X-Copy: yes'", s)
+		return Header{}, fmt.Errorf("http1: header %q: wanted 'Name: value', such as 'X-Copy: "+
+			"yes'", s)
 	}
 	if strings.EqualFold(name, "Host") {
 		return ParseHost(value)
@@ -100,7 +102,8 @@ func ParseHeader(s string) (Header, error) {
 	}
 	switch strings.ToLower(name) {
 	case "content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te", "keep-alive":
-		return Header{}, fmt.Errorf("http1: header %q frames a request, or belongs to its connection: wanted another one", name)
+		return Header{}, fmt.Errorf("http1: header %q frames a request, or belongs to its "+
+			"connection: wanted another one", name)
 	}
 	return Header{name: name, value: value}, nil
 }
@@ -122,7 +125,8 @@ func (r *Rules) AddHeader(h Header) error {
 // ParseHost parses the value of a Host header: a name or an address, with or without a port.
 func ParseHost(s string) (Header, error) {
 	if s == "" || strings.ContainsAny(s, " \t\r\n/@?#\x00") {
-		return Header{}, fmt.Errorf("http1: host %q: wanted a name, such as test.example.org or test.example.org:8080", s)
+		return Header{}, fmt.Errorf("http1: host %q: wanted a name, such as test.example.org or "+
+			"test.example.org:8080", s)
 	}
 	return Header{name: "Host", value: s}, nil
 }

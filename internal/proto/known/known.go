@@ -1,5 +1,5 @@
-// Package known lists the protocols: for --proto and its options, and for the readers of answers, which
-// know a protocol by its Kind. A protocol is added here, in one line, and nowhere else.
+// Package known lists the protocols: for --proto and its options, and for the readers of answers,
+// which know a protocol by its Kind. A protocol is added here, in one line, and nowhere else.
 package known
 
 import (
@@ -45,8 +45,8 @@ func Named(name string) *proto.Protocol {
 	return nil
 }
 
-// Answers makes a reader of a target's answers; nil if no protocol is of that kind, as an intercept of
-// another version may meet.
+// Answers makes a reader of a target's answers; nil if no protocol is of that kind, as an
+// intercept of another version may meet.
 func Answers(k proto.Kind) proto.Answers {
 	for _, p := range protocols {
 		if p.Kind == k {
@@ -56,8 +56,8 @@ func Answers(k proto.Kind) proto.Answers {
 	return nil
 }
 
-// Auto returns the protocols that --proto auto recognises. None has settings: a request that is not
-// recognised would pass by them.
+// Auto returns the protocols that --proto auto recognises. None has settings: a request that is
+// not recognised would pass by them.
 func Auto() []proto.Protocol {
 	all := make([]proto.Protocol, len(protocols))
 	for i, p := range protocols {

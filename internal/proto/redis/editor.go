@@ -26,7 +26,8 @@ func ParseDeny(s string) ([]string, error) {
 	for name := range strings.SplitSeq(s, ",") {
 		name = strings.ToUpper(strings.TrimSpace(name))
 		if name == "" || len(name) > wordLen || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
-			return nil, fmt.Errorf("redis: command %q: wanted names of Redis commands, such as FLUSHALL,FLUSHDB,CONFIG", name)
+			return nil, fmt.Errorf("redis: command %q: wanted names of Redis commands, such as "+
+				"FLUSHALL,FLUSHDB,CONFIG", name)
 		}
 		all = append(all, name)
 	}
