@@ -24,7 +24,7 @@ const (
 // Capture holds the settings of tcpcopy capture, the agent.
 type Capture struct {
 	To         netip.AddrPort   // the copier
-	Production []netip.AddrPort // at least one; an invalid address stands for all addresses of this host
+	Production []netip.AddrPort // at least one; an invalid address: all of this host
 	Interfaces []string         // to capture on; empty: all
 	Filter     filter.Expr      // nil: none
 	Both       bool             // send the server's packets whole, not only their headers
@@ -54,17 +54,20 @@ type CaptureOptions struct {
 // returns the settings.
 func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 	o := &CaptureOptions{fs: fs, host: host, c: Capture{
-		Compress: CompressAuto, MaxCPU: 50, Memory: 32 * mega, Ring: 16 * mega, Stats: 10 * time.Second,
+		Compress: CompressAuto, MaxCPU: 50, Memory: 32 * mega, Ring: 16 * mega,
+		Stats: 10 * time.Second,
 	}}
 	c := &o.c
 	modes := []Compress{CompressAuto, CompressOn, CompressOff}
 	register(fs, []option{
 		{
 			name: "to", arg: "IP[:PORT]", group: Where, set: o.setTo,
-			help: "the copier to send to, which runs tcpcopy copy --from agent://:" + strconv.Itoa(DefaultAgentPort),
+			help: "the copier to send to, which runs tcpcopy copy --from agent://:" +
+				strconv.Itoa(DefaultAgentPort),
 		},
 		{
-			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setProduction(&c.Production),
+			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where,
+			set: setProduction(&c.Production),
 			help: "the production servers: ports of this host, or addresses with ports whose " +
 				"traffic passes through it, several with commas",
 		},
@@ -84,7 +87,8 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 				"answers, if it knows the protocol (default: their headers)",
 		},
 		{
-			name: "compress", arg: "MODE", group: How, def: "auto", set: oneOf(&c.Compress, modes...), choices: words(modes),
+			name: "compress", arg: "MODE", group: How, def: "auto",
+			set: oneOf(&c.Compress, modes...), choices: words(modes),
 			help: "compress what is sent: auto (if that saves at least a quarter), on, off",
 		},
 		{
@@ -103,22 +107,26 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 				"left out, and counted (default: no bound)",
 		},
 		{
-			name: "max-cpu", arg: "PERCENT", group: Bounds, def: "50%", set: percent(&c.MaxCPU, 6400),
+			name: "max-cpu", arg: "PERCENT", group: Bounds, def: "50%",
+			set: percent(&c.MaxCPU, 6400),
 			help: "use at most this share of one processor; beyond that whole sessions are left " +
 				"out, and counted; 0: no bound",
 		},
 		{
-			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "32", set: amount(&c.Memory, mega, mega, 16*giga),
+			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "32",
+			set: amount(&c.Memory, mega, mega, 16*giga),
 			help: "memory for packets that wait for the connection; beyond that packets are " +
 				"dropped, and counted",
 		},
 		{
-			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
+			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16",
+			set: amount(&c.Ring, mega, 2*mega, 4*giga),
 			help: "size of the capture ring, which holds packets until the agent reads them; a " +
 				"larger one outlasts longer bursts",
 		},
 		{
-			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			name: "stats", arg: "TIME", group: Output, def: "10s",
+			set:  span(&c.Stats, time.Second, 0, 24*time.Hour),
 			help: "print a line of statistics to stderr at this interval; 0: none",
 		},
 		{
@@ -189,7 +197,8 @@ func (o *CaptureOptions) Capture() (*Capture, []string, error) {
 			Hint: "tcpcopy keygen > key makes one; the copier needs the same",
 		}
 	default:
-		warnings = append(warnings, "--insecure: production's traffic goes to "+c.To.String()+" in the clear")
+		warnings = append(warnings,
+			"--insecure: production's traffic goes to "+c.To.String()+" in the clear")
 	}
 	return &c, warnings, nil
 }

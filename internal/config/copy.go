@@ -119,13 +119,13 @@ type Copy struct {
 	Replay        *Replay           // of FromFile; nil: the traffic is live
 	Mappings      []mapping.Mapping // at least one
 	Via           Via
-	LearnWay      bool             // Via was not given: it is raw, unless the intercept offers the tunnel
-	RawOnly       []string         // with LearnWay: the options given that do not apply to the tunnel
+	LearnWay      bool             // Via was not given: raw, unless the intercept offers the tunnel
+	RawOnly       []string         // with LearnWay: given options that the tunnel does not have
 	Intercepts    []netip.AddrPort // of raw and tunnel: at least one
-	Clients       *mapping.Pool    // addresses in place of the clients' (raw, tunnel); nil: their own
+	Clients       *mapping.Pool    // in place of the clients' addresses (raw, tunnel); nil: none
 	LocalhostAs   netip.Addr       // in place of a loopback client's (raw, tunnel); invalid: none
 	ProxyProtocol int              // 0 (none), 1 or 2 (socket)
-	Bind          []netip.Addr     // local addresses to connect from (socket); empty: the kernel chooses
+	Bind          []netip.Addr     // addresses to connect from (socket); empty: the kernel chooses
 	Interfaces    []string         // to capture on; empty: all
 	Filter        filter.Expr      // nil: none
 	OutputDevice  string           // to send on at the link layer (raw); empty: by the routes
@@ -165,7 +165,7 @@ type Process struct {
 	LogFile string // empty: stderr
 	PIDFile string // empty: none
 	Daemon  bool   // detach from the terminal
-	Status  string // where to serve the state: a path or IP:PORT; empty: the default; StatusOff: nowhere
+	Status  string // serves the state: a path or IP:PORT; empty: the default; or StatusOff
 }
 
 // StatusOff is the Process.Status of a daemon that does not serve its state.
@@ -206,11 +206,14 @@ func (c *Copy) Targets() (all []netip.AddrPort) {
 
 func defaultCopy() Copy {
 	return Copy{
-		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1, Mark: DefaultMark,
+		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1,
+		Mark: DefaultMark,
 		Mapped: Mapped{
-			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, Proto: ProtoAuto,
+			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto,
+			Proto:     ProtoAuto,
 			Protocols: known.NewSettings(), SessionMemory: 32 * mega,
-			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,
+			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second,
+			KeepaliveTimeout: 2 * time.Hour,
 		},
 		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,
 		ConnectTimeout: 10 * time.Second, Drain: 5 * time.Second,

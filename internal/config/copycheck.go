@@ -170,9 +170,11 @@ func (o *CopyOptions) sources(c *Copy) error {
 func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
-			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
+			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Addr.Port() &&
+				o.host.local(t.Addr.Addr()) {
 				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production "+
-					"gets every request twice, unless another server listens there", m, t.Addr.Addr()))
+					"gets every request twice, unless another server listens there", m,
+					t.Addr.Addr()))
 			}
 		}
 	}
@@ -280,7 +282,9 @@ func (o *CopyOptions) links(c *Copy) error {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
 			if c.Clients != nil && c.Clients.Like(t.Addr.Addr()).Len() == 0 {
-				return &Problem{Flag: "-c", Value: c.Clients.String(), What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", t.Addr)}
+				return &Problem{Flag: "-c", Value: c.Clients.String(),
+					What: fmt.Sprintf("has no address that can connect to %s: wanted some of its "+
+						"family", t.Addr)}
 			}
 			if t.Addr.Addr().IsLoopback() && c.Via == ViaRaw {
 				return &Problem{

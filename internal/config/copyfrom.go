@@ -28,7 +28,7 @@ const (
 // From is the source of a copy.
 type From struct {
 	Kind     FromKind
-	Listen   netip.AddrPort // of vxlan, geneve and agent; an invalid address stands for all of this host
+	Listen   netip.AddrPort // of vxlan, geneve and agent; an invalid address: all of this host
 	Networks []uint32       // VNIs to copy (vxlan, geneve); empty: all
 	Text     string         // as typed
 }
@@ -76,7 +76,8 @@ func (o *CopyOptions) setFrom(s string) error {
 		return nil
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
-	port := map[string]uint16{"vxlan": packet.PortVXLAN, "geneve": packet.PortGENEVE, "agent": DefaultAgentPort}[scheme]
+	port := map[string]uint16{"vxlan": packet.PortVXLAN, "geneve": packet.PortGENEVE,
+		"agent": DefaultAgentPort}[scheme]
 	if !ok || port == 0 {
 		return wanted("wanted %s", fromWords)
 	}

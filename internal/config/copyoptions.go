@@ -35,7 +35,8 @@ type CopyOptions struct {
 // NewCopyOptions adds the options of tcpcopy copy to fs. After fs has been parsed, Copy returns
 // the settings.
 func NewCopyOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
-	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort, places: make(map[string]setting)}
+	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort,
+		places: make(map[string]setting)}
 	register(fs, o.where())
 	register(fs, o.from())
 	register(fs, mappedOptions(&o.c.Mapped))
@@ -65,7 +66,8 @@ func (o *CopyOptions) where() []option {
 			help: "connect to the intercepts at these addresses, several with commas",
 		},
 		{
-			name: "via", arg: "WAY", group: Where, set: o.setVia, choices: []string{"socket", "raw", "tunnel"},
+			name: "via", arg: "WAY", group: Where, set: o.setVia,
+			choices: []string{"socket", "raw", "tunnel"},
 			help: "how to reach the target: socket (ordinary connections from this host), raw " +
 				"(packets from the clients' own addresses), tunnel (connections that the " +
 				"intercept on the target opens, from the clients' own addresses). Default: with " +
@@ -95,7 +97,8 @@ func (o *CopyOptions) where() []option {
 			help: "send on this device at the link layer (raw; default: by the routes)",
 		},
 		{
-			name: "proxy-protocol", arg: "v1|v2", group: Where, set: o.setProxyProtocol, choices: []string{"v1", "v2"},
+			name: "proxy-protocol", arg: "v1|v2", group: Where, set: o.setProxyProtocol,
+			choices: []string{"v1", "v2"},
 			help: "send a PROXY protocol header with the client's address first (socket); the " +
 				"target must expect it",
 		},
@@ -114,7 +117,8 @@ func (o *CopyOptions) how() []option {
 	controls := []Congestion{AutoCongestion, BBR, Cubic, Reno}
 	return []option{
 		{
-			name: "port-shift", letter: "f", arg: "N", group: How, set: whole(&c.PortShift, 0, 1023),
+			name: "port-shift", letter: "f", arg: "N", group: How,
+			set: whole(&c.PortShift, 0, 1023),
 			help: "add N to the source ports, so that several copiers of the same clients do " +
 				"not collide (raw, tunnel)",
 		},
@@ -124,7 +128,10 @@ func (o *CopyOptions) how() []option {
 		},
 		{
 			name: "both", group: How, set: on(&c.Both),
-			help: "capture production's answers whole, and read them if the protocol is known (" + watchedProtocols() + "): then a client with several requests under way is copied as such, and the account shows production's status beside the target's. Mirrors and recordings are always read in this way",
+			help: "capture production's answers whole, and read them if the protocol is known (" +
+				watchedProtocols() + "): then a client with several requests under way is copied " +
+				"as such, and the account shows production's status beside the target's. Mirrors " +
+				"and recordings are always read in this way",
 		},
 		{
 			name: "mtu", letter: "M", arg: "BYTES", group: How, set: whole(&c.MTU, 576, 65535),
@@ -135,16 +142,19 @@ func (o *CopyOptions) how() []option {
 			help: "largest segment to send to the target (raw; default: from the MTU)",
 		},
 		{
-			name: "syn", arg: "KIND", group: How, def: "client", set: oneOf(&c.SYN, syns...), choices: words(syns),
-			help: "TCP options to offer (raw): client (those of the real client), full, minimal",
+			name: "syn", arg: "KIND", group: How, def: "client", set: oneOf(&c.SYN, syns...),
+			choices: words(syns),
+			help:    "TCP options to offer (raw): client (those of the real client), full, minimal",
 		},
 		{
-			name: "congestion", arg: "NAME", group: How, def: "auto", set: oneOf(&c.Congestion, controls...), choices: words(controls),
+			name: "congestion", arg: "NAME", group: How, def: "auto",
+			set: oneOf(&c.Congestion, controls...), choices: words(controls),
 			help: "congestion control (raw): auto (that of this host: sysctl " +
 				"net.ipv4.tcp_congestion_control), bbr, cubic, reno",
 		},
 		{
-			name: "connections", letter: "C", arg: "N", group: How, def: "1", set: whole(&c.Connections, 1, 16),
+			name: "connections", letter: "C", arg: "N", group: How, def: "1",
+			set:  whole(&c.Connections, 1, 16),
 			help: "open N connections to each intercept",
 		},
 		{
@@ -174,25 +184,30 @@ func (o *CopyOptions) bounds() []option {
 	c := &o.c
 	return []option{
 		{
-			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "512", set: amount(&c.Memory, mega, 16*mega, 1024*giga),
+			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "512",
+			set:  amount(&c.Memory, mega, 16*mega, 1024*giga),
 			help: "memory for all sessions; beyond that new sessions are left out, and counted",
 		},
 		{
-			name: "max-sessions", arg: "N", group: Bounds, def: "262144", set: whole(&c.MaxSessions, 1, 1<<24),
+			name: "max-sessions", arg: "N", group: Bounds, def: "262144",
+			set: whole(&c.MaxSessions, 1, 1<<24),
 			help: "handle at most N sessions at the same time; beyond that new ones are left " +
 				"out, and counted",
 		},
 		{
-			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
+			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16",
+			set: amount(&c.Ring, mega, 2*mega, 4*giga),
 			help: "size of the capture ring, which holds packets until the copier reads them; a " +
 				"larger one outlasts longer bursts",
 		},
 		{
-			name: "connect-timeout", arg: "TIME", group: Bounds, def: "10s", set: span(&c.ConnectTimeout, time.Second, 10*time.Millisecond, 10*time.Minute),
+			name: "connect-timeout", arg: "TIME", group: Bounds, def: "10s",
+			set:  span(&c.ConnectTimeout, time.Second, 10*time.Millisecond, 10*time.Minute),
 			help: "give up a connection attempt to the target after this time",
 		},
 		{
-			name: "drain", arg: "TIME", group: Bounds, def: "5s", set: span(&c.Drain, time.Second, 0, time.Hour),
+			name: "drain", arg: "TIME", group: Bounds, def: "5s",
+			set: span(&c.Drain, time.Second, 0, time.Hour),
 			help: "give sessions this time to end after SIGINT or SIGTERM; a second signal ends " +
 				"them at once",
 		},
@@ -203,7 +218,8 @@ func (o *CopyOptions) output() []option {
 	c := &o.c
 	return append([]option{
 		{
-			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			name: "stats", arg: "TIME", group: Output, def: "10s",
+			set:  span(&c.Stats, time.Second, 0, 24*time.Hour),
 			help: "print a line of statistics to stderr at this interval; 0: none",
 		},
 		{
@@ -217,11 +233,13 @@ func (o *CopyOptions) output() []option {
 func processOptions(p *Process) []option {
 	return []option{
 		{
-			name: "log", letter: "l", arg: "FILE", group: Output, set: text(&p.LogFile, "the name of a file"),
+			name: "log", letter: "l", arg: "FILE", group: Output,
+			set:  text(&p.LogFile, "the name of a file"),
 			help: "append the log and the statistics to FILE, instead of stderr",
 		},
 		{
-			name: "pid-file", letter: "P", arg: "FILE", group: Output, set: text(&p.PIDFile, "the name of a file"),
+			name: "pid-file", letter: "P", arg: "FILE", group: Output,
+			set:  text(&p.PIDFile, "the name of a file"),
 			help: "write the process id to FILE",
 		},
 		{
@@ -256,7 +274,8 @@ func (o *CopyOptions) letters() []option {
 			help: "the same as --wait none",
 		},
 		{
-			name: "port", letter: "p", arg: "PORT", group: Letters, def: strconv.Itoa(DefaultPort), set: whole(&o.port, 1, 65535),
+			name: "port", letter: "p", arg: "PORT", group: Letters, def: strconv.Itoa(DefaultPort),
+			set:  whole(&o.port, 1, 65535),
 			help: "port of the intercepts that -s gives without a port",
 		},
 		{

@@ -73,7 +73,8 @@ func setFilter(dst *filter.Expr) func(string) error {
 		}
 		e, err := filter.Parse(s)
 		if err == nil {
-			_, err = filter.CompileExpr(e, filter.Options{}) // it must be short enough for the kernel
+			// it must be short enough for the kernel
+			_, err = filter.CompileExpr(e, filter.Options{})
 		}
 		if err != nil {
 			return quoting(err)
@@ -163,7 +164,8 @@ func setSnaplen(s string) error {
 		return wanted("wanted a whole number, 65535 or more")
 	}
 	if n < 65535 {
-		return wanted("a packet that was cut cannot be copied: wanted 65535 or more").hinting("leave -S out: packets are captured whole")
+		return wanted("a packet that was cut cannot be copied: wanted 65535 or more").
+			hinting("leave -S out: packets are captured whole")
 	}
 	return nil
 }

@@ -11,8 +11,9 @@ import (
 // default.
 func Example() string {
 	var b strings.Builder
-	b.WriteString(`# tcpcopy copy --config FILE reads this file; options on the command line take precedence. SIGHUP reads it
-# again: mappings, and the options that single mappings may have, change at once, the others at the next start.
+	b.WriteString(`# tcpcopy copy --config FILE reads this file. Options on the command line take
+# precedence. SIGHUP reads it again: mappings, and the options that single mappings may have,
+# change at once, the others at the next start.
 
 mappings:
   - 80-10.0.0.2:8080

@@ -88,9 +88,11 @@ func syntax(path string, err error) error {
 	var at yaml.Error
 	if errors.As(err, &at) {
 		p := at.GetToken().Position
-		return &Problem{Flag: fmt.Sprintf("%s:%d:%d", path, p.Line, p.Column), What: "is not YAML: " + at.GetMessage()}
+		return &Problem{Flag: fmt.Sprintf("%s:%d:%d", path, p.Line, p.Column),
+			What: "is not YAML: " + at.GetMessage()}
 	}
-	return &Problem{Flag: path, What: "is not YAML: " + strings.Join(strings.Fields(err.Error()), " ")}
+	return &Problem{Flag: path, What: "is not YAML: " + strings.Join(strings.Fields(err.Error()),
+		" ")}
 }
 
 type fileReader struct {
@@ -283,7 +285,8 @@ func (o *CopyOptions) apply(path string) error {
 		f := o.fs.Lookup(key)
 		return f != nil && isOurs(f) && key != "config" && key != "map" && Refused(f) == ""
 	}
-	f, err := readFile(path, known, func(key string) bool { return mappedFlags.Lookup(key) != nil })
+	f, err := readFile(path, known,
+		func(key string) bool { return mappedFlags.Lookup(key) != nil })
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,8 @@ func captureFiles(s string) ([]string, error) {
 		return nil, err
 	}
 	for i, n := range names {
-		if fi, err := os.Stat(n); err == nil && fi.Mode().IsRegular() || strings.HasSuffix(n, ".pcap") || strings.HasSuffix(n, ".pcapng") {
+		if fi, err := os.Stat(n); err == nil && fi.Mode().IsRegular() ||
+			strings.HasSuffix(n, ".pcap") || strings.HasSuffix(n, ".pcapng") {
 			continue
 		}
 		if i == 0 {

@@ -61,7 +61,8 @@ type InterceptOptions struct {
 // Intercept returns the settings.
 func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 	o := &InterceptOptions{fs: fs, host: host, port: DefaultPort, c: Intercept{
-		Stats: 10 * time.Second, Target: Target{Reach: "auto", MaxStreams: 65536, Memory: 256 * mega},
+		Stats: 10 * time.Second, Target: Target{Reach: "auto", MaxStreams: 65536,
+			Memory: 256 * mega},
 	}}
 	c := &o.c
 	register(fs, []option{
@@ -76,7 +77,8 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 				"'tcp and src port 8080' (default: every TCP packet that is not for this host)",
 		},
 		{
-			name: "port", letter: "p", arg: "PORT", group: Where, def: strconv.Itoa(DefaultPort), set: whole(&o.port, 1, 65535),
+			name: "port", letter: "p", arg: "PORT", group: Where, def: strconv.Itoa(DefaultPort),
+			set:  whole(&o.port, 1, 65535),
 			help: "listen for copiers on this port",
 		},
 		{
@@ -105,7 +107,8 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 				"target's answers from real clients",
 		},
 		{
-			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			name: "stats", arg: "TIME", group: Output, def: "10s",
+			set:  span(&c.Stats, time.Second, 0, 24*time.Hour),
 			help: "print a line of statistics to stderr at this interval; 0: none",
 		},
 		{
@@ -232,7 +235,8 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 		if c.OnTarget {
 			can = "connect to " + c.Target.AllowWords() + " of this host from any client's address"
 		}
-		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs, o.port)+" can "+can)
+		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs,
+			o.port)+" can "+can)
 	}
 	for _, a := range addrs {
 		c.Listen = append(c.Listen, netip.AddrPortFrom(a, uint16(o.port)))

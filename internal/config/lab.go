@@ -43,7 +43,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 	answers := []string{"bigger", "smaller", "slower"}
 	options := []option{
 		{
-			name: "via", arg: "WAY", group: Where, def: "socket", choices: []string{"socket", "raw", "tunnel"}, set: o.setVia,
+			name: "via", arg: "WAY", group: Where, def: "socket",
+			choices: []string{"socket", "raw", "tunnel"}, set: o.setVia,
 			help: "how the copies reach the test server: socket, raw through an intercept on a " +
 				"third host, or tunnel through one on the test server",
 		},
@@ -57,7 +58,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 			help: "requests a second, over all connections",
 		},
 		{
-			name: "duration", arg: "TIME", group: Load, set: span(&c.Duration, time.Second, 100*time.Millisecond, 24*time.Hour),
+			name: "duration", arg: "TIME", group: Load,
+			set:  span(&c.Duration, time.Second, 100*time.Millisecond, 24*time.Hour),
 			help: "how long the load lasts",
 		},
 		{
@@ -65,11 +67,13 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 			help: "requests on each connection",
 		},
 		{
-			name: "proto", arg: "PROTO", group: Load, choices: protos, set: oneOf(&c.Proto, protos...),
+			name: "proto", arg: "PROTO", group: Load, choices: protos,
+			set:  oneOf(&c.Proto, protos...),
 			help: "the load speaks " + orList(protos) + " (default: a protocol of the lab's own)",
 		},
 		{
-			name: "answers", arg: "KIND", group: Load, choices: answers, set: oneOf(&c.Answers, answers...),
+			name: "answers", arg: "KIND", group: Load, choices: answers,
+			set: oneOf(&c.Answers, answers...),
 			help: "the test server answers bigger (5 times the bytes), smaller (a fifth) or " +
 				"slower (3 times the time)",
 		},
@@ -82,7 +86,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 			help: "lose this share of the packets between clients and production, each way",
 		},
 		{
-			name: "delay", arg: "TIME", group: Load, set: span(&c.Delay, time.Millisecond, 0, time.Minute),
+			name: "delay", arg: "TIME", group: Load, set: span(&c.Delay, time.Millisecond, 0,
+				time.Minute),
 			help: "delay packets to and from the test server by this time, each way (needs " +
 				"/dev/net/tun)",
 		},
@@ -104,7 +109,8 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		names = append(names, s.Name)
 	}
 	register(fs, []option{{
-		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names, set: oneOf(&c.Scenario, names...),
+		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names,
+		set:  oneOf(&c.Scenario, names...),
 		help: "the kind of load (see above), which the options below vary",
 	}})
 	register(fs, options)

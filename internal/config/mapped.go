@@ -25,21 +25,25 @@ func mappedOptions(m *Mapped) []option {
 	samples := []SampleBy{BySession, ByClient}
 	return append([]option{
 		{
-			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only), clear: func() { m.Only = nil },
-			help: "copy only clients of these networks, several with commas (default: all)",
+			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only),
+			clear: func() { m.Only = nil },
+			help:  "copy only clients of these networks, several with commas (default: all)",
 		},
 		{
-			name: "except", arg: "NETS", group: Where, set: setNetworks(&m.Except), clear: func() { m.Except = nil },
-			help: "do not copy clients of these networks, several with commas",
+			name: "except", arg: "NETS", group: Where, set: setNetworks(&m.Except),
+			clear: func() { m.Except = nil },
+			help:  "do not copy clients of these networks, several with commas",
 		},
 		{
-			name: "balance", arg: "METHOD", group: How, def: "client", set: setBalance(&m.Balance), choices: balances(),
+			name: "balance", arg: "METHOD", group: How, def: "client", set: setBalance(&m.Balance),
+			choices: balances(),
 			help: "how several targets share the sessions: client (by the client's address), " +
 				"session (by the connection), round-robin, least (to the one with the fewest), " +
 				"all (every session to every target)",
 		},
 		{
-			name: "health", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Health, healths...), choices: words(healths),
+			name: "health", arg: "MODE", group: How, def: "auto",
+			set: oneOf(&m.Health, healths...), choices: words(healths),
 			help: "take a target out for a while if it refuses or does not answer connections, " +
 				"and another can take the load: on, off, auto (on, except with --balance all)",
 		},
@@ -49,22 +53,26 @@ func mappedOptions(m *Mapped) []option {
 				"two of each, and a third of every other one",
 		},
 		{
-			name: "stagger", arg: "TIME", group: How, set: span(&m.Stagger, time.Second, 0, time.Hour),
+			name: "stagger", arg: "TIME", group: How, set: span(&m.Stagger, time.Second, 0,
+				time.Hour),
 			help: "delay each further copy of --copies by TIME against the one before (default: " +
 				"all run at once)",
 		},
 		{
-			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&m.SamplePercent),
+			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100",
+			set: setSample(&m.SamplePercent),
 			help: "copy this share of the sessions, each as a whole; fractions such as 0.5 are " +
 				"allowed",
 		},
 		{
-			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&m.SampleBy, samples...), choices: words(samples),
+			name: "sample-by", arg: "WHAT", group: How, def: "session",
+			set: oneOf(&m.SampleBy, samples...), choices: words(samples),
 			help: "what --sample chooses: session (each connection by itself), client (a client " +
 				"with all its connections)",
 		},
 		{
-			name: "ramp", arg: "TIME", group: How, set: span(&m.Ramp, time.Second, time.Second, 24*time.Hour),
+			name: "ramp", arg: "TIME", group: How, set: span(&m.Ramp, time.Second, time.Second,
+				24*time.Hour),
 			help: "start gently: copy more of the sessions each second, and all of them after " +
 				"TIME (default: all at once)",
 		},
@@ -73,13 +81,15 @@ func mappedOptions(m *Mapped) []option {
 			help: "the same as --ramp 100s: 1 % more of the sessions each second",
 		},
 		{
-			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...), choices: words(waits),
+			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...),
+			choices: words(waits),
 			help: "when the target's answer counts as complete, so that the next request may " +
 				"go, if the protocol does not tell: bytes (as many as predicted), quiet " +
 				"(silence), auto (bytes if predicted, else quiet), none (do not wait)",
 		},
 		{
-			name: "proto", arg: "PROTO", group: How, def: "auto", set: oneOf(&m.Proto, protos()...), choices: words(protos()),
+			name: "proto", arg: "PROTO", group: How, def: "auto",
+			set: oneOf(&m.Proto, protos()...), choices: words(protos()),
 			help: "the protocol of the connections, which tells where requests and answers end: " +
 				"auto (recognised by the first bytes of each connection), none (it is guessed), " +
 				"or the protocol's name, if all connections speak it",
@@ -90,33 +100,40 @@ func mappedOptions(m *Mapped) []option {
 				"from their next request on)",
 		},
 		{
-			name: "rtt", letter: "R", arg: "MS", group: How, set: span(&m.RTT, time.Millisecond, time.Millisecond, time.Minute),
+			name: "rtt", letter: "R", arg: "MS", group: How,
+			set:  span(&m.RTT, time.Millisecond, time.Millisecond, time.Minute),
 			help: "round-trip time to the target to assume until it is measured",
 		},
 		{
-			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M", set: amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
+			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M",
+			set:  amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
 			help: "bytes that one session may hold for a slow target",
 		},
 		{
-			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s", set: span(&m.GateLimit, time.Second, 10*time.Millisecond, 24*time.Hour),
+			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s",
+			set:  span(&m.GateLimit, time.Second, 10*time.Millisecond, 24*time.Hour),
 			help: "how long a request waits for the target's answer to the one before",
 		},
 		{
-			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120", set: span(&m.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
+			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120",
+			set: span(&m.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
 			help: "give up a session if the target owes an answer or an acknowledgment for this " +
 				"time",
 		},
 		{
-			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200", set: span(&m.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
+			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200",
+			set:  span(&m.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
 			help: "give up a session if neither side sends anything for this time",
 		},
 		{
-			name: "max-rate", arg: "N", group: Bounds, set: rate(&m.MaxRate, "sessions a second", 0.1, 1e7),
+			name: "max-rate", arg: "N", group: Bounds, set: rate(&m.MaxRate, "sessions a second",
+				0.1, 1e7),
 			help: "begin at most N copies a second; beyond that whole sessions are left out, " +
 				"and counted (default: no bound)",
 		},
 		{
-			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second", 0.01, 1e6),
+			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second",
+				0.01, 1e6),
 			help: "send the targets at most N megabits a second of requests; beyond that whole " +
 				"sessions are left out, and counted (default: no bound)",
 		},

@@ -16,7 +16,7 @@ const (
 	When    Group = "When"                    // when recorded traffic is replayed
 	Load    Group = "Load"                    // the lab's traffic
 	How     Group = "How"                     // how copies are made
-	Content Group = "Requests"                // which requests the target gets, and how they are changed
+	Content Group = "Requests"                // which requests are sent, and how they are changed
 	Bounds  Group = "Bounds"                  // what this host and the target spend at most
 	Output  Group = "Output"                  // what the command prints
 	Letters Group = "TCPCopy's other letters" // for old command lines

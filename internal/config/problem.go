@@ -59,7 +59,8 @@ func FlagProblem(err error, help string) *Problem {
 	see := help + " lists the options"
 	switch {
 	case errors.As(err, &invalid):
-		p := &Problem{Flag: typed(invalid.GetFlag()), Value: invalid.GetValue(), What: "wanted " + plain(invalid.GetFlag())}
+		p := &Problem{Flag: typed(invalid.GetFlag()), Value: invalid.GetValue(),
+			What: "wanted " + plain(invalid.GetFlag())}
 		if errors.As(err, &problem) {
 			p.What, p.Hint = problem.What, problem.Hint
 			if problem.Value == asIs {
@@ -83,7 +84,8 @@ func FlagProblem(err error, help string) *Problem {
 		}
 		return &Problem{What: "unknown option " + name, Hint: see}
 	case errors.As(err, &malshape):
-		return &Problem{What: fmt.Sprintf("bad option %q: wanted -x VALUE or --name VALUE", malshape.GetSpecifiedFlag()), Hint: see}
+		return &Problem{What: fmt.Sprintf("bad option %q: wanted -x VALUE or --name VALUE",
+			malshape.GetSpecifiedFlag()), Hint: see}
 	case errors.As(err, &problem):
 		return problem
 	}

@@ -51,8 +51,9 @@ func protocolOptions(s known.Settings, warnings *[]string) (all []option) {
 			continue
 		}
 		all = append(all, option{
-			name: o.Name, letter: o.Letter, arg: o.Arg, group: Content, help: o.Help, clear: o.Clear,
-			set: setProtocolOption(o, warnings),
+			name: o.Name, letter: o.Letter, arg: o.Arg, group: Content, help: o.Help,
+			clear: o.Clear,
+			set:   setProtocolOption(o, warnings),
 		})
 	}
 	return all
@@ -63,7 +64,8 @@ func protocolLetters() (all []option) {
 	for _, o := range brought(known.NewSettings()) {
 		if o.Refused != "" {
 			all = append(all, option{
-				name: o.Name, letter: o.Letter, arg: o.Arg, group: Letters, help: o.Help, refused: o.Refused,
+				name: o.Name, letter: o.Letter, arg: o.Arg, group: Letters, help: o.Help,
+				refused: o.Refused,
 			})
 		}
 	}
@@ -123,9 +125,11 @@ func readSecret(name string, warnings *[]string) (string, error) {
 		return "", fmt.Errorf("has more than %d bytes: wanted a login", maxSecret)
 	}
 	// The mode of a pipe or a process substitution means nothing.
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() &&
+		info.Mode().Perm()&0o077 != 0 {
 		*warnings = append((*warnings)[:len(*warnings):len(*warnings)], fmt.Sprintf(
-			"the passwords in %q can be read by others (mode %04o): chmod 600 %s", name, info.Mode().Perm(), name))
+			"the passwords in %q can be read by others (mode %04o): chmod 600 %s", name,
+			info.Mode().Perm(), name))
 	}
 	return strings.TrimRight(strings.TrimPrefix(string(text), byteOrderMark), "\r\n"), nil
 }

@@ -86,7 +86,8 @@ func span(dst *time.Duration, unit, lo, hi time.Duration) func(string) error {
 	return func(s string) error {
 		d, err := parseSpan(s, unit)
 		if err != nil || d < lo || d > hi {
-			return wanted("wanted %s, or a time such as %s; from %s to %s", unitName(unit), short(3*unit), short(lo), short(hi))
+			return wanted("wanted %s, or a time such as %s; from %s to %s", unitName(unit),
+				short(3*unit), short(lo), short(hi))
 		}
 		*dst = d
 		return nil
@@ -223,7 +224,8 @@ func addresses(s string, most int) ([]netip.Addr, error) {
 		}
 	}
 	if from, to = from.Unmap(), to.Unmap(); from.Is4() != to.Is4() || to.Less(from) {
-		p := wanted("%q is not a range: wanted two addresses of one family, the lower one first", s)
+		p := wanted("%q is not a range: wanted two addresses of one family, the lower one first",
+			s)
 		p.Value = asIs
 		return nil, p
 	}
@@ -301,7 +303,8 @@ func endpoint(s string) (netip.Addr, int, error) {
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil || n < 1 || n > 65535 {
-		p := wanted("%q has no valid port: wanted a number from 1 to 65535 after the last colon", s)
+		p := wanted("%q has no valid port: wanted a number from 1 to 65535 after the last colon",
+			s)
 		p.Value = asIs
 		return netip.Addr{}, 0, p
 	}

@@ -14,7 +14,7 @@ import (
 
 // Record holds the settings of tcpcopy record.
 type Record struct {
-	Production []netip.AddrPort // at least one; an invalid address stands for all addresses of this host
+	Production []netip.AddrPort // at least one; an invalid address: all of this host
 	Interfaces []string         // to capture on; empty: all
 	Filter     filter.Expr      // nil: none
 	Both       bool             // record the server's packets whole, not only their headers
@@ -36,12 +36,14 @@ type RecordOptions struct {
 // NewRecordOptions adds the options of tcpcopy record to fs. After fs has been parsed, Record
 // returns the settings.
 func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
-	o := &RecordOptions{host: host, c: Record{Sample: 100, SampleBy: BySession, Ring: 16 * mega, Stats: 10 * time.Second}}
+	o := &RecordOptions{host: host, c: Record{Sample: 100, SampleBy: BySession, Ring: 16 * mega,
+		Stats: 10 * time.Second}}
 	c := &o.c
 	samples := []SampleBy{BySession, ByClient}
 	register(fs, []option{
 		{
-			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where, set: setProduction(&c.Production),
+			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where,
+			set: setProduction(&c.Production),
 			help: "the production servers: ports of this host, or addresses with ports whose " +
 				"traffic passes through it, several with commas",
 		},
@@ -66,17 +68,20 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 				"answers (default: their headers, which every replay needs)",
 		},
 		{
-			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&c.Sample),
+			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100",
+			set: setSample(&c.Sample),
 			help: "record this share of the sessions, each as a whole; fractions such as 0.5 " +
 				"are allowed",
 		},
 		{
-			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&c.SampleBy, samples...), choices: words(samples),
+			name: "sample-by", arg: "WHAT", group: How, def: "session",
+			set: oneOf(&c.SampleBy, samples...), choices: words(samples),
 			help: "what --sample chooses: session (each connection by itself), client (a client " +
 				"with all its connections)",
 		},
 		{
-			name: "snaplen", letter: "S", arg: "BYTES", group: How, set: whole(&c.File.Snap, 68, 1<<18),
+			name: "snaplen", letter: "S", arg: "BYTES", group: How,
+			set: whole(&c.File.Snap, 68, 1<<18),
 			help: "record at most so many bytes of each packet (default: all); packets that are " +
 				"cut cannot be replayed",
 		},
@@ -91,16 +96,19 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 				"(default: keep all)",
 		},
 		{
-			name: "duration", arg: "TIME", group: Bounds, set: span(&c.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
+			name: "duration", arg: "TIME", group: Bounds,
+			set:  span(&c.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
 			help: "end after this time (default: at SIGINT or SIGTERM)",
 		},
 		{
-			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16", set: amount(&c.Ring, mega, 2*mega, 4*giga),
+			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16",
+			set: amount(&c.Ring, mega, 2*mega, 4*giga),
 			help: "size of the capture ring, which holds packets until they are written; a " +
 				"larger one outlasts longer bursts",
 		},
 		{
-			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
+			name: "stats", arg: "TIME", group: Output, def: "10s",
+			set:  span(&c.Stats, time.Second, 0, 24*time.Hour),
 			help: "print a line of statistics to stderr at this interval; 0: none",
 		},
 	})
@@ -131,7 +139,8 @@ func (o *RecordOptions) setRotate(s string) error {
 	f := &o.c.File
 	f.RotateBytes, f.RotateEvery = 0, 0
 	for part := range strings.SplitSeq(s, ",") {
-		if d, err := time.ParseDuration(part); err == nil && d >= time.Second && f.RotateEvery == 0 {
+		if d, err := time.ParseDuration(part); err == nil && d >= time.Second &&
+			f.RotateEvery == 0 {
 			f.RotateEvery = d
 			continue
 		}
@@ -160,7 +169,8 @@ func (o *RecordOptions) Record() (*Record, error) {
 		return nil, &Problem{Flag: "--rotate", What: "does not go with standard output: wanted " +
 			"-o with the name of a file"}
 	case c.File.Keep > 0 && !rotates:
-		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep), What: "needs --rotate: without it there is one file"}
+		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep),
+			What: "needs --rotate: without it there is one file"}
 	}
 	return &c, nil
 }

@@ -45,12 +45,15 @@ var notInReplay = []string{"interface", "buffer", "mark", "snaplen", "both"}
 // NewReplayOptions adds the options of tcpcopy replay to fs. After fs has been parsed, Replay
 // returns the settings.
 func NewReplayOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
-	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort, places: make(map[string]setting), replays: true}
+	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort,
+		places: make(map[string]setting), replays: true}
 	o.c.Drain = replayDrain
 	for _, group := range [][]option{
-		o.where(), o.when(), mappedOptions(&o.c.Mapped), o.how(), o.bounds(), o.output(), o.letters(),
+		o.where(), o.when(), mappedOptions(&o.c.Mapped), o.how(), o.bounds(), o.output(),
+		o.letters(),
 	} {
-		group = slices.DeleteFunc(group, func(p option) bool { return slices.Contains(notInReplay, p.name) })
+		group = slices.DeleteFunc(group,
+			func(p option) bool { return slices.Contains(notInReplay, p.name) })
 		for i := range group {
 			if t, ok := replayTexts[group[i].name]; ok {
 				group[i].help = t.help
@@ -72,13 +75,15 @@ func (o *CopyOptions) when() []option {
 		},
 		{
 			name: "rate", arg: "N", group: When, set: func(s string) error {
-				return rate(&p.Schedule.Rate, "new sessions a second", 0.01, 1e7)(strings.TrimSuffix(s, "/s"))
+				return rate(&p.Schedule.Rate, "new sessions a second", 0.01,
+					1e7)(strings.TrimSuffix(s, "/s"))
 			},
 			help: "begin at most N sessions a second; time is stretched where the recording has " +
 				"more",
 		},
 		{
-			name: "gap-limit", arg: "TIME", group: When, set: span(&p.Schedule.GapLimit, time.Second, time.Millisecond, 24*time.Hour),
+			name: "gap-limit", arg: "TIME", group: When,
+			set:  span(&p.Schedule.GapLimit, time.Second, time.Millisecond, 24*time.Hour),
 			help: "shorten longer silences in the recording to TIME",
 		},
 		{
@@ -96,7 +101,8 @@ func (o *CopyOptions) when() []option {
 			help: "end at this time of the recording, given in the same ways",
 		},
 		{
-			name: "duration", arg: "TIME", group: When, set: span(&p.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
+			name: "duration", arg: "TIME", group: When,
+			set:  span(&p.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
 			help: "stop reading after this time",
 		},
 	}
@@ -128,12 +134,14 @@ func (o *CopyOptions) setLoop(s string) error {
 }
 
 // dates holds the layouts of a date and time. Those without a zone are in this host's zone.
-var dates = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"}
+var dates = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05",
+	"2006-01-02 15:04", "2006-01-02T15:04"}
 
 func moment(since *int64, after *time.Duration) func(string) error {
 	return func(s string) error {
 		for _, form := range dates {
-			if t, err := time.ParseInLocation(form, s, time.Local); err == nil && t.UnixNano() > 0 {
+			if t, err := time.ParseInLocation(form, s, time.Local); err == nil &&
+				t.UnixNano() > 0 {
 				*since, *after = t.UnixNano(), 0
 				return nil
 			}
@@ -165,25 +173,31 @@ func (o *CopyOptions) setToTime(s string) error {
 func (o *CopyOptions) offline() []option {
 	return []option{
 		{
-			name: "acceleration", letter: "a", arg: "N", group: Letters, set: o.once("-a", "--speed", &o.speed, o.setSpeed),
+			name: "acceleration", letter: "a", arg: "N", group: Letters,
+			set:  o.once("-a", "--speed", &o.speed, o.setSpeed),
 			help: "the same as --speed (of a replay: -i FILE)",
 		},
 		{
-			name: "interval", letter: "I", arg: "MS", group: Letters, set: span(&o.replay.Schedule.GapLimit, time.Millisecond, time.Millisecond, 24*time.Hour),
+			name: "interval", letter: "I", arg: "MS", group: Letters,
+			set: span(&o.replay.Schedule.GapLimit, time.Millisecond, time.Millisecond,
+				24*time.Hour),
 			help: "the same as --gap-limit, in milliseconds (of a replay: -i FILE)",
 		},
 		{
-			name: "times", letter: "T", arg: "N", group: Letters, set: o.once("-T", "--loop", &o.loop, o.setLoop),
+			name: "times", letter: "T", arg: "N", group: Letters,
+			set:  o.once("-T", "--loop", &o.loop, o.setLoop),
 			help: "the same as --loop (of a replay: -i FILE)",
 		},
 	}
 }
 
 // once refuses different values for the two names of one option.
-func (o *CopyOptions) once(letter, name string, said *string, set func(string) error) func(string) error {
+func (o *CopyOptions) once(letter, name string, said *string,
+	set func(string) error) func(string) error {
 	return func(s string) error {
 		if *said != "" && *said != s {
-			return wanted("%s is %s, which was given as %s: wanted one of them", letter, name, *said)
+			return wanted("%s is %s, which was given as %s: wanted one of them", letter, name,
+				*said)
 		}
 		return set(s)
 	}
@@ -243,9 +257,11 @@ func (o *CopyOptions) recording(c *Copy) error {
 		fi, err := os.Stat(name)
 		switch {
 		case err != nil:
-			return wanted("capture file %q: %s: wanted files to replay, or - for standard input", name, kernelWords(err))
+			return wanted("capture file %q: %s: wanted files to replay, or - for standard input",
+				name, kernelWords(err))
 		case fi.IsDir():
-			return wanted("%q is a directory: wanted the files in it", name).hinting("tcpcopy replay %s/*", strings.TrimSuffix(name, "/"))
+			return wanted("%q is a directory: wanted the files in it",
+				name).hinting("tcpcopy replay %s/*", strings.TrimSuffix(name, "/"))
 		case !fi.Mode().IsRegular() && r.Passes != 1:
 			return &Problem{Flag: "--loop", Value: o.loop, What: fmt.Sprintf("does not go with "+
 				"%q, which can be read once: wanted regular files", name)}

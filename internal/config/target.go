@@ -33,7 +33,8 @@ func (o *InterceptOptions) target() []option {
 				"the id of one of its processes",
 		},
 		{
-			name: "reach", arg: "HOW", group: How, def: "auto", set: oneOf(&t.Reach, reaches...), choices: reaches,
+			name: "reach", arg: "HOW", group: How, def: "auto", set: oneOf(&t.Reach, reaches...),
+			choices: reaches,
 			help: "with --on-target: how connections reach the server: loopback (needs a " +
 				"routing rule), mark (needs a routing rule and three sysctls; the local end is " +
 				"the server's own address), auto (loopback if that works)",
@@ -48,12 +49,14 @@ func (o *InterceptOptions) target() []option {
 			help: "undo what an intercept that was killed has left on this target, and end",
 		},
 		{
-			name: "max-connections", arg: "N", group: Bounds, def: "65536", set: whole(&t.MaxStreams, 1, 1<<20),
+			name: "max-connections", arg: "N", group: Bounds, def: "65536",
+			set: whole(&t.MaxStreams, 1, 1<<20),
 			help: "with --on-target: hold at most N connections, or as many as the limit of " +
 				"open files allows; beyond that they are refused, and counted",
 		},
 		{
-			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "256", set: amount(&t.Memory, mega, mega, 1024*giga),
+			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "256",
+			set: amount(&t.Memory, mega, mega, 1024*giga),
 			help: "with --on-target: memory for bytes that wait for the server; beyond that " +
 				"connections are dropped, and counted",
 		},

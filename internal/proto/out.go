@@ -15,11 +15,12 @@ type StepKind uint8
 
 // The kinds of steps.
 const (
-	PassOn    StepKind = iota + 1 // N bytes of the client go to the target as they are
-	Say                           // Text goes to the target in place of N bytes of the client (0: added)
-	LeaveOut                      // N bytes of the client do not go to the target, for Reason
-	Requested                     // a request ends here: Request
-	Refused                       // a request was left out, or replaced: it is counted for Reason
+	PassOn StepKind = iota + 1 // N bytes of the client go to the target as they are
+	// Text goes to the target in place of N bytes of the client (0: added)
+	Say
+	LeaveOut  // N bytes of the client do not go to the target, for Reason
+	Requested // a request ends here: Request
+	Refused   // a request was left out, or replaced: it is counted for Reason
 )
 
 // Step is one thing to do.

@@ -26,7 +26,8 @@ type Recording struct {
 // RecordingLine returns the account in one line.
 func RecordingLine(r *Recording) string {
 	line := fmt.Sprintf("recorded %s, %s of %s, %s lost in the kernel; %s",
-		count(r.Written, "packet", "packets"), size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"),
+		count(r.Written, "packet", "packets"), size(uint64(r.Bytes)),
+		count(r.Sessions, "new session", "new sessions"),
 		number(r.Packets.KernelDrop), r.Name)
 	if r.Sampled > 0 {
 		line += fmt.Sprintf("; %s left out by --sample", number(r.Sampled))
@@ -39,7 +40,8 @@ func RecordingSummary(w io.Writer, r *Recording) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "tcpcopy %s recorded for %s\n\n", r.Version, span(r.Now.Sub(r.Start)))
 	packets(b, &r.Packets)
-	row(b, "recorded", "%s, %s of %s", count(r.Written, "packet", "packets"), size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"))
+	row(b, "recorded", "%s, %s of %s", count(r.Written, "packet", "packets"),
+		size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"))
 	if r.Sampled > 0 {
 		row(b, "", "%s left out by --sample", count(r.Sampled, "packet", "packets"))
 	}

@@ -13,9 +13,11 @@ import (
 
 // Replay is the progress of a replay of capture files, and what was found in them.
 type Replay struct {
-	Files        []string
-	Speed        float64       // 0: as fast as possible
-	Size, Read   int64         // bytes on the disk: of one pass (0: not known), and those read so far
+	Files []string
+	Speed float64 // 0: as fast as possible
+	// Size is how many bytes the files have on the disk, 0 if that is not known; Read is how many
+	// were read so far, in all passes.
+	Size, Read   int64
 	Pass, Passes int           // Passes 0: without end
 	Packets      uint64        // played
 	At           time.Time     // when the last packet was recorded
@@ -72,11 +74,14 @@ func replayReport(s *Snapshot) *ReplayReport {
 		return nil
 	}
 	return &ReplayReport{
-		Files: p.Files, Speed: p.Speed, Pass: p.Pass, Packets: p.Packets, Played: p.Played.Seconds(), Began: p.Began,
+		Files: p.Files, Speed: p.Speed, Pass: p.Pass, Packets: p.Packets,
+		Played: p.Played.Seconds(), Began: p.Began,
 		Late: times(&p.Late), Paused: p.Paused.Seconds(), Verdict: s.verdict(),
-		NotIP: p.NotIP, UnknownLink: p.UnknownLink, LinkUnusable: p.LinkMalformed, OutsidePart: p.OutsidePart,
-		Backwards: p.Backwards, Truncated: p.Truncated, Corrupt: append([]string{}, p.Corrupt...), LostBefore: p.LostBefore,
-		PortsSeen: append([]uint16{}, p.PortsSeen...),
+		NotIP: p.NotIP, UnknownLink: p.UnknownLink, LinkUnusable: p.LinkMalformed,
+		OutsidePart: p.OutsidePart,
+		Backwards:   p.Backwards, Truncated: p.Truncated, Corrupt: append([]string{}, p.Corrupt...),
+		LostBefore: p.LostBefore,
+		PortsSeen:  append([]uint16{}, p.PortsSeen...),
 	}
 }
 
@@ -101,7 +106,8 @@ func (s *Snapshot) Left() (time.Duration, bool) {
 // Ours returns how much of f was dropped for a reason that lies with this program or its bounds.
 func Ours(f *ledger.Flow) (n uint64) {
 	for _, r := range []ledger.Reason{
-		ledger.OverMemory, ledger.OverSessions, ledger.OverSession, ledger.NoSourceAddress, ledger.LinkDown,
+		ledger.OverMemory, ledger.OverSessions, ledger.OverSession, ledger.NoSourceAddress,
+		ledger.LinkDown,
 		ledger.LinkError, ledger.Shutdown,
 	} {
 		n += f.Dropped[r]
@@ -144,12 +150,14 @@ func replayed(b *bufio.Writer, s *Snapshot) {
 	if p == nil {
 		return
 	}
-	line := fmt.Sprintf("%s of %s", count(p.Packets, "packet", "packets"), count(uint64(len(p.Files)), "file", "files"))
+	line := fmt.Sprintf("%s of %s", count(p.Packets, "packet", "packets"),
+		count(uint64(len(p.Files)), "file", "files"))
 	if p.Passes != 1 {
 		line += fmt.Sprintf(", in pass %d", p.Pass)
 	}
 	if p.Packets > 0 {
-		line += fmt.Sprintf("; %s of recorded time up to %s", span(p.Played), p.At.Format("2006-01-02 15:04:05"))
+		line += fmt.Sprintf("; %s of recorded time up to %s", span(p.Played),
+			p.At.Format("2006-01-02 15:04:05"))
 	}
 	row(b, "replay", "%s", line)
 	for _, e := range oddities(p) {
@@ -157,7 +165,8 @@ func replayed(b *bufio.Writer, s *Snapshot) {
 	}
 	if p.Speed > 0 && p.Began > 0 {
 		row(b, "schedule", "%s began %s after their time (median), 99 %% by %s, all by %s",
-			count(p.Began, "session", "sessions"), fine(p.Late.At(0.5)), fine(p.Late.At(0.99)), fine(p.Late.Most))
+			count(p.Began, "session", "sessions"), fine(p.Late.At(0.5)), fine(p.Late.At(0.99)),
+			fine(p.Late.Most))
 	}
 	if h := &s.Counters.Behind; h.Count > 0 {
 		row(b, "behind", "requests waited %s for the target (median), 99 %% up to %s, all up to "+
@@ -174,15 +183,19 @@ func oddities(p *Replay) (all []string) {
 			all = append(all, fmt.Sprintf(format, args...))
 		}
 	}
-	say(p.LostBefore, "%s lost when they were recorded", count(p.LostBefore, "packet was", "packets were"))
-	say(uint64(p.Truncated), "%s in the middle of a packet", count(uint64(p.Truncated), "file ends", "files end"))
+	say(p.LostBefore, "%s lost when they were recorded",
+		count(p.LostBefore, "packet was", "packets were"))
+	say(uint64(p.Truncated), "%s in the middle of a packet",
+		count(uint64(p.Truncated), "file ends", "files end"))
 	for _, c := range p.Corrupt {
 		say(1, "read only so far: %s", c)
 	}
 	say(p.Backwards, "the recording's clock was set back %s", count(p.Backwards, "time", "times"))
-	say(p.UnknownLink, "%s of a link type that cannot be read", count(p.UnknownLink, "packet", "packets"))
+	say(p.UnknownLink, "%s of a link type that cannot be read",
+		count(p.UnknownLink, "packet", "packets"))
 	say(p.NotIP, "%s neither IPv4 nor IPv6", count(p.NotIP, "packet is", "packets are"))
-	say(p.LinkMalformed, "%s cut off before the IP header, or broken there", count(p.LinkMalformed, "packet is", "packets are"))
+	say(p.LinkMalformed, "%s cut off before the IP header, or broken there",
+		count(p.LinkMalformed, "packet is", "packets are"))
 	say(p.OutsidePart, "%s before --from", count(p.OutsidePart, "packet", "packets"))
 	return all
 }
@@ -215,9 +228,11 @@ func replayAdvice(s *Snapshot) (all []string) {
 		seen = "servers were seen on port " + strings.Join(words, ", ")
 	}
 	if p.OutsidePart > 0 {
-		return append(all, fmt.Sprintf("all %s for %s are before --from", count(p.OutsidePart, "packet", "packets"), strings.Join(s.Mappings, ", ")))
+		return append(all, fmt.Sprintf("all %s for %s are before --from",
+			count(p.OutsidePart, "packet", "packets"), strings.Join(s.Mappings, ", ")))
 	}
-	return append(all, fmt.Sprintf("no packet for %s is in %s: %s", strings.Join(s.Mappings, ", "), strings.Join(p.Files, ", "), seen))
+	return append(all, fmt.Sprintf("no packet for %s is in %s: %s", strings.Join(s.Mappings, ", "),
+		strings.Join(p.Files, ", "), seen))
 }
 
 // ReplayLine returns Line for a replay, with its progress.
@@ -240,7 +255,8 @@ func ReplayLine(s, prev *Snapshot) string {
 // ReplayBar returns the progress of a replay for a terminal, at most width columns wide.
 func ReplayBar(s *Snapshot, width int) string {
 	p, c := s.Replay, &s.Counters
-	text := fmt.Sprintf(" %s, %s live, delivered %s", count(c.Sessions.Captured, "session", "sessions"), number(c.Live), percent(&c.Sessions))
+	text := fmt.Sprintf(" %s, %s live, delivered %s",
+		count(c.Sessions.Captured, "session", "sessions"), number(c.Live), percent(&c.Sessions))
 	if left, ok := s.Left(); ok {
 		text = fmt.Sprintf(" %s left,%s", span(left.Round(time.Second)), text)
 	} else {
@@ -249,7 +265,8 @@ func ReplayBar(s *Snapshot, width int) string {
 	done, ok := p.Done()
 	if room := width - len([]rune(text)) - 10; ok && room >= 10 {
 		full := int(done * float64(room))
-		text = fmt.Sprintf("[%s%s] %5.1f%%%s", strings.Repeat("=", full), strings.Repeat(" ", room-full), 100*done, text)
+		text = fmt.Sprintf("[%s%s] %5.1f%%%s", strings.Repeat("=", full),
+			strings.Repeat(" ", room-full), 100*done, text)
 	}
 	if r := []rune(text); len(r) >= width {
 		text = string(r[:max(width-1, 0)])

@@ -91,9 +91,10 @@ type ProtoReport struct {
 	Answered  uint64            `json:"answers"`
 	Failed    uint64            `json:"answers_failed"`
 	Status    map[string]uint64 `json:"answers_by_status"` // by class
-	Lost      uint64            `json:"lost"`              // copies that could not be followed to the end
-	Times     *AnswerTimes      `json:"answer_times,omitempty"`
-	Refused   map[string]uint64 `json:"logins_refused"` // by class
+	// Lost counts the copies whose protocol could not be followed to the end.
+	Lost    uint64            `json:"lost"`
+	Times   *AnswerTimes      `json:"answer_times,omitempty"`
+	Refused map[string]uint64 `json:"logins_refused"` // by class
 
 	// Production counts production's own answers, if they were captured whole: once for each
 	// connection.
@@ -105,8 +106,9 @@ type ProductionReport struct {
 	Answered uint64            `json:"answers"`
 	Failed   uint64            `json:"answers_failed"`
 	Status   map[string]uint64 `json:"answers_by_status"`
-	Times    *AnswerTimes      `json:"answer_times,omitempty"` // absent in a replay: time may run faster
-	Lost     uint64            `json:"lost"`                   // connections not read to the end
+	// Times is absent in a replay, where time may run faster.
+	Times *AnswerTimes `json:"answer_times,omitempty"`
+	Lost  uint64       `json:"lost"` // connections not read to the end
 }
 
 // AnswerTimes holds the times from a request to the first byte of its answer, and to the last: the
@@ -182,7 +184,8 @@ func NewReport(s *Snapshot) *Report {
 	c := &s.Counters
 	r := &Report{
 		Version: s.Version, Via: s.Via, Mappings: append([]string{}, s.Mappings...),
-		Start: s.Start, Now: s.Now, Seconds: s.Elapsed().Seconds(), Final: s.Final, Balanced: c.Check() == nil,
+		Start: s.Start, Now: s.Now, Seconds: s.Elapsed().Seconds(), Final: s.Final,
+		Balanced: c.Check() == nil,
 		Packets: PacketReport{
 			Offered: c.Packets.Offered, Captured: c.Packets.Seen, KernelDrop: c.Packets.KernelDrop,
 			Shed: c.Packets.Shed, Lost: c.Packets.Lost,
@@ -191,12 +194,15 @@ func NewReport(s *Snapshot) *Report {
 		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),
 		Adopted: c.Adopted, Live: c.Live, AnswerBytes: c.AnswerBytes,
 		Gate: GateReport{
-			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet, Closed: c.GateClosed, Forced: c.GateForced,
+			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet,
+			Closed: c.GateClosed, Forced: c.GateForced,
 		},
 		Behind: times(&c.Behind),
 		Protocol: ProtoReport{
-			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
-			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byClass(&c.Requests.Answers.Status), Lost: c.ProtoLost,
+			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten,
+			Dropped:  byReason(&c.Requests.Dropped),
+			Answered: c.Requests.Answered, Failed: c.Requests.Failed,
+			Status: byClass(&c.Requests.Answers.Status), Lost: c.ProtoLost,
 			Times: answerTimes(&c.Requests.Answers), Refused: byClass(&c.Requests.Refused),
 			Production: ProductionReport{
 				Answered: c.Requests.Production.Answered, Failed: c.Requests.Production.Failed,
@@ -218,8 +224,10 @@ func NewReport(s *Snapshot) *Report {
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{
-			Production: t.Production, Target: t.Target, Weight: t.Weight, State: t.State(), Share: s.Share(t),
-			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed, Live: t.Count.Live, TakenOut: t.Count.TakenOut,
+			Production: t.Production, Target: t.Target, Weight: t.Weight, State: t.State(),
+			Share: s.Share(t),
+			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed,
+			Live: t.Count.Live, TakenOut: t.Count.TakenOut,
 		})
 	}
 	for _, l := range s.Links {

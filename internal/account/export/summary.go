@@ -35,7 +35,8 @@ func Summary(w io.Writer, s *Snapshot) error {
 	if c.SegmentsOut+c.SegmentsIn+c.SendErrors > 0 {
 		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no "+
 			"connection of ours",
-			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits), number(c.SendErrors),
+			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits),
+			number(c.SendErrors),
 			number(c.SegmentsIn), number(c.ForeignAnswers))
 	}
 	amplified(b, c)
@@ -59,16 +60,19 @@ func row(b *bufio.Writer, name, format string, args ...any) {
 }
 
 func flows(b *bufio.Writer, c *ledger.Counters) {
-	fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", "", "captured", "delivered", "in flight", "dropped", "delivered")
+	fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", "", "captured", "delivered", "in flight",
+		"dropped", "delivered")
 	for _, f := range []struct {
 		name string
 		flow *ledger.Flow
 	}{{"sessions", &c.Sessions}, {"bytes", &c.Bytes}} {
-		fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", f.name, number(f.flow.Captured), number(f.flow.Delivered),
+		fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", f.name, number(f.flow.Captured),
+			number(f.flow.Delivered),
 			inFlight(f.flow), number(f.flow.DroppedAll()), percent(f.flow))
 	}
 	if c.Adopted > 0 {
-		row(b, "", "%s of the sessions %s under way when first seen (adopted)", number(c.Adopted), wasWere(c.Adopted))
+		row(b, "", "%s of the sessions %s under way when first seen (adopted)", number(c.Adopted),
+			wasWere(c.Adopted))
 	}
 	b.WriteByte('\n')
 }
@@ -105,22 +109,27 @@ func reasons(b *bufio.Writer, c *ledger.Counters) {
 }
 
 func packets(b *bufio.Writer, p *ledger.Packets) {
-	row(b, "packets", "%s offered, %s captured, %s lost in the kernel", number(p.Offered), number(p.Seen), number(p.KernelDrop))
+	row(b, "packets", "%s offered, %s captured, %s lost in the kernel", number(p.Offered),
+		number(p.Seen), number(p.KernelDrop))
 	if p.Shed+p.Lost > 0 {
 		row(b, "", "%s left out by agents to stay within their bounds, %s lost between agents "+
 			"and here", number(p.Shed), number(p.Lost))
 	}
 	if p.NotOurs+p.Malformed+p.Twice > 0 {
-		row(b, "", "%s not for a mapping, %s malformed, %s seen twice", number(p.NotOurs), number(p.Malformed), number(p.Twice))
+		row(b, "", "%s not for a mapping, %s malformed, %s seen twice", number(p.NotOurs),
+			number(p.Malformed), number(p.Twice))
 	}
 }
 
 func turns(b *bufio.Writer, c *ledger.Counters) {
-	row(b, "requests", "%s released; answered with %s", count(c.Turns, "turn", "turns"), size(c.AnswerBytes))
-	if waited := c.GateKnown + c.GatePredicted + c.GateQuiet + c.GateClosed + c.GateForced; waited > 0 {
+	row(b, "requests", "%s released; answered with %s", count(c.Turns, "turn", "turns"),
+		size(c.AnswerBytes))
+	if waited := c.GateKnown + c.GatePredicted + c.GateQuiet + c.GateClosed +
+		c.GateForced; waited > 0 {
 		row(b, "waited", "%s for an answer: %s known, %s predicted, %s after quiet, %s at the "+
 			"target's close, %s forced at the limit",
-			number(waited), number(c.GateKnown), number(c.GatePredicted), number(c.GateQuiet), number(c.GateClosed), number(c.GateForced))
+			number(waited), number(c.GateKnown), number(c.GatePredicted), number(c.GateQuiet),
+			number(c.GateClosed), number(c.GateForced))
 	}
 }
 
@@ -134,17 +143,21 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 			dropped = append(dropped, number(n)+" "+r.String())
 		}
 	}
-	if q.Sent+q.Answered+q.Production.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == (ledger.ByClass{}) {
+	if q.Sent+q.Answered+q.Production.Answered+c.ProtoLost == 0 && len(dropped) == 0 &&
+		q.Refused == (ledger.ByClass{}) {
 		return
 	}
-	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
+	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed",
+		count(q.Sent, "request", "requests"), number(q.Rewritten),
 		count(q.Answered, "answer", "answers"), number(q.Failed))
 	statuses(b, "status", &q.Answers)
 	answerRow(b, "answered", &q.Answers)
 	if o := &q.Production; o.Answered > 0 {
-		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"), number(o.Failed))
+		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"),
+			number(o.Failed))
 		if q.ProductionLost > 0 {
-			line += fmt.Sprintf("; %s could not be read to the end", count(q.ProductionLost, "connection", "connections"))
+			line += fmt.Sprintf("; %s could not be read to the end",
+				count(q.ProductionLost, "connection", "connections"))
 		}
 		row(b, "", "%s", line)
 		statuses(b, "production's status", o)
@@ -190,14 +203,16 @@ func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
 func answerRow(b *bufio.Writer, what string, a *ledger.Answers) {
 	if a.Whole.Count > 0 {
 		row(b, "", "%s in %s (median; 99 %%: %s), the first byte in %s (%s)", what,
-			fine(a.Whole.At(0.5)), fine(a.Whole.At(0.99)), fine(a.First.At(0.5)), fine(a.First.At(0.99)))
+			fine(a.Whole.At(0.5)), fine(a.Whole.At(0.99)), fine(a.First.At(0.5)),
+			fine(a.First.At(0.99)))
 	}
 }
 
 // amplified writes how many copies a connection had, if that is more than one.
 func amplified(b *bufio.Writer, c *ledger.Counters) {
 	if c.Copies > c.Connections && c.Connections > 0 {
-		row(b, "copies", "%s of %s: %.2f of each", number(c.Copies), count(c.Connections, "connection", "connections"),
+		row(b, "copies", "%s of %s: %.2f of each", number(c.Copies),
+			count(c.Connections, "connection", "connections"),
 			float64(c.Copies)/float64(c.Connections))
 	}
 }
@@ -207,7 +222,8 @@ func targets(b *bufio.Writer, s *Snapshot) {
 	if len(s.Targets) < 2 {
 		return
 	}
-	fmt.Fprintf(b, "%-25s %8s %12s %12s %12s %12s\n", "targets", "share", "begun", "opened", "failed", "live")
+	fmt.Fprintf(b, "%-25s %8s %12s %12s %12s %12s\n", "targets", "share", "begun", "opened",
+		"failed", "live")
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		name, state := t.Production+"-"+t.Target, t.State()
@@ -215,7 +231,8 @@ func targets(b *bufio.Writer, s *Snapshot) {
 			state += ", taken out " + count(n, "time", "times")
 		}
 		fmt.Fprintf(b, "  %-23s %6.1f %% %12s %12s %12s %12s  %s\n", name, 100*s.Share(t),
-			number(t.Count.Begun), number(t.Count.Opened), number(t.Count.Failed), number(t.Count.Live), state)
+			number(t.Count.Begun), number(t.Count.Opened), number(t.Count.Failed),
+			number(t.Count.Live), state)
 	}
 	b.WriteByte('\n')
 }
@@ -300,7 +317,8 @@ func cost(b *bufio.Writer, s *Snapshot) {
 		line += fmt.Sprintf(" (%.0f %% of a core)", 100*s.Resources.CPU.Seconds()/e.Seconds())
 	}
 	if t := s.Counters.Turns; t > 0 {
-		line += fmt.Sprintf(", %.1f µs for each turn", float64(s.Resources.CPU.Microseconds())/float64(t))
+		line += fmt.Sprintf(", %.1f µs for each turn",
+			float64(s.Resources.CPU.Microseconds())/float64(t))
 	}
 	row(b, "cost", "%s, %s of memory at most", line, size(s.Resources.MaxRSS))
 }

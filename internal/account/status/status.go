@@ -36,8 +36,10 @@ type Node struct {
 	Live     uint64    `json:"live"`
 	// DeliveredPercent is of a copier's sessions; null if none was delivered or lost yet.
 	DeliveredPercent *float64 `json:"delivered_percent"`
-	Up               int      `json:"up"`    // links to intercepts that are up, or connected copiers
-	Peers            int      `json:"peers"` // links, or copiers, in all
+	// Up counts the links to intercepts that are up, or the copiers that are connected; Peers
+	// counts all of them.
+	Up    int `json:"up"`
+	Peers int `json:"peers"`
 	// Account is the whole account, as --report writes it.
 	Account json.RawMessage `json:"account,omitempty"`
 }
@@ -65,7 +67,8 @@ func Listen(addr string, get func() *Node) (*Server, error) {
 	}
 	s := &Server{path: path, done: make(chan struct{})}
 	s.http = http.Server{
-		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: 2 * patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: 2 * patience,
+		IdleTimeout: patience, MaxHeaderBytes: maxHeader,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/" || r.Method != http.MethodGet {
 				http.Error(w, "wanted GET /", http.StatusNotFound)

@@ -37,8 +37,10 @@ func Table(w io.Writer, rows []Row) error {
 		if len(n.Mappings) > 0 {
 			what = strings.Join(n.Mappings, ", ") + " via " + n.Via
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", plain(fmt.Sprintf("%s:%d", n.Host, n.PID)), plain(n.Kind), plain(n.Version),
-			n.Now.Sub(n.Start).Round(time.Second), n.Sessions, n.Live, delivered, peers, plain(what))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n",
+			plain(fmt.Sprintf("%s:%d", n.Host, n.PID)), plain(n.Kind), plain(n.Version),
+			n.Now.Sub(n.Start).Round(time.Second), n.Sessions, n.Live, delivered, peers,
+			plain(what))
 	}
 	return t.Flush()
 }

@@ -55,7 +55,8 @@ func TestAddSumsEveryField(t *testing.T) {
 }
 
 func fill(v reflect.Value, n uint64) uint64 {
-	if h, ok := v.Addr().Interface().(*Delays); ok { // a histogram sums in its own way: see TestDelaysAt
+	// a histogram sums in its own way: see TestDelaysAt
+	if h, ok := v.Addr().Interface().(*Delays); ok {
 		h.Note(time.Millisecond)
 		return n
 	}

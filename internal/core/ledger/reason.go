@@ -98,8 +98,10 @@ var reasons = terms{most: MaxReasons, list: []term{
 	TargetOut: {name: "target_out",
 		meaning: "the target was taken out for a while (--health), or is no longer in its " +
 			"mapping"},
-	OverRate:      {name: "over_rate", meaning: "more new sessions a second than --max-rate", onRequest: true},
-	OverBandwidth: {name: "over_bandwidth", meaning: "more traffic than --max-mbps", onRequest: true},
+	OverRate: {name: "over_rate", meaning: "more new sessions a second than --max-rate",
+		onRequest: true},
+	OverBandwidth: {name: "over_bandwidth", meaning: "more traffic than --max-mbps",
+		onRequest: true},
 }}
 
 // DefineReason adds a reason of a protocol. name is its key in reports: lower case, with

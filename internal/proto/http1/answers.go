@@ -139,7 +139,8 @@ const statusEnd = len("HTTP/1.1 200")
 // statusOf parses a status line: HTTP/1.x, a space, three digits (RFC 9112 §4).
 func statusOf(p []byte) (uint16, error) {
 	const form = "HTTP/1."
-	if len(p) < statusEnd || string(p[:len(form)]) != form || p[7] < '0' || p[7] > '9' || p[8] != ' ' {
+	if len(p) < statusEnd || string(p[:len(form)]) != form || p[7] < '0' || p[7] > '9' ||
+		p[8] != ' ' {
 		return 0, lost("status line", p[:min(len(p), 32)])
 	}
 	var n uint16
@@ -195,7 +196,8 @@ func (a *Answers) end(out []proto.Answer) []proto.Answer {
 	interim := a.status < 200 && a.status != 101
 	last := a.status == 101 || a.hint == hintConnect && a.status/100 == 2
 	out = append(out, proto.Answer{
-		End: a.at, Size: a.at - a.began, Status: a.status, Interim: interim, Last: last, Failed: a.status >= 400,
+		End: a.at, Size: a.at - a.began, Status: a.status, Interim: interim, Last: last,
+		Failed: a.status >= 400,
 	})
 	a.lines.reset()
 	a.body, a.hint, a.state = body{}, 0, statusLine

@@ -139,7 +139,8 @@ func chunkSize(ln *line) (uint64, error) {
 		}
 		n = 16*n + uint64(c)
 	}
-	if i == 0 || i < len(ln.head) && ln.head[i] != ';' && ln.head[i] != ' ' && ln.head[i] != '\t' || i == lineHead {
+	if i == 0 || i < len(ln.head) && ln.head[i] != ';' && ln.head[i] != ' ' &&
+		ln.head[i] != '\t' || i == lineHead {
 		return 0, lost("size of a chunk", ln.head)
 	}
 	return n, nil

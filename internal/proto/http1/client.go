@@ -27,7 +27,8 @@ const (
 )
 
 // Methods holds the methods' names, by their values.
-var Methods = [...]string{Other: "other", Get: "GET", Head: "HEAD", Post: "POST", Put: "PUT", Delete: "DELETE",
+var Methods = [...]string{Other: "other", Get: "GET", Head: "HEAD", Post: "POST", Put: "PUT",
+	Delete:  "DELETE",
 	Connect: "CONNECT", Options: "OPTIONS", Patch: "PATCH"}
 
 // Client reads a client's requests and changes nothing: see proto.Client.

@@ -73,7 +73,8 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 // keep adds a part to the head.
 func (e *Editor) keep(p []byte) error {
 	if len(e.head)+len(p) > maxEdited {
-		return fmt.Errorf("http1: %w: headers of more than %d bytes, too many to change", proto.ErrLost, maxEdited)
+		return fmt.Errorf("http1: %w: headers of more than %d bytes, too many to change",
+			proto.ErrLost, maxEdited)
 	}
 	if len(p) > 0 {
 		e.head = append(e.head, p...)

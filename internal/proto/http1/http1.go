@@ -25,7 +25,8 @@ func Recognise(client, server []byte) proto.Verdict {
 	}
 	text, _, ok := bytes.Cut(client, []byte{'\n'})
 	if !ok {
-		if len(client) > maxMethod && methodEnd(client) < 0 || len(client) > 0 && !isToken(client[0]) {
+		if len(client) > maxMethod && methodEnd(client) < 0 ||
+			len(client) > 0 && !isToken(client[0]) {
 			return proto.No
 		}
 		return proto.Unsure
@@ -53,7 +54,8 @@ func methodEnd(p []byte) int {
 
 // token holds the characters that a token may have (RFC 9110 §5.6.2).
 var token = func() (t [256]bool) {
-	for _, c := range "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	for _, c := range "!#$%&'*+-.^_`|~0123456789" + letters {
 		t[c] = true
 	}
 	return t

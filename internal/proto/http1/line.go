@@ -55,7 +55,8 @@ func (l *liner) next(p []byte, ln *line) (used int, ok bool, err error) {
 		used = len(p)
 	}
 	if l.size += used; l.size > maxHead {
-		return used, false, fmt.Errorf("http1: %w: headers of more than %d bytes", proto.ErrLost, maxHead)
+		return used, false, fmt.Errorf("http1: %w: headers of more than %d bytes", proto.ErrLost,
+			maxHead)
 	}
 	if i >= 0 && l.kept == 0 {
 		ln.set(cutCR(p[:i]))

@@ -29,7 +29,8 @@ const patternShape = "'METHOD PATH', such as 'POST /orders'; a * is any method, 
 func ParsePattern(s string) (Pattern, error) {
 	method, path, ok := strings.Cut(strings.TrimSpace(s), " ")
 	path = strings.TrimSpace(path)
-	if !ok || methodEnd([]byte(method+" ")) != len(method) || path == "" || strings.ContainsAny(path, " \t\r\n?") ||
+	if !ok || methodEnd([]byte(method+" ")) != len(method) || path == "" ||
+		strings.ContainsAny(path, " \t\r\n?") ||
 		path[0] != '/' && path[0] != '*' {
 		return Pattern{}, fmt.Errorf("http1: request %q: wanted %s", s, patternShape)
 	}
@@ -90,7 +91,8 @@ type Header struct {
 func ParseHeader(s string) (Header, error) {
 	name, value, ok := strings.Cut(s, ":")
 	value = strings.Trim(value, " \t")
-	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
+	if !ok || name == "" || strings.ContainsFunc(name,
+		func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
 		return Header{}, fmt.Errorf("http1: header %q: wanted 'Name: value', such as 'X-Copy: "+
 			"yes'", s)
 	}
@@ -101,7 +103,8 @@ func ParseHeader(s string) (Header, error) {
 		return Header{}, fmt.Errorf("http1: header %q has a line end: wanted one line", s)
 	}
 	switch strings.ToLower(name) {
-	case "content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te", "keep-alive":
+	case "content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te",
+		"keep-alive":
 		return Header{}, fmt.Errorf("http1: header %q frames a request, or belongs to its "+
 			"connection: wanted another one", name)
 	}
@@ -115,7 +118,8 @@ func (r *Rules) AddHeader(h Header) error {
 	}
 	for i := range r.Set {
 		if strings.EqualFold(h.name, "Host") && strings.EqualFold(r.Set[i].name, "Host") {
-			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.value, r.Set[i].value)
+			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.value,
+				r.Set[i].value)
 		}
 	}
 	r.Set = append(r.Set, h)

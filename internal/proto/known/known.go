@@ -27,7 +27,8 @@ func All() []*proto.Protocol { return protocols }
 func Register(p *proto.Protocol) (remove func()) {
 	for _, q := range protocols {
 		if p.Kind == proto.None || p.Kind == q.Kind || p.Name == q.Name {
-			panic(fmt.Sprintf("known: protocol %d, %q, collides with %d, %q", p.Kind, p.Name, q.Kind, q.Name))
+			panic(fmt.Sprintf("known: protocol %d, %q, collides with %d, %q", p.Kind, p.Name,
+				q.Kind, q.Name))
 		}
 	}
 	before := protocols

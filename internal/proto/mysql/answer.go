@@ -9,7 +9,7 @@ import (
 // The hints of commands whose answers are not framed like that of a query.
 const (
 	hintText    proto.Hint = 1              // one packet of text: COM_STATISTICS
-	hintList    proto.Hint = 2              // columns or rows without a count: COM_FIELD_LIST, COM_STMT_FETCH
+	hintList    proto.Hint = 2              // no count first: COM_FIELD_LIST, COM_STMT_FETCH
 	hintPrepare proto.Hint = 3 | proto.Keep // COM_STMT_PREPARE
 	hintLogin   proto.Hint = 4 | proto.Keep // COM_CHANGE_USER
 )

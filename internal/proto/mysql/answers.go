@@ -101,7 +101,8 @@ func (a *Answers) begin() {
 // end appends the answer that has ended.
 func (a *Answers) end(out []proto.Answer) []proto.Answer {
 	out = append(out, proto.Answer{
-		End: a.at, Size: a.at - a.from, Status: a.answer.code, Failed: a.answer.failed, Kept: a.keep,
+		End: a.at, Size: a.at - a.from, Status: a.answer.code, Failed: a.answer.failed,
+		Kept: a.keep,
 	})
 	a.begun = false
 	a.number++

@@ -28,7 +28,8 @@ func (c *Client) mustStrip(flags byte) bool {
 	if c.caps&capAttributes != 0 || flags&paramCount == 0 {
 		return false
 	}
-	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.production.upper || c.production.caps&capAttributes != 0)
+	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.production.upper ||
+		c.production.caps&capAttributes != 0)
 }
 
 // stripExecute decides about an execute that must be encoded again, as far as it was collected.
@@ -104,7 +105,8 @@ func (c *Client) attributesOf(head []byte) (at int) {
 	case !none && agreed:
 		c.strip = addThem
 	}
-	if c.strip != 0 && (c.packet.length == maxPayload || c.packet.length+int(c.strip) >= maxPayload) {
+	if c.strip != 0 && (c.packet.length == maxPayload ||
+		c.packet.length+int(c.strip) >= maxPayload) {
 		c.leaveOut(queryAttributes) // all packets behind it would have to be split again
 	}
 	if none {

@@ -100,7 +100,8 @@ func encryptPassword(random io.Reader, password string, scramble, text []byte) (
 // place of the 32 secret bytes, as MariaDB does.
 func signEd25519(password string, scramble []byte) []byte {
 	secret := sha512.Sum512([]byte(password))
-	s, _ := edwards25519.NewScalar().SetBytesWithClamping(secret[:32]) // fails at other lengths only
+	// fails at other lengths only
+	s, _ := edwards25519.NewScalar().SetBytesWithClamping(secret[:32])
 	public := new(edwards25519.Point).ScalarBaseMult(s).Bytes()
 
 	r := hashScalar(secret[32:], scramble)

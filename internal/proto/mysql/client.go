@@ -11,9 +11,10 @@ import (
 type phase uint8
 
 const (
-	greeted        phase = iota // the client's handshake response follows
-	adopted                     // a command follows, and the copy has not logged in
-	authenticating              // the copy has logged in; more of the client's own login may follow
+	greeted phase = iota // the client's handshake response follows
+	adopted              // a command follows, and the copy has not logged in
+	// the copy has logged in; more of the client's own login may follow
+	authenticating
 	commands
 	gone // nothing more is read
 )
@@ -233,7 +234,8 @@ func (c *Client) begin(seen uint64) error {
 			return lost("number of a packet", seq)
 		}
 		c.number++
-	case c.filing == mayAsk && seq != 0, c.filing == underWay && seq == c.number: // ids wrap around: it may be 0
+	// ids wrap around: it may be 0
+	case c.filing == mayAsk && seq != 0, c.filing == underWay && seq == c.number:
 		c.fate, c.filing, c.number = file, underWay, seq+1
 		if c.packet.length == 0 { // the file's last packet
 			c.filing = noFile
@@ -289,7 +291,8 @@ func (c *Client) decide(out *proto.Out) error {
 		}
 		c.collectRest(head)
 	default:
-		if c.command == comSetOption && len(head) == 3 && head[1] == 0 { // MYSQL_OPTION_MULTI_STATEMENTS_ON
+		// MYSQL_OPTION_MULTI_STATEMENTS_ON
+		if c.command == comSetOption && len(head) == 3 && head[1] == 0 {
 			c.caps |= capMultiStatement
 		}
 		c.fate = passed

@@ -67,7 +67,8 @@ func (l *lexer) reset() { *l = lexer{noBackslash: l.noBackslash} }
 const executedBelow = 50700
 
 func isWord(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '$' || c >= 0x80
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' ||
+		c == '$' || c >= 0x80
 }
 
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
@@ -114,7 +115,9 @@ func (l *lexer) next(c byte) (t token, again bool) {
 
 // mayBegin holds the semicolon, and the bytes that may begin or end something that can contain
 // one.
-var mayBegin = [256]bool{'\'': true, '"': true, '`': true, '#': true, '-': true, '/': true, '*': true, ';': true}
+var mayBegin = [256]bool{
+	'\'': true, '"': true, '`': true, '#': true, '-': true, '/': true, '*': true, ';': true,
+}
 
 // skip skips bytes of tokens that do not matter, up to one that next must read. It returns how
 // many.
@@ -179,7 +182,8 @@ func (l *lexer) inText(c byte) token {
 	case c == 0:
 		return l.spoil()
 	case l.escaped:
-		if l.escaped = false; c == '"' && l.char == c { // with ANSI_QUOTES this is a name, which ends here
+		// with ANSI_QUOTES this is a name, which ends here
+		if l.escaped = false; c == '"' && l.char == c {
 			return l.spoil()
 		}
 	case c == '\\' && !l.noBackslash:
@@ -301,7 +305,8 @@ func (l *lexer) inVersion(c byte) (t token, again bool) {
 // finish returns the token that ends with the text, if there is one.
 func (l *lexer) finish() token {
 	switch at := l.at; {
-	case l.code, at == inText, at == inName, at == opened, at == openedM, at == version, at == inComment, at == commentStar:
+	case l.code, at == inText, at == inName, at == opened, at == openedM, at == version,
+		at == inComment, at == commentStar:
 		return l.spoil()
 	case at == spoilt:
 		return badToken

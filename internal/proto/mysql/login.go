@@ -304,8 +304,10 @@ func refused(p []byte) error {
 	}
 	final := false
 	switch code {
-	case errAccessDenied, errAccessDeniedToDB, errUnknownDB, errHostNotAllowed, errOldProtocol, errNoSuchPlugin,
-		errAccessNoPassword, errPasswordExpired, errAccountLocked, errWantsEncryption, errLockedMariaDB:
+	case errAccessDenied, errAccessDeniedToDB, errUnknownDB, errHostNotAllowed, errOldProtocol,
+		errNoSuchPlugin,
+		errAccessNoPassword, errPasswordExpired, errAccountLocked, errWantsEncryption,
+		errLockedMariaDB:
 		final = true
 	}
 	return loginRefusal(code, final)

@@ -30,7 +30,8 @@ const maxPayload = 1<<24 - 1
 
 // Capability flags of clients and servers.
 const (
-	capLongPassword   = 1 << 0 // CLIENT_MYSQL in MariaDB: if clear, there are extended capabilities
+	// CLIENT_MYSQL in MariaDB: if clear, there are extended capabilities
+	capLongPassword   = 1 << 0
 	capFoundRows      = 1 << 1
 	capLongFlag       = 1 << 2
 	capConnectWithDB  = 1 << 3
@@ -68,12 +69,15 @@ const (
 // not listed change the form of what follows (compression, encryption, files sent by the client),
 // or are chosen by the copy itself.
 const (
-	followed = capLongPassword | capFoundRows | capLongFlag | capNoSchema | capODBC | capIgnoreSpace | capInteractive |
-		capTransactions | capMultiStatement | capMultiResults | capPSMultiResults | capConnectAttrs |
+	followed = capLongPassword | capFoundRows | capLongFlag | capNoSchema | capODBC |
+		capIgnoreSpace | capInteractive |
+		capTransactions | capMultiStatement | capMultiResults | capPSMultiResults |
+		capConnectAttrs |
 		capSessionTrack | capAttributes
 	followedExt = extProgress | extBulk | extMetadata | extCacheMetadata | extUnitResults
 	// assumed stands for the capabilities of a client whose login was not captured.
-	assumed    = capLongPassword | capLongFlag | capTransactions | capMultiStatement | capMultiResults | capPSMultiResults
+	assumed = capLongPassword | capLongFlag | capTransactions | capMultiStatement |
+		capMultiResults | capPSMultiResults
 	assumedExt = extBulk // it does not change the form of answers
 )
 
@@ -116,7 +120,8 @@ func ParseLogin(s string) (l Login, err error) {
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
 		l.Password, l.DB = rest[:i], rest[i+1:]
 	}
-	if len(l.User) > nameMost || len(l.DB) > nameMost || len(l.Password) > nameMost || strings.ContainsRune(s, 0) {
+	if len(l.User) > nameMost || len(l.DB) > nameMost || len(l.Password) > nameMost ||
+		strings.ContainsRune(s, 0) {
 		return Login{}, fmt.Errorf("%s, of at most %d bytes each", loginForm, nameMost)
 	}
 	return l, nil

@@ -123,7 +123,8 @@ func (o *Options) setLogins(text string) error {
 		}
 		found = true
 		if err := o.setLogin(line); err != nil {
-			return fmt.Errorf("mysql: line %d holds no login: %s", n, strings.TrimPrefix(err.Error(), "mysql: "))
+			return fmt.Errorf("mysql: line %d holds no login: %s", n,
+				strings.TrimPrefix(err.Error(), "mysql: "))
 		}
 	}
 	if !found {

@@ -90,7 +90,8 @@ func (j *judge) other(c byte) bool {
 		return false
 	case c == '(' && j.before == wordToken:
 		return j.call && !j.dotted
-	case c == '(' && (j.before == nameToken || j.before == textToken): // with ANSI_QUOTES a text is a name
+	// with ANSI_QUOTES a text is a name
+	case c == '(' && (j.before == nameToken || j.before == textToken):
 		return false
 	}
 	return true
@@ -179,7 +180,8 @@ func (j *judge) reading(w []byte, wants word) bool {
 // setting judges a word of a SET.
 func (j *judge) setting(w []byte) bool {
 	switch string(w) {
-	case "GLOBAL", "PERSIST", "PERSIST_ONLY", "PASSWORD", "ROLE", "STATEMENT", "RESOURCE", "INTO", "UPDATE", "DELETE",
+	case "GLOBAL", "PERSIST", "PERSIST_ONLY", "PASSWORD", "ROLE", "STATEMENT", "RESOURCE", "INTO",
+		"UPDATE", "DELETE",
 		"OUTFILE", "DUMPFILE", "NEXTVAL", "SETVAL", "NEXT", "LOCK", "PROCEDURE":
 		return false
 	case "INSERT", "REPLACE":
@@ -205,7 +207,8 @@ func (j *judge) end(l *lexer) bool {
 
 // noteSchema keeps the name behind USE, unless it is too long for a word.
 func (j *judge) noteSchema(t token, l *lexer) {
-	if name := l.said(); (t == nameToken || t == wordToken && j.words > 1) && len(name) > 0 && name[0] != 0 {
+	if name := l.said(); (t == nameToken || t == wordToken && j.words > 1) && len(name) > 0 &&
+		name[0] != 0 {
 		j.schema = string(name)
 	}
 }

@@ -23,7 +23,8 @@ func Recognise(client, server []byte) proto.Verdict {
 	switch {
 	case client[3] == 1 && length >= 32 && length <= loginMost:
 		return isLogin(client[headerLen:])
-	case client[3] == 0 && len(server) == 0 && len(client) == headerLen+length && client[headerLen] == comQuery:
+	case client[3] == 0 && len(server) == 0 && len(client) == headerLen+length &&
+		client[headerLen] == comQuery:
 		return isQuery(client[headerLen+1:])
 	}
 	return proto.No
@@ -71,7 +72,8 @@ func isQuery(text []byte) proto.Verdict {
 			continue
 		case wordToken:
 			switch string(l.said()) {
-			case "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "COMMIT", "ROLLBACK", "SET", "SHOW", "USE", "START":
+			case "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "COMMIT", "ROLLBACK",
+				"SET", "SHOW", "USE", "START":
 				return proto.Yes
 			}
 		}

@@ -10,8 +10,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// rig does for a Client what a session does: it hands over what the client sent, again where the Client held
-// back, and collects what goes to the target.
+// rig does for a Client what a session does: it hands over what the client sent, again where the
+// Client held back, and collects what goes to the target.
 type rig struct {
 	client *Client
 	record []byte // the client's bytes
@@ -73,7 +73,8 @@ func (r *rig) carryOut() {
 		case proto.LeaveOut:
 			r.logf("left %s", s.Reason)
 		case proto.Requested:
-			r.logf("%#x hint %#x reply %d at %d", s.Request.Class, uint8(s.Request.Hint), s.Request.Reply, len(r.to))
+			r.logf("%#x hint %#x reply %d at %d", s.Request.Class, uint8(s.Request.Hint),
+				s.Request.Reply, len(r.to))
 		case proto.Refused:
 			r.logf("refused %s", s.Reason)
 		}
@@ -82,7 +83,8 @@ func (r *rig) carryOut() {
 }
 
 func (r *rig) logf(f string, args ...any) {
-	if line := fmt.Sprintf(f, args...); len(r.log) == 0 || r.log[len(r.log)-1] != line || strings.HasPrefix(line, "0x") {
+	if line := fmt.Sprintf(f, args...); len(r.log) == 0 || r.log[len(r.log)-1] != line ||
+		strings.HasPrefix(line, "0x") {
 		r.log = append(r.log, line)
 	}
 }
@@ -117,7 +119,8 @@ func join(packets ...[]byte) (all []byte) {
 }
 
 const (
-	mysqlCaps   = followed | capConnectWithDB | capProtocol41 | capSecure | capPluginAuth | capLenencAuth | capDeprecateEOF
+	mysqlCaps = followed | capConnectWithDB | capProtocol41 | capSecure | capPluginAuth |
+		capLenencAuth | capDeprecateEOF
 	mariadbCaps = mysqlCaps &^ capLongPassword &^ capAttributes
 )
 
@@ -125,13 +128,15 @@ const (
 const salt = "abcdefghijklmnopqrst"
 
 func hail(version string, caps, ext uint32, plugin string) []byte {
-	return packet(0, 10, version, 0, uint32(7), salt[:8], 0, uint16(caps), 45, uint16(2), uint16(caps>>16), 21,
+	return packet(0, 10, version, 0, uint32(7), salt[:8], 0, uint16(caps), 45, uint16(2),
+		uint16(caps>>16), 21,
 		"\x00\x00\x00\x00\x00\x00", ext, salt[8:], 0, plugin, 0)
 }
 
 // answerOf is a client's to a greeting.
 func answerOf(caps, ext uint32, user, db string) []byte {
-	parts := []any{caps, uint32(1 << 24), 33, string(make([]byte, 19)), ext, user, 0, 20, strings.Repeat("x", 20)}
+	parts := []any{caps, uint32(1 << 24), 33, string(make([]byte, 19)), ext, user, 0, 20,
+		strings.Repeat("x", 20)}
 	if caps&capConnectWithDB != 0 {
 		parts = append(parts, db, 0)
 	}

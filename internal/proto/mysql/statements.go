@@ -115,7 +115,8 @@ const preparedLen = headerLen + 1 + 4
 // captured reads bytes of production's server from the offset at on, if they may begin the answer
 // to a prepare.
 func (x *statements) captured(at uint64, p []byte) {
-	if len(p) < preparedLen || p[0] < 12 || p[0] > 13 || p[1] != 0 || p[2] != 0 || p[3] != 1 || p[4] != 0 {
+	if len(p) < preparedLen || p[0] < 12 || p[0] > 13 || p[1] != 0 || p[2] != 0 || p[3] != 1 ||
+		p[4] != 0 {
 		return
 	}
 	number := binary.LittleEndian.Uint32(p[headerLen+1:])

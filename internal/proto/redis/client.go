@@ -147,7 +147,8 @@ func (c *Client) reply() proto.Reply {
 	skip := c.skip
 	c.skip = false
 	switch n := &c.words[0]; {
-	case n.is("SUBSCRIBE"), n.is("PSUBSCRIBE"), n.is("SSUBSCRIBE"), n.is("UNSUBSCRIBE"), n.is("PUNSUBSCRIBE"),
+	case n.is("SUBSCRIBE"), n.is("PSUBSCRIBE"), n.is("SSUBSCRIBE"), n.is("UNSUBSCRIBE"),
+		n.is("PUNSUBSCRIBE"),
 		n.is("SUNSUBSCRIBE"), n.is("MONITOR"), n.is("SYNC"), n.is("PSYNC"):
 		return proto.Push
 	case n.is("CLIENT") && c.words[1].is("REPLY"):

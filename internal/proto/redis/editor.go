@@ -25,7 +25,8 @@ func ParseDeny(s string) ([]string, error) {
 	var all []string
 	for name := range strings.SplitSeq(s, ",") {
 		name = strings.ToUpper(strings.TrimSpace(name))
-		if name == "" || len(name) > wordLen || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+		if name == "" || len(name) > wordLen || strings.Trim(name,
+			"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
 			return nil, fmt.Errorf("redis: command %q: wanted names of Redis commands, such as "+
 				"FLUSHALL,FLUSHDB,CONFIG", name)
 		}
@@ -115,7 +116,8 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 		if e.rules.Password != "" && (e.fate == undecided || e.fate == login) {
 			if len(e.text)+used > maxLogin {
 				if e.fate == login {
-					return fmt.Errorf("redis: %w: a login of more than %d bytes", proto.ErrLost, maxLogin)
+					return fmt.Errorf("redis: %w: a login of more than %d bytes", proto.ErrLost,
+						maxLogin)
 				}
 			} else {
 				e.text = append(e.text, p[:used]...)

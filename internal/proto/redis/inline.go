@@ -54,7 +54,8 @@ func cutWord(dst, p []byte) (word, rest []byte, ok bool) {
 		case c == quote:
 			rest = p[i+1:]
 			return dst, rest, len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t'
-		case c == '\\' && quote == '"' && i+3 < len(p) && p[i+1] == 'x' && hex(p[i+2]) < 16 && hex(p[i+3]) < 16:
+		case c == '\\' && quote == '"' && i+3 < len(p) && p[i+1] == 'x' && hex(p[i+2]) < 16 &&
+			hex(p[i+3]) < 16:
 			dst = append(dst, hex(p[i+2])<<4|hex(p[i+3]))
 			i += 3
 		case c == '\\' && i+1 < len(p) && (quote == '"' || p[i+1] == '\''):

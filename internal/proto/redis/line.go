@@ -29,7 +29,8 @@ func (l *liner) next(p []byte) (head []byte, whole bool, used int, ok bool, err 
 		n = len(p)
 	}
 	if l.len+n > maxLine {
-		return nil, false, 0, false, fmt.Errorf("redis: %w: a line of more than %d bytes", proto.ErrLost, maxLine)
+		return nil, false, 0, false, fmt.Errorf("redis: %w: a line of more than %d bytes",
+			proto.ErrLost, maxLine)
 	}
 	if l.len == 0 && i >= 0 { // the whole line is in p
 		text := cutCR(p[:i])

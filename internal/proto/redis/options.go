@@ -35,7 +35,8 @@ func (r *Rules) Options() []proto.Option {
 			Name: "redis-auth", Arg: "LOGIN", Set: r.setAuth,
 			Help: "log in to the target's Redis with USER:PASSWORD, or :PASSWORD for the " +
 				"default user, in place of the clients' logins; for a target whose passwords " +
-				"differ from production's. With --proto redis the environment variable " + AuthEnv + " may hold it",
+				"differ from production's. With --proto redis the environment variable " +
+				AuthEnv + " may hold it",
 		},
 		{
 			Name: "redis-auth-file", Arg: "FILE", IsFile: true, Set: r.setAuthFile,

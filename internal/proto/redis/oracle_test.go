@@ -81,7 +81,8 @@ func TestCommandsOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
 		for range rapid.IntRange(1, 6).Draw(t, "commands") {
-			words := rapid.SliceOfN(rapid.StringOfN(rapid.RuneFrom([]rune("aZ\r\n*$ 1")), 1, 40, -1), 1, 5).Draw(t, "words")
+			words := rapid.SliceOfN(rapid.StringOfN(rapid.RuneFrom([]rune("aZ\r\n*$ 1")), 1, 40,
+				-1), 1, 5).Draw(t, "words")
 			all.WriteString(array(words...))
 		}
 		var want []string
@@ -132,7 +133,8 @@ func FuzzReplies(f *testing.F) {
 		for _, skip := range []bool{false, true} {
 			split, again := replies(string(text), skip, int(at%uint(len(text))))
 			if (err == nil) != (again == nil) || fmt.Sprint(whole) != fmt.Sprint(split) {
-				t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split, again)
+				t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split,
+					again)
 			}
 		}
 	})

@@ -24,7 +24,8 @@ const (
 // Recognise recognises Redis by a command in the form of an array. An inline command could be any
 // line.
 func Recognise(client, server []byte) proto.Verdict {
-	if len(server) > 0 && (len(client) == 0 || strings.IndexByte("+-:$*_#,(!=%~>|", server[0]) < 0) {
+	if len(server) > 0 && (len(client) == 0 ||
+		strings.IndexByte("+-:$*_#,(!=%~>|", server[0]) < 0) {
 		return proto.No
 	}
 	var c Client

@@ -51,7 +51,8 @@ func (f *Follower) Read() uint64 { return f.read }
 // Feed reads a segment of the server, and appends what is found. Bytes in out belong to the
 // segment, or are valid until the next call. Data behind a hole is kept in buffers of the pool.
 // scratch is memory for the reader's list.
-func (f *Follower) Feed(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) Feed(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told,
+	scratch *[]proto.Answer) []proto.Told {
 	switch {
 	case f.Over():
 		return out
@@ -83,7 +84,8 @@ func (f *Follower) Feed(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	return out
 }
 
-func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told,
+	scratch *[]proto.Answer) []proto.Told {
 	f.next = f.next.Add(len(p))
 	f.read += uint64(len(p))
 	return f.answers.Feed(now, p, out, scratch)
@@ -91,7 +93,8 @@ func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told, scratch *[]pr
 
 // reorder keeps data behind a hole until the hole is filled: the server retransmits what is not
 // acknowledged.
-func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool,
+	out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	if f.behind == nil {
 		if len(p) == 0 {
 			return out

@@ -1,5 +1,5 @@
-// Package archtest holds the project's structure to its word: who may import whom, and what the pure
-// packages may not touch. It has no code of its own.
+// Package archtest enforces the import rules, and that pure packages do no I/O, read no clock and
+// use no randomness. It has no code of its own.
 package archtest
 
 import (
@@ -40,8 +40,10 @@ var layers = [][]string{
 	{"core", "way", "account"}, // documentation only
 	{"core/mono", "core/seqnum"},
 	{"core/packet", "core/chunk", "core/ledger"},
-	{"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping", "source/filter", "proto"},
-	{"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis", "proto/mysql"},
+	{"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping",
+		"source/filter", "proto"},
+	{"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis",
+		"proto/mysql"},
 	{"core/gate", "way/raw/route", "proto/known"},
 	{"core/session"},
 	{"core/shard"},
@@ -78,7 +80,8 @@ type pkg struct {
 
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", module+"...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports",
+		module+"...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -113,7 +116,8 @@ func TestImportsLeadDown(t *testing.T) {
 		}
 		own := layerOf(p.ImportPath)
 		if own < 0 {
-			t.Errorf("%s is in no layer: give it a place in this test and in ARCHITECTURE.md", name)
+			t.Errorf("%s is in no layer: give it a place in this test and in ARCHITECTURE.md",
+				name)
 			continue
 		}
 		for _, imp := range p.Imports {
@@ -121,8 +125,10 @@ func TestImportsLeadDown(t *testing.T) {
 				continue
 			}
 			switch l := layerOf(imp); {
-			case groupOf(imp) != groupOf(p.ImportPath) && !slices.Contains(groups[groupOf(p.ImportPath)], groupOf(imp)):
-				t.Errorf("%s imports %s: group %s may not import group %s", name, imp, groupOf(p.ImportPath), groupOf(imp))
+			case groupOf(imp) != groupOf(p.ImportPath) &&
+				!slices.Contains(groups[groupOf(p.ImportPath)], groupOf(imp)):
+				t.Errorf("%s imports %s: group %s may not import group %s", name, imp,
+					groupOf(p.ImportPath), groupOf(imp))
 			case isSupport(imp):
 				t.Errorf("%s imports %s, which is for tests", name, imp)
 			case l >= own:
@@ -134,7 +140,8 @@ func TestImportsLeadDown(t *testing.T) {
 
 // forbidden in pure packages. net/netip is values only.
 var forbidden = []string{
-	"os", "net", "syscall", "sync", "context", "log", "math/rand", "crypto/rand", "time/tzdata", "unsafe",
+	"os", "net", "syscall", "sync", "context", "log", "math/rand", "crypto/rand", "time/tzdata",
+	"unsafe",
 	"golang.org/x/sys", "runtime",
 }
 
@@ -191,7 +198,8 @@ func checkPure(t *testing.T, path string) {
 }
 
 // nameless are the packages that treat all protocols alike.
-var nameless = []string{"core/session", "core/shard", "core/ledger", "config", "account/export", "engine"}
+var nameless = []string{"core/session", "core/shard", "core/ledger", "config", "account/export",
+	"engine"}
 
 // TestProtocolsAreNotNamed: a protocol is known by its own package and one line of proto/known.
 func TestProtocolsAreNotNamed(t *testing.T) {
@@ -202,7 +210,8 @@ func TestProtocolsAreNotNamed(t *testing.T) {
 	for _, p := range packages(t) {
 		path := strings.TrimPrefix(p.ImportPath, module)
 		for _, imp := range p.Imports {
-			if name, ok := strings.CutPrefix(imp, module+"proto/"); ok && known.Named(name) != nil && path != "proto/known" {
+			if name, ok := strings.CutPrefix(imp, module+"proto/"); ok &&
+				known.Named(name) != nil && path != "proto/known" {
 				t.Errorf("%s imports %s: only proto/known may", path, imp)
 			}
 		}
@@ -225,7 +234,8 @@ func TestProtocolsAreNotNamed(t *testing.T) {
 				}
 				for _, name := range names {
 					if strings.Contains(strings.ToLower(text), name) {
-						t.Errorf("%s names the protocol %s: %s", fset.Position(n.Pos()), name, text)
+						t.Errorf("%s names the protocol %s: %s", fset.Position(n.Pos()), name,
+							text)
 					}
 				}
 				return true
@@ -238,7 +248,8 @@ func TestProtocolsAreNotNamed(t *testing.T) {
 func TestSystemCalls(t *testing.T) {
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {
-			if (imp == "unsafe" || imp == "golang.org/x/sys/unix") && p.ImportPath != module+"sys" {
+			if (imp == "unsafe" || imp == "golang.org/x/sys/unix") &&
+				p.ImportPath != module+"sys" {
 				t.Errorf("%s imports %s: only internal/sys may", p.ImportPath, strconv.Quote(imp))
 			}
 		}

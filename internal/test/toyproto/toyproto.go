@@ -1,6 +1,6 @@
-// Package toyproto is a protocol for tests: a request is a line that begins with a question mark, and
-// an answer is a line that begins with a plus or, where something is wrong, with a minus. It shows all
-// that a protocol brings, in one file.
+// Package toyproto is a protocol for tests: a request is a line that begins with a question mark,
+// and an answer is a line that begins with a plus or, where something is wrong, with a minus. It
+// shows all that a protocol brings, in one file.
 package toyproto
 
 import (
@@ -21,7 +21,8 @@ const Name = "toy"
 // Register makes the protocol known for as long as the test runs.
 func Register(t *testing.T) {
 	t.Cleanup(ledger.Scope())
-	denied := ledger.DefineReason("toy_denied", "a request that --toy-deny keeps from the target", true)
+	denied := ledger.DefineReason("toy_denied", "a request that --toy-deny keeps from the target",
+		true)
 	fine, wrong := ledger.DefineClass("toy fine", ""), ledger.DefineClass("toy wrong", "")
 	t.Cleanup(known.Register(&proto.Protocol{
 		Kind: 250, Name: Name, Recognise: recognise,
@@ -103,7 +104,8 @@ func (c *client) Feed(p []byte, _ uint64, out *proto.Out) error {
 		if c.line[0] != '?' {
 			return fmt.Errorf("toy: %w: request %q", proto.ErrLost, c.line)
 		}
-		if slices.ContainsFunc(c.settings.deny, func(w string) bool { return bytes.Contains(c.line, []byte(w)) }) {
+		if slices.ContainsFunc(c.settings.deny,
+			func(w string) bool { return bytes.Contains(c.line, []byte(w)) }) {
 			out.Drop(len(c.line), c.settings.reason)
 			out.Refuse(c.settings.reason)
 		} else {
@@ -138,7 +140,8 @@ func (a *answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 		case a.first != '+' && a.first != '-':
 			return out, fmt.Errorf("toy: %w: answer %q", proto.ErrLost, a.first)
 		case b == '\n':
-			out = append(out, proto.Answer{End: a.at, Size: a.at - a.began, Failed: a.first == '-'})
+			out = append(out, proto.Answer{End: a.at, Size: a.at - a.began,
+				Failed: a.first == '-'})
 			a.first = 0
 		}
 	}
