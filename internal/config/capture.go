@@ -101,6 +101,16 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 			help: "run without a key: production's traffic crosses the network in the clear, " +
 				"and the copier is not authenticated",
 		},
+	})
+	register(fs, o.bounds())
+	register(fs, processOptions(&c.Process))
+	return o
+}
+
+// bounds returns the options for what the agent may use, and for what it prints.
+func (o *CaptureOptions) bounds() []option {
+	c := &o.c
+	return []option{
 		{
 			name: "max-mbps", arg: "N", group: Bounds, set: o.setMbps,
 			help: "send the copier at most N megabits a second; beyond that whole sessions are " +
@@ -133,9 +143,7 @@ func NewCaptureOptions(fs *pflag.FlagSet, host Host) *CaptureOptions {
 			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
 			help: "write the account as JSON to FILE, at each line of --stats and at the end",
 		},
-	})
-	register(fs, processOptions(&c.Process))
-	return o
+	}
 }
 
 func (o *CaptureOptions) setTo(s string) error {

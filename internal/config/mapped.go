@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,10 +21,12 @@ func mappedFlags() *pflag.FlagSet {
 
 // mappedOptions returns the options that a configuration file may give for single mappings, too.
 func mappedOptions(m *Mapped) []option {
-	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
-	healths := []Health{HealthAuto, HealthOn, HealthOff}
-	samples := []SampleBy{BySession, ByClient}
-	return append([]option{
+	return slices.Concat(mappedWhere(m), mappedLoad(m), mappedHow(m), mappedBounds(m),
+		protocolOptions(m.Protocols, &m.Warnings))
+}
+
+func mappedWhere(m *Mapped) []option {
+	return []option{
 		{
 			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only),
 			clear: func() { m.Only = nil },
@@ -34,6 +37,14 @@ func mappedOptions(m *Mapped) []option {
 			clear: func() { m.Except = nil },
 			help:  "do not copy clients of these networks, several with commas",
 		},
+	}
+}
+
+// mappedLoad returns the options for how much is copied, and how targets share it.
+func mappedLoad(m *Mapped) []option {
+	healths := []Health{HealthAuto, HealthOn, HealthOff}
+	samples := []SampleBy{BySession, ByClient}
+	return []option{
 		{
 			name: "balance", arg: "METHOD", group: How, def: "client", set: setBalance(&m.Balance),
 			choices: balances(),
@@ -80,6 +91,12 @@ func mappedOptions(m *Mapped) []option {
 			name: "gradually", letter: "g", group: Letters, set: gradually(&m.Ramp),
 			help: "the same as --ramp 100s: 1 % more of the sessions each second",
 		},
+	}
+}
+
+func mappedHow(m *Mapped) []option {
+	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
+	return []option{
 		{
 			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...),
 			choices: words(waits),
@@ -104,6 +121,11 @@ func mappedOptions(m *Mapped) []option {
 			set:  span(&m.RTT, time.Millisecond, time.Millisecond, time.Minute),
 			help: "round-trip time to the target to assume until it is measured",
 		},
+	}
+}
+
+func mappedBounds(m *Mapped) []option {
+	return []option{
 		{
 			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M",
 			set:  amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
@@ -137,7 +159,7 @@ func mappedOptions(m *Mapped) []option {
 			help: "send the targets at most N megabits a second of requests; beyond that whole " +
 				"sessions are left out, and counted (default: no bound)",
 		},
-	}, protocolOptions(m.Protocols, &m.Warnings)...)
+	}
 }
 
 // gradually parses the switch that stands for a ramp of 100 s.

@@ -11,6 +11,17 @@ import (
 	"tcpcopy/internal/proto/mysql"
 )
 
+// holding returns the name of a file that holds text.
+func holding(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "logins")
+	if err := errors.Join(os.WriteFile(name, []byte(text), mode),
+		os.Chmod(name, mode)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 func TestMySQLLogins(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "logins")
 	if err := os.WriteFile(file,
@@ -18,16 +29,8 @@ func TestMySQLLogins(t *testing.T) {
 		0o600); err != nil {
 		t.Fatal(err)
 	}
-	holding := func(text string, mode os.FileMode) string {
-		name := filepath.Join(t.TempDir(), "logins")
-		if err := errors.Join(os.WriteFile(name, []byte(text), mode),
-			os.Chmod(name, mode)); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	open, wrong, empty := holding("a:b", 0o644), holding("a:b\n\n\nsesame\n", 0o600),
-		holding("\r\n# a:b\n\n", 0o600)
+	open, wrong := holding(t, "a:b", 0o644), holding(t, "a:b\n\n\nsesame\n", 0o600)
+	empty := holding(t, "\r\n# a:b\n\n", 0o600)
 	const given = "--mysql-login"
 	for _, c := range []struct {
 		name string

@@ -79,6 +79,7 @@ type value struct {
 	all  []string // all values that were given, in order
 }
 
+// String returns the last value that was given.
 func (v *value) String() string { return v.text }
 
 // Type returns the value's name in help; for a switch it is "bool", which the flag parser
@@ -93,6 +94,7 @@ func (v *value) Type() string {
 // IsBoolFlag reports whether the option is a switch.
 func (v *value) IsBoolFlag() bool { return v.o.arg == "" }
 
+// Set parses and keeps a value.
 func (v *value) Set(s string) error {
 	if v.o.refused != "" {
 		return &Problem{Value: asIs, What: v.o.refused}

@@ -246,99 +246,106 @@ func TestExecuteWithTheFlagAlone(t *testing.T) {
 }
 
 // The number of the statement is the target's, whichever way production's is found out.
+// What the statement tests send and get.
+var (
+	prepareOne = packet(0, comPrepare, "SELECT 1")
+	executeOf  = func(id uint32) []byte { return packet(0, comExecute, id, 0, uint32(1)) }
+	preparedAs = func(id uint32) []byte { return join(prepared(1, id, 1, 0), column(2)) }
+)
+
+const noStatement = "left unknown_statement; refused unknown_statement"
+
+var statementTests = []struct {
+	name string
+	run  func(r *rig)
+	to   []byte // after the prepares
+	log  string
+}{
+	{"captured after the prepare", func(r *rig) {
+		r.say(200, prepareOne)
+		r.client.Server(200, prepared(1, 9, 1, 0))
+		r.hear(200, preparedAs(3))
+		r.say(300, executeOf(9))
+	}, executeOf(3), ""},
+	{"captured before it, for the copy lags", func(r *rig) {
+		r.client.Server(200, prepared(1, 9, 1, 0))
+		r.client.Server(280, okay(1))
+		r.client.Server(300, prepared(1, 11, 1, 0))
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, prepareOne)
+		r.hear(300, preparedAs(4))
+		r.say(400, join(executeOf(9), executeOf(11)))
+	}, join(executeOf(3), executeOf(4)), ""},
+	{"counted", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, prepareOne)
+		r.hear(300, preparedAs(4))
+		r.say(400, join(executeOf(2), executeOf(1)))
+	}, join(executeOf(4), executeOf(3)), ""},
+	{"captured once, and counted from there", func(r *rig) {
+		r.say(200, prepareOne)
+		r.client.Server(200, prepared(1, 9, 1, 0))
+		r.hear(200, preparedAs(3))
+		r.say(300, prepareOne)
+		r.hear(300, preparedAs(4))
+		r.say(400, join(executeOf(10), executeOf(9)))
+	}, join(executeOf(4), executeOf(3)), ""},
+	{"an answer of the same form to something else", func(r *rig) {
+		r.client.Server(190, prepared(1, 55, 1, 0))
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(400, executeOf(55))
+	}, nil, noStatement},
+	{"not answered yet: it waits", func(r *rig) {
+		r.say(200, join(prepareOne, executeOf(1), executeOf(1)))
+		if !r.client.Holds() {
+			r.logf("does not wait")
+		}
+		r.hear(200, preparedAs(3)[:10])
+		r.hear(200, preparedAs(3)[10:])
+	}, join(executeOf(3), executeOf(3)), ""},
+	{"the last, whatever its number", func(r *rig) {
+		r.say(200, join(prepareOne, executeOf(lastStatement)))
+		r.hear(200, preparedAs(3))
+	}, executeOf(lastStatement), ""},
+	{"refused by the target", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, errorPacket(1, 1146))
+		r.say(300, executeOf(1))
+	}, nil, noStatement},
+	{"closed", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, join(packet(0, comClose, uint32(1)), executeOf(1)))
+	}, packet(0, comClose, uint32(3)), noStatement},
+	{"reset with the connection", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, join(packet(0, comResetConnection), executeOf(1)))
+	}, packet(0, comResetConnection), noStatement},
+	{"all that names it", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(0x01020304))
+		r.say(300, join(packet(0, comSendLongData, uint32(1), "abc"),
+			packet(0, comFetch, uint32(1), uint32(9)), packet(0, comReset, uint32(1))))
+	}, join(packet(0, comSendLongData, uint32(0x01020304), "abc"),
+		packet(0, comFetch, uint32(0x01020304), uint32(9)),
+		packet(0, comReset, uint32(0x01020304))), ""},
+	{"bulk, which the target does not know", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, packet(0, comBulkExecute, uint32(1), uint16(0)))
+	}, nil, "left server_command; refused server_command"},
+}
+
 func TestStatements(t *testing.T) {
-	prepare := packet(0, comPrepare, "SELECT 1")
-	execute := func(id uint32) []byte { return packet(0, comExecute, id, 0, uint32(1)) }
-	atTarget := func(id uint32) []byte { return join(prepared(1, id, 1, 0), column(2)) }
-	const failed = "left unknown_statement; refused unknown_statement"
-	for _, c := range []struct {
-		name string
-		run  func(r *rig)
-		to   []byte // after the prepares
-		log  string
-	}{
-		{"captured after the prepare", func(r *rig) {
-			r.say(200, prepare)
-			r.client.Server(200, prepared(1, 9, 1, 0))
-			r.hear(200, atTarget(3))
-			r.say(300, execute(9))
-		}, execute(3), ""},
-		{"captured before it, for the copy lags", func(r *rig) {
-			r.client.Server(200, prepared(1, 9, 1, 0))
-			r.client.Server(280, okay(1))
-			r.client.Server(300, prepared(1, 11, 1, 0))
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, prepare)
-			r.hear(300, atTarget(4))
-			r.say(400, join(execute(9), execute(11)))
-		}, join(execute(3), execute(4)), ""},
-		{"counted", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, prepare)
-			r.hear(300, atTarget(4))
-			r.say(400, join(execute(2), execute(1)))
-		}, join(execute(4), execute(3)), ""},
-		{"captured once, and counted from there", func(r *rig) {
-			r.say(200, prepare)
-			r.client.Server(200, prepared(1, 9, 1, 0))
-			r.hear(200, atTarget(3))
-			r.say(300, prepare)
-			r.hear(300, atTarget(4))
-			r.say(400, join(execute(10), execute(9)))
-		}, join(execute(4), execute(3)), ""},
-		{"an answer of the same form to something else", func(r *rig) {
-			r.client.Server(190, prepared(1, 55, 1, 0))
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(400, execute(55))
-		}, nil, failed},
-		{"not answered yet: it waits", func(r *rig) {
-			r.say(200, join(prepare, execute(1), execute(1)))
-			if !r.client.Holds() {
-				r.logf("does not wait")
-			}
-			r.hear(200, atTarget(3)[:10])
-			r.hear(200, atTarget(3)[10:])
-		}, join(execute(3), execute(3)), ""},
-		{"the last, whatever its number", func(r *rig) {
-			r.say(200, join(prepare, execute(lastStatement)))
-			r.hear(200, atTarget(3))
-		}, execute(lastStatement), ""},
-		{"refused by the target", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, errorPacket(1, 1146))
-			r.say(300, execute(1))
-		}, nil, failed},
-		{"closed", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, join(packet(0, comClose, uint32(1)), execute(1)))
-		}, packet(0, comClose, uint32(3)), failed},
-		{"reset with the connection", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, join(packet(0, comResetConnection), execute(1)))
-		}, packet(0, comResetConnection), failed},
-		{"all that names it", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(0x01020304))
-			r.say(300, join(packet(0, comSendLongData, uint32(1), "abc"),
-				packet(0, comFetch, uint32(1), uint32(9)), packet(0, comReset, uint32(1))))
-		}, join(packet(0, comSendLongData, uint32(0x01020304), "abc"),
-			packet(0, comFetch, uint32(0x01020304), uint32(9)),
-			packet(0, comReset, uint32(0x01020304))), ""},
-		{"bulk, which the target does not know", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, packet(0, comBulkExecute, uint32(1), uint16(0)))
-		}, nil, "left server_command; refused server_command"},
-	} {
+	for _, c := range statementTests {
 		t.Run(c.name, func(t *testing.T) {
 			r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 			c.run(r)
-			to := bytes.ReplaceAll(r.to, prepare, nil)
+			to := bytes.ReplaceAll(r.to, prepareOne, nil)
 			var log []string
 			for _, l := range r.log {
 				if !strings.HasPrefix(l, "0x") {

@@ -47,100 +47,118 @@ func TestEd25519IsRFC8032(t *testing.T) {
 	}
 }
 
-func TestLogin(t *testing.T) {
-	const caps = mysqlCaps &^ capConnectAttrs &^ capAttributes
+// The server's key, and what the copy answers.
+var (
+	serverKey, publicKey = newServerKey()
+	nativeProof          = string(scrambleNative("secret", []byte(salt)))
+	sha2Proof            = string(scrambleSHA2("secret", []byte(salt)))
+)
+
+const (
+	loginCaps = mysqlCaps &^ capConnectAttrs &^ capAttributes
+	otherSalt = "ABCDEFGHIJKLMNOPQRST"
+)
+
+func newServerKey() (key *rsa.PrivateKey, public []byte) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	native := string(scrambleNative("secret", []byte(salt)))
-	sha2 := string(scrambleSHA2("secret", []byte(salt)))
-	const other = "ABCDEFGHIJKLMNOPQRST"
-	response := func(caps, ext uint32, charset int, proof, db, plugin string) []byte {
-		return packet(1, caps, uint32(maxPayload), charset, string(make([]byte, 19)), ext, "app",
-			0, len(proof), proof, db, 0, plugin, 0)
-	}
-	for _, c := range []struct {
-		name   string
-		client []byte // its answer to production's greeting
-		target [][]byte
-		to     [][]byte
-		log    string
-		last   bool // the last of to is an encrypted password
-	}{
-		{"at once", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), okay(2)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)},
-			"0xb hint 0x0 reply 0", false},
-		{"another plugin", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
-				packet(2, 0xfe, sha2Plugin, 0, other, 0), packet(4, 1, 3), okay(5)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin),
-				packet(3, scrambleSHA2("secret", []byte(other)))},
-			"0xb hint 0x0 reply 0", false},
-		{"a plugin that is not known, then one that is", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, "sha256_password"),
-				packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz012345"), okay(4)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin),
-				packet(3, signEd25519("secret", []byte(salt+"uvwxyz012345")))},
-			"0xb hint 0x0 reply 0", false},
-		{"a challenge that ends with a zero", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
-				packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz01234", 0), okay(4)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin),
-				packet(3, signEd25519("secret", []byte(salt+"uvwxyz01234\x00")))},
-			"0xb hint 0x0 reply 0", false},
-		{"caching_sha2_password, all of it", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, sha2Plugin), packet(2, 1, 4),
-				packet(4, 1, public), okay(6)},
-			[][]byte{response(caps, 0, 33, sha2, "orders", sha2Plugin), packet(3, 2)},
-			"0xb hint 0x0 reply 0", true},
-		{"only what both can", answerOf(caps|capODBC, 0, "app", "orders"),
-			[][]byte{hail("5.6", mysqlCaps&^capDeprecateEOF&^capSessionTrack, 0, nativePlugin),
-				okay(2)},
-			[][]byte{response(caps&^capDeprecateEOF&^capSessionTrack|capODBC, 0, 33, native,
-				"orders", nativePlugin)}, "0xb hint 0x0 reply 0", false},
-		{"MariaDB's own", answerOf(caps&^capLongPassword, 0xff, "app", "orders"),
-			[][]byte{hail("11", mariadbCaps, 0x1d, nativePlugin), okay(2)},
-			[][]byte{response(caps&^capLongPassword, 0x1d, 33, native, "orders", nativePlugin)},
-			"0xb hint 0x0 reply 0", false},
-		{"refused", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), denied},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)},
-			"login_failed: the target answered with error 1045", false},
-		{"no room", answerOf(caps, 0, "app", "orders"),
-			[][]byte{packet(0, 0xff, uint16(1040), "Too many connections")}, nil,
-			"login_failed: the target answered with error 1040", false},
-		{"a plugin that is not known", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, "dialog", 0)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed",
-			false},
-		{"a password in clear text is not given", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
-				packet(2, 0xfe, "mysql_clear_password", 0)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed",
-			false},
-		{"a user without a login", answerOf(caps, 0, "root", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin)}, nil, "no_login", false},
-		{"encrypted", packet(1, uint32(caps|capSSL), uint32(1<<24), 33, string(make([]byte, 23))),
-			nil, nil, "tls", false},
-		{"compressed", answerOf(caps|capCompress, 0, "app", "orders"), nil, nil, "compressed",
-			false},
-		{"of another time", packet(1, uint32(capLongPassword), string(make([]byte, 40))), nil, nil,
-			"lost", false},
-		{"cut short", packet(1, uint32(caps), string(make([]byte, 28)), "app"), nil, nil, "lost",
-			false},
-		{"a user without end", answerOf(caps, 0, strings.Repeat("u", nameMost+1), "orders"), nil,
-			nil, "lost", false},
-		{"a schema without end", answerOf(caps, 0, "app", strings.Repeat("o", nameMost+1)), nil,
-			nil, "lost", false},
-		{"not a login", packet(0, comQuery, "SELECT 1"), nil, nil, "lost", false},
-	} {
+	return key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func loginResponse(caps, ext uint32, charset int, proof, db, plugin string) []byte {
+	return packet(1, caps, uint32(maxPayload), charset, string(make([]byte, 19)), ext, "app",
+		0, len(proof), proof, db, 0, plugin, 0)
+}
+
+var loginTests = []struct {
+	name   string
+	client []byte // its answer to production's greeting
+	target [][]byte
+	to     [][]byte
+	log    string
+	last   bool // the last of to is an encrypted password
+}{
+	{"at once", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), okay(2)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"0xb hint 0x0 reply 0", false},
+	{"another plugin", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
+			packet(2, 0xfe, sha2Plugin, 0, otherSalt, 0), packet(4, 1, 3), okay(5)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin),
+			packet(3, scrambleSHA2("secret", []byte(otherSalt)))},
+		"0xb hint 0x0 reply 0", false},
+	{"a plugin that is not known, then one that is", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, "sha256_password"),
+			packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz012345"), okay(4)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin),
+			packet(3, signEd25519("secret", []byte(salt+"uvwxyz012345")))},
+		"0xb hint 0x0 reply 0", false},
+	{"a challenge that ends with a zero", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
+			packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz01234", 0), okay(4)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin),
+			packet(3, signEd25519("secret", []byte(salt+"uvwxyz01234\x00")))},
+		"0xb hint 0x0 reply 0", false},
+	{"caching_sha2_password, all of it", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, sha2Plugin), packet(2, 1, 4),
+			packet(4, 1, publicKey), okay(6)},
+		[][]byte{loginResponse(loginCaps, 0, 33, sha2Proof, "orders", sha2Plugin), packet(3, 2)},
+		"0xb hint 0x0 reply 0", true},
+	{"only what both can", answerOf(loginCaps|capODBC, 0, "app", "orders"),
+		[][]byte{hail("5.6", mysqlCaps&^capDeprecateEOF&^capSessionTrack, 0, nativePlugin),
+			okay(2)},
+		[][]byte{loginResponse(loginCaps&^capDeprecateEOF&^capSessionTrack|capODBC, 0, 33,
+			nativeProof,
+			"orders", nativePlugin)}, "0xb hint 0x0 reply 0", false},
+	{"MariaDB's own", answerOf(loginCaps&^capLongPassword, 0xff, "app", "orders"),
+		[][]byte{hail("11", mariadbCaps, 0x1d, nativePlugin), okay(2)},
+		[][]byte{loginResponse(loginCaps&^capLongPassword, 0x1d, 33, nativeProof, "orders",
+			nativePlugin)},
+		"0xb hint 0x0 reply 0", false},
+	{"refused", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), denied},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"login_failed: the target answered with error 1045", false},
+	{"no room", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{packet(0, 0xff, uint16(1040), "Too many connections")}, nil,
+		"login_failed: the target answered with error 1040", false},
+	{"a plugin that is not known", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, "dialog", 0)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"login_failed",
+		false},
+	{"a password in clear text is not given", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
+			packet(2, 0xfe, "mysql_clear_password", 0)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"login_failed",
+		false},
+	{"a user without a login", answerOf(loginCaps, 0, "root", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin)}, nil, "no_login", false},
+	{"encrypted", packet(1, uint32(loginCaps|capSSL), uint32(1<<24), 33, string(make([]byte, 23))),
+		nil, nil, "tls", false},
+	{"compressed", answerOf(loginCaps|capCompress, 0, "app", "orders"), nil, nil, "compressed",
+		false},
+	{"of another time", packet(1, uint32(capLongPassword), string(make([]byte, 40))), nil, nil,
+		"lost", false},
+	{"cut short", packet(1, uint32(loginCaps), string(make([]byte, 28)), "app"), nil, nil, "lost",
+		false},
+	{"a user without end", answerOf(loginCaps, 0, strings.Repeat("u", nameMost+1), "orders"), nil,
+		nil, "lost", false},
+	{"a schema without end", answerOf(loginCaps, 0, "app", strings.Repeat("o", nameMost+1)), nil,
+		nil, "lost", false},
+	{"not a login", packet(0, comQuery, "SELECT 1"), nil, nil, "lost", false},
+}
+
+func TestLogin(t *testing.T) {
+	for _, c := range loginTests {
 		t.Run(c.name, func(t *testing.T) {
 			for cut := range len(c.client) {
 				r := newRig(oneUser, false)
@@ -163,7 +181,7 @@ func TestLogin(t *testing.T) {
 					if len(got) < len(want) {
 						t.Fatalf("cut at %d: %q", cut, got)
 					}
-					checkEncrypted(t, key, got[len(want):])
+					checkEncrypted(t, serverKey, got[len(want):])
 					got = got[:len(want)]
 				}
 				log := r.told()

@@ -54,6 +54,7 @@ type settings struct {
 	reason ledger.Reason
 }
 
+// Options is of proto.Settings.
 func (s *settings) Options() []proto.Option {
 	return []proto.Option{{
 		Name: "toy-deny", Arg: "WORD", Help: "do not send toy requests that have this word",
@@ -68,8 +69,10 @@ func (s *settings) Options() []proto.Option {
 	}}
 }
 
+// Empty is of proto.Settings.
 func (s *settings) Empty() bool { return len(s.deny) == 0 }
 
+// Complete is of proto.Settings: it refuses a variable.
 func (s *settings) Complete(env proto.Env) error {
 	if env.Lookup("TCPCOPY_TOY") != "" {
 		return &proto.EnvError{Name: "TCPCOPY_TOY", Err: errors.New("toy: is set: wanted nothing")}
@@ -77,10 +80,12 @@ func (s *settings) Complete(env proto.Env) error {
 	return nil
 }
 
+// Clone is of proto.Settings.
 func (s *settings) Clone() proto.Settings {
 	return &settings{deny: slices.Clone(s.deny), reason: s.reason}
 }
 
+// NewClient is of proto.Settings.
 func (s *settings) NewClient() proto.Client { return &client{settings: s} }
 
 // client reads requests.
@@ -89,6 +94,8 @@ type client struct {
 	line     []byte
 }
 
+// The methods of proto.Client; without words to deny it changes nothing.
+
 func (c *client) Edits() bool                   { return !c.settings.Empty() }
 func (c *client) Begin(bool, *proto.Out) error  { c.line = nil; return nil }
 func (c *client) Kept([]byte, *proto.Out) error { return nil }
@@ -96,6 +103,7 @@ func (c *client) Holds() bool                   { return false }
 func (c *client) Expects() bool                 { return false }
 func (c *client) Server(uint64, []byte)         {}
 
+// Feed is of proto.Client: it finds lines.
 func (c *client) Feed(p []byte, _ uint64, out *proto.Out) error {
 	for _, b := range p {
 		if c.line = append(c.line, b); b != '\n' {
@@ -124,13 +132,17 @@ type answers struct {
 	began uint64
 }
 
+// The methods of proto.Answers that have nothing to do: there are no hints, and all bytes are read.
+
 func (a *answers) Expect(uint64, proto.Hint)               {}
 func (a *answers) Blind() uint64                           { return 0 }
 func (a *answers) Kept() bool                              { return false }
 func (a *answers) Close(out []proto.Answer) []proto.Answer { return out }
 
+// Skip is of proto.Answers: it is never called.
 func (a *answers) Skip(_ uint64, out []proto.Answer) []proto.Answer { return out }
 
+// Feed is of proto.Answers: it finds lines.
 func (a *answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 	for _, b := range p {
 		if a.at++; a.first == 0 {
