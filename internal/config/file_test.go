@@ -225,7 +225,7 @@ func TestAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("mappings: [81-10.0.0.2:8081]\ncopies: 3\nstats: 6s\n")
-	c, warnings, err := o.Again()
+	c, warnings, err := o.Reload()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,11 +238,11 @@ func TestAgain(t *testing.T) {
 		t.Errorf("warnings: %q", warnings)
 	}
 	write("mappings: [80]\n")
-	if _, _, err := o.Again(); err == nil {
+	if _, _, err := o.Reload(); err == nil {
 		t.Error("a bad file is taken")
 	}
 	write("mappings: [82-10.0.0.2:8082]\n") // and mended
-	if c, _, err := o.Again(); err != nil || c.Mappings[0].String() != "82-10.0.0.2:8082" ||
+	if c, _, err := o.Reload(); err != nil || c.Mappings[0].String() != "82-10.0.0.2:8082" ||
 		c.Copies != 1 {
 		t.Errorf("%+v, %v", c, err)
 	}

@@ -80,7 +80,7 @@ func TestMySQLLogins(t *testing.T) {
 				return
 			}
 			s := string(got.Proto)
-			o := got.Protocols[mysql.Kind].(*mysql.Options)
+			o := got.Protocols[mysql.Kind].(*mysql.Settings)
 			for _, l := range o.Logins {
 				s += fmt.Sprintf(" %q %q %q", l.User, l.Password, l.DB)
 			}

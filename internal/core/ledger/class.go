@@ -13,7 +13,7 @@ type ByClass [MaxClasses]uint64
 var classes = terms{most: MaxClasses, list: make([]term, 1)}
 
 // DefineClass adds a class of a protocol. name is its key in reports; meaning explains it, and may
-// be empty. It is called while packages are initialised, and panics where the name is taken or
+// be empty. It is called while packages are initialised, and panics if the name is taken or
 // there are MaxClasses.
 func DefineClass(name, meaning string) Class {
 	return Class(classes.define(term{name: name, meaning: meaning}))

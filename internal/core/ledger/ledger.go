@@ -58,7 +58,7 @@ type Requests struct {
 	Refused   ByClass  // logins of the copies, by the class of the target's error
 
 	Answers            // of the target
-	Production Answers // of production, once for all copies, where they were captured whole
+	Production Answers // of production, once for all copies, if they were captured whole
 	// ProductionLost counts the connections whose answers of production could not be read to the
 	// end.
 	ProductionLost uint64

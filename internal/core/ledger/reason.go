@@ -2,11 +2,11 @@ package ledger
 
 import "fmt"
 
-// Reason says why a session, bytes of one, or a request did not reach the target. The constants
+// Reason tells why a session, bytes of one, or a request did not reach the target. The constants
 // are the reasons that every protocol shares; a protocol defines its own with DefineReason.
 type Reason uint8
 
-// The reasons. None is the absence of one: what has it was delivered.
+// The reasons. None stands for no reason: what has it was delivered.
 const (
 	None Reason = iota
 	SampledOut
@@ -107,7 +107,7 @@ var reasons = terms{most: MaxReasons, list: []term{
 // DefineReason adds a reason of a protocol. name is its key in reports: lower case, with
 // underscores. meaning explains it to a user in a few words. onRequest reports whether an option
 // asks for what is dropped, so that it is no loss. It is called while packages are initialised,
-// and panics where the name is taken or there are MaxReasons.
+// and panics if the name is taken or there are MaxReasons.
 func DefineReason(name, meaning string, onRequest bool) Reason {
 	return Reason(reasons.define(term{name, meaning, onRequest}))
 }

@@ -23,7 +23,7 @@ var protocols = []*proto.Protocol{
 func All() []*proto.Protocol { return protocols }
 
 // Register adds a protocol until the function that it returns is called. It is for tests, before
-// anything runs that reads the list; it panics where the Kind or the Name is taken.
+// anything runs that reads the list; it panics if the Kind or the Name is taken.
 func Register(p *proto.Protocol) (remove func()) {
 	for _, q := range protocols {
 		if p.Kind == proto.None || p.Kind == q.Kind || p.Name == q.Name {

@@ -64,10 +64,10 @@ func BenchmarkQuery(b *testing.B) {
 		o    Options
 		say  []byte
 	}{
-		{"all", mysqlCaps &^ capMultiStatement, Options{}, short},
-		{"all, several", mysqlCaps, Options{}, short},
-		{"all, several, long", mysqlCaps, Options{}, long},
-		{"read-only", mysqlCaps, Options{ReadOnly: true}, short},
+		{"all", mysqlCaps &^ capMultiStatement, Settings{}, short},
+		{"all, several", mysqlCaps, Settings{}, short},
+		{"all, several, long", mysqlCaps, Settings{}, long},
+		{"read-only", mysqlCaps, Settings{ReadOnly: true}, short},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			r := NewClient(&c.o)

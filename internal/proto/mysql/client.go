@@ -43,7 +43,7 @@ const (
 
 // Client reads a client's commands, and logs the copy in: see proto.Client.
 type Client struct {
-	opt    *Options
+	opt    *Settings
 	phase  phase
 	fate   fate
 	hold   bool // the client's bytes wait for the target
@@ -75,7 +75,7 @@ type Client struct {
 var _ proto.Client = (*Client)(nil)
 
 // NewClient returns a reader for one session. o is shared, and must not change.
-func NewClient(o *Options) *Client { return &Client{opt: o} }
+func NewClient(o *Settings) *Client { return &Client{opt: o} }
 
 // Edits is of proto.Client.
 func (c *Client) Edits() bool { return true }

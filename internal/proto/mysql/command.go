@@ -95,7 +95,7 @@ func (f *form) request(command uint8) proto.Request {
 }
 
 // refuses returns why the command is left out whatever its content; None if it is not.
-func (f *form) refuses(opt *Options) ledger.Reason {
+func (f *form) refuses(opt *Settings) ledger.Reason {
 	switch {
 	case f.local:
 		return serverCommand

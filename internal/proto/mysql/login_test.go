@@ -363,7 +363,7 @@ func TestAgain(t *testing.T) {
 }
 
 func TestChangeUser(t *testing.T) {
-	o := Options{Logins: []Login{{User: "app", Password: "secret"},
+	o := Settings{Logins: []Login{{User: "app", Password: "secret"},
 		{User: "batch", Password: "other"}}}
 	say := packet(0, comChangeUser, "batch", 0, 20, salt, "night", 0, uint16(45), nativePlugin, 0,
 		8, 3, "_os", 3, "BSD")

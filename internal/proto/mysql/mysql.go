@@ -88,9 +88,9 @@ const (
 	statusNoBackslash  = 0x0200
 )
 
-// Options are the settings of MySQL. All sessions of a mapping share them, and they must not
+// Settings are the settings of MySQL. All sessions of a mapping share them, and they must not
 // change.
-type Options struct {
+type Settings struct {
 	Logins   []Login
 	ReadOnly bool      // send only statements that cannot write
 	Random   io.Reader // to encrypt passwords with
@@ -128,7 +128,7 @@ func ParseLogin(s string) (l Login, err error) {
 }
 
 // AddLogin adds a login, or replaces that of the same user.
-func (o *Options) AddLogin(l Login) {
+func (o *Settings) AddLogin(l Login) {
 	o.Logins = slices.Clone(o.Logins)
 	if old := o.login(l.User); old != nil {
 		*old = l
@@ -141,7 +141,7 @@ func (o *Options) AddLogin(l Login) {
 const nameMost = 256
 
 // login returns the login for a client's user; nil if there is none.
-func (o *Options) login(user string) *Login {
+func (o *Settings) login(user string) *Login {
 	for i := range o.Logins {
 		if o.Logins[i].User == user {
 			return &o.Logins[i]

@@ -17,9 +17,9 @@ const Kind proto.Kind = 3
 // what follows it, cannot be read without its beginning.
 var Protocol = &proto.Protocol{
 	Kind: Kind, Name: "mysql", Recognise: Recognise,
-	NewClient:   func() proto.Client { return NewClient(new(Options)) },
+	NewClient:   func() proto.Client { return NewClient(new(Settings)) },
 	NewAnswers:  func() proto.Answers { return NewAnswers() },
-	NewSettings: func() proto.Settings { return new(Options) },
+	NewSettings: func() proto.Settings { return new(Settings) },
 }
 
 // The reasons that MySQL brings to the account, in the order in which reports show them.
@@ -77,7 +77,7 @@ func loginRefusal(code uint16, final bool) *proto.Refusal {
 const LoginEnv = "TCPCOPY_MYSQL_LOGIN"
 
 // Options is of proto.Settings.
-func (o *Options) Options() []proto.Option {
+func (o *Settings) Options() []proto.Option {
 	return []proto.Option{
 		{
 			Name: "mysql-login", Arg: "LOGIN", Set: o.setLogin,
@@ -105,7 +105,7 @@ func (o *Options) Options() []proto.Option {
 	}
 }
 
-func (o *Options) setLogin(s string) error {
+func (o *Settings) setLogin(s string) error {
 	l, err := ParseLogin(s)
 	if err == nil {
 		o.AddLogin(l)
@@ -114,7 +114,7 @@ func (o *Options) setLogin(s string) error {
 }
 
 // setLogins adds a login for each line that is neither empty nor a comment.
-func (o *Options) setLogins(text string) error {
+func (o *Settings) setLogins(text string) error {
 	n, found := 0, false
 	for line := range strings.Lines(text) {
 		n++
@@ -134,11 +134,11 @@ func (o *Options) setLogins(text string) error {
 }
 
 // Empty is of proto.Settings.
-func (o *Options) Empty() bool { return len(o.Logins) == 0 && !o.ReadOnly }
+func (o *Settings) Empty() bool { return len(o.Logins) == 0 && !o.ReadOnly }
 
 // Complete is of proto.Settings. It takes logins from the environment if no option gave one, and
 // fails if there is none at all.
-func (o *Options) Complete(env proto.Env) error {
+func (o *Settings) Complete(env proto.Env) error {
 	o.Random = env.Random
 	if text := env.Lookup(LoginEnv); text != "" && len(o.Logins) == 0 {
 		if err := o.setLogins(text); err != nil {
@@ -153,11 +153,11 @@ func (o *Options) Complete(env proto.Env) error {
 }
 
 // Clone is of proto.Settings.
-func (o *Options) Clone() proto.Settings {
+func (o *Settings) Clone() proto.Settings {
 	c := *o
 	c.Logins = slices.Clone(o.Logins)
 	return &c
 }
 
 // NewClient is of proto.Settings.
-func (o *Options) NewClient() proto.Client { return NewClient(o) }
+func (o *Settings) NewClient() proto.Client { return NewClient(o) }

@@ -152,7 +152,7 @@ func answerOf(caps, ext uint32, user, db string) []byte {
 var (
 	okay    = func(seq uint8) []byte { return packet(seq, 0, 0, 0, uint16(2), uint16(0)) }
 	denied  = packet(2, 0xff, uint16(1045), "#28000Access denied")
-	oneUser = Options{Logins: []Login{{User: "app", Password: "secret", DB: "shop"}}}
+	oneUser = Settings{Logins: []Login{{User: "app", Password: "secret", DB: "shop"}}}
 )
 
 // loggedIn is a rig whose copy has logged in, and is about to send commands.

@@ -6,10 +6,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Again reads the configuration file again, applies the same command line, and returns the new
+// Reload reads the configuration file again, applies the same command line, and returns the new
 // settings. The warnings name the options that were changed and take effect only when the copier
 // starts again.
-func (o *CopyOptions) Again() (*Copy, []string, error) {
+func (o *CopyOptions) Reload() (*Copy, []string, error) {
 	fs := pflag.NewFlagSet(o.fs.Name(), pflag.ContinueOnError)
 	next := NewCopyOptions(fs, o.host)
 	var err error
