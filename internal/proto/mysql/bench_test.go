@@ -61,7 +61,7 @@ func BenchmarkQuery(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		caps uint32
-		o    Options
+		o    Settings
 		say  []byte
 	}{
 		{"all", mysqlCaps &^ capMultiStatement, Settings{}, short},

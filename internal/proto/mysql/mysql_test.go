@@ -32,7 +32,7 @@ func TestParseLogin(t *testing.T) {
 }
 
 func TestAddLogin(t *testing.T) {
-	var general Options
+	var general Settings
 	general.AddLogin(Login{User: "a", Password: "1"})
 	own := general
 	own.AddLogin(Login{User: "a", Password: "2"})

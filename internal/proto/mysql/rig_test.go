@@ -23,7 +23,7 @@ type rig struct {
 	err    error
 }
 
-func newRig(o Options, under bool) *rig {
+func newRig(o Settings, under bool) *rig {
 	o.Random = rand.Reader
 	r := &rig{client: NewClient(&o)}
 	r.err = r.client.Begin(under, &r.out)
@@ -156,7 +156,7 @@ var (
 )
 
 // loggedIn is a rig whose copy has logged in, and is about to send commands.
-func loggedIn(t *testing.T, o Options, clientCaps, targetCaps uint32) *rig {
+func loggedIn(t *testing.T, o Settings, clientCaps, targetCaps uint32) *rig {
 	t.Helper()
 	r := newRig(o, false)
 	production := hail("8.0.36", mysqlCaps, 0, nativePlugin)
