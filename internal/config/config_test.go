@@ -64,7 +64,7 @@ func endpoints(s ...string) (out []netip.AddrPort) {
 	return out
 }
 
-// same compares settings; filters and pools by what they mean.
+// same compares settings; filters and pools by their text.
 var same = cmp.Options{
 	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}, http1.Pattern{},
 		http1.Header{}),
@@ -78,7 +78,7 @@ var same = cmp.Options{
 	}),
 }
 
-// change makes of the default settings those that a test wants.
+// change changes the default settings to those that a test expects.
 type change func(c *Copy)
 
 // raw is a change for copies through an intercept.

@@ -181,7 +181,7 @@ func TestFileRefusals(t *testing.T) {
 	}
 }
 
-// Every option has its key, and what the example says in comments is taken where it is a default.
+// Every option has its key, and the defaults in the comments of the example are accepted.
 func TestExample(t *testing.T) {
 	text := Example()
 	if _, _, err := inFile(t, text); err != nil {

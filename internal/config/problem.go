@@ -1,10 +1,3 @@
-// Package config turns command lines and configuration files into validated settings: one struct
-// for each command.
-//
-// It owns the options: their names, letters, help, bounds, and the messages that refuse bad input;
-// the options of protocols come from package known. Settings are complete and consistent, so that
-// no other package checks them again. It reads files with keys, logins and configuration, and
-// starts nothing. Package app adds the options to its commands and prints the errors.
 package config
 
 import (

@@ -73,7 +73,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// A login is not shown, whatever is wrong with it.
+// No error shows a login.
 func TestLoginsStaySecret(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "login")
 	for _, text := range []string{"sesame", "user:", strings.Repeat("sesame:", 1000)} {
@@ -95,7 +95,7 @@ func TestLoginsStaySecret(t *testing.T) {
 	}
 }
 
-// Where mappings have settings of their own, each with options for requests speaks their protocol.
+// Each mapping with options of a protocol speaks that protocol.
 func TestRulesOfMappings(t *testing.T) {
 	t.Setenv(redis.AuthEnv, "")
 	two, err := mapping.Parse("80-10.0.0.2:8080,6379-10.0.0.2:6379")

@@ -10,8 +10,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// lines are answers of one line each; those that begin with k are wanted, those with - interim, x
-// is lost.
+// lines reads answers of one line each. Those that begin with k are kept, those with - are
+// interim, and x cannot be followed.
 type lines struct {
 	at, began uint64
 	first     byte

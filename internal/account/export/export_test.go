@@ -104,7 +104,7 @@ func byStatus(counts ...uint64) (by ledger.ByClass) {
 	return by
 }
 
-// clean is what one hopes for.
+// clean is a snapshot of a copy without losses.
 func clean() *Snapshot {
 	s := &Snapshot{
 		Version: "1.2.3", Via: "socket", Mappings: []string{"80-10.0.0.2:8080"},
@@ -273,8 +273,7 @@ func TestEveryReasonIsExplained(t *testing.T) {
 	}
 }
 
-// Every counter of the ledger must reach the report: a field that is added there and forgotten
-// here would be an account with a hole.
+// Every counter of the ledger must be in the report.
 func TestEveryCounterIsReported(t *testing.T) {
 	s := &Snapshot{}
 	next := uint64(1001)
@@ -282,7 +281,7 @@ func TestEveryCounterIsReported(t *testing.T) {
 	fill = func(v reflect.Value) {
 		switch v.Kind() {
 		case reflect.Struct:
-			// a few numbers of it are reported
+			// the report has a few numbers of it
 			if h, ok := v.Addr().Interface().(*ledger.Delays); ok {
 				h.Note(time.Second)
 				return

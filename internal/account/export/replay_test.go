@@ -10,7 +10,7 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// replaying is a replay that went as it should, changed by change.
+// replaying returns a replay without faults, to which change was applied.
 func replaying(change func(s *Snapshot, p *Replay)) *Snapshot {
 	s := clean()
 	s.Replay = &Replay{
@@ -45,7 +45,7 @@ func TestReplaySummary(t *testing.T) {
 	golden(t, "replay.json", j)
 }
 
-// Who kept a replay from being faster is told by what it waited for.
+// The verdict names what limited the speed of the replay.
 func TestVerdict(t *testing.T) {
 	long := func(h *ledger.Delays) { *h = ledger.Delays{}; h.Note(time.Second) }
 	for _, test := range []struct {

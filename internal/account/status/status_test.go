@@ -64,7 +64,7 @@ func TestAskOverSocketAndAddress(t *testing.T) {
 	}
 }
 
-// What a killed node has left is no obstacle.
+// A socket that a killed node has left is replaced.
 func TestStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.sock")
 	l, err := net.Listen("unix", path)

@@ -34,8 +34,7 @@ func readAll(text string) (all []string, err error) {
 	}
 }
 
-// What an editor lets through is, to net/http, the requests that were to pass, with the headers
-// that were set.
+// net/http reads from an editor's output the requests that pass, with the headers set.
 func TestEditorOracle(t *testing.T) {
 	rules := &Rules{}
 	for _, s := range []string{"POST /a", "* /b*c"} {
@@ -99,8 +98,7 @@ func TestEditorOracle(t *testing.T) {
 	})
 }
 
-// However bytes are split, an editor makes the same of them: as many requests as there were, and
-// never more of the client's bytes than have come.
+// An editor's output does not depend on how its input is split, and takes no more bytes than came.
 func FuzzEditor(f *testing.F) {
 	for _, c := range requestTable {
 		if len(c.text) < 2000 {

@@ -178,7 +178,7 @@ func TestGlob(t *testing.T) {
 	}
 }
 
-// Between two requests nothing is kept, however their heads came.
+// No buffer is kept between requests, however their headers were split.
 func TestEditorKeepsNothing(t *testing.T) {
 	e := NewEditor(rules(t, "", "", "X: 1"))
 	var out proto.Out

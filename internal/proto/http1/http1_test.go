@@ -130,7 +130,7 @@ func TestRequests(t *testing.T) {
 			if len(c.text) > 10000 {
 				return
 			}
-			// However it is split.
+			// However the input is split.
 			whole := got
 			var each []int
 			for i := 1; i < len(c.text); i++ {
@@ -280,8 +280,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A hint that comes after the answer's headers still counts, if nothing of a body has come: the
-// answer is over at the next call, whatever it brings.
+// A hint that comes after the answer's headers, and before a byte of the body, counts: the answer
+// ends at the next call.
 func TestLateHint(t *testing.T) {
 	for _, c := range []struct {
 		name, head string
@@ -323,7 +323,7 @@ func TestLateHint(t *testing.T) {
 	}
 }
 
-// More hints than are kept lose the reader: it would take no body for one.
+// A reader that gets too many hints is lost: it could not tell which answers have no body.
 func TestManyHints(t *testing.T) {
 	a := NewAnswers()
 	for i := range uint64(maxHints) {
@@ -367,7 +367,7 @@ func TestRecognise(t *testing.T) {
 	}
 }
 
-// The rest of a request is waited with where its headers say so, and only until it has come.
+// A request expects an interim answer if its headers ask for one, until its body has come.
 func TestExpects(t *testing.T) {
 	for _, tc := range []struct {
 		text string

@@ -14,7 +14,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// message draws headers and a body, framed in one of the ways that there are.
+// message draws headers and a body, framed in one of the possible ways.
 func message(t *rapid.T, what string, minor int, mayEnd bool) (text string, ends bool) {
 	var b strings.Builder
 	for range rapid.IntRange(0, 4).Draw(t, "headers") {
@@ -72,7 +72,7 @@ func split(t *rapid.T, text string, feed func(p []byte)) {
 	}
 }
 
-// Requests end where net/http says.
+// Requests end where net/http ends them.
 func TestRequestsOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
@@ -119,7 +119,7 @@ func TestRequestsOracle(t *testing.T) {
 	})
 }
 
-// Answers end, and say, what net/http says.
+// Answers end where net/http ends them, with the same status.
 func TestAnswersOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder

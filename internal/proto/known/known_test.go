@@ -107,8 +107,8 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// firsts are the first bytes of connections: the client's, and the server's that had come before
-// or with them.
+// firsts holds the first bytes of connections: the client's, and those of the server that came
+// before or with them.
 var firsts = []struct {
 	name           string
 	client, server string

@@ -10,7 +10,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// eof, rows and columns as a server without CLIENT_DEPRECATE_EOF sends them; last is what ends
+// eof, rows and columns are what a server sends without CLIENT_DEPRECATE_EOF; last is what ends
 // rows with it.
 func eof(seq uint8, status int) []byte { return packet(seq, 0xfe, uint16(0), uint16(status)) }
 func last(seq uint8, status int) []byte {
@@ -125,7 +125,7 @@ func manyColumns(n int) (all []byte) {
 	return all
 }
 
-// afterLogin is a reader that has seen a login.
+// afterLogin returns a reader that has read a login.
 func afterLogin(old bool) (*Answers, error) {
 	caps := uint32(mysqlCaps)
 	if old {
@@ -139,8 +139,8 @@ func afterLogin(old bool) (*Answers, error) {
 	return a, err
 }
 
-// answersIn tells how the answers end that a reader finds in bytes which are cut at those places.
-// Where they do not end with the parts, it says so.
+// answersIn describes the answers that a reader finds in bytes that are cut at those places, and
+// reports those that do not end with a part.
 func answersIn(a *Answers, hints string, parts [][]byte, cuts ...int) string {
 	for i, h := range strings.Fields(hints) {
 		var hint uint8
@@ -206,7 +206,7 @@ func checkAnswers(t *testing.T, c *answersCase, cuts ...int) {
 	}
 }
 
-// A row of more than 16 MB is several packets, of which only the first says what it is.
+// A row of more than 16 MB is several packets, and only the first shows that it is a row.
 func TestBigRows(t *testing.T) {
 	big := join([]byte{0xff, 0xff, 0xff, 3, 0xfe}, make([]byte, maxPayload-1),
 		[]byte{3, 0, 0, 4, 0xfe, 0, 0},

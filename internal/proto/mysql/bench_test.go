@@ -7,7 +7,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// After its login a connection costs no memory, whatever is said on it.
+// After its login a connection allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps, mysqlCaps&^capAttributes)
 	say := join(packet(0, comQuery, 0, 1, "SELECT c FROM sbtest1 WHERE id=500"),

@@ -107,8 +107,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// The packets of a file that production asked for are none of commands, though their numbers go
-// round to 0.
+// The packets of a file that production asked for are not commands, although their sequence ids
+// wrap around to 0.
 func TestFileOfManyPackets(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 	r.say(200, query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"))
@@ -123,7 +123,7 @@ func TestFileOfManyPackets(t *testing.T) {
 	}
 }
 
-// told is what was logged, and how it ended.
+// told returns what was logged, and how it ended.
 func (r *rig) told() string {
 	log := r.log
 	var refusal *proto.Refusal
@@ -165,8 +165,7 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
-// All statements of a text are looked at where it may have several, and the first where it may
-// not.
+// If a text may have several statements, all are judged; else the first.
 func TestSeveralStatements(t *testing.T) {
 	text := query("SELECT 1; KILL 7")
 	for _, c := range []struct {
@@ -210,7 +209,7 @@ func TestExecuteWithoutAttributes(t *testing.T) {
 	if !bytes.Equal(r.to, want) || r.err != nil {
 		t.Errorf("%q, %v; want %q", r.to, r.err, want)
 	}
-	// One that is too long to be collected.
+	// An execute that is too long to be collected.
 	long := strings.Repeat("x", 1<<20)
 	r.to = nil
 	r.say(350, packet(0, comExecute, uint32(5), paramCount, uint32(1), 2, 0, 1, 8, 0, 1, "a", 253,
@@ -228,7 +227,7 @@ func TestExecuteWithoutAttributes(t *testing.T) {
 	}
 }
 
-// A client that sets the flag, and has agreed on nothing.
+// A client that sets the flag without having agreed on it.
 func TestExecuteWithTheFlagAlone(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
@@ -245,8 +244,7 @@ func TestExecuteWithTheFlagAlone(t *testing.T) {
 	}
 }
 
-// The number of the statement is the target's, whichever way production's is found out.
-// What the statement tests send and get.
+// What the statement tests send and receive.
 var (
 	prepareOne = packet(0, comPrepare, "SELECT 1")
 	executeOf  = func(id uint32) []byte { return packet(0, comExecute, id, 0, uint32(1)) }
@@ -340,6 +338,7 @@ var statementTests = []struct {
 	}, nil, "left server_command; refused server_command"},
 }
 
+// The id of a statement is the target's, whether production's id is captured or counted.
 func TestStatements(t *testing.T) {
 	for _, c := range statementTests {
 		t.Run(c.name, func(t *testing.T) {
@@ -360,7 +359,7 @@ func TestStatements(t *testing.T) {
 	}
 }
 
-// Statements that the target refuses leave nothing behind, however many they are.
+// Statements that the target refuses are not remembered.
 func TestRefusedStatements(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 	for i := range maxStatements + 10 {
@@ -381,7 +380,7 @@ func TestRefusedStatements(t *testing.T) {
 	}
 }
 
-// A statement of more than 16 MB goes on as it is, and is counted once.
+// A statement of more than 16 MB is sent as it is, and counted once.
 func TestBigCommands(t *testing.T) {
 	p := join([]byte{0xff, 0xff, 0xff, 0, comQuery}, bytes.Repeat([]byte("x"), maxPayload-1),
 		packet(1, "yz"))
@@ -400,7 +399,7 @@ func TestBigCommands(t *testing.T) {
 	}
 }
 
-// Of a text that may have several statements not more than a part is held back.
+// Of a text that may have several statements, at most severalMost bytes are held back.
 func TestLongText(t *testing.T) {
 	for _, readOnly := range []bool{false, true} {
 		o := oneUser

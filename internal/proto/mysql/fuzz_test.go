@@ -7,7 +7,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// Whatever comes, and however it is split, the reader says the same, and never more than came.
+// What a reader finds does not depend on how its input is split, and is within what has come.
 func FuzzAnswers(f *testing.F) {
 	for _, c := range answersTable {
 		f.Add(join(c.bytes...), uint8(3), 7)
@@ -90,7 +90,7 @@ func FuzzLogin(f *testing.F) {
 	})
 }
 
-// The client's bytes, and what the target answers to prepares.
+// The client's bytes, and the target's answers to prepares.
 func FuzzClient(f *testing.F) {
 	for _, c := range commandTable {
 		f.Add(c.say, []byte{}, uint8(0), 3)

@@ -37,7 +37,7 @@ func TestProofs(t *testing.T) {
 	}
 }
 
-// The signature of a password of 32 bytes is that of an Ed25519 key whose seed it is (RFC 8032).
+// The signature with a password of 32 bytes is that of the Ed25519 key with this seed (RFC 8032).
 func TestEd25519IsRFC8032(t *testing.T) {
 	seed := "0123456789abcdef0123456789abcdef"
 	key := ed25519.NewKeyFromSeed([]byte(seed))
@@ -47,7 +47,7 @@ func TestEd25519IsRFC8032(t *testing.T) {
 	}
 }
 
-// The server's key, and what the copy answers.
+// The server's key, and the copy's answers.
 var (
 	serverKey, publicKey = newServerKey()
 	nativeProof          = string(scrambleNative("secret", []byte(salt)))
@@ -196,7 +196,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// What a target says of a login is said for good, or may be otherwise for the client's next turn.
+// A refused login is final, or may succeed at the client's next turn.
 func TestRefusedLogins(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -259,7 +259,7 @@ func checkEncrypted(t *testing.T, key *rsa.PrivateKey, p []byte) {
 	}
 }
 
-// What the client says for its own login stands for nothing at the target, however long it takes.
+// Nothing of the client's own login is sent to the target, however many packets it takes.
 func TestClientsDialogue(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 	said := join(packet(3, 2), packet(5, string(make([]byte, 256))), query("SELECT 1"),
@@ -273,7 +273,7 @@ func TestClientsDialogue(t *testing.T) {
 	}
 }
 
-// A connection that was found under way logs in as the first user, into its schema, and goes on.
+// A connection found under way logs in as the first user, with its database.
 func TestAdopted(t *testing.T) {
 	r := newRig(oneUser, true)
 	q := query("SELECT 1")
@@ -298,7 +298,7 @@ func TestAdopted(t *testing.T) {
 	}
 }
 
-// A client that nobody saw log in may execute in bulk, if the target can.
+// A client whose login was not captured may execute in bulk, if the target can.
 func TestAdoptedBulk(t *testing.T) {
 	prepare, bulk := packet(0, comPrepare, "INSERT INTO t VALUES (?)"),
 		packet(0, comBulkExecute, uint32(1<<31), uint16(0x80), 8, 0, 0, "12345678")
@@ -336,7 +336,7 @@ func TestAdoptedBulk(t *testing.T) {
 	}
 }
 
-// A copy that is lost and begins again is in the client's schema.
+// A copy that begins again uses the client's database.
 func TestAgain(t *testing.T) {
 	for _, say := range [][]byte{query("use `Ware``house`"), query(" USE Warehouse ;"),
 		packet(0, comInitDB, "Warehouse"),

@@ -111,7 +111,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// What ends a connection, or loads a file, is found behind whatever else a text says.
+// A statement that ends a connection, or loads a file, is found after any other statements.
 func TestFirstWords(t *testing.T) {
 	for _, s := range append(mayPass, "INSERT INTO t VALUES ('it''s', 'it\\'s;', \"KILL\", 5 - "+
 		"-3 /* ; */ )", "UPDATE t SET a = '\\\\'", "SELECT 1 -- ;\n") {
@@ -131,7 +131,7 @@ func TestFirstWords(t *testing.T) {
 	}
 }
 
-// Where the server takes a backslash for what it is, a text ends elsewhere.
+// If a backslash is not an escape, a text ends elsewhere.
 func TestNoBackslashEscapes(t *testing.T) {
 	const s = `SELECT '\'; DELETE FROM t -- '`
 	for _, noBackslash := range []bool{false, true} {
@@ -148,8 +148,7 @@ func TestNoBackslashEscapes(t *testing.T) {
 	}
 }
 
-// A statement that writes does so still with anything that reads before it, and any comment around
-// it.
+// A statement that writes is found after any that reads, and with any comment around it.
 func FuzzReadOnly(f *testing.F) {
 	for _, s := range mayPass {
 		f.Add([]byte(s), 3)

@@ -10,8 +10,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// rig does for a Client what a session does: it hands over what the client sent, again where the
-// Client held back, and collects what goes to the target.
+// rig drives a Client as a session does: it feeds the client's bytes, again if the Client holds,
+// and collects what goes to the target.
 type rig struct {
 	client *Client
 	record []byte // the client's bytes
@@ -30,7 +30,7 @@ func newRig(o Settings, under bool) *rig {
 	return r
 }
 
-// say hands over bytes of the client's, who had seen that much of production's server's.
+// say feeds bytes of the client, which had seen that many bytes of production's server.
 func (r *rig) say(seen uint64, p []byte) {
 	r.record = append(r.record, p...)
 	r.hand(seen)
@@ -52,7 +52,7 @@ func (r *rig) hand(seen uint64) {
 	}
 }
 
-// hear hands over bytes of the target's.
+// hear passes bytes of the target.
 func (r *rig) hear(seen uint64, p []byte) {
 	if r.err != nil {
 		return
@@ -89,7 +89,7 @@ func (r *rig) logf(f string, args ...any) {
 	}
 }
 
-// packet makes one of the payload's parts.
+// packet returns a packet with a payload of these parts.
 func packet(seq uint8, parts ...any) []byte {
 	var p []byte
 	for _, part := range parts {
@@ -133,7 +133,7 @@ func hail(version string, caps, ext uint32, plugin string) []byte {
 		"\x00\x00\x00\x00\x00\x00", ext, salt[8:], 0, plugin, 0)
 }
 
-// answerOf is a client's to a greeting.
+// answerOf returns a client's handshake response.
 func answerOf(caps, ext uint32, user, db string) []byte {
 	parts := []any{caps, uint32(1 << 24), 33, string(make([]byte, 19)), ext, user, 0, 20,
 		strings.Repeat("x", 20)}
@@ -155,7 +155,7 @@ var (
 	oneUser = Settings{Logins: []Login{{User: "app", Password: "secret", DB: "shop"}}}
 )
 
-// loggedIn is a rig whose copy has logged in, and is about to send commands.
+// loggedIn returns a rig whose copy has logged in.
 func loggedIn(t *testing.T, o Settings, clientCaps, targetCaps uint32) *rig {
 	t.Helper()
 	r := newRig(o, false)

@@ -99,7 +99,7 @@ func TestEditor(t *testing.T) {
 	}
 }
 
-// What cannot be a login is not kept, however long its name is.
+// A command that cannot be a login is not collected, however long its name is.
 func TestEditorKeepsLittle(t *testing.T) {
 	e := NewEditor(&Rules{Deny: []string{"FLUSHALL"}, Password: "secret"})
 	var out proto.Out
@@ -130,8 +130,7 @@ func TestEditorKeepsLittle(t *testing.T) {
 	}
 }
 
-// However bytes are split, an editor makes the same of them, and nothing that is denied goes to
-// the target.
+// An editor's output does not depend on how its input is split, and has nothing that is denied.
 func FuzzEditor(f *testing.F) {
 	for _, c := range commandTable {
 		if len(c.text) < 2000 {

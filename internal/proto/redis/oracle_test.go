@@ -37,7 +37,7 @@ func reply(t *rapid.T, depth int) string {
 	}
 }
 
-// Replies end, and fail, where redcon says.
+// Replies end, and fail, as redcon reads them.
 func TestRepliesOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
@@ -76,7 +76,7 @@ func TestRepliesOracle(t *testing.T) {
 	})
 }
 
-// Commands end where redcon says.
+// Commands end where redcon ends them.
 func TestCommandsOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
@@ -101,7 +101,7 @@ func TestCommandsOracle(t *testing.T) {
 	})
 }
 
-// However bytes are split, commands end at the same places.
+// Where commands end does not depend on how the input is split.
 func FuzzCommands(f *testing.F) {
 	for _, c := range commandTable {
 		if len(c.text) < 2000 {
@@ -120,7 +120,7 @@ func FuzzCommands(f *testing.F) {
 	})
 }
 
-// However bytes are split or skipped, replies end at the same places.
+// Where replies end does not depend on how the input is split or skipped.
 func FuzzReplies(f *testing.F) {
 	for _, c := range replyTable {
 		f.Add([]byte(c.text), uint(7))

@@ -37,7 +37,7 @@ func commands(text string, cuts ...int) (found []string, err error) {
 	return found, err
 }
 
-// array is a command as clients send it.
+// array returns a command as clients send it.
 func array(words ...string) string {
 	s := fmt.Sprintf("*%d\r\n", len(words))
 	for _, w := range words {

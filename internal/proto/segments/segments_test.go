@@ -13,7 +13,7 @@ import (
 	"tcpcopy/internal/proto/http1"
 )
 
-// part is a segment of the target's by the offset of its first byte; flags beside ACK.
+// part is a segment of the target: the offset of its first byte, and its flags besides ACK.
 type part struct {
 	off   int
 	text  string
@@ -80,7 +80,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Bytes that are wanted are told, though their buffers go back.
+// Kept bytes are valid although their buffers return to the pool.
 func TestFollowKept(t *testing.T) {
 	var pool chunk.Pool
 	f := Follow(&keeper{})
@@ -106,7 +106,7 @@ func TestFollowKept(t *testing.T) {
 	}
 }
 
-// keeper wants every byte.
+// keeper keeps every byte.
 type keeper struct{}
 
 func (*keeper) Expect(uint64, proto.Hint)                                 {}
