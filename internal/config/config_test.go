@@ -462,7 +462,7 @@ var refusals = []struct{ name, args, want, hint string }{
 		""},
 	{"-o two", x80 + "-s 10.0.0.3 -o eth0,eth1", `-o "eth0,eth1": wanted one device`, ""},
 	{"-o any", x80 + "-s 10.0.0.3 -o any", `-o: no interface "any" here`, ""},
-	{"-F unknown", x80 + "-F less_100", `-F: "less" is not known`, ""},
+	{"-F unknown", x80 + "-F less_100", `-F: "less" is not supported`, ""},
 	{"-F empty", x80 + "-F _",
 		`-F " ": is empty: wanted an expression such as 'tcp and port 80'`, ""},
 	{"-B", x80 + "-B 1", `-B "1": wanted a number of megabytes, or a size such as 64K, 16M or ` +

@@ -3,8 +3,12 @@
 //
 // It owns the options: their names, letters, help, bounds, and the messages that refuse bad input;
 // the options of protocols come from package known. Settings are complete and consistent, so that
-// no other package checks them again. It reads files with keys, logins and configuration, and
-// starts nothing. Package app adds the options to its commands and prints the errors.
+// no other package checks them again. Package app adds the options to its commands and prints the
+// errors.
+//
+// The package imports the groups whose settings it holds: core, proto, source, way, account and
+// sys. It never runs anything, and opens only the files that options name: configuration, keys and
+// logins.
 //
 // Read copy.go first: it is what the options become. option.go is how one is declared.
 package config

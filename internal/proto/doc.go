@@ -18,9 +18,9 @@
 // Answer: a stream's number with each, and a status that comes behind the body. What a comparison
 // needs of an answer is a further field of Answer, which the reader fills where the bytes are.
 //
-// The group imports package core and nothing else of this program. It does no I/O, reads no clock
-// and uses no randomness of its own. It must not know how a copy reaches the target, or where
-// bytes come from.
+// The packages of the group are pure: they do no I/O, read no clock, start no goroutine, and use no
+// channel and no randomness. They import packages of group core below session, and nothing else of
+// this module. They must not know how a copy reaches the target, or where bytes come from.
 //
 // Read protocol.go first, then internal/test/toyproto, a whole protocol in one file.
 package proto

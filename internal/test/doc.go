@@ -3,7 +3,7 @@
 // end-to-end tests over real networks (e2e) and bad ones (badnet). Package toyproto is a protocol
 // that shows what a protocol brings.
 //
-// Nothing outside the group imports it, except _test.go files.
+// The packages may import every group. Only _test.go files import them; the program must not.
 //
 // Read e2e first: its cases say what the program does.
 package test
