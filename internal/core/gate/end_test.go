@@ -87,8 +87,8 @@ func TestCloseTeaches(t *testing.T) {
 		s.recv(300)
 		s.ends(100, 100, 20*ms, Silence)
 		s.recv(277) // it was not all
-		s.g.Closed()
-		s.g.Closed()
+		s.g.Shut()
+		s.g.Shut()
 	}
 	if b, ok := svc.predict.size(100); !ok || b != 577 {
 		t.Errorf("for 100 bytes %d are expected (%v), wanted 577", b, ok)
@@ -98,7 +98,7 @@ func TestCloseTeaches(t *testing.T) {
 	s := tell(t, other)
 	s.recv(300)
 	s.ends(100, 500, 20*ms, Silence)
-	s.g.Closed()
+	s.g.Shut()
 	if m := other.predict.slot(100); m.hits != 0 {
 		t.Error("half an answer of production's was taken for a whole one")
 	}

@@ -126,7 +126,7 @@ func TestCause(t *testing.T) {
 	})
 	t.Run("the target closed", func(t *testing.T) {
 		s := tell(t, auto())
-		s.g.Closed()
+		s.g.Shut()
 		s.opens(100, 100, Finished)
 	})
 }
@@ -139,7 +139,7 @@ func TestLimits(t *testing.T) {
 		s.recv(70)
 		s.waits(50, 50, 400*ms, Silence)
 		s.pass(3 * sec)
-		s.g.freed = s.now // the turn went late
+		s.g.released = s.now // the turn went late
 		s.waits(100, 100, 10*sec, TimedOut)
 	})
 	t.Run("counts from when the target had the turn", func(t *testing.T) {
@@ -582,7 +582,7 @@ func TestCheckProperty(t *testing.T) {
 				if again, w := g.Check(now, n, 0); again != why || w != wake {
 					t.Fatalf("asked twice at %v: %d until %v, then %d until %v", now, why, wake, again, w)
 				}
-				if wake <= now || wake > n.At.Add(svc.cfg.Limit) && wake > g.freed.Add(svc.cfg.Limit) {
+				if wake <= now || wake > n.At.Add(svc.cfg.Limit) && wake > g.released.Add(svc.cfg.Limit) {
 					t.Fatalf("at %v: to be asked again at %v", now, wake)
 				}
 				if early, _ := g.Check(wake-1, n, 0); early != Wait {

@@ -89,15 +89,15 @@ type Verdict uint8
 
 // The verdicts of Insert.
 const (
-	Known   Verdict = iota // nothing in it was new
-	InOrder                // it extended the bytes in order
-	Ahead                  // it waits behind a hole
-	TooMuch                // too many segments wait behind a hole
-	Astray                 // nowhere near the window: not of this connection
+	Known       Verdict = iota // nothing in it was new
+	InOrder                    // it extended the bytes in order
+	Ahead                      // it waits behind a hole
+	TooMuch                    // too many segments wait behind a hole
+	OutOfWindow                // nowhere near the window: not of this connection
 )
 
-// astray is as far as a window can reach (RFC 7323 §2.3).
-const astray = 1 << 30
+// maxWindow is as far as a window can reach (RFC 7323 §2.3).
+const maxWindow = 1 << 30
 
 // Insert takes the payload that starts at the sequence number seq. What is new in it is copied.
 func (r *Reader) Insert(seq seqnum.Value, payload []byte, note Note) Verdict {
@@ -113,8 +113,8 @@ func (r *Reader) Insert(seq seqnum.Value, payload []byte, note Note) Verdict {
 	switch {
 	case end <= r.next:
 		return Known
-	case off > r.next+astray:
-		return Astray
+	case off > r.next+maxWindow:
+		return OutOfWindow
 	case off < r.next:
 		payload, off = payload[r.next-off:], r.next
 	}

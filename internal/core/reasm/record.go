@@ -134,7 +134,7 @@ func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
 		return
 	}
 	off := seqnum.Unwrap(seq, r.base, r.next)
-	if how == Closed && off-r.next > astray { // before next it is huge
+	if how == Closed && off-r.next > maxWindow { // before next it is huge
 		return
 	}
 	if r.end == Open {

@@ -103,7 +103,7 @@ func TestInsert(t *testing.T) {
 			"ab|c|def", nil, false},
 		{"two holes, one segment over both", []seg{{2, "c", 0, Ahead}, {5, "f", 0, Ahead}, {1, "bXdeYg", 0, Ahead}, {0, "a", 0, InOrder}},
 			"a|b|c|de|f|g", nil, false},
-		{"astray", []seg{{1 << 31 >> 1, "x", 0, Known}, {1<<30 + 1, "x", 0, Astray}}, "", nil, true},
+		{"out of window", []seg{{1 << 31 >> 1, "x", 0, Known}, {1<<30 + 1, "x", 0, OutOfWindow}}, "", nil, true},
 
 		{"the first bytes after a greeting", []seg{{0, "a", 10, InOrder}}, "a", []at{{0, 10}}, false},
 		{"a turn", []seg{{0, "ab", 0, InOrder}, {2, "cd", 10, InOrder}}, "ab|cd", []at{{2, 10}}, false},
@@ -129,7 +129,7 @@ func TestInsert(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
 			for i, s := range c.segs {
-				if c.name == "astray" && i == 0 {
+				if c.name == "out of window" && i == 0 {
 					s.want = Ahead // as far as a window reaches
 				}
 				if got := b.in(s.off, s.payload, s.seen); got != s.want {

@@ -221,7 +221,7 @@ func (r *rig) balance() {
 	var sessions, bytes uint64
 	if r.s.State() != Gone {
 		bytes = r.s.reader.Next() - r.s.settled
-		if r.s.open {
+		if r.s.phase.accounted() {
 			sessions = 1
 		}
 	}

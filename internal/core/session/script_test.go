@@ -291,8 +291,8 @@ func TestEditsRefused(t *testing.T) {
 		} else {
 			want.Refuse(1040)
 		}
-		if got := r.count.Requests.Refused; got != want.Refused || r.s.state != state || r.count.ProtoLost > 0 {
-			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.state, want.Refused, state)
+		if got := r.count.Requests.Refused; got != want.Refused || r.s.State() != state || r.count.ProtoLost > 0 {
+			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.State(), want.Refused, state)
 		}
 	}
 }
