@@ -15,10 +15,7 @@ func greets(svc *Service) { svc.Gate.Greeted(true) }
 // busy is a connection found under way, whose client has just sent something.
 func busy(t *testing.T, change ...func(*Service)) *rig {
 	r := newRig(t, change...)
-	r.begun = true
-	seg := packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}
-	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Production: productionAddr},
-		r.now, &seg, true)
+	r.init(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}, true)
 	return r
 }
 

@@ -25,14 +25,181 @@ const (
 // phase is a State with its sub-state.
 //
 // A copy is whole if it begins with the client's SYN, and adopted if it begins at a later turn. A
-// session found under way is found while only keepalive probes have come of its client, and mid-turn
-// once bytes have come, with which it enters the account. Everything else that a session must know
-// follows from elsewhere: whether the target has closed from the gate, whether a turn waits from the
-// reader's next mark.
+// session found under way is "found" while only keepalive probes have come of its client, and
+// "mid-turn" once bytes have come; with these it enters the account. Everything else follows from
+// elsewhere: the gate knows whether the target has closed, and the reader's next mark is a turn that
+// waits.
 //
-// The table lists what each event does in each phase, and the phase after it. It assumes that the gate
-// is open and that no packets are missing. A session that copies only connections seen from their SYN
-// on (Service.WholeOnly) is refused wherever the table says watching/lost. A test drives every cell.
+// The table lists what each event does in each phase. A session without a copy opens one at the
+// client's next turn; one whose client has ended is gone. If only connections seen from their SYN on
+// are copied (Service.WholeOnly), "refused" takes the place of "watching/lost".
+//
+// Events of the client: bytes continue a turn, or follow a lull, or begin a turn after an answer; the
+// target has answered as well, and perhaps closed ("turn after shut"). FIN and RST come when nothing
+// waits for an answer; either server's RST acts as the client's. Events of the stream come for a copy
+// that was given its first bytes and, once open, has taken them; they are ignored if there is none. An
+// adopted copy whose protocol makes its bytes (opened to edit) does not wait for a greeting. A reset
+// comes after everything was acknowledged, a failure before. Timers: greeted (the greeting has
+// come, or will not), gap (missing bytes are given up), gate limit, stall, idle.
+//
+// Actions: count the session in the account; open, abort or close (FIN) the copy's stream; send bytes
+// to it; account for the session as delivered or as dropped for a reason. A test drives every cell.
+//
+//	event            in                 next               action
+//	SYN              watching/new       opening/whole      open
+//	                 gone               never              -
+//	                 others             same               -
+//	bytes            watching/found     watching/mid-turn  count
+//	                 refused/found      refused/mid-turn   count
+//	                 opening/whole      same               send
+//	                 flowing/*          same               send
+//	                 watching/new       never              -
+//	                 gone               never              -
+//	                 others             same               -
+//	lull             watching/mid-turn  opening/adopted    open
+//	                 watching/found     opening/adopted    count, open
+//	                 watching/lost      opening/adopted    count, open
+//	                 refused/found      refused/mid-turn   count
+//	                 opening/whole      same               send
+//	                 flowing/*          same               send
+//	                 watching/new       never              -
+//	                 gone               never              -
+//	                 others             same               -
+//	turn             watching/mid-turn  opening/adopted    open
+//	                 watching/found     opening/adopted    count, open
+//	                 watching/lost      opening/adopted    count, open
+//	                 refused/found      refused/mid-turn   count
+//	                 flowing/*          same               send
+//	                 watching/new       never              -
+//	                 gone               never              -
+//	                 others             same               -
+//	turn after shut  flowing/*          opening/adopted    abort, drop target_closed, count, open
+//	                 greeting           same               -
+//	                 closing/whole      same               -
+//	                 closing/adopted    same               -
+//	                 others             never              -
+//	probe            watching/new       never              -
+//	                 gone               never              -
+//	                 others             same               -
+//	FIN, Drain       watching/mid-turn  gone               drop no_syn
+//	                 refused/mid-turn   gone               drop no_syn
+//	                 watching/found     gone               -
+//	                 watching/lost      gone               -
+//	                 refused/found      gone               -
+//	                 refused            gone               -
+//	                 opening/whole      closing/unopened   close
+//	                 flowing/whole      closing/whole      close
+//	                 flowing/adopted    closing/adopted    close
+//	                 watching/new       never              -
+//	                 gone               never              -
+//	                 others             same               -
+//	RST, Superseded  watching/mid-turn  gone               drop no_syn
+//	                 refused/mid-turn   gone               drop no_syn
+//	                 watching/found     gone               -
+//	                 watching/lost      gone               -
+//	                 refused/found      gone               -
+//	                 refused            gone               -
+//	                 opening/*          same               -
+//	                 greeting           same               -
+//	                 closing/unopened   same               -
+//	                 watching/new       never              -
+//	                 gone               never              -
+//	                 others             gone               abort, deliver
+//	opened           opening/whole      flowing/whole      -
+//	                 opening/adopted    greeting           -
+//	                 closing/unopened   closing/whole      -
+//	                 watching/new       never              -
+//	                 others             same               -
+//	opened to edit   opening/whole      flowing/whole      -
+//	                 opening/adopted    flowing/adopted    -
+//	                 others             never              -
+//	greeted          greeting           flowing/adopted    send
+//	                 watching/new       never              -
+//	                 others             same               -
+//	taken, received  watching/new       never              -
+//	                 others             same               -
+//	shut             watching/new       never              -
+//	                 others             same               -
+//	finished         opening/*          gone               deliver
+//	                 greeting           gone               deliver
+//	                 flowing/*          gone               deliver
+//	                 closing/*          gone               deliver
+//	                 watching/new       never              -
+//	                 others             same               -
+//	reset            watching/new       never              -
+//	                 opening/*          watching/lost      drop target_reset
+//	                 greeting           watching/lost      drop target_reset
+//	                 flowing/*          watching/lost      drop target_reset
+//	                 closing/*          gone               deliver
+//	                 others             same               -
+//	failed           watching/new       never              -
+//	                 opening/*          watching/lost      drop target_refused
+//	                 greeting           watching/lost      drop target_refused
+//	                 flowing/*          watching/lost      drop target_refused
+//	                 closing/*          gone               drop target_refused
+//	                 others             same               -
+//	gap              opening/*          watching/lost      abort, drop capture_gap
+//	                 greeting           watching/lost      abort, drop capture_gap
+//	                 flowing/*          watching/lost      abort, drop capture_gap
+//	                 watching/new       never              -
+//	                 gone               never              -
+//	                 others             same               -
+//	gate limit       opening/whole      watching/lost      abort, drop gate_timeout
+//	                 flowing/*          watching/lost      abort, drop gate_timeout
+//	                 opening/adopted    same               -
+//	                 greeting           same               -
+//	                 closing/*          same               -
+//	                 others             never              -
+//	stall            opening/whole      watching/lost      send, abort, drop send_timeout
+//	                 flowing/*          watching/lost      send, abort, drop send_timeout
+//	                 closing/unopened   gone               abort, drop send_timeout
+//	                 closing/whole      gone               abort, deliver
+//	                 closing/adopted    gone               abort, deliver
+//	                 opening/adopted    same               -
+//	                 greeting           same               -
+//	                 others             never              -
+//	idle             watching/mid-turn  gone               drop no_syn
+//	                 refused/mid-turn   gone               drop no_syn
+//	                 watching/found     gone               -
+//	                 watching/lost      gone               -
+//	                 refused/found      gone               -
+//	                 refused            gone               -
+//	                 opening/adopted    gone               abort, drop idle_timeout
+//	                 greeting           gone               abort, drop idle_timeout
+//	                 closing/unopened   gone               abort, drop idle_timeout
+//	                 watching/new       never              -
+//	                 gone               same               -
+//	                 others             gone               abort, deliver
+//	Shutdown         watching/mid-turn  gone               drop no_syn
+//	                 refused/mid-turn   gone               drop no_syn
+//	                 watching/found     gone               -
+//	                 watching/lost      gone               -
+//	                 refused/found      gone               -
+//	                 refused            gone               -
+//	                 opening/adopted    gone               abort, drop shutdown
+//	                 greeting           gone               abort, drop shutdown
+//	                 closing/unopened   gone               abort, drop shutdown
+//	                 watching/new       never              -
+//	                 gone               same               -
+//	                 others             gone               abort, deliver
+//	Refuse           watching/mid-turn  refused            drop over_memory
+//	                 watching/found     refused            count, drop over_memory
+//	                 watching/lost      refused            -
+//	                 opening/*          refused            abort, drop over_memory
+//	                 greeting           refused            abort, drop over_memory
+//	                 flowing/*          refused            abort, drop over_memory
+//	                 closing/*          gone               abort, drop over_memory
+//	                 watching/new       never              -
+//	                 others             same               -
+//	End              watching/mid-turn  gone               drop no_syn
+//	                 refused/mid-turn   gone               drop no_syn
+//	                 watching/found     gone               -
+//	                 watching/lost      gone               -
+//	                 refused/found      gone               -
+//	                 refused            gone               -
+//	                 watching/new       never              -
+//	                 gone               same               -
+//	                 others             gone               abort, drop over_memory
 type phase uint8
 
 const (

@@ -43,6 +43,8 @@ type rig struct {
 	sent     int          // by the server
 
 	streams []*fakeStream
+
+	watch func() // called after every step that may change the phase; nil: it is not watched
 }
 
 // fakeStream is what a copy does, for a test to look at.
@@ -195,6 +197,9 @@ func (r *rig) end() {
 // settle advances the session and checks what must hold after every step.
 func (r *rig) settle() {
 	r.Helper()
+	if r.watch != nil {
+		r.watchAdvance()
+	}
 	if r.s.State() != Gone {
 		r.wake = r.s.Advance(r.now)
 		if r.wake <= r.now {
@@ -211,6 +216,23 @@ func (r *rig) settle() {
 		r.wake = mono.Never
 	}
 	r.balance()
+}
+
+// watchAdvance does what Advance does, one step at a time.
+func (r *rig) watchAdvance() {
+	r.watch()
+	if r.s.State() == Gone {
+		return
+	}
+	r.s.expire(r.now)
+	r.watch()
+	for was := r.s.phase; ; was = r.s.phase {
+		r.s.act(r.now)
+		r.watch()
+		if r.s.phase == was || r.s.State() == Gone {
+			return
+		}
+	}
 }
 
 func (r *rig) balance() {
@@ -253,14 +275,18 @@ func (r *rig) wait(d mono.Time) {
 
 // ---- the client ----
 
+func (r *rig) init(seg packet.Segment, midTurn bool) {
+	r.begun = true
+	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7,
+		Client: clientAddr, Production: productionAddr, Further: r.further}, r.now, &seg, midTurn)
+}
+
 func (r *rig) fromClient(seg packet.Segment) {
 	r.Helper()
 	seg.Src, seg.Dst = clientAddr, productionAddr
 	seg.Len = max(seg.Len, len(seg.Payload))
 	if !r.begun {
-		r.begun = true
-		r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Production: productionAddr, Further: r.further},
-			r.now, &seg, false)
+		r.init(seg, false)
 	}
 	r.s.FromClient(r.now, &seg, r.now, r.if0)
 	r.settle()

@@ -294,7 +294,7 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 		return s.lostTalk(now, proto.ErrLost)
 	}
 	s.account(t.script.taken)
-	if x := t.script; x.end > x.released {
+	if x := t.script; x.end > x.released && s.State() != Closing {
 		x.released, s.ready = x.end, now
 		s.stream.Release(now, x.end)
 	}
