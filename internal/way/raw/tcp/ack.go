@@ -66,7 +66,7 @@ func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 		c.progressAt = now
 		c.trustMTU()
 		c.rearm(now)
-	} else if c.windowHeld {
+	} else if c.limit == limitWindow {
 		c.progressAt = now // the target lives and has no room: that is no reason to give up
 	}
 	return true

@@ -5,7 +5,7 @@ import "tcpcopy/internal/core/mono"
 // initCongestion sets the initial window (RFC 6928): ten segments, unless they are large.
 func (c *Conn) initCongestion() {
 	c.cwnd = c.initialWindow()
-	if c.synRetried { // RFC 5681 §3.1: a SYN was lost
+	if c.retrans > 0 { // RFC 5681 §3.1: a SYN was lost
 		c.cwnd = uint32(c.mss)
 	}
 	c.ssthresh = 1 << 30
@@ -33,14 +33,14 @@ func (c *Conn) reducedWindow() uint32 {
 // few ACKs tell of them: targets acknowledge many segments at once.
 func (c *Conn) grow(now mono.Time, acked uint32) {
 	if c.cwnd < c.ssthresh {
-		if !c.cwndBound && c.cwnd >= 2*c.polled {
+		if c.limit != limitCwnd && c.cwnd >= 2*c.polled {
 			return
 		}
 		n := min(acked, c.ssthresh-c.cwnd)
 		c.cwnd += n
 		acked -= n
 	}
-	if acked == 0 || !c.cwndBound {
+	if acked == 0 || c.limit != limitCwnd {
 		return
 	}
 	if c.cc == CUBIC {

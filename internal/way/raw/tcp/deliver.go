@@ -21,11 +21,11 @@ func (c *Conn) Deliver(now mono.Time, s *packet.Segment) {
 	if s.Len < 0 {
 		return
 	}
-	switch c.phase {
-	case phaseSynSent:
-		c.deliverSynSent(now, s)
-	case phaseSynReceived, phaseOpen:
+	switch {
+	case c.phase >= phaseSynReceived:
 		c.deliverSynchronized(now, s)
+	case c.phase == phaseSynSent:
+		c.deliverSynSent(now, s)
 	}
 }
 
@@ -52,9 +52,9 @@ func (c *Conn) deliverSynchronized(now mono.Time, s *packet.Segment) {
 		// Theirs again, or with the acknowledgment of ours (RFC 9293 §3.5 figure 7).
 		if s.Flags.Has(packet.ACK) && s.Ack == c.isn+1 {
 			c.establish(now, s)
-			c.ackNow = true
+			c.dueAck()
 		} else {
-			c.synDue = true
+			c.dueSyn()
 		}
 		return
 	}
@@ -111,19 +111,11 @@ func (c *Conn) deliverSynchronized(now mono.Time, s *packet.Segment) {
 	if end > first {
 		c.receive(first, end, s.Flags.Has(packet.FIN))
 	}
-	c.finish()
+	c.settle()
 }
 
-// finish ends c when both directions are closed and acknowledged. TIME-WAIT is not held; the ACK of the
-// target's FIN is still to be sent.
-func (c *Conn) finish() {
-	if c.phase != phaseOpen || !c.finAcked() || !c.remoteFIN() {
-		return
-	}
-	last := c.ackNow
-	c.end(CauseNone)
-	c.ackNow = last
-}
+// dueAck makes an ACK due, which may travel with data.
+func (c *Conn) dueAck() { c.ack = max(c.ack, ackDue) }
 
 // challenge has the segment s answered by an ACK that says where we stand: not more often than
 // challengeEvery, but always where s carries data, for then our last ACK was lost.
@@ -134,5 +126,5 @@ func (c *Conn) challenge(now mono.Time, s *packet.Segment) {
 		}
 		c.challenged = now
 	}
-	c.ackNow = true
+	c.dueAck()
 }

@@ -34,7 +34,7 @@ func checkInvariants(t *testing.T, c *Conn) {
 			t.Fatalf("segment %d is both lost and arrived", i)
 		}
 	}
-	if c.phase == phaseOpen && pos != c.nxt {
+	if c.phase.synchronized() && pos != c.nxt {
 		t.Fatalf("flight ends at %d, nxt is %d", pos, c.nxt)
 	}
 	if lost != c.lost {
@@ -62,7 +62,7 @@ func checkInvariants(t *testing.T, c *Conn) {
 			}
 		}
 	}
-	if c.phase == phaseOpen && c.cwnd == 0 {
+	if c.phase.synchronized() && c.cwnd == 0 {
 		t.Fatal("the congestion window is zero")
 	}
 }
@@ -83,7 +83,7 @@ func pollAll(t *testing.T, c *Conn, now mono.Time, out []packet.Segment) ([]pack
 			if s.Len != len(s.Payload) || s.Len > 65535 || s.Src != c.local || s.Dst != c.remote {
 				t.Fatalf("segment %v with %d bytes", s, len(s.Payload))
 			}
-			if c.phase == phaseOpen && s.Len > int(c.mss) {
+			if c.phase.synchronized() && s.Len > int(c.mss) {
 				t.Fatalf("segment of %d bytes, the maximum is %d", s.Len, c.mss)
 			}
 			if s.Opts.NSACK > 4 || s.Opts.HasTS && s.Opts.NSACK > 3 {

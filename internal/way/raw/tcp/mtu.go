@@ -39,7 +39,7 @@ func (c *Conn) SetMTU(payloadMax int) {
 	}
 	c.maxSegment = uint16(payloadMax)
 	c.trustMTU()
-	if c.phase != phaseOpen {
+	if !c.phase.synchronized() {
 		return
 	}
 	c.setMSS()

@@ -5,6 +5,6 @@ package tcp
 // delayed (RFC 9293 §3.8.6.3), if it knows that the target does not wait for the ACK: it goes along with the
 // next data then.
 func (c *Conn) OnlyAck() bool {
-	return c.phase == phaseOpen && c.ackNow && !c.bareAck && c.dupAckOut == 0 && len(c.ooo) == 0 && c.dsack.empty() &&
-		c.flight.len() == 0 && c.nxt == c.released && !c.closing && c.rcvFin == 0
+	return c.phase == phaseEstablished && c.ack == ackDue && c.dupAckOut == 0 && len(c.ooo) == 0 &&
+		c.dsack.empty() && c.flight.len() == 0 && c.nxt == c.released && c.finAt == 0 && c.rcvFin == 0
 }

@@ -27,7 +27,7 @@ func (c *Conn) receive(first, end int64, fin bool) {
 	} else if fin {
 		end--
 	}
-	c.ackNow = true
+	c.dueAck()
 	next := int64(c.rcvNxt)
 	switch {
 	case end <= next:
@@ -56,7 +56,7 @@ func (c *Conn) highest() uint64 {
 // duplicate answers a segment that had arrived before, and reports it (RFC 2883).
 func (c *Conn) duplicate(first, end int64) {
 	c.noteDuplicate(first, end)
-	c.ackNow = true
+	c.dueAck()
 }
 
 func (c *Conn) noteDuplicate(first, end int64) {

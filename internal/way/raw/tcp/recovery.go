@@ -2,14 +2,6 @@ package tcp
 
 import "tcpcopy/internal/core/mono"
 
-// The sender's states: all is well; repairing a loss that acknowledgments told of; repairing one that a
-// timeout told of.
-const (
-	recoveryOpen uint8 = iota
-	recoveryFast
-	recoveryLoss
-)
-
 // detectLoss marks what an acknowledgment shows to be lost: by RACK where the target reports SACK blocks,
 // by NewReno's rules otherwise.
 func (c *Conn) detectLoss(now mono.Time, got *delivery) {

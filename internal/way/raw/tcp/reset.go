@@ -23,8 +23,8 @@ func (c *Conn) deliverReset(now mono.Time, s *packet.Segment, d int64) {
 // arrived, or none; so both numbers are sent. For what lies between, see ResetFor. Where the handshake's
 // ACK is still owed it goes first, or the target's server would never learn that there was a connection.
 func (c *Conn) appendResets(now mono.Time, out []packet.Segment) []packet.Segment {
-	c.needRST = false
-	if c.ackNow {
+	c.phase = phaseClosed
+	if c.ack != ackNone {
 		out = c.appendAck(now, out, c.nxt)
 	}
 	if c.rcvNxt == 0 { // no answer yet: frees a target that has our SYN
@@ -47,7 +47,7 @@ func (c *Conn) appendResets(now mono.Time, out []packet.Segment) []packet.Segmen
 
 // appendFree appends the RST that ends an old connection of the same addresses.
 func (c *Conn) appendFree(out []packet.Segment) []packet.Segment {
-	c.freeOld = false
+	c.old = oldNone
 	out = append(out, packet.Segment{})
 	s := &out[len(out)-1]
 	s.Src, s.Dst, s.Seq, s.Flags = c.local, c.remote, c.oldAck, packet.RST

@@ -18,7 +18,7 @@ const (
 // rto returns the timeout without backoff (RFC 6298 §2).
 func (c *Conn) rto() time.Duration {
 	if c.srtt == 0 {
-		if c.phase == phaseOpen {
+		if c.phase.synchronized() {
 			return lateRTO
 		}
 		return synRTO
@@ -69,14 +69,15 @@ func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
 
 // outstanding says whether we wait for the target to acknowledge or take something.
 func (c *Conn) outstanding() bool {
-	return c.una < c.nxt || c.nxt < c.released || c.closing && !c.finSent
+	return c.una < c.nxt || c.nxt < c.released || c.finDue()
 }
 
-// timers runs the timers of an open connection that are due.
-func (c *Conn) timers(now mono.Time) {
+// timers runs the timers of a synchronized connection that are due. It reports whether a tail loss probe,
+// and whether a probe of the target's window, is to be sent.
+func (c *Conn) timers(now mono.Time) (tailProbe, windowProbe bool) {
 	if c.outstanding() && now.Sub(c.progressAt) >= c.userTimeout {
 		c.kill(CauseUserTimeout)
-		return
+		return false, false
 	}
 	if c.reoAt.Reached(now) {
 		c.rackDetect(now)
@@ -87,7 +88,7 @@ func (c *Conn) timers(now mono.Time) {
 	}
 	if c.probeAt.Reached(now) {
 		c.probeAt = mono.Never
-		c.probeDue = true
+		tailProbe = true
 		c.rtoAt = now.Add(c.timeout())
 	}
 	if c.rtoAt.Reached(now) {
@@ -95,8 +96,9 @@ func (c *Conn) timers(now mono.Time) {
 	}
 	if c.persistAt.Reached(now) {
 		c.persistAt = mono.Never
-		c.persistDue = true
+		windowProbe = true
 	}
+	return tailProbe, windowProbe
 }
 
 // onTimeout is the expiry of the retransmission timer (RFC 6298 §5.4 to §5.6, RFC 5681 §3.1, RFC 8985 §6.3).
@@ -120,7 +122,6 @@ func (c *Conn) onTimeout(now mono.Time) {
 	c.recovery = recoveryLoss
 	c.recoverTo = c.nxt
 	c.probeAt, c.probeEnd, c.reoAt = mono.Never, 0, mono.Never
-	c.probeDue = false
 	c.dupAcks = 0
 	if !c.sackOK {
 		c.sacked = 0
@@ -148,12 +149,12 @@ func (c *Conn) onTimeout(now mono.Time) {
 
 // next returns when Poll is to be called again if nothing happens before.
 func (c *Conn) next() mono.Time {
-	switch c.phase {
-	case phaseClosed:
+	switch {
+	case !c.phase.alive():
 		return mono.Never
-	case phaseSynSent, phaseSynReceived:
+	case !c.phase.synchronized():
 		at := c.rtoAt
-		if c.synWaits() {
+		if c.syn == synHeld {
 			at = mono.Never // for Leave
 		}
 		if c.connectTimeout > 0 {

@@ -13,18 +13,10 @@ const maxBurst = 256
 // called again if nothing happens before: now or earlier if there is more to send, mono.Never if it waits
 // for nothing. When nothing is due it changes nothing.
 func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono.Time) {
-	switch c.phase {
-	case phaseSynSent, phaseSynReceived:
-		c.pollSyn(now)
-		if c.freeOld {
-			out = c.appendFree(out)
-		}
-		if c.synDue && !c.synWaits() {
-			out = c.appendSyn(now, out)
-		}
-	case phaseOpen:
-		c.timers(now)
-		if c.phase != phaseOpen {
+	switch {
+	case c.phase.synchronized():
+		tailProbe, windowProbe := c.timers(now)
+		if !c.phase.alive() {
 			break
 		}
 		limit := len(out) + maxBurst
@@ -33,20 +25,28 @@ func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono
 		}
 		out = c.appendAcks(now, out)
 		out = c.appendLost(now, out, limit)
-		out = c.appendProbe(now, out)
+		if tailProbe {
+			out = c.appendProbe(now, out)
+		}
 		out = c.appendNew(now, out, limit)
-		out = c.appendPersist(now, out)
+		out = c.appendPersist(now, out, windowProbe)
 		c.polled = c.pipe()
 		if len(out) >= limit {
 			return out, now
 		}
-	}
-	if c.phase == phaseClosed {
-		if c.needRST {
-			out = c.appendResets(now, out)
+	case c.phase.alive():
+		c.pollSyn(now)
+		if c.old == oldFreed {
+			out = c.appendFree(out)
+		}
+		if c.syn == synDue {
+			out = c.appendSyn(now, out)
 		}
 	}
-	if c.ackNow {
+	if c.phase == phaseReset {
+		out = c.appendResets(now, out)
+	}
+	if c.ack != ackNone {
 		out = c.appendAck(now, out, c.nxt)
 	}
 	return out, c.next()
@@ -57,7 +57,7 @@ func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono
 // each that reports ranges, which would take room from data; and as many duplicates as a target without
 // SACK has to count (RFC 5681 §4.2).
 func (c *Conn) appendAcks(now mono.Time, out []packet.Segment) []packet.Segment {
-	if !c.ackNow || len(c.ooo) == 0 && c.dsack.empty() && !c.bareAck {
+	if c.ack == ackNone || len(c.ooo) == 0 && c.dsack.empty() && c.ack != ackAlone {
 		c.dupAckOut = 0
 		return out
 	}
@@ -82,7 +82,6 @@ func (c *Conn) appendLost(now mono.Time, out []packet.Segment, limit int) []pack
 		if !(i == 0 && c.forceHead) {
 			n := min(uint32(r.end-c.flight.start(i, c.una)), uint32(c.mss))
 			if pipe := c.pipe(); pipe > 0 && pipe+n > c.cwnd {
-				c.cwndBound = true
 				break
 			}
 			if i > 0 && r.end > c.una+uint64(c.wnd) {
@@ -106,7 +105,7 @@ func (c *Conn) appendLost(now mono.Time, out []packet.Segment, limit int) []pack
 func (c *Conn) resend(now mono.Time, out []packet.Segment, i int) ([]packet.Segment, bool) {
 	start := c.flight.start(i, c.una)
 	end := c.flight.at(i).end
-	fin := c.finSent && end == c.released+1
+	fin := end > c.released
 	dataEnd := end
 	if fin {
 		dataEnd--
@@ -163,8 +162,7 @@ func (c *Conn) view(pos uint64, max int) (v []byte, last bool) {
 
 // appendNew appends bytes, and the FIN, that were not sent before: as far as the windows allow.
 func (c *Conn) appendNew(now mono.Time, out []packet.Segment, limit int) []packet.Segment {
-	c.cwndBound = false
-	c.windowHeld = false
+	c.limit = limitNone
 	if c.nxt < c.released {
 		c.restart(now)
 	}
@@ -174,9 +172,9 @@ func (c *Conn) appendNew(now mono.Time, out []packet.Segment, limit int) []packe
 			return out
 		}
 	}
-	if c.closing && !c.finSent && c.nxt == c.released && len(out) < limit {
+	if c.nxt == c.finAt && len(out) < limit {
 		if c.usable() == 0 {
-			c.windowHeld = true
+			c.limit = limitWindow
 			return out
 		}
 		out = c.appendSegment(now, out, c.nxt, nil, packet.ACK|packet.FIN)
@@ -199,7 +197,7 @@ func (c *Conn) usable() uint64 {
 // any.
 func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]packet.Segment, bool) {
 	if c.flight.len() >= maxFlight {
-		c.cwndBound = true
+		c.limit = limitCwnd
 		return out, false
 	}
 	v, last := c.view(c.nxt, int(c.mss))
@@ -211,14 +209,14 @@ func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]pac
 		// Silly window avoidance (RFC 9293 §3.8.6.2.1): a part goes if it is large, or when the persist
 		// timer says so.
 		if usable == 0 || !force && usable < uint64(c.maxWnd)/2 {
-			c.windowHeld = true
+			c.limit = limitWindow
 			return out, false
 		}
 		n, last = usable, false
 		v = v[:n]
 	}
 	if pipe := c.pipe(); !force && pipe > 0 && pipe+uint32(n) > c.cwnd {
-		c.cwndBound = true
+		c.limit = limitCwnd
 		c.needModel(now)
 		return out, false
 	}
@@ -230,7 +228,7 @@ func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]pac
 		flags |= packet.PSH
 	}
 	start := c.nxt
-	fin := c.closing && start+n == c.released && c.usable() > n
+	fin := start+n == c.finAt && c.usable() > n
 	if fin {
 		flags |= packet.FIN
 		n++
@@ -241,11 +239,6 @@ func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]pac
 	}
 	c.launched(now, n)
 	return out, true
-}
-
-func (c *Conn) sentFIN() {
-	c.finSent = true
-	c.finFirst = !c.remoteFIN()
 }
 
 // launched notes n positions from nxt on as sent.
@@ -268,10 +261,6 @@ func (c *Conn) launched(now mono.Time, n uint64) {
 // appendProbe appends the tail loss probe that is due: new bytes if there are any, or the last segment
 // again (RFC 8985 §7.3).
 func (c *Conn) appendProbe(now mono.Time, out []packet.Segment) []packet.Segment {
-	if !c.probeDue {
-		return out
-	}
-	c.probeDue = false
 	if c.flight.len() == 0 {
 		return out
 	}
@@ -292,10 +281,8 @@ func (c *Conn) appendProbe(now mono.Time, out []packet.Segment) []packet.Segment
 // appendPersist probes a window that is closed while nothing is in flight, and sets the timer for it (RFC
 // 9293 §3.8.6.1). The probe carries an old sequence number and no byte, as Linux's: it is answered as well,
 // and the client's segments stay whole.
-func (c *Conn) appendPersist(now mono.Time, out []packet.Segment) []packet.Segment {
-	due := c.persistDue
-	c.persistDue = false
-	if !c.windowHeld || c.una != c.nxt {
+func (c *Conn) appendPersist(now mono.Time, out []packet.Segment, due bool) []packet.Segment {
+	if c.limit != limitWindow || c.una != c.nxt {
 		c.persistAt = mono.Never
 		c.persistBackoff = 0
 		return out
@@ -347,6 +334,6 @@ func (c *Conn) appendSegment(now mono.Time, out []packet.Segment, pos uint64, pa
 		}
 	}
 	c.lastAck = c.rcvNxt
-	c.ackNow, c.bareAck = false, false
+	c.ack = ackNone
 	return out
 }

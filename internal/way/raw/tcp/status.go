@@ -31,6 +31,14 @@ func (s State) String() string {
 	return "unknown"
 }
 
+// states maps the phases to the states of the RFC.
+var states = [...]State{
+	phaseNew: StateClosed, phaseReset: StateClosed, phaseClosed: StateClosed, phaseSynSent: StateSynSent,
+	phaseSynReceived: StateSynReceived, phaseEstablished: StateEstablished, phaseFinWait1: StateFinWait1,
+	phaseFinWait2: StateFinWait2, phaseCloseWait: StateCloseWait, phaseClosing: StateClosing,
+	phaseLastAck: StateLastAck,
+}
+
 // Cause says why a connection ended other than by both sides' FIN.
 type Cause uint8
 
@@ -87,15 +95,15 @@ func (c *Conn) Status() Status {
 		RTO:          c.rto(),
 		Retransmits:  c.retrans,
 		OldAckNumber: uint32(c.oldAck),
-		State:        c.state(),
+		State:        states[c.phase],
 		Err:          c.cause,
 		Established:  c.rcvNxt > 0,
 		RemoteFIN:    c.remoteFIN(),
 		HasHole:      len(c.ooo) > 0,
-		OldAck:       c.oldAckSet,
-		SynWaits:     c.synWaits(),
+		OldAck:       c.old == oldAnswered,
+		SynWaits:     c.syn == synHeld,
 	}
-	st.Done = c.phase == phaseClosed && c.everOpen && !c.needRST && !c.ackNow
+	st.Done = c.phase == phaseClosed && c.ack == ackNone
 	return st
 }
 
@@ -122,34 +130,4 @@ func (c *Conn) received() uint64 {
 		n--
 	}
 	return n
-}
-
-func (c *Conn) remoteFIN() bool { return c.rcvFin != 0 && c.rcvNxt > c.rcvFin }
-
-// finAcked says whether the target has our FIN.
-func (c *Conn) finAcked() bool { return c.finSent && c.una > c.released }
-
-func (c *Conn) state() State {
-	switch c.phase {
-	case phaseClosed:
-		return StateClosed
-	case phaseSynSent:
-		return StateSynSent
-	case phaseSynReceived:
-		return StateSynReceived
-	}
-	switch theirs := c.remoteFIN(); {
-	case !c.finSent && !theirs:
-		return StateEstablished
-	case !c.finSent:
-		return StateCloseWait
-	case !theirs && c.finAcked():
-		return StateFinWait2
-	case !theirs:
-		return StateFinWait1
-	case c.finFirst:
-		return StateClosing
-	default:
-		return StateLastAck
-	}
 }
