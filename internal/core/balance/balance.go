@@ -1,10 +1,10 @@
-// Package balance decides which of a mapping's targets gets a copy, and when a target that does not answer
-// is left alone for a while.
+// Package balance decides which of a mapping's targets gets a copy, and when a target that does not
+// answer is left alone for a while.
 //
-// A Group is one mapping's targets as one shard sees them: shards share nothing, so each counts its own
-// sessions and finds out for itself that a target is down. The rendezvous methods need no agreement: the
-// same client, or connection, finds the same target in every shard, process and host. Groups open no
-// connection and know no session; the shard says what became of the copies.
+// A Group is one mapping's targets as one shard sees them: shards share nothing, so each counts its
+// own sessions and finds out for itself that a target is down. The rendezvous methods need no
+// agreement: the same client, or connection, finds the same target in every shard, process and
+// host. Groups open no connection and know no session; the shard says what became of the copies.
 package balance
 
 import (
@@ -75,8 +75,8 @@ func NewGroup(cfg Config, targets []mapping.Target) *Group {
 	return g
 }
 
-// Set changes how the group works, and its targets. Those that it has already keep what is known of them;
-// those that it has no more get no new session.
+// Set changes how the group works, and its targets. Those that it has already keep what is known of
+// them; those that it has no more get no new session.
 func (g *Group) Set(cfg Config, targets []mapping.Target) {
 	g.cfg = cfg
 	old := g.targets
@@ -102,9 +102,9 @@ func (g *Group) Method() Method { return g.cfg.Method }
 // Targets are the group's, in the order in which they were given. The slice is the group's own.
 func (g *Group) Targets() []*Target { return g.targets }
 
-// Pick chooses the target of a new copy. client is the hash of the client's address, connection that of
-// the connection (HashClient, HashConnection). Targets that are out get none, unless all are: then it is
-// as if none were. It is not for All, where every target gets one.
+// Pick chooses the target of a new copy. client is the hash of the client's address, connection
+// that of the connection (HashClient, HashConnection). Targets that are out get none, unless all
+// are: then it is as if none were. It is not for All, where every target gets one.
 func (g *Group) Pick(now mono.Time, client, connection uint64) *Target {
 	t := g.pick(now, client, connection, true)
 	if t == nil {
@@ -114,7 +114,8 @@ func (g *Group) Pick(now mono.Time, client, connection uint64) *Target {
 	return t
 }
 
-// Again says whether a copy may go on at the target t, where it was before; it counts as begun there.
+// Again says whether a copy may go on at the target t, where it was before; it counts as begun
+// there.
 func (g *Group) Again(now mono.Time, t *Target) bool {
 	if t.removed || g.cfg.Health && !t.health.usable(now) {
 		return false
@@ -174,15 +175,15 @@ func (g *Group) skips(now mono.Time, t *Target, healthy bool) bool {
 	return healthy && g.cfg.Health && !t.health.usable(now)
 }
 
-// score is weighted rendezvous hashing: the target with the highest score wins a key. Each wins a share
-// like its weight, and one that comes or goes changes no other two's order.
+// score is weighted rendezvous hashing: the target with the highest score wins a key. Each wins a
+// share like its weight, and one that comes or goes changes no other two's order.
 func score(t *Target, key uint64) float64 {
 	u := (float64(mix(t.seed^key)>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither
 	return -float64(t.Weight) / math.Log(u)
 }
 
-// Begin counts a copy that goes to the target without a choice: of All. Where the target is out, false:
-// there is no copy.
+// Begin counts a copy that goes to the target without a choice: of All. Where the target is out,
+// false: there is no copy.
 func (g *Group) Begin(now mono.Time, t *Target) bool {
 	if g.cfg.Health && !t.health.usable(now) {
 		return false

@@ -38,7 +38,8 @@ func pick(g *Group, now mono.Time, c netip.AddrPort) *Target {
 	return g.Pick(now, HashClient(c.Addr()), HashConnection(c, production, 0))
 }
 
-// Weights hold within 3 % of the whole over 10,000 sessions of as many clients, whatever the method.
+// Weights hold within 3 % of the whole over 10,000 sessions of as many clients, whatever the
+// method.
 func TestShares(t *testing.T) {
 	const n = 10000
 	for _, m := range []Method{Client, Session, RoundRobin, Least} {

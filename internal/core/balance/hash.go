@@ -8,14 +8,15 @@ import (
 // HashClient is the hash of a client's address: the same in every process.
 func HashClient(a netip.Addr) uint64 { return hashAddr(a) }
 
-// HashConnection is the hash of a connection, and of which of its copies: the same in every process.
+// HashConnection is the hash of a connection, and of which of its copies: the same in every
+// process.
 func HashConnection(client, production netip.AddrPort, copy int) uint64 {
 	h := hashAddr(client.Addr()) + mix(uint64(client.Port())<<32|uint64(production.Port())<<16|uint64(uint16(copy)))
 	return mix(h ^ hashAddr(production.Addr())<<1)
 }
 
-// Share makes of a hash a number from 0 to 1, for what concerns a share of all; salt sets one choice
-// apart from another that is made by the same hash.
+// Share makes of a hash a number from 0 to 1, for what concerns a share of all; salt sets one
+// choice apart from another that is made by the same hash.
 func Share(hash, salt uint64) float64 {
 	return float64(mix(hash^mix(salt))>>11) / (1 << 53)
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // A thousand copiers, each with its own part of the clients and nothing but its own group of fifty
-// targets: every target has its share, a client that two of them see goes to one target, and when one
-// target is lost only its own clients move, and to all others alike.
+// targets: every target has its share, a client that two of them see goes to one target, and when
+// one target is lost only its own clients move, and to all others alike.
 func TestThousandCopiersFiftyTargets(t *testing.T) {
 	const copiers, targetsN, clients = 1000, 50, 200
 	list := targets(make([]int, targetsN)...)

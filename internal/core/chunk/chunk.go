@@ -1,9 +1,9 @@
 // Package chunk keeps the payload that outlives the packet it came in.
 //
-// A Pool belongs to one shard and is not safe for use by others. It hands out buffers of a few sizes
-// and takes them back, so that a shard in its steady state allocates nothing; what it has handed out is
-// what the shard's memory bound counts. Bytes in a buffer are written once, before anybody else sees
-// them, and never changed until it is put back.
+// A Pool belongs to one shard and is not safe for use by others. It hands out buffers of a few
+// sizes and takes them back, so that a shard in its steady state allocates nothing; what it has
+// handed out is what the shard's memory bound counts. Bytes in a buffer are written once, before
+// anybody else sees them, and never changed until it is put back.
 package chunk
 
 import "math/bits"
@@ -46,8 +46,8 @@ func (p *Pool) Get(n int) []byte {
 	return make([]byte, n, 1<<c)
 }
 
-// Put takes back a buffer that Get returned, whole: the caller must not have cut its start off. A pool
-// keeps some of each size and leaves the rest to the garbage collector.
+// Put takes back a buffer that Get returned, whole: the caller must not have cut its start off. A
+// pool keeps some of each size and leaves the rest to the garbage collector.
 func (p *Pool) Put(b []byte) {
 	size := cap(b)
 	c := class(size)

@@ -6,7 +6,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// ends says how the client's end passes that was sent when the client had seen that much, after how long.
+// ends says how the client's end passes that was sent when the client had seen that much, after how
+// long.
 func (s *story) ends(seen, sent uint64, after mono.Time, want Answer) {
 	s.Helper()
 	n := s.note(seen, sent)
@@ -127,8 +128,8 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// A target that reads a whole turn at once may answer more than production had by then; where the service
-// answers as production does, the rest is not waited for in vain.
+// A target that reads a whole turn at once may answer more than production had by then; where the
+// service answers as production does, the rest is not waited for in vain.
 func TestAnswersAhead(t *testing.T) {
 	s := tell(t, auto())
 	var seen uint64

@@ -44,14 +44,14 @@ type Gate struct {
 	last     uint64        // production's answer before the client's end, while the target's is awaited
 }
 
-// Init starts the gate of a copy. seen is how many of the server's bytes the client had seen when the
-// copy begins: none for a copy that begins with the connection.
+// Init starts the gate of a copy. seen is how many of the server's bytes the client had seen when
+// the copy begins: none for a copy that begins with the connection.
 func (g *Gate) Init(svc *Service, seen uint64, now mono.Time) {
 	*g = Gate{svc: svc, seen: seen, baseSeen: seen, settled: true, released: now, lastRecv: now}
 }
 
-// Received notes that the target has answered total bytes since the copy began. hole reports that more
-// has arrived behind a hole.
+// Received notes that the target has answered total bytes since the copy began. hole reports that
+// more has arrived behind a hole.
 func (g *Gate) Received(now mono.Time, total uint64, hole bool) {
 	g.hole = hole
 	if total <= g.recv {
@@ -81,7 +81,8 @@ func (g *Gate) Seen() uint64 { return g.seen }
 // LastAnswer returns when the target's last bytes came.
 func (g *Gate) LastAnswer() mono.Time { return g.lastRecv }
 
-// Rebase treats what the target has answered so far as a greeting: answers are counted from here on.
+// Rebase treats what the target has answered so far as a greeting: answers are counted from here
+// on.
 func (g *Gate) Rebase(now mono.Time) {
 	g.base, g.released, g.begun, g.gap = g.recv, now, false, 0
 	g.surplus, g.lead, g.unlevel = 0, 0, 0
@@ -90,8 +91,9 @@ func (g *Gate) Rebase(now mono.Time) {
 // Answered returns how many bytes the target has answered since the copy began.
 func (g *Gate) Answered() uint64 { return g.recv }
 
-// Check reports whether the turn sent at n may go. If not, it returns when to ask again. ready is when
-// the target was able to answer: the copy was open, and all bytes before the turn were handed over.
+// Check reports whether the turn sent at n may go. If not, it returns when to ask again. ready is
+// when the target was able to answer: the copy was open, and all bytes before the turn were handed
+// over.
 func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono.Time) {
 	cfg := &g.svc.cfg
 	if n.Seen <= g.seen || cfg.Mode == None {
@@ -123,7 +125,8 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	}
 }
 
-// predicted reports whether the have bytes that have come are as many as the turn sent at n waits for.
+// predicted reports whether the have bytes that have come are as many as the turn sent at n waits
+// for.
 func (g *Gate) predicted(n reasm.Note, have uint64) bool {
 	bytes := g.svc.cfg.Mode == Bytes
 	want, known := g.expect(n.Seen - g.baseSeen)
@@ -135,8 +138,8 @@ func (g *Gate) predicted(n reasm.Note, have uint64) bool {
 	return have == want || have > want && lower
 }
 
-// quietFor returns how long the target must be silent for the turn sent at n to go, have bytes having
-// come. ok is false if silence tells nothing.
+// quietFor returns how long the target must be silent for the turn sent at n to go, have bytes
+// having come. ok is false if silence tells nothing.
 func (g *Gate) quietFor(n reasm.Note, have uint64) (quiet time.Duration, ok bool) {
 	cfg := &g.svc.cfg
 	a := n.Seen - g.baseSeen
@@ -146,8 +149,8 @@ func (g *Gate) quietFor(n reasm.Note, have uint64) (quiet time.Duration, ok bool
 	if have == 0 {
 		return max(g.svc.quiet(), 5*cfg.RTO), g.cameEarly(a)
 	}
-	// If production was still answering when the last turn went, some of these bytes may belong to an
-	// earlier answer. They do not if more have come since, or as many as production had sent.
+	// If production was still answering when the last turn went, some of these bytes may belong to
+	// an earlier answer. They do not if more have come since, or as many as production had sent.
 	if !g.begun && have < a {
 		return 0, false
 	}
@@ -166,9 +169,9 @@ func (g *Gate) quietFor(n reasm.Note, have uint64) (quiet time.Duration, ok bool
 	return quiet, true
 }
 
-// CheckEnd is Check for the end of the client's direction, sent at n. It asks for less proof, since an
-// end that is sent too soon is not a request: an answer of exactly production's length is whole, and so
-// is, after a short silence, an answer of which nothing is known.
+// CheckEnd is Check for the end of the client's direction, sent at n. It asks for less proof, since
+// an end that is sent too soon is not a request: an answer of exactly production's length is whole,
+// and so is, after a short silence, an answer of which nothing is known.
 func (g *Gate) CheckEnd(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono.Time) {
 	a, wake := g.Check(now, n, ready)
 	have, want := g.recv-g.base, n.Seen-g.baseSeen
@@ -188,8 +191,8 @@ func (g *Gate) CheckEnd(now mono.Time, n reasm.Note, ready mono.Time) (Answer, m
 	return a, min(wake, end)
 }
 
-// CheckKnown is Check for a protocol that knows whether everything was answered that the turn waits for.
-// Silence and numbers of bytes then prove nothing.
+// CheckKnown is Check for a protocol that knows whether everything was answered that the turn waits
+// for. Silence and numbers of bytes then prove nothing.
 func (g *Gate) CheckKnown(now mono.Time, n reasm.Note, ready mono.Time,
 	answered bool) (Answer, mono.Time) {
 	switch limit := max(g.released, ready, n.At).Add(g.svc.cfg.Limit); {
@@ -208,8 +211,8 @@ func (g *Gate) CheckKnown(now mono.Time, n reasm.Note, ready mono.Time,
 	}
 }
 
-// ReleaseEnd notes that the client's end, sent at n, goes to the target now for the reason why. What its
-// answer teaches is learned when the target closes: no byte can follow then.
+// ReleaseEnd notes that the client's end, sent at n, goes to the target now for the reason why.
+// What its answer teaches is learned when the target closes: no byte can follow then.
 func (g *Gate) ReleaseEnd(now mono.Time, n reasm.Note, why Answer) {
 	if why != Silence {
 		g.Release(now, n, why)
@@ -221,8 +224,8 @@ func (g *Gate) ReleaseEnd(now mono.Time, n reasm.Note, why Answer) {
 	g.seen = n.Seen
 }
 
-// Whole reports whether the target has answered as much as is expected where production has answered
-// sent bytes in total.
+// Whole reports whether the target has answered as much as is expected where production has
+// answered sent bytes in total.
 func (g *Gate) Whole(sent uint64) bool {
 	if sent <= g.baseSeen || g.hole || g.doubt || !g.settled {
 		return false
@@ -231,8 +234,8 @@ func (g *Gate) Whole(sent uint64) bool {
 	return known && g.recv-g.base == want
 }
 
-// expect returns how many bytes the target is expected to answer where production answered a. It returns
-// false if nothing is expected.
+// expect returns how many bytes the target is expected to answer where production answered a. It
+// returns false if nothing is expected.
 func (g *Gate) expect(a uint64) (uint64, bool) {
 	switch g.svc.cfg.Mode {
 	case Quiet:
@@ -247,8 +250,8 @@ func (g *Gate) expect(a uint64) (uint64, bool) {
 	}
 }
 
-// Release notes that the turn sent at n goes to the target now for the reason why. It learns from the
-// answer that the turn waited for.
+// Release notes that the turn sent at n goes to the target now for the reason why. It learns from
+// the answer that the turn waited for.
 func (g *Gate) Release(now mono.Time, n reasm.Note, why Answer) {
 	if n.Seen <= g.seen { // it continues the previous turn: one answer follows both
 		g.released = now
@@ -260,7 +263,8 @@ func (g *Gate) Release(now mono.Time, n reasm.Note, why Answer) {
 		if settled && g.settled && !g.doubt {
 			g.learn(n.Seen-g.baseSeen, why)
 		}
-		// Fewer bytes than predicted: the rest may still come, and must not count for the next answer.
+		// Fewer bytes than predicted: the rest may still come, and must not count for the next
+		// answer.
 		g.doubt = known && g.recv-g.base < want && (why == Silence || why == Forced)
 	}
 	g.seen = n.Seen
@@ -272,20 +276,20 @@ func (g *Gate) Release(now mono.Time, n reasm.Note, why Answer) {
 	g.released, g.begun, g.gap = now, false, 0
 }
 
-// cameEarly reports whether the answer to which production's answer of length a corresponds may have
-// come with the previous one. A client that sends without waiting is answered by production as it reads,
-// while the target finds all of a turn in its buffer and may answer more of it at once. That is the
-// likely reason for surplus bytes only if the service answers as production does.
+// cameEarly reports whether the answer to which production's answer of length a corresponds may
+// have come with the previous one. A client that sends without waiting is answered by production as
+// it reads, while the target finds all of a turn in its buffer and may answer more of it at once.
+// That is the likely reason for surplus bytes only if the service answers as production does.
 func (g *Gate) cameEarly(a uint64) bool {
 	return g.surplus >= a && g.svc.predict.mostlyEqual()
 }
 
-// unlevelLimit is for how many turns in a row the target may be ahead of production or behind it, as a
-// target is that answers a little earlier or later, before its answers count as different.
+// unlevelLimit is for how many turns in a row the target may be ahead of production or behind it,
+// as a target is that answers a little earlier or later, before its answers count as different.
 const unlevelLimit = 4
 
-// noteLead notes by how much the target has answered more than a turn waited for, where production had
-// answered a. It counts whether the target's answers come to as much as production's.
+// noteLead notes by how much the target has answered more than a turn waited for, where production
+// had answered a. It counts whether the target's answers come to as much as production's.
 func (g *Gate) noteLead(a uint64) {
 	have := g.recv - g.base
 	g.lead += int64(have) - int64(a)
@@ -308,8 +312,8 @@ func (g *Gate) noteLead(a uint64) {
 	}
 }
 
-// learn takes the lengths of an answer that is known to be whole: the turn that asked for it was sent
-// when production had sent everything, and so was the turn after it.
+// learn takes the lengths of an answer that is known to be whole: the turn that asked for it was
+// sent when production had sent everything, and so was the turn after it.
 func (g *Gate) learn(a uint64, why Answer) {
 	b := g.recv - g.base
 	if b == 0 {

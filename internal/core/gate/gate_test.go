@@ -489,8 +489,8 @@ func TestUnsettledTurns(t *testing.T) {
 	})
 }
 
-// The target has answered more than a turn waited for, since the client had written on. The next answers
-// do not come again.
+// The target has answered more than a turn waited for, since the client had written on. The next
+// answers do not come again.
 func TestTargetAhead(t *testing.T) {
 	svc := auto()
 	svc.predict.count(true, 8)
@@ -560,7 +560,8 @@ func TestRebase(t *testing.T) {
 	s.opens(1110, 1110, Predicted) // 50 for 50 was learned, without the greeting
 }
 
-// Whatever happens: a turn that waits has a moment to be asked again, and then it is not asked for ever.
+// Whatever happens: a turn that waits has a moment to be asked again, and then it is not asked for
+// ever.
 func TestCheckProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		svc := NewService(Config{Mode: Mode(rapid.IntRange(0, 3).Draw(t, "mode")), Limit: 5 * time.Second})

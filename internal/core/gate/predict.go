@@ -1,9 +1,10 @@
 package gate
 
-// predictor predicts the length of the target's answer from the length of production's answer to the
-// same turn. It tries three rules, the most specific first: the target answers each length with the
-// length seen before; its lengths equal production's; its lengths lie on a straight line over
-// production's (a ratio, an offset, or both). A rule that fails needs more hits to be trusted again.
+// predictor predicts the length of the target's answer from the length of production's answer to
+// the same turn. It tries three rules, the most specific first: the target answers each length with
+// the length seen before; its lengths equal production's; its lengths lie on a straight line over
+// production's (a ratio, an offset, or both). A rule that fails needs more hits to be trusted
+// again.
 type predictor struct {
 	memo  [memoSize]memo
 	equal streak
@@ -89,8 +90,8 @@ func abs(x int64) int64 {
 	return x
 }
 
-// learn adds a point. The line stays while new points lie on it; otherwise it is drawn anew, through the
-// last two points of different lengths.
+// learn adds a point. The line stays while new points lie on it; otherwise it is drawn anew,
+// through the last two points of different lengths.
 func (l *line) learn(a, b uint64) {
 	if l.points == 2 {
 		if p, ok := l.at(a); ok && p == b {

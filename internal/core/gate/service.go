@@ -1,9 +1,9 @@
 // Package gate decides when a turn of a client may be sent to the target: not before the target has
 // answered what the client had seen answered when it sent the turn.
 //
-// If no protocol tells where an answer ends, the end is predicted from the length of production's answer
-// to the same turn, or else guessed from silence. A Service holds what was learned of one mapping; a
-// Gate is the state of one copy. Both are pure and belong to one shard.
+// If no protocol tells where an answer ends, the end is predicted from the length of production's
+// answer to the same turn, or else guessed from silence. A Service holds what was learned of one
+// mapping; a Gate is the state of one copy. Both are pure and belong to one shard.
 package gate
 
 import (
@@ -70,9 +70,9 @@ func NewService(cfg Config) *Service {
 	return &Service{cfg: cfg}
 }
 
-// quiet returns how long the target must be silent for an answer to count as whole. It starts at two
-// retransmission timeouts, so that a lost packet does not look like an end, and falls with the number of
-// answers to four times the longest silence seen inside an answer.
+// quiet returns how long the target must be silent for an answer to count as whole. It starts at
+// two retransmission timeouts, so that a lost packet does not look like an end, and falls with the
+// number of answers to four times the longest silence seen inside an answer.
 func (s *Service) quiet() time.Duration {
 	caution := 2 * s.cfg.RTO * evidence / time.Duration(evidence+s.answers)
 	return min(max(caution, 4*s.longest, minQuiet), max(maxQuiet, 2*s.cfg.RTO))
@@ -87,8 +87,8 @@ func (s *Service) answered(gap time.Duration) {
 // Quiet returns how long the target must at present be silent for an answer to count as whole.
 func (s *Service) Quiet() time.Duration { return s.quiet() }
 
-// Parses reports whether a protocol decides when a turn may go. It does not if the mode is another than
-// Auto.
+// Parses reports whether a protocol decides when a turn may go. It does not if the mode is another
+// than Auto.
 func (s *Service) Parses() bool { return s.cfg.Mode == Auto }
 
 // Limit returns the longest wait of a turn.
@@ -103,9 +103,9 @@ func (s *Service) Greeted(yes bool) {
 	}
 }
 
-// Greeting returns how long an adopted copy waits for the target's greeting after it has opened. The
-// copy continues once the target has been silent for quiet after its first bytes, or has sent nothing
-// for wait. wait is 0 if the service is known not to greet.
+// Greeting returns how long an adopted copy waits for the target's greeting after it has opened.
+// The copy continues once the target has been silent for quiet after its first bytes, or has sent
+// nothing for wait. wait is 0 if the service is known not to greet.
 func (s *Service) Greeting() (wait, quiet time.Duration) {
 	switch s.greets {
 	case greetNo:

@@ -1,9 +1,9 @@
-// Package mapping says which traffic is copied to where: TCPCopy's -x, and the addresses that stand in
-// for clients', TCPCopy's -c.
+// Package mapping says which traffic is copied to where: TCPCopy's -x, and the addresses that stand
+// in for clients', TCPCopy's -c.
 //
-// It parses what users write (for the configuration), finds the mapping of a packet (for the engine), and
-// names the pool's addresses (for the shards, and for those who check them). It looks up no names and
-// knows nothing of the host that it runs on.
+// It parses what users write (for the configuration), finds the mapping of a packet (for the
+// engine), and names the pool's addresses (for the shards, and for those who check them). It looks
+// up no names and knows nothing of the host that it runs on.
 package mapping
 
 import (
@@ -24,14 +24,14 @@ const (
 
 // Mapping is an production server and the targets that get the copy of its traffic.
 type Mapping struct {
-	// Production is where clients connect. Its address is invalid where the mapping names none: any of the
-	// host's own.
+	// Production is where clients connect. Its address is invalid where the mapping names none: any
+	// of the host's own.
 	Production netip.AddrPort
 	Targets    []Target // at least one, each once
 }
 
-// Target is one of a mapping's targets, and its part of the sessions: Weight, 1 or more, against the sum
-// of all.
+// Target is one of a mapping's targets, and its part of the sessions: Weight, 1 or more, against
+// the sum of all.
 type Target struct {
 	Addr   netip.AddrPort
 	Weight int
@@ -70,10 +70,10 @@ func (m Mapping) Weighted() bool {
 	return slices.ContainsFunc(m.Targets, func(t Target) bool { return t.Weight != m.Targets[0].Weight })
 }
 
-// Parse reads mappings, separated by commas: [IP:]PORT-TARGET:PORT, with IPv6
-// addresses in brackets; several targets are separated by "|", and "*3" behind one makes its part of the
-// sessions three times that of another. An production address of 0.0.0.0 or [::] is none. An error quotes the mapping; it
-// also comes for an production address and port that occur twice.
+// Parse reads mappings, separated by commas: [IP:]PORT-TARGET:PORT, with IPv6 addresses in
+// brackets; several targets are separated by "|", and "*3" behind one makes its part of the
+// sessions three times that of another. An production address of 0.0.0.0 or [::] is none. An error
+// quotes the mapping; it also comes for an production address and port that occur twice.
 func Parse(s string) ([]Mapping, error) {
 	var ms []Mapping
 	for part := range strings.SplitSeq(s, ",") {
@@ -196,7 +196,8 @@ var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // Table finds the mapping of an address. It is never changed, so any goroutine may use it.
 type Table struct {
-	// entries are sorted by port; those of a port that name an address come before the one that does not.
+	// entries are sorted by port; those of a port that name an address come before the one that
+	// does not.
 	entries []entry
 }
 
@@ -205,8 +206,8 @@ type entry struct {
 	index      int
 }
 
-// NewTable makes a table of mappings; what it finds are indices of ms. It fails where two of them have
-// the same production address and port.
+// NewTable makes a table of mappings; what it finds are indices of ms. It fails where two of them
+// have the same production address and port.
 func NewTable(ms []Mapping) (*Table, error) {
 	t := &Table{entries: make([]entry, len(ms))}
 	for i, m := range ms {
@@ -229,9 +230,10 @@ func NewTable(ms []Mapping) (*Table, error) {
 	return t, nil
 }
 
-// Lookup returns the index of the mapping whose production side is a: where a client's packet goes to, or the
-// server's comes from. A mapping that names the address comes before one that names none. ok is false
-// if there is no mapping. Whether a, without a name, is the host's own is the caller's to know.
+// Lookup returns the index of the mapping whose production side is a: where a client's packet goes
+// to, or the server's comes from. A mapping that names the address comes before one that names
+// none. ok is false if there is no mapping. Whether a, without a name, is the host's own is the
+// caller's to know.
 func (t *Table) Lookup(a netip.AddrPort) (index int, ok bool) {
 	lo, hi := 0, len(t.entries)
 	for port := a.Port(); lo < hi; {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// maxPerPrefix bounds how many of a prefix's addresses are used, the first ones: a 10.0.0.0/8 whole, and
-// of an IPv6 subnet more than there are connections to stand in for.
+// maxPerPrefix bounds how many of a prefix's addresses are used, the first ones: a 10.0.0.0/8
+// whole, and of an IPv6 subnet more than there are connections to stand in for.
 const (
 	maxPerBits   = 24
 	maxPerPrefix = 1 << maxPerBits
@@ -20,8 +20,8 @@ const (
 // maxPrefixes is how many parts a pool may have: together they count up to an int of 32 bits.
 const maxPrefixes = 64
 
-// Pool is a set of addresses that stand in for clients'. It is kept as prefixes, however many addresses
-// they have. The zero value is empty; a Pool is never changed.
+// Pool is a set of addresses that stand in for clients'. It is kept as prefixes, however many
+// addresses they have. The zero value is empty; a Pool is never changed.
 type Pool struct {
 	parts []poolPart
 	total int
@@ -34,10 +34,10 @@ type poolPart struct {
 }
 
 // ParsePool reads addresses, prefixes (10.1.0.0/16, fd00::/64) and TCPCopy's a.b.c.x, which is
-// a.b.c.0/24, separated by commas. The network's and the broadcast address of an IPv4 prefix and the
-// first of an IPv6 one are left out, except where the prefix has only one or two addresses. Addresses
-// that no client can have (loopback, multicast, unspecified) and parts that overlap are refused with an
-// error that quotes them.
+// a.b.c.0/24, separated by commas. The network's and the broadcast address of an IPv4 prefix and
+// the first of an IPv6 one are left out, except where the prefix has only one or two addresses.
+// Addresses that no client can have (loopback, multicast, unspecified) and parts that overlap are
+// refused with an error that quotes them.
 func ParsePool(s string) (Pool, error) {
 	var p Pool
 	for word := range strings.SplitSeq(s, ",") {
@@ -181,7 +181,8 @@ func plus(a netip.Addr, n uint64) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// Addrs yields every address in the order of At. It may not end in anybody's lifetime: a caller stops.
+// Addrs yields every address in the order of At. It may not end in anybody's lifetime: a caller
+// stops.
 func (p Pool) Addrs() iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		for _, part := range p.parts {
@@ -208,8 +209,8 @@ func (p Pool) Prefixes() []netip.Prefix {
 	return out
 }
 
-// Like returns the part of the pool that has addresses of a's family: a client that connects over IPv6
-// cannot be stood in for by an IPv4 address. It may be empty.
+// Like returns the part of the pool that has addresses of a's family: a client that connects over
+// IPv6 cannot be stood in for by an IPv4 address. It may be empty.
 func (p Pool) Like(a netip.Addr) Pool {
 	var out Pool
 	for _, part := range p.parts {

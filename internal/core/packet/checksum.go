@@ -6,8 +6,8 @@ import (
 )
 
 // sum adds b to the ones' complement sum acc (RFC 1071), eight bytes at a time. The sum is kept in
-// little-endian order, which RFC 1071 §2(B) allows, and put right by finish. Every b but the last must
-// have an even length.
+// little-endian order, which RFC 1071 §2(B) allows, and put right by finish. Every b but the last
+// must have an even length.
 func sum(acc uint64, b []byte) uint64 {
 	le := binary.LittleEndian
 	var c uint64
@@ -45,8 +45,9 @@ func finish(acc uint64) uint16 {
 	return ^bits.ReverseBytes16(uint16(acc))
 }
 
-// pseudo starts a TCP checksum over the pseudo-header: addrs is source and destination address as they
-// lie in the IP header, n the length of the TCP header and payload (RFC 9293 §3.1, RFC 8200 §8.1).
+// pseudo starts a TCP checksum over the pseudo-header: addrs is source and destination address as
+// they lie in the IP header, n the length of the TCP header and payload (RFC 9293 §3.1, RFC 8200
+// §8.1).
 func pseudo(addrs []byte, proto uint8, n int) uint64 {
 	acc := sum(0, addrs)
 	// Both words are even-aligned in the pseudo-header, so their places within it do not matter.
@@ -54,9 +55,9 @@ func pseudo(addrs []byte, proto uint8, n int) uint64 {
 	return lo + c
 }
 
-// ChecksumOK says whether the checksums of b, a whole IPv4 or IPv6 packet with TCP, are right: the IPv4
-// header's and TCP's. Packets captured on their way out of a host usually fail, since the network card
-// is to finish them; Decode does not ask.
+// ChecksumOK says whether the checksums of b, a whole IPv4 or IPv6 packet with TCP, are right: the
+// IPv4 header's and TCP's. Packets captured on their way out of a host usually fail, since the
+// network card is to finish them; Decode does not ask.
 func ChecksumOK(b []byte) bool {
 	var s Segment
 	if Decode(b, len(b), &s) != nil || s.Cut() {
@@ -71,7 +72,8 @@ func ChecksumOK(b []byte) bool {
 		addrs = b[8:40]
 		off, _ = walk6(b)
 	}
-	// The captured length can be more than the packet's: the payload's end is where the packet ends.
+	// The captured length can be more than the packet's: the payload's end is where the packet
+	// ends.
 	end := off + int(b[off+12]>>4)*4 + s.Len
 	return finish(sum(pseudo(addrs, protoTCP, end-off), b[off:end])) == 0
 }

@@ -31,9 +31,9 @@ func LinkKnown(link uint16) bool {
 	return false
 }
 
-// DecodeLink reads a packet as it lies in a capture file of that link type: Ethernet, Linux cooked, BSD
-// loopback, or bare IP. The error is ErrNotIP or ErrMalformed itself; of a link type that is not known it
-// is ErrNotIP.
+// DecodeLink reads a packet as it lies in a capture file of that link type: Ethernet, Linux cooked,
+// BSD loopback, or bare IP. The error is ErrNotIP or ErrMalformed itself; of a link type that is
+// not known it is ErrNotIP.
 func DecodeLink(link uint16, b []byte, in *Inner) error {
 	*in = Inner{}
 	switch link {

@@ -6,12 +6,13 @@ import (
 	"net/netip"
 )
 
-// What Decode and DecodeICMP return for a packet that they cannot use. They are never wrapped: a caller
-// on the hot path may compare with ==.
+// What Decode and DecodeICMP return for a packet that they cannot use. They are never wrapped: a
+// caller on the hot path may compare with ==.
 var (
 	// ErrNotTCP is for a packet that carries something else, or is not IP at all.
 	ErrNotTCP = errors.New("decode packet: not TCP over IPv4 or IPv6")
-	// ErrFragment is for each fragment of a TCP segment, the first one too: nothing here reassembles.
+	// ErrFragment is for each fragment of a TCP segment, the first one too: nothing here
+	// reassembles.
 	ErrFragment = errors.New("decode packet: an IP fragment, want a whole packet")
 	// ErrMalformed is for headers that are cut off, or whose lengths contradict each other.
 	ErrMalformed = errors.New("decode packet: headers cut off or contradictory")
@@ -39,17 +40,17 @@ const (
 // maxExtHeaders bounds the walk over IPv6's extension headers: RFC 8200 §4.1 knows fewer.
 const maxExtHeaders = 8
 
-// Decode reads the packet b, which starts with its IP header, into s. wire is the packet's length in
-// bytes as it travelled, from the IP header on: at least len(b), and more where the capture cut it.
-// Trailing bytes that the IP header does not count (Ethernet's padding) are left out.
+// Decode reads the packet b, which starts with its IP header, into s. wire is the packet's length
+// in bytes as it travelled, from the IP header on: at least len(b), and more where the capture cut
+// it. Trailing bytes that the IP header does not count (Ethernet's padding) are left out.
 //
-// The length is taken from wire where the header has none: BIG TCP over IPv6 (payload length 0, with or
-// without the hop-by-hop header of RFC 2675) and over IPv4 (total length 0). No checksum is verified,
-// for a packet taken on its way out of the host has none yet. TCP options after a broken one are
-// ignored; the segment stands.
+// The length is taken from wire where the header has none: BIG TCP over IPv6 (payload length 0,
+// with or without the hop-by-hop header of RFC 2675) and over IPv4 (total length 0). No checksum is
+// verified, for a packet taken on its way out of the host has none yet. TCP options after a broken
+// one are ignored; the segment stands.
 //
-// s.Payload is a view of b. After an error s holds nothing of use. The error is ErrNotTCP, ErrFragment
-// or ErrMalformed itself.
+// s.Payload is a view of b. After an error s holds nothing of use. The error is ErrNotTCP,
+// ErrFragment or ErrMalformed itself.
 func Decode(b []byte, wire int, s *Segment) error {
 	if len(b) < ip4HeaderLen || wire < len(b) {
 		return ErrMalformed
@@ -109,7 +110,8 @@ func decode6(b []byte, wire int, s *Segment) error {
 	return nil
 }
 
-// walk6 returns the offset of the TCP header in the IPv6 packet b, which has its fixed header whole.
+// walk6 returns the offset of the TCP header in the IPv6 packet b, which has its fixed header
+// whole.
 func walk6(b []byte) (int, error) {
 	next, off, err := upper6(b)
 	if err != nil {
@@ -121,9 +123,9 @@ func walk6(b []byte) (int, error) {
 	return off, nil
 }
 
-// upper6 walks over the extension headers and returns the upper-layer protocol and its offset, which may
-// lie at the end of b. It returns ErrFragment for a fragment whose protocol is TCP or ICMP, or lies
-// behind further headers; others' fragments are reported by their protocol.
+// upper6 walks over the extension headers and returns the upper-layer protocol and its offset,
+// which may lie at the end of b. It returns ErrFragment for a fragment whose protocol is TCP or
+// ICMP, or lies behind further headers; others' fragments are reported by their protocol.
 func upper6(b []byte) (next uint8, off int, err error) {
 	next, off = b[6], ip6HeaderLen
 	for range maxExtHeaders {

@@ -2,8 +2,8 @@ package packet
 
 import "testing"
 
-// FuzzDecode checks that whatever comes is decoded within its bounds, and that what was decoded can be
-// written and read again with the same meaning.
+// FuzzDecode checks that whatever comes is decoded within its bounds, and that what was decoded can
+// be written and read again with the same meaning.
 func FuzzDecode(f *testing.F) {
 	f.Add(Append(nil, timestamped(false, 10)), 0)
 	f.Add(Append(nil, timestamped(true, 10)), 1000)

@@ -29,9 +29,9 @@ const (
 	protoGRE = 47
 )
 
-// DecodeGRE reads b, the payload of an IP packet of protocol 47, as GRE (RFC 2784, RFC 2890) with an
-// Ethernet frame, an IP packet, or a switch's mirror in it: ERSPAN types I, II and III. Checksums are not
-// verified: mirrors cut. The error is ErrNotIP or ErrMalformed itself.
+// DecodeGRE reads b, the payload of an IP packet of protocol 47, as GRE (RFC 2784, RFC 2890) with
+// an Ethernet frame, an IP packet, or a switch's mirror in it: ERSPAN types I, II and III.
+// Checksums are not verified: mirrors cut. The error is ErrNotIP or ErrMalformed itself.
 func DecodeGRE(b []byte, in *Inner) error {
 	*in = Inner{}
 	if len(b) < 4 {

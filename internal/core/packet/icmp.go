@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// ErrNotICMPError is what DecodeICMP returns for a packet that is no ICMP message about a TCP packet of
-// the kinds that it reads.
+// ErrNotICMPError is what DecodeICMP returns for a packet that is no ICMP message about a TCP
+// packet of the kinds that it reads.
 var ErrNotICMPError = errors.New("decode icmp: not an error message about a TCP packet")
 
 // ICMPKind says what an ICMP error message is about.
@@ -38,8 +38,8 @@ func (k ICMPKind) String() string {
 	return "unknown"
 }
 
-// ICMPError is an ICMP message about a TCP packet that did not arrive. Anybody can send one: its reader
-// checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
+// ICMPError is an ICMP message about a TCP packet that did not arrive. Anybody can send one: its
+// reader checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
 type ICMPError struct {
 	Kind ICMPKind
 	Code uint8      // as in the message
@@ -52,9 +52,9 @@ type ICMPError struct {
 
 const icmpHeaderLen = 8
 
-// DecodeICMP reads an ICMP message about a TCP packet; b starts with the IP header and may be cut after
-// the first eight bytes of the TCP header that the message quotes. The error is ErrNotICMPError,
-// ErrFragment or ErrMalformed itself.
+// DecodeICMP reads an ICMP message about a TCP packet; b starts with the IP header and may be cut
+// after the first eight bytes of the TCP header that the message quotes. The error is
+// ErrNotICMPError, ErrFragment or ErrMalformed itself.
 func DecodeICMP(b []byte) (ICMPError, error) {
 	var e ICMPError
 	if len(b) < ip4HeaderLen {

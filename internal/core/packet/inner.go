@@ -5,20 +5,21 @@ import (
 	"errors"
 )
 
-// ErrNotIP is what the readers of frames and encapsulations return where there is no IP packet within: ARP,
-// a switch's own chatter, an encapsulation that they do not know. It is never wrapped.
+// ErrNotIP is what the readers of frames and encapsulations return where there is no IP packet
+// within: ARP, a switch's own chatter, an encapsulation that they do not know. It is never wrapped.
 var ErrNotIP = errors.New("decode frame: no IPv4 or IPv6 packet within")
 
 // Inner is the IP packet within a frame or an encapsulation.
 type Inner struct {
-	// Data is the packet from its IP header on: a view of the bytes that were read. What follows the packet
-	// (Ethernet's padding) is still there; Decode leaves it out.
+	// Data is the packet from its IP header on: a view of the bytes that were read. What follows
+	// the packet (Ethernet's padding) is still there; Decode leaves it out.
 	Data []byte
-	// Wire is the packet's length on the wire as its IP header tells, or len(Data) if that is more. A mirror
-	// that cuts what it copies leaves this header as it was, so a cut packet is known by Wire > len(Data).
+	// Wire is the packet's length on the wire as its IP header tells, or len(Data) if that is more.
+	// A mirror that cuts what it copies leaves this header as it was, so a cut packet is known by
+	// Wire > len(Data).
 	Wire int
-	// Network is the identifier of the network that the packet was taken from: of VXLAN and GENEVE the VNI,
-	// of ERSPAN the session, of GRE the key. 0 where there is none.
+	// Network is the identifier of the network that the packet was taken from: of VXLAN and GENEVE
+	// the VNI, of ERSPAN the session, of GRE the key. 0 where there is none.
 	Network uint32
 	VLAN    uint16 // 802.1Q tag control information of the outermost tag; 0: none
 }

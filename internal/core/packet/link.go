@@ -8,8 +8,8 @@ const (
 	maxTags        = 4 // of 802.1Q: two are QinQ, and more is nobody's network
 )
 
-// DecodeEthernet reads an Ethernet frame, without preamble and check sequence, with any 802.1Q and 802.1ad
-// tags. The error is ErrNotIP or ErrMalformed itself.
+// DecodeEthernet reads an Ethernet frame, without preamble and check sequence, with any 802.1Q and
+// 802.1ad tags. The error is ErrNotIP or ErrMalformed itself.
 func DecodeEthernet(b []byte, in *Inner) error {
 	*in = Inner{}
 	return in.ethernet(b)
@@ -22,8 +22,9 @@ func (in *Inner) ethernet(b []byte) error {
 	return in.linked(binary.BigEndian.Uint16(b[12:14]), b[etherHeaderLen:])
 }
 
-// DecodeTagged reads what follows an EtherType that was read already: an IP packet, or the rest of 802.1Q
-// tags before one. A packet socket takes the outermost tag away itself, and leaves the others there.
+// DecodeTagged reads what follows an EtherType that was read already: an IP packet, or the rest of
+// 802.1Q tags before one. A packet socket takes the outermost tag away itself, and leaves the
+// others there.
 func DecodeTagged(etherType uint16, b []byte, in *Inner) error {
 	*in = Inner{}
 	return in.linked(etherType, b)

@@ -28,8 +28,8 @@ const tsAligned = optNOP<<24 | optNOP<<16 | optTimestamp<<8 | 10
 
 func seqOf(b []byte) seqnum.Value { return seqnum.Value(binary.BigEndian.Uint32(b)) }
 
-// parseOptions reads the options in b, at most 40 bytes, into o. The first one whose length cannot be
-// ends it; one of a known kind with a length that it cannot have is skipped.
+// parseOptions reads the options in b, at most 40 bytes, into o. The first one whose length cannot
+// be ends it; one of a known kind with a length that it cannot have is skipped.
 func parseOptions(b []byte, o *Options) {
 	for len(b) > 0 {
 		switch b[0] {
@@ -101,8 +101,9 @@ func optionsLen(o *Options) (n, blocks int) {
 	return n, blocks
 }
 
-// appendOptions writes o in Linux's order and padding (tcp_options_write), so that a copy's segments
-// look like those of the clients that it stands for. Blocks that do not fit are left out, the last first.
+// appendOptions writes o in Linux's order and padding (tcp_options_write), so that a copy's
+// segments look like those of the clients that it stands for. Blocks that do not fit are left out,
+// the last first.
 func appendOptions(dst []byte, o *Options, blocks int) []byte {
 	be := binary.BigEndian
 	if o.MSS != 0 {

@@ -1,9 +1,9 @@
 // Package packet reads and writes IPv4, IPv6 and TCP headers, and shows them in one line.
 //
-// Decode fills a Segment whose payload is a view of the caller's bytes; nothing is copied and nothing
-// allocated. It believes lengths only as far as the captured bytes bear them out: a frame taken on its
-// way through the host may be larger than the MTU, carry no length at all (BIG TCP) and no finished
-// checksum. The package knows nothing of connections; package tcp does.
+// Decode fills a Segment whose payload is a view of the caller's bytes; nothing is copied and
+// nothing allocated. It believes lengths only as far as the captured bytes bear them out: a frame
+// taken on its way through the host may be larger than the MTU, carry no length at all (BIG TCP)
+// and no finished checksum. The package knows nothing of connections; package tcp does.
 package packet
 
 import (

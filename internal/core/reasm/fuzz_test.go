@@ -7,7 +7,8 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// FuzzReader does to a Reader whatever the bytes say, six for each step, and checks what always holds.
+// FuzzReader does to a Reader whatever the bytes say, six for each step, and checks what always
+// holds.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 8, 1, 0, 0, 0, 16, 8, 1, 0, 0, 0, 8, 8, 2, 0})
 	f.Fuzz(func(t *testing.T, script []byte) {

@@ -70,8 +70,9 @@ type script struct {
 	first    []arrival // as it was sent
 	turns    []at      // where Seen rose then
 	arrivals []arrival
-	// joined: retransmissions may join segments. What was known at a part of such a piece is not kept, so
-	// that turns may be found earlier than they were; it takes a network that delays the originals beyond.
+	// joined: retransmissions may join segments. What was known at a part of such a piece is not
+	// kept, so that turns may be found earlier than they were; it takes a network that delays the
+	// originals beyond.
 	joined bool
 }
 
@@ -204,9 +205,9 @@ func TestReaderProperty(t *testing.T) {
 	})
 }
 
-// A capture that loses nothing itself sees every segment that reached the server. Where the network lost
-// the first transmission of some, and each is sent again after at least one segment of its own turn or a
-// later one has come, the turns are where they were.
+// A capture that loses nothing itself sees every segment that reached the server. Where the network
+// lost the first transmission of some, and each is sent again after at least one segment of its own
+// turn or a later one has come, the turns are where they were.
 func TestTurnsSurviveLoss(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := draw(t)

@@ -1,10 +1,10 @@
 // Package reasm puts one direction of a captured connection in order.
 //
-// A Reader takes the client's segments as they were captured (out of order, overlapping, repeated, with
-// sequence numbers that wrap) and keeps two things: the bytes in order, each once, until their reader
-// has no more use for them; and the Marks, the places where the client had seen more of the server's
-// bytes than before, which is where a turn begins. It knows nothing of time-outs or of the target; the
-// session decides how long a hole may stay open.
+// A Reader takes the client's segments as they were captured (out of order, overlapping, repeated,
+// with sequence numbers that wrap) and keeps two things: the bytes in order, each once, until their
+// reader has no more use for them; and the Marks, the places where the client had seen more of the
+// server's bytes than before, which is where a turn begins. It knows nothing of time-outs or of the
+// target; the session decides how long a hole may stay open.
 package reasm
 
 import (
@@ -61,8 +61,8 @@ type Reader struct {
 	base seqnum.Value // the sequence number of offset 0
 	next uint64       // the end of what is in order
 	seen uint64       // Seen of the last byte in order
-	// adrift: the bytes before next are not known, so that the first ones from there on tell what had
-	// been seen, but not whether a turn begins with them.
+	// adrift: the bytes before next are not known, so that the first ones from there on tell what
+	// had been seen, but not whether a turn begins with them.
 	adrift bool
 
 	pieces []piece // in order, contiguous, ending at next
@@ -78,8 +78,8 @@ type Reader struct {
 	endNote Note
 }
 
-// Init starts a direction whose first byte has the sequence number base, sent by a client that had seen
-// the given number of the server's bytes. Buffers come from pool.
+// Init starts a direction whose first byte has the sequence number base, sent by a client that had
+// seen the given number of the server's bytes. Buffers come from pool.
 func (r *Reader) Init(pool *chunk.Pool, base seqnum.Value, seen uint64) {
 	*r = Reader{pool: pool, base: base, seen: seen, pieces: r.pieces[:0], ahead: r.ahead[:0], marks: r.marks[:0]}
 }
@@ -125,9 +125,9 @@ func (r *Reader) Insert(seq seqnum.Value, payload []byte, note Note) Verdict {
 	return r.insertAround(off, payload, note)
 }
 
-// insertAround keeps the parts of a segment that do not overlap what waits behind a hole, and moves on
-// over every hole that this has closed. What came first stays: a middlebox that resends other bytes at
-// the same place must not change what the server has read.
+// insertAround keeps the parts of a segment that do not overlap what waits behind a hole, and moves
+// on over every hole that this has closed. What came first stays: a middlebox that resends other
+// bytes at the same place must not change what the server has read.
 func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 	before := r.next
 	r.sentBy(off+uint64(len(payload)), note)
@@ -172,9 +172,9 @@ func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 	}
 }
 
-// sentBy notes that the bytes below end had all been sent when n was noted. A retransmission says what
-// its client has seen by now; when it first sent the bytes, it had seen no more than any segment with
-// the same or later bytes tells.
+// sentBy notes that the bytes below end had all been sent when n was noted. A retransmission says
+// what its client has seen by now; when it first sent the bytes, it had seen no more than any
+// segment with the same or later bytes tells.
 func (r *Reader) sentBy(end uint64, n Note) {
 	i := sort.Search(len(r.ahead), func(i int) bool { return r.ahead[i].end() > end })
 	for i--; i >= 0 && (r.ahead[i].note.Seen > n.Seen || r.ahead[i].note.Sent > n.Sent); i-- {

@@ -40,11 +40,12 @@ func (r *Reader) Ahead() int {
 // Kept is how much of the pool the reader holds, in bytes of buffers.
 func (r *Reader) Kept() int { return r.kept }
 
-// Seen is how many of the server's bytes the client had received when it sent the last byte in order.
+// Seen is how many of the server's bytes the client had received when it sent the last byte in
+// order.
 func (r *Reader) Seen() uint64 { return r.seen }
 
-// View returns at most max bytes in order from the offset off; it ends where the segment that they came
-// in ends. It is empty outside what is kept, and holds until those bytes are taken.
+// View returns at most max bytes in order from the offset off; it ends where the segment that they
+// came in ends. It is empty outside what is kept, and holds until those bytes are taken.
 func (r *Reader) View(off uint64, max int) []byte {
 	live := r.pieces[r.first:]
 	if off >= r.next || len(live) == 0 || off < live[0].off {
@@ -58,8 +59,8 @@ func (r *Reader) View(off uint64, max int) []byte {
 	return b[:min(len(b), max)]
 }
 
-// Peek copies bytes in order from the offset off on to b, across the borders of segments, and returns how
-// many there were.
+// Peek copies bytes in order from the offset off on to b, across the borders of segments, and
+// returns how many there were.
 func (r *Reader) Peek(off uint64, b []byte) (n int) {
 	for n < len(b) {
 		v := r.View(off+uint64(n), len(b)-n)
@@ -127,8 +128,9 @@ func (r *Reader) StartTurn(n Note) {
 	r.seen, r.adrift = n.Seen, false
 }
 
-// SetEnd notes that the direction ends at the sequence number seq, by FIN or RST; the first end stays,
-// but a RST overrules a FIN. A FIN before bytes that have come, or nowhere near the window, is none.
+// SetEnd notes that the direction ends at the sequence number seq, by FIN or RST; the first end
+// stays, but a RST overrules a FIN. A FIN before bytes that have come, or nowhere near the window,
+// is none.
 func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
 	if r.end >= how {
 		return
@@ -143,8 +145,9 @@ func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
 	r.end, r.fin = how, r.fin || how == Closed
 }
 
-// Ended says how the direction ended, once all bytes before its end are in order. A RST counts where
-// the bytes in order end: what a reset client had sent before, and we have not seen, nobody waits for.
+// Ended says how the direction ended, once all bytes before its end are in order. A RST counts
+// where the bytes in order end: what a reset client had sent before, and we have not seen, nobody
+// waits for.
 func (r *Reader) Ended() (how End, note Note) {
 	switch {
 	case r.end == Closed && r.next != r.endOff:
@@ -154,7 +157,8 @@ func (r *Reader) Ended() (how End, note Note) {
 	}
 }
 
-// EndOff is the offset where the client's FIN ends its direction, if it has come; a RST may have come behind it.
+// EndOff is the offset where the client's FIN ends its direction, if it has come; a RST may have
+// come behind it.
 func (r *Reader) EndOff() (off uint64, ok bool) { return r.endOff, r.fin }
 
 // HasEnd says whether the client's end was seen, whether or not all bytes before it are in order.
@@ -181,10 +185,11 @@ func shrunk[T any](q []T) []T {
 	return q[:0]
 }
 
-// SkipTo gives up on what is missing before the offset off, which is not before Next, and on all that is
-// in order before it: the next byte in order is at off. Offsets and sequence numbers keep their relation.
-// The bytes at off begin no turn, whatever their client had seen, for it may have begun in what is
-// missing. It returns how many bytes that had waited behind a hole were given up with it.
+// SkipTo gives up on what is missing before the offset off, which is not before Next, and on all
+// that is in order before it: the next byte in order is at off. Offsets and sequence numbers keep
+// their relation. The bytes at off begin no turn, whatever their client had seen, for it may have
+// begun in what is missing. It returns how many bytes that had waited behind a hole were given up
+// with it.
 func (r *Reader) SkipTo(off uint64) (lost int) {
 	r.Take(r.next)
 	r.marks, r.mark = r.marks[:0], 0

@@ -271,7 +271,8 @@ func TestSkipTo(t *testing.T) {
 		{"over a hole and what is behind it", func(b *bench) { b.in(4, "ef", 0); b.in(8, "ij", 0) }, 8, 2, 10, "ij", nil},
 		{"into the middle of what waits", func(b *bench) { b.in(4, "efgh", 0) }, 6, 2, 8, "gh", nil},
 		{"past everything", func(b *bench) { b.in(4, "ef", 0); b.in(8, "ij", 0) }, 20, 4, 20, "", nil},
-		// A turn that begins in the hole has its start there: what follows the hole may be its middle.
+		// A turn that begins in the hole has its start there: what follows the hole may be its
+		// middle.
 		{"a turn began in the hole", func(b *bench) { b.in(0, "ab", 0); b.in(4, "ef", 9); b.in(6, "gh", 9) }, 4, 0, 8, "ef|gh", nil},
 		{"another one after it", func(b *bench) { b.in(0, "ab", 0); b.in(4, "ef", 9); b.in(6, "gh", 12) }, 4, 0, 8, "ef|gh", []at{{6, 12}}},
 		{"nothing waits, the turn comes later", func(b *bench) { b.in(0, "ab", 0) }, 4, 0, 4, "", nil},
@@ -289,7 +290,8 @@ func TestSkipTo(t *testing.T) {
 			if got := b.turns(); !slices.Equal(got, c.turns) {
 				t.Errorf("turns at %v, wanted %v", got, c.turns)
 			}
-			// Sequence numbers keep their places, and the first bytes after a jump tell nothing of a turn.
+			// Sequence numbers keep their places, and the first bytes after a jump tell nothing of
+			// a turn.
 			b.in(int(c.next), "A", 20)
 			b.in(int(c.next)+1, "B", 30)
 			want := []at{{c.next + 1, 30}}

@@ -35,9 +35,9 @@ func Min(v, w Value) Value {
 	return w
 }
 
-// Unwrap returns the 64-bit offset nearest to near whose low 32 bits are those of base+v's distance:
-// with base the sequence number of offset 0, it places v on a line that does not wrap. It is exact
-// while v lies within 2^31 of near.
+// Unwrap returns the 64-bit offset nearest to near whose low 32 bits are those of base+v's
+// distance: with base the sequence number of offset 0, it places v on a line that does not wrap. It
+// is exact while v lies within 2^31 of near.
 func Unwrap(v, base Value, near uint64) uint64 {
 	low := uint32(v - base)
 	return uint64(int64(near) + int64(int32(low-uint32(near))))

@@ -15,8 +15,8 @@ import (
 // protocol, or TLS.
 const recogniseWait = time.Second
 
-// Advance does everything that is due at now, and returns when it must be called again if nothing else
-// happens before. That is later than now, and a second call at now changes nothing.
+// Advance does everything that is due at now, and returns when it must be called again if nothing
+// else happens before. That is later than now, and a second call at now changes nothing.
 func (s *Session) Advance(now mono.Time) mono.Time {
 	s.expire(now)
 	for {
@@ -61,8 +61,8 @@ func (s *Session) act(now mono.Time) mono.Time {
 	return mono.Never
 }
 
-// expire ends what has waited too long: for missing bytes, for the target to take bytes or to close, or
-// for anything to happen.
+// expire ends what has waited too long: for missing bytes, for the target to take bytes or to
+// close, or for anything to happen.
 func (s *Session) expire(now mono.Time) {
 	for s.gapLimit().Reached(now) {
 		s.giveUpHole(now)
@@ -83,7 +83,8 @@ func (s *Session) expire(now mono.Time) {
 func (s *Session) giveUpHole(now mono.Time) {
 	if s.acked == s.reader.Next()+1 && !s.reader.Hole() && s.serverSide == serverEnded &&
 		!s.reader.HasEnd() {
-		// One more than was captured is acknowledged, and the connection is over: the FIN is missing.
+		// One more than was captured is acknowledged, and the connection is over: the FIN is
+		// missing.
 		s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
 		s.noteHole(now)
 		return
@@ -91,8 +92,8 @@ func (s *Session) giveUpHole(now mono.Time) {
 	s.gap(now)
 }
 
-// gapLimit returns when missing bytes count as lost. Once the server has acknowledged them, the client
-// does not send them again.
+// gapLimit returns when missing bytes count as lost. Once the server has acknowledged them, the
+// client does not send them again.
 func (s *Session) gapLimit() mono.Time {
 	switch st := s.State(); {
 	case s.holeSince == mono.Never || st == Closing || st == Gone:
@@ -121,8 +122,8 @@ func (s *Session) stallAt() mono.Time {
 	}
 }
 
-// clientEndAcked reports whether the client's FIN is all that the server has acknowledged beyond the
-// bytes in order.
+// clientEndAcked reports whether the client's FIN is all that the server has acknowledged beyond
+// the bytes in order.
 func (s *Session) clientEndAcked() bool {
 	end, ok := s.reader.EndOff()
 	return ok && end == s.reader.Next() && s.acked == end+1
@@ -220,8 +221,8 @@ func (s *Session) flow(now mono.Time) mono.Time {
 	}
 }
 
-// held returns when a protocol that holds the copy back has done so for too long. At that time it ends
-// the copy.
+// held returns when a protocol that holds the copy back has done so for too long. At that time it
+// ends the copy.
 func (s *Session) held(now mono.Time) mono.Time {
 	until := s.ready.Add(s.svc.Gate.Limit())
 	if until.Reached(now) {
@@ -231,8 +232,8 @@ func (s *Session) held(now mono.Time) mono.Time {
 	return until
 }
 
-// beginTurn counts a turn. The first turn of a connection tells whether the service greets: its client
-// had seen bytes of the server by then, or had not.
+// beginTurn counts a turn. The first turn of a connection tells whether the service greets: its
+// client had seen bytes of the server by then, or had not.
 func (s *Session) beginTurn() {
 	s.env.Count.Turns++
 	if !s.phase.adopted() && s.released == 0 {
@@ -240,8 +241,8 @@ func (s *Session) beginTurn() {
 	}
 }
 
-// pass asks the gate whether the turn sent at n may go or, if end is set, the client's end. If the gate
-// is not open, wake is when to ask again.
+// pass asks the gate whether the turn sent at n may go or, if end is set, the client's end. If the
+// gate is not open, wake is when to ask again.
 func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, open bool) {
 	check, release := s.gate.Check, s.gate.Release
 	if end {
@@ -328,8 +329,8 @@ func (s *Session) passEnd(now mono.Time) mono.Time {
 	return mono.Never
 }
 
-// checkTLS refuses the session if the turn that begins is a TLS record. held reports that the session
-// was refused, or that too few bytes have come to tell.
+// checkTLS refuses the session if the turn that begins is a TLS record. held reports that the
+// session was refused, or that too few bytes have come to tell.
 func (s *Session) checkTLS(now mono.Time) (wake mono.Time, held bool) {
 	midway := s.phase.adopted() && s.released == s.base
 	if s.talk.edits() && !midway {

@@ -9,8 +9,8 @@ import (
 // behindAfter is how long a turn must have waited for an answer for its copy to count as behind.
 const behindAfter = 10 * time.Millisecond
 
-// Behind reports whether the copy has fallen behind its client: the client's next turn, sent a while
-// ago, waits for the target to answer the previous one.
+// Behind reports whether the copy has fallen behind its client: the client's next turn, sent a
+// while ago, waits for the target to answer the previous one.
 func (s *Session) Behind(now mono.Time) bool {
 	if s.State() != Flowing || s.talk.unrecognised() {
 		return false
@@ -19,9 +19,10 @@ func (s *Session) Behind(now mono.Time) bool {
 	return ok && m.Off <= s.released && now.Sub(m.At) > behindAfter
 }
 
-// Busy reports whether the session has work left with what was captured of its client: bytes that the
-// target has not taken, or a connection to open or to close. A source that hands in recorded packets
-// as fast as possible waits for busy sessions. It need not wait for others, which wait for packets.
+// Busy reports whether the session has work left with what was captured of its client: bytes that
+// the target has not taken, or a connection to open or to close. A source that hands in recorded
+// packets as fast as possible waits for busy sessions. It need not wait for others, which wait for
+// packets.
 func (s *Session) Busy() bool {
 	switch s.State() {
 	case Opening, Greeting, Closing:

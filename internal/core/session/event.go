@@ -91,8 +91,8 @@ func (s *Session) broken(ev *Event, r ledger.Reason) {
 	s.lost(r)
 }
 
-// disown revokes that the copy's bytes beyond the first n were delivered: the stream took them, and the
-// target never acknowledged them.
+// disown revokes that the copy's bytes beyond the first n were delivered: the stream took them, and
+// the target never acknowledged them.
 func (s *Session) disown(n uint64, r ledger.Reason) {
 	var back uint64
 	if s.talk.edits() {

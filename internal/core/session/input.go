@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// FromClient takes a captured segment of the client, which was captured at the time at. Payload that is
-// kept is copied.
+// FromClient takes a captured segment of the client, which was captured at the time at. Payload
+// that is kept is copied.
 func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, ifindex int32) {
 	first := s.previous == fingerprint{}
 	if s.isDuplicate(seg, ifindex) {
@@ -37,8 +37,8 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	}
 	switch {
 	case seg.Flags.Any(packet.RST):
-		// RFC 5961 §3.2: the production server ignores a reset outside its window, such as one of an
-		// earlier connection from the same port.
+		// RFC 5961 §3.2: the production server ignores a reset outside its window, such as one of
+		// an earlier connection from the same port.
 		if ahead := int64(s.reader.OffsetOf(seg.Seq) - s.reader.Next()); ahead >= 0 && ahead < 1<<20 {
 			s.reader.SetEnd(reasm.Reset, seg.Seq, note)
 		}
@@ -48,15 +48,15 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	s.noteHole(at)
 }
 
-// missCut treats a segment whose payload was not captured whole (a mirror that cuts packets, an agent
-// that sheds load) as missing: its captured part would be the start of a request without the end. The
-// bytes are found if the client sends them again.
+// missCut treats a segment whose payload was not captured whole (a mirror that cuts packets, an
+// agent that sheds load) as missing: its captured part would be the start of a request without the
+// end. The bytes are found if the client sends them again.
 func (s *Session) missCut(seg *packet.Segment) {
 	s.noteAcked(s.reader.OffsetOf(seg.Seq) + uint64(seg.Len))
 }
 
-// noteAcked notes that the client has sent the bytes below the offset off. It reports whether that is
-// new and plausible.
+// noteAcked notes that the client has sent the bytes below the offset off. It reports whether that
+// is new and plausible.
 func (s *Session) noteAcked(off uint64) bool {
 	if int64(off) <= int64(s.acked) || off >= s.reader.Next()+1<<30 {
 		return false
@@ -67,9 +67,9 @@ func (s *Session) noteAcked(off uint64) bool {
 
 // insert keeps the payload of a segment. first reports that it is the client's first packet.
 //
-// A single byte may be a keepalive probe (RFC 9293 §3.8.4) where there is no copy and the byte is the
-// first of a connection found under way, or was captured before. Such a byte neither enters the session
-// in the account nor begins a turn.
+// A single byte may be a keepalive probe (RFC 9293 §3.8.4) where there is no copy and the byte is
+// the first of a connection found under way, or was captured before. Such a byte neither enters the
+// session in the account nor begins a turn.
 func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, first bool) {
 	if !s.phase.copied() {
 		off := s.reader.OffsetOf(seg.Seq)
@@ -127,7 +127,8 @@ func (s *Session) skip(off uint64) {
 	s.noteHole(s.last)
 }
 
-// noteHole keeps holeSince current. at is the time of the packet that may have opened or closed a hole.
+// noteHole keeps holeSince current. at is the time of the packet that may have opened or closed a
+// hole.
 func (s *Session) noteHole(at mono.Time) {
 	switch {
 	case !s.missing():
@@ -137,14 +138,14 @@ func (s *Session) noteHole(at mono.Time) {
 	}
 }
 
-// missing reports whether the client has sent bytes that were not captured: later bytes have come, or
-// the server has acknowledged them.
+// missing reports whether the client has sent bytes that were not captured: later bytes have come,
+// or the server has acknowledged them.
 func (s *Session) missing() bool {
 	return s.reader.Hole() || s.acked > s.reader.Next() && !s.clientEndAcked()
 }
 
-// gap gives up on missing bytes of the client: those before the next that were captured, or those that
-// the server has acknowledged.
+// gap gives up on missing bytes of the client: those before the next that were captured, or those
+// that the server has acknowledged.
 func (s *Session) gap(now mono.Time) {
 	if s.stream != nil {
 		s.lose(now, ledger.CaptureGap)
@@ -164,8 +165,8 @@ func (s *Session) gap(now mono.Time) {
 	s.skip(off)
 }
 
-// FromServer takes a captured segment of the production server: its header, and as much of its payload
-// as was captured.
+// FromServer takes a captured segment of the production server: its header, and as much of its
+// payload as was captured.
 func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	if s.ofEarlierConnection(seg) {
 		return
@@ -196,16 +197,16 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	}
 }
 
-// ofEarlierConnection reports whether a segment of the server belongs to an earlier connection from the
-// same port: it acknowledges less than this connection's SYN. For a connection found under way, that
-// cannot be known.
+// ofEarlierConnection reports whether a segment of the server belongs to an earlier connection from
+// the same port: it acknowledges less than this connection's SYN. For a connection found under way,
+// that cannot be known.
 func (s *Session) ofEarlierConnection(seg *packet.Segment) bool {
 	return seg.Flags.Has(packet.ACK) && s.reader.OffsetOf(s.isn+1) == 0 &&
 		int64(s.reader.OffsetOf(seg.Ack)) < 0
 }
 
-// noteOf returns what the client had seen of the server's bytes when it sent the segment. For a reset
-// without an acknowledgment, that is the most that it can have seen.
+// noteOf returns what the client had seen of the server's bytes when it sent the segment. For a
+// reset without an acknowledgment, that is the most that it can have seen.
 func (s *Session) noteOf(seg *packet.Segment, at mono.Time) reasm.Note {
 	n := reasm.Note{Seen: s.seen, At: at}
 	if seg.Flags.Has(packet.ACK) {

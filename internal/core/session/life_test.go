@@ -416,8 +416,8 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// A client that has closed resets when the server goes on; the server has acknowledged its FIN before. That is no
-// hole, however long the copy has still to do.
+// A client that has closed resets when the server goes on; the server has acknowledged its FIN
+// before. That is no hole, however long the copy has still to do.
 func TestResetBehindFIN(t *testing.T) {
 	r := fresh(t)
 	r.data("one")

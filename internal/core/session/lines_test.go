@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// lines is the protocol of these tests: a request is a line, and so is an answer. What a line begins with says
-// what it is:
+// lines is the protocol of these tests: a request is a line, and so is an answer. What a line
+// begins with says what it is:
 //
 //   - has no answer
 //     ?  has an answer that the server must know of (hint 5)
@@ -78,9 +78,9 @@ func recogniseLines(client, server []byte) proto.Verdict {
 	return proto.Yes
 }
 
-// logins edits lines: a copy begins with a greeting of the target's, which it answers by a login of its own,
-// and goes on once that is answered with "ok". Of the client's lines, "login …" is left out, what begins with
-// "secret" is denied, and "a" becomes "alpha".
+// logins edits lines: a copy begins with a greeting of the target's, which it answers by a login of
+// its own, and goes on once that is answered with "ok". Of the client's lines, "login …" is left
+// out, what begins with "secret" is denied, and "a" becomes "alpha".
 type logins struct {
 	ready bool // logged in
 	line  []byte

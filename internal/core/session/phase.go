@@ -27,23 +27,24 @@ const (
 // A copy is whole if it begins with the client's SYN, and adopted if it begins at a later turn. A
 // session found under way is "found" while only keepalive probes have come of its client, and
 // "mid-turn" once bytes have come; with these it enters the account. Everything else follows from
-// elsewhere: the gate knows whether the target has closed, and the reader's next mark is a turn that
-// waits.
+// elsewhere: the gate knows whether the target has closed, and the reader's next mark is a turn
+// that waits.
 //
 // The table lists what each event does in each phase. A session without a copy opens one at the
-// client's next turn; one whose client has ended is gone. If only connections seen from their SYN on
-// are copied (Service.WholeOnly), "refused" takes the place of "watching/lost".
+// client's next turn; one whose client has ended is gone. If only connections seen from their SYN
+// on are copied (Service.WholeOnly), "refused" takes the place of "watching/lost".
 //
-// Events of the client: bytes continue a turn, or follow a lull, or begin a turn after an answer; the
-// target has answered as well, and perhaps closed ("turn after shut"). FIN and RST come when nothing
-// waits for an answer; either server's RST acts as the client's. Events of the stream come for a copy
-// that was given its first bytes and, once open, has taken them; they are ignored if there is none. An
-// adopted copy whose protocol makes its bytes (opened to edit) does not wait for a greeting. A reset
-// comes after everything was acknowledged, a failure before. Timers: greeted (the greeting has
-// come, or will not), gap (missing bytes are given up), gate limit, stall, idle.
+// Events of the client: bytes continue a turn, or follow a lull, or begin a turn after an answer;
+// the target has answered as well, and perhaps closed ("turn after shut"). FIN and RST come when
+// nothing waits for an answer; either server's RST acts as the client's. Events of the stream come
+// for a copy that was given its first bytes and, once open, has taken them; they are ignored if
+// there is none. An adopted copy whose protocol makes its bytes (opened to edit) does not wait for
+// a greeting. A reset comes after everything was acknowledged, a failure before. Timers: greeted
+// (the greeting has come, or will not), gap (missing bytes are given up), gate limit, stall, idle.
 //
-// Actions: count the session in the account; open, abort or close (FIN) the copy's stream; send bytes
-// to it; account for the session as delivered or as dropped for a reason. A test drives every cell.
+// Actions: count the session in the account; open, abort or close (FIN) the copy's stream; send
+// bytes to it; account for the session as delivered or as dropped for a reason. A test drives every
+// cell.
 //
 //	event            in                 next               action
 //	SYN              watching/new       opening/whole      open

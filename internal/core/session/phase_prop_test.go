@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/test/statetable"
 )
 
-// TestPhasesOfAnyConnection has random packets, events and timers happen to a session. Every change of
-// phase must be one of the table, and each phase must be what its name says.
+// TestPhasesOfAnyConnection has random packets, events and timers happen to a session. Every change
+// of phase must be one of the table, and each phase must be what its name says.
 func TestPhasesOfAnyConnection(t *testing.T) {
 	allowed := map[[2]string]bool{}
 	for _, c := range statetable.Read(t, "phase.go", "phase", phaseNames()) {

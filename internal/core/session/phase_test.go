@@ -19,8 +19,8 @@ func phaseNames() (names []string) {
 	return names
 }
 
-// enterPhase brings a rig into each phase. A copy that is flowing or closing was given "one", and has
-// taken it if its connection is open. Nothing was answered.
+// enterPhase brings a rig into each phase. A copy that is flowing or closing was given "one", and
+// has taken it if its connection is open. Nothing was answered.
 var enterPhase = map[string]func(t *testing.T, change ...func(*Service)) *rig{
 	"watching/new": func(t *testing.T, change ...func(*Service)) *rig {
 		r := newRig(t, change...)
@@ -176,7 +176,8 @@ var phaseEvents = map[string]func(r *rig){
 	"Drain":      func(r *rig) { r.s.Drain(); r.settle() },
 }
 
-// nextTurn has the client see an answer and send a turn. The target has answered as well, if it can.
+// nextTurn has the client see an answer and send a turn. The target has answered as well, if it
+// can.
 func nextTurn(r *rig) {
 	if r.hasStream() && !r.s.phase.unopened() {
 		r.replies(10)

@@ -11,10 +11,10 @@ import (
 )
 
 // serverReader reads the conversation between the client and the production server, on a connection
-// whose protocol is known. It reads the bytes of both as they are captured, however far the copy is. It
-// knows how many answers the client had seen when it began a turn, and how production fared, for the
-// account. It begins with the connection or, found under way and after a gap, with a turn that began
-// when everything had been answered.
+// whose protocol is known. It reads the bytes of both as they are captured, however far the copy
+// is. It knows how many answers the client had seen when it began a turn, and how production fared,
+// for the account. It begins with the connection or, found under way and after a gap, with a turn
+// that began when everything had been answered.
 type serverReader struct {
 	further bool // production's answers are counted for another copy of the connection
 	state   readState
@@ -66,9 +66,9 @@ func (p *serverReader) reads() bool { return p != nil && p.state == reading }
 // total returns how many final answers were read.
 func (p *serverReader) total() uint64 { return p.passed + uint64(len(p.ends)-p.first) }
 
-// answered returns how many whole answers a client had seen that had seen so many of the server's bytes.
-// ok reports whether all were read since the client's bytes at the offset base. seen must not fall from
-// call to call.
+// answered returns how many whole answers a client had seen that had seen so many of the server's
+// bytes. ok reports whether all were read since the client's bytes at the offset base. seen must
+// not fall from call to call.
 func (p *serverReader) answered(seen, base uint64) (n uint64, ok bool) {
 	if !p.hasBegun() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
 		return 0, false
@@ -107,8 +107,8 @@ func (p *serverReader) close() {
 	}
 }
 
-// stopProduction stops reading until a turn begins at which reading can begin again. lost reports that
-// there was more to read.
+// stopProduction stops reading until a turn begins at which reading can begin again. lost reports
+// that there was more to read.
 func (s *Session) stopProduction(lost bool) {
 	p := s.server
 	if !p.reads() {
@@ -165,7 +165,8 @@ func (s *Session) readRequests(at mono.Time) {
 	}
 }
 
-// noteRequests notes the requests that the client's reader has found. over reports that no more follow.
+// noteRequests notes the requests that the client's reader has found. over reports that no more
+// follow.
 func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 	for i := range out.Steps {
 		st := &out.Steps[i]
@@ -220,9 +221,9 @@ func (s *Session) beginProduction() bool {
 	return true
 }
 
-// protocolAt returns the protocol of the connection, which it recognises by the client's bytes from the
-// offset off on if the copy has not done so. A nil protocol is one that is not read. known is false if
-// too few bytes have come to tell.
+// protocolAt returns the protocol of the connection, which it recognises by the client's bytes from
+// the offset off on if the copy has not done so. A nil protocol is one that is not read. known is
+// false if too few bytes have come to tell.
 func (s *Session) protocolAt(off uint64) (protocol *proto.Protocol, known bool) {
 	switch {
 	case s.talk != nil && s.talk.protocol != nil:

@@ -60,8 +60,8 @@ const (
 	pong = "+PONG\r\n"
 )
 
-// A client with two requests under way, each of which it sends when it has seen one answer, though production
-// has sent all that the client has seen.
+// A client with two requests under way, each of which it sends when it has seen one answer, though
+// production has sent all that the client has seen.
 func TestProductionWindow(t *testing.T) {
 	for name, certain := range map[string]bool{"certain": true, "recognised": false} {
 		t.Run(name, func(t *testing.T) {
@@ -195,8 +195,8 @@ func TestProductionUnderWayUnsettled(t *testing.T) {
 	r.production(ledger.Answers{Answered: 1}, 0)
 }
 
-// A packet of the server's was not captured: the client has seen what we have not. The turn goes by what is
-// known of the target alone, and reading begins again with it.
+// A packet of the server's was not captured: the client has seen what we have not. The turn goes by
+// what is known of the target alone, and reading begins again with it.
 func TestProductionMissed(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	r.data(ping)
@@ -293,8 +293,8 @@ func TestProductionEnds(t *testing.T) {
 	}
 }
 
-// What is denied has no answer of the target's, and one of production's: a copy that leaves requests out
-// counts production's answers, and waits by its own.
+// What is denied has no answer of the target's, and one of production's: a copy that leaves
+// requests out counts production's answers, and waits by its own.
 func TestProductionOfEdited(t *testing.T) {
 	p := httpProtocol
 	p.NewClient = func() proto.Client {
@@ -350,8 +350,8 @@ func TestProductionBehind(t *testing.T) {
 	r.production(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
 }
 
-// Whatever the packets look like in which requests and answers come, every turn is known to be begun when its
-// client had seen as many answers as it had.
+// Whatever the packets look like in which requests and answers come, every turn is known to be
+// begun when its client had seen as many answers as it had.
 func TestProductionProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := fresh(t, watched(rapid.Bool().Draw(rt, "certain"), redisProtocol))

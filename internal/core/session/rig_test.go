@@ -21,8 +21,8 @@ const (
 	sec = mono.Time(time.Second)
 )
 
-// rig is a session between a client and a server, told packet by packet, and a target that the test plays.
-// After each step it advances the session and holds the ledger against its equation.
+// rig is a session between a client and a server, told packet by packet, and a target that the test
+// plays. After each step it advances the session and holds the ledger against its equation.
 type rig struct {
 	*testing.T
 	pool  chunk.Pool

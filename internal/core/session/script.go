@@ -9,9 +9,9 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// script is what a copy sends if its protocol makes the bytes: pieces in order, each of which stands for
-// some of the client's bytes, or for none. Copy offsets count the bytes that the copy sends, as its
-// stream does; client offsets are those of the session's reader.
+// script is what a copy sends if its protocol makes the bytes: pieces in order, each of which
+// stands for some of the client's bytes, or for none. Copy offsets count the bytes that the copy
+// sends, as its stream does; client offsets are those of the session's reader.
 type script struct {
 	pieces    []piece
 	first     int    // pieces before it are settled
@@ -56,8 +56,8 @@ func (x *script) add(pool *chunk.Pool, st *proto.Step, text []byte) {
 	x.pieces = append(x.pieces, p)
 }
 
-// extend adds n of the client's own bytes to the last piece. It returns false if the piece is not the
-// client's own bytes, or they do not end where these begin.
+// extend adds n of the client's own bytes to the last piece. It returns false if the piece is not
+// the client's own bytes, or they do not end where these begin.
 func (x *script) extend(n int) bool {
 	if len(x.pieces) == x.first {
 		return false
@@ -117,7 +117,8 @@ func (x *script) close(pool *chunk.Pool) {
 	}
 }
 
-// account settles the client's bytes that the copy's first n bytes stand for: the stream has taken these.
+// account settles the client's bytes that the copy's first n bytes stand for: the stream has taken
+// these.
 func (s *Session) account(n uint64) {
 	x := s.talk.script
 	x.taken = max(x.taken, min(n, x.released))
@@ -139,8 +140,8 @@ func (s *Session) account(n uint64) {
 	s.taken = s.settled
 }
 
-// deliver accounts for the client's bytes below the offset end as delivered: the target has them, or
-// what stands for them.
+// deliver accounts for the client's bytes below the offset end as delivered: the target has them,
+// or what stands for them.
 func (s *Session) deliver(end uint64) {
 	if end > s.settled {
 		s.env.Count.Bytes.Delivered += end - s.settled

@@ -173,8 +173,8 @@ func TestEditsBroken(t *testing.T) {
 	r.bytes(6, ledger.None, 6)
 	r.targetResets(len("login ours\none\n"))
 	r.sessions(1, ledger.TargetReset, 1)
-	// alpha was never acknowledged; how many of the client's bytes it stood for is not known any more, but
-	// not more than there were.
+	// alpha was never acknowledged; how many of the client's bytes it stood for is not known any
+	// more, but not more than there were.
 	r.bytes(6, ledger.TargetReset, 6)
 }
 
@@ -192,7 +192,8 @@ func TestEditsDeafStream(t *testing.T) {
 	r.sessions(1, ledger.ProtoLost, 1)
 }
 
-// What production's server says is told as far as it was captured, before and after the copy's beginning.
+// What production's server says is told as far as it was captured, before and after the copy's
+// beginning.
 func TestEditsServer(t *testing.T) {
 	r := newRig(t, spoken(true, newLogins))
 	r.syn()
@@ -235,7 +236,8 @@ func TestGreetingIsHeard(t *testing.T) {
 	}
 }
 
-// What a protocol has not decided when it begins to hold is handed to it again, and its turn counts once.
+// What a protocol has not decided when it begins to hold is handed to it again, and its turn counts
+// once.
 func TestEditsHeldBack(t *testing.T) {
 	r := loggedIn(t)
 	r.data("one\nwait\ntwo\n")
@@ -297,8 +299,9 @@ func TestEditsRefused(t *testing.T) {
 	}
 }
 
-// However the client's bytes are cut, and however much of the copy's the stream takes at a time, the target gets
-// what the protocol makes of them, and every byte of the client is accounted for once.
+// However the client's bytes are cut, and however much of the copy's the stream takes at a time,
+// the target gets what the protocol makes of them, and every byte of the client is accounted for
+// once.
 func TestEditsAnyCut(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := loggedIn(t)

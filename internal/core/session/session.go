@@ -48,23 +48,24 @@ type Service struct {
 	Idle       time.Duration    // ends a session in which nothing happens for so long
 	// Stall ends a session whose target takes no bytes, or does not close, for so long.
 	Stall time.Duration
-	// HoleGrace is how long a hole may stay open after the server has acknowledged the missing bytes.
-	// It must exceed the time by which packets are captured out of order, and the longest pause
-	// between two batches of packets. 0 means 200 ms.
+	// HoleGrace is how long a hole may stay open after the server has acknowledged the missing
+	// bytes. It must exceed the time by which packets are captured out of order, and the longest
+	// pause between two batches of packets. 0 means 200 ms.
 	HoleGrace time.Duration
 }
 
 const (
-	// Lull is the silence after which a client's next bytes start a turn, even if what preceded them
-	// was not captured.
+	// Lull is the silence after which a client's next bytes start a turn, even if what preceded
+	// them was not captured.
 	Lull = time.Second
-	// retryAfter is how long a session opens no further copy after one that could not open, so that a
-	// target that is down is not tried again for each turn.
+	// retryAfter is how long a session opens no further copy after one that could not open, so that
+	// a target that is down is not tried again for each turn.
 	retryAfter = time.Second
 	// holeGrace is the default of Service.HoleGrace: the time by which packets of two capture rings
 	// may be out of order.
 	holeGrace = 200 * time.Millisecond
-	// holeLimit is how long a hole may stay open in any case. It allows for several retransmissions.
+	// holeLimit is how long a hole may stay open in any case. It allows for several
+	// retransmissions.
 	holeLimit = 5 * time.Second
 )
 
@@ -79,8 +80,8 @@ const (
 
 // Session is one client connection and its copy. Its states are described at phase.
 //
-// Offsets of the client's bytes are those of the session's reader unless said otherwise. Counts of the
-// server's bytes begin at serverBase.
+// Offsets of the client's bytes are those of the session's reader unless said otherwise. Counts of
+// the server's bytes begin at serverBase.
 type Session struct {
 	env *Env
 	svc *Service
@@ -130,10 +131,10 @@ type fingerprint struct {
 	flags    packet.Flags
 }
 
-// Init makes s the session of the client connection whose first packet was captured at the time at. The
-// caller hands the same packet to FromClient next. A SYN opens the copy at once; otherwise the session
-// waits for a turn. midTurn reports that the capture has not run for long enough to know whether the
-// client was silent before this packet.
+// Init makes s the session of the client connection whose first packet was captured at the time at.
+// The caller hands the same packet to FromClient next. A SYN opens the copy at once; otherwise the
+// session waits for a turn. midTurn reports that the capture has not run for long enough to know
+// whether the client was silent before this packet.
 func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 	first *packet.Segment, midTurn bool) {
 	reader := s.reader
@@ -170,15 +171,15 @@ func (s *Session) Client() netip.AddrPort { return s.client }
 // Production returns the address that the client connected to.
 func (s *Session) Production() netip.AddrPort { return s.production }
 
-// ISN returns the client's initial sequence number, which distinguishes a repeated SYN from the SYN of
-// a new connection.
+// ISN returns the client's initial sequence number, which distinguishes a repeated SYN from the SYN
+// of a new connection.
 func (s *Session) ISN() seqnum.Value { return s.isn }
 
 // Stream returns the copy's stream, or nil if there is no copy.
 func (s *Session) Stream() Stream { return s.stream }
 
-// Content reports whether the session waits for no more of the target's answer: the answer is whole as
-// far as is known, and the client has sent no further turn and no end.
+// Content reports whether the session waits for no more of the target's answer: the answer is whole
+// as far as is known, and the client has sent no further turn and no end.
 func (s *Session) Content() bool {
 	_, turn := s.reader.Mark()
 	if s.State() != Flowing || turn || s.reader.HasEnd() {
@@ -210,7 +211,8 @@ func (s *Session) openAccount() {
 	s.env.Count.Sessions.Captured++
 }
 
-// closeAccount accounts for the end of the session or of its copy. The caller changes the phase next.
+// closeAccount accounts for the end of the session or of its copy. The caller changes the phase
+// next.
 func (s *Session) closeAccount(r ledger.Reason) {
 	switch {
 	case !s.phase.accounted():
@@ -230,8 +232,8 @@ func (s *Session) drop(end uint64, r ledger.Reason) {
 	}
 }
 
-// start opens a copy that begins at the offset off, for a client that had seen the given number of the
-// server's bytes. syn is the client's SYN, or an empty segment. The phase is one of Opening.
+// start opens a copy that begins at the offset off, for a client that had seen the given number of
+// the server's bytes. syn is the client's SYN, or an empty segment. The phase is one of Opening.
 func (s *Session) start(now mono.Time, opening phase, off, seen uint64, syn *packet.Segment) {
 	if !s.phase.accounted() {
 		s.env.Count.Sessions.Captured++
@@ -253,8 +255,8 @@ func (s *Session) View(off uint64, max int) []byte {
 	return s.reader.View(s.base+off, max)
 }
 
-// lose aborts the copy and accounts for its loss. The captured part of the current turn is dropped; the
-// client's next turn opens another copy.
+// lose aborts the copy and accounts for its loss. The captured part of the current turn is dropped;
+// the client's next turn opens another copy.
 func (s *Session) lose(now mono.Time, r ledger.Reason) {
 	if s.stream != nil {
 		s.stream.Abort(now)
@@ -273,8 +275,8 @@ func (s *Session) lost(r ledger.Reason) {
 	}
 }
 
-// Refuse ends the copy for the reason r; the session opens no other. A session that is refused already
-// keeps its first reason.
+// Refuse ends the copy for the reason r; the session opens no other. A session that is refused
+// already keeps its first reason.
 func (s *Session) Refuse(now mono.Time, r ledger.Reason) {
 	if st := s.State(); st == Refused || st == Gone {
 		return
@@ -305,7 +307,8 @@ func (s *Session) finish() {
 	s.phase = gone
 }
 
-// End ends the session in any state. r is the shard's reason; a session without a copy keeps its own.
+// End ends the session in any state. r is the shard's reason; a session without a copy keeps its
+// own.
 func (s *Session) End(now mono.Time, r ledger.Reason) {
 	switch s.State() {
 	case Gone:
@@ -323,14 +326,14 @@ func (s *Session) End(now mono.Time, r ledger.Reason) {
 	s.phase = gone
 }
 
-// Superseded tells the session that the client has opened another connection from the same port. What
-// the client had sent on this one is still copied; then the session ends.
+// Superseded tells the session that the client has opened another connection from the same port.
+// What the client had sent on this one is still copied; then the session ends.
 func (s *Session) Superseded() {
 	s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
 }
 
-// Drain tells the session that nothing more is captured. Once everything that the client had sent has
-// arrived and was answered, the copy is closed.
+// Drain tells the session that nothing more is captured. Once everything that the client had sent
+// has arrived and was answered, the copy is closed.
 func (s *Session) Drain() {
 	s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
 }

@@ -1,8 +1,8 @@
-// Package session is one client connection and its copy at the target: it puts the client's bytes in
-// order, holds each turn until the gate opens, and writes it to a Stream.
+// Package session is one client connection and its copy at the target: it puts the client's bytes
+// in order, holds each turn until the gate opens, and writes it to a Stream.
 //
-// It is pure: packets, events and the time are handed in; what it wants is said through the Stream and
-// the deadline it returns. One shard owns a session.
+// It is pure: packets, events and the time are handed in; what it wants is said through the Stream
+// and the deadline it returns. One shard owns a session.
 package session
 
 import (
@@ -14,16 +14,17 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// ID names a session within its shard for as long as the process runs; an ID is never used again, so an
-// event for a session that has ended finds nobody.
+// ID names a session within its shard for as long as the process runs; an ID is never used again,
+// so an event for a session that has ended finds nobody.
 type ID uint64
 
-// Record is the client's bytes in order, offset 0 being the first that the copy sends. A Stream reads
-// from it what it was told it may send, as often as it must, until it reports those bytes as taken.
+// Record is the client's bytes in order, offset 0 being the first that the copy sends. A Stream
+// reads from it what it was told it may send, as often as it must, until it reports those bytes as
+// taken.
 type Record interface {
 	// View returns at most max bytes that start at the offset off: a view that holds until the next
-	// event reports them taken. It does not cross the border between two packets of the client, so a
-	// copy can keep the client's segments. It is empty past the record's end.
+	// event reports them taken. It does not cross the border between two packets of the client, so
+	// a copy can keep the client's segments. It is empty past the record's end.
 	View(off uint64, max int) []byte
 }
 
@@ -37,29 +38,30 @@ type OpenSpec struct {
 	SYN        packet.Options // what the client's SYN offered; zero for a connection found under way
 	Window     uint16         // of the client's SYN
 	Record     Record
-	// Further says that it is not the first copy of the connection, whose client and server are counted once.
+	// Further says that it is not the first copy of the connection, whose client and server are
+	// counted once.
 	Further bool
 	// Listen says that ReadAnswers follows: it may have to begin with bytes that come before it.
 	Listen bool
 }
 
 // Stream carries one copy to the target. There are three kinds (socket, tunnel, raw), and a session
-// cannot tell them apart. Calls never block and come from the shard that owns the session; what follows
-// is told by events in one of the shard's next Steps. After Failed, Reset, or Abort a stream does nothing
-// more and its owner forgets it.
+// cannot tell them apart. Calls never block and come from the shard that owns the session; what
+// follows is told by events in one of the shard's next Steps. After Failed, Reset, or Abort a
+// stream does nothing more and its owner forgets it.
 type Stream interface {
 	// Release says that the record's bytes below the offset end may be sent; end never falls. Bytes
 	// released before the stream has opened are sent when it has.
 	Release(now mono.Time, end uint64)
 	// CloseWrite ends our direction (FIN) after the bytes released so far. No Release follows.
 	CloseWrite(now mono.Time)
-	// Abort resets the connection and frees the stream. What was not taken yet is not sent; what was
-	// taken is given a moment to arrive first, since a reset throws away what is under way.
+	// Abort resets the connection and frees the stream. What was not taken yet is not sent; what
+	// was taken is given a moment to arrive first, since a reset throws away what is under way.
 	Abort(now mono.Time)
 }
 
-// Acknowledger is a Stream whose acknowledgments are the kernel's, which delays them to send them along
-// with data. A target with Nagle's algorithm holds the rest of its answer until they come.
+// Acknowledger is a Stream whose acknowledgments are the kernel's, which delays them to send them
+// along with data. A target with Nagle's algorithm holds the rest of its answer until they come.
 type Acknowledger interface {
 	// Acknowledge acknowledges what the target has answered so far, at once.
 	Acknowledge()
@@ -72,16 +74,16 @@ type Meter interface {
 }
 
 // AnswerReader is a Stream whose target's bytes can be read where they arrive, by the readers of a
-// protocol: see package proto. What is found comes as AnswerEnd, AnswerBytes and AnswersLost events, after
-// the Received event that counts the same bytes.
+// protocol: see package proto. What is found comes as AnswerEnd, AnswerBytes and AnswersLost
+// events, after the Received event that counts the same bytes.
 type AnswerReader interface {
-	// ReadAnswers has all that the target sends, from its first byte on, read as answers of that protocol. It
-	// is called once, before the first Release. What comes before it is kept where OpenSpec.Listen says so,
-	// as far as there is room; bytes that were discarded by then make AnswersLost the only event. proto.None
-	// says that nothing need be kept any more.
+	// ReadAnswers has all that the target sends, from its first byte on, read as answers of that
+	// protocol. It is called once, before the first Release. What comes before it is kept where
+	// OpenSpec.Listen says so, as far as there is room; bytes that were discarded by then make
+	// AnswersLost the only event. proto.None says that nothing need be kept any more.
 	ReadAnswers(kind proto.Kind)
-	// Expect hands a request's hint over, before the Release of the request's last byte. Where the reader is
-	// elsewhere, the stream sends that byte only once the hint is known there.
+	// Expect hands a request's hint over, before the Release of the request's last byte. Where the
+	// reader is elsewhere, the stream sends that byte only once the hint is known there.
 	Expect(request uint64, h proto.Hint)
 }
 

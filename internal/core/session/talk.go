@@ -10,16 +10,16 @@ import (
 )
 
 // talk is what a session knows of the protocol spoken on it. It is nil if no protocol is to be
-// recognised, or if the first bytes were of none. A copy whose protocol is lost continues without it if
-// possible; the next copy of the same session begins it again.
+// recognised, or if the first bytes were of none. A copy whose protocol is lost continues without
+// it if possible; the next copy of the same session begins it again.
 type talk struct {
 	protocol *proto.Protocol // nil: not recognised yet
 	client   proto.Client
 	greeting []byte // production's first bytes, kept until the protocol is recognised
 
 	answers AnswerReader // the copy's stream, if it can read answers
-	// following reports that the stream reads answers and the gate goes by them. It ends for good, for
-	// this copy, when the protocol is lost or another one follows.
+	// following reports that the stream reads answers and the gate goes by them. It ends for good,
+	// for this copy, when the protocol is lost or another one follows.
 	following bool
 	pushed    bool        // the server speaks unasked: no turn waits
 	again     bool        // the turn that begins was handed on before, and was held back
@@ -107,8 +107,8 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	}
 }
 
-// speak has the stream read answers, and begins the client's reader. It returns false if there is no
-// copy any more.
+// speak has the stream read answers, and begins the client's reader. It returns false if there is
+// no copy any more.
 func (s *Session) speak(now mono.Time) bool {
 	t := s.talk
 	if t.client == nil {
@@ -141,8 +141,8 @@ func (s *Session) speak(now mono.Time) bool {
 	return s.carryOut(now, out)
 }
 
-// lostTalk continues the copy without the protocol, whose reader has returned err. If the protocol makes
-// the copy's bytes, lostTalk ends the copy and returns false.
+// lostTalk continues the copy without the protocol, whose reader has returned err. If the protocol
+// makes the copy's bytes, lostTalk ends the copy and returns false.
 func (s *Session) lostTalk(now mono.Time, err error) bool {
 	s.talk.following = false
 	var refusal *proto.Refusal
@@ -177,8 +177,8 @@ func (s *Session) endTalk() {
 	}
 }
 
-// recognise finds a copy's protocol by its first bytes. held reports that too few have come to tell, or
-// that there is no copy any more.
+// recognise finds a copy's protocol by its first bytes. held reports that too few have come to
+// tell, or that there is no copy any more.
 func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 	t := s.talk
 	if !t.unrecognised() || s.reader.Next() == s.base {
@@ -222,8 +222,8 @@ func (t *talk) server(off uint64, p []byte, adopted bool) {
 	}
 }
 
-// recognise asks each protocol whether it is the one. The first that says Yes is taken. The verdict is
-// Unsure if none says Yes and one is Unsure.
+// recognise asks each protocol whether it is the one. The first that says Yes is taken. The verdict
+// is Unsure if none says Yes and one is Unsure.
 func (svc *Service) recognise(client, server []byte) (*proto.Protocol, proto.Verdict) {
 	all := proto.No
 	for i := range svc.Protocols {
@@ -237,9 +237,9 @@ func (svc *Service) recognise(client, server []byte) (*proto.Protocol, proto.Ver
 	return nil, all
 }
 
-// handOn passes the client's bytes below the offset end to the stream, by way of the protocol's reader.
-// If the protocol edits, the stream gets what the reader makes of them; a reader that holds back stops
-// handOn before end. It returns false if there is no copy any more.
+// handOn passes the client's bytes below the offset end to the stream, by way of the protocol's
+// reader. If the protocol edits, the stream gets what the reader makes of them; a reader that holds
+// back stops handOn before end. It returns false if there is no copy any more.
 func (s *Session) handOn(now mono.Time, end uint64) bool {
 	t := s.talk
 	for off := s.released; off < end && (t.known() || t.edits() && !t.client.Holds()); {
@@ -270,7 +270,8 @@ func (s *Session) handOn(now mono.Time, end uint64) bool {
 	return true
 }
 
-// carryOut carries out the steps of a client's reader. It returns false if there is no copy any more.
+// carryOut carries out the steps of a client's reader. It returns false if there is no copy any
+// more.
 func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 	t := s.talk
 	for i := range out.Steps {
@@ -358,9 +359,10 @@ func (t *talk) checkKnown(n reasm.Note) (answered, known bool) {
 	return true, true
 }
 
-// need returns how many answers a turn sent at n waits for. That is as many as its client had seen, if
-// production's answers are read; otherwise all, unless production was still answering. In that case
-// production may have been ahead of the copy, so the turn waits for one answer more than the last one.
+// need returns how many answers a turn sent at n waits for. That is as many as its client had seen,
+// if production's answers are read; otherwise all, unless production was still answering. In that
+// case production may have been ahead of the copy, so the turn waits for one answer more than the
+// last one.
 func (t *talk) need(n reasm.Note) uint64 {
 	if !t.edits() { // a protocol that edits may ask less than production has answered
 		if seen, ok := t.production.answered(n.Seen, t.base); ok {
@@ -423,7 +425,8 @@ func countAnswer(c *ledger.Answers, kind proto.Kind, a *proto.Answer) {
 	}
 }
 
-// timeAnswer notes how long the first byte and the whole of an answer took, to a request sent at sent.
+// timeAnswer notes how long the first byte and the whole of an answer took, to a request sent at
+// sent.
 func timeAnswer(c *ledger.Answers, sent, first, whole mono.Time) {
 	c.First.Note(first.Sub(sent))
 	c.Whole.Note(whole.Sub(sent))

@@ -13,7 +13,8 @@ import (
 
 func certain(t *testing.T) *rig { return fresh(t, spoken(true, newLines)) }
 
-// An answer of another length than production's, in pieces, with silence between them: only its end counts.
+// An answer of another length than production's, in pieces, with silence between them: only its end
+// counts.
 func TestKnownAnswer(t *testing.T) {
 	r := certain(t)
 	r.data("one\n")
@@ -52,8 +53,8 @@ func TestKnownWaitsForAll(t *testing.T) {
 	r.requests(ledger.Requests{Sent: 5, Answers: ledger.Answers{Answered: 3}})
 }
 
-// A client that keeps several requests under way is copied by one that does: each turn that was sent while
-// production was still answering asks for one answer more.
+// A client that keeps several requests under way is copied by one that does: each turn that was
+// sent while production was still answering asks for one answer more.
 func TestKnownWindow(t *testing.T) {
 	r := certain(t)
 	r.data("1\n2\n3\n")
@@ -118,8 +119,8 @@ func TestKnownInside(t *testing.T) {
 	r.copied("one and the rest\ntwo\nthree\n")
 }
 
-// The rest of a request that waits for nobody goes, though its client has seen answers to others meanwhile, which the
-// target had given before.
+// The rest of a request that waits for nobody goes, though its client has seen answers to others
+// meanwhile, which the target had given before.
 func TestKnownInsideOfOthers(t *testing.T) {
 	r := certain(t)
 	r.data("zero\none\ntw")

@@ -9,9 +9,9 @@ const (
 	tlsYes
 )
 
-// looksLikeTLS guesses whether a turn begins with a TLS ClientHello (RFC 8446 §5.1, §4.1.2) or, midway
-// through a connection, with any TLS record. Version 3.0 does not count midway: SSL 3.0 is not in use,
-// and packets of MySQL look like it.
+// looksLikeTLS guesses whether a turn begins with a TLS ClientHello (RFC 8446 §5.1, §4.1.2) or,
+// midway through a connection, with any TLS record. Version 3.0 does not count midway: SSL 3.0 is
+// not in use, and packets of MySQL look like it.
 func looksLikeTLS(b []byte, midway bool) tlsGuess {
 	const handshake, clientHello = 22, 1
 	if len(b) == 0 || b[0] != handshake && !(midway && b[0] >= 20 && b[0] <= 23) {

@@ -1,5 +1,6 @@
-// Package segments has a server's direction read as a protocol's answers where its segments are: on the way
-// that they take, perhaps out of order, repeated, or cut. It puts them in order for a proto.Follower.
+// Package segments has a server's direction read as a protocol's answers where its segments are: on
+// the way that they take, perhaps out of order, repeated, or cut. It puts them in order for a
+// proto.Follower.
 package segments
 
 import (
@@ -14,7 +15,8 @@ import (
 // maxBehind bounds the bytes of one connection that wait behind a hole.
 const maxBehind = 1 << 20
 
-// Follower reads one connection's answers. Where it has lost the server's bytes it is Over and Lost.
+// Follower reads one connection's answers. Where it has lost the server's bytes it is Over and
+// Lost.
 type Follower struct {
 	answers proto.Follower
 
@@ -48,9 +50,9 @@ func (f *Follower) Base() (base seqnum.Value, known bool) { return f.base, f.bas
 // Read is how many bytes there were in order.
 func (f *Follower) Read() uint64 { return f.read }
 
-// Take takes a segment of the server's, and appends what is found. The bytes that are told of are the segment's,
-// or hold until the next call. What waits behind a hole is kept in buffers of the pool; scratch is room for
-// the reader's own list.
+// Take takes a segment of the server's, and appends what is found. The bytes that are told of are
+// the segment's, or hold until the next call. What waits behind a hole is kept in buffers of the
+// pool; scratch is room for the reader's own list.
 func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	switch {
 	case f.Over():
@@ -89,8 +91,8 @@ func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told, scratch *[]pr
 	return f.answers.Feed(now, p, out, scratch)
 }
 
-// reorder keeps what comes behind a hole until the hole is closed: a server sends again what it gets no
-// acknowledgment of.
+// reorder keeps what comes behind a hole until the hole is closed: a server sends again what it
+// gets no acknowledgment of.
 func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	if f.behind == nil {
 		if len(p) == 0 {

@@ -1,17 +1,17 @@
 // Package statetable reads the table of a state machine from the doc comment of its type, so that a
 // test can drive every cell of it: the documentation is the test's data.
 //
-// A table is a preformatted block of the comment. Its columns are separated by two spaces or more. The
-// first line is the header; a line whose first column is blank belongs to the event above:
+// A table is a preformatted block of the comment. Its columns are separated by two spaces or more.
+// The first line is the header; a line whose first column is blank belongs to the event above:
 //
 //	event   in                   next         action
 //	open    closed               syn-sent     send SYN
 //	        others               same         -
 //
 // The first column may list several events, separated by commas, that do the same. The column "in"
-// lists states, separated by single spaces. A state that ends in "*" stands for all states with that
-// prefix; "others" stands for the states that the event's other lines do not name. The next state "same"
-// is the state itself; "never" says that the event cannot happen there.
+// lists states, separated by single spaces. A state that ends in "*" stands for all states with
+// that prefix; "others" stands for the states that the event's other lines do not name. The next
+// state "same" is the state itself; "never" says that the event cannot happen there.
 package statetable
 
 import (
@@ -33,8 +33,8 @@ type Cell struct{ Event, State, Next, Action string }
 var columns = regexp.MustCompile(`\s{2,}`)
 
 // Read returns the cells of the table in the doc comment of the type in the Go file, in the table's
-// order. states are the names of all states. Read fails the test if a name is unknown, or unless the
-// table has exactly one cell for each event and state.
+// order. states are the names of all states. Read fails the test if a name is unknown, or unless
+// the table has exactly one cell for each event and state.
 func Read(t testing.TB, file, typeName string, states []string) []Cell {
 	t.Helper()
 	var cells, group []Cell // group: of the events of the line

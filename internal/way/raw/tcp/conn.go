@@ -1,21 +1,21 @@
-// Package tcp is a TCP client as a state machine: it sends a captured client's bytes to a target, and
-// does nothing else.
+// Package tcp is a TCP client as a state machine: it sends a captured client's bytes to a target,
+// and does nothing else.
 //
-// It implements RFC 9293 with 6298, 7323, 2018, 5681, 8985 and others, each named where it is followed,
-// with differences that come from its place. Time is handed in, and segments go in and out as values:
-// there is no socket, clock or goroutine. The target's segments arrive as headers (Len is set, Payload
-// is empty), since nobody reads the answer's bytes: the receive window is always open, and every data
-// segment is acknowledged at once. Sent bytes are views of the owner's record rather than a buffer of
-// the Conn, and the client's segment boundaries are kept. An answer to the handshake that is not ours is
-// ignored and never reset, since it may be another copier's.
+// It implements RFC 9293 with 6298, 7323, 2018, 5681, 8985 and others, each named where it is
+// followed, with differences that come from its place. Time is handed in, and segments go in and
+// out as values: there is no socket, clock or goroutine. The target's segments arrive as headers
+// (Len is set, Payload is empty), since nobody reads the answer's bytes: the receive window is
+// always open, and every data segment is acknowledged at once. Sent bytes are views of the owner's
+// record rather than a buffer of the Conn, and the client's segment boundaries are kept. An answer
+// to the handshake that is not ours is ignored and never reset, since it may be another copier's.
 //
 // One owner calls a Conn: a shard, through its raw stream. It is not safe for concurrent use.
 //
-// The files, in the order of a connection's life: phase (the states), conn (the owner's calls), syn (the
-// handshake), deliver (the checks of arriving segments), ack, sack, rack, recovery and undo (what an
-// acknowledgment means), congestion, reno, cubic, bbr and bbrwindow (how much may be in flight), rate and
-// maxfilter (what BBR measures), pace (when it is sent), rto (timers), rcv (the target's bytes), snd
-// (what is sent), mtu, reset, status.
+// The files, in the order of a connection's life: phase (the states), conn (the owner's calls), syn
+// (the handshake), deliver (the checks of arriving segments), ack, sack, rack, recovery and undo
+// (what an acknowledgment means), congestion, reno, cubic, bbr and bbrwindow (how much may be in
+// flight), rate and maxfilter (what BBR measures), pace (when it is sent), rto (timers), rcv (the
+// target's bytes), snd (what is sent), mtu, reset, status.
 package tcp
 
 import (
@@ -27,9 +27,9 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// Source is what a Conn reads its bytes from: the session's record. View returns at most max bytes from
-// the offset off on, which end where one of the client's segments ends, or nothing if there are none. A
-// Conn keeps no view beyond the segments that one Poll returned.
+// Source is what a Conn reads its bytes from: the session's record. View returns at most max bytes
+// from the offset off on, which end where one of the client's segments ends, or nothing if there
+// are none. A Conn keeps no view beyond the segments that one Poll returned.
 type Source interface {
 	View(off uint64, max int) []byte
 }
@@ -53,16 +53,18 @@ type Config struct {
 	// MaxSegment bounds a segment's payload, in bytes: the path's MTU less the headers, without TCP
 	// options; 0: 1460 over IPv4, 1440 over IPv6.
 	MaxSegment int
-	// RcvWindow is the window that is advertised, in bytes; 0: 4 MB with window scaling, 65535 without.
+	// RcvWindow is the window that is advertised, in bytes; 0: 4 MB with window scaling, 65535
+	// without.
 	RcvWindow         uint32
 	CongestionControl uint8 // Reno, CUBIC or BBR
 	SynRetries        int   // retransmissions of the SYN before giving up; 0: 6
-	// LeaveFrom is the number of the first SYN, counted from 1, that waits for the owner's Leave, as all
-	// later ones do; 0: none waits.
+	// LeaveFrom is the number of the first SYN, counted from 1, that waits for the owner's Leave,
+	// as all later ones do; 0: none waits.
 	LeaveFrom uint8
 	// ConnectTimeout is the time from Open to established; 0: as long as the retransmissions last.
 	ConnectTimeout time.Duration
-	// UserTimeout is the time without progress while data is outstanding (RFC 9293 §3.8.3); 0: 120 s.
+	// UserTimeout is the time without progress while data is outstanding (RFC 9293 §3.8.3); 0: 120
+	// s.
 	UserTimeout time.Duration
 }
 
@@ -74,9 +76,9 @@ const (
 
 // Conn is one connection to the target. Init makes it ready. It must not be copied while in use.
 //
-// Positions (una, nxt, rcvNxt …) count sequence space in 64 bits from the initial sequence number: the
-// SYN is at 0, the stream's first byte at 1, the FIN after the last byte. They do not wrap; only their
-// sequence numbers do.
+// Positions (una, nxt, rcvNxt …) count sequence space in 64 bits from the initial sequence number:
+// the SYN is at 0, the stream's first byte at 1, the FIN after the last byte. They do not wrap;
+// only their sequence numbers do.
 type Conn struct {
 	src           Source
 	local, remote netip.AddrPort
@@ -176,8 +178,8 @@ type Conn struct {
 	tsRecent   uint32
 }
 
-// Init makes c a connection that has not been opened. It may be called again when c is no longer in use,
-// and reuses what c had allocated. It does not keep cfg; it does keep src.
+// Init makes c a connection that has not been opened. It may be called again when c is no longer in
+// use, and reuses what c had allocated. It does not keep cfg; it does keep src.
 func (c *Conn) Init(cfg *Config, src Source) {
 	*c = Conn{flight: queue{recs: c.flight.recs[:0]}, ooo: c.ooo[:0]}
 	c.src = src
@@ -220,8 +222,8 @@ func (c *Conn) Init(cfg *Config, src Source) {
 	c.challenged = -mono.Time(challengeEvery)
 }
 
-// Open begins the handshake: the next Poll returns the SYN. It does nothing on a Conn that was opened
-// before.
+// Open begins the handshake: the next Poll returns the SYN. It does nothing on a Conn that was
+// opened before.
 func (c *Conn) Open(now mono.Time) {
 	if c.phase != phaseNew {
 		return
@@ -233,8 +235,8 @@ func (c *Conn) Open(now mono.Time) {
 	c.dueSyn()
 }
 
-// Release permits the bytes of the stream below the offset end to be sent; offset 0 is the byte after the
-// SYN. It does nothing after CloseWrite, or if end is below an earlier one.
+// Release permits the bytes of the stream below the offset end to be sent; offset 0 is the byte
+// after the SYN. It does nothing after CloseWrite, or if end is below an earlier one.
 func (c *Conn) Release(now mono.Time, end uint64) {
 	if c.finAt != 0 || end+1 <= c.released {
 		return
@@ -248,8 +250,8 @@ func (c *Conn) Release(now mono.Time, end uint64) {
 	c.released = end + 1
 }
 
-// CloseWrite ends our direction: a FIN follows the released bytes (CLOSE of RFC 9293 §3.10.4). Before the
-// connection is established the FIN is queued, like these bytes.
+// CloseWrite ends our direction: a FIN follows the released bytes (CLOSE of RFC 9293 §3.10.4).
+// Before the connection is established the FIN is queued, like these bytes.
 func (c *Conn) CloseWrite(now mono.Time) {
 	if c.finAt != 0 {
 		return
@@ -260,8 +262,8 @@ func (c *Conn) CloseWrite(now mono.Time) {
 	c.finAt = c.released
 }
 
-// Urgent marks the bytes below the stream's offset end as urgent (RFC 9293 §3.8.5): segments before it
-// carry the urgent pointer.
+// Urgent marks the bytes below the stream's offset end as urgent (RFC 9293 §3.8.5): segments before
+// it carry the urgent pointer.
 func (c *Conn) Urgent(end uint64) { c.urgent = max(c.urgent, end+1) }
 
 // Abort ends the connection at once: the next Poll returns a RST if the target may know of the
@@ -272,7 +274,8 @@ func (c *Conn) Abort(now mono.Time) {
 	}
 }
 
-// kill ends c with a RST to the target. An ACK of the handshake that is due goes first; see appendResets.
+// kill ends c with a RST to the target. An ACK of the handshake that is due goes first; see
+// appendResets.
 func (c *Conn) kill(why Cause) {
 	reset := c.phase != phaseSynSent || c.synSends > 0
 	ack := c.ack

@@ -31,7 +31,8 @@ func fullSyn() packet.Options {
 	return packet.Options{MSS: 1460, WScale: 7, HasWScale: true, SACKPermitted: true, HasTS: true}
 }
 
-// establish returns a connection that has shaken hands at time zero with a target of the given options.
+// establish returns a connection that has shaken hands at time zero with a target of the given
+// options.
 func establish(t testing.TB, c *Conn, cfg Config, src Source, opts packet.Options, win uint16) mono.Time {
 	t.Helper()
 	cfg.Local, cfg.Remote = clientAddr, targetAddr
@@ -125,8 +126,8 @@ func TestTimeoutRepeats(t *testing.T) {
 	}
 }
 
-// TestLeave: a SYN that must not go without leave waits for it, sends nothing meanwhile, and does not outlast the time
-// to connect.
+// TestLeave: a SYN that must not go without leave waits for it, sends nothing meanwhile, and does
+// not outlast the time to connect.
 func TestLeave(t *testing.T) {
 	sec := func(n int) mono.Time { return mono.Time(n) * mono.Time(time.Second) }
 	for _, tc := range []struct {

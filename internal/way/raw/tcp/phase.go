@@ -1,19 +1,19 @@
 package tcp
 
-// phase is a state of RFC 9293 §3.3.2, or a sub-state of CLOSED. TIME-WAIT is not held: the connection
-// is over at once (see AckFor).
+// phase is a state of RFC 9293 §3.3.2, or a sub-state of CLOSED. TIME-WAIT is not held: the
+// connection is over at once (see AckFor).
 //
-// A phase has sub-states. In SYN-SENT the SYN is sent, due with the next Poll, or held until Leave; an
-// old connection with the same addresses has answered it (old), or is about to be freed by a RST (free).
-// In SYN-RECEIVED the SYN-ACK is sent or due. In ESTABLISHED and CLOSE-WAIT a FIN may be queued behind
-// released bytes (fin); one that is queued earlier waits for ESTABLISHED. CLOSED is new until Open; later
-// a RST (reset) or the ACK of the target's FIN (ack) may be left to send.
+// A phase has sub-states. In SYN-SENT the SYN is sent, due with the next Poll, or held until Leave;
+// an old connection with the same addresses has answered it (old), or is about to be freed by a RST
+// (free). In SYN-RECEIVED the SYN-ACK is sent or due. In ESTABLISHED and CLOSE-WAIT a FIN may be
+// queued behind released bytes (fin); one that is queued earlier waits for ESTABLISHED. CLOSED is
+// new until Open; later a RST (reset) or the ACK of the target's FIN (ack) may be left to send.
 //
-// The table lists what the owner's calls, the target's segments and the timers do. The action is what
-// Poll sends; for the other events, whether an ACK becomes due. In the sub-states due, held and free no
-// SYN was sent yet, unless the event says so ("first SYN"). Segments are acceptable, except for the ACK
-// of the old connection, and acknowledge all that was sent, except that data and FIN leave our FIN out.
-// A test drives every cell.
+// The table lists what the owner's calls, the target's segments and the timers do. The action is
+// what Poll sends; for the other events, whether an ACK becomes due. In the sub-states due, held
+// and free no SYN was sent yet, unless the event says so ("first SYN"). Segments are acceptable,
+// except for the ACK of the old connection, and acknowledge all that was sent, except that data and
+// FIN leave our FIN out. A test drives every cell.
 //
 //	event                    in                                   next               action
 //	Open                     closed/new                           syn-sent/due       -

@@ -108,8 +108,8 @@ func (b *phaseBench) poll() {
 	}
 }
 
-// deliver hands in a segment with the sequence number that is expected next. ack is the position that it
-// acknowledges.
+// deliver hands in a segment with the sequence number that is expected next. ack is the position
+// that it acknowledges.
 func (b *phaseBench) deliver(flags packet.Flags, ack uint64, length int) {
 	b.c.Deliver(b.now, &packet.Segment{Seq: b.c.rseq(b.c.rcvNxt), Ack: b.c.seq(max(ack, 1)), Flags: flags,
 		Len: length, Window: 1000})
@@ -286,8 +286,9 @@ func (b *phaseBench) effect(event string) string {
 	return fmt.Sprintf("%s: %s", phaseName(&b.c), did)
 }
 
-// TestPhasesOfAnyConnection has random calls, segments and timers happen to a connection. Every change of
-// state must be one of the table, and no combination of sub-states may be another than the table's.
+// TestPhasesOfAnyConnection has random calls, segments and timers happen to a connection. Every
+// change of state must be one of the table, and no combination of sub-states may be another than
+// the table's.
 func TestPhasesOfAnyConnection(t *testing.T) {
 	allowed := map[[2]string]bool{}
 	var events []string
@@ -328,8 +329,8 @@ func TestPhasesOfAnyConnection(t *testing.T) {
 	}
 }
 
-// anyPhaseEvent has an event of the table happen, or a segment near to what is expected arrive. Of events
-// that are several steps, it takes one.
+// anyPhaseEvent has an event of the table happen, or a segment near to what is expected arrive. Of
+// events that are several steps, it takes one.
 func anyPhaseEvent(rt *rapid.T, b *phaseBench, events []string) string {
 	b.now = b.now.Add(rapid.SampledFrom([]time.Duration{0, time.Millisecond, time.Second}).Draw(rt, "time"))
 	switch n := rapid.IntRange(0, 9).Draw(rt, "kind"); {

@@ -28,7 +28,8 @@ func TestResetFor(t *testing.T) {
 	}
 }
 
-// TestInitAgain uses a Conn again after a connection with all kinds of state: nothing of it may be left.
+// TestInitAgain uses a Conn again after a connection with all kinds of state: nothing of it may be
+// left.
 func TestInitAgain(t *testing.T) {
 	var c Conn
 	now := establish(t, &c, Config{ISN: 9, Syn: fullSyn()}, &chunks{make([]byte, 1000), 1000}, fullSyn(), 65535)

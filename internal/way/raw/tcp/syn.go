@@ -7,14 +7,14 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// synRTO is the first timeout of a SYN (RFC 6298 §2). lateRTO is the timeout of the first data after a SYN
-// that was retransmitted and gave no sample of the round trip (RFC 6298 §5.7).
+// synRTO is the first timeout of a SYN (RFC 6298 §2). lateRTO is the timeout of the first data
+// after a SYN that was retransmitted and gave no sample of the round trip (RFC 6298 §5.7).
 const (
 	synRTO  = time.Second
 	lateRTO = 3 * time.Second
 )
 
-// pollSyn runs the timers of a handshake.
+// pollSyn runs the timers of the handshake.
 func (c *Conn) pollSyn(now mono.Time) {
 	if c.connectTimeout > 0 && now.Sub(c.opened) >= c.connectTimeout {
 		c.kill(CauseConnectTimeout)
@@ -39,8 +39,8 @@ func (c *Conn) dueSyn() {
 	}
 }
 
-// Leave permits the SYN that waits (Status.SynWaits) to be sent by the next Poll. If none waits, it does
-// nothing.
+// Leave permits the SYN that waits (Status.SynWaits) to be sent by the next Poll. If none waits, it
+// does nothing.
 func (c *Conn) Leave() {
 	if c.syn == synHeld {
 		c.syn = synDue
@@ -81,11 +81,13 @@ func (c *Conn) appendSyn(now mono.Time, out []packet.Segment) []packet.Segment {
 	return out
 }
 
-// noShift is sndShift if no window scaling was agreed in a simultaneous open. establish replaces it.
+// noShift is sndShift if no window scaling was agreed in a simultaneous open. establish replaces
+// it.
 const noShift = 0xff
 
-// deliverSynSent processes a segment in SYN-SENT (RFC 9293 §3.10.7.3), except that nothing is answered by
-// a RST: an unacceptable ACK may be for another copier's SYN, or for an old connection's bytes.
+// deliverSynSent processes a segment in SYN-SENT (RFC 9293 §3.10.7.3), except that nothing is
+// answered by a RST: an unacceptable ACK may be for another copier's SYN, or for an old
+// connection's bytes.
 func (c *Conn) deliverSynSent(now mono.Time, s *packet.Segment) {
 	ours := s.Flags.Has(packet.ACK) && s.Ack == c.isn+1
 	switch {
@@ -108,7 +110,7 @@ func (c *Conn) deliverSynSent(now mono.Time, s *packet.Segment) {
 	}
 }
 
-// learn takes the target's initial sequence number and options from its SYN.
+// learn stores the target's initial sequence number and options from its SYN.
 func (c *Conn) learn(now mono.Time, s *packet.Segment) {
 	c.irs = s.Seq
 	c.rcvNxt = 1
@@ -154,9 +156,9 @@ func (c *Conn) establish(now mono.Time, s *packet.Segment) {
 	c.initCongestion()
 }
 
-// FreeOldConnection has the next Poll reset an old connection with the same addresses, which has answered
-// our SYN with an ACK (Status.OldAck), and send the SYN again. The owner calls it once it knows that the
-// old connection is nobody's. It does nothing without an OldAck.
+// FreeOldConnection has the next Poll reset an old connection with the same addresses, which has
+// answered our SYN with an ACK (Status.OldAck), and send the SYN again. The owner calls it once it
+// knows that the old connection is nobody's. It does nothing without an OldAck.
 func (c *Conn) FreeOldConnection(now mono.Time) {
 	if c.old == oldAnswered {
 		c.old, c.syn, c.synSends = oldFreed, synDue, 0
