@@ -29,7 +29,8 @@ func group(m Method, weights ...int) *Group {
 }
 
 func client(i int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), uint16(20000+i%1000))
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}),
+		uint16(20000+i%1000))
 }
 
 var production = netip.MustParseAddrPort("198.51.100.1:80")
@@ -104,12 +105,14 @@ func TestLittleMoves(t *testing.T) {
 		method := rapid.SampledFrom([]Method{Client, Session}).Draw(t, "method")
 		list := targets(weights...)
 		all := NewGroup(Config{Method: method}, list)
-		fewer := NewGroup(Config{Method: method}, append(append([]mapping.Target{}, list[:gone]...), list[gone+1:]...))
+		fewer := NewGroup(Config{Method: method}, append(append([]mapping.Target{}, list[:gone]...),
+			list[gone+1:]...))
 		for i := range 200 {
 			c := client(rapid.IntRange(0, 65535).Draw(t, "client") + i)
 			a, b := pick(all, 0, c), pick(fewer, 0, c)
 			if a.Addr != list[gone].Addr && a.Addr != b.Addr {
-				t.Fatalf("%v moves from %v to %v because %v has gone", c, a.Addr, b.Addr, list[gone].Addr)
+				t.Fatalf("%v moves from %v to %v because %v has gone", c, a.Addr, b.Addr,
+					list[gone].Addr)
 			}
 		}
 	})
@@ -145,24 +148,31 @@ func TestHealth(t *testing.T) {
 		name  string
 		steps []step
 	}{
-		{"one failure is an accident", []step{{0, "fail", false}, {0, "fail", false}, {0, "open", false}, {0, "fail", false}, {0, "fail", false}}},
-		{"three in a row are not", []step{{0, "fail", false}, {0, "fail", false}, {0, "fail", true}}},
+		{"one failure is an accident", []step{{0, "fail", false}, {0, "fail", false},
+			{0, "open", false}, {0, "fail", false}, {0, "fail", false}}},
+		{"three in a row are not", []step{{0, "fail", false}, {0, "fail", false},
+			{0, "fail", true}}},
 		{"after a second there is one trial", []step{
 			{0, "fail", false}, {0, "fail", false}, {0, "fail", true},
 			{sec - 1, "", true}, {sec, "", false}, {sec, "pick", true}, {2 * sec, "", true},
 		}},
 		{"a trial that opens brings it back", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true}, {sec, "open", false}, {sec, "pick", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true},
+			{sec, "open", false}, {sec, "pick", false},
 		}},
 		{"a trial that fails makes it wait for longer", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true}, {sec, "fail", true},
-			{3*sec - 1, "", true}, {3 * sec, "pick", true}, {3 * sec, "fail", true}, {7*sec - 1, "", true}, {7 * sec, "", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true},
+			{sec, "fail", true},
+			{3*sec - 1, "", true}, {3 * sec, "pick", true}, {3 * sec, "fail", true},
+			{7*sec - 1, "", true}, {7 * sec, "", false},
 		}},
 		{"failures of copies begun before count once", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {0, "fail", true}, {0, "fail", true}, {sec, "", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {0, "fail", true},
+			{0, "fail", true}, {sec, "", false},
 		}},
 		{"a trial of which nothing is heard is not the last", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true}, {16*sec - 1, "", true}, {16 * sec, "", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true},
+			{16*sec - 1, "", true}, {16 * sec, "", false},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

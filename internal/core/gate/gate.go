@@ -38,10 +38,10 @@ type Gate struct {
 	begun    bool          // bytes have come since the last turn was released
 	hole     bool          // bytes have come behind a hole
 	closed   bool          // the target has ended its direction
-	surplus  uint64        // bytes beyond the answers that turns waited for, perhaps of later answers
+	surplus  uint64        // bytes beyond the answers that turns waited for: perhaps of later ones
 	lead     int64         // bytes answered more than production's since both were level
 	unlevel  uint8         // turns since both were level
-	last     uint64        // production's answer before the client's end, while the target's is awaited
+	last     uint64        // production's answer before the client's end, until the target closes
 }
 
 // Init starts the gate of a copy. seen is how many of the server's bytes the client had seen when

@@ -47,7 +47,8 @@ func (s *story) opens(seen, sent uint64, want Answer) {
 	n := s.note(seen, sent)
 	got, wake := s.g.Check(s.now, n, s.ready)
 	if got != want {
-		s.Fatalf("at %v: the turn of a client that had seen %d of %d: %d until %v, wanted %d", s.now, seen, sent, got, wake, want)
+		s.Fatalf("at %v: the turn of a client that had seen %d of %d: %d until %v, wanted %d",
+			s.now, seen, sent, got, wake, want)
 	}
 	s.g.Release(s.now, n, got)
 }
@@ -133,7 +134,10 @@ func TestCause(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	svc := func(m Mode) *Service { return NewService(Config{Mode: m, Limit: 10 * time.Second}) }
-	t.Run("no answer begun", func(t *testing.T) { tell(t, svc(Auto)).waits(100, 100, 10*sec, TimedOut) })
+	t.Run("no answer begun", func(t *testing.T) {
+		tell(t, svc(Auto)).waits(100, 100, 10*sec,
+			TimedOut)
+	})
 	t.Run("counts from the last turn", func(t *testing.T) {
 		s := tell(t, svc(Auto))
 		s.recv(70)
@@ -181,7 +185,10 @@ func TestLimits(t *testing.T) {
 		s.recv(99)
 		s.waits(100, 100, 10*sec, Forced)
 	})
-	t.Run("mode bytes, none", func(t *testing.T) { tell(t, svc(Bytes)).waits(100, 100, 10*sec, TimedOut) })
+	t.Run("mode bytes, none", func(t *testing.T) {
+		tell(t, svc(Bytes)).waits(100, 100, 10*sec,
+			TimedOut)
+	})
 }
 
 func TestSilence(t *testing.T) {
@@ -361,7 +368,8 @@ func TestPredictions(t *testing.T) {
 		s := tell(t, auto())
 		var seen uint64
 		for range 4 {
-			s.exchange(&seen, 100, 100, Wait+map[bool]Answer{true: Silence, false: Predicted}[seen == 0])
+			s.exchange(&seen, 100, 100, Wait+map[bool]Answer{true: Silence,
+				false: Predicted}[seen == 0])
 		}
 		s.exchange(&seen, 100, 150, Silence) // it went on
 		s.exchange(&seen, 100, 100, Silence) // not believed at once
@@ -543,7 +551,8 @@ func TestGreeting(t *testing.T) {
 	} {
 		c.learn()
 		if wait, quiet := svc.Greeting(); wait != c.want || quiet != c.silent {
-			t.Errorf("%s: waits for %v and %v, wanted %v and %v", c.name, wait, quiet, c.want, c.silent)
+			t.Errorf("%s: waits for %v and %v, wanted %v and %v", c.name, wait, quiet, c.want,
+				c.silent)
 		}
 	}
 }
@@ -564,7 +573,8 @@ func TestRebase(t *testing.T) {
 // ever.
 func TestCheckProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		svc := NewService(Config{Mode: Mode(rapid.IntRange(0, 3).Draw(t, "mode")), Limit: 5 * time.Second})
+		svc := NewService(Config{Mode: Mode(rapid.IntRange(0, 3).Draw(t, "mode")),
+			Limit: 5 * time.Second})
 		var g Gate
 		var now mono.Time
 		var total, seen, sent uint64
@@ -581,9 +591,11 @@ func TestCheckProperty(t *testing.T) {
 			why, wake := g.Check(now, n, 0)
 			for i := 0; why == Wait; i++ {
 				if again, w := g.Check(now, n, 0); again != why || w != wake {
-					t.Fatalf("asked twice at %v: %d until %v, then %d until %v", now, why, wake, again, w)
+					t.Fatalf("asked twice at %v: %d until %v, then %d until %v", now, why, wake,
+						again, w)
 				}
-				if wake <= now || wake > n.At.Add(svc.cfg.Limit) && wake > g.released.Add(svc.cfg.Limit) {
+				if wake <= now || wake > n.At.Add(svc.cfg.Limit) &&
+					wake > g.released.Add(svc.cfg.Limit) {
 					t.Fatalf("at %v: to be asked again at %v", now, wake)
 				}
 				if early, _ := g.Check(wake-1, n, 0); early != Wait {

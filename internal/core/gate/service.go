@@ -16,7 +16,7 @@ type Mode uint8
 // The modes.
 const (
 	Auto  Mode = iota // the predicted number of bytes, else silence
-	Bytes             // as many bytes as production answered, or the number predicted in their place
+	Bytes             // the predicted number of bytes, else as many as production answered
 	Quiet             // silence only
 	None              // turns do not wait
 )

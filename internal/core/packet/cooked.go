@@ -25,7 +25,8 @@ const (
 // LinkKnown says whether DecodeLink reads packets of that link type.
 func LinkKnown(link uint16) bool {
 	switch link {
-	case linkNull, linkEthernet, linkRawBSD, linkRawOther, linkRaw, linkLoop, linkSLL, linkIPv4, linkIPv6, linkSLL2:
+	case linkNull, linkEthernet, linkRawBSD, linkRawOther, linkRaw, linkLoop, linkSLL, linkIPv4,
+		linkIPv6, linkSLL2:
 		return true
 	}
 	return false
@@ -41,7 +42,8 @@ func DecodeLink(link uint16, b []byte, in *Inner) error {
 		return in.ethernet(b)
 	case linkRaw, linkRawBSD, linkRawOther, linkIPv4, linkIPv6:
 		return in.setIP(b)
-	case linkNull, linkLoop: // what family follows each system numbers in its own way: the packet itself tells
+	// what family follows each system numbers in its own way: the packet itself tells
+	case linkNull, linkLoop:
 		if len(b) < familyLen {
 			return ErrMalformed
 		}

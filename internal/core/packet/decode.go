@@ -78,7 +78,8 @@ func Decode(b []byte, wire int, s *Segment) error {
 	}
 	ports := b[off : off+4]
 	s.Src = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), binary.BigEndian.Uint16(ports))
-	s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:20])), binary.BigEndian.Uint16(ports[2:]))
+	s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:20])),
+		binary.BigEndian.Uint16(ports[2:]))
 	return nil
 }
 
@@ -106,7 +107,8 @@ func decode6(b []byte, wire int, s *Segment) error {
 	}
 	ports := b[off : off+4]
 	s.Src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])), binary.BigEndian.Uint16(ports))
-	s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[24:40])), binary.BigEndian.Uint16(ports[2:]))
+	s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[24:40])),
+		binary.BigEndian.Uint16(ports[2:]))
 	return nil
 }
 

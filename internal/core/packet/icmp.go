@@ -42,8 +42,9 @@ func (k ICMPKind) String() string {
 // reader checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
 type ICMPError struct {
 	Kind ICMPKind
-	Code uint8      // as in the message
-	MTU  int        // of FragNeeded and PacketTooBig, in bytes with the IP header; 0: the router does not say
+	Code uint8 // as in the message
+	// of FragNeeded and PacketTooBig, in bytes with the IP header; 0: the router does not say
+	MTU  int
 	From netip.Addr // who sent the message
 	// Src, Dst and Seq are those of the packet that did not arrive.
 	Src, Dst netip.AddrPort

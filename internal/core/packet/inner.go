@@ -28,7 +28,8 @@ type Inner struct {
 const (
 	etherIPv4 = 0x0800
 	etherIPv6 = 0x86dd
-	etherTEB  = 0x6558 // transparent Ethernet bridging: an Ethernet frame follows (RFC 7348, RFC 8926, GRE)
+	// transparent Ethernet bridging: an Ethernet frame follows (RFC 7348, RFC 8926, GRE)
+	etherTEB  = 0x6558
 	etherTag  = 0x8100 // 802.1Q
 	etherSTag = 0x88a8 // 802.1ad
 	etherQinQ = 0x9100 // what QinQ was before 802.1ad

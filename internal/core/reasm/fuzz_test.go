@@ -80,8 +80,10 @@ func check(t *testing.T, r *Reader, pool *chunk.Pool, before uint64) {
 	}
 	for i := range r.ahead {
 		h := &r.ahead[i]
-		if h.off <= r.next || i > 0 && (h.off < r.ahead[i-1].end() || h.note.Seen < r.ahead[i-1].note.Seen) {
-			t.Fatalf("held %d: %d to %d, seen %d, after %+v", i, h.off, h.end(), h.note.Seen, r.ahead[max(i-1, 0)])
+		if h.off <= r.next || i > 0 && (h.off < r.ahead[i-1].end() ||
+			h.note.Seen < r.ahead[i-1].note.Seen) {
+			t.Fatalf("held %d: %d to %d, seen %d, after %+v", i, h.off, h.end(), h.note.Seen,
+				r.ahead[max(i-1, 0)])
 		}
 	}
 	for i := r.mark; i < len(r.marks); i++ {

@@ -106,7 +106,8 @@ func draw(t *rapid.T) script {
 		if s.joined {
 			j = min(len(first)-1, i+rapid.IntRange(0, 3).Draw(t, "over"))
 		}
-		a := arrival{first[i].off + rapid.IntRange(0, first[i].end-first[i].off-1).Draw(t, "cut"), first[j].end,
+		a := arrival{first[i].off + rapid.IntRange(0, first[i].end-first[i].off-1).Draw(t, "cut"),
+			first[j].end,
 			min(first[j].seen+uint64(rapid.IntRange(0, 6).Draw(t, "later")), seen)}
 		s.arrivals = append(s.arrivals, a)
 	}
@@ -159,7 +160,8 @@ func TestReaderProperty(t *testing.T) {
 			if v != want {
 				t.Fatalf("arrival %d %v: verdict %d, wanted %d", i, a, v, want)
 			}
-			if r.Next() != uint64(o.next) || r.Hole() != o.hole() || r.Seen() != o.seen && !s.joined {
+			if r.Next() != uint64(o.next) || r.Hole() != o.hole() || r.Seen() != o.seen &&
+				!s.joined {
 				t.Fatalf("arrival %d %v: Next() = %d, Hole() = %v, Seen() = %d; wanted %d, %v, %d",
 					i, a, r.Next(), r.Hole(), r.Seen(), o.next, o.hole(), o.seen)
 			}
@@ -200,7 +202,8 @@ func TestReaderProperty(t *testing.T) {
 		}
 		r.Close()
 		if pool.InUse() != 0 || r.Kept() != 0 {
-			t.Fatalf("%d bytes of the pool are in use after Close, Kept() = %d", pool.InUse(), r.Kept())
+			t.Fatalf("%d bytes of the pool are in use after Close, Kept() = %d", pool.InUse(),
+				r.Kept())
 		}
 	})
 }
@@ -238,7 +241,8 @@ func TestTurnsSurviveLoss(t *testing.T) {
 		r.Init(&pool, 7, 0)
 		var marks []at
 		for _, a := range order {
-			r.Insert(seqnum.Value(7).Add(a.off), s.stream[a.off:a.end], Note{Seen: a.seen, Sent: a.seen})
+			r.Insert(seqnum.Value(7).Add(a.off), s.stream[a.off:a.end],
+				Note{Seen: a.seen, Sent: a.seen})
 			for m, ok := r.Mark(); ok; m, ok = r.Mark() {
 				marks = append(marks, at{m.Off, m.Seen})
 				r.NextMark()

@@ -245,7 +245,8 @@ func TestWholeSessionsOnly(t *testing.T) {
 		r.fin()
 		r.state(Gone)
 		r.sessions(1, ledger.NoSYN, 1)
-		if n := r.count.Bytes.Dropped[ledger.NoSYN] + r.count.Bytes.Dropped[ledger.CaptureGap]; n != r.count.Bytes.Captured || n < 15 {
+		if n := r.count.Bytes.Dropped[ledger.NoSYN] +
+			r.count.Bytes.Dropped[ledger.CaptureGap]; n != r.count.Bytes.Captured || n < 15 {
 			t.Errorf("%d bytes of %d dropped", n, r.count.Bytes.Captured)
 		}
 	})
@@ -340,7 +341,8 @@ func (r *rig) isTLS() {
 	r.Helper()
 	r.sessions(1, ledger.TLS, 1)
 	if r.count.Bytes.Dropped[ledger.TLS] != r.count.Bytes.Captured {
-		r.Errorf("%d bytes of %d dropped", r.count.Bytes.Dropped[ledger.TLS], r.count.Bytes.Captured)
+		r.Errorf("%d bytes of %d dropped", r.count.Bytes.Dropped[ledger.TLS],
+			r.count.Bytes.Captured)
 	}
 	if !r.stream().aborted || r.count.Turns != 0 {
 		r.Errorf("aborted: %v, turns: %d", r.stream().aborted, r.count.Turns)

@@ -39,7 +39,8 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	case seg.Flags.Any(packet.RST):
 		// RFC 5961 §3.2: the production server ignores a reset outside its window, such as one of
 		// an earlier connection from the same port.
-		if ahead := int64(s.reader.OffsetOf(seg.Seq) - s.reader.Next()); ahead >= 0 && ahead < 1<<20 {
+		ahead := int64(s.reader.OffsetOf(seg.Seq) - s.reader.Next())
+		if ahead >= 0 && ahead < 1<<20 {
 			s.reader.SetEnd(reasm.Reset, seg.Seq, note)
 		}
 	case seg.Flags.Any(packet.FIN):

@@ -45,8 +45,10 @@ func TestWholeLife(t *testing.T) {
 	r.finishes()
 	r.ended(false, ledger.None)
 	r.bytes(10, ledger.None, 10)
-	if r.count.Turns != 2 || r.count.AnswerBytes != 160 || r.count.GateQuiet+r.count.GatePredicted != 2 {
-		t.Errorf("%d turns, %d bytes answered, the gate opened %d times by silence, %d by number", r.count.Turns, r.count.AnswerBytes,
+	if r.count.Turns != 2 || r.count.AnswerBytes != 160 ||
+		r.count.GateQuiet+r.count.GatePredicted != 2 {
+		t.Errorf("%d turns, %d bytes answered, the gate opened %d times by silence, %d by number",
+			r.count.Turns, r.count.AnswerBytes,
 			r.count.GateQuiet, r.count.GatePredicted)
 	}
 }
@@ -143,7 +145,8 @@ func TestReset(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")
 		r.takes()
-		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(1 + r.next), Flags: packet.ACK | packet.RST})
+		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(1 + r.next),
+			Flags: packet.ACK | packet.RST})
 		r.ended(true, ledger.None)
 	})
 	t.Run("far outside the window", func(t *testing.T) {
@@ -163,7 +166,8 @@ func TestReset(t *testing.T) {
 	})
 	t.Run("by the server, of an earlier connection", func(t *testing.T) {
 		r := fresh(t)
-		r.fromServer(packet.Segment{Seq: r.irs + 1<<28, Ack: r.isn - 400000, Flags: packet.ACK | packet.RST})
+		r.fromServer(packet.Segment{Seq: r.irs + 1<<28, Ack: r.isn - 400000,
+			Flags: packet.ACK | packet.RST})
 		r.data("GET")
 		r.copied("GET")
 	})
@@ -256,7 +260,8 @@ func TestNoGreetingInABurst(t *testing.T) {
 	}
 	r.syn()
 	seg(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK, Payload: []byte("one")})
-	r.s.FromServer(&packet.Segment{Seq: r.irs + 1, Ack: r.isn + 4, Flags: packet.ACK, Len: 50}, r.now)
+	r.s.FromServer(&packet.Segment{Seq: r.irs + 1, Ack: r.isn + 4, Flags: packet.ACK, Len: 50},
+		r.now)
 	seg(packet.Segment{Seq: r.isn + 4, Ack: r.irs + 51, Flags: packet.ACK, Payload: []byte("two")})
 	r.settle()
 	r.copied("one")

@@ -161,7 +161,8 @@ func (c *logins) Feed(p []byte, _ uint64, out *proto.Out) error {
 func spoken(certain bool, client func() proto.Client) func(*Service) {
 	return func(svc *Service) {
 		svc.Certain = certain
-		svc.Protocols = []proto.Protocol{{Kind: linesKind, Recognise: recogniseLines, NewClient: client}}
+		svc.Protocols = []proto.Protocol{{Kind: linesKind, Recognise: recogniseLines,
+			NewClient: client}}
 	}
 }
 
@@ -178,7 +179,8 @@ func (r *rig) ends(n int) {
 func (r *rig) endsInterim(n int) {
 	r.Helper()
 	r.replies(n)
-	r.event(Event{Kind: AnswerEnd, Answer: proto.Answer{End: r.stream().received, Size: uint64(n), Interim: true}})
+	r.event(Event{Kind: AnswerEnd, Answer: proto.Answer{End: r.stream().received, Size: uint64(n),
+		Interim: true}})
 }
 
 // tells is what the target answers, handed back.

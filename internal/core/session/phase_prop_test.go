@@ -42,7 +42,8 @@ func TestPhasesOfAnyConnection(t *testing.T) {
 				edge[0] = "opening/whole" // and refused at once, since its protocol cannot log in
 			}
 			if now != was && !allowed[edge] {
-				rt.Fatalf("the phase changes from %v to %v, which the table does not have", was, now)
+				rt.Fatalf("the phase changes from %v to %v, which the table does not have", was,
+					now)
 			}
 			was = now
 			checkPhase(rt, r)
@@ -91,7 +92,10 @@ func checkPhase(rt *rapid.T, r *rig) {
 
 // anyRig returns a rig whose session was made by Init.
 func anyRig(t *testing.T, rt *rapid.T) *rig {
-	change := []func(*Service){func(svc *Service) { svc.WholeOnly = rapid.Bool().Draw(rt, "whole only") }}
+	change := []func(*Service){func(svc *Service) {
+		svc.WholeOnly = rapid.Bool().Draw(rt,
+			"whole only")
+	}}
 	switch rapid.IntRange(0, 4).Draw(rt, "protocol") {
 	case 0:
 		change = append(change, spoken(true, newLines))
@@ -108,12 +112,14 @@ func anyRig(t *testing.T, rt *rapid.T) *rig {
 	case 0:
 		r.init(packet.Segment{Seq: r.isn, Flags: packet.SYN}, false)
 	default:
-		r.init(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}, rapid.Bool().Draw(rt, "mid-turn"))
+		r.init(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK},
+			rapid.Bool().Draw(rt, "mid-turn"))
 	}
 	return r
 }
 
-var texts = []string{"x", "more", "one\n", "ONE\n", "two\nthree\n", "a\n", "secret\n", "!\n", "=\n", "~\n", "bad\n", "\x16\x03\x01\x00\x05\x01"}
+var texts = []string{"x", "more", "one\n", "ONE\n", "two\nthree\n", "a\n", "secret\n", "!\n", "=\n",
+	"~\n", "bad\n", "\x16\x03\x01\x00\x05\x01"}
 
 // anyStep has a packet come, an event happen or time pass.
 func anyStep(rt *rapid.T, r *rig) {
@@ -133,7 +139,8 @@ func anyStep(rt *rapid.T, r *rig) {
 	case 6:
 		anyEnd(rt, r)
 	case 7, 8:
-		r.wait(rapid.SampledFrom([]mono.Time{ms, 10 * ms, 200 * ms, 400 * ms, sec, 5 * sec, 20 * sec, 60 * sec}).Draw(rt, "wait"))
+		r.wait(rapid.SampledFrom([]mono.Time{ms, 10 * ms, 200 * ms, 400 * ms, sec, 5 * sec,
+			20 * sec, 60 * sec}).Draw(rt, "wait"))
 	case 9:
 		anyControl(rt, r)
 	default:
@@ -206,7 +213,8 @@ func anyEvent(rt *rapid.T, r *rig) {
 	case 2, 3:
 		r.replies(rapid.IntRange(1, 30).Draw(rt, "reply"))
 	case 4:
-		r.speaksBack(rapid.SampledFrom([]string{"hello\n", "ok\n", "no\n", "never\n", "go\n"}).Draw(rt, "tells"))
+		r.speaksBack(rapid.SampledFrom([]string{"hello\n", "ok\n", "no\n", "never\n",
+			"go\n"}).Draw(rt, "tells"))
 	case 5:
 		r.replies(rapid.IntRange(1, 30).Draw(rt, "reply"))
 		if r.hasStream() {

@@ -145,7 +145,10 @@ var phaseEvents = map[string]func(r *rig){
 	"shut":           streamEvent(Event{Kind: Shut}),
 	"finished":       streamEvent(Event{Kind: Finished}),
 	"reset":          func(r *rig) { streamEvent(Event{Kind: ResetByPeer, N: r.given()})(r) },
-	"failed":         func(r *rig) { streamEvent(Event{Kind: Failed, Reason: ledger.TargetRefused})(r) },
+	"failed": func(r *rig) {
+		streamEvent(Event{Kind: Failed,
+			Reason: ledger.TargetRefused})(r)
+	},
 	"gap": func(r *rig) {
 		r.next += 7 // not captured
 		r.serverAcks(r.next)

@@ -212,7 +212,8 @@ func (s *Session) beginProduction() bool {
 	}
 	client, answers := protocol.Watch()
 	*p = serverReader{further: p.further, state: reading, kind: protocol.Kind, client: client,
-		answers: segments.Follow(answers), began: at.Off, read: at.Off, from: at.Seen, ends: p.ends[:0]}
+		answers: segments.Follow(answers), began: at.Off, read: at.Off, from: at.Seen,
+		ends: p.ends[:0]}
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
 	if client.Begin(s.phase.adopted(), s.env.scratch()) != nil {
 		s.endProduction(false)

@@ -17,10 +17,16 @@ import (
 var (
 	redisProtocol = proto.Protocol{Kind: proto.Redis, Recognise: redis.Recognise,
 		NewClient: func() proto.Client { return redis.NewClient() },
-		Watch:     func() (proto.Client, proto.Answers) { return redis.NewClient(), redis.NewAnswers() }}
+		Watch: func() (proto.Client, proto.Answers) {
+			return redis.NewClient(),
+				redis.NewAnswers()
+		}}
 	httpProtocol = proto.Protocol{Kind: proto.HTTP1, Recognise: http1.Recognise,
 		NewClient: func() proto.Client { return http1.NewClient() },
-		Watch:     func() (proto.Client, proto.Answers) { return http1.NewClient(), http1.NewAnswers() }}
+		Watch: func() (proto.Client, proto.Answers) {
+			return http1.NewClient(),
+				http1.NewAnswers()
+		}}
 )
 
 // watched makes the sessions of a rig read what production answers.
@@ -39,8 +45,9 @@ func (r *rig) speaks(text string) {
 
 func (r *rig) speaksAt(off int, text string) {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + off), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK,
-		Len: len(text), Payload: []byte(text)})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + off), Ack: r.isn.Add(1 + r.next),
+		Flags: packet.ACK,
+		Len:   len(text), Payload: []byte(text)})
 }
 
 // sees says that the client has seen the server's bytes up to now.
@@ -51,7 +58,8 @@ func (r *rig) production(want ledger.Answers, lost uint64) {
 	got := r.count.Requests.Production
 	got.First, got.Whole = ledger.Delays{}, ledger.Delays{}
 	if got != want || r.count.Requests.ProductionLost != lost {
-		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got, r.count.Requests.ProductionLost, want, lost)
+		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got,
+			r.count.Requests.ProductionLost, want, lost)
 	}
 }
 
@@ -122,7 +130,8 @@ func TestProductionStatus(t *testing.T) {
 		further bool
 		want    ledger.Answers
 	}{
-		{"the first copy", false, ledger.Answers{Answered: 3, Failed: 1, Status: [5]uint64{1, 2, 0, 0, 1}}},
+		{"the first copy", false, ledger.Answers{Answered: 3, Failed: 1,
+			Status: [5]uint64{1, 2, 0, 0, 1}}},
 		{"another copy", true, ledger.Answers{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -280,7 +289,8 @@ func TestProductionEnds(t *testing.T) {
 		}, ledger.Answers{Answered: maxEnds + 1}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := fresh(t, watched(true, redisProtocol), func(svc *Service) { svc.MaxBytes = 64 << 20 })
+			r := fresh(t, watched(true, redisProtocol),
+				func(svc *Service) { svc.MaxBytes = 64 << 20 })
 			r.data(ping)
 			r.speaks(pong)
 			r.sees()
@@ -374,7 +384,8 @@ func TestProductionProperty(t *testing.T) {
 				n := min(rapid.IntRange(1, 4).Draw(rt, "answers"), asked-len(answers))
 				from := len(sentAnswers)
 				for range n {
-					sentAnswers += rapid.SampledFrom([]string{pong, "$3\r\nabc\r\n", "*2\r\n:1\r\n$-1\r\n", "-ERR no\r\n"}).Draw(rt, "answer")
+					sentAnswers += rapid.SampledFrom([]string{pong, "$3\r\nabc\r\n",
+						"*2\r\n:1\r\n$-1\r\n", "-ERR no\r\n"}).Draw(rt, "answer")
 					answers = append(answers, len(sentAnswers))
 				}
 				cuts := []int{from, len(sentAnswers)}
@@ -384,7 +395,8 @@ func TestProductionProperty(t *testing.T) {
 				slices.Sort(cuts)
 				var pieces [][2]int
 				for i := range len(cuts) - 1 {
-					pieces = append(pieces, [2]int{max(0, cuts[i]-rapid.IntRange(0, 3).Draw(rt, "over")), cuts[i+1]})
+					pieces = append(pieces,
+						[2]int{max(0, cuts[i]-rapid.IntRange(0, 3).Draw(rt, "over")), cuts[i+1]})
 				}
 				for _, i := range rapid.Permutation(pieces).Draw(rt, "order") {
 					r.speaksAt(i[0], sentAnswers[i[0]:i[1]])
@@ -402,10 +414,12 @@ func TestProductionProperty(t *testing.T) {
 				}
 			}
 			if got, ok := r.s.server.answered(uint64(r.seen), 0); !ok || got != want {
-				rt.Fatalf("the client had seen %d bytes and %d answers: %d, %v", r.seen, want, got, ok)
+				rt.Fatalf("the client had seen %d bytes and %d answers: %d, %v", r.seen, want, got,
+					ok)
 			}
 		}
-		if q := r.count.Requests; q.Production.Answered != uint64(len(answers)) || q.ProductionLost > 0 {
+		if q := r.count.Requests; q.Production.Answered != uint64(len(answers)) ||
+			q.ProductionLost > 0 {
 			rt.Fatalf("%d answers: %+v", len(answers), q)
 		}
 		r.end()

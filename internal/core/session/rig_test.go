@@ -210,7 +210,8 @@ func (r *rig) settle() {
 		was, count := r.s, r.count
 		again := r.s.Advance(r.now)
 		if again != r.wake || !reflect.DeepEqual(was, r.s) || count != r.count {
-			r.Fatalf("at %v: Advance again changes things: wakes at %v and %v,\n%+v\n%+v", r.now, r.wake, again, was, r.s)
+			r.Fatalf("at %v: Advance again changes things: wakes at %v and %v,\n%+v\n%+v", r.now,
+				r.wake, again, was, r.s)
 		}
 	} else {
 		r.wake = mono.Never
@@ -253,8 +254,10 @@ func (r *rig) balance() {
 	if got := r.count.Bytes.InFlight(); got != bytes {
 		r.Fatalf("at %v: %d bytes in flight by the ledger, %d in fact", r.now, got, bytes)
 	}
-	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.server.kept(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
-		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept, r.pool.InUse())
+	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.server.kept(); r.s.State() != Gone &&
+		int64(kept) != r.pool.InUse() {
+		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept,
+			r.pool.InUse())
 	}
 }
 
@@ -295,14 +298,16 @@ func (r *rig) fromClient(seg packet.Segment) {
 // seg is a segment of the client's with the given offset, payload and flags beside ACK.
 func (r *rig) seg(off int, payload string, flags packet.Flags) {
 	r.Helper()
-	r.fromClient(packet.Segment{Seq: r.isn.Add(1 + off), Ack: r.irs.Add(1 + r.seen), Flags: packet.ACK | flags,
+	r.fromClient(packet.Segment{Seq: r.isn.Add(1 + off), Ack: r.irs.Add(1 + r.seen),
+		Flags:  packet.ACK | flags,
 		Window: 500, Payload: []byte(payload)})
 	r.next = max(r.next, off+len(payload))
 }
 
 func (r *rig) syn() {
 	r.Helper()
-	r.fromClient(packet.Segment{Seq: r.isn, Flags: packet.SYN, Window: 64240, Opts: packet.Options{MSS: 1460}})
+	r.fromClient(packet.Segment{Seq: r.isn, Flags: packet.SYN, Window: 64240,
+		Opts: packet.Options{MSS: 1460}})
 	r.fromServer(packet.Segment{Seq: r.irs, Ack: r.isn + 1, Flags: packet.SYN | packet.ACK})
 	r.ack()
 }
@@ -327,7 +332,8 @@ func (r *rig) fromServer(seg packet.Segment) {
 // says is what the server sends; the client has not seen it yet.
 func (r *rig) says(n int) {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK, Len: n})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+		Flags: packet.ACK, Len: n})
 	r.sent += n
 }
 
@@ -341,12 +347,14 @@ func (r *rig) answers(n int) {
 
 func (r *rig) serverAcks(off int) {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + off), Flags: packet.ACK})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + off),
+		Flags: packet.ACK})
 }
 
 func (r *rig) serverFIN() {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK | packet.FIN})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+		Flags: packet.ACK | packet.FIN})
 }
 
 // ---- the target ----
@@ -392,7 +400,11 @@ func (r *rig) replies(n int) {
 }
 
 func (r *rig) targetShuts() { r.Helper(); r.event(Event{Kind: Shut}) }
-func (r *rig) finishes()    { r.Helper(); r.event(Event{Kind: Finished, N: uint64(len(r.stream().text))}) }
+func (r *rig) finishes() {
+	r.Helper()
+	r.event(Event{Kind: Finished,
+		N: uint64(len(r.stream().text))})
+}
 func (r *rig) targetResets(acked int) {
 	r.Helper()
 	r.event(Event{Kind: ResetByPeer, N: uint64(acked)})

@@ -198,7 +198,8 @@ func TestEditsServer(t *testing.T) {
 	r := newRig(t, spoken(true, newLogins))
 	r.syn()
 	say := func(text string, n int) {
-		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK, Len: n, Payload: []byte(text)})
+		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+			Flags: packet.ACK, Len: n, Payload: []byte(text)})
 		r.sent += n
 	}
 	say("hello", 1000)
@@ -223,7 +224,8 @@ func TestGreetingIsHeard(t *testing.T) {
 	r.syn()
 	r.opened()
 	for _, p := range []string{"hello", ", world"} {
-		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn + 1, Flags: packet.ACK, Len: len(p), Payload: []byte(p)})
+		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn + 1, Flags: packet.ACK,
+			Len: len(p), Payload: []byte(p)})
 		r.sent += len(p)
 	}
 	r.seen = r.sent
@@ -231,7 +233,8 @@ func TestGreetingIsHeard(t *testing.T) {
 	r.tells("hello\n")
 	r.tells("ok\n")
 	r.copied("login ours\none\n")
-	if got, want := r.s.talk.client.(*logins).heard, []string{"0 hello, world"}; !reflect.DeepEqual(got, want) {
+	if got, want := r.s.talk.client.(*logins).heard,
+		[]string{"0 hello, world"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("heard %q, wanted %q", got, want)
 	}
 }
@@ -293,7 +296,8 @@ func TestEditsRefused(t *testing.T) {
 		} else {
 			want.Refuse(1040)
 		}
-		if got := r.count.Requests.Refused; got != want.Refused || r.s.State() != state || r.count.ProtoLost > 0 {
+		if got := r.count.Requests.Refused; got != want.Refused || r.s.State() != state ||
+			r.count.ProtoLost > 0 {
 			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.State(), want.Refused, state)
 		}
 	}
@@ -306,7 +310,8 @@ func TestEditsAnyCut(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := loggedIn(t)
 		defer r.end()
-		lines := rapid.SliceOfN(rapid.SampledFrom([]string{"a\n", "b\n", "secret\n", "login x\n", "a long one\n"}), 1, 20).Draw(rt, "lines")
+		lines := rapid.SliceOfN(rapid.SampledFrom([]string{"a\n", "b\n", "secret\n", "login x\n",
+			"a long one\n"}), 1, 20).Draw(rt, "lines")
 		text, want := strings.Join(lines, ""), "login ours\n"
 		var denied, passed int
 		for _, l := range lines {

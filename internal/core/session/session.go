@@ -242,8 +242,9 @@ func (s *Session) start(now mono.Time, opening phase, off, seen uint64, syn *pac
 	s.base, s.turn, s.released, s.taken, s.hurried = off, off, off, off, 0
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
-	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Production: s.production,
-		SYN: syn.Opts, Window: syn.Window, Record: s, Listen: s.talk != nil})
+	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client,
+		Production: s.production, SYN: syn.Opts, Window: syn.Window, Record: s,
+		Listen: s.talk != nil})
 	s.beginTalk(now, seen)
 }
 

@@ -60,7 +60,8 @@ func TestAnswerTimes(t *testing.T) {
 	r.takes()
 	answer := func(began mono.Time) {
 		r.replies(9)
-		r.event(Event{Kind: AnswerEnd, First: began, Answer: proto.Answer{End: r.stream().received}})
+		r.event(Event{Kind: AnswerEnd, First: began,
+			Answer: proto.Answer{End: r.stream().received}})
 	}
 	r.wait(40 * ms)
 	began := r.now

@@ -96,7 +96,8 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	if t == nil {
 		return
 	}
-	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen, base: s.base}
+	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen,
+		base: s.base}
 	if before, ok := s.server.answered(seen, s.base); ok || !s.server.hasBegun() {
 		t.production, t.before = s.server, before
 	}

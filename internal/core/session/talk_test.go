@@ -211,7 +211,8 @@ func TestSwitch(t *testing.T) {
 	r.copied("=other\n!who knows\n") // by silence
 	r.requests(ledger.Requests{})
 	if r.count.GateQuiet != 1 || r.count.ProtoLost != 0 {
-		t.Errorf("%d turns by silence, %d lost, wanted 1 and none", r.count.GateQuiet, r.count.ProtoLost)
+		t.Errorf("%d turns by silence, %d lost, wanted 1 and none", r.count.GateQuiet,
+			r.count.ProtoLost)
 	}
 }
 
@@ -313,7 +314,8 @@ func TestExpect(t *testing.T) {
 }
 
 func TestOtherWaits(t *testing.T) {
-	r := fresh(t, spoken(true, newLines), func(svc *Service) { svc.Gate = gate.NewService(gate.Config{Mode: gate.Quiet}) })
+	r := fresh(t, spoken(true, newLines),
+		func(svc *Service) { svc.Gate = gate.NewService(gate.Config{Mode: gate.Quiet}) })
 	r.data("one\n")
 	r.takes()
 	r.answers(10)
@@ -337,7 +339,8 @@ func TestRecognise(t *testing.T) {
 		{"in two", "", []string{"AB", "C\n"}, []proto.Kind{linesKind}, false},
 		{"no", "", []string{"abc\n"}, []proto.Kind{proto.None}, false},
 		{"never sure", "", []string{"ABC"}, []proto.Kind{proto.None}, true},
-		{"the server speaks first", "220 hello", []string{"ABC\n"}, []proto.Kind{proto.None}, false},
+		{"the server speaks first", "220 hello", []string{"ABC\n"}, []proto.Kind{proto.None},
+			false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -349,7 +352,8 @@ func TestRecognise(t *testing.T) {
 			r.opened()
 			if c.greets != "" {
 				r.replies(len(c.greets))
-				r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn + 1, Flags: packet.ACK, Len: len(c.greets), Payload: []byte(c.greets)})
+				r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn + 1, Flags: packet.ACK,
+					Len: len(c.greets), Payload: []byte(c.greets)})
 				r.sent, r.seen = len(c.greets), len(c.greets)
 			}
 			text := ""

@@ -85,7 +85,8 @@ func TestCaptureGap(t *testing.T) {
 	})
 	part := func(r *rig, payload string, size int) {
 		r.Helper()
-		r.fromClient(packet.Segment{Seq: r.isn.Add(1 + r.next), Ack: r.irs.Add(1 + r.seen), Flags: packet.ACK, Window: 500,
+		r.fromClient(packet.Segment{Seq: r.isn.Add(1 + r.next), Ack: r.irs.Add(1 + r.seen),
+			Flags: packet.ACK, Window: 500,
 			Payload: []byte(payload), Len: size})
 	}
 	t.Run("a segment that was cut on its way here", func(t *testing.T) {
@@ -139,7 +140,8 @@ func TestCaptureGap(t *testing.T) {
 		r.takes()
 		r.next += 7
 		r.fin()
-		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(2 + r.next), Flags: packet.ACK | packet.FIN})
+		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(2 + r.next),
+			Flags: packet.ACK | packet.FIN})
 		r.wait(sec)
 		r.state(Gone)
 		r.sessions(1, ledger.CaptureGap, 1)

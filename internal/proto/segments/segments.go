@@ -53,7 +53,8 @@ func (f *Follower) Read() uint64 { return f.read }
 // Take takes a segment of the server's, and appends what is found. The bytes that are told of are
 // the segment's, or hold until the next call. What waits behind a hole is kept in buffers of the
 // pool; scratch is room for the reader's own list.
-func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told,
+	scratch *[]proto.Answer) []proto.Told {
 	switch {
 	case f.Over():
 		return out
@@ -85,7 +86,8 @@ func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	return out
 }
 
-func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told,
+	scratch *[]proto.Answer) []proto.Told {
 	f.next = f.next.Add(len(p))
 	f.read += uint64(len(p))
 	return f.answers.Feed(now, p, out, scratch)
@@ -93,7 +95,8 @@ func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told, scratch *[]pr
 
 // reorder keeps what comes behind a hole until the hole is closed: a server sends again what it
 // gets no acknowledgment of.
-func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool,
+	out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	if f.behind == nil {
 		if len(p) == 0 {
 			return out

@@ -31,10 +31,14 @@ func TestFollow(t *testing.T) {
 		parts []part
 		want  []string
 	}{
-		{"two holes", []part{synAck, {off: 30, text: reply[30:]}, {off: 10, text: reply[10:20]}, {off: 0, text: reply[:10]}, {off: 20, text: reply[20:30]}}, []string{"40"}},
-		{"a byte before the first", []part{synAck, {off: -1, text: "?"}, {off: 0, text: reply}}, []string{"40"}},
-		{"the end behind a hole", []part{synAck, {off: 19, text: "hi", flags: packet.FIN}, {off: 0, text: "HTTP/1.1 200 OK\r\n\r\n"}}, []string{"21"}},
-		{"an acknowledgment before it is known where it begins", []part{{off: 0}, synAck, {off: 0, text: reply}}, []string{"40"}},
+		{"two holes", []part{synAck, {off: 30, text: reply[30:]}, {off: 10, text: reply[10:20]},
+			{off: 0, text: reply[:10]}, {off: 20, text: reply[20:30]}}, []string{"40"}},
+		{"a byte before the first", []part{synAck, {off: -1, text: "?"}, {off: 0, text: reply}},
+			[]string{"40"}},
+		{"the end behind a hole", []part{synAck, {off: 19, text: "hi", flags: packet.FIN},
+			{off: 0, text: "HTTP/1.1 200 OK\r\n\r\n"}}, []string{"21"}},
+		{"an acknowledgment before it is known where it begins",
+			[]part{{off: 0}, synAck, {off: 0, text: reply}}, []string{"40"}},
 		{"begun before", []part{{off: 0, text: reply}}, []string{"lost"}},
 		{"cut", []part{synAck, {off: 0, text: reply, cut: 1}}, []string{"lost"}},
 		{"no HTTP", []part{synAck, {off: 0, text: reply + "220 smtp\r\n"}}, []string{"40", "lost"}},
@@ -54,7 +58,8 @@ func TestFollow(t *testing.T) {
 			var scratch []proto.Answer
 			var got []string
 			for _, p := range tc.parts {
-				seg := packet.Segment{Seq: base.Add(p.off), Flags: packet.ACK | p.flags, Len: len(p.text), Payload: []byte(p.text[:len(p.text)-p.cut])}
+				seg := packet.Segment{Seq: base.Add(p.off), Flags: packet.ACK | p.flags,
+					Len: len(p.text), Payload: []byte(p.text[:len(p.text)-p.cut])}
 				out = f.Take(1, &seg, &pool, out[:0], &scratch)
 				for i := range out {
 					got = append(got, fmt.Sprint(out[i].End))
@@ -81,7 +86,8 @@ func TestFollowKept(t *testing.T) {
 	f.Begin(100)
 	var scratch []proto.Answer
 	seg := func(off int, s string) []proto.Told {
-		return f.Take(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK, Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
+		return f.Take(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK,
+			Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
 	}
 	if out := seg(3, "def"); len(out) != 0 {
 		t.Errorf("told %+v behind a hole", out)

@@ -17,7 +17,7 @@ type bbr struct {
 	minRTT   time.Duration
 	minRTTAt mono.Time
 	round    uint32 // round trips so far, counted by packets (§4.1.1.3)
-	roundEnd uint64 // the round ends when a segment arrives that was sent at this count of delivered bytes
+	roundEnd uint64 // the round ends when a segment arrives that was sent with so much delivered
 	newRound bool   // this ACK began a round
 	// The pipe is full when the bandwidth has not grown for three rounds (§4.3.2.2).
 	full       bool

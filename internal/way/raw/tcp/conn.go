@@ -45,8 +45,8 @@ const (
 type Config struct {
 	Local  netip.AddrPort // the client's address, as the target sees it
 	Remote netip.AddrPort // the target's address
-	ISN    seqnum.Value   // initial sequence number; the owner's choice, as its low bits name the copier
-	TSBase uint32         // timestamps are TSBase plus the milliseconds since Open (RFC 7323 §5.4)
+	ISN    seqnum.Value   // initial sequence number; its low bits name the copier
+	TSBase uint32         // timestamps are this plus the milliseconds since Open (RFC 7323 §5.4)
 	Syn    packet.Options // the options of the SYN; its timestamps and SACK blocks are not used
 	// SynWindow is the window in the SYN, in bytes; 0: 65535.
 	SynWindow uint16

@@ -41,10 +41,12 @@ func checkInvariants(t *testing.T, c *Conn) {
 		t.Fatalf("lost is %d, the segments say %d", c.lost, lost)
 	}
 	if c.sackOK && (sacked != c.sacked || nsacked != c.nsacked) {
-		t.Fatalf("sacked is %d in %d segments, the segments say %d in %d", c.sacked, c.nsacked, sacked, nsacked)
+		t.Fatalf("sacked is %d in %d segments, the segments say %d in %d", c.sacked, c.nsacked,
+			sacked, nsacked)
 	}
 	if uint64(c.sacked)+uint64(c.lost) > c.nxt-c.una {
-		t.Fatalf("sacked %d and lost %d are more than the %d in flight", c.sacked, c.lost, c.nxt-c.una)
+		t.Fatalf("sacked %d and lost %d are more than the %d in flight", c.sacked, c.lost,
+			c.nxt-c.una)
 	}
 	if len(c.ooo) > maxSpans || c.flight.len() > 4*maxFlight {
 		t.Fatalf("%d ranges, %d segments in flight", len(c.ooo), c.flight.len())
@@ -68,7 +70,8 @@ func checkInvariants(t *testing.T, c *Conn) {
 }
 
 // pollAll polls until nothing more is due, and checks what comes out.
-func pollAll(t *testing.T, c *Conn, now mono.Time, out []packet.Segment) ([]packet.Segment, mono.Time) {
+func pollAll(t *testing.T, c *Conn, now mono.Time, out []packet.Segment) ([]packet.Segment,
+	mono.Time) {
 	t.Helper()
 	out = out[:0]
 	for round := 0; ; round++ {
@@ -94,7 +97,8 @@ func pollAll(t *testing.T, c *Conn, now mono.Time, out []packet.Segment) ([]pack
 		if next > now {
 			again, next2 := c.Poll(now, nil)
 			if len(again) != 0 || next2 != next {
-				t.Fatalf("a second Poll at %v returned %v and %v, before it was %v", now, again, next2, next)
+				t.Fatalf("a second Poll at %v returned %v and %v, before it was %v", now, again,
+					next2, next)
 			}
 			return out, next
 		}
@@ -140,8 +144,10 @@ func runProgram(t *testing.T, prog []byte) {
 	conf := next()
 	cfg := Config{
 		Local: clientAddr, Remote: targetAddr, ISN: seqnum.Value(0xffffff00) + seqnum.Value(next()),
-		Syn:               packet.Options{MSS: 1460, HasWScale: conf&1 != 0, WScale: conf >> 4, SACKPermitted: conf&2 != 0, HasTS: conf&4 != 0},
-		CongestionControl: [...]uint8{Reno, CUBIC, BBR, BBR}[conf>>3&1|conf>>5&2], TSBase: 0xfffff000,
+		Syn: packet.Options{MSS: 1460, HasWScale: conf&1 != 0, WScale: conf >> 4,
+			SACKPermitted: conf&2 != 0, HasTS: conf&4 != 0},
+		CongestionControl: [...]uint8{Reno, CUBIC, BBR, BBR}[conf>>3&1|conf>>5&2],
+		TSBase:            0xfffff000,
 	}
 	src := &chunks{make([]byte, 4000), 1 + uint64(next())*20}
 	c.Init(&cfg, src)
@@ -150,7 +156,8 @@ func runProgram(t *testing.T, prog []byte) {
 	out, wake := pollAll(t, &c, now, nil)
 	opts := cfg.Syn
 	if conf&0x80 == 0 {
-		c.Deliver(now, &packet.Segment{Seq: 5, Ack: cfg.ISN + 1, Flags: packet.SYN | packet.ACK, Window: 20000, Opts: opts})
+		c.Deliver(now, &packet.Segment{Seq: 5, Ack: cfg.ISN + 1, Flags: packet.SYN | packet.ACK,
+			Window: 20000, Opts: opts})
 	}
 	released := uint64(0)
 	for len(prog) > 0 {

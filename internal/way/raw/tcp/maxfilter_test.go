@@ -30,7 +30,8 @@ func TestMaxFilter(t *testing.T) {
 				}
 			}
 			if got := f.get(); got > most || got < recent {
-				t.Fatalf("the filter says %d, of %v in round %d: wanted %d to %d", got, all, round, recent, most)
+				t.Fatalf("the filter says %d, of %v in round %d: wanted %d to %d", got, all, round,
+					recent, most)
 			}
 		}
 	})

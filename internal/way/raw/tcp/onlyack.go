@@ -6,5 +6,6 @@ package tcp
 // the ACK, which then travels with the next data.
 func (c *Conn) OnlyAck() bool {
 	return c.phase == phaseEstablished && c.ack == ackDue && c.dupAckOut == 0 && len(c.ooo) == 0 &&
-		c.dsack.empty() && c.flight.len() == 0 && c.nxt == c.released && c.finAt == 0 && c.rcvFin == 0
+		c.dsack.empty() && c.flight.len() == 0 && c.nxt == c.released && c.finAt == 0 &&
+		c.rcvFin == 0
 }

@@ -16,9 +16,11 @@ import (
 
 // phaseNames are the states of the table in the doc comment of phase.
 var phaseNames = []string{
-	"closed/new", "syn-sent/due", "syn-sent/held", "syn-sent", "syn-sent/old-due", "syn-sent/old-held",
+	"closed/new", "syn-sent/due", "syn-sent/held", "syn-sent", "syn-sent/old-due",
+	"syn-sent/old-held",
 	"syn-sent/old", "syn-sent/free", "syn-received/due", "syn-received", "established",
-	"established/fin", "fin-wait-1", "fin-wait-2", "close-wait", "close-wait/fin", "closing", "last-ack",
+	"established/fin", "fin-wait-1", "fin-wait-2", "close-wait", "close-wait/fin", "closing",
+	"last-ack",
 	"closed/reset", "closed/ack", "closed",
 }
 
@@ -80,7 +82,8 @@ type phaseBench struct {
 
 func newPhaseBench(leaveFrom uint8) *phaseBench {
 	b := new(phaseBench)
-	b.c.Init(&Config{Local: clientAddr, Remote: targetAddr, ISN: 77, Syn: fullSyn(), LeaveFrom: leaveFrom,
+	b.c.Init(&Config{Local: clientAddr, Remote: targetAddr, ISN: 77, Syn: fullSyn(),
+		LeaveFrom:      leaveFrom,
 		ConnectTimeout: time.Minute}, &chunks{make([]byte, 100), 100})
 	return b
 }
@@ -111,8 +114,9 @@ func (b *phaseBench) poll() {
 // deliver hands in a segment with the sequence number that is expected next. ack is the position
 // that it acknowledges.
 func (b *phaseBench) deliver(flags packet.Flags, ack uint64, length int) {
-	b.c.Deliver(b.now, &packet.Segment{Seq: b.c.rseq(b.c.rcvNxt), Ack: b.c.seq(max(ack, 1)), Flags: flags,
-		Len: length, Window: 1000})
+	b.c.Deliver(b.now, &packet.Segment{Seq: b.c.rseq(b.c.rcvNxt), Ack: b.c.seq(max(ack, 1)),
+		Flags: flags,
+		Len:   length, Window: 1000})
 }
 
 // deliverSYN hands in the target's SYN.
@@ -121,8 +125,9 @@ func (b *phaseBench) deliverSYN(flags packet.Flags) {
 	if b.c.rcvNxt == 0 {
 		seq = 7000
 	}
-	b.c.Deliver(b.now, &packet.Segment{Seq: seq, Ack: b.c.seq(1), Flags: packet.SYN | flags, Window: 1000,
-		Opts: packet.Options{MSS: 1460}})
+	b.c.Deliver(b.now, &packet.Segment{Seq: seq, Ack: b.c.seq(1), Flags: packet.SYN | flags,
+		Window: 1000,
+		Opts:   packet.Options{MSS: 1460}})
 }
 
 // deliverFIN hands in the target's FIN, perhaps for the second time. ack is the position that it
@@ -169,7 +174,8 @@ func init() {
 		"ACK":  func(b *phaseBench) { b.deliver(packet.ACK, b.c.nxt, 0) },
 		"data": func(b *phaseBench) { b.deliver(packet.ACK, min(b.c.nxt, b.c.released), 10) },
 		"ACK of the old": func(b *phaseBench) {
-			b.c.Deliver(b.now, &packet.Segment{Seq: b.c.rseq(b.c.rcvNxt), Ack: b.c.isn + 1<<30, Flags: packet.ACK})
+			b.c.Deliver(b.now, &packet.Segment{Seq: b.c.rseq(b.c.rcvNxt), Ack: b.c.isn + 1<<30,
+				Flags: packet.ACK})
 		},
 		"RST": func(b *phaseBench) { b.deliver(packet.RST|packet.ACK, b.c.nxt, 0) },
 		"FIN": func(b *phaseBench) { b.deliverFIN(min(b.c.nxt, b.c.released)) },
@@ -332,7 +338,8 @@ func TestPhasesOfAnyConnection(t *testing.T) {
 // anyPhaseEvent has an event of the table happen, or a segment near to what is expected arrive. Of
 // events that are several steps, it takes one.
 func anyPhaseEvent(rt *rapid.T, b *phaseBench, events []string) string {
-	b.now = b.now.Add(rapid.SampledFrom([]time.Duration{0, time.Millisecond, time.Second}).Draw(rt, "time"))
+	b.now = b.now.Add(rapid.SampledFrom([]time.Duration{0, time.Millisecond, time.Second}).Draw(rt,
+		"time"))
 	switch n := rapid.IntRange(0, 9).Draw(rt, "kind"); {
 	case n < 2:
 		b.poll()
@@ -346,7 +353,8 @@ func anyPhaseEvent(rt *rapid.T, b *phaseBench, events []string) string {
 	}
 	event := rapid.SampledFrom(events).Draw(rt, "event")
 	switch {
-	case strings.HasSuffix(event, "with FIN queued"), event == "user timeout", strings.HasSuffix(event, "first SYN"):
+	case strings.HasSuffix(event, "with FIN queued"), event == "user timeout",
+		strings.HasSuffix(event, "first SYN"):
 		event = "CloseWrite"
 	case event == "ACK while one is due":
 		event = "data"

@@ -109,7 +109,8 @@ func laterOf(a, b mono.Time) mono.Time {
 // armProbe sets the timer of the tail loss probe (RFC 8985 §7.2).
 func (c *Conn) armProbe(now mono.Time) {
 	c.probeAt = mono.Never
-	if !c.sackOK || c.recovery != recoveryOpen || c.sacked > 0 || c.probeEnd != 0 || c.una == c.nxt {
+	if !c.sackOK || c.recovery != recoveryOpen || c.sacked > 0 || c.probeEnd != 0 ||
+		c.una == c.nxt {
 		return
 	}
 	wait := time.Second

@@ -21,7 +21,7 @@ type rate struct {
 
 // sample is what one acknowledgment tells about the path.
 type sample struct {
-	prior    uint32        // bytes delivered when the newest acknowledged segment was sent, modulo 2³²
+	prior    uint32        // delivered when the newest acknowledged segment was sent, modulo 2³²
 	bytes    uint32        // bytes delivered since then
 	interval time.Duration // the time in which they were; 0: the rate is not known
 	rtt      time.Duration // the shortest round trip of segments sent once; 0: there was none
@@ -92,7 +92,8 @@ func (c *Conn) finishSample(now mono.Time, got *delivery) {
 	}
 	q.sentAt = s.newestAt
 	s.bytes = uint32(q.delivered) - s.prior
-	s.delayed = got.segs == 1 && got.sacked == 0 && got.acked < uint32(c.mss) && s.bytes == got.acked
+	s.delayed = got.segs == 1 && got.sacked == 0 && got.acked < uint32(c.mss) &&
+		s.bytes == got.acked
 	if d := max(s.sending, s.acking); d >= c.minRTT { // a shorter time is due to compressed ACKs
 		s.interval = d
 	}

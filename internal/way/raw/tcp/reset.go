@@ -59,7 +59,8 @@ func (c *Conn) appendFree(out []packet.Segment) []packet.Segment {
 // would send (RFC 9293 §3.10.7.4). It is for a FIN that is retransmitted to a connection which is
 // over; the owner must remember the connection's addresses. The segment must have an ACK.
 func AckFor(s *packet.Segment) packet.Segment {
-	r := packet.Segment{Src: s.Dst, Dst: s.Src, Seq: s.Ack, Ack: s.End(), Flags: packet.ACK, Window: 65535}
+	r := packet.Segment{Src: s.Dst, Dst: s.Src, Seq: s.Ack, Ack: s.End(), Flags: packet.ACK,
+		Window: 65535}
 	if s.Opts.HasTS {
 		r.Opts.HasTS, r.Opts.TSVal, r.Opts.TSEcr = true, s.Opts.TSEcr, s.Opts.TSVal
 	}

@@ -33,10 +33,17 @@ func (s State) String() string {
 
 // states maps the phases to the states of the RFC.
 var states = [...]State{
-	phaseNew: StateClosed, phaseReset: StateClosed, phaseClosed: StateClosed, phaseSynSent: StateSynSent,
-	phaseSynReceived: StateSynReceived, phaseEstablished: StateEstablished, phaseFinWait1: StateFinWait1,
-	phaseFinWait2: StateFinWait2, phaseCloseWait: StateCloseWait, phaseClosing: StateClosing,
-	phaseLastAck: StateLastAck,
+	phaseNew:         StateClosed,
+	phaseReset:       StateClosed,
+	phaseClosed:      StateClosed,
+	phaseSynSent:     StateSynSent,
+	phaseSynReceived: StateSynReceived,
+	phaseEstablished: StateEstablished,
+	phaseFinWait1:    StateFinWait1,
+	phaseFinWait2:    StateFinWait2,
+	phaseCloseWait:   StateCloseWait,
+	phaseClosing:     StateClosing,
+	phaseLastAck:     StateLastAck,
 }
 
 // Cause is why a connection ended, other than by the FINs of both sides.
@@ -52,7 +59,9 @@ const (
 	CauseAborted              // by Abort
 )
 
-var causeNames = [...]string{"none", "refused", "reset", "connect timeout", "user timeout", "aborted"}
+var causeNames = [...]string{
+	"none", "refused", "reset", "connect timeout", "user timeout", "aborted",
+}
 
 // String returns the cause in words.
 func (e Cause) String() string {
