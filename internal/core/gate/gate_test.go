@@ -61,7 +61,8 @@ func (s *story) waits(seen, sent uint64, d mono.Time, want Answer) {
 	for s.now < end {
 		got, wake := s.g.Check(s.now, n, s.ready)
 		if got != Wait {
-			s.Fatalf("at %v: the turn of a client that had seen %d of %d: %d, wanted it to wait until %v", s.now, seen, sent, got, end)
+			s.Fatalf("at %v: the turn of a client that had seen %d of %d: %d, "+
+				"wanted it to wait until %v", s.now, seen, sent, got, end)
 		}
 		if wake <= s.now || wake > end {
 			s.Fatalf("at %v: wakes at %v, wanted by %v", s.now, wake, end)

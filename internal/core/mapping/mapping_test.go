@@ -85,7 +85,8 @@ func TestParseRefuses(t *testing.T) {
 		{"port alone", "80", `"80" has no "-"`},
 		{"trailing comma", "80-10.0.0.2:80,", `"" has no "-"`},
 		{"no target address", "80-8080",
-			`target "8080" in "80-8080" has no address, want targetIP:targetPort, such as 127.0.0.1:8080`},
+			`target "8080" in "80-8080" has no address, want targetIP:targetPort, ` +
+				`such as 127.0.0.1:8080`},
 		{"no target port", "80-10.0.0.2", `target "10.0.0.2" is no ADDRESS:PORT in "80-10.0.0.2"`},
 		{"no target", "80-", `target "" is no ADDRESS:PORT`},
 		{"no production port", "-10.0.0.2:80", `production "" is no ADDRESS:PORT`},
@@ -136,7 +137,8 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestLookup(t *testing.T) {
-	ms, err := Parse("80-10.0.0.2:8080,10.0.0.1:80-10.0.0.3:80,[fd00::1]:80-[fd00::2]:80,443-10.0.0.2:443,10.0.0.1:8443-10.0.0.2:443")
+	ms, err := Parse("80-10.0.0.2:8080,10.0.0.1:80-10.0.0.3:80,[fd00::1]:80-[fd00::2]:80," +
+		"443-10.0.0.2:443,10.0.0.1:8443-10.0.0.2:443")
 	if err != nil {
 		t.Fatal(err)
 	}

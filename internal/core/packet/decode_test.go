@@ -42,7 +42,8 @@ func TestDecode(t *testing.T) {
 			name: "SYN as Linux sends it",
 			hex: "4500003c abcd4000 4006 0000" + v4addrs +
 				ports +
-				"00000001 00000000 a002 faf0 0000 0000 020405b4 0402080a 00000007 00000000 01030307",
+				"00000001 00000000 a002 faf0 0000 0000" +
+				"020405b4 0402080a 00000007 00000000 01030307",
 			want: Segment{Src: src4, Dst: dst4, Seq: 1, Flags: SYN, TTL: 64, Window: 64240,
 				Opts: Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: 7,
 					HasWScale: true, WScale: 7}},
@@ -85,7 +86,8 @@ func TestDecode(t *testing.T) {
 			name: "SACK blocks, with timestamps",
 			hex: "45000048 00004000 4006 0000" + v4addrs +
 				ports +
-				"00000001 00000002 d010 ffff 0000 0000 0101080a 00000007 00000008 01010512 0000000a 00000014 fffffffe 00000005",
+				"00000001 00000002 d010 ffff 0000 0000 0101080a 00000007 00000008" +
+				"01010512 0000000a 00000014 fffffffe 00000005",
 			want: Segment{Src: src4, Dst: dst4, Seq: 1, Ack: 2, Flags: ACK, TTL: 64, Window: 65535,
 				Opts: Options{HasTS: true, TSVal: 7, TSEcr: 8, NSACK: 2,
 					SACK: [4]SACKBlock{{10, 20}, {0xfffffffe, 5}}}, Payload: []byte{}},

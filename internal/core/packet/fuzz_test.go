@@ -11,7 +11,8 @@ func FuzzDecode(f *testing.F) {
 	syn.Flags, syn.Opts = SYN, Options{MSS: 1460, SACKPermitted: true, HasTS: true, HasWScale: true,
 		WScale: 7}
 	f.Add(Append(nil, syn), 0)
-	f.Add(unhex(f, "60000000 0000 00 40"+v6addrs+"0600c204 00020000"+ports+"00000001 00000002 5018 ffff 0000 0000"), 100000)
+	f.Add(unhex(f, "60000000 0000 00 40"+v6addrs+"0600c204 00020000"+ports+
+		"00000001 00000002 5018 ffff 0000 0000"), 100000)
 	f.Fuzz(func(t *testing.T, b []byte, more int) {
 		if more < 0 || more > 1<<30 {
 			more = 0
@@ -52,8 +53,10 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzDecodeICMP(f *testing.F) {
-	f.Add(unhex(f, "45000038 00000000 4001 0000 0a0000fe 0a000001 0304 0000 0000 0578 450005dc 00004000 4006 0000"+v4addrs+ports+"00000064"))
-	f.Add(unhex(f, "60000000 0040 3a 40"+v6addrs+"0200 0000 00000500 60000000 0514 06 40"+v6addrs+ports+"00000064"))
+	f.Add(unhex(f, "45000038 00000000 4001 0000 0a0000fe 0a000001 0304 0000 0000 0578"+
+		"450005dc 00004000 4006 0000"+v4addrs+ports+"00000064"))
+	f.Add(unhex(f, "60000000 0040 3a 40"+v6addrs+"0200 0000 00000500"+
+		"60000000 0514 06 40"+v6addrs+ports+"00000064"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := DecodeICMP(b)
 		if err == nil && (e.Kind == 0 || e.MTU < 0 || !e.Src.IsValid() || !e.Dst.IsValid() ||

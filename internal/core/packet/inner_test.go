@@ -151,7 +151,8 @@ func TestEncapsulations(t *testing.T) {
 			}
 			if string(in.Data) != string(want) || in.Wire != wire || in.Network != tc.network ||
 				in.VLAN != tc.vlan {
-				t.Errorf("%d of %d bytes %x, network %d, tag %#x; want %d of %d bytes %x, network %d, tag %#x",
+				t.Errorf("%d of %d bytes %x, network %d, tag %#x; "+
+					"want %d of %d bytes %x, network %d, tag %#x",
 					len(in.Data), in.Wire, in.Data, in.Network, in.VLAN, len(want), wire, want,
 					tc.network, tc.vlan)
 			}
@@ -226,6 +227,7 @@ func TestUnwrap(t *testing.T) {
 
 // TestEncapsulationsOfOthers reads what gopacket, which is not ours, has written.
 func TestEncapsulationsOfOthers(t *testing.T) {
+	const teb = layers.EthernetTypeTransparentEthernetBridging
 	eth := &layers.Ethernet{SrcMAC: make(net.HardwareAddr, 6), DstMAC: make(net.HardwareAddr, 6),
 		EthernetType: layers.EthernetTypeIPv4}
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP,
@@ -243,9 +245,10 @@ func TestEncapsulationsOfOthers(t *testing.T) {
 		{"VXLAN", DecodeVXLAN, []gopacket.SerializableLayer{&layers.VXLAN{ValidIDFlag: true,
 			VNI: 0xabcdef}}, 0xabcdef},
 		{"GENEVE", DecodeGENEVE,
-			[]gopacket.SerializableLayer{&layers.Geneve{Protocol: layers.EthernetTypeTransparentEthernetBridging, VNI: 5}}, 5},
+			[]gopacket.SerializableLayer{&layers.Geneve{Protocol: teb, VNI: 5}}, 5},
 		{"GRE", DecodeGRE,
-			[]gopacket.SerializableLayer{&layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, ChecksumPresent: true, KeyPresent: true, Key: 6}}, 6},
+			[]gopacket.SerializableLayer{&layers.GRE{Protocol: teb, ChecksumPresent: true,
+				KeyPresent: true, Key: 6}}, 6},
 		{"ERSPAN II", DecodeGRE, []gopacket.SerializableLayer{
 			&layers.GRE{Protocol: layers.EthernetTypeERSPAN, SeqPresent: true, Seq: 1},
 			&layers.ERSPANII{Version: 1, SessionID: 0x3aa},

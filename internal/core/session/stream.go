@@ -97,9 +97,9 @@ const (
 	Taken                            // the stream needs the bytes below the offset N no more
 	Received                         // the target has answered N bytes in total
 	Shut                             // the target has ended its direction (FIN)
-	Finished                         // both sides have ended, all is acknowledged; the stream is gone
-	ResetByPeer                      // the target has reset, having acknowledged N bytes; it is gone
-	Failed                           // it failed for Reason, N bytes being acknowledged; it is gone
+	Finished                         // both sides have ended; the stream is gone
+	ResetByPeer                      // the target has reset after acknowledging N bytes; it is gone
+	Failed                           // it failed for Reason after N acknowledged bytes; it is gone
 	AnswerEnd                        // an answer of the target has ended (AnswerReader)
 	AnswerBytes                      // bytes of an answer whose hint has proto.Keep have come
 	AnswersLost                      // answers cannot be followed any more

@@ -1,6 +1,5 @@
-// Package segments has a server's direction read as a protocol's answers where its segments are: on
-// the way that they take, perhaps out of order, repeated, or cut. It puts them in order for a
-// proto.Follower.
+// Package segments reads a server's direction as a protocol's answers from its segments, which may
+// be out of order, repeated or cut. It puts them in order for a proto.Follower.
 package segments
 
 import (
@@ -15,44 +14,44 @@ import (
 // maxBehind bounds the bytes of one connection that wait behind a hole.
 const maxBehind = 1 << 20
 
-// Follower reads one connection's answers. Where it has lost the server's bytes it is Over and
-// Lost.
+// Follower reads one connection's answers. When bytes of the server are missing for good, it is
+// Over and Lost.
 type Follower struct {
 	answers proto.Follower
 
-	based  bool
-	fin    bool
-	base   seqnum.Value  // of the first byte, if based
-	next   seqnum.Value  // of the next byte in order
+	based  bool          // base is known
+	fin    bool          // finAt is known
+	base   seqnum.Value  // the sequence number of the first byte
+	next   seqnum.Value  // the sequence number of the next byte in order
 	read   uint64        // bytes in order
-	finAt  seqnum.Value  // where the server's direction ends, if fin
+	finAt  seqnum.Value  // the sequence number of the server's FIN
 	behind *reasm.Reader // what has come behind a hole; nil: nothing has
 }
 
-// Follow begins to follow a connection, with a SYN of the server's or where Begin says.
+// Follow returns a Follower that begins with the server's SYN, or where Begin says.
 func Follow(a proto.Answers) Follower { return Follower{answers: proto.Follow(a)} }
 
-// Over says that nothing more will be told.
+// Over reports whether no more answers will be found.
 func (f *Follower) Over() bool { return f.answers.Over() }
 
-// Lost says that the bytes could not be followed; Over is true then, too.
+// Lost reports whether the bytes could not be followed. If so, Over is true.
 func (f *Follower) Lost() bool { return f.answers.Lost() }
 
-// Expect is of proto.Answers.
+// Expect hands a request's hint to the reader of answers (see proto.Answers).
 func (f *Follower) Expect(request uint64, h proto.Hint) { f.answers.Expect(request, h) }
 
-// Begin says which the first byte's sequence number is.
+// Begin sets the sequence number of the first byte.
 func (f *Follower) Begin(base seqnum.Value) { f.based, f.base, f.next = true, base, base }
 
-// Base is the sequence number of the first byte, if it is known.
+// Base returns the sequence number of the first byte. known is false if it is not known.
 func (f *Follower) Base() (base seqnum.Value, known bool) { return f.base, f.based }
 
-// Read is how many bytes there were in order.
+// Read returns how many bytes have come in order.
 func (f *Follower) Read() uint64 { return f.read }
 
-// Take takes a segment of the server's, and appends what is found. The bytes that are told of are
-// the segment's, or hold until the next call. What waits behind a hole is kept in buffers of the
-// pool; scratch is room for the reader's own list.
+// Take reads a segment of the server and appends what it finds to out. Bytes in out belong to the
+// segment, or are valid until the next call. Bytes behind a hole are copied to buffers of the pool.
+// scratch is scratch space of the reader.
 func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told,
 	scratch *[]proto.Answer) []proto.Told {
 	switch {
@@ -66,7 +65,7 @@ func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	case !f.based && seg.Len == 0 && !seg.Flags.Has(packet.FIN):
 		return out
 	case !f.based || len(seg.Payload) < seg.Len:
-		f.Lose() // it began without us, or was cut
+		f.Lose() // its beginning was not captured, or it was cut
 		return out
 	}
 	if seg.Flags.Has(packet.FIN) {
@@ -86,6 +85,7 @@ func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	return out
 }
 
+// feed reads bytes that are in order.
 func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told,
 	scratch *[]proto.Answer) []proto.Told {
 	f.next = f.next.Add(len(p))
@@ -93,8 +93,8 @@ func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told,
 	return f.answers.Feed(now, p, out, scratch)
 }
 
-// reorder keeps what comes behind a hole until the hole is closed: a server sends again what it
-// gets no acknowledgment of.
+// reorder keeps bytes behind a hole until the server's retransmission closes the hole, and reads
+// them then.
 func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool,
 	out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	if f.behind == nil {
@@ -117,7 +117,7 @@ func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chun
 		}
 		before := len(out)
 		out = f.feed(now, v, out, scratch)
-		for i := range out[before:] { // the buffer goes back
+		for i := range out[before:] { // the buffer goes back to the pool
 			if t := &out[before+i]; len(t.Bytes) > 0 {
 				t.Bytes = append([]byte(nil), t.Bytes...)
 			}
@@ -130,7 +130,7 @@ func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chun
 	return out
 }
 
-// Kept is how much of the pool is in use for what waits behind a hole.
+// Kept returns how many bytes of the pool are in use for what waits behind a hole.
 func (f *Follower) Kept() int {
 	if f.behind == nil {
 		return 0
@@ -138,13 +138,13 @@ func (f *Follower) Kept() int {
 	return f.behind.Kept()
 }
 
-// Lose gives up: bytes are missing, or nobody has room for them.
+// Lose gives up on the connection: bytes are missing, or there is no room for them.
 func (f *Follower) Lose() {
 	f.answers.Lose()
 	f.Close()
 }
 
-// Close gives the buffers back.
+// Close returns the buffers to the pool.
 func (f *Follower) Close() {
 	if f.behind != nil {
 		f.behind.Close()
