@@ -45,7 +45,7 @@ func TestPutIsUsedAgain(t *testing.T) {
 	}
 }
 
-// What a peak leaves behind is bounded.
+// The memory that a peak leaves allocated is bounded.
 func TestPoolKeepsLittle(t *testing.T) {
 	var p Pool
 	const size, peak = 64 << 10, 1000

@@ -15,7 +15,7 @@ const (
 	sec = mono.Time(time.Second)
 )
 
-// story is one copy's gate, told in virtual time.
+// story is one copy's gate, in virtual time.
 type story struct {
 	*testing.T
 	g     Gate
@@ -38,10 +38,10 @@ func (s *story) note(seen, sent uint64) reasm.Note {
 
 func (s *story) pass(d mono.Time) { s.now += d }
 
-// recv lets the target answer n bytes more.
+// recv has the target answer n bytes more.
 func (s *story) recv(n uint64) { s.g.Received(s.now, s.g.Answered()+n, false) }
 
-// opens says that a turn goes at once, and why.
+// opens checks that a turn is released at once, and why.
 func (s *story) opens(seen, sent uint64, want Answer) {
 	s.Helper()
 	n := s.note(seen, sent)
@@ -53,7 +53,7 @@ func (s *story) opens(seen, sent uint64, want Answer) {
 	s.g.Release(s.now, n, got)
 }
 
-// waits says that a turn is held, and for how long if nothing else happens; then, that it opens.
+// waits checks how long a turn is held if nothing else happens, and why it is released then.
 func (s *story) waits(seen, sent uint64, d mono.Time, want Answer) {
 	s.Helper()
 	n := s.note(seen, sent)
@@ -83,7 +83,7 @@ func (s *story) waits(seen, sent uint64, d mono.Time, want Answer) {
 	}
 }
 
-// exchange is one answer of b bytes to a turn that production answered with a, seen by then in all.
+// exchange has a turn answered by a bytes in production and by b at the target.
 func (s *story) exchange(seen *uint64, a, b uint64, how Answer) {
 	s.Helper()
 	*seen += a
@@ -227,7 +227,7 @@ func TestSilence(t *testing.T) {
 			t.Error("what is missing may still come, and the gate does not doubt")
 		}
 		s.recv(30 + 50)
-		s.waits(250, 250, 400*ms, Silence) // which of it is the answer, nobody knows
+		s.waits(250, 250, 400*ms, Silence) // which of the bytes are the answer is not known
 	})
 	t.Run("a longer retransmission time-out", func(t *testing.T) {
 		s := tell(t, NewService(Config{RTO: time.Second}))
@@ -281,7 +281,7 @@ func TestQuietShortens(t *testing.T) {
 	}
 }
 
-// The longest gap of an answer is what the gate measures, and not the wait for its first byte.
+// The gate measures the longest gap inside an answer, without the wait for its first byte.
 func TestGapsAreMeasuredInsideAnswers(t *testing.T) {
 	s := tell(t, auto())
 	s.pass(3 * sec)
@@ -411,7 +411,7 @@ func TestPredictions(t *testing.T) {
 }
 
 func TestUnsettledTurns(t *testing.T) {
-	// known returns a story in which equal lengths are trusted, and what the client has seen in it.
+	// known returns a story in which equal lengths are trusted, and how much its client has seen.
 	known := func(t *testing.T) (*story, uint64) {
 		s := tell(t, auto())
 		var seen uint64
@@ -498,8 +498,8 @@ func TestUnsettledTurns(t *testing.T) {
 	})
 }
 
-// The target has answered more than a turn waited for, since the client had written on. The next
-// answers do not come again.
+// The target has answered more than a turn waited for, since the client sent without waiting. The
+// next answers do not come again.
 func TestTargetAhead(t *testing.T) {
 	svc := auto()
 	svc.predict.count(true, 8)
@@ -570,8 +570,7 @@ func TestRebase(t *testing.T) {
 	s.opens(1110, 1110, Predicted) // 50 for 50 was learned, without the greeting
 }
 
-// Whatever happens: a turn that waits has a moment to be asked again, and then it is not asked for
-// ever.
+// A turn that waits has a time at which to ask again, and it does not wait forever.
 func TestCheckProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		svc := NewService(Config{Mode: Mode(rapid.IntRange(0, 3).Draw(t, "mode")),

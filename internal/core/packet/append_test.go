@@ -97,7 +97,7 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestAppendAgainstGopacket has an independent codec write the same packets.
+// TestAppendAgainstGopacket compares packets with those of an independent encoder.
 func TestAppendAgainstGopacket(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSegment(t, 100)

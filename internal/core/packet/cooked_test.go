@@ -34,7 +34,7 @@ func TestDecodeLink(t *testing.T) {
 
 		{"ARP", linkEthernet, append(bytes.Clone(ether), with(8, 6)...), ErrNotIP, 0},
 		{"cooked ARP", linkSLL, with(0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 8, 6), ErrNotIP, 0},
-		{"a link that nobody knows", 147, ip, ErrNotIP, 0},
+		{"an unknown link type", 147, ip, ErrNotIP, 0},
 		{"neither IPv4 nor IPv6", linkRaw, []byte{0x15, 0, 0}, ErrNotIP, 0},
 		{"too short for loopback", linkLoop, []byte{0, 0, 0}, ErrMalformed, 0},
 		{"too short for cooked", linkSLL, make([]byte, 15), ErrMalformed, 0},

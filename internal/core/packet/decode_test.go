@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// unhex reads bytes in hex; blanks and newlines are for the reader.
+// unhex decodes bytes in hex, and ignores blanks and newlines.
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
@@ -221,7 +221,7 @@ func TestDecode(t *testing.T) {
 			if wire == 0 {
 				wire = len(b)
 			}
-			// what was there before must go
+			// Decode must replace what s held before.
 			got := Segment{Opts: Options{MSS: 1, HasTS: true, NSACK: 3}, Urgent: 9}
 			err := Decode(b, wire, &got)
 			if err != tc.err {
@@ -256,7 +256,7 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// timestamped is a data segment with timestamps.
+// timestamped returns a data segment with timestamps.
 func timestamped(v6 bool, payload int) *Segment {
 	s := &Segment{Src: ap("10.0.0.1:1234"), Dst: ap("10.0.0.2:80"), Seq: 100, Ack: 200,
 		Flags: PSH | ACK,

@@ -2,8 +2,8 @@ package packet
 
 import "testing"
 
-// FuzzDecode checks that whatever comes is decoded within its bounds, and that what was decoded can
-// be written and read again with the same meaning.
+// FuzzDecode checks that any input is decoded within its bounds, and that a decoded segment can be
+// encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	f.Add(Append(nil, timestamped(false, 10)), 0)
 	f.Add(Append(nil, timestamped(true, 10)), 1000)
@@ -39,7 +39,7 @@ func FuzzDecode(f *testing.F) {
 		if err := Decode(p, len(p), &again); err != nil {
 			t.Fatalf("own packet: %v", err)
 		}
-		// Options can be more than a packet of ours has room for: duplicates of a kind in b.
+		// Options of b may not fit in an encoded packet, if b repeats some.
 		_, fit := optionsLen(&s.Opts)
 		s.Opts.NSACK = uint8(fit)
 		for i := fit; i < MaxSACKBlocks; i++ {

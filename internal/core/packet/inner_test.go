@@ -8,8 +8,8 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// A packet that the encapsulations below carry, in hex: "hi" from 10.0.0.1:1234 to 10.0.0.2:80, 42
-// bytes, and the same with a third of it cut away; its header still says 42.
+// The packet in the encapsulations below, in hex: "hi" from 10.0.0.1:1234 to 10.0.0.2:80, 42 bytes;
+// and the same with a third of it cut off, whose header still has the length 42.
 const (
 	innerHeader = "4500002a 00004000 4006 0000" + v4addrs
 	innerTCP    = ports + "00000001 00000002 5018 ffff 0000 0000"
@@ -225,7 +225,7 @@ func TestUnwrap(t *testing.T) {
 	}
 }
 
-// TestEncapsulationsOfOthers reads what gopacket, which is not ours, has written.
+// TestEncapsulationsOfOthers decodes packets that gopacket, an independent encoder, has written.
 func TestEncapsulationsOfOthers(t *testing.T) {
 	const teb = layers.EthernetTypeTransparentEthernetBridging
 	eth := &layers.Ethernet{SrcMAC: make(net.HardwareAddr, 6), DstMAC: make(net.HardwareAddr, 6),
@@ -292,8 +292,8 @@ func TestEncapsulationsAllocateNothing(t *testing.T) {
 	}
 }
 
-// FuzzEncapsulations checks that every reader stays within what came, and never takes a cut packet
-// for whole.
+// FuzzEncapsulations checks that every decoder stays within its input, and never takes a cut packet
+// for a whole one.
 func FuzzEncapsulations(f *testing.F) {
 	for _, s := range []string{
 		macs + "8100 6005 0800" + inner4, "08000000 00007b00" + macs + "86dd" + inner6,

@@ -7,8 +7,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// FuzzReader does to a Reader whatever the bytes say, six for each step, and checks what always
-// holds.
+// FuzzReader drives a Reader by the input, six bytes for each step, and checks its invariants.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 8, 1, 0, 0, 0, 16, 8, 1, 0, 0, 0, 8, 8, 2, 0})
 	f.Fuzz(func(t *testing.T, script []byte) {

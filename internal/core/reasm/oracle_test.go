@@ -17,7 +17,7 @@ type arrival struct {
 	seen     uint64
 }
 
-// oracle does what a Reader does, byte by byte and from the whole history.
+// oracle computes what a Reader does, byte by byte and from the whole history.
 type oracle struct {
 	owner   []int // which arrival brought each byte first; -1: none
 	known   []arrival
@@ -41,7 +41,7 @@ func (o *oracle) insert(a arrival, stream []byte) {
 			end++
 		}
 		seen := ^uint64(0)
-		for _, k := range o.known { // nobody sends what comes later before what comes earlier
+		for _, k := range o.known { // later bytes are not sent before earlier ones
 			if k.end >= end {
 				seen = min(seen, k.seen)
 			}
@@ -70,9 +70,9 @@ type script struct {
 	first    []arrival // as it was sent
 	turns    []at      // where Seen rose then
 	arrivals []arrival
-	// joined: retransmissions may join segments. What was known at a part of such a piece is not
-	// kept, so that turns may be found earlier than they were; it takes a network that delays the
-	// originals beyond.
+	// joined reports that retransmissions may join segments. What was known at a part of such a
+	// piece is not kept, so turns may be found earlier than they began, if the network delays the
+	// originals beyond the retransmission.
 	joined bool
 }
 
@@ -97,7 +97,7 @@ func draw(t *rapid.T) script {
 		}
 		first = append(first, arrival{start, start + n, seen})
 	}
-	// Segments come late, not at all, and again: in other pieces, by a client that has seen more.
+	// Segments are delayed, lost, and repeated: in other pieces, by a client that has seen more.
 	s.first, s.arrivals = first, slices.Clone(first)
 	s.joined = rapid.Bool().Draw(t, "joined")
 	for range rapid.IntRange(0, 20).Draw(t, "again") {
@@ -208,9 +208,9 @@ func TestReaderProperty(t *testing.T) {
 	})
 }
 
-// A capture that loses nothing itself sees every segment that reached the server. Where the network
-// lost the first transmission of some, and each is sent again after at least one segment of its own
-// turn or a later one has come, the turns are where they were.
+// A capture without loss sees every segment that reached the server. If the network lost the first
+// transmission of some, and each is repeated after a segment of its own turn or a later one has
+// come, the turns are found where they began.
 func TestTurnsSurviveLoss(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := draw(t)

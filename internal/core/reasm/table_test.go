@@ -9,7 +9,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// bench is a Reader with what a test wants to say about it.
+// bench is a Reader and its test.
 type bench struct {
 	Reader
 	t    *testing.T
@@ -347,8 +347,7 @@ func TestSkipTo(t *testing.T) {
 			if got := b.turns(); !slices.Equal(got, c.turns) {
 				t.Errorf("turns at %v, wanted %v", got, c.turns)
 			}
-			// Sequence numbers keep their places, and the first bytes after a jump tell nothing of
-			// a turn.
+			// Sequence numbers keep their offsets, and the first bytes after a jump begin no turn.
 			b.in(int(c.next), "A", 20)
 			b.in(int(c.next)+1, "B", 30)
 			want := []at{{c.next + 1, 30}}
@@ -373,7 +372,7 @@ func TestStartTurn(t *testing.T) {
 	if got, want := b.turns(), []at{{2, 5}, {4, 8}}; !slices.Equal(got, want) {
 		t.Errorf("turns at %v, wanted %v", got, want)
 	}
-	// After a jump it says what nobody else can.
+	// StartTurn makes the first bytes after a jump begin a turn.
 	b.SkipTo(10)
 	b.StartTurn(Note{Seen: 9})
 	b.in(10, "kl", 9)
@@ -401,7 +400,7 @@ func TestMostIsHeld(t *testing.T) {
 	if b.Ahead() != maxHeld {
 		t.Errorf("Ahead() = %d, wanted %d", b.Ahead(), maxHeld)
 	}
-	// What fills the first hole is always welcome.
+	// Bytes that fill the first hole are always accepted.
 	if got := b.in(0, "xx", 0); got != InOrder || b.Next() != 3 {
 		t.Errorf("the first hole filled: verdict %d and Next() = %d, wanted %d and 3", got,
 			b.Next(), InOrder)
@@ -409,7 +408,7 @@ func TestMostIsHeld(t *testing.T) {
 	b.close()
 }
 
-// A connection that once had much in flight does not keep the room for ever.
+// A connection that once had much in flight does not keep its memory.
 func TestCloseGivesRoomBack(t *testing.T) {
 	b := newBench(t)
 	for i := range 5000 {

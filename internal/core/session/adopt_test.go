@@ -12,7 +12,7 @@ func whole(svc *Service)  { svc.WholeOnly = true }
 func silent(svc *Service) { svc.Gate.Greeted(false) } // it is known not to greet
 func greets(svc *Service) { svc.Gate.Greeted(true) }
 
-// busy is a connection found under way, whose client has just sent something.
+// busy returns a connection found under way whose client has just sent something.
 func busy(t *testing.T, change ...func(*Service)) *rig {
 	r := newRig(t, change...)
 	r.init(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}, true)
@@ -91,7 +91,7 @@ func TestAdoption(t *testing.T) {
 			r.next = 0
 			r.copies(0)
 			r.sessions(0, ledger.None, 0)
-			// A byte may be the first of a request as well: then a moment must pass.
+			// A single byte may be the first of a request; the next turn must follow a lull.
 			r.wait(100*ms + mono.Time(len(probe))*sec)
 			r.data("GET 1")
 			r.copies(1)
@@ -255,7 +255,7 @@ func TestWholeSessionsOnly(t *testing.T) {
 		r.data("GET 1")
 		r.copied("GET 1")
 		r.takes()
-		// Once it is lost it is not begun again.
+		// A copy that is lost is not opened again.
 		r.targetResets(5)
 		r.answers(5)
 		r.data("GET 2")
@@ -336,7 +336,7 @@ func TestTLSIsRefused(t *testing.T) {
 	})
 }
 
-// isTLS says that the session was refused as TLS with all that it had.
+// isTLS checks that the session was refused as TLS, with all of its bytes.
 func (r *rig) isTLS() {
 	r.Helper()
 	r.sessions(1, ledger.TLS, 1)

@@ -210,7 +210,7 @@ func TestPipelining(t *testing.T) {
 	r.copied("abcd")
 }
 
-// What is captured while the gate is shut waits, turn by turn.
+// Turns that are captured while the gate is shut wait, each for its own answer.
 func TestTurnsQueue(t *testing.T) {
 	r := fresh(t)
 	r.data("0")
@@ -251,7 +251,7 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// A burst that is captured before the session is advanced says the same as its packets one by one.
+// A burst that is captured before the session is advanced has the effect of its packets one by one.
 func TestNoGreetingInABurst(t *testing.T) {
 	r := newRig(t)
 	seg := func(s packet.Segment) {
@@ -283,7 +283,7 @@ func TestDribble(t *testing.T) {
 		t.Errorf("%d turns, wanted 1", r.count.Turns)
 	}
 	r.takes()
-	// The same in order out of order.
+	// Packets out of order.
 	r.answers(10)
 	r.replies(10)
 	r.wait(sec)
@@ -421,8 +421,8 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// A client that has closed resets when the server goes on; the server has acknowledged its FIN
-// before. That is no hole, however long the copy has still to do.
+// A client that has closed resets when the server continues, after the server has acknowledged its
+// FIN. No bytes are missing then, however much the copy still has to send.
 func TestResetBehindFIN(t *testing.T) {
 	r := fresh(t)
 	r.data("one")

@@ -29,14 +29,14 @@ var (
 		}}
 )
 
-// watched makes the sessions of a rig read what production answers.
+// watched has the sessions of a rig read production's answers.
 func watched(certain bool, p proto.Protocol) func(*Service) {
 	return func(svc *Service) {
 		svc.Production, svc.Certain, svc.Protocols = true, certain, []proto.Protocol{p}
 	}
 }
 
-// speaks is what the server sends; the client has not seen it yet.
+// speaks has the server send text that the client has not seen yet.
 func (r *rig) speaks(text string) {
 	r.Helper()
 	r.speaksAt(r.sent, text)
@@ -50,7 +50,7 @@ func (r *rig) speaksAt(off int, text string) {
 		Len:   len(text), Payload: []byte(text)})
 }
 
-// sees says that the client has seen the server's bytes up to now.
+// sees has the client see what the server has sent.
 func (r *rig) sees() { r.seen = r.sent }
 
 func (r *rig) production(want ledger.Answers, lost uint64) {
@@ -68,8 +68,8 @@ const (
 	pong = "+PONG\r\n"
 )
 
-// A client with two requests under way, each of which it sends when it has seen one answer, though
-// production has sent all that the client has seen.
+// A client with two outstanding requests sends one for each answer that it sees. When it does, it
+// has seen everything that production has sent.
 func TestProductionWindow(t *testing.T) {
 	for name, certain := range map[string]bool{"certain": true, "recognised": false} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestProductionWindow(t *testing.T) {
 			r.ends(10)
 			r.copied(ping + ping + ping + ping)
 			r.takes()
-			// Two answers at once ask for two.
+			// A client that has seen two answers more waits for two.
 			r.speaks(pong)
 			r.sees()
 			r.data(ping)
@@ -107,7 +107,7 @@ func TestProductionWindow(t *testing.T) {
 	}
 }
 
-// Half of an answer more is no answer more.
+// A client that has seen half of an answer waits for none.
 func TestProductionHalf(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	r.data(ping)
@@ -156,7 +156,7 @@ func TestProductionStatus(t *testing.T) {
 	}
 }
 
-// Out of order, twice, overlapping: as the client's own kernel would read it.
+// Segments out of order, repeated and overlapping are read as the client's kernel reads them.
 func TestProductionOrder(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	r.data(ping + ping)
@@ -187,7 +187,7 @@ func TestProductionUnderWay(t *testing.T) {
 	r.production(ledger.Answers{Answered: 1}, 0)
 }
 
-// Where production was answering when the turn began, what comes next is not the answer to it.
+// If production was answering when the turn began, what it sends next does not answer that turn.
 func TestProductionUnderWayUnsettled(t *testing.T) {
 	r := newRig(t, watched(true, redisProtocol))
 	r.seen, r.sent, r.next = 1000, 1000, 500
@@ -204,8 +204,8 @@ func TestProductionUnderWayUnsettled(t *testing.T) {
 	r.production(ledger.Answers{Answered: 1}, 0)
 }
 
-// A packet of the server's was not captured: the client has seen what we have not. The turn goes by
-// what is known of the target alone, and reading begins again with it.
+// A packet of the server was not captured, but its client has seen it. The turn is gated by the
+// target's answers alone, and reading begins again with it.
 func TestProductionMissed(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	r.data(ping)
@@ -242,7 +242,7 @@ func TestProductionGap(t *testing.T) {
 	r.production(ledger.Answers{Answered: 2}, 1)
 }
 
-// Where only headers are captured there is nothing to read, and nothing was lost.
+// If only headers are captured there is nothing to read, and nothing is lost.
 func TestProductionCut(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	for range 3 {
@@ -303,8 +303,8 @@ func TestProductionEnds(t *testing.T) {
 	}
 }
 
-// What is denied has no answer of the target's, and one of production's: a copy that leaves
-// requests out counts production's answers, and waits by its own.
+// A denied request is answered by production and not by the target. A copy that leaves requests out
+// counts production's answers, and is gated by the target's.
 func TestProductionOfEdited(t *testing.T) {
 	p := httpProtocol
 	p.NewClient = func() proto.Client {
@@ -332,7 +332,7 @@ func TestProductionOfEdited(t *testing.T) {
 	r.production(ledger.Answers{Answered: 2, Status: [5]uint64{0, 2}}, 0)
 }
 
-// A copy that is far behind goes by what was read, when production has long closed.
+// A copy that is far behind is gated by what was read, long after production has closed.
 func TestProductionBehind(t *testing.T) {
 	r := fresh(t, watched(false, httpProtocol))
 	const (
@@ -360,8 +360,8 @@ func TestProductionBehind(t *testing.T) {
 	r.production(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
 }
 
-// Whatever the packets look like in which requests and answers come, every turn is known to be
-// begun when its client had seen as many answers as it had.
+// However requests and answers are cut into packets, it is known for each turn how many answers its
+// client had seen.
 func TestProductionProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := fresh(t, watched(rapid.Bool().Draw(rt, "certain"), redisProtocol))

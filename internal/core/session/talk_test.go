@@ -13,8 +13,8 @@ import (
 
 func certain(t *testing.T) *rig { return fresh(t, spoken(true, newLines)) }
 
-// An answer of another length than production's, in pieces, with silence between them: only its end
-// counts.
+// An answer that differs in length from production's, and comes in pieces with silence between
+// them, is over when the protocol says so.
 func TestKnownAnswer(t *testing.T) {
 	r := certain(t)
 	r.data("one\n")
@@ -53,8 +53,8 @@ func TestKnownWaitsForAll(t *testing.T) {
 	r.requests(ledger.Requests{Sent: 5, Answers: ledger.Answers{Answered: 3}})
 }
 
-// A client that keeps several requests under way is copied by one that does: each turn that was
-// sent while production was still answering asks for one answer more.
+// The copy of a client that keeps several requests outstanding does so as well: each turn that was
+// sent while production was still answering waits for one answer more.
 func TestKnownWindow(t *testing.T) {
 	r := certain(t)
 	r.data("1\n2\n3\n")
@@ -93,7 +93,7 @@ func TestKnownEnd(t *testing.T) {
 	r.ended(false, ledger.None)
 }
 
-// The client sends the rest of its request once it was told to (RFC 9110 §10.1.1).
+// The client sends the rest of its request after an interim answer (RFC 9110 §10.1.1).
 func TestKnownInside(t *testing.T) {
 	r := certain(t)
 	r.data("one")
@@ -109,7 +109,7 @@ func TestKnownInside(t *testing.T) {
 	r.answers(9)
 	r.data("two\n")
 	r.copied("one and the rest\ntwo\n")
-	// Half of a request, while the answer to the one before was still to come.
+	// Half of a request, before the answer to the previous one.
 	r.takes()
 	r.data("thr")
 	r.answers(9)
@@ -119,8 +119,8 @@ func TestKnownInside(t *testing.T) {
 	r.copied("one and the rest\ntwo\nthree\n")
 }
 
-// The rest of a request that waits for nobody goes, though its client has seen answers to others
-// meanwhile, which the target had given before.
+// The rest of a request that does not wait is sent, although its client has seen answers meanwhile
+// that the target had sent before.
 func TestKnownInsideOfOthers(t *testing.T) {
 	r := certain(t)
 	r.data("zero\none\ntw")
@@ -136,7 +136,7 @@ func TestKnownInsideOfOthers(t *testing.T) {
 	r.copied("zero\none\ntwo!\n")
 }
 
-// One that does wait has to hear something.
+// The rest of a request that waits needs another answer.
 func TestKnownInsideOfOne(t *testing.T) {
 	r := certain(t)
 	r.data("zero\n")
@@ -165,7 +165,7 @@ func TestKnownNoInterim(t *testing.T) {
 	r.copied("one and the rest\n")
 }
 
-// An answer before its request is whole is an answer.
+// An answer that precedes the end of its request counts.
 func TestKnownAnsweredEarly(t *testing.T) {
 	r := certain(t)
 	r.data("one")
@@ -253,7 +253,7 @@ func TestProtoLost(t *testing.T) {
 	}
 }
 
-// What was learned of the lengths while the protocol was known serves when it is lost.
+// Lengths that were learned while the protocol was known serve when it is lost.
 func TestKnownLearns(t *testing.T) {
 	r := certain(t)
 	for range 6 {
@@ -375,7 +375,7 @@ func TestRecognise(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nobody asks", func(t *testing.T) {
+	t.Run("no protocol", func(t *testing.T) {
 		r := fresh(t)
 		r.data("ABC\n")
 		if r.stream().spec.Listen || r.stream().kinds != nil {
@@ -384,7 +384,7 @@ func TestRecognise(t *testing.T) {
 	})
 }
 
-// A client that asks on before its first bytes are known for what they are.
+// A client sends its next turn before its protocol is recognised.
 func TestRecogniseWholeTurn(t *testing.T) {
 	r := fresh(t, spoken(false, newLines))
 	r.data("AB")
@@ -412,7 +412,7 @@ func TestDeafStream(t *testing.T) {
 	r.requests(ledger.Requests{})
 }
 
-// A copy that was lost begins its protocol again.
+// The copy that follows a lost one begins its protocol again.
 func TestKnownAgain(t *testing.T) {
 	r := certain(t)
 	r.data("one\n")

@@ -202,7 +202,7 @@ func TestLostFIN(t *testing.T) {
 	r.ended(false, ledger.None)
 }
 
-// A FIN may be captured after its acknowledgment; then nothing is missing.
+// If a FIN is captured after its acknowledgment, nothing is missing.
 func TestFINAfterItsAcknowledgment(t *testing.T) {
 	r := fresh(t)
 	r.data("GET")
@@ -340,7 +340,7 @@ func TestTargetTrouble(t *testing.T) {
 		r.finishes()
 		r.ended(false, ledger.None)
 	})
-	t.Run("an event after the end is nobody's", func(t *testing.T) {
+	t.Run("an event after the end is ignored", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")
 		r.targetResets(0)
@@ -430,7 +430,7 @@ func TestTimeouts(t *testing.T) {
 		r.state(Flowing)
 		r.bytes(10, ledger.None, 10)
 	})
-	// A turn that the gate has let go late has its time like any other.
+	// A turn that was released late has as much time as any other.
 	t.Run("the stall counts from the release", func(t *testing.T) {
 		r := fresh(t, func(s *Service) { s.Stall = 5 * time.Second })
 		r.data("GET 1")

@@ -13,7 +13,7 @@ import (
 	"tcpcopy/internal/proto/http1"
 )
 
-// part is a segment of the target's by the offset of its first byte; flags beside ACK.
+// part is a segment of the target: the offset of its first byte, and its flags in addition to ACK.
 type part struct {
 	off   int
 	text  string
@@ -79,7 +79,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Bytes that are wanted are told, though their buffers go back.
+// Bytes in the output remain valid when their buffers go back to the pool.
 func TestFollowKept(t *testing.T) {
 	var pool chunk.Pool
 	f := Follow(&keeper{})
@@ -105,7 +105,7 @@ func TestFollowKept(t *testing.T) {
 	}
 }
 
-// keeper wants every byte.
+// keeper is a reader that keeps every byte.
 type keeper struct{}
 
 func (*keeper) Expect(uint64, proto.Hint)                                 {}

@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// answer delivers what acknowledges all and carries length bytes, as a target with timestamps would
-// send.
+// answer delivers a segment of a target with timestamps that acknowledges everything and carries
+// length bytes.
 func answer(c *Conn, s *packet.Segment, now mono.Time, length int) {
 	s.Flags = packet.ACK
 	s.Seq = c.rseq(c.rcvNxt)
@@ -22,8 +22,8 @@ func answer(c *Conn, s *packet.Segment, now mono.Time, length int) {
 	c.Deliver(now, s)
 }
 
-// BenchmarkRequest is a keepalive request and its answer: release, send, acknowledgment with the
-// answer, our ACK. Four calls of Poll or Deliver, two segments out, one in.
+// BenchmarkRequest is a request on an open connection and its answer: release, send, an answer that
+// acknowledges it, our ACK.
 func BenchmarkRequest(b *testing.B) {
 	var c Conn
 	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 300), 300},
@@ -73,8 +73,8 @@ func BenchmarkUpload(b *testing.B) {
 	}
 }
 
-// BenchmarkLossyAck is an acknowledgment with three SACK blocks while 1,000 segments are in flight,
-// the dearest that a target can be to us in honesty.
+// BenchmarkLossyAck is an acknowledgment with three SACK blocks while 1,000 segments are in flight:
+// the most expensive segment that an honest target sends.
 func BenchmarkLossyAck(b *testing.B) {
 	var c Conn
 	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 1448), 1448},

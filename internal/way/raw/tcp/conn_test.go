@@ -16,7 +16,7 @@ var (
 	targetAddr = netip.MustParseAddrPort("10.0.0.2:80")
 )
 
-// chunks is a Source of client segments of the same size, without end.
+// chunks is an endless Source of client segments of the same size.
 type chunks struct {
 	data []byte
 	size uint64
@@ -31,8 +31,7 @@ func fullSyn() packet.Options {
 	return packet.Options{MSS: 1460, WScale: 7, HasWScale: true, SACKPermitted: true, HasTS: true}
 }
 
-// establish returns a connection that has shaken hands at time zero with a target of the given
-// options.
+// establish establishes c with a target that has the options opts. It returns the time after that.
 func establish(t testing.TB, c *Conn, cfg Config, src Source, opts packet.Options,
 	win uint16) mono.Time {
 	t.Helper()
@@ -133,8 +132,7 @@ func TestTimeoutRepeats(t *testing.T) {
 	}
 }
 
-// TestLeave: a SYN that must not go without leave waits for it, sends nothing meanwhile, and does
-// not outlast the time to connect.
+// TestLeave checks that a SYN waits for Leave if it must, and no longer than the time to connect.
 func TestLeave(t *testing.T) {
 	sec := func(n int) mono.Time { return mono.Time(n) * mono.Time(time.Second) }
 	for _, tc := range []struct {

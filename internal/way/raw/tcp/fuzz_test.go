@@ -11,7 +11,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// checkInvariants verifies that the sums that a Conn keeps agree with what they sum up.
+// checkInvariants checks that the sums in a Conn agree with its segments, and other invariants.
 func checkInvariants(t *testing.T, c *Conn) {
 	t.Helper()
 	var sacked, lost, nsacked uint32
@@ -69,7 +69,7 @@ func checkInvariants(t *testing.T, c *Conn) {
 	}
 }
 
-// pollAll polls until nothing more is due, and checks what comes out.
+// pollAll polls until nothing more is due, and checks the segments.
 func pollAll(t *testing.T, c *Conn, now mono.Time, out []packet.Segment) ([]packet.Segment,
 	mono.Time) {
 	t.Helper()
@@ -108,8 +108,8 @@ func pollAll(t *testing.T, c *Conn, now mono.Time, out []packet.Segment) ([]pack
 	}
 }
 
-// FuzzDeliver reads a program of calls and segments. Segments are made near to what the connection
-// expects, since arbitrary ones are dropped by the first check.
+// FuzzDeliver interprets the input as a program of calls and segments. Segments are near to what
+// the connection expects, since the first check drops most others.
 func FuzzDeliver(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	for seed := range int64(8) {
@@ -120,7 +120,7 @@ func FuzzDeliver(f *testing.F) {
 	f.Fuzz(func(t *testing.T, prog []byte) { runProgram(t, prog) })
 }
 
-// TestRandomPrograms runs the fuzz target over programs from a seed.
+// TestRandomPrograms runs the fuzz target with random programs.
 func TestRandomPrograms(t *testing.T) {
 	for seed := range int64(3000) {
 		b := make([]byte, 50+seed%1500)
@@ -239,7 +239,7 @@ func runProgram(t *testing.T, prog []byte) {
 		out, wake = pollAll(t, &c, now, out)
 		_ = c.Status()
 	}
-	// Whatever happened, a connection whose target has fallen silent comes to rest.
+	// A connection whose target has fallen silent ends.
 	for steps := 0; wake != mono.Never; steps++ {
 		now = max(now, wake)
 		if out, wake = pollAll(t, &c, now, out); steps > 5000 {

@@ -31,8 +31,7 @@ func TestResetFor(t *testing.T) {
 	}
 }
 
-// TestInitAgain uses a Conn again after a connection with all kinds of state: nothing of it may be
-// left.
+// TestInitAgain checks that Init leaves nothing of an earlier connection.
 func TestInitAgain(t *testing.T) {
 	var c Conn
 	now := establish(t, &c, Config{ISN: 9, Syn: fullSyn()}, &chunks{make([]byte, 1000), 1000},
