@@ -123,6 +123,24 @@ func draw(t *rapid.T) script {
 	return s
 }
 
+// verdict inserts an arrival and returns the Verdict that a Reader must return.
+func (o *oracle) verdict(a arrival, stream []byte) Verdict {
+	before, fresh := o.next, 0
+	for k := max(a.off, o.next); k < a.end; k++ {
+		if o.owner[k] < 0 {
+			fresh++
+		}
+	}
+	o.insert(a, stream)
+	switch {
+	case o.next > before:
+		return InOrder
+	case fresh > 0:
+		return Ahead
+	}
+	return Known
+}
+
 func TestReaderProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := draw(t)
@@ -141,19 +159,7 @@ func TestReaderProperty(t *testing.T) {
 		var marks []at
 		taken := uint64(0)
 		for i, a := range s.arrivals {
-			before, fresh := o.next, 0
-			for k := max(a.off, o.next); k < a.end; k++ {
-				if o.owner[k] < 0 {
-					fresh++
-				}
-			}
-			o.insert(a, s.stream)
-			want := Known
-			if o.next > before {
-				want = InOrder
-			} else if fresh > 0 {
-				want = Ahead
-			}
+			want := o.verdict(a, s.stream)
 			payload := slices.Clone(s.stream[a.off:a.end])
 			v := r.Insert(base.Add(a.off), payload, Note{Seen: a.seen, Sent: a.seen})
 			clear(payload) // the reader has its own copy

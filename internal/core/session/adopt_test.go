@@ -84,6 +84,9 @@ func TestAdoption(t *testing.T) {
 		r.data("second half")
 		r.copies(0)
 	})
+}
+
+func TestAdoptionBySingleBytes(t *testing.T) {
 	t.Run("a keepalive probe first", func(t *testing.T) {
 		for _, probe := range []string{"", "\x00"} {
 			r := newRig(t, silent)
@@ -133,6 +136,9 @@ func TestAdoption(t *testing.T) {
 		r.copies(0)
 		r.sessions(0, ledger.None, 0)
 	})
+}
+
+func TestAdoptionAtTheEnd(t *testing.T) {
 	t.Run("the turn's first bytes come late", func(t *testing.T) {
 		r := busy(t, silent)
 		r.answers(10)

@@ -117,6 +117,9 @@ func TestReset(t *testing.T) {
 			r.bytes(3, ledger.None, 3)
 		})
 	}
+}
+
+func TestResetWithoutAnswer(t *testing.T) {
 	t.Run("in the middle of an answer", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")

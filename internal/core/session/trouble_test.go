@@ -71,6 +71,9 @@ func TestCaptureGap(t *testing.T) {
 		r.state(Flowing)
 		r.copied("GET 1")
 	})
+}
+
+func TestCaptureGapInTime(t *testing.T) {
 	t.Run("known by time", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET 1")
@@ -134,6 +137,9 @@ func TestCaptureGap(t *testing.T) {
 			t.Errorf("%d bytes in flight without a copy", n)
 		}
 	})
+}
+
+func TestCaptureGapAtTheEnd(t *testing.T) {
 	t.Run("before the FIN", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET 1")
@@ -219,7 +225,7 @@ func TestFINAfterItsAcknowledgment(t *testing.T) {
 	r.ended(false, ledger.None)
 }
 
-func TestTargetTrouble(t *testing.T) {
+func TestTargetResets(t *testing.T) {
 	t.Run("reset, then another copy at the next turn", func(t *testing.T) {
 		r := fresh(t, silent)
 		r.data("GET 1")
@@ -276,6 +282,9 @@ func TestTargetTrouble(t *testing.T) {
 		r.opened()
 		r.copied("GET 2")
 	})
+}
+
+func TestTargetClosesOrRefuses(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		r := newRig(t, silent)
 		r.syn()
@@ -350,7 +359,7 @@ func TestTargetTrouble(t *testing.T) {
 	})
 }
 
-func TestTimeouts(t *testing.T) {
+func TestGateTimeouts(t *testing.T) {
 	t.Run("the gate: no answer begins", func(t *testing.T) {
 		r := fresh(t, silent)
 		r.data("GET 1")
@@ -409,6 +418,9 @@ func TestTimeouts(t *testing.T) {
 		r.sessions(1, ledger.GateTimeout, 1)
 		r.bytes(5, ledger.None, 5)
 	})
+}
+
+func TestStall(t *testing.T) {
 	t.Run("the target takes nothing", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")
@@ -457,6 +469,9 @@ func TestTimeouts(t *testing.T) {
 		r.wait(ms)
 		r.ended(true, ledger.None)
 	})
+}
+
+func TestIdle(t *testing.T) {
 	t.Run("idle with all delivered", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")

@@ -132,24 +132,76 @@ func TestRandomPrograms(t *testing.T) {
 	}
 }
 
-func runProgram(t *testing.T, prog []byte) {
-	next := func() (b byte) {
-		if len(prog) > 0 {
-			b, prog = prog[0], prog[1:]
-		}
-		return b
+// program is the input of the fuzz target. After its end it reads as zeros.
+type program []byte
+
+func (p *program) next() (b byte) {
+	if len(*p) > 0 {
+		b, *p = (*p)[0], (*p)[1:]
 	}
-	next16 := func() uint16 { return uint16(next())<<8 | uint16(next()) }
+	return b
+}
+
+func (p *program) next16() uint16 { return uint16(p.next())<<8 | uint16(p.next()) }
+
+// segment returns a segment that is near to what c expects.
+func (p *program) segment(c *Conn, now mono.Time) packet.Segment {
+	s := packet.Segment{Flags: packet.ACK, Window: p.next16()}
+	s.Seq = c.rseq(c.rcvNxt)
+	s.Ack = c.seq(c.una)
+	mode := p.next()
+	if mode&1 != 0 {
+		s.Ack = s.Ack.Add(int(p.next16()))
+	} else if mode&2 != 0 && c.flight.len() > 0 {
+		s.Ack = c.seq(c.flight.at(int(p.next()) % c.flight.len()).end)
+	}
+	if mode&4 != 0 {
+		s.Seq = s.Seq.Add(int(int16(p.next16())))
+	}
+	if mode&8 != 0 {
+		s.Len = int(p.next16()) * 4
+	}
+	if mode&16 != 0 {
+		s.Opts.HasTS = true
+		s.Opts.TSVal = c.tsRecent + uint32(int8(p.next()))
+		s.Opts.TSEcr = c.tsAt(now) - uint32(p.next())
+	}
+	if mode&32 != 0 {
+		s.Opts.NSACK = p.next() % 5
+		for i := range s.Opts.NSACK {
+			first := c.seq(c.una).Add(int(int16(p.next16())))
+			if c.flight.len() > 0 && p.next()&1 != 0 {
+				first = c.seq(c.flight.start(int(p.next())%c.flight.len(), c.una))
+			}
+			s.Opts.SACK[i] = packet.SACKBlock{First: first, End: first.Add(int(p.next16()))}
+		}
+	}
+	if mode&64 != 0 {
+		if s.Flags = packet.Flags(p.next()); p.next() > 10 {
+			s.Flags &^= packet.RST // or few programs would come far
+		}
+	}
+	if q := *p; mode == 0xff && len(q) >= 12 {
+		s.Seq = seqnum.Value(binary.LittleEndian.Uint32(q))
+		s.Ack = seqnum.Value(binary.LittleEndian.Uint32(q[4:]))
+		s.Len = int(int32(binary.LittleEndian.Uint32(q[8:])))
+		*p = q[12:]
+	}
+	return s
+}
+
+func runProgram(t *testing.T, input []byte) {
+	prog := program(input)
 	var c Conn
-	conf := next()
+	conf := prog.next()
 	cfg := Config{
-		Local: clientAddr, Remote: targetAddr, ISN: seqnum.Value(0xffffff00) + seqnum.Value(next()),
+		Local: clientAddr, Remote: targetAddr, ISN: 0xffffff00 + seqnum.Value(prog.next()),
 		Syn: packet.Options{MSS: 1460, HasWScale: conf&1 != 0, WScale: conf >> 4,
 			SACKPermitted: conf&2 != 0, HasTS: conf&4 != 0},
 		CongestionControl: [...]uint8{Reno, CUBIC, BBR, BBR}[conf>>3&1|conf>>5&2],
 		TSBase:            0xfffff000,
 	}
-	src := &chunks{make([]byte, 4000), 1 + uint64(next())*20}
+	src := &chunks{make([]byte, 4000), 1 + uint64(prog.next())*20}
 	c.Init(&cfg, src)
 	now := mono.Time(0)
 	c.Open(now)
@@ -161,71 +213,31 @@ func runProgram(t *testing.T, prog []byte) {
 	}
 	released := uint64(0)
 	for len(prog) > 0 {
-		op := next()
+		op := prog.next()
 		switch {
 		case op < 24:
-			released += uint64(next16())
+			released += uint64(prog.next16())
 			c.Release(now, released)
 		case op < 26:
 			c.CloseWrite(now)
 		case op == 26:
-			if next() < 10 {
+			if prog.next() < 10 {
 				c.Abort(now)
 			}
 		case op < 30:
-			c.SetMTU(int(next16()))
+			c.SetMTU(int(prog.next16()))
 		case op == 30:
 			c.FreeOldConnection(now)
 		case op == 31:
 			c.Urgent(released)
 		case op < 80:
-			now = now.Add(time.Duration(next()) * time.Millisecond)
+			now = now.Add(time.Duration(prog.next()) * time.Millisecond)
 		case op < 100:
 			if wake != mono.Never {
 				now = max(now, wake)
 			}
 		default:
-			s := packet.Segment{Flags: packet.ACK, Window: next16()}
-			s.Seq = c.rseq(c.rcvNxt)
-			s.Ack = c.seq(c.una)
-			mode := next()
-			if mode&1 != 0 {
-				s.Ack = s.Ack.Add(int(next16()))
-			} else if mode&2 != 0 && c.flight.len() > 0 {
-				s.Ack = c.seq(c.flight.at(int(next()) % c.flight.len()).end)
-			}
-			if mode&4 != 0 {
-				s.Seq = s.Seq.Add(int(int16(next16())))
-			}
-			if mode&8 != 0 {
-				s.Len = int(next16()) * 4
-			}
-			if mode&16 != 0 {
-				s.Opts.HasTS = true
-				s.Opts.TSVal = c.tsRecent + uint32(int8(next()))
-				s.Opts.TSEcr = c.tsAt(now) - uint32(next())
-			}
-			if mode&32 != 0 {
-				s.Opts.NSACK = next() % 5
-				for i := range s.Opts.NSACK {
-					first := c.seq(c.una).Add(int(int16(next16())))
-					if c.flight.len() > 0 && next()&1 != 0 {
-						first = c.seq(c.flight.start(int(next())%c.flight.len(), c.una))
-					}
-					s.Opts.SACK[i] = packet.SACKBlock{First: first, End: first.Add(int(next16()))}
-				}
-			}
-			if mode&64 != 0 {
-				if s.Flags = packet.Flags(next()); next() > 10 {
-					s.Flags &^= packet.RST // or few programs would come far
-				}
-			}
-			if mode == 0xff && len(prog) >= 12 {
-				s.Seq = seqnum.Value(binary.LittleEndian.Uint32(prog))
-				s.Ack = seqnum.Value(binary.LittleEndian.Uint32(prog[4:]))
-				s.Len = int(int32(binary.LittleEndian.Uint32(prog[8:])))
-				prog = prog[12:]
-			}
+			s := prog.segment(&c, now)
 			if op&2 != 0 {
 				c.DeliverLate(now, &s)
 			} else {
