@@ -7,7 +7,7 @@ import (
 	"tcpcopy/internal/core/reasm"
 )
 
-// Answer says why a turn may go, or that it may not.
+// Answer is why a turn may go, or that it must wait.
 type Answer uint8
 
 // The answers of Check.

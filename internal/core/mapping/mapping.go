@@ -117,7 +117,7 @@ func parseOne(s string) (m Mapping, err error) {
 		case t.Addr == m.Production:
 			return m, fmt.Errorf("%q copies a server's traffic to itself, want another target", s)
 		case slices.ContainsFunc(m.Targets, func(o Target) bool { return o.Addr == t.Addr }):
-			return m, fmt.Errorf("target %v in %q is there twice, want it once; "+
+			return m, fmt.Errorf("target %v in %q occurs twice, want it once; "+
 				"%v*2 gives it twice the part of another", t.Addr, s, t.Addr)
 		case len(m.Targets) == maxTargets:
 			return m, fmt.Errorf("target %v is one too many, want at most %d of a mapping",
@@ -139,14 +139,15 @@ func parseTarget(word, s string) (t Target, err error) {
 		return t, fmt.Errorf("target %w in %q, %s", err, s, shape)
 	}
 	if t.Addr.Addr().IsUnspecified() {
-		return t, fmt.Errorf("target %q in %q is no host's address, want the test server's",
+		return t, fmt.Errorf("target %q in %q is not the address of a host, want the test server's",
 			addr, s)
 	}
 	t.Weight = 1
 	if weighted {
 		n, err := strconv.Atoi(weight)
 		if err != nil || n < 1 || n > maxWeight {
-			return t, fmt.Errorf("weight %q of target %v in %q is none, want 1 to %d", weight,
+			return t, fmt.Errorf("weight %q of target %v in %q is not a weight, want 1 to %d",
+				weight,
 				t.Addr, s, maxWeight)
 		}
 		t.Weight = n
@@ -161,7 +162,7 @@ func onlyDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789")
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is none, want 1 to 65535", s)
+		return 0, fmt.Errorf("%q is not a port number, want 1 to 65535", s)
 	}
 	return uint16(n), nil
 }
@@ -170,13 +171,13 @@ func parsePort(s string) (uint16, error) {
 func parseAddrPort(s string) (ap netip.AddrPort, err error) {
 	colon := strings.LastIndexByte(s, ':')
 	if colon < 0 {
-		return ap, fmt.Errorf("%q is no ADDRESS:PORT", s)
+		return ap, fmt.Errorf("%q is not ADDRESS:PORT", s)
 	}
 	host, port := s[:colon], s[colon+1:]
 	inner, bracketed := strings.CutPrefix(host, "[")
 	if bracketed {
 		if inner, bracketed = strings.CutSuffix(inner, "]"); !bracketed {
-			return ap, fmt.Errorf("%q is no [ADDRESS]:PORT", s)
+			return ap, fmt.Errorf("%q is not [ADDRESS]:PORT", s)
 		}
 	}
 	if !bracketed && strings.Contains(host, ":") {
@@ -235,7 +236,7 @@ func NewTable(ms []Mapping) (*Table, error) {
 			continue
 		}
 		if slices.Equal(ms[a.index].Targets, ms[b.index].Targets) {
-			return nil, fmt.Errorf("%q is there twice, want it once", ms[a.index])
+			return nil, fmt.Errorf("%q occurs twice, want it once", ms[a.index])
 		}
 		return nil, fmt.Errorf("%q and %q are for the same traffic, want one mapping for it: "+
 			"several targets go with | between them", ms[a.index], ms[b.index])

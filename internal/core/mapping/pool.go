@@ -58,7 +58,7 @@ func ParsePool(s string) (Pool, error) {
 func ParseHosts(s string) (Pool, error) {
 	prefix, err := netip.ParsePrefix(s)
 	if err != nil || prefix.Masked() != prefix {
-		return Pool{}, fmt.Errorf("parse addresses: %q is no prefix, "+
+		return Pool{}, fmt.Errorf("parse addresses: %q is not a prefix, "+
 			"want such as 10.1.0.0/16 or fd00::/64", s)
 	}
 	var p Pool
@@ -90,12 +90,12 @@ func parsePrefix(word string) (netip.Prefix, error) {
 		return prefix, fmt.Errorf("%q is neither an address nor a prefix, "+
 			"want such as 10.1.2.x, 10.1.2.3, 10.1.0.0/16 or fd00::/64", word)
 	case prefix.Masked() != prefix:
-		return prefix, fmt.Errorf("%q has bits set behind the prefix, want %v",
+		return prefix, fmt.Errorf("%q has bits set beyond its prefix, want %v",
 			word, prefix.Masked())
 	}
 	for _, no := range notClients {
 		if prefix.Overlaps(no.prefix) {
-			return prefix, fmt.Errorf("%q is or has %s addresses (%v), which no client can have",
+			return prefix, fmt.Errorf("%q contains %s addresses (%v), which no client can have",
 				word, no.name, no.prefix)
 		}
 	}
