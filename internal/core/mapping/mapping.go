@@ -147,8 +147,7 @@ func parseTarget(word, s string) (t Target, err error) {
 		n, err := strconv.Atoi(weight)
 		if err != nil || n < 1 || n > maxWeight {
 			return t, fmt.Errorf("weight %q of target %v in %q is not a weight, want 1 to %d",
-				weight,
-				t.Addr, s, maxWeight)
+				weight, t.Addr, s, maxWeight)
 		}
 		t.Weight = n
 	}

@@ -117,7 +117,8 @@ func TestParseRefuses(t *testing.T) {
 			`target 10.0.0.2:80 in "80-10.0.0.2:80|10.0.0.2:80*2" occurs twice`},
 		{"an empty target", "80-10.0.0.2:80|", `target "" is not ADDRESS:PORT`},
 		{"weight 0", "80-10.0.0.2:80*0",
-			`weight "0" of target 10.0.0.2:80 in "80-10.0.0.2:80*0" is not a weight, want 1 to 1000`},
+			`weight "0" of target 10.0.0.2:80 in "80-10.0.0.2:80*0" is not a weight, ` +
+				`want 1 to 1000`},
 		{"weight too large", "80-10.0.0.2:80*1001", `want 1 to 1000`},
 		{"no weight", "80-10.0.0.2:80*", `weight "" of`},
 		{"one of several to itself", "10.0.0.1:80-10.0.0.2:80|10.0.0.1:80",
