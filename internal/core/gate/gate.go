@@ -104,11 +104,15 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	}
 	limit := max(g.released, ready, n.At).Add(cfg.Limit)
 	have := g.recv - g.base
-	if g.predicted(n, have) {
+	want, known := g.expect(n.Seen - g.baseSeen)
+	known = known && (!g.doubt || cfg.Mode == Bytes)
+	// While production was still answering, what the client had seen is a lower bound.
+	lower := !g.settled || n.Seen < n.Sent || cfg.Mode == Bytes
+	if known && !g.hole && (have == want || have > want && lower) {
 		return Predicted, mono.Never
 	}
 	wake := limit
-	if quiet, ok := g.quietFor(n, have); ok {
+	if quiet, ok := g.quietFor(n.Seen-g.baseSeen, have, known && have < want); ok {
 		end := max(g.lastRecv, g.released, ready).Add(quiet)
 		if end.Reached(now) {
 			return Silence, mono.Never
@@ -125,24 +129,11 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 	}
 }
 
-// predicted reports whether the have bytes that have come are as many as the turn sent at n waits
-// for.
-func (g *Gate) predicted(n reasm.Note, have uint64) bool {
-	bytes := g.svc.cfg.Mode == Bytes
-	want, known := g.expect(n.Seen - g.baseSeen)
-	if !known || g.hole || g.doubt && !bytes {
-		return false
-	}
-	// While production was still answering, what the client had seen is a lower bound.
-	lower := !g.settled || n.Seen < n.Sent || bytes
-	return have == want || have > want && lower
-}
-
-// quietFor returns how long the target must be silent for the turn sent at n to go, have bytes
-// having come. ok is false if silence tells nothing.
-func (g *Gate) quietFor(n reasm.Note, have uint64) (quiet time.Duration, ok bool) {
+// quietFor returns how long the target must be silent for a turn to go, where production has
+// answered a bytes and the target have. more reports that more is expected of the target. ok is
+// false if silence does not show an end.
+func (g *Gate) quietFor(a, have uint64, more bool) (quiet time.Duration, ok bool) {
 	cfg := &g.svc.cfg
-	a := n.Seen - g.baseSeen
 	if g.hole || cfg.Mode == Bytes {
 		return 0, false
 	}
@@ -155,13 +146,12 @@ func (g *Gate) quietFor(n reasm.Note, have uint64) (quiet time.Duration, ok bool
 		return 0, false
 	}
 	quiet = g.svc.quiet()
-	want, known := g.expect(a)
 	switch {
 	case !g.begun: // the answer may be slow to begin
 		return max(quiet, maxQuiet), true
 	case g.doubt:
 		return max(quiet, 2*cfg.RTO), true
-	case known && have < want: // more is expected
+	case more:
 		return max(quiet, 5*cfg.RTO), true
 	case have == a && g.svc.predict.maybeEqual(): // exactly production's length: hardly by chance
 		return equalQuiet, true

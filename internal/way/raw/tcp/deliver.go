@@ -113,7 +113,9 @@ func (c *Conn) deliverSynchronized(now mono.Time, s *packet.Segment) {
 	if end > first {
 		c.receive(first, end, s.Flags.Has(packet.FIN))
 	}
-	c.settle()
+	if c.finAt != 0 || c.rcvFin != 0 {
+		c.settle()
+	}
 }
 
 // dueAck makes an ACK due, which may travel with data.

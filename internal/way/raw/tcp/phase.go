@@ -205,6 +205,7 @@ func (c *Conn) sentFIN() {
 }
 
 // settle changes the phase for what a segment has acknowledged and carried (RFC 9293 §3.10.7.4).
+// Without a FIN of either side there is nothing to change.
 func (c *Conn) settle() {
 	acked, theirs := c.finAcked(), c.remoteFIN()
 	switch {
