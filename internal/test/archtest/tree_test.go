@@ -16,14 +16,6 @@ import (
 // pending lists the directories that do not yet keep the rules of size_test.go and comment_test.go.
 // It only ever shrinks.
 var pending = []string{
-	"internal/core/balance",
-	"internal/core/chunk",
-	"internal/core/gate",
-	"internal/core/mapping",
-	"internal/core/packet",
-	"internal/core/reasm",
-	"internal/core/seqnum",
-	"internal/core/session",
 	"internal/core/shard",
 	"internal/engine",
 	"internal/lab",
@@ -45,7 +37,6 @@ var pending = []string{
 	"internal/way/raw/intercept",
 	"internal/way/raw/route",
 	"internal/way/raw/send",
-	"internal/way/raw/tcp",
 	"internal/way/socket",
 	"internal/way/tunnel",
 	"internal/way/tunnel/localroute",
