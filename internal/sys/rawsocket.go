@@ -73,6 +73,21 @@ func OpenPacketSender(cfg SendConfig) (*SendSocket, error) {
 	return sendSocket(fd, cfg)
 }
 
+// OpenFrameSender opens a socket for Ethernet frames that the device, or the kernel for it, cuts into TCP
+// segments (PACKET_VNET_HDR): see FrameBatch. They go out as those of OpenPacketSender.
+func OpenFrameSender(cfg SendConfig) (*SendSocket, error) {
+	// Protocol 0: it receives nothing.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, needs("open packet socket", CapNetRaw, err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("set up packet socket for large frames: %w", err)
+	}
+	return sendSocket(fd, cfg)
+}
+
 // sendSocket does what all kinds need; it closes fd when it fails.
 func sendSocket(fd int, cfg SendConfig) (*SendSocket, error) {
 	if cfg.Mark != 0 {

@@ -101,14 +101,19 @@ func (b *SendBatch) add(nameLen uint32, headers, payload []byte) {
 }
 
 // Send hands the packets from index first on to the kernel and returns how many it took. It never waits.
-// An error is about the packet first alone, which then was not sent: those behind it were not tried.
+// An error concerns the packet first alone, which was not sent; those behind it were not tried.
 func (s *SendSocket) Send(b *SendBatch, first int) (int, error) {
+	return s.send(&b.msgs[first], b.n-first)
+}
+
+// send is sendmmsg(2) of n messages.
+func (s *SendSocket) send(first *mmsghdr, n int) (int, error) {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.msgs[first])),
-			uintptr(b.n-first), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
+			uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
-			return int(n), nil
+			return int(sent), nil
 		case unix.EINTR:
 			continue
 		}
