@@ -58,7 +58,20 @@ func senders(t testing.TB, p *path) map[string]*send.Sender {
 // groups sends until the sender groups.
 func groups(t testing.TB, s *send.Sender, segs []packet.Segment) {
 	t.Helper()
-	waitFor(t, "groups", func() bool { s.Send(segs); return s.Stats().Grouped > 0 })
+	before := s.Stats().Grouped
+	waitFor(t, "groups", func() bool { s.Send(segs); return s.Stats().Grouped > before })
+}
+
+// singly sends for a while, in which no segments may be grouped.
+func singly(t testing.TB, s *send.Sender, segs []packet.Segment) {
+	t.Helper()
+	for range 15 {
+		s.Send(segs)
+		time.Sleep(10 * time.Millisecond)
+	}
+	if st := s.Stats(); st.Grouped > 0 {
+		t.Errorf("grouped: %+v", st)
+	}
 }
 
 func cpu() time.Duration {
