@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SendBatchSize is how many packets one call hands to the kernel.
+// SendBatchSize is the most packets that one call hands to the kernel.
 const SendBatchSize = 64
 
 // mmsghdr is struct mmsghdr.
@@ -37,13 +37,13 @@ func NewSendBatch() *SendBatch {
 	return b
 }
 
-// Len is how many packets are in the batch.
+// Len returns the number of packets in the batch.
 func (b *SendBatch) Len() int { return b.n }
 
-// Full says whether the batch takes no more.
+// Full reports whether the batch takes no more.
 func (b *SendBatch) Full() bool { return b.n == SendBatchSize }
 
-// Reset empties the batch and lets go of the bytes.
+// Reset empties the batch and drops its references.
 func (b *SendBatch) Reset() {
 	for i := range b.n {
 		b.iovs[i] = [2]unix.Iovec{}
@@ -61,8 +61,8 @@ func (b *SendBatch) AddTo4(dst netip.Addr, headers, payload []byte) {
 	b.add(unix.SizeofSockaddrInet4, headers, payload)
 }
 
-// AddTo6 adds an IPv6 packet for a raw socket. A link-local destination needs the index of its interface
-// as scope; for others it is 0.
+// AddTo6 adds an IPv6 packet for a raw socket, as AddTo4. A link-local destination needs the index of its
+// interface as scope; for others it is 0.
 func (b *SendBatch) AddTo6(dst netip.Addr, scope uint32, headers, payload []byte) {
 	name := &b.names[b.n]
 	binary.NativeEndian.PutUint16(name[0:], unix.AF_INET6)
@@ -73,7 +73,8 @@ func (b *SendBatch) AddTo6(dst netip.Addr, scope uint32, headers, payload []byte
 	b.add(unix.SizeofSockaddrInet6, headers, payload)
 }
 
-// AddToLink adds a packet for a PacketSender: the interface's link header, to mac, comes before it.
+// AddToLink adds a packet for a socket of OpenPacketSender. The kernel puts the interface's link header, to
+// mac, before it.
 func (b *SendBatch) AddToLink(ifindex int, protocol uint16, mac [6]byte, headers, payload []byte) {
 	name := &b.names[b.n]
 	clear(name[:])
