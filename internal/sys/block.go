@@ -46,8 +46,8 @@ type BlockReader struct {
 	corrupt bool
 }
 
-// ReadBlock returns a reader at the first frame of a block as the kernel hands it over. A block that
-// contradicts itself ends early, with Corrupt; nothing outside b is read.
+// ReadBlock returns a reader at the first frame of a block as the kernel hands it over. A block
+// that contradicts itself ends early, with Corrupt; nothing outside b is read.
 func ReadBlock(b []byte) BlockReader {
 	if len(b) < blockDescLen {
 		return BlockReader{corrupt: true}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// offloads are the features that SetOffloads switches, in the order in which they can be switched on:
-// segmentation needs checksums.
+// offloads are the features that SetOffloads switches, in the order in which they can be switched
+// on: segmentation needs checksums.
 var offloads = []struct {
 	name string
 	set  uint32 // ETHTOOL_S… (linux/ethtool.h)
@@ -34,11 +34,12 @@ type ifreqPointer struct {
 	_    [16]byte
 }
 
-// SetOffloads switches checksum and segmentation offloads of the device on or off, in the calling thread's
-// network namespace, where it needs CAP_NET_ADMIN.
+// SetOffloads switches checksum and segmentation offloads of the device on or off, in the calling
+// thread's network namespace, where it needs CAP_NET_ADMIN.
 func SetOffloads(device string, on bool) error {
 	if len(device) >= unix.IFNAMSIZ {
-		return fmt.Errorf("set offloads: device name %q is longer than %d bytes", device, unix.IFNAMSIZ-1)
+		return fmt.Errorf("set offloads: device name %q is longer than %d bytes",
+			device, unix.IFNAMSIZ-1)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -21,8 +21,8 @@ const (
 	tcpChecksumOff = 16
 )
 
-// FrameHeader describes one frame for a socket of OpenFrameSender: an Ethernet frame with a TCP packet
-// of several segments.
+// FrameHeader describes one frame for a socket of OpenFrameSender: an Ethernet frame with a TCP
+// packet of several segments.
 type FrameHeader struct {
 	Dst, Src  [6]byte
 	EtherType uint16 // EthPIP or EthPIPv6
@@ -50,8 +50,8 @@ func (h *FrameHeader) Put(b []byte) {
 // FramePieces is how many pieces of memory the frames of one FrameBatch may have.
 const FramePieces = 1024
 
-// FrameBatch gathers frames for one sendmmsg(2). It is large: make one and use it again. It refers to
-// the bytes that it was given until Reset.
+// FrameBatch gathers frames for one sendmmsg(2). It is large: make one and use it again. It refers
+// to the bytes that it was given until Reset.
 type FrameBatch struct {
 	n, pieces int
 	msgs      [SendBatchSize]mmsghdr
@@ -84,8 +84,8 @@ func (b *FrameBatch) Reset() {
 	b.n, b.pieces = 0, 0
 }
 
-// Add starts a frame on the interface: headers are FrameHeader.Put's bytes, then IP and TCP header. Their
-// TCP checksum must be the sum of the pseudo-header, not complemented.
+// Add starts a frame on the interface: headers are FrameHeader.Put's bytes, then IP and TCP header.
+// Their TCP checksum must be the sum of the pseudo-header, not complemented.
 func (b *FrameBatch) Add(ifindex int, etherType uint16, headers []byte) {
 	name := &b.names[b.n]
 	binary.NativeEndian.PutUint16(name[0:], unix.AF_PACKET)
@@ -98,8 +98,8 @@ func (b *FrameBatch) Add(ifindex int, etherType uint16, headers []byte) {
 	b.piece(headers)
 }
 
-// AddPayload adds bytes to the frame that Add started last. Payload that lies behind the payload before
-// it in memory becomes one piece with it.
+// AddPayload adds bytes to the frame that Add started last. Payload that lies behind the payload
+// before it in memory becomes one piece with it.
 func (b *FrameBatch) AddPayload(p []byte) {
 	last := &b.iovs[b.pieces-1]
 	if b.msgs[b.n-1].hdr.Iovlen > 1 &&
@@ -119,8 +119,9 @@ func (b *FrameBatch) piece(p []byte) {
 	h.SetIovlen(int(h.Iovlen) + 1)
 }
 
-// SendFrames hands the frames from index first on to the kernel and returns how many it took. It never
-// waits. An error concerns the frame first alone, which was not sent; those behind it were not tried.
+// SendFrames hands the frames from index first on to the kernel and returns how many it took. It
+// never waits. An error concerns the frame first alone, which was not sent; those behind it were
+// not tried.
 func (s *SendSocket) SendFrames(b *FrameBatch, first int) (int, error) {
 	return s.send(&b.msgs[first], b.n-first)
 }

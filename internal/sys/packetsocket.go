@@ -41,7 +41,8 @@ func attachFilter(fd int, prog []bpf.RawInstruction) error {
 		return nil
 	}
 	if len(prog) > unix.BPF_MAXINSNS {
-		return fmt.Errorf("attach filter: %d instructions, wanted at most %d", len(prog), unix.BPF_MAXINSNS)
+		return fmt.Errorf("attach filter: %d instructions, wanted at most %d",
+			len(prog), unix.BPF_MAXINSNS)
 	}
 	insns := make([]unix.SockFilter, len(prog))
 	for i, in := range prog {
@@ -57,14 +58,15 @@ func attachFilter(fd int, prog []bpf.RawInstruction) error {
 
 // bindPacket binds to one interface, or to all with index 0.
 func bindPacket(fd, ifindex int, protocol uint16) error {
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: ifindex}); err != nil {
+	sa := &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: ifindex}
+	if err := unix.Bind(fd, sa); err != nil {
 		return fmt.Errorf("bind packet socket to interface %d: %w", ifindex, err)
 	}
 	return nil
 }
 
-// interfaceIndex returns the index of an interface in the socket's network namespace, which may differ from
-// the calling thread's.
+// interfaceIndex returns the index of an interface in the socket's network namespace, which may
+// differ from the calling thread's.
 func interfaceIndex(fd int, name string) (int, error) {
 	req, err := unix.NewIfreq(name)
 	if err != nil {
@@ -76,10 +78,12 @@ func interfaceIndex(fd int, name string) (int, error) {
 	return int(int32(req.Uint32())), nil
 }
 
-// setPromiscuous makes the interface receive frames that are not addressed to it, until the socket closes.
+// setPromiscuous makes the interface receive frames that are not addressed to it, until the socket
+// closes.
 func setPromiscuous(fd, ifindex int) error {
 	mreq := unix.PacketMreq{Ifindex: int32(ifindex), Type: unix.PACKET_MR_PROMISC}
-	if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
+	err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq)
+	if err != nil {
 		return fmt.Errorf("set interface %d promiscuous: %w", ifindex, err)
 	}
 	return nil

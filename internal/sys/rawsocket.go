@@ -16,7 +16,7 @@ const (
 	ErrHostUnreach = unix.EHOSTUNREACH // no answer from the next hop
 	ErrNetDown     = unix.ENETDOWN     // the interface is down
 	ErrNoInterface = unix.ENXIO        // the interface is gone
-	ErrNoFamily    = unix.EAFNOSUPPORT // the host does not have this IP version (from the Open functions)
+	ErrNoFamily    = unix.EAFNOSUPPORT // of Open functions: the host lacks this IP version
 )
 
 // SendSocket sends packets whose headers the caller writes. One goroutine may use it.
@@ -35,8 +35,8 @@ func OpenRawIPv4(cfg SendConfig) (*SendSocket, error) {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1); err != nil {
 			return err
 		}
-		// Only sockets with this option get ENOBUFS for packets that the interface's queue drops. The
-		// receive buffer bounds the error queue, which nothing reads.
+		// Only sockets with this option get ENOBUFS for packets that the interface's queue drops.
+		// The receive buffer bounds the error queue, which nothing reads.
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 	})
 }
@@ -51,8 +51,11 @@ func OpenRawIPv6(cfg SendConfig) (*SendSocket, error) {
 	})
 }
 
-func openRaw(cfg SendConfig, name string, family int, options func(fd int) error) (*SendSocket, error) {
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
+func openRaw(
+	cfg SendConfig, name string, family int, options func(fd int) error,
+) (*SendSocket, error) {
+	kind := unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	fd, err := unix.Socket(family, kind, unix.IPPROTO_RAW)
 	if err != nil {
 		return nil, needs("open raw "+name+" socket", CapNetRaw, err)
 	}
@@ -63,8 +66,8 @@ func openRaw(cfg SendConfig, name string, family int, options func(fd int) error
 	return sendSocket(fd, cfg)
 }
 
-// OpenPacketSender opens a socket for packets that go out at the link layer, past routing, conntrack and
-// the firewall.
+// OpenPacketSender opens a socket for packets that go out at the link layer, past routing,
+// conntrack and the firewall.
 func OpenPacketSender(cfg SendConfig) (*SendSocket, error) {
 	fd, err := openPacket() // protocol 0: it receives nothing
 	if err != nil {
@@ -73,8 +76,8 @@ func OpenPacketSender(cfg SendConfig) (*SendSocket, error) {
 	return sendSocket(fd, cfg)
 }
 
-// OpenFrameSender opens a socket for Ethernet frames that the device, or the kernel for it, cuts into TCP
-// segments (PACKET_VNET_HDR): see FrameBatch. They go out as those of OpenPacketSender.
+// OpenFrameSender opens a socket for Ethernet frames that the device, or the kernel for it, cuts
+// into TCP segments (PACKET_VNET_HDR): see FrameBatch. They go out as those of OpenPacketSender.
 func OpenFrameSender(cfg SendConfig) (*SendSocket, error) {
 	// Protocol 0: it receives nothing.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -101,7 +104,8 @@ func sendSocket(fd int, cfg SendConfig) (*SendSocket, error) {
 		// A smaller buffer is no error: it drops earlier in a burst, with ErrAgain.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.Buffer)
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1) // the least possible: it only sends
+	// It only sends: the receive buffer may be the least possible.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
 	return &SendSocket{fd}, nil
 }
 

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sizes of a ring of blocks. The kernel hands over a block when a frame does not fit it any more, and when
-// the block timeout is over, with as little as one frame in it. So a reader that is away for longer than
-// the number of blocks times the timeout loses frames, and many small blocks hold more than few large ones
-// unless each fills up within its timeout: of a burst of 30 MB at 400 Mb/s, 16 MB hold 12.4 MB in blocks of
-// 128 KB, 9.5 MB in blocks of 256 KB and 2.3 MB in blocks of 1 MB. In smaller blocks a frame of 64 KB does
-// not fit.
+// Sizes of a ring of blocks. The kernel hands over a block when a frame does not fit it any more,
+// and when the block timeout is over, with as little as one frame in it. So a reader that is away
+// for longer than the number of blocks times the timeout loses frames, and many small blocks hold
+// more than few large ones unless each fills up within its timeout: of a burst of 30 MB at 400
+// Mb/s, 16 MB hold 12.4 MB in blocks of 128 KB, 9.5 MB in blocks of 256 KB and 2.3 MB in blocks of
+// 1 MB. In smaller blocks a frame of 64 KB does not fit.
 const (
 	DefaultBlockSize = 128 << 10
 	DefaultBlocks    = 128
@@ -45,9 +45,9 @@ type RingConfig struct {
 	Promiscuous    bool // capture also frames addressed to others; one named interface only
 }
 
-// Ring is a receive ring in memory shared with the kernel: of blocks (TPACKET_V3), which come in order, one
-// at a time, or, with RingConfig.Immediate, of slots. Block, Release, Slot, ReleaseSlots and Used are for one
-// goroutine; the other methods are safe beside it, but for Close.
+// Ring is a receive ring in memory shared with the kernel: of blocks (TPACKET_V3), which come in
+// order, one at a time, or, with RingConfig.Immediate, of slots. Block, Release, Slot, ReleaseSlots
+// and Used are for one goroutine; the other methods are safe beside it, but for Close.
 type Ring struct {
 	fd        int
 	mem       []byte
@@ -62,9 +62,9 @@ type Ring struct {
 	promisc   bool
 }
 
-// OpenRing opens a packet socket in the calling thread's network namespace and starts capturing. The
-// filter is in place before the first packet can arrive. Where memory is short the ring is smaller, down
-// to 512 KB; see Size.
+// OpenRing opens a packet socket in the calling thread's network namespace and starts capturing.
+// The filter is in place before the first packet can arrive. Where memory is short the ring is
+// smaller, down to 512 KB; see Size.
 func OpenRing(cfg RingConfig) (*Ring, error) {
 	fd, err := openPacket()
 	if err != nil {
@@ -96,7 +96,8 @@ func (r *Ring) setUp(cfg *RingConfig) error {
 		return err
 	}
 	if cfg.IgnoreOutgoing {
-		if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
+		if err != nil {
 			return fmt.Errorf("ignore outgoing packets: %w", err)
 		}
 	}
@@ -140,7 +141,8 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 		timeout = uint32(max(1, cfg.BlockTimeout.Milliseconds()))
 	}
 	for {
-		// Blocks pack their frames: for them the frame size has no meaning, but must agree with the rest.
+		// Blocks pack their frames: for them the frame size has no meaning, but must agree with the
+		// rest.
 		req := unix.TpacketReq3{
 			Block_size: uint32(size), Block_nr: uint32(blocks),
 			Frame_size: slotSize, Frame_nr: uint32(size / slotSize * blocks),
@@ -157,7 +159,8 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 		case smaller && size > minBlockSize:
 			size /= 2
 		default:
-			return fmt.Errorf("allocate packet ring of %d blocks of %d bytes: %w", blocks, size, err)
+			return fmt.Errorf("allocate packet ring of %d blocks of %d bytes: %w",
+				blocks, size, err)
 		}
 	}
 	mem, err := unix.Mmap(r.fd, 0, size*blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -205,8 +208,8 @@ func (r *Ring) Release() {
 // Size returns the ring's size in bytes.
 func (r *Ring) Size() int { return len(r.mem) }
 
-// Used returns how much of the ring holds frames that were not given back, in blocks or slots, and how many
-// of them there are.
+// Used returns how much of the ring holds frames that were not given back, in blocks or slots, and
+// how many of them there are.
 func (r *Ring) Used() (used, of int) {
 	if r.slot != 0 {
 		return r.usedSlots(), r.slots()
@@ -235,8 +238,8 @@ func (r *Ring) SetFilter(prog []bpf.RawInstruction) error {
 	return nil
 }
 
-// Rebind binds the ring to its interface again if that has another index now, since it was removed and
-// made again. It returns an error if there is no such interface yet.
+// Rebind binds the ring to its interface again if that has another index now, since it was removed
+// and made again. It returns an error if there is no such interface yet.
 func (r *Ring) Rebind() error {
 	if r.name == "" {
 		return nil
@@ -253,8 +256,8 @@ func (r *Ring) Rebind() error {
 	return r.bind(index)
 }
 
-// TakeError returns and clears the socket's pending error, ENETDOWN when its interface went down. An error
-// that is left pending ends every wait at once.
+// TakeError returns and clears the socket's pending error, ENETDOWN when its interface went down.
+// An error that is left pending ends every wait at once.
 func (r *Ring) TakeError() error {
 	errno, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// RingWait waits for the first of several rings. One goroutine waits; any may Wake it. The goroutine
-// waits in the runtime's poller (see Epoll): at a thousand blocks a second, a thread that blocks in
-// poll(2) costs more than the packets do.
+// RingWait waits for the first of several rings. One goroutine waits; any may Wake it. The
+// goroutine waits in the runtime's poller (see Epoll): at a thousand blocks a second, a thread that
+// blocks in poll(2) costs more than the packets do.
 type RingWait struct {
 	epoll *Epoll
 	evs   []EpollEvent
@@ -22,7 +22,8 @@ func NewRingWait(rings []*Ring) (*RingWait, error) {
 		return nil, err
 	}
 	w := &RingWait{
-		epoll: e, evs: make([]EpollEvent, len(rings)+1), rings: rings, spent: make([]bool, len(rings)),
+		epoll: e, evs: make([]EpollEvent, len(rings)+1),
+		rings: rings, spent: make([]bool, len(rings)),
 	}
 	for i, r := range rings {
 		add := e.Add
@@ -37,9 +38,10 @@ func NewRingWait(rings []*Ring) (*RingWait, error) {
 	return w, nil
 }
 
-// Wait waits until a ring has a block, or a slot, that it did not have at the last Wait, a ring has an
-// error, Wake was called, or d is over; a negative d is never over. The caller must have emptied every ring
-// since the last Wait. failed is the index of a ring whose error is pending (see TakeError), or -1.
+// Wait waits until a ring has a block, or a slot, that it did not have at the last Wait, a ring has
+// an error, Wake was called, or d is over; a negative d is never over. The caller must have emptied
+// every ring since the last Wait. failed is the index of a ring whose error is pending (see
+// TakeError), or -1.
 func (w *RingWait) Wait(d time.Duration) (failed int, err error) {
 	for i, spent := range w.spent {
 		if spent {

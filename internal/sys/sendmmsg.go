@@ -17,8 +17,8 @@ type mmsghdr struct {
 	len uint32
 }
 
-// SendBatch gathers packets for one sendmmsg(2). It is large: make one and use it again. It refers to
-// the bytes that it was given until Reset.
+// SendBatch gathers packets for one sendmmsg(2). It is large: make one and use it again. It refers
+// to the bytes that it was given until Reset.
 type SendBatch struct {
 	n     int
 	msgs  [SendBatchSize]mmsghdr
@@ -61,8 +61,8 @@ func (b *SendBatch) AddTo4(dst netip.Addr, headers, payload []byte) {
 	b.add(unix.SizeofSockaddrInet4, headers, payload)
 }
 
-// AddTo6 adds an IPv6 packet for a raw socket, as AddTo4. A link-local destination needs the index of its
-// interface as scope; for others it is 0.
+// AddTo6 adds an IPv6 packet for a raw socket, as AddTo4. A link-local destination needs the index
+// of its interface as scope; for others it is 0.
 func (b *SendBatch) AddTo6(dst netip.Addr, scope uint32, headers, payload []byte) {
 	name := &b.names[b.n]
 	binary.NativeEndian.PutUint16(name[0:], unix.AF_INET6)
@@ -73,8 +73,8 @@ func (b *SendBatch) AddTo6(dst netip.Addr, scope uint32, headers, payload []byte
 	b.add(unix.SizeofSockaddrInet6, headers, payload)
 }
 
-// AddToLink adds a packet for a socket of OpenPacketSender. The kernel puts the interface's link header, to
-// mac, before it.
+// AddToLink adds a packet for a socket of OpenPacketSender. The kernel puts the interface's link
+// header, to mac, before it.
 func (b *SendBatch) AddToLink(ifindex int, protocol uint16, mac [6]byte, headers, payload []byte) {
 	name := &b.names[b.n]
 	clear(name[:])
@@ -101,8 +101,9 @@ func (b *SendBatch) add(nameLen uint32, headers, payload []byte) {
 	b.n++
 }
 
-// Send hands the packets from index first on to the kernel and returns how many it took. It never waits.
-// An error concerns the packet first alone, which was not sent; those behind it were not tried.
+// Send hands the packets from index first on to the kernel and returns how many it took. It never
+// waits. An error concerns the packet first alone, which was not sent; those behind it were not
+// tried.
 func (s *SendSocket) Send(b *SendBatch, first int) (int, error) {
 	return s.send(&b.msgs[first], b.n-first)
 }

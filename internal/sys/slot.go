@@ -10,15 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A ring of slots (TPACKET_V2) hands over each packet as soon as it has come; a ring of blocks lets it wait
-// until its block's time is over: at least a millisecond, and on kernels before 6.18 a tick. The reader of
-// slots wakes for each packet if it waits for each; if it pauses before it waits, it finds several.
+// A ring of slots (TPACKET_V2) hands over each packet as soon as it has come; a ring of blocks lets
+// it wait until its block's time is over: at least a millisecond, and on kernels before 6.18 a
+// tick. The reader of slots wakes for each packet if it waits for each; if it pauses before it
+// waits, it finds several.
 //
-// A packet that is larger than a slot waits in the socket's queue, where the kernel keeps it without
-// copying it. So a burst of large packets needs few slots, and its time does not matter: in 16 MB, 128
-// blocks of 128 KB hold 12 MB of packets of up to 64 KB, and at most 384 ms of any traffic; 8,192 slots
-// hold as many packets of any size, as far as the queue has room. Of packets of some hundred bytes, blocks
-// hold several times as many.
+// A packet that is larger than a slot waits in the socket's queue, where the kernel keeps it
+// without copying it. So a burst of large packets needs few slots, and its time does not matter: in
+// 16 MB, 128 blocks of 128 KB hold 12 MB of packets of up to 64 KB, and at most 384 ms of any
+// traffic; 8,192 slots hold as many packets of any size, as far as the queue has room. Of packets
+// of some hundred bytes, blocks hold several times as many.
 
 const (
 	slotSize = 2048 // room for a packet of 1,500 bytes
@@ -38,8 +39,9 @@ const (
 	DefaultQueue = 8 << 20
 )
 
-// openQueue has the kernel keep packets that are larger than a slot in the socket's queue, up to size bytes
-// as it counts them: with what it needs beside the packet, but doubled (see socket(7), SO_RCVBUF).
+// openQueue has the kernel keep packets that are larger than a slot in the socket's queue, up to
+// size bytes as it counts them: with what it needs beside the packet, but doubled (see socket(7),
+// SO_RCVBUF).
 func (r *Ring) openQueue(size int) error {
 	if size <= 0 {
 		size = DefaultQueue
@@ -61,8 +63,8 @@ func (r *Ring) slotStatus(slot int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&r.mem[slot*r.slot+slotStatusOff]))
 }
 
-// Slot fills f with the next frame and reports whether there was one; Data is valid until ReleaseSlots. A
-// packet that is larger than a slot is cut if the queue had no room for it.
+// Slot fills f with the next frame and reports whether there was one; Data is valid until
+// ReleaseSlots. A packet that is larger than a slot is cut if the queue had no room for it.
 func (r *Ring) Slot(f *RingFrame) bool {
 	if r.taken == r.slots() {
 		return false
@@ -101,8 +103,8 @@ func readSlot(b []byte, status uint32, f *RingFrame) {
 	f.PktType = sll[10]
 }
 
-// fetch reads a packet that is larger than its slot from the socket's queue, which has the same order as
-// the slots.
+// fetch reads a packet that is larger than its slot from the socket's queue, which has the same
+// order as the slots.
 func (r *Ring) fetch(f *RingFrame) {
 	if cap(r.large)-len(r.large) < f.Wire {
 		r.large = make([]byte, 0, max(1<<20, f.Wire)) // frames that Slot returned keep the old one
@@ -128,8 +130,8 @@ func (r *Ring) ReleaseSlots() {
 	r.large = r.large[:0]
 }
 
-// usedSlots returns how many slots the reader has not given back. Those that wait for it are in a row, so
-// their end is found by bisection.
+// usedSlots returns how many slots the reader has not given back. Those that wait for it are in a
+// row, so their end is found by bisection.
 func (r *Ring) usedSlots() int {
 	free := r.slots() - r.taken
 	waiting := sort.Search(free, func(i int) bool {

@@ -2,10 +2,11 @@ package packet
 
 import "encoding/binary"
 
-// AppendPartial is AppendHeaders for a packet with payload bytes of payload that the sender cuts into
-// segments and checksums later (TCP segmentation offload). s.Payload is not looked at. The TCP checksum
-// is the sum of the pseudo-header, not complemented, as Linux and virtio (1.2, §5.1.6.2) want it. The IP
-// header's length and checksum count all of the payload, which must fit its length field.
+// AppendPartial is AppendHeaders for a packet with payload bytes of payload that the sender cuts
+// into segments and checksums later (TCP segmentation offload). s.Payload is not looked at. The TCP
+// checksum is the sum of the pseudo-header, not complemented, as Linux and virtio (1.2, §5.1.6.2)
+// want it. The IP header's length and checksum count all of the payload, which must fit its length
+// field.
 func AppendPartial(dst []byte, s *Segment, payload int) []byte {
 	be := binary.BigEndian
 	bare := *s

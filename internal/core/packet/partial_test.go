@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestAppendPartial compares with AppendHeaders: the headers agree in all but the TCP checksum, and that
-// agrees once it is finished over TCP header and payload.
+// TestAppendPartial compares with AppendHeaders: the headers agree in all but the TCP checksum, and
+// that agrees once it is finished over TCP header and payload.
 func TestAppendPartial(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSegment(t, 3000)

@@ -1,8 +1,8 @@
-// Package afpacket captures the packets of this host's interfaces. It is a source.Source over packet
-// socket rings that the kernel fills: one for all interfaces, or one for each that is named.
+// Package afpacket captures the packets of this host's interfaces. It is a source.Source over
+// packet socket rings that the kernel fills: one for all interfaces, or one for each that is named.
 //
-// It copies no packet, starts no goroutine, and chooses packets by the filter that it is given alone. The
-// engine opens it; the engine's reader goroutine calls Next.
+// It copies no packet, starts no goroutine, and chooses packets by the filter that it is given
+// alone. The engine opens it; the engine's reader goroutine calls Next.
 package afpacket
 
 import (
@@ -29,28 +29,30 @@ const rebindEvery = time.Second
 
 // Config configures a capture.
 type Config struct {
-	Interfaces     []string // names; none, or "any": all, also those that come later, loopback included
+	// Interfaces are names; none, or "any": all, also those that come later, loopback included.
+	Interfaces     []string
 	Filter         []bpf.RawInstruction
 	IgnoreOutgoing bool // do not capture packets that this host sends
 	Promiscuous    bool // named interfaces: capture also frames addressed to others
-	// Memory is the size of each ring in bytes; 0: 16 MB. It is rounded up to blocks of BlockSize, and is
-	// less if the kernel cannot give as much.
+	// Memory is the size of each ring in bytes; 0: 16 MB. It is rounded up to blocks of BlockSize,
+	// and is less if the kernel cannot give as much.
 	Memory int
-	// BlockSize is in bytes; 0: 128 KB, the least, or twice the largest frame of an interface (BIG TCP). A
-	// frame larger than a block is cut. Larger blocks hold less of a burst unless it fills each within
-	// BlockTimeout: see sys.DefaultBlockSize.
+	// BlockSize is in bytes; 0: 128 KB, the least, or twice the largest frame of an interface (BIG
+	// TCP). A frame larger than a block is cut. Larger blocks hold less of a burst unless it fills
+	// each within BlockTimeout: see sys.DefaultBlockSize.
 	BlockSize int
-	// BlockTimeout is how long a frame may wait for the end of its block; 0: 3 ms. The reader may be away
-	// for as many of them as the ring has blocks (by default 384 ms), however few packets there are, before
-	// some are lost.
+	// BlockTimeout is how long a frame may wait for the end of its block; 0: 3 ms. The reader may
+	// be away for as many of them as the ring has blocks (by default 384 ms), however few packets
+	// there are, before some are lost.
 	BlockTimeout time.Duration
-	// Immediate makes Next return a frame as soon as it has come, at the earliest Pause after the last
-	// batch, so that a stream of frames does not cost a wake-up for each. The reader may be away until the
-	// ring is full, which takes 2 KB for a packet of any size.
+	// Immediate makes Next return a frame as soon as it has come, at the earliest Pause after the
+	// last batch, so that a stream of frames does not cost a wake-up for each. The reader may be
+	// away until the ring is full, which takes 2 KB for a packet of any size.
 	Immediate bool
 	Pause     time.Duration
-	// Queue is how many bytes of packets of more than 1,900 bytes an Immediate source may have waiting, in
-	// the kernel's memory, which it takes when there are some; 0: 8 MB. Beyond it they are cut (see Load).
+	// Queue is how many bytes of packets of more than 1,900 bytes an Immediate source may have
+	// waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB. Beyond it they
+	// are cut (see Load).
 	Queue int
 	// Now is the clock of Frame.Time, the engine's. If nil, it is a clock that starts with Open.
 	Now func() mono.Time
@@ -72,7 +74,8 @@ type Source struct {
 
 	delivered, foreign, downs, corrupt, cut atomic.Uint64
 
-	mu      sync.Mutex // guards what follows, and the rings against being freed while Stats reads them
+	// mu guards what follows, and the rings against being freed while Stats reads them.
+	mu      sync.Mutex
 	total   source.Stats
 	closed  bool // Close was called
 	inNext  bool
@@ -90,8 +93,8 @@ type ring struct {
 
 var _ source.Source = (*Source)(nil)
 
-// Open starts capturing, in the network namespace of the calling thread. An error for want of CAP_NET_RAW
-// satisfies errors.Is(err, os.ErrPermission).
+// Open starts capturing, in the network namespace of the calling thread. An error for want of
+// CAP_NET_RAW satisfies errors.Is(err, os.ErrPermission).
 func Open(cfg Config) (*Source, error) {
 	now := cfg.Now
 	if now == nil {
@@ -99,7 +102,8 @@ func Open(cfg Config) (*Source, error) {
 		now = func() mono.Time { return mono.Time(time.Since(start)) }
 	}
 	s := &Source{
-		now: now, batch: make([]source.Frame, 0, maxBatch), immediate: cfg.Immediate, pause: cfg.Pause,
+		now: now, batch: make([]source.Frame, 0, maxBatch),
+		immediate: cfg.Immediate, pause: cfg.Pause,
 	}
 	s.batched = now().Add(-cfg.Pause)
 	names := slices.Clone(cfg.Interfaces)
@@ -138,15 +142,17 @@ func openRing(name string, cfg *Config) (*sys.Ring, error) {
 	}
 	r, err := sys.OpenRing(sys.RingConfig{
 		Interface: name, Filter: cfg.Filter,
-		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize, BlockTimeout: cfg.BlockTimeout,
-		Immediate: cfg.Immediate, Queue: cfg.Queue,
+		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize,
+		BlockTimeout: cfg.BlockTimeout,
+		Immediate:    cfg.Immediate, Queue: cfg.Queue,
 		IgnoreOutgoing: cfg.IgnoreOutgoing, Promiscuous: cfg.Promiscuous,
 	})
 	switch {
 	case err == nil:
 		return r, nil
 	case name != "" && errors.Is(err, sys.ErrNoDevice):
-		return nil, fmt.Errorf("capture: %w; wanted one of %s", err, strings.Join(sys.InterfaceNames(), ", "))
+		all := strings.Join(sys.InterfaceNames(), ", ")
+		return nil, fmt.Errorf("capture: %w; wanted one of %s", err, all)
 	}
 	return nil, fmt.Errorf("capture: %w", err)
 }
@@ -163,8 +169,8 @@ func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 	return frames, err
 }
 
-// enter starts a Next, which ends the use of the last batch. It returns false if the source is closed, and
-// then frees the rings.
+// enter starts a Next, which ends the use of the last batch. It returns false if the source is
+// closed, and then frees the rings.
 func (s *Source) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,7 +183,8 @@ func (s *Source) enter() bool {
 	return true
 }
 
-// exit ends a Next that returns a batch, or none. It returns false if the source was closed meanwhile.
+// exit ends a Next that returns a batch, or none. It returns false if the source was closed
+// meanwhile.
 func (s *Source) exit(holding bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,7 +229,8 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 	}
 }
 
-// ready returns the next frames that have come: the rest of the current block, or the first of a new one.
+// ready returns the next frames that have come: the rest of the current block, or the first of a
+// new one.
 func (s *Source) ready() []source.Frame {
 	if s.immediate {
 		return s.readySlots()
@@ -252,7 +260,8 @@ func (s *Source) ready() []source.Frame {
 	return nil
 }
 
-// fill makes a batch of the current block, which goes back to the kernel when nothing is left in it.
+// fill makes a batch of the current block, which goes back to the kernel when nothing is left in
+// it.
 func (s *Source) fill(r *ring) []source.Frame {
 	batch := s.batch[:0]
 	var f sys.RingFrame
@@ -278,12 +287,13 @@ func (s *Source) fill(r *ring) []source.Frame {
 func (r *ring) frame(f *sys.RingFrame) source.Frame {
 	return source.Frame{
 		Data: f.Data, Wire: f.Wire, Time: r.clock.at(f.Nanos), Ifindex: f.Ifindex, VLAN: f.VLAN,
-		PktType: f.PktType, Outgoing: f.PktType == source.Outgoing, Loopback: f.HWType == sys.HWLoopback,
+		PktType: f.PktType, Outgoing: f.PktType == source.Outgoing,
+		Loopback: f.HWType == sys.HWLoopback,
 	}
 }
 
-// fault notes that a ring's socket has an error: its interface went down. If it was removed, the ring must
-// be bound to the interface that has its name next.
+// fault notes that a ring's socket has an error: its interface went down. If it was removed, the
+// ring must be bound to the interface that has its name next.
 func (s *Source) fault(r *ring) {
 	if err := r.TakeError(); err == nil {
 		return
@@ -323,8 +333,8 @@ type Load struct {
 	Cut        uint64 // Immediate: frames that were cut since Open, for want of room in Queue
 }
 
-// Load returns the current load. Only the goroutine that calls Next may call it. After Close it returns
-// only Cut.
+// Load returns the current load. Only the goroutine that calls Next may call it. After Close it
+// returns only Cut.
 func (s *Source) Load() Load {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/test/testnet"
 )
 
-// uploads sends count uploads of 100 KB over 20 connections from ns to this namespace, at some Mb/s, in
-// frames of up to 64 KB.
+// uploads sends count uploads of 100 KB over 20 connections from ns to this namespace, at some
+// Mb/s, in frames of up to 64 KB.
 func uploads(t testing.TB, ns *testnet.NS, count, mbit int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "10.7.0.1:0")
@@ -56,8 +56,8 @@ func uploads(t testing.TB, ns *testnet.NS, count, mbit int) {
 	wg.Wait()
 }
 
-// TestHoldsABurst: while the reader is away, a burst of uploads in large frames is in the ring: in blocks of
-// the default size as far as they go, in slots as far as the queue does.
+// TestHoldsABurst: while the reader is away, a burst of uploads in large frames is in the ring: in
+// blocks of the default size as far as they go, in slots as far as the queue does.
 func TestHoldsABurst(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -90,12 +90,14 @@ func TestHoldsABurst(t *testing.T) {
 				}
 				s.Close()
 				s.Next(0)
-				if took > 250*time.Millisecond { // a busy machine: the blocks' time may have been over
+				// On a busy machine the blocks' time may have been over.
+				if took > 250*time.Millisecond {
 					t.Logf("try %d: %v", try, took)
 					continue
 				}
 				if st.Dropped > 0 || payload < tt.count*100_000 {
-					t.Errorf("%d bytes of %d uploads in %v: %+v, %+v", payload, tt.count, took, st, load)
+					t.Errorf("%d bytes of %d uploads in %v: %+v, %+v",
+						payload, tt.count, took, st, load)
 				}
 				if load.Cut > 0 || load.Used == 0 || load.Used > load.Size {
 					t.Errorf("with all of it in the ring: %+v", load)
@@ -151,7 +153,9 @@ func loadOf(t *testing.T, immediate bool) {
 // TestCutFramesAreCounted: where the queue of an Immediate source is full, large packets come cut.
 func TestCutFramesAreCounted(t *testing.T) {
 	testnet.Enter(t)
-	s := open(t, afpacket.Config{Immediate: true, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<17), Queue: 100_000})
+	s := open(t, afpacket.Config{
+		Immediate: true, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<17), Queue: 100_000,
+	})
 	const count, size = 20, 50_000
 	flood(t, count, size)
 	var whole, cut uint64

@@ -39,7 +39,8 @@ func (l *lookup) checkFirewall(family int) error {
 	}
 	for _, c := range other {
 		if c.Type != nftables.ChainTypeNAT || !exempt {
-			return fmt.Errorf("the firewall's chain %s in table %s may change packets", c.Name, c.Table.Name)
+			return fmt.Errorf("the firewall's chain %s in table %s may change packets",
+				c.Name, c.Table.Name)
 		}
 	}
 	return checkLegacy(family, exempt)
@@ -104,8 +105,9 @@ func noTrackMark(r *nftables.Rule) (mark []byte, ok bool) {
 	return cmp.Data, true
 }
 
-// checkLegacy refuses tables of iptables' older kind, which are not kept in nftables, and virtual servers
-// (IPVS), which translate what this host sends to them. It reads the process's own network namespace.
+// checkLegacy refuses tables of iptables' older kind, which are not kept in nftables, and virtual
+// servers (IPVS), which translate what this host sends to them. It reads the process's own network
+// namespace.
 func checkLegacy(family int, exempt bool) error {
 	const dir = "/proc/self/net/"
 	file := "ip_tables_names"

@@ -16,8 +16,8 @@ const (
 	frameRoom = sys.FrameHeaderLen + headerRoom
 )
 
-// groups is the batch of groups: each is some adjacent segments of one connection that go down as one
-// packet, which the device, or the kernel for it, cuts into them (TCP segmentation offload).
+// groups is the batch of groups: each is some adjacent segments of one connection that go down as
+// one packet, which the device, or the kernel for it, cuts into them (TCP segmentation offload).
 type groups struct {
 	socket *sys.SendSocket // nil: groups cannot be sent
 	batch  *sys.FrameBatch
@@ -37,7 +37,8 @@ func flowBit(s *packet.Segment) flowSet {
 	return 1 << ((uint(s.Src.Port())*31 + uint(s.Dst.Port())) % 64)
 }
 
-// newGroups returns a batch whose groups go where find says. It calls free when find is needed no more.
+// newGroups returns a batch whose groups go where find says. It calls free when find is needed no
+// more.
 func newGroups(cfg *Config, find func(dst netip.Addr) (hop, error), free func()) (groups, error) {
 	socket, err := sys.OpenFrameSender(cfg.send())
 	if err != nil {
@@ -58,11 +59,12 @@ func (g *groups) close() error {
 	return g.socket.Close()
 }
 
-// groupLen returns how many segments at the start of segs, at least one, can be one group: the segments
-// that segmentation offload makes of it are these, bit for bit, but for the IPv4 identification.
+// groupLen returns how many segments at the start of segs, at least one, can be one group: the
+// segments that segmentation offload makes of it are these, bit for bit, but for the IPv4
+// identification.
 //
-// Offload copies the headers to each segment, counts the sequence number on, and leaves PSH and FIN to
-// the last segment, the only one that may be shorter.
+// Offload copies the headers to each segment, counts the sequence number on, and leaves PSH and FIN
+// to the last segment, the only one that may be shorter.
 func groupLen(segs []packet.Segment) int {
 	first := &segs[0]
 	size := len(first.Payload)
@@ -93,7 +95,8 @@ func (s *Sender) addGroup(segs []packet.Segment, first, n int) bool {
 	g := &s.groups
 	seg := &segs[first]
 	src, dst := seg.Src.Addr(), seg.Dst.Addr()
-	if g.socket == nil || !src.IsValid() || !dst.IsValid() || src.Is4() != dst.Is4() || dst.Is4In6() {
+	if g.socket == nil || !src.IsValid() || !dst.IsValid() || src.Is4() != dst.Is4() ||
+		dst.Is4In6() {
 		return false
 	}
 	to, ok := g.hops.get(dst)
@@ -140,8 +143,8 @@ func ipHeaderLen(etherType uint16) int {
 	return 40
 }
 
-// flushGroups sends the batch of groups. A group that does not go for another reason than want of room
-// goes by segments instead, which shows what is wrong with which of them.
+// flushGroups sends the batch of groups. A group that does not go for another reason than want of
+// room goes by segments instead, which shows what is wrong with which of them.
 func (s *Sender) flushGroups(segs []packet.Segment) {
 	g := &s.groups
 	if g.flows == 0 {

@@ -18,8 +18,9 @@ func upload(p *path, n, size int) []packet.Segment {
 	var segs []packet.Segment
 	for off := 0; off < n; off += size {
 		s := packet.Segment{
-			Src: p.client, Dst: p.server, Seq: seqnum.Value(1000).Add(off), Ack: 5, Flags: packet.ACK,
-			Window: 500, Opts: packet.Options{HasTS: true, TSVal: 7, TSEcr: 8},
+			Src: p.client, Dst: p.server, Flags: packet.ACK,
+			Seq: seqnum.Value(1000).Add(off), Ack: 5, Window: 500,
+			Opts:    packet.Options{HasTS: true, TSVal: 7, TSEcr: 8},
 			Payload: payload[off:min(off+size, n)],
 		}
 		s.Len = len(s.Payload)
@@ -80,8 +81,8 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkUpload is what 100 KB in segments of 1,448 bytes cost, with the receiving end of a veth, which
-// refuses them.
+// BenchmarkUpload is what 100 KB in segments of 1,448 bytes cost, with the receiving end of a veth,
+// which refuses them.
 func BenchmarkUpload(b *testing.B) {
 	for _, offloads := range []bool{true, false} {
 		p := newPath(b, false)
@@ -91,7 +92,8 @@ func BenchmarkUpload(b *testing.B) {
 		}
 		segs := upload(p, 100_000, 1448)
 		all := senders(b, p)
-		for _, name := range []string{"routed/single", "routed/groups", "device/single", "device/groups"} {
+		names := []string{"routed/single", "routed/groups", "device/single", "device/groups"}
+		for _, name := range names {
 			s := all[name]
 			if name == "routed/groups" || name == "device/groups" {
 				groups(b, s, segs)

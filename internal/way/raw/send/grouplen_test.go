@@ -91,7 +91,8 @@ func TestGroupLen(t *testing.T) {
 				if string(a.Payload) != string(b.Payload) {
 					t.Fatalf("segment %d has other bytes", i)
 				}
-				if a.String() != b.String() || a.Flags != b.Flags || a.Opts != b.Opts || a.Seq != b.Seq {
+				if a.String() != b.String() || a.Flags != b.Flags || a.Opts != b.Opts ||
+					a.Seq != b.Seq {
 					t.Fatalf("segment %d is %v, was %v", i, &a, &b)
 				}
 			}

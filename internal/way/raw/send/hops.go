@@ -14,7 +14,8 @@ type hop struct {
 }
 
 const (
-	// A hop that is in use is looked up again every refreshHop, and not believed longer than trustHop.
+	// A hop that is in use is looked up again every refreshHop, and not believed longer than
+	// trustHop.
 	refreshHop = time.Second
 	trustHop   = 2 * time.Second
 	// Where there is none, it is looked up again after retryHop, which doubles up to maxRetryHop.

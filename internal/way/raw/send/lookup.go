@@ -11,9 +11,10 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// lookup asks the kernel where packets with the mark go, for groups, which go out as frames: past routing
-// and the firewall. So it finds a hop only where the frames that leave are those that the kernel itself
-// would have sent, and refuses every host on which something else may happen to a packet on its way out.
+// lookup asks the kernel where packets with the mark go, for groups, which go out as frames: past
+// routing and the firewall. So it finds a hop only where the frames that leave are those that the
+// kernel itself would have sent, and refuses every host on which something else may happen to a
+// packet on its way out.
 type lookup struct {
 	handle *netlink.Handle
 	nft    *nftables.Conn
@@ -128,8 +129,8 @@ func (l *lookup) route(dst netip.Addr) (*netlink.Route, error) {
 	return get(false)
 }
 
-// leavesAlone returns nil if the kernel sends packets with the mark as they are, by a route that depends
-// on their destination alone.
+// leavesAlone returns nil if the kernel sends packets with the mark as they are, by a route that
+// depends on their destination alone.
 func (l *lookup) leavesAlone(family int) error {
 	now := time.Now()
 	c := l.checks[family]
@@ -144,8 +145,8 @@ func (l *lookup) leavesAlone(family int) error {
 	return c.err
 }
 
-// checkRules refuses routing rules that look at more than RTM_GETROUTE can be asked about. Those for a
-// source do not matter: a raw socket's packets are routed before their source is known.
+// checkRules refuses routing rules that look at more than RTM_GETROUTE can be asked about. Those
+// for a source do not matter: a raw socket's packets are routed before their source is known.
 func (l *lookup) checkRules(family int) error {
 	rules, err := l.handle.RuleList(family)
 	if err != nil {
@@ -154,7 +155,8 @@ func (l *lookup) checkRules(family int) error {
 	for i := range rules {
 		r := &rules[i]
 		if r.Tos != 0 || r.IPProto > 0 || r.Sport != nil || r.Dport != nil {
-			return fmt.Errorf("the routing rule of priority %d depends on more than the destination", r.Priority)
+			return fmt.Errorf("routing rule %d depends on more than the destination",
+				r.Priority)
 		}
 	}
 	return nil
@@ -177,7 +179,10 @@ func (l *lookup) checkXFRM(family int) error {
 	return nil
 }
 
-// frameDevice returns the part of a hop that the interface decides.
+// frameDevice returns the part of a hop that the interface decides. It refuses an interface whose
+// link header may have other than Ethernet's 14 bytes, for the kernel takes a group's IP header to
+// be behind that many: they are 18 on a VLAN interface above a device without VLAN offload, and on
+// whatever (bond, macvlan) is above such an interface.
 func frameDevice(h *netlink.Handle, ifindex int) (hop, error) {
 	link, err := h.LinkByIndex(ifindex)
 	if err != nil {
@@ -187,6 +192,11 @@ func frameDevice(h *netlink.Handle, ifindex int) (hop, error) {
 	const noARP = 0x80 // IFF_NOARP: the device finds the way by itself
 	if a.EncapType != "ether" || a.RawFlags&noARP != 0 || len(a.HardwareAddr) != 6 {
 		return hop{}, fmt.Errorf("%s is not an Ethernet interface", a.Name)
+	}
+	switch link.Type() {
+	case "device", "veth", "bridge":
+	default:
+		return hop{}, fmt.Errorf("%s is an interface of type %s", a.Name, link.Type())
 	}
 	return hop{ifindex: ifindex, src: [6]byte(a.HardwareAddr), mtu: a.MTU}, nil
 }

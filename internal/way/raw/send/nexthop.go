@@ -21,8 +21,8 @@ func badDevice(name string, err error) error {
 	return fmt.Errorf("raw output: interface %q: %w", name, err)
 }
 
-// PathMTU returns the MTU, in bytes with the IP header, of the path to dst that packets with the mark
-// take: the least that interface, route and ICMP messages so far allow.
+// PathMTU returns the MTU, in bytes with the IP header, of the path to dst that packets with the
+// mark take: the least that interface, route and ICMP messages so far allow.
 func PathMTU(dst netip.Addr, mark uint32) (int, error) {
 	n, err := sys.PathMTU(dst, mark)
 	if err != nil {
@@ -35,8 +35,9 @@ func PathMTU(dst netip.Addr, mark uint32) (int, error) {
 const resolveEvery = 20 * time.Millisecond
 
 // Resolve returns the link address that packets to dst must have on the device: that of the route's
-// gateway, or of dst itself. It waits at most wait for the neighbour to answer. It works in the network
-// namespace of the calling thread, and needs CAP_NET_ADMIN unless the kernel knows the address already.
+// gateway, or of dst itself. It waits at most wait for the neighbour to answer. It works in the
+// network namespace of the calling thread, and needs CAP_NET_ADMIN unless the kernel knows the
+// address already.
 func Resolve(device string, dst netip.Addr, wait time.Duration) (net.HardwareAddr, error) {
 	fail := func(err error) (net.HardwareAddr, error) {
 		return nil, fmt.Errorf("raw output: next hop to %v on %s: %w", dst, device, err)

@@ -1,10 +1,11 @@
-// Package send puts TCP segments that we made ourselves on the wire: through raw IP sockets, or at the
-// link layer of one interface.
+// Package send puts TCP segments that we made ourselves on the wire: through raw IP sockets, or at
+// the link layer of one interface.
 //
-// Adjacent segments of one connection go down as one large packet (a group, see groupLen) where what
-// leaves the host is the same; which routes and firewalls allow that is in lookup.go and firewall.go.
-// Nothing is held back or repeated: a segment that does not go is counted and forgotten, and TCP, in
-// package tcp, sends it again. The engine's shards call it, each with a Sender of its own.
+// Adjacent segments of one connection go down as one large packet (a group, see groupLen) where
+// what leaves the host is the same; which routes and firewalls allow that is in lookup.go and
+// firewall.go. Nothing is held back or repeated: a segment that does not go is counted and
+// forgotten, and TCP, in package tcp, sends it again. The engine's shards call it, each with a
+// Sender of its own.
 package send
 
 import (
@@ -19,8 +20,8 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// DefaultBuffer is the send buffer, in bytes, where the configuration names none: room for some thousand
-// full segments.
+// DefaultBuffer is the send buffer, in bytes, where the configuration names none: room for some
+// thousand full segments.
 const DefaultBuffer = 8 << 20
 
 // headerRoom holds the longest headers: IPv6 (40) and TCP with all its options (60).
@@ -28,15 +29,15 @@ const headerRoom = 100
 
 // Config holds the settings that all senders share.
 type Config struct {
-	// Mark is put on every packet, so that a capture on this host can leave it out and firewall rules can
-	// name it; 0: none.
+	// Mark is put on every packet, so that a capture on this host can leave it out and firewall
+	// rules can name it; 0: none.
 	Mark   uint32
 	Buffer int  // bytes; 0: DefaultBuffer
 	Single bool // each segment goes down as a packet of its own
 }
 
-// Stats are totals since the sender was made. Every segment that Send was given is in exactly one of them,
-// but for those in Grouped, which are in Sent too.
+// Stats are totals since the sender was made. Every segment that Send was given is in exactly one
+// of them, but for those in Grouped, which are in Sent too.
 type Stats struct {
 	Sent       uint64
 	TooBig     uint64 // over the MTU
@@ -57,8 +58,8 @@ type Sender struct {
 	sent, big, forbidden, full, noRoute, impossible, grouped atomic.Uint64
 }
 
-// outlet is the batch of single segments for one IP version and the socket that it goes to; a sender at
-// the link layer has one socket for both.
+// outlet is the batch of single segments for one IP version and the socket that it goes to; a
+// sender at the link layer has one socket for both.
 type outlet struct {
 	socket *sys.SendSocket // nil: this host does not have this IP version
 	batch  *sys.SendBatch
@@ -98,9 +99,9 @@ func (c *Config) send() sys.SendConfig {
 	return sys.SendConfig{Mark: c.Mark, Buffer: buffer}
 }
 
-// New opens raw sockets for IPv4 and IPv6, in the network namespace of the calling thread; the kernel
-// routes what they send. An IP version that the host does not have is left out. An error for want of a
-// capability satisfies errors.Is(err, os.ErrPermission).
+// New opens raw sockets for IPv4 and IPv6, in the network namespace of the calling thread; the
+// kernel routes what they send. An IP version that the host does not have is left out. An error for
+// want of a capability satisfies errors.Is(err, os.ErrPermission).
 func New(cfg Config) (*Sender, error) {
 	v4, err4 := sys.OpenRawIPv4(cfg.send())
 	v6, err6 := sys.OpenRawIPv6(cfg.send())
@@ -127,7 +128,8 @@ type Device struct {
 	Direct  map[netip.Addr]net.HardwareAddr
 }
 
-// OnDevice makes a sender that writes frames on one interface, past routing, conntrack and the firewall.
+// OnDevice makes a sender that writes frames on one interface, past routing, conntrack and the
+// firewall.
 func OnDevice(cfg Config, dev Device) (*Sender, error) {
 	socket, err := sys.OpenPacketSender(cfg.send())
 	if err != nil {
@@ -174,10 +176,10 @@ func newLink(dev *Device) (*link, error) {
 	return l, nil
 }
 
-// Send sends segments, those of one connection in their order. It never waits: what finds no room is
-// dropped. It returns how many the kernel took, and the indexes of those that were over the MTU, in no
-// order, a slice that holds until the next Send: PathMTU returns what would fit. It keeps no reference to
-// a payload.
+// Send sends segments, those of one connection in their order. It never waits: what finds no room
+// is dropped. It returns how many the kernel took, and the indexes of those that were over the MTU,
+// in no order, a slice that holds until the next Send: PathMTU returns what would fit. It keeps no
+// reference to a payload.
 func (s *Sender) Send(segs []packet.Segment) (sent int, tooBig []int) {
 	s.took, s.tooBig = 0, s.tooBig[:0]
 	for i := 0; i < len(segs); {
