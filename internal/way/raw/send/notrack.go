@@ -26,10 +26,10 @@ func (e *Exemption) Table() string { return e.table }
 func (e *Exemption) Close() error { return e.conn.Close() }
 
 // NoTrack exempts packets with the mark from connection tracking, in the network namespace of the
-// calling thread. To conntrack, a copy is half a connection, without any answer: all its packets but
-// the SYN are invalid, so that `ct state invalid drop` drops them, and masquerade rewrites their
-// source. If conntrack is not loaded, NoTrack returns nil, nil. An error means that a firewall with
-// such rules would harm the copies, not that there is one.
+// calling thread. To conntrack, a copy is half a connection, without any answer: all its packets
+// but the SYN are invalid, so that `ct state invalid drop` drops them, and masquerade rewrites
+// their source. If conntrack is not loaded, NoTrack returns nil, nil. An error means that a
+// firewall with such rules would harm the copies, not that there is one.
 func NoTrack(mark uint32) (*Exemption, error) {
 	if mark == 0 {
 		return nil, errors.New("notrack rule: mark 0, wanted one that is ours")
