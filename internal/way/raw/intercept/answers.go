@@ -152,7 +152,8 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
 	}
 	if _, based := f.Base(); r.BaseKnown && !based {
 		f.Begin(r.Base)
-		f.unsure = true
+		f.whole = f.keepsFrom(r.Base)
+		f.unsure = !f.whole
 	}
 	f.heard = now
 	c := confirmation{p, f, r.Tuple, r.Serial}
@@ -183,11 +184,13 @@ func (s *Intercept) confirmIdle() {
 	s.answers.idle = s.answers.idle[:0]
 }
 
-// confirm tells a confirmation: of a connection that is seen whole, behind its headers.
+// confirm sends a confirmation behind the connection's headers: a copier that has not received a header by then
+// knows that the segment had not been captured when its record arrived. The lock is held.
 func (s *Intercept) confirm(c *confirmation) {
-	p, whole := c.peer, c.f != nil && c.f.asked && c.f.whole
-	if peers := p.copier.peers; whole && len(peers) > 0 {
-		p = peers[c.f.hash%uint32(len(peers))]
+	whole := c.f != nil && c.f.asked && c.f.whole
+	p := s.peerOf(c.peer.copier.owner, s.table.Hash(c.tuple.Client, c.tuple.Target))
+	if p == nil {
+		p = c.peer
 	}
 	s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: c.tuple, Serial: c.serial, Whole: whole})
 }
@@ -218,10 +221,12 @@ func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.
 	switch {
 	case seg.Flags.Any(packet.RST) || c == nil || len(c.peers) == 0:
 		s.unfollow(f)
-	case !f.asked:
+	case !f.asked, !f.based() && !seg.Flags.Has(packet.SYN):
 		s.keep(now, f, seg)
 	default:
-		s.hear(now, f, seg)
+		if s.hear(now, f, seg) && seg.Flags.Has(packet.SYN) {
+			s.hearEarly(f)
+		}
 	}
 }
 
