@@ -11,7 +11,8 @@ import (
 // small is a scenario that is over in a moment.
 func small(change func(*Scenario)) Scenario {
 	s := Scenario{
-		Name: "small", Help: "a rehearsal", Conns: 5, Total: 10, Requests: 20, Think: time.Millisecond,
+		Name: "small", Help: "a rehearsal", Conns: 5, Total: 10, Requests: 20,
+		Think:        time.Millisecond,
 		RequestBytes: 300, AnswerBytes: 600,
 	}
 	if change != nil {
@@ -20,8 +21,8 @@ func small(change func(*Scenario)) Scenario {
 	return s
 }
 
-// TestFaithfulCopyHasNoProblems shows that the checker accuses nobody: not under load, not at any size, not
-// with any kind of answer.
+// TestFaithfulCopyHasNoProblems shows that the checker accuses nobody: not under load, not at any
+// size, not with any kind of answer.
 func TestFaithfulCopyHasNoProblems(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -41,8 +42,14 @@ func TestFaithfulCopyHasNoProblems(t *testing.T) {
 		{"greeting, slower", small(func(s *Scenario) { s.Greeting = 80 }), Slower},
 		{"dribble", small(func(s *Scenario) { s.Pieces, s.PieceGap = 6, time.Millisecond }), ""},
 		{"reset", small(func(s *Scenario) { s.Reset = true }), ""},
-		{"answers in slices", small(func(s *Scenario) { s.AnswerIn, s.AnswerPause = 3, time.Millisecond }), Bigger},
-		{"as fast as they go", small(func(s *Scenario) { s.Conns, s.Total, s.Requests, s.Think = 50, 50, 200, 0 }), ""},
+		{"answers in slices", small(func(s *Scenario) {
+			s.AnswerIn, s.AnswerPause = 3,
+				time.Millisecond
+		}), Bigger},
+		{"as fast as they go", small(func(s *Scenario) {
+			s.Conns, s.Total, s.Requests, s.Think = 50,
+				50, 200, 0
+		}), ""},
 		{"bulk", small(func(s *Scenario) {
 			s.Conns, s.Total, s.Requests, s.Batch, s.RequestBytes, s.AnswerBytes = 1, 1, 20, 20, 1_000_000, 100
 		}), ""},
@@ -53,7 +60,8 @@ func TestFaithfulCopyHasNoProblems(t *testing.T) {
 				t.Errorf("%s", printed(r))
 			}
 			if want := int64(test.scenario.Total * test.scenario.Requests); r.Production.Requests != want || r.Target.Requests != want {
-				t.Errorf("%d requests at production and %d at the target, wanted %d", r.Production.Requests, r.Target.Requests, want)
+				t.Errorf("%d requests at production and %d at the target, wanted %d",
+					r.Production.Requests, r.Target.Requests, want)
 			}
 		})
 	}
@@ -109,7 +117,8 @@ func TestFaultsAreFound(t *testing.T) {
 		{
 			name: "a header bit flipped", scenario: small(nil), fault: at(flipHead),
 			want: []string{
-				"13 of 200 requests are missing at the target (93.500 % delivered)", // its connection ends there
+				// its connection ends there
+				"13 of 200 requests are missing at the target (93.500 % delivered)",
 				"the target received 1 corrupted requests",
 			},
 			example: "corrupted: header",
@@ -121,22 +130,32 @@ func TestFaultsAreFound(t *testing.T) {
 			example:  "early: connection 3 request 7: its client had seen 7 answers",
 		},
 		{
-			name: "a request in the middle of the answer before", answers: Slower, fault: at(tooHasty),
-			scenario: small(func(s *Scenario) { s.AnswerIn, s.AnswerPause = 2, 20*time.Millisecond }),
-			want:     []string{"the target received 1 requests too early"},
-			example:  "early: connection 3 request 7: its client had seen 7 answers, of which byte 4200 was not acknowledged here (3900 were)",
+			name: "a request in the middle of the answer before", answers: Slower,
+			fault: at(tooHasty),
+			scenario: small(func(s *Scenario) {
+				s.AnswerIn, s.AnswerPause = 2,
+					20*time.Millisecond
+			}),
+			want: []string{"the target received 1 requests too early"},
+			example: "early: connection 3 request 7: its client had seen 7 answers, of which " +
+				"byte 4200 was not acknowledged here (3900 were)",
 		},
 		{
 			name: "a client that does not wait for the greeting", answers: Slower,
-			scenario: small(func(s *Scenario) { s.Greeting = 80; s.AnswerIn, s.AnswerPause = 2, 20*time.Millisecond }),
+			scenario: small(func(s *Scenario) {
+				s.Greeting = 80
+				s.AnswerIn, s.AnswerPause = 2,
+					20*time.Millisecond
+			}),
 			fault: func(q request) fault {
 				if q.conn == 3 && q.num == 0 {
 					return hasty
 				}
 				return faithful
 			},
-			want:    []string{"the target received 1 requests too early"},
-			example: "early: connection 3 request 0: its client had seen 0 answers, of which byte 80 was not acknowledged here",
+			want: []string{"the target received 1 requests too early"},
+			example: "early: connection 3 request 0: its client had seen 0 answers, of which " +
+				"byte 80 was not acknowledged here",
 		},
 		{
 			name: "a request under a wrong name", scenario: small(nil), fault: at(elsewhere),
@@ -151,22 +170,28 @@ func TestFaultsAreFound(t *testing.T) {
 			want: []string{"1 connections stayed open at the target, 0 at production"},
 		},
 		{
-			name: "connections pile up", scenario: small(nil), fault: func(request) fault { return neverClose },
+			name: "connections pile up", scenario: small(nil),
+			fault: func(request) fault { return neverClose },
 			want: []string{
-				"10 connections at the same time at the target (after T s), more than 1.5 times production's 5",
+				"10 connections at the same time at the target (after T s), more than 1.5 times " +
+					"production's 5",
 				"10 connections stayed open at the target, 0 at production",
 			},
 		},
 		{
 			name: "no gate at all", answers: Slower,
-			scenario: small(func(s *Scenario) { s.Conns, s.Total, s.ServerThink = 1, 1, 20*time.Millisecond }),
-			fault:    func(request) fault { return hasty },
-			want:     []string{"the target received 19 requests too early"},
-			example:  "early: connection 0 request 1",
+			scenario: small(func(s *Scenario) {
+				s.Conns, s.Total, s.ServerThink = 1, 1,
+					20*time.Millisecond
+			}),
+			fault:   func(request) fault { return hasty },
+			want:    []string{"the target received 19 requests too early"},
+			example: "early: connection 0 request 1",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := rehearsal{scenario: test.scenario, answers: test.answers, fault: test.fault}.play(t)
+			r := rehearsal{scenario: test.scenario, answers: test.answers,
+				fault: test.fault}.play(t)
 			got := afterSeconds.ReplaceAllString(fmt.Sprintf("%q", r.Problems()), "(after T s)")
 			if want := fmt.Sprintf("%q", test.want); got != want {
 				t.Errorf("problems %s\nwanted   %s\n%s", got, want, printed(r))
@@ -193,12 +218,15 @@ func TestBegunBeforeTheCopier(t *testing.T) {
 			t.Errorf("greeting %d: %s", greeting, printed(r))
 		}
 		if c := r.Comparison; c.Compared == 0 || c.Compared >= r.Production.Requests {
-			t.Errorf("greeting %d: %d of %d requests were compared, wanted a part", greeting, c.Compared, r.Production.Requests)
+			t.Errorf("greeting %d: %d of %d requests were compared, wanted a part", greeting,
+				c.Compared, r.Production.Requests)
 		}
 		// The same, but too late: what is missing after the settling time counts.
 		h.from = func(q request) bool { return q.num >= 58 }
-		if problems := h.play(t).Problems(); len(problems) == 0 || !strings.Contains(problems[0], "are missing") {
-			t.Errorf("greeting %d: nothing is missing of a copy that began too late: %q", greeting, problems)
+		if problems := h.play(t).Problems(); len(problems) == 0 || !strings.Contains(problems[0],
+			"are missing") {
+			t.Errorf("greeting %d: nothing is missing of a copy that began too late: %q", greeting,
+				problems)
 		}
 	}
 }

@@ -19,8 +19,9 @@ type wear struct{ before, after, tail string }
 var dresses = map[string]dress{
 	"": {},
 	"http1": {
-		request: wear{before: "POST /lab HTTP/1.1\r\nHost: lab\r\nContent-Length: ", after: "\r\n\r\n"},
-		answer:  wear{before: "HTTP/1.1 200 OK\r\nContent-Length: ", after: "\r\n\r\n"},
+		request: wear{before: "POST /lab HTTP/1.1\r\nHost: lab\r\nContent-Length: ",
+			after: "\r\n\r\n"},
+		answer: wear{before: "HTTP/1.1 200 OK\r\nContent-Length: ", after: "\r\n\r\n"},
 	},
 	"redis": {
 		request: wear{before: "*2\r\n$4\r\nECHO\r\n$", after: "\r\n", tail: "\r\n"},
@@ -49,9 +50,10 @@ var errDress = errors.New("not of the protocol")
 // mostDigits bounds the number in what comes before a request.
 const mostDigits = 10
 
-// undress reads what comes before a request, with next, which returns the next n bytes and when the first of
-// them came; it returns the number of bytes inside, -1 where nothing is worn.
-func (w *wear) undress(next func(n int) ([]byte, time.Duration, error)) (n int, at time.Duration, err error) {
+// undress reads what comes before a request, with next, which returns the next n bytes and when the
+// first of them came; it returns the number of bytes inside, -1 where nothing is worn.
+func (w *wear) undress(next func(n int) ([]byte, time.Duration, error)) (n int, at time.Duration,
+	err error) {
 	if w.before == "" {
 		return -1, 0, nil
 	}

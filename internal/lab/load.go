@@ -90,7 +90,9 @@ func (c *client) run(ctx context.Context) {
 	<-c.timer.C
 	c.reply = bufio.NewReaderSize(nil, smallBuffer)
 	// Clients do not march in step.
-	if start := min(s.Think+s.ServerThink, 2*time.Second) + time.Duration(s.Conns)*time.Second/8000; !c.sleep(ctx, time.Duration(c.random.Int64N(int64(start)+1))) {
+	if start := min(s.Think+s.ServerThink, 2*time.Second) +
+		time.Duration(s.Conns)*time.Second/8000; !c.sleep(ctx,
+		time.Duration(c.random.Int64N(int64(start)+1))) {
 		return
 	}
 	for ctx.Err() == nil && !c.over() {
@@ -165,7 +167,8 @@ func (c *client) exchange(num, batch int) error {
 	for i := range batch {
 		body := payload(c.id, uint32(num+i), s.RequestBytes-requestHeader)
 		q := request{
-			conn: c.id, num: uint32(num + i), seen: c.seen, length: uint32(len(body)), answer: uint32(s.AnswerBytes),
+			conn: c.id, num: uint32(num +
+				i), seen: c.seen, length: uint32(len(body)), answer: uint32(s.AnswerBytes),
 			flags: c.flags, sum: crc32.Checksum(body, castagnoli),
 		}
 		w := &c.load.dress.request
@@ -226,7 +229,8 @@ func (c *client) await(conn, num uint32, size int) error {
 		return fmt.Errorf("header % x", header)
 	}
 	if a.conn != conn || a.num != num || int(a.length) != length-answerHeader {
-		return fmt.Errorf("got %d bytes for connection %d number %d, wanted %d for %d and %d", a.length, a.conn, a.num, length-answerHeader, conn, num)
+		return fmt.Errorf("got %d bytes for connection %d number %d, wanted %d for %d and %d",
+			a.length, a.conn, a.num, length-answerHeader, conn, num)
 	}
 	c.reply.Discard(len(header))
 	sum, err := c.sum(int(a.length))
@@ -259,7 +263,8 @@ func (c *client) sum(n int) (uint32, error) {
 	return sum, nil
 }
 
-// think is the client's pause. It ends early when the load's time is over; false means that ctx ended.
+// think is the client's pause. It ends early when the load's time is over; false means that ctx
+// ended.
 func (c *client) think(ctx context.Context) bool {
 	d := c.load.scenario.Think
 	if c.load.scenario.Spread {

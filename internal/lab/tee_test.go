@@ -28,17 +28,18 @@ const (
 	neverClose       // its connection stays open
 )
 
-// tee is a perfect copier for tests, or one with faults made on purpose. It stands between the clients
-// and production, which a real one does not, and knows the protocol: it holds each request back until the
-// target has answered what its client had seen.
+// tee is a perfect copier for tests, or one with faults made on purpose. It stands between the
+// clients and production, which a real one does not, and knows the protocol: it holds each request
+// back until the target has answered what its client had seen.
 type tee struct {
 	t          *testing.T
 	production string
 	target     string
 	listener   net.Listener
 	fault      func(q request) fault
-	from       func(q request) bool // the first request of a connection to copy; nil: the very first
-	running    sync.WaitGroup
+	// the first request of a connection to copy; nil: the very first
+	from    func(q request) bool
+	running sync.WaitGroup
 
 	mu   sync.Mutex
 	open []net.Conn
@@ -49,7 +50,8 @@ func newTee(t *testing.T, production, target string, h rehearsal) *tee {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &tee{t: t, production: production, target: target, listener: l, fault: h.fault, from: h.from}
+	e := &tee{t: t, production: production, target: target, listener: l, fault: h.fault,
+		from: h.from}
 	if e.fault == nil {
 		e.fault = func(request) fault { return faithful }
 	}
@@ -125,7 +127,8 @@ func readRequest(r io.Reader) (copied, error) {
 	return c, err
 }
 
-// copy plays the requests to the target, on a connection that opens at once, or with the first it copies.
+// copy plays the requests to the target, on a connection that opens at once, or with the first it
+// copies.
 func (e *tee) copy(queue <-chan copied) {
 	begun := e.from == nil
 	var s *copyStream
@@ -259,8 +262,8 @@ func (s *copyStream) read() {
 	}
 }
 
-// await waits until the target has answered what a client that has seen so many answers has seen, as far
-// as this connection has asked for it.
+// await waits until the target has answered what a client that has seen so many answers has seen,
+// as far as this connection has asked for it.
 func (s *copyStream) await(seen uint32, greeted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,7 +282,8 @@ func (s *copyStream) forget(num uint32) {
 	s.mu.Unlock()
 }
 
-// awaitBytes waits until something of the n-th answer has come, where all have the same length of 600.
+// awaitBytes waits until something of the n-th answer has come, where all have the same length of
+// 600.
 func (s *copyStream) awaitBytes(n uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -313,14 +317,17 @@ func (h rehearsal) play(t *testing.T) *Result {
 	}
 	clock := newClock()
 	productionConfig, targetConfig := options.servers(&scenario)
-	production, target := serve(listen(), productionConfig, clock), serve(listen(), targetConfig, clock)
+	production, target := serve(listen(), productionConfig, clock), serve(listen(), targetConfig,
+		clock)
 	e := newTee(t, production.listener.Addr().String(), target.listener.Addr().String(), h)
 	l := load{scenario: scenario, dial: func(ctx context.Context, _ int) (*net.TCPConn, error) {
-		return net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.listener.Addr().String())))
+		return net.DialTCP("tcp4", nil,
+			net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.listener.Addr().String())))
 	}}
 	l.run(t.Context())
 	e.running.Wait()
-	r := &Result{Options: options, Scenario: scenario, Sent: l.sent.Load(), Answered: l.answered.Load(), ClientsFailed: l.failed.Load(), ClientError: l.first}
+	r := &Result{Options: options, Scenario: scenario, Sent: l.sent.Load(),
+		Answered: l.answered.Load(), ClientsFailed: l.failed.Load(), ClientError: l.first}
 	// All is sent; the servers notice the last closing a moment later.
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if production.record.open.Load() == 0 && target.record.open.Load() <= int64(len(e.open)) {

@@ -48,7 +48,8 @@ func (r *linkRelay) accept() {
 		if err != nil {
 			return
 		}
-		to, err := r.net.Assistant.Dial(context.Background(), nil, "tcp", netip.AddrPortFrom(netlab.AssistantAddr4, behindPort).String())
+		to, err := r.net.Assistant.Dial(context.Background(), nil, "tcp",
+			netip.AddrPortFrom(netlab.AssistantAddr4, behindPort).String())
 		if err != nil {
 			c.Close()
 			continue
@@ -127,8 +128,8 @@ func (r *linkRelay) mend() {
 	}
 }
 
-// TestLinkBreak breaks the way between copier and intercept. The sessions survive it, and nothing is
-// missing: what was not heard meanwhile the target says again.
+// TestLinkBreak breaks the way between copier and intercept. The sessions survive it, and nothing
+// is missing: what was not heard meanwhile the target says again.
 func TestLinkBreak(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -159,7 +160,8 @@ func TestLinkBreak(t *testing.T) {
 			})
 			perfect(t, r)
 			if r.Target.Opened != r.Production.Opened {
-				t.Errorf("%d connections at the target for %d at production: sessions did not survive", r.Target.Opened, r.Production.Opened)
+				t.Errorf("%d connections at the target for %d at production: sessions did not "+
+					"survive", r.Target.Opened, r.Production.Opened)
 			}
 			t.Log(account(r))
 		})

@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTwoCopiersOneIntercept: each hears of its own connections only, though both copy the same clients to
-// the same target.
+// TestTwoCopiersOneIntercept: each hears of its own connections only, though both copy the same
+// clients to the same target.
 func TestTwoCopiersOneIntercept(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	for _, test := range []struct {
@@ -29,7 +29,8 @@ func TestTwoCopiersOneIntercept(t *testing.T) {
 			first := s.copy(append([]string{"-x", mapping}, test.first...)...)
 			second := s.copy(append([]string{"-x", mapping}, test.second...)...)
 			s.talk(productionPort, "two", 40, 20)
-			eventually(t, "the target has all lines twice", func() bool { return p.target.lineCount() >= 2*40*20 })
+			eventually(t, "the target has all lines twice",
+				func() bool { return p.target.lineCount() >= 2*40*20 })
 			opened, _, bytes := p.production.counts()
 			complete(t, first.end(), opened, bytes)
 			complete(t, second.end(), opened, bytes)
@@ -90,9 +91,9 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 	}
 }
 
-// TestAnswersSpread: the target's answers are spread over the intercepts on two assistants by its routes; one copier
-// hears all of them. One of the two is stopped under open connections and started again: those of the other go on
-// meanwhile, and nothing is lost.
+// TestAnswersSpread: the target's answers are spread over the intercepts on two assistants by its
+// routes; one copier hears all of them. One of the two is stopped under open connections and
+// started again: those of the other go on meanwhile, and nothing is lost.
 func TestAnswersSpread(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	for _, test := range []struct {
@@ -106,7 +107,8 @@ func TestAnswersSpread(t *testing.T) {
 		{"by flow, IPv6", netlab.ByFlow, true, 1, 19},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newStand(t, setting{way: raw, ipv6: test.ipv6, net: netlab.Config{Spread: test.by}})
+			s := newStand(t, setting{way: raw, ipv6: test.ipv6,
+				net: netlab.Config{Spread: test.by}})
 			p := s.pair()
 			const filter = "tcp and src port 8080"
 			s.intercept(interceptPort, "-F", filter)
@@ -126,7 +128,11 @@ func TestAnswersSpread(t *testing.T) {
 			p.caughtUp(t)
 
 			second.stop(syscall.SIGTERM)
-			eventually(t, "its link is down", func() bool { l := link(); return l.Intercept != "" && !l.Up })
+			eventually(t, "its link is down", func() bool {
+				l := link()
+				return l.Intercept != "" &&
+					!l.Up
+			})
 			k.say() // these requests still go, and half of their answers are not heard
 			k.say() // so half of these wait
 			goesOn := func() (n int) {
@@ -139,11 +145,16 @@ func TestAnswersSpread(t *testing.T) {
 			}
 			eventually(t, "those of the other go on", func() bool { return goesOn() >= test.least })
 			if n := goesOn(); n > test.most {
-				t.Errorf("%d of 20 connections go on, wanted at most %d: the answers are not spread", n, test.most)
+				t.Errorf("%d of 20 connections go on, wanted at most %d: the answers are not "+
+					"spread", n, test.most)
 			}
 			s.talk(productionPort, "meanwhile", 8, 1)
 			s.interceptOn(s.net.Second, at.Port(), "-F", filter)
-			eventually(t, "its link is up", func() bool { l := link(); return l.Up && l.Reconnects == 1 })
+			eventually(t, "its link is up", func() bool {
+				l := link()
+				return l.Up &&
+					l.Reconnects == 1
+			})
 			k.say()
 			s.talk(productionPort, "after", 20, 5)
 			p.caughtUp(t)
@@ -176,14 +187,16 @@ func TestInterceptOfTheOtherFamily(t *testing.T) {
 	}
 }
 
-// TestInterceptGoesAndComes: connections of the meantime are lost and counted, the copier stays, and goes on.
+// TestInterceptGoesAndComes: connections of the meantime are lost and counted, the copier stays,
+// and goes on.
 func TestInterceptGoesAndComes(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
 	filter := []string{"-F", "tcp and src port 8080"}
 	i := s.intercept(interceptPort, filter...)
-	c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms", "--gate-limit", "1s", "--connect-timeout", "1s")
+	c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms", "--gate-limit",
+		"1s", "--connect-timeout", "1s")
 	s.talk(productionPort, "before", 10, 10)
 	p.caughtUp(t)
 	i.kill()
@@ -227,7 +240,8 @@ func TestWrongKey(t *testing.T) {
 	}
 	writeFile(t, s.file("other"), other)
 	at := netip.AddrPortFrom(s.assistant, interceptPort).String()
-	p := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort, targetPort), "-s", at, "--key", s.file("other"), "--stats", "50ms")
+	p := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort,
+		targetPort), "-s", at, "--key", s.file("other"), "--stats", "50ms")
 	// It may wait for an intercept that knows it; it must say why, and send nothing.
 	eventually(t, "the copier says that the keys differ", func() bool {
 		return strings.Contains(p.output(), "key") || strings.Contains(p.output(), "certificate")

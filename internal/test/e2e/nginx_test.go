@@ -24,8 +24,8 @@ type nginx struct {
 	dir string
 }
 
-// nginxConfig serves files of several sizes, takes uploads, and writes a line of JSON for each request.
-// DIR, LISTEN and REAL are replaced.
+// nginxConfig serves files of several sizes, takes uploads, and writes a line of JSON for each
+// request. DIR, LISTEN and REAL are replaced.
 const nginxConfig = `
 daemon off;
 user root;
@@ -84,7 +84,8 @@ func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters st
 	listen := fmt.Sprintf("listen %d %s; listen [::]:%d %s;", port, parameters, port, parameters)
 	config := strings.NewReplacer("DIR", dir, "LISTEN", listen).Replace(nginxConfig)
 	writeFile(t, filepath.Join(dir, "nginx.conf"), []byte(config))
-	n := &nginx{start(t, host, "nginx", path, "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", filepath.Join(dir, "nginx.conf")), dir}
+	n := &nginx{start(t, host, "nginx", path, "-p", dir, "-e", filepath.Join(dir, "error.log"),
+		"-c", filepath.Join(dir, "nginx.conf")), dir}
 	eventually(t, "nginx listens", func() bool {
 		if n.hasEnded() {
 			t.Fatalf("nginx ended: %s", n.output())
@@ -171,8 +172,8 @@ func conversations(log []logged) map[int64][]logged {
 	return all
 }
 
-// sortedConversations is one line for each connection: what was asked on it, in its order; and, if by is
-// given, by whom.
+// sortedConversations is one line for each connection: what was asked on it, in its order; and, if
+// by is given, by whom.
 func sortedConversations(log []logged, by func(*logged) string) []string {
 	var all []string
 	for _, c := range conversations(log) {
@@ -233,7 +234,8 @@ func same(t testing.TB, what string, target, production []string) {
 	if slices.Equal(target, production) {
 		return
 	}
-	t.Errorf("%s: %d at the target, %d at production, and they differ", what, len(target), len(production))
+	t.Errorf("%s: %d at the target, %d at production, and they differ", what, len(target),
+		len(production))
 	shown := 0
 	show := func(side string, have, other []string) {
 		for i := range have {

@@ -20,26 +20,30 @@ func saidAll(services []*service) (all []string) {
 	return sorted(all)
 }
 
-// TestBalance: the copiers of two production hosts share their sessions between the same three targets, by weights,
-// each method its way.
+// TestBalance: the copiers of two production hosts share their sessions between the same three
+// targets, by weights, each method its way.
 func TestBalance(t *testing.T) {
 	const conns = 5000 // of each host
-	s := newStand(t, setting{way: socket, net: netlab.Config{Productions: 2, Targets: 3, Crowd: true}})
+	s := newStand(t, setting{way: socket, net: netlab.Config{Productions: 2, Targets: 3,
+		Crowd: true}})
 	for _, method := range []string{"client", "session", "round-robin", "least"} {
 		t.Run(method, func(t *testing.T) {
 			s := *s
 			s.t = t
-			production, targets := s.on(s.net.Productions, productionPort), s.on(s.net.Targets, targetPort)
+			production, targets := s.on(s.net.Productions, productionPort), s.on(s.net.Targets,
+				targetPort)
 			var copiers []*copier
 			for _, host := range s.net.Productions {
-				copiers = append(copiers, s.copyOn(host, "-x", s.toAll(3, 1, 1), "--balance", method))
+				copiers = append(copiers, s.copyOn(host, "-x", s.toAll(3, 1, 1), "--balance",
+					method))
 			}
 			var both sync.WaitGroup
 			for i := range copiers {
 				both.Go(func() { s.shortTo(s.productionAt(i), netlab.CrowdAddr, "from", conns, 0) })
 			}
 			both.Wait()
-			eventually(t, "the targets have all lines", func() bool { return lines(targets) >= 2*conns })
+			eventually(t, "the targets have all lines",
+				func() bool { return lines(targets) >= 2*conns })
 			for i, c := range copiers {
 				_, _, bytes := production[i].counts()
 				complete(t, c.end(), conns, bytes)
@@ -49,7 +53,8 @@ func TestBalance(t *testing.T) {
 				share := float64(targets[i].lineCount()) / (2 * conns)
 				t.Logf("target %d has %.4f of the sessions", i, share)
 				if math.Abs(share-want) > 0.03 {
-					t.Errorf("target %d has %.3f of the sessions, wanted %.2f ± 0.03", i, share, want)
+					t.Errorf("target %d has %.3f of the sessions, wanted %.2f ± 0.03", i, share,
+						want)
 				}
 			}
 			if method == "client" { // the same target for both copiers
@@ -63,8 +68,8 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// TestManyNodes: copiers of four production hosts use one intercept, come and go, and do not mix; all of them
-// are seen by one command.
+// TestManyNodes: copiers of four production hosts use one intercept, come and go, and do not mix;
+// all of them are seen by one command.
 func TestManyNodes(t *testing.T) {
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
@@ -77,20 +82,23 @@ func TestManyNodes(t *testing.T) {
 				return []string{"--status", nodes[len(nodes)-1]}
 			}
 			if way == raw {
-				s.intercept(interceptPort, append(place(), "-F", "tcp and src portrange 80-20000")...)
+				s.intercept(interceptPort, append(place(), "-F",
+					"tcp and src portrange 80-20000")...)
 			} else {
 				s.onTarget(place()...)
 			}
 			var copiers []*copier
 			for _, host := range s.net.Productions {
-				copiers = append(copiers, s.copyOn(host, append(place(), "-x", s.mapping(productionPort, targetPort))...))
+				copiers = append(copiers,
+					s.copyOn(host, append(place(), "-x", s.mapping(productionPort, targetPort))...))
 			}
 			// Each production host has clients of its own: no address and port is at two of them.
 			load := func(i int, name string) {
 				for n := range 15 {
 					c := dial(t, s.net.Client, netlab.ClientAddr(i, false), s.productionAt(i))
 					for l := range 4 {
-						if err := c.ask(fmt.Sprintf("%s host %d connection %d line %d", name, i, n, l)); err != nil {
+						if err := c.ask(fmt.Sprintf("%s host %d connection %d line %d", name, i, n,
+							l)); err != nil {
 							t.Error(err)
 						}
 					}
@@ -106,8 +114,11 @@ func TestManyNodes(t *testing.T) {
 			all.Wait()
 			eventually(t, "the target has all", func() bool { return target.lineCount() == 4*60 })
 
-			table, err := s.net.Production.Command(t.Context(), binary, append([]string{"status"}, nodes...)...).CombinedOutput()
-			if err != nil || strings.Count(string(table), " copier ") != 4 || strings.Count(string(table), " intercept ") != 1 || !strings.Contains(string(table), " 4/4 ") {
+			table, err := s.net.Production.Command(t.Context(), binary, append([]string{"status"},
+				nodes...)...).CombinedOutput()
+			if err != nil || strings.Count(string(table), " copier ") != 4 ||
+				strings.Count(string(table), " intercept ") != 1 || !strings.Contains(string(table),
+				" 4/4 ") {
 				t.Errorf("tcpcopy status: %v\n%s", err, table)
 			}
 			complete(t, copiers[0].end(), 15, bytesOfHost(0, "first"))
@@ -138,23 +149,29 @@ func bytesOfHost(i int, name string) (sum int64) {
 	return sum
 }
 
-// TestSamplesAgree: the copiers of two production hosts that take a part of the clients take the same ones.
+// TestSamplesAgree: the copiers of two production hosts that take a part of the clients take the
+// same ones.
 func TestSamplesAgree(t *testing.T) {
 	const clients = 100
-	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: clients, Productions: 2, Targets: 2}})
+	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: clients, Productions: 2,
+		Targets: 2}})
 	production, targets := s.on(s.net.Productions, productionPort), s.on(s.net.Targets, targetPort)
 	from := func(i int) netip.Addr { return netlab.ClientAddr(i%clients, false) }
 	var chosen [2][]string
 	for i, host := range s.net.Productions {
-		c := s.copyOn(host, "-x", fmt.Sprintf("%d-%s", productionPort, s.targetAt(i)), "-r", "10", "--sample-by", "client")
+		c := s.copyOn(host, "-x", fmt.Sprintf("%d-%s", productionPort, s.targetAt(i)), "-r", "10",
+			"--sample-by", "client")
 		s.shortTo(s.productionAt(i), from, "from", 3*clients, 0)
 		r := c.end()
 		chosen[i] = targets[i].said()
 		_, n, bytes := targets[i].counts()
 		_, _, all := production[i].counts()
-		if r.Sessions.Captured != 3*clients || r.Sessions.Delivered != uint64(n) || r.Sessions.Dropped["sampled_out"] != uint64(3*clients-n) ||
-			r.Bytes.Captured != uint64(all) || r.Bytes.Delivered != uint64(bytes) || r.Bytes.Dropped["sampled_out"] != uint64(all-bytes) {
-			t.Errorf("the account of host %d: %+v %+v, wanted %d sessions and %d bytes delivered, and the others sampled out", i, r.Sessions, r.Bytes, n, bytes)
+		if r.Sessions.Captured != 3*clients || r.Sessions.Delivered != uint64(n) ||
+			r.Sessions.Dropped["sampled_out"] != uint64(3*clients-n) ||
+			r.Bytes.Captured != uint64(all) || r.Bytes.Delivered != uint64(bytes) ||
+			r.Bytes.Dropped["sampled_out"] != uint64(all-bytes) {
+			t.Errorf("the account of host %d: %+v %+v, wanted %d sessions and %d bytes "+
+				"delivered, and the others sampled out", i, r.Sessions, r.Bytes, n, bytes)
 		}
 	}
 	same(t, "what the copiers chose", chosen[1], chosen[0])

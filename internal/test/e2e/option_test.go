@@ -20,10 +20,12 @@ func TestOptions(t *testing.T) {
 		args  []string
 		check func(t *testing.T, p pair, r *export.Report)
 	}{
-		{"two copies", []string{socket, raw}, []string{"-n", "2"}, func(t *testing.T, p pair, r *export.Report) {
+		{"two copies", []string{socket, raw}, []string{"-n", "2"}, func(t *testing.T, p pair,
+			r *export.Report) {
 			opened, n, bytes := p.target.counts()
 			if opened != 2*conns || n != 2*conns*lines {
-				t.Errorf("%d connections and %d lines at the target, wanted twice %d and %d", opened, n, conns, conns*lines)
+				t.Errorf("%d connections and %d lines at the target, wanted twice %d and %d",
+					opened, n, conns, conns*lines)
 			}
 			complete(t, r, opened, bytes)
 		}},
@@ -32,26 +34,37 @@ func TestOptions(t *testing.T) {
 			if opened < conns/10 || opened > conns*9/10 {
 				t.Errorf("%d connections at the target, wanted about half of %d", opened, conns)
 			}
-			if r.Sessions.Captured != conns || r.Sessions.Delivered != uint64(opened) || r.Sessions.Dropped["sampled_out"] != uint64(conns-opened) {
-				t.Errorf("sessions %+v, wanted %d delivered and the others sampled out", r.Sessions, opened)
+			if r.Sessions.Captured != conns || r.Sessions.Delivered != uint64(opened) ||
+				r.Sessions.Dropped["sampled_out"] != uint64(conns-opened) {
+				t.Errorf("sessions %+v, wanted %d delivered and the others sampled out", r.Sessions,
+					opened)
 			}
-			if r.Bytes.Delivered != uint64(bytes) || r.Bytes.Captured != r.Bytes.Delivered+r.Bytes.Dropped["sampled_out"] {
-				t.Errorf("bytes %+v, wanted %d delivered and the others sampled out", r.Bytes, bytes)
+			if r.Bytes.Delivered != uint64(bytes) ||
+				r.Bytes.Captured != r.Bytes.Delivered+r.Bytes.Dropped["sampled_out"] {
+				t.Errorf("bytes %+v, wanted %d delivered and the others sampled out", r.Bytes,
+					bytes)
 			}
 		}},
-		{"a filter", ways, []string{"-F", "src host " + netlab.ClientAddr(1, false).String()}, func(t *testing.T, p pair, r *export.Report) {
-			opened, n, bytes := p.target.counts()
-			if opened != conns/4 || n != conns/4*lines {
-				t.Errorf("%d connections and %d lines at the target, wanted a quarter of %d and %d", opened, n, conns, conns*lines)
-			}
-			complete(t, r, opened, bytes)
-		}},
-		{"ten sessions at most", ways, []string{"--max-sessions", "10"}, func(t *testing.T, p pair, r *export.Report) {
+		{"a filter", ways, []string{"-F", "src host " + netlab.ClientAddr(1, false).String()},
+			func(t *testing.T, p pair, r *export.Report) {
+				opened, n, bytes := p.target.counts()
+				if opened != conns/4 || n != conns/4*lines {
+					t.Errorf("%d connections and %d lines at the target, wanted a quarter of %d "+
+						"and %d",
+						opened, n, conns, conns*lines)
+				}
+				complete(t, r, opened, bytes)
+			}},
+		{"ten sessions at most", ways, []string{"--max-sessions", "10"}, func(t *testing.T, p pair,
+			r *export.Report) {
 			opened, _, _ := p.target.counts()
-			// One that was over the bound may be found under way when there is room, and say no more.
+			// One that was over the bound may be found under way when there is room, and say no
+			// more.
 			over := r.Sessions.Dropped["over_sessions"] + r.Sessions.Dropped["no_syn"]
-			if r.Sessions.Delivered != uint64(opened) || r.Sessions.Captured != r.Sessions.Delivered+over {
-				t.Errorf("sessions %+v, wanted %d delivered and the others over the bound", r.Sessions, opened)
+			if r.Sessions.Delivered != uint64(opened) ||
+				r.Sessions.Captured != r.Sessions.Delivered+over {
+				t.Errorf("sessions %+v, wanted %d delivered and the others over the bound",
+					r.Sessions, opened)
 			}
 		}},
 		{"without waiting", ways, []string{"--wait", "none"}, whole},
@@ -59,14 +72,18 @@ func TestOptions(t *testing.T) {
 		{"by bytes", ways, []string{"--wait", "bytes"}, whole},
 		{"whole sessions only", ways, []string{"-O"}, whole},
 		{"several shards", ways, []string{"--shards", "4"}, whole},
-		{"bound to an address", []string{socket}, []string{"--bind", netlab.ProductionTest4.String()}, func(t *testing.T, p pair, r *export.Report) {
-			whole(t, p, r)
-			from(t, p, netlab.ProductionTest4.String())
-		}},
-		{"addresses instead of the clients'", []string{raw}, []string{"-c", "10.77.1.100,10.77.1.101"}, func(t *testing.T, p pair, r *export.Report) {
-			whole(t, p, r)
-			from(t, p, "10.77.1.100", "10.77.1.101")
-		}},
+		{"bound to an address", []string{socket},
+			[]string{"--bind", netlab.ProductionTest4.String()}, func(t *testing.T, p pair,
+				r *export.Report) {
+				whole(t, p, r)
+				from(t, p, netlab.ProductionTest4.String())
+			}},
+		{"addresses instead of the clients'", []string{raw},
+			[]string{"-c", "10.77.1.100,10.77.1.101"}, func(t *testing.T, p pair,
+				r *export.Report) {
+				whole(t, p, r)
+				from(t, p, "10.77.1.100", "10.77.1.101")
+			}},
 		{"ports shifted", []string{raw}, []string{"-f", "3"}, whole},
 		{"SYN with all options", []string{raw}, []string{"--syn", "full"}, whole},
 		{"SYN with few options", []string{raw}, []string{"--syn", "minimal"}, whole},
@@ -80,7 +97,8 @@ func TestOptions(t *testing.T) {
 			t.Run(test.name+"/"+way, func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, test.args...)...)
+				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)},
+					test.args...)...)
 				s.talk(productionPort, "option", conns, lines)
 				test.check(t, p, c.end())
 			})
@@ -113,12 +131,14 @@ func from(t *testing.T, p pair, want ...string) {
 	}
 }
 
-// TestLettersAlone: TCPCopy's own command line, without a subcommand, and its name for the intercept.
+// TestLettersAlone: TCPCopy's own command line, without a subcommand, and its name for the
+// intercept.
 func TestLettersAlone(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	p := s.pair()
 	report := s.file("report.json")
-	c := &copier{start(t, s.net.Production, "tcpcopy", binary, "-x", s.mapping(productionPort, targetPort), "--report", report), report}
+	c := &copier{start(t, s.net.Production, "tcpcopy", binary, "-x", s.mapping(productionPort,
+		targetPort), "--report", report), report}
 	c.awaitOutput("tcpcopy: ready")
 	s.talk(productionPort, "letters", 10, 10)
 	whole(t, p, c.end())

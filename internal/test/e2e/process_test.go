@@ -114,7 +114,8 @@ func (p *process) awaitOutput(text string) {
 			return true
 		}
 		if p.hasEnded() {
-			p.t.Fatalf("%s ended (%v) and did not say %q:\n%s", p.name, p.cmd.ProcessState, text, p.output())
+			p.t.Fatalf("%s ended (%v) and did not say %q:\n%s", p.name, p.cmd.ProcessState, text,
+				p.output())
 		}
 		return false
 	})

@@ -7,19 +7,23 @@ import (
 	"tcpcopy/internal/lab"
 )
 
-// protoRuns are loads in a protocol that the copier recognises, on a target whose answers are not production's.
+// protoRuns are loads in a protocol that the copier recognises, on a target whose answers are not
+// production's.
 var protoRuns = []struct {
 	name    string
 	options lab.Options
 }{
-	{"HTTP, larger answers", lab.Options{Proto: "http1", Scenario: "keepalive", Answers: lab.Bigger}},
-	{"Redis, smaller answers, pipelined", lab.Options{Proto: "redis", Scenario: "pipelined", Answers: lab.Smaller}},
+	{"HTTP, larger answers", lab.Options{Proto: "http1", Scenario: "keepalive",
+		Answers: lab.Bigger}},
+	{"Redis, smaller answers, pipelined", lab.Options{Proto: "redis", Scenario: "pipelined",
+		Answers: lab.Smaller}},
 	{"HTTP, short connections", lab.Options{Proto: "http1", Scenario: "short"}},
-	{"HTTP, larger answers, begun before the copier", lab.Options{Proto: "http1", Scenario: "late", Answers: lab.Bigger, Duration: 5 * time.Second}},
+	{"HTTP, larger answers, begun before the copier", lab.Options{Proto: "http1", Scenario: "late",
+		Answers: lab.Bigger, Duration: 5 * time.Second}},
 }
 
-// Of a protocol that is known every turn waits for the end of the answers before it, however long they are, and
-// each of them is in the account.
+// Of a protocol that is known every turn waits for the end of the answers before it, however long
+// they are, and each of them is in the account.
 func TestLabProtocol(t *testing.T) {
 	for _, run := range protoRuns {
 		t.Run(run.name, func(t *testing.T) {
@@ -42,7 +46,8 @@ func TestLabProtocol(t *testing.T) {
 					t.Errorf("%d copies could not be followed", p.Lost)
 				}
 				if p.Sent < uint64(r.Target.Requests) || p.Answered != p.Sent {
-					t.Errorf("%d requests and %d answers in the account, %d requests at the target", p.Sent, p.Answered, r.Target.Requests)
+					t.Errorf("%d requests and %d answers in the account, %d requests at the target",
+						p.Sent, p.Answered, r.Target.Requests)
 				}
 				if p.Status["2xx"] != p.Answered && o.Proto == "http1" {
 					t.Errorf("%d of %d answers are 2xx", p.Status["2xx"], p.Answered)

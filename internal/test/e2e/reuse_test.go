@@ -18,7 +18,10 @@ func dialFrom(t *testing.T, host *netlab.Namespace, from, to netip.AddrPort) *cl
 	t.Helper()
 	d := &net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(from)}
 	d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
-		raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
+		raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET,
+				syscall.SO_REUSEADDR, 1)
+		})
 		return err
 	}
 	conn, err := host.Dial(context.Background(), d, "tcp", to.String())
@@ -30,9 +33,9 @@ func dialFrom(t *testing.T, host *netlab.Namespace, from, to netip.AddrPort) *cl
 	return &client{conn, bufio.NewReader(conn)}
 }
 
-// TestTunnelRealClient: one that is a client of production and of the target at once, from one port, keeps
-// its own connection to the target. Its copy has the same ends where the target's own address is one of
-// them, and then it cannot be.
+// TestTunnelRealClient: one that is a client of production and of the target at once, from one
+// port, keeps its own connection to the target. Its copy has the same ends where the target's own
+// address is one of them, and then it cannot be.
 func TestTunnelRealClient(t *testing.T) {
 	for _, tc := range []struct {
 		reach  string
@@ -52,7 +55,8 @@ func TestTunnelRealClient(t *testing.T) {
 			}
 			ask("own before")
 			c := s.copy("-x", s.mapping(productionPort, targetPort))
-			production := dialFrom(t, s.net.Assistant, from, netip.AddrPortFrom(netlab.ProductionTest4, productionPort))
+			production := dialFrom(t, s.net.Assistant, from,
+				netip.AddrPortFrom(netlab.ProductionTest4, productionPort))
 			for i := range 20 {
 				if err := production.ask(fmt.Sprintf("copied %d", i)); err != nil {
 					t.Fatal(err)
@@ -78,8 +82,8 @@ func TestTunnelRealClient(t *testing.T) {
 	}
 }
 
-// TestTunnelPortReuse: a client that uses one port again and again is one connection after the other at
-// the target too, from that port.
+// TestTunnelPortReuse: a client that uses one port again and again is one connection after the
+// other at the target too, from that port.
 func TestTunnelPortReuse(t *testing.T) {
 	for _, timestamps := range []string{"1", "0"} {
 		for _, reach := range []string{"loopback", "mark"} {
@@ -91,7 +95,8 @@ func TestTunnelPortReuse(t *testing.T) {
 				c := s.copy("-x", s.mapping(productionPort, targetPort))
 				const conns = 20
 				for i := range conns {
-					cl := dialFrom(t, s.net.Client, netip.AddrPortFrom(netlab.ClientAddr(0, false), 40000), netip.AddrPortFrom(s.production, productionPort))
+					cl := dialFrom(t, s.net.Client, netip.AddrPortFrom(netlab.ClientAddr(0, false),
+						40000), netip.AddrPortFrom(s.production, productionPort))
 					for n := range 3 {
 						if err := cl.ask(fmt.Sprintf("connection %d line %d", i, n)); err != nil {
 							t.Fatal(err)

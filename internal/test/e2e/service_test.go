@@ -198,7 +198,8 @@ func (s *stand) talk(port uint16, name string, conns, lines int) {
 	var all sync.WaitGroup
 	for i := range conns {
 		all.Go(func() {
-			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.production, port))
+			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6),
+				netip.AddrPortFrom(s.production, port))
 			for n := 0; n < lines && err == nil; n++ {
 				err = c.ask(fmt.Sprintf("%s connection %d line %d", name, i, n))
 			}
@@ -218,7 +219,8 @@ type pair struct{ production, target *service }
 
 func (s *stand) pair() pair {
 	s.t.Helper()
-	return pair{serve(s.t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(s.t, s.net.Target, fmt.Sprintf(":%d", targetPort))}
+	return pair{serve(s.t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
+		serve(s.t, s.net.Target, fmt.Sprintf(":%d", targetPort))}
 }
 
 // same says whether the target has been told what production has.
@@ -230,5 +232,6 @@ func (p pair) same(t testing.TB) {
 // caughtUp waits until the target has as many lines as production.
 func (p pair) caughtUp(t testing.TB) {
 	t.Helper()
-	eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= p.production.lineCount() })
+	eventually(t, "the target has all lines",
+		func() bool { return p.target.lineCount() >= p.production.lineCount() })
 }

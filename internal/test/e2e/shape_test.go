@@ -18,8 +18,8 @@ type ending struct {
 	how  string // "closed", "reset", or "died": the server reset it
 }
 
-// listener takes connections, reads them to their end, and answers each line; it closes first after a line
-// "bye", and resets after a line "die".
+// listener takes connections, reads them to their end, and answers each line; it closes first after
+// a line "bye", and resets after a line "die".
 type listener struct {
 	l    net.Listener
 	all  sync.WaitGroup
@@ -70,7 +70,8 @@ func (s *listener) talk(c *net.TCPConn) {
 			c.Write(b[:n])
 		}
 		if e.how != "" {
-			if e.how == "closed" && strings.HasPrefix(e.text, "half") { // what comes after the client's end
+			// what comes after the client's end
+			if e.how == "closed" && strings.HasPrefix(e.text, "half") {
 				c.Write([]byte("late answer\n"))
 			}
 			s.mu.Lock()
@@ -142,21 +143,26 @@ func TestShapes(t *testing.T) {
 		t.Run(shape.name, func(t *testing.T) {
 			eachWay(t, func(t *testing.T, way string) {
 				s := newStand(t, setting{way: way})
-				production, target := listen(t, s.net.Production, productionPort), listen(t, s.net.Target, targetPort)
+				production, target := listen(t, s.net.Production, productionPort), listen(t,
+					s.net.Target, targetPort)
 				c := s.copy("-x", s.mapping(productionPort, targetPort))
 				for i := range conns {
-					cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
+					cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+						netip.AddrPortFrom(s.production, productionPort))
 					if err := shape.play(cl); err != nil {
 						t.Fatal(err)
 					}
 					cl.Close()
 				}
-				eventually(t, "production sees all ends", func() bool { return production.count() == conns })
+				eventually(t, "production sees all ends",
+					func() bool { return production.count() == conns })
 				within(patience/6, func() bool { return target.count() == conns })
 				r := c.end()
 				same(t, "ends of connections", sorted(target.ends), sorted(production.ends))
-				// A target that resets as production does is not told from one that resets on its own.
-				if done := r.Sessions.Delivered + r.Sessions.Dropped[shape.may]; done != conns || r.Sessions.Captured != conns {
+				// A target that resets as production does is not told from one that resets on its
+				// own.
+				if done := r.Sessions.Delivered + r.Sessions.Dropped[shape.may]; done != conns ||
+					r.Sessions.Captured != conns {
 					t.Errorf("sessions %+v, wanted %d delivered", r.Sessions, conns)
 				}
 				if len(r.Bytes.Dropped) > 0 {

@@ -58,16 +58,21 @@ func (s *stand) toAll(weights ...int) string {
 	return fmt.Sprintf("%d-%s", productionPort, strings.Join(list, "|"))
 }
 
-// short is connections with one line each, from each of the clients' addresses in turn, some at a time. Each
-// stays open for think after its answer.
+// short is connections with one line each, from each of the clients' addresses in turn, some at a
+// time. Each stays open for think after its answer.
 func (s *stand) short(port uint16, name string, conns int, think time.Duration) {
 	s.t.Helper()
-	from := func(i int) netip.Addr { return netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6) }
+	from := func(i int) netip.Addr {
+		return netlab.ClientAddr(i%max(s.setting.net.Clients, 4),
+			s.ipv6)
+	}
 	s.shortTo(netip.AddrPortFrom(s.production, port), from, name, conns, think)
 }
 
-// shortTo is short to any host's service, with the i-th connection from an address of the caller's choice.
-func (s *stand) shortTo(to netip.AddrPort, from func(i int) netip.Addr, name string, conns int, think time.Duration) {
+// shortTo is short to any host's service, with the i-th connection from an address of the caller's
+// choice.
+func (s *stand) shortTo(to netip.AddrPort, from func(i int) netip.Addr, name string, conns int,
+	think time.Duration) {
 	s.t.Helper()
 	var all sync.WaitGroup
 	const at = 40
@@ -122,7 +127,9 @@ type keepers struct {
 func (s *stand) keepers(port uint16, n int) *keepers {
 	k := &keepers{s: s}
 	for i := range n {
-		k.open = append(k.open, dial(s.t, s.net.Client, netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6), netip.AddrPortFrom(s.production, port)))
+		k.open = append(k.open, dial(s.t, s.net.Client,
+			netlab.ClientAddr(i%max(s.setting.net.Clients, 4),
+				s.ipv6), netip.AddrPortFrom(s.production, port)))
 	}
 	return k
 }
@@ -138,8 +145,8 @@ func (k *keepers) say() {
 	k.n++
 }
 
-// TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or lost, and its
-// share moves.
+// TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or
+// lost, and its share moves.
 func TestTargetAway(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60, Targets: 3}})
 	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
@@ -188,7 +195,8 @@ func TestTargetAway(t *testing.T) {
 			return n
 		}
 		if !within(2*time.Second, func() bool { return whole() == before[i] }) {
-			t.Errorf("target %d: %d sessions are whole, wanted the %d that it had from the start", i, whole(), before[i])
+			t.Errorf("target %d: %d sessions are whole, wanted the %d that it had from the start",
+				i, whole(), before[i])
 		}
 	}
 	for _, o := range k.open {
@@ -207,7 +215,8 @@ func TestTargetAway(t *testing.T) {
 	}
 }
 
-// frozen is a service that a test can stop: it reads nothing, and answers nothing, until it goes on.
+// frozen is a service that a test can stop: it reads nothing, and answers nothing, until it goes
+// on.
 type frozen struct {
 	l    net.Listener
 	mu   sync.Mutex // held while it is stopped
@@ -291,7 +300,8 @@ func TestAllSideBySide(t *testing.T) {
 	t.Logf("lag before: median %v, 99 %% %v; while the other is stopped: median %v, 99 %% %v",
 		median(before), before[len(before)*99/100], median(during), during[len(during)*99/100])
 	if median(during) > 2*median(before)+2*time.Millisecond {
-		t.Errorf("the lag was %v, and is %v while the other target is stopped", median(before), median(during))
+		t.Errorf("the lag was %v, and is %v while the other target is stopped", median(before),
+			median(during))
 	}
 	eventually(t, "the one that was stopped has all, too", func() bool {
 		for n := range k.n {
@@ -359,7 +369,8 @@ func TestCopiesOfEach(t *testing.T) {
 			if tc.times != math.Trunc(tc.times) {
 				slack = want / 10 // which of them get one more is chosen by a hash
 			}
-			eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= want-slack })
+			eventually(t, "the target has all lines",
+				func() bool { return p.target.lineCount() >= want-slack })
 			for _, o := range k.open {
 				if err := o.finish(); err != nil {
 					t.Error(err)
@@ -370,23 +381,29 @@ func TestCopiesOfEach(t *testing.T) {
 			if n := p.target.lineCount(); n < want-slack || n > want+slack {
 				t.Errorf("%d lines at the target, wanted %d ± %d", n, want, slack)
 			}
-			if short, long := int(tc.times), int(math.Ceil(tc.times)); !timesOver(p.target.said(), p.production.said(), short, long) {
-				t.Errorf("not all that was said at production was said %d to %d times at the target", short, long)
+			if short, long := int(tc.times), int(math.Ceil(tc.times)); !timesOver(p.target.said(),
+				p.production.said(), short, long) {
+				t.Errorf("not all that was said at production was said %d to %d times at the "+
+					"target", short, long)
 			}
 			_, _, bytes := p.target.counts()
 			if r.Bytes.Captured != uint64(bytes) || r.Bytes.Delivered != uint64(bytes) {
-				t.Errorf("the account of bytes: %+v, wanted %d captured and delivered", r.Bytes, bytes)
+				t.Errorf("the account of bytes: %+v, wanted %d captured and delivered", r.Bytes,
+					bytes)
 			}
-			if r.Connections != uint64(tc.conns) || math.Abs(float64(r.Copies)/float64(r.Connections)-tc.times) > tc.times/10 {
+			if r.Connections != uint64(tc.conns) ||
+				math.Abs(float64(r.Copies)/float64(r.Connections)-tc.times) > tc.times/10 {
 				t.Errorf("%d copies of %d connections are reported", r.Copies, r.Connections)
 			}
 			if r.Sessions.Delivered != r.Sessions.Captured || r.Sessions.Delivered != r.Copies {
 				t.Errorf("the account of sessions: %+v, of %d copies", r.Sessions, r.Copies)
 			}
 			ratio := float64(o.sumTarget) / float64(o.sumProduction)
-			t.Logf("at the same time at most %d at production and %d at the target, and on average %.2f times as many", o.mostProduction, o.mostTarget, ratio)
+			t.Logf("at the same time at most %d at production and %d at the target, and on "+
+				"average %.2f times as many", o.mostProduction, o.mostTarget, ratio)
 			if tc.lines == 0 && ratio > 1.5*tc.times {
-				t.Errorf("at the same time there are on average %.2f times as many connections at the target, wanted at most 1.5 × %v", ratio, tc.times)
+				t.Errorf("at the same time there are on average %.2f times as many connections "+
+					"at the target, wanted at most 1.5 × %v", ratio, tc.times)
 			}
 			if tc.way == socket {
 				return
@@ -404,7 +421,8 @@ func TestCopiesOfEach(t *testing.T) {
 	}
 }
 
-// timesOver says whether the target's list has each of production's, so many times, and nothing else.
+// timesOver says whether the target's list has each of production's, so many times, and nothing
+// else.
 func timesOver(target, production []string, least, most int) bool {
 	count := make(map[string]int)
 	for _, text := range target {
@@ -442,7 +460,8 @@ func TestReload(t *testing.T) {
 			c.signal(syscall.SIGHUP)
 			c.awaitOutput("not reloaded: ")
 			k.say()
-			write(fmt.Sprintf("mappings:\n  - %s\n  - map: %s\n    copies: 2\n", s.mapping(productionPort, 8081), s.mapping(productionPort+1, 8082)))
+			write(fmt.Sprintf("mappings:\n  - %s\n  - map: %s\n    copies: 2\n",
+				s.mapping(productionPort, 8081), s.mapping(productionPort+1, 8082)))
 			stop, said := make(chan struct{}), make(chan struct{})
 			go func() { // the load goes on meanwhile
 				defer close(said)
@@ -463,20 +482,25 @@ func TestReload(t *testing.T) {
 			s.short(productionPort+1, "added", 50, 0)
 			k.say()
 			if !within(patience/6, func() bool {
-				return targets[0].lineCount() == 10*k.n && targets[1].lineCount() == 50 && targets[2].lineCount() == 100
+				return targets[0].lineCount() == 10*k.n && targets[1].lineCount() == 50 &&
+					targets[2].lineCount() == 100
 			}) {
-				t.Errorf("the targets have %d, %d and %d lines, wanted %d, 50 and 100", targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount(), 10*k.n)
+				t.Errorf("the targets have %d, %d and %d lines, wanted %d, 50 and 100",
+					targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount(), 10*k.n)
 			}
-			same(t, "what connections said", sorted(append(targets[0].said(), targets[1].said()...)), first.said())
+			same(t, "what connections said",
+				sorted(append(targets[0].said(), targets[1].said()...)), first.said())
 			if !timesOver(targets[2].said(), second.said(), 2, 2) {
-				t.Error("not all that was said at the mapping that was added was said twice at its target")
+				t.Error("not all that was said at the mapping that was added was said twice at " +
+					"its target")
 			}
 			for _, o := range k.open {
 				if err := o.finish(); err != nil {
 					t.Error(err)
 				}
 			}
-			complete(t, c.end(), 10+50+100, int64(linesBytes(k))+bytesOfShort("after", 50)+2*bytesOfShort("added", 50))
+			complete(t, c.end(), 10+50+100, int64(linesBytes(k))+bytesOfShort("after",
+				50)+2*bytesOfShort("added", 50))
 		})
 	}
 }
@@ -488,8 +512,9 @@ func bytesOfShort(name string, n int) (sum int64) {
 	return sum
 }
 
-// TestTwoCopiersOfOneClient: of two copiers that see the same clients, as with asymmetric mirrors, one copies a
-// connection, all of it, and the other is refused it, and counts that. By socket they do not meet: each copies all.
+// TestTwoCopiersOfOneClient: of two copiers that see the same clients, as with asymmetric mirrors,
+// one copies a connection, all of it, and the other is refused it, and counts that. By socket they
+// do not meet: each copies all.
 func TestTwoCopiersOfOneClient(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -505,7 +530,8 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 		if way == socket {
 			times = 2
 		}
-		eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= times*10*k.n })
+		eventually(t, "the target has all lines",
+			func() bool { return p.target.lineCount() >= times*10*k.n })
 		for _, o := range k.open {
 			if err := o.finish(); err != nil {
 				t.Error(err)
@@ -524,7 +550,8 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 	})
 }
 
-// TestTwoCopiersOfShortConnections: who is second stays second where the first one's connection is over by then.
+// TestTwoCopiersOfShortConnections: who is second stays second where the first one's connection is
+// over by then.
 func TestTwoCopiersOfShortConnections(t *testing.T) {
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
@@ -538,13 +565,15 @@ func TestTwoCopiersOfShortConnections(t *testing.T) {
 			p.caughtUp(t)
 			a, b := one.end(), other.end()
 			p.same(t)
-			shared(t, []*export.Report{a, b}, n, uint64(bytesOfShort("short", n/2)+bytesOfShort("longer", n/2)))
+			shared(t, []*export.Report{a, b}, n,
+				uint64(bytesOfShort("short", n/2)+bytesOfShort("longer", n/2)))
 		})
 	}
 }
 
-// TestFirstCopierDies: of two copiers that see the same clients one is killed; the other takes over its connections at
-// their clients' next requests, and all later ones. It repeats nothing that the first one had sent.
+// TestFirstCopierDies: of two copiers that see the same clients one is killed; the other takes over
+// its connections at their clients' next requests, and all later ones. It repeats nothing that the
+// first one had sent.
 func TestFirstCopierDies(t *testing.T) {
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
@@ -556,14 +585,16 @@ func TestFirstCopierDies(t *testing.T) {
 			said := func() {
 				t.Helper()
 				k.say()
-				eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= p.production.lineCount() })
+				eventually(t, "the target has all lines",
+					func() bool { return p.target.lineCount() >= p.production.lineCount() })
 			}
 			for range 3 {
 				said()
 				wait(100 * time.Millisecond)
 			}
 			one.kill()
-			wait(2500 * time.Millisecond) // who was second has heard that by then, and who is refused asks again after a second
+			// who was second has heard that by then, and who is refused asks again after a second
+			wait(2500 * time.Millisecond)
 			for range 3 {
 				said()
 			}
@@ -591,8 +622,8 @@ func everyLine(s *service) (all []string) {
 	return sorted(all)
 }
 
-// shared says whether copiers that see the same clients have shared their connections: each is delivered by one of
-// them, and refused to the others.
+// shared says whether copiers that see the same clients have shared their connections: each is
+// delivered by one of them, and refused to the others.
 func shared(t testing.TB, all []*export.Report, sessions, bytes uint64) {
 	t.Helper()
 	var delivered, deliveredBytes, taken uint64
@@ -601,13 +632,15 @@ func shared(t testing.TB, all []*export.Report, sessions, bytes uint64) {
 		deliveredBytes += r.Bytes.Delivered
 		taken += r.Bytes.Dropped["tuple_taken"]
 		if lost := r.Sessions.Captured - r.Sessions.Delivered - r.Sessions.Dropped["tuple_taken"]; lost != 0 {
-			t.Errorf("a copier's account of sessions: %+v, wanted no reason but tuple_taken", r.Sessions)
+			t.Errorf("a copier's account of sessions: %+v, wanted no reason but tuple_taken",
+				r.Sessions)
 		}
 		if r.Bytes.Captured != bytes {
 			t.Errorf("a copier has captured %d bytes, wanted %d", r.Bytes.Captured, bytes)
 		}
 	}
 	if delivered != sessions || deliveredBytes != bytes || taken != uint64(len(all)-1)*bytes {
-		t.Errorf("delivered are %d sessions and %d bytes, wanted %d and %d; refused %d bytes: %+v", delivered, deliveredBytes, sessions, bytes, taken, all)
+		t.Errorf("delivered are %d sessions and %d bytes, wanted %d and %d; refused %d bytes: %+v",
+			delivered, deliveredBytes, sessions, bytes, taken, all)
 	}
 }

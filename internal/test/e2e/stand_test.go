@@ -72,9 +72,11 @@ func newStand(t testing.TB, s setting) *stand {
 		}
 	})
 	st := &stand{setting: s, t: t, net: n, dir: t.TempDir()}
-	st.production, st.target, st.assistant = netlab.ProductionAddr4, netlab.TargetAddr4, netlab.AssistantAddr4
+	st.production, st.target = netlab.ProductionAddr4, netlab.TargetAddr4
+	st.assistant = netlab.AssistantAddr4
 	if s.ipv6 {
-		st.production, st.target, st.assistant = netlab.ProductionAddr6, netlab.TargetAddr6, netlab.AssistantAddr6
+		st.production, st.target = netlab.ProductionAddr6, netlab.TargetAddr6
+		st.assistant = netlab.AssistantAddr6
 	}
 	return st
 }
@@ -113,7 +115,8 @@ func (s *stand) intercept(port uint16, args ...string) *process {
 // interceptOn starts an intercept on a host that no copier is told of.
 func (s *stand) interceptOn(host *netlab.Namespace, port uint16, args ...string) *process {
 	s.t.Helper()
-	args = append([]string{"intercept", "-i", netlab.Device, "-p", fmt.Sprint(port), "--key", s.key()}, args...)
+	args = append([]string{"intercept", "-i", netlab.Device, "-p", fmt.Sprint(port), "--key",
+		s.key()}, args...)
 	p := start(s.t, host, "intercept", binary, args...)
 	p.awaitOutput("tcpcopy: ready")
 	return p
@@ -145,8 +148,8 @@ func (s *stand) copyArgs(report string) []string {
 	return args
 }
 
-// copy starts a copier on the production host and waits until it is ready. In the raw way it starts an
-// intercept before, unless there is one.
+// copy starts a copier on the production host and waits until it is ready. In the raw way it starts
+// an intercept before, unless there is one.
 func (s *stand) copy(args ...string) *copier {
 	s.t.Helper()
 	return s.copyOn(s.net.Production, args...)
@@ -202,22 +205,28 @@ func (c *copier) account() *export.Report {
 			sum += n
 		}
 		if sum != f.Captured || f.InFlight != 0 {
-			c.t.Errorf("the account of %s: %+v, wanted nothing in flight and a sum of what was captured", name, f)
+			c.t.Errorf("the account of %s: %+v, wanted nothing in flight and a sum of what was "+
+				"captured", name, f)
 		}
 	}
 	if r.Packets.Offered != r.Packets.Captured+r.Packets.KernelDrop {
-		c.t.Errorf("the account of packets: %+v, wanted offered = captured + kernel_drop", r.Packets)
+		c.t.Errorf("the account of packets: %+v, wanted offered = captured + kernel_drop",
+			r.Packets)
 	}
 	return r
 }
 
-// complete says whether the account is that of a copy without any loss, of so many sessions and bytes.
+// complete says whether the account is that of a copy without any loss, of so many sessions and
+// bytes.
 func complete(t testing.TB, r *export.Report, sessions int, bytes int64) {
 	t.Helper()
-	if r.Sessions.Captured != uint64(sessions) || r.Sessions.Delivered != uint64(sessions) || len(r.Sessions.Dropped) > 0 {
-		t.Errorf("the account of sessions: %+v, wanted %d captured and delivered", r.Sessions, sessions)
+	if r.Sessions.Captured != uint64(sessions) || r.Sessions.Delivered != uint64(sessions) ||
+		len(r.Sessions.Dropped) > 0 {
+		t.Errorf("the account of sessions: %+v, wanted %d captured and delivered", r.Sessions,
+			sessions)
 	}
-	if r.Bytes.Captured != uint64(bytes) || r.Bytes.Delivered != uint64(bytes) || len(r.Bytes.Dropped) > 0 {
+	if r.Bytes.Captured != uint64(bytes) || r.Bytes.Delivered != uint64(bytes) ||
+		len(r.Bytes.Dropped) > 0 {
 		t.Errorf("the account of bytes: %+v, wanted %d captured and delivered", r.Bytes, bytes)
 	}
 }

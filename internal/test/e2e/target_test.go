@@ -13,8 +13,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask afterwards
-// arrives.
+// TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask
+// afterwards arrives.
 func TestTargetComesUpLater(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
@@ -31,9 +31,13 @@ func TestTargetComesUpLater(t *testing.T) {
 		s.talk(productionPort, "after", 10, 5)
 		eventually(t, "the later lines arrive", func() bool { return target.lineCount() == 50 })
 		r := c.end()
-		// A session that was refused is tried again at its client's next turn, and counted again, as adopted.
-		if refused := r.Sessions.Dropped["target_refused"]; refused < 10 || r.Sessions.Delivered != 10 || r.Sessions.Captured != 10+refused || r.Adopted != refused-10 {
-			t.Errorf("sessions %+v, %d of them adopted: wanted 10 delivered and 10 or more refused, all but 10 adopted", r.Sessions, r.Adopted)
+		// A session that was refused is tried again at its client's next turn, and counted again,
+		// as adopted.
+		if refused := r.Sessions.Dropped["target_refused"]; refused < 10 ||
+			r.Sessions.Delivered != 10 || r.Sessions.Captured != 10+refused ||
+			r.Adopted != refused-10 {
+			t.Errorf("sessions %+v, %d of them adopted: wanted 10 delivered and 10 or more "+
+				"refused, all but 10 adopted", r.Sessions, r.Adopted)
 		}
 		opened, lines, bytes := target.counts()
 		if r.Bytes.Delivered != uint64(bytes) || r.Bytes.Dropped["target_refused"] != uint64(lost) {
@@ -77,9 +81,11 @@ func TestTargetDies(t *testing.T) {
 		_, _, first := p.target.counts()
 		_, _, then := second.counts()
 		if have := uint64(first + then); r.Bytes.Delivered > have+have/10 {
-			t.Errorf("the account says %d bytes delivered, and the two targets have %d", r.Bytes.Delivered, have)
+			t.Errorf("the account says %d bytes delivered, and the two targets have %d",
+				r.Bytes.Delivered, have)
 		}
-		t.Logf("sessions %+v, bytes %+v; targets have %d and %d bytes", r.Sessions, r.Bytes, first, then)
+		t.Logf("sessions %+v, bytes %+v; targets have %d and %d bytes", r.Sessions, r.Bytes, first,
+			then)
 	})
 }
 
@@ -113,7 +119,8 @@ func TestTLSIsRefused(t *testing.T) {
 		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
 		c := s.copy("-x", s.mapping(productionPort, targetPort))
 		for i := range 5 {
-			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
+			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, productionPort))
 			conn := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
 			if _, err := conn.Write([]byte("secret\n")); err != nil {
 				t.Fatal(err)
@@ -136,8 +143,8 @@ func TestTLSIsRefused(t *testing.T) {
 	})
 }
 
-// TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger, and what
-// clients ask afterwards arrives.
+// TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger,
+// and what clients ask afterwards arrives.
 func TestPausedCopier(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {
@@ -148,7 +155,8 @@ func TestPausedCopier(t *testing.T) {
 		// More than the ring holds, of connections that stay.
 		var clients []*client
 		for i := range 10 {
-			clients = append(clients, dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort)))
+			clients = append(clients, dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, productionPort)))
 		}
 		big := make([]byte, 200_000)
 		for i := range big {
@@ -196,18 +204,21 @@ func TestPausedCopier(t *testing.T) {
 		if n := resumed(); n < 90 {
 			t.Errorf("%d lines after the pause at the target, wanted 90 of 100 at least", n)
 		}
-		if got := r.Sessions; got.Delivered < 10 || got.Captured != got.Delivered+got.Dropped["capture_gap"] {
-			t.Errorf("sessions %+v, wanted those that went on delivered, and the others ended by a gap", got)
+		if got := r.Sessions; got.Delivered < 10 ||
+			got.Captured != got.Delivered+got.Dropped["capture_gap"] {
+			t.Errorf("sessions %+v, wanted those that went on delivered, and the others ended "+
+				"by a gap", got)
 		}
 		if r.Packets.KernelDrop == 0 || r.Bytes.Dropped["capture_gap"] == 0 {
 			t.Errorf("packets %+v, bytes %+v: wanted the loss in both", r.Packets, r.Bytes)
 		}
-		t.Logf("packets %+v, sessions %+v, bytes %+v, adopted %d", r.Packets, r.Sessions, r.Bytes, r.Adopted)
+		t.Logf("packets %+v, sessions %+v, bytes %+v, adopted %d", r.Packets, r.Sessions, r.Bytes,
+			r.Adopted)
 	})
 }
 
-// TestTargetHangs: a target that takes connections and says nothing holds back what waits for an answer,
-// and nothing else.
+// TestTargetHangs: a target that takes connections and says nothing holds back what waits for an
+// answer, and nothing else.
 func TestTargetHangs(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	eachWay(t, func(t *testing.T, way string) {

@@ -17,7 +17,8 @@ import (
 // onTarget starts an intercept on the target. Copiers started later use it.
 func (s *stand) onTarget(args ...string) *process {
 	s.t.Helper()
-	args = append([]string{"intercept", "--on-target", "-p", fmt.Sprint(interceptPort), "--key", s.key()}, args...)
+	args = append([]string{"intercept", "--on-target", "-p", fmt.Sprint(interceptPort), "--key",
+		s.key()}, args...)
 	p := start(s.t, s.net.Target, "intercept", binary, args...)
 	p.awaitOutput("tcpcopy: ready")
 	s.intercepts = []netip.AddrPort{netip.AddrPortFrom(s.target, interceptPort)}
@@ -35,11 +36,12 @@ func set(t testing.TB, host *netlab.Namespace, name, value string) {
 	}
 }
 
-// watch lists the packets to the clients' nets that the target sends to its router; it returns what asks
-// for them, and ends the listing.
+// watch lists the packets to the clients' nets that the target sends to its router; it returns what
+// asks for them, and ends the listing.
 func (s *stand) watch() func() string {
 	s.t.Helper()
-	p := start(s.t, s.net.Assistant, "tcpdump", find(s.t, "tcpdump"), "-n", "-l", "-i", netlab.Device,
+	p := start(s.t, s.net.Assistant, "tcpdump", find(s.t, "tcpdump"), "-n", "-l", "-i",
+		netlab.Device,
 		"tcp and (dst net 10.77.1.0/24 or dst net fd77:1::/64)")
 	p.awaitOutput("listening on")
 	return func() string {
@@ -80,20 +82,28 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 		{name: "IPv6, all addresses", listen: ":8080", ipv6: true},
 		{name: "IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true},
 		{name: "IPv6, loopback", listen: "[::1]:8080", ipv6: true},
-		{name: "rp_filter 1", listen: ":8080", sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
-		{name: "rp_filter 1, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
-		{name: "rp_filter 2, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/conf/all/rp_filter=2"}},
-		{name: "forwarding", listen: ":8080", sysctls: []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"}},
-		{name: "forwarding, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/ip_forward=1"}},
+		{name: "rp_filter 1", listen: ":8080", sysctls: []string{"ipv4/conf/all/rp_filter=1",
+			"ipv4/conf/lo/rp_filter=1"}},
+		{name: "rp_filter 1, one address", listen: "10.77.2.2:8080",
+			sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
+		{name: "rp_filter 2, one address", listen: "10.77.2.2:8080",
+			sysctls: []string{"ipv4/conf/all/rp_filter=2"}},
+		{name: "forwarding", listen: ":8080", sysctls: []string{"ipv4/ip_forward=1",
+			"ipv6/conf/all/forwarding=1"}},
+		{name: "forwarding, one address", listen: "10.77.2.2:8080",
+			sysctls: []string{"ipv4/ip_forward=1"}},
 		{name: "firewall", listen: ":8080", firewall: drop},
 		{name: "firewall, one address", listen: "10.77.2.2:8080", firewall: drop},
-		{name: "firewall, IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true, firewall: drop},
+		{name: "firewall, IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true,
+			firewall: drop},
 		{name: "no timestamps", listen: ":8080", sysctls: []string{"ipv4/tcp_timestamps=0"}},
 		{name: "SYN cookies", listen: ":8080", sysctls: []string{"ipv4/tcp_syncookies=2"}},
-		{name: "SYN cookies, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/tcp_syncookies=2"}},
+		{name: "SYN cookies, one address", listen: "10.77.2.2:8080",
+			sysctls: []string{"ipv4/tcp_syncookies=2"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := newStand(t, setting{way: tunnel, ipv6: tc.ipv6, net: netlab.Config{ViaAssistant: true}})
+			s := newStand(t, setting{way: tunnel, ipv6: tc.ipv6,
+				net: netlab.Config{ViaAssistant: true}})
 			for _, v := range tc.sysctls {
 				name, value, _ := strings.Cut(v, "=")
 				set(t, s.net.Target, name, value)
@@ -105,7 +115,8 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 					t.Fatalf("nft: %v\n%s", err, out)
 				}
 			}
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, tc.listen)}
+			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
+				serve(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget(tc.args...)
@@ -129,29 +140,33 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 	}
 }
 
-// TestTunnelKilled: an intercept that is killed in the middle leaves rules, which keep answers from real
-// clients; the next one, or --cleanup, takes them back.
+// TestTunnelKilled: an intercept that is killed in the middle leaves rules, which keep answers from
+// real clients; the next one, or --cleanup, takes them back.
 func TestTunnelKilled(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	for _, tc := range []struct{ name, reach, listen string }{
-		{"loopback", "auto", ":8080"}, {"mark", "mark", ":8080"}, {"mark, one address", "auto", "10.77.2.2:8080"},
+		{"loopback", "auto", ":8080"}, {"mark", "mark", ":8080"}, {"mark, one address", "auto",
+			"10.77.2.2:8080"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel, net: netlab.Config{ViaAssistant: true}})
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, tc.listen)}
+			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
+				serve(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget("--reach", tc.reach, "--allow", "8080")
 			c := s.copy("-x", s.mapping(productionPort, targetPort))
 			ch := s.chat(20)
-			eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
+			eventually(t, "lines reach the target",
+				func() bool { return p.target.lineCount() > 200 })
 			i.kill()
 			again := s.onTarget("--reach", tc.reach, "--allow", "8080")
 			if !strings.Contains(again.output(), "earlier run was killed") {
 				t.Errorf("the next one says nothing of it:\n%s", again.output())
 			}
 			had := p.target.lineCount()
-			eventually(t, "the copier goes on", func() bool { return p.target.lineCount() > had+200 })
+			eventually(t, "the copier goes on",
+				func() bool { return p.target.lineCount() > had+200 })
 			again.kill()
 			ch.end()
 			c.end()
@@ -169,8 +184,8 @@ func TestTunnelKilled(t *testing.T) {
 	}
 }
 
-// TestTunnelLeaves: an intercept that is told to end in the middle of a load leaves nothing, and nothing
-// reaches the clients on the way.
+// TestTunnelLeaves: an intercept that is told to end in the middle of a load leaves nothing, and
+// nothing reaches the clients on the way.
 func TestTunnelLeaves(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	for _, reach := range []string{"loopback", "mark"} {
@@ -182,7 +197,8 @@ func TestTunnelLeaves(t *testing.T) {
 			i := s.onTarget("--reach", reach)
 			c := s.copy("-x", s.mapping(productionPort, targetPort))
 			ch := s.chat(50)
-			eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 500 })
+			eventually(t, "lines reach the target",
+				func() bool { return p.target.lineCount() > 500 })
 			if code := i.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("the intercept ended with exit code %d", code)
 			}
@@ -215,7 +231,8 @@ func TestTunnelBesideOthers(t *testing.T) {
 				var err error
 				for i := 0; !stop.Load() && err == nil; i++ {
 					var conn *client
-					if conn, err = tryDial(s.net.Assistant, netip.Addr{}, netip.AddrPortFrom(s.target, targetPort)); err == nil {
+					if conn, err = tryDial(s.net.Assistant, netip.Addr{},
+						netip.AddrPortFrom(s.target, targetPort)); err == nil {
 						for range 5 {
 							if err == nil {
 								err = conn.ask("another's")
@@ -240,8 +257,8 @@ func TestTunnelBesideOthers(t *testing.T) {
 	}
 }
 
-// TestTunnelBesideRedirected: clients whom the target's firewall sends on to 127.0.0.1 keep their answers, also
-// where the server listens there alone.
+// TestTunnelBesideRedirected: clients whom the target's firewall sends on to 127.0.0.1 keep their
+// answers, also where the server listens there alone.
 func TestTunnelBesideRedirected(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	for _, listen := range []string{":8080", "127.0.0.1:8080"} {
@@ -256,7 +273,8 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("nft: %v\n%s", err, out)
 			}
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, listen)}
+			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
+				serve(t, s.net.Target, listen)}
 			s.onTarget("--allow", "8080")
 			c := s.copy("-x", s.mapping(productionPort, targetPort))
 			s.talk(productionPort, "copied", 20, 5)
@@ -280,8 +298,10 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 func TestTunnelStandsIn(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
-	c := s.copy("-x", s.mapping(productionPort, targetPort), "-H", "198.18.9.9", "--connect-timeout", "5s")
-	local, err := tryDial(s.net.Production, netip.Addr{}, netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", productionPort)))
+	c := s.copy("-x", s.mapping(productionPort, targetPort), "-H", "198.18.9.9",
+		"--connect-timeout", "5s")
+	local, err := tryDial(s.net.Production, netip.Addr{},
+		netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", productionPort)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,8 +346,11 @@ func TestTunnelRefuses(t *testing.T) {
 	}
 	t.Run("raw", func(t *testing.T) {
 		for _, args := range [][]string{{"--via", "raw"}, {"-M", "1400"}} {
-			c := start(t, s.net.Production, "copy", binary, append([]string{"copy", "-x", s.mapping(productionPort, targetPort), "-s", s.intercepts[0].String(), "--key", s.key()}, args...)...)
-			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "stands on the target") {
+			c := start(t, s.net.Production, "copy", binary,
+				append([]string{"copy", "-x", s.mapping(productionPort, targetPort), "-s",
+					s.intercepts[0].String(), "--key", s.key()}, args...)...)
+			if code := c.wait(); code == 0 || !strings.Contains(c.output(),
+				"stands on the target") {
 				t.Errorf("%q: exit code %d\n%s", args, code, c.output())
 			}
 		}
@@ -342,7 +365,8 @@ func TestTunnelRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			c := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort, targetPort), "-s", s.intercepts[0].String(), "--key", wrong)
+			c := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort,
+				targetPort), "-s", s.intercepts[0].String(), "--key", wrong)
 			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "another key") {
 				t.Errorf("exit code %d\n%s", code, c.output())
 			}
@@ -351,7 +375,8 @@ func TestTunnelRefuses(t *testing.T) {
 			t.Errorf("%d lines about it at the intercept, wanted 1\n%s", n, i.output())
 		}
 	})
-	for name, sv := range map[string]*service{"target": atTarget, "elsewhere": elsewhere, "forbidden": forbidden} {
+	for name, sv := range map[string]*service{"target": atTarget, "elsewhere": elsewhere,
+		"forbidden": forbidden} {
 		if opened, _, _ := sv.counts(); opened != 0 {
 			t.Errorf("%d connections %s, wanted none", opened, name)
 		}
@@ -372,7 +397,8 @@ func TestTunnelTwoCopiers(t *testing.T) {
 	delivered := a.Sessions.Delivered + b.Sessions.Delivered
 	taken := a.Sessions.Dropped["tuple_taken"] + b.Sessions.Dropped["tuple_taken"]
 	if delivered != 20 || taken < 20 { // each of a refused client's turns is tried anew
-		t.Errorf("%d delivered and %d taken by the other, wanted 20, and 20 or more: %+v %+v", delivered, taken, a.Sessions, b.Sessions)
+		t.Errorf("%d delivered and %d taken by the other, wanted 20, and 20 or more: %+v %+v",
+			delivered, taken, a.Sessions, b.Sessions)
 	}
 }
 
@@ -380,12 +406,15 @@ func TestTunnelTwoCopiers(t *testing.T) {
 func TestTunnelContainer(t *testing.T) {
 	t.Parallel() // on hosts of its own; it mostly waits
 	s := newStand(t, setting{way: tunnel})
-	// The "container" is the assistant's namespace; the intercept runs on the target's host and listens there.
+	// The "container" is the assistant's namespace; the intercept runs on the target's host and
+	// listens there.
 	inside := start(t, s.net.Assistant, "sleep", find(t, "sleep"), "600")
-	p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))}
+	p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
+		serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))}
 	host, container := hostState(t, s.net.Target), hostState(t, s.net.Assistant)
 	i := s.onTarget("--netns", fmt.Sprint(inside.cmd.Process.Pid), "--allow", "8080")
-	c := s.copy("-x", fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(s.assistant, targetPort)))
+	c := s.copy("-x", fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(s.assistant,
+		targetPort)))
 	s.talk(productionPort, "into a container", 20, 10)
 	p.caughtUp(t)
 	c.end()
@@ -405,8 +434,14 @@ func TestTunnelUnreachableServer(t *testing.T) {
 		option func(fd uintptr) error
 		word   string
 	}{
-		{"bound to a device", func(fd uintptr) error { return syscall.BindToDevice(int(fd), netlab.Device) }, "bound to one interface"},
-		{"with its own mark", func(fd uintptr) error { return syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, 5) }, "mark of its own"},
+		{"bound to a device", func(fd uintptr) error {
+			return syscall.BindToDevice(int(fd),
+				netlab.Device)
+		}, "bound to one interface"},
+		{"with its own mark", func(fd uintptr) error {
+			return syscall.SetsockoptInt(int(fd),
+				syscall.SOL_SOCKET, syscall.SO_MARK, 5)
+		}, "mark of its own"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
@@ -470,8 +505,10 @@ func TestTunnelAnswersStay(t *testing.T) {
 	back := sent() - before
 	atProduction.end()
 	answers := int64(size * 400)
-	t.Logf("%d bytes sent by the target for %d bytes of answers: %.2f %%", back, answers, 100*float64(back)/float64(answers))
+	t.Logf("%d bytes sent by the target for %d bytes of answers: %.2f %%", back, answers,
+		100*float64(back)/float64(answers))
 	if back > answers/100 {
-		t.Errorf("%d bytes left the target for %d bytes of answers, wanted less than 1 %%", back, answers)
+		t.Errorf("%d bytes left the target for %d bytes of answers, wanted less than 1 %%", back,
+			answers)
 	}
 }
