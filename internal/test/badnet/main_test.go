@@ -90,13 +90,8 @@ func perfect(t testing.TB, r *lab.Result) {
 	}
 }
 
-// notShort leaves a test out with -short.
-func notShort(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("left out with -short")
-	}
-}
+// left reports whether a case is left for a run without -short.
+func left(quick bool) bool { return testing.Short() && !quick }
 
 // sysctl is a setting of a host's network.
 type sysctl struct{ name, value string }

@@ -60,7 +60,7 @@ func (s *service) saidBy(chosen func(peer netip.AddrPort) bool) []string {
 // TestOnlyAndExcept: the target gets the sessions of the clients that are asked for, and the others
 // are in the account.
 func TestOnlyAndExcept(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const conns, lines = 40, 3
 	for _, test := range []struct {
 		name string
@@ -110,7 +110,7 @@ func TestOnlyAndExcept(t *testing.T) {
 // TestMaxRate: at no moment has the target more connections than the rate allows, and a tenth of a
 // second's besides; the sessions beyond are left out whole.
 func TestMaxRate(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const rate, conns = 40, 400
 	for _, tc := range []struct {
 		way    string
@@ -182,7 +182,7 @@ func (s *stand) paced(name string, conns, rate, lines int, think time.Duration) 
 // TestMaxMbps: at no moment has the target been sent more than the bandwidth, a second's besides,
 // and what the last session had still to say.
 func TestMaxMbps(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const perSecond, size, conns = 125_000, 12_000, 150
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -235,7 +235,7 @@ func TestMaxMbps(t *testing.T) {
 // TestStagger: each further copy begins, and says each of its lines, so much later than the one
 // before.
 func TestStagger(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const conns, lines, copies, stagger = 20, 4, 3, 100 * time.Millisecond
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -325,7 +325,7 @@ func later(t *testing.T, what string, asked map[string]time.Time, happened map[s
 // TestRamp: from the start on the share of the sessions grows to all, and each session is in it
 // from when its turn has come.
 func TestRamp(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const conns, rate, ramp, lag = 600, 200, 2 * time.Second, 500 * time.Millisecond
 	for _, way := range []string{socket, tunnel} {
 		t.Run(way, func(t *testing.T) {

@@ -169,7 +169,7 @@ func hostState(t *testing.T, host *netlab.Namespace) string {
 }
 
 func TestKilledCopierLeavesNothing(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
@@ -215,7 +215,7 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 
 // TestFullDisk: a report and a log that cannot be written do not keep a copier from copying.
 func TestFullDisk(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name     string

@@ -197,6 +197,7 @@ func (s *stand) nginxPipeline() {
 // comes, in its order, and none before its time. Then some requests are left out, and the others
 // changed.
 func TestHTTP(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		web, copied := startNginx(t, s.net.Production, productionPort, ""), startNginx(t,

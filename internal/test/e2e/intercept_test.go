@@ -14,7 +14,7 @@ import (
 // TestTwoCopiersOneIntercept: each hears of its own connections only, though both copy the same
 // clients to the same target.
 func TestTwoCopiersOneIntercept(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		first, second []string
@@ -42,7 +42,7 @@ func TestTwoCopiersOneIntercept(t *testing.T) {
 
 // TestTwoServices: two copiers with a service each, one intercept.
 func TestTwoServices(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
 	q := pair{serve(t, s.net.Production, ":81"), serve(t, s.net.Target, ":8081")}
@@ -62,7 +62,7 @@ func TestTwoServices(t *testing.T) {
 
 // TestOneCopierTwoIntercepts: answers come by one of them or by both.
 func TestOneCopierTwoIntercepts(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		first, second string // what each intercept looks for
@@ -95,7 +95,7 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 // routes; one copier hears all of them. One of the two is stopped under open connections and
 // started again: those of the other go on meanwhile, and nothing is lost.
 func TestAnswersSpread(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct {
 		name        string
 		by          netlab.Spread
@@ -170,7 +170,7 @@ func TestAnswersSpread(t *testing.T) {
 
 // TestInterceptOfTheOtherFamily: sessions over IPv6, the intercept reached over IPv4.
 func TestInterceptOfTheOtherFamily(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, ipv6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sessions over IPv6 %v", ipv6), func(t *testing.T) {
 			s := newStand(t, setting{way: raw, ipv6: ipv6})
@@ -190,7 +190,7 @@ func TestInterceptOfTheOtherFamily(t *testing.T) {
 // TestInterceptGoesAndComes: connections of the meantime are lost and counted, the copier stays,
 // and goes on.
 func TestInterceptGoesAndComes(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
 	filter := []string{"-F", "tcp and src port 8080"}
@@ -229,7 +229,7 @@ func TestInterceptGoesAndComes(t *testing.T) {
 
 // TestWrongKey: nobody without the key hears anything.
 func TestWrongKey(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
 	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))

@@ -16,7 +16,7 @@ import (
 // TestOwnCopies: production and target are the same server on the same host, and what the copier
 // sends is not copied again.
 func TestOwnCopies(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct{ name, mapping string }{
 		{"same port over loopback", "80-127.0.0.1:80"},
 		{"same port, the address that clients use", "80-10.77.1.1:80"},
@@ -47,7 +47,7 @@ func TestOwnCopies(t *testing.T) {
 
 // TestSamePort: the target listens where production does, on another host.
 func TestSamePort(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := pair{serve(t, s.net.Production, ":80"), serve(t, s.net.Target, ":80")}
@@ -63,7 +63,7 @@ func TestSamePort(t *testing.T) {
 
 // TestInterfaces: -i chooses, and what comes in elsewhere is not copied.
 func TestInterfaces(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name   string
@@ -99,7 +99,7 @@ func TestInterfaces(t *testing.T) {
 // this host counts. The host forwards to a container, whose traffic counts where the mapping names
 // it, and once, though it is seen on the way in and on the way out, and on a bridge between.
 func TestForwardedTraffic(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	container := netip.MustParseAddr("10.88.0.2")
 	eachWay(t, func(t *testing.T, way string) {
 		for _, bridge := range []bool{false, true} {

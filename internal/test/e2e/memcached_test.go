@@ -187,7 +187,7 @@ func memcachedDump(t testing.TB, host *netlab.Namespace, port uint16) []string {
 }
 
 func TestMemcached(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name                   string

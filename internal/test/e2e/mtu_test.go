@@ -57,7 +57,7 @@ const ethernetHeader = 14
 // TestFramesStayBelowMTU: production receives frames of up to 64 KB, and the target none above what
 // the path carries, of the same bytes.
 func TestFramesStayBelowMTU(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		ipv6  bool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,32 +41,48 @@ type mariadb struct {
 	data   string // its directory
 }
 
+// mariadbSmall has a server keep small files.
+var mariadbSmall = []string{
+	"--innodb-log-file-size=4M", "--innodb-data-file-path=ibdata1:2M:autoextend",
+}
+
+// mariadbEmpty is the directory of a server's data as it was installed. Each server copies it.
+var mariadbEmpty = sync.OnceValues(func() (string, error) {
+	data := filepath.Join(filepath.Dir(binary), "mariadb")
+	install := append([]string{"--no-defaults", "--user=root", "--datadir=" + data,
+		"--auth-root-authentication-method=socket", "--skip-test-db"}, mariadbSmall...)
+	out, err := exec.Command("mariadb-install-db", install...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
+	}
+	return data, err
+})
+
 // startMariaDB starts a server with data of its own and little memory, and a user app with a
 // password.
 func startMariaDB(t testing.TB, host *netlab.Namespace, port uint16, identified string) *mariadb {
 	t.Helper()
-	data := filepath.Join(t.TempDir(), "data")
-	small := []string{"--innodb-log-file-size=4M", "--innodb-data-file-path=ibdata1:2M:autoextend"}
-	install := append([]string{"--no-defaults", "--user=root", "--datadir=" + data,
-		"--auth-root-authentication-method=socket", "--skip-test-db"}, small...)
-	if out, err := host.Command(t.Context(), find(t, "mariadb-install-db"),
-		install...).CombinedOutput(); err != nil {
-		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
+	find(t, "mariadb-install-db")
+	empty, err := mariadbEmpty()
+	if err != nil {
+		t.Fatal(err)
 	}
-	// The name must be short.
-	m := &mariadb{host: host, data: data, socket: fmt.Sprintf("%s/tcpcopy-e2e-%d-%d.sock",
-		os.TempDir(), os.Getpid(), port)}
-	t.Cleanup(func() { os.Remove(m.socket) })
-	m.process = start(t, host, "mariadbd", find(t, "mariadbd"), append([]string{
-		"--no-defaults", "--user=root", "--datadir=" + data, "--socket=" +
-			m.socket, fmt.Sprintf("--port=%d", port), "--bind-address=0.0.0.0",
-		"--pid-file=" + filepath.Join(data,
-			"pid"), "--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=0",
+	data := filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(data, os.DirFS(empty)); err != nil {
+		t.Fatal(err)
+	}
+	m := &mariadb{host: host, data: data, socket: shortPath(t)}
+	args := append([]string{
+		"--no-defaults", "--user=root", "--datadir=" + data, "--socket=" + m.socket,
+		fmt.Sprintf("--port=%d", port), "--bind-address=0.0.0.0",
+		"--pid-file=" + filepath.Join(data, "pid"),
+		"--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=0",
 		"--skip-log-bin", "--skip-name-resolve",
-		"--key-buffer-size=1M", "--aria-pagecache-buffer-size=1M", "--plugin-load-add=auth_ed25519",
-		"--plugin-load-add=sql_errlog", "--max-connections=100", "--max-allowed-packet=64M",
-		"--innodb-log-file-size=64M",
-	}, small...)...)
+		"--key-buffer-size=1M", "--aria-pagecache-buffer-size=1M",
+		"--plugin-load-add=auth_ed25519", "--plugin-load-add=sql_errlog",
+		"--max-connections=100", "--max-allowed-packet=64M", "--innodb-log-file-size=64M",
+	}, mariadbSmall...)
+	m.process = start(t, host, "mariadbd", find(t, "mariadbd"), args...)
 	m.awaitOutput("ready for connections")
 	m.query("CREATE USER app@'%' IDENTIFIED " + identified +
 		"; GRANT ALL ON *.* TO app@'%'; CREATE DATABASE a; CREATE DATABASE b; CREATE DATABASE c")
@@ -196,6 +213,7 @@ func (s *stand) changeUser(c *mysqlclient.Conn, user, db string) {
 // A target with other passwords, and other ways to log in, has production's data in the end: of
 // connections that come and of some that were found under way.
 func TestMySQL(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		production := startMariaDB(t, s.net.Production, mysqlProduction,

@@ -145,6 +145,7 @@ func (s *stand) otherLoad(schema string, times int) {
 // A target that answers otherwise than production gets the same commands, each after the answer to
 // the one before.
 func TestMySQLOtherAnswers(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		production := startMariaDB(t, s.net.Production, mysqlProduction,

@@ -112,6 +112,7 @@ func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
 // A target whose users log in with caching_sha2_password: all of it, with the server's key, the
 // first time, and then by what the server remembers. Of what clients say, only reads go there.
 func TestMySQLCachingSHA2(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD,
@@ -178,6 +179,7 @@ func refuseSQL(t testing.TB, host *netlab.Namespace, address string, code uint16
 // What keeps a copy from logging in ends it by name, and does not have the target asked again and
 // again.
 func TestMySQLLoginRefused(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD,

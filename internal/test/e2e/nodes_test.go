@@ -23,7 +23,10 @@ func saidAll(services []*service) (all []string) {
 // TestBalance: the copiers of two production hosts share their sessions between the same three
 // targets, by weights, each method its way.
 func TestBalance(t *testing.T) {
-	const conns = 5000 // of each host
+	conns := 5000 // of each host
+	if testing.Short() {
+		conns = 2500
+	}
 	s := newStand(t, setting{way: socket, net: netlab.Config{Productions: 2, Targets: 3,
 		Crowd: true}})
 	for _, method := range []string{"client", "session", "round-robin", "least"} {
@@ -50,7 +53,7 @@ func TestBalance(t *testing.T) {
 			}
 			same(t, "what connections said", saidAll(targets), saidAll(production))
 			for i, want := range []float64{0.6, 0.2, 0.2} {
-				share := float64(targets[i].lineCount()) / (2 * conns)
+				share := float64(targets[i].lineCount()) / float64(2*conns)
 				t.Logf("target %d has %.4f of the sessions", i, share)
 				if math.Abs(share-want) > 0.03 {
 					t.Errorf("target %d has %.3f of the sessions, wanted %.2f ± 0.03", i, share,
@@ -71,6 +74,7 @@ func TestBalance(t *testing.T) {
 // TestManyNodes: copiers of four production hosts use one intercept, come and go, and do not mix;
 // all of them are seen by one command.
 func TestManyNodes(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way, net: netlab.Config{Productions: 4}})
@@ -152,6 +156,7 @@ func bytesOfHost(i int, name string) (sum int64) {
 // TestSamplesAgree: the copiers of two production hosts that take a part of the clients take the
 // same ones.
 func TestSamplesAgree(t *testing.T) {
+	t.Parallel()
 	const clients = 100
 	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: clients, Productions: 2,
 		Targets: 2}})

@@ -12,7 +12,7 @@ import (
 
 // TestOptions: options that change what reaches the target, on 40 connections of 5 lines.
 func TestOptions(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const conns, lines = 40, 5
 	for _, test := range []struct {
 		name  string

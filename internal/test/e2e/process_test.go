@@ -3,10 +3,12 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -154,6 +156,16 @@ func (p *process) kill() {
 		p.cmd.Kill()
 		<-p.ended
 	}
+}
+
+// sockets counts the names that shortPath has given.
+var sockets atomic.Int64
+
+// shortPath returns the name of a file that does not exist, short enough for a Unix socket.
+func shortPath(t testing.TB) string {
+	path := fmt.Sprintf("%s/tcpcopy-e2e-%d-%d.sock", os.TempDir(), os.Getpid(), sockets.Add(1))
+	t.Cleanup(func() { os.Remove(path) })
+	return path
 }
 
 // find is the path of a program that the tests need; the test is skipped where it is not installed.

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,22 +24,26 @@ const (
 	redisTarget     = 6380
 )
 
-// redisSocket is where a Redis can be asked without a packet that could be copied. Its name must be
-// short.
-func redisSocket(port uint16) string {
-	return fmt.Sprintf("%s/tcpcopy-e2e-%d-%d.sock", os.TempDir(), os.Getpid(), port)
-}
-
 // startRedis starts a Redis that keeps everything in memory.
-func startRedis(t testing.TB, host *netlab.Namespace, port uint16) *process {
-	t.Helper()
-	t.Cleanup(func() { os.Remove(redisSocket(port)) })
-	p := start(t, host, "redis", find(t, "redis-server"), "--port", fmt.Sprint(port), "--bind",
-		"0.0.0.0", "::",
-		"--protected-mode", "no", "--unixsocket", redisSocket(port), "--save", "", "--appendonly",
-		"no", "--enable-debug-command", "yes", "--dir", t.TempDir())
+func (s *stand) startRedis(host *netlab.Namespace, port uint16) *process {
+	s.t.Helper()
+	p := start(s.t, host, "redis", find(s.t, "redis-server"), "--port", fmt.Sprint(port),
+		"--bind", "0.0.0.0", "::", "--protected-mode", "no", "--unixsocket", s.redisSocket(port),
+		"--save", "", "--appendonly", "no", "--enable-debug-command", "yes",
+		"--dir", s.t.TempDir())
 	p.awaitOutput("Ready to accept connections")
 	return p
+}
+
+// redisSocket is where the Redis of a port can be asked without a packet that could be copied.
+func (s *stand) redisSocket(port uint16) string {
+	if s.sockets[port] == "" {
+		if s.sockets == nil {
+			s.sockets = make(map[uint16]string)
+		}
+		s.sockets[port] = shortPath(s.t)
+	}
+	return s.sockets[port]
 }
 
 // redisCLI runs redis-cli on a host and returns what it says.
@@ -188,6 +191,7 @@ func (s *stand) redisScript() {
 }
 
 func TestRedis(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name string
@@ -204,12 +208,12 @@ func TestRedis(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
-				startRedis(t, s.net.Production, redisProduction)
-				startRedis(t, s.net.Target, redisTarget)
+				s.startRedis(s.net.Production, redisProduction)
+				s.startRedis(s.net.Target, redisTarget)
 				c := s.copy("-x", s.mapping(redisProduction, redisTarget))
 				test.load(s)
 				ask := func(host *netlab.Namespace, port uint16, words ...string) string {
-					return s.redisCLI(host, "", append([]string{"-s", redisSocket(port)},
+					return s.redisCLI(host, "", append([]string{"-s", s.redisSocket(port)},
 						words...)...)
 				}
 				digests := func() (production, target string) {

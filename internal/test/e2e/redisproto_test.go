@@ -18,7 +18,7 @@ const redisRelayed = 6381
 func (s *stand) redisAsk(host *netlab.Namespace, port uint16, password string,
 	words ...string) string {
 	s.t.Helper()
-	args := []string{"-s", redisSocket(port)}
+	args := []string{"-s", s.redisSocket(port)}
 	if password != "" {
 		args = append(args, "-a", password, "--no-auth-warning")
 	}
@@ -121,10 +121,11 @@ func (s *stand) redisLogins() (denied int) {
 // comes before its time, and both have the same data in the end. Then some commands are left out,
 // and the passwords differ.
 func TestRedisProtocol(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		startRedis(t, s.net.Production, redisProduction)
-		startRedis(t, s.net.Target, redisTarget)
+		s.startRedis(s.net.Production, redisProduction)
+		s.startRedis(s.net.Target, redisTarget)
 		relay := startRedisRelay(t, s.net.Target, redisRelayed, redisTarget)
 		compare := func(what, old, new string) {
 			t.Helper()

@@ -84,7 +84,7 @@ func TestRefusals(t *testing.T) {
 // TestInterceptRefusesToForward: a host that forwards would pass the target's answers on to real
 // clients.
 func TestInterceptRefusesToForward(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	for _, test := range []struct{ name, sysctl, says string }{
 		{"IPv4", "net.ipv4.ip_forward", "ip_forward"},
@@ -115,7 +115,7 @@ func TestInterceptRefusesToForward(t *testing.T) {
 // TestLocalAddressesOfClients: -c with an address that a host on the way has itself would draw that
 // host's resets.
 func TestLocalAddressesOfClients(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	s.intercept(interceptPort, "-F", "tcp and src port 8080")
 	for _, test := range []struct{ name, addr string }{

@@ -90,6 +90,7 @@ func (s *listener) count() int {
 
 // TestShapes: connections are opened, half-closed, closed and reset at the target as at production.
 func TestShapes(t *testing.T) {
+	t.Parallel()
 	const conns = 30
 	reset := func(c *client) { c.Conn.(*net.TCPConn).SetLinger(0); c.Close() }
 	for _, shape := range []struct {

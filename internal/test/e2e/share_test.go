@@ -148,6 +148,7 @@ func (k *keepers) say() {
 // TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or
 // lost, and its share moves.
 func TestTargetAway(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60, Targets: 3}})
 	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 	targets := s.on(s.net.Targets, targetPort)
@@ -294,7 +295,11 @@ func TestAllSideBySide(t *testing.T) {
 	phase(500 * time.Millisecond) // what is learned at first
 	before := phase(time.Second)
 	stopped.mu.Lock()
-	during := phase(10 * time.Second)
+	stop := 10 * time.Second
+	if testing.Short() {
+		stop = 3 * time.Second
+	}
+	during := phase(stop)
 	stopped.mu.Unlock()
 	median := func(l []time.Duration) time.Duration { return l[len(l)/2] }
 	t.Logf("lag before: median %v, 99 %% %v; while the other is stopped: median %v, 99 %% %v",
@@ -439,6 +444,7 @@ func timesOver(target, production []string, least, most int) bool {
 
 // TestReload: SIGHUP changes where sessions go, and loses none.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
@@ -516,6 +522,7 @@ func bytesOfShort(name string, n int) (sum int64) {
 // one copies a connection, all of it, and the other is refused it, and counts that. By socket they
 // do not meet: each copies all.
 func TestTwoCopiersOfOneClient(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
@@ -553,6 +560,7 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 // TestTwoCopiersOfShortConnections: who is second stays second where the first one's connection is
 // over by then.
 func TestTwoCopiersOfShortConnections(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
@@ -575,6 +583,7 @@ func TestTwoCopiersOfShortConnections(t *testing.T) {
 // its connections at their clients' next requests, and all later ones. It repeats nothing that the
 // first one had sent.
 func TestFirstCopierDies(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,18 @@ func eachWay(t *testing.T, test func(t *testing.T, way string)) {
 	}
 }
 
+// only names the ways of a short run, for someWays.
+func only(ways ...string) []string { return ways }
+
+// someWays is eachWay, except that a run with -short takes the quick ones alone.
+func someWays(t *testing.T, quick []string, test func(t *testing.T, way string)) {
+	for _, way := range ways {
+		if !testing.Short() || slices.Contains(quick, way) {
+			t.Run(way, func(t *testing.T) { test(t, way) })
+		}
+	}
+}
+
 // Ports of services, of production and of the test server.
 const (
 	productionPort = 80
@@ -50,6 +63,8 @@ type stand struct {
 	t   testing.TB
 	net *netlab.Net
 	dir string // of reports and keys
+
+	sockets map[uint16]string // of Redis servers, by port
 
 	production, target, assistant netip.Addr
 	intercepts                    []netip.AddrPort

@@ -16,7 +16,7 @@ import (
 // TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask
 // afterwards arrives.
 func TestTargetComesUpLater(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		production := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
@@ -51,7 +51,7 @@ func TestTargetComesUpLater(t *testing.T) {
 
 // TestTargetDies: connections end with it, and the copier goes on when another comes up.
 func TestTargetDies(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
@@ -91,7 +91,7 @@ func TestTargetDies(t *testing.T) {
 
 // TestTLSIsRefused: the target gets no byte of it.
 func TestTLSIsRefused(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		l, err := s.net.Production.Listen("tcp", fmt.Sprintf(":%d", productionPort))
@@ -146,7 +146,7 @@ func TestTLSIsRefused(t *testing.T) {
 // TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger,
 // and what clients ask afterwards arrives.
 func TestPausedCopier(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
@@ -220,7 +220,7 @@ func TestPausedCopier(t *testing.T) {
 // TestTargetHangs: a target that takes connections and says nothing holds back what waits for an
 // answer, and nothing else.
 func TestTargetHangs(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))

@@ -59,7 +59,7 @@ func (s *stand) watch() func() string {
 // TestTunnelHosts: whatever the target's own settings are, the server sees the clients' addresses,
 // nothing reaches the clients, and afterwards all is as before.
 func TestTunnelHosts(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	drop := `add table inet wall
 add chain inet wall in { type filter hook input priority 0; policy drop; }
 add rule inet wall in iif lo accept
@@ -143,7 +143,7 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 // TestTunnelKilled: an intercept that is killed in the middle leaves rules, which keep answers from
 // real clients; the next one, or --cleanup, takes them back.
 func TestTunnelKilled(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, tc := range []struct{ name, reach, listen string }{
 		{"loopback", "auto", ":8080"}, {"mark", "mark", ":8080"}, {"mark, one address", "auto",
 			"10.77.2.2:8080"},
@@ -187,7 +187,7 @@ func TestTunnelKilled(t *testing.T) {
 // TestTunnelLeaves: an intercept that is told to end in the middle of a load leaves nothing, and
 // nothing reaches the clients on the way.
 func TestTunnelLeaves(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, reach := range []string{"loopback", "mark"} {
 		t.Run(reach, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel, net: netlab.Config{ViaAssistant: true}})
@@ -217,7 +217,7 @@ func TestTunnelLeaves(t *testing.T) {
 
 // TestTunnelBesideOthers: the target's other clients are served on the same port meanwhile.
 func TestTunnelBesideOthers(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, reach := range []string{"loopback", "mark"} {
 		t.Run(reach, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
@@ -260,7 +260,7 @@ func TestTunnelBesideOthers(t *testing.T) {
 // TestTunnelBesideRedirected: clients whom the target's firewall sends on to 127.0.0.1 keep their
 // answers, also where the server listens there alone.
 func TestTunnelBesideRedirected(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, listen := range []string{":8080", "127.0.0.1:8080"} {
 		t.Run(listen, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
@@ -321,7 +321,7 @@ func TestTunnelStandsIn(t *testing.T) {
 
 // TestTunnelRefuses: a copier gets no further than it may.
 func TestTunnelRefuses(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
 	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
 	atTarget := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
@@ -385,7 +385,7 @@ func TestTunnelRefuses(t *testing.T) {
 
 // TestTunnelTwoCopiers: a connection that two copiers have is the first one's.
 func TestTunnelTwoCopiers(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
 	first := s.copy("-x", s.mapping(productionPort, targetPort))
@@ -404,7 +404,7 @@ func TestTunnelTwoCopiers(t *testing.T) {
 
 // TestTunnelContainer: the server is in a container's namespace, the intercept is started outside.
 func TestTunnelContainer(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
 	// The "container" is the assistant's namespace; the intercept runs on the target's host and
 	// listens there.
@@ -428,7 +428,7 @@ func TestTunnelContainer(t *testing.T) {
 
 // TestTunnelUnreachableServer: one that cannot be reached from clients' addresses is named.
 func TestTunnelUnreachableServer(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		option func(fd uintptr) error
@@ -468,7 +468,7 @@ func TestTunnelUnreachableServer(t *testing.T) {
 
 // TestTunnelAnswersStay: of large answers next to nothing goes back to production.
 func TestTunnelAnswersStay(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
 	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, "")
