@@ -21,8 +21,8 @@ func small(change func(*Scenario)) Scenario {
 	return s
 }
 
-// TestFaithfulCopyHasNoProblems shows that the checker accuses nobody: not under load, not at any
-// size, not with any kind of answer.
+// TestFaithfulCopyHasNoProblems checks that a faithful copy is reported without a problem, under
+// load, at any size and with any kind of answer.
 func TestFaithfulCopyHasNoProblems(t *testing.T) {
 	for _, test := range []struct {
 		name     string

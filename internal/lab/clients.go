@@ -60,7 +60,7 @@ func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) i
 		tasks.Decode(new(json.RawMessage))
 		cancel()
 	}()
-	l := load{scenario: task.Scenario, dress: dresses[task.Proto], rate: task.Rate,
+	l := load{scenario: task.Scenario, framing: framings[task.Proto], rate: task.Rate,
 		dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
 			d := net.Dialer{
 				LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},

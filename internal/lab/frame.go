@@ -59,7 +59,7 @@ func (r *request) put(b []byte) {
 	binary.BigEndian.PutUint32(b[32:], crc32.Checksum(b[:32], castagnoli))
 }
 
-// parse reads the header from the first requestHeader bytes of b, and says whether it is sound.
+// parse reads the header from the first requestHeader bytes of b, and reports whether it is sound.
 func (r *request) parse(b []byte) bool {
 	u := func(i int) uint32 { return binary.BigEndian.Uint32(b[4*i:]) }
 	*r = request{conn: u(1), num: u(2), seen: u(3), length: u(4), answer: u(5), flags: u(6),
@@ -76,7 +76,7 @@ func (a *answer) put(b []byte) {
 	binary.BigEndian.PutUint32(b[20:], crc32.Checksum(b[:20], castagnoli))
 }
 
-// parse reads the header from the first answerHeader bytes of b, and says whether it is sound.
+// parse reads the header from the first answerHeader bytes of b, and reports whether it is sound.
 func (a *answer) parse(b []byte) bool {
 	u := func(i int) uint32 { return binary.BigEndian.Uint32(b[4*i:]) }
 	*a = answer{conn: u(1), num: u(2), length: u(3), sum: u(4)}

@@ -139,7 +139,7 @@ func (o *Options) scenario() (Scenario, error) {
 		return Scenario{}, fmt.Errorf("lab: answers cannot be %q, wanted bigger, smaller or slower",
 			o.Answers)
 	}
-	if _, ok := dresses[o.Proto]; !ok {
+	if _, ok := framings[o.Proto]; !ok {
 		return Scenario{}, fmt.Errorf("lab: the load does not speak %q, wanted http1 or redis",
 			o.Proto)
 	}
@@ -173,8 +173,8 @@ func (o *Options) scenario() (Scenario, error) {
 // servers says how production and the target answer.
 func (o *Options) servers(s *Scenario) (production, target serverConfig) {
 	production = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn,
-		pause: s.AnswerPause,
-		dress: dresses[o.Proto]}
+		pause:   s.AnswerPause,
+		framing: framings[o.Proto]}
 	if s.ServerCloses {
 		production.closeAfter = s.Requests
 	}

@@ -25,7 +25,7 @@ const answerTimeout = 30 * time.Second
 // load is the clients. They check every answer that production gives.
 type load struct {
 	scenario Scenario
-	dress    dress
+	framing  framing
 	rate     float64 // requests a second over all clients; 0: no bound
 	dial     dialFunc
 	dialing  chan struct{}
@@ -171,7 +171,7 @@ func (c *client) exchange(num, batch int) error {
 				i), seen: c.seen, length: uint32(len(body)), answer: uint32(s.AnswerBytes),
 			flags: c.flags, sum: crc32.Checksum(body, castagnoli),
 		}
-		w := &c.load.dress.request
+		w := &c.load.framing.request
 		c.buf = w.put(c.buf, requestHeader+len(body))
 		at := len(c.buf)
 		c.buf = append(append(c.buf, make([]byte, requestHeader)...), body...)
@@ -214,7 +214,7 @@ func (c *client) send(b []byte) error {
 // await reads an answer and checks every byte of it.
 func (c *client) await(conn, num uint32, size int) error {
 	length := max(size, answerHeader)
-	w := &c.load.dress.answer
+	w := &c.load.framing.answer
 	var room [96]byte
 	before := w.put(room[:0], length)
 	header, err := c.reply.Peek(len(before) + answerHeader)

@@ -18,7 +18,7 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// readyLine begins the line on stderr with which a command says that it works from now on.
+// readyLine begins the line that a command writes to stderr when it is ready.
 const readyLine = "tcpcopy: ready"
 
 // How long a command may take to be ready, and to end after it was told to.
@@ -132,7 +132,7 @@ func (c *child) said() string {
 	return "\n  " + strings.Join(c.tail, "\n  ")
 }
 
-// hasEnded says whether the command runs no more.
+// hasEnded reports whether the command has ended.
 func (c *child) hasEnded() bool {
 	select {
 	case <-c.ended:

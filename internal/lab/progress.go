@@ -54,7 +54,7 @@ func (p *progress) show() {
 	p.shown = true
 }
 
-// say writes a line of its own.
+// say writes a line that stays above the progress line.
 func (p *progress) say(format string, args ...any) {
 	if p.w == nil {
 		return

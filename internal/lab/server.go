@@ -21,7 +21,7 @@ type serverConfig struct {
 	pause      time.Duration // between the pieces
 	stall      time.Duration // a pause in reading, once on each connection
 	closeAfter int           // so many answers; 0: the client closes
-	dress      dress
+	framing    framing
 }
 
 // answerSize is how long the answer is for a client that asks for size bytes, headers included.

@@ -58,7 +58,7 @@ func newReader(s *server, c *net.TCPConn) *reader {
 	r := &reader{server: s, conn: c, buf: make([]byte, smallBuffer)}
 	if s.config.greeting > 0 {
 		n := max(s.config.greeting, answerHeader)
-		r.answered = uint64(n + s.config.dress.answer.size(n))
+		r.answered = uint64(n + s.config.framing.answer.size(n))
 		r.greeted = r.answered
 	}
 	r.raw, _ = c.SyscallConn() // fails only for a connection that is closed
@@ -73,10 +73,10 @@ func newReader(s *server, c *net.TCPConn) *reader {
 // readAll reads requests until the connection ends or is broken by a corrupted header, and passes
 // on each one that wants an answer.
 func (r *reader) readAll(answers chan<- request) {
-	d := &r.server.config.dress
+	d := &r.server.config.framing
 	for {
-		inside, began, err := d.request.undress(r.next)
-		if errors.Is(err, errDress) {
+		inside, began, err := d.request.readHeader(r.next)
+		if errors.Is(err, errEnvelope) {
 			r.corrupted("%v", err)
 			return
 		}
@@ -93,7 +93,7 @@ func (r *reader) readAll(answers chan<- request) {
 		}
 		if !q.parse(header) || inside >= 0 && inside != requestHeader+int(q.length) {
 			r.corrupted("header % x", header)
-			return // where the next one begins nobody knows
+			return // where the next one begins is not known
 		}
 		// before the payload is waited for: an early one must be seen when it comes
 		early := r.early(&q)
@@ -134,8 +134,8 @@ func (r *reader) corrupted(format string, args ...any) {
 	r.server.record.example("corrupted: "+format, args...)
 }
 
-// early says whether q arrived before the other side had acknowledged the answers that its client
-// had seen.
+// early reports whether q arrived before the other side had acknowledged the answers that its
+// client had seen.
 func (r *reader) early(q *request) bool {
 	var need uint64
 	if q.flags&flagGreeted != 0 {
@@ -243,7 +243,7 @@ func (w *answerWriter) write(conn, num uint32, size int) {
 	if pieces == 1 {
 		head = min(head, writeBuffer-answerHeader)
 	}
-	d := &w.config.dress.answer
+	d := &w.config.framing.answer
 	w.buf = d.put(w.buf[:0], size)
 	at := len(w.buf)
 	w.buf = append(w.buf, make([]byte, answerHeader)...)

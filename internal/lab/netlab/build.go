@@ -195,7 +195,7 @@ func (n *Net) plug(p port) error {
 	return linkUp(p.name)
 }
 
-// isPath says whether the cable is the target's path, whose devices have no offloads.
+// isPath reports whether the cable is the target's path, whose devices have no offloads.
 func (n *Net) isPath(p port) bool { return p.name == targetPort && n.config.TargetPath != (Path{}) }
 
 // setUpDevice prepares the host's end of the cable.

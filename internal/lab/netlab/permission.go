@@ -16,7 +16,8 @@ import (
 // insideUserNamespace is set in the environment of a process that EnterUserNamespace started.
 const insideUserNamespace = "TCPCOPY_LAB_USER_NAMESPACE"
 
-// PermissionError says that this process may not make network namespaces, and what is missing.
+// PermissionError is returned if this process may not make network namespaces. It names what is
+// missing.
 type PermissionError struct {
 	Missing string // the permission
 	Hint    string // how to get it
@@ -29,7 +30,7 @@ func (e *PermissionError) Error() string {
 
 func (e *PermissionError) Unwrap() error { return e.Err }
 
-// Permitted says whether this process may make the lab's namespaces as it is: nil, or a
+// Permitted reports whether this process may make the lab's namespaces as it is: nil, or a
 // *PermissionError.
 func Permitted() error {
 	done := make(chan error, 1)

@@ -145,7 +145,7 @@ func (r *relay) write(to *os.File, queue <-chan frame) {
 	}
 }
 
-// isTCP says whether an Ethernet frame holds TCP right behind its IP header.
+// isTCP reports whether an Ethernet frame holds TCP right behind its IP header.
 func isTCP(b []byte) bool {
 	if len(b) < 34 {
 		return false

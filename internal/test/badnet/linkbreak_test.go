@@ -61,12 +61,12 @@ func (r *linkRelay) accept() {
 		}
 		r.conns = append(r.conns, c, to)
 		r.mu.Unlock()
-		go r.pass(c, to)
-		go r.pass(to, c)
+		go r.relay(c, to)
+		go r.relay(to, c)
 	}
 }
 
-func (r *linkRelay) pass(from, to net.Conn) {
+func (r *linkRelay) relay(from, to net.Conn) {
 	defer from.Close()
 	defer to.Close()
 	b := make([]byte, 64<<10)

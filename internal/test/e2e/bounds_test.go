@@ -15,8 +15,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// leftOut says whether the account is that of a copy that has left out, for one reason and by whole
-// sessions, all that the target lacks: of captured sessions and bytes.
+// leftOut reports whether the account is that of a copy that has left out, for one reason and by
+// whole sessions, all that the target lacks: of captured sessions and bytes.
 func leftOut(t testing.TB, r *export.Report, why ledger.Reason, target *service, captured int,
 	bytes int64) {
 	t.Helper()
@@ -296,8 +296,8 @@ func TestStagger(t *testing.T) {
 	})
 }
 
-// later says whether the copies of each happened no sooner than so much later than the one before,
-// and mostly not much later than that.
+// later reports whether the copies of each happened no sooner than so much later than the one
+// before, and mostly not much later than that.
 func later(t *testing.T, what string, asked map[string]time.Time, happened map[string][]time.Time,
 	by time.Duration) {
 	t.Helper()

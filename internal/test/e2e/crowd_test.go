@@ -41,12 +41,12 @@ func (a *tally) note(line []byte) {
 	atomic.AddUint64(&a.digest, h.Sum64())
 }
 
-func (a *tally) enter() {
+func (a *tally) accepted() {
 	atomic.AddUint64(&a.open, 1)
 	atomic.AddUint64(&a.opened, 1)
 }
 
-func (a *tally) leave() { atomic.AddUint64(&a.open, ^uint64(0)) }
+func (a *tally) closed() { atomic.AddUint64(&a.open, ^uint64(0)) }
 
 func (a *tally) add(b tally) {
 	a.open += b.open
@@ -110,14 +110,14 @@ func serveCrowd(all *tally, address string) error {
 		if err != nil {
 			return err
 		}
-		all.enter()
+		all.accepted()
 		go echo(all, c)
 	}
 }
 
 // echo is io.Copy without splice(2), which takes a pipe for each connection.
 func echo(all *tally, c net.Conn) {
-	defer all.leave()
+	defer all.closed()
 	defer c.Close()
 	var buf [64]byte
 	have := 0 // of a line that is not whole
@@ -177,7 +177,7 @@ func askCrowd(all *tally, name string, first, count int, address string) error {
 		if conns[i], err = d.Dial("tcp", address); err != nil {
 			return err
 		}
-		all.enter()
+		all.accepted()
 		return say(0, i)
 	})
 	for round := 1; err == nil; round++ {
@@ -192,7 +192,7 @@ func askCrowd(all *tally, name string, first, count int, address string) error {
 	}
 	return each(func(i int) error {
 		defer conns[i].Close()
-		defer all.leave()
+		defer all.closed()
 		if err := conns[i].(*net.TCPConn).CloseWrite(); err != nil {
 			return err
 		}

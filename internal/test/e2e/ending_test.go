@@ -67,7 +67,8 @@ func (c *chatter) end() {
 	<-c.ended
 }
 
-// prefixOf says whether the target's connections have said the beginning of what production's have.
+// prefixOf reports whether the target's connections have said the beginning of what production's
+// have.
 func prefixOf(t *testing.T, p pair) {
 	t.Helper()
 	production := map[string]string{}

@@ -270,8 +270,8 @@ func pipelined(log []logged) (n int) {
 // number.
 func compareSites(t *testing.T, production, target *site, denied func(what string) bool) (n int) {
 	t.Helper()
-	was, _, _ := production.take()
-	is, early, hosts := target.take()
+	was, _, _ := production.drain()
+	is, early, hosts := target.drain()
 	if len(early) > 0 {
 		t.Errorf("%d requests came before their time, as %v", len(early),
 			early[:min(len(early), 5)])

@@ -52,7 +52,7 @@ func (s *stand) ask(c *mysqlclient.Conn, command string, last func(p []byte) boo
 	}
 }
 
-// isEOF says whether a packet is an EOF, and what the server's status in it is.
+// isEOF reports whether a packet is an EOF, and what the server's status in it is.
 func isEOF(p []byte) (status uint16, ok bool) {
 	if p[0] != mysql.EOF_HEADER || len(p) != 5 {
 		return 0, false

@@ -223,7 +223,7 @@ func (s *stand) pair() pair {
 		serve(s.t, s.net.Target, fmt.Sprintf(":%d", targetPort))}
 }
 
-// same says whether the target has been told what production has.
+// same reports whether the target has been told what production has.
 func (p pair) same(t testing.TB) {
 	t.Helper()
 	same(t, "what connections said", p.target.said(), p.production.said())

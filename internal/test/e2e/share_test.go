@@ -426,7 +426,7 @@ func TestCopiesOfEach(t *testing.T) {
 	}
 }
 
-// timesOver says whether the target's list has each of production's, so many times, and nothing
+// timesOver reports whether the target's list has each of production's, so many times, and nothing
 // else.
 func timesOver(target, production []string, least, most int) bool {
 	count := make(map[string]int)
@@ -631,7 +631,7 @@ func everyLine(s *service) (all []string) {
 	return sorted(all)
 }
 
-// shared says whether copiers that see the same clients have shared their connections: each is
+// shared reports whether copiers that see the same clients have shared their connections: each is
 // delivered by one of them, and refused to the others.
 func shared(t testing.TB, all []*export.Report, sessions, bytes uint64) {
 	t.Helper()

@@ -182,9 +182,9 @@ func (s *site) hijack(w http.ResponseWriter, r *http.Request, c *siteConn, way s
 	}
 }
 
-// take returns what was asked since the last call, one line for each connection, sorted; what was
+// drain returns what was asked since the last call, one line for each connection, sorted; what was
 // early; and the hosts that were asked for, with X-Copy.
-func (s *site) take() (conversations, early, hosts []string) {
+func (s *site) drain() (conversations, early, hosts []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	said := make(map[*siteConn][]string)
@@ -203,7 +203,7 @@ func (s *site) take() (conversations, early, hosts []string) {
 	return conversations, early, hosts
 }
 
-// count is how many requests there were since the last take.
+// count is how many requests there were since the last drain.
 func (s *site) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

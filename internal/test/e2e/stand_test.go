@@ -231,7 +231,7 @@ func (c *copier) account() *export.Report {
 	return r
 }
 
-// complete says whether the account is that of a copy without any loss, of so many sessions and
+// complete reports whether the account is that of a copy without any loss, of so many sessions and
 // bytes.
 func complete(t testing.TB, r *export.Report, sessions int, bytes int64) {
 	t.Helper()

@@ -48,7 +48,7 @@ func (s *stand) join(t testing.TB) *swarm {
 				up <- conn
 			}
 		},
-		OnEvents: c.take,
+		OnEvents: c.onEvents,
 		OnRoom:   func(*link.Conn) {},
 	})
 	t.Cleanup(c.link.Close)
@@ -61,7 +61,7 @@ func (s *stand) join(t testing.TB) *swarm {
 	return c
 }
 
-func (c *swarm) take(_ *link.Conn, body []byte) (err error) {
+func (c *swarm) onEvents(_ *link.Conn, body []byte) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var ev wire.StreamEvent
@@ -81,7 +81,7 @@ func (c *swarm) take(_ *link.Conn, body []byte) (err error) {
 	return err
 }
 
-// settled says whether n streams have been answered or refused.
+// settled reports whether n streams have been answered or refused.
 func (c *swarm) settled(n int) func() bool {
 	return func() bool {
 		c.mu.Lock()

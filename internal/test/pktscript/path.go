@@ -74,8 +74,8 @@ func (r *runner) measured() int {
 	return int(n)
 }
 
-// take carries what the connection sends.
-func (p *path) take(at mono.Time, first uint64, n int) {
+// add carries what the connection sends.
+func (p *path) add(at mono.Time, first uint64, n int) {
 	if n == 0 {
 		return
 	}

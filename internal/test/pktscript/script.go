@@ -170,7 +170,7 @@ func (r *runner) poll(at mono.Time) {
 			r.tr.Add(at, &r.out[i])
 			r.checkPayload(&r.out[i])
 			if r.path != nil {
-				r.path.take(at, uint64(uint32(r.out[i].Seq-r.cfg.ISN-1)), r.out[i].Len)
+				r.path.add(at, uint64(uint32(r.out[i].Seq-r.cfg.ISN-1)), r.out[i].Len)
 				continue
 			}
 			r.sent = append(r.sent, sentAt{at, r.out[i]})

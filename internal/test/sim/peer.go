@@ -143,7 +143,7 @@ func (p *Peer) settle() {
 	}
 }
 
-// Accept takes the connection, if there is one, and says whether there is one now.
+// Accept takes the connection, if there is one, and reports whether there is one now.
 func (p *Peer) Accept() bool {
 	if p.ep != nil {
 		return true

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// fault is what a tee does to one request's copy.
+// fault is what the model copier does wrong with one request.
 type fault int
 
 const (
@@ -28,10 +28,10 @@ const (
 	neverClose       // its connection stays open
 )
 
-// tee is a perfect copier for tests, or one with faults made on purpose. It stands between the
-// clients and production, which a real one does not, and knows the protocol: it holds each request
-// back until the target has answered what its client had seen.
-type tee struct {
+// modelCopier is a copier without a fault, or with faults made on purpose. Unlike a real one it is
+// a proxy between the clients and production, and knows the protocol: it holds each request back
+// until the target has sent the answers that the client had seen.
+type modelCopier struct {
 	t          *testing.T
 	production string
 	target     string
@@ -45,12 +45,12 @@ type tee struct {
 	open []net.Conn
 }
 
-func newTee(t *testing.T, production, target string, h rehearsal) *tee {
+func newModelCopier(t *testing.T, production, target string, h rehearsal) *modelCopier {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &tee{t: t, production: production, target: target, listener: l, fault: h.fault,
+	e := &modelCopier{t: t, production: production, target: target, listener: l, fault: h.fault,
 		from: h.from}
 	if e.fault == nil {
 		e.fault = func(request) fault { return faithful }
@@ -68,7 +68,7 @@ func newTee(t *testing.T, production, target string, h rehearsal) *tee {
 }
 
 // close waits until all copies have ended.
-func (e *tee) close() {
+func (e *modelCopier) close() {
 	e.listener.Close()
 	e.running.Wait()
 	for _, c := range e.open {
@@ -83,7 +83,7 @@ type copied struct {
 }
 
 // carry is one client's connection.
-func (e *tee) carry(client net.Conn) {
+func (e *modelCopier) carry(client net.Conn) {
 	defer client.Close()
 	production, err := net.Dial("tcp", e.production)
 	if err != nil {
@@ -129,7 +129,7 @@ func readRequest(r io.Reader) (copied, error) {
 
 // copy plays the requests to the target, on a connection that opens at once, or with the first it
 // copies.
-func (e *tee) copy(queue <-chan copied) {
+func (e *modelCopier) copy(queue <-chan copied) {
 	begun := e.from == nil
 	var s *copyStream
 	open := func() bool {
@@ -206,7 +206,8 @@ func (e *tee) copy(queue <-chan copied) {
 	s.conn.Close()
 }
 
-// copyStream is a tee's connection to the target; it knows which requests have been answered.
+// copyStream is a model copier's connection to the target; it knows which requests have been
+// answered.
 type copyStream struct {
 	conn  net.Conn
 	ended chan struct{}
@@ -275,7 +276,7 @@ func (s *copyStream) await(seen uint32, greeted bool) {
 	}
 }
 
-// forget lets nobody wait for an answer that will not come.
+// forget wakes all that wait for an answer that will not come.
 func (s *copyStream) forget(num uint32) {
 	s.mu.Lock()
 	s.answered[num] = true
@@ -292,7 +293,7 @@ func (s *copyStream) awaitBytes(n uint32) {
 	}
 }
 
-// rehearsal is a run on loopback with a tee instead of the real copier.
+// rehearsal is a run on loopback with a modelCopier instead of the real one.
 type rehearsal struct {
 	scenario Scenario
 	answers  string
@@ -319,7 +320,7 @@ func (h rehearsal) play(t *testing.T) *Result {
 	productionConfig, targetConfig := options.servers(&scenario)
 	production, target := serve(listen(), productionConfig, clock), serve(listen(), targetConfig,
 		clock)
-	e := newTee(t, production.listener.Addr().String(), target.listener.Addr().String(), h)
+	e := newModelCopier(t, production.listener.Addr().String(), target.listener.Addr().String(), h)
 	l := load{scenario: scenario, dial: func(ctx context.Context, _ int) (*net.TCPConn, error) {
 		return net.DialTCP("tcp4", nil,
 			net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.listener.Addr().String())))
