@@ -10,7 +10,8 @@ import (
 // The protocol of the lab. A client sends requests, each a header and a payload; the server answers
 // each in turn, a header and a payload too. All numbers are big-endian, sums are CRC-32C.
 //
-//	request  magic, connection, number, answers seen, payload length, wanted answer length, flags, payload sum, header sum
+//	request  magic, connection, number, answers seen, payload length, wanted answer length,
+//	         flags, payload sum, header sum
 //	answer   magic, connection, number, payload length, payload sum, header sum
 const (
 	requestMagic = 0x54435121 // "TCQ!"

@@ -281,7 +281,8 @@ func (c *client) pace(ctx context.Context, batch int) bool {
 	if c.load.rate <= 0 {
 		return true
 	}
-	interval := time.Duration(float64(batch*c.load.scenario.Conns) / c.load.rate * float64(time.Second))
+	requests := float64(batch * c.load.scenario.Conns)
+	interval := time.Duration(requests / c.load.rate * float64(time.Second))
 	now := time.Now()
 	if c.next.IsZero() {
 		c.next = now.Add(time.Duration(c.random.Int64N(int64(interval) + 1)))

@@ -330,7 +330,8 @@ func (h rehearsal) play(t *testing.T) *Result {
 	r := &Result{Options: options, Scenario: scenario, Sent: l.sent.Load(),
 		Answered: l.answered.Load(), ClientsFailed: l.failed.Load(), ClientError: l.first}
 	// All is sent; the servers notice the last closing a moment later.
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	deadline := time.Now().Add(2 * time.Second)
+	for ; time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if production.record.open.Load() == 0 && target.record.open.Load() <= int64(len(e.open)) {
 			break
 		}

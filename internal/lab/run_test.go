@@ -245,7 +245,8 @@ func TestRefusedOptions(t *testing.T) {
 		want    string
 	}{
 		{Options{Via: "pigeon"},
-			`tcpcopy: lab: there is no way "pigeon" to the target, wanted socket, raw, tunnel or none`},
+			`tcpcopy: lab: there is no way "pigeon" to the target, ` +
+				`wanted socket, raw, tunnel or none`},
 		{Options{Answers: "worse"},
 			`tcpcopy: lab: answers cannot be "worse", wanted bigger, smaller or slower`},
 		{Options{Scenario: "nap"},

@@ -120,7 +120,8 @@ func (f *family) through(clients string) func(*netlab.Net) error {
 		if err := sh(lan, fmt.Sprintf(`
 			%[1]s address add %[2]s dev test
 			%[1]s route add %[3]s
-			%[1]s route add %[4]s dev test mtu lock %[5]d`, f.ip, f.router, clients, f.target, f.narrow)); err != nil {
+			%[1]s route add %[4]s dev test mtu lock %[5]d`,
+			f.ip, f.router, clients, f.target, f.narrow)); err != nil {
 			return err
 		}
 		// IPv6 routers cannot be told to redirect nobody.

@@ -9,53 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/lab/netlab"
 )
-
-// leftOut reports whether the account is that of a copy that has left out, for one reason and by
-// whole sessions, all that the target lacks: of captured sessions and bytes.
-func leftOut(t testing.TB, r *export.Report, why ledger.Reason, target *service, captured int,
-	bytes int64) {
-	t.Helper()
-	opened, _, got := target.counts()
-	check := func(what string, f export.FlowReport, captured, delivered uint64) {
-		t.Helper()
-		if f.Captured != captured || f.Delivered != delivered ||
-			f.Dropped[why.String()] != captured-delivered {
-			t.Errorf("the account of %s: %+v, wanted %d captured, %d delivered, and %d dropped "+
-				"for %v", what, f, captured, delivered, captured-delivered, why)
-		}
-		for other := range f.Dropped {
-			if other != why.String() {
-				t.Errorf("the account of %s: %+v, wanted no reason but %v", what, f, why)
-			}
-		}
-	}
-	check("sessions", r.Sessions, uint64(captured), uint64(opened))
-	check("bytes", r.Bytes, uint64(bytes), uint64(got))
-}
-
-// saidBy is what connections from some peers have sent, sorted.
-func (s *service) saidBy(chosen func(peer netip.AddrPort) bool) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	byConn := make(map[int]string)
-	for _, l := range s.lines {
-		var id int
-		fmt.Sscan(l, &id)
-		if _, text, _ := strings.Cut(l, " "); chosen(s.peers[id-1]) {
-			byConn[id] += text + "|"
-		}
-	}
-	var all []string
-	for _, text := range byConn {
-		all = append(all, text)
-	}
-	return sorted(all)
-}
 
 // TestOnlyAndExcept: the target gets the sessions of the clients that are asked for, and the others
 // are in the account.
@@ -87,12 +44,11 @@ func TestOnlyAndExcept(t *testing.T) {
 			t.Run(test.name+"/"+way, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)},
-					test.args...)...)
+				c := s.copyPair(test.args...)
 				s.talk(productionPort, "network", conns, lines)
 				r := c.end()
 				_, _, all := p.production.counts()
-				leftOut(t, r, ledger.Filtered, p.target, conns, all)
+				expectLeftOut(t, r, ledger.Filtered, p.target, conns, all)
 				if opened, _, _ := p.target.counts(); opened != conns/4*len(test.of) {
 					t.Errorf("%d connections at the target, wanted those of %d of 4 clients",
 						opened, len(test.of))
@@ -101,7 +57,7 @@ func TestOnlyAndExcept(t *testing.T) {
 					return slices.ContainsFunc(test.of,
 						func(i int) bool { return netlab.ClientAddr(i, test.ipv6) == peer.Addr() })
 				})
-				same(t, "what connections of those clients said", p.target.said(), want)
+				expectSame(t, "what connections of those clients said", p.target.said(), want)
 			})
 		}
 	}
@@ -119,14 +75,14 @@ func TestMaxRate(t *testing.T) {
 		t.Run(fmt.Sprintf("%s, copies %d", tc.way, tc.copies), func(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
-			c := s.copy("-x", s.mapping(productionPort, targetPort), "--max-rate", fmt.Sprint(rate),
+			c := s.copyPair("--max-rate", fmt.Sprint(rate),
 				"-n", fmt.Sprint(tc.copies))
 			begun := time.Now()
 			s.paced("rate", conns, 200, 2, 0)
 			took := time.Since(begun)
 			r := c.end()
 			_, _, all := p.production.counts()
-			leftOut(t, r, ledger.OverRate, p.target, conns*tc.copies, all*int64(tc.copies))
+			expectLeftOut(t, r, ledger.OverRate, p.target, conns*tc.copies, all*int64(tc.copies))
 			for i, at := range p.target.accepts {
 				if most := rate/10 + rate*at.Sub(begun).Seconds() + 0.001; float64(i+1) > most {
 					t.Errorf("%d connections at the target after %v, wanted at most %.1f", i+1,
@@ -148,35 +104,9 @@ func TestMaxRate(t *testing.T) {
 					}
 				}
 			}
-			same(t, "what connections said", said, want)
+			expectSame(t, "what connections said", said, want)
 		})
 	}
-}
-
-// paced is connections with so many lines each, begun at so many a second from each of the clients'
-// addresses in turn. Each stays open for think after its last answer.
-func (s *stand) paced(name string, conns, rate, lines int, think time.Duration) {
-	s.t.Helper()
-	var all sync.WaitGroup
-	begun := time.Now()
-	for i := range conns {
-		wait(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(rate))))
-		all.Go(func() {
-			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6),
-				netip.AddrPortFrom(s.production, productionPort))
-			for n := 0; n < lines && err == nil; n++ {
-				err = c.ask(fmt.Sprintf("%s connection %d line %d", name, i, n))
-			}
-			if err == nil {
-				wait(think)
-				err = c.finish()
-			}
-			if err != nil {
-				s.t.Errorf("%s connection %d: %v", name, i, err)
-			}
-		})
-	}
-	all.Wait()
 }
 
 // TestMaxMbps: at no moment has the target been sent more than the bandwidth, a second's besides,
@@ -187,7 +117,7 @@ func TestMaxMbps(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--max-mbps", "1")
+		c := s.copyPair("--max-mbps", "1")
 		begun := time.Now()
 		text := noiseText(size)
 		var longest int
@@ -207,7 +137,7 @@ func TestMaxMbps(t *testing.T) {
 		took := time.Since(begun)
 		r := c.end()
 		_, _, all := p.production.counts()
-		leftOut(t, r, ledger.OverBandwidth, p.target, conns, all)
+		expectLeftOut(t, r, ledger.OverBandwidth, p.target, conns, all)
 		sum := 0
 		for i, line := range p.target.lines {
 			_, text, _ := strings.Cut(line, " ")
@@ -240,7 +170,7 @@ func TestStagger(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", fmt.Sprint(copies),
+		c := s.copyPair("-n", fmt.Sprint(copies),
 			"--stagger", stagger.String())
 		var mu sync.Mutex
 		dialled, asked := make(map[string]time.Time), make(map[string]time.Time)
@@ -274,12 +204,12 @@ func TestStagger(t *testing.T) {
 		eventually(t, "the target has all",
 			func() bool { return p.target.lineCount() == copies*conns*lines })
 		opened, _, bytes := p.production.counts()
-		complete(t, c.end(), copies*opened, copies*bytes)
+		expectComplete(t, c.end(), copies*opened, copies*bytes)
 		var want []string
 		for _, text := range p.production.said() {
 			want = append(want, text, text, text)
 		}
-		same(t, "what connections said", p.target.said(), want)
+		expectSame(t, "what connections said", p.target.said(), want)
 
 		said, began := make(map[string][]time.Time), make(map[string][]time.Time)
 		for i, line := range p.target.lines {
@@ -322,6 +252,40 @@ func later(t *testing.T, what string, asked map[string]time.Time, happened map[s
 	}
 }
 
+// life is one connection of a load.
+type life struct {
+	from      netip.AddrPort
+	dial, end time.Time
+}
+
+// rampLives opens rate connections a second, conns in all, each of which sends its number.
+func (s *stand) rampLives(conns, rate int, begin time.Time) []life {
+	lives := make([]life, conns)
+	var all sync.WaitGroup
+	for i := range conns {
+		wait(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(rate))))
+		all.Go(func() {
+			l := &lives[i]
+			l.dial = time.Now()
+			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, productionPort))
+			if err == nil {
+				l.from = netip.MustParseAddrPort(c.LocalAddr().String())
+				err = c.ask(fmt.Sprintf("ramp %d", i))
+			}
+			if err == nil {
+				err = c.finish()
+			}
+			l.end = time.Now()
+			if err != nil {
+				s.t.Errorf("connection %d: %v", i, err)
+			}
+		})
+	}
+	all.Wait()
+	return lives
+}
+
 // TestRamp: from the start on the share of the sessions grows to all, and each session is in it
 // from when its turn has come.
 func TestRamp(t *testing.T) {
@@ -335,35 +299,9 @@ func TestRamp(t *testing.T) {
 				s.onTarget()
 			}
 			before := time.Now() // the copier begins after that,
-			c := s.copy("-x", s.mapping(productionPort, targetPort), "--ramp", ramp.String())
+			c := s.copyPair("--ramp", ramp.String())
 			ready := time.Now() // and before this
-			type life struct {
-				from      netip.AddrPort
-				dial, end time.Time
-			}
-			lives := make([]life, conns)
-			var all sync.WaitGroup
-			for i := range conns {
-				wait(time.Until(ready.Add(time.Duration(i) * time.Second / rate)))
-				all.Go(func() {
-					l := &lives[i]
-					l.dial = time.Now()
-					cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false),
-						netip.AddrPortFrom(s.production, productionPort))
-					if err == nil {
-						l.from = netip.MustParseAddrPort(cl.LocalAddr().String())
-						err = cl.ask(fmt.Sprintf("ramp %d", i))
-					}
-					if err == nil {
-						err = cl.finish()
-					}
-					l.end = time.Now()
-					if err != nil {
-						t.Errorf("connection %d: %v", i, err)
-					}
-				})
-			}
-			all.Wait()
+			lives := s.rampLives(conns, rate, ready)
 			r := c.end()
 			said := p.target.said()
 			production := netip.AddrPortFrom(s.production, productionPort)
@@ -407,7 +345,8 @@ func TestRamp(t *testing.T) {
 				r.Bytes.Captured != uint64(asked) || r.Bytes.Delivered != uint64(bytes) ||
 				r.Bytes.Dropped["sampled_out"] != uint64(asked-bytes) {
 				t.Errorf("the account: %+v %+v, adopted %d; wanted %d sessions and %d bytes "+
-					"delivered, and the others sampled out", r.Sessions, r.Bytes, r.Adopted, opened, bytes)
+					"delivered, and the others sampled out", r.Sessions, r.Bytes, r.Adopted,
+					opened, bytes)
 			}
 		})
 	}

@@ -91,7 +91,7 @@ func TestInterrupt(t *testing.T) {
 			t.Run(sig.String(), func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy("-x", s.mapping(productionPort, targetPort))
+				c := s.copyPair()
 				// Clients and production are one process here, which does ten thousand lines while
 				// the copier waits for a processor that others use: more than may be left to drain,
 				// and another thing to test.
@@ -112,7 +112,7 @@ func TestInterrupt(t *testing.T) {
 				})
 				prefixOf(t, p)
 				opened, _, bytes := p.target.counts()
-				complete(t, r, opened, bytes)
+				expectComplete(t, r, opened, bytes)
 				if opened != 20 {
 					t.Errorf("%d connections at the target, wanted 20", opened)
 				}
@@ -125,13 +125,13 @@ func TestInterrupt(t *testing.T) {
 func TestSecondInterrupt(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+		s.serve(s.net.Production, productionPort)
 		silent, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer silent.Close()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--drain", "10m", "--stats",
+		c := s.copyPair("--drain", "10m", "--stats",
 			"100ms")
 		s.talk(productionPort, "hello", 5, 3)
 		c.signal(syscall.SIGINT)
@@ -176,7 +176,7 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		p := s.pair()
 		s.copyArgs("") // starts the intercept
 		before := hostState(t, s.net.Production)
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--report",
+		c := s.copyPair("--report",
 			filepath.Join(s.dir, "report.json"), "--stats", "50ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
@@ -200,7 +200,7 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		prefixOf(t, p)
 
 		// Another copier works at once, whatever the first has left at the target.
-		again := s.copy("-x", s.mapping(productionPort, targetPort))
+		again := s.copyPair()
 		s.talk(productionPort, "again", 10, 10)
 		opened, _, _ := p.target.counts()
 		r := again.end()
@@ -263,7 +263,7 @@ func TestFullDisk(t *testing.T) {
 				if code := c.stop(syscall.SIGINT); code != test.code {
 					t.Errorf("exit code %d, wanted %d", code, test.code)
 				}
-				p.same(t)
+				p.expectSame(t)
 				out := c.output()
 				if !strings.Contains(out, "account   balances") || test.complain &&
 					!strings.Contains(out, "no space left on device") {

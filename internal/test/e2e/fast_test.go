@@ -16,7 +16,7 @@ import (
 func TestFastClient(t *testing.T) {
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
-	c := s.copy("-x", s.mapping(productionPort, targetPort))
+	c := s.copyPair()
 	const rounds, lines, most = 5, 1000, 1500 * time.Millisecond
 	client := dial(t, s.net.Client, netlab.ClientAddr(0, false), netip.AddrPortFrom(s.production,
 		productionPort))
@@ -42,5 +42,5 @@ func TestFastClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.end()
-	p.same(t)
+	p.expectSame(t)
 }

@@ -225,7 +225,7 @@ func TestHTTP(t *testing.T) {
 		})
 		report := c.end()
 		was, is := web.end(), copied.end()
-		same(t, "requests of each connection", sortedConversations(is, nil),
+		expectSame(t, "requests of each connection", sortedConversations(is, nil),
 			sortedConversations(was, nil))
 		if n := pipelined(is); n > 0 {
 			t.Errorf("%d requests came to nginx before the answer to the one before had gone", n)
@@ -292,7 +292,7 @@ func compareSites(t *testing.T, production, target *site, denied func(what strin
 			t.Errorf("the target was asked for %q, wanted %q", hosts, want)
 		}
 	}
-	same(t, "requests of each connection to the site", is, was)
+	expectSame(t, "requests of each connection to the site", is, was)
 	if len(was) == 0 {
 		t.Error("production's site was asked nothing")
 	}

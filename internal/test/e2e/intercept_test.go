@@ -32,10 +32,10 @@ func TestTwoCopiersOneIntercept(t *testing.T) {
 			eventually(t, "the target has all lines twice",
 				func() bool { return p.target.lineCount() >= 2*40*20 })
 			opened, _, bytes := p.production.counts()
-			complete(t, first.end(), opened, bytes)
-			complete(t, second.end(), opened, bytes)
+			expectComplete(t, first.end(), opened, bytes)
+			expectComplete(t, second.end(), opened, bytes)
 			want := append(p.production.said(), p.production.said()...)
-			same(t, "what connections said, twice", p.target.said(), sorted(want))
+			expectSame(t, "what connections said, twice", p.target.said(), sorted(want))
 		})
 	}
 }
@@ -45,8 +45,8 @@ func TestTwoServices(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
-	q := pair{serve(t, s.net.Production, ":81"), serve(t, s.net.Target, ":8081")}
-	first := s.copy("-x", s.mapping(productionPort, targetPort))
+	q := pair{serveAt(t, s.net.Production, ":81"), serveAt(t, s.net.Target, ":8081")}
+	first := s.copyPair()
 	second := s.copy("-x", s.mapping(81, 8081))
 	s.talk(productionPort, "first", 20, 20)
 	s.talk(81, "second", 20, 20)
@@ -73,7 +73,7 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: raw})
 			p := s.pair()
-			q := pair{serve(t, s.net.Production, ":81"), serve(t, s.net.Target, ":8081")}
+			q := pair{serveAt(t, s.net.Production, ":81"), serveAt(t, s.net.Target, ":8081")}
 			s.intercept(interceptPort, "-F", test.first)
 			s.intercept(interceptPort+1, "-F", test.second)
 			c := s.copy("-x", s.mapping(productionPort, targetPort)+","+s.mapping(81, 8081))
@@ -82,11 +82,11 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 			p.caughtUp(t)
 			q.caughtUp(t)
 			r := c.end()
-			p.same(t)
-			q.same(t)
+			p.expectSame(t)
+			q.expectSame(t)
 			opened, _, bytes := p.production.counts()
 			opened2, _, bytes2 := q.production.counts()
-			complete(t, r, opened+opened2, bytes+bytes2)
+			expectComplete(t, r, opened+opened2, bytes+bytes2)
 		})
 	}
 }
@@ -115,14 +115,14 @@ func TestAnswersSpread(t *testing.T) {
 			at := netip.AddrPortFrom(netlab.SecondAddr4, interceptPort)
 			second := s.interceptOn(s.net.Second, at.Port(), "-F", filter)
 			s.intercepts = append(s.intercepts, at)
-			c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
+			c := s.copyPair("--stats", "50ms")
 			link := func() (second export.LinkReport) {
 				if r := c.progress(); r != nil && len(r.Links) == 2 {
 					second = r.Links[1]
 				}
 				return second
 			}
-			k := s.keepers(productionPort, 20)
+			k := s.keepOpen(productionPort, 20)
 			k.say()
 			s.talk(productionPort, "before", 20, 5)
 			p.caughtUp(t)
@@ -158,11 +158,7 @@ func TestAnswersSpread(t *testing.T) {
 			k.say()
 			s.talk(productionPort, "after", 20, 5)
 			p.caughtUp(t)
-			for _, o := range k.open {
-				if err := o.finish(); err != nil {
-					t.Error(err)
-				}
-			}
+			k.finish()
 			whole(t, p, c.end())
 		})
 	}
@@ -179,7 +175,7 @@ func TestInterceptOfTheOtherFamily(t *testing.T) {
 			if ipv6 {
 				s.assistant = netlab.AssistantAddr4
 			}
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "family", 20, 20)
 			p.caughtUp(t)
 			whole(t, p, c.end())
@@ -195,7 +191,7 @@ func TestInterceptGoesAndComes(t *testing.T) {
 	p := s.pair()
 	filter := []string{"-F", "tcp and src port 8080"}
 	i := s.intercept(interceptPort, filter...)
-	c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms", "--gate-limit",
+	c := s.copyPair("--stats", "50ms", "--gate-limit",
 		"1s", "--connect-timeout", "1s")
 	s.talk(productionPort, "before", 10, 10)
 	p.caughtUp(t)
@@ -231,8 +227,8 @@ func TestInterceptGoesAndComes(t *testing.T) {
 func TestWrongKey(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: raw})
-	target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+	target := s.serve(s.net.Target, targetPort)
+	s.serve(s.net.Production, productionPort)
 	i := s.intercept(interceptPort, "-F", "tcp and src port 8080")
 	other, err := s.net.Production.Command(t.Context(), binary, "keygen").Output()
 	if err != nil {

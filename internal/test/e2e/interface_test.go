@@ -27,8 +27,8 @@ func TestOwnCopies(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket})
-			server := serve(t, s.net.Production, ":80")
-			other := serve(t, s.net.Production, ":8080")
+			server := serveAt(t, s.net.Production, ":80")
+			other := serveAt(t, s.net.Production, ":8080")
 			c := s.copy("-x", test.mapping)
 			s.talk(productionPort, "own", 20, 10)
 			eventually(t, "all lines arrive twice",
@@ -40,7 +40,7 @@ func TestOwnCopies(t *testing.T) {
 				t.Errorf("%d connections and %d lines, wanted 40 and 400", opened+opened2,
 					lines+lines2)
 			}
-			complete(t, r, 20, (bytes+bytes2)/2)
+			expectComplete(t, r, 20, (bytes+bytes2)/2)
 		})
 	}
 }
@@ -50,14 +50,14 @@ func TestSamePort(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		p := pair{serve(t, s.net.Production, ":80"), serve(t, s.net.Target, ":80")}
+		p := pair{serveAt(t, s.net.Production, ":80"), serveAt(t, s.net.Target, ":80")}
 		c := s.copy("-x", s.mapping(80, 80))
 		s.talk(productionPort, "port", 20, 10)
 		p.caughtUp(t)
 		r := c.end()
-		p.same(t)
+		p.expectSame(t)
 		opened, _, bytes := p.target.counts()
-		complete(t, r, opened, bytes)
+		expectComplete(t, r, opened, bytes)
 	})
 }
 
@@ -80,8 +80,7 @@ func TestInterfaces(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)},
-					test.args...)...)
+				c := s.copyPair(test.args...)
 				s.talk(productionPort, "interface", 20, 5)
 				r := c.end()
 				opened, lines, bytes := p.target.counts()
@@ -89,7 +88,7 @@ func TestInterfaces(t *testing.T) {
 					t.Errorf("%d connections and %d lines at the target, wanted %d and %d", opened,
 						lines, test.copied, 5*test.copied)
 				}
-				complete(t, r, test.copied, bytes)
+				expectComplete(t, r, test.copied, bytes)
 			})
 		}
 	})
@@ -117,8 +116,8 @@ func TestForwardedTraffic(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, bridge %v", test.name, bridge), func(t *testing.T) {
 					s := newStand(t, setting{way: way})
 					inside := s.container(bridge)
-					production := serve(t, inside, ":80")
-					target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+					production := serveAt(t, inside, ":80")
+					target := s.serve(s.net.Target, targetPort)
 					mapping := s.mapping(productionPort, targetPort)
 					if test.named {
 						mapping = fmt.Sprintf("%s:%s", container, mapping)
@@ -137,7 +136,7 @@ func TestForwardedTraffic(t *testing.T) {
 						t.Errorf("%d connections and %d lines at the target, wanted %d and %d",
 							opened, lines, test.copied, 5*test.copied)
 					}
-					complete(t, r, test.copied, bytes)
+					expectComplete(t, r, test.copied, bytes)
 				})
 			}
 		}

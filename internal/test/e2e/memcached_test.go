@@ -215,11 +215,11 @@ func TestMemcached(t *testing.T) {
 				report := c.end() // which waits until what was captured has arrived
 				production := memcachedDump(t, s.net.Production, memcachedProduction)
 				target := memcachedDump(t, s.net.Target, memcachedTarget)
-				same(t, "keys with their values", target, production)
+				expectSame(t, "keys with their values", target, production)
 				if len(production) == 0 {
 					t.Error("production has no keys")
 				}
-				complete(t, report, test.clients, int64(report.Bytes.Captured))
+				expectComplete(t, report, test.clients, int64(report.Bytes.Captured))
 			})
 		}
 	})

@@ -97,7 +97,8 @@ func (e encapsulator) start(t testing.TB, n *netlab.Net) error {
 		if err != nil {
 			return err
 		}
-		source, err := afpacket.Open(afpacket.Config{Interfaces: []string{netlab.ProductionClientDevice}, Filter: prog, Memory: 64 << 20})
+		source, err := afpacket.Open(afpacket.Config{
+			Interfaces: []string{netlab.ProductionClientDevice}, Filter: prog, Memory: 64 << 20})
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	mysqlclient "github.com/go-mysql-org/go-mysql/client"
 	"github.com/go-mysql-org/go-mysql/mysql"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/lab/netlab"
 )
 
@@ -210,24 +211,88 @@ func (s *stand) changeUser(c *mysqlclient.Conn, user, db string) {
 	}
 }
 
+// mysqlPair starts a server on production and one on the target, with other ways to log in.
+func (s *stand) mysqlPair() (production, target *mariadb) {
+	s.t.Helper()
+	production = startMariaDB(s.t, s.net.Production, mysqlProduction,
+		"BY '"+productionPassword+"'")
+	target = startMariaDB(s.t, s.net.Target, mysqlTarget,
+		"VIA mysql_native_password USING PASSWORD('"+targetPassword+"')")
+	production.query("CREATE USER signer@'%' IDENTIFIED BY '" + productionPassword +
+		"'; GRANT ALL ON *.* TO signer@'%'")
+	target.query("CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('" +
+		signersPassword + "'); GRANT ALL ON *.* TO signer@'%'")
+	for _, m := range []*mariadb{production, target} {
+		m.query("CREATE DATABASE other; CREATE TABLE other.busy (n INT); CREATE TABLE " +
+			"other.loaded (n INT)")
+	}
+	return production, target
+}
+
+// mysqlFile loads a file of many packets, with a statement after it on the same connection, and
+// sends a query on a compressed connection.
+func (s *stand) mysqlFile() {
+	s.t.Helper()
+	file := s.file("numbers")
+	if err := os.WriteFile(file, []byte(strings.Repeat("12345678901\n", 1<<18)),
+		0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	s.mysqlClient("mariadb", s.mariadbArgs("--local-infile=1", "-e",
+		"LOAD DATA LOCAL INFILE '"+file+"' IGNORE INTO TABLE other.loaded; CREATE TABLE "+
+			"c.loaded (n INT)")...)
+	s.mysqlClient("mariadb", s.mariadbArgs("--compress", "-e", "SELECT 1")...)
+}
+
+// sameTables waits until the target has production's tables, and returns their checksums. If it
+// does not, what failed there is logged.
+func sameTables(t *testing.T, production, target *mariadb) string {
+	t.Helper()
+	want := production.checksums()
+	if !within(10*time.Second, func() bool { return target.checksums() == want }) {
+		failed, _ := os.ReadFile(filepath.Join(target.data, "sql_errors.log"))
+		t.Logf("statements that failed at the target:\n%.3000s", failed)
+		t.Errorf("production has\n%s\nand the target\n%s", want, target.checksums())
+	}
+	return want
+}
+
+// checkMySQL checks what TestMySQL must have left on the servers, and in the account.
+func checkMySQL(t *testing.T, production, target *mariadb, want string, r *export.Report) {
+	t.Helper()
+	for _, table := range []string{"slap.", "a.found", "b.changed", "b.big", "c.used",
+		"c.signed", "c.loaded"} {
+		if !strings.Contains(want, table) || strings.Count(want, "sbtest") != 6 {
+			t.Errorf("production has no %s:\n%s", table, want)
+		}
+	}
+	if got := target.query("SELECT GROUP_CONCAT(n ORDER BY n) FROM other.busy; SELECT " +
+		"COUNT(*) FROM other.loaded"); got != "2\n0" {
+		t.Errorf("of what had begun before, and of a file, the target has %q", got)
+	}
+	if got := production.query("SELECT COUNT(*) FROM other.loaded"); got != fmt.Sprint(1<<18) {
+		t.Errorf("production has loaded %s lines", got)
+	}
+	if d := r.Protocol.Dropped; len(d) != 2 || d["unknown_statement"] != 2 ||
+		d["load_data"] != 1 {
+		t.Errorf("requests are left out: %v", d)
+	}
+	if r.Protocol.Lost > 0 || r.Gate.Quiet+r.Gate.Predicted+r.Gate.Forced > 0 ||
+		r.Gate.Known == 0 {
+		t.Errorf("protocol %+v, gate %+v: wanted all answers known", r.Protocol, r.Gate)
+	}
+	if d := r.Sessions.Dropped; len(d) != 1 || d["compressed"] != 1 || r.Adopted != 2 {
+		t.Errorf("sessions %+v, %d adopted", r.Sessions, r.Adopted)
+	}
+}
+
 // A target with other passwords, and other ways to log in, has production's data in the end: of
 // connections that come and of some that were found under way.
 func TestMySQL(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		production := startMariaDB(t, s.net.Production, mysqlProduction,
-			"BY '"+productionPassword+"'")
-		target := startMariaDB(t, s.net.Target, mysqlTarget,
-			"VIA mysql_native_password USING PASSWORD('"+targetPassword+"')")
-		production.query("CREATE USER signer@'%' IDENTIFIED BY '" + productionPassword +
-			"'; GRANT ALL ON *.* TO signer@'%'")
-		target.query("CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('" +
-			signersPassword + "'); GRANT ALL ON *.* TO signer@'%'")
-		for _, m := range []*mariadb{production, target} {
-			m.query("CREATE DATABASE other; CREATE TABLE other.busy (n INT); CREATE TABLE " +
-				"other.loaded (n INT)")
-		}
+		production, target := s.mysqlPair()
 
 		// Connections that the copier finds: one with a statement that it does not know, one within
 		// a transaction.
@@ -249,7 +314,8 @@ func TestMySQL(t *testing.T) {
 
 		login := s.file("login")
 		if err := os.WriteFile(login,
-			[]byte("# of the test server\napp:"+targetPassword+"@a\r\n\nsigner:"+signersPassword+"@\r\n"), 0o600); err != nil {
+			[]byte("# of the test server\napp:"+targetPassword+"@a\r\n\nsigner:"+
+				signersPassword+"@\r\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		watched := s.watchSQL(mysqlTarget)
@@ -285,55 +351,15 @@ func TestMySQL(t *testing.T) {
 		}
 		defer signer.Close()
 		do(signer, "CREATE TABLE signed SELECT CURRENT_USER() AS u")
-		// A file of many packets, and what follows it on its connection; and a connection that is
-		// compressed.
-		file := s.file("numbers")
-		if err := os.WriteFile(file, []byte(strings.Repeat("12345678901\n", 1<<18)),
-			0o644); err != nil {
-			t.Fatal(err)
-		}
-		s.mysqlClient("mariadb", s.mariadbArgs("--local-infile=1", "-e",
-			"LOAD DATA LOCAL INFILE '"+file+"' IGNORE INTO TABLE other.loaded; CREATE TABLE "+
-				"c.loaded (n INT)")...)
-		s.mysqlClient("mariadb", s.mariadbArgs("--compress", "-e", "SELECT 1")...)
+		s.mysqlFile()
 		// Statements, and an answer, of more than one packet.
 		do(found, "CREATE TABLE big (t LONGTEXT)")
 		do(found, "INSERT INTO big VALUES ('"+strings.Repeat("x", 17<<20)+"')")
 		do(found, "SELECT t FROM big")
 		do(found, "INSERT INTO big VALUES (?)", strings.Repeat("y", 16<<20))
 
-		want := production.checksums()
-		same := within(10*time.Second, func() bool { return target.checksums() == want })
-		r := c.end()
-		if !same {
-			failed, _ := os.ReadFile(filepath.Join(target.data, "sql_errors.log"))
-			t.Logf("statements that failed at the target:\n%.3000s", failed)
-			t.Errorf("production has\n%s\nand the target\n%s", want, target.checksums())
-		}
-		for _, table := range []string{"slap.", "a.found", "b.changed", "b.big", "c.used",
-			"c.signed", "c.loaded"} {
-			if !strings.Contains(want, table) || strings.Count(want, "sbtest") != 6 {
-				t.Errorf("production has no %s:\n%s", table, want)
-			}
-		}
-		if got := target.query("SELECT GROUP_CONCAT(n ORDER BY n) FROM other.busy; SELECT " +
-			"COUNT(*) FROM other.loaded"); got != "2\n0" {
-			t.Errorf("of what had begun before, and of a file, the target has %q", got)
-		}
-		if got := production.query("SELECT COUNT(*) FROM other.loaded"); got != fmt.Sprint(1<<18) {
-			t.Errorf("production has loaded %s lines", got)
-		}
-		if d := r.Protocol.Dropped; len(d) != 2 || d["unknown_statement"] != 2 ||
-			d["load_data"] != 1 {
-			t.Errorf("requests are left out: %v", d)
-		}
-		if r.Protocol.Lost > 0 || r.Gate.Quiet+r.Gate.Predicted+r.Gate.Forced > 0 ||
-			r.Gate.Known == 0 {
-			t.Errorf("protocol %+v, gate %+v: wanted all answers known", r.Protocol, r.Gate)
-		}
-		if d := r.Sessions.Dropped; len(d) != 1 || d["compressed"] != 1 || r.Adopted != 2 {
-			t.Errorf("sessions %+v, %d adopted", r.Sessions, r.Adopted)
-		}
+		want := sameTables(t, production, target)
+		checkMySQL(t, production, target, want, c.end())
 		// the ones that were found, sysbench's, twice, mysqlslap's, signer's, and that with the
 		// file
 		watched.inOrder(2+3+3+4+2, 5000)

@@ -176,6 +176,25 @@ func refuseSQL(t testing.TB, host *netlab.Namespace, address string, code uint16
 	return u
 }
 
+// rightLogin is a login that the target accepts.
+const rightLogin = "app:" + targetPassword + "@"
+
+// loginRefusals are logins that the target refuses.
+var loginRefusals = []struct {
+	name, reason, refused string
+	port                  uint16
+	login                 string // none: --proto auto recognises the protocol
+	encrypted             bool
+}{
+	{"a wrong password", "login_failed", "error 1045", 3307, "app:sesame", false},
+	{"another user", "no_login", "", 3307, "other:x", false},
+	{"no login", "no_login", "", 3307, "", false},
+	{"a full server", "login_failed", "error 1040", 3308, rightLogin, false},
+	{"not from here", "login_failed", "error 1130", 3309, rightLogin, false},
+	{"no server", "target_refused", "", 3310, rightLogin, false},
+	{"encrypted", "tls", "", 3307, rightLogin, true},
+}
+
 // What keeps a copy from logging in ends it by name, and does not have the target asked again and
 // again.
 func TestMySQLLoginRefused(t *testing.T) {
@@ -189,21 +208,7 @@ func TestMySQLLoginRefused(t *testing.T) {
 		full := refuseSQL(t, s.net.Target, "0.0.0.0:3308", 1040, "Too many connections")
 		shut := refuseSQL(t, s.net.Target, "0.0.0.0:3309", 1130,
 			"Host '10.77.2.1' is not allowed to connect to this MySQL server")
-		const right = "app:" + targetPassword + "@"
-		for _, test := range []struct {
-			name, reason, refused string
-			port                  uint16
-			login                 string // none: --proto auto recognises the protocol
-			encrypted             bool
-		}{
-			{"a wrong password", "login_failed", "error 1045", 3307, "app:sesame", false},
-			{"another user", "no_login", "", 3307, "other:x", false},
-			{"no login", "no_login", "", 3307, "", false},
-			{"a full server", "login_failed", "error 1040", 3308, right, false},
-			{"not from here", "login_failed", "error 1130", 3309, right, false},
-			{"no server", "target_refused", "", 3310, right, false},
-			{"encrypted", "tls", "", 3307, right, true},
-		} {
+		for _, test := range loginRefusals {
 			args := []string{"-x", s.mapping(mysqlProduction, test.port)}
 			if test.login != "" {
 				args = append(args, "--mysql-login", test.login)

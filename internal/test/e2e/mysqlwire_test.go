@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -278,70 +279,102 @@ func (w *sqlWatch) inOrder(conns, commands int) {
 	}
 }
 
+// turn is what one side of a connection says.
+type turn struct {
+	client bool
+	p      string
+}
+
+// The two sides, for turns.
+const fromClient, fromServer = true, false
+
+// pack returns a packet of the protocol.
+func pack(number byte, payload ...byte) string {
+	return string(append([]byte{byte(len(payload)), 0, 0, number}, payload...))
+}
+
+// Packets that the cases of TestSQLWire consist of.
+var (
+	wireLogin = []turn{{fromServer, pack(0, 10)}, {fromClient, pack(1, 'u')},
+		{fromServer, pack(2, 0xfe, 'x')}, {fromClient, pack(3, 'p')}, {fromServer, pack(4, 0)}}
+	wireQuery, wireDone = pack(0, mysql.COM_QUERY, 'x'), pack(1, 0)
+	wireRows            = pack(1, 1) + pack(2, 3) + pack(3, 0xfb)
+	wireBig             = "\xff\xff\xff\x00\x03" + strings.Repeat("x", 1<<24-2)
+)
+
+// wireCases are conversations, and what a sqlWatch must find in them.
+var wireCases = []struct {
+	name                              string
+	turns                             []turn
+	commands, answered, early, astray int
+}{
+	{"a login", nil, 0, 0, 0, 0},
+	{"one after the other", []turn{{fromClient, wireQuery}, {fromServer, wireDone},
+		{fromClient, wireQuery}, {fromServer, wireRows},
+		{fromServer, pack(4, 0xfe)}, {fromClient, wireQuery}, {fromServer, wireDone}}, 3, 3, 0, 0},
+	{"the last is not answered", []turn{{fromClient, wireQuery}, {fromServer, wireDone},
+		{fromClient, wireQuery}}, 2, 1, 0, 0},
+	{"no answer to some", []turn{{fromClient, pack(0, mysql.COM_STMT_CLOSE, 1) + wireQuery},
+		{fromServer, wireDone},
+		{fromClient, pack(0, mysql.COM_STMT_SEND_LONG_DATA, 1) +
+			pack(0, mysql.COM_STMT_SEND_LONG_DATA,
+				1) + pack(0, mysql.COM_STMT_EXECUTE, 1)}, {fromServer, wireDone},
+		{fromClient, pack(0, mysql.COM_QUIT)}}, 6, 2, 0, 0},
+	{"an answer to COM_STMT_RESET", []turn{{fromClient, pack(0, mysql.COM_STMT_RESET, 1)},
+		{fromClient, wireQuery},
+		{fromServer, wireDone}, {fromServer, wireDone}}, 2, 1, 1, 0},
+	{"two at once", []turn{{fromClient, wireQuery + wireQuery}, {fromServer, wireDone},
+		{fromServer, wireDone}}, 2, 1, 1, 0},
+	{"three at once", []turn{{fromClient, wireQuery + wireQuery + wireQuery},
+		{fromServer, wireDone}, {fromServer, wireDone}, {fromServer, wireDone}}, 3, 1,
+		2, 0},
+	{"between two packets of an answer", []turn{{fromClient, wireQuery}, {fromServer, wireRows},
+		{fromClient, wireQuery},
+		{fromServer, pack(4, 0xfe)}, {fromServer, wireDone}}, 2, 2, 1, 0},
+	{"within a packet of an answer", []turn{{fromClient, wireQuery}, {fromServer, wireRows[:8]},
+		{fromClient, wireQuery},
+		{fromServer, wireRows[8:]}, {fromServer, pack(4, 0xfe)}, {fromServer, wireDone}}, 2, 2, 1,
+		0},
+	{"within a header", []turn{{fromClient, wireQuery}, {fromServer, wireRows[:6]},
+		{fromClient, wireQuery}, {fromServer, wireRows[6:]},
+		{fromServer, pack(4, 0xfe)}, {fromServer, wireDone}}, 2, 2, 1, 0},
+	{"behind one that has no answer, in mid-answer", []turn{{fromClient, wireQuery},
+		{fromServer, wireRows},
+		{fromClient, pack(0, mysql.COM_STMT_CLOSE, 1) + wireQuery}, {fromServer, pack(4, 0xfe)},
+		{fromServer,
+			wireDone}}, 3, 2, 1, 0},
+	{"a login in between", []turn{{fromClient, pack(0, mysql.COM_CHANGE_USER, 'x')},
+		{fromServer, pack(1, 0xfe)},
+		{fromClient, pack(2, mysql.COM_QUIT)}, {fromServer, pack(3, 0)}, {fromClient, wireQuery},
+		{fromServer, wireDone}}, 2, 2, 0, 0},
+	{"16 MB", []turn{{fromClient, wireBig}, {fromClient, pack(1, 'y')}, {fromServer, pack(2, 0)},
+		{fromClient, wireQuery}, {fromServer, wireDone}}, 2, 2,
+		0, 0},
+	{"16 MB, and nothing", []turn{{fromClient, wireBig}, {fromClient, pack(1)},
+		{fromServer, "\xff\xff\xff\x02" + strings.Repeat("x", 1<<24-1)}, {fromServer, pack(3)},
+		{fromClient, wireQuery}, {fromServer,
+			wireDone}}, 2, 2, 0, 0},
+	{"in the middle of 16 MB",
+		[]turn{{fromClient, wireQuery}, {fromServer, "\xff\xff\xff\x01" + strings.Repeat("x",
+			1<<24-1)}, {fromClient, wireQuery},
+			{fromServer, pack(2)}, {fromServer, wireDone}}, 2, 2, 1, 0},
+	{"numbers that go round", []turn{{fromClient, wireQuery}, {fromServer, func() (p string) {
+		for i := 1; i < 600; i++ {
+			p += pack(byte(i), 'r')
+		}
+		return p
+	}()}, {fromClient, wireQuery}, {fromServer, wireDone}}, 2, 2, 0, 0},
+	{"a number left out", []turn{{fromClient, wireQuery}, {fromServer, pack(1, 1)},
+		{fromServer, pack(3, 1)}}, 1, 1, 0, 1},
+}
+
 // What the judge says of made-up connections.
 func TestSQLWire(t *testing.T) {
-	pack := func(number byte, payload ...byte) string {
-		return string(append([]byte{byte(len(payload)), 0, 0, number}, payload...))
-	}
-	const c, s = true, false
-	type turn struct {
-		client bool
-		p      string
-	}
-	login := []turn{{s, pack(0, 10)}, {c, pack(1, 'u')}, {s, pack(2, 0xfe, 'x')}, {c, pack(3, 'p')},
-		{s, pack(4, 0)}}
-	query, done := pack(0, mysql.COM_QUERY, 'x'), pack(1, 0)
-	rows := pack(1, 1) + pack(2, 3) + pack(3, 0xfb)
-	big := "\xff\xff\xff\x00\x03" + strings.Repeat("x", 1<<24-2)
-	for _, test := range []struct {
-		name                              string
-		turns                             []turn
-		commands, answered, early, astray int
-	}{
-		{"a login", nil, 0, 0, 0, 0},
-		{"one after the other", []turn{{c, query}, {s, done}, {c, query}, {s, rows},
-			{s, pack(4, 0xfe)}, {c, query}, {s, done}}, 3, 3, 0, 0},
-		{"the last is not answered", []turn{{c, query}, {s, done}, {c, query}}, 2, 1, 0, 0},
-		{"no answer to some", []turn{{c, pack(0, mysql.COM_STMT_CLOSE, 1) + query}, {s, done},
-			{c, pack(0, mysql.COM_STMT_SEND_LONG_DATA, 1) + pack(0, mysql.COM_STMT_SEND_LONG_DATA,
-				1) + pack(0, mysql.COM_STMT_EXECUTE, 1)}, {s, done},
-			{c, pack(0, mysql.COM_QUIT)}}, 6, 2, 0, 0},
-		{"an answer to COM_STMT_RESET", []turn{{c, pack(0, mysql.COM_STMT_RESET, 1)}, {c, query},
-			{s, done}, {s, done}}, 2, 1, 1, 0},
-		{"two at once", []turn{{c, query + query}, {s, done}, {s, done}}, 2, 1, 1, 0},
-		{"three at once", []turn{{c, query + query + query}, {s, done}, {s, done}, {s, done}}, 3, 1,
-			2, 0},
-		{"between two packets of an answer", []turn{{c, query}, {s, rows}, {c, query},
-			{s, pack(4, 0xfe)}, {s, done}}, 2, 2, 1, 0},
-		{"within a packet of an answer", []turn{{c, query}, {s, rows[:8]}, {c, query},
-			{s, rows[8:]}, {s, pack(4, 0xfe)}, {s, done}}, 2, 2, 1, 0},
-		{"within a header", []turn{{c, query}, {s, rows[:6]}, {c, query}, {s, rows[6:]},
-			{s, pack(4, 0xfe)}, {s, done}}, 2, 2, 1, 0},
-		{"behind one that has no answer, in mid-answer", []turn{{c, query}, {s, rows},
-			{c, pack(0, mysql.COM_STMT_CLOSE, 1) + query}, {s, pack(4, 0xfe)}, {s,
-				done}}, 3, 2, 1, 0},
-		{"a login in between", []turn{{c, pack(0, mysql.COM_CHANGE_USER, 'x')}, {s, pack(1, 0xfe)},
-			{c, pack(2, mysql.COM_QUIT)}, {s, pack(3, 0)}, {c, query}, {s, done}}, 2, 2, 0, 0},
-		{"16 MB", []turn{{c, big}, {c, pack(1, 'y')}, {s, pack(2, 0)}, {c, query}, {s, done}}, 2, 2,
-			0, 0},
-		{"16 MB, and nothing", []turn{{c, big}, {c, pack(1)},
-			{s, "\xff\xff\xff\x02" + strings.Repeat("x", 1<<24-1)}, {s, pack(3)}, {c, query}, {s,
-				done}}, 2, 2, 0, 0},
-		{"in the middle of 16 MB",
-			[]turn{{c, query}, {s, "\xff\xff\xff\x01" + strings.Repeat("x", 1<<24-1)}, {c, query},
-				{s, pack(2)}, {s, done}}, 2, 2, 1, 0},
-		{"numbers that go round", []turn{{c, query}, {s, func() (p string) {
-			for i := 1; i < 600; i++ {
-				p += pack(byte(i), 'r')
-			}
-			return p
-		}()}, {c, query}, {s, done}}, 2, 2, 0, 0},
-		{"a number left out", []turn{{c, query}, {s, pack(1, 1)}, {s, pack(3, 1)}}, 1, 1, 0, 1},
-	} {
+	for _, test := range wireCases {
 		t.Run(test.name, func(t *testing.T) {
 			for _, piece := range []int{math.MaxInt, 1 << 20, 1} {
 				var w sqlWire
-				for _, turn := range append(login[:len(login):len(login)], test.turns...) {
+				for _, turn := range slices.Concat(wireLogin, test.turns) {
 					for p := []byte(turn.p); len(p) > 0; {
 						n := min(piece, len(p))
 						if turn.client {

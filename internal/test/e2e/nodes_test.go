@@ -12,14 +12,6 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// saidAll is what connections of several services have sent, sorted.
-func saidAll(services []*service) (all []string) {
-	for _, s := range services {
-		all = append(all, s.said()...)
-	}
-	return sorted(all)
-}
-
 // TestBalance: the copiers of two production hosts share their sessions between the same three
 // targets, by weights, each method its way.
 func TestBalance(t *testing.T) {
@@ -49,9 +41,9 @@ func TestBalance(t *testing.T) {
 				func() bool { return lines(targets) >= 2*conns })
 			for i, c := range copiers {
 				_, _, bytes := production[i].counts()
-				complete(t, c.end(), conns, bytes)
+				expectComplete(t, c.end(), conns, bytes)
 			}
-			same(t, "what connections said", saidAll(targets), saidAll(production))
+			expectSame(t, "what connections said", saidAll(targets), saidAll(production))
 			for i, want := range []float64{0.6, 0.2, 0.2} {
 				share := float64(targets[i].lineCount()) / float64(2*conns)
 				t.Logf("target %d has %.4f of the sessions", i, share)
@@ -62,7 +54,8 @@ func TestBalance(t *testing.T) {
 			}
 			if method == "client" { // the same target for both copiers
 				for i, target := range targets {
-					if said := target.said(); len(slices.Compact(slices.Clone(said))) != len(said)/2 {
+					said := target.said()
+					if len(slices.Compact(slices.Clone(said))) != len(said)/2 {
 						t.Errorf("target %d has one of the two sessions of some clients", i)
 					}
 				}
@@ -78,7 +71,7 @@ func TestManyNodes(t *testing.T) {
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way, net: netlab.Config{Productions: 4}})
-			target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+			target := s.serve(s.net.Target, targetPort)
 			production := s.on(s.net.Productions, productionPort)
 			var nodes []string
 			place := func() []string {
@@ -125,21 +118,22 @@ func TestManyNodes(t *testing.T) {
 				" 4/4 ") {
 				t.Errorf("tcpcopy status: %v\n%s", err, table)
 			}
-			complete(t, copiers[0].end(), 15, bytesOfHost(0, "first"))
+			expectComplete(t, copiers[0].end(), 15, bytesOfHost(0, "first"))
 			copiers[1].kill()
 			load(2, "second")
 			copiers[0] = s.copyOn(s.net.Productions[0], "-x", s.mapping(productionPort, targetPort))
 			load(0, "second")
 			eventually(t, "the target has all", func() bool { return target.lineCount() == 6*60 })
-			complete(t, copiers[0].end(), 15, bytesOfHost(0, "second"))
-			complete(t, copiers[2].end(), 30, bytesOfHost(2, "first")+bytesOfHost(2, "second"))
-			complete(t, copiers[3].end(), 15, bytesOfHost(3, "first"))
-			same(t, "what connections said", target.said(), saidAll(production))
+			expectComplete(t, copiers[0].end(), 15, bytesOfHost(0, "second"))
+			expectComplete(t, copiers[2].end(), 30, bytesOfHost(2, "first")+bytesOfHost(2,
+				"second"))
+			expectComplete(t, copiers[3].end(), 15, bytesOfHost(3, "first"))
+			expectSame(t, "what connections said", target.said(), saidAll(production))
 			var clients []string
 			for _, o := range production {
 				clients = append(clients, o.clients()...)
 			}
-			same(t, "clients that the target sees", target.clients(), sorted(clients))
+			expectSame(t, "clients that the target sees", target.clients(), sorted(clients))
 		})
 	}
 }
@@ -179,7 +173,7 @@ func TestSamplesAgree(t *testing.T) {
 				"delivered, and the others sampled out", i, r.Sessions, r.Bytes, n, bytes)
 		}
 	}
-	same(t, "what the copiers chose", chosen[1], chosen[0])
+	expectSame(t, "what the copiers chose", chosen[1], chosen[0])
 	found := make(map[int]int)
 	for _, line := range chosen[0] {
 		var n int

@@ -13,7 +13,7 @@ func TestCopiesPeak(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", fmt.Sprint(copies))
+		c := s.copyPair("-n", fmt.Sprint(copies))
 		// At first nothing is known of how long answers are, and copies close late.
 		s.paced("first", conns/10, rate, 1, life)
 		eventually(t, "the target has all",
@@ -24,12 +24,12 @@ func TestCopiesPeak(t *testing.T) {
 		eventually(t, "the target has all",
 			func() bool { return p.target.lineCount() == copies*conns })
 		opened, _, bytes := p.production.counts()
-		complete(t, c.end(), copies*opened, copies*bytes)
+		expectComplete(t, c.end(), copies*opened, copies*bytes)
 		var want []string
 		for _, text := range p.production.said() {
 			want = append(want, text, text, text)
 		}
-		same(t, "what connections said", p.target.said(), want)
+		expectSame(t, "what connections said", p.target.said(), want)
 		t.Logf("at the same time at most %d at production and %d at the target: %.2f times as "+
 			"many; on average %.2f",
 			o.mostProduction, o.mostTarget, float64(o.mostTarget)/float64(o.mostProduction),
@@ -46,7 +46,7 @@ type open struct{ mostProduction, mostTarget, sumProduction, sumTarget int }
 
 // watchOpen looks again and again; the function it returns ends that.
 func (p pair) watchOpen() (end func() open) {
-	count := func(s *service) int {
+	count := func(s *lineServer) int {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.open)

@@ -66,7 +66,8 @@ func (c *client) say(t testing.TB, commands string, answers int) {
 
 // redisPush is clients to whom the server speaks unasked, or not at all, or late.
 func (s *stand) redisPush() {
-	subscriber, publisher, monitor, blocked, silent := s.redisDial(0), s.redisDial(1), s.redisDial(2), s.redisDial(3), s.redisDial(0)
+	subscriber, publisher, monitor := s.redisDial(0), s.redisDial(1), s.redisDial(2)
+	blocked, silent := s.redisDial(3), s.redisDial(0)
 	monitor.say(s.t, "MONITOR", 1)
 	subscriber.say(s.t, "SUBSCRIBE a b", 2)
 	for i := range 20 {

@@ -34,7 +34,8 @@ func TestRefusals(t *testing.T) {
 		{"ten thousand copies, in TCPCopy's words", []string{binary, "-x", "80-10.77.2.2:8080",
 			"-n", "10000"}, 2, []string{copies}},
 		{"ten thousand copies in a file", []string{binary, "copy", "--config", few}, 2,
-			[]string{few + `:3:5: copies "10000": wanted a number from 1 to 1023, such as 3 or 2.5`}},
+			[]string{few + `:3:5: copies "10000": wanted a number from 1 to 1023, ` +
+				`such as 3 or 2.5`}},
 		{"more copies than ports", []string{binary, "copy", "-x", "80-10.77.2.2:8080", "-n", "50"},
 			2, []string{`-n "50": `, "wanted 40 at most", "hint:", "ip_local_port_range"}},
 		{"more copies than ports of a pool", []string{binary, "copy", "-x", "80-10.77.2.2:8080",

@@ -159,9 +159,19 @@ func replayFiles(t *testing.T, stdin io.Reader, args ...string) (sent []string, 
 	return e.sent, r, cmd.ProcessState.ExitCode(), string(out)
 }
 
-// What is in files that are not as one would have them is replayed as far as it can be, and the
-// rest is counted.
-func TestReplayOddFiles(t *testing.T) {
+// oddFile is a replay of unusual capture files, and what it must say of them.
+type oddFile struct {
+	name    string
+	files   [][]byte
+	args    []string
+	want    []string
+	dropped string // a reason, of one session
+	code    int
+	says    string
+}
+
+// oddFiles returns the cases of TestReplayOddFiles.
+func oddFiles(t *testing.T) []oddFile {
 	taped := func(link capfile.LinkType, play func(*tape)) []byte {
 		r := newTape(t, link)
 		play(r)
@@ -170,15 +180,7 @@ func TestReplayOddFiles(t *testing.T) {
 	raw := func(play func(*tape)) []byte { return taped(capfile.LinkRaw, play) }
 	two := raw(func(r *tape) { r.call(1, true, "one", "two"); r.call(2, true, "three") })
 	long := strings.Repeat("x", 3000)
-	for _, test := range []struct {
-		name    string
-		files   [][]byte
-		args    []string
-		want    []string
-		dropped string // a reason, of one session
-		code    int
-		says    string
-	}{
+	return []oddFile{
 		{name: "as it should be", files: [][]byte{two}, want: []string{"onetwo", "three"}},
 		{name: "TCPCopy's letters", files: [][]byte{two}, args: []string{"-a", "2", "-I", "100",
 			"-T", "2"}, want: []string{"onetwo", "onetwo", "three", "three"}},
@@ -225,7 +227,13 @@ func TestReplayOddFiles(t *testing.T) {
 			want: []string{"three"}},
 		{name: "no capture file", files: [][]byte{[]byte("hello, world")}, code: 2,
 			says: "not a pcap or pcapng file"},
-	} {
+	}
+}
+
+// What is in files that are not as one would have them is replayed as far as it can be, and the
+// rest is counted.
+func TestReplayOddFiles(t *testing.T) {
+	for _, test := range oddFiles(t) {
 		t.Run(test.name, func(t *testing.T) {
 			args := []string{"replay"}
 			for i, f := range test.files {

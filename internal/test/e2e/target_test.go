@@ -19,15 +19,15 @@ func TestTargetComesUpLater(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		production := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
+		production := s.serve(s.net.Production, productionPort)
+		c := s.copyPair("--stats", "50ms")
 		s.talk(productionPort, "before", 10, 5)
 		_, _, lost := production.counts()
 		eventually(t, "the sessions are refused", func() bool {
 			r := c.progress()
 			return r != nil && r.Live == 0 && r.Bytes.Dropped["target_refused"] == uint64(lost)
 		})
-		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+		target := s.serve(s.net.Target, targetPort)
 		s.talk(productionPort, "after", 10, 5)
 		eventually(t, "the later lines arrive", func() bool { return target.lineCount() == 50 })
 		r := c.end()
@@ -55,7 +55,7 @@ func TestTargetDies(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
+		c := s.copyPair("--stats", "50ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
 		p.target.close()
@@ -64,7 +64,7 @@ func TestTargetDies(t *testing.T) {
 			return r != nil && len(r.Sessions.Dropped) > 0
 		})
 		prefixOf(t, p)
-		second := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+		second := s.serve(s.net.Target, targetPort)
 		// A session that was lost begins another copy at a turn of its client's.
 		ch.end()
 		s.talk(productionPort, "second", 10, 10)
@@ -116,8 +116,8 @@ func TestTLSIsRefused(t *testing.T) {
 			}
 		}()
 		defer l.Close()
-		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-		c := s.copy("-x", s.mapping(productionPort, targetPort))
+		target := s.serve(s.net.Target, targetPort)
+		c := s.copyPair()
 		for i := range 5 {
 			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
 				netip.AddrPortFrom(s.production, productionPort))
@@ -150,7 +150,7 @@ func TestPausedCopier(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "-B", "2", "--stats", "50ms")
+		c := s.copyPair("-B", "2", "--stats", "50ms")
 		c.signal(syscall.SIGSTOP)
 		// More than the ring holds, of connections that stay.
 		var clients []*client
@@ -223,7 +223,7 @@ func TestTargetHangs(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+		s.serve(s.net.Production, productionPort)
 		l, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
 		if err != nil {
 			t.Fatal(err)
@@ -239,7 +239,7 @@ func TestTargetHangs(t *testing.T) {
 				go func() { got <- readAll(c) }()
 			}
 		}()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--gate-limit", "300ms")
+		c := s.copyPair("--gate-limit", "300ms")
 		s.talk(productionPort, "hang", 10, 3)
 		for range 10 {
 			select {

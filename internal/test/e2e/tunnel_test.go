@@ -14,28 +14,6 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// onTarget starts an intercept on the target. Copiers started later use it.
-func (s *stand) onTarget(args ...string) *process {
-	s.t.Helper()
-	args = append([]string{"intercept", "--on-target", "-p", fmt.Sprint(interceptPort), "--key",
-		s.key()}, args...)
-	p := start(s.t, s.net.Target, "intercept", binary, args...)
-	p.awaitOutput("tcpcopy: ready")
-	s.intercepts = []netip.AddrPort{netip.AddrPortFrom(s.target, interceptPort)}
-	return p
-}
-
-// set sets a sysctl on a host.
-func set(t testing.TB, host *netlab.Namespace, name, value string) {
-	t.Helper()
-	err := host.Try(func() error {
-		return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // watch lists the packets to the clients' nets that the target sends to its router; it returns what
 // asks for them, and ends the listing.
 func (s *stand) watch() func() string {
@@ -56,51 +34,56 @@ func (s *stand) watch() func() string {
 	}
 }
 
-// TestTunnelHosts: whatever the target's own settings are, the server sees the clients' addresses,
-// nothing reaches the clients, and afterwards all is as before.
-func TestTunnelHosts(t *testing.T) {
-	t.Parallel()
-	drop := `add table inet wall
+// dropOthers is a firewall that drops what belongs to no connection, except a copier's.
+const dropOthers = `add table inet wall
 add chain inet wall in { type filter hook input priority 0; policy drop; }
 add rule inet wall in iif lo accept
 add rule inet wall in ct state established,related accept
 add rule inet wall in tcp dport 36524 accept
 add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 `
-	for _, tc := range []struct {
-		name, listen string
-		ipv6         bool
-		sysctls      []string
-		firewall     string
-		args         []string
-	}{
-		{name: "all addresses", listen: ":8080"},
-		{name: "one address", listen: "10.77.2.2:8080"},
-		{name: "loopback", listen: "127.0.0.1:8080"},
-		{name: "all addresses, by mark", listen: ":8080", args: []string{"--reach", "mark"}},
-		{name: "any port", listen: ":8080", args: []string{"--allow", "9,10,8080"}},
-		{name: "IPv6, all addresses", listen: ":8080", ipv6: true},
-		{name: "IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true},
-		{name: "IPv6, loopback", listen: "[::1]:8080", ipv6: true},
-		{name: "rp_filter 1", listen: ":8080", sysctls: []string{"ipv4/conf/all/rp_filter=1",
-			"ipv4/conf/lo/rp_filter=1"}},
-		{name: "rp_filter 1, one address", listen: "10.77.2.2:8080",
-			sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
-		{name: "rp_filter 2, one address", listen: "10.77.2.2:8080",
-			sysctls: []string{"ipv4/conf/all/rp_filter=2"}},
-		{name: "forwarding", listen: ":8080", sysctls: []string{"ipv4/ip_forward=1",
-			"ipv6/conf/all/forwarding=1"}},
-		{name: "forwarding, one address", listen: "10.77.2.2:8080",
-			sysctls: []string{"ipv4/ip_forward=1"}},
-		{name: "firewall", listen: ":8080", firewall: drop},
-		{name: "firewall, one address", listen: "10.77.2.2:8080", firewall: drop},
-		{name: "firewall, IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true,
-			firewall: drop},
-		{name: "no timestamps", listen: ":8080", sysctls: []string{"ipv4/tcp_timestamps=0"}},
-		{name: "SYN cookies", listen: ":8080", sysctls: []string{"ipv4/tcp_syncookies=2"}},
-		{name: "SYN cookies, one address", listen: "10.77.2.2:8080",
-			sysctls: []string{"ipv4/tcp_syncookies=2"}},
-	} {
+
+// tunnelHosts are hosts that make the tunnel's target side difficult.
+var tunnelHosts = []struct {
+	name, listen string
+	ipv6         bool
+	sysctls      []string
+	firewall     string
+	args         []string
+}{
+	{name: "all addresses", listen: ":8080"},
+	{name: "one address", listen: "10.77.2.2:8080"},
+	{name: "loopback", listen: "127.0.0.1:8080"},
+	{name: "all addresses, by mark", listen: ":8080", args: []string{"--reach", "mark"}},
+	{name: "any port", listen: ":8080", args: []string{"--allow", "9,10,8080"}},
+	{name: "IPv6, all addresses", listen: ":8080", ipv6: true},
+	{name: "IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true},
+	{name: "IPv6, loopback", listen: "[::1]:8080", ipv6: true},
+	{name: "rp_filter 1", listen: ":8080", sysctls: []string{"ipv4/conf/all/rp_filter=1",
+		"ipv4/conf/lo/rp_filter=1"}},
+	{name: "rp_filter 1, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
+	{name: "rp_filter 2, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/conf/all/rp_filter=2"}},
+	{name: "forwarding", listen: ":8080", sysctls: []string{"ipv4/ip_forward=1",
+		"ipv6/conf/all/forwarding=1"}},
+	{name: "forwarding, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/ip_forward=1"}},
+	{name: "firewall", listen: ":8080", firewall: dropOthers},
+	{name: "firewall, one address", listen: "10.77.2.2:8080", firewall: dropOthers},
+	{name: "firewall, IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true,
+		firewall: dropOthers},
+	{name: "no timestamps", listen: ":8080", sysctls: []string{"ipv4/tcp_timestamps=0"}},
+	{name: "SYN cookies", listen: ":8080", sysctls: []string{"ipv4/tcp_syncookies=2"}},
+	{name: "SYN cookies, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/tcp_syncookies=2"}},
+}
+
+// TestTunnelHosts: whatever the target's own settings are, the server sees the clients' addresses,
+// nothing reaches the clients, and afterwards all is as before.
+func TestTunnelHosts(t *testing.T) {
+	t.Parallel()
+	for _, tc := range tunnelHosts {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel, ipv6: tc.ipv6,
 				net: netlab.Config{ViaAssistant: true}})
@@ -115,18 +98,19 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 					t.Fatalf("nft: %v\n%s", err, out)
 				}
 			}
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
-				serve(t, s.net.Target, tc.listen)}
+			p := pair{s.serve(s.net.Production, productionPort),
+				serveAt(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget(tc.args...)
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "first", 40, 20)
 			s.talk(productionPort, "second", 20, 5)
 			p.caughtUp(t)
 			c.end()
-			p.same(t)
-			same(t, "clients that the target sees", p.target.clients(), p.production.clients())
+			p.expectSame(t)
+			expectSame(t, "clients that the target sees", p.target.clients(),
+				p.production.clients())
 			if code := i.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("the intercept ended with exit code %d", code)
 			}
@@ -150,12 +134,12 @@ func TestTunnelKilled(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel, net: netlab.Config{ViaAssistant: true}})
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
-				serve(t, s.net.Target, tc.listen)}
+			p := pair{s.serve(s.net.Production, productionPort),
+				serveAt(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget("--reach", tc.reach, "--allow", "8080")
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			ch := s.chat(20)
 			eventually(t, "lines reach the target",
 				func() bool { return p.target.lineCount() > 200 })
@@ -195,7 +179,7 @@ func TestTunnelLeaves(t *testing.T) {
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget("--reach", reach)
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			ch := s.chat(50)
 			eventually(t, "lines reach the target",
 				func() bool { return p.target.lineCount() > 500 })
@@ -223,7 +207,7 @@ func TestTunnelBesideOthers(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
 			p := s.pair()
 			s.onTarget("--reach", reach)
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			var stop atomic.Bool
 			other := make(chan error, 1)
 			asked := 0
@@ -273,10 +257,10 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("nft: %v\n%s", err, out)
 			}
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
-				serve(t, s.net.Target, listen)}
+			p := pair{s.serve(s.net.Production, productionPort),
+				serveAt(t, s.net.Target, listen)}
 			s.onTarget("--allow", "8080")
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "copied", 20, 5)
 			p.caughtUp(t)
 			other, err := tryDial(s.net.Assistant, netip.Addr{}, netip.AddrPortFrom(s.target, 9090))
@@ -298,7 +282,7 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 func TestTunnelStandsIn(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
-	c := s.copy("-x", s.mapping(productionPort, targetPort), "-H", "198.18.9.9",
+	c := s.copyPair("-H", "198.18.9.9",
 		"--connect-timeout", "5s")
 	local, err := tryDial(s.net.Production, netip.Addr{},
 		netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", productionPort)))
@@ -313,7 +297,7 @@ func TestTunnelStandsIn(t *testing.T) {
 	local.finish()
 	p.caughtUp(t)
 	c.end()
-	p.same(t)
+	p.expectSame(t)
 	if who := p.target.clients(); len(who) != 1 || !strings.HasPrefix(who[0], "198.18.9.9") {
 		t.Errorf("the target sees %q, wanted 198.18.9.9", who)
 	}
@@ -323,10 +307,10 @@ func TestTunnelStandsIn(t *testing.T) {
 func TestTunnelRefuses(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
-	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-	atTarget := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-	elsewhere := serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))
-	forbidden := serve(t, s.net.Target, ":8081")
+	s.serve(s.net.Production, productionPort)
+	atTarget := s.serve(s.net.Target, targetPort)
+	elsewhere := s.serve(s.net.Assistant, targetPort)
+	forbidden := serveAt(t, s.net.Target, ":8081")
 	i := s.onTarget("--allow", "8080")
 	for _, tc := range []struct{ name, target, reason string }{
 		{"another port", "10.77.2.2:8081", "target_forbidden"},
@@ -375,7 +359,7 @@ func TestTunnelRefuses(t *testing.T) {
 			t.Errorf("%d lines about it at the intercept, wanted 1\n%s", n, i.output())
 		}
 	})
-	for name, sv := range map[string]*service{"target": atTarget, "elsewhere": elsewhere,
+	for name, sv := range map[string]*lineServer{"target": atTarget, "elsewhere": elsewhere,
 		"forbidden": forbidden} {
 		if opened, _, _ := sv.counts(); opened != 0 {
 			t.Errorf("%d connections %s, wanted none", opened, name)
@@ -388,12 +372,12 @@ func TestTunnelTwoCopiers(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
-	first := s.copy("-x", s.mapping(productionPort, targetPort))
-	second := s.copy("-x", s.mapping(productionPort, targetPort))
+	first := s.copyPair()
+	second := s.copyPair()
 	s.talk(productionPort, "claimed twice", 20, 10)
 	p.caughtUp(t)
 	a, b := first.end(), second.end()
-	p.same(t)
+	p.expectSame(t)
 	delivered := a.Sessions.Delivered + b.Sessions.Delivered
 	taken := a.Sessions.Dropped["tuple_taken"] + b.Sessions.Dropped["tuple_taken"]
 	if delivered != 20 || taken < 20 { // each of a refused client's turns is tried anew
@@ -409,8 +393,8 @@ func TestTunnelContainer(t *testing.T) {
 	// The "container" is the assistant's namespace; the intercept runs on the target's host and
 	// listens there.
 	inside := start(t, s.net.Assistant, "sleep", find(t, "sleep"), "600")
-	p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)),
-		serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))}
+	p := pair{s.serve(s.net.Production, productionPort),
+		s.serve(s.net.Assistant, targetPort)}
 	host, container := hostState(t, s.net.Target), hostState(t, s.net.Assistant)
 	i := s.onTarget("--netns", fmt.Sprint(inside.cmd.Process.Pid), "--allow", "8080")
 	c := s.copy("-x", fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(s.assistant,
@@ -418,8 +402,8 @@ func TestTunnelContainer(t *testing.T) {
 	s.talk(productionPort, "into a container", 20, 10)
 	p.caughtUp(t)
 	c.end()
-	p.same(t)
-	same(t, "clients that the container sees", p.target.clients(), p.production.clients())
+	p.expectSame(t)
+	expectSame(t, "clients that the container sees", p.target.clients(), p.production.clients())
 	i.stop(syscall.SIGTERM)
 	if hostState(t, s.net.Target) != host || hostState(t, s.net.Assistant) != container {
 		t.Error("something is left on the host or in the container")
@@ -445,8 +429,8 @@ func TestTunnelUnreachableServer(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
-			serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-			target := serve(t, s.net.Target, "10.77.2.2:8080")
+			s.serve(s.net.Production, productionPort)
+			target := serveAt(t, s.net.Target, "10.77.2.2:8080")
 			raw, err := target.l.(syscall.Conn).SyscallConn()
 			if err != nil {
 				t.Fatal(err)
@@ -455,7 +439,7 @@ func TestTunnelUnreachableServer(t *testing.T) {
 				t.Fatal(e, err)
 			}
 			i := s.onTarget("--allow", "8080")
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "unheard", 3, 2)
 			r := c.end()
 			if r.Sessions.Dropped["target_unreachable"] == 0 {
@@ -472,7 +456,7 @@ func TestTunnelAnswersStay(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
 	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, "")
-	c := s.copy("-x", s.mapping(productionPort, targetPort))
+	c := s.copyPair()
 	sent := func() int64 {
 		var out string
 		err := s.net.Target.Try(func() error {

@@ -152,18 +152,19 @@ func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...
 	t.Helper()
 	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, parameters)
-	c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, copyArgs...)...)
+	c := s.copyPair(copyArgs...)
 	load()
-	within(patience/2, func() bool { return len(atTarget.requests()) >= len(atProduction.requests()) })
+	within(patience/2,
+		func() bool { return len(atTarget.requests()) >= len(atProduction.requests()) })
 	report := c.end()
 	production, target = atProduction.end(), atTarget.end()
-	same(t, "requests of each connection", sortedConversations(target, nil),
+	expectSame(t, "requests of each connection", sortedConversations(target, nil),
 		sortedConversations(production, nil))
-	same(t, "uploaded files", sums(t, filepath.Join(atTarget.dir, "www"), true),
+	expectSame(t, "uploaded files", sums(t, filepath.Join(atTarget.dir, "www"), true),
 		sums(t, filepath.Join(atProduction.dir, "www"), true))
-	same(t, "request bodies", sums(t, filepath.Join(atTarget.dir, "bodies"), false),
+	expectSame(t, "request bodies", sums(t, filepath.Join(atTarget.dir, "bodies"), false),
 		sums(t, filepath.Join(atProduction.dir, "bodies"), false))
-	complete(t, report, len(conversations(production)), bytesOf(production))
+	expectComplete(t, report, len(conversations(production)), bytesOf(production))
 	if len(production) == 0 {
 		t.Error("production's log is empty")
 	}
@@ -192,7 +193,8 @@ func TestNginx(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				production, target := webRun(t, s, "", func() { test.load(s) })
 				if way != socket {
-					same(t, "requests of each client address", sortedConversations(target, peer),
+					expectSame(t, "requests of each client address", sortedConversations(target,
+						peer),
 						sortedConversations(production, peer))
 				}
 			})
@@ -210,9 +212,11 @@ func TestNginxProxyProtocol(t *testing.T) {
 				}, "--proxy-protocol", version)
 				// what nginx was told at the target is what it saw at production
 				for i := range production {
-					production[i].Proxied, production[i].ProxiedPort = production[i].Addr.String(), fmt.Sprint(production[i].Port)
+					o := &production[i]
+					o.Proxied, o.ProxiedPort = o.Addr.String(), fmt.Sprint(o.Port)
 				}
-				same(t, "requests of each client told of", sortedConversations(target, proxied),
+				expectSame(t, "requests of each client told of", sortedConversations(target,
+					proxied),
 					sortedConversations(production, proxied))
 			})
 		}

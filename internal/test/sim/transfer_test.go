@@ -124,19 +124,26 @@ func (tr *transfer) run(traced bool) (out outcome) {
 	out.status = c.Conn.Status()
 	out.took = time.Duration(w.Now())
 	out.retrans = int(out.status.Retransmits)
-	switch {
-	case out.err != nil:
-	case !out.status.Done || out.status.Err != tcp.CauseNone:
-		out.err = fmt.Errorf("ended as %+v", out.status)
-	case peer.Err != nil:
-		out.err = fmt.Errorf("at the peer: %w", peer.Err)
-	case !bytes.Equal(peer.Received, data):
-		out.err = fmt.Errorf("the peer has %d bytes, not the %d that were sent, or other ones",
-			len(peer.Received), len(data))
-	case out.status.Received != uint64(len(answer)):
-		out.err = fmt.Errorf("received %d bytes, want %d", out.status.Received, len(answer))
+	if out.err == nil {
+		out.err = out.check(peer, data, len(answer))
 	}
 	return out
+}
+
+// check returns an error unless both sides have closed in order and received what the other sent.
+func (out *outcome) check(peer *Peer, data []byte, answer int) error {
+	switch {
+	case !out.status.Done || out.status.Err != tcp.CauseNone:
+		return fmt.Errorf("ended as %+v", out.status)
+	case peer.Err != nil:
+		return fmt.Errorf("at the peer: %w", peer.Err)
+	case !bytes.Equal(peer.Received, data):
+		return fmt.Errorf("the peer has %d bytes, not the %d that were sent, or other ones",
+			len(peer.Received), len(data))
+	case out.status.Received != uint64(answer):
+		return fmt.Errorf("received %d bytes, want %d", out.status.Received, answer)
+	}
+	return nil
 }
 
 // must runs a transfer and fails with a pcap of it.
