@@ -16,7 +16,7 @@ import (
 )
 
 // toAgent are the arguments of an agent on production, whose copier is on the assistant.
-var toAgent = []string{"--to", netlab.AssistantAddr4.String(), "-B", "64"}
+var toAgent = []string{"--to", netlab.AssistantAddr4.String()}
 
 // fromAgent are that copier's.
 var fromAgent = []string{"--from", "agent://:36525"}

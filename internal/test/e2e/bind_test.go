@@ -97,19 +97,29 @@ func (s *stand) pool(addresses int, ports string) string {
 	return fmt.Sprintf("--bind=10.77.2.100-10.77.2.%d", 100+addresses-1)
 }
 
+// poolCase is a pool of addresses, each with a range of ports, and how many of so many connections
+// it carries.
+type poolCase struct {
+	name      string
+	addresses int
+	ports     string
+	conns     int
+	carried   int
+}
+
+// poolCases returns the cases of TestBindPool.
+func poolCases() []poolCase {
+	large := poolCase{"a pool that is large enough", 4, "20000 24999", 18_000, 18_000}
+	if testing.Short() {
+		large.ports, large.conns, large.carried = "20000 21499", 5400, 5400
+	}
+	return []poolCase{large, {"a pool that is too small", 2, "20000 20999", 2500, 2000}}
+}
+
 // TestBindPool: a pool of addresses carries what none of them could, and what is too much for it is
 // in the account.
 func TestBindPool(t *testing.T) {
-	for _, tc := range []struct {
-		name      string
-		addresses int
-		ports     string
-		conns     int
-		carried   int
-	}{
-		{"a pool that is large enough", 4, "20000 24999", 18_000, 18_000},
-		{"a pool that is too small", 2, "20000 20999", 2500, 2000},
-	} {
+	for _, tc := range poolCases() {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket, net: netlab.Config{Crowd: true}})
 			crowds := s.crowds(1)
@@ -174,7 +184,7 @@ func cpu(c *copier) time.Duration {
 // TestSixtyThousand: the copiers of four services of one host hold 60,000 connections to one
 // address and port at the same time, from four addresses that they share; -short takes a tenth.
 func TestSixtyThousand(t *testing.T) {
-	const copiers, most = 4, 128 << 20 // bytes of memory, of which 64 MB are the ring to capture in
+	const copiers, most = 4, 80 << 20 // bytes of memory, of which 16 MB are the capture ring
 	// of each: a process may hold 20,000 descriptors on many a host
 	conns := 15_000
 	if testing.Short() {

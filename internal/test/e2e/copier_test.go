@@ -20,7 +20,7 @@ type copier struct {
 // copyArgs returns the command line of a copier, without a mapping. It starts the intercept that
 // the stand's way requires, unless one was started.
 func (s *stand) copyArgs(report string) []string {
-	args := append([]string{"copy", "--report", report}, roomyRing...)
+	args := []string{"copy", "--report", report}
 	if s.way != socket {
 		switch {
 		case len(s.intercepts) > 0:

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
@@ -68,17 +67,11 @@ func TestLab(t *testing.T) {
 				if o.Duration == 0 && o.Scenario != "short" {
 					o.Duration = labDuration
 				}
-				o.CopyArgs = slices.Concat(roomyRing, o.CopyArgs)
 				playLab(t, o)
 			})
 		})
 	}
 }
-
-// roomyRing makes a capture ring that lasts for a second without a processor: on a machine that
-// runs other tests too, the smaller one of a production host would lose packets, and nothing would
-// be learned.
-var roomyRing = []string{"-B", "64"}
 
 // playLab runs the lab and fails the test for everything that is not as it should be.
 func playLab(t *testing.T, o lab.Options) *lab.Result {

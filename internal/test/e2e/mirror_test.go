@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -178,7 +179,7 @@ func TestMirror(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			o := lab.Options{
 				Scenario: tc.scenario, Aside: true, NoOffloads: tc.plain, MTU: tc.mtu,
-				CopyArgs: append(tc.from, roomyRing...),
+				CopyArgs: slices.Clone(tc.from),
 				Setup:    func(n *netlab.Net) error { return tc.setup(t, n) },
 			}
 			if tc.scenario == "short" {

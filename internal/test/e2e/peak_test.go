@@ -9,7 +9,11 @@ import (
 // TestCopiesPeak: at no moment of a steady load has the target more than one and a half times the
 // connections that three copies of production's are.
 func TestCopiesPeak(t *testing.T) {
-	const copies, rate, conns, life = 3, 500, 2000, 100 * time.Millisecond
+	const copies, rate, life = 3, 500, 100 * time.Millisecond
+	conns := 2000
+	if testing.Short() {
+		conns = 1000
+	}
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()

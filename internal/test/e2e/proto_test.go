@@ -30,7 +30,6 @@ func TestLabProtocol(t *testing.T) {
 				if o.Duration == 0 {
 					o.Duration = labDuration
 				}
-				o.CopyArgs = roomyRing
 				r := playLab(t, o)
 				if r.Report == nil {
 					t.Fatalf("no report: %v", r.ReportError)

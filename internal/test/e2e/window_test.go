@@ -262,7 +262,7 @@ func TestWindowReplayed(t *testing.T) {
 	production, target := windowDesks(t, s)
 	file := s.file("recorded.pcapng")
 	rec := start(t, s.net.Production, "record", binary, "record", "-x", fmt.Sprint(productionPort),
-		"-o", file, "--both", "-B", "64")
+		"-o", file, "--both")
 	rec.awaitOutput("tcpcopy: ready")
 	s.windowLoad(windowConns, windowSize, windowRequests)
 	if code := rec.stop(syscall.SIGINT); code != 0 {

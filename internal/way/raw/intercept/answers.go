@@ -54,11 +54,13 @@ func (s *Intercept) readAnswers(p *peer, body []byte) error {
 	if !s.reads() || len(body) > wire.MaxAnswers {
 		return wire.Frame{Type: wire.TypeReadAnswers, Body: body}.Unexpected()
 	}
+	// The lock is held throughout: a segment that waits while widen changes the filter belongs to a connection that
+	// is entered before it is looked up.
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.widen(p, body); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	now, hurry := s.cfg.Now(), false
 	var r wire.Reading
 	for len(body) > 0 {
@@ -75,12 +77,11 @@ func (s *Intercept) readAnswers(p *peer, body []byte) error {
 	return nil
 }
 
-// widen has packets of the targets that are asked about captured whole, before anything is confirmed.
+// widen has packets of the targets that are asked about captured whole, before anything is confirmed. The lock is
+// held.
 func (s *Intercept) widen(p *peer, body []byte) error {
 	var r wire.Reading
 	var fresh []netip.AddrPort
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for len(body) > 0 {
 		var err error
 		if body, err = wire.NextReading(body, &r); err != nil {
