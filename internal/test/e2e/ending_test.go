@@ -176,10 +176,20 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		p := s.pair()
 		s.copyArgs("") // starts the intercept
 		before := hostState(t, s.net.Production)
-		c := s.copyPair("--report",
-			filepath.Join(s.dir, "report.json"), "--stats", "50ms")
+		report := filepath.Join(s.dir, "report.json")
+		c := s.copyPair("--report", report, "--stats", "200ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
+		// Not while a report is written: until it is complete it has another name.
+		written := func() time.Time {
+			fi, err := os.Stat(report)
+			if err != nil {
+				return time.Time{}
+			}
+			return fi.ModTime()
+		}
+		last := written()
+		eventually(t, "another report", func() bool { return !written().Equal(last) })
 		c.kill()
 		ch.end()
 		// What belongs to a process goes with it, but not in the same instant.
