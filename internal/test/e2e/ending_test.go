@@ -121,7 +121,8 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
-// TestSecondInterrupt: the target takes connections and answers nothing, so that nothing drains.
+// TestSecondInterrupt interrupts a copier twice. The target answers nothing, so that the first
+// interrupt alone waits for the drain time.
 func TestSecondInterrupt(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -224,7 +225,7 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 	})
 }
 
-// TestFullDisk: a report and a log that cannot be written do not keep a copier from copying.
+// TestFullDisk checks that a copier goes on if its report or its log cannot be written.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

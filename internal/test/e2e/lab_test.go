@@ -55,7 +55,7 @@ var labRuns = []labRun{
 // judges.
 const fastest = "fast"
 
-// labDuration is how long a run's load goes on, where it does not say otherwise.
+// labDuration is how long a run's load lasts by default.
 const labDuration = 900 * time.Millisecond
 
 func TestLab(t *testing.T) {
@@ -119,7 +119,7 @@ func crowd(t *testing.T, r *lab.Result) {
 	r.Target.MostOpen = min(r.Target.MostOpen, r.Production.MostOpen) // judged here
 }
 
-// idleMemory bounds what the copier takes for 8,000 connections.
+// idleMemory bounds the copier's memory for 8,000 connections, in bytes.
 const idleMemory = 64 << 20
 
 func TestLabIdleConnections(t *testing.T) {

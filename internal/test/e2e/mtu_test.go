@@ -54,8 +54,8 @@ func most(list []int) (m int) {
 
 const ethernetHeader = 14
 
-// TestFramesStayBelowMTU: production receives frames of up to 64 KB, and the target none above what
-// the path carries, of the same bytes.
+// TestFramesStayBelowMTU checks that the target receives no frame larger than the path carries,
+// though production receives frames of up to 64 KB.
 func TestFramesStayBelowMTU(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

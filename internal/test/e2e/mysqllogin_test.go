@@ -109,8 +109,8 @@ func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
 	}
 }
 
-// A target whose users log in with caching_sha2_password: all of it, with the server's key, the
-// first time, and then by what the server remembers. Of what clients say, only reads go there.
+// TestMySQLCachingSHA2 copies to a target whose users log in with caching_sha2_password: in full
+// with the server's key, and then by what the server remembers. Only reads are copied.
 func TestMySQLCachingSHA2(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -195,8 +195,8 @@ var loginRefusals = []struct {
 	{"encrypted", "tls", "", 3307, rightLogin, true},
 }
 
-// What keeps a copy from logging in ends it by name, and does not have the target asked again and
-// again.
+// TestMySQLLoginRefused checks that a copy that cannot log in ends with the reason, and does not
+// ask the target again and again.
 func TestMySQLLoginRefused(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

@@ -139,7 +139,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// A full disk is one clear line and exit code 1, and what is there stays readable.
+// TestRecordFullDisk checks that a full disk gives one line and exit code 1, and that what was
+// written can be read.
 func TestRecordFullDisk(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	call := s.answering()

@@ -144,7 +144,8 @@ var shapes = []struct {
 	}, ""},
 }
 
-// TestShapes: connections are opened, half-closed, closed and reset at the target as at production.
+// TestShapes checks that connections are opened, half-closed, closed and reset at the target as at
+// production.
 func TestShapes(t *testing.T) {
 	t.Parallel()
 	const conns = 30

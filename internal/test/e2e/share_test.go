@@ -16,8 +16,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or
-// lost, and its share moves.
+// TestTargetAway stops one of three targets and starts it again. No session of the others may be
+// moved or lost, and its share must move.
 func TestTargetAway(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60, Targets: 3}})
@@ -125,7 +125,8 @@ func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
 	return f
 }
 
-// TestAllSideBySide: with one of two versions stopped, the other one gets its requests as before.
+// TestAllSideBySide checks that with --balance all a target receives its requests in time while
+// another one is stopped.
 func TestAllSideBySide(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{Targets: 2}})
 	s.serve(s.net.Production, productionPort)
@@ -190,7 +191,7 @@ func TestAllSideBySide(t *testing.T) {
 	expectComplete(t, r, 16, 2*int64(k.bytes()))
 }
 
-// TestCopiesOfEach: every request arrives as often as it is to, on connections of their own.
+// TestCopiesOfEach checks that each request arrives as often as -n says, on separate connections.
 func TestCopiesOfEach(t *testing.T) {
 	for _, tc := range []struct {
 		way          string
@@ -281,7 +282,7 @@ func ownAddresses(t *testing.T, p pair) {
 	}
 }
 
-// TestReload: SIGHUP changes where sessions go, and loses none.
+// TestReload changes the mappings by SIGHUP. No session may be lost.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways {
@@ -346,9 +347,9 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestTwoCopiersOfOneClient: of two copiers that see the same clients, as with asymmetric mirrors,
-// one copies a connection, all of it, and the other is refused it, and counts that. By socket they
-// do not meet: each copies all.
+// TestTwoCopiersOfOneClient has two copiers see the same clients, as with asymmetric mirrors. Each
+// connection must be copied by one of them and refused to the other, which counts it. The socket
+// way copies each twice.
 func TestTwoCopiersOfOneClient(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -381,8 +382,8 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 	})
 }
 
-// TestTwoCopiersOfShortConnections: who is second stays second where the first one's connection is
-// over by then.
+// TestTwoCopiersOfShortConnections checks that a connection that one copier has copied is refused
+// to the other even if it has ended by then.
 func TestTwoCopiersOfShortConnections(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{raw, tunnel} {
@@ -403,9 +404,8 @@ func TestTwoCopiersOfShortConnections(t *testing.T) {
 	}
 }
 
-// TestFirstCopierDies: of two copiers that see the same clients one is killed; the other takes over
-// its connections at their clients' next requests, and all later ones. It repeats nothing that the
-// first one had sent.
+// TestFirstCopierDies kills one of two copiers that see the same clients. The other must take over
+// the connections at their next requests, and must repeat nothing.
 func TestFirstCopierDies(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{raw, tunnel} {

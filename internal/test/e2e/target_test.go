@@ -13,8 +13,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask
-// afterwards arrives.
+// TestTargetComesUpLater checks that requests are dropped and counted until the target is up, and
+// arrive afterwards.
 func TestTargetComesUpLater(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -49,7 +49,8 @@ func TestTargetComesUpLater(t *testing.T) {
 	})
 }
 
-// TestTargetDies: connections end with it, and the copier goes on when another comes up.
+// TestTargetDies kills the target. Its connections must end, and the copier must go on when it is
+// up again.
 func TestTargetDies(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -89,7 +90,7 @@ func TestTargetDies(t *testing.T) {
 	})
 }
 
-// TestTLSIsRefused: the target gets no byte of it.
+// TestTLSIsRefused checks that no byte of an encrypted session reaches the target.
 func TestTLSIsRefused(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -143,8 +144,8 @@ func TestTLSIsRefused(t *testing.T) {
 	})
 }
 
-// TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger,
-// and what clients ask afterwards arrives.
+// TestPausedCopier stops a copier for a while. What the kernel could not keep must be in the
+// ledger, and later requests must arrive.
 func TestPausedCopier(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -217,8 +218,8 @@ func TestPausedCopier(t *testing.T) {
 	})
 }
 
-// TestTargetHangs: a target that takes connections and says nothing holds back what waits for an
-// answer, and nothing else.
+// TestTargetHangs has a target accept connections and answer nothing. Only turns that wait for an
+// answer may be held back.
 func TestTargetHangs(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

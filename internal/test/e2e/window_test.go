@@ -230,8 +230,8 @@ func judgeWindows(t *testing.T, production, target *desk, r *export.Report,
 	return productionWindow, targetWindow
 }
 
-// A client that keeps four requests under way is copied by one that does, where production's
-// answers are read; it is never ahead of its client, whether they are or not.
+// TestWindow copies a client that keeps four requests under way. If production's answers are read,
+// so does the copy; it is never ahead of its client.
 func TestWindow(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		for _, both := range []bool{true, false} {
@@ -256,7 +256,7 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// A recording that has production's answers whole is as good as the packets themselves.
+// TestWindowReplayed is TestWindow with a recording that has production's answers.
 func TestWindowReplayed(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	production, target := windowDesks(t, s)
@@ -283,7 +283,7 @@ func TestWindowReplayed(t *testing.T) {
 	}
 }
 
-// What comes from elsewhere is as good, if it is whole.
+// TestWindowAside is TestWindow with packets that come from elsewhere, not truncated.
 func TestWindowAside(t *testing.T) {
 	for _, tc := range []struct {
 		name string
