@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every fuzz target of the project for FUZZTIME each.
+# Runs each fuzz target of the project for FUZZTIME: a duration, or a number of executions (5000x).
 set -e
 grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u | while read -r dir; do
 	for target in $(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$dir"/*_test.go | sed 's/^func //'); do
