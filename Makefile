@@ -34,15 +34,15 @@ check:
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-# The race detector needs cgo, and so a C compiler.
+# The race detector needs cgo, and so a C compiler. What -short skips has run without it before.
 RACE = ./internal/engine/... ./internal/source/... ./internal/way/... ./internal/app/... ./internal/lab/netlab/... \
 	./internal/account/... ./internal/sys/...
 # The lab's tests that run all of its goroutines. The others repeat them with other faults and scenarios.
 RACELAB = TestFaithfulCopy|TestRate|TestCopierThatFails|TestInterruptedLab
 race:
 	@if command -v gcc >/dev/null; then \
-		CGO_ENABLED=1 go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE) && \
-		CGO_ENABLED=1 go run scripts/gotest.go -race -short -timeout 15m -run '$(RACELAB)' ./internal/lab; \
+		CGO_ENABLED=1 SKIPS= go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE) && \
+		CGO_ENABLED=1 SKIPS= go run scripts/gotest.go -race -short -timeout 15m -run '$(RACELAB)' ./internal/lab; \
 	else echo "make: no gcc: the tests are not run under the race detector"; fi
 
 # Each fuzz target for FUZZTIME: a time, or a number of executions (5000x).
