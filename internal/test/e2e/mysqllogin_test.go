@@ -72,30 +72,12 @@ func serveSQL(t testing.TB, host *netlab.Namespace, address, method, password st
 	secret := &tls.Config{Certificates: []tls.Certificate{{PrivateKey: key}}}
 	conf := server.NewServer("8.0.36", mysql.DEFAULT_COLLATION_ID, method,
 		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), secret)
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &sqlServer{t: t}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { s.talk(c, conf, password) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		all.Wait()
-	})
+	accept(t, host, address, func(c net.Conn) { s.talk(c, conf, password) })
 	return s
 }
 
 func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
-	defer c.Close()
 	users := server.NewInMemoryProvider()
 	users.AddUser("app", password)
 	conn, err := conf.NewCustomizedConn(c, users, s)
@@ -151,27 +133,11 @@ type unwilling struct{ asked atomic.Int64 }
 func refuseSQL(t testing.TB, host *netlab.Namespace, address string, code uint16,
 	text string) *unwilling {
 	t.Helper()
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	u := new(unwilling)
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			u.asked.Add(1)
-			c.Write(append([]byte{byte(3 + len(text)), 0, 0, 0, mysql.ERR_HEADER, byte(code),
-				byte(code >> 8)}, text...))
-			c.Close()
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		all.Wait()
+	accept(t, host, address, func(c net.Conn) {
+		u.asked.Add(1)
+		c.Write(append([]byte{byte(3 + len(text)), 0, 0, 0, mysql.ERR_HEADER, byte(code),
+			byte(code >> 8)}, text...))
 	})
 	return u
 }

@@ -83,45 +83,29 @@ func TestTargetAway(t *testing.T) {
 	}
 }
 
-// frozen is a service that a test can stop: it reads nothing, and answers nothing, until it goes
-// on.
+// frozen is a server that a test can stop: meanwhile it reads and answers nothing.
 type frozen struct {
-	l    net.Listener
 	mu   sync.Mutex // held while it is stopped
 	seen sync.Map   // when a line came first
 }
 
-func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &frozen{l: l}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+func freeze(t testing.TB, host *netlab.Namespace, port int) *frozen {
+	f := new(frozen)
+	accept(t, host, onPort(port), func(c net.Conn) {
+		b := make([]byte, 256)
 		for {
-			c, err := l.Accept()
+			n, err := c.Read(b)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				b := make([]byte, 256)
-				for {
-					n, err := c.Read(b)
-					if err != nil {
-						return
-					}
-					f.mu.Lock() // waits while it is stopped
-					f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
-					f.mu.Unlock()
-					if _, err := c.Write(b[:n]); err != nil {
-						return
-					}
-				}
-			}()
+			f.mu.Lock() // waits while it is stopped
+			f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
+			f.mu.Unlock()
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
 		}
-	}()
+	})
 	return f
 }
 
@@ -130,7 +114,8 @@ func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
 func TestAllSideBySide(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{Targets: 2}})
 	s.serve(s.net.Production, productionPort)
-	running, stopped := freeze(t, s.net.Targets[0], ":8080"), freeze(t, s.net.Targets[1], ":8080")
+	running, stopped := freeze(t, s.net.Targets[0], targetPort), freeze(t, s.net.Targets[1],
+		targetPort)
 	c := s.copy("-x", s.toAll(), "--balance", "all")
 	k := s.keepOpen(productionPort, 8)
 	asked := make(map[string]time.Time)

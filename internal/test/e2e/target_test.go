@@ -95,28 +95,14 @@ func TestTLSIsRefused(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		l, err := s.net.Production.Listen("tcp", fmt.Sprintf(":%d", productionPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		certificate := selfSigned(t)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					conn := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}})
-					b := make([]byte, 100)
-					if n, err := conn.Read(b); err == nil {
-						conn.Write(b[:n])
-					}
-				}()
+		config := &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}
+		accept(t, s.net.Production, onPort(productionPort), func(c net.Conn) {
+			conn := tls.Server(c, config)
+			b := make([]byte, 100)
+			if n, err := conn.Read(b); err == nil {
+				conn.Write(b[:n])
 			}
-		}()
-		defer l.Close()
+		})
 		target := s.serve(s.net.Target, targetPort)
 		c := s.copyPair()
 		for i := range 5 {
@@ -225,21 +211,8 @@ func TestTargetHangs(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		s.serve(s.net.Production, productionPort)
-		l, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
 		got := make(chan string, 10)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { got <- readAll(c) }()
-			}
-		}()
+		accept(t, s.net.Target, onPort(targetPort), func(c net.Conn) { got <- readAll(c) })
 		c := s.copyPair("--gate-limit", "300ms")
 		s.talk(productionPort, "hang", 10, 3)
 		for range 10 {

@@ -32,41 +32,25 @@ type desk struct {
 	// by the connection's name: how many answers had begun when its requests came
 	conns  map[string][]int
 	status map[string]uint64 // answers by class
-	serves sync.WaitGroup
 }
 
-func startDesk(t *testing.T, host *netlab.Namespace, port uint16, d *desk) *desk {
+func startDesk(t *testing.T, host *netlab.Namespace, port int, d *desk) *desk {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.l, d.conns, d.status = l, make(map[string][]int), make(map[string]uint64)
-	d.serves.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			d.serves.Go(func() { d.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		d.serves.Wait()
-	})
+	d.conns, d.status = make(map[string][]int), make(map[string]uint64)
+	accept(t, host, onPort(port), d.serve)
 	return d
 }
 
 // serve reads requests as they come, while others wait for their answers.
 func (d *desk) serve(c net.Conn) {
-	defer c.Close()
 	c.SetDeadline(time.Now().Add(2 * patience))
 	var mu sync.Mutex
 	answered := 0
 	waiting := make(chan *http.Request, 1024)
+	var answers sync.WaitGroup
+	defer answers.Wait()
 	defer close(waiting)
-	d.serves.Go(func() {
+	answers.Go(func() {
 		for r := range waiting {
 			wait(d.pause)
 			mu.Lock()
