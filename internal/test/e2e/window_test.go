@@ -23,7 +23,6 @@ import (
 // desk is a web server that answers one request after another, in so much time, and knows how many
 // it had answered on a connection when each request came.
 type desk struct {
-	l     net.Listener
 	pause time.Duration
 	size  int // of an answer
 	fail  int // every so manyth request fails here; 0: none
