@@ -172,6 +172,7 @@ func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...
 }
 
 func TestNginx(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name string
