@@ -60,6 +60,9 @@ const labDuration = 900 * time.Millisecond
 
 func TestLab(t *testing.T) {
 	for _, run := range labRuns {
+		if testing.Short() && run.quick == nil {
+			continue
+		}
 		t.Run(run.name, func(t *testing.T) {
 			someWays(t, run.quick, func(t *testing.T, way string) {
 				o := run.options

@@ -23,6 +23,9 @@ var protoRuns = []labRun{
 // it, of any length, and that each answer is in the account.
 func TestLabProtocol(t *testing.T) {
 	for _, run := range protoRuns {
+		if testing.Short() && run.quick == nil {
+			continue
+		}
 		t.Run(run.name, func(t *testing.T) {
 			someWays(t, run.quick, func(t *testing.T, way string) {
 				o := run.options
