@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// earlyEach and earlyAll bound what is kept of one connection, and of all, in bytes; earlyConns how many there are.
+	// earlyEach and earlyAll bound what is kept of one connection, and of all, in bytes; earlyConns
+	// how many there are.
 	earlyEach  = 64 << 10
 	earlyAll   = 32 << 20
 	earlyConns = 1 << 16
@@ -18,10 +19,11 @@ const (
 	earlyCost = 64
 )
 
-// early holds the target's first segments on a connection whose answers cannot be read yet, because the copier has
-// not asked for them, or because the SYN-ACK passed before it asked and the copier has yet to say where the first byte
-// is. A request, and so its answer, need not wait for the copier's record, and a server that speaks first waits for
-// nobody. Segments are kept for wire.EarlyFor from the SYN-ACK, or the copier's record, on.
+// early holds the target's first segments on a connection whose answers cannot be read yet, because
+// the copier has not asked for them, or because the SYN-ACK passed before it asked and the copier
+// has yet to say where the first byte is. A request, and so its answer, need not wait for the
+// copier's record, and a server that speaks first waits for nobody. Segments are kept for
+// wire.EarlyFor from the SYN-ACK, or the copier's record, on.
 type early struct {
 	since     mono.Time // when the SYN-ACK came, or the record of a connection whose SYN-ACK had passed
 	segments  []earlySegment
@@ -37,7 +39,8 @@ type earlySegment struct {
 	payload []byte
 }
 
-// begun takes a SYN-ACK: a connection begins, or f has begun with it before. It returns what is known of it.
+// begun takes a SYN-ACK: a connection begins, or f has begun with it before. It returns what is
+// known of it.
 func (s *Intercept) begun(now mono.Time, of whose, hash uint32, f *following, seg *packet.Segment) *following {
 	a, base := &s.answers, seg.Seq+1
 	if f != nil {
@@ -119,7 +122,8 @@ func (f *following) keepsFrom(base seqnum.Value) bool {
 	return slices.ContainsFunc(f.early.segments, func(k earlySegment) bool { return k.seq == base })
 }
 
-// forget gives up what is kept of a connection. If its answers were asked for, they are lost. The lock is held.
+// forget gives up what is kept of a connection. If its answers were asked for, they are lost. The
+// lock is held.
 func (s *Intercept) forget(f *following) {
 	s.answers.spill(f)
 	f.early.forgotten = true
@@ -130,7 +134,8 @@ func (s *Intercept) forget(f *following) {
 	}
 }
 
-// forgetEarly forgets connections that could not be read in time, and the oldest of too many. The lock is held.
+// forgetEarly forgets connections that could not be read in time, and the oldest of too many. The
+// lock is held.
 func (s *Intercept) forgetEarly(now mono.Time) {
 	a := &s.answers
 	for len(a.waiting) > earlyConns || len(a.waiting) > 0 && a.waiting[0].early.since.Add(wire.EarlyFor).Reached(now) {

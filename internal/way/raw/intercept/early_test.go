@@ -28,8 +28,8 @@ var (
 	earlyOther  = netip.MustParseAddrPort("10.0.0.2:9090")
 )
 
-// earlyBed is an intercept whose clock and packets are the test's, with copiers of the slots 7, 8 and so on. Nobody
-// writes to these: what they would be told is read from where it waits.
+// earlyBed is an intercept whose clock and packets are the test's, with copiers of the slots 7, 8
+// and so on. Nobody writes to these: what they would be told is read from where it waits.
 type earlyBed struct {
 	testing.TB
 	s      *Intercept
@@ -72,7 +72,8 @@ func earlyClient(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 16), byte(n >> 8)}), uint16(20000+n&0xff))
 }
 
-// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not captured.
+// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not
+// captured.
 func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
 	seg.Src, seg.Dst, seg.Len = earlyTarget, earlyClient(n), len(seg.Payload)
 	if seg.Flags&(packet.SYN|packet.ACK) == 0 {
@@ -201,8 +202,8 @@ func (b *earlyBed) keepsNothing() {
 	}
 }
 
-// Whenever the copier asks, before all that the target says, between any two segments, or after them, the same is found,
-// and what was found of bytes that had come is told at once.
+// Whenever the copier asks, before all that the target says, between any two segments, or after
+// them, the same is found, and what was found of bytes that had come is told at once.
 func TestEarlyIsAsIfAskedInTime(t *testing.T) {
 	const base = seqnum.Value(0xfffffff0)
 	for _, tc := range followCases {
@@ -263,8 +264,8 @@ func TestEarlyOrder(t *testing.T) {
 	b.toldIs(0, "whole")
 }
 
-// A confirmation that something waits for is sent at once; others go along with what is told next, and know by then what
-// has come, and gone, meanwhile.
+// A confirmation that something waits for is sent at once; others go along with what is told next,
+// and know by then what has come, and gone, meanwhile.
 func TestEarlyConfirmations(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	pending := func() int { return len(b.peers[0].out.pending) }
@@ -545,8 +546,8 @@ func TestEarlyWhateverComes(t *testing.T) {
 	}
 }
 
-// The first connection to a target that greets: the SYN-ACK passes before the copier's record, and the greeting before
-// the copier has said where the first byte is.
+// The first connection to a target that greets: the SYN-ACK passes before the copier's record, and
+// the greeting before the copier has said where the first byte is.
 func TestGreetingBeforeItsBase(t *testing.T) {
 	greeting := "\x4a\x00\x00\x00\x0a8.0.36\x00" + strings.Repeat("x", 66)
 	ask := wire.Reading{Proto: proto.MySQL, Held: true}
@@ -604,7 +605,8 @@ func TestGreetingBeforeItsBase(t *testing.T) {
 	}
 }
 
-// A copier with several connections has a confirmation behind the headers of the segments that were captured before.
+// A copier with several connections has a confirmation behind the headers of the segments that were
+// captured before.
 func TestConfirmationsFollowHeaders(t *testing.T) {
 	b := newEarlyBed(t, 1)
 	first := b.peers[0]
