@@ -24,10 +24,12 @@ type PermissionError struct {
 	Err     error  // what the kernel said
 }
 
+// Error names the permission that is missing.
 func (e *PermissionError) Error() string {
 	return fmt.Sprintf("make network namespace: %v: missing %s", e.Err, e.Missing)
 }
 
+// Unwrap returns Err.
 func (e *PermissionError) Unwrap() error { return e.Err }
 
 // Permitted returns nil if this process may make the lab's namespaces, and a *PermissionError
