@@ -32,6 +32,7 @@ LONG = internal/(test/e2e|test/badnet|test/sim|lab)$$
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }
 	go vet ./...
+	go test ./internal/test/archtest
 	go run $(STATICCHECK) ./...
 
 # The race detector needs cgo, and so a C compiler. What -short skips has run without it before.
