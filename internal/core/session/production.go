@@ -20,13 +20,13 @@ type serverReader struct {
 	state   readState
 	inside  bool // the beginning of a request was read, and its end was not
 
-	kind    proto.Kind
-	client  proto.Client
-	answers segments.Follower
-	began   uint64 // offset of the client's bytes at which reading began
-	read    uint64 // the client's bytes below this offset were read
-	from    uint64 // the server's bytes that preceded reading, counted like the session's sent
-	asked   uint64 // requests that have an answer
+	protocol *proto.Protocol
+	client   proto.Client
+	answers  segments.Follower
+	began    uint64 // offset of the client's bytes at which reading began
+	read     uint64 // the client's bytes below this offset were read
+	from     uint64 // the server's bytes that preceded reading, counted like the session's sent
+	asked    uint64 // requests that have an answer
 
 	ends   []uint64 // where answers end, counted like from
 	first  int      // ends before it are passed
@@ -211,7 +211,7 @@ func (s *Session) beginProduction() bool {
 		return false
 	}
 	client, answers := protocol.Watch()
-	*p = serverReader{further: p.further, state: reading, kind: protocol.Kind, client: client,
+	*p = serverReader{further: p.further, state: reading, protocol: protocol, client: client,
 		answers: segments.Follow(answers), began: at.Off, read: at.Off, from: at.Seen,
 		ends: p.ends[:0]}
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
@@ -244,7 +244,7 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 	if !p.reads() {
 		return
 	}
-	s.env.told = p.answers.Take(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
+	s.env.told = p.answers.Feed(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
 	for i := range s.env.told {
 		told := &s.env.told[i]
 		if len(told.Bytes) > 0 {
@@ -252,7 +252,7 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 		}
 		count := &s.env.Count.Requests.Production
 		if !p.further {
-			countAnswer(count, p.kind, &told.Answer)
+			countAnswer(count, p.protocol, &told.Answer)
 		}
 		if told.Interim {
 			continue

@@ -14,20 +14,7 @@ import (
 	"tcpcopy/internal/proto/redis"
 )
 
-var (
-	redisProtocol = proto.Protocol{Kind: proto.Redis, Recognise: redis.Recognise,
-		NewClient: func() proto.Client { return redis.NewClient() },
-		Watch: func() (proto.Client, proto.Answers) {
-			return redis.NewClient(),
-				redis.NewAnswers()
-		}}
-	httpProtocol = proto.Protocol{Kind: proto.HTTP1, Recognise: http1.Recognise,
-		NewClient: func() proto.Client { return http1.NewClient() },
-		Watch: func() (proto.Client, proto.Answers) {
-			return http1.NewClient(),
-				http1.NewAnswers()
-		}}
-)
+var redisProtocol, httpProtocol = *redis.Protocol, *http1.Protocol
 
 // watched has the sessions of a rig read production's answers.
 func watched(certain bool, p proto.Protocol) func(*Service) {
@@ -61,6 +48,14 @@ func (r *rig) production(want ledger.Answers, lost uint64) {
 		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got,
 			r.count.Requests.ProductionLost, want, lost)
 	}
+}
+
+// statuses returns counts of HTTP's classes of status, from 1xx on.
+func statuses(counts ...uint64) (by ledger.ByClass) {
+	for i, n := range counts {
+		by[http1.Protocol.Class(&proto.Answer{Status: uint16(100 * (i + 1))})] = n
+	}
+	return by
 }
 
 const (
@@ -131,7 +126,7 @@ func TestProductionStatus(t *testing.T) {
 		want    ledger.Answers
 	}{
 		{"the first copy", false, ledger.Answers{Answered: 3, Failed: 1,
-			Status: [5]uint64{1, 2, 0, 0, 1}}},
+			Status: statuses(1, 2, 0, 0, 1)}},
 		{"another copy", true, ledger.Answers{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -329,7 +324,7 @@ func TestProductionOfEdited(t *testing.T) {
 	r.copied(request("/1"))
 	r.ends(5)
 	r.copied(request("/1") + request("/2"))
-	r.production(ledger.Answers{Answered: 2, Status: [5]uint64{0, 2}}, 0)
+	r.production(ledger.Answers{Answered: 2, Status: statuses(0, 2)}, 0)
 }
 
 // A copy that is far behind is gated by what was read, long after production has closed.
@@ -357,7 +352,7 @@ func TestProductionBehind(t *testing.T) {
 		r.ends(50)
 	}
 	r.copied(strings.Repeat(get, 6))
-	r.production(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
+	r.production(ledger.Answers{Answered: 6, Status: statuses(0, 6)}, 0)
 }
 
 // However requests and answers are cut into packets, it is known for each turn how many answers its

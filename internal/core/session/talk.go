@@ -148,8 +148,8 @@ func (s *Session) lostTalk(now mono.Time, err error) bool {
 	s.talk.following = false
 	var refusal *proto.Refusal
 	refused := errors.As(err, &refusal)
-	if refused && refusal.Reason == ledger.LoginFailed {
-		s.env.Count.Requests.Refuse(refusal.Code)
+	if refused && refusal.Class != 0 {
+		s.env.Count.Requests.Refuse(refusal.Class)
 	}
 	switch {
 	case !refused:
@@ -392,7 +392,7 @@ func (t *talk) content() bool {
 // noteAnswer notes an answer of the target.
 func (s *Session) noteAnswer(ev *Event) {
 	t, a := s.talk, &ev.Answer
-	countAnswer(&s.env.Count.Requests.Answers, t.protocol.Kind, a)
+	countAnswer(&s.env.Count.Requests.Answers, t.protocol, a)
 	if a.Interim {
 		t.interim++
 		return
@@ -412,10 +412,12 @@ func (s *Session) noteAnswer(ev *Event) {
 	}
 }
 
-// countAnswer counts an answer in a protocol of the given kind.
-func countAnswer(c *ledger.Answers, kind proto.Kind, a *proto.Answer) {
-	if class := int(a.Status)/100 - 1; kind == proto.HTTP1 && class >= 0 && class < len(c.Status) {
-		c.Status[class]++
+// countAnswer counts an answer in the protocol p.
+func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) {
+	if p.Class != nil {
+		if class := p.Class(a); class != 0 {
+			c.Status[class]++
+		}
 	}
 	if a.Interim {
 		return

@@ -1,5 +1,5 @@
-// Package segments reads a server's direction as a protocol's answers from its segments, which may
-// be out of order, repeated or cut. It puts them in order for a proto.Follower.
+// Package segments reads a protocol's answers from captured segments of a server, which may be out
+// of order, repeated, or cut. It puts them in order for a proto.Follower.
 package segments
 
 import (
@@ -14,45 +14,44 @@ import (
 // maxBehind bounds the bytes of one connection that wait behind a hole.
 const maxBehind = 1 << 20
 
-// Follower reads one connection's answers. When bytes of the server are missing for good, it is
-// Over and Lost.
+// Follower reads one connection's answers. If it misses bytes of the server, it is Over and Lost.
 type Follower struct {
 	answers proto.Follower
 
-	based  bool          // base is known
-	fin    bool          // finAt is known
-	base   seqnum.Value  // the sequence number of the first byte
-	next   seqnum.Value  // the sequence number of the next byte in order
-	read   uint64        // bytes in order
-	finAt  seqnum.Value  // the sequence number of the server's FIN
-	behind *reasm.Reader // what has come behind a hole; nil: nothing has
+	based  bool
+	fin    bool
+	base   seqnum.Value  // of the first byte, if based
+	next   seqnum.Value  // of the next byte in order
+	read   uint64        // bytes read, in order
+	finAt  seqnum.Value  // where the server's direction ends, if fin
+	behind *reasm.Reader // data behind a hole; nil if there is no hole
 }
 
-// Follow returns a Follower that begins with the server's SYN, or where Begin says.
+// Follow returns a Follower of a connection, which begins with the server's SYN or at Begin.
 func Follow(a proto.Answers) Follower { return Follower{answers: proto.Follow(a)} }
 
-// Over reports whether no more answers will be found.
+// Over reports whether nothing more will be found.
 func (f *Follower) Over() bool { return f.answers.Over() }
 
-// Lost reports whether the bytes could not be followed. If so, Over is true.
+// Lost reports whether the bytes could not be followed; then Over is true, too.
 func (f *Follower) Lost() bool { return f.answers.Lost() }
 
-// Expect hands a request's hint to the reader of answers (see proto.Answers).
+// Expect passes a Hint to the reader: see proto.Answers.
 func (f *Follower) Expect(request uint64, h proto.Hint) { f.answers.Expect(request, h) }
 
 // Begin sets the sequence number of the first byte.
 func (f *Follower) Begin(base seqnum.Value) { f.based, f.base, f.next = true, base, base }
 
-// Base returns the sequence number of the first byte. known is false if it is not known.
+// Base returns the sequence number of the first byte, if it is known.
 func (f *Follower) Base() (base seqnum.Value, known bool) { return f.base, f.based }
 
-// Read returns how many bytes have come in order.
+// Read returns how many bytes were read, in order.
 func (f *Follower) Read() uint64 { return f.read }
 
-// Take reads a segment of the server and appends what it finds to out. Bytes in out belong to the
-// segment, or are valid until the next call. Bytes behind a hole are copied to buffers of the pool.
-// scratch is scratch space of the reader.
-func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told,
+// Feed reads a segment of the server, and appends what is found. Bytes in out belong to the
+// segment, or are valid until the next call. Data behind a hole is kept in buffers of the pool.
+// scratch is memory for the reader's list.
+func (f *Follower) Feed(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told,
 	scratch *[]proto.Answer) []proto.Told {
 	switch {
 	case f.Over():
@@ -65,7 +64,7 @@ func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	case !f.based && seg.Len == 0 && !seg.Flags.Has(packet.FIN):
 		return out
 	case !f.based || len(seg.Payload) < seg.Len:
-		f.Lose() // its beginning was not captured, or it was cut
+		f.Lose() // the beginning is missing, or the segment was cut
 		return out
 	}
 	if seg.Flags.Has(packet.FIN) {
@@ -85,7 +84,6 @@ func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	return out
 }
 
-// feed reads bytes that are in order.
 func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told,
 	scratch *[]proto.Answer) []proto.Told {
 	f.next = f.next.Add(len(p))
@@ -93,8 +91,8 @@ func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told,
 	return f.answers.Feed(now, p, out, scratch)
 }
 
-// reorder keeps bytes behind a hole until the server's retransmission closes the hole, and reads
-// them then.
+// reorder keeps data behind a hole until the hole is filled: the server retransmits what is not
+// acknowledged.
 func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool,
 	out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	if f.behind == nil {
@@ -130,7 +128,7 @@ func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chun
 	return out
 }
 
-// Kept returns how many bytes of the pool are in use for what waits behind a hole.
+// Kept returns how many bytes of the pool are in use for data behind a hole.
 func (f *Follower) Kept() int {
 	if f.behind == nil {
 		return 0
@@ -138,7 +136,7 @@ func (f *Follower) Kept() int {
 	return f.behind.Kept()
 }
 
-// Lose gives up on the connection: bytes are missing, or there is no room for them.
+// Lose ends the reading because bytes are missing, or there is no room for them.
 func (f *Follower) Lose() {
 	f.answers.Lose()
 	f.Close()

@@ -13,7 +13,7 @@ import (
 	"tcpcopy/internal/proto/http1"
 )
 
-// part is a segment of the target: the offset of its first byte, and its flags in addition to ACK.
+// part is a segment of the target: the offset of its first byte, and its flags besides ACK.
 type part struct {
 	off   int
 	text  string
@@ -41,7 +41,8 @@ func TestFollow(t *testing.T) {
 			[]part{{off: 0}, synAck, {off: 0, text: reply}}, []string{"40"}},
 		{"begun before", []part{{off: 0, text: reply}}, []string{"lost"}},
 		{"cut", []part{synAck, {off: 0, text: reply, cut: 1}}, []string{"lost"}},
-		{"no HTTP", []part{synAck, {off: 0, text: reply + "220 smtp\r\n"}}, []string{"40", "lost"}},
+		{"no HTTP", []part{synAck, {off: 0, text: reply + "220 smtp\r\n"}},
+			[]string{"40", "lost"}},
 		{"too much behind a hole", func() []part {
 			all := []part{synAck}
 			for i := range 40 {
@@ -60,7 +61,7 @@ func TestFollow(t *testing.T) {
 			for _, p := range tc.parts {
 				seg := packet.Segment{Seq: base.Add(p.off), Flags: packet.ACK | p.flags,
 					Len: len(p.text), Payload: []byte(p.text[:len(p.text)-p.cut])}
-				out = f.Take(1, &seg, &pool, out[:0], &scratch)
+				out = f.Feed(1, &seg, &pool, out[:0], &scratch)
 				for i := range out {
 					got = append(got, fmt.Sprint(out[i].End))
 				}
@@ -79,14 +80,14 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Bytes in the output remain valid when their buffers go back to the pool.
+// Kept bytes are valid although their buffers return to the pool.
 func TestFollowKept(t *testing.T) {
 	var pool chunk.Pool
 	f := Follow(&keeper{})
 	f.Begin(100)
 	var scratch []proto.Answer
 	seg := func(off int, s string) []proto.Told {
-		return f.Take(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK,
+		return f.Feed(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK,
 			Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
 	}
 	if out := seg(3, "def"); len(out) != 0 {
@@ -105,7 +106,7 @@ func TestFollowKept(t *testing.T) {
 	}
 }
 
-// keeper is a reader that keeps every byte.
+// keeper keeps every byte.
 type keeper struct{}
 
 func (*keeper) Expect(uint64, proto.Hint)                                 {}
