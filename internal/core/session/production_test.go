@@ -125,8 +125,8 @@ func TestProductionStatus(t *testing.T) {
 		further bool
 		want    ledger.Answers
 	}{
-		{"the first copy", false, ledger.Answers{Answered: 3, Failed: 1,
-			Status: statuses(1, 2, 0, 0, 1)}},
+		{"the first copy", false,
+			ledger.Answers{Answered: 3, Failed: 1, Status: statuses(1, 2, 0, 0, 1)}},
 		{"another copy", true, ledger.Answers{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -412,7 +412,7 @@ func (s *Session) noteAnswer(ev *Event) {
 	}
 }
 
-// countAnswer counts an answer in the protocol p.
+// countAnswer counts an answer of the protocol p.
 func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) {
 	if p.Class != nil {
 		if class := p.Class(a); class != 0 {
