@@ -40,8 +40,9 @@ func bindBesideServer(fd int, from netip.AddrPort) error {
 		return unix.EADDRINUSE // not permitted, as SO_REUSEADDR alone
 	}
 	bound := unix.Bind(fd, sockaddr(from, 0))
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_OFF); err != nil {
-		return fmt.Errorf("end TCP_REPAIR: %w", err)
+	off := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_OFF)
+	if off != nil {
+		return fmt.Errorf("end TCP_REPAIR: %w", off)
 	}
 	if err := setReuseAddr(fd); err != nil { // which the end of the mode has cleared
 		return err
