@@ -79,7 +79,8 @@ func TestSlowPeer(t *testing.T) {
 	}
 }
 
-// TestSecondConnectionServes: what the first connection of a link cannot take any more, the second does.
+// TestSecondConnectionServes: what the first connection of a link cannot take any more, the
+// second does.
 func TestSecondConnectionServes(t *testing.T) {
 	l := newLink("nowhere", NewSlot(), Config{})
 	dead := &Conn{ended: true, limit: 1 << 20, wake: make(chan struct{}, 1)}

@@ -94,9 +94,9 @@ func TestGroupAnswer(t *testing.T) {
 			var got wire.Ownership
 			g := &Group{pending: map[uint32]*question{7: {tuple: tuple, left: 2, worst: wire.Nobody}},
 				cfg: &Config{OnOwner: func(_ wire.Tuple, o wire.Ownership) { got = o }}}
-			g.answered(wire.Owner{ID: 8, Owner: wire.Another, Tuple: tuple}) // to a question that nobody asked
+			g.answer(wire.Owner{ID: 8, Owner: wire.Another, Tuple: tuple}) // to a question that nobody asked
 			for _, a := range tc.answers {
-				g.answered(wire.Owner{ID: 7, Owner: a, Tuple: tuple})
+				g.answer(wire.Owner{ID: 7, Owner: a, Tuple: tuple})
 			}
 			if got != tc.want {
 				t.Errorf("%v, want %v", got, tc.want)

@@ -1,8 +1,10 @@
-// Package key is the secret that a copier and an intercept share, and the proof that both hold it.
+// Package key is the secret that a copier and an intercept share, and the proof that both hold
+// it.
 //
-// A key is 32 random bytes. Each role's Ed25519 certificate is derived from it, so holding the key and
-// being able to show the certificate are the same thing: mutual TLS 1.3 does the rest. The package knows
-// nothing of connections; the commands load a key and hand the TLS configurations to link and intercept.
+// A key is 32 random bytes. Each role's Ed25519 certificate is derived from it, so holding the
+// key and being able to show the certificate are the same thing: mutual TLS 1.3 does the rest.
+// The package knows nothing of connections; the commands load a key and hand the TLS
+// configurations to link and intercept.
 package key
 
 import (
@@ -43,8 +45,8 @@ func Generate() string {
 	return prefix + base64.StdEncoding.EncodeToString(b[:])
 }
 
-// Parse reads a key's text, white space around it aside. Its errors never quote the text: it may be most
-// of a secret.
+// Parse reads a key's text, white space around it aside. Its errors never quote the text: it may
+// be most of a secret.
 func Parse(text string) (Key, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -66,8 +68,9 @@ func Parse(text string) (Key, error) {
 	return k, nil
 }
 
-// Load reads the key from file, or, where file is empty, from the environment; ErrNone if neither is
-// given. The warning is for the user: a file that others may read. It is empty where there is none.
+// Load reads the key from file, or, where file is empty, from the environment; ErrNone if neither
+// is given. The warning is for the user: a file that others may read. It is empty where there is
+// none.
 func Load(file string) (k Key, warning string, err error) {
 	if file == "" {
 		text := os.Getenv(Env)

@@ -122,8 +122,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// connected returns the two ends of a connection that buffers: on a net.Pipe two alerts that cross would
-// wait for each other.
+// connected returns the two ends of a connection that buffers: on a net.Pipe two alerts that
+// cross would wait for each other.
 func connected(t *testing.T) (a, b net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The labels keep the roles apart: a copier's certificate cannot be shown as an intercept's, nor an agent's
-// to one.
+// The labels keep the roles apart: a copier's certificate cannot be shown as an intercept's, nor
+// an agent's to one.
 const (
 	interceptLabel = "tcpcopy key 1 intercept"
 	copierLabel    = "tcpcopy key 1 copier"
@@ -34,8 +34,12 @@ func ClientTLS(k Key) *tls.Config { return k.client(copierLabel, interceptLabel)
 // AgentServerTLS is the side of a copier to which agents connect.
 func AgentServerTLS(k Key) *tls.Config { return k.server(collectLabel, agentLabel) }
 
-// AgentClientTLS is the agent's side.
-func AgentClientTLS(k Key) *tls.Config { return k.client(agentLabel, collectLabel) }
+// AgentClientTLS returns the configuration of an agent.
+func AgentClientTLS(k Key) *tls.Config {
+	c := k.client(agentLabel, collectLabel)
+	c.DynamicRecordSizingDisabled = true // bulk: no message waits for its first bytes alone
+	return c
+}
 
 func (k Key) server(own, peer string) *tls.Config {
 	c := k.config(own, peer)
@@ -81,9 +85,9 @@ func (k Key) private(label string) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(seed)
 }
 
-// certificate signs the public key with itself. Everything in it is fixed, and Ed25519 signatures are
-// deterministic, so both ends could make the same bytes; only the public key is ever compared, so a
-// clock that is wrong does no harm.
+// certificate signs the public key with itself. Everything in it is fixed, and Ed25519 signatures
+// are deterministic, so both ends could make the same bytes; only the public key is ever
+// compared, so a clock that is wrong does no harm.
 func certificate(label string, private ed25519.PrivateKey) []byte {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),

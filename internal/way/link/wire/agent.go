@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// AgentCounts are an agent's totals since it started. What it captured and did not send is there by reason.
+// AgentCounts are an agent's totals since it started. What it captured and did not send is there
+// by reason.
 type AgentCounts struct {
 	Sent       uint64 // packets that went into messages
 	SentBytes  uint64 // of messages, as they went over the connection
@@ -104,8 +105,8 @@ func (h *AgentHello) Append(dst []byte) []byte {
 	return end(h.Counts.append(dst), start)
 }
 
-// Decode reads the body of an AgentHello. Where the version is not this package's, only Version is set and
-// there is no error.
+// Decode reads the body of an AgentHello. Where the version is not this package's, only Version
+// is set and there is no error.
 func (h *AgentHello) Decode(body []byte) error {
 	c := cursor{b: body}
 	*h = AgentHello{Version: c.u16()}

@@ -9,33 +9,35 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// The raw way's two messages about answers, for intercepts that have ReadsAnswers. ReadAnswers, from the copier,
-// says what to read, and each record is confirmed; Answers, from the intercept, tells what was found. Once an intercept
-// has confirmed a record with a protocol, it keeps what that target says first on connections of this copier's that
-// begin from then on, for EarlyFor: a record for one of these may come after the target's bytes. Each body is
-// a run of records up to its end:
+// The raw way's two messages about answers, for intercepts that have ReadsAnswers. ReadAnswers,
+// from the copier, says what to read, and each record is confirmed; Answers, from the intercept,
+// tells what was found. Once an intercept has confirmed a record with a protocol, it keeps what
+// that target says first on connections of this copier's that begin from then on, for EarlyFor: a
+// record for one of these may come after the target's bytes. Each body is a run of records up to
+// its end:
 //
 //	read:    tuple · serial 32 · protocol 8 · flags 8 (base known, held) · base 32 · request varint · hint 8
 //	answers: kind 8 · tuple · confirmed: serial 32 · whole 8
 //	                          answer: as in StreamEvents; bytes: length varint, bytes
 
-// EarlyFor is how long after a target's SYN-ACK an intercept keeps what the target says on a connection that nobody
-// has asked about.
+// EarlyFor is how long after a target's SYN-ACK an intercept keeps what the target says on a
+// connection that nobody has asked about.
 const EarlyFor = 5 * time.Second
 
-// Reading is what a copier says of one connection's answers: read them (Proto), or what to expect of a request
-// (Hint).
+// Reading is what a copier says of one connection's answers: read them (Proto), or what to expect
+// of a request (Hint).
 type Reading struct {
 	Tuple  Tuple
 	Serial uint32 // names the record in its confirmation
 	Proto  proto.Kind
-	// Base is the sequence number of the target's first byte; where it is not known, the SYN-ACK that is still to
-	// come tells.
+	// Base is the sequence number of the target's first byte; where it is not known, the SYN-ACK
+	// that is still to come tells.
 	Base      seqnum.Value
 	BaseKnown bool
 	Request   uint64
 	Hint      proto.Hint
-	// Held: a request waits for the confirmation, which otherwise need not be sent for its own sake.
+	// Held: a request waits for the confirmation, which otherwise need not be sent for its own
+	// sake.
 	Held bool
 }
 
@@ -83,7 +85,8 @@ type Found struct {
 	Kind   FoundKind
 	Tuple  Tuple
 	Serial uint32
-	// Whole, of FoundConfirmed: this intercept reads the connection from the SYN-ACK on, which it has seen.
+	// Whole, of FoundConfirmed: this intercept reads the connection from the SYN-ACK on, which it
+	// has seen.
 	Whole  bool
 	Answer proto.Answer
 	Age    time.Duration // how long the answer's first byte came before its last, in whole microseconds

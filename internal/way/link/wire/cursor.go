@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// cursor reads fields from a body. Past its end it yields zeros and remembers that it did, so a decoder
-// asks once, at the end.
+// cursor reads fields from a body. Past its end it yields zeros and remembers that it did, so a
+// decoder asks once, at the end.
 type cursor struct {
 	b     []byte
 	short bool

@@ -1,10 +1,11 @@
-// Package wire is the codec of what a copier and an intercept say to each other: bytes in, bytes out, no
-// sockets. Packages link (the copier's end) and intercept use it.
+// Package wire is the codec of what a copier and an intercept say to each other: bytes in, bytes
+// out, no sockets. Packages link (the copier's end) and intercept use it.
 //
-// A connection begins, in both directions, with Preface; frames follow. A frame is a type, flags, the
-// length of its body, and the body; numbers are big-endian. The copier speaks first, Hello; the
-// intercept answers Welcome or Refuse. A body may grow at its end in later versions: a decoder reads the
-// fields it knows and ignores what follows them, except in Headers, whose records fill it.
+// A connection begins, in both directions, with Preface; frames follow. A frame is a type, flags,
+// the length of its body, and the body; numbers are big-endian. The copier speaks first, Hello;
+// the intercept answers Welcome or Refuse. A body may grow at its end in later versions: a
+// decoder reads the fields it knows and ignores what follows them, except in Headers, whose
+// records fill it.
 package wire
 
 import (
@@ -13,8 +14,8 @@ import (
 	"fmt"
 )
 
-// Preface opens a connection in each direction. Its first byte is none that TLS begins with, so that
-// either mistake (TLS spoken to a plain port, or the other way round) is known by one byte.
+// Preface opens a connection in each direction. Its first byte is none that TLS begins with, so
+// that either mistake (TLS spoken to a plain port, or the other way round) is known by one byte.
 const Preface = "tcpcopy\x01"
 
 // Version is the protocol's version. Ends of different versions do not talk.
@@ -94,6 +95,16 @@ var (
 	ErrUnknown = errors.New("wire: unknown message")
 )
 
+// Malformed reports whether an error is one of this package's: the peer sent what cannot be read.
+func Malformed(err error) bool {
+	for _, e := range []error{ErrPreface, ErrTooLong, ErrShort, ErrValue, ErrUnknown} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // Frame is one message as received; Body is a view of the reader's buffer.
 type Frame struct {
 	Type  Type
@@ -101,8 +112,8 @@ type Frame struct {
 	Body  []byte
 }
 
-// Unexpected is what a reader returns for a frame that it has no use for: nil where the frame may be
-// skipped, an error that names it where not.
+// Unexpected is what a reader returns for a frame that it has no use for: nil where the frame may
+// be skipped, an error that names it where not.
 func (f Frame) Unexpected() error {
 	if f.Flags&Skippable != 0 {
 		return nil
@@ -126,10 +137,10 @@ func AppendRaw(dst []byte, t Type, flags uint8, body []byte) []byte {
 	return end(append(begin(dst, t, flags), body...), start)
 }
 
-// Reader cuts a connection's bytes into frames. Its owner reads from the connection into Space, says
-// with Filled how much came, and calls Next until there is no frame left. The zero value is ready; it
-// accepts Hello-sized frames until Introduced is called. Its buffer grows as frames demand, within the
-// bound, and is never larger than the largest frame and some.
+// Reader cuts a connection's bytes into frames. Its owner reads from the connection into Space,
+// says with Filled how much came, and calls Next until there is no frame left. The zero value is
+// ready; it accepts Hello-sized frames until Introduced is called. Its buffer grows as frames
+// demand, within the bound, and is never larger than the largest frame and some.
 type Reader struct {
 	buf        []byte
 	r, w       int
@@ -142,7 +153,8 @@ const readRoom = 64 << 10
 // Introduced lifts the bound on a frame from MaxHelloBody to MaxBody.
 func (r *Reader) Introduced() { r.introduced = true }
 
-// Space returns room to read into: never empty. Frames that Next returned before are no longer valid.
+// Space returns room to read into: never empty. Frames that Next returned before are no longer
+// valid.
 func (r *Reader) Space() []byte {
 	if r.r == r.w {
 		r.r, r.w = 0, 0
@@ -153,7 +165,8 @@ func (r *Reader) Space() []byte {
 		r.r = 0
 	}
 	if r.w == len(r.buf) {
-		// Doubling keeps the copies few; what is asked for is bounded by Next, which refuses long frames.
+		// Doubling keeps the copies few; what is asked for is bounded by Next, which refuses long
+		// frames.
 		bigger := make([]byte, max(readRoom, 2*len(r.buf)))
 		copy(bigger, r.buf[:r.w])
 		r.buf = bigger
@@ -164,8 +177,8 @@ func (r *Reader) Space() []byte {
 // Filled says that the first n bytes of Space were filled.
 func (r *Reader) Filled(n int) { r.w += n }
 
-// Next returns the next whole frame, and whether there is one. The frame's body holds until Space is
-// called. After an error the connection is of no further use.
+// Next returns the next whole frame, and whether there is one. The frame's body holds until Space
+// is called. After an error the connection is of no further use.
 func (r *Reader) Next() (Frame, bool, error) {
 	if !r.opened {
 		got := r.buf[r.r:min(r.w, r.r+len(Preface))]

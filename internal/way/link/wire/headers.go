@@ -12,15 +12,15 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// The body of Headers: the moment of the first segment on the intercept's clock (ns, 64 bits), how long
-// after it the batch was sealed (µs, 32), then records until the end. A record is
+// The body of Headers: the moment of the first segment on the intercept's clock (ns, 64 bits),
+// how long after it the batch was sealed (µs, 32), then records until the end. A record is
 //
 //	bits 8 · µs after the first segment 32 · source address, port · destination address, port ·
 //	seq 32 · ack 32 · flags 8 · ttl 8 · window 16
 //
-// and then, where its bit says so: payload length 24; urgent pointer 16; timestamps 2 × 32; MSS 16, window
-// scale 8 (255: none), SACK permitted 8; count 8 and SACK blocks of 2 × 32. An IPv4 segment in
-// the middle of a connection takes 40 bytes.
+// and then, where its bit says so: payload length 24; urgent pointer 16; timestamps 2 × 32; MSS
+// 16, window scale 8 (255: none), SACK permitted 8; count 8 and SACK blocks of 2 × 32. An IPv4
+// segment in the middle of a connection takes 40 bytes.
 const (
 	bitV6 = 1 << iota
 	bitLen
@@ -38,7 +38,8 @@ const (
 	noScale      = 255
 )
 
-// HeaderBatch builds one Headers message after the other in the same buffer. The zero value is ready.
+// HeaderBatch builds one Headers message after the other in the same buffer. The zero value is
+// ready.
 type HeaderBatch struct {
 	buf  []byte
 	base mono.Time
@@ -63,8 +64,8 @@ func (b *HeaderBatch) Add(s *packet.Segment, at mono.Time) bool {
 	return true
 }
 
-// Seal ends the batch at the time now and returns it as a frame: a view that holds until the next Add.
-// It is nil for an empty batch.
+// Seal ends the batch at the time now and returns it as a frame: a view that holds until the next
+// Add. It is nil for an empty batch.
 func (b *HeaderBatch) Seal(now mono.Time) []byte {
 	if b.n == 0 {
 		return nil
@@ -79,8 +80,8 @@ func micros(d time.Duration) uint32 {
 	return uint32(min(max(d/time.Microsecond, 0), 1<<32-1))
 }
 
-// appendRecord makes room for the longest record once and fills it by index: half the time that appending
-// field by field takes.
+// appendRecord makes room for the longest record once and fills it by index: half the time that
+// appending field by field takes.
 func appendRecord(dst []byte, s *packet.Segment, after uint32) []byte {
 	dst = slices.Grow(dst, maxRecord)
 	r := dst[len(dst) : len(dst)+maxRecord]

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// Capabilities are bits that each side sets for what it can do beyond the raw way of this version; a side uses
-// only what both have set. Unknown bits mean nothing.
+// Capabilities are bits that each side sets for what it can do beyond the raw way of this
+// version; a side uses only what both have set. Unknown bits mean nothing.
 type Capabilities uint64
 
-// ReadsAnswers: the intercept reads what targets answer, as a protocol's, and tells where answers end.
+// ReadsAnswers: the intercept reads what targets answer, as a protocol's, and tells where answers
+// end.
 const ReadsAnswers Capabilities = 1 << 0
 
 // Has says whether all bits of d are set.
@@ -59,9 +60,15 @@ type Hello struct {
 	// Clients are the networks of the addresses that stand in for clients (-c): none may be the
 	// intercept's own. Empty where the real clients' addresses are used.
 	Clients []netip.Prefix
-	// ConnectTimeout is how long an attempt to connect to a target may take, in whole milliseconds; 0: as the
-	// intercept has it. Of the tunnel alone.
+	// ConnectTimeout is how long an attempt to connect to a target may take, in whole
+	// milliseconds; 0: as the intercept has it. Of the tunnel alone.
 	ConnectTimeout time.Duration
+}
+
+// HelloVersion returns the version in a Hello or AgentHello, which comes first in every version.
+func HelloVersion(f Frame) (uint16, error) {
+	c := cursor{b: f.Body}
+	return c.u16(), c.err(f.Type)
 }
 
 // Append appends the message as a frame. At most MaxHelloList of each list are sent.
@@ -87,8 +94,8 @@ func (h *Hello) Append(dst []byte) []byte {
 	return end(dst, start)
 }
 
-// Decode reads the body of a Hello. Where the version is not this package's, only Version is set and
-// there is no error: what follows may have any form.
+// Decode reads the body of a Hello. Where the version is not this package's, only Version is set
+// and there is no error: what follows may have any form.
 func (h *Hello) Decode(body []byte) error {
 	c := cursor{b: body}
 	*h = Hello{Version: c.u16()}
@@ -136,8 +143,8 @@ type Welcome struct {
 	Capabilities Capabilities
 	HoldMillis   uint16 // how long an answer of a connection that nobody owns waits for a Claim
 	Software     string
-	// Forbidden are those of the Hello's targets that an intercept on the target connects nobody to: they are
-	// not its host's, or none of the ports that it allows.
+	// Forbidden are those of the Hello's targets that an intercept on the target connects nobody
+	// to: they are not its host's, or none of the ports that it allows.
 	Forbidden []netip.AddrPort
 }
 

@@ -33,7 +33,8 @@ type Packets struct {
 // packetsHeader is what precedes the records.
 const packetsHeader = 8 + 4 + 8 + 8 + 1 + 4
 
-// AppendHeader appends the frame's header and all fields but Records, whose length n is: they are to follow.
+// AppendHeader appends the frame's header and all fields but Records, whose length n is: they are
+// to follow.
 func (p *Packets) AppendHeader(dst []byte, n int) []byte {
 	be := binary.BigEndian
 	start := len(dst)
@@ -99,8 +100,8 @@ func (p *Packets) Unpacked(records []byte) Records {
 	return Records{b: records, at: p.At, left: p.Count}
 }
 
-// Next reads the next record into r, whose Data is a view. False after the last one, with an error if they
-// are not what was announced.
+// Next reads the next record into r, whose Data is a view. False after the last one, with an
+// error if they are not what was announced.
 func (r *Records) Next(rec *Record) (bool, error) {
 	if r.left == 0 {
 		if len(r.b) > 0 {

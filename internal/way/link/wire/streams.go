@@ -11,8 +11,9 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// The tunnel's two messages. Operations, from the copier, open, feed and end connections at the target;
-// StreamEvents, from the intercept, say what becomes of them. Each body is a run of records up to its end:
+// The tunnel's two messages. Operations, from the copier, open, feed and end connections at the
+// target; StreamEvents, from the intercept, say what becomes of them. Each body is a run of
+// records up to its end:
 //
 //	operation: kind 8 · id varint · open: client address, port, target address, port
 //	                                data: length varint, bytes
@@ -23,8 +24,8 @@ import (
 //	                                bytes: length varint, bytes
 //
 // Varints are unsigned LEB128 (encoding/binary). An id is the copier's, and never used twice on a
-// connection. Flow control: the copier may have Window bytes of a connection under way that the intercept
-// has not reported as taken; to send more is an error of the protocol.
+// connection. Flow control: the copier may have Window bytes of a connection under way that the
+// intercept has not reported as taken; to send more is an error of the protocol.
 
 // Window is how many bytes of one connection may be sent before the intercept has taken them.
 const Window = 512 << 10
@@ -35,7 +36,8 @@ const MaxData = 64 << 10
 // MaxKept bounds the bytes of one Bytes record.
 const MaxKept = 16 << 10
 
-// MaxEvents bounds the body of StreamEvents in bytes: events take many times the room once they are read.
+// MaxEvents bounds the body of StreamEvents in bytes: events take many times the room once they
+// are read.
 const MaxEvents = 128 << 10
 
 // OpKind says what an operation does.
@@ -201,8 +203,8 @@ func AppendStreamEvent(dst []byte, ev *StreamEvent) []byte {
 	return dst
 }
 
-// NextStreamEvent reads the first event of a body, and returns what follows it. A reason that this version
-// does not know becomes ledger.LinkError.
+// NextStreamEvent reads the first event of a body, and returns what follows it. A reason that
+// this version does not know becomes ledger.LinkError.
 func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
 	c := cursor{b: body}
 	*ev = StreamEvent{Kind: StreamEventKind(c.u8()), ID: c.uvarint()}
@@ -233,8 +235,8 @@ func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
 	return c.b, c.err(TypeStreamEvents)
 }
 
-// BeginFrame appends the header of a frame whose body the caller appends; EndFrame fills in its length.
-// start is len(dst) before BeginFrame.
+// BeginFrame appends the header of a frame whose body the caller appends; EndFrame fills in its
+// length. start is len(dst) before BeginFrame.
 func BeginFrame(dst []byte, t Type) []byte { return begin(dst, t, 0) }
 
 // EndFrame ends what BeginFrame began.

@@ -27,8 +27,8 @@ func appendTuple(dst []byte, t Tuple) []byte {
 
 func (c *cursor) tuple() Tuple { return Tuple{Client: c.addrPort(), Target: c.addrPort()} }
 
-// AppendTuples appends a frame of type t (TypeClaim, TypeClaimRefused, TypeRelease) that holds tuples, at
-// most MaxTuples.
+// AppendTuples appends a frame of type t (TypeClaim, TypeClaimRefused, TypeRelease) that holds
+// tuples, at most MaxTuples.
 func AppendTuples(dst []byte, t Type, tuples []Tuple) []byte {
 	start := len(dst)
 	tuples = tuples[:min(len(tuples), MaxTuples)]
@@ -39,8 +39,8 @@ func AppendTuples(dst []byte, t Type, tuples []Tuple) []byte {
 	return end(dst, start)
 }
 
-// DecodeTuples reads the body of a TypeClaim, TypeClaimRefused or TypeRelease, and appends its tuples to
-// dst.
+// DecodeTuples reads the body of a TypeClaim, TypeClaimRefused or TypeRelease, and appends its
+// tuples to dst.
 func DecodeTuples(dst []Tuple, t Type, body []byte) ([]Tuple, error) {
 	c := cursor{b: body}
 	n := int(c.u16())
@@ -73,9 +73,10 @@ func (q *Query) Decode(body []byte) error {
 	return c.err(TypeQuery)
 }
 
-// Seek asks whether a connection may be opened, or tried again; ID comes back in the answer, an Owner: Another,
-// if another copier has it, or had it when the asker's first SYN was due, Age milliseconds ago. Any other answer is a
-// yes. What of the target's no sequence number gives to anybody comes to the asker from now on.
+// Seek asks whether a connection may be opened, or tried again; ID comes back in the answer, an
+// Owner: Another, if another copier has it, or had it when the asker's first SYN was due, Age
+// milliseconds ago. Any other answer is a yes. What of the target's no sequence number gives to
+// anybody comes to the asker from now on.
 type Seek struct {
 	ID    uint32
 	Age   uint32
@@ -144,8 +145,8 @@ func (o *Owner) Decode(body []byte) error {
 	return c.err(TypeOwner)
 }
 
-// ICMP reports an ICMP error about a packet that a copier sent. Anybody can send such a message: its
-// reader checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
+// ICMP reports an ICMP error about a packet that a copier sent. Anybody can send such a message:
+// its reader checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
 type ICMP struct {
 	Kind  packet.ICMPKind
 	Code  uint8

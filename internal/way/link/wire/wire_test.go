@@ -148,7 +148,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestGolden holds the bytes fixed: two versions of the program that both speak version 2 must agree.
+// TestGolden holds the bytes fixed: two versions of the program that both speak version 2 must
+// agree.
 func TestGolden(t *testing.T) {
 	var out strings.Builder
 	for _, m := range messages() {
@@ -169,8 +170,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestCut takes bytes off the end of every message: each length that is too short is an error, not a
-// panic and not a half-filled value.
+// TestCut takes bytes off the end of every message: each length that is too short is an error,
+// not a panic and not a half-filled value.
 func TestCut(t *testing.T) {
 	for _, m := range messages() {
 		t.Run(m.name, func(t *testing.T) {
