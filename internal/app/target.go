@@ -127,7 +127,7 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	ground := ontarget.New(ontarget.Config{Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
 		MaxStreams: c.Target.MaxStreams, MaxBytes: c.Target.Memory, Enter: host.enter, Log: s.Log})
 	cfg := intercept.Config{
-		Streams: func(hello *wire.Hello, send func([]byte) bool, broken func()) (intercept.StreamPort, error) {
+		Streams: func(hello *wire.Hello, send func([]byte) bool, broken func()) (intercept.StreamHandler, error) {
 			port, err := ground.Attach(hello.Instance, hello.ConnectTimeout, send, broken)
 			if err != nil {
 				return nil, err

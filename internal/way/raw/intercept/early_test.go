@@ -3,10 +3,8 @@ package intercept
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,39 +26,32 @@ var (
 	earlyOther  = netip.MustParseAddrPort("10.0.0.2:9090")
 )
 
-// earlyBed is an intercept whose clock and packets are the test's, with copiers of the slots 7, 8 and so on. Nobody
-// writes to these: what they would be told is read from where it waits.
+// earlyBed is an intercept whose clock and packets are the test's, with one connection each of
+// copiers with the slots 7, 8 and so on.
 type earlyBed struct {
 	testing.TB
 	s      *Intercept
 	now    mono.Time
 	peers  []*peer
+	out    []*outbox // of the peers
 	serial uint32
 }
 
 func newEarlyBed(t testing.TB, copiers int) *earlyBed {
 	b := &earlyBed{TB: t, now: 1000 * ms}
 	var err error
-	b.s, err = New(Config{Sources: []source.Source{noSource{}}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-		AllowForwarding: true, Log: slog.New(slog.DiscardHandler), Now: func() mono.Time { return b.now }, Buffer: 1 << 30,
+	b.s, err = New(Config{Sources: []source.Source{noSource{}},
+		Listen:          []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
+		AllowForwarding: true, Log: slog.New(slog.DiscardHandler),
+		Now:   func() mono.Time { return b.now },
 		Whole: func([]netip.AddrPort) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range copiers {
-		slot := uint8(7 + i)
-		owner, err := b.s.table.Join([16]byte{slot}, slot, []netip.AddrPort{earlyTarget, earlyOther})
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, far := net.Pipe()
-		t.Cleanup(func() { conn.Close(); far.Close() })
-		b.peers = append(b.peers, b.s.join(owner, conn, netip.Addr{}, &wire.Hello{Slot: slot, Conns: 1}, nil))
+		b.join(uint8(7+i), 0)
 	}
 	t.Cleanup(func() {
-		for _, p := range b.peers {
-			b.s.owners[p.copier.owner].peers = nil
-		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		b.s.Run(ctx)
@@ -68,11 +59,20 @@ func newEarlyBed(t testing.TB, copiers int) *earlyBed {
 	return b
 }
 
+// join adds a connection, by its number, of the copier of a slot.
+func (b *earlyBed) join(slot, number uint8) {
+	b.Helper()
+	p, out := joined(b, b.s, &wire.Hello{Instance: wire.Instance{slot}, Slot: slot, Conn: number,
+		Conns: number + 1, Targets: []netip.AddrPort{earlyTarget, earlyOther}})
+	b.peers, b.out = append(b.peers, p), append(b.out, out)
+}
+
 func earlyClient(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 16), byte(n >> 8)}), uint16(20000+n&0xff))
 }
 
-// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not captured.
+// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not
+// captured.
 func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
 	seg.Src, seg.Dst, seg.Len = earlyTarget, earlyClient(n), len(seg.Payload)
 	if seg.Flags&(packet.SYN|packet.ACK) == 0 {
@@ -97,7 +97,8 @@ func (b *earlyBed) asks(copier, n int, r wire.Reading) {
 	b.Helper()
 	b.serial++
 	r.Tuple, r.Serial = wire.Tuple{Client: earlyClient(n), Target: earlyTarget}, b.serial
-	if err := b.s.readAnswers(b.peers[copier], wire.AppendReading(nil, &r)); err != nil {
+	f := wire.Frame{Type: wire.TypeReadAnswers, Body: wire.AppendReading(nil, &r)}
+	if err := b.s.readAnswers(b.peers[copier], f); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -124,14 +125,7 @@ func (b *earlyBed) known() *earlyBed {
 func (b *earlyBed) told(copier int) string {
 	b.Helper()
 	b.s.batch(b.now, nil, nil)
-	out := b.peers[copier].out
-	data := []byte(wire.Preface)
-	if !strings.HasPrefix(string(out.pending), wire.Preface) {
-		data = append(data, out.pending...)
-	} else {
-		data = slices.Clone(out.pending)
-	}
-	out.pending = out.pending[:0]
+	data := append([]byte(wire.Preface), b.out[copier].drain()...)
 	var in wire.Reader
 	in.Introduced()
 	var all []string
@@ -196,13 +190,13 @@ func (b *earlyBed) toldIs(copier int, want string) {
 // keepsNothing checks that no bytes are kept, nor any of the pool's in use.
 func (b *earlyBed) keepsNothing() {
 	b.Helper()
-	if a := &b.s.answers; a.kept != 0 || a.pool.InUse() != 0 {
-		b.Errorf("%d bytes are kept, %d of the pool", a.kept, a.pool.InUse())
+	if a := &b.s.answers; a.earlyBytes != 0 || a.pool.InUse() != 0 {
+		b.Errorf("%d bytes are kept, %d of the pool", a.earlyBytes, a.pool.InUse())
 	}
 }
 
-// Whenever the copier asks, before all that the target says, between any two segments, or after them, the same is found,
-// and what was found of bytes that had come is told at once.
+// Whenever the copier asks, before all that the target says, between any two segments, or after
+// them, the same is found, and what was found of bytes that had come is told at once.
 func TestEarlyIsAsIfAskedInTime(t *testing.T) {
 	const base = seqnum.Value(0xfffffff0)
 	for _, tc := range followCases {
@@ -263,11 +257,11 @@ func TestEarlyOrder(t *testing.T) {
 	b.toldIs(0, "whole")
 }
 
-// A confirmation that something waits for is sent at once; others go along with what is told next, and know by then what
-// has come, and gone, meanwhile.
+// A confirmation that something waits for is sent at once; others go along with what is told
+// next, and know by then what has come, and gone, meanwhile.
 func TestEarlyConfirmations(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
-	pending := func() int { return len(b.peers[0].out.pending) }
+	pending := func() int { return len(b.out[0].pending) }
 	b.asks(0, 1, wire.Reading{Proto: proto.HTTP1})
 	if n := pending(); n > 0 {
 		t.Errorf("%d bytes are sent for a confirmation that nothing waits for", n)
@@ -286,14 +280,14 @@ func TestEarlyConfirmations(t *testing.T) {
 	b.see(4, packet.Segment{Seq: 100, Flags: packet.FIN | packet.ACK, Payload: []byte(reply)}, 0)
 	b.toldIs(0, "h40 40 whole")
 	b.reads(0, 4, 100)
-	for i := range maxIdle {
+	for i := range maxUnconfirmed {
 		if pending() > 0 {
 			t.Fatalf("sent after %d", i)
 		}
 		b.asks(0, 5, wire.Reading{Proto: proto.HTTP1})
 	}
 	if pending() == 0 {
-		t.Errorf("nothing is sent though %d wait", maxIdle+1)
+		t.Errorf("nothing is sent though %d wait", maxUnconfirmed+1)
 	}
 }
 
@@ -447,10 +441,10 @@ func TestEarlyIsForReaders(t *testing.T) {
 	}
 	b.opens(3, 8, 100)
 	b.says(3, 100, reply)
-	if b.s.answers.kept == 0 {
+	if b.s.answers.earlyBytes == 0 {
 		t.Error("nothing is kept for who reads")
 	}
-	b.s.leave(b.peers[1], io.EOF)
+	b.s.remove(b.peers[1])
 	b.keepsNothing()
 	if n := len(b.s.answers.followed); n != 0 {
 		t.Errorf("%d connections are known of one who is gone", n)
@@ -465,8 +459,8 @@ func TestEarlyBounds(t *testing.T) {
 	for i := range conns {
 		b.opens(i, 7, 100)
 		b.says(i, 100, text)
-		if b.s.answers.kept > earlyAll+earlyEach || b.s.answers.pool.InUse() > earlyAll+earlyEach {
-			t.Fatalf("%d bytes are kept, %d of the pool", b.s.answers.kept, b.s.answers.pool.InUse())
+		if b.s.answers.earlyBytes > earlyAll+earlyEach || b.s.answers.pool.InUse() > earlyAll+earlyEach {
+			t.Fatalf("%d bytes are kept, %d of the pool", b.s.answers.earlyBytes, b.s.answers.pool.InUse())
 		}
 	}
 	b.told(0)
@@ -480,8 +474,8 @@ func TestEarlyBounds(t *testing.T) {
 		b.opens(1000+i, 7, 100)
 	}
 	a := &b.s.answers
-	if len(a.waiting) > earlyConns || len(a.followed) > earlyConns+10 {
-		t.Errorf("%d connections wait, %d are known", len(a.waiting), len(a.followed))
+	if len(a.early) > earlyConns || len(a.followed) > earlyConns+10 {
+		t.Errorf("%d connections wait, %d are known", len(a.early), len(a.followed))
 	}
 	b.told(0)
 	b.reads(0, 1000, 100)
@@ -491,8 +485,8 @@ func TestEarlyBounds(t *testing.T) {
 	b.now += mono.Time(wire.EarlyFor)
 	b.says(0, 1, "")
 	b.keepsNothing()
-	if len(a.waiting) > 0 {
-		t.Errorf("%d connections wait when nobody has asked in time", len(a.waiting))
+	if len(a.early) > 0 {
+		t.Errorf("%d connections wait when nobody has asked in time", len(a.early))
 	}
 }
 
@@ -533,11 +527,11 @@ func TestEarlyWhateverComes(t *testing.T) {
 		for _, f := range b.s.answers.followed {
 			cost += f.early.cost
 		}
-		if a := &b.s.answers; cost != a.kept || len(a.followed) > 2*clients+2 {
-			t.Fatalf("%d bytes are kept, %d of %d connections", a.kept, cost, len(a.followed))
+		if a := &b.s.answers; cost != a.earlyBytes || len(a.followed) > 2*clients+2 {
+			t.Fatalf("%d bytes are kept, %d of %d connections", a.earlyBytes, cost, len(a.followed))
 		}
 		for _, p := range b.peers {
-			b.s.leave(p, io.EOF)
+			b.s.remove(p)
 		}
 		if b.keepsNothing(); len(b.s.answers.followed) > 0 {
 			t.Fatalf("%d connections are known of copiers that are gone", len(b.s.answers.followed))
@@ -545,8 +539,8 @@ func TestEarlyWhateverComes(t *testing.T) {
 	}
 }
 
-// The first connection to a target that greets: the SYN-ACK passes before the copier's record, and the greeting before
-// the copier has said where the first byte is.
+// The first connection to a target that greets: the SYN-ACK passes before the copier's record,
+// and the greeting before the copier has said where the first byte is.
 func TestGreetingBeforeItsBase(t *testing.T) {
 	greeting := "\x4a\x00\x00\x00\x0a8.0.36\x00" + strings.Repeat("x", 66)
 	ask := wire.Reading{Proto: proto.MySQL, Held: true}
@@ -597,27 +591,24 @@ func TestGreetingBeforeItsBase(t *testing.T) {
 			b.toldIs(0, "h0 confirmed")
 			tc.do(b)
 			b.toldIs(0, tc.want)
-			if b.keepsNothing(); len(b.s.answers.waiting) > 1 {
-				t.Errorf("%d connections wait", len(b.s.answers.waiting))
+			if b.keepsNothing(); len(b.s.answers.early) > 1 {
+				t.Errorf("%d connections wait", len(b.s.answers.early))
 			}
 		})
 	}
 }
 
-// A copier with several connections has a confirmation behind the headers of the segments that were captured before.
+// A copier with several connections has a confirmation behind the headers of the segments that
+// were captured before.
 func TestConfirmationsFollowHeaders(t *testing.T) {
 	b := newEarlyBed(t, 1)
-	first := b.peers[0]
-	conn, far := net.Pipe()
-	t.Cleanup(func() { conn.Close(); far.Close() })
-	second := b.s.join(first.copier.owner, conn, netip.Addr{}, &wire.Hello{Slot: 7, Conn: 1, Conns: 2}, nil)
-	b.peers = append(b.peers, second)
+	b.join(7, 1)
 	b.told(0)
 	b.told(1)
 	seen := map[int]bool{}
 	for n := range 20 {
 		b.opens(n, 7, 100)
-		with := slices.IndexFunc(b.peers, func(p *peer) bool { return len(p.out.pending) > 0 })
+		with := slices.IndexFunc(b.out, func(o *outbox) bool { return len(o.pending) > 0 })
 		seen[with] = true
 		b.asks(1-with, n, wire.Reading{Proto: proto.MySQL, Held: true})
 		want := "h0 confirmed"

@@ -18,8 +18,8 @@ var (
 	ErrFull = errors.New("route: too many copiers")
 )
 
-// copier is one who may own connections. Its number, from 1 to 255, is the owner of its entries; the
-// slot is what its initial sequence numbers say, and may change while the owner stays.
+// copier is one who may own connections. Its number, from 1 to 255, is the owner of its entries;
+// the slot is what its initial sequence numbers say, and may change while the owner stays.
 type copier struct {
 	instance   Instance
 	used       bool
@@ -39,9 +39,9 @@ func (c *copier) sendsTo(target netip.AddrPort) bool {
 	return len(c.targets) == 0 || slices.Contains(c.targets, target)
 }
 
-// Join takes a copier in, or back within the grace time after Leave: then it owns what it did. It sends
-// to targets only (none: anywhere); the caller leaves them alone from now on. Joining again changes slot
-// and targets. The error is ErrSlot or ErrFull.
+// Join takes a copier in, or back within the grace time after Leave: then it owns what it did. It
+// sends to targets only (none: anywhere); the caller leaves them alone from now on. Joining again
+// changes slot and targets. The error is ErrSlot or ErrFull.
 func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (owner uint8, err error) {
 	var free, oldest uint8
 	for i := 1; i < len(t.copiers); i++ {
@@ -79,15 +79,16 @@ func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (o
 	if !c.used {
 		*c = copier{instance: instance, used: true, generation: c.generation}
 	}
-	// An old slot stays the copier's until it is forgotten: answers to SYNs with it may be under way.
+	// An old slot stays the copier's until it is forgotten: answers to SYNs with it may be under
+	// way.
 	c.slot, c.up = slot, true
 	t.slots[slot] = owner
 	t.Retarget(owner, targets)
 	return owner, nil
 }
 
-// Retarget says that a copier sends to other targets from now on (none: anywhere). The caller leaves the slice
-// alone.
+// Retarget says that a copier sends to other targets from now on (none: anywhere). The caller
+// leaves the slice alone.
 func (t *Table) Retarget(owner uint8, targets []netip.AddrPort) {
 	c := &t.copiers[owner]
 	c.targets, c.targetSet = targets, nil

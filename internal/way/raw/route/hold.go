@@ -14,8 +14,8 @@ type heldSegment struct {
 	next    uint32 // the connection's next
 }
 
-// holdQueue is a ring: all wait equally long, so the first in is the first to expire. A segment is named
-// by its place, from 1 on.
+// holdQueue is a ring: all wait equally long, so the first in is the first to expire. A segment
+// is named by its place, from 1 on.
 type holdQueue struct {
 	ring []heldSegment
 	head uint32 // the oldest
@@ -93,8 +93,8 @@ func (t *Table) hold(now mono.Time, i uint32, k *key, h uint64, s *packet.Segmen
 	t.held.push(t.entries.at(i), i, s, now, now.Add(t.cfg.Hold))
 }
 
-// dropOldestHeld drops the segment that has waited longest, and its entry if nothing else waits there
-// and nobody owns it.
+// dropOldestHeld drops the segment that has waited longest, and its entry if nothing else waits
+// there and nobody owns it.
 func (t *Table) dropOldestHeld() {
 	place := t.held.oldest()
 	if place == 0 {

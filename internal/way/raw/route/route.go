@@ -1,19 +1,20 @@
-// Package route is the assistant's table: which copier owns the connection that a captured packet of the
-// target belongs to.
+// Package route is the assistant's table: which copier owns the connection that a captured packet
+// of the target belongs to.
 //
-// A copier puts its slot, 1 to 255, into the low 8 bits of its initial sequence numbers, so the SYN-ACK
-// that acknowledges one names its owner, and the table learns the connection from it; later packets go by
-// the table. A copier whose connections the table does not know (the intercept was restarted) claims
-// them. A packet of a connection that nobody owns waits a moment for such a claim, and is dropped then:
-// nothing is ever sent to more than one copier.
+// A copier puts its slot, 1 to 255, into the low 8 bits of its initial sequence numbers, so the
+// SYN-ACK that acknowledges one names its owner, and the table learns the connection from it;
+// later packets go by the table. A copier whose connections the table does not know (the
+// intercept was restarted) claims them. A packet of a connection that nobody owns waits a moment
+// for such a claim, and is dropped then: nothing is ever sent to more than one copier.
 //
-// Of several copiers that open the same connection the target takes one, whose SYN came first: its SYN-ACK says
-// so, here as there. The others' SYNs stay without an answer. Before they are repeated the copiers ask (Seek), and
-// hear that they came second. So does one before the first SYN of a connection that was under way. One that is so
-// far behind that the target has done with the first one's connection is found out by its SYN-ACK (Behind).
+// Of several copiers that open the same connection the target takes one, whose SYN came first:
+// its SYN-ACK says so, here as there. The others' SYNs stay without an answer. Before they are
+// repeated the copiers ask (Seek), and hear that they came second. So does one before the first
+// SYN of a connection that was under way. One that is so far behind that the target has done with
+// the first one's connection is found out by its SYN-ACK (Behind).
 //
-// The package is pure and not safe for concurrent use; the intercept guards a Table with its lock. All
-// it keeps is bounded. An entry takes 64 bytes, and 16 to 32 more in the hash index.
+// The package is pure and not safe for concurrent use; the intercept guards a Table with its
+// lock. All it keeps is bounded. An entry takes 64 bytes, and 16 to 32 more in the hash index.
 package route
 
 import (
@@ -117,9 +118,10 @@ func (t *Table) Hash(client, target netip.AddrPort) uint32 {
 	return uint32(t.entries.hash(&k))
 }
 
-// Route says who owns the segment s, which came from a target: an owner as Join returned it, or 0 if
-// nobody may have it now. In that case it was held (and a later Claim may hand it out) or dropped, and
-// counted. hash is the connection's, to spread an owner's connections over its links.
+// Route says who owns the segment s, which came from a target: an owner as Join returned it, or 0
+// if nobody may have it now. In that case it was held (and a later Claim may hand it out) or
+// dropped, and counted. hash is the connection's, to spread an owner's connections over its
+// links.
 func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint32) {
 	k := keyOf(s.Dst, s.Src)
 	h := t.entries.hash(&k)
@@ -143,8 +145,8 @@ func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint3
 	}
 
 	if flags&(packet.RST|packet.ACK) == packet.RST|packet.ACK && s.Seq == 0 {
-		// A reset with sequence number 0 refuses a SYN and acknowledges it (RFC 9293 §3.10.7.1), so it
-		// names who sent that. Nothing to learn: there will be no connection.
+		// A reset with sequence number 0 refuses a SYN and acknowledges it (RFC 9293 §3.10.7.1),
+		// so it names who sent that. Nothing to learn: there will be no connection.
 		if owner = t.named(s.Ack-1, s.Src); owner != 0 {
 			t.stats.Routed++
 			return owner, uint32(h)
@@ -171,9 +173,10 @@ func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint3
 	return owner, uint32(h)
 }
 
-// Behind says whether the segment s, which came from a target, is a SYN-ACK to a copier that is only behind:
-// another one that is connected had the connection a moment ago, and the target would be told everything again. If so,
-// the copier, owner, is to be told that, and then to hear of s, which is not routed: the target waits to be reset.
+// Behind says whether the segment s, which came from a target, is a SYN-ACK to a copier that is
+// only behind: another one that is connected had the connection a moment ago, and the target
+// would be told everything again. If so, the copier, owner, is to be told that, and then to hear
+// of s, which is not routed: the target waits to be reset.
 func (t *Table) Behind(now mono.Time, s *packet.Segment) (owner uint8, hash uint32, behind bool) {
 	if !s.Flags.Has(packet.SYN | packet.ACK) {
 		return 0, 0, false
@@ -194,11 +197,12 @@ func (t *Table) Behind(now mono.Time, s *packet.Segment) (owner uint8, hash uint
 	return owner, uint32(h), true
 }
 
-// touchAfter keeps the lists' order coarse: moving an entry costs two cache misses, and once a second is
-// enough for linger times of seconds.
+// touchAfter keeps the lists' order coarse: moving an entry costs two cache misses, and once a
+// second is enough for linger times of seconds.
 const touchAfter = time.Second
 
-// named returns the copier that sent a SYN with the initial sequence number isn to target, 0 if none did.
+// named returns the copier that sent a SYN with the initial sequence number isn to target, 0 if
+// none did.
 func (t *Table) named(isn seqnum.Value, target netip.AddrPort) uint8 {
 	o := t.slots[uint8(isn)]
 	if o == 0 || !t.copiers[o].sendsTo(target) {
@@ -257,10 +261,11 @@ func (t *Table) drop(i uint32) {
 	t.entries.remove(i)
 }
 
-// Claim gives the connection from client to target to owner, and hands the segments that waited for it
-// to deliver, which must not keep the pointer. It returns false, and changes nothing, where another
-// copier that is connected owns the connection, or the copier did not name the target when it joined. One
-// that has left must do without: who claims now is most likely its successor, and has the same clients.
+// Claim gives the connection from client to target to owner, and hands the segments that waited
+// for it to deliver, which must not keep the pointer. It returns false, and changes nothing,
+// where another copier that is connected owns the connection, or the copier did not name the
+// target when it joined. One that has left must do without: who claims now is most likely its
+// successor, and has the same clients.
 func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	c := &t.copiers[owner]
@@ -307,12 +312,13 @@ func (t *Table) handOut(i uint32, hash uint32, deliver func(s *packet.Segment, a
 	}
 }
 
-// Seek says whether owner may send a SYN for the connection from client to target, its first at since. It may not
-// where another copier that is connected has the connection, or had it then, or shortly before: that was the client's
-// same connection, even if the other copier is gone by now, unless the asker begins only now (since is now); nor where
-// the copier did not name the target when it joined. To have it means that the target has accepted it: several may
-// seek the same one. The last of them is who hears of an old connection at the target, which answers a SYN with an
-// ACK that names nobody; deliver is as for Claim.
+// Seek says whether owner may send a SYN for the connection from client to target, its first at
+// since. It may not where another copier that is connected has the connection, or had it then, or
+// shortly before: that was the client's same connection, even if the other copier is gone by now,
+// unless the asker begins only now (since is now); nor where the copier did not name the target
+// when it joined. To have it means that the target has accepted it: several may seek the same
+// one. The last of them is who hears of an old connection at the target, which answers a SYN with
+// an ACK that names nobody; deliver is as for Claim.
 func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, since mono.Time,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	if !t.SendsTo(owner, target) {
@@ -350,8 +356,9 @@ func (t *Table) Release(now mono.Time, owner uint8, client, target netip.AddrPor
 	}
 }
 
-// Owner says who owns a connection, or seeks to, 0 if nobody does. sure is false for one who seeks, or nobody, as
-// long as copiers may not yet have claimed what they own, just after the start.
+// Owner says who owns a connection, or seeks to, 0 if nobody does. sure is false for one who
+// seeks, or nobody, as long as copiers may not yet have claimed what they own, just after the
+// start.
 func (t *Table) Owner(now mono.Time, client, target netip.AddrPort) (owner uint8, sure bool) {
 	k := keyOf(client, target)
 	age := now.Sub(t.started)

@@ -397,7 +397,8 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestAgainstModel plays random events on a small table and on a plain map, and compares who owns what.
+// TestAgainstModel plays random events on a small table and on a plain map, and compares who owns
+// what.
 func TestAgainstModel(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -462,8 +463,8 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
-// TestSlabAgainstMap adds and removes at random in an index that is as full as it gets, and finds what a
-// map finds.
+// TestSlabAgainstMap adds and removes at random in an index that is as full as it gets, and finds
+// what a map finds.
 func TestSlabAgainstMap(t *testing.T) {
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 2))
@@ -647,8 +648,8 @@ func TestSeek(t *testing.T) {
 	}
 }
 
-// TestBehind: a SYN-ACK to a copier that comes when another has just had the connection is told from the next
-// connection's.
+// TestBehind: a SYN-ACK to a copier that comes when another has just had the connection is told
+// from the next connection's.
 func TestBehind(t *testing.T) {
 	sec := func(n int) mono.Time { return mono.Time(0).Add(time.Duration(n) * time.Second) }
 	for _, tc := range []struct {

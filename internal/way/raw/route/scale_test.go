@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// A quarter of ten million connections, of fifty targets, costs a quarter of what all of them do: the index
-// has a power of two of slots, which for four times the entries is four times as large.
+// A quarter of ten million connections, of fifty targets, costs a quarter of what all of them do:
+// the index has a power of two of slots, which for four times the entries is four times as large.
 func TestMemoryOfManyConnections(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 250 MB")

@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// key is a connection in a form that is quick to hash and to compare: both addresses in 128 bits (IPv4
-// mapped into IPv6, RFC 4291 §2.5.5.2), both ports.
+// key is a connection in a form that is quick to hash and to compare: both addresses in 128 bits
+// (IPv4 mapped into IPv6, RFC 4291 §2.5.5.2), both ports.
 type key struct {
 	client, target [2]uint64
 	ports          uint32
@@ -57,8 +57,9 @@ func (e *entry) is(k *key) bool {
 
 func (e *entry) key() key { return key{e.client, e.target, e.ports} }
 
-// slot is a place in the index: linear probing, at most half full. tag holds the hash's low 32 bits,
-// which tell most other keys apart without a look at their entries, and say where the slot belongs.
+// slot is a place in the index: linear probing, at most half full. tag holds the hash's low 32
+// bits, which tell most other keys apart without a look at their entries, and say where the slot
+// belongs.
 type slot struct{ place, tag uint32 }
 
 // slab holds the entries and finds them. An entry is named by its place, from 1 on; places are used
@@ -142,8 +143,8 @@ func (s *slab) enter(x slot) {
 	s.index[j] = x
 }
 
-// grow doubles the index. The tags suffice, so it reads and writes memory in order, without a look at the
-// entries: some milliseconds for a million.
+// grow doubles the index. The tags suffice, so it reads and writes memory in order, without a
+// look at the entries: some milliseconds for a million.
 func (s *slab) grow() {
 	old := s.index
 	s.index = make([]slot, 2*len(old))
@@ -164,7 +165,8 @@ func (s *slab) remove(i uint32) {
 	for s.index[j].place != i {
 		j = (j + 1) & s.mask
 	}
-	// Close the gap: move back whatever a probe would no longer find across it (Knuth 6.4, algorithm R).
+	// Close the gap: move back whatever a probe would no longer find across it (Knuth 6.4,
+	// algorithm R).
 	for next := (j + 1) & s.mask; s.index[next].place != 0; next = (next + 1) & s.mask {
 		if home := s.index[next].tag & s.mask; (next-home)&s.mask >= (next-j)&s.mask {
 			s.index[j] = s.index[next]
