@@ -175,8 +175,8 @@ func newKey(t *testing.T) *key.Key {
 	return &k
 }
 
-// TestSends: what is this host's goes to the copier, with a key and in order, and at the end what was
-// captured last.
+// TestSends: what is this host's goes to the copier, with a key and in order, and at the end what
+// was captured last.
 func TestSends(t *testing.T) {
 	k := newKey(t)
 	s := copier(t, anywhere, k)
@@ -212,8 +212,8 @@ func TestSends(t *testing.T) {
 	}
 }
 
-// TestNamedAndLoopback: packets that are forwarded count where the server is named; on loopback one sighting of
-// two does.
+// TestNamedAndLoopback: packets that are forwarded count where the server is named; on loopback
+// one sighting of two does.
 func TestNamedAndLoopback(t *testing.T) {
 	s := copier(t, anywhere, nil)
 	r := start(t, agent.Config{To: s.Addr().String(), Production: []agent.Production{{Port: 80}, {Addr: netip.MustParseAddr("10.0.0.9"), Port: 81}}})
@@ -331,7 +331,7 @@ func TestWrongKeys(t *testing.T) {
 	}{
 		{"another", k, other, "the copier holds another key"},
 		{"the copier has none", k, nil, "the copier was started without a key"},
-		{"the copier wants one", nil, k, "the copier refuses: this copier wants a key"},
+		{"the copier wants one", nil, k, "the copier requires a key"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := copier(t, anywhere, tc.their)
@@ -348,7 +348,8 @@ func TestWrongKeys(t *testing.T) {
 	}
 }
 
-// TestSheds: over a bound whole sessions are left out, those that had begun with a gap, and all is counted.
+// TestSheds: over a bound whole sessions are left out, those that had begun with a gap, and all
+// is counted.
 func TestSheds(t *testing.T) {
 	s := copier(t, anywhere, nil)
 	var cpu atomic.Int64
@@ -398,7 +399,8 @@ func TestSheds(t *testing.T) {
 	}
 }
 
-// BenchmarkAgent is a packet from the capture to the copier, over loopback and without a key: both ends.
+// BenchmarkAgent is a packet from the capture to the copier, over loopback and without a key:
+// both ends.
 func BenchmarkAgent(b *testing.B) {
 	t := &testing.T{}
 	s, err := agents.Listen(agents.Config{Listen: anywhere, Log: slog.New(slog.DiscardHandler)})

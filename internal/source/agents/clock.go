@@ -5,9 +5,9 @@ import "tcpcopy/internal/core/mono"
 // drift is by how much two clocks may run apart: one part in so many.
 const drift = 10_000
 
-// clock maps an agent's times to ours. A message cannot arrive before it was sent, so the difference of the
-// clocks is at most what the fastest message shows; what others show above it they have spent on their way.
-// The clocks may drift apart, so the bound is let go slowly.
+// clock maps an agent's times to ours. A message cannot arrive before it was sent, so the
+// difference of the clocks is at most what the fastest message shows; what others show above it
+// they have spent on their way. The clocks may drift apart, so the bound is let go slowly.
 type clock struct {
 	known  bool
 	offset mono.Time // ours minus the agent's

@@ -41,7 +41,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestClockBounds: whatever an agent says, its packets are neither from the future nor out of order.
+// TestClockBounds: whatever an agent says, its packets are neither from the future nor out of
+// order.
 func TestClockBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c clock
