@@ -73,7 +73,8 @@ func TestChooseWay(t *testing.T) {
 	}
 }
 
-// TestChooseWayWithRedirects: where a firewall may send clients on to 127.0.0.1, no rule is about that address.
+// TestChooseWayWithRedirects: where a firewall may send clients on to 127.0.0.1, no rule is about
+// that address.
 func TestChooseWayWithRedirects(t *testing.T) {
 	for _, tc := range []struct {
 		name, server, target string
@@ -138,7 +139,8 @@ func TestChoosePriority(t *testing.T) {
 	}
 }
 
-// TestLegacyTables: rules of iptables' older kind cannot be read, which is said where a mark is used.
+// TestLegacyTables: rules of iptables' older kind cannot be read, which is said where a mark is
+// used.
 func TestLegacyTables(t *testing.T) {
 	dir := t.TempDir()
 	if got := legacyTables(dir); len(got) != 0 {

@@ -14,8 +14,8 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// journal is what a run has changed, on disk: written before each change, so that whoever comes after a
-// run that was killed can take it back.
+// journal is what a run has changed, on disk: written before each change, so that whoever comes
+// after a run that was killed can take it back.
 type journal struct {
 	path string
 	lock *os.File
@@ -32,8 +32,8 @@ type journal struct {
 // ErrBusy says that another intercept stands on the same host.
 var ErrBusy = errors.New("another intercept stands on this target already")
 
-// JournalError says that what a run before has noted cannot be read: nobody but a person can say what is
-// to be taken back.
+// JournalError says that what a run before has noted cannot be read: nobody but a person can say
+// what is to be taken back.
 type JournalError struct {
 	Path string
 	Err  error

@@ -1,21 +1,28 @@
-// Package localroute keeps a target's answers to copied connections on the target: connections that
-// tcpcopy opens there from clients' own addresses, which the host would else answer over the network.
+// Package localroute keeps a target's answers to copied connections on the target: connections
+// that tcpcopy opens there from clients' own addresses, which the host would else answer over the
+// network.
 //
 // Two variants, the less intrusive one where it serves:
 //
-//   - loopback: the server answers on loopback too. Connections go there, and a routing rule sends what
-//     comes from that address and the server's port to a table in which every address is local. The address
-//     is one that nobody else uses (127.124.0.1), or, for a server that listens on 127.0.0.1 alone, that one.
-//     No other packet for elsewhere comes from there, unless a firewall sends clients on to 127.0.0.1, which
+// - loopback: the server answers on loopback too. Connections go there, and a routing rule sends
+// what
+// comes from that address and the server's port to a table in which every address is local. The
+// address
+// is one that nobody else uses (127.124.0.1), or, for a server that listens on 127.0.0.1 alone,
+// that one.
+// No other packet for elsewhere comes from there, unless a firewall sends clients on to
+// 127.0.0.1, which
 //     takes route_localnet: where that is on, such a server takes the mark.
 //   - mark: the server listens on one address only. Connections are marked, three sysctls make the
-//     server's side carry the mark, and a rule sends what has it to the same table. The sysctls concern
+// server's side carry the mark, and a rule sends what has it to the same table. The sysctls
+// concern
 //     every marked packet of the host.
 //
-// Every change is in a plan, which is data, and in a journal before it is made; Leave takes back what is
-// still ours, and so does whoever finds the journal of a run that was killed. It speaks netlink and needs
-// no tools. It opens no connections: package landing does, and asks here where to. The command makes the
-// Host. Its calls act on the network namespace of the calling thread, unless Config.Do says otherwise.
+// Every change is in a plan, which is data, and in a journal before it is made; Leave takes back
+// what is still ours, and so does whoever finds the journal of a run that was killed. It speaks
+// netlink and needs no tools. It opens no connections: package landing does, and asks here where
+// to. The command makes the Host. Its calls act on the network namespace of the calling thread,
+// unless Config.Do says otherwise.
 package localroute
 
 import (
@@ -59,7 +66,8 @@ func (c *Config) do(f func() error) error {
 const (
 	// surveyEvery is how long a list of the host's servers holds.
 	surveyEvery = time.Second
-	// markEvery is how long it takes until the mark variant, which could not be set up, is tried again.
+	// markEvery is how long it takes until the mark variant, which could not be set up, is tried
+	// again.
 	markEvery = 10 * time.Second
 )
 
@@ -84,7 +92,8 @@ type Host struct {
 	Recovered []string
 }
 
-// Stand prepares the host: what a killed run has left is taken back first. On failure nothing is changed.
+// Stand prepares the host: what a killed run has left is taken back first. On failure nothing is
+// changed.
 func Stand(cfg Config) (*Host, error) {
 	h := &Host{cfg: cfg}
 	if err := cfg.do(h.stand); err != nil {
@@ -154,7 +163,8 @@ func draft(cfg *Config) (Plan, *survey, error) {
 	return p, s, err
 }
 
-// choose makes the plan from what was found: the mark variant only where a server is known to need it.
+// choose makes the plan from what was found: the mark variant only where a server is known to
+// need it.
 func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 	if p.Table, err = chooseTable(s.tables); err != nil {
 		return p, err
@@ -265,8 +275,8 @@ func (h *Host) apply(changes []Change) error {
 	return nil
 }
 
-// restore closes what is left of connections and takes back the journal's changes, the last one first.
-// It returns what it did, as commands.
+// restore closes what is left of connections and takes back the journal's changes, the last one
+// first. It returns what it did, as commands.
 func (h *Host) restore() (done []string, err error) {
 	j := h.journal
 	if len(j.Changes) == 0 {
@@ -287,8 +297,8 @@ func (h *Host) restore() (done []string, err error) {
 	return done, j.remove()
 }
 
-// undo takes back the journal's changes from number first on, the last one first. They stay in the journal.
-// It returns what it did, as commands.
+// undo takes back the journal's changes from number first on, the last one first. They stay in
+// the journal. It returns what it did, as commands.
 func (h *Host) undo(first int) (done []string, failed error) {
 	k, err := openKernel()
 	if err != nil {
@@ -306,8 +316,8 @@ func (h *Host) undo(first int) (done []string, failed error) {
 	return done, failed
 }
 
-// match tells the sockets of copied connections, at both their ends, from all others: by the mark, or by
-// an address that a rule is about at one end, and none of this host's at the other.
+// match tells the sockets of copied connections, at both their ends, from all others: by the
+// mark, or by an address that a rule is about at one end, and none of this host's at the other.
 func (j *journal) match() func(*tcpSocket) bool {
 	mark := j.Mark
 	own, _ := addresses()
@@ -340,9 +350,9 @@ func (h *Host) Plan() Plan {
 	return p
 }
 
-// Way says where to connect to, and with which mark (0: none), so that the server of target answers here.
-// The target must be an address of this host. Where a server turns out to need the mark variant, it is
-// set up now. An error is an *Unreachable, or the kernel's.
+// Way says where to connect to, and with which mark (0: none), so that the server of target
+// answers here. The target must be an address of this host. Where a server turns out to need the
+// mark variant, it is set up now. An error is an *Unreachable, or the kernel's.
 func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -370,8 +380,8 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 	return w.dest, h.plan.Mark, nil
 }
 
-// reach sets up the rules for a server that listens on a loopback address alone, where that is new. The lock is
-// held.
+// reach sets up the rules for a server that listens on a loopback address alone, where that is
+// new. The lock is held.
 func (h *Host) reach(w way) error {
 	more, err := h.plan.cover(w, h.cfg.Ports)
 	if err != nil || len(more) == 0 || h.left {
@@ -414,8 +424,8 @@ func (h *Host) refresh() error {
 	})
 }
 
-// Free lets a new connection from a client's address to dest, which Way has returned, follow at once on
-// one that has ended.
+// Free lets a new connection from a client's address to dest, which Way has returned, follow at
+// once on one that has ended.
 func (h *Host) Free(client, dest netip.AddrPort) error {
 	return h.cfg.do(func() error {
 		d, err := openDiag()
@@ -436,8 +446,9 @@ func (h *Host) Owns(a netip.Addr) bool {
 	return a.IsLoopback() || h.own[a]
 }
 
-// Client says whether connections can come from an address: not from this host's own, from loopback, zero,
-// broadcast or multicast addresses, nor from one that means something on one link only.
+// Client says whether connections can come from an address: not from this host's own, from
+// loopback, zero, broadcast or multicast addresses, nor from one that means something on one link
+// only.
 func (h *Host) Client(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if !a.IsValid() || a.Is4() && a.As4()[0] == 0 || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() || a == broadcast {
@@ -496,7 +507,8 @@ func (h *Host) Leave() error {
 	return nil
 }
 
-// Cleanup takes back what a killed run has left, and nothing else; it returns what it did, as commands.
+// Cleanup takes back what a killed run has left, and nothing else; it returns what it did, as
+// commands.
 func Cleanup(cfg Config) (done []string, err error) {
 	h := &Host{cfg: cfg}
 	err = cfg.do(func() (err error) {

@@ -17,11 +17,12 @@ const (
 	Sysctl Kind = "sysctl"
 )
 
-// protocol marks our routes and rules in the kernel's lists (rtm_protocol): nobody else has this number.
+// protocol marks our routes and rules in the kernel's lists (rtm_protocol): nobody else has this
+// number.
 const protocol = 124
 
-// blackholeMetric is worse than any that is set by accident: the blackhole matters only where the local
-// route is gone, because lo is down.
+// blackholeMetric is worse than any that is set by accident: the blackhole matters only where the
+// local route is gone, because lo is down.
 const blackholeMetric = 4000
 
 // Change is one thing that is changed on this host. It is plain data, and goes into the journal.
@@ -129,8 +130,8 @@ const (
 	maxLoopbacks = 16
 )
 
-// loopbackChanges make the answers of servers that are reached over loopback stay here: what comes from the
-// address and does not go to one of this host's own.
+// loopbackChanges make the answers of servers that are reached over loopback stay here: what
+// comes from the address and does not go to one of this host's own.
 func loopbackChanges(table, priority uint32, from netip.Addr, ports []uint16) []Change {
 	if len(ports) == 0 || len(ports) > maxPortRules {
 		ports = []uint16{0}
@@ -163,9 +164,9 @@ func tableChanges(table uint32, v4, v6 bool) []Change {
 	return all
 }
 
-// markChanges make the answers to marked connections carry the mark, and stay here. The accepted socket
-// takes the mark of the SYN (for IPv6 too, whatever the sysctl's name says); answers that no socket sends,
-// such as the reset of a closed port, need a switch of their own.
+// markChanges make the answers to marked connections carry the mark, and stay here. The accepted
+// socket takes the mark of the SYN (for IPv6 too, whatever the sysctl's name says); answers that
+// no socket sends, such as the reset of a closed port, need a switch of their own.
 func markChanges(table, priority, mark uint32, v4, v6 bool, sysctls map[string]string) []Change {
 	var all []Change
 	for _, name := range []string{tcpAccept, reflect4, reflect6} {
@@ -225,8 +226,8 @@ func ourMarks(yield func(uint32) bool) {
 	}
 }
 
-// chooseMark finds a mark that no rule of others takes for theirs: for any (mark, mask) in use, ours must
-// differ under the mask.
+// chooseMark finds a mark that no rule of others takes for theirs: for any (mark, mask) in use,
+// ours must differ under the mask.
 func chooseMark(used []markUse) (uint32, error) {
 	for m := range ourMarks {
 		free := true

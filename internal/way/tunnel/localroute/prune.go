@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// prune removes the journals of network namespaces that no longer exist: whatever was changed there went with
-// them. Where that cannot be told for sure, they stay.
+// prune removes the journals of network namespaces that no longer exist: whatever was changed
+// there went with them. Where that cannot be told for sure, they stay.
 func prune(dir string) {
 	files, err := filepath.Glob(filepath.Join(dir, journalName+"*"))
 	if err != nil {
@@ -37,15 +37,16 @@ func prune(dir string) {
 	}
 }
 
-// initialPIDs is the inode of the machine's first PID namespace, which sees all processes (PROC_PID_INIT_INO).
+// initialPIDs is the inode of the machine's first PID namespace, which sees all processes
+// (PROC_PID_INIT_INO).
 const initialPIDs = "pid:[4026531836]"
 
-// firstNamespace is above the inode of the machine's first network namespace, which never ends: that is one of the
-// first dozens that the kernel gives out.
+// firstNamespace is above the inode of the machine's first network namespace, which never ends:
+// that is one of the first dozens that the kernel gives out.
 const firstNamespace = 0xF0000000 + 256
 
-// liveNamespaces are the inodes of all network namespaces that a process or thread stands in, holds open, or sees
-// mounted. The error says that some may be missing.
+// liveNamespaces are the inodes of all network namespaces that a process or thread stands in,
+// holds open, or sees mounted. The error says that some may be missing.
 func liveNamespaces() (map[uint64]bool, error) {
 	if pids, err := os.Readlink("/proc/self/ns/pid"); err != nil || pids != initialPIDs {
 		return nil, fmt.Errorf("list processes: in %s, %v; wanted %s", pids, err, initialPIDs)
@@ -75,8 +76,8 @@ func liveNamespaces() (map[uint64]bool, error) {
 	return live, nil
 }
 
-// system says whether a process stands in the machine's first namespace for sure, though we may not look: the
-// first one, and the kernel's threads, which have no command line.
+// system says whether a process stands in the machine's first namespace for sure, though we may
+// not look: the first one, and the kernel's threads, which have no command line.
 func system(process string) bool {
 	line, err := os.ReadFile(process + "/cmdline")
 	return process == "/proc/1" || err == nil && len(line) == 0

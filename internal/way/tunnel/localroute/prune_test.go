@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPrune: journals of namespaces that are gone go at the next start; those of others stay, and so does what is
-// none of ours.
+// TestPrune: journals of namespaces that are gone go at the next start; those of others stay, and
+// so does what is none of ours.
 func TestPrune(t *testing.T) {
 	host(t)
 	if _, err := liveNamespaces(); err != nil {

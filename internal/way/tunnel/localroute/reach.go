@@ -28,9 +28,10 @@ func loopbackOf(a netip.Addr) netip.Addr {
 	return netip.IPv6Loopback()
 }
 
-// ownLoopback is where connections go to servers that listen on all addresses: nobody else uses it, so that
-// the rule about its answers touches nobody else, not even clients whom a firewall sends on to 127.0.0.1
-// (route_localnet). IPv6 has one loopback address alone, to which no firewall can send anybody.
+// ownLoopback is where connections go to servers that listen on all addresses: nobody else uses
+// it, so that the rule about its answers touches nobody else, not even clients whom a firewall
+// sends on to 127.0.0.1 (route_localnet). IPv6 has one loopback address alone, to which no
+// firewall can send anybody.
 func ownLoopback(a netip.Addr) netip.Addr {
 	if a.Is4() {
 		return netip.AddrFrom4([4]byte{127, 124, 0, 1})
@@ -38,9 +39,10 @@ func ownLoopback(a netip.Addr) netip.Addr {
 	return netip.IPv6Loopback()
 }
 
-// chooseWay finds the least intrusive way to the server that a client of target would meet. Over loopback the
-// same listening socket must answer: where there are two, they may be two servers. redirects says that a
-// firewall may send clients on to 127.0.0.1, where they would lose their answers to a rule about it.
+// chooseWay finds the least intrusive way to the server that a client of target would meet. Over
+// loopback the same listening socket must answer: where there are two, they may be two servers.
+// redirects says that a firewall may send clients on to 127.0.0.1, where they would lose their
+// answers to a rule about it.
 func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirects bool) (way, error) {
 	own := netip.AddrPortFrom(ownLoopback(target.Addr()), target.Port())
 	loop := netip.AddrPortFrom(loopbackOf(target.Addr()), target.Port())

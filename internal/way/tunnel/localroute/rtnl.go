@@ -49,8 +49,8 @@ func openKernel() (*kernel, error) {
 
 func (k *kernel) close() { k.c.Close() }
 
-// message is the request that adds or deletes a route or rule. A deletion names everything, so that it
-// finds only what equals ours.
+// message is the request that adds or deletes a route or rule. A deletion names everything, so
+// that it finds only what equals ours.
 func (c *Change) message(add bool) (netlink.Message, error) {
 	m := netlink.Message{Header: netlink.Header{Flags: netlink.Request | netlink.Acknowledge}}
 	if add {

@@ -112,8 +112,9 @@ func (d *diag) destroy(s *tcpSocket) error {
 	return err
 }
 
-// free closes the connection between two ends if it waits in TIME-WAIT, where only the time is left to it.
-// Without timestamps the kernel would keep a new one with the same ends from opening (RFC 6191).
+// free closes the connection between two ends if it waits in TIME-WAIT, where only the time is
+// left to it. Without timestamps the kernel would keep a new one with the same ends from opening
+// (RFC 6191).
 func (d *diag) free(local, remote netip.AddrPort) error {
 	family := byte(syscall.AF_INET)
 	if local.Addr().Is6() {
@@ -145,12 +146,12 @@ func (d *diag) free(local, remote netip.AddrPort) error {
 	return nil
 }
 
-// destroyRounds bounds how often the table is looked at: a socket that goes may leave another one behind,
-// a connection that was about to be accepted, say.
+// destroyRounds bounds how often the table is looked at: a socket that goes may leave another one
+// behind, a connection that was about to be accepted, say.
 const destroyRounds = 5
 
-// destroyOurs closes what is left of connections from clients' addresses, at both their ends, so that
-// nothing of theirs is sent once the rules are gone. It returns how many there were.
+// destroyOurs closes what is left of connections from clients' addresses, at both their ends, so
+// that nothing of theirs is sent once the rules are gone. It returns how many there were.
 func destroyOurs(ours func(*tcpSocket) bool) (n int, err error) {
 	d, err := openDiag()
 	if err != nil {

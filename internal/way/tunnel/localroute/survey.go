@@ -17,7 +17,8 @@ type survey struct {
 	marks   []markUse
 	sysctls map[string]string
 	ipv6    bool
-	// redirects is the sysctl that lets packets from elsewhere reach loopback addresses; empty: none does.
+	// redirects is the sysctl that lets packets from elsewhere reach loopback addresses; empty:
+	// none does.
 	redirects string
 	// legacy are the tables of iptables' older kind, whose marks cannot be read.
 	legacy []string
@@ -53,8 +54,8 @@ func look(k *kernel) (*survey, error) {
 	return s, nil
 }
 
-// redirects names a route_localnet that is on: a firewall may send others' packets to a loopback address, whose
-// answers look like those to copies.
+// redirects names a route_localnet that is on: a firewall may send others' packets to a loopback
+// address, whose answers look like those to copies.
 func redirects() string {
 	entries, err := os.ReadDir(sysctlPath("net.ipv4.conf"))
 	if err != nil {
@@ -69,8 +70,9 @@ func redirects() string {
 	return ""
 }
 
-// legacyTables names the firewall tables of iptables' older kind, which is not kept in nftables: those that dir, a
-// namespace's net directory below /proc, lists. The kernel lists a table only once somebody has used it.
+// legacyTables names the firewall tables of iptables' older kind, which is not kept in nftables:
+// those that dir, a namespace's net directory below /proc, lists. The kernel lists a table only
+// once somebody has used it.
 func legacyTables(dir string) (all []string) {
 	for _, f := range []struct{ file, command string }{{"ip_tables_names", "iptables-legacy"}, {"ip6_tables_names", "ip6tables-legacy"}} {
 		b, err := os.ReadFile(dir + "/" + f.file)
@@ -84,8 +86,8 @@ func legacyTables(dir string) (all []string) {
 	return all
 }
 
-// firewallMarks are the marks in the firewall's rules, as far as they can be seen: those of nftables, and
-// of iptables that is kept in nftables.
+// firewallMarks are the marks in the firewall's rules, as far as they can be seen: those of
+// nftables, and of iptables that is kept in nftables.
 func firewallMarks() []markUse {
 	c, err := nftables.New()
 	if err != nil {

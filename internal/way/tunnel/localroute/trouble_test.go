@@ -42,8 +42,9 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 }
 
-// TestRedirectedToLoopback: where others' packets may be sent to 127.0.0.1, their answers would be kept here by a
-// rule about it. There is none but where a user wants it so, and then that is said.
+// TestRedirectedToLoopback: where others' packets may be sent to 127.0.0.1, their answers would
+// be kept here by a rule about it. There is none but where a user wants it so, and then that is
+// said.
 func TestRedirectedToLoopback(t *testing.T) {
 	for _, tc := range []struct {
 		name, listen, value string
@@ -77,8 +78,8 @@ func TestRedirectedToLoopback(t *testing.T) {
 	}
 }
 
-// TestServersOnLoopback: those that come up later on a loopback address alone are reached, each by a rule of
-// its own, up to a bound.
+// TestServersOnLoopback: those that come up later on a loopback address alone are reached, each
+// by a rule of its own, up to a bound.
 func TestServersOnLoopback(t *testing.T) {
 	host(t)
 	before := state(t)
@@ -167,8 +168,8 @@ func TestLateMarkFails(t *testing.T) {
 	}
 }
 
-// readOnly makes a file read as text, and refuse to be written, for this thread, until what it returns is
-// called.
+// readOnly makes a file read as text, and refuse to be written, for this thread, until what it
+// returns is called.
 func readOnly(t *testing.T, path, text string) (mend func()) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "file")
@@ -250,8 +251,8 @@ func TestJournalOfNobody(t *testing.T) {
 	}
 }
 
-// TestJournalOfAnotherNamespace: the kernel gives a namespace's number to a later one; what a run has left
-// in the first is not looked for in the second.
+// TestJournalOfAnotherNamespace: the kernel gives a namespace's number to a later one; what a run
+// has left in the first is not looked for in the second.
 func TestJournalOfAnotherNamespace(t *testing.T) {
 	host(t)
 	cfg := Config{Ports: []uint16{8080}, Dir: t.TempDir(), Reach: MarkOnly}

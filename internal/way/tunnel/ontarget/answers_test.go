@@ -12,7 +12,8 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// found lists what was told of a stream's answers, and whether they had been counted as received by then.
+// found lists what was told of a stream's answers, and whether they had been counted as received
+// by then.
 func (c *copier) found(id uint64) (list []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,18 +1,19 @@
-// Package ontarget is where a tunnel's connections come down: on the target's host it carries out the
-// operations of the copiers, opens kernel TCP connections from the clients' own addresses, feeds them,
-// and says what became of them. Answers are counted and discarded inside the kernel.
+// Package ontarget is where a tunnel's connections come down: on the target's host it carries out
+// the operations of the copiers, opens kernel TCP connections from the clients' own addresses,
+// feeds them, and says what became of them. Answers are counted and discarded inside the kernel.
 //
-// A Landing is a host's; a Port is one copier's connection to the intercept, with its streams, its own
-// socket.Output, and one goroutine, which takes what the sockets tell; the operations come on the
-// goroutine of the connection's reader. The port's lock orders the two. Nothing here waits for a target:
-// what one does not take is kept, within the credit that the copier has (wire.Window), so that a slow
-// connection holds up no other.
+// A Landing is a host's; a Port is one copier's connection to the intercept, with its streams,
+// its own socket.Output, and one goroutine, which takes what the sockets tell; the operations
+// come on the goroutine of the connection's reader. The port's lock orders the two. Nothing here
+// waits for a target: what one does not take is kept, within the credit that the copier has
+// (wire.Window), so that a slow connection holds up no other.
 //
-// When a copier's connection breaks, its streams are ended at once: what the kernel has taken still
-// arrives, and then comes a reset. The copier opens new ones at its clients' next turns.
+// When a copier's connection breaks, its streams are ended at once: what the kernel has taken
+// still arrives, and then comes a reset. The copier opens new ones at its clients' next turns.
 //
-// Package intercept owns the connections to copiers and calls this one through an interface; the command
-// makes the Landing. It changes nothing on the host: package localroute does, and says where to connect.
+// Package intercept owns the connections to copiers and calls this one through an interface; the
+// command makes the Landing. It changes nothing on the host: package localroute does, and says
+// where to connect.
 package ontarget
 
 import (
@@ -33,7 +34,8 @@ import (
 type Routes interface {
 	// Way is where to connect so that target's server sees the client, and with which mark.
 	Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error)
-	// Free lets a connection to dest, which Way has returned, follow at once on one with the same ends.
+	// Free lets a connection to dest, which Way has returned, follow at once on one with the same
+	// ends.
 	Free(client, dest netip.AddrPort) error
 	// Owns says whether an address is this host's.
 	Owns(netip.Addr) bool
@@ -45,7 +47,8 @@ type Routes interface {
 type Config struct {
 	Routes Routes
 	Now    func() mono.Time
-	// Ports are those that copiers may connect to, on the host's own addresses. Empty: all but Except.
+	// Ports are those that copiers may connect to, on the host's own addresses. Empty: all but
+	// Except.
 	Ports  []uint16
 	Except []uint16
 
@@ -63,14 +66,14 @@ const (
 	defaultStreams     = 1 << 16
 	defaultBytes       = 256 << 20
 	defaultSendTimeout = 2 * time.Minute
-	// takeover is how long a stream waits for one that has the same two ends, and for what the kernel
-	// still has of it.
+	// takeover is how long a stream waits for one that has the same two ends, and for what the
+	// kernel still has of it.
 	takeover   = 3 * time.Second
 	retryEvery = 10 * time.Millisecond
 	// fileLimit is how many descriptors the process asks to be allowed.
 	fileLimit = 1 << 20
-	// spareFiles are descriptors for all else than streams: a full landing takes copiers in all the same, and
-	// the log can be written.
+	// spareFiles are descriptors for all else than streams: a full landing takes copiers in all
+	// the same, and the log can be written.
 	spareFiles = 256
 	// complainOnce bounds how many targets are named in the log.
 	complainOnce = 64
@@ -192,5 +195,6 @@ func (l *Landing) Stats() Stats {
 	return s
 }
 
-// Instance is the copier that a Port belongs to: its connections may follow each other on the same ends.
+// Instance is the copier that a Port belongs to: its connections may follow each other on the
+// same ends.
 type Instance = wire.Instance

@@ -223,7 +223,8 @@ func TestConversation(t *testing.T) {
 	}
 }
 
-// TestSlowTarget: a stream whose target does not read takes its credit and no more, and no other waits.
+// TestSlowTarget: a stream whose target does not read takes its credit and no more, and no other
+// waits.
 func TestSlowTarget(t *testing.T) {
 	target, conns := server(t)
 	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
@@ -376,7 +377,8 @@ func TestBounds(t *testing.T) {
 	t.Error("no bound on memory")
 }
 
-// TestSameEnds: a client that uses its port again, as the same copier sees it and as another one does.
+// TestSameEnds: a client that uses its port again, as the same copier sees it and as another one
+// does.
 func TestSameEnds(t *testing.T) {
 	target, conns := server(t)
 	l := New(Config{Routes: loopback{}, Now: now})
@@ -488,7 +490,8 @@ func TestFileLimit(t *testing.T) {
 	}
 }
 
-// TestConnectTimeout: a copier says how long attempts to connect may take, whatever the landing's own limit is.
+// TestConnectTimeout: a copier says how long attempts to connect may take, whatever the landing's
+// own limit is.
 func TestConnectTimeout(t *testing.T) {
 	server(t) // or the test is skipped
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -3,8 +3,8 @@ package ontarget
 import "tcpcopy/internal/core/mono"
 
 const (
-	// linger is how long the two ends of a stream that has ended stay its copier's: another copier, which
-	// is behind, would else repeat at the target what the first has done.
+	// linger is how long the two ends of a stream that has ended stay its copier's: another
+	// copier, which is behind, would else repeat at the target what the first has done.
 	linger  = 2e9 // ns
 	maxPast = 1 << 16
 )
@@ -43,9 +43,9 @@ func (p *pastOwners) owner(now mono.Time, t tuple) (Instance, bool) {
 	return o.instance, ok && !o.until.Reached(now)
 }
 
-// claim enters a stream as the owner of its two ends. It returns the one that has them already, if any;
-// free says that nobody else has, or had a moment ago and is still there: who is gone leaves its clients' next
-// requests to others.
+// claim enters a stream as the owner of its two ends. It returns the one that has them already,
+// if any; free says that nobody else has, or had a moment ago and is still there: who is gone
+// leaves its clients' next requests to others.
 func (l *Landing) claim(now mono.Time, s *stream) (old *stream, free bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -37,9 +37,9 @@ type Port struct {
 // longestConnect bounds what a copier may ask for.
 const longestConnect = 10 * time.Minute
 
-// Attach makes a port for a copier's connection. connect is how long attempts to connect may take; 0: as
-// Config.ConnectTimeout says. send queues a message to the copier, without waiting, and
-// says whether there was room; broken ends the connection, where there was not.
+// Attach makes a port for a copier's connection. connect is how long attempts to connect may
+// take; 0: as Config.ConnectTimeout says. send queues a message to the copier, without waiting,
+// and says whether there was room; broken ends the connection, where there was not.
 func (l *Landing) Attach(instance Instance, connect time.Duration, send func([]byte) bool, broken func()) (*Port, error) {
 	if connect <= 0 {
 		connect = l.cfg.ConnectTimeout
@@ -56,8 +56,8 @@ func (l *Landing) Attach(instance Instance, connect time.Duration, send func([]b
 	return p, nil
 }
 
-// Operations carries out the body of a message. An error says that it breaks the protocol, and that the
-// connection is of no further use; it wraps one of package wire's.
+// Operations carries out the body of a message. An error says that it breaks the protocol, and
+// that the connection is of no further use; it wraps one of package wire's.
 func (p *Port) Operations(body []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,8 +146,8 @@ func (p *Port) open(now mono.Time, op *wire.Op) {
 	p.try(now, s)
 }
 
-// try connects, unless another stream has the same two ends. Where that is the same copier's, it makes
-// way: the client has used its port again.
+// try connects, unless another stream has the same two ends. Where that is the same copier's, it
+// makes way: the client has used its port again.
 func (p *Port) try(now mono.Time, s *stream) {
 	if old, free := p.landing.claim(now, s); !free {
 		if old == nil || old.port.instance != p.instance || !now.Before(s.giveUp) {

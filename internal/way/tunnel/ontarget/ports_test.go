@@ -10,9 +10,9 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// TestServersOwnPort opens copies whose client's port is one that this host listens on, on all addresses:
-// bind(2) refuses such an address beside the listening socket. The server can be started again meanwhile, and a
-// copy still fails if another connection has the same two ends.
+// TestServersOwnPort opens copies whose client's port is one that this host listens on, on all
+// addresses: bind(2) refuses such an address beside the listening socket. The server can be
+// started again meanwhile, and a copy still fails if another connection has the same two ends.
 func TestServersOwnPort(t *testing.T) {
 	server(t) // skips if the capability is missing
 	conns := make(chan net.Conn, 8)

@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/way/socket"
 )
 
-// stream is one connection to the target. Its fields are guarded by the port's lock, but for what never
-// changes: port and tuple.
+// stream is one connection to the target. Its fields are guarded by the port's lock, but for what
+// never changes: port and tuple.
 type stream struct {
 	port  *Port
 	id    uint64
@@ -29,13 +29,14 @@ type stream struct {
 	answered uint64
 	listen   bool
 
-	// What the copier has said of answers, until the connection has opened: an attempt may have to be repeated.
+	// What the copier has said of answers, until the connection has opened: an attempt may have
+	// to be repeated.
 	decided bool
 	proto   proto.Kind
 	hints   []hint
 
-	// The bytes that the kernel has not taken: kept are those from the offset keptAt on, live those that
-	// follow, in a message that is being read.
+	// The bytes that the kernel has not taken: kept are those from the offset keptAt on, live
+	// those that follow, in a message that is being read.
 	kept   []byte
 	keptAt uint64
 	live   []byte
@@ -47,8 +48,8 @@ type hint struct {
 	hint    proto.Hint
 }
 
-// maxHints bounds those that wait for the connection to open: many more than there can be requests in the
-// credit of a copier that sends them in time.
+// maxHints bounds those that wait for the connection to open: many more than there can be
+// requests in the credit of a copier that sends them in time.
 const maxHints = wire.Window / 8
 
 // read has the target's answers read.
@@ -209,8 +210,8 @@ func (s *stream) heed(now mono.Time, ev *session.Event) {
 		s.over()
 	case session.Failed:
 		if ev.Reason == ledger.TupleTaken && !s.opened && now.Before(s.giveUp) {
-			// The kernel still has the connection before this one. Whether that could be helped, the next
-			// attempt shows.
+			// The kernel still has the connection before this one. Whether that could be helped,
+			// the next attempt shows.
 			_ = l.cfg.Routes.Free(s.tuple.client, s.dest)
 			s.conn = nil
 			p.wait(s)
