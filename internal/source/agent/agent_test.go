@@ -68,7 +68,8 @@ func (c *clock) request(client int, payload string) source.Frame {
 }
 
 func (c *clock) frame(from, to, payload string) source.Frame {
-	s := packet.Segment{Src: netip.MustParseAddrPort(from), Dst: netip.MustParseAddrPort(to), Flags: packet.ACK, Payload: []byte(payload)}
+	s := packet.Segment{Src: netip.MustParseAddrPort(from), Dst: netip.MustParseAddrPort(to),
+		Flags: packet.ACK, Payload: []byte(payload)}
 	b := packet.Append(nil, &s)
 	return source.Frame{Data: b, Wire: len(b), Time: c.now()}
 }
@@ -181,7 +182,8 @@ func TestSends(t *testing.T) {
 	k := newKey(t)
 	s := copier(t, anywhere, k)
 	r := start(t, agent.Config{To: s.Addr().String(), TLS: key.AgentClientTLS(*k)})
-	until(t, "the connection", func() bool { return len(s.Agents()) == 1 }) // what was counted before is not the copier's
+	// what was counted before is not the copier's
+	until(t, "the connection", func() bool { return len(s.Agents()) == 1 })
 	answer := r.clock.frame(production+":80", "192.0.2.1:1234", "an answer")
 	answer.Outgoing = true
 	r.source.batches <- []source.Frame{
@@ -205,7 +207,8 @@ func TestSends(t *testing.T) {
 	}
 	until(t, "the last counts", func() bool {
 		st := s.Agents()[0]
-		return !st.Up && st.Counts.Sent == 4 && st.Counts.NotOurs == 4 && st.Counts.KernelDrop == 7 && st.Lost == 0
+		return !st.Up && st.Counts.Sent == 4 && st.Counts.NotOurs == 4 &&
+			st.Counts.KernelDrop == 7 && st.Lost == 0
 	})
 	if st := s.Stats(); st.Offered != 4+7 || st.Dropped != 7 {
 		t.Errorf("%+v", st)
@@ -216,7 +219,9 @@ func TestSends(t *testing.T) {
 // one sighting of two does.
 func TestNamedAndLoopback(t *testing.T) {
 	s := copier(t, anywhere, nil)
-	r := start(t, agent.Config{To: s.Addr().String(), Production: []agent.Production{{Port: 80}, {Addr: netip.MustParseAddr("10.0.0.9"), Port: 81}}})
+	r := start(t, agent.Config{To: s.Addr().String(),
+		Production: []agent.Production{{Port: 80},
+			{Addr: netip.MustParseAddr("10.0.0.9"), Port: 81}}})
 	in := r.clock.request(1, "in")
 	in.Loopback = true
 	out := in
@@ -248,7 +253,10 @@ func TestCopierRestarts(t *testing.T) {
 	if got := payloads(t, again, 1); got[0] != "two" {
 		t.Errorf("%q", got)
 	}
-	until(t, "the account", func() bool { st := r.Snapshot(); return st.Link.Connects == 2 && st.Counts.Sent == 2 })
+	until(t, "the account", func() bool {
+		st := r.Snapshot()
+		return st.Link.Connects == 2 && st.Counts.Sent == 2
+	})
 	if st := again.Agents()[0]; st.Lost != 0 || st.Counts.LinkDown != 0 {
 		t.Errorf("what was dropped before it was there is the new copier's: %+v", st)
 	}
@@ -286,7 +294,8 @@ func TestNobodyListens(t *testing.T) {
 		r.source.batches <- b
 	}
 	until(t, "drops", func() bool { return r.Snapshot().Counts.LinkDown > each*batches/4 })
-	if st := r.Snapshot(); st.Link.Up || st.Link.Err == nil || st.Counts.Sent != 0 || st.Counts.OverMemory != 0 {
+	if st := r.Snapshot(); st.Link.Up || st.Link.Err == nil || st.Counts.Sent != 0 ||
+		st.Counts.OverMemory != 0 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -384,12 +393,14 @@ func TestSheds(t *testing.T) {
 	round() // and then no more, but for the few that share a place in the agent's memory
 	until(t, "the counts", func() bool {
 		c := r.Snapshot().Counts
-		return c.ShedCPU+c.Sent == 3*clients && c.ShedCPU > clients*9/10 && c.ShedSessions == c.Sent-clients
+		return c.ShedCPU+c.Sent == 3*clients && c.ShedCPU > clients*9/10 &&
+			c.ShedSessions == c.Sent-clients
 	})
 	payloads(t, s, int(r.Snapshot().Counts.Sent-2*clients))
 	busy.Store(false)
 	until(t, "all of them to be sent again", func() bool {
-		r.clock.more.Add(int64(time.Second)) // the governor looks at times, not at how often it is asked
+		// the governor looks at times, not at how often it is asked
+		r.clock.more.Add(int64(time.Second))
 		r.source.batches <- nil
 		return r.Snapshot().Share == 1
 	})

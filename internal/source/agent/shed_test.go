@@ -49,9 +49,11 @@ func TestShedder(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var s shedder
 			for _, st := range tc.steps {
-				got, fresh := s.decide(0xabcdef, st.server, &packet.Segment{Flags: st.flags, Len: st.size})
+				got, fresh := s.decide(0xabcdef, st.server,
+					&packet.Segment{Flags: st.flags, Len: st.size})
 				if got != st.want || fresh != st.fresh {
-					t.Fatalf("%s: %v, fresh %v; want %v, %v", st.name, got, fresh, st.want, st.fresh)
+					t.Fatalf("%s: %v, fresh %v; want %v, %v", st.name, got, fresh, st.want,
+						st.fresh)
 				}
 			}
 		})
@@ -65,7 +67,8 @@ func TestShedderSendsNoPayload(t *testing.T) {
 		var s shedder
 		told := map[uint32]bool{}
 		for range rapid.IntRange(1, 50).Draw(t, "packets") {
-			hash := rapid.SampledFrom([]uint32{0, 1, 2, 3, shedSlots, shedSlots + 2}).Draw(t, "hash")
+			hash := rapid.SampledFrom([]uint32{0, 1, 2, 3, shedSlots, shedSlots + 2}).Draw(t,
+				"hash")
 			seg := packet.Segment{Flags: packet.ACK, Len: rapid.IntRange(0, 2).Draw(t, "size")}
 			server := rapid.Bool().Draw(t, "server")
 			f, fresh := s.decide(hash, server, &seg)

@@ -39,8 +39,9 @@ type Config struct {
 	TLS      *tls.Config    // key.AgentServerTLS; nil: no key
 	Filter   filter.Program // over packets from their IP headers on; empty: everything
 	Software string
-	Now      func() mono.Time // the clock of Frame.Time, the engine's; nil: one that starts with Listen
-	Log      *slog.Logger     // nil: slog.Default()
+	// the clock of Frame.Time, the engine's; nil: one that starts with Listen
+	Now func() mono.Time
+	Log *slog.Logger // nil: slog.Default()
 	// DeadAfter is how long an agent may send nothing; 0: 6 s.
 	DeadAfter time.Duration
 }
@@ -93,7 +94,8 @@ func Listen(cfg Config) (*Source, error) {
 	s := &Source{cfg: cfg, batches: make(chan *batch, waiting), free: make(chan *batch, waiting+1),
 		done: make(chan struct{}), agents: make(map[wire.Instance]*agent)}
 	s.server = link.NewServer(link.ServerConfig{
-		Options:   link.Options{TLS: cfg.TLS, Queue: maxQueue, DeadAfter: cfg.DeadAfter, Now: cfg.Now},
+		Options: link.Options{TLS: cfg.TLS, Queue: maxQueue, DeadAfter: cfg.DeadAfter,
+			Now: cfg.Now},
 		Listeners: []net.Listener{l}, Hello: wire.TypeAgentHello, Admit: s.admit, Log: cfg.Log,
 		Prefix: "agents", Self: "copier", Peer: "agent", Software: cfg.Software,
 	})

@@ -87,7 +87,8 @@ func (p *peer) frame() wire.Frame {
 // hello introduces a run of an agent.
 func (p *peer) hello(id byte, from uint64, c wire.AgentCounts) {
 	p.t.Helper()
-	h := wire.AgentHello{Version: wire.Version, Instance: wire.Instance{id}, Name: "web", Software: "test", Next: from, Counts: c}
+	h := wire.AgentHello{Version: wire.Version, Instance: wire.Instance{id}, Name: "web",
+		Software: "test", Next: from, Counts: c}
 	p.send(h.Append([]byte(wire.Preface)))
 	if f := p.frame(); f.Type != wire.TypeAgentWelcome {
 		p.t.Fatalf("answered with %v", f.Type)
@@ -96,10 +97,12 @@ func (p *peer) hello(id byte, from uint64, c wire.AgentCounts) {
 
 // packets is a message with one packet for each word.
 func packets(first uint64, packing wire.Packing, words ...string) []byte {
-	p := wire.Packets{First: first, Count: uint32(len(words)), At: 1000, Sent: 2000, Packing: packing}
+	p := wire.Packets{First: first, Count: uint32(len(words)), At: 1000, Sent: 2000,
+		Packing: packing}
 	var records []byte
 	for _, w := range words {
-		records = wire.AppendRecord(records, 1000, &wire.Record{At: 1000, Ifindex: 3, Wire: len(w) + 5, Data: []byte(w)})
+		records = wire.AppendRecord(records, 1000,
+			&wire.Record{At: 1000, Ifindex: 3, Wire: len(w) + 5, Data: []byte(w)})
 	}
 	p.Size = uint32(len(records))
 	if packing == wire.S2 {
@@ -154,12 +157,14 @@ func TestPacketsOfSeveralAgents(t *testing.T) {
 	if got := words(t, s, 1)[0]; got != strings.Repeat("three", 100) {
 		t.Errorf("%q", got)
 	}
-	a.send((&wire.AgentCounts{Sent: 2, KernelDrop: 1, ShedCPU: 2, ShedRate: 3, OverMemory: 4, LinkDown: 5}).Append(nil))
+	a.send((&wire.AgentCounts{Sent: 2, KernelDrop: 1, ShedCPU: 2, ShedRate: 3, OverMemory: 4,
+		LinkDown: 5}).Append(nil))
 	b.send((&wire.AgentCounts{Sent: 1, KernelDrop: 57}).Append(nil)) // 50 of them before we knew it
 	want := source.Stats{Offered: 3 + 1 + 5 + 9 + 7, Dropped: 8, Delivered: 3, Shed: 5, Lost: 9}
 	until(t, "the counts", func() bool { return s.Stats() == want })
 	states := s.Agents()
-	if len(states) != 2 || !states[0].Up || states[0].Packets != 2 || states[1].Counts.KernelDrop != 7 || states[1].Name != "web" {
+	if len(states) != 2 || !states[0].Up || states[0].Packets != 2 ||
+		states[1].Counts.KernelDrop != 7 || states[1].Name != "web" {
 		t.Errorf("%+v", states)
 	}
 }
@@ -193,12 +198,14 @@ func TestPingAndGoodbye(t *testing.T) {
 	a.hello(1, 0, wire.AgentCounts{})
 	a.send((&wire.Ping{ID: 9}).Append(nil))
 	var pong wire.Pong
-	if f := a.frame(); f.Type != wire.TypePong || pong.Decode(f.Body) != nil || pong.ID != 9 || pong.At != 77 {
+	if f := a.frame(); f.Type != wire.TypePong || pong.Decode(f.Body) != nil || pong.ID != 9 ||
+		pong.At != 77 {
 		t.Errorf("%v %+v", f.Type, pong)
 	}
 	go s.Close()
 	var bye wire.Bye
-	if f := a.frame(); f.Type != wire.TypeBye || bye.Decode(f.Body) != nil || bye.Reason != wire.ByeShutdown {
+	if f := a.frame(); f.Type != wire.TypeBye || bye.Decode(f.Body) != nil ||
+		bye.Reason != wire.ByeShutdown {
 		t.Errorf("%v %+v", f.Type, bye)
 	}
 }
@@ -270,7 +277,8 @@ func TestKeys(t *testing.T) {
 		s := listen(t, Config{TLS: key.AgentServerTLS(k)})
 		dial(t, s, key.AgentClientTLS(k)).hello(1, 0, wire.AgentCounts{})
 	})
-	for name, cfg := range map[string]*tls.Config{"wrong": key.AgentClientTLS(other), "a copier's": key.ClientTLS(k)} {
+	for name, cfg := range map[string]*tls.Config{"wrong": key.AgentClientTLS(other),
+		"a copier's": key.ClientTLS(k)} {
 		t.Run(name, func(t *testing.T) {
 			s := listen(t, Config{TLS: key.AgentServerTLS(k)})
 			p := dial(t, s, cfg)
@@ -316,12 +324,15 @@ func TestHostile(t *testing.T) {
 	lie := bytes.Clone(packets(0, wire.S2, strings.Repeat("x", 100_000)))
 	lie[wire.FrameHeader+29+3]-- // one byte fewer than there are
 	for name, b := range map[string][]byte{
-		"a frame that is too long":       {byte(wire.TypePackets), 0, 0xff, 0xff, 0xff, 0xff},
-		"a type that is unknown":         wire.AppendRaw(nil, 99, 0, nil),
-		"records that are none":          wire.AppendRaw(nil, wire.TypePackets, 0, make([]byte, 33)[:32]),
+		"a frame that is too long": {byte(wire.TypePackets), 0, 0xff, 0xff, 0xff, 0xff},
+		"a type that is unknown":   wire.AppendRaw(nil, 99, 0, nil),
+		"records that are none": wire.AppendRaw(nil, wire.TypePackets, 0,
+			make([]byte, 33)[:32]),
 		"fewer bytes than are announced": lie,
-		"packets that came before":       append(packets(5, wire.Plain, "x"), packets(2, wire.Plain, "x")...),
-		"packing that is none":           append(bomb[:wire.FrameHeader+33:wire.FrameHeader+33], bytes.Repeat([]byte{0xff}, len(bomb)-wire.FrameHeader-33)...),
+		"packets that came before": append(packets(5, wire.Plain, "x"),
+			packets(2, wire.Plain, "x")...),
+		"packing that is none": append(bomb[:wire.FrameHeader+33:wire.FrameHeader+33],
+			bytes.Repeat([]byte{0xff}, len(bomb)-wire.FrameHeader-33)...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := listen(t, Config{})

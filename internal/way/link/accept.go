@@ -65,7 +65,8 @@ type Server struct {
 
 // NewServer returns a server, which accepts nothing until Start.
 func NewServer(cfg ServerConfig) *Server {
-	return &Server{cfg: cfg, complaints: complaints{log: cfg.Log}, admitted: make(map[*Endpoint]struct{})}
+	return &Server{cfg: cfg, complaints: complaints{log: cfg.Log},
+		admitted: make(map[*Endpoint]struct{})}
 }
 
 // Start begins to accept. It is followed by Close.
@@ -262,7 +263,8 @@ func (s *Server) secure(e *Endpoint) bool {
 	case s.cfg.TLS != nil:
 		s.count(&s.stats.NeedsKey)
 		s.Complain(e.Host(), peer+" uses no key, and this "+self+" requires one")
-		s.sendRefuse(e, &wire.Refuse{Code: wire.CodeNeedsKey, Text: "this " + self + " requires a key"})
+		s.sendRefuse(e, &wire.Refuse{Code: wire.CodeNeedsKey,
+			Text: "this " + self + " requires a key"})
 		return false
 	}
 	e.conn = conn

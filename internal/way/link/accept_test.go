@@ -200,7 +200,8 @@ func TestStrangers(t *testing.T) {
 		{"HTTP", "GET / HTTP/1.1\r\n\r\n", 0, "", func(s AcceptStats) uint64 { return s.Garbage }},
 		{"almost the preface", "tcpcopx", 0, "", func(s AcceptStats) uint64 { return s.Garbage }},
 		{"nothing", "", 0, "", func(s AcceptStats) uint64 { return s.Silent }},
-		{"a long frame", wire.Preface + "\x01\x00\xff\xff\xff\xff", wire.CodeMalformed, "", malformed},
+		{"a long frame", wire.Preface + "\x01\x00\xff\xff\xff\xff", wire.CodeMalformed, "",
+			malformed},
 		{"more than a hello may have", wire.Preface + "\x01\x00\x00\x02\x00\x01",
 			wire.CodeMalformed, "", malformed},
 		{"another message", wire.Preface + string((&wire.Ping{}).Append(nil)), wire.CodeMalformed,
@@ -253,7 +254,8 @@ func TestForeignServer(t *testing.T) {
 	}()
 	for name, keyed := range map[string]bool{"plain": false, "with a key": true} {
 		t.Run(name, func(t *testing.T) {
-			d := &Dialer{Options: testOptions(), Addr: ln.Addr().String(), Wanted: "tcpcopy intercept"}
+			d := &Dialer{Options: testOptions(), Addr: ln.Addr().String(),
+				Wanted: "tcpcopy intercept"}
 			if keyed {
 				d.TLS = key.ClientTLS(newKey(t))
 			}

@@ -59,7 +59,8 @@ func (d *Dialer) Connect(ctx context.Context, hello func([]byte) []byte, welcome
 	return e, f, nil
 }
 
-func (d *Dialer) greet(e *Endpoint, hello func([]byte) []byte, welcome wire.Type) (wire.Frame, error) {
+func (d *Dialer) greet(e *Endpoint, hello func([]byte) []byte, welcome wire.Type) (wire.Frame,
+	error) {
 	if d.TLS != nil {
 		t := tls.Client(e.raw, d.TLS)
 		if err := t.Handshake(); err != nil {

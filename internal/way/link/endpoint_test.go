@@ -213,7 +213,8 @@ func TestBye(t *testing.T) {
 		e, far := piped(t, testOptions(), nil)
 		ended := receives(e)
 		far.send(tc.bye.Append(nil))
-		if err := within(t, "the end", ended); err.Error() != tc.want || Orderly(err) != tc.orderly {
+		if err := within(t, "the end", ended); err.Error() != tc.want ||
+			Orderly(err) != tc.orderly {
 			t.Errorf("%v, orderly %v", err, Orderly(err))
 		}
 	}
@@ -359,7 +360,9 @@ func TestSendBesideQueue(t *testing.T) {
 		if f.Type == wire.TypeAgentCounts {
 			want = 'q'
 		}
-		if len(f.Body) != size || slices.ContainsFunc(f.Body, func(b byte) bool { return b != want }) {
+		if len(f.Body) != size || slices.ContainsFunc(f.Body, func(b byte) bool {
+			return b != want
+		}) {
 			t.Fatalf("%v of %d bytes is mixed", f.Type, len(f.Body))
 		}
 		got[f.Type]++
@@ -415,7 +418,8 @@ type testServer struct {
 }
 
 func newTestServer(t *testing.T, k *tls.Config,
-	admit func(*Endpoint, []byte) (func() error, *wire.Refuse), change ...func(*Options)) *testServer {
+	admit func(*Endpoint, []byte) (func() error,
+		*wire.Refuse), change ...func(*Options)) *testServer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

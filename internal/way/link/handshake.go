@@ -59,7 +59,8 @@ func (d *Dialer) noKey() error {
 }
 
 func (d *Dialer) foreign(cause error) error {
-	return &handshakeError{fmt.Sprintf("what answers there is no %s: %v", d.Wanted, cause), ErrForeign}
+	return &handshakeError{fmt.Sprintf("what answers there is no %s: %v", d.Wanted, cause),
+		ErrForeign}
 }
 
 // explain turns an error of the handshake into one that the user can act on, where there is one.

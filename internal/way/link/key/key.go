@@ -50,11 +50,13 @@ func Generate() string {
 func Parse(text string) (Key, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
-		return Key{}, errors.New("key: parse: empty: wanted " + prefix + "… as printed by tcpcopy keygen")
+		return Key{}, errors.New("key: parse: empty: wanted " + prefix +
+			"… as printed by tcpcopy keygen")
 	}
 	rest, ok := strings.CutPrefix(text, prefix)
 	if !ok {
-		return Key{}, errors.New("key: parse: does not begin with \"" + prefix + "\": wanted a line as printed by tcpcopy keygen")
+		return Key{}, errors.New("key: parse: does not begin with \"" + prefix +
+			"\": wanted a line as printed by tcpcopy keygen")
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(rest)
 	if err != nil {
@@ -103,7 +105,8 @@ func Load(file string) (k Key, warning string, err error) {
 	}
 	// A pipe or a process substitution has a mode that says nothing.
 	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		warning = fmt.Sprintf("key file %q can be read by others (mode %04o): chmod 600 %s", file, mode.Perm(), file)
+		warning = fmt.Sprintf("key file %q can be read by others (mode %04o): chmod 600 %s", file,
+			mode.Perm(), file)
 	}
 	return k, warning, nil
 }

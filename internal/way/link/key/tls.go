@@ -59,9 +59,10 @@ func (k Key) config(own, peer string) *tls.Config {
 	private := k.private(own)
 	want := k.private(peer).Public().(ed25519.PublicKey)
 	return &tls.Config{
-		MinVersion:             tls.VersionTLS13,
-		MaxVersion:             tls.VersionTLS13,
-		Certificates:           []tls.Certificate{{Certificate: [][]byte{certificate(own, private)}, PrivateKey: private}},
+		MinVersion: tls.VersionTLS13,
+		MaxVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate(own, private)},
+			PrivateKey: private}},
 		SessionTicketsDisabled: true, // each handshake proves the key anew
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 {

@@ -17,13 +17,15 @@ type AgentCounts struct {
 	ShedRate     uint64 // likewise, --max-mbps
 	ShedSessions uint64 // sessions that were left out, from their beginning or from somewhere on
 
-	OverMemory uint64 // packets that found no room to wait in, or waited too long, while a copier was connected
+	// packets that found no room to wait in, or waited too long, while a copier was connected
+	OverMemory uint64
 	LinkDown   uint64 // likewise, while none was
 }
 
 // fields lists the counts in the order in which they travel. New ones go to the end.
 func (c *AgentCounts) fields() [9]*uint64 {
-	return [...]*uint64{&c.Sent, &c.SentBytes, &c.KernelDrop, &c.NotOurs, &c.ShedCPU, &c.ShedRate, &c.ShedSessions, &c.OverMemory, &c.LinkDown}
+	return [...]*uint64{&c.Sent, &c.SentBytes, &c.KernelDrop, &c.NotOurs, &c.ShedCPU, &c.ShedRate,
+		&c.ShedSessions, &c.OverMemory, &c.LinkDown}
 }
 
 // Shed is how many packets were left out to stay within the agent's bounds.
@@ -88,11 +90,12 @@ func (c *AgentCounts) Decode(body []byte) error {
 // AgentHello introduces an agent.
 type AgentHello struct {
 	Version  uint16
-	Instance Instance    // of this run of the agent
-	Name     string      // the host's, for people, at most 255 bytes
-	Software string      // for logs, at most 255 bytes
-	Next     uint64      // the number of the next packet that will be sent: those before it will not
-	Counts   AgentCounts // so far
+	Instance Instance // of this run of the agent
+	Name     string   // the host's, for people, at most 255 bytes
+	Software string   // for logs, at most 255 bytes
+	// the number of the next packet that will be sent: those before it will not
+	Next   uint64
+	Counts AgentCounts // so far
 }
 
 // Append appends the message as a frame.

@@ -89,8 +89,9 @@ type Found struct {
 	// has seen.
 	Whole  bool
 	Answer proto.Answer
-	Age    time.Duration // how long the answer's first byte came before its last, in whole microseconds
-	Data   []byte        // at most MaxKept; a view of the body
+	// how long the answer's first byte came before its last, in whole microseconds
+	Age  time.Duration
+	Data []byte // at most MaxKept; a view of the body
 }
 
 // AppendFound appends a record to the body of an Answers.
@@ -119,7 +120,8 @@ func NextFound(body []byte, f *Found) (rest []byte, err error) {
 	case FoundBytes:
 		n := c.uvarint()
 		if n > MaxKept {
-			return nil, fmt.Errorf("%w in answers: %d bytes of an answer, want at most %d", ErrValue, n, MaxKept)
+			return nil, fmt.Errorf("%w in answers: %d bytes of an answer, want at most %d",
+				ErrValue, n, MaxKept)
 		}
 		f.Data = c.take(int(n))
 	case FoundLost:

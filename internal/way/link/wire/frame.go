@@ -118,7 +118,8 @@ func (f Frame) Unexpected() error {
 	if f.Flags&Skippable != 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %v of %d bytes (this side speaks version %d)", ErrUnknown, f.Type, len(f.Body), Version)
+	return fmt.Errorf("%w: %v of %d bytes (this side speaks version %d)", ErrUnknown, f.Type,
+		len(f.Body), Version)
 }
 
 // begin appends a frame's header; end fills in its length. start is len(dst) before begin.
@@ -183,7 +184,8 @@ func (r *Reader) Next() (Frame, bool, error) {
 	if !r.opened {
 		got := r.buf[r.r:min(r.w, r.r+len(Preface))]
 		if string(got) != Preface[:len(got)] {
-			return Frame{}, false, fmt.Errorf("%w: begins with %q, want %q", ErrPreface, got, Preface)
+			return Frame{}, false, fmt.Errorf("%w: begins with %q, want %q", ErrPreface, got,
+				Preface)
 		}
 		if len(got) < len(Preface) {
 			return Frame{}, false, nil
@@ -200,11 +202,13 @@ func (r *Reader) Next() (Frame, bool, error) {
 		limit = MaxBody
 	}
 	if n > limit {
-		return Frame{}, false, fmt.Errorf("%w: %v of %d bytes, want at most %d", ErrTooLong, Type(b[0]), n, limit)
+		return Frame{}, false, fmt.Errorf("%w: %v of %d bytes, want at most %d", ErrTooLong,
+			Type(b[0]), n, limit)
 	}
 	if len(b)-FrameHeader < int(n) {
 		return Frame{}, false, nil
 	}
 	r.r += FrameHeader + int(n)
-	return Frame{Type: Type(b[0]), Flags: b[1], Body: b[FrameHeader : FrameHeader+int(n)]}, true, nil
+	return Frame{Type: Type(b[0]), Flags: b[1],
+		Body: b[FrameHeader : FrameHeader+int(n)]}, true, nil
 }

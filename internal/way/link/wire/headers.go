@@ -208,11 +208,14 @@ func readRecord(b []byte, s *packet.Segment) (rest []byte, after uint32) {
 	after = binary.BigEndian.Uint32(b[1:])
 	if bits&bitV6 == 0 {
 		s.Src = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[5:9])), binary.BigEndian.Uint16(b[9:]))
-		s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[11:15])), binary.BigEndian.Uint16(b[15:]))
+		s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[11:15])),
+			binary.BigEndian.Uint16(b[15:]))
 		b = b[17:]
 	} else {
-		s.Src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[5:21])), binary.BigEndian.Uint16(b[21:]))
-		s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[23:39])), binary.BigEndian.Uint16(b[39:]))
+		s.Src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[5:21])),
+			binary.BigEndian.Uint16(b[21:]))
+		s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[23:39])),
+			binary.BigEndian.Uint16(b[39:]))
 		b = b[41:]
 	}
 	s.Seq = seqnum.Value(binary.BigEndian.Uint32(b))

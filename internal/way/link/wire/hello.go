@@ -90,7 +90,8 @@ func (h *Hello) Append(dst []byte) []byte {
 	for _, p := range clients {
 		dst = appendPrefix(dst, p)
 	}
-	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(h.ConnectTimeout.Milliseconds(), 0), math.MaxUint32)))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(h.ConnectTimeout.Milliseconds(), 0),
+		math.MaxUint32)))
 	return end(dst, start)
 }
 
@@ -117,7 +118,8 @@ func (h *Hello) Decode(body []byte) error {
 		h.Targets = append(h.Targets, c.addrPort())
 	}
 	if n = int(c.u16()); n > MaxHelloList {
-		return fmt.Errorf("%w in hello: %d client networks, want at most %d", ErrValue, n, MaxHelloList)
+		return fmt.Errorf("%w in hello: %d client networks, want at most %d", ErrValue, n,
+			MaxHelloList)
 	}
 	for i := 0; i < n && !c.short && !c.bad; i++ {
 		h.Clients = append(h.Clients, c.prefix())
@@ -168,8 +170,9 @@ func (w *Welcome) Append(dst []byte) []byte {
 // Decode reads the body of a Welcome.
 func (w *Welcome) Decode(body []byte) error {
 	c := cursor{b: body}
-	*w = Welcome{Version: c.u16(), Way: Way(c.u8()), Slot: c.u8(), Capabilities: Capabilities(c.u64()),
-		HoldMillis: c.u16(), Software: c.text()}
+	*w = Welcome{Version: c.u16(), Way: Way(c.u8()), Slot: c.u8(),
+		Capabilities: Capabilities(c.u64()),
+		HoldMillis:   c.u16(), Software: c.text()}
 	n := int(c.u16())
 	if n > MaxHelloList {
 		return fmt.Errorf("%w in welcome: %d targets, want at most %d", ErrValue, n, MaxHelloList)

@@ -50,17 +50,20 @@ func (p *Packets) AppendHeader(dst []byte, n int) []byte {
 // Decode reads the body of a message of packets, of which Records is then a view.
 func (p *Packets) Decode(body []byte) error {
 	c := cursor{b: body}
-	*p = Packets{First: c.u64(), Count: c.u32(), At: mono.Time(c.u64()), Sent: mono.Time(c.u64()), Packing: Packing(c.u8()), Size: c.u32()}
+	*p = Packets{First: c.u64(), Count: c.u32(), At: mono.Time(c.u64()), Sent: mono.Time(c.u64()),
+		Packing: Packing(c.u8()), Size: c.u32()}
 	if err := c.err(TypePackets); err != nil {
 		return err
 	}
 	switch {
 	case p.Size > MaxRecords:
-		return fmt.Errorf("%w in packets: %d bytes of records, want at most %d", ErrTooLong, p.Size, MaxRecords)
+		return fmt.Errorf("%w in packets: %d bytes of records, want at most %d", ErrTooLong, p.Size,
+			MaxRecords)
 	case p.Packing > S2:
 		return fmt.Errorf("%w in packets: packing %d", ErrValue, p.Packing)
 	case p.Packing == Plain && int(p.Size) != len(c.b):
-		return fmt.Errorf("%w in packets: %d bytes of records, and %d are announced", ErrValue, len(c.b), p.Size)
+		return fmt.Errorf("%w in packets: %d bytes of records, and %d are announced", ErrValue,
+			len(c.b), p.Size)
 	case p.Count > p.Size/minRecord:
 		return fmt.Errorf("%w in packets: %d in %d bytes", ErrValue, p.Count, p.Size)
 	}
@@ -105,7 +108,8 @@ func (p *Packets) Unpacked(records []byte) Records {
 func (r *Records) Next(rec *Record) (bool, error) {
 	if r.left == 0 {
 		if len(r.b) > 0 {
-			return false, fmt.Errorf("%w in packets: %d bytes after the last record", ErrValue, len(r.b))
+			return false, fmt.Errorf("%w in packets: %d bytes after the last record", ErrValue,
+				len(r.b))
 		}
 		return false, nil
 	}
@@ -134,5 +138,6 @@ func (r *Records) Next(rec *Record) (bool, error) {
 }
 
 func (r *Records) bad() error {
-	return fmt.Errorf("%w in packets: a record that cannot be, %d before the last", ErrValue, r.left)
+	return fmt.Errorf("%w in packets: a record that cannot be, %d before the last", ErrValue,
+		r.left)
 }

@@ -108,7 +108,8 @@ func NextOp(body []byte, op *Op) (rest []byte, err error) {
 	case OpData:
 		n := c.uvarint()
 		if n > MaxData {
-			return nil, fmt.Errorf("%w in operations: %d bytes of data, want at most %d", ErrValue, n, MaxData)
+			return nil, fmt.Errorf("%w in operations: %d bytes of data, want at most %d", ErrValue,
+				n, MaxData)
 		}
 		op.Data = c.take(int(n))
 	case OpRead:
@@ -148,8 +149,9 @@ type StreamEvent struct {
 	N      uint64
 	Reason ledger.Reason // of EventFailed
 	Answer proto.Answer  // of EventAnswer
-	Age    time.Duration // of EventAnswer: how long its first byte came before its last, in whole microseconds
-	Data   []byte        // of EventBytes: at most MaxKept; a view of the body
+	// of EventAnswer: how long its first byte came before its last, in whole microseconds
+	Age  time.Duration
+	Data []byte // of EventBytes: at most MaxKept; a view of the body
 }
 
 // Flags of an answer.
@@ -176,7 +178,8 @@ func appendAnswer(dst []byte, a *proto.Answer, age time.Duration) []byte {
 // answer reads what appendAnswer has appended.
 func (c *cursor) answer(a *proto.Answer) (age time.Duration) {
 	flags := c.u8()
-	*a = proto.Answer{End: c.uvarint(), Size: c.uvarint(), Interim: flags&answerInterim != 0, Last: flags&answerLast != 0,
+	*a = proto.Answer{End: c.uvarint(), Size: c.uvarint(), Interim: flags&answerInterim != 0,
+		Last:   flags&answerLast != 0,
 		Failed: flags&answerFailed != 0, Kept: flags&answerKept != 0}
 	status, us := c.uvarint(), c.uvarint()
 	if status > math.MaxUint16 || us > uint64(math.MaxInt64/time.Microsecond) {
@@ -224,7 +227,8 @@ func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
 	case EventBytes:
 		n := c.uvarint()
 		if n > MaxKept {
-			return nil, fmt.Errorf("%w in events: %d bytes of an answer, want at most %d", ErrValue, n, MaxKept)
+			return nil, fmt.Errorf("%w in events: %d bytes of an answer, want at most %d", ErrValue,
+				n, MaxKept)
 		}
 		ev.Data = c.take(int(n))
 	default:

@@ -167,6 +167,7 @@ func (m *ICMP) Append(dst []byte) []byte {
 // Decode reads the body of an ICMP.
 func (m *ICMP) Decode(body []byte) error {
 	c := cursor{b: body}
-	*m = ICMP{Kind: packet.ICMPKind(c.u8()), Code: c.u8(), MTU: c.u32(), Seq: seqnum.Value(c.u32()), Tuple: c.tuple()}
+	*m = ICMP{Kind: packet.ICMPKind(c.u8()), Code: c.u8(), MTU: c.u32(), Seq: seqnum.Value(c.u32()),
+		Tuple: c.tuple()}
 	return c.err(TypeICMP)
 }

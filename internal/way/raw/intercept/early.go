@@ -25,7 +25,8 @@ const (
 // copier's reading, and a server that speaks first does not wait at all. Segments are kept for
 // wire.EarlyFor from the SYN-ACK, or the copier's reading, on.
 type early struct {
-	since      mono.Time // of the SYN-ACK, or of the reading of a connection whose SYN-ACK had passed
+	// of the SYN-ACK, or of the reading of a connection whose SYN-ACK had passed
+	since      mono.Time
 	segments   []earlySegment
 	cost       int
 	overflowed bool // there was more than is kept

@@ -68,7 +68,8 @@ func (b *earlyBed) join(slot, number uint8) {
 }
 
 func earlyClient(n int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 16), byte(n >> 8)}), uint16(20000+n&0xff))
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 16), byte(n >> 8)}),
+		uint16(20000+n&0xff))
 }
 
 // see lets the intercept capture a segment of the target's to client n; cut bytes of it are not
@@ -85,7 +86,8 @@ func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
 
 // opens is a SYN-ACK for the copier of a slot; the first byte is number base.
 func (b *earlyBed) opens(n int, slot uint8, base seqnum.Value) {
-	b.see(n, packet.Segment{Flags: packet.SYN | packet.ACK, Seq: base - 1, Ack: seqnum.Value(0x5500) + seqnum.Value(slot) + 1}, 0)
+	b.see(n, packet.Segment{Flags: packet.SYN | packet.ACK, Seq: base - 1,
+		Ack: seqnum.Value(0x5500) + seqnum.Value(slot) + 1}, 0)
 }
 
 func (b *earlyBed) says(n int, seq seqnum.Value, text string) {
@@ -209,7 +211,8 @@ func TestEarlyIsAsIfAskedInTime(t *testing.T) {
 				b := newEarlyBed(t, 1).known()
 				var got []string
 				for i, p := range tc.parts {
-					seg := packet.Segment{Seq: base.Add(p.off), Flags: p.flags, Payload: []byte(p.text)}
+					seg := packet.Segment{Seq: base.Add(p.off), Flags: p.flags,
+						Payload: []byte(p.text)}
 					if p.flags.Has(packet.SYN) {
 						b.opens(1, 7, base)
 					} else {
@@ -349,7 +352,8 @@ func TestEarlyEnds(t *testing.T) {
 		}, "h0 h40 h0 confirmed", "h40 lost"},
 		{"released", func(b *earlyBed) {
 			kept(b)
-			b.s.release(b.peers[0].copier.owner, []wire.Tuple{{Client: earlyClient(1), Target: earlyTarget}})
+			b.s.release(b.peers[0].copier.owner,
+				[]wire.Tuple{{Client: earlyClient(1), Target: earlyTarget}})
 			b.keepsNothing()
 			ask(b)
 		}, "h0 h40 confirmed", "h40 lost"},
@@ -459,8 +463,10 @@ func TestEarlyBounds(t *testing.T) {
 	for i := range conns {
 		b.opens(i, 7, 100)
 		b.says(i, 100, text)
-		if b.s.answers.earlyBytes > earlyAll+earlyEach || b.s.answers.pool.InUse() > earlyAll+earlyEach {
-			t.Fatalf("%d bytes are kept, %d of the pool", b.s.answers.earlyBytes, b.s.answers.pool.InUse())
+		if b.s.answers.earlyBytes > earlyAll+earlyEach ||
+			b.s.answers.pool.InUse() > earlyAll+earlyEach {
+			t.Fatalf("%d bytes are kept, %d of the pool", b.s.answers.earlyBytes,
+				b.s.answers.pool.InUse())
 		}
 	}
 	b.told(0)
@@ -511,13 +517,17 @@ func TestEarlyWhateverComes(t *testing.T) {
 			case 2, 3, 4:
 				b.says(n, seq, reply)
 			case 5:
-				flags := []packet.Flags{packet.FIN, packet.RST, packet.FIN | packet.RST, packet.SYN | packet.FIN | packet.ACK}
-				b.see(n, packet.Segment{Seq: seq, Ack: seqnum.Value(0x5500 + 8 + copier), Flags: flags[r.IntN(4)], Payload: []byte(reply[:r.IntN(40)])}, 0)
+				flags := []packet.Flags{packet.FIN, packet.RST, packet.FIN | packet.RST,
+					packet.SYN | packet.FIN | packet.ACK}
+				b.see(n, packet.Segment{Seq: seq, Ack: seqnum.Value(0x5500 + 8 + copier),
+					Flags: flags[r.IntN(4)], Payload: []byte(reply[:r.IntN(40)])}, 0)
 			case 6, 7:
-				b.asks(copier, n, wire.Reading{Proto: kinds[r.IntN(len(kinds))], Base: seq, BaseKnown: r.IntN(2) == 0, Hint: proto.Hint(r.IntN(256)),
+				b.asks(copier, n, wire.Reading{Proto: kinds[r.IntN(len(kinds))], Base: seq,
+					BaseKnown: r.IntN(2) == 0, Hint: proto.Hint(r.IntN(256)),
 					Request: r.Uint64(), Held: r.IntN(2) == 0})
 			case 8:
-				b.s.release(b.peers[copier].copier.owner, []wire.Tuple{{Client: earlyClient(n), Target: earlyTarget}})
+				b.s.release(b.peers[copier].copier.owner,
+					[]wire.Tuple{{Client: earlyClient(n), Target: earlyTarget}})
 			case 9:
 				b.now += mono.Time(r.Int64N(int64(wire.EarlyFor)))
 				b.told(copier)

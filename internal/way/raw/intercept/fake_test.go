@@ -76,7 +76,8 @@ func (f *fakeSource) see(segs ...packet.Segment) {
 }
 
 func client(n int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 2, byte(n >> 8)}), uint16(20000+n&0xff))
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 2, byte(n >> 8)}),
+		uint16(20000+n&0xff))
 }
 
 func client6(n int) netip.AddrPort {
@@ -93,7 +94,8 @@ func synAck(c netip.AddrPort, slot uint8) packet.Segment {
 }
 
 func data(c netip.AddrPort, seq int, n int) packet.Segment {
-	s := packet.Segment{Src: target, Dst: c, Flags: packet.ACK, Seq: seqnum.Value(seq), Ack: 9, Payload: make([]byte, n), Len: n}
+	s := packet.Segment{Src: target, Dst: c, Flags: packet.ACK, Seq: seqnum.Value(seq), Ack: 9,
+		Payload: make([]byte, n), Len: n}
 	if c.Addr().Is6() {
 		s.Src = target6
 	}
@@ -235,7 +237,8 @@ func dial(t testing.TB, addrs []string, change func(*copier, *link.Config)) *cop
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for _, tu := range tuples {
-				c.answers = append(c.answers, fmt.Sprintf("%v refused, after %d headers", tu.Client.Port(), len(c.got[tu.Client])))
+				c.answers = append(c.answers, fmt.Sprintf("%v refused, after %d headers",
+					tu.Client.Port(), len(c.got[tu.Client])))
 			}
 		},
 		OnSought: func(tu wire.Tuple, free bool) {

@@ -62,7 +62,10 @@ func TestSlotsComeFreeWithoutSources(t *testing.T) {
 		t.Fatal("the first is refused")
 	}
 	first.Close()
-	wait(t, "its end", func() bool { c := d.Snapshot().Copiers; return len(c) == 1 && c[0].Conns == 0 })
+	wait(t, "its end", func() bool {
+		c := d.Snapshot().Copiers
+		return len(c) == 1 && c[0].Conns == 0
+	})
 	if !welcomed(t, sendBytes(t, d.addr, hello(2, 9))) {
 		t.Error("the slot of one who has left long ago is not given to another")
 	}
@@ -90,7 +93,8 @@ func stuck(t *testing.T) (d *daemon, ended chan struct{}) {
 	full := make(chan struct{})
 	d = start(t, func(c *intercept.Config) {
 		c.Sources = nil
-		c.Streams = func(_ *wire.Hello, send func([]byte) bool, _ func()) (intercept.StreamHandler, error) {
+		c.Streams = func(_ *wire.Hello, send func([]byte) bool, _ func()) (intercept.StreamHandler,
+			error) {
 			select {
 			case <-full: // the second connection
 			default:

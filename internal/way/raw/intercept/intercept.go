@@ -137,7 +137,8 @@ func New(cfg Config) (*Intercept, error) {
 		return nil, err
 	}
 	s.server = link.NewServer(link.ServerConfig{
-		Options: link.Options{TLS: cfg.TLS, Queue: cfg.Buffer, DeadAfter: cfg.DeadAfter, Now: cfg.Now},
+		Options: link.Options{TLS: cfg.TLS, Queue: cfg.Buffer, DeadAfter: cfg.DeadAfter,
+			Now: cfg.Now},
 		Listeners: listeners, Hello: wire.TypeHello, Admit: s.admit, Log: cfg.Log,
 		Prefix: "intercept", Self: "intercept", Peer: "copier", Software: cfg.Software,
 	})

@@ -34,7 +34,8 @@ func TestTwoCopiers(t *testing.T) {
 		name  string
 		conns int
 		keyed bool
-	}{{"plain", 1, false}, {"with a key", 1, true}, {"with a key, three connections each", 3, true}} {
+	}{{"plain", 1, false}, {"with a key", 1, true},
+		{"with a key, three connections each", 3, true}} {
 		t.Run(tc.name, func(t *testing.T) {
 			change := func(_ *copier, c *link.Config) { c.Conns = tc.conns }
 			if tc.keyed {
@@ -50,7 +51,8 @@ func TestTwoCopiers(t *testing.T) {
 			b := dial(t, []string{d.addr}, change)
 			ready(t, b)
 			wait(t, "all connections", func() bool {
-				return a.Links()[0].State().Conns == tc.conns && b.Links()[0].State().Conns == tc.conns
+				return a.Links()[0].State().Conns == tc.conns &&
+					b.Links()[0].State().Conns == tc.conns
 			})
 			const conns, each = 100, 20
 			for i := range conns {
@@ -80,13 +82,15 @@ func TestTwoCopiers(t *testing.T) {
 					t.Fatalf("connection %d: %d headers, want %d", i, len(got), each+1)
 				}
 				for j, s := range got {
-					if j == 0 && (!s.Flags.Has(packet.SYN) || s.Opts.MSS != 1460) || j > 0 && (int(s.Seq) != 101+(j-1)*10 || s.Len != 10) || s.Payload != nil {
+					if j == 0 && (!s.Flags.Has(packet.SYN) || s.Opts.MSS != 1460) || j > 0 &&
+						(int(s.Seq) != 101+(j-1)*10 || s.Len != 10) || s.Payload != nil {
 						t.Fatalf("connection %d, header %d: %v", i, j, &s)
 					}
 				}
 			}
 			s := d.Snapshot()
-			if s.Frames.Seen != conns*(each+1) || s.Route.Routed != conns*(each+1) || s.Route.Learned != conns {
+			if s.Frames.Seen != conns*(each+1) || s.Route.Routed != conns*(each+1) ||
+				s.Route.Learned != conns {
 				t.Errorf("%+v", s)
 			}
 			var headers uint64
@@ -112,7 +116,9 @@ func TestIPv6OverIPv4Link(t *testing.T) {
 }
 
 func TestIPv6Link(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Listen = []netip.AddrPort{netip.MustParseAddrPort("[::1]:0")} })
+	d := start(t, func(c *intercept.Config) {
+		c.Listen = []netip.AddrPort{netip.MustParseAddrPort("[::1]:0")}
+	})
 	c := dial(t, []string{d.addr}, nil)
 	ready(t, c)
 	d.src.see(synAck(client(1), c.Slot()))
@@ -129,9 +135,12 @@ func TestKeys(t *testing.T) {
 		log     string
 		counter func(intercept.ConnStats) uint64
 	}{
-		{"wrong key", withKey(k), usingKey(other), link.ErrWrongKey, "did not prove", func(c intercept.ConnStats) uint64 { return c.WrongKey }},
-		{"no key on a port that wants one", withKey(k), nil, link.ErrNeedsKey, "uses no key", func(c intercept.ConnStats) uint64 { return c.NeedsKey }},
-		{"key on a port that has none", nil, usingKey(k), link.ErrNoKey, "this intercept has none", func(c intercept.ConnStats) uint64 { return c.NoKey }},
+		{"wrong key", withKey(k), usingKey(other), link.ErrWrongKey, "did not prove",
+			func(c intercept.ConnStats) uint64 { return c.WrongKey }},
+		{"no key on a port that wants one", withKey(k), nil, link.ErrNeedsKey, "uses no key",
+			func(c intercept.ConnStats) uint64 { return c.NeedsKey }},
+		{"key on a port that has none", nil, usingKey(k), link.ErrNoKey, "this intercept has none",
+			func(c intercept.ConnStats) uint64 { return c.NoKey }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := start(t, tc.server)
@@ -142,7 +151,9 @@ func TestKeys(t *testing.T) {
 			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), d.addr) {
 				t.Errorf("error %v, want %v", err, tc.want)
 			}
-			wait(t, "some attempts more", func() bool { return tc.counter(d.Snapshot().Conns) >= 3 })
+			wait(t, "some attempts more", func() bool {
+				return tc.counter(d.Snapshot().Conns) >= 3
+			})
 			if n := d.log.count(tc.log); n != 1 {
 				t.Errorf("%d lines of log, want 1:\n%s", n, d.log)
 			}
@@ -194,22 +205,34 @@ func TestForeignServer(t *testing.T) {
 
 // TestGarbage: whatever comes is closed and counted, and who behaves is served on.
 func TestGarbage(t *testing.T) {
-	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
+		Conns: 1}).Append([]byte(wire.Preface))
 	for _, tc := range []struct {
 		name    string
 		send    string
 		code    wire.Code // in the refusal that is expected, 0: none
 		counter func(intercept.ConnStats) uint64
 	}{
-		{"http", "GET / HTTP/1.1\r\n\r\n", 0, func(c intercept.ConnStats) uint64 { return c.Garbage }},
-		{"almost the preface", "tcpcopx", 0, func(c intercept.ConnStats) uint64 { return c.Garbage }},
-		{"a huge frame", wire.Preface + "\x01\x00\xff\xff\xff\xff", wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"no hello", string((&wire.Ping{}).Append([]byte(wire.Preface))), wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"slot 0", string((&wire.Hello{Version: wire.Version, Conns: 1}).Append([]byte(wire.Preface))), wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"later version", string((&wire.Hello{Version: 9}).Append([]byte(wire.Preface))), wire.CodeVersion, func(c intercept.ConnStats) uint64 { return c.Refused }},
-		{"17 connections", string((&wire.Hello{Version: wire.Version, Conns: 17, Slot: 1}).Append([]byte(wire.Preface))), wire.CodeFull, func(c intercept.ConnStats) uint64 { return c.Refused }},
-		{"unknown message after hello", string(wire.AppendRaw(hello[:len(hello):len(hello)], 99, 0, nil)), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"broken claim", string(wire.AppendRaw(hello[:len(hello):len(hello)], wire.TypeClaim, 0, []byte{0, 9, 4})), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
+		{"http", "GET / HTTP/1.1\r\n\r\n", 0, func(c intercept.ConnStats) uint64 {
+			return c.Garbage
+		}},
+		{"almost the preface", "tcpcopx", 0, func(c intercept.ConnStats) uint64 {
+			return c.Garbage
+		}},
+		{"a huge frame", wire.Preface + "\x01\x00\xff\xff\xff\xff", wire.CodeMalformed,
+			func(c intercept.ConnStats) uint64 { return c.Malformed }},
+		{"no hello", string((&wire.Ping{}).Append([]byte(wire.Preface))), wire.CodeMalformed,
+			func(c intercept.ConnStats) uint64 { return c.Malformed }},
+		{"slot 0", string((&wire.Hello{Version: wire.Version,
+			Conns: 1}).Append([]byte(wire.Preface))), wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
+		{"later version", string((&wire.Hello{Version: 9}).Append([]byte(wire.Preface))),
+			wire.CodeVersion, func(c intercept.ConnStats) uint64 { return c.Refused }},
+		{"17 connections", string((&wire.Hello{Version: wire.Version, Conns: 17,
+			Slot: 1}).Append([]byte(wire.Preface))), wire.CodeFull, func(c intercept.ConnStats) uint64 { return c.Refused }},
+		{"unknown message after hello", string(wire.AppendRaw(hello[:len(hello):len(hello)], 99, 0,
+			nil)), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
+		{"broken claim", string(wire.AppendRaw(hello[:len(hello):len(hello)], wire.TypeClaim, 0,
+			[]byte{0, 9, 4})), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := start(t, nil)
@@ -222,7 +245,8 @@ func TestGarbage(t *testing.T) {
 				if len(answer) < len(wire.Preface)+wire.FrameHeader {
 					t.Fatalf("no refusal: %q", answer)
 				}
-				if err := r.Decode(answer[len(wire.Preface)+wire.FrameHeader:]); err != nil || r.Code != tc.code {
+				if err := r.Decode(answer[len(wire.Preface)+wire.FrameHeader:]); err != nil ||
+					r.Code != tc.code {
 					t.Errorf("refused with %v (%v), want %v", r.Code, err, tc.code)
 				}
 			}
@@ -234,7 +258,8 @@ func TestGarbage(t *testing.T) {
 
 func TestSkippableMessagePasses(t *testing.T) {
 	d := start(t, nil)
-	b := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	b := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
+		Conns: 1}).Append([]byte(wire.Preface))
 	b = wire.AppendRaw(b, 99, wire.Skippable, []byte("from the future"))
 	b = (&wire.Ping{ID: 5}).Append(b)
 	c := sendBytes(t, d.addr, b)
@@ -260,7 +285,9 @@ func TestSkippableMessagePasses(t *testing.T) {
 // TestClaimsAndQueries: a claimed connection's packets come, another's are refused, and questions
 // are answered.
 func TestClaimsAndQueries(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Route = route.Config{Settle: time.Nanosecond, Hold: time.Minute} })
+	d := start(t, func(c *intercept.Config) {
+		c.Route = route.Config{Settle: time.Nanosecond, Hold: time.Minute}
+	})
 	a := dial(t, []string{d.addr}, nil)
 	ready(t, a)
 	b := dial(t, []string{d.addr}, nil)
@@ -283,7 +310,11 @@ func TestClaimsAndQueries(t *testing.T) {
 	for i := 1; i <= 3; i++ {
 		a.Query(tuple(i))
 	}
-	wait(t, "three answers", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.answers) == 3 })
+	wait(t, "three answers", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.answers) == 3
+	})
 	if got := strings.Join(a.answers, ", "); got != "20001 you, 20002 another, 20003 nobody" {
 		t.Errorf("answers: %s", got)
 	}
@@ -295,7 +326,11 @@ func TestClaimsAndQueries(t *testing.T) {
 		a.Query(tuple(1)) // goes after the release
 		return true
 	})
-	wait(t, "the answer", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.answers) == 1 })
+	wait(t, "the answer", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.answers) == 1
+	})
 	b.Claim([]wire.Tuple{tuple(1)})
 	d.src.see(data(client(1), 35, 10))
 	wait(t, "the new owner", func() bool {
@@ -312,7 +347,8 @@ func TestOldConnection(t *testing.T) {
 		settle time.Duration
 		want   string
 	}{
-		{"just started", time.Hour, "20001 unsure, 20001 free true, 20001 unsure"}, // another may still claim it
+		// another may still claim it
+		{"just started", time.Hour, "20001 unsure, 20001 free true, 20001 unsure"},
 		{"settled", time.Nanosecond, "20001 nobody, 20001 free true, 20001 you"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -323,7 +359,11 @@ func TestOldConnection(t *testing.T) {
 			ready(t, c)
 			answers := func(n int) {
 				t.Helper()
-				wait(t, "an answer", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.answers) == n })
+				wait(t, "an answer", func() bool {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					return len(c.answers) == n
+				})
 			}
 			tuple := wire.Tuple{Client: client(1), Target: target}
 			c.Query(tuple)
@@ -362,7 +402,11 @@ func TestSeekAtSeveral(t *testing.T) {
 		if !second.Seek(tuple(i), time.Second) {
 			t.Fatal("not asked")
 		}
-		wait(t, "the answer", func() bool { second.mu.Lock(); defer second.mu.Unlock(); return len(second.answers) == 1 })
+		wait(t, "the answer", func() bool {
+			second.mu.Lock()
+			defer second.mu.Unlock()
+			return len(second.answers) == 1
+		})
 		if got := second.answers[0]; got != want {
 			t.Errorf("%s, wanted %s", got, want)
 		}
@@ -406,7 +450,9 @@ func TestBehind(t *testing.T) {
 // TestTwoAskOfOneConnection: two copiers that open the same connection ask both what is answered
 // on it, before the target has said whose it is. It is read for the one whose it is.
 func TestTwoAskOfOneConnection(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Whole = func([]netip.AddrPort) error { return nil } })
+	d := start(t, func(c *intercept.Config) {
+		c.Whole = func([]netip.AddrPort) error { return nil }
+	})
 	tuple := wire.Tuple{Client: client(1), Target: target}
 	var mu sync.Mutex
 	confirmed, found := map[int]int{}, map[int]int{}
@@ -431,7 +477,11 @@ func TestTwoAskOfOneConnection(t *testing.T) {
 		}))
 		ready(t, both[i])
 		both[i].ReadAnswers([]wire.Reading{{Tuple: tuple, Proto: proto.HTTP1, Serial: 1}})
-		wait(t, "the confirmation", func() bool { mu.Lock(); defer mu.Unlock(); return confirmed[i] == 1 })
+		wait(t, "the confirmation", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return confirmed[i] == 1
+		})
 	}
 	answer := data(client(1), 101, 0)
 	answer.Payload = []byte("HTTP/1.1 204 No Content\r\n\r\n")
@@ -491,11 +541,14 @@ func TestSlotConflict(t *testing.T) {
 	// the two, who may choose the same one several times, never run out.
 	var taken wire.Slots
 	for n := 1; n <= 225; n++ {
-		h := wire.Hello{Version: wire.Version, Instance: wire.Instance{1, byte(n)}, Slot: uint8(n), Conns: 1}
+		h := wire.Hello{Version: wire.Version, Instance: wire.Instance{1, byte(n)}, Slot: uint8(n),
+			Conns: 1}
 		sendBytes(t, one.addr, h.Append([]byte(wire.Preface)))
 		taken.Add(uint8(n))
 		if n%25 == 0 {
-			wait(t, "the strangers", func() bool { return one.Snapshot().Conns.Welcomed == uint64(n) })
+			wait(t, "the strangers", func() bool {
+				return one.Snapshot().Conns.Welcomed == uint64(n)
+			})
 		}
 	}
 	a := dial(t, []string{one.addr, two.addr}, nil)
@@ -523,7 +576,8 @@ func TestSlotConflict(t *testing.T) {
 // gets all of its own meanwhile.
 func TestSlowCopier(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Buffer = 64 << 10 })
-	slow := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	slow := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
+		Conns: 1}).Append([]byte(wire.Preface))
 	conn := sendBytes(t, d.addr, slow) // and never reads
 	conn.(*net.TCPConn).SetReadBuffer(4096)
 	wait(t, "the slow one", func() bool { return d.Snapshot().Conns.Welcomed == 1 })
@@ -559,7 +613,8 @@ func TestSlowCopier(t *testing.T) {
 // TestDeadCopier: a connection that says nothing is closed, and its slot kept for a while.
 func TestDeadCopier(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.DeadAfter = 30 * time.Millisecond })
-	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
+		Conns: 1}).Append([]byte(wire.Preface))
 	c := sendBytes(t, d.addr, hello)
 	all, err := io.ReadAll(c)
 	if err != nil || !strings.Contains(string(all), "nothing received for 30ms") {
@@ -569,7 +624,9 @@ func TestDeadCopier(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	d.src.see(synAck(client(1), 9))
-	wait(t, "a header for one who is away", func() bool { return d.Snapshot().Copiers[0].Away == 1 })
+	wait(t, "a header for one who is away", func() bool {
+		return d.Snapshot().Copiers[0].Away == 1
+	})
 }
 
 // TestPings keep an idle link alive, both ways.
@@ -606,9 +663,12 @@ func TestSilentIntercept(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	c := dial(t, []string{ln.Addr().String()}, func(_ *copier, cfg *link.Config) { cfg.DeadAfter = 20 * time.Millisecond })
+	c := dial(t, []string{ln.Addr().String()}, func(_ *copier, cfg *link.Config) {
+		cfg.DeadAfter = 20 * time.Millisecond
+	})
 	wait(t, "a second attempt", func() bool { return c.Links()[0].State().Reconnects >= 1 })
-	if err := c.Links()[0].State().Err; err == nil || !strings.Contains(err.Error(), "nothing received for 20ms") {
+	if err := c.Links()[0].State().Err; err == nil ||
+		!strings.Contains(err.Error(), "nothing received for 20ms") {
 		t.Errorf("%v", err)
 	}
 	c.Close()
@@ -631,7 +691,9 @@ func (l localAddrs) Has(a netip.Addr) bool {
 }
 
 func TestLocalClientIsRefused(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Local = localAddrs{netip.MustParseAddr("10.9.0.7")} })
+	d := start(t, func(c *intercept.Config) {
+		c.Local = localAddrs{netip.MustParseAddr("10.9.0.7")}
+	})
 	c := dial(t, []string{d.addr}, func(_ *copier, cfg *link.Config) {
 		cfg.Clients = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}
 	})
@@ -639,7 +701,8 @@ func TestLocalClientIsRefused(t *testing.T) {
 	defer cancel()
 	err := c.WaitReady(ctx)
 	var r *link.Refused
-	if !errors.As(err, &r) || r.Code != wire.CodeLocalClient || !strings.Contains(err.Error(), "10.9.0.7 (of 10.9.0.0/24)") {
+	if !errors.As(err, &r) || r.Code != wire.CodeLocalClient ||
+		!strings.Contains(err.Error(), "10.9.0.7 (of 10.9.0.0/24)") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -681,7 +744,8 @@ func TestFramesThatDoNotCount(t *testing.T) {
 		frame(synAck(elsewhere, c.Slot()), nil),
 	}
 	wait(t, "the only one", func() bool { return c.count(elsewhere) == 1 })
-	want := intercept.FrameStats{Seen: 7, Local: 1, Passed: 1, Outgoing: 1, NotTCP: 1, Fragments: 1, Malformed: 1}
+	want := intercept.FrameStats{Seen: 7, Local: 1, Passed: 1, Outgoing: 1, NotTCP: 1, Fragments: 1,
+		Malformed: 1}
 	if got := d.Snapshot().Frames; got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -693,13 +757,16 @@ func TestICMP(t *testing.T) {
 	c := dial(t, []string{d.addr}, nil)
 	ready(t, c)
 	d.src.see(synAck(client(1), c.Slot()))
-	lost := packet.Append(nil, &packet.Segment{Src: client(1), Dst: target, Seq: 777, Flags: packet.ACK})
-	b := append([]byte{0x45, 0, 0, byte(28 + len(lost)), 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10, 1, 2, 0}, 3, 4, 0, 0, 0, 0, 0, 0)
+	lost := packet.Append(nil, &packet.Segment{Src: client(1), Dst: target, Seq: 777,
+		Flags: packet.ACK})
+	b := append([]byte{0x45, 0, 0, byte(28 + len(lost)), 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10,
+		1, 2, 0}, 3, 4, 0, 0, 0, 0, 0, 0)
 	binary.BigEndian.PutUint16(b[26:], 1400)
 	b = append(b, lost...)
 	d.src.frames <- []source.Frame{{Data: b, Wire: len(b), Time: now()}}
 	wait(t, "the report", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.icmp) == 1 })
-	if m := c.icmp[0]; m.Kind != packet.FragNeeded || m.MTU != 1400 || m.Seq != 777 || m.Tuple != (wire.Tuple{Client: client(1), Target: target}) {
+	if m := c.icmp[0]; m.Kind != packet.FragNeeded || m.MTU != 1400 || m.Seq != 777 ||
+		m.Tuple != (wire.Tuple{Client: client(1), Target: target}) {
 		t.Errorf("%+v", m)
 	}
 }
@@ -713,14 +780,17 @@ func TestNewRefuses(t *testing.T) {
 		return root
 	}
 	src := newSource()
-	base := intercept.Config{Sources: []source.Source{src}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}}
+	base := intercept.Config{Sources: []source.Source{src},
+		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}}
 	for _, tc := range []struct {
 		name    string
 		change  func(*intercept.Config)
 		command string // of a ForwardingError
 		want    string
 	}{
-		{"IPv4 forwarding", func(c *intercept.Config) { c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1"}) },
+		{"IPv4 forwarding", func(c *intercept.Config) {
+			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1"})
+		},
 			"sysctl -w net.ipv4.ip_forward=0", "real clients"},
 		{"IPv6 forwarding", func(c *intercept.Config) {
 			c.ProcSys = forwarding(map[string]string{"net/ipv6/conf/all/forwarding": "1"})
@@ -729,11 +799,13 @@ func TestNewRefuses(t *testing.T) {
 			c.ProcSys = forwarding(map[string]string{"net/ipv4/conf/eth0.5/forwarding": "1"})
 		}, "sysctl -w net.ipv4.conf.eth0/5.forwarding=0", "real clients"},
 		{"this interface does not", func(c *intercept.Config) {
-			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/eth0/forwarding": "0"})
+			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1",
+				"net/ipv4/conf/eth0/forwarding": "0"})
 			c.Devices = []string{"eth0"}
 		}, "", ""},
 		{"this interface does", func(c *intercept.Config) {
-			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/eth0/forwarding": "1"})
+			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1",
+				"net/ipv4/conf/eth0/forwarding": "1"})
 			c.Devices = []string{"eth0"}
 		}, "sysctl -w net.ipv4.ip_forward=0", "real clients"},
 		{"all interfaces with no key", func(c *intercept.Config) {
@@ -754,7 +826,8 @@ func TestNewRefuses(t *testing.T) {
 			if errors.As(err, &f) != (tc.command != "") || f != nil && f.Command() != tc.command {
 				t.Errorf("%v, want the command %q", err, tc.command)
 			}
-			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			if (err == nil) != (tc.want == "") || err != nil &&
+				!strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q in it", err, tc.want)
 			}
 			if s != nil {

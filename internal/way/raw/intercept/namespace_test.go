@@ -56,7 +56,8 @@ func TestRealTarget(t *testing.T) {
 		}()
 	}
 
-	src, err := afpacket.Open(afpacket.Config{Interfaces: []string{"a0"}, IgnoreOutgoing: true, Now: now})
+	src, err := afpacket.Open(afpacket.Config{Interfaces: []string{"a0"}, IgnoreOutgoing: true,
+		Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,22 +107,27 @@ func TestRealTarget(t *testing.T) {
 			from := netip.AddrPortFrom(netip.MustParseAddr(addrs.client), uint16(5000+10*i+j))
 			refused := netip.AddrPortFrom(from.Addr(), from.Port()+100)
 			to, closed := netip.MustParseAddrPort(addrs.target), netip.MustParseAddrPort(addrs.closed)
-			syn := packet.Segment{Src: from, Dst: to, Seq: 0x7700, Flags: packet.SYN, Window: 65535, Opts: packet.Options{MSS: 1000}}
+			syn := packet.Segment{Src: from, Dst: to, Seq: 0x7700, Flags: packet.SYN, Window: 65535,
+				Opts: packet.Options{MSS: 1000}}
 			syn.Seq |= seqnum.Value(who.Slot())
 			toClosed := syn
 			toClosed.Src, toClosed.Dst = refused, closed
 			if n, _ := snd.Send([]packet.Segment{syn, toClosed}); n != 2 {
 				t.Fatalf("sent %d of 2", n)
 			}
-			wait(t, "the SYN-ACK and the refusal", func() bool { return who.count(from) >= 1 && who.count(refused) >= 1 })
+			wait(t, "the SYN-ACK and the refusal", func() bool {
+				return who.count(from) >= 1 && who.count(refused) >= 1
+			})
 			synAck, rst := who.first(from), who.first(refused)
-			if !synAck.Flags.Has(packet.SYN|packet.ACK) || synAck.Ack != syn.Seq+1 || synAck.Src != to {
+			if !synAck.Flags.Has(packet.SYN|packet.ACK) || synAck.Ack != syn.Seq+1 ||
+				synAck.Src != to {
 				t.Errorf("%v", &synAck)
 			}
 			if !rst.Flags.Has(packet.RST|packet.ACK) || rst.Seq != 0 || rst.Ack != syn.Seq+1 {
 				t.Errorf("%v", &rst)
 			}
-			ack := packet.Segment{Src: from, Dst: to, Seq: syn.Seq + 1, Ack: synAck.Seq + 1, Flags: packet.ACK, Window: 65535}
+			ack := packet.Segment{Src: from, Dst: to, Seq: syn.Seq + 1, Ack: synAck.Seq + 1,
+				Flags: packet.ACK, Window: 65535}
 			snd.Send([]packet.Segment{ack})
 			wait(t, "the greeting", func() bool { return who.bytes(from) >= 100 })
 			if n := other.count(from) + other.count(refused); n != 0 {

@@ -171,7 +171,9 @@ func (s *Intercept) seal(p *peer, now mono.Time) {
 func (s *Intercept) claim(owner uint8, tuples, refused []wire.Tuple) []wire.Tuple {
 	const step = 512
 	var now mono.Time
-	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) { s.deliver(owner, seg, at, hash) }
+	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) {
+		s.deliver(owner, seg, at, hash)
+	}
 	for len(tuples) > 0 {
 		n := min(step, len(tuples))
 		s.mu.Lock()
@@ -194,7 +196,9 @@ func (s *Intercept) seek(asker uint8, q *wire.Seek) wire.Ownership {
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	since := now.Add(-time.Duration(q.Age) * time.Millisecond)
-	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) { s.deliver(asker, seg, at, hash) }
+	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) {
+		s.deliver(asker, seg, at, hash)
+	}
 	if !s.table.Seek(now, asker, q.Tuple.Client, q.Tuple.Target, since, deliver) {
 		return wire.Another
 	}
