@@ -122,7 +122,7 @@ type Snapshot struct {
 // New makes an agent.
 func New(cfg Config) (*Agent, error) {
 	if cfg.Source == nil || len(cfg.Production) == 0 || cfg.Now == nil {
-		return nil, errors.New("agent: want a capture source, its clock, and what to capture")
+		return nil, errors.New("agent: wanted a capture source, its clock, and what to capture")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()

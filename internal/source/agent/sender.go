@@ -52,7 +52,7 @@ func newSender(a *Agent) sender {
 			Options: link.Options{TLS: a.cfg.TLS, Queue: maxQueue, PingEvery: pingEvery,
 				DeadAfter: deadAfter, Now: a.cfg.Now},
 			Addr: a.cfg.To, Peer: "copier", Keyless: "--insecure",
-			Wanted: "copier that accepts agents (want tcpcopy copy --from agent://...)",
+			Wanted: "copier that accepts agents (wanted tcpcopy copy --from agent://...)",
 		},
 	}
 }

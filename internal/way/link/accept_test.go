@@ -113,15 +113,15 @@ func TestRefusals(t *testing.T) {
 		count  func(AcceptStats) uint64
 	}{
 		{"another key", &k, &other, ErrWrongKey,
-			"the intercept holds another key: want the same key on both sides",
+			"the intercept holds another key: wanted the same key on both sides",
 			"here: peer did not prove that it holds the key",
 			func(s AcceptStats) uint64 { return s.WrongKey }},
 		{"no key where one is required", &k, nil, ErrNeedsKey,
-			"the intercept requires a key, and none was given: want --key",
+			"the intercept requires a key, and none was given: wanted --key",
 			"here: copier uses no key, and this intercept requires one",
 			func(s AcceptStats) uint64 { return s.NeedsKey }},
 		{"a key where there is none", nil, &k, ErrNoKey,
-			"the intercept was started without a key: want --key there, or none here",
+			"the intercept was started without a key: wanted --key there, or none here",
 			"here: copier uses a key, and this intercept has none",
 			func(s AcceptStats) uint64 { return s.NoKey }},
 	} {

@@ -59,8 +59,9 @@ func (d *Dialer) Connect(ctx context.Context, hello func([]byte) []byte, welcome
 	return e, f, nil
 }
 
-func (d *Dialer) greet(e *Endpoint, hello func([]byte) []byte, welcome wire.Type) (wire.Frame,
-	error) {
+// greet proves the key and introduces this end.
+func (d *Dialer) greet(e *Endpoint, hello func([]byte) []byte, welcome wire.Type) (
+	wire.Frame, error) {
 	if d.TLS != nil {
 		t := tls.Client(e.raw, d.TLS)
 		if err := t.Handshake(); err != nil {

@@ -418,8 +418,8 @@ type testServer struct {
 }
 
 func newTestServer(t *testing.T, k *tls.Config,
-	admit func(*Endpoint, []byte) (func() error,
-		*wire.Refuse), change ...func(*Options)) *testServer {
+	admit func(*Endpoint, []byte) (func() error, *wire.Refuse),
+	change ...func(*Options)) *testServer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -44,18 +44,18 @@ func (e *handshakeError) Error() string { return e.text }
 func (e *handshakeError) Unwrap() error { return e.is }
 
 func (d *Dialer) wrongKey() error {
-	return &handshakeError{"the " + d.Peer + " holds another key: want the same key on both sides",
+	return &handshakeError{"the " + d.Peer + " holds another key: wanted the same key on both sides",
 		ErrWrongKey}
 }
 
 func (d *Dialer) needsKey() error {
-	return &handshakeError{"the " + d.Peer + " requires a key, and none was given: want --key",
+	return &handshakeError{"the " + d.Peer + " requires a key, and none was given: wanted --key",
 		ErrNeedsKey}
 }
 
 func (d *Dialer) noKey() error {
-	return &handshakeError{fmt.Sprintf("the %s was started without a key: want --key there, or %s here",
-		d.Peer, d.Keyless), ErrNoKey}
+	return &handshakeError{fmt.Sprintf(
+		"the %s was started without a key: wanted --key there, or %s here", d.Peer, d.Keyless), ErrNoKey}
 }
 
 func (d *Dialer) foreign(cause error) error {

@@ -228,5 +228,5 @@ type OpenError struct{ Addr netip.AddrPort }
 // Error names the address and what would be accepted.
 func (e *OpenError) Error() string {
 	return fmt.Sprintf("intercept: listen on %s without a key: "+
-		"want --key, or a loopback address, or --insecure", e.Addr)
+		"wanted --key, or a loopback address, or --insecure", e.Addr)
 }
