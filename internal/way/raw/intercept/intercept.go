@@ -79,7 +79,7 @@ type Config struct {
 	Log        *slog.Logger     // nil: slog.Default()
 }
 
-// StreamHandler carries out the operations of one copier's connection; *ontarget.Conn is one.
+// StreamHandler carries out the operations of one copier's connection; *ontarget.Peer is one.
 type StreamHandler interface {
 	// Operations carries out the body of a message. After an error the connection is closed.
 	Operations(body []byte) error

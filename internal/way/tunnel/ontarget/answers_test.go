@@ -24,7 +24,8 @@ func (c *copier) found(id uint64) (list []string) {
 		case ev.Kind == wire.EventReceived:
 			received = ev.N
 		case ev.Kind == wire.EventAnswer:
-			list = append(list, fmt.Sprintf("%d at %d, received: %v", ev.Answer.Status, ev.Answer.End, received >= ev.Answer.End))
+			list = append(list, fmt.Sprintf("%d at %d, received: %v", ev.Answer.Status,
+				ev.Answer.End, received >= ev.Answer.End))
 		case ev.Kind == wire.EventLost:
 			list = append(list, "lost")
 		}
@@ -40,13 +41,16 @@ func TestAnswersAreTold(t *testing.T) {
 		want []string
 	}{
 		{"at once", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1},
+				data(1, []byte("GET"))}
 		}, []string{"200 at 40, received: true", "200 at 80, received: true"}},
 		{"with a hint", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1},
+				{Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1}, data(1, []byte("GET"))}
 		}, []string{"200 at 40, received: true", "200 at 78, received: true"}},
 		{"nobody asks", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.None}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.None},
+				data(1, []byte("GET"))}
 		}, nil},
 		{"a protocol that is not known here", func(o wire.Op) []wire.Op {
 			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: 200}, data(1, []byte("GET"))}
@@ -75,7 +79,7 @@ func TestAnswersAreTold(t *testing.T) {
 
 // What is said of answers holds for the attempt that succeeds.
 func TestAnswersAfterWaiting(t *testing.T) {
-	s := &stream{port: &Port{landing: New(Config{})}}
+	s := &stream{peer: &Peer{server: New(Config{})}}
 	s.read(proto.HTTP1)
 	s.read(proto.Redis)
 	if !s.decided || s.proto != proto.HTTP1 {
