@@ -29,7 +29,8 @@ func TestWithoutIPv6(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, mark, err := h.Way(netip.MustParseAddrPort("10.77.2.2:8080")); err != nil || mark == 0 {
+			if _, mark, err := h.Way(netip.MustParseAddrPort("10.77.2.2:8080")); err != nil ||
+				mark == 0 {
 				t.Errorf("way: mark %#x, %v", mark, err)
 			}
 			if err := h.Leave(); err != nil {
@@ -68,10 +69,13 @@ func TestRedirectedToLoopback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if rule := slices.Contains(p.loopbacks(), netip.MustParseAddr("127.0.0.1")); rule != tc.rule || p.Marked != tc.marked {
-				t.Errorf("a rule about 127.0.0.1: %v, marked %v; want %v, %v\n%s", rule, p.Marked, tc.rule, tc.marked, p.String())
+			if rule := slices.Contains(p.loopbacks(),
+				netip.MustParseAddr("127.0.0.1")); rule != tc.rule || p.Marked != tc.marked {
+				t.Errorf("a rule about 127.0.0.1: %v, marked %v; want %v, %v\n%s", rule, p.Marked,
+					tc.rule, tc.marked, p.String())
 			}
-			if n := strings.Count(strings.Join(p.Warnings, "\n"), "net.ipv4.conf.lo.route_localnet"); n != tc.warnings {
+			if n := strings.Count(strings.Join(p.Warnings, "\n"),
+				"net.ipv4.conf.lo.route_localnet"); n != tc.warnings {
 				t.Errorf("%d warnings about it, want %d: %q", n, tc.warnings, p.Warnings)
 			}
 		})
@@ -117,7 +121,8 @@ func TestWithoutTheRight(t *testing.T) {
 	testnet.DropCapabilities(t)
 	_, err := Stand(Config{Ports: []uint16{8080}, Dir: dir})
 	var missing *sys.CapabilityError
-	if !errors.As(err, &missing) || missing.Need != sys.CapNetAdmin || strings.Contains(err.Error(), "\n") {
+	if !errors.As(err, &missing) || missing.Need != sys.CapNetAdmin ||
+		strings.Contains(err.Error(), "\n") {
 		t.Errorf("error %v, want one line about %s", err, sys.CapNetAdmin)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -207,9 +212,12 @@ func TestJournalOfNobody(t *testing.T) {
 		{"empty", func([]byte) []byte { return nil }},
 		{"cut", func(b []byte) []byte { return b[:len(b)/2] }},
 		{"foreign", func([]byte) []byte { return []byte("#!/bin/sh\nrm -rf /\n") }},
-		{"unknown change", func(b []byte) []byte { return []byte(strings.Replace(string(b), `"rule"`, `"firewall"`, 1)) }},
+		{"unknown change", func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"rule"`, `"firewall"`, 1))
+		}},
 		{"foreign sysctl", func(b []byte) []byte {
-			return []byte(strings.Replace(string(b), `"net.ipv4.fwmark_reflect"`, `"kernel.core_pattern"`, 1))
+			return []byte(strings.Replace(string(b), `"net.ipv4.fwmark_reflect"`,
+				`"kernel.core_pattern"`, 1))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -234,7 +242,8 @@ func TestJournalOfNobody(t *testing.T) {
 				func() error { _, err := Stand(cfg); return err },
 				func() error { _, err := Cleanup(cfg); return err },
 			} {
-				if err := f(); err == nil || !strings.Contains(err.Error(), filepath.Base(path)) || strings.Contains(err.Error(), "\n") {
+				if err := f(); err == nil || !strings.Contains(err.Error(), filepath.Base(path)) ||
+					strings.Contains(err.Error(), "\n") {
 					t.Errorf("error %v, want one line that names the journal", err)
 				}
 			}
@@ -281,7 +290,8 @@ func TestJournalOfAnotherNamespace(t *testing.T) {
 	if renamed == string(old) {
 		t.Fatalf("no namespace in %s", old)
 	}
-	if err := os.WriteFile(filepath.Join(cfg.Dir, fmt.Sprintf("target-%d", inode)), []byte(renamed), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(cfg.Dir, fmt.Sprintf("target-%d", inode)), []byte(renamed),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if done, err := Cleanup(cfg); err != nil || len(done) != 0 {
