@@ -201,10 +201,10 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 			p.Changes = append(p.Changes, more...)
 			if s.redirects != "" && target.Addr().Is4() {
 				p.Warnings = append(p.Warnings, fmt.Sprintf(
-					"%s=1, and the server on %s is reached "+
-						"by a rule about that address: where a firewall of this host sends a port's "+
-						"clients on to it, they get no answer while the intercept runs; "+
-						"--reach auto keeps their answers", s.redirects, target))
+					"%s=1, and the server on %s is reached by a rule about that address: "+
+						"where a firewall of this host sends a port's clients on to it, they get "+
+						"no answer while the intercept runs; --reach auto keeps their answers",
+					s.redirects, target))
 			}
 		}
 	}
@@ -255,7 +255,8 @@ func (p *Plan) addMark(s *survey) (err error) {
 	}
 	for _, u := range s.marks {
 		p.Warnings = append(p.Warnings, fmt.Sprintf(
-			"%s uses mark %#x/%#x: while the intercept runs, accepted connections of this host carry the mark that their SYN had",
+			"%s uses mark %#x/%#x: while the intercept runs, accepted connections of this host "+
+				"carry the mark that their SYN had",
 			u.where, u.mark, u.mask))
 		if len(p.Warnings) >= 8 {
 			break

@@ -94,7 +94,8 @@ func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirect
 			"its server is not the one on loopback, and only that way is allowed"}
 	case server.mark != 0:
 		return way{}, &Unreachable{target, fmt.Sprintf(
-			"its server listens with a mark of its own (%#x), and would answer the clients themselves",
+			"its server listens with a mark of its own (%#x), "+
+				"and would answer the clients themselves",
 			server.mark)}
 	}
 	return way{dest: target, marked: true}, nil
