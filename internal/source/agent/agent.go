@@ -134,8 +134,9 @@ func New(cfg Config) (*Agent, error) {
 		cfg.IsLocal = func(netip.Addr) bool { return true }
 	}
 	a := &Agent{
-		cfg: cfg, instance: link.NewInstance(), queue: newQueue(cfg.Memory), seed: maphash.MakeSeed(),
-		governor: newGovernor(cfg.MaxCPU, cfg.MaxRate), share: 1, state: LinkState{Since: time.Now()},
+		cfg: cfg, instance: link.NewInstance(), queue: newQueue(cfg.Memory),
+		seed: maphash.MakeSeed(), governor: newGovernor(cfg.MaxCPU, cfg.MaxRate),
+		share: 1, state: LinkState{Since: time.Now()},
 	}
 	a.bound = a.governor.threshold()
 	a.sender = newSender(a)

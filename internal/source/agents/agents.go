@@ -39,9 +39,8 @@ type Config struct {
 	TLS      *tls.Config    // key.AgentServerTLS; nil: no key
 	Filter   filter.Program // over packets from their IP headers on; empty: everything
 	Software string
-	// the clock of Frame.Time, the engine's; nil: one that starts with Listen
-	Now func() mono.Time
-	Log *slog.Logger // nil: slog.Default()
+	Now      func() mono.Time // the clock of Frame.Time; nil: one that starts with Listen
+	Log      *slog.Logger     // nil: slog.Default()
 	// DeadAfter is how long an agent may send nothing; 0: 6 s.
 	DeadAfter time.Duration
 }
@@ -220,8 +219,9 @@ func (s *Source) Agents() []State {
 	states := make([]State, len(all))
 	for i, a := range all {
 		states[i] = State{
-			Name: a.name, Address: a.address, Software: a.software, Up: a.end != nil, Since: a.since,
-			Connects: a.connects, Packets: a.packets, Lost: a.lost, Counts: a.counts.Since(&a.base),
+			Name: a.name, Address: a.address, Software: a.software,
+			Up: a.end != nil, Since: a.since, Connects: a.connects,
+			Packets: a.packets, Lost: a.lost, Counts: a.counts.Since(&a.base),
 			LastError: a.failure,
 		}
 	}

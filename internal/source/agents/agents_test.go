@@ -39,7 +39,7 @@ func listen(t testing.TB, cfg Config) *Source {
 	return s
 }
 
-// peer is an agent of the test's making.
+// peer is an agent that the test plays.
 type peer struct {
 	net.Conn
 	t  testing.TB
@@ -95,7 +95,7 @@ func (p *peer) hello(id byte, from uint64, c wire.AgentCounts) {
 	}
 }
 
-// packets is a message with one packet for each word.
+// packets returns a message with one packet for each word.
 func packets(first uint64, packing wire.Packing, words ...string) []byte {
 	p := wire.Packets{First: first, Count: uint32(len(words)), At: 1000, Sent: 2000,
 		Packing: packing}
@@ -132,7 +132,7 @@ func words(t testing.TB, s *Source, n int) (all []string) {
 	return all
 }
 
-// until waits for something that another goroutine brings about.
+// until waits until ok returns true.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -169,7 +169,7 @@ func TestPacketsOfSeveralAgents(t *testing.T) {
 	}
 }
 
-// TestReconnect: what was lost with a connection is counted, and nothing twice.
+// TestReconnect: packets that were lost with a connection are counted once.
 func TestReconnect(t *testing.T) {
 	s := listen(t, Config{})
 	a := dial(t, s, nil)
@@ -210,8 +210,8 @@ func TestPingAndGoodbye(t *testing.T) {
 	}
 }
 
-// TestReaderThatIsAway: agents wait for it, a bounded number of batches is held, and Close ends
-// all.
+// TestReaderThatIsAway: while the source is not read agents wait, and the batches that are held are
+// bounded. Close ends all.
 func TestReaderThatIsAway(t *testing.T) {
 	s := listen(t, Config{})
 	a := dial(t, s, nil)
@@ -318,7 +318,7 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-// TestHostile: what no agent sends ends the connection, and nothing else.
+// TestHostile: what an agent must not send ends its connection, and nothing else.
 func TestHostile(t *testing.T) {
 	bomb := packets(0, wire.S2, strings.Repeat("x", 100_000))
 	lie := bytes.Clone(packets(0, wire.S2, strings.Repeat("x", 100_000)))
@@ -364,7 +364,7 @@ func TestHostile(t *testing.T) {
 	})
 }
 
-// TestAgentsAreForgotten: runs of agents that are gone are remembered in a sum only, after a while.
+// TestAgentsAreForgotten: the oldest agents that are gone are remembered only in a sum.
 func TestAgentsAreForgotten(t *testing.T) {
 	s := listen(t, Config{})
 	for i := range maxAgents + 10 {
@@ -395,7 +395,7 @@ func TestAgentsAreForgotten(t *testing.T) {
 	}
 }
 
-// FuzzUnpack: whatever is in a message, its packets lie within the room that was announced.
+// FuzzUnpack: the packets of any message lie within the size that it announced.
 func FuzzUnpack(f *testing.F) {
 	f.Add(packets(0, wire.Plain, "one", "two")[wire.FrameHeader:])
 	f.Add(packets(7, wire.S2, strings.Repeat("three", 100))[wire.FrameHeader:])

@@ -45,7 +45,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestClockBounds: whatever an agent says, its packets are neither from the future nor out of
+// TestClockBounds: for any times of an agent, its packets are neither in the future nor out of
 // order.
 func TestClockBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

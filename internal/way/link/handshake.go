@@ -36,31 +36,31 @@ func (e *Refused) Error() string { return fmt.Sprintf("the %s refuses: %s", e.Pe
 
 // handshakeError has a text that a user can act on, and is one of the Err values.
 type handshakeError struct {
-	text string
 	is   error
+	text string
 }
 
 func (e *handshakeError) Error() string { return e.text }
 func (e *handshakeError) Unwrap() error { return e.is }
 
 func (d *Dialer) wrongKey() error {
-	return &handshakeError{"the " + d.Peer + " holds another key: wanted the same key on both sides",
-		ErrWrongKey}
+	return &handshakeError{ErrWrongKey,
+		"the " + d.Peer + " holds another key: wanted the same key on both sides"}
 }
 
 func (d *Dialer) needsKey() error {
-	return &handshakeError{"the " + d.Peer + " requires a key, and none was given: wanted --key",
-		ErrNeedsKey}
+	return &handshakeError{ErrNeedsKey,
+		"the " + d.Peer + " requires a key, and none was given: wanted --key"}
 }
 
 func (d *Dialer) noKey() error {
-	return &handshakeError{fmt.Sprintf(
-		"the %s was started without a key: wanted --key there, or %s here", d.Peer, d.Keyless), ErrNoKey}
+	return &handshakeError{ErrNoKey, fmt.Sprintf(
+		"the %s was started without a key: wanted --key there, or %s here", d.Peer, d.Keyless)}
 }
 
 func (d *Dialer) foreign(cause error) error {
-	return &handshakeError{fmt.Sprintf("what answers there is no %s: %v", d.Wanted, cause),
-		ErrForeign}
+	return &handshakeError{ErrForeign,
+		fmt.Sprintf("what answers there is no %s: %v", d.Wanted, cause)}
 }
 
 // explain turns an error of the handshake into one that the user can act on, where there is one.

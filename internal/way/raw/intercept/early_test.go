@@ -72,8 +72,7 @@ func earlyClient(n int) netip.AddrPort {
 		uint16(20000+n&0xff))
 }
 
-// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not
-// captured.
+// see captures a segment of the target's to client n, except its last cut bytes.
 func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
 	seg.Src, seg.Dst, seg.Len = earlyTarget, earlyClient(n), len(seg.Payload)
 	if seg.Flags&(packet.SYN|packet.ACK) == 0 {
@@ -84,7 +83,7 @@ func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
 	b.s.batch(b.now, []source.Frame{f}, new(packet.Segment))
 }
 
-// opens is a SYN-ACK for the copier of a slot; the first byte is number base.
+// opens captures a SYN-ACK for the copier of a slot. base is the number of the first byte.
 func (b *earlyBed) opens(n int, slot uint8, base seqnum.Value) {
 	b.see(n, packet.Segment{Flags: packet.SYN | packet.ACK, Seq: base - 1,
 		Ack: seqnum.Value(0x5500) + seqnum.Value(slot) + 1}, 0)
@@ -94,7 +93,7 @@ func (b *earlyBed) says(n int, seq seqnum.Value, text string) {
 	b.see(n, packet.Segment{Seq: seq, Payload: []byte(text)}, 0)
 }
 
-// asks has a copier say something of client n's connection.
+// asks carries out a copier's reading about client n's connection.
 func (b *earlyBed) asks(copier, n int, r wire.Reading) {
 	b.Helper()
 	b.serial++
@@ -105,13 +104,13 @@ func (b *earlyBed) asks(copier, n int, r wire.Reading) {
 	}
 }
 
-// reads has a copier ask for the answers, of HTTP, that begin at base.
+// reads makes a copier ask for the answers, of HTTP, that begin at base.
 func (b *earlyBed) reads(copier, n int, base seqnum.Value) {
 	b.Helper()
 	b.asks(copier, n, wire.Reading{Proto: proto.HTTP1, Base: base, BaseKnown: true})
 }
 
-// known has the copiers read the target by now: what they are told of that is forgotten.
+// known makes the copiers read the target, so that what it sends early is kept.
 func (b *earlyBed) known() *earlyBed {
 	b.Helper()
 	for i := range b.peers {
@@ -123,7 +122,8 @@ func (b *earlyBed) known() *earlyBed {
 	return b
 }
 
-// told is what a copier is told, in order: h is a header, with the length of its payload.
+// told returns what was queued for a copier, in order: h is a header, with the length of its
+// payload.
 func (b *earlyBed) told(copier int) string {
 	b.Helper()
 	b.s.batch(b.now, nil, nil)
@@ -189,7 +189,7 @@ func (b *earlyBed) toldIs(copier int, want string) {
 	}
 }
 
-// keepsNothing checks that no bytes are kept, nor any of the pool's in use.
+// keepsNothing checks that no bytes are kept, and that none of the pool are in use.
 func (b *earlyBed) keepsNothing() {
 	b.Helper()
 	if a := &b.s.answers; a.earlyBytes != 0 || a.pool.InUse() != 0 {
@@ -197,8 +197,8 @@ func (b *earlyBed) keepsNothing() {
 	}
 }
 
-// Whenever the copier asks, before all that the target says, between any two segments, or after
-// them, the same is found, and what was found of bytes that had come is told at once.
+// TestEarlyIsAsIfAskedInTime: whether the copier asks before the target's segments, between any
+// two of them, or after them, the same is found, and what had come before is reported at once.
 func TestEarlyIsAsIfAskedInTime(t *testing.T) {
 	const base = seqnum.Value(0xfffffff0)
 	for _, tc := range followCases {
@@ -239,7 +239,7 @@ func TestEarlyIsAsIfAskedInTime(t *testing.T) {
 	}
 }
 
-// What was kept is told behind the headers and the confirmation, with the time that it took.
+// TestEarlyOrder: what was kept is reported after the headers and the confirmation, with its times.
 func TestEarlyOrder(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	b.opens(1, 7, 100)
@@ -260,8 +260,8 @@ func TestEarlyOrder(t *testing.T) {
 	b.toldIs(0, "whole")
 }
 
-// A confirmation that something waits for is sent at once; others go along with what is told
-// next, and know by then what has come, and gone, meanwhile.
+// TestEarlyConfirmations: a confirmation that something waits for is sent at once. Others are
+// sent with what is reported next, and are true then.
 func TestEarlyConfirmations(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	pending := func() int { return len(b.out[0].pending) }
@@ -294,7 +294,8 @@ func TestEarlyConfirmations(t *testing.T) {
 	}
 }
 
-// A target that greets: the copier has the bytes as soon as it knows the protocol.
+// TestEarlyGreeting: of a target that speaks first the copier has the bytes once it knows the
+// protocol.
 func TestEarlyGreeting(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	greeting := "\x4a\x00\x00\x00\x0a8.0.36\x00" + strings.Repeat("x", 66)
@@ -431,7 +432,7 @@ func TestEarlyEnds(t *testing.T) {
 	}
 }
 
-// Nothing is kept for who does not read, nor of targets that nobody reads.
+// TestEarlyIsForReaders: nothing is kept for copiers that do not read the target.
 func TestEarlyIsForReaders(t *testing.T) {
 	b := newEarlyBed(t, 2)
 	b.opens(1, 7, 100)
@@ -455,7 +456,7 @@ func TestEarlyIsForReaders(t *testing.T) {
 	}
 }
 
-// What is kept of all connections, and how many there are, has bounds.
+// TestEarlyBounds: the bytes that are kept of all connections, and their number, are bounded.
 func TestEarlyBounds(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	text := reply + strings.Repeat(reply, 999) // 40,000 bytes
@@ -496,7 +497,7 @@ func TestEarlyBounds(t *testing.T) {
 	}
 }
 
-// Whatever comes, in whatever order, nothing is lost track of.
+// TestEarlyWhateverComes: after any events, in any order, all that is kept is accounted for.
 func TestEarlyWhateverComes(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -549,8 +550,9 @@ func TestEarlyWhateverComes(t *testing.T) {
 	}
 }
 
-// The first connection to a target that greets: the SYN-ACK passes before the copier's record,
-// and the greeting before the copier has said where the first byte is.
+// TestGreetingBeforeItsBase: on the first connection to a target that speaks first, the SYN-ACK
+// passes before the copier's reading, and the greeting before the copier has said where the first
+// byte is.
 func TestGreetingBeforeItsBase(t *testing.T) {
 	greeting := "\x4a\x00\x00\x00\x0a8.0.36\x00" + strings.Repeat("x", 66)
 	ask := wire.Reading{Proto: proto.MySQL, Held: true}
@@ -608,8 +610,8 @@ func TestGreetingBeforeItsBase(t *testing.T) {
 	}
 }
 
-// A copier with several connections has a confirmation behind the headers of the segments that
-// were captured before.
+// TestConfirmationsFollowHeaders: a copier with several connections receives a confirmation after
+// the headers of the segments that were captured before.
 func TestConfirmationsFollowHeaders(t *testing.T) {
 	b := newEarlyBed(t, 1)
 	b.join(7, 1)

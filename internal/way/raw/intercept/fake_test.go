@@ -157,8 +157,10 @@ func start(t testing.TB, change func(*intercept.Config)) *daemon {
 	t.Helper()
 	d := &daemon{src: newSource(), log: new(safeBuffer)}
 	cfg := intercept.Config{
-		Sources: []source.Source{d.src}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-		ProcSys: noForwarding(t), Now: now, Software: "test", Log: slog.New(slog.NewTextHandler(d.log, nil)),
+		Sources: []source.Source{d.src},
+		Listen:  []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
+		ProcSys: noForwarding(t), Now: now, Software: "test",
+		Log: slog.New(slog.NewTextHandler(d.log, nil)),
 	}
 	if change != nil {
 		change(&cfg)
@@ -186,7 +188,7 @@ func start(t testing.TB, change func(*intercept.Config)) *daemon {
 	return d
 }
 
-// copier is a link group that remembers what it was told.
+// copier is a link group that records its callbacks.
 type copier struct {
 	*link.Group
 	log *safeBuffer
@@ -206,7 +208,8 @@ func dial(t testing.TB, addrs []string, change func(*copier, *link.Config)) *cop
 	t.Helper()
 	c := &copier{log: new(safeBuffer), got: make(map[netip.AddrPort][]packet.Segment)}
 	cfg := link.Config{Targets: []netip.AddrPort{target, target6}, Software: "test", Now: now,
-		BackoffLo: 5 * time.Millisecond, BackoffHi: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(c.log, nil)),
+		BackoffLo: 5 * time.Millisecond, BackoffHi: 50 * time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(c.log, nil)),
 		OnBatch: func(b *link.Batch) {
 			if c.slowness != nil {
 				<-c.slowness

@@ -26,8 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTwoCopiers: each gets the headers of its own connections, in order, and nothing of the
-// other's.
+// TestTwoCopiers: each copier receives the headers of its own connections, in order, and no others.
 func TestTwoCopiers(t *testing.T) {
 	k := newKey(t)
 	for _, tc := range []struct {
@@ -169,70 +168,30 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestForeignServer(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		client func(*copier, *link.Config)
-	}{{"plain", nil}, {"with a key", usingKey(newKey(t))}} {
-		t.Run(tc.name, func(t *testing.T) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ln.Close()
-			go func() {
-				for {
-					c, err := ln.Accept()
-					if err != nil {
-						return
-					}
-					c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
-					c.(*net.TCPConn).CloseWrite()
-					c.SetDeadline(time.Now().Add(deadline))
-					io.Copy(io.Discard, c)
-					c.Close()
-				}
-			}()
-			c := dial(t, []string{ln.Addr().String()}, tc.client)
-			ctx, cancel := context.WithTimeout(context.Background(), deadline)
-			defer cancel()
-			if err := c.WaitReady(ctx); !errors.Is(err, link.ErrForeign) {
-				t.Errorf("error %v, want %v", err, link.ErrForeign)
-			}
-		})
+// TestMalformed: what a copier must not send ends its connection, and other copiers are served.
+func TestMalformed(t *testing.T) {
+	malformed := func(c intercept.ConnStats) uint64 { return c.Malformed }
+	refused := func(c intercept.ConnStats) uint64 { return c.Refused }
+	greeting := func(h wire.Hello, next ...byte) string {
+		h.Version = wire.Version
+		return string(h.Append([]byte(wire.Preface))) + string(next)
 	}
-}
-
-// TestGarbage: whatever comes is closed and counted, and who behaves is served on.
-func TestGarbage(t *testing.T) {
-	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
-		Conns: 1}).Append([]byte(wire.Preface))
+	one := wire.Hello{Instance: wire.Instance{1}, Slot: 9, Conns: 1}
 	for _, tc := range []struct {
 		name    string
 		send    string
-		code    wire.Code // in the refusal that is expected, 0: none
+		code    wire.Code // of the refusal; 0: there is none
 		counter func(intercept.ConnStats) uint64
 	}{
-		{"http", "GET / HTTP/1.1\r\n\r\n", 0, func(c intercept.ConnStats) uint64 {
-			return c.Garbage
-		}},
-		{"almost the preface", "tcpcopx", 0, func(c intercept.ConnStats) uint64 {
-			return c.Garbage
-		}},
-		{"a huge frame", wire.Preface + "\x01\x00\xff\xff\xff\xff", wire.CodeMalformed,
-			func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"no hello", string((&wire.Ping{}).Append([]byte(wire.Preface))), wire.CodeMalformed,
-			func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"slot 0", string((&wire.Hello{Version: wire.Version,
-			Conns: 1}).Append([]byte(wire.Preface))), wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"later version", string((&wire.Hello{Version: 9}).Append([]byte(wire.Preface))),
-			wire.CodeVersion, func(c intercept.ConnStats) uint64 { return c.Refused }},
-		{"17 connections", string((&wire.Hello{Version: wire.Version, Conns: 17,
-			Slot: 1}).Append([]byte(wire.Preface))), wire.CodeFull, func(c intercept.ConnStats) uint64 { return c.Refused }},
-		{"unknown message after hello", string(wire.AppendRaw(hello[:len(hello):len(hello)], 99, 0,
-			nil)), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"broken claim", string(wire.AppendRaw(hello[:len(hello):len(hello)], wire.TypeClaim, 0,
-			[]byte{0, 9, 4})), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
+		{"slot 0", greeting(wire.Hello{Conns: 1}), wire.CodeMalformed, malformed},
+		{"17 connections", greeting(wire.Hello{Conns: 17, Slot: 1}), wire.CodeFull, refused},
+		{"unknown message after hello",
+			greeting(one, wire.AppendRaw(nil, 99, 0, nil)...), 0, malformed},
+		{"an intercept's message after hello",
+			greeting(one, wire.AppendRaw(nil, wire.TypeHeaders, 0, nil)...), 0, malformed},
+		{"broken claim",
+			greeting(one, wire.AppendRaw(nil, wire.TypeClaim, 0, []byte{0, 9, 4})...), 0,
+			malformed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := start(t, nil)
@@ -282,8 +241,8 @@ func TestSkippableMessagePasses(t *testing.T) {
 	}
 }
 
-// TestClaimsAndQueries: a claimed connection's packets come, another's are refused, and questions
-// are answered.
+// TestClaimsAndQueries: packets of a claimed connection are reported, claims of another's are
+// refused, and queries are answered.
 func TestClaimsAndQueries(t *testing.T) {
 	d := start(t, func(c *intercept.Config) {
 		c.Route = route.Config{Settle: time.Nanosecond, Hold: time.Minute}
@@ -339,8 +298,8 @@ func TestClaimsAndQueries(t *testing.T) {
 	})
 }
 
-// TestOldConnection: a bare ACK, which names nobody, finds the copier that seeks the connection,
-// held or not, and the question after that says whether another copier may be in the way.
+// TestOldConnection: an ACK, which names no copier, reaches the one that seeks the connection,
+// held or not, and a later query tells whether another copier may have the connection.
 func TestOldConnection(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -383,8 +342,8 @@ func TestOldConnection(t *testing.T) {
 	}
 }
 
-// TestSeekAtSeveral: one intercept that knows of another copier's connection is enough to refuse
-// it, and one that is down has no say.
+// TestSeekAtSeveral: one intercept that knows another copier's connection is enough to refuse it,
+// and one that is down is not asked.
 func TestSeekAtSeveral(t *testing.T) {
 	one, two := start(t, nil), start(t, nil)
 	first := dial(t, []string{two.addr}, nil)
@@ -424,8 +383,8 @@ func TestSeekAtSeveral(t *testing.T) {
 	}
 }
 
-// TestBehind: a copier that opens a connection which another one has just had hears that first,
-// and of the SYN-ACK then; what else comes is still the other's.
+// TestBehind: a copier that opens a connection that another one has just had learns that first,
+// and then of the SYN-ACK. Other segments are still the other's.
 func TestBehind(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Route = route.Config{Behind: time.Hour} })
 	a := dial(t, []string{d.addr}, nil)
@@ -447,8 +406,8 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// TestTwoAskOfOneConnection: two copiers that open the same connection ask both what is answered
-// on it, before the target has said whose it is. It is read for the one whose it is.
+// TestTwoAskOfOneConnection: two copiers that open the same connection both ask for its answers
+// before the target has decided between them. They are read for the one that owns it.
 func TestTwoAskOfOneConnection(t *testing.T) {
 	d := start(t, func(c *intercept.Config) {
 		c.Whole = func([]netip.AddrPort) error { return nil }
@@ -493,7 +452,7 @@ func TestTwoAskOfOneConnection(t *testing.T) {
 	}
 }
 
-// TestRestart: the intercept goes and comes back; the copier finds it, claims what it owns, and
+// TestRestart: the intercept is restarted. The copier connects again, claims what it owns, and
 // goes on.
 func TestRestart(t *testing.T) {
 	k := newKey(t)
@@ -530,8 +489,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestSlotConflict: two copiers that begin with the same slot end with different ones, the same
-// at both intercepts.
+// TestSlotConflict: two copiers that start with the same slot end with different ones, which are
+// the same at both intercepts.
 func TestSlotConflict(t *testing.T) {
 	// Strangers say nothing, and stay. Where they had gone, and no slot was left to choose,
 	// theirs would be given away.
@@ -572,8 +531,8 @@ func TestSlotConflict(t *testing.T) {
 	wait(t, "headers", func() bool { return a.count(client(1)) == 1 && b.count(client(2)) == 1 })
 }
 
-// TestSlowCopier: one that does not read loses headers, and in the end its connection; the other
-// gets all of its own meanwhile.
+// TestSlowCopier: a copier that does not read loses headers, and in the end its connection.
+// Meanwhile the other receives all of its own.
 func TestSlowCopier(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Buffer = 64 << 10 })
 	slow := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
@@ -610,7 +569,7 @@ func TestSlowCopier(t *testing.T) {
 	wait(t, "the other's headers", func() bool { return good.count(client(2)) == rounds+1 })
 }
 
-// TestDeadCopier: a connection that says nothing is closed, and its slot kept for a while.
+// TestDeadCopier: a connection that is silent is closed, and its slot kept for a while.
 func TestDeadCopier(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.DeadAfter = 30 * time.Millisecond })
 	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
@@ -643,7 +602,7 @@ func TestPings(t *testing.T) {
 	}
 }
 
-// TestSilentIntercept: the link gives up on one that accepts and says nothing more.
+// TestSilentIntercept: the link gives up an intercept that sends nothing after its welcome.
 func TestSilentIntercept(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -841,7 +800,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestHurry: a copier whose turns wait for answers has the sources told.
+// TestHurry: the sources learn that turns of a copier wait for answers.
 func TestHurry(t *testing.T) {
 	told := make(chan time.Duration, 1)
 	d := start(t, func(cfg *intercept.Config) { cfg.Hurry = func(d time.Duration) { told <- d } })

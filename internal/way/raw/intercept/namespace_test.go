@@ -17,9 +17,9 @@ import (
 	"tcpcopy/internal/way/raw/send"
 )
 
-// TestRealTarget: a target's kernel answers a SYN that two copiers sent in clients' names; its
-// answers come by the route to the assistant, where the ring captures them, and each reaches its
-// copier: a SYN-ACK, the answer's data, and the refusal of a closed port.
+// TestRealTarget: a target's kernel answers SYNs that two copiers sent from clients' addresses. Its
+// answers are routed to the assistant, where the ring captures them, and each reaches its copier: a
+// SYN-ACK, the answer's data, and the refusal of a closed port.
 func TestRealTarget(t *testing.T) {
 	testnet.Enter(t) // the assistant
 	targetNS := testnet.New(t)
@@ -67,7 +67,8 @@ func TestRealTarget(t *testing.T) {
 	}
 	defer here.Close()
 	d := start(t, func(c *intercept.Config) {
-		c.Sources, c.Local, c.ProcSys, c.Devices = []source.Source{src}, here, "/proc/sys", []string{"a0"}
+		c.Sources, c.Local = []source.Source{src}, here
+		c.ProcSys, c.Devices = "/proc/sys", []string{"a0"}
 	})
 	snd, err := send.New(send.Config{})
 	if err != nil {
@@ -75,7 +76,8 @@ func TestRealTarget(t *testing.T) {
 	}
 	defer snd.Close()
 
-	// The links' goroutines are not in this namespace: they get connections that were made here.
+	// The links' goroutines are not in this namespace: they use connections that were made here.
+
 	connect := func() *copier {
 		c, err := net.Dial("tcp", d.addr)
 		if err != nil {
@@ -106,7 +108,8 @@ func TestRealTarget(t *testing.T) {
 			other := []*copier{b, a}[j]
 			from := netip.AddrPortFrom(netip.MustParseAddr(addrs.client), uint16(5000+10*i+j))
 			refused := netip.AddrPortFrom(from.Addr(), from.Port()+100)
-			to, closed := netip.MustParseAddrPort(addrs.target), netip.MustParseAddrPort(addrs.closed)
+			to := netip.MustParseAddrPort(addrs.target)
+			closed := netip.MustParseAddrPort(addrs.closed)
 			syn := packet.Segment{Src: from, Dst: to, Seq: 0x7700, Flags: packet.SYN, Window: 65535,
 				Opts: packet.Options{MSS: 1000}}
 			syn.Seq |= seqnum.Value(who.Slot())

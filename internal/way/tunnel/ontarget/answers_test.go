@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// found lists what was told of a stream's answers, and whether they had been counted as received
-// by then.
+// found lists what was reported of a stream's answers, and whether they had been counted as
+// received before.
 func (c *copier) found(id uint64) (list []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,7 +77,7 @@ func TestAnswersAreTold(t *testing.T) {
 	}
 }
 
-// What is said of answers holds for the attempt that succeeds.
+// What a copier says about answers holds for the attempt that succeeds.
 func TestAnswersAfterWaiting(t *testing.T) {
 	s := &stream{peer: &Peer{server: New(Config{})}}
 	s.read(proto.HTTP1)

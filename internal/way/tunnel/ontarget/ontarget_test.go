@@ -30,7 +30,7 @@ var start = time.Now()
 
 func now() mono.Time { return mono.Time(time.Since(start)) }
 
-// loopback lets loopback addresses be clients: no routing is needed to try the rest.
+// loopback lets loopback addresses be clients, so that the tests need no routing.
 type loopback struct{ unreachable error }
 
 func (l loopback) Way(target netip.AddrPort) (netip.AddrPort, uint32, error) {
@@ -135,7 +135,7 @@ func (c *copier) await(id uint64, kind wire.StreamEventKind, n uint64) wire.Stre
 	}
 }
 
-// server accepts and hands connections over.
+// server accepts connections, and returns them.
 func server(t testing.TB) (netip.AddrPort, <-chan net.Conn) {
 	t.Helper()
 	fd, err := sys.OpenTCP(false)
@@ -229,8 +229,8 @@ func TestConversation(t *testing.T) {
 	}
 }
 
-// TestSlowTarget: a stream whose target does not read takes its credit and no more, and no other
-// waits.
+// TestSlowTarget: a stream whose target does not read uses its credit and no more, and does not
+// delay others.
 func TestSlowTarget(t *testing.T) {
 	target, conns := server(t)
 	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
@@ -395,8 +395,7 @@ func TestBounds(t *testing.T) {
 	t.Error("no bound on memory")
 }
 
-// TestSameEnds: a client that uses its port again, as the same copier sees it and as another one
-// does.
+// TestSameEnds: a client uses its port again, with the same copier and with another one.
 func TestSameEnds(t *testing.T) {
 	target, conns := server(t)
 	l := New(Config{Routes: loopback{}, Now: now})
