@@ -59,7 +59,15 @@ type shardLoop struct {
 type report struct {
 	segs  []packet.Segment
 	found []wire.Found // of answers whose segments came before or with it
+	// last reports whether found has a confirmation. What follows it in reports must be in a later step: whether a
+	// segment was captured before or after the intercept knew of its connection decides what is read.
+	last bool
 	free  func(*report)
+}
+
+// reset empties a report, and keeps its room. free takes it back.
+func (r *report) reset(free func(*report)) {
+	*r = report{segs: r.segs[:0], found: r.found[:0], free: free}
 }
 
 func newShardLoop(sh *shard.Shard, now func() mono.Time) *shardLoop {
@@ -147,12 +155,14 @@ type inputs struct {
 	shard.Input
 	dealt *carrier
 	heard []*report
+	full  bool // no report may be added
 }
 
 func (in *inputs) packets(c *carrier) { in.Packets, in.dealt = c.list, c }
 
 func (in *inputs) report(r *report) {
 	in.Found = append(in.Found, r.found...)
+	in.full = r.last
 	if in.heard = append(in.heard, r); len(in.heard) == 1 {
 		in.Feedback = r.segs
 		return
@@ -191,6 +201,9 @@ func (l *shardLoop) more(in *inputs) {
 		}
 	}
 	for range cap(l.reported) {
+		if in.full {
+			return
+		}
 		select {
 		case r := <-l.reported:
 			in.report(r)

@@ -16,9 +16,10 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// The clients are a process of their own, for it is they who need the descriptors and the time that the
-// servers need too: this program again, as "tcpcopy lab" with clientsPart in its environment. It reads its
-// task on stdin, goes on until that is closed or the load is over, and writes what it did on stdout.
+// The clients are a process of their own, for it is they who need the descriptors and the time that
+// the servers need too: this program again, as "tcpcopy lab" with clientsPart in its environment.
+// It reads its task on stdin, goes on until that is closed or the load is over, and writes what it
+// did on stdout.
 const clientsPart = "TCPCOPY_LAB_CLIENTS"
 
 // clientsTask is what the clients are to do.
@@ -59,17 +60,18 @@ func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) i
 		tasks.Decode(new(json.RawMessage))
 		cancel()
 	}()
-	l := load{scenario: task.Scenario, dress: dresses[task.Proto], rate: task.Rate, dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
-		d := net.Dialer{
-			LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},
-			Timeout:   answerTimeout,
-		}
-		c, err := d.DialContext(ctx, "tcp", task.Production.String())
-		if err != nil {
-			return nil, err
-		}
-		return c.(*net.TCPConn), nil
-	}}
+	l := load{scenario: task.Scenario, framing: framings[task.Proto], rate: task.Rate,
+		dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
+			d := net.Dialer{
+				LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},
+				Timeout:   answerTimeout,
+			}
+			c, err := d.DialContext(ctx, "tcp", task.Production.String())
+			if err != nil {
+				return nil, err
+			}
+			return c.(*net.TCPConn), nil
+		}}
 	l.run(ctx)
 	done := clientsDone{Sent: l.sent.Load(), Answered: l.answered.Load(), Failed: l.failed.Load()}
 	if l.first != nil {
@@ -89,7 +91,8 @@ const clientAddrs = 4
 func roomFor(n int) error {
 	want := uint64(n + 1000)
 	if got, err := sys.RaiseFileLimit(want); err != nil || got < want {
-		return fmt.Errorf("lab: %d connections need %d open files, and the limit is %d: raise it with ulimit -n", n, want, got)
+		return fmt.Errorf("lab: %d connections need %d open files, and the limit is %d: raise "+
+			"it with ulimit -n", n, want, got)
 	}
 	return nil
 }
@@ -105,7 +108,9 @@ type clients struct {
 
 // startClients starts the load. It ends by itself, or soon after stop.
 func (r *run) startClients() (*clients, error) {
-	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Proto: r.options.Proto, Rate: r.options.Rate, IPv6: r.options.IPv6, Production: r.productionAddr, Addrs: r.options.ClientAddrs})
+	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Proto: r.options.Proto,
+		Rate: r.options.Rate, IPv6: r.options.IPv6, Production: r.productionAddr,
+		Addrs: r.options.ClientAddrs})
 	if err != nil {
 		return nil, fmt.Errorf("start clients: %w", err)
 	}

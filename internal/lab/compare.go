@@ -26,7 +26,8 @@ type Side struct {
 	Examples []string // the first findings, in words
 }
 
-// Comparison is what became of production's requests at the target, matched by connection and number.
+// Comparison is what became of production's requests at the target, matched by connection and
+// number.
 type Comparison struct {
 	Compared   int64 // production's requests that had to arrive
 	Missing    int64
@@ -51,8 +52,9 @@ type index map[uint32][]place
 func summarize(r *record, wanted func(arrival) bool) (Side, index) {
 	side := Side{
 		Requests: r.requests.Load(), Corrupted: r.corrupted.Load(), Bytes: r.bytes.Load(),
-		Opened: r.opened.Load(), MostOpen: r.mostOpen.Load(), MostAfter: time.Duration(r.mostAt.Load() - r.firstAt.Load()),
-		Examples: r.examples,
+		Opened: r.opened.Load(), MostOpen: r.mostOpen.Load(),
+		MostAfter: time.Duration(r.mostAt.Load() - r.firstAt.Load()),
+		Examples:  r.examples,
 	}
 	found := index{}
 	for _, stream := range r.streams {
@@ -102,8 +104,8 @@ func (s *Side) example(format string, args ...any) {
 	}
 }
 
-// compare matches the target's record against production's. Production's requests from the time from on
-// had to arrive; earlier ones may have. Both servers must be closed.
+// compare matches the target's record against production's. Production's requests from the time
+// from on had to arrive; earlier ones may have. Both servers must be closed.
 func compare(production, target *record, from time.Duration) (on, at Side, c Comparison) {
 	on, produced := summarize(production, func(arrival) bool { return true })
 	at, copied := summarize(target, func(a arrival) bool {
@@ -120,7 +122,8 @@ func compare(production, target *record, from time.Duration) (on, at Side, c Com
 			arrived, ok := copied.find(conn, uint32(num))
 			if !ok {
 				c.Missing++
-				at.example("missing: connection %d request %d, which production received at %v", conn, num, p.at)
+				at.example("missing: connection %d request %d, which production received at %v",
+					conn, num, p.at)
 				continue
 			}
 			if num == 0 {
@@ -136,7 +139,8 @@ func compare(production, target *record, from time.Duration) (on, at Side, c Com
 			}
 			if _, ok := produced.find(conn, uint32(num)); !ok {
 				c.Unexpected++
-				at.example("unexpected: connection %d request %d, which production did not receive", conn, num)
+				at.example("unexpected: connection %d request %d, which production did not receive",
+					conn, num)
 			}
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// readyLine begins the line on stderr with which a command says that it works from now on.
+// readyLine begins the line that a command writes to stderr when it is ready.
 const readyLine = "tcpcopy: ready"
 
 // How long a command may take to be ready, and to end after it was told to.
@@ -53,7 +53,8 @@ type child struct {
 const mostTail = 40
 
 // startChild starts the program in the namespace. What it writes goes to name.log in dir.
-func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name, says string, args ...string) (*child, error) {
+func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name, says string,
+	args ...string) (*child, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -111,9 +112,11 @@ func (c *child) awaitReady(ctx context.Context) error {
 	case <-c.ready:
 		return nil
 	case <-c.ended:
-		return fmt.Errorf("start %s: it ended (%s) before it was ready%s", c.name, c.cmd.ProcessState, c.said())
+		return fmt.Errorf("start %s: it ended (%s) before it was ready%s", c.name,
+			c.cmd.ProcessState, c.said())
 	case <-late.C:
-		return fmt.Errorf("start %s: not ready after %v, wanted a line that begins with %q%s", c.name, readyWithin, readyLine, c.said())
+		return fmt.Errorf("start %s: not ready after %v, wanted a line that begins with %q%s",
+			c.name, readyWithin, readyLine, c.said())
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -129,7 +132,7 @@ func (c *child) said() string {
 	return "\n  " + strings.Join(c.tail, "\n  ")
 }
 
-// hasEnded says whether the command runs no more.
+// hasEnded reports whether the command has ended.
 func (c *child) hasEnded() bool {
 	select {
 	case <-c.ended:
@@ -139,7 +142,8 @@ func (c *child) hasEnded() bool {
 	}
 }
 
-// stop interrupts the command as a user would, and waits until it has ended; it is killed where it does not.
+// stop interrupts the command as a user would, and waits until it has ended; it is killed where it
+// does not.
 func (c *child) stop() Process {
 	var memory uint64
 	if !c.hasEnded() {

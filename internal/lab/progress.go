@@ -9,7 +9,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far the run is: a line that is written over on a terminal, a line each second elsewhere.
+// progress shows how far the run is: a line that is written over on a terminal, a line each second
+// elsewhere.
 type progress struct {
 	w        io.Writer // nil: nowhere
 	run      *run
@@ -38,7 +39,8 @@ func (p *progress) show() {
 	requests := production.requests.Load()
 	rate := float64(requests-p.requests) / (now - p.last).Seconds()
 	p.last, p.requests = now, requests
-	line := fmt.Sprintf("%6.1f s   production %s requests (%s a second) on %s connections   target %s on %s",
+	line := fmt.Sprintf("%6.1f s   production %s requests (%s a second) on %s connections   "+
+		"target %s on %s",
 		now.Seconds(), count(requests), count(int64(rate)), count(production.open.Load()),
 		count(target.requests.Load()), count(target.open.Load()))
 	if early := target.early.Load(); early > 0 {
@@ -52,7 +54,7 @@ func (p *progress) show() {
 	p.shown = true
 }
 
-// say writes a line of its own.
+// say writes a line that stays above the progress line.
 func (p *progress) say(format string, args ...any) {
 	if p.w == nil {
 		return

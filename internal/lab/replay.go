@@ -9,9 +9,9 @@ import (
 
 // Replay says how a load is recorded, and how the recording is replayed.
 type Replay struct {
-	// Recorder is the command that records until it is interrupted, run on the production host: RecordedFile
-	// among its arguments is the name of the file. Empty: tcpcopy record. Ready is how the line on stderr begins
-	// by which it has begun.
+	// Recorder is the command that records until it is interrupted, run on the production host:
+	// RecordedFile among its arguments is the name of the file. Empty: tcpcopy record. Ready is how
+	// the line on stderr begins by which it has begun.
 	Recorder []string
 	Ready    string
 	// Prepare makes of the recorded file those that are replayed. Nil: itself.
@@ -28,7 +28,8 @@ const mostReplay = 3 * time.Minute
 func (r *run) startRecorder(ctx context.Context) (err error) {
 	p := r.options.Replay
 	if len(p.Recorder) == 0 {
-		r.recorder, err = r.start(ctx, r.net.Production, "record", []string{"record", "-x", fmt.Sprint(productionPort), "-o", r.recordingFile()})
+		r.recorder, err = r.start(ctx, r.net.Production, "record", []string{"record", "-x",
+			fmt.Sprint(productionPort), "-o", r.recordingFile()})
 		return err
 	}
 	args := slices.Clone(p.Recorder[1:])

@@ -10,7 +10,8 @@ import (
 	"tcpcopy/internal/account/export"
 )
 
-// connsFactor is how many times production's connections may be open at the same time at the target.
+// connsFactor is how many times production's connections may be open at the same time at the
+// target.
 const connsFactor = 1.5
 
 // Result is what a run of the lab showed.
@@ -35,12 +36,16 @@ type Result struct {
 	ReportError error
 }
 
-// Problems says everything that is not as it should be, one sentence each. None: the copy was perfect.
+// Problems says everything that is not as it should be, one sentence each. None: the copy was
+// perfect.
 func (r *Result) Problems() []string {
 	var p problems
 	p.when(r.Interrupted, "the lab was interrupted")
-	p.when(r.ClientsFailed > 0, "%d client connections were not served by production as they should be; the first: %v", r.ClientsFailed, r.ClientError)
-	p.when(r.Production.Requests != r.Sent && !r.Interrupted && r.ClientsFailed == 0, "production received %d requests of %d sent", r.Production.Requests, r.Sent)
+	p.when(r.ClientsFailed > 0,
+		"%d client connections were not served by production as they should be; the first: %v",
+		r.ClientsFailed, r.ClientError)
+	p.when(r.Production.Requests != r.Sent && !r.Interrupted && r.ClientsFailed == 0,
+		"production received %d requests of %d sent", r.Production.Requests, r.Sent)
 	p.side("production", &r.Production)
 	if r.Options.Via == NoCopy {
 		p.when(r.Production.Requests == 0, "production received no request")
@@ -48,8 +53,10 @@ func (r *Result) Problems() []string {
 	}
 	c := &r.Comparison
 	p.when(c.Compared == 0, "there was no request to compare")
-	p.when(c.Missing > 0, "%d of %d requests are missing at the target (%.3f %% delivered)", c.Missing, c.Compared, c.delivered())
-	p.when(c.Unexpected > 0, "the target received %d requests that production did not", c.Unexpected)
+	p.when(c.Missing > 0, "%d of %d requests are missing at the target (%.3f %% delivered)",
+		c.Missing, c.Compared, c.delivered())
+	p.when(c.Unexpected > 0, "the target received %d requests that production did not",
+		c.Unexpected)
 	p.side("the target", &r.Target)
 	r.connections(&p)
 	r.processes(&p)
@@ -76,16 +83,24 @@ func (p *problems) side(name string, s *Side) {
 func (r *Result) connections(p *problems) {
 	begun := r.Scenario.CopierAfter > 0
 	switch {
-	case r.Options.Disturb != nil: // what is opened again, and what is not, depends on what was done
+	// what is opened again, and what is not, depends on what was done
+	case r.Options.Disturb != nil:
 	case begun:
-		p.when(r.Target.Opened > r.Production.Opened, "%d connections at the target for %d at production", r.Target.Opened, r.Production.Opened)
+		p.when(r.Target.Opened > r.Production.Opened,
+			"%d connections at the target for %d at production", r.Target.Opened,
+			r.Production.Opened)
 	case r.Target.Opened != r.Production.Opened:
-		p.when(true, "%d connections at the target for %d at production", r.Target.Opened, r.Production.Opened)
+		p.when(true, "%d connections at the target for %d at production", r.Target.Opened,
+			r.Production.Opened)
 	}
-	p.when(r.Options.Answers != Slower && r.Options.Replay == nil && float64(r.Target.MostOpen) > connsFactor*float64(r.Production.MostOpen),
-		"%d connections at the same time at the target (after %.1f s), more than %.1f times production's %d",
+	p.when(r.Options.Answers != Slower && r.Options.Replay == nil &&
+		float64(r.Target.MostOpen) > connsFactor*float64(r.Production.MostOpen),
+		"%d connections at the same time at the target (after %.1f s), more than %.1f times "+
+			"production's %d",
 		r.Target.MostOpen, r.Target.MostAfter.Seconds(), connsFactor, r.Production.MostOpen)
-	p.when(r.Target.LeftOpen > r.Production.LeftOpen && !r.Interrupted, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Production.LeftOpen)
+	p.when(r.Target.LeftOpen > r.Production.LeftOpen && !r.Interrupted,
+		"%d connections stayed open at the target, %d at production", r.Target.LeftOpen,
+		r.Production.LeftOpen)
 }
 
 func (r *Result) processes(p *problems) {
@@ -99,11 +114,13 @@ func (r *Result) processes(p *problems) {
 		}
 		switch {
 		case c.died:
-			p.when(true, "%s ended before it was told to, with exit code %d%s", c.process.Name, c.process.ExitCode, last)
+			p.when(true, "%s ended before it was told to, with exit code %d%s", c.process.Name,
+				c.process.ExitCode, last)
 		case c.process.ExitCode < 0:
 			p.when(true, "%s had to be killed%s", c.process.Name, last)
 		default:
-			p.when(c.process.ExitCode != 0, "%s ended with exit code %d%s", c.process.Name, c.process.ExitCode, last)
+			p.when(c.process.ExitCode != 0, "%s ended with exit code %d%s", c.process.Name,
+				c.process.ExitCode, last)
 		}
 	}
 }
@@ -119,11 +136,14 @@ func (r *Result) ledger(p *problems) {
 	}
 	a := r.Report
 	differ := func(what string, ledger uint64, server string, count int64) {
-		p.when(ledger != uint64(count), "the ledger says %d %s, %s counted %d", ledger, what, server, count)
+		p.when(ledger != uint64(count), "the ledger says %d %s, %s counted %d", ledger, what,
+			server, count)
 	}
 	p.when(!a.Balanced, "the ledger does not balance")
 	p.when(!a.Final, "the ledger is not the final one")
-	p.when(a.Sessions.InFlight > 0 || a.Bytes.InFlight > 0, "the ledger ends with %d sessions and %d bytes in flight", a.Sessions.InFlight, a.Bytes.InFlight)
+	p.when(a.Sessions.InFlight > 0 || a.Bytes.InFlight > 0,
+		"the ledger ends with %d sessions and %d bytes in flight", a.Sessions.InFlight,
+		a.Bytes.InFlight)
 	if r.Scenario.CopierAfter == 0 && r.Options.Disturb == nil {
 		differ("sessions captured", a.Sessions.Captured, "production", r.Production.Opened)
 		differ("bytes captured", a.Bytes.Captured, "production", r.Production.Bytes)
@@ -163,8 +183,8 @@ func (c *Comparison) delivered() float64 {
 	return d
 }
 
-// LagAt is the lag that the given percentage of requests did not exceed: from arrival at production to
-// arrival at the target.
+// LagAt is the lag that the given percentage of requests did not exceed: from arrival at production
+// to arrival at the target.
 func (r *Result) LagAt(percent float64) time.Duration {
 	if r.Comparison.Lag == nil {
 		return 0
@@ -172,8 +192,9 @@ func (r *Result) LagAt(percent float64) time.Duration {
 	return time.Duration(r.Comparison.Lag.ValueAtQuantile(percent)) * time.Microsecond
 }
 
-// StartsWithin is by how much the given percentage of connections began at most earlier or later than the median
-// one, against the times at which they began at production: of a replay, how well it kept its schedule.
+// StartsWithin is by how much the given percentage of connections began at most earlier or later
+// than the median one, against the times at which they began at production: of a replay, how well
+// it kept its schedule.
 func (r *Result) StartsWithin(percent float64) time.Duration {
 	lags := slices.Sorted(slices.Values(r.Comparison.Starts))
 	if len(lags) == 0 {

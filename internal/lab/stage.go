@@ -9,8 +9,9 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// Stage is what Options.Disturb may do to a run while the load goes on. Its methods are for Disturb alone,
-// which play calls: nothing else of the run moves meanwhile but servers, clients and commands.
+// Stage is what Options.Disturb may do to a run while the load goes on. Its methods are for Disturb
+// alone, which play calls: nothing else of the run moves meanwhile but servers, clients and
+// commands.
 type Stage struct{ r *run }
 
 // Net is the lab's network.

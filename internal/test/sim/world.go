@@ -1,6 +1,7 @@
-// Package sim is a network that exists in the computer's memory and in virtual time: links that delay,
-// lose, reorder and repeat packets as a seed says, and an independent TCP, gVisor's, at the far end. It is
-// for tests only: the simulator's matrix runs package tcp against it, over many kinds of bad network.
+// Package sim is a network that exists in the computer's memory and in virtual time: links that
+// delay, lose, reorder and repeat packets as a seed says, and an independent TCP, gVisor's, at the
+// far end. It is for tests only: the simulator's matrix runs package tcp against it, over many
+// kinds of bad network.
 //
 // Nothing here sleeps, and a seed gives the same run every time.
 package sim
@@ -65,8 +66,8 @@ func (w *World) At(at mono.Time, do func()) {
 	heap.Push(&w.events, &event{max(at, w.now), w.serial, do})
 }
 
-// Step lets the next planned event happen, and moves the time to it. It returns false if there is none, or
-// none before until.
+// Step lets the next planned event happen, and moves the time to it. It returns false if there is
+// none, or none before until.
 func (w *World) Step(until mono.Time) bool {
 	w.mu.Lock()
 	if len(w.events) == 0 || w.events[0].at > until {

@@ -54,11 +54,13 @@ func (s *Intercept) readAnswers(p *peer, f wire.Frame) error {
 	if !s.canRead() || len(f.Body) > wire.MaxAnswers {
 		return f.Unexpected()
 	}
+	// The lock is held throughout: a segment that waits for it while the filter changes is of a
+	// connection that is added before it is looked up.
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.captureWhole(p, f.Body); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	now, urgent := s.cfg.Now(), false
 	var r wire.Reading
 	for body := f.Body; len(body) > 0; {
@@ -76,12 +78,10 @@ func (s *Intercept) readAnswers(p *peer, f wire.Frame) error {
 }
 
 // captureWhole makes the sources capture packets of the targets in a message of readings whole,
-// before any reading is confirmed.
+// before any reading is confirmed. The lock is held.
 func (s *Intercept) captureWhole(p *peer, body []byte) error {
 	var r wire.Reading
 	var fresh []netip.AddrPort
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	c, a := p.copier, &s.answers
 	for len(body) > 0 {
 		var err error
