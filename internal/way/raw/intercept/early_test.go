@@ -308,120 +308,127 @@ func TestEarlyGreeting(t *testing.T) {
 	b.toldIs(0, fmt.Sprintf("whole %q %q", greeting[:20], greeting[20:]))
 }
 
-func TestEarlyEnds(t *testing.T) {
-	kept := func(b *earlyBed) {
+// keptReply opens client 1's connection and captures a reply, which is kept.
+func keptReply(b *earlyBed) {
+	b.opens(1, 7, 100)
+	b.says(1, 100, reply)
+}
+
+// askForReply makes the first copier ask for the answers on that connection.
+func askForReply(b *earlyBed) { b.reads(0, 1, 100) }
+
+// earlyEnds are the ways in which early segments end.
+var earlyEnds = []struct {
+	name string
+	do   func(b *earlyBed)
+	want string
+	more string // queued for the next reply of the target
+}{
+	{"in time", func(b *earlyBed) {
+		keptReply(b)
+		b.now += mono.Time(wire.EarlyFor) - ms
+		b.says(2, 1, "")
+		askForReply(b)
+	}, "h0 h40 whole 40", "h40 80"},
+	{"in time, and a while ago", func(b *earlyBed) {
+		keptReply(b)
+		askForReply(b)
+		b.now += mono.Time(wire.EarlyFor)
+		b.says(2, 1, "")
+	}, "h0 h40 whole 40", "h40 80"},
+	{"too late", func(b *earlyBed) {
+		keptReply(b)
+		b.now += mono.Time(wire.EarlyFor)
+		b.says(2, 1, "")
+		b.keepsNothing()
+		askForReply(b)
+	}, "h0 h40 confirmed", "h40 lost"},
+	{"nothing said, and too late", func(b *earlyBed) {
+		b.opens(1, 7, 140)
+		b.now += mono.Time(wire.EarlyFor)
+		b.says(2, 1, "")
+		b.reads(0, 1, 140)
+	}, "h0 confirmed", "h40 40"},
+	{"reset", func(b *earlyBed) {
+		keptReply(b)
+		b.see(1, packet.Segment{Seq: 140, Flags: packet.RST | packet.ACK}, 0)
+		b.keepsNothing()
+		askForReply(b)
+	}, "h0 h40 h0 confirmed", "h40 lost"},
+	{"released", func(b *earlyBed) {
+		keptReply(b)
+		b.s.release(b.peers[0].copier.owner,
+			[]wire.Tuple{{Client: earlyClient(1), Target: earlyTarget}})
+		b.keepsNothing()
+		askForReply(b)
+	}, "h0 h40 confirmed", "h40 lost"},
+	{"more than is kept of one", func(b *earlyBed) {
 		b.opens(1, 7, 100)
+		for i := range 2 {
+			b.says(1, seqnum.Value(100).Add(i*40000), strings.Repeat("x", 40000))
+		}
+		b.keepsNothing()
+		askForReply(b)
+	}, "h0 h40000 h40000 lost", "h40"},
+	{"many empty ends", func(b *earlyBed) {
+		b.opens(1, 7, 100)
+		for range 2000 {
+			b.see(1, packet.Segment{Seq: 100, Flags: packet.FIN | packet.ACK}, 0)
+		}
+		b.keepsNothing()
+		b.told(0)
+		askForReply(b)
+	}, "lost", "h40"},
+	{"the tuple is used again", func(b *earlyBed) {
+		keptReply(b)
+		b.opens(1, 7, 140)
+		b.keepsNothing()
+		b.reads(0, 1, 140)
+	}, "h0 h40 h0 whole", "h40 40"},
+	{"the tuple was used before", func(b *earlyBed) {
+		keptReply(b)
+		b.reads(0, 1, 140)
+	}, "h0 h40 confirmed", "h40 40"},
+	{"the tuple is used again while it is read", func(b *earlyBed) {
+		keptReply(b)
+		askForReply(b)
+		b.opens(1, 7, 140)
+		b.reads(0, 1, 140)
+	}, "h0 h40 whole 40 h0 lost whole", "h40 40"},
+	{"the tuple is used again after its end", func(b *earlyBed) {
+		keptReply(b)
+		askForReply(b)
+		b.see(1, packet.Segment{Seq: 140, Flags: packet.FIN | packet.ACK}, 0)
+		b.opens(1, 7, 140)
+		b.reads(0, 1, 140)
+	}, "h0 h40 whole 40 h0 h0 whole", "h40 40"},
+	{"another copier's", func(b *earlyBed) {
+		b.opens(1, 8, 100)
 		b.says(1, 100, reply)
-	}
-	ask := func(b *earlyBed) { b.reads(0, 1, 100) }
-	for _, tc := range []struct {
-		name string
-		do   func(b *earlyBed)
-		want string
-		more string // told of what the target says next
-	}{
-		{"in time", func(b *earlyBed) {
-			kept(b)
-			b.now += mono.Time(wire.EarlyFor) - ms
-			b.says(2, 1, "")
-			ask(b)
-		}, "h0 h40 whole 40", "h40 80"},
-		{"in time, and a while ago", func(b *earlyBed) {
-			kept(b)
-			ask(b)
-			b.now += mono.Time(wire.EarlyFor)
-			b.says(2, 1, "")
-		}, "h0 h40 whole 40", "h40 80"},
-		{"too late", func(b *earlyBed) {
-			kept(b)
-			b.now += mono.Time(wire.EarlyFor)
-			b.says(2, 1, "")
-			b.keepsNothing()
-			ask(b)
-		}, "h0 h40 confirmed", "h40 lost"},
-		{"nothing said, and too late", func(b *earlyBed) {
-			b.opens(1, 7, 140)
-			b.now += mono.Time(wire.EarlyFor)
-			b.says(2, 1, "")
-			b.reads(0, 1, 140)
-		}, "h0 confirmed", "h40 40"},
-		{"reset", func(b *earlyBed) {
-			kept(b)
-			b.see(1, packet.Segment{Seq: 140, Flags: packet.RST | packet.ACK}, 0)
-			b.keepsNothing()
-			ask(b)
-		}, "h0 h40 h0 confirmed", "h40 lost"},
-		{"released", func(b *earlyBed) {
-			kept(b)
-			b.s.release(b.peers[0].copier.owner,
-				[]wire.Tuple{{Client: earlyClient(1), Target: earlyTarget}})
-			b.keepsNothing()
-			ask(b)
-		}, "h0 h40 confirmed", "h40 lost"},
-		{"more than is kept of one", func(b *earlyBed) {
-			b.opens(1, 7, 100)
-			for i := range 2 {
-				b.says(1, seqnum.Value(100).Add(i*40000), strings.Repeat("x", 40000))
-			}
-			b.keepsNothing()
-			ask(b)
-		}, "h0 h40000 h40000 lost", "h40"},
-		{"many empty ends", func(b *earlyBed) {
-			b.opens(1, 7, 100)
-			for range 2000 {
-				b.see(1, packet.Segment{Seq: 100, Flags: packet.FIN | packet.ACK}, 0)
-			}
-			b.keepsNothing()
-			b.told(0)
-			ask(b)
-		}, "lost", "h40"},
-		{"the tuple is used again", func(b *earlyBed) {
-			kept(b)
-			b.opens(1, 7, 140)
-			b.keepsNothing()
-			b.reads(0, 1, 140)
-		}, "h0 h40 h0 whole", "h40 40"},
-		{"the tuple was used before", func(b *earlyBed) {
-			kept(b)
-			b.reads(0, 1, 140)
-		}, "h0 h40 confirmed", "h40 40"},
-		{"the tuple is used again while it is read", func(b *earlyBed) {
-			kept(b)
-			ask(b)
-			b.opens(1, 7, 140)
-			b.reads(0, 1, 140)
-		}, "h0 h40 whole 40 h0 lost whole", "h40 40"},
-		{"the tuple is used again after its end", func(b *earlyBed) {
-			kept(b)
-			ask(b)
-			b.see(1, packet.Segment{Seq: 140, Flags: packet.FIN | packet.ACK}, 0)
-			b.opens(1, 7, 140)
-			b.reads(0, 1, 140)
-		}, "h0 h40 whole 40 h0 h0 whole", "h40 40"},
-		{"another copier's", func(b *earlyBed) {
-			b.opens(1, 8, 100)
-			b.says(1, 100, reply)
-			ask(b)
-		}, "confirmed", ""},
-		{"another copier's before", func(b *earlyBed) {
-			b.opens(1, 8, 100)
-			b.says(1, 100, reply)
-			b.now += 2 * mono.Time(wire.EarlyFor)
-			b.opens(1, 7, 140)
-			b.keepsNothing()
-			b.reads(0, 1, 140)
-		}, "h0 whole", "h40 40"},
-		{"a hint before it is asked for", func(b *earlyBed) {
-			kept(b)
-			b.asks(0, 1, wire.Reading{Request: 0, Hint: 1})
-			ask(b)
-		}, "h0 h40 confirmed whole 40", "h40 80"},
-		{"no such protocol", func(b *earlyBed) {
-			kept(b)
-			b.asks(0, 1, wire.Reading{Proto: 99, Base: 100, BaseKnown: true})
-			b.keepsNothing()
-		}, "h0 h40 lost", "h40"},
-	} {
+		askForReply(b)
+	}, "confirmed", ""},
+	{"another copier's before", func(b *earlyBed) {
+		b.opens(1, 8, 100)
+		b.says(1, 100, reply)
+		b.now += 2 * mono.Time(wire.EarlyFor)
+		b.opens(1, 7, 140)
+		b.keepsNothing()
+		b.reads(0, 1, 140)
+	}, "h0 whole", "h40 40"},
+	{"a hint before it is asked for", func(b *earlyBed) {
+		keptReply(b)
+		b.asks(0, 1, wire.Reading{Request: 0, Hint: 1})
+		askForReply(b)
+	}, "h0 h40 confirmed whole 40", "h40 80"},
+	{"no such protocol", func(b *earlyBed) {
+		keptReply(b)
+		b.asks(0, 1, wire.Reading{Proto: 99, Base: 100, BaseKnown: true})
+		b.keepsNothing()
+	}, "h0 h40 lost", "h40"},
+}
+
+func TestEarlyEnds(t *testing.T) {
+	for _, tc := range earlyEnds {
 		t.Run(tc.name, func(t *testing.T) {
 			b := newEarlyBed(t, 2).known()
 			tc.do(b)

@@ -576,103 +576,119 @@ func BenchmarkLearn(b *testing.B) {
 	}
 }
 
-// TestSeek: who may send a SYN, and who hears of what no sequence number gives to anybody.
+// seekWorld is a table with two copiers, a and b.
+type seekWorld struct {
+	tb   *Table
+	a, b uint8
+	got  int // segments that were held and delivered
+}
+
+func second(n int) mono.Time { return mono.Time(0).Add(time.Duration(n) * time.Second) }
+
+// seek makes a copier seek client 1's connection; its first SYN was sent at since.
+func (w *seekWorld) seek(owner uint8, now, since int) bool {
+	return w.tb.Seek(second(now), owner, client(1), target, second(since),
+		func(*packet.Segment, mono.Time, uint32) { w.got++ })
+}
+
+// routed returns the owner of an ACK on that connection.
+func (w *seekWorld) routed(now int) uint8 {
+	o, _ := w.tb.Route(second(now), ack(client(1)))
+	return o
+}
+
+// sure reports whether the table is sure of the connection's owner.
+func (w *seekWorld) sure(now int) bool {
+	_, s := w.tb.Owner(second(now), client(1), target)
+	return s
+}
+
+var seeks = []struct {
+	name string
+	do   func(w *seekWorld) bool
+}{
+	{"without an owner", func(w *seekWorld) bool {
+		return w.seek(w.a, 1, 1) && w.routed(1) == w.a
+	}},
+	{"what was held is delivered", func(w *seekWorld) bool {
+		return w.routed(1) == 0 && w.seek(w.a, 1, 1) && w.got == 1
+	}},
+	{"sought by another: both may, and the last one owns it", func(w *seekWorld) bool {
+		return w.seek(w.a, 1, 1) && w.seek(w.b, 1, 1) && w.routed(1) == w.b
+	}},
+	{"the target decides between them", func(w *seekWorld) bool {
+		w.seek(w.a, 1, 1)
+		w.seek(w.b, 1, 1)
+		w.tb.Route(second(1), synAck(client(1), 1))
+		return w.routed(1) == w.a && !w.seek(w.b, 2, 1) && w.seek(w.a, 2, 1) &&
+			w.tb.Stats().TakenOver == 0
+	}},
+	{"another's", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		return !w.seek(w.b, 2, 2) && w.routed(2) == w.a
+	}},
+	{"another's that the target has closed", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		w.tb.Route(second(2), seg(client(1), packet.FIN|packet.ACK, 9, 9))
+		return !w.seek(w.b, 3, 3)
+	}},
+	{"was another's when our SYN came", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		w.tb.Release(second(3), w.a, client(1), target)
+		return !w.seek(w.b, 4, 2)
+	}},
+	{"was another's shortly before our SYN", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		w.tb.Release(second(3), w.a, client(1), target)
+		return !w.seek(w.b, 6, 5)
+	}},
+	{"was another's long before our SYN", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		w.tb.Release(second(3), w.a, client(1), target)
+		return w.seek(w.b, 7, 6) && w.routed(7) == w.b
+	}},
+	{"of a copier that is gone", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		w.tb.Leave(second(2), w.a)
+		return w.seek(w.b, 3, 3) && w.routed(3) == w.b && w.sure(3) && w.seek(w.b, 4, 3)
+	}},
+	{"of a copier that is gone, when our SYN had met it", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		w.tb.Leave(second(2), w.a)
+		return !w.seek(w.b, 3, 2) && w.seek(w.b, 4, 4)
+	}},
+	{"of a copier that was forgotten", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		w.tb.Leave(second(2), w.a)
+		w.tb.Expire(second(100))
+		return w.seek(w.b, 101, 101) && w.routed(101) == w.b
+	}},
+	{"claimed by the copier that has it open", func(w *seekWorld) bool {
+		w.seek(w.b, 1, 1)
+		return w.tb.Claim(second(2), w.a, client(1), target, nil) && w.routed(2) == w.a &&
+			!w.seek(w.b, 3, 1)
+	}},
+	{"unsure just after the start: another may still claim it", func(w *seekWorld) bool {
+		w.seek(w.b, 1, 1)
+		return !w.sure(1) && w.sure(3)
+	}},
+	{"one's own", func(w *seekWorld) bool {
+		w.tb.Route(second(1), synAck(client(1), 1))
+		return w.seek(w.a, 2, 2) && w.sure(2) && !w.seek(w.b, 3, 3)
+	}},
+	{"given up without a release", func(w *seekWorld) bool {
+		w.seek(w.a, 1, 1)
+		w.tb.Expire(second(500))
+		return w.tb.Stats().Entries == 0
+	}},
+	{"by no copier", func(w *seekWorld) bool { return !w.seek(99, 1, 1) }},
+}
+
+// TestSeek: who may send a SYN, and who owns segments that name no copier.
 func TestSeek(t *testing.T) {
-	sec := func(n int) mono.Time { return mono.Time(0).Add(time.Duration(n) * time.Second) }
-	type world struct {
-		tb   *Table
-		a, b uint8
-		got  int // segments that were held
-	}
-	seek := func(w *world, o uint8, now, since int) bool {
-		return w.tb.Seek(sec(now), o, client(1), target, sec(since),
-			func(*packet.Segment, mono.Time, uint32) { w.got++ })
-	}
-	goes := func(w *world, now int) uint8 { o, _ := w.tb.Route(sec(now), ack(client(1))); return o }
-	sure := func(w *world, now int) bool {
-		_, s := w.tb.Owner(sec(now), client(1), target)
-		return s
-	}
-	for _, tc := range []struct {
-		name string
-		do   func(w *world) bool
-	}{
-		{"nobody's", func(w *world) bool { return seek(w, w.a, 1, 1) && goes(w, 1) == w.a }},
-		{"what was held comes", func(w *world) bool {
-			return goes(w, 1) == 0 && seek(w, w.a, 1, 1) && w.got == 1
-		}},
-		{"sought by another: both may, the last one hears", func(w *world) bool {
-			return seek(w, w.a, 1, 1) && seek(w, w.b, 1, 1) && goes(w, 1) == w.b
-		}},
-		{"the target decides between them", func(w *world) bool {
-			seek(w, w.a, 1, 1)
-			seek(w, w.b, 1, 1)
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			return goes(w, 1) == w.a && !seek(w, w.b, 2, 1) && seek(w, w.a, 2, 1) &&
-				w.tb.Stats().TakenOver == 0
-		}},
-		{"another's", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			return !seek(w, w.b, 2, 2) && goes(w, 2) == w.a
-		}},
-		{"another's that the target has closed", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			w.tb.Route(sec(2), seg(client(1), packet.FIN|packet.ACK, 9, 9))
-			return !seek(w, w.b, 3, 3)
-		}},
-		{"was another's when our SYN came", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			w.tb.Release(sec(3), w.a, client(1), target)
-			return !seek(w, w.b, 4, 2)
-		}},
-		{"was another's shortly before our SYN", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			w.tb.Release(sec(3), w.a, client(1), target)
-			return !seek(w, w.b, 6, 5)
-		}},
-		{"was another's long before our SYN", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			w.tb.Release(sec(3), w.a, client(1), target)
-			return seek(w, w.b, 7, 6) && goes(w, 7) == w.b
-		}},
-		{"of one who is gone", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			w.tb.Leave(sec(2), w.a)
-			return seek(w, w.b, 3, 3) && goes(w, 3) == w.b && sure(w, 3) && seek(w, w.b, 4, 3)
-		}},
-		{"of one who is gone, when our SYN had met it", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			w.tb.Leave(sec(2), w.a)
-			return !seek(w, w.b, 3, 2) && seek(w, w.b, 4, 4)
-		}},
-		{"of one who is forgotten", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			w.tb.Leave(sec(2), w.a)
-			w.tb.Expire(sec(100))
-			return seek(w, w.b, 101, 101) && goes(w, 101) == w.b
-		}},
-		{"claimed by one who has it open", func(w *world) bool {
-			seek(w, w.b, 1, 1)
-			return w.tb.Claim(sec(2), w.a, client(1), target, nil) && goes(w, 2) == w.a &&
-				!seek(w, w.b, 3, 1)
-		}},
-		{"unsure just after the start: another may still claim it", func(w *world) bool {
-			seek(w, w.b, 1, 1)
-			return !sure(w, 1) && sure(w, 3)
-		}},
-		{"one's own", func(w *world) bool {
-			w.tb.Route(sec(1), synAck(client(1), 1))
-			return seek(w, w.a, 2, 2) && sure(w, 2) && !seek(w, w.b, 3, 3)
-		}},
-		{"given up, without a word", func(w *world) bool {
-			seek(w, w.a, 1, 1)
-			w.tb.Expire(sec(500))
-			return w.tb.Stats().Entries == 0
-		}},
-		{"by nobody", func(w *world) bool { return !seek(w, 99, 1, 1) }},
-	} {
+	for _, tc := range seeks {
 		t.Run(tc.name, func(t *testing.T) {
-			w := &world{tb: New(0, Config{})}
+			w := &seekWorld{tb: New(0, Config{})}
 			w.a, w.b = join(t, w.tb, alice, 1), join(t, w.tb, bob, 2)
 			if !tc.do(w) {
 				t.Errorf("%+v, %+v", w, w.tb.Stats())
@@ -681,8 +697,8 @@ func TestSeek(t *testing.T) {
 	}
 }
 
-// TestBehind: a SYN-ACK to a copier that comes when another has just had the connection is told
-// from the next connection's.
+// TestBehind: a SYN-ACK to a copier that is behind another one is distinguished from that of the
+// next connection.
 func TestBehind(t *testing.T) {
 	sec := func(n int) mono.Time { return mono.Time(0).Add(time.Duration(n) * time.Second) }
 	for _, tc := range []struct {
