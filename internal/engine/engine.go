@@ -1,9 +1,3 @@
-// Package engine is the data path of tcpcopy copy: it opens the capture, the shards and their way to the
-// target, joins them with goroutines, and ends them in order.
-//
-// The goroutines: one reader, which takes batches from the capture and deals them to the shards; one for
-// each shard, which alone touches it; one poller for each shard's sockets, or one receiver for each link
-// to an intercept; and the caller of Run, which prints and waits. Nothing else touches a session.
 package engine
 
 import (

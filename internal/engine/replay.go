@@ -148,14 +148,14 @@ func newPicker(c *config.Copy) (*picker, error) {
 
 func (p *picker) pick(b []byte, wire int) file.Pick {
 	if p.expr != nil && p.expr.Match(b, &filter.Meta{}) == 0 {
-		return file.Leave
+		return file.Skip
 	}
 	var seg packet.Segment
 	if err := packet.Decode(b, wire, &seg); err != nil {
 		if err == packet.ErrMalformed { //nolint:errorlint // never wrapped
 			return file.Keep // the classifier counts it
 		}
-		return file.Leave
+		return file.Skip
 	}
 	if _, ok := p.table.Lookup(seg.Dst); ok {
 		p.found = true
@@ -171,7 +171,7 @@ func (p *picker) pick(b []byte, wire int) file.Pick {
 	if !p.found {
 		p.note(&seg)
 	}
-	return file.Leave
+	return file.Skip
 }
 
 // note remembers which port a server may have had that no mapping names.
