@@ -63,11 +63,8 @@ func protocols(m *config.Mapped) (list []proto.Protocol, certain bool) {
 	if m.Proto == config.ProtoAuto {
 		return known.Auto(), false
 	}
-	for _, k := range known.Kinds() {
-		if k.String() == string(m.Proto) {
-			one, _ := known.Protocol(k, &m.Rules)
-			return []proto.Protocol{one}, true
-		}
+	if p := known.Named(string(m.Proto)); p != nil {
+		return []proto.Protocol{p.With(m.Protocols[p.Kind])}, true
 	}
 	return nil, false
 }

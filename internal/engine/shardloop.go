@@ -62,7 +62,7 @@ type report struct {
 	// last reports whether found has a confirmation. What follows it in reports must be in a later step: whether a
 	// segment was captured before or after the intercept knew of its connection decides what is read.
 	last bool
-	free  func(*report)
+	free func(*report)
 }
 
 // reset empties a report, and keeps its room. free takes it back.

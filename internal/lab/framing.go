@@ -3,6 +3,8 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -29,6 +31,12 @@ var framings = map[string]framing{
 		request: envelope{before: "*2\r\n$4\r\nECHO\r\n$", after: "\r\n", tail: "\r\n"},
 		answer:  envelope{before: "$", after: "\r\n", tail: "\r\n"},
 	},
+}
+
+// Protocols returns the names of the protocols that a load can speak, beside the lab's own.
+func Protocols() []string {
+	names := slices.Sorted(maps.Keys(framings))
+	return names[1:] // the first is the lab's own, which has no name
 }
 
 // put appends what precedes a body of n bytes.

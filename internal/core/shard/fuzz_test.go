@@ -13,7 +13,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
-	"tcpcopy/internal/proto/known"
+	"tcpcopy/internal/proto/redis"
 )
 
 // FuzzShard steps a shard through whatever the bytes say, eight for each thing that happens: packets of
@@ -43,7 +43,7 @@ func FuzzShard(f *testing.F) {
 		svc.Session.MaxBytes = 20000
 		svc.Session.WholeOnly = script[0]&2 != 0
 		if script[0]&64 != 0 { // what production says is read
-			p, _ := known.Protocol(proto.Redis, &known.Rules{})
+			p := *redis.Protocol
 			svc.Session.Protocols, svc.Session.Certain, svc.Session.Production = []proto.Protocol{p}, true, true
 		}
 		var in Input

@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -17,7 +18,7 @@ import (
 func reads(b *rawBed, n int) *rawBed {
 	s := b.sh.cfg.Services[0].Session
 	s.Certain = true
-	s.Protocols = []proto.Protocol{{Kind: proto.HTTP1, NewClient: func() proto.Client { return &lines{} }}}
+	s.Protocols = []proto.Protocol{{Kind: http1.Kind, NewClient: func() proto.Client { return &lines{} }}}
 	b.sh.SetReaders(n)
 	return b
 }
@@ -72,7 +73,7 @@ func (b *rawBed) begun(request string) (*conn, []wire.Reading) {
 	b.step()
 	b.tg.take(b.now, b.sh.Output())
 	asked := b.sh.Readings()
-	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || !asked[0].Held || asked[0].Tuple.Client != c.addr || asked[0].Tuple.Target != target {
+	if len(asked) == 0 || asked[0].Proto != http1.Kind || asked[0].BaseKnown || !asked[0].Held || asked[0].Tuple.Client != c.addr || asked[0].Tuple.Target != target {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.addr)
 	}
 	return c, asked
@@ -94,7 +95,7 @@ func TestRawReadsAnswers(t *testing.T) {
 	b.confirm(asked)
 	b.targetHas("")
 	again := b.sh.Readings()
-	if len(again) != 1 || !again[0].BaseKnown || again[0].Proto != proto.HTTP1 {
+	if len(again) != 1 || !again[0].BaseKnown || again[0].Proto != http1.Kind {
 		t.Fatalf("asked for %+v, wanted the same again with the base", again)
 	}
 	b.confirm(again)
@@ -252,7 +253,7 @@ func (b *rawBed) next(text string) (*conn, []wire.Reading) {
 	}
 	b.run(10 * ms)
 	asked := b.sh.Readings()
-	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || asked[0].Held == (b.sh.count.Sessions.Delivered > 0) {
+	if len(asked) != 1 || asked[0].Proto != http1.Kind || asked[0].Held == (b.sh.count.Sessions.Delivered > 0) {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.addr)
 	}
 	return c, asked
@@ -302,7 +303,7 @@ func TestRawHintsOfEarlyReadings(t *testing.T) {
 	b.conn("192.0.2.1:40001").syn().data("HEAD\n")
 	b.run(10 * ms)
 	asked := b.sh.Readings()
-	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 || asked[0].Held || !asked[1].Held {
+	if len(asked) != 2 || asked[0].Proto != http1.Kind || asked[1].Hint != 1 || asked[0].Held || !asked[1].Held {
 		t.Fatalf("asked for %+v, wanted the answers and a hint", asked)
 	}
 	b.targetHas("")
@@ -420,7 +421,7 @@ func TestRawGreets(t *testing.T) {
 		c.data("one\n")
 		b.run(10 * ms)
 		asked := b.sh.Readings()
-		if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || !asked[0].BaseKnown {
+		if len(asked) != 1 || asked[0].Proto != http1.Kind || !asked[0].BaseKnown {
 			t.Fatalf("asked for %+v", asked)
 		}
 		b.confirmAs(asked, whole)
@@ -508,7 +509,7 @@ func TestRawGreetsMeanwhile(t *testing.T) {
 type refuses struct{ lines }
 
 func (*refuses) Kept([]byte, *proto.Out) error {
-	return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
+	return &proto.Refusal{Reason: ledger.Denied, Final: true}
 }
 
 func TestRawAnswerEndsTheCopy(t *testing.T) {
@@ -518,7 +519,7 @@ func TestRawAnswerEndsTheCopy(t *testing.T) {
 	b.run(10 * ms)
 	b.found(wire.Found{Kind: wire.FoundBytes, Data: []byte("no")}, &asked[0])
 	b.run(10 * ms)
-	b.sessions(1, ledger.LoginFailed, 1)
+	b.sessions(1, ledger.Denied, 1)
 	if len(b.sh.raw.streams) != 0 {
 		t.Errorf("%d connections are left", len(b.sh.raw.streams))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"tcpcopy/internal/lab/netlab"
+	"tcpcopy/internal/sys"
 )
 
 // dump captures at a host's device with tcpdump.
@@ -73,6 +74,12 @@ func TestFramesStayBelowMTU(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: raw, ipv6: test.ipv6, net: netlab.Config{MTU: test.mtu}})
+			// With offloads a veth passes large packets whole; a real device cuts them, as the kernel does here.
+			if err := s.net.Production.Try(func() error {
+				return sys.SetOffloads(netlab.ProductionTestDevice, false)
+			}); err != nil {
+				t.Fatal(err)
+			}
 			limit := test.mtu
 			if test.route > 0 {
 				limit = test.route

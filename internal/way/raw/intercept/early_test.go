@@ -15,6 +15,9 @@ import (
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/mysql"
+	"tcpcopy/internal/proto/redis"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/way/link/wire"
 )
@@ -107,7 +110,7 @@ func (b *earlyBed) asks(copier, n int, r wire.Reading) {
 // reads makes a copier ask for the answers, of HTTP, that begin at base.
 func (b *earlyBed) reads(copier, n int, base seqnum.Value) {
 	b.Helper()
-	b.asks(copier, n, wire.Reading{Proto: proto.HTTP1, Base: base, BaseKnown: true})
+	b.asks(copier, n, wire.Reading{Proto: http1.Kind, Base: base, BaseKnown: true})
 }
 
 // known makes the copiers read the target, so that what it sends early is kept.
@@ -265,14 +268,14 @@ func TestEarlyOrder(t *testing.T) {
 func TestEarlyConfirmations(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	pending := func() int { return len(b.out[0].pending) }
-	b.asks(0, 1, wire.Reading{Proto: proto.HTTP1})
+	b.asks(0, 1, wire.Reading{Proto: http1.Kind})
 	if n := pending(); n > 0 {
 		t.Errorf("%d bytes are sent for a confirmation that nothing waits for", n)
 	}
 	b.opens(1, 7, 100)
 	b.toldIs(0, "h0 whole")
-	b.asks(0, 2, wire.Reading{Proto: proto.HTTP1})
-	b.asks(0, 3, wire.Reading{Proto: proto.HTTP1, Held: true})
+	b.asks(0, 2, wire.Reading{Proto: http1.Kind})
+	b.asks(0, 3, wire.Reading{Proto: http1.Kind, Held: true})
 	if pending() == 0 {
 		t.Error("nothing is sent where something waits")
 	}
@@ -287,7 +290,7 @@ func TestEarlyConfirmations(t *testing.T) {
 		if pending() > 0 {
 			t.Fatalf("sent after %d", i)
 		}
-		b.asks(0, 5, wire.Reading{Proto: proto.HTTP1})
+		b.asks(0, 5, wire.Reading{Proto: http1.Kind})
 	}
 	if pending() == 0 {
 		t.Errorf("nothing is sent though %d wait", maxUnconfirmed+1)
@@ -304,7 +307,7 @@ func TestEarlyGreeting(t *testing.T) {
 	b.says(1, 120, greeting[20:])
 	b.toldIs(0, "h0 h20 h58")
 	b.now += 2000 * ms
-	b.asks(0, 1, wire.Reading{Proto: proto.MySQL, Base: 100, BaseKnown: true})
+	b.asks(0, 1, wire.Reading{Proto: mysql.Kind, Base: 100, BaseKnown: true})
 	b.toldIs(0, fmt.Sprintf("whole %q %q", greeting[:20], greeting[20:]))
 }
 
@@ -514,7 +517,7 @@ func TestEarlyWhateverComes(t *testing.T) {
 		}
 	}()
 	const clients = 4
-	kinds := []proto.Kind{proto.None, proto.HTTP1, proto.Redis, proto.MySQL, 99}
+	kinds := []proto.Kind{proto.None, http1.Kind, redis.Kind, mysql.Kind, 99}
 	for range 300 {
 		b := newEarlyBed(t, 2).known()
 		for range 200 {
@@ -562,8 +565,8 @@ func TestEarlyWhateverComes(t *testing.T) {
 // byte is.
 func TestGreetingBeforeItsBase(t *testing.T) {
 	greeting := "\x4a\x00\x00\x00\x0a8.0.36\x00" + strings.Repeat("x", 66)
-	ask := wire.Reading{Proto: proto.MySQL, Held: true}
-	based := wire.Reading{Proto: proto.MySQL, Base: 100, BaseKnown: true, Held: true}
+	ask := wire.Reading{Proto: mysql.Kind, Held: true}
+	based := wire.Reading{Proto: mysql.Kind, Base: 100, BaseKnown: true, Held: true}
 	for _, tc := range []struct {
 		name string
 		do   func(b *earlyBed)
@@ -629,7 +632,7 @@ func TestConfirmationsFollowHeaders(t *testing.T) {
 		b.opens(n, 7, 100)
 		with := slices.IndexFunc(b.out, func(o *outbox) bool { return len(o.pending) > 0 })
 		seen[with] = true
-		b.asks(1-with, n, wire.Reading{Proto: proto.MySQL, Held: true})
+		b.asks(1-with, n, wire.Reading{Proto: mysql.Kind, Held: true})
 		want := "h0 confirmed"
 		if n > 0 {
 			want = "h0 whole" // the target is read by then

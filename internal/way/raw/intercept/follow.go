@@ -38,7 +38,7 @@ func (f *following) read(now mono.Time, seg *packet.Segment, pool *chunk.Pool, o
 	case f.unsure && seg.Len > 0:
 		f.unsure, f.whole = false, true
 	}
-	out = f.Take(now, seg, pool, out, scratch)
+	out = f.Feed(now, seg, pool, out, scratch)
 	if f.Kept() > 0 && pool.InUse() > maxPooled {
 		f.Lose()
 	}
