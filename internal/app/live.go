@@ -27,7 +27,8 @@ type liveView struct {
 	done   chan struct{}
 }
 
-// canShow reports whether standard output is a terminal that --live can have. If it is not, it says so.
+// canShow reports whether standard output is a terminal that --live can have. If it is not, it says
+// so.
 func (p *program) canShow() bool {
 	if isTerminal(p.terminal()) {
 		return true
@@ -48,7 +49,8 @@ func (p *program) showLive(f *fleet.Fleet, kept *lines) *liveView {
 			return
 		}
 		err := terminal.Run(ctx, &terminal.Config{
-			In: os.Stdin, Out: p.terminal(), Keys: "q or Ctrl-C stops; once more: at once", Fleet: f,
+			In: os.Stdin, Out: p.terminal(), Keys: "q or Ctrl-C stops; once more: at once",
+			Fleet:    f,
 			Messages: kept.last,
 			Quit: func() bool {
 				// As if it were typed without a view: the command knows what to do.
@@ -93,8 +95,8 @@ func (v *liveView) end() {
 	}
 }
 
-// withLive runs work, which shows a view where live is set: what is written to standard error meanwhile is
-// kept, and printed when work has ended.
+// withLive runs work, which shows a view where live is set: what is written to standard error
+// meanwhile is kept, and printed when work has ended.
 func (p *program) withLive(live bool, work func(kept *lines) error) error {
 	if !live {
 		return work(nil)
@@ -124,7 +126,13 @@ func (p *program) runLiveLab(run func(extra []string, out, progress io.Writer) i
 		watched := make(chan struct{})
 		go func() {
 			defer close(watched)
-			new(status.Client).Watch(ctx, socket, func(n *status.Node, err error) { view.add(socket, n, err) })
+			new(
+				status.Client,
+			).Watch(
+				ctx,
+				socket,
+				func(n *status.Node, err error) { view.add(socket, n, err) },
+			)
 		}()
 		code = run([]string{"--status", socket}, &out, kept)
 		cancel()

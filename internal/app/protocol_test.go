@@ -20,8 +20,8 @@ import (
 	"tcpcopy/internal/test/toyproto"
 )
 
-// A protocol that is registered is part of the whole program: recognised, waited for, counted, with its
-// options in help, files and refusals, and its words in the account.
+// A protocol that is registered is part of the whole program: recognised, waited for, counted,
+// with its options in help, files and refusals, and its words in the account.
 func TestAnotherProtocol(t *testing.T) {
 	t.Run("registered", func(t *testing.T) {
 		toyproto.Register(t)
@@ -29,7 +29,8 @@ func TestAnotherProtocol(t *testing.T) {
 		t.Run("option", toyOption)
 		t.Run("refused", toyRefused)
 	})
-	if _, help, _ := inProcess("tcpcopy", "copy", "--help"); known.Named(toyproto.Name) != nil || strings.Contains(help, "toy") {
+	if _, help, _ := inProcess("tcpcopy", "copy", "--help"); known.Named(toyproto.Name) != nil ||
+		strings.Contains(help, "toy") {
 		t.Error("the protocol is still there after its test")
 	}
 	if _, ok := ledger.ReasonNamed("toy_denied"); ok {
@@ -47,13 +48,15 @@ func toyRecognised(t *testing.T) {
 		t.Error("a request came before the answer to the one before was whole")
 	}
 	p := &report.Protocol
-	if p.Sent != 3 || p.Answered != 3 || p.Failed != 1 || p.Lost != 0 || p.Status["toy fine"] != 2 || p.Status["toy wrong"] != 1 {
+	if p.Sent != 3 || p.Answered != 3 || p.Failed != 1 || p.Lost != 0 ||
+		p.Status["toy fine"] != 2 || p.Status["toy wrong"] != 1 {
 		t.Errorf("reported: %+v", p)
 	}
 	if report.Gate.Known != 3 { // two requests, and the client's end
 		t.Errorf("%d turns waited for an answer whose end was known, wanted 3", report.Gate.Known)
 	}
-	for _, want := range []string{"3 requests sent, 0 rewritten; 3 answers, 1 failed", "status: 2 toy fine, 1 toy wrong"} {
+	for _, want := range []string{"3 requests sent, 0 rewritten; 3 answers, 1 failed",
+		"status: 2 toy fine, 1 toy wrong"} {
 		if !strings.Contains(summary, want) {
 			t.Errorf("no %q in\n%s", want, summary)
 		}
@@ -65,26 +68,31 @@ func toyOption(t *testing.T) {
 	if err := os.WriteFile(file, []byte("toy-deny: [secret, two]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"--toy-deny", "secret", "--toy-deny", "two"}, {"--config", file}} {
+	for _, args := range [][]string{{"--toy-deny", "secret", "--toy-deny", "two"},
+		{"--config", file}} {
 		target := newToyTarget(t, 0)
-		summary, report := replayToy(t, target, "+ok\n", []string{"?one\n", "?two\n", "?the secret\n", "?four\n"}, args...)
+		summary, report := replayToy(t, target, "+ok\n",
+			[]string{"?one\n", "?two\n", "?the secret\n", "?four\n"}, args...)
 		if got := target.log(); got != "?one +fine; ?four +fine" {
 			t.Errorf("%v: the target saw %s", args, got)
 		}
-		if n := report.Protocol.Dropped["toy_denied"]; n != 2 || report.Bytes.Dropped["toy_denied"] != 17 {
+		if n := report.Protocol.Dropped["toy_denied"]; n != 2 ||
+			report.Bytes.Dropped["toy_denied"] != 17 {
 			t.Errorf("%v: reported: %d denied, bytes %v", args, n, report.Bytes.Dropped)
 		}
 		if pct := report.Bytes.DeliveredPercent; pct == nil || *pct != 100 {
 			t.Errorf("%v: what was left out on request counts as lost", args)
 		}
-		for _, want := range []string{"left out: 2 toy_denied", "a request that --toy-deny keeps from the target"} {
+		for _, want := range []string{"left out: 2 toy_denied",
+			"a request that --toy-deny keeps from the target"} {
 			if !strings.Contains(summary, want) {
 				t.Errorf("%v: no %q in\n%s", args, want, summary)
 			}
 		}
 	}
 	_, help, _ := inProcess("tcpcopy", "copy", "--help")
-	if !strings.Contains(help, "--toy-deny WORD            do not send toy requests that have this word") {
+	if !strings.Contains(help,
+		"--toy-deny WORD            do not send toy requests that have this word") {
 		t.Errorf("the option is not in\n%s", help)
 	}
 }
@@ -92,8 +100,10 @@ func toyOption(t *testing.T) {
 func toyRefused(t *testing.T) {
 	for _, tt := range []struct{ env, args, want string }{
 		{"", "--toy-deny 'two words'", `tcpcopy: --toy-deny: word "two words": wanted one word`},
-		{"", "--toy-deny a --proto none", `tcpcopy: --proto "none": does not go with options for requests of toy`},
-		{"", "--proto tow", `tcpcopy: --proto "tow": wanted auto, none, http1, redis, mysql or toy`},
+		{"", "--toy-deny a --proto none",
+			`tcpcopy: --proto "none": does not go with options for requests of toy`},
+		{"", "--proto tow", `tcpcopy: --proto "tow": wanted auto, none, http1, redis, mysql or ` +
+			`toy`},
 		{"x", "--proto toy", "tcpcopy: the environment's TCPCOPY_TOY: is set: wanted nothing"},
 	} {
 		t.Setenv("TCPCOPY_TOY", tt.env)
@@ -104,8 +114,8 @@ func toyRefused(t *testing.T) {
 	}
 }
 
-// toyTarget answers one connection. An answer comes in two parts, of which the first is longer than the
-// whole of production's. The pause between them is longer than a gate waits that guesses.
+// toyTarget answers one connection. An answer comes in two parts, of which the first is longer
+// than the whole of production's. The pause between them is longer than a gate waits that guesses.
 type toyTarget struct {
 	net.Listener
 	pause time.Duration
@@ -164,9 +174,10 @@ func (s *toyTarget) log() string {
 	return strings.Join(s.lines, "; ")
 }
 
-// replayToy replays a connection on which each request was answered in the same way, and returns the
-// summary and the report.
-func replayToy(t *testing.T, target *toyTarget, answer string, requests []string, args ...string) (string, *export.Report) {
+// replayToy replays a connection on which each request was answered in the same way, and returns
+// the summary and the report.
+func replayToy(t *testing.T, target *toyTarget, answer string, requests []string,
+	args ...string) (string, *export.Report) {
 	t.Helper()
 	dir := t.TempDir()
 	file, report := filepath.Join(dir, "toy.pcap"), filepath.Join(dir, "report.json")
@@ -177,7 +188,8 @@ func replayToy(t *testing.T, target *toyTarget, answer string, requests []string
 	p := &program{out: &out, err: &said}
 	p.wire()
 	args = append([]string{
-		"tcpcopy", "replay", file, "-x", "80-" + target.Addr().String(), "--report", report, "--status", "off", "--stats", "0",
+		"tcpcopy", "replay", file, "-x", "80-" + target.Addr().String(), "--report", report,
+		"--status", "off", "--stats", "0",
 	}, args...)
 	if code := p.run(args); code != exitOK {
 		t.Fatalf("exit code %d\n%s%s", code, &out, &said)
@@ -197,7 +209,8 @@ func recordedCall(t *testing.T, answer string, requests []string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, server := netip.MustParseAddrPort("192.0.2.7:40000"), netip.MustParseAddrPort("10.0.0.1:80")
+	client, server := netip.MustParseAddrPort("192.0.2.7:40000"),
+		netip.MustParseAddrPort("10.0.0.1:80")
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano()
 	seq, ack := seqnum.Value(1000), seqnum.Value(77)
 	put := func(s packet.Segment, text string) {

@@ -37,7 +37,8 @@ tcpcopy top 10.0.0.5:36525 --token token --ca ca.pem`,
 		}
 		if !isTerminal(p.terminal()) {
 			return &config.Problem{
-				What: "top: standard output is not a terminal", Hint: "tcpcopy status prints a table instead",
+				What: "top: standard output is not a terminal",
+				Hint: "tcpcopy status prints a table instead",
 			}
 		}
 		life := watchSignals(context.Background(), p.err, "", false)
@@ -72,7 +73,12 @@ type clientFiles struct{ token, roots string }
 // clientOptions adds the options of a command that asks nodes.
 func clientOptions(cmd *cobra.Command) *clientFiles {
 	f := new(clientFiles)
-	cmd.Flags().StringVar(&f.token, "token", "", "ask at IP:PORT over TLS, with the --web-token in this `FILE`")
+	cmd.Flags().StringVar(
+		&f.token,
+		"token",
+		"",
+		"ask at IP:PORT over TLS, with the --web-token in this `FILE`",
+	)
 	cmd.Flags().StringVar(&f.roots, "ca", "",
 		"certificates (PEM `FILE`) that prove such a node (default: the system's)")
 	return f
@@ -83,7 +89,10 @@ func (f *clientFiles) load() (*status.Client, error) {
 	c := new(status.Client)
 	if f.token == "" {
 		if f.roots != "" {
-			return nil, &config.Problem{Flag: "--ca", What: "is for nodes that want a token: wanted --token FILE, too"}
+			return nil, &config.Problem{
+				Flag: "--ca",
+				What: "is for nodes that want a token: wanted --token FILE, too",
+			}
 		}
 		return c, nil
 	}

@@ -29,8 +29,11 @@ func fakeNode(t *testing.T) string {
 		Ready: func() bool { return true },
 		Node: func() *status.Node {
 			s := &export.Snapshot{
-				Version: "1.2.3", Via: "socket", Mappings: []string{"80-10.0.0.2:8080"}, Start: start, Now: time.Now(),
-				Targets: []export.TargetState{{Target: "10.0.0.2:8080", Shards: 1, Count: ledger.Target{Live: 3}}},
+				Version: "1.2.3", Via: "socket", Mappings: []string{"80-10.0.0.2:8080"},
+				Start: start, Now: time.Now(),
+				Targets: []export.TargetState{
+					{Target: "10.0.0.2:8080", Shards: 1, Count: ledger.Target{Live: 3}},
+				},
 			}
 			s.Counters.Sessions.Captured = 1000 * n.Add(1)
 			node := copierNode(s, export.NewReport(s))
@@ -105,8 +108,12 @@ func TestTopInATerminal(t *testing.T) {
 	node, tcpcopy := fakeNode(t), programPath(t)
 	for _, key := range []string{"q", "C-c"} {
 		t.Run(key, func(t *testing.T) {
-			command := fmt.Sprintf("stty -g > before; echo BEFORE; %s top %s; echo code $?; stty -g > after; "+
-				"cmp before after && echo SAME; cat", tcpcopy, node)
+			command := fmt.Sprintf(
+				"stty -g > before; echo BEFORE; %s top %s; echo code $?; stty -g > after; "+
+					"cmp before after && echo SAME; cat",
+				tcpcopy,
+				node,
+			)
 			t.Chdir(t.TempDir())
 			s := newScreen(t, 80, 24, command)
 			s.await("000 = delivered")
@@ -125,7 +132,10 @@ func TestTopInATerminal(t *testing.T) {
 func TestTopWithoutATerminal(t *testing.T) {
 	p, stderr := dry()
 	if code := p.run([]string{"tcpcopy", "top", fakeNode(t)}); code != exitBadInput ||
-		!strings.Contains(stderr.String(), "not a terminal") || !strings.Contains(stderr.String(), "tcpcopy status") {
+		!strings.Contains(
+			stderr.String(),
+			"not a terminal",
+		) || !strings.Contains(stderr.String(), "tcpcopy status") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }
@@ -154,10 +164,14 @@ func TestAskWithAToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := status.Listen("127.0.0.1:0", web.Access{Token: "0123456789abcdef", Certificate: cert}, &status.Config{
-		Ready: func() bool { return true },
-		Node:  func() *status.Node { return &status.Node{Kind: "copier", Host: "far-away"} },
-	})
+	s, err := status.Listen(
+		"127.0.0.1:0",
+		web.Access{Token: "0123456789abcdef", Certificate: cert},
+		&status.Config{
+			Ready: func() bool { return true },
+			Node:  func() *status.Node { return &status.Node{Kind: "copier", Host: "far-away"} },
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

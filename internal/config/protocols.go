@@ -31,7 +31,8 @@ func protos() []Proto {
 	return all
 }
 
-// watchedProtocols returns the names of the protocols in which production's own answers can be read.
+// watchedProtocols returns the names of the protocols in which production's own answers can be
+// read.
 func watchedProtocols() string {
 	var names []string
 	for _, p := range known.All() {
@@ -42,16 +43,17 @@ func watchedProtocols() string {
 	return strings.Join(names, ", ")
 }
 
-// protocolOptions returns the options that protocols bring, except refused ones. Setting one changes s;
-// what is wrong with a file that one names is appended to warnings.
+// protocolOptions returns the options that protocols bring, except refused ones. Setting one
+// changes s; what is wrong with a file that one names is appended to warnings.
 func protocolOptions(s known.Settings, warnings *[]string) (all []option) {
 	for _, o := range brought(s) {
 		if o.Refused != "" {
 			continue
 		}
 		all = append(all, option{
-			name: o.Name, letter: o.Letter, arg: o.Arg, group: Content, help: o.Help, clear: o.Clear,
-			set: setProtocolOption(o, warnings),
+			name: o.Name, letter: o.Letter, arg: o.Arg, group: Content, help: o.Help,
+			clear: o.Clear,
+			set:   setProtocolOption(o, warnings),
 		})
 	}
 	return all
@@ -62,7 +64,8 @@ func protocolLetters() (all []option) {
 	for _, o := range brought(known.NewSettings()) {
 		if o.Refused != "" {
 			all = append(all, option{
-				name: o.Name, letter: o.Letter, arg: o.Arg, group: Letters, help: o.Help, refused: o.Refused,
+				name: o.Name, letter: o.Letter, arg: o.Arg, group: Letters, help: o.Help,
+				refused: o.Refused,
 			})
 		}
 	}
@@ -122,15 +125,17 @@ func readSecret(name string, warnings *[]string) (string, error) {
 		return "", fmt.Errorf("has more than %d bytes: wanted a login", maxSecret)
 	}
 	// The mode of a pipe or a process substitution means nothing.
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() &&
+		info.Mode().Perm()&0o077 != 0 {
 		*warnings = append((*warnings)[:len(*warnings):len(*warnings)], fmt.Sprintf(
-			"the passwords in %q can be read by others (mode %04o): chmod 600 %s", name, info.Mode().Perm(), name))
+			"the passwords in %q can be read by others (mode %04o): chmod 600 %s", name,
+			info.Mode().Perm(), name))
 	}
 	return strings.TrimRight(strings.TrimPrefix(string(text), byteOrderMark), "\r\n"), nil
 }
 
-// speaks completes what the options say of protocols. A mapping with options of a protocol speaks that
-// protocol alone: a request of another would pass by the options unseen.
+// speaks completes what the options say of protocols. A mapping with options of a protocol speaks
+// that protocol alone: a request of another would pass by the options unseen.
 func (c *Copy) speaks() error {
 	if err := c.Mapped.speak(); err != nil && len(c.Own) < len(c.Mappings) {
 		return err
@@ -160,7 +165,8 @@ func (c *Copy) speaks() error {
 func (m *Mapped) needs(p *proto.Protocol) error {
 	return &Problem{
 		Flag: "--proto", Value: string(m.Proto),
-		What: fmt.Sprintf("does not go with options for requests of %s: wanted --proto %s, since requests of "+
+		What: fmt.Sprintf("does not go with options for requests of %s: wanted --proto %s, "+
+			"since requests of "+
 			"another protocol would pass by them", p.Name, p.Name),
 	}
 }

@@ -259,9 +259,10 @@ func (r *rawWay) found(body []byte) error {
 		k := shard.Of(r.shift.ReplyPort(f.Tuple.Client.Port()), len(r.shards))
 		if shares[k] == nil {
 			shares[k] = r.reports.Get().(*report)
-			shares[k].segs, shares[k].found, shares[k].free = shares[k].segs[:0], shares[k].found[:0], r.free
+			shares[k].reset(r.free)
 		}
 		shares[k].found = append(shares[k].found, f)
+		shares[k].last = shares[k].last || f.Kind == wire.FoundConfirmed
 	}
 	r.deal(&shares)
 	return nil
@@ -302,7 +303,7 @@ func (r *rawWay) heard(b *link.Batch) {
 		k := shard.Of(r.shift.ReplyPort(seg.Dst.Port()), len(r.shards))
 		if shares[k] == nil {
 			shares[k] = r.reports.Get().(*report)
-			shares[k].segs, shares[k].found, shares[k].free = shares[k].segs[:0], shares[k].found[:0], r.free
+			shares[k].reset(r.free)
 		}
 		shares[k].segs = append(shares[k].segs, *seg)
 	}

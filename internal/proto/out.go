@@ -2,8 +2,8 @@ package proto
 
 import "tcpcopy/internal/core/ledger"
 
-// Out collects what a Client wants done with the bytes that it was given, in order. The client's bytes
-// are counted, not passed: a step's N counts from where the step before it ended.
+// Out collects what a Client wants done with the bytes that it was given, in order. The client's
+// bytes are counted, not passed: a step's N counts from where the step before it ended.
 type Out struct {
 	Steps []Step
 	// Text holds what Steps of the kind Say send.
@@ -15,11 +15,12 @@ type StepKind uint8
 
 // The kinds of steps.
 const (
-	PassOn    StepKind = iota + 1 // N bytes of the client go to the target as they are
-	Say                           // Text goes to the target in place of N bytes of the client (0: added)
-	LeaveOut                      // N bytes of the client do not go to the target, for Reason
-	Requested                     // a request ends here: Request
-	Refused                       // a request was left out, or replaced: it is counted for Reason
+	PassOn StepKind = iota + 1 // N bytes of the client go to the target as they are
+	// Text goes to the target in place of N bytes of the client (0: added)
+	Say
+	LeaveOut  // N bytes of the client do not go to the target, for Reason
+	Requested // a request ends here: Request
+	Refused   // a request was left out, or replaced: it is counted for Reason
 )
 
 // Step is one thing to do.
@@ -51,8 +52,8 @@ func (o *Out) Replace(n int, text []byte) {
 	o.ReplaceFrom(n, from)
 }
 
-// ReplaceFrom sends what was appended to o.Text, from the offset from on, in place of the client's next
-// n bytes.
+// ReplaceFrom sends what was appended to o.Text, from the offset from on, in place of the client's
+// next n bytes.
 func (o *Out) ReplaceFrom(n, from int) {
 	o.Steps = append(o.Steps, Step{Kind: Say, N: n, From: from, To: len(o.Text)})
 }
@@ -64,8 +65,8 @@ func (o *Out) Drop(n int, why ledger.Reason) {
 	}
 }
 
-// Request marks the end of a request, which consists of what was passed, replaced and added since the
-// request before.
+// Request marks the end of a request, which consists of what was passed, replaced and added since
+// the request before.
 func (o *Out) Request(r Request) {
 	o.Steps = append(o.Steps, Step{Kind: Requested, Request: r})
 }

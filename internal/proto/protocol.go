@@ -6,30 +6,30 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Kind is a protocol's number, on the wire between copier and intercept too: values do not change, and
-// a value that was in use is not used again.
+// Kind is a protocol's number, on the wire between copier and intercept too: values do not change,
+// and a value that was in use is not used again.
 type Kind uint8
 
 // None stands for no protocol: where answers end is guessed.
 const None Kind = 0
 
-// Protocol describes a protocol. Its package makes one, and package known lists it; nothing else in
-// this program knows it by name. The reasons and classes that it brings to the account are defined by
-// its package, with ledger.DefineReason and ledger.DefineClass.
+// Protocol describes a protocol. Its package makes one, and package known lists it; nothing else
+// in this program knows it by name. The reasons and classes that it brings to the account are
+// defined by its package, with ledger.DefineReason and ledger.DefineClass.
 type Protocol struct {
 	Kind Kind
 	Name string // as --proto and reports have it
-	// Recognise judges a connection by its first bytes, for --proto auto: the client's, and those that
-	// production's server had sent by then, as far as they were captured; server is empty for a
-	// connection found under way.
+	// Recognise judges a connection by its first bytes, for --proto auto: the client's, and those
+	// that production's server had sent by then, as far as they were captured; server is empty for
+	// a connection found under way.
 	Recognise func(client, server []byte) Verdict
 	// NewClient makes the reader of one session whose mapping has no options of the protocol.
 	NewClient func() Client
 	// NewAnswers makes the reader of a target's answers on one connection. It is called where the
 	// target's payload is.
 	NewAnswers func() Answers
-	// Watch makes readers that change nothing, for what production's client and server send to each
-	// other; nil if that cannot be followed.
+	// Watch makes readers that change nothing, for what production's client and server send to
+	// each other; nil if that cannot be followed.
 	Watch func() (Client, Answers)
 	// Class returns the class that an answer is counted in, 0 for none; nil if the protocol has no
 	// classes of status.
@@ -38,8 +38,8 @@ type Protocol struct {
 	NewSettings func() Settings
 }
 
-// With returns the protocol as a mapping with these settings speaks it. A nil s has none. The settings
-// are kept by every reader that is made, and must not change from then on.
+// With returns the protocol as a mapping with these settings speaks it. A nil s has none. The
+// settings are kept by every reader that is made, and must not change from then on.
 func (p *Protocol) With(s Settings) Protocol {
 	q := *p
 	if s != nil {
@@ -65,9 +65,9 @@ type Settings interface {
 	// Empty reports whether nothing is set. A mapping with settings that are not empty speaks the
 	// protocol and no other: what the protocol's reader does not see would pass by them.
 	Empty() bool
-	// Complete takes from env what the options leave open, and checks the settings as a whole. It is
-	// called for a mapping that speaks the protocol by name, or has settings that are not empty. An
-	// error that concerns an environment variable is an *EnvError.
+	// Complete takes from env what the options leave open, and checks the settings as a whole. It
+	// is called for a mapping that speaks the protocol by name, or has settings that are not
+	// empty. An error that concerns an environment variable is an *EnvError.
 	Complete(env Env) error
 	// Clone returns a copy that does not change with the original.
 	Clone() Settings
@@ -75,14 +75,16 @@ type Settings interface {
 	NewClient() Client
 }
 
-// Option describes one option of a protocol. Set, or Switch, takes its value. An error of Set is of the
-// form "package: what was wrong: what was wanted" and quotes the value, except one that holds a secret.
+// Option describes one option of a protocol. Set, or Switch, takes its value. An error of Set is
+// of the form "package: what was wrong: what was wanted" and quotes the value, except one that
+// holds a secret.
 type Option struct {
 	Name   string // of the flag, and the key in a configuration file
 	Letter string // the flag's short form; empty: none
 	Arg    string // what help calls the value; empty for a switch
 	Help   string
-	// Set takes a value. Of an option with IsFile, it takes the content of the file that was named.
+	// Set takes a value. Of an option with IsFile, it takes the content of the file that was
+	// named.
 	Set func(value string) error
 	// IsFile reports that the value names a file that holds a secret.
 	IsFile bool
@@ -90,7 +92,8 @@ type Option struct {
 	Switch *bool
 	// Clear forgets the values that were set; nil if the option has one value at most.
 	Clear func()
-	// Refused explains why the option is not honoured; else it is empty. It is for options of TCPCopy.
+	// Refused explains why the option is not honoured; else it is empty. It is for options of
+	// TCPCopy.
 	Refused string
 }
 
@@ -100,7 +103,8 @@ type Env struct {
 	Random io.Reader
 }
 
-// EnvError reports an environment variable whose value cannot be used. Err does not quote a secret.
+// EnvError reports an environment variable whose value cannot be used. Err does not quote a
+// secret.
 type EnvError struct {
 	Name string
 	Err  error

@@ -9,7 +9,7 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// number shows n with a comma after each three digits.
+// number formats n with a comma between each three digits.
 func number(n uint64) string {
 	digits := strconv.FormatUint(n, 10)
 	var b strings.Builder
@@ -22,7 +22,7 @@ func number(n uint64) string {
 	return b.String()
 }
 
-// count shows n of a thing, in the singular where there is one.
+// count formats n of a thing, in the singular if n is 1.
 func count(n uint64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -30,7 +30,7 @@ func count(n uint64, one, many string) string {
 	return number(n) + " " + many
 }
 
-// percent shows the delivered share of f, "-" where nothing has ended.
+// percent formats the delivered share of f; "-" if nothing was delivered or lost yet.
 func percent(f *ledger.Flow) string {
 	m, ok := Delivered(f)
 	if !ok {
@@ -39,7 +39,7 @@ func percent(f *ledger.Flow) string {
 	return fmt.Sprintf("%d.%03d %%", m/1000, m%1000)
 }
 
-// size shows a number of bytes in the unit that fits.
+// size formats a number of bytes in the unit that fits.
 func size(n uint64) string {
 	const k = 1024
 	switch {
@@ -53,7 +53,7 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f GB", float64(n)/(k*k*k))
 }
 
-// span shows a duration to the tenth of a second, to the second from a minute on.
+// span formats a duration to a tenth of a second, from a minute on to a second.
 func span(d time.Duration) string {
 	if d >= time.Minute {
 		return d.Round(time.Second).String()

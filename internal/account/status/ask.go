@@ -36,14 +36,6 @@ func (c *Client) Ask(ctx context.Context, addr string) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", addr, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf(
-			"ask %s: %s: %s",
-			addr,
-			resp.Status,
-			strings.TrimSpace(string(text[:min(len(text), 100)])),
-		)
-	}
 	n := new(Node)
 	if err := json.Unmarshal(text, n); err != nil {
 		return nil, fmt.Errorf("ask %s: not a node's answer: %w", addr, err)
@@ -51,8 +43,8 @@ func (c *Client) Ask(ctx context.Context, addr string) (*Node, error) {
 	return n, nil
 }
 
-// open sends a request for a page of the node at addr, and returns the response if it is a good one. The
-// caller closes its body.
+// open sends a request for a page of the node at addr, and returns the response if it is a good
+// one. The caller closes its body.
 func (c *Client) open(ctx context.Context, addr, path string) (*http.Response, error) {
 	network, scheme, host := "tcp", "http", "tcpcopy"
 	switch {
@@ -86,8 +78,8 @@ func (c *Client) open(ctx context.Context, addr, path string) (*http.Response, e
 	return resp, nil
 }
 
-// Watch calls get with each state of the node at addr, about one a second, and with the error where it
-// does not answer. It tries again until ctx is done.
+// Watch calls get with each state of the node at addr, about one a second, and with the error where
+// it does not answer. It tries again until ctx is done.
 func (c *Client) Watch(ctx context.Context, addr string, get func(*Node, error)) {
 	for ctx.Err() == nil {
 		err := c.events(ctx, addr, func(n *Node) { get(n, nil) })

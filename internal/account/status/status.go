@@ -161,12 +161,12 @@ func (s *Server) Addr() net.Addr { return s.web.Addr() }
 // Close cuts every reader and waits until the server has ended.
 func (s *Server) Close() { s.web.Close() }
 
-// Default is where a node of this process that was not told otherwise answers.
+// Default returns the socket's path for a node of this process.
 func Default(kind string) string {
 	return filepath.Join(Dir, fmt.Sprintf("%s-%d.sock", kind, os.Getpid()))
 }
 
-// MakeDir makes the directory of Default.
+// MakeDir makes the directory Dir.
 func MakeDir() error {
 	if err := os.Mkdir(Dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("status: %w", err)
@@ -174,8 +174,8 @@ func MakeDir() error {
 	return nil
 }
 
-// Nodes are the sockets of nodes on this host that may answer. What killed ones have left is
-// removed, if it may be.
+// Nodes returns the sockets in Dir that may be served. It removes those that killed nodes have
+// left, if permitted.
 func Nodes() []string {
 	all, _ := filepath.Glob(filepath.Join(Dir, "*.sock"))
 	var alive []string
@@ -193,7 +193,7 @@ func Nodes() []string {
 	return alive
 }
 
-// Address checks where a node is to answer, or is asked: a path, or ADDRESS:PORT.
+// Address returns an error if s is neither a path nor ADDRESS:PORT.
 func Address(s string) error {
 	if strings.HasPrefix(s, "/") {
 		if len(s) > 100 {
@@ -203,9 +203,8 @@ func Address(s string) error {
 	}
 	a, err := netip.ParseAddrPort(s)
 	if err != nil || a.Port() == 0 {
-		return errors.New(
-			"wanted the path of a unix socket, such as /run/copy.sock, or IP:PORT, such as 127.0.0.1:36525",
-		)
+		return errors.New("wanted the path of a unix socket, such as /run/copy.sock, or " +
+			"IP:PORT, such as 127.0.0.1:36525")
 	}
 	return nil
 }

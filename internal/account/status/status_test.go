@@ -172,7 +172,7 @@ func TestAskOverSocketAndAddress(t *testing.T) {
 	}
 }
 
-// What a killed node has left is no obstacle.
+// A socket that a killed node has left is replaced.
 func TestStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.sock")
 	l, err := net.Listen("unix", path)
@@ -237,7 +237,8 @@ func TestTable(t *testing.T) {
 	bad := node()
 	bad.Host, bad.DeliveredPercent, bad.Peers, bad.Mappings = "web\x1b[31m2", nil, 0, nil
 	var b strings.Builder
-	if err := Table(&b, []Row{{"a", node(), nil}, {"b", bad, nil}, {"/run/c.sock", nil, errors.New("ask /run/c.sock:\nrefused")}}); err != nil {
+	if err := Table(&b, []Row{{"a", node(), nil}, {"b", bad, nil},
+		{"/run/c.sock", nil, errors.New("ask /run/c.sock:\nrefused")}}); err != nil {
 		t.Fatal(err)
 	}
 	want := `NODE           KIND    VERSION  UP FOR  SESSIONS  LIVE  DELIVERED  PEERS  WHAT
@@ -258,7 +259,8 @@ web?[31m2:17   copier  1.2.3    1m30s   1000      12    -          -      raw
 }
 
 func TestAddress(t *testing.T) {
-	for s, ok := range map[string]bool{"/run/x.sock": true, "127.0.0.1:36525": true, "[::1]:9": true, "localhost:9": false, "127.0.0.1": false,
+	for s, ok := range map[string]bool{"/run/x.sock": true, "127.0.0.1:36525": true,
+		"[::1]:9": true, "localhost:9": false, "127.0.0.1": false,
 		"127.0.0.1:0": false, "": false, "/" + strings.Repeat("x", 200): false} {
 		if err := Address(s); (err == nil) != ok {
 			t.Errorf("%q: %v", s, err)

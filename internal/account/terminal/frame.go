@@ -119,10 +119,19 @@ func (p *pen) head(s *Screen) {
 		if *f.Value < 99 {
 			style = bad
 		}
-		p.linef("fidelity %s  %s", style.Bold(true).Render(fmt.Sprintf("%.1f", *f.Value)), faint.Render(f.Verdict))
+		p.linef(
+			"fidelity %s  %s",
+			style.Bold(true).Render(fmt.Sprintf("%.1f", *f.Value)),
+			faint.Render(f.Verdict),
+		)
 	}
 	if r := t.Replay; r != nil {
-		p.linef("replay   pass %d, %s of recorded time, %s packets", r.Pass, span(r.Played), number(r.Packets))
+		p.linef(
+			"replay   pass %d, %s of recorded time, %s packets",
+			r.Pass,
+			span(r.Played),
+			number(r.Packets),
+		)
 	}
 }
 
@@ -134,7 +143,14 @@ func (p *pen) sides(s *fleet.State, width int) {
 		last = recent(s.Points)
 	}
 	room := max(0, width-40)
-	p.title(fmt.Sprintf("%-14s%12s%12s", "", production.Render("production"), target.Render("    target")))
+	p.title(
+		fmt.Sprintf(
+			"%-14s%12s%12s",
+			"",
+			production.Render("production"),
+			target.Render("    target"),
+		),
+	)
 	row := func(name, a, b string, values []float64) {
 		p.linef("%-14s%12s%12s  %s", name, a, b, target.Render(spark(values, room)))
 	}
@@ -166,7 +182,8 @@ func (p *pen) sides(s *fleet.State, width int) {
 	}
 }
 
-// recent returns the interval of the last five seconds or so: one of a second jumps too much to read.
+// recent returns the interval of the last five seconds or so: one of a second jumps too much to
+// read.
 func recent(points []history.Point) history.Interval {
 	last := len(points) - 1
 	from := last - 1
@@ -229,8 +246,12 @@ func (p *pen) account(t *export.Report, reasons int) {
 		if r, ok := ledger.ReasonNamed(name); ok {
 			meaning = r.Meaning()
 		}
-		p.linef("  %s %10s  %s", bad.Render(fmt.Sprintf("%-19s", plain(name))), number(f.Dropped[name]),
-			faint.Render(meaning))
+		p.linef(
+			"  %s %10s  %s",
+			bad.Render(fmt.Sprintf("%-19s", plain(name))),
+			number(f.Dropped[name]),
+			faint.Render(meaning),
+		)
 	}
 	if n := t.Packets.KernelDrop; n > 0 {
 		p.line(bad.Render(number(n) + " packets were lost in the kernel"))
@@ -254,7 +275,14 @@ func bar(f *export.FlowReport, dropped uint64, width int) string {
 	if f.Delivered == 0 {
 		g = 0
 	}
-	return good.Render(strings.Repeat("█", g)) + strings.Repeat("▒", i) + bad.Render(strings.Repeat("█", d))
+	return good.Render(
+		strings.Repeat("█", g),
+	) + strings.Repeat(
+		"▒",
+		i,
+	) + bad.Render(
+		strings.Repeat("█", d),
+	)
 }
 
 // peers shows targets, links, agents and nodes.
@@ -264,19 +292,35 @@ func (p *pen) peers(s *Screen) {
 		p.title("targets")
 		for i := range t.Targets {
 			x := &t.Targets[i]
-			p.linef("  %-21s %s %6s open %9s accepted %6s failed", plain(x.Target), state(x.State == "in", x.State),
-				number(x.Live), number(x.Opened), number(x.Failed))
+			p.linef(
+				"  %-21s %s %6s open %9s accepted %6s failed",
+				plain(x.Target),
+				state(x.State == "in", x.State),
+				number(x.Live),
+				number(x.Opened),
+				number(x.Failed),
+			)
 		}
 	}
 	if len(t.Links)+len(t.Agents) > 0 {
 		p.title("links and agents")
 		for i := range t.Links {
 			x := &t.Links[i]
-			p.linef("  %-22s %s  %s", plain(x.Intercept), state(x.Up, word(x.Up, "up", "down")), faint.Render(plain(x.Error)))
+			p.linef(
+				"  %-22s %s  %s",
+				plain(x.Intercept),
+				state(x.Up, word(x.Up, "up", "down")),
+				faint.Render(plain(x.Error)),
+			)
 		}
 		for i := range t.Agents {
 			x := &t.Agents[i]
-			p.linef("  %-22s %s %10s packets", plain(x.Name), state(x.Up, word(x.Up, "connected", "gone")), number(x.Packets))
+			p.linef(
+				"  %-22s %s %10s packets",
+				plain(x.Name),
+				state(x.Up, word(x.Up, "connected", "gone")),
+				number(x.Packets),
+			)
 		}
 	}
 	if len(s.State.Nodes) > 1 {
@@ -294,11 +338,25 @@ func (p *pen) node(n *fleet.Node) {
 	case n.Status == nil && n.Err == nil:
 		p.linef("  %-22s …", plain(n.Addr))
 	case n.Status == nil:
-		p.linef("  %-22s %s  %s", plain(n.Addr), bad.Render("gone"), faint.Render(plain(n.Err.Error())))
+		p.linef(
+			"  %-22s %s  %s",
+			plain(n.Addr),
+			bad.Render("gone"),
+			faint.Render(plain(n.Err.Error())),
+		)
 	default:
 		name := fmt.Sprintf("%s:%d", n.Status.Host, n.Status.PID)
-		p.linef("  %-22s %s %-10s %10s sessions %8s live  %s", plain(name), state(n.Err == nil, word(n.Err == nil, "up", "gone")),
-			plain(n.Status.Kind), number(n.Status.Sessions), number(n.Status.Live), faint.Render(plain(n.Status.Via)))
+		p.linef(
+			"  %-22s %s %-10s %10s sessions %8s live  %s",
+			plain(name),
+			state(n.Err == nil, word(n.Err == nil, "up", "gone")),
+			plain(
+				n.Status.Kind,
+			),
+			number(n.Status.Sessions),
+			number(n.Status.Live),
+			faint.Render(plain(n.Status.Via)),
+		)
 	}
 }
 

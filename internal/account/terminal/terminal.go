@@ -1,4 +1,5 @@
-// Package terminal shows a fleet in a terminal, until the user quits. It leaves the terminal as it was.
+// Package terminal shows a fleet in a terminal, until the user quits. It leaves the terminal as it
+// was.
 //
 // Frame draws: the same Screen gives the same text. Run joins it with the terminal.
 package terminal
@@ -22,7 +23,8 @@ type Config struct {
 	Fleet    *fleet.Fleet
 	Keys     string          // what the keys do, for the last line
 	Messages func() []string // the lines of the log so far; nil: there are none
-	// Quit is called when the user presses q or Ctrl-C. If it is nil, or returns true, the view ends.
+	// Quit is called when the user presses q or Ctrl-C. If it is nil, or returns true, the view
+	// ends.
 	Quit func() bool
 }
 
@@ -31,8 +33,14 @@ const redraw = 250 * time.Millisecond
 
 // Run shows the fleet until the user quits or ctx is done.
 func Run(ctx context.Context, c *Config) error {
-	p := tea.NewProgram(&model{c: c, width: 80, height: 24}, tea.WithContext(ctx), tea.WithInput(c.In),
-		tea.WithOutput(c.Out), tea.WithoutSignalHandler(), tea.WithFPS(20))
+	p := tea.NewProgram(
+		&model{c: c, width: 80, height: 24},
+		tea.WithContext(ctx),
+		tea.WithInput(c.In),
+		tea.WithOutput(c.Out),
+		tea.WithoutSignalHandler(),
+		tea.WithFPS(20),
+	)
 	if _, err := p.Run(); err != nil && !errors.Is(err, tea.ErrProgramKilled) && ctx.Err() == nil {
 		return fmt.Errorf("terminal: %w", err)
 	}

@@ -29,13 +29,20 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // node is a copier with something of everything, after so many seconds.
 func node(seconds int) *status.Node {
 	s := &export.Snapshot{
-		Version: "1.2.3", Via: "raw", Mappings: []string{"80-10.0.0.2:8080|10.0.0.3:8080"}, Start: start,
-		Now: start.Add(time.Duration(seconds) * time.Second), Wanted: 1, Sequence: uint64(seconds),
+		Version: "1.2.3", Via: "raw", Mappings: []string{"80-10.0.0.2:8080|10.0.0.3:8080"},
+		Start: start,
+		Now:   start.Add(time.Duration(seconds) * time.Second), Wanted: 1, Sequence: uint64(seconds),
 		Targets: []export.TargetState{
-			{Target: "10.0.0.2:8080", Shards: 1, Count: ledger.Target{Opened: 2990, Failed: 10, Live: 38}},
+			{
+				Target: "10.0.0.2:8080",
+				Shards: 1,
+				Count:  ledger.Target{Opened: 2990, Failed: 10, Live: 38},
+			},
 			{Target: "10.0.0.3:8080", Shards: 1, OutOf: 1, Count: ledger.Target{Failed: 12}},
 		},
-		Links:  []export.LinkState{{Intercept: "10.0.0.9:36524", Error: "connection refused\x1b[31m"}},
+		Links: []export.LinkState{
+			{Intercept: "10.0.0.9:36524", Error: "connection refused\x1b[31m"},
+		},
 		Agents: []export.AgentState{{Name: "web1", Up: true, Packets: 12345}},
 	}
 	c := &s.Counters
@@ -69,7 +76,8 @@ func node(seconds int) *status.Node {
 		panic(err)
 	}
 	return &status.Node{
-		Kind: "copier", Version: "1.2.3", Host: "web1", PID: 17, Start: start, Now: s.Now, Via: "raw",
+		Kind: "copier", Version: "1.2.3", Host: "web1", PID: 17, Start: start, Now: s.Now,
+		Via:      "raw",
 		Sessions: c.Sessions.Captured, Live: 40, Account: text,
 	}
 }
@@ -90,7 +98,12 @@ func several() *fleet.Fleet {
 		f.Add("/run/a.sock", node(i), nil, start)
 		f.Add("10.0.0.5:36525", node(i), nil, start)
 	}
-	f.Add("/run/i.sock", &status.Node{Kind: "intercept", Host: "gate", PID: 9, Via: "raw", Live: 40}, nil, start)
+	f.Add(
+		"/run/i.sock",
+		&status.Node{Kind: "intercept", Host: "gate", PID: 9, Via: "raw", Live: 40},
+		nil,
+		start,
+	)
 	f.Add("10.0.0.6:36525", nil, errors.New("ask 10.0.0.6:36525: refused"), start)
 	return f
 }
@@ -183,8 +196,9 @@ func TestSpark(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		900 * time.Microsecond: "900 µs", 1500 * time.Microsecond: "1.5 ms", 150 * time.Millisecond: "150 ms",
-		90 * time.Second: "1m30s",
+		900 * time.Microsecond: "900 µs", 1500 * time.Microsecond: "1.5 ms",
+		150 * time.Millisecond: "150 ms",
+		90 * time.Second:       "1m30s",
 	} {
 		if got := duration(1, d); got != want {
 			t.Errorf("%v: %s", d, got)

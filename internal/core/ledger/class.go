@@ -1,7 +1,7 @@
 package ledger
 
-// Class is a class of answers, as a protocol tells them apart by their status: "2xx", "error 1045".
-// A protocol defines its classes with DefineClass; 0 is none.
+// Class is a class of answers, as a protocol tells them apart by their status: "2xx", "error
+// 1045". A protocol defines its classes with DefineClass; 0 is none.
 type Class uint8
 
 // MaxClasses bounds the classes of all protocols, the 0 included.
@@ -12,9 +12,9 @@ type ByClass [MaxClasses]uint64
 
 var classes = terms{most: MaxClasses, list: make([]term, 1)}
 
-// DefineClass adds a class of a protocol. name is its key in reports; meaning explains it, and may be
-// empty. It is called while packages are initialised, and panics where the name is taken or there are
-// MaxClasses.
+// DefineClass adds a class of a protocol. name is its key in reports; meaning explains it, and may
+// be empty. It is called while packages are initialised, and panics if the name is taken or
+// there are MaxClasses.
 func DefineClass(name, meaning string) Class {
 	return Class(classes.define(term{name: name, meaning: meaning}))
 }

@@ -34,8 +34,8 @@ func (t *terms) define(w term) int {
 	return len(t.list) - 1
 }
 
-// Scope returns a function that removes the reasons and classes defined after the call to Scope. It
-// is for tests that define some: no counter that holds them may be used after that.
+// Scope returns a function that removes the reasons and classes defined after the call to Scope.
+// It is for tests that define some: no counter that holds them may be used after that.
 func Scope() (end func()) {
 	nr, nc := len(reasons.list), len(classes.list)
 	return func() { reasons.list, classes.list = reasons.list[:nr], classes.list[:nc] }

@@ -37,23 +37,28 @@ func (r *Rules) Options() []proto.Option {
 	clearSet := func() { r.Set = nil }
 	return []proto.Option{
 		{
-			Name: "http-allow", Arg: "PATTERN", Set: addPattern(&r.Allow), Clear: func() { r.Allow = nil },
-			Help: "send only the HTTP requests that match 'METHOD PATH', such as 'GET /'; may be given several times " +
-				"(default: all requests). METHOD may be *; PATH is the beginning of the path, or, if it has a * " +
-				"(for any characters), the whole path. Connections that are not HTTP/1 are not copied",
+			Name: "http-allow", Arg: "PATTERN", Set: addPattern(&r.Allow),
+			Clear: func() { r.Allow = nil },
+			Help: "send only the HTTP requests that match 'METHOD PATH', such as 'GET /'; may " +
+				"be given several times (default: all requests). METHOD may be *; PATH is the " +
+				"beginning of the path, or, if it has a * (for any characters), the whole path. " +
+				"Connections that are not HTTP/1 are not copied",
 		},
 		{
-			Name: "http-deny", Arg: "PATTERN", Set: addPattern(&r.Deny), Clear: func() { r.Deny = nil },
-			Help: "do not send the HTTP requests that match, such as 'POST /orders'; may be given several times",
+			Name: "http-deny", Arg: "PATTERN", Set: addPattern(&r.Deny),
+			Clear: func() { r.Deny = nil },
+			Help: "do not send the HTTP requests that match, such as 'POST /orders'; may be " +
+				"given several times",
 		},
 		{
 			Name: "http-set", Arg: "HEADER", Set: r.addParsed(ParseHeader), Clear: clearSet,
-			Help: "set the header 'Name: value' in every HTTP request, in place of any of that name; " +
-				"may be given several times",
+			Help: "set the header 'Name: value' in every HTTP request, in place of any of that " +
+				"name; may be given several times",
 		},
 		{
 			Name: "http-host", Arg: "NAME", Set: r.addParsed(ParseHost), Clear: clearSet,
-			Help: "send every HTTP request to this host name, for a test server that goes by the Host header",
+			Help: "send every HTTP request to this host name, for a test server that goes by " +
+				"the Host header",
 		},
 	}
 }
@@ -86,7 +91,8 @@ func (r *Rules) Complete(proto.Env) error { return nil }
 
 // Clone is of proto.Settings.
 func (r *Rules) Clone() proto.Settings {
-	return &Rules{Allow: slices.Clone(r.Allow), Deny: slices.Clone(r.Deny), Set: slices.Clone(r.Set)}
+	return &Rules{Allow: slices.Clone(r.Allow), Deny: slices.Clone(r.Deny),
+		Set: slices.Clone(r.Set)}
 }
 
 // NewClient is of proto.Settings: a reader that edits, if there is anything to edit.

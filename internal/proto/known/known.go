@@ -1,5 +1,5 @@
-// Package known lists the protocols: for --proto and its options, and for the readers of answers, which
-// know a protocol by its Kind. A protocol is added here, in one line, and nowhere else.
+// Package known lists the protocols: for --proto and its options, and for the readers of answers,
+// which know a protocol by its Kind. A protocol is added here, in one line, and nowhere else.
 package known
 
 import (
@@ -23,11 +23,12 @@ var protocols = []*proto.Protocol{
 func All() []*proto.Protocol { return protocols }
 
 // Register adds a protocol until the function that it returns is called. It is for tests, before
-// anything runs that reads the list; it panics where the Kind or the Name is taken.
+// anything runs that reads the list; it panics if the Kind or the Name is taken.
 func Register(p *proto.Protocol) (remove func()) {
 	for _, q := range protocols {
 		if p.Kind == proto.None || p.Kind == q.Kind || p.Name == q.Name {
-			panic(fmt.Sprintf("known: protocol %d, %q, collides with %d, %q", p.Kind, p.Name, q.Kind, q.Name))
+			panic(fmt.Sprintf("known: protocol %d, %q, collides with %d, %q", p.Kind, p.Name,
+				q.Kind, q.Name))
 		}
 	}
 	before := protocols
@@ -45,8 +46,8 @@ func Named(name string) *proto.Protocol {
 	return nil
 }
 
-// Answers makes a reader of a target's answers; nil if no protocol is of that kind, as an intercept of
-// another version may meet.
+// Answers makes a reader of a target's answers; nil if no protocol is of that kind, as an
+// intercept of another version may meet.
 func Answers(k proto.Kind) proto.Answers {
 	for _, p := range protocols {
 		if p.Kind == k {
@@ -56,8 +57,8 @@ func Answers(k proto.Kind) proto.Answers {
 	return nil
 }
 
-// Auto returns the protocols that --proto auto recognises. None has settings: a request that is not
-// recognised would pass by them.
+// Auto returns the protocols that --proto auto recognises. None has settings: a request that is
+// not recognised would pass by them.
 func Auto() []proto.Protocol {
 	all := make([]proto.Protocol, len(protocols))
 	for i, p := range protocols {

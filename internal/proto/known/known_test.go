@@ -13,14 +13,16 @@ import (
 )
 
 func TestProtocolsAreWhole(t *testing.T) {
-	kinds, names := map[proto.Kind]bool{proto.None: true}, map[string]bool{"": true, "auto": true, "none": true}
+	kinds, names := map[proto.Kind]bool{proto.None: true},
+		map[string]bool{"": true, "auto": true, "none": true}
 	options := map[string]bool{}
 	for _, p := range All() {
 		if kinds[p.Kind] || names[p.Name] {
 			t.Errorf("protocol %d, %q: the number or the name is taken", p.Kind, p.Name)
 		}
 		kinds[p.Kind], names[p.Name] = true, true
-		if p.Recognise == nil || p.NewClient() == nil || p.NewAnswers() == nil || Answers(p.Kind) == nil || Named(p.Name) != p {
+		if p.Recognise == nil || p.NewClient() == nil || p.NewAnswers() == nil ||
+			Answers(p.Kind) == nil || Named(p.Name) != p {
 			t.Errorf("%s is not whole: %+v", p.Name, p)
 		}
 		if p.NewSettings == nil {
@@ -31,7 +33,8 @@ func TestProtocolsAreWhole(t *testing.T) {
 			t.Errorf("%s: new settings are not empty", p.Name)
 		}
 		for _, o := range s.Options() {
-			if options[o.Name] || o.Name == "" || o.Help == "" || o.Refused == "" && (o.Set == nil) == (o.Switch == nil) {
+			if options[o.Name] || o.Name == "" || o.Help == "" ||
+				o.Refused == "" && (o.Set == nil) == (o.Switch == nil) {
 				t.Errorf("%s: the option %q is not whole, or taken: %+v", p.Name, o.Name, o)
 			}
 			options[o.Name] = true
@@ -48,7 +51,8 @@ func TestKindsDoNotChange(t *testing.T) {
 	for _, p := range All() {
 		got[p.Name] = p.Kind
 	}
-	if want := (map[string]proto.Kind{"http1": 1, "redis": 2, "mysql": 3}); !maps.Equal(got, want) {
+	if want := (map[string]proto.Kind{"http1": 1, "redis": 2, "mysql": 3}); !maps.Equal(got,
+		want) {
 		t.Errorf("got %v, wanted %v", got, want)
 	}
 }
@@ -60,8 +64,10 @@ func TestSettings(t *testing.T) {
 	for _, s := range []Settings{nil, NewSettings(), http, redisDeny} {
 		for _, p := range All() {
 			of := p.With(s[p.Kind])
-			if got, want := of.NewClient().Edits(), slices.Contains(s.Used(), p) || p == mysql.Protocol; got != want {
-				t.Errorf("%s with settings for %v edits: %v, wanted %v", p.Name, s.Used(), got, want)
+			if got, want := of.NewClient().Edits(), slices.Contains(s.Used(), p) ||
+				p == mysql.Protocol; got != want {
+				t.Errorf("%s with settings for %v edits: %v, wanted %v", p.Name, s.Used(), got,
+					want)
 			}
 		}
 	}
@@ -88,7 +94,8 @@ func TestRegister(t *testing.T) {
 	if len(All()) != n || Named("toy") != nil || Answers(200) != nil {
 		t.Error("a protocol that was removed is listed")
 	}
-	for _, p := range []*proto.Protocol{{Kind: http1.Kind, Name: "toy"}, {Kind: 200, Name: "http1"}, {Name: "toy"}} {
+	for _, p := range []*proto.Protocol{{Kind: http1.Kind, Name: "toy"},
+		{Kind: 200, Name: "http1"}, {Name: "toy"}} {
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -100,7 +107,8 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// firsts are the first bytes of connections: the client's, and the server's that had come before or with them.
+// firsts holds the first bytes of connections: the client's, and those of the server that came
+// before or with them.
 var firsts = []struct {
 	name           string
 	client, server string
@@ -117,8 +125,10 @@ var firsts = []struct {
 	{"POP3", "USER me\r\n", "+OK ready\r\n", proto.None},
 	{"IMAP", "a1 LOGIN me secret\r\n", "* OK IMAP4rev1\r\n", proto.None},
 	{"FTP", "USER me\r\n", "220 welcome\r\n", proto.None},
-	{"MySQL", "\x26\x00\x00\x01\x85\xa6\xff\x01\x00\x00\x00\x01\x21" + strings.Repeat("\x00", 23) + "root\x00\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", mysql.Kind},
-	{"a packet of MySQL's that is no login", "\x05\x00\x00\x01\x85\xa6\xff\x01\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", proto.None},
+	{"MySQL", "\x26\x00\x00\x01\x85\xa6\xff\x01\x00\x00\x00\x01\x21" + strings.Repeat("\x00", 23) +
+		"root\x00\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", mysql.Kind},
+	{"a packet of MySQL's that is no login", "\x05\x00\x00\x01\x85\xa6\xff\x01\x00",
+		"\x4a\x00\x00\x00\x0a8.0.36\x00", proto.None},
 	{"PostgreSQL", "\x00\x00\x00\x08\x04\xd2\x16\x2f", "", proto.None},
 	{"memcached", "get a\r\n", "", proto.None},
 	{"memcached, set", "set a 0 0 1\r\n1\r\n", "", proto.None},
@@ -132,9 +142,11 @@ var firsts = []struct {
 	{"STOMP", "CONNECT\naccept-version:1.2\n\n\x00\n", "", proto.None},
 	{"MQTT", "\x10\x0f\x00\x04MQTT\x04\x02\x00<\x00\x03abc", "", proto.None},
 	{"AMQP", "AMQP\x00\x00\x09\x01", "", proto.None},
-	{"Kafka", "\x00\x00\x00\x14\x00\x12\x00\x00\x00\x00\x00\x01\x00\x0aconsumer-1", "", proto.None},
+	{"Kafka", "\x00\x00\x00\x14\x00\x12\x00\x00\x00\x00\x00\x01\x00\x0aconsumer-1", "",
+		proto.None},
 	{"Cassandra", "\x04\x00\x00\x00\x01\x00\x00\x00\x16", "", proto.None},
-	{"MongoDB", "\x3a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xd4\x07\x00\x00", "", proto.None},
+	{"MongoDB", "\x3a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xd4\x07\x00\x00", "",
+		proto.None},
 	{"LDAP", "\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00", "", proto.None},
 	{"the lab", "TCQ!\x00\x00\x00\x01\x00\x00\x00\x00", "", proto.None},
 	{"zeros", "\x00\x00\x00\x00\x00\x00\x00\x00\n", "", proto.None},

@@ -28,18 +28,20 @@ func (r *Rules) Options() []proto.Option {
 	return []proto.Option{
 		{
 			Name: "redis-deny", Arg: "COMMANDS", Set: r.addDeny, Clear: func() { r.Deny = nil },
-			Help: "do not send these Redis commands: several with commas, such as FLUSHALL,FLUSHDB,CONFIG; " +
-				"may be given several times",
+			Help: "do not send these Redis commands: several with commas, such as " +
+				"FLUSHALL,FLUSHDB,CONFIG; may be given several times",
 		},
 		{
 			Name: "redis-auth", Arg: "LOGIN", Set: r.setAuth,
-			Help: "log in to the target's Redis with USER:PASSWORD, or :PASSWORD for the default user, in place of " +
-				"the clients' logins; for a target whose passwords differ from production's. With --proto redis " +
-				"the environment variable " + AuthEnv + " may hold it",
+			Help: "log in to the target's Redis with USER:PASSWORD, or :PASSWORD for the " +
+				"default user, in place of the clients' logins; for a target whose passwords " +
+				"differ from production's. With --proto redis the environment variable " +
+				AuthEnv + " may hold it",
 		},
 		{
 			Name: "redis-auth-file", Arg: "FILE", IsFile: true, Set: r.setAuthFile,
-			Help: "read the value of --redis-auth from FILE, so that the command line does not show it",
+			Help: "read the value of --redis-auth from FILE, so that the command line does not " +
+				"show it",
 		},
 	}
 }
