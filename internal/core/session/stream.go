@@ -32,8 +32,8 @@ type OpenSpec struct {
 	ID         ID
 	Client     netip.AddrPort // the real client
 	Production netip.AddrPort // the address that the client connected to
-	Target     netip.AddrPort // the shard's choice: it fills it in
-	Source     netip.AddrPort // what the target is to see, where the shard chooses that too; else invalid
+	Target     netip.AddrPort // filled in by the shard, which chooses it
+	Index      int            // filled in by the shard: which copy of the connection it is at the target, from 0
 	SYN        packet.Options // what the client's SYN offered; zero for a connection found under way
 	Window     uint16         // of the client's SYN
 	Record     Record

@@ -1,4 +1,4 @@
-package shard
+package stream
 
 import (
 	"fmt"
@@ -11,6 +11,8 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/test/rig"
 	"tcpcopy/internal/way/raw/route"
 )
 
@@ -18,9 +20,9 @@ import (
 type contest struct {
 	*testing.T
 	now    mono.Time
-	agenda agenda
+	agenda rig.Agenda
 	tg     *rawTarget
-	seen   *Input // what the target has sent
+	seen   *rig.Input // what the target has sent
 	all    []*rival
 	wires  []*route.Table // the intercepts
 	path   func(client netip.AddrPort) int
@@ -29,21 +31,23 @@ type contest struct {
 
 // rival is a copier.
 type rival struct {
-	c    *contest
-	sh   *Shard
-	in   Input
-	due  mono.Time
-	slot uint8
-	lag  mono.Time     // of its capture
-	link mono.Time     // to the intercepts, one way
-	at   map[int]uint8 // its owner numbers, by intercept
-	dead bool
+	c     *contest
+	sh    *shard.Shard
+	port  *port
+	table *Table
+	in    rig.Input
+	due   mono.Time
+	slot  uint8
+	lag   mono.Time     // of its capture
+	link  mono.Time     // to the intercepts, one way
+	at    map[int]uint8 // its owner numbers, by intercept
+	dead  bool
 }
 
 const answerLength = 30
 
 func newContest(t *testing.T, intercepts int) *contest {
-	c := &contest{T: t, now: 100 * sec, seen: new(Input)}
+	c := &contest{T: t, now: 100 * sec, seen: new(rig.Input)}
 	c.tg = newRawTarget(&c.agenda, &c.seen, 1, t.Errorf)
 	c.tg.slot, c.tg.answer = 0, answerLength
 	c.path = func(client netip.AddrPort) int { return int(client.Port()) % intercepts }
@@ -55,9 +59,11 @@ func newContest(t *testing.T, intercepts int) *contest {
 
 // rival adds a copier that is linked to these intercepts, or to all.
 func (c *contest) rival(slot uint8, lag mono.Time, intercepts ...int) *rival {
-	cfg := Config{Services: []*Service{serviceFor(target)}, Count: 1, MaxSessions: 1000, MaxMemory: 64 << 20, Start: c.now - 10*sec}
-	rawConfig(&cfg)
-	r := &rival{c: c, sh: New(cfg), due: mono.Never, slot: slot, lag: lag, link: ms / 5, at: map[int]uint8{}}
+	cfg := shard.Config{Services: []*shard.Service{rig.ServiceFor(rig.Target)}, MaxSessions: 1000,
+		MaxMemory: 64 << 20, Start: c.now - 10*sec}
+	p := &port{Table: New(rawConfig())}
+	cfg.Streams = p
+	r := &rival{c: c, sh: shard.New(cfg), port: p, table: p.Table, due: mono.Never, slot: slot, lag: lag, link: ms / 5, at: map[int]uint8{}}
 	if len(intercepts) == 0 {
 		for i := range c.wires {
 			intercepts = append(intercepts, i)
@@ -66,7 +72,7 @@ func (c *contest) rival(slot uint8, lag mono.Time, intercepts ...int) *rival {
 	for _, i := range intercepts {
 		r.join(i)
 	}
-	r.sh.SetLink(true, slot)
+	r.table.SetLink(true, slot)
 	c.all = append(c.all, r)
 	return r
 }
@@ -78,7 +84,7 @@ func (r *rival) join(i int) {
 		r.c.Fatal(err)
 	}
 	r.at[i] = owner
-	for _, t := range r.sh.Tuples() {
+	for _, t := range r.table.Tuples() {
 		r.c.wires[i].Claim(r.c.now, owner, t.Client(), t.Server(), r.hear)
 	}
 }
@@ -89,7 +95,7 @@ func (c *contest) restart(i int, claims mono.Time) {
 	for _, r := range c.all {
 		if _, ok := r.at[i]; ok && !r.dead {
 			delete(r.at, i)
-			c.agenda.plan(c.now+claims, func(mono.Time) { r.join(i) })
+			c.agenda.Plan(c.now+claims, func(mono.Time) { r.join(i) })
 		}
 	}
 }
@@ -105,7 +111,7 @@ func (r *rival) kill() {
 // hear takes a segment from an intercept.
 func (r *rival) hear(s *packet.Segment, _ mono.Time, _ uint32) {
 	seg := *s
-	r.c.agenda.plan(r.c.now+r.link, func(mono.Time) { r.in.Feedback = append(r.in.Feedback, seg) })
+	r.c.agenda.Plan(r.c.now+r.link, func(mono.Time) { r.in.Feedback = append(r.in.Feedback, seg) })
 }
 
 // intercept routes what the target has sent.
@@ -123,8 +129,8 @@ func (c *contest) intercept() {
 		for _, r := range c.all {
 			if n, ok := r.at[at]; ok && n == owner && !r.dead {
 				if behind {
-					tuple := TupleOf(s.Dst, s.Src)
-					c.agenda.plan(c.now+r.link, func(mono.Time) { r.sh.Taken(tuple) })
+					tuple := shard.TupleOf(s.Dst, s.Src)
+					c.agenda.Plan(c.now+r.link, func(mono.Time) { r.table.Taken(c.now, tuple) })
 				}
 				r.hear(s, c.now, 0)
 			}
@@ -136,32 +142,32 @@ func (c *contest) intercept() {
 // ask carries a copier's questions to its intercepts, and the answers back.
 func (r *rival) ask() {
 	there, back := r.c.now+r.link, r.c.now+2*r.link
-	for _, s := range r.sh.Seeks() {
-		r.c.agenda.plan(there, func(now mono.Time) {
+	for _, s := range r.table.Seeks() {
+		r.c.agenda.Plan(there, func(now mono.Time) {
 			free := len(r.at) > 0
 			for i, owner := range r.at {
 				free = r.c.wires[i].Seek(now, owner, s.Tuple.Client(), s.Tuple.Server(), now.Add(-s.Age), r.hear) && free
 			}
-			r.c.agenda.plan(back, func(mono.Time) {
+			r.c.agenda.Plan(back, func(mono.Time) {
 				if free {
 					r.in.Free = append(r.in.Free, s.Tuple)
 				} else if len(r.at) > 0 {
-					r.sh.Taken(s.Tuple)
+					r.table.Taken(r.c.now, s.Tuple)
 				}
 			})
 		})
 	}
-	for _, t := range r.sh.Queries() {
-		r.c.agenda.plan(there, func(now mono.Time) {
+	for _, t := range r.table.Queries() {
+		r.c.agenda.Plan(there, func(now mono.Time) {
 			for i, me := range r.at {
 				if owner, sure := r.c.wires[i].Owner(now, t.Client(), t.Server()); !sure || owner != 0 && owner != me {
 					return
 				}
 			}
-			r.c.agenda.plan(back, func(mono.Time) { r.in.Freed = append(r.in.Freed, t) })
+			r.c.agenda.Plan(back, func(mono.Time) { r.in.Unowned = append(r.in.Unowned, t) })
 		})
 	}
-	for _, t := range r.sh.Releases() {
+	for _, t := range r.table.Releases() {
 		for i, owner := range r.at {
 			r.c.wires[i].Release(r.c.now, owner, t.Client(), t.Server())
 		}
@@ -173,7 +179,7 @@ func (c *contest) run(d mono.Time) {
 	c.Helper()
 	end := c.now + d
 	for i := 0; ; i++ {
-		c.agenda.run(c.now)
+		c.agenda.Run(c.now)
 		c.intercept()
 		for _, w := range c.wires {
 			w.Expire(c.now)
@@ -183,12 +189,12 @@ func (c *contest) run(d mono.Time) {
 				continue
 			}
 			in := r.in
-			r.in = Input{}
-			r.due = r.sh.Step(c.now, &in)
-			c.tg.take(c.now, r.sh.Output())
+			r.in = rig.Input{}
+			r.due = rig.Step(r.sh, r.port, c.now, &in)
+			c.tg.take(c.now, r.table.Output())
 			r.ask()
 		}
-		next := min(c.agenda.next(), c.nextDue())
+		next := min(c.agenda.Next(), c.nextDue())
 		if next > end {
 			break
 		}
@@ -229,11 +235,11 @@ func (c *contest) user(addr string) *user {
 func (u *user) show(seg packet.Segment) {
 	server := seg.Dst == u.addr
 	if seg.Window = 1000; !server {
-		seg.Src, seg.Dst, seg.Len = u.addr, production, len(seg.Payload)
+		seg.Src, seg.Dst, seg.Len = u.addr, rig.Production, len(seg.Payload)
 	}
 	for _, r := range u.c.all {
-		u.c.agenda.plan(u.c.now+r.lag, func(now mono.Time) {
-			r.in.Packets = append(r.in.Packets, Packet{Seg: seg, At: now, Ifindex: 1, FromServer: server})
+		u.c.agenda.Plan(u.c.now+r.lag, func(now mono.Time) {
+			r.in.Packets = append(r.in.Packets, shard.Packet{Seg: seg, At: now, Ifindex: 1, FromServer: server})
 		})
 	}
 }
@@ -243,7 +249,7 @@ func (u *user) say(text string) {
 	u.said += text
 	u.show(packet.Segment{Seq: u.isn.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK | packet.PSH, Payload: []byte(text)})
 	u.next += len(text)
-	u.show(packet.Segment{Src: production, Dst: u.addr, Seq: seqnum.Value(5001 + u.seen), Ack: u.isn.Add(u.next), Flags: packet.ACK, Len: answerLength})
+	u.show(packet.Segment{Src: rig.Production, Dst: u.addr, Seq: seqnum.Value(5001 + u.seen), Ack: u.isn.Add(u.next), Flags: packet.ACK, Len: answerLength})
 	u.seen += answerLength
 	u.show(packet.Segment{Seq: u.isn.Add(u.next), Ack: seqnum.Value(5001 + u.seen), Flags: packet.ACK})
 }
@@ -256,7 +262,7 @@ func (u *user) close() {
 // got checks what the target has of the client, on all connections together.
 func (u *user) got(want string) {
 	u.c.Helper()
-	if got := u.c.tg.got[TupleOf(u.addr, target)]; got != want {
+	if got := u.c.tg.got[shard.TupleOf(u.addr, rig.Target)]; got != want {
 		u.c.Errorf("at %v: the target has %q of %v, wanted %q", u.c.now, got, u.addr, want)
 	}
 }
@@ -271,7 +277,10 @@ func (c *contest) account(delivered int, reasons ...ledger.Reason) {
 			continue
 		}
 		r.sh.Shutdown(c.now)
-		checkEmpty(c.T, r.sh)
+		rig.CheckEmpty(c.T, r.sh)
+		if n := len(r.table.streams); n != 0 {
+			c.Errorf("%d streams of copier %d are left", n, i)
+		}
 		b := r.sh.Snapshot().Bytes
 		sum += b.Delivered
 		left := b.Captured - b.Delivered
@@ -401,7 +410,7 @@ func TestRivals(t *testing.T) {
 				u := c.user(addr)
 				u.say("before ")
 				c.run(sec)
-				tuple := TupleOf(u.addr, target)
+				tuple := shard.TupleOf(u.addr, rig.Target)
 				c.tg.conns[tuple] = &peer{t: c.tg, tuple: tuple, open: true, rcvNxt: 555, sndUna: 777, sndNxt: 777, end: 777}
 				c.rival(slots[0], 0)
 				c.rival(slots[1], 0)
@@ -416,7 +425,7 @@ func TestRivals(t *testing.T) {
 			}},
 			{"the intercept is new, and the target knows an old one", func(c *contest) {
 				u := c.user(addr)
-				tuple := TupleOf(u.addr, target)
+				tuple := shard.TupleOf(u.addr, rig.Target)
 				c.tg.conns[tuple] = &peer{t: c.tg, tuple: tuple, open: true, rcvNxt: 555, sndUna: 777, sndNxt: 777, end: 777}
 				c.restart(0, 0)
 				c.run(sec)
@@ -545,7 +554,7 @@ func TestRivals(t *testing.T) {
 				u := c.user(addr)
 				u.say("one ")
 				c.run(2 * sec)
-				if len(first.sh.Tuples()) == 0 {
+				if len(first.table.Tuples()) == 0 {
 					first, second = second, first
 				}
 				c.restart(0, 400*ms) // the second may ask before the first one has claimed
@@ -628,7 +637,7 @@ func TestRivals(t *testing.T) {
 
 // TestRivalsProperty: whatever the lags of their captures, two or three copiers deliver every client's bytes once.
 func TestRivalsProperty(t *testing.T) {
-	for _, seed := range seeds(40) {
+	for _, seed := range rig.Seeds(40) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewSource(seed))
 			c := newContest(t, 1+rng.Intn(3))
@@ -650,14 +659,14 @@ func TestRivalsProperty(t *testing.T) {
 				turns, pause := 1+rng.Intn(5), mono.Time(10+rng.Intn(1000))*ms
 				sum += turns * len("more ")
 				all = append(all, u)
-				c.agenda.plan(start, func(now mono.Time) {
+				c.agenda.Plan(start, func(now mono.Time) {
 					c.now = now
 					*u = *c.user(fmt.Sprintf("192.0.2.%d:%d", 1+i, 40000+rng.Intn(9)))
 				})
 				for n := range turns {
-					c.agenda.plan(start+mono.Time(n)*pause+ms, func(mono.Time) { u.say("more ") })
+					c.agenda.Plan(start+mono.Time(n)*pause+ms, func(mono.Time) { u.say("more ") })
 				}
-				c.agenda.plan(start+mono.Time(turns)*pause+20*ms, func(mono.Time) { u.close() })
+				c.agenda.Plan(start+mono.Time(turns)*pause+20*ms, func(mono.Time) { u.close() })
 			}
 			c.run(30 * sec)
 			for _, u := range all {

@@ -1,4 +1,4 @@
-package shard
+package stream
 
 import (
 	"math/rand"
@@ -6,17 +6,19 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/test/rig"
 )
 
 // rawTarget is a target's host behind the raw way: a TCP that sends without regard to windows, and repeats
 // what is not acknowledged after 200 ms.
 type rawTarget struct {
-	agenda *agenda
-	in     **Input // where reports go
+	agenda *rig.Agenda
+	in     **rig.Input // where reports go
 	rng    *rand.Rand
 	loss   float64 // of packets, each way
-	app    *targetApp
-	conns  map[Tuple]*peer
+	app    *rig.TargetApp
+	conns  map[shard.Tuple]*peer
 	slot   uint8 // of the copier; 0: there are several
 	errorf func(string, ...any)
 
@@ -28,17 +30,17 @@ type rawTarget struct {
 	sought   []Seek
 	wordless bool // no intercept answers Seeks
 	answer   int  // bytes that each segment is answered with, without an app
-	got      map[Tuple]string
+	got      map[shard.Tuple]string
 	accepted int
 }
 
 // peer is one connection at the target.
 type peer struct {
 	t                   *rawTarget
-	tuple               Tuple
+	tuple               shard.Tuple
 	rcvNxt              seqnum.Value
 	sndUna, sndNxt, end seqnum.Value // end: of what is to be sent
-	copy                *copyOf
+	copy                *rig.CopyOf
 	text                []byte
 	early               []*packet.Segment // behind a hole
 	open, fin, finSent  bool              // fin: the client has closed
@@ -46,8 +48,8 @@ type peer struct {
 	timer               bool
 }
 
-func newRawTarget(a *agenda, in **Input, seed int64, errorf func(string, ...any)) *rawTarget {
-	return &rawTarget{agenda: a, in: in, rng: rand.New(rand.NewSource(seed)), conns: map[Tuple]*peer{}, got: map[Tuple]string{}, slot: 7, errorf: errorf}
+func newRawTarget(a *rig.Agenda, in **rig.Input, seed int64, errorf func(string, ...any)) *rawTarget {
+	return &rawTarget{agenda: a, in: in, rng: rand.New(rand.NewSource(seed)), conns: map[shard.Tuple]*peer{}, got: map[shard.Tuple]string{}, slot: 7, errorf: errorf}
 }
 
 // take carries what the shard wants sent to the target.
@@ -63,7 +65,7 @@ func (t *rawTarget) take(now mono.Time, out []packet.Segment) {
 		if t.loss > 0 && t.rng.Float64() < t.loss {
 			continue
 		}
-		t.agenda.plan(now+ms, func(now mono.Time) { t.deliver(now, &seg) })
+		t.agenda.Plan(now+ms, func(now mono.Time) { t.deliver(now, &seg) })
 	}
 }
 
@@ -72,25 +74,25 @@ func (t *rawTarget) word(now mono.Time, seeks []Seek) {
 	t.sought = append(t.sought, seeks...)
 	for _, s := range seeks {
 		if !t.wordless {
-			t.agenda.plan(now+ms, func(mono.Time) { (*t.in).Free = append((*t.in).Free, s.Tuple) })
+			t.agenda.Plan(now+ms, func(mono.Time) { (*t.in).Free = append((*t.in).Free, s.Tuple) })
 		}
 	}
 }
 
 // send reports a segment of the target's.
-func (t *rawTarget) send(now mono.Time, tuple Tuple, seg packet.Segment) {
+func (t *rawTarget) send(now mono.Time, tuple shard.Tuple, seg packet.Segment) {
 	seg.Src, seg.Dst, seg.Window = tuple.Server(), tuple.Client(), 60000
 	if t.loss > 0 && t.rng.Float64() < t.loss {
 		return
 	}
-	t.agenda.plan(now+ms, func(mono.Time) { (*t.in).Feedback = append((*t.in).Feedback, seg) })
+	t.agenda.Plan(now+ms, func(mono.Time) { (*t.in).Feedback = append((*t.in).Feedback, seg) })
 }
 
 func (t *rawTarget) deliver(now mono.Time, seg *packet.Segment) {
 	if t.silent {
 		return
 	}
-	tuple := TupleOf(seg.Src, seg.Dst)
+	tuple := shard.TupleOf(seg.Src, seg.Dst)
 	p := t.conns[tuple]
 	switch {
 	case seg.Flags.Has(packet.SYN) && t.refuse:
@@ -147,7 +149,7 @@ func (p *peer) watch(now mono.Time) {
 		return
 	}
 	p.timer = true
-	p.t.agenda.plan(now+200*ms, func(now mono.Time) {
+	p.t.agenda.Plan(now+200*ms, func(now mono.Time) {
 		p.timer = false
 		switch {
 		case p.t.conns[p.tuple] != p || p.sndUna == p.sndNxt:
@@ -168,7 +170,7 @@ func (p *peer) deliver(now mono.Time, seg *packet.Segment) {
 			p.open = true
 			p.t.accepted++
 			if p.t.app != nil {
-				p.copy = p.t.app.accept(now, p.tuple.Client(), p.say)
+				p.copy = p.t.app.Accept(now, p.tuple.Client(), p.say)
 			}
 		}
 	}
@@ -203,7 +205,7 @@ func (p *peer) receive(now mono.Time, seg *packet.Segment) bool {
 	p.t.got[p.tuple] += string(b)
 	switch {
 	case len(b) > 0 && p.copy != nil:
-		p.copy.heard(now, b, p.say)
+		p.copy.Heard(now, b, p.say)
 	case len(b) > 0 && p.t.answer > 0:
 		p.say(now, p.t.answer)
 	}
@@ -217,8 +219,8 @@ func (p *peer) receive(now mono.Time, seg *packet.Segment) bool {
 
 // close ends the target's direction when the last answer has gone.
 func (p *peer) close(now mono.Time) {
-	if p.copy != nil && p.copy.busy > now {
-		p.t.agenda.plan(p.copy.busy+ms, p.close)
+	if p.copy != nil && p.copy.Busy > now {
+		p.t.agenda.Plan(p.copy.Busy+ms, p.close)
 		return
 	}
 	p.finAt = p.end

@@ -1,4 +1,4 @@
-package shard
+package stream
 
 import (
 	"fmt"
@@ -9,16 +9,17 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/test/rig"
 	"tcpcopy/internal/way/link/wire"
 )
 
 // reads makes a bed's connections speak a protocol in which a request is a line, and one that begins with H has
 // the hint 1; n intercepts read the answers.
 func reads(b *rawBed, n int) *rawBed {
-	s := b.sh.cfg.Services[0].Session
+	s := b.services[0].Session
 	s.Certain = true
 	s.Protocols = []proto.Protocol{{Kind: proto.HTTP1, NewClient: func() proto.Client { return &lines{} }}}
-	b.sh.SetReaders(n)
+	b.table.SetReaders(n)
 	return b
 }
 
@@ -51,29 +52,29 @@ func (b *rawBed) confirm(all []wire.Reading) { b.confirmAs(all, false) }
 
 func (b *rawBed) confirmAs(all []wire.Reading, whole bool) {
 	for _, r := range all {
-		b.in.Found = append(b.in.Found, wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: whole})
+		b.In.Found = append(b.In.Found, wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: whole})
 	}
 	b.run(10 * ms)
-	b.in.Found = nil
+	b.In.Found = nil
 }
 
 func (b *rawBed) found(f wire.Found, r *wire.Reading) {
 	f.Tuple = r.Tuple
-	b.in.Found = []wire.Found{f}
+	b.In.Found = []wire.Found{f}
 	b.run(0)
-	b.in.Found = nil
+	b.In.Found = nil
 }
 
 // begun is a connection whose first request waits for the intercepts.
-func (b *rawBed) begun(request string) (*conn, []wire.Reading) {
+func (b *rawBed) begun(request string) (*rig.Conn, []wire.Reading) {
 	b.Helper()
-	c := b.conn("192.0.2.1:40000").syn()
-	c.data(request)
-	b.step()
-	b.tg.take(b.now, b.sh.Output())
-	asked := b.sh.Readings()
-	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || !asked[0].Held || asked[0].Tuple.Client != c.addr || asked[0].Tuple.Target != target {
-		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.addr)
+	c := b.conn("192.0.2.1:40000").Syn()
+	c.Data(request)
+	b.Step()
+	b.tg.take(b.Now, b.table.Output())
+	asked := b.table.Readings()
+	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || !asked[0].Held || asked[0].Tuple.Client != c.Addr || asked[0].Tuple.Target != rig.Target {
+		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.Addr)
 	}
 	return c, asked
 }
@@ -81,7 +82,7 @@ func (b *rawBed) begun(request string) (*conn, []wire.Reading) {
 func (b *rawBed) targetHas(text string) {
 	b.Helper()
 	if got := string(b.peer().text); got != text {
-		b.Errorf("at %v: the target has %q, wanted %q", b.now, got, text)
+		b.Errorf("at %v: the target has %q, wanted %q", b.Now, got, text)
 	}
 }
 
@@ -93,30 +94,30 @@ func TestRawReadsAnswers(t *testing.T) {
 	// The target has accepted meanwhile, perhaps before the intercept knew of the connection.
 	b.confirm(asked)
 	b.targetHas("")
-	again := b.sh.Readings()
+	again := b.table.Readings()
 	if len(again) != 1 || !again[0].BaseKnown || again[0].Proto != proto.HTTP1 {
 		t.Fatalf("asked for %+v, wanted the same again with the base", again)
 	}
 	b.confirm(again)
 	b.targetHas("one\n")
-	c.answers(100)
-	c.data("two\n")
-	b.peer().say(b.now, 300)
+	c.Answers(100)
+	c.Data("two\n")
+	b.peer().say(b.Now, 300)
 	b.run(2 * sec)
 	b.targetHas("one\n") // silence proves nothing
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 300}}, &asked[0])
 	b.run(10 * ms)
 	b.targetHas("one\ntwo\n")
-	if b.sh.count.GateKnown != 1 || b.sh.count.Requests.Answered != 1 {
-		t.Errorf("%d turns by what is known, %d answers", b.sh.count.GateKnown, b.sh.count.Requests.Answered)
+	if b.Sh.Snapshot().GateKnown != 1 || b.Sh.Snapshot().Requests.Answered != 1 {
+		t.Errorf("%d turns by what is known, %d answers", b.Sh.Snapshot().GateKnown, b.Sh.Snapshot().Requests.Answered)
 	}
 	// An answer counts when it has arrived here too.
-	c.answers(100)
-	c.data("three\n")
+	c.Answers(100)
+	c.Data("three\n")
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 400}}, &asked[0])
 	b.run(10 * ms)
 	b.targetHas("one\ntwo\n")
-	b.peer().say(b.now, 100)
+	b.peer().say(b.Now, 100)
 	b.run(10 * ms)
 	b.targetHas("one\ntwo\nthree\n")
 }
@@ -126,25 +127,25 @@ func TestRawHintsBehindAnswers(t *testing.T) {
 	b := reads(newRawBed(t), 1)
 	c, asked := b.begun("one\n")
 	b.confirm(asked)
-	again := b.sh.Readings()
+	again := b.table.Readings()
 	b.confirm(again)
-	c.answers(100)
-	b.peer().say(b.now, 300)
+	c.Answers(100)
+	b.peer().say(b.Now, 300)
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 300}}, &asked[0])
 	b.run(10 * ms)
-	c.data("HEAD\n")
+	c.Data("HEAD\n")
 	b.run(10 * ms)
-	b.confirm(b.sh.Readings())
+	b.confirm(b.table.Readings())
 	b.targetHas("one\nHEAD\n")
-	c.answers(100)
-	c.data("three\n")
-	b.peer().say(b.now, 100)
+	c.Answers(100)
+	c.Data("three\n")
+	b.peer().say(b.Now, 100)
 	b.run(2 * sec)
 	b.targetHas("one\nHEAD\n") // it is still known where answers end
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 400}}, &asked[0])
 	b.run(10 * ms)
 	b.targetHas("one\nHEAD\nthree\n")
-	if n := b.sh.count.ProtoLost; n > 0 {
+	if n := b.Sh.Snapshot().ProtoLost; n > 0 {
 		t.Errorf("%d copies lost their protocol", n)
 	}
 }
@@ -155,18 +156,18 @@ func TestRawHintsAreConfirmed(t *testing.T) {
 	c, asked := b.begun("one\n")
 	b.confirm(asked)
 	b.confirm(asked)
-	again := b.sh.Readings()
+	again := b.table.Readings()
 	b.confirm(again)
 	b.targetHas("")
 	b.confirm(again)
 	b.targetHas("one\n")
-	c.data("HEAD\n")
+	c.Data("HEAD\n")
 	b.run(10 * ms)
-	hints := b.sh.Readings()
+	hints := b.table.Readings()
 	if len(hints) != 1 || hints[0].Hint != 1 || hints[0].Request != 1 || hints[0].Proto != proto.None {
 		t.Fatalf("said %+v, wanted the hint of request 1", hints)
 	}
-	c.fin() // it waits behind the request
+	c.Fin() // it waits behind the request
 	p := b.peer()
 	b.run(100 * ms)
 	b.targetHas("one\n")
@@ -183,9 +184,9 @@ func TestRawReadingIsLost(t *testing.T) {
 		name string
 		lose func(b *rawBed, asked []wire.Reading)
 	}{
-		{"no confirmation", func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(askLimit)) }},
+		{"no confirmation", func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(confirmLimit)) }},
 		{"the intercept says so", func(b *rawBed, asked []wire.Reading) { b.found(wire.Found{Kind: wire.FoundLost}, &asked[0]) }},
-		{"a link changes", func(b *rawBed, _ []wire.Reading) { b.sh.SetReaders(1) }},
+		{"a link changes", func(b *rawBed, _ []wire.Reading) { b.table.SetReaders(1) }},
 		{"too much at once", func(b *rawBed, asked []wire.Reading) {
 			for range maxFound + 1 {
 				b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 1 << 40}}, &asked[0])
@@ -198,13 +199,13 @@ func TestRawReadingIsLost(t *testing.T) {
 			tc.lose(b, asked)
 			b.run(50 * ms)
 			b.targetHas("one\n")
-			c.answers(100)
-			c.data("two\n")
-			b.peer().say(b.now, 300)
+			c.Answers(100)
+			c.Data("two\n")
+			b.peer().say(b.Now, 300)
 			b.run(5 * sec)
 			b.targetHas("one\ntwo\n") // by guessing
-			if b.sh.count.ProtoLost != 1 {
-				t.Errorf("lost %d times, wanted once", b.sh.count.ProtoLost)
+			if b.Sh.Snapshot().ProtoLost != 1 {
+				t.Errorf("lost %d times, wanted once", b.Sh.Snapshot().ProtoLost)
 			}
 		})
 	}
@@ -212,18 +213,18 @@ func TestRawReadingIsLost(t *testing.T) {
 
 func TestRawNobodyReads(t *testing.T) {
 	b := reads(newRawBed(t), 0)
-	c := b.conn("192.0.2.1:40000").syn()
-	c.data("one\n")
+	c := b.conn("192.0.2.1:40000").Syn()
+	c.Data("one\n")
 	b.run(50 * ms)
 	b.targetHas("one\n")
-	if r := b.sh.Readings(); r != nil {
+	if r := b.table.Readings(); r != nil {
 		t.Errorf("asked for %+v of intercepts that cannot", r)
 	}
 }
 
 // kept is a bed whose n intercepts are known to keep what the target says before they are told what to read, from a
 // first connection that has ended.
-func kept(t *testing.T, n int, change ...func(*Config)) *rawBed {
+func kept(t *testing.T, n int, change ...func(*config)) *rawBed {
 	b := reads(newRawBed(t, change...), n)
 	c, asked := b.begun("one\n")
 	b.run(10 * ms)
@@ -232,28 +233,28 @@ func kept(t *testing.T, n int, change ...func(*Config)) *rawBed {
 		b.confirmAs(asked, true)
 	}
 	b.targetHas("one\n")
-	b.peer().say(b.now, 100)
+	b.peer().say(b.Now, 100)
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 100}}, &asked[0])
-	c.answers(100)
-	c.fin()
+	c.Answers(100)
+	c.Fin()
 	b.run(sec)
-	if len(b.tg.conns) != 0 || len(b.sh.Readings()) != 0 {
+	if len(b.tg.conns) != 0 || len(b.table.Readings()) != 0 {
 		t.Fatalf("the target has %d connections left", len(b.tg.conns))
 	}
 	return b
 }
 
 // next is a connection after the first one, with what is asked of it.
-func (b *rawBed) next(text string) (*conn, []wire.Reading) {
+func (b *rawBed) next(text string) (*rig.Conn, []wire.Reading) {
 	b.Helper()
-	c := b.conn("192.0.2.1:40001").syn()
+	c := b.conn("192.0.2.1:40001").Syn()
 	if text != "" {
-		c.data(text)
+		c.Data(text)
 	}
 	b.run(10 * ms)
-	asked := b.sh.Readings()
-	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || asked[0].Held == (b.sh.count.Sessions.Delivered > 0) {
-		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.addr)
+	asked := b.table.Readings()
+	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || asked[0].Held == (b.Sh.Snapshot().Sessions.Delivered > 0) {
+		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.Addr)
 	}
 	return c, asked
 }
@@ -263,9 +264,9 @@ func TestRawReadsEarly(t *testing.T) {
 	b := kept(t, 1)
 	c, asked := b.next("one\n")
 	b.targetHas("one\n")
-	b.peer().say(b.now, 300)
-	c.answers(100)
-	c.data("two\n")
+	b.peer().say(b.Now, 300)
+	c.Answers(100)
+	c.Data("two\n")
 	b.run(500 * ms)
 	b.targetHas("one\n")
 	b.confirmAs(asked, true)
@@ -273,15 +274,15 @@ func TestRawReadsEarly(t *testing.T) {
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 300}}, &asked[0])
 	b.run(10 * ms)
 	b.targetHas("one\ntwo\n")
-	if again := b.sh.Readings(); len(again) != 0 || b.sh.count.ProtoLost != 0 || b.sh.count.Requests.Answered != 2 {
-		t.Errorf("asked again for %+v; lost %d, %d answers", again, b.sh.count.ProtoLost, b.sh.count.Requests.Answered)
+	if again := b.table.Readings(); len(again) != 0 || b.Sh.Snapshot().ProtoLost != 0 || b.Sh.Snapshot().Requests.Answered != 2 {
+		t.Errorf("asked again for %+v; lost %d, %d answers", again, b.Sh.Snapshot().ProtoLost, b.Sh.Snapshot().Requests.Answered)
 	}
-	c.answers(100)
-	c.fin()
-	b.peer().say(b.now, 100)
+	c.Answers(100)
+	c.Fin()
+	b.peer().say(b.Now, 100)
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 400}}, &asked[0])
 	b.run(sec)
-	b.sessions(2, ledger.None, 2)
+	b.Sessions(2, ledger.None, 2)
 }
 
 // The client's end waits for no confirmation either.
@@ -289,7 +290,7 @@ func TestRawEndsEarly(t *testing.T) {
 	b := kept(t, 1)
 	c, _ := b.next("one\n")
 	before := len(b.tg.heard)
-	c.fin()
+	c.Fin()
 	b.run(10 * ms)
 	if !slices.ContainsFunc(b.tg.heard[before:], func(s packet.Segment) bool { return s.Flags.Has(packet.FIN) }) {
 		t.Error("the target is not told of the client's end")
@@ -299,9 +300,9 @@ func TestRawEndsEarly(t *testing.T) {
 // What is said of a request is confirmed before its last byte goes, on such a connection too.
 func TestRawHintsOfEarlyReadings(t *testing.T) {
 	b := kept(t, 2)
-	b.conn("192.0.2.1:40001").syn().data("HEAD\n")
+	b.conn("192.0.2.1:40001").Syn().Data("HEAD\n")
 	b.run(10 * ms)
-	asked := b.sh.Readings()
+	asked := b.table.Readings()
 	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 || asked[0].Held || !asked[1].Held {
 		t.Fatalf("asked for %+v, wanted the answers and a hint", asked)
 	}
@@ -310,7 +311,7 @@ func TestRawHintsOfEarlyReadings(t *testing.T) {
 	b.targetHas("")
 	b.confirm(asked)
 	b.targetHas("HEAD\n")
-	if n := b.sh.count.ProtoLost; n != 0 {
+	if n := b.Sh.Snapshot().ProtoLost; n != 0 {
 		t.Errorf("lost %d times", n)
 	}
 }
@@ -322,40 +323,40 @@ func TestRawEarlyIsSure(t *testing.T) {
 		do   func(b *rawBed, asked []wire.Reading)
 		lost uint64
 	}{
-		{"not confirmed", 1, func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(askLimit)) }, 1},
+		{"not confirmed", 1, func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(confirmLimit)) }, 1},
 		{"forgotten", 1, func(b *rawBed, asked []wire.Reading) {
-			b.peer().say(b.now, 300)
+			b.peer().say(b.Now, 300)
 			b.run(10 * ms)
 			b.confirm(asked)
-			b.confirm(b.sh.Readings())
+			b.confirm(b.table.Readings())
 		}, 1},
 		{"forgotten, before a byte was said", 1, func(b *rawBed, asked []wire.Reading) {
 			b.confirm(asked)
-			b.confirm(b.sh.Readings())
+			b.confirm(b.table.Readings())
 		}, 0},
 		{"the intercept says so", 1, func(b *rawBed, asked []wire.Reading) { b.found(wire.Found{Kind: wire.FoundLost}, &asked[0]) }, 1},
-		{"a link changes", 1, func(b *rawBed, _ []wire.Reading) { b.sh.SetReaders(1) }, 1},
+		{"a link changes", 1, func(b *rawBed, _ []wire.Reading) { b.table.SetReaders(1) }, 1},
 		{"one of two sees it", 2, func(b *rawBed, asked []wire.Reading) {
-			b.peer().say(b.now, 300)
+			b.peer().say(b.Now, 300)
 			b.run(10 * ms)
 			b.confirm(asked)
 			b.confirmAs(asked, true)
 		}, 0},
 		{"neither of two does", 2, func(b *rawBed, asked []wire.Reading) {
-			b.peer().say(b.now, 300)
+			b.peer().say(b.Now, 300)
 			b.run(10 * ms)
 			b.confirm(asked)
 			b.confirm(asked)
-			again := b.sh.Readings()
+			again := b.table.Readings()
 			b.confirm(again)
 			b.confirm(again)
 		}, 1},
 		{"one of two was told before the SYN-ACK, the other is late", 2, func(b *rawBed, asked []wire.Reading) {
 			b.confirm(asked)
-			b.peer().say(b.now, 300)
+			b.peer().say(b.Now, 300)
 			b.run(10 * ms)
 			b.confirm(asked)
-			again := b.sh.Readings()
+			again := b.table.Readings()
 			if len(again) != 1 || !again[0].BaseKnown {
 				b.Fatalf("asked again for %+v, wanted the base", again)
 			}
@@ -366,7 +367,7 @@ func TestRawEarlyIsSure(t *testing.T) {
 			old := asked[0]
 			old.Serial = 1 // the first one's
 			b.confirmAs([]wire.Reading{old, old}, true)
-			b.run(mono.Time(askLimit))
+			b.run(mono.Time(confirmLimit))
 		}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -374,8 +375,8 @@ func TestRawEarlyIsSure(t *testing.T) {
 			_, asked := b.next("one\n")
 			b.targetHas("one\n")
 			tc.do(b, asked)
-			b.run(mono.Time(askLimit))
-			if n := b.sh.count.ProtoLost; n != tc.lost {
+			b.run(mono.Time(confirmLimit))
+			if n := b.Sh.Snapshot().ProtoLost; n != tc.lost {
 				t.Errorf("lost %d times, wanted %d", n, tc.lost)
 			}
 		})
@@ -384,7 +385,7 @@ func TestRawEarlyIsSure(t *testing.T) {
 
 // recognised has a bed's protocol be known by the first bytes of its clients.
 func recognised(b *rawBed) *rawBed {
-	s := b.sh.cfg.Services[0].Session
+	s := b.services[0].Session
 	s.Certain = false
 	s.Protocols[0].Recognise = func(client, _ []byte) proto.Verdict {
 		if client[0] == 'o' {
@@ -411,22 +412,22 @@ func TestRawGreets(t *testing.T) {
 	for _, whole := range []bool{true, false} {
 		b := recognised(kept(t, 1))
 		heard := ""
-		b.sh.cfg.Services[0].Session.Protocols[0].NewClient = func() proto.Client { return &hears{heard: &heard} }
-		c := b.conn("192.0.2.1:40001").syn()
+		b.services[0].Session.Protocols[0].NewClient = func() proto.Client { return &hears{heard: &heard} }
+		c := b.conn("192.0.2.1:40001").Syn()
 		b.run(10 * ms)
-		b.peer().say(b.now, 80)
+		b.peer().say(b.Now, 80)
 		b.run(10 * ms)
-		c.answers(80)
-		c.data("one\n")
+		c.Answers(80)
+		c.Data("one\n")
 		b.run(10 * ms)
-		asked := b.sh.Readings()
+		asked := b.table.Readings()
 		if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || !asked[0].BaseKnown {
 			t.Fatalf("asked for %+v", asked)
 		}
 		b.confirmAs(asked, whole)
 		b.found(wire.Found{Kind: wire.FoundBytes, Data: []byte("hello")}, &asked[0])
 		b.targetHas("one\n")
-		if lost := b.sh.count.ProtoLost == 1; lost == whole || (heard == "hello") != whole {
+		if lost := b.Sh.Snapshot().ProtoLost == 1; lost == whole || (heard == "hello") != whole {
 			t.Errorf("whole %v, lost %v, heard %q", whole, lost, heard)
 		}
 	}
@@ -436,24 +437,24 @@ func TestRawGreets(t *testing.T) {
 func TestRawGreetsFirst(t *testing.T) {
 	b := recognised(reads(newRawBed(t), 2))
 	for i, lost := range []uint64{1, 1} {
-		c := b.conn(fmt.Sprintf("192.0.2.1:%d", 40000+i)).syn()
+		c := b.conn(fmt.Sprintf("192.0.2.1:%d", 40000+i)).Syn()
 		b.run(10 * ms)
 		for _, p := range b.tg.conns {
-			if p.tuple.Client() == c.addr {
-				p.say(b.now, 80)
+			if p.tuple.Client() == c.Addr {
+				p.say(b.Now, 80)
 			}
 		}
 		b.run(10 * ms)
-		c.answers(80)
-		c.data("one\n")
+		c.Answers(80)
+		c.Data("one\n")
 		b.run(10 * ms)
-		asked := b.sh.Readings()
-		if len(asked) != 1 || asked[0].Tuple.Client != c.addr {
+		asked := b.table.Readings()
+		if len(asked) != 1 || asked[0].Tuple.Client != c.Addr {
 			t.Fatalf("asked for %+v of connection %d", asked, i)
 		}
 		b.confirmAs(asked, i > 0)
 		b.confirm(asked)
-		if n := b.sh.count.ProtoLost; n != lost {
+		if n := b.Sh.Snapshot().ProtoLost; n != lost {
 			t.Errorf("lost %d after connection %d, wanted %d", n, i, lost)
 		}
 	}
@@ -464,18 +465,18 @@ func TestRawOneOfTwoKeeps(t *testing.T) {
 	b := reads(newRawBed(t), 2)
 	_, asked := b.begun("HEAD\n")
 	b.run(10 * ms)
-	asked = append(asked, b.sh.Readings()...)
+	asked = append(asked, b.table.Readings()...)
 	b.confirmAs(asked, true)
 	c, again := b.next("one\n")
 	for _, p := range b.tg.conns {
-		if p.tuple.Client() == c.addr && len(p.text) > 0 {
+		if p.tuple.Client() == c.Addr && len(p.text) > 0 {
 			t.Errorf("the target has %q before the second intercept has said anything", p.text)
 		}
 	}
 	b.confirmAs(again, true)
 	b.confirmAs(again, true)
 	for _, p := range b.tg.conns {
-		if p.tuple.Client() == c.addr && string(p.text) != "one\n" {
+		if p.tuple.Client() == c.Addr && string(p.text) != "one\n" {
 			t.Errorf("the target has %q", p.text)
 		}
 	}
@@ -485,20 +486,20 @@ func TestRawOneOfTwoKeeps(t *testing.T) {
 func TestRawGreetsMeanwhile(t *testing.T) {
 	for _, whole := range []bool{true, false} {
 		b := recognised(reads(newRawBed(t), 1))
-		c := b.conn("192.0.2.1:40000").syn()
+		c := b.conn("192.0.2.1:40000").Syn()
 		b.run(10 * ms)
-		c.data("one\n")
+		c.Data("one\n")
 		b.run(10 * ms)
-		asked := b.sh.Readings()
+		asked := b.table.Readings()
 		if len(asked) != 1 || !asked[0].BaseKnown || !asked[0].Held {
 			t.Fatalf("asked for %+v", asked)
 		}
-		b.peer().say(b.now, 80)
+		b.peer().say(b.Now, 80)
 		b.run(10 * ms)
 		b.targetHas("")
 		b.confirmAs(asked, whole)
 		b.targetHas("one\n")
-		if lost := b.sh.count.ProtoLost == 1; lost == whole {
+		if lost := b.Sh.Snapshot().ProtoLost == 1; lost == whole {
 			t.Errorf("whole %v, lost %v", whole, lost)
 		}
 	}
@@ -513,14 +514,14 @@ func (*refuses) Kept([]byte, *proto.Out) error {
 
 func TestRawAnswerEndsTheCopy(t *testing.T) {
 	b := reads(newRawBed(t), 1)
-	b.sh.cfg.Services[0].Session.Protocols[0].NewClient = func() proto.Client { return &refuses{} }
+	b.services[0].Session.Protocols[0].NewClient = func() proto.Client { return &refuses{} }
 	_, asked := b.begun("one\n")
 	b.run(10 * ms)
 	b.found(wire.Found{Kind: wire.FoundBytes, Data: []byte("no")}, &asked[0])
 	b.run(10 * ms)
-	b.sessions(1, ledger.LoginFailed, 1)
-	if len(b.sh.raw.streams) != 0 {
-		t.Errorf("%d connections are left", len(b.sh.raw.streams))
+	b.Sessions(1, ledger.LoginFailed, 1)
+	if len(b.table.streams) != 0 {
+		t.Errorf("%d connections are left", len(b.table.streams))
 	}
 }
 
@@ -531,22 +532,22 @@ func TestRawEarlyNoMore(t *testing.T) {
 		before func(b *rawBed) // the connection begins
 		after  func(b *rawBed)
 	}{
-		{"after a link's change", func(b *rawBed) { b.sh.SetReaders(1) }, func(*rawBed) {}},
-		{"after a link's change, begun before", func(*rawBed) {}, func(b *rawBed) { b.sh.SetReaders(1) }},
-		{"after a while", func(*rawBed) {}, func(b *rawBed) { b.run(mono.Time(earlyFor)) }},
+		{"after a link's change", func(b *rawBed) { b.table.SetReaders(1) }, func(*rawBed) {}},
+		{"after a link's change, begun before", func(*rawBed) {}, func(b *rawBed) { b.table.SetReaders(1) }},
+		{"after a while", func(*rawBed) {}, func(b *rawBed) { b.run(mono.Time(keptFor)) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := recognised(kept(t, 1))
 			tc.before(b)
-			c := b.conn("192.0.2.1:40001").syn()
+			c := b.conn("192.0.2.1:40001").Syn()
 			b.run(10 * ms)
 			tc.after(b)
-			c.data("one\n")
+			c.Data("one\n")
 			b.run(10 * ms)
 			b.targetHas("")
-			b.confirm(b.sh.Readings())
+			b.confirm(b.table.Readings())
 			b.targetHas("one\n")
-			if n := b.sh.count.ProtoLost; n != 0 {
+			if n := b.Sh.Snapshot().ProtoLost; n != 0 {
 				t.Errorf("lost %d times", n)
 			}
 		})

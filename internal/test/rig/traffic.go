@@ -1,4 +1,4 @@
-package shard
+package rig
 
 import (
 	"encoding/binary"
@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/core/shard"
 )
 
 // A request of the made-up protocol begins with its connection, its number, how many requests its client
@@ -43,10 +44,10 @@ func readRequest(b []byte) (q request, ok bool) {
 	return q, q.length >= headSize && q.length < 1<<20
 }
 
-// traffic is what a capture sees of many client connections: packets in order of time.
-type traffic struct {
+// Traffic is what a capture sees of many client connections: packets in order of time.
+type Traffic struct {
 	rng     *rand.Rand
-	packets []Packet
+	packets []shard.Packet
 	conns   []*script
 	steady  bool // equal answers of a target that is as fast as production
 	clean   bool // nothing is lost on its way to the capture
@@ -54,7 +55,7 @@ type traffic struct {
 
 // script is one client connection, and what of it must arrive.
 type script struct {
-	t      *traffic
+	t      *Traffic
 	n      uint32
 	addr   netip.AddrPort
 	isn    seqnum.Value
@@ -72,9 +73,9 @@ type script struct {
 }
 
 func (c *script) add(at mono.Time, seg packet.Segment, fromServer bool) {
-	seg.Src, seg.Dst = c.addr, production
+	seg.Src, seg.Dst = c.addr, Production
 	if fromServer {
-		seg.Src, seg.Dst = production, c.addr
+		seg.Src, seg.Dst = Production, c.addr
 	}
 	seg.Window = 1000
 	if seg.Len == 0 {
@@ -83,16 +84,16 @@ func (c *script) add(at mono.Time, seg packet.Segment, fromServer bool) {
 	if c.number < c.from || c.lossy && c.t.rng.Intn(25) == 0 && !seg.Flags.Has(packet.SYN) {
 		return // not captured
 	}
-	c.t.packets = append(c.t.packets, Packet{Seg: seg, At: at, FromServer: fromServer, Ifindex: 1})
+	c.t.packets = append(c.t.packets, shard.Packet{Seg: seg, At: at, FromServer: fromServer, Ifindex: 1})
 }
 
 func (c *script) ms(from, to int) mono.Time {
 	return mono.Time(from+c.t.rng.Intn(to-from+1)) * ms
 }
 
-// newTraffic makes connections of all kinds up; all of it follows from the seed.
-func newTraffic(seed int64, conns int, start mono.Time) *traffic {
-	t := &traffic{rng: rand.New(rand.NewSource(seed))}
+// NewTraffic makes up connections of all kinds, from start on; all of it follows from the seed.
+func NewTraffic(seed int64, conns int, start mono.Time) *Traffic {
+	t := &Traffic{rng: rand.New(rand.NewSource(seed))}
 	t.steady = t.rng.Intn(3) == 0
 	t.clean = t.rng.Intn(3) == 0
 	greets := 0
@@ -237,8 +238,9 @@ func (c *script) answer(n int) {
 
 // copyOf is one copy of a connection at the target: it reads requests, holds them against what was sent,
 // and says how it answers.
-type copyOf struct {
-	t        *targetApp
+// CopyOf is a connection to the target program.
+type CopyOf struct {
+	t        *TargetApp
 	client   netip.AddrPort
 	b        []byte // not read yet
 	script   *script
@@ -247,40 +249,41 @@ type copyOf struct {
 	first    uint32
 	next     uint32    // the request that is due
 	replied  uint32    // requests that were answered completely
-	busy     mono.Time // until the last answer is sent
+	Busy     mono.Time // until the last answer is sent
 	greeting bool
 }
 
-// targetApp is the target's program.
-type targetApp struct {
-	errorf func(string, ...any)
-	t      *traffic
+// TargetApp is the target program. It checks what comes against the traffic.
+type TargetApp struct {
+	Errorf func(string, ...any) // fails the test
+	t      *Traffic
 	seen   [][]uint32 // by connection: the requests that came
 	plan   func(at mono.Time, do func(now mono.Time))
 	// patient: a turn may be early. Where packets are lost, what silence tells is a guess.
-	patient bool
+	Patient bool
 }
 
-func newTargetApp(t *traffic, errorf func(string, ...any), plan func(mono.Time, func(mono.Time))) *targetApp {
-	return &targetApp{errorf: errorf, t: t, seen: make([][]uint32, len(t.conns)), plan: plan}
+// NewTargetApp returns a program that plans its answers by plan.
+func NewTargetApp(t *Traffic, errorf func(string, ...any), plan func(mono.Time, func(mono.Time))) *TargetApp {
+	return &TargetApp{Errorf: errorf, t: t, seen: make([][]uint32, len(t.conns)), plan: plan}
 }
 
-// accept is a new connection; say sends bytes on it.
-func (a *targetApp) accept(now mono.Time, client netip.AddrPort, say func(now mono.Time, n int)) *copyOf {
-	c := &copyOf{t: a, client: client, busy: now}
+// Accept takes a new connection, on which say sends bytes.
+func (a *TargetApp) Accept(now mono.Time, client netip.AddrPort, say func(now mono.Time, n int)) *CopyOf {
+	c := &CopyOf{t: a, client: client, Busy: now}
 	if len(a.t.conns) > 0 && a.t.conns[0].greets > 0 {
 		a.plan(now+5*ms, func(now mono.Time) { say(now, a.t.conns[0].greets+3); c.greeting = true })
 	}
 	return c
 }
 
-// heard is what came from the copy.
-func (c *copyOf) heard(now mono.Time, b []byte, say func(now mono.Time, n int)) {
+// Heard takes in bytes of the copy.
+func (c *CopyOf) Heard(now mono.Time, b []byte, say func(now mono.Time, n int)) {
 	c.b = append(c.b, b...)
 	for len(c.b) >= headSize {
 		q, ok := readRequest(c.b)
 		if !ok {
-			c.t.errorf("at %v: the copy's bytes %.30q, for %v, are no request", now, c.b, c.client)
+			c.t.Errorf("at %v: the copy's bytes %.30q, for %v, are no request", now, c.b, c.client)
 			c.b = nil
 			return
 		}
@@ -291,7 +294,7 @@ func (c *copyOf) heard(now mono.Time, b []byte, say func(now mono.Time, n int)) 
 			return
 		}
 		if want := q.append(nil); string(want) != string(c.b[:q.length]) {
-			c.t.errorf("at %v: request %d of connection %d is not as it was sent", now, q.number, q.conn)
+			c.t.Errorf("at %v: request %d of connection %d is not as it was sent", now, q.number, q.conn)
 		}
 		c.b, c.head = c.b[q.length:], false
 		c.next = q.number + 1
@@ -301,33 +304,33 @@ func (c *copyOf) heard(now mono.Time, b []byte, say func(now mono.Time, n int)) 
 }
 
 // start is the first that is heard of a request.
-func (c *copyOf) start(now mono.Time, q *request) {
+func (c *CopyOf) start(now mono.Time, q *request) {
 	c.head = true
 	if int(q.conn) >= len(c.t.seen) {
-		c.t.errorf("at %v: request of connection %d", now, q.conn)
+		c.t.Errorf("at %v: request of connection %d", now, q.conn)
 		return
 	}
 	if !c.begun {
 		c.begun, c.script, c.first, c.next, c.replied = true, c.t.t.conns[q.conn], q.number, q.number, q.number
 		if q.answered != q.number {
-			c.t.errorf("at %v: a copy of connection %d begins with request %d, in the middle of a turn", now, q.conn, q.number)
+			c.t.Errorf("at %v: a copy of connection %d begins with request %d, in the middle of a turn", now, q.conn, q.number)
 		}
 	}
 	if c.script.n != q.conn || q.number != c.next {
-		c.t.errorf("at %v: request %d of connection %d, wanted %d of %d", now, q.number, q.conn, c.next, c.script.n)
+		c.t.Errorf("at %v: request %d of connection %d, wanted %d of %d", now, q.number, q.conn, c.next, c.script.n)
 	}
-	if q.answered > c.replied && !c.t.patient {
-		c.t.errorf("at %v: request %d of connection %d came early: its client had seen %d answers, the target has sent %d",
+	if q.answered > c.replied && !c.t.Patient {
+		c.t.Errorf("at %v: request %d of connection %d came early: its client had seen %d answers, the target has sent %d",
 			now, q.number, q.conn, q.answered, c.replied)
 	}
 	if c.script.greets > 0 && !c.greeting {
-		c.t.errorf("at %v: request %d of connection %d came before the greeting", now, q.number, q.conn)
+		c.t.Errorf("at %v: request %d of connection %d came before the greeting", now, q.number, q.conn)
 	}
 }
 
 // answer plans the answer: after its delay, in pieces.
-func (c *copyOf) answer(now mono.Time, q request, say func(now mono.Time, n int)) {
-	at := max(now, c.busy) + mono.Time(q.delay)*ms
+func (c *CopyOf) answer(now mono.Time, q request, say func(now mono.Time, n int)) {
+	at := max(now, c.Busy) + mono.Time(q.delay)*ms
 	for left := int(q.reply); left > 0; {
 		part := min(left, 1+int(q.number*37+q.reply*11)%700)
 		left -= part
@@ -340,16 +343,16 @@ func (c *copyOf) answer(now mono.Time, q request, say func(now mono.Time, n int)
 		})
 		at += 3 * ms
 	}
-	c.busy = at
+	c.Busy = at
 }
 
-// check says what must have come in the end.
-func (a *targetApp) check() {
+// Check fails the test for requests that should have come in the end.
+func (a *TargetApp) Check() {
 	for i, c := range a.t.conns {
 		got := a.seen[i]
 		for k := 1; k < len(got); k++ {
 			if got[k] <= got[k-1] {
-				a.errorf("connection %d: request %d after %d", i, got[k], got[k-1])
+				a.Errorf("connection %d: request %d after %d", i, got[k], got[k-1])
 			}
 		}
 		if c.lossy {
@@ -359,12 +362,12 @@ func (a *targetApp) check() {
 		if c.from > 0 {
 			// What was under way is adopted at a turn; a connection's last word may have come before.
 			if len(got) > 0 && int(got[0])+len(got) != len(c.requests) {
-				a.errorf("connection %d: %v came of %d requests", i, got, len(c.requests))
+				a.Errorf("connection %d: %v came of %d requests", i, got, len(c.requests))
 			}
 			continue
 		}
 		if len(got) != want {
-			a.errorf("connection %d (%s): %d of %d requests came: %v", i, c.end, len(got), want, got)
+			a.Errorf("connection %d (%s): %d of %d requests came: %v", i, c.end, len(got), want, got)
 		}
 	}
 }
