@@ -9,7 +9,7 @@ import (
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/source/filter"
-	"tcpcopy/internal/way/link/key"
+	"tcpcopy/internal/way"
 )
 
 // DefaultPort is where an intercept listens.
@@ -18,14 +18,14 @@ const DefaultPort = 36524
 // DefaultMark is the mark (SO_MARK) of our own packets, which the capture filter leaves out.
 const DefaultMark = 0x7c0b1e5
 
-// Via is how copies reach the target.
-type Via string
+// Via is the name of a way to the target.
+type Via = string
 
-// The ways that this version has.
+// The ways whose options are checked here.
 const (
 	ViaSocket Via = "socket" // kernel TCP connections from the copier
 	ViaRaw    Via = "raw"    // our own TCP, from the clients' addresses
-	ViaTunnel Via = "tunnel" // kernel TCP connections that an intercept opens on the target, from the clients' addresses
+	ViaTunnel Via = "tunnel" // an intercept on the target connects from the clients' addresses
 )
 
 // Wait is how the gate learns that an answer has ended.
@@ -37,27 +37,6 @@ const (
 	WaitBytes Wait = "bytes" // by the predicted number of bytes, or the limit
 	WaitQuiet Wait = "quiet" // by quiet alone
 	WaitNone  Wait = "none"  // not at all: turns go when they come
-)
-
-// SYN is which options the raw way's SYN offers.
-type SYN string
-
-// What a SYN mirrors.
-const (
-	SYNClient  SYN = "client"  // what the real client offered
-	SYNFull    SYN = "full"    // MSS, SACK, timestamps, window scale
-	SYNMinimal SYN = "minimal" // MSS alone
-)
-
-// Congestion is the congestion control of the raw way.
-type Congestion string
-
-// The congestion controls.
-const (
-	AutoCongestion Congestion = "auto" // what this host's kernel uses for its own connections
-	BBR            Congestion = "bbr"
-	Cubic          Congestion = "cubic" // RFC 9438
-	Reno           Congestion = "reno"  // RFC 5681
 )
 
 // Health is whether targets that do not answer are taken out for a while.
@@ -114,44 +93,24 @@ func (m *Mapped) Checked() bool {
 // no use for has its zero value.
 type Copy struct {
 	// Where.
-	From          From
-	Replay        *Replay           // of FromFile; nil: live
-	Mappings      []mapping.Mapping // at least one
-	Via           Via
-	LearnWay      bool             // Via was not said: raw, unless the intercept offers the tunnel
-	RawOnly       []string         // with LearnWay: options given that the tunnel has no use for
-	Intercepts    []netip.AddrPort // of raw and tunnel: at least one
-	Clients       *mapping.Pool    // addresses that stand in for all clients' (raw, tunnel); nil: their own
-	LocalhostAs   netip.Addr       // stands in for a loopback client (raw, tunnel); invalid: none
-	ProxyProtocol int              // 0 (none), 1 or 2 (socket)
-	Bind          []netip.Addr     // local addresses to connect from (socket); empty: the kernel chooses
-	Interfaces    []string         // to capture on; empty: all
-	Filter        filter.Expr      // nil: none
-	OutputDevice  string           // to send on at link layer (raw); empty: by the routes
+	From       From
+	Replay     *Replay           // of FromFile; nil: live
+	Mappings   []mapping.Mapping // at least one
+	Interfaces []string          // to capture on; empty: all
+	Filter     filter.Expr       // nil: none
+	way.Settings
 
 	// How.
-	Mapped                     // of mappings that Own has nothing of
-	Own         map[int]Mapped // what the configuration file says of single mappings
-	PortShift   int            // added to the source ports (raw, tunnel)
-	Lonely      bool           // go on without an intercept (raw)
-	Both        bool           // capture the server's packets whole, too (FromHost)
-	MTU, MSS    int            // of the path to the target (raw); 0: found out
-	SYN         SYN
-	Congestion  Congestion
-	Connections int // to each intercept (raw, tunnel)
-	Shards      int // 0: as the cores allow
-	Mark        uint32
-
-	// Trust (raw, tunnel, agents).
-	Key      *key.Key // nil: the link is in the clear
-	Insecure bool     // known and wanted to be in the clear
+	Mapped                // of mappings that Own has nothing of
+	Own    map[int]Mapped // what the configuration file says of single mappings
+	Both   bool           // capture the server's packets whole, too (FromHost)
+	Shards int            // 0: as the cores allow
 
 	// Bounds.
-	Memory         int64 // bytes, of all sessions
-	MaxSessions    int
-	Ring           int64 // bytes, of the capture ring
-	ConnectTimeout time.Duration
-	Drain          time.Duration // that sessions get to end in when the copier stops
+	Memory      int64 // bytes, of all sessions
+	MaxSessions int
+	Ring        int64         // bytes, of the capture ring
+	Drain       time.Duration // that sessions get to end in when the copier stops
 
 	// Output.
 	Stats  time.Duration // between two lines; 0: none
@@ -204,13 +163,16 @@ func (c *Copy) Targets() (all []netip.AddrPort) {
 
 func defaultCopy() Copy {
 	return Copy{
-		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1, Mark: DefaultMark,
+		Settings: way.Settings{
+			Via: ViaSocket, SYN: way.SYNClient, Congestion: way.AutoCongestion, Connections: 1,
+			Mark: DefaultMark, ConnectTimeout: 10 * time.Second,
+		},
 		Mapped: Mapped{
 			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, Proto: ProtoAuto, SessionMemory: 32 * mega,
 			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,
 		},
 		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,
-		ConnectTimeout: 10 * time.Second, Drain: 5 * time.Second,
+		Drain: 5 * time.Second,
 		Stats: 10 * time.Second,
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"tcpcopy/internal/account/status"
+	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/ways"
 )
 
 // CopyOptions are the options of tcpcopy copy while they are read.
@@ -62,7 +64,7 @@ func (o *CopyOptions) where() []option {
 			help: "where intercepts listen, several with commas",
 		},
 		{
-			name: "via", arg: "WAY", group: Where, set: o.setVia, choices: []string{"socket", "raw", "tunnel"},
+			name: "via", arg: "WAY", group: Where, set: o.setVia, choices: ways.Names(),
 			help: "socket: ordinary connections from this host; raw: packets from the clients' own addresses; tunnel: connections that the intercept on the target opens, from the clients' own addresses (default: with -s what the intercept offers, else socket)",
 		},
 		{
@@ -98,8 +100,8 @@ func (o *CopyOptions) where() []option {
 
 func (o *CopyOptions) how() []option {
 	c := &o.c
-	syns := []SYN{SYNClient, SYNFull, SYNMinimal}
-	controls := []Congestion{AutoCongestion, BBR, Cubic, Reno}
+	syns := []way.SYN{way.SYNClient, way.SYNFull, way.SYNMinimal}
+	controls := []way.Congestion{way.AutoCongestion, way.BBR, way.Cubic, way.Reno}
 	return []option{
 		{
 			name: "port-shift", letter: "f", arg: "N", group: How, set: whole(&c.PortShift, 0, 1023),

@@ -204,8 +204,10 @@ func (p *picker) seen() []uint16 {
 	return all[:min(len(all), 10)]
 }
 
-func describeReplay(c *config.Copy) string {
-	d := fmt.Sprintf("replaying %s: %s via %s", strings.Join(c.Replay.Files, ", "), joinMappings(c.MappingStrings()), c.Via)
+// describeReplay returns what a replay does, for people.
+func describeReplay(c *config.Copy, via string) string {
+	d := fmt.Sprintf("replaying %s: %s via %s", strings.Join(c.Replay.Files, ", "),
+		strings.Join(c.MappingStrings(), ", "), via)
 	switch speed := c.Replay.Schedule.Speed; speed {
 	case 0:
 		d += ", as fast as can be"

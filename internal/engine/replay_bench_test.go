@@ -19,40 +19,8 @@ import (
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/source/capfile"
-	"tcpcopy/internal/way/socket"
+	"tcpcopy/internal/way"
 )
-
-// drainSockets is the socket way's place in a loop: it opens every connection and takes every byte at once.
-type drainSockets struct {
-	events []session.Event
-}
-
-type drained struct {
-	s  *drainSockets
-	id session.ID
-}
-
-func (s *drainSockets) Events() <-chan *socket.Batch { return nil }
-func (s *drainSockets) Pending() bool                { return len(s.events) > 0 }
-func (s *drainSockets) Step(mono.Time, *socket.Batch) []session.Event {
-	e := s.events
-	s.events = nil
-	return e
-}
-
-func (s *drainSockets) Open(_ mono.Time, spec *session.OpenSpec) session.Stream {
-	s.events = append(s.events, session.Event{ID: spec.ID, Kind: session.Opened})
-	return &drained{s, spec.ID}
-}
-
-func (d *drained) Release(_ mono.Time, end uint64) {
-	d.s.events = append(d.s.events, session.Event{ID: d.id, Kind: session.Taken, N: end})
-}
-
-func (d *drained) CloseWrite(mono.Time) {
-	d.s.events = append(d.s.events, session.Event{ID: d.id, Kind: session.Finished})
-}
-func (d *drained) Abort(mono.Time) {}
 
 // BenchmarkReplay is a capture file's way to the shards, as fast as can be: reading, decoding, dealing out, and
 // the sessions, with a target that takes everything. 300 bytes a packet, 1,000 packets a connection.
@@ -102,13 +70,14 @@ func BenchmarkReplay(b *testing.B) {
 		if cp.replay, err = openReplay(cp); err != nil {
 			b.Fatal(err)
 		}
-		drain := &drainSockets{}
+		end := &memoryEnd{way: &memory{}, waker: way.NewWaker(), discard: true}
 		svc := &shard.Service{
 			Session: &session.Service{Gate: gate.NewService(gate.Config{}), MaxBytes: 32 << 20, Idle: time.Hour, Stall: time.Minute},
 			Targets: balance.NewGroup(balance.Config{}, maps[0].Targets), Copies: 1, Sample: 1,
 		}
-		loop := newShardLoop(shard.New(shard.Config{Count: 1, Services: []*shard.Service{svc}, Opener: drain, MaxSessions: 1 << 20, MaxMemory: 512 << 20}), cp.now)
-		loop.sockets = drain
+		loop := newShardLoop(shard.New(shard.Config{
+			Services: []*shard.Service{svc}, Streams: end, MaxSessions: 1 << 20, MaxMemory: 512 << 20,
+		}), end, cp.now)
 		go loop.run()
 		cp.shards = []*shardLoop{loop}
 		served, err := newServed(cfg, maps)

@@ -29,7 +29,7 @@ func TestReplayWaitsForRoom(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				loops := []*shardLoop{newShardLoop(nil, nil), newShardLoop(nil, nil)}
+				loops := []*shardLoop{newShardLoop(nil, nil, nil), newShardLoop(nil, nil, nil)}
 				loops[1].heldBytes.Store(test.held)
 				loops[1].busySessions.Store(test.busy)
 				r := &replay{cp: &copier{shards: loops}, held: 1000, busy: test.bound}
@@ -58,7 +58,7 @@ func TestReplayWaitsForRoom(t *testing.T) {
 // One who is told to end waits for no room.
 func TestReplayStopsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newShardLoop(nil, nil)
+		l := newShardLoop(nil, nil, nil)
 		l.heldBytes.Store(2)
 		r := &replay{cp: &copier{shards: []*shardLoop{l}}, held: 1}
 		stop := make(chan struct{})

@@ -11,6 +11,7 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way"
 )
 
 const (
@@ -101,6 +102,7 @@ type poller struct {
 	epoll     *sys.Epoll
 	connector connector
 	batches   chan *Batch
+	filled    way.Waker // has a token when batches has been filled
 	spare     chan *Batch   // given back by Step
 	quit      chan struct{} // closed by close
 	ended     chan struct{}
@@ -135,6 +137,7 @@ func newPoller(cfg Config) (*poller, error) {
 		cfg:     cfg,
 		epoll:   epoll,
 		batches: make(chan *Batch, batchesQueued),
+		filled:  way.NewWaker(),
 		spare:   make(chan *Batch, batchesQueued+2),
 		quit:    make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -241,6 +244,7 @@ func (p *poller) deliver() {
 	}
 	select {
 	case p.batches <- b:
+		p.filled.Wake()
 	case <-p.quit:
 	}
 }

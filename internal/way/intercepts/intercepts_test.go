@@ -1,20 +1,17 @@
-package engine
+package intercepts
 
 import (
 	"net/netip"
 	"strings"
 	"testing"
 
-	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/way"
 )
 
-func TestStandIns(t *testing.T) {
+func TestCheckAddresses(t *testing.T) {
 	local := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
-	m, err := mapping.Parse("80-10.0.0.2:8080")
-	if err != nil {
-		t.Fatal(err)
-	}
+	targets := []way.Target{{Addr: netip.MustParseAddrPort("10.0.0.2:8080"), Copies: 1}}
 	for _, test := range []struct{ clients, localhost, want string }{
 		{"10.1.0.0/24", "", ""},
 		{"10.0.0.7", "10.0.0.8", ""},
@@ -24,19 +21,19 @@ func TestStandIns(t *testing.T) {
 		{"", "10.0.0.1", `-H "10.0.0.1"`},
 		{"", "", ""},
 	} {
-		c := &config.Copy{Mappings: m}
+		s := &way.Settings{}
 		if test.clients != "" {
 			p, err := mapping.ParsePool(test.clients)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.Clients = &p
+			s.Clients = &p
 		}
 		if test.localhost != "" {
-			c.LocalhostAs = netip.MustParseAddr(test.localhost)
+			s.LocalhostAs = netip.MustParseAddr(test.localhost)
 		}
-		err := checkStandIns(c, local)
-		if got := err == nil; got != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+		err := CheckAddresses(s, targets, local)
+		if (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
 			t.Errorf("-c %q -H %q: %v, wanted %q", test.clients, test.localhost, err, test.want)
 		}
 	}

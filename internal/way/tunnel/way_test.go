@@ -1,4 +1,4 @@
-package engine
+package tunnel
 
 import (
 	"net/netip"
