@@ -102,7 +102,7 @@ type poller struct {
 	epoll     *sys.Epoll
 	connector connector
 	batches   chan *Batch
-	filled    way.Waker // has a token when batches has been filled
+	filled    way.Waker     // has a token when batches has been filled
 	spare     chan *Batch   // given back by Step
 	quit      chan struct{} // closed by close
 	ended     chan struct{}
