@@ -59,6 +59,8 @@ func (r *reading) asks() bool { return r.state >= readAsked && r.state <= readSe
 func (st *Stream) beginReading() {
 	r, kept := &st.reading, st.table.keeps(st.tuple.Server())
 	switch {
+	case r.state == readWanted && st.table.readers == 0:
+		st.loseReading()
 	case r.state == readWanted:
 		st.openReading(kept)
 	case r.state == readOff && kept:
