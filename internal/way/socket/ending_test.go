@@ -158,7 +158,7 @@ func TestAbortDoesNotWaitForEver(t *testing.T) {
 	c.release(10 << 20)
 	c.untilBlocked()
 	c.abort()
-	skew.Store(int64(leaveLimit))
+	skew.Store(int64(lingerLimit))
 	if err := <-reset; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("the target sees %v, wanted a reset", err)
 	}
