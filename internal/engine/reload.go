@@ -24,7 +24,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 	next := *cp.c
 	next.Mappings, next.Mapped, next.Own = fresh.Mappings, fresh.Mapped, fresh.Own
 	maps := slices.Clone(cp.maps)
-	at := make([]int, len(next.Mappings)) // where they are in maps
+	at := make([]int, len(next.Mappings)) // their indexes in maps
 	for i, m := range next.Mappings {
 		at[i] = slices.IndexFunc(maps, func(o mapping.Mapping) bool { return o.Production == m.Production })
 		if at[i] < 0 {
@@ -64,7 +64,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 					if s.Session == nil {
 						s.Since = cp.now()
 					}
-					settle(s, &next, k, len(cp.shards))
+					configure(s, &next, k, len(cp.shards))
 				})
 			}
 		})
@@ -80,7 +80,7 @@ func (cp *copier) widen(maps []mapping.Mapping) error {
 		return nil
 	}
 	if k := cp.c.From.Kind; k != config.FromHost && k != config.FromMirror {
-		return nil // there the kernel selects nothing
+		return nil // the kernel does not select by port
 	}
 	prog, err := captureFilter(cp.c, maps)
 	if err != nil {
@@ -88,7 +88,7 @@ func (cp *copier) widen(maps []mapping.Mapping) error {
 	}
 	src, ok := cp.source.(refilter)
 	if !ok {
-		return errors.New("this capture's ports cannot change while it runs: wanted a new start")
+		return errors.New("the ports of this capture cannot change while it runs: wanted a restart")
 	}
 	return src.SetFilter(prog)
 }

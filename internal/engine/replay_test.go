@@ -111,7 +111,7 @@ func TestPick(t *testing.T) {
 	for port := range uint16(60000) { // however many there are
 		p.note(&packet.Segment{Dst: netip.AddrPortFrom(server, port), Flags: packet.SYN})
 	}
-	if len(p.ports) > mostPorts {
+	if len(p.ports) > maxPorts {
 		t.Errorf("%d ports are remembered", len(p.ports))
 	}
 }

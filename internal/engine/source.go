@@ -14,7 +14,7 @@ import (
 	"tcpcopy/internal/way/link/key"
 )
 
-// openSource opens where the packets come from.
+// openSource opens the source of packets.
 func (cp *copier) openSource() (source.Source, error) {
 	c := cp.c
 	switch c.From.Kind {
@@ -77,7 +77,7 @@ func (cp *copier) openAgents() (source.Source, error) {
 	return src, nil
 }
 
-// fillAgents adds how the agents stand.
+// fillAgents adds the state of the agents to a snapshot.
 func (cp *copier) fillAgents(s *export.Snapshot) {
 	if cp.agents == nil {
 		return
@@ -92,7 +92,7 @@ func (cp *copier) fillAgents(s *export.Snapshot) {
 	}
 }
 
-// opened is s, or nothing where it could not be opened.
+// opened returns s as a Source, or nil with the error.
 func opened[S source.Source](s S, err error) (source.Source, error) {
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func opened[S source.Source](s S, err error) (source.Source, error) {
 	return s, nil
 }
 
-// captureFilter is what the kernel selects for us: the traffic of all the mappings.
+// captureFilter returns the filter by which the kernel selects the traffic of all mappings.
 func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, error) {
 	mirrored := c.From.Kind == config.FromMirror
 	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter, AnyDirection: mirrored, Encapsulated: mirrored}
@@ -114,7 +114,7 @@ func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, erro
 	return filter.Capture(spec)
 }
 
-// innerFilter is what the user selects of packets that come within others.
+// innerFilter returns the user's filter of packets that were mirrored inside others; nil if there is none.
 func innerFilter(c *config.Copy) (filter.Program, error) {
 	if c.Filter == nil {
 		return nil, nil
