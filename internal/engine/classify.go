@@ -20,7 +20,8 @@ type served struct {
 	remote map[netip.AddrPort]struct{}
 }
 
-// newServed returns what is served with these mappings, which include those that a reload has removed.
+// newServed returns what is served with these mappings, which include those that a reload has
+// removed.
 func newServed(c *config.Copy, maps []mapping.Mapping) (*served, error) {
 	table, err := mapping.NewTable(maps)
 	if err != nil {
@@ -75,15 +76,16 @@ func (c *classifier) classify(f *source.Frame, p *shard.Packet) bool {
 	return false
 }
 
-// accepts reports whether a frame from or to the production address counts. If the mapping does not
-// name that address, it must be this host's own, and the packet must come in from a client or go out
-// from the server. If the mapping names it, this host may be a bridge or a router: every sighting
-// counts, and the session takes the first of several. Loopback shows each packet twice on one
-// interface, so one direction does not count.
+// accepts reports whether a frame from or to the production address counts. If the mapping does
+// not name that address, it must be this host's own, and the packet must come in from a client or
+// go out from the server. If the mapping names it, this host may be a bridge or a router: every
+// sighting counts, and the session takes the first of several. Loopback shows each packet twice on
+// one interface, so one direction does not count.
 //
-// Packets from other hosts' interfaces can have any address: the mapping alone decides. Packets to a
-// target are our own copies, which a mirror shows as well.
-func (c *classifier) accepts(i int, production netip.AddrPort, f *source.Frame, fromServer bool) bool {
+// Packets from other hosts' interfaces can have any address: the mapping alone decides. Packets to
+// a target are our own copies, which a mirror shows as well.
+func (c *classifier) accepts(i int, production netip.AddrPort, f *source.Frame,
+	fromServer bool) bool {
 	if c.served.remote != nil {
 		_, target := c.served.remote[production]
 		return !target

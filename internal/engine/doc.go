@@ -1,6 +1,6 @@
-// Package engine is the data path of tcpcopy copy, replay and record. It joins one source of packets,
-// the shards, and one way to the targets, and ends them in order. It knows no way by name, and of
-// sources only how they are opened.
+// Package engine is the data path of tcpcopy copy, replay and record. It joins one source of
+// packets, the shards, and one way to the targets, and ends them in order. It knows no way by
+// name, and of sources only how they are opened.
 //
 // The goroutines: one reader, which takes batches from the source and deals their packets to the
 // shards; one for each shard, which alone touches it; those of the source and of the way; and the

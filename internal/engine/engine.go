@@ -34,8 +34,8 @@ type Control struct {
 	// Reload receives new settings. A copy applies their mappings, and what may differ between
 	// mappings, and ignores the rest. If Reload is nil, nothing can be reloaded.
 	Reload <-chan *config.Copy
-	// Ask receives requests for the current state; the run sends one Snapshot on each channel. If Ask
-	// is nil, no state can be requested.
+	// Ask receives requests for the current state; the run sends one Snapshot on each channel. If
+	// Ask is nil, no state can be requested.
 	Ask <-chan chan<- *export.Snapshot
 }
 
@@ -47,8 +47,8 @@ type copier struct {
 	origin time.Time
 	now    func() mono.Time
 
-	// maps are the mappings, in the shards' order. A mapping that a reload has removed stays here for
-	// its sessions.
+	// maps are the mappings, in the shards' order. A mapping that a reload has removed stays here
+	// for its sessions.
 	maps    []mapping.Mapping
 	source  source.Source
 	agents  *agents.Source // the source, if it is agents; else nil
@@ -78,11 +78,12 @@ type localAddresses interface {
 
 func watchLocals() (localAddresses, error) { return locals.Watch() }
 
-// Run copies until it is told to stop, or until a recording has ended. It calls progress every c.Stats,
-// and returns the final state; nil if the copy could not begin. The error is the context's if that
-// ended the run before the sessions had drained.
+// Run copies until it is told to stop, or until a recording has ended. It calls progress every
+// c.Stats, and returns the final state; nil if the copy could not begin. The error is the
+// context's if that ended the run before the sessions had drained.
 func Run(ctl *Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error) {
-	return run(ctl, c, progress, parts{way: ways.New, source: (*copier).openSource, local: watchLocals})
+	return run(ctl, c, progress, parts{way: ways.New, source: (*copier).openSource,
+		local: watchLocals})
 }
 
 func run(
@@ -112,8 +113,8 @@ func asProblem(err error) error {
 	return err
 }
 
-// open opens everything, from the targets' side to the source, so that the first packet finds all of it
-// in place.
+// open opens everything, from the targets' side to the source, so that the first packet finds all
+// of it in place.
 func (cp *copier) open() error {
 	set, err := cp.parts.local()
 	if err != nil {
@@ -237,7 +238,8 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 			to <- cp.snapshot()
 		case c := <-cp.ctl.Reload:
 			if err := cp.reload(c); err != nil {
-				cp.ctl.Log.Error("not reloaded: everything goes on as before", "error", asProblem(err))
+				cp.ctl.Log.Error("not reloaded: everything goes on as before", "error",
+					asProblem(err))
 			} else {
 				cp.ctl.Log.Info("reloaded: " + cp.describe())
 			}
@@ -325,7 +327,8 @@ func (cp *copier) close() {
 // snapshot returns the current state.
 func (cp *copier) snapshot() *export.Snapshot {
 	s := &export.Snapshot{
-		Version: cp.ctl.Version, Via: cp.way.Name(), Mappings: cp.c.MappingStrings(), From: cp.c.From.Text,
+		Version: cp.ctl.Version, Via: cp.way.Name(), Mappings: cp.c.MappingStrings(),
+		From:  cp.c.From.Text,
 		Start: cp.origin, Now: time.Now(), Final: cp.final, Resources: export.Spent(),
 	}
 	for _, l := range cp.shards {

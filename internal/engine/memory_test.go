@@ -13,8 +13,8 @@ import (
 	"tcpcopy/internal/way"
 )
 
-// memory is a way without a network: its targets accept every connection, take every byte at once, and
-// answer each piece with answerLength bytes, at once or when the test says so.
+// memory is a way without a network: its targets accept every connection, take every byte at once,
+// and answer each piece with answerLength bytes, at once or when the test says so.
 type memory struct {
 	host     *way.Host
 	settings *way.Settings
@@ -107,8 +107,8 @@ func (e *memoryEnd) Flush(mono.Time)          {}
 func (e *memoryEnd) Pending() bool            { return len(e.events) > 0 }
 func (e *memoryEnd) Detach()                  { e.way.called("detach") }
 
-// memoryCopy is a copy at a target. Its fields are the shard's goroutine's; a test looks at them when that
-// is idle.
+// memoryCopy is a copy at a target. Its fields are the shard's goroutine's; a test looks at them
+// when that is idle.
 type memoryCopy struct {
 	end      *memoryEnd
 	spec     session.OpenSpec
@@ -129,7 +129,8 @@ func (c *memoryCopy) Release(now mono.Time, end uint64) {
 		return
 	}
 	for uint64(len(c.bytes)) < end {
-		c.bytes = append(c.bytes, c.spec.Record.View(uint64(len(c.bytes)), int(end)-len(c.bytes))...)
+		c.bytes = append(c.bytes, c.spec.Record.View(uint64(len(c.bytes)),
+			int(end)-len(c.bytes))...)
 	}
 	c.tell(now, session.Event{Kind: session.Taken, N: end})
 	if !c.end.way.silent {

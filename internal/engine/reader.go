@@ -17,13 +17,13 @@ import (
 const (
 	// pollEvery bounds how long the reader waits before it checks whether it has to end.
 	pollEvery = 200 * time.Millisecond
-	// lastWait is how long to wait for the packets in a block that is not full: the kernel hands it over
-	// after some milliseconds, by a timer that a busy machine delays.
+	// lastWait is how long to wait for the packets in a block that is not full: the kernel hands
+	// it over after some milliseconds, by a timer that a busy machine delays.
 	lastWait = 20 * time.Millisecond
 	// drainRounds bounds how many batches are read after the stop.
 	drainRounds = 4096
-	// drainLate is how many batches in a row that were captured after the stop, perhaps from several
-	// rings, end the reading.
+	// drainLate is how many batches in a row that were captured after the stop, perhaps from
+	// several rings, end the reading.
 	drainLate = 4
 
 	// What may be on its way to one shard. The ring's blocks go back to the kernel at once, however
@@ -54,8 +54,8 @@ type lane struct {
 	next  *carrier // that is being filled
 }
 
-// reader moves batches from the source to the shards. It copies the packets, so that no shard holds up
-// the ring. While too much is on its way to a shard it waits, and the ring fills.
+// reader moves batches from the source to the shards. It copies the packets, so that no shard
+// holds up the ring. While too much is on its way to a shard it waits, and the ring fills.
 type reader struct {
 	source source.Source
 	class  classifier
@@ -69,16 +69,18 @@ type reader struct {
 }
 
 func newReader(source source.Source, class classifier, shards []*shardLoop) *reader {
-	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)), stop: make(chan struct{})}
+	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)),
+		stop: make(chan struct{})}
 	for i, l := range shards {
 		r.lanes[i] = lane{loop: l, home: make(chan *carrier, maxCarriers)}
 	}
 	return r
 }
 
-// run reads until stop is closed, and then what the kernel had captured by that time. When it returns,
-// the shards have taken in everything, and the source is closed. The end of the source is an error:
-// io.EOF if a recording is over. Of a recording, nothing more is read when stop is closed.
+// run reads until stop is closed, and then what the kernel had captured by that time. When it
+// returns, the shards have taken in everything, and the source is closed. The end of the source is
+// an error: io.EOF if a recording is over. Of a recording, nothing more is read when stop is
+// closed.
 func (r *reader) run() error {
 	defer func() {
 		r.source.Close()
@@ -173,7 +175,8 @@ func (r *reader) deal(frames []source.Frame) {
 func (l *lane) add(p *shard.Packet, left int) {
 	if l.next == nil {
 		l.next = l.carrier()
-		l.next.list = slices.Grow(l.next.list, left) // at once: growing in steps leaves as much garbage
+		// at once: growing in steps leaves as much garbage
+		l.next.list = slices.Grow(l.next.list, left)
 	}
 	c := l.next
 	if n := len(p.Seg.Payload); n > 0 {

@@ -43,8 +43,8 @@ type recorder struct {
 	state Recorded
 }
 
-// Record records until it is told to stop. It calls progress every c.Stats, and returns the final state;
-// nil if it could not begin.
+// Record records until it is told to stop. It calls progress every c.Stats, and returns the final
+// state; nil if it could not begin.
 func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded, error) {
 	r := &recorder{c: c, origin: time.Now()}
 	set, err := locals.Watch()
@@ -62,7 +62,8 @@ func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded
 		return nil, err
 	}
 	now := func() mono.Time { return mono.Time(time.Since(r.origin)) }
-	r.source, err = opened(afpacket.Open(afpacket.Config{Interfaces: c.Interfaces, Filter: program, Memory: int(c.Ring), Now: now}))
+	r.source, err = opened(afpacket.Open(afpacket.Config{Interfaces: c.Interfaces, Filter: program,
+		Memory: int(c.Ring), Now: now}))
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,8 @@ func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded
 }
 
 // attend waits for the end, and calls progress.
-func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan struct{}, failed <-chan error) error {
+func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan struct{},
+	failed <-chan error) error {
 	var tick, over <-chan time.Time
 	if r.c.Stats > 0 {
 		t := time.NewTicker(r.c.Stats)
@@ -112,8 +114,8 @@ func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan stru
 	}
 }
 
-// run records until stop is closed, and then what the kernel had captured by that time, and ends the
-// file.
+// run records until stop is closed, and then what the kernel had captured by that time, and ends
+// the file.
 func (r *recorder) run(stop <-chan struct{}, now func() mono.Time) error {
 	ending, last := mono.Never, 0
 	for last < drainLate {
@@ -168,7 +170,8 @@ func (r *recorder) write(frames []source.Frame) error {
 		if !p.FromServer && p.Seg.Flags&(packet.SYN|packet.ACK) == packet.SYN {
 			r.sessions++
 		}
-		if err := r.out.Write(r.origin.Add(time.Duration(f.Time)), f.Data, f.Wire, r.seen()); err != nil {
+		if err := r.out.Write(r.origin.Add(time.Duration(f.Time)), f.Data, f.Wire,
+			r.seen()); err != nil {
 			return err
 		}
 	}
@@ -177,7 +180,8 @@ func (r *recorder) write(frames []source.Frame) error {
 
 // seen returns what the kernel has captured and lost.
 func (r *recorder) seen() capfile.Counts {
-	return capfile.Counts{Received: r.class.packets.Seen + r.class.packets.KernelDrop, Dropped: r.class.packets.KernelDrop}
+	return capfile.Counts{Received: r.class.packets.Seen + r.class.packets.KernelDrop,
+		Dropped: r.class.packets.KernelDrop}
 }
 
 // publish makes the state visible to snapshot, after a batch of so many frames.

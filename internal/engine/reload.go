@@ -17,16 +17,18 @@ type refilter interface {
 	SetFilter(prog []bpf.RawInstruction) error
 }
 
-// reload applies the mappings of new settings, and what may differ between mappings. Everything that
-// can fail comes first, and nothing has changed when it does. Sessions go on; a mapping or a target
-// that was removed gets no new ones.
+// reload applies the mappings of new settings, and what may differ between mappings. Everything
+// that can fail comes first, and nothing has changed when it does. Sessions go on; a mapping or a
+// target that was removed gets no new ones.
 func (cp *copier) reload(fresh *config.Copy) error {
 	next := *cp.c
 	next.Mappings, next.Mapped, next.Own = fresh.Mappings, fresh.Mapped, fresh.Own
 	maps := slices.Clone(cp.maps)
 	at := make([]int, len(next.Mappings)) // their indexes in maps
 	for i, m := range next.Mappings {
-		at[i] = slices.IndexFunc(maps, func(o mapping.Mapping) bool { return o.Production == m.Production })
+		at[i] = slices.IndexFunc(maps, func(o mapping.Mapping) bool {
+			return o.Production == m.Production
+		})
 		if at[i] < 0 {
 			at[i] = len(maps)
 			maps = append(maps, m)
@@ -76,7 +78,9 @@ func (cp *copier) reload(fresh *config.Copy) error {
 
 // widen has the kernel select the packets of new mappings as well.
 func (cp *copier) widen(maps []mapping.Mapping) error {
-	if slices.EqualFunc(maps, cp.maps, func(a, b mapping.Mapping) bool { return a.Production == b.Production }) {
+	if slices.EqualFunc(maps, cp.maps, func(a, b mapping.Mapping) bool {
+		return a.Production == b.Production
+	}) {
 		return nil
 	}
 	if k := cp.c.From.Kind; k != config.FromHost && k != config.FromMirror {

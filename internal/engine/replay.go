@@ -27,8 +27,9 @@ const (
 	maxBusy = 1024
 	// roomPoll is how often to check whether there is room.
 	roomPoll = time.Millisecond
-	// replayGrace is how long a recorded session waits for bytes that a later packet has acknowledged:
-	// files are out of order by more than rings, and reading may pause between two packets.
+	// replayGrace is how long a recorded session waits for bytes that a later packet has
+	// acknowledged: files are out of order by more than rings, and reading may pause between two
+	// packets.
 	replayGrace = 2 * time.Second
 )
 
@@ -60,8 +61,9 @@ func openReplay(cp *copier) (*replay, error) {
 		return nil, err
 	}
 	r.source, err = file.Open(file.Config{
-		Paths: c.Replay.Files, Schedule: c.Replay.Schedule, Passes: c.Replay.Passes, Duration: c.Replay.Duration,
-		Pick: r.picker.pick, Now: cp.now,
+		Paths: c.Replay.Files, Schedule: c.Replay.Schedule, Passes: c.Replay.Passes,
+		Duration: c.Replay.Duration,
+		Pick:     r.picker.pick, Now: cp.now,
 	})
 	if err != nil {
 		return nil, &config.Problem{What: err.Error()}
@@ -69,8 +71,8 @@ func openReplay(cp *copier) (*replay, error) {
 	return r, nil
 }
 
-// again begins the next pass, and reports whether there is one. The shards have taken in all of the one
-// before.
+// again begins the next pass, and reports whether there is one. The shards have taken in all of
+// the one before.
 func (r *replay) again() (bool, error) {
 	more, err := r.source.Again()
 	if !more || err != nil {
@@ -118,9 +120,11 @@ func (r *replay) fill(s *export.Snapshot) {
 		Size: st.Size, Read: st.Read, Pass: st.Pass, Passes: r.cp.c.Replay.Passes,
 		Packets: st.Packets, At: time.Unix(0, st.Time), Played: st.Played,
 		Began: st.Opened, Late: st.Late, Paused: time.Duration(r.paused.Load()),
-		NotIP: st.NotIP, UnknownLink: st.UnknownLink, LinkMalformed: st.Malformed, OutsidePart: st.OutsidePart,
-		Backwards: st.Backwards, Truncated: st.Truncated, Corrupt: st.Corrupt, LostBefore: st.LostBefore,
-		PortsSeen: r.picker.seen(),
+		NotIP: st.NotIP, UnknownLink: st.UnknownLink, LinkMalformed: st.Malformed,
+		OutsidePart: st.OutsidePart,
+		Backwards:   st.Backwards, Truncated: st.Truncated, Corrupt: st.Corrupt,
+		LostBefore: st.LostBefore,
+		PortsSeen:  r.picker.seen(),
 	}
 }
 
@@ -150,7 +154,8 @@ func newPicker(c *config.Copy) (*picker, error) {
 	return p, err
 }
 
-// pick decides on a packet, of which b is the captured part, from the IP header on, and wire the length.
+// pick decides on a packet, of which b is the captured part, from the IP header on, and wire the
+// length.
 func (p *picker) pick(b []byte, wire int) file.Pick {
 	if p.expr != nil && p.expr.Match(b, &filter.Meta{}) == 0 {
 		return file.Leave

@@ -22,8 +22,9 @@ import (
 	"tcpcopy/internal/way"
 )
 
-// BenchmarkReplay is a capture file's way to the shards, as fast as can be: reading, decoding, dealing out, and
-// the sessions, with a target that takes everything. 300 bytes a packet, 1,000 packets a connection.
+// BenchmarkReplay is a capture file's way to the shards, as fast as can be: reading, decoding,
+// dealing out, and the sessions, with a target that takes everything. 300 bytes a packet, 1,000
+// packets a connection.
 func BenchmarkReplay(b *testing.B) {
 	const connections, each, size = 200, 1000, 260
 	path := filepath.Join(b.TempDir(), "bench.pcap")
@@ -39,7 +40,9 @@ func BenchmarkReplay(b *testing.B) {
 	at, text := int64(1_764_072_000e9), make([]byte, size)
 	put := func(port uint16, seq int, flags packet.Flags, payload []byte) {
 		s := packet.Segment{
-			Src: netip.AddrPortFrom(client.Addr(), port), Dst: production, Seq: seqnum.Value(seq), Flags: flags, Payload: payload, Len: len(payload),
+			Src: netip.AddrPortFrom(client.Addr(),
+				port), Dst: production, Seq: seqnum.Value(
+				seq), Flags: flags, Payload: payload, Len: len(payload),
 		}
 		buf = packet.Append(buf[:0], &s)
 		w.Write(at, buf, len(buf))
@@ -61,7 +64,8 @@ func BenchmarkReplay(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cfg := &config.Copy{Mappings: maps, Memory: 512 << 20, From: config.From{Kind: config.FromFile}, Shards: 1}
+	cfg := &config.Copy{Mappings: maps, Memory: 512 << 20,
+		From: config.From{Kind: config.FromFile}, Shards: 1}
 	cfg.Replay = &config.Replay{Files: []string{path}, Passes: 1}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -72,11 +76,13 @@ func BenchmarkReplay(b *testing.B) {
 		}
 		end := &memoryEnd{way: &memory{}, waker: way.NewWaker(), discard: true}
 		svc := &shard.Service{
-			Session: &session.Service{Gate: gate.NewService(gate.Config{}), MaxBytes: 32 << 20, Idle: time.Hour, Stall: time.Minute},
+			Session: &session.Service{Gate: gate.NewService(gate.Config{}), MaxBytes: 32 << 20,
+				Idle: time.Hour, Stall: time.Minute},
 			Targets: balance.NewGroup(balance.Config{}, maps[0].Targets), Copies: 1, Sample: 1,
 		}
 		loop := newShardLoop(shard.New(shard.Config{
-			Services: []*shard.Service{svc}, Streams: end, MaxSessions: 1 << 20, MaxMemory: 512 << 20,
+			Services: []*shard.Service{svc}, Streams: end, MaxSessions: 1 << 20,
+			MaxMemory: 512 << 20,
 		}), end, cp.now)
 		go loop.run()
 		cp.shards = []*shardLoop{loop}

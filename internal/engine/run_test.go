@@ -104,8 +104,9 @@ func copying(t testing.TB, mappings string) *config.Copy {
 		t.Fatal(err)
 	}
 	return &config.Copy{
-		Mappings: maps, Shards: 2, Memory: 64 << 20, MaxSessions: 1000, Drain: 5 * time.Second, Stats: time.Second,
-		From: config.From{Kind: config.FromHost}, Settings: way.Settings{Via: "memory"},
+		Mappings: maps, Shards: 2, Memory: 64 << 20, MaxSessions: 1000, Drain: 5 * time.Second,
+		Stats: time.Second,
+		From:  config.From{Kind: config.FromHost}, Settings: way.Settings{Via: "memory"},
 		Mapped: config.Mapped{
 			Copies: 1, SamplePercent: 100, Wait: config.WaitAuto, SessionMemory: 1 << 20,
 			GateLimit: 30 * time.Second, SessionTimeout: time.Minute, KeepaliveTimeout: time.Hour,
@@ -117,8 +118,10 @@ func copying(t testing.TB, mappings string) *config.Copy {
 func begin(t *testing.T, change ...func(*trial)) *trial {
 	t.Helper()
 	r := &trial{
-		T: t, source: newScript(), way: &memory{}, config: copying(t, "80-10.0.0.2:8080"), origin: time.Now(),
-		stop: make(chan struct{}), reload: make(chan *config.Copy), ask: make(chan chan<- *export.Snapshot),
+		T: t, source: newScript(), way: &memory{}, config: copying(t,
+			"80-10.0.0.2:8080"), origin: time.Now(),
+		stop: make(chan struct{}), reload: make(chan *config.Copy), ask: make(
+			chan chan<- *export.Snapshot),
 		ended: make(chan struct{}),
 	}
 	for _, f := range change {
@@ -134,9 +137,11 @@ func begin(t *testing.T, change ...func(*trial)) *trial {
 	go func() {
 		defer close(r.ended)
 		r.last, r.err = run(ctl, r.config, func(*export.Snapshot) { r.lines++ }, parts{
-			way:    func(*way.Settings) (way.Way, error) { return r.way, r.way.refuse["make"] },
-			source: func(*copier) (source.Source, error) { return r.source, r.way.refuse["source"] },
-			local:  func() (localAddresses, error) { return here(production.Addr()), nil },
+			way: func(*way.Settings) (way.Way, error) { return r.way, r.way.refuse["make"] },
+			source: func(*copier) (source.Source, error) {
+				return r.source, r.way.refuse["source"]
+			},
+			local: func() (localAddresses, error) { return here(production.Addr()), nil },
 		})
 	}()
 	synctest.Wait()
@@ -155,7 +160,8 @@ func (r *trial) frame(
 	from, to netip.AddrPort, seq, ack seqnum.Value, flags packet.Flags, payload string,
 ) source.Frame {
 	seg := packet.Segment{
-		Src: from, Dst: to, Seq: seq, Ack: ack, Flags: flags, Window: 1000, Payload: []byte(payload), Len: len(payload),
+		Src: from, Dst: to, Seq: seq, Ack: ack, Flags: flags, Window: 1000, Payload: []byte(
+			payload), Len: len(payload),
 	}
 	data := packet.Append(nil, &seg)
 	outgoing := from.Addr() == production.Addr()
@@ -172,7 +178,8 @@ func (r *trial) request(from, to netip.AddrPort, text string) {
 	)
 }
 
-// answered captures production's answer to the first request of so many bytes, and that the client has seen it.
+// answered captures production's answer to the first request of so many bytes, and that the client
+// has seen it.
 func (r *trial) answered(from, to netip.AddrPort, request int) {
 	next := seqnum.Value(101 + request)
 	seg := packet.Segment{Src: to, Dst: from, Seq: 501, Ack: next, Flags: packet.ACK, Window: 1000,
@@ -223,14 +230,16 @@ func TestFromCaptureToTarget(t *testing.T) {
 			t.Errorf("opened for %v", c.spec)
 		}
 		r.answered(client, production, 18)
-		r.capture(r.frame(client, production, 119, 601, packet.ACK|packet.PSH, "GET /2 HTTP/1.1\r\n\r\n"))
+		r.capture(r.frame(client, production, 119, 601, packet.ACK|packet.PSH,
+			"GET /2 HTTP/1.1\r\n\r\n"))
 		time.Sleep(2 * time.Second)
 		if !strings.HasSuffix(string(c.bytes), "GET /2 HTTP/1.1\r\n\r\n") {
 			t.Errorf("the target got %q", c.bytes)
 		}
 		to := make(chan *export.Snapshot, 1)
 		r.ask <- to
-		if s := <-to; s.Counters.Live != 1 || s.Final || s.Via != "memory" || len(s.Links) != 1 || s.Links[0].Intercept != "memory" {
+		if s := <-to; s.Counters.Live != 1 || s.Final || s.Via != "memory" || len(s.Links) != 1 ||
+			s.Links[0].Intercept != "memory" {
 			t.Errorf("while it runs: %+v", s)
 		}
 		r.capture(r.frame(client, production, 138, 701, packet.ACK|packet.FIN, ""))
@@ -243,11 +252,13 @@ func TestFromCaptureToTarget(t *testing.T) {
 		if r.err != nil || s.Counters.Sessions.Delivered != 1 || s.Counters.Bytes.Delivered != 37 {
 			t.Errorf("%v; sessions %+v, bytes %+v", r.err, s.Counters.Sessions, s.Counters.Bytes)
 		}
-		if p := s.Counters.Packets; p.Seen != 8 || p.KernelDrop != 3 || p.Offered != 11 || p.NotOurs != 0 {
+		if p := s.Counters.Packets; p.Seen != 8 || p.KernelDrop != 3 || p.Offered != 11 ||
+			p.NotOurs != 0 {
 			t.Errorf("packets %+v", p)
 		}
 		if s.Counters.SendErrors != 7 || s.Counters.SegmentsOut != 2000 {
-			t.Errorf("of the way, %d send errors and %d segments", s.Counters.SendErrors, s.Counters.SegmentsOut)
+			t.Errorf("of the way, %d send errors and %d segments", s.Counters.SendErrors,
+				s.Counters.SegmentsOut)
 		}
 		if r.ready != "copying 80-10.0.0.2:8080 via memory" || r.lines < 4 {
 			t.Errorf("ready: %q, %d lines", r.ready, r.lines)
@@ -273,7 +284,8 @@ func TestWhatWasCapturedBeforeTheStopIsRead(t *testing.T) {
 	})
 }
 
-// A stop lets sessions end: those whose targets have answered at once, others when they do, or never.
+// A stop lets sessions end: those whose targets have answered at once, others when they do, or
+// never.
 func TestDrain(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -308,7 +320,8 @@ func TestDrain(t *testing.T) {
 				if got := string(r.way.copies[0].bytes); (got == "GET 1GET 2") != test.answers {
 					t.Errorf("the target got %q", got)
 				}
-				if took := time.Since(begun); took < test.takes-time.Millisecond || took > test.takes+time.Second {
+				if took := time.Since(begun); took < test.takes-time.Millisecond ||
+					took > test.takes+time.Second {
 					t.Errorf("it took %v, wanted %v", took, test.takes)
 				}
 			})
@@ -330,7 +343,8 @@ func TestEndAtOnce(t *testing.T) {
 			}
 			r.kill()
 			s := r.end()
-			if !errors.Is(r.err, context.Canceled) || s.Counters.Sessions.Dropped[ledger.Shutdown] != 1 {
+			if !errors.Is(r.err, context.Canceled) ||
+				s.Counters.Sessions.Dropped[ledger.Shutdown] != 1 {
 				t.Errorf("draining %v: %v, sessions %+v", draining, r.err, s.Counters.Sessions)
 			}
 		})
@@ -346,12 +360,16 @@ func TestReload(t *testing.T) {
 		r.reload <- copying(t, "81-10.0.0.3:8081")
 		synctest.Wait()
 		added := netip.MustParseAddrPort("10.0.0.3:8081")
-		if !slices.Equal(r.way.told, []netip.AddrPort{target, added}) || r.source.filters.Load() != 1 {
-			t.Errorf("the way knows the targets %v, the filter was replaced %d times", r.way.told, r.source.filters.Load())
+		if !slices.Equal(r.way.told, []netip.AddrPort{target, added}) ||
+			r.source.filters.Load() != 1 {
+			t.Errorf("the way knows the targets %v, the filter was replaced %d times", r.way.told,
+				r.source.filters.Load())
 		}
 		r.request(netip.MustParseAddrPort("192.0.2.8:40001"), second, "GET 2")
-		r.request(netip.MustParseAddrPort("192.0.2.9:40002"), production, "GET 3") // no mapping has it now
-		if len(r.way.copies) != 2 || r.way.copies[1].spec.Target != added || string(r.way.copies[1].bytes) != "GET 2" {
+		// no mapping has it now
+		r.request(netip.MustParseAddrPort("192.0.2.9:40002"), production, "GET 3")
+		if len(r.way.copies) != 2 || r.way.copies[1].spec.Target != added ||
+			string(r.way.copies[1].bytes) != "GET 2" {
 			t.Fatalf("copies: %+v", r.way.copies)
 		}
 		r.answered(client, production, 5)
@@ -365,7 +383,8 @@ func TestReload(t *testing.T) {
 		synctest.Wait()
 		r.request(netip.MustParseAddrPort("192.0.2.8:40003"), second, "GET 5")
 		if len(r.way.copies) != 3 || !strings.Contains(r.log.String(), "no room") {
-			t.Errorf("after a reload that was refused: %d copies; %s", len(r.way.copies), r.log.String())
+			t.Errorf("after a reload that was refused: %d copies; %s", len(r.way.copies),
+				r.log.String())
 		}
 		close(r.stop)
 		if s := r.end(); s.Counters.Sessions.Captured != 3 || s.Counters.Sessions.Delivered != 3 {

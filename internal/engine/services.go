@@ -30,7 +30,8 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	m, targets := c.Of(i), c.Mappings[i].Targets
 	// Sessions keep the session.Service that they began with.
 	of := &session.Service{
-		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
+		WholeOnly: m.WholeSessions, MaxBytes: int(
+			m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
 		Production: c.AnswersWhole(),
 	}
 	of.Protocols, of.Certain = protocols(&m)
@@ -58,8 +59,8 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	s.Closed = false
 }
 
-// protocols returns the protocols that a mapping's connections may speak. certain reports that all of
-// them speak the only one.
+// protocols returns the protocols that a mapping's connections may speak. certain reports that all
+// of them speak the only one.
 func protocols(m *config.Mapped) (list []proto.Protocol, certain bool) {
 	if m.Proto == config.ProtoAuto {
 		return known.Auto(), false
@@ -74,7 +75,8 @@ func protocols(m *config.Mapped) (list []proto.Protocol, certain bool) {
 }
 
 var modes = map[config.Wait]gate.Mode{
-	config.WaitAuto: gate.Auto, config.WaitBytes: gate.Bytes, config.WaitQuiet: gate.Quiet, config.WaitNone: gate.None,
+	config.WaitAuto: gate.Auto, config.WaitBytes: gate.Bytes, config.WaitQuiet: gate.Quiet,
+	config.WaitNone: gate.None,
 }
 
 // assumedRTO returns the retransmission time-out of a target whose round-trip time is rtt (RFC 6298
@@ -101,7 +103,8 @@ func (cp *copier) targets() []export.TargetState {
 				i = len(all)
 				at[place{t.Service, t.Addr}] = i
 				all = append(all, export.TargetState{
-					Production: cp.maps[t.Service].ProductionString(), Target: t.Addr.String(), Weight: t.Weight,
+					Production: cp.maps[t.Service].ProductionString(), Target: t.Addr.String(),
+					Weight: t.Weight,
 				})
 			}
 			all[i].Shards++

@@ -40,9 +40,9 @@ func newShardLoop(sh *shard.Shard, end way.End, now func() mono.Time) *shardLoop
 	}
 }
 
-// A deadline that was missed by more than maxLate shows that the process did not run. The silence of a
-// target proves nothing then, so what came meanwhile gets catchUp to reach the shard before the
-// deadline counts.
+// A deadline that was missed by more than maxLate shows that the process did not run. The silence
+// of a target proves nothing then, so what came meanwhile gets catchUp to reach the shard before
+// the deadline counts.
 const (
 	maxLate = 5 * time.Millisecond
 	catchUp = 3 * time.Millisecond
@@ -91,8 +91,8 @@ func (l *shardLoop) wait() time.Duration {
 	return min(time.Hour, max(0, due.Sub(l.now())))
 }
 
-// clock returns the time to step at. After a deadline that was missed by more than maxLate it stands
-// still just before that deadline, for catchUp.
+// clock returns the time to step at. After a deadline that was missed by more than maxLate it
+// stands still just before that deadline, for catchUp.
 func (l *shardLoop) clock() mono.Time {
 	now := l.now()
 	switch {
@@ -107,8 +107,8 @@ func (l *shardLoop) clock() mono.Time {
 	return now
 }
 
-// step steps the shard with captured packets, or none, and again for as long as the way has something
-// to deliver at once.
+// step steps the shard with captured packets, or none, and again for as long as the way has
+// something to deliver at once.
 func (l *shardLoop) step(packets *carrier) {
 	now := l.clock()
 	in := shard.Input{Stalled: l.held != 0}
@@ -128,8 +128,8 @@ func (l *shardLoop) step(packets *carrier) {
 	}
 }
 
-// call runs f on the shard's goroutine and waits for it. It reports whether f was run: not if the loop
-// has ended.
+// call runs f on the shard's goroutine and waits for it. It reports whether f was run: not if the
+// loop has ended.
 func (l *shardLoop) call(f func(*shard.Shard)) bool {
 	done := make(chan struct{})
 	select {

@@ -50,7 +50,8 @@ func (cp *copier) openSource() (source.Source, error) {
 			kind = mirror.GENEVE
 		}
 		return opened(mirror.Listen(mirror.Config{
-			Kind: kind, Listen: c.From.Listen, Networks: c.From.Networks, Filter: inner, Buffer: int(c.Ring), Now: cp.now,
+			Kind: kind, Listen: c.From.Listen, Networks: c.From.Networks, Filter: inner,
+			Buffer: int(c.Ring), Now: cp.now,
 		}))
 	case config.FromAgent:
 		return cp.openAgents()
@@ -65,7 +66,8 @@ func (cp *copier) openAgents() (source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := agents.Config{Listen: c.From.Listen, Filter: inner, Software: "tcpcopy " + cp.ctl.Version, Now: cp.now, Log: cp.ctl.Log}
+	cfg := agents.Config{Listen: c.From.Listen, Filter: inner,
+		Software: "tcpcopy " + cp.ctl.Version, Now: cp.now, Log: cp.ctl.Log}
 	if c.Key != nil {
 		cfg.TLS = key.AgentServerTLS(*c.Key)
 	}
@@ -86,8 +88,9 @@ func (cp *copier) fillAgents(s *export.Snapshot) {
 		c := &a.Counts
 		s.Agents = append(s.Agents, export.AgentState{
 			Name: a.Name, Address: a.Address, Up: a.Up, Since: a.Since, Connects: a.Connects,
-			Packets: a.Packets, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate, ShedSessions: c.ShedSessions,
-			OverMemory: c.OverMemory, LinkDown: c.LinkDown, Lost: a.Lost, Error: a.LastError,
+			Packets: a.Packets, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate,
+			ShedSessions: c.ShedSessions,
+			OverMemory:   c.OverMemory, LinkDown: c.LinkDown, Lost: a.Lost, Error: a.LastError,
 		})
 	}
 }
@@ -103,7 +106,8 @@ func opened[S source.Source](s S, err error) (source.Source, error) {
 // captureFilter returns the filter by which the kernel selects the traffic of all mappings.
 func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, error) {
 	mirrored := c.From.Kind == config.FromMirror
-	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter, AnyDirection: mirrored, Encapsulated: mirrored}
+	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter, AnyDirection: mirrored,
+		Encapsulated: mirrored}
 	if c.AnswersWhole() {
 		spec.ResponseLen = filter.WholePacket
 	}
@@ -114,7 +118,8 @@ func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, erro
 	return filter.Capture(spec)
 }
 
-// innerFilter returns the user's filter of packets that were mirrored inside others; nil if there is none.
+// innerFilter returns the user's filter of packets that were mirrored inside others; nil if there
+// is none.
 func innerFilter(c *config.Copy) (filter.Program, error) {
 	if c.Filter == nil {
 		return nil, nil

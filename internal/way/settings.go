@@ -8,20 +8,22 @@ import (
 	"tcpcopy/internal/way/link/key"
 )
 
-// Settings are what users set of the ways. Each way takes what concerns it; a field that the chosen way
-// has no use for has its zero value.
+// Settings are what users set of the ways. Each way takes what concerns it; a field that the
+// chosen way has no use for has its zero value.
 type Settings struct {
 	Via      string   // the way's name
 	LearnWay bool     // Via was not given: raw, unless the intercept offers the tunnel
 	RawOnly  []string // with LearnWay: options that were given and that the tunnel has no use for
 
 	// Where.
-	Intercepts    []netip.AddrPort // of raw and tunnel: at least one
-	Clients       *mapping.Pool    // addresses that replace all clients' (raw, tunnel); nil: none do
-	LocalhostAs   netip.Addr       // replaces a loopback client's (raw, tunnel); invalid: none does
-	ProxyProtocol int              // version of the PROXY protocol header (socket); 0: none
-	Bind          []netip.Addr     // local addresses to connect from (socket); empty: the kernel's choice
-	OutputDevice  string           // to send on at the link layer (raw); empty: by the routes
+	Intercepts []netip.AddrPort // of raw and tunnel: at least one
+	// addresses that replace all clients' (raw, tunnel); nil: none do
+	Clients       *mapping.Pool
+	LocalhostAs   netip.Addr // replaces a loopback client's (raw, tunnel); invalid: none does
+	ProxyProtocol int        // version of the PROXY protocol header (socket); 0: none
+	// local addresses to connect from (socket); empty: the kernel's choice
+	Bind         []netip.Addr
+	OutputDevice string // to send on at the link layer (raw); empty: by the routes
 
 	// How.
 	PortShift   int  // added to the source ports (raw, tunnel)

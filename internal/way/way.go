@@ -33,13 +33,13 @@ type Way interface {
 	SetTargets(all []netip.AddrPort)
 	// Account returns what the way counts beside the shards' ledgers.
 	Account() Account
-	// Close frees everything that Open, Attach and Connect have made. The shards have ended, or never
-	// ran.
+	// Close frees everything that Open, Attach and Connect have made. The shards have ended, or
+	// never ran.
 	Close()
 }
 
-// End is one shard's end of a way. All methods are for the shard's goroutine, except that any goroutine
-// may receive from Wake.
+// End is one shard's end of a way. All methods are for the shard's goroutine, except that any
+// goroutine may receive from Wake.
 type End interface {
 	shard.Streams
 	// Wake returns a channel that holds a token when Deliver has something to deliver.

@@ -47,8 +47,8 @@ func (sh *Shard) packet(p *Packet) {
 	}
 }
 
-// fromClient hands a segment of the client to its session, and refuses the session where the segment
-// exceeds a bound.
+// fromClient hands a segment of the client to its session, and refuses the session where the
+// segment exceeds a bound.
 func (sh *Shard) fromClient(e *entry, p *Packet) {
 	if p.Seg.Len > 0 {
 		switch {
@@ -61,8 +61,8 @@ func (sh *Shard) fromClient(e *entry, p *Packet) {
 	e.FromClient(sh.now, &p.Seg, p.At, p.Ifindex)
 }
 
-// supersede unlinks the copies of an old connection, because the client has opened a new one from the
-// same port. The old copies end once what the client had sent on them has arrived.
+// supersede unlinks the copies of an old connection, because the client has opened a new one from
+// the same port. The old copies end once what the client had sent on them has arrived.
 func (sh *Shard) supersede(e *entry) {
 	for e != nil {
 		next := e.copy
@@ -124,7 +124,8 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		sh.nextID++
 		sh.count.Live++
 		sh.byID[sh.nextID] = e
-		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Production: p.Seg.Dst, Further: i > 0}
+		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Production: p.Seg.Dst,
+			Further: i > 0}
 		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
 		e.Init(&sh.env, svc.Session, &spec, at, &p.Seg, midTurn)
 		if head == nil {

@@ -2,7 +2,8 @@ package shard
 
 import "tcpcopy/internal/core/mono"
 
-// bucket is a token bucket: rate tokens a second flow in, up to burst. The zero value bounds nothing.
+// bucket is a token bucket: rate tokens a second flow in, up to burst. The zero value bounds
+// nothing.
 type bucket struct {
 	rate, burst, level float64
 	at                 mono.Time
@@ -34,7 +35,8 @@ func (b *bucket) has(now mono.Time) bool {
 	return b.level > 0
 }
 
-// trySpend spends n tokens if there are as many, or if the bucket is full, and reports whether it did.
+// trySpend spends n tokens if there are as many, or if the bucket is full, and reports whether it
+// did.
 func (b *bucket) trySpend(now mono.Time, n float64) bool {
 	if b.rate == 0 {
 		return true

@@ -69,7 +69,8 @@ func (s *socketStream) write(now mono.Time) {
 	for s.sent < s.released {
 		v := s.spec.Record.View(s.sent, int(s.released-s.sent))
 		if len(v) == 0 {
-			s.t.app.Errorf("at %v: of %v released %d, the record ends at %d", now, s.spec.Client, s.released, s.sent)
+			s.t.app.Errorf("at %v: of %v released %d, the record ends at %d", now, s.spec.Client,
+				s.released, s.sent)
 			return
 		}
 		b = append(b, v...)
@@ -130,8 +131,9 @@ func (s *socketStream) Abort(mono.Time) {
 	}
 }
 
-// Many clients of all kinds, captured as captures are, copied to a target of its own speed: every request
-// arrives once, in order, none before the answers that its client had seen; nothing is left over.
+// Many clients of all kinds, captured as captures are, copied to a target of its own speed: every
+// request arrives once, in order, none before the answers that its client had seen; nothing is
+// left over.
 func TestCopyProperty(t *testing.T) {
 	for _, seed := range rig.Seeds(50) {
 		for _, resets := range []int{0, 40} {
@@ -141,8 +143,10 @@ func TestCopyProperty(t *testing.T) {
 				tr := rig.NewTraffic(seed, 40, start)
 				app := rig.NewTargetApp(tr, t.Errorf, a.Plan)
 				tg := &socketTarget{agenda: &a, app: app, resets: resets}
-				sh := shard.New(shard.Config{Services: []*shard.Service{rig.ServiceFor(rig.Target)}, Streams: tg,
-					MaxSessions: 1000, MaxMemory: 64 << 20, Start: 0})
+				sh := shard.New(shard.Config{
+					Services: []*shard.Service{rig.ServiceFor(rig.Target)}, Streams: tg,
+					MaxSessions: 1000, MaxMemory: 64 << 20,
+				})
 				rig.CopyAll(t, sh, tg, tr, &a, &tg.in, nil)
 				if resets == 0 {
 					app.Check()

@@ -11,7 +11,8 @@ import (
 
 // FuzzShard drives a shard whose streams report any events that streams may report.
 func FuzzShard(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 1, 16, 0, 0, 20, 1, 2, 0, 1, 16, 0, 1, 0, 1, 3, 0, 0, 0, 0, 0, 5, 1})
+	f.Add([]byte{0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 1, 16, 0, 0, 20, 1, 2, 0, 1, 16, 0, 1, 0, 1, 3, 0,
+		0, 0, 0, 0, 5, 1})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		rig.Fuzz(t, script, func(in *rig.Input, sh func() *shard.Shard) *rig.FuzzWay {
 			return &rig.FuzzWay{

@@ -7,8 +7,8 @@ import (
 	"tcpcopy/internal/core/session"
 )
 
-// placer is the Opener of the shard's sessions: it chooses the target of a copy, and has the way open
-// a stream to it.
+// placer is the Opener of the shard's sessions: it chooses the target of a copy, and has the way
+// open a stream to it.
 type placer struct{ shard *Shard }
 
 // Open implements session.Opener.
@@ -47,8 +47,8 @@ func (n noTarget) Poll(now mono.Time) mono.Time {
 	return mono.Never
 }
 
-// choose sets the target of a copy that begins, or begins again, and reports whether there is one. A
-// copy that begins again keeps its target while that is in use.
+// choose sets the target of a copy that begins, or begins again, and reports whether there is one.
+// A copy that begins again keeps its target while that is in use.
 func (e *entry) choose(now mono.Time, spec *session.OpenSpec) bool {
 	g := e.service.Targets
 	switch {

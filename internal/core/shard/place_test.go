@@ -16,7 +16,10 @@ import (
 	"tcpcopy/internal/test/rig"
 )
 
-var target2, target3 = netip.MustParseAddrPort("203.0.113.2:8080"), netip.MustParseAddrPort("203.0.113.3:8080")
+var (
+	target2 = netip.MustParseAddrPort("203.0.113.2:8080")
+	target3 = netip.MustParseAddrPort("203.0.113.3:8080")
+)
 
 // several is a shard of one mapping with three targets.
 func several(t *testing.T, how balance.Config, change ...func(*shard.Service)) *rig.Bed {
@@ -255,11 +258,13 @@ func TestStagger(t *testing.T) {
 	b.Bytes(18, ledger.None, 18)
 }
 
-// What a staggered copy has still to live when the capture ends, it lives at once; a client that uses its
-// port again does not mix its old connection with its new one.
+// What a staggered copy has still to live when the capture ends, it lives at once; a client that
+// uses its port again does not mix its old connection with its new one.
 func TestStaggerEnds(t *testing.T) {
 	t.Run("drain", func(t *testing.T) {
-		b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].Copies, c.Services[0].Stagger = 2, time.Minute })
+		b := rig.NewBed(t, func(c *shard.Config) {
+			c.Services[0].Copies, c.Services[0].Stagger = 2, time.Minute
+		})
 		b.Conn("192.0.2.1:40000").Syn().Data("GET")
 		b.Sh.Drain(b.Now)
 		b.Step()
@@ -268,7 +273,9 @@ func TestStaggerEnds(t *testing.T) {
 		}
 	})
 	t.Run("port reuse", func(t *testing.T) {
-		b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].Copies, c.Services[0].Stagger = 2, 100*time.Millisecond })
+		b := rig.NewBed(t, func(c *shard.Config) {
+			c.Services[0].Copies, c.Services[0].Stagger = 2, 100*time.Millisecond
+		})
 		b.Conn("192.0.2.1:40000").Syn().Data("old")
 		c := b.Conn("192.0.2.1:40000")
 		c.Isn = 77000
@@ -293,7 +300,8 @@ func TestOnlyAndExcept(t *testing.T) {
 		return p
 	}
 	b := rig.NewBed(t, func(c *shard.Config) {
-		c.Services[0].Only, c.Services[0].Except = nets("192.0.2.0/24", "2001:db8::/32"), nets("192.0.2.128/25")
+		c.Services[0].Only = nets("192.0.2.0/24", "2001:db8::/32")
+		c.Services[0].Except = nets("192.0.2.128/25")
 	})
 	for _, tc := range []struct {
 		client string
@@ -309,7 +317,8 @@ func TestOnlyAndExcept(t *testing.T) {
 	b.Bytes(9, ledger.Filtered, 6)
 }
 
-// Two copiers that take the same share of clients take the same clients, with all their connections.
+// Two copiers that take the same share of clients take the same clients, with all their
+// connections.
 func TestSampleByClient(t *testing.T) {
 	chosen := func() map[string]int {
 		b := rig.NewBed(t, func(c *shard.Config) {
@@ -332,14 +341,19 @@ func TestSampleByClient(t *testing.T) {
 	}
 	for a, n := range one {
 		if n != 3 || other[a] != 3 {
-			t.Errorf("%s has %d connections copied by one and %d by the other, wanted all 3 by both", a, n, other[a])
+			t.Errorf(
+				"%s has %d connections copied by one and %d by the other, wanted all 3 by both", a,
+				n, other[a])
 		}
 	}
 }
 
 // Sessions over the rate are left out whole: nothing of them is copied later.
 func TestMaxRate(t *testing.T) {
-	b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].MaxRate = 10; c.Services[0].Copies = 2 })
+	b := rig.NewBed(t, func(c *shard.Config) {
+		c.Services[0].MaxRate = 10
+		c.Services[0].Copies = 2
+	})
 	var all []*rig.Conn
 	for i := range 100 { // a hundred within a second
 		all = append(all, b.Conn(fmt.Sprintf("192.0.2.1:%d", 10000+i)).Syn())

@@ -20,9 +20,9 @@ func (sh *Shard) noteBusy(e *entry) {
 	}
 }
 
-// Renew begins another pass of a recording at now. The packets that follow belong to new connections,
-// though they have the clients and sequence numbers of the old ones. The old ones still deliver what
-// was captured, and then close.
+// Renew begins another pass of a recording at now. The packets that follow belong to new
+// connections, though they have the clients and sequence numbers of the old ones. The old ones
+// still deliver what was captured, and then close.
 func (sh *Shard) Renew(now mono.Time) {
 	sh.now = max(sh.now, now)
 	sh.cfg.Start = sh.now

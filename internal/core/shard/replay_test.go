@@ -9,8 +9,9 @@ import (
 	"tcpcopy/internal/test/rig"
 )
 
-// A recording that is played again is of new connections, though their packets are the same to the last bit. The
-// old ones end once their target has answered, whether their clients had ended them or not.
+// A recording that is played again is of new connections, though their packets are the same to the
+// last bit. The old ones end once their target has answered, whether their clients had ended them
+// or not.
 func TestRenew(t *testing.T) {
 	b := rig.NewBed(t, func(c *shard.Config) { c.Start = 100 * sec })
 	play := func() {
@@ -18,7 +19,8 @@ func TestRenew(t *testing.T) {
 		ended.Data("GET 1")
 		ended.Fin()
 		b.Conn("192.0.2.1:40001").Syn().Data("GET 2") // open at the recording's end
-		// One that was open at its beginning: its first bytes may be the middle of a request, in every pass.
+		// One that was open at its beginning: its first bytes may be the middle of a request, in
+		// every pass.
 		c := b.Conn("192.0.2.1:40002")
 		c.Data("ST 3")
 		c.Answers(10)
@@ -48,13 +50,15 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// Those are busy that have something to give to their target, and not those that wait for their client.
+// Those are busy that have something to give to their target, and not those that wait for their
+// client.
 func TestBusy(t *testing.T) {
 	b := rig.NewBed(t)
 	busy := func(want int, held int64) {
 		t.Helper()
 		if b.Sh.Busy() != want || b.Sh.Held() > 0 != (held > 0) {
-			t.Errorf("%d busy sessions, %d bytes held, wanted %d and %d", b.Sh.Busy(), b.Sh.Held(), want, held)
+			t.Errorf("%d busy sessions, %d bytes held, wanted %d and %d", b.Sh.Busy(), b.Sh.Held(),
+				want, held)
 		}
 	}
 	busy(0, 0)

@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/core/session"
 )
 
-// Service is what a shard does with the traffic of one mapping. The shard owns it; Configure changes
-// it.
+// Service is what a shard does with the traffic of one mapping. The shard owns it; Configure
+// changes it.
 type Service struct {
 	Session *session.Service
 	How     gate.Config // the configuration of Session.Gate
@@ -24,8 +24,9 @@ type Service struct {
 	Copies float64
 	// Stagger delays each further copy by that much against the copy before.
 	Stagger time.Duration
-	// Sample is the share of the sessions to copy, 0 to 1. Ramp is the time from Since over which the
-	// share grows from 0. SampleClients samples clients by their address instead of connections.
+	// Sample is the share of the sessions to copy, 0 to 1. Ramp is the time from Since over which
+	// the share grows from 0. SampleClients samples clients by their address instead of
+	// connections.
 	Sample        float64
 	SampleClients bool
 	Ramp          time.Duration
@@ -58,13 +59,15 @@ func (s *Service) copies(key *Tuple) int {
 	return max(whole, 1)
 }
 
-// leftOut returns why the user's settings leave a connection out, or None. The choice is the same in
-// every process: every packet of a connection, and every copier that sees it, gets the same result.
+// leftOut returns why the user's settings leave a connection out, or None. The choice is the same
+// in every process: every packet of a connection, and every copier that sees it, gets the same
+// result.
 func (s *Service) leftOut(now mono.Time, key *Tuple) ledger.Reason {
 	if len(s.Only)+len(s.Except) > 0 {
 		a := key.Client().Addr()
 		has := func(p netip.Prefix) bool { return p.Contains(a) }
-		if len(s.Only) > 0 && !slices.ContainsFunc(s.Only, has) || slices.ContainsFunc(s.Except, has) {
+		if len(s.Only) > 0 && !slices.ContainsFunc(s.Only, has) ||
+			slices.ContainsFunc(s.Except, has) {
 			return ledger.Filtered
 		}
 	}
@@ -79,8 +82,8 @@ func (s *Service) leftOut(now mono.Time, key *Tuple) ledger.Reason {
 }
 
 // Sampled reports whether a connection is among a share (0 to 1) of all connections; with clients,
-// whether its client is among that share of all clients. The choice is the same in every process, and
-// a larger share includes every smaller one.
+// whether its client is among that share of all clients. The choice is the same in every process,
+// and a larger share includes every smaller one.
 func Sampled(client, production netip.AddrPort, clients bool, share float64) bool {
 	if share >= 1 {
 		return true

@@ -1,10 +1,11 @@
-// Package shard owns the sessions of a share of the clients: the table of sessions, their timers, and
-// the bounds on them.
+// Package shard owns the sessions of a share of the clients: the table of sessions, their timers,
+// and the bounds on them.
 //
-// It is pure. A Step takes the packets that were captured by now and what has come from the targets,
-// does what is due, and returns when it has to be called again. One goroutine of the engine calls a
-// shard. Of decides by the client's port which shard owns a client, both for the client's packets and
-// for the targets' answers. How copies reach the targets is the business of the shard's Streams.
+// It is pure. A Step takes the packets that were captured by now and what has come from the
+// targets, does what is due, and returns when it has to be called again. One goroutine of the
+// engine calls a shard. Of decides by the client's port which shard owns a client, both for the
+// client's packets and for the targets' answers. How copies reach the targets is the business of
+// the shard's Streams.
 package shard
 
 import (
@@ -230,8 +231,8 @@ func (sh *Shard) unlink(e *entry) {
 	}
 }
 
-// Drain ends the capture: each session closes as soon as what its client had sent has arrived and was
-// answered.
+// Drain ends the capture: each session closes as soon as what its client had sent has arrived and
+// was answered.
 func (sh *Shard) Drain(now mono.Time) {
 	for _, e := range sh.byID {
 		sh.flushDelayed(now, e)

@@ -2,8 +2,8 @@ package shard
 
 import "tcpcopy/internal/core/ledger"
 
-// shedMarks remembers connections that were refused as a whole, so that their later packets begin no
-// copy in mid-connection. It keeps those seen last: between one and two times maxMarks.
+// shedMarks remembers connections that were refused as a whole, so that their later packets begin
+// no copy in mid-connection. It keeps those seen last: between one and two times maxMarks.
 type shedMarks struct {
 	young, old map[uint64]ledger.Reason
 }

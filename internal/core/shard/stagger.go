@@ -7,8 +7,8 @@ import (
 	"tcpcopy/internal/core/session"
 )
 
-// delayQueue holds the packets of a staggered copy until they are due. The payloads are owned by the
-// shard's pool.
+// delayQueue holds the packets of a staggered copy until they are due. The payloads are owned by
+// the shard's pool.
 type delayQueue struct {
 	by    time.Duration
 	queue []delayedPacket

@@ -9,21 +9,22 @@ import (
 // Streams is a shard's end of a way to the targets: it opens the streams of the shard's copies and
 // reports what happens to them. The shard calls it from its own goroutine; no call blocks.
 type Streams interface {
-	// Open begins a copy at spec.Target and returns its stream. c is the session of the copy. A copy
-	// that cannot begin gets a stream all the same, which reports Failed in a later Deliver or Poll.
-	// The way keeps no reference to spec; it may keep spec.Record and c until the stream has ended.
+	// Open begins a copy at spec.Target and returns its stream. c is the session of the copy. A
+	// copy that cannot begin gets a stream all the same, which reports Failed in a later Deliver
+	// or Poll. The way keeps no reference to spec; it may keep spec.Record and c until the stream
+	// has ended.
 	Open(now mono.Time, spec *session.OpenSpec, c Copy) session.Stream
 	// Deliver takes in what has come from the targets. Each Step calls it once, after the captured
-	// packets and before the timers. It returns events, each for the session that its ID names, which
-	// are valid until the next Deliver; events of a stream that holds its Copy may go there instead.
-	// stalled is Input.Stalled.
+	// packets and before the timers. It returns events, each for the session that its ID names,
+	// which are valid until the next Deliver; events of a stream that holds its Copy may go there
+	// instead. stalled is Input.Stalled.
 	Deliver(now mono.Time, stalled bool) []session.Event
 	// Count adds what the way itself counts to c.
 	Count(c *ledger.Counters)
 }
 
-// Poller is a stream that acts by itself. The shard calls Poll whenever it has advanced the session,
-// and at the time that Poll returned last.
+// Poller is a stream that acts by itself. The shard calls Poll whenever it has advanced the
+// session, and at the time that Poll returned last.
 type Poller interface {
 	session.Stream
 	// Poll does what is due at now, and returns when it has to be called again; mono.Never: not
@@ -34,7 +35,8 @@ type Poller interface {
 // Copy is the session of a stream, as its way sees it. It is valid until the stream has reported
 // Finished, ResetByPeer or Failed, or was aborted.
 type Copy interface {
-	// Tell hands the session an event of its stream. The session is advanced at the end of the Step.
+	// Tell hands the session an event of its stream. The session is advanced at the end of the
+	// Step.
 	Tell(now mono.Time, ev session.Event)
 	// Touch has the session advanced, and its stream polled, at the end of the Step.
 	Touch()

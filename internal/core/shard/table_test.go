@@ -32,7 +32,8 @@ func TestOneConnectionOneCopy(t *testing.T) {
 	c.Data("GET 1")
 	d := b.Conn("192.0.2.1:40001").Syn()
 	d.Data("GET 2")
-	if len(b.Open.All) != 2 || string(b.Open.All[0].Text) != "GET 1" || string(b.Open.All[1].Text) != "GET 2" {
+	if len(b.Open.All) != 2 || string(b.Open.All[0].Text) != "GET 1" ||
+		string(b.Open.All[1].Text) != "GET 2" {
 		t.Fatalf("%d copies: %+v", len(b.Open.All), b.Open.All)
 	}
 	b.Live(2)
@@ -216,7 +217,10 @@ func TestLimits(t *testing.T) {
 func TestSample(t *testing.T) {
 	const n = 2000
 	chosen := func(share float64) map[int]bool {
-		b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].Sample = share; c.MaxSessions = n })
+		b := rig.NewBed(t, func(c *shard.Config) {
+			c.Services[0].Sample = share
+			c.MaxSessions = n
+		})
 		for i := range n {
 			b.Conn(fmt.Sprintf("192.0.2.%d:%d", i%200+1, 10000+i)).Syn().Data("GET")
 		}
@@ -246,7 +250,10 @@ func TestSample(t *testing.T) {
 }
 
 func TestRamp(t *testing.T) {
-	b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].Since = 100 * sec; c.Services[0].Ramp = 100 * time.Second })
+	b := rig.NewBed(t, func(c *shard.Config) {
+		c.Services[0].Since = 100 * sec
+		c.Services[0].Ramp = 100 * time.Second
+	})
 	count := func() int {
 		before := len(b.Open.All)
 		for i := range 500 {
@@ -315,7 +322,8 @@ func TestDrain(t *testing.T) {
 	b.Sh.Drain(b.Now)
 	b.Step()
 	if b.Open.All[0].Shut || !b.Open.All[1].Shut {
-		t.Errorf("closed: %v, %v; wanted the one that waits for nothing", b.Open.All[0].Shut, b.Open.All[1].Shut)
+		t.Errorf("closed: %v, %v; wanted the one that waits for nothing", b.Open.All[0].Shut,
+			b.Open.All[1].Shut)
 	}
 	b.Open.All[0].Tell(session.Event{Kind: session.Received, N: 10})
 	b.Step()

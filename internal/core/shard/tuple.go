@@ -28,7 +28,8 @@ func (t *Tuple) Server() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(t.server).Unmap(), t.serverPort)
 }
 
-// Hash returns FNV-1a over the tuple, with a finish that makes its high bits as good as its low ones.
+// Hash returns FNV-1a over the tuple, with a finish that makes its high bits as good as its low
+// ones.
 func (t *Tuple) Hash() uint64 {
 	h := uint64(14695981039346656037)
 	mix := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }

@@ -7,9 +7,9 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// The wheel has two rings of slots: the near ring has a slot for each 1 ms tick, the far ring one for
-// each full turn of the near ring. A deadline beyond the far ring waits in its last slot, and is
-// inserted again from there.
+// The wheel has two rings of slots: the near ring has a slot for each 1 ms tick, the far ring one
+// for each full turn of the near ring. A deadline beyond the far ring waits in its last slot, and
+// is inserted again from there.
 const (
 	tick      = time.Millisecond
 	slotBits  = 10

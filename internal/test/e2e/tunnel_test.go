@@ -327,7 +327,7 @@ func TestTunnelRefuses(t *testing.T) {
 	t.Run("raw", func(t *testing.T) {
 		for _, args := range [][]string{{"--via", "raw"}, {"-M", "1400"}} {
 			c := start(t, s.net.Production, "copy", binary, append([]string{"copy", "-x", s.mapping(productionPort, targetPort), "-s", s.intercepts[0].String(), "--key", s.key()}, args...)...)
-			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "stands on the target") {
+			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "runs on the target") {
 				t.Errorf("%q: exit code %d\n%s", args, code, c.output())
 			}
 		}

@@ -22,8 +22,8 @@ func Seeds(n int) []int64 {
 	return all
 }
 
-// CopyAll steps a shard over traffic until both have ended, and calls after, if it is not nil, after
-// each step. What happens at the agenda's times goes into *in, the input of the next step.
+// CopyAll steps a shard over traffic until both have ended, and calls after, if it is not nil,
+// after each step. What happens at the agenda's times goes into *in, the input of the next step.
 func CopyAll(t *testing.T, sh *shard.Shard, port Port, tr *Traffic, a *Agenda, in **Input,
 	after func(now mono.Time)) {
 	var now, due mono.Time
@@ -80,7 +80,8 @@ func CopyAll(t *testing.T, sh *shard.Shard, port Port, tr *Traffic, a *Agenda, i
 	CheckEmpty(t, sh)
 	t.Logf("%+v", sh.Snapshot())
 	c := sh.Snapshot()
-	if late := c.Sessions.Dropped[ledger.GateTimeout] + c.Sessions.Dropped[ledger.SendTimeout]; late > 0 {
+	if late := c.Sessions.Dropped[ledger.GateTimeout] +
+		c.Sessions.Dropped[ledger.SendTimeout]; late > 0 {
 		t.Errorf("%d sessions were lost to time: %+v", late, c.Sessions)
 	}
 }

@@ -146,7 +146,8 @@ func ServiceFor(targets ...netip.AddrPort) *shard.Service {
 	for _, t := range targets {
 		list = append(list, mapping.Target{Addr: t, Weight: 1})
 	}
-	return &shard.Service{Session: &session.Service{Gate: gate.NewService(gate.Config{Limit: 30 * time.Second}),
+	return &shard.Service{Session: &session.Service{Gate: gate.NewService(
+		gate.Config{Limit: 30 * time.Second}),
 		MaxBytes: 1 << 20, Idle: time.Minute, Stall: 20 * time.Second},
 		Targets: balance.NewGroup(balance.Config{Health: true}, list), Copies: 1, Sample: 1}
 }
@@ -260,7 +261,8 @@ func (b *Bed) flow(what string, f ledger.Flow, captured uint64, why ledger.Reaso
 		got = f.Dropped[why]
 	}
 	if f.Captured != captured || got != n {
-		b.Errorf("at %v: %d %s captured, %d %s; wanted %d, %d (%+v)", b.Now, f.Captured, what, got, why, captured, n, f)
+		b.Errorf("at %v: %d %s captured, %d %s; wanted %d, %d (%+v)", b.Now, f.Captured, what, got,
+			why, captured, n, f)
 	}
 }
 
@@ -289,13 +291,15 @@ func (c *Conn) Send(seg packet.Segment) {
 
 func (c *Conn) Syn() *Conn {
 	c.b.Helper()
-	c.Send(packet.Segment{Seq: c.Isn, Flags: packet.SYN, Opts: packet.Options{MSS: 1460, SACKPermitted: true}})
+	c.Send(packet.Segment{Seq: c.Isn, Flags: packet.SYN,
+		Opts: packet.Options{MSS: 1460, SACKPermitted: true}})
 	return c
 }
 
 func (c *Conn) Seg(flags packet.Flags, text string) {
 	c.b.Helper()
-	c.Send(packet.Segment{Seq: c.Isn.Add(1 + c.next), Ack: seqnum.Value(5001 + c.seen), Flags: flags | packet.ACK, Payload: []byte(text)})
+	c.Send(packet.Segment{Seq: c.Isn.Add(1 + c.next), Ack: seqnum.Value(5001 + c.seen),
+		Flags: flags | packet.ACK, Payload: []byte(text)})
 	c.next += len(text)
 }
 
@@ -309,8 +313,11 @@ func (c *Conn) Fin() {
 
 // answers is the production server's answer of n bytes, which the client has seen afterwards.
 func (c *Conn) Answers(n int) {
-	c.b.In.Packets = append(c.b.In.Packets, shard.Packet{FromServer: true, At: c.b.Now, Seg: packet.Segment{Src: Production, Dst: c.Addr,
-		Seq: seqnum.Value(5001 + c.seen), Ack: c.Isn.Add(1 + c.next), Flags: packet.ACK, Len: n}})
+	c.b.In.Packets = append(c.b.In.Packets,
+		shard.Packet{FromServer: true, At: c.b.Now,
+			Seg: packet.Segment{Src: Production, Dst: c.Addr,
+				Seq: seqnum.Value(5001 + c.seen), Ack: c.Isn.Add(1 + c.next), Flags: packet.ACK,
+				Len: n}})
 	c.seen += n
 	c.Seg(0, "")
 }

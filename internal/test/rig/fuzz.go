@@ -79,7 +79,8 @@ func fuzzService(script []byte) *shard.Service {
 	if script[0]&8 != 0 {
 		svc = ServiceFor(Target, netip.MustParseAddrPort("203.0.113.2:8080"))
 		methods := []balance.Method{balance.All, balance.Client, balance.Least, balance.RoundRobin}
-		svc.Targets.Set(balance.Config{Method: methods[script[0]>>6], Health: script[0]&2 == 0}, TargetsOf(svc))
+		svc.Targets.Set(balance.Config{Method: methods[script[0]>>6], Health: script[0]&2 == 0},
+			TargetsOf(svc))
 	}
 	if script[0]&32 != 0 {
 		svc.MaxRate, svc.MaxBandwidth = 20, 5000
@@ -92,7 +93,8 @@ func fuzzService(script []byte) *shard.Service {
 	svc.Session.WholeOnly = script[0]&2 != 0
 	if script[0]&64 != 0 { // production's answers are read
 		p, _ := known.Protocol(proto.Redis, &known.Rules{})
-		svc.Session.Protocols, svc.Session.Certain, svc.Session.Production = []proto.Protocol{p}, true, true
+		svc.Session.Protocols, svc.Session.Certain, svc.Session.Production = []proto.Protocol{p},
+			true, true
 	}
 	return svc
 }
@@ -104,8 +106,10 @@ var (
 
 // happen does what eight bytes say, and reports whether a step follows.
 func (f *fuzz) happen(script []byte) bool {
-	client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(40000+int(script[1]&3)))
-	seg := packet.Segment{Src: client, Dst: Production, Seq: 1000, Ack: 5000, Flags: packet.Flags(script[3])}
+	client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}),
+		uint16(40000+int(script[1]&3)))
+	seg := packet.Segment{Src: client, Dst: Production, Seq: 1000, Ack: 5000,
+		Flags: packet.Flags(script[3])}
 	seg.Seq = seg.Seq.Add(int(int8(script[4])) << (script[1] >> 4))
 	seg.Ack = seg.Ack.Add(int(int8(script[5])) << (script[2] >> 4))
 	seg.Len = int(script[6]) << (script[2] & 3)
@@ -113,7 +117,8 @@ func (f *fuzz) happen(script []byte) bool {
 	switch script[0] % 6 {
 	case 0, 1:
 		seg.Payload = fuzzRequests[:min(seg.Len, int(script[6])<<2)]
-		f.in.Packets = append(f.in.Packets, shard.Packet{Seg: seg, At: at, Ifindex: int32(script[2] >> 2 & 1)})
+		f.in.Packets = append(f.in.Packets,
+			shard.Packet{Seg: seg, At: at, Ifindex: int32(script[2] >> 2 & 1)})
 	case 2:
 		seg.Src, seg.Dst = seg.Dst, seg.Src
 		seg.Seq, seg.Ack = seg.Ack, seg.Seq
@@ -122,7 +127,8 @@ func (f *fuzz) happen(script []byte) bool {
 	case 3:
 		f.in.Events = append(f.in.Events, session.Event{
 			ID: session.ID(script[1] & 7), Kind: session.EventKind(script[3] % 9),
-			Reason: ledger.ConnectTimeout, N: uint64(script[4]) << (script[1] >> 4), Hole: script[5]&1 != 0, At: f.now,
+			Reason: ledger.ConnectTimeout, N: uint64(script[4]) << (script[1] >> 4),
+			Hole: script[5]&1 != 0, At: f.now,
 		})
 	case 4:
 		if !f.way.Segments {

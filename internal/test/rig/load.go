@@ -32,12 +32,14 @@ type LoadClient struct {
 	CopySent, Heard int
 }
 
-// NewLoad returns a Load of n sessions. accept, if it is not nil, has the target accept a copy whose
-// SYN was sent, and answer has it answer a request.
+// NewLoad returns a Load of n sessions. accept, if it is not nil, has the target accept a copy
+// whose SYN was sent, and answer has it answer a request.
 func NewLoad(port Port, n int, accept, answer func(*Load, *LoadClient)) *Load {
-	l := &Load{Port: port, Now: 100 * sec, Payload: make([]byte, 100), Clients: make([]LoadClient, n)}
-	cfg := shard.Config{Services: []*shard.Service{ServiceFor(Target)}, Streams: port, MaxSessions: n,
-		MaxMemory: 1 << 32}
+	l := &Load{Port: port, Now: 100 * sec, Payload: make([]byte, 100),
+		Clients: make([]LoadClient, n)}
+	cfg := shard.Config{Services: []*shard.Service{ServiceFor(Target)}, Streams: port,
+		MaxSessions: n,
+		MaxMemory:   1 << 32}
 	cfg.Services[0].Session.Idle = 24 * time.Hour
 	l.Sh = shard.New(cfg)
 	syn := packet.Options{MSS: 1460, SACKPermitted: true, HasTS: true, HasWScale: true, WScale: 7}

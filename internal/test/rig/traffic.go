@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/core/shard"
 )
 
-// A request of the made-up protocol begins with its connection, its number, how many requests its client
-// had seen answered when it sent it, its own length, and how the target answers it.
+// A request of the made-up protocol begins with its connection, its number, how many requests its
+// client had seen answered when it sent it, its own length, and how the target answers it.
 type request struct {
 	conn, number, answered, length uint32
 	reply                          uint32 // bytes of the target's answer
@@ -84,7 +84,8 @@ func (c *script) add(at mono.Time, seg packet.Segment, fromServer bool) {
 	if c.number < c.from || c.lossy && c.t.rng.Intn(25) == 0 && !seg.Flags.Has(packet.SYN) {
 		return // not captured
 	}
-	c.t.packets = append(c.t.packets, shard.Packet{Seg: seg, At: at, FromServer: fromServer, Ifindex: 1})
+	c.t.packets = append(c.t.packets, shard.Packet{Seg: seg, At: at, FromServer: fromServer,
+		Ifindex: 1})
 }
 
 func (c *script) ms(from, to int) mono.Time {
@@ -101,9 +102,11 @@ func NewTraffic(seed int64, conns int, start mono.Time) *Traffic {
 		greets = 10 + t.rng.Intn(100)
 	}
 	for i := range conns {
-		c := &script{t: t, n: uint32(i), now: start + mono.Time(t.rng.Intn(3000))*ms, greets: greets,
-			addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i/50)}), uint16(20000+i*7)),
-			isn:  seqnum.Value(t.rng.Uint32()), irs: seqnum.Value(t.rng.Uint32())}
+		c := &script{t: t, n: uint32(i), now: start + mono.Time(t.rng.Intn(3000))*ms,
+			greets: greets,
+			addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i/50)}),
+				uint16(20000+i*7)),
+			isn: seqnum.Value(t.rng.Uint32()), irs: seqnum.Value(t.rng.Uint32())}
 		if t.rng.Intn(4) == 0 {
 			c.isn = -seqnum.Value(t.rng.Intn(5000))
 		}
@@ -121,8 +124,10 @@ func NewTraffic(seed int64, conns int, start mono.Time) *Traffic {
 }
 
 func (c *script) play() {
-	c.add(c.now, packet.Segment{Seq: c.isn, Flags: packet.SYN, Opts: packet.Options{MSS: 1460, SACKPermitted: true}}, false)
-	c.add(c.now+ms, packet.Segment{Seq: c.irs, Ack: c.isn + 1, Flags: packet.SYN | packet.ACK}, true)
+	c.add(c.now, packet.Segment{Seq: c.isn, Flags: packet.SYN,
+		Opts: packet.Options{MSS: 1460, SACKPermitted: true}}, false)
+	c.add(c.now+ms, packet.Segment{Seq: c.irs, Ack: c.isn + 1, Flags: packet.SYN | packet.ACK},
+		true)
 	c.add(c.now+2*ms, c.seg(c.sent, nil), false)
 	c.now += 2 * ms
 	if c.greets > 0 {
@@ -141,7 +146,8 @@ func (c *script) play() {
 		fin := c.seg(c.sent, nil)
 		fin.Flags |= packet.FIN
 		c.add(c.now, fin, false)
-		c.add(c.now+ms, packet.Segment{Seq: c.irs.Add(1 + c.got), Ack: c.isn.Add(2 + c.sent), Flags: packet.ACK | packet.FIN}, true)
+		c.add(c.now+ms, packet.Segment{Seq: c.irs.Add(1 + c.got), Ack: c.isn.Add(2 + c.sent),
+			Flags: packet.ACK | packet.FIN}, true)
 		last := c.seg(c.sent+1, nil)
 		last.Ack++
 		c.add(c.now+2*ms, last, false)
@@ -157,7 +163,8 @@ func (c *script) play() {
 }
 
 func (c *script) seg(off int, payload []byte) packet.Segment {
-	return packet.Segment{Seq: c.isn.Add(1 + off), Ack: c.irs.Add(1 + c.got), Flags: packet.ACK, Payload: payload}
+	return packet.Segment{Seq: c.isn.Add(1 + off), Ack: c.irs.Add(1 + c.got), Flags: packet.ACK,
+		Payload: payload}
 }
 
 // turn is some requests at once, and their answers.
@@ -170,8 +177,9 @@ func (c *script) turn() {
 		many = 1 + rng.Intn(4)
 	}
 	for i := range many {
-		q := request{conn: c.n, number: c.number, answered: answered, length: uint32(headSize + rng.Intn(200)),
-			delay: uint32(rng.Intn(8))}
+		q := request{conn: c.n, number: c.number, answered: answered,
+			length: uint32(headSize + rng.Intn(200)),
+			delay:  uint32(rng.Intn(8))}
 		if rng.Intn(15) == 0 {
 			q.length += uint32(rng.Intn(30000))
 		}
@@ -225,7 +233,8 @@ func (c *script) cut(b []byte) (last mono.Time) {
 func (c *script) answer(n int) {
 	for n > 0 {
 		part := min(n, 1+c.t.rng.Intn(300))
-		c.add(c.now, packet.Segment{Seq: c.irs.Add(1 + c.got), Ack: c.isn.Add(1 + c.sent), Flags: packet.ACK, Len: part}, true)
+		c.add(c.now, packet.Segment{Seq: c.irs.Add(1 + c.got), Ack: c.isn.Add(1 + c.sent),
+			Flags: packet.ACK, Len: part}, true)
 		c.got += part
 		n -= part
 		c.now += ms
@@ -236,9 +245,8 @@ func (c *script) answer(n int) {
 	c.now += ms
 }
 
-// copyOf is one copy of a connection at the target: it reads requests, holds them against what was sent,
-// and says how it answers.
-// CopyOf is a connection to the target program.
+// copyOf is one copy of a connection at the target: it reads requests, holds them against what was
+// sent, and says how it answers. CopyOf is a connection to the target program.
 type CopyOf struct {
 	t        *TargetApp
 	client   netip.AddrPort
@@ -264,12 +272,14 @@ type TargetApp struct {
 }
 
 // NewTargetApp returns a program that plans its answers by plan.
-func NewTargetApp(t *Traffic, errorf func(string, ...any), plan func(mono.Time, func(mono.Time))) *TargetApp {
+func NewTargetApp(t *Traffic,
+	errorf func(string, ...any), plan func(mono.Time, func(mono.Time))) *TargetApp {
 	return &TargetApp{Errorf: errorf, t: t, seen: make([][]uint32, len(t.conns)), plan: plan}
 }
 
 // Accept takes a new connection, on which say sends bytes.
-func (a *TargetApp) Accept(now mono.Time, client netip.AddrPort, say func(now mono.Time, n int)) *CopyOf {
+func (a *TargetApp) Accept(now mono.Time, client netip.AddrPort,
+	say func(now mono.Time, n int)) *CopyOf {
 	c := &CopyOf{t: a, client: client, Busy: now}
 	if len(a.t.conns) > 0 && a.t.conns[0].greets > 0 {
 		a.plan(now+5*ms, func(now mono.Time) { say(now, a.t.conns[0].greets+3); c.greeting = true })
@@ -294,7 +304,8 @@ func (c *CopyOf) Heard(now mono.Time, b []byte, say func(now mono.Time, n int)) 
 			return
 		}
 		if want := q.append(nil); string(want) != string(c.b[:q.length]) {
-			c.t.Errorf("at %v: request %d of connection %d is not as it was sent", now, q.number, q.conn)
+			c.t.Errorf("at %v: request %d of connection %d is not as it was sent", now, q.number,
+				q.conn)
 		}
 		c.b, c.head = c.b[q.length:], false
 		c.next = q.number + 1
@@ -311,20 +322,25 @@ func (c *CopyOf) start(now mono.Time, q *request) {
 		return
 	}
 	if !c.begun {
-		c.begun, c.script, c.first, c.next, c.replied = true, c.t.t.conns[q.conn], q.number, q.number, q.number
+		c.begun, c.script, c.first, c.next, c.replied = true, c.t.t.conns[q.conn], q.number,
+			q.number, q.number
 		if q.answered != q.number {
-			c.t.Errorf("at %v: a copy of connection %d begins with request %d, in the middle of a turn", now, q.conn, q.number)
+			c.t.Errorf("at %v: a copy of connection %d begins with request %d, in the middle of "+
+				"a turn", now, q.conn, q.number)
 		}
 	}
 	if c.script.n != q.conn || q.number != c.next {
-		c.t.Errorf("at %v: request %d of connection %d, wanted %d of %d", now, q.number, q.conn, c.next, c.script.n)
+		c.t.Errorf("at %v: request %d of connection %d, wanted %d of %d", now, q.number, q.conn,
+			c.next, c.script.n)
 	}
 	if q.answered > c.replied && !c.t.Patient {
-		c.t.Errorf("at %v: request %d of connection %d came early: its client had seen %d answers, the target has sent %d",
+		c.t.Errorf("at %v: request %d of connection %d came early: its client had seen %d "+
+			"answers, the target has sent %d",
 			now, q.number, q.conn, q.answered, c.replied)
 	}
 	if c.script.greets > 0 && !c.greeting {
-		c.t.Errorf("at %v: request %d of connection %d came before the greeting", now, q.number, q.conn)
+		c.t.Errorf("at %v: request %d of connection %d came before the greeting", now, q.number,
+			q.conn)
 	}
 }
 
@@ -360,14 +376,16 @@ func (a *TargetApp) Check() {
 		}
 		want := len(c.requests) - int(c.from)
 		if c.from > 0 {
-			// What was under way is adopted at a turn; a connection's last word may have come before.
+			// What was under way is adopted at a turn; a connection's last word may have come
+			// before.
 			if len(got) > 0 && int(got[0])+len(got) != len(c.requests) {
 				a.Errorf("connection %d: %v came of %d requests", i, got, len(c.requests))
 			}
 			continue
 		}
 		if len(got) != want {
-			a.Errorf("connection %d (%s): %d of %d requests came: %v", i, c.end, len(got), want, got)
+			a.Errorf("connection %d (%s): %d of %d requests came: %v", i, c.end, len(got), want,
+				got)
 		}
 	}
 }

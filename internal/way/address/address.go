@@ -90,8 +90,8 @@ func (r *Rules) ClientPort(port uint16) uint16 { return shift(port, -r.PortShift
 // most systems.
 const ephemeralLow, ephemeralHigh = 32768, 60999
 
-// portAt returns the n-th port, counted in circles, of those that are not reserved; with outside, of
-// those that lie outside the ephemeral range as well.
+// portAt returns the n-th port, counted in circles, of those that are not reserved; with outside,
+// of those that lie outside the ephemeral range as well.
 func portAt(n uint64, outside bool) uint16 {
 	if !outside {
 		return uint16(1024 + n%(65536-1024))

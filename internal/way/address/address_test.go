@@ -25,7 +25,8 @@ func (u used) owner(tuple shard.Tuple) (shard.Tuple, bool) {
 }
 
 // choose chooses a source for a copy and marks it as used.
-func (u used) choose(c *Chooser, client string, index int, to netip.AddrPort) (netip.AddrPort, ledger.Reason) {
+func (u used) choose(c *Chooser, client string, index int, to netip.AddrPort) (netip.AddrPort,
+	ledger.Reason) {
 	spec := session.OpenSpec{
 		Client: netip.MustParseAddrPort(client), Production: production, Target: to, Index: index,
 	}
@@ -50,7 +51,8 @@ func TestChoose(t *testing.T) {
 	}{
 		{"the client's own", Rules{}, "192.0.2.1", "192.0.2.1"},
 		{"with a port shift", Rules{PortShift: 1000}, "192.0.2.1", "192.0.2.1"},
-		{"from loopback", Rules{LocalhostAs: netip.MustParseAddr("192.0.2.77")}, "127.0.0.1", "192.0.2.77"},
+		{"from loopback", Rules{LocalhostAs: netip.MustParseAddr("192.0.2.77")}, "127.0.0.1",
+			"192.0.2.77"},
 		{"a pool's", Rules{Clients: &pool}, "192.0.2.1", ""},
 		{"a pool's, with a port shift", Rules{Clients: &pool, PortShift: -77}, "192.0.2.1", ""},
 	} {
@@ -71,7 +73,8 @@ func TestChoose(t *testing.T) {
 					if got := shard.Of(tc.rules.ClientPort(source.Port()), 3); got != 1 {
 						t.Errorf("what comes back to %v is shard %d's, wanted 1", source, got)
 					}
-					if tc.want != "" && source.Addr().String() != tc.want || tc.want == "" && !pool.Contains(source.Addr()) {
+					if tc.want != "" && source.Addr().String() != tc.want ||
+						tc.want == "" && !pool.Contains(source.Addr()) {
 						t.Errorf("a copy comes from %v", source)
 					}
 					if index == 0 && int(source.Port()) != port+tc.rules.PortShift {
@@ -86,7 +89,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// A client's address has 64,512 ports: more copies than that have no source, and no source is used twice.
+// A client's address has 64,512 ports: more copies than that have no source, and no source is used
+// twice.
 func TestChooseRunsOut(t *testing.T) {
 	c := Chooser{Count: 1}
 	u, without := used{}, 0
@@ -104,7 +108,8 @@ func TestChooseRunsOut(t *testing.T) {
 		}
 	}
 	if len(u) < 64000 || len(u)+without != 64*1023 || without == 0 {
-		t.Errorf("%d sources, %d copies without one, wanted nearly 64,512, and the rest of %d", len(u), without, 64*1023)
+		t.Errorf("%d sources, %d copies without one, wanted nearly 64,512, and the rest of %d",
+			len(u), without, 64*1023)
 	}
 }
 
@@ -136,7 +141,8 @@ func TestChooseFamilies(t *testing.T) {
 	if _, why := (used{}).choose(&c, "192.0.2.1:40000", 0, six); why != ledger.BadClientAddress {
 		t.Errorf("an IPv4 client to an IPv6 target: %v", why)
 	}
-	if s, why := (used{}).choose(&c, "[2001:db8:1::1]:40000", 0, six); why != ledger.None || s.Port() != 40000 {
+	if s, why := (used{}).choose(&c, "[2001:db8:1::1]:40000", 0, six); why != ledger.None ||
+		s.Port() != 40000 {
 		t.Errorf("an IPv6 client: %v, %v", s, why)
 	}
 	one, _ := mapping.ParsePool("2001:db8::5")

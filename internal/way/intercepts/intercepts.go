@@ -1,5 +1,5 @@
-// Package intercepts is what the raw way and the tunnel share: a copier's links to its intercepts, as
-// its settings want them, and the addresses that copies may come from.
+// Package intercepts is what the raw way and the tunnel share: a copier's links to its intercepts,
+// as its settings want them, and the addresses that copies may come from.
 //
 // It makes no link by itself (package link does) and handles no message. Start with Config.
 package intercepts
@@ -20,7 +20,8 @@ import (
 
 // Config returns what every link of a copier is configured with, without callbacks.
 func Config(h *way.Host, s *way.Settings, targets []netip.AddrPort) link.Config {
-	cfg := link.Config{Conns: s.Connections, Software: h.Software, Now: h.Now, Log: h.Log, Targets: targets}
+	cfg := link.Config{Conns: s.Connections, Software: h.Software, Now: h.Now, Log: h.Log,
+		Targets: targets}
 	if s.Key != nil {
 		cfg.TLS = key.ClientTLS(*s.Key)
 	}
@@ -39,8 +40,8 @@ func Names(s *way.Settings) []string {
 	return all
 }
 
-// Connect starts the links, and waits until the intercepts have welcomed the copier, unless the user
-// goes on without them. It is an error if one of them does not offer the way.
+// Connect starts the links, and waits until the intercepts have welcomed the copier, unless the
+// user goes on without them. It is an error if one of them does not offer the way.
 func Connect(h *way.Host, s *way.Settings, g *link.Group, w wire.Way) error {
 	g.Start()
 	if s.Lonely {
@@ -57,7 +58,8 @@ func Connect(h *way.Host, s *way.Settings, g *link.Group, w wire.Way) error {
 			return fmt.Errorf("intercept %s does not run on the target: "+
 				"wanted one started with --on-target, or --via raw", st.Intercept)
 		default:
-			return fmt.Errorf("intercept %s runs on the target, where the kernel opens the connections: "+
+			return fmt.Errorf("intercept %s runs on the target, where the kernel opens the "+
+				"connections: "+
 				"wanted --via tunnel, or an intercept on another host", st.Intercept)
 		}
 	}
@@ -75,8 +77,8 @@ func stopped(err error) error {
 // askEvery is the time between attempts to reach an intercept whose way has to be known.
 const askEvery = time.Second
 
-// Ask returns the way that the first intercept offers which can be reached. It waits for one, unless
-// the user goes on without: then it returns WayRaw.
+// Ask returns the way that the first intercept offers which can be reached. It waits for one,
+// unless the user goes on without: then it returns WayRaw.
 func Ask(h *way.Host, s *way.Settings, targets []netip.AddrPort) (wire.Way, error) {
 	said := ""
 	for {
@@ -111,7 +113,8 @@ func Account(g *link.Group) (all []way.Link) {
 		st, n := l.State(), l.Stats()
 		to := way.Link{
 			Intercept: st.Intercept, Up: st.Up, Since: st.Since, Reconnects: st.Reconnects,
-			ClaimsRefused: n.ClaimsRefused, QueueDropped: n.QueueDropped, Forbidden: uint64(len(st.Forbidden)),
+			ClaimsRefused: n.ClaimsRefused, QueueDropped: n.QueueDropped, Forbidden: uint64(
+				len(st.Forbidden)),
 		}
 		if st.Err != nil {
 			to.Error = st.Err.Error()
@@ -126,9 +129,9 @@ func Rules(s *way.Settings) address.Rules {
 	return address.Rules{Clients: s.Clients, LocalhostAs: s.LocalhostAs, PortShift: s.PortShift}
 }
 
-// CheckAddresses reports an error if an address that replaces the clients' is a target's, or one of
-// local: the kernel of that host would receive the answers, and reset the copies. An intercept checks
-// the addresses of its own host.
+// CheckAddresses reports an error if an address that replaces the clients' is a target's, or one
+// of local: the kernel of that host would receive the answers, and reset the copies. An intercept
+// checks the addresses of its own host.
 func CheckAddresses(s *way.Settings, targets []way.Target, local []netip.Addr) error {
 	for _, t := range targets {
 		if err := checkAddress(s, t.Addr.Addr(), "the target's own"); err != nil {
@@ -155,6 +158,7 @@ func checkAddress(s *way.Settings, a netip.Addr, what string) error {
 	}
 	return &way.Problem{
 		Flag: flag, Value: a.String(),
-		What: fmt.Sprintf("is %s, which would reset the copies: wanted addresses that no host has", what),
+		What: fmt.Sprintf("is %s, which would reset the copies: wanted addresses that no host has",
+			what),
 	}
 }

@@ -33,7 +33,8 @@ func TestCheckAddresses(t *testing.T) {
 			s.LocalhostAs = netip.MustParseAddr(test.localhost)
 		}
 		err := CheckAddresses(s, targets, local)
-		if (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+		if (err == nil) != (test.want == "") ||
+			err != nil && !strings.HasPrefix(err.Error(), test.want) {
 			t.Errorf("-c %q -H %q: %v, wanted %q", test.clients, test.localhost, err, test.want)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/way/raw/stream"
 )
 
-// inboxSize is how many messages wait for a shard; then the links' readers wait, and so, in the end, do
-// the intercepts.
+// inboxSize is how many messages wait for a shard; then the links' readers wait, and so, in the
+// end, do the intercepts.
 const inboxSize = 64
 
 // end is a shard's end of the raw way.
@@ -119,8 +119,8 @@ func (e *end) receive(now mono.Time, m *message, stalled bool) {
 	}
 }
 
-// Flush implements way.End. What cannot be told to an intercept is told or asked again later, or is not
-// confirmed.
+// Flush implements way.End. What cannot be told to an intercept is told or asked again later, or
+// is not confirmed.
 func (e *end) Flush(now mono.Time) {
 	g := e.way.group
 	if r := e.Readings(); len(r) > 0 {
@@ -145,7 +145,8 @@ func (e *end) Flush(now mono.Time) {
 	}
 }
 
-// narrow makes connections fit a path that has refused their segments, those with the indexes tooBig.
+// narrow makes connections fit a path that has refused their segments, those with the indexes
+// tooBig.
 func (e *end) narrow(out []packet.Segment, tooBig []int) {
 	for _, i := range tooBig {
 		if payload, ok := e.way.pathMTU(out[i].Dst.Addr()); ok {

@@ -76,8 +76,8 @@ func (w *Way) onAnswers(body []byte) error {
 }
 
 // onState tells the shards whether the targets' answers are reported, and the intercept which
-// connections are ours. Links change at the same time: each shard asks for their state when it takes in
-// the message, so that what it was told last is true.
+// connections are ours. Links change at the same time: each shard asks for their state when it
+// takes in the message, so that what it was told last is true.
 func (w *Way) onState(s link.State) {
 	anew := w.readsAnew(s)
 	for _, e := range w.ends {
@@ -93,8 +93,8 @@ func (w *Way) onState(s link.State) {
 	}
 }
 
-// readsAnew reports whether a link's change may leave gaps in what its intercept tells of answers: its
-// first connection has come, or one has gone with what was on its way.
+// readsAnew reports whether a link's change may leave gaps in what its intercept tells of answers:
+// its first connection has come, or one has gone with what was on its way.
 func (w *Way) readsAnew(s link.State) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -126,8 +126,8 @@ func (w *Way) anyUp() bool {
 	return false
 }
 
-// onOwner takes the answer to a Query. We ourselves may own the connection: the intercepts learned it
-// from the answer to our SYN.
+// onOwner takes the answer to a Query. We ourselves may own the connection: the intercepts learned
+// it from the answer to our SYN.
 func (w *Way) onOwner(t wire.Tuple, o wire.Ownership) {
 	if o == wire.Nobody || o == wire.You {
 		w.endOf(t.Client).put(message{what: unowned, tuple: shardTuple(t)})
@@ -154,7 +154,8 @@ func (w *Way) onRefused(tuples []wire.Tuple) {
 func (w *Way) onICMP(m wire.ICMP) {
 	if m.Kind == packet.FragNeeded || m.Kind == packet.PacketTooBig {
 		payload := int(m.MTU) - headersTo(m.Tuple.Target.Addr())
-		w.endOf(m.Tuple.Client).put(message{what: narrowed, tuple: shardTuple(m.Tuple), payload: payload})
+		w.endOf(m.Tuple.Client).put(message{what: narrowed, tuple: shardTuple(m.Tuple),
+			payload: payload})
 	}
 }
 

@@ -1,12 +1,12 @@
 // Package raw is the raw way: copies are TCP connections of our own, whose segments leave with the
 // addresses of the clients. What a target answers never reaches this host; intercepts report it.
 //
-// A Way has what the shards share: the links to the intercepts, and what is known of the paths. Its end
-// for each shard has the streams (package stream, which is pure), and a sender (package send). Package
-// tcp is the TCP, route and intercept are the intercepts' side.
+// A Way has what the shards share: the links to the intercepts, and what is known of the paths.
+// Its end for each shard has the streams (package stream, which is pure), and a sender (package
+// send). Package tcp is the TCP, route and intercept are the intercepts' side.
 //
-// It decides nothing about what is sent when (core/session does), and opens no link by itself (package
-// link does).
+// It decides nothing about what is sent when (core/session does), and opens no link by itself
+// (package link does).
 package raw
 
 import (
@@ -83,7 +83,8 @@ func (w *Way) Open(h *way.Host, s *way.Settings, targets []way.Target) error {
 	}
 	w.exempt = exempt
 	cfg := intercepts.Config(h, s, w.targets)
-	cfg.OnState, cfg.OnBatch, cfg.OnAnswers, cfg.OnICMP = w.onState, w.onBatch, w.onAnswers, w.onICMP
+	cfg.OnState, cfg.OnBatch, cfg.OnAnswers, cfg.OnICMP = w.onState, w.onBatch, w.onAnswers,
+		w.onICMP
 	cfg.OnOwner, cfg.OnSought, cfg.OnRefused = w.onOwner, w.onSought, w.onRefused
 	w.group = link.NewGroup(intercepts.Names(s), cfg)
 	return nil
@@ -192,8 +193,8 @@ func (w *Way) streamConfig(index, count int) stream.Config {
 }
 
 // congestion returns the congestion control of the copies. The default is the one of this host's
-// kernel, so that copies are as fast as the host's own connections; CUBIC, if package tcp has not that
-// one.
+// kernel, so that copies are as fast as the host's own connections; CUBIC, if package tcp has not
+// that one.
 func congestion(c way.Congestion) uint8 {
 	if c == way.AutoCongestion {
 		name, err := sys.CongestionControl()
@@ -267,7 +268,8 @@ func (w *Way) Close() {
 // hurry tells the intercepts that copies are behind, at most twice in wire.HurryFor.
 func (w *Way) hurry(now mono.Time) {
 	last := w.hurried.Load()
-	if last != 0 && now.Sub(mono.Time(last)) < wire.HurryFor/2 || !w.hurried.CompareAndSwap(last, int64(now)) {
+	if last != 0 && now.Sub(mono.Time(last)) < wire.HurryFor/2 ||
+		!w.hurried.CompareAndSwap(last, int64(now)) {
 		return
 	}
 	w.group.Hurry()

@@ -14,8 +14,8 @@ const (
 	earlyMost = 1024
 	// readMost is how many bytes one read takes where they are parsed.
 	readMost = 64 << 10
-	// skipMost is how many bytes that need no parsing are read with the others rather than discarded
-	// by a system call of their own.
+	// skipMost is how many bytes that need no parsing are read with the others rather than
+	// discarded by a system call of their own.
 	skipMost = 4 << 10
 )
 
@@ -51,8 +51,8 @@ func (c *conn) listen(spec *session.OpenSpec) {
 	}
 }
 
-// ReadAnswers implements session.AnswerReader. It wakes the poller, which parses what has come before:
-// that may be all that comes.
+// ReadAnswers implements session.AnswerReader. It wakes the poller, which parses what has come
+// before: that may be all that comes.
 func (c *conn) ReadAnswers(kind proto.Kind) {
 	c.instruct(instruction{conn: c, kind: kind})
 	if !c.gone && !c.out.closed {
@@ -121,12 +121,13 @@ func (p *poller) apply(n *instruction) {
 	}
 }
 
-// feedEarly parses what came before the protocol was known, on connections of which nothing was read
-// since.
+// feedEarly parses what came before the protocol was known, on connections of which nothing was
+// read since.
 func (p *poller) feedEarly() {
 	for i, c := range p.early {
 		p.early[i] = nil
-		if a := c.polled.answers; a != nil && c.polled.state != stateClosed && (len(a.early) > 0 || a.follower.Lost() && !a.reported) {
+		if a := c.polled.answers; a != nil && c.polled.state != stateClosed &&
+			(len(a.early) > 0 || a.follower.Lost() && !a.reported) {
 			from := len(p.batch.found)
 			p.feed(c, nil)
 			n := p.note(c, 0)
@@ -137,8 +138,8 @@ func (p *poller) feedEarly() {
 	p.early = p.early[:0]
 }
 
-// receive reads bytes of the target from the kernel, and parses or discards them. It returns how many
-// there were, and how many it would have taken.
+// receive reads bytes of the target from the kernel, and parses or discards them. It returns how
+// many there were, and how many it would have taken.
 func (p *poller) receive(c *conn) (n, most int, errno syscall.Errno) {
 	s := &c.polled
 	a := s.answers

@@ -12,9 +12,9 @@ import (
 // maxView bounds the view that is asked of a record at once, in bytes.
 const maxView = 1 << 20
 
-// conn is one connection to the target. Its own fields belong to the shard's goroutine, those in polled
-// to the poller. The shard reads the descriptor in there while it may use it (see the package comment);
-// the poller does not change it then.
+// conn is one connection to the target. Its own fields belong to the shard's goroutine, those in
+// polled to the poller. The shard reads the descriptor in there while it may use it (see the
+// package comment); the poller does not change it then.
 type conn struct {
 	out      *Output
 	record   session.Record
@@ -52,16 +52,16 @@ func (c *conn) CloseWrite(mono.Time) {
 // Sent implements Stream.
 func (c *conn) Sent() uint64 { return c.sent }
 
-// Abort implements session.Stream. What the kernel has taken is delivered before the reset, for at most
-// lingerLimit: the session has counted it as delivered.
+// Abort implements session.Stream. What the kernel has taken is delivered before the reset, for at
+// most lingerLimit: the session has counted it as delivered.
 func (c *conn) Abort(mono.Time) {
 	if !c.gone && !c.out.closed {
 		c.giveBack()
 	}
 }
 
-// Acknowledge implements session.Acknowledger. An ACK for every answer was a third of a copier's CPU;
-// most travel with the next request.
+// Acknowledge implements session.Acknowledger. An ACK for every answer was a third of a copier's
+// CPU; most travel with the next request.
 func (c *conn) Acknowledge() {
 	if c.open && !c.out.closed {
 		sys.AckNow(c.polled.fd)
@@ -141,7 +141,8 @@ func (c *conn) apply(now, at mono.Time, b *Batch, n *note) {
 	if n.to > n.from || n.what&noteLost != 0 {
 		c.reportAnswers(b, n)
 	}
-	if n.what&noteShut != 0 && !c.shut && (n.what&noteOver == 0 || c.err == 0) { // after a reset reads end, too
+	// after a reset reads end, too
+	if n.what&noteShut != 0 && !c.shut && (n.what&noteOver == 0 || c.err == 0) {
 		c.shut = true
 		c.out.report(c, session.Shut, 0, at)
 	}
@@ -197,13 +198,14 @@ func reasonFrom(err syscall.Errno, otherwise ledger.Reason) ledger.Reason {
 	return otherwise
 }
 
-// reason returns the ledger's reason for an error of the kernel's; opened reports whether the connection
-// had opened.
+// reason returns the ledger's reason for an error of the kernel's; opened reports whether the
+// connection had opened.
 func reason(err syscall.Errno, opened bool) ledger.Reason {
 	switch err {
 	case syscall.ECONNREFUSED:
 		return ledger.TargetRefused
-	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN:
+	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
+		syscall.ENETDOWN:
 		if opened {
 			return ledger.SendTimeout
 		}

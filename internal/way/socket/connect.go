@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// bindAttempts bounds how many local addresses are tried for one connection: the kernel searches all
-// ports of each.
+// bindAttempts bounds how many local addresses are tried for one connection: the kernel searches
+// all ports of each.
 const bindAttempts = 16
 
 // connector begins connections. It belongs to the poller.
@@ -25,10 +25,10 @@ type connector struct {
 	ports ports
 }
 
-// ports limits where in the host's range of ports the kernel looks for a free one. By itself it tries
-// every other port first, and where an address has none of those left, it tries all of them again for
-// each connection: a millisecond, for Linux's 28,232 ports. So it gets a small window of the range, and
-// the next one when that is full.
+// ports limits where in the host's range of ports the kernel looks for a free one. By itself it
+// tries every other port first, and where an address has none of those left, it tries all of them
+// again for each connection: a millisecond, for Linux's 28,232 ports. So it gets a small window of
+// the range, and the next one when that is full.
 type ports struct {
 	low, high int // high 0: the kernel chooses from its whole range
 	window    int // the lowest port of the current window
@@ -178,7 +178,8 @@ func (k *connector) prepare(fd int, local netip.Addr, target netip.AddrPort) err
 	return sys.ConnectTCP(fd, target, zone(target.Addr()))
 }
 
-// zone returns the number of the interface that a link-local address belongs to; 0 if there is none.
+// zone returns the number of the interface that a link-local address belongs to; 0 if there is
+// none.
 func zone(a netip.Addr) uint32 {
 	name := a.Zone()
 	if name == "" {

@@ -7,9 +7,9 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// A reset discards what the kernel has taken and not delivered yet, which the session has counted as
-// delivered. So a connection lingers: its reset waits until the target has acknowledged everything. No
-// event reports that, so the poller checks again and again, for a bounded time.
+// A reset discards what the kernel has taken and not delivered yet, which the session has counted
+// as delivered. So a connection lingers: its reset waits until the target has acknowledged
+// everything. No event reports that, so the poller checks again and again, for a bounded time.
 const (
 	lingerLimit   = 2 * time.Second      // how long a connection lingers
 	lingerCheck   = 5 * time.Millisecond // how often the poller checks
@@ -17,7 +17,8 @@ const (
 	lingerAtClose = time.Second          // how long Output.Close waits
 )
 
-// closeConn closes a connection for the shard, as soon as the target has acknowledged what was sent.
+// closeConn closes a connection for the shard, as soon as the target has acknowledged what was
+// sent.
 func (p *poller) closeConn(now mono.Time, c *conn) {
 	s := &c.polled
 	if s.state == stateOpen && sys.Unacked(s.fd) > 0 {
@@ -61,7 +62,8 @@ func (p *poller) closeAll() {
 			p.closeConn(now, c)
 		}
 	}
-	for end := now.Add(lingerAtClose); len(p.lingering) > 0 && !end.Reached(now); now = p.cfg.Now() {
+	for end := now.Add(lingerAtClose); len(p.lingering) > 0 &&
+		!end.Reached(now); now = p.cfg.Now() {
 		time.Sleep(lingerCheck)
 		p.checkLingering(now)
 	}

@@ -87,8 +87,9 @@ const (
 	stateConnecting        // in the list of deadlines
 	stateOpen              // the shard may use the descriptor
 	stateOver              // noteOver was sent: the shard will ask to close
-	stateLingering         // the shard has asked, but the target lacks bytes: it is in poller.lingering
-	stateClosed            // the descriptor is closed
+	// the shard has asked, but the target lacks bytes: it is in poller.lingering
+	stateLingering
+	stateClosed // the descriptor is closed
 )
 
 // slot is where a tag of epoll leads. A tag holds the slot's generation too, so that an event for a
@@ -268,7 +269,8 @@ func (p *poller) note(c *conn, what uint8) *note {
 	return &p.batch.notes[len(p.batch.notes)-1]
 }
 
-// noteFrom is note with what was found of the connection's answers since Batch.found had the length from.
+// noteFrom is note with what was found of the connection's answers since Batch.found had the
+// length from.
 func (p *poller) noteFrom(c *conn, what uint8, from int) *note {
 	n := p.note(c, what)
 	n.from, n.to = from, len(p.batch.found)
@@ -389,8 +391,8 @@ func (p *poller) lookup(tag uint64) *conn {
 	return nil
 }
 
-// enlist appends c to the connections that are connecting. All wait equally long, so that the list is in
-// the order of deadlines.
+// enlist appends c to the connections that are connecting. All wait equally long, so that the list
+// is in the order of deadlines.
 func (p *poller) enlist(c *conn) {
 	c.polled.prev = p.last
 	if p.last != nil {

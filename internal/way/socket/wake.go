@@ -58,8 +58,8 @@ func (p *poller) handle(c *conn, ev *sys.EpollEvent) {
 	p.noteFrom(c, what, from)
 }
 
-// connected ends an attempt to connect, and reports whether the connection has opened. If it has not,
-// the shard gets a note, or the attempt goes on.
+// connected ends an attempt to connect, and reports whether the connection has opened. If it has
+// not, the shard gets a note, or the attempt goes on.
 func (p *poller) connected(c *conn, ev *sys.EpollEvent) bool {
 	s := &c.polled
 	switch {
@@ -80,9 +80,10 @@ func (p *poller) connected(c *conn, ev *sys.EpollEvent) bool {
 	case !ev.Writable():
 		return false
 	}
-	if local := sys.LocalAddr(s.fd); local.Port() == s.target.Port() && local.Addr().Unmap() == s.target.Addr().Unmap() {
-		// No server listens, and the kernel has chosen the target's port to connect from: the connection
-		// is one with itself (simultaneous open, RFC 9293 §3.5).
+	if local := sys.LocalAddr(s.fd); local.Port() == s.target.Port() &&
+		local.Addr().Unmap() == s.target.Addr().Unmap() {
+		// No server listens, and the kernel has chosen the target's port to connect from: the
+		// connection is one with itself (simultaneous open, RFC 9293 §3.5).
 		p.fail(c, syscall.ECONNREFUSED)
 		return false
 	}
@@ -94,8 +95,8 @@ func (p *poller) connected(c *conn, ev *sys.EpollEvent) bool {
 	return true
 }
 
-// sendHeader sends the PROXY protocol header, before the shard may write, and reports whether it could.
-// It fits the empty buffer of a new connection.
+// sendHeader sends the PROXY protocol header, before the shard may write, and reports whether it
+// could. It fits the empty buffer of a new connection.
 func (p *poller) sendHeader(c *conn) bool {
 	s := &c.polled
 	var g sys.Gather
@@ -113,8 +114,8 @@ func (p *poller) sendHeader(c *conn) bool {
 	return true
 }
 
-// read reads and counts what the target has answered. It returns the socket's error, and reports whether
-// everything was read: a target that answers without end is read further in readAgain.
+// read reads and counts what the target has answered. It returns the socket's error, and reports
+// whether everything was read: a target that answers without end is read further in readAgain.
 func (p *poller) read(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained bool) {
 	s := &c.polled
 	for range readsAtOnce {
@@ -132,8 +133,8 @@ func (p *poller) read(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained
 			return 0, true
 		}
 		s.received += uint64(n)
-		// Less than was asked for is all there was, and epoll reports later bytes. But a read also stops
-		// at urgent data, and the end of the stream takes a read of its own.
+		// Less than was asked for is all there was, and epoll reports later bytes. But a read also
+		// stops at urgent data, and the end of the stream takes a read of its own.
 		if n < most && !ev.Urgent() && !ev.PeerShut() {
 			drained = true
 			break
@@ -153,7 +154,8 @@ func (p *poller) readAgain() {
 	}
 }
 
-// finish leaves a note that a connection is over. The shard has to ask for its descriptor to be closed.
+// finish leaves a note that a connection is over. The shard has to ask for its descriptor to be
+// closed.
 func (p *poller) finish(c *conn, what uint8, errno syscall.Errno, status sys.TCPStatus, from int) {
 	s := &c.polled
 	s.state = stateOver
@@ -162,7 +164,8 @@ func (p *poller) finish(c *conn, what uint8, errno syscall.Errno, status sys.TCP
 	n.acked = s.acked(status)
 }
 
-// acked returns how many bytes of the record the target has acknowledged, perhaps with one for our FIN.
+// acked returns how many bytes of the record the target has acknowledged, perhaps with one for our
+// FIN.
 func (s *polled) acked(status sys.TCPStatus) uint64 {
 	before := 1 + uint64(s.headerLen) // the SYN and the header
 	return max(status.Acked, before) - before

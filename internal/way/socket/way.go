@@ -52,8 +52,8 @@ func (w *Way) Connect() error { return nil }
 // portRange is the file that has the range of ports from which the kernel connects.
 const portRange = "/proc/sys/net/ipv4/ip_local_port_range"
 
-// Check implements way.Way. It refuses more copies of one session than there are ports to connect from:
-// the copies of a single connection would not fit.
+// Check implements way.Way. It refuses more copies of one session than there are ports to connect
+// from: the copies of a single connection would not fit.
 func (w *Way) Check(targets []way.Target, _ []netip.AddrPort) error {
 	text, err := os.ReadFile(portRange)
 	if err != nil {
@@ -71,7 +71,8 @@ func (w *Way) Check(targets []way.Target, _ []netip.AddrPort) error {
 		if room := from * (high - low + 1); int(math.Ceil(t.Copies)) > room {
 			return &way.Problem{
 				Flag: "-n", Value: fmt.Sprint(t.Copies),
-				What: fmt.Sprintf("has more copies of one session than there are addresses and ports "+
+				What: fmt.Sprintf("has more copies of one session than there are addresses and "+
+					"ports "+
 					"to connect to %s from: wanted at most %d", t.Addr, room),
 				Hint: "more addresses of this host with --bind, or more ports in " + portRange,
 			}

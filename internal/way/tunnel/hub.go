@@ -1,14 +1,14 @@
-// Package tunnel carries copies as operations over the copier's links to an intercept that runs on the
-// target and opens the connections there, from the clients' own addresses.
+// Package tunnel carries copies as operations over the copier's links to an intercept that runs on
+// the target and opens the connections there, from the clients' own addresses.
 //
-// A Hub is all of a copier's connections to its intercepts; an Output is one shard's streams; a Way
-// joins them to the links. The shard's goroutine calls the Output. The links' goroutines call the Hub,
-// which sorts events by shard and queues them. No data is sent without credit from the intercept
-// (wire.Window), and none is kept here: it stays in the session's record until the intercept has
-// written it to its socket.
+// A Hub is all of a copier's connections to its intercepts; an Output is one shard's streams; a
+// Way joins them to the links. The shard's goroutine calls the Output. The links' goroutines call
+// the Hub, which sorts events by shard and queues them. No data is sent without credit from the
+// intercept (wire.Window), and none is kept here: it stays in the session's record until the
+// intercept has written it to its socket.
 //
-// The package knows nothing of sockets, keys or reconnecting (package link does), and does not decide
-// what is sent when (core/session does). Package ontarget is the other end.
+// The package knows nothing of sockets, keys or reconnecting (package link does), and does not
+// decide what is sent when (core/session does). Package ontarget is the other end.
 package tunnel
 
 import (
@@ -39,8 +39,8 @@ const (
 	maxShards = 1 << shardBits // way.MaxShards
 )
 
-// batchesQueued is how many batches wait for a shard. Beyond that the link's reader waits, and so, in
-// the end, does the intercept.
+// batchesQueued is how many batches wait for a shard. Beyond that the link's reader waits, and so,
+// in the end, does the intercept.
 const batchesQueued = 16
 
 // Batch is what one connection has reported to one shard, for Output.Step alone.
@@ -126,10 +126,12 @@ func (h *Hub[C]) Room(c C) {
 	}
 }
 
-// Events takes in the body of a message of events. It returns an error if the body breaks the protocol.
+// Events takes in the body of a message of events. It returns an error if the body breaks the
+// protocol.
 func (h *Hub[C]) Events(c C, body []byte) error {
 	if len(body) > wire.MaxEvents {
-		return fmt.Errorf("%w: %d bytes of events, want at most %d", wire.ErrTooLong, len(body), wire.MaxEvents)
+		return fmt.Errorf("%w: %d bytes of events, want at most %d", wire.ErrTooLong, len(body),
+			wire.MaxEvents)
 	}
 	now := h.now()
 	var sorted [maxShards]*Batch[C]
@@ -148,8 +150,10 @@ func (h *Hub[C]) Events(c C, body []byte) error {
 			b = h.batch(c)
 			sorted[shard] = b
 		}
-		b.events = append(b.events, session.Event{ID: session.ID(ev.ID >> shardBits), Kind: kinds[ev.Kind],
-			N: ev.N, Reason: ev.Reason, Answer: ev.Answer, First: now.Add(-ev.Age), Bytes: b.keep(ev.Data), At: now})
+		b.events = append(b.events, session.Event{ID: session.ID(ev.ID >> shardBits),
+			Kind: kinds[ev.Kind],
+			N:    ev.N, Reason: ev.Reason, Answer: ev.Answer, First: now.Add(-ev.Age),
+			Bytes: b.keep(ev.Data), At: now})
 	}
 	for i, b := range sorted[:len(h.outputs)] {
 		if b != nil {
@@ -160,10 +164,13 @@ func (h *Hub[C]) Events(c C, body []byte) error {
 }
 
 var kinds = [...]session.EventKind{
-	wire.EventOpened: session.Opened, wire.EventTaken: session.Taken, wire.EventReceived: session.Received,
-	wire.EventShut: session.Shut, wire.EventFinished: session.Finished, wire.EventReset: session.ResetByPeer,
-	wire.EventFailed: session.Failed, wire.EventAnswer: session.AnswerEnd, wire.EventBytes: session.AnswerBytes,
-	wire.EventLost: session.AnswersLost,
+	wire.EventOpened: session.Opened, wire.EventTaken: session.Taken,
+	wire.EventReceived: session.Received,
+	wire.EventShut:     session.Shut, wire.EventFinished: session.Finished,
+	wire.EventReset:  session.ResetByPeer,
+	wire.EventFailed: session.Failed, wire.EventAnswer: session.AnswerEnd,
+	wire.EventBytes: session.AnswerBytes,
+	wire.EventLost:  session.AnswersLost,
 }
 
 // keep copies bytes of a message into the batch.

@@ -20,7 +20,8 @@ const (
 	share = 32 << 10
 )
 
-// Output is one shard's streams. Its methods, and those of the streams, are for the shard's goroutine.
+// Output is one shard's streams. Its methods, and those of the streams, are for the shard's
+// goroutine.
 type Output[C Conn] struct {
 	hub     *Hub[C]
 	index   int
@@ -80,7 +81,8 @@ func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	}
 	if why != ledger.None {
 		s.gone = true
-		o.failed = append(o.failed, session.Event{ID: s.id, Kind: session.Failed, Reason: why, At: now})
+		o.failed = append(o.failed, session.Event{ID: s.id, Kind: session.Failed, Reason: why,
+			At: now})
 		return s
 	}
 	s.tuple = shard.TupleOf(from, spec.Target)
@@ -161,7 +163,8 @@ func (s *stream[C]) ReadAnswers(kind proto.Kind) {
 	case s.listens:
 		s.out.append(s.conn, &wire.Op{Kind: wire.OpRead, ID: s.wireID(), Proto: kind})
 	case kind != proto.None: // the intercept is of a version that does not read
-		s.out.failed = append(s.out.failed, session.Event{ID: s.id, Kind: session.AnswersLost, At: s.out.hub.now()})
+		s.out.failed = append(s.out.failed,
+			session.Event{ID: s.id, Kind: session.AnswersLost, At: s.out.hub.now()})
 	}
 }
 
@@ -169,7 +172,8 @@ func (s *stream[C]) ReadAnswers(kind proto.Kind) {
 // later one.
 func (s *stream[C]) Expect(request uint64, h proto.Hint) {
 	if s.listens && !s.gone {
-		s.out.append(s.conn, &wire.Op{Kind: wire.OpExpect, ID: s.wireID(), Request: request, Hint: h})
+		s.out.append(s.conn, &wire.Op{Kind: wire.OpExpect, ID: s.wireID(), Request: request,
+			Hint: h})
 	}
 }
 
@@ -294,7 +298,8 @@ func (o *Output[C]) Events() <-chan *Batch[C] { return o.batches }
 // Pending reports whether Step has events without a batch.
 func (o *Output[C]) Pending() bool { return len(o.failed) > 0 }
 
-// Step takes in a batch, or nil, and returns the events for the sessions, valid until the next Step.
+// Step takes in a batch, or nil, and returns the events for the sessions, valid until the next
+// Step.
 func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 	if o.spent != nil {
 		o.hub.spare.Put(o.spent)
@@ -320,7 +325,9 @@ func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 		delete(o.frames, b.conn)
 		for _, s := range o.streams {
 			if s.conn == b.conn {
-				o.events = append(o.events, session.Event{ID: s.id, Kind: session.Failed, Reason: ledger.LinkDown, N: s.taken, At: now})
+				o.events = append(o.events,
+					session.Event{ID: s.id, Kind: session.Failed, Reason: ledger.LinkDown,
+						N: s.taken, At: now})
 				o.remove(s)
 			}
 		}

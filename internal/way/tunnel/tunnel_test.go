@@ -89,10 +89,12 @@ func TestCreditOfOneHoldsUpNoOther(t *testing.T) {
 	if last := c.ops[len(c.ops)-1]; last.Kind != wire.OpCloseWrite {
 		t.Errorf("last operation %v, want close-write", last.Kind)
 	}
-	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: 1 << shardBits, N: 1000})); err != nil {
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: 1 << shardBits,
+		N: 1000})); err != nil {
 		t.Fatal(err)
 	}
-	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].Kind != session.Taken || ev[0].N != 1000 || ev[0].ID != 1 {
+	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].Kind != session.Taken ||
+		ev[0].N != 1000 || ev[0].ID != 1 {
 		t.Errorf("events %+v", ev)
 	}
 	o.Flush()
@@ -134,7 +136,8 @@ func TestNoRoom(t *testing.T) {
 		}
 	}
 	if len(opened) != n || aborted != n/2 || data != 10*n/2 {
-		t.Errorf("%d opened, %d aborted, %d bytes; want %d, %d, %d", len(opened), aborted, data, n, n/2, 10*n/2)
+		t.Errorf("%d opened, %d aborted, %d bytes; want %d, %d, %d", len(opened), aborted, data, n,
+			n/2, 10*n/2)
 	}
 }
 
@@ -155,7 +158,8 @@ func TestLostConnection(t *testing.T) {
 		t.Error("the connection to another host was taken")
 	}
 	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, false)
-	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 || ev[0].Kind != session.Failed || ev[0].Reason != ledger.LinkDown {
+	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 ||
+		ev[0].Kind != session.Failed || ev[0].Reason != ledger.LinkDown {
 		t.Errorf("after the loss: %+v", ev)
 	}
 	s.Release(0, 200) // a stream that has failed does nothing
@@ -194,8 +198,8 @@ func TestEventsOfAnybody(t *testing.T) {
 	}
 }
 
-// TestOpenedAgain: what comes of a stream that was aborted is not taken for the next one of the same
-// session.
+// TestOpenedAgain: what comes of a stream that was aborted is not taken for the next one of the
+// same session.
 func TestOpenedAgain(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c := &fakeConn{room: 1 << 30}
@@ -209,13 +213,15 @@ func TestOpenedAgain(t *testing.T) {
 	if first == second {
 		t.Errorf("two streams have the number %d on the wire", first)
 	}
-	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventReset, ID: first, N: 5})); err != nil {
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventReset, ID: first,
+		N: 5})); err != nil {
 		t.Fatal(err)
 	}
 	if ev := o.Step(0, <-o.Events()); len(ev) != 0 {
 		t.Errorf("events of the first: %+v", ev)
 	}
-	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: second, N: 100})); err != nil {
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: second,
+		N: 100})); err != nil {
 		t.Fatal(err)
 	}
 	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 || ev[0].N != 100 {
@@ -232,7 +238,8 @@ func TestEventsOfAnotherConnection(t *testing.T) {
 	o := h.Output(0)
 	o.Open(0, spec(1))
 	o.Flush()
-	if err := h.Events(other, events(wire.StreamEvent{Kind: wire.EventReset, ID: c.ops[0].ID})); err != nil {
+	if err := h.Events(other, events(wire.StreamEvent{Kind: wire.EventReset,
+		ID: c.ops[0].ID})); err != nil {
 		t.Fatal(err)
 	}
 	if ev := o.Step(0, <-o.Events()); len(ev) != 0 {

@@ -59,7 +59,8 @@ func (w *Way) Attach(index, count int) (way.End, error) {
 	}
 	out := w.hub.Output(index)
 	out.sources = address.Chooser{
-		Rules: intercepts.Rules(w.settings), Index: index, Count: count, OtherFamily: ledger.BadClientAddress,
+		Rules: intercepts.Rules(
+			w.settings), Index: index, Count: count, OtherFamily: ledger.BadClientAddress,
 	}
 	return end{out}, nil
 }
@@ -103,8 +104,10 @@ func (w *Way) checkTargets() {
 	w.forbidden = list
 	w.mu.Unlock()
 	if changed {
-		w.host.Log.Warn("the intercept lets copiers connect to its own host only, and there to the ports "+
-			"of --allow: sessions for other targets are dropped as target_forbidden", "targets", list)
+		w.host.Log.Warn("the intercept lets copiers connect to its own host only, and there to "+
+			"the ports "+
+			"of --allow: sessions for other targets are dropped as target_forbidden", "targets",
+			list)
 	}
 }
 
@@ -117,7 +120,8 @@ func forbidden(states []link.State) (list []netip.AddrPort) {
 		case first:
 			list, first = slices.Clone(s.Forbidden), false
 		default:
-			list = slices.DeleteFunc(list, func(a netip.AddrPort) bool { return !slices.Contains(s.Forbidden, a) })
+			list = slices.DeleteFunc(list,
+				func(a netip.AddrPort) bool { return !slices.Contains(s.Forbidden, a) })
 		}
 	}
 	return list

@@ -28,7 +28,8 @@ func accept(l *rig.Load, c *rig.LoadClient) {
 	syn := tableOf(l).Output()[0]
 	c.ISN, c.IRS = syn.Seq+1, 9001
 	l.Feedback(c, packet.Segment{Seq: 9000, Ack: c.ISN, Flags: packet.SYN | packet.ACK,
-		Opts: packet.Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: 1, TSEcr: syn.Opts.TSVal,
+		Opts: packet.Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: 1,
+			TSEcr:     syn.Opts.TSVal,
 			HasWScale: true, WScale: 7}})
 	l.Step()
 	tableOf(l).Output()

@@ -16,9 +16,9 @@
 //	Shut     the target has ended its direction as well
 //	Over     nothing follows; the Stream may be used again for another copy
 //
-// The table names what each event does in each state, and after a colon the state that follows, if it
-// is another one. Names of session events mean that the session is told. A dot means that the event
-// changes nothing, a dash that it cannot occur.
+// The table names what each event does in each state, and after a colon the state that follows, if
+// it is another one. Names of session events (Reset is ResetByPeer) mean that the session is told.
+// A dot means that the event changes nothing, a dash that it cannot occur.
 //
 //	event       Failed        Queued          Opening       Open                  Shut
 //	Release     keep          keep            pass on       pass on               pass on
@@ -32,23 +32,23 @@
 //	FIN         -             -               .             Shut: Shut            .
 //	last FIN    -             -               -             Shut, Finished: Over  -
 //	last ACK    -             -               -             .                     Finished: Over
-//	RST         -             -               Failed: Over  ResetByPeer: Over     ResetByPeer: Over
+//	RST         -             -               Failed: Over  Reset: Over           Reset: Over
 //	silence     -             -               Failed: Over  Failed: Over          Failed: Over
 //	Taken       -             -               Failed: Over  .                     .
 //
-// "takeover" is a Poll of a Stream that has been queued for too long: the Streams before it are ended.
-// "first" is the end of the last Stream before it. "old ACK" is an ACK that belongs to an old connection
-// at the target (RFC 5961 section 4): the intercepts are asked whose that is (Queries). They are also
-// asked (Seeks) before a SYN is repeated, and before the first SYN of a Stream that was queued or whose
-// client's connection was found under way. "last FIN" and "last ACK" end a connection of which
-// everything else was sent and acknowledged; the session is told at the Poll that follows. "silence" is
-// a time-out, of the attempt to connect or of data that the target does not acknowledge. "Taken" is the
-// intercepts' word that the tuple is another copier's.
+// "takeover" is a Poll of a Stream that has been queued for too long: the Streams before it are
+// ended. "first" is the end of the last Stream before it. "old ACK" is an ACK that belongs to an
+// old connection at the target (RFC 5961 section 4): the intercepts are asked whose that is
+// (Queries). They are also asked (Seeks) before a SYN is repeated, and before the first SYN of a
+// Stream that was queued or whose client's connection was found under way. "last FIN" and "last
+// ACK" end a connection of which everything else was sent and acknowledged; the session is told at
+// the Poll that follows. "silence" is a time-out, of the attempt to connect or of data that the
+// target does not acknowledge. "Taken" is the intercepts' word that the tuple is another copier's.
 //
 // # Our own direction
 //
-// CloseWrite is passed to the connection at once, unless the Stream is queued, or bytes are held back
-// until the intercepts confirm what they were told:
+// CloseWrite is passed to the connection at once, unless the Stream is queued, or bytes are held
+// back until the intercepts confirm what they were told:
 //
 //	event             unended    endWanted  ended
 //	CloseWrite, held  endWanted  -          -
@@ -58,9 +58,9 @@
 //
 // # States of the reading of answers
 //
-// The intercepts can read what the target sends as answers of a protocol. They are not on the path of
-// the requests. So bytes whose answer cannot be read without knowing of the request are held back until
-// all intercepts have confirmed that they know. The reading is in one of these states:
+// The intercepts can read what the target sends as answers of a protocol. They are not on the path
+// of the requests. So bytes whose answer cannot be read without knowing of the request are held
+// back until all intercepts have confirmed that they know. The reading is in one of these states:
 //
 //	Off      no protocol is known, and the intercepts keep nothing
 //	Kept     no protocol is known; the intercepts keep what the target says first
@@ -94,9 +94,9 @@
 //	SetReaders     .       Off    .       Lost     Lost     Lost     Lost     .     .
 //	Poll           .       .      .       .        .        .        .        Told  .
 //
-// "read" is ReadAnswers: for a Stream that has begun; for one that has not; when the target has spoken
-// already; and when an intercept does not read. "confirm" is the word of one of several intercepts,
-// "all" that of the last one: when the target has not answered, when its SYN-ACK has come, and when data
-// has come. From Asked, the intercepts are asked again if the SYN-ACK has come. "no word" means that
-// confirmations take too long.
+// "read" is ReadAnswers: for a Stream that has begun; for one that has not; when the target has
+// spoken already; and when an intercept does not read. "confirm" is the word of one of several
+// intercepts, "all" that of the last one: when the target has not answered, when its SYN-ACK has
+// come, and when data has come. From Asked, the intercepts are asked again if the SYN-ACK has
+// come. "no word" means that confirmations take too long.
 package stream

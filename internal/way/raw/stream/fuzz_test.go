@@ -10,10 +10,11 @@ import (
 	"tcpcopy/internal/test/rig"
 )
 
-// FuzzRaw drives a shard and a table with any packets, any segments of the target, and any answers of
-// the intercepts.
+// FuzzRaw drives a shard and a table with any packets, any segments of the target, and any answers
+// of the intercepts.
 func FuzzRaw(f *testing.F) {
-	f.Add([]byte{1, 0, 0, 2, 0, 0, 0, 1, 0, 0, 1, 16, 0, 0, 20, 1, 4, 0, 0, 18, 0, 1, 0, 1, 4, 0, 0, 16, 0, 0, 5, 1})
+	f.Add([]byte{1, 0, 0, 2, 0, 0, 0, 1, 0, 0, 1, 16, 0, 0, 20, 1, 4, 0, 0, 18, 0, 1, 0, 1, 4, 0,
+		0, 16, 0, 0, 5, 1})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		p := &port{Table: New(rawConfig())}
 		p.SetLink(true, 7)

@@ -10,8 +10,8 @@ import (
 	"tcpcopy/internal/test/rig"
 )
 
-// rawTarget is a target's host behind the raw way: a TCP that sends without regard to windows, and repeats
-// what is not acknowledged after 200 ms.
+// rawTarget is a target's host behind the raw way: a TCP that sends without regard to windows, and
+// repeats what is not acknowledged after 200 ms.
 type rawTarget struct {
 	agenda *rig.Agenda
 	in     **rig.Input // where reports go
@@ -48,8 +48,10 @@ type peer struct {
 	timer               bool
 }
 
-func newRawTarget(a *rig.Agenda, in **rig.Input, seed int64, errorf func(string, ...any)) *rawTarget {
-	return &rawTarget{agenda: a, in: in, rng: rand.New(rand.NewSource(seed)), conns: map[shard.Tuple]*peer{}, got: map[shard.Tuple]string{}, slot: 7, errorf: errorf}
+func newRawTarget(a *rig.Agenda, in **rig.Input, seed int64,
+	errorf func(string, ...any)) *rawTarget {
+	return &rawTarget{agenda: a, in: in, rng: rand.New(rand.NewSource(seed)),
+		conns: map[shard.Tuple]*peer{}, got: map[shard.Tuple]string{}, slot: 7, errorf: errorf}
 }
 
 // take carries what the shard wants sent to the target.
@@ -99,7 +101,8 @@ func (t *rawTarget) deliver(now mono.Time, seg *packet.Segment) {
 		t.send(now, tuple, packet.Segment{Flags: packet.RST | packet.ACK, Ack: seg.Seq + 1})
 	case seg.Flags.Has(packet.SYN) && p == nil:
 		if uint8(seg.Seq) != t.slot && t.slot != 0 {
-			t.errorf("at %v: the initial sequence number %#x does not name slot %d", now, seg.Seq, t.slot)
+			t.errorf("at %v: the initial sequence number %#x does not name slot %d", now, seg.Seq,
+				t.slot)
 		}
 		p = &peer{t: t, tuple: tuple, rcvNxt: seg.Seq + 1, sndUna: seqnum.Value(t.rng.Uint32())}
 		p.sndNxt, p.end = p.sndUna+1, p.sndUna+1
@@ -134,7 +137,8 @@ func (t *rawTarget) deliver(now mono.Time, seg *packet.Segment) {
 }
 
 func (p *peer) synAck(now mono.Time) {
-	p.t.send(now, p.tuple, packet.Segment{Flags: packet.SYN | packet.ACK, Seq: p.sndUna, Ack: p.rcvNxt,
+	p.t.send(now, p.tuple, packet.Segment{Flags: packet.SYN | packet.ACK, Seq: p.sndUna,
+		Ack:  p.rcvNxt,
 		Opts: packet.Options{MSS: 1400}})
 	p.watch(now)
 }
@@ -238,12 +242,14 @@ func (p *peer) flush(now mono.Time) {
 	}
 	for p.sndNxt.Less(p.end) {
 		n := min(p.end.Sub(p.sndNxt), 1000)
-		p.t.send(now, p.tuple, packet.Segment{Flags: packet.ACK, Seq: p.sndNxt, Ack: p.rcvNxt, Len: n})
+		p.t.send(now, p.tuple, packet.Segment{Flags: packet.ACK, Seq: p.sndNxt, Ack: p.rcvNxt,
+			Len: n})
 		p.sndNxt = p.sndNxt.Add(n)
 	}
 	if p.fin && p.finAt == p.end && p.finAt != 0 && p.sndNxt == p.end && !p.finSent {
 		p.finSent = true
-		p.t.send(now, p.tuple, packet.Segment{Flags: packet.ACK | packet.FIN, Seq: p.sndNxt, Ack: p.rcvNxt})
+		p.t.send(now, p.tuple, packet.Segment{Flags: packet.ACK | packet.FIN, Seq: p.sndNxt,
+			Ack: p.rcvNxt})
 		p.sndNxt++
 	}
 	if p.sndUna != p.sndNxt {

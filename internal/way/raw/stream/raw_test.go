@@ -152,7 +152,8 @@ func TestRawLife(t *testing.T) {
 	if string(p.text) != "GET 1" || p.tuple.Client() != c.Addr || p.tuple.Server() != rig.Target {
 		t.Fatalf("the target has %q from %v", p.text, p.tuple.Client())
 	}
-	if s := b.syns(); len(s) != 1 || s[0].Opts.MSS != 1400 || !s[0].Opts.SACKPermitted || s[0].Opts.HasWScale {
+	if s := b.syns(); len(s) != 1 || s[0].Opts.MSS != 1400 || !s[0].Opts.SACKPermitted ||
+		s[0].Opts.HasWScale {
 		t.Errorf("the SYN offers %+v, wanted what the client's did, within the path", s[0].Opts)
 	}
 	c.Answers(100)
@@ -175,8 +176,10 @@ func TestRawLife(t *testing.T) {
 	b.Sessions(1, ledger.None, 1)
 	b.Bytes(10, ledger.None, 10)
 	cs := b.Sh.Snapshot()
-	if cs.SegmentsOut != uint64(len(b.tg.heard)) || cs.SegmentsIn == 0 || cs.ForeignAnswers != 0 || cs.Retransmits != 0 {
-		t.Errorf("%d segments out, %d in, %d foreign, %d again; the target has seen %d", cs.SegmentsOut, cs.SegmentsIn,
+	if cs.SegmentsOut != uint64(len(b.tg.heard)) || cs.SegmentsIn == 0 || cs.ForeignAnswers != 0 ||
+		cs.Retransmits != 0 {
+		t.Errorf("%d segments out, %d in, %d foreign, %d again; the target has seen %d",
+			cs.SegmentsOut, cs.SegmentsIn,
 			cs.ForeignAnswers, cs.Retransmits, len(b.tg.heard))
 	}
 }
@@ -210,8 +213,8 @@ func TestRawSlotNamesTheCopier(t *testing.T) {
 	}
 }
 
-// A tuple that is used again begins above all that it has used, also when the clock of sequence numbers is
-// just there.
+// A tuple that is used again begins above all that it has used, also when the clock of sequence
+// numbers is just there.
 func TestRawTupleReuse(t *testing.T) {
 	b := newRawBed(t)
 	var last seqnum.Value
@@ -219,7 +222,8 @@ func TestRawTupleReuse(t *testing.T) {
 	for i := range 40 {
 		c := b.conn("192.0.2.1:40000")
 		c.Isn = c.Isn.Add(i * 70000)
-		c.Send(packet.Segment{Seq: c.Isn, Flags: packet.SYN, Opts: packet.Options{MSS: 1460, HasTS: true, TSVal: 77}})
+		c.Send(packet.Segment{Seq: c.Isn, Flags: packet.SYN,
+			Opts: packet.Options{MSS: 1460, HasTS: true, TSVal: 77}})
 		c.Data(strings.Repeat("x", 9000*(i%4)))
 		c.Seg(packet.RST, "")
 		b.run(mono.Time(20+i) * ms)
@@ -229,7 +233,8 @@ func TestRawTupleReuse(t *testing.T) {
 			t.Fatalf("round %d: %d SYNs", i, len(s))
 		}
 		if i > 0 && (!last.Less(syn.Seq) || int32(syn.Opts.TSVal-lastTS) <= 0) {
-			t.Fatalf("round %d: begins at %d and %d, the last one ended at %d and %d", i, syn.Seq, syn.Opts.TSVal, last, lastTS)
+			t.Fatalf("round %d: begins at %d and %d, the last one ended at %d and %d", i, syn.Seq,
+				syn.Opts.TSVal, last, lastTS)
 		}
 		for _, h := range b.tg.heard {
 			if i == 0 || last.Less(h.End()) {
@@ -248,7 +253,8 @@ func TestISNStaysAboveWithSlot(t *testing.T) {
 	b.tg.slot = 0
 	b.table.SetLink(true, 0)
 	for d := seqnum.Value(0); d < 600; d += 7 {
-		st := &Stream{table: b.table, tuple: shard.TupleOf(netip.MustParseAddrPort("192.0.2.1:1"), rig.Target)}
+		st := &Stream{table: b.table, tuple: shard.TupleOf(netip.MustParseAddrPort("192.0.2.1:1"),
+			rig.Target)}
 		begin := func() {
 			st.cfg = new(tcp.Config)
 			b.table.configure(st.cfg, st.tuple.Client(), &session.OpenSpec{Target: rig.Target})
@@ -306,6 +312,10 @@ func TestRawTakeover(t *testing.T) {
 		b.Sessions(2, ledger.Replaced, 1)
 		b.Bytes(9, ledger.Replaced, 3)
 	})
+}
+
+// TestRawTakeoverQueue: several connections with the same tuple wait.
+func TestRawTakeoverQueue(t *testing.T) {
 	t.Run("given up while it waits", func(t *testing.T) {
 		b := newRawBed(t)
 		c := b.conn("192.0.2.1:40000").Syn()
@@ -357,16 +367,19 @@ func TestRawTakeover(t *testing.T) {
 	})
 }
 
+// oldConnection has the target know an old connection of 192.0.2.1:40000.
+func oldConnection(b *rawBed) *peer {
+	tuple := shard.TupleOf(netip.MustParseAddrPort("192.0.2.1:40000"), rig.Target)
+	p := &peer{t: b.tg, tuple: tuple, open: true, rcvNxt: 555, sndUna: 777, sndNxt: 777,
+		end: 777}
+	b.tg.conns[tuple] = p
+	return p
+}
+
 func TestRawOldConnectionAtTheTarget(t *testing.T) {
-	old := func(b *rawBed) *peer {
-		tuple := shard.TupleOf(netip.MustParseAddrPort("192.0.2.1:40000"), rig.Target)
-		p := &peer{t: b.tg, tuple: tuple, open: true, rcvNxt: 555, sndUna: 777, sndNxt: 777, end: 777}
-		b.tg.conns[tuple] = p
-		return p
-	}
 	t.Run("nobody's", func(t *testing.T) {
 		b := newRawBed(t)
-		p := old(b)
+		p := oldConnection(b)
 		b.conn("192.0.2.1:40000").Syn().Data("GET")
 		b.run(20 * ms)
 		q := b.table.Queries()
@@ -387,7 +400,7 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 	})
 	t.Run("another copier's", func(t *testing.T) {
 		b := newRawBed(t)
-		p := old(b)
+		p := oldConnection(b)
 		b.conn("192.0.2.1:40000").Syn().Data("GET")
 		b.run(11 * sec)
 		if b.peer() != p || b.tg.resets != 0 {
@@ -398,7 +411,7 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 	})
 	t.Run("asked about again each second", func(t *testing.T) {
 		b := newRawBed(t)
-		p := old(b)
+		p := oldConnection(b)
 		b.conn("192.0.2.1:40000").Syn().Data("GET")
 		b.run(20 * ms)
 		if n := len(b.table.Queries()); n != 1 {
@@ -416,6 +429,10 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 			t.Errorf("asked %d times when it is over, and the target has %q", n, b.peer().text)
 		}
 	})
+}
+
+// TestRawSeeks: what is asked before a SYN is sent.
+func TestRawSeeks(t *testing.T) {
 	t.Run("of a connection found under way: sought before the first SYN", func(t *testing.T) {
 		b := newRawBed(t)
 		b.conn("192.0.2.2:40000").Syn().Data("GET")
@@ -427,7 +444,8 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 		c := b.conn("192.0.2.1:40000")
 		c.Data("GET")
 		b.run(500 * ms)
-		if n := len(b.tg.sought); n != 1 || b.tg.sought[0].Tuple.Client() != c.Addr || b.tg.sought[0].Age != 0 {
+		if n := len(b.tg.sought); n != 1 || b.tg.sought[0].Tuple.Client() != c.Addr ||
+			b.tg.sought[0].Age != 0 {
 			t.Errorf("sought %v, wanted the one under way", b.tg.sought)
 		}
 		if n := len(b.syns()); n != 1 {
@@ -442,7 +460,8 @@ func TestRawOldConnectionAtTheTarget(t *testing.T) {
 	t.Run("an answer to nobody", func(t *testing.T) {
 		b := newRawBed(t)
 		b.In.Unowned = []shard.Tuple{{}}
-		b.In.Feedback = []packet.Segment{{Src: rig.Target, Dst: netip.MustParseAddrPort("192.0.2.9:1"), Flags: packet.SYN | packet.ACK, Ack: 5}}
+		b.In.Feedback = []packet.Segment{{Src: rig.Target,
+			Dst: netip.MustParseAddrPort("192.0.2.9:1"), Flags: packet.SYN | packet.ACK, Ack: 5}}
 		b.run(ms)
 		if n := b.Sh.Snapshot().ForeignAnswers; n != 1 || len(b.tg.heard) != 0 {
 			t.Errorf("%d foreign answers, %d segments sent", n, len(b.tg.heard))
@@ -468,7 +487,8 @@ func TestRawLateAnswers(t *testing.T) {
 		return tuple
 	}
 	say := func(b *rawBed, tuple shard.Tuple, flags packet.Flags, n int) []packet.Segment {
-		b.In.Feedback = []packet.Segment{{Src: tuple.Server(), Dst: tuple.Client(), Seq: 900, Ack: 333, Flags: flags, Len: n}}
+		b.In.Feedback = []packet.Segment{{Src: tuple.Server(), Dst: tuple.Client(), Seq: 900,
+			Ack: 333, Flags: flags, Len: n}}
 		b.tg.heard = nil
 		b.run(ms)
 		return b.tg.heard
@@ -535,7 +555,8 @@ func TestRawTargetTrouble(t *testing.T) {
 		if b.Sh.Snapshot().Retransmits == 0 {
 			t.Error("the SYN was not repeated")
 		}
-		if n := len(b.syns()); len(b.tg.sought) != n-1 || n < 4 || b.tg.sought[1].Age < 3*time.Second {
+		if n := len(b.syns()); len(b.tg.sought) != n-1 || n < 4 ||
+			b.tg.sought[1].Age < 3*time.Second {
 			t.Errorf("of %d SYNs those that repeat one were sought %v", n, b.tg.sought)
 		}
 	})
@@ -561,6 +582,10 @@ func TestRawTargetTrouble(t *testing.T) {
 		b.Sessions(1, ledger.TargetReset, 1)
 		b.Bytes(3, ledger.None, 3)
 	})
+}
+
+// TestRawPathTrouble: the links to the intercepts, and the path to the target.
+func TestRawPathTrouble(t *testing.T) {
 	t.Run("no intercept", func(t *testing.T) {
 		b := newRawBed(t)
 		c := b.conn("192.0.2.1:40000").Syn()
@@ -618,18 +643,31 @@ func TestRawSources(t *testing.T) {
 		want   string // where copies come from; "": anywhere in the pool
 	}{
 		{"the client's own", func(c *config) {}, "192.0.2.1", "192.0.2.1"},
-		{"with a port shift", func(c *config) { c.Raw.Address.PortShift = 1000 }, "192.0.2.1", "192.0.2.1"},
-		{"from loopback", func(c *config) { c.Raw.Address.LocalhostAs = netip.MustParseAddr("192.0.2.77") }, "127.0.0.1", "192.0.2.77"},
+		{"with a port shift", func(c *config) { c.Raw.Address.PortShift = 1000 }, "192.0.2.1",
+			"192.0.2.1"},
+		{"from loopback", func(c *config) {
+			c.Raw.Address.LocalhostAs = netip.MustParseAddr("192.0.2.77")
+		}, "127.0.0.1", "192.0.2.77"},
 		{"a pool's", func(c *config) { c.Raw.Address.Clients = &pool }, "192.0.2.1", ""},
-		{"a pool's, with a port shift", func(c *config) { c.Raw.Address.Clients = &pool; c.Raw.Address.PortShift = -77 }, "192.0.2.1", ""},
+		{"a pool's, with a port shift", func(c *config) {
+			c.Raw.Address.Clients = &pool
+			c.Raw.Address.PortShift = -77
+		}, "192.0.2.1", ""},
 		{"copies", func(c *config) { c.Services[0].Copies = 3 }, "192.0.2.1", "192.0.2.1"},
-		{"copies of a pool's", func(c *config) { c.Services[0].Copies = 3; c.Raw.Address.Clients = &pool; c.Raw.Address.PortShift = 5 }, "192.0.2.1", ""},
+		{"copies of a pool's", func(c *config) {
+			c.Services[0].Copies = 3
+			c.Raw.Address.Clients = &pool
+			c.Raw.Address.PortShift = 5
+		}, "192.0.2.1", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var raw Config
 			copies := 1
 			for index := range count {
-				b := newRawBed(t, c.change, func(cfg *config) { cfg.Raw.Address.Index, cfg.Raw.Address.Count = index, count })
+				b := newRawBed(t, c.change,
+					func(cfg *config) {
+						cfg.Raw.Address.Index, cfg.Raw.Address.Count = index, count
+					})
 				raw, copies = b.table.cfg, int(b.services[0].Copies)
 				n := 0
 				for port := 2000; n < 100; port++ {
@@ -640,14 +678,16 @@ func TestRawSources(t *testing.T) {
 				}
 				b.run(50 * ms)
 				if len(b.tg.conns) != 100*copies {
-					t.Errorf("shard %d: %d connections from 100 clients, wanted %d", index, len(b.tg.conns), 100*copies)
+					t.Errorf("shard %d: %d connections from 100 clients, wanted %d", index,
+						len(b.tg.conns), 100*copies)
 				}
 				for tuple := range b.tg.conns {
 					from := tuple.Client()
 					if got := shard.Of(raw.Address.ClientPort(from.Port()), count); got != index {
 						t.Errorf("what comes back to %v is shard %d's, wanted %d", from, got, index)
 					}
-					if c.want != "" && from.Addr().String() != c.want || c.want == "" && from.Addr().As4()[0] != 10 {
+					if c.want != "" && from.Addr().String() != c.want ||
+						c.want == "" && from.Addr().As4()[0] != 10 {
 						t.Errorf("a copy comes from %v", from)
 					}
 				}
@@ -675,8 +715,10 @@ func TestRawSYNOptions(t *testing.T) {
 		want packet.Options
 	}{
 		{"the client's", SYNClient, client, client},
-		{"the client's, larger than the path", SYNClient, packet.Options{MSS: 9000}, packet.Options{MSS: 1400}},
-		{"full", SYNFull, client, packet.Options{MSS: 1400, SACKPermitted: true, HasWScale: true, WScale: 7, HasTS: true}},
+		{"the client's, larger than the path", SYNClient, packet.Options{MSS: 9000},
+			packet.Options{MSS: 1400}},
+		{"full", SYNFull, client, packet.Options{MSS: 1400, SACKPermitted: true, HasWScale: true,
+			WScale: 7, HasTS: true}},
 		{"minimal", SYNMinimal, client, packet.Options{MSS: 1400}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -728,8 +770,10 @@ func TestRawCopyProperty(t *testing.T) {
 				tg.loss, tg.app = loss, app
 				table := New(rawConfig())
 				p := &port{Table: table}
-				sh := shard.New(shard.Config{Services: []*shard.Service{rig.ServiceFor(rig.Target)}, Streams: p,
-					MaxSessions: 1000, MaxMemory: 64 << 20, Start: 0})
+				sh := shard.New(shard.Config{
+					Services: []*shard.Service{rig.ServiceFor(rig.Target)}, Streams: p,
+					MaxSessions: 1000, MaxMemory: 64 << 20,
+				})
 				table.SetLink(true, tg.slot)
 				rig.CopyAll(t, sh, p, tr, &a, &in, func(now mono.Time) {
 					tg.take(now, table.Output())
@@ -744,8 +788,8 @@ func TestRawCopyProperty(t *testing.T) {
 	}
 }
 
-// What the target said while the shard had no CPU comes when the clock still stands where it stood: it is heard, but
-// no round trip is measured by it.
+// What the target said while the shard had no CPU comes when the clock still stands where it
+// stood: it is heard, but no round trip is measured by it.
 func TestLateFeedbackMeasuresNothing(t *testing.T) {
 	l := newLoad(1)
 	var st *Stream
@@ -766,7 +810,9 @@ func TestLateFeedbackMeasuresNothing(t *testing.T) {
 	before := exchange(false)
 	after := exchange(true)
 	if after.Acked == before.Acked || after.SRTT != before.SRTT {
-		t.Errorf("late answers made of a round trip of %v, with %d bytes acknowledged, %v, with %d", before.SRTT, before.Acked, after.SRTT, after.Acked)
+		t.Errorf(
+			"late answers made of a round trip of %v, with %d bytes acknowledged, %v, with %d",
+			before.SRTT, before.Acked, after.SRTT, after.Acked)
 	}
 	l.Now += 25 * ms
 	l.Request(c)
@@ -777,8 +823,9 @@ func TestLateFeedbackMeasuresNothing(t *testing.T) {
 	}
 }
 
-// TestReleases: the intercepts hear of connections that are over, many at once or after a while, but not of those
-// that were given up, which the target may still have, nor of tuples that are in use again.
+// TestReleases: the intercepts hear of connections that are over, many at once or after a while,
+// but not of those that were given up, which the target may still have, nor of tuples that are in
+// use again.
 func TestReleases(t *testing.T) {
 	b := newRawBed(t)
 	c := b.conn("192.0.2.1:40000").Syn()
@@ -792,7 +839,8 @@ func TestReleases(t *testing.T) {
 		t.Errorf("released %v at once", got)
 	}
 	b.run(2 * sec)
-	if got := b.table.Releases(); len(got) != 1 || got[0].Client() != netip.MustParseAddrPort("192.0.2.1:40000") {
+	if got := b.table.Releases(); len(got) != 1 ||
+		got[0].Client() != netip.MustParseAddrPort("192.0.2.1:40000") {
 		t.Errorf("released %v after a while, wanted the one that has ended", got)
 	}
 	if got := b.table.Releases(); len(got) != 0 {

@@ -13,12 +13,14 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// reads makes a bed's connections speak a protocol in which a request is a line, and one that begins with H has
-// the hint 1; n intercepts read the answers.
+// reads makes a bed's connections speak a protocol in which a request is a line, and one that
+// begins with H has the hint 1; n intercepts read the answers.
 func reads(b *rawBed, n int) *rawBed {
 	s := b.services[0].Session
 	s.Certain = true
-	s.Protocols = []proto.Protocol{{Kind: proto.HTTP1, NewClient: func() proto.Client { return &lines{} }}}
+	s.Protocols = []proto.Protocol{{Kind: proto.HTTP1, NewClient: func() proto.Client {
+		return &lines{}
+	}}}
 	b.table.SetReaders(n)
 	return b
 }
@@ -52,7 +54,8 @@ func (b *rawBed) confirm(all []wire.Reading) { b.confirmAs(all, false) }
 
 func (b *rawBed) confirmAs(all []wire.Reading, whole bool) {
 	for _, r := range all {
-		b.In.Found = append(b.In.Found, wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: whole})
+		b.In.Found = append(b.In.Found, wire.Found{Kind: wire.FoundConfirmed, Tuple: r.Tuple,
+			Serial: r.Serial, Whole: whole})
 	}
 	b.run(10 * ms)
 	b.In.Found = nil
@@ -73,7 +76,8 @@ func (b *rawBed) begun(request string) (*rig.Conn, []wire.Reading) {
 	b.Step()
 	b.tg.take(b.Now, b.table.Output())
 	asked := b.table.Readings()
-	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || !asked[0].Held || asked[0].Tuple.Client != c.Addr || asked[0].Tuple.Target != rig.Target {
+	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || !asked[0].Held ||
+		asked[0].Tuple.Client != c.Addr || asked[0].Tuple.Target != rig.Target {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.Addr)
 	}
 	return c, asked
@@ -109,7 +113,8 @@ func TestRawReadsAnswers(t *testing.T) {
 	b.run(10 * ms)
 	b.targetHas("one\ntwo\n")
 	if b.Sh.Snapshot().GateKnown != 1 || b.Sh.Snapshot().Requests.Answered != 1 {
-		t.Errorf("%d turns by what is known, %d answers", b.Sh.Snapshot().GateKnown, b.Sh.Snapshot().Requests.Answered)
+		t.Errorf("%d turns by what is known, %d answers", b.Sh.Snapshot().GateKnown,
+			b.Sh.Snapshot().Requests.Answered)
 	}
 	// An answer counts when it has arrived here too.
 	c.Answers(100)
@@ -164,7 +169,8 @@ func TestRawHintsAreConfirmed(t *testing.T) {
 	c.Data("HEAD\n")
 	b.run(10 * ms)
 	hints := b.table.Readings()
-	if len(hints) != 1 || hints[0].Hint != 1 || hints[0].Request != 1 || hints[0].Proto != proto.None {
+	if len(hints) != 1 || hints[0].Hint != 1 || hints[0].Request != 1 ||
+		hints[0].Proto != proto.None {
 		t.Fatalf("said %+v, wanted the hint of request 1", hints)
 	}
 	c.Fin() // it waits behind the request
@@ -185,11 +191,14 @@ func TestRawReadingIsLost(t *testing.T) {
 		lose func(b *rawBed, asked []wire.Reading)
 	}{
 		{"no confirmation", func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(confirmLimit)) }},
-		{"the intercept says so", func(b *rawBed, asked []wire.Reading) { b.found(wire.Found{Kind: wire.FoundLost}, &asked[0]) }},
+		{"the intercept says so", func(b *rawBed, asked []wire.Reading) {
+			b.found(wire.Found{Kind: wire.FoundLost}, &asked[0])
+		}},
 		{"a link changes", func(b *rawBed, _ []wire.Reading) { b.table.SetReaders(1) }},
 		{"too much at once", func(b *rawBed, asked []wire.Reading) {
 			for range maxFound + 1 {
-				b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 1 << 40}}, &asked[0])
+				b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 1 << 40}},
+					&asked[0])
 			}
 		}},
 	} {
@@ -222,8 +231,8 @@ func TestRawNobodyReads(t *testing.T) {
 	}
 }
 
-// kept is a bed whose n intercepts are known to keep what the target says before they are told what to read, from a
-// first connection that has ended.
+// kept is a bed whose n intercepts are known to keep what the target says before they are told
+// what to read, from a first connection that has ended.
 func kept(t *testing.T, n int, change ...func(*config)) *rawBed {
 	b := reads(newRawBed(t, change...), n)
 	c, asked := b.begun("one\n")
@@ -253,13 +262,15 @@ func (b *rawBed) next(text string) (*rig.Conn, []wire.Reading) {
 	}
 	b.run(10 * ms)
 	asked := b.table.Readings()
-	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || asked[0].Held == (b.Sh.Snapshot().Sessions.Delivered > 0) {
+	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 ||
+		asked[0].Held == (b.Sh.Snapshot().Sessions.Delivered > 0) {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.Addr)
 	}
 	return c, asked
 }
 
-// Of a target that is read already a request does not wait for a confirmation, though one has to come.
+// Of a target that is read already a request does not wait for a confirmation, though one has to
+// come.
 func TestRawReadsEarly(t *testing.T) {
 	b := kept(t, 1)
 	c, asked := b.next("one\n")
@@ -274,8 +285,10 @@ func TestRawReadsEarly(t *testing.T) {
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 300}}, &asked[0])
 	b.run(10 * ms)
 	b.targetHas("one\ntwo\n")
-	if again := b.table.Readings(); len(again) != 0 || b.Sh.Snapshot().ProtoLost != 0 || b.Sh.Snapshot().Requests.Answered != 2 {
-		t.Errorf("asked again for %+v; lost %d, %d answers", again, b.Sh.Snapshot().ProtoLost, b.Sh.Snapshot().Requests.Answered)
+	if again := b.table.Readings(); len(again) != 0 || b.Sh.Snapshot().ProtoLost != 0 ||
+		b.Sh.Snapshot().Requests.Answered != 2 {
+		t.Errorf("asked again for %+v; lost %d, %d answers", again, b.Sh.Snapshot().ProtoLost,
+			b.Sh.Snapshot().Requests.Answered)
 	}
 	c.Answers(100)
 	c.Fin()
@@ -292,7 +305,8 @@ func TestRawEndsEarly(t *testing.T) {
 	before := len(b.tg.heard)
 	c.Fin()
 	b.run(10 * ms)
-	if !slices.ContainsFunc(b.tg.heard[before:], func(s packet.Segment) bool { return s.Flags.Has(packet.FIN) }) {
+	if !slices.ContainsFunc(b.tg.heard[before:],
+		func(s packet.Segment) bool { return s.Flags.Has(packet.FIN) }) {
 		t.Error("the target is not told of the client's end")
 	}
 }
@@ -303,7 +317,8 @@ func TestRawHintsOfEarlyReadings(t *testing.T) {
 	b.conn("192.0.2.1:40001").Syn().Data("HEAD\n")
 	b.run(10 * ms)
 	asked := b.table.Readings()
-	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 || asked[0].Held || !asked[1].Held {
+	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 || asked[0].Held ||
+		!asked[1].Held {
 		t.Fatalf("asked for %+v, wanted the answers and a hint", asked)
 	}
 	b.targetHas("")
@@ -323,7 +338,8 @@ func TestRawEarlyIsSure(t *testing.T) {
 		do   func(b *rawBed, asked []wire.Reading)
 		lost uint64
 	}{
-		{"not confirmed", 1, func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(confirmLimit)) }, 1},
+		{"not confirmed", 1, func(b *rawBed, _ []wire.Reading) { b.run(mono.Time(confirmLimit)) },
+			1},
 		{"forgotten", 1, func(b *rawBed, asked []wire.Reading) {
 			b.peer().say(b.Now, 300)
 			b.run(10 * ms)
@@ -334,7 +350,9 @@ func TestRawEarlyIsSure(t *testing.T) {
 			b.confirm(asked)
 			b.confirm(b.table.Readings())
 		}, 0},
-		{"the intercept says so", 1, func(b *rawBed, asked []wire.Reading) { b.found(wire.Found{Kind: wire.FoundLost}, &asked[0]) }, 1},
+		{"the intercept says so", 1, func(b *rawBed, asked []wire.Reading) {
+			b.found(wire.Found{Kind: wire.FoundLost}, &asked[0])
+		}, 1},
 		{"a link changes", 1, func(b *rawBed, _ []wire.Reading) { b.table.SetReaders(1) }, 1},
 		{"one of two sees it", 2, func(b *rawBed, asked []wire.Reading) {
 			b.peer().say(b.Now, 300)
@@ -351,18 +369,19 @@ func TestRawEarlyIsSure(t *testing.T) {
 			b.confirm(again)
 			b.confirm(again)
 		}, 1},
-		{"one of two was told before the SYN-ACK, the other is late", 2, func(b *rawBed, asked []wire.Reading) {
-			b.confirm(asked)
-			b.peer().say(b.Now, 300)
-			b.run(10 * ms)
-			b.confirm(asked)
-			again := b.table.Readings()
-			if len(again) != 1 || !again[0].BaseKnown {
-				b.Fatalf("asked again for %+v, wanted the base", again)
-			}
-			b.confirmAs(again, true)
-			b.confirm(again)
-		}, 0},
+		{"one of two was told before the SYN-ACK, the other is late", 2,
+			func(b *rawBed, asked []wire.Reading) {
+				b.confirm(asked)
+				b.peer().say(b.Now, 300)
+				b.run(10 * ms)
+				b.confirm(asked)
+				again := b.table.Readings()
+				if len(again) != 1 || !again[0].BaseKnown {
+					b.Fatalf("asked again for %+v, wanted the base", again)
+				}
+				b.confirmAs(again, true)
+				b.confirm(again)
+			}, 0},
 		{"a confirmation of another connection's", 2, func(b *rawBed, asked []wire.Reading) {
 			old := asked[0]
 			old.Serial = 1 // the first one's
@@ -412,7 +431,9 @@ func TestRawGreets(t *testing.T) {
 	for _, whole := range []bool{true, false} {
 		b := recognised(kept(t, 1))
 		heard := ""
-		b.services[0].Session.Protocols[0].NewClient = func() proto.Client { return &hears{heard: &heard} }
+		b.services[0].Session.Protocols[0].NewClient = func() proto.Client {
+			return &hears{heard: &heard}
+		}
 		c := b.conn("192.0.2.1:40001").Syn()
 		b.run(10 * ms)
 		b.peer().say(b.Now, 80)
@@ -433,7 +454,8 @@ func TestRawGreets(t *testing.T) {
 	}
 }
 
-// The first connection to a target that greets is lost, for nobody kept the greeting; the next one is not.
+// The first connection to a target that greets is lost, for nobody kept the greeting; the next one
+// is not.
 func TestRawGreetsFirst(t *testing.T) {
 	b := recognised(reads(newRawBed(t), 2))
 	for i, lost := range []uint64{1, 1} {
@@ -482,7 +504,8 @@ func TestRawOneOfTwoKeeps(t *testing.T) {
 	}
 }
 
-// A target greets while the first record about it is on its way: nobody can tell whether that came in time.
+// A target greets while the first record about it is on its way: nobody can tell whether that came
+// in time.
 func TestRawGreetsMeanwhile(t *testing.T) {
 	for _, whole := range []bool{true, false} {
 		b := recognised(reads(newRawBed(t), 1))
@@ -525,7 +548,8 @@ func TestRawAnswerEndsTheCopy(t *testing.T) {
 	}
 }
 
-// What is known of a target holds for as long as the links stay as they are, and of a connection for a while.
+// What is known of a target holds for as long as the links stay as they are, and of a connection
+// for a while.
 func TestRawEarlyNoMore(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -533,7 +557,8 @@ func TestRawEarlyNoMore(t *testing.T) {
 		after  func(b *rawBed)
 	}{
 		{"after a link's change", func(b *rawBed) { b.table.SetReaders(1) }, func(*rawBed) {}},
-		{"after a link's change, begun before", func(*rawBed) {}, func(b *rawBed) { b.table.SetReaders(1) }},
+		{"after a link's change, begun before", func(*rawBed) {},
+			func(b *rawBed) { b.table.SetReaders(1) }},
 		{"after a while", func(*rawBed) {}, func(b *rawBed) { b.run(mono.Time(keptFor)) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -100,7 +100,8 @@ func (st *Stream) openReading(kept bool) {
 	}
 }
 
-// askToRead tells the intercepts the protocol, and the target's first sequence number if it is known.
+// askToRead tells the intercepts the protocol, and the target's first sequence number if it is
+// known.
 func (st *Stream) askToRead(below uint64) {
 	r, t := &st.reading, st.table
 	st.inform(r.what, below)
@@ -115,8 +116,8 @@ func (st *Stream) askToRead(below uint64) {
 	}
 }
 
-// inform tells the intercepts something about the connection. Until they have confirmed it, only the
-// copy's bytes below go.
+// inform tells the intercepts something about the connection. Until they have confirmed it, only
+// the copy's bytes below go.
 func (st *Stream) inform(what wire.Reading, below uint64) {
 	r, t := &st.reading, st.table
 	if r.left == 0 {
@@ -187,8 +188,8 @@ func (st *Stream) confirm(now mono.Time, f *wire.Found) {
 	st.passOn(now)
 }
 
-// Found takes in what the intercepts have found of answers. The Data of each must stay as it is until
-// the next Step.
+// Found takes in what the intercepts have found of answers. The Data of each must stay as it is
+// until the next Step.
 func (t *Table) Found(now mono.Time, list []wire.Found) {
 	for i := range list {
 		f := &list[i]
@@ -222,12 +223,13 @@ func (t *Table) Found(now mono.Time, list []wire.Found) {
 	}
 }
 
-// tellFound tells the session what was found of bytes that have arrived here too, or that the reading
-// is lost. A session may end the Stream for it.
+// tellFound tells the session what was found of bytes that have arrived here too, or that the
+// reading is lost. A session may end the Stream for it.
 func (st *Stream) tellFound(now mono.Time, received uint64) {
 	r := &st.reading
 	n := 0
-	for n < len(r.found) && (r.found[n].Kind != session.AnswerEnd || r.found[n].Answer.End <= received) {
+	for n < len(r.found) && (r.found[n].Kind != session.AnswerEnd ||
+		r.found[n].Answer.End <= received) {
 		n++
 	}
 	if n > 0 {
@@ -254,8 +256,8 @@ func (t *Table) Readings() []wire.Reading {
 	return r
 }
 
-// SetReaders sets how many intercepts there are, all of which read answers; 0 where one of them does
-// not. All readings are lost by it: the intercepts that saw the answers so far may be gone.
+// SetReaders sets how many intercepts there are, all of which read answers; 0 where one of them
+// does not. All readings are lost by it: the intercepts that saw the answers so far may be gone.
 func (t *Table) SetReaders(n int) {
 	t.readers = n
 	clear(t.keepers)
@@ -271,8 +273,8 @@ func (t *Table) SetReaders(n int) {
 	}
 }
 
-// keeper is the intercepts' word on a target: once all have confirmed a reading of one connection to
-// it, they keep what the target says first on each later one.
+// keeper is the intercepts' word on a target: once all have confirmed a reading of one connection
+// to it, they keep what the target says first on each later one.
 type keeper struct {
 	serial  uint32 // of the reading
 	left    int    // confirmations of it that are missing

@@ -58,11 +58,13 @@ func tables(t testing.TB) (all []table) {
 	return all
 }
 
-var stateNames = [...]string{Over: "Over", Failed: "Failed", Queued: "Queued", Opening: "Opening", Open: "Open", Shut: "Shut"}
+var stateNames = [...]string{Over: "Over", Failed: "Failed", Queued: "Queued", Opening: "Opening",
+	Open: "Open", Shut: "Shut"}
 
 var sendingNames = [...]string{unended: "unended", endWanted: "endWanted", ended: "ended"}
 
-var readNames = [...]string{"Off", "Kept", "Wanted", "Asked", "Based", "Whole", "Settled", "Lost", "Told"}
+var readNames = [...]string{"Off", "Kept", "Wanted", "Asked", "Based", "Whole", "Settled", "Lost",
+	"Told"}
 
 // copyFake is the session of a stream.
 type copyFake struct {
@@ -103,7 +105,8 @@ func newSingle(t *testing.T) *single {
 func (s *single) open() *Stream {
 	c := &copyFake{}
 	c.st = s.table.Open(s.now, &session.OpenSpec{
-		ID: 1, Client: netip.MustParseAddrPort("192.0.2.1:40000"), Production: rig.Production, Target: rig.Target,
+		ID: 1, Client: netip.MustParseAddrPort(
+			"192.0.2.1:40000"), Production: rig.Production, Target: rig.Target,
 		SYN: packet.Options{MSS: 1460}, Window: 1000, Record: zeros{},
 	}, c).(*Stream)
 	s.st, s.copy = c.st, c
@@ -121,7 +124,8 @@ func (s *single) poll() []packet.Segment {
 // segment has the target send a segment, with what it expects next acknowledged.
 func (s *single) segment(flags packet.Flags, seq, ack seqnum.Value, n int) {
 	s.table.Segment(s.now, &packet.Segment{
-		Src: rig.Target, Dst: s.st.tuple.Client(), Seq: seq, Ack: ack, Flags: flags, Window: 60000, Len: n,
+		Src: rig.Target, Dst: s.st.tuple.Client(), Seq: seq, Ack: ack, Flags: flags, Window: 60000,
+		Len: n,
 	}, false)
 }
 
@@ -257,7 +261,7 @@ func TestStates(t *testing.T) {
 // told are the session events that a cell can name.
 var told = map[string]session.EventKind{
 	"Opened": session.Opened, "Shut": session.Shut, "Finished": session.Finished,
-	"ResetByPeer": session.ResetByPeer, "Failed": session.Failed,
+	"Reset": session.ResetByPeer, "Failed": session.Failed,
 }
 
 // check makes an event happen, and compares what comes of it with the cell.
@@ -311,7 +315,8 @@ func (s *single) checkAction(action, event string) {
 	case "begin":
 		out = append(out, s.poll()...)
 		seeks := s.table.Seeks()
-		if !has(func(seg *packet.Segment) bool { return seg.Flags.Has(packet.SYN) }) && len(seeks) == 0 {
+		if !has(func(seg *packet.Segment) bool { return seg.Flags.Has(packet.SYN) }) &&
+			len(seeks) == 0 {
 			s.Errorf("sent %v, wanted a SYN, or a question whether one may be sent", out)
 		}
 	case "ask":
@@ -324,7 +329,8 @@ func (s *single) checkAction(action, event string) {
 		}
 		out = append(out, s.poll()...)
 		if !has(func(seg *packet.Segment) bool {
-			return seg.Len > 0 && event == "Release" || seg.Flags.Has(packet.FIN) && event == "CloseWrite"
+			return seg.Len > 0 && event == "Release" ||
+				seg.Flags.Has(packet.FIN) && event == "CloseWrite"
 		}) {
 			s.Errorf("sent %v", out)
 		}
@@ -335,9 +341,13 @@ func (s *single) checkAction(action, event string) {
 func TestSendingStates(t *testing.T) {
 	tab := tables(t)[1]
 	events := map[string]func(s *single){
-		"CloseWrite":       func(s *single) { s.st.CloseWrite(s.now) },
-		"CloseWrite, held": func(s *single) { s.table.SetReaders(1); s.st.ReadAnswers(proto.HTTP1); s.st.CloseWrite(s.now) },
-		"begin":            func(s *single) { s.before.Abort(s.now) },
+		"CloseWrite": func(s *single) { s.st.CloseWrite(s.now) },
+		"CloseWrite, held": func(s *single) {
+			s.table.SetReaders(1)
+			s.st.ReadAnswers(proto.HTTP1)
+			s.st.CloseWrite(s.now)
+		},
+		"begin": func(s *single) { s.before.Abort(s.now) },
 		"confirmed": func(s *single) {
 			s.table.Found(s.now, []wire.Found{{
 				Kind: wire.FoundConfirmed, Tuple: wireTupleOf(s.st), Serial: s.st.reading.serial,
@@ -394,7 +404,8 @@ func (s *single) confirm(whole bool, left int) {
 	serial := s.st.reading.serial
 	for s.st.reading.left > left && s.st.reading.serial == serial {
 		s.table.Found(s.now, []wire.Found{{
-			Kind: wire.FoundConfirmed, Tuple: wireTupleOf(s.st), Serial: s.st.reading.serial, Whole: whole,
+			Kind: wire.FoundConfirmed, Tuple: wireTupleOf(
+				s.st), Serial: s.st.reading.serial, Whole: whole,
 		}})
 	}
 }

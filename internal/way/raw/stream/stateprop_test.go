@@ -38,8 +38,8 @@ func following(tab table) map[string]map[string]bool {
 	return next
 }
 
-// TestNoOtherStates: whatever happens to streams of one tuple, no stream takes a step that the tables do
-// not have, or has a state that does not go with the rest of it.
+// TestNoOtherStates: whatever happens to streams of one tuple, no stream takes a step that the
+// tables do not have, or has a state that does not go with the rest of it.
 func TestNoOtherStates(t *testing.T) {
 	all := tables(t)
 	state, sends, reads := following(all[0]), following(all[1]), following(all[2])
@@ -50,7 +50,8 @@ func TestNoOtherStates(t *testing.T) {
 		var streams []*Stream
 		type triple struct{ state, sends, reads string }
 		of := func(st *Stream) triple {
-			return triple{stateNames[st.state], sendingNames[st.sending], readNames[st.reading.state]}
+			return triple{stateNames[st.state], sendingNames[st.sending],
+				readNames[st.reading.state]}
 		}
 		for range rapid.IntRange(1, 60).Draw(r, "events") {
 			before := make(map[*Stream]triple)
@@ -70,11 +71,13 @@ func TestNoOtherStates(t *testing.T) {
 			}
 			for st, was := range before {
 				now := of(st)
-				if was.state != "Over" && !state[was.state][now.state] || was.state == "Over" && now.state != "Over" {
+				if was.state != "Over" && !state[was.state][now.state] ||
+					was.state == "Over" && now.state != "Over" {
 					r.Fatalf("event %d: from %s to %s", what, was.state, now.state)
 				}
 				if !sends[was.sends][now.sends] {
-					r.Fatalf("event %d: our direction went from %s to %s", what, was.sends, now.sends)
+					r.Fatalf("event %d: our direction went from %s to %s", what, was.sends,
+						now.sends)
 				}
 				if !reads[was.reads][now.reads] {
 					r.Fatalf("event %d: the reading went from %s to %s", what, was.reads, now.reads)
@@ -91,7 +94,8 @@ func TestNoOtherStates(t *testing.T) {
 				st.checkWhole(r)
 			}
 			if len(s.table.streams) != begun {
-				r.Fatalf("event %d: %d streams in the table, %d have begun", what, len(s.table.streams), begun)
+				r.Fatalf("event %d: %d streams in the table, %d have begun", what,
+					len(s.table.streams), begun)
 			}
 		}
 	})
@@ -114,7 +118,8 @@ func (st *Stream) checkWhole(r *rapid.T) {
 		r.Fatalf("a stream in %s has a reading that has not begun", name)
 	case rd.left > 0 && !rd.asks() && rd.state != readWanted:
 		r.Fatalf("a reading in %s waits for confirmations", readNames[rd.state])
-	case rd.state == readAsked && rd.left == 0, rd.state == readBased && rd.left == 0, rd.state == readWhole && rd.left == 0:
+	case rd.state == readAsked && rd.left == 0, rd.state == readBased &&
+		rd.left == 0, rd.state == readWhole && rd.left == 0:
 		r.Fatalf("a reading in %s waits for none", readNames[rd.state])
 	case len(rd.found) > 0 && !rd.asks():
 		r.Fatalf("a reading in %s has found something", readNames[rd.state])
@@ -148,7 +153,8 @@ func (s *single) anything(r *rapid.T, what int) {
 	case 9:
 		s.fin()
 	case 10:
-		s.segment(packet.Flags(n("flags", 63)), irs+seqnum.Value(n("seq", 30)), st.isn+seqnum.Value(n("ack", 3000)), n("len", 9))
+		s.segment(packet.Flags(n("flags", 63)), irs+seqnum.Value(n("seq", 30)),
+			st.isn+seqnum.Value(n("ack", 3000)), n("len", 9))
 	case 11:
 		s.table.Taken(s.now, st.tuple)
 	case 12:
@@ -162,8 +168,10 @@ func (s *single) anything(r *rapid.T, what int) {
 		st.Expect(uint64(n("request", 3)), proto.Hint(1))
 	case 15:
 		s.table.Found(s.now, []wire.Found{{
-			Kind:  []wire.FoundKind{wire.FoundConfirmed, wire.FoundAnswer, wire.FoundBytes, wire.FoundLost}[n("kind", 3)],
-			Tuple: wireTupleOf(st), Serial: st.reading.serial, Whole: n("whole", 1) == 1, Data: []byte("x"),
+			Kind: []wire.FoundKind{wire.FoundConfirmed, wire.FoundAnswer, wire.FoundBytes,
+				wire.FoundLost}[n("kind", 3)],
+			Tuple: wireTupleOf(st), Serial: st.reading.serial, Whole: n("whole",
+				1) == 1, Data: []byte("x"),
 			Answer: proto.Answer{End: uint64(n("end", 40))},
 		}})
 	case 16:

@@ -59,8 +59,8 @@ type Stream struct {
 	sending    sending
 	why        ledger.Reason // in Failed
 
-	// In Queued: the Stream that has to end before this one begins, and until when it may take. after
-	// is the Stream that is queued behind this one, in any state.
+	// In Queued: the Stream that has to end before this one begins, and until when it may take.
+	// after is the Stream that is queued behind this one, in any state.
 	before, after *Stream
 	until         mono.Time
 
@@ -95,8 +95,8 @@ func (st *Stream) queueBehind(old *Stream, until mono.Time) {
 	st.before, old.after = old, st
 }
 
-// leaveQueue closes the gap that a Stream leaves in a queue. The next Stream begins if it was behind
-// one that had begun.
+// leaveQueue closes the gap that a Stream leaves in a queue. The next Stream begins if it was
+// behind one that had begun.
 func (st *Stream) leaveQueue(now mono.Time) {
 	before, after := st.before, st.after
 	if before != nil {
@@ -111,16 +111,17 @@ func (st *Stream) leaveQueue(now mono.Time) {
 	}
 }
 
-// begin makes the SYN due. Its sequence number names this copier by the slot, and lies above all that
-// the tuple has used before (RFC 6528 §3, RFC 6191).
+// begin makes the SYN due. Its sequence number names this copier by the slot, and lies above all
+// that the tuple has used before (RFC 6528 §3, RFC 6191).
 //
-// Another copier may open the same tuple. The target accepts the SYN that comes first, and the second
-// must do no harm. Inside the window of the first, it would have the target reset the connection that
-// is being opened (RFC 9293 §3.10.7.4, "fourth, check the SYN bit"; Linux does that), and both copiers
-// would lose. Outside of the window, the target answers it with an ACK to the first copier. So the
-// numbers of copiers are 67 s of their clock apart, which is longer than a target keeps a connection
-// half open. A SYN that arrives when the first connection is over would open a second one: so no SYN
-// is repeated before the intercepts have said that the tuple is no other copier's.
+// Another copier may open the same tuple. The target accepts the SYN that comes first, and the
+// second must do no harm. Inside the window of the first, it would have the target reset the
+// connection that is being opened (RFC 9293 §3.10.7.4, "fourth, check the SYN bit"; Linux does
+// that), and both copiers would lose. Outside of the window, the target answers it with an ACK to
+// the first copier. So the numbers of copiers are 67 s of their clock apart, which is longer than
+// a target keeps a connection half open. A SYN that arrives when the first connection is over
+// would open a second one: so no SYN is repeated before the intercepts have said that the tuple is
+// no other copier's.
 func (st *Stream) begin(now mono.Time) {
 	t := st.table
 	ticks := seqnum.Value(int64(now) / int64(4*time.Microsecond))
@@ -207,7 +208,8 @@ func (st *Stream) remove(now mono.Time) {
 			ts: st.ts + uint32(now.Sub(st.began)/time.Millisecond) + 1,
 		}
 		switch {
-		case s.Err == tcp.CauseAborted || s.Err == tcp.CauseConnectTimeout || s.Err == tcp.CauseUserTimeout:
+		case s.Err == tcp.CauseAborted || s.Err == tcp.CauseConnectTimeout ||
+			s.Err == tcp.CauseUserTimeout:
 			past.how = endedAborted
 		case st.why == ledger.TupleTaken:
 			past.how = endedTaken

@@ -22,7 +22,8 @@ type Config struct {
 	ISNAtZero seqnum.Value // the clock of sequence numbers at mono time 0: 4 µs ticks of wall time
 	TSAtZero  uint32       // the clock of timestamps at mono time 0: milliseconds of wall time
 	SYN       SYN
-	// MaxSegment returns the payload bound that the path to a target sets, in bytes, before TCP options.
+	// MaxSegment returns the payload bound that the path to a target sets, in bytes, before TCP
+	// options.
 	MaxSegment     func(target netip.Addr) int
 	Congestion     uint8 // as in tcp.Config
 	ConnectTimeout time.Duration
@@ -163,15 +164,16 @@ func (t *Table) options(spec *session.OpenSpec) packet.Options {
 		o.NSACK = 0
 		return o
 	default:
-		return packet.Options{MSS: mss, SACKPermitted: true, HasTS: true, HasWScale: true, WScale: 7}
+		return packet.Options{MSS: mss, SACKPermitted: true, HasTS: true, HasWScale: true,
+			WScale: 7}
 	}
 }
 
 // SetTime sets the time of the calls that follow. Each Step sets it.
 func (t *Table) SetTime(now mono.Time) { t.now = max(t.now, now) }
 
-// Segment takes in a segment of a target's, as an intercept has reported it: without payload. stalled
-// is shard.Input.Stalled: no round trip is measured from it.
+// Segment takes in a segment of a target's, as an intercept has reported it: without payload.
+// stalled is shard.Input.Stalled: no round trip is measured from it.
 func (t *Table) Segment(now mono.Time, seg *packet.Segment, stalled bool) {
 	t.segmentsIn++
 	tuple := shard.TupleOf(seg.Dst, seg.Src)
@@ -231,9 +233,9 @@ func (t *Table) Free(tuple shard.Tuple) {
 	}
 }
 
-// Taken takes in that another copier has a tuple, and had it first. A Stream that has not opened gives
-// up and sends nothing more, because that could harm the other copier's connection. If the target
-// accepts our SYN after that, there is no other connection, and ours is reset.
+// Taken takes in that another copier has a tuple, and had it first. A Stream that has not opened
+// gives up and sends nothing more, because that could harm the other copier's connection. If the
+// target accepts our SYN after that, there is no other connection, and ours is reset.
 func (t *Table) Taken(now mono.Time, tuple shard.Tuple) {
 	if st := t.streams[tuple]; st != nil && st.state == Opening {
 		st.fail(now, ledger.TupleTaken)
@@ -280,8 +282,8 @@ func (t *Table) Queries() []shard.Tuple {
 	return q
 }
 
-// Seeks returns what the intercepts must be asked before more SYNs are sent, and forgets it. The answer
-// is Free or Taken.
+// Seeks returns what the intercepts must be asked before more SYNs are sent, and forgets it. The
+// answer is Free or Taken.
 func (t *Table) Seeks() []Seek {
 	s := t.seeks
 	t.seeks = nil
@@ -295,8 +297,8 @@ func (t *Table) Behind() bool {
 	return b
 }
 
-// Releases returns the tuples that the intercepts can forget, and forgets them itself. It returns none
-// until there are many, or until one has waited for a while.
+// Releases returns the tuples that the intercepts can forget, and forgets them itself. It returns
+// none until there are many, or until one has waited for a while.
 func (t *Table) Releases() []shard.Tuple {
 	n := len(t.released)
 	if n == 0 || n < releaseAtOnce && t.now.Sub(t.releasedAt) < releaseAfter {

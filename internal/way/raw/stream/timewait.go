@@ -17,8 +17,8 @@ const (
 	endedTaken          // given up for another copier's, before the target had answered
 )
 
-// connectionEnd is what is remembered of a connection. Its tuple may be in TIME-WAIT at the target, and
-// a new connection must begin above its numbers.
+// connectionEnd is what is remembered of a connection. Its tuple may be in TIME-WAIT at the
+// target, and a new connection must begin above its numbers.
 type connectionEnd struct {
 	next seqnum.Value // above every sequence number that it has used
 	ts   uint32       // above every timestamp
