@@ -94,7 +94,7 @@ type Link struct {
 
 	ClaimsRefused uint64 // connections that were claimed and are another copier's
 	QueueDropped  uint64 // messages that found no connection to the intercept, or no room
-	Forbidden     uint64 // targets that an intercept on the target connects nobody to
+	Forbidden     uint64 // targets that an intercept on the target does not connect to
 }
 
 // Problem is a setting that does not fit this host or the targets.

@@ -8,6 +8,8 @@ import (
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -278,5 +280,69 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	if n := len(h.Output(0).Events()); n != 0 {
 		t.Errorf("%d batches are queued", n)
+	}
+}
+
+// TestEndDelivers: the shard is woken for what an intercept has sent, and takes one batch in each
+// step.
+func TestEndDelivers(t *testing.T) {
+	w := &Way{host: &way.Host{Now: clock}, settings: &way.Settings{}}
+	e, err := w.Attach(0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := new(link.Conn)
+	w.hub.Room(c)
+	w.hub.Room(c)
+	for left := 1; left >= 0; left-- {
+		select {
+		case <-e.Wake():
+		default:
+			t.Fatalf("not woken, with %d batches to come", left+1)
+		}
+		e.Deliver(0, false)
+		if n := len(w.hub.Output(0).batches); n != left {
+			t.Errorf("%d batches are left, wanted %d", n, left)
+		}
+	}
+	select {
+	case <-e.Wake():
+		t.Error("woken for nothing")
+	default:
+	}
+}
+
+// TestSources: copies come from tuples of their own, which are free again when they end.
+func TestSources(t *testing.T) {
+	h := NewHub[*fakeConn](1, clock)
+	h.Connected(&fakeConn{room: 1 << 30}, End{}, true)
+	o := h.Output(0)
+	at := func(index int) *session.OpenSpec {
+		s := spec(session.ID(index + 1))
+		s.Index = index
+		return s
+	}
+	first := o.Open(0, at(0)).(*stream[*fakeConn])
+	second := o.Open(0, at(1)).(*stream[*fakeConn])
+	if first.tuple.Client() != client || second.tuple.Client() == client || len(o.used) != 2 {
+		t.Errorf("from %v and %v", first.tuple.Client(), second.tuple.Client())
+	}
+	again := o.Open(0, at(0)).(*stream[*fakeConn]) // the client's next connection
+	first.Abort(0)
+	if again.tuple != first.tuple || len(o.used) != 2 {
+		t.Errorf("the next connection comes from %v; %d in use", again.tuple.Client(), len(o.used))
+	}
+	again.Abort(0)
+	second.Abort(0)
+	if len(o.used) != 0 {
+		t.Errorf("%d tuples are in use at the end", len(o.used))
+	}
+	o.sources.OtherFamily = ledger.BadClientAddress
+	six := at(0)
+	six.Client = netip.MustParseAddrPort("[2001:db8::1]:40000")
+	o.Open(0, six)
+	ev := o.Step(0, nil)
+	if len(ev) != 1 || ev[0].Kind != session.Failed || ev[0].Reason != ledger.BadClientAddress {
+		t.Errorf("a client of another IP version: %+v", ev)
 	}
 }

@@ -111,7 +111,7 @@ func (w *Way) checkTargets() {
 	}
 }
 
-// forbidden returns the targets that none of the intercepts which are up connects to.
+// forbidden returns the targets to which no intercept that is up connects.
 func forbidden(states []link.State) (list []netip.AddrPort) {
 	first := true
 	for i := range states {

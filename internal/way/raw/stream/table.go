@@ -217,7 +217,7 @@ func (t *Table) answerEnded(now mono.Time, tuple shard.Tuple, seg *packet.Segmen
 }
 
 // Unowned takes in that no other copier owns a tuple, in answer to Queries: the old connection that
-// the target has is nobody's.
+// the target has is no copier's.
 func (t *Table) Unowned(now mono.Time, tuple shard.Tuple) {
 	if st := t.streams[tuple]; st != nil {
 		st.conn.FreeOldConnection(now)
