@@ -288,15 +288,19 @@ func (st *Stream) report(now mono.Time) {
 		st.state = Shut
 		st.tell(now, session.Event{Kind: session.Shut})
 	}
-	c, ev := st.copy, session.Event{ID: st.id, Kind: session.Finished, At: now}
 	switch {
 	case s.Err != tcp.CauseNone && s.Err != tcp.CauseAborted:
 		st.send(now) // there may be a reset to send
-		setFailure(&ev, &s)
+		st.finish(now, failure(&s))
 	case s.Done && s.Err == tcp.CauseNone:
-	default:
-		return
+		st.finish(now, session.Event{Kind: session.Finished})
 	}
+}
+
+// finish ends a Stream with its last event.
+func (st *Stream) finish(now mono.Time, ev session.Event) {
+	c := st.copy
+	ev.ID, ev.At = st.id, now
 	st.remove(now)
 	c.Tell(now, ev)
 }
@@ -326,9 +330,9 @@ func (st *Stream) ask(now mono.Time, s *tcp.Status) {
 	}
 }
 
-// setFailure makes ev the event of a connection that did not end by both sides' FIN.
-func setFailure(ev *session.Event, s *tcp.Status) {
-	ev.Kind, ev.N = session.Failed, s.Acked
+// failure returns the event of a connection that did not end by both sides' FIN.
+func failure(s *tcp.Status) session.Event {
+	ev := session.Event{Kind: session.Failed, N: s.Acked}
 	switch s.Err {
 	case tcp.CauseReset:
 		ev.Kind = session.ResetByPeer
@@ -339,12 +343,11 @@ func setFailure(ev *session.Event, s *tcp.Status) {
 	default:
 		ev.Reason = ledger.SendTimeout
 	}
+	return ev
 }
 
 // fail ends a Stream that has not opened.
 func (st *Stream) fail(now mono.Time, why ledger.Reason) {
-	c, id := st.copy, st.id
 	st.why = why
-	st.remove(now)
-	c.Tell(now, session.Event{ID: id, Kind: session.Failed, Reason: why, At: now})
+	st.finish(now, session.Event{Kind: session.Failed, Reason: why})
 }
