@@ -57,7 +57,7 @@ func TestReplayWaitsForRoom(t *testing.T) {
 	}
 }
 
-// One who is told to end waits for no room.
+// A replay that is told to end does not wait for room.
 func TestReplayStopsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newShardLoop(nil, nil, nil)

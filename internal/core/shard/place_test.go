@@ -213,7 +213,7 @@ func TestFractionOfACopy(t *testing.T) {
 	}
 }
 
-// Staggered copies live all of a session, each so much later than the one before.
+// Staggered copies repeat a session, each so much later than the one before.
 func TestStagger(t *testing.T) {
 	b := rig.NewBed(t, func(c *shard.Config) {
 		c.Services[0].Copies, c.Services[0].Stagger = 3, 100*time.Millisecond
@@ -258,8 +258,8 @@ func TestStagger(t *testing.T) {
 	b.Bytes(18, ledger.None, 18)
 }
 
-// What a staggered copy has still to live when the capture ends, it lives at once; a client that
-// uses its port again does not mix its old connection with its new one.
+// When the capture ends, a staggered copy gets at once what it has not had yet. A client that uses
+// its port again does not mix its old connection with its new one.
 func TestStaggerEnds(t *testing.T) {
 	t.Run("drain", func(t *testing.T) {
 		b := rig.NewBed(t, func(c *shard.Config) {

@@ -70,7 +70,7 @@ func TestTombstone(t *testing.T) {
 		t.Errorf("%d copies, wanted 1", len(b.Open.All))
 	}
 	b.Sessions(1, ledger.None, 1)
-	// The end of something that nobody saw.
+	// The end of a connection that was never seen.
 	c.Fin()
 	c.Seg(packet.RST, "")
 	b.Live(0)

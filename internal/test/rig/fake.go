@@ -226,6 +226,7 @@ func (b *Bed) Step() {
 	}
 }
 
+// Wait lets d pass, and steps the shard whenever it is due.
 func (b *Bed) Wait(d mono.Time) {
 	b.Helper()
 	end := b.Now + d
@@ -237,6 +238,7 @@ func (b *Bed) Wait(d mono.Time) {
 	b.Step()
 }
 
+// Live fails the test if there are not n live sessions.
 func (b *Bed) Live(n int) {
 	b.Helper()
 	if b.Sh.Live() != n {
@@ -244,11 +246,14 @@ func (b *Bed) Live(n int) {
 	}
 }
 
+// Sessions fails the test if not so many sessions were captured, and n of them dropped for why, or
+// delivered, if why is None.
 func (b *Bed) Sessions(captured uint64, why ledger.Reason, n uint64) {
 	b.Helper()
 	b.flow("sessions", b.Sh.Snapshot().Sessions, captured, why, n)
 }
 
+// Bytes is Sessions for the clients' bytes.
 func (b *Bed) Bytes(captured uint64, why ledger.Reason, n uint64) {
 	b.Helper()
 	b.flow("bytes", b.Sh.Snapshot().Bytes, captured, why, n)
@@ -275,10 +280,12 @@ type Conn struct {
 	Hold       bool // gather packets, do not step
 }
 
+// Conn returns a client connection from an address.
 func (b *Bed) Conn(addr string) *Conn {
 	return &Conn{b: b, Addr: netip.MustParseAddrPort(addr), Isn: 1000}
 }
 
+// Send has a segment of the client's captured.
 func (c *Conn) Send(seg packet.Segment) {
 	c.b.Helper()
 	seg.Src, seg.Dst, seg.Window = c.Addr, Production, 1000
@@ -289,6 +296,7 @@ func (c *Conn) Send(seg packet.Segment) {
 	}
 }
 
+// Syn sends the SYN.
 func (c *Conn) Syn() *Conn {
 	c.b.Helper()
 	c.Send(packet.Segment{Seq: c.Isn, Flags: packet.SYN,
@@ -296,6 +304,7 @@ func (c *Conn) Syn() *Conn {
 	return c
 }
 
+// Seg sends the next segment.
 func (c *Conn) Seg(flags packet.Flags, text string) {
 	c.b.Helper()
 	c.Send(packet.Segment{Seq: c.Isn.Add(1 + c.next), Ack: seqnum.Value(5001 + c.seen),
@@ -303,15 +312,17 @@ func (c *Conn) Seg(flags packet.Flags, text string) {
 	c.next += len(text)
 }
 
+// Data sends text.
 func (c *Conn) Data(text string) { c.b.Helper(); c.Seg(packet.PSH, text) }
 
+// Fin sends the FIN.
 func (c *Conn) Fin() {
 	c.b.Helper()
 	c.Seg(packet.FIN, "")
 	c.next++
 }
 
-// answers is the production server's answer of n bytes, which the client has seen afterwards.
+// Answers is the production server's answer of n bytes, which the client has seen afterwards.
 func (c *Conn) Answers(n int) {
 	c.b.In.Packets = append(c.b.In.Packets,
 		shard.Packet{FromServer: true, At: c.b.Now,

@@ -72,6 +72,7 @@ type script struct {
 	end      string
 }
 
+// add has a segment captured, unless it is to be lost.
 func (c *script) add(at mono.Time, seg packet.Segment, fromServer bool) {
 	seg.Src, seg.Dst = c.addr, Production
 	if fromServer {
@@ -245,8 +246,8 @@ func (c *script) answer(n int) {
 	c.now += ms
 }
 
-// copyOf is one copy of a connection at the target: it reads requests, holds them against what was
-// sent, and says how it answers. CopyOf is a connection to the target program.
+// CopyOf is one copy of a connection at the target program: it reads requests, compares them with
+// what was sent, and answers.
 type CopyOf struct {
 	t        *TargetApp
 	client   netip.AddrPort
@@ -267,7 +268,7 @@ type TargetApp struct {
 	t      *Traffic
 	seen   [][]uint32 // by connection: the requests that came
 	plan   func(at mono.Time, do func(now mono.Time))
-	// patient: a turn may be early. Where packets are lost, what silence tells is a guess.
+	// Patient accepts a turn that comes early: where packets are lost, silence proves nothing.
 	Patient bool
 }
 

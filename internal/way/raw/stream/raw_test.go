@@ -789,7 +789,7 @@ func TestRawCopyProperty(t *testing.T) {
 }
 
 // What the target said while the shard had no CPU comes when the clock still stands where it
-// stood: it is heard, but no round trip is measured by it.
+// stood: it is taken in, but no round trip is measured by it.
 func TestLateFeedbackMeasuresNothing(t *testing.T) {
 	l := newLoad(1)
 	var st *Stream
@@ -823,9 +823,9 @@ func TestLateFeedbackMeasuresNothing(t *testing.T) {
 	}
 }
 
-// TestReleases: the intercepts hear of connections that are over, many at once or after a while,
-// but not of those that were given up, which the target may still have, nor of tuples that are in
-// use again.
+// TestReleases: the intercepts are told of connections that are over, many at once or after a
+// while, but not of those that were given up, which the target may still have, nor of tuples that
+// are in use again.
 func TestReleases(t *testing.T) {
 	b := newRawBed(t)
 	c := b.conn("192.0.2.1:40000").Syn()

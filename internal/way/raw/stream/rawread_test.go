@@ -231,7 +231,7 @@ func TestRawNobodyReads(t *testing.T) {
 	}
 }
 
-// kept is a bed whose n intercepts are known to keep what the target says before they are told
+// kept returns a bed whose n intercepts keep what the target says before they are told
 // what to read, from a first connection that has ended.
 func kept(t *testing.T, n int, change ...func(*config)) *rawBed {
 	b := reads(newRawBed(t, change...), n)
@@ -454,8 +454,8 @@ func TestRawGreets(t *testing.T) {
 	}
 }
 
-// The first connection to a target that greets is lost, for nobody kept the greeting; the next one
-// is not.
+// The first connection to a target that greets is lost, because no intercept kept the greeting;
+// the next one is not.
 func TestRawGreetsFirst(t *testing.T) {
 	b := recognised(reads(newRawBed(t), 2))
 	for i, lost := range []uint64{1, 1} {
@@ -504,7 +504,7 @@ func TestRawOneOfTwoKeeps(t *testing.T) {
 	}
 }
 
-// A target greets while the first record about it is on its way: nobody can tell whether that came
+// A target greets while the first record about it is on its way: it is not known whether that came
 // in time.
 func TestRawGreetsMeanwhile(t *testing.T) {
 	for _, whole := range []bool{true, false} {
@@ -528,7 +528,7 @@ func TestRawGreetsMeanwhile(t *testing.T) {
 	}
 }
 
-// refuses ends a copy by what its target says.
+// refuses ends a copy because of what its target says.
 type refuses struct{ lines }
 
 func (*refuses) Kept([]byte, *proto.Out) error {

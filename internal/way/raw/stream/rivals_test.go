@@ -90,7 +90,7 @@ func (r *rival) join(i int) {
 	}
 }
 
-// restart has an intercept forget everything; who is linked to it claims what it has, some time
+// restart has an intercept forget everything. Copiers that are linked to it claim theirs some time
 // later.
 func (c *contest) restart(i int, claims mono.Time) {
 	c.wires[i] = route.New(c.now, route.Config{Seed: 9})
@@ -110,7 +110,7 @@ func (r *rival) kill() {
 	}
 }
 
-// hear takes a segment from an intercept.
+// hear takes in a segment from an intercept.
 func (r *rival) hear(s *packet.Segment, _ mono.Time, _ uint32) {
 	seg := *s
 	r.c.agenda.Plan(r.c.now+r.link, func(mono.Time) { r.in.Feedback = append(r.in.Feedback, seg) })
