@@ -33,7 +33,7 @@ type OpenSpec struct {
 	Client     netip.AddrPort // the real client
 	Production netip.AddrPort // the address that the client connected to
 	Target     netip.AddrPort // filled in by the shard, which chooses it
-	Index      int            // filled in by the shard: which copy of the connection it is at the target, from 0
+	Index      int            // filled in by the shard: which copy at the target it is, from 0
 	SYN        packet.Options // what the client's SYN offered; zero for a connection found under way
 	Window     uint16         // of the client's SYN
 	Record     Record
