@@ -3,5 +3,5 @@
 //
 // The packages import core and proto. They never compute anything that the run itself needs.
 //
-// Read export/export.go first.
+// Read export/snapshot.go first.
 package account

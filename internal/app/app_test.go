@@ -20,20 +20,23 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// The scripts run the command line with everything behind it replaced: what it does to the network is
-// tested elsewhere. TEST_… in a script's environment says what the replacement is to do.
+// TestMain runs the scripts' command lines with replaced functions that leave the network alone.
+// Variables TEST_… in a script's environment control them.
 func TestMain(m *testing.M) {
 	run := func() {
 		p := newProgram()
 		p.wire()
 		version = "1.2.3"
 		p.host = config.Host{
-			Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
-			Local: func(a netip.Addr) bool { return a.IsLoopback() },
+			Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil },
+			IPv6:       func() bool { return true },
+			Local:      func(a netip.Addr) bool { return a.IsLoopback() },
 		}
 		p.has = func(c sys.Capability) bool { return os.Getenv("TEST_LACKS") != string(c) }
-		p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}
-		p.copy, p.intercept, p.capture, p.lab = copyForTest, interceptForTest, captureForTest, p.labForTest
+		p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"},
+			{Name: "short", Help: "connections that go"}}
+		p.copy, p.intercept, p.capture, p.lab = copyForTest, interceptForTest, captureForTest,
+			p.labForTest
 		os.Exit(p.run(os.Args))
 	}
 	testscript.Main(m, map[string]func(){"tcpcopy": run, "intercept": run})
@@ -48,8 +51,9 @@ func snapshotForTest() *export.Snapshot {
 	return s
 }
 
-// copyForTest is ready at once, says one line of statistics, and ends when it is told to.
-func copyForTest(s *engine.Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error) {
+// copyForTest is ready at once, reports one line of statistics, and ends when it is told to stop.
+func copyForTest(s *engine.Control, c *config.Copy,
+	progress func(*export.Snapshot)) (*export.Snapshot, error) {
 	if os.Getenv("TEST_FAIL") == "early" {
 		return nil, fmt.Errorf("open ring: %w", os.ErrDeadlineExceeded)
 	}
@@ -57,7 +61,8 @@ func copyForTest(s *engine.Control, c *config.Copy, progress func(*export.Snapsh
 		return nil, fmt.Errorf("stopped while no intercept could be reached: %w", context.Canceled)
 	}
 	if path := os.Getenv("TEST_CONFIG"); path != "" {
-		b, _ := json.Marshal(map[string]any{"via": c.Via, "mappings": c.MappingStrings(), "wait": c.Wait, "copies": c.Copies})
+		b, _ := json.Marshal(map[string]any{"via": c.Via, "mappings": c.MappingStrings(),
+			"wait": c.Wait, "copies": c.Copies})
 		os.WriteFile(path, b, 0o644)
 	}
 	s.Log.Warn("a word from the engine")
@@ -77,7 +82,8 @@ func copyForTest(s *engine.Control, c *config.Copy, progress func(*export.Snapsh
 	return snapshotForTest(), nil
 }
 
-func interceptForTest(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error {
+func interceptForTest(s *engine.Control, c *config.Intercept, report *reporter,
+	log *logbook) error {
 	s.Ready(fmt.Sprintf("listening on %s", c.Listen))
 	touch(os.Getenv("TEST_READY"))
 	<-s.Context.Done()
@@ -112,8 +118,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// refused runs a command: refused CODE PROGRAM ARGS… It must end with CODE, print nothing on stdout and
-// one line, and perhaps a hint, on stderr.
+// refused runs a command: refused CODE PROGRAM ARGS… It must end with CODE, print nothing on stdout
+// and one line, and perhaps a hint, on stderr.
 func refused(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: refused CODE PROGRAM ARGS…")
@@ -159,12 +165,15 @@ func TestRoute(t *testing.T) {
 	}{
 		{"nothing", []string{"tcpcopy"}, []string{}},
 		{"a command", []string{"tcpcopy", "lab", "--ipv6"}, []string{"lab", "--ipv6"}},
-		{"TCPCopy's way", []string{"/usr/bin/tcpcopy", "-x", "80-10.0.0.2:80"}, []string{"copy", "-x", "80-10.0.0.2:80"}},
-		{"a long option", []string{"tcpcopy", "--map=80-10.0.0.2:80"}, []string{"copy", "--map=80-10.0.0.2:80"}},
+		{"TCPCopy's way", []string{"/usr/bin/tcpcopy", "-x", "80-10.0.0.2:80"},
+			[]string{"copy", "-x", "80-10.0.0.2:80"}},
+		{"a long option", []string{"tcpcopy", "--map=80-10.0.0.2:80"},
+			[]string{"copy", "--map=80-10.0.0.2:80"}},
 		{"help", []string{"tcpcopy", "-h"}, []string{"-h"}},
 		{"version", []string{"tcpcopy", "--version"}, []string{"--version"}},
 		{"help on options", []string{"tcpcopy", "-h", "-x"}, []string{"copy", "-h", "-x"}},
-		{"intercept", []string{"/opt/intercept", "-i", "eth0"}, []string{"intercept", "-i", "eth0"}},
+		{"intercept", []string{"/opt/intercept", "-i", "eth0"},
+			[]string{"intercept", "-i", "eth0"}},
 		{"intercept alone", []string{"intercept"}, []string{"intercept"}},
 		{"intercept's help", []string{"intercept", "-h"}, []string{"intercept", "-h"}},
 		{"no name at all", nil, []string{}},

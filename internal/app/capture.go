@@ -23,11 +23,12 @@ import (
 func (p *program) captureCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "capture -x PORT --to IP[:PORT] [options]",
-		Annotations: map[string]string{"usage": "tcpcopy capture -x PORT --to IP[:PORT] [options]"},
-		Short:       "send this host's live traffic to a copier elsewhere, which does the work",
-		Example: `Port 80 of this host to a copier on 10.0.0.9; a fifth of a processor, 100 Mb/s at most:
+		Annotations: usage("tcpcopy capture -x PORT --to IP[:PORT] [options]"),
+		Short:       "send this host's live traffic to a copier on another host",
+		Example: `
+Port 80 of this host to a copier on 10.0.0.9, with at most 20 % of a CPU and 100 Mb/s:
   tcpcopy capture -x 80 --to 10.0.0.9 --key key --max-cpu 20% --max-mbps 100
-On 10.0.0.9, what agents send to the test server 10.0.0.2, port 8080:
+On 10.0.0.9, copy what agents send to the test server 10.0.0.2, port 8080:
   tcpcopy copy -x 80-10.0.0.2:8080 --from agent://:36525 --key key`,
 		Args: noArguments,
 	}
@@ -37,7 +38,10 @@ On 10.0.0.9, what agents send to the test server 10.0.0.2, port 8080:
 		if err != nil {
 			return err
 		}
-		d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; what was captured is sent"}
+		d := daemon{
+			Process: c.Process, report: c.Report, warnings: warnings,
+			stopping: "stopping: no new packets; captured packets are sent",
+		}
 		return p.serve(d, func(s *engine.Control, log *logbook) error {
 			return p.capture(s, c, &reporter{path: c.Report, log: log}, log)
 		})
@@ -46,10 +50,12 @@ On 10.0.0.9, what agents send to the test server 10.0.0.2, port 8080:
 	return cmd
 }
 
-// agentBlockTimeout is how long a packet may wait in the capture ring: each block costs a message.
+// agentBlockTimeout is how long a packet may wait in the capture ring. Each block becomes a
+// message.
 const agentBlockTimeout = 5 * time.Millisecond
 
-// runCapture captures and sends until it is told to stop, and tells the account.
+// runCapture captures and sends packets, and reports the account, until the command is told to
+// stop.
 func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *logbook) error {
 	program, err := agentFilter(c)
 	if err != nil {
@@ -63,7 +69,8 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
 	source, err := afpacket.Open(afpacket.Config{
-		Interfaces: c.Interfaces, Filter: program, Memory: int(c.Ring), BlockTimeout: agentBlockTimeout, Now: now,
+		Interfaces: c.Interfaces, Filter: program, Memory: int(c.Ring),
+		BlockTimeout: agentBlockTimeout, Now: now,
 	})
 	if err != nil {
 		return err
@@ -71,8 +78,8 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	name, _ := os.Hostname() // for people
 	cfg := agent.Config{
 		To: c.To.String(), Source: source, IsLocal: here.Has, Now: now, Log: s.Log,
-		MaxRate: c.MaxMbps * 1e6 / 8, MaxCPU: c.MaxCPU / 100, Memory: int(c.Memory), Compress: agent.Compress(c.Compress),
-		Name: name, Software: "tcpcopy " + s.Version,
+		MaxRate: c.MaxMbps * 1e6 / 8, MaxCPU: c.MaxCPU / 100, Memory: int(c.Memory),
+		Compress: agent.Compress(c.Compress), Name: name, Software: "tcpcopy " + s.Version,
 	}
 	for _, o := range c.Production {
 		cfg.Production = append(cfg.Production, agent.Production{Addr: o.Addr(), Port: o.Port()})
@@ -88,13 +95,17 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	account := func(shot *agent.Snapshot, final bool) captureReport {
 		return captureReport{
 			Version: s.Version, Start: start, Now: time.Now(), Final: final,
-			Resources: export.NewResourceReport(export.Spent()), Captured: shot.Captured, Share: shot.Share,
-			Connected: shot.Link.Up, Connects: shot.Link.Connects, Account: export.Fields(shot.Counts),
+			Resources: export.NewResourceReport(export.Spent()), Captured: shot.Captured,
+			Share:     shot.Share,
+			Connected: shot.Link.Up, Connects: shot.Link.Connects,
+			Account: export.Fields(shot.Counts),
 		}
 	}
-	end, err := answer("agent", c.Status, func() *status.Node {
+	end, err := serveStatus("agent", c.Status, func() *status.Node {
 		shot := a.Snapshot()
-		n := &status.Node{Start: start, Via: productionWords(c) + " to " + c.To.String(), Peers: 1}
+		n := &status.Node{
+			Start: start, Via: productionText(c) + " to " + c.To.String(), Peers: 1,
+		}
 		if shot.Link.Up {
 			n.Up = 1
 		}
@@ -110,19 +121,19 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	s.Ready(fmt.Sprintf("capturing %s for the copier at %s", productionWords(c), c.To))
-	err = tell(ended, c.Stats, func(final bool) {
+	s.Ready(fmt.Sprintf("capturing %s for the copier at %s", productionText(c), c.To))
+	err = reportUntil(ended, c.Stats, func(final bool) {
 		shot := a.Snapshot()
 		log.statistics(captureLine(&shot))
 		report.write(account(&shot, final))
 	})
-	if err == nil && report.said != "" {
-		return coded(exitFailure) // the report could not be written, which has been said
+	if err == nil && report.lastError != "" {
+		return exitCode(exitFailure) // the reporter has printed the error
 	}
 	return err
 }
 
-// agentFilter is what the kernel selects: what the copier's own would.
+// agentFilter returns the filter of an agent's capture, which is the copier's.
 func agentFilter(c *config.Capture) (filter.Program, error) {
 	spec := filter.CaptureSpec{Expr: c.Filter}
 	if c.Both {
@@ -135,7 +146,8 @@ func agentFilter(c *config.Capture) (filter.Program, error) {
 	return filter.Capture(spec)
 }
 
-func productionWords(c *config.Capture) string {
+// productionText names what is captured.
+func productionText(c *config.Capture) string {
 	s := ""
 	for i, o := range c.Production {
 		if i > 0 {
@@ -158,20 +170,21 @@ type captureReport struct {
 	Final     bool                  `json:"final"`
 	Resources export.ResourceReport `json:"resources"`
 	Captured  uint64                `json:"captured_packets"`
-	Share     float64               `json:"share"` // of the sessions, that is sent now
+	Share     float64               `json:"share"` // of the sessions, sent at present
 	Connected bool                  `json:"connected"`
 	Connects  uint64                `json:"connects"`
-	Account   any                   `json:"account"` // its counters by their names
+	Account   any                   `json:"account"` // counters by their names
 }
 
-// captureLine is the account in one line.
+// captureLine returns the account as one line.
 func captureLine(s *agent.Snapshot) string {
 	c := &s.Counts
 	link := "connected"
 	if !s.Link.Up {
 		link = "no connection to the copier"
 	}
-	line := fmt.Sprintf("%s; packets %d, sent %d in %d bytes", link, s.Captured, c.Sent, c.SentBytes)
+	line := fmt.Sprintf("%s; packets %d, sent %d in %d bytes", link, s.Captured, c.Sent,
+		c.SentBytes)
 	if s.Share < 1 {
 		bound := "--max-cpu"
 		if s.Cause == agent.Rate {
@@ -187,8 +200,8 @@ func captureLine(s *agent.Snapshot) string {
 		{"left out for --max-cpu", c.ShedCPU},
 		{"left out for --max-mbps", c.ShedRate},
 		{"sessions left out", c.ShedSessions},
-		{"too many to wait", c.OverMemory},
-		{"dropped without a connection", c.LinkDown},
+		{"beyond --memory", c.OverMemory},
+		{"lost without a connection", c.LinkDown},
 	} {
 		if n.count > 0 {
 			line += fmt.Sprintf(", %s %d", n.what, n.count)

@@ -12,7 +12,7 @@ import (
 func (p *program) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "config check|example",
-		Annotations: map[string]string{"usage": "tcpcopy config check FILE\ntcpcopy config example"},
+		Annotations: usage("tcpcopy config check FILE", "tcpcopy config example"),
 		Short:       "check a configuration file, or print an example of one",
 		Example: `tcpcopy config example > tcpcopy.yaml
 tcpcopy config check tcpcopy.yaml
@@ -27,11 +27,12 @@ tcpcopy copy --config tcpcopy.yaml`,
 	}
 	check := &cobra.Command{
 		Use:     "check FILE",
-		Short:   "say whether tcpcopy copy --config would take a file, and where not",
+		Short:   "check a configuration file for tcpcopy copy --config",
 		Example: "tcpcopy config check tcpcopy.yaml",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &config.Problem{What: fmt.Sprintf("config check: got %d files: wanted one", len(args))}
+				return &config.Problem{What: fmt.Sprintf("config check: got %d files: wanted one",
+					len(args))}
 			}
 			fs := pflag.NewFlagSet("copy", pflag.ContinueOnError)
 			options := config.NewCopyOptions(fs, p.host)
@@ -43,7 +44,7 @@ tcpcopy copy --config tcpcopy.yaml`,
 				return err
 			}
 			warn(p.err, warnings)
-			fmt.Fprintf(p.out, "%s: as it should be\n", args[0])
+			fmt.Fprintf(p.out, "%s: valid\n", args[0])
 			for _, m := range c.MappingStrings() {
 				fmt.Fprintf(p.out, "  %s\n", m)
 			}

@@ -18,11 +18,11 @@ import (
 func (p *program) copyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "copy -x MAPPING [options]",
-		Annotations: map[string]string{"usage": "tcpcopy copy -x MAPPING [options]\ntcpcopy -x MAPPING [options]"},
+		Annotations: usage("tcpcopy copy -x MAPPING [options]", "tcpcopy -x MAPPING [options]"),
 		Short:       "replay this host's live TCP traffic against a test server",
 		Example: `Port 80 of this host to 10.0.0.2, port 8080, over ordinary connections:
   tcpcopy copy -x 80-10.0.0.2:8080
-A tenth of the sessions, twice each, telling the target who the clients are:
+A tenth of the sessions, twice each; the target learns the clients' addresses:
   tcpcopy copy -x 80-10.0.0.2:8080 --sample 10 --copies 2 --proxy-protocol v2
 From the clients' own addresses, through an intercept on 10.0.0.3:
   tcpcopy copy -x 80-10.0.0.2:8080 -s 10.0.0.3 --key key
@@ -36,7 +36,7 @@ IPv6, two ports, and the account as JSON:
 		if err != nil {
 			return err
 		}
-		var reload func() (*config.Copy, []string, error)
+		var reload reloadFunc
 		if cmd.Flags().Changed("config") {
 			reload = options.Again
 		}
@@ -46,20 +46,24 @@ IPv6, two ports, and the account as JSON:
 	return cmd
 }
 
-// runCopy copies until a signal ends it, and prints the account. reload, if there is a configuration file,
-// reads it again.
-func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*config.Copy, []string, error)) error {
+// errEndedEarly is the error of a run that a second signal ended.
+var errEndedEarly = errors.New("ended while sessions were open: they count as dropped for shutdown")
+
+// runCopy copies until a signal ends it, and prints the account. If there is a configuration file,
+// reload reads it again.
+func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) error {
 	d := daemon{
-		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping: no new packets; " + drainWords(c.Drain),
-		ordinary: !c.Captures(), reload: reload,
+		Process: c.Process, report: c.Report, warnings: warnings,
+		stopping:     "stopping: no new packets; " + drainText(c.Drain),
+		unprivileged: !c.Captures(), reload: reload,
 	}
 	if c.Replay != nil {
-		d.stopping = "stopping: nothing more is read; " + drainWords(c.Drain)
+		d.stopping = "stopping: nothing more is read; " + drainText(c.Drain)
 	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		asks := make(chan chan<- *export.Snapshot)
 		s.Ask = asks
-		end, err := answer("copier", c.Status, func() *status.Node { return copierNode(asks) })
+		end, err := serveStatus("copier", c.Status, func() *status.Node { return copierNode(asks) })
 		if err != nil {
 			return err
 		}
@@ -87,16 +91,16 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 			if log.file != nil {
 				export.Summary(log.w, last)
 			}
-			// Said by the reporter already, unless it was said while the copy ran.
 			if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
-				err = coded(exitFailure)
+				err = exitCode(exitFailure) // the reporter has printed the error
 			}
 		}
 		if errors.Is(err, context.Canceled) && last == nil {
-			return errors.New("copy: " + strings.TrimSuffix(err.Error(), ": "+context.Canceled.Error()))
+			cause := strings.TrimSuffix(err.Error(), ": "+context.Canceled.Error())
+			return errors.New("copy: " + cause)
 		}
 		if errors.Is(err, context.Canceled) {
-			return errors.New("ended before all sessions had: they are counted as dropped for shutdown")
+			return errEndedEarly
 		}
 		if err != nil {
 			return fmt.Errorf("copy: %w", err)
@@ -105,9 +109,10 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload func() (*con
 	})
 }
 
-func drainWords(d time.Duration) string {
+// drainText says how sessions end.
+func drainText(d time.Duration) string {
 	if d == 0 {
 		return "sessions end at once (--drain 0)"
 	}
-	return fmt.Sprintf("sessions get %s to end in; a second signal ends at once", d)
+	return fmt.Sprintf("sessions have %s to end; a second signal ends at once", d)
 }

@@ -11,17 +11,17 @@ import (
 	"syscall"
 )
 
-// A daemon is the same program run again in a session of its own: forking is not for programs with
-// threads. The child speaks to its parent through a pipe until it is ready, so that the parent can print
-// what went wrong, and its exit code tells scripts whether the daemon runs.
+// A daemon is the same program, started again in its own session, because a program with threads
+// cannot fork. Until the child is ready, it writes to its parent through a pipe, and the parent
+// prints that. So the parent's exit code says whether the daemon runs.
 
 const (
 	detachedEnv = "TCPCOPY_DETACHED"
 	parentFD    = 3
 )
 
-// attachToParent is the pipe to the parent, where this process is the child; else nil. The child no
-// longer ends with the terminal.
+// attachToParent returns the pipe to the parent, or nil if this process is not a daemon. A daemon
+// ignores the hang-up of its terminal.
 func attachToParent() *os.File {
 	if os.Getenv(detachedEnv) == "" {
 		return nil
@@ -43,7 +43,7 @@ func (p *program) detach() error {
 		return fmt.Errorf("go to the background: %w", err)
 	}
 	defer r.Close()
-	// The name under which it was called matters, and so do the arguments as typed.
+	// The child needs the program's name and the arguments as typed.
 	child := &exec.Cmd{
 		Path: path, Args: os.Args, Env: append(os.Environ(), detachedEnv+"=1"),
 		ExtraFiles:  []*os.File{w},
@@ -65,7 +65,7 @@ func (p *program) detach() error {
 	err = child.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
-		return coded(exit.ExitCode()) // it has said why
+		return exitCode(exit.ExitCode()) // the child has printed the error
 	}
 	return fmt.Errorf("the background process ended before it was ready: %v", child.ProcessState)
 }

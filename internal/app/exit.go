@@ -1,11 +1,3 @@
-// Package app is the command line: one file for each command, the help, the signals, and what is
-// printed where.
-//
-// Standard output carries what a command was asked for: help, version, a key, the final table. Standard
-// error carries the rest: one line for what went wrong, "hint:" lines, warnings, the line that says that
-// everything is open, statistics and the log. Bad input ends with exit code 2, a missing privilege with
-// 3, other failures with 1. The package moves no packets: package engine and its siblings do; package
-// config owns the options. Only cmd/tcpcopy calls it.
 package app
 
 import (
@@ -29,26 +21,27 @@ const (
 	exitPrivilege = 3
 )
 
-// coded is an error that has been printed already, or needs no words, with the exit code it asks for.
-type coded int
+// exitCode is an error that asks for this exit code and prints nothing: its message is printed
+// already, or there is none.
+type exitCode int
 
-func (c coded) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// mendable is an error that knows the command that mends it.
-type mendable interface{ Command() string }
+// remedied is an error that has a remedy: a command, or words that name one.
+type remedied interface{ Command() string }
 
-// mended is an error with the hint that goes with it.
-type mended struct {
-	err  error
-	hint string
+// withRemedy adds a remedy to an error.
+type withRemedy struct {
+	err    error
+	remedy string
 }
 
-func (m *mended) Error() string   { return m.err.Error() }
-func (m *mended) Unwrap() error   { return m.err }
-func (m *mended) Command() string { return m.hint }
+func (r *withRemedy) Error() string   { return r.err.Error() }
+func (r *withRemedy) Unwrap() error   { return r.err }
+func (r *withRemedy) Command() string { return r.remedy }
 
-// output is standard output, and what kept it from taking all that was written. A reader that has gone
-// away, such as head, wanted no more.
+// output is standard output, with the first error of writing to it. A reader that closes its end,
+// such as head, is no error.
 type output struct {
 	w   io.Writer
 	err error
@@ -62,13 +55,13 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// fail prints err as one line, with a hint where there is one, and returns the exit code.
+// fail prints err as one line, with its hint, and returns the exit code.
 func fail(w io.Writer, err error) int {
 	var (
-		code    coded
+		code    exitCode
 		problem *config.Problem
 		denied  *sys.CapabilityError
-		mend    mendable
+		remedy  remedied
 	)
 	if errors.As(err, &code) {
 		return int(code)
@@ -82,8 +75,8 @@ func fail(w io.Writer, err error) int {
 	case missingPrivilege(err):
 		result = exitPrivilege
 	}
-	if errors.As(err, &mend) {
-		hint = mend.Command()
+	if errors.As(err, &remedy) {
+		hint = remedy.Command()
 	}
 	say(w, "%v", err)
 	if hint != "" {
@@ -92,12 +85,13 @@ func fail(w io.Writer, err error) int {
 	return result
 }
 
-// missingPrivilege says whether the kernel refused something other than a file.
+// missingPrivilege reports whether the kernel refused something other than a file.
 func missingPrivilege(err error) bool {
 	var file *fs.PathError
 	return errors.Is(err, os.ErrPermission) && !errors.As(err, &file)
 }
 
+// privilegeHint returns how to give the program a capability.
 func privilegeHint(need sys.Capability) string {
 	caps := strings.ToLower(string(need))
 	path, err := os.Executable()
@@ -107,15 +101,17 @@ func privilegeHint(need sys.Capability) string {
 	return fmt.Sprintf("run it as root, or allow it once: sudo setcap %s+ep %s", caps, path)
 }
 
-// say prints one line in the program's name.
+// say prints one line, with the program's name.
 func say(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "tcpcopy: %s\n", oneLine(fmt.Sprintf(format, args...)))
 }
 
+// warn prints warnings.
 func warn(w io.Writer, warnings []string) {
 	for _, s := range warnings {
 		say(w, "warning: %s", s)
 	}
 }
 
+// oneLine replaces line breaks and repeated spaces by single spaces.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

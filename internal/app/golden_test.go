@@ -37,17 +37,19 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// inProcess runs a command line that ends before anything is opened.
+// inProcess runs a command line that ends before it opens anything.
 func inProcess(args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	p := &program{out: &out, err: &err}
 	p.wire()
 	p.host = config.Host{
-		Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil }, IPv6: func() bool { return true },
-		Local: func(a netip.Addr) bool { return a != netip.MustParseAddr("10.9.9.9") },
+		Interfaces: func() ([]string, error) { return []string{"lo", "eth0"}, nil },
+		IPv6:       func() bool { return true },
+		Local:      func(a netip.Addr) bool { return a != netip.MustParseAddr("10.9.9.9") },
 	}
 	p.has = func(sys.Capability) bool { return true }
-	p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"}, {Name: "short", Help: "connections that go"}}
+	p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"},
+		{Name: "short", Help: "connections that go"}}
 	code = p.run(args)
 	return code, out.String(), err.String()
 }
@@ -90,8 +92,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Each line of testdata/refusals.list is a command line that cannot be; what is said about it, to the
-// letter, and the exit code, are in refusals.golden.
+// TestRefusals runs each line of testdata/refusals.list, which must be refused as bad input.
+// refusals.golden holds the messages.
 func TestRefusals(t *testing.T) {
 	t.Setenv(key.Env, "")
 	lines, err := os.ReadFile("testdata/refusals.list")
@@ -130,7 +132,7 @@ func TestRefusals(t *testing.T) {
 	}())
 }
 
-// words splits at spaces, but not within single quotes.
+// words splits a line at spaces outside of single quotes.
 func words(line string) []string {
 	var out []string
 	for i, part := range strings.Split(line, "'") {

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	helpColumn = 33  // where the explanations begin
-	helpWidth  = 100 // where lines end
+	helpColumn = 33  // column where explanations begin
+	helpWidth  = 100 // columns of a line
 )
 
-// help prints a command's help: examples first, then the options in groups.
+// help prints a command's help: its usage, examples, and options by group.
 func help(cmd *cobra.Command, _ []string) {
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "%s: %s\n\n", cmd.CommandPath(), cmd.Short)
@@ -46,7 +46,12 @@ func help(cmd *cobra.Command, _ []string) {
 	}
 }
 
-// usageLines are the command's forms. The first is its Use; others stand in an annotation.
+// usage returns the annotation that holds the forms of a command line, for usageLines.
+func usage(forms ...string) map[string]string {
+	return map[string]string{"usage": strings.Join(forms, "\n")}
+}
+
+// usageLines returns the forms of a command line.
 func usageLines(cmd *cobra.Command) []string {
 	if u := cmd.Annotations["usage"]; u != "" {
 		return strings.Split(u, "\n")
@@ -54,6 +59,7 @@ func usageLines(cmd *cobra.Command) []string {
 	return []string{cmd.UseLine()}
 }
 
+// options prints the options of a group.
 func options(w io.Writer, fs *pflag.FlagSet, g config.Group) {
 	first := true
 	fs.SortFlags = false
@@ -77,6 +83,7 @@ func options(w io.Writer, fs *pflag.FlagSet, g config.Group) {
 	})
 }
 
+// flagName returns an option as help shows it: its letter, name and type.
 func flagName(f *pflag.Flag) string {
 	s := "      --" + f.Name
 	if f.Shorthand != "" {
@@ -88,7 +95,7 @@ func flagName(f *pflag.Flag) string {
 	return s
 }
 
-// entry prints name and, from column on, the text, wrapped.
+// entry prints a name and, from the column on, the wrapped text.
 func entry(w io.Writer, name string, column int, text string) {
 	if len(name)+2 > column {
 		fmt.Fprintln(w, name)
@@ -111,6 +118,7 @@ func entry(w io.Writer, name string, column int, text string) {
 	fmt.Fprintln(w, strings.TrimRight(line, " "))
 }
 
+// indent indents every line.
 func indent(s, by string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	for i, l := range lines {
@@ -129,7 +137,8 @@ func helpCommand() *cobra.Command {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
 				return &config.Problem{
-					What: fmt.Sprintf("no help on %q: wanted the name of a command", strings.Join(args, " ")),
+					What: fmt.Sprintf("no help on %q: wanted the name of a command",
+						strings.Join(args, " ")),
 					Hint: "tcpcopy --help lists the commands",
 				}
 			}
@@ -139,11 +148,12 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// completer offers the words that a flag takes, and files where it takes one.
+// completer registers the completion of an option: its words, or files if it takes one.
 func completer(cmd *cobra.Command) func(*pflag.Flag) {
 	return func(f *pflag.Flag) {
 		if words := config.Choices(f); len(words) > 0 {
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+			_ = cmd.RegisterFlagCompletionFunc(f.Name,
+				cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 		} else if t := f.Value.Type(); t != "FILE" && t != "DIR" {
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions)
 		}

@@ -12,12 +12,14 @@ import (
 
 func (p *program) interceptCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:         "intercept -i DEV -F EXPR [options]",
-		Annotations: map[string]string{"usage": "tcpcopy intercept -i DEV -F EXPR [options]\nintercept -i DEV -F EXPR [options]\ntcpcopy intercept --on-target --allow PORT [options]"},
-		Short:       "tell copiers of the test server's answers, or open their connections on it",
+		Use: "intercept -i DEV -F EXPR [options]",
+		Annotations: usage("tcpcopy intercept -i DEV -F EXPR [options]",
+			"intercept -i DEV -F EXPR [options]",
+			"tcpcopy intercept --on-target --allow PORT [options]"),
+		Short: "report the test server's answers to copiers, or open their connections there",
 		Example: `On a third host, to which the test server routes its answers:
   tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key key
-On the test server, its answers to the clients' network go to that host (10.0.0.3):
+On the test server, a route for answers to the clients' network through that host (10.0.0.3):
   ip route add 192.0.2.0/24 via 10.0.0.3
 On the test server itself, without a third host or a route:
   tcpcopy intercept --on-target --allow 8080 --key key`,
@@ -35,7 +37,7 @@ On the test server itself, without a third host or a route:
 	return cmd
 }
 
-// untilStopped is a context that ends when the command is told to stop, and no later than its own.
+// untilStopped returns a context that ends with the command's, or when the command is told to stop.
 func untilStopped(s *engine.Control) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(s.Context)
 	go func() {
@@ -51,9 +53,12 @@ func untilStopped(s *engine.Control) (context.Context, context.CancelFunc) {
 // serveIntercept serves copiers until a signal ends it.
 func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
 	if c.Target.DryRun || c.Target.Cleanup {
-		return p.sayTarget(&c.Target)
+		return p.planTarget(&c.Target)
 	}
-	d := daemon{Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping", routes: c.OnTarget}
+	d := daemon{
+		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping",
+		routes: c.OnTarget,
+	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		ctx, cancel := untilStopped(s) // an intercept has nothing to drain
 		defer cancel()

@@ -26,21 +26,22 @@ import (
 	"tcpcopy/internal/way/raw/intercept"
 )
 
-// headersOnly is how much of a packet the intercept captures: the longest headers of IP and TCP, and
-// what an ICMP error quotes.
+// headersOnly is how many bytes of a packet the intercept captures: enough for the longest IP and
+// TCP headers, and for what an ICMP error quotes.
 const headersOnly = 256
 
-// answerPause is how long an answer's header may wait for others, so that several cost one wake here and at the
-// copier; those that turns wait for do not (see wire.Hurry). What is lost when the ring overflows the target sends
-// again.
+// answerPause is how long an answer's header may wait for others, so that several cost one wake-up
+// here and at the copier. Answers that turns wait for do not wait (wire.Hurry). The target
+// retransmits what is lost when the ring overflows.
 const answerPause = 2 * time.Millisecond
 
-// runIntercept opens the capture, serves copiers, and tells the account, until the context is done.
+// runIntercept opens the capture, serves copiers, and reports the account, until the context is
+// done.
 func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error {
 	if c.OnTarget {
 		return runTarget(s, c, report, log)
 	}
-	program, err := answers(c)
+	program, err := answerFilter(c)
 	if err != nil {
 		return err
 	}
@@ -52,22 +53,24 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
 	capture, err := afpacket.Open(afpacket.Config{
-		Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, Immediate: true, Pause: answerPause, Now: now,
+		Interfaces: c.Interfaces, Filter: program, IgnoreOutgoing: true, Immediate: true,
+		Pause: answerPause, Now: now,
 	})
 	if err != nil {
 		return err
 	}
 	cfg := intercept.Config{
 		Whole: func(targets []netip.AddrPort) error {
-			program, err := answers(c, targets...)
+			program, err := answerFilter(c, targets...)
 			if err != nil {
 				return err
 			}
 			return capture.SetFilter(program)
 		},
 		Hurry:   capture.Hurry,
-		Sources: []source.Source{capture}, Listen: c.Listen, Insecure: c.Insecure, Local: here, Pass: c.Pass,
-		Devices: c.Interfaces, AllowForwarding: c.AllowForwarding, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
+		Sources: []source.Source{capture}, Listen: c.Listen, Insecure: c.Insecure, Local: here,
+		Pass: c.Pass, Devices: c.Interfaces, AllowForwarding: c.AllowForwarding,
+		Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
 	}
 	if c.Key != nil {
 		cfg.TLS = key.ServerTLS(*c.Key)
@@ -83,7 +86,7 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 			Resources: export.NewResourceReport(export.Spent()), Account: export.Fields(*shot),
 		}
 	}
-	end, err := answer("intercept", c.Status, func() *status.Node {
+	end, err := serveStatus("intercept", c.Status, func() *status.Node {
 		shot := daemon.Snapshot()
 		return interceptNode(&shot, wire.WayRaw, uint64(shot.Route.Entries), account(&shot, false))
 	})
@@ -95,32 +98,34 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 	go func() { ended <- daemon.Run(s.Context) }()
 
 	s.Ready(fmt.Sprintf("listening on %s", addresses(daemon)))
-	err = tell(ended, c.Stats, func(final bool) {
+	err = reportUntil(ended, c.Stats, func(final bool) {
 		shot := daemon.Snapshot()
 		log.statistics(interceptLine(&shot))
 		report.write(account(&shot, final))
 	})
-	if err == nil && report.said != "" {
-		return coded(exitFailure) // the report could not be written, which has been said
+	if err == nil && report.lastError != "" {
+		return exitCode(exitFailure) // the reporter has printed the error
 	}
 	return err
 }
 
-// interceptNode is what an intercept says of itself.
-func interceptNode(s *intercept.Snapshot, way wire.Way, live uint64, r interceptReport) *status.Node {
+// interceptNode returns an intercept's answer to tcpcopy status.
+func interceptNode(
+	s *intercept.Snapshot, way wire.Way, live uint64, r interceptReport,
+) *status.Node {
 	n := &status.Node{Start: r.Start, Via: way.String(), Live: live}
 	for _, c := range s.Copiers {
 		if c.Conns > 0 {
 			n.Up++
 		}
 	}
-	n.Peers = n.Up // how many there should be nobody has said
+	n.Peers = n.Up // the number of copiers to expect is not known
 	n.Account, _ = json.Marshal(r)
 	return n
 }
 
-// tell tells the account at each interval, and once more when the work has ended.
-func tell(ended <-chan error, interval time.Duration, account func(final bool)) error {
+// reportUntil calls account at each interval, and once more when the work has ended.
+func reportUntil(ended <-chan error, interval time.Duration, account func(final bool)) error {
 	var tick <-chan time.Time
 	if interval > 0 {
 		t := time.NewTicker(interval)
@@ -138,12 +143,13 @@ func tell(ended <-chan error, interval time.Duration, account func(final bool)) 
 	}
 }
 
-// mostWhole bounds the targets that the filter can tell apart: where there are more, all answers are whole.
+// mostWhole is the most targets that the filter distinguishes. With more, all answers are captured
+// whole.
 const mostWhole = 64
 
-// answers is the filter of the target's answers, and of ICMP errors about copies. Those of some targets are kept
-// whole, not their headers alone.
-func answers(c *config.Intercept, targets ...netip.AddrPort) (filter.Program, error) {
+// answerFilter returns the filter of the target's answers, and of ICMP errors about copies. It
+// keeps headers only, and whole packets of the given targets.
+func answerFilter(c *config.Intercept, targets ...netip.AddrPort) (filter.Program, error) {
 	icmp, err := filter.Parse("icmp or icmp6")
 	if err != nil {
 		return nil, err
@@ -164,14 +170,16 @@ func answers(c *config.Intercept, targets ...netip.AddrPort) (filter.Program, er
 			if err != nil {
 				return nil, err
 			}
-			whole = append(whole, filter.And{host, filter.Ports{Dir: filter.Src, Proto: 6, First: t.Port(), Last: t.Port()}})
+			port := filter.Ports{Dir: filter.Src, Proto: 6, First: t.Port(), Last: t.Port()}
+			whole = append(whole, filter.And{host, port})
 		}
 		o.Whole = whole
 	}
 	return filter.CompileExpr(filter.Or{what, icmp}, o)
 }
 
-// listenProblem names the capability where a port below 1024 was refused, and says what mends other refusals.
+// listenProblem adds the missing capability for a port below 1024, and the remedy for other
+// refusals.
 func listenProblem(err error) error {
 	var op *net.OpError
 	if !errors.As(err, &op) {
@@ -179,15 +187,26 @@ func listenProblem(err error) error {
 	}
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return &sys.CapabilityError{Op: fmt.Sprintf("listen on %s", op.Addr), Need: "CAP_NET_BIND_SERVICE", Err: os.ErrPermission}
+		return &sys.CapabilityError{
+			Op: fmt.Sprintf("listen on %s", op.Addr), Need: "CAP_NET_BIND_SERVICE",
+			Err: os.ErrPermission,
+		}
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &mended{fmt.Errorf("listen for copiers on %s: %w", op.Addr, syscall.EADDRINUSE), "ss -ltnp shows who listens there; -p takes another port, which copiers then want too: -s IP:PORT"}
+		return &withRemedy{
+			fmt.Errorf("listen for copiers on %s: %w", op.Addr, syscall.EADDRINUSE),
+			"ss -ltnp shows what listens there; -p sets another port, and -s IP:PORT at copiers",
+		}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return &mended{fmt.Errorf("listen for copiers on %s: %w: wanted an address of this host", op.Addr, syscall.EADDRNOTAVAIL), "ip address lists them; without -b all are listened on"}
+		return &withRemedy{
+			fmt.Errorf("listen for copiers on %s: %w: wanted an address of this host",
+				op.Addr, syscall.EADDRNOTAVAIL),
+			"ip address lists them; without -b it listens on all",
+		}
 	}
 	return err
 }
 
+// addresses returns the addresses that the intercept listens on.
 func addresses(d *intercept.Intercept) string {
 	var all []string
 	for _, a := range d.Addrs() {
@@ -203,10 +222,10 @@ type interceptReport struct {
 	Now       time.Time             `json:"now"`
 	Final     bool                  `json:"final"`
 	Resources export.ResourceReport `json:"resources"`
-	Account   any                   `json:"account"` // its counters by their names
+	Account   any                   `json:"account"` // counters by their names
 }
 
-// interceptLine is the account in one line.
+// interceptLine returns the account as one line.
 func interceptLine(s *intercept.Snapshot) string {
 	connected, dropped, away := 0, uint64(0), uint64(0)
 	for _, c := range s.Copiers {
@@ -216,16 +235,18 @@ func interceptLine(s *intercept.Snapshot) string {
 		dropped += c.Dropped
 		away += c.Away
 	}
-	line := fmt.Sprintf("copiers %d, connections %d; packets %d, routed %d, real clients' %d, held too long %d",
-		connected, s.Route.Entries, s.Frames.Seen, s.Route.Routed, s.Route.Unowned, s.Route.HeldExpired+s.Route.HeldOverflow)
+	line := fmt.Sprintf("copiers %d, connections %d; packets %d, routed %d, "+
+		"of real clients %d, held too long %d",
+		connected, s.Route.Entries, s.Frames.Seen, s.Route.Routed, s.Route.Unowned,
+		s.Route.HeldExpired+s.Route.HeldOverflow)
 	for _, n := range []struct {
 		what  string
 		count uint64
 	}{
 		{"lost in the kernel", s.Capture.Dropped},
-		{"copiers too slow for", dropped},
-		{"copiers away for", away},
-		{"strangers without the key", s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage},
+		{"lost at slow copiers", dropped},
+		{"lost at absent copiers", away},
+		{"connections without the key", s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage},
 	} {
 		if n.count > 0 {
 			line += fmt.Sprintf(", %s %d", n.what, n.count)

@@ -19,14 +19,17 @@ import (
 
 func TestInterceptLine(t *testing.T) {
 	s := &intercept.Snapshot{Copiers: []intercept.CopierStats{{Conns: 2, Dropped: 3}, {Away: 4}}}
-	s.Route.Entries, s.Route.Routed, s.Route.Unowned, s.Route.HeldExpired, s.Route.HeldOverflow = 5, 60, 7, 8, 9
+	s.Route.Entries, s.Route.Routed, s.Route.Unowned, s.Route.HeldExpired, s.Route.HeldOverflow = 5,
+		60, 7, 8, 9
 	s.Frames.Seen = 100
-	want := "copiers 1, connections 5; packets 100, routed 60, real clients' 7, held too long 17"
-	if got := interceptLine(&intercept.Snapshot{Frames: s.Frames, Route: s.Route, Copiers: []intercept.CopierStats{{Conns: 1}}}); got != want {
+	want := "copiers 1, connections 5; packets 100, routed 60, of real clients 7, held too long 17"
+	if got := interceptLine(&intercept.Snapshot{Frames: s.Frames, Route: s.Route,
+		Copiers: []intercept.CopierStats{{Conns: 1}}}); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	s.Capture.Dropped, s.Conns.WrongKey, s.Conns.Garbage = 1, 1, 1
-	want += ", lost in the kernel 1, copiers too slow for 3, copiers away for 4, strangers without the key 2"
+	want += ", lost in the kernel 1, lost at slow copiers 3, lost at absent copiers 4, " +
+		"connections without the key 2"
 	if got := interceptLine(s); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -38,7 +41,7 @@ func TestAnswersFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []*config.Intercept{{}, {Filter: expr}} {
-		p, err := answers(c)
+		p, err := answerFilter(c)
 		if err != nil || len(p) == 0 {
 			t.Errorf("%v: %d instructions, %v", c.Filter, len(p), err)
 		}
@@ -51,8 +54,9 @@ func TestExitCodes(t *testing.T) {
 		Err: os.NewSyscallError("bind", syscall.EACCES),
 	}
 	busy := &net.OpError{
-		Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::]:36524")),
-		Err: os.NewSyscallError("bind", syscall.EADDRINUSE),
+		Op: "listen", Net: "tcp",
+		Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::]:36524")),
+		Err:  os.NewSyscallError("bind", syscall.EADDRINUSE),
 	}
 	for _, tt := range []struct {
 		name string
@@ -60,25 +64,39 @@ func TestExitCodes(t *testing.T) {
 		code int
 		want string
 	}{
-		{"already said", coded(7), 7, ""},
-		{"wrapped, already said", fmt.Errorf("copy: %w", coded(1)), 1, ""},
-		{"bad input", &config.Problem{Flag: "-n", Value: "x", What: "wanted y", Hint: "do z"}, 2, "tcpcopy: -n \"x\": wanted y\nhint: do z\n"},
+		{"already printed", exitCode(7), 7, ""},
+		{"wrapped, already printed", fmt.Errorf("copy: %w", exitCode(1)), 1, ""},
+		{"bad input", &config.Problem{Flag: "-n", Value: "x", What: "wanted y", Hint: "do z"}, 2,
+			"tcpcopy: -n \"x\": wanted y\nhint: do z\n"},
 		{"anything", errors.New("open:\n  no"), 1, "tcpcopy: open: no\n"},
-		{"a file's permission", &fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}, 1, "tcpcopy: open /x: permission denied\n"},
-		{"a privilege without a name", fmt.Errorf("attach: %w", syscall.EPERM), 3, "tcpcopy: attach: operation not permitted\n"},
+		{"a file's permission", &fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}, 1,
+			"tcpcopy: open /x: permission denied\n"},
+		{"a privilege without a name", fmt.Errorf("attach: %w", syscall.EPERM), 3,
+			"tcpcopy: attach: operation not permitted\n"},
 		{
-			"this host forwards", fmt.Errorf("start: %w", &intercept.ForwardingError{Sysctl: "net.ipv4.ip_forward"}), 1,
-			"tcpcopy: start: intercept: this host forwards packets (net.ipv4.ip_forward=1): it would send the target's answers to real clients\n" +
+			"this host forwards", fmt.Errorf("start: %w",
+				&intercept.ForwardingError{Sysctl: "net.ipv4.ip_forward"}), 1,
+			"tcpcopy: start: intercept: this host forwards packets (net.ipv4.ip_forward=1): it " +
+				"would send the target's answers to real clients\n" +
 				"hint: sysctl -w net.ipv4.ip_forward=0\n",
 		},
-		{"a port below 1024", listenProblem(fmt.Errorf("listen: %w", refused)), 3, "tcpcopy: listen on [::]:80: permission denied (needs CAP_NET_BIND_SERVICE)\nhint: " + privilegeHint("CAP_NET_BIND_SERVICE") + "\n"},
-		{"a port that another has", listenProblem(fmt.Errorf("intercept: listen for copiers on [::]:36524: %w", busy)), 1, "tcpcopy: listen for copiers on [::]:36524: address already in use\nhint: ss -ltnp shows who listens there; -p takes another port, which copiers then want too: -s IP:PORT\n"},
-		{"a capability", &sys.CapabilityError{Op: "open", Need: sys.CapNetAdmin, Err: syscall.EPERM}, 3, "tcpcopy: open: operation not permitted (needs CAP_NET_ADMIN)\nhint: " + privilegeHint(sys.CapNetAdmin) + "\n"},
+		{"a port below 1024", listenProblem(fmt.Errorf("listen: %w", refused)), 3,
+			"tcpcopy: listen on [::]:80: permission denied (needs CAP_NET_BIND_SERVICE)\nhint: " +
+				privilegeHint("CAP_NET_BIND_SERVICE") + "\n"},
+		{"a port that another has", listenProblem(fmt.Errorf("intercept: listen for copiers on "+
+			"[::]:36524: %w", busy)), 1, "tcpcopy: listen for copiers on [::]:36524: address " +
+			"already in use\nhint: ss -ltnp shows what listens there; -p sets another port, " +
+			"and -s IP:PORT at copiers\n"},
+		{"a capability", &sys.CapabilityError{Op: "open", Need: sys.CapNetAdmin,
+			Err: syscall.EPERM}, 3,
+			"tcpcopy: open: operation not permitted (needs CAP_NET_ADMIN)\nhint: " +
+				privilegeHint(sys.CapNetAdmin) + "\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
 			if code := fail(&b, tt.err); code != tt.code || b.String() != tt.want {
-				t.Errorf("exit code %d, want %d\ngot  %swant %s", code, tt.code, b.String(), tt.want)
+				t.Errorf("exit code %d, want %d\ngot  %swant %s", code, tt.code, b.String(),
+					tt.want)
 			}
 		})
 	}

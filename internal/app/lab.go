@@ -12,18 +12,19 @@ import (
 func (p *program) labCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "lab [options] [-- COPY OPTIONS]",
-		Annotations: map[string]string{"usage": "tcpcopy lab [options] [-- COPY OPTIONS]"},
-		Short:       "show a copy at work between hosts made on this machine",
+		Annotations: usage("tcpcopy lab [options] [-- COPY OPTIONS]"),
+		Short:       "demonstrate a copy between virtual hosts on this machine",
 		Example: `Fifty connections, copied over ordinary connections:
   tcpcopy lab
 From the clients' own addresses, with 1 % of the packets lost:
   tcpcopy lab --via raw --loss 1
 A test server three times slower, for 20 seconds, without waiting for its answers:
   tcpcopy lab --answers slower --duration 20s -- --wait none`,
-		Long: `Network namespaces on this machine are the client, the production server, the test server and, where
-it takes one, the intercept's host. Every request carries its number and a checksum. At the end a
-table compares what production and the test server received; the exit code is 0 only if nothing is
-missing, doubled, out of order, damaged or early.` + scenarioList(p.scenarios),
+		Long: `
+Network namespaces on this machine are the hosts: the clients, the production server, the test
+server and, if there is one, the intercept's host. Every request carries its number and a checksum.
+At the end a table compares what production and the test server received. The exit code is 0 only
+if no request is missing, doubled, out of order, damaged or early.` + scenarioList(p.scenarios),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if at := cmd.ArgsLenAtDash(); at != 0 && len(args) > 0 {
 				return noArguments(cmd, args)
@@ -44,13 +45,13 @@ missing, doubled, out of order, damaged or early.` + scenarioList(p.scenarios),
 		context.AfterFunc(life.ctx, cancel)
 		go func() {
 			select {
-			case <-life.stop: // a lab that is interrupted takes its namespaces down and ends
+			case <-life.stop: // the lab removes its namespaces and ends
 				cancel()
 			case <-ctx.Done():
 			}
 		}()
 		if code := p.lab(ctx, c); code != exitOK {
-			return coded(code)
+			return exitCode(code)
 		}
 		return nil
 	}
@@ -58,6 +59,7 @@ missing, doubled, out of order, damaged or early.` + scenarioList(p.scenarios),
 	return cmd
 }
 
+// scenarioList returns the scenarios as help shows them.
 func scenarioList(all []config.Scenario) string {
 	var b strings.Builder
 	b.WriteString("\n\nScenarios\n")

@@ -15,19 +15,19 @@ import (
 	"tcpcopy/internal/config"
 )
 
-// answer answers tcpcopy status with what get returns, as addr says; the function it returns ends that. At the
-// usual place it is no failure if that cannot be.
-func answer(kind, addr string, get func() *status.Node) (end func(), err error) {
-	usual := addr == ""
+// serveStatus answers tcpcopy status on addr with what get returns, until the returned function is
+// called. On the default socket a failure is ignored.
+func serveStatus(kind, addr string, get func() *status.Node) (end func(), err error) {
+	isDefault := addr == ""
 	switch {
 	case addr == config.StatusOff:
 		return func() {}, nil
-	case usual:
+	case isDefault:
 		addr = status.Default(kind)
 		if err := status.MakeDir(); err != nil {
 			return func() {}, nil
 		}
-		status.Nodes() // takes away what killed ones have left
+		status.Nodes() // removes sockets of killed processes
 	}
 	s, err := status.Listen(addr, func() *status.Node {
 		n := get()
@@ -40,18 +40,21 @@ func answer(kind, addr string, get func() *status.Node) (end func(), err error) 
 	switch {
 	case err == nil:
 		return s.Close, nil
-	case usual:
+	case isDefault:
 		return func() {}, nil
 	}
-	return nil, &config.Problem{Flag: "--status", Value: addr, What: "cannot be answered on: " + errors.Unwrap(err).Error()}
+	return nil, &config.Problem{
+		Flag: "--status", Value: addr, What: "cannot listen: " + errors.Unwrap(err).Error(),
+	}
 }
 
-// askWait is how long who asks waits for a copier that is busy.
+// askWait is how long to wait for the state of a busy copier.
 const askWait = time.Second
 
-// copierNode is what a copier says of itself, whose run sends its state to who asks.
+// copierNode returns a copier's answer to tcpcopy status. The copier's run receives the request
+// from asks. copierNode returns nil if the run does not answer in time.
 func copierNode(asks chan<- chan<- *export.Snapshot) *status.Node {
-	// Room for one: a copier that answers late waits for nobody.
+	// The buffer keeps a run that answers late from blocking.
 	state := make(chan *export.Snapshot, 1)
 	over := time.After(askWait)
 	select {
@@ -67,7 +70,8 @@ func copierNode(asks chan<- chan<- *export.Snapshot) *status.Node {
 	}
 	r := export.NewReport(s)
 	n := &status.Node{
-		Start: s.Start, Via: s.Via, Mappings: s.Mappings, Sessions: s.Counters.Sessions.Captured, Live: s.Counters.Live,
+		Start: s.Start, Via: s.Via, Mappings: s.Mappings,
+		Sessions: s.Counters.Sessions.Captured, Live: s.Counters.Live,
 		DeliveredPercent: r.Sessions.DeliveredPercent, Peers: len(s.Links),
 	}
 	for _, l := range s.Links {
@@ -83,14 +87,16 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "status [ADDR…]",
 		Aliases:     []string{"nodes"},
-		Annotations: map[string]string{"usage": "tcpcopy status [ADDR…]\ntcpcopy nodes [ADDR…]"},
-		Short:       "ask copiers and intercepts how they are",
-		Long:        "ADDR is what --status was given there: a path, or IP:PORT. Without one, all nodes of this host are asked.",
+		Annotations: usage("tcpcopy status [ADDR…]", "tcpcopy nodes [ADDR…]"),
+		Short:       "show the state of running copiers, intercepts and agents",
+		Long: `
+ADDR is the value of --status at the node: a path, or IP:PORT. Without ADDR, status shows all nodes
+of this host.`,
 		Example: `tcpcopy status
 tcpcopy status 127.0.0.1:36525 /run/copy.sock
 tcpcopy status --json`,
 	}
-	asJSON := cmd.Flags().Bool("json", false, "print everything that they say, as JSON")
+	asJSON := cmd.Flags().Bool("json", false, "print all that the nodes report, as JSON")
 	cmd.RunE = func(_ *cobra.Command, addrs []string) error {
 		for _, a := range addrs {
 			if err := status.Address(a); err != nil {
@@ -101,14 +107,18 @@ tcpcopy status --json`,
 			addrs = status.Nodes()
 		}
 		if len(addrs) == 0 {
-			return &mended{errors.New("status: no copier or intercept runs on this host, or none answers in " + status.Dir), "name those that were started with --status"}
+			return &withRemedy{
+				errors.New("status: no copier, intercept or agent answers in " + status.Dir),
+				"give the ADDR of one that was started with --status ADDR",
+			}
 		}
 		return p.ask(addrs, *asJSON)
 	}
 	return cmd
 }
 
-// ask asks nodes, all at once, and prints what they say; one that does not answer is a failure.
+// ask asks all nodes at once and prints their answers. A node that does not answer makes the exit
+// code 1.
 func (p *program) ask(addrs []string, asJSON bool) error {
 	rows := make([]status.Row, len(addrs))
 	done := make(chan struct{})
@@ -125,7 +135,7 @@ func (p *program) ask(addrs []string, asJSON bool) error {
 	}
 	for _, r := range rows {
 		if r.Err != nil {
-			err = coded(exitFailure)
+			err = exitCode(exitFailure)
 		}
 	}
 	if !asJSON {

@@ -14,13 +14,13 @@ import (
 func (p *program) recordCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "record -x PORT -o FILE [options]",
-		Annotations: map[string]string{"usage": "tcpcopy record -x PORT -o FILE [options]"},
-		Short:       "record this host's traffic in capture files, for tcpcopy replay",
+		Annotations: usage("tcpcopy record -x PORT -o FILE [options]"),
+		Short:       "record this host's traffic to capture files, for tcpcopy replay",
 		Example: `Port 80 of this host, until Ctrl-C:
   tcpcopy record -x 80 -o peak.pcapng
 A day in files of ten minutes, a tenth of the sessions, compressed:
   tcpcopy record -x 80 -o day.pcapng.zst -r 10 --rotate 10m --keep 144
-Answers, too, for Wireshark:
+With production's answers, for Wireshark:
   tcpcopy record -x 80 -o peak.pcapng --both --duration 1m`,
 		Args: noArguments,
 	}
@@ -38,18 +38,23 @@ Answers, too, for Wireshark:
 
 // runRecord records until a signal ends it, and prints the account.
 func (p *program) runRecord(c *config.Record) error {
-	return p.serve(daemon{Process: c.Process, stopping: "stopping: no new packets"}, func(s *engine.Control, log *logbook) error {
+	d := daemon{Process: c.Process, stopping: "stopping: no new packets"}
+	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		account := func(r *engine.Recorded) *export.Recording {
 			return &export.Recording{
-				Version: s.Version, Start: r.Start, Now: r.Now, Packets: r.Packets, Sampled: r.Sampled, Sessions: r.Sessions,
-				Name: r.File.Name, Files: r.File.Files, Removed: r.File.Removed, Written: r.File.Packets, Bytes: r.File.Bytes,
+				Version: s.Version, Start: r.Start, Now: r.Now, Packets: r.Packets,
+				Sampled: r.Sampled, Sessions: r.Sessions, Name: r.File.Name,
+				Files: r.File.Files, Removed: r.File.Removed, Written: r.File.Packets,
+				Bytes: r.File.Bytes,
 			}
 		}
-		last, err := p.record(s, c, func(r *engine.Recorded) { log.statistics(export.RecordingLine(account(r))) })
+		last, err := p.record(s, c, func(r *engine.Recorded) {
+			log.statistics(export.RecordingLine(account(r)))
+		})
 		if last != nil {
 			out := p.out
 			if c.File.Path == recording.Stdout {
-				out = p.err // the other is taken
+				out = p.err // standard output carries the recording
 			}
 			export.RecordingSummary(out, account(last))
 			if log.file != nil {

@@ -18,26 +18,26 @@ import (
 
 func (p *program) replayCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:         "replay FILE... -x MAPPING [options]",
-		Annotations: map[string]string{"usage": "tcpcopy replay FILE... -x MAPPING [options]\ntcpcopy -i FILE -x MAPPING [options]"},
-		Short:       "replay recorded traffic against a test server",
-		Example: `What tcpcopy record, or tcpdump -w, has written, to 10.0.0.2, port 8080:
+		Use: "replay FILE... -x MAPPING [options]",
+		Annotations: usage("tcpcopy replay FILE... -x MAPPING [options]",
+			"tcpcopy -i FILE -x MAPPING [options]"),
+		Short: "replay recorded traffic against a test server",
+		Example: `A file of tcpcopy record, or of tcpdump -w, to 10.0.0.2, port 8080:
   tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080
-Two and a half times as fast, silences of more than two seconds shortened:
+At 2.5 times the speed, with silences of more than two seconds shortened to that:
   tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 --speed 2.5 --gap-limit 2s
-All of a day's files, over and over, 500 new sessions a second:
+All files of a day, again and again, with at most 500 new sessions a second:
   tcpcopy replay day-*.pcapng.zst -x 80-10.0.0.2:8080 --rate 500 --loop forever
 As fast as the test server answers, from the clients' own addresses:
   tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 --speed max -s 10.0.0.3 --key key
-Live, over a connection:
+Live, from another host:
   ssh prod tcpdump -i eth0 -U -w - tcp port 80 | tcpcopy replay - -x 80-10.0.0.2:8080`,
-		Long: `Files are pcap or pcapng, also compressed by gzip or zstd; several are merged by time; - is standard
-input. Sessions begin when they did in the recording, and a request still waits for the answer to
-the one before. The exit code is 0 only if nothing was lost for a reason of ours.`,
-		Args: cobra.ArbitraryArgs,
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveDefault
-		},
+		Long: `
+Files are pcap or pcapng, perhaps compressed with gzip or zstd. Several are merged by time; - is
+standard input. Sessions begin as in the recording, and a request still waits for the answer to the
+previous one. The exit code is 0 only if tcpcopy itself dropped nothing.`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 	}
 	options := config.NewReplayOptions(cmd.Flags(), p.host)
 	cmd.RunE = func(_ *cobra.Command, files []string) error {
@@ -51,11 +51,13 @@ the one before. The exit code is 0 only if nothing was lost for a reason of ours
 	return cmd
 }
 
-// barEvery is how often the bar on a terminal moves.
+// barEvery is how often the progress bar on a terminal is drawn.
 const barEvery = 250 * time.Millisecond
 
 // runReplay replays, and prints the account.
-func (p *program) runReplay(s *engine.Control, c *config.Copy, log *logbook, report *reporter) error {
+func (p *program) runReplay(
+	s *engine.Control, c *config.Copy, log *logbook, report *reporter,
+) error {
 	bar := newBar(p.err)
 	every := c.Stats
 	if bar != nil && every > 0 && log.file == nil {
@@ -67,7 +69,11 @@ func (p *program) runReplay(s *engine.Control, c *config.Copy, log *logbook, rep
 		if bar != nil && log.file == nil {
 			bar.show(now)
 		}
-		if previous == nil && now.Now.Sub(begun) < every || previous != nil && now.Now.Sub(previous.Now) < every {
+		since := begun
+		if previous != nil {
+			since = previous.Now
+		}
+		if now.Now.Sub(since) < every {
 			return
 		}
 		if bar == nil || log.file != nil {
@@ -89,41 +95,42 @@ func (p *program) runReplay(s *engine.Control, c *config.Copy, log *logbook, rep
 		export.Summary(log.w, last)
 	}
 	if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
-		err = coded(exitFailure)
+		err = exitCode(exitFailure)
 	}
 	if errors.Is(err, context.Canceled) {
-		return errors.New("ended before all sessions had: they are counted as dropped for shutdown")
+		return errEndedEarly
 	}
 	if err != nil {
-		if errors.As(err, new(coded)) || errors.As(err, new(*config.Problem)) {
+		if errors.As(err, new(exitCode)) || errors.As(err, new(*config.Problem)) {
 			return err
 		}
 		return fmt.Errorf("replay: %w", err)
 	}
-	return judge(last)
+	return replayError(last)
 }
 
-// judge says whether the replay was what it should be.
-func judge(s *export.Snapshot) error {
+// replayError returns an error if the replay delivered nothing, or if tcpcopy itself dropped a
+// session.
+func replayError(s *export.Snapshot) error {
 	c := &s.Counters
 	switch ours := export.Ours(&c.Sessions); {
 	case s.Replay != nil && s.Replay.Packets == 0:
 		return errors.New("there was nothing to replay")
 	case ours > 0 || export.Ours(&c.Bytes) > 0:
-		return fmt.Errorf("%d sessions were dropped for a reason of ours: the account names it", ours)
+		return fmt.Errorf("tcpcopy itself dropped %d sessions: the account gives the reasons", ours)
 	case c.Sessions.Delivered == 0 && export.Lost(&c.Sessions) > 0:
-		return errors.New("no session was delivered: the account says why")
+		return errors.New("no session was delivered: the account gives the reasons")
 	}
 	return nil
 }
 
-// bar is a line on a terminal that is written over.
+// bar is a progress bar: a line on a terminal that is overwritten.
 type bar struct {
 	w  io.Writer
 	fd int
 }
 
-// newBar returns nil where w is no terminal.
+// newBar returns nil if w is not a terminal.
 func newBar(w io.Writer) *bar {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return &bar{w, int(f.Fd())}
@@ -131,14 +138,16 @@ func newBar(w io.Writer) *bar {
 	return nil
 }
 
+// show draws the bar.
 func (b *bar) show(s *export.Snapshot) {
 	width, _, err := term.GetSize(b.fd)
-	if err != nil || width == 0 { // some terminals do not know
+	if err != nil || width == 0 { // not every terminal knows its size
 		width = 80
 	}
 	fmt.Fprintf(b.w, "\r\x1b[K%s", export.ReplayBar(s, width))
 }
 
+// done erases the bar.
 func (b *bar) done() {
 	if b != nil {
 		fmt.Fprint(b.w, "\r\x1b[K")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,10 +14,10 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// program is one run of the command line, with what its commands are wired to.
+// program is one run of the command line, with the functions that its commands call.
 type program struct {
 	out, err  io.Writer
-	parent    *os.File // to whom a daemon speaks until it is ready; nil: this is no daemon
+	parent    *os.File // where a daemon writes until it is ready; nil: not a daemon
 	host      config.Host
 	has       func(sys.Capability) bool
 	scenarios []config.Scenario // of the lab
@@ -28,13 +29,14 @@ type program struct {
 	lab       labFunc
 }
 
-// Main runs the command that args (as in os.Args) name, and returns the exit code.
+// Main runs the command line args, which begins with the program's name, and returns the exit code.
 func Main(args []string) int {
 	p := newProgram()
 	p.wire()
 	return p.run(args)
 }
 
+// newProgram returns a program that writes to standard output and standard error.
 func newProgram() *program {
 	p := &program{out: os.Stdout, err: os.Stderr, parent: attachToParent()}
 	if p.parent != nil {
@@ -43,6 +45,7 @@ func newProgram() *program {
 	return p
 }
 
+// run runs a command line and returns the exit code.
 func (p *program) run(args []string) int {
 	out := &output{w: p.out}
 	p.out = out
@@ -55,14 +58,14 @@ func (p *program) run(args []string) int {
 		code = fail(p.err, err)
 	}
 	if out.err != nil && code == exitOK {
-		say(p.err, "write to standard output: %s", kernelWords(out.err))
+		say(p.err, "write to standard output: %s", fileError(out.err))
 		code = exitFailure
 	}
 	return code
 }
 
-// route finds the command in a command line that names none: a program called intercept is
-// tcpcopy intercept, and tcpcopy -x … is tcpcopy copy -x …, as TCPCopy's users type them.
+// route adds the command to a command line that names none: a program called intercept is tcpcopy
+// intercept, and tcpcopy -x … is tcpcopy copy -x …, as in TCPCopy.
 func route(args []string) []string {
 	if len(args) == 0 {
 		return []string{}
@@ -83,35 +86,39 @@ func route(args []string) []string {
 	return append([]string{"copy"}, rest...)
 }
 
+// root returns the command tcpcopy with its subcommands.
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:         "tcpcopy",
-		Annotations: map[string]string{"usage": "tcpcopy COMMAND [options]\ntcpcopy -x MAPPING [options]"},
+		Annotations: usage("tcpcopy COMMAND [options]", "tcpcopy -x MAPPING [options]"),
 		Short:       "replay a production server's live TCP traffic against a test server",
-		Example: `This host's port 80 is copied to the test server 10.0.0.2, port 8080:
+		Example: `Copy this host's port 80 to the test server 10.0.0.2, port 8080:
   tcpcopy copy -x 80-10.0.0.2:8080
 The same, from the clients' own addresses, with an intercept on a third host (10.0.0.3):
   tcpcopy keygen > key                                                  # for both sides
   tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key key        # on 10.0.0.3
   tcpcopy copy -x 80-10.0.0.2:8080 -s 10.0.0.3 --key key                # on this host
-The same, with the intercept on the test server itself, and neither third host nor route:
+The same, with the intercept on the test server itself, without a third host or a route:
   tcpcopy intercept --on-target --allow 8080 --key key                  # on 10.0.0.2
   tcpcopy copy -x 80-10.0.0.2:8080 -s 10.0.0.2 --key key                # on this host
 See it work on this machine alone:
   tcpcopy lab
-TCPCopy's own command lines are understood: tcpcopy -x … is tcpcopy copy -x …`,
+TCPCopy's command lines are accepted: tcpcopy -x … is tcpcopy copy -x …`,
 		Args:    cobra.ArbitraryArgs,
 		Version: Version(),
-		// An option after a word that is no command is not the mistake to report.
+		// If the first word is not a command, report that, and not an option after it.
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			names := "copy, record, replay, intercept, capture, lab, keygen, config, status, version, completion or help"
+			names := "copy, record, replay, intercept, capture, lab, keygen, config, status, " +
+				"version, completion or help"
 			if len(args) == 0 {
-				return &config.Problem{What: "no command: wanted " + names, Hint: "tcpcopy --help says more"}
+				return &config.Problem{What: "no command: wanted " + names,
+					Hint: "tcpcopy --help lists the commands"}
 			}
-			problem := &config.Problem{What: fmt.Sprintf("unknown command %q: wanted %s", args[0], names)}
+			problem := &config.Problem{What: fmt.Sprintf("unknown command %q: wanted %s", args[0],
+				names)}
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				problem.Hint = fmt.Sprintf("did you mean tcpcopy %s?", near[0])
 			}
@@ -124,7 +131,9 @@ TCPCopy's own command lines are understood: tcpcopy -x … is tcpcopy copy -x �
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return config.FlagProblem(err, cmd.CommandPath()+" --help")
 	})
-	root.AddCommand(p.copyCommand(), p.recordCommand(), p.replayCommand(), p.interceptCommand(), p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(), p.statusCommand(), p.versionCommand())
+	root.AddCommand(p.copyCommand(), p.recordCommand(), p.replayCommand(), p.interceptCommand(),
+		p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(),
+		p.statusCommand(), p.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	standardFlags(root)
 	for _, c := range root.Commands() {
@@ -133,11 +142,12 @@ TCPCopy's own command lines are understood: tcpcopy -x … is tcpcopy copy -x �
 	return root
 }
 
-// standardFlags adds -h to a command, and -v where TCPCopy had it.
+// standardFlags adds --help to a command, and --version to those that run as daemons.
 func standardFlags(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.BoolP("help", "h", false, "this help")
-	daemon := cmd.Name() == "copy" || cmd.Name() == "record" || cmd.Name() == "replay" || cmd.Name() == "intercept" || cmd.Name() == "capture"
+	daemons := []string{"copy", "record", "replay", "intercept", "capture"}
+	daemon := slices.Contains(daemons, cmd.Name())
 	if daemon || !cmd.HasParent() {
 		cmd.Version = Version()
 		cmd.SetVersionTemplate("tcpcopy {{.Version}}\n")
@@ -149,7 +159,7 @@ func standardFlags(cmd *cobra.Command) {
 	}
 }
 
-// noArguments refuses words that belong to no option.
+// noArguments refuses arguments that are not options.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -160,7 +170,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	}
 }
 
-// complete offers the words that an option takes to the shell's completion.
+// complete registers the shell completion of a command's options.
 func complete(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(completer(cmd))
 }

@@ -14,44 +14,50 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// daemon is how a command that runs until it is told to end is run: its files, its background, its
-// signals.
+// daemon describes how to run a command that runs until it is told to stop: its files, privileges
+// and signals.
 type daemon struct {
 	config.Process
-	report   string   // path, checked before the start; empty: none
-	warnings []string // about its settings, said before it starts
-	stopping string   // said at the first signal
-	routes   bool     // it captures nothing, and changes routes
-	ordinary bool     // it neither captures nor changes anything
-	// reload reads the settings again, at SIGHUP; nil: that ends it.
-	reload func() (*config.Copy, []string, error)
+	report       string     // path, checked before the start; empty: none
+	warnings     []string   // about its settings, printed before the start
+	stopping     string     // printed at the first signal
+	routes       bool       // it changes routes, and captures nothing
+	unprivileged bool       // it neither captures nor changes routes
+	reload       reloadFunc // called at SIGHUP; nil: SIGHUP stops the command
 }
 
-// gcPercent lets the heap grow by a quarter of what lives in it before it is collected. What lives is sessions;
-// packets allocate nothing, so the collector has little to do, and memory on a production host is dear.
+// reloadFunc reads the settings again. It returns warnings about them.
+type reloadFunc func() (*config.Copy, []string, error)
+
+// gcPercent lets the heap grow by a tenth before it is collected. The heap holds sessions, and
+// packets allocate nothing, so the collector has little to do. Memory on a production host is
+// scarce.
 const gcPercent = 10
 
-// halveProcessors leaves half of the processors to what the machine is there for, unless the user has said
-// otherwise. It costs nothing: with fewer to hand goroutines over to, a request takes less CPU (two cores,
-// 6,000 requests/s, socket: 23 to 18 µs; tunnel: 18 + 24.5 to 13 + 21 µs).
+// halveProcessors leaves half of the processors to the host's own work, unless the user has set
+// GOMAXPROCS. With fewer processors to hand goroutines over to, a request takes less CPU (two
+// cores, 6,000 requests/s, socket: 23 to 18 µs; tunnel: 18 + 24.5 to 13 + 21 µs).
 func halveProcessors() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
 }
 
-// serve checks what can be checked, detaches if asked to, and calls work.
+// serve checks files and privileges, detaches if asked to, and calls work.
 func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) error {
 	if d.report != "" {
 		if err := export.CheckReport(d.report); err != nil {
-			return &config.Problem{Flag: "--report", Value: d.report, What: "cannot be written: " + errors.Unwrap(err).Error()}
+			return &config.Problem{
+				Flag: "--report", Value: d.report,
+				What: "cannot be written: " + errors.Unwrap(err).Error(),
+			}
 		}
 	}
 	op, need := "capture packets", sys.CapNetRaw
 	if d.routes {
 		op, need = "route the copies' connections", sys.CapNetAdmin
 	}
-	if !d.ordinary && !p.has(need) {
+	if !d.unprivileged && !p.has(need) {
 		return &sys.CapabilityError{Op: op, Need: need, Err: os.ErrPermission}
 	}
 	log, err := openLog(d.LogFile, p.err)
@@ -59,7 +65,7 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 		return err
 	}
 	defer log.close()
-	if p.parent == nil { // who has said so already
+	if p.parent == nil { // a parent has printed them
 		warn(p.err, d.warnings)
 	}
 	if d.Daemon && p.parent == nil {
@@ -77,7 +83,7 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	defer life.release()
 	fresh := make(chan *config.Copy)
 	if d.reload != nil {
-		go reloads(life, fresh, d.reload, log)
+		go reloadOnSignal(life, fresh, d.reload, log)
 	}
 	err = work(&engine.Control{
 		Context: life.ctx, Stop: life.stop, Log: log.Logger, Version: Version(), Reload: fresh,
@@ -85,18 +91,21 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 			say(p.err, "ready: %s", detail)
 			log.ready.Store(true)
 			if p.parent != nil {
-				p.parent.Close() // it goes now; what is written to it from here on is lost
+				p.parent.Close() // the parent exits; later writes to the pipe are lost
 			}
 		},
 	}, log)
 	if err != nil && p.parent != nil && log.ready.Load() {
-		return coded(fail(log.w, err))
+		return exitCode(fail(log.w, err))
 	}
 	return err
 }
 
-// reloads hands the settings on at each SIGHUP. Bad ones are refused, and what was stays.
-func reloads(life *lifetime, fresh chan<- *config.Copy, read func() (*config.Copy, []string, error), log *logbook) {
+// reloadOnSignal reads the settings at each SIGHUP and sends them to the run. If they are invalid,
+// the run keeps its settings.
+func reloadOnSignal(
+	life *lifetime, fresh chan<- *config.Copy, read reloadFunc, log *logbook,
+) {
 	for {
 		select {
 		case <-life.again:
@@ -117,14 +126,14 @@ func reloads(life *lifetime, fresh chan<- *config.Copy, read func() (*config.Cop
 	}
 }
 
-// reporter writes the JSON report again and again, and says once what is wrong.
+// reporter writes the JSON report repeatedly. It prints each error once.
 type reporter struct {
-	path string
-	log  *logbook
-	said string
+	path      string
+	log       *logbook
+	lastError string // as printed; empty after a success
 }
 
-// write replaces the report by v. A failure is one line, and no more lines while it stays the same.
+// write replaces the report with v. A repeated error is not printed again.
 func (r *reporter) write(v any) error {
 	if r.path == "" {
 		return nil
@@ -132,10 +141,10 @@ func (r *reporter) write(v any) error {
 	err := export.WriteReport(r.path, v)
 	switch {
 	case err == nil:
-		r.said = ""
-	case err.Error() != r.said:
-		r.said = err.Error()
-		fmt.Fprintf(r.log.w, "tcpcopy: %s\n", oneLine(r.said))
+		r.lastError = ""
+	case err.Error() != r.lastError:
+		r.lastError = err.Error()
+		fmt.Fprintf(r.log.w, "tcpcopy: %s\n", oneLine(r.lastError))
 	}
 	return err
 }

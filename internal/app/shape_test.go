@@ -14,11 +14,11 @@ import (
 	"tcpcopy/internal/config"
 )
 
-// shape says what is wrong with how a refusal looks: one line in the program's name, then at most one
-// hint.
+// shape returns an error unless a refusal is one line with the program's name and at most one hint.
 func shape(stderr string) error {
 	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-	bad := len(lines) > 2 || !strings.HasPrefix(lines[0], "tcpcopy: ") || len(lines) == 2 && !strings.HasPrefix(lines[1], "hint: ")
+	bad := len(lines) > 2 || !strings.HasPrefix(lines[0], "tcpcopy: ") ||
+		len(lines) == 2 && !strings.HasPrefix(lines[1], "hint: ")
 	if bad || strings.Contains(strings.ToLower(stderr), "usage") {
 		return fmt.Errorf("want one line and perhaps a hint, got\n%s", stderr)
 	}
@@ -29,11 +29,12 @@ func shape(stderr string) error {
 func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	id, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
 	ts.Check(err)
-	s := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[args[0]]
+	s := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM,
+		"HUP": syscall.SIGHUP}[args[0]]
 	ts.Check(syscall.Kill(id, s))
 }
 
-// labForTest prints what it was asked for.
+// labForTest prints its options.
 func (p *program) labForTest(ctx context.Context, c *config.Lab) int {
 	if os.Getenv("TEST_FAIL") != "" {
 		say(p.err, "lab: 3 requests are missing")

@@ -8,27 +8,31 @@ import (
 	"syscall"
 )
 
-// lifetime is how a daemon is told to end.
+// lifetime carries the signals that end a daemon.
 type lifetime struct {
-	ctx    context.Context // done: end at once
-	stop   chan struct{}   // closed: stop capturing, let sessions end
+	ctx    context.Context // done at the second signal: end at once
+	stop   chan struct{}   // closed at the first: stop capturing, let sessions end
 	cancel context.CancelFunc
-	caught chan os.Signal
-	gone   chan struct{}
-	again  chan struct{} // gets a SIGHUP each, if that has the configuration read again
+	caught chan os.Signal // signals that have arrived
+	gone   chan struct{}  // closed when the goroutine has ended
+	again  chan struct{}  // receives each SIGHUP, if that reloads the configuration
 }
 
-// watchSignals makes the first SIGINT or SIGTERM (or SIGHUP, unless it was ignored, as under nohup) close
-// stop, and the second end the context. A third has its usual effect. stopping is what to say at the
-// first. With reloads, SIGHUP ends nothing: it is passed on. release ends the watching.
+// watchSignals closes stop at the first SIGINT or SIGTERM, and ends the context at the second.
+// SIGHUP counts as well, unless it was ignored at the start, as under nohup. A third signal has its
+// default effect. watchSignals prints stopping at the first signal. With reloads, SIGHUP ends
+// nothing but is sent to again. release ends the watching.
 func watchSignals(parent context.Context, w io.Writer, stopping string, reloads bool) *lifetime {
-	l := &lifetime{stop: make(chan struct{}), caught: make(chan os.Signal, 2), gone: make(chan struct{}), again: make(chan struct{}, 1)}
+	l := &lifetime{
+		stop: make(chan struct{}), caught: make(chan os.Signal, 2),
+		gone: make(chan struct{}), again: make(chan struct{}, 1),
+	}
 	l.ctx, l.cancel = context.WithCancel(parent)
 	watched := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if reloads || !signal.Ignored(syscall.SIGHUP) {
 		watched = append(watched, syscall.SIGHUP)
 	}
-	// A reader of our output that goes away must not end the copy.
+	// A reader of our output that ends must not end the copy.
 	signal.Ignore(syscall.SIGPIPE)
 	signal.Notify(l.caught, watched...)
 	go func() {
@@ -44,7 +48,7 @@ func watchSignals(parent context.Context, w io.Writer, stopping string, reloads 
 			if reloads && got == syscall.SIGHUP {
 				select {
 				case l.again <- struct{}{}:
-				default: // one is waiting
+				default: // a reload is waiting
 				}
 				continue
 			}
@@ -64,6 +68,7 @@ func watchSignals(parent context.Context, w io.Writer, stopping string, reloads 
 	return l
 }
 
+// release ends the watching.
 func (l *lifetime) release() {
 	signal.Stop(l.caught)
 	l.cancel()

@@ -22,14 +22,15 @@ import (
 	"tcpcopy/internal/way/tunnel/ontarget"
 )
 
-// targetHost is where a target's intercept acts: its own network namespace, or the one of --netns. enter
-// and do are nil for its own.
+// targetHost is where an intercept on the target acts: its own network namespace, or that of
+// --netns. For its own, enter and do are nil.
 type targetHost struct {
 	handle netns.NsHandle
-	enter  func() error
-	do     func(func() error) error
+	enter  func() error             // moves the calling thread to the namespace
+	do     func(func() error) error // calls a function in the namespace
 }
 
+// openTargetHost opens the namespace of --netns.
 func openTargetHost(c *config.Target) (h targetHost, err error) {
 	h.handle = netns.None()
 	if c.Netns == "" {
@@ -59,19 +60,23 @@ func openTargetHost(c *config.Target) (h targetHost, err error) {
 	return h, nil
 }
 
+// close closes the namespace's handle.
 func (h *targetHost) close() {
 	if h.handle.IsOpen() {
 		h.handle.Close()
 	}
 }
 
+// routes returns the configuration of the changes to the host.
 func (h *targetHost) routes(c *config.Target) localroute.Config {
-	reach := map[string]localroute.Reach{"auto": localroute.Least, "loopback": localroute.LoopbackOnly, "mark": localroute.MarkOnly}
+	reach := map[string]localroute.Reach{
+		"auto": localroute.Least, "loopback": localroute.LoopbackOnly, "mark": localroute.MarkOnly,
+	}
 	return localroute.Config{Ports: c.Allow, Reach: reach[c.Reach], Do: h.do}
 }
 
-// sayTarget carries out --dry-run and --cleanup, which start nothing.
-func (p *program) sayTarget(c *config.Target) error {
+// planTarget carries out --dry-run and --cleanup, which start nothing.
+func (p *program) planTarget(c *config.Target) error {
 	host, err := openTargetHost(c)
 	if err != nil {
 		return err
@@ -83,7 +88,7 @@ func (p *program) sayTarget(c *config.Target) error {
 			fmt.Fprintln(p.out, d)
 		}
 		if err == nil && len(done) == 0 {
-			say(p.err, "nothing to take back")
+			say(p.err, "nothing to undo")
 		}
 		return err
 	}
@@ -95,7 +100,7 @@ func (p *program) sayTarget(c *config.Target) error {
 	return nil
 }
 
-// runTarget prepares the host, serves copiers' operations, and takes everything back at the end.
+// runTarget prepares the host, serves copiers, and undoes its changes at the end.
 func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) (err error) {
 	host, err := openTargetHost(&c.Target)
 	if err != nil {
@@ -112,30 +117,44 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 		}
 	}()
 	if len(routes.Recovered) > 0 {
-		s.Log.Warn("an earlier run was killed: what it had left is taken back", "what", strings.Join(routes.Recovered, "; "))
+		s.Log.Warn("an earlier run was killed: its changes to this host are undone",
+			"what", strings.Join(routes.Recovered, "; "))
 	}
 	plan := routes.Plan()
 	for _, w := range plan.Warnings {
 		s.Log.Warn(w)
 	}
+	return serveTarget(s, c, &host, routes, report, log)
+}
+
+// serveTarget serves copiers and reports the account, until the context is done.
+func serveTarget(
+	s *engine.Control, c *config.Intercept, host *targetHost, routes *localroute.Host,
+	report *reporter, log *logbook,
+) error {
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
 	var own []uint16
 	for _, a := range c.Listen {
 		own = append(own, a.Port())
 	}
-	ground := ontarget.New(ontarget.Config{Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
-		MaxStreams: c.Target.MaxStreams, MaxBytes: c.Target.Memory, Enter: host.enter, Log: s.Log})
+	server := ontarget.New(ontarget.Config{
+		Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
+		MaxStreams: c.Target.MaxStreams, MaxBytes: c.Target.Memory, Enter: host.enter, Log: s.Log,
+	})
 	cfg := intercept.Config{
-		Streams: func(hello *wire.Hello, send func([]byte) bool, broken func()) (intercept.StreamPort, error) {
-			port, err := ground.Attach(hello.Instance, hello.ConnectTimeout, send, broken)
+		Streams: func(
+			hello *wire.Hello, send func([]byte) bool, broken func(),
+		) (intercept.StreamPort, error) {
+			port, err := server.Attach(hello.Instance, hello.ConnectTimeout, send, broken)
 			if err != nil {
 				return nil, err
 			}
 			return port, nil
 		},
-		Serves: ground.Serves,
-		Listen: c.Listen, Insecure: c.Insecure, Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
+		Serves: server.Serves,
+		Listen: c.Listen, Insecure: c.Insecure, Software: "tcpcopy " + s.Version, Now: now,
+		Log: s.Log,
 	}
 	if c.Key != nil {
 		cfg.TLS = key.ServerTLS(*c.Key)
@@ -148,12 +167,15 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 		return interceptReport{
 			Version: s.Version, Start: start, Now: time.Now(), Final: final,
 			Resources: export.NewResourceReport(export.Spent()),
-			Account:   map[string]any{"streams": export.Fields(*streams), "intercept": export.Fields(*shot)},
+			Account: map[string]any{
+				"streams": export.Fields(*streams), "intercept": export.Fields(*shot),
+			},
 		}
 	}
-	end, err := answer("intercept", c.Status, func() *status.Node {
-		shot, streams := daemon.Snapshot(), ground.Stats()
-		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams), account(&shot, &streams, false))
+	end, err := serveStatus("intercept", c.Status, func() *status.Node {
+		shot, streams := daemon.Snapshot(), server.Stats()
+		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams),
+			account(&shot, &streams, false))
 		n.Sessions = streams.Opened
 		return n
 	})
@@ -164,19 +186,20 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Run(s.Context) }()
 
-	s.Ready(fmt.Sprintf("listening on %s, on the target: copiers may connect to %s", addresses(daemon), c.Target.AllowWords()))
-	err = tell(ended, c.Stats, func(final bool) {
-		shot, streams := daemon.Snapshot(), ground.Stats()
+	s.Ready(fmt.Sprintf("listening on %s, on the target: copiers may connect to %s",
+		addresses(daemon), c.Target.AllowWords()))
+	err = reportUntil(ended, c.Stats, func(final bool) {
+		shot, streams := daemon.Snapshot(), server.Stats()
 		log.statistics(targetLine(&shot, &streams))
 		report.write(account(&shot, &streams, final))
 	})
-	if err == nil && report.said != "" {
-		return coded(exitFailure) // the report could not be written, which has been said
+	if err == nil && report.lastError != "" {
+		return exitCode(exitFailure) // the reporter has printed the error
 	}
 	return err
 }
 
-// targetLine is the account in one line.
+// targetLine returns the account as one line.
 func targetLine(s *intercept.Snapshot, l *ontarget.Stats) string {
 	connected := 0
 	for _, c := range s.Copiers {
@@ -184,8 +207,9 @@ func targetLine(s *intercept.Snapshot, l *ontarget.Stats) string {
 			connected++
 		}
 	}
-	line := fmt.Sprintf("copiers %d, connections %d (opened %d, finished %d, reset %d, aborted %d); bytes %d in, %d answered",
-		connected, l.Streams, l.Opened, l.Finished, l.Reset, l.Aborted, l.BytesIn, l.BytesOut)
+	line := fmt.Sprintf("copiers %d, connections %d (opened %d, finished %d, reset %d, "+
+		"aborted %d); bytes %d in, %d answered", connected, l.Streams, l.Opened, l.Finished,
+		l.Reset, l.Aborted, l.BytesIn, l.BytesOut)
 	if l.Buffered > 0 {
 		line += fmt.Sprintf(", %d waiting", l.Buffered)
 	}
@@ -199,7 +223,7 @@ func targetLine(s *intercept.Snapshot, l *ontarget.Stats) string {
 		line += fmt.Sprintf(", failed %d (%s)", failed, strings.Join(why, ", "))
 	}
 	if n := s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage; n > 0 {
-		line += fmt.Sprintf(", strangers without the key %d", n)
+		line += fmt.Sprintf(", connections without the key %d", n)
 	}
 	return line
 }

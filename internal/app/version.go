@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is this program's, by semantic versioning; releases set it with -ldflags -X.
+// version is this program's semantic version. Releases set it with -ldflags -X.
 var version = "0.1.0"
 
-// Version is the program's version, with the revision it was built from where that is known.
+// Version returns the program's version, with the revision that it was built from if that is known.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -37,10 +37,11 @@ func Version() string {
 func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "print the version, and what it was built with",
+		Short: "print the version and the Go version it was built with",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(p.out, "tcpcopy %s (%s, %s/%s)\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(p.out, "tcpcopy %s (%s, %s/%s)\n",
+				Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -11,22 +11,25 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// What the commands are wired to, so that the command line can be tested without a network.
+// The functions that the commands call. Tests replace them, so that they need no network.
 type (
-	// copyFunc copies until it is told to stop, calls progress every c.Stats, and returns the last state;
-	// nil if it came to nothing.
-	copyFunc func(s *engine.Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error)
+	// copyFunc copies until it is told to stop, and calls progress every c.Stats. It returns the
+	// last state, or nil if the copy did not begin.
+	copyFunc func(s *engine.Control, c *config.Copy,
+		progress func(*export.Snapshot)) (*export.Snapshot, error)
 	// interceptFunc serves copiers until the context is done.
 	interceptFunc func(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error
-	// recordFunc records until it is told to stop, calls progress every c.Stats, and returns what it came to;
-	// nil if it came to nothing.
-	recordFunc func(s *engine.Control, c *config.Record, progress func(*engine.Recorded)) (*engine.Recorded, error)
-	// captureFunc is an agent, until it is told to stop.
+	// recordFunc records until it is told to stop, and calls progress every c.Stats. It returns the
+	// last state, or nil if the recording did not begin.
+	recordFunc func(s *engine.Control, c *config.Record,
+		progress func(*engine.Recorded)) (*engine.Recorded, error)
+	// captureFunc runs an agent until it is told to stop.
 	captureFunc func(s *engine.Control, c *config.Capture, report *reporter, log *logbook) error
-	// labFunc runs a demonstration, prints its table and what went wrong, and returns the exit code.
+	// labFunc runs a demonstration, prints its table and its errors, and returns the exit code.
 	labFunc func(ctx context.Context, c *config.Lab) int
 )
 
+// wire sets the functions that the commands call.
 func (p *program) wire() {
 	p.has = has
 	p.copy = engine.Run
@@ -39,6 +42,7 @@ func (p *program) wire() {
 	p.lab = p.runLab
 }
 
+// has reports whether this thread has the capability.
 func has(c sys.Capability) bool {
 	if c == sys.CapNetAdmin {
 		return sys.HasNetAdmin()
@@ -46,10 +50,12 @@ func has(c sys.Capability) bool {
 	return sys.HasNetRaw()
 }
 
+// runLab runs a demonstration.
 func (p *program) runLab(ctx context.Context, c *config.Lab) int {
 	return lab.Main(ctx, lab.Options{
 		Via: string(c.Via), Scenario: c.Scenario,
-		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests, Answers: c.Answers, Proto: c.Proto,
+		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests,
+		Answers: c.Answers, Proto: c.Proto,
 		Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
 		Path: netlab.Path{Delay: c.Delay}, CopyArgs: c.Extra, Keep: c.Keep,
 	}, p.out, p.err)

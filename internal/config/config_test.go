@@ -339,7 +339,7 @@ func TestRefusals(t *testing.T) {
 		{"-i a file, and an interface", x + "-i capture -i eth0", `-i: has interfaces and files`, ""},
 		{"-o two", x + "-s 10.0.0.3 -o eth0,eth1", `-o "eth0,eth1": wanted one device`, ""},
 		{"-o any", x + "-s 10.0.0.3 -o any", `-o: no interface "any" here`, ""},
-		{"-F unknown", x + "-F less_100", `-F: "less" is not known`, ""},
+		{"-F unknown", x + "-F less_100", `-F: "less" is not supported`, ""},
 		{"-F empty", x + "-F _", `-F " ": is empty: wanted an expression such as 'tcp and port 80'`, ""},
 		{"-B", x + "-B 1", `-B "1": wanted a number of megabytes, or a size such as 64K, 16M or 1G; from 2M to 4G`, ""},
 		{"-S cut", x + "-S 1500", `-S "1500": a packet that was cut cannot be copied: wanted 65535 or more`, "leave -S out"},

@@ -1,9 +1,3 @@
-// Package config turns command lines into validated settings: one struct for each command.
-//
-// It owns the options: their letters, names, meaning, bounds and the words in which bad input is
-// refused. What it hands out is complete and consistent, so that nobody behind it checks again. It opens
-// nothing but the key file, and does not run anything; package app registers the options with its
-// commands and prints what is wrong.
 package config
 
 import (

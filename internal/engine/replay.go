@@ -158,14 +158,14 @@ func newPicker(c *config.Copy) (*picker, error) {
 // length.
 func (p *picker) pick(b []byte, wire int) file.Pick {
 	if p.expr != nil && p.expr.Match(b, &filter.Meta{}) == 0 {
-		return file.Leave
+		return file.Skip
 	}
 	var seg packet.Segment
 	if err := packet.Decode(b, wire, &seg); err != nil {
 		if err == packet.ErrMalformed { //nolint:errorlint // never wrapped
 			return file.Keep // the classifier counts it
 		}
-		return file.Leave
+		return file.Skip
 	}
 	if _, ok := p.table.Lookup(seg.Dst); ok {
 		p.found = true
@@ -181,7 +181,7 @@ func (p *picker) pick(b []byte, wire int) file.Pick {
 	if !p.found {
 		p.note(&seg)
 	}
-	return file.Leave
+	return file.Skip
 }
 
 // note remembers a port that a server may have had, and that no mapping names.

@@ -94,18 +94,18 @@ func TestPick(t *testing.T) {
 		got, want file.Pick
 		what      string
 	}{
-		{pick(client, server, 40000, 81, packet.SYN), file.Leave, "another address's port 81"},
-		{pick(server, client, 6379, 40001, packet.ACK), file.Leave,
+		{pick(client, server, 40000, 81, packet.SYN), file.Skip, "another address's port 81"},
+		{pick(server, client, 6379, 40001, packet.ACK), file.Skip,
 			"a server that no mapping names"},
-		{pick(client, server, 40002, 50000, packet.SYN), file.Leave, "and one with a high port"},
+		{pick(client, server, 40002, 50000, packet.SYN), file.Skip, "and one with a high port"},
 		{pick(client, server, 40000, 80, packet.SYN), file.Opens, "a SYN to the server"},
 		{pick(client, server, 40000, 80, packet.ACK), file.Keep, "the client's next"},
 		{pick(server, client, 80, 40000, packet.SYN|packet.ACK), file.Keep, "the server's"},
 		{pick(client, netip.MustParseAddr("10.0.0.9"), 40000, 81, packet.SYN), file.Opens,
 			"a SYN to the named server"},
-		{pick(netip.MustParseAddr("192.0.2.66"), server, 40000, 80, packet.SYN), file.Leave,
+		{pick(netip.MustParseAddr("192.0.2.66"), server, 40000, 80, packet.SYN), file.Skip,
 			"what the filter leaves out"},
-		{pick(client, server, 40000, 9999, packet.SYN), file.Leave,
+		{pick(client, server, 40000, 9999, packet.SYN), file.Skip,
 			"another port, once ours were seen"},
 		{p.pick(cut, 40), file.Keep, "what the classifier counts as malformed"},
 	} {

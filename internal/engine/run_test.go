@@ -150,6 +150,12 @@ func begin(t *testing.T, change ...func(*trial)) *trial {
 
 func (r *trial) now() mono.Time { return mono.Time(time.Since(r.origin)) }
 
+// pass lets time pass.
+func (r *trial) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // capture has the source yield frames, and waits until they have had their effect.
 func (r *trial) capture(frames ...source.Frame) {
 	r.source.batches <- frames
@@ -232,7 +238,7 @@ func TestFromCaptureToTarget(t *testing.T) {
 		r.answered(client, production, 18)
 		r.capture(r.frame(client, production, 119, 601, packet.ACK|packet.PSH,
 			"GET /2 HTTP/1.1\r\n\r\n"))
-		time.Sleep(2 * time.Second)
+		r.pass(2 * time.Second)
 		if !strings.HasSuffix(string(c.bytes), "GET /2 HTTP/1.1\r\n\r\n") {
 			t.Errorf("the target got %q", c.bytes)
 		}
@@ -243,7 +249,7 @@ func TestFromCaptureToTarget(t *testing.T) {
 			t.Errorf("while it runs: %+v", s)
 		}
 		r.capture(r.frame(client, production, 138, 701, packet.ACK|packet.FIN, ""))
-		time.Sleep(2 * time.Second)
+		r.pass(2 * time.Second)
 		if !c.shut {
 			t.Error("the copy was not closed")
 		}
@@ -304,7 +310,7 @@ func TestDrain(t *testing.T) {
 				r.capture(r.frame(client, production, 106, 601, packet.ACK|packet.PSH, "GET 2"))
 				close(r.stop)
 				begun := time.Now()
-				time.Sleep(time.Second - time.Millisecond)
+				r.pass(time.Second - time.Millisecond)
 				select {
 				case <-r.ended:
 					t.Fatal("it has ended while a request waited")
@@ -339,7 +345,7 @@ func TestEndAtOnce(t *testing.T) {
 			r.capture(r.frame(client, production, 106, 601, packet.ACK|packet.PSH, "GET 2"))
 			if draining {
 				close(r.stop)
-				time.Sleep(100 * time.Millisecond)
+				r.pass(100 * time.Millisecond)
 			}
 			r.kill()
 			s := r.end()
@@ -374,7 +380,7 @@ func TestReload(t *testing.T) {
 		}
 		r.answered(client, production, 5)
 		r.capture(r.frame(client, production, 106, 601, packet.ACK|packet.PSH, "GET 4"))
-		time.Sleep(time.Second)
+		r.pass(time.Second)
 		if got := string(r.way.copies[0].bytes); got != "GET 1GET 4" {
 			t.Errorf("the old session's target got %q", got)
 		}

@@ -1,13 +1,3 @@
-// Package lab is tcpcopy lab: the demonstration, and the end-to-end test of the whole.
-//
-// It makes a small network on this machine (package netlab), starts a production and a test server and a
-// client load in it, runs the real copier and intercept between them as processes with the arguments that
-// a user would type, and compares what arrived. Servers and clients speak a protocol in which every request
-// names itself and says which answers its client had seen, so that what is missing, doubled, out of order,
-// damaged or too early is found request by request.
-//
-// It knows the copier by its command line, its "ready" line and its report only. The command line
-// (internal/app) calls it, and so do end-to-end tests.
 package lab
 
 import (

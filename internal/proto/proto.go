@@ -1,15 +1,3 @@
-// Package proto says what it takes to know a protocol: where requests and answers end, and, where a copy
-// cannot be the client's very bytes, what the target is told instead.
-//
-// A protocol is two readers. A Client reads the client's direction, within its session at the copier. An
-// Answers reads the target's direction where that payload is: at the reader of a socket, or at an
-// intercept. What an Answers must know of a request (that it was a HEAD, say) travels to it as a Hint;
-// what comes back is an Answer. The protocols are subpackages; package known lists them.
-//
-// All of it is pure, and trusts no byte: a reader never panics, keeps a bounded number of bytes, and
-// says the same however its input is split. What it cannot follow it says once, with an error; it is not
-// called again, and the session goes on by guessing, or ends where the copy's bytes are the protocol's
-// own making (Client.Edits).
 package proto
 
 import (

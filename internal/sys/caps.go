@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Capability is the name of a Linux capability, as capabilities(7) and setcap(8) write it.
+// Capability is the name of a Linux capability, as in capabilities(7) and setcap(8).
 type Capability string
 
 // The capabilities that this program may need.
@@ -17,22 +17,24 @@ const (
 	CapNetAdmin Capability = "CAP_NET_ADMIN"
 )
 
-// CapabilityError is a refusal for want of a capability. It satisfies errors.Is(err, os.ErrPermission).
+// CapabilityError is the error of an operation for which a capability is missing. It satisfies
+// errors.Is(err, os.ErrPermission).
 type CapabilityError struct {
-	Op   string     // what was tried: "open packet socket"
-	Need Capability // what would have allowed it
-	Err  error
+	Op   string     // the operation: "open packet socket"
+	Need Capability // the capability that allows it
+	Err  error      // the kernel's error
 }
 
-// Error names the operation, the kernel's answer and the capability.
+// Error returns the operation, the kernel's error and the capability.
 func (e *CapabilityError) Error() string {
 	return fmt.Sprintf("%s: %v (needs %s)", e.Op, e.Err, e.Need)
 }
 
-// Unwrap returns the kernel's answer.
+// Unwrap returns the kernel's error.
 func (e *CapabilityError) Unwrap() error { return e.Err }
 
-// needs wraps err with the operation, and with the capability where it is one that was missing.
+// needs wraps err with the operation, and with the capability if err says that permission is
+// missing.
 func needs(op string, c Capability, err error) error {
 	if errors.Is(err, os.ErrPermission) {
 		return &CapabilityError{Op: op, Need: c, Err: err}
@@ -40,8 +42,8 @@ func needs(op string, c Capability, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
-// HasNetRaw says whether this thread may open raw and packet sockets in its network namespace. It tries:
-// capability bits that are valid in another user namespace only would mislead.
+// HasNetRaw reports whether this thread may open raw and packet sockets in its network namespace.
+// It opens one, because capability bits may hold in another user namespace only.
 func HasNetRaw() bool {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -51,8 +53,8 @@ func HasNetRaw() bool {
 	return true
 }
 
-// HasNetAdmin says whether this thread may change the network of its namespace. It tries something
-// harmless that needs the capability: a forced buffer size on a socket of its own.
+// HasNetAdmin reports whether this thread may configure its network namespace. It tries a harmless
+// operation that needs the capability: to force a buffer size on a socket.
 func HasNetAdmin() bool {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -62,8 +64,8 @@ func HasNetAdmin() bool {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<10) == nil
 }
 
-// DropThreadCapabilities takes all effective capabilities from the calling thread alone, which the caller
-// has locked. It is for tests of what happens without.
+// DropThreadCapabilities removes all effective capabilities from the calling thread, which the
+// caller has locked. It is for tests.
 func DropThreadCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData // two: capabilities above 31 are in the second

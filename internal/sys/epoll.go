@@ -11,45 +11,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EpollEvent is what Epoll.Wait reports of one descriptor: the tag that it was added with, and what it
-// is ready for.
+// EpollEvent is what Epoll.Wait reports about one descriptor: its tag, and what it is ready for.
 type EpollEvent unix.EpollEvent
 
-// Tag is the number that the descriptor was added with.
+// Tag returns the tag that the descriptor was added with.
 func (e *EpollEvent) Tag() uint64 { return uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32 }
 
-// Merge adds what a later event of the same descriptor says.
+// Merge adds the conditions of a later event of the same descriptor.
 func (e *EpollEvent) Merge(later *EpollEvent) { e.Events |= later.Events }
 
-// Readable says that there are bytes to read, an end of the stream, or an error to fetch.
+// Readable reports whether there are bytes to read, an end of the stream, or an error to fetch.
 func (e *EpollEvent) Readable() bool { return e.Events&unix.EPOLLIN != 0 }
 
-// Urgent says that the peer has sent urgent data, at which reads stop short.
+// Urgent reports whether the peer has sent urgent data, at which reads stop short.
 func (e *EpollEvent) Urgent() bool { return e.Events&unix.EPOLLPRI != 0 }
 
-// Writable says that the socket takes bytes, or that a connection attempt has ended.
+// Writable reports whether the socket accepts bytes, or a connection attempt has ended.
 func (e *EpollEvent) Writable() bool { return e.Events&unix.EPOLLOUT != 0 }
 
-// PeerShut says that the peer has ended its direction.
+// PeerShut reports whether the peer has shut down its direction.
 func (e *EpollEvent) PeerShut() bool { return e.Events&unix.EPOLLRDHUP != 0 }
 
-// HungUp says that both directions are shut down, for whatever reason.
+// HungUp reports whether both directions are shut down, for whatever reason.
 func (e *EpollEvent) HungUp() bool { return e.Events&unix.EPOLLHUP != 0 }
 
-// Failed says that the socket holds an error.
+// Failed reports whether the socket holds an error.
 func (e *EpollEvent) Failed() bool { return e.Events&unix.EPOLLERR != 0 }
 
-// wakeTag is the tag of the eventfd inside an Epoll; callers must not use it.
+// wakeTag is the tag of the eventfd of an Epoll. Callers must not use it.
 const wakeTag = ^uint64(0)
 
-// Epoll waits for many sockets at once, edge triggered, and can be woken from another goroutine. Wait is
-// for one goroutine at a time.
+// Epoll waits for many sockets at once, edge triggered. Another goroutine can wake it. One
+// goroutine at a time may call Wait.
 //
-// It is itself watched by the runtime's poller: a goroutine that waits parks like one that reads from a
-// net.Conn. To block in epoll_wait(2) would cost a thread, and two thread switches more for each wake.
+// The runtime's poller watches the epoll descriptor, so a goroutine that waits is parked like one
+// that reads from a net.Conn. Blocking in epoll_wait(2) would cost a thread, and two more thread
+// switches for each wake.
 type Epoll struct {
 	fd   int
-	wake int // eventfd: every write to it is an edge, so nobody needs to read it
+	wake int // eventfd; every write is an edge, so it need not be read
 	file *os.File
 	raw  syscall.RawConn
 	try  func(uintptr) bool // fills evs without waiting
@@ -57,10 +57,10 @@ type Epoll struct {
 	evs   []EpollEvent
 	n     int
 	errno syscall.Errno
-	timed bool // a deadline is set
+	timed bool // file has a deadline
 }
 
-// NewEpoll opens an Epoll. Close frees it.
+// NewEpoll opens an Epoll, which Close frees.
 func NewEpoll() (*Epoll, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -76,7 +76,7 @@ func NewEpoll() (*Epoll, error) {
 		e.Close()
 		return nil, fmt.Errorf("watch eventfd: %w", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // tells os.NewFile that it can be watched
+	if err := unix.SetNonblock(fd, true); err != nil { // so that os.NewFile adds it to the poller
 		e.Close()
 		return nil, fmt.Errorf("prepare epoll: %w", err)
 	}
@@ -95,13 +95,20 @@ func NewEpoll() (*Epoll, error) {
 	return e, nil
 }
 
+// event returns an edge-triggered event with a tag.
+func event(events uint32, tag uint64) unix.EpollEvent {
+	return unix.EpollEvent{
+		Events: events | unix.EPOLLET, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32)),
+	}
+}
+
 func (e *Epoll) add(fd int, events uint32, tag uint64) error {
-	ev := unix.EpollEvent{Events: events | unix.EPOLLET, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32))}
+	ev := event(events, tag)
 	return unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &ev)
 }
 
-// Add watches a TCP socket for everything that can happen to it, until it is closed. What it is ready
-// for already is reported as well. The tag must not be the largest uint64.
+// Add watches a TCP socket for all conditions until it is closed. It also reports what the socket
+// is ready for already. The tag must not be the largest uint64.
 func (e *Epoll) Add(fd int, tag uint64) error {
 	const all = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI
 	if err := e.add(fd, all, tag); err != nil {
@@ -110,7 +117,7 @@ func (e *Epoll) Add(fd int, tag uint64) error {
 	return nil
 }
 
-// AddOnce watches a packet socket, and reports of it once, until Again: what comes meanwhile wakes nobody.
+// AddOnce watches a packet socket and reports it once, until Again.
 func (e *Epoll) AddOnce(fd int, tag uint64) error {
 	if err := e.add(fd, unix.EPOLLIN|unix.EPOLLONESHOT, tag); err != nil {
 		return fmt.Errorf("watch packet socket %d: %w", fd, err)
@@ -118,17 +125,17 @@ func (e *Epoll) AddOnce(fd int, tag uint64) error {
 	return nil
 }
 
-// Again has a socket that AddOnce was called for reported of once more: at once if it is ready.
+// Again makes a socket of AddOnce be reported once more: at once if it is ready.
 func (e *Epoll) Again(fd int, tag uint64) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT | unix.EPOLLET, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32))}
+	ev := event(unix.EPOLLIN|unix.EPOLLONESHOT, tag)
 	if err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {
 		return fmt.Errorf("watch packet socket %d: %w", fd, err)
 	}
 	return nil
 }
 
-// Wait fills evs with what has happened, at the latest after timeout (below zero: whenever something
-// does), and returns how many it filled. A call of Wake, or a signal, ends it early with none.
+// Wait fills evs with events and returns their number. It waits until there is one, at most for
+// timeout; a negative timeout has no limit. Wake or a signal ends it early, with 0 events.
 func (e *Epoll) Wait(evs []EpollEvent, timeout time.Duration) (int, error) {
 	e.evs, e.n, e.errno = evs, 0, 0
 	if timeout == 0 {
@@ -166,14 +173,15 @@ func (e *Epoll) wait(timeout time.Duration) error {
 	return nil
 }
 
-// Wake ends the Wait that is under way, or else the next one. Any goroutine may call it before Close.
+// Wake ends the Wait that is running, or else the next one. Any goroutine may call it before Close.
 func (e *Epoll) Wake() {
 	one := [8]byte{1}
-	// It fails only after 2^64 calls. For why it is raw see Stream.
-	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(e.wake), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
+	// The write fails only after 2^64 calls. For why the call is raw see Stream.
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(e.wake), uintptr(unsafe.Pointer(&one)),
+		unsafe.Sizeof(one))
 }
 
-// Close frees the Epoll; the sockets that it watched stay open.
+// Close frees the Epoll. The sockets that it watched stay open.
 func (e *Epoll) Close() {
 	unix.Close(e.wake)
 	if e.file != nil {

@@ -39,44 +39,64 @@ func TestEpollWait(t *testing.T) {
 	wait("a timeout after waits without one", time.Millisecond, time.Millisecond)
 }
 
-func TestGatherAndDiscard(t *testing.T) {
+// watched is a connection from a socket of this package, which an Epoll watches, to a peer.
+type watched struct {
+	*Epoll
+	fd   int
+	peer net.Conn
+	evs  []EpollEvent
+}
+
+// watchConnection connects a socket and waits until it is writable.
+func watchConnection(t *testing.T) *watched {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	e, err := NewEpoll()
-	if err != nil {
+	t.Cleanup(func() { l.Close() })
+	w := &watched{evs: make([]EpollEvent, 1)}
+	if w.Epoll, err = NewEpoll(); err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close()
-	fd, err := OpenTCP(false)
-	if err != nil {
+	t.Cleanup(w.Epoll.Close)
+	if w.fd, err = OpenTCP(false); err != nil {
 		t.Fatal(err)
 	}
-	defer ResetTCP(fd)
-	if err := ConnectTCP(fd, netip.MustParseAddrPort(l.Addr().String()), 0); err != nil {
+	t.Cleanup(func() { ResetTCP(w.fd) })
+	if err := ConnectTCP(w.fd, netip.MustParseAddrPort(l.Addr().String()), 0); err != nil {
 		t.Fatal(err)
 	}
 	const tag = 0xfedcba9876543210
-	if err := e.Add(fd, tag); err != nil {
+	if err := w.Add(w.fd, tag); err != nil {
 		t.Fatal(err)
 	}
-	peer, err := l.Accept()
-	if err != nil {
+	if w.peer, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	defer peer.Close()
-	_ = peer.SetDeadline(time.Now().Add(10 * time.Second))
+	t.Cleanup(func() { w.peer.Close() })
+	_ = w.peer.SetDeadline(time.Now().Add(10 * time.Second))
 
-	evs := make([]EpollEvent, 1)
-	if n, err := e.Wait(evs, 10*time.Second); n != 1 || err != nil || evs[0].Tag() != tag || !evs[0].Writable() || evs[0].HungUp() {
-		t.Fatalf("Wait = %d, %v: %+v, wanted one writable socket", n, err, evs[0])
+	if ev := w.wait(t); ev.Tag() != tag || !ev.Writable() || ev.HungUp() {
+		t.Fatalf("event %+v, want a writable socket", ev)
 	}
-	if got, want := LocalAddr(fd).String(), peer.RemoteAddr().String(); got != want {
-		t.Errorf("LocalAddr = %s, wanted %s", got, want)
-	}
+	return w
+}
 
+// wait returns the next event.
+func (w *watched) wait(t *testing.T) *EpollEvent {
+	t.Helper()
+	if n, err := w.Wait(w.evs, 10*time.Second); n != 1 || err != nil {
+		t.Fatalf("Wait = %d, %v, want one event", n, err)
+	}
+	return &w.evs[0]
+}
+
+func TestGather(t *testing.T) {
+	w := watchConnection(t)
+	if got, want := LocalAddr(w.fd).String(), w.peer.RemoteAddr().String(); got != want {
+		t.Errorf("LocalAddr = %s, want %s", got, want)
+	}
 	var g Gather
 	var want []byte
 	n := 0
@@ -88,30 +108,43 @@ func TestGatherAndDiscard(t *testing.T) {
 		want = append(want, view...)
 	}
 	if n < 64 {
-		t.Errorf("room for %d views, wanted 64", n)
+		t.Errorf("room for %d views, want 64", n)
 	}
-	if sent, errno := g.Send(fd); sent != len(want) || errno != 0 {
-		t.Fatalf("Send = %d, %v, wanted %d", sent, errno, len(want))
+	if sent, errno := g.Send(w.fd); sent != len(want) || errno != 0 {
+		t.Fatalf("Send = %d, %v, want %d", sent, errno, len(want))
 	}
 	got := make([]byte, len(want))
-	if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the peer read something else (%v)", err)
+	if _, err := io.ReadFull(w.peer, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the peer read other bytes (%v)", err)
 	}
+	w.peer.Close()
+	w.wait(t)
+	if s := StatusTCP(w.fd); s.Over || s.Acked != uint64(1+len(want)) {
+		t.Errorf("status %+v, want an open connection with %d acknowledged", s, 1+len(want))
+	}
+	ShutdownWrite(w.fd)
+	for !StatusTCP(w.fd).Over {
+		w.wait(t)
+	}
+	if n := Unacked(w.fd); n != 0 {
+		t.Errorf("%d bytes unacknowledged, want none", n)
+	}
+}
 
-	if n, errno := Discard(fd, MaxDiscard); n != 0 || errno != syscall.EAGAIN {
-		t.Errorf("Discard = %d, %v, wanted EAGAIN", n, errno)
+func TestDiscard(t *testing.T) {
+	w := watchConnection(t)
+	if n, errno := Discard(w.fd, MaxDiscard); n != 0 || errno != syscall.EAGAIN {
+		t.Errorf("Discard = %d, %v, want EAGAIN", n, errno)
 	}
-	if _, err := peer.Write(make([]byte, 5000)); err != nil {
+	if _, err := w.peer.Write(make([]byte, 5000)); err != nil {
 		t.Fatal(err)
 	}
-	peer.Close()
+	w.peer.Close()
 	total := 0
 	for {
-		n, errno := Discard(fd, MaxDiscard)
+		n, errno := Discard(w.fd, MaxDiscard)
 		if errno == syscall.EAGAIN {
-			if n, err := e.Wait(evs, 10*time.Second); n != 1 || err != nil {
-				t.Fatalf("Wait = %d, %v, wanted one", n, err)
-			}
+			w.wait(t)
 			continue
 		}
 		if errno != 0 {
@@ -123,23 +156,11 @@ func TestGatherAndDiscard(t *testing.T) {
 		total += n
 	}
 	if total != 5000 {
-		t.Errorf("%d bytes discarded, wanted 5000", total)
+		t.Errorf("%d bytes discarded, want 5000", total)
 	}
 	for _, b := range scrap {
 		if b != 0 {
-			t.Fatal("the kernel copied what was to be discarded")
+			t.Fatal("the kernel copied bytes that were to be discarded")
 		}
-	}
-	if s := StatusTCP(fd); s.Over || s.Acked != uint64(1+len(want)) {
-		t.Errorf("status %+v, wanted an open connection with %d acknowledged", s, 1+len(want))
-	}
-	ShutdownWrite(fd)
-	for !StatusTCP(fd).Over {
-		if n, err := e.Wait(evs, 10*time.Second); n != 1 || err != nil {
-			t.Fatalf("Wait = %d, %v, wanted the end", n, err)
-		}
-	}
-	if n := Unacked(fd); n != 0 {
-		t.Errorf("%d bytes unacknowledged, wanted none", n)
 	}
 }

@@ -33,7 +33,8 @@ func TestCapabilities(t *testing.T) {
 	} {
 		_, err := tt.open()
 		var missing *sys.CapabilityError
-		if !errors.Is(err, os.ErrPermission) || !errors.As(err, &missing) || err.Error() != tt.want {
+		if !errors.Is(err, os.ErrPermission) || !errors.As(err, &missing) ||
+			err.Error() != tt.want {
 			t.Errorf("got %v, want %s", err, tt.want)
 		}
 	}
@@ -92,7 +93,8 @@ func TestPathMTU(t *testing.T) {
 		want int // 0: an error
 	}{
 		{"10.6.0.2", 1500}, {"fd06::2", 1500}, {"::ffff:10.6.0.2", 1500},
-		{"10.66.1.1", 1300}, {"fd66::1", 1290}, {"127.0.0.1", 65535}, {"10.99.0.1", 0}, {"fd99::1", 0},
+		{"10.66.1.1", 1300}, {"fd66::1", 1290}, {"127.0.0.1", 65535}, {"10.99.0.1", 0},
+		{"fd99::1", 0},
 	} {
 		got, err := sys.PathMTU(netip.MustParseAddr(tt.dst), 9)
 		if got != tt.want || (err == nil) != (tt.want > 0) {

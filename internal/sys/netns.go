@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NetnsCookie is the number of the calling thread's network namespace that no other one has as long as the
-// machine runs, unlike the inode's; 0 where the kernel (before 5.14) gives none.
+// NetnsCookie returns the cookie of the calling thread's network namespace, or 0 if the kernel
+// (before 5.14) has none. Unlike the inode's number, no other namespace gets it until the host
+// restarts.
 func NetnsCookie() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -19,7 +20,7 @@ func NetnsCookie() (uint64, error) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("number of network namespace: %w", err)
+		return 0, fmt.Errorf("read the cookie of the network namespace: %w", err)
 	}
 	return n, nil
 }

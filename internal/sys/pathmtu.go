@@ -7,16 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PathMTU returns the MTU, in bytes with the IP header, of the way to dst that packets with the mark
-// take: the interface's, or less where the route says so or a router has told the kernel. It sends nothing.
+// PathMTU returns the MTU, in bytes with the IP header, of the path to dst for packets with the
+// mark. It is the interface's MTU, or less if the route says so or a router has told the kernel.
+// PathMTU sends nothing.
 func PathMTU(dst netip.Addr, mark uint32) (int, error) {
 	dst = dst.Unmap()
 	family, level, discover, mtu := unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_MTU
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: 9} // any port will do: connecting a datagram socket sends nothing
+	// Any port will do: connecting a datagram socket sends nothing.
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: 9}
 	if dst.Is4() {
 		sa.(*unix.SockaddrInet4).Addr = dst.As4()
 	} else {
-		family, level, discover, mtu = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_MTU
+		family, level = unix.AF_INET6, unix.IPPROTO_IPV6
+		discover, mtu = unix.IPV6_MTU_DISCOVER, unix.IPV6_MTU
 		sa = &unix.SockaddrInet6{Port: 9, Addr: dst.As16()}
 	}
 	op := fmt.Sprintf("path MTU to %v", dst)
@@ -30,7 +33,7 @@ func PathMTU(dst netip.Addr, mark uint32) (int, error) {
 			return 0, needs(op, CapNetAdmin, err)
 		}
 	}
-	const always = unix.IP_PMTUDISC_DO // the same number for IPv6
+	const always = unix.IP_PMTUDISC_DO // IPv6 has the same value
 	if err := unix.SetsockoptInt(fd, level, discover, always); err != nil {
 		return 0, fmt.Errorf("%s: %w", op, err)
 	}

@@ -10,18 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stream is a TCP connection whose reads and writes keep their processor: they never block in the kernel, but
-// wait in the runtime's poller, and do not tell the scheduler that they enter it. That would wake its monitor
-// thread, which then ticks for a millisecond: where a process wakes a thousand times a second for little work
-// each time, a quarter of all its CPU. One goroutine may read while another writes. All else is the
-// connection's own.
+// Stream is a TCP connection whose reads and writes keep their processor. They do not block in the
+// kernel but wait in the runtime's poller, and do not tell the scheduler that they enter the
+// kernel. That would wake the scheduler's monitor thread, which then ticks for a millisecond. In a
+// process that wakes a thousand times a second, with little work each time, this is a quarter of
+// all CPU time. One goroutine may read while another writes.
 type Stream struct {
 	net.Conn
 	raw     syscall.RawConn
 	in, out transfer
 }
 
-// transfer is a read or a write under way.
+// transfer is a read or a write.
 type transfer struct {
 	buf   []byte
 	n     int
@@ -29,11 +29,11 @@ type transfer struct {
 	try   func(fd uintptr) bool
 }
 
-// maxAtOnce bounds what one call moves while it keeps the processor.
+// maxAtOnce bounds the bytes that one system call moves while it keeps the processor.
 const maxAtOnce = 64 << 10
 
-// NewStream makes a Stream of a connection, which is the Stream's from then on. A connection that is not TCP is
-// returned as it is.
+// NewStream returns a Stream of a TCP connection, which the Stream owns from then on. Any other
+// connection is returned unchanged.
 func NewStream(c net.Conn) net.Conn {
 	t, ok := c.(*net.TCPConn)
 	if !ok {
@@ -55,9 +55,11 @@ func NewStream(c net.Conn) net.Conn {
 	return s
 }
 
+// move makes the system call and repeats it if a signal interrupts it.
 func (t *transfer) move(call, fd, flags uintptr) {
 	for {
-		n, _, errno := unix.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&t.buf[0])), uintptr(min(len(t.buf), maxAtOnce)), flags, 0, 0)
+		n, _, errno := unix.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&t.buf[0])),
+			uintptr(min(len(t.buf), maxAtOnce)), flags, 0, 0)
 		if errno == unix.EINTR {
 			continue
 		}
@@ -106,5 +108,5 @@ func (s *Stream) Write(b []byte) (done int, err error) {
 	return done, nil
 }
 
-// CloseWrite ends our direction.
+// CloseWrite shuts down the writing side.
 func (s *Stream) CloseWrite() error { return s.Conn.(*net.TCPConn).CloseWrite() }

@@ -35,7 +35,8 @@ func streams(t testing.TB) (a, b net.Conn) {
 	return a, b
 }
 
-// TestStreamCarriesBytes sends more than the kernel's buffers hold, so that both sides have to wait.
+// TestStreamCarriesBytes sends more than the kernel's buffers hold, so that both sides have to
+// wait.
 func TestStreamCarriesBytes(t *testing.T) {
 	a, b := streams(t)
 	want := make([]byte, 32<<20)
@@ -86,7 +87,7 @@ func TestStreamErrors(t *testing.T) {
 			_, err := a.Write(make([]byte, 1))
 			return err
 		}, os.ErrDeadlineExceeded},
-		{"deadline while nobody reads", func(a, _ net.Conn) error {
+		{"deadline while the peer does not read", func(a, _ net.Conn) error {
 			a.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
 			_, err := a.Write(make([]byte, 64<<20))
 			return err
@@ -120,7 +121,8 @@ func TestStreamErrors(t *testing.T) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 			var timeout net.Error
-			if is := errors.As(err, &timeout) && timeout.Timeout(); is != (test.want == os.ErrDeadlineExceeded) {
+			if is := errors.As(err, &timeout) &&
+				timeout.Timeout(); is != (test.want == os.ErrDeadlineExceeded) {
 				t.Errorf("%v is a timeout: %v", err, is)
 			}
 		})

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Sysctl reads a number by its sysctl(8) name, in the calling thread's network namespace where the name
-// belongs to one. Dots within an interface's name are not understood.
+// Sysctl reads a number by its sysctl(8) name, in the calling thread's network namespace if the
+// name belongs to one. The name must not contain an interface's name with dots.
 func Sysctl(name string) (int, error) {
 	text, err := readSysctl(name)
 	if err != nil {
@@ -17,11 +17,12 @@ func Sysctl(name string) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return 0, fmt.Errorf("read sysctl %s: %q, wanted a number", name, text)
+		return 0, fmt.Errorf("read sysctl %s: got %q, want a number", name, text)
 	}
 	return n, nil
 }
 
+// readSysctl reads a sysctl's text.
 func readSysctl(name string) (string, error) {
 	b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(name, ".", "/"))
 	if err != nil {
@@ -30,12 +31,12 @@ func readSysctl(name string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// CongestionControl is the name of the congestion control that connections of this network namespace begin with,
-// as the kernel spells it: "cubic", "bbr".
+// CongestionControl returns the default congestion control of this network namespace, as the kernel
+// spells it: "cubic", "bbr".
 func CongestionControl() (string, error) { return readSysctl("net.ipv4.tcp_congestion_control") }
 
-// Forwarding says whether this network namespace forwards IPv4 and IPv6 packets between its interfaces.
-// A kernel without one of them does not forward it.
+// Forwarding reports whether this network namespace forwards IPv4 and IPv6 packets between its
+// interfaces. A kernel without one of them does not forward it.
 func Forwarding() (ipv4, ipv6 bool, err error) {
 	for _, f := range []struct {
 		name string

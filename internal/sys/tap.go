@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTAP makes the TAP device of that name in the calling thread's network namespace and returns its
-// file: a read takes one Ethernet frame, a write sends one, both wait as for any os.File. The device is
-// gone when the file is closed. It needs CAP_NET_ADMIN and access to /dev/net/tun.
+// OpenTAP creates the TAP device of that name in the calling thread's network namespace and returns
+// its file. A read receives one Ethernet frame and a write sends one; both wait as for any os.File.
+// The device disappears when the file is closed. OpenTAP needs CAP_NET_ADMIN and access to
+// /dev/net/tun.
 func OpenTAP(name string) (*os.File, error) {
 	req, err := unix.NewIfreq(name)
 	if err != nil {

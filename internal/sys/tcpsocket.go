@@ -12,16 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// capMark is what SO_MARK asks for.
+// capMark names the capabilities that SO_MARK needs.
 const capMark = CapNetAdmin + ", or since Linux 5.17 " + CapNetRaw
 
-// OpenTCP opens a TCP socket that never blocks, with Nagle's algorithm off.
+// OpenTCP opens a non-blocking TCP socket with Nagle's algorithm off.
 func OpenTCP(ipv6 bool) (int, error) {
 	family := unix.AF_INET
 	if ipv6 {
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC,
+		unix.IPPROTO_TCP)
 	if err != nil {
 		return -1, fmt.Errorf("open TCP socket: %w", err)
 	}
@@ -32,8 +33,8 @@ func OpenTCP(ipv6 bool) (int, error) {
 	return fd, nil
 }
 
-// SetMark marks the packets that the socket sends. Without the capability for it, the error is a
-// *CapabilityError.
+// SetMark sets the mark of the packets that the socket sends. If the capability is missing, the
+// error is a *CapabilityError.
 func SetMark(fd int, mark uint32) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
 		return needs(fmt.Sprintf("set SO_MARK %#x", mark), capMark, err)
@@ -41,24 +42,26 @@ func SetMark(fd int, mark uint32) error {
 	return nil
 }
 
-// SetUserTimeout bounds how long sent bytes may stay unacknowledged, or unaccepted by a peer whose
-// window is closed, before the connection fails with ETIMEDOUT (RFC 5482, TCP_USER_TIMEOUT).
+// SetUserTimeout bounds how long sent bytes may stay unacknowledged, or unaccepted by a peer with a
+// closed window, before the connection fails with ETIMEDOUT (TCP_USER_TIMEOUT, RFC 5482).
 func SetUserTimeout(fd int, d time.Duration) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond)); err != nil {
+	ms := int(d / time.Millisecond)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms); err != nil {
 		return fmt.Errorf("set TCP_USER_TIMEOUT %v: %w", d, err)
 	}
 	return nil
 }
 
-// AckNow sends an acknowledgment that is being delayed and lets the next ones go at once. The kernel
-// falls back to delaying by itself: it must be called again after reads (TCP_QUICKACK in tcp(7)).
+// AckNow sends a delayed acknowledgment now and disables delaying for the next ones (TCP_QUICKACK
+// in tcp(7)). The kernel returns to delaying by itself, so AckNow must be called again after reads.
 func AckNow(fd int) {
 	on := int32(1)
-	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP,
+		unix.TCP_QUICKACK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
 }
 
-// BindLocal chooses the address to connect from and leaves the port to ConnectTCP, which can then use a
-// port for several targets at once.
+// BindLocal sets the address to connect from and leaves the port to ConnectTCP, which can then use
+// one port for several targets.
 func BindLocal(fd int, addr netip.Addr, zone uint32) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
@@ -69,19 +72,20 @@ func BindLocal(fd int, addr netip.Addr, zone uint32) error {
 	return nil
 }
 
-// SetPortRange has ConnectTCP choose the socket's port from low to high, as far as these are among the host's own
-// (ip_local_port_range). Kernels before 6.3 refuse it.
+// SetPortRange restricts the port that ConnectTCP chooses to low to high, as far as these are in
+// the host's own range (PortRange). Kernels before 6.3 return ENOPROTOOPT.
 func SetPortRange(fd int, low, high uint16) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(high)<<16|int(low)); err != nil {
+	ports := int(high)<<16 | int(low)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, ports); err != nil {
 		return fmt.Errorf("set IP_LOCAL_PORT_RANGE: %w", err)
 	}
 	return nil
 }
 
-// PortRange is the host's ip_local_port_range: where the kernel takes the ports of connections from; zeros where it is
-// not known.
+// PortRange returns the host's ip_local_port_range, from which the kernel takes the ports of
+// connections, or zeros if it is not known.
 func PortRange() (low, high uint16) {
-	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // of IPv6, too
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // for IPv6, too
 	if err != nil {
 		return 0, 0
 	}
@@ -91,8 +95,8 @@ func PortRange() (low, high uint16) {
 	return low, high
 }
 
-// ConnectTCP begins a connection. It returns nil while the attempt is under way or has already
-// succeeded; what became of it, an Epoll tells.
+// ConnectTCP begins a connection. It returns nil if the attempt is under way or has succeeded. An
+// Epoll reports the result.
 func ConnectTCP(fd int, to netip.AddrPort, zone uint32) error {
 	err := unix.Connect(fd, sockaddr(to, zone))
 	if err == nil || err == unix.EINPROGRESS || err == unix.EINTR {
@@ -101,6 +105,7 @@ func ConnectTCP(fd int, to netip.AddrPort, zone uint32) error {
 	return fmt.Errorf("connect to %v: %w", to, err)
 }
 
+// sockaddr converts an address; zone is for link-local IPv6 addresses.
 func sockaddr(a netip.AddrPort, zone uint32) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
@@ -108,7 +113,7 @@ func sockaddr(a netip.AddrPort, zone uint32) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zone}
 }
 
-// LocalAddr is the socket's own address and port; the zero value where it has none.
+// LocalAddr returns the socket's own address and port, or the zero value if it has none.
 func LocalAddr(fd int) netip.AddrPort {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
@@ -123,7 +128,7 @@ func LocalAddr(fd int) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// TakeError fetches and clears the error that a socket holds: 0 where there is none.
+// TakeError returns and clears the socket's error, which is 0 if there is none.
 func TakeError(fd int) syscall.Errno {
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
@@ -134,15 +139,17 @@ func TakeError(fd int) syscall.Errno {
 	return syscall.Errno(n)
 }
 
-// TCPStatus is what the kernel knows of a connection.
+// TCPStatus is the kernel's state of a connection.
 type TCPStatus struct {
-	// Over: the connection is closed or reset, or waits in TIME-WAIT: the peer owes us nothing more.
+	// Over means that the connection is closed, reset or in TIME-WAIT: nothing more can come from
+	// the peer.
 	Over bool
-	// Acked is how many sequence numbers the peer has acknowledged: the bytes, and one each for SYN and FIN.
+	// Acked is how many sequence numbers the peer has acknowledged: the bytes, and one each for SYN
+	// and FIN.
 	Acked uint64
 }
 
-// StatusTCP asks for a connection's state (TCP_INFO in tcp(7)).
+// StatusTCP returns a connection's state (TCP_INFO in tcp(7)).
 func StatusTCP(fd int) TCPStatus {
 	const closed, timeWait = 7, 6 // TCP_CLOSE, TCP_TIME_WAIT in netinet/tcp.h
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -152,8 +159,8 @@ func StatusTCP(fd int) TCPStatus {
 	return TCPStatus{Over: info.State == closed || info.State == timeWait, Acked: info.Bytes_acked}
 }
 
-// Unacked is how many bytes the socket has taken that the peer has not acknowledged yet, a FIN counted as
-// one (SIOCOUTQ in tcp(7)). It does not fall any more once the connection is reset.
+// Unacked returns how many bytes that were written to the socket the peer has not acknowledged; a
+// FIN counts as one (SIOCOUTQ in tcp(7)). Once the connection is reset, the number stays.
 func Unacked(fd int) int {
 	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 	if err != nil {
@@ -162,35 +169,37 @@ func Unacked(fd int) int {
 	return n
 }
 
-// ShutdownWrite ends our direction (FIN) after the bytes sent so far.
+// ShutdownWrite sends a FIN after the bytes written so far.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 
-// ResetTCP closes the descriptor. A connection that still lives is reset (RST), and what it had not sent
-// yet is thrown away; one that has ended is only freed.
+// ResetTCP closes the descriptor. If the connection has not ended, it is reset (RST) and unsent
+// bytes are discarded.
 func ResetTCP(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	unix.Close(fd)
 }
 
-// scrap is where discarded bytes would go if a kernel copied them. Linux does not, so that it takes
-// address space but no memory.
+// scrap is the buffer that a system call to discard bytes names. Linux does not copy into it, so it
+// takes address space but no memory.
 var scrap [1 << 20]byte
 
-// MaxDiscard is how many bytes one call of Discard throws away at most.
+// MaxDiscard is the most bytes that one call of Discard discards.
 const MaxDiscard = len(scrap)
 
-// Discard throws away at most most received bytes without copying them (MSG_TRUNC in tcp(7)), itself at most
-// MaxDiscard, and returns how many: 0 at the end of the stream, EAGAIN where there are none now.
+// Discard discards at most most received bytes, and at most MaxDiscard, without copying them
+// (MSG_TRUNC in tcp(7)). It returns their number: 0 at the end of the stream, and EAGAIN if there
+// are none now.
 func Discard(fd, most int) (int, syscall.Errno) {
 	return receive(fd, scrap[:most], unix.MSG_TRUNC)
 }
 
-// Receive reads received bytes into b, which is not empty, and returns how many, as Discard does.
+// Receive reads received bytes into b, which must not be empty. It returns like Discard.
 func Receive(fd int, b []byte) (int, syscall.Errno) { return receive(fd, b, 0) }
 
 func receive(fd int, b []byte, flags uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
+			uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
 			flags|unix.MSG_DONTWAIT, 0, 0)
 		if errno != unix.EINTR {
 			if errno != 0 {
@@ -201,16 +210,16 @@ func receive(fd int, b []byte, flags uintptr) (int, syscall.Errno) {
 	}
 }
 
-// Gather collects views of bytes and sends them with one call. The zero value is empty. It is not safe
-// for use by several goroutines.
+// Gather collects views of bytes and sends them with one system call. The zero value is empty. One
+// goroutine at a time may use it.
 type Gather struct {
 	iov [64]unix.Iovec
 	hdr unix.Msghdr
 	n   int
-	len int // bytes in all
+	len int // total bytes
 }
 
-// Add appends a view, which must stay as it is until Send or Reset. It says whether there was room.
+// Add appends a view, which must not change until Send or Reset. It reports whether there was room.
 func (g *Gather) Add(view []byte) bool {
 	if g.n == len(g.iov) {
 		return false
@@ -224,21 +233,23 @@ func (g *Gather) Add(view []byte) bool {
 	return true
 }
 
-// Send writes what was collected to a stream socket and forgets it. It returns how many bytes the
-// kernel took, which may be fewer than there were; EAGAIN where it takes none now.
+// Send writes the collected bytes to a stream socket and forgets them. It returns how many bytes
+// the kernel accepted, which may be fewer, and EAGAIN if it accepts none now.
 func (g *Gather) Send(fd int) (int, syscall.Errno) {
 	const flags = unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
 	defer g.Reset()
 	for {
 		var n uintptr
 		var errno syscall.Errno
-		if g.n == 1 && g.len <= maxAtOnce { // most requests; cheaper for the kernel, and see Stream
-			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(g.iov[0].Base)),
+		if g.n == 1 && g.len <= maxAtOnce { // most requests; cheaper, and see Stream
+			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
+				uintptr(unsafe.Pointer(g.iov[0].Base)),
 				uintptr(g.iov[0].Len), flags, 0, 0)
 		} else {
 			g.hdr.Iov = &g.iov[0]
 			g.hdr.SetIovlen(g.n)
-			n, _, errno = unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&g.hdr)), flags)
+			n, _, errno = unix.Syscall(unix.SYS_SENDMSG, uintptr(fd),
+				uintptr(unsafe.Pointer(&g.hdr)), flags)
 		}
 		if errno != unix.EINTR {
 			if errno != 0 {
@@ -249,14 +260,14 @@ func (g *Gather) Send(fd int) (int, syscall.Errno) {
 	}
 }
 
-// Reset forgets what was collected.
+// Reset discards the collected views.
 func (g *Gather) Reset() {
 	clear(g.iov[:g.n])
 	g.n, g.len = 0, 0
 }
 
-// RaiseFileLimit lets the process open as many descriptors as it may, want if it can be had, and
-// returns how many that is.
+// RaiseFileLimit raises the process's limit of open descriptors to want, or as far as allowed, and
+// returns the limit.
 func RaiseFileLimit(want uint64) (uint64, error) {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -265,7 +276,7 @@ func RaiseFileLimit(want uint64) (uint64, error) {
 	if lim.Cur >= want {
 		return lim.Cur, nil
 	}
-	more := unix.Rlimit{Cur: want, Max: max(want, lim.Max)} // above Max: only with CAP_SYS_RESOURCE
+	more := unix.Rlimit{Cur: want, Max: max(want, lim.Max)} // above lim.Max needs CAP_SYS_RESOURCE
 	if unix.Setrlimit(unix.RLIMIT_NOFILE, &more) == nil {
 		return want, nil
 	}
@@ -279,7 +290,8 @@ func RaiseFileLimit(want uint64) (uint64, error) {
 }
 
 func epollPoll(fd int, evs []EpollEvent) (int, syscall.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), 0, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd),
+		uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), 0, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

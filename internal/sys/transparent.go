@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BindTransparent binds the socket to an address and port that need not be this host's own
-// (IP_TRANSPARENT in ip(7)), beside other sockets of ours that have the same and are connected elsewhere.
-// Without the capability for it, the error is a *CapabilityError.
+// BindTransparent binds the socket to an address and port that need not be this host's
+// (IP_TRANSPARENT in ip(7)). Other sockets of ours may have the same address and port if they are
+// connected elsewhere. If the capability is missing, the error is a *CapabilityError.
 func BindTransparent(fd int, from netip.AddrPort) error {
 	level, option := unix.IPPROTO_IP, unix.IP_TRANSPARENT
 	if from.Addr().Is6() {

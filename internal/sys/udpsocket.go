@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	// ReceiveBatchSize is how many datagrams one call takes from the kernel.
+	// ReceiveBatchSize is the most datagrams that one call of Receive returns.
 	ReceiveBatchSize = 64
-	// maxDatagram is the largest payload of UDP, and some.
+	// maxDatagram is more than the largest payload of a UDP datagram, in bytes.
 	maxDatagram = 64 << 10
 )
 
-// ReceiveBatch has room for the datagrams of one recvmmsg(2). It is large, 4 MB: make one and use it again.
+// ReceiveBatch holds the datagrams of one recvmmsg(2). It takes 4 MB: make one and reuse it.
 type ReceiveBatch struct {
 	msgs [ReceiveBatchSize]mmsghdr
 	iovs [ReceiveBatchSize]unix.Iovec
@@ -34,19 +34,20 @@ func NewReceiveBatch() *ReceiveBatch {
 	return b
 }
 
-// Datagram is the payload of the i-th datagram that Receive has put there, until the next Receive.
+// Datagram returns the payload of the i-th received datagram, valid until the next Receive.
 func (b *ReceiveBatch) Datagram(i int) []byte {
 	at := i * maxDatagram
 	n := min(int(b.msgs[i].len), maxDatagram)
 	return b.room[at : at+n : at+n]
 }
 
-// UDPSocket receives datagrams, many at a time. One goroutine receives; Drops may be called beside it.
+// UDPSocket receives datagrams, many at a time. One goroutine may receive while others call Drops.
 type UDPSocket struct{ fd int }
 
-// ListenUDP opens a socket for what is sent to a port of this host, in the calling thread's network
-// namespace. An address that is not valid stands for all, of IPv4 and, where the host has it, IPv6.
-// buffer is how many bytes may wait; without CAP_NET_ADMIN the system's limit (net.core.rmem_max) holds.
+// ListenUDP opens a socket on a UDP port in the calling thread's network namespace. An invalid
+// address stands for all IPv4 addresses and, if the host has IPv6, all IPv6 addresses. buffer is
+// how many bytes the kernel may queue. Without CAP_NET_ADMIN the system's limit holds
+// (net.core.rmem_max).
 func ListenUDP(at netip.AddrPort, buffer int) (*UDPSocket, error) {
 	addr := at.Addr()
 	var fd int
@@ -55,7 +56,8 @@ func ListenUDP(at netip.AddrPort, buffer int) (*UDPSocket, error) {
 	case addr.Is4():
 		fd, err = bindUDP(unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: addr.As4()})
 	case addr.IsValid():
-		fd, err = bindUDP(unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: addr.As16()})
+		fd, err = bindUDP(unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()),
+			Addr: addr.As16()})
 	default:
 		fd, err = bindUDP(unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port())})
 		if err == unix.EAFNOSUPPORT || err == unix.EADDRNOTAVAIL {
@@ -66,18 +68,20 @@ func ListenUDP(at netip.AddrPort, buffer int) (*UDPSocket, error) {
 		return nil, fmt.Errorf("listen on UDP port %d: %w", at.Port(), err)
 	}
 	if buffer > 0 && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
-		// Best effort: a smaller buffer loses datagrams earlier under a burst, and Drops says so.
+		// Best effort: a smaller buffer loses datagrams earlier in a burst, and Drops counts them.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
 	}
 	return &UDPSocket{fd}, nil
 }
 
-// noCheck6 is UDP_NO_CHECK6_RX: take datagrams over IPv6 that have no checksum, as tunnels send them
+// noCheck6 is UDP_NO_CHECK6_RX, which accepts IPv6 datagrams without a checksum. Tunnels send them
 // (RFC 6935).
 const noCheck6 = 102
 
+// bindUDP opens and binds a socket.
 func bindUDP(family int, sa unix.Sockaddr) (int, error) {
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		unix.IPPROTO_UDP)
 	if err != nil {
 		return -1, err
 	}
@@ -92,13 +96,14 @@ func bindUDP(family int, sa unix.Sockaddr) (int, error) {
 	return fd, nil
 }
 
-// Watch adds the socket to an Epoll, edge triggered: wait only after Receive has returned none.
+// Watch adds the socket to an Epoll, edge triggered. Call Wait only after Receive has returned 0.
 func (s *UDPSocket) Watch(e *Epoll, tag uint64) error { return e.Add(s.fd, tag) }
 
-// Receive takes what is there, and never waits; 0 if there is nothing.
+// Receive fills b with the datagrams that are queued, without waiting, and returns their number.
 func (s *UDPSocket) Receive(b *ReceiveBatch) (int, error) {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.msgs[0])),
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
+			uintptr(unsafe.Pointer(&b.msgs[0])),
 			ReceiveBatchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
@@ -108,21 +113,22 @@ func (s *UDPSocket) Receive(b *ReceiveBatch) (int, error) {
 		case unix.EAGAIN:
 			return 0, nil
 		case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
-			continue // somebody's ICMP error, which says nothing to who only receives
+			continue // an ICMP error, which does not concern a receiver
 		}
 		return 0, fmt.Errorf("receive datagrams: %w", errno)
 	}
 }
 
-// Drops is how many datagrams the kernel has dropped since the socket was opened, modulo 2^32: for want of
-// room, or with a bad checksum.
+// Drops returns how many datagrams the kernel has dropped since the socket was opened, modulo 2^32,
+// because the buffer was full or a checksum wrong.
 func (s *UDPSocket) Drops() (uint32, error) {
-	var info [16]uint32 // SK_MEMINFO_VARS of them, 9 today
+	var info [16]uint32 // SK_MEMINFO_VARS of them are used, 9 so far
 	size := uint32(unsafe.Sizeof(info))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET,
+		unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
-		return 0, fmt.Errorf("read socket's memory information: %w", errno)
+		return 0, fmt.Errorf("read the socket's memory information: %w", errno)
 	}
 	const drops = 8 // SK_MEMINFO_DROPS
 	if size < (drops+1)*4 {
@@ -131,7 +137,7 @@ func (s *UDPSocket) Drops() (uint32, error) {
 	return info[drops], nil
 }
 
-// LocalAddr is where the socket is bound.
+// LocalAddr returns the address that the socket is bound to.
 func (s *UDPSocket) LocalAddr() netip.AddrPort {
 	sa, err := unix.Getsockname(s.fd)
 	if err != nil {

@@ -2,7 +2,7 @@
 // (pktscript), network namespaces (testnet), the rules of the source tree (archtest), and the
 // end-to-end tests over real networks (e2e) and bad ones (badnet).
 //
-// Nothing outside the group imports it, except _test.go files.
+// The packages may import every group. Only _test.go files import them; the program must not.
 //
 // Read e2e first: its cases say what the program does.
 package test

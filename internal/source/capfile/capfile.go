@@ -1,9 +1,9 @@
-// Package capfile reads and writes capture files: pcap, with times in micro- or nanoseconds, and pcapng. It
-// sees bytes through io.Reader and io.Writer; files, compression and clocks are others' business, and so is
-// what lies in a packet.
+// Package capfile reads and writes capture files: pcap, with times in micro- or nanoseconds, and
+// pcapng. It works on an io.Reader and an io.Writer. It knows nothing of files, compression and
+// clocks, and does not look inside packets.
 //
-// A reader believes no length: records are bounded, blocks that it does not know are passed over, and a file
-// that ends in the middle of a record is good up to there.
+// A Reader trusts no length. It bounds records and skips blocks that it does not know. A file that
+// ends in the middle of a record is readable up to there.
 package capfile
 
 import (
@@ -14,10 +14,10 @@ import (
 	"io"
 )
 
-// LinkType says what a packet begins with (LINKTYPE_ values of tcpdump.org).
+// LinkType identifies the header that a packet begins with (the LINKTYPE_ values of tcpdump.org).
 type LinkType uint16
 
-// The link types of files.
+// The link types that capture files have.
 const (
 	LinkNull     LinkType = 0 // 4 bytes of address family, in the writer's byte order
 	LinkEthernet LinkType = 1
@@ -34,33 +34,34 @@ const (
 // Packet is one record of a file.
 type Packet struct {
 	Time int64  // nanoseconds since 1970
-	Data []byte // what was captured: a view that holds until the next call of Next
-	Wire int    // length on the wire; never less than len(Data)
+	Data []byte // the captured bytes, valid until the next call of Next
+	Wire int    // length on the wire in bytes; never less than len(Data)
 	Link LinkType
-	// Interface is the number of the interface in its section of the file, 0 in a pcap file.
+	// Interface is the number of the interface in its section of the file; 0 in a pcap file.
 	Interface int
 }
 
-// Counts is what the writer of a file said about its capture (pcapng's statistics blocks).
+// Counts are the packet counts that a file's writer recorded (pcapng's interface statistics).
 type Counts struct {
-	Received uint64 // packets seen
-	Dropped  uint64 // of which this many were lost
+	Received uint64 // packets received
+	Dropped  uint64 // of these, packets lost
 }
 
-// What a file can be. Errors of NewReader and Next wrap one of them, or what the io.Reader said.
+// The errors that NewReader and Next wrap, besides those of the io.Reader.
 var (
-	// ErrFormat: not a capture file.
+	// ErrFormat means that the input is not a capture file.
 	ErrFormat = errors.New("not a pcap or pcapng file")
-	// ErrCorrupt: a record contradicts itself; nothing can be read from there on.
+	// ErrCorrupt means that a record contradicts itself. Nothing behind it can be read.
 	ErrCorrupt = errors.New("corrupt capture file")
-	// ErrTruncated: the file ends in the middle of a record, as one does whose writer was killed.
+	// ErrTruncated means that the file ends in the middle of a record, because its writer was
+	// killed, for example.
 	ErrTruncated = errors.New("capture file ends in the middle of a packet")
 )
 
-// maxPacket bounds a record. Tools write at most 256 KB of a packet.
+// maxPacket bounds a record. Capture tools write at most 256 KB of a packet.
 const maxPacket = 1 << 20
 
-// Reader reads the packets of one file, in its order.
+// Reader reads the packets of one file in the file's order.
 type Reader struct {
 	in     *bufio.Reader
 	next   func(*Packet) error
@@ -71,13 +72,13 @@ type Reader struct {
 	ng      ng
 }
 
-// NewReader reads the beginning of a file and finds out what it is.
+// NewReader reads the beginning of a file and detects its format.
 func NewReader(in io.Reader) (*Reader, error) {
 	r := &Reader{in: bufio.NewReaderSize(in, 1<<18)}
 	first, err := r.in.Peek(4)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("%w: it has %d bytes", ErrFormat, len(first))
+			return nil, fmt.Errorf("%w: it has only %d bytes", ErrFormat, len(first))
 		}
 		return nil, err
 	}
@@ -93,15 +94,16 @@ func NewReader(in io.Reader) (*Reader, error) {
 	return r, r.fileHeader()
 }
 
-// Next reads the next packet into p. io.EOF says that the file is over.
+// Next reads the next packet into p. It returns io.EOF at the end of the file.
 func (r *Reader) Next(p *Packet) error { return r.next(p) }
 
-// Counts is what the file has said so far about its capture.
+// Counts returns what the file has said so far about its capture.
 func (r *Reader) Counts() Counts { return r.counts }
 
-// read returns the next n bytes, which hold until the next call. clean says that the file may end here.
+// read returns the next n bytes, valid until the next call. It returns io.EOF at the end of the
+// file if clean is set, and ErrTruncated otherwise.
 func (r *Reader) read(n int, clean bool) ([]byte, error) {
-	// What fits the buffer is not copied.
+	// Bytes that fit the buffer are not copied.
 	if n <= r.in.Size() {
 		b, err := r.in.Peek(n)
 		if err == nil {
@@ -126,13 +128,13 @@ func (r *Reader) read(n int, clean bool) ([]byte, error) {
 	return b, nil
 }
 
-// skip passes over n bytes.
+// skip discards n bytes.
 func (r *Reader) skip(n int64) error {
 	_, err := io.CopyN(io.Discard, r.in, n)
 	return ended(err)
 }
 
-// ended names the end of a file within a record.
+// ended turns an end of the file within a record into ErrTruncated.
 func ended(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return ErrTruncated

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// Magic numbers of pcap files, as read in the writer's byte order.
+// Magic numbers of pcap files, read in the writer's byte order.
 const (
 	magicMicros = 0xa1b2c3d4
 	magicNanos  = 0xa1b23c4d
@@ -17,14 +17,15 @@ const (
 	recordHeaderLen = 16
 )
 
-// classic is what a pcap file's header says.
+// classic holds the header fields of a pcap file.
 type classic struct {
 	order binary.ByteOrder
-	unit  int64 // nanoseconds in the fraction's unit
+	unit  int64 // nanoseconds in one unit of a time's fraction
 	link  LinkType
 }
 
-// magic takes the first four bytes, read as little-endian; false if they are not a pcap file's.
+// magic decodes the first four bytes of a file, read as little-endian. It reports whether they are
+// a pcap file's.
 func (c *classic) magic(n uint32) bool {
 	c.order = binary.LittleEndian
 	if n == bits.ReverseBytes32(magicMicros) || n == bits.ReverseBytes32(magicNanos) {
@@ -50,11 +51,11 @@ func (r *Reader) fileHeader() error {
 	if major := c.order.Uint16(b[4:]); major != 2 {
 		return fmt.Errorf("%w: pcap version %d, want 2", ErrFormat, major)
 	}
-	c.link = LinkType(c.order.Uint32(b[20:])) // the upper half tells of check sequences
+	c.link = LinkType(c.order.Uint32(b[20:])) // the upper half describes frame check sequences
 	return nil
 }
 
-// nextRecord reads a record of a pcap file.
+// nextRecord reads the next record of a pcap file.
 func (r *Reader) nextRecord(p *Packet) error {
 	b, err := r.read(recordHeaderLen, true)
 	if err != nil {
@@ -64,7 +65,8 @@ func (r *Reader) nextRecord(p *Packet) error {
 	seconds, fraction := c.order.Uint32(b), c.order.Uint32(b[4:])
 	captured, wire := c.order.Uint32(b[8:]), c.order.Uint32(b[12:])
 	if captured > maxPacket {
-		return fmt.Errorf("%w: a packet of %d bytes, want at most %d", ErrCorrupt, captured, maxPacket)
+		return fmt.Errorf("%w: a packet of %d bytes, want at most %d", ErrCorrupt, captured,
+			maxPacket)
 	}
 	if p.Data, err = r.read(int(captured), false); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 // Block types of pcapng (draft-ietf-opsawg-pcapng).
 const (
 	blockInterface = 1
-	blockOldPacket = 2 // obsolete, and still written by some
+	blockOldPacket = 2 // obsolete, but some tools still write it
 	blockSimple    = 3
 	blockStats     = 5
 	blockPacket    = 6
@@ -20,11 +20,11 @@ const (
 	byteOrderMagic = 0x1a2b3c4d
 	blockHeaderLen = 8
 	blockTailLen   = 4
-	maxBlock       = maxPacket + 64<<10 // of those that are read: a packet and its options
-	maxInterfaces  = 1 << 12            // of a section
+	maxBlock       = maxPacket + 64<<10 // of a block that is read: a packet and its options
+	maxInterfaces  = 1 << 12            // in one section
 )
 
-// Options that matter.
+// The options that are read.
 const (
 	optionEnd      = 0
 	optionTSResol  = 9
@@ -33,22 +33,23 @@ const (
 	optionDropped  = 5 // isb_ifdrop
 )
 
-// ng is the state of reading a pcapng file.
+// ng is the state of a Reader of a pcapng file.
 type ng struct {
 	order      binary.ByteOrder
-	interfaces []ngInterface // of this section
+	interfaces []ngInterface // of the current section
 }
 
+// ngInterface is what an interface description block says, with the last statistics.
 type ngInterface struct {
 	link   LinkType
-	snap   uint32 // 0: none
-	binary bool   // the unit of time is a power of two
-	power  uint8  // and it is 10^-power or 2^-power seconds
-	offset int64  // seconds
+	snap   uint32 // snapshot length in bytes; 0: none
+	binary bool   // the unit of time is 2^-power seconds, not 10^-power
+	power  uint8
+	offset int64 // added to every time, in seconds
 	counts Counts
 }
 
-// section reads a section header block, whose type has not been taken yet.
+// section reads a section header block from its first byte on.
 func (r *Reader) section() error {
 	b, err := r.read(12, false)
 	if err != nil {
@@ -60,7 +61,7 @@ func (r *Reader) section() error {
 	case int(binary.BigEndian.Uint32(b[8:])):
 		r.ng.order = binary.BigEndian
 	default:
-		return fmt.Errorf("%w: byte order % x of a section", ErrFormat, b[8:])
+		return fmt.Errorf("%w: unknown byte order % x in a section header", ErrFormat, b[8:])
 	}
 	n := r.ng.order.Uint32(b[4:])
 	if n < 28 || n%4 != 0 || n > maxBlock {
@@ -70,7 +71,7 @@ func (r *Reader) section() error {
 	return r.skip(int64(n) - 12)
 }
 
-// nextBlock reads blocks up to the next packet.
+// nextBlock reads blocks up to and including the next packet.
 func (r *Reader) nextBlock(p *Packet) error {
 	for {
 		head, err := r.in.Peek(4)
@@ -114,7 +115,8 @@ func (r *Reader) nextBlock(p *Packet) error {
 	}
 }
 
-// block takes the body of a block; true if it was a packet.
+// block decodes the body of a block. It reports whether the block is a packet, which it stores in
+// p.
 func (r *Reader) block(kind uint32, b []byte, p *Packet) (bool, error) {
 	o := r.ng.order
 	switch kind {
@@ -135,18 +137,20 @@ func (r *Reader) block(kind uint32, b []byte, p *Packet) (bool, error) {
 			id = uint32(o.Uint16(b))
 		}
 		if int64(id) >= int64(len(r.ng.interfaces)) {
-			return false, fmt.Errorf("%w: a packet of interface %d, of %d", ErrCorrupt, id, len(r.ng.interfaces))
+			return false, fmt.Errorf("%w: a packet of interface %d in a section with %d",
+				ErrCorrupt, id, len(r.ng.interfaces))
 		}
 		n := o.Uint32(b[12:])
 		if int64(n) > int64(len(b)-20) {
-			return false, fmt.Errorf("%w: a packet of %d bytes in a block of %d", ErrCorrupt, n, len(b))
+			return false, fmt.Errorf("%w: a packet of %d bytes in a block of %d", ErrCorrupt, n,
+				len(b))
 		}
 		i := &r.ng.interfaces[id]
 		p.Data = b[20 : 20+n]
 		p.Time = i.time(uint64(o.Uint32(b[4:]))<<32 | uint64(o.Uint32(b[8:])))
 		p.Wire, p.Link, p.Interface = max(int(o.Uint32(b[16:])), len(p.Data)), i.link, int(id)
 		return true, nil
-	default: // a simple packet: it has no time, and belongs to the first interface
+	default: // a simple packet block: it has no time and belongs to the first interface
 		if len(b) < 4 {
 			return false, short(kind, b)
 		}
@@ -164,14 +168,16 @@ func (r *Reader) block(kind uint32, b []byte, p *Packet) (bool, error) {
 	}
 }
 
+// short returns the error for a block that is too short for its type.
 func short(kind uint32, b []byte) error {
 	return fmt.Errorf("%w: block %d of %d bytes", ErrCorrupt, kind, len(b))
 }
 
-// addInterface takes an interface description block.
+// addInterface decodes an interface description block.
 func (r *Reader) addInterface(b []byte) error {
 	if len(b) < 8 || len(r.ng.interfaces) == maxInterfaces {
-		return fmt.Errorf("%w: interface %d, in a block of %d bytes", ErrCorrupt, len(r.ng.interfaces), len(b))
+		return fmt.Errorf("%w: interface %d, in a block of %d bytes", ErrCorrupt,
+			len(r.ng.interfaces), len(b))
 	}
 	o := r.ng.order
 	i := ngInterface{link: LinkType(o.Uint16(b)), snap: o.Uint32(b[4:]), power: 6}
@@ -187,7 +193,8 @@ func (r *Reader) addInterface(b []byte) error {
 	return nil
 }
 
-// statistics takes the options of an interface's statistics block. The last block of an interface counts.
+// statistics decodes the options of an interface statistics block. The last block of an interface
+// counts.
 func (r *Reader) statistics(id uint32, b []byte) {
 	if int64(id) >= int64(len(r.ng.interfaces)) {
 		return
@@ -206,7 +213,7 @@ func (r *Reader) statistics(id uint32, b []byte) {
 	r.counts.Dropped += i.counts.Dropped - was.Dropped
 }
 
-// options calls each with every option of a list.
+// options calls each for every option of a list.
 func (r *Reader) options(b []byte, each func(code uint16, value []byte)) {
 	for len(b) >= 4 {
 		code, n := r.ng.order.Uint16(b), int(r.ng.order.Uint16(b[2:]))
@@ -218,8 +225,8 @@ func (r *Reader) options(b []byte, each func(code uint16, value []byte)) {
 	}
 }
 
-// time is nanoseconds since 1970 for a number of the interface's units. What does not fit is the nearest that
-// does.
+// time converts a number of the interface's units to nanoseconds since 1970. A time out of range
+// becomes the nearest one that fits.
 func (i *ngInterface) time(units uint64) int64 {
 	var ns float64
 	switch {
@@ -240,6 +247,7 @@ func (i *ngInterface) time(units uint64) int64 {
 	return int64(max(min(ns, math.MaxInt64/2), 0))
 }
 
+// shifted is time for units that are a whole number of nanoseconds, per.
 func (i *ngInterface) shifted(units, per uint64) int64 {
 	const most = math.MaxInt64 / 2
 	if units > most/per {

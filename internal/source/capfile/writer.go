@@ -6,23 +6,23 @@ import (
 	"io"
 )
 
-// Format is a kind of file.
+// Format is a format of capture files.
 type Format uint8
 
-// The formats that are written: times are in nanoseconds in both.
+// The formats. Both have times in nanoseconds.
 const (
 	PCAPNG Format = iota
 	PCAP
 )
 
-// flushAt is how much waits to be written at most, if it is more than one packet.
+// flushAt is the number of waiting bytes at which Write flushes before it appends.
 const flushAt = 1 << 16
 
-// writerSize has room for the largest packet.
+// writerSize is the buffer's size in bytes, with room for the largest packet.
 const writerSize = maxPacket + 1<<10
 
-// Writer writes one file, of packets of one link type. The io.Writer gets whole packets, some at a time. Errors
-// stay: after one, every call returns it.
+// Writer writes one file of packets of one link type. The io.Writer gets whole packets, several at
+// a time. After an error, every call returns that error.
 type Writer struct {
 	out    *bufio.Writer
 	format Format
@@ -31,10 +31,11 @@ type Writer struct {
 	err    error
 }
 
-// Application is what a pcapng file says has written it.
+// Application is the name of the writing program in a pcapng file.
 const Application = "tcpcopy"
 
-// NewWriter begins a file. snap is the most that is kept of a packet, in bytes; 0: all of it.
+// NewWriter writes the beginning of a file. snap is the most that the file holds of a packet, in
+// bytes; 0 means all of it.
 func NewWriter(out io.Writer, format Format, link LinkType, snap int) (*Writer, error) {
 	w := &Writer{out: bufio.NewWriterSize(out, writerSize), format: format}
 	if snap <= 0 {
@@ -52,7 +53,7 @@ func NewWriter(out io.Writer, format Format, link LinkType, snap int) (*Writer, 
 	b = le.AppendUint32(le.AppendUint32(b, blockSection), 0)
 	b = le.AppendUint32(b, byteOrderMagic)
 	b = le.AppendUint16(le.AppendUint16(b, 1), 0)
-	b = le.AppendUint64(b, ^uint64(0)) // the section's length: not known
+	b = le.AppendUint64(b, ^uint64(0)) // the section's length is not known
 	b = appendOption(b, 4, []byte(Application))
 	b = endBlock(appendOption(b, optionEnd, nil), 0)
 	at := len(b)
@@ -64,6 +65,7 @@ func NewWriter(out io.Writer, format Format, link LinkType, snap int) (*Writer, 
 	return w, w.write(b)
 }
 
+// appendOption appends an option of a pcapng block.
 func appendOption(b []byte, code uint16, v []byte) []byte {
 	b = binary.LittleEndian.AppendUint16(b, code)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(v)))
@@ -71,13 +73,14 @@ func appendOption(b []byte, code uint16, v []byte) []byte {
 	return append(b, make([]byte, -len(v)&3)...)
 }
 
-// endBlock appends the length of the block that begins at the given place, and fills it in there.
+// endBlock appends the length of the block that begins at offset at, and fills it in there.
 func endBlock(b []byte, at int) []byte {
 	n := uint32(len(b) - at + blockTailLen)
 	binary.LittleEndian.PutUint32(b[at+4:], n)
 	return binary.LittleEndian.AppendUint32(b, n)
 }
 
+// write appends bytes to the buffer.
 func (w *Writer) write(b []byte) error {
 	if w.err == nil {
 		_, w.err = w.out.Write(b)
@@ -86,7 +89,8 @@ func (w *Writer) write(b []byte) error {
 	return w.err
 }
 
-// Write appends a packet, captured at the given time (nanoseconds since 1970), of that length on the wire.
+// Write appends a packet that was captured at a time, in nanoseconds since 1970. wire is its length
+// on the wire in bytes.
 func (w *Writer) Write(time int64, data []byte, wire int) error {
 	le := binary.LittleEndian
 	if w.out.Buffered() >= flushAt || w.out.Available() < len(data)+64 {
@@ -120,10 +124,10 @@ func (w *Writer) Write(time int64, data []byte, wire int) error {
 	return w.write(le.AppendUint32(tail, n))
 }
 
-// Size is how many bytes were written.
+// Size returns the number of bytes written.
 func (w *Writer) Size() int64 { return w.size }
 
-// Flush hands what was written to the io.Writer.
+// Flush writes the buffer to the io.Writer.
 func (w *Writer) Flush() error {
 	if w.err == nil {
 		w.err = w.out.Flush()
@@ -131,7 +135,8 @@ func (w *Writer) Flush() error {
 	return w.err
 }
 
-// End writes what is known of the capture, in a pcapng file, and flushes. time is the end of the capture.
+// End appends the counts of the capture to a pcapng file, and flushes. time is the end of the
+// capture, in nanoseconds since 1970.
 func (w *Writer) End(time int64, c Counts) error {
 	if w.format == PCAPNG {
 		le := binary.LittleEndian
@@ -146,8 +151,8 @@ func (w *Writer) End(time int64, c Counts) error {
 	return w.Flush()
 }
 
-// Whole is how many bytes at the beginning of b are whole records or blocks, as a Writer of the format has written
-// them: of what the io.Writer could take only a part of, what can be read.
+// Whole returns how many bytes at the beginning of b are complete records or blocks, as a Writer of
+// the format writes them. It finds what is readable when the io.Writer took only a part.
 func (f Format) Whole(b []byte) (n int) {
 	for {
 		rest, size := b[n:], 0

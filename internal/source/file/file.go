@@ -1,9 +1,9 @@
-// Package file reads capture files as a source of packets: several files in the order of their times, each
-// packet when its time has come.
+// Package file is a source of packets from capture files. It merges several files by their packets'
+// times and yields each packet when it is due.
 //
-// It knows link layers and compression. Which packets matter the caller says (Config.Pick), and when they are
-// due package schedule. The engine's reader goroutine calls Next; one goroutine of the source's own reads
-// ahead, and no further than a few batches, whatever the files' size.
+// The package decodes link layers and decompresses. The caller decides which packets matter
+// (Config.Pick), and package schedule when they are due. The engine's reader goroutine calls Next.
+// One goroutine of the source reads ahead, by a few batches at most.
 package file
 
 import (
@@ -19,65 +19,65 @@ import (
 	"tcpcopy/internal/source/schedule"
 )
 
-// Pick is what is to become of a packet.
+// Pick is the decision about a packet.
 type Pick uint8
 
-// What Config.Pick answers.
+// The decisions of Config.Pick.
 const (
-	Leave Pick = iota // not to be played
-	Keep
-	Opens // to be played: it opens a connection
+	Skip  Pick = iota // do not play the packet
+	Keep              // play it
+	Opens             // play it; it opens a connection
 )
 
 // Config says what to play, and how.
 type Config struct {
-	Paths    []string // Stdin is standard input
+	Paths    []string // Stdin stands for standard input
 	Schedule schedule.Config
-	Passes   int           // how often; 0: without end
-	Duration time.Duration // of the replay, in real time; 0: without bound
-	// Pick says what is to become of the packet that b begins, from its IP header on, of wire bytes before any
-	// cut. It is called on a goroutine of the source's. Nil: Keep.
+	Passes   int           // how often to play the files; 0: without end
+	Duration time.Duration // longest duration of the replay, in real time; 0: no limit
+	// Pick decides about the packet that b begins, from its IP header on, of wire bytes before any
+	// cut. It is called on a goroutine of the source. If Pick is nil, every packet is kept.
 	Pick func(b []byte, wire int) Pick
-	// Now is the clock of Frame.Time and of the schedule. A frame's time is when it was handed out.
+	// Now is the clock of Frame.Time and of the schedule. A frame's time is when Next returned it.
 	Now func() mono.Time
 }
 
-// State is how far a source has come, and what it met.
+// State is the progress of a source, with what it left out.
 type State struct {
-	Size    int64 // of the files of one pass, in bytes as they lie on the disk; 0: not known
-	Read    int64 // of the bytes of all passes
-	Pass    int   // from 1 on
-	Packets uint64
-	Time    int64 // of the packet that was played last, nanoseconds since 1970; 0: none was
-	Played  time.Duration
+	Size    int64         // bytes of all files, as stored; 0: not known
+	Read    int64         // bytes read in all passes, as stored
+	Pass    int           // number of the pass, from 1 on
+	Packets uint64        // played
+	Time    int64         // time of the last packet played, in nanoseconds since 1970; 0: none
+	Played  time.Duration // the files' time that has been played
 
-	Opened uint64        // connections that began
-	Late   ledger.Delays // by how much they began later than the schedule wanted
+	Opened uint64        // connections opened
+	Late   ledger.Delays // how much later than scheduled they were opened
 
-	NotIP       uint64 // packets that are neither IPv4 nor IPv6
-	UnknownLink uint64 // packets of link types that cannot be read
-	Malformed   uint64 // packets whose link layer is cut off or contradicts itself
-	LeftOut     uint64 // packets that Pick left out
-	OutsidePart uint64 // packets before the part that is played
-	Backwards   uint64 // times that a clock was set back
-	Truncated   int    // files that end in the middle of a packet
-	Corrupt     []string
-	LostBefore  uint64 // packets that the recorders say they lost
+	NotIP       uint64   // packets that are neither IPv4 nor IPv6
+	UnknownLink uint64   // packets of a link type that cannot be decoded
+	Malformed   uint64   // packets whose link layer is cut off or contradictory
+	LeftOut     uint64   // packets that Pick skipped
+	OutsidePart uint64   // packets outside of the part that is played
+	Backwards   uint64   // times that the files' clock was set back
+	Truncated   int      // files that end in the middle of a packet
+	Corrupt     []string // files that can be read only in part, with the error
+	LostBefore  uint64   // packets lost while the files were recorded
 }
 
-// Source is a source.Source over files. Open makes one.
+// Source is a source.Source over files, made by Open.
 type Source struct {
 	cfg   Config
 	size  int64
 	read  atomic.Int64
 	feed  *feeder
-	batch *batch // what Next hands out from
-	at    int    // place in it
+	batch *batch // that Next reads from
+	at    int    // index in batch
 	due   mono.Time
-	known bool // due is that of the packet at that place
+	known bool // due is the due time of the packet at that index
 	plan  *schedule.Schedule
 	start mono.Time
-	last  mono.Time // due time of what was handed out last
+	last  mono.Time // due time of the last frame that Next returned
 	out   []source.Frame
 	timer *time.Timer
 
@@ -86,19 +86,20 @@ type Source struct {
 
 	mu    sync.Mutex // guards state
 	state State
-	pass  uint64 // packets of this pass
+	pass  uint64 // packets played in this pass
 }
 
 var _ source.Source = (*Source)(nil)
 
-// mostFrames is how many frames Next returns at most.
+// mostFrames bounds the frames that Next returns at once.
 const mostFrames = 512
 
-// Open opens the files. What can only be read once, standard input for one, is looked at later: an error of
-// it comes from Next.
+// Open opens the files. It reads nothing yet from input that can be read only once, such as
+// standard input; errors of that come from Next.
 func Open(cfg Config) (*Source, error) {
 	s := &Source{
-		cfg: cfg, closed: make(chan struct{}), out: make([]source.Frame, 0, mostFrames), timer: time.NewTimer(0), start: mono.Never,
+		cfg: cfg, closed: make(chan struct{}), out: make([]source.Frame, 0, mostFrames),
+		timer: time.NewTimer(0), start: mono.Never,
 	}
 	<-s.timer.C
 	plain := true
@@ -135,8 +136,8 @@ func (s *Source) begin(openNow bool) error {
 	return nil
 }
 
-// Again begins the next pass, if there is to be one: after Next has said io.EOF, and if this one had
-// something to play.
+// Again begins the next pass after Next has returned io.EOF. It reports whether there is one: not
+// if all passes are done, or if this pass had nothing to play.
 func (s *Source) Again() (bool, error) {
 	st := s.State()
 	if s.pass == 0 || st.Pass == s.cfg.Passes || s.timeUp(s.cfg.Now()) {
@@ -146,20 +147,21 @@ func (s *Source) Again() (bool, error) {
 	return true, s.begin(true)
 }
 
+// timeUp reports whether the replay has reached its duration.
 func (s *Source) timeUp(now mono.Time) bool {
 	return s.cfg.Duration > 0 && s.start != mono.Never && now.Sub(s.start) >= s.cfg.Duration
 }
 
-// Next returns the packets that are due, as source.Source says; io.EOF when there is no more. The schedule
-// begins with the first packet.
+// Next implements source.Source. It returns the frames that are due, and io.EOF at the end of a
+// pass. The schedule begins with the first packet.
 func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 	for first := true; ; first = false {
 		if s.batch == nil || s.at == len(s.batch.packets) {
-			if err := s.turn(wait); err != nil || s.batch == nil {
+			if err := s.nextBatch(wait); err != nil || s.batch == nil {
 				return nil, err
 			}
 			if len(s.batch.packets) == 0 {
-				continue // only counts
+				continue // the batch has counts only
 			}
 		}
 		now := s.cfg.Now()
@@ -175,14 +177,14 @@ func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 		if s.timeUp(now) {
 			return nil, io.EOF
 		}
-		if over := s.take(now); over && len(s.out) == 0 {
+		if over := s.collect(now); over && len(s.out) == 0 {
 			return nil, io.EOF
 		}
 		if len(s.out) > 0 {
 			return s.out, nil
 		}
 		if s.at == len(s.batch.packets) {
-			continue // nothing of it was to be played
+			continue // no packet of the batch is played
 		}
 		if wait == 0 || !first {
 			return nil, nil
@@ -203,8 +205,9 @@ func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 	}
 }
 
-// turn gives the batch back that has been handed out, and takes the next one, if it comes in time.
-func (s *Source) turn(wait time.Duration) error {
+// nextBatch returns the current batch to the feeder and takes the next one, if it comes within
+// wait.
+func (s *Source) nextBatch(wait time.Duration) error {
 	if s.batch != nil {
 		s.feed.free <- s.batch
 		s.batch = nil
@@ -241,8 +244,8 @@ func (s *Source) turn(wait time.Duration) error {
 	return nil
 }
 
-// take moves what is due to s.out; true if nothing more is to be played.
-func (s *Source) take(now mono.Time) (over bool) {
+// collect moves the packets that are due to s.out. It reports whether the part to play is over.
+func (s *Source) collect(now mono.Time) (over bool) {
 	s.out = s.out[:0]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,13 +280,13 @@ func (s *Source) take(now mono.Time) (over bool) {
 		s.known = false
 	}
 	if over {
-		s.known = false // the verdict is asked for again
+		s.known = false // the next call gets the verdict again
 	}
 	s.state.Played, s.state.Backwards = s.plan.Played(), s.plan.Backwards()
 	return over
 }
 
-// State returns how far the source has come. It may be called from any goroutine.
+// State returns the source's progress. Any goroutine may call it.
 func (s *Source) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -292,14 +295,14 @@ func (s *Source) State() State {
 	return st
 }
 
-// Stats counts the packets of the files.
+// Stats implements source.Source. Packets that are not played count as foreign.
 func (s *Source) Stats() source.Stats {
 	st := s.State()
 	foreign := st.NotIP + st.UnknownLink + st.Malformed + st.LeftOut + st.OutsidePart
 	return source.Stats{Offered: st.Packets + foreign, Delivered: st.Packets, Foreign: foreign}
 }
 
-// Close ends the source, and a Next that is waiting.
+// Close implements source.Source.
 func (s *Source) Close() error {
 	s.closing.Do(func() { close(s.closed) })
 	return nil

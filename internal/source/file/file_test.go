@@ -31,22 +31,23 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const noon = int64(1_764_072_000) * 1e9
 
-// ip is a TCP packet whose payload is the text.
+// ip returns a TCP packet whose payload is the text.
 func ip(text string) []byte {
 	s := packet.Segment{
-		Src: netip.MustParseAddrPort("192.0.2.7:40000"), Dst: netip.MustParseAddrPort("10.0.0.1:80"),
+		Src:   netip.MustParseAddrPort("192.0.2.7:40000"),
+		Dst:   netip.MustParseAddrPort("10.0.0.1:80"),
 		Flags: packet.ACK, Payload: []byte(text), Len: len(text),
 	}
 	return packet.Append(nil, &s)
 }
 
-// entry is a packet of a file: at so many milliseconds after noon.
+// entry is a packet of a file, with its time in milliseconds after noon.
 type entry struct {
 	at   int64
 	text string
 }
 
-// write makes a capture file of bare IP packets.
+// write returns a capture file of bare IP packets.
 func write(t testing.TB, format capfile.Format, list ...entry) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -76,7 +77,7 @@ func zstded(b []byte) []byte {
 	return w.EncodeAll(b, nil)
 }
 
-// save writes files, and returns their names.
+// save writes files and returns their names.
 func save(t testing.TB, contents ...[]byte) (names []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -90,7 +91,7 @@ func save(t testing.TB, contents ...[]byte) (names []string) {
 	return names
 }
 
-// player opens files on a clock that the test turns.
+// player is a source on a clock that the test advances.
 type player struct {
 	*Source
 	t   testing.TB
@@ -116,7 +117,8 @@ func open(t testing.TB, cfg Config, contents ...[]byte) *player {
 	return p
 }
 
-// texts are the payloads of frames, each with the time since the start at which it was handed out, in ms.
+// texts returns the payloads of frames, each with the time in ms since the start at which Next
+// returned it.
 func texts(frames []source.Frame) (all []string) {
 	for _, f := range frames {
 		var s packet.Segment
@@ -129,11 +131,11 @@ func texts(frames []source.Frame) (all []string) {
 	return all
 }
 
-// play turns the clock forward whenever nothing is due, by a millisecond, and returns all that is played.
+// play advances the clock by a millisecond whenever no packet is due, and returns what is played.
 func (p *player) play() (all []string) {
 	p.t.Helper()
 	for idle := 0; idle < 100_000; {
-		// What is due is not waited for; what has not been read yet is, a little.
+		// A packet that is due comes at once, but the feeder may not have read it yet.
 		frames, err := p.Next(0)
 		if errors.Is(err, io.EOF) {
 			more, err := p.Again()
@@ -154,7 +156,8 @@ func (p *player) play() (all []string) {
 			if p.batch != nil && p.at < len(p.batch.packets) {
 				p.now += 1e6
 			} else {
-				time.Sleep(10 * time.Microsecond) // the feeder's turn; how long it takes matters not
+				// let the feeder run, however long it takes
+				time.Sleep(10 * time.Microsecond)
 			}
 			idle++
 		}
@@ -175,35 +178,49 @@ func TestSource(t *testing.T) {
 		want  string
 		state State
 	}{
-		{name: "one file", cfg: speed(1), files: [][]byte{one}, want: "a@0 c@20 e@40", state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
-		{name: "twice as fast", cfg: speed(2), files: [][]byte{one}, want: "a@0 c@10 e@20", state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
-		{name: "as fast as can be", cfg: speed(0), files: [][]byte{one}, want: "a@0 c@0 e@0", state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
+		{name: "one file", cfg: speed(1), files: [][]byte{one}, want: "a@0 c@20 e@40",
+			state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
+		{name: "twice as fast", cfg: speed(2), files: [][]byte{one}, want: "a@0 c@10 e@20",
+			state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
+		{name: "as fast as can be", cfg: speed(0), files: [][]byte{one}, want: "a@0 c@0 e@0",
+			state: State{Packets: 3, LostBefore: 3, Played: 40e6}},
 		{
-			name: "merged by time, whatever their order and compression", cfg: speed(1), files: [][]byte{late, zipped(two), zstded(one)},
-			want: "a@0 b@10 c@20 d@30 e@40 f@40 g@50", state: State{Packets: 7, LostBefore: 6, Played: 50e6},
+			name: "merged by time, whatever their order and compression", cfg: speed(1),
+			files: [][]byte{late, zipped(two), zstded(one)},
+			want:  "a@0 b@10 c@20 d@30 e@40 f@40 g@50",
+			state: State{Packets: 7, LostBefore: 6, Played: 50e6},
 		},
 		{
-			name: "ends in the middle of a packet", cfg: speed(0), files: [][]byte{two[:len(two)-3], late},
-			want: "b@0 d@0 g@0", state: State{Packets: 3, Truncated: 1, LostBefore: 3, Played: 40e6},
+			name: "ends in the middle of a packet", cfg: speed(0),
+			files: [][]byte{two[:len(two)-3], late},
+			want:  "b@0 d@0 g@0", state: State{Packets: 3, Truncated: 1, LostBefore: 3,
+				Played: 40e6},
 		},
 		{
-			name: "compressed, and ends in the middle", cfg: speed(0), files: [][]byte{zipped(late), zipped(two)[:60]},
-			want: "g@0", state: State{Packets: 1, Truncated: 1, LostBefore: 3},
+			name: "compressed, and ends in the middle", cfg: speed(0),
+			files: [][]byte{zipped(late), zipped(two)[:60]},
+			want:  "g@0", state: State{Packets: 1, Truncated: 1, LostBefore: 3},
 		},
 		{
-			name: "twice", cfg: Config{Passes: 2, Schedule: schedule.Config{Speed: 1}}, files: [][]byte{one},
-			want: "a@0 c@20 e@40 again a@40 c@60 e@80", state: State{Pass: 2, Packets: 6, LostBefore: 3, Played: 40e6},
+			name: "twice", cfg: Config{Passes: 2, Schedule: schedule.Config{Speed: 1}},
+			files: [][]byte{one},
+			want:  "a@0 c@20 e@40 again a@40 c@60 e@80",
+			state: State{Pass: 2, Packets: 6, LostBefore: 3, Played: 40e6},
 		},
 		{
-			name: "for a while", cfg: Config{Duration: 25 * time.Millisecond, Schedule: schedule.Config{Speed: 1}}, files: [][]byte{one},
+			name: "for a while", cfg: Config{Duration: 25 * time.Millisecond,
+				Schedule: schedule.Config{Speed: 1}}, files: [][]byte{one},
 			want: "a@0 c@20", state: State{Packets: 2, LostBefore: 3, Played: 40e6},
 		},
 		{
-			name: "a part", cfg: Config{Schedule: schedule.Config{Speed: 1, From: 10 * time.Millisecond, To: 40 * time.Millisecond}}, files: [][]byte{one, two},
-			want: "b@0 c@10 d@20", state: State{Packets: 3, OutsidePart: 1, LostBefore: 3, Played: 30e6},
+			name: "a part", cfg: Config{Schedule: schedule.Config{Speed: 1,
+				From: 10 * time.Millisecond, To: 40 * time.Millisecond}}, files: [][]byte{one, two},
+			want: "b@0 c@10 d@20", state: State{Packets: 3, OutsidePart: 1, LostBefore: 3,
+				Played: 30e6},
 		},
 		{
-			name: "a part that is empty, for ever", cfg: Config{Passes: 1 << 30, Schedule: schedule.Config{From: time.Hour}}, files: [][]byte{one},
+			name: "a part that is empty, for ever", cfg: Config{Passes: 1 << 30,
+				Schedule: schedule.Config{From: time.Hour}}, files: [][]byte{one},
 			state: State{OutsidePart: 3, LostBefore: 3},
 		},
 		{name: "no packet", cfg: speed(1), files: [][]byte{write(t, capfile.PCAP)}},
@@ -215,7 +232,8 @@ func TestSource(t *testing.T) {
 			}
 			st := p.State()
 			got := State{
-				Pass: max(st.Pass, 1), Packets: st.Packets, Truncated: st.Truncated, LostBefore: st.LostBefore, OutsidePart: st.OutsidePart, Played: st.Played,
+				Pass: max(st.Pass, 1), Packets: st.Packets, Truncated: st.Truncated,
+				LostBefore: st.LostBefore, OutsidePart: st.OutsidePart, Played: st.Played,
 			}
 			test.state.Pass = max(test.state.Pass, 1)
 			if d := cmp.Diff(test.state, got, cmp.AllowUnexported(ledger.Delays{})); d != "" {
@@ -225,7 +243,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// What is picked, and what link layers lie below it.
+// TestLinks checks which link layers are decoded.
 func TestLinks(t *testing.T) {
 	p := ip("x")
 	ether := func(tags ...byte) []byte {
@@ -241,8 +259,10 @@ func TestLinks(t *testing.T) {
 		{"802.1Q", capfile.LinkEthernet, ether(0x81, 0, 0, 5)},
 		{"QinQ", capfile.LinkEthernet, ether(0x88, 0xa8, 0, 5, 0x81, 0, 0, 6)},
 		{"Linux cooked", capfile.LinkSLL, slices.Concat(sll, p)},
-		{"Linux cooked, version 2", capfile.LinkSLL2, slices.Concat([]byte{8, 0}, make([]byte, 18), p)},
-		{"raw", capfile.LinkRaw, p}, {"raw, BSD", capfile.LinkRawBSD, p}, {"raw, other", capfile.LinkRawOther, p}, {"IPv4", capfile.LinkIPv4, p},
+		{"Linux cooked, version 2", capfile.LinkSLL2,
+			slices.Concat([]byte{8, 0}, make([]byte, 18), p)},
+		{"raw", capfile.LinkRaw, p}, {"raw, BSD", capfile.LinkRawBSD, p},
+		{"raw, other", capfile.LinkRawOther, p}, {"IPv4", capfile.LinkIPv4, p},
 		{"null", capfile.LinkNull, slices.Concat([]byte{2, 0, 0, 0}, p)},
 		{"loop", capfile.LinkLoop, slices.Concat([]byte{0, 0, 0, 2}, p)},
 	} {
@@ -261,8 +281,8 @@ func TestLinks(t *testing.T) {
 func TestCounts(t *testing.T) {
 	var b bytes.Buffer
 	w, _ := capfile.NewWriter(&b, capfile.PCAPNG, capfile.LinkEthernet, 0)
-	w.Write(noon, make([]byte, 60), 60) // no IP
-	w.Write(noon, make([]byte, 10), 60) // not even a link layer
+	w.Write(noon, make([]byte, 60), 60) // not IP
+	w.Write(noon, make([]byte, 10), 60) // no complete link layer
 	w.Write(noon, slices.Concat(make([]byte, 12), []byte{8, 0}, ip("cut"))[:56], 57)
 	w.Flush()
 	var odd bytes.Buffer
@@ -276,13 +296,14 @@ func TestCounts(t *testing.T) {
 			opens++
 			return Opens
 		}
-		return Leave
+		return Skip
 	}}, b.Bytes(), odd.Bytes(), bad)
 	if got := p.play(); len(got) != 1 {
 		t.Errorf("played %v", got)
 	}
 	st := p.State()
-	if st.NotIP != 1 || st.Malformed != 1 || st.UnknownLink != 1 || st.LeftOut != 1 || st.Opened != 1 || len(st.Corrupt) != 1 || opens != 1 {
+	if st.NotIP != 1 || st.Malformed != 1 || st.UnknownLink != 1 || st.LeftOut != 1 ||
+		st.Opened != 1 || len(st.Corrupt) != 1 || opens != 1 {
 		t.Errorf("%+v", st)
 	}
 	if s := p.Stats(); s.Offered != 5 || s.Delivered != 1 || s.Foreign != 4 {
@@ -291,7 +312,8 @@ func TestCounts(t *testing.T) {
 }
 
 func TestNoCaptureFile(t *testing.T) {
-	for name, content := range map[string]string{"nothing": "", "text": "hello, world", "a broken gzip": "\x1f\x8b\x08"} {
+	for name, content := range map[string]string{"nothing": "", "text": "hello, world",
+		"a broken gzip": "\x1f\x8b\x08"} {
 		t.Run(name, func(t *testing.T) {
 			path := save(t, []byte(content))[0]
 			_, err := Open(Config{Paths: []string{path}})
@@ -305,7 +327,7 @@ func TestNoCaptureFile(t *testing.T) {
 	}
 }
 
-// What is written into a pipe is played as it comes.
+// TestPipe checks that packets written into a pipe are played as they come.
 func TestPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -334,9 +356,10 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// One that waits for a packet's time ends when the source is closed.
+// TestClose checks that Close ends a Next that waits for a packet's time.
 func TestClose(t *testing.T) {
-	p := open(t, Config{Schedule: schedule.Config{Speed: 1}}, write(t, capfile.PCAP, entry{0, "a"}, entry{3_600_000, "b"}))
+	p := open(t, Config{Schedule: schedule.Config{Speed: 1}},
+		write(t, capfile.PCAP, entry{0, "a"}, entry{3_600_000, "b"}))
 	if _, err := p.Next(time.Minute); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +374,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A file of any bytes is read to its end without harm.
+// FuzzSource checks that a file of any bytes is read to its end.
 func FuzzSource(f *testing.F) {
 	good := write(f, capfile.PCAPNG, entry{0, "a"}, entry{20, "c"})
 	f.Add(good)
@@ -364,7 +387,8 @@ func FuzzSource(f *testing.F) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := Open(Config{Paths: []string{path, path}, Passes: 2, Now: func() mono.Time { return 0 }})
+		s, err := Open(Config{Paths: []string{path, path}, Passes: 2,
+			Now: func() mono.Time { return 0 }})
 		if err != nil {
 			return
 		}

@@ -15,24 +15,24 @@ import (
 	"tcpcopy/internal/source/capfile"
 )
 
-// Stdin is the path that means standard input.
+// Stdin is the path that stands for standard input.
 const Stdin = "-"
 
-// maxWindow bounds what a zstd file may want to have in memory at once.
+// maxWindow bounds the memory that a zstd file may demand, in bytes.
 const maxWindow = 64 << 20
 
-// input is one file that is being read, with the next packet of it.
+// input is a file that is being read, with its next packet.
 type input struct {
 	path   string
-	index  int // among the paths
+	index  int // in Config.Paths
 	file   *os.File
 	reader *capfile.Reader
-	zstd   *zstd.Decoder // nil: the file is not compressed so
-	head   capfile.Packet
+	zstd   *zstd.Decoder  // nil: not compressed with zstd
+	head   capfile.Packet // the next packet
 }
 
-// openInput opens a file and reads its first packet; io.EOF where it has none. read counts the bytes that
-// are taken from it.
+// openInput opens a file and reads its first packet. It returns io.EOF if there is none. read
+// counts the bytes that are read from the file.
 func openInput(path string, index int, read *atomic.Int64) (*input, error) {
 	in := &input{path: path, index: index, file: os.Stdin}
 	if path != Stdin {
@@ -53,7 +53,7 @@ func openInput(path string, index int, read *atomic.Int64) (*input, error) {
 	return in, nil
 }
 
-// begin finds out what the file is: compressed or not, and how packets lie in it.
+// begin detects the file's compression and format.
 func (in *input) begin(read *atomic.Int64) error {
 	plain := bufio.NewReaderSize(&counter{in.file, read}, 1<<16)
 	var from io.Reader = plain
@@ -66,7 +66,8 @@ func (in *input) begin(read *atomic.Int64) error {
 			return fmt.Errorf("gzip: %w", err)
 		}
 	case bytes.Equal(first, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		in.zstd, err = zstd.NewReader(plain, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		in.zstd, err = zstd.NewReader(plain, zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return fmt.Errorf("zstd: %w", err)
 		}
@@ -76,8 +77,8 @@ func (in *input) begin(read *atomic.Int64) error {
 	return err
 }
 
-// next reads the next packet to in.head. A compressed file that ends too early is one that ends in the middle
-// of a packet.
+// next reads the next packet to in.head. A compressed file that ends too early counts as one that
+// ends in the middle of a packet.
 func (in *input) next() error {
 	err := in.reader.Next(&in.head)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -95,7 +96,7 @@ func (in *input) close() {
 	}
 }
 
-// counter counts what is read.
+// counter counts the bytes that are read through it.
 type counter struct {
 	from io.Reader
 	n    *atomic.Int64

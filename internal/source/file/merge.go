@@ -12,29 +12,29 @@ import (
 	"tcpcopy/internal/source/capfile"
 )
 
-// merged is several files, read as one in the order of their times. A file is open only while its time has
-// come, so that a day of rotated files takes no more memory than one.
+// merged reads several files as one, in the order of their packets' times. A file is open only
+// while its packets are due, so a day of rotated files takes no more memory than one.
 type merged struct {
-	waiting []start  // files whose time has not come, in the order of their first packets
-	active  []*input // files that are being read
-	current *input   // whose head was handed out last
+	waiting []start  // files not yet begun, in the order of their first packets
+	active  []*input // files being read
+	current *input   // the file whose head next returned last
 
-	counts    capfile.Counts // of files that are over
-	truncated int            // files that ended in the middle of a packet
-	corrupt   []string       // files that could be read only so far, with why
+	counts    capfile.Counts // of finished files
+	truncated int            // files that end in the middle of a packet
+	corrupt   []string       // files that can be read only in part, with the error
 	read      *atomic.Int64
 }
 
-// start is a file that is not read yet.
+// start is a file that has not been begun.
 type start struct {
 	path  string
 	index int
-	first int64  // time of its first packet
-	open  *input // what cannot be opened twice stays open
+	first int64  // time of the first packet
+	open  *input // set if the file cannot be opened twice
 }
 
-// openFiles looks at the beginning of each file. A file without packets is none to read from; one that is no
-// capture file is an error.
+// openFiles reads the beginning of each file. It leaves out files without packets, and returns an
+// error for one that is not a capture file.
 func openFiles(paths []string, read *atomic.Int64) (*merged, error) {
 	m := &merged{read: read}
 	for i, path := range paths {
@@ -61,7 +61,7 @@ func openFiles(paths []string, read *atomic.Int64) (*merged, error) {
 	return m, nil
 }
 
-// named has the error say which file it is about, once.
+// named adds the file's name to an error, once.
 func named(path string, err error) error {
 	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
 		return fmt.Errorf("%q: %w", path, pe.Err)
@@ -72,19 +72,19 @@ func named(path string, err error) error {
 	return fmt.Errorf("%q: %w", path, err)
 }
 
-// regular says whether the file can be opened again, and read from without waiting for somebody.
+// regular reports whether the file can be opened again and read without blocking.
 func regular(f *os.File) bool {
 	fi, err := f.Stat()
 	return err == nil && fi.Mode().IsRegular() && f != os.Stdin
 }
 
-// next returns the file whose head is the next packet, which holds until the next call; io.EOF at the end
-// of all.
+// next returns the file whose head is the next packet, valid until the next call. It returns io.EOF
+// at the end of all files.
 func (m *merged) next() (*input, error) {
 	if in := m.current; in != nil {
 		m.current = nil
 		if err := in.next(); err != nil {
-			m.over(in, err)
+			m.finish(in, err)
 		}
 	}
 	for {
@@ -115,8 +115,8 @@ func (m *merged) next() (*input, error) {
 	}
 }
 
-// over takes a file away that can be read no further.
-func (m *merged) over(in *input, err error) {
+// finish removes a file that can be read no further.
+func (m *merged) finish(in *input, err error) {
 	m.active = slices.DeleteFunc(m.active, func(a *input) bool { return a == in })
 	c := in.reader.Counts()
 	m.counts.Received += c.Received
@@ -125,6 +125,7 @@ func (m *merged) over(in *input, err error) {
 	m.failed(in.path, err)
 }
 
+// failed records why a file ended.
 func (m *merged) failed(path string, err error) {
 	switch {
 	case errors.Is(err, io.EOF):

@@ -6,20 +6,21 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// label is a place in a program that is known only once the code up to it is written.
+// label is a position in a program, which is known once the code before it has been emitted.
 type label int
 
-// next is the instruction after the jump.
+// next is the label of the instruction after the jump.
 const next label = -1
 
-// assembler collects instructions with jumps to labels. Jumps only go forward, as the kernel demands. A
-// conditional jump reaches 255 instructions; one that must go further gets an unconditional one, which
-// has no such limit, to land on.
+// assembler collects instructions and jumps to labels. Jumps go forward only, as the kernel
+// demands. A conditional jump reaches 255 instructions. One that must go further lands on an
+// unconditional jump, which has no such limit.
 type assembler struct {
 	nodes  []node
-	labels []int // the index in nodes of what follows the label
+	labels []int // for each label, the index in nodes of what follows it
 }
 
+// nodeKind is the kind of a node: an instruction, a conditional jump, or an unconditional one.
 type nodeKind uint8
 
 const (
@@ -28,15 +29,17 @@ const (
 	always
 )
 
+// node is an instruction or a jump.
 type node struct {
 	kind         nodeKind
-	op           bpf.Instruction // of plain
-	cond         bpf.JumpTest    // of branch, with val
+	op           bpf.Instruction // of a plain node
+	cond         bpf.JumpTest    // of a branch, with val
 	val          uint32
-	jt, jf       label // always uses jt
-	longT, longF bool  // the jump needs one to land on
+	jt, jf       label // an always node uses jt
+	longT, longF bool  // the branch needs a second jump to get there
 }
 
+// size returns the number of instructions that the node becomes.
 func (n *node) size() int {
 	size := 1
 	if n.longT {
@@ -48,27 +51,31 @@ func (n *node) size() int {
 	return size
 }
 
+// newLabel returns a label that place must put somewhere.
 func (a *assembler) newLabel() label {
 	a.labels = append(a.labels, -1)
 	return label(len(a.labels) - 1)
 }
 
-// place puts l before the instruction that is emitted next.
+// place puts the label before the next instruction that is emitted.
 func (a *assembler) place(l label) { a.labels[l] = len(a.nodes) }
 
+// emit appends instructions.
 func (a *assembler) emit(ops ...bpf.Instruction) {
 	for _, op := range ops {
 		a.nodes = append(a.nodes, node{op: op})
 	}
 }
 
-// jump goes to jt if A passes the test against val, else to jf.
+// jump appends a jump to jt if A passes the test against val, and to jf otherwise.
 func (a *assembler) jump(cond bpf.JumpTest, val uint32, jt, jf label) {
 	a.nodes = append(a.nodes, node{kind: branch, cond: cond, val: val, jt: jt, jf: jf})
 }
 
+// goTo appends a jump to l.
 func (a *assembler) goTo(l label) { a.nodes = append(a.nodes, node{kind: always, jt: l}) }
 
+// assemble returns the program.
 func (a *assembler) assemble() (Program, error) {
 	if len(a.nodes) > MaxInstructions {
 		return nil, tooLong(len(a.nodes))
@@ -88,6 +95,7 @@ func (a *assembler) assemble() (Program, error) {
 		case always:
 			ops = append(ops, bpf.Jump{Skip: uint32(t)})
 		case branch:
+			// A second jump for true comes first, then the one for false, then what follows.
 			// A trampoline for true comes first, then the one for false, then what follows.
 			j := bpf.JumpIf{Cond: n.cond, Val: n.val}
 			extra := n.size() - 1
@@ -123,8 +131,9 @@ func (a *assembler) assemble() (Program, error) {
 	return raw, nil
 }
 
-// layOut finds out which jumps are long and returns each node's place; the last is the program's length.
-// Making one jump long can make another so; it ends because none ever becomes short again.
+// layOut determines which jumps are long, and returns the position of each node. The last element
+// is the program's length. Making one jump long can make another one long. It ends because no jump
+// becomes short again.
 func (a *assembler) layOut() []int {
 	pos := make([]int, len(a.nodes)+1)
 	for {
@@ -151,7 +160,7 @@ func (a *assembler) layOut() []int {
 	}
 }
 
-// distance is how many instructions lie between at and the label.
+// distance returns the number of instructions between at and the label.
 func (a *assembler) distance(pos []int, at int, l label) int {
 	if l == next {
 		return 0
@@ -160,5 +169,6 @@ func (a *assembler) distance(pos []int, at int, l label) int {
 }
 
 func tooLong(n int) error {
-	return fmt.Errorf("the program has at least %d instructions, want at most %d: use fewer or simpler terms", n, MaxInstructions)
+	return fmt.Errorf("the program has at least %d instructions, want at most %d: use fewer or "+
+		"simpler terms", n, MaxInstructions)
 }

@@ -8,140 +8,172 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// MaxCapturePorts is how many ports a CaptureSpec may have.
+// MaxCapturePorts is the largest number of ports in a CaptureSpec.
 const MaxCapturePorts = 64
 
-// ResponseLen is how much is kept of the server's packets where a CaptureSpec does not say: headers with
-// all options, also behind BIG TCP's hop-by-hop header.
+// ResponseLen is how many bytes are kept of the server's packets by default: the headers with all
+// options, also behind BIG TCP's hop-by-hop header.
 const ResponseLen = 128
 
-// CaptureSpec says what the copier captures: clients' packets to the production ports, whole, and the
-// server's packets from them, of which headers are enough.
+// CaptureSpec describes what the copier captures: whole packets of clients to the production ports,
+// and the headers of the server's packets from those ports.
 type CaptureSpec struct {
-	Ports []uint16 // at most MaxCapturePorts, at least one
-	// AnyDirection takes packets whichever way they go. Without it clients' packets are those that come
-	// in and the server's those that go out, so each is seen once, on loopback too. A host that forwards
-	// (a bridge, a router, containers) or sees a mirror of others' traffic needs it.
+	Ports []uint16 // one to MaxCapturePorts
+	// AnyDirection accepts packets in both directions. Without it, clients' packets are those that
+	// come in and the server's those that go out, so that each is seen once, on loopback too. A
+	// host that forwards (a bridge, a router, containers) or sees mirrored traffic needs it.
 	AnyDirection bool
-	// ExcludeMark refuses packets whose mark is this, the copier's own; 0 refuses none.
+	// ExcludeMark refuses packets with this mark, which is the copier's own. 0 refuses none.
 	ExcludeMark uint32
-	// ResponseLen is how many bytes of the server's packets are kept; 0 means the constant's.
+	// ResponseLen is how many bytes are kept of the server's packets. 0 means the constant
+	// ResponseLen.
 	ResponseLen uint32
-	NoResponses bool // leave the server's packets out
-	// Encapsulated takes whole packets of GRE (with ERSPAN), and frames with 802.1Q tags within the one that
-	// the kernel takes away, besides. What is within them nobody has looked at, Expr neither.
+	NoResponses bool // refuse the server's packets
+	// Encapsulated also accepts whole GRE packets (ERSPAN among them), and frames with 802.1Q tags
+	// besides the one that the kernel removes. Neither the ports nor Expr are tested inside them.
 	Encapsulated bool
-	// Expr must match as well; nil matches everything.
+	// Expr must match too. Nil matches everything.
 	Expr Expr
 }
 
-// Capture makes the copier's filter. It matches TCP over IPv4 and IPv6 (behind a hop-by-hop header too,
-// which BIG TCP has); fragments are refused, since nothing reassembles them. It fails for a bad number of
-// ports, and where Expr makes the program longer than MaxInstructions.
+// Capture compiles the copier's filter. It matches TCP over IPv4 and IPv6, also behind a hop-by-hop
+// header, which BIG TCP has. It refuses fragments, because nothing reassembles them. Capture fails
+// for a bad number of ports, and if Expr makes the program longer than MaxInstructions.
 func Capture(spec CaptureSpec) (Program, error) {
-	ports := slices.Clone(spec.Ports)
-	slices.Sort(ports)
-	ports = slices.Compact(ports)
-	if len(ports) == 0 {
+	spec.Ports = slices.Clone(spec.Ports)
+	slices.Sort(spec.Ports)
+	spec.Ports = slices.Compact(spec.Ports)
+	if len(spec.Ports) == 0 {
 		return nil, errors.New("capture filter: no ports, want at least one")
 	}
-	if len(ports) > MaxCapturePorts {
-		return nil, fmt.Errorf("capture filter: %d ports, want at most %d", len(ports), MaxCapturePorts)
+	if len(spec.Ports) > MaxCapturePorts {
+		return nil, fmt.Errorf("capture filter: %d ports, want at most %d",
+			len(spec.Ports), MaxCapturePorts)
 	}
-	responseLen := spec.ResponseLen
-	if responseLen == 0 {
-		responseLen = ResponseLen
+	if spec.ResponseLen == 0 {
+		spec.ResponseLen = ResponseLen
 	}
-
-	var a assembler
-	reject, v4, v6, compare := a.newLabel(), a.newLabel(), a.newLabel(), a.newLabel()
-	other, notTCP, whole := reject, reject, reject
+	c := captureCompiler{spec: spec}
+	c.reject = c.newLabel()
+	c.other, c.notTCP = c.reject, c.reject
 	if spec.Encapsulated {
-		other, notTCP, whole = a.newLabel(), a.newLabel(), a.newLabel()
+		c.other, c.notTCP = c.newLabel(), c.newLabel()
 	}
-
-	a.families(0, v4, v6, other)
-	a.place(v4)
-	a.emit(bpf.LoadAbsolute{Off: 9, Size: 1})
-	a.jump(bpf.JumpEqual, protoTCP, next, notTCP)
-	a.emit(bpf.LoadAbsolute{Off: 6, Size: 2})
-	a.jump(bpf.JumpBitsSet, moreFragments|fragmentOffset, reject, next)
-	a.emit(bpf.LoadMemShift{Off: 0})
-	a.goTo(compare)
-
-	a.place(v6)
-	hop, direct := a.newLabel(), a.newLabel()
-	a.emit(bpf.LoadAbsolute{Off: 6, Size: 1})
-	a.jump(bpf.JumpEqual, protoTCP, direct, next)
-	a.jump(bpf.JumpEqual, nextHopByHop, hop, notTCP)
-	a.place(hop)
-	a.emit(bpf.LoadAbsolute{Off: 40, Size: 1})
-	a.jump(bpf.JumpEqual, protoTCP, next, reject)
-	a.afterHopByHop()
-	a.goTo(compare)
-	a.place(direct)
-	a.emit(bpf.LoadConstant{Dst: bpf.RegX, Val: 40})
-
-	// X is the offset of the TCP header.
-	a.place(compare)
-	request, response, accept := a.newLabel(), a.newLabel(), a.newLabel()
-	in, out := a.newLabel(), a.newLabel()
-	if !spec.AnyDirection {
-		a.emit(bpf.LoadExtension{Num: bpf.ExtType})
-		a.jump(bpf.JumpEqual, packetOutgoing, out, in)
-	}
-	a.place(in)
-	a.emit(bpf.LoadIndirect{Off: 2, Size: 2})
-	if spec.AnyDirection {
-		a.anyPort(ports, request, out)
-	} else {
-		a.anyPort(ports, request, reject)
-	}
-	a.place(out)
-	if spec.NoResponses {
-		a.goTo(reject)
-	} else {
-		a.emit(bpf.LoadIndirect{Off: 0, Size: 2})
-		a.anyPort(ports, response, reject)
-		a.place(response)
-		a.emit(bpf.LoadConstant{Dst: bpf.RegA, Val: responseLen}, bpf.StoreScratch{Src: bpf.RegA, N: 0})
-		a.goTo(accept)
-	}
-	a.place(request)
-	a.emit(bpf.LoadConstant{Dst: bpf.RegA, Val: WholePacket}, bpf.StoreScratch{Src: bpf.RegA, N: 0})
-
-	// What is to be returned is in the scratch memory.
-	a.place(accept)
-	a.excludeMark(spec.ExcludeMark, reject)
-	if spec.Expr != nil {
-		matched := a.newLabel()
-		spec.Expr.gen(&a, matched, reject)
-		a.place(matched)
-	}
-	a.emit(bpf.LoadScratch{Dst: bpf.RegA, N: 0}, bpf.RetA{})
+	c.findTCP()
+	c.matchPorts()
+	c.matchRest()
+	c.emit(bpf.LoadScratch{Dst: bpf.RegA, N: 0}, bpf.RetA{})
 	if spec.Encapsulated {
-		a.place(other) // A is the EtherType
-		for _, tag := range []uint32{etherTag, etherSTag, etherQinQ} {
-			a.jump(bpf.JumpEqual, tag, whole, next)
-		}
-		a.goTo(reject)
-		a.place(notTCP) // A is the protocol
-		a.jump(bpf.JumpEqual, protoGRE, next, reject)
-		a.place(whole)
-		a.excludeMark(spec.ExcludeMark, reject)
-		a.emit(bpf.RetConstant{Val: WholePacket})
+		c.matchEncapsulated()
 	}
-	a.place(reject)
-	a.emit(bpf.RetConstant{Val: 0})
+	c.place(c.reject)
+	c.emit(bpf.RetConstant{Val: 0})
 
-	p, err := a.assemble()
+	p, err := c.assemble()
 	if err != nil {
 		return nil, fmt.Errorf("capture filter: %w", err)
 	}
 	return p, nil
 }
 
-// anyPort goes to t if A is one of the sorted ports, by halving them while there are many.
+// captureCompiler emits the program of a CaptureSpec.
+type captureCompiler struct {
+	assembler
+	spec   CaptureSpec
+	reject label
+	other  label // neither IPv4 nor IPv6; A is the EtherType
+	notTCP label // A is the protocol
+}
+
+// findTCP loads X with the offset of the TCP header.
+func (c *captureCompiler) findTCP() {
+	v4, v6, done := c.newLabel(), c.newLabel(), c.newLabel()
+	c.families(0, v4, v6, c.other)
+	c.place(v4)
+	c.emit(bpf.LoadAbsolute{Off: 9, Size: 1})
+	c.jump(bpf.JumpEqual, protoTCP, next, c.notTCP)
+	c.emit(bpf.LoadAbsolute{Off: 6, Size: 2})
+	c.jump(bpf.JumpBitsSet, moreFragments|fragmentOffset, c.reject, next)
+	c.emit(bpf.LoadMemShift{Off: 0})
+	c.goTo(done)
+
+	c.place(v6)
+	hop, direct := c.newLabel(), c.newLabel()
+	c.emit(bpf.LoadAbsolute{Off: 6, Size: 1})
+	c.jump(bpf.JumpEqual, protoTCP, direct, next)
+	c.jump(bpf.JumpEqual, nextHopByHop, hop, c.notTCP)
+	c.place(hop)
+	c.emit(bpf.LoadAbsolute{Off: 40, Size: 1})
+	c.jump(bpf.JumpEqual, protoTCP, next, c.reject)
+	c.afterHopByHop()
+	c.goTo(done)
+	c.place(direct)
+	c.emit(bpf.LoadConstant{Dst: bpf.RegX, Val: 40})
+	c.place(done)
+}
+
+// matchPorts refuses packets of other ports and directions. It stores how many bytes to keep of the
+// others in the scratch memory.
+func (c *captureCompiler) matchPorts() {
+	request, response, accept := c.newLabel(), c.newLabel(), c.newLabel()
+	in, out := c.newLabel(), c.newLabel()
+	if !c.spec.AnyDirection {
+		c.emit(bpf.LoadExtension{Num: bpf.ExtType})
+		c.jump(bpf.JumpEqual, packetOutgoing, out, in)
+	}
+	c.place(in)
+	c.emit(bpf.LoadIndirect{Off: 2, Size: 2})
+	if c.spec.AnyDirection {
+		c.anyPort(c.spec.Ports, request, out)
+	} else {
+		c.anyPort(c.spec.Ports, request, c.reject)
+	}
+	c.place(out)
+	if c.spec.NoResponses {
+		c.goTo(c.reject)
+	} else {
+		c.emit(bpf.LoadIndirect{Off: 0, Size: 2})
+		c.anyPort(c.spec.Ports, response, c.reject)
+		c.place(response)
+		c.keep(c.spec.ResponseLen)
+		c.goTo(accept)
+	}
+	c.place(request)
+	c.keep(WholePacket)
+	c.place(accept)
+}
+
+// keep stores the number of bytes to keep of a packet.
+func (c *captureCompiler) keep(n uint32) {
+	c.emit(bpf.LoadConstant{Dst: bpf.RegA, Val: n}, bpf.StoreScratch{Src: bpf.RegA, N: 0})
+}
+
+// matchRest refuses packets by their mark and by the expression.
+func (c *captureCompiler) matchRest() {
+	c.excludeMark(c.spec.ExcludeMark, c.reject)
+	if c.spec.Expr != nil {
+		matched := c.newLabel()
+		c.spec.Expr.gen(&c.assembler, matched, c.reject)
+		c.place(matched)
+	}
+}
+
+// matchEncapsulated accepts GRE packets and frames with a second VLAN tag.
+func (c *captureCompiler) matchEncapsulated() {
+	whole := c.newLabel()
+	c.place(c.other)
+	for _, tag := range []uint32{etherTag, etherSTag, etherQinQ} {
+		c.jump(bpf.JumpEqual, tag, whole, next)
+	}
+	c.goTo(c.reject)
+	c.place(c.notTCP)
+	c.jump(bpf.JumpEqual, protoGRE, next, c.reject)
+	c.place(whole)
+	c.excludeMark(c.spec.ExcludeMark, c.reject)
+	c.emit(bpf.RetConstant{Val: WholePacket})
+}
+
+// anyPort jumps to t if A is one of the sorted ports, and to f otherwise. It bisects a long list.
 func (a *assembler) anyPort(ports []uint16, t, f label) {
 	const few = 4
 	if len(ports) > few {

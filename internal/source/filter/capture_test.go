@@ -7,8 +7,10 @@ import (
 )
 
 func TestCapture(t *testing.T) {
-	const big = 300 // longer than what is kept of a response
-	body := func(sport, dport uint16) []byte { return append(transport(sport, dport), make([]byte, big)...) }
+	const big = 300 // more than what is kept of a response
+	body := func(sport, dport uint16) []byte {
+		return append(transport(sport, dport), make([]byte, big)...)
+	}
 	in4 := ip4("10.0.0.1", "10.0.0.2", 6, 0x4000, 0, body(1234, 80))
 	out4 := ip4("10.0.0.2", "10.0.0.1", 6, 0x4000, 0, body(80, 1234))
 	in6 := ip6("fd00::1", "fd00::2", 6, body(1234, 80))
@@ -40,21 +42,30 @@ func TestCapture(t *testing.T) {
 		{"both ports production, out", local, both, Meta{Outgoing: true}, ResponseLen},
 		{"our own copy", local, in4, Meta{Mark: 7}, 0},
 		{"our own packet out", local, out4, Meta{Mark: 7, Outgoing: true}, 0},
-		{"somebody's mark", local, in4, Meta{Mark: 0x4000}, len(in4)},
+		{"another mark", local, in4, Meta{Mark: 0x4000}, len(in4)},
 		{"other port", local, ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, body(1234, 81)), Meta{}, 0},
-		{"last port", local, ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, body(1234, 8080)), Meta{}, 20 + 24 + big},
+		{"last port", local, ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, body(1234, 8080)), Meta{},
+			20 + 24 + big},
 		{"UDP", local, ip4("10.0.0.1", "10.0.0.2", 17, 0, 0, body(1234, 80)), Meta{}, 0},
-		{"IP options", local, ip4("10.0.0.1", "10.0.0.2", 6, 0, 5, body(1234, 80)), Meta{}, 40 + 24 + big},
-		{"first fragment", local, ip4("10.0.0.1", "10.0.0.2", 6, 0x2000, 0, body(1234, 80)), Meta{}, 0},
+		{"IP options", local, ip4("10.0.0.1", "10.0.0.2", 6, 0, 5, body(1234, 80)), Meta{},
+			40 + 24 + big},
+		{"first fragment", local, ip4("10.0.0.1", "10.0.0.2", 6, 0x2000, 0, body(1234, 80)), Meta{},
+			0},
 		{"later fragment", local, ip4("10.0.0.1", "10.0.0.2", 6, 3, 0, body(1234, 80)), Meta{}, 0},
 		{"ARP", local, make([]byte, 60), Meta{EtherType: 0x806}, 0},
 		{"IPv6 request", local, in6, Meta{}, len(in6)},
-		{"IPv6 response", local, ip6("fd00::2", "fd00::1", 6, body(80, 1234)), Meta{Outgoing: true}, ResponseLen},
-		{"BIG TCP", local, ip6("fd00::1", "fd00::2", 0, ext(6, 0, body(1234, 80))), Meta{}, 48 + 24 + big},
-		{"BIG TCP response", local, ip6("fd00::1", "fd00::2", 0, ext(6, 0, body(80, 1234))), Meta{Outgoing: true}, ResponseLen},
-		{"a longer hop-by-hop header", local, ip6("fd00::1", "fd00::2", 0, ext(6, 2, body(1234, 80))), Meta{}, 64 + 24 + big},
-		{"hop-by-hop and UDP", local, ip6("fd00::1", "fd00::2", 0, ext(17, 0, body(1234, 80))), Meta{}, 0},
-		{"IPv6 fragment", local, ip6("fd00::1", "fd00::2", 44, ext(6, 0, body(1234, 80))), Meta{}, 0},
+		{"IPv6 response", local, ip6("fd00::2", "fd00::1", 6, body(80, 1234)), Meta{Outgoing: true},
+			ResponseLen},
+		{"BIG TCP", local, ip6("fd00::1", "fd00::2", 0, ext(6, 0, body(1234, 80))), Meta{},
+			48 + 24 + big},
+		{"BIG TCP response", local, ip6("fd00::1", "fd00::2", 0, ext(6, 0, body(80, 1234))),
+			Meta{Outgoing: true}, ResponseLen},
+		{"a longer hop-by-hop header", local, ip6("fd00::1", "fd00::2", 0,
+			ext(6, 2, body(1234, 80))), Meta{}, 64 + 24 + big},
+		{"hop-by-hop and UDP", local, ip6("fd00::1", "fd00::2", 0, ext(17, 0, body(1234, 80))),
+			Meta{}, 0},
+		{"IPv6 fragment", local, ip6("fd00::1", "fd00::2", 44, ext(6, 0, body(1234, 80))), Meta{},
+			0},
 		{"cut header", local, in4[:20], Meta{EtherType: etherIPv4}, 0},
 
 		{"any direction: request out", anyDir, in4, Meta{Outgoing: true}, len(in4)},
@@ -64,11 +75,13 @@ func TestCapture(t *testing.T) {
 		{"mirrored: request", mirrored, in4, Meta{}, len(in4)},
 		{"mirrored: response, not matching", mirrored, out4, Meta{}, 0},
 		{"mirrored: GRE", mirrored, gre4, Meta{}, len(gre4)},
-		{"mirrored: GRE over IPv6", mirrored, ip6("fd00::1", "fd00::2", 47, body(1234, 80)), Meta{}, 40 + 24 + big},
+		{"mirrored: GRE over IPv6", mirrored, ip6("fd00::1", "fd00::2", 47, body(1234, 80)), Meta{},
+			40 + 24 + big},
 		{"mirrored: our own GRE", mirrored, gre4, Meta{Mark: 7}, 0},
 		{"mirrored: two tags", mirrored, in4, Meta{EtherType: 0x8100}, len(in4)},
 		{"mirrored: ARP", mirrored, make([]byte, 60), Meta{EtherType: 0x806}, 0},
-		{"mirrored: UDP", mirrored, ip4("10.0.0.1", "10.0.0.2", 17, 0, 0, body(1234, 80)), Meta{}, 0},
+		{"mirrored: UDP", mirrored, ip4("10.0.0.1", "10.0.0.2", 17, 0, 0, body(1234, 80)), Meta{},
+			0},
 		{"GRE", anyDir, gre4, Meta{}, 0},
 		{"two tags", anyDir, in4, Meta{EtherType: 0x8100}, 0},
 		{"no responses: request", inOnly, in4, Meta{}, len(in4)},

@@ -6,25 +6,25 @@ import (
 	"strings"
 )
 
-// Expr is a filter expression: one of the types of this package. Parse reads its String back with the
-// same meaning.
+// Expr is a filter expression: a value of one of the types of this package. Parse reads its String
+// back with the same meaning.
 type Expr interface {
 	fmt.Stringer
-	// gen writes code that ends in a jump to t where the packet matches, and to f where it does not.
+	// gen emits code that jumps to t if the packet matches, and to f otherwise.
 	gen(a *assembler, t, f label)
 }
 
-// The ways to put expressions together. An And of nothing matches everything, an Or of nothing, nothing.
+// The combinations of expressions. An empty And matches everything, an empty Or nothing.
 type (
 	And []Expr
 	Or  []Expr
 	Not struct{ Expr Expr }
 )
 
-// Dir says which of a packet's two ends a test looks at.
+// Dir selects which of a packet's two addresses or ports a test looks at.
 type Dir uint8
 
-// The directions; the zero value is the one that an expression means when it names none.
+// The directions. An expression without one means SrcOrDst.
 const (
 	SrcOrDst Dir = iota
 	Src
@@ -32,24 +32,26 @@ const (
 	SrcAndDst
 )
 
-// Family is IP's version: 4, 6, or 0 for both.
+// Family is the IP version: 4, 6, or 0 for both.
 type Family uint8
 
-// Net matches addresses: IPv4 or IPv6 after Addr. A host is a net with all bits in its mask.
+// Net matches IPv4 or IPv6 addresses, by the family of Addr. A host is a Net with all bits in its
+// mask.
 type Net struct {
 	Dir  Dir
 	Addr netip.Addr
-	Mask netip.Addr // of Addr's family; its bits need not be one run
+	Mask netip.Addr // of Addr's family; its bits need not be contiguous
 }
 
-// Ports matches ports from First to Last in TCP, UDP or SCTP; not in fragments other than the first.
+// Ports matches the ports First to Last of TCP, UDP or SCTP. It does not match fragments other than
+// the first.
 type Ports struct {
 	Dir         Dir
-	Proto       uint8 // 6, 17 or 132; 0: each of them
+	Proto       uint8 // 6, 17 or 132; 0: any of them
 	First, Last uint16
 }
 
-// Proto matches the protocol that IP carries.
+// Proto matches the protocol number in the IP header.
 type Proto struct {
 	Family Family
 	Number uint8
@@ -58,23 +60,25 @@ type Proto struct {
 // IP matches IP packets of one version.
 type IP struct{ Family Family }
 
-// VLAN matches packets with a VLAN tag. The kernel has taken it out of the packet, so unlike pcap's it
-// changes nothing for the terms that follow.
+// VLAN matches packets with a VLAN tag. The kernel has removed the tag from the packet, so unlike
+// pcap's vlan it does not change the terms that follow.
 type VLAN struct {
 	ID  uint16
-	Any bool // any tag, whatever ID says
+	Any bool // any tag; ID is ignored
 }
 
+// String implements fmt.Stringer. An empty And is the empty expression.
 func (e And) String() string {
 	if len(e) == 0 {
-		return "" // pcap's expression for everything
+		return "" // matches everything
 	}
 	return join(e, " and ")
 }
 
+// String implements fmt.Stringer. An empty Or is an expression that matches nothing.
 func (e Or) String() string {
 	if len(e) == 0 {
-		return "ip and ip6" // there is no word for nothing
+		return "ip and ip6" // matches nothing
 	}
 	return join(e, " or ")
 }
@@ -87,7 +91,7 @@ func join(e []Expr, op string) string {
 	return strings.Join(parts, op)
 }
 
-// inner is x as a part of another expression.
+// inner returns x as a part of another expression.
 func inner(x Expr) string {
 	switch y := x.(type) {
 	case And:
@@ -101,12 +105,14 @@ func inner(x Expr) string {
 	return x.String()
 }
 
+// String implements fmt.Stringer.
 func (e Not) String() string { return "not " + inner(e.Expr) }
 
 func (d Dir) prefix() string {
 	return [...]string{"", "src ", "dst ", "src and dst "}[d&3]
 }
 
+// String implements fmt.Stringer.
 func (e Net) String() string {
 	bits := e.Addr.BitLen()
 	if p, ok := prefixLen(e.Mask); !ok {
@@ -117,7 +123,8 @@ func (e Net) String() string {
 	return e.Dir.prefix() + "host " + e.Addr.String()
 }
 
-// prefixLen counts the bits of a mask that is one run from the left.
+// prefixLen returns the number of one bits of a mask. It reports false if they are not contiguous
+// from the left.
 func prefixLen(mask netip.Addr) (n int, ok bool) {
 	ended := false
 	for _, b := range mask.AsSlice() {
@@ -135,6 +142,7 @@ func prefixLen(mask netip.Addr) (n int, ok bool) {
 	return n, true
 }
 
+// String implements fmt.Stringer.
 func (e Ports) String() string {
 	proto := map[uint8]string{protoTCP: "tcp ", protoUDP: "udp ", protoSCTP: "sctp "}[e.Proto]
 	if e.First == e.Last {
@@ -143,6 +151,7 @@ func (e Ports) String() string {
 	return fmt.Sprintf("%s%sportrange %d-%d", proto, e.Dir.prefix(), e.First, e.Last)
 }
 
+// String implements fmt.Stringer.
 func (e Proto) String() string {
 	switch e {
 	case Proto{0, protoTCP}:
@@ -159,6 +168,7 @@ func (e Proto) String() string {
 	return fmt.Sprintf("%sproto %d", map[Family]string{4: "ip ", 6: "ip6 "}[e.Family], e.Number)
 }
 
+// String implements fmt.Stringer.
 func (e IP) String() string {
 	switch e.Family {
 	case 4:
@@ -169,6 +179,7 @@ func (e IP) String() string {
 	return "(ip or ip6)"
 }
 
+// String implements fmt.Stringer.
 func (e VLAN) String() string {
 	if e.Any {
 		return "vlan"

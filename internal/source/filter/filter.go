@@ -1,13 +1,13 @@
-// Package filter makes the classic BPF programs that choose what is captured.
+// Package filter compiles classic BPF programs that select which packets are captured.
 //
-// Compile reads a declared subset of pcap's filter expressions (see Parse) and refuses everything else by
-// name. Capture makes the copier's own filter from ports, without an expression. Both are for packet
-// sockets of the kind SOCK_DGRAM: a packet starts with its IP header, and its Ethernet type, direction,
-// mark and VLAN tag are asked of the kernel. Program.Match runs a program on packets that come from
-// elsewhere, a file for instance.
+// Compile accepts a subset of pcap's filter expressions (see Parse) and refuses everything else,
+// quoting the word. Capture compiles the copier's own filter from ports, without an expression. The
+// programs are for packet sockets of type SOCK_DGRAM: a packet starts with its IP header, and the
+// program asks the kernel for its Ethernet type, direction, mark and VLAN tag. Program.Match runs a
+// program on packets from elsewhere, such as a file.
 //
-// The package attaches nothing to anything; the capture does. Whoever takes a filter from a user (the
-// configuration) calls Parse or Compile to refuse a bad one early.
+// The package attaches no program; the source does. Code that takes a filter from a user (package
+// config) calls Parse or Compile, to refuse a bad one early.
 package filter
 
 import (
@@ -16,31 +16,32 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// MaxInstructions is how long a program the kernel takes (BPF_MAXINSNS). Before that it may refuse one
-// with ENOMEM (net.core.optmem_max): 128 KB, the default, held 2,500 instructions here.
+// MaxInstructions is the longest program that the kernel accepts (BPF_MAXINSNS). It may refuse a
+// shorter one with ENOMEM because of net.core.optmem_max: the default of 128 KB holds 2,500
+// instructions.
 const MaxInstructions = 4096
 
-// WholePacket is an accept length that no packet exceeds: tcpdump's own.
+// WholePacket is a length that no packet exceeds; it is tcpdump's.
 const WholePacket = 262144
 
-// Options say what a compiled filter looks at beside the expression. The zero value is the expression
-// alone, accepting whole packets.
+// Options modify a compiled filter. The zero value is the expression alone, and accepts whole
+// packets.
 type Options struct {
-	// ExcludeMark refuses packets whose mark (SO_MARK) is this; 0 refuses none.
+	// ExcludeMark refuses packets with this mark (SO_MARK). 0 refuses none.
 	ExcludeMark uint32
-	// ExcludeOutgoing refuses packets that the host itself sends.
+	// ExcludeOutgoing refuses packets that this host sends.
 	ExcludeOutgoing bool
-	// AcceptLen is how many bytes of a packet are kept; 0 means WholePacket.
+	// AcceptLen is how many bytes of a packet are kept. 0 means WholePacket.
 	AcceptLen uint32
-	// Whole, where it is set, matches those of the packets that are kept whole all the same.
+	// Whole selects accepted packets that are kept whole regardless of AcceptLen. Nil selects none.
 	Whole Expr
 }
 
-// Program is a classic BPF program for a SOCK_DGRAM packet socket, at most MaxInstructions long. It
-// returns how many bytes of a packet are to be kept: 0 refuses it.
+// Program is a classic BPF program for a packet socket of type SOCK_DGRAM, of at most
+// MaxInstructions. It returns how many bytes of a packet to keep; 0 refuses the packet.
 type Program []bpf.RawInstruction
 
-// Compile makes a program of a filter expression. Its errors are those of Parse and CompileExpr.
+// Compile compiles a filter expression. Its errors are those of Parse and CompileExpr.
 func Compile(expr string, o Options) (Program, error) {
 	e, err := Parse(expr)
 	if err != nil {
@@ -49,8 +50,7 @@ func Compile(expr string, o Options) (Program, error) {
 	return CompileExpr(e, o)
 }
 
-// CompileExpr is Compile for an expression that was parsed or put together. It fails where the program
-// would be longer than MaxInstructions.
+// CompileExpr compiles an Expr. It fails if the program is longer than MaxInstructions.
 func CompileExpr(e Expr, o Options) (Program, error) {
 	var a assembler
 	accept, reject := a.newLabel(), a.newLabel()
@@ -82,7 +82,7 @@ func CompileExpr(e Expr, o Options) (Program, error) {
 	return p, nil
 }
 
-// excludeMark refuses packets with the mark; 0 stands for none.
+// excludeMark refuses packets with the mark. 0 refuses none.
 func (a *assembler) excludeMark(mark uint32, reject label) {
 	if mark != 0 {
 		a.emit(bpf.LoadExtension{Num: bpf.ExtMark})

@@ -10,20 +10,22 @@ import (
 
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, expr, want string }{
-		{"a word of pcap's that is not in the subset", "less 100", `"less" is not known; known are: host`},
-		{"ether", "ether host 00:11:22:33:44:55", `"ether" is not known`},
-		{"bytes", "tcp[13] & 2 != 0", `"tcp[13]" is not known`},
-		{"bytes after a term", "port 80 and tcp[tcpflags] = 2", `"tcp[tcpflags]" is not known`},
-		{"broadcast", "ip broadcast", `"broadcast" is not known`},
-		{"gateway", "gateway 10.0.0.1", `"gateway" is not known`},
-		{"upper case", "TCP", `"TCP" is not known`},
-		{"a host name", "host example.com", `"example.com" is no address`},
+		{"a word of pcap's that is not in the subset", "less 100",
+			`"less" is not supported; supported are: host`},
+		{"ether", "ether host 00:11:22:33:44:55", `"ether" is not supported`},
+		{"bytes", "tcp[13] & 2 != 0", `"tcp[13]" is not supported`},
+		{"bytes after a term", "port 80 and tcp[tcpflags] = 2", `"tcp[tcpflags]" is not supported`},
+		{"broadcast", "ip broadcast", `"broadcast" is not supported`},
+		{"gateway", "gateway 10.0.0.1", `"gateway" is not supported`},
+		{"upper case", "TCP", `"TCP" is not supported`},
+		{"a host name", "host example.com", `"example.com" is not an address`},
 		{"a service name", "port http", `"http" is not a port number, want 0 to 65535`},
 		{"a protocol name", "proto ospf", `"ospf" is not a protocol number, want 0 to 255`},
 		{"a number alone", "80", `"80" stands alone, want a word before it, such as port 80`},
 		{"a number after tcp", "tcp or 80", `"80" stands alone`},
 		{"a number after parentheses", "(port 80) or 81", `"81" stands alone`},
-		{"an address alone", "10.0.0.1", `"10.0.0.1" stands alone, want a word before it, such as host 10.0.0.1`},
+		{"an address alone", "10.0.0.1",
+			`"10.0.0.1" stands alone, want a word before it, such as host 10.0.0.1`},
 		{"port too large", "port 65536", `"65536" is not a port number`},
 		{"negative", "port -1", `"-1" is not a port number`},
 		{"octal", "port 010", `"010" is not a port number`},
@@ -32,7 +34,8 @@ func TestParseRefuses(t *testing.T) {
 		{"portrange without an end", "portrange 80-", `"" is not a port number`},
 		{"protocol too large", "proto 256", `"256" is not a protocol number`},
 		{"VLAN too large", "vlan 4096", `"4096" is not a VLAN ID, want 0 to 4095`},
-		{"port of ip", "ip port 80", `"ip" before "port" has no meaning, want tcp, udp, sctp or nothing`},
+		{"port of ip", "ip port 80",
+			`"ip" before "port" has no meaning, want tcp, udp, sctp or nothing`},
 		{"host of tcp", "tcp host 10.0.0.1", `"tcp" before "host" has no meaning`},
 		{"src of tcp", "tcp src 10.0.0.1", `"tcp" before "host" has no meaning`},
 		{"proto with direction", "src proto 6", `"src" or "dst" before "proto"`},
@@ -40,18 +43,21 @@ func TestParseRefuses(t *testing.T) {
 		{"IPv6 address after ip", "ip host fd00::1", `"ip" before the address "fd00::1"`},
 		{"IPv4 address after ip6", "ip6 host 10.0.0.1", `"ip6" before the address "10.0.0.1"`},
 		{"host with a mask", "host 10.0.0.0/8", `"/" after "10.0.0.0": want net`},
-		{"bits outside of the mask", "net 10.0.0.1/8", `"10.0.0.1/8" has bits set outside of its mask, want 10.0.0.0/8`},
+		{"bits outside of the mask", "net 10.0.0.1/8",
+			`"10.0.0.1/8" has bits set outside of its mask, want 10.0.0.0/8`},
 		{"bits outside, IPv6", "net fd00::1/64", `want fd00::/64`},
-		{"bits outside of a written mask", "net 10.0.0.1 mask 255.0.0.0", `"10.0.0.1" has bits set outside`},
+		{"bits outside of a written mask", "net 10.0.0.1 mask 255.0.0.0",
+			`"10.0.0.1" has bits set outside`},
 		{"prefix too long", "net 10.0.0.0/33", `"33" is not a prefix length, want 0 to 32`},
 		{"no prefix", "net 10.0.0.0/", `"" is not a prefix length`},
 		{"bad mask", "net 10.0.0.0 mask 255", `mask "255" for the net "10.0.0.0"`},
 		{"IPv6 mask", "net fd00:: mask ffff::", `mask "ffff::"`},
-		{"too many octets", "net 1.2.3.4.5", `"1.2.3.4.5" is no address`},
-		{"part of an address after host", "host 10.1", `"10.1" is no address`},
-		{"zone", "host fe80::1%eth0", `"fe80::1%eth0" is no address`},
+		{"too many octets", "net 1.2.3.4.5", `"1.2.3.4.5" is not an address`},
+		{"part of an address after host", "host 10.1", `"10.1" is not an address`},
+		{"zone", "host fe80::1%eth0", `"fe80::1%eth0" is not an address`},
 		{"direction twice", "src dst port 80", `"dst" is not expected here`},
-		{"qualifier in parentheses after one", "tcp port (80 or portrange 81-82)", `"portrange" is not expected here, want an address or number`},
+		{"qualifier in parentheses after one", "tcp port (80 or portrange 81-82)",
+			`"portrange" is not expected here, want an address or number`},
 		{"ends after port", "port", `ends where an address or number`},
 		{"ends after and", "tcp and", `ends where a term`},
 		{"ends after not", "not", `ends where a term`},
@@ -61,7 +67,8 @@ func TestParseRefuses(t *testing.T) {
 		{"two terms", "tcp port 80 port 81", `"port" is not expected here, want and, or`},
 		{"one sign", "tcp & udp", `"&" is not expected here`},
 		{"starts with and", "and tcp", `"and" is not expected here`},
-		{"too deep", strings.Repeat("(", 70) + "tcp" + strings.Repeat(")", 70), "nest deeper than 64"},
+		{"too deep", strings.Repeat("(", 70) + "tcp" + strings.Repeat(")", 70),
+			"nest deeper than 64"},
 		{"too many nots", strings.Repeat("not ", 70) + "tcp", "nest deeper than 64"},
 		{"too long", strings.Repeat("x", maxExprLen+1), "want at most 16384"},
 	} {
@@ -70,7 +77,8 @@ func TestParseRefuses(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%q parsed as %v", tc.expr, e)
 			}
-			if !strings.HasPrefix(err.Error(), "parse filter: ") || !strings.Contains(err.Error(), tc.want) {
+			if !strings.HasPrefix(err.Error(), "parse filter: ") ||
+				!strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got  %v\nwant %s", err, tc.want)
 			}
 		})
@@ -136,7 +144,7 @@ func TestShortPacketsAreRefused(t *testing.T) {
 	}
 }
 
-// TestLongJumps makes programs whose jumps do not fit a conditional jump.
+// TestLongJumps compiles programs whose jumps are too far for a conditional jump.
 func TestLongJumps(t *testing.T) {
 	for _, tc := range []struct {
 		op    string
@@ -157,7 +165,8 @@ func TestLongJumps(t *testing.T) {
 			if _, err := bpf.NewVM(mustDisassemble(t, withoutExtensions(p))); err != nil {
 				t.Fatal(err)
 			}
-			for _, port := range []int{999, 1000, 1001, 1000 + tc.terms/2, 1000 + tc.terms - 1, 1000 + tc.terms} {
+			for _, port := range []int{999, 1000, 1001, 1000 + tc.terms/2, 1000 + tc.terms - 1,
+				1000 + tc.terms} {
 				in := port >= 1000 && port < 1000+tc.terms
 				for _, b := range [][]byte{
 					ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, uint16(port))),
@@ -208,17 +217,19 @@ func TestCombine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for port, want := range map[uint16]bool{80: true, 22: false} {
-		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, port)), &Meta{}) > 0; got != want {
+		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, port)),
+			&Meta{}) > 0; got != want {
 			t.Errorf("port %d: got %v", port, got)
 		}
 	}
-	if p, err = CompileExpr(Or{}, Options{}); err != nil || p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, 2)), &Meta{}) != 0 {
+	if p, err = CompileExpr(Or{}, Options{}); err != nil ||
+		p.Match(ip4("10.0.0.1", "10.0.0.2", 6, 0, 0, transport(1, 2)), &Meta{}) != 0 {
 		t.Errorf("an Or of nothing matches: %v", err)
 	}
 }
 
-// FuzzCompile checks that nothing a user writes ends in a panic or an endless program, and that an
-// expression says the same once it was printed.
+// FuzzCompile checks that no expression causes a panic or an endless program, and that a printed
+// expression has the same meaning.
 func FuzzCompile(f *testing.F) {
 	for _, e := range oracleExprs {
 		f.Add(e)
@@ -249,7 +260,8 @@ func FuzzCompile(f *testing.F) {
 			t.Fatal(err)
 		}
 		for i := 0; i < len(packets); i += 17 {
-			if a, b := p.Match(packets[i].b, &packets[i].meta), q.Match(packets[i].b, &packets[i].meta); a != b {
+			if a, b := p.Match(packets[i].b, &packets[i].meta),
+				q.Match(packets[i].b, &packets[i].meta); a != b {
 				t.Fatalf("%q and %q differ on %s: %d, %d", s, e, packets[i].name, a, b)
 			}
 		}
@@ -290,7 +302,8 @@ func TestWhole(t *testing.T) {
 		{"its beginning", 6, 2, 1, 30},
 		{"not at all", 17, 1, 2, 0},
 	} {
-		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", tc.proto, 0, 0, transport(tc.from, tc.to)), &Meta{}); got != tc.want {
+		if got := p.Match(ip4("10.0.0.1", "10.0.0.2", tc.proto, 0, 0, transport(tc.from, tc.to)),
+			&Meta{}); got != tc.want {
 			t.Errorf("%s: kept %d, want %d", tc.name, got, tc.want)
 		}
 	}

@@ -21,11 +21,11 @@ const (
 	etherIPv6 = 0x86dd
 	etherTag  = 0x8100 // 802.1Q
 	etherSTag = 0x88a8 // 802.1ad
-	etherQinQ = 0x9100 // QinQ before it
+	etherQinQ = 0x9100 // QinQ before 802.1ad
 
 	packetOutgoing = 4 // PACKET_OUTGOING of linux/if_packet.h
 
-	fragmentOffset = 0x1fff // of the flags and offset in IPv4's header
+	fragmentOffset = 0x1fff // in the flags and offset of IPv4's header
 	moreFragments  = 0x2000
 )
 
@@ -64,8 +64,8 @@ func (e Or) gen(a *assembler, t, f label) {
 	}
 }
 
-// alike counts the ports at the start that one look at a packet can be compared with: lists of many are
-// what users write, and each look takes some 30 instructions.
+// alike returns how many elements at the start are Ports that one look at the packet can test.
+// Users write long lists of ports, and each look takes some 30 instructions.
 func (e Or) alike() int {
 	first, ok := e[0].(Ports)
 	if !ok || first.Dir == SrcAndDst {
@@ -123,14 +123,15 @@ func (e Proto) gen(a *assembler, t, f label) {
 		a.emit(bpf.LoadAbsolute{Off: 6, Size: 1})
 		a.jump(bpf.JumpEqual, uint32(e.Number), t, next)
 		a.jump(bpf.JumpEqual, nextFragment, inner, next)
-		a.jump(bpf.JumpEqual, nextHopByHop, inner, f) // BIG TCP has one
+		a.jump(bpf.JumpEqual, nextHopByHop, inner, f) // BIG TCP
 		a.place(inner)
 		a.emit(bpf.LoadAbsolute{Off: 40, Size: 1})
 		a.jump(bpf.JumpEqual, uint32(e.Number), t, f)
 	}
 }
 
-// families goes to v4 or v6 by the packet's version, and to f for others and for the one not wanted.
+// families jumps to v4 or v6 by the packet's version, and to f for a version that is not wanted or
+// another protocol.
 func (a *assembler) families(want Family, v4, v6, f label) {
 	a.emit(bpf.LoadExtension{Num: bpf.ExtProto})
 	switch want {
@@ -146,10 +147,11 @@ func (a *assembler) families(want Family, v4, v6, f label) {
 
 func (e Ports) gen(a *assembler, t, f label) { genPorts(a, []Expr{e}, t, f) }
 
-// genPorts matches any of list, all Ports of one direction and protocol.
+// genPorts emits a match of any element of list, which are Ports of one direction and protocol.
 func genPorts(a *assembler, list []Expr, t, f label) {
 	e := list[0].(Ports)
-	v4, v6, hop, direct, compare := a.newLabel(), a.newLabel(), a.newLabel(), a.newLabel(), a.newLabel()
+	v4, v6, hop, direct, compare := a.newLabel(), a.newLabel(), a.newLabel(), a.newLabel(),
+		a.newLabel()
 	a.families(0, v4, v6, f)
 
 	a.place(v4)
@@ -201,7 +203,7 @@ func genPorts(a *assembler, list []Expr, t, f label) {
 	})
 }
 
-// afterHopByHop loads X with the offset of what follows an IPv6 packet's hop-by-hop header.
+// afterHopByHop loads X with the offset of what follows the hop-by-hop header of an IPv6 packet.
 func (a *assembler) afterHopByHop() {
 	a.emit(bpf.LoadAbsolute{Off: 41, Size: 1},
 		bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 3},
@@ -220,7 +222,8 @@ func (e Ports) protos(a *assembler, t, f label) {
 	a.jump(bpf.JumpEqual, protoSCTP, t, f)
 }
 
-// ends writes the test of one end (second: the destination) as often as the direction asks for.
+// ends emits the test of the source, of the destination (second), or of both, as the direction
+// demands.
 func (a *assembler) ends(d Dir, t, f label, test func(second bool, t, f label)) {
 	switch d {
 	case Src:

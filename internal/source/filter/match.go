@@ -2,18 +2,17 @@ package filter
 
 import "encoding/binary"
 
-// Meta is what the kernel knows of a packet beside its bytes.
+// Meta is what the kernel knows of a packet besides its bytes.
 type Meta struct {
-	Len       int    // bytes on the wire from the IP header on
-	EtherType uint16 // 0: by the version in the first byte
-	Outgoing  bool   // the host itself sends it
+	Len       int    // length on the wire in bytes, from the IP header on
+	EtherType uint16 // 0: taken from the IP version in the first byte
+	Outgoing  bool   // this host sends it
 	Mark      uint32
 	HasVLAN   bool
-	VLAN      uint16 // the tag: priority and ID
+	VLAN      uint16 // tag control information: priority and ID
 }
 
-// Class, size, mode and operation of an instruction (linux/bpf_common.h). Only what the assembler of
-// this package emits is here.
+// The operations that this package emits (linux/bpf_common.h): class, size, mode and operator.
 const (
 	opLdWAbs   = 0x20
 	opLdHAbs   = 0x28
@@ -43,10 +42,10 @@ const (
 	extHasVLAN = extBase + 48
 )
 
-// Match runs the program on a packet that did not come through a packet socket; b starts with the IP
-// header. It returns how many bytes of it are to be kept, at most len(b): 0 refuses the packet. Like the
-// kernel it refuses a packet that is too short for what the program reads. An instruction that this
-// package never writes refuses the packet as well. It allocates nothing and always ends.
+// Match runs the program on a packet that did not come through a packet socket. b starts with the
+// IP header. Match returns how many bytes of b to keep, at most len(b); 0 refuses the packet. Like
+// the kernel, it refuses a packet that is too short for what the program reads. It also refuses a
+// packet for an instruction that this package never emits. It does not allocate, and always ends.
 func (p Program) Match(b []byte, m *Meta) int {
 	var acc, x, mem uint32
 	for pc := 0; pc < len(p); pc++ {
@@ -130,7 +129,7 @@ func load(b []byte, off, size uint32) (uint32, bool) {
 	return binary.BigEndian.Uint32(b[off:]), true
 }
 
-// load answers what the kernel would be asked.
+// load returns what the kernel would answer.
 func (m *Meta) load(k uint32, b []byte) (uint32, bool) {
 	switch k {
 	case extProto:

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// oracle is tcpdump's own compilation of an expression, run by x/net's virtual machine.
+// oracle returns tcpdump's program of an expression, in x/net's virtual machine.
 func oracle(t testing.TB, linkType, expr string) *bpf.VM {
 	t.Helper()
 	out, err := exec.Command("tcpdump", "-y", linkType, "-ddd", expr).CombinedOutput()
@@ -52,8 +52,8 @@ func needTcpdump(t testing.TB) {
 	}
 }
 
-// withProto answers a program's questions for the Ethernet type, so that x/net's virtual machine, which
-// cannot ask, runs it: a check of Match by another.
+// withProto replaces a program's loads of the EtherType, which x/net's virtual machine lacks, so
+// that the machine can check Match.
 func withProto(t testing.TB, p Program, etherType uint32) *bpf.VM {
 	t.Helper()
 	raw := slices.Clone(p)
@@ -97,25 +97,44 @@ func agree(t *testing.T, expr string, packets []crafted) {
 	}
 }
 
-// oracleExprs are in the subset and mean what tcpdump says.
+// oracleExprs are expressions of the subset.
 var oracleExprs = []string{
-	"", "tcp", "udp", "sctp", "icmp", "icmp6", "ip", "ip6", "not tcp", "! udp", "not not tcp", "! ! ! ip",
-	"host 10.0.0.1", "src host 10.0.0.1", "dst host 10.0.0.1", "src or dst host 10.0.0.1", "src and dst host 10.0.0.1",
-	"dst or src host 10.0.0.2", "dst and src host 10.0.0.1", "src 10.0.0.1", "dst 10.0.0.2", "ip host 10.0.0.1", "ip src 10.0.0.1",
-	"src or dst 10.0.0.1", "src && dst 10.0.0.1", "host fd00::1", "src host fd00::1", "dst fd00::2", "ip6 host fd00::1", "src and dst host fd00::1",
-	"net 10.0.0.0/8", "net 10", "net 10.0", "net 10.1/16", "net 10.0.0/24", "net 10.0.0.0", "net 10.0.0.1", "src net 10.0.0.0/31",
-	"net 10.0.0.0 mask 255.0.0.0", "net 10.0.0.0 mask 255.0.255.0", "net 0.0.0.0/0", "dst net 192.168.0.0/16", "not net 10.0.0.0/8",
-	"net 10.0.0.0 / 8", "net fd00::/8", "net fd00::/127", "src net 2001:db8::/32", "net 2001:db8:1::/48", "dst net 2001:db8:1:2::/64", "net ::/0", "ip6 net fd00::/16", "net fd00::1",
-	"port 80", "src port 80", "dst port 80", "src and dst port 80", "src or dst port 80", "tcp port 80", "udp port 80", "sctp port 80",
-	"tcp src port 80", "tcp dst port 80", "udp src and dst port 80", "portrange 80-90", "portrange 90-80", "portrange 80", "tcp portrange 81-8080",
-	"src portrange 0-79", "dst portrange 8000-65535", "portrange 0-65535", "udp src or dst portrange 80-81", "port 0", "port 65535",
-	"proto 6", "ip proto 6", "ip6 proto 6", "proto 47", "ip proto 0", "ip6 proto 58", "proto 44", "ip6 proto 60",
-	"port 80 or 81", "port 80 or 81 or 443", "tcp port 80 or 81", "port 80 and not 81", "port 80 or (81 or 443)", "port (80 or 81)", "tcp dst port (80 or 81)",
-	"host 10.0.0.1 or 192.168.1.7", "host 10.0.0.1 and 10.0.0.2", "host not 10.0.0.1", "src host (10.0.0.1 or fd00::1)", "port (80 or (81 and 8080))",
-	"port 80 or portrange 81-82 or 90", "net 10 or 192.168", "src net (192.168.0.0/16 or 172.16.0.0/12)", "host 10.0.0.1 or port 81 or 90", "port (not 80)",
-	"tcp and port 80", "tcp and (port 80 or port 81)", "tcp or udp and port 80", "tcp and port 80 or udp", "not tcp or port 80", "not (tcp or port 80)",
-	"host 10.0.0.1 and tcp port 80", "(host 10.0.0.1 or host fd00::1) and not (udp or icmp)", "tcp and not src port 80 and not dst net 10.0.0.0/30",
-	"ip and not host 10.0.0.1", "ip6 and port 80", "ip6 and not tcp", "((((tcp))))", "not (not (tcp))", "tcp&&port 80||udp", "!tcp&&!udp", "!(tcp)",
+	"", "tcp", "udp", "sctp", "icmp", "icmp6", "ip", "ip6", "not tcp", "! udp", "not not tcp",
+	"! ! ! ip",
+	"host 10.0.0.1", "src host 10.0.0.1", "dst host 10.0.0.1", "src or dst host 10.0.0.1",
+	"src and dst host 10.0.0.1",
+	"dst or src host 10.0.0.2", "dst and src host 10.0.0.1", "src 10.0.0.1", "dst 10.0.0.2",
+	"ip host 10.0.0.1", "ip src 10.0.0.1",
+	"src or dst 10.0.0.1", "src && dst 10.0.0.1", "host fd00::1", "src host fd00::1", "dst fd00::2",
+	"ip6 host fd00::1", "src and dst host fd00::1",
+	"net 10.0.0.0/8", "net 10", "net 10.0", "net 10.1/16", "net 10.0.0/24", "net 10.0.0.0",
+	"net 10.0.0.1", "src net 10.0.0.0/31",
+	"net 10.0.0.0 mask 255.0.0.0", "net 10.0.0.0 mask 255.0.255.0", "net 0.0.0.0/0",
+	"dst net 192.168.0.0/16", "not net 10.0.0.0/8",
+	"net 10.0.0.0 / 8", "net fd00::/8", "net fd00::/127", "src net 2001:db8::/32",
+	"net 2001:db8:1::/48", "dst net 2001:db8:1:2::/64", "net ::/0", "ip6 net fd00::/16",
+	"net fd00::1",
+	"port 80", "src port 80", "dst port 80", "src and dst port 80", "src or dst port 80",
+	"tcp port 80", "udp port 80", "sctp port 80",
+	"tcp src port 80", "tcp dst port 80", "udp src and dst port 80", "portrange 80-90",
+	"portrange 90-80", "portrange 80", "tcp portrange 81-8080",
+	"src portrange 0-79", "dst portrange 8000-65535", "portrange 0-65535",
+	"udp src or dst portrange 80-81", "port 0", "port 65535",
+	"proto 6", "ip proto 6", "ip6 proto 6", "proto 47", "ip proto 0", "ip6 proto 58", "proto 44",
+	"ip6 proto 60",
+	"port 80 or 81", "port 80 or 81 or 443", "tcp port 80 or 81", "port 80 and not 81",
+	"port 80 or (81 or 443)", "port (80 or 81)", "tcp dst port (80 or 81)",
+	"host 10.0.0.1 or 192.168.1.7", "host 10.0.0.1 and 10.0.0.2", "host not 10.0.0.1",
+	"src host (10.0.0.1 or fd00::1)", "port (80 or (81 and 8080))",
+	"port 80 or portrange 81-82 or 90", "net 10 or 192.168",
+	"src net (192.168.0.0/16 or 172.16.0.0/12)", "host 10.0.0.1 or port 81 or 90",
+	"port (not 80)",
+	"tcp and port 80", "tcp and (port 80 or port 81)", "tcp or udp and port 80",
+	"tcp and port 80 or udp", "not tcp or port 80", "not (tcp or port 80)",
+	"host 10.0.0.1 and tcp port 80", "(host 10.0.0.1 or host fd00::1) and not (udp or icmp)",
+	"tcp and not src port 80 and not dst net 10.0.0.0/30",
+	"ip and not host 10.0.0.1", "ip6 and port 80", "ip6 and not tcp", "((((tcp))))",
+	"not (not (tcp))", "tcp&&port 80||udp", "!tcp&&!udp", "!(tcp)",
 	"port 80 or (81 or 443) or 90", "not port 80 or 81",
 }
 
@@ -128,7 +147,7 @@ func TestAgainstTcpdump(t *testing.T) {
 	}
 }
 
-// TestAgainstTcpdumpRandom makes expressions out of the grammar, from a fixed seed.
+// TestAgainstTcpdumpRandom generates expressions from the grammar, with a fixed seed.
 func TestAgainstTcpdumpRandom(t *testing.T) {
 	needTcpdump(t)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -160,9 +179,11 @@ func randomExpr(r *rand.Rand, depth int) string {
 	port := func() string { return pick("80", "81", "443", "1234", "8080", "90", "0", "65535") }
 	switch r.IntN(7) {
 	case 0:
-		return dir + "host " + pick("10.0.0.1", "10.0.0.2", "192.168.1.7", "fd00::1", "fd00::2", "2001:db8:1:2::7")
+		return dir + "host " + pick("10.0.0.1", "10.0.0.2", "192.168.1.7", "fd00::1", "fd00::2",
+			"2001:db8:1:2::7")
 	case 1:
-		return dir + "net " + pick("10.0.0.0/8", "10.0.0.0/30", "10.1", "192.168", "fd00::/16", "2001:db8::/32", "2001:db8:1:2::/65")
+		return dir + "net " + pick("10.0.0.0/8", "10.0.0.0/30", "10.1", "192.168", "fd00::/16",
+			"2001:db8::/32", "2001:db8:1:2::/65")
 	case 2:
 		return pick("", "tcp ", "udp ", "sctp ") + dir + "port " + port()
 	case 3:
@@ -175,8 +196,7 @@ func randomExpr(r *rand.Rand, depth int) string {
 	return pick("tcp", "udp", "sctp", "icmp", "icmp6", "ip", "ip6")
 }
 
-// TestVLANAgainstTcpdump puts the tag into the Ethernet header for tcpdump, and into the kernel's account
-// of the packet for us.
+// TestVLANAgainstTcpdump puts the tag into the Ethernet header for tcpdump, and into Meta for us.
 func TestVLANAgainstTcpdump(t *testing.T) {
 	needTcpdump(t)
 	var packets []crafted
@@ -185,7 +205,8 @@ func TestVLANAgainstTcpdump(t *testing.T) {
 			packets = append(packets, p)
 		}
 	}
-	for _, expr := range []string{"vlan", "vlan 5", "vlan 0", "vlan and port 80", "vlan 5 and tcp dst port 80", "vlan 5 and not host 10.0.0.1"} {
+	for _, expr := range []string{"vlan", "vlan 5", "vlan 0", "vlan and port 80",
+		"vlan 5 and tcp dst port 80", "vlan 5 and not host 10.0.0.1"} {
 		vm := oracle(t, "EN10MB", expr)
 		ours, err := Compile(expr, Options{})
 		if err != nil {
@@ -209,7 +230,8 @@ func TestVLANAgainstTcpdump(t *testing.T) {
 					t.Fatal(err)
 				}
 				if got, want := ours.Match(p.b, &p.meta) > 0, n > 0; got != want {
-					t.Fatalf("%q: tag %d, %s: got %v, tcpdump says %v", expr, tag, p.name, got, want)
+					t.Fatalf("%q: tag %d, %s: got %v, tcpdump says %v", expr, tag, p.name, got,
+						want)
 				}
 			}
 		}

@@ -6,16 +6,16 @@ import (
 	"net/netip"
 )
 
-// crafted is a packet to try filters on.
+// crafted is a packet to test filters with.
 type crafted struct {
 	name string
 	b    []byte // from the IP header on
 	meta Meta
-	// plain is the same packet without what tcpdump's programs do not look behind: a hop-by-hop header.
+	// plain is the packet without a hop-by-hop header, behind which tcpdump's programs do not look.
 	plain []byte
 }
 
-// transport makes 24 bytes that start like a TCP, UDP or SCTP header.
+// transport returns 24 bytes that start like a TCP, UDP or SCTP header.
 func transport(sport, dport uint16) []byte {
 	b := make([]byte, 24)
 	binary.BigEndian.PutUint16(b, sport)
@@ -49,7 +49,7 @@ func ip6(src, dst string, next uint8, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// ext makes an IPv6 extension header of 8*(1+more) bytes before payload.
+// ext returns an IPv6 extension header of 8*(1+more) bytes, followed by payload.
 func ext(next uint8, more int, payload []byte) []byte {
 	b := make([]byte, 8*(1+more))
 	b[0], b[1] = next, byte(more)
@@ -57,16 +57,18 @@ func ext(next uint8, more int, payload []byte) []byte {
 }
 
 var testAddrs4 = [][2]string{
-	{"10.0.0.1", "10.0.0.2"}, {"10.0.0.2", "10.0.0.1"}, {"10.0.0.1", "10.0.0.1"}, {"192.168.1.7", "10.1.2.3"}, {"172.16.0.1", "8.8.8.8"},
+	{"10.0.0.1", "10.0.0.2"}, {"10.0.0.2", "10.0.0.1"}, {"10.0.0.1", "10.0.0.1"},
+	{"192.168.1.7", "10.1.2.3"}, {"172.16.0.1", "8.8.8.8"},
 }
 
 var testAddrs6 = [][2]string{
-	{"fd00::1", "fd00::2"}, {"fd00::2", "fd00::1"}, {"fd00::1", "fd00::1"}, {"2001:db8:1:2::7", "fd00::1"}, {"2001:db8::1", "fe80::2"},
+	{"fd00::1", "fd00::2"}, {"fd00::2", "fd00::1"}, {"fd00::1", "fd00::1"},
+	{"2001:db8:1:2::7", "fd00::1"}, {"2001:db8::1", "fe80::2"},
 }
 
 var testPorts = [][2]uint16{{1234, 80}, {80, 1234}, {80, 80}, {81, 8080}, {443, 65535}, {0, 90}}
 
-// craft makes packets over all the shapes that filters tell apart.
+// craft returns packets of all the shapes that filters distinguish.
 func craft() []crafted {
 	var all []crafted
 	add := func(name string, b, plain []byte) {
@@ -93,7 +95,7 @@ func craft() []crafted {
 				name := fmt.Sprintf("ip6 %v next %d ports %v", ad, proto, ports)
 				plain := ip6(ad[0], ad[1], proto, t)
 				if proto == 0 {
-					continue // not a protocol here, but the header added below
+					continue // 0 is the hop-by-hop header that is added below
 				}
 				add(name, plain, nil)
 				if i > 1 {

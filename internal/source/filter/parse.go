@@ -8,33 +8,36 @@ import (
 	"strings"
 )
 
-// maxExprLen and maxDepth bound what Parse takes; no expression that makes a program the kernel accepts
-// needs more.
+// maxExprLen and maxDepth bound what Parse accepts. An expression that needs more makes a program
+// that the kernel refuses.
 const (
 	maxExprLen = 16 << 10
 	maxDepth   = 64
 )
 
-// known is what an error message offers.
-const known = "host, net, port, portrange, proto, each after src, dst, src or dst, src and dst where that has a meaning; " +
-	"tcp, udp, sctp, ip, ip6, icmp, icmp6, vlan; and, or, not, parentheses; IPv4 and IPv6 addresses, numbers"
+// known lists what Parse accepts, for error messages.
+const known = "host, net, port, portrange and proto, after src, dst, src or dst, " +
+	"src and dst where that has a meaning; tcp, udp, sctp, ip, ip6, icmp, icmp6, vlan; " +
+	"and, or, not, parentheses; IPv4 and IPv6 addresses, numbers"
 
-// Parse reads a filter expression as pcap-filter(7) has it, of which it knows:
+// Parse parses a filter expression in the syntax of pcap-filter(7), of which it accepts:
 //
 //	[ip|ip6] [DIR] host ADDRESS        [ip|ip6] [DIR] net ADDRESS/LENGTH, ADDRESS mask MASK, 10.1
 //	[tcp|udp|sctp] [DIR] port N        [tcp|udp|sctp] [DIR] portrange N-M
 //	[ip|ip6] proto N                   tcp, udp, sctp, icmp, icmp6, ip, ip6, vlan [ID]
 //	and &&   or ||   not !   ( )       DIR: src, dst, src or dst, src and dst
 //
-// A term without qualifiers takes those of the term before it ("port 80 or 81"); and and or bind alike,
-// from the left, as in pcap. An empty expression matches everything. What is not in this list is refused
-// with an error that quotes the word: names of hosts and ports, and tests of bytes and lengths, too.
+// A term without qualifiers takes those of the term before it ("port 80 or 81"). As in pcap, "and"
+// and "or" have the same precedence and associate to the left. An empty expression
+// matches everything. Anything else is refused with an error that quotes the word: names of hosts
+// and ports, and tests of bytes and lengths, too.
 //
-// Two things differ from tcpdump's: a packet with an IPv6 hop-by-hop header, as BIG TCP has, is looked at
-// behind that header; and vlan tests the tag that the kernel took out of the packet.
+// Two things differ from tcpdump. Parse's filters look behind an IPv6 hop-by-hop header, which BIG
+// TCP has. And vlan tests the tag that the kernel has removed from the packet.
 func Parse(s string) (Expr, error) {
 	if len(s) > maxExprLen {
-		return nil, fmt.Errorf("parse filter: an expression of %d bytes, want at most %d", len(s), maxExprLen)
+		return nil, fmt.Errorf("parse filter: the expression has %d bytes, want at most %d", len(s),
+			maxExprLen)
 	}
 	p := parser{toks: lex(s)}
 	if len(p.toks) == 0 {
@@ -50,7 +53,7 @@ func Parse(s string) (Expr, error) {
 	return e, nil
 }
 
-// lex cuts s into words and the signs ( ) ! / && ||.
+// lex splits s into words and the signs ( ) ! / && ||.
 func lex(s string) []string {
 	var toks []string
 	for s != "" {
@@ -74,11 +77,11 @@ func lex(s string) []string {
 	return toks
 }
 
-// qualifiers are what stands before an address or number, and what the next one inherits.
+// qualifiers are the words before an address or number. The next term inherits them.
 type qualifiers struct {
-	proto string // ip, ip6, tcp, udp, sctp or none
+	proto string // ip, ip6, tcp, udp, sctp or empty
 	dir   Dir
-	kind  string // host, net, port, portrange, proto; none after src or dst alone: host
+	kind  string // host, net, port, portrange or proto; empty after src or dst alone means host
 }
 
 type parser struct {
@@ -86,7 +89,7 @@ type parser struct {
 	pos  int
 }
 
-// peek is the word that comes next, "" at the end.
+// peek returns the next word, or "" at the end.
 func (p *parser) peek() string {
 	if p.pos < len(p.toks) {
 		return p.toks[p.pos]
@@ -94,7 +97,8 @@ func (p *parser) peek() string {
 	return ""
 }
 
-func (p *parser) take(words ...string) bool {
+// accept skips the next word if it is one of words, and reports whether it did.
+func (p *parser) accept(words ...string) bool {
 	for _, w := range words {
 		if p.peek() == w {
 			p.pos++
@@ -104,11 +108,11 @@ func (p *parser) take(words ...string) bool {
 	return false
 }
 
-var errDepth = fmt.Errorf("parentheses and nots nest deeper than %d", maxDepth)
+var errDepth = fmt.Errorf("parentheses and not nest deeper than %d", maxDepth)
 
-// expr reads terms joined by and and or. inherited are the qualifiers for a first term that has none;
-// idsOnly says that no term may have its own, since they stand before the parenthesis. It returns the
-// qualifiers that a term after it inherits.
+// expr reads terms joined by and and or. inherited are the qualifiers of a first term that has
+// none. With idsOnly, no term may have its own qualifiers, because they stand before the
+// parenthesis. expr returns the qualifiers that the following term inherits.
 func (p *parser) expr(inherited *qualifiers, idsOnly bool, depth int) (Expr, *qualifiers, error) {
 	left, q, err := p.term(inherited, idsOnly, depth)
 	if err != nil {
@@ -117,9 +121,9 @@ func (p *parser) expr(inherited *qualifiers, idsOnly bool, depth int) (Expr, *qu
 	for {
 		var and bool
 		switch {
-		case p.take("and", "&&"):
+		case p.accept("and", "&&"):
 			and = true
-		case p.take("or", "||"):
+		case p.accept("or", "||"):
 		default:
 			return left, q, nil
 		}
@@ -132,7 +136,7 @@ func (p *parser) expr(inherited *qualifiers, idsOnly bool, depth int) (Expr, *qu
 	}
 }
 
-// combine makes one flat list of "a or b or c".
+// combine joins two expressions. It keeps "a or b or c" one flat list.
 func combine(left, right Expr, and bool) Expr {
 	if and {
 		if l, ok := left.(And); ok && len(l) > 0 {
@@ -146,39 +150,42 @@ func combine(left, right Expr, and bool) Expr {
 	return Or{left, right}
 }
 
+// term reads one term, perhaps with not or in parentheses.
 func (p *parser) term(inherited *qualifiers, idsOnly bool, depth int) (Expr, *qualifiers, error) {
 	if depth > maxDepth {
 		return nil, nil, errDepth
 	}
-	if p.take("not", "!") {
+	if p.accept("not", "!") {
 		e, q, err := p.term(inherited, idsOnly, depth+1)
 		if err != nil {
 			return nil, nil, err
 		}
 		return Not{e}, q, nil
 	}
-	if p.take("(") {
+	if p.accept("(") {
 		e, q, err := p.expr(inherited, idsOnly, depth+1)
 		if err != nil {
 			return nil, nil, err
 		}
-		if !p.take(")") {
+		if !p.accept(")") {
 			return nil, nil, p.unexpected(")")
 		}
 		if inherited == nil {
-			q = nil // as in pcap: qualifiers do not leave parentheses that they were written in
+			q = nil // as in pcap: qualifiers inside parentheses do not apply behind them
 		}
 		return e, q, nil
 	}
 	if isKeyword(p.peek()) {
 		if idsOnly {
-			return nil, nil, p.unexpected("an address or number, for what stands before the parenthesis holds for all")
+			return nil, nil, p.unexpected("an address or number: the words before the " +
+				"parenthesis apply to all of them")
 		}
 		return p.qualified(depth)
 	}
-	// A word that cannot be what the inherited qualifiers ask for is better called unknown than wrong.
+	// A word that cannot be an operand of the inherited qualifiers is unknown rather than wrong.
 	w := p.peek()
-	if inherited == nil || !idsOnly && w != "" && (w[0] < '0' || w[0] > '9') && !strings.Contains(w, ":") {
+	if inherited == nil || !idsOnly && w != "" && (w[0] < '0' || w[0] > '9') &&
+		!strings.Contains(w, ":") {
 		return nil, nil, p.unknown()
 	}
 	e, err := p.operand(*inherited)
@@ -227,7 +234,8 @@ func (p *parser) qualified(depth int) (Expr, *qualifiers, error) {
 	return e, &q, err
 }
 
-// direction reads src, dst, "src or dst", "src and dst" and the like.
+// direction reads src, dst, "src or dst", "src and dst" and the like. It reports whether there was
+// one.
 func (p *parser) direction(q *qualifiers) bool {
 	w := p.peek()
 	if w != "src" && w != "dst" {
@@ -252,6 +260,7 @@ func (p *parser) direction(q *qualifiers) bool {
 	return true
 }
 
+// protoAlone returns the expression for a protocol's name without a direction or kind.
 func protoAlone(name string) Expr {
 	switch name {
 	case "ip":
@@ -266,6 +275,7 @@ func protoAlone(name string) Expr {
 	return Proto{0, protoNumber(name)}
 }
 
+// protoNumber returns the protocol number of tcp, udp or sctp, and 0 for other names.
 func protoNumber(name string) uint8 {
 	switch name {
 	case "tcp":
@@ -290,12 +300,14 @@ func (q *qualifiers) check() error {
 		case "", "ip", "ip6":
 			return nil
 		}
-		return fmt.Errorf("%q before %q has no meaning, want ip, ip6 or nothing; join the two with and", q.proto, name)
+		return fmt.Errorf("%q before %q has no meaning, want ip, ip6 or nothing; join the two "+
+			"with and", q.proto, name)
 	case "port", "portrange":
 		if q.proto == "" || protoNumber(q.proto) != 0 {
 			return nil
 		}
-		return fmt.Errorf("%q before %q has no meaning, want tcp, udp, sctp or nothing; join the two with and", q.proto, name)
+		return fmt.Errorf("%q before %q has no meaning, want tcp, udp, sctp or nothing; join the "+
+			"two with and", q.proto, name)
 	}
 	if q.dir != SrcOrDst {
 		return errors.New(`"src" or "dst" before "proto" has no meaning`)
@@ -307,6 +319,7 @@ func (q *qualifiers) check() error {
 	return fmt.Errorf("%q before \"proto\" has no meaning, want ip, ip6 or nothing", q.proto)
 }
 
+// vlan reads the ID after vlan, if there is one.
 func (p *parser) vlan() (Expr, error) {
 	w := p.peek()
 	if w == "" || w[0] < '0' || w[0] > '9' {
@@ -320,18 +333,20 @@ func (p *parser) vlan() (Expr, error) {
 	return VLAN{ID: uint16(n)}, nil
 }
 
+// unexpected returns the error for a word where want should follow.
 func (p *parser) unexpected(want string) error {
 	w := p.peek()
 	switch {
 	case w == "":
 		return fmt.Errorf("it ends where %s should follow", want)
-	case isKeyword(w) || strings.ContainsAny(w, "()!/&|") || w == "and" || w == "or" || w == "not" || w == "mask":
+	case isKeyword(w) || strings.ContainsAny(w, "()!/&|") || w == "and" || w == "or" ||
+		w == "not" || w == "mask":
 		return fmt.Errorf("%q is not expected here, want %s", w, want)
 	}
 	return p.unknown()
 }
 
-// unknown says what to make of a word that stands where a term should.
+// unknown returns the error for a word where a term should follow.
 func (p *parser) unknown() error {
 	w := p.peek()
 	if w == "" {
@@ -346,5 +361,5 @@ func (p *parser) unknown() error {
 	if _, err := netip.ParseAddr(w); err == nil {
 		return fmt.Errorf("%q stands alone, want a word before it, such as host %s", w, w)
 	}
-	return fmt.Errorf("%q is not known; known are: %s", w, known)
+	return fmt.Errorf("%q is not supported; supported are: %s", w, known)
 }

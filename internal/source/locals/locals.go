@@ -1,8 +1,8 @@
-// Package locals knows which addresses are this host's, as they come and go.
+// Package locals follows the addresses of this host.
 //
-// A copier takes only packets that are addressed to its host; its reader asks here for each new
-// connection, and for the checks at start. It reads the kernel's list and listens for changes; it changes
-// nothing.
+// A copier captures only packets that are addressed to its host. Its reader asks a Set for each new
+// connection, and the checks at start use one. The package reads the kernel's list and listens for
+// changes; it changes nothing.
 package locals
 
 import (
@@ -19,22 +19,22 @@ import (
 )
 
 const (
-	// gather is how long a change waits for others: they come in bursts.
+	// gather is how long a change waits for others, as they come in bursts.
 	gather = 20 * time.Millisecond
-	// refresh is how often the list is read without a change having been told; a burst can lose some.
+	// refresh is how often the list is read without a notification; the kernel may drop some.
 	refresh = 30 * time.Second
 )
 
-// Set is the addresses of one network namespace. Its methods are safe from any goroutine.
+// Set holds the addresses of one network namespace. Any goroutine may call its methods.
 type Set struct {
 	addrs  atomic.Pointer[map[netip.Addr]struct{}]
-	events *mdnetlink.Conn // tells that something changed
+	events *mdnetlink.Conn // receives notifications of changes
 	handle *netlink.Handle // reads the list
 	done   chan struct{}
 }
 
-// Watch reads the addresses of the calling thread's network namespace, and follows them until Close, with
-// one goroutine. It needs no privileges.
+// Watch reads the addresses of the calling thread's network namespace, and follows them with one
+// goroutine until Close. It needs no privileges.
 func Watch() (*Set, error) {
 	const (
 		route  = 0            // NETLINK_ROUTE
@@ -59,8 +59,8 @@ func Watch() (*Set, error) {
 	return s, nil
 }
 
-// Has says whether packets to the address are for this host: it is one of an interface here, or a
-// loopback address. An IPv4-mapped IPv6 address is the IPv4 address.
+// Has reports whether packets to the address are for this host: it is the address of an interface,
+// or a loopback address. An IPv4-mapped IPv6 address counts as the IPv4 address.
 func (s *Set) Has(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if a.IsLoopback() {
@@ -81,7 +81,7 @@ func (s *Set) All() []netip.Addr {
 	return all
 }
 
-// Close ends the watching; the set stays as it is.
+// Close ends the watching. The set keeps its last addresses.
 func (s *Set) Close() error {
 	err := s.events.Close()
 	<-s.done
@@ -89,6 +89,7 @@ func (s *Set) Close() error {
 	return err
 }
 
+// read replaces the set by the kernel's list.
 func (s *Set) read() error {
 	list, err := s.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -107,16 +108,16 @@ func (s *Set) read() error {
 	return nil
 }
 
-// follow reads the list again whenever it changed. A failed reading leaves the set as it was, until the
-// next.
+// follow reads the list after each change. If reading fails, the set stays as it is until the next
+// change.
 func (s *Set) follow() {
 	defer close(s.done)
 	for {
-		if !s.hear(time.Now().Add(refresh)) {
+		if !s.awaitChange(time.Now().Add(refresh)) {
 			return
 		}
 		for burst := time.Now().Add(gather); time.Now().Before(burst); {
-			if !s.hear(burst) {
+			if !s.awaitChange(burst) {
 				return
 			}
 		}
@@ -124,12 +125,12 @@ func (s *Set) follow() {
 	}
 }
 
-// hear waits for a change, or until the deadline; false once the set is closed.
-func (s *Set) hear(deadline time.Time) bool {
+// awaitChange waits for a change or for the deadline. It returns false once the set is closed.
+func (s *Set) awaitChange(deadline time.Time) bool {
 	if s.events.SetReadDeadline(deadline) != nil {
 		return false
 	}
 	_, err := s.events.Receive()
-	// Any other error is the news that changes were lost, which is a change.
+	// Any other error means that notifications were lost, which counts as a change.
 	return err == nil || !errors.Is(err, os.ErrClosed)
 }

@@ -1,9 +1,9 @@
-// Package mirror takes production's traffic from a mirror of it: a source.Source over UDP for the clouds'
-// mirrors (VXLAN, GENEVE), and one over a switch's mirror port.
+// Package mirror receives mirrored traffic of production: a Source over UDP for the mirrors of
+// clouds (VXLAN, GENEVE), and a Port over an interface that a switch mirrors to.
 //
-// A mirrored packet says neither when it was seen nor which way it went: the time is that of its arrival
-// here, and which side is the server is the reader's to know. Packets that the mirror has cut are handed on
-// as such. The package starts no goroutine; the engine opens a source, and its reader goroutine calls Next.
+// A mirrored packet carries neither its time nor its direction. Its time is that of arrival here,
+// and the reader knows which side is the server. A packet that the mirror has cut stays cut. The
+// package starts no goroutine: the engine opens a source, and its reader goroutine calls Next.
 package mirror
 
 import (
@@ -21,23 +21,23 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Kind is an encapsulation over UDP.
+// Kind is an encapsulation in UDP.
 type Kind uint8
 
-// The kinds.
+// The encapsulations.
 const (
 	VXLAN  Kind = iota // RFC 7348
 	GENEVE             // RFC 8926
 )
 
-// Config says what a Source listens to.
+// Config describes what a Source listens to.
 type Config struct {
 	Kind     Kind
-	Listen   netip.AddrPort // an address that is not valid: all of this host's
-	Networks []uint32       // VNIs that are wanted; none: all
-	Filter   filter.Program // over the inner packet from its IP header on; empty: everything
-	Buffer   int            // bytes that may wait in the kernel; 0: 16 MB
-	// Now is the clock of Frame.Time, the engine's. Nil: a clock that starts with Listen.
+	Listen   netip.AddrPort // an invalid address stands for all addresses of this host
+	Networks []uint32       // the VNIs to accept; none: all
+	Filter   filter.Program // of inner packets, from the IP header on; empty: accept all
+	Buffer   int            // bytes that the kernel may queue; 0: 16 MB
+	// Now is the clock of Frame.Time. If Now is nil, the clock starts with Listen.
 	Now func() mono.Time
 }
 
@@ -50,22 +50,23 @@ type Source struct {
 	evs    []sys.EpollEvent
 	recv   *sys.ReceiveBatch
 	batch  []source.Frame
-	inner  packet.Inner // of the datagram in hand
+	inner  packet.Inner // of the current datagram
 
 	offered, delivered, foreign, malformed atomic.Uint64
 
-	mu      sync.Mutex // guards what follows, and the socket against being closed while Stats reads it
+	// mu guards the fields below. It also keeps the socket open while Stats reads it.
+	mu      sync.Mutex
 	dropped uint64
-	lastCnt uint32 // of the kernel's counter, which wraps
+	lastCnt uint32 // last value of the kernel's counter, which wraps
 	closed  bool   // Close was called
-	inNext  bool
-	freed   bool
+	inNext  bool   // a call of Next is running
+	freed   bool   // the descriptors are closed
 }
 
 var _ source.Source = (*Source)(nil)
 
-// Listen opens the port, in the network namespace of the calling thread. It needs no capability, but with
-// CAP_NET_ADMIN the buffer may be larger than the system's limit.
+// Listen opens the port in the network namespace of the calling thread. It needs no capability.
+// With CAP_NET_ADMIN the buffer may exceed the system's limit.
 func Listen(cfg Config) (*Source, error) {
 	if cfg.Now == nil {
 		start := time.Now()
@@ -95,7 +96,7 @@ func Listen(cfg Config) (*Source, error) {
 	return s, nil
 }
 
-// Addr is where the source listens.
+// Addr returns the address that the source listens on.
 func (s *Source) Addr() netip.AddrPort { return s.socket.LocalAddr() }
 
 // Next implements source.Source.
@@ -119,6 +120,7 @@ func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 	return frames, err
 }
 
+// next is Next without its handling of Close.
 func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 	var end time.Time // of a bounded wait
 	if wait > 0 {
@@ -141,7 +143,7 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 		switch {
 		case s.isClosed():
 			return nil, nil
-		case n > 0 && left != 0: // there may be more, and nothing else wakes us
+		case n > 0 && left != 0: // the socket may hold more, and the epoll is edge triggered
 		case left == 0:
 			return nil, nil
 		default:
@@ -152,7 +154,7 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 	}
 }
 
-// fill makes a batch of the datagrams that were received.
+// fill makes a batch of n received datagrams.
 func (s *Source) fill(n int) []source.Frame {
 	now := s.cfg.Now()
 	batch := s.batch[:0]
@@ -171,7 +173,8 @@ func (s *Source) fill(n int) []source.Frame {
 	return batch
 }
 
-// frame makes a frame of a packet from within an encapsulation; err is what its reader said.
+// frame makes a frame of an inner packet; err is the error of decoding it. It reports whether the
+// packet is accepted.
 func (s *Source) frame(in *packet.Inner, err error) (source.Frame, bool) {
 	if err == nil {
 		if changed, e := packet.Unwrap(in); changed {
@@ -197,7 +200,7 @@ func (s *Source) frame(in *packet.Inner, err error) (source.Frame, bool) {
 		}
 	}
 	s.offered.Add(1)
-	// The network stands for an interface: what two mirrors show is seen on two.
+	// Two networks count as two interfaces, because a packet may be in two mirrors.
 	return source.Frame{Data: data, Wire: in.Wire, Ifindex: int32(in.Network), VLAN: in.VLAN}, true
 }
 
@@ -212,7 +215,7 @@ func (s *Source) Stats() source.Stats {
 	}
 }
 
-// readDrops adds what the kernel counted since the last time; mu is held.
+// readDrops adds what the kernel has counted since the last call. The caller holds mu.
 func (s *Source) readDrops() {
 	if s.freed {
 		return
@@ -229,7 +232,7 @@ func (s *Source) isClosed() bool {
 	return s.closed
 }
 
-// Close implements source.Source. A batch that is held stays valid.
+// Close implements source.Source. A batch that the caller still holds stays valid.
 func (s *Source) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,7 +247,8 @@ func (s *Source) Close() error {
 	return s.free()
 }
 
-// free closes everything; nobody may be in Next, and mu is held once the source is in use.
+// free closes the descriptors. No call of Next may run, and the caller holds mu if the source is in
+// use.
 func (s *Source) free() error {
 	if s.freed {
 		return nil

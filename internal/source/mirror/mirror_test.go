@@ -21,9 +21,11 @@ import (
 
 const deadline = 5 * time.Second
 
-// inner is an IP packet with TCP from a client to port 80 of a server, of any address but this host's.
+// inner returns a TCP packet from a client to port 80 of a server that is not this host.
 func inner(client string, payload int) []byte {
-	s := packet.Segment{Src: netip.MustParseAddrPort(client), Dst: netip.MustParseAddrPort("192.0.2.80:80"), Seq: 1, Flags: packet.ACK, Payload: make([]byte, payload)}
+	s := packet.Segment{Src: netip.MustParseAddrPort(client),
+		Dst: netip.MustParseAddrPort("192.0.2.80:80"), Seq: 1, Flags: packet.ACK,
+		Payload: make([]byte, payload)}
 	return packet.Append(nil, &s)
 }
 
@@ -71,8 +73,8 @@ func send(t testing.TB, c net.Conn, datagrams ...[]byte) {
 	}
 }
 
-// take reads until there are n frames, copies of them.
-func take(t testing.TB, s source.Source, n int) (all []source.Frame) {
+// receive reads n frames and returns copies.
+func receive(t testing.TB, s source.Source, n int) (all []source.Frame) {
 	t.Helper()
 	for end := time.Now().Add(deadline); len(all) < n; {
 		frames, err := s.Next(100 * time.Millisecond)
@@ -100,7 +102,8 @@ func TestVXLAN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := listen(t, mirror.Config{Listen: netip.MustParseAddrPort("127.0.0.1:4789"), Networks: []uint32{7, 8}, Filter: prog})
+	s := listen(t, mirror.Config{Listen: netip.MustParseAddrPort("127.0.0.1:4789"),
+		Networks: []uint32{7, 8}, Filter: prog})
 	c := dial(t, s.Addr())
 	jumbo := inner("10.0.0.2:1000", 9001-40)
 	send(t, c,
@@ -112,11 +115,14 @@ func TestVXLAN(t *testing.T) {
 		vxlan(8, jumbo),
 		vxlan(8, inner("10.0.0.3:1000", 200)[:100]), // cut by the mirror
 	)
-	got := take(t, s, 3)
-	for i, want := range []struct{ data, wire, ifindex int }{{50, 50, 7}, {9001, 9001, 8}, {100, 240, 8}} {
+	got := receive(t, s, 3)
+	for i, want := range []struct{ data, wire, ifindex int }{{50, 50, 7}, {9001, 9001, 8},
+		{100, 240, 8}} {
 		f := got[i]
-		if len(f.Data) != want.data || f.Wire != want.wire || int(f.Ifindex) != want.ifindex || f.Outgoing || f.Loopback {
-			t.Errorf("frame %d: %d of %d bytes, interface %d; want %+v", i, len(f.Data), f.Wire, f.Ifindex, want)
+		if len(f.Data) != want.data || f.Wire != want.wire || int(f.Ifindex) != want.ifindex ||
+			f.Outgoing || f.Loopback {
+			t.Errorf("frame %d: %d of %d bytes, interface %d; want %+v", i, len(f.Data), f.Wire,
+				f.Ifindex, want)
 		}
 	}
 	want := source.Stats{Offered: 6, Delivered: 3, Foreign: 1, Malformed: 2}
@@ -127,17 +133,20 @@ func TestVXLAN(t *testing.T) {
 
 func TestGENEVE(t *testing.T) {
 	testnet.Enter(t)
-	s := listen(t, mirror.Config{Kind: mirror.GENEVE, Listen: netip.AddrPortFrom(netip.Addr{}, 6081)})
+	s := listen(t, mirror.Config{Kind: mirror.GENEVE,
+		Listen: netip.AddrPortFrom(netip.Addr{}, 6081)})
 	ip := inner("10.0.0.1:1000", 10)
-	nested := append(unhex("4500004e 00004000 40110000 0a000001 0a000002 c000 12b5 003a 0000 00"), 0)[:28]
+	nested := append(unhex("4500004e 00004000 40110000 0a000001 0a000002 c000 12b5 003a 0000 00"),
+		0)[:28]
 	for _, to := range []string{"127.0.0.1:6081", "[::1]:6081"} {
 		c := dial(t, netip.MustParseAddrPort(to))
 		send(t, c,
 			append(unhex("0000 0800 00000500"), ip...),
 			append(unhex("0140 6558 00000500 01028000"+frameHeader), ip...),
-			append(append(unhex("0000 0800 00000600"), nested...), vxlan(7, ip)...), // within a load balancer's
+			// within a load balancer's
+			append(append(unhex("0000 0800 00000600"), nested...), vxlan(7, ip)...),
 		)
-		for i, f := range take(t, s, 3) {
+		for i, f := range receive(t, s, 3) {
 			if string(f.Data) != string(ip) || f.Ifindex != int32([]int{5, 5, 6}[i]) {
 				t.Errorf("%s: frame %d: network %d, %x", to, i, f.Ifindex, f.Data)
 			}
@@ -145,7 +154,7 @@ func TestGENEVE(t *testing.T) {
 	}
 }
 
-// TestNoChecksum: tunnels over IPv6 leave out UDP's checksum.
+// TestNoChecksum receives a datagram without a UDP checksum, as tunnels over IPv6 send it.
 func TestNoChecksum(t *testing.T) {
 	testnet.Enter(t)
 	s := listen(t, mirror.Config{Listen: netip.MustParseAddrPort("[::1]:4789")})
@@ -155,12 +164,15 @@ func TestNoChecksum(t *testing.T) {
 		t.Fatal(err)
 	}
 	const noCheck6TX = 101 // UDP_NO_CHECK6_TX
-	raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_UDP, noCheck6TX, 1) })
+	raw.Control(func(fd uintptr) {
+		err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_UDP,
+			noCheck6TX, 1)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	send(t, c, vxlan(1, inner("10.0.0.1:1000", 10)))
-	take(t, s, 1)
+	receive(t, s, 1)
 }
 
 func TestCloseInterruptsNext(t *testing.T) {
@@ -185,7 +197,7 @@ func TestCloseInterruptsNext(t *testing.T) {
 	s.Stats()
 }
 
-// TestForeignTrafficDoesNotHold: a wait is over in its time whatever comes meanwhile.
+// TestForeignTrafficDoesNotHold checks that other datagrams do not prolong a wait.
 func TestForeignTrafficDoesNotHold(t *testing.T) {
 	testnet.Enter(t)
 	s := listen(t, mirror.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")})
@@ -211,7 +223,7 @@ func TestForeignTrafficDoesNotHold(t *testing.T) {
 	}
 }
 
-// TestDropsAreCounted: a reader that stops loses packets, and every one is in the account.
+// TestDropsAreCounted checks that every packet that a slow reader loses is counted.
 func TestDropsAreCounted(t *testing.T) {
 	testnet.Enter(t)
 	s := listen(t, mirror.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), Buffer: 1 << 16})
@@ -244,7 +256,8 @@ func TestListenErrors(t *testing.T) {
 	testnet.Enter(t)
 	s := listen(t, mirror.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")})
 	_, err := mirror.Listen(mirror.Config{Listen: s.Addr()})
-	if want := fmt.Sprintf("capture: listen on UDP port %d: address already in use", s.Addr().Port()); err == nil || err.Error() != want {
+	if want := fmt.Sprintf("capture: listen on UDP port %d: address already in use",
+		s.Addr().Port()); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
@@ -270,7 +283,7 @@ func TestNextAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkNext is what a mirrored packet costs the reader; sending it over loopback is not in it.
+// BenchmarkNext measures what a mirrored packet costs the reader, without sending it over loopback.
 func BenchmarkNext(b *testing.B) {
 	testnet.Enter(b)
 	s := listen(b, mirror.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")})

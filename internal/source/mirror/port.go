@@ -10,8 +10,8 @@ import (
 	"tcpcopy/internal/source/filter"
 )
 
-// Port is a source.Source over an interface that a switch mirrors traffic to: as it is, with 802.1Q tags,
-// or in GRE or ERSPAN.
+// Port is a source.Source over an interface that a switch mirrors traffic to: plain, with 802.1Q
+// tags, or in GRE or ERSPAN.
 type Port struct {
 	*afpacket.Source
 	filter filter.Program
@@ -19,9 +19,10 @@ type Port struct {
 	foreign, malformed, filtered atomic.Uint64
 }
 
-// OpenPort captures on the interfaces of cfg, which should be named, whoever the frames are addressed to. The
-// filter of cfg must let encapsulations through (filter.CaptureSpec's Encapsulated); inner is for what they
-// carry, from its IP header on. An empty one accepts everything.
+// OpenPort captures on the interfaces of cfg, regardless of the frames' destination addresses; the
+// interfaces should be named. cfg.Filter must accept encapsulated packets
+// (filter.CaptureSpec.Encapsulated). inner is the filter of the packets inside, from the IP header
+// on; an empty one accepts all.
 func OpenPort(cfg afpacket.Config, inner filter.Program) (*Port, error) {
 	cfg.Promiscuous, cfg.IgnoreOutgoing = true, true
 	s, err := afpacket.Open(cfg)
@@ -31,7 +32,7 @@ func OpenPort(cfg afpacket.Config, inner filter.Program) (*Port, error) {
 	return &Port{Source: s, filter: inner}, nil
 }
 
-// Next implements source.Source: encapsulated packets come without what was around them.
+// Next implements source.Source. It removes encapsulations.
 func (p *Port) Next(wait time.Duration) ([]source.Frame, error) {
 	end := time.Now().Add(wait)
 	for left := wait; ; left = max(0, time.Until(end)) {
@@ -48,7 +49,7 @@ func (p *Port) Next(wait time.Duration) ([]source.Frame, error) {
 	}
 }
 
-// unwrap works in place.
+// unwrap removes encapsulations and applies the filter, in place.
 func (p *Port) unwrap(frames []source.Frame) []source.Frame {
 	kept := frames[:0]
 	for i := range frames {
@@ -56,7 +57,7 @@ func (p *Port) unwrap(frames []source.Frame) []source.Frame {
 		in := packet.Inner{Data: f.Data, Wire: f.Wire, VLAN: f.VLAN}
 		changed, err := packet.Unwrap(&in)
 		switch {
-		case !changed: // as it is: what is wrong with it the reader will find
+		case !changed: // not encapsulated; the reader handles malformed packets
 		case err == packet.ErrNotIP:
 			p.foreign.Add(1)
 			continue
@@ -85,6 +86,6 @@ func (p *Port) Stats() source.Stats {
 	st.Foreign += foreign
 	st.Malformed += malformed
 	st.Delivered -= foreign + malformed + filtered
-	st.Offered -= filtered // offered is what passes the filter
+	st.Offered -= filtered // Offered counts what passes the filter
 	return st
 }

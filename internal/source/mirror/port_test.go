@@ -12,7 +12,40 @@ import (
 	"tcpcopy/internal/test/testnet"
 )
 
-// TestPort: what a switch sends to a mirror port, whoever it is addressed to.
+// frame is a frame's payload and its EtherType.
+type frame struct {
+	protocol uint16
+	b        []byte
+}
+
+// transmit sends frames from the namespace's device b, to an address that is not the other end's.
+func transmit(t *testing.T, ns *testnet.NS, frames ...frame) {
+	t.Helper()
+	var err error
+	ns.Do(func() {
+		var out *sys.SendSocket
+		if out, err = sys.OpenPacketSender(sys.SendConfig{}); err != nil {
+			return
+		}
+		defer out.Close()
+		var dev *net.Interface
+		if dev, err = net.InterfaceByName("b"); err != nil {
+			return
+		}
+		for _, f := range frames {
+			batch := sys.NewSendBatch()
+			batch.AddToLink(dev.Index, f.protocol, [6]byte{2, 9, 9, 9, 9, 9}, f.b, nil)
+			if _, err = out.Send(batch, 0); err != nil {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPort sends to a mirror port what a switch does, to whichever address.
 func TestPort(t *testing.T) {
 	testnet.Enter(t)
 	ns := testnet.New(t)
@@ -21,7 +54,8 @@ func TestPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := filter.CaptureSpec{Ports: []uint16{80}, AnyDirection: true, Encapsulated: true, Expr: expr}
+	spec := filter.CaptureSpec{Ports: []uint16{80}, AnyDirection: true, Encapsulated: true,
+		Expr: expr}
 	outer, err := filter.Capture(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -43,10 +77,6 @@ func TestPort(t *testing.T) {
 		b[3] = byte(len(b))
 		return b
 	}
-	type frame struct {
-		protocol uint16
-		b        []byte
-	}
 	tags := func(header string, b []byte) []byte { return append(unhex(header), b...) }
 	frames := []frame{
 		{0x0800, ip},
@@ -57,39 +87,15 @@ func TestPort(t *testing.T) {
 		{0x0800, gre("0000 0800", filtered)},
 		{0x0800, gre("1000 88be 00000001 1005 0864 00000000"+frameHeader, ip)},
 		{0x0800, gre("1000 22eb 00000001 2005 0864 12345678 0000 8000"+frameHeader, ip)},
-		{0x0800, gre("0000 8847", ip)}, // what nobody here knows
+		{0x0800, gre("0000 8847", ip)}, // MPLS, which is not supported
 		{0x0800, gre("2000", nil)},     // cut
-		{0x0806, make([]byte, 28)},     // ARP, which the filter keeps out
+		{0x0806, make([]byte, 28)},     // ARP, which the filter refuses
 	}
-	transmit := func(frames ...frame) {
-		t.Helper()
-		var err error
-		ns.Do(func() {
-			var out *sys.SendSocket
-			if out, err = sys.OpenPacketSender(sys.SendConfig{}); err != nil {
-				return
-			}
-			defer out.Close()
-			var dev *net.Interface
-			if dev, err = net.InterfaceByName("b"); err != nil {
-				return
-			}
-			for _, f := range frames {
-				batch := sys.NewSendBatch()
-				batch.AddToLink(dev.Index, f.protocol, [6]byte{2, 9, 9, 9, 9, 9}, f.b, nil)
-				if _, err = out.Send(batch, 0); err != nil {
-					return
-				}
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	// A new link loses what is sent before it carries.
+	// A new link loses frames until it is up.
 	var before uint64
-	for end := time.Now().Add(deadline); before == 0 && time.Now().Before(end); before = s.Stats().Delivered {
-		transmit(frames[0])
+	end := time.Now().Add(deadline)
+	for ; before == 0 && time.Now().Before(end); before = s.Stats().Delivered {
+		transmit(t, ns, frames[0])
 		if _, err := s.Next(20 * time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -100,14 +106,15 @@ func TestPort(t *testing.T) {
 		}
 	}
 	before = s.Stats().Delivered
-	transmit(frames...)
-	for i, f := range take(t, s, 6) {
+	transmit(t, ns, frames...)
+	for i, f := range receive(t, s, 6) {
 		if string(f.Data) != string(ip) || f.Wire != len(ip) {
 			t.Errorf("frame %d: %d of %d bytes %x", i, len(f.Data), f.Wire, f.Data)
 		}
 	}
 	st := s.Stats()
-	if st.Delivered != before+6 || st.Foreign != 1 || st.Malformed != 1 || st.Offered != before+8 || st.Dropped != 0 {
+	if st.Delivered != before+6 || st.Foreign != 1 || st.Malformed != 1 || st.Offered != before+8 ||
+		st.Dropped != 0 {
 		t.Errorf("%+v", st)
 	}
 }

@@ -1,8 +1,9 @@
-// Package recording writes capture files: under a new name when one is large or old enough, compressed if their
-// name says so, and readable up to the last packet that went to the disk, whatever ends them.
+// Package recording writes capture files. It begins a new file when one is large or old enough, and
+// compresses files whose names say so. Whatever ends a file, it is readable up to the last packet
+// that reached the disk.
 //
-// It knows nothing of packets but their bytes and times, starts no goroutine, and keeps no clock: the engine
-// calls it with what it has captured.
+// The package knows packets as bytes and times. It starts no goroutine and reads no clock; the
+// engine calls it with what it has captured.
 package recording
 
 import (
@@ -19,28 +20,29 @@ import (
 	"tcpcopy/internal/source/capfile"
 )
 
-// Stdout is the path that means standard output.
+// Stdout is the path that stands for standard output.
 const Stdout = "-"
 
 // Config says what to write.
 type Config struct {
-	Path string // Stdout, or a name that ends in .pcapng or .pcap, and then perhaps in .gz or .zst
-	Snap int    // bytes to keep of a packet; 0: all
-	// A file is followed by another when it has so many bytes, or is so old; 0: never. Then the names carry the
-	// time at which they begin.
+	Path string // Stdout, or a name that KindOf accepts
+	Snap int    // largest number of bytes to keep of a packet; 0: all
+	// A new file begins when the current one has RotateBytes bytes or is RotateEvery old; 0 means
+	// never. With either, the names of files carry the time at which they begin.
 	RotateBytes int64
 	RotateEvery time.Duration
-	Keep        int // files that stay: older ones of this run are removed; 0: all
+	Keep        int // how many files of this run to keep, the newest; 0: all
 }
 
-// Kind is what a file's name says of what is in it.
+// Kind is what a file's name says about its format.
 type Kind struct {
-	Stem, Ending string // of the path: "peak" and ".pcapng.gz"
+	Stem, Ending string // the parts of the path: "peak" and ".pcapng.gz"
 	Format       capfile.Format
-	Packing      string // ".gz", ".zst" or nothing
+	Packing      string // ".gz", ".zst" or empty
 }
 
-// KindOf reads a file's name; false where it ends in nothing that is known. Standard output is pcapng.
+// KindOf parses a file's name, which ends in .pcapng or .pcap and perhaps in .gz or .zst. It
+// reports false for any other name. Standard output is pcapng.
 func KindOf(path string) (Kind, bool) {
 	k := Kind{Stem: path}
 	if path == Stdout {
@@ -52,7 +54,8 @@ func KindOf(path string) (Kind, bool) {
 			break
 		}
 	}
-	for ending, format := range map[string]capfile.Format{".pcapng": capfile.PCAPNG, ".pcap": capfile.PCAP} {
+	formats := map[string]capfile.Format{".pcapng": capfile.PCAPNG, ".pcap": capfile.PCAP}
+	for ending, format := range formats {
 		if s, ok := strings.CutSuffix(k.Stem, ending); ok && s != "" {
 			k.Stem, k.Format, k.Ending = s, format, ending+k.Packing
 			return k, true
@@ -61,16 +64,16 @@ func KindOf(path string) (Kind, bool) {
 	return k, false
 }
 
-// State is what was written.
+// State is what a Writer has written.
 type State struct {
-	Name    string // of the file that is being written
-	Files   int    // begun
+	Name    string // of the current file
+	Files   int    // files begun
 	Packets uint64
-	Bytes   int64 // of packets and what lies around them, before compression
-	Removed int   // files, for Keep
+	Bytes   int64 // of packets with their record headers, before compression
+	Removed int   // files removed because of Config.Keep
 }
 
-// Writer writes the files. Errors stay: after one, every call returns it.
+// Writer writes the files. After an error, every call returns that error.
 type Writer struct {
 	cfg   Config
 	kind  Kind
@@ -81,8 +84,8 @@ type Writer struct {
 	pack    io.WriteCloser
 	out     *capfile.Writer
 	begun   time.Time
-	since   capfile.Counts // of the capture when the file began
-	names   []string       // files of this run that are there
+	since   capfile.Counts // the capture's counts when the file began
+	names   []string       // the files of this run that still exist
 	err     error
 	flushed time.Time
 }
@@ -90,11 +93,12 @@ type Writer struct {
 // flushEvery is how long a packet may wait in memory.
 const flushEvery = time.Second
 
-// New begins to write. Now is the time at which the first file begins.
+// New begins to write. now is the time at which the first file begins.
 func New(cfg Config, now time.Time) (*Writer, error) {
 	kind, ok := KindOf(cfg.Path)
 	if !ok {
-		return nil, fmt.Errorf("record to %q: wanted a name that ends in .pcapng or .pcap, and perhaps .gz or .zst", cfg.Path)
+		return nil, fmt.Errorf("record to %q: wanted a name that ends in .pcapng or .pcap, "+
+			"and perhaps .gz or .zst", cfg.Path)
 	}
 	w := &Writer{cfg: cfg, kind: kind}
 	if err := w.open(now, capfile.Counts{}); err != nil {
@@ -103,6 +107,7 @@ func New(cfg Config, now time.Time) (*Writer, error) {
 	return w, nil
 }
 
+// rotates reports whether several files are written.
 func (w *Writer) rotates() bool { return w.cfg.RotateBytes > 0 || w.cfg.RotateEvery > 0 }
 
 // open begins a file.
@@ -120,7 +125,8 @@ func (w *Writer) open(now time.Time, seen capfile.Counts) error {
 	case ".gz":
 		w.pack = gzip.NewWriter(to)
 	case ".zst":
-		z, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+		z, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderLevel(zstd.SpeedFastest))
 		if err != nil {
 			return err
 		}
@@ -136,7 +142,7 @@ func (w *Writer) open(now time.Time, seen capfile.Counts) error {
 	return w.failed(err)
 }
 
-// create makes the file; one of several carries the time in its name, and replaces none.
+// create creates the file. One of several carries the time in its name and never replaces a file.
 func (w *Writer) create(now time.Time) (err error) {
 	if !w.rotates() {
 		w.file, err = os.Create(w.cfg.Path)
@@ -160,7 +166,7 @@ func (w *Writer) create(now time.Time) (err error) {
 	}
 }
 
-// trim removes what is older than the files to keep.
+// trim removes files beyond those to keep, oldest first.
 func (w *Writer) trim() {
 	for w.cfg.Keep > 0 && len(w.names) > w.cfg.Keep {
 		if os.Remove(w.names[0]) == nil {
@@ -170,9 +176,11 @@ func (w *Writer) trim() {
 	}
 }
 
-// counted writes to the file, and knows up to where it is good: the capfile.Writer hands on whole packets.
+// counted writes to the file and follows how many bytes of it are whole packets. The capfile.Writer
+// hands on whole packets only.
 type counted Writer
 
+// Write implements io.Writer.
 func (c *counted) Write(b []byte) (int, error) {
 	n, err := c.file.Write(b)
 	if err != nil {
@@ -183,13 +191,14 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Write appends a packet that was captured at that time, of that length on the wire. seen is what has been
-// captured and lost so far, for the end of a file.
+// Write appends a packet that was captured at the given time. wire is its length on the wire in
+// bytes. seen counts what has been captured and lost so far.
 func (w *Writer) Write(at time.Time, data []byte, wire int, seen capfile.Counts) error {
 	if w.err != nil {
 		return w.err
 	}
-	if w.cfg.RotateEvery > 0 && at.Sub(w.begun) >= w.cfg.RotateEvery || w.cfg.RotateBytes > 0 && w.out.Size() >= w.cfg.RotateBytes {
+	old := w.cfg.RotateEvery > 0 && at.Sub(w.begun) >= w.cfg.RotateEvery
+	if old || w.cfg.RotateBytes > 0 && w.out.Size() >= w.cfg.RotateBytes {
 		if err := w.end(at, seen); err != nil {
 			return err
 		}
@@ -209,7 +218,7 @@ func (w *Writer) Write(at time.Time, data []byte, wire int, seen capfile.Counts)
 	return nil
 }
 
-// Tick is to be called now and then: what waits in memory for a while goes to the disk.
+// Tick flushes packets that have waited in memory for a second. The caller calls it regularly.
 func (w *Writer) Tick(now time.Time) error {
 	if w.err != nil || now.Sub(w.flushed) < flushEvery && w.cfg.Path != Stdout {
 		return w.err
@@ -222,10 +231,10 @@ func (w *Writer) Tick(now time.Time) error {
 	return w.failed(err)
 }
 
-// State is what was written so far.
+// State returns what has been written so far.
 func (w *Writer) State() State { return w.state }
 
-// Close ends the last file. seen is what was captured and lost in all.
+// Close ends the last file. seen counts what was captured and lost in all.
 func (w *Writer) Close(now time.Time, seen capfile.Counts) error {
 	if w.err != nil {
 		return w.err
@@ -235,7 +244,9 @@ func (w *Writer) Close(now time.Time, seen capfile.Counts) error {
 
 // end ends a file.
 func (w *Writer) end(now time.Time, seen capfile.Counts) error {
-	err := w.out.End(now.UnixNano(), capfile.Counts{Received: seen.Received - w.since.Received, Dropped: seen.Dropped - w.since.Dropped})
+	err := w.out.End(now.UnixNano(), capfile.Counts{
+		Received: seen.Received - w.since.Received, Dropped: seen.Dropped - w.since.Dropped,
+	})
 	if w.pack != nil && err == nil {
 		err = w.pack.Close()
 	}
@@ -245,8 +256,7 @@ func (w *Writer) end(now time.Time, seen capfile.Counts) error {
 	return w.failed(err)
 }
 
-// failed keeps the first error. What was written stays readable: a packet of which only a part went to the disk
-// is taken off again.
+// failed keeps the first error and removes a partly written packet from the file.
 func (w *Writer) failed(err error) error {
 	if err == nil || w.err != nil {
 		return w.err
@@ -257,7 +267,7 @@ func (w *Writer) failed(err error) error {
 	w.err = fmt.Errorf("write %q: %w", w.state.Name, err)
 	if w.cfg.Path != Stdout {
 		if w.pack == nil {
-			_ = w.file.Truncate(w.good) // else the reader finds half a packet, which is no harm
+			_ = w.file.Truncate(w.good) // best effort: readers tolerate part of a packet
 		}
 		w.file.Close()
 	}

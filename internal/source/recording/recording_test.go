@@ -19,7 +19,7 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
 
-// read returns the packets of a file, and what it says of the capture.
+// read returns the packets of a file and the counts that it holds.
 func read(t *testing.T, path string) (list []string, c capfile.Counts, err error) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -73,7 +73,8 @@ func TestFormats(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "peak"+ending)
 			w := create(t, Config{Path: path, Snap: 4})
 			for i, text := range []string{"one", "two", "three"} {
-				if err := w.Write(noon.Add(time.Duration(i)), []byte(text), len(text), capfile.Counts{}); err != nil {
+				if err := w.Write(noon.Add(time.Duration(i)), []byte(text), len(text),
+					capfile.Counts{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -85,7 +86,8 @@ func TestFormats(t *testing.T) {
 			if strings.HasPrefix(ending, ".pcap.") || ending == ".pcap" {
 				want = capfile.Counts{}
 			}
-			if d := cmp.Diff([]string{"one", "two", "thre"}, list); d != "" || err != nil || counts != want {
+			if d := cmp.Diff([]string{"one", "two", "thre"}, list); d != "" || err != nil ||
+				counts != want {
 				t.Errorf("%v, %+v\n%s", err, counts, d)
 			}
 			if s := w.State(); s.Packets != 3 || s.Files != 1 || s.Name != path {
@@ -95,22 +97,26 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// Every file ends with what was lost while it was written, and only so many stay.
+// TestRotation checks that every file ends with its own counts, and that old files are removed.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
-	w := create(t, Config{Path: filepath.Join(dir, "day.pcapng"), RotateEvery: time.Minute, Keep: 2})
+	w := create(t, Config{Path: filepath.Join(dir, "day.pcapng"), RotateEvery: time.Minute,
+		Keep: 2})
 	for i, text := range []string{"a", "b", "c", "d"} {
 		seen := capfile.Counts{Received: uint64(10 * i), Dropped: uint64(i)}
-		if err := w.Write(noon.Add(time.Duration(i)*40*time.Second), []byte(text), 1, seen); err != nil {
+		if err := w.Write(noon.Add(time.Duration(i)*40*time.Second), []byte(text), 1,
+			seen); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := w.Close(noon.Add(3*time.Minute), capfile.Counts{Received: 100, Dropped: 9}); err != nil {
+	if err := w.Close(noon.Add(3*time.Minute), capfile.Counts{Received: 100,
+		Dropped: 9}); err != nil {
 		t.Fatal(err)
 	}
 	names, _ := filepath.Glob(filepath.Join(dir, "*"))
 	want := []string{filepath.Join(dir, "day-20260301-120120.pcapng")}
-	if d := cmp.Diff(append([]string{filepath.Join(dir, "day-20260301-120000.pcapng")}, want...), names); d != "" {
+	if d := cmp.Diff(append([]string{filepath.Join(dir, "day-20260301-120000.pcapng")}, want...),
+		names); d != "" {
 		t.Fatal(d)
 	}
 	for i, want := range []struct {
@@ -130,7 +136,7 @@ func TestRotation(t *testing.T) {
 func TestRotationBySize(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, Config{Path: filepath.Join(dir, "day.pcap"), RotateBytes: 1000, Keep: 3})
-	for range 50 { // of a second: the names must differ all the same
+	for range 50 { // in one second: the names must differ
 		if err := w.Write(noon, make([]byte, 84), 84, capfile.Counts{}); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +148,8 @@ func TestRotationBySize(t *testing.T) {
 	}
 }
 
-// A full disk is one error, and the file is good up to the last packet that went there.
+// TestFullDisk checks that a full disk is one error, and that the file is readable up to the last
+// packet that reached the disk.
 func TestFullDisk(t *testing.T) {
 	for _, ending := range []string{".pcap", ".pcapng"} {
 		t.Run(ending, func(t *testing.T) {
@@ -172,14 +179,16 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// limitFiles stands for a full disk: this process's files grow no further, until the returned function is called.
+// limitFiles simulates a full disk: the files of this process cannot grow beyond size, until the
+// returned function is called.
 func limitFiles(t *testing.T, size uint64) func() {
 	t.Helper()
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: old.Max}); err != nil {
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE,
+		&syscall.Rlimit{Cur: size, Max: old.Max}); err != nil {
 		t.Skip(err)
 	}
 	return func() {
@@ -191,7 +200,8 @@ func limitFiles(t *testing.T, size uint64) func() {
 
 func TestKindOf(t *testing.T) {
 	for name, want := range map[string]bool{
-		"-": true, "a.pcap": true, "a.pcapng": true, "x/a.pcapng.gz": true, "a.pcap.zst": true, "a": false, "a.gz": false, ".pcap": false, "": false, "a.pcap.xz": false,
+		"-": true, "a.pcap": true, "a.pcapng": true, "x/a.pcapng.gz": true, "a.pcap.zst": true,
+		"a": false, "a.gz": false, ".pcap": false, "": false, "a.pcap.xz": false,
 	} {
 		if _, ok := KindOf(name); ok != want {
 			t.Errorf("%q: %v", name, ok)

@@ -1,8 +1,8 @@
-// Package schedule says when a recorded packet is due: it turns the times of a capture file into times of a
-// replay. It is pure: it knows neither files nor clocks, and whoever waits does so elsewhere.
+// Package schedule computes when a recorded packet is due: it maps the times of a capture file to
+// times of a replay. It is pure; its caller has the files, the clock and the waiting.
 //
-// Every due time is computed from the beginning of the file, never from the packet before, so nothing adds
-// up: an hour into a replay the error is still that of one multiplication.
+// Every due time is computed from the beginning of the file and not from the previous packet, so
+// errors do not add up.
 package schedule
 
 import (
@@ -11,37 +11,37 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// Config is how a file is played.
+// Config says how a file is played.
 type Config struct {
-	Speed    float64       // times as fast as recorded; 0: as fast as can be
-	GapLimit time.Duration // silences longer than this are shortened to it, in the file's time; 0: as they are
-	Rate     float64       // new connections a second at most: time stretches where there are more; 0: no bound
-	// From and To cut a part out of the file: times since its first packet, To of which is not played. To 0
-	// is its end.
+	Speed    float64       // a multiple of the recorded speed; 0: as fast as possible
+	GapLimit time.Duration // longer silences are shortened to this, in the file's time; 0: never
+	Rate     float64       // new connections a second, at most; more stretch time; 0: no limit
+	// From and To select a part of the file, in time since its first packet. A packet at To is not
+	// played. A To of 0 is the end of the file.
 	From, To time.Duration
-	// Since and Until are the same as times of the file's clock, nanoseconds since 1970; 0: not given.
+	// Since and Until do the same in the file's clock, nanoseconds since 1970; 0: not given.
 	Since, Until int64
 }
 
-// backStep is how far a file's clock may go back before it counts as set back: packets of several processors
-// are written a little out of order.
+// backStep is how far times may decrease before the clock counts as set back. Packets of several
+// processors are written slightly out of order.
 const backStep = int64(time.Second)
 
-// Schedule plays one file, or several merged, once. New makes one.
+// Schedule plays one file, or several merged ones, once. New makes one.
 type Schedule struct {
 	cfg   Config
-	start mono.Time // of the replay
+	start mono.Time // beginning of the replay
 
 	begun   bool
-	first   int64 // of the file: its first packet
-	last    int64 // the latest time that was seen, on the file's clock as it was set first
-	set     int64 // what must be added to the file's clock, which was set back
-	removed int64 // silence that was left out
-	origin  int64 // the first time that is played
+	first   int64 // time of the file's first packet
+	last    int64 // latest time seen, corrected by set
+	set     int64 // correction of the file's clock, by which it was set back
+	removed int64 // silence left out so far
+	origin  int64 // time of the first packet played
 	playing bool
 
-	held  time.Duration // by how much Rate has stretched time so far
-	begin mono.Time     // when the next connection may begin
+	held  time.Duration // how much Rate has stretched time so far
+	begin mono.Time     // when the next connection may open
 
 	backwards uint64
 }
@@ -51,25 +51,25 @@ func New(cfg Config, start mono.Time) *Schedule {
 	return &Schedule{cfg: cfg, start: start, begin: start}
 }
 
-// Verdict says what to do with a packet.
+// Verdict is the decision about a packet.
 type Verdict uint8
 
-// The verdicts.
+// The verdicts of Due.
 const (
-	Play Verdict = iota
-	Skip         // before the part that is played
-	Over         // behind it: nothing more is played
+	Play Verdict = iota // play the packet when it is due
+	Skip                // the packet lies before the part that is played
+	Over                // it lies behind that part: nothing more is played
 )
 
-// Due says when the packet with that time (nanoseconds since 1970) is to be played. opens says that it opens a
-// connection. Due times never fall.
+// Due returns when a packet is to be played. at is its time in nanoseconds since 1970; opens
+// reports whether it opens a connection. Due times never decrease.
 func (s *Schedule) Due(at int64, opens bool) (mono.Time, Verdict) {
 	if !s.begun {
 		s.begun, s.first, s.last = true, at, at
 	}
 	now := at + s.set
 	if now < s.last {
-		if s.last-now > backStep { // the clock was set back: go on from where it was
+		if s.last-now > backStep { // the clock was set back: continue from the latest time
 			s.backwards++
 			s.set += s.last - now
 		}
@@ -101,10 +101,10 @@ func (s *Schedule) Due(at int64, opens bool) (mono.Time, Verdict) {
 	return due, Play
 }
 
-// Backwards is how often the file's clock was set back by more than a second.
+// Backwards returns how often the file's clock was set back by more than a second.
 func (s *Schedule) Backwards() uint64 { return s.backwards }
 
-// Played is how much of the file's time has been played, silences that were left out included.
+// Played returns how much of the file's time has been played, with the silences that were left out.
 func (s *Schedule) Played() time.Duration {
 	if !s.playing {
 		return 0

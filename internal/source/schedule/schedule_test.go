@@ -15,7 +15,8 @@ const (
 	noon = int64(1_764_072_000) * 1e9
 )
 
-// entry is a packet and what must become of it: due in ms since the start, -1 for Skip, -2 for Over.
+// entry is a packet and what Due must return: the due time in ms since the start, -1 for Skip, -2
+// for Over.
 type entry struct {
 	at    int64
 	opens bool
@@ -28,23 +29,35 @@ func TestSchedule(t *testing.T) {
 		cfg  Config
 		list []entry
 	}{
-		{"as recorded", Config{Speed: 1}, []entry{{noon, true, 0}, {noon + 10*ms, false, 10}, {noon + 3600*sec, false, 3_600_000}}},
-		{"2.5 times", Config{Speed: 2.5}, []entry{{noon, true, 0}, {noon + sec, false, 400}, {noon + 10*sec, false, 4000}}},
+		{"as recorded", Config{Speed: 1}, []entry{{noon, true, 0}, {noon + 10*ms, false, 10},
+			{noon + 3600*sec, false, 3_600_000}}},
+		{"2.5 times", Config{Speed: 2.5}, []entry{{noon, true, 0}, {noon + sec, false, 400},
+			{noon + 10*sec, false, 4000}}},
 		{"half as fast", Config{Speed: 0.5}, []entry{{noon, true, 0}, {noon + sec, false, 2000}}},
 		{"as fast as can be", Config{}, []entry{{noon, true, 0}, {noon + 3600*sec, false, 0}}},
 		{"silences shortened", Config{Speed: 1, GapLimit: 2 * time.Second},
-			[]entry{{noon, true, 0}, {noon + 2*sec, false, 2000}, {noon + 100*sec, false, 4000}, {noon + 101*sec, false, 5000}}},
-		{"silences shortened, at speed", Config{Speed: 2, GapLimit: 2 * time.Second}, []entry{{noon, true, 0}, {noon + 100*sec, false, 1000}}},
-		{"a little out of order", Config{Speed: 1}, []entry{{noon, true, 0}, {noon + 20*ms, false, 20}, {noon + 10*ms, false, 20}, {noon + 30*ms, false, 30}}},
+			[]entry{{noon, true, 0}, {noon + 2*sec, false, 2000}, {noon + 100*sec, false, 4000},
+				{noon + 101*sec, false, 5000}}},
+		{"silences shortened, at speed", Config{Speed: 2, GapLimit: 2 * time.Second},
+			[]entry{{noon, true, 0}, {noon + 100*sec, false, 1000}}},
+		{"a little out of order", Config{Speed: 1},
+			[]entry{{noon, true, 0}, {noon + 20*ms, false, 20}, {noon + 10*ms, false, 20},
+				{noon + 30*ms, false, 30}}},
 		{"the clock was set back an hour", Config{Speed: 1},
-			[]entry{{noon, true, 0}, {noon + sec, false, 1000}, {noon - 3600*sec, false, 1000}, {noon - 3599*sec, false, 2000}}},
+			[]entry{{noon, true, 0}, {noon + sec, false, 1000}, {noon - 3600*sec, false, 1000},
+				{noon - 3599*sec, false, 2000}}},
 		{"a part", Config{Speed: 1, From: 10 * time.Second, To: 20 * time.Second},
-			[]entry{{noon, true, -1}, {noon + 9*sec, true, -1}, {noon + 11*sec, true, 0}, {noon + 12*sec, false, 1000}, {noon + 20*sec, false, -2}}},
+			[]entry{{noon, true, -1}, {noon + 9*sec, true, -1}, {noon + 11*sec, true, 0},
+				{noon + 12*sec, false, 1000}, {noon + 20*sec, false, -2}}},
 		{"a part by the clock", Config{Speed: 1, Since: noon + sec, Until: noon + 3*sec},
-			[]entry{{noon, true, -1}, {noon + sec, true, 0}, {noon + 2*sec, false, 1000}, {noon + 3*sec, false, -2}}},
+			[]entry{{noon, true, -1}, {noon + sec, true, 0}, {noon + 2*sec, false, 1000},
+				{noon + 3*sec, false, -2}}},
 		{"a rate", Config{Speed: 1, Rate: 10},
-			[]entry{{noon, true, 0}, {noon, true, 100}, {noon, false, 100}, {noon + 50*ms, true, 200}, {noon + 60*ms, false, 210}, {noon + sec, true, 1150}}},
-		{"a rate, as fast as can be", Config{Rate: 100}, []entry{{noon, true, 0}, {noon + sec, true, 10}, {noon + 2*sec, false, 10}, {noon + 3*sec, true, 20}}},
+			[]entry{{noon, true, 0}, {noon, true, 100}, {noon, false, 100},
+				{noon + 50*ms, true, 200}, {noon + 60*ms, false, 210}, {noon + sec, true, 1150}}},
+		{"a rate, as fast as can be", Config{Rate: 100},
+			[]entry{{noon, true, 0}, {noon + sec, true, 10}, {noon + 2*sec, false, 10},
+				{noon + 3*sec, true, 20}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const start = mono.Time(7e9)
@@ -66,7 +79,8 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// After an hour of packets a millisecond apart, at whatever speed, the last is due to the microsecond.
+// TestNothingAddsUp checks that the last of an hour of packets, a millisecond apart, is due to the
+// microsecond.
 func TestNothingAddsUp(t *testing.T) {
 	for _, speed := range []float64{1, 3.7, 0.3, 1000} {
 		s := New(Config{Speed: speed}, 0)
@@ -91,12 +105,13 @@ func TestBackwards(t *testing.T) {
 	}
 }
 
-// Whatever a file's clock does, due times never fall.
+// TestDueNeverFalls checks that due times never decrease, whatever a file's clock does.
 func TestDueNeverFalls(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(Config{
-			Speed: rapid.SampledFrom([]float64{0, 0.1, 1, 3.7}).Draw(t, "speed"),
-			Rate:  rapid.SampledFrom([]float64{0, 10, 1000}).Draw(t, "rate"), GapLimit: time.Duration(rapid.IntRange(0, 3).Draw(t, "gap")) * time.Second,
+			Speed:    rapid.SampledFrom([]float64{0, 0.1, 1, 3.7}).Draw(t, "speed"),
+			Rate:     rapid.SampledFrom([]float64{0, 10, 1000}).Draw(t, "rate"),
+			GapLimit: time.Duration(rapid.IntRange(0, 3).Draw(t, "gap")) * time.Second,
 		}, 0)
 		var last mono.Time
 		at := noon

@@ -205,8 +205,7 @@ func CheckEmpty(t interface {
 	}
 }
 
-// step hands in what has gathered, until nothing more comes of it.
-// Step steps the shard, until no event comes of it any more.
+// Step steps the shard with what has gathered, until no event comes of it any more.
 func (b *Bed) Step() {
 	b.Helper()
 	for i := 0; i == 0 || len(b.In.Events) > 0; i++ {
