@@ -38,6 +38,8 @@ type Copy interface {
 	// Tell hands the session an event of its stream. The session is advanced at the end of the
 	// Step.
 	Tell(now mono.Time, ev session.Event)
+	// Connection returns the tuple of the client's connection to production.
+	Connection() Tuple
 	// Touch has the session advanced, and its stream polled, at the end of the Step.
 	Touch()
 	// Content is session.Session.Content.
@@ -55,6 +57,9 @@ func (e *entry) Tell(now mono.Time, ev session.Event) {
 	e.shard.handle(now, e, &ev)
 	e.Touch()
 }
+
+// Connection implements Copy.
+func (e *entry) Connection() Tuple { return e.key }
 
 // Touch implements Copy.
 func (e *entry) Touch() {

@@ -7,6 +7,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/way/link/wire"
@@ -41,13 +42,15 @@ const (
 
 // reading is a Stream's part in the reading of its target's bytes as answers of a protocol.
 type reading struct {
-	state   readState
-	what    wire.Reading // protocol, and the target's first sequence number if it is known
-	serial  uint32       // of what the intercepts were told last
-	left    int          // confirmations of that which are missing
-	hold    uint64       // while they are, only the copy's bytes below go
-	askedAt mono.Time
-	found   []session.Event // about bytes that have not arrived here
+	state     readState
+	kind      proto.Kind
+	baseKnown bool         // base is known
+	base      seqnum.Value // the target's first sequence number
+	serial    uint32       // of what the intercepts were told last
+	left      int          // confirmations of that which are missing
+	hold      uint64       // while they are, only the copy's bytes below go
+	askedAt   mono.Time
+	found     []session.Event // about bytes that have not arrived here
 }
 
 var _ session.AnswerReader = (*Stream)(nil)
@@ -74,7 +77,7 @@ func (st *Stream) ReadAnswers(kind proto.Kind) {
 		return
 	}
 	r, t := &st.reading, st.table
-	r.what.Proto = kind
+	r.kind = kind
 	kept := r.state == readKept && t.now.Sub(st.began) < keptFor
 	if t.readers == 0 || st.told.received > 0 && !kept {
 		if t.readers > 0 && !t.keeps(st.tuple.Server()) {
@@ -104,9 +107,9 @@ func (st *Stream) openReading(kept bool) {
 // known.
 func (st *Stream) askToRead(below uint64) {
 	r, t := &st.reading, st.table
-	st.inform(r.what, below)
+	st.inform(wire.Reading{Proto: r.kind, Base: r.base, BaseKnown: r.baseKnown}, below)
 	r.state = readAsked
-	if r.what.BaseKnown {
+	if r.baseKnown {
 		r.state = readBased
 	}
 	target := st.tuple.Server()
@@ -148,7 +151,7 @@ func (st *Stream) loseReading() {
 // noteSYN notes the sequence number of the target's first byte.
 func (st *Stream) noteSYN(seg *packet.Segment) {
 	if seg.Flags.Has(packet.SYN | packet.ACK) {
-		st.reading.what.Base, st.reading.what.BaseKnown = seg.Seq+1, true
+		st.reading.base, st.reading.baseKnown = seg.Seq+1, true
 	}
 }
 
@@ -175,7 +178,7 @@ func (st *Stream) confirm(now mono.Time, f *wire.Found) {
 	switch {
 	case r.state >= readWhole:
 		r.state = readSettled
-	case r.state == readAsked && r.what.BaseKnown:
+	case r.state == readAsked && r.baseKnown:
 		// The target has answered our SYN meanwhile, perhaps before the intercepts were told.
 		st.askToRead(r.hold)
 		return

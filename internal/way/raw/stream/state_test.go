@@ -12,6 +12,7 @@ import (
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/test/rig"
 	"tcpcopy/internal/way/link/wire"
@@ -74,6 +75,7 @@ type copyFake struct {
 
 func (c *copyFake) Tell(_ mono.Time, ev session.Event) { c.told = append(c.told, ev.Kind) }
 func (c *copyFake) Touch()                             {}
+func (c *copyFake) Connection() shard.Tuple            { return shard.Tuple{} }
 func (c *copyFake) Content() bool                      { return false }
 func (c *copyFake) Behind(mono.Time) bool              { return false }
 func (c *copyFake) Replace(now mono.Time)              { c.st.Abort(now) }
@@ -505,7 +507,7 @@ func TestReadStates(t *testing.T) {
 				want := cell
 				if want == "." {
 					want = state
-				} else if want == "Asked" && s.st.reading.what.BaseKnown {
+				} else if want == "Asked" && s.st.reading.baseKnown {
 					want = "Based"
 				}
 				if got := readNames[s.st.reading.state]; got != want {

@@ -49,15 +49,14 @@ const (
 
 // Stream is the connection of one copy.
 type Stream struct {
-	conn       tcp.Conn
-	table      *Table
-	copy       shard.Copy
-	tuple      shard.Tuple
-	connection shard.Tuple // the client's, with production
-	id         session.ID
-	state      State
-	sending    sending
-	why        ledger.Reason // in Failed
+	conn    tcp.Conn
+	table   *Table
+	copy    shard.Copy
+	tuple   shard.Tuple
+	id      session.ID
+	state   State
+	sending sending
+	why     ledger.Reason // in Failed
 
 	// In Queued: the Stream that has to end before this one begins, and until when it may take.
 	// after is the Stream that is queued behind this one, in any state.

@@ -103,7 +103,6 @@ func (t *Table) Open(now mono.Time, spec *session.OpenSpec, c shard.Copy) sessio
 		return st
 	}
 	st.tuple = shard.TupleOf(source, spec.Target)
-	st.connection = shard.TupleOf(spec.Client, spec.Production)
 	t.configure(&t.opening, source, spec)
 	st.record, st.cfg, st.asked = spec.Record, &t.opening, now
 	if old := t.streams[st.tuple]; old != nil {
@@ -120,7 +119,7 @@ func (t *Table) Open(now mono.Time, spec *session.OpenSpec, c shard.Copy) sessio
 // owner implements address.Owner.
 func (t *Table) owner(tuple shard.Tuple) (connection shard.Tuple, used bool) {
 	if st := t.streams[tuple]; st != nil {
-		return st.connection, true
+		return st.copy.Connection(), true
 	}
 	return shard.Tuple{}, false
 }
