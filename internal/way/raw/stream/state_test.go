@@ -67,6 +67,8 @@ var sendingNames = [...]string{unended: "unended", endWanted: "endWanted", ended
 var readNames = [...]string{"Off", "Kept", "Wanted", "Asked", "Based", "Whole", "Settled", "Lost",
 	"Told"}
 
+var fakeClient = netip.MustParseAddrPort("192.0.2.1:40000")
+
 // copyFake is the session of a stream.
 type copyFake struct {
 	st   *Stream
@@ -75,10 +77,13 @@ type copyFake struct {
 
 func (c *copyFake) Tell(_ mono.Time, ev session.Event) { c.told = append(c.told, ev.Kind) }
 func (c *copyFake) Touch()                             {}
-func (c *copyFake) Connection() shard.Tuple            { return shard.Tuple{} }
-func (c *copyFake) Content() bool                      { return false }
-func (c *copyFake) Behind(mono.Time) bool              { return false }
-func (c *copyFake) Replace(now mono.Time)              { c.st.Abort(now) }
+func (c *copyFake) Connection() shard.Tuple {
+	return shard.TupleOf(fakeClient,
+		rig.Production)
+}
+func (c *copyFake) Content() bool         { return false }
+func (c *copyFake) Behind(mono.Time) bool { return false }
+func (c *copyFake) Replace(now mono.Time) { c.st.Abort(now) }
 
 // zeros is a record of any length.
 type zeros struct{}
