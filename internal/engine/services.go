@@ -30,9 +30,8 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	m, targets := c.Of(i), c.Mappings[i].Targets
 	// Sessions keep the session.Service that they began with.
 	of := &session.Service{
-		WholeOnly: m.WholeSessions, MaxBytes: int(
-			m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
-		Production: c.AnswersWhole(),
+		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory),
+		Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout, Production: c.AnswersWhole(),
 	}
 	of.Protocols, of.Certain = protocols(&m)
 	if c.Replay != nil {
@@ -65,11 +64,8 @@ func protocols(m *config.Mapped) (list []proto.Protocol, certain bool) {
 	if m.Proto == config.ProtoAuto {
 		return known.Auto(), false
 	}
-	for _, k := range known.Kinds() {
-		if k.String() == string(m.Proto) {
-			one, _ := known.Protocol(k, &m.Rules)
-			return []proto.Protocol{one}, true
-		}
+	if p := known.Named(string(m.Proto)); p != nil {
+		return []proto.Protocol{p.With(m.Protocols[p.Kind])}, true
 	}
 	return nil, false
 }

@@ -3,6 +3,8 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -26,6 +28,12 @@ var dresses = map[string]dress{
 		request: wear{before: "*2\r\n$4\r\nECHO\r\n$", after: "\r\n", tail: "\r\n"},
 		answer:  wear{before: "$", after: "\r\n", tail: "\r\n"},
 	},
+}
+
+// Protocols returns the names of the protocols that a load can speak, beside the lab's own.
+func Protocols() []string {
+	names := slices.Sorted(maps.Keys(dresses))
+	return names[1:] // the first is the lab's own, which has no name
 }
 
 // put appends what comes before n bytes.

@@ -22,7 +22,14 @@ type lines struct {
 	first  byte
 }
 
-const linesKind = proto.Redis
+const linesKind proto.Kind = 2
+
+// The reason and the classes that the protocols of these tests bring to the account.
+var (
+	loginFailed = ledger.DefineReason("login_failed", "the target refused the copy's login", false)
+	errorBusy   = ledger.DefineClass("error 1040", "")
+	errorDenied = ledger.DefineClass("error 1045", "")
+)
 
 func (c *lines) Edits() bool                   { return false }
 func (c *lines) Begin(bool, *proto.Out) error  { *c = lines{}; return nil }
@@ -117,9 +124,9 @@ func (c *logins) Kept(p []byte, out *proto.Out) error {
 		case "go\n":
 			c.waits, c.went = false, true
 		case "no\n":
-			return &proto.Refusal{Reason: ledger.LoginFailed, Code: 1040}
+			return &proto.Refusal{Reason: loginFailed, Class: errorBusy, Code: 1040}
 		case "never\n":
-			return &proto.Refusal{Reason: ledger.LoginFailed, Code: 1045, Final: true}
+			return &proto.Refusal{Reason: loginFailed, Class: errorDenied, Code: 1045, Final: true}
 		default:
 			return fmt.Errorf("logins: %w: %q", proto.ErrLost, c.kept)
 		}

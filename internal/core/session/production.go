@@ -10,23 +10,24 @@ import (
 	"tcpcopy/internal/proto/segments"
 )
 
-// serverReader is what client and server say to each other there, on a connection whose protocol is known: it
-// reads the bytes of both as they are captured, whatever the copy is at. So it is known how many answers the
-// client had seen when it began a turn, and how production fared, for the account. It begins with the
-// connection or, found under way and after a gap, with a turn that was begun when all had been answered.
+// serverReader is what client and server say to each other there, on a connection whose protocol
+// is known: it reads the bytes of both as they are captured, whatever the copy is at. So it is
+// known how many answers the client had seen when it began a turn, and how production fared, for
+// the account. It begins with the connection or, found under way and after a gap, with a turn that
+// was begun when all had been answered.
 type serverReader struct {
 	further bool // it is counted for another copy of the connection
 	over    bool // nothing more is read on this connection; what was read by then holds
 	begun   bool
 	inside  bool // of a request, its beginning was read
 
-	kind    proto.Kind
-	client  proto.Client
-	answers segments.Follower
-	began   uint64 // the client's bytes are read from here on, an offset of the session's reader
-	read    uint64 // and were, up to here
-	from    uint64 // the server's bytes are read from here on, as the session's sent counts
-	asked   uint64 // requests that have an answer
+	protocol *proto.Protocol
+	client   proto.Client
+	answers  segments.Follower
+	began    uint64 // the client's bytes are read from here on, an offset of the session's reader
+	read     uint64 // and were, up to here
+	from     uint64 // the server's bytes are read from here on, as the session's sent counts
+	asked    uint64 // requests that have an answer
 
 	ends  []uint64 // where answers end, as from counts
 	first int      // those before it are passed
@@ -54,8 +55,8 @@ func (p *serverReader) reads() bool { return p.hasBegun() && !p.over }
 // total is how many final answers were read.
 func (p *serverReader) total() uint64 { return p.past + uint64(len(p.ends)-p.first) }
 
-// answered is how many answers a client had seen whole that had seen so many of the server's bytes. ok says
-// that all were read since the client's bytes at the offset base. seen never falls.
+// answered is how many answers a client had seen whole that had seen so many of the server's
+// bytes. ok says that all were read since the client's bytes at the offset base. seen never falls.
 func (p *serverReader) answered(seen, base uint64) (n uint64, ok bool) {
 	if !p.hasBegun() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
 		return 0, false
@@ -93,8 +94,8 @@ func (p *serverReader) close() {
 	}
 }
 
-// stopProduction stops reading, until a turn begins that one can begin with again. lost says that there was more
-// to read.
+// stopProduction stops reading, until a turn begins that one can begin with again. lost says that
+// there was more to read.
 func (s *Session) stopProduction(lost bool) {
 	p := s.server
 	if !p.reads() {
@@ -166,8 +167,8 @@ func (p *serverReader) ask(out *proto.Out, at mono.Time) (over bool) {
 	return false
 }
 
-// beginProduction begins to read where the client's bytes begin, or with its newest turn, if the server has
-// said nothing since and the protocol is known by now.
+// beginProduction begins to read where the client's bytes begin, or with its newest turn, if the
+// server has said nothing since and the protocol is known by now.
 func (s *Session) beginProduction() bool {
 	p := s.server
 	var at reasm.Mark
@@ -201,7 +202,7 @@ func (s *Session) beginProduction() bool {
 		return false
 	}
 	client, answers := protocol.Watch()
-	*p = serverReader{further: p.further, begun: true, kind: protocol.Kind, client: client, answers: segments.Follow(answers),
+	*p = serverReader{further: p.further, begun: true, protocol: protocol, client: client, answers: segments.Follow(answers),
 		began: at.Off, read: at.Off, from: at.Seen, ends: p.ends[:0]}
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
 	if client.Begin(s.adopted, s.env.scratch()) != nil {
@@ -217,7 +218,7 @@ func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
 	if !p.reads() {
 		return
 	}
-	s.env.told = p.answers.Take(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
+	s.env.told = p.answers.Feed(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
 	for i := range s.env.told {
 		told := &s.env.told[i]
 		if len(told.Bytes) > 0 {
@@ -225,7 +226,7 @@ func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
 		}
 		count := &s.env.Count.Requests.Production
 		if !p.further {
-			countAnswer(count, p.kind, &told.Answer)
+			countAnswer(count, p.protocol, &told.Answer)
 		}
 		if told.Interim {
 			continue

@@ -14,14 +14,7 @@ import (
 	"tcpcopy/internal/proto/redis"
 )
 
-var (
-	redisProtocol = proto.Protocol{Kind: proto.Redis, Recognise: redis.Recognise,
-		NewClient: func() proto.Client { return redis.NewClient() },
-		Watch:     func() (proto.Client, proto.Answers) { return redis.NewClient(), redis.NewAnswers() }}
-	httpProtocol = proto.Protocol{Kind: proto.HTTP1, Recognise: http1.Recognise,
-		NewClient: func() proto.Client { return http1.NewClient() },
-		Watch:     func() (proto.Client, proto.Answers) { return http1.NewClient(), http1.NewAnswers() }}
-)
+var redisProtocol, httpProtocol = *redis.Protocol, *http1.Protocol
 
 // watched makes the sessions of a rig read what production answers.
 func watched(certain bool, p proto.Protocol) func(*Service) {
@@ -53,6 +46,14 @@ func (r *rig) production(want ledger.Answers, lost uint64) {
 	if got != want || r.count.Requests.ProductionLost != lost {
 		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got, r.count.Requests.ProductionLost, want, lost)
 	}
+}
+
+// statuses returns counts of HTTP's classes of status, from 1xx on.
+func statuses(counts ...uint64) (by ledger.ByClass) {
+	for i, n := range counts {
+		by[http1.Protocol.Class(&proto.Answer{Status: uint16(100 * (i + 1))})] = n
+	}
+	return by
 }
 
 const (
@@ -122,7 +123,7 @@ func TestProductionStatus(t *testing.T) {
 		further bool
 		want    ledger.Answers
 	}{
-		{"the first copy", false, ledger.Answers{Answered: 3, Failed: 1, Status: [5]uint64{1, 2, 0, 0, 1}}},
+		{"the first copy", false, ledger.Answers{Answered: 3, Failed: 1, Status: statuses(1, 2, 0, 0, 1)}},
 		{"another copy", true, ledger.Answers{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -319,7 +320,7 @@ func TestProductionOfEdited(t *testing.T) {
 	r.copied(request("/1"))
 	r.ends(5)
 	r.copied(request("/1") + request("/2"))
-	r.production(ledger.Answers{Answered: 2, Status: [5]uint64{0, 2}}, 0)
+	r.production(ledger.Answers{Answered: 2, Status: statuses(0, 2)}, 0)
 }
 
 // A copy that is far behind goes by what was read, when production has long closed.
@@ -347,7 +348,7 @@ func TestProductionBehind(t *testing.T) {
 		r.ends(50)
 	}
 	r.copied(strings.Repeat(get, 6))
-	r.production(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
+	r.production(ledger.Answers{Answered: 6, Status: statuses(0, 6)}, 0)
 }
 
 // Whatever the packets look like in which requests and answers come, every turn is known to be begun when its

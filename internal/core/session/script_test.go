@@ -282,14 +282,14 @@ func TestEditsRefused(t *testing.T) {
 		if !r.stream().aborted {
 			t.Error("the copy goes on")
 		}
-		r.bytes(6, ledger.LoginFailed, 6)
+		r.bytes(6, loginFailed, 6)
 		var want ledger.Requests
 		state := Watching
 		if final {
 			state = Refused
-			want.Refuse(1045)
+			want.Refuse(errorDenied)
 		} else {
-			want.Refuse(1040)
+			want.Refuse(errorBusy)
 		}
 		if got := r.count.Requests.Refused; got != want.Refused || r.s.state != state || r.count.ProtoLost > 0 {
 			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.state, want.Refused, state)

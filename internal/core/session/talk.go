@@ -134,8 +134,8 @@ func (s *Session) lostTalk(now mono.Time, err error) bool {
 	s.talk.over = true
 	var refusal *proto.Refusal
 	refused := errors.As(err, &refusal)
-	if refused && refusal.Reason == ledger.LoginFailed {
-		s.env.Count.Requests.Refuse(refusal.Code)
+	if refused && refusal.Class != 0 {
+		s.env.Count.Requests.Refuse(refusal.Class)
 	}
 	switch {
 	case !refused:
@@ -367,7 +367,7 @@ func (t *talk) content() bool { return t.answered >= t.asked && !t.inside && !t.
 // answer takes an answer of the target's.
 func (s *Session) answer(ev *Event) {
 	t, a := s.talk, &ev.Answer
-	countAnswer(&s.env.Count.Requests.Answers, t.protocol.Kind, a)
+	countAnswer(&s.env.Count.Requests.Answers, t.protocol, a)
 	if a.Interim {
 		t.interim++
 		return
@@ -387,10 +387,12 @@ func (s *Session) answer(ev *Event) {
 	}
 }
 
-// countAnswer counts an answer in a protocol of that kind.
-func countAnswer(c *ledger.Answers, kind proto.Kind, a *proto.Answer) {
-	if class := int(a.Status)/100 - 1; kind == proto.HTTP1 && class >= 0 && class < len(c.Status) {
-		c.Status[class]++
+// countAnswer counts an answer of the protocol p.
+func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) {
+	if p.Class != nil {
+		if class := p.Class(a); class != 0 {
+			c.Status[class]++
+		}
 	}
 	if a.Interim {
 		return

@@ -92,7 +92,7 @@ func fuzzService(script []byte) *shard.Service {
 	svc.Session.MaxBytes = 20000
 	svc.Session.WholeOnly = script[0]&2 != 0
 	if script[0]&64 != 0 { // production's answers are read
-		p, _ := known.Protocol(proto.Redis, &known.Rules{})
+		p := *known.Named("redis")
 		svc.Session.Protocols, svc.Session.Certain, svc.Session.Production = []proto.Protocol{p},
 			true, true
 	}

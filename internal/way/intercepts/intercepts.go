@@ -113,8 +113,8 @@ func Account(g *link.Group) (all []way.Link) {
 		st, n := l.State(), l.Stats()
 		to := way.Link{
 			Intercept: st.Intercept, Up: st.Up, Since: st.Since, Reconnects: st.Reconnects,
-			ClaimsRefused: n.ClaimsRefused, QueueDropped: n.QueueDropped, Forbidden: uint64(
-				len(st.Forbidden)),
+			ClaimsRefused: n.ClaimsRefused, QueueDropped: n.QueueDropped,
+			Forbidden: uint64(len(st.Forbidden)),
 		}
 		if st.Err != nil {
 			to.Error = st.Err.Error()

@@ -10,6 +10,7 @@ import (
 
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 )
 
 // listening is a stream whose answers will be read.
@@ -85,18 +86,18 @@ func TestAnswersAreRead(t *testing.T) {
 		text  []string // "": the end
 		want  []string
 	}{
-		{"one", proto.HTTP1, nil, []string{okay}, []string{"200 at 40"}},
-		{"several at once", proto.HTTP1, nil, []string{okay + okay},
+		{"one", http1.Kind, nil, []string{okay}, []string{"200 at 40"}},
+		{"several at once", http1.Kind, nil, []string{okay + okay},
 			[]string{"200 at 40", "200 at 80"}},
-		{"in pieces", proto.HTTP1, nil, []string{okay[:7], okay[7:39], okay[39:] + okay},
+		{"in pieces", http1.Kind, nil, []string{okay[:7], okay[7:39], okay[39:] + okay},
 			[]string{"200 at 40", "200 at 80"}},
-		{"larger than what is read at once", proto.HTTP1, nil, []string{big + okay},
+		{"larger than what is read at once", http1.Kind, nil, []string{big + okay},
 			[]string{"404 at 3000051", "200 at 3000091"}},
-		{"to the end", proto.HTTP1, nil, []string{"HTTP/1.1 200 OK\r\n\r\nand so on", ""},
+		{"to the end", http1.Kind, nil, []string{"HTTP/1.1 200 OK\r\n\r\nand so on", ""},
 			[]string{"200 at 28"}},
-		{"with a hint", proto.HTTP1, []uint64{1}, []string{okay + okay[:38] + okay},
+		{"with a hint", http1.Kind, []uint64{1}, []string{okay + okay[:38] + okay},
 			[]string{"200 at 40", "200 at 78", "200 at 118"}},
-		{"no HTTP", proto.HTTP1, nil, []string{okay + "220 smtp\r\n"},
+		{"no HTTP", http1.Kind, nil, []string{okay + "220 smtp\r\n"},
 			[]string{"200 at 40", "lost"}},
 		{"a kind that is not known here", 99, nil, []string{okay}, []string{"lost"}},
 		{"none", proto.None, nil, []string{okay}, nil},
@@ -147,7 +148,7 @@ func TestAnswersBeforeTheyAreRead(t *testing.T) {
 			s := play(t, Config{}).open(1, serve(t, host, speak), []byte("GET"), 0, change)
 			say(c.early)
 			s.waitN(session.Received, len(c.early))
-			s.read(proto.HTTP1)
+			s.read(http1.Kind)
 			s.release(3)
 			if c.late != "" {
 				say(c.late)
@@ -167,7 +168,7 @@ func TestAnswersBeforeTheyAreReadAlone(t *testing.T) {
 	s := play(t, Config{}).open(1, serve(t, host, speak), []byte("GET"), 0, listening)
 	say(okay)
 	s.waitN(session.Received, len(okay))
-	s.read(proto.HTTP1)
+	s.read(http1.Kind)
 	s.until("answer", func(ev session.Event) bool {
 		return ev.Kind == session.AnswerEnd && ev.Answer.Status == 200
 	})
@@ -194,7 +195,7 @@ func TestExpectIsInTime(t *testing.T) {
 		}
 	})
 	s := play(t, Config{}).open(1, target, pattern(rounds), 0, listening)
-	s.read(proto.HTTP1)
+	s.read(http1.Kind)
 	var end uint64
 	for i := range rounds {
 		if i%2 == 1 {

@@ -59,8 +59,8 @@ func (w *Way) Attach(index, count int) (way.End, error) {
 	}
 	out := w.hub.Output(index)
 	out.sources = address.Chooser{
-		Rules: intercepts.Rules(
-			w.settings), Index: index, Count: count, OtherFamily: ledger.BadClientAddress,
+		Rules: intercepts.Rules(w.settings), Index: index, Count: count,
+		OtherFamily: ledger.BadClientAddress,
 	}
 	return end{out}, nil
 }

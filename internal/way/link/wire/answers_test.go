@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 )
 
 var readTuple = Tuple{Client: netip.MustParseAddrPort("192.0.2.7:40000"), Target: netip.MustParseAddrPort("[fd00::2]:80")}
 
 var someReadings = []Reading{
-	{Tuple: readTuple, Serial: 7, Proto: proto.HTTP1, BaseKnown: true, Base: 0xfffffff0},
+	{Tuple: readTuple, Serial: 7, Proto: http1.Kind, BaseKnown: true, Base: 0xfffffff0},
 	{Tuple: readTuple, Serial: 8, Request: 300, Hint: proto.Keep | 1, Held: true},
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 )
 
 var someOps = []Op{
@@ -20,7 +21,7 @@ var someOps = []Op{
 	{Kind: OpAbort, ID: 1<<64 - 1},
 	{Kind: OpOpen, ID: 2, Client: netip.MustParseAddrPort("[2001:db8::7]:40000"), Target: netip.MustParseAddrPort("[fd00::2]:80")},
 	{Kind: OpListen, ID: 3, Client: netip.MustParseAddrPort("192.0.2.7:40000"), Target: netip.MustParseAddrPort("10.0.0.2:8080")},
-	{Kind: OpRead, ID: 3, Proto: proto.HTTP1},
+	{Kind: OpRead, ID: 3, Proto: http1.Kind},
 	{Kind: OpExpect, ID: 3, Request: 200, Hint: proto.Keep | 1},
 }
 

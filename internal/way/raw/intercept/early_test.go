@@ -17,6 +17,9 @@ import (
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/mysql"
+	"tcpcopy/internal/proto/redis"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/way/link/wire"
 )
@@ -105,7 +108,7 @@ func (b *earlyBed) asks(copier, n int, r wire.Reading) {
 // reads has a copier ask for the answers, of HTTP, that begin at base.
 func (b *earlyBed) reads(copier, n int, base seqnum.Value) {
 	b.Helper()
-	b.asks(copier, n, wire.Reading{Proto: proto.HTTP1, Base: base, BaseKnown: true})
+	b.asks(copier, n, wire.Reading{Proto: http1.Kind, Base: base, BaseKnown: true})
 }
 
 // known has the copiers read the target by now: what they are told of that is forgotten.
@@ -268,14 +271,14 @@ func TestEarlyOrder(t *testing.T) {
 func TestEarlyConfirmations(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	pending := func() int { return len(b.peers[0].out.pending) }
-	b.asks(0, 1, wire.Reading{Proto: proto.HTTP1})
+	b.asks(0, 1, wire.Reading{Proto: http1.Kind})
 	if n := pending(); n > 0 {
 		t.Errorf("%d bytes are sent for a confirmation that nothing waits for", n)
 	}
 	b.opens(1, 7, 100)
 	b.toldIs(0, "h0 whole")
-	b.asks(0, 2, wire.Reading{Proto: proto.HTTP1})
-	b.asks(0, 3, wire.Reading{Proto: proto.HTTP1, Held: true})
+	b.asks(0, 2, wire.Reading{Proto: http1.Kind})
+	b.asks(0, 3, wire.Reading{Proto: http1.Kind, Held: true})
 	if pending() == 0 {
 		t.Error("nothing is sent where something waits")
 	}
@@ -290,7 +293,7 @@ func TestEarlyConfirmations(t *testing.T) {
 		if pending() > 0 {
 			t.Fatalf("sent after %d", i)
 		}
-		b.asks(0, 5, wire.Reading{Proto: proto.HTTP1})
+		b.asks(0, 5, wire.Reading{Proto: http1.Kind})
 	}
 	if pending() == 0 {
 		t.Errorf("nothing is sent though %d wait", maxIdle+1)
@@ -306,7 +309,7 @@ func TestEarlyGreeting(t *testing.T) {
 	b.says(1, 120, greeting[20:])
 	b.toldIs(0, "h0 h20 h58")
 	b.now += 2000 * ms
-	b.asks(0, 1, wire.Reading{Proto: proto.MySQL, Base: 100, BaseKnown: true})
+	b.asks(0, 1, wire.Reading{Proto: mysql.Kind, Base: 100, BaseKnown: true})
 	b.toldIs(0, fmt.Sprintf("whole %q %q", greeting[:20], greeting[20:]))
 }
 
@@ -506,7 +509,7 @@ func TestEarlyWhateverComes(t *testing.T) {
 		}
 	}()
 	const clients = 4
-	kinds := []proto.Kind{proto.None, proto.HTTP1, proto.Redis, proto.MySQL, 99}
+	kinds := []proto.Kind{proto.None, http1.Kind, redis.Kind, mysql.Kind, 99}
 	for range 300 {
 		b := newEarlyBed(t, 2).known()
 		for range 200 {

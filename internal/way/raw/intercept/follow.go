@@ -37,7 +37,7 @@ func (f *following) take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, o
 	default:
 		f.unsure = f.unsure && seg.Len == 0
 	}
-	out = f.Take(now, seg, pool, out, scratch)
+	out = f.Feed(now, seg, pool, out, scratch)
 	if f.Kept() > 0 && pool.InUse() > behindAll {
 		f.Lose()
 	}

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"tcpcopy/internal/core/packet"
-	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
@@ -429,7 +429,7 @@ func TestTwoAskOfOneConnection(t *testing.T) {
 			}
 		}))
 		ready(t, both[i])
-		both[i].ReadAnswers([]wire.Reading{{Tuple: tuple, Proto: proto.HTTP1, Serial: 1}})
+		both[i].ReadAnswers([]wire.Reading{{Tuple: tuple, Proto: http1.Kind, Serial: 1}})
 		wait(t, "the confirmation", func() bool { mu.Lock(); defer mu.Unlock(); return confirmed[i] == 1 })
 	}
 	answer := data(client(1), 101, 0)

@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/test/rig"
 	"tcpcopy/internal/way/link/wire"
 )
@@ -18,7 +19,7 @@ import (
 func reads(b *rawBed, n int) *rawBed {
 	s := b.services[0].Session
 	s.Certain = true
-	s.Protocols = []proto.Protocol{{Kind: proto.HTTP1, NewClient: func() proto.Client {
+	s.Protocols = []proto.Protocol{{Kind: http1.Kind, NewClient: func() proto.Client {
 		return &lines{}
 	}}}
 	b.table.SetReaders(n)
@@ -76,7 +77,7 @@ func (b *rawBed) begun(request string) (*rig.Conn, []wire.Reading) {
 	b.Step()
 	b.tg.take(b.Now, b.table.Output())
 	asked := b.table.Readings()
-	if len(asked) == 0 || asked[0].Proto != proto.HTTP1 || asked[0].BaseKnown || !asked[0].Held ||
+	if len(asked) == 0 || asked[0].Proto != http1.Kind || asked[0].BaseKnown || !asked[0].Held ||
 		asked[0].Tuple.Client != c.Addr || asked[0].Tuple.Target != rig.Target {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.Addr)
 	}
@@ -99,7 +100,7 @@ func TestRawReadsAnswers(t *testing.T) {
 	b.confirm(asked)
 	b.targetHas("")
 	again := b.table.Readings()
-	if len(again) != 1 || !again[0].BaseKnown || again[0].Proto != proto.HTTP1 {
+	if len(again) != 1 || !again[0].BaseKnown || again[0].Proto != http1.Kind {
 		t.Fatalf("asked for %+v, wanted the same again with the base", again)
 	}
 	b.confirm(again)
@@ -262,7 +263,7 @@ func (b *rawBed) next(text string) (*rig.Conn, []wire.Reading) {
 	}
 	b.run(10 * ms)
 	asked := b.table.Readings()
-	if len(asked) != 1 || asked[0].Proto != proto.HTTP1 ||
+	if len(asked) != 1 || asked[0].Proto != http1.Kind ||
 		asked[0].Held == (b.Sh.Snapshot().Sessions.Delivered > 0) {
 		b.Fatalf("asked for %+v, wanted the answers of %v", asked, c.Addr)
 	}
@@ -317,7 +318,7 @@ func TestRawHintsOfEarlyReadings(t *testing.T) {
 	b.conn("192.0.2.1:40001").Syn().Data("HEAD\n")
 	b.run(10 * ms)
 	asked := b.table.Readings()
-	if len(asked) != 2 || asked[0].Proto != proto.HTTP1 || asked[1].Hint != 1 || asked[0].Held ||
+	if len(asked) != 2 || asked[0].Proto != http1.Kind || asked[1].Hint != 1 || asked[0].Held ||
 		!asked[1].Held {
 		t.Fatalf("asked for %+v, wanted the answers and a hint", asked)
 	}
@@ -442,7 +443,7 @@ func TestRawGreets(t *testing.T) {
 		c.Data("one\n")
 		b.run(10 * ms)
 		asked := b.table.Readings()
-		if len(asked) != 1 || asked[0].Proto != proto.HTTP1 || !asked[0].BaseKnown {
+		if len(asked) != 1 || asked[0].Proto != http1.Kind || !asked[0].BaseKnown {
 			t.Fatalf("asked for %+v", asked)
 		}
 		b.confirmAs(asked, whole)
@@ -532,7 +533,7 @@ func TestRawGreetsMeanwhile(t *testing.T) {
 type refuses struct{ lines }
 
 func (*refuses) Kept([]byte, *proto.Out) error {
-	return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
+	return &proto.Refusal{Reason: ledger.Denied, Final: true}
 }
 
 func TestRawAnswerEndsTheCopy(t *testing.T) {
@@ -542,7 +543,7 @@ func TestRawAnswerEndsTheCopy(t *testing.T) {
 	b.run(10 * ms)
 	b.found(wire.Found{Kind: wire.FoundBytes, Data: []byte("no")}, &asked[0])
 	b.run(10 * ms)
-	b.Sessions(1, ledger.LoginFailed, 1)
+	b.Sessions(1, ledger.Denied, 1)
 	if len(b.table.streams) != 0 {
 		t.Errorf("%d connections are left", len(b.table.streams))
 	}

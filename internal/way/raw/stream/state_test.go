@@ -13,7 +13,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/core/shard"
-	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/test/rig"
 	"tcpcopy/internal/way/link/wire"
 )
@@ -351,7 +351,7 @@ func TestSendingStates(t *testing.T) {
 		"CloseWrite": func(s *single) { s.st.CloseWrite(s.now) },
 		"CloseWrite, held": func(s *single) {
 			s.table.SetReaders(1)
-			s.st.ReadAnswers(proto.HTTP1)
+			s.st.ReadAnswers(http1.Kind)
 			s.st.CloseWrite(s.now)
 		},
 		"begin": func(s *single) { s.before.Abort(s.now) },
@@ -377,7 +377,7 @@ func TestSendingStates(t *testing.T) {
 				}
 				if event == "confirmed" {
 					s.table.SetReaders(1)
-					s.st.ReadAnswers(proto.HTTP1)
+					s.st.ReadAnswers(http1.Kind)
 				}
 				if state == "endWanted" {
 					s.st.CloseWrite(s.now)
@@ -433,7 +433,7 @@ func (s *single) reachReading(state, event string) {
 			s.table.SetReaders(0)
 		}
 		if state != "Off" {
-			s.st.ReadAnswers(proto.HTTP1)
+			s.st.ReadAnswers(http1.Kind)
 		}
 		return
 	case state == "Off":
@@ -446,7 +446,7 @@ func (s *single) reachReading(state, event string) {
 	case state == "Lost", state == "Told":
 		s.table.SetReaders(0)
 		s.reach("Opening")
-		s.st.ReadAnswers(proto.HTTP1)
+		s.st.ReadAnswers(http1.Kind)
 		if state == "Told" {
 			s.poll()
 		}
@@ -456,7 +456,7 @@ func (s *single) reachReading(state, event string) {
 	if state == "Based" {
 		s.synAck()
 	}
-	s.st.ReadAnswers(proto.HTTP1)
+	s.st.ReadAnswers(http1.Kind)
 	switch state {
 	case "Whole":
 		s.confirm(true, 1)
@@ -471,10 +471,10 @@ var happenReading = map[string]func(s *single){
 	"begin":         func(s *single) { s.before.Abort(s.now) },
 	"begin, keeps":  func(s *single) { s.keep(); s.before.Abort(s.now) },
 	"begin, nobody": func(s *single) { s.table.SetReaders(0); s.before.Abort(s.now) },
-	"read":          func(s *single) { s.st.ReadAnswers(proto.HTTP1) },
-	"read, queued":  func(s *single) { s.st.ReadAnswers(proto.HTTP1) },
-	"read, late":    func(s *single) { s.synAck(); s.say(); s.st.ReadAnswers(proto.HTTP1) },
-	"read, nobody":  func(s *single) { s.table.readers = 0; s.st.ReadAnswers(proto.HTTP1) },
+	"read":          func(s *single) { s.st.ReadAnswers(http1.Kind) },
+	"read, queued":  func(s *single) { s.st.ReadAnswers(http1.Kind) },
+	"read, late":    func(s *single) { s.synAck(); s.say(); s.st.ReadAnswers(http1.Kind) },
+	"read, nobody":  func(s *single) { s.table.readers = 0; s.st.ReadAnswers(http1.Kind) },
 	"Expect":        func(s *single) { s.st.Expect(2, 1) },
 	"confirm":       func(s *single) { s.confirm(false, 1) },
 	"confirm whole": func(s *single) { s.confirm(true, 1) },

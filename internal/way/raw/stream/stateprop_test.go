@@ -10,6 +10,7 @@ import (
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -162,7 +163,7 @@ func (s *single) anything(r *rapid.T, what int) {
 		s.table.Unowned(s.now, st.tuple)
 	case 13:
 		if rd := &st.reading; (rd.state == readOff || rd.state == readKept) && st.end == 0 {
-			st.ReadAnswers(proto.HTTP1)
+			st.ReadAnswers(http1.Kind)
 		}
 	case 14:
 		st.Expect(uint64(n("request", 3)), proto.Hint(1))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/redis"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -39,10 +41,10 @@ func TestAnswersAreTold(t *testing.T) {
 		want []string
 	}{
 		{"at once", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: http1.Kind}, data(1, []byte("GET"))}
 		}, []string{"200 at 40, received: true", "200 at 80, received: true"}},
 		{"with a hint", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: http1.Kind}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1}, data(1, []byte("GET"))}
 		}, []string{"200 at 40, received: true", "200 at 78, received: true"}},
 		{"nobody asks", func(o wire.Op) []wire.Op {
 			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.None}, data(1, []byte("GET"))}
@@ -75,9 +77,9 @@ func TestAnswersAreTold(t *testing.T) {
 // What is said of answers holds for the attempt that succeeds.
 func TestAnswersAfterWaiting(t *testing.T) {
 	s := &stream{port: &Port{landing: New(Config{})}}
-	s.read(proto.HTTP1)
-	s.read(proto.Redis)
-	if !s.decided || s.proto != proto.HTTP1 {
+	s.read(http1.Kind)
+	s.read(redis.Kind)
+	if !s.decided || s.proto != http1.Kind {
 		t.Errorf("decided %v, %v; want the first to count", s.decided, s.proto)
 	}
 	for i := range maxHints {

@@ -17,7 +17,7 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
-	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/sys"
 	"tcpcopy/internal/way/link/wire"
 )
@@ -451,7 +451,7 @@ func TestDeafCopier(t *testing.T) {
 
 func FuzzOperations(f *testing.F) {
 	ops := []wire.Op{open(1, 1, netip.MustParseAddrPort("127.0.0.1:9")), data(1, []byte("x")),
-		{Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1},
+		{Kind: wire.OpRead, ID: 1, Proto: http1.Kind}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1},
 		{Kind: wire.OpCloseWrite, ID: 1}, data(1, []byte("y")), {Kind: wire.OpAbort, ID: 1}}
 	var body []byte
 	for i := range ops {

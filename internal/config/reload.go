@@ -6,9 +6,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Again reads the configuration file again, with the same command line over it, and returns the new
-// settings. The warnings name what was changed and takes a new start; c is what it was before.
-func (o *CopyOptions) Again() (*Copy, []string, error) {
+// Reload reads the configuration file again, applies the same command line, and returns the new
+// settings. The warnings name the options that were changed and take effect only when the copier
+// starts again.
+func (o *CopyOptions) Reload() (*Copy, []string, error) {
 	fs := pflag.NewFlagSet(o.fs.Name(), pflag.ContinueOnError)
 	next := NewCopyOptions(fs, o.host)
 	var err error
@@ -26,14 +27,14 @@ func (o *CopyOptions) Again() (*Copy, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	mapped := pflag.NewFlagSet("", pflag.ContinueOnError)
-	register(mapped, mappedOptions(new(Mapped)))
+	mapped := mappedFlags()
 	fs.VisitAll(func(f *pflag.Flag) {
 		if f.Name == "map" || mapped.Lookup(f.Name) != nil {
 			return
 		}
 		if !slices.Equal(f.Value.(*value).all, o.fs.Lookup(f.Name).Value.(*value).all) {
-			warnings = append(warnings, f.Name+": was changed, and takes a new start")
+			warnings = append(warnings, f.Name+": was changed, which takes effect when the "+
+				"copier starts again")
 		}
 	})
 	return c, warnings, nil

@@ -8,7 +8,7 @@ func (c *Client) Kept(p []byte, out *proto.Out) error {
 		var used int
 		var err error
 		if c.target == nil || c.dialogue != nil {
-			used, err = c.hear(p, out)
+			used, err = c.loginBytes(p, out)
 		} else {
 			used, err = c.statements.answer(p, c.caps&capDeprecateEOF != 0)
 			c.hold = c.hold && c.statements.waiting()
@@ -22,8 +22,8 @@ func (c *Client) Kept(p []byte, out *proto.Out) error {
 	return nil
 }
 
-// hear takes bytes of the target's that are of a login.
-func (c *Client) hear(p []byte, out *proto.Out) (used int, err error) {
+// loginBytes reads bytes of the target that belong to a login.
+func (c *Client) loginBytes(p []byte, out *proto.Out) (used int, err error) {
 	used, whole, err := c.answers.step(p)
 	if err != nil || !whole {
 		return used, err
@@ -56,13 +56,13 @@ func (c *Client) Server(off uint64, p []byte) {
 	c.statements.captured(off, p)
 }
 
-// packets collects whole packets.
+// packets collects a whole packet.
 type packets struct {
 	framer
 	payload []byte
 }
 
-// step takes bytes up to the end of a packet.
+// step reads bytes up to the end of a packet, and reports whether it is whole.
 func (k *packets) step(p []byte) (used int, whole bool, err error) {
 	if !k.open {
 		n, ok := k.start(p)

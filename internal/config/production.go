@@ -8,7 +8,7 @@ import (
 	"tcpcopy/internal/source/filter"
 )
 
-// setProduction reads the ports, or addresses with ports, of production servers.
+// setProduction parses the ports, or addresses with ports, of production servers.
 func setProduction(dst *[]netip.AddrPort) func(string) error {
 	return func(s string) error {
 		parts, err := list(s)
@@ -22,7 +22,8 @@ func setProduction(dst *[]netip.AddrPort) func(string) error {
 			} else {
 				a, port, err := endpoint(p)
 				if err != nil || port == 0 {
-					return wanted("wanted ports, or addresses with ports, such as 80 or 10.0.0.1:80, with commas")
+					return wanted("wanted ports, or addresses with ports, such as 80 or " +
+						"10.0.0.1:80, with commas")
 				}
 				if a.IsUnspecified() {
 					a = netip.Addr{}
