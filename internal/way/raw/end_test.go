@@ -8,7 +8,9 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/way/address"
 	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/raw/stream"
@@ -197,6 +199,55 @@ func TestWords(t *testing.T) {
 	} {
 		if tc.say(); next() != tc.want {
 			t.Errorf("%s: wanted the word %d", tc.name, tc.want)
+		}
+	}
+}
+
+// nobody is the session of a stream that does not matter.
+type nobody struct{}
+
+func (nobody) Tell(mono.Time, session.Event) {}
+func (nobody) Touch()                        {}
+func (nobody) Connection() shard.Tuple       { return shard.Tuple{} }
+func (nobody) Content() bool                 { return false }
+func (nobody) Behind(mono.Time) bool         { return false }
+func (nobody) Replace(mono.Time)             {}
+
+// Reports are taken in in the order in which they came: segments that were captured after a
+// confirmation are not known when the confirmation is taken in. Otherwise the intercepts would be
+// asked again about a connection whose beginning they have.
+func TestReportsKeepTheirOrder(t *testing.T) {
+	client, target := netip.MustParseAddrPort("192.0.2.1:40000"),
+		netip.MustParseAddrPort("10.0.0.2:80")
+	for _, segmentFirst := range []bool{false, true} {
+		w := NewWay().(*Way)
+		e := newEnd(w, stream.New(stream.Config{
+			Address: address.Chooser{Count: 1}, MaxSegment: func(netip.Addr) int { return 1400 },
+		}), nil)
+		w.ends = append(w.ends, e)
+		e.SetLink(true, 7)
+		e.SetReaders(1)
+		s := e.Open(1, &session.OpenSpec{Client: client, Target: target, Window: 1000}, nobody{})
+		s.(session.AnswerReader).ReadAnswers(1)
+		s.(shard.Poller).Poll(1)
+		syn, asked := e.Output()[0], e.Readings()
+		confirmed := func() {
+			e.put(message{report: &report{found: []wire.Found{{
+				Kind: wire.FoundConfirmed, Tuple: asked[0].Tuple, Serial: asked[0].Serial,
+			}}}})
+		}
+		if !segmentFirst {
+			confirmed()
+		}
+		e.put(message{report: &report{segs: []packet.Segment{{
+			Src: target, Dst: client, Seq: 9000, Ack: syn.Seq + 1, Flags: packet.SYN | packet.ACK,
+		}}}})
+		if segmentFirst {
+			confirmed()
+		}
+		e.Deliver(2, false)
+		if again := len(e.Readings()) > 0; again != segmentFirst {
+			t.Errorf("segment first: %v, asked again: %v", segmentFirst, again)
 		}
 	}
 }

@@ -25,8 +25,8 @@ const (
 	tellAtOnce = wire.MaxAnswers / 2
 )
 
-// whose names a connection and a copier that has it, or would have it: several may ask about one before the target
-// has said whose it is.
+// whose names a connection and a copier that has it, or would have it: several may ask about one
+// before the target has said whose it is.
 type whose struct {
 	tuple wire.Tuple
 	owner uint8
@@ -54,11 +54,13 @@ func (s *Intercept) readAnswers(p *peer, body []byte) error {
 	if !s.reads() || len(body) > wire.MaxAnswers {
 		return wire.Frame{Type: wire.TypeReadAnswers, Body: body}.Unexpected()
 	}
+	// The lock is held throughout: a segment that waits while widen changes the filter belongs to a
+	// connection that is entered before it is looked up.
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.widen(p, body); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	now, hurry := s.cfg.Now(), false
 	var r wire.Reading
 	for len(body) > 0 {
@@ -75,12 +77,11 @@ func (s *Intercept) readAnswers(p *peer, body []byte) error {
 	return nil
 }
 
-// widen has packets of the targets that are asked about captured whole, before anything is confirmed.
+// widen has packets of the targets that are asked about captured whole, before anything is
+// confirmed. The lock is held.
 func (s *Intercept) widen(p *peer, body []byte) error {
 	var r wire.Reading
 	var fresh []netip.AddrPort
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for len(body) > 0 {
 		var err error
 		if body, err = wire.NextReading(body, &r); err != nil {
@@ -119,7 +120,8 @@ func (s *Intercept) widen(p *peer, body []byte) error {
 	return nil
 }
 
-// reading carries out one record. It says whether there is something to tell at once. The lock is held.
+// reading carries out one record. It says whether there is something to tell at once. The lock is
+// held.
 func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
 	a := &s.answers
 	of := whose{r.Tuple, p.copier.owner}
@@ -152,7 +154,8 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
 	}
 	if _, based := f.Base(); r.BaseKnown && !based {
 		f.Begin(r.Base)
-		f.unsure = true
+		f.whole = f.keepsFrom(r.Base)
+		f.unsure = !f.whole
 	}
 	f.heard = now
 	c := confirmation{p, f, r.Tuple, r.Serial}
@@ -165,8 +168,8 @@ func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
 	return true
 }
 
-// confirmation says that a record is known. Where nothing waits for it, it goes along with what is told next, and costs
-// no message of its own.
+// confirmation says that a record is known. Where nothing waits for it, it goes along with what is
+// told next, and costs no message of its own.
 type confirmation struct {
 	peer   *peer
 	f      *following // nil: the connection is not read
@@ -183,11 +186,14 @@ func (s *Intercept) confirmIdle() {
 	s.answers.idle = s.answers.idle[:0]
 }
 
-// confirm tells a confirmation: of a connection that is seen whole, behind its headers.
+// confirm sends a confirmation behind the connection's headers: a copier that has not received a
+// header by then knows that the segment had not been captured when its record arrived. The lock is
+// held.
 func (s *Intercept) confirm(c *confirmation) {
-	p, whole := c.peer, c.f != nil && c.f.asked && c.f.whole
-	if peers := p.copier.peers; whole && len(peers) > 0 {
-		p = peers[c.f.hash%uint32(len(peers))]
+	whole := c.f != nil && c.f.asked && c.f.whole
+	p := s.peerOf(c.peer.copier.owner, s.table.Hash(c.tuple.Client, c.tuple.Target))
+	if p == nil {
+		p = c.peer
 	}
 	s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: c.tuple, Serial: c.serial, Whole: whole})
 }
@@ -202,7 +208,8 @@ func (s *Intercept) enter(of whose) *following {
 	return f
 }
 
-// follow reads a segment that was routed to its owner, or keeps it, and tells what is found after the segment's header.
+// follow reads a segment that was routed to its owner, or keeps it, and tells what is found after
+// the segment's header.
 func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.Segment) {
 	a := &s.answers
 	of := whose{wire.Tuple{Client: seg.Dst, Target: seg.Src}, owner}
@@ -218,10 +225,12 @@ func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.
 	switch {
 	case seg.Flags.Any(packet.RST) || c == nil || len(c.peers) == 0:
 		s.unfollow(f)
-	case !f.asked:
+	case !f.asked, !f.based() && !seg.Flags.Has(packet.SYN):
 		s.keep(now, f, seg)
 	default:
-		s.hear(now, f, seg)
+		if s.hear(now, f, seg) && seg.Flags.Has(packet.SYN) {
+			s.hearEarly(f)
+		}
 	}
 }
 
@@ -258,8 +267,8 @@ func (s *Intercept) unfollow(f *following) {
 	delete(s.answers.followed, f.whose)
 }
 
-// dropped forgets a connection that its copier is done with; should it use the same tuple again by now, it is told.
-// The lock is held.
+// dropped forgets a connection that its copier is done with; should it use the same tuple again by
+// now, it is told. The lock is held.
 func (s *Intercept) dropped(owner uint8, t wire.Tuple) {
 	f := s.answers.followed[whose{t, owner}]
 	if f == nil {

@@ -20,8 +20,8 @@ func (noSource) Next(time.Duration) ([]source.Frame, error) { return nil, source
 func (noSource) Stats() source.Stats                        { return source.Stats{} }
 func (noSource) Close() error                               { return nil }
 
-// routed makes an intercept with one copier, and frames of conns connections that are its own, 64 to a
-// batch. Nobody writes: out takes what the writer would.
+// routed makes an intercept with one copier, and frames of conns connections that are its own, 64
+// to a batch. Nobody writes: out takes what the writer would.
 func routed(t testing.TB, conns int) (s *Intercept, batches [][]source.Frame, out func() int) {
 	s, err := New(Config{Sources: []source.Source{noSource{}}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
 		AllowForwarding: true, Log: slog.New(slog.DiscardHandler), Now: func() mono.Time { return 1000 }})

@@ -31,8 +31,8 @@ var (
 	earlyOther  = netip.MustParseAddrPort("10.0.0.2:9090")
 )
 
-// earlyBed is an intercept whose clock and packets are the test's, with copiers of the slots 7, 8 and so on. Nobody
-// writes to these: what they would be told is read from where it waits.
+// earlyBed is an intercept whose clock and packets are the test's, with copiers of the slots 7, 8
+// and so on. Nobody writes to these: what they would be told is read from where it waits.
 type earlyBed struct {
 	testing.TB
 	s      *Intercept
@@ -75,7 +75,8 @@ func earlyClient(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 16), byte(n >> 8)}), uint16(20000+n&0xff))
 }
 
-// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not captured.
+// see lets the intercept capture a segment of the target's to client n; cut bytes of it are not
+// captured.
 func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
 	seg.Src, seg.Dst, seg.Len = earlyTarget, earlyClient(n), len(seg.Payload)
 	if seg.Flags&(packet.SYN|packet.ACK) == 0 {
@@ -204,8 +205,8 @@ func (b *earlyBed) keepsNothing() {
 	}
 }
 
-// Whenever the copier asks, before all that the target says, between any two segments, or after them, the same is found,
-// and what was found of bytes that had come is told at once.
+// Whenever the copier asks, before all that the target says, between any two segments, or after
+// them, the same is found, and what was found of bytes that had come is told at once.
 func TestEarlyIsAsIfAskedInTime(t *testing.T) {
 	const base = seqnum.Value(0xfffffff0)
 	for _, tc := range followCases {
@@ -266,8 +267,8 @@ func TestEarlyOrder(t *testing.T) {
 	b.toldIs(0, "whole")
 }
 
-// A confirmation that something waits for is sent at once; others go along with what is told next, and know by then what
-// has come, and gone, meanwhile.
+// A confirmation that something waits for is sent at once; others go along with what is told next,
+// and know by then what has come, and gone, meanwhile.
 func TestEarlyConfirmations(t *testing.T) {
 	b := newEarlyBed(t, 1).known()
 	pending := func() int { return len(b.peers[0].out.pending) }
@@ -545,5 +546,93 @@ func TestEarlyWhateverComes(t *testing.T) {
 		if b.keepsNothing(); len(b.s.answers.followed) > 0 {
 			t.Fatalf("%d connections are known of copiers that are gone", len(b.s.answers.followed))
 		}
+	}
+}
+
+// The first connection to a target that greets: the SYN-ACK passes before the copier's record, and
+// the greeting before the copier has said where the first byte is.
+func TestGreetingBeforeItsBase(t *testing.T) {
+	greeting := "\x4a\x00\x00\x00\x0a8.0.36\x00" + strings.Repeat("x", 66)
+	ask := wire.Reading{Proto: mysql.Kind, Held: true}
+	based := wire.Reading{Proto: mysql.Kind, Base: 100, BaseKnown: true, Held: true}
+	for _, tc := range []struct {
+		name string
+		do   func(b *earlyBed)
+		want string
+	}{
+		{"in two segments", func(b *earlyBed) {
+			b.says(1, 100, greeting[:20])
+			b.says(1, 120, greeting[20:])
+			b.asks(0, 1, based)
+		}, fmt.Sprintf("h20 h58 whole %q %q", greeting[:20], greeting[20:])},
+		{"out of order", func(b *earlyBed) {
+			b.says(1, 120, greeting[20:])
+			b.asks(0, 1, based)
+			b.says(1, 100, greeting[:20])
+		}, "h58 confirmed lost h20"},
+		{"after the base", func(b *earlyBed) {
+			b.asks(0, 1, based)
+			b.says(1, 100, greeting)
+			b.asks(0, 1, based)
+		}, fmt.Sprintf("confirmed h78 %q whole", greeting)},
+		{"the SYN-ACK comes again", func(b *earlyBed) {
+			b.says(1, 100, greeting)
+			b.opens(1, 7, 100)
+			b.asks(0, 1, based)
+		}, fmt.Sprintf("h78 h0 %q whole", greeting)},
+		{"the copier does not say where", func(b *earlyBed) {
+			b.says(1, 100, greeting)
+			b.now += mono.Time(wire.EarlyFor)
+			b.says(2, 1, "")
+		}, "h78 lost"},
+		{"it was not captured whole", func(b *earlyBed) {
+			b.see(1, packet.Segment{Seq: 100, Payload: []byte(greeting)}, 10)
+			b.asks(0, 1, based)
+		}, "h78 lost confirmed"},
+		{"the connection is reset", func(b *earlyBed) {
+			b.says(1, 100, greeting)
+			b.see(1, packet.Segment{Seq: 178, Flags: packet.RST | packet.ACK}, 0)
+		}, "h78 h0"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newEarlyBed(t, 1)
+			b.opens(1, 7, 100)
+			b.asks(0, 1, ask)
+			b.toldIs(0, "h0 confirmed")
+			tc.do(b)
+			b.toldIs(0, tc.want)
+			if b.keepsNothing(); len(b.s.answers.waiting) > 1 {
+				t.Errorf("%d connections wait", len(b.s.answers.waiting))
+			}
+		})
+	}
+}
+
+// A copier with several connections has a confirmation behind the headers of the segments that were
+// captured before.
+func TestConfirmationsFollowHeaders(t *testing.T) {
+	b := newEarlyBed(t, 1)
+	first := b.peers[0]
+	conn, far := net.Pipe()
+	t.Cleanup(func() { conn.Close(); far.Close() })
+	second := b.s.join(first.copier.owner, conn, netip.Addr{}, &wire.Hello{Slot: 7, Conn: 1, Conns: 2}, nil)
+	b.peers = append(b.peers, second)
+	b.told(0)
+	b.told(1)
+	seen := map[int]bool{}
+	for n := range 20 {
+		b.opens(n, 7, 100)
+		with := slices.IndexFunc(b.peers, func(p *peer) bool { return len(p.out.pending) > 0 })
+		seen[with] = true
+		b.asks(1-with, n, wire.Reading{Proto: mysql.Kind, Held: true})
+		want := "h0 confirmed"
+		if n > 0 {
+			want = "h0 whole" // the target is read by then
+		}
+		b.toldIs(with, want)
+		b.toldIs(1-with, "")
+	}
+	if len(seen) < 2 {
+		t.Error("all connections have the same hash")
 	}
 }

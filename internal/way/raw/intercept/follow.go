@@ -18,7 +18,7 @@ type following struct {
 	whose
 	hash   uint32 // the table's; if whole
 	asked  bool   // its answers are read; else see early.go
-	whole  bool   // it is seen from the SYN-ACK on
+	whole  bool   // the target's first byte, or the SYN-ACK, was captured
 	unsure bool   // where it begins is the copier's word: the first bytes may have passed before
 	heard  mono.Time
 	early  early
@@ -34,8 +34,8 @@ func (f *following) take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, o
 	case f.unsure && base.Less(seg.Seq):
 		f.Lose() // nobody sends again what was acknowledged
 		return out
-	default:
-		f.unsure = f.unsure && seg.Len == 0
+	case f.unsure && seg.Len > 0:
+		f.unsure, f.whole = false, true
 	}
 	out = f.Feed(now, seg, pool, out, scratch)
 	if f.Kept() > 0 && pool.InUse() > behindAll {
@@ -50,6 +50,12 @@ func (f *following) read(a proto.Answers) {
 	if f.asked, f.Follower = true, segments.Follow(a); based {
 		f.Begin(base)
 	}
+}
+
+// based reports whether the sequence number of the first byte is known.
+func (f *following) based() bool {
+	_, known := f.Base()
+	return known
 }
 
 // begunElsewhere says whether it is known to begin, and not at base: the tuple is used again.

@@ -22,10 +22,11 @@ func (e *ForwardingError) Error() string {
 // Command is what mends it.
 func (e *ForwardingError) Command() string { return "sysctl -w " + e.Sysctl + "=0" }
 
-// CheckForwarding returns a *ForwardingError if the host would forward packets that come in on one of
-// devices (none named: on any). IPv4 decides by the incoming interface's own switch, which net.ipv4.ip_forward
-// sets for all; IPv6 by the switch for all (and by an interface's force_forwarding, since Linux 6.17).
-// root is /proc/sys but in tests; a switch that is not there is off: the kernel has no such protocol.
+// CheckForwarding returns a *ForwardingError if the host would forward packets that come in on one
+// of devices (none named: on any). IPv4 decides by the incoming interface's own switch, which
+// net.ipv4.ip_forward sets for all; IPv6 by the switch for all (and by an interface's
+// force_forwarding, since Linux 6.17). root is /proc/sys but in tests; a switch that is not there
+// is off: the kernel has no such protocol.
 func CheckForwarding(root string, devices []string) error {
 	on := func(parts ...string) bool {
 		b, err := os.ReadFile(filepath.Join(append([]string{root}, parts...)...))

@@ -28,8 +28,8 @@ func welcomed(t testing.TB, c net.Conn) bool {
 	return wire.Type(b[len(wire.Preface)]) == wire.TypeWelcome
 }
 
-// TestStrangersKeepNobodyOut: those who connect and say nothing, without a key, do not keep a copier from
-// being let in.
+// TestStrangersKeepNobodyOut: those who connect and say nothing, without a key, do not keep a
+// copier from being let in.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	k := newKey(t)
 	d := start(t, withKey(k))
@@ -83,7 +83,8 @@ func noStreams(*wire.Hello, func([]byte) bool, func()) (intercept.StreamPort, er
 	return idleStreams{}, nil
 }
 
-// stuck is a copier's connection which does not read, and whose writer has more than the kernel takes.
+// stuck is a copier's connection which does not read, and whose writer has more than the kernel
+// takes.
 func stuck(t *testing.T) (d *daemon, ended chan struct{}) {
 	ended = make(chan struct{}, 10)
 	full := make(chan struct{})
@@ -105,8 +106,8 @@ func stuck(t *testing.T) (d *daemon, ended chan struct{}) {
 	return d, ended
 }
 
-// TestReplacedConnection: one that a newer connection replaces is over soon, streams and all, though its
-// writer is stuck.
+// TestReplacedConnection: one that a newer connection replaces is over soon, streams and all,
+// though its writer is stuck.
 func TestReplacedConnection(t *testing.T) {
 	d, ended := stuck(t)
 	sendBytes(t, d.addr, hello(1, 9))

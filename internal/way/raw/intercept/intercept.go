@@ -1,10 +1,11 @@
-// Package intercept is the daemon that sees a target's answers and tells the copiers about them: each
-// captured header goes, over one connection or a few, to the copier that owns it, and to no other.
+// Package intercept is the daemon that sees a target's answers and tells the copiers about them:
+// each captured header goes, over one connection or a few, to the copier that owns it, and to no
+// other.
 //
-// Its goroutines: one for each capture source, which decodes, routes and encodes batches under the lock;
-// one that accepts for each listener; for each copier's connection a reader and a writer, with a bounded
-// buffer between the router and the writer, so that nobody who reads slowly holds up the others. The
-// command makes the sources and hands them in; package link is the copier's end.
+// Its goroutines: one for each capture source, which decodes, routes and encodes batches under the
+// lock; one that accepts for each listener; for each copier's connection a reader and a writer,
+// with a bounded buffer between the router and the writer, so that nobody who reads slowly holds up
+// the others. The command makes the sources and hands them in; package link is the copier's end.
 package intercept
 
 import (
@@ -33,30 +34,34 @@ type Locals interface {
 
 // Config is what an intercept needs. Zero values of the bounds stand for the defaults.
 type Config struct {
-	// Streams, where it is set, carries out copiers' operations on the target itself: this is an intercept
-	// on the target, which needs no Sources. It makes what a copier's connection is served by; send queues a
-	// message to the copier, without waiting, and says whether there was room; broken ends the connection.
+	// Streams, where it is set, carries out copiers' operations on the target itself: this is an
+	// intercept on the target, which needs no Sources. It makes what a copier's connection is
+	// served by; send queues a message to the copier, without waiting, and says whether there was
+	// room; broken ends the connection.
 	Streams func(hello *wire.Hello, send func([]byte) bool, broken func()) (StreamPort, error)
-	// Serves says whether copiers' connections may go to a target, so that a copier hears it at once; nil: to
-	// any. With Streams.
+	// Serves says whether copiers' connections may go to a target, so that a copier hears it at
+	// once; nil: to any. With Streams.
 	Serves func(target netip.AddrPort) bool
 	// Sources yield the target's packets. They are Run's from now on, which closes them.
 	Sources []source.Source
-	// Whole has the sources capture all packets of these targets whole, from its return on; all others they
-	// may cut behind the headers. nil: answers cannot be read here. It must not wait.
+	// Whole has the sources capture all packets of these targets whole, from its return on; all
+	// others they may cut behind the headers. nil: answers cannot be read here. It must not wait.
 	Whole func(targets []netip.AddrPort) error
-	// Hurry has the sources yield packets at once for a while, at the price of more batches. nil: they always do.
-	// For any goroutine; it must not wait.
+	// Hurry has the sources yield packets at once for a while, at the price of more batches. nil:
+	// they always do. For any goroutine; it must not wait.
 	Hurry func(time.Duration)
-	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure set.
+	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure
+	// set.
 	Listen   []netip.AddrPort
 	TLS      *tls.Config // key.ServerTLS; nil: no key
 	Insecure bool        // without a key, listen beyond loopback
-	// Local is this host's addresses: packets to them are not answers to copies. nil: none is known.
+	// Local is this host's addresses: packets to them are not answers to copies. nil: none is
+	// known.
 	Local Locals
 	// Pass are networks of clients whose packets are nobody's: they are left alone.
 	Pass []netip.Prefix
-	// Devices names the interfaces that the sources capture on, for the check of forwarding; empty: all.
+	// Devices names the interfaces that the sources capture on, for the check of forwarding; empty:
+	// all.
 	Devices         []string
 	AllowForwarding bool   // skip that check: something else keeps answers from real clients
 	ProcSys         string // where the sysctls are; default /proc/sys
@@ -183,8 +188,8 @@ func (s *Intercept) Addrs() []netip.AddrPort {
 	return all
 }
 
-// Run captures and serves until ctx is done or a source fails, and returns when all its goroutines have
-// ended: nil after ctx, else the source's error.
+// Run captures and serves until ctx is done or a source fails, and returns when all its goroutines
+// have ended: nil after ctx, else the source's error.
 func (s *Intercept) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

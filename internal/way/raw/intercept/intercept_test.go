@@ -26,7 +26,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTwoCopiers: each gets the headers of its own connections, in order, and nothing of the other's.
+// TestTwoCopiers: each gets the headers of its own connections, in order, and nothing of the
+// other's.
 func TestTwoCopiers(t *testing.T) {
 	k := newKey(t)
 	for _, tc := range []struct {
@@ -256,8 +257,8 @@ func TestSkippableMessagePasses(t *testing.T) {
 	}
 }
 
-// TestClaimsAndQueries: a claimed connection's packets come, another's are refused, and questions are
-// answered.
+// TestClaimsAndQueries: a claimed connection's packets come, another's are refused, and questions
+// are answered.
 func TestClaimsAndQueries(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Route = route.Config{Settle: time.Nanosecond, Hold: time.Minute} })
 	a := dial(t, []string{d.addr}, nil)
@@ -303,8 +304,8 @@ func TestClaimsAndQueries(t *testing.T) {
 	})
 }
 
-// TestOldConnection: a bare ACK, which names nobody, finds the copier that seeks the connection, held or not, and the
-// question after that says whether another copier may be in the way.
+// TestOldConnection: a bare ACK, which names nobody, finds the copier that seeks the connection,
+// held or not, and the question after that says whether another copier may be in the way.
 func TestOldConnection(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -342,8 +343,8 @@ func TestOldConnection(t *testing.T) {
 	}
 }
 
-// TestSeekAtSeveral: one intercept that knows of another copier's connection is enough to refuse it, and one that is
-// down has no say.
+// TestSeekAtSeveral: one intercept that knows of another copier's connection is enough to refuse
+// it, and one that is down has no say.
 func TestSeekAtSeveral(t *testing.T) {
 	one, two := start(t, nil), start(t, nil)
 	first := dial(t, []string{two.addr}, nil)
@@ -379,8 +380,8 @@ func TestSeekAtSeveral(t *testing.T) {
 	}
 }
 
-// TestBehind: a copier that opens a connection which another one has just had hears that first, and of the SYN-ACK
-// then; what else comes is still the other's.
+// TestBehind: a copier that opens a connection which another one has just had hears that first, and
+// of the SYN-ACK then; what else comes is still the other's.
 func TestBehind(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Route = route.Config{Behind: time.Hour} })
 	a := dial(t, []string{d.addr}, nil)
@@ -402,8 +403,8 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// TestTwoAskOfOneConnection: two copiers that open the same connection ask both what is answered on it, before the
-// target has said whose it is. It is read for the one whose it is.
+// TestTwoAskOfOneConnection: two copiers that open the same connection ask both what is answered on
+// it, before the target has said whose it is. It is read for the one whose it is.
 func TestTwoAskOfOneConnection(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Whole = func([]netip.AddrPort) error { return nil } })
 	tuple := wire.Tuple{Client: client(1), Target: target}
@@ -442,7 +443,8 @@ func TestTwoAskOfOneConnection(t *testing.T) {
 	}
 }
 
-// TestRestart: the intercept goes and comes back; the copier finds it, claims what it owns, and goes on.
+// TestRestart: the intercept goes and comes back; the copier finds it, claims what it owns, and
+// goes on.
 func TestRestart(t *testing.T) {
 	k := newKey(t)
 	d := start(t, withKey(k))
@@ -478,14 +480,15 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestSlotConflict: two copiers that begin with the same slot end with different ones, the same at both
-// intercepts.
+// TestSlotConflict: two copiers that begin with the same slot end with different ones, the same at
+// both intercepts.
 func TestSlotConflict(t *testing.T) {
-	// Strangers say nothing, and stay. Where they had gone, and no slot was left to choose, theirs would be given away.
+	// Strangers say nothing, and stay. Where they had gone, and no slot was left to choose, theirs
+	// would be given away.
 	patient := func(c *intercept.Config) { c.DeadAfter = time.Hour }
 	one, two := start(t, patient), start(t, patient)
-	// Fill most slots of the first, so that a conflict is almost certain, and leave enough that the two, who may
-	// choose the same one several times, never run out.
+	// Fill most slots of the first, so that a conflict is almost certain, and leave enough that the
+	// two, who may choose the same one several times, never run out.
 	var taken wire.Slots
 	for n := 1; n <= 225; n++ {
 		h := wire.Hello{Version: wire.Version, Instance: wire.Instance{1, byte(n)}, Slot: uint8(n), Conns: 1}
@@ -516,8 +519,8 @@ func TestSlotConflict(t *testing.T) {
 	wait(t, "headers", func() bool { return a.count(client(1)) == 1 && b.count(client(2)) == 1 })
 }
 
-// TestSlowCopier: one that does not read loses headers, and in the end its connection; the other gets
-// all of its own meanwhile.
+// TestSlowCopier: one that does not read loses headers, and in the end its connection; the other
+// gets all of its own meanwhile.
 func TestSlowCopier(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Buffer = 64 << 10 })
 	slow := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))

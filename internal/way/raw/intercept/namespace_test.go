@@ -17,9 +17,9 @@ import (
 	"tcpcopy/internal/way/raw/send"
 )
 
-// TestRealTarget: a target's kernel answers a SYN that two copiers sent in clients' names; its answers
-// come by the route to the assistant, where the ring captures them, and each reaches its copier: a
-// SYN-ACK, the answer's data, and the refusal of a closed port.
+// TestRealTarget: a target's kernel answers a SYN that two copiers sent in clients' names; its
+// answers come by the route to the assistant, where the ring captures them, and each reaches its
+// copier: a SYN-ACK, the answer's data, and the refusal of a closed port.
 func TestRealTarget(t *testing.T) {
 	testnet.Enter(t) // the assistant
 	targetNS := testnet.New(t)

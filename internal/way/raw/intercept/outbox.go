@@ -36,8 +36,8 @@ func (o *outbox) put(b []byte) bool {
 	return true
 }
 
-// finish appends the last frame; the writer closes the connection after it, or when the peer has taken
-// nothing for lastWait, however much it still lacks.
+// finish appends the last frame; the writer closes the connection after it, or when the peer has
+// taken nothing for lastWait, however much it still lacks.
 func (o *outbox) finish(b []byte) {
 	o.mu.Lock()
 	if !o.ended {

@@ -268,8 +268,8 @@ func (s *Intercept) forbidden(targets []netip.AddrPort) (list []netip.AddrPort) 
 	return list
 }
 
-// join enters a connection among its copier's, in the place of an older one of the same number. The lock
-// is held.
+// join enters a connection among its copier's, in the place of an older one of the same number. The
+// lock is held.
 func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.Hello, forbidden []netip.AddrPort) *peer {
 	c := s.owners[owner]
 	if c == nil || c.instance != h.Instance {
@@ -288,8 +288,8 @@ func (s *Intercept) join(owner uint8, conn net.Conn, from netip.Addr, h *wire.He
 	w := wire.Welcome{Version: wire.Version, Way: way, Slot: h.Slot, Capabilities: can,
 		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software, Forbidden: forbidden}
 	p.out.put(w.Append([]byte(wire.Preface)))
-	// The order of the connections is the order of their numbers, so that a tuple stays on the same one
-	// when a connection comes back.
+	// The order of the connections is the order of their numbers, so that a tuple stays on the same
+	// one when a connection comes back.
 	at := 0
 	for at < len(c.peers) && c.peers[at].index < p.index {
 		at++
@@ -414,8 +414,8 @@ func (s *Intercept) read(p *peer, in *wire.Reader) error {
 	}
 }
 
-// next reads from conn until there is a frame. patience is how long the peer may say nothing; 0: the deadline
-// stands as it is.
+// next reads from conn until there is a frame. patience is how long the peer may say nothing; 0:
+// the deadline stands as it is.
 func next(conn net.Conn, in *wire.Reader, patience time.Duration) (wire.Frame, error) {
 	for {
 		f, ok, err := in.Next()
@@ -433,8 +433,8 @@ func next(conn net.Conn, in *wire.Reader, patience time.Duration) (wire.Frame, e
 	}
 }
 
-// refuse tells a peer why not, and waits a moment for it to read that: closing with bytes unread would
-// reset the connection and could take the answer with it.
+// refuse tells a peer why not, and waits a moment for it to read that: closing with bytes unread
+// would reset the connection and could take the answer with it.
 func (s *Intercept) refuse(conn, raw net.Conn, r *wire.Refuse) error {
 	if _, err := conn.Write(r.Append([]byte(wire.Preface))); err == nil {
 		drain(raw)

@@ -115,8 +115,8 @@ func (s *Intercept) icmp(now mono.Time, f *source.Frame) {
 	s.frames.ICMP++
 }
 
-// deliver adds a segment to what waits for one of its owner's connections: always the same one for the
-// same connection, as long as their number does not change. The lock is held.
+// deliver adds a segment to what waits for one of its owner's connections: always the same one for
+// the same connection, as long as their number does not change. The lock is held.
 func (s *Intercept) deliver(owner uint8, seg *packet.Segment, at mono.Time, hash uint32) {
 	p := s.peerOf(owner, hash)
 	if p == nil {
@@ -161,8 +161,8 @@ func (s *Intercept) seal(p *peer, now mono.Time) {
 	}
 }
 
-// claim takes tuples for owner, in bites, so that the router is not kept waiting, and returns those that
-// were refused, appended to refused.
+// claim takes tuples for owner, in bites, so that the router is not kept waiting, and returns those
+// that were refused, appended to refused.
 func (s *Intercept) claim(owner uint8, tuples, refused []wire.Tuple) []wire.Tuple {
 	const bite = 512
 	var now mono.Time

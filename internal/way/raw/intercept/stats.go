@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/way/raw/route"
 )
 
-// FrameStats count captured frames. What is in none of the other counters went to the table, whose own
-// counts say what became of it.
+// FrameStats count captured frames. What is in none of the other counters went to the table, whose
+// own counts say what became of it.
 type FrameStats struct {
 	Seen        uint64
 	Outgoing    uint64 // this host's own

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// strangers are the connections that have not introduced themselves, the oldest first. Where there are too
-// many the oldest goes, not the newest: who means it is done in a moment, so that those who connect and say
-// nothing keep nobody out.
+// strangers are the connections that have not introduced themselves, the oldest first. Where there
+// are too many the oldest goes, not the newest: who means it is done in a moment, so that those who
+// connect and say nothing keep nobody out.
 type strangers struct {
 	mu    sync.Mutex
 	conns []net.Conn

@@ -111,6 +111,12 @@ func (t *Table) Stats() Stats {
 	return s
 }
 
+// Hash returns the hash of a connection, as Route does.
+func (t *Table) Hash(client, target netip.AddrPort) uint32 {
+	k := keyOf(client, target)
+	return uint32(t.entries.hash(&k))
+}
+
 // Route says who owns the segment s, which came from a target: an owner as Join returned it, or 0 if
 // nobody may have it now. In that case it was held (and a later Claim may hand it out) or dropped, and
 // counted. hash is the connection's, to spread an owner's connections over its links.

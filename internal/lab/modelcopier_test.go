@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// fault is what a tee does to one request's copy.
+// fault is what the model copier does wrong with one request.
 type fault int
 
 const (
@@ -28,28 +28,30 @@ const (
 	neverClose       // its connection stays open
 )
 
-// tee is a perfect copier for tests, or one with faults made on purpose. It stands between the clients
-// and production, which a real one does not, and knows the protocol: it holds each request back until the
-// target has answered what its client had seen.
-type tee struct {
+// modelCopier is a copier without a fault, or with faults made on purpose. Unlike a real one it is
+// a proxy between the clients and production, and knows the protocol: it holds each request back
+// until the target has sent the answers that the client had seen.
+type modelCopier struct {
 	t          *testing.T
 	production string
 	target     string
 	listener   net.Listener
 	fault      func(q request) fault
-	from       func(q request) bool // the first request of a connection to copy; nil: the very first
-	running    sync.WaitGroup
+	// the first request of a connection to copy; nil: the very first
+	from    func(q request) bool
+	running sync.WaitGroup
 
 	mu   sync.Mutex
 	open []net.Conn
 }
 
-func newTee(t *testing.T, production, target string, h rehearsal) *tee {
+func newModelCopier(t *testing.T, production, target string, h rehearsal) *modelCopier {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &tee{t: t, production: production, target: target, listener: l, fault: h.fault, from: h.from}
+	e := &modelCopier{t: t, production: production, target: target, listener: l, fault: h.fault,
+		from: h.from}
 	if e.fault == nil {
 		e.fault = func(request) fault { return faithful }
 	}
@@ -66,7 +68,7 @@ func newTee(t *testing.T, production, target string, h rehearsal) *tee {
 }
 
 // close waits until all copies have ended.
-func (e *tee) close() {
+func (e *modelCopier) close() {
 	e.listener.Close()
 	e.running.Wait()
 	for _, c := range e.open {
@@ -81,7 +83,7 @@ type copied struct {
 }
 
 // carry is one client's connection.
-func (e *tee) carry(client net.Conn) {
+func (e *modelCopier) carry(client net.Conn) {
 	defer client.Close()
 	production, err := net.Dial("tcp", e.production)
 	if err != nil {
@@ -125,8 +127,9 @@ func readRequest(r io.Reader) (copied, error) {
 	return c, err
 }
 
-// copy plays the requests to the target, on a connection that opens at once, or with the first it copies.
-func (e *tee) copy(queue <-chan copied) {
+// copy plays the requests to the target, on a connection that opens at once, or with the first it
+// copies.
+func (e *modelCopier) copy(queue <-chan copied) {
 	begun := e.from == nil
 	var s *copyStream
 	open := func() bool {
@@ -203,7 +206,8 @@ func (e *tee) copy(queue <-chan copied) {
 	s.conn.Close()
 }
 
-// copyStream is a tee's connection to the target; it knows which requests have been answered.
+// copyStream is a model copier's connection to the target; it knows which requests have been
+// answered.
 type copyStream struct {
 	conn  net.Conn
 	ended chan struct{}
@@ -259,8 +263,8 @@ func (s *copyStream) read() {
 	}
 }
 
-// await waits until the target has answered what a client that has seen so many answers has seen, as far
-// as this connection has asked for it.
+// await waits until the target has answered what a client that has seen so many answers has seen,
+// as far as this connection has asked for it.
 func (s *copyStream) await(seen uint32, greeted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -272,14 +276,15 @@ func (s *copyStream) await(seen uint32, greeted bool) {
 	}
 }
 
-// forget lets nobody wait for an answer that will not come.
+// forget wakes all that wait for an answer that will not come.
 func (s *copyStream) forget(num uint32) {
 	s.mu.Lock()
 	s.answered[num] = true
 	s.mu.Unlock()
 }
 
-// awaitBytes waits until something of the n-th answer has come, where all have the same length of 600.
+// awaitBytes waits until something of the n-th answer has come, where all have the same length of
+// 600.
 func (s *copyStream) awaitBytes(n uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,7 +293,7 @@ func (s *copyStream) awaitBytes(n uint32) {
 	}
 }
 
-// rehearsal is a run on loopback with a tee instead of the real copier.
+// rehearsal is a run on loopback with a modelCopier instead of the real one.
 type rehearsal struct {
 	scenario Scenario
 	answers  string
@@ -313,16 +318,20 @@ func (h rehearsal) play(t *testing.T) *Result {
 	}
 	clock := newClock()
 	productionConfig, targetConfig := options.servers(&scenario)
-	production, target := serve(listen(), productionConfig, clock), serve(listen(), targetConfig, clock)
-	e := newTee(t, production.listener.Addr().String(), target.listener.Addr().String(), h)
+	production, target := serve(listen(), productionConfig, clock), serve(listen(), targetConfig,
+		clock)
+	e := newModelCopier(t, production.listener.Addr().String(), target.listener.Addr().String(), h)
 	l := load{scenario: scenario, dial: func(ctx context.Context, _ int) (*net.TCPConn, error) {
-		return net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.listener.Addr().String())))
+		return net.DialTCP("tcp4", nil,
+			net.TCPAddrFromAddrPort(netip.MustParseAddrPort(e.listener.Addr().String())))
 	}}
 	l.run(t.Context())
 	e.running.Wait()
-	r := &Result{Options: options, Scenario: scenario, Sent: l.sent.Load(), Answered: l.answered.Load(), ClientsFailed: l.failed.Load(), ClientError: l.first}
+	r := &Result{Options: options, Scenario: scenario, Sent: l.sent.Load(),
+		Answered: l.answered.Load(), ClientsFailed: l.failed.Load(), ClientError: l.first}
 	// All is sent; the servers notice the last closing a moment later.
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	deadline := time.Now().Add(2 * time.Second)
+	for ; time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if production.record.open.Load() == 0 && target.record.open.Load() <= int64(len(e.open)) {
 			break
 		}
