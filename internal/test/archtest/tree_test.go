@@ -15,18 +15,7 @@ import (
 
 // pending lists the directories that do not yet keep the rules of size_test.go and comment_test.go.
 // It only ever shrinks.
-var pending = []string{
-	"internal/source/agent",
-	"internal/source/agents",
-	"internal/way/link",
-	"internal/way/link/key",
-	"internal/way/link/wire",
-	"internal/way/raw/intercept",
-	"internal/way/raw/route",
-	"internal/way/tunnel/localroute",
-	"internal/way/tunnel/ontarget",
-	"scripts",
-}
+var pending = []string{}
 
 // root is the root of the source tree, from the directory in which the tests run.
 const root = "../../.."

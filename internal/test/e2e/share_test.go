@@ -194,7 +194,7 @@ func TestCopiesOfEach(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
 			c := s.copyPair("-n", tc.copies)
-			k, learn := &keptOpen{}, tc.conns/10
+			k, learn := &keptOpen{s: s}, tc.conns/10
 			if tc.lines == 0 {
 				// At first nothing is known of how long answers are, and copies close late.
 				s.short(productionPort, "first", learn, 100*time.Millisecond)
