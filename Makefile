@@ -1,5 +1,5 @@
-# Requires Go. The tests also require the Debian packages that scripts/need.sh names; make test installs them if it
-# runs as root.
+# Requires Go. The tests also require the Debian packages that scripts/need.sh names; make test
+# installs them if it runs as root.
 
 export CGO_ENABLED = 0
 
@@ -32,17 +32,18 @@ LONG = internal/(test/e2e|test/badnet|test/sim|lab)$$
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }
 	go vet ./...
+	go test ./internal/test/archtest
 	go run $(STATICCHECK) ./...
 
-# The race detector needs cgo, and so a C compiler.
+# The race detector needs cgo, and so a C compiler. What -short skips has run without it before.
 RACE = ./internal/engine/... ./internal/source/... ./internal/way/... ./internal/app/... ./internal/lab/netlab/... \
 	./internal/account/... ./internal/sys/...
 # The lab's tests that run all of its goroutines. The others repeat them with other faults and scenarios.
 RACELAB = TestFaithfulCopy|TestRate|TestCopierThatFails|TestInterruptedLab
 race:
 	@if command -v gcc >/dev/null; then \
-		CGO_ENABLED=1 go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE) && \
-		CGO_ENABLED=1 go run scripts/gotest.go -race -short -timeout 15m -run '$(RACELAB)' ./internal/lab; \
+		CGO_ENABLED=1 SKIPS= go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE) && \
+		CGO_ENABLED=1 SKIPS= go run scripts/gotest.go -race -short -timeout 15m -run '$(RACELAB)' ./internal/lab; \
 	else echo "make: no gcc: the tests are not run under the race detector"; fi
 
 # Each fuzz target for FUZZTIME: a time, or a number of executions (5000x).

@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Gotest runs go test with the arguments given, and shows what matters: the output of tests that fail, skips,
-// and one line for each package. With SKIPS=fail in the environment a skipped test is a failure.
+// Gotest runs go test with the arguments given. It shows the output of tests that fail or are skipped, and one
+// line for each package. If SKIPS=fail is in the environment, a skipped test is a failure.
 package main
 
 import (

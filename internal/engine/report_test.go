@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// Segments that were captured after a confirmation are not known in the step that takes the confirmation: a shard
-// takes the segments of a step before what was found.
+// Segments that were captured after a confirmation are not known in the step that takes the
+// confirmation: a shard takes the segments of a step before what was found.
 func TestConfirmationsAreLastInTheirStep(t *testing.T) {
 	l := newShardLoop(nil, func() mono.Time { return 0 })
 	segs := func(n int) *report { return &report{segs: make([]packet.Segment, n)} }

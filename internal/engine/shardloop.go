@@ -25,8 +25,8 @@ type sockets interface {
 	Pending() bool
 }
 
-// shardLoop is the goroutine that owns a shard: it steps the shard whenever something has come or is
-// due, and sends what the shard wants sent.
+// shardLoop is the goroutine that owns a shard: it steps the shard whenever something has come or
+// is due, and sends what the shard wants sent.
 type shardLoop struct {
 	shard *shard.Shard
 	now   func() mono.Time
@@ -59,8 +59,9 @@ type shardLoop struct {
 type report struct {
 	segs  []packet.Segment
 	found []wire.Found // of answers whose segments came before or with it
-	// last reports whether found has a confirmation. What follows it in reports must be in a later step: whether a
-	// segment was captured before or after the intercept knew of its connection decides what is read.
+	// last reports whether found has a confirmation. What follows it in reports must be in a later
+	// step: whether a segment was captured before or after the intercept knew of its connection
+	// decides what is read.
 	last bool
 	free func(*report)
 }
@@ -79,8 +80,8 @@ func newShardLoop(sh *shard.Shard, now func() mono.Time) *shardLoop {
 	}
 }
 
-// late is how far past its deadline a timer may be before what has come meanwhile gets a moment, catchUp,
-// to reach us: after a time without CPU, silence proves nothing.
+// late is how far past its deadline a timer may be before what has come meanwhile gets a moment,
+// catchUp, to reach us: after a time without CPU, silence proves nothing.
 const (
 	late    = 5 * time.Millisecond
 	catchUp = 3 * time.Millisecond
@@ -134,8 +135,8 @@ func (l *shardLoop) until() time.Duration {
 	return min(time.Hour, max(0, due.Sub(l.now())))
 }
 
-// clock is the time to step at. It stands still just before a deadline that was missed by much, until what
-// has come meanwhile had its moment.
+// clock is the time to step at. It stands still just before a deadline that was missed by much,
+// until what has come meanwhile had its moment.
 func (l *shardLoop) clock() mono.Time {
 	now := l.now()
 	switch {
@@ -213,8 +214,8 @@ func (l *shardLoop) more(in *inputs) {
 	}
 }
 
-// step steps the shard, and again as long as the kernel has taken bytes meanwhile: their room can be
-// given back.
+// step steps the shard, and again as long as the kernel has taken bytes meanwhile: their room can
+// be given back.
 func (l *shardLoop) step(in *shard.Input) {
 	now := l.clock()
 	in.Late = l.held != 0

@@ -23,7 +23,7 @@ const (
 	// maxPayload bounds requests and answers. A longer one is a corrupted header.
 	maxPayload = 1 << 20
 
-	// flagGreeted says that the client had received the server's greeting when it sent the request.
+	// flagGreeted is set if the client had received the server's greeting when it sent the request.
 	flagGreeted = 1
 
 	// greetingNumber is the number of a greeting, which is an answer to no request.
@@ -88,8 +88,8 @@ func (a *answer) parse(b []byte) bool {
 // fillerStarts is how many payloads of a length differ.
 const fillerStarts = 1 << 16
 
-// filler is what payloads are made of: noise, the same in every run. It is made when a lab first
-// needs it, not in every copier that never does.
+// filler is the noise that payloads consist of, the same in every run. It is made when it is first
+// needed.
 var filler = sync.OnceValue(func() []byte {
 	b := make([]byte, fillerStarts+maxPayload*scaleMost)
 	source := rand.NewPCG(1, 2)

@@ -22,7 +22,7 @@ const maxDialing = 32
 // answerTimeout is how long a client waits for the next byte of an answer.
 const answerTimeout = 30 * time.Second
 
-// load is the clients. They check every answer that production gives.
+// load runs the clients, which check every answer of production.
 type load struct {
 	scenario Scenario
 	framing  framing
@@ -65,7 +65,7 @@ func (l *load) fail(err error) {
 	l.mu.Unlock()
 }
 
-// client is one of the load's clients: it opens one connection after the other.
+// client opens one connection after the other.
 type client struct {
 	load   *load
 	index  int
@@ -89,7 +89,7 @@ func (c *client) run(ctx context.Context) {
 	c.timer = time.NewTimer(0)
 	<-c.timer.C
 	c.reply = bufio.NewReaderSize(nil, smallBuffer)
-	// Clients do not march in step.
+	// Clients start at different times.
 	if start := min(s.Think+s.ServerThink, 2*time.Second) +
 		time.Duration(s.Conns)*time.Second/8000; !c.sleep(ctx,
 		time.Duration(c.random.Int64N(int64(start)+1))) {
@@ -113,7 +113,7 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-// converse is one connection, from opening to closing.
+// converse opens a connection, exchanges requests on it and closes it.
 func (c *client) converse(ctx context.Context) error {
 	s := &c.load.scenario
 	c.load.dialing <- struct{}{}
@@ -263,8 +263,8 @@ func (c *client) sum(n int) (uint32, error) {
 	return sum, nil
 }
 
-// think is the client's pause. It ends early when the load's time is over; false means that ctx
-// ended.
+// think waits for the client's pause, at most until the load's time is over. It returns false if
+// ctx ended.
 func (c *client) think(ctx context.Context) bool {
 	d := c.load.scenario.Think
 	if c.load.scenario.Spread {
@@ -276,7 +276,7 @@ func (c *client) think(ctx context.Context) bool {
 	return c.sleep(ctx, d)
 }
 
-// pace holds a batch until it is due at the load's rate, against absolute times.
+// pace waits until a batch is due at the load's rate.
 func (c *client) pace(ctx context.Context, batch int) bool {
 	if c.load.rate <= 0 {
 		return true

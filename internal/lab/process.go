@@ -21,13 +21,13 @@ import (
 // readyLine begins the line that a command writes to stderr when it is ready.
 const readyLine = "tcpcopy: ready"
 
-// How long a command may take to be ready, and to end after it was told to.
+// How long a command may take until it is ready, and until it has ended after an interrupt.
 const (
 	readyWithin = 15 * time.Second
 	endsWithin  = 20 * time.Second
 )
 
-// Process is what running a command cost, and how it ended.
+// Process describes a command that has ended, and the resources that it used.
 type Process struct {
 	Name     string // "copy" or "intercept"
 	ExitCode int    // -1: killed
@@ -52,7 +52,7 @@ type child struct {
 // mostTail is how many lines of a command's stderr are kept.
 const mostTail = 40
 
-// startChild starts the program in the namespace. What it writes goes to name.log in dir.
+// startChild starts the program in the namespace. Its output goes to name.log in dir.
 func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name, says string,
 	args ...string) (*child, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
@@ -104,7 +104,7 @@ func (c *child) follow(stderr io.Reader, log io.Writer) {
 	}
 }
 
-// awaitReady waits for the line that says so.
+// awaitReady waits for the line that begins with says.
 func (c *child) awaitReady(ctx context.Context) error {
 	late := time.NewTimer(readyWithin)
 	defer late.Stop()
@@ -122,7 +122,7 @@ func (c *child) awaitReady(ctx context.Context) error {
 	}
 }
 
-// said is the command's last words, for an error.
+// said returns the last lines of the command's stderr, for an error.
 func (c *child) said() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,8 +142,8 @@ func (c *child) hasEnded() bool {
 	}
 }
 
-// stop interrupts the command as a user would, and waits until it has ended; it is killed where it
-// does not.
+// stop interrupts the command as a user would and waits until it has ended. If it does not end in
+// time it is killed.
 func (c *child) stop() Process {
 	var memory uint64
 	if !c.hasEnded() {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far the run is: a line that is written over on a terminal, a line each second
-// elsewhere.
+// progress shows the progress of a run: one line that is overwritten on a terminal, and a line each
+// second elsewhere.
 type progress struct {
 	w        io.Writer // nil: nowhere
 	run      *run
@@ -29,7 +29,7 @@ func newProgress(w io.Writer, r *run) *progress {
 	return p
 }
 
-// show shows the state of the run, where it is time to.
+// show shows the state of the run if the last line is old enough.
 func (p *progress) show() {
 	now := p.run.clock.now()
 	if p.w == nil || now-p.last < p.every {
@@ -63,7 +63,7 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
 
-// done ends a line that can be written over.
+// done ends a line that could be overwritten.
 func (p *progress) done() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")

@@ -14,7 +14,7 @@ import (
 // target.
 const connsFactor = 1.5
 
-// Result is what a run of the lab showed.
+// Result is the result of a run of the lab.
 type Result struct {
 	Options  Options
 	Scenario Scenario
@@ -36,8 +36,7 @@ type Result struct {
 	ReportError error
 }
 
-// Problems says everything that is not as it should be, one sentence each. None: the copy was
-// perfect.
+// Problems returns a sentence for each problem. There is none if the copy was perfect.
 func (r *Result) Problems() []string {
 	var p problems
 	p.when(r.Interrupted, "the lab was interrupted")
@@ -64,7 +63,7 @@ func (r *Result) Problems() []string {
 	return p
 }
 
-// problems is a list of sentences that grows.
+// problems collects sentences.
 type problems []string
 
 func (p *problems) when(so bool, format string, args ...any) {
@@ -125,7 +124,7 @@ func (r *Result) processes(p *problems) {
 	}
 }
 
-// ledger holds the copier's account against what both servers counted.
+// ledger compares the copier's account with what both servers counted.
 func (r *Result) ledger(p *problems) {
 	if r.ReportError != nil {
 		p.when(true, "no account from the copier: %v", r.ReportError)
@@ -159,7 +158,7 @@ func (r *Result) ledger(p *problems) {
 	p.when(lost != "" && r.Scenario.CopierAfter == 0, "the ledger has losses: %s", lost)
 }
 
-// drops is the ledger's losses in words; empty where there are none.
+// drops returns the ledger's losses in words, or an empty string if there are none.
 func drops(a *export.Report) string {
 	var words []string
 	for _, reason := range slices.Sorted(maps.Keys(a.Sessions.Dropped)) {
@@ -171,7 +170,7 @@ func drops(a *export.Report) string {
 	return strings.Join(words, ", ")
 }
 
-// delivered is in percent, and 100 only where nothing is missing.
+// delivered returns the percentage of requests that arrived. It is 100 only if none is missing.
 func (c *Comparison) delivered() float64 {
 	if c.Compared == 0 {
 		return 0
@@ -183,8 +182,8 @@ func (c *Comparison) delivered() float64 {
 	return d
 }
 
-// LagAt is the lag that the given percentage of requests did not exceed: from arrival at production
-// to arrival at the target.
+// LagAt returns the lag that the given percentage of requests did not exceed, from arrival at
+// production to arrival at the target.
 func (r *Result) LagAt(percent float64) time.Duration {
 	if r.Comparison.Lag == nil {
 		return 0
@@ -192,9 +191,9 @@ func (r *Result) LagAt(percent float64) time.Duration {
 	return time.Duration(r.Comparison.Lag.ValueAtQuantile(percent)) * time.Microsecond
 }
 
-// StartsWithin is by how much the given percentage of connections began at most earlier or later
-// than the median one, against the times at which they began at production: of a replay, how well
-// it kept its schedule.
+// StartsWithin returns by how much the given percentage of connections deviated at most from the
+// median of the times between their beginning at production and at the target: for a replay, how
+// well it kept its schedule.
 func (r *Result) StartsWithin(percent float64) time.Duration {
 	lags := slices.Sorted(slices.Values(r.Comparison.Starts))
 	if len(lags) == 0 {
@@ -208,7 +207,7 @@ func (r *Result) StartsWithin(percent float64) time.Duration {
 	return off[min(int(percent/100*float64(len(off))), len(off)-1)]
 }
 
-// CPUPerRequest is the CPU time of a process for each request that production received.
+// CPUPerRequest returns the CPU time of a process for each request that production received.
 func (r *Result) CPUPerRequest(p *Process) time.Duration {
 	if r.Production.Requests == 0 {
 		return 0

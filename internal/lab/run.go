@@ -57,15 +57,15 @@ type run struct {
 	targetAddr         netip.AddrPort
 }
 
-// Sample is how many connections were open at one moment.
+// Sample is the number of connections that were open at one moment.
 type Sample struct {
 	At                 time.Duration
 	Production, Target int64
 }
 
-// Run runs the lab. An error says that there is no result: that the network could not be made, or
-// that a command did not start. What the copier did wrong is in the result. Where ctx ends early
-// the result is of what was done until then.
+// Run runs the lab. It returns an error if there is no result, because the network could not be
+// made or a command did not start. Faults of the copier are in the result. If ctx ends early, the
+// result covers the run until then.
 func Run(ctx context.Context, options Options) (result *Result, err error) {
 	if options.Via == "" {
 		options.Via = Socket
@@ -113,7 +113,7 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 	return r.play(ctx)
 }
 
-// play does everything once the network stands.
+// play runs servers, copier and load on the network.
 func (r *run) play(ctx context.Context) (*Result, error) {
 	r.progress = newProgress(r.options.Progress, r)
 	if err := r.startServers(); err != nil {
@@ -187,7 +187,7 @@ func (r *run) sample() {
 	r.progress.show()
 }
 
-// wait lets d pass, or less where ctx ends.
+// wait waits for d, or until ctx ends.
 func (r *run) wait(ctx context.Context, d time.Duration) {
 	for end := r.clock.now() + d; r.clock.now() < end && ctx.Err() == nil; {
 		r.sample()
@@ -231,7 +231,7 @@ func (r *run) stopClients() {
 	}
 }
 
-// startCopier starts the intercept, where there is one, and the copier, and waits until they are
+// startCopier starts the intercept, if the way has one, and the copier, and waits until they are
 // ready.
 func (r *run) startCopier(ctx context.Context) error {
 	r.copyAt = r.net.Production
@@ -305,7 +305,7 @@ func (r *run) start(ctx context.Context, ns *netlab.Namespace, name string, args
 	return r.startProgram(ctx, ns, r.binary, name, readyLine, args)
 }
 
-// startProgram starts a program that may be another than this one, and waits until it has said so.
+// startProgram starts a program, which may be another than this one, and waits until it is ready.
 func (r *run) startProgram(ctx context.Context, ns *netlab.Namespace, program, name, says string,
 	args []string) (*child, error) {
 	command := filepath.Base(program) + " " + shellLine(args)
@@ -327,7 +327,7 @@ func (r *run) startProgram(ctx context.Context, ns *netlab.Namespace, program, n
 	return c, nil
 }
 
-// killChildren ends what still runs, where play has to give up.
+// killChildren kills what still runs, after an error.
 func (r *run) killChildren() {
 	for _, c := range []*child{r.recorder, r.agent, r.copier, r.assist} {
 		if c != nil && !c.hasEnded() {
@@ -337,7 +337,8 @@ func (r *run) killChildren() {
 	}
 }
 
-// drain waits until the target has all that production had, or says nothing any more.
+// drain waits until the target has received all that production has, or has been silent for too
+// long.
 func (r *run) drain(ctx context.Context) {
 	if r.copier == nil {
 		return
@@ -370,7 +371,7 @@ func (r *run) drain(ctx context.Context) {
 	}
 }
 
-// finish ends copier, intercept and servers, in this order, and compares.
+// finish ends copier, intercept and servers, in this order, and compares the records.
 func (r *run) finish() *Result {
 	result := &Result{
 		Options: r.options, Scenario: r.scenario, Samples: r.samples, Commands: r.commands,
@@ -404,7 +405,7 @@ func (r *run) finish() *Result {
 	return result
 }
 
-// shellLine is args as one would type them.
+// shellLine returns args as a shell's command line.
 func shellLine(args []string) string {
 	quoted := make([]string, len(args))
 	for i, a := range args {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Scenario is a load: what the clients do, and how production answers them.
+// Scenario describes a load: what the clients do, and how production answers.
 type Scenario struct {
 	Name string
 	Help string // one line
@@ -31,8 +31,8 @@ type Scenario struct {
 	AnswerIn    int           // an answer goes in so many writes; 0 means 1
 	AnswerPause time.Duration // between them
 
-	// CopierAfter starts the copier so long after the load. Then only what arrives at production
-	// after the first Settle of the copier's life is compared.
+	// CopierAfter is how long after the load the copier is started. Then only requests are compared
+	// that production receives Settle after that, or later.
 	CopierAfter time.Duration
 	Settle      time.Duration
 }
@@ -45,8 +45,7 @@ var scenarios = []Scenario{
 		AnswerBytes: 500,
 	},
 	{
-		// Production takes its time, so that connections overlap there too and their number says
-		// something.
+		// Production pauses, so that connections overlap there too.
 		Name: "short", Help: "5,000 connections: connect, one request that takes 50 ms, close",
 		Conns: 60, Total: 5000, Requests: 1, Think: 10 * time.Millisecond, RequestBytes: 200,
 		AnswerBytes: 500,
@@ -113,10 +112,10 @@ var scenarios = []Scenario{
 	},
 }
 
-// Scenarios lists the loads that there are; the first is the default.
+// Scenarios returns all loads. The first is the default.
 func Scenarios() []Scenario { return append([]Scenario(nil), scenarios...) }
 
-// FindScenario finds a load by its name; the empty name is the default's.
+// FindScenario returns the load of a name. The empty name is the default's.
 func FindScenario(name string) (Scenario, error) {
 	var names []string
 	for _, s := range scenarios {
@@ -129,7 +128,7 @@ func FindScenario(name string) (Scenario, error) {
 		strings.Join(names, ", "))
 }
 
-// check says what cannot be.
+// check returns an error if the values contradict each other.
 func (s *Scenario) check() error {
 	switch {
 	case s.Conns < 1:

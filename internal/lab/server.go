@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// scaleMost is the most by which a server's answers are longer than asked for.
+// scaleMost bounds the factor by which a server's answers are longer than requested.
 const scaleMost = 5
 
-// serverConfig says how a server answers. The zero value answers as asked and at once.
+// serverConfig describes how a server answers. The zero value answers at once, with the requested
+// length.
 type serverConfig struct {
 	// answers are so many times longer, or shorter; 0 and 1 change nothing
 	scaleUp, scaleDown int
@@ -24,7 +25,7 @@ type serverConfig struct {
 	framing    framing
 }
 
-// answerSize is how long the answer is for a client that asks for size bytes, headers included.
+// answerSize returns the length of the answer to a request for size bytes, headers included.
 func (c *serverConfig) answerSize(size int) int {
 	if c.scaleUp > 1 {
 		size *= min(c.scaleUp, scaleMost)
@@ -50,7 +51,7 @@ type server struct {
 	closed bool
 }
 
-// serve starts to answer what connects to l, and owns l from then on.
+// serve answers the connections of l, which it owns from then on.
 func serve(l net.Listener, config serverConfig, clock clock) *server {
 	s := &server{config: config, clock: clock, listener: l, conns: map[net.Conn]struct{}{}}
 	s.running.Go(s.accept)

@@ -130,7 +130,7 @@ func (r *Result) printExamples(w io.Writer) {
 	}
 }
 
-// averageOpen is the mean of the samples from the first open connection to the last.
+// averageOpen returns the mean of the samples from the first open connection to the last.
 func (r *Result) averageOpen(of func(Sample) int64) string {
 	var total, n int64
 	for _, s := range r.Samples {
@@ -157,7 +157,7 @@ func (t table) row(name string, cells ...string) {
 	fmt.Fprintln(t.w, strings.TrimRight(b.String(), " "))
 }
 
-// count is n with its thousands apart.
+// count returns n with separated thousands.
 func count(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -29,8 +29,8 @@ type Namespace struct {
 	running map[*Cmd]struct{}
 }
 
-// worker is a goroutine on a thread of its own that stands in the namespace. The thread ends with
-// it: a thread that has been elsewhere never goes back to the runtime.
+// worker is a goroutine locked to a thread in the namespace. The thread ends with it, so that the
+// runtime never uses it for other goroutines.
 type worker struct {
 	jobs chan job
 }
@@ -40,7 +40,7 @@ type job struct {
 	done chan struct{}
 }
 
-// newNamespace makes a network namespace; nothing but its open handle keeps it.
+// newNamespace makes a network namespace, which exists as long as its handle is open.
 func newNamespace(name string) (*Namespace, error) {
 	n := &Namespace{Name: name, handle: netns.None(), running: map[*Cmd]struct{}{}}
 	done := make(chan error, 1)
@@ -105,9 +105,9 @@ func (w *worker) do(fn func()) {
 	<-j.done
 }
 
-// Do runs fn on a thread that stands in the namespace, and waits for it. Sockets made by fn itself
-// stay in the namespace for good and may be used from anywhere; goroutines that fn starts do not
-// stand in it. fn must return: no runtime.Goexit, so no t.Fatal.
+// Do runs fn on a thread in the namespace and waits for it. Sockets that fn opens belong to the
+// namespace and may be used from anywhere. Goroutines that fn starts are not in the namespace. fn
+// must return: it must not call runtime.Goexit, nor t.Fatal.
 func (n *Namespace) Do(fn func()) error {
 	n.mu.Lock()
 	if n.closed {

@@ -29,15 +29,14 @@ const MaxClients = 200
 // MaxHosts is how many production hosts there can be, and how many targets.
 const MaxHosts = 8
 
-// Loss is how much of the TCP packets is lost, in percent, on the way to a host or from it.
+// Loss is the percentage of TCP packets that are lost on the way to a host or from it.
 type Loss struct {
 	ToTarget, FromTarget float64 // on the test net
 	// on the client net: lost before production, and so before a capture there
 	ToProduction, FromProduction float64
 }
 
-// Config says what net to make. Its zero value is the classic layout without loss and with
-// offloads.
+// Config describes a net. Its zero value is the classic layout without loss and with offloads.
 type Config struct {
 	Clients     int  // client addresses of each family; 0 means 4
 	MTU         int  // of every device, in bytes; 0 means 1500
@@ -56,7 +55,7 @@ type Config struct {
 	Spread Spread
 }
 
-// Spread is how the target's answers are spread over two assistants.
+// Spread selects how the target's answers are spread over two assistants.
 type Spread uint8
 
 // The ways to spread answers.
@@ -66,7 +65,7 @@ const (
 	ByFlow                  // of equal routes each flow takes one, by a hash of addresses and ports
 )
 
-// Net is a lab that stands. Take it down with Close.
+// Net is a network of namespaces. Close removes it.
 type Net struct {
 	Client, Production, Target, Assistant *Namespace
 	// all production hosts; the first is Production
@@ -167,8 +166,8 @@ func ClientAddr(i int, ipv6 bool) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// New makes the net. On failure nothing is left of it. Where the permission is missing the error is
-// a *PermissionError.
+// New makes the net. If it fails, nothing is left of it. If a permission is missing, the error is a
+// *PermissionError.
 func New(config Config) (n *Net, err error) {
 	if config.Clients == 0 {
 		config.Clients = 4
@@ -260,7 +259,7 @@ func (n *Net) hosts() []*Namespace {
 	return all
 }
 
-// Close kills the commands that still run in the net and takes it down. It may be called more than
+// Close kills the commands that still run in the net and removes it. It may be called more than
 // once.
 func (n *Net) Close() error {
 	var failed error

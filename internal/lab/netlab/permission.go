@@ -24,14 +24,16 @@ type PermissionError struct {
 	Err     error  // what the kernel said
 }
 
+// Error names the permission that is missing.
 func (e *PermissionError) Error() string {
 	return fmt.Sprintf("make network namespace: %v: missing %s", e.Err, e.Missing)
 }
 
+// Unwrap returns Err.
 func (e *PermissionError) Unwrap() error { return e.Err }
 
-// Permitted reports whether this process may make the lab's namespaces as it is: nil, or a
-// *PermissionError.
+// Permitted returns nil if this process may make the lab's namespaces, and a *PermissionError
+// otherwise.
 func Permitted() error {
 	done := make(chan error, 1)
 	onThread(func() {
@@ -52,10 +54,10 @@ func Permitted() error {
 	}
 }
 
-// EnterUserNamespace is for a process that is not Permitted: it runs the same program with the same
-// arguments again, as root of a new user namespace, with the same standard files, waits for it, and
-// returns its exit code; the caller is then to exit with it. Signals to end are passed on. Where
-// user namespaces are not to be had either it returns a *PermissionError.
+// EnterUserNamespace runs the same program again, with the same arguments and standard files, as
+// root of a new user namespace. It passes signals on, waits for the program and returns its exit
+// code, with which the caller should exit. If user namespaces are not permitted either, it returns
+// a *PermissionError.
 func EnterUserNamespace() (code int, err error) {
 	if os.Getenv(insideUserNamespace) != "" {
 		return 0, &PermissionError{

@@ -14,8 +14,8 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Path is a long and lossy way, played by a relay in this process, for kernels without netem. It
-// needs /dev/net/tun, which is often root's alone, and carries no packet larger than the MTU.
+// Path is a path with delay and loss. A relay in this process emulates it, since not every kernel
+// has netem. It requires /dev/net/tun, and carries no packet larger than the MTU.
 type Path struct {
 	Delay time.Duration // of every packet, each way
 	Loss  float64       // percent of the TCP packets, each way

@@ -21,7 +21,8 @@ var toAgent = []string{"--to", netlab.AssistantAddr4.String()}
 // fromAgent are that copier's.
 var fromAgent = []string{"--from", "agent://:36525"}
 
-// TestAgent: what an agent sends is copied like what is captured where the copier is.
+// TestAgent checks that packets from an agent are copied like packets that the copier captures
+// itself.
 func TestAgent(t *testing.T) {
 	for _, scenario := range []string{"keepalive", "short", "upload"} {
 		t.Run(scenario, func(t *testing.T) {
@@ -35,7 +36,8 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// TestAgentRestarts: after either end was killed and started again, all that follows arrives.
+// TestAgentRestarts kills and restarts either end. All that production receives afterwards must
+// arrive.
 func TestAgentRestarts(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -69,8 +71,8 @@ func TestAgentRestarts(t *testing.T) {
 	}
 }
 
-// TestAgentSheds: over its bandwidth an agent leaves out whole sessions. What arrives is right, and
-// both ends say what did not.
+// TestAgentSheds limits an agent's bandwidth. The agent must drop whole sessions; both ends must
+// count them.
 func TestAgentSheds(t *testing.T) {
 	dir := t.TempDir()
 	const mbps = 2

@@ -116,8 +116,8 @@ func poolCases() []poolCase {
 	return []poolCase{large, {"a pool that is too small", 2, "20000 20999", 2500, 2000}}
 }
 
-// TestBindPool: a pool of addresses carries what none of them could, and what is too much for it is
-// in the account.
+// TestBindPool connects from a pool of addresses that has more ports than any address, and from one
+// that has too few. Sessions without a port must be in the account.
 func TestBindPool(t *testing.T) {
 	for _, tc := range poolCases() {
 		t.Run(tc.name, func(t *testing.T) {
@@ -181,8 +181,8 @@ func cpu(c *copier) time.Duration {
 	return c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
 }
 
-// TestSixtyThousand: the copiers of four services of one host hold 60,000 connections to one
-// address and port at the same time, from four addresses that they share; -short takes a tenth.
+// TestSixtyThousand has four copiers on one host hold 60,000 connections to one address and port at
+// the same time, from four addresses that they share. With -short there are 6,000.
 func TestSixtyThousand(t *testing.T) {
 	const copiers, most = 4, 80 << 20 // bytes of memory, of which 16 MB are the capture ring
 	// of each: a process may hold 20,000 descriptors on many a host

@@ -14,8 +14,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestOnlyAndExcept: the target gets the sessions of the clients that are asked for, and the others
-// are in the account.
+// TestOnlyAndExcept checks that --only and --except select sessions by the client's address, and
+// that the others are counted.
 func TestOnlyAndExcept(t *testing.T) {
 	t.Parallel()
 	const conns, lines = 40, 3
@@ -63,8 +63,8 @@ func TestOnlyAndExcept(t *testing.T) {
 	}
 }
 
-// TestMaxRate: at no moment has the target more connections than the rate allows, and a tenth of a
-// second's besides; the sessions beyond are left out whole.
+// TestMaxRate checks that the target never has more connections than --max-rate allows, with a
+// burst of a tenth of a second, and that sessions beyond it are left out whole.
 func TestMaxRate(t *testing.T) {
 	t.Parallel()
 	const rate, conns = 40, 400
@@ -109,8 +109,8 @@ func TestMaxRate(t *testing.T) {
 	}
 }
 
-// TestMaxMbps: at no moment has the target been sent more than the bandwidth, a second's besides,
-// and what the last session had still to say.
+// TestMaxMbps checks that the target never receives more than --max-mbps allows, with a burst of a
+// second and the rest of the last session.
 func TestMaxMbps(t *testing.T) {
 	t.Parallel()
 	const perSecond, size, conns = 125_000, 12_000, 150
@@ -162,8 +162,8 @@ func TestMaxMbps(t *testing.T) {
 	})
 }
 
-// TestStagger: each further copy begins, and says each of its lines, so much later than the one
-// before.
+// TestStagger checks that each further copy opens, and sends each line, --stagger later than the
+// copy before.
 func TestStagger(t *testing.T) {
 	t.Parallel()
 	const conns, lines, copies, stagger = 20, 4, 3, 100 * time.Millisecond
@@ -286,8 +286,8 @@ func (s *stand) rampLives(conns, rate int, begin time.Time) []life {
 	return lives
 }
 
-// TestRamp: from the start on the share of the sessions grows to all, and each session is in it
-// from when its turn has come.
+// TestRamp checks that the share of the sessions that are copied grows to all of them, and that a
+// session that belongs to the share at some time belongs to it from then on.
 func TestRamp(t *testing.T) {
 	t.Parallel()
 	const conns, rate, ramp, lag = 600, 200, 2 * time.Second, 500 * time.Millisecond

@@ -121,7 +121,8 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
-// TestSecondInterrupt: the target takes connections and answers nothing, so that nothing drains.
+// TestSecondInterrupt interrupts a copier twice. The target answers nothing, so that the first
+// interrupt alone waits for the drain time.
 func TestSecondInterrupt(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -176,10 +177,20 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		p := s.pair()
 		s.copyArgs("") // starts the intercept
 		before := hostState(t, s.net.Production)
-		c := s.copyPair("--report",
-			filepath.Join(s.dir, "report.json"), "--stats", "50ms")
+		report := filepath.Join(s.dir, "report.json")
+		c := s.copyPair("--report", report, "--stats", "200ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
+		// Not while a report is written: until it is complete it has another name.
+		written := func() time.Time {
+			fi, err := os.Stat(report)
+			if err != nil {
+				return time.Time{}
+			}
+			return fi.ModTime()
+		}
+		last := written()
+		eventually(t, "another report", func() bool { return !written().Equal(last) })
 		c.kill()
 		ch.end()
 		// What belongs to a process goes with it, but not in the same instant.
@@ -214,7 +225,7 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 	})
 }
 
-// TestFullDisk: a report and a log that cannot be written do not keep a copier from copying.
+// TestFullDisk checks that a copier goes on if its report or its log cannot be written.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

@@ -9,10 +9,10 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestFastClient: a client that asks one line after the other, as fast as production answers, is
-// copied by a connection that is not much slower. Where each answer waits at the intercept for the
-// end of a capture block's time, 2 ms, no thousand lines take less than two seconds; one round of
-// several shows that they do.
+// TestFastClient checks that a client that asks one line after the other, as fast as production
+// answers, is copied by a connection that is not much slower. If each answer waited at the
+// intercept for the end of a capture block, 2 ms, a thousand lines would take two seconds. One fast
+// round of several is enough.
 func TestFastClient(t *testing.T) {
 	s := newStand(t, setting{way: raw})
 	p := s.pair()

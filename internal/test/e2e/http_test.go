@@ -193,9 +193,8 @@ func (s *stand) nginxPipeline() {
 	}
 }
 
-// TestHTTP copies an nginx and a site to ones whose answers are larger, and slower: every request
-// comes, in its order, and none before its time. Then some requests are left out, and the others
-// changed.
+// TestHTTP copies to servers whose answers are larger and slower. Each request must arrive in
+// order, and none before its turn. Then some requests are left out or changed.
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

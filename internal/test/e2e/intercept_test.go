@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTwoCopiersOneIntercept: each hears of its own connections only, though both copy the same
-// clients to the same target.
+// TestTwoCopiersOneIntercept checks that each copier receives the answers of its own connections
+// only, though both copy the same clients to the same target.
 func TestTwoCopiersOneIntercept(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -40,7 +40,7 @@ func TestTwoCopiersOneIntercept(t *testing.T) {
 	}
 }
 
-// TestTwoServices: two copiers with a service each, one intercept.
+// TestTwoServices has two copiers, each with a server of its own, use one intercept.
 func TestTwoServices(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: raw})
@@ -60,7 +60,7 @@ func TestTwoServices(t *testing.T) {
 	}
 }
 
-// TestOneCopierTwoIntercepts: answers come by one of them or by both.
+// TestOneCopierTwoIntercepts checks that answers may come by either of two intercepts, or by both.
 func TestOneCopierTwoIntercepts(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -91,9 +91,9 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 	}
 }
 
-// TestAnswersSpread: the target's answers are spread over the intercepts on two assistants by its
-// routes; one copier hears all of them. One of the two is stopped under open connections and
-// started again: those of the other go on meanwhile, and nothing is lost.
+// TestAnswersSpread spreads the target's answers over the intercepts on two assistants. One
+// intercept is stopped while connections are open and started again: connections of the other go
+// on, and nothing is lost.
 func TestAnswersSpread(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -164,7 +164,8 @@ func TestAnswersSpread(t *testing.T) {
 	}
 }
 
-// TestInterceptOfTheOtherFamily: sessions over IPv6, the intercept reached over IPv4.
+// TestInterceptOfTheOtherFamily copies sessions over IPv6 with an intercept that is reached over
+// IPv4.
 func TestInterceptOfTheOtherFamily(t *testing.T) {
 	t.Parallel()
 	for _, ipv6 := range []bool{false, true} {
@@ -183,8 +184,8 @@ func TestInterceptOfTheOtherFamily(t *testing.T) {
 	}
 }
 
-// TestInterceptGoesAndComes: connections of the meantime are lost and counted, the copier stays,
-// and goes on.
+// TestInterceptGoesAndComes restarts an intercept. Connections opened meanwhile must be lost and
+// counted; the copier must go on.
 func TestInterceptGoesAndComes(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: raw})
@@ -223,7 +224,7 @@ func TestInterceptGoesAndComes(t *testing.T) {
 	t.Logf("sessions %+v", r.Sessions)
 }
 
-// TestWrongKey: nobody without the key hears anything.
+// TestWrongKey checks that a copier with another key receives nothing.
 func TestWrongKey(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: raw})

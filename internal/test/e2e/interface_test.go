@@ -13,8 +13,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestOwnCopies: production and target are the same server on the same host, and what the copier
-// sends is not copied again.
+// TestOwnCopies has production and target be the same server on the same host. The copier's own
+// packets must not be copied.
 func TestOwnCopies(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, mapping string }{
@@ -45,7 +45,7 @@ func TestOwnCopies(t *testing.T) {
 	}
 }
 
-// TestSamePort: the target listens where production does, on another host.
+// TestSamePort has the target listen on production's port, on another host.
 func TestSamePort(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -61,7 +61,8 @@ func TestSamePort(t *testing.T) {
 	})
 }
 
-// TestInterfaces: -i chooses, and what comes in elsewhere is not copied.
+// TestInterfaces checks that -i selects interfaces, and that packets of other interfaces are not
+// copied.
 func TestInterfaces(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -94,9 +95,9 @@ func TestInterfaces(t *testing.T) {
 	})
 }
 
-// TestForwardedTraffic: without an production address in the mapping, only what is addressed to
-// this host counts. The host forwards to a container, whose traffic counts where the mapping names
-// it, and once, though it is seen on the way in and on the way out, and on a bridge between.
+// TestForwardedTraffic runs the copier on a host that forwards to a container. Without a production
+// address in the mapping only packets addressed to the host count. With the container's address its
+// packets count, and count once, though they are seen on several interfaces.
 func TestForwardedTraffic(t *testing.T) {
 	t.Parallel()
 	container := netip.MustParseAddr("10.88.0.2")

@@ -149,8 +149,8 @@ func (e encapsulator) run(source source.Source, out net.Conn) {
 	}
 }
 
-// TestMirror: a copier beside neither production nor its host gets what a mirror sends, and copies
-// it like one that captures there.
+// TestMirror feeds a copier beside production from a mirror. It must copy like one on the
+// production host.
 func TestMirror(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
@@ -203,8 +203,8 @@ func shortLoad(t *testing.T) *lab.Scenario {
 	return &s
 }
 
-// TestMirrorCuts: a request that the mirror has cut never reaches the target, whole or in part;
-// those before and after it do.
+// TestMirrorCuts checks that a request that the mirror has truncated does not reach the target, and
+// that those before and after it do.
 func TestMirrorCuts(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{NoOffloads: true}})
 	p := s.pair()

@@ -55,8 +55,8 @@ func most(list []int) (m int) {
 
 const ethernetHeader = 14
 
-// TestFramesStayBelowMTU: production receives frames of up to 64 KB, and the target none above what
-// the path carries, of the same bytes.
+// TestFramesStayBelowMTU checks that the target receives no frame larger than the path carries,
+// though production receives frames of up to 64 KB.
 func TestFramesStayBelowMTU(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -74,7 +74,8 @@ func TestFramesStayBelowMTU(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: raw, ipv6: test.ipv6, net: netlab.Config{MTU: test.mtu}})
-			// With offloads a veth passes large packets whole; a real device cuts them, as the kernel does here.
+			// With offloads a veth passes large packets whole; a real device cuts them, as the
+			// kernel does here.
 			if err := s.net.Production.Try(func() error {
 				return sys.SetOffloads(netlab.ProductionTestDevice, false)
 			}); err != nil {

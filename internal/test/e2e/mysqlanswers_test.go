@@ -144,8 +144,8 @@ func (s *stand) otherLoad(schema string, times int) {
 	do("CREATE TABLE done (n INT)")
 }
 
-// A target that answers otherwise than production gets the same commands, each after the answer to
-// the one before.
+// TestMySQLOtherAnswers copies to a target that answers otherwise than production. It must receive
+// the same commands, each after the answer to the one before.
 func TestMySQLOtherAnswers(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

@@ -72,30 +72,12 @@ func serveSQL(t testing.TB, host *netlab.Namespace, address, method, password st
 	secret := &tls.Config{Certificates: []tls.Certificate{{PrivateKey: key}}}
 	conf := server.NewServer("8.0.36", mysql.DEFAULT_COLLATION_ID, method,
 		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), secret)
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &sqlServer{t: t}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { s.talk(c, conf, password) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		all.Wait()
-	})
+	accept(t, host, address, func(c net.Conn) { s.talk(c, conf, password) })
 	return s
 }
 
 func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
-	defer c.Close()
 	users := server.NewInMemoryProvider()
 	users.AddUser("app", password)
 	conn, err := conf.NewCustomizedConn(c, users, s)
@@ -109,8 +91,8 @@ func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
 	}
 }
 
-// A target whose users log in with caching_sha2_password: all of it, with the server's key, the
-// first time, and then by what the server remembers. Of what clients say, only reads go there.
+// TestMySQLCachingSHA2 copies to a target whose users log in with caching_sha2_password: in full
+// with the server's key, and then by what the server remembers. Only reads are copied.
 func TestMySQLCachingSHA2(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -151,27 +133,11 @@ type unwilling struct{ asked atomic.Int64 }
 func refuseSQL(t testing.TB, host *netlab.Namespace, address string, code uint16,
 	text string) *unwilling {
 	t.Helper()
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	u := new(unwilling)
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			u.asked.Add(1)
-			c.Write(append([]byte{byte(3 + len(text)), 0, 0, 0, mysql.ERR_HEADER, byte(code),
-				byte(code >> 8)}, text...))
-			c.Close()
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		all.Wait()
+	accept(t, host, address, func(c net.Conn) {
+		u.asked.Add(1)
+		c.Write(append([]byte{byte(3 + len(text)), 0, 0, 0, mysql.ERR_HEADER, byte(code),
+			byte(code >> 8)}, text...))
 	})
 	return u
 }
@@ -195,8 +161,8 @@ var loginRefusals = []struct {
 	{"encrypted", "tls", "", 3307, rightLogin, true},
 }
 
-// What keeps a copy from logging in ends it by name, and does not have the target asked again and
-// again.
+// TestMySQLLoginRefused checks that a copy that cannot log in ends with the reason, and does not
+// ask the target again and again.
 func TestMySQLLoginRefused(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

@@ -368,7 +368,7 @@ var wireCases = []struct {
 		{fromServer, pack(3, 1)}}, 1, 1, 0, 1},
 }
 
-// What the judge says of made-up connections.
+// TestSQLWire checks what sqlWire finds in made-up connections.
 func TestSQLWire(t *testing.T) {
 	for _, test := range wireCases {
 		t.Run(test.name, func(t *testing.T) {

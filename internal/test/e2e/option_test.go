@@ -94,7 +94,7 @@ var optionCases = []struct {
 	{"two links", []string{raw}, []string{"-C", "2"}, whole},
 }
 
-// TestOptions: options that change what reaches the target, on 40 connections of 5 lines.
+// TestOptions checks options that change what reaches the target, on 40 connections of 5 lines.
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for _, test := range optionCases {
@@ -135,8 +135,7 @@ func from(t *testing.T, p pair, want ...string) {
 	}
 }
 
-// TestLettersAlone: TCPCopy's own command line, without a subcommand, and its name for the
-// intercept.
+// TestLettersAlone runs TCPCopy's own command lines: without a subcommand, and as intercept.
 func TestLettersAlone(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	p := s.pair()

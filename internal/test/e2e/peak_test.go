@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestCopiesPeak: at no moment of a steady load has the target more than one and a half times the
-// connections that three copies of production's are.
+// TestCopiesPeak checks that under a steady load of three copies the target never has more than one
+// and a half times the connections that three times production's are.
 func TestCopiesPeak(t *testing.T) {
 	const copies, rate, life = 3, 500, 100 * time.Millisecond
 	conns := 2000

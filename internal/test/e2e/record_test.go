@@ -23,25 +23,11 @@ const answerSize = 12_000
 // connection of its own.
 func (s *stand) answering() (call func()) {
 	s.t.Helper()
-	l, err := s.net.Production.Listen("tcp4", fmt.Sprintf(":%d", productionPort))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-					c.Write(noise(1, answerSize))
-				}
-			}()
+	accept(s.t, s.net.Production, onPort(productionPort), func(c net.Conn) {
+		if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+			c.Write(noise(1, answerSize))
 		}
-	}()
+	})
 	return func() {
 		s.t.Helper()
 		d := &net.Dialer{Timeout: patience}
@@ -139,7 +125,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// A full disk is one clear line and exit code 1, and what is there stays readable.
+// TestRecordFullDisk checks that a full disk gives one line and exit code 1, and that what was
+// written can be read.
 func TestRecordFullDisk(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	call := s.answering()

@@ -118,9 +118,9 @@ func (s *stand) redisLogins() (denied int) {
 	return denied
 }
 
-// TestRedisProtocol copies a Redis to one whose answers are longer, and come in parts: no command
-// comes before its time, and both have the same data in the end. Then some commands are left out,
-// and the passwords differ.
+// TestRedisProtocol copies to a Redis whose answers are longer and come in parts. No command may
+// arrive before its turn, and both servers must have the same data. Then some commands are left
+// out, and passwords differ.
 func TestRedisProtocol(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {

@@ -7,7 +7,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestRefusals: what cannot be is refused at once, with the exit code and the word that helps.
+// TestRefusals checks that invalid settings are refused at start, with an exit code and a message
+// that says what to do.
 func TestRefusals(t *testing.T) {
 	s := newStand(t, setting{way: raw})
 	without := func(capability string, args ...string) []string {
@@ -82,8 +83,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestInterceptRefusesToForward: a host that forwards would pass the target's answers on to real
-// clients.
+// TestInterceptRefusesToForward starts an intercept on a host that forwards packets, which would
+// pass the target's answers on to clients.
 func TestInterceptRefusesToForward(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: raw})
@@ -113,8 +114,8 @@ func TestInterceptRefusesToForward(t *testing.T) {
 	}
 }
 
-// TestLocalAddressesOfClients: -c with an address that a host on the way has itself would draw that
-// host's resets.
+// TestLocalAddressesOfClients checks that -c refuses an address that a host on the path has, since
+// that host would reset the copies.
 func TestLocalAddressesOfClients(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: raw})

@@ -230,8 +230,8 @@ func oddFiles(t *testing.T) []oddFile {
 	}
 }
 
-// What is in files that are not as one would have them is replayed as far as it can be, and the
-// rest is counted.
+// TestReplayOddFiles checks that unusual files are replayed as far as possible, and that the rest
+// is counted.
 func TestReplayOddFiles(t *testing.T) {
 	for _, test := range oddFiles(t) {
 		t.Run(test.name, func(t *testing.T) {
@@ -259,7 +259,7 @@ func TestReplayOddFiles(t *testing.T) {
 	}
 }
 
-// A file with other ports says which.
+// TestReplayOtherPorts checks that the ports of a file without the mapped one are named.
 func TestReplayOtherPorts(t *testing.T) {
 	r := newTape(t, capfile.LinkRaw)
 	c := recordedClient(1)
@@ -271,8 +271,8 @@ func TestReplayOtherPorts(t *testing.T) {
 	}
 }
 
-// What another program writes into a pipe is replayed while it does: the target has had it before
-// the pipe ends.
+// TestReplayStdin replays what another program writes into a pipe. The target must receive it
+// before the pipe ends.
 func TestReplayStdin(t *testing.T) {
 	e := newCapitals(t)
 	cmd := exec.CommandContext(t.Context(), binary, "replay", "-", "-x", "80-"+e.Addr().String())
@@ -304,7 +304,8 @@ func TestReplayStdin(t *testing.T) {
 	}
 }
 
-// A protocol that nobody here knows arrives byte for byte, whichever tool has recorded it.
+// TestReplayUnknownProtocol checks that an unknown protocol arrives byte for byte, from the
+// recordings of several tools.
 func TestReplayUnknownProtocol(t *testing.T) {
 	r := newTape(t, capfile.LinkRaw)
 	var want []string

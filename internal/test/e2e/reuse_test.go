@@ -9,9 +9,9 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTunnelRealClient: one that is a client of production and of the target at once, from one
-// port, keeps its own connection to the target. Its copy has the same ends where the target's own
-// address is one of them, and then it cannot be.
+// TestTunnelRealClient has a client of production be a client of the target too, from the same
+// port. Its own connection to the target must survive; its copy cannot exist if it has the same two
+// ends.
 func TestTunnelRealClient(t *testing.T) {
 	for _, tc := range []struct {
 		reach  string
@@ -58,8 +58,8 @@ func TestTunnelRealClient(t *testing.T) {
 	}
 }
 
-// TestTunnelPortReuse: a client that uses one port again and again is one connection after the
-// other at the target too, from that port.
+// TestTunnelPortReuse checks that a client that uses one port again and again has its connections
+// copied from that port.
 func TestTunnelPortReuse(t *testing.T) {
 	for _, timestamps := range []string{"1", "0"} {
 		for _, reach := range []string{"loopback", "mark"} {

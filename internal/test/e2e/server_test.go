@@ -15,6 +15,50 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
+// accept listens on a host, at an address with a port, and calls serve for each connection in a
+// goroutine; the connection is closed when serve returns. When the test ends, the listener and all
+// connections are closed.
+func accept(t testing.TB, host *netlab.Namespace, address string, serve func(net.Conn)) {
+	t.Helper()
+	l, err := host.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	open := make(map[net.Conn]struct{})
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[c] = struct{}{}
+			mu.Unlock()
+			all.Go(func() {
+				serve(c)
+				c.Close()
+				mu.Lock()
+				delete(open, c)
+				mu.Unlock()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		all.Wait()
+	})
+}
+
+// onPort is the address of a port, on all addresses of a host.
+func onPort(port int) string { return fmt.Sprintf(":%d", port) }
+
 // lineServer answers each line with the same line, and records all of them.
 type lineServer struct {
 	t testing.TB
@@ -35,7 +79,7 @@ type lineServer struct {
 // serve starts a server on a port of all of a host's addresses.
 func (s *stand) serve(host *netlab.Namespace, port int) *lineServer {
 	s.t.Helper()
-	return serveAt(s.t, host, fmt.Sprintf(":%d", port))
+	return serveAt(s.t, host, onPort(port))
 }
 
 // serveAt starts a server on a host, at an address with a port.

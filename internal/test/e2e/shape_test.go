@@ -21,34 +21,18 @@ type ending struct {
 // listener takes connections, reads them to their end, and answers each line; it closes first after
 // a line "bye", and resets after a line "die".
 type listener struct {
-	l    net.Listener
-	all  sync.WaitGroup
 	mu   sync.Mutex
 	ends []string
 }
 
 func listen(t *testing.T, host *netlab.Namespace, port int) *listener {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &listener{l: l}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.all.Go(func() { s.talk(c.(*net.TCPConn)) })
-		}
-	}()
-	t.Cleanup(func() { l.Close() })
+	s := new(listener)
+	accept(t, host, onPort(port), func(c net.Conn) { s.talk(c.(*net.TCPConn)) })
 	return s
 }
 
 func (s *listener) talk(c *net.TCPConn) {
-	defer c.Close()
 	var e ending
 	b := make([]byte, 64<<10)
 	for {
@@ -144,7 +128,8 @@ var shapes = []struct {
 	}, ""},
 }
 
-// TestShapes: connections are opened, half-closed, closed and reset at the target as at production.
+// TestShapes checks that connections are opened, half-closed, closed and reset at the target as at
+// production.
 func TestShapes(t *testing.T) {
 	t.Parallel()
 	const conns = 30

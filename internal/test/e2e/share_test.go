@@ -16,8 +16,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or
-// lost, and its share moves.
+// TestTargetAway stops one of three targets and starts it again. No session of the others may be
+// moved or lost, and its share must move.
 func TestTargetAway(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60, Targets: 3}})
@@ -83,53 +83,39 @@ func TestTargetAway(t *testing.T) {
 	}
 }
 
-// frozen is a service that a test can stop: it reads nothing, and answers nothing, until it goes
-// on.
+// frozen is a server that a test can stop: meanwhile it reads and answers nothing.
 type frozen struct {
-	l    net.Listener
 	mu   sync.Mutex // held while it is stopped
 	seen sync.Map   // when a line came first
 }
 
-func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &frozen{l: l}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+func freeze(t testing.TB, host *netlab.Namespace, port int) *frozen {
+	f := new(frozen)
+	accept(t, host, onPort(port), func(c net.Conn) {
+		b := make([]byte, 256)
 		for {
-			c, err := l.Accept()
+			n, err := c.Read(b)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				b := make([]byte, 256)
-				for {
-					n, err := c.Read(b)
-					if err != nil {
-						return
-					}
-					f.mu.Lock() // waits while it is stopped
-					f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
-					f.mu.Unlock()
-					if _, err := c.Write(b[:n]); err != nil {
-						return
-					}
-				}
-			}()
+			f.mu.Lock() // waits while it is stopped
+			f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
+			f.mu.Unlock()
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
 		}
-	}()
+	})
 	return f
 }
 
-// TestAllSideBySide: with one of two versions stopped, the other one gets its requests as before.
+// TestAllSideBySide checks that with --balance all a target receives its requests in time while
+// another one is stopped.
 func TestAllSideBySide(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{Targets: 2}})
 	s.serve(s.net.Production, productionPort)
-	running, stopped := freeze(t, s.net.Targets[0], ":8080"), freeze(t, s.net.Targets[1], ":8080")
+	running, stopped := freeze(t, s.net.Targets[0], targetPort), freeze(t, s.net.Targets[1],
+		targetPort)
 	c := s.copy("-x", s.toAll(), "--balance", "all")
 	k := s.keepOpen(productionPort, 8)
 	asked := make(map[string]time.Time)
@@ -190,7 +176,7 @@ func TestAllSideBySide(t *testing.T) {
 	expectComplete(t, r, 16, 2*int64(k.bytes()))
 }
 
-// TestCopiesOfEach: every request arrives as often as it is to, on connections of their own.
+// TestCopiesOfEach checks that each request arrives as often as -n says, on separate connections.
 func TestCopiesOfEach(t *testing.T) {
 	for _, tc := range []struct {
 		way          string
@@ -208,7 +194,7 @@ func TestCopiesOfEach(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
 			c := s.copyPair("-n", tc.copies)
-			k, learn := &keptOpen{}, tc.conns/10
+			k, learn := &keptOpen{s: s}, tc.conns/10
 			if tc.lines == 0 {
 				// At first nothing is known of how long answers are, and copies close late.
 				s.short(productionPort, "first", learn, 100*time.Millisecond)
@@ -281,7 +267,7 @@ func ownAddresses(t *testing.T, p pair) {
 	}
 }
 
-// TestReload: SIGHUP changes where sessions go, and loses none.
+// TestReload changes the mappings by SIGHUP. No session may be lost.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways {
@@ -346,9 +332,9 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestTwoCopiersOfOneClient: of two copiers that see the same clients, as with asymmetric mirrors,
-// one copies a connection, all of it, and the other is refused it, and counts that. By socket they
-// do not meet: each copies all.
+// TestTwoCopiersOfOneClient has two copiers see the same clients, as with asymmetric mirrors. Each
+// connection must be copied by one of them and refused to the other, which counts it. The socket
+// way copies each twice.
 func TestTwoCopiersOfOneClient(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -381,8 +367,8 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 	})
 }
 
-// TestTwoCopiersOfShortConnections: who is second stays second where the first one's connection is
-// over by then.
+// TestTwoCopiersOfShortConnections checks that a connection that one copier has copied is refused
+// to the other even if it has ended by then.
 func TestTwoCopiersOfShortConnections(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{raw, tunnel} {
@@ -403,9 +389,8 @@ func TestTwoCopiersOfShortConnections(t *testing.T) {
 	}
 }
 
-// TestFirstCopierDies: of two copiers that see the same clients one is killed; the other takes over
-// its connections at their clients' next requests, and all later ones. It repeats nothing that the
-// first one had sent.
+// TestFirstCopierDies kills one of two copiers that see the same clients. The other must take over
+// the connections at their next requests, and must repeat nothing.
 func TestFirstCopierDies(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{raw, tunnel} {

@@ -112,8 +112,8 @@ func (c *swarm) open(id int, target netip.AddrPort) []wire.Op {
 	}
 }
 
-// TestTunnelTwentyThousand: an intercept holds 20,000 connections in 200 MB, or as many as it may
-// open; those that are too many are refused by count, and all goes on.
+// TestTunnelTwentyThousand checks that an intercept holds 20,000 connections in 200 MB, or as many
+// as its limit of open files allows, and that those beyond are refused and counted.
 func TestTunnelTwentyThousand(t *testing.T) {
 	const (
 		want   = 20_000

@@ -13,8 +13,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask
-// afterwards arrives.
+// TestTargetComesUpLater checks that requests are dropped and counted until the target is up, and
+// arrive afterwards.
 func TestTargetComesUpLater(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -49,7 +49,8 @@ func TestTargetComesUpLater(t *testing.T) {
 	})
 }
 
-// TestTargetDies: connections end with it, and the copier goes on when another comes up.
+// TestTargetDies kills the target. Its connections must end, and the copier must go on when it is
+// up again.
 func TestTargetDies(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -89,33 +90,19 @@ func TestTargetDies(t *testing.T) {
 	})
 }
 
-// TestTLSIsRefused: the target gets no byte of it.
+// TestTLSIsRefused checks that no byte of an encrypted session reaches the target.
 func TestTLSIsRefused(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		l, err := s.net.Production.Listen("tcp", fmt.Sprintf(":%d", productionPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		certificate := selfSigned(t)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					conn := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}})
-					b := make([]byte, 100)
-					if n, err := conn.Read(b); err == nil {
-						conn.Write(b[:n])
-					}
-				}()
+		config := &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}
+		accept(t, s.net.Production, onPort(productionPort), func(c net.Conn) {
+			conn := tls.Server(c, config)
+			b := make([]byte, 100)
+			if n, err := conn.Read(b); err == nil {
+				conn.Write(b[:n])
 			}
-		}()
-		defer l.Close()
+		})
 		target := s.serve(s.net.Target, targetPort)
 		c := s.copyPair()
 		for i := range 5 {
@@ -143,8 +130,8 @@ func TestTLSIsRefused(t *testing.T) {
 	})
 }
 
-// TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger,
-// and what clients ask afterwards arrives.
+// TestPausedCopier stops a copier for a while. What the kernel could not keep must be in the
+// ledger, and later requests must arrive.
 func TestPausedCopier(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -217,28 +204,15 @@ func TestPausedCopier(t *testing.T) {
 	})
 }
 
-// TestTargetHangs: a target that takes connections and says nothing holds back what waits for an
-// answer, and nothing else.
+// TestTargetHangs has a target accept connections and answer nothing. Only turns that wait for an
+// answer may be held back.
 func TestTargetHangs(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		s.serve(s.net.Production, productionPort)
-		l, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
 		got := make(chan string, 10)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { got <- readAll(c) }()
-			}
-		}()
+		accept(t, s.net.Target, onPort(targetPort), func(c net.Conn) { got <- readAll(c) })
 		c := s.copyPair("--gate-limit", "300ms")
 		s.talk(productionPort, "hang", 10, 3)
 		for range 10 {

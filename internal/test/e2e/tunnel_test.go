@@ -79,8 +79,9 @@ var tunnelHosts = []struct {
 		sysctls: []string{"ipv4/tcp_syncookies=2"}},
 }
 
-// TestTunnelHosts: whatever the target's own settings are, the server sees the clients' addresses,
-// nothing reaches the clients, and afterwards all is as before.
+// TestTunnelHosts tries the tunnel with various settings of the target's host. The server must see
+// the clients' addresses, no packet may reach the clients, and the host must be as before in the
+// end.
 func TestTunnelHosts(t *testing.T) {
 	t.Parallel()
 	for _, tc := range tunnelHosts {
@@ -124,8 +125,8 @@ func TestTunnelHosts(t *testing.T) {
 	}
 }
 
-// TestTunnelKilled: an intercept that is killed in the middle leaves rules, which keep answers from
-// real clients; the next one, or --cleanup, takes them back.
+// TestTunnelKilled kills an intercept on the target. The rules that keep answers from real clients
+// must stay, and the next intercept, or --cleanup, must remove them.
 func TestTunnelKilled(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, reach, listen string }{
@@ -168,8 +169,8 @@ func TestTunnelKilled(t *testing.T) {
 	}
 }
 
-// TestTunnelLeaves: an intercept that is told to end in the middle of a load leaves nothing, and
-// nothing reaches the clients on the way.
+// TestTunnelLeaves stops an intercept on the target under load. It must leave nothing behind, and
+// no packet may reach the clients.
 func TestTunnelLeaves(t *testing.T) {
 	t.Parallel()
 	for _, reach := range []string{"loopback", "mark"} {
@@ -199,7 +200,7 @@ func TestTunnelLeaves(t *testing.T) {
 	}
 }
 
-// TestTunnelBesideOthers: the target's other clients are served on the same port meanwhile.
+// TestTunnelBesideOthers checks that other clients of the target are served on the same port.
 func TestTunnelBesideOthers(t *testing.T) {
 	t.Parallel()
 	for _, reach := range []string{"loopback", "mark"} {
@@ -241,8 +242,8 @@ func TestTunnelBesideOthers(t *testing.T) {
 	}
 }
 
-// TestTunnelBesideRedirected: clients whom the target's firewall sends on to 127.0.0.1 keep their
-// answers, also where the server listens there alone.
+// TestTunnelBesideRedirected checks that clients that the target's firewall redirects to 127.0.0.1
+// keep their answers, even if the server listens there alone.
 func TestTunnelBesideRedirected(t *testing.T) {
 	t.Parallel()
 	for _, listen := range []string{":8080", "127.0.0.1:8080"} {
@@ -278,7 +279,7 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 	}
 }
 
-// TestTunnelStandsIn: a client on production itself gets the address of -H at the target.
+// TestTunnelStandsIn checks that a client on production itself has the address of -H at the target.
 func TestTunnelStandsIn(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
@@ -303,7 +304,8 @@ func TestTunnelStandsIn(t *testing.T) {
 	}
 }
 
-// TestTunnelRefuses: a copier gets no further than it may.
+// TestTunnelRefuses checks that a copier reaches no other port, host or way, and none without the
+// key.
 func TestTunnelRefuses(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
@@ -367,7 +369,7 @@ func TestTunnelRefuses(t *testing.T) {
 	}
 }
 
-// TestTunnelTwoCopiers: a connection that two copiers have is the first one's.
+// TestTunnelTwoCopiers checks that a connection that two copiers see belongs to the first.
 func TestTunnelTwoCopiers(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
@@ -386,7 +388,7 @@ func TestTunnelTwoCopiers(t *testing.T) {
 	}
 }
 
-// TestTunnelContainer: the server is in a container's namespace, the intercept is started outside.
+// TestTunnelContainer runs the intercept outside of the container in which the server listens.
 func TestTunnelContainer(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
@@ -410,7 +412,8 @@ func TestTunnelContainer(t *testing.T) {
 	}
 }
 
-// TestTunnelUnreachableServer: one that cannot be reached from clients' addresses is named.
+// TestTunnelUnreachableServer checks that a server that cannot be reached from clients' addresses
+// is named in the log.
 func TestTunnelUnreachableServer(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -450,7 +453,7 @@ func TestTunnelUnreachableServer(t *testing.T) {
 	}
 }
 
-// TestTunnelAnswersStay: of large answers next to nothing goes back to production.
+// TestTunnelAnswersStay checks that next to nothing goes back to production for large answers.
 func TestTunnelAnswersStay(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, setting{way: tunnel})

@@ -171,7 +171,10 @@ func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...
 	return production, target
 }
 
+// TestNginx checks that nginx receives the same requests and uploads on the target as on
+// production.
 func TestNginx(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name string

@@ -23,7 +23,6 @@ import (
 // desk is a web server that answers one request after another, in so much time, and knows how many
 // it had answered on a connection when each request came.
 type desk struct {
-	l     net.Listener
 	pause time.Duration
 	size  int // of an answer
 	fail  int // every so manyth request fails here; 0: none
@@ -32,41 +31,25 @@ type desk struct {
 	// by the connection's name: how many answers had begun when its requests came
 	conns  map[string][]int
 	status map[string]uint64 // answers by class
-	serves sync.WaitGroup
 }
 
-func startDesk(t *testing.T, host *netlab.Namespace, port uint16, d *desk) *desk {
+func startDesk(t *testing.T, host *netlab.Namespace, port int, d *desk) *desk {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.l, d.conns, d.status = l, make(map[string][]int), make(map[string]uint64)
-	d.serves.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			d.serves.Go(func() { d.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		d.serves.Wait()
-	})
+	d.conns, d.status = make(map[string][]int), make(map[string]uint64)
+	accept(t, host, onPort(port), d.serve)
 	return d
 }
 
 // serve reads requests as they come, while others wait for their answers.
 func (d *desk) serve(c net.Conn) {
-	defer c.Close()
 	c.SetDeadline(time.Now().Add(2 * patience))
 	var mu sync.Mutex
 	answered := 0
 	waiting := make(chan *http.Request, 1024)
+	var answers sync.WaitGroup
+	defer answers.Wait()
 	defer close(waiting)
-	d.serves.Go(func() {
+	answers.Go(func() {
 		for r := range waiting {
 			wait(d.pause)
 			mu.Lock()
@@ -230,8 +213,8 @@ func judgeWindows(t *testing.T, production, target *desk, r *export.Report,
 	return productionWindow, targetWindow
 }
 
-// A client that keeps four requests under way is copied by one that does, where production's
-// answers are read; it is never ahead of its client, whether they are or not.
+// TestWindow copies a client that keeps four requests under way. If production's answers are read,
+// so does the copy; it is never ahead of its client.
 func TestWindow(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		for _, both := range []bool{true, false} {
@@ -256,7 +239,7 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// A recording that has production's answers whole is as good as the packets themselves.
+// TestWindowReplayed is TestWindow with a recording that has production's answers.
 func TestWindowReplayed(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	production, target := windowDesks(t, s)
@@ -283,7 +266,7 @@ func TestWindowReplayed(t *testing.T) {
 	}
 }
 
-// What comes from elsewhere is as good, if it is whole.
+// TestWindowAside is TestWindow with packets that come from elsewhere, not truncated.
 func TestWindowAside(t *testing.T) {
 	for _, tc := range []struct {
 		name string

@@ -4,7 +4,8 @@
 //
 // A line is a time, counted from the line before, and what happens then; "#" begins a comment:
 //
-//	config syn full segments 1000     # first lines; syn may also be minimal, sack, or options
+//	config syn full segments 1000     # first lines; syn may also be minimal or sack,
+//	config syn mss=536,sackOK         # or a list of options
 //	+0    handshake win 1000 <mss 1460,sackOK>   # open, SYN, SYN-ACK after the round trip, ACK
 //	+0    release 3000                # bytes of the stream that may be sent, in total
 //	+0    > P. 1:1001(1000) ack 1     # must be sent now
@@ -18,7 +19,8 @@
 // line, but what came of it is:
 //
 //	+0    path rate 1000000 rtt 20ms  # a bottleneck of so many bytes a second; also: lose 1
-//	+2    expect flying 20000..24000 rate 990000..1000000   # unacknowledged; a second
+//	+2    expect flying 20000..24000  # bytes that are not acknowledged
+//	+0    expect rate 990000..1000000 # acknowledged bytes a second, since the last such line
 //	+0    path off
 //
 // The other commands are open, close, abort, free, mtu N, urgent N and gap N (the source has no

@@ -43,7 +43,7 @@ type Peer struct {
 	busy   bool
 	// Received is what the server's program has read.
 	Received []byte
-	// EOF says that the client has closed, and Err what went wrong otherwise.
+	// EOF is set if the client has closed. Err is any other error.
 	EOF bool
 	Err error
 }
@@ -143,7 +143,7 @@ func (p *Peer) settle() {
 	}
 }
 
-// Accept takes the connection, if there is one, and reports whether there is one now.
+// Accept accepts a connection if one waits, and reports whether there is one.
 func (p *Peer) Accept() bool {
 	if p.ep != nil {
 		return true

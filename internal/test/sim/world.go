@@ -14,8 +14,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// World is a virtual time and what is to happen in it. One goroutine runs it; At may be called from
-// others while Run's caller waits for them.
+// World is a virtual clock with an agenda of events. One goroutine runs it. Other goroutines may
+// call At while the caller of Run waits for them.
 type World struct {
 	Rand *rand.Rand // for the goroutine that runs the world only
 
@@ -46,7 +46,7 @@ func (h *eventHeap) Pop() any {
 	return e
 }
 
-// NewWorld returns a world at time zero whose chances come from seed.
+// NewWorld returns a world at time zero, with random numbers from seed.
 func NewWorld(seed int64) *World {
 	return &World{Rand: rand.New(rand.NewSource(seed))}
 }

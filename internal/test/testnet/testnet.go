@@ -85,7 +85,7 @@ func (n *NS) Do(f func()) {
 	}
 }
 
-// onThread runs f on a thread that is thrown away afterwards.
+// onThread runs f on a thread that ends with it.
 func onThread(f func()) {
 	done := make(chan struct{})
 	go func() {
