@@ -16,11 +16,6 @@ import (
 // pending lists the directories that do not yet keep the rules of size_test.go and comment_test.go.
 // It only ever shrinks.
 var pending = []string{
-	"internal/core/shard",
-	"internal/engine",
-	"internal/way",
-	"internal/way/socket",
-	"internal/way/tunnel",
 }
 
 // root is the root of the source tree, from the directory in which the tests run.
