@@ -59,11 +59,10 @@ var hostLayers = [][]string{
 	{"source", "account/export", "way"},
 	{
 		"source/afpacket", "source/locals", "source/file", "source/recording", "way/socket",
-		"way/raw/send", "way/link", "lab/netlab", "way/tunnel/localroute", "account/status",
+		"way/raw/send", "way/link", "lab/netlab", "way/tunnel/localroute",
+		"account/status",
 	},
-	{
-		"way/intercepts", "way/raw/intercept", "source/mirror", "source/agents", "source/agent",
-	},
+	{"way/raw/intercept", "way/intercepts", "source/mirror", "source/agents", "source/agent"},
 	{"way/tunnel", "way/raw"},
 	{"way/tunnel/ontarget", "way/ways"},
 	{"config"},
