@@ -1,5 +1,5 @@
-# Requires Go. The tests also require the Debian packages that scripts/need.sh names; make test installs them if it
-# runs as root.
+# Requires Go. The tests also require the Debian packages that scripts/need.sh names; make test
+# installs them if it runs as root.
 
 export CGO_ENABLED = 0
 
@@ -32,6 +32,7 @@ LONG = internal/(test/e2e|test/badnet|test/sim|lab)$$
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }
 	go vet ./...
+	go test ./internal/test/archtest
 	go run $(STATICCHECK) ./...
 
 # The race detector needs cgo, and so a C compiler. What -short skips has run without it before.

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BindTransparent binds the socket to an address and port that need not be this host's own
-// (IP_TRANSPARENT in ip(7)). Other sockets may be bound to the same address and port: those that
-// are connected elsewhere, and a server that listens on that port on all addresses. If the process
-// lacks the capability, the error is a *CapabilityError.
+// BindTransparent binds the socket to an address and port that need not be this host's
+// (IP_TRANSPARENT in ip(7)). Other sockets may have the same address and port: those that are
+// connected elsewhere, and a server that listens on that port on all addresses. If the capability
+// is missing, the error is a *CapabilityError.
 func BindTransparent(fd int, from netip.AddrPort) error {
 	level, option := unix.IPPROTO_IP, unix.IP_TRANSPARENT
 	if from.Addr().Is6() {
@@ -32,17 +32,18 @@ func BindTransparent(fd int, from netip.AddrPort) error {
 	return nil
 }
 
-// bindBesideServer binds the socket although another one listens on the port. bind(2) refuses that
-// even with SO_REUSEADDR, except while the socket is in repair mode. The mode ends before the
-// socket connects: whether a connection with the same two ends exists is checked by connect(2).
+// bindBesideServer binds the socket although another one listens on the port. bind(2) refuses
+// that even with SO_REUSEADDR, except while the socket is in repair mode. The mode ends before
+// the socket connects: whether a connection with the same two ends exists is checked by
+// connect(2).
 func bindBesideServer(fd int, from netip.AddrPort) error {
 	if unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_ON) != nil {
 		return unix.EADDRINUSE // not permitted, as SO_REUSEADDR alone
 	}
 	bound := unix.Bind(fd, sockaddr(from, 0))
-	off := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_OFF)
-	if off != nil {
-		return fmt.Errorf("end TCP_REPAIR: %w", off)
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_OFF)
+	if err != nil {
+		return fmt.Errorf("end TCP_REPAIR: %w", err)
 	}
 	if err := setReuseAddr(fd); err != nil { // which the end of the mode has cleared
 		return err

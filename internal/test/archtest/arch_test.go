@@ -57,10 +57,10 @@ var hostLayers = [][]string{
 	{"source", "account/export"},
 	{
 		"source/afpacket", "source/locals", "source/file", "source/recording", "way/socket",
-		"way/raw/send", "way/link", "way/raw/intercept", "lab/netlab", "way/tunnel/localroute",
+		"way/raw/send", "way/link", "lab/netlab", "way/tunnel/localroute",
 		"way/tunnel", "account/status",
 	},
-	{"way/tunnel/ontarget", "source/mirror", "source/agents", "source/agent"},
+	{"way/raw/intercept", "way/tunnel/ontarget", "source/mirror", "source/agents", "source/agent"},
 	{"config"},
 	{"engine", "lab"},
 	{"app"},

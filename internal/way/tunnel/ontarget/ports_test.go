@@ -11,8 +11,8 @@ import (
 )
 
 // TestServersOwnPort opens copies whose client's port is one that this host listens on, on all
-// addresses: bind(2) refuses such an address beside the listening socket. The server can be started
-// again meanwhile, and a copy still fails if another connection has the same two ends.
+// addresses: bind(2) refuses such an address beside the listening socket. The server can be
+// started again meanwhile, and a copy still fails if another connection has the same two ends.
 func TestServersOwnPort(t *testing.T) {
 	server(t) // skips if the capability is missing
 	conns := make(chan net.Conn, 8)
@@ -38,7 +38,7 @@ func TestServersOwnPort(t *testing.T) {
 		if network == "tcp4" {
 			continue // what follows waits for takeover
 		}
-		// The kernel knows of these connections; another Landing does not.
+		// The kernel knows of these connections; another Server does not.
 		other := attach(t, New(Config{Routes: loopback{}, Now: now}), 2)
 		other.must(wire.Op{Kind: wire.OpOpen, ID: 1, Client: client(2), Target: target})
 		if ev := other.await(1, wire.EventFailed, 0); ev.Reason != ledger.TupleTaken {
