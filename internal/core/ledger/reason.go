@@ -92,7 +92,8 @@ var reasons = terms{most: MaxReasons, list: []term{
 	TargetUnreachable: {name: "target_unreachable",
 		meaning: "the target cannot be reached from the client's address: the intercept's log " +
 			"gives the error"},
-	Denied: {name: "denied", meaning: "requests that an option keeps from the target"},
+	Denied: {name: "denied", meaning: "requests that an option keeps from the target",
+		onRequest: true},
 	ProtoLost: {name: "proto_lost", meaning: "the protocol could not be followed, so the copy " +
 		"could not be rewritten"},
 	TargetOut: {name: "target_out",
