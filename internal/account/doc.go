@@ -1,5 +1,6 @@
 // Package account groups what people and machines read about a run: package export makes the text
-// and JSON of a run's state, package metrics makes Prometheus metrics of it, and package status serves
+// and JSON of a run's state, package metrics makes Prometheus metrics of it, and package status
+// serves
 // both on a socket. Package web decides who may read.
 //
 // The packages import core and proto. They never compute anything that the run itself needs. What

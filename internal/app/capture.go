@@ -106,7 +106,8 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	end, err := show("agent", &c.Process, &log.ready, func() *view {
 		shot := a.Snapshot()
 		n := status.Node{
-			Start: start, Via: productionText(c) + " to " + c.To.String(), Peers: 1, Sequence: log.seen.next(),
+			Start: start, Via: productionText(c) + " to " + c.To.String(), Peers: 1,
+			Sequence: log.seen.next(),
 		}
 		if shot.Link.Up {
 			n.Up = 1
@@ -138,16 +139,19 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 // metricsNode returns what the metrics of every node have.
 func metricsNode(s *engine.Control, n *status.Node) metrics.Node {
 	return metrics.Node{
-		Version: s.Version, Start: n.Start, Now: time.Now(), Sequence: n.Sequence, Resources: export.Spent(),
+		Version: s.Version, Start: n.Start, Now: time.Now(), Sequence: n.Sequence,
+		Resources: export.Spent(),
 	}
 }
 
 func agentMetrics(s *agent.Snapshot, n metrics.Node) *metrics.Agent {
 	c := &s.Counts
 	return &metrics.Agent{
-		Node: n, Connected: s.Link.Up, Connects: s.Link.Connects, Captured: s.Captured, Sent: c.Sent,
+		Node: n, Connected: s.Link.Up, Connects: s.Link.Connects, Captured: s.Captured,
+		Sent:      c.Sent,
 		SentBytes: c.SentBytes, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate,
-		ShedSessions: c.ShedSessions, OverMemory: c.OverMemory, LinkDown: c.LinkDown, Share: s.Share,
+		ShedSessions: c.ShedSessions, OverMemory: c.OverMemory, LinkDown: c.LinkDown,
+		Share: s.Share,
 	}
 }
 

@@ -77,7 +77,12 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 		follow.view = p.showLive(fleet.New([]string{""}), kept)
 		defer follow.view.end()
 	}
-	end, err := show("copier", &c.Process, &log.ready, func() *view { return copierView(asks, follow) })
+	end, err := show(
+		"copier",
+		&c.Process,
+		&log.ready,
+		func() *view { return copierView(asks, follow) },
+	)
 	if err != nil {
 		return err
 	}
@@ -135,8 +140,8 @@ func drainText(d time.Duration) string {
 	return fmt.Sprintf("sessions have %s to end; a second signal ends at once", d)
 }
 
-// keep writes the last report and its page. It reports whether both could be written; what is wrong it
-// says.
+// keep writes the last report and its page. It reports whether both could be written; what is wrong
+// it says.
 func (p *program) keep(c *config.Copy, report *reporter, last *export.Snapshot) bool {
 	r := export.NewReport(last)
 	ok := report.write(r) == nil

@@ -22,7 +22,7 @@ type course struct {
 	wanted  float64 // copies of each session; 0: not the same for all
 	ungated bool
 
-	view    *liveView // nil: none
+	view *liveView // nil: none
 
 	mu    sync.Mutex // guards track
 	track history.Track
@@ -84,8 +84,8 @@ type pace struct {
 	last  time.Time
 }
 
-// due reports whether it is time at the state s, and notes that it was. Ticks come a little early and
-// late.
+// due reports whether it is time at the state s, and notes that it was. Ticks come a little early
+// and late.
 func (p *pace) due(s *export.Snapshot) bool {
 	since := s.Elapsed()
 	if !p.last.IsZero() {
@@ -98,8 +98,8 @@ func (p *pace) due(s *export.Snapshot) bool {
 	return true
 }
 
-// watchClosely has the state of the copy told often enough for its course, and returns how often the user
-// wants to be told.
+// watchClosely has the state of the copy told often enough for its course, and returns how often
+// the user wants to be told.
 func watchClosely(c *config.Copy) *pace {
 	p := &pace{every: c.Stats}
 	if c.Stats == 0 || c.Stats > courseEvery {

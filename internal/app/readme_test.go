@@ -123,7 +123,8 @@ func TestDocumentedCommands(t *testing.T) {
 					line[i] = "/proc/self/ns/net"
 				}
 				// These would look at this machine.
-				if word == "--dry-run" || word == "--cleanup" || word == "--live" || i == 1 && (word == "status" || word == "top") {
+				if word == "--dry-run" || word == "--cleanup" || word == "--live" || i == 1 &&
+					(word == "status" || word == "top") {
 					line = append(line, "--help")
 				}
 			}

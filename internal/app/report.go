@@ -18,8 +18,9 @@ func (p *program) reportCommand() *cobra.Command {
 		Use:         "report FILE.json [-o FILE.html]",
 		Annotations: map[string]string{"usage": "tcpcopy report FILE.json [-o FILE.html]"},
 		Short:       "make a page of a JSON report, to keep or to print",
-		Long: `FILE.json is what --report wrote. The page is one file without scripts. It needs no network, and says
-the same as the JSON: fidelity, account, course, answers, targets.`,
+		Long: `
+FILE.json is what --report wrote. The page is one file without scripts. It needs no network, and
+says the same as the JSON: fidelity, account, course, answers, targets.`,
 		Example: `tcpcopy report run.json -o run.html
 tcpcopy report run.json > run.html`,
 	}

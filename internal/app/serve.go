@@ -56,7 +56,11 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	}
 	if d.page != "" {
 		if err := export.CheckReport(d.page); err != nil {
-			return &config.Problem{Flag: "--html", Value: d.page, What: "cannot be written: " + errors.Unwrap(err).Error()}
+			return &config.Problem{
+				Flag:  "--html",
+				Value: d.page,
+				What:  "cannot be written: " + errors.Unwrap(err).Error(),
+			}
 		}
 	}
 	op, need := "capture packets", sys.CapNetRaw

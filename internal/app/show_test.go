@@ -104,7 +104,8 @@ func TestShowsTheSameNumbersEverywhere(t *testing.T) {
 	report := filepath.Join(t.TempDir(), "report.json")
 	p, stderr := dry()
 	checked := false
-	p.copy = func(s *engine.Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error) {
+	p.copy = func(s *engine.Control, c *config.Copy,
+		progress func(*export.Snapshot)) (*export.Snapshot, error) {
 		shot := func() *export.Snapshot {
 			s := &export.Snapshot{
 				Version:  "1",
@@ -234,9 +235,11 @@ func TestPanelIsNotAskedForEachReader(t *testing.T) {
 func TestRecorderIsShown(t *testing.T) {
 	at := free(t)
 	p, stderr := dry()
-	p.record = func(s *engine.Control, _ *config.Record, _ func(*engine.Recorded)) (*engine.Recorded, error) {
+	p.record = func(s *engine.Control, _ *config.Record,
+		_ func(*engine.Recorded)) (*engine.Recorded, error) {
 		go func() { (<-s.AskRecording) <- &engine.Recorded{Start: time.Now(), Sessions: 42} }()
-		if got := sample(t, fetch("http://"+at+"/metrics"), "tcpcopy_recorded_sessions_total"); got != 42 {
+		if got := sample(t, fetch("http://"+at+"/metrics"),
+			"tcpcopy_recorded_sessions_total"); got != 42 {
 			t.Errorf("%d sessions", got)
 		}
 		return nil, nil
@@ -283,7 +286,8 @@ func TestDocumentedMetrics(t *testing.T) {
 	for _, s := range []metrics.Source{
 		&metrics.Copier{Snapshot: copier}, &metrics.Agent{},
 		&metrics.Recorder{Recording: &export.Recording{}},
-		&metrics.Intercept{Assistant: &metrics.Assistant{}, Target: &metrics.OnTarget{Failed: map[string]uint64{"": 1}}},
+		&metrics.Intercept{Assistant: &metrics.Assistant{},
+			Target: &metrics.OnTarget{Failed: map[string]uint64{"": 1}}},
 	} {
 		families, err := metrics.Gatherer(s).Gather()
 		if err != nil {
@@ -293,10 +297,8 @@ func TestDocumentedMetrics(t *testing.T) {
 			served[f.GetName()] = true
 		}
 	}
-	if want, got := slices.Sorted(maps.Keys(served)), slices.Sorted(maps.Keys(documented)); !slices.Equal(
-		want,
-		got,
-	) {
+	want, got := slices.Sorted(maps.Keys(served)), slices.Sorted(maps.Keys(documented))
+	if !slices.Equal(want, got) {
 		t.Errorf("docs/sight.md lists %v\nwanted %v", got, want)
 	}
 }

@@ -174,13 +174,11 @@ func serveTarget(
 	}
 	end, err := show("intercept", &c.Process, &log.ready, func() *view {
 		shot, streams := daemon.Snapshot(), server.Stats()
-		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams), account(&shot, &streams, false))
+		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams),
+			account(&shot, &streams, false))
 		n.Sessions, n.Sequence = streams.Opened, log.seen.next()
 		m := interceptMetrics(&shot, n, metricsNode(s, n))
-		m.Target = &metrics.OnTarget{
-			Opened: streams.Opened, Finished: streams.Finished, Aborted: streams.Aborted, Reset: streams.Reset,
-			BytesIn: streams.BytesIn, BytesOut: streams.BytesOut, Buffered: streams.Buffered, Failed: streams.Failed,
-		}
+		m.Target = targetMetrics(&streams)
 		return &view{*n, m}
 	})
 	if err != nil {
@@ -201,6 +199,13 @@ func serveTarget(
 		return exitCode(exitFailure) // the reporter has printed the error
 	}
 	return err
+}
+
+func targetMetrics(s *ontarget.Stats) *metrics.OnTarget {
+	return &metrics.OnTarget{
+		Opened: s.Opened, Finished: s.Finished, Aborted: s.Aborted, Reset: s.Reset,
+		BytesIn: s.BytesIn, BytesOut: s.BytesOut, Buffered: s.Buffered, Failed: s.Failed,
+	}
 }
 
 // targetLine returns the account as one line.

@@ -22,9 +22,10 @@ func (p *program) topCommand() *cobra.Command {
 		Use:         "top [ADDR…]",
 		Annotations: map[string]string{"usage": "tcpcopy top [ADDR…]"},
 		Short:       "watch running copiers, intercepts and agents in the terminal",
-		Long: `ADDR is the --status address of a node: a path, or IP:PORT. Without ADDR, all nodes of this host are
-watched. Counts of several copiers are summed, and percentiles are those of all answers together.
-q or Ctrl-C ends the view, and nothing else.`,
+		Long: `
+ADDR is the --status address of a node: a path, or IP:PORT. Without ADDR, all nodes of this host
+are watched. Counts of several copiers are summed, and percentiles are those of all answers
+together. q or Ctrl-C ends the view, and nothing else.`,
 		Example: `tcpcopy top
 tcpcopy top /run/copy.sock 127.0.0.1:36525
 tcpcopy top 10.0.0.5:36525 --token token --ca ca.pem`,

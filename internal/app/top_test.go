@@ -80,7 +80,8 @@ func (s *screen) tmux(args ...string) string {
 func (s *screen) await(text string) string {
 	s.Helper()
 	shown := ""
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	deadline := time.Now().Add(20 * time.Second)
+	for ; time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if shown = s.tmux("capture-pane", "-p"); strings.Contains(shown, text) {
 			return shown
 		}

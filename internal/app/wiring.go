@@ -62,7 +62,8 @@ func (p *program) runLab(ctx context.Context, c *config.Lab) int {
 			Via: string(c.Via), Scenario: c.Scenario,
 			Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests,
 			Answers: c.Answers, Proto: c.Proto,
-			Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
+			Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads,
+			MTU:  c.MTU,
 			Path: netlab.Path{Delay: c.Delay}, CopyArgs: append(more, extra...),
 			Keep: c.Keep,
 		}, out, progress)

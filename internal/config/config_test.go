@@ -17,6 +17,7 @@ import (
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way"
 	"tcpcopy/internal/way/link/key"
 )
 
@@ -230,7 +231,9 @@ var copyTests = []struct {
 		c.ConnectTimeout, c.Drain = 4*time.Second, 0
 	}},
 	{"TCP of our own", "-s 10.0.0.3 --syn minimal --congestion bbr",
-		only("--syn --congestion", func(c *Copy) { c.SYN, c.Congestion = SYNMinimal, BBR })},
+		only("--syn --congestion", func(c *Copy) {
+			c.SYN, c.Congestion = way.SYNMinimal, way.BBR
+		})},
 	{"--shards --mark", "--shards 4 --mark 0x10", func(c *Copy) { c.Shards, c.Mark = 4, 16 }},
 	{"--insecure", "-s 10.0.0.3 --insecure", raw(func(c *Copy) { c.Insecure = true })},
 }

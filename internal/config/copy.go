@@ -9,7 +9,7 @@ import (
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/source/filter"
-	"tcpcopy/internal/way/link/key"
+	"tcpcopy/internal/way"
 )
 
 // DefaultPort is the port that an intercept listens on.
@@ -19,10 +19,10 @@ const DefaultPort = 36524
 // out.
 const DefaultMark = 0x7c0b1e5
 
-// Via is the way in which copies reach the target.
-type Via string
+// Via is the name of the way in which copies reach the target.
+type Via = string
 
-// The ways.
+// The ways whose options are checked here.
 const (
 	ViaSocket Via = "socket" // kernel TCP connections from the copier
 	ViaRaw    Via = "raw"    // TCP of this program, from the clients' addresses
@@ -38,27 +38,6 @@ const (
 	WaitBytes Wait = "bytes" // by the predicted number of bytes, or the limit
 	WaitQuiet Wait = "quiet" // by silence alone
 	WaitNone  Wait = "none"  // not at all: turns go when they come
-)
-
-// SYN tells which TCP options the raw way's SYN offers.
-type SYN string
-
-// The kinds of SYN.
-const (
-	SYNClient  SYN = "client"  // what the client offered
-	SYNFull    SYN = "full"    // MSS, SACK, timestamps, window scale
-	SYNMinimal SYN = "minimal" // MSS alone
-)
-
-// Congestion is the congestion control of the raw way.
-type Congestion string
-
-// The congestion controls.
-const (
-	AutoCongestion Congestion = "auto" // what this host's kernel uses
-	BBR            Congestion = "bbr"
-	Cubic          Congestion = "cubic" // RFC 9438
-	Reno           Congestion = "reno"  // RFC 5681
 )
 
 // Health tells whether targets that do not answer are taken out for a while.
@@ -115,44 +94,24 @@ func (m *Mapped) Checked() bool {
 // does not apply to the way in Via has its zero value.
 type Copy struct {
 	// Where.
-	From          From
-	Replay        *Replay           // of FromFile; nil: the traffic is live
-	Mappings      []mapping.Mapping // at least one
-	Via           Via
-	LearnWay      bool             // Via was not given: raw, unless the intercept offers the tunnel
-	RawOnly       []string         // with LearnWay: given options that the tunnel does not have
-	Intercepts    []netip.AddrPort // of raw and tunnel: at least one
-	Clients       *mapping.Pool    // in place of the clients' addresses (raw, tunnel); nil: none
-	LocalhostAs   netip.Addr       // in place of a loopback client's (raw, tunnel); invalid: none
-	ProxyProtocol int              // 0 (none), 1 or 2 (socket)
-	Bind          []netip.Addr     // addresses to connect from (socket); empty: the kernel chooses
-	Interfaces    []string         // to capture on; empty: all
-	Filter        filter.Expr      // nil: none
-	OutputDevice  string           // to send on at the link layer (raw); empty: by the routes
+	From       From
+	Replay     *Replay           // of FromFile; nil: the traffic is live
+	Mappings   []mapping.Mapping // at least one
+	Interfaces []string          // to capture on; empty: all
+	Filter     filter.Expr       // nil: none
+	way.Settings
 
 	// How.
-	Mapped                     // for mappings that are not in Own
-	Own         map[int]Mapped // for single mappings, by their index
-	PortShift   int            // added to the source ports (raw, tunnel)
-	Lonely      bool           // go on without an intercept (raw)
-	Both        bool           // capture the server's packets whole, too (FromHost)
-	MTU, MSS    int            // of the path to the target (raw); 0: discovered
-	SYN         SYN
-	Congestion  Congestion
-	Connections int // to each intercept (raw, tunnel)
-	Shards      int // 0: as the cores allow
-	Mark        uint32
-
-	// Trust (raw, tunnel, agents).
-	Key      *key.Key // nil: links are in the clear
-	Insecure bool     // the user has accepted links in the clear
+	Mapped                // for mappings that are not in Own
+	Own    map[int]Mapped // for single mappings, by their index
+	Both   bool           // capture the server's packets whole, too (FromHost)
+	Shards int            // 0: as the cores allow
 
 	// Bounds.
-	Memory         int64 // bytes of all sessions
-	MaxSessions    int
-	Ring           int64 // bytes of the capture ring
-	ConnectTimeout time.Duration
-	Drain          time.Duration // time for sessions to end when the copier stops
+	Memory      int64 // bytes of all sessions
+	MaxSessions int
+	Ring        int64         // bytes of the capture ring
+	Drain       time.Duration // time for sessions to end when the copier stops
 
 	// Output.
 	Stats  time.Duration // between two lines of statistics; 0: none
@@ -209,8 +168,10 @@ func (c *Copy) Targets() (all []netip.AddrPort) {
 
 func defaultCopy() Copy {
 	return Copy{
-		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1,
-		Mark: DefaultMark,
+		Settings: way.Settings{
+			Via: ViaSocket, SYN: way.SYNClient, Congestion: way.AutoCongestion, Connections: 1,
+			Mark: DefaultMark, ConnectTimeout: 10 * time.Second,
+		},
 		Mapped: Mapped{
 			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto,
 			Proto:     ProtoAuto,
@@ -219,7 +180,7 @@ func defaultCopy() Copy {
 			KeepaliveTimeout: 2 * time.Hour,
 		},
 		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,
-		ConnectTimeout: 10 * time.Second, Drain: 5 * time.Second,
+		Drain: 5 * time.Second,
 		Stats: 10 * time.Second,
 	}
 }

@@ -48,7 +48,8 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 		return nil, nil, err
 	}
 	if c.Live && c.Daemon {
-		return nil, nil, &Problem{Flag: "--live", What: "wants the terminal, which -d leaves: wanted one of them"}
+		return nil, nil, &Problem{Flag: "--live",
+			What: "wants the terminal, which -d leaves: wanted one of them"}
 	}
 	if err := o.recording(&c); err != nil {
 		return nil, nil, err

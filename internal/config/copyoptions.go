@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"tcpcopy/internal/account/status"
+	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/ways"
 )
 
 // CopyOptions holds the options of tcpcopy copy, or tcpcopy replay, while they are parsed.
@@ -67,7 +69,7 @@ func (o *CopyOptions) where() []option {
 		},
 		{
 			name: "via", arg: "WAY", group: Where, set: o.setVia,
-			choices: []string{"socket", "raw", "tunnel"},
+			choices: ways.Names(),
 			help: "how to reach the target: socket (ordinary connections from this host), raw " +
 				"(packets from the clients' own addresses), tunnel (connections that the " +
 				"intercept on the target opens, from the clients' own addresses). Default: with " +
@@ -113,8 +115,8 @@ func (o *CopyOptions) where() []option {
 
 func (o *CopyOptions) how() []option {
 	c := &o.c
-	syns := []SYN{SYNClient, SYNFull, SYNMinimal}
-	controls := []Congestion{AutoCongestion, BBR, Cubic, Reno}
+	syns := []way.SYN{way.SYNClient, way.SYNFull, way.SYNMinimal}
+	controls := []way.Congestion{way.AutoCongestion, way.BBR, way.Cubic, way.Reno}
 	return []option{
 		{
 			name: "port-shift", letter: "f", arg: "N", group: How,

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way/ways"
 )
 
 func (o *CopyOptions) setMap(s string) error {
@@ -19,12 +21,13 @@ func (o *CopyOptions) setMap(s string) error {
 }
 
 func (o *CopyOptions) setVia(s string) error {
-	switch s {
-	case "socket", "raw", "tunnel":
+	names := ways.Names()
+	if slices.Contains(names, s) {
 		o.via = s
 		return nil
 	}
-	return wanted("wanted socket, raw or tunnel")
+	last := len(names) - 1
+	return wanted("wanted %s or %s", strings.Join(names[:last], ", "), names[last])
 }
 
 func (o *CopyOptions) setIntercept(s string) error {

@@ -101,6 +101,24 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 			name: "mtu", arg: "BYTES", group: Load, set: whole(&c.MTU, 1280, 65535),
 			help: "largest packet on every link",
 		},
+	}
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.Name)
+	}
+	register(fs, []option{{
+		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names,
+		set:  oneOf(&c.Scenario, names...),
+		help: "the kind of load (see above), which the options below vary",
+	}})
+	register(fs, options)
+	register(fs, c.output())
+	return o
+}
+
+// output are the options for what the lab shows and keeps.
+func (c *Lab) output() []option {
+	return []option{
 		{
 			name: "live", group: Output, set: on(&c.Live),
 			help: "show in the terminal how the copy goes, as tcpcopy top does",
@@ -114,17 +132,6 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 			help: "keep logs and reports in DIR (default: they are removed)",
 		},
 	}
-	var names []string
-	for _, s := range scenarios {
-		names = append(names, s.Name)
-	}
-	register(fs, []option{{
-		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names,
-		set:  oneOf(&c.Scenario, names...),
-		help: "the kind of load (see above), which the options below vary",
-	}})
-	register(fs, options)
-	return o
 }
 
 // Lab returns the settings of the options, which have been parsed. extra is what follows "--" on

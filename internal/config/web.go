@@ -22,8 +22,8 @@ func webOptions(p *Process) []option {
 		{
 			name: "metrics", arg: "IP:PORT", group: Output,
 			set: setWebAddress(&w.Metrics, "127.0.0.1:9436"),
-			help: "serve metrics for Prometheus there, at /metrics; beyond loopback with --web-token " +
-				"and --web-tls",
+			help: "serve metrics for Prometheus there, at /metrics; beyond loopback with " +
+				"--web-token and --web-tls",
 		},
 		{
 			name: "web-token", arg: "FILE", group: Output,

@@ -27,8 +27,8 @@ type Course struct {
 	BehindP99         Column `json:"behind_p99_ms"`
 }
 
-// Column is numbers in the order of time. In JSON it is one string, so that it stays one line where the
-// report is indented; - stands for NaN.
+// Column is numbers in the order of time. In JSON it is one string, so that it stays one line where
+// the report is indented; - stands for NaN.
 type Column []float64
 
 // MarshalText returns the numbers as they stand in JSON, in five digits.
@@ -54,7 +54,8 @@ func (c *Column) UnmarshalText(text []byte) error {
 		f := math.NaN()
 		if word != "-" {
 			var err error
-			if f, err = strconv.ParseFloat(word, 64); err != nil || math.IsInf(f, 0) || math.IsNaN(f) {
+			if f, err = strconv.ParseFloat(word, 64); err != nil || math.IsInf(f, 0) ||
+				math.IsNaN(f) {
 				return fmt.Errorf("course: %q is no number", word)
 			}
 		}
@@ -66,11 +67,17 @@ func (c *Column) UnmarshalText(text []byte) error {
 // Check returns an error if the columns are not of the same length.
 func (c *Course) Check() error {
 	for i, column := range []Column{
-		c.Sessions, c.Turns, c.Dropped, c.ProductionOpen, c.TargetOpen, c.ProductionAnswers, c.TargetAnswers,
+		c.Sessions, c.Turns, c.Dropped, c.ProductionOpen, c.TargetOpen, c.ProductionAnswers,
+		c.TargetAnswers,
 		c.ProductionMedian, c.ProductionP99, c.TargetMedian, c.TargetP99, c.BehindP99,
 	} {
 		if len(column) != len(c.At) {
-			return fmt.Errorf("course: column %d has %d numbers, wanted %d", i+1, len(column), len(c.At))
+			return fmt.Errorf(
+				"course: column %d has %d numbers, wanted %d",
+				i+1,
+				len(column),
+				len(c.At),
+			)
 		}
 	}
 	return nil

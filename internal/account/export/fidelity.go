@@ -18,7 +18,8 @@ func (s *Snapshot) Fidelity() *fidelity.Score {
 		Area: s.Curves.Production, Apart: s.Curves.Apart,
 		Cause: fidelity.Cause{
 			CPU: s.busy(), KernelDrop: c.Packets.KernelDrop, Offered: c.Packets.Offered,
-			AgentDrop: c.Packets.Shed + c.Packets.Lost, Tool: Ours(&c.Sessions), Target: theirs(&c.Sessions),
+			AgentDrop: c.Packets.Shed + c.Packets.Lost, Tool: Ours(&c.Sessions),
+			Target: theirs(&c.Sessions),
 		},
 	}
 	if p := s.Replay; p != nil {
@@ -30,7 +31,8 @@ func (s *Snapshot) Fidelity() *fidelity.Score {
 // theirs counts what was dropped of f for what the target did, or did not do.
 func theirs(f *ledger.Flow) (n uint64) {
 	for _, r := range []ledger.Reason{
-		ledger.TargetReset, ledger.TargetRefused, ledger.TargetClosed, ledger.TargetOut, ledger.GateTimeout,
+		ledger.TargetReset, ledger.TargetRefused, ledger.TargetClosed, ledger.TargetOut,
+		ledger.GateTimeout,
 		ledger.ConnectTimeout, ledger.SendTimeout, ledger.TargetUnreachable,
 	} {
 		n += f.Dropped[r]

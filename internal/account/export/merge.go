@@ -6,15 +6,16 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Merge returns the report of several nodes as one: counts and histograms are sums, and percentiles are
-// those of the summed histograms. What only one node can say (a replay, a course, a fidelity) is left
-// out where there are several. It returns an error if a histogram contradicts itself.
+// Merge returns the report of several nodes as one: counts and histograms are sums, and percentiles
+// are those of the summed histograms. What only one node can say (a replay, a course, a fidelity)
+// is left out where there are several. It returns an error if a histogram contradicts itself.
 func Merge(all []*Report) (*Report, error) {
 	if len(all) == 1 {
 		return all[0], nil
 	}
 	m := &Report{
-		Mappings: []string{}, Final: true, Balanced: true, Targets: []TargetReport{}, Links: []LinkReport{},
+		Mappings: []string{}, Final: true, Balanced: true, Targets: []TargetReport{},
+		Links:    []LinkReport{},
 		Sessions: emptyFlow(), Bytes: emptyFlow(),
 		Protocol: ProtoReport{
 			Dropped: map[string]uint64{}, Status: map[string]uint64{}, Refused: map[string]uint64{},
@@ -48,7 +49,9 @@ func Merge(all []*Report) (*Report, error) {
 	m.Sessions.percent()
 	m.Bytes.percent()
 	m.Histograms = Histograms{
-		Behind: NewHistogram(&h[0]), TargetFirst: NewHistogram(&h[1]), TargetWhole: NewHistogram(&h[2]),
+		Behind: NewHistogram(
+			&h[0],
+		), TargetFirst: NewHistogram(&h[1]), TargetWhole: NewHistogram(&h[2]),
 		ProductionFirst: NewHistogram(&h[3]), ProductionWhole: NewHistogram(&h[4]),
 	}
 	m.Behind = times(&h[0])

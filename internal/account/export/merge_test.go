@@ -23,8 +23,15 @@ func TestMerge(t *testing.T) {
 	}
 	if m.Sessions.Captured != a.Sessions.Captured+b.Sessions.Captured ||
 		m.Bytes.Dropped["tls"] != a.Bytes.Dropped["tls"]+b.Bytes.Dropped["tls"] ||
-		m.Gate.Turns != a.Gate.Turns+b.Gate.Turns || m.Packets.Offered != a.Packets.Offered+b.Packets.Offered ||
-		len(m.Targets) != len(a.Targets)+len(b.Targets) || m.Start != b.Start || m.Via != "several" {
+		m.Gate.Turns != a.Gate.Turns+b.Gate.Turns ||
+		m.Packets.Offered != a.Packets.Offered+b.Packets.Offered ||
+		len(
+			m.Targets,
+		) != len(
+			a.Targets,
+		)+len(
+			b.Targets,
+		) || m.Start != b.Start || m.Via != "several" {
 		t.Errorf("%+v", m)
 	}
 	if m.Protocol.Times.Whole.P99 < 9000 || m.Protocol.Times.Whole.Median > 200 {

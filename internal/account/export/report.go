@@ -25,7 +25,7 @@ type Report struct {
 	Seconds  float64   `json:"seconds"`
 	Final    bool      `json:"final"`    // the copier had stopped
 	Balanced bool      `json:"balanced"` // captured = delivered + in flight + dropped
-	Sequence uint64    `json:"sequence"` // of the snapshot: what shows the same number is the same state
+	Sequence uint64    `json:"sequence"` // of the snapshot
 
 	Packets  PacketReport `json:"packets"`
 	Sessions FlowReport   `json:"sessions"`

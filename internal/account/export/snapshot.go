@@ -39,8 +39,8 @@ type Snapshot struct {
 	Resources Resources
 }
 
-// Curves is the area below the curve of production's open connections, and the area between that curve
-// and the one of the targets', in connections times seconds.
+// Curves is the area below the curve of production's open connections, and the area between that
+// curve and the one of the targets', in connections times seconds.
 type Curves struct{ Production, Apart float64 }
 
 // AgentState is the state of an agent, with counts since it first connected.

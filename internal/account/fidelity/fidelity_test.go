@@ -46,16 +46,19 @@ func TestEachFaultLowersItsPart(t *testing.T) {
 		{"bounds", func(in *Input) {
 			in.Sessions, in.Cause.Tool = Share{900, 100}, 100
 		}, "delivery", Tool, "at its bounds"},
-		{"encrypted sessions", func(in *Input) { in.Sessions = Share{900, 100} }, "delivery", Open, "the reasons"},
+		{"encrypted sessions", func(in *Input) { in.Sessions = Share{900, 100} }, "delivery", Open,
+			"the reasons"},
 		{"bytes lost", func(in *Input) { in.Bytes = Share{900, 100} }, "delivery", Open, ""},
-		{"a slow target", func(in *Input) { in.Behind = delays(10_000, time.Second) }, "timing", Target, "waited up to"},
+		{"a slow target", func(in *Input) { in.Behind = delays(10_000, time.Second) }, "timing",
+			Target, "waited up to"},
 		{"a slow copier", func(in *Input) {
 			in.Behind, in.Cause.CPU = delays(10_000, time.Second), 0.95
 		}, "timing", Tool, "95 % of the processor"},
 		{"a replay that reads late", func(in *Input) {
 			in.Live, in.Scheduled, in.Late = false, true, delays(1000, time.Second)
 		}, "timing", Tool, "read too late"},
-		{"more open at the target", func(in *Input) { in.Apart = 30_000 }, "concurrency", Open, "curves"},
+		{"more open at the target", func(in *Input) { in.Apart = 30_000 }, "concurrency", Open,
+			"curves"},
 		{"too few copies", func(in *Input) { in.Wanted = 2 }, "multiplier", Open, ""},
 		{"forced turns", func(in *Input) { in.Forced = 1000 }, "earliness", Open, "earliness"},
 		{"a bug", func(in *Input) { in.Balanced = false }, "order", Tool, "a bug"},

@@ -54,7 +54,7 @@ func (in *Input) judge(s *Score) (Who, string) {
 	case !in.Balanced:
 		return Tool, "tcpcopy held the copy back: its account does not balance, which is a bug."
 	case worst == "earliness" && in.Ungated:
-		return Tool, "The copy is not like production because turns wait for no answer (--wait none)."
+		return Tool, "The copy is not like production: turns wait for no answer (--wait none)."
 	case c.CPU >= busy:
 		return Tool, fmt.Sprintf(
 			"tcpcopy held the copy back: it used %.0f %% of the processor time that it may "+

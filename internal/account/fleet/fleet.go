@@ -1,7 +1,8 @@
-// Package fleet looks at several nodes as one: it keeps the last state of each, sums the copiers, and
-// follows the sum over time. The live view and the dashboard show a Fleet.
+// Package fleet looks at several nodes as one: it keeps the last state of each, sums the copiers,
+// and follows the sum over time. The live view and the dashboard show a Fleet.
 //
-// A node that does not answer keeps its last counts, so that totals do not fall; it is shown as gone.
+// A node that does not answer keeps its last counts, so that totals do not fall; it is shown as
+// gone.
 package fleet
 
 import (
@@ -98,5 +99,9 @@ type State struct {
 func (f *Fleet) State() *State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &State{Nodes: slices.Clone(f.nodes), Total: f.total, Points: slices.Clone(f.track.Points())}
+	return &State{
+		Nodes:  slices.Clone(f.nodes),
+		Total:  f.total,
+		Points: slices.Clone(f.track.Points()),
+	}
 }

@@ -194,8 +194,10 @@ func TestMetricsEqualReports(t *testing.T) {
 			{value(t, c, "tcpcopy_sessions_dropped_total"), float64(dropped)},
 			{value(t, c, "tcpcopy_payload_bytes_delivered_total"), float64(r.Bytes.Delivered)},
 			{value(t, c, "tcpcopy_capture_kernel_drops_total"), float64(r.Packets.KernelDrop)},
-			{value(t, c, "tcpcopy_answers_total", "side", "production"), float64(r.Protocol.Production.Answered)},
-			{value(t, c, "tcpcopy_target_copies_total", "result", "accepted"), float64(3 * r.Targets[0].Opened)},
+			{value(t, c, "tcpcopy_answers_total", "side", "production"),
+				float64(r.Protocol.Production.Answered)},
+			{value(t, c, "tcpcopy_target_copies_total", "result", "accepted"),
+				float64(3 * r.Targets[0].Opened)},
 			{value(t, c, "tcpcopy_snapshot_sequence"), float64(r.Sequence)},
 		} {
 			inMetrics[i] += pair[0]
@@ -275,7 +277,8 @@ func TestNamesFromOutside(t *testing.T) {
 	s.Agents = append(s.Agents, s.Agents[0])
 	s.Links = append(s.Links, s.Links[0])
 	s.Targets = append(s.Targets, s.Targets[0])
-	if n, err := testutil.GatherAndCount(Gatherer(&Copier{Snapshot: s}), "tcpcopy_agent_up"); err != nil ||
+	if n, err := testutil.GatherAndCount(Gatherer(&Copier{Snapshot: s}),
+		"tcpcopy_agent_up"); err != nil ||
 		n != maxAgents {
 		t.Errorf("%d agents, %v", n, err)
 	}

@@ -97,41 +97,24 @@ func flow(r *export.Report) template.HTML {
 		thick := max(whole*share, least)
 		slot := max(row, thick)
 		at := end + (slot-thick)/2
-		const middle = (from + to) / 2
-		fmt.Fprintf(
-			&b,
-			`<path class="band %s" d="M%g %.2fC%g %.2f %g %.2f %g %.2fV%.2fC%g %.2f %g %.2f %g %.2fZ"/>`,
-			p.class,
-			from,
-			y,
-			middle,
-			y,
-			middle,
-			at,
-			to,
-			at,
-			at+thick,
-			middle,
-			at+thick,
-			middle,
-			y+thick,
-			from,
-			y+thick,
-		)
-		fmt.Fprintf(
-			&b,
-			`<text class="name" x="%g" y="%.1f">%s <tspan class="count">%s · %s</tspan></text>`,
-			to+8,
-			end+slot/2+4,
-			template.HTMLEscapeString(p.name),
-			number(p.n),
-			part(share),
-		)
+		drawBand(&b, p.class, [2]float64{from, y}, [2]float64{to, at}, thick)
+		fmt.Fprintf(&b, `<text class="name" x="%g" y="%.1f">%s `, to+8, end+slot/2+4,
+			template.HTMLEscapeString(p.name))
+		fmt.Fprintf(&b, `<tspan class="count">%s · %s</tspan></text>`, number(p.n), part(share))
 		y += whole * share
 		end += slot + 4
 	}
 	b.WriteString("</svg>")
 	return template.HTML(b.String())
+}
+
+// drawBand draws a band from the upper end of its left edge to that of its right edge.
+func drawBand(b *strings.Builder, class string, from, to [2]float64, thick float64) {
+	middle := (from[0] + to[0]) / 2
+	fmt.Fprintf(b, `<path class="band %s" d="M%g %.2fC%g %.2f %g %.2f %g %.2f`, class,
+		from[0], from[1], middle, from[1], middle, to[1], to[0], to[1])
+	fmt.Fprintf(b, `V%.2fC%g %.2f %g %.2f %g %.2fZ"/>`,
+		to[1]+thick, middle, to[1]+thick, middle, from[1]+thick, from[0], from[1]+thick)
 }
 
 // part shows a share in percent; never 100 or 0 for what is not.

@@ -76,7 +76,8 @@ func TestLongRunIsOneSmallFile(t *testing.T) {
 	if len(text) > 1_500_000 {
 		t.Errorf("%d bytes", len(text))
 	}
-	for _, bad := range []string{"http:", "https:", "src=", "href=", "<script", "<link", "url(", "@import", " style="} {
+	for _, bad := range []string{"http:", "https:", "src=", "href=", "<script", "<link", "url(",
+		"@import", " style="} {
 		if strings.Contains(text, bad) {
 			t.Errorf("the page has %q", bad)
 		}
@@ -190,12 +191,14 @@ func TestTicks(t *testing.T) {
 			t.Errorf("%d ticks in %v s", n, end)
 		}
 	}
-	for f, want := range map[float64]string{0: "0s", 0.5: "500ms", 20: "20s", 120: "2m", 90: "1m30s", 7200: "2h", 5400: "1h30m"} {
+	for f, want := range map[float64]string{0: "0s", 0.5: "500ms", 20: "20s", 120: "2m",
+		90: "1m30s", 7200: "2h", 5400: "1h30m"} {
 		if got := clock(f); got != want {
 			t.Errorf("%v s is %s", f, got)
 		}
 	}
-	for f, want := range map[float64]string{0: "0", 0.25: "0.25", 999: "999", 1234: "1234", 12345: "12.3k", 3e6: "3M"} {
+	for f, want := range map[float64]string{0: "0", 0.25: "0.25", 999: "999", 1234: "1234",
+		12345: "12.3k", 3e6: "3M"} {
 		if got := short(f); got != want {
 			t.Errorf("%v is %s", f, got)
 		}

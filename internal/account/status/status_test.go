@@ -25,9 +25,8 @@ func node() *Node {
 	return &Node{
 		Kind: "copier", Version: "1.2.3", Host: "web1", PID: 17, Start: start,
 		Now: start.Add(90 * time.Second), Via: "raw", Sequence: 5,
-		Mappings: []string{
-			"80-10.0.0.2:8080",
-		}, Sessions: 1000, Live: 12, DeliveredPercent: &p, Up: 1, Peers: 2, Account: []byte(`{"a":1}`),
+		Mappings: []string{"80-10.0.0.2:8080"}, Account: []byte(`{"a":1}`),
+		Sessions: 1000, Live: 12, DeliveredPercent: &p, Up: 1, Peers: 2,
 	}
 }
 
@@ -103,7 +102,8 @@ func TestBeyondLoopback(t *testing.T) {
 	}
 	defer s.Close()
 	_, port, _ := net.SplitHostPort(s.Addr().String())
-	for path, want := range map[string]int{"/": 200, "/healthz": 200, "/metrics": 403, "/events": 403} {
+	for path, want := range map[string]int{"/": 200, "/healthz": 200, "/metrics": 403,
+		"/events": 403} {
 		code, body := get(t, "http://127.0.0.1:"+port+path)
 		if code != want || want == 403 && !strings.Contains(body, "--web-token") {
 			t.Errorf("%s: %d %s", path, code, body)

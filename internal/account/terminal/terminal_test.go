@@ -31,7 +31,9 @@ func node(seconds int) *status.Node {
 	s := &export.Snapshot{
 		Version: "1.2.3", Via: "raw", Mappings: []string{"80-10.0.0.2:8080|10.0.0.3:8080"},
 		Start: start,
-		Now:   start.Add(time.Duration(seconds) * time.Second), Wanted: 1, Sequence: uint64(seconds),
+		Now: start.Add(
+			time.Duration(seconds) * time.Second,
+		), Wanted: 1, Sequence: uint64(seconds),
 		Targets: []export.TargetState{
 			{
 				Target: "10.0.0.2:8080",
@@ -120,7 +122,8 @@ func TestFrames(t *testing.T) {
 		messages      []string
 	}{
 		{"one-80x24", full(), 80, 24, nil},
-		{"one-80x24-messages", full(), 80, 24, []string{"one", "two", "three", "stopping: \x1b[2Jno new packets"}},
+		{"one-80x24-messages", full(), 80, 24,
+			[]string{"one", "two", "three", "stopping: \x1b[2Jno new packets"}},
 		{"one-200x50", full(), 200, 50, nil},
 		{"several-80x24", several(), 80, 24, nil},
 		{"several-200x50", several(), 200, 50, nil},

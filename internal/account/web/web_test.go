@@ -92,8 +92,10 @@ func TestOnlyThisHostMayRead(t *testing.T) {
 		{"a foreign page", "GET", []string{"Origin", "http://evil.example"}, 403},
 		{"a file", "GET", []string{"Origin", "null"}, 403},
 		{"its own page", "GET", []string{"Origin", at}, 200},
-		{"a foreign script", "GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, 403},
-		{"a link from elsewhere", "GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, 200},
+		{"a foreign script", "GET",
+			[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, 403},
+		{"a link from elsewhere", "GET",
+			[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, 200},
 	} {
 		if code, text := ask(t, client(t, nil), tt.method, at, tt.header...); code != tt.want {
 			t.Errorf("%s: %d %s", tt.name, code, text)
@@ -157,9 +159,12 @@ func TestTokenAndTLS(t *testing.T) {
 		{"another cookie", []string{"Cookie", Cookie + "=x"}, "", 401},
 		{"a link with the token", nil, "?token=" + token, 303},
 		{"a link with another", nil, "?token=x", 401},
-		{"the token, from a foreign page", []string{"Cookie", Cookie + "=" + token, "Origin", "https://evil.example"}, "", 403},
-		{"a name of the certificate", []string{"Host", "copier.example", "Authorization", "Bearer " + token}, "", 200},
-		{"another name", []string{"Host", "other.example", "Authorization", "Bearer " + token}, "", 403},
+		{"the token, from a foreign page",
+			[]string{"Cookie", Cookie + "=" + token, "Origin", "https://evil.example"}, "", 403},
+		{"a name of the certificate",
+			[]string{"Host", "copier.example", "Authorization", "Bearer " + token}, "", 200},
+		{"another name", []string{"Host", "other.example", "Authorization", "Bearer " + token}, "",
+			403},
 	} {
 		if code, text := ask(t, reader, "GET", at+"/"+tt.query, tt.header...); code != tt.want {
 			t.Errorf("%s: %d %s", tt.name, code, text)
@@ -225,12 +230,14 @@ func TestStalledReadersAreCut(t *testing.T) {
 		defer events.mu.Unlock()
 		return events.readers
 	}
-	for deadline := time.Now().Add(10 * time.Second); count() < len(stalled); time.Sleep(10 * time.Millisecond) {
+	deadline := time.Now().Add(10 * time.Second)
+	for ; count() < len(stalled); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d readers are there", count(), len(stalled))
 		}
 	}
-	for deadline := time.Now().Add(3 * Patience); count() > 0; time.Sleep(50 * time.Millisecond) {
+	deadline = time.Now().Add(3 * Patience)
+	for ; count() > 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d stalled readers are still there", count(), len(stalled))
 		}
@@ -241,7 +248,8 @@ func TestStalledReadersAreCut(t *testing.T) {
 func TestTooManyReaders(t *testing.T) {
 	events := &Events{Every: time.Hour, Get: func() ([]byte, uint64, bool) { return nil, 0, false }}
 	events.readers = maxEvents
-	if code, text := ask(t, client(t, nil), "GET", "http://"+serve(t, Access{}, events)); code != 503 {
+	if code, text := ask(t, client(t, nil), "GET",
+		"http://"+serve(t, Access{}, events)); code != 503 {
 		t.Errorf("%d %s", code, text)
 	}
 }

@@ -49,7 +49,8 @@ func TestWithin(t *testing.T) {
 	for _, d := range []time.Duration{0, time.Millisecond, 50 * time.Millisecond, time.Second} {
 		h.Note(d)
 	}
-	for d, want := range map[time.Duration]uint64{0: 0, 2 * time.Millisecond: 2, 60 * time.Millisecond: 3, time.Minute: 4} {
+	for d, want := range map[time.Duration]uint64{0: 0, 2 * time.Millisecond: 2,
+		60 * time.Millisecond: 3, time.Minute: 4} {
 		if got := h.Within(d); got != want {
 			t.Errorf("within %v: %d, want %d", d, got, want)
 		}

@@ -34,7 +34,7 @@ type OpenSpec struct {
 	Client     netip.AddrPort // the client's address
 	Production netip.AddrPort // the address that the client connected to
 	Target     netip.AddrPort // filled in by the shard, which chooses it
-	Source     netip.AddrPort // the address that the target sees, if the shard chooses it
+	Index      int            // filled in by the shard: which copy at the target it is, from 0
 	SYN        packet.Options // the options of the client's SYN; zero if it was not captured
 	Window     uint16         // the window of the client's SYN
 	Record     Record

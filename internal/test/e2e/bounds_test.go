@@ -165,7 +165,6 @@ func TestMaxMbps(t *testing.T) {
 // TestStagger checks that each further copy opens, and sends each line, --stagger later than the
 // copy before.
 func TestStagger(t *testing.T) {
-	t.Parallel()
 	const conns, lines, copies, stagger = 20, 4, 3, 100 * time.Millisecond
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -289,7 +288,6 @@ func (s *stand) rampLives(conns, rate int, begin time.Time) []life {
 // TestRamp checks that the share of the sessions that are copied grows to all of them, and that a
 // session that belongs to the share at some time belongs to it from then on.
 func TestRamp(t *testing.T) {
-	t.Parallel()
 	const conns, rate, ramp, lag = 600, 200, 2 * time.Second, 500 * time.Millisecond
 	for _, way := range []string{socket, tunnel} {
 		t.Run(way, func(t *testing.T) {

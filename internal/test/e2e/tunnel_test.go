@@ -336,7 +336,7 @@ func TestTunnelRefuses(t *testing.T) {
 				append([]string{"copy", "-x", s.mapping(productionPort, targetPort), "-s",
 					s.intercepts[0].String(), "--key", s.key()}, args...)...)
 			if code := c.wait(); code == 0 || !strings.Contains(c.output(),
-				"stands on the target") {
+				"runs on the target") {
 				t.Errorf("%q: exit code %d\n%s", args, code, c.output())
 			}
 		}

@@ -63,10 +63,12 @@ var cases = []struct {
 	{"sessions lost", `
 		tcpcopy_sessions_captured_total{instance="a"} 0+150x120
 		tcpcopy_sessions_dropped_total{instance="a",reason="capture_gap"} 0+2x120
-		tcpcopy_sessions_dropped_total{instance="a",reason="target_reset"} 0+2x120`, []string{"TcpcopySessionsLost"}},
+		tcpcopy_sessions_dropped_total{instance="a",reason="target_reset"} 0+2x120`,
+		[]string{"TcpcopySessionsLost"}},
 	{"bounds", `
 		tcpcopy_sessions_captured_total{instance="a"} 0+1500x120
-		tcpcopy_sessions_dropped_total{instance="a",reason="over_memory"} 0+1x120`, []string{"TcpcopyOverBounds"}},
+		tcpcopy_sessions_dropped_total{instance="a",reason="over_memory"} 0+1x120`,
+		[]string{"TcpcopyOverBounds"}},
 	{
 		"a link down",
 		`tcpcopy_link_up{instance="a",intercept="i"} 1x80 0x40`,
@@ -92,11 +94,13 @@ var cases = []struct {
 		tcpcopy_answers_total{instance="a",side="target"} 0+100x120
 		tcpcopy_answers_failed_total{instance="a",side="target"} 0+30x120
 		tcpcopy_answers_total{instance="a",side="production"} 0+100x120
-		tcpcopy_answers_failed_total{instance="a",side="production"} 0+1x120`, []string{"TcpcopyTargetFails"}},
+		tcpcopy_answers_failed_total{instance="a",side="production"} 0+1x120`,
+		[]string{"TcpcopyTargetFails"}},
 	{"behind", `
 		tcpcopy_turn_lag_seconds_bucket{instance="a",le="0.1"} 0+90x120
 		tcpcopy_turn_lag_seconds_bucket{instance="a",le="2"} 0+100x120
-		tcpcopy_turn_lag_seconds_bucket{instance="a",le="+Inf"} 0+100x120`, []string{"TcpcopyBehind"}},
+		tcpcopy_turn_lag_seconds_bucket{instance="a",le="+Inf"} 0+100x120`,
+		[]string{"TcpcopyBehind"}},
 	{
 		"a bad reload",
 		`tcpcopy_config_last_reload_successful{instance="a"} 0x120`,
@@ -170,7 +174,8 @@ func fire(t *testing.T, groups *rulefmt.RuleGroups, series string) (fired []stri
 				false,
 				nil,
 			)
-			for at := time.Unix(0, 0); at.Before(time.Unix(1800, 0)); at = at.Add(15 * time.Second) {
+			for at := time.Unix(0,
+				0); at.Before(time.Unix(1800, 0)); at = at.Add(15 * time.Second) {
 				if _, err := rule.Eval(t.Context(), 0, at, query, nil, 0); err != nil {
 					t.Fatalf("%s: %v", r.Alert, err)
 				}
@@ -258,7 +263,8 @@ func scrape(t *testing.T, store *teststorage.TestStorage, n uint64) {
 		for name, v := range s.Metric {
 			b.Set(string(name), string(v))
 		}
-		if _, err := a.Append(storage.SeriesRef(0), b.Labels(), int64(s.Timestamp), float64(s.Value)); err != nil {
+		if _, err := a.Append(storage.SeriesRef(0), b.Labels(), int64(s.Timestamp),
+			float64(s.Value)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -77,7 +77,8 @@ func speaker(t *testing.T) (host string, say func(string), serve func(*net.TCPCo
 }
 
 func TestAnswersAreRead(t *testing.T) {
-	big := "HTTP/1.1 404 Not Found\r\nContent-Length: 3000000\r\n\r\n" + strings.Repeat("x", 3000000)
+	big := "HTTP/1.1 404 Not Found\r\nContent-Length: 3000000\r\n\r\n" + strings.Repeat("x",
+		3000000)
 	for _, c := range []struct {
 		name  string
 		kind  proto.Kind
@@ -86,12 +87,18 @@ func TestAnswersAreRead(t *testing.T) {
 		want  []string
 	}{
 		{"one", http1.Kind, nil, []string{okay}, []string{"200 at 40"}},
-		{"several at once", http1.Kind, nil, []string{okay + okay}, []string{"200 at 40", "200 at 80"}},
-		{"in pieces", http1.Kind, nil, []string{okay[:7], okay[7:39], okay[39:] + okay}, []string{"200 at 40", "200 at 80"}},
-		{"larger than what is read at once", http1.Kind, nil, []string{big + okay}, []string{"404 at 3000051", "200 at 3000091"}},
-		{"to the end", http1.Kind, nil, []string{"HTTP/1.1 200 OK\r\n\r\nand so on", ""}, []string{"200 at 28"}},
-		{"with a hint", http1.Kind, []uint64{1}, []string{okay + okay[:38] + okay}, []string{"200 at 40", "200 at 78", "200 at 118"}},
-		{"no HTTP", http1.Kind, nil, []string{okay + "220 smtp\r\n"}, []string{"200 at 40", "lost"}},
+		{"several at once", http1.Kind, nil, []string{okay + okay},
+			[]string{"200 at 40", "200 at 80"}},
+		{"in pieces", http1.Kind, nil, []string{okay[:7], okay[7:39], okay[39:] + okay},
+			[]string{"200 at 40", "200 at 80"}},
+		{"larger than what is read at once", http1.Kind, nil, []string{big + okay},
+			[]string{"404 at 3000051", "200 at 3000091"}},
+		{"to the end", http1.Kind, nil, []string{"HTTP/1.1 200 OK\r\n\r\nand so on", ""},
+			[]string{"200 at 28"}},
+		{"with a hint", http1.Kind, []uint64{1}, []string{okay + okay[:38] + okay},
+			[]string{"200 at 40", "200 at 78", "200 at 118"}},
+		{"no HTTP", http1.Kind, nil, []string{okay + "220 smtp\r\n"},
+			[]string{"200 at 40", "lost"}},
 		{"a kind that is not known here", 99, nil, []string{okay}, []string{"lost"}},
 		{"none", proto.None, nil, []string{okay}, nil},
 	} {
@@ -116,7 +123,8 @@ func TestAnswersAreRead(t *testing.T) {
 	}
 }
 
-// A target that speaks before the protocol is known, because it greets or because somebody took his time.
+// A target that speaks before the protocol is known, because it greets or because somebody took
+// his time.
 func TestAnswersBeforeTheyAreRead(t *testing.T) {
 	long := strings.Repeat("x", earlyMost)
 	for _, c := range []struct {
@@ -127,7 +135,8 @@ func TestAnswersBeforeTheyAreRead(t *testing.T) {
 	}{
 		{"an answer", okay, "", true, []string{"200 at 40"}},
 		{"half of one", okay[:20], okay[20:], true, []string{"200 at 40"}},
-		{"more than is kept", "HTTP/1.1 200 OK\r\nA: " + long + "\r\n", "\r\n", true, []string{"lost"}},
+		{"more than is kept", "HTTP/1.1 200 OK\r\nA: " + long + "\r\n", "\r\n", true,
+			[]string{"lost"}},
 		{"nobody listened", okay, okay, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -160,13 +169,16 @@ func TestAnswersBeforeTheyAreReadAlone(t *testing.T) {
 	say(okay)
 	s.waitN(session.Received, len(okay))
 	s.read(http1.Kind)
-	s.until("answer", func(ev session.Event) bool { return ev.Kind == session.AnswerEnd && ev.Answer.Status == 200 })
+	s.until("answer", func(ev session.Event) bool {
+		return ev.Kind == session.AnswerEnd && ev.Answer.Status == 200
+	})
 	s.release(3)
 	say("")
 	s.wait(session.Shut)
 }
 
-// What is expected of an answer is known before it is read, though the poller is woken by the one before.
+// What is expected of an answer is known before it is read, though the poller is woken by the one
+// before.
 func TestExpectIsInTime(t *testing.T) {
 	const rounds = 300
 	target := serve(t, "127.0.0.1", func(c *net.TCPConn) {
@@ -193,6 +205,8 @@ func TestExpectIsInTime(t *testing.T) {
 			end += 40
 		}
 		s.release(i + 1)
-		s.until("answer", func(ev session.Event) bool { return ev.Kind == session.AnswerEnd && ev.Answer.End == end })
+		s.until("answer", func(ev session.Event) bool {
+			return ev.Kind == session.AnswerEnd && ev.Answer.End == end
+		})
 	}
 }

@@ -62,7 +62,8 @@ func TestAnswersComeBack(t *testing.T) {
 	got := o.Step(now, <-o.Events())
 	want := []session.Event{
 		{ID: 1, Kind: session.AnswerBytes, Bytes: []byte("one "), First: now, At: now},
-		{ID: 1, Kind: session.AnswerBytes, Bytes: bytes.Repeat([]byte("x"), 1000), First: now, At: now},
+		{ID: 1, Kind: session.AnswerBytes, Bytes: bytes.Repeat([]byte("x"), 1000), First: now,
+			At: now},
 		{ID: 1, Kind: session.AnswerEnd, Answer: answer, First: now.Add(-time.Second), At: now},
 		{ID: 1, Kind: session.AnswersLost, First: now, At: now},
 	}
@@ -84,7 +85,8 @@ func TestAnswersNobodyReads(t *testing.T) {
 	if len(c.ops) != 1 || c.ops[0].Kind != wire.OpOpen {
 		t.Errorf("operations %+v, want an open alone", c.ops)
 	}
-	if got := o.Step(0, nil); len(got) != 1 || got[0].Kind != session.AnswersLost || got[0].ID != 1 {
+	if got := o.Step(0, nil); len(got) != 1 || got[0].Kind != session.AnswersLost ||
+		got[0].ID != 1 {
 		t.Errorf("events %+v, want that the answers are lost", got)
 	}
 	quiet := o.Open(0, listening(2)).(session.AnswerReader)
