@@ -15,6 +15,7 @@ need sysbench sysbench
 need curl curl
 need wrk wrk
 need tmux tmux
+need chromium chromium
 need tcpdump tcpdump
 need editcap wireshark-common
 need nft nftables
