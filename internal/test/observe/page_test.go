@@ -134,7 +134,8 @@ func TestPageInABrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paper := run(t, ctx, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
+	paper := run(t, ctx,
+		chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
 	if paper == "rgb(255, 255, 255)" {
 		t.Error("it is white in the dark")
 	}
