@@ -73,6 +73,14 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 	asks := make(chan chan<- *export.Snapshot)
 	s.Ask = asks
 	follow := newCourse(c, &log.seen)
+	if c.Web.Dashboard != "" {
+		follow.fleet = fleet.New([]string{""})
+		page, err := p.serveDashboard(&c.Web, follow.fleet)
+		if err != nil {
+			return err
+		}
+		defer page.Close()
+	}
 	if c.Live {
 		follow.view = p.showLive(fleet.New([]string{""}), kept)
 		defer follow.view.end()

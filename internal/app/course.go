@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/account/history"
 	"tcpcopy/internal/account/page"
 	"tcpcopy/internal/config"
@@ -22,7 +23,8 @@ type course struct {
 	wanted  float64 // copies of each session; 0: not the same for all
 	ungated bool
 
-	view *liveView // nil: none
+	view  *liveView    // nil: none
+	fleet *fleet.Fleet // of the dashboard; nil: none
 
 	mu    sync.Mutex // guards track
 	track history.Track
@@ -64,7 +66,13 @@ func (f *course) note(s *export.Snapshot) *export.Report {
 	f.mu.Lock()
 	f.track.Add(r)
 	f.mu.Unlock()
-	f.view.addCopier(s, r)
+	if f.view != nil || f.fleet != nil {
+		n := ownNode(s, r)
+		f.view.add("", &n, nil)
+		if f.fleet != nil {
+			f.fleet.Add("", &n, nil, s.Now)
+		}
+	}
 	return r
 }
 

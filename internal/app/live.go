@@ -16,6 +16,7 @@ import (
 	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/account/terminal"
+	"tcpcopy/internal/config"
 )
 
 // liveView is the view of --live, while a command works.
@@ -71,20 +72,22 @@ func (v *liveView) add(addr string, n *status.Node, err error) {
 		return
 	}
 	v.fleet.Add(addr, n, err, time.Now())
-	if err == nil {
+	v.shown(err == nil)
+}
+
+// shown begins the view if there is a state to show.
+func (v *liveView) shown(ok bool) {
+	if v != nil && ok {
 		v.once.Do(func() { close(v.begin) })
 	}
 }
 
-// addCopier shows a new state of the copier that this process is.
-func (v *liveView) addCopier(s *export.Snapshot, r *export.Report) {
-	if v == nil {
-		return
-	}
+// ownNode returns the state of the copier that this process is.
+func ownNode(s *export.Snapshot, r *export.Report) status.Node {
 	n := copierNode(s, r)
 	n.Kind, n.Version, n.PID, n.Now = "copier", s.Version, os.Getpid(), s.Now
 	n.Host, _ = os.Hostname()
-	v.add("", &n, nil)
+	return n
 }
 
 // end gives the terminal back as it was.
@@ -110,31 +113,43 @@ func (p *program) withLive(live bool, work func(kept *lines) error) error {
 	return work(kept)
 }
 
-// runLiveLab runs a lab and shows its copier.
-func (p *program) runLiveLab(run func(extra []string, out, progress io.Writer) int) (code int) {
+// runShownLab runs a lab and shows its copier, in the terminal and on a page. run gets further
+// options of the copier.
+func (p *program) runShownLab(
+	c *config.Lab, run func(extra []string, out, progress io.Writer) int,
+) (code int) {
 	dir, err := os.MkdirTemp("", "tcpcopy-lab-")
 	if err != nil {
 		return fail(p.err, err)
 	}
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "copy.sock")
+	nodes := fleet.New([]string{socket})
+	if c.Web.Dashboard != "" {
+		s, err := p.serveDashboard(&c.Web, nodes)
+		if err != nil {
+			return fail(p.err, err)
+		}
+		defer s.Close()
+	}
 	var out bytes.Buffer
-	_ = p.withLive(true, func(kept *lines) error {
+	_ = p.withLive(c.Live, func(kept *lines) error {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		view := p.showLive(fleet.New([]string{socket}), kept)
+		var view *liveView
+		progress := p.err
+		if c.Live {
+			view = p.showLive(nodes, kept)
+		}
 		watched := make(chan struct{})
 		go func() {
 			defer close(watched)
-			new(
-				status.Client,
-			).Watch(
-				ctx,
-				socket,
-				func(n *status.Node, err error) { view.add(socket, n, err) },
-			)
+			new(status.Client).Watch(ctx, socket, func(n *status.Node, err error) {
+				nodes.Add(socket, n, err, time.Now())
+				view.shown(err == nil)
+			})
 		}()
-		code = run([]string{"--status", socket}, &out, kept)
+		code = run([]string{"--status", socket}, &out, progress)
 		cancel()
 		<-watched
 		view.end()

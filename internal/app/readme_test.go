@@ -79,7 +79,7 @@ var (
 
 // commands returns the command lines of this program that are found in a document.
 func commands(document string, where *regexp.Regexp) (all [][]string) {
-	alone := []string{"lab", "keygen", "status", "top"} // without arguments
+	alone := []string{"lab", "keygen", "status", "top", "dashboard"} // without arguments
 	for _, found := range where.FindAllStringSubmatch(document, -1) {
 		if m := ours.FindStringSubmatch(found[1]); m != nil {
 			line := words(m[1] + " " + m[2])
@@ -123,8 +123,9 @@ func TestDocumentedCommands(t *testing.T) {
 					line[i] = "/proc/self/ns/net"
 				}
 				// These would look at this machine.
-				if word == "--dry-run" || word == "--cleanup" || word == "--live" || i == 1 &&
-					(word == "status" || word == "top") {
+				if word == "--dry-run" || word == "--cleanup" || word == "--live" ||
+					word == "--dashboard" || i == 1 &&
+					(word == "status" || word == "top" || word == "dashboard") {
 					line = append(line, "--help")
 				}
 			}

@@ -68,8 +68,9 @@ func (p *program) runLab(ctx context.Context, c *config.Lab) int {
 			Keep: c.Keep,
 		}, out, progress)
 	}
-	if c.Live && p.canShow() {
-		return p.runLiveLab(run)
+	c.Live = c.Live && p.canShow()
+	if c.Live || c.Web.Dashboard != "" {
+		return p.runShownLab(c, run)
 	}
 	return run(nil, p.out, p.err)
 }

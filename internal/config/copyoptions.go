@@ -228,6 +228,7 @@ func (o *CopyOptions) output() []option {
 			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
 			help: "write the account as JSON to FILE, at each line of --stats and at the end",
 		},
+		c.Web.dashboard(),
 		{
 			name: "live", group: Output, set: on(&c.Live),
 			help: "show in the terminal how it goes, as tcpcopy top does",

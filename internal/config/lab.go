@@ -25,6 +25,7 @@ type Lab struct {
 	IPv6       bool
 	NoOffloads bool     // TSO, GSO and GRO off
 	MTU        int      // of every link
+	Web        Web      // Dashboard only
 	Live       bool     // show a view in the terminal
 	HTML       string   // page about the copy; empty: none
 	Keep       string   // directory for what the commands wrote; empty: removed
@@ -119,6 +120,7 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 // output are the options for what the lab shows and keeps.
 func (c *Lab) output() []option {
 	return []option{
+		c.Web.dashboard(),
 		{
 			name: "live", group: Output, set: on(&c.Live),
 			help: "show in the terminal how the copy goes, as tcpcopy top does",
@@ -138,6 +140,9 @@ func (c *Lab) output() []option {
 // the command line: options for the copier.
 func (o *LabOptions) Lab(extra []string) (*Lab, error) {
 	c := o.c
+	if err := c.Web.load(); err != nil {
+		return nil, err
+	}
 	c.Extra = extra
 	return &c, nil
 }

@@ -3,14 +3,18 @@ package config
 import (
 	"errors"
 
+	"github.com/spf13/pflag"
+
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/account/web"
 )
 
 // Web is where a daemon shows itself, beside Process.Status, and to whom.
 type Web struct {
-	Metrics string     // IP:PORT for Prometheus; empty: none
-	Access  web.Access // of every IP:PORT, that of Process.Status too
+	Metrics string // IP:PORT for Prometheus; empty: none
+	// Dashboard is IP:PORT of the page for browsers; empty: none.
+	Dashboard string
+	Access    web.Access // of every IP:PORT, that of Process.Status too
 
 	TokenFile, TLSFile string // what Access was read from
 }
@@ -37,6 +41,44 @@ func webOptions(p *Process) []option {
 			help: "serve them over TLS, with the certificate and the private key in FILE (PEM)",
 		},
 	}
+}
+
+// dashboard is the option of commands that have a page.
+func (w *Web) dashboard() option {
+	return option{
+		name: "dashboard", arg: "IP:PORT", group: Output,
+		set: setWebAddress(&w.Dashboard, "127.0.0.1:8436"),
+		help: "serve a page there that shows in a browser how it goes; beyond loopback with " +
+			"--web-token and --web-tls",
+	}
+}
+
+// DashboardOptions are the options of tcpcopy dashboard while they are read.
+type DashboardOptions struct{ p Process }
+
+// NewDashboardOptions adds the options of tcpcopy dashboard to fs.
+func NewDashboardOptions(fs *pflag.FlagSet) *DashboardOptions {
+	o := new(DashboardOptions)
+	o.p.Web.Dashboard = "127.0.0.1:8436"
+	listen := o.p.Web.dashboard()
+	listen.name, listen.def = "listen", o.p.Web.Dashboard
+	listen.help = "serve the page there; beyond loopback with --web-token and --web-tls"
+	register(fs, []option{listen})
+	for _, w := range webOptions(&o.p) {
+		if w.name != "metrics" {
+			register(fs, []option{w})
+		}
+	}
+	return o
+}
+
+// Dashboard returns the settings of the options, which have been parsed. An error is a *Problem.
+func (o *DashboardOptions) Dashboard() (*Web, error) {
+	w := o.p.Web
+	if err := w.load(); err != nil {
+		return nil, err
+	}
+	return &w, nil
 }
 
 func setWebAddress(dst *string, example string) func(string) error {
@@ -78,6 +120,9 @@ func (w *Web) load() error {
 				Hint: "the file has both: cat certificate.pem key.pem > both.pem",
 			}
 		}
+	}
+	if err := w.open("--dashboard", w.Dashboard); err != nil {
+		return err
 	}
 	return w.open("--metrics", w.Metrics)
 }

@@ -7,8 +7,11 @@ import (
 )
 
 // Course returns the course of the run for a report; nil if there are no two points.
-func (t *Track) Course() *export.Course {
-	intervals := Intervals(t.Points())
+func (t *Track) Course() *export.Course { return CourseOf(t.Points()) }
+
+// CourseOf returns the course that points of one run make; nil if there are no two.
+func CourseOf(points []Point) *export.Course {
+	intervals := Intervals(points)
 	if len(intervals) == 0 {
 		return nil
 	}

@@ -47,9 +47,9 @@ func branches(f *export.FlowReport) []branch {
 	return slices.DeleteFunc(all, func(b branch) bool { return b.n == 0 })
 }
 
-// flow draws what became of the captured sessions: a band for each part, as wide as the part is
+// Flow draws what became of the captured sessions: a band for each part, as wide as the part is
 // large.
-func flow(r *export.Report) template.HTML {
+func Flow(r *export.Report) template.HTML {
 	f := &r.Sessions
 	parts := branches(f)
 	if f.Captured == 0 || len(parts) == 0 {

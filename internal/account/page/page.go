@@ -35,7 +35,7 @@ type document struct {
 	*export.Report
 	Flow    template.HTML
 	Charts  []chartView
-	Drops   []drop
+	Drops   []Drop
 	Status  []statusRow
 	Times   []timesRow
 	Numbers []pair
@@ -46,8 +46,8 @@ type chartView struct {
 	SVG         template.HTML
 }
 
-// drop is a reason, with what was dropped for it.
-type drop struct {
+// Drop is a reason, with what was dropped for it.
+type Drop struct {
 	Reason, Meaning           string
 	Sessions, Bytes, Requests uint64
 	OnRequest                 bool
@@ -72,7 +72,7 @@ func Write(w io.Writer, r *export.Report) error {
 			return fmt.Errorf("page: %w", err)
 		}
 	}
-	d := &document{Report: r, Flow: flow(r), Drops: drops(r), Status: statuses(r), Times: times(r)}
+	d := &document{Report: r, Flow: Flow(r), Drops: Drops(r), Status: statuses(r), Times: times(r)}
 	if r.Course != nil && len(r.Course.At) > 1 {
 		d.Charts = charts(r.Course)
 	}
@@ -87,13 +87,13 @@ func Write(w io.Writer, r *export.Report) error {
 	return nil
 }
 
-// drops lists the reasons that have dropped something, the most sessions first.
-func drops(r *export.Report) []drop {
-	at := map[string]*drop{}
-	add := func(counts map[string]uint64, to func(*drop) *uint64) {
+// Drops lists the reasons that have dropped something, the most sessions first.
+func Drops(r *export.Report) []Drop {
+	at := map[string]*Drop{}
+	add := func(counts map[string]uint64, to func(*Drop) *uint64) {
 		for name, n := range counts {
 			if at[name] == nil {
-				at[name] = &drop{Reason: name}
+				at[name] = &Drop{Reason: name}
 				if reason, ok := ledger.ReasonNamed(name); ok {
 					at[name].Meaning, at[name].OnRequest = reason.Meaning(), reason.OnRequest()
 				}
@@ -101,14 +101,14 @@ func drops(r *export.Report) []drop {
 			*to(at[name]) += n
 		}
 	}
-	add(r.Sessions.Dropped, func(d *drop) *uint64 { return &d.Sessions })
-	add(r.Bytes.Dropped, func(d *drop) *uint64 { return &d.Bytes })
-	add(r.Protocol.Dropped, func(d *drop) *uint64 { return &d.Requests })
-	var all []drop
+	add(r.Sessions.Dropped, func(d *Drop) *uint64 { return &d.Sessions })
+	add(r.Bytes.Dropped, func(d *Drop) *uint64 { return &d.Bytes })
+	add(r.Protocol.Dropped, func(d *Drop) *uint64 { return &d.Requests })
+	var all []Drop
 	for _, d := range at {
 		all = append(all, *d)
 	}
-	slices.SortFunc(all, func(a, b drop) int {
+	slices.SortFunc(all, func(a, b Drop) int {
 		return cmp.Or(cmp.Compare(b.Sessions, a.Sessions), cmp.Compare(b.Bytes, a.Bytes),
 			cmp.Compare(a.Reason, b.Reason))
 	})

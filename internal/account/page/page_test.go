@@ -151,7 +151,7 @@ func TestFlowSums(t *testing.T) {
 		t.Errorf("%d of %d in %d parts", sum, f.Captured, len(parts))
 	}
 	// Bands leave without overlap, in order, and cover all of it.
-	text := string(flow(&export.Report{Sessions: *f}))
+	text := string(Flow(&export.Report{Sessions: *f}))
 	starts := regexp.MustCompile(`M150 ([\d.]+)C`).FindAllStringSubmatch(text, -1)
 	last := 0.0
 	for _, m := range starts {

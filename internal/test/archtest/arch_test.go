@@ -63,7 +63,7 @@ var hostLayers = [][]string{
 		"account/status", "account/metrics", "account/history", "account/page",
 	},
 	{"account/fleet"},
-	{"account/terminal"},
+	{"account/terminal", "account/dashboard"},
 	{"way/raw/intercept", "way/intercepts", "source/mirror", "source/agents", "source/agent"},
 	{"way/tunnel", "way/raw"},
 	{"way/tunnel/ontarget", "way/ways"},

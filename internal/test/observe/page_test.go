@@ -80,6 +80,55 @@ func run[T any](t *testing.T, ctx context.Context, a chromedp.Action[T]) T {
 	return v
 }
 
+// quiet fails the test if the page has complained, or asked for what does not begin with at.
+func (w *watcher) quiet(t *testing.T, at string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.asked) == 0 || len(w.complains) > 0 {
+		t.Errorf("asked %v, complains %v", w.asked, w.complains)
+	}
+	for _, url := range w.asked {
+		if !strings.HasPrefix(url, at) && !strings.HasPrefix(url, "data:") {
+			t.Errorf("the page asks for %s", url)
+		}
+	}
+}
+
+// fits fails the test if the page is wider than its window, from 360 pixels to 4K.
+func fits(t *testing.T, ctx context.Context) {
+	t.Helper()
+	for _, width := range []int64{360, 1280, 3840} {
+		run(t, ctx, chromedp.EmulateViewport(width, 900))
+		over := run(t, ctx, chromedp.Evaluate[float64](
+			`document.documentElement.scrollWidth - document.documentElement.clientWidth`))
+		if over > 0 {
+			t.Errorf("the page is %v pixels wider than a window of %d", over, width)
+		}
+	}
+	run(t, ctx, chromedp.EmulateViewport(1280, 900))
+}
+
+// accessible fails the test if axe-core finds fault with the page. TCPCOPY_AXE names axe.min.js, of
+// npm's axe-core; without it nothing is tested.
+func accessible(t *testing.T, ctx context.Context) {
+	t.Helper()
+	path := os.Getenv("TCPCOPY_AXE")
+	if path == "" {
+		return
+	}
+	script, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const report = `axe.run().then(r => r.violations.map(v => v.id + ": " + v.nodes[0].html))`
+	found := run(t, ctx, chromedp.Evaluate[[]string](string(script)+"\n;"+report,
+		chromedp.EvalAwaitPromise))
+	for _, violation := range found {
+		t.Error(violation)
+	}
+}
+
 // writtenPage writes the page of a run of five minutes, and returns its path.
 func writtenPage(t *testing.T) string {
 	t.Helper()
@@ -113,15 +162,9 @@ func TestPageInABrowser(t *testing.T) {
 	if n := run(t, ctx, chromedp.Evaluate[int](`document.querySelectorAll("svg").length`)); n < 5 {
 		t.Errorf("%d pictures", n)
 	}
-	shot := run(t, ctx, chromedp.FullScreenshot(90))
-	for _, width := range []int64{360, 1280, 3840} {
-		run(t, ctx, chromedp.EmulateViewport(width, 900))
-		over := run(t, ctx, chromedp.Evaluate[float64](
-			`document.documentElement.scrollWidth - document.documentElement.clientWidth`))
-		if over > 0 {
-			t.Errorf("the page is %v pixels wider than a window of %d", over, width)
-		}
-	}
+	shot := run(t, ctx, chromedp.FullScreenshot(100))
+	fits(t, ctx)
+	accessible(t, ctx)
 	// 210 × 297 mm in points.
 	box := regexp.MustCompile(`/MediaBox ?\[0 0 (59[456][.\d]*) (84[123][.\d]*)\]`)
 	pdf := run(t, ctx, chromedp.PrintToPDF(chromedp.PDFPreferCSSPageSize()))
@@ -139,16 +182,7 @@ func TestPageInABrowser(t *testing.T) {
 	if paper == "rgb(255, 255, 255)" {
 		t.Error("it is white in the dark")
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.asked) == 0 || len(w.complains) > 0 {
-		t.Errorf("asked %v, complains %v", w.asked, w.complains)
-	}
-	for _, url := range w.asked {
-		if url != "file://"+path {
-			t.Errorf("the page asks for %s", url)
-		}
-	}
+	w.quiet(t, "file://"+path)
 	if dir := os.Getenv("TCPCOPY_PAGES"); dir != "" {
 		_ = os.WriteFile(filepath.Join(dir, "report.png"), shot, 0o644)
 		_ = os.WriteFile(filepath.Join(dir, "report.pdf"), pdf, 0o644)

@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	alerts    = "../../../deploy/prometheus/alerts.yaml"
-	dashboard = "../../../deploy/grafana/tcpcopy.json"
+	alerts  = "../../../deploy/prometheus/alerts.yaml"
+	grafana = "../../../deploy/grafana/tcpcopy.json"
 )
 
 // cases are made-up series, one sample each 15 s, and the alerts that they raise in half an hour.
@@ -275,7 +275,7 @@ func scrape(t *testing.T, store *teststorage.TestStorage, n uint64) {
 
 // Every query of the dashboard finds something in what a copier serves.
 func TestDashboardQueries(t *testing.T) {
-	text, err := os.ReadFile(dashboard)
+	text, err := os.ReadFile(grafana)
 	if err != nil {
 		t.Fatal(err)
 	}
