@@ -56,7 +56,8 @@ func TestPage(t *testing.T) {
 	s := httptest.NewServer(Handler(copying(t, 3)))
 	defer s.Close()
 	for path, want := range map[string]string{
-		"/": "<!DOCTYPE html>", "/app.js": "EventSource", "/app.css": "--paper", "/uPlot.js": "uPlot",
+		"/":       "<!DOCTYPE html>",
+		"/app.js": "EventSource", "/app.css": "--paper", "/uPlot.js": "uPlot",
 		"/uPlot.css": "uplot", "/uPlot.LICENSE": "MIT", "/course": "turns_per_second",
 	} {
 		resp, err := http.Get(s.URL + path)
