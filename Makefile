@@ -5,7 +5,7 @@ export CGO_ENABLED = 0
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test soak check race fuzz bench lab clean
+.PHONY: build test observe vendor-web soak check race fuzz bench lab clean
 
 build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
@@ -17,8 +17,17 @@ test:
 	@$(MAKE) --no-print-directory check
 	@go run scripts/gotest.go -timeout 15m $$(go list ./... | grep -vE '$(LONG)')
 	@go run scripts/gotest.go -short -p 1 -timeout 15m $$(go list ./... | grep -E '$(LONG)')
+	@$(MAKE) --no-print-directory observe
 	@$(MAKE) --no-print-directory race
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
+
+# What is shipped for monitoring, against Prometheus' engine and a browser: a module of its own.
+observe:
+	cd internal/test/observe && go vet ./... && go test ./...
+
+# Fetches what the dashboard has from npm again, and checks its hash.
+vendor-web:
+	scripts/vendor-web.sh
 
 # Every case of the tests that take long: full matrices, all ways, 60,000 connections.
 soak:

@@ -14,6 +14,8 @@ need mysqlslap mariadb-client
 need sysbench sysbench
 need curl curl
 need wrk wrk
+need tmux tmux
+need chromium chromium
 need tcpdump tcpdump
 need editcap wireshark-common
 need nft nftables

@@ -3,12 +3,14 @@ package app
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mono"
@@ -101,16 +103,17 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 			Account: export.Fields(shot.Counts),
 		}
 	}
-	end, err := serveStatus("agent", c.Status, func() *status.Node {
+	end, err := show("agent", &c.Process, &log.ready, func() *view {
 		shot := a.Snapshot()
-		n := &status.Node{
+		n := status.Node{
 			Start: start, Via: productionText(c) + " to " + c.To.String(), Peers: 1,
+			Sequence: log.seen.next(),
 		}
 		if shot.Link.Up {
 			n.Up = 1
 		}
 		n.Account, _ = json.Marshal(account(&shot, false))
-		return n
+		return &view{n, agentMetrics(&shot, metricsNode(s, &n))}
 	})
 	if err != nil {
 		source.Close()
@@ -133,6 +136,25 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 	return err
 }
 
+// metricsNode returns what the metrics of every node have.
+func metricsNode(s *engine.Control, n *status.Node) metrics.Node {
+	return metrics.Node{
+		Version: s.Version, Start: n.Start, Now: time.Now(), Sequence: n.Sequence,
+		Resources: export.Spent(),
+	}
+}
+
+func agentMetrics(s *agent.Snapshot, n metrics.Node) *metrics.Agent {
+	c := &s.Counts
+	return &metrics.Agent{
+		Node: n, Connected: s.Link.Up, Connects: s.Link.Connects, Captured: s.Captured,
+		Sent:      c.Sent,
+		SentBytes: c.SentBytes, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate,
+		ShedSessions: c.ShedSessions, OverMemory: c.OverMemory, LinkDown: c.LinkDown,
+		Share: s.Share,
+	}
+}
+
 // agentFilter returns the filter of an agent's capture, which is the copier's.
 func agentFilter(c *config.Capture) (filter.Program, error) {
 	spec := filter.CaptureSpec{Expr: c.Filter}
@@ -153,13 +175,16 @@ func productionText(c *config.Capture) string {
 		if i > 0 {
 			s += ", "
 		}
-		if o.Addr().IsValid() {
-			s += o.String()
-		} else {
-			s += fmt.Sprintf("port %d", o.Port())
-		}
+		s += productionAddress(o)
 	}
 	return s
+}
+
+func productionAddress(a netip.AddrPort) string {
+	if a.Addr().IsValid() {
+		return a.String()
+	}
+	return fmt.Sprintf("port %d", a.Port())
 }
 
 // captureReport is the JSON report of an agent.

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
-	"tcpcopy/internal/account/status"
+	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
 )
@@ -53,60 +53,91 @@ var errEndedEarly = errors.New("ended while sessions were open: they count as dr
 // reload reads it again.
 func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) error {
 	d := daemon{
-		Process: c.Process, report: c.Report, warnings: warnings,
+		Process: c.Process, report: c.Report, page: c.HTML, warnings: warnings,
 		stopping:     "stopping: no new packets; " + drainText(c.Drain),
 		unprivileged: !c.Captures(), reload: reload,
 	}
 	if c.Replay != nil {
 		d.stopping = "stopping: nothing more is read; " + drainText(c.Drain)
 	}
-	return p.serve(d, func(s *engine.Control, log *logbook) error {
-		asks := make(chan chan<- *export.Snapshot)
-		s.Ask = asks
-		end, err := serveStatus("copier", c.Status, func() *status.Node { return copierNode(asks) })
+	c.Live = c.Live && p.canShow()
+	return p.withLive(c.Live, func(kept *lines) error {
+		return p.serve(d, func(s *engine.Control, log *logbook) error {
+			return p.work(s, c, log, kept)
+		})
+	})
+}
+
+// work copies, shows how it goes, and prints the account.
+func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *lines) error {
+	asks := make(chan chan<- *export.Snapshot)
+	s.Ask = asks
+	follow := newCourse(c, &log.seen)
+	if c.Web.Dashboard != "" {
+		follow.fleet = fleet.New([]string{""})
+		page, err := p.serveDashboard(&c.Web, follow.fleet)
 		if err != nil {
 			return err
 		}
-		defer end()
-		report := &reporter{path: c.Report, log: log}
-		var previous *export.Snapshot
-		advised := map[string]bool{}
-		if c.Replay != nil {
-			return p.runReplay(s, c, log, report)
+		defer page.Close()
+	}
+	if c.Live {
+		follow.view = p.showLive(fleet.New([]string{""}), kept)
+		defer follow.view.end()
+	}
+	end, err := show(
+		"copier",
+		&c.Process,
+		&log.ready,
+		func() *view { return copierView(asks, follow) },
+	)
+	if err != nil {
+		return err
+	}
+	defer end()
+	report := &reporter{path: c.Report, log: log}
+	var previous *export.Snapshot
+	advised := map[string]bool{}
+	if c.Replay != nil {
+		return p.runReplay(s, c, log, report, follow)
+	}
+	tell := watchClosely(c)
+	last, err := p.copy(s, c, func(now *export.Snapshot) {
+		r := follow.note(now)
+		if !tell.due(now) {
+			return
 		}
-		last, err := p.copy(s, c, func(now *export.Snapshot) {
-			log.statistics(export.Line(now, previous))
-			for _, a := range export.Advice(now) {
-				if !advised[a] {
-					log.statistics("hint: " + a)
-				}
-				advised[a] = true
+		log.statistics(export.Line(now, previous))
+		for _, a := range export.Advice(now) {
+			if !advised[a] {
+				log.statistics("hint: " + a)
 			}
-			report.write(export.NewReport(now))
-			previous = now
-		})
-		if last != nil {
-			last.Final = true
-			export.Summary(p.out, last)
-			if log.file != nil {
-				export.Summary(log.w, last)
-			}
-			if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
-				err = exitCode(exitFailure) // the reporter has printed the error
-			}
+			advised[a] = true
 		}
-		if errors.Is(err, context.Canceled) && last == nil {
-			cause := strings.TrimSuffix(err.Error(), ": "+context.Canceled.Error())
-			return errors.New("copy: " + cause)
-		}
-		if errors.Is(err, context.Canceled) {
-			return errEndedEarly
-		}
-		if err != nil {
-			return fmt.Errorf("copy: %w", err)
-		}
-		return nil
+		report.write(r)
+		previous = now
 	})
+	if last != nil {
+		follow.end(last)
+		export.Summary(p.out, last)
+		if log.file != nil {
+			export.Summary(log.w, last)
+		}
+		if !p.keep(c, report, last) && err == nil {
+			err = exitCode(exitFailure)
+		}
+	}
+	if errors.Is(err, context.Canceled) && last == nil {
+		cause := strings.TrimSuffix(err.Error(), ": "+context.Canceled.Error())
+		return errors.New("copy: " + cause)
+	}
+	if errors.Is(err, context.Canceled) {
+		return errEndedEarly
+	}
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	return nil
 }
 
 // drainText says how sessions end.
@@ -115,4 +146,19 @@ func drainText(d time.Duration) string {
 		return "sessions end at once (--drain 0)"
 	}
 	return fmt.Sprintf("sessions have %s to end; a second signal ends at once", d)
+}
+
+// keep writes the last report and its page. It reports whether both could be written; what is wrong
+// it says.
+func (p *program) keep(c *config.Copy, report *reporter, last *export.Snapshot) bool {
+	r := export.NewReport(last)
+	ok := report.write(r) == nil
+	if c.HTML == "" {
+		return ok
+	}
+	if err := writePage(c.HTML, r); err != nil {
+		say(report.log.w, "%v", err)
+		return false
+	}
+	return ok
 }

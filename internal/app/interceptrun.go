@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mono"
@@ -86,9 +87,13 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 			Resources: export.NewResourceReport(export.Spent()), Account: export.Fields(*shot),
 		}
 	}
-	end, err := serveStatus("intercept", c.Status, func() *status.Node {
+	end, err := show("intercept", &c.Process, &log.ready, func() *view {
 		shot := daemon.Snapshot()
-		return interceptNode(&shot, wire.WayRaw, uint64(shot.Route.Entries), account(&shot, false))
+		n := interceptNode(&shot, wire.WayRaw, uint64(shot.Route.Entries), account(&shot, false))
+		n.Sequence = log.seen.next()
+		m := interceptMetrics(&shot, n, metricsNode(s, n))
+		m.Assistant = assistantMetrics(&shot)
+		return &view{*n, m}
 	})
 	if err != nil {
 		return err
@@ -122,6 +127,25 @@ func interceptNode(
 	n.Peers = n.Up // the number of copiers to expect is not known
 	n.Account, _ = json.Marshal(r)
 	return n
+}
+
+func interceptMetrics(s *intercept.Snapshot, n *status.Node, of metrics.Node) *metrics.Intercept {
+	return &metrics.Intercept{
+		Node: of, Way: n.Via, Copiers: n.Up, Connections: n.Live,
+		Strangers: s.Conns.WrongKey + s.Conns.NeedsKey + s.Conns.Garbage,
+	}
+}
+
+func assistantMetrics(s *intercept.Snapshot) *metrics.Assistant {
+	a := &metrics.Assistant{
+		Packets: s.Frames.Seen, KernelDrop: s.Capture.Dropped, Routed: s.Route.Routed,
+		Unowned: s.Route.Unowned, HeldTooLong: s.Route.HeldExpired + s.Route.HeldOverflow,
+	}
+	for _, c := range s.Copiers {
+		a.CopierSlow += c.Dropped
+		a.CopierAway += c.Away
+	}
+	return a
 }
 
 // reportUntil calls account at each interval, and once more when the work has ended.

@@ -22,6 +22,7 @@ type logbook struct {
 	file *os.File // nil: stderr
 
 	ready atomic.Bool // everything is open; log lines go to the file only
+	seen  sequence    // of the states that are shown
 }
 
 // openLog opens the log of a daemon. A later failure to write, such as a full disk, loses lines but

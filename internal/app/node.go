@@ -3,57 +3,22 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
-	"tcpcopy/internal/config"
 )
-
-// serveStatus answers tcpcopy status on addr with what get returns, until the returned function is
-// called. On the default socket a failure is ignored.
-func serveStatus(kind, addr string, get func() *status.Node) (end func(), err error) {
-	isDefault := addr == ""
-	switch {
-	case addr == config.StatusOff:
-		return func() {}, nil
-	case isDefault:
-		addr = status.Default(kind)
-		if err := status.MakeDir(); err != nil {
-			return func() {}, nil
-		}
-		status.Nodes() // removes sockets of killed processes
-	}
-	s, err := status.Listen(addr, func() *status.Node {
-		n := get()
-		if n != nil {
-			n.Kind, n.Version, n.PID, n.Now = kind, Version(), os.Getpid(), time.Now()
-			n.Host, _ = os.Hostname()
-		}
-		return n
-	})
-	switch {
-	case err == nil:
-		return s.Close, nil
-	case isDefault:
-		return func() {}, nil
-	}
-	return nil, &config.Problem{
-		Flag: "--status", Value: addr, What: "cannot listen: " + errors.Unwrap(err).Error(),
-	}
-}
 
 // askWait is how long to wait for the state of a busy copier.
 const askWait = time.Second
 
-// copierNode returns a copier's answer to tcpcopy status. The copier's run receives the request
-// from asks. copierNode returns nil if the run does not answer in time.
-func copierNode(asks chan<- chan<- *export.Snapshot) *status.Node {
+// copierView returns the state of a copier. The copier's run receives the request from asks.
+// copierView returns nil if the run does not answer in time.
+func copierView(asks chan<- chan<- *export.Snapshot, follow *course) *view {
 	// The buffer keeps a run that answers late from blocking.
 	state := make(chan *export.Snapshot, 1)
 	over := time.After(askWait)
@@ -68,9 +33,17 @@ func copierNode(asks chan<- chan<- *export.Snapshot) *status.Node {
 	case <-over:
 		return nil
 	}
-	r := export.NewReport(s)
-	n := &status.Node{
-		Start: s.Start, Via: s.Via, Mappings: s.Mappings,
+	follow.stamp(s)
+	n := copierNode(s, export.NewReport(s))
+	return &view{node: n, metrics: &metrics.Copier{
+		Snapshot: s, ReloadFailed: follow.seen.reloadFailed.Load(),
+	}}
+}
+
+// copierNode returns the state of a copier, of a snapshot and its report.
+func copierNode(s *export.Snapshot, r *export.Report) status.Node {
+	n := status.Node{
+		Start: s.Start, Via: s.Via, Mappings: s.Mappings, Sequence: s.Sequence,
 		Sessions: s.Counters.Sessions.Captured, Live: s.Counters.Live,
 		DeliveredPercent: r.Sessions.DeliveredPercent, Peers: len(s.Links),
 	}
@@ -96,35 +69,26 @@ of this host.`,
 tcpcopy status 127.0.0.1:36525 /run/copy.sock
 tcpcopy status --json`,
 	}
+	client := clientOptions(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print all that the nodes report, as JSON")
 	cmd.RunE = func(_ *cobra.Command, addrs []string) error {
-		for _, a := range addrs {
-			if err := status.Address(a); err != nil {
-				return &config.Problem{What: fmt.Sprintf("status: got %q: %v", a, err)}
-			}
+		addrs, c, err := nodesToAsk("status", addrs, client)
+		if err != nil {
+			return err
 		}
-		if len(addrs) == 0 {
-			addrs = status.Nodes()
-		}
-		if len(addrs) == 0 {
-			return &withRemedy{
-				errors.New("status: no copier, intercept or agent answers in " + status.Dir),
-				"give the ADDR of one that was started with --status ADDR",
-			}
-		}
-		return p.ask(addrs, *asJSON)
+		return p.ask(c, addrs, *asJSON)
 	}
 	return cmd
 }
 
 // ask asks all nodes at once and prints their answers. A node that does not answer makes the exit
 // code 1.
-func (p *program) ask(addrs []string, asJSON bool) error {
+func (p *program) ask(c *status.Client, addrs []string, asJSON bool) error {
 	rows := make([]status.Row, len(addrs))
 	done := make(chan struct{})
 	for i, a := range addrs {
 		go func() {
-			n, err := status.Ask(context.Background(), a)
+			n, err := c.Ask(context.Background(), a)
 			rows[i] = status.Row{Addr: a, Node: n, Err: err}
 			done <- struct{}{}
 		}()

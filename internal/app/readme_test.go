@@ -79,7 +79,7 @@ var (
 
 // commands returns the command lines of this program that are found in a document.
 func commands(document string, where *regexp.Regexp) (all [][]string) {
-	alone := []string{"lab", "keygen", "status"} // without arguments
+	alone := []string{"lab", "keygen", "status", "top", "dashboard"} // without arguments
 	for _, found := range where.FindAllStringSubmatch(document, -1) {
 		if m := ours.FindStringSubmatch(found[1]); m != nil {
 			line := words(m[1] + " " + m[2])
@@ -98,7 +98,8 @@ func workplace(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, content := range map[string]string{
 		"key": key.Generate(), "login": "user:password", "peak.pcapng": "a recording",
-		"tcpcopy.yaml": config.Example(),
+		"tcpcopy.yaml": config.Example(), "token": "0123456789abcdef", "both.pem": certificate(t),
+		"run.json": "{}",
 	} {
 		if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -122,7 +123,9 @@ func TestDocumentedCommands(t *testing.T) {
 					line[i] = "/proc/self/ns/net"
 				}
 				// These would look at this machine.
-				if word == "--dry-run" || word == "--cleanup" || i == 1 && word == "status" {
+				if word == "--dry-run" || word == "--cleanup" || word == "--live" ||
+					word == "--dashboard" || i == 1 &&
+					(word == "status" || word == "top" || word == "dashboard") {
 					line = append(line, "--help")
 				}
 			}

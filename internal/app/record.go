@@ -1,11 +1,15 @@
 package app
 
 import (
+	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/metrics"
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/source/recording"
@@ -48,6 +52,19 @@ func (p *program) runRecord(c *config.Record) error {
 				Bytes: r.File.Bytes,
 			}
 		}
+		asks := make(chan chan<- *engine.Recorded)
+		s.AskRecording = asks
+		end, err := show("recorder", &c.Process, &log.ready, func() *view {
+			r := askRecording(asks)
+			if r == nil {
+				return nil
+			}
+			return recorderView(account(r), c, log.seen.next())
+		})
+		if err != nil {
+			return err
+		}
+		defer end()
 		last, err := p.record(s, c, func(r *engine.Recorded) {
 			log.statistics(export.RecordingLine(account(r)))
 		})
@@ -66,4 +83,30 @@ func (p *program) runRecord(c *config.Record) error {
 		}
 		return nil
 	})
+}
+
+// askRecording returns the state of a recording; nil if it is too busy, or over.
+func askRecording(asks chan<- chan<- *engine.Recorded) *engine.Recorded {
+	state := make(chan *engine.Recorded, 1)
+	over := time.After(askWait)
+	select {
+	case asks <- state:
+	case <-over:
+		return nil
+	}
+	select {
+	case r := <-state:
+		return r
+	case <-over:
+		return nil
+	}
+}
+
+func recorderView(r *export.Recording, c *config.Record, number uint64) *view {
+	n := status.Node{Start: r.Start, Via: "to " + r.Name, Sequence: number, Sessions: r.Sessions}
+	for _, a := range c.Production {
+		n.Mappings = append(n.Mappings, productionAddress(a))
+	}
+	n.Account, _ = json.Marshal(export.Fields(*r))
+	return &view{n, &metrics.Recorder{Recording: r, Sequence: number, Resources: export.Spent()}}
 }

@@ -56,30 +56,26 @@ const barEvery = 250 * time.Millisecond
 
 // runReplay replays, and prints the account.
 func (p *program) runReplay(
-	s *engine.Control, c *config.Copy, log *logbook, report *reporter,
+	s *engine.Control, c *config.Copy, log *logbook, report *reporter, follow *course,
 ) error {
 	bar := newBar(p.err)
-	every := c.Stats
-	if bar != nil && every > 0 && log.file == nil {
-		c.Stats = min(barEvery, every)
+	tell := watchClosely(c)
+	if bar != nil && tell.every > 0 && log.file == nil {
+		c.Stats = min(barEvery, c.Stats)
 	}
 	var previous *export.Snapshot
-	begun := time.Now()
 	last, err := p.copy(s, c, func(now *export.Snapshot) {
+		r := follow.note(now)
 		if bar != nil && log.file == nil {
 			bar.show(now)
 		}
-		since := begun
-		if previous != nil {
-			since = previous.Now
-		}
-		if now.Now.Sub(since) < every {
+		if !tell.due(now) {
 			return
 		}
 		if bar == nil || log.file != nil {
 			log.statistics(export.ReplayLine(now, previous))
 		}
-		report.write(export.NewReport(now))
+		report.write(r)
 		previous = now
 	})
 	bar.done()
@@ -89,12 +85,12 @@ func (p *program) runReplay(
 		}
 		return err
 	}
-	last.Final = true
+	follow.end(last)
 	export.Summary(p.out, last)
 	if log.file != nil {
 		export.Summary(log.w, last)
 	}
-	if werr := report.write(export.NewReport(last)); werr != nil && err == nil {
+	if !p.keep(c, report, last) && err == nil {
 		err = exitCode(exitFailure)
 	}
 	if errors.Is(err, context.Canceled) {

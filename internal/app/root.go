@@ -112,7 +112,7 @@ TCPCopy's command lines are accepted: tcpcopy -x … is tcpcopy copy -x …`,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names := "copy, record, replay, intercept, capture, lab, keygen, config, status, " +
-				"version, completion or help"
+				"top, dashboard, report, version, completion or help"
 			if len(args) == 0 {
 				return &config.Problem{What: "no command: wanted " + names,
 					Hint: "tcpcopy --help lists the commands"}
@@ -133,7 +133,8 @@ TCPCopy's command lines are accepted: tcpcopy -x … is tcpcopy copy -x …`,
 	})
 	root.AddCommand(p.copyCommand(), p.recordCommand(), p.replayCommand(), p.interceptCommand(),
 		p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(),
-		p.statusCommand(), p.versionCommand())
+		p.statusCommand(), p.topCommand(), p.dashboardCommand(),
+		p.reportCommand(), p.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	standardFlags(root)
 	for _, c := range root.Commands() {

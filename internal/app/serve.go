@@ -19,6 +19,7 @@ import (
 type daemon struct {
 	config.Process
 	report       string     // path, checked before the start; empty: none
+	page         string     // path, checked before the start; empty: none
 	warnings     []string   // about its settings, printed before the start
 	stopping     string     // printed at the first signal
 	routes       bool       // it changes routes, and captures nothing
@@ -50,6 +51,15 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 			return &config.Problem{
 				Flag: "--report", Value: d.report,
 				What: "cannot be written: " + errors.Unwrap(err).Error(),
+			}
+		}
+	}
+	if d.page != "" {
+		if err := export.CheckReport(d.page); err != nil {
+			return &config.Problem{
+				Flag:  "--html",
+				Value: d.page,
+				What:  "cannot be written: " + errors.Unwrap(err).Error(),
 			}
 		}
 	}
@@ -87,6 +97,7 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	}
 	err = work(&engine.Control{
 		Context: life.ctx, Stop: life.stop, Log: log.Logger, Version: Version(), Reload: fresh,
+		Reloaded: func(err error) { log.seen.reloadFailed.Store(err != nil) },
 		Ready: func(detail string) {
 			say(p.err, "ready: %s", detail)
 			log.ready.Store(true)
@@ -115,6 +126,7 @@ func reloadOnSignal(
 		c, warnings, err := read()
 		if err != nil {
 			say(log.w, "not reloaded: %v", err)
+			log.seen.reloadFailed.Store(true)
 			continue
 		}
 		warn(log.w, warnings)

@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"tcpcopy/internal/account/export"
-	"tcpcopy/internal/account/status"
+	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/engine"
@@ -172,12 +172,14 @@ func serveTarget(
 			},
 		}
 	}
-	end, err := serveStatus("intercept", c.Status, func() *status.Node {
+	end, err := show("intercept", &c.Process, &log.ready, func() *view {
 		shot, streams := daemon.Snapshot(), server.Stats()
 		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams),
 			account(&shot, &streams, false))
-		n.Sessions = streams.Opened
-		return n
+		n.Sessions, n.Sequence = streams.Opened, log.seen.next()
+		m := interceptMetrics(&shot, n, metricsNode(s, n))
+		m.Target = targetMetrics(&streams)
+		return &view{*n, m}
 	})
 	if err != nil {
 		return err
@@ -197,6 +199,13 @@ func serveTarget(
 		return exitCode(exitFailure) // the reporter has printed the error
 	}
 	return err
+}
+
+func targetMetrics(s *ontarget.Stats) *metrics.OnTarget {
+	return &metrics.OnTarget{
+		Opened: s.Opened, Finished: s.Finished, Aborted: s.Aborted, Reset: s.Reset,
+		BytesIn: s.BytesIn, BytesOut: s.BytesOut, Buffered: s.Buffered, Failed: s.Failed,
+	}
 }
 
 // targetLine returns the account as one line.

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"io"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
@@ -52,11 +53,24 @@ func has(c sys.Capability) bool {
 
 // runLab runs a demonstration.
 func (p *program) runLab(ctx context.Context, c *config.Lab) int {
-	return lab.Main(ctx, lab.Options{
-		Via: string(c.Via), Scenario: c.Scenario,
-		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests,
-		Answers: c.Answers, Proto: c.Proto,
-		Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
-		Path: netlab.Path{Delay: c.Delay}, CopyArgs: c.Extra, Keep: c.Keep,
-	}, p.out, p.err)
+	extra := c.Extra
+	if c.HTML != "" {
+		extra = append([]string{"--html", c.HTML}, extra...)
+	}
+	run := func(more []string, out, progress io.Writer) int {
+		return lab.Main(ctx, lab.Options{
+			Via: string(c.Via), Scenario: c.Scenario,
+			Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests,
+			Answers: c.Answers, Proto: c.Proto,
+			Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads,
+			MTU:  c.MTU,
+			Path: netlab.Path{Delay: c.Delay}, CopyArgs: append(more, extra...),
+			Keep: c.Keep,
+		}, out, progress)
+	}
+	c.Live = c.Live && p.canShow()
+	if c.Live || c.Web.Dashboard != "" {
+		return p.runShownLab(c, run)
+	}
+	return run(nil, p.out, p.err)
 }

@@ -208,5 +208,8 @@ func (o *CaptureOptions) Capture() (*Capture, []string, error) {
 		warnings = append(warnings,
 			"--insecure: production's traffic goes to "+c.To.String()+" in the clear")
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, nil, err
+	}
 	return &c, warnings, nil
 }

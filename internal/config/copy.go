@@ -116,6 +116,8 @@ type Copy struct {
 	// Output.
 	Stats  time.Duration // between two lines of statistics; 0: none
 	Report string        // path of the JSON report; empty: none
+	HTML   string        // path of the page that is written at the end; empty: none
+	Live   bool          // show a view in the terminal
 	Process
 }
 
@@ -125,6 +127,7 @@ type Process struct {
 	PIDFile string // empty: none
 	Daemon  bool   // detach from the terminal
 	Status  string // serves the state: a path or IP:PORT; empty: the default; or StatusOff
+	Web     Web
 }
 
 // StatusOff is the Process.Status of a daemon that does not serve its state.

@@ -44,6 +44,13 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 		}
 		c.Wait = WaitNone
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, nil, err
+	}
+	if c.Live && c.Daemon {
+		return nil, nil, &Problem{Flag: "--live",
+			What: "wants the terminal, which -d leaves: wanted one of them"}
+	}
 	if err := o.recording(&c); err != nil {
 		return nil, nil, err
 	}

@@ -228,12 +228,21 @@ func (o *CopyOptions) output() []option {
 			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
 			help: "write the account as JSON to FILE, at each line of --stats and at the end",
 		},
+		c.Web.dashboard(),
+		{
+			name: "live", group: Output, set: on(&c.Live),
+			help: "show in the terminal how it goes, as tcpcopy top does",
+		},
+		{
+			name: "html", arg: "FILE", group: Output, set: text(&c.HTML, "the name of a file"),
+			help: "write a page about the run at the end: fidelity, account, course, answers",
+		},
 	}, processOptions(&c.Process)...)
 }
 
 // processOptions returns the options that every daemon has.
 func processOptions(p *Process) []option {
-	return []option{
+	return append([]option{
 		{
 			name: "log", letter: "l", arg: "FILE", group: Output,
 			set:  text(&p.LogFile, "the name of a file"),
@@ -254,7 +263,7 @@ func processOptions(p *Process) []option {
 			help: "answer tcpcopy status on this unix socket or IP:PORT; off: not at all " +
 				"(default: a socket in " + status.Dir + ")",
 		},
-	}
+	}, webOptions(p)...)
 }
 
 func setStatus(dst *string) func(string) error {

@@ -251,6 +251,9 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 			"for an answer of the target "+
 			"(with -F 'tcp and src port 8080' only those of that port are)")
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, nil, err
+	}
 	return &c, warnings, nil
 }
 

@@ -25,6 +25,9 @@ type Lab struct {
 	IPv6       bool
 	NoOffloads bool     // TSO, GSO and GRO off
 	MTU        int      // of every link
+	Web        Web      // Dashboard only
+	Live       bool     // show a view in the terminal
+	HTML       string   // page about the copy; empty: none
 	Keep       string   // directory for what the commands wrote; empty: removed
 	Extra      []string // further options for the copier
 }
@@ -99,10 +102,6 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 			name: "mtu", arg: "BYTES", group: Load, set: whole(&c.MTU, 1280, 65535),
 			help: "largest packet on every link",
 		},
-		{
-			name: "keep", arg: "DIR", group: Output, set: text(&c.Keep, "the name of a directory"),
-			help: "keep logs and reports in DIR (default: they are removed)",
-		},
 	}
 	var names []string
 	for _, s := range scenarios {
@@ -114,13 +113,36 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		help: "the kind of load (see above), which the options below vary",
 	}})
 	register(fs, options)
+	register(fs, c.output())
 	return o
+}
+
+// output are the options for what the lab shows and keeps.
+func (c *Lab) output() []option {
+	return []option{
+		c.Web.dashboard(),
+		{
+			name: "live", group: Output, set: on(&c.Live),
+			help: "show in the terminal how the copy goes, as tcpcopy top does",
+		},
+		{
+			name: "html", arg: "FILE", group: Output, set: text(&c.HTML, "the name of a file"),
+			help: "write a page about the copy at the end",
+		},
+		{
+			name: "keep", arg: "DIR", group: Output, set: text(&c.Keep, "the name of a directory"),
+			help: "keep logs and reports in DIR (default: they are removed)",
+		},
+	}
 }
 
 // Lab returns the settings of the options, which have been parsed. extra is what follows "--" on
 // the command line: options for the copier.
 func (o *LabOptions) Lab(extra []string) (*Lab, error) {
 	c := o.c
+	if err := c.Web.load(); err != nil {
+		return nil, err
+	}
 	c.Extra = extra
 	return &c, nil
 }

@@ -172,5 +172,8 @@ func (o *RecordOptions) Record() (*Record, error) {
 		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep),
 			What: "needs --rotate: without it there is one file"}
 	}
+	if err := c.Web.load(); err != nil {
+		return nil, err
+	}
 	return &c, nil
 }

@@ -34,9 +34,13 @@ type Control struct {
 	// Reload receives new settings. A copy applies their mappings, and what may differ between
 	// mappings, and ignores the rest. If Reload is nil, nothing can be reloaded.
 	Reload <-chan *config.Copy
+	// Reloaded is called after each reload, with its error. It may be nil.
+	Reloaded func(error)
 	// Ask receives requests for the current state; the run sends one Snapshot on each channel. If
 	// Ask is nil, no state can be requested.
 	Ask <-chan chan<- *export.Snapshot
+	// AskRecording is Ask for a recording.
+	AskRecording <-chan chan<- *Recorded
 }
 
 // copier is a run of tcpcopy copy or replay.
@@ -237,7 +241,11 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 		case to := <-cp.ctl.Ask:
 			to <- cp.snapshot()
 		case c := <-cp.ctl.Reload:
-			if err := cp.reload(c); err != nil {
+			err := cp.reload(c)
+			if cp.ctl.Reloaded != nil {
+				cp.ctl.Reloaded(err)
+			}
+			if err != nil {
 				cp.ctl.Log.Error("not reloaded: everything goes on as before", "error",
 					asProblem(err))
 			} else {

@@ -103,6 +103,10 @@ func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan stru
 			s := r.snapshot()
 			progress(&s)
 			continue
+		case answer := <-ctl.AskRecording:
+			s := r.snapshot()
+			answer <- &s
+			continue
 		case err := <-failed:
 			return err
 		case <-over:

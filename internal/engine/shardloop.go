@@ -143,7 +143,7 @@ func (l *shardLoop) call(f func(*shard.Shard)) bool {
 
 // snapshot returns the shard's account; the final one if the loop has ended.
 func (l *shardLoop) snapshot() (c ledger.Counters) {
-	if !l.call(func(sh *shard.Shard) { c = sh.Snapshot() }) {
+	if !l.call(func(sh *shard.Shard) { c = sh.Snapshot(); c.Open = uint64(sh.Open()) }) {
 		c = l.counts
 	}
 	return c

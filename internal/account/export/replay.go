@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"tcpcopy/internal/account/fidelity"
 	"tcpcopy/internal/core/ledger"
 )
 
@@ -115,27 +116,30 @@ func Ours(f *ledger.Flow) (n uint64) {
 	return n
 }
 
-// onTime is the delay up to which a replay is on schedule. busyCPU is the load of the usable
-// processors from which on they are the bottleneck.
-const (
-	onTime  = 50 * time.Millisecond
-	busyCPU = 0.8
-)
+// busyCPU is the part of the processors that may be used which makes them the bottleneck.
+const busyCPU = 0.8
+
+// busy returns the part of the processors that it may use which the process has used.
+func (s *Snapshot) busy() float64 {
+	if e := s.Elapsed(); e > 0 {
+		return s.Resources.CPU.Seconds() / e.Seconds() / float64(runtime.GOMAXPROCS(0))
+	}
+	return 0
+}
 
 // verdict returns what limited the speed of the replay, in words.
 func (s *Snapshot) verdict() string {
 	p := s.Replay
 	late, behind := p.Late.At(0.99), s.Counters.Behind.At(0.99)
-	cpu := 0.0
-	if e := s.Elapsed(); e > 0 {
-		cpu = s.Resources.CPU.Seconds() / e.Seconds() / float64(runtime.GOMAXPROCS(0))
-	}
+	cpu := s.busy()
 	const us = "tcpcopy was the bottleneck"
 	switch {
 	case p.Packets == 0:
 		return "nothing was played"
-	case p.Speed > 0 && late < onTime && behind < onTime:
+	case p.Speed > 0 && late < fidelity.OnTime && behind < fidelity.OnTime:
 		return "on schedule: neither the target nor tcpcopy was a bottleneck"
+	case !fidelity.Enough(s.Elapsed(), s.Counters.Turns):
+		return fidelity.Short(s.Elapsed(), s.Counters.Turns)
 	case cpu >= busyCPU:
 		return us + ": it used all the processor time that it may use (GOMAXPROCS)"
 	case p.Speed == 0, behind >= late, p.Paused*2 >= p.Late.Most:

@@ -47,6 +47,7 @@ func TestReplaySummary(t *testing.T) {
 
 // The verdict names what limited the speed of the replay.
 func TestVerdict(t *testing.T) {
+	enough := func(s *Snapshot) *Snapshot { s.Counters.Turns *= 10; return s } // of the usual 10
 	long := func(h *ledger.Delays) { *h = ledger.Delays{}; h.Note(time.Second) }
 	for _, test := range []struct {
 		name, want string
@@ -70,8 +71,14 @@ func TestVerdict(t *testing.T) {
 		{"as fast as can be, without a processor", "tcpcopy was",
 			func(s *Snapshot, p *Replay) { p.Speed = 0; s.Resources.CPU = time.Hour }},
 		{"nothing", "nothing was played", func(s *Snapshot, p *Replay) { p.Packets = 0 }},
+		{"ten packets", "too short for a verdict: 20 turns in 9s",
+			func(s *Snapshot, p *Replay) { long(&p.Late); s.Counters.Turns = 2 }},
+		{"a moment", "too short for a verdict: 100 turns in 1s",
+			func(s *Snapshot, p *Replay) { long(&p.Late); s.Now = s.Start.Add(time.Second) }},
+		{"ten packets in time", "on schedule",
+			func(s *Snapshot, p *Replay) { s.Counters.Turns = 2 }},
 	} {
-		if got := replaying(test.change).verdict(); !strings.HasPrefix(got, test.want) {
+		if got := enough(replaying(test.change)).verdict(); !strings.HasPrefix(got, test.want) {
 			t.Errorf("%s: %s, wanted %s", test.name, got, test.want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"tcpcopy/internal/account/fidelity"
 	"tcpcopy/internal/core/ledger"
 )
 
@@ -24,6 +25,7 @@ type Report struct {
 	Seconds  float64   `json:"seconds"`
 	Final    bool      `json:"final"`    // the copier had stopped
 	Balanced bool      `json:"balanced"` // captured = delivered + in flight + dropped
+	Sequence uint64    `json:"sequence"` // of the snapshot
 
 	Packets  PacketReport `json:"packets"`
 	Sessions FlowReport   `json:"sessions"`
@@ -31,6 +33,7 @@ type Report struct {
 
 	Adopted     uint64     `json:"adopted_sessions"`
 	Live        uint64     `json:"live_sessions"`
+	Open        uint64     `json:"open_connections"` // of clients, as far as was captured
 	AnswerBytes uint64     `json:"answer_bytes"`
 	Gate        GateReport `json:"gate"`
 	Behind      Times      `json:"behind"` // from the capture of turns to their release
@@ -48,6 +51,15 @@ type Report struct {
 	Agents    []AgentReport  `json:"agents,omitempty"`
 	Replay    *ReplayReport  `json:"replay,omitempty"`
 	Resources ResourceReport `json:"resources"`
+
+	// Fidelity is how like production's traffic the copy was.
+	Fidelity *fidelity.Score `json:"fidelity"`
+
+	// Histograms are the times of which the rest has a median, a 99th percentile and a maximum.
+	Histograms Histograms `json:"histograms"`
+
+	// Course is how the run went, in a report that is written when it has ended.
+	Course *Course `json:"course,omitempty"`
 }
 
 // PacketReport counts the packets of the source.
@@ -192,7 +204,7 @@ func NewReport(s *Snapshot) *Report {
 			NotOurs: c.Packets.NotOurs, Malformed: c.Packets.Malformed, Twice: c.Packets.Twice,
 		},
 		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),
-		Adopted: c.Adopted, Live: c.Live, AnswerBytes: c.AnswerBytes,
+		Adopted: c.Adopted, Live: c.Live, Open: c.Open, AnswerBytes: c.AnswerBytes,
 		Gate: GateReport{
 			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet,
 			Closed: c.GateClosed, Forced: c.GateForced,
@@ -221,6 +233,8 @@ func NewReport(s *Snapshot) *Report {
 	if s.Replay == nil {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}
+	r.Sequence, r.Histograms, r.Fidelity = s.Sequence, histograms(s), s.Fidelity()
+	r.Course = s.Course
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{
@@ -267,6 +281,14 @@ func WriteReport(path string, v any) error {
 	b = append(b, '\n')
 	if err := replace(path, b); err != nil {
 		return fmt.Errorf("write report %q: %w", path, bare(err))
+	}
+	return nil
+}
+
+// WriteFile writes a file whole or not at all, as WriteReport does.
+func WriteFile(path string, b []byte) error {
+	if err := replace(path, b); err != nil {
+		return bare(err)
 	}
 	return nil
 }

@@ -22,6 +22,14 @@ type Snapshot struct {
 	Start    time.Time // when the copier began to capture
 	Now      time.Time // when the snapshot was taken
 	Final    bool      // the copier has stopped: no snapshot follows
+	Sequence uint64    // ascends with each snapshot of a run; 0: not numbered
+
+	// What the run was asked for, and what was seen of its course, for Fidelity. Wanted is how many
+	// copies each session was to have (0: not known); Ungated says that turns wait for no answer.
+	Wanted  float64
+	Ungated bool
+	Curves  Curves
+	Course  *Course // nil: not wanted
 
 	Counters  ledger.Counters
 	Targets   []TargetState // of all mappings, in their order
@@ -30,6 +38,10 @@ type Snapshot struct {
 	Replay    *Replay       // of capture files; nil: the traffic is live
 	Resources Resources
 }
+
+// Curves is the area below the curve of production's open connections, and the area between that
+// curve and the one of the targets', in connections times seconds.
+type Curves struct{ Production, Apart float64 }
 
 // AgentState is the state of an agent, with counts since it first connected.
 type AgentState struct {

@@ -1,8 +1,9 @@
-// Package status serves and reads the state of a node: a copier, an intercept or an agent. It is
-// JSON over HTTP, on a unix socket or an address. It is read-only, and nodes do not know of each
-// other.
+// Package status serves the state of a node (copier, intercept, agent, recorder) over HTTP, on a
+// unix socket or an address, and asks other nodes for theirs. Nothing can be changed by it, and
+// nodes know nothing of each other.
 //
-// The command (package app) supplies a node's state, and prints the table of several nodes.
+// Package app gives a node its state, and prints the table over many nodes. Package web decides who
+// may read.
 package status
 
 import (
@@ -17,101 +18,148 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"tcpcopy/internal/account/web"
 )
 
-// Dir is the directory of nodes' sockets, unless --status names another place.
+// asking is how long a node may take to answer.
+const asking = 2 * time.Second
+
+// Dir is where nodes that were not told otherwise have their sockets.
 const Dir = "/run/tcpcopy-nodes"
 
-// Node is the state of a copier, an intercept or an agent.
+// Node is the state of a node, as it reports it.
 type Node struct {
-	Kind     string    `json:"kind"` // copier, intercept, agent
-	Version  string    `json:"version"`
-	Host     string    `json:"host"`
-	PID      int       `json:"pid"`
-	Start    time.Time `json:"start"`
-	Now      time.Time `json:"now"`
-	Via      string    `json:"via"`
-	Mappings []string  `json:"mappings"` // of a copier
-	Sessions uint64    `json:"sessions"` // captured; of an intercept: connections of copies
-	Live     uint64    `json:"live"`
-	// DeliveredPercent is of a copier's sessions; null if none was delivered or lost yet.
+	Kind    string    `json:"kind"` // copier, intercept, agent, recorder
+	Version string    `json:"version"`
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	Start   time.Time `json:"start"`
+	Now     time.Time `json:"now"`
+	// Of the state: what shows the same number is the same state.
+	Sequence uint64   `json:"sequence"`
+	Via      string   `json:"via"`
+	Mappings []string `json:"mappings"` // of a copier
+	// Captured; of an intercept the copies' connections that it has seen.
+	Sessions uint64 `json:"sessions"`
+	Live     uint64 `json:"live"`
+	// DeliveredPercent is of a copier's sessions; null where none has ended.
 	DeliveredPercent *float64 `json:"delivered_percent"`
-	// Up counts the links to intercepts that are up, or the copiers that are connected; Peers
-	// counts all of them.
+	// Links to intercepts that are up, or copiers that are connected.
 	Up    int `json:"up"`
-	Peers int `json:"peers"`
-	// Account is the whole account, as --report writes it.
+	Peers int `json:"peers"` // of so many that there should be, or were
+	// Account is the whole account, as --report has it.
 	Account json.RawMessage `json:"account,omitempty"`
 }
 
-// Server serves a node's state, until Close.
-type Server struct {
-	http http.Server
-	path string // of the unix socket
-	done chan struct{}
+// Server answers requests for a node's state until it is closed.
+type Server struct{ web *web.Server }
+
+// Config is what a Server shows.
+type Config struct {
+	// Node returns the state of the node; nil if there is none now. It is called from any
+	// goroutine.
+	Node func() *Node
+	// Metrics serves the node's metrics; nil: there are none.
+	Metrics http.Handler
+	// Ready reports whether the node is at work, for GET /readyz.
+	Ready func() bool
 }
 
-// These bound what a stranger can cost.
-const (
-	patience  = 2 * time.Second
-	maxHeader = 8 << 10
-	maxAnswer = 16 << 20
-)
+// maxAnswer bounds what Ask reads, in bytes.
+const maxAnswer = 16 << 20
 
-// Listen serves the result of get at addr: the path of a unix socket, which only its owner may
-// open, or ADDRESS:PORT. get is called from any goroutine; if it returns nil, the request fails.
-func Listen(addr string, get func() *Node) (*Server, error) {
-	l, path, err := listen(addr)
+// eventsEvery is the time between two events.
+const eventsEvery = time.Second
+
+// Listen serves c at addr, a path (of a unix socket, which is its owner's alone) or IP:PORT: the
+// state as JSON at /, metrics at /metrics, the state again and again at /events, and /healthz and
+// /readyz. At an address beyond loopback without a token and TLS it refuses /metrics and /events.
+func Listen(addr string, a web.Access, c *Config) (*Server, error) {
+	mux := Routes(c)
+	if !web.IsLocal(addr) && !a.Complete() {
+		for _, path := range []string{"GET /metrics", "GET /events"} {
+			mux[path] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, addr+" "+web.ErrAccess.Error(), http.StatusForbidden)
+			})
+		}
+	}
+	mux["GET /{$}"] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n := c.Node()
+		if n == nil {
+			http.Error(w, "ending", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(n)
+	})
+	s, err := web.Listen(addr, a, mux.Handler())
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	s := &Server{path: path, done: make(chan struct{})}
-	s.http = http.Server{
-		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: 2 * patience,
-		IdleTimeout: patience, MaxHeaderBytes: maxHeader,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/" || r.Method != http.MethodGet {
-				http.Error(w, "wanted GET /", http.StatusNotFound)
-				return
-			}
-			n := get()
+	return &Server{s}, nil
+}
+
+// ListenMetrics serves the metrics of c at addr, IP:PORT, with /healthz and /readyz.
+func ListenMetrics(addr string, a web.Access, c *Config) (*Server, error) {
+	mux := Routes(c)
+	delete(mux, "GET /events")
+	s, err := web.Listen(addr, a, mux.Handler())
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return &Server{s}, nil
+}
+
+// Mux is handlers by pattern.
+type Mux map[string]http.Handler
+
+// Handler returns the handler of all of them.
+func (m Mux) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range m {
+		mux.Handle(pattern, h)
+	}
+	return mux
+}
+
+// Routes returns what every server of a node serves: /healthz, /readyz, /events and /metrics.
+func Routes(c *Config) Mux {
+	m := Mux{
+		"GET /healthz": health(func() bool { return c.Node() != nil }),
+		"GET /readyz":  health(func() bool { return c.Ready() && c.Node() != nil }),
+		"GET /events": &web.Events{Every: eventsEvery, Get: func() ([]byte, uint64, bool) {
+			n := c.Node()
 			if n == nil {
-				http.Error(w, "ending", http.StatusServiceUnavailable)
-				return
+				return nil, 0, false
 			}
-			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(n) // fails if the peer hangs up
-		}),
+			text, err := json.Marshal(n)
+			return text, n.Sequence, err == nil
+		}},
 	}
-	go func() {
-		defer close(s.done)
-		_ = s.http.Serve(l)
-	}()
-	return s, nil
+	if c.Metrics != nil {
+		m["GET /metrics"] = c.Metrics
+	}
+	return m
 }
 
-func listen(addr string) (net.Listener, string, error) {
-	if !strings.HasPrefix(addr, "/") {
-		l, err := net.Listen("tcp", addr)
-		return l, "", err
-	}
-	if c, err := net.DialTimeout("unix", addr, patience); err == nil {
-		c.Close()
-		return nil, "", fmt.Errorf("listen on %s: another node answers there", addr)
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
-		os.Remove(addr) // left by a node that was killed
-	}
-	before := syscall.Umask(0o177) // from its first moment on only the owner may open it
-	l, err := net.Listen("unix", addr)
-	syscall.Umask(before)
-	return l, addr, err
+func health(ok func() bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if !ok() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, "not ready")
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
 }
 
-// Close ends the serving.
-func (s *Server) Close() {
-	_ = s.http.Close()
-	<-s.done
-}
+// Addr returns the address that s listens at.
+func (s *Server) Addr() net.Addr { return s.web.Addr() }
+
+// Close cuts every reader and waits until the server has ended.
+func (s *Server) Close() { s.web.Close() }
 
 // Default returns the socket's path for a node of this process.
 func Default(kind string) string {
@@ -132,7 +180,7 @@ func Nodes() []string {
 	all, _ := filepath.Glob(filepath.Join(Dir, "*.sock"))
 	var alive []string
 	for _, path := range all {
-		c, err := net.DialTimeout("unix", path, patience)
+		c, err := net.DialTimeout("unix", path, asking)
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			os.Remove(path)
 			continue

@@ -1,8 +1,11 @@
 package status
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tcpcopy/internal/account/web"
 )
 
 func node() *Node {
@@ -19,9 +24,112 @@ func node() *Node {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	return &Node{
 		Kind: "copier", Version: "1.2.3", Host: "web1", PID: 17, Start: start,
-		Now: start.Add(90 * time.Second), Via: "raw",
-		Mappings: []string{"80-10.0.0.2:8080"}, Sessions: 1000, Live: 12, DeliveredPercent: &p,
-		Up: 1, Peers: 2, Account: []byte(`{"a":1}`),
+		Now: start.Add(90 * time.Second), Via: "raw", Sequence: 5,
+		Mappings: []string{"80-10.0.0.2:8080"}, Account: []byte(`{"a":1}`),
+		Sessions: 1000, Live: 12, DeliveredPercent: &p, Up: 1, Peers: 2,
+	}
+}
+
+// show is a node that is ready, and has metrics.
+func show(node func() *Node) *Config {
+	return &Config{
+		Node: node, Ready: func() bool { return true },
+		Metrics: http.HandlerFunc(
+			func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "a_metric 1") },
+		),
+	}
+}
+
+// get returns what a server at an address answers.
+func get(t *testing.T, url string) (code int, body string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+func TestPages(t *testing.T) {
+	ready := false
+	c := show(node)
+	c.Ready = func() bool { return ready }
+	s, err := Listen("127.0.0.1:0", web.Access{}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m, err := ListenMetrics("127.0.0.1:0", web.Access{}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	at, metrics := "http://"+s.Addr().String(), "http://"+m.Addr().String()
+	for _, tt := range []struct {
+		url  string
+		code int
+		has  string
+	}{
+		{at + "/", 200, `"sequence":5`},
+		{at + "/metrics", 200, "a_metric 1"},
+		{at + "/healthz", 200, "ok"},
+		{at + "/readyz", 503, "not ready"},
+		{metrics + "/metrics", 200, "a_metric 1"},
+		{metrics + "/healthz", 200, "ok"},
+		{metrics + "/", 404, ""},
+		{metrics + "/events", 404, ""},
+	} {
+		if code, body := get(t, tt.url); code != tt.code || !strings.Contains(body, tt.has) {
+			t.Errorf("%s: %d %s", tt.url, code, body)
+		}
+	}
+	ready = true
+	if code, _ := get(t, at+"/readyz"); code != 200 {
+		t.Errorf("ready: %d", code)
+	}
+}
+
+// What one asks beyond loopback without a token is what it always was, and no more.
+func TestBeyondLoopback(t *testing.T) {
+	s, err := Listen("0.0.0.0:0", web.Access{}, show(node))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, port, _ := net.SplitHostPort(s.Addr().String())
+	for path, want := range map[string]int{"/": 200, "/healthz": 200, "/metrics": 403,
+		"/events": 403} {
+		code, body := get(t, "http://127.0.0.1:"+port+path)
+		if code != want || want == 403 && !strings.Contains(body, "--web-token") {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+}
+
+func TestEvents(t *testing.T) {
+	s, err := Listen("127.0.0.1:0", web.Access{}, show(node))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	resp, err := http.Get("http://" + s.Addr().String() + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	var got []string
+	for len(got) < 8 && lines.Scan() {
+		got = append(got, lines.Text())
+	}
+	if len(got) != 8 || got[0] != "id: 5" || got[1] != "event: state" ||
+		!strings.HasPrefix(got[2], `data: {"kind":"copier"`) || got[3] != "" || got[4] != "id: 5" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -34,7 +142,7 @@ func TestAskOverSocketAndAddress(t *testing.T) {
 	address := free.Addr().String()
 	free.Close()
 	for _, addr := range []string{path, address} {
-		s, err := Listen(addr, node)
+		s, err := Listen(addr, web.Access{}, show(node))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +157,7 @@ func TestAskOverSocketAndAddress(t *testing.T) {
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the socket is %v, %v; wanted its owner's alone", info.Mode(), err)
 			}
-			if _, err := Listen(path, node); err == nil ||
+			if _, err := Listen(path, web.Access{}, show(node)); err == nil ||
 				!strings.Contains(err.Error(), "another node answers there") {
 				t.Errorf("a second node at the same socket: %v", err)
 			}
@@ -73,7 +181,7 @@ func TestStaleSocket(t *testing.T) {
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
-	s, err := Listen(path, node)
+	s, err := Listen(path, web.Access{}, show(node))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,29 +191,38 @@ func TestStaleSocket(t *testing.T) {
 func TestOnlyAsking(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.sock")
 	ending := false
-	s, err := Listen(path, func() *Node {
+	s, err := Listen(path, web.Access{}, show(func() *Node {
 		if ending {
 			return nil
 		}
 		return node()
-	})
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _,
-		_ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}}}
-	for _, tt := range []struct{ method, url string }{{"POST", "http://x/"},
-		{"DELETE", "http://x/"}, {"GET", "http://x/other"}} {
+	client := http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", path)
+			},
+		},
+	}
+	for _, tt := range []struct {
+		method, url string
+		want        int
+	}{
+		{"POST", "http://x/", http.StatusMethodNotAllowed},
+		{"DELETE", "http://x/metrics", http.StatusMethodNotAllowed},
+		{"GET", "http://x/other", http.StatusNotFound},
+	} {
 		r, _ := http.NewRequest(tt.method, tt.url, nil)
 		resp, err := client.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != http.StatusNotFound {
+		if resp.StatusCode != tt.want {
 			t.Errorf("%s %s: %s", tt.method, tt.url, resp.Status)
 		}
 	}

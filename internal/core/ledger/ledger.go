@@ -140,6 +140,7 @@ type Counters struct {
 	Copies      uint64 // copies that the targets accepted; one that begins again counts once
 	Adopted     uint64 // copies begun within a connection: found under way, or after a loss
 	Live        uint64 // sessions in the table now
+	Open        uint64 // client connections that are open now, as far as was captured
 	Turns       uint64 // turns released to the target
 	GateForced  uint64 // turns released at the limit, after their answer had begun
 	AnswerBytes uint64 // bytes that the target answered
@@ -171,6 +172,7 @@ func (c *Counters) Add(d *Counters) {
 	c.Copies += d.Copies
 	c.Adopted += d.Adopted
 	c.Live += d.Live
+	c.Open += d.Open
 	c.Turns += d.Turns
 	c.GateForced += d.GateForced
 	c.AnswerBytes += d.AnswerBytes

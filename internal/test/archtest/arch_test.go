@@ -40,7 +40,7 @@ var pureLayers = [][]string{
 	{"core/packet", "core/chunk", "core/ledger"},
 	{
 		"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping",
-		"source/filter", "proto",
+		"source/filter", "proto", "account/fidelity",
 	},
 	{
 		"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis",
@@ -56,12 +56,14 @@ var pureLayers = [][]string{
 // hostLayers lie above pureLayers.
 var hostLayers = [][]string{
 	{"way/link/key", "sys"},
-	{"source", "account/export", "way"},
+	{"source", "account/export", "account/web", "way"},
 	{
 		"source/afpacket", "source/locals", "source/file", "source/recording", "way/socket",
 		"way/raw/send", "way/link", "lab/netlab", "way/tunnel/localroute",
-		"account/status",
+		"account/status", "account/metrics", "account/history", "account/page",
 	},
+	{"account/fleet"},
+	{"account/terminal", "account/dashboard"},
 	{"way/raw/intercept", "way/intercepts", "source/mirror", "source/agents", "source/agent"},
 	{"way/tunnel", "way/raw"},
 	{"way/tunnel/ontarget", "way/ways"},
