@@ -144,8 +144,8 @@ func TestClockAfterAStall(t *testing.T) {
 	expect(163*ms, 163*ms)
 }
 
-// A burst is read as it comes, however long sending takes: it waits in the sessions' records, not in
-// the ring.
+// A burst is read as it comes, however long sending takes: it waits in the sessions' records, not
+// in the ring.
 func TestABurstWaitsInRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const batches, each = 200, 10

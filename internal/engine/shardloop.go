@@ -127,7 +127,7 @@ func (l *shardLoop) step(first *carrier) {
 		l.shard.Store(now, first.list)
 		stored = append(stored, first)
 	}
-	for range len(l.captured) { // as many as wait now: what comes meanwhile must not hold up sending
+	for range len(l.captured) { // no more than wait now: storing must not hold up sending
 		c := <-l.captured
 		l.shard.Store(now, c.list)
 		stored = append(stored, c)
