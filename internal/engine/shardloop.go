@@ -122,19 +122,14 @@ func (l *shardLoop) clock() mono.Time {
 // however much there is to send: a backlog waits in the sessions' records.
 func (l *shardLoop) step(first *carrier) {
 	now := l.clock()
-	stored := l.stored[:0]
-	if first != nil {
-		l.shard.Store(now, first.list)
-		stored = append(stored, first)
-	}
-	for range len(l.captured) { // no more than wait now: storing must not hold up sending
-		c := <-l.captured
-		l.shard.Store(now, c.list)
-		stored = append(stored, c)
-	}
+	stored := l.store(now, first)
 	begun := l.now()
 	l.due = l.shard.Step(now, &shard.Input{Stalled: l.held != 0, Limit: l.limit})
 	l.end.Flush(l.now())
+	if l.end.Pending() && !l.shard.More() { // most often this is the rest
+		l.due = l.shard.Step(now, &shard.Input{Limit: l.limit})
+		l.end.Flush(l.now())
+	}
 	l.more = l.shard.More() || l.end.Pending()
 	if l.bounded {
 		l.adjust(l.now().Sub(begun))
@@ -146,6 +141,26 @@ func (l *shardLoop) step(first *carrier) {
 		c.home <- c
 	}
 	l.stored = stored
+}
+
+// store stores the packets that were received already, if any, and all that wait; no more, because
+// storing must not hold up sending. A recording can wait, so of one only a batch is stored at once.
+func (l *shardLoop) store(now mono.Time, first *carrier) []*carrier {
+	stored := l.stored[:0]
+	if first != nil {
+		l.shard.Store(now, first.list)
+		stored = append(stored, first)
+	}
+	n := len(l.captured)
+	if !l.bounded {
+		n = min(n, 1-len(stored))
+	}
+	for range n {
+		c := <-l.captured
+		l.shard.Store(now, c.list)
+		stored = append(stored, c)
+	}
+	return stored
 }
 
 // The time that a step should take to send, and how many sessions it advances for that: the limit
