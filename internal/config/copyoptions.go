@@ -187,8 +187,9 @@ func (o *CopyOptions) bounds() []option {
 	return []option{
 		{
 			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "512",
-			set:  amount(&c.Memory, mega, 16*mega, 1024*giga),
-			help: "memory for all sessions; beyond that new sessions are left out, and counted",
+			set: amount(&c.Memory, mega, 16*mega, 1024*giga),
+			help: "memory for all sessions; beyond that those with the largest backlogs are " +
+				"dropped and new ones are left out, and counted",
 		},
 		{
 			name: "max-sessions", arg: "N", group: Bounds, def: "262144",

@@ -214,10 +214,14 @@ func (cp *copier) openShards() error {
 		if err != nil {
 			return err
 		}
-		cp.shards = append(cp.shards, newShardLoop(shard.New(shard.Config{
+		l := newShardLoop(shard.New(shard.Config{
 			Services: services(c, n, cp.now()), Streams: end,
 			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
-		}), end, cp.now))
+		}), end, cp.now)
+		if cp.replay == nil {
+			l.bounded, l.limit = true, maxLimit
+		}
+		cp.shards = append(cp.shards, l)
 	}
 	return nil
 }

@@ -2,13 +2,16 @@ package engine
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/source"
 )
@@ -139,4 +142,64 @@ func TestClockAfterAStall(t *testing.T) {
 		t.Errorf("waits for %v, wanted 2ms", got)
 	}
 	expect(163*ms, 163*ms)
+}
+
+// A burst is read as it comes, however long sending takes: it waits in the sessions' records, not
+// in the ring.
+func TestABurstWaitsInRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const batches, each = 200, 10
+		r := begin(t, func(r *trial) {
+			r.config.Shards, r.config.Memory, r.config.SessionMemory = 1, 512<<20, 256<<20
+			r.way.sends = 20 * time.Millisecond
+		})
+		r.way.ends[0].discard = true
+		r.request(client, production, "begin")
+		seq, payload := seqnum.Value(106), strings.Repeat("x", 50_000)
+		begun := r.now()
+		for range batches {
+			var frames []source.Frame
+			for range each {
+				frames = append(frames, r.frame(client, production, seq, 501, packet.ACK, payload))
+				seq = seq.Add(len(payload))
+			}
+			r.source.batches <- frames
+		}
+		synctest.Wait()
+		// One sending after another would take 4 s.
+		if took := r.now().Sub(begun); took > time.Second {
+			t.Errorf("100 MB were read in %v, wanted at most a second", took)
+		}
+		r.pass(2 * time.Second)
+		want := uint64(5 + batches*each*len(payload))
+		close(r.stop)
+		if s := r.end(); s.Counters.Bytes.Delivered != want {
+			t.Errorf("%d bytes delivered, wanted %d", s.Counters.Bytes.Delivered, want)
+		}
+	})
+}
+
+// A step advances fewer sessions after one that has taken long, and more while there are more.
+func TestLimitOfAStep(t *testing.T) {
+	const ms = time.Millisecond
+	l := &shardLoop{limit: maxLimit, more: true}
+	for _, s := range []struct {
+		took time.Duration
+		more bool
+		want int
+	}{
+		{3 * ms, true, 512}, {20 * ms, true, 256}, {2 * ms, true, 256}, {ms, true, 256},
+		{ms / 2, false, 256}, {ms / 2, true, 512}, {ms / 2, true, 1024}, {ms / 2, true, 1024},
+	} {
+		l.more = s.more
+		if l.adjust(s.took); l.limit != s.want {
+			t.Errorf("after %v the limit is %d, wanted %d", s.took, l.limit, s.want)
+		}
+	}
+	for range 20 {
+		l.adjust(time.Second)
+	}
+	if l.limit != minLimit {
+		t.Errorf("the limit is %d, wanted at least %d", l.limit, minLimit)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
@@ -23,7 +24,8 @@ type memory struct {
 	calls  []string // of the engine's, in order
 	copies []*memoryCopy
 	ends   []*memoryEnd
-	silent bool // the targets do not answer by themselves
+	silent bool          // the targets do not answer by themselves
+	sends  time.Duration // how long each Flush takes
 	refuse map[string]error
 	told   []netip.AddrPort // SetTargets
 }
@@ -103,7 +105,7 @@ func (e *memoryEnd) Deliver(mono.Time, bool) []session.Event {
 
 func (e *memoryEnd) Count(c *ledger.Counters) { c.SegmentsOut += 1000 }
 func (e *memoryEnd) Wake() <-chan struct{}    { return e.waker }
-func (e *memoryEnd) Flush(mono.Time)          {}
+func (e *memoryEnd) Flush(mono.Time)          { time.Sleep(e.way.sends) }
 func (e *memoryEnd) Pending() bool            { return len(e.events) > 0 }
 func (e *memoryEnd) Detach()                  { e.way.called("detach") }
 

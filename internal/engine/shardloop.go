@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,13 @@ type shardLoop struct {
 	captured chan *carrier
 	calls    chan func(*shard.Shard) // to run on this goroutine, between two steps
 
-	due mono.Time // when the shard has to be stepped
+	due  mono.Time // when the shard has to be stepped
+	more bool      // it has to be stepped at once: it has more to do, or the way to deliver
+	// bounded: packets are captured live, so a step advances at most limit sessions, as adjust has
+	// set it. Otherwise it advances all (limit 0): the source waits for them.
+	bounded bool
+	limit   int
+	stored  []*carrier // room for step
 	// held is where the clock stands until heldUntil, 0 while it runs. See clock.
 	held, heldUntil mono.Time
 
@@ -54,26 +61,29 @@ func (l *shardLoop) run() {
 	defer l.end.Detach()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	always := make(chan struct{})
+	close(always)
 	for {
 		var packets *carrier
-		timer.Reset(l.wait())
+		var atOnce <-chan struct{}
+		if l.more {
+			atOnce = always
+			runtime.Gosched() // the reader, which may share this processor, goes first
+		} else {
+			timer.Reset(l.wait())
+		}
 		select {
 		case packets = <-l.captured:
 		case <-l.end.Wake():
 		case f := <-l.calls:
 			f(l.shard)
 		case <-timer.C:
+		case <-atOnce:
 		case <-l.stop:
 			l.shard.Shutdown(l.now())
 			l.end.Flush(l.now())
 			l.counts, l.last = l.shard.Snapshot(), l.shard.Targets()
 			return
-		}
-		if packets == nil { // nothing is decided by the clock before what has come is taken in
-			select {
-			case packets = <-l.captured:
-			default:
-			}
 		}
 		l.step(packets)
 	}
@@ -107,24 +117,68 @@ func (l *shardLoop) clock() mono.Time {
 	return now
 }
 
-// step steps the shard with captured packets, or none, and again for as long as the way has
-// something to deliver at once.
-func (l *shardLoop) step(packets *carrier) {
+// step stores everything that was captured, first of all the packets that were received already, if
+// any; then it lets the shard do a share of what is due, and sends it. So the ring is emptied
+// however much there is to send: a backlog waits in the sessions' records.
+func (l *shardLoop) step(first *carrier) {
 	now := l.clock()
-	in := shard.Input{Stalled: l.held != 0}
-	if packets != nil {
-		in.Packets = packets.list
-	}
-	l.due = l.shard.Step(now, &in)
+	stored := l.store(now, first)
+	begun := l.now()
+	l.due = l.shard.Step(now, &shard.Input{Stalled: l.held != 0, Limit: l.limit})
 	l.end.Flush(l.now())
-	for l.end.Pending() {
-		l.due = l.shard.Step(now, &shard.Input{})
+	if l.end.Pending() && !l.shard.More() { // most often this is the rest
+		l.due = l.shard.Step(now, &shard.Input{Limit: l.limit})
 		l.end.Flush(l.now())
+	}
+	l.more = l.shard.More() || l.end.Pending()
+	if l.bounded {
+		l.adjust(l.now().Sub(begun))
 	}
 	l.heldBytes.Store(l.shard.Held())
 	l.busySessions.Store(int64(l.shard.Busy()))
-	if packets != nil {
-		packets.home <- packets
+	for i, c := range stored {
+		stored[i] = nil
+		c.home <- c
+	}
+	l.stored = stored
+}
+
+// store stores the packets that were received already, if any, and all that wait; no more, because
+// storing must not hold up sending. A recording can wait, so of one only a batch is stored at once.
+func (l *shardLoop) store(now mono.Time, first *carrier) []*carrier {
+	stored := l.stored[:0]
+	if first != nil {
+		l.shard.Store(now, first.list)
+		stored = append(stored, first)
+	}
+	n := len(l.captured)
+	if !l.bounded {
+		n = min(n, 1-len(stored))
+	}
+	for range n {
+		c := <-l.captured
+		l.shard.Store(now, c.list)
+		stored = append(stored, c)
+	}
+	return stored
+}
+
+// The time that a step should take to send, and how many sessions it advances for that: the limit
+// is halved after a step that has taken longer, and doubled after one that has left sessions and
+// taken less than half of it.
+const (
+	stepTime = 2 * time.Millisecond
+	minLimit = 4
+	maxLimit = 1024
+)
+
+// adjust adjusts the limit after a step that has taken so long.
+func (l *shardLoop) adjust(took time.Duration) {
+	switch {
+	case took > stepTime:
+		l.limit = max(minLimit, l.limit/2)
+	case took < stepTime/2 && l.more:
+		l.limit = min(maxLimit, 2*l.limit)
 	}
 }
 

@@ -33,3 +33,6 @@ func (s *Session) Busy() bool {
 		return false
 	}
 }
+
+// Held returns how many bytes of the pool the session holds.
+func (s *Session) Held() int { return s.reader.Kept() + s.talk.kept() + s.server.kept() }

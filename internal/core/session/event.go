@@ -77,7 +77,11 @@ func (s *Session) noteTaken(now mono.Time, n uint64) {
 // acknowledge were not delivered.
 func (s *Session) broken(ev *Event, r ledger.Reason) {
 	if s.phase.unopened() {
-		s.notBefore = ev.At.Add(retryAfter)
+		wait := retryAfter
+		if r == ledger.TargetRefused || r == ledger.LinkDown {
+			wait = retryAfterRefusal
+		}
+		s.notBefore = ev.At.Add(wait)
 	}
 	if s.gate.Closed() && r == ledger.TargetReset {
 		r = ledger.TargetClosed

@@ -59,8 +59,10 @@ const (
 	// them was not captured.
 	Lull = time.Second
 	// retryAfter is how long a session opens no further copy after one that could not open, so that
-	// a target that is down is not tried again for each turn.
-	retryAfter = time.Second
+	// a target that does not answer is not tried again for each turn. After a refusal, or without a
+	// link, an attempt costs little, and the target is to be used as soon as it is back.
+	retryAfter        = time.Second
+	retryAfterRefusal = 100 * time.Millisecond
 	// holeGrace is the default of Service.HoleGrace: the time by which packets of two capture rings
 	// may be out of order.
 	holeGrace = 200 * time.Millisecond

@@ -25,6 +25,9 @@ func (sh *Shard) packet(p *Packet) {
 		}
 		return
 	}
+	if p.Seg.Len > 0 && sh.pool.InUse() > sh.cfg.MaxMemory {
+		sh.shedLargest()
+	}
 	key := TupleOf(p.Seg.Src, p.Seg.Dst)
 	e := sh.flows[key]
 	if syn := p.Seg.Flags.Has(packet.SYN); e != nil && syn && e.ISN() != p.Seg.Seq {
@@ -48,15 +51,11 @@ func (sh *Shard) packet(p *Packet) {
 }
 
 // fromClient hands a segment of the client to its session, and refuses the session where the
-// segment exceeds a bound.
+// segment exceeds the bandwidth.
 func (sh *Shard) fromClient(e *entry, p *Packet) {
-	if p.Seg.Len > 0 {
-		switch {
-		case sh.pool.InUse() > sh.cfg.MaxMemory:
-			e.Refuse(sh.now, ledger.OverMemory)
-		case e.State() != session.Refused && e.service.bandwidth.spend(sh.now, float64(p.Seg.Len)):
-			e.Refuse(sh.now, ledger.OverBandwidth)
-		}
+	if p.Seg.Len > 0 && e.State() != session.Refused &&
+		e.service.bandwidth.spend(sh.now, float64(p.Seg.Len)) {
+		e.Refuse(sh.now, ledger.OverBandwidth)
 	}
 	e.FromClient(sh.now, &p.Seg, p.At, p.Ifindex)
 }

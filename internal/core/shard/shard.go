@@ -46,6 +46,9 @@ type Input struct {
 	// while, and now stands still until what came meanwhile is taken in. Times that are measured
 	// from it say nothing about the target.
 	Stalled bool
+	// Limit bounds how many sessions the Step advances, so that it ends soon; 0: all. More reports
+	// whether some are left. All packets are taken in whatever the limit.
+	Limit int
 }
 
 // Of returns which of count shards owns the clients with a port.
@@ -72,7 +75,8 @@ type Shard struct {
 	spare  *entry   // entries for reuse, linked by copy
 	spares int      // how many
 	marks  shedMarks
-	busy   int // sessions that are Busy
+	excess []*entry // room for shedLargest
+	busy   int      // sessions that are Busy
 }
 
 // entry is a session's place in the table.
@@ -123,10 +127,7 @@ func New(cfg Config) *Shard {
 // Step takes in what was captured and what has come from the targets, does what is due at now, and
 // returns when it has to be called again if nothing comes before. now never falls.
 func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
-	sh.now = max(sh.now, now)
-	for i := range in.Packets {
-		sh.packet(&in.Packets[i])
-	}
+	sh.Store(now, in.Packets)
 	events := sh.cfg.Streams.Deliver(sh.now, in.Stalled)
 	for i := range events {
 		if e := sh.byID[events[i].ID]; e != nil {
@@ -135,20 +136,35 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 		}
 	}
 	sh.wheel.fire(sh.now, (*entry).Touch)
-	sh.settle()
+	sh.settle(in.Limit)
 	return sh.wheel.next()
 }
 
-// settle advances every session that something has happened to.
-func (sh *Shard) settle() {
-	for i := 0; i < len(sh.dirty); i++ { // a session's end may touch another one
+// Store takes packets into the sessions' records, as Step does first, and sends nothing. What is to
+// be done about them is left to the next Step.
+func (sh *Shard) Store(now mono.Time, packets []Packet) {
+	sh.now = max(sh.now, now)
+	for i := range packets {
+		sh.packet(&packets[i])
+	}
+}
+
+// More reports whether the last Step has left sessions for the next one, because of Input.Limit.
+func (sh *Shard) More() bool { return len(sh.dirty) > 0 }
+
+// settle advances the sessions that something has happened to, in that order: at most limit of
+// them, or all if limit is 0.
+func (sh *Shard) settle(limit int) {
+	i := 0
+	for ; i < len(sh.dirty) && (limit == 0 || i < limit); i++ { // an end may touch another session
 		e := sh.dirty[i]
 		e.dirty = false
 		sh.advance(e)
 		sh.noteBusy(e)
 	}
-	clear(sh.dirty)
-	sh.dirty = sh.dirty[:0]
+	left := copy(sh.dirty, sh.dirty[i:])
+	clear(sh.dirty[left:])
+	sh.dirty = sh.dirty[:left]
 }
 
 // advance lets a session and its stream do what is due.
@@ -262,5 +278,5 @@ func (sh *Shard) Shutdown(now mono.Time) {
 		e.Shutdown(sh.now)
 		e.Touch()
 	}
-	sh.settle()
+	sh.settle(0)
 }

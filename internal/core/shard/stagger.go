@@ -13,6 +13,7 @@ type delayQueue struct {
 	by    time.Duration
 	queue []delayedPacket
 	head  int
+	bytes int // of the pool
 }
 
 type delayedPacket struct {
@@ -27,14 +28,16 @@ func (q *delayQueue) put(sh *Shard, p *Packet) {
 	kept.Seg.Payload = nil
 	if n := len(p.Seg.Payload); n > 0 {
 		kept.Seg.Payload = append(sh.pool.Get(n)[:0], p.Seg.Payload...)
+		q.bytes += cap(kept.Seg.Payload)
 	}
 	kept.At = p.At.Add(q.by)
 	q.queue = append(q.queue, kept)
 }
 
-// drop returns the payload to the pool.
-func (p *delayedPacket) drop(sh *Shard) {
+// drop returns a packet's payload to the pool.
+func (q *delayQueue) drop(sh *Shard, p *delayedPacket) {
 	if p.Seg.Payload != nil {
+		q.bytes -= cap(p.Seg.Payload)
 		sh.pool.Put(p.Seg.Payload)
 		p.Seg.Payload = nil
 	}
@@ -59,7 +62,7 @@ func (sh *Shard) deliverDelayed(now mono.Time, e *entry) mono.Time {
 		p := &q.queue[q.head]
 		q.head++
 		sh.deliver(e, p)
-		p.drop(sh)
+		q.drop(sh, p)
 	}
 	if q.head == len(q.queue) {
 		q.queue, q.head = q.queue[:0], 0
@@ -96,7 +99,7 @@ func (sh *Shard) flushDelayed(now mono.Time, e *entry) {
 // free drops what is left in the queue.
 func (q *delayQueue) free(sh *Shard) {
 	for ; q.head < len(q.queue); q.head++ {
-		q.queue[q.head].drop(sh)
+		q.drop(sh, &q.queue[q.head])
 	}
 	q.queue, q.head = nil, 0
 }

@@ -405,6 +405,18 @@ func TestBackoff(t *testing.T) {
 	Sleep(ctx, time.Hour)
 }
 
+// An intercept that comes back is found within a second, however long it was away.
+func TestRedialsWithinASecond(t *testing.T) {
+	var c Config
+	c.defaults()
+	b := Backoff{Low: c.BackoffLo, High: c.BackoffHi}
+	for i := range 100 {
+		if d := b.Next(0); d > 900*time.Millisecond {
+			t.Fatalf("wait %d: %v", i, d)
+		}
+	}
+}
+
 // hello is a copier's hello with an instance.
 func hello(instance byte) []byte {
 	h := wire.Hello{Version: wire.Version, Instance: wire.Instance{instance}, Slot: 1, Conns: 1}

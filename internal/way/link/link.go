@@ -91,8 +91,9 @@ type Config struct {
 	PingEvery time.Duration // default 2 s
 	DeadAfter time.Duration // an intercept that sends nothing for this long is gone; default 6 s
 	BackoffLo time.Duration // the first wait between attempts; default 100 ms
-	BackoffHi time.Duration // the longest; default 2 s
-	Queue     int           // bytes of claims and questions that may wait; default 16 MB
+	// The longest wait; default 800 ms, so that an intercept that comes back is found in a second.
+	BackoffHi time.Duration
+	Queue     int // bytes of claims and questions that may wait; default 16 MB
 }
 
 func (c *Config) defaults() {
@@ -104,7 +105,7 @@ func (c *Config) defaults() {
 	set(&c.PingEvery, 2*time.Second)
 	set(&c.DeadAfter, 6*time.Second)
 	set(&c.BackoffLo, 100*time.Millisecond)
-	set(&c.BackoffHi, 2*time.Second)
+	set(&c.BackoffHi, 800*time.Millisecond)
 	if c.Conns <= 0 {
 		c.Conns = 1
 	}

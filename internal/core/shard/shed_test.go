@@ -1,0 +1,101 @@
+package shard_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/test/rig"
+)
+
+// Beyond the memory bound the sessions with the largest backlogs are refused as a whole, whoever
+// sends next; the others go on.
+func TestTheLargestBacklogIsShedFirst(t *testing.T) {
+	b := rig.NewBed(t, func(c *shard.Config) { c.MaxMemory = 1 << 20 })
+	b.Open.Deaf = true // nothing is taken
+	backlog := []int{2, 9, 1, 3}
+	piece := strings.Repeat("x", 64<<10)
+	var all []*rig.Conn
+	for i, n := range backlog {
+		c := b.Conn(fmt.Sprintf("192.0.2.1:%d", 40000+i)).Syn()
+		for range n {
+			c.Data(piece)
+		}
+		all = append(all, c)
+	}
+	all[2].Data(piece) // 16 pieces: as much as may be
+	all[2].Data(piece) // more
+	b.Sessions(4, ledger.OverMemory, 0)
+	all[2].Data("now the memory is over its bound")
+	b.Bytes(17*64<<10+32, ledger.OverMemory, 9*64<<10)
+	if held := b.Sh.Held(); held > 8*64<<10+128 {
+		t.Errorf("%d bytes are held after the shedding", held)
+	}
+	// What the session that was refused goes on to send is dropped, and takes no room.
+	all[1].Data(piece)
+	b.Bytes(18*64<<10+32, ledger.OverMemory, 10*64<<10)
+}
+
+// A staggered copy holds packets that are not due yet. They count, and are dropped with it.
+func TestAStaggeredBacklogIsShed(t *testing.T) {
+	b := rig.NewBed(t, func(c *shard.Config) {
+		c.MaxMemory = 1 << 20
+		c.Services[0].Copies, c.Services[0].Stagger = 2, time.Minute
+	})
+	piece := strings.Repeat("x", 64<<10)
+	c := b.Conn("192.0.2.1:40000").Syn()
+	for range 17 { // the first copy's are taken at once, the second's wait
+		c.Data(piece)
+	}
+	if held := b.Sh.Held(); held != 17*64<<10 {
+		t.Fatalf("%d bytes are held, wanted 17 pieces", held)
+	}
+	c.Data("more")
+	b.Bytes(2*17*64<<10+4, ledger.OverMemory, 17*64<<10)
+	if held := b.Sh.Held(); held > 128 {
+		t.Errorf("%d bytes are held after the shedding", held)
+	}
+}
+
+// A step with a limit leaves sessions to the next ones, in their order. Store advances none.
+func TestLimit(t *testing.T) {
+	b := rig.NewBed(t)
+	var all [5]*rig.Conn
+	for i := range all {
+		all[i] = b.Conn(fmt.Sprintf("192.0.2.1:%d", 40000+i)).Syn()
+	}
+	for _, c := range all {
+		c.Hold = true
+		c.Data("GET")
+	}
+	sent := func() (n int) {
+		for i, f := range b.Open.All {
+			if f.Text == nil {
+				continue
+			}
+			if n++; i >= n {
+				t.Errorf("copy %d has sent before the one before it", i)
+			}
+		}
+		return n
+	}
+	b.Sh.Store(b.Now, b.In.Packets)
+	b.In.Packets = nil
+	if b.Sh.Held() == 0 || sent() != 0 || !b.Sh.More() {
+		t.Fatalf("Store: %d bytes are held, %d copies have sent", b.Sh.Held(), sent())
+	}
+	for i, want := range []int{2, 4, 5} {
+		b.Sh.Step(b.Now, &shard.Input{Limit: 2})
+		if sent() != want || i < 2 != b.Sh.More() {
+			t.Fatalf("after %d steps %d copies have sent, wanted %d; more: %v", i+1, sent(), want,
+				b.Sh.More())
+		}
+	}
+	b.Step()
+	if b.Sh.More() {
+		t.Error("sessions are left after a step without a limit")
+	}
+}
