@@ -5,6 +5,7 @@ import (
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/doctor/collect"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/lab"
 	"tcpcopy/internal/lab/netlab"
@@ -40,6 +41,7 @@ func (p *program) wire() {
 		p.scenarios = append(p.scenarios, config.Scenario{Name: l.Name, Help: l.Help})
 	}
 	p.lab = p.runLab
+	p.facts = collect.Collect
 }
 
 // has reports whether this thread has the capability.
