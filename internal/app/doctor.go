@@ -75,7 +75,7 @@ On a test server without an intercept, to which copies come from clients' addres
 	}
 	cmd.AddCommand(p.doctorCopy(), p.doctorIntercept(), p.doctorTarget())
 	for _, c := range cmd.Commands() {
-		standardFlags(c)
+		c.Flags().BoolP("help", "h", false, "this help")
 		complete(c)
 	}
 	return cmd

@@ -64,6 +64,8 @@ func TestHelp(t *testing.T) {
 		"capture":   {"tcpcopy", "capture", "-h"},
 		"lab":       {"tcpcopy", "lab", "--help"},
 		"keygen":    {"tcpcopy", "help", "keygen"},
+		"doctor":    {"tcpcopy", "doctor", "--help"},
+		"explain":   {"tcpcopy", "explain", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, stderr := inProcess(args...)

@@ -35,7 +35,8 @@ var answerInterfaceCheck = Check{
 		if n == 0 {
 			return []Result{unknown("",
 				"in %s, no SYN-ACK came in for another host: no copier may have "+
-					"opened a connection, or the target routes its answers elsewhere", span(f.Watched))}
+					"opened a connection, or the target routes its answers elsewhere",
+				span(f.Watched))}
 		}
 		return []Result{found("", "%d packets of targets came in on %s, 0 on %s", n,
 			strings.Join(devices, ", "), strings.Join(f.CaptureOn, ", ")).

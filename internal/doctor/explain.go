@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	_ "embed" // for preface
 	"fmt"
 	"io"
 	"strings"
@@ -16,8 +17,14 @@ func Explain(w io.Writer, c *Check) {
 	}
 }
 
-// Pages writes all checks as a chapter of a document in Markdown.
+// preface begins the document that Pages writes.
+//
+//go:embed preface.md
+var preface string
+
+// Pages writes the document about the doctor in Markdown: docs/doctor.md.
 func Pages(w io.Writer) {
+	io.WriteString(w, preface)
 	area := Area("")
 	for _, c := range Checks() {
 		if c.Area != area {
@@ -26,7 +33,7 @@ func Pages(w io.Writer) {
 			fmt.Fprintf(w, "\n## %s\n", strings.ToUpper(name[:1])+name[1:])
 		}
 		fmt.Fprintf(w, "\n### %s: %s\n\n", c.Code, c.Title)
-		wrap(w, "", "Seen on the "+strings.TrimPrefix(hostWords(c.Roles), "on the ")+".")
+		wrap(w, "", "Seen "+hostWords(c.Roles)+".")
 		for _, part := range c.parts() {
 			fmt.Fprintln(w)
 			wrap(w, "", "*"+part.title+"* "+part.text)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
+	"github.com/mdlayher/netlink"
 )
 
 // probe is a TCP packet whose fate is asked for. Addresses and names that are not valid are not
@@ -395,11 +396,32 @@ func (m *machine) lookup(e *expr.Lookup) certainty {
 		}
 		x := s.find(v)
 		found = pick(x != nil, yes, no)
-		if x != nil && x.VerdictData != nil {
-			m.verdict = x.VerdictData
+		if x != nil && e.IsDestRegSet {
+			if m.verdict = verdictOf(x.Val); m.verdict == nil {
+				return maybe
+			}
 		}
 	}
 	return negated(found, e.Invert)
+}
+
+// verdictOf reads the value of an element of a map of verdicts. It returns nil if it is none.
+func verdictOf(value []byte) *expr.Verdict {
+	attributes, err := netlink.UnmarshalAttributes(value)
+	if err != nil {
+		return nil
+	}
+	const code, chain = 1, 2 // NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN
+	var v *expr.Verdict
+	for _, a := range attributes {
+		switch {
+		case a.Type == code && len(a.Data) == 4:
+			v = &expr.Verdict{Kind: expr.VerdictKind(int32(binary.BigEndian.Uint32(a.Data)))}
+		case a.Type == chain && v != nil:
+			v.Chain = string(bytes.TrimRight(a.Data, "\x00"))
+		}
+	}
+	return v
 }
 
 // find returns the element that has the value, or nil. An interval is a pair of elements: its first

@@ -13,13 +13,16 @@ type terms struct {
 	addrs []netip.Addr
 	ports []uint16
 	vlans []uint16
+	// clients has the ports that the expression tests as source ports in particular. Clients'
+	// other ports are those that the kernel chooses.
+	clients []uint16
 }
 
 // candidates returns the terms of an expression, and one value of each kind that is in none.
 func candidates(e filter.Expr) *terms {
 	t := &terms{
 		addrs: []netip.Addr{netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("2001:db8::77")},
-		ports: []uint16{40123}, vlans: []uint16{0},
+		ports: []uint16{40123}, clients: []uint16{40123}, vlans: []uint16{0},
 	}
 	t.walk(e)
 	return t
@@ -40,7 +43,11 @@ func (t *terms) walk(e filter.Expr) {
 	case filter.Net:
 		t.addrs = append(t.addrs, e.Addr)
 	case filter.Ports:
-		t.ports = append(t.ports, e.First, e.Last, e.First-1, e.Last+1)
+		some := []uint16{e.First, e.Last, e.First - 1, e.Last + 1}
+		t.ports = append(t.ports, some...)
+		if e.Dir == filter.Src {
+			t.clients = append(t.clients, some...)
+		}
 	case filter.VLAN:
 		t.vlans = append(t.vlans, max(e.ID, 1))
 	}
@@ -66,7 +73,7 @@ func (c *collector) possible() bool {
 				to = append(c.here.All(), to...)
 			}
 		}
-		if t.pass(program, t.addrs, t.ports, to, []uint16{m.Production.Port()}) {
+		if t.pass(program, t.addrs, t.clients, to, []uint16{m.Production.Port()}) {
 			return true
 		}
 	}
