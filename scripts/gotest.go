@@ -1,7 +1,8 @@
 //go:build ignore
 
-// Gotest runs go test with the arguments given, and shows what matters: the output of tests that fail, skips,
-// and one line for each package. With SKIPS=fail in the environment a skipped test is a failure.
+// Gotest runs go test with the arguments given. It shows the output of tests that fail or are
+// skipped, and one line for each package. If SKIPS=fail is in the environment, a skipped test is a
+// failure.
 package main
 
 import (
@@ -60,7 +61,8 @@ func main() {
 				fmt.Print(said[name])
 			}
 		case "fail":
-			if s := said[name]; s != nil && (e.Test != "" || !strings.Contains(s.String(), "FAIL\t")) {
+			if s := said[name]; s != nil && (e.Test != "" ||
+				!strings.Contains(s.String(), "FAIL\t")) {
 				fmt.Print(s)
 			}
 		}

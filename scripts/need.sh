@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need and this machine lacks, when it may; says what will be left out when it
-# may not. The tests themselves look for what they need and skip what they must.
+# Installs the packages that the tests require, if it runs as root on Debian. Otherwise it names those that are
+# missing: the tests that use them are skipped.
 missing=""
 need() { # command package
 	command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"

@@ -38,7 +38,7 @@ IPv6, two ports, and the account as JSON:
 		}
 		var reload reloadFunc
 		if cmd.Flags().Changed("config") {
-			reload = options.Again
+			reload = options.Reload
 		}
 		return p.runCopy(c, warnings, reload)
 	}

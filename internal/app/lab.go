@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/lab"
 )
 
 func (p *program) labCommand() *cobra.Command {
@@ -32,7 +33,7 @@ if no request is missing, doubled, out of order, damaged or early.` + scenarioLi
 			return nil
 		},
 	}
-	options := config.NewLabOptions(cmd.Flags(), p.scenarios)
+	options := config.NewLabOptions(cmd.Flags(), p.scenarios, lab.Protocols())
 	cmd.RunE = func(_ *cobra.Command, extra []string) error {
 		c, err := options.Lab(extra)
 		if err != nil {

@@ -145,12 +145,12 @@ func serveTarget(
 	cfg := intercept.Config{
 		Streams: func(
 			hello *wire.Hello, send func([]byte) bool, broken func(),
-		) (intercept.StreamPort, error) {
-			port, err := server.Attach(hello.Instance, hello.ConnectTimeout, send, broken)
+		) (intercept.StreamHandler, error) {
+			peer, err := server.Attach(hello.Instance, hello.ConnectTimeout, send, broken)
 			if err != nil {
 				return nil, err
 			}
-			return port, nil
+			return peer, nil
 		},
 		Serves: server.Serves,
 		Listen: c.Listen, Insecure: c.Insecure, Software: "tcpcopy " + s.Version, Now: now,

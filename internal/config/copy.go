@@ -9,68 +9,48 @@ import (
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/source/filter"
-	"tcpcopy/internal/way/link/key"
+	"tcpcopy/internal/way"
 )
 
-// DefaultPort is where an intercept listens.
+// DefaultPort is the port that an intercept listens on.
 const DefaultPort = 36524
 
-// DefaultMark is the mark (SO_MARK) of our own packets, which the capture filter leaves out.
+// DefaultMark is the mark (SO_MARK) of the copier's own packets, which the capture filter leaves
+// out.
 const DefaultMark = 0x7c0b1e5
 
-// Via is how copies reach the target.
-type Via string
+// Via is the name of the way in which copies reach the target.
+type Via = string
 
-// The ways that this version has.
+// The ways whose options are checked here.
 const (
 	ViaSocket Via = "socket" // kernel TCP connections from the copier
-	ViaRaw    Via = "raw"    // our own TCP, from the clients' addresses
-	ViaTunnel Via = "tunnel" // kernel TCP connections that an intercept opens on the target, from the clients' addresses
+	ViaRaw    Via = "raw"    // TCP of this program, from the clients' addresses
+	ViaTunnel Via = "tunnel" // kernel TCP connections on the target, from the clients' addresses
 )
 
-// Wait is how the gate learns that an answer has ended.
+// Wait tells how the gate finds that an answer has ended, if no protocol's reader does.
 type Wait string
 
 // The gate's modes.
 const (
-	WaitAuto  Wait = "auto"  // predicted where it can be, else by quiet
+	WaitAuto  Wait = "auto"  // by the predicted number of bytes if there is one, else by silence
 	WaitBytes Wait = "bytes" // by the predicted number of bytes, or the limit
-	WaitQuiet Wait = "quiet" // by quiet alone
+	WaitQuiet Wait = "quiet" // by silence alone
 	WaitNone  Wait = "none"  // not at all: turns go when they come
 )
 
-// SYN is which options the raw way's SYN offers.
-type SYN string
-
-// What a SYN mirrors.
-const (
-	SYNClient  SYN = "client"  // what the real client offered
-	SYNFull    SYN = "full"    // MSS, SACK, timestamps, window scale
-	SYNMinimal SYN = "minimal" // MSS alone
-)
-
-// Congestion is the congestion control of the raw way.
-type Congestion string
-
-// The congestion controls.
-const (
-	AutoCongestion Congestion = "auto" // what this host's kernel uses for its own connections
-	BBR            Congestion = "bbr"
-	Cubic          Congestion = "cubic" // RFC 9438
-	Reno           Congestion = "reno"  // RFC 5681
-)
-
-// Health is whether targets that do not answer are taken out for a while.
+// Health tells whether targets that do not answer are taken out for a while.
 type Health string
 
 // The words of --health.
 const (
-	HealthAuto Health = "auto" // unless every session goes to every target
+	HealthAuto Health = "auto" // on, unless every session goes to every target
 	HealthOn   Health = "on"
 	HealthOff  Health = "off"
 )
 
-// SampleBy is what --sample chooses.
+// SampleBy tells what --sample chooses.
 type SampleBy string
 
 // The words of --sample-by.
@@ -79,95 +59,75 @@ const (
 	ByClient  SampleBy = "client"  // clients, with all their connections
 )
 
-// Mapped is what may differ from mapping to mapping.
+// Mapped holds the settings that may differ from mapping to mapping.
 type Mapped struct {
 	Balance       balance.Method
 	Health        Health
 	Copies        float64       // of every session, 1 or more
 	Stagger       time.Duration // between one copy of a session and the next
-	SamplePercent float64       // of sessions, above 0 to 100
+	SamplePercent float64       // of sessions: above 0, up to 100
 	SampleBy      SampleBy
 	Ramp          time.Duration  // from the first sessions to all of the sample; 0: at once
 	Only, Except  []netip.Prefix // networks of clients to copy (empty: all), and to leave out
-	MaxRate       float64        // new sessions a second, copies counted; 0: no bound
-	MaxMbps       float64        // megabits a second that clients send, copies counted; 0: no bound
+	MaxRate       float64        // new sessions a second, each copy counted; 0: no bound
+	MaxMbps       float64        // megabits a second from clients, each copy counted; 0: no bound
 	Wait          Wait
 	Proto         Proto
-	Rules         known.Rules   // of Proto: what the target does not get, or gets changed
-	WholeSessions bool          // no adoption
-	RTT           time.Duration // the round trip to assume; 0: not given
+	Protocols     known.Settings // the options that protocols bring
+	WholeSessions bool           // do not adopt connections found under way
+	RTT           time.Duration  // the round-trip time to assume at first; 0: not given
 
-	SessionMemory    int64         // bytes, of one session
-	GateLimit        time.Duration // that a turn waits for an answer
-	SessionTimeout   time.Duration // that the target may owe an answer or an acknowledgment
-	KeepaliveTimeout time.Duration // that a session may lie idle
+	SessionMemory    int64         // bytes of one session
+	GateLimit        time.Duration // a turn waits this long for an answer
+	SessionTimeout   time.Duration // the target may owe an answer or an acknowledgment this long
+	KeepaliveTimeout time.Duration // a session may be idle this long
 
-	Warnings []string // about the files that its options name
+	Warnings []string // about the files that its options name, for the user
 }
 
-// Checked says whether the mapping's targets are taken out when they do not answer.
+// Checked reports whether the mapping's targets are taken out when they do not answer.
 func (m *Mapped) Checked() bool {
 	return m.Health == HealthOn || m.Health == HealthAuto && m.Balance != balance.All
 }
 
-// Copy is what tcpcopy copy is to do. Its parts agree with each other: a field that the way in Via has
-// no use for has its zero value.
+// Copy holds the settings of tcpcopy copy and tcpcopy replay. They are consistent: a field that
+// does not apply to the way in Via has its zero value.
 type Copy struct {
 	// Where.
-	From          From
-	Replay        *Replay           // of FromFile; nil: live
-	Mappings      []mapping.Mapping // at least one
-	Via           Via
-	LearnWay      bool             // Via was not said: raw, unless the intercept offers the tunnel
-	RawOnly       []string         // with LearnWay: options given that the tunnel has no use for
-	Intercepts    []netip.AddrPort // of raw and tunnel: at least one
-	Clients       *mapping.Pool    // addresses that stand in for all clients' (raw, tunnel); nil: their own
-	LocalhostAs   netip.Addr       // stands in for a loopback client (raw, tunnel); invalid: none
-	ProxyProtocol int              // 0 (none), 1 or 2 (socket)
-	Bind          []netip.Addr     // local addresses to connect from (socket); empty: the kernel chooses
-	Interfaces    []string         // to capture on; empty: all
-	Filter        filter.Expr      // nil: none
-	OutputDevice  string           // to send on at link layer (raw); empty: by the routes
+	From       From
+	Replay     *Replay           // of FromFile; nil: the traffic is live
+	Mappings   []mapping.Mapping // at least one
+	Interfaces []string          // to capture on; empty: all
+	Filter     filter.Expr       // nil: none
+	way.Settings
 
 	// How.
-	Mapped                     // of mappings that Own has nothing of
-	Own         map[int]Mapped // what the configuration file says of single mappings
-	PortShift   int            // added to the source ports (raw, tunnel)
-	Lonely      bool           // go on without an intercept (raw)
-	Both        bool           // capture the server's packets whole, too (FromHost)
-	MTU, MSS    int            // of the path to the target (raw); 0: found out
-	SYN         SYN
-	Congestion  Congestion
-	Connections int // to each intercept (raw, tunnel)
-	Shards      int // 0: as the cores allow
-	Mark        uint32
-
-	// Trust (raw, tunnel, agents).
-	Key      *key.Key // nil: the link is in the clear
-	Insecure bool     // known and wanted to be in the clear
+	Mapped                // for mappings that are not in Own
+	Own    map[int]Mapped // for single mappings, by their index
+	Both   bool           // capture the server's packets whole, too (FromHost)
+	Shards int            // 0: as the cores allow
 
 	// Bounds.
-	Memory         int64 // bytes, of all sessions
-	MaxSessions    int
-	Ring           int64 // bytes, of the capture ring
-	ConnectTimeout time.Duration
-	Drain          time.Duration // that sessions get to end in when the copier stops
+	Memory      int64 // bytes of all sessions
+	MaxSessions int
+	Ring        int64         // bytes of the capture ring
+	Drain       time.Duration // time for sessions to end when the copier stops
 
 	// Output.
-	Stats  time.Duration // between two lines; 0: none
+	Stats  time.Duration // between two lines of statistics; 0: none
 	Report string        // path of the JSON report; empty: none
 	Process
 }
 
-// Process is what both daemons take: how they run as a process.
+// Process holds the settings that every daemon has.
 type Process struct {
 	LogFile string // empty: stderr
 	PIDFile string // empty: none
 	Daemon  bool   // detach from the terminal
-	Status  string // where to say how it is: a path or IP:PORT; empty: at the usual place; StatusOff: nowhere
+	Status  string // serves the state: a path or IP:PORT; empty: the default; or StatusOff
 }
 
-// StatusOff is the Process.Status of who does not want to be asked.
+// StatusOff is the Process.Status of a daemon that does not serve its state.
 const StatusOff = "off"
 
 // MappingStrings returns the mappings as they are typed.
@@ -179,7 +139,7 @@ func (c *Copy) MappingStrings() []string {
 	return out
 }
 
-// Of is what holds for the i-th mapping.
+// Of returns the settings of the i-th mapping.
 func (c *Copy) Of(i int) Mapped {
 	if m, ok := c.Own[i]; ok {
 		return m
@@ -187,10 +147,11 @@ func (c *Copy) Of(i int) Mapped {
 	return c.Mapped
 }
 
-// AnswersWhole says whether production's answers are captured whole, or may be: they are read then.
+// AnswersWhole reports whether production's answers are, or may be, captured whole, so that they
+// are read.
 func (c *Copy) AnswersWhole() bool { return c.Both || c.From.Remote() }
 
-// Targets are the targets of all mappings, each once.
+// Targets returns the targets of all mappings, each once.
 func (c *Copy) Targets() (all []netip.AddrPort) {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
@@ -204,13 +165,19 @@ func (c *Copy) Targets() (all []netip.AddrPort) {
 
 func defaultCopy() Copy {
 	return Copy{
-		Via: ViaSocket, SYN: SYNClient, Congestion: AutoCongestion, Connections: 1, Mark: DefaultMark,
+		Settings: way.Settings{
+			Via: ViaSocket, SYN: way.SYNClient, Congestion: way.AutoCongestion, Connections: 1,
+			Mark: DefaultMark, ConnectTimeout: 10 * time.Second,
+		},
 		Mapped: Mapped{
-			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto, Proto: ProtoAuto, SessionMemory: 32 * mega,
-			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second, KeepaliveTimeout: 2 * time.Hour,
+			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto,
+			Proto:     ProtoAuto,
+			Protocols: known.NewSettings(), SessionMemory: 32 * mega,
+			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second,
+			KeepaliveTimeout: 2 * time.Hour,
 		},
 		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,
-		ConnectTimeout: 10 * time.Second, Drain: 5 * time.Second,
+		Drain: 5 * time.Second,
 		Stats: 10 * time.Second,
 	}
 }

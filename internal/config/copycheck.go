@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/core/balance"
 )
 
-// Copy makes the settings of the options, which have been parsed. The warnings are for the user, one
-// line each. An error is a *Problem.
+// Copy returns the settings of the options, which have been parsed. The warnings are for the user,
+// one line each. An error is a *Problem.
 func (o *CopyOptions) Copy() (*Copy, []string, error) {
 	if o.file != "" {
 		if err := o.apply(o.file); err != nil {
@@ -34,11 +34,13 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	c := o.c
 	if len(c.Mappings) == 0 {
 		return nil, nil, wanted("nothing to copy: wanted -x [IP:]PORT-TARGET:PORT").
-			hinting("tcpcopy -x 80-10.0.0.2:8080 copies this host's port 80 to 10.0.0.2, port 8080")
+			hinting("tcpcopy -x 80-10.0.0.2:8080 copies this host's port 80 to 10.0.0.2, port " +
+				"8080")
 	}
 	if o.noWait {
 		if o.fs.Changed("wait") && c.Wait != WaitNone {
-			return nil, nil, &Problem{Flag: "-W", What: fmt.Sprintf("is --wait none, and --wait %s was given too: wanted one of them", c.Wait)}
+			return nil, nil, &Problem{Flag: "-W", What: fmt.Sprintf("is --wait none, and --wait "+
+				"%s was given too: wanted one of them", c.Wait)}
 		}
 		c.Wait = WaitNone
 	}
@@ -51,7 +53,7 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	if err := o.fits(&c); err != nil {
 		return nil, nil, err
 	}
-	if err := c.rules(); err != nil {
+	if err := c.speaks(); err != nil {
 		return nil, nil, err
 	}
 	if err := c.shares(); err != nil {
@@ -81,7 +83,7 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	return &c, once(append(warnings, said...)), nil
 }
 
-// once leaves out warnings that have been said: of the same key, or the same file.
+// once removes repeated warnings: they may concern the same key or file.
 func once(all []string) (said []string) {
 	for _, w := range all {
 		if !slices.Contains(said, w) {
@@ -91,21 +93,24 @@ func once(all []string) (said []string) {
 	return said
 }
 
-// shares refuses ways to share sessions out that mean nothing, or cannot be.
+// shares refuses settings that contradict each other about how many copies each target gets.
 func (c *Copy) shares() error {
 	for i, m := range c.Mappings {
 		of := c.Of(i)
 		if of.Balance == balance.All && m.Weighted() {
 			return &Problem{
 				Flag: "-x", Value: m.String(),
-				What: "has weights, and with --balance all every target gets every session: wanted no weights, or another --balance",
+				What: "has weights, but with --balance all every target gets every session: " +
+					"wanted no weights, or another --balance",
 			}
 		}
 		n := int(math.Ceil(of.Copies))
 		if last := time.Duration(n-1) * of.Stagger; last > of.SessionTimeout {
 			return &Problem{
 				Flag: "--stagger", Value: of.Stagger.String(),
-				What: fmt.Sprintf("has the last of %d copies begin after %s: wanted no more than --session-timeout, %s", n, last, short(of.SessionTimeout)),
+				What: fmt.Sprintf("starts the last of %d copies after %s: wanted no more than "+
+					"--session-timeout, %s",
+					n, last, short(of.SessionTimeout)),
 			}
 		}
 		if of.Balance == balance.All {
@@ -114,21 +119,23 @@ func (c *Copy) shares() error {
 		if n > c.MaxSessions {
 			return &Problem{
 				Flag: "--max-sessions", Value: fmt.Sprint(c.MaxSessions),
-				What: fmt.Sprintf("cannot hold the %d copies of a single session: wanted at least as many", n),
+				What: fmt.Sprintf("cannot hold the %d copies of a single session: wanted at "+
+					"least as many", n),
 			}
 		}
 	}
 	return nil
 }
 
-// sources refuses what certainly has no addresses and ports to connect from: not even the copies of a single session.
+// sources refuses settings whose addresses and ports do not even suffice for the copies of one
+// session.
 func (o *CopyOptions) sources(c *Copy) error {
 	ports := o.host.ports()
 	for i, m := range c.Mappings {
 		of := c.Of(i)
 		n := int(math.Ceil(of.Copies))
 		if of.Balance != balance.Client && of.Balance != balance.All {
-			n = (n + len(m.Targets) - 1) / len(m.Targets) // that one of the targets gets at least
+			n = (n + len(m.Targets) - 1) / len(m.Targets) // at least one target gets that many
 		}
 		for _, t := range m.Targets {
 			from := 1
@@ -142,49 +149,57 @@ func (o *CopyOptions) sources(c *Copy) error {
 			}
 			switch {
 			case from == 0:
-				return &Problem{Flag: "--bind", What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", t.Addr)}
+				return &Problem{Flag: "--bind", What: fmt.Sprintf("has no address that can "+
+					"connect to %s: wanted some of its family", t.Addr)}
 			case ports > 0 && n > from*ports:
 				p := &Problem{
 					Flag: "-n", Value: strconv.FormatFloat(of.Copies, 'g', -1, 64),
-					What: fmt.Sprintf("has more copies of a single session than connections to %s can be: wanted %d at most", t.Addr, from*ports),
+					What: fmt.Sprintf("wants more copies of one session than there can be "+
+						"connections to %s: wanted %d at most",
+						t.Addr, from*ports),
 				}
-				return p.hinting("each address of --bind has %d ports (sysctl net.ipv4.ip_local_port_range)", ports)
+				return p.hinting("each address of --bind has %d ports (sysctl "+
+					"net.ipv4.ip_local_port_range)", ports)
 			}
 		}
 	}
 	return nil
 }
 
-// circles warns of copies that come back to the server that they were copied from, if it is the one that
-// listens there.
+// circles returns warnings about copies that may go to the production server itself.
 func (o *CopyOptions) circles(c *Copy) (warnings []string) {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
-			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Addr.Port() && o.host.local(t.Addr.Addr()) {
-				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production gets every request twice, unless another server listens there", m, t.Addr.Addr()))
+			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Addr.Port() &&
+				o.host.local(t.Addr.Addr()) {
+				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production "+
+					"gets every request twice, unless another server listens there", m,
+					t.Addr.Addr()))
 			}
 		}
 	}
 	return warnings
 }
 
-// way decides how the target is reached: what --via says, else what the intercept offers, where there is
-// one: raw until it is asked.
+// way sets the way to the target: that of --via, or else, with an intercept, raw until the
+// intercept was asked what it offers.
 func (o *CopyOptions) way(c *Copy) error {
 	switch {
 	case o.via == "" && len(o.intercepts) > 0:
 		c.Via, c.LearnWay = ViaRaw, true
 	case o.via != "" && o.via != "socket" && len(o.intercepts) == 0:
-		return &Problem{Flag: "--via", Value: o.via, What: "needs an intercept: wanted -s IP[:PORT]"}
+		return &Problem{Flag: "--via", Value: o.via, What: "needs an intercept: wanted -s " +
+			"IP[:PORT]"}
 	case o.via == "socket" && len(o.intercepts) > 0:
-		return &Problem{Flag: "-s", What: "an intercept has nothing to do with --via socket: wanted one of them"}
+		return &Problem{Flag: "-s", What: "does not go with --via socket, which uses no " +
+			"intercept: wanted one of them"}
 	case o.via != "":
 		c.Via = Via(o.via)
 	}
 	return nil
 }
 
-// fits refuses options that the chosen way cannot honour: none is ignored.
+// fits refuses options that do not apply to the chosen way. None is ignored.
 func (o *CopyOptions) fits(c *Copy) error {
 	const (
 		address  = "an ordinary connection comes from this host's own address"
@@ -237,7 +252,7 @@ func (o *CopyOptions) fits(c *Copy) error {
 	return nil
 }
 
-// links puts the port to the intercepts that have none.
+// links checks the intercepts, and gives them the default port if they have none.
 func (o *CopyOptions) links(c *Copy) error {
 	for _, s := range o.intercepts {
 		a, port, err := endpoint(s)
@@ -245,14 +260,16 @@ func (o *CopyOptions) links(c *Copy) error {
 			return err
 		}
 		if a.IsUnspecified() || a.IsMulticast() {
-			return &Problem{Flag: "-s", Value: s, What: "nobody can be reached there: wanted an intercept's own address"}
+			return &Problem{Flag: "-s", Value: s, What: "cannot be connected to: wanted an " +
+				"intercept's own address"}
 		}
 		if port == 0 {
 			port = o.port
 		}
 		ap := netip.AddrPortFrom(a, uint16(port))
 		if slices.Contains(c.Intercepts, ap) {
-			return &Problem{Flag: "-s", Value: s, What: "is given twice: wanted each intercept once"}
+			return &Problem{Flag: "-s", Value: s, What: "is given twice: wanted each intercept " +
+				"once"}
 		}
 		c.Intercepts = append(c.Intercepts, ap)
 	}
@@ -265,12 +282,16 @@ func (o *CopyOptions) links(c *Copy) error {
 	for _, m := range c.Mappings {
 		for _, t := range m.Targets {
 			if c.Clients != nil && c.Clients.Like(t.Addr.Addr()).Len() == 0 {
-				return &Problem{Flag: "-c", Value: c.Clients.String(), What: fmt.Sprintf("has no address that can connect to %s: wanted some of its family", t.Addr)}
+				return &Problem{Flag: "-c", Value: c.Clients.String(),
+					What: fmt.Sprintf("has no address that can connect to %s: wanted some of its "+
+						"family", t.Addr)}
 			}
 			if t.Addr.Addr().IsLoopback() && c.Via == ViaRaw {
 				return &Problem{
-					Flag: "-x", Value: m.String(), What: "a target on this host cannot answer to the clients' addresses: wanted another host's",
-					Hint: "without -s the copy uses ordinary connections, and they may stay on this host",
+					Flag: "-x", Value: m.String(), What: "a target on this host cannot answer " +
+						"to the clients' addresses: wanted another host's",
+					Hint: "without -s the copy uses ordinary connections, and they may stay on " +
+						"this host",
 				}
 			}
 		}
@@ -278,7 +299,7 @@ func (o *CopyOptions) links(c *Copy) error {
 	return nil
 }
 
-// trust loads the key, if there is one.
+// trust loads the key, and warns if there is none.
 func (o *CopyOptions) trust(c *Copy) ([]string, error) {
 	k, warnings, err := loadKey(o.keyFile, c.Insecure)
 	if err != nil {
@@ -288,7 +309,10 @@ func (o *CopyOptions) trust(c *Copy) ([]string, error) {
 	if k == nil && !c.Insecure {
 		for _, ap := range c.Intercepts {
 			if !ap.Addr().IsLoopback() {
-				warnings = append(warnings, fmt.Sprintf("no key: the link to %s is neither encrypted nor authenticated (tcpcopy keygen > key, and --key key on both sides; or --insecure)", ap))
+				warnings = append(warnings, fmt.Sprintf(
+					"no key: the link to %s is neither encrypted nor authenticated (tcpcopy "+
+						"keygen > key, and --key key on "+
+						"both sides; or --insecure)", ap))
 				break
 			}
 		}

@@ -9,10 +9,10 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// DefaultAgentPort is where a copier listens for agents.
+// DefaultAgentPort is the port on which a copier listens for agents.
 const DefaultAgentPort = 36525
 
-// FromKind is where the traffic comes from.
+// FromKind is the kind of a source.
 type FromKind string
 
 // The sources.
@@ -28,15 +28,16 @@ const (
 // From is the source of a copy.
 type From struct {
 	Kind     FromKind
-	Listen   netip.AddrPort // of vxlan, geneve and agent; the address is invalid where it is all of this host's
-	Networks []uint32       // VNIs that are wanted (vxlan, geneve); none: all
+	Listen   netip.AddrPort // of vxlan, geneve and agent; an invalid address: all of this host
+	Networks []uint32       // VNIs to copy (vxlan, geneve); empty: all
 	Text     string         // as typed
 }
 
-// Remote says whether the traffic is other hosts': the production addresses need not be this one's.
+// Remote reports whether the traffic may be another host's, so that production need not be this
+// host.
 func (f *From) Remote() bool { return f.Kind != FromHost }
 
-// Captures says whether the copy takes packets from this host's interfaces, or puts some there.
+// Captures reports whether the copy captures packets on this host's interfaces, or sends raw ones.
 func (c *Copy) Captures() bool {
 	return c.From.Kind == FromHost || c.From.Kind == FromMirror || c.Via == ViaRaw
 }
@@ -47,11 +48,15 @@ func (o *CopyOptions) from() []option {
 	return []option{
 		{
 			name: "from", arg: "SOURCE", group: Where, set: o.setFrom,
-			help: "other hosts' traffic: vxlan://:4789 or geneve://:6081 (a cloud's mirror, sent to this host), mirror:eth1 (a switch's mirror port: plain, 802.1Q, GRE, ERSPAN), agent://:36525 (tcpcopy capture on production hosts); default: this host's own",
+			help: "copy the traffic of other hosts: vxlan://:4789 or geneve://:6081 (a cloud's " +
+				"mirror sends it to this host), mirror:eth1 (a switch's mirror port: plain, " +
+				"802.1Q, GRE, ERSPAN), agent://:36525 (tcpcopy capture on production hosts " +
+				"sends it); default: this host's own traffic",
 		},
 		{
 			name: "vni", arg: "N", group: Where, set: o.setVNI,
-			help: "with --from vxlan or geneve: these networks only, several with commas",
+			help: "with --from vxlan or geneve: copy only these virtual networks, several with " +
+				"commas (default: all)",
 		},
 	}
 }
@@ -71,7 +76,8 @@ func (o *CopyOptions) setFrom(s string) error {
 		return nil
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
-	port := map[string]uint16{"vxlan": packet.PortVXLAN, "geneve": packet.PortGENEVE, "agent": DefaultAgentPort}[scheme]
+	port := map[string]uint16{"vxlan": packet.PortVXLAN, "geneve": packet.PortGENEVE,
+		"agent": DefaultAgentPort}[scheme]
 	if !ok || port == 0 {
 		return wanted("wanted %s", fromWords)
 	}
@@ -85,7 +91,7 @@ func (o *CopyOptions) setFrom(s string) error {
 	return nil
 }
 
-// listenAt reads what is listened on: [IP]:PORT, IP, or nothing.
+// listenAt parses the address to listen on: [IP]:PORT, IP, or nothing. port is the default.
 func listenAt(s string, port uint16) (netip.AddrPort, error) {
 	s = strings.TrimSuffix(s, "/")
 	host, number := s, ""
@@ -95,7 +101,8 @@ func listenAt(s string, port uint16) (netip.AddrPort, error) {
 	if number != "" {
 		n, err := strconv.ParseUint(number, 10, 16)
 		if err != nil || n == 0 {
-			return netip.AddrPort{}, wanted("has no valid port: wanted a number from 1 to 65535 after the last colon")
+			return netip.AddrPort{}, wanted("has no valid port: wanted a number from 1 to 65535 " +
+				"after the last colon")
 		}
 		port = uint16(n)
 	}
@@ -110,7 +117,8 @@ func listenAt(s string, port uint16) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	if a.IsMulticast() {
-		return netip.AddrPort{}, wanted("nobody can listen there: wanted an address of this host, or none for all")
+		return netip.AddrPort{}, wanted("cannot be listened on: wanted an address of this host, " +
+			"or none for all")
 	}
 	if a.IsUnspecified() {
 		a = netip.Addr{}
@@ -133,21 +141,25 @@ func (o *CopyOptions) setVNI(s string) error {
 	return nil
 }
 
-// source refuses options that the chosen source cannot honour, and completes it. The warnings are for the
-// user.
+// source refuses options that do not apply to the chosen source, and completes its settings. The
+// warnings are for the user.
 func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 	kind := c.From.Kind
 	if f := o.fs.Lookup("interface"); kind != FromHost && kind != FromFile && f.Changed {
-		return nil, &Problem{Flag: "-i", What: "does not go with --from: nothing is captured on this host's own interfaces", Hint: "--from mirror:DEV captures what a switch mirrors to an interface"}
+		return nil, &Problem{Flag: "-i", What: "does not go with --from: nothing is captured on " +
+			"this host's own interfaces", Hint: "--from mirror:DEV captures what a switch " +
+			"mirrors to an interface"}
 	}
 	if f := o.fs.Lookup("vni"); f != nil && f.Changed && kind != FromVXLAN && kind != FromGENEVE {
-		return nil, &Problem{Flag: "--vni", What: "needs --from vxlan:// or geneve://: other sources have no such networks"}
+		return nil, &Problem{Flag: "--vni", What: "needs --from vxlan:// or geneve://: other " +
+			"sources have no such networks"}
 	}
 	if kind == FromAgent && c.Both {
-		return nil, &Problem{Flag: "--both", What: "is the agents' to do: wanted tcpcopy capture --both there"}
+		return nil, &Problem{Flag: "--both", What: "does not go with --from agent: wanted " +
+			"tcpcopy capture --both on the agents' hosts"}
 	}
 	if !o.fs.Changed("mark") && c.Via == ViaSocket && kind != FromHost && kind != FromMirror {
-		c.Mark = 0 // nothing is captured, so nothing has to be told apart, and no capability is needed
+		c.Mark = 0 // nothing is captured, so no mark, and no capability for it, is needed
 	}
 	switch kind {
 	case FromMirror:
@@ -161,12 +173,14 @@ func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 		a := c.From.Listen.Addr()
 		if k == nil && !c.Insecure && !(a.IsValid() && a.IsLoopback()) {
 			return nil, &Problem{
-				Flag: "--from", Value: c.From.Text, What: "without a key only loopback addresses are listened on: wanted --key FILE, or --insecure",
+				Flag: "--from", Value: c.From.Text, What: "without a key only loopback " +
+					"addresses are listened on: wanted --key FILE, or --insecure",
 				Hint: "tcpcopy keygen > key makes one; the agents need the same",
 			}
 		}
 		if c.Insecure {
-			warnings = append(warnings, fmt.Sprintf("--insecure: anybody who can reach port %d may have this copier send requests to the target", c.From.Listen.Port()))
+			warnings = append(warnings, fmt.Sprintf("--insecure: anybody who can reach port %d "+
+				"can make this copier send requests to the target", c.From.Listen.Port()))
 		}
 	}
 	return warnings, nil

@@ -39,31 +39,47 @@ func TestFrom(t *testing.T) {
 		{args: "--from vxlan://:4789", want: From{Kind: FromVXLAN, Listen: all(4789)}},
 		{args: "--from vxlan://", want: From{Kind: FromVXLAN, Listen: all(4789)}},
 		{args: "--from vxlan://*:8472", want: From{Kind: FromVXLAN, Listen: all(8472)}},
-		{args: "--vni 7,0x10 --from vxlan://10.0.0.1", want: From{Kind: FromVXLAN, Listen: netip.MustParseAddrPort("10.0.0.1:4789"), Networks: []uint32{7, 16}}},
-		{args: "--from geneve://[fd00::1]:6082 --vni 7 --vni 8", want: From{Kind: FromGENEVE, Listen: netip.MustParseAddrPort("[fd00::1]:6082"), Networks: []uint32{7, 8}}},
-		{args: "--from geneve://[fd00::1]", want: From{Kind: FromGENEVE, Listen: netip.MustParseAddrPort("[fd00::1]:6081")}},
+		{args: "--vni 7,0x10 --from vxlan://10.0.0.1", want: From{Kind: FromVXLAN,
+			Listen: netip.MustParseAddrPort("10.0.0.1:4789"), Networks: []uint32{7, 16}}},
+		{args: "--from geneve://[fd00::1]:6082 --vni 7 --vni 8",
+			want: From{Kind: FromGENEVE, Listen: netip.MustParseAddrPort("[fd00::1]:6082"),
+				Networks: []uint32{7, 8}}},
+		{args: "--from geneve://[fd00::1]", want: From{Kind: FromGENEVE,
+			Listen: netip.MustParseAddrPort("[fd00::1]:6081")}},
 		{args: "--from geneve://[::]:6081", want: From{Kind: FromGENEVE, Listen: all(6081)}},
-		{args: "--from geneve:// --mark 5", want: From{Kind: FromGENEVE, Listen: all(6081)}, mark: 5},
-		{args: "--from mirror:eth1", want: From{Kind: FromMirror}, captures: true, mark: DefaultMark, devices: []string{"eth1"}},
-		{args: "--from mirror:eth0,eth1", want: From{Kind: FromMirror}, captures: true, mark: DefaultMark, devices: []string{"eth0", "eth1"}},
-		{args: "--from agent://:9999 --key " + file, want: From{Kind: FromAgent, Listen: all(9999)}},
-		{args: "--from agent:// --insecure", want: From{Kind: FromAgent, Listen: all(DefaultAgentPort)}, warning: "anybody who can reach port 36525"},
-		{args: "--from agent://127.0.0.1", want: From{Kind: FromAgent, Listen: netip.MustParseAddrPort("127.0.0.1:36525")}},
-		{args: "--from vxlan:// -s 10.0.0.3 --insecure", want: From{Kind: FromVXLAN, Listen: all(4789)}, captures: true, mark: DefaultMark},
+		{args: "--from geneve:// --mark 5", want: From{Kind: FromGENEVE, Listen: all(6081)},
+			mark: 5},
+		{args: "--from mirror:eth1", want: From{Kind: FromMirror}, captures: true,
+			mark: DefaultMark, devices: []string{"eth1"}},
+		{args: "--from mirror:eth0,eth1", want: From{Kind: FromMirror}, captures: true,
+			mark: DefaultMark, devices: []string{"eth0", "eth1"}},
+		{args: "--from agent://:9999 --key " + file, want: From{Kind: FromAgent,
+			Listen: all(9999)}},
+		{args: "--from agent:// --insecure", want: From{Kind: FromAgent,
+			Listen: all(DefaultAgentPort)}, warning: "anybody who can reach port 36525"},
+		{args: "--from agent://127.0.0.1", want: From{Kind: FromAgent,
+			Listen: netip.MustParseAddrPort("127.0.0.1:36525")}},
+		{args: "--from vxlan:// -s 10.0.0.3 --insecure",
+			want: From{Kind: FromVXLAN, Listen: all(4789)}, captures: true, mark: DefaultMark},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			c, warnings, err := parse(t, append([]string{"-x", "80-10.0.0.2:8080"}, strings.Fields(tc.args)...)...)
+			c, warnings, err := parse(t, append([]string{"-x", "80-10.0.0.2:8080"},
+				strings.Fields(tc.args)...)...)
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.From.Text = ""
-			if d := cmp.Diff(tc.want, c.From, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
+			if d := cmp.Diff(tc.want, c.From,
+				cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
 				t.Error(d)
 			}
-			if c.Captures() != tc.captures || c.Mark != tc.mark || !slices.Equal(c.Interfaces, tc.devices) {
-				t.Errorf("captures %v, mark %#x, interfaces %v", c.Captures(), c.Mark, c.Interfaces)
+			if c.Captures() != tc.captures || c.Mark != tc.mark ||
+				!slices.Equal(c.Interfaces, tc.devices) {
+				t.Errorf("captures %v, mark %#x, interfaces %v", c.Captures(), c.Mark,
+					c.Interfaces)
 			}
-			if all := strings.Join(warnings, "\n"); !strings.Contains(all, tc.warning) || tc.warning == "" && all != "" {
+			if all := strings.Join(warnings, "\n"); !strings.Contains(all, tc.warning) ||
+				tc.warning == "" && all != "" {
 				t.Errorf("warnings %q, want %q", all, tc.warning)
 			}
 		})
@@ -82,23 +98,30 @@ func TestCapture(t *testing.T) {
 		}
 		return o.Capture()
 	}
-	c, warnings, err := parse("-x", "80,10.0.0.1:81", "-x", "[fd00::1]:82", "--to", "10.0.0.9", "--key", file)
+	c, warnings, err := parse("-x", "80,10.0.0.1:81", "-x", "[fd00::1]:82", "--to", "10.0.0.9",
+		"--key", file)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(warnings, err)
 	}
-	want := []netip.AddrPort{netip.AddrPortFrom(netip.Addr{}, 80), netip.MustParseAddrPort("10.0.0.1:81"), netip.MustParseAddrPort("[fd00::1]:82")}
-	if !slices.Equal(c.Production, want) || c.To != netip.MustParseAddrPort("10.0.0.9:36525") || c.Key == nil ||
+	want := []netip.AddrPort{netip.AddrPortFrom(netip.Addr{}, 80),
+		netip.MustParseAddrPort("10.0.0.1:81"), netip.MustParseAddrPort("[fd00::1]:82")}
+	if !slices.Equal(c.Production, want) || c.To != netip.MustParseAddrPort("10.0.0.9:36525") ||
+		c.Key == nil ||
 		c.MaxCPU != 50 || c.MaxMbps != 0 || c.Memory != 32*mega || c.Compress != CompressAuto {
 		t.Errorf("%+v", c)
 	}
-	c, warnings, err = parse("-x", "80", "--to", "[fd00::9]:4000", "--insecure", "--max-cpu", "20%", "--max-mbps", "1.5", "-m", "1", "--compress", "off", "-i", "eth0")
+	c, warnings, err = parse("-x", "80", "--to", "[fd00::9]:4000", "--insecure", "--max-cpu",
+		"20%", "--max-mbps", "1.5", "-m", "1", "--compress", "off", "-i", "eth0")
 	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "in the clear") {
 		t.Fatal(warnings, err)
 	}
-	if c.To != netip.MustParseAddrPort("[fd00::9]:4000") || c.MaxCPU != 20 || c.MaxMbps != 1.5 || c.Memory != mega || c.Compress != CompressOff || !slices.Equal(c.Interfaces, []string{"eth0"}) {
+	if c.To != netip.MustParseAddrPort("[fd00::9]:4000") || c.MaxCPU != 20 || c.MaxMbps != 1.5 ||
+		c.Memory != mega || c.Compress != CompressOff ||
+		!slices.Equal(c.Interfaces, []string{"eth0"}) {
 		t.Errorf("%+v", c)
 	}
-	if _, warnings, err := parse("-x", "80", "--to", "127.0.0.1"); err != nil || len(warnings) > 0 {
+	if _, warnings, err := parse("-x", "80", "--to", "127.0.0.1"); err != nil ||
+		len(warnings) > 0 {
 		t.Errorf("to a copier on this host, without a key: %q, %v", warnings, err)
 	}
 }

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way/ways"
 )
 
 func (o *CopyOptions) setMap(s string) error {
@@ -19,12 +21,13 @@ func (o *CopyOptions) setMap(s string) error {
 }
 
 func (o *CopyOptions) setVia(s string) error {
-	switch s {
-	case "socket", "raw", "tunnel":
+	names := ways.Names()
+	if slices.Contains(names, s) {
 		o.via = s
 		return nil
 	}
-	return wanted("wanted socket, raw or tunnel")
+	last := len(names) - 1
+	return wanted("wanted %s or %s", strings.Join(names[:last], ", "), names[last])
 }
 
 func (o *CopyOptions) setIntercept(s string) error {
@@ -73,7 +76,8 @@ func setFilter(dst *filter.Expr) func(string) error {
 		}
 		e, err := filter.Parse(s)
 		if err == nil {
-			_, err = filter.CompileExpr(e, filter.Options{}) // short enough for the kernel?
+			// it must be short enough for the kernel
+			_, err = filter.CompileExpr(e, filter.Options{})
 		}
 		if err != nil {
 			return quoting(err)
@@ -98,7 +102,8 @@ func (o *CopyOptions) setLocalhostAs(s string) error {
 		return err
 	}
 	if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() {
-		return wanted("cannot be a client's address on the network: wanted one that the target answers by its routes")
+		return wanted("cannot be a client's address on the network: wanted one that the target " +
+			"can route answers to")
 	}
 	o.c.LocalhostAs = a
 	return nil
@@ -128,10 +133,12 @@ func (o *CopyOptions) setBind(s string) error {
 		}
 		for _, a := range some {
 			if a.IsUnspecified() || a.IsMulticast() {
-				return wanted("is no address to connect from: wanted addresses of this host")
+				return wanted("cannot be connected from: wanted addresses of this host")
 			}
 			if !o.host.local(a) {
-				p := wanted("%s is not this host's: wanted addresses of this host", a).hinting("ip address lists them; ip route add local NET dev lo makes all of a network's its own")
+				p := wanted("%s is not an address of this host: wanted one that is", a).
+					hinting("ip address lists them; ip route add local NET dev lo adds all " +
+						"addresses of a network")
 				p.Value = asIs
 				return p
 			}
@@ -141,14 +148,14 @@ func (o *CopyOptions) setBind(s string) error {
 	return nil
 }
 
-// maxBind is how many addresses to connect from there may be: enough for a hundred million connections to
-// one target.
+// maxBind bounds the addresses of --bind: they suffice for a hundred million connections to one
+// target.
 const maxBind = 4096
 
 func (o *CopyOptions) setMark(s string) error {
 	n, err := strconv.ParseUint(s, 0, 32)
 	if err != nil || n == 0 {
-		return wanted("wanted a number from 1 to 0xffffffff: 0 is the mark of everybody else's packets")
+		return wanted("wanted a number from 1 to 0xffffffff: 0 is the mark of all other packets")
 	}
 	o.c.Mark = uint32(n)
 	return nil
@@ -160,7 +167,8 @@ func setSnaplen(s string) error {
 		return wanted("wanted a whole number, 65535 or more")
 	}
 	if n < 65535 {
-		return wanted("a packet that was cut cannot be copied: wanted 65535 or more").hinting("leave -S out: packets are captured whole")
+		return wanted("a packet that was cut cannot be copied: wanted 65535 or more").
+			hinting("leave -S out: packets are captured whole")
 	}
 	return nil
 }

@@ -7,12 +7,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Example is a configuration file with every key: those that hold for all mappings are comments, with
-// their defaults.
+// Example returns a configuration file with every key. Options are comments, with their help and
+// default.
 func Example() string {
 	var b strings.Builder
-	b.WriteString(`# tcpcopy copy --config FILE takes this file; options on the command line overrule it. SIGHUP has it read
-# again: mappings and what they may say of themselves change at once, the rest at the next start.
+	b.WriteString(`# tcpcopy copy --config FILE reads this file. Options on the command line take
+# precedence. SIGHUP reads it again: mappings, and the options that single mappings may have,
+# change at once, the others at the next start.
 
 mappings:
   - 80-10.0.0.2:8080
@@ -23,12 +24,11 @@ mappings:
 `)
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	NewCopyOptions(fs, Host{})
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	register(own, mappedOptions(new(Mapped)))
-	b.WriteString("# These may also be said of single mappings.\n\n")
+	own := mappedFlags()
+	b.WriteString("# A single mapping may have these options, too.\n\n")
 	own.SortFlags, fs.SortFlags = false, false
 	own.VisitAll(func(f *pflag.Flag) { exampleKey(&b, f) })
-	b.WriteString("\n# These hold for all of them.\n\n")
+	b.WriteString("\n# These options hold for all mappings.\n\n")
 	fs.VisitAll(func(f *pflag.Flag) {
 		if own.Lookup(f.Name) == nil && f.Name != "map" && f.Name != "config" && Refused(f) == "" {
 			exampleKey(&b, f)

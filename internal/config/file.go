@@ -15,17 +15,17 @@ import (
 	"tcpcopy/internal/core/mapping"
 )
 
-// A configuration file is YAML: the options by their long names, and mappings, a list of what -x takes, or
-// of options with map among them, which hold for that mapping alone. Nothing in it is passed over: a key
-// that is not known, or a value that cannot be, is an error with its line and column.
+// A configuration file is YAML: options by their long names, and mappings, a list. An entry of the
+// list is what -x takes, or options that hold for one mapping, with map among them. Nothing is
+// ignored: an unknown key or a wrong value is an error with its line and column.
 
-// maxFile is more than anybody writes, in bytes.
+// maxFile bounds a configuration file, in bytes.
 const maxFile = 4 << 20
 
-// setting is one key of the file, or one option of the command line.
+// setting is one key of the file, or one option of the command line, with its values.
 type setting struct {
 	key   string
-	texts []string // as they would be typed
+	texts []string // the values as they would be typed
 	at    string   // FILE:LINE:COLUMN
 }
 
@@ -35,18 +35,19 @@ type fileMapping struct {
 	own     []setting
 }
 
-// file is what a configuration file says.
+// file is the content of a configuration file.
 type file struct {
 	settings []setting
 	mappings []fileMapping
 }
 
-// readFile reads path. known says which keys the file may have, and mapped which of them an entry of
-// mappings.
+// readFile reads the file path. known reports whether the file may have a key, and mapped whether
+// an entry of mappings may.
 func readFile(path string, known, mapped func(key string) bool) (*file, error) {
 	info, err := os.Stat(path)
 	if err == nil && info.Size() > maxFile {
-		return nil, &Problem{Flag: "--config", Value: path, What: fmt.Sprintf("has %d bytes: wanted at most %d", info.Size(), maxFile)}
+		return nil, &Problem{Flag: "--config", Value: path, What: fmt.Sprintf("has %d bytes: "+
+			"wanted at most %d", info.Size(), maxFile)}
 	}
 	var text []byte
 	if err == nil {
@@ -82,14 +83,16 @@ func parseFile(path string, text []byte, known, mapped func(key string) bool) (*
 	return &r.file, nil
 }
 
-// syntax is what the parser says, in one line with its place.
+// syntax returns the parser's error in one line, with its place.
 func syntax(path string, err error) error {
 	var at yaml.Error
 	if errors.As(err, &at) {
 		p := at.GetToken().Position
-		return &Problem{Flag: fmt.Sprintf("%s:%d:%d", path, p.Line, p.Column), What: "is not YAML: " + at.GetMessage()}
+		return &Problem{Flag: fmt.Sprintf("%s:%d:%d", path, p.Line, p.Column),
+			What: "is not YAML: " + at.GetMessage()}
 	}
-	return &Problem{Flag: path, What: "is not YAML: " + strings.Join(strings.Fields(err.Error()), " ")}
+	return &Problem{Flag: path, What: "is not YAML: " + strings.Join(strings.Fields(err.Error()),
+		" ")}
 }
 
 type fileReader struct {
@@ -107,7 +110,7 @@ func (r *fileReader) problem(n ast.Node, format string, args ...any) *Problem {
 	return &Problem{Flag: r.at(n), What: fmt.Sprintf(format, args...)}
 }
 
-// pairs are the keys and values of a mapping in YAML's sense.
+// pairs returns the keys and values of a YAML mapping; what describes it in an error.
 func (r *fileReader) pairs(n ast.Node, what string) ([]*ast.MappingValueNode, error) {
 	switch n := n.(type) {
 	case *ast.MappingNode:
@@ -148,14 +151,14 @@ func (r *fileReader) top(n ast.Node) error {
 	return nil
 }
 
-// key is a pair's key, which must not be there twice.
+// key returns a pair's key, which must not be in seen.
 func (r *fileReader) key(p *ast.MappingValueNode, seen map[string]bool) (string, error) {
 	s, ok := p.Key.(*ast.StringNode)
 	if !ok {
 		return "", r.problem(p.Key, "wanted a key, such as stats")
 	}
 	if seen[s.Value] {
-		return "", r.problem(p.Key, "%s is there twice: wanted it once", s.Value)
+		return "", r.problem(p.Key, "%s is given twice: wanted it once", s.Value)
 	}
 	seen[s.Value] = true
 	return s.Value, nil
@@ -200,7 +203,8 @@ func (r *fileReader) mapping(n ast.Node) (m fileMapping, err error) {
 		}
 		if key != "map" && !r.mapped(key) {
 			if r.known(key) {
-				return m, r.problem(p.Key, "%s holds for all mappings: wanted it outside of them", key)
+				return m, r.problem(p.Key, "%s holds for all mappings: wanted it outside the "+
+					"list", key)
 			}
 			return m, r.unknown(p.Key, key, "option of a mapping")
 		}
@@ -232,12 +236,13 @@ func (r *fileReader) one(n ast.Node, text string) (mapping.Mapping, error) {
 		return mapping.Mapping{}, r.problem(n, "map: %s", quoting(err).What)
 	}
 	if len(ms) != 1 {
-		return mapping.Mapping{}, r.problem(n, "map: %q has several mappings: wanted each as an entry of its own", text)
+		return mapping.Mapping{}, r.problem(n, "map: %q has several mappings: wanted each as an "+
+			"entry of its own", text)
 	}
 	return ms[0], nil
 }
 
-// texts are a value, or the values of a list, as they would be typed.
+// texts returns a value, or the values of a list, as they would be typed.
 func (r *fileReader) texts(n ast.Node) ([]string, error) {
 	values := []ast.Node{n}
 	if seq, ok := n.(*ast.SequenceNode); ok {
@@ -254,7 +259,7 @@ func (r *fileReader) texts(n ast.Node) ([]string, error) {
 	return all, nil
 }
 
-// text is a plain value.
+// text returns a plain value as it would be typed.
 func (r *fileReader) text(n ast.Node) (string, error) {
 	switch n := n.(type) {
 	case *ast.StringNode:
@@ -267,21 +272,21 @@ func (r *fileReader) text(n ast.Node) (string, error) {
 	return "", r.problem(n, "wanted a plain value, or a list of them")
 }
 
-// isOurs says whether a flag is one of this package's, and not help or the like.
+// isOurs reports whether a flag belongs to this package, unlike --help.
 func isOurs(f *pflag.Flag) bool {
 	_, ok := f.Value.(*value)
 	return ok
 }
 
-// apply gives the options what the file says of them; the command line overrules it.
+// apply sets the options to the values in the file, except those that the command line gives.
 func (o *CopyOptions) apply(path string) error {
-	mappedFlags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	register(mappedFlags, mappedOptions(new(Mapped)))
+	mappedFlags := mappedFlags()
 	known := func(key string) bool {
 		f := o.fs.Lookup(key)
 		return f != nil && isOurs(f) && key != "config" && key != "map" && Refused(f) == ""
 	}
-	f, err := readFile(path, known, func(key string) bool { return mappedFlags.Lookup(key) != nil })
+	f, err := readFile(path, known,
+		func(key string) bool { return mappedFlags.Lookup(key) != nil })
 	if err != nil {
 		return err
 	}
@@ -299,7 +304,7 @@ func (o *CopyOptions) apply(path string) error {
 	for _, s := range f.settings {
 		fs := o.fs
 		if typedFirst[s.key] {
-			fs = scratch // it must be right all the same
+			fs = scratch // the value is not used, but must be valid
 		}
 		if err := s.set(fs); err != nil {
 			return err
@@ -324,9 +329,10 @@ func (o *CopyOptions) apply(path string) error {
 			o.c.Own = make(map[int]Mapped)
 		}
 		own := o.c.Mapped
+		own.Protocols = own.Protocols.Clone()
 		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 		register(fs, mappedOptions(&own))
-		for _, s := range m.own { // the mapping's list is in the place of that of all
+		for _, s := range m.own { // a mapping's list replaces that of all mappings
 			if clear := fs.Lookup(s.key).Value.(*value).o.clear; clear != nil {
 				clear()
 			}
@@ -344,8 +350,8 @@ func (o *CopyOptions) apply(path string) error {
 	return nil
 }
 
-// set gives an option the value of a key, or each of its values where they add up; else a list is one value,
-// with commas.
+// set sets an option to each value of a list if it takes several values, and else to one value, in
+// which the list has commas.
 func (s setting) set(fs *pflag.FlagSet) error {
 	texts := s.texts
 	if fs.Lookup(s.key).Value.(*value).o.clear == nil {

@@ -14,15 +14,15 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Host is what validation asks the machine. The zero value asks the real one.
+// Host answers questions about the machine. The zero value asks the real one.
 type Host struct {
-	// Interfaces lists the names of the network interfaces.
+	// Interfaces returns the names of the network interfaces.
 	Interfaces func() ([]string, error)
-	// IPv6 says whether the machine has IPv6 at all.
+	// IPv6 reports whether the machine has IPv6.
 	IPv6 func() bool
-	// Local says whether programs here may use an address as their own.
+	// Local reports whether a program on the machine may bind to an address.
 	Local func(netip.Addr) bool
-	// Ports is how many ports an address has for connections to one target; 0: not known.
+	// Ports returns how many ports an address has for connections to one target; 0: not known.
 	Ports func() int
 }
 
@@ -43,7 +43,7 @@ func (h Host) local(a netip.Addr) bool {
 	}
 	l, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
 	if err != nil {
-		return !errors.Is(err, syscall.EADDRNOTAVAIL) // what cannot be asked is not refused
+		return !errors.Is(err, syscall.EADDRNOTAVAIL) // other errors do not tell
 	}
 	l.Close()
 	return true
@@ -76,8 +76,8 @@ func (h Host) interfaces() ([]string, error) {
 	return names, nil
 }
 
-// devices reads a list of interfaces that exist. "any" is all of them, and gives an empty list, where
-// any is allowed.
+// devices parses a list of interfaces, which must exist. If any is true, "any" stands for all of
+// them, and gives an empty list.
 func (h Host) devices(s string, any bool) ([]string, error) {
 	names, err := list(s)
 	if err != nil {
@@ -101,27 +101,29 @@ func (h Host) devices(s string, any bool) ([]string, error) {
 	return names, nil
 }
 
-// captureFiles reads a list of capture files, as TCPCopy takes them for -i; it is empty where the first is none.
+// captureFiles parses a list of capture files, as TCPCopy takes them for -i. It returns nil if the
+// first name is not a capture file.
 func captureFiles(s string) ([]string, error) {
 	names, err := list(s)
 	if err != nil {
 		return nil, err
 	}
 	for i, n := range names {
-		if fi, err := os.Stat(n); err == nil && fi.Mode().IsRegular() || strings.HasSuffix(n, ".pcap") || strings.HasSuffix(n, ".pcapng") {
+		if fi, err := os.Stat(n); err == nil && fi.Mode().IsRegular() ||
+			strings.HasSuffix(n, ".pcap") || strings.HasSuffix(n, ".pcapng") {
 			continue
 		}
 		if i == 0 {
 			return nil, nil
 		}
-		p := wanted("%q is no capture file: wanted files, or interfaces, but not both", n)
+		p := wanted("%q is not a capture file: wanted files, or interfaces, but not both", n)
 		p.Value = asIs
 		return nil, p
 	}
 	return names, nil
 }
 
-// kernelWords is what the kernel said about a file, without the path.
+// kernelWords returns the kernel's error about a file, without the path.
 func kernelWords(err error) string {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		return pe.Err.Error()
@@ -129,7 +131,7 @@ func kernelWords(err error) string {
 	return err.Error()
 }
 
-// some shows the first few names of many.
+// some lists names, but only the first few of many.
 func some(names []string) string {
 	const most = 8
 	if len(names) == 0 {

@@ -13,39 +13,41 @@ import (
 	"tcpcopy/internal/way/link/key"
 )
 
-// Intercept is what tcpcopy intercept is to do.
+// Intercept holds the settings of tcpcopy intercept.
 type Intercept struct {
 	Interfaces []string    // to capture on; empty: all
 	Filter     filter.Expr // nil: every TCP packet that is not for this host
-	// OnTarget: it stands on the target, and opens connections there; nothing is captured.
+	// OnTarget reports that it runs on the target and opens connections there; nothing is
+	// captured.
 	OnTarget bool
 	Target   Target
-	// Listen is where copiers connect. Without a key, and not Insecure, these are loopback addresses.
+	// Listen holds the addresses to listen on for copiers: without a key, unless Insecure,
+	// loopback addresses.
 	Listen   []netip.AddrPort
 	Key      *key.Key // nil: links are in the clear
 	Insecure bool
-	// Pass are networks of clients whose answers are left alone.
+	// Pass holds networks of clients whose answers are not intercepted.
 	Pass []netip.Prefix
-	// AllowForwarding takes it on the user's word that this host, which forwards packets, does not send
-	// the target's answers to real clients.
+	// AllowForwarding lets the intercept start on a host that forwards packets: the user asserts
+	// that it does not send the target's answers to real clients.
 	AllowForwarding bool
-	Stats           time.Duration // between two lines; 0: none
+	Stats           time.Duration // between two lines of statistics; 0: none
 	Report          string        // path of the JSON report; empty: none
 	Process
 }
 
-// Target is what an intercept on the target is to do.
+// Target holds the settings of an intercept on the target.
 type Target struct {
 	Allow      []uint16 // ports that copiers may connect to; empty: all
-	Netns      string   // path of the network namespace that the server is in; empty: this process's
+	Netns      string   // path of the server's network namespace; empty: that of this process
 	Reach      string   // auto, loopback or mark
 	MaxStreams int
 	Memory     int64 // bytes that may wait for the target
-	DryRun     bool  // say what would be changed, and do nothing
-	Cleanup    bool  // take back what a killed run has left, and nothing else
+	DryRun     bool  // print what would be changed, and change nothing
+	Cleanup    bool  // undo what a killed run has left, and end
 }
 
-// InterceptOptions are the options of tcpcopy intercept while they are read.
+// InterceptOptions holds the options of tcpcopy intercept while they are parsed.
 type InterceptOptions struct {
 	fs      *pflag.FlagSet
 	host    Host
@@ -55,53 +57,63 @@ type InterceptOptions struct {
 	keyFile string
 }
 
-// NewInterceptOptions adds the options of tcpcopy intercept to fs. After fs has been parsed, Intercept
-// makes the settings of them.
+// NewInterceptOptions adds the options of tcpcopy intercept to fs. After fs has been parsed,
+// Intercept returns the settings.
 func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 	o := &InterceptOptions{fs: fs, host: host, port: DefaultPort, c: Intercept{
-		Stats: 10 * time.Second, Target: Target{Reach: "auto", MaxStreams: 65536, Memory: 256 * mega},
+		Stats: 10 * time.Second, Target: Target{Reach: "auto", MaxStreams: 65536,
+			Memory: 256 * mega},
 	}}
 	c := &o.c
 	register(fs, []option{
 		{
 			name: "interface", letter: "i", arg: "DEV", group: Where, set: o.setInterface,
-			help: "look for the target's answers on these interfaces, several with commas (default: all)",
+			help: "capture the target's answers on these interfaces, several with commas " +
+				"(default: all)",
 		},
 		{
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
-			help: "which packets are the target's answers, in tcpdump's words: 'tcp and src port 8080'",
+			help: "take only packets that match as the target's answers, in tcpdump's syntax: " +
+				"'tcp and src port 8080' (default: every TCP packet that is not for this host)",
 		},
 		{
-			name: "port", letter: "p", arg: "PORT", group: Where, def: strconv.Itoa(DefaultPort), set: whole(&o.port, 1, 65535),
+			name: "port", letter: "p", arg: "PORT", group: Where, def: strconv.Itoa(DefaultPort),
+			set:  whole(&o.port, 1, 65535),
 			help: "listen for copiers on this port",
 		},
 		{
 			name: "bind", letter: "b", arg: "IP", group: Where, set: o.setBind,
-			help: "listen on these addresses, several with commas (default: all with a key or --insecure, else loopback)",
+			help: "listen for copiers on these addresses, several with commas (default: all " +
+				"with a key or --insecure, else loopback)",
 		},
 		{
 			name: "passlist", letter: "x", arg: "IPS", group: Where, set: setNetworks(&c.Pass),
-			help: "leave answers to these addresses or networks alone, several with commas: they are no copies' clients",
+			help: "ignore answers to these addresses or networks, several with commas, for test " +
+				"clients that are not copied",
 		},
 		{
 			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
-			help: "the key that copiers must have too; or in the environment as TCPCOPY_KEY",
+			help: "the file with the key that copiers must have, too (tcpcopy keygen); the " +
+				"environment variable TCPCOPY_KEY may hold the key instead",
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
-			help: "no key is fine: anybody who can connect may claim connections and see headers, or with --on-target connect in any client's name",
+			help: "run without a key: anybody who can connect can claim connections and see " +
+				"headers, or with --on-target connect to the server from any client's address",
 		},
 		{
 			name: "allow-forwarding", group: How, set: on(&c.AllowForwarding),
-			help: "start although this host forwards packets: something else keeps the answers from real clients",
+			help: "start although this host forwards packets, if something else keeps the " +
+				"target's answers from real clients",
 		},
 		{
-			name: "stats", arg: "TIME", group: Output, def: "10s", set: span(&c.Stats, time.Second, 0, 24*time.Hour),
-			help: "a line on stderr each so often; 0: none",
+			name: "stats", arg: "TIME", group: Output, def: "10s",
+			set:  span(&c.Stats, time.Second, 0, 24*time.Hour),
+			help: "print a line of statistics to stderr at this interval; 0: none",
 		},
 		{
 			name: "report", arg: "FILE", group: Output, set: text(&c.Report, "the name of a file"),
-			help: "write the account as JSON, at each --stats and at the end",
+			help: "write the account as JSON to FILE, at each line of --stats and at the end",
 		},
 	})
 	register(fs, o.target())
@@ -113,31 +125,41 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 func interceptLetters() []option {
 	return []option{
 		{
-			name: "protect", letter: "c", group: Letters, help: "refused: each copier sees its own connections only",
-			refused: "each copier sees its own connections only, so there is nothing to protect: leave it out",
+			name: "protect", letter: "c", group: Letters, help: "refused: each copier sees its " +
+				"own connections only",
+			refused: "each copier sees its own connections only, so there is nothing to " +
+				"protect: leave it out",
 		},
 		{
-			name: "output-device", letter: "o", arg: "DEV", group: Letters, help: "refused: the intercept sends no packets",
-			refused: "the intercept sends no packets, it answers over the copier's own connection: leave it out",
+			name: "output-device", letter: "o", arg: "DEV", group: Letters, help: "refused: the " +
+				"intercept sends no packets",
+			refused: "the intercept sends no packets, it answers over the copier's own " +
+				"connection: leave it out",
 		},
 		{
-			name: "combine", letter: "n", arg: "N", group: Letters, help: "refused: headers are always combined",
+			name: "combine", letter: "n", arg: "N", group: Letters, help: "refused: headers are " +
+				"always combined",
 			refused: "headers are always combined, as many as there are: leave it out",
 		},
 		{
-			name: "hash-size", letter: "s", arg: "N", group: Letters, help: "refused: the table grows as it must",
-			refused: "the table of connections grows as it must: leave it out",
+			name: "hash-size", letter: "s", arg: "N", group: Letters, help: "refused: the table " +
+				"grows as needed",
+			refused: "the table of connections grows as needed: leave it out",
 		},
 		{
-			name: "item-timeout", letter: "t", arg: "SECONDS", group: Letters, help: "refused: entries age by last use",
+			name: "item-timeout", letter: "t", arg: "SECONDS", group: Letters, help: "refused: " +
+				"entries age by last use",
 			refused: "entries of the table age by their last use, not by a set time: leave it out",
 		},
 		{
-			name: "docker", letter: "D", arg: "IP-IP", group: Letters, help: "refused: run it in the container's namespace",
-			refused: "addresses are not rewritten in this version: run the intercept where the answers have the target's own address",
+			name: "docker", letter: "D", arg: "IP-IP", group: Letters, help: "refused: run it " +
+				"in the container's namespace",
+			refused: "addresses are not rewritten in this version: run the intercept where the " +
+				"answers have the target's own address",
 		},
 		{
-			name: "queue", letter: "q", arg: "N", group: Letters, help: "refused: no firewall queue",
+			name: "queue", letter: "q", arg: "N", group: Letters, help: "refused: no firewall " +
+				"queue",
 			refused: "no firewall queue is used: leave it out",
 		},
 	}
@@ -163,7 +185,7 @@ func (o *InterceptOptions) setBind(s string) error {
 			return err
 		}
 		if a.IsMulticast() {
-			return wanted("nobody can listen there: wanted addresses of this host")
+			return wanted("cannot be listened on: wanted addresses of this host")
 		}
 		if slices.Contains(o.bind, a) {
 			return wanted("is given twice: wanted each address once")
@@ -173,8 +195,8 @@ func (o *InterceptOptions) setBind(s string) error {
 	return nil
 }
 
-// Intercept makes the settings of the options, which have been parsed. The warnings are for the user,
-// one line each. An error is a *Problem.
+// Intercept returns the settings of the options, which have been parsed. The warnings are for the
+// user, one line each. An error is a *Problem.
 func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 	c := o.c
 	k, warnings, err := loadKey(o.keyFile, c.Insecure)
@@ -195,23 +217,26 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 		if o.host.ipv6() {
 			addrs = append(addrs, netip.IPv6Loopback())
 		}
-		warnings = append(warnings, "no key: only copiers on this host can connect (tcpcopy keygen > key, and --key key on both sides; or --insecure)")
+		warnings = append(warnings, "no key: only copiers on this host can connect (tcpcopy "+
+			"keygen > key, and --key key on both sides; or --insecure)")
 	case !open:
 		for _, a := range addrs {
 			if !a.IsLoopback() {
 				return nil, nil, &Problem{
-					Flag: "-b", Value: a.String(), What: "without a key only loopback addresses are listened on: wanted --key FILE, or --insecure",
+					Flag: "-b", Value: a.String(), What: "without a key only loopback addresses " +
+						"are listened on: wanted --key FILE, or --insecure",
 					Hint: "tcpcopy keygen > key makes one; both sides need the same",
 				}
 			}
 		}
 	}
 	if c.Insecure {
-		may := "claim connections and see headers"
+		can := "claim connections and see headers"
 		if c.OnTarget {
-			may = "connect to " + c.Target.AllowWords() + " of this host in any client's name"
+			can = "connect to " + c.Target.AllowWords() + " of this host from any client's address"
 		}
-		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs, o.port)+" may "+may)
+		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs,
+			o.port)+" can "+can)
 	}
 	for _, a := range addrs {
 		c.Listen = append(c.Listen, netip.AddrPortFrom(a, uint16(o.port)))
@@ -222,7 +247,9 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 		warnings = append(warnings, warning)
 	}
 	if c.Filter == nil && !c.OnTarget {
-		warnings = append(warnings, "no -F: every TCP packet that is not for this host is taken for an answer of the target (-F 'tcp and src port 8080' says which are)")
+		warnings = append(warnings, "no -F: every TCP packet that is not for this host is taken "+
+			"for an answer of the target "+
+			"(with -F 'tcp and src port 8080' only those of that port are)")
 	}
 	return &c, warnings, nil
 }

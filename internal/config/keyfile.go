@@ -8,23 +8,26 @@ import (
 	"tcpcopy/internal/way/link/key"
 )
 
-// loadKey reads the key of --key or the environment; nil where there is none.
+// loadKey returns the key of --key or the environment; nil if there is none.
 func loadKey(file string, insecure bool) (*key.Key, []string, error) {
 	k, warning, err := key.Load(file)
 	switch {
 	case errors.Is(err, key.ErrNone):
 		return nil, nil, nil
 	case err != nil:
-		p := &Problem{Flag: "--key", Value: file, What: keyWords(err), Hint: "tcpcopy keygen > key makes one; both sides need the same"}
+		p := &Problem{Flag: "--key", Value: file, What: keyWords(err), Hint: "tcpcopy keygen > " +
+			"key makes one; both sides need the same"}
 		if errors.Is(err, fs.ErrPermission) {
-			p.Hint = "it is for the user that runs tcpcopy: chown it, or run as its owner"
+			p.Hint = "the user that runs tcpcopy must be able to read it: chown it, or run as " +
+				"its owner"
 		}
 		if file == "" {
 			p.Flag = "the environment's " + key.Env
 		}
 		return nil, nil, p
 	case insecure && file != "":
-		return nil, nil, &Problem{Flag: "--insecure", What: "says that there is no key, and --key gives one: wanted one of them"}
+		return nil, nil, &Problem{Flag: "--insecure", What: "does not go with --key: wanted one " +
+			"of them"}
 	}
 	var warnings []string
 	if warning != "" {
@@ -36,11 +39,12 @@ func loadKey(file string, insecure bool) (*key.Key, []string, error) {
 	return &k, warnings, nil
 }
 
-// keyFile reads the name of a key's file. A key in its place is a mistake that must not be shown again.
+// keyFile parses the name of a key's file. If a key is given instead, the error does not quote it.
 func keyFile(dst *string) func(string) error {
 	return func(s string) error {
 		if _, err := key.Parse(s); err == nil || strings.HasPrefix(s, "tcpcopy-key") {
-			p := wanted("this is a key: wanted the name of a file that holds it").hinting("the key itself may be in the environment, as %s", key.Env)
+			p := wanted("is a key: wanted the name of a file that holds it").
+				hinting("the environment variable %s may hold the key itself", key.Env)
 			p.Value = asIs
 			return p
 		}
@@ -48,7 +52,7 @@ func keyFile(dst *string) func(string) error {
 	}
 }
 
-// keyWords is what is wrong with a key, without what the option says already.
+// keyWords returns what is wrong with a key, without what the option's name tells.
 func keyWords(err error) string {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

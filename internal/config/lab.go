@@ -8,7 +8,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Lab is what tcpcopy lab is to do. A field that has its zero value was not given: the scenario says.
+// Lab holds the settings of tcpcopy lab. The scenario decides the fields that have their zero
+// value.
 type Lab struct {
 	Via        Via
 	Scenario   string        // name of a set of the options below; empty: the lab's default
@@ -16,7 +17,7 @@ type Lab struct {
 	Rate       float64       // requests a second over all connections
 	Duration   time.Duration // of the load
 	Requests   int           // on each connection
-	Proto      string        // that the load speaks: "http1", "redis"; empty: the lab's own
+	Proto      string        // that the load speaks; empty: the lab's own
 	Answers    string        // of the target against production's: "bigger", "smaller", "slower"
 	Loss       float64       // percent of packets to and from the test server, each way
 	ClientLoss float64       // percent of packets between clients and production, each way
@@ -28,23 +29,24 @@ type Lab struct {
 	Extra      []string // further options for the copier
 }
 
-// Scenario is the name of a load that the lab knows, and what it is.
+// Scenario is a load that the lab knows by name.
 type Scenario struct{ Name, Help string }
 
-// LabOptions are the options of tcpcopy lab while they are read.
+// LabOptions holds the options of tcpcopy lab while they are parsed.
 type LabOptions struct{ c Lab }
 
-// NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows; the
-// first is the default.
-func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
+// NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows,
+// of which the first is the default; protos are the protocols that a load can speak.
+func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *LabOptions {
 	o := &LabOptions{c: Lab{Via: ViaSocket}}
 	c := &o.c
-	protos := []string{"http1", "redis"}
 	answers := []string{"bigger", "smaller", "slower"}
 	options := []option{
 		{
-			name: "via", arg: "WAY", group: Where, def: "socket", choices: []string{"socket", "raw", "tunnel"}, set: o.setVia,
-			help: "how the copies reach the test server: socket, raw through an intercept on a third host, or tunnel through one on the test server",
+			name: "via", arg: "WAY", group: Where, def: "socket",
+			choices: []string{"socket", "raw", "tunnel"}, set: o.setVia,
+			help: "how the copies reach the test server: socket, raw through an intercept on a " +
+				"third host, or tunnel through one on the test server",
 		},
 		{name: "ipv6", group: Where, set: on(&c.IPv6), help: "IPv6 instead of IPv4"},
 		{
@@ -53,23 +55,27 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 		},
 		{
 			name: "rate", arg: "N", group: Load, set: c.setRate,
-			help: "requests a second over all connections",
+			help: "requests a second, over all connections",
 		},
 		{
-			name: "duration", arg: "TIME", group: Load, set: span(&c.Duration, time.Second, 100*time.Millisecond, 24*time.Hour),
-			help: "how long the load goes on",
+			name: "duration", arg: "TIME", group: Load,
+			set:  span(&c.Duration, time.Second, 100*time.Millisecond, 24*time.Hour),
+			help: "how long the load lasts",
 		},
 		{
 			name: "requests", arg: "N", group: Load, set: whole(&c.Requests, 1, 1<<30),
 			help: "requests on each connection",
 		},
 		{
-			name: "proto", arg: "PROTO", group: Load, choices: protos, set: oneOf(&c.Proto, protos...),
-			help: "the load speaks http1 or redis (default: a protocol of the lab's own)",
+			name: "proto", arg: "PROTO", group: Load, choices: protos,
+			set:  oneOf(&c.Proto, protos...),
+			help: "the load speaks " + orList(protos) + " (default: a protocol of the lab's own)",
 		},
 		{
-			name: "answers", arg: "KIND", group: Load, choices: answers, set: oneOf(&c.Answers, answers...),
-			help: "the test server answers bigger (5 times the bytes), smaller (a fifth) or slower (3 times the time)",
+			name: "answers", arg: "KIND", group: Load, choices: answers,
+			set: oneOf(&c.Answers, answers...),
+			help: "the test server answers bigger (5 times the bytes), smaller (a fifth) or " +
+				"slower (3 times the time)",
 		},
 		{
 			name: "loss", arg: "PERCENT", group: Load, set: percent(&c.Loss, 50),
@@ -80,20 +86,22 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 			help: "lose this share of the packets between clients and production, each way",
 		},
 		{
-			name: "delay", arg: "TIME", group: Load, set: span(&c.Delay, time.Millisecond, 0, time.Minute),
-			help: "let packets to and from the test server take this long, each way (needs /dev/net/tun)",
+			name: "delay", arg: "TIME", group: Load, set: span(&c.Delay, time.Millisecond, 0,
+				time.Minute),
+			help: "delay packets to and from the test server by this time, each way (needs " +
+				"/dev/net/tun)",
 		},
 		{
 			name: "no-offloads", group: Load, set: on(&c.NoOffloads),
-			help: "segmentation and receive offloads off",
+			help: "switch segmentation and receive offloads off",
 		},
 		{
 			name: "mtu", arg: "BYTES", group: Load, set: whole(&c.MTU, 1280, 65535),
-			help: "largest packet of every link",
+			help: "largest packet on every link",
 		},
 		{
 			name: "keep", arg: "DIR", group: Output, set: text(&c.Keep, "the name of a directory"),
-			help: "keep logs and reports in DIR",
+			help: "keep logs and reports in DIR (default: they are removed)",
 		},
 	}
 	var names []string
@@ -101,15 +109,16 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario) *LabOptions {
 		names = append(names, s.Name)
 	}
 	register(fs, []option{{
-		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names, set: oneOf(&c.Scenario, names...),
-		help: "a kind of load (see above), which the options below vary",
+		name: "scenario", arg: "NAME", group: Load, def: names[0], choices: names,
+		set:  oneOf(&c.Scenario, names...),
+		help: "the kind of load (see above), which the options below vary",
 	}})
 	register(fs, options)
 	return o
 }
 
-// Lab makes the settings of the options, which have been parsed, and of what follows "--" on the command
-// line: options for the copier.
+// Lab returns the settings of the options, which have been parsed. extra is what follows "--" on
+// the command line: options for the copier.
 func (o *LabOptions) Lab(extra []string) (*Lab, error) {
 	c := o.c
 	c.Extra = extra

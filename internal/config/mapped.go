@@ -2,102 +2,167 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"tcpcopy/internal/core/balance"
+	"tcpcopy/internal/proto/known"
 )
 
-// mappedOptions are those that a configuration file may give for single mappings too.
+// mappedFlags returns the options of mappedOptions by themselves, to look names up.
+func mappedFlags() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	register(fs, mappedOptions(&Mapped{Protocols: known.NewSettings()}))
+	return fs
+}
+
+// mappedOptions returns the options that a configuration file may give for single mappings, too.
 func mappedOptions(m *Mapped) []option {
-	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
+	return slices.Concat(mappedWhere(m), mappedLoad(m), mappedHow(m), mappedBounds(m),
+		protocolOptions(m.Protocols, &m.Warnings))
+}
+
+func mappedWhere(m *Mapped) []option {
+	return []option{
+		{
+			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only),
+			clear: func() { m.Only = nil },
+			help:  "copy only clients of these networks, several with commas (default: all)",
+		},
+		{
+			name: "except", arg: "NETS", group: Where, set: setNetworks(&m.Except),
+			clear: func() { m.Except = nil },
+			help:  "do not copy clients of these networks, several with commas",
+		},
+	}
+}
+
+// mappedLoad returns the options for how much is copied, and how targets share it.
+func mappedLoad(m *Mapped) []option {
 	healths := []Health{HealthAuto, HealthOn, HealthOff}
 	samples := []SampleBy{BySession, ByClient}
-	return append([]option{
+	return []option{
 		{
-			name: "only", arg: "NETS", group: Where, set: setNetworks(&m.Only), clear: func() { m.Only = nil },
-			help: "copy clients of these networks only, several with commas",
+			name: "balance", arg: "METHOD", group: How, def: "client", set: setBalance(&m.Balance),
+			choices: balances(),
+			help: "how several targets share the sessions: client (by the client's address), " +
+				"session (by the connection), round-robin, least (to the one with the fewest), " +
+				"all (every session to every target)",
 		},
 		{
-			name: "except", arg: "NETS", group: Where, set: setNetworks(&m.Except), clear: func() { m.Except = nil },
-			help: "leave out clients of these networks, several with commas",
-		},
-		{
-			name: "balance", arg: "METHOD", group: How, def: "client", set: setBalance(&m.Balance), choices: balances(),
-			help: "how several targets share the sessions: client (by the client's address), session (by the connection), round-robin, least (to the one with the fewest), all (every session to every target)",
-		},
-		{
-			name: "health", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Health, healths...), choices: words(healths),
-			help: "take a target out for a while that refuses connections or does not answer them, where another can take the load: on, off, auto (on, but not with --balance all)",
+			name: "health", arg: "MODE", group: How, def: "auto",
+			set: oneOf(&m.Health, healths...), choices: words(healths),
+			help: "take a target out for a while if it refuses or does not answer connections, " +
+				"and another can take the load: on, off, auto (on, except with --balance all)",
 		},
 		{
 			name: "copies", letter: "n", arg: "N", group: How, def: "1", set: setCopies(&m.Copies),
-			help: "N copies of every session; of 2.5 two, and a third of every other one",
+			help: "make N copies of every session, for more load than production has; 2.5 makes " +
+				"two of each, and a third of every other one",
 		},
 		{
-			name: "stagger", arg: "TIME", group: How, set: span(&m.Stagger, time.Second, 0, time.Hour),
-			help: "each further copy of --copies lives its session so much later than the one before (default: all at once)",
+			name: "stagger", arg: "TIME", group: How, set: span(&m.Stagger, time.Second, 0,
+				time.Hour),
+			help: "delay each further copy of --copies by TIME against the one before (default: " +
+				"all run at once)",
 		},
 		{
-			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100", set: setSample(&m.SamplePercent),
-			help: "copy this share of the sessions; fractions such as 0.5 are fine",
+			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100",
+			set: setSample(&m.SamplePercent),
+			help: "copy this share of the sessions, each as a whole; fractions such as 0.5 are " +
+				"allowed",
 		},
 		{
-			name: "sample-by", arg: "WHAT", group: How, def: "session", set: oneOf(&m.SampleBy, samples...), choices: words(samples),
-			help: "what --sample chooses: session (each connection by itself), client (a client with all its connections)",
+			name: "sample-by", arg: "WHAT", group: How, def: "session",
+			set: oneOf(&m.SampleBy, samples...), choices: words(samples),
+			help: "what --sample chooses: session (each connection by itself), client (a client " +
+				"with all its connections)",
 		},
 		{
-			name: "ramp", arg: "TIME", group: How, set: span(&m.Ramp, time.Second, time.Second, 24*time.Hour),
-			help: "start gently: more of the sessions each second, and all of them after TIME",
+			name: "ramp", arg: "TIME", group: How, set: span(&m.Ramp, time.Second, time.Second,
+				24*time.Hour),
+			help: "start gently: copy more of the sessions each second, and all of them after " +
+				"TIME (default: all at once)",
 		},
 		{
 			name: "gradually", letter: "g", group: Letters, set: gradually(&m.Ramp),
 			help: "the same as --ramp 100s: 1 % more of the sessions each second",
 		},
+	}
+}
+
+func mappedHow(m *Mapped) []option {
+	waits := []Wait{WaitAuto, WaitBytes, WaitQuiet, WaitNone}
+	return []option{
 		{
-			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...), choices: words(waits),
-			help: "when the target's answer counts as complete, so that the next request may go: auto, bytes (as many as production's), quiet (silence), none (do not wait)",
+			name: "wait", arg: "MODE", group: How, def: "auto", set: oneOf(&m.Wait, waits...),
+			choices: words(waits),
+			help: "when the target's answer counts as complete, so that the next request may " +
+				"go, if the protocol does not tell: bytes (as many as predicted), quiet " +
+				"(silence), auto (bytes if predicted, else quiet), none (do not wait)",
 		},
 		{
-			name: "proto", arg: "PROTO", group: How, def: "auto", set: oneOf(&m.Proto, protos()...), choices: words(protos()),
-			help: "the protocol of the connections, so that it is known where requests and answers end: auto (recognised by each connection's first bytes), none, or its name",
+			name: "proto", arg: "PROTO", group: How, def: "auto",
+			set: oneOf(&m.Proto, protos()...), choices: words(protos()),
+			help: "the protocol of the connections, which tells where requests and answers end: " +
+				"auto (recognised by the first bytes of each connection), none (it is guessed), " +
+				"or the protocol's name, if all connections speak it",
 		},
 		{
 			name: "whole-sessions", letter: "O", group: How, set: on(&m.WholeSessions),
-			help: "leave out connections that were open before the copier started",
+			help: "do not copy connections that were open before the copier started (default: " +
+				"from their next request on)",
 		},
 		{
-			name: "rtt", letter: "R", arg: "MS", group: How, set: span(&m.RTT, time.Millisecond, time.Millisecond, time.Minute),
-			help: "round trip to the target to assume at first",
+			name: "rtt", letter: "R", arg: "MS", group: How,
+			set:  span(&m.RTT, time.Millisecond, time.Millisecond, time.Minute),
+			help: "round-trip time to the target to assume until it is measured",
+		},
+	}
+}
+
+func mappedBounds(m *Mapped) []option {
+	return []option{
+		{
+			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M",
+			set:  amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
+			help: "bytes that one session may hold for a slow target",
 		},
 		{
-			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M", set: amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
-			help: "what one session may hold for a slow target",
-		},
-		{
-			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s", set: span(&m.GateLimit, time.Second, 10*time.Millisecond, 24*time.Hour),
+			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s",
+			set:  span(&m.GateLimit, time.Second, 10*time.Millisecond, 24*time.Hour),
 			help: "how long a request waits for the target's answer to the one before",
 		},
 		{
-			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120", set: span(&m.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
-			help: "give a session up when the target says nothing for so long while it should",
+			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120",
+			set: span(&m.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
+			help: "give up a session if the target owes an answer or an acknowledgment for this " +
+				"time",
 		},
 		{
-			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200", set: span(&m.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
-			help: "give a session up when nobody says anything for so long",
+			name: "keepalive-timeout", letter: "k", arg: "SECONDS", group: Bounds, def: "7200",
+			set:  span(&m.KeepaliveTimeout, time.Second, time.Second, 30*24*time.Hour),
+			help: "give up a session if neither side sends anything for this time",
 		},
 		{
-			name: "max-rate", arg: "N", group: Bounds, set: rate(&m.MaxRate, "sessions a second", 0.1, 1e7),
-			help: "begin at most N copies a second; sessions beyond it are left out whole, and counted",
+			name: "max-rate", arg: "N", group: Bounds, set: rate(&m.MaxRate, "sessions a second",
+				0.1, 1e7),
+			help: "begin at most N copies a second; beyond that whole sessions are left out, " +
+				"and counted (default: no bound)",
 		},
 		{
-			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second", 0.01, 1e6),
-			help: "send the targets at most N megabits a second of requests; sessions beyond it are left out whole, and counted",
+			name: "max-mbps", arg: "N", group: Bounds, set: rate(&m.MaxMbps, "megabits a second",
+				0.01, 1e6),
+			help: "send the targets at most N megabits a second of requests; beyond that whole " +
+				"sessions are left out, and counted (default: no bound)",
 		},
-	}, ruleOptions(&m.Rules, &m.Warnings)...)
+	}
 }
 
-// gradually reads the switch that stands for a ramp of 100 s.
+// gradually parses the switch that stands for a ramp of 100 s.
 func gradually(dst *time.Duration) func(string) error {
 	return func(s string) error {
 		var is bool
@@ -151,7 +216,7 @@ func setSample(dst *float64) func(string) error {
 	}
 }
 
-// rate reads a number of what, from lo to hi.
+// rate parses a number of what, from lo to hi.
 func rate(dst *float64, what string, lo, hi float64) func(string) error {
 	return func(s string) error {
 		f, err := strconv.ParseFloat(s, 64)
@@ -163,7 +228,7 @@ func rate(dst *float64, what string, lo, hi float64) func(string) error {
 	}
 }
 
-// setNetworks reads addresses and networks.
+// setNetworks parses addresses and networks.
 func setNetworks(dst *[]netip.Prefix) func(string) error {
 	return func(s string) error {
 		parts, err := list(s)
@@ -189,7 +254,8 @@ func network(s string) (netip.Prefix, error) {
 	}
 	a, err := address(s)
 	if err != nil {
-		return netip.Prefix{}, notAddress(s, "addresses or networks such as 10.0.0.1 or 10.0.0.0/24")
+		return netip.Prefix{}, notAddress(s, "addresses or networks such as 10.0.0.1 or "+
+			"10.0.0.0/24")
 	}
 	return netip.PrefixFrom(a, a.BitLen()), nil
 }

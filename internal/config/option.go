@@ -12,17 +12,17 @@ type Group string
 
 // The groups, in the order in which help shows them.
 const (
-	Where   Group = "Where"                   // what is copied, and to whom
-	When    Group = "When"                    // what is recorded is played
+	Where   Group = "Where"                   // what is copied, and to which targets
+	When    Group = "When"                    // when recorded traffic is replayed
 	Load    Group = "Load"                    // the lab's traffic
-	How     Group = "How"                     // what the copies are like
-	Content Group = "Requests"                // which requests the target gets, and how they are changed
-	Bounds  Group = "Bounds"                  // what production pays at most
-	Output  Group = "Output"                  // what the command tells
-	Letters Group = "TCPCopy's other letters" // for old command lines only
+	How     Group = "How"                     // how copies are made
+	Content Group = "Requests"                // which requests are sent, and how they are changed
+	Bounds  Group = "Bounds"                  // what this host and the target spend at most
+	Output  Group = "Output"                  // what the command prints
+	Letters Group = "TCPCopy's other letters" // for old command lines
 )
 
-// Groups lists the groups in order.
+// Groups returns the groups in the order of help.
 func Groups() []Group { return []Group{Where, When, Load, How, Content, Bounds, Output, Letters} }
 
 const (
@@ -31,7 +31,7 @@ const (
 	choicesKey = "choices"
 )
 
-// GroupOf is the group that a flag of this package is shown in; empty for others.
+// GroupOf returns the group of a flag; empty if the flag does not belong to this package.
 func GroupOf(f *pflag.Flag) Group {
 	if g := f.Annotations[groupKey]; len(g) == 1 {
 		return Group(g[0])
@@ -39,7 +39,7 @@ func GroupOf(f *pflag.Flag) Group {
 	return ""
 }
 
-// SetGroup shows a flag of another package, such as --help, in the group g.
+// SetGroup puts a flag of another package, such as --help, in the group g.
 func SetGroup(f *pflag.Flag, g Group) {
 	if f.Annotations == nil {
 		f.Annotations = map[string][]string{}
@@ -47,7 +47,7 @@ func SetGroup(f *pflag.Flag, g Group) {
 	f.Annotations[groupKey] = []string{string(g)}
 }
 
-// Refused is why a flag cannot be honoured; empty if it is.
+// Refused returns why a flag is not honoured; empty if it is.
 func Refused(f *pflag.Flag) string {
 	if r := f.Annotations[refusedKey]; len(r) == 1 {
 		return r[0]
@@ -55,33 +55,35 @@ func Refused(f *pflag.Flag) string {
 	return ""
 }
 
-// Choices lists the words that a flag takes; nil where it takes others.
+// Choices returns the words that a flag takes; nil if it takes other values.
 func Choices(f *pflag.Flag) []string { return f.Annotations[choicesKey] }
 
-// option declares one flag: what people type, what help says, and what reads the value.
+// option declares one flag: its name, its help, and the function that parses its value.
 type option struct {
 	name, letter string
-	formerly     string // the name that it had before, which is accepted
-	arg          string // what help calls the value; empty for a switch
+	formerly     string // an older name, which is accepted
+	arg          string // the value's name in help; empty for a switch
 	group        Group
 	help         string
-	def          string             // shown in help; set is not called for it
-	set          func(string) error // a *Problem without a flag, if the value cannot be
-	clear        func()             // where several values add up: forgets them
-	choices      []string
-	refused      string // why this version cannot do it: then set is not needed
+	def          string             // the default in help; set is not called for it
+	set          func(string) error // returns a *Problem without a flag if the value is wrong
+	clear        func()             // forgets the values; nil if the option takes one value
+	choices      []string           // the words that it takes; nil: other values
+	refused      string             // why the option is not honoured: then set is nil
 }
 
-// value is a pflag.Value over an option.
+// value is the pflag.Value of an option.
 type value struct {
 	o    *option
 	text string
-	all  []string // every value given, in order
+	all  []string // all values that were given, in order
 }
 
+// String returns the last value that was given.
 func (v *value) String() string { return v.text }
 
-// Type is what the value is called in help, and "bool" for a switch, as the flag parser wants it.
+// Type returns the value's name in help; for a switch it is "bool", which the flag parser
+// requires.
 func (v *value) Type() string {
 	if v.o.arg == "" {
 		return "bool"
@@ -89,9 +91,10 @@ func (v *value) Type() string {
 	return v.o.arg
 }
 
-// IsBoolFlag tells a switch from others.
+// IsBoolFlag reports whether the option is a switch.
 func (v *value) IsBoolFlag() bool { return v.o.arg == "" }
 
+// Set parses and keeps a value.
 func (v *value) Set(s string) error {
 	if v.o.refused != "" {
 		return &Problem{Value: asIs, What: v.o.refused}
@@ -104,7 +107,7 @@ func (v *value) Set(s string) error {
 	return nil
 }
 
-// register adds the options to fs, which accepts their former names, too.
+// register adds the options to fs, which accepts their older names, too.
 func register(fs *pflag.FlagSet, options []option) {
 	renamed := make(map[string]string)
 	for i := range options {
@@ -133,7 +136,7 @@ func register(fs *pflag.FlagSet, options []option) {
 	}
 }
 
-// on reads a switch.
+// on parses a switch.
 func on(dst *bool) func(string) error {
 	return func(s string) error {
 		b, err := strconv.ParseBool(s)

@@ -8,15 +8,16 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Problem is bad input: what was given, what was wanted, and, where it helps, what to do about it.
+// Problem is an error of the user's input: what was given, what was wanted, and perhaps what to
+// do.
 type Problem struct {
-	Flag  string // as people type it: "-x", "--report"; empty where no flag is to blame
-	Value string // what was given to it; empty where that is not the point, or What quotes it
-	What  string // what is wrong with it, or what was wanted
+	Flag  string // as people type it: "-x", "--report"; empty if no flag is concerned
+	Value string // the flag's value; empty if it does not matter, or What quotes it
+	What  string // what is wrong, and what was wanted
 	Hint  string // what to do; may be empty
 }
 
-// Error is the problem in one line, without the hint.
+// Error returns the problem in one line, without the hint.
 func (p *Problem) Error() string {
 	switch {
 	case p.Flag == "":
@@ -27,19 +28,19 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("%s %q: %s", p.Flag, p.Value, p.What)
 }
 
-// wanted is a problem with a value whose flag is not known yet; FlagProblem fills it in.
+// wanted returns a problem with a value whose flag is not known yet; FlagProblem adds it.
 func wanted(format string, args ...any) *Problem {
 	return &Problem{What: fmt.Sprintf(format, args...)}
 }
 
-// hinting adds a hint.
+// hinting sets the hint, and returns p.
 func (p *Problem) hinting(format string, args ...any) *Problem {
 	p.Hint = fmt.Sprintf(format, args...)
 	return p
 }
 
-// FlagProblem turns an error of the flag parser into a Problem in this program's own words. help is the
-// command that explains the options, for the hint.
+// FlagProblem converts an error of the flag parser to a Problem. help is the command that lists
+// the options, for the hint.
 func FlagProblem(err error, help string) *Problem {
 	var (
 		problem  *Problem
@@ -51,7 +52,8 @@ func FlagProblem(err error, help string) *Problem {
 	see := help + " lists the options"
 	switch {
 	case errors.As(err, &invalid):
-		p := &Problem{Flag: typed(invalid.GetFlag()), Value: invalid.GetValue(), What: "wanted " + plain(invalid.GetFlag())}
+		p := &Problem{Flag: typed(invalid.GetFlag()), Value: invalid.GetValue(),
+			What: "wanted " + plain(invalid.GetFlag())}
 		if errors.As(err, &problem) {
 			p.What, p.Hint = problem.What, problem.Hint
 			if problem.Value == asIs {
@@ -75,23 +77,24 @@ func FlagProblem(err error, help string) *Problem {
 		}
 		return &Problem{What: "unknown option " + name, Hint: see}
 	case errors.As(err, &malshape):
-		return &Problem{What: fmt.Sprintf("bad option %q: wanted -x VALUE or --name VALUE", malshape.GetSpecifiedFlag()), Hint: see}
+		return &Problem{What: fmt.Sprintf("bad option %q: wanted -x VALUE or --name VALUE",
+			malshape.GetSpecifiedFlag()), Hint: see}
 	case errors.As(err, &problem):
 		return problem
 	}
 	return &Problem{What: err.Error()}
 }
 
-// asIs marks a problem whose What quotes the value already.
+// asIs is the Value of a problem whose What quotes the value.
 const asIs = "\x00"
 
-// quoting takes the words of another package's error, which quotes the value itself.
+// quoting returns the problem of another package's error, which quotes the value.
 func quoting(err error) *Problem {
-	_, what, _ := strings.Cut(err.Error(), ": ") // the operation goes without saying
+	_, what, _ := strings.Cut(err.Error(), ": ") // without the package or the operation
 	return &Problem{Value: asIs, What: what}
 }
 
-// quoted is quoting where there may be no error.
+// quoted is quoting for an error that may be nil.
 func quoted(err error) error {
 	if err == nil {
 		return nil
@@ -99,7 +102,7 @@ func quoted(err error) error {
 	return quoting(err)
 }
 
-// typed is how people write the flag: by its letter where it has one.
+// typed returns the flag as people type it: by its letter if it has one.
 func typed(f *pflag.Flag) string {
 	if f.Shorthand != "" {
 		return "-" + f.Shorthand
@@ -107,7 +110,7 @@ func typed(f *pflag.Flag) string {
 	return "--" + f.Name
 }
 
-// plain says in words what kind of value a flag takes.
+// plain describes the kind of value that a flag takes.
 func plain(f *pflag.Flag) string {
 	switch t := f.Value.Type(); t {
 	case "bool":

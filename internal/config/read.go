@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/core/mapping"
 )
 
-// The readers below make the function that reads an option's value into dst. Their errors are Problems
-// that say what was wanted.
+// The functions below return a function that parses an option's value into dst. Its errors are
+// Problems that tell what was wanted.
 
 func text(dst *string, what string) func(string) error {
 	return func(s string) error {
@@ -35,7 +35,7 @@ func whole(dst *int, lo, hi int) func(string) error {
 	}
 }
 
-// percent reads a share from 0 to most.
+// percent parses a percentage from 0 to most.
 func percent(dst *float64, most float64) func(string) error {
 	return func(s string) error {
 		f, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
@@ -80,12 +80,14 @@ func words[T ~string](choices []T) []string {
 	return out
 }
 
-// span reads a time: a bare number in unit, as TCPCopy takes it, or a duration such as 1m30s.
+// span parses a duration from lo to hi: a plain number of units, as TCPCopy takes it, or one such
+// as 1m30s.
 func span(dst *time.Duration, unit, lo, hi time.Duration) func(string) error {
 	return func(s string) error {
 		d, err := parseSpan(s, unit)
 		if err != nil || d < lo || d > hi {
-			return wanted("wanted %s, or a time such as %s; from %s to %s", unitName(unit), short(3*unit), short(lo), short(hi))
+			return wanted("wanted %s, or a time such as %s; from %s to %s", unitName(unit),
+				short(3*unit), short(lo), short(hi))
 		}
 		*dst = d
 		return nil
@@ -103,7 +105,7 @@ func parseSpan(s string, unit time.Duration) (time.Duration, error) {
 	return time.ParseDuration(s)
 }
 
-// short is 168h rather than 168h0m0s.
+// short formats a duration without zero minutes and seconds: 168h, not 168h0m0s.
 func short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -128,7 +130,7 @@ const (
 	giga = int64(1) << 30
 )
 
-// amount reads a number of bytes: a bare number in unit, or one with K, M or G.
+// amount parses a number of bytes from lo to hi: a plain number of units, or one with K, M or G.
 func amount(dst *int64, unit, lo, hi int64) func(string) error {
 	return func(s string) error {
 		n, ok := parseAmount(s, unit)
@@ -137,7 +139,8 @@ func amount(dst *int64, unit, lo, hi int64) func(string) error {
 			if unit == mega {
 				in = "megabytes"
 			}
-			return wanted("wanted a number of %s, or a size such as 64K, 16M or 1G; from %s to %s", in, sized(lo), sized(hi))
+			return wanted("wanted a number of %s, or a size such as 64K, 16M or 1G; from %s to "+
+				"%s", in, sized(lo), sized(hi))
 		}
 		*dst = n
 		return nil
@@ -154,7 +157,7 @@ func parseAmount(s string, unit int64) (int64, bool) {
 		unit, t = mega, t[:len(t)-1]
 	case strings.HasSuffix(t, "G"):
 		unit, t = giga, t[:len(t)-1]
-	case len(t) != len(s): // "512B": bytes, whatever the unit
+	case len(t) != len(s): // "512B": bytes, not units
 		unit = 1
 	}
 	f, err := strconv.ParseFloat(t, 64)
@@ -176,18 +179,19 @@ func sized(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// list splits at commas and takes the white space off; an empty part is not forgiven.
+// list splits s at commas and trims white space; an empty part is an error.
 func list(s string) ([]string, error) {
 	parts := strings.Split(s, ",")
 	for i, p := range parts {
 		if parts[i] = strings.TrimSpace(p); parts[i] == "" {
-			return nil, wanted("has an empty part: wanted a list with one comma between two entries")
+			return nil, wanted("has an empty part: wanted a list with one comma between two " +
+				"entries")
 		}
 	}
 	return parts, nil
 }
 
-// address reads an IP address.
+// address parses an IP address.
 func address(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
 	if err != nil {
@@ -196,8 +200,8 @@ func address(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// addresses reads an address, a range of them (10.0.0.5-10.0.0.9), or a network, whose addresses for hosts
-// it stands for; at most so many.
+// addresses parses an address, a range (10.0.0.5-10.0.0.9), or a network, which stands for the
+// addresses of its hosts. More than most addresses are an error.
 func addresses(s string, most int) ([]netip.Addr, error) {
 	const what = "an address, a range such as 10.0.0.5-10.0.0.9, or a network such as 10.0.0.0/24"
 	first, last, isRange := strings.Cut(s, "-")
@@ -220,7 +224,8 @@ func addresses(s string, most int) ([]netip.Addr, error) {
 		}
 	}
 	if from, to = from.Unmap(), to.Unmap(); from.Is4() != to.Is4() || to.Less(from) {
-		p := wanted("%q is no range: wanted two addresses of one family, the lower one first", s)
+		p := wanted("%q is not a range: wanted two addresses of one family, the lower one first",
+			s)
 		p.Value = asIs
 		return nil, p
 	}
@@ -235,14 +240,15 @@ func addresses(s string, most int) ([]netip.Addr, error) {
 }
 
 func tooMany(s string, most int) error {
-	p := wanted("%q has more addresses than there is use for: wanted at most %d in all", s, most)
+	p := wanted("%q has too many addresses: wanted at most %d in all", s, most)
 	p.Value = asIs
 	return p
 }
 
-// notAddress says that s is no what, and how to find the address where s looks like a name.
+// notAddress returns the problem that s is not an address in the form of what. If s looks like a
+// name, the hint tells how to find its address.
 func notAddress(s, what string) *Problem {
-	p := wanted("%q is no IP address: wanted %s", s, what)
+	p := wanted("%q is not an IP address: wanted %s", s, what)
 	p.Value = asIs
 	if isName(s) {
 		p.Hint = "names are not looked up; getent ahosts " + hostOf(s) + " shows the addresses"
@@ -270,7 +276,7 @@ func isName(s string) bool {
 	return letters
 }
 
-// endpoint reads ip, ip:port, [ip]:port or a bare IPv6 address; port is 0 where none is given.
+// endpoint parses ip, ip:port, [ip]:port or an IPv6 address; port is 0 if none is given.
 func endpoint(s string) (netip.Addr, int, error) {
 	const form = "ip, ip:port or [ip]:port"
 	if a, err := netip.ParseAddr(s); err == nil {
@@ -288,7 +294,8 @@ func endpoint(s string) (netip.Addr, int, error) {
 	}
 	host, port := s[:i], s[i+1:]
 	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
-		return netip.Addr{}, 0, notAddress(s, form).hinting("an IPv6 address with a port needs brackets: [fd00::3]:36524")
+		return netip.Addr{}, 0, notAddress(s, form).hinting("an IPv6 address with a port needs " +
+			"brackets: [fd00::3]:36524")
 	}
 	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
 	if err != nil {
@@ -296,7 +303,8 @@ func endpoint(s string) (netip.Addr, int, error) {
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil || n < 1 || n > 65535 {
-		p := wanted("%q has no valid port: wanted a number from 1 to 65535 after the last colon", s)
+		p := wanted("%q has no valid port: wanted a number from 1 to 65535 after the last colon",
+			s)
 		p.Value = asIs
 		return netip.Addr{}, 0, p
 	}

@@ -13,41 +13,47 @@ import (
 	"tcpcopy/internal/source/schedule"
 )
 
-// Replay is what is played from capture files, and when.
+// Replay holds the settings of a replay: what is played from capture files, and when.
 type Replay struct {
 	Files    []string // "-" is standard input
 	Schedule schedule.Config
-	Passes   int           // how often; 0: without end
-	Duration time.Duration // of the replay, in real time; 0: without bound
+	Passes   int           // how often all is played; 0: without end
+	Duration time.Duration // of the replay, in real time; 0: no bound
 }
 
-// stdin is the file that is standard input.
+// stdin is the file name that stands for standard input.
 const stdin = "-"
 
-// replayDrain is how long the sessions of a recording get to end in: they do by themselves, since each has its
-// own time-outs.
+// replayDrain is the time that sessions get to end when all has been read. Each session has its
+// own time-outs, so that few take as long.
 const replayDrain = 10 * time.Minute
 
-// replayTexts are options of a copy that are said in another way of a replay.
+// replayTexts holds the options of a copy whose default or help differs in a replay.
 var replayTexts = map[string]struct{ def, help string }{
-	"drain":          {"10m", "time that sessions get to end in when all has been read; a signal ends at once"},
-	"session-memory": {"", "what one session may hold for a slow target (default: half of --memory)"},
-	"filter":         {"", "replay only packets that match, in tcpdump's words: host, net, port, portrange, src, dst, and, or, not"},
-	"whole-sessions": {"", "leave out connections that were open before the recording began"},
+	"drain": {"10m", "give sessions this time to end when all has been read; a signal " +
+		"ends them at once"},
+	"session-memory": {"", "bytes that one session may hold for a slow target (default: half of " +
+		"--memory)"},
+	"filter": {"", "replay only packets that match, in tcpdump's syntax: host, net, " +
+		"port, portrange, src, dst, and, or, not"},
+	"whole-sessions": {"", "do not replay connections that were open before the recording began"},
 }
 
-// notInReplay are options of a copy that are about capturing.
+// notInReplay holds the options of a copy that concern capturing.
 var notInReplay = []string{"interface", "buffer", "mark", "snaplen", "both"}
 
-// NewReplayOptions adds the options of tcpcopy replay to fs. After fs has been parsed, Replay makes the settings of
-// them.
+// NewReplayOptions adds the options of tcpcopy replay to fs. After fs has been parsed, Replay
+// returns the settings.
 func NewReplayOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
-	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort, places: make(map[string]setting), replays: true}
+	o := &CopyOptions{fs: fs, host: host, c: defaultCopy(), port: DefaultPort,
+		places: make(map[string]setting), replays: true}
 	o.c.Drain = replayDrain
 	for _, group := range [][]option{
-		o.where(), o.when(), mappedOptions(&o.c.Mapped), o.how(), o.bounds(), o.output(), o.letters(),
+		o.where(), o.when(), mappedOptions(&o.c.Mapped), o.how(), o.bounds(), o.output(),
+		o.letters(),
 	} {
-		group = slices.DeleteFunc(group, func(p option) bool { return slices.Contains(notInReplay, p.name) })
+		group = slices.DeleteFunc(group,
+			func(p option) bool { return slices.Contains(notInReplay, p.name) })
 		for i := range group {
 			if t, ok := replayTexts[group[i].name]; ok {
 				group[i].help = t.help
@@ -64,33 +70,40 @@ func (o *CopyOptions) when() []option {
 	return []option{
 		{
 			name: "speed", arg: "FACTOR", group: When, def: "1", set: o.setSpeed,
-			help: "so many times as fast as recorded, such as 2.5 or 0.5; max: as fast as the target answers",
+			help: "play FACTOR times as fast as recorded, such as 2.5 or 0.5; max: as fast as " +
+				"the target answers",
 		},
 		{
 			name: "rate", arg: "N", group: When, set: func(s string) error {
-				return rate(&p.Schedule.Rate, "new sessions a second", 0.01, 1e7)(strings.TrimSuffix(s, "/s"))
+				return rate(&p.Schedule.Rate, "new sessions a second", 0.01,
+					1e7)(strings.TrimSuffix(s, "/s"))
 			},
-			help: "begin at most N sessions a second: where there are more, time stretches",
+			help: "begin at most N sessions a second; time is stretched where the recording has " +
+				"more",
 		},
 		{
-			name: "gap-limit", arg: "TIME", group: When, set: span(&p.Schedule.GapLimit, time.Second, time.Millisecond, 24*time.Hour),
-			help: "shorten silences in the recording to TIME",
+			name: "gap-limit", arg: "TIME", group: When,
+			set:  span(&p.Schedule.GapLimit, time.Second, time.Millisecond, 24*time.Hour),
+			help: "shorten longer silences in the recording to TIME",
 		},
 		{
 			name: "loop", arg: "N", group: When, def: "1", set: o.setLoop,
-			help: "play all N times, each time with connections of their own; forever: until told to end",
+			help: "play the recording N times, each time with new connections; forever: until a " +
+				"signal ends it",
 		},
 		{
 			name: "from", arg: "TIME", group: When, set: o.setFromTime,
-			help: "leave out what was recorded before: so long after the first packet (10m), or a time of day (2026-03-01T12:00:00Z, '2026-03-01 12:00')",
+			help: "begin at this time of the recording: after its first packet (10m), or a date " +
+				"and time (2026-03-01T12:00:00Z, '2026-03-01 12:00')",
 		},
 		{
 			name: "to", arg: "TIME", group: When, set: o.setToTime,
-			help: "end where the recording comes to this time, given in the same ways",
+			help: "end at this time of the recording, given in the same ways",
 		},
 		{
-			name: "duration", arg: "TIME", group: When, set: span(&p.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
-			help: "read no more after so long",
+			name: "duration", arg: "TIME", group: When,
+			set:  span(&p.Duration, time.Second, time.Millisecond, 365*24*time.Hour),
+			help: "stop reading after this time",
 		},
 	}
 }
@@ -120,20 +133,23 @@ func (o *CopyOptions) setLoop(s string) error {
 	return nil
 }
 
-// dates are the ways in which a time of day may be given; those without a zone are of this host's.
-var dates = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"}
+// dates holds the layouts of a date and time. Those without a zone are in this host's zone.
+var dates = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05",
+	"2006-01-02 15:04", "2006-01-02T15:04"}
 
 func moment(since *int64, after *time.Duration) func(string) error {
 	return func(s string) error {
 		for _, form := range dates {
-			if t, err := time.ParseInLocation(form, s, time.Local); err == nil && t.UnixNano() > 0 {
+			if t, err := time.ParseInLocation(form, s, time.Local); err == nil &&
+				t.UnixNano() > 0 {
 				*since, *after = t.UnixNano(), 0
 				return nil
 			}
 		}
 		*since = 0
 		if span(after, time.Second, 0, 10*365*24*time.Hour)(s) != nil {
-			return wanted("wanted a time after the first packet, such as 90s or 10m, or one such as 2026-03-01T12:00:00Z or '2026-03-01 12:00'")
+			return wanted("wanted a time after the first packet, such as 90s or 10m, or one " +
+				"such as 2026-03-01T12:00:00Z or '2026-03-01 12:00'")
 		}
 		return nil
 	}
@@ -153,60 +169,71 @@ func (o *CopyOptions) setToTime(s string) error {
 	return nil
 }
 
-// offline are TCPCopy's letters for a replay.
+// offline returns TCPCopy's letters for a replay.
 func (o *CopyOptions) offline() []option {
 	return []option{
 		{
-			name: "acceleration", letter: "a", arg: "N", group: Letters, set: o.once("-a", "--speed", &o.speed, o.setSpeed),
+			name: "acceleration", letter: "a", arg: "N", group: Letters,
+			set:  o.once("-a", "--speed", &o.speed, o.setSpeed),
 			help: "the same as --speed (of a replay: -i FILE)",
 		},
 		{
-			name: "interval", letter: "I", arg: "MS", group: Letters, set: span(&o.replay.Schedule.GapLimit, time.Millisecond, time.Millisecond, 24*time.Hour),
+			name: "interval", letter: "I", arg: "MS", group: Letters,
+			set: span(&o.replay.Schedule.GapLimit, time.Millisecond, time.Millisecond,
+				24*time.Hour),
 			help: "the same as --gap-limit, in milliseconds (of a replay: -i FILE)",
 		},
 		{
-			name: "times", letter: "T", arg: "N", group: Letters, set: o.once("-T", "--loop", &o.loop, o.setLoop),
+			name: "times", letter: "T", arg: "N", group: Letters,
+			set:  o.once("-T", "--loop", &o.loop, o.setLoop),
 			help: "the same as --loop (of a replay: -i FILE)",
 		},
 	}
 }
 
-// once refuses the two names of one option with different values.
-func (o *CopyOptions) once(letter, name string, said *string, set func(string) error) func(string) error {
+// once refuses different values for the two names of one option.
+func (o *CopyOptions) once(letter, name string, said *string,
+	set func(string) error) func(string) error {
 	return func(s string) error {
 		if *said != "" && *said != s {
-			return wanted("%s is %s, which was given as %s: wanted one of them", letter, name, *said)
+			return wanted("%s is %s, which was given as %s: wanted one of them", letter, name,
+				*said)
 		}
 		return set(s)
 	}
 }
 
-// Replay makes the settings of the options, which have been parsed, and of the files' names.
+// Replay returns the settings of the options, which have been parsed, and of the names of files.
 func (o *CopyOptions) Replay(files []string) (*Copy, []string, error) {
 	o.files = append(o.files, files...)
 	if len(o.files) == 0 {
-		return nil, nil, wanted("nothing to replay: wanted the names of capture files, or - for standard input").
-			hinting("tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 replays what tcpcopy record, or tcpdump -w, has written")
+		return nil, nil, wanted("nothing to replay: wanted the names of capture files, or - for " +
+			"standard input").
+			hinting("tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 replays what tcpcopy " +
+				"record, or tcpdump -w, has written")
 	}
 	return o.Copy()
 }
 
-// recording completes the settings of a replay, if it is one.
+// recording completes the settings of a replay, if there are files.
 func (o *CopyOptions) recording(c *Copy) error {
 	if len(o.files) == 0 {
 		for _, p := range o.offline() {
 			if f := o.fs.Lookup(p.name); !o.replays && f.Changed {
-				return (&Problem{Flag: typed(f), What: "is for a replay: wanted -i with the name of a capture file"}).
-					hinting("tcpcopy replay --help has all of a replay")
+				return (&Problem{Flag: typed(f), What: "is for a replay: wanted -i with the " +
+					"name of a capture file"}).
+					hinting("tcpcopy replay --help explains replays")
 			}
 		}
 		return nil
 	}
 	if len(c.Interfaces) > 0 {
-		return &Problem{Flag: "-i", What: fmt.Sprintf("has interfaces and files: wanted one kind, not %q and %q", c.Interfaces[0], o.files[0])}
+		return &Problem{Flag: "-i", What: fmt.Sprintf("has interfaces and files: wanted one "+
+			"kind, not %q and %q", c.Interfaces[0], o.files[0])}
 	}
 	if c.From.Kind != FromHost {
-		return &Problem{Flag: "-i", What: "has a file, which does not go with --from: wanted one source"}
+		return &Problem{Flag: "-i", What: "has a file, which does not go with --from: wanted " +
+			"one source"}
 	}
 	r := o.replay
 	if o.speed == "" {
@@ -219,7 +246,8 @@ func (o *CopyOptions) recording(c *Copy) error {
 	for i, name := range r.Files {
 		if name == stdin {
 			if r.Passes != 1 {
-				return &Problem{Flag: "--loop", Value: o.loop, What: "cannot be had of standard input, which can be read once: wanted the name of a file"}
+				return &Problem{Flag: "--loop", Value: o.loop, What: "does not go with standard " +
+					"input, which can be read once: wanted the name of a file"}
 			}
 			if slices.Contains(r.Files[:i], stdin) {
 				return wanted("standard input is named twice: wanted - once")
@@ -229,11 +257,14 @@ func (o *CopyOptions) recording(c *Copy) error {
 		fi, err := os.Stat(name)
 		switch {
 		case err != nil:
-			return wanted("capture file %q: %s: wanted files to replay, or - for standard input", name, kernelWords(err))
+			return wanted("capture file %q: %s: wanted files to replay, or - for standard input",
+				name, kernelWords(err))
 		case fi.IsDir():
-			return wanted("%q is a directory: wanted the files in it", name).hinting("tcpcopy replay %s/*", strings.TrimSuffix(name, "/"))
+			return wanted("%q is a directory: wanted the files in it",
+				name).hinting("tcpcopy replay %s/*", strings.TrimSuffix(name, "/"))
 		case !fi.Mode().IsRegular() && r.Passes != 1:
-			return &Problem{Flag: "--loop", Value: o.loop, What: fmt.Sprintf("cannot be had of %q, which can be read once", name)}
+			return &Problem{Flag: "--loop", Value: o.loop, What: fmt.Sprintf("does not go with "+
+				"%q, which can be read once: wanted regular files", name)}
 		}
 	}
 	if s := r.Schedule; s.To > 0 && s.From >= s.To || s.Until > 0 && s.Since >= s.Until {
@@ -244,7 +275,7 @@ func (o *CopyOptions) recording(c *Copy) error {
 		c.Drain = replayDrain
 	}
 	if !o.fs.Changed("session-memory") {
-		c.SessionMemory = c.Memory / 2 // reading waits long before: no session need be dropped for it
+		c.SessionMemory = c.Memory / 2 // reading waits for the target long before that
 	}
 	return nil
 }

@@ -45,14 +45,20 @@ func TestReplayOptions(t *testing.T) {
 		args string
 		want Replay
 	}{
-		{"a.pcap", Replay{Files: []string{"a.pcap"}, Passes: 1, Schedule: schedule.Config{Speed: 1}}},
+		{"a.pcap", Replay{Files: []string{"a.pcap"}, Passes: 1,
+			Schedule: schedule.Config{Speed: 1}}},
 		{"-", Replay{Files: []string{"-"}, Passes: 1, Schedule: schedule.Config{Speed: 1}}},
 		{"a.pcap b.pcapng.zst --speed 2.5 --gap-limit 2s --rate 500/s",
-			Replay{Files: []string{"a.pcap", "b.pcapng.zst"}, Passes: 1, Schedule: schedule.Config{Speed: 2.5, GapLimit: 2 * time.Second, Rate: 500}}},
-		{"a.pcap --speed max --loop forever --duration 1h", Replay{Files: []string{"a.pcap"}, Duration: time.Hour}},
-		{"a.pcap --loop 3 --from 10m --to 11m", Replay{Files: []string{"a.pcap"}, Passes: 3, Schedule: schedule.Config{Speed: 1, From: 10 * time.Minute, To: 11 * time.Minute}}},
-		{"a.pcap --from 2026-03-01T12:30:00Z", Replay{Files: []string{"a.pcap"}, Passes: 1, Schedule: schedule.Config{Speed: 1, Since: half}}},
-		{"a.pcap -a 3 -I 250 -T 2", Replay{Files: []string{"a.pcap"}, Passes: 2, Schedule: schedule.Config{Speed: 3, GapLimit: 250 * time.Millisecond}}},
+			Replay{Files: []string{"a.pcap", "b.pcapng.zst"}, Passes: 1,
+				Schedule: schedule.Config{Speed: 2.5, GapLimit: 2 * time.Second, Rate: 500}}},
+		{"a.pcap --speed max --loop forever --duration 1h",
+			Replay{Files: []string{"a.pcap"}, Duration: time.Hour}},
+		{"a.pcap --loop 3 --from 10m --to 11m", Replay{Files: []string{"a.pcap"}, Passes: 3,
+			Schedule: schedule.Config{Speed: 1, From: 10 * time.Minute, To: 11 * time.Minute}}},
+		{"a.pcap --from 2026-03-01T12:30:00Z", Replay{Files: []string{"a.pcap"}, Passes: 1,
+			Schedule: schedule.Config{Speed: 1, Since: half}}},
+		{"a.pcap -a 3 -I 250 -T 2", Replay{Files: []string{"a.pcap"}, Passes: 2,
+			Schedule: schedule.Config{Speed: 3, GapLimit: 250 * time.Millisecond}}},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			c, err := parseReplay(t, strings.Fields(test.args+x)...)
@@ -63,7 +69,8 @@ func TestReplayOptions(t *testing.T) {
 				t.Error(d)
 			}
 			if c.From.Kind != FromFile || c.Captures() || c.Mark != 0 || c.Drain != replayDrain {
-				t.Errorf("from %q, captures %v, mark %#x, drain %v", c.From.Kind, c.Captures(), c.Mark, c.Drain)
+				t.Errorf("from %q, captures %v, mark %#x, drain %v", c.From.Kind, c.Captures(),
+					c.Mark, c.Drain)
 			}
 		})
 	}
@@ -73,16 +80,19 @@ func TestReplayOptions(t *testing.T) {
 func TestReplayLetters(t *testing.T) {
 	inFiles(t, "a.pcap", "capture")
 	for _, file := range []string{"a.pcap", "capture"} {
-		c, _, err := parse(t, "-i", file, "-x", "80-10.0.0.2:8080", "-a", "3", "-I", "250", "-T", "2")
+		c, _, err := parse(t, "-i", file, "-x", "80-10.0.0.2:8080", "-a", "3", "-I", "250", "-T",
+			"2")
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := Replay{Files: []string{file}, Passes: 2, Schedule: schedule.Config{Speed: 3, GapLimit: 250 * time.Millisecond}}
+		want := Replay{Files: []string{file}, Passes: 2,
+			Schedule: schedule.Config{Speed: 3, GapLimit: 250 * time.Millisecond}}
 		if d := cmp.Diff(&want, c.Replay); d != "" {
 			t.Error(d)
 		}
 	}
-	if c, _, err := parse(t, "-i", "eth0", "-x", "80-10.0.0.2:8080"); err != nil || c.Replay != nil {
+	if c, _, err := parse(t, "-i", "eth0", "-x", "80-10.0.0.2:8080"); err != nil ||
+		c.Replay != nil {
 		t.Errorf("an interface is a recording: %v, %v", c, err)
 	}
 }
@@ -100,10 +110,11 @@ func TestReplayRefusals(t *testing.T) {
 		{"a.pcap --speed NaN" + x, `--speed "NaN": wanted a factor`},
 		{"a.pcap --speed 2 -a 3" + x, "-a"},
 		{"a.pcap --loop 0" + x, `--loop "0": wanted a whole number from 1 on, or forever`},
-		{"- --loop 2" + x, `--loop "2": cannot be had of standard input`},
+		{"- --loop 2" + x, `--loop "2": does not go with standard input`},
 		{"- -" + x, "standard input is named twice"},
 		{"a.pcap --rate 0" + x, `--rate "0": wanted a number of new sessions a second`},
-		{"a.pcap --from yesterday" + x, `--from "yesterday": wanted a time after the first packet`},
+		{"a.pcap --from yesterday" + x,
+			`--from "yesterday": wanted a time after the first packet`},
 		{"a.pcap --from 10m --to 5m" + x, "--to: is not after --from"},
 		{"a.pcap --to 0" + x, `--to "0": leaves nothing to play`},
 		{"a.pcap -i eth0" + x, "unknown option -i"},
@@ -136,10 +147,13 @@ func TestRecordOptions(t *testing.T) {
 	}{
 		{"-o a.pcapng", recording.Config{Path: "a.pcapng"}},
 		{"-o -", recording.Config{Path: "-"}},
-		{"-o a.pcap.gz --rotate 1GB --keep 24", recording.Config{Path: "a.pcap.gz", RotateBytes: 1 << 30, Keep: 24}},
-		{"-o a.pcap --rotate 10m", recording.Config{Path: "a.pcap", RotateEvery: 10 * time.Minute}},
+		{"-o a.pcap.gz --rotate 1GB --keep 24", recording.Config{Path: "a.pcap.gz",
+			RotateBytes: 1 << 30, Keep: 24}},
+		{"-o a.pcap --rotate 10m", recording.Config{Path: "a.pcap",
+			RotateEvery: 10 * time.Minute}},
 		{"-o a.pcap --rotate 10M", recording.Config{Path: "a.pcap", RotateBytes: 10 << 20}},
-		{"-o a.pcap --rotate 1GB,10m --snaplen 128", recording.Config{Path: "a.pcap", RotateBytes: 1 << 30, RotateEvery: 10 * time.Minute, Snap: 128}},
+		{"-o a.pcap --rotate 1GB,10m --snaplen 128", recording.Config{Path: "a.pcap",
+			RotateBytes: 1 << 30, RotateEvery: 10 * time.Minute, Snap: 128}},
 	} {
 		c, err := parseRecord(t, strings.Fields("-x 80 "+test.args)...)
 		if err != nil {

@@ -10,44 +10,55 @@ import (
 	"syscall"
 )
 
-// Reaches are the words of --reach.
+// reaches holds the words of --reach.
 var reaches = []string{"auto", "loopback", "mark"}
 
-// target are the options of an intercept that stands on the target.
+// target returns the options of an intercept on the target.
 func (o *InterceptOptions) target() []option {
 	t := &o.c.Target
 	return []option{
 		{
 			name: "on-target", group: Where, set: on(&o.c.OnTarget),
-			help: "this is the test server itself: open the copies' connections here, from the clients' own addresses",
+			help: "run on the test server itself: open the copies' connections here, from the " +
+				"clients' own addresses",
 		},
 		{
 			name: "allow", arg: "PORT", group: Where, set: o.setAllow,
-			help: "with --on-target: copiers may connect to these ports of this host only, several with commas (default: all but the intercept's own)",
+			help: "with --on-target: let copiers connect only to these ports of this host, " +
+				"several with commas (default: all but the intercept's own)",
 		},
 		{
 			name: "netns", arg: "PATH|PID", group: Where, set: o.setNetns,
-			help: "with --on-target: the server is in this network namespace (a container's: the id of one of its processes)",
+			help: "with --on-target: the server is in this network namespace; for a container, " +
+				"the id of one of its processes",
 		},
 		{
-			name: "reach", arg: "HOW", group: How, def: "auto", set: oneOf(&t.Reach, reaches...), choices: reaches,
-			help: "with --on-target: how connections reach the server: loopback (a routing rule), mark (a routing rule and three sysctls; the server's own address is the local end), auto (loopback where it serves)",
+			name: "reach", arg: "HOW", group: How, def: "auto", set: oneOf(&t.Reach, reaches...),
+			choices: reaches,
+			help: "with --on-target: how connections reach the server: loopback (needs a " +
+				"routing rule), mark (needs a routing rule and three sysctls; the local end is " +
+				"the server's own address), auto (loopback if that works)",
 		},
 		{
 			name: "dry-run", group: How, set: on(&t.DryRun),
-			help: "with --on-target: print every change that would be made on this host, and how it is undone, and end",
+			help: "with --on-target: print every change that would be made on this host and how " +
+				"it would be undone, and end",
 		},
 		{
 			name: "cleanup", group: How, set: on(&t.Cleanup),
-			help: "take back what an intercept on this target that was killed has left, and end",
+			help: "undo what an intercept that was killed has left on this target, and end",
 		},
 		{
-			name: "max-connections", arg: "N", group: Bounds, def: "65536", set: whole(&t.MaxStreams, 1, 1<<20),
-			help: "with --on-target: connections at the same time, as far as the limit of open files allows; beyond it they are refused, and counted",
+			name: "max-connections", arg: "N", group: Bounds, def: "65536",
+			set: whole(&t.MaxStreams, 1, 1<<20),
+			help: "with --on-target: hold at most N connections, or as many as the limit of " +
+				"open files allows; beyond that they are refused, and counted",
 		},
 		{
-			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "256", set: amount(&t.Memory, mega, mega, 1024*giga),
-			help: "with --on-target: what may wait for the server; beyond it connections are dropped, and counted",
+			name: "memory", letter: "m", arg: "MB", group: Bounds, def: "256",
+			set: amount(&t.Memory, mega, mega, 1024*giga),
+			help: "with --on-target: memory for bytes that wait for the server; beyond that " +
+				"connections are dropped, and counted",
 		},
 	}
 }
@@ -75,11 +86,14 @@ func (o *InterceptOptions) setNetns(s string) error {
 	var at syscall.Statfs_t
 	switch err := syscall.Statfs(s, &at); {
 	case errors.Is(err, os.ErrPermission):
-		return wanted("cannot be looked at: permission denied: wanted a namespace of this user, or root")
+		return wanted("cannot be opened: permission denied: wanted a namespace of this user, or " +
+			"root")
 	case err != nil:
-		return wanted("no such network namespace: wanted the id of a process, or a path such as /run/netns/NAME")
+		return wanted("is not there: wanted the id of a process, or a path such as " +
+			"/run/netns/NAME")
 	case int64(at.Type) != nsfs:
-		return wanted("is no network namespace: wanted the id of a process, or a path such as /run/netns/NAME")
+		return wanted("is not a network namespace: wanted the id of a process, or a path such " +
+			"as /run/netns/NAME")
 	}
 	o.c.Target.Netns = s
 	return nil
@@ -88,7 +102,8 @@ func (o *InterceptOptions) setNetns(s string) error {
 // onTarget refuses options that do not go with, or without, --on-target. The warning may be empty.
 func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
 	if c.Target.Cleanup && c.Target.DryRun {
-		return "", &Problem{Flag: "--dry-run", What: "does not go with --cleanup, which takes back what there is"}
+		return "", &Problem{Flag: "--dry-run", What: "does not go with --cleanup: wanted one of " +
+			"them"}
 	}
 	if c.Target.Cleanup && !c.OnTarget {
 		c.OnTarget = true
@@ -106,17 +121,18 @@ func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
 	}
 	if c.OnTarget && slices.Contains(c.Target.Allow, uint16(o.port)) {
 		return "", &Problem{
-			Flag: "--allow", Value: fmt.Sprint(o.port), What: "is the intercept's own port: wanted the test server's",
+			Flag: "--allow", Value: fmt.Sprint(o.port), What: "is the intercept's own port: " +
+				"wanted the test server's",
 			Hint: "if the test server has that port, -p moves the intercept to another",
 		}
 	}
 	if c.OnTarget && len(c.Target.Allow) == 0 && !c.Target.Cleanup && !c.Target.DryRun {
-		return "no --allow: a copier with the key may connect to every port of this host", nil
+		return "no --allow: a copier with the key can connect to every port of this host", nil
 	}
 	return "", nil
 }
 
-// AllowWords are the allowed ports, for people.
+// AllowWords returns the allowed ports in words.
 func (t *Target) AllowWords() string {
 	if len(t.Allow) == 0 {
 		return "every port"

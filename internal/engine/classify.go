@@ -12,15 +12,16 @@ import (
 	"tcpcopy/internal/source"
 )
 
-// served is the mappings that there are, by index. It is never changed.
+// served is the mappings of a moment. It is never changed.
 type served struct {
 	table *mapping.Table
-	named []bool // the production address was given
-	// remote are the targets, where the packets are other hosts'; nil: they are this one's.
+	named []bool // by mapping: it names the production address
+	// remote are the targets, if the packets were captured on other hosts; nil: on this one.
 	remote map[netip.AddrPort]struct{}
 }
 
-// newServed is of all mappings that there are or were.
+// newServed returns what is served with these mappings, which include those that a reload has
+// removed.
 func newServed(c *config.Copy, maps []mapping.Mapping) (*served, error) {
 	table, err := mapping.NewTable(maps)
 	if err != nil {
@@ -33,7 +34,7 @@ func newServed(c *config.Copy, maps []mapping.Mapping) (*served, error) {
 	if c.From.Remote() {
 		k.remote = make(map[netip.AddrPort]struct{}, len(maps))
 	}
-	if c.From.Remote() && c.Replay == nil { // a recording may have been made where the target is production
+	if c.From.Remote() && c.Replay == nil { // in a recording, the target may be production
 		for _, m := range maps {
 			for _, t := range m.Targets {
 				k.remote[t.Addr] = struct{}{}
@@ -43,16 +44,16 @@ func newServed(c *config.Copy, maps []mapping.Mapping) (*served, error) {
 	return k, nil
 }
 
-// classifier says which captured frames are a mapping's, and whose they are. It belongs to the reader.
+// classifier decides which captured frames belong to a mapping. It is the reader's own.
 type classifier struct {
 	served   *served
 	isLocal  func(netip.Addr) bool
 	packets  ledger.Packets
-	lastAddr netip.Addr // of the last question to isLocal: clients come in runs
+	lastAddr netip.Addr // the last argument of isLocal, and its result: addresses come in runs
 	lastIs   bool
 }
 
-// classify fills p from a frame; false if the frame is not to be copied, for a reason that was counted.
+// classify fills p from a frame, and reports whether the frame is to be copied. Why not is counted.
 func (c *classifier) classify(f *source.Frame, p *shard.Packet) bool {
 	if err := packet.Decode(f.Data, f.Wire, &p.Seg); err != nil {
 		if errors.Is(err, packet.ErrMalformed) {
@@ -75,14 +76,16 @@ func (c *classifier) classify(f *source.Frame, p *shard.Packet) bool {
 	return false
 }
 
-// accepts says whether a frame from or to the production address counts. Where the mapping does not name it,
-// it must be this host's own, and the packet must come in from a client or go out from the server. Where
-// it does, the host may be a bridge or a router, and any sighting counts; the session takes the first of
-// several. Loopback shows every packet twice on one interface, and one direction is left out.
+// accepts reports whether a frame from or to the production address counts. If the mapping does
+// not name that address, it must be this host's own, and the packet must come in from a client or
+// go out from the server. If the mapping names it, this host may be a bridge or a router: every
+// sighting counts, and the session takes the first of several. Loopback shows each packet twice on
+// one interface, so one direction does not count.
 //
-// Packets that come from other hosts' interfaces are addressed to anybody: what is the production server's is
-// what the mapping says. What goes to a target is our own copies, which a mirror shows too.
-func (c *classifier) accepts(i int, production netip.AddrPort, f *source.Frame, fromServer bool) bool {
+// Packets from other hosts' interfaces can have any address: the mapping alone decides. Packets to
+// a target are our own copies, which a mirror shows as well.
+func (c *classifier) accepts(i int, production netip.AddrPort, f *source.Frame,
+	fromServer bool) bool {
 	if c.served.remote != nil {
 		_, target := c.served.remote[production]
 		return !target
@@ -93,6 +96,7 @@ func (c *classifier) accepts(i int, production netip.AddrPort, f *source.Frame, 
 	return c.served.named[i] || c.local(production.Addr())
 }
 
+// local reports whether an address is this host's.
 func (c *classifier) local(a netip.Addr) bool {
 	if a != c.lastAddr {
 		c.lastAddr, c.lastIs = a, c.isLocal(a)

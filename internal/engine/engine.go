@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"tcpcopy/internal/account/export"
@@ -18,93 +20,114 @@ import (
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/source/agents"
 	"tcpcopy/internal/source/locals"
-	"tcpcopy/internal/way/socket"
+	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/ways"
 )
 
-// Control is how a run is told to end, and how it speaks.
+// Control carries a run's stop signals, logger and callbacks.
 type Control struct {
-	Context context.Context // done: end at once
-	Stop    <-chan struct{} // closed: capture no more, let sessions end, and return
-	Log     *slog.Logger
-	Ready   func(detail string) // called once when everything is open
-	Version string
-	// Reload gets new settings: of their mappings, and of what may differ between them, the copy makes its
-	// own at once. nil: none come.
+	Context context.Context     // done: end at once
+	Stop    <-chan struct{}     // closed: end the capture, let the sessions drain, and return
+	Log     *slog.Logger        // for everything that users have to know
+	Ready   func(detail string) // called once, when everything is open
+	Version string              // of this program
+	// Reload receives new settings. A copy applies their mappings, and what may differ between
+	// mappings, and ignores the rest. If Reload is nil, nothing can be reloaded.
 	Reload <-chan *config.Copy
-	// Ask gets who wants to know how it stands: each is sent one state. nil: nobody.
+	// Ask receives requests for the current state; the run sends one Snapshot on each channel. If
+	// Ask is nil, no state can be requested.
 	Ask <-chan chan<- *export.Snapshot
 }
 
-// copier is a run of tcpcopy copy.
+// copier is a run of tcpcopy copy or replay.
 type copier struct {
 	ctl    *Control
 	c      *config.Copy
+	parts  parts
 	origin time.Time
 	now    func() mono.Time
 
-	// maps are the mappings, in the shards' order. One that a reload has taken out stays, for the sessions that
-	// it has.
+	// maps are the mappings, in the shards' order. A mapping that a reload has removed stays here
+	// for its sessions.
 	maps    []mapping.Mapping
 	source  source.Source
-	agents  *agents.Source // the source, where it is agents; else nil
-	locals  *locals.Set
+	agents  *agents.Source // the source, if it is agents; else nil
+	local   localAddresses
 	reader  *reader
 	shards  []*shardLoop
-	outputs []*socket.Output
-	raw     *rawWay
-	tunnel  *tunnelWay
-	replay  *replay // nil: packets are captured as they come
-	running bool    // the shards' goroutines
-	final   bool    // and they have ended
+	way     way.Way
+	ready   context.CancelFunc // ends the goroutine behind way.Host.Context
+	replay  *replay            // nil: packets are captured live
+	running bool               // the shards' goroutines run
+	final   bool               // they have ended
 }
 
-// Run copies until it is told to stop, calls progress every c.Stats, and returns the last state; nil if
-// the copy could not begin. The error is the context's if that ended the run before the sessions had
-// drained.
+// parts are what a run is made of, where tests use others than users do.
+type parts struct {
+	way    func(*way.Settings) (way.Way, error)
+	source func(*copier) (source.Source, error)
+	local  func() (localAddresses, error)
+}
+
+// localAddresses knows this host's addresses; *locals.Set does.
+type localAddresses interface {
+	Has(netip.Addr) bool
+	All() []netip.Addr
+	Close() error
+}
+
+func watchLocals() (localAddresses, error) { return locals.Watch() }
+
+// Run copies until it is told to stop, or until a recording has ended. It calls progress every
+// c.Stats, and returns the final state; nil if the copy could not begin. The error is the
+// context's if that ended the run before the sessions had drained.
 func Run(ctl *Control, c *config.Copy, progress func(*export.Snapshot)) (*export.Snapshot, error) {
+	return run(ctl, c, progress, parts{way: ways.New, source: (*copier).openSource,
+		local: watchLocals})
+}
+
+func run(
+	ctl *Control, c *config.Copy, progress func(*export.Snapshot), p parts,
+) (*export.Snapshot, error) {
 	origin := time.Now()
-	cp := &copier{ctl: ctl, c: c, origin: origin, now: func() mono.Time { return mono.Time(time.Since(origin)) }}
+	cp := &copier{
+		ctl: ctl, c: c, parts: p, origin: origin, maps: slices.Clone(c.Mappings),
+		now: func() mono.Time { return mono.Time(time.Since(origin)) },
+	}
 	defer cp.close()
 	if err := cp.open(); err != nil {
-		return nil, err
+		return nil, asProblem(err)
 	}
 	err := cp.work(progress)
 	cp.end()
 	return cp.snapshot(), err
 }
 
-// open makes everything, from the target's side to the capture's, so that the first packet finds all of
-// it in place.
+// asProblem returns a way's complaint about a setting as the configuration's own.
+func asProblem(err error) error {
+	var p *way.Problem
+	if errors.As(err, &p) {
+		problem := config.Problem(*p)
+		return &problem
+	}
+	return err
+}
+
+// open opens everything, from the targets' side to the source, so that the first packet finds all
+// of it in place.
 func (cp *copier) open() error {
-	if err := cp.learnWay(); err != nil {
-		return err
-	}
-	c := cp.c
-	cp.maps = slices.Clone(c.Mappings)
-	if err := checkPorts(c); err != nil {
-		return err
-	}
-	if c.Replay != nil {
-		var err error
-		if cp.replay, err = openReplay(cp); err != nil {
-			return err
-		}
-	}
-	set, err := locals.Watch()
+	set, err := cp.parts.local()
 	if err != nil {
 		return err
 	}
-	cp.locals = set
-	if c.Via == config.ViaRaw {
-		if cp.raw, err = openRaw(cp); err != nil {
-			return err
-		}
+	cp.local = set
+	if err := cp.openWay(); err != nil {
+		return err
 	}
-	if c.Via == config.ViaTunnel {
-		if err := checkStandIns(c, nil); err != nil {
+	if cp.c.Replay != nil {
+		if cp.replay, err = openReplay(cp); err != nil {
 			return err
 		}
-		cp.tunnel = openTunnel(cp, shardCount(c))
 	}
 	if err := cp.openShards(); err != nil {
 		return err
@@ -113,22 +136,15 @@ func (cp *copier) open() error {
 		go l.run()
 		cp.running = true
 	}
-	if cp.raw != nil {
-		if err := cp.raw.connect(cp.shards); err != nil {
-			return err
-		}
+	if err := cp.way.Connect(); err != nil {
+		return err
 	}
-	if cp.tunnel != nil {
-		if err := cp.tunnel.connect(); err != nil {
-			return err
-		}
-	}
-	src, err := cp.openSource()
+	src, err := cp.parts.source(cp)
 	if err != nil {
 		return err
 	}
 	cp.source = src
-	served, err := newServed(c, cp.maps)
+	served, err := newServed(cp.c, cp.maps)
 	if err != nil {
 		return err
 	}
@@ -137,57 +153,67 @@ func (cp *copier) open() error {
 	return nil
 }
 
-// maxShards is how many shards there may be.
-const maxShards = 64
-
-// shardCount is how many shards to run: one for each processor that the program may use, but for one, which
-// the reader needs.
-func shardCount(c *config.Copy) int {
-	if c.Shards > 0 {
-		return min(c.Shards, maxShards)
+// openWay opens the way to the targets.
+func (cp *copier) openWay() error {
+	settings := cp.c.Settings
+	settings.SendTimeout = cp.c.SessionTimeout
+	w, err := cp.parts.way(&settings)
+	if err != nil {
+		return err
 	}
-	return max(1, min(runtime.GOMAXPROCS(0)-1, maxShards))
+	ctx, cancel := context.WithCancel(cp.ctl.Context)
+	cp.ready = cancel
+	go func() {
+		select {
+		case <-cp.ctl.Stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	cp.way = w
+	return w.Open(&way.Host{
+		Context: ctx, Log: cp.ctl.Log, Software: "tcpcopy " + cp.ctl.Version,
+		Origin: cp.origin, Now: cp.now, Addresses: cp.local.All,
+	}, &settings, wayTargets(cp.c))
 }
 
+// wayTargets returns the targets of all mappings, each once.
+func wayTargets(c *config.Copy) (all []way.Target) {
+	for i, m := range c.Mappings {
+		copies := c.Of(i).Copies
+		for _, t := range m.Targets {
+			k := slices.IndexFunc(all, func(o way.Target) bool { return o.Addr == t.Addr })
+			if k < 0 {
+				all = append(all, way.Target{Addr: t.Addr, Copies: copies})
+				continue
+			}
+			all[k].Copies = max(all[k].Copies, copies)
+		}
+	}
+	return all
+}
+
+// shardCount returns how many shards run: as many as configured, or one for each processor that the
+// program may use, except for one, which the reader needs.
+func shardCount(c *config.Copy) int {
+	if c.Shards > 0 {
+		return min(c.Shards, way.MaxShards)
+	}
+	return max(1, min(runtime.GOMAXPROCS(0)-1, way.MaxShards))
+}
+
+// openShards makes the shards, each with its end of the way.
 func (cp *copier) openShards() error {
 	c, n := cp.c, shardCount(cp.c)
 	for i := range n {
-		cfg := shard.Config{
-			Index: i, Count: n, Services: services(c, n, cp.now()),
-			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
-		}
-		if cp.raw != nil {
-			cfg.Raw = cp.raw.config()
-			loop := newShardLoop(shard.New(cfg), cp.now)
-			snd, err := cp.raw.sender()
-			if err != nil {
-				return err
-			}
-			loop.sender, loop.raw = snd, cp.raw
-			cp.shards = append(cp.shards, loop)
-			continue
-		}
-		if cp.tunnel != nil {
-			out := cp.tunnel.hub.Output(i)
-			cfg.Opener, cfg.Sources = out, true
-			cfg.Raw = shard.Raw{Clients: c.Clients, LocalhostAs: c.LocalhostAs, PortShift: c.PortShift}
-			loop := newShardLoop(shard.New(cfg), cp.now)
-			loop.tunnel, loop.told = out, out.Events()
-			cp.shards = append(cp.shards, loop)
-			continue
-		}
-		out, err := socket.New(socket.Config{
-			Now: cp.now, Mark: c.Mark, Bind: c.Bind, ConnectTimeout: c.ConnectTimeout,
-			SendTimeout: c.SessionTimeout, Proxy: socket.Proxy(c.ProxyProtocol),
-		})
+		end, err := cp.way.Attach(i, n)
 		if err != nil {
 			return err
 		}
-		cp.outputs = append(cp.outputs, out)
-		cfg.Opener = out
-		loop := newShardLoop(shard.New(cfg), cp.now)
-		loop.sockets, loop.events = out, out.Events()
-		cp.shards = append(cp.shards, loop)
+		cp.shards = append(cp.shards, newShardLoop(shard.New(shard.Config{
+			Services: services(c, n, cp.now()), Streams: end,
+			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
+		}), end, cp.now))
 	}
 	return nil
 }
@@ -208,11 +234,12 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 		select {
 		case <-tick:
 			progress(cp.snapshot())
-		case who := <-cp.ctl.Ask:
-			who <- cp.snapshot()
+		case to := <-cp.ctl.Ask:
+			to <- cp.snapshot()
 		case c := <-cp.ctl.Reload:
 			if err := cp.reload(c); err != nil {
-				cp.ctl.Log.Error("not reloaded: all goes on as before", "error", err)
+				cp.ctl.Log.Error("not reloaded: everything goes on as before", "error",
+					asProblem(err))
 			} else {
 				cp.ctl.Log.Info("reloaded: " + cp.describe())
 			}
@@ -235,26 +262,26 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 	}
 }
 
-// drainLook is how often drain looks whether sessions are left.
-const drainLook = 20 * time.Millisecond
+// drainPoll is how often drain counts the sessions that are left.
+const drainPoll = 20 * time.Millisecond
 
-// drain gives the sessions time to send what was captured and to be closed in order.
+// drain gives the sessions time to deliver what was captured and to close in order.
 func (cp *copier) drain(tick <-chan time.Time, progress func(*export.Snapshot)) error {
 	for _, l := range cp.shards {
 		l.call(func(sh *shard.Shard) { sh.Drain(cp.now()) })
 	}
-	over := time.NewTimer(cp.c.Drain)
-	defer over.Stop()
-	look := time.NewTicker(drainLook)
-	defer look.Stop()
+	limit := time.NewTimer(cp.c.Drain)
+	defer limit.Stop()
+	poll := time.NewTicker(drainPoll)
+	defer poll.Stop()
 	for cp.live() > 0 {
 		select {
 		case <-tick:
 			progress(cp.snapshot())
-		case <-look.C:
-		case who := <-cp.ctl.Ask:
-			who <- cp.snapshot()
-		case <-over.C:
+		case <-poll.C:
+		case to := <-cp.ctl.Ask:
+			to <- cp.snapshot()
+		case <-limit.C:
 			return nil
 		case <-cp.ctl.Context.Done():
 			return cp.ctl.Context.Err()
@@ -263,6 +290,7 @@ func (cp *copier) drain(tick <-chan time.Time, progress func(*export.Snapshot)) 
 	return nil
 }
 
+// live returns how many sessions the shards hold.
 func (cp *copier) live() (n int) {
 	for _, l := range cp.shards {
 		l.call(func(sh *shard.Shard) { n += sh.Live() })
@@ -270,7 +298,7 @@ func (cp *copier) live() (n int) {
 	return n
 }
 
-// end stops the shards: what is left of their sessions is dropped.
+// end ends the shards, and drops what is left of their sessions.
 func (cp *copier) end() {
 	for _, l := range cp.shards {
 		close(l.stop)
@@ -279,31 +307,28 @@ func (cp *copier) end() {
 	cp.final = true
 }
 
-// close gives everything back, whatever was opened.
+// close frees whatever was opened.
 func (cp *copier) close() {
 	if cp.running && !cp.final {
 		cp.end()
 	}
-	for _, o := range cp.outputs {
-		o.Close()
+	if cp.way != nil {
+		cp.way.Close()
+		cp.ready()
 	}
-	if cp.raw != nil {
-		cp.raw.close()
-	}
-	if cp.tunnel != nil {
-		cp.tunnel.close()
-	}
-	if cp.locals != nil {
-		cp.locals.Close()
+	if cp.local != nil {
+		cp.local.Close()
 	}
 	if cp.replay != nil {
 		cp.replay.source.Close()
 	}
 }
 
+// snapshot returns the current state.
 func (cp *copier) snapshot() *export.Snapshot {
 	s := &export.Snapshot{
-		Version: cp.ctl.Version, Via: string(cp.c.Via), Mappings: cp.c.MappingStrings(), From: cp.c.From.Text,
+		Version: cp.ctl.Version, Via: cp.way.Name(), Mappings: cp.c.MappingStrings(),
+		From:  cp.c.From.Text,
 		Start: cp.origin, Now: time.Now(), Final: cp.final, Resources: export.Spent(),
 	}
 	for _, l := range cp.shards {
@@ -314,11 +339,10 @@ func (cp *copier) snapshot() *export.Snapshot {
 	p := cp.reader.packets()
 	s.Counters.Packets.Add(&p)
 	cp.fillAgents(s)
-	if cp.raw != nil {
-		cp.raw.fill(s)
-	}
-	if cp.tunnel != nil {
-		cp.tunnel.fill(s)
+	account := cp.way.Account()
+	s.Counters.SendErrors += account.SendErrors
+	for _, l := range account.Links {
+		s.Links = append(s.Links, export.LinkState(l))
 	}
 	if cp.replay != nil {
 		cp.replay.fill(s)
@@ -326,12 +350,12 @@ func (cp *copier) snapshot() *export.Snapshot {
 	return s
 }
 
-// describe says what was begun, for people.
+// describe returns what the run does, for people.
 func (cp *copier) describe() string {
 	if cp.c.Replay != nil {
-		return describeReplay(cp.c)
+		return describeReplay(cp.c, cp.way.Name())
 	}
-	d := "copying " + joinMappings(cp.c.MappingStrings()) + " via " + string(cp.c.Via)
+	d := "copying " + strings.Join(cp.c.MappingStrings(), ", ") + " via " + cp.way.Name()
 	switch {
 	case cp.c.From.Remote():
 		d += " from " + cp.c.From.Text
@@ -339,15 +363,4 @@ func (cp *copier) describe() string {
 		d += fmt.Sprintf(" from %v", cp.c.Interfaces)
 	}
 	return d
-}
-
-func joinMappings(all []string) string {
-	s := ""
-	for i, m := range all {
-		if i > 0 {
-			s += ", "
-		}
-		s += m
-	}
-	return s
 }

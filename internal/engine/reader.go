@@ -15,73 +15,76 @@ import (
 )
 
 const (
-	// pollEvery bounds how long the reader waits without looking whether it has to end.
+	// pollEvery bounds how long the reader waits before it checks whether it has to end.
 	pollEvery = 200 * time.Millisecond
-	// lastLook is how long to wait for what the kernel still has in a block that is not full: it hands
-	// those over after a millisecond or some, by a timer that a busy machine delays.
-	lastLook = 20 * time.Millisecond
-	// drainRounds bounds what is read after the stop.
+	// lastWait is how long to wait for the packets in a block that is not full: the kernel hands
+	// it over after some milliseconds, by a timer that a busy machine delays.
+	lastWait = 20 * time.Millisecond
+	// drainRounds bounds how many batches are read after the stop.
 	drainRounds = 4096
-	// drainLate is how many batches of traffic that came after the stop, perhaps of several rings, end it.
+	// drainLate is how many batches in a row that were captured after the stop, perhaps from
+	// several rings, end the reading.
 	drainLate = 4
 
-	// What may be under way to one shard: the ring goes back to the kernel at once, whatever the shards
-	// are busy with, and this is how much more of a burst there is room for.
+	// What may be on its way to one shard. The ring's blocks go back to the kernel at once, however
+	// busy the shards are; this is the room for a burst beyond the ring.
 	maxCarriers  = 256
-	maxSpare     = 8 // that are kept for the next batches
+	maxSpare     = 8 // carriers that are kept for the next batches
 	carrierBytes = 8 << 20
-	packetCost   = 256 // bytes that a packet costs beside its payload
-	// An arena begins small and doubles, for most packets have little payload.
+	packetCost   = 256 // bytes that count for a packet beside its payload
+	// An arena begins small and doubles: most packets have little payload.
 	minArena = 4 << 10
 	maxArena = 256 << 10
 )
 
-// carrier takes a share of a captured batch to a shard, and comes back for the next one.
+// carrier takes a share of a captured batch to a shard. The shard's loop sends it home, for reuse.
 type carrier struct {
 	list  []shard.Packet
-	arena []byte // what the packets' payloads lie in
+	arena []byte // the packets' payloads
 	home  chan<- *carrier
 }
 
-// lane is the reader's side of the way to one shard.
+// lane is the reader's end of the queue to one shard.
 type lane struct {
 	loop  *shardLoop
-	home  chan *carrier // carriers that come back; all of them find room
+	home  chan *carrier // carriers that come back; it has room for all
 	spare []*carrier
-	out   int // carriers under way
-	bytes int // and what they hold
-	next  *carrier
+	out   int      // carriers on their way
+	bytes int      // what they hold, and next
+	next  *carrier // that is being filled
 }
 
-// reader moves batches from the capture to the shards. It copies what it hands on, so that no shard holds
-// up the ring; where too much is under way, it waits, and the ring fills.
+// reader moves batches from the source to the shards. It copies the packets, so that no shard
+// holds up the ring. While too much is on its way to a shard it waits, and the ring fills.
 type reader struct {
 	source source.Source
 	class  classifier
 	lanes  []lane
 	stop   chan struct{}          // closed: read what is there, and end
-	fresh  atomic.Pointer[served] // mappings that the classifier is to know from the next batch on
-	replay *replay                // nil: the packets are captured as they come
+	fresh  atomic.Pointer[served] // the mappings from the next batch on; nil: as before
+	replay *replay                // nil: the packets are captured live
 
 	mu    sync.Mutex // guards count
 	count ledger.Packets
 }
 
 func newReader(source source.Source, class classifier, shards []*shardLoop) *reader {
-	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)), stop: make(chan struct{})}
+	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)),
+		stop: make(chan struct{})}
 	for i, l := range shards {
 		r.lanes[i] = lane{loop: l, home: make(chan *carrier, maxCarriers)}
 	}
 	return r
 }
 
-// run reads until stop is closed, and then what the kernel had captured by that time; when it returns, the
-// shards have taken in all of it. It closes the source; an end of the source by itself is an error: io.EOF where
-// a recording is over. What was recorded and is not read yet when stop is closed is left.
+// run reads until stop is closed, and then what the kernel had captured by that time. When it
+// returns, the shards have taken in everything, and the source is closed. The end of the source is
+// an error: io.EOF if a recording is over. Of a recording, nothing more is read when stop is
+// closed.
 func (r *reader) run() error {
 	defer func() {
 		r.source.Close()
-		r.source.Next(0) // lets go of the last batch
+		r.source.Next(0) // releases the last batch
 	}()
 	for {
 		select {
@@ -112,20 +115,21 @@ func (r *reader) run() error {
 	}
 }
 
-// settle waits until the shards have taken in all that they were dealt.
+// settle waits until the shards have taken in everything that they were dealt.
 func (r *reader) settle() {
 	for i := range r.lanes {
 		for r.lanes[i].out > 0 {
-			r.lanes[i].take(<-r.lanes[i].home)
+			r.lanes[i].recycle(<-r.lanes[i].home)
 		}
 	}
 }
 
+// drain reads what the kernel had captured when stop was closed.
 func (r *reader) drain() error {
 	defer r.settle()
 	stopped, late := r.lanes[0].loop.now(), 0
 	for range drainRounds {
-		frames, err := r.source.Next(lastLook)
+		frames, err := r.source.Next(lastWait)
 		if err != nil {
 			return err
 		}
@@ -142,7 +146,7 @@ func (r *reader) drain() error {
 	return nil
 }
 
-// deal hands a batch out.
+// deal deals out a batch to the shards.
 func (r *reader) deal(frames []source.Frame) {
 	if k := r.fresh.Swap(nil); k != nil {
 		r.class.served = k
@@ -167,15 +171,16 @@ func (r *reader) deal(frames []source.Frame) {
 	r.mu.Unlock()
 }
 
-// add copies a packet to the carrier that goes next, of a batch with so many packets left.
+// add copies a packet into the next carrier. left is how many packets of the batch are left.
 func (l *lane) add(p *shard.Packet, left int) {
 	if l.next == nil {
 		l.next = l.carrier()
-		l.next.list = slices.Grow(l.next.list, left) // at once: what grows bit by bit leaves as much behind
+		// at once: growing in steps leaves as much garbage
+		l.next.list = slices.Grow(l.next.list, left)
 	}
 	c := l.next
 	if n := len(p.Seg.Payload); n > 0 {
-		if len(c.arena)+n > cap(c.arena) { // what lies in the old one stays there
+		if len(c.arena)+n > cap(c.arena) { // earlier payloads stay in the old one
 			c.arena = make([]byte, 0, max(n, minArena, min(2*cap(c.arena), maxArena)))
 		}
 		at := len(c.arena)
@@ -187,17 +192,17 @@ func (l *lane) add(p *shard.Packet, left int) {
 	c.list = append(c.list, *p)
 }
 
-// carrier returns one that is free, and waits for one while too much is under way.
+// carrier returns a free carrier, and waits for one while too much is on its way.
 func (l *lane) carrier() *carrier {
 	for {
 		select {
 		case c := <-l.home:
-			l.take(c)
+			l.recycle(c)
 			continue
 		default:
 		}
 		if l.out >= maxCarriers || l.out > 0 && l.bytes > carrierBytes {
-			l.take(<-l.home)
+			l.recycle(<-l.home)
 			continue
 		}
 		if n := len(l.spare); n > 0 {
@@ -209,19 +214,20 @@ func (l *lane) carrier() *carrier {
 	}
 }
 
-// take takes back a carrier that the shard has done with.
-func (l *lane) take(c *carrier) {
+// recycle takes back a carrier that has come home.
+func (l *lane) recycle(c *carrier) {
 	l.out--
 	for i := range c.list {
 		l.bytes -= len(c.list[i].Seg.Payload) + packetCost
 	}
 	clear(c.list)
 	c.list, c.arena = c.list[:0], c.arena[:0]
-	if len(l.spare) < maxSpare { // the rest was for a burst
+	if len(l.spare) < maxSpare { // more than that was for a burst
 		l.spare = append(l.spare, c)
 	}
 }
 
+// send sends the next carrier to the shard.
 func (l *lane) send() {
 	if l.next != nil {
 		l.out++

@@ -20,16 +20,16 @@ import (
 	"tcpcopy/internal/source/recording"
 )
 
-// Recorded is what a recording has come to.
+// Recorded is the state of a recording.
 type Recorded struct {
 	Start, Now time.Time
 	Packets    ledger.Packets
-	Sampled    uint64 // packets left out by --sample
-	Sessions   uint64 // that began, and are recorded
+	Sampled    uint64 // packets that --sample has left out
+	Sessions   uint64 // recorded sessions whose beginning was captured
 	File       recording.State
 }
 
-// recorder captures and writes.
+// recorder captures packets and writes them to a file.
 type recorder struct {
 	c      *config.Record
 	source source.Source
@@ -43,8 +43,8 @@ type recorder struct {
 	state Recorded
 }
 
-// Record records until it is told to stop, calls progress every c.Stats, and returns what it came to; nil if it
-// could not begin.
+// Record records until it is told to stop. It calls progress every c.Stats, and returns the final
+// state; nil if it could not begin.
 func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded, error) {
 	r := &recorder{c: c, origin: time.Now()}
 	set, err := locals.Watch()
@@ -62,13 +62,14 @@ func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded
 		return nil, err
 	}
 	now := func() mono.Time { return mono.Time(time.Since(r.origin)) }
-	r.source, err = opened(afpacket.Open(afpacket.Config{Interfaces: c.Interfaces, Filter: program, Memory: int(c.Ring), Now: now}))
+	r.source, err = opened(afpacket.Open(afpacket.Config{Interfaces: c.Interfaces, Filter: program,
+		Memory: int(c.Ring), Now: now}))
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		r.source.Close()
-		r.source.Next(0) // lets go of the last batch
+		r.source.Next(0) // releases the last batch
 	}()
 	if r.out, err = recording.New(c.File, r.origin); err != nil {
 		return nil, err
@@ -82,8 +83,9 @@ func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded
 	return &state, err
 }
 
-// attend waits for the end, and tells meanwhile.
-func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan struct{}, failed <-chan error) error {
+// attend waits for the end, and calls progress.
+func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan struct{},
+	failed <-chan error) error {
 	var tick, over <-chan time.Time
 	if r.c.Stats > 0 {
 		t := time.NewTicker(r.c.Stats)
@@ -112,14 +114,15 @@ func (r *recorder) attend(ctl *Control, progress func(*Recorded), stop chan stru
 	}
 }
 
-// run captures until stop is closed, and then what the kernel had captured by that time; it ends the file.
+// run records until stop is closed, and then what the kernel had captured by that time, and ends
+// the file.
 func (r *recorder) run(stop <-chan struct{}, now func() mono.Time) error {
 	ending, last := mono.Never, 0
 	for last < drainLate {
 		wait := pollEvery
 		select {
 		case <-stop:
-			if wait = lastLook; ending == mono.Never {
+			if wait = lastWait; ending == mono.Never {
 				ending = now()
 			}
 		default:
@@ -134,7 +137,7 @@ func (r *recorder) run(stop <-chan struct{}, now func() mono.Time) error {
 		if err := r.out.Tick(time.Now()); err != nil {
 			return err
 		}
-		r.tell(len(frames))
+		r.publish(len(frames))
 		switch {
 		case ending == mono.Never:
 		case len(frames) == 0:
@@ -144,10 +147,11 @@ func (r *recorder) run(stop <-chan struct{}, now func() mono.Time) error {
 		}
 	}
 	err := r.out.Close(time.Now(), r.seen())
-	r.tell(0)
+	r.publish(0)
 	return err
 }
 
+// write writes those frames of a batch that are to be recorded.
 func (r *recorder) write(frames []source.Frame) error {
 	for i := range frames {
 		f := &frames[i]
@@ -166,20 +170,22 @@ func (r *recorder) write(frames []source.Frame) error {
 		if !p.FromServer && p.Seg.Flags&(packet.SYN|packet.ACK) == packet.SYN {
 			r.sessions++
 		}
-		if err := r.out.Write(r.origin.Add(time.Duration(f.Time)), f.Data, f.Wire, r.seen()); err != nil {
+		if err := r.out.Write(r.origin.Add(time.Duration(f.Time)), f.Data, f.Wire,
+			r.seen()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// seen is what the kernel has captured and lost.
+// seen returns what the kernel has captured and lost.
 func (r *recorder) seen() capfile.Counts {
-	return capfile.Counts{Received: r.class.packets.Seen + r.class.packets.KernelDrop, Dropped: r.class.packets.KernelDrop}
+	return capfile.Counts{Received: r.class.packets.Seen + r.class.packets.KernelDrop,
+		Dropped: r.class.packets.KernelDrop}
 }
 
-// tell lets snapshot see what was done.
-func (r *recorder) tell(frames int) {
+// publish makes the state visible to snapshot, after a batch of so many frames.
+func (r *recorder) publish(frames int) {
 	r.class.packets.Seen += uint64(frames)
 	s := r.source.Stats()
 	r.class.packets.KernelDrop = s.Dropped
@@ -190,6 +196,7 @@ func (r *recorder) tell(frames int) {
 	r.mu.Unlock()
 }
 
+// snapshot returns the current state.
 func (r *recorder) snapshot() Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,6 +205,7 @@ func (r *recorder) snapshot() Recorded {
 	return s
 }
 
+// describe returns what is recorded, for people.
 func (r *recorder) describe() string {
 	words := make([]string, len(r.c.Production))
 	for i, o := range r.c.Production {
@@ -209,7 +217,7 @@ func (r *recorder) describe() string {
 	return "recording " + strings.Join(words, ", ") + " to " + r.out.State().Name
 }
 
-// recordedServers are the servers whose traffic is recorded.
+// recordedServers returns the servers whose traffic is recorded.
 func recordedServers(c *config.Record) (*served, error) {
 	maps := make([]mapping.Mapping, len(c.Production))
 	for i, o := range c.Production {
@@ -218,7 +226,7 @@ func recordedServers(c *config.Record) (*served, error) {
 	return newServed(&config.Copy{}, maps)
 }
 
-// recordFilter is what the kernel selects.
+// recordFilter returns the filter by which the kernel selects packets.
 func recordFilter(c *config.Record) (filter.Program, error) {
 	spec := filter.CaptureSpec{Expr: c.Filter, ExcludeMark: config.DefaultMark}
 	if c.Both {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -13,21 +12,23 @@ import (
 	"tcpcopy/internal/core/shard"
 )
 
-// refilter is a capture source whose filter can be replaced while it captures.
+// refilter is a source whose filter can be replaced while it captures.
 type refilter interface {
 	SetFilter(prog []bpf.RawInstruction) error
 }
 
-// reload takes the mappings of new settings, and what may differ between them. What can fail comes first, and
-// then nothing has changed. Sessions that are there go on: a mapping or a target that is no more gets no
-// new ones.
+// reload applies the mappings of new settings, and what may differ between mappings. Everything
+// that can fail comes first, and nothing has changed when it does. Sessions go on; a mapping or a
+// target that was removed gets no new ones.
 func (cp *copier) reload(fresh *config.Copy) error {
 	next := *cp.c
 	next.Mappings, next.Mapped, next.Own = fresh.Mappings, fresh.Mapped, fresh.Own
 	maps := slices.Clone(cp.maps)
-	at := make([]int, len(next.Mappings)) // where they are in maps
+	at := make([]int, len(next.Mappings)) // their indexes in maps
 	for i, m := range next.Mappings {
-		at[i] = slices.IndexFunc(maps, func(o mapping.Mapping) bool { return o.Production == m.Production })
+		at[i] = slices.IndexFunc(maps, func(o mapping.Mapping) bool {
+			return o.Production == m.Production
+		})
 		if at[i] < 0 {
 			at[i] = len(maps)
 			maps = append(maps, m)
@@ -38,9 +39,6 @@ func (cp *copier) reload(fresh *config.Copy) error {
 	if err != nil {
 		return err
 	}
-	if err := checkPorts(&next); err != nil {
-		return err
-	}
 	targets := cp.c.Targets()
 	var added []netip.AddrPort
 	for _, t := range next.Targets() {
@@ -48,11 +46,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 			added = append(added, t)
 		}
 	}
-	if cp.raw != nil {
-		if err := cp.raw.accept(&next, added); err != nil {
-			return err
-		}
-	} else if err := checkStandIns(&next, nil); err != nil {
+	if err := cp.way.Check(wayTargets(&next), added); err != nil {
 		return err
 	}
 	if err := cp.widen(maps); err != nil {
@@ -60,7 +54,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 	}
 
 	// From here on nothing fails.
-	cp.announce(append(targets, added...))
+	cp.way.SetTargets(append(targets, added...))
 	for _, l := range cp.shards {
 		l.call(func(sh *shard.Shard) {
 			for i := range maps {
@@ -72,7 +66,7 @@ func (cp *copier) reload(fresh *config.Copy) error {
 					if s.Session == nil {
 						s.Since = cp.now()
 					}
-					settle(s, &next, k, len(cp.shards))
+					configure(s, &next, k, len(cp.shards))
 				})
 			}
 		})
@@ -82,13 +76,15 @@ func (cp *copier) reload(fresh *config.Copy) error {
 	return nil
 }
 
-// widen has the kernel select what new mappings need too.
+// widen has the kernel select the packets of new mappings as well.
 func (cp *copier) widen(maps []mapping.Mapping) error {
-	if slices.EqualFunc(maps, cp.maps, func(a, b mapping.Mapping) bool { return a.Production == b.Production }) {
+	if slices.EqualFunc(maps, cp.maps, func(a, b mapping.Mapping) bool {
+		return a.Production == b.Production
+	}) {
 		return nil
 	}
 	if k := cp.c.From.Kind; k != config.FromHost && k != config.FromMirror {
-		return nil // there the kernel selects nothing
+		return nil // the kernel does not select by port
 	}
 	prog, err := captureFilter(cp.c, maps)
 	if err != nil {
@@ -96,36 +92,7 @@ func (cp *copier) widen(maps []mapping.Mapping) error {
 	}
 	src, ok := cp.source.(refilter)
 	if !ok {
-		return errors.New("this capture's ports cannot change while it runs: wanted a new start")
+		return errors.New("the ports of this capture cannot change while it runs: wanted a restart")
 	}
 	return src.SetFilter(prog)
-}
-
-// announce tells the intercepts of the targets. Those that are no more stay, for the sessions that they have.
-func (cp *copier) announce(targets []netip.AddrPort) {
-	switch {
-	case cp.raw != nil:
-		cp.raw.group.SetTargets(targets)
-	case cp.tunnel != nil:
-		cp.tunnel.group.SetTargets(targets)
-	}
-}
-
-// accept makes targets ready that are new.
-func (r *rawWay) accept(c *config.Copy, added []netip.AddrPort) error {
-	if err := checkStandIns(c, r.cp.locals.All()); err != nil {
-		return err
-	}
-	for _, t := range added {
-		switch {
-		case t.Addr().IsLoopback():
-			return fmt.Errorf("target %s on this host cannot answer to the clients' addresses: wanted another host's", t)
-		case r.device != nil && r.device.Direct[t.Addr()] == nil:
-			return fmt.Errorf("target %s is new, and with -o takes a new start", t)
-		}
-		if err := r.measure(t.Addr()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

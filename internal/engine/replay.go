@@ -19,19 +19,21 @@ import (
 )
 
 const (
-	// What the sessions may hold before no more is read: they give it to the target as fast as that takes it.
-	mostHeld = 64 << 20
-	// At --speed max, how many sessions may have something left to do before no more is read. Those that wait for
-	// more of the recording do not count, however many were open when it was made.
-	mostBusy = 1024
-	// lookAgain is how often to look whether there is room.
-	lookAgain = time.Millisecond
-	// replayGrace is how long a recorded session waits for bytes that another packet says are there: files are
-	// out of order by more than rings, and reading may pause between two packets.
+	// maxHeld is how many bytes the sessions may hold before reading pauses, until the targets have
+	// taken some.
+	maxHeld = 64 << 20
+	// maxBusy is how many sessions may be busy before reading pauses, at --speed max. Sessions that
+	// wait for more of the recording do not count, however many of them are open.
+	maxBusy = 1024
+	// roomPoll is how often to check whether there is room.
+	roomPoll = time.Millisecond
+	// replayGrace is how long a recorded session waits for bytes that a later packet has
+	// acknowledged: files are out of order by more than rings, and reading may pause between two
+	// packets.
 	replayGrace = 2 * time.Second
 )
 
-// replay is what a run has beside the rest when its packets come from files.
+// replay is the part of a run that reads capture files.
 type replay struct {
 	cp     *copier
 	source *file.Source
@@ -39,28 +41,29 @@ type replay struct {
 	held   int64 // bound of each shard
 	busy   int64 // bound of each shard; 0: none
 
-	paused atomic.Int64 // for how long there was no room, in nanoseconds
+	paused atomic.Int64 // how long reading was paused, in nanoseconds
 }
 
 // openReplay opens the files.
 func openReplay(cp *copier) (*replay, error) {
 	c := cp.c
 	n := int64(shardCount(c))
-	held := min(c.Memory/4, mostHeld)
+	held := min(c.Memory/4, maxHeld)
 	for i := range c.Mappings {
-		held = min(held, c.Of(i).SessionMemory/2) // all of it may be one session's
+		held = min(held, c.Of(i).SessionMemory/2) // one session may hold everything
 	}
 	r := &replay{cp: cp, held: max(held/n, 1)}
 	if c.Replay.Schedule.Speed == 0 {
-		r.busy = max(mostBusy/n, 1)
+		r.busy = max(maxBusy/n, 1)
 	}
 	var err error
 	if r.picker, err = newPicker(c); err != nil {
 		return nil, err
 	}
 	r.source, err = file.Open(file.Config{
-		Paths: c.Replay.Files, Schedule: c.Replay.Schedule, Passes: c.Replay.Passes, Duration: c.Replay.Duration,
-		Pick: r.picker.pick, Now: cp.now,
+		Paths: c.Replay.Files, Schedule: c.Replay.Schedule, Passes: c.Replay.Passes,
+		Duration: c.Replay.Duration,
+		Pick:     r.picker.pick, Now: cp.now,
 	})
 	if err != nil {
 		return nil, &config.Problem{What: err.Error()}
@@ -68,7 +71,8 @@ func openReplay(cp *copier) (*replay, error) {
 	return r, nil
 }
 
-// again begins the next pass, if there is to be one: all of the one before is with the shards.
+// again begins the next pass, and reports whether there is one. The shards have taken in all of
+// the one before.
 func (r *replay) again() (bool, error) {
 	more, err := r.source.Again()
 	if !more || err != nil {
@@ -80,17 +84,17 @@ func (r *replay) again() (bool, error) {
 	return true, nil
 }
 
-// wait waits while the sessions hold as much as they may, or for stop.
+// wait waits until the sessions have room for more, or until stop is closed.
 func (r *replay) wait(stop <-chan struct{}) {
 	if r.room() {
 		return
 	}
 	begun := time.Now()
-	look := time.NewTicker(lookAgain)
-	defer look.Stop()
+	poll := time.NewTicker(roomPoll)
+	defer poll.Stop()
 	for !r.room() {
 		select {
-		case <-look.C:
+		case <-poll.C:
 		case <-stop:
 			return
 		}
@@ -98,6 +102,7 @@ func (r *replay) wait(stop <-chan struct{}) {
 	r.paused.Add(int64(time.Since(begun)))
 }
 
+// room reports whether the sessions have room for more.
 func (r *replay) room() bool {
 	for _, l := range r.cp.shards {
 		if l.heldBytes.Load() > r.held || r.busy > 0 && l.busySessions.Load() > r.busy {
@@ -107,7 +112,7 @@ func (r *replay) room() bool {
 	return true
 }
 
-// fill adds what is known of the replay to a snapshot.
+// fill adds the state of the replay to a snapshot.
 func (r *replay) fill(s *export.Snapshot) {
 	st := r.source.State()
 	s.Replay = &export.Replay{
@@ -115,25 +120,28 @@ func (r *replay) fill(s *export.Snapshot) {
 		Size: st.Size, Read: st.Read, Pass: st.Pass, Passes: r.cp.c.Replay.Passes,
 		Packets: st.Packets, At: time.Unix(0, st.Time), Played: st.Played,
 		Began: st.Opened, Late: st.Late, Paused: time.Duration(r.paused.Load()),
-		NotIP: st.NotIP, UnknownLink: st.UnknownLink, LinkMalformed: st.Malformed, OutsidePart: st.OutsidePart,
-		Backwards: st.Backwards, Truncated: st.Truncated, Corrupt: st.Corrupt, LostBefore: st.LostBefore,
-		PortsSeen: r.picker.seen(),
+		NotIP: st.NotIP, UnknownLink: st.UnknownLink, LinkMalformed: st.Malformed,
+		OutsidePart: st.OutsidePart,
+		Backwards:   st.Backwards, Truncated: st.Truncated, Corrupt: st.Corrupt,
+		LostBefore: st.LostBefore,
+		PortsSeen:  r.picker.seen(),
 	}
 }
 
-// picker says which recorded packets are a mapping's. The source's goroutine calls pick.
+// picker decides which recorded packets belong to a mapping. The source's goroutine calls pick.
 type picker struct {
 	table *mapping.Table
 	expr  filter.Program // nil: none
 
 	mu    sync.Mutex // guards ports
 	ports map[uint16]uint64
-	found bool // a packet of a mapping: what else there is matters no more
+	found bool // a packet of a mapping was seen, and ports are not needed any more
 }
 
-// mostPorts bounds how many ports are remembered of a file without a packet of a mapping.
-const mostPorts = 4096
+// maxPorts bounds how many ports are remembered of a file that has no packet of a mapping.
+const maxPorts = 4096
 
+// newPicker returns a picker for the configured mappings and filter.
 func newPicker(c *config.Copy) (*picker, error) {
 	p := &picker{ports: make(map[uint16]uint64)}
 	var err error
@@ -146,6 +154,8 @@ func newPicker(c *config.Copy) (*picker, error) {
 	return p, err
 }
 
+// pick decides on a packet, of which b is the captured part, from the IP header on, and wire the
+// length.
 func (p *picker) pick(b []byte, wire int) file.Pick {
 	if p.expr != nil && p.expr.Match(b, &filter.Meta{}) == 0 {
 		return file.Skip
@@ -174,7 +184,7 @@ func (p *picker) pick(b []byte, wire int) file.Pick {
 	return file.Skip
 }
 
-// note remembers which port a server may have had that no mapping names.
+// note remembers a port that a server may have had, and that no mapping names.
 func (p *picker) note(seg *packet.Segment) {
 	port := min(seg.Src.Port(), seg.Dst.Port())
 	switch {
@@ -184,13 +194,13 @@ func (p *picker) note(seg *packet.Segment) {
 		port = seg.Src.Port()
 	}
 	p.mu.Lock()
-	if p.ports[port]++; len(p.ports) > mostPorts {
+	if p.ports[port]++; len(p.ports) > maxPorts {
 		delete(p.ports, port)
 	}
 	p.mu.Unlock()
 }
 
-// seen lists the ports of servers that were seen, the busiest first, at most ten.
+// seen returns the ports of servers that were seen, the busiest first, at most ten.
 func (p *picker) seen() []uint16 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,8 +214,10 @@ func (p *picker) seen() []uint16 {
 	return all[:min(len(all), 10)]
 }
 
-func describeReplay(c *config.Copy) string {
-	d := fmt.Sprintf("replaying %s: %s via %s", strings.Join(c.Replay.Files, ", "), joinMappings(c.MappingStrings()), c.Via)
+// describeReplay returns what a replay does, for people.
+func describeReplay(c *config.Copy, via string) string {
+	d := fmt.Sprintf("replaying %s: %s via %s", strings.Join(c.Replay.Files, ", "),
+		strings.Join(c.MappingStrings(), ", "), via)
 	switch speed := c.Replay.Schedule.Speed; speed {
 	case 0:
 		d += ", as fast as can be"

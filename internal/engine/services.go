@@ -15,23 +15,23 @@ import (
 	"tcpcopy/internal/proto/known"
 )
 
-// services makes one shard's services: what they learn is the shard's own.
+// services returns the services of one shard, which learns for itself.
 func services(c *config.Copy, shards int, now mono.Time) []*shard.Service {
 	list := make([]*shard.Service, len(c.Mappings))
 	for i := range c.Mappings {
 		list[i] = &shard.Service{Since: now}
-		settle(list[i], c, i, shards)
+		configure(list[i], c, i, shards)
 	}
 	return list
 }
 
-// settle makes a service what the configuration says of its i-th mapping; bounds are divided among the shards.
-func settle(s *shard.Service, c *config.Copy, i, shards int) {
+// configure sets a service as configured for the i-th mapping. Bounds are divided among the shards.
+func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	m, targets := c.Of(i), c.Mappings[i].Targets
-	// Sessions that are there keep what they began with.
+	// Sessions keep the session.Service that they began with.
 	of := &session.Service{
-		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory), Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout,
-		Production: c.AnswersWhole(),
+		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory),
+		Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout, Production: c.AnswersWhole(),
 	}
 	of.Protocols, of.Certain = protocols(&m)
 	if c.Replay != nil {
@@ -58,26 +58,25 @@ func settle(s *shard.Service, c *config.Copy, i, shards int) {
 	s.Closed = false
 }
 
-// protocols are those that a mapping's connections may speak; certain says that they all speak the only one.
+// protocols returns the protocols that a mapping's connections may speak. certain reports that all
+// of them speak the only one.
 func protocols(m *config.Mapped) (list []proto.Protocol, certain bool) {
 	if m.Proto == config.ProtoAuto {
 		return known.Auto(), false
 	}
-	for _, k := range known.Kinds() {
-		if k.String() == string(m.Proto) {
-			one, _ := known.Protocol(k, &m.Rules)
-			return []proto.Protocol{one}, true
-		}
+	if p := known.Named(string(m.Proto)); p != nil {
+		return []proto.Protocol{p.With(m.Protocols[p.Kind])}, true
 	}
 	return nil, false
 }
 
 var modes = map[config.Wait]gate.Mode{
-	config.WaitAuto: gate.Auto, config.WaitBytes: gate.Bytes, config.WaitQuiet: gate.Quiet, config.WaitNone: gate.None,
+	config.WaitAuto: gate.Auto, config.WaitBytes: gate.Bytes, config.WaitQuiet: gate.Quiet,
+	config.WaitNone: gate.None,
 }
 
-// assumedRTO is the retransmission time-out of a target whose round trip is rtt (RFC 6298 §2.2, with
-// Linux's minimum).
+// assumedRTO returns the retransmission time-out of a target whose round-trip time is rtt (RFC 6298
+// §2.2, with Linux's minimum); 0 if rtt is.
 func assumedRTO(rtt time.Duration) time.Duration {
 	if rtt == 0 {
 		return 0
@@ -85,7 +84,7 @@ func assumedRTO(rtt time.Duration) time.Duration {
 	return max(3*rtt, 200*time.Millisecond)
 }
 
-// targets sums what the shards have counted of the targets.
+// targets returns the account of the targets, summed over the shards.
 func (cp *copier) targets() []export.TargetState {
 	var all []export.TargetState
 	type place struct {
@@ -100,7 +99,8 @@ func (cp *copier) targets() []export.TargetState {
 				i = len(all)
 				at[place{t.Service, t.Addr}] = i
 				all = append(all, export.TargetState{
-					Production: cp.maps[t.Service].ProductionString(), Target: t.Addr.String(), Weight: t.Weight,
+					Production: cp.maps[t.Service].ProductionString(), Target: t.Addr.String(),
+					Weight: t.Weight,
 				})
 			}
 			all[i].Shards++

@@ -14,7 +14,7 @@ import (
 	"tcpcopy/internal/way/link/key"
 )
 
-// openSource opens where the packets come from.
+// openSource opens the source of packets.
 func (cp *copier) openSource() (source.Source, error) {
 	c := cp.c
 	switch c.From.Kind {
@@ -50,7 +50,8 @@ func (cp *copier) openSource() (source.Source, error) {
 			kind = mirror.GENEVE
 		}
 		return opened(mirror.Listen(mirror.Config{
-			Kind: kind, Listen: c.From.Listen, Networks: c.From.Networks, Filter: inner, Buffer: int(c.Ring), Now: cp.now,
+			Kind: kind, Listen: c.From.Listen, Networks: c.From.Networks, Filter: inner,
+			Buffer: int(c.Ring), Now: cp.now,
 		}))
 	case config.FromAgent:
 		return cp.openAgents()
@@ -65,7 +66,8 @@ func (cp *copier) openAgents() (source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := agents.Config{Listen: c.From.Listen, Filter: inner, Software: "tcpcopy " + cp.ctl.Version, Now: cp.now, Log: cp.ctl.Log}
+	cfg := agents.Config{Listen: c.From.Listen, Filter: inner,
+		Software: "tcpcopy " + cp.ctl.Version, Now: cp.now, Log: cp.ctl.Log}
 	if c.Key != nil {
 		cfg.TLS = key.AgentServerTLS(*c.Key)
 	}
@@ -77,7 +79,7 @@ func (cp *copier) openAgents() (source.Source, error) {
 	return src, nil
 }
 
-// fillAgents adds how the agents stand.
+// fillAgents adds the state of the agents to a snapshot.
 func (cp *copier) fillAgents(s *export.Snapshot) {
 	if cp.agents == nil {
 		return
@@ -86,13 +88,14 @@ func (cp *copier) fillAgents(s *export.Snapshot) {
 		c := &a.Counts
 		s.Agents = append(s.Agents, export.AgentState{
 			Name: a.Name, Address: a.Address, Up: a.Up, Since: a.Since, Connects: a.Connects,
-			Packets: a.Packets, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate, ShedSessions: c.ShedSessions,
-			OverMemory: c.OverMemory, LinkDown: c.LinkDown, Lost: a.Lost, Error: a.LastError,
+			Packets: a.Packets, KernelDrop: c.KernelDrop, ShedCPU: c.ShedCPU, ShedRate: c.ShedRate,
+			ShedSessions: c.ShedSessions,
+			OverMemory:   c.OverMemory, LinkDown: c.LinkDown, Lost: a.Lost, Error: a.LastError,
 		})
 	}
 }
 
-// opened is s, or nothing where it could not be opened.
+// opened returns s as a Source, or nil with the error.
 func opened[S source.Source](s S, err error) (source.Source, error) {
 	if err != nil {
 		return nil, err
@@ -100,10 +103,11 @@ func opened[S source.Source](s S, err error) (source.Source, error) {
 	return s, nil
 }
 
-// captureFilter is what the kernel selects for us: the traffic of all the mappings.
+// captureFilter returns the filter by which the kernel selects the traffic of all mappings.
 func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, error) {
 	mirrored := c.From.Kind == config.FromMirror
-	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter, AnyDirection: mirrored, Encapsulated: mirrored}
+	spec := filter.CaptureSpec{ExcludeMark: c.Mark, Expr: c.Filter, AnyDirection: mirrored,
+		Encapsulated: mirrored}
 	if c.AnswersWhole() {
 		spec.ResponseLen = filter.WholePacket
 	}
@@ -114,7 +118,8 @@ func captureFilter(c *config.Copy, maps []mapping.Mapping) (filter.Program, erro
 	return filter.Capture(spec)
 }
 
-// innerFilter is what the user selects of packets that come within others.
+// innerFilter returns the user's filter of packets that were mirrored inside others; nil if there
+// is none.
 func innerFilter(c *config.Copy) (filter.Program, error) {
 	if c.Filter == nil {
 		return nil, nil

@@ -26,8 +26,8 @@ const (
 	doctorWithin = 15 * time.Second
 )
 
-// loadConns is how many clients a broken lab has, and loadRequests how many requests each sends on a
-// connection.
+// loadConns is how many clients a broken lab has, and loadRequests how many requests each
+// sends on a connection.
 const (
 	loadConns    = 4
 	loadRequests = 10
@@ -155,7 +155,8 @@ func (b *Broken) arguments() {
 		if b.options.Via == Tunnel {
 			at = target
 			b.interceptArgs = []string{
-				"intercept", "--on-target", "--allow", fmt.Sprint(targetPort), "--key", b.file("key"),
+				"intercept", "--on-target", "--allow", fmt.Sprint(targetPort), "--key",
+				b.file("key"),
 			}
 		}
 		b.copyArgs = append(b.copyArgs, "-s", at.String(), "--key", b.file("key"))
@@ -199,7 +200,8 @@ func (b *Broken) start(
 	ctx context.Context, ns *netlab.Namespace, name string, wrap, args []string,
 ) *child {
 	words := append(append(slices.Clone(wrap), b.options.Binary), args...)
-	b.Steps = append(b.Steps, ns.Name+"$ "+strings.TrimSpace(shellLine(wrap)+" tcpcopy "+shellLine(args)))
+	b.Steps = append(b.Steps,
+		ns.Name+"$ "+strings.TrimSpace(shellLine(wrap)+" tcpcopy "+shellLine(args)))
 	c, err := startChild(ctx, ns, b.dir, words[0], name, readyLine, words[1:]...)
 	if err != nil {
 		b.Steps = append(b.Steps, err.Error())
@@ -269,7 +271,8 @@ func (b *Broken) Doctor(ctx context.Context, host string) Visit {
 	begin := time.Now()
 	out, err := b.host(host).Command(ctx, words[0], words[1:]...).CombinedOutput()
 	v := Visit{
-		Host: host, Command: "tcpcopy " + shellLine(args), Output: string(out), Took: time.Since(begin),
+		Host: host, Command: "tcpcopy " + shellLine(args), Output: string(out),
+		Took: time.Since(begin),
 	}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		v.Code = exit.ExitCode()
@@ -280,8 +283,8 @@ func (b *Broken) Doctor(ctx context.Context, host string) Visit {
 }
 
 // Heal runs a fix that the doctor has printed, on a host. A command of this program becomes the
-// command line of the copy or the intercept, which starts anew. Heal reports whether the fix was run:
-// one that only examines another host is not.
+// command line of the copy or the intercept, which starts anew. Heal reports whether the fix
+// was run: one that only examines another host is not.
 func (b *Broken) Heal(ctx context.Context, host, fix string) (bool, error) {
 	rest, ours := strings.CutPrefix(fix, "tcpcopy ")
 	switch {

@@ -16,12 +16,13 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// The clients are a process of their own, for it is they who need the descriptors and the time that the
-// servers need too: this program again, as "tcpcopy lab" with clientsPart in its environment. It reads its
-// task on stdin, goes on until that is closed or the load is over, and writes what it did on stdout.
+// clientsPart is the environment variable that makes "tcpcopy lab" the process of the clients. They
+// run in a separate process because they need as many descriptors as the servers. The process reads
+// a clientsTask from stdin, runs until stdin is closed or the load has ended, and writes a
+// clientsDone to stdout.
 const clientsPart = "TCPCOPY_LAB_CLIENTS"
 
-// clientsTask is what the clients are to do.
+// clientsTask is the task of the clients' process.
 type clientsTask struct {
 	Scenario   Scenario
 	Proto      string // as in Options
@@ -31,13 +32,13 @@ type clientsTask struct {
 	Addrs      int // of the clients; 0: clientAddrs
 }
 
-// clientsDone is what the clients did.
+// clientsDone is the result of the clients' process.
 type clientsDone struct {
 	Sent, Answered, Failed int64
 	Error                  string // the first failure
 }
 
-// beClients is the clients' process. It returns the exit code.
+// beClients runs the clients' process and returns its exit code.
 func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -59,17 +60,18 @@ func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) i
 		tasks.Decode(new(json.RawMessage))
 		cancel()
 	}()
-	l := load{scenario: task.Scenario, dress: dresses[task.Proto], rate: task.Rate, dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
-		d := net.Dialer{
-			LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},
-			Timeout:   answerTimeout,
-		}
-		c, err := d.DialContext(ctx, "tcp", task.Production.String())
-		if err != nil {
-			return nil, err
-		}
-		return c.(*net.TCPConn), nil
-	}}
+	l := load{scenario: task.Scenario, framing: framings[task.Proto], rate: task.Rate,
+		dial: func(ctx context.Context, i int) (*net.TCPConn, error) {
+			d := net.Dialer{
+				LocalAddr: &net.TCPAddr{IP: netlab.ClientAddr(i%addrs, task.IPv6).AsSlice()},
+				Timeout:   answerTimeout,
+			}
+			c, err := d.DialContext(ctx, "tcp", task.Production.String())
+			if err != nil {
+				return nil, err
+			}
+			return c.(*net.TCPConn), nil
+		}}
 	l.run(ctx)
 	done := clientsDone{Sent: l.sent.Load(), Answered: l.answered.Load(), Failed: l.failed.Load()}
 	if l.first != nil {
@@ -82,19 +84,20 @@ func beClients(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) i
 	return 0
 }
 
-// clientAddrs is over how many addresses the clients are spread: as many as netlab gives.
+// clientAddrs is the number of addresses that the clients are spread over.
 const clientAddrs = 4
 
-// roomFor makes room for n descriptors and some.
+// roomFor raises the limit of open files so that n more can be opened.
 func roomFor(n int) error {
 	want := uint64(n + 1000)
 	if got, err := sys.RaiseFileLimit(want); err != nil || got < want {
-		return fmt.Errorf("lab: %d connections need %d open files, and the limit is %d: raise it with ulimit -n", n, want, got)
+		return fmt.Errorf("lab: %d connections need %d open files, and the limit is %d: raise "+
+			"it with ulimit -n", n, want, got)
 	}
 	return nil
 }
 
-// clients is the clients' process, seen from the lab.
+// clients is the lab's handle on the clients' process.
 type clients struct {
 	ended chan struct{}
 	stdin io.Closer
@@ -103,9 +106,11 @@ type clients struct {
 	err  error
 }
 
-// startClients starts the load. It ends by itself, or soon after stop.
+// startClients starts the load, which ends by itself or soon after stop.
 func (r *run) startClients() (*clients, error) {
-	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Proto: r.options.Proto, Rate: r.options.Rate, IPv6: r.options.IPv6, Production: r.productionAddr, Addrs: r.options.ClientAddrs})
+	task, err := json.Marshal(clientsTask{Scenario: r.scenario, Proto: r.options.Proto,
+		Rate: r.options.Rate, IPv6: r.options.IPv6, Production: r.productionAddr,
+		Addrs: r.options.ClientAddrs})
 	if err != nil {
 		return nil, fmt.Errorf("start clients: %w", err)
 	}
@@ -137,13 +142,13 @@ func (r *run) startClients() (*clients, error) {
 	return c, nil
 }
 
-// stop makes the clients give up, and waits for it.
+// stop ends the clients' process and waits for it.
 func (c *clients) stop() {
 	c.stdin.Close() // fails only where they have ended
 	<-c.ended
 }
 
-// failure is the first thing that went wrong for the clients, or nil.
+// failure returns the first error of the clients, or nil.
 func (d *clientsDone) failure() error {
 	if d.Error == "" {
 		return nil

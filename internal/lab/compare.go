@@ -7,7 +7,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// lagMost bounds the lags that the histogram tells apart.
+// lagMost is the largest lag that the histogram distinguishes.
 const lagMost = 10 * time.Minute
 
 // Side is what one server counted.
@@ -26,7 +26,8 @@ type Side struct {
 	Examples []string // the first findings, in words
 }
 
-// Comparison is what became of production's requests at the target, matched by connection and number.
+// Comparison is what became of production's requests at the target, matched by connection and
+// number.
 type Comparison struct {
 	Compared   int64 // production's requests that had to arrive
 	Missing    int64
@@ -46,13 +47,14 @@ type place struct {
 // index is a server's record by connection and number.
 type index map[uint32][]place
 
-// summarize judges one server's record. What it says of order and duplicates concerns requests that
-// wanted lets through. The server must be closed.
+// summarize evaluates one server's record. Order and duplicates are counted for requests that
+// wanted selects. The server must be closed.
 func summarize(r *record, wanted func(arrival) bool) (Side, index) {
 	side := Side{
 		Requests: r.requests.Load(), Corrupted: r.corrupted.Load(), Bytes: r.bytes.Load(),
-		Opened: r.opened.Load(), MostOpen: r.mostOpen.Load(), MostAfter: time.Duration(r.mostAt.Load() - r.firstAt.Load()),
-		Examples: r.examples,
+		Opened: r.opened.Load(), MostOpen: r.mostOpen.Load(),
+		MostAfter: time.Duration(r.mostAt.Load() - r.firstAt.Load()),
+		Examples:  r.examples,
 	}
 	found := index{}
 	for _, stream := range r.streams {
@@ -93,7 +95,7 @@ func summarize(r *record, wanted func(arrival) bool) (Side, index) {
 	return side, found
 }
 
-// mostNumbers bounds what a request's number may be.
+// mostNumbers bounds the numbers of requests.
 const mostNumbers = 1 << 24
 
 func (s *Side) example(format string, args ...any) {
@@ -102,8 +104,9 @@ func (s *Side) example(format string, args ...any) {
 	}
 }
 
-// compare matches the target's record against production's. Production's requests from the time from on
-// had to arrive; earlier ones may have. Both servers must be closed.
+// compare matches the target's record against production's. Requests that production received from
+// the time from on must have arrived at the target; earlier ones may have. Both servers must be
+// closed.
 func compare(production, target *record, from time.Duration) (on, at Side, c Comparison) {
 	on, produced := summarize(production, func(arrival) bool { return true })
 	at, copied := summarize(target, func(a arrival) bool {
@@ -120,7 +123,8 @@ func compare(production, target *record, from time.Duration) (on, at Side, c Com
 			arrived, ok := copied.find(conn, uint32(num))
 			if !ok {
 				c.Missing++
-				at.example("missing: connection %d request %d, which production received at %v", conn, num, p.at)
+				at.example("missing: connection %d request %d, which production received at %v",
+					conn, num, p.at)
 				continue
 			}
 			if num == 0 {
@@ -136,7 +140,8 @@ func compare(production, target *record, from time.Duration) (on, at Side, c Com
 			}
 			if _, ok := produced.find(conn, uint32(num)); !ok {
 				c.Unexpected++
-				at.example("unexpected: connection %d request %d, which production did not receive", conn, num)
+				at.example("unexpected: connection %d request %d, which production did not receive",
+					conn, num)
 			}
 		}
 	}

@@ -3,8 +3,8 @@
 // It makes a small network on this machine (package netlab), starts a production server, a test
 // server and clients in it, and runs the real copier and intercept between them, as processes with
 // the arguments that a user would type. Then it compares what arrived. Servers and clients speak a
-// protocol in which every request names itself and the answers that its client had seen. So a request
-// that is missing, doubled, out of order, damaged or too early is found.
+// protocol in which every request names itself and the answers that its client had seen. So a
+// request that is missing, doubled, out of order, damaged or too early is found.
 //
 // The packages import core, account and sys; package app and the end-to-end tests call them. They
 // must not look inside the copier: they know its command line, its "ready" line and its report.

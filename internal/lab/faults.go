@@ -27,10 +27,11 @@ type Fault struct {
 	// Unheard reports that the fault does not keep the small requests of the lab from arriving.
 	Unheard bool
 
-	copy      func(args []string) []string // changes the copier's arguments
-	doctor    func(args []string) []string // changes those of the doctor beside it
-	intercept func(args []string) []string // changes those of the intercept; nil result: it is not started
-	wrap      []string                     // a command that runs copier and doctor
+	copy   func(args []string) []string // changes the copier's arguments
+	doctor func(args []string) []string // changes those of the doctor beside it
+	// changes those of the intercept; nil result: it is not started
+	intercept func(args []string) []string
+	wrap      []string // a command that runs copier and doctor
 	server    serverFault
 	load      loadFault
 	only4     bool
@@ -70,7 +71,8 @@ func FindFault(name string) (Fault, error) {
 		}
 		names = append(names, f.Name)
 	}
-	return Fault{}, fmt.Errorf("lab: there is no fault %q, wanted %s", name, strings.Join(names, ", "))
+	return Fault{}, fmt.Errorf("lab: there is no fault %q, wanted %s", name, strings.Join(names,
+		", "))
 }
 
 // Faults lists the faults that the lab can make.
@@ -151,7 +153,8 @@ func captureFaults() []Fault {
 func nft(host, hook, rule string) []HostCommand {
 	return []HostCommand{
 		{host, "nft add table inet lab"},
-		{host, "nft 'add chain inet lab " + hook + " { type filter hook " + hook + " priority 0; }'"},
+		{host, "nft 'add chain inet lab " + hook + " { type filter hook " + hook +
+			" priority 0; }'"},
 		{host, "nft add rule inet lab " + hook + " " + rule},
 	}
 }
@@ -183,7 +186,8 @@ func forwardFaults() []Fault {
 			Name: "no-host", Help: "the target's address is nobody's",
 			Ways: direct, Finds: found(OnProduction, "TC0203"),
 			copy: func(args []string) []string {
-				return replacing("fd77:2::2", "fd77:2::99")(replacing("10.77.2.2:", "10.77.2.99:")(args))
+				return replacing("fd77:2::2", "fd77:2::99")(replacing("10.77.2.2:",
+					"10.77.2.99:")(args))
 			},
 		},
 		{
@@ -240,7 +244,8 @@ func targetFaults() []Fault {
 			Ways: direct, Finds: at("TC0202", "TC0205"),
 			Make: []HostCommand{
 				{OnTarget, "nft add table inet lab"},
-				{OnTarget, "nft 'add chain inet lab input { type filter hook input priority 0; policy drop; }'"},
+				{OnTarget,
+					"nft 'add chain inet lab input { type filter hook input priority 0; policy drop; }'"},
 				{OnTarget, "nft add rule inet lab input ct state established,related accept"},
 				{OnTarget, "nft add rule inet lab input meta l4proto { icmp, ipv6-icmp } accept"},
 				{OnTarget, "nft add rule inet lab input tcp dport { 22, 443 } accept"},
@@ -273,7 +278,8 @@ func returnFaults() []Fault {
 	raw := []string{Raw}
 	return []Fault{
 		{
-			Name: "reverse-path", Help: "the target's route to clients leads elsewhere, rp_filter=1",
+			Name: "reverse-path",
+			Help: "the target's route to clients leads elsewhere, rp_filter=1",
 			Ways: raw, Finds: found(OnTarget, "TC0204", "TC0304"), only4: true,
 			Make: []HostCommand{
 				{OnTarget, "ip link add other type dummy"}, {OnTarget, "ip link set other up"},

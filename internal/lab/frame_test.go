@@ -48,7 +48,8 @@ func TestEveryFlippedBitOfAHeaderIsSeen(t *testing.T) {
 }
 
 func TestPayloadsDiffer(t *testing.T) {
-	if bytes.Equal(payload(1, 1, 100), payload(1, 2, 100)) || bytes.Equal(payload(1, 1, 100), payload(2, 1, 100)) {
+	if bytes.Equal(payload(1, 1, 100), payload(1, 2, 100)) || bytes.Equal(payload(1, 1, 100),
+		payload(2, 1, 100)) {
 		t.Error("payloads of different requests are equal")
 	}
 	for _, n := range []int{0, 1, maxPayload, maxPayload * scaleMost} {
@@ -115,7 +116,8 @@ func BenchmarkConversation(b *testing.B) {
 	in := make([]byte, 500)
 	b.ReportAllocs()
 	for i := range b.N {
-		q := request{conn: 1, num: uint32(i), seen: uint32(i), length: uint32(len(body)), answer: uint32(len(in)), sum: crc32.Checksum(body, castagnoli)}
+		q := request{conn: 1, num: uint32(i), seen: uint32(i), length: uint32(len(body)),
+			answer: uint32(len(in)), sum: crc32.Checksum(body, castagnoli)}
 		q.put(out)
 		if _, err := c.Write(out); err != nil {
 			b.Fatal(err)

@@ -53,20 +53,21 @@ type Options struct {
 
 	ClientAddrs int // over how many addresses the clients are spread; 0: 4
 
-	// For tests. Setup prepares the hosts before anything runs on them, Accept stands between the test
-	// server and its listener, TargetStall is for how long the test server's application stops reading,
-	// once on each connection, and Disturb is called when the load has begun.
+	// For tests. Setup prepares the hosts before anything runs on them, Accept stands between the
+	// test server and its listener, TargetStall is for how long the test server's application stops
+	// reading, once on each connection, and Disturb is called when the load has begun.
 	Setup       func(*netlab.Net) error
 	Accept      func(net.Listener) net.Listener
 	TargetStall time.Duration
 	Disturb     func(context.Context, *Stage) error
 
-	// Aside has the copier on the assistant, with CopyArgs that say where its packets come from. AgentArgs, if
-	// any, are those of an agent on the production host that sends them there.
+	// Aside has the copier on the assistant, with CopyArgs that say where its packets come from.
+	// AgentArgs, if any, are those of an agent on the production host that sends them there.
 	Aside     bool
 	AgentArgs []string
 
-	// Replay has the load recorded, and copied from the recording when it is over; nil: while it goes on.
+	// Replay has the load recorded, and copied from the recording when it is over; nil: while it
+	// goes on.
 	Replay *Replay
 
 	CopyArgs      []string // further arguments of the copier
@@ -76,12 +77,14 @@ type Options struct {
 
 	Progress io.Writer // what happens meanwhile; nil: nowhere
 
-	patience time.Duration // how long the target may be silent while something is missing; 0: a sensible time
+	// how long the target may be silent while something is missing; 0: a sensible time
+	patience time.Duration
 }
 
-// Main runs the lab as the command line does: it enters a user namespace where it has to, shows progress on
-// stderr and the table on stdout. It returns the exit code: 0 when all is as it should be, 1 when it is
-// not, 2 for options that cannot be, 3 when a permission is missing. What went wrong is on stderr.
+// Main runs the lab as the command line does: it enters a user namespace where it has to, shows
+// progress on stderr and the table on stdout. It returns the exit code: 0 when all is as it should
+// be, 1 when it is not, 2 for options that cannot be, 3 when a permission is missing. What went
+// wrong is on stderr.
 func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
 	if os.Getenv(clientsPart) != "" {
 		return beClients(ctx, os.Stdin, stdout, stderr)
@@ -119,13 +122,16 @@ func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
 // scenario is the load that the options describe, or what is wrong with them.
 func (o *Options) scenario() (Scenario, error) {
 	if !slices.Contains([]string{"", Socket, Raw, Tunnel, NoCopy}, o.Via) {
-		return Scenario{}, fmt.Errorf("lab: there is no way %q to the target, wanted socket, raw, tunnel or none", o.Via)
+		return Scenario{}, fmt.Errorf("lab: there is no way %q to the target, wanted socket, "+
+			"raw, tunnel or none", o.Via)
 	}
 	if !slices.Contains([]string{"", Bigger, Smaller, Slower}, o.Answers) {
-		return Scenario{}, fmt.Errorf("lab: answers cannot be %q, wanted bigger, smaller or slower", o.Answers)
+		return Scenario{}, fmt.Errorf("lab: answers cannot be %q, wanted bigger, smaller or slower",
+			o.Answers)
 	}
-	if _, ok := dresses[o.Proto]; !ok {
-		return Scenario{}, fmt.Errorf("lab: the load does not speak %q, wanted http1 or redis", o.Proto)
+	if _, ok := framings[o.Proto]; !ok {
+		return Scenario{}, fmt.Errorf("lab: the load does not speak %q, wanted http1 or redis",
+			o.Proto)
 	}
 	var s Scenario
 	if o.Load != nil {
@@ -156,8 +162,9 @@ func (o *Options) scenario() (Scenario, error) {
 
 // servers says how production and the target answer.
 func (o *Options) servers(s *Scenario) (production, target serverConfig) {
-	production = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn, pause: s.AnswerPause,
-		dress: dresses[o.Proto]}
+	production = serverConfig{think: s.ServerThink, greeting: s.Greeting, pieces: s.AnswerIn,
+		pause:   s.AnswerPause,
+		framing: framings[o.Proto]}
 	if s.ServerCloses {
 		production.closeAfter = s.Requests
 	}

@@ -22,10 +22,10 @@ const maxDialing = 32
 // answerTimeout is how long a client waits for the next byte of an answer.
 const answerTimeout = 30 * time.Second
 
-// load is the clients. They check every answer that production gives.
+// load runs the clients, which check every answer of production.
 type load struct {
 	scenario Scenario
-	dress    dress
+	framing  framing
 	rate     float64 // requests a second over all clients; 0: no bound
 	dial     dialFunc
 	dialing  chan struct{}
@@ -65,7 +65,7 @@ func (l *load) fail(err error) {
 	l.mu.Unlock()
 }
 
-// client is one of the load's clients: it opens one connection after the other.
+// client opens one connection after the other.
 type client struct {
 	load   *load
 	index  int
@@ -89,8 +89,10 @@ func (c *client) run(ctx context.Context) {
 	c.timer = time.NewTimer(0)
 	<-c.timer.C
 	c.reply = bufio.NewReaderSize(nil, smallBuffer)
-	// Clients do not march in step.
-	if start := min(s.Think+s.ServerThink, 2*time.Second) + time.Duration(s.Conns)*time.Second/8000; !c.sleep(ctx, time.Duration(c.random.Int64N(int64(start)+1))) {
+	// Clients start at different times.
+	if start := min(s.Think+s.ServerThink, 2*time.Second) +
+		time.Duration(s.Conns)*time.Second/8000; !c.sleep(ctx,
+		time.Duration(c.random.Int64N(int64(start)+1))) {
 		return
 	}
 	for ctx.Err() == nil && !c.over() {
@@ -111,7 +113,7 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-// converse is one connection, from opening to closing.
+// converse opens a connection, exchanges requests on it and closes it.
 func (c *client) converse(ctx context.Context) error {
 	s := &c.load.scenario
 	c.load.dialing <- struct{}{}
@@ -165,10 +167,11 @@ func (c *client) exchange(num, batch int) error {
 	for i := range batch {
 		body := payload(c.id, uint32(num+i), s.RequestBytes-requestHeader)
 		q := request{
-			conn: c.id, num: uint32(num + i), seen: c.seen, length: uint32(len(body)), answer: uint32(s.AnswerBytes),
+			conn: c.id, num: uint32(num +
+				i), seen: c.seen, length: uint32(len(body)), answer: uint32(s.AnswerBytes),
 			flags: c.flags, sum: crc32.Checksum(body, castagnoli),
 		}
-		w := &c.load.dress.request
+		w := &c.load.framing.request
 		c.buf = w.put(c.buf, requestHeader+len(body))
 		at := len(c.buf)
 		c.buf = append(append(c.buf, make([]byte, requestHeader)...), body...)
@@ -211,7 +214,7 @@ func (c *client) send(b []byte) error {
 // await reads an answer and checks every byte of it.
 func (c *client) await(conn, num uint32, size int) error {
 	length := max(size, answerHeader)
-	w := &c.load.dress.answer
+	w := &c.load.framing.answer
 	var room [96]byte
 	before := w.put(room[:0], length)
 	header, err := c.reply.Peek(len(before) + answerHeader)
@@ -226,7 +229,8 @@ func (c *client) await(conn, num uint32, size int) error {
 		return fmt.Errorf("header % x", header)
 	}
 	if a.conn != conn || a.num != num || int(a.length) != length-answerHeader {
-		return fmt.Errorf("got %d bytes for connection %d number %d, wanted %d for %d and %d", a.length, a.conn, a.num, length-answerHeader, conn, num)
+		return fmt.Errorf("got %d bytes for connection %d number %d, wanted %d for %d and %d",
+			a.length, a.conn, a.num, length-answerHeader, conn, num)
 	}
 	c.reply.Discard(len(header))
 	sum, err := c.sum(int(a.length))
@@ -259,7 +263,8 @@ func (c *client) sum(n int) (uint32, error) {
 	return sum, nil
 }
 
-// think is the client's pause. It ends early when the load's time is over; false means that ctx ended.
+// think waits for the client's pause, at most until the load's time is over. It returns false if
+// ctx ended.
 func (c *client) think(ctx context.Context) bool {
 	d := c.load.scenario.Think
 	if c.load.scenario.Spread {
@@ -271,12 +276,13 @@ func (c *client) think(ctx context.Context) bool {
 	return c.sleep(ctx, d)
 }
 
-// pace holds a batch until it is due at the load's rate, against absolute times.
+// pace waits until a batch is due at the load's rate.
 func (c *client) pace(ctx context.Context, batch int) bool {
 	if c.load.rate <= 0 {
 		return true
 	}
-	interval := time.Duration(float64(batch*c.load.scenario.Conns) / c.load.rate * float64(time.Second))
+	requests := float64(batch * c.load.scenario.Conns)
+	interval := time.Duration(requests / c.load.rate * float64(time.Second))
 	now := time.Now()
 	if c.next.IsZero() {
 		c.next = now.Add(time.Duration(c.random.Int64N(int64(interval) + 1)))

@@ -18,16 +18,16 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// readyLine begins the line on stderr with which a command says that it works from now on.
+// readyLine begins the line that a command writes to stderr when it is ready.
 const readyLine = "tcpcopy: ready"
 
-// How long a command may take to be ready, and to end after it was told to.
+// How long a command may take until it is ready, and until it has ended after an interrupt.
 const (
 	readyWithin = 15 * time.Second
 	endsWithin  = 20 * time.Second
 )
 
-// Process is what running a command cost, and how it ended.
+// Process describes a command that has ended, and the resources that it used.
 type Process struct {
 	Name     string // "copy" or "intercept"
 	ExitCode int    // -1: killed
@@ -52,8 +52,9 @@ type child struct {
 // mostTail is how many lines of a command's stderr are kept.
 const mostTail = 40
 
-// startChild starts the program in the namespace. What it writes goes to name.log in dir.
-func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name, says string, args ...string) (*child, error) {
+// startChild starts the program in the namespace. Its output goes to name.log in dir.
+func startChild(ctx context.Context, ns *netlab.Namespace, dir, binary, name, says string,
+	args ...string) (*child, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -103,7 +104,7 @@ func (c *child) follow(stderr io.Reader, log io.Writer) {
 	}
 }
 
-// awaitReady waits for the line that says so.
+// awaitReady waits for the line that begins with says.
 func (c *child) awaitReady(ctx context.Context) error {
 	late := time.NewTimer(readyWithin)
 	defer late.Stop()
@@ -111,15 +112,17 @@ func (c *child) awaitReady(ctx context.Context) error {
 	case <-c.ready:
 		return nil
 	case <-c.ended:
-		return fmt.Errorf("start %s: it ended (%s) before it was ready%s", c.name, c.cmd.ProcessState, c.said())
+		return fmt.Errorf("start %s: it ended (%s) before it was ready%s", c.name,
+			c.cmd.ProcessState, c.said())
 	case <-late.C:
-		return fmt.Errorf("start %s: not ready after %v, wanted a line that begins with %q%s", c.name, readyWithin, readyLine, c.said())
+		return fmt.Errorf("start %s: not ready after %v, wanted a line that begins with %q%s",
+			c.name, readyWithin, readyLine, c.said())
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// said is the command's last words, for an error.
+// said returns the last lines of the command's stderr, for an error.
 func (c *child) said() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +132,7 @@ func (c *child) said() string {
 	return "\n  " + strings.Join(c.tail, "\n  ")
 }
 
-// hasEnded says whether the command runs no more.
+// hasEnded reports whether the command has ended.
 func (c *child) hasEnded() bool {
 	select {
 	case <-c.ended:
@@ -139,7 +142,8 @@ func (c *child) hasEnded() bool {
 	}
 }
 
-// stop interrupts the command as a user would, and waits until it has ended; it is killed where it does not.
+// stop interrupts the command as a user would and waits until it has ended. If it does not end in
+// time it is killed.
 func (c *child) stop() Process {
 	var memory uint64
 	if !c.hasEnded() {

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far the run is: a line that is written over on a terminal, a line each second elsewhere.
+// progress shows the progress of a run: one line that is overwritten on a terminal, and a line each
+// second elsewhere.
 type progress struct {
 	w        io.Writer // nil: nowhere
 	run      *run
@@ -28,7 +29,7 @@ func newProgress(w io.Writer, r *run) *progress {
 	return p
 }
 
-// show shows the state of the run, where it is time to.
+// show shows the state of the run if the last line is old enough.
 func (p *progress) show() {
 	now := p.run.clock.now()
 	if p.w == nil || now-p.last < p.every {
@@ -38,7 +39,8 @@ func (p *progress) show() {
 	requests := production.requests.Load()
 	rate := float64(requests-p.requests) / (now - p.last).Seconds()
 	p.last, p.requests = now, requests
-	line := fmt.Sprintf("%6.1f s   production %s requests (%s a second) on %s connections   target %s on %s",
+	line := fmt.Sprintf("%6.1f s   production %s requests (%s a second) on %s connections   "+
+		"target %s on %s",
 		now.Seconds(), count(requests), count(int64(rate)), count(production.open.Load()),
 		count(target.requests.Load()), count(target.open.Load()))
 	if early := target.early.Load(); early > 0 {
@@ -52,7 +54,7 @@ func (p *progress) show() {
 	p.shown = true
 }
 
-// say writes a line of its own.
+// say writes a line that stays above the progress line.
 func (p *progress) say(format string, args ...any) {
 	if p.w == nil {
 		return
@@ -61,7 +63,7 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
 
-// done ends a line that can be written over.
+// done ends a line that could be overwritten.
 func (p *progress) done() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")

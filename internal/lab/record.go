@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// clock gives times since the run began. Both servers and the load share one, so that times compare.
+// clock returns times since the run began. Both servers and the load share one, so that their times
+// can be compared.
 type clock struct{ begin time.Time }
 
 func newClock() clock { return clock{begin: time.Now()} }
@@ -15,17 +16,18 @@ func newClock() clock { return clock{begin: time.Now()} }
 // now is monotonic.
 func (c clock) now() time.Duration { return time.Since(c.begin) }
 
-// arrival is one sound request, as a server saw it.
+// arrival is a sound request that a server received.
 type arrival struct {
 	conn, num uint32
 	at        time.Duration // when the read returned that brought its first byte
 	early     bool          // before the copy could have seen the answers that the client had seen
 }
 
-// maxExamples bounds how many findings are kept in words.
+// maxExamples bounds the findings that are kept in words.
 const maxExamples = 5
 
-// record is what one server saw. Its counters may be read at any time; the rest once the server is closed.
+// record holds what one server received. Its counters may be read at any time, the rest once the
+// server is closed.
 type record struct {
 	requests  atomic.Int64 // sound ones
 	bytes     atomic.Int64 // that clients sent, whatever they were
@@ -36,7 +38,8 @@ type record struct {
 	mostOpen  atomic.Int64
 	mostAt    atomic.Int64 // when mostOpen was reached, as a time.Duration of the clock
 	firstAt   atomic.Int64 // when the first connection came
-	last      atomic.Int64 // when the last request or connection came, as a time.Duration of the clock
+	// when the last request or connection came, as a time.Duration of the clock
+	last atomic.Int64
 
 	mu       sync.Mutex
 	streams  [][]arrival // for each accepted connection, in its order

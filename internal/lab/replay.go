@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Replay says how a load is recorded, and how the recording is replayed.
+// Replay describes how a load is recorded and how the recording is replayed.
 type Replay struct {
-	// Recorder is the command that records until it is interrupted, run on the production host: RecordedFile
-	// among its arguments is the name of the file. Empty: tcpcopy record. Ready is how the line on stderr begins
-	// by which it has begun.
+	// Recorder is the command that records until it is interrupted, run on the production host:
+	// RecordedFile among its arguments is the name of the file. Empty: tcpcopy record. Ready is how
+	// the line on stderr begins by which it has begun.
 	Recorder []string
 	Ready    string
 	// Prepare makes of the recorded file those that are replayed. Nil: itself.
@@ -24,11 +24,12 @@ const RecordedFile = "FILE"
 // mostReplay is how long a replay may take.
 const mostReplay = 3 * time.Minute
 
-// startRecorder starts what records the load.
+// startRecorder starts the command that records the load.
 func (r *run) startRecorder(ctx context.Context) (err error) {
 	p := r.options.Replay
 	if len(p.Recorder) == 0 {
-		r.recorder, err = r.start(ctx, r.net.Production, "record", []string{"record", "-x", fmt.Sprint(productionPort), "-o", r.recordingFile()})
+		r.recorder, err = r.start(ctx, r.net.Production, "record", []string{"record", "-x",
+			fmt.Sprint(productionPort), "-o", r.recordingFile()})
 		return err
 	}
 	args := slices.Clone(p.Recorder[1:])
@@ -43,7 +44,7 @@ func (r *run) startRecorder(ctx context.Context) (err error) {
 
 func (r *run) recordingFile() string { return r.file("load.pcapng") }
 
-// replayLoad ends the recording, replays it, and waits for the end of that.
+// replayLoad ends the recording, replays it and waits for the end of the replay.
 func (r *run) replayLoad(ctx context.Context) error {
 	r.wait(ctx, 200*time.Millisecond) // what the clients sent last is on its way to the recorder
 	if done := r.recorder.stop(); done.ExitCode != 0 {

@@ -10,10 +10,11 @@ import (
 	"tcpcopy/internal/account/export"
 )
 
-// connsFactor is how many times production's connections may be open at the same time at the target.
+// connsFactor is how many times production's connections may be open at the same time at the
+// target.
 const connsFactor = 1.5
 
-// Result is what a run of the lab showed.
+// Result is the result of a run of the lab.
 type Result struct {
 	Options  Options
 	Scenario Scenario
@@ -35,12 +36,15 @@ type Result struct {
 	ReportError error
 }
 
-// Problems says everything that is not as it should be, one sentence each. None: the copy was perfect.
+// Problems returns a sentence for each problem. There is none if the copy was perfect.
 func (r *Result) Problems() []string {
 	var p problems
 	p.when(r.Interrupted, "the lab was interrupted")
-	p.when(r.ClientsFailed > 0, "%d client connections were not served by production as they should be; the first: %v", r.ClientsFailed, r.ClientError)
-	p.when(r.Production.Requests != r.Sent && !r.Interrupted && r.ClientsFailed == 0, "production received %d requests of %d sent", r.Production.Requests, r.Sent)
+	p.when(r.ClientsFailed > 0,
+		"%d client connections were not served by production as they should be; the first: %v",
+		r.ClientsFailed, r.ClientError)
+	p.when(r.Production.Requests != r.Sent && !r.Interrupted && r.ClientsFailed == 0,
+		"production received %d requests of %d sent", r.Production.Requests, r.Sent)
 	p.side("production", &r.Production)
 	if r.Options.Via == NoCopy {
 		p.when(r.Production.Requests == 0, "production received no request")
@@ -48,8 +52,10 @@ func (r *Result) Problems() []string {
 	}
 	c := &r.Comparison
 	p.when(c.Compared == 0, "there was no request to compare")
-	p.when(c.Missing > 0, "%d of %d requests are missing at the target (%.3f %% delivered)", c.Missing, c.Compared, c.delivered())
-	p.when(c.Unexpected > 0, "the target received %d requests that production did not", c.Unexpected)
+	p.when(c.Missing > 0, "%d of %d requests are missing at the target (%.3f %% delivered)",
+		c.Missing, c.Compared, c.delivered())
+	p.when(c.Unexpected > 0, "the target received %d requests that production did not",
+		c.Unexpected)
 	p.side("the target", &r.Target)
 	r.connections(&p)
 	r.processes(&p)
@@ -57,7 +63,7 @@ func (r *Result) Problems() []string {
 	return p
 }
 
-// problems is a list of sentences that grows.
+// problems collects sentences.
 type problems []string
 
 func (p *problems) when(so bool, format string, args ...any) {
@@ -76,16 +82,24 @@ func (p *problems) side(name string, s *Side) {
 func (r *Result) connections(p *problems) {
 	begun := r.Scenario.CopierAfter > 0
 	switch {
-	case r.Options.Disturb != nil: // what is opened again, and what is not, depends on what was done
+	// what is opened again, and what is not, depends on what was done
+	case r.Options.Disturb != nil:
 	case begun:
-		p.when(r.Target.Opened > r.Production.Opened, "%d connections at the target for %d at production", r.Target.Opened, r.Production.Opened)
+		p.when(r.Target.Opened > r.Production.Opened,
+			"%d connections at the target for %d at production", r.Target.Opened,
+			r.Production.Opened)
 	case r.Target.Opened != r.Production.Opened:
-		p.when(true, "%d connections at the target for %d at production", r.Target.Opened, r.Production.Opened)
+		p.when(true, "%d connections at the target for %d at production", r.Target.Opened,
+			r.Production.Opened)
 	}
-	p.when(r.Options.Answers != Slower && r.Options.Replay == nil && float64(r.Target.MostOpen) > connsFactor*float64(r.Production.MostOpen),
-		"%d connections at the same time at the target (after %.1f s), more than %.1f times production's %d",
+	p.when(r.Options.Answers != Slower && r.Options.Replay == nil &&
+		float64(r.Target.MostOpen) > connsFactor*float64(r.Production.MostOpen),
+		"%d connections at the same time at the target (after %.1f s), more than %.1f times "+
+			"production's %d",
 		r.Target.MostOpen, r.Target.MostAfter.Seconds(), connsFactor, r.Production.MostOpen)
-	p.when(r.Target.LeftOpen > r.Production.LeftOpen && !r.Interrupted, "%d connections stayed open at the target, %d at production", r.Target.LeftOpen, r.Production.LeftOpen)
+	p.when(r.Target.LeftOpen > r.Production.LeftOpen && !r.Interrupted,
+		"%d connections stayed open at the target, %d at production", r.Target.LeftOpen,
+		r.Production.LeftOpen)
 }
 
 func (r *Result) processes(p *problems) {
@@ -99,16 +113,18 @@ func (r *Result) processes(p *problems) {
 		}
 		switch {
 		case c.died:
-			p.when(true, "%s ended before it was told to, with exit code %d%s", c.process.Name, c.process.ExitCode, last)
+			p.when(true, "%s ended before it was told to, with exit code %d%s", c.process.Name,
+				c.process.ExitCode, last)
 		case c.process.ExitCode < 0:
 			p.when(true, "%s had to be killed%s", c.process.Name, last)
 		default:
-			p.when(c.process.ExitCode != 0, "%s ended with exit code %d%s", c.process.Name, c.process.ExitCode, last)
+			p.when(c.process.ExitCode != 0, "%s ended with exit code %d%s", c.process.Name,
+				c.process.ExitCode, last)
 		}
 	}
 }
 
-// ledger holds the copier's account against what both servers counted.
+// ledger compares the copier's account with what both servers counted.
 func (r *Result) ledger(p *problems) {
 	if r.ReportError != nil {
 		p.when(true, "no account from the copier: %v", r.ReportError)
@@ -119,11 +135,14 @@ func (r *Result) ledger(p *problems) {
 	}
 	a := r.Report
 	differ := func(what string, ledger uint64, server string, count int64) {
-		p.when(ledger != uint64(count), "the ledger says %d %s, %s counted %d", ledger, what, server, count)
+		p.when(ledger != uint64(count), "the ledger says %d %s, %s counted %d", ledger, what,
+			server, count)
 	}
 	p.when(!a.Balanced, "the ledger does not balance")
 	p.when(!a.Final, "the ledger is not the final one")
-	p.when(a.Sessions.InFlight > 0 || a.Bytes.InFlight > 0, "the ledger ends with %d sessions and %d bytes in flight", a.Sessions.InFlight, a.Bytes.InFlight)
+	p.when(a.Sessions.InFlight > 0 || a.Bytes.InFlight > 0,
+		"the ledger ends with %d sessions and %d bytes in flight", a.Sessions.InFlight,
+		a.Bytes.InFlight)
 	if r.Scenario.CopierAfter == 0 && r.Options.Disturb == nil {
 		differ("sessions captured", a.Sessions.Captured, "production", r.Production.Opened)
 		differ("bytes captured", a.Bytes.Captured, "production", r.Production.Bytes)
@@ -139,7 +158,7 @@ func (r *Result) ledger(p *problems) {
 	p.when(lost != "" && r.Scenario.CopierAfter == 0, "the ledger has losses: %s", lost)
 }
 
-// drops is the ledger's losses in words; empty where there are none.
+// drops returns the ledger's losses in words, or an empty string if there are none.
 func drops(a *export.Report) string {
 	var words []string
 	for _, reason := range slices.Sorted(maps.Keys(a.Sessions.Dropped)) {
@@ -151,7 +170,7 @@ func drops(a *export.Report) string {
 	return strings.Join(words, ", ")
 }
 
-// delivered is in percent, and 100 only where nothing is missing.
+// delivered returns the percentage of requests that arrived. It is 100 only if none is missing.
 func (c *Comparison) delivered() float64 {
 	if c.Compared == 0 {
 		return 0
@@ -163,8 +182,8 @@ func (c *Comparison) delivered() float64 {
 	return d
 }
 
-// LagAt is the lag that the given percentage of requests did not exceed: from arrival at production to
-// arrival at the target.
+// LagAt returns the lag that the given percentage of requests did not exceed, from arrival at
+// production to arrival at the target.
 func (r *Result) LagAt(percent float64) time.Duration {
 	if r.Comparison.Lag == nil {
 		return 0
@@ -172,8 +191,9 @@ func (r *Result) LagAt(percent float64) time.Duration {
 	return time.Duration(r.Comparison.Lag.ValueAtQuantile(percent)) * time.Microsecond
 }
 
-// StartsWithin is by how much the given percentage of connections began at most earlier or later than the median
-// one, against the times at which they began at production: of a replay, how well it kept its schedule.
+// StartsWithin returns by how much the given percentage of connections deviated at most from the
+// median of the times between their beginning at production and at the target: for a replay, how
+// well it kept its schedule.
 func (r *Result) StartsWithin(percent float64) time.Duration {
 	lags := slices.Sorted(slices.Values(r.Comparison.Starts))
 	if len(lags) == 0 {
@@ -187,7 +207,7 @@ func (r *Result) StartsWithin(percent float64) time.Duration {
 	return off[min(int(percent/100*float64(len(off))), len(off)-1)]
 }
 
-// CPUPerRequest is the CPU time of a process for each request that production received.
+// CPUPerRequest returns the CPU time of a process for each request that production received.
 func (r *Result) CPUPerRequest(p *Process) time.Duration {
 	if r.Production.Requests == 0 {
 		return 0

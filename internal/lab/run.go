@@ -57,15 +57,15 @@ type run struct {
 	targetAddr         netip.AddrPort
 }
 
-// Sample is how many connections were open at one moment.
+// Sample is the number of connections that were open at one moment.
 type Sample struct {
 	At                 time.Duration
 	Production, Target int64
 }
 
-// Run runs the lab. An error says that there is no result: that the network could not be made, or that a
-// command did not start. What the copier did wrong is in the result. Where ctx ends early the result is of
-// what was done until then.
+// Run runs the lab. It returns an error if there is no result, because the network could not be
+// made or a command did not start. Faults of the copier are in the result. If ctx ends early, the
+// result covers the run until then.
 func Run(ctx context.Context, options Options) (result *Result, err error) {
 	if options.Via == "" {
 		options.Via = Socket
@@ -94,7 +94,8 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	r.net, err = netlab.New(netlab.Config{
-		MTU: options.MTU, NoOffloads: options.NoOffloads, ViaAssistant: options.Via == Raw, TargetPath: options.Path,
+		MTU: options.MTU, NoOffloads: options.NoOffloads, ViaAssistant: options.Via == Raw,
+		TargetPath: options.Path,
 		Loss: netlab.Loss{
 			ToTarget: options.Loss, FromTarget: options.Loss,
 			ToProduction: options.ClientLoss, FromProduction: options.ClientLoss,
@@ -112,7 +113,7 @@ func Run(ctx context.Context, options Options) (result *Result, err error) {
 	return r.play(ctx)
 }
 
-// play does everything once the network stands.
+// play runs servers, copier and load on the network.
 func (r *run) play(ctx context.Context) (*Result, error) {
 	r.progress = newProgress(r.options.Progress, r)
 	if err := r.startServers(); err != nil {
@@ -181,11 +182,12 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 const sampleEvery = 100 * time.Millisecond
 
 func (r *run) sample() {
-	r.samples = append(r.samples, Sample{r.clock.now(), r.production.record.open.Load(), r.target.record.open.Load()})
+	r.samples = append(r.samples, Sample{r.clock.now(), r.production.record.open.Load(),
+		r.target.record.open.Load()})
 	r.progress.show()
 }
 
-// wait lets d pass, or less where ctx ends.
+// wait waits for d, or until ctx ends.
 func (r *run) wait(ctx context.Context, d time.Duration) {
 	for end := r.clock.now() + d; r.clock.now() < end && ctx.Err() == nil; {
 		r.sample()
@@ -229,7 +231,8 @@ func (r *run) stopClients() {
 	}
 }
 
-// startCopier starts the intercept, where there is one, and the copier, and waits until they are ready.
+// startCopier starts the intercept, if the way has one, and the copier, and waits until they are
+// ready.
 func (r *run) startCopier(ctx context.Context) error {
 	r.copyAt = r.net.Production
 	if r.options.Aside {
@@ -239,7 +242,8 @@ func (r *run) startCopier(ctx context.Context) error {
 	if r.recording != nil {
 		copyArgs = append([]string{"replay"}, r.recording...)
 	}
-	copyArgs = append(copyArgs, "-x", fmt.Sprintf("%d-%s", productionPort, r.targetAddr), "--report", r.file("copy.json"))
+	copyArgs = append(copyArgs, "-x", fmt.Sprintf("%d-%s", productionPort, r.targetAddr),
+		"--report", r.file("copy.json"))
 	if r.options.Via != Socket {
 		key := r.file("key")
 		if err := r.makeKey(ctx, key); err != nil {
@@ -249,7 +253,8 @@ func (r *run) startCopier(ctx context.Context) error {
 		if r.options.IPv6 {
 			host = netlab.AssistantAddr6
 		}
-		args := []string{"intercept", "-i", netlab.Device, "-F", fmt.Sprintf("tcp and src port %d", targetPort)}
+		args := []string{"intercept", "-i", netlab.Device, "-F", fmt.Sprintf("tcp and src port %d",
+			targetPort)}
 		if r.options.Via == Tunnel {
 			at, host = r.net.Target, r.targetAddr.Addr()
 			args = []string{"intercept", "--on-target", "--allow", fmt.Sprint(targetPort)}
@@ -260,7 +265,8 @@ func (r *run) startCopier(ctx context.Context) error {
 		if r.assist, err = r.start(ctx, at, "intercept", r.assistArgs); err != nil {
 			return err
 		}
-		copyArgs = append(copyArgs, "-s", netip.AddrPortFrom(host, interceptPort).String(), "--key", key)
+		copyArgs = append(copyArgs, "-s", netip.AddrPortFrom(host, interceptPort).String(), "--key",
+			key)
 	}
 	var err error
 	r.copyArgs = append(copyArgs, r.options.CopyArgs...)
@@ -270,9 +276,11 @@ func (r *run) startCopier(ctx context.Context) error {
 			return err
 		}
 		r.copyArgs = append(r.copyArgs, "--key", key)
-		r.agentArgs = append([]string{"capture", "-x", fmt.Sprint(productionPort), "--key", key, "--report", r.file("agent.json")}, r.options.AgentArgs...)
+		r.agentArgs = append([]string{"capture", "-x", fmt.Sprint(productionPort), "--key", key,
+			"--report", r.file("agent.json")}, r.options.AgentArgs...)
 	}
-	if r.copier, err = r.start(ctx, r.copyAt, "copy", r.copyArgs); err != nil || len(r.agentArgs) == 0 {
+	if r.copier, err = r.start(ctx, r.copyAt, "copy", r.copyArgs); err != nil ||
+		len(r.agentArgs) == 0 {
 		return err
 	}
 	r.agent, err = r.start(ctx, r.net.Production, "capture", r.agentArgs)
@@ -292,12 +300,14 @@ func (r *run) makeKey(ctx context.Context, path string) error {
 	return nil
 }
 
-func (r *run) start(ctx context.Context, ns *netlab.Namespace, name string, args []string) (*child, error) {
+func (r *run) start(ctx context.Context, ns *netlab.Namespace, name string, args []string) (*child,
+	error) {
 	return r.startProgram(ctx, ns, r.binary, name, readyLine, args)
 }
 
-// startProgram starts a program that may be another than this one, and waits until it has said so.
-func (r *run) startProgram(ctx context.Context, ns *netlab.Namespace, program, name, says string, args []string) (*child, error) {
+// startProgram starts a program, which may be another than this one, and waits until it is ready.
+func (r *run) startProgram(ctx context.Context, ns *netlab.Namespace, program, name, says string,
+	args []string) (*child, error) {
 	command := filepath.Base(program) + " " + shellLine(args)
 	if program == r.binary {
 		command = "tcpcopy " + shellLine(args)
@@ -317,7 +327,7 @@ func (r *run) startProgram(ctx context.Context, ns *netlab.Namespace, program, n
 	return c, nil
 }
 
-// killChildren ends what still runs, where play has to give up.
+// killChildren kills what still runs, after an error.
 func (r *run) killChildren() {
 	for _, c := range []*child{r.recorder, r.agent, r.copier, r.assist} {
 		if c != nil && !c.hasEnded() {
@@ -327,13 +337,15 @@ func (r *run) killChildren() {
 	}
 }
 
-// drain waits until the target has all that production had, or says nothing any more.
+// drain waits until the target has received all that production has, or has been silent for too
+// long.
 func (r *run) drain(ctx context.Context) {
 	if r.copier == nil {
 		return
 	}
 	patience := quiet
-	if r.options.Loss > 0 || r.options.Path != (netlab.Path{}) || r.options.ClientLoss > 0 || r.options.Answers == Slower {
+	if r.options.Loss > 0 || r.options.Path != (netlab.Path{}) || r.options.ClientLoss > 0 ||
+		r.options.Answers == Slower {
 		patience = quietOnLoss
 	}
 	if r.options.Setup != nil || r.options.Accept != nil || r.options.Disturb != nil {
@@ -343,7 +355,8 @@ func (r *run) drain(ctx context.Context) {
 	if r.options.patience > 0 {
 		patience = r.options.patience
 	}
-	for end := r.clock.now() + mostDrain; r.clock.now() < end && ctx.Err() == nil && !r.copier.hasEnded(); {
+	for end := r.clock.now() + mostDrain; r.clock.now() < end && ctx.Err() == nil &&
+		!r.copier.hasEnded(); {
 		r.wait(ctx, 50*time.Millisecond)
 		production, target := &r.production.record, &r.target.record
 		last := time.Duration(max(production.last.Load(), target.last.Load()))
@@ -358,11 +371,12 @@ func (r *run) drain(ctx context.Context) {
 	}
 }
 
-// finish ends copier, intercept and servers, in this order, and compares.
+// finish ends copier, intercept and servers, in this order, and compares the records.
 func (r *run) finish() *Result {
 	result := &Result{
 		Options: r.options, Scenario: r.scenario, Samples: r.samples, Commands: r.commands,
-		Sent: r.clients.done.Sent, Answered: r.clients.done.Answered, ClientsFailed: r.clients.done.Failed, ClientError: r.clients.done.failure(),
+		Sent: r.clients.done.Sent, Answered: r.clients.done.Answered,
+		ClientsFailed: r.clients.done.Failed, ClientError: r.clients.done.failure(),
 	}
 	leftProduction, leftTarget := r.production.record.open.Load(), r.target.record.open.Load()
 	if r.agent != nil {
@@ -384,13 +398,14 @@ func (r *run) finish() *Result {
 	if r.options.Via == NoCopy {
 		result.Production, _ = summarize(&r.production.record, func(arrival) bool { return true })
 	} else {
-		result.Production, result.Target, result.Comparison = compare(&r.production.record, &r.target.record, r.from)
+		result.Production, result.Target, result.Comparison = compare(&r.production.record,
+			&r.target.record, r.from)
 	}
 	result.Production.LeftOpen, result.Target.LeftOpen = leftProduction, leftTarget
 	return result
 }
 
-// shellLine is args as one would type them.
+// shellLine returns args as a shell's command line.
 func shellLine(args []string) string {
 	quoted := make([]string, len(args))
 	for i, a := range args {

@@ -103,7 +103,8 @@ func TestServersOnly(t *testing.T) {
 }
 
 func TestServersOnlyOnABadNetwork(t *testing.T) {
-	s := Scenario{Name: "bad", Help: "a bad network", Conns: 20, Think: 5 * time.Millisecond, Duration: 2 * time.Second, RequestBytes: 3000, AnswerBytes: 3000}
+	s := Scenario{Name: "bad", Help: "a bad network", Conns: 20, Think: 5 * time.Millisecond,
+		Duration: 2 * time.Second, RequestBytes: 3000, AnswerBytes: 3000}
 	r := play(t, Options{Via: NoCopy, Load: &s, ClientLoss: 2, NoOffloads: true, MTU: 1400})
 	if problems := r.Problems(); len(problems) > 0 {
 		t.Errorf("%s", printed(r))
@@ -129,21 +130,28 @@ func TestCopierThatCopiesNothing(t *testing.T) {
 		ipv6 bool
 		want []string
 	}{
-		{Socket, false, []string{"production$ tcpcopy copy -x 80-10.77.2.2:8080 --report DIR/copy.json --wait none"}},
+		{Socket, false, []string{"production$ tcpcopy copy -x 80-10.77.2.2:8080 --report " +
+			"DIR/copy.json --wait none"}},
 		{Raw, true, []string{
-			"assistant$ tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key DIR/key --report DIR/intercept.json",
-			"production$ tcpcopy copy -x '80-[fd77:2::2]:8080' --report DIR/copy.json -s '[fd77:2::3]:36524' --key DIR/key --wait none",
+			"assistant$ tcpcopy intercept -i eth0 -F 'tcp and src port 8080' --key DIR/key " +
+				"--report DIR/intercept.json",
+			"production$ tcpcopy copy -x '80-[fd77:2::2]:8080' --report DIR/copy.json -s " +
+				"'[fd77:2::3]:36524' --key DIR/key --wait none",
 		}},
 		{Tunnel, false, []string{
-			"target$ tcpcopy intercept --on-target --allow 8080 --key DIR/key --report DIR/intercept.json",
-			"production$ tcpcopy copy -x 80-10.77.2.2:8080 --report DIR/copy.json -s 10.77.2.2:36524 --key DIR/key --wait none",
+			"target$ tcpcopy intercept --on-target --allow 8080 --key DIR/key --report " +
+				"DIR/intercept.json",
+			"production$ tcpcopy copy -x 80-10.77.2.2:8080 --report DIR/copy.json -s " +
+				"10.77.2.2:36524 --key DIR/key --wait none",
 		}},
 	} {
 		t.Run(test.via, func(t *testing.T) {
 			dir := t.TempDir()
 			s := small(func(s *Scenario) { s.Total, s.Requests = 20, 2 })
-			r := play(t, Options{Via: test.via, IPv6: test.ipv6, Load: &s, Binary: self, Keep: dir, CopyArgs: []string{"--wait", "none"}, patience: patience})
-			if got, want := strings.ReplaceAll(strings.Join(r.Commands, "\n"), dir, "DIR"), strings.Join(test.want, "\n"); got != want {
+			r := play(t, Options{Via: test.via, IPv6: test.ipv6, Load: &s, Binary: self, Keep: dir,
+				CopyArgs: []string{"--wait", "none"}, patience: patience})
+			if got, want := strings.ReplaceAll(strings.Join(r.Commands, "\n"), dir,
+				"DIR"), strings.Join(test.want, "\n"); got != want {
 				t.Errorf("commands\n%s\nwanted\n%s", got, want)
 			}
 			want := []string{
@@ -176,7 +184,8 @@ func TestCopierThatFails(t *testing.T) {
 		play(t, Options{Via: NoCopy, Load: &s}) // or skip
 		t.Setenv(standIn, "refuses")
 		_, err := Run(t.Context(), Options{Load: &s, Binary: self})
-		if want := "start copy: it ended (exit status 3) before it was ready\n  tcpcopy: capture: missing CAP_NET_RAW"; err == nil || err.Error() != want {
+		if want := "start copy: it ended (exit status 3) before it was ready\n  tcpcopy: " +
+			"capture: missing CAP_NET_RAW"; err == nil || err.Error() != want {
 			t.Errorf("%v, wanted %q", err, want)
 		}
 	})
@@ -212,7 +221,8 @@ func TestInterruptedLabEndsInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !r.Interrupted || r.Copier.ExitCode != 0 || r.Production.Requests == 0 {
-		t.Errorf("interrupted %v, the copier's exit code %d, %d requests", r.Interrupted, r.Copier.ExitCode, r.Production.Requests)
+		t.Errorf("interrupted %v, the copier's exit code %d, %d requests", r.Interrupted,
+			r.Copier.ExitCode, r.Production.Requests)
 	}
 }
 
@@ -222,7 +232,8 @@ type interrupter struct {
 }
 
 func (i *interrupter) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(" requests (")) && !bytes.Contains(b, []byte("production 0 requests")) {
+	if bytes.Contains(b, []byte(" requests (")) &&
+		!bytes.Contains(b, []byte("production 0 requests")) {
 		i.do()
 	}
 	return len(b), nil
@@ -233,15 +244,21 @@ func TestRefusedOptions(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{Via: "pigeon"}, `tcpcopy: lab: there is no way "pigeon" to the target, wanted socket, raw, tunnel or none`},
-		{Options{Answers: "worse"}, `tcpcopy: lab: answers cannot be "worse", wanted bigger, smaller or slower`},
-		{Options{Scenario: "nap"}, `tcpcopy: find scenario: there is no "nap", wanted one of keepalive, short,`},
+		{Options{Via: "pigeon"},
+			`tcpcopy: lab: there is no way "pigeon" to the target, ` +
+				`wanted socket, raw, tunnel or none`},
+		{Options{Answers: "worse"},
+			`tcpcopy: lab: answers cannot be "worse", wanted bigger, smaller or slower`},
+		{Options{Scenario: "nap"},
+			`tcpcopy: find scenario: there is no "nap", wanted one of keepalive, short,`},
 		{Options{Conns: -1}, `tcpcopy: scenario keepalive: -1 connections, wanted at least 1`},
 		{Options{Rate: -1}, `tcpcopy: lab: a rate of -1 requests a second, wanted 0 or more`},
 	} {
 		var out, errs bytes.Buffer
-		if code := Main(t.Context(), test.options, &out, &errs); code != 2 || !strings.HasPrefix(errs.String(), test.want) {
-			t.Errorf("%+v: exit code %d and %q, wanted 2 and %q", test.options, code, errs.String(), test.want)
+		if code := Main(t.Context(), test.options, &out, &errs); code != 2 ||
+			!strings.HasPrefix(errs.String(), test.want) {
+			t.Errorf("%+v: exit code %d and %q, wanted 2 and %q", test.options, code, errs.String(),
+				test.want)
 		}
 	}
 }

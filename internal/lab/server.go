@@ -7,22 +7,25 @@ import (
 	"time"
 )
 
-// scaleMost is the most by which a server's answers are longer than asked for.
+// scaleMost bounds the factor by which a server's answers are longer than requested.
 const scaleMost = 5
 
-// serverConfig says how a server answers. The zero value answers as asked and at once.
+// serverConfig describes how a server answers. The zero value answers at once, with the requested
+// length.
 type serverConfig struct {
-	scaleUp, scaleDown int           // answers are so many times longer, or shorter; 0 and 1 change nothing
+	// answers are so many times longer, or shorter; 0 and 1 change nothing
+	scaleUp, scaleDown int
 	think              time.Duration // before each answer
-	greeting           int           // bytes of a greeting on every new connection, with its header; 0: none
-	pieces             int           // an answer goes in so many writes; 0 and 1: as one
-	pause              time.Duration // between the pieces
-	stall              time.Duration // a pause in reading, once on each connection
-	closeAfter         int           // so many answers; 0: the client closes
-	dress              dress
+	// bytes of a greeting on every new connection, with its header; 0: none
+	greeting   int
+	pieces     int           // an answer goes in so many writes; 0 and 1: as one
+	pause      time.Duration // between the pieces
+	stall      time.Duration // a pause in reading, once on each connection
+	closeAfter int           // so many answers; 0: the client closes
+	framing    framing
 }
 
-// answerSize is how long the answer is for a client that asks for size bytes, headers included.
+// answerSize returns the length of the answer to a request for size bytes, headers included.
 func (c *serverConfig) answerSize(size int) int {
 	if c.scaleUp > 1 {
 		size *= min(c.scaleUp, scaleMost)
@@ -33,7 +36,8 @@ func (c *serverConfig) answerSize(size int) int {
 	return max(size, answerHeader)
 }
 
-// server answers the lab's requests and keeps the record of what arrived. It is production or the target.
+// server answers the lab's requests and keeps the record of what arrived. It is production or the
+// target.
 type server struct {
 	config serverConfig
 	clock  clock
@@ -47,7 +51,7 @@ type server struct {
 	closed bool
 }
 
-// serve starts to answer what connects to l, and owns l from then on.
+// serve answers the connections of l, which it owns from then on.
 func serve(l net.Listener, config serverConfig, clock clock) *server {
 	s := &server{config: config, clock: clock, listener: l, conns: map[net.Conn]struct{}{}}
 	s.running.Go(s.accept)
@@ -78,11 +82,12 @@ func (s *server) accept() {
 	}
 }
 
-// converse reads from the connection until it ends; a second goroutine writes, so that a request which
-// arrives while an answer is still being written is seen when it arrives.
+// converse reads from the connection until it ends; a second goroutine writes, so that a request
+// which arrives while an answer is still being written is seen when it arrives.
 func (s *server) converse(c *net.TCPConn) {
 	r := newReader(s, c)
-	answers := make(chan request, 64) // a client that pipelines further than this is read no further
+	// a client that pipelines further than this is read no further
+	answers := make(chan request, 64)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)

@@ -23,12 +23,12 @@ var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 
 // reader reads one connection's requests and judges each.
 //
-// Early is judged by cause: when a request arrives whose client had seen n answers, the copy must have
-// received those of them that this connection owes. Every answer's length is known when its request is
-// read, so the byte at which it ends is too; the kernel says how many bytes the other side has
-// acknowledged, which it does with the request's own segments at the latest. So a request is early where
-// that count is short: no time is compared, and nothing depends on when the writer gets to run. What the
-// kernel acknowledges between the arrival and this look at it goes unnoticed.
+// Early is judged by cause: when a request arrives whose client had seen n answers, the copy must
+// have received those of them that this connection owes. Every answer's length is known when its
+// request is read, so the byte at which it ends is too; the kernel says how many bytes the other
+// side has acknowledged, which it does with the request's own segments at the latest. So a request
+// is early where that count is short: no time is compared, and nothing depends on when the writer
+// gets to run. What the kernel acknowledges between the arrival and this look at it goes unnoticed.
 type reader struct {
 	server *server
 	conn   *net.TCPConn
@@ -58,7 +58,7 @@ func newReader(s *server, c *net.TCPConn) *reader {
 	r := &reader{server: s, conn: c, buf: make([]byte, smallBuffer)}
 	if s.config.greeting > 0 {
 		n := max(s.config.greeting, answerHeader)
-		r.answered = uint64(n + s.config.dress.answer.size(n))
+		r.answered = uint64(n + s.config.framing.answer.size(n))
 		r.greeted = r.answered
 	}
 	r.raw, _ = c.SyscallConn() // fails only for a connection that is closed
@@ -70,13 +70,13 @@ func newReader(s *server, c *net.TCPConn) *reader {
 	return r
 }
 
-// readAll reads requests until the connection ends or is broken by a corrupted header, and passes on
-// each one that wants an answer.
+// readAll reads requests until the connection ends or is broken by a corrupted header, and passes
+// on each one that wants an answer.
 func (r *reader) readAll(answers chan<- request) {
-	d := &r.server.config.dress
+	d := &r.server.config.framing
 	for {
-		inside, began, err := d.request.undress(r.next)
-		if errors.Is(err, errDress) {
+		inside, began, err := d.request.readHeader(r.next)
+		if errors.Is(err, errEnvelope) {
 			r.corrupted("%v", err)
 			return
 		}
@@ -93,9 +93,10 @@ func (r *reader) readAll(answers chan<- request) {
 		}
 		if !q.parse(header) || inside >= 0 && inside != requestHeader+int(q.length) {
 			r.corrupted("header % x", header)
-			return // where the next one begins nobody knows
+			return // where the next one begins is not known
 		}
-		early := r.early(&q) // before the payload is waited for: an early one must be seen when it comes
+		// before the payload is waited for: an early one must be seen when it comes
+		early := r.early(&q)
 		sum, err := r.payloadSum(int(q.length))
 		if err == nil && d.request.tail != "" {
 			var tail []byte
@@ -104,11 +105,13 @@ func (r *reader) readAll(answers chan<- request) {
 			}
 		}
 		if err != nil {
-			r.corrupted("connection %d request %d: the connection ended inside its payload", q.conn, q.num)
+			r.corrupted("connection %d request %d: the connection ended inside its payload", q.conn,
+				q.num)
 			return
 		}
 		if sum != q.sum {
-			r.corrupted("connection %d request %d: payload of %d bytes differs", q.conn, q.num, q.length)
+			r.corrupted("connection %d request %d: payload of %d bytes differs", q.conn, q.num,
+				q.length)
 		}
 		if early {
 			r.server.record.early.Add(1)
@@ -131,7 +134,8 @@ func (r *reader) corrupted(format string, args ...any) {
 	r.server.record.example("corrupted: "+format, args...)
 }
 
-// early says whether q arrived before the other side had acknowledged the answers that its client had seen.
+// early reports whether q arrived before the other side had acknowledged the answers that its
+// client had seen.
 func (r *reader) early(q *request) bool {
 	var need uint64
 	if q.flags&flagGreeted != 0 {
@@ -146,7 +150,8 @@ func (r *reader) early(q *request) bool {
 		r.raw.Control(r.ask)
 	}
 	if need > r.acked {
-		r.server.record.example("early: connection %d request %d: its client had seen %d answers, of which byte %d was not acknowledged here (%d were)",
+		r.server.record.example("early: connection %d request %d: its client had seen %d "+
+			"answers, of which byte %d was not acknowledged here (%d were)",
 			q.conn, q.num, q.seen, need, r.acked)
 		return true
 	}
@@ -154,7 +159,8 @@ func (r *reader) early(q *request) bool {
 	return false
 }
 
-// next returns the next n bytes, which hold until it is called again, and when the first of them came.
+// next returns the next n bytes, which hold until it is called again, and when the first of them
+// came.
 func (r *reader) next(n int) ([]byte, time.Duration, error) {
 	if r.from == r.upTo {
 		r.from, r.upTo = 0, 0
@@ -229,14 +235,15 @@ func (w *answerWriter) write(conn, num uint32, size int) {
 		return
 	}
 	body := payload(conn, num, size-answerHeader)
-	a := answer{conn: conn, num: num, length: uint32(len(body)), sum: crc32.Checksum(body, castagnoli)}
+	a := answer{conn: conn, num: num, length: uint32(len(body)), sum: crc32.Checksum(body,
+		castagnoli)}
 	pieces := max(w.config.pieces, 1)
 	// The header goes with the beginning of the payload; a long rest is sent from where it lies.
 	head := len(body)
 	if pieces == 1 {
 		head = min(head, writeBuffer-answerHeader)
 	}
-	d := &w.config.dress.answer
+	d := &w.config.framing.answer
 	w.buf = d.put(w.buf[:0], size)
 	at := len(w.buf)
 	w.buf = append(w.buf, make([]byte, answerHeader)...)

@@ -9,30 +9,30 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// Stage is what Options.Disturb may do to a run while the load goes on. Its methods are for Disturb alone,
-// which play calls: nothing else of the run moves meanwhile but servers, clients and commands.
+// Stage lets Options.Disturb change a run while the load goes on. Only Disturb may call its
+// methods. The run itself waits for Disturb to return.
 type Stage struct{ r *run }
 
 // Net is the lab's network.
 func (s *Stage) Net() *netlab.Net { return s.r.net }
 
-// Wait lets d pass, or less where ctx ends.
+// Wait waits for d, or until ctx ends.
 func (s *Stage) Wait(ctx context.Context, d time.Duration) { s.r.wait(ctx, d) }
 
-// CompareAfter has only those requests compared that production receives d from now on, or later.
+// CompareAfter restricts the comparison to requests that production receives d from now, or later.
 func (s *Stage) CompareAfter(d time.Duration) { s.r.from = s.r.clock.now() + d }
 
-// Target says how many requests, and how many connections, the target has received.
+// Target returns how many requests and connections the target has received.
 func (s *Stage) Target() (requests, connections int64) {
 	return s.r.target.record.requests.Load(), s.r.target.record.opened.Load()
 }
 
-// Production is Target of production.
+// Production returns how many requests and connections production has received.
 func (s *Stage) Production() (requests, connections int64) {
 	return s.r.production.record.requests.Load(), s.r.production.record.opened.Load()
 }
 
-// StopTarget ends the test server as the end of its process would: its connections are closed.
+// StopTarget stops the test server and closes its connections, as the end of its process would.
 func (s *Stage) StopTarget() { s.r.target.close() }
 
 // StartTarget starts the test server again.
@@ -45,7 +45,7 @@ func (s *Stage) StartTarget() error {
 	return nil
 }
 
-// KillIntercept kills the intercept without a word.
+// KillIntercept kills the intercept by SIGKILL.
 func (s *Stage) KillIntercept() { kill(s.r.assist) }
 
 // StartIntercept starts it again, and waits until it is ready.
@@ -54,7 +54,7 @@ func (s *Stage) StartIntercept(ctx context.Context) (err error) {
 	return err
 }
 
-// KillCopier kills the copier without a word.
+// KillCopier kills the copier by SIGKILL.
 func (s *Stage) KillCopier() { kill(s.r.copier) }
 
 // StartCopier starts it again, and waits until it is ready.
@@ -63,7 +63,7 @@ func (s *Stage) StartCopier(ctx context.Context) (err error) {
 	return err
 }
 
-// KillAgent kills the agent without a word.
+// KillAgent kills the agent by SIGKILL.
 func (s *Stage) KillAgent() { kill(s.r.agent) }
 
 // StartAgent starts it again, and waits until it captures.
@@ -92,7 +92,7 @@ func (r *run) network() string {
 	return "tcp4"
 }
 
-// disturb lets the caller of Run disturb the load that has begun.
+// disturb calls Options.Disturb.
 func (r *run) disturb(ctx context.Context) error {
 	if r.options.Disturb == nil {
 		return nil

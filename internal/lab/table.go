@@ -40,17 +40,20 @@ func (r *Result) Print(w io.Writer) {
 	row("  early", count(r.Production.Early), count(r.Target.Early))
 	row("connections", count(r.Production.Opened), count(r.Target.Opened))
 	row("  at the same time, most", count(r.Production.MostOpen), count(r.Target.MostOpen))
-	row("  on average", r.averageOpen(func(s Sample) int64 { return s.Production }), r.averageOpen(func(s Sample) int64 { return s.Target }))
+	row("  on average", r.averageOpen(func(s Sample) int64 { return s.Production }),
+		r.averageOpen(func(s Sample) int64 { return s.Target }))
 	row("bytes of requests", count(r.Production.Bytes), count(r.Target.Bytes))
 	if copied {
 		t.row("")
 		t.row("", "p50", "p90", "p99", "most")
-		t.row("lag behind production", milliseconds(r.LagAt(50)), milliseconds(r.LagAt(90)), milliseconds(r.LagAt(99)), milliseconds(r.LagAt(100)))
+		t.row("lag behind production", milliseconds(r.LagAt(50)), milliseconds(r.LagAt(90)),
+			milliseconds(r.LagAt(99)), milliseconds(r.LagAt(100)))
 		t.row("")
 		t.row("", "CPU", "a request", "memory", "exit code")
 		for _, p := range []*Process{&r.Copier, &r.Intercept, &r.Agent} {
 			if p.Name != "" {
-				t.row(p.Name, fmt.Sprintf("%.2f s", p.CPU.Seconds()), fmt.Sprintf("%.1f µs", float64(r.CPUPerRequest(p).Nanoseconds())/1e3),
+				t.row(p.Name, fmt.Sprintf("%.2f s", p.CPU.Seconds()), fmt.Sprintf("%.1f µs",
+					float64(r.CPUPerRequest(p).Nanoseconds())/1e3),
 					fmt.Sprintf("%.1f MB", float64(p.MaxRSS)/1e6), strconv.Itoa(p.ExitCode))
 			}
 		}
@@ -81,7 +84,8 @@ func (r *Result) title() string {
 		words = append(words, fmt.Sprintf("a path of %v and %v %% loss each way", p.Delay, p.Loss))
 	}
 	if r.Options.ClientLoss > 0 {
-		words = append(words, fmt.Sprintf("%v %% loss each way before production", r.Options.ClientLoss))
+		words = append(words, fmt.Sprintf("%v %% loss each way before production",
+			r.Options.ClientLoss))
 	}
 	if r.Options.IPv6 {
 		words = append(words, "IPv6")
@@ -103,10 +107,12 @@ func (r *Result) printLedger(t table) {
 		name                                   string
 		captured, delivered, inFlight, dropped uint64
 	}{
-		{"  sessions", a.Sessions.Captured, a.Sessions.Delivered, a.Sessions.InFlight, sum(a.Sessions.Dropped)},
+		{"  sessions", a.Sessions.Captured, a.Sessions.Delivered, a.Sessions.InFlight,
+			sum(a.Sessions.Dropped)},
 		{"  bytes", a.Bytes.Captured, a.Bytes.Delivered, a.Bytes.InFlight, sum(a.Bytes.Dropped)},
 	} {
-		t.row(f.name, count(int64(f.captured)), count(int64(f.delivered)), count(int64(f.inFlight)), count(int64(f.dropped)))
+		t.row(f.name, count(int64(f.captured)), count(int64(f.delivered)), count(int64(f.inFlight)),
+			count(int64(f.dropped)))
 	}
 	if lost := drops(a); lost != "" {
 		t.row("  " + lost)
@@ -124,7 +130,7 @@ func (r *Result) printExamples(w io.Writer) {
 	}
 }
 
-// averageOpen is the mean of the samples from the first open connection to the last.
+// averageOpen returns the mean of the samples from the first open connection to the last.
 func (r *Result) averageOpen(of func(Sample) int64) string {
 	var total, n int64
 	for _, s := range r.Samples {
@@ -151,7 +157,7 @@ func (t table) row(name string, cells ...string) {
 	fmt.Fprintln(t.w, strings.TrimRight(b.String(), " "))
 }
 
-// count is n with its thousands apart.
+// count returns n with separated thousands.
 func count(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

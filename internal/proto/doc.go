@@ -1,17 +1,26 @@
-// Package proto defines what a protocol is: where its requests and answers end, and what the target
-// is sent where a copy cannot be the client's very bytes.
+// Package proto defines what a protocol is: how it is recognised, where its requests and answers
+// end, which options it has, and, where a copy cannot send the client's bytes as they are, what it
+// sends instead.
 //
-// A protocol has two readers. A Client reads the client's direction, in its session at the copier. An
-// Answers reads the target's direction where that payload is: in the poller of a socket, or at an
-// intercept. What an Answers must know of a request (that it was a HEAD, for example) travels to it
-// as a Hint; what comes back is an Answer. The protocols are subpackages; package known lists them.
+// A Protocol makes two readers. A Client reads the client's direction, within a session at the
+// copier. An Answers reads the target's direction where that payload is: at the reader of a
+// socket, or at an intercept. What an Answers must know of a request (that it was a HEAD, for
+// instance) travels to it as a Hint; what comes back is an Answer. The protocols are subpackages;
+// package known lists them.
+//
+// The readers are pure, and trust no byte: they never panic, keep a bounded number of bytes, and
+// find the same however their input is split. A reader that cannot follow its input returns an
+// error once and is not called again. The session then goes on by guessing where answers end, or
+// ends where the reader makes the copy's bytes (Client.Edits).
+//
+// A new protocol is a folder here and a line in package known. Kinds of requests that need more
+// than this (streams within a connection, whose answers come out of order) add to Request and
+// Answer: a stream's number with each, and a status that comes behind the body. What a comparison
+// needs of an answer is a further field of Answer, which the reader fills where the bytes are.
 //
 // The packages of the group are pure: they do no I/O, read no clock, start no goroutine, and use no
 // channel and no randomness. They import packages of group core below session, and nothing else of
-// this module. A reader must trust no byte. It never panics, keeps a bounded number of bytes, and
-// returns the same however its input is split. A reader that cannot follow its input returns an error
-// and is not called again. The session then goes on by guessing, or ends if the copy's bytes are made
-// by the protocol (Client.Edits).
+// this module. They must not know how a copy reaches the target, or where bytes come from.
 //
-// Read proto.go first, then http1.
+// Read protocol.go first, then internal/test/toyproto, a whole protocol in one file.
 package proto

@@ -2,15 +2,15 @@ package proto
 
 import "tcpcopy/internal/core/mono"
 
-// Told is what a Follower has found: an answer that has ended, with the times that its reader cannot
-// know, or, where Bytes is not empty, a piece of an answer that is wanted.
+// Told is what a Follower has found: an answer that has ended, with its times, or, if Bytes is not
+// empty, a piece of an answer whose bytes are handed back.
 type Told struct {
 	Answer
-	First, At mono.Time // when its first byte came, interim answers' included, and its last
-	Bytes     []byte    // a view of what Feed was given
+	First, At mono.Time // when its first byte came (of an interim answer too), and its last
+	Bytes     []byte    // part of what Feed was given; valid as long as that is
 }
 
-// Follower is an Answers on one connection, and when the answer began that is coming in.
+// Follower reads the answers on one connection, and notes when each began and ended.
 type Follower struct {
 	answers Answers
 	at      uint64 // the offset of the next byte
@@ -20,22 +20,22 @@ type Follower struct {
 	lost    bool
 }
 
-// Follow begins to follow a target's bytes, from the first on.
+// Follow returns a Follower of a target's bytes, from the first on.
 func Follow(a Answers) Follower { return Follower{answers: a} }
 
-// Over says that nothing more will be told.
+// Over reports whether nothing more will be found.
 func (f *Follower) Over() bool { return f.over }
 
-// Lost says that the bytes could not be followed; Over is true then, too.
+// Lost reports whether the bytes could not be followed; then Over is true, too.
 func (f *Follower) Lost() bool { return f.lost }
 
-// Lose ends the following, since bytes are missing or nobody has them.
+// Lose ends the reading because bytes are missing.
 func (f *Follower) Lose() { f.over, f.lost = true, true }
 
-// Expect is of Answers.
+// Expect passes a Hint to the reader: see Answers.
 func (f *Follower) Expect(request uint64, h Hint) { f.answers.Expect(request, h) }
 
-// Blind is of Answers.
+// Blind returns how many of the next bytes the reader need not see: see Answers.
 func (f *Follower) Blind() uint64 {
 	if f.over {
 		return 0
@@ -43,8 +43,8 @@ func (f *Follower) Blind() uint64 {
 	return f.answers.Blind()
 }
 
-// Feed hands on the next bytes, which came at now, and appends what was found. scratch is room for the
-// reader's own list.
+// Feed reads the next bytes, which came at now, and appends what was found. scratch is memory for
+// the reader's list.
 func (f *Follower) Feed(now mono.Time, p []byte, out []Told, scratch *[]Answer) []Told {
 	if f.over || len(p) == 0 {
 		return out
@@ -54,7 +54,7 @@ func (f *Follower) Feed(now mono.Time, p []byte, out []Told, scratch *[]Answer) 
 	*scratch = list
 	from := 0
 	for i := range list {
-		// Where an answer ends in p; the first may have begun before it.
+		// to is where the answer ends in p. The first answer may have begun before p.
 		to := int(min(list[i].End-min(list[i].End, f.at), uint64(len(p))))
 		if to > from && (kept || list[i].Kept) {
 			out = append(out, Told{Bytes: p[from:to], At: now})
@@ -75,7 +75,7 @@ func (f *Follower) Feed(now mono.Time, p []byte, out []Told, scratch *[]Answer) 
 	return out
 }
 
-// Skip is Feed for n bytes that nobody has, at most Blind.
+// Skip is Feed for n bytes that the caller does not have; n is at most Blind.
 func (f *Follower) Skip(now mono.Time, n uint64, out []Told, scratch *[]Answer) []Told {
 	if f.over || n == 0 {
 		return out
@@ -89,7 +89,7 @@ func (f *Follower) Skip(now mono.Time, n uint64, out []Told, scratch *[]Answer) 
 	return out
 }
 
-// Close says that the target has ended its direction.
+// Close reports the end of the target's direction, and appends the answer that it completes.
 func (f *Follower) Close(now mono.Time, out []Told, scratch *[]Answer) []Told {
 	if f.over {
 		return out
@@ -103,14 +103,14 @@ func (f *Follower) Close(now mono.Time, out []Told, scratch *[]Answer) []Told {
 	return out
 }
 
-// begin notes that bytes of an answer have come.
+// begin notes that bytes of an answer have come; it keeps the first time.
 func (f *Follower) begin(now mono.Time) {
 	if !f.begun {
 		f.begun, f.first = true, now
 	}
 }
 
-// tell appends an answer that has ended, where the bytes up to have were there.
+// tell appends an answer that has ended. have is the offset behind the bytes that have come.
 func (f *Follower) tell(now mono.Time, a *Answer, have uint64, out []Told) []Told {
 	f.begin(now)
 	out = append(out, Told{Answer: *a, First: f.first, At: now})

@@ -10,7 +10,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// lines are answers of one line each; those that begin with k are wanted, those with - interim, x is lost.
+// lines reads answers of one line each. Those that begin with k are kept, those with - are
+// interim, and x cannot be followed.
 type lines struct {
 	at, began uint64
 	first     byte
@@ -18,8 +19,11 @@ type lines struct {
 }
 
 func (l *lines) Expect(uint64, proto.Hint) {}
-func (l *lines) Kept() bool                { return l.greeting || l.at > l.began && l.first == 'k' }
-func (l *lines) Blind() uint64             { return 0 }
+func (l *lines) Kept() bool {
+	return l.greeting ||
+		l.at > l.began && l.first == 'k'
+}
+func (l *lines) Blind() uint64 { return 0 }
 
 func (l *lines) Skip(uint64, []proto.Answer) []proto.Answer { return nil }
 
@@ -44,7 +48,8 @@ func (l *lines) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 		if l.greeting {
 			l.greeting = false
 		} else {
-			out = append(out, proto.Answer{End: l.at, Size: l.at - l.began, Kept: l.first == 'k', Interim: l.first == '-'})
+			out = append(out, proto.Answer{End: l.at, Size: l.at - l.began, Kept: l.first == 'k',
+				Interim: l.first == '-'})
 		}
 		l.began = l.at
 	}
@@ -60,15 +65,20 @@ func TestFollower(t *testing.T) {
 	}{
 		{"one", false, []string{"a\n"}, []string{"2: 0s 0s"}},
 		{"slow", false, []string{"a", "b", "\n"}, []string{"3: 0s 2s"}},
-		{"two in a piece, the second begun in it", false, []string{"a", "\nb", "\n"}, []string{"2: 0s 1s", "4: 1s 2s"}},
+		{"two in a piece, the second begun in it", false, []string{"a", "\nb", "\n"},
+			[]string{"2: 0s 1s", "4: 1s 2s"}},
 		{"a pause between them", false, []string{"a\n", "b\n"}, []string{"2: 0s 0s", "4: 1s 1s"}},
-		{"an interim one", false, []string{"-\n", "b\n"}, []string{"2: 0s 0s, interim", "4: 0s 1s"}},
+		{"an interim one", false, []string{"-\n", "b\n"},
+			[]string{"2: 0s 0s, interim", "4: 0s 1s"}},
 		{"to the end", false, []string{"a"}, []string{"1: 0s 1s"}},
 		{"wanted", false, []string{"k1\n"}, []string{`"k1\n"`, "3: 0s 0s"}},
-		{"wanted, in pieces", false, []string{"k", "1", "\n"}, []string{`"k"`, `"1"`, `"\n"`, "3: 0s 2s"}},
+		{"wanted, in pieces", false, []string{"k", "1", "\n"},
+			[]string{`"k"`, `"1"`, `"\n"`, "3: 0s 2s"}},
 		{"wanted, among others", false, []string{"a\nk1\nb\nk", "2\nc\n"},
-			[]string{"2: 0s 0s", `"k1\n"`, "5: 0s 0s", "7: 0s 0s", `"k"`, `"2\n"`, "10: 0s 1s", "12: 1s 1s"}},
-		{"a greeting", true, []string{"hel", "lo\n", "a\n"}, []string{`"hel"`, `"lo\n"`, "8: 0s 2s"}},
+			[]string{"2: 0s 0s", `"k1\n"`, "5: 0s 0s", "7: 0s 0s", `"k"`, `"2\n"`, "10: 0s 1s",
+				"12: 1s 1s"}},
+		{"a greeting", true, []string{"hel", "lo\n", "a\n"},
+			[]string{`"hel"`, `"lo\n"`, "8: 0s 2s"}},
 		{"lost", false, []string{"a\nx", "b\n"}, []string{"2: 0s 0s", "lost"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -90,7 +100,8 @@ func TestFollower(t *testing.T) {
 				case len(a.Bytes) > 0:
 					got = append(got, fmt.Sprintf("%q", bytes.Clone(a.Bytes)))
 				case a.Interim:
-					got = append(got, fmt.Sprintf("%d: %ds %ds, interim", a.End, a.First/1e9, a.At/1e9))
+					got = append(got, fmt.Sprintf("%d: %ds %ds, interim", a.End, a.First/1e9,
+						a.At/1e9))
 				default:
 					got = append(got, fmt.Sprintf("%d: %ds %ds", a.End, a.First/1e9, a.At/1e9))
 				}

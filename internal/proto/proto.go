@@ -7,221 +7,123 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Kind names a protocol, on the wire between copier and intercept too: values do not change.
-type Kind uint8
-
-// The protocols.
-const (
-	None  Kind = 0
-	HTTP1 Kind = 1
-	Redis Kind = 2
-	MySQL Kind = 3
-)
-
-var kindNames = [...]string{None: "none", HTTP1: "http1", Redis: "redis", MySQL: "mysql"}
-
-// String is the protocol's name, as --proto has it.
-func (k Kind) String() string {
-	if int(k) < len(kindNames) {
-		return kindNames[k]
-	}
-	return "unknown"
-}
-
-// ErrLost is what the errors of readers wrap: the bytes are not, or no longer, of the protocol.
+// ErrLost is wrapped by the errors of readers: the bytes are not, or no longer, of the protocol.
 var ErrLost = errors.New("cannot follow the protocol")
 
-// Refusal is an error of a Client's that ends the copy for a reason of its own.
+// Refusal is an error of a Client that ends the copy for a reason other than ProtoLost.
 type Refusal struct {
 	Reason ledger.Reason
-	Code   uint16 // the target's, of an answer that was an error
-	Final  bool   // another copy of the same connection would fare no better
+	Class  ledger.Class // if not 0, the copy's login was refused: it is counted by this class
+	Code   uint16       // of the target's error; 0: none
+	Final  bool         // another copy of the same connection would end in the same way
 }
 
-// Error says the reason.
+// Error returns the reason, with the target's error code.
 func (r *Refusal) Error() string {
 	if r.Code != 0 {
-		return fmt.Sprintf("%s: error %d of the target", r.Reason, r.Code)
+		return fmt.Sprintf("%s: the target answered with error %d", r.Reason, r.Code)
 	}
 	return r.Reason.String()
 }
 
-// Unwrap is ErrLost.
+// Unwrap returns ErrLost.
 func (r *Refusal) Unwrap() error { return ErrLost }
 
-// Hint tells a reader of answers what kind of request an answer belongs to. The meaning is the
-// protocol's; 0 is an ordinary one, and is never sent.
+// Hint tells a reader of answers what kind of request an answer belongs to. Its meaning is the
+// protocol's; 0 is an ordinary request, and is never sent.
 type Hint uint8
 
-// Keep is the bit of a Hint that has an answer's bytes handed back to the copier, and not only its end.
+// Keep is the bit of a Hint that has an answer's bytes handed back to the copier, not only its
+// end.
 const Keep Hint = 0x80
 
-// Reply says what follows a request.
+// Reply tells what follows a request.
 type Reply uint8
 
 // The replies.
 const (
 	One     Reply = iota // one final answer, perhaps after interim ones
-	Nothing              // none: what comes next need not wait for any
-	Push                 // from here on the server speaks unasked: nothing on this connection waits for it
-	Switch               // from here on it is another protocol: the session goes on by guessing
+	Nothing              // no answer: the next request need not wait for one
+	Push                 // from here on the server sends without being asked: nothing waits for it
+	Switch               // from here on another protocol is spoken: the session guesses
 )
 
 // Request is a request that a Client has found whole.
 type Request struct {
 	Hint  Hint
 	Reply Reply
-	// Class is the protocol's own number for the kind of request (an HTTP method, a MySQL command), for the
-	// account.
+	// Class is the protocol's own number for the kind of request: an HTTP method, a MySQL command.
 	Class uint8
 }
 
-// Answer is an answer, or a part of one, that an Answers has found.
+// Answer is an answer, or an interim one, that an Answers has found.
 type Answer struct {
 	// End is the offset behind its last byte, in the target's direction since the reader began.
 	End uint64
 	// Size is its length in bytes, interim answers included.
 	Size uint64
-	// Status is the protocol's: an HTTP status code, or 0 for success and a code of the server's for an error.
+	// Status is the protocol's: an HTTP status code, or a server's error code with 0 for success.
 	Status uint16
-	// Interim says that the final answer to the same request is still to come (HTTP's 1xx).
+	// Interim reports that the final answer to the same request is still to come (HTTP's 1xx).
 	Interim bool
-	// Last says that the reader does not follow what comes after it: a connection that was upgraded.
+	// Last reports that the reader does not follow what comes after it: the connection was
+	// upgraded.
 	Last bool
-	// Failed says that the server answered with an error of any kind.
+	// Failed reports that the server answered with an error of any kind.
 	Failed bool
-	// Kept says that its bytes are wanted: its Hint had Keep.
+	// Kept reports that its bytes are handed back: its Hint had Keep.
 	Kept bool
 }
 
-// Answers reads what the target answers on one connection. It allocates nothing once it was made.
+// Answers reads what the target answers on one connection. Its methods allocate nothing.
 type Answers interface {
-	// Expect hands over the Hint of a request, by its number among all those whose Reply is One, from 0.
-	// Numbers rise, and requests with the Hint 0 are left out. It comes before the request's last byte goes
-	// to the target.
+	// Expect passes the Hint of a request, by its number among all requests whose Reply is One,
+	// from 0. Numbers rise; requests with the Hint 0 are left out. It is called before the
+	// request's last byte goes to the target.
 	Expect(request uint64, h Hint)
-	// Feed takes the next bytes, which it does not keep, and appends the answers that end within them. An
-	// error wraps ErrLost; answers found before it count.
+	// Feed reads the next bytes, which it does not keep, and appends the answers that end within
+	// them. An error wraps ErrLost; the answers found before it count.
 	Feed(p []byte, out []Answer) ([]Answer, error)
-	// Blind is how many of the next bytes tell nothing, such as the rest of a body whose length is known, so
-	// that the caller need not have them: it may call Skip for as many as that instead of Feed, or fewer.
+	// Blind returns how many of the next bytes the reader need not see, such as the rest of a body
+	// whose length is known. The caller may call Skip for that many or fewer, instead of Feed.
 	Blind() uint64
-	// Skip is Feed for n bytes without having them, n being at most Blind.
+	// Skip is Feed for n bytes that the caller does not have; n is at most Blind.
 	Skip(n uint64, out []Answer) []Answer
-	// Kept says that the next byte, if one comes, belongs to an answer whose Hint has Keep, or to what the
-	// server says before all answers and the Client must know. The caller hands such bytes back as they
-	// come, and may hand back what follows them in the same answer.
+	// Kept reports whether the next byte, if one comes, belongs to an answer whose Hint has Keep,
+	// or to what the server sends before all answers and the Client must see. The caller hands
+	// such bytes back as they come, and may hand back what follows them in the same answer.
 	Kept() bool
-	// Close says that the target has ended its direction: an answer that lasts as long as the connection is
-	// complete.
+	// Close reports the end of the target's direction: an answer that lasts as long as the
+	// connection is complete, and appended.
 	Close(out []Answer) []Answer
 }
 
 // Client reads what one client sends, and decides what the copy sends.
 type Client interface {
-	// Edits says whether the copy's bytes differ from the client's, or may: then all that the target gets
-	// is what the Client puts into Out. Else Out gets Pass and Request alone, and they only tell where
-	// requests end. It does not change.
+	// Edits reports whether the copy's bytes may differ from the client's: then the target gets
+	// only what the Client puts into Out. Otherwise Out gets Pass and Request alone, and they only
+	// mark where requests end. The result does not change.
 	Edits() bool
-	// Begin says that a copy begins, at the first byte of the connection or, adopted, where a request begins
-	// in a connection found under way. A session may begin again.
+	// Begin starts a copy: at the first byte of the connection or, if adopted, where a request
+	// begins in a connection found under way. A session may begin several copies.
 	Begin(adopted bool, out *Out) error
-	// Feed takes the client's next bytes, which it does not keep (it may copy a bounded number of them). seen
-	// is how many of production's server's bytes the client had seen when it began the turn that they belong to.
+	// Feed reads the client's next bytes, which it does not keep (it may copy a bounded number of
+	// them). seen is how many bytes of production's server the client had seen when it began the
+	// turn that these bytes belong to.
 	Feed(p []byte, seen uint64, out *Out) error
-	// Kept hands over bytes of the target's that a Hint asked for, in order, as they come; of a protocol
-	// in which the server speaks first, from its first byte on.
+	// Kept reads bytes of the target that a Hint with Keep asked for, in order, as they come. If
+	// the server speaks first in this protocol, its bytes from the first on are among them.
 	Kept(p []byte, out *Out) error
-	// Holds says that the copy is busy on its own account (a login): the client's bytes wait, Feed is not
-	// called, and the gate has nothing to say, until a call of Kept has changed that. Then those bytes come
-	// again that no step had taken when a call of Feed began to hold.
+	// Holds reports whether the copy is busy with an exchange of its own (a login): the client's
+	// bytes wait, Feed is not called, and the gate does not decide, until a call of Kept changes
+	// that. Then the bytes that no step had taken when Feed began to hold are fed again.
 	Holds() bool
-	// Expects says that the rest of the request which is coming in may be the client's answer to an interim one
-	// (RFC 9110 §10.1.1): what the server has said since the request began is not for other requests alone.
+	// Expects reports whether the rest of the request that is coming in may be the client's
+	// reaction to an interim answer (RFC 9110 §10.1.1): then what the server has sent since the
+	// request began may belong to this request.
 	Expects() bool
-	// Server takes bytes that production's own server sent, as far as they were captured: on the production
-	// host the first 48 or more of each packet, elsewhere all or none. off is their offset in the server's
-	// direction, as seen counts. Only a Client that Edits is told.
+	// Server passes bytes that production's own server sent, as far as they were captured: on the
+	// production host at least the first 48 of each packet, elsewhere all or none. off is their
+	// offset in the server's direction, as seen counts. It is called only if the Client Edits.
 	Server(off uint64, p []byte)
 }
-
-// Out collects what a Client wants done with the bytes that it was given, in order. The client's bytes
-// are known by number: those of Feed count from where the last Pass, Replace or Drop ended.
-type Out struct {
-	Steps []Step
-	// Text is what the Steps' Text point into.
-	Text []byte
-}
-
-// StepKind says what a Step does.
-type StepKind uint8
-
-// The steps.
-const (
-	PassOn    StepKind = iota + 1 // N bytes of the client go to the target as they are
-	Say                           // Text goes to the target, in the place of N bytes of the client (0: added)
-	LeaveOut                      // N bytes of the client go nowhere, for Reason
-	Requested                     // a request is whole with all that came before: Request
-	Refused                       // a request was left out or answered for: it is counted for Reason, and has no answer
-)
-
-// Step is one thing to do.
-type Step struct {
-	Kind    StepKind
-	Reason  ledger.Reason
-	Request Request
-	N       int
-	From    int // Say: Out.Text[From:To]
-	To      int
-}
-
-// Reset empties o, and keeps its room.
-func (o *Out) Reset() { o.Steps, o.Text = o.Steps[:0], o.Text[:0] }
-
-// Pass sends the client's next n bytes as they are.
-func (o *Out) Pass(n int) {
-	if last := len(o.Steps) - 1; last >= 0 && o.Steps[last].Kind == PassOn {
-		o.Steps[last].N += n
-	} else if n > 0 {
-		o.Steps = append(o.Steps, Step{Kind: PassOn, N: n})
-	}
-}
-
-// Replace sends text in the place of the client's next n bytes; text is copied. n may be 0: text is added.
-func (o *Out) Replace(n int, text []byte) {
-	from := len(o.Text)
-	o.Text = append(o.Text, text...)
-	o.ReplaceFrom(n, from)
-}
-
-// ReplaceFrom is Replace with a text that was appended to o.Text, from the offset from on.
-func (o *Out) ReplaceFrom(n, from int) {
-	o.Steps = append(o.Steps, Step{Kind: Say, N: n, From: from, To: len(o.Text)})
-}
-
-// Drop sends the client's next n bytes nowhere.
-func (o *Out) Drop(n int, why ledger.Reason) {
-	if n > 0 {
-		o.Steps = append(o.Steps, Step{Kind: LeaveOut, N: n, Reason: why})
-	}
-}
-
-// Request says that a request is whole with the bytes passed, replaced or added so far: it ends there.
-func (o *Out) Request(r Request) {
-	o.Steps = append(o.Steps, Step{Kind: Requested, Request: r})
-}
-
-// Refuse counts a request that does not go to the target; its bytes were dropped or replaced.
-func (o *Out) Refuse(why ledger.Reason) {
-	o.Steps = append(o.Steps, Step{Kind: Refused, Reason: why})
-}
-
-// Verdict is what a protocol says of a connection's first bytes, for --proto auto. Yes must be certain.
-type Verdict uint8
-
-// The verdicts.
-const (
-	Unsure Verdict = iota // more bytes are needed
-	Yes
-	No
-)

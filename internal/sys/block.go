@@ -35,9 +35,10 @@ type RingFrame struct {
 	VLAN     uint16 // tag control information; valid if HasVLAN
 	PktType  uint8  // PacketHost …
 	HasVLAN  bool
+	Cut      bool // set by Ring.Slot alone: the queue had no room for the packet
 }
 
-// BlockReader walks the frames of one block. The zero value is an empty block.
+// BlockReader iterates over the frames of one block. The zero value is an empty block.
 type BlockReader struct {
 	b       []byte
 	off     uint64
@@ -45,8 +46,8 @@ type BlockReader struct {
 	corrupt bool
 }
 
-// ReadBlock starts at the first frame of a block as the kernel hands it over. A block that contradicts
-// itself ends early, with Corrupt; nothing outside b is read.
+// ReadBlock returns a reader at the first frame of a block as the kernel hands it over. A block
+// that contradicts itself ends early, with Corrupt; nothing outside b is read.
 func ReadBlock(b []byte) BlockReader {
 	if len(b) < blockDescLen {
 		return BlockReader{corrupt: true}
@@ -58,13 +59,10 @@ func ReadBlock(b []byte) BlockReader {
 	}
 }
 
-// Left is how many frames are still to come, as the kernel counted them.
-func (r *BlockReader) Left() int { return int(r.left) }
-
-// Corrupt says whether the walk ended because the block contradicts itself.
+// Corrupt reports whether the frames ended because the block contradicts itself.
 func (r *BlockReader) Corrupt() bool { return r.corrupt }
 
-// Next fills f with the next frame and says whether there was one.
+// Next fills f with the next frame and reports whether there was one.
 func (r *BlockReader) Next(f *RingFrame) bool {
 	if r.left == 0 {
 		return false
@@ -93,7 +91,7 @@ func (r *BlockReader) Next(f *RingFrame) bool {
 	r.left--
 	if r.left > 0 {
 		next := binary.NativeEndian.Uint32(h[frameNextOff:])
-		if next < frameHeaderLen { // also 0, which ends a chain: the count was wrong
+		if next < frameHeaderLen { // also 0, which ends the frames: the count was wrong
 			r.fail()
 			return true
 		}

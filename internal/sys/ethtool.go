@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The features that SetOffloads switches, in the order in which they can be: segmentation needs checksums.
+// offloads are the features that SetOffloads switches, in the order in which they can be switched
+// on: segmentation needs checksums.
 var offloads = []struct {
 	name string
-	set  uint32 // ETHTOOL_S… of linux/ethtool.h
+	set  uint32 // ETHTOOL_S… (linux/ethtool.h)
 }{
 	{"rx checksum", 0x15},
 	{"tx checksum", 0x17},
@@ -33,11 +34,12 @@ type ifreqPointer struct {
 	_    [16]byte
 }
 
-// SetOffloads switches checksum and segmentation offloads of the device on or off, in the calling thread's
-// network namespace. It needs CAP_NET_ADMIN there.
+// SetOffloads switches checksum and segmentation offloads of the device on or off, in the calling
+// thread's network namespace, where it needs CAP_NET_ADMIN.
 func SetOffloads(device string, on bool) error {
 	if len(device) >= unix.IFNAMSIZ {
-		return fmt.Errorf("set offloads: device name %q is longer than %d bytes", device, unix.IFNAMSIZ-1)
+		return fmt.Errorf("set offloads: device name %q is longer than %d bytes",
+			device, unix.IFNAMSIZ-1)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -55,7 +57,8 @@ func SetOffloads(device string, on bool) error {
 		}
 		req := ifreqPointer{data: unsafe.Pointer(&value)}
 		copy(req.name[:], device)
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
+		_, _, errno := unix.Syscall(
+			unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
 		runtime.KeepAlive(&value)
 		if errno != 0 {
 			return fmt.Errorf("set offloads of %s: %s to %v: %w", device, o.name, on, errno)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EtherType numbers, in host order, as a Ring's frames carry them.
+// EtherTypes, in host order, as in RingFrame.
 const (
 	EthPAll  = unix.ETH_P_ALL
 	EthPIP   = unix.ETH_P_IP
@@ -26,7 +26,7 @@ const (
 
 func htons(v uint16) uint16 { return v<<8 | v>>8 }
 
-// openPacket opens an AF_PACKET socket that sees nothing before it is bound: protocol 0.
+// openPacket opens an AF_PACKET socket that receives nothing before it is bound: its protocol is 0.
 func openPacket() (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -41,7 +41,8 @@ func attachFilter(fd int, prog []bpf.RawInstruction) error {
 		return nil
 	}
 	if len(prog) > unix.BPF_MAXINSNS {
-		return fmt.Errorf("attach filter: %d instructions, wanted at most %d", len(prog), unix.BPF_MAXINSNS)
+		return fmt.Errorf("attach filter: %d instructions, wanted at most %d",
+			len(prog), unix.BPF_MAXINSNS)
 	}
 	insns := make([]unix.SockFilter, len(prog))
 	for i, in := range prog {
@@ -57,14 +58,15 @@ func attachFilter(fd int, prog []bpf.RawInstruction) error {
 
 // bindPacket binds to one interface, or to all with index 0.
 func bindPacket(fd, ifindex int, protocol uint16) error {
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: ifindex}); err != nil {
+	sa := &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: ifindex}
+	if err := unix.Bind(fd, sa); err != nil {
 		return fmt.Errorf("bind packet socket to interface %d: %w", ifindex, err)
 	}
 	return nil
 }
 
-// interfaceIndex looks a name up in the network namespace that the socket belongs to, whichever
-// namespace the calling thread is in.
+// interfaceIndex returns the index of an interface in the socket's network namespace, which may
+// differ from the calling thread's.
 func interfaceIndex(fd int, name string) (int, error) {
 	req, err := unix.NewIfreq(name)
 	if err != nil {
@@ -76,16 +78,18 @@ func interfaceIndex(fd int, name string) (int, error) {
 	return int(int32(req.Uint32())), nil
 }
 
-// setPromiscuous asks the interface for frames that are not addressed to it, until the socket closes.
+// setPromiscuous makes the interface receive frames that are not addressed to it, until the socket
+// closes.
 func setPromiscuous(fd, ifindex int) error {
 	mreq := unix.PacketMreq{Ifindex: int32(ifindex), Type: unix.PACKET_MR_PROMISC}
-	if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
+	err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq)
+	if err != nil {
 		return fmt.Errorf("set interface %d promiscuous: %w", ifindex, err)
 	}
 	return nil
 }
 
-// InterfaceNames lists the interfaces of the calling thread's network namespace.
+// InterfaceNames returns the names of the interfaces in the calling thread's network namespace.
 func InterfaceNames() []string {
 	ifs, err := net.Interfaces()
 	if err != nil {
@@ -101,5 +105,5 @@ func InterfaceNames() []string {
 // HWLoopback is the hardware type of a loopback interface (ARPHRD_LOOPBACK).
 const HWLoopback = unix.ARPHRD_LOOPBACK
 
-// ErrNoDevice is in the error about an interface that is not there.
+// ErrNoDevice is wrapped by errors about an interface that does not exist.
 const ErrNoDevice = unix.ENODEV

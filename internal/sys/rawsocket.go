@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What Send may answer, for a caller that counts by kind. Compare with ==.
+// Errors of Send and SendFrames, and of the Open functions, to compare with ==.
 const (
 	ErrTooBig      = unix.EMSGSIZE     // over the MTU of the interface, or of the path
 	ErrForbidden   = unix.EPERM        // a firewall rule dropped it
@@ -16,27 +16,27 @@ const (
 	ErrHostUnreach = unix.EHOSTUNREACH // no answer from the next hop
 	ErrNetDown     = unix.ENETDOWN     // the interface is down
 	ErrNoInterface = unix.ENXIO        // the interface is gone
-	ErrNoFamily    = unix.EAFNOSUPPORT // the host does not have this IP version (from the Open functions)
+	ErrNoFamily    = unix.EAFNOSUPPORT // of Open functions: the host lacks this IP version
 )
 
-// SendSocket sends packets whose headers the caller writes. It is safe for use by one goroutine.
+// SendSocket sends packets whose headers the caller writes. One goroutine may use it.
 type SendSocket struct{ fd int }
 
-// SendConfig is what all kinds of SendSocket have in common.
+// SendConfig holds the settings that all kinds of SendSocket share.
 type SendConfig struct {
 	Mark   uint32 // on every packet (SO_MARK); 0: none
 	Buffer int    // bytes of send buffer; without CAP_NET_ADMIN the system's limit holds
 }
 
 // OpenRawIPv4 opens a socket for whole IPv4 packets. The kernel routes them, and sets total length,
-// header checksum and, where it is 0, the identification.
+// header checksum and, where it is 0 and DF is not set, the identification.
 func OpenRawIPv4(cfg SendConfig) (*SendSocket, error) {
 	return openRaw(cfg, "IPv4", unix.AF_INET, func(fd int) error {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1); err != nil {
 			return err
 		}
-		// Packets that the interface's queue drops are reported (ENOBUFS) only to sockets that ask for
-		// errors. What the kernel keeps for us to read besides is bounded by the receive buffer.
+		// Only sockets with this option get ENOBUFS for packets that the interface's queue drops.
+		// The receive buffer bounds the error queue, which nothing reads.
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 	})
 }
@@ -51,8 +51,11 @@ func OpenRawIPv6(cfg SendConfig) (*SendSocket, error) {
 	})
 }
 
-func openRaw(cfg SendConfig, name string, family int, options func(fd int) error) (*SendSocket, error) {
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
+func openRaw(
+	cfg SendConfig, name string, family int, options func(fd int) error,
+) (*SendSocket, error) {
+	kind := unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	fd, err := unix.Socket(family, kind, unix.IPPROTO_RAW)
 	if err != nil {
 		return nil, needs("open raw "+name+" socket", CapNetRaw, err)
 	}
@@ -63,8 +66,8 @@ func openRaw(cfg SendConfig, name string, family int, options func(fd int) error
 	return sendSocket(fd, cfg)
 }
 
-// OpenPacketSender opens a socket for packets that go out at the link layer: past routing, conntrack and
-// the firewall.
+// OpenPacketSender opens a socket for packets that go out at the link layer, past routing,
+// conntrack and the firewall.
 func OpenPacketSender(cfg SendConfig) (*SendSocket, error) {
 	fd, err := openPacket() // protocol 0: it receives nothing
 	if err != nil {
@@ -73,7 +76,22 @@ func OpenPacketSender(cfg SendConfig) (*SendSocket, error) {
 	return sendSocket(fd, cfg)
 }
 
-// sendSocket does what all kinds need; it closes fd when it fails.
+// OpenFrameSender opens a socket for Ethernet frames that the device, or the kernel for it, cuts
+// into TCP segments (PACKET_VNET_HDR): see FrameBatch. They go out as those of OpenPacketSender.
+func OpenFrameSender(cfg SendConfig) (*SendSocket, error) {
+	// Protocol 0: it receives nothing.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, needs("open packet socket", CapNetRaw, err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("set up packet socket for large frames: %w", err)
+	}
+	return sendSocket(fd, cfg)
+}
+
+// sendSocket applies the settings to fd, which it closes on an error.
 func sendSocket(fd int, cfg SendConfig) (*SendSocket, error) {
 	if cfg.Mark != 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(cfg.Mark)); err != nil {
@@ -83,14 +101,15 @@ func sendSocket(fd int, cfg SendConfig) (*SendSocket, error) {
 	}
 	if cfg.Buffer > 0 &&
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, cfg.Buffer) != nil {
-		// Best effort: a smaller buffer drops earlier under a burst, and says so.
+		// A smaller buffer is no error: it drops earlier in a burst, with ErrAgain.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.Buffer)
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1) // the least there is: it only sends
+	// It only sends: the receive buffer may be the least possible.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
 	return &SendSocket{fd}, nil
 }
 
-// Close closes the socket; a nil one is closed.
+// Close closes the socket. A nil one is closed already.
 func (s *SendSocket) Close() error {
 	if s == nil {
 		return nil

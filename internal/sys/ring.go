@@ -11,56 +11,69 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sizes of a ring. A block is handed over whole, and no frame is larger than one, nor shares its room with
-// many: a frame of 64 KB needs twice that. But a block is also handed over after the block timeout, with
-// as little as one packet in it: a reader may pause for no longer than the number of blocks times that. So
-// there are many.
+// Sizes of a ring of blocks. The kernel hands over a block when a frame does not fit it any more,
+// and when the block timeout is over, with as little as one frame in it. So a reader that is away
+// for longer than the number of blocks times the timeout loses frames, and many small blocks hold
+// more than few large ones unless each fills up within its timeout: of a burst of 30 MB at 400
+// Mb/s, 16 MB hold 12.4 MB in blocks of 128 KB, 9.5 MB in blocks of 256 KB and 2.3 MB in blocks of
+// 1 MB. In smaller blocks a frame of 64 KB does not fit.
 const (
 	DefaultBlockSize = 128 << 10
 	DefaultBlocks    = 128
 	minBlockSize     = 128 << 10
 	minBlocks        = 4
+
+	defaultBlockTimeout = 3 // ms
 )
 
-// RingConfig says what a Ring captures.
+// RingConfig configures a Ring.
 type RingConfig struct {
-	Interface      string               // name; empty: all there are, and all that come
-	Protocol       uint16               // EtherType; 0: all, which alone sees outgoing packets
-	Filter         []bpf.RawInstruction // over the packet from its network header on; empty: everything
-	BlockSize      int                  // bytes, rounded up to a power of two ≥ 128 KB; 0: 128 KB
-	Blocks         int                  // 0: 128
-	BlockTimeout   time.Duration        // a block that is not full is handed over after this; 0: 3 ms
-	Immediate      bool                 // slots instead of blocks: see Ring.Slot
-	IgnoreOutgoing bool                 // leave out what this host sends (Linux 4.20)
-	Promiscuous    bool                 // also frames addressed to others; one named interface only
+	// Interface is a name; empty: all interfaces, also those that come later.
+	Interface string
+	Protocol  uint16 // EtherType; 0: all, which alone captures outgoing packets
+	// Filter sees packets from their network header on; empty: it accepts all.
+	Filter    []bpf.RawInstruction
+	BlockSize int // bytes, rounded up to a power of two of at least 128 KB; 0: 128 KB
+	Blocks    int // 0: 128
+	// BlockTimeout is when a block that is not full is handed over, in whole milliseconds; 0: 3 ms.
+	BlockTimeout time.Duration
+	// Immediate makes a ring of slots in place of blocks: see Ring.Slot.
+	Immediate bool
+	// Queue bounds the packets that are larger than a slot, in bytes; 0: 8 MB.
+	Queue          int
+	IgnoreOutgoing bool // do not capture what this host sends (Linux 4.20)
+	Promiscuous    bool // capture also frames addressed to others; one named interface only
 }
 
-// Ring is a receive ring in memory shared with the kernel: of blocks (TPACKET_V3), which come in order, one at a
-// time, or, with RingConfig.Immediate, of slots. One goroutine may use Block and Release, or Slot and GiveBack;
-// the other methods are safe beside it, but for Close.
+// Ring is a receive ring in memory shared with the kernel: of blocks (TPACKET_V3), which come in
+// order, one at a time, or, with RingConfig.Immediate, of slots. Block, Release, Slot, ReleaseSlots
+// and Used are for one goroutine; the other methods are safe beside it, but for Close.
 type Ring struct {
 	fd        int
 	mem       []byte
 	blockSize int
 	blocks    int
 	slot      int // bytes of a slot; 0: the ring has blocks
-	next      int // the block, or slot, that is ours next, or now
-	taken     int // slots before next that GiveBack gives back
-	whole     []byte
+	next      int // the block, or slot, that is the reader's next, or now
+	taken     int // slots before next that ReleaseSlots gives back
+	large     []byte
 	name      string
 	protocol  uint16
 	promisc   bool
 }
 
-// OpenRing opens a packet socket in the calling thread's network namespace and starts capturing. The
-// filter is in place before the first packet can arrive. Where memory is short the ring is made smaller,
-// down to 1 MB; Size tells.
+// OpenRing opens a packet socket in the calling thread's network namespace and starts capturing.
+// The filter is in place before the first packet can arrive. Where memory is short the ring is
+// smaller, down to 512 KB; see Size.
 func OpenRing(cfg RingConfig) (*Ring, error) {
 	fd, err := openPacket()
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{fd: fd, name: cfg.Interface, protocol: cfg.Protocol, promisc: cfg.Promiscuous && cfg.Interface != ""}
+	r := &Ring{
+		fd: fd, name: cfg.Interface, protocol: cfg.Protocol,
+		promisc: cfg.Promiscuous && cfg.Interface != "",
+	}
 	if r.protocol == 0 {
 		r.protocol = EthPAll
 	}
@@ -83,14 +96,15 @@ func (r *Ring) setUp(cfg *RingConfig) error {
 		return err
 	}
 	if cfg.IgnoreOutgoing {
-		if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
+		if err != nil {
 			return fmt.Errorf("ignore outgoing packets: %w", err)
 		}
 	}
 	version := unix.TPACKET_V3
 	if cfg.Immediate {
 		version, r.slot = unix.TPACKET_V2, slotSize
-		if err := r.keepWhole(); err != nil {
+		if err := r.openQueue(cfg.Queue); err != nil {
 			return err
 		}
 	}
@@ -122,18 +136,19 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 		blocks = DefaultBlocks
 	}
 	blocks = max(blocks, 2)
-	timeout := uint32(3)
+	timeout := uint32(defaultBlockTimeout)
 	if cfg.BlockTimeout > 0 {
 		timeout = uint32(max(1, cfg.BlockTimeout.Milliseconds()))
 	}
 	for {
-		// A V3 ring packs frames; of it the kernel only checks that the numbers agree.
+		// Blocks pack their frames: for them the frame size has no meaning, but must agree with the
+		// rest.
 		req := unix.TpacketReq3{
 			Block_size: uint32(size), Block_nr: uint32(blocks),
 			Frame_size: slotSize, Frame_nr: uint32(size / slotSize * blocks),
 			Retire_blk_tov: timeout,
 		}
-		err := r.ask(&req)
+		err := r.request(&req)
 		if err == nil {
 			break
 		}
@@ -144,7 +159,8 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 		case smaller && size > minBlockSize:
 			size /= 2
 		default:
-			return fmt.Errorf("allocate packet ring of %d blocks of %d bytes: %w", blocks, size, err)
+			return fmt.Errorf("allocate packet ring of %d blocks of %d bytes: %w",
+				blocks, size, err)
 		}
 	}
 	mem, err := unix.Mmap(r.fd, 0, size*blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -155,16 +171,18 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 	return nil
 }
 
-func (r *Ring) ask(req *unix.TpacketReq3) error {
+// request asks the kernel for the ring's memory.
+func (r *Ring) request(req *unix.TpacketReq3) error {
 	if r.slot == 0 {
 		return unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, req)
 	}
 	return unix.SetsockoptTpacketReq(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq{
-		Block_size: req.Block_size, Block_nr: req.Block_nr, Frame_size: req.Frame_size, Frame_nr: req.Frame_nr,
+		Block_size: req.Block_size, Block_nr: req.Block_nr,
+		Frame_size: req.Frame_size, Frame_nr: req.Frame_nr,
 	})
 }
 
-// status is the word by which kernel and reader pass a block to and fro.
+// status returns the word by which kernel and reader pass a block to and fro.
 func (r *Ring) status(block int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&r.mem[block*r.blockSize+blockStatusOff]))
 }
@@ -187,18 +205,41 @@ func (r *Ring) Release() {
 	}
 }
 
-// Size is how many bytes the ring has.
+// Size returns the ring's size in bytes.
 func (r *Ring) Size() int { return len(r.mem) }
 
-// Interface is the name that the ring was opened with.
+// Used returns how much of the ring holds frames that were not given back, in blocks or slots, and
+// how many of them there are.
+func (r *Ring) Used() (used, of int) {
+	if r.slot != 0 {
+		return r.usedSlots(), r.slots()
+	}
+	for used < r.blocks {
+		if atomic.LoadUint32(r.status((r.next+used)%r.blocks))&unix.TP_STATUS_USER == 0 {
+			break
+		}
+		used++
+	}
+	return used, r.blocks
+}
+
+// Interface returns the name that the ring was opened with.
 func (r *Ring) Interface() string { return r.name }
 
-// SetFilter replaces the filter, for frames that come from now on; for any goroutine. An empty one accepts
-// everything.
-func (r *Ring) SetFilter(prog []bpf.RawInstruction) error { return attachFilter(r.fd, prog) }
+// SetFilter replaces the filter, for frames that come from now on. An empty one accepts everything.
+func (r *Ring) SetFilter(prog []bpf.RawInstruction) error {
+	if len(prog) > 0 {
+		return attachFilter(r.fd, prog)
+	}
+	err := unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+	if err != nil && err != unix.ENOENT { // there was none
+		return fmt.Errorf("detach filter: %w", err)
+	}
+	return nil
+}
 
-// Rebind binds the ring to its interface anew where it must: one that was removed and made again has
-// another index, while one that was only down needs nothing. An error says that it is not there yet.
+// Rebind binds the ring to its interface again if that has another index now, since it was removed
+// and made again. It returns an error if there is no such interface yet.
 func (r *Ring) Rebind() error {
 	if r.name == "" {
 		return nil
@@ -215,8 +256,8 @@ func (r *Ring) Rebind() error {
 	return r.bind(index)
 }
 
-// TakeError returns and clears the socket's pending error: ENETDOWN when its interface went down.
-// An error left pending would end every poll at once.
+// TakeError returns and clears the socket's pending error, ENETDOWN when its interface went down.
+// An error that is left pending ends every wait at once.
 func (r *Ring) TakeError() error {
 	errno, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
@@ -228,14 +269,14 @@ func (r *Ring) TakeError() error {
 	return nil
 }
 
-// RingStats is what happened since the last time it was asked.
+// RingStats are counts since the last call of Stats.
 type RingStats struct {
 	Packets uint32 // passed the filter, drops included
 	Drops   uint32 // found no room in the ring
-	Freezes uint32 // times that the ring filled up and capture stood still
+	Freezes uint32 // times that the ring was full and capture stopped
 }
 
-// Stats returns the counts since the last call and sets them to zero.
+// Stats returns the counts since its last call and sets them to zero.
 func (r *Ring) Stats() (RingStats, error) {
 	if r.slot != 0 {
 		s, err := unix.GetsockoptTpacketStats(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// RingWait waits for the first of several rings. One goroutine waits; any may Wake it. The goroutine
-// parks in the runtime's poller (see Epoll): with a thousand blocks a second, a thread that blocks in
-// poll(2) costs more than the packets do.
+// RingWait waits for the first of several rings. One goroutine waits; any may Wake it. The
+// goroutine waits in the runtime's poller (see Epoll): at a thousand blocks a second, a thread that
+// blocks in poll(2) costs more than the packets do.
 type RingWait struct {
 	epoll *Epoll
 	evs   []EpollEvent
 	rings []*Ring
-	spent []bool // rings of slots that have had their wake, and want another
+	spent []bool // rings of slots whose one event has come: they are added again
 }
 
 // NewRingWait makes a wait over rings, which stay the caller's.
@@ -21,7 +21,10 @@ func NewRingWait(rings []*Ring) (*RingWait, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &RingWait{epoll: e, evs: make([]EpollEvent, len(rings)+1), rings: rings, spent: make([]bool, len(rings))}
+	w := &RingWait{
+		epoll: e, evs: make([]EpollEvent, len(rings)+1),
+		rings: rings, spent: make([]bool, len(rings)),
+	}
 	for i, r := range rings {
 		add := e.Add
 		if r.slot != 0 {
@@ -35,9 +38,10 @@ func NewRingWait(rings []*Ring) (*RingWait, error) {
 	return w, nil
 }
 
-// Wait sleeps until a ring has a block that it did not have at the last Wait, a ring has an error, Wake
-// was called, or d is over; a negative d is never over. The caller must have looked at every ring since
-// the last Wait. failed is the index of a ring whose error is pending (see TakeError), or -1.
+// Wait waits until a ring has a block, or a slot, that it did not have at the last Wait, a ring has
+// an error, Wake was called, or d is over; a negative d is never over. The caller must have emptied
+// every ring since the last Wait. failed is the index of a ring whose error is pending (see
+// TakeError), or -1.
 func (w *RingWait) Wait(d time.Duration) (failed int, err error) {
 	for i, spent := range w.spent {
 		if spent {
@@ -62,10 +66,10 @@ func (w *RingWait) Wait(d time.Duration) (failed int, err error) {
 	return -1, nil
 }
 
-// Wake ends the present or the next Wait.
+// Wake ends the current Wait, or the next one.
 func (w *RingWait) Wake() { w.epoll.Wake() }
 
-// Close frees the wait. Nobody may be in Wait or Wake.
+// Close frees the wait. No Wait or Wake may be under way.
 func (w *RingWait) Close() error {
 	w.epoll.Close()
 	return nil

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SendBatchSize is how many packets one call hands to the kernel.
+// SendBatchSize is the most packets that one call hands to the kernel.
 const SendBatchSize = 64
 
 // mmsghdr is struct mmsghdr.
@@ -17,8 +17,8 @@ type mmsghdr struct {
 	len uint32
 }
 
-// SendBatch gathers packets for one sendmmsg(2). It is large: make one and use it again. It refers to
-// the bytes that it was given until Reset.
+// SendBatch gathers packets for one sendmmsg(2). It is large: make one and use it again. It refers
+// to the bytes that it was given until Reset.
 type SendBatch struct {
 	n     int
 	msgs  [SendBatchSize]mmsghdr
@@ -37,13 +37,13 @@ func NewSendBatch() *SendBatch {
 	return b
 }
 
-// Len is how many packets are in the batch.
+// Len returns the number of packets in the batch.
 func (b *SendBatch) Len() int { return b.n }
 
-// Full says whether the batch takes no more.
+// Full reports whether the batch takes no more.
 func (b *SendBatch) Full() bool { return b.n == SendBatchSize }
 
-// Reset empties the batch and lets go of the bytes.
+// Reset empties the batch and drops its references.
 func (b *SendBatch) Reset() {
 	for i := range b.n {
 		b.iovs[i] = [2]unix.Iovec{}
@@ -61,8 +61,8 @@ func (b *SendBatch) AddTo4(dst netip.Addr, headers, payload []byte) {
 	b.add(unix.SizeofSockaddrInet4, headers, payload)
 }
 
-// AddTo6 adds an IPv6 packet for a raw socket. A link-local destination needs the index of its interface
-// as scope; for others it is 0.
+// AddTo6 adds an IPv6 packet for a raw socket, as AddTo4. A link-local destination needs the index
+// of its interface as scope; for others it is 0.
 func (b *SendBatch) AddTo6(dst netip.Addr, scope uint32, headers, payload []byte) {
 	name := &b.names[b.n]
 	binary.NativeEndian.PutUint16(name[0:], unix.AF_INET6)
@@ -73,7 +73,8 @@ func (b *SendBatch) AddTo6(dst netip.Addr, scope uint32, headers, payload []byte
 	b.add(unix.SizeofSockaddrInet6, headers, payload)
 }
 
-// AddToLink adds a packet for a PacketSender: the interface's link header, to mac, comes before it.
+// AddToLink adds a packet for a socket of OpenPacketSender. The kernel puts the interface's link
+// header, to mac, before it.
 func (b *SendBatch) AddToLink(ifindex int, protocol uint16, mac [6]byte, headers, payload []byte) {
 	name := &b.names[b.n]
 	clear(name[:])
@@ -100,15 +101,21 @@ func (b *SendBatch) add(nameLen uint32, headers, payload []byte) {
 	b.n++
 }
 
-// Send hands the packets from index first on to the kernel and returns how many it took. It never waits.
-// An error is about the packet first alone, which then was not sent: those behind it were not tried.
+// Send hands the packets from index first on to the kernel and returns how many it took. It never
+// waits. An error concerns the packet first alone, which was not sent; those behind it were not
+// tried.
 func (s *SendSocket) Send(b *SendBatch, first int) (int, error) {
+	return s.send(&b.msgs[first], b.n-first)
+}
+
+// send is sendmmsg(2) of n messages.
+func (s *SendSocket) send(first *mmsghdr, n int) (int, error) {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.msgs[first])),
-			uintptr(b.n-first), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
+			uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
-			return int(n), nil
+			return int(sent), nil
 		case unix.EINTR:
 			continue
 		}

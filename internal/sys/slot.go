@@ -3,16 +3,23 @@ package sys
 import (
 	"encoding/binary"
 	"fmt"
+	"sort"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// A ring of slots (TPACKET_V2) hands every packet over as soon as it is there, where one of blocks lets it wait
-// for the end of its block's time: for a millisecond at least, and on kernels before 6.18 for a tick of theirs.
-// That costs a wake for each packet to a reader that always waits; one that does not look again at once finds
-// several.
+// A ring of slots (TPACKET_V2) hands over each packet as soon as it has come; a ring of blocks lets
+// it wait until its block's time is over: at least a millisecond, and on kernels before 6.18 a
+// tick. The reader of slots wakes for each packet if it waits for each; if it pauses before it
+// waits, it finds several.
+//
+// A packet that is larger than a slot waits in the socket's queue, where the kernel keeps it
+// without copying it. So a burst of large packets needs few slots, and its time does not matter: in
+// 16 MB, 128 blocks of 128 KB hold 12 MB of packets of up to 64 KB, and at most 384 ms of any
+// traffic; 8,192 slots hold as many packets of any size, as far as the queue has room. Of packets
+// of some hundred bytes, blocks hold several times as many.
 
 const (
 	slotSize = 2048 // room for a packet of 1,500 bytes
@@ -28,14 +35,20 @@ const (
 	slotSLLOff     = 32
 	slotHeaderLen  = slotSLLOff + 20
 
-	// wholeRoom is how many bytes of packets that are larger than a slot may wait for the reader.
-	wholeRoom = 8 << 20
+	// DefaultQueue is RingConfig.Queue where it is 0.
+	DefaultQueue = 8 << 20
 )
 
-// keepWhole has the kernel keep packets that are larger than a slot in the socket's queue as well.
-func (r *Ring) keepWhole() error {
-	if unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, wholeRoom) != nil {
-		_ = unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, wholeRoom) // as much as all may have
+// openQueue has the kernel keep packets that are larger than a slot in the socket's queue, up to
+// size bytes as it counts them: with what it needs beside the packet, but doubled (see socket(7),
+// SO_RCVBUF).
+func (r *Ring) openQueue(size int) error {
+	if size <= 0 {
+		size = DefaultQueue
+	}
+	if unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
+		// Without CAP_NET_ADMIN: as much as every process may have.
+		_ = unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 	}
 	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_COPY_THRESH, 1); err != nil {
 		return fmt.Errorf("keep large packets whole: %w", err)
@@ -43,36 +56,44 @@ func (r *Ring) keepWhole() error {
 	return nil
 }
 
-// Slot fills f with the next frame and says whether there was one; Data is valid until GiveBack. A packet that
-// is larger than a slot is cut where the kernel had no room for all of it.
+func (r *Ring) slots() int { return len(r.mem) / r.slot }
+
+// slotStatus returns the word by which kernel and reader pass a slot to and fro.
+func (r *Ring) slotStatus(slot int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&r.mem[slot*r.slot+slotStatusOff]))
+}
+
+// Slot fills f with the next frame and reports whether there was one; Data is valid until
+// ReleaseSlots. A packet that is larger than a slot is cut if the queue had no room for it.
 func (r *Ring) Slot(f *RingFrame) bool {
-	if r.taken == len(r.mem)/r.slot {
+	if r.taken == r.slots() {
 		return false
 	}
-	start := r.next * r.slot
-	b := r.mem[start : start+r.slot : start+r.slot]
-	status := atomic.LoadUint32((*uint32)(unsafe.Pointer(&b[slotStatusOff])))
+	status := atomic.LoadUint32(r.slotStatus(r.next))
 	if status&unix.TP_STATUS_USER == 0 {
 		return false
 	}
-	if r.next++; r.next == len(r.mem)/r.slot {
+	start := r.next * r.slot
+	if r.next++; r.next == r.slots() {
 		r.next = 0
 	}
 	r.taken++
-	readSlot(b, status, f)
-	if status&unix.TP_STATUS_COPY != 0 {
+	readSlot(r.mem[start:start+r.slot:start+r.slot], status, f)
+	if f.Cut && status&unix.TP_STATUS_COPY != 0 {
 		r.fetch(f)
 	}
 	return true
 }
 
-// readSlot believes no length in a slot that the slot does not bear out.
+// readSlot fills f from a slot. It trusts no length in the slot beyond the slot's own.
 func readSlot(b []byte, status uint32, f *RingFrame) {
 	net := min(int(binary.NativeEndian.Uint16(b[slotNetOff:])), len(b))
 	end := net + min(int(binary.NativeEndian.Uint32(b[slotSnapLenOff:])), len(b)-net)
 	f.Data = b[net:end:end]
 	f.Wire = max(int(binary.NativeEndian.Uint32(b[slotLenOff:])), len(f.Data))
-	f.Nanos = int64(binary.NativeEndian.Uint32(b[slotSecOff:]))*1e9 + int64(binary.NativeEndian.Uint32(b[slotNsecOff:]))
+	f.Cut = end == len(b) && f.Wire > len(f.Data) // or else the filter wanted no more
+	f.Nanos = int64(binary.NativeEndian.Uint32(b[slotSecOff:]))*1e9 +
+		int64(binary.NativeEndian.Uint32(b[slotNsecOff:]))
 	f.HasVLAN = status&statusVLANValid != 0
 	f.VLAN = binary.NativeEndian.Uint16(b[slotVLANOff:])
 	sll := b[slotSLLOff:slotHeaderLen]
@@ -82,29 +103,39 @@ func readSlot(b []byte, status uint32, f *RingFrame) {
 	f.PktType = sll[10]
 }
 
-// fetch reads a packet that is larger than its slot from the socket's queue, where it has the same place.
+// fetch reads a packet that is larger than its slot from the socket's queue, which has the same
+// order as the slots.
 func (r *Ring) fetch(f *RingFrame) {
-	if cap(r.whole)-len(r.whole) < f.Wire {
-		r.whole = make([]byte, 0, max(1<<20, f.Wire)) // frames of this batch keep the old one
+	if cap(r.large)-len(r.large) < f.Wire {
+		r.large = make([]byte, 0, max(1<<20, f.Wire)) // frames that Slot returned keep the old one
 	}
-	b := r.whole[len(r.whole) : len(r.whole)+f.Wire]
+	b := r.large[len(r.large) : len(r.large)+f.Wire]
 	n, _, err := unix.Recvfrom(r.fd, b, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 	if err != nil || n != f.Wire {
 		return
 	}
-	r.whole = r.whole[:len(r.whole)+n]
-	f.Data = b[:n:n]
+	r.large = r.large[:len(r.large)+n]
+	f.Data, f.Cut = b[:n:n], false
 }
 
-// GiveBack gives all slots that Slot has read back to the kernel.
-func (r *Ring) GiveBack() {
-	all := len(r.mem) / r.slot
+// ReleaseSlots gives all slots that Slot has read back to the kernel; views of them are dead.
+func (r *Ring) ReleaseSlots() {
 	for ; r.taken > 0; r.taken-- {
 		i := r.next - r.taken
 		if i < 0 {
-			i += all
+			i += r.slots()
 		}
-		atomic.StoreUint32((*uint32)(unsafe.Pointer(&r.mem[i*r.slot+slotStatusOff])), unix.TP_STATUS_KERNEL)
+		atomic.StoreUint32(r.slotStatus(i), unix.TP_STATUS_KERNEL)
 	}
-	r.whole = r.whole[:0]
+	r.large = r.large[:0]
+}
+
+// usedSlots returns how many slots the reader has not given back. Those that wait for it are in a
+// row, so their end is found by bisection.
+func (r *Ring) usedSlots() int {
+	free := r.slots() - r.taken
+	waiting := sort.Search(free, func(i int) bool {
+		return atomic.LoadUint32(r.slotStatus((r.next+i)%r.slots()))&unix.TP_STATUS_USER == 0
+	})
+	return r.taken + waiting
 }

@@ -19,7 +19,8 @@ func FuzzReadSlot(f *testing.F) {
 		binary.NativeEndian.PutUint32(b[slotLenOff:], wire)
 		var got RingFrame
 		readSlot(b, unix.TP_STATUS_USER, &got)
-		if int(net)+int(snap) <= slotSize && len(got.Data) != int(snap) || len(got.Data) > slotSize || got.Wire < len(got.Data) {
+		if int(net)+int(snap) <= slotSize && len(got.Data) != int(snap) ||
+			len(got.Data) > slotSize || got.Wire < len(got.Data) {
 			t.Errorf("%d bytes of %d", len(got.Data), got.Wire)
 		}
 	})

@@ -26,13 +26,30 @@ func TestAdvice(t *testing.T) {
 		{"all is well", clean(), ""},
 		{"much is wrong, and reasons say what", full(), ""},
 		{"no packet", empty(), ""},
-		{"no packet for long", late(func(s *Snapshot) { s.Counters, s.Final = ledger.Counters{}, false }), "no packet for 80-10.0.0.2:8080 was seen"},
-		{"no packet to the end", late(func(s *Snapshot) { s.Counters, s.Now = ledger.Counters{}, s.Start.Add(time.Second) }), "no packet for"},
-		{"nothing from a mirror", late(func(s *Snapshot) { s.Counters, s.From = ledger.Counters{}, "vxlan://:4789" }), "nothing came from vxlan://:4789"},
+		{"no packet for long", late(func(s *Snapshot) {
+			s.Counters, s.Final = ledger.Counters{},
+				false
+		}), "no packet for 80-10.0.0.2:8080 was seen"},
+		{"no packet to the end", late(func(s *Snapshot) {
+			s.Counters, s.Now = ledger.Counters{},
+				s.Start.Add(time.Second)
+		}), "no packet for"},
+		{"nothing from a mirror", late(func(s *Snapshot) {
+			s.Counters, s.From = ledger.Counters{},
+				"vxlan://:4789"
+		}), "nothing came from vxlan://:4789"},
 		{"nothing comes back", late(silent), "no answer came back"},
-		{"nothing comes back yet", late(func(s *Snapshot) { silent(s); s.Now, s.Final = s.Start.Add(time.Second), false }), ""},
-		{"no link, which is said already", late(func(s *Snapshot) { silent(s); s.Links[0].Up = false }), ""},
-		{"the target hangs up", late(func(s *Snapshot) { s.Counters.Sessions.Drop(ledger.TargetClosed, 1) }), "closes most connections early"},
+		{"nothing comes back yet",
+			late(func(s *Snapshot) {
+				silent(s)
+				s.Now, s.Final = s.Start.Add(time.Second),
+					false
+			}), ""},
+		{"no link, which is said already",
+			late(func(s *Snapshot) { silent(s); s.Links[0].Up = false }), ""},
+		{"the target hangs up",
+			late(func(s *Snapshot) { s.Counters.Sessions.Drop(ledger.TargetClosed, 1) }),
+			"closes most connections early"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := strings.Join(Advice(tt.s), "\n")

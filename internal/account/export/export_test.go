@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"net/netip"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tcpcopy/internal/core/ledger"
+	_ "tcpcopy/internal/proto/known" // their reasons and classes
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -41,7 +43,8 @@ func full() *Snapshot {
 		Resources: Resources{CPU: 12300 * time.Millisecond, MaxRSS: 47 << 20},
 	}
 	c := &s.Counters
-	c.Packets = ledger.Packets{Offered: 1200345, Seen: 1200340, KernelDrop: 5, NotOurs: 12, Malformed: 1, Twice: 30}
+	c.Packets = ledger.Packets{Offered: 1200345, Seen: 1200340, KernelDrop: 5, NotOurs: 12,
+		Malformed: 1, Twice: 30}
 	c.Sessions = ledger.Flow{Captured: 5000, Delivered: 4959}
 	c.Bytes = ledger.Flow{Captured: 12345678, Delivered: 12330000}
 	for i, r := range ledger.Reasons() {
@@ -51,8 +54,10 @@ func full() *Snapshot {
 	c.Adopted, c.Live, c.Turns, c.AnswerBytes = 3, 13, 400000, 5<<30
 	c.GateKnown, c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 7000, 300000, 40, 2, 1
 	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9}
-	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12, Status: [5]uint64{1, 7000, 78, 10, 2}}
-	c.Requests.Production = ledger.Answers{Answered: 7080, Failed: 3, Status: [5]uint64{1, 7060, 17, 2, 1}}
+	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12,
+		Status: byStatus(1, 7000, 78, 10, 2)}
+	c.Requests.Production = ledger.Answers{Answered: 7080, Failed: 3,
+		Status: byStatus(1, 7060, 17, 2, 1)}
 	c.Requests.ProductionLost = 2
 	for i := range 100 {
 		d := time.Duration(i) * time.Millisecond
@@ -62,21 +67,44 @@ func full() *Snapshot {
 		c.Requests.Production.Whole.Note(d / 100)
 	}
 	c.Requests.Drop(ledger.Filtered)
-	c.Requests.Refuse(1045)
-	c.Requests.Refuse(9999)
+	c.Requests.Refuse(class("error 1045"))
+	c.Requests.Refuse(class("another error"))
 	c.ProtoLost = 1
 	c.Connections, c.Copies = 2000, 4997
 	s.Targets = []TargetState{
-		{Production: "80", Target: "10.0.0.2:8080", Weight: 3, Shards: 2, Count: ledger.Target{Begun: 3000, Opened: 2990, Failed: 10, Live: 9}},
-		{Production: "80", Target: "10.0.0.3:8080", Weight: 1, Shards: 2, OutOf: 1, Count: ledger.Target{Begun: 1000, Opened: 990, Failed: 10, Live: 3, TakenOut: 1}},
-		{Production: "80", Target: "10.0.0.4:8080", Weight: 1, Shards: 2, OutOf: 2, Count: ledger.Target{Failed: 6, TakenOut: 2}},
-		{Production: "81", Target: "[fd00::2]:8081", Weight: 1, Shards: 2, Count: ledger.Target{Begun: 7, Opened: 7, Live: 1}},
+		{Production: "80", Target: "10.0.0.2:8080", Weight: 3, Shards: 2,
+			Count: ledger.Target{Begun: 3000, Opened: 2990, Failed: 10, Live: 9}},
+		{Production: "80", Target: "10.0.0.3:8080", Weight: 1, Shards: 2, OutOf: 1,
+			Count: ledger.Target{Begun: 1000, Opened: 990, Failed: 10, Live: 3, TakenOut: 1}},
+		{Production: "80", Target: "10.0.0.4:8080", Weight: 1, Shards: 2, OutOf: 2,
+			Count: ledger.Target{Failed: 6, TakenOut: 2}},
+		{Production: "81", Target: "[fd00::2]:8081", Weight: 1, Shards: 2,
+			Count: ledger.Target{Begun: 7, Opened: 7, Live: 1}},
 	}
-	c.SegmentsOut, c.SegmentsIn, c.Retransmits, c.SendErrors, c.ForeignAnswers = 900000, 800000, 120, 2, 4
+	c.SegmentsOut, c.SegmentsIn, c.Retransmits, c.SendErrors, c.ForeignAnswers = 900000, 800000,
+		120, 2, 4
 	return s
 }
 
-// clean is what one hopes for.
+// class returns the class of that name, which a protocol has defined.
+func class(name string) ledger.Class {
+	for _, c := range ledger.Classes() {
+		if c.String() == name {
+			return c
+		}
+	}
+	panic("no class " + name)
+}
+
+// byStatus returns counts of HTTP's classes of status, from 1xx on.
+func byStatus(counts ...uint64) (by ledger.ByClass) {
+	for i, n := range counts {
+		by[class(fmt.Sprintf("%dxx", i+1))] = n
+	}
+	return by
+}
+
+// clean is a snapshot of a copy without losses.
 func clean() *Snapshot {
 	s := &Snapshot{
 		Version: "1.2.3", Via: "socket", Mappings: []string{"80-10.0.0.2:8080"},
@@ -98,7 +126,8 @@ func broken() *Snapshot {
 }
 
 func empty() *Snapshot {
-	return &Snapshot{Version: "1.2.3", Via: "socket", Mappings: []string{"80-10.0.0.2:8080"}, Start: start, Now: start}
+	return &Snapshot{Version: "1.2.3", Via: "socket", Mappings: []string{"80-10.0.0.2:8080"},
+		Start: start, Now: start}
 }
 
 func golden(t *testing.T, name string, got []byte) {
@@ -169,11 +198,13 @@ func TestLine(t *testing.T) {
 		},
 		{
 			"first", clean(), nil,
-			"sessions 1 (+1, 0 live), delivered 100.000 %; bytes 700 bytes, delivered 100.000 %; turns 10 (1/s)",
+			"sessions 1 (+1, 0 live), delivered 100.000 %; bytes 700 bytes, delivered 100.000 " +
+				"%; turns 10 (1/s)",
 		},
 		{
 			"does not balance", broken(), clean(),
-			"sessions 1 (+0, 0 live), delivered 100.000 %; bytes 700 bytes, delivered 100.000 %; turns 10 (-/s); ACCOUNT DOES NOT BALANCE",
+			"sessions 1 (+0, 0 live), delivered 100.000 %; bytes 700 bytes, delivered 100.000 " +
+				"%; turns 10 (-/s); ACCOUNT DOES NOT BALANCE",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,7 +216,8 @@ func TestLine(t *testing.T) {
 	t.Run("all there is", func(t *testing.T) {
 		got := Line(full(), early)
 		for _, want := range []string{
-			"sessions 5,000 (+100, 13 live), delivered 99.3", "turns 400,000 (6,000/s)", "tls 1 (+1)",
+			"sessions 5,000 (+100, 13 live), delivered 99.3", "turns 400,000 (6,000/s)",
+			"tls 1 (+1)",
 			"lost in the kernel 5 (+3)", "intercepts 1 of 2 up",
 		} {
 			if !strings.Contains(got, want) {
@@ -215,12 +247,15 @@ func TestDelivered(t *testing.T) {
 		{"all in flight", flow(5, 0), "-"},
 		{"all", flow(5, 5), "100.000 %"},
 		{"in flight is not lost", flow(10, 5), "100.000 %"},
-		{"left out on request is not lost", flow(10, 1, ledger.SampledOut, 8, ledger.Filtered, 1), "100.000 %"},
+		{"left out on request is not lost", flow(10, 1, ledger.SampledOut, 8, ledger.Filtered, 1),
+			"100.000 %"},
 		{"only left out", flow(10, 0, ledger.SampledOut, 10), "-"},
 		{"half", flow(10, 5, ledger.TLS, 5), "50.000 %"},
 		{"none", flow(10, 0, ledger.TLS, 10), "0.000 %"},
-		{"one of many is never all", flow(10_000_000, 9_999_999, ledger.CaptureGap, 1), "99.999 %"},
-		{"nor of very many", flow(math.MaxUint64>>1, math.MaxUint64>>1-1, ledger.CaptureGap, 1), "99.999 %"},
+		{"one of many is never all", flow(10_000_000, 9_999_999, ledger.CaptureGap, 1),
+			"99.999 %"},
+		{"nor of very many", flow(math.MaxUint64>>1, math.MaxUint64>>1-1, ledger.CaptureGap, 1),
+			"99.999 %"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := percent(tt.flow); got != tt.want {
@@ -232,14 +267,13 @@ func TestDelivered(t *testing.T) {
 
 func TestEveryReasonIsExplained(t *testing.T) {
 	for _, r := range ledger.Reasons() {
-		if _, ok := meaning[r]; !ok {
+		if r.Meaning() == "" {
 			t.Errorf("%s has no explanation", r)
 		}
 	}
 }
 
-// Every counter of the ledger must reach the report: a field that is added there and forgotten here
-// would be an account with a hole.
+// Every counter of the ledger must be in the report.
 func TestEveryCounterIsReported(t *testing.T) {
 	s := &Snapshot{}
 	next := uint64(1001)
@@ -247,16 +281,21 @@ func TestEveryCounterIsReported(t *testing.T) {
 	fill = func(v reflect.Value) {
 		switch v.Kind() {
 		case reflect.Struct:
-			if h, ok := v.Addr().Interface().(*ledger.Delays); ok { // a few numbers of it are reported
+			// the report has a few numbers of it
+			if h, ok := v.Addr().Interface().(*ledger.Delays); ok {
 				h.Note(time.Second)
 				return
 			}
 			for i := range v.NumField() {
 				fill(v.Field(i))
 			}
-		case reflect.Array:
-			for i := 1; i < v.Len(); i++ {
-				fill(v.Index(i))
+		case reflect.Array: // by reason, or by class: of those that are defined
+			n := len(ledger.Reasons())
+			if v.Type() == reflect.TypeFor[ledger.ByClass]() {
+				n = len(ledger.Classes())
+			}
+			for i := range n {
+				fill(v.Index(1 + i))
 			}
 		case reflect.Uint64:
 			v.SetUint(next)
@@ -277,7 +316,8 @@ func TestEveryCounterIsReported(t *testing.T) {
 }
 
 func TestNumber(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0", 12: "12", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567"} {
+	for n, want := range map[uint64]string{0: "0", 12: "12", 999: "999", 1000: "1,000",
+		123456: "123,456", 1234567: "1,234,567"} {
 		if got := number(n); got != want {
 			t.Errorf("number(%d) = %s, want %s", n, got, want)
 		}
@@ -386,7 +426,8 @@ func TestPeakMemoryIsTheProcessOwn(t *testing.T) {
 	}
 	defer func() { cmd.Process.Kill(); cmd.Wait() }()
 	if other := PeakMemory(cmd.Process.Pid); own < 64<<20 || other == 0 || other > 32<<20 {
-		t.Errorf("%d bytes with a ballast of %d, %d for a small program that it started", own, len(ballast), other)
+		t.Errorf("%d bytes with a ballast of %d, %d for a small program that it started", own,
+			len(ballast), other)
 	}
 	if got := PeakMemory(1 << 30); got != 0 {
 		t.Errorf("%d bytes for no process", got)

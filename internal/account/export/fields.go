@@ -6,9 +6,9 @@ import (
 	"unicode"
 )
 
-// Fields makes a map, ready for JSON, of a struct of counters: its exported fields by their names in
-// snake_case, those of structs and slices within as well. It is for accounts that have no report of their
-// own, so that a counter that is added is reported without more words.
+// Fields returns the exported fields of a struct of counters as a map for JSON, with their names
+// in snake_case; structs and slices within it are converted in the same way. It serves accounts
+// that have no report type of their own: a new counter is reported without further code.
 func Fields(v any) any { return fields(reflect.ValueOf(v)) }
 
 func fields(v reflect.Value) any {
@@ -34,12 +34,13 @@ func fields(v reflect.Value) any {
 	return v.Interface()
 }
 
-// snake turns HeldExpired into held_expired, and ICMPUnowned into icmp_unowned.
+// snake converts HeldExpired to held_expired, and ICMPUnowned to icmp_unowned.
 func snake(name string) string {
 	var b strings.Builder
 	runes := []rune(name)
 	for i, r := range runes {
-		if unicode.IsUpper(r) && i > 0 && (unicode.IsLower(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
+		if unicode.IsUpper(r) && i > 0 && (unicode.IsLower(runes[i-1]) || i+1 < len(runes) &&
+			unicode.IsLower(runes[i+1])) {
 			b.WriteByte('_')
 		}
 		b.WriteRune(unicode.ToLower(r))

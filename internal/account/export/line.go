@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Line is the state of the copy and what has happened since prev in one line, without a newline. prev
-// may be nil: since the start.
+// Line returns the state of the copy, and what has happened since prev, in one line without a
+// newline. If prev is nil, it is what has happened since the start.
 func Line(s, prev *Snapshot) string {
 	c := &s.Counters
 	was := new(ledger.Counters)
@@ -21,7 +21,8 @@ func Line(s, prev *Snapshot) string {
 
 	parts := []string{
 		fmt.Sprintf("sessions %s (+%s, %s live), delivered %s", number(c.Sessions.Captured),
-			number(c.Sessions.Captured-was.Sessions.Captured), number(c.Live), percent(&c.Sessions)),
+			number(c.Sessions.Captured-was.Sessions.Captured), number(c.Live),
+			percent(&c.Sessions)),
 		fmt.Sprintf("bytes %s, delivered %s", size(c.Bytes.Captured), percent(&c.Bytes)),
 		fmt.Sprintf("turns %s (%s/s)", number(c.Turns), rate(c.Turns-was.Turns, over)),
 	}
@@ -29,10 +30,12 @@ func Line(s, prev *Snapshot) string {
 		parts = append(parts, "dropped "+d)
 	}
 	if n := c.Packets.KernelDrop; n > 0 {
-		parts = append(parts, fmt.Sprintf("lost in the kernel %s (+%s)", number(n), number(n-was.Packets.KernelDrop)))
+		parts = append(parts, fmt.Sprintf("lost in the kernel %s (+%s)", number(n),
+			number(n-was.Packets.KernelDrop)))
 	}
 	if n := c.Packets.Shed + c.Packets.Lost; n > 0 {
-		parts = append(parts, fmt.Sprintf("left out by agents %s, lost from them %s", number(c.Packets.Shed), number(c.Packets.Lost)))
+		parts = append(parts, fmt.Sprintf("left out by agents %s, lost from them %s",
+			number(c.Packets.Shed), number(c.Packets.Lost)))
 	}
 	if n := len(s.Links); n > 0 {
 		up := 0
@@ -65,7 +68,8 @@ func rate(n uint64, over time.Duration) string {
 	return number(uint64(float64(n)/over.Seconds() + 0.5))
 }
 
-// droppedLine names every reason with its count, and what was added since.
+// droppedLine lists every reason that has dropped something: its count, and the increase since
+// was.
 func droppedLine(f, was *ledger.Flow) string {
 	var parts []string
 	for _, r := range ledger.Reasons() {

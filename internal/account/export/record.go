@@ -9,24 +9,25 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Recording is the account of a recording.
+// Recording is the account of a recording (tcpcopy record).
 type Recording struct {
 	Version    string
 	Start, Now time.Time
 	Packets    ledger.Packets
 	Sampled    uint64 // packets left out by --sample
-	Sessions   uint64 // that began and are recorded
+	Sessions   uint64 // sessions recorded from their beginning
 	Name       string // of the file that was written last
-	Files      int
-	Removed    int
+	Files      int    // written
+	Removed    int    // files removed by --keep
 	Written    uint64 // packets
-	Bytes      int64  // before compression
+	Bytes      int64  // written, before compression
 }
 
-// RecordingLine is the account in one line.
+// RecordingLine returns the account in one line.
 func RecordingLine(r *Recording) string {
 	line := fmt.Sprintf("recorded %s, %s of %s, %s lost in the kernel; %s",
-		count(r.Written, "packet", "packets"), size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"),
+		count(r.Written, "packet", "packets"), size(uint64(r.Bytes)),
+		count(r.Sessions, "new session", "new sessions"),
 		number(r.Packets.KernelDrop), r.Name)
 	if r.Sampled > 0 {
 		line += fmt.Sprintf("; %s left out by --sample", number(r.Sampled))
@@ -34,12 +35,13 @@ func RecordingLine(r *Recording) string {
 	return line
 }
 
-// RecordingSummary writes the account at the end.
+// RecordingSummary writes the table that a recording prints at its end.
 func RecordingSummary(w io.Writer, r *Recording) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "tcpcopy %s recorded for %s\n\n", r.Version, span(r.Now.Sub(r.Start)))
 	packets(b, &r.Packets)
-	row(b, "recorded", "%s, %s of %s", count(r.Written, "packet", "packets"), size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"))
+	row(b, "recorded", "%s, %s of %s", count(r.Written, "packet", "packets"),
+		size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"))
 	if r.Sampled > 0 {
 		row(b, "", "%s left out by --sample", count(r.Sampled, "packet", "packets"))
 	}
@@ -49,7 +51,8 @@ func RecordingSummary(w io.Writer, r *Recording) error {
 	}
 	row(b, "files", "%s", files)
 	if r.Packets.KernelDrop > 0 {
-		row(b, "hint", "packets were lost before they could be written: a larger ring (-B), a faster disk, or a share of the sessions (-r)")
+		row(b, "hint", "packets were lost before they could be written: a larger ring (-B), a "+
+			"faster disk, or a share of the sessions (-r)")
 	}
 	return b.Flush()
 }

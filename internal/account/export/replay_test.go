@@ -10,11 +10,12 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// replaying is a replay that went as it should, changed by change.
+// replaying returns a replay without faults, to which change was applied.
 func replaying(change func(s *Snapshot, p *Replay)) *Snapshot {
 	s := clean()
 	s.Replay = &Replay{
-		Files: []string{"a.pcapng", "b.pcap.gz"}, Speed: 1, Size: 1000, Read: 1000, Pass: 1, Passes: 1,
+		Files: []string{"a.pcapng", "b.pcap.gz"}, Speed: 1, Size: 1000, Read: 1000, Pass: 1,
+		Passes:  1,
 		Packets: 40, At: start, Played: 8 * time.Second, Began: 2,
 	}
 	for range 2 {
@@ -27,7 +28,8 @@ func replaying(change func(s *Snapshot, p *Replay)) *Snapshot {
 
 func TestReplaySummary(t *testing.T) {
 	s := replaying(func(s *Snapshot, p *Replay) {
-		p.LostBefore, p.Truncated, p.Corrupt, p.Backwards = 7, 1, []string{`"a.pcapng": corrupt capture file`}, 2
+		p.LostBefore, p.Truncated, p.Corrupt, p.Backwards = 7, 1,
+			[]string{`"a.pcapng": corrupt capture file`}, 2
 		p.UnknownLink, p.NotIP, p.LinkMalformed, p.OutsidePart = 3, 4, 1, 5
 		p.Passes, p.Pass, p.Paused = 3, 2, 1500*time.Millisecond
 	})
@@ -43,7 +45,7 @@ func TestReplaySummary(t *testing.T) {
 	golden(t, "replay.json", j)
 }
 
-// Who kept a replay from being faster is told by what it waited for.
+// The verdict names what limited the speed of the replay.
 func TestVerdict(t *testing.T) {
 	long := func(h *ledger.Delays) { *h = ledger.Delays{}; h.Note(time.Second) }
 	for _, test := range []struct {
@@ -51,12 +53,22 @@ func TestVerdict(t *testing.T) {
 		change     func(s *Snapshot, p *Replay)
 	}{
 		{"in time", "on schedule", func(*Snapshot, *Replay) {}},
-		{"requests waited", "the target was", func(s *Snapshot, p *Replay) { long(&s.Counters.Behind) }},
-		{"reading waited for room", "the target was", func(s *Snapshot, p *Replay) { long(&p.Late); p.Paused = time.Second }},
-		{"read too late", "tcpcopy was the bottleneck: packets were read too late", func(s *Snapshot, p *Replay) { long(&p.Late) }},
-		{"no processor", "tcpcopy was the bottleneck: it used all", func(s *Snapshot, p *Replay) { long(&p.Late); s.Resources.CPU = time.Hour }},
+		{"requests waited", "the target was", func(s *Snapshot,
+			p *Replay) {
+			long(&s.Counters.Behind)
+		}},
+		{"reading waited for room", "the target was", func(s *Snapshot,
+			p *Replay) {
+			long(&p.Late)
+			p.Paused = time.Second
+		}},
+		{"read too late", "tcpcopy was the bottleneck: packets were read too late",
+			func(s *Snapshot, p *Replay) { long(&p.Late) }},
+		{"no processor", "tcpcopy was the bottleneck: it used all",
+			func(s *Snapshot, p *Replay) { long(&p.Late); s.Resources.CPU = time.Hour }},
 		{"as fast as can be", "the target was", func(s *Snapshot, p *Replay) { p.Speed = 0 }},
-		{"as fast as can be, without a processor", "tcpcopy was", func(s *Snapshot, p *Replay) { p.Speed = 0; s.Resources.CPU = time.Hour }},
+		{"as fast as can be, without a processor", "tcpcopy was",
+			func(s *Snapshot, p *Replay) { p.Speed = 0; s.Resources.CPU = time.Hour }},
 		{"nothing", "nothing was played", func(s *Snapshot, p *Replay) { p.Packets = 0 }},
 	} {
 		if got := replaying(test.change).verdict(); !strings.HasPrefix(got, test.want) {
@@ -70,10 +82,12 @@ func TestReplayProgress(t *testing.T) {
 	if left, ok := half.Left(); !ok || left != 9*time.Second {
 		t.Errorf("%v left, %v, wanted 9s", left, ok)
 	}
-	if line := ReplayLine(half, nil); !strings.HasPrefix(line, "replay 50.0 %, 8s of recorded time, 9s left; sessions 1") {
+	if line := ReplayLine(half, nil); !strings.HasPrefix(line,
+		"replay 50.0 %, 8s of recorded time, 9s left; sessions 1") {
 		t.Error(line)
 	}
-	if got, want := ReplayBar(half, 80), "[===========           ]  50.0% 9s left, 1 session, 0 live, delivered 100.000 %"; got != want {
+	const want = "[===========           ]  50.0% 9s left, 1 session, 0 live, delivered 100.000 %"
+	if got := ReplayBar(half, 80); got != want {
 		t.Errorf("%q, wanted %q", got, want)
 	}
 	unknown := replaying(func(s *Snapshot, p *Replay) { p.Size = 0 })
@@ -91,12 +105,19 @@ func TestReplayProgress(t *testing.T) {
 
 func TestReplayAdvice(t *testing.T) {
 	none := func(change func(p *Replay)) string {
-		return strings.Join(Advice(replaying(func(s *Snapshot, p *Replay) { p.Packets = 0; change(p) })), "\n")
+		return strings.Join(Advice(replaying(func(s *Snapshot,
+			p *Replay) {
+			p.Packets = 0
+			change(p)
+		})), "\n")
 	}
 	for want, change := range map[string]func(p *Replay){
-		"servers were seen on port 443, 8080": func(p *Replay) { p.PortsSeen = []uint16{443, 8080} },
-		"it has no TCP packet at all":         func(*Replay) {},
-		"all 5 packets for 80-10.0.0.2:8080":  func(p *Replay) { p.OutsidePart = 5 },
+		"servers were seen on port 443, 8080": func(p *Replay) {
+			p.PortsSeen = []uint16{443,
+				8080}
+		},
+		"it has no TCP packet at all":        func(*Replay) {},
+		"all 5 packets for 80-10.0.0.2:8080": func(p *Replay) { p.OutsidePart = 5 },
 	} {
 		if got := none(change); !strings.Contains(got, want) {
 			t.Errorf("%s, wanted %s", got, want)

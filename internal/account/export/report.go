@@ -13,8 +13,8 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Report is the JSON form of a Snapshot. Fields are added, never renamed; a reason that has dropped
-// nothing is absent.
+// Report is the JSON form of a Snapshot. Fields are added and never renamed. Maps by reason or
+// class have no zero counts.
 type Report struct {
 	Version  string    `json:"version"`
 	Via      string    `json:"via"`
@@ -29,16 +29,17 @@ type Report struct {
 	Sessions FlowReport   `json:"sessions"`
 	Bytes    FlowReport   `json:"bytes"`
 
-	Adopted     uint64      `json:"adopted_sessions"`
-	Live        uint64      `json:"live_sessions"`
-	AnswerBytes uint64      `json:"answer_bytes"`
-	Gate        GateReport  `json:"gate"`
-	Behind      Times       `json:"behind"` // requests after they were captured, or due: they wait for the target's answers
-	Protocol    ProtoReport `json:"protocol"`
-	Raw         RawReport   `json:"raw"`
+	Adopted     uint64     `json:"adopted_sessions"`
+	Live        uint64     `json:"live_sessions"`
+	AnswerBytes uint64     `json:"answer_bytes"`
+	Gate        GateReport `json:"gate"`
+	Behind      Times      `json:"behind"` // from the capture of turns to their release
 
-	// Connections are the clients' connections that were copied, and Copies the copies of them that the
-	// targets accepted.
+	Protocol ProtoReport `json:"protocol"`
+	Raw      RawReport   `json:"raw"`
+
+	// Connections counts the clients' connections that were copied, Copies the copies of them that
+	// the targets accepted.
 	Connections uint64 `json:"connections"`
 	Copies      uint64 `json:"copies"`
 
@@ -49,7 +50,7 @@ type Report struct {
 	Resources ResourceReport `json:"resources"`
 }
 
-// PacketReport is what the capture saw.
+// PacketReport counts the packets of the source.
 type PacketReport struct {
 	Offered    uint64 `json:"offered"`
 	Captured   uint64 `json:"captured"`
@@ -61,8 +62,8 @@ type PacketReport struct {
 	Twice      uint64 `json:"twice"`
 }
 
-// FlowReport is the account of sessions or of bytes. DeliveredPercent leaves out what is in flight and
-// what was left out on request; it is null where nothing has ended.
+// FlowReport is the account of sessions or of bytes. DeliveredPercent does not count what is in
+// flight or was left out on request; it is null if nothing was delivered or lost yet.
 type FlowReport struct {
 	Captured         uint64            `json:"captured"`
 	Delivered        uint64            `json:"delivered"`
@@ -71,7 +72,7 @@ type FlowReport struct {
 	DeliveredPercent *float64          `json:"delivered_percent"`
 }
 
-// GateReport says how turns were released.
+// GateReport counts turns by what released them.
 type GateReport struct {
 	Turns     uint64 `json:"turns"`
 	Known     uint64 `json:"known"`
@@ -81,19 +82,22 @@ type GateReport struct {
 	Forced    uint64 `json:"forced"`
 }
 
-// ProtoReport counts the requests of connections whose protocol is known, and the target's answers to them.
+// ProtoReport counts the requests of connections whose protocol is known, and the target's answers
+// to them.
 type ProtoReport struct {
 	Sent      uint64            `json:"requests_sent"`
 	Rewritten uint64            `json:"requests_rewritten"`
 	Dropped   map[string]uint64 `json:"requests_dropped"`
 	Answered  uint64            `json:"answers"`
 	Failed    uint64            `json:"answers_failed"`
-	Status    map[string]uint64 `json:"answers_by_status"` // 2xx …
-	Lost      uint64            `json:"lost"`              // copies whose protocol could not be followed to the end
-	Times     *AnswerTimes      `json:"answer_times,omitempty"`
-	Refused   map[string]uint64 `json:"logins_refused"` // error 1045 …
+	Status    map[string]uint64 `json:"answers_by_status"` // by class
+	// Lost counts the copies whose protocol could not be followed to the end.
+	Lost    uint64            `json:"lost"`
+	Times   *AnswerTimes      `json:"answer_times,omitempty"`
+	Refused map[string]uint64 `json:"logins_refused"` // by class
 
-	// Production are production's own answers, where they were captured whole: of each connection once.
+	// Production counts production's own answers, if they were captured whole: once for each
+	// connection.
 	Production ProductionReport `json:"production"`
 }
 
@@ -102,12 +106,13 @@ type ProductionReport struct {
 	Answered uint64            `json:"answers"`
 	Failed   uint64            `json:"answers_failed"`
 	Status   map[string]uint64 `json:"answers_by_status"`
-	Times    *AnswerTimes      `json:"answer_times,omitempty"` // absent in a replay, where time may run faster
-	Lost     uint64            `json:"lost"`                   // connections whose answers could not be read to the end
+	// Times is absent in a replay, where time may run faster.
+	Times *AnswerTimes `json:"answer_times,omitempty"`
+	Lost  uint64       `json:"lost"` // connections not read to the end
 }
 
-// AnswerTimes says how long after their requests had gone answers began, and how long after it they had ended: the
-// target's as the copier heard them, production's as they were captured.
+// AnswerTimes holds the times from a request to the first byte of its answer, and to the last: the
+// target's as the copier received them, production's as they were captured.
 type AnswerTimes struct {
 	First Times `json:"first_byte"`
 	Whole Times `json:"whole"`
@@ -127,7 +132,7 @@ type TargetReport struct {
 	Production string  `json:"online"`
 	Target     string  `json:"target"`
 	Weight     int     `json:"weight"`
-	State      string  `json:"state"` // in, out, partly out (of some shards' choice)
+	State      string  `json:"state"` // in, out, partly out (taken out by some shards)
 	Share      float64 `json:"share"`
 	Begun      uint64  `json:"begun"`
 	Opened     uint64  `json:"opened"`
@@ -149,7 +154,7 @@ type LinkReport struct {
 	Forbidden     uint64 `json:"forbidden_targets"`
 }
 
-// AgentReport is the state of an agent, and what it did not send.
+// AgentReport is the state of an agent: see AgentState.
 type AgentReport struct {
 	Name     string    `json:"name"`
 	Address  string    `json:"address"`
@@ -168,18 +173,19 @@ type AgentReport struct {
 	Error        string `json:"error,omitempty"`
 }
 
-// ResourceReport is what the process has cost.
+// ResourceReport holds what the process has used.
 type ResourceReport struct {
 	CPUSeconds  float64 `json:"cpu_seconds"`
 	MaxRSSBytes uint64  `json:"max_rss_bytes"`
 }
 
-// NewReport makes the report of a snapshot.
+// NewReport returns the report of a snapshot.
 func NewReport(s *Snapshot) *Report {
 	c := &s.Counters
 	r := &Report{
 		Version: s.Version, Via: s.Via, Mappings: append([]string{}, s.Mappings...),
-		Start: s.Start, Now: s.Now, Seconds: s.Elapsed().Seconds(), Final: s.Final, Balanced: c.Check() == nil,
+		Start: s.Start, Now: s.Now, Seconds: s.Elapsed().Seconds(), Final: s.Final,
+		Balanced: c.Check() == nil,
 		Packets: PacketReport{
 			Offered: c.Packets.Offered, Captured: c.Packets.Seen, KernelDrop: c.Packets.KernelDrop,
 			Shed: c.Packets.Shed, Lost: c.Packets.Lost,
@@ -188,16 +194,19 @@ func NewReport(s *Snapshot) *Report {
 		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),
 		Adopted: c.Adopted, Live: c.Live, AnswerBytes: c.AnswerBytes,
 		Gate: GateReport{
-			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet, Closed: c.GateClosed, Forced: c.GateForced,
+			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet,
+			Closed: c.GateClosed, Forced: c.GateForced,
 		},
 		Behind: times(&c.Behind),
 		Protocol: ProtoReport{
-			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten, Dropped: byReason(&c.Requests.Dropped),
-			Answered: c.Requests.Answered, Failed: c.Requests.Failed, Status: byStatus(&c.Requests.Answers), Lost: c.ProtoLost,
-			Times: answerTimes(&c.Requests.Answers), Refused: byLoginError(&c.Requests),
+			Sent: c.Requests.Sent, Rewritten: c.Requests.Rewritten,
+			Dropped:  byReason(&c.Requests.Dropped),
+			Answered: c.Requests.Answered, Failed: c.Requests.Failed,
+			Status: byClass(&c.Requests.Answers.Status), Lost: c.ProtoLost,
+			Times: answerTimes(&c.Requests.Answers), Refused: byClass(&c.Requests.Refused),
 			Production: ProductionReport{
 				Answered: c.Requests.Production.Answered, Failed: c.Requests.Production.Failed,
-				Status: byStatus(&c.Requests.Production), Lost: c.Requests.ProductionLost,
+				Status: byClass(&c.Requests.Production.Status), Lost: c.Requests.ProductionLost,
 			},
 		},
 		Raw: RawReport{
@@ -215,8 +224,10 @@ func NewReport(s *Snapshot) *Report {
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{
-			Production: t.Production, Target: t.Target, Weight: t.Weight, State: t.State(), Share: s.Share(t),
-			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed, Live: t.Count.Live, TakenOut: t.Count.TakenOut,
+			Production: t.Production, Target: t.Target, Weight: t.Weight, State: t.State(),
+			Share: s.Share(t),
+			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed,
+			Live: t.Count.Live, TakenOut: t.Count.TakenOut,
 		})
 	}
 	for _, l := range s.Links {
@@ -228,7 +239,7 @@ func NewReport(s *Snapshot) *Report {
 	return r
 }
 
-// NewResourceReport makes the report of what a process has cost.
+// NewResourceReport returns the report of what a process has used.
 func NewResourceReport(r Resources) ResourceReport {
 	return ResourceReport{CPUSeconds: r.CPU.Seconds(), MaxRSSBytes: r.MaxRSS}
 }
@@ -245,8 +256,9 @@ func flowReport(f *ledger.Flow) FlowReport {
 	return r
 }
 
-// WriteReport writes v, a *Report or another command's own, as JSON to the file path: whole or not at
-// all, so that a reader never sees half of one and a full disk leaves the last whole one in place.
+// WriteReport writes v, a *Report or the report of another command, as JSON to the file path. It
+// replaces the file in one step: a reader never sees half a report, and a full disk leaves the
+// last one in place.
 func WriteReport(path string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -259,8 +271,8 @@ func WriteReport(path string, v any) error {
 	return nil
 }
 
-// CheckReport says whether a report can be written to path, by making and removing a file beside it:
-// better known before the copy than after it.
+// CheckReport returns an error if a report cannot be written to path, so that the user learns it
+// before the copy and not after. It makes and removes a file beside path.
 func CheckReport(path string) error {
 	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
 		if fi.IsDir() {
@@ -277,7 +289,7 @@ func CheckReport(path string) error {
 	return nil
 }
 
-// ReadReport reads a report that a copier wrote.
+// ReadReport reads a report that a copier has written.
 func ReadReport(path string) (*Report, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -290,8 +302,8 @@ func ReadReport(path string) (*Report, error) {
 	return r, nil
 }
 
-// replace writes b to a new file and renames it over path. What is no regular file (/dev/stdout, a
-// pipe) is written to directly: a rename would put a file in its place.
+// replace writes b to a new file and renames it to path. If path is no regular file (/dev/stdout,
+// a pipe), it writes to it directly: a rename would put a file in its place.
 func replace(path string, b []byte) (err error) {
 	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
 		return os.WriteFile(path, b, 0)
@@ -312,14 +324,14 @@ func replace(path string, b []byte) (err error) {
 	if _, err := f.Write(b); err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil { // where a full disk may first be noticed
+	if err := f.Close(); err != nil { // a full disk may be reported only here
 		return err
 	}
 	return os.Rename(f.Name(), path)
 }
 
-// bare takes the operation and the path, which the caller names better, off a file error. What it
-// returns still satisfies errors.Is for the kernel's reason.
+// bare returns the kernel's error in a file error, without the operation and the path, which the
+// caller gives.
 func bare(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -332,18 +344,7 @@ func bare(err error) error {
 	return err
 }
 
-// byLoginError names the errors of logins that were refused.
-func byLoginError(q *ledger.Requests) map[string]uint64 {
-	m := map[string]uint64{}
-	for i, n := range q.Refused {
-		if n > 0 {
-			m[loginError(i)] = n
-		}
-	}
-	return m
-}
-
-// answerTimes is nil where none was taken.
+// answerTimes returns nil if no time was taken.
 func answerTimes(a *ledger.Answers) *AnswerTimes {
 	if a.Whole.Count == 0 {
 		return nil
@@ -351,20 +352,18 @@ func answerTimes(a *ledger.Answers) *AnswerTimes {
 	return &AnswerTimes{times(&a.First), times(&a.Whole)}
 }
 
-// byStatus names the classes of an answer's status.
-func byStatus(q *ledger.Answers) map[string]uint64 {
+// byClass returns the counts that are not 0, by the class's name.
+func byClass(counts *ledger.ByClass) map[string]uint64 {
 	m := map[string]uint64{}
-	for i, n := range q.Status {
-		if n > 0 {
-			m[statusClass(i)] = n
+	for _, class := range ledger.Classes() {
+		if n := counts[class]; n > 0 {
+			m[class.String()] = n
 		}
 	}
 	return m
 }
 
-func statusClass(i int) string { return fmt.Sprintf("%dxx", i+1) }
-
-// byReason names what was counted for a reason.
+// byReason returns the counts that are not 0, by the reason's name.
 func byReason(counts *ledger.ByReason) map[string]uint64 {
 	m := map[string]uint64{}
 	for _, reason := range ledger.Reasons() {

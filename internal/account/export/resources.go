@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Spent is what this process has cost so far; zero where the kernel does not say.
+// Spent returns what this process has used so far; zero if the kernel does not report it.
 func Spent() Resources {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -20,8 +20,9 @@ func Spent() Resources {
 	}
 }
 
-// PeakMemory is the highest resident memory of a process that runs, in bytes; 0 where it is not known. What
-// getrusage and wait4 say of it is no less than what the process had that started it (execve(2) keeps it).
+// PeakMemory returns the highest resident memory of a running process, in bytes; 0 if it is not
+// known. The value of getrusage and wait4 includes the peak of the process that started it:
+// execve(2) keeps it.
 func PeakMemory(pid int) uint64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

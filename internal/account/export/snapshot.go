@@ -1,9 +1,10 @@
-// Package export takes the account out of the process: the table printed at the end, the line printed
+// Package export renders the account of a run: the table printed at the end, the line printed
 // while the copy runs, and the JSON report.
 //
-// It reads snapshots and never live state, so it may be called from any goroutine that was handed one.
-// It does not collect: the engine sums the shards, and the commands of package app choose where the
-// result goes. A report that cannot be written is an error to its caller and harms nothing else.
+// It reads snapshots and never live state, so any goroutine that has a snapshot may call it. The
+// engine makes the snapshots by summing the shards; the commands of package app choose where the
+// result goes. Reasons and classes of status are rendered by their names in package ledger, so
+// that this package knows no protocol.
 package export
 
 import (
@@ -15,38 +16,38 @@ import (
 // Snapshot is the state of a copier at one moment, summed over its shards.
 type Snapshot struct {
 	Version  string    // of this program
-	Via      string    // how the target is reached: "socket", "raw"
+	Via      string    // the way to the target: "socket", "raw", "tunnel"
 	Mappings []string  // as typed: "80-10.0.0.2:8080"
-	From     string    // where the traffic comes from, as typed; empty: this host's interfaces
+	From     string    // the source of the traffic, as typed; empty: this host's interfaces
 	Start    time.Time // when the copier began to capture
 	Now      time.Time // when the snapshot was taken
-	Final    bool      // the copier has stopped: nothing follows
+	Final    bool      // the copier has stopped: no snapshot follows
 
 	Counters  ledger.Counters
 	Targets   []TargetState // of all mappings, in their order
 	Links     []LinkState   // to the intercepts; none in the socket way
-	Agents    []AgentState  // that send the traffic; none where it is captured here
-	Replay    *Replay       // of capture files; nil: live traffic
+	Agents    []AgentState  // that send the traffic; none if it is captured here
+	Replay    *Replay       // of capture files; nil: the traffic is live
 	Resources Resources
 }
 
-// AgentState is the state of an agent, and what it did not send, since it first connected.
+// AgentState is the state of an agent, with counts since it first connected.
 type AgentState struct {
-	Name     string    // its host's
+	Name     string    // of its host
 	Address  string    // where it connects from
 	Up       bool      // connected
-	Since    time.Time // when it connected, or went
+	Since    time.Time // when it connected, or when its connection ended
 	Connects uint64
-	Packets  uint64 // that came
+	Packets  uint64 // received
 
-	KernelDrop   uint64 // packets that did not fit its capture ring
+	KernelDrop   uint64 // packets that found no room in its capture ring
 	ShedCPU      uint64 // packets that it left out to stay below --max-cpu
 	ShedRate     uint64 // packets that it left out to stay below --max-mbps
-	ShedSessions uint64 // the sessions that these are of
-	OverMemory   uint64 // packets that waited too long, or found no room to
+	ShedSessions uint64 // the sessions of the packets that it left out
+	OverMemory   uint64 // packets that waited too long for the connection, or found no room to wait
 	LinkDown     uint64 // packets that it dropped while it was not connected
-	Lost         uint64 // packets that it sent, and that did not come
-	Error        string // why it was lost last; empty if it never was
+	Lost         uint64 // packets that it sent and that did not arrive
+	Error        string // why its connection ended last; empty if it never did
 }
 
 // TargetState is the state of one target of a mapping.
@@ -54,12 +55,12 @@ type TargetState struct {
 	Production string // the mapping's production side, as typed: "80"
 	Target     string // address and port
 	Weight     int
-	OutOf      int // how many of the copier's Shards have taken it out: each finds out for itself
-	Shards     int
+	OutOf      int // the shards that have taken it out: each decides for itself
+	Shards     int // the shards of the copier
 	Count      ledger.Target
 }
 
-// State is the target's state in a word or two.
+// State returns the target's state: "in", "out" or "partly out".
 func (t *TargetState) State() string {
 	switch t.OutOf {
 	case 0:
@@ -71,7 +72,7 @@ func (t *TargetState) State() string {
 	}
 }
 
-// Share is the part, 0 to 1, of the copies of t's mapping that were begun at t.
+// Share returns the part, 0 to 1, of the copies of t's mapping that were begun at t.
 func (s *Snapshot) Share(t *TargetState) float64 {
 	var all uint64
 	for i := range s.Targets {
@@ -90,21 +91,21 @@ type LinkState struct {
 	Intercept  string    // address and port
 	Up         bool      // connected and welcomed
 	Since      time.Time // when it came up, or went down
-	Reconnects uint64    // how often it came up again after the first time
+	Reconnects uint64    // times that it came up again
 	Error      string    // why it is down, or was last; empty if it never was
 
-	ClaimsRefused uint64 // connections that were claimed and are another copier's
-	QueueDropped  uint64 // messages that found no connection to the intercept, or no room
-	Forbidden     uint64 // targets that an intercept on the target connects nobody to
+	ClaimsRefused uint64 // claims of connections that belong to another copier
+	QueueDropped  uint64 // messages that were dropped: the link was down, or its queue full
+	Forbidden     uint64 // targets that an intercept on the target does not connect to
 }
 
-// Resources is what the process has cost so far.
+// Resources holds what the process has used so far.
 type Resources struct {
 	CPU    time.Duration // user and system time
 	MaxRSS uint64        // highest resident memory, bytes
 }
 
-// Elapsed is how long the copier has run.
+// Elapsed returns how long the copier has run.
 func (s *Snapshot) Elapsed() time.Duration {
 	if d := s.Now.Sub(s.Start); d > 0 {
 		return d
@@ -112,19 +113,22 @@ func (s *Snapshot) Elapsed() time.Duration {
 	return 0
 }
 
-// notWanted sums what was left out on request, and is no loss.
-func notWanted(f *ledger.Flow) uint64 {
-	return f.Dropped[ledger.SampledOut] + f.Dropped[ledger.Filtered] + f.Dropped[ledger.OverRate] + f.Dropped[ledger.OverBandwidth] +
-		f.Dropped[ledger.ReadOnly]
+// notWanted returns how much was left out on request, which is no loss.
+func notWanted(f *ledger.Flow) (n uint64) {
+	for _, r := range ledger.Reasons() {
+		if r.OnRequest() {
+			n += f.Dropped[r]
+		}
+	}
+	return n
 }
 
-// Lost is how much of f was to be delivered and was dropped: everything dropped, less what the user
-// asked to leave out.
+// Lost returns how much of f was dropped, less what the user asked to leave out.
 func Lost(f *ledger.Flow) uint64 { return f.DroppedAll() - notWanted(f) }
 
-// Delivered is the share of what was to be delivered, and is no longer in flight, that was delivered;
-// in thousandths of a percent and rounded down, so that 100000 means all of it. Where nothing has ended
-// yet, ok is false.
+// Delivered returns how much of f was delivered, as a share of what was delivered or lost, in
+// thousandths of a percent, rounded down: 100000 means all. If nothing was delivered or lost yet,
+// ok is false.
 func Delivered(f *ledger.Flow) (millipercent uint64, ok bool) {
 	ended := f.Delivered + Lost(f)
 	if ended == 0 {
@@ -133,6 +137,6 @@ func Delivered(f *ledger.Flow) (millipercent uint64, ok bool) {
 	if Lost(f) == 0 {
 		return 100_000, true
 	}
-	// Never rounded up to all of it, whatever the size of the counts.
+	// A loss must not be rounded away.
 	return min(uint64(float64(f.Delivered)/float64(ended)*100_000), 99_999), true
 }

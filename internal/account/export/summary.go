@@ -9,8 +9,9 @@ import (
 	"tcpcopy/internal/core/ledger"
 )
 
-// Summary writes the table that a copier ends with: what was captured, delivered and dropped and why,
-// how the gate opened, the state of the links, the cost, and whether the account balances.
+// Summary writes the table that a copier prints at its end: what was captured, delivered, and
+// dropped for which reasons, how turns were released, the state of the links, the cost, and
+// whether the account balances.
 func Summary(w io.Writer, s *Snapshot) error {
 	b := bufio.NewWriter(w)
 	c := &s.Counters
@@ -32,8 +33,10 @@ func Summary(w io.Writer, s *Snapshot) error {
 	turns(b, c)
 	protocol(b, s)
 	if c.SegmentsOut+c.SegmentsIn+c.SendErrors > 0 {
-		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no connection of ours",
-			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits), number(c.SendErrors),
+		row(b, "raw", "%s sent (%s again), %s refused by the kernel; %s reported, %s of no "+
+			"connection of ours",
+			count(c.SegmentsOut, "segment", "segments"), number(c.Retransmits),
+			number(c.SendErrors),
 			number(c.SegmentsIn), number(c.ForeignAnswers))
 	}
 	amplified(b, c)
@@ -57,21 +60,24 @@ func row(b *bufio.Writer, name, format string, args ...any) {
 }
 
 func flows(b *bufio.Writer, c *ledger.Counters) {
-	fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", "", "captured", "delivered", "in flight", "dropped", "delivered")
+	fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", "", "captured", "delivered", "in flight",
+		"dropped", "delivered")
 	for _, f := range []struct {
 		name string
 		flow *ledger.Flow
 	}{{"sessions", &c.Sessions}, {"bytes", &c.Bytes}} {
-		fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", f.name, number(f.flow.Captured), number(f.flow.Delivered),
+		fmt.Fprintf(b, "%-9s %15s %15s %12s %12s %12s\n", f.name, number(f.flow.Captured),
+			number(f.flow.Delivered),
 			inFlight(f.flow), number(f.flow.DroppedAll()), percent(f.flow))
 	}
 	if c.Adopted > 0 {
-		row(b, "", "%s of the sessions %s under way when first seen (adopted)", number(c.Adopted), wasWere(c.Adopted))
+		row(b, "", "%s of the sessions %s under way when first seen (adopted)", number(c.Adopted),
+			wasWere(c.Adopted))
 	}
 	b.WriteByte('\n')
 }
 
-// inFlight is empty of meaning, and would be a huge number, where more was accounted for than captured.
+// inFlight returns "?" if more was accounted for than captured: the difference would wrap around.
 func inFlight(f *ledger.Flow) string {
 	if f.Check() != nil {
 		return "?"
@@ -97,30 +103,37 @@ func reasons(b *bufio.Writer, c *ledger.Counters) {
 		if n+m == 0 {
 			continue
 		}
-		fmt.Fprintf(b, "  %-17s %12s %15s  %s\n", r, number(n), number(m), Meaning(r))
+		fmt.Fprintf(b, "  %-17s %12s %15s  %s\n", r, number(n), number(m), r.Meaning())
 	}
 	b.WriteByte('\n')
 }
 
 func packets(b *bufio.Writer, p *ledger.Packets) {
-	row(b, "packets", "%s offered, %s captured, %s lost in the kernel", number(p.Offered), number(p.Seen), number(p.KernelDrop))
+	row(b, "packets", "%s offered, %s captured, %s lost in the kernel", number(p.Offered),
+		number(p.Seen), number(p.KernelDrop))
 	if p.Shed+p.Lost > 0 {
-		row(b, "", "%s left out by agents to stay within their bounds, %s lost between agents and here", number(p.Shed), number(p.Lost))
+		row(b, "", "%s left out by agents to stay within their bounds, %s lost between agents "+
+			"and here", number(p.Shed), number(p.Lost))
 	}
 	if p.NotOurs+p.Malformed+p.Twice > 0 {
-		row(b, "", "%s not for a mapping, %s malformed, %s seen twice", number(p.NotOurs), number(p.Malformed), number(p.Twice))
+		row(b, "", "%s not for a mapping, %s malformed, %s seen twice", number(p.NotOurs),
+			number(p.Malformed), number(p.Twice))
 	}
 }
 
 func turns(b *bufio.Writer, c *ledger.Counters) {
-	row(b, "requests", "%s released; answered with %s", count(c.Turns, "turn", "turns"), size(c.AnswerBytes))
-	if waited := c.GateKnown + c.GatePredicted + c.GateQuiet + c.GateClosed + c.GateForced; waited > 0 {
-		row(b, "waited", "%s for an answer: %s known, %s predicted, %s after quiet, %s at the target's close, %s forced at the limit",
-			number(waited), number(c.GateKnown), number(c.GatePredicted), number(c.GateQuiet), number(c.GateClosed), number(c.GateForced))
+	row(b, "requests", "%s released; answered with %s", count(c.Turns, "turn", "turns"),
+		size(c.AnswerBytes))
+	if waited := c.GateKnown + c.GatePredicted + c.GateQuiet + c.GateClosed +
+		c.GateForced; waited > 0 {
+		row(b, "waited", "%s for an answer: %s known, %s predicted, %s after quiet, %s at the "+
+			"target's close, %s forced at the limit",
+			number(waited), number(c.GateKnown), number(c.GatePredicted), number(c.GateQuiet),
+			number(c.GateClosed), number(c.GateForced))
 	}
 }
 
-// protocol is about connections whose protocol is known.
+// protocol writes the account of connections whose protocol is known.
 func protocol(b *bufio.Writer, s *Snapshot) {
 	c := &s.Counters
 	q := &c.Requests
@@ -130,21 +143,25 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 			dropped = append(dropped, number(n)+" "+r.String())
 		}
 	}
-	if q.Sent+q.Answered+q.Production.Answered+c.ProtoLost == 0 && len(dropped) == 0 && q.Refused == [len(q.Refused)]uint64{} {
+	if q.Sent+q.Answered+q.Production.Answered+c.ProtoLost == 0 && len(dropped) == 0 &&
+		q.Refused == (ledger.ByClass{}) {
 		return
 	}
-	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed", count(q.Sent, "request", "requests"), number(q.Rewritten),
+	row(b, "protocol", "%s sent, %s rewritten; %s, %s failed",
+		count(q.Sent, "request", "requests"), number(q.Rewritten),
 		count(q.Answered, "answer", "answers"), number(q.Failed))
 	statuses(b, "status", &q.Answers)
 	answerRow(b, "answered", &q.Answers)
 	if o := &q.Production; o.Answered > 0 {
-		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"), number(o.Failed))
+		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"),
+			number(o.Failed))
 		if q.ProductionLost > 0 {
-			line += fmt.Sprintf("; %s could not be read to the end", count(q.ProductionLost, "connection", "connections"))
+			line += fmt.Sprintf("; %s could not be read to the end",
+				count(q.ProductionLost, "connection", "connections"))
 		}
 		row(b, "", "%s", line)
 		statuses(b, "production's status", o)
-		if s.Replay == nil { // where time may run faster
+		if s.Replay == nil { // in a replay time may run faster
 			answerRow(b, "production answered", o)
 		}
 	}
@@ -152,13 +169,13 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 		row(b, "", "left out: %s", strings.Join(dropped, ", "))
 	}
 	var refused []string
-	for i, n := range q.Refused {
-		if n > 0 {
-			what := loginError(i)
-			if words := loginWords[ledger.LoginCodes[i]]; words != "" {
-				what += " (" + words + ")"
+	for _, class := range ledger.Classes() {
+		if n := q.Refused[class]; n > 0 {
+			what := number(n) + " with " + class.String()
+			if m := class.Meaning(); m != "" {
+				what += " (" + m + ")"
 			}
-			refused = append(refused, number(n)+" with "+what)
+			refused = append(refused, what)
 		}
 	}
 	if len(refused) > 0 {
@@ -169,12 +186,12 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 	}
 }
 
-// statuses says what classes of status answers had.
+// statuses writes how many answers had each class of status.
 func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
 	var classes []string
-	for i, n := range a.Status {
-		if n > 0 {
-			classes = append(classes, number(n)+" "+statusClass(i))
+	for _, class := range ledger.Classes() {
+		if n := a.Status[class]; n > 0 {
+			classes = append(classes, number(n)+" "+class.String())
 		}
 	}
 	if len(classes) > 0 {
@@ -182,28 +199,31 @@ func statuses(b *bufio.Writer, what string, a *ledger.Answers) {
 	}
 }
 
-// answerRow says how long answers took.
+// answerRow writes how long answers took.
 func answerRow(b *bufio.Writer, what string, a *ledger.Answers) {
 	if a.Whole.Count > 0 {
 		row(b, "", "%s in %s (median; 99 %%: %s), the first byte in %s (%s)", what,
-			fine(a.Whole.At(0.5)), fine(a.Whole.At(0.99)), fine(a.First.At(0.5)), fine(a.First.At(0.99)))
+			fine(a.Whole.At(0.5)), fine(a.Whole.At(0.99)), fine(a.First.At(0.5)),
+			fine(a.First.At(0.99)))
 	}
 }
 
-// amplified says how many copies each connection got, where that is not one each.
+// amplified writes how many copies a connection had, if that is more than one.
 func amplified(b *bufio.Writer, c *ledger.Counters) {
 	if c.Copies > c.Connections && c.Connections > 0 {
-		row(b, "copies", "%s of %s: %.2f of each", number(c.Copies), count(c.Connections, "connection", "connections"),
+		row(b, "copies", "%s of %s: %.2f of each", number(c.Copies),
+			count(c.Connections, "connection", "connections"),
 			float64(c.Copies)/float64(c.Connections))
 	}
 }
 
-// targets says how several of them shared the copies.
+// targets writes how several targets shared the copies.
 func targets(b *bufio.Writer, s *Snapshot) {
 	if len(s.Targets) < 2 {
 		return
 	}
-	fmt.Fprintf(b, "%-25s %8s %12s %12s %12s %12s\n", "targets", "share", "begun", "opened", "failed", "live")
+	fmt.Fprintf(b, "%-25s %8s %12s %12s %12s %12s\n", "targets", "share", "begun", "opened",
+		"failed", "live")
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		name, state := t.Production+"-"+t.Target, t.State()
@@ -211,12 +231,13 @@ func targets(b *bufio.Writer, s *Snapshot) {
 			state += ", taken out " + count(n, "time", "times")
 		}
 		fmt.Fprintf(b, "  %-23s %6.1f %% %12s %12s %12s %12s  %s\n", name, 100*s.Share(t),
-			number(t.Count.Begun), number(t.Count.Opened), number(t.Count.Failed), number(t.Count.Live), state)
+			number(t.Count.Begun), number(t.Count.Opened), number(t.Count.Failed),
+			number(t.Count.Live), state)
 	}
 	b.WriteByte('\n')
 }
 
-// agentRows says how each agent stands, and what it did not send.
+// agentRows writes the state of each agent, and what it did not send.
 func agentRows(b *bufio.Writer, s *Snapshot) {
 	for i, a := range s.Agents {
 		name := ""
@@ -296,26 +317,8 @@ func cost(b *bufio.Writer, s *Snapshot) {
 		line += fmt.Sprintf(" (%.0f %% of a core)", 100*s.Resources.CPU.Seconds()/e.Seconds())
 	}
 	if t := s.Counters.Turns; t > 0 {
-		line += fmt.Sprintf(", %.1f µs for each turn", float64(s.Resources.CPU.Microseconds())/float64(t))
+		line += fmt.Sprintf(", %.1f µs for each turn",
+			float64(s.Resources.CPU.Microseconds())/float64(t))
 	}
 	row(b, "cost", "%s, %s of memory at most", line, size(s.Resources.MaxRSS))
-}
-
-// loginWords say what MySQL's errors mean where a copy logs in.
-var loginWords = map[uint16]string{
-	1045: "wrong password, or no such user from there",
-	1044: "the user may not use the database",
-	1049: "no such database",
-	1040: "too many connections",
-	1130: "no user may connect from there",
-	1129: "blocked, after max_connect_errors: FLUSH HOSTS",
-	3159: "only with encryption",
-}
-
-// loginError names one of the errors by which refused logins are counted.
-func loginError(i int) string {
-	if code := ledger.LoginCodes[i]; code != 0 {
-		return fmt.Sprintf("error %d", code)
-	}
-	return "another error"
 }

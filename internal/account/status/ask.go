@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Ask asks the node at addr, a path or ADDRESS:PORT.
+// Ask returns the state of the node at addr, a path or ADDRESS:PORT.
 func Ask(ctx context.Context, addr string) (*Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
@@ -38,7 +38,8 @@ func Ask(ctx context.Context, addr string) (*Node, error) {
 		return nil, fmt.Errorf("ask %s: %w", addr, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask %s: %s: %s", addr, resp.Status, strings.TrimSpace(string(text[:min(len(text), 100)])))
+		return nil, fmt.Errorf("ask %s: %s: %s", addr, resp.Status,
+			strings.TrimSpace(string(text[:min(len(text), 100)])))
 	}
 	n := new(Node)
 	if err := json.Unmarshal(text, n); err != nil {

@@ -1,8 +1,8 @@
-// Package status lets a copier or an intercept be asked how it is, and asks: JSON over HTTP, on a unix
-// socket or an address. It is sight, and nothing else: nothing can be changed by it, and nodes know nothing
-// of each other.
+// Package status serves and reads the state of a node: a copier, an intercept or an agent. It is
+// JSON over HTTP, on a unix socket or an address. It is read-only, and nodes do not know of each
+// other.
 //
-// What a node says it is given by its command (package app), which also prints the table over many.
+// The command (package app) supplies a node's state, and prints the table of several nodes.
 package status
 
 import (
@@ -19,10 +19,10 @@ import (
 	"time"
 )
 
-// Dir is where nodes that were not told otherwise have their sockets.
+// Dir is the directory of nodes' sockets, unless --status names another place.
 const Dir = "/run/tcpcopy-nodes"
 
-// Node is what a copier or an intercept says of itself.
+// Node is the state of a copier, an intercept or an agent.
 type Node struct {
 	Kind     string    `json:"kind"` // copier, intercept, agent
 	Version  string    `json:"version"`
@@ -32,32 +32,34 @@ type Node struct {
 	Now      time.Time `json:"now"`
 	Via      string    `json:"via"`
 	Mappings []string  `json:"mappings"` // of a copier
-	Sessions uint64    `json:"sessions"` // captured; of an intercept the copies' connections that it has seen
+	Sessions uint64    `json:"sessions"` // captured; of an intercept: connections of copies
 	Live     uint64    `json:"live"`
-	// DeliveredPercent is of a copier's sessions; null where none has ended.
+	// DeliveredPercent is of a copier's sessions; null if none was delivered or lost yet.
 	DeliveredPercent *float64 `json:"delivered_percent"`
-	Up               int      `json:"up"`    // links to intercepts that are up, or copiers that are connected
-	Peers            int      `json:"peers"` // of so many that there should be, or were
-	// Account is the whole account, as --report has it.
+	// Up counts the links to intercepts that are up, or the copiers that are connected; Peers
+	// counts all of them.
+	Up    int `json:"up"`
+	Peers int `json:"peers"`
+	// Account is the whole account, as --report writes it.
 	Account json.RawMessage `json:"account,omitempty"`
 }
 
-// Server answers who asks. Close it.
+// Server serves a node's state, until Close.
 type Server struct {
 	http http.Server
 	path string // of the unix socket
 	done chan struct{}
 }
 
-// limits on what strangers on this host can cost.
+// These bound what a stranger can cost.
 const (
 	patience  = 2 * time.Second
 	maxHeader = 8 << 10
 	maxAnswer = 16 << 20
 )
 
-// Listen answers at addr, a path (of a unix socket, which is its owner's alone) or ADDRESS:PORT, with what get
-// returns, which is called from any goroutine; nil is an error for who asks.
+// Listen serves the result of get at addr: the path of a unix socket, which only its owner may
+// open, or ADDRESS:PORT. get is called from any goroutine; if it returns nil, the request fails.
 func Listen(addr string, get func() *Node) (*Server, error) {
 	l, path, err := listen(addr)
 	if err != nil {
@@ -65,7 +67,8 @@ func Listen(addr string, get func() *Node) (*Server, error) {
 	}
 	s := &Server{path: path, done: make(chan struct{})}
 	s.http = http.Server{
-		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: 2 * patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: 2 * patience,
+		IdleTimeout: patience, MaxHeaderBytes: maxHeader,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/" || r.Method != http.MethodGet {
 				http.Error(w, "wanted GET /", http.StatusNotFound)
@@ -77,7 +80,7 @@ func Listen(addr string, get func() *Node) (*Server, error) {
 				return
 			}
 			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(n) // who hangs up wanted no more
+			_ = json.NewEncoder(w).Encode(n) // fails if the peer hangs up
 		}),
 	}
 	go func() {
@@ -96,26 +99,26 @@ func listen(addr string) (net.Listener, string, error) {
 		c.Close()
 		return nil, "", fmt.Errorf("listen on %s: another node answers there", addr)
 	} else if errors.Is(err, syscall.ECONNREFUSED) {
-		os.Remove(addr) // of a node that was killed
+		os.Remove(addr) // left by a node that was killed
 	}
-	before := syscall.Umask(0o177) // the socket is never anybody else's
+	before := syscall.Umask(0o177) // from its first moment on only the owner may open it
 	l, err := net.Listen("unix", addr)
 	syscall.Umask(before)
 	return l, addr, err
 }
 
-// Close ends the answering.
+// Close ends the serving.
 func (s *Server) Close() {
 	_ = s.http.Close()
 	<-s.done
 }
 
-// Default is where a node of this process that was not told otherwise answers.
+// Default returns the socket's path for a node of this process.
 func Default(kind string) string {
 	return filepath.Join(Dir, fmt.Sprintf("%s-%d.sock", kind, os.Getpid()))
 }
 
-// MakeDir makes the directory of Default.
+// MakeDir makes the directory Dir.
 func MakeDir() error {
 	if err := os.Mkdir(Dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("status: %w", err)
@@ -123,8 +126,8 @@ func MakeDir() error {
 	return nil
 }
 
-// Nodes are the sockets of nodes on this host that may answer. What killed ones have left is removed, if it
-// may be.
+// Nodes returns the sockets in Dir that may be served. It removes those that killed nodes have
+// left, if permitted.
 func Nodes() []string {
 	all, _ := filepath.Glob(filepath.Join(Dir, "*.sock"))
 	var alive []string
@@ -142,7 +145,7 @@ func Nodes() []string {
 	return alive
 }
 
-// Address checks where a node is to answer, or is asked: a path, or ADDRESS:PORT.
+// Address returns an error if s is neither a path nor ADDRESS:PORT.
 func Address(s string) error {
 	if strings.HasPrefix(s, "/") {
 		if len(s) > 100 {
@@ -152,7 +155,8 @@ func Address(s string) error {
 	}
 	a, err := netip.ParseAddrPort(s)
 	if err != nil || a.Port() == 0 {
-		return errors.New("wanted the path of a unix socket, such as /run/copy.sock, or IP:PORT, such as 127.0.0.1:36525")
+		return errors.New("wanted the path of a unix socket, such as /run/copy.sock, or " +
+			"IP:PORT, such as 127.0.0.1:36525")
 	}
 	return nil
 }

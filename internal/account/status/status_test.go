@@ -18,8 +18,10 @@ func node() *Node {
 	p := 99.5
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	return &Node{
-		Kind: "copier", Version: "1.2.3", Host: "web1", PID: 17, Start: start, Now: start.Add(90 * time.Second), Via: "raw",
-		Mappings: []string{"80-10.0.0.2:8080"}, Sessions: 1000, Live: 12, DeliveredPercent: &p, Up: 1, Peers: 2, Account: []byte(`{"a":1}`),
+		Kind: "copier", Version: "1.2.3", Host: "web1", PID: 17, Start: start,
+		Now: start.Add(90 * time.Second), Via: "raw",
+		Mappings: []string{"80-10.0.0.2:8080"}, Sessions: 1000, Live: 12, DeliveredPercent: &p,
+		Up: 1, Peers: 2, Account: []byte(`{"a":1}`),
 	}
 }
 
@@ -47,7 +49,8 @@ func TestAskOverSocketAndAddress(t *testing.T) {
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the socket is %v, %v; wanted its owner's alone", info.Mode(), err)
 			}
-			if _, err := Listen(path, node); err == nil || !strings.Contains(err.Error(), "another node answers there") {
+			if _, err := Listen(path, node); err == nil ||
+				!strings.Contains(err.Error(), "another node answers there") {
 				t.Errorf("a second node at the same socket: %v", err)
 			}
 		}
@@ -61,7 +64,7 @@ func TestAskOverSocketAndAddress(t *testing.T) {
 	}
 }
 
-// What a killed node has left is no obstacle.
+// A socket that a killed node has left is replaced.
 func TestStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.sock")
 	l, err := net.Listen("unix", path)
@@ -90,10 +93,12 @@ func TestOnlyAsking(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _,
+		_ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}}
-	for _, tt := range []struct{ method, url string }{{"POST", "http://x/"}, {"DELETE", "http://x/"}, {"GET", "http://x/other"}} {
+	for _, tt := range []struct{ method, url string }{{"POST", "http://x/"},
+		{"DELETE", "http://x/"}, {"GET", "http://x/other"}} {
 		r, _ := http.NewRequest(tt.method, tt.url, nil)
 		resp, err := client.Do(r)
 		if err != nil {
@@ -105,7 +110,8 @@ func TestOnlyAsking(t *testing.T) {
 		}
 	}
 	ending = true
-	if _, err := Ask(context.Background(), path); err == nil || !strings.Contains(err.Error(), "503") {
+	if _, err := Ask(context.Background(), path); err == nil ||
+		!strings.Contains(err.Error(), "503") {
 		t.Errorf("a node that ends: %v", err)
 	}
 }
@@ -114,7 +120,8 @@ func TestTable(t *testing.T) {
 	bad := node()
 	bad.Host, bad.DeliveredPercent, bad.Peers, bad.Mappings = "web\x1b[31m2", nil, 0, nil
 	var b strings.Builder
-	if err := Table(&b, []Row{{"a", node(), nil}, {"b", bad, nil}, {"/run/c.sock", nil, errors.New("ask /run/c.sock:\nrefused")}}); err != nil {
+	if err := Table(&b, []Row{{"a", node(), nil}, {"b", bad, nil},
+		{"/run/c.sock", nil, errors.New("ask /run/c.sock:\nrefused")}}); err != nil {
 		t.Fatal(err)
 	}
 	want := `NODE           KIND    VERSION  UP FOR  SESSIONS  LIVE  DELIVERED  PEERS  WHAT
@@ -135,7 +142,8 @@ web?[31m2:17   copier  1.2.3    1m30s   1000      12    -          -      raw
 }
 
 func TestAddress(t *testing.T) {
-	for s, ok := range map[string]bool{"/run/x.sock": true, "127.0.0.1:36525": true, "[::1]:9": true, "localhost:9": false, "127.0.0.1": false,
+	for s, ok := range map[string]bool{"/run/x.sock": true, "127.0.0.1:36525": true,
+		"[::1]:9": true, "localhost:9": false, "127.0.0.1": false,
 		"127.0.0.1:0": false, "": false, "/" + strings.Repeat("x", 200): false} {
 		if err := Address(s); (err == nil) != ok {
 			t.Errorf("%q: %v", s, err)

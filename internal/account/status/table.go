@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Row is one node of a table, or why it did not answer.
+// Row is one line of a table: a node, or the error of asking it.
 type Row struct {
 	Addr string
 	Node *Node
 	Err  error
 }
 
-// Table prints nodes, one line each. What they say of themselves is printed without control characters.
+// Table writes a table of nodes, one line each. Control characters in their answers are replaced.
 func Table(w io.Writer, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tKIND\tVERSION\tUP FOR\tSESSIONS\tLIVE\tDELIVERED\tPEERS\tWHAT")
@@ -37,13 +37,15 @@ func Table(w io.Writer, rows []Row) error {
 		if len(n.Mappings) > 0 {
 			what = strings.Join(n.Mappings, ", ") + " via " + n.Via
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", plain(fmt.Sprintf("%s:%d", n.Host, n.PID)), plain(n.Kind), plain(n.Version),
-			n.Now.Sub(n.Start).Round(time.Second), n.Sessions, n.Live, delivered, peers, plain(what))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n",
+			plain(fmt.Sprintf("%s:%d", n.Host, n.PID)), plain(n.Kind), plain(n.Version),
+			n.Now.Sub(n.Start).Round(time.Second), n.Sessions, n.Live, delivered, peers,
+			plain(what))
 	}
 	return t.Flush()
 }
 
-// plain is s in one line that a terminal only prints.
+// plain returns s with control characters replaced: one line that is safe for a terminal.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {

@@ -1,14 +1,13 @@
-// Package balance decides which of a mapping's targets gets a copy, and when a target that does not answer
-// is left alone for a while.
+// Package balance chooses which of a mapping's targets gets a copy, and avoids a target for a while
+// that does not accept connections.
 //
-// A Group is one mapping's targets as one shard sees them: shards share nothing, so each counts its own
-// sessions and finds out for itself that a target is down. The rendezvous methods need no agreement: the
-// same client, or connection, finds the same target in every shard, process and host. Groups open no
-// connection and know no session; the shard says what became of the copies.
+// A Group is one mapping's targets as one shard sees them. Shards share nothing, so each counts its
+// own sessions and finds by itself that a target is down. The rendezvous methods need no agreement:
+// a client, or a connection, has the same target in every shard, process and host. A Group opens no
+// connection and knows no session; the shard tells it what became of the copies.
 package balance
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -22,7 +21,7 @@ import (
 // Method is how the targets of a mapping share its sessions.
 type Method uint8
 
-// The methods: --balance.
+// The methods (option --balance).
 const (
 	Client     Method = iota // by the client's address: all its connections go to one target
 	Session                  // by the connection
@@ -33,7 +32,7 @@ const (
 
 var names = [...]string{"client", "session", "round-robin", "least", "all"}
 
-// String is the method's name, as in --balance.
+// String returns the method's name, as in --balance.
 func (m Method) String() string {
 	if int(m) < len(names) {
 		return names[m]
@@ -41,29 +40,29 @@ func (m Method) String() string {
 	return fmt.Sprintf("method %d", uint8(m))
 }
 
-// Config is how a Group works.
+// Config holds the settings of a Group.
 type Config struct {
 	Method Method
 	// Health takes a target out for a while that refuses connections or lets them time out.
 	Health bool
 }
 
-// Group is a mapping's targets. It belongs to one shard.
+// Group is a mapping's targets. One shard owns it.
 type Group struct {
 	cfg     Config
 	targets []*Target
-	turn    int // of Least: who comes first among equals
+	turn    int // for Least: which target comes first among equals
 }
 
 // Target is one target of a Group.
 type Target struct {
 	Addr   netip.AddrPort
 	Weight int
-	// Count is what was counted of it; Live of it is what Least goes by.
+	// Count is the target's account. Least compares its Live.
 	Count ledger.Target
 
 	seed    uint64
-	current int // of RoundRobin
+	current int // for RoundRobin
 	removed bool
 	health  health
 }
@@ -75,8 +74,8 @@ func NewGroup(cfg Config, targets []mapping.Target) *Group {
 	return g
 }
 
-// Set changes how the group works, and its targets. Those that it has already keep what is known of them;
-// those that it has no more get no new session.
+// Set changes the group's settings and targets. Targets that it keeps keep their state; targets
+// that it loses get no new session.
 func (g *Group) Set(cfg Config, targets []mapping.Target) {
 	g.cfg = cfg
 	old := g.targets
@@ -84,27 +83,29 @@ func (g *Group) Set(cfg Config, targets []mapping.Target) {
 	for _, t := range targets {
 		i := slices.IndexFunc(old, func(o *Target) bool { return o.Addr == t.Addr })
 		if i < 0 {
-			g.targets = append(g.targets, &Target{Addr: t.Addr, Weight: max(t.Weight, 1), seed: hashAddr(t.Addr.Addr()) ^ mix(uint64(t.Addr.Port()))})
+			g.targets = append(g.targets, &Target{Addr: t.Addr, Weight: max(t.Weight, 1),
+				seed: hashAddr(t.Addr.Addr()) ^ mix(uint64(t.Addr.Port()))})
 			continue
 		}
 		old[i].Weight, old[i].current = max(t.Weight, 1), 0
 		g.targets = append(g.targets, old[i])
-		old[i] = &Target{} // found
+		old[i] = &Target{} // not removed
 	}
 	for _, o := range old {
 		o.removed = true
 	}
 }
 
-// Method is how the group works.
+// Method returns the group's method.
 func (g *Group) Method() Method { return g.cfg.Method }
 
-// Targets are the group's, in the order in which they were given. The slice is the group's own.
+// Targets returns the group's targets in the order in which they were given. The caller must not
+// change the slice.
 func (g *Group) Targets() []*Target { return g.targets }
 
-// Pick chooses the target of a new copy. client is the hash of the client's address, connection that of
-// the connection (HashClient, HashConnection). Targets that are out get none, unless all are: then it is
-// as if none were. It is not for All, where every target gets one.
+// Pick chooses the target of a new copy and counts the copy as begun. client is the hash of the
+// client's address, connection that of the connection (HashClient, HashConnection). Targets that
+// are out are not chosen unless all are. Pick is not for All, where every target gets a copy.
 func (g *Group) Pick(now mono.Time, client, connection uint64) *Target {
 	t := g.pick(now, client, connection, true)
 	if t == nil {
@@ -114,7 +115,8 @@ func (g *Group) Pick(now mono.Time, client, connection uint64) *Target {
 	return t
 }
 
-// Again says whether a copy may go on at the target t, where it was before; it counts as begun there.
+// Again reports whether a copy may begin at the target t, where a copy of the session was before.
+// If so it counts the copy as begun.
 func (g *Group) Again(now mono.Time, t *Target) bool {
 	if t.removed || g.cfg.Health && !t.health.usable(now) {
 		return false
@@ -123,10 +125,12 @@ func (g *Group) Again(now mono.Time, t *Target) bool {
 	return true
 }
 
+// pick chooses a target by the group's method. It returns nil if healthy is set and all targets are
+// out.
 func (g *Group) pick(now mono.Time, client, connection uint64, healthy bool) *Target {
 	var best *Target
 	switch g.cfg.Method {
-	case RoundRobin: // smoothly: a b a, not a a b, where a weighs 2
+	case RoundRobin: // smooth: a b a rather than a a b if a has weight 2
 		total := 0
 		for _, t := range g.targets {
 			if g.skips(now, t, healthy) {
@@ -148,7 +152,8 @@ func (g *Group) pick(now mono.Time, client, connection uint64, healthy bool) *Ta
 			if g.skips(now, t, healthy) {
 				continue
 			}
-			if best == nil || cmp.Compare((t.Count.Live+1)*uint64(best.Weight), (best.Count.Live+1)*uint64(t.Weight)) < 0 {
+			if best == nil ||
+				(t.Count.Live+1)*uint64(best.Weight) < (best.Count.Live+1)*uint64(t.Weight) {
 				best = t
 			}
 		}
@@ -170,19 +175,21 @@ func (g *Group) pick(now mono.Time, client, connection uint64, healthy bool) *Ta
 	return best
 }
 
+// skips reports whether the target is out, and healthy is set.
 func (g *Group) skips(now mono.Time, t *Target, healthy bool) bool {
 	return healthy && g.cfg.Health && !t.health.usable(now)
 }
 
-// score is weighted rendezvous hashing: the target with the highest score wins a key. Each wins a share
-// like its weight, and one that comes or goes changes no other two's order.
+// score returns the target's score for a key in weighted rendezvous hashing. The target with the
+// highest score gets the key, so that each gets a share in proportion to its weight, and a target
+// that is added or removed does not change the order of the others.
 func score(t *Target, key uint64) float64 {
-	u := (float64(mix(t.seed^key)>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither
+	u := (float64(mix(t.seed^key)>>11) + 0.5) / (1 << 53) // in (0, 1)
 	return -float64(t.Weight) / math.Log(u)
 }
 
-// Begin counts a copy that goes to the target without a choice: of All. Where the target is out, false:
-// there is no copy.
+// Begin counts a copy as begun that goes to the target without a choice, as with All. If the target
+// is out it returns false: there must be no copy.
 func (g *Group) Begin(now mono.Time, t *Target) bool {
 	if g.cfg.Health && !t.health.usable(now) {
 		return false
@@ -191,22 +198,23 @@ func (g *Group) Begin(now mono.Time, t *Target) bool {
 	return true
 }
 
+// begin counts a copy as begun.
 func (t *Target) begin(now mono.Time) {
 	t.Count.Begun++
 	t.Count.Live++
 	t.health.begun(now)
 }
 
-// Ended counts a copy that was begun, and is over.
+// Ended notes that a copy is over which had begun.
 func (t *Target) Ended() { t.Count.Live-- }
 
-// Opened says that the target has accepted a copy's connection.
+// Opened notes that the target has accepted a copy's connection.
 func (t *Target) Opened() {
 	t.Count.Opened++
 	t.health.opened()
 }
 
-// Failed says that a copy's connection could not open, or is dead.
+// Failed notes that a copy's connection could not open, or has failed.
 func (t *Target) Failed(now mono.Time) {
 	t.Count.Failed++
 	if t.health.failed(now) {
@@ -214,8 +222,8 @@ func (t *Target) Failed(now mono.Time) {
 	}
 }
 
-// Removed says that the target is of its group no more.
+// Removed reports whether the target was removed from its group.
 func (t *Target) Removed() bool { return t.removed }
 
-// Out says whether the target gets no copies at now but a trial.
+// Out reports whether the target is out: it gets no copy but a trial.
 func (g *Group) Out(t *Target) bool { return g.cfg.Health && t.health.state != in }

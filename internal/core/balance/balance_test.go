@@ -15,7 +15,7 @@ import (
 
 const sec = mono.Time(time.Second)
 
-// targets makes one target of each weight.
+// targets returns one target of each weight.
 func targets(weights ...int) (list []mapping.Target) {
 	for i, w := range weights {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i + 1)})
@@ -29,7 +29,8 @@ func group(m Method, weights ...int) *Group {
 }
 
 func client(i int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), uint16(20000+i%1000))
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}),
+		uint16(20000+i%1000))
 }
 
 var production = netip.MustParseAddrPort("198.51.100.1:80")
@@ -38,7 +39,8 @@ func pick(g *Group, now mono.Time, c netip.AddrPort) *Target {
 	return g.Pick(now, HashClient(c.Addr()), HashConnection(c, production, 0))
 }
 
-// Weights hold within 3 % of the whole over 10,000 sessions of as many clients, whatever the method.
+// By each method, targets get their shares within 3 % of all over 10,000 sessions of as many
+// clients.
 func TestShares(t *testing.T) {
 	const n = 10000
 	for _, m := range []Method{Client, Session, RoundRobin, Least} {
@@ -82,7 +84,7 @@ func TestWhatStaysTogether(t *testing.T) {
 	}
 }
 
-// The choice by hash is one that every shard, process and version makes alike.
+// Every shard, process and version makes the same choice by hash.
 func TestChoiceIsStable(t *testing.T) {
 	g := group(Client, 1, 1, 1, 1, 1)
 	var got []byte
@@ -95,7 +97,7 @@ func TestChoiceIsStable(t *testing.T) {
 	}
 }
 
-// A target that goes moves its own share only, and one that comes takes from all.
+// A target that is removed moves its own share only, and one that is added takes from all.
 func TestLittleMoves(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.IntRange(1, 9), 2, 12).Draw(t, "weights")
@@ -103,12 +105,14 @@ func TestLittleMoves(t *testing.T) {
 		method := rapid.SampledFrom([]Method{Client, Session}).Draw(t, "method")
 		list := targets(weights...)
 		all := NewGroup(Config{Method: method}, list)
-		fewer := NewGroup(Config{Method: method}, append(append([]mapping.Target{}, list[:gone]...), list[gone+1:]...))
+		fewer := NewGroup(Config{Method: method}, append(append([]mapping.Target{}, list[:gone]...),
+			list[gone+1:]...))
 		for i := range 200 {
 			c := client(rapid.IntRange(0, 65535).Draw(t, "client") + i)
 			a, b := pick(all, 0, c), pick(fewer, 0, c)
 			if a.Addr != list[gone].Addr && a.Addr != b.Addr {
-				t.Fatalf("%v moves from %v to %v because %v has gone", c, a.Addr, b.Addr, list[gone].Addr)
+				t.Fatalf("%v moves from %v to %v because %v has gone", c, a.Addr, b.Addr,
+					list[gone].Addr)
 			}
 		}
 	})
@@ -133,7 +137,8 @@ func TestLeastGoesByWhatIsLive(t *testing.T) {
 	}
 }
 
-// A script of what happens to the first of two targets, and whether it gets the next copy.
+// TestHealth has scripts of what happens to the first of two targets, and whether it gets the next
+// copy.
 func TestHealth(t *testing.T) {
 	type step struct {
 		at   mono.Time
@@ -144,24 +149,31 @@ func TestHealth(t *testing.T) {
 		name  string
 		steps []step
 	}{
-		{"one failure is an accident", []step{{0, "fail", false}, {0, "fail", false}, {0, "open", false}, {0, "fail", false}, {0, "fail", false}}},
-		{"three in a row are not", []step{{0, "fail", false}, {0, "fail", false}, {0, "fail", true}}},
+		{"one failure is an accident", []step{{0, "fail", false}, {0, "fail", false},
+			{0, "open", false}, {0, "fail", false}, {0, "fail", false}}},
+		{"three in a row are not", []step{{0, "fail", false}, {0, "fail", false},
+			{0, "fail", true}}},
 		{"after a second there is one trial", []step{
 			{0, "fail", false}, {0, "fail", false}, {0, "fail", true},
 			{sec - 1, "", true}, {sec, "", false}, {sec, "pick", true}, {2 * sec, "", true},
 		}},
 		{"a trial that opens brings it back", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true}, {sec, "open", false}, {sec, "pick", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true},
+			{sec, "open", false}, {sec, "pick", false},
 		}},
 		{"a trial that fails makes it wait for longer", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true}, {sec, "fail", true},
-			{3*sec - 1, "", true}, {3 * sec, "pick", true}, {3 * sec, "fail", true}, {7*sec - 1, "", true}, {7 * sec, "", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true},
+			{sec, "fail", true},
+			{3*sec - 1, "", true}, {3 * sec, "pick", true}, {3 * sec, "fail", true},
+			{7*sec - 1, "", true}, {7 * sec, "", false},
 		}},
 		{"failures of copies begun before count once", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {0, "fail", true}, {0, "fail", true}, {sec, "", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {0, "fail", true},
+			{0, "fail", true}, {sec, "", false},
 		}},
 		{"a trial of which nothing is heard is not the last", []step{
-			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true}, {16*sec - 1, "", true}, {16 * sec, "", false},
+			{0, "fail", false}, {0, "fail", false}, {0, "fail", true}, {sec, "pick", true},
+			{16*sec - 1, "", true}, {16 * sec, "", false},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -178,7 +190,7 @@ func TestHealth(t *testing.T) {
 						t.Fatalf("step %d: no copy may go there", i)
 					}
 				}
-				// The target is the choice of some client if it is anybody's.
+				// If the target is any client's choice, it is one of these clients'.
 				chosen := false
 				for c := range 50 {
 					h := *g // looking must not be a trial
@@ -192,7 +204,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// While one is out, its clients go elsewhere, and nobody else's do.
+// While a target is out its clients get other targets, and other clients keep theirs.
 func TestOutMovesItsShareOnly(t *testing.T) {
 	g := group(Client, 1, 1, 1)
 	down := g.Targets()[1]
@@ -243,7 +255,7 @@ func TestWithoutHealthNothingIsOut(t *testing.T) {
 		down.Failed(0)
 	}
 	if g.Out(down) || !g.Begin(0, down) {
-		t.Error("out, though nobody looks after targets")
+		t.Error("out, though health is not checked")
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// A thousand copiers, each with its own part of the clients and nothing but its own group of fifty
-// targets: every target has its share, a client that two of them see goes to one target, and when one
-// target is lost only its own clients move, and to all others alike.
+// A thousand copiers each have a part of the clients and their own group of the same fifty targets.
+// Every target gets its share; a client that two copiers see gets one target; and if a target is
+// lost only its clients move, to all others alike.
 func TestThousandCopiersFiftyTargets(t *testing.T) {
 	const copiers, targetsN, clients = 1000, 50, 200
 	list := targets(make([]int, targetsN)...)
@@ -20,7 +20,7 @@ func TestThousandCopiersFiftyTargets(t *testing.T) {
 	for c := range copiers {
 		all, fewer := NewGroup(Config{Method: Client}, list), NewGroup(Config{Method: Client}, rest)
 		for i := range clients {
-			// Every tenth client is one of another copier's too.
+			// Another copier sees every tenth client as well.
 			n := uint32(c*clients + i)
 			if i%10 == 0 {
 				n = uint32((c+1)%copiers*clients + i + 1)

@@ -1,17 +1,17 @@
-// Package chunk keeps the payload that outlives the packet it came in.
+// Package chunk holds payload that outlives the packet it came in.
 //
-// A Pool belongs to one shard and is not safe for use by others. It hands out buffers of a few sizes
-// and takes them back, so that a shard in its steady state allocates nothing; what it has handed out is
-// what the shard's memory bound counts. Bytes in a buffer are written once, before anybody else sees
-// them, and never changed until it is put back.
+// A Pool hands out buffers of a few sizes and reuses them, so that a shard allocates nothing in its
+// steady state. The shard's memory bound counts the buffers that are handed out. A buffer is
+// written once, before it is shared, and not changed until it is put back. One shard owns a Pool,
+// which is not safe for concurrent use.
 package chunk
 
 import "math/bits"
 
 const (
-	minShift = 7  // 128 bytes: a small request
-	maxShift = 17 // 128 KB: larger than any captured TSO frame
-	keep     = 256 << 10
+	minShift = 7         // 128 bytes: a small request
+	maxShift = 17        // 128 KB: larger than any captured TSO frame
+	keep     = 256 << 10 // bytes of idle buffers that are kept of each size
 )
 
 // Pool hands out buffers. The zero value is ready.
@@ -21,6 +21,7 @@ type Pool struct {
 	idle  [maxShift + 1]int
 }
 
+// class returns the binary logarithm of the smallest buffer that holds n bytes.
 func class(n int) int {
 	if n <= 1<<minShift {
 		return minShift
@@ -28,10 +29,10 @@ func class(n int) int {
 	return bits.Len(uint(n - 1))
 }
 
-// Get returns a buffer of length n; its content is not defined. It must go back through Put.
+// Get returns a buffer of length n, whose content is undefined. The caller owns it until Put.
 func (p *Pool) Get(n int) []byte {
 	c := class(n)
-	if c > maxShift { // more than any packet has: not worth keeping
+	if c > maxShift { // larger than any packet: not reused
 		p.inUse += int64(n)
 		return make([]byte, n)
 	}
@@ -46,8 +47,8 @@ func (p *Pool) Get(n int) []byte {
 	return make([]byte, n, 1<<c)
 }
 
-// Put takes back a buffer that Get returned, whole: the caller must not have cut its start off. A pool
-// keeps some of each size and leaves the rest to the garbage collector.
+// Put takes back a buffer that Get returned. It must begin where that one began. The pool keeps
+// some buffers of each size and leaves the others to the garbage collector.
 func (p *Pool) Put(b []byte) {
 	size := cap(b)
 	c := class(size)
@@ -63,5 +64,5 @@ func (p *Pool) Put(b []byte) {
 	p.free[c] = append(p.free[c], b[:0])
 }
 
-// InUse is how many bytes are handed out, counted by the size of the buffers.
+// InUse returns how many bytes are handed out, counted by the size of the buffers.
 func (p *Pool) InUse() int64 { return p.inUse }

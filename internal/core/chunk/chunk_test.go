@@ -45,7 +45,7 @@ func TestPutIsUsedAgain(t *testing.T) {
 	}
 }
 
-// What a peak leaves behind is bounded.
+// The memory that a peak leaves allocated is bounded.
 func TestPoolKeepsLittle(t *testing.T) {
 	var p Pool
 	const size, peak = 64 << 10, 1000
@@ -83,7 +83,8 @@ func TestPoolProperty(t *testing.T) {
 				p.Put(l.b)
 				out = append(out[:k], out[k+1:]...)
 			} else {
-				b := p.Get(rapid.SampledFrom([]int{0, 1, 100, 128, 129, 1448, 9000, 65535, 200000}).Draw(t, "n"))
+				b := p.Get(rapid.SampledFrom([]int{0, 1, 100, 128, 129, 1448, 9000, 65535,
+					200000}).Draw(t, "n"))
 				for j := range b {
 					b[j] = byte(i)
 				}

@@ -6,7 +6,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// ends says how the client's end passes that was sent when the client had seen that much, after how long.
+// ends checks how, and after how long, the client's end passes. The client had seen that much when
+// it sent the end.
 func (s *story) ends(seen, sent uint64, after mono.Time, want Answer) {
 	s.Helper()
 	n := s.note(seen, sent)
@@ -79,7 +80,7 @@ func TestEnd(t *testing.T) {
 	})
 }
 
-// What the target answered before it closed is learned when it has closed: all of it.
+// The length of the target's last answer is learned when it closes.
 func TestCloseTeaches(t *testing.T) {
 	svc := auto()
 	for range 2 {
@@ -87,18 +88,18 @@ func TestCloseTeaches(t *testing.T) {
 		s.recv(300)
 		s.ends(100, 100, 20*ms, Silence)
 		s.recv(277) // it was not all
-		s.g.Closed()
-		s.g.Closed()
+		s.g.Shut()
+		s.g.Shut()
 	}
 	if b, ok := svc.predict.size(100); !ok || b != 577 {
 		t.Errorf("for 100 bytes %d are expected (%v), wanted 577", b, ok)
 	}
-	// Of an answer that production had not finished, nothing.
+	// Nothing is learned from an answer that production had not finished.
 	other := auto()
 	s := tell(t, other)
 	s.recv(300)
 	s.ends(100, 500, 20*ms, Silence)
-	s.g.Closed()
+	s.g.Shut()
 	if m := other.predict.slot(100); m.hits != 0 {
 		t.Error("half an answer of production's was taken for a whole one")
 	}
@@ -127,8 +128,8 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// A target that reads a whole turn at once may answer more than production had by then; where the service
-// answers as production does, the rest is not waited for in vain.
+// A target that reads a whole turn at once may answer more than production had by then. If the
+// service answers as production does, no turn waits for bytes that have come already.
 func TestAnswersAhead(t *testing.T) {
 	s := tell(t, auto())
 	var seen uint64
@@ -180,7 +181,7 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// Trust that was lost comes back, slowly.
+// Trust is regained slowly.
 func TestStreak(t *testing.T) {
 	var s streak
 	for range 9 {

@@ -1,36 +1,41 @@
 package gate
 
-// A predictor learns how long the target's answer is, given the length of production's answer to the
-// same turn. It believes in three things, the more specific first: that a length was answered with the
-// same length every time, that all lengths are equal, that target's lengths are a straight line over
-// production's (a ratio, an offset, or both). What fails must prove itself for longer the next time.
+// predictor predicts the length of the target's answer from the length of production's answer to
+// the same turn. It tries three rules, the most specific first: the target answers each length with
+// the length seen before; its lengths equal production's; its lengths lie on a straight line over
+// production's (a ratio, an offset, or both). A rule that fails needs more hits to be trusted
+// again.
 type predictor struct {
 	memo  [memoSize]memo
 	equal streak
 	line  line
 
-	same, other uint16 // how many of the latest answers came to as much as production's, and how many did not
+	// How many of the latest answers came to as much as production's, and how many did not.
+	same, other uint16
 }
 
+// memoSize is the number of memos: a hash of a has 6 bits.
 const memoSize = 64
 
-// latest is how many answers mostlyEqual goes by.
+// latest is on how many answers mostlyEqual is based.
 const latest = 256
 
-// memo remembers the last answer to an answer of length a.
+// memo is the length b that the target last answered where production answered a.
 type memo struct {
 	a, b uint64
 	streak
 }
 
-// streak counts hits in a row, and asks for more of them after every miss.
+// streak counts hits in a row. Each miss raises the number that trust needs.
 type streak struct {
 	hits   uint16
 	misses uint8
 }
 
+// maxMisses bounds a streak's misses.
 const maxMisses = 7
 
+// hit notes a success.
 func (s *streak) hit() {
 	if s.hits < 1<<15 {
 		s.hits++
@@ -40,6 +45,7 @@ func (s *streak) hit() {
 	}
 }
 
+// miss notes a failure.
 func (s *streak) miss() {
 	s.hits = 0
 	if s.misses < maxMisses {
@@ -47,18 +53,18 @@ func (s *streak) miss() {
 	}
 }
 
-// trusted says whether there were enough hits: need, doubled for each miss.
+// trusted reports whether there were enough hits: need, doubled for each miss.
 func (s *streak) trusted(need int) bool { return int(s.hits) >= need<<s.misses }
 
-// line is the straight line through the last two answers of different lengths.
+// line is the straight line through two answers of different lengths: (a1, b1) and (a2, b2).
 type line struct {
 	a1, b1, a2, b2 uint64
 	points         uint8 // how many are known: 0 to 2
 	streak
 }
 
-// at returns the line's value at a, if it is a whole number.
-func (l *line) at(a uint64) (uint64, bool) {
+// at returns the line's value at a. ok is false unless the value is a positive whole number.
+func (l *line) at(a uint64) (b uint64, ok bool) {
 	if l.points < 2 {
 		return 0, false
 	}
@@ -72,10 +78,11 @@ func (l *line) at(a uint64) (uint64, bool) {
 	if p%da != 0 {
 		return 0, false
 	}
-	b := int64(l.b1) + p/da
-	return uint64(b), b > 0
+	y := int64(l.b1) + p/da
+	return uint64(y), y > 0
 }
 
+// abs returns the absolute value of x.
 func abs(x int64) int64 {
 	if x < 0 {
 		return -x
@@ -83,12 +90,12 @@ func abs(x int64) int64 {
 	return x
 }
 
-// learn keeps the line as long as new points lie on it, and draws another through the last two points
-// of different length when one does not.
+// learn adds a point. The line stays while new points lie on it; otherwise it is drawn anew,
+// through the last two points of different lengths.
 func (l *line) learn(a, b uint64) {
 	if l.points == 2 {
 		if p, ok := l.at(a); ok && p == b {
-			if a != l.a1 && a != l.a2 { // the points that it was drawn through prove nothing
+			if a != l.a1 && a != l.a2 { // the line's own points prove nothing
 				l.hit()
 			}
 			return
@@ -107,6 +114,7 @@ func (l *line) learn(a, b uint64) {
 	l.a1, l.b1, l.points = a, b, 1
 }
 
+// slot returns the place of the memo for a.
 func (p *predictor) slot(a uint64) *memo { return &p.memo[(a*0x9e3779b97f4a7c15)>>58] }
 
 // learn takes the lengths of one answer, production's and the target's.
@@ -128,7 +136,7 @@ func (p *predictor) learn(a, b uint64) {
 	}
 }
 
-// size returns how many bytes the target answers where production answered a.
+// size returns how many bytes the target is expected to answer where production answered a.
 func (p *predictor) size(a uint64) (b uint64, ok bool) {
 	if m := p.slot(a); m.a == a {
 		if m.trusted(2) {
@@ -147,10 +155,10 @@ func (p *predictor) size(a uint64) (b uint64, ok bool) {
 	return 0, false
 }
 
-// maybeEqual says whether nothing speaks against answers that are as long as production's.
+// maybeEqual reports whether no recent answer has differed in length from production's.
 func (p *predictor) maybeEqual() bool { return p.equal.misses == 0 }
 
-// count notes whether n answers came to as much as production's in the end.
+// count notes whether n answers together came to as much as production's.
 func (p *predictor) count(equal bool, n uint16) {
 	if p.same+p.other >= latest {
 		p.same, p.other = p.same/2, p.other/2
@@ -162,10 +170,10 @@ func (p *predictor) count(equal bool, n uint16) {
 	}
 }
 
-// mostlyEqual says whether almost all answers were as long as production's.
+// mostlyEqual reports whether at least four of five recent answers came to as much as production's.
 func (p *predictor) mostlyEqual() bool { return p.same >= 8 && p.same >= 4*p.other }
 
-// contradict notes that the target went on after the predicted end.
+// contradict notes that the target continued after the predicted end of an answer.
 func (p *predictor) contradict(a uint64) {
 	if m := p.slot(a); m.a == a {
 		m.miss()

@@ -7,13 +7,13 @@ import (
 )
 
 const (
-	delayUnit  = 12 // the finest: 4 µs
-	delaySteps = 8  // to each doubling
+	delayUnit  = 12 // the finest slot is 1<<12 ns wide: 4 µs
+	delaySteps = 8  // slots to each doubling
 	delaySlots = 30 * delaySteps
 )
 
-// Delays is a histogram of times that something took or came late, from microseconds to hours, to an eighth.
-// The zero value is empty.
+// Delays is a histogram of durations from microseconds to hours, to an eighth of each. The zero
+// value is empty.
 type Delays struct {
 	Count uint64
 	Sum   time.Duration
@@ -21,7 +21,7 @@ type Delays struct {
 	slots [delaySlots]uint64
 }
 
-// slotOf is where a delay is counted: the slots double in width with every delaySteps.
+// slotOf returns the slot that counts d. The width of slots doubles every delaySteps.
 func slotOf(d time.Duration) int {
 	n := uint64(max(d, 0)) >> delayUnit
 	if n < delaySteps {
@@ -31,7 +31,7 @@ func slotOf(d time.Duration) int {
 	return min(shift*delaySteps+int(n>>shift), delaySlots-1)
 }
 
-// upTo is the longest delay that is counted in a slot.
+// upTo returns the longest delay that a slot counts.
 func upTo(slot int) time.Duration {
 	if slot < 2*delaySteps {
 		return time.Duration(slot+1)<<delayUnit - 1
@@ -40,7 +40,7 @@ func upTo(slot int) time.Duration {
 	return time.Duration(uint64(slot%delaySteps+delaySteps+1)<<shift<<delayUnit) - 1
 }
 
-// Note counts a delay.
+// Note counts the delay d; a negative one counts as 0.
 func (h *Delays) Note(d time.Duration) {
 	d = max(d, 0)
 	h.Count++
@@ -59,7 +59,7 @@ func (h *Delays) Add(g *Delays) {
 	}
 }
 
-// At is the delay that the given share (0 to 1) of all did not exceed, to an eighth.
+// At returns the delay that the given share (0 to 1) of all delays does not exceed, to an eighth.
 func (h *Delays) At(share float64) time.Duration {
 	want := uint64(share * float64(h.Count))
 	var sum uint64
@@ -71,12 +71,12 @@ func (h *Delays) At(share float64) time.Duration {
 	return h.Most
 }
 
-// String is for tests and logs: how many, and how long.
+// String returns the number of delays, the longest and the mean, for tests and logs.
 func (h Delays) String() string {
 	return fmt.Sprintf("%d of %v at most, %v in the mean", h.Count, h.Most, h.Mean())
 }
 
-// Mean is the average.
+// Mean returns the mean delay; 0 if there is none.
 func (h *Delays) Mean() time.Duration {
 	if h.Count == 0 {
 		return 0

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Of any delays, a quantile is at most an eighth too long, and never too short.
+// A quantile is at most an eighth too long, and never too short.
 func TestDelaysAt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := time.Duration(rapid.Int64Range(0, int64(4*time.Hour)).Draw(t, "delay"))

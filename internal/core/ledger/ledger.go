@@ -1,8 +1,8 @@
-// Package ledger is the account of every captured packet, session and byte: delivered, in flight, or
-// dropped for a named reason.
+// Package ledger is the account of every captured packet, session and byte: delivered, in flight,
+// or dropped for a named reason.
 //
-// A Counters has one owner, a shard or a reader, that counts in it without locks; others see copies that
-// the owner hands out, and Add sums such copies. At every moment, for sessions and for bytes,
+// A Counters belongs to one goroutine, a shard's or a reader's, which counts in it without locks.
+// Others get copies of it, and Add sums copies. At every moment, for sessions and for bytes,
 //
 //	captured = delivered + in flight + Σ dropped{reason}
 //
@@ -11,9 +11,6 @@ package ledger
 
 import "fmt"
 
-// ByReason counts for each Reason.
-type ByReason [numReasons]uint64
-
 // Flow counts one thing (sessions, or client bytes) from capture to the target.
 type Flow struct {
 	Captured  uint64
@@ -21,10 +18,10 @@ type Flow struct {
 	Dropped   ByReason
 }
 
-// InFlight is what was captured and is neither delivered nor dropped yet.
+// InFlight returns how much was captured and is neither delivered nor dropped yet.
 func (f *Flow) InFlight() uint64 { return f.Captured - f.Delivered - f.DroppedAll() }
 
-// DroppedAll sums what was dropped, whatever the reason.
+// DroppedAll returns how much was dropped, for all reasons.
 func (f *Flow) DroppedAll() uint64 {
 	var n uint64
 	for _, d := range f.Dropped[None+1:] {
@@ -33,7 +30,7 @@ func (f *Flow) DroppedAll() uint64 {
 	return n
 }
 
-// Drop counts n under the reason r, which must not be None.
+// Drop counts n as dropped for the reason r, which must not be None.
 func (f *Flow) Drop(r Reason, n uint64) { f.Dropped[r] += n }
 
 // Add adds the counts of g.
@@ -45,7 +42,7 @@ func (f *Flow) Add(g *Flow) {
 	}
 }
 
-// Check says whether more was accounted for than was captured.
+// Check returns an error if more is accounted for than was captured.
 func (f *Flow) Check() error {
 	if done := f.Delivered + f.DroppedAll(); done > f.Captured {
 		return fmt.Errorf("ledger: captured %d, accounted for %d", f.Captured, done)
@@ -53,26 +50,27 @@ func (f *Flow) Check() error {
 	return nil
 }
 
-// Requests counts what a protocol's readers have found: of the connections whose protocol is known.
+// Requests counts the requests, and the answers to them, of connections whose protocol is known.
 type Requests struct {
-	Sent      uint64                  // whole requests that went to the target
-	Rewritten uint64                  // of which some bytes were not the client's
-	Dropped   ByReason                // those that did not go
-	Refused   [len(LoginCodes)]uint64 // logins of the copies' own, by the target's error
+	Sent      uint64   // whole requests that went to the target
+	Rewritten uint64   // those of them whose bytes were not all the client's
+	Dropped   ByReason // those that did not go
+	Refused   ByClass  // logins of the copies, by the class of the target's error
 
-	Answers            // the target's
-	Production Answers // production's own, once for all copies, where they were captured whole
-	// ProductionLost counts the connections of which production's answers were read, but not to the end.
+	Answers            // of the target
+	Production Answers // of production, once for all copies, if they were captured whole
+	// ProductionLost counts the connections whose answers of production could not be read to the
+	// end.
 	ProductionLost uint64
 }
 
 // Answers counts what a server has answered to the requests of a protocol.
 type Answers struct {
-	Answered uint64    // final answers
-	Failed   uint64    // of which said that something was wrong
-	Status   [5]uint64 // answers, interim ones too, by the hundreds of their status, from 1xx on
+	Answered uint64  // final answers
+	Failed   uint64  // those of them that report an error
+	Status   ByClass // answers, interim ones too, whose protocol has classes of status
 
-	// How long after its request had gone an answer began, and how long after it had ended.
+	// The time from a request to the first byte of its answer, and to the last.
 	First, Whole Delays
 }
 
@@ -87,20 +85,8 @@ func (a *Answers) Add(b *Answers) {
 	a.Whole.Add(&b.Whole)
 }
 
-// LoginCodes are the errors by which refused logins are told apart: MySQL's for a wrong password, a database that the
-// user may not use, one that is not there, too many connections, a host that may not connect, one that is blocked, and
-// a server that wants encryption. 0 is any other.
-var LoginCodes = [...]uint16{1045, 1044, 1049, 1040, 1130, 1129, 3159, 0}
-
-// Refuse counts a login that the target has refused with that error.
-func (q *Requests) Refuse(code uint16) {
-	for i, c := range LoginCodes {
-		if c == code || c == 0 {
-			q.Refused[i]++
-			return
-		}
-	}
-}
+// Refuse counts a login that the target has refused, by the class of its error.
+func (q *Requests) Refuse(c Class) { q.Refused[c]++ }
 
 // Drop counts a request that does not go to the target for the reason r, which must not be None.
 func (q *Requests) Drop(r Reason) { q.Dropped[r]++ }
@@ -120,16 +106,16 @@ func (q *Requests) Add(o *Requests) {
 	}
 }
 
-// Packets counts what a capture source saw.
+// Packets counts the packets of a capture source.
 type Packets struct {
 	Offered    uint64 // matched the kernel filter: Seen + KernelDrop + Shed + Lost
-	Seen       uint64 // reached us
-	KernelDrop uint64 // did not fit the ring: we, or an agent, were too slow
-	Shed       uint64 // left out by an agent to stay within its bounds
+	Seen       uint64 // were read from the source
+	KernelDrop uint64 // found no room in the capture ring of the copier, or of an agent
+	Shed       uint64 // were left out by an agent to stay within its bounds
 	Lost       uint64 // could not be sent by an agent, or were lost with its connection
-	NotOurs    uint64 // matched the filter, but belongs to no mapping or is not addressed to this host
-	Malformed  uint64 // not a whole TCP header
-	Twice      uint64 // the same packet, seen on a second interface
+	NotOurs    uint64 // matched the filter, but belong to no mapping or to another host
+	Malformed  uint64 // have no whole TCP header
+	Twice      uint64 // were seen before, on another interface
 }
 
 // Add adds the counts of q.
@@ -150,30 +136,30 @@ type Counters struct {
 	Sessions Flow // client connections
 	Bytes    Flow // bytes that clients sent
 
-	Connections uint64 // client connections of which a copy was begun
-	Copies      uint64 // of which the targets accepted so many copies: each counts once, however often it begins again
-	Adopted     uint64 // copies begun in the middle of a connection: found under way, or begun again after a loss
+	Connections uint64 // client connections that a copy was begun of
+	Copies      uint64 // copies that the targets accepted; one that begins again counts once
+	Adopted     uint64 // copies begun within a connection: found under way, or after a loss
 	Live        uint64 // sessions in the table now
 	Turns       uint64 // turns released to the target
-	GateForced  uint64 // turns released because the limit was reached after their answer had begun
+	GateForced  uint64 // turns released at the limit, after their answer had begun
 	AnswerBytes uint64 // bytes that the target answered
 
-	// How the gate opened for turns that waited for an answer: by what a protocol knows, by the predicted
-	// number of bytes, by silence, by the target's end.
+	// Turns that waited for an answer, by what released them: the protocol's reader found its end,
+	// the predicted number of bytes came, the target fell silent, the target closed.
 	GateKnown, GatePredicted, GateQuiet, GateClosed uint64
 
-	// Behind is by how much later than they were captured turns were released to the target.
+	// Behind holds the delays between the capture of turns and their release to the target.
 	Behind Delays
 
 	Requests  Requests
 	ProtoLost uint64 // copies whose protocol could not be followed to the end
 
 	// The raw way.
-	SegmentsOut    uint64 // sent to the target
-	SegmentsIn     uint64 // reported by the intercepts
+	SegmentsOut    uint64 // segments sent to the target
+	SegmentsIn     uint64 // segments reported by the intercepts
 	Retransmits    uint64 // segments sent again
-	SendErrors     uint64 // segments that the kernel refused
-	ForeignAnswers uint64 // reported, but of no connection of ours
+	SendErrors     uint64 // segments that the kernel refused to send
+	ForeignAnswers uint64 // segments reported that belong to no connection of this copier
 }
 
 // Add adds the counts of d.
@@ -202,7 +188,7 @@ func (c *Counters) Add(d *Counters) {
 	c.ForeignAnswers += d.ForeignAnswers
 }
 
-// Check verifies the ledger's equation for sessions and bytes.
+// Check returns an error if sessions or bytes do not balance.
 func (c *Counters) Check() error {
 	if err := c.Sessions.Check(); err != nil {
 		return fmt.Errorf("sessions: %w", err)

@@ -42,7 +42,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// Add must not forget a counter that somebody adds later.
+// Add sums every counter, including those added later.
 func TestAddSumsEveryField(t *testing.T) {
 	var c, sum Counters
 	n := fill(reflect.ValueOf(&c).Elem(), 0)
@@ -55,7 +55,8 @@ func TestAddSumsEveryField(t *testing.T) {
 }
 
 func fill(v reflect.Value, n uint64) uint64 {
-	if h, ok := v.Addr().Interface().(*Delays); ok { // a histogram sums in its own way: see TestDelaysAt
+	// a histogram is summed in its own way: see TestDelaysAt
+	if h, ok := v.Addr().Interface().(*Delays); ok {
 		h.Note(time.Millisecond)
 		return n
 	}

@@ -10,34 +10,35 @@ import (
 	"strings"
 )
 
-// maxPerPrefix bounds how many of a prefix's addresses are used, the first ones: a 10.0.0.0/8 whole, and
-// of an IPv6 subnet more than there are connections to stand in for.
+// maxPerPrefix bounds how many of a prefix's addresses are used: the first ones. That is all of a
+// 10.0.0.0/8, and of an IPv6 subnet more than there are connections.
 const (
 	maxPerBits   = 24
 	maxPerPrefix = 1 << maxPerBits
 )
 
-// maxPrefixes is how many parts a pool may have: together they count up to an int of 32 bits.
+// maxPrefixes is how many parts a pool may have. Their addresses can be counted in 31 bits.
 const maxPrefixes = 64
 
-// Pool is a set of addresses that stand in for clients'. It is kept as prefixes, however many addresses
-// they have. The zero value is empty; a Pool is never changed.
+// Pool is a set of addresses that replace clients'. It is stored as prefixes. The zero value is
+// empty. A Pool is immutable.
 type Pool struct {
 	parts []poolPart
 	total int
 }
 
+// poolPart is a prefix of a Pool.
 type poolPart struct {
 	prefix netip.Prefix
 	skip   int // how many addresses at the start are not for hosts
-	n      int
+	n      int // how many addresses follow these
 }
 
-// ParsePool reads addresses, prefixes (10.1.0.0/16, fd00::/64) and TCPCopy's a.b.c.x, which is
-// a.b.c.0/24, separated by commas. The network's and the broadcast address of an IPv4 prefix and the
-// first of an IPv6 one are left out, except where the prefix has only one or two addresses. Addresses
-// that no client can have (loopback, multicast, unspecified) and parts that overlap are refused with an
-// error that quotes them.
+// ParsePool parses addresses, prefixes (10.1.0.0/16, fd00::/64) and TCPCopy's a.b.c.x, which means
+// a.b.c.0/24, separated by commas. It leaves out the network's and the broadcast address of an IPv4
+// prefix and the first address of an IPv6 prefix, unless the prefix has only one or two addresses.
+// It returns an error that quotes addresses that no client can have (loopback, multicast,
+// unspecified) or parts that overlap.
 func ParsePool(s string) (Pool, error) {
 	var p Pool
 	for word := range strings.SplitSeq(s, ",") {
@@ -53,17 +54,19 @@ func ParsePool(s string) (Pool, error) {
 	return p, nil
 }
 
-// ParseHosts reads one prefix, of any addresses, and leaves out of it what ParsePool does.
+// ParseHosts parses one prefix of any addresses, and leaves out of it what ParsePool does.
 func ParseHosts(s string) (Pool, error) {
 	prefix, err := netip.ParsePrefix(s)
 	if err != nil || prefix.Masked() != prefix {
-		return Pool{}, fmt.Errorf("parse addresses: %q is no prefix, want such as 10.1.0.0/16 or fd00::/64", s)
+		return Pool{}, fmt.Errorf("parse addresses: %q is not a prefix, "+
+			"want such as 10.1.0.0/16 or fd00::/64", s)
 	}
 	var p Pool
 	err = p.add(prefix, s)
 	return p, err
 }
 
+// parsePrefix parses one part of a pool.
 func parsePrefix(word string) (netip.Prefix, error) {
 	text := word
 	if head, ok := strings.CutSuffix(word, ".x"); ok {
@@ -84,18 +87,22 @@ func parsePrefix(word string) (netip.Prefix, error) {
 	}
 	switch {
 	case err != nil || prefix.Addr().Is4In6():
-		return prefix, fmt.Errorf("%q is neither an address nor a prefix, want such as 10.1.2.x, 10.1.2.3, 10.1.0.0/16 or fd00::/64", word)
+		return prefix, fmt.Errorf("%q is neither an address nor a prefix, "+
+			"want such as 10.1.2.x, 10.1.2.3, 10.1.0.0/16 or fd00::/64", word)
 	case prefix.Masked() != prefix:
-		return prefix, fmt.Errorf("%q has bits set behind the prefix, want %v", word, prefix.Masked())
+		return prefix, fmt.Errorf("%q has bits set beyond its prefix, want %v",
+			word, prefix.Masked())
 	}
 	for _, no := range notClients {
 		if prefix.Overlaps(no.prefix) {
-			return prefix, fmt.Errorf("%q is or has %s addresses (%v), which no client can have", word, no.name, no.prefix)
+			return prefix, fmt.Errorf("%q contains %s addresses (%v), which no client can have",
+				word, no.name, no.prefix)
 		}
 	}
 	return prefix, nil
 }
 
+// notClients are the addresses that no client can have.
 var notClients = []struct {
 	prefix netip.Prefix
 	name   string
@@ -110,6 +117,7 @@ var notClients = []struct {
 	{netip.MustParsePrefix("ff00::/8"), "multicast"},
 }
 
+// add adds a prefix, which was written as word.
 func (p *Pool) add(prefix netip.Prefix, word string) error {
 	for _, other := range p.parts {
 		if other.prefix.Overlaps(prefix) {
@@ -117,7 +125,8 @@ func (p *Pool) add(prefix netip.Prefix, word string) error {
 		}
 	}
 	if len(p.parts) == maxPrefixes {
-		return fmt.Errorf("%q is one too many, want at most %d addresses and prefixes", word, maxPrefixes)
+		return fmt.Errorf("%q is one too many, want at most %d addresses and prefixes",
+			word, maxPrefixes)
 	}
 	part := poolPart{prefix: prefix, n: maxPerPrefix}
 	if free := prefix.Addr().BitLen() - prefix.Bits(); free < maxPerBits {
@@ -142,7 +151,7 @@ func (p poolPart) String() string {
 	return p.prefix.String()
 }
 
-// String is the pool as ParsePool reads it.
+// String returns the pool as ParsePool reads it.
 func (p Pool) String() string {
 	words := make([]string, len(p.parts))
 	for i, part := range p.parts {
@@ -151,10 +160,10 @@ func (p Pool) String() string {
 	return strings.Join(words, ",")
 }
 
-// Len is how many addresses the pool has.
+// Len returns how many addresses the pool has.
 func (p Pool) Len() int { return p.total }
 
-// At returns the i-th address, 0 being the first; the zero Addr if i is not below Len.
+// At returns the i-th address, 0 being the first. It returns the zero Addr unless 0 ≤ i < Len.
 func (p Pool) At(i int) netip.Addr {
 	if i < 0 {
 		return netip.Addr{}
@@ -169,7 +178,8 @@ func (p Pool) At(i int) netip.Addr {
 	return netip.Addr{}
 }
 
-// plus returns the address n after a, within a's prefix: the low 64 bits do not run over.
+// plus returns the address n after a. It must lie in the same prefix, so that there is no carry
+// from the low 64 bits.
 func plus(a netip.Addr, n uint64) netip.Addr {
 	if a.Is4() {
 		b := a.As4()
@@ -181,7 +191,7 @@ func plus(a netip.Addr, n uint64) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// Addrs yields every address in the order of At. It may not end in anybody's lifetime: a caller stops.
+// Addrs yields every address in the order of At. There may be very many; the caller should stop.
 func (p Pool) Addrs() iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		for _, part := range p.parts {
@@ -194,12 +204,13 @@ func (p Pool) Addrs() iter.Seq[netip.Addr] {
 	}
 }
 
-// Contains says whether a lies in one of the pool's prefixes, also if it is one of those left out.
+// Contains reports whether a lies in one of the pool's prefixes. It may be an address that is left
+// out.
 func (p Pool) Contains(a netip.Addr) bool {
 	return slices.ContainsFunc(p.parts, func(part poolPart) bool { return part.prefix.Contains(a) })
 }
 
-// Prefixes are what the pool was made of, for whoever must route or refuse all of it.
+// Prefixes returns the prefixes that the pool was made of.
 func (p Pool) Prefixes() []netip.Prefix {
 	out := make([]netip.Prefix, len(p.parts))
 	for i, part := range p.parts {
@@ -208,8 +219,8 @@ func (p Pool) Prefixes() []netip.Prefix {
 	return out
 }
 
-// Like returns the part of the pool that has addresses of a's family: a client that connects over IPv6
-// cannot be stood in for by an IPv4 address. It may be empty.
+// Like returns the part of the pool with addresses of a's family, which may be empty. An IPv4
+// address cannot replace that of a client that connects over IPv6.
 func (p Pool) Like(a netip.Addr) Pool {
 	var out Pool
 	for _, part := range p.parts {

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// defaultTTL is written where a segment has none.
+// defaultTTL is written for a segment without a TTL.
 const defaultTTL = 64
 
-// HeaderLen is how many bytes AppendHeaders writes for s: IP and TCP headers with options.
+// HeaderLen returns how many bytes AppendHeaders writes for s: IP and TCP headers with options.
 func HeaderLen(s *Segment) int {
 	n, _ := optionsLen(&s.Opts)
 	if s.Dst.Addr().Is4() {
@@ -17,18 +17,19 @@ func HeaderLen(s *Segment) int {
 	return ip6HeaderLen + tcpHeaderLen + n
 }
 
-// Append appends to dst the IP packet for s, with s.Payload (s.Len is not looked at), and returns the
-// extended slice. Both addresses must be of one family: IPv4 if Dst is (an IPv4-mapped IPv6 address is
-// IPv6). Checksums are right; DF is set, and with it an IP ID of 0 (RFC 6864 §4.1). SACK blocks that do
-// not fit beside the other options are left out. A packet too large for the length field has 0 there.
+// Append appends the IP packet for s to dst, with s.Payload whatever s.Len is, and returns the
+// extended slice. Both addresses must be of Dst's family; an IPv4-mapped IPv6 address is IPv6.
+// Append sets the checksums, and DF with an IP ID of 0 (RFC 6864 §4.1). It leaves out SACK blocks
+// that do not fit beside the other options. The length field of a packet that is too large for it
+// is 0.
 func Append(dst []byte, s *Segment) []byte {
 	dst = slices.Grow(dst, HeaderLen(s)+len(s.Payload))
 	dst = AppendHeaders(dst, s)
 	return append(dst, s.Payload...)
 }
 
-// AppendHeaders is Append without the payload's bytes: lengths and checksum count them, so that headers
-// and payload can be sent from two places.
+// AppendHeaders is Append without the payload's bytes, which lengths and checksum include: headers
+// and payload can be sent from two buffers.
 func AppendHeaders(dst []byte, s *Segment) []byte {
 	be := binary.BigEndian
 	optLen, blocks := optionsLen(&s.Opts)

@@ -51,7 +51,8 @@ func drawSegment(t *rapid.T, maxPayload int) *Segment {
 	s.Opts.NSACK = uint8(rapid.IntRange(0, fit).Draw(t, "nsack"))
 	for i := range s.Opts.NSACK {
 		s.Opts.SACK[i] = SACKBlock{
-			seqnum.Value(rapid.Uint32().Draw(t, "first")), seqnum.Value(rapid.Uint32().Draw(t, "end"))}
+			seqnum.Value(rapid.Uint32().Draw(t, "first")),
+			seqnum.Value(rapid.Uint32().Draw(t, "end"))}
 	}
 	return s
 }
@@ -59,7 +60,8 @@ func drawSegment(t *rapid.T, maxPayload int) *Segment {
 func requireSame(t interface{ Fatalf(string, ...any) }, got, want *Segment) {
 	g, w := *got, *want
 	g.Payload, w.Payload = nil, nil
-	if g.String() != w.String() || g.Opts != w.Opts || g.Src != w.Src || g.Dst != w.Dst || g.TTL != w.TTL ||
+	if g.String() != w.String() || g.Opts != w.Opts || g.Src != w.Src || g.Dst != w.Dst ||
+		g.TTL != w.TTL ||
 		g.Urgent != w.Urgent || g.Ack != w.Ack || g.Len != w.Len {
 		t.Fatalf("got  %v\nwant %v", got, want)
 	}
@@ -78,7 +80,8 @@ func TestRoundTrip(t *testing.T) {
 		}
 		b = b[len(prefix):]
 		if len(b) != HeaderLen(want)+len(want.Payload) {
-			t.Fatalf("length %d, HeaderLen %d + payload %d", len(b), HeaderLen(want), len(want.Payload))
+			t.Fatalf("length %d, HeaderLen %d + payload %d", len(b), HeaderLen(want),
+				len(want.Payload))
 		}
 		if h := AppendHeaders(nil, want); !bytes.Equal(h, b[:len(h)]) || len(h) != HeaderLen(want) {
 			t.Fatalf("AppendHeaders differs from Append:\n%x\n%x", h, b)
@@ -94,7 +97,7 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestAppendAgainstGopacket has an independent codec write the same packets.
+// TestAppendAgainstGopacket compares packets with those of an independent encoder.
 func TestAppendAgainstGopacket(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSegment(t, 100)
@@ -159,8 +162,9 @@ func gopacketBytes(t *rapid.T, s *Segment) []byte {
 		gopacket.SerializableLayer
 	}
 	if s.Dst.Addr().Is4() {
-		ip = &layers.IPv4{Version: 4, TTL: s.TTL, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP,
-			SrcIP: s.Src.Addr().AsSlice(), DstIP: s.Dst.Addr().AsSlice()}
+		ip = &layers.IPv4{Version: 4, TTL: s.TTL, Flags: layers.IPv4DontFragment,
+			Protocol: layers.IPProtocolTCP,
+			SrcIP:    s.Src.Addr().AsSlice(), DstIP: s.Dst.Addr().AsSlice()}
 	} else {
 		ip = &layers.IPv6{Version: 6, HopLimit: s.TTL, NextHeader: layers.IPProtocolTCP,
 			SrcIP: s.Src.Addr().AsSlice(), DstIP: s.Dst.Addr().AsSlice()}
@@ -169,7 +173,8 @@ func gopacketBytes(t *rapid.T, s *Segment) []byte {
 		t.Fatalf("%v", err)
 	}
 	buf := gopacket.NewSerializeBuffer()
-	err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+	err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true,
+		ComputeChecksums: true},
 		ip, tcp, gopacket.Payload(s.Payload))
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -186,7 +191,8 @@ func TestAppendLimits(t *testing.T) {
 		}{
 			{"alone", Options{NSACK: 4}, 4},
 			{"with timestamps", Options{NSACK: 4, HasTS: true}, 3},
-			{"with all else", Options{NSACK: 4, HasTS: true, MSS: 1, HasWScale: true, SACKPermitted: true}, 2},
+			{"with all else", Options{NSACK: 4, HasTS: true, MSS: 1, HasWScale: true,
+				SACKPermitted: true}, 2},
 			{"NSACK out of range", Options{NSACK: 200}, 4},
 		} {
 			s := timestamped(false, 0)

@@ -5,9 +5,9 @@ import (
 	"math/bits"
 )
 
-// sum adds b to the ones' complement sum acc (RFC 1071), eight bytes at a time. The sum is kept in
-// little-endian order, which RFC 1071 §2(B) allows, and put right by finish. Every b but the last must
-// have an even length.
+// sum adds b to the ones' complement sum acc (RFC 1071), eight bytes at a time. The sum is in
+// little-endian order, as RFC 1071 §2(B) permits; finish swaps it. Each b but the last must have an
+// even length.
 func sum(acc uint64, b []byte) uint64 {
 	le := binary.LittleEndian
 	var c uint64
@@ -36,7 +36,7 @@ func sum(acc uint64, b []byte) uint64 {
 	return acc + c
 }
 
-// finish folds a sum to the checksum as it stands in a header.
+// finish returns the checksum of a sum, as it stands in a header.
 func finish(acc uint64) uint16 {
 	acc = acc>>32 + acc&0xffffffff
 	acc = acc>>32 + acc&0xffffffff
@@ -45,18 +45,18 @@ func finish(acc uint64) uint16 {
 	return ^bits.ReverseBytes16(uint16(acc))
 }
 
-// pseudo starts a TCP checksum over the pseudo-header: addrs is source and destination address as they
-// lie in the IP header, n the length of the TCP header and payload (RFC 9293 §3.1, RFC 8200 §8.1).
+// pseudo returns the sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1). addrs is the source
+// and destination address in the IP header, n the length of the TCP header and payload in bytes.
 func pseudo(addrs []byte, proto uint8, n int) uint64 {
 	acc := sum(0, addrs)
-	// Both words are even-aligned in the pseudo-header, so their places within it do not matter.
+	// Both words are at even offsets in the pseudo-header, so their order does not matter.
 	lo, c := bits.Add64(acc, uint64(bits.ReverseBytes32(uint32(n)))+uint64(proto)<<8, 0)
 	return lo + c
 }
 
-// ChecksumOK says whether the checksums of b, a whole IPv4 or IPv6 packet with TCP, are right: the IPv4
-// header's and TCP's. Packets captured on their way out of a host usually fail, since the network card
-// is to finish them; Decode does not ask.
+// ChecksumOK reports whether the checksums of b are right: that of TCP and that of an IPv4 header.
+// b is a whole IPv4 or IPv6 packet with TCP. Packets captured on their way out of a host usually
+// fail, as the network card is to complete their checksums.
 func ChecksumOK(b []byte) bool {
 	var s Segment
 	if Decode(b, len(b), &s) != nil || s.Cut() {
@@ -71,7 +71,7 @@ func ChecksumOK(b []byte) bool {
 		addrs = b[8:40]
 		off, _ = walk6(b)
 	}
-	// The captured length can be more than the packet's: the payload's end is where the packet ends.
+	// The capture may be longer than the packet.
 	end := off + int(b[off+12]>>4)*4 + s.Len
 	return finish(sum(pseudo(addrs, protoTCP, end-off), b[off:end])) == 0
 }

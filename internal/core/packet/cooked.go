@@ -2,7 +2,7 @@ package packet
 
 import "encoding/binary"
 
-// Link types of capture files (LINKTYPE_ values of tcpdump.org), as DecodeLink takes them.
+// Link types of capture files (LINKTYPE_ values of tcpdump.org) that DecodeLink reads.
 const (
 	linkNull     = 0
 	linkEthernet = 1
@@ -17,23 +17,24 @@ const (
 )
 
 const (
-	familyLen = 4 // of BSD's loopback
+	familyLen = 4 // the address family of BSD's loopback
 	sllLen    = 16
 	sll2Len   = 20
 )
 
-// LinkKnown says whether DecodeLink reads packets of that link type.
+// LinkKnown reports whether DecodeLink reads packets of the link type.
 func LinkKnown(link uint16) bool {
 	switch link {
-	case linkNull, linkEthernet, linkRawBSD, linkRawOther, linkRaw, linkLoop, linkSLL, linkIPv4, linkIPv6, linkSLL2:
+	case linkNull, linkEthernet, linkRawBSD, linkRawOther, linkRaw, linkLoop, linkSLL, linkIPv4,
+		linkIPv6, linkSLL2:
 		return true
 	}
 	return false
 }
 
-// DecodeLink reads a packet as it lies in a capture file of that link type: Ethernet, Linux cooked, BSD
-// loopback, or bare IP. The error is ErrNotIP or ErrMalformed itself; of a link type that is not known it
-// is ErrNotIP.
+// DecodeLink decodes a packet of a capture file with the link type: Ethernet, Linux cooked, BSD
+// loopback, or raw IP. It returns ErrNotIP, also for an unknown link type, or ErrMalformed, never
+// wrapped.
 func DecodeLink(link uint16, b []byte, in *Inner) error {
 	*in = Inner{}
 	switch link {
@@ -41,7 +42,7 @@ func DecodeLink(link uint16, b []byte, in *Inner) error {
 		return in.ethernet(b)
 	case linkRaw, linkRawBSD, linkRawOther, linkIPv4, linkIPv6:
 		return in.setIP(b)
-	case linkNull, linkLoop: // what family follows each system numbers in its own way: the packet itself tells
+	case linkNull, linkLoop: // systems number address families differently; the IP version tells
 		if len(b) < familyLen {
 			return ErrMalformed
 		}

@@ -24,14 +24,17 @@ func TestDecodeLink(t *testing.T) {
 		{"loopback, little-endian", linkNull, with(2, 0, 0, 0), nil, 0},
 		{"Ethernet", linkEthernet, append(bytes.Clone(ether), with(8, 0)...), nil, 0},
 		{"802.1Q", linkEthernet, append(bytes.Clone(ether), with(0x81, 0, 0, 7, 8, 0)...), nil, 7},
-		{"QinQ", linkEthernet, append(bytes.Clone(ether), with(0x88, 0xa8, 0, 9, 0x81, 0, 0, 7, 8, 0)...), nil, 9},
+		{"QinQ", linkEthernet, append(bytes.Clone(ether),
+			with(0x88, 0xa8, 0, 9, 0x81, 0, 0, 7, 8, 0)...), nil, 9},
 		{"cooked", linkSLL, with(0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0), nil, 0},
-		{"cooked, tagged", linkSLL, with(0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 7, 8, 0), nil, 7},
-		{"cooked 2", linkSLL2, with(8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0), nil, 0},
+		{"cooked, tagged", linkSLL, with(0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 7, 8,
+			0), nil, 7},
+		{"cooked 2", linkSLL2, with(8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0),
+			nil, 0},
 
 		{"ARP", linkEthernet, append(bytes.Clone(ether), with(8, 6)...), ErrNotIP, 0},
 		{"cooked ARP", linkSLL, with(0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 8, 6), ErrNotIP, 0},
-		{"a link that nobody knows", 147, ip, ErrNotIP, 0},
+		{"an unknown link type", 147, ip, ErrNotIP, 0},
 		{"neither IPv4 nor IPv6", linkRaw, []byte{0x15, 0, 0}, ErrNotIP, 0},
 		{"too short for loopback", linkLoop, []byte{0, 0, 0}, ErrMalformed, 0},
 		{"too short for cooked", linkSLL, make([]byte, 15), ErrMalformed, 0},
@@ -54,7 +57,8 @@ func FuzzDecodeLink(f *testing.F) {
 	f.Add(uint16(linkSLL2), []byte{0x81, 0, 0, 7, 8, 0, 0x45})
 	f.Fuzz(func(t *testing.T, link uint16, b []byte) {
 		var in Inner
-		if DecodeLink(link, b, &in) == nil && (len(in.Data) == 0 || in.Wire < len(in.Data) || len(in.Data) > len(b)) {
+		if DecodeLink(link, b, &in) == nil && (len(in.Data) == 0 || in.Wire < len(in.Data) ||
+			len(in.Data) > len(b)) {
 			t.Fatalf("%d bytes, %d on the wire, of %d", len(in.Data), in.Wire, len(b))
 		}
 	})

@@ -6,12 +6,12 @@ import (
 	"net/netip"
 )
 
-// What Decode and DecodeICMP return for a packet that they cannot use. They are never wrapped: a caller
-// on the hot path may compare with ==.
+// The errors of Decode and DecodeICMP. They are never wrapped, so a caller on the hot path may
+// compare with ==.
 var (
-	// ErrNotTCP is for a packet that carries something else, or is not IP at all.
+	// ErrNotTCP is for a packet that carries something else, or is not IP.
 	ErrNotTCP = errors.New("decode packet: not TCP over IPv4 or IPv6")
-	// ErrFragment is for each fragment of a TCP segment, the first one too: nothing here reassembles.
+	// ErrFragment is for any fragment of a TCP segment. Fragments are not reassembled.
 	ErrFragment = errors.New("decode packet: an IP fragment, want a whole packet")
 	// ErrMalformed is for headers that are cut off, or whose lengths contradict each other.
 	ErrMalformed = errors.New("decode packet: headers cut off or contradictory")
@@ -27,7 +27,7 @@ const (
 	protoICMPv6 = 58
 )
 
-// Next-header values that Decode walks over (RFC 8200 §4.1; authentication: RFC 4302 §2).
+// Next-header values that Decode skips (RFC 8200 §4.1; authentication: RFC 4302 §2).
 const (
 	extHopByHop    = 0
 	extRouting     = 43
@@ -36,20 +36,20 @@ const (
 	extDestination = 60
 )
 
-// maxExtHeaders bounds the walk over IPv6's extension headers: RFC 8200 §4.1 knows fewer.
+// maxExtHeaders bounds the number of extension headers. RFC 8200 §4.1 has fewer.
 const maxExtHeaders = 8
 
-// Decode reads the packet b, which starts with its IP header, into s. wire is the packet's length in
-// bytes as it travelled, from the IP header on: at least len(b), and more where the capture cut it.
+// Decode decodes the packet b, which starts with its IP header, into s. wire is the packet's length
+// on the wire in bytes, from the IP header on: len(b), or more if the capture cut the packet.
 // Trailing bytes that the IP header does not count (Ethernet's padding) are left out.
 //
-// The length is taken from wire where the header has none: BIG TCP over IPv6 (payload length 0, with or
-// without the hop-by-hop header of RFC 2675) and over IPv4 (total length 0). No checksum is verified,
-// for a packet taken on its way out of the host has none yet. TCP options after a broken one are
-// ignored; the segment stands.
+// If the header has no length, wire is the length: BIG TCP over IPv6 (payload length 0, with or
+// without the hop-by-hop header of RFC 2675) and over IPv4 (total length 0). Checksums are not
+// verified, since a packet captured on its way out of the host has none yet. TCP options after a
+// malformed one are ignored.
 //
-// s.Payload is a view of b. After an error s holds nothing of use. The error is ErrNotTCP, ErrFragment
-// or ErrMalformed itself.
+// s.Payload is a view of b. Decode returns ErrNotTCP, ErrFragment or ErrMalformed, never wrapped; s
+// is then undefined.
 func Decode(b []byte, wire int, s *Segment) error {
 	if len(b) < ip4HeaderLen || wire < len(b) {
 		return ErrMalformed
@@ -77,10 +77,12 @@ func Decode(b []byte, wire int, s *Segment) error {
 	}
 	ports := b[off : off+4]
 	s.Src = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), binary.BigEndian.Uint16(ports))
-	s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:20])), binary.BigEndian.Uint16(ports[2:]))
+	s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:20])),
+		binary.BigEndian.Uint16(ports[2:]))
 	return nil
 }
 
+// decode6 is Decode for a packet that is not IPv4.
 func decode6(b []byte, wire int, s *Segment) error {
 	if b[0]>>4 != 6 {
 		return ErrNotTCP
@@ -105,11 +107,12 @@ func decode6(b []byte, wire int, s *Segment) error {
 	}
 	ports := b[off : off+4]
 	s.Src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])), binary.BigEndian.Uint16(ports))
-	s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[24:40])), binary.BigEndian.Uint16(ports[2:]))
+	s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[24:40])),
+		binary.BigEndian.Uint16(ports[2:]))
 	return nil
 }
 
-// walk6 returns the offset of the TCP header in the IPv6 packet b, which has its fixed header whole.
+// walk6 returns the offset of the TCP header in the IPv6 packet b, whose fixed header is whole.
 func walk6(b []byte) (int, error) {
 	next, off, err := upper6(b)
 	if err != nil {
@@ -121,9 +124,9 @@ func walk6(b []byte) (int, error) {
 	return off, nil
 }
 
-// upper6 walks over the extension headers and returns the upper-layer protocol and its offset, which may
-// lie at the end of b. It returns ErrFragment for a fragment whose protocol is TCP or ICMP, or lies
-// behind further headers; others' fragments are reported by their protocol.
+// upper6 returns the upper-layer protocol of an IPv6 packet and its offset, which may be the end of
+// b. It returns ErrFragment for a fragment of TCP or ICMP, or one whose protocol follows further
+// headers. For a fragment of another protocol it returns that protocol.
 func upper6(b []byte) (next uint8, off int, err error) {
 	next, off = b[6], ip6HeaderLen
 	for range maxExtHeaders {
@@ -143,7 +146,7 @@ func upper6(b []byte) (next uint8, off int, err error) {
 			if off+8 > len(b) {
 				return 0, 0, ErrMalformed
 			}
-			// Offset and the M flag; both zero is a whole packet (RFC 6946).
+			// With an offset of 0 and without the M flag it is a whole packet (RFC 6946).
 			if binary.BigEndian.Uint16(b[off+2:off+4])&0xfff9 != 0 {
 				switch b[off] {
 				case protoTCP, protoICMPv6, extHopByHop, extRouting, extDestination, extAuth:
@@ -164,7 +167,7 @@ func upper6(b []byte) (next uint8, off int, err error) {
 	return 0, 0, ErrMalformed
 }
 
-// decodeTCP reads the TCP header at b[off:] of a packet that ends at total, all but the addresses.
+// decodeTCP decodes the TCP header at b[off:] of a packet that ends at total, without its ports.
 func decodeTCP(b []byte, off, total int, s *Segment) error {
 	if off+tcpHeaderLen > len(b) {
 		return ErrMalformed
@@ -174,7 +177,7 @@ func decodeTCP(b []byte, off, total int, s *Segment) error {
 	if hl < tcpHeaderLen || hl > len(t) || off+hl > total {
 		return ErrMalformed
 	}
-	_ = t[19] // one bounds check for all that follow
+	_ = t[19] // one bounds check for all below
 	s.Seq = seqOf(t[4:8])
 	s.Ack = seqOf(t[8:12])
 	s.Flags = Flags(t[13])

@@ -4,10 +4,11 @@ import "encoding/binary"
 
 const geneveHeaderLen = 8
 
-// DecodeGENEVE reads b, the payload of a UDP datagram, as GENEVE (RFC 8926): a header with options, and an
-// Ethernet frame or an IP packet (Google's mirrors). Options are skipped, critical ones too: they say how
-// the packet is to be forwarded, and nobody forwards it here. Control packets (the O flag) are ErrNotIP; so
-// are versions but 0, which the RFC wants dropped. The error is ErrNotIP or ErrMalformed itself.
+// DecodeGENEVE decodes b, the payload of a UDP datagram, as GENEVE (RFC 8926): a header with
+// options, and an Ethernet frame or an IP packet (Google's mirrors). All options are skipped,
+// including critical ones, which concern the forwarding of the packet. DecodeGENEVE returns
+// ErrNotIP, also for control packets (the O flag) and for other versions than 0, which the RFC has
+// dropped, or ErrMalformed, never wrapped.
 func DecodeGENEVE(b []byte, in *Inner) error {
 	*in = Inner{}
 	if len(b) < geneveHeaderLen {

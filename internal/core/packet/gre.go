@@ -13,32 +13,33 @@ const (
 
 // Protocol types of ERSPAN (draft-foschiano-erspan).
 const (
-	greERSPAN2 = 0x88be // type II; type I where there is no sequence number
+	greERSPAN2 = 0x88be // type II; type I if there is no sequence number
 	greERSPAN3 = 0x22eb
 )
 
 const (
 	erspan2Len   = 8
 	erspan3Len   = 12
-	erspanSubLen = 8 // of type III's platform specific part, if there is one
+	erspanSubLen = 8 // type III's platform-specific part, if present
 )
 
-// protoGRE and protoUDP are IP protocol numbers.
+// IP protocol numbers of encapsulations.
 const (
 	protoUDP = 17
 	protoGRE = 47
 )
 
-// DecodeGRE reads b, the payload of an IP packet of protocol 47, as GRE (RFC 2784, RFC 2890) with an
-// Ethernet frame, an IP packet, or a switch's mirror in it: ERSPAN types I, II and III. Checksums are not
-// verified: mirrors cut. The error is ErrNotIP or ErrMalformed itself.
+// DecodeGRE decodes b, the payload of an IP packet of protocol 47, as GRE (RFC 2784, RFC 2890) that
+// carries an Ethernet frame, an IP packet, or a switch's mirror (ERSPAN types I, II and III).
+// Checksums are not verified, since mirrors cut packets. It returns ErrNotIP or ErrMalformed, never
+// wrapped.
 func DecodeGRE(b []byte, in *Inner) error {
 	*in = Inner{}
 	if len(b) < 4 {
 		return ErrMalformed
 	}
 	flags, proto := binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
-	if flags&(greVersion|greRouting) != 0 { // PPTP's version 1; RFC 1701's routes
+	if flags&(greVersion|greRouting) != 0 { // PPTP's version 1, or RFC 1701's routing
 		return ErrNotIP
 	}
 	at := 4
@@ -61,7 +62,7 @@ func DecodeGRE(b []byte, in *Inner) error {
 	b = b[at:]
 	switch proto {
 	case greERSPAN2:
-		if flags&greSequence == 0 { // type I has no header of its own
+		if flags&greSequence == 0 { // type I has no ERSPAN header
 			return in.ethernet(b)
 		}
 		return in.erspan2(b)
@@ -71,9 +72,10 @@ func DecodeGRE(b []byte, in *Inner) error {
 	return in.payload(proto, b)
 }
 
-// erspanSession is the session's number in the first word of the header.
+// erspanSession masks the session's number in the first word of the header.
 const erspanSession = 0x3ff
 
+// erspan2 decodes ERSPAN type II.
 func (in *Inner) erspan2(b []byte) error {
 	if len(b) < erspan2Len {
 		return ErrMalformed
@@ -85,6 +87,7 @@ func (in *Inner) erspan2(b []byte) error {
 	return in.ethernet(b[erspan2Len:])
 }
 
+// erspan3 decodes ERSPAN type III.
 func (in *Inner) erspan3(b []byte) error {
 	if len(b) < erspan3Len {
 		return ErrMalformed

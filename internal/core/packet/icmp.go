@@ -8,16 +8,16 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// ErrNotICMPError is what DecodeICMP returns for a packet that is no ICMP message about a TCP packet of
-// the kinds that it reads.
+// ErrNotICMPError is returned by DecodeICMP for a packet that is not an ICMP message about a TCP
+// packet of a kind that it reads.
 var ErrNotICMPError = errors.New("decode icmp: not an error message about a TCP packet")
 
-// ICMPKind says what an ICMP error message is about.
+// ICMPKind is the kind of an ICMP error message.
 type ICMPKind uint8
 
 // The kinds of ICMP errors.
 const (
-	// Unreachable is ICMPv4 type 3 (RFC 792) or ICMPv6 type 1 (RFC 4443 §3.1); Code tells why.
+	// Unreachable is ICMPv4 type 3 (RFC 792) or ICMPv6 type 1 (RFC 4443 §3.1). Code is the reason.
 	Unreachable ICMPKind = iota + 1
 	// FragNeeded is ICMPv4 type 3 code 4 (RFC 1191 §4).
 	FragNeeded
@@ -25,7 +25,7 @@ const (
 	PacketTooBig
 )
 
-// String is the kind in words.
+// String returns the kind in words.
 func (k ICMPKind) String() string {
 	switch k {
 	case Unreachable:
@@ -38,13 +38,13 @@ func (k ICMPKind) String() string {
 	return "unknown"
 }
 
-// ICMPError is an ICMP message about a TCP packet that did not arrive. Anybody can send one: its reader
-// checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
+// ICMPError is an ICMP message about a TCP packet that did not arrive. Since anybody can send one,
+// a caller must check Seq against what is in flight (RFC 5927 §4.1) and bound MTU from below.
 type ICMPError struct {
 	Kind ICMPKind
 	Code uint8      // as in the message
-	MTU  int        // of FragNeeded and PacketTooBig, in bytes with the IP header; 0: the router does not say
-	From netip.Addr // who sent the message
+	MTU  int        // of FragNeeded and PacketTooBig, in bytes with the IP header; 0: not given
+	From netip.Addr // the sender of the message
 	// Src, Dst and Seq are those of the packet that did not arrive.
 	Src, Dst netip.AddrPort
 	Seq      seqnum.Value
@@ -52,9 +52,9 @@ type ICMPError struct {
 
 const icmpHeaderLen = 8
 
-// DecodeICMP reads an ICMP message about a TCP packet; b starts with the IP header and may be cut after
-// the first eight bytes of the TCP header that the message quotes. The error is ErrNotICMPError,
-// ErrFragment or ErrMalformed itself.
+// DecodeICMP decodes an ICMP message about a TCP packet. b starts with the IP header, and may be
+// cut after the first eight bytes of the TCP header that the message quotes. DecodeICMP returns
+// ErrNotICMPError, ErrFragment or ErrMalformed, never wrapped.
 func DecodeICMP(b []byte) (ICMPError, error) {
 	var e ICMPError
 	if len(b) < ip4HeaderLen {
@@ -69,6 +69,7 @@ func DecodeICMP(b []byte) (ICMPError, error) {
 	return e, ErrNotICMPError
 }
 
+// decodeICMP4 is DecodeICMP for IPv4.
 func decodeICMP4(b []byte) (e ICMPError, err error) {
 	if b[9] != protoICMP {
 		return e, ErrNotICMPError
@@ -96,7 +97,7 @@ func decodeICMP4(b []byte) (e ICMPError, err error) {
 	if in[9] != protoTCP {
 		return e, ErrNotICMPError
 	}
-	if binary.BigEndian.Uint16(in[6:8])&0x1fff != 0 { // a first fragment still has the ports
+	if binary.BigEndian.Uint16(in[6:8])&0x1fff != 0 { // a first fragment has the ports
 		return e, ErrFragment
 	}
 	hl := int(in[0]&15) * 4
@@ -107,6 +108,7 @@ func decodeICMP4(b []byte) (e ICMPError, err error) {
 	return e, nil
 }
 
+// decodeICMP6 is DecodeICMP for IPv6.
 func decodeICMP6(b []byte) (e ICMPError, err error) {
 	if len(b) < ip6HeaderLen {
 		return e, ErrMalformed
@@ -151,7 +153,8 @@ func decodeICMP6(b []byte) (e ICMPError, err error) {
 	return e, nil
 }
 
-// embedded reads ports and sequence number from t, the first eight bytes of the quoted TCP header.
+// embedded sets the addresses, and the sequence number from t, the first eight bytes of the quoted
+// TCP header.
 func (e *ICMPError) embedded(src, dst netip.Addr, t []byte) {
 	e.Src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(t[0:2]))
 	e.Dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(t[2:4]))

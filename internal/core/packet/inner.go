@@ -5,20 +5,21 @@ import (
 	"errors"
 )
 
-// ErrNotIP is what the readers of frames and encapsulations return where there is no IP packet within: ARP,
-// a switch's own chatter, an encapsulation that they do not know. It is never wrapped.
+// ErrNotIP is returned by the decoders of frames and encapsulations if there is no IP packet
+// within, but ARP, a switch's control protocol, or an unknown encapsulation. It is never wrapped.
 var ErrNotIP = errors.New("decode frame: no IPv4 or IPv6 packet within")
 
 // Inner is the IP packet within a frame or an encapsulation.
 type Inner struct {
-	// Data is the packet from its IP header on: a view of the bytes that were read. What follows the packet
-	// (Ethernet's padding) is still there; Decode leaves it out.
+	// Data is the packet from its IP header on, a view of the decoded bytes. Bytes that follow the
+	// packet (Ethernet's padding) are included; Decode leaves them out.
 	Data []byte
-	// Wire is the packet's length on the wire as its IP header tells, or len(Data) if that is more. A mirror
-	// that cuts what it copies leaves this header as it was, so a cut packet is known by Wire > len(Data).
+	// Wire is the packet's length on the wire according to its IP header, in bytes, or len(Data) if
+	// that is more. Wire > len(Data) if a mirror has cut the packet, since it does not change the
+	// header.
 	Wire int
-	// Network is the identifier of the network that the packet was taken from: of VXLAN and GENEVE the VNI,
-	// of ERSPAN the session, of GRE the key. 0 where there is none.
+	// Network identifies the network that the packet was captured in: the VNI of VXLAN and GENEVE,
+	// the session of ERSPAN, the key of GRE; 0: none.
 	Network uint32
 	VLAN    uint16 // 802.1Q tag control information of the outermost tag; 0: none
 }
@@ -27,13 +28,13 @@ type Inner struct {
 const (
 	etherIPv4 = 0x0800
 	etherIPv6 = 0x86dd
-	etherTEB  = 0x6558 // transparent Ethernet bridging: an Ethernet frame follows (RFC 7348, RFC 8926, GRE)
+	etherTEB  = 0x6558 // transparent Ethernet bridging: an Ethernet frame follows
 	etherTag  = 0x8100 // 802.1Q
 	etherSTag = 0x88a8 // 802.1ad
-	etherQinQ = 0x9100 // what QinQ was before 802.1ad
+	etherQinQ = 0x9100 // QinQ before 802.1ad
 )
 
-// setIP makes b, which should begin with an IP header, the inner packet.
+// setIP makes b the inner packet if it begins with an IP header.
 func (in *Inner) setIP(b []byte) error {
 	if len(b) == 0 {
 		return ErrMalformed
@@ -59,7 +60,7 @@ func (in *Inner) setIP(b []byte) error {
 	return nil
 }
 
-// payload reads what follows a header that names it by an EtherType.
+// payload decodes b, which follows a header that names its protocol by an EtherType.
 func (in *Inner) payload(etherType uint16, b []byte) error {
 	switch etherType {
 	case etherIPv4, etherIPv6:

@@ -5,16 +5,17 @@ import "encoding/binary"
 const (
 	etherHeaderLen = 14
 	tagLen         = 4
-	maxTags        = 4 // of 802.1Q: two are QinQ, and more is nobody's network
+	maxTags        = 4 // 802.1Q tags of a frame; QinQ has two
 )
 
-// DecodeEthernet reads an Ethernet frame, without preamble and check sequence, with any 802.1Q and 802.1ad
-// tags. The error is ErrNotIP or ErrMalformed itself.
+// DecodeEthernet decodes an Ethernet frame without preamble and frame check sequence. It may have
+// 802.1Q and 802.1ad tags. It returns ErrNotIP or ErrMalformed, never wrapped.
 func DecodeEthernet(b []byte, in *Inner) error {
 	*in = Inner{}
 	return in.ethernet(b)
 }
 
+// ethernet decodes an Ethernet frame.
 func (in *Inner) ethernet(b []byte) error {
 	if len(b) < etherHeaderLen {
 		return ErrMalformed
@@ -22,14 +23,15 @@ func (in *Inner) ethernet(b []byte) error {
 	return in.linked(binary.BigEndian.Uint16(b[12:14]), b[etherHeaderLen:])
 }
 
-// DecodeTagged reads what follows an EtherType that was read already: an IP packet, or the rest of 802.1Q
-// tags before one. A packet socket takes the outermost tag away itself, and leaves the others there.
+// DecodeTagged decodes b, which follows an EtherType: an IP packet, or further 802.1Q tags and one.
+// A packet socket removes the outermost tag from a frame and leaves the others. DecodeTagged
+// returns ErrNotIP or ErrMalformed, never wrapped.
 func DecodeTagged(etherType uint16, b []byte, in *Inner) error {
 	*in = Inner{}
 	return in.linked(etherType, b)
 }
 
-// linked is payload without Ethernet in Ethernet, which nobody sends and which has no bound.
+// linked is payload without Ethernet in Ethernet, whose nesting would have no bound.
 func (in *Inner) linked(etherType uint16, b []byte) error {
 	if etherType == etherIPv4 || etherType == etherIPv6 {
 		return in.setIP(b)
@@ -37,6 +39,7 @@ func (in *Inner) linked(etherType uint16, b []byte) error {
 	return in.tagged(etherType, b)
 }
 
+// tagged decodes 802.1Q tags and an IP packet.
 func (in *Inner) tagged(etherType uint16, b []byte) error {
 	for range maxTags {
 		switch etherType {

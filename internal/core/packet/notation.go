@@ -6,10 +6,10 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// flagLetters are tcpdump's, in its order, which is that of the bits.
+// flagLetters are tcpdump's letters for the flags, in the order of the bits.
 const flagLetters = "FSRP.UEW"
 
-// String shows the flags as tcpdump does: "S." is SYN and ACK, "none" is no flag.
+// String returns the flags as tcpdump prints them: "S." is SYN and ACK, "none" no flag.
 func (f Flags) String() string {
 	if f == 0 {
 		return "none"
@@ -23,9 +23,9 @@ func (f Flags) String() string {
 	return string(b)
 }
 
-// String shows the segment in one line, as tcpdump and packetdrill write it:
+// String returns the segment in one line, as tcpdump and packetdrill print it:
 //
-//	10.0.0.1:1234 > 10.0.0.2:80: S. 1:1(0) ack 2 win 65535 <mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7>
+//	10.0.0.1:1234 > 10.0.0.2:80: S. 1:1(0) ack 2 win 65535 <mss 1460,sackOK,nop,wscale 7>
 func (s *Segment) String() string {
 	b := s.Src.AppendTo(nil)
 	b = append(b, " > "...)
@@ -34,12 +34,13 @@ func (s *Segment) String() string {
 	return string(s.appendNotation(b, 0, 0))
 }
 
-// Relative shows the segment as String does, but without addresses and with its sequence numbers
-// counted from seqBase, and what it acknowledges (SACK blocks too) from ackBase.
+// Relative returns the segment as String does, but without addresses, and with sequence numbers
+// relative to seqBase and acknowledgment numbers (with SACK blocks) relative to ackBase.
 func (s *Segment) Relative(seqBase, ackBase seqnum.Value) string {
 	return string(s.appendNotation(nil, seqBase, ackBase))
 }
 
+// appendNotation appends what Relative returns.
 func (s *Segment) appendNotation(b []byte, seqBase, ackBase seqnum.Value) []byte {
 	num := func(v seqnum.Value) { b = strconv.AppendUint(b, uint64(v), 10) }
 	str := func(v string) { b = append(b, v...) }

@@ -13,13 +13,16 @@ func TestString(t *testing.T) {
 		{
 			"SYN-ACK with options",
 			Segment{Src: src, Dst: dst, Seq: 1000, Ack: 2001, Flags: SYN | ACK, Window: 65535,
-				Opts: Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: 1, TSEcr: 2, HasWScale: true, WScale: 7}},
-			"10.0.0.1:1234 > 10.0.0.2:80: S. 1000:1000(0) ack 2001 win 65535 <mss 1460,sackOK,TS val 1 ecr 2,nop,wscale 7>",
+				Opts: Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: 1, TSEcr: 2,
+					HasWScale: true, WScale: 7}},
+			"10.0.0.1:1234 > 10.0.0.2:80: S. 1000:1000(0) ack 2001 win 65535 " +
+				"<mss 1460,sackOK,TS val 1 ecr 2,nop,wscale 7>",
 			"S. 0:0(0) ack 1 win 65535 <mss 1460,sackOK,TS val 1 ecr 2,nop,wscale 7>",
 		},
 		{
 			"data",
-			Segment{Src: src, Dst: dst, Seq: 1001, Ack: 2001, Flags: PSH | ACK, Window: 502, Len: 100},
+			Segment{Src: src, Dst: dst, Seq: 1001, Ack: 2001, Flags: PSH | ACK, Window: 502,
+				Len: 100},
 			"10.0.0.1:1234 > 10.0.0.2:80: P. 1001:1101(100) ack 2001 win 502",
 			"P. 1:101(100) ack 1 win 502",
 		},
@@ -27,7 +30,8 @@ func TestString(t *testing.T) {
 			"SACK blocks count with the acknowledgment",
 			Segment{Src: src, Dst: dst, Seq: 1001, Ack: 2001, Flags: ACK, Window: 502,
 				Opts: Options{NSACK: 2, SACK: [4]SACKBlock{{2003, 2005}, {2007, 2009}}}},
-			"10.0.0.1:1234 > 10.0.0.2:80: . 1001:1001(0) ack 2001 win 502 <sack 2003:2005 2007:2009>",
+			"10.0.0.1:1234 > 10.0.0.2:80: . 1001:1001(0) ack 2001 win 502 " +
+				"<sack 2003:2005 2007:2009>",
 			". 1:1(0) ack 1 win 502 <sack 3:5 7:9>",
 		},
 		{

@@ -17,19 +17,21 @@ const (
 	optTimestamp = 8
 )
 
-// maxWScale is the largest shift allowed; a larger one counts as this (RFC 7323 §2.3).
+// maxWScale is the largest window shift. A larger one counts as this (RFC 7323 §2.3).
 const maxWScale = 14
 
+// maxOptionsLen is the option space of a TCP header, in bytes.
 const maxOptionsLen = 40
 
-// tsAligned is the first word of the layout that nearly every segment has: NOP, NOP, timestamps of
+// tsAligned is the first word of the options of nearly every segment: NOP, NOP, and timestamps of
 // length 10 (RFC 7323 appendix A).
 const tsAligned = optNOP<<24 | optNOP<<16 | optTimestamp<<8 | 10
 
+// seqOf returns the sequence number in b.
 func seqOf(b []byte) seqnum.Value { return seqnum.Value(binary.BigEndian.Uint32(b)) }
 
-// parseOptions reads the options in b, at most 40 bytes, into o. The first one whose length cannot be
-// ends it; one of a known kind with a length that it cannot have is skipped.
+// parseOptions parses the options in b into o. It stops at an option with an impossible length, and
+// skips one of a known kind with the wrong length.
 func parseOptions(b []byte, o *Options) {
 	for len(b) > 0 {
 		switch b[0] {
@@ -79,15 +81,15 @@ func parseOptions(b []byte, o *Options) {
 	}
 }
 
-// optionsLen returns how many bytes appendOptions writes, a multiple of four, and how many of the
-// SACK blocks fit beside the other options.
+// optionsLen returns how many bytes appendOptions writes, a multiple of four, and how many SACK
+// blocks fit beside the other options.
 func optionsLen(o *Options) (n, blocks int) {
 	if o.MSS != 0 {
 		n += 4
 	}
 	switch {
 	case o.HasTS:
-		n += 12 // the SACK-permitted option takes the place of the padding
+		n += 12 // SACK-permitted replaces the padding
 	case o.SACKPermitted:
 		n += 4
 	}
@@ -101,8 +103,8 @@ func optionsLen(o *Options) (n, blocks int) {
 	return n, blocks
 }
 
-// appendOptions writes o in Linux's order and padding (tcp_options_write), so that a copy's segments
-// look like those of the clients that it stands for. Blocks that do not fit are left out, the last first.
+// appendOptions appends the options with the first blocks of the SACK blocks, in Linux's order and
+// padding (tcp_options_write), so that a copy's segments look like its client's.
 func appendOptions(dst []byte, o *Options, blocks int) []byte {
 	be := binary.BigEndian
 	if o.MSS != 0 {

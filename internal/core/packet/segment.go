@@ -1,9 +1,10 @@
-// Package packet reads and writes IPv4, IPv6 and TCP headers, and shows them in one line.
+// Package packet decodes, encodes and prints IPv4, IPv6 and TCP headers, and decodes the frames and
+// encapsulations around them.
 //
-// Decode fills a Segment whose payload is a view of the caller's bytes; nothing is copied and nothing
-// allocated. It believes lengths only as far as the captured bytes bear them out: a frame taken on its
-// way through the host may be larger than the MTU, carry no length at all (BIG TCP) and no finished
-// checksum. The package knows nothing of connections; package tcp does.
+// Decode sets a Segment whose payload is a view of the caller's bytes; it copies and allocates
+// nothing. It trusts lengths only as far as the captured bytes permit. A frame captured within the
+// host may be larger than the MTU, have no length (BIG TCP) and no complete checksum. The package
+// knows no connections.
 package packet
 
 import (
@@ -12,7 +13,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// Flags are TCP's control bits (RFC 9293 §3.1), as in the header's fourteenth byte.
+// Flags are TCP's control bits (RFC 9293 §3.1), as in byte 13 of the header.
 type Flags uint8
 
 // The control bits.
@@ -27,20 +28,20 @@ const (
 	CWR
 )
 
-// Has says whether all bits of want are set.
+// Has reports whether all bits of want are set.
 func (f Flags) Has(want Flags) bool { return f&want == want }
 
-// Any says whether one of the bits of want is set.
+// Any reports whether any bit of want is set.
 func (f Flags) Any(want Flags) bool { return f&want != 0 }
 
-// MaxSACKBlocks is how many blocks fit the option space (RFC 2018 §3).
+// MaxSACKBlocks is how many blocks fit in the option space (RFC 2018 §3).
 const MaxSACKBlocks = 4
 
-// SACKBlock is a range of bytes that arrived: from First up to, not including, End.
+// SACKBlock is a range of bytes that have arrived, from First up to but not including End.
 type SACKBlock struct{ First, End seqnum.Value }
 
-// Options are the TCP options that matter to a client; the zero value is none. Unknown options are
-// skipped on reading.
+// Options are the TCP options that a client needs. The zero value is none. Decode skips other
+// options.
 type Options struct {
 	MSS           uint16 // RFC 9293 §3.7.1; 0: absent
 	WScale        uint8  // RFC 7323 §2, at most 14; valid if HasWScale
@@ -52,7 +53,7 @@ type Options struct {
 	SACK          [MaxSACKBlocks]SACKBlock
 }
 
-// SACKBlocks returns the blocks that are set: a view into o.
+// SACKBlocks returns the SACK blocks, as a view of o.
 func (o *Options) SACKBlocks() []SACKBlock { return o.SACK[:o.NSACK] }
 
 // Segment is one TCP segment with the addresses of the packet that carries it.
@@ -64,15 +65,14 @@ type Segment struct {
 	Window   uint16 // as in the header, not scaled
 	Urgent   uint16
 	Opts     Options
-	// Payload is what was captured, or what is to be sent: a view of somebody else's bytes. Shorter
-	// than Len where the packet was cut, or where only headers travel.
+	// Payload is what was captured, or is to be sent. The Segment does not own it. It is shorter
+	// than Len if the packet was cut or only headers are handed on.
 	Payload []byte
-	// Len is how many bytes of payload the segment has on the wire.
+	// Len is the length of the payload on the wire, in bytes.
 	Len int
 }
 
-// SeqLen is the room that the segment takes in sequence space: its payload, SYN and FIN
-// (RFC 9293 §3.4).
+// SeqLen returns the segment's length in sequence space: its payload, SYN and FIN (RFC 9293 §3.4).
 func (s *Segment) SeqLen() int {
 	n := s.Len
 	if s.Flags&SYN != 0 {
@@ -84,8 +84,8 @@ func (s *Segment) SeqLen() int {
 	return n
 }
 
-// End is the sequence number after the segment.
+// End returns the sequence number after the segment.
 func (s *Segment) End() seqnum.Value { return s.Seq.Add(s.SeqLen()) }
 
-// Cut says whether bytes of the payload are missing from the capture.
+// Cut reports whether bytes of the payload were not captured.
 func (s *Segment) Cut() bool { return len(s.Payload) < s.Len }

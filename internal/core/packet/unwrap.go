@@ -8,13 +8,13 @@ const (
 	PortGENEVE = 6081
 )
 
-// maxNested bounds encapsulations within each other: a cloud's load balancer wraps a mirror once more.
+// maxNested bounds nested encapsulations. A cloud's load balancer encapsulates a mirror once more.
 const maxNested = 3
 
-// Unwrap replaces in, an IP packet, by the packet within it for as long as that is an encapsulation: GRE
-// and ERSPAN, and VXLAN and GENEVE at their usual ports. changed says whether it was one. The first network
-// identifier from within counts, and so does the first tag. After an error in holds nothing of use. The
-// error is ErrNotIP, ErrFragment or ErrMalformed itself.
+// Unwrap replaces the IP packet in by the packet within it for as long as it is an encapsulation:
+// GRE and ERSPAN, or VXLAN and GENEVE at their usual ports. changed reports whether it was. The
+// outermost network identifier and the innermost tag count. Unwrap returns ErrNotIP, ErrFragment or
+// ErrMalformed, never wrapped; in is then undefined.
 func Unwrap(in *Inner) (changed bool, err error) {
 	for range maxNested {
 		proto, off, err := upper(in.Data)
@@ -47,8 +47,8 @@ func Unwrap(in *Inner) (changed bool, err error) {
 	return changed, nil
 }
 
-// upper returns the protocol that an IP packet carries, and where it begins. A fragment, of which nothing
-// further can be said, is ErrFragment.
+// upper returns the protocol that an IP packet carries, and its offset. It returns ErrFragment for
+// a fragment.
 func upper(b []byte) (proto uint8, off int, err error) {
 	if len(b) < ip4HeaderLen {
 		return 0, 0, ErrMalformed

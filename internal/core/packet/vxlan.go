@@ -7,9 +7,9 @@ const (
 	vxlanValid     = 0x08 // the I flag (RFC 7348 §5)
 )
 
-// DecodeVXLAN reads b, the payload of a UDP datagram, as VXLAN (RFC 7348): a header of eight bytes and an
-// Ethernet frame. Flags other than the one that must be set are ignored, as the RFC wants. The error is
-// ErrNotIP or ErrMalformed itself.
+// DecodeVXLAN decodes b, the payload of a UDP datagram, as VXLAN (RFC 7348): a header of eight
+// bytes and an Ethernet frame. Flags other than the I flag are ignored, as the RFC requires.
+// DecodeVXLAN returns ErrNotIP or ErrMalformed, never wrapped.
 func DecodeVXLAN(b []byte, in *Inner) error {
 	*in = Inner{}
 	if len(b) < vxlanHeaderLen || b[0]&vxlanValid == 0 {

@@ -7,7 +7,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// FuzzReader does to a Reader whatever the bytes say, six for each step, and checks what always holds.
+// FuzzReader drives a Reader by the input, six bytes for each step, and checks its invariants.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 8, 1, 0, 0, 0, 16, 8, 1, 0, 0, 0, 8, 8, 2, 0})
 	f.Fuzz(func(t *testing.T, script []byte) {
@@ -79,8 +79,10 @@ func check(t *testing.T, r *Reader, pool *chunk.Pool, before uint64) {
 	}
 	for i := range r.ahead {
 		h := &r.ahead[i]
-		if h.off <= r.next || i > 0 && (h.off < r.ahead[i-1].end() || h.note.Seen < r.ahead[i-1].note.Seen) {
-			t.Fatalf("held %d: %d to %d, seen %d, after %+v", i, h.off, h.end(), h.note.Seen, r.ahead[max(i-1, 0)])
+		if h.off <= r.next || i > 0 && (h.off < r.ahead[i-1].end() ||
+			h.note.Seen < r.ahead[i-1].note.Seen) {
+			t.Fatalf("held %d: %d to %d, seen %d, after %+v", i, h.off, h.end(), h.note.Seen,
+				r.ahead[max(i-1, 0)])
 		}
 	}
 	for i := r.mark; i < len(r.marks); i++ {

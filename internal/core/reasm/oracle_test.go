@@ -17,7 +17,7 @@ type arrival struct {
 	seen     uint64
 }
 
-// oracle does what a Reader does, byte by byte and from the whole history.
+// oracle computes what a Reader does, byte by byte and from the whole history.
 type oracle struct {
 	owner   []int // which arrival brought each byte first; -1: none
 	known   []arrival
@@ -41,7 +41,7 @@ func (o *oracle) insert(a arrival, stream []byte) {
 			end++
 		}
 		seen := ^uint64(0)
-		for _, k := range o.known { // nobody sends what comes later before what comes earlier
+		for _, k := range o.known { // later bytes are not sent before earlier ones
 			if k.end >= end {
 				seen = min(seen, k.seen)
 			}
@@ -70,8 +70,9 @@ type script struct {
 	first    []arrival // as it was sent
 	turns    []at      // where Seen rose then
 	arrivals []arrival
-	// joined: retransmissions may join segments. What was known at a part of such a piece is not kept, so
-	// that turns may be found earlier than they were; it takes a network that delays the originals beyond.
+	// joined reports that retransmissions may join segments. What was known at a part of such a
+	// piece is not kept, so turns may be found earlier than they began, if the network delays the
+	// originals beyond the retransmission.
 	joined bool
 }
 
@@ -96,7 +97,7 @@ func draw(t *rapid.T) script {
 		}
 		first = append(first, arrival{start, start + n, seen})
 	}
-	// Segments come late, not at all, and again: in other pieces, by a client that has seen more.
+	// Segments are delayed, lost, and repeated: in other pieces, by a client that has seen more.
 	s.first, s.arrivals = first, slices.Clone(first)
 	s.joined = rapid.Bool().Draw(t, "joined")
 	for range rapid.IntRange(0, 20).Draw(t, "again") {
@@ -105,7 +106,8 @@ func draw(t *rapid.T) script {
 		if s.joined {
 			j = min(len(first)-1, i+rapid.IntRange(0, 3).Draw(t, "over"))
 		}
-		a := arrival{first[i].off + rapid.IntRange(0, first[i].end-first[i].off-1).Draw(t, "cut"), first[j].end,
+		a := arrival{first[i].off + rapid.IntRange(0, first[i].end-first[i].off-1).Draw(t, "cut"),
+			first[j].end,
 			min(first[j].seen+uint64(rapid.IntRange(0, 6).Draw(t, "later")), seen)}
 		s.arrivals = append(s.arrivals, a)
 	}
@@ -119,6 +121,24 @@ func draw(t *rapid.T) script {
 		}
 	}
 	return s
+}
+
+// verdict inserts an arrival and returns the Verdict that a Reader must return.
+func (o *oracle) verdict(a arrival, stream []byte) Verdict {
+	before, fresh := o.next, 0
+	for k := max(a.off, o.next); k < a.end; k++ {
+		if o.owner[k] < 0 {
+			fresh++
+		}
+	}
+	o.insert(a, stream)
+	switch {
+	case o.next > before:
+		return InOrder
+	case fresh > 0:
+		return Ahead
+	}
+	return Known
 }
 
 func TestReaderProperty(t *testing.T) {
@@ -139,26 +159,15 @@ func TestReaderProperty(t *testing.T) {
 		var marks []at
 		taken := uint64(0)
 		for i, a := range s.arrivals {
-			before, fresh := o.next, 0
-			for k := max(a.off, o.next); k < a.end; k++ {
-				if o.owner[k] < 0 {
-					fresh++
-				}
-			}
-			o.insert(a, s.stream)
-			want := Known
-			if o.next > before {
-				want = InOrder
-			} else if fresh > 0 {
-				want = Ahead
-			}
+			want := o.verdict(a, s.stream)
 			payload := slices.Clone(s.stream[a.off:a.end])
 			v := r.Insert(base.Add(a.off), payload, Note{Seen: a.seen, Sent: a.seen})
 			clear(payload) // the reader has its own copy
 			if v != want {
 				t.Fatalf("arrival %d %v: verdict %d, wanted %d", i, a, v, want)
 			}
-			if r.Next() != uint64(o.next) || r.Hole() != o.hole() || r.Seen() != o.seen && !s.joined {
+			if r.Next() != uint64(o.next) || r.Hole() != o.hole() || r.Seen() != o.seen &&
+				!s.joined {
 				t.Fatalf("arrival %d %v: Next() = %d, Hole() = %v, Seen() = %d; wanted %d, %v, %d",
 					i, a, r.Next(), r.Hole(), r.Seen(), o.next, o.hole(), o.seen)
 			}
@@ -199,14 +208,15 @@ func TestReaderProperty(t *testing.T) {
 		}
 		r.Close()
 		if pool.InUse() != 0 || r.Kept() != 0 {
-			t.Fatalf("%d bytes of the pool are in use after Close, Kept() = %d", pool.InUse(), r.Kept())
+			t.Fatalf("%d bytes of the pool are in use after Close, Kept() = %d", pool.InUse(),
+				r.Kept())
 		}
 	})
 }
 
-// A capture that loses nothing itself sees every segment that reached the server. Where the network lost
-// the first transmission of some, and each is sent again after at least one segment of its own turn or a
-// later one has come, the turns are where they were.
+// A capture without loss sees every segment that reached the server. If the network lost the first
+// transmission of some, and each is repeated after a segment of its own turn or a later one has
+// come, the turns are found where they began.
 func TestTurnsSurviveLoss(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := draw(t)
@@ -237,7 +247,8 @@ func TestTurnsSurviveLoss(t *testing.T) {
 		r.Init(&pool, 7, 0)
 		var marks []at
 		for _, a := range order {
-			r.Insert(seqnum.Value(7).Add(a.off), s.stream[a.off:a.end], Note{Seen: a.seen, Sent: a.seen})
+			r.Insert(seqnum.Value(7).Add(a.off), s.stream[a.off:a.end],
+				Note{Seen: a.seen, Sent: a.seen})
 			for m, ok := r.Mark(); ok; m, ok = r.Mark() {
 				marks = append(marks, at{m.Off, m.Seen})
 				r.NextMark()

@@ -1,10 +1,10 @@
-// Package reasm puts one direction of a captured connection in order.
+// Package reasm reassembles one direction of a captured connection.
 //
-// A Reader takes the client's segments as they were captured (out of order, overlapping, repeated, with
-// sequence numbers that wrap) and keeps two things: the bytes in order, each once, until their reader
-// has no more use for them; and the Marks, the places where the client had seen more of the server's
-// bytes than before, which is where a turn begins. It knows nothing of time-outs or of the target; the
-// session decides how long a hole may stay open.
+// A Reader takes the client's segments as they were captured: out of order, overlapping, repeated,
+// with sequence numbers that wrap. It keeps the bytes in order, each once, until they are taken. It
+// also keeps Marks: the offsets from which on the client had seen more of the server's bytes than
+// before, which is where a turn begins. It knows no timeouts and no target; the session decides how
+// long a hole may stay open.
 package reasm
 
 import (
@@ -19,21 +19,21 @@ import (
 // maxHeld bounds how many segments wait behind a hole.
 const maxHeld = 1024
 
-// Note is what is known of the other direction at the moment a segment was captured.
+// Note is what is known of the other direction when a segment is captured.
 type Note struct {
-	Seen uint64    // how many of the server's bytes the client had received when it sent the segment
-	Sent uint64    // how many the server had sent when the segment arrived; Seen where that is not known
+	Seen uint64    // server bytes that the client had received when it sent the segment
+	Sent uint64    // server bytes that were sent when the segment arrived; Seen if not known
 	At   mono.Time // when it was captured
 }
 
-// Mark is the start of a turn: the bytes from Off on were sent by a client that had seen more than
-// before.
+// Mark is the start of a turn: when the client sent the bytes from the offset Off on, it had seen
+// more of the server's bytes than before.
 type Mark struct {
 	Off uint64
 	Note
 }
 
-// End says how the client ended its direction.
+// End is how a direction ended.
 type End uint8
 
 // The ways a direction ends.
@@ -43,13 +43,16 @@ const (
 	Reset      // RST
 )
 
+// piece is a run of bytes.
 type piece struct {
 	off uint64
-	buf []byte // from the pool, whole: it goes back there
+	buf []byte // owned: it goes back to the pool
 }
 
+// end returns the offset after the last byte.
 func (p *piece) end() uint64 { return p.off + uint64(len(p.buf)) }
 
+// held is a piece that waits behind a hole.
 type held struct {
 	piece
 	note Note
@@ -59,47 +62,48 @@ type held struct {
 type Reader struct {
 	pool *chunk.Pool
 	base seqnum.Value // the sequence number of offset 0
-	next uint64       // the end of what is in order
+	next uint64       // the offset after the last byte in order
 	seen uint64       // Seen of the last byte in order
-	// adrift: the bytes before next are not known, so that the first ones from there on tell what had
-	// been seen, but not whether a turn begins with them.
-	adrift bool
+	// skipped reports that the bytes before next were given up. The bytes from there on tell what
+	// the client had seen, but not whether a turn begins with them.
+	skipped bool
 
 	pieces []piece // in order, contiguous, ending at next
 	first  int     // pieces before it were taken
 	ahead  []held  // behind a hole, by offset, not overlapping
 	marks  []Mark
 	mark   int // marks before it were consumed
-	kept   int // bytes in pieces and ahead
+	kept   int // bytes of buffers in pieces and ahead
 
 	end     End
-	fin     bool // a FIN has come; a RST overrules it
+	fin     bool // a FIN has come; a RST may have followed
 	endOff  uint64
 	endNote Note
 }
 
-// Init starts a direction whose first byte has the sequence number base, sent by a client that had seen
-// the given number of the server's bytes. Buffers come from pool.
+// Init starts a direction whose first byte has the sequence number base. seen is how many of the
+// server's bytes the client had seen by then. Buffers come from pool.
 func (r *Reader) Init(pool *chunk.Pool, base seqnum.Value, seen uint64) {
-	*r = Reader{pool: pool, base: base, seen: seen, pieces: r.pieces[:0], ahead: r.ahead[:0], marks: r.marks[:0]}
+	*r = Reader{pool: pool, base: base, seen: seen, pieces: r.pieces[:0], ahead: r.ahead[:0],
+		marks: r.marks[:0]}
 }
 
-// Verdict says what became of a segment.
+// Verdict is what became of a segment.
 type Verdict uint8
 
 // The verdicts of Insert.
 const (
-	Known   Verdict = iota // nothing in it was new
-	InOrder                // it extended the bytes in order
-	Ahead                  // it waits behind a hole
-	TooMuch                // too many segments wait behind a hole
-	Astray                 // nowhere near the window: not of this connection
+	Known       Verdict = iota // nothing in it was new
+	InOrder                    // it extended the bytes in order
+	Ahead                      // it waits behind a hole
+	TooMuch                    // too many segments wait behind a hole
+	OutOfWindow                // far outside the window, so not of this connection
 )
 
-// astray is as far as a window can reach (RFC 7323 §2.3).
-const astray = 1 << 30
+// maxWindow is the largest window (RFC 7323 §2.3).
+const maxWindow = 1 << 30
 
-// Insert takes the payload that starts at the sequence number seq. What is new in it is copied.
+// Insert adds the payload that starts at the sequence number seq. New bytes in it are copied.
 func (r *Reader) Insert(seq seqnum.Value, payload []byte, note Note) Verdict {
 	off := seqnum.Unwrap(seq, r.base, r.next)
 	if int64(off) < 0 { // before the first byte: a keepalive probe, or from before an adoption
@@ -113,8 +117,8 @@ func (r *Reader) Insert(seq seqnum.Value, payload []byte, note Note) Verdict {
 	switch {
 	case end <= r.next:
 		return Known
-	case off > r.next+astray:
-		return Astray
+	case off > r.next+maxWindow:
+		return OutOfWindow
 	case off < r.next:
 		payload, off = payload[r.next-off:], r.next
 	}
@@ -125,9 +129,9 @@ func (r *Reader) Insert(seq seqnum.Value, payload []byte, note Note) Verdict {
 	return r.insertAround(off, payload, note)
 }
 
-// insertAround keeps the parts of a segment that do not overlap what waits behind a hole, and moves on
-// over every hole that this has closed. What came first stays: a middlebox that resends other bytes at
-// the same place must not change what the server has read.
+// insertAround keeps the parts of a segment that do not overlap what waits behind a hole, and
+// advances past every hole that this has closed. Bytes that came first stay: a middlebox that
+// resends other bytes in their place must not change what the server has read.
 func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 	before := r.next
 	r.sentBy(off+uint64(len(payload)), note)
@@ -172,9 +176,9 @@ func (r *Reader) insertAround(off uint64, payload []byte, note Note) Verdict {
 	}
 }
 
-// sentBy notes that the bytes below end had all been sent when n was noted. A retransmission says what
-// its client has seen by now; when it first sent the bytes, it had seen no more than any segment with
-// the same or later bytes tells.
+// sentBy notes that all bytes below end had been sent when n was noted. A retransmission tells what
+// its client has seen by now. When the client first sent the bytes, it had seen no more than any
+// segment with the same or later bytes tells.
 func (r *Reader) sentBy(end uint64, n Note) {
 	i := sort.Search(len(r.ahead), func(i int) bool { return r.ahead[i].end() > end })
 	for i--; i >= 0 && (r.ahead[i].note.Seen > n.Seen || r.ahead[i].note.Sent > n.Sent); i-- {
@@ -187,7 +191,7 @@ func (n *Note) notAfter(m Note) {
 	n.Seen, n.Sent = min(n.Seen, m.Seen), min(n.Sent, m.Sent)
 }
 
-// drain moves what is in order now from behind the hole.
+// drain moves the pieces that are now in order from behind the hole.
 func (r *Reader) drain() {
 	n := 0
 	for n < len(r.ahead) && r.ahead[n].off == r.next {
@@ -199,6 +203,7 @@ func (r *Reader) drain() {
 	r.ahead = slices.Delete(r.ahead, 0, n)
 }
 
+// copy returns a buffer of the pool that holds the payload.
 func (r *Reader) copy(payload []byte) []byte {
 	b := r.pool.Get(len(payload))
 	copy(b, payload)
@@ -207,8 +212,8 @@ func (r *Reader) copy(payload []byte) []byte {
 
 // append adds a piece that starts at r.next.
 func (r *Reader) append(p piece, note Note) {
-	if r.adrift {
-		r.adrift, r.seen = false, note.Seen
+	if r.skipped {
+		r.skipped, r.seen = false, note.Seen
 	}
 	if note.Seen > r.seen {
 		r.marks = appendQueue(r.marks, &r.mark, Mark{Off: r.next, Note: note})
@@ -219,8 +224,8 @@ func (r *Reader) append(p piece, note Note) {
 	r.pieces = appendQueue(r.pieces, &r.first, p)
 }
 
-// appendQueue appends to a queue whose entries before *first are used up, and moves the rest to the
-// front rather than growing while half of it is used up.
+// appendQueue appends v to a queue whose entries before *first are used up. While half of the queue
+// is used up it moves the rest to the front rather than grow.
 func appendQueue[T any](q []T, first *int, v T) []T {
 	if len(q) == cap(q) && *first > 0 && *first >= len(q)/2 {
 		n := copy(q, q[*first:])

@@ -7,10 +7,10 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// Next is the offset after the last byte in order.
+// Next returns the offset after the last byte in order.
 func (r *Reader) Next() uint64 { return r.next }
 
-// Start is the offset of the first byte that is still kept.
+// Start returns the offset of the first byte that is still kept.
 func (r *Reader) Start() uint64 {
 	if r.first < len(r.pieces) {
 		return r.pieces[r.first].off
@@ -18,17 +18,17 @@ func (r *Reader) Start() uint64 {
 	return r.next
 }
 
-// NextSeq is the sequence number of the next byte in order.
+// NextSeq returns the sequence number of the next byte in order.
 func (r *Reader) NextSeq() seqnum.Value { return r.base + seqnum.Value(r.next) }
 
-// OffsetOf is the offset of the byte with the sequence number seq, the nearest to Next; for numbers
-// before the first byte it is huge.
+// OffsetOf returns the offset of the byte with the sequence number seq that is nearest to Next. As
+// an int64 it is negative for a byte before the first.
 func (r *Reader) OffsetOf(seq seqnum.Value) uint64 { return seqnum.Unwrap(seq, r.base, r.next) }
 
-// Hole says whether bytes wait behind a hole.
+// Hole reports whether bytes wait behind a hole.
 func (r *Reader) Hole() bool { return len(r.ahead) > 0 }
 
-// Ahead is the number of bytes that wait behind holes.
+// Ahead returns the number of bytes that wait behind holes.
 func (r *Reader) Ahead() int {
 	n := 0
 	for i := range r.ahead {
@@ -37,20 +37,22 @@ func (r *Reader) Ahead() int {
 	return n
 }
 
-// Kept is how much of the pool the reader holds, in bytes of buffers.
+// Kept returns how much of the pool the reader holds, in bytes of buffers.
 func (r *Reader) Kept() int { return r.kept }
 
-// Seen is how many of the server's bytes the client had received when it sent the last byte in order.
+// Seen returns how many of the server's bytes the client had received when it sent the last byte in
+// order.
 func (r *Reader) Seen() uint64 { return r.seen }
 
-// View returns at most max bytes in order from the offset off; it ends where the segment that they came
-// in ends. It is empty outside what is kept, and holds until those bytes are taken.
+// View returns at most max bytes in order from the offset off on, which end where the segment ends
+// that they came in. It returns none outside what is kept. The view is the reader's, and valid
+// until the bytes are taken.
 func (r *Reader) View(off uint64, max int) []byte {
 	live := r.pieces[r.first:]
 	if off >= r.next || len(live) == 0 || off < live[0].off {
 		return nil
 	}
-	i := len(live) - 1 // what is sent next is most often what came last
+	i := len(live) - 1 // the last piece is most often the one that is sent next
 	if off < live[i].off {
 		i = sort.Search(len(live), func(i int) bool { return live[i].end() > off })
 	}
@@ -58,8 +60,8 @@ func (r *Reader) View(off uint64, max int) []byte {
 	return b[:min(len(b), max)]
 }
 
-// Peek copies bytes in order from the offset off on to b, across the borders of segments, and returns how
-// many there were.
+// Peek copies bytes in order from the offset off on to b, across the boundaries of segments. It
+// returns how many it copied.
 func (r *Reader) Peek(off uint64, b []byte) (n int) {
 	for n < len(b) {
 		v := r.View(off+uint64(n), len(b)-n)
@@ -71,7 +73,7 @@ func (r *Reader) Peek(off uint64, b []byte) (n int) {
 	return n
 }
 
-// Take gives back what lies wholly below the offset end.
+// Take releases the segments that lie entirely below the offset end.
 func (r *Reader) Take(end uint64) {
 	for r.first < len(r.pieces) && r.pieces[r.first].end() <= end {
 		p := &r.pieces[r.first]
@@ -85,7 +87,7 @@ func (r *Reader) Take(end uint64) {
 	}
 }
 
-// Mark returns the first mark that was not consumed.
+// Mark returns the first mark that was not consumed. ok is false if there is none.
 func (r *Reader) Mark() (m Mark, ok bool) {
 	if r.mark == len(r.marks) {
 		return m, false
@@ -93,7 +95,8 @@ func (r *Reader) Mark() (m Mark, ok bool) {
 	return r.marks[r.mark], true
 }
 
-// MarkAfter returns the first mark behind the offset off that was not consumed.
+// MarkAfter returns the first mark after the offset off that was not consumed. ok is false if there
+// is none.
 func (r *Reader) MarkAfter(off uint64) (m Mark, ok bool) {
 	for i := r.mark; i < len(r.marks); i++ {
 		if r.marks[i].Off > off {
@@ -103,7 +106,7 @@ func (r *Reader) MarkAfter(off uint64) (m Mark, ok bool) {
 	return m, false
 }
 
-// LastMark returns the newest mark, if it was not consumed.
+// LastMark returns the newest mark. ok is false if it was consumed.
 func (r *Reader) LastMark() (m Mark, ok bool) {
 	if r.mark == len(r.marks) {
 		return m, false
@@ -121,20 +124,21 @@ func (r *Reader) NextMark() {
 	}
 }
 
-// StartTurn makes the next byte in order the start of a turn, sent at n.
+// StartTurn makes the next byte in order the start of a turn that was sent at n.
 func (r *Reader) StartTurn(n Note) {
 	r.marks = appendQueue(r.marks, &r.mark, Mark{Off: r.next, Note: n})
-	r.seen, r.adrift = n.Seen, false
+	r.seen, r.skipped = n.Seen, false
 }
 
-// SetEnd notes that the direction ends at the sequence number seq, by FIN or RST; the first end stays,
-// but a RST overrules a FIN. A FIN before bytes that have come, or nowhere near the window, is none.
+// SetEnd notes that the direction ends at the sequence number seq, by FIN or RST. Only the first
+// end counts, except that a RST may follow a FIN. A FIN is ignored if it precedes bytes that have
+// come, or is far outside the window.
 func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
 	if r.end >= how {
 		return
 	}
 	off := seqnum.Unwrap(seq, r.base, r.next)
-	if how == Closed && off-r.next > astray { // before next it is huge
+	if how == Closed && off-r.next > maxWindow { // before next it is huge
 		return
 	}
 	if r.end == Open {
@@ -143,8 +147,9 @@ func (r *Reader) SetEnd(how End, seq seqnum.Value, note Note) {
 	r.end, r.fin = how, r.fin || how == Closed
 }
 
-// Ended says how the direction ended, once all bytes before its end are in order. A RST counts where
-// the bytes in order end: what a reset client had sent before, and we have not seen, nobody waits for.
+// Ended returns how the direction ended, once all bytes before its end are in order, and what was
+// noted then. Bytes that are missing before a RST do not count: the client does not send them
+// again.
 func (r *Reader) Ended() (how End, note Note) {
 	switch {
 	case r.end == Closed && r.next != r.endOff:
@@ -154,13 +159,14 @@ func (r *Reader) Ended() (how End, note Note) {
 	}
 }
 
-// EndOff is the offset where the client's FIN ends its direction, if it has come; a RST may have come behind it.
+// EndOff returns the offset at which the client's FIN ends its direction. ok is false unless a FIN
+// has come. A RST may have followed it.
 func (r *Reader) EndOff() (off uint64, ok bool) { return r.endOff, r.fin }
 
-// HasEnd says whether the client's end was seen, whether or not all bytes before it are in order.
+// HasEnd reports whether the client's end was captured, even if bytes before it are missing.
 func (r *Reader) HasEnd() bool { return r.end != Open }
 
-// Close gives back everything. The Reader may be used again after Init.
+// Close returns all buffers to the pool. The Reader may be used again after Init.
 func (r *Reader) Close() {
 	r.Take(r.next)
 	for i := range r.ahead {
@@ -171,9 +177,10 @@ func (r *Reader) Close() {
 	r.first, r.mark, r.kept = 0, 0, 0
 }
 
-// keepCap is how many entries a queue keeps room for when its connection has ended.
+// keepCap is for how many entries a queue keeps room when its connection has ended.
 const keepCap = 16
 
+// shrunk returns q without entries, and without its array if that is large.
 func shrunk[T any](q []T) []T {
 	if cap(q) > keepCap {
 		return nil
@@ -181,10 +188,10 @@ func shrunk[T any](q []T) []T {
 	return q[:0]
 }
 
-// SkipTo gives up on what is missing before the offset off, which is not before Next, and on all that is
-// in order before it: the next byte in order is at off. Offsets and sequence numbers keep their relation.
-// The bytes at off begin no turn, whatever their client had seen, for it may have begun in what is
-// missing. It returns how many bytes that had waited behind a hole were given up with it.
+// SkipTo gives up on the bytes before the offset off that are missing, or in order and not taken.
+// off must not be less than Next, and becomes Next. The bytes at off begin no turn whatever their
+// client had seen, since the turn may have begun in what is missing. SkipTo returns how many bytes
+// that waited behind a hole were given up.
 func (r *Reader) SkipTo(off uint64) (lost int) {
 	r.Take(r.next)
 	r.marks, r.mark = r.marks[:0], 0
@@ -206,12 +213,12 @@ func (r *Reader) SkipTo(off uint64) (lost int) {
 		n++
 	}
 	r.ahead = slices.Delete(r.ahead, 0, n)
-	r.next, r.adrift = off, true
+	r.next, r.skipped = off, true
 	r.drain()
 	return lost
 }
 
-// End is the offset after the last byte that has come, in order or not.
+// End returns the offset after the last byte that has come, in order or not.
 func (r *Reader) End() uint64 {
 	if n := len(r.ahead); n > 0 {
 		return r.ahead[n-1].end()
@@ -219,7 +226,8 @@ func (r *Reader) End() uint64 {
 	return r.next
 }
 
-// FirstAhead is the offset of the first byte that waits behind a hole.
+// FirstAhead returns the offset of the first byte that waits behind a hole. ok is false if none
+// waits.
 func (r *Reader) FirstAhead() (off uint64, ok bool) {
 	if len(r.ahead) == 0 {
 		return 0, false

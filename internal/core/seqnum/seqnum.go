@@ -4,19 +4,19 @@ package seqnum
 // Value is a sequence or acknowledgment number.
 type Value uint32
 
-// Less says whether v comes before w in the half of the circle that ends at w.
+// Less reports whether v precedes w: w is at most 2^31 after v.
 func (v Value) Less(w Value) bool { return int32(v-w) < 0 }
 
-// LessEq says whether v is w or comes before it.
+// LessEq reports whether v precedes w or equals it.
 func (v Value) LessEq(w Value) bool { return int32(v-w) <= 0 }
 
 // Add returns v moved forward by n bytes.
 func (v Value) Add(n int) Value { return v + Value(n) }
 
-// Sub returns the signed distance in bytes from w to v: negative when v comes before w.
+// Sub returns the distance from w to v in bytes. It is negative if v precedes w.
 func (v Value) Sub(w Value) int { return int(int32(v - w)) }
 
-// InWindow says whether v lies in the window of size bytes that starts at first.
+// InWindow reports whether v lies in the window of size bytes that starts at first.
 func (v Value) InWindow(first Value, size uint32) bool { return uint32(v-first) < size }
 
 // Max returns the later of v and w.
@@ -27,17 +27,8 @@ func Max(v, w Value) Value {
 	return v
 }
 
-// Min returns the earlier of v and w.
-func Min(v, w Value) Value {
-	if v.Less(w) {
-		return v
-	}
-	return w
-}
-
-// Unwrap returns the 64-bit offset nearest to near whose low 32 bits are those of base+v's distance:
-// with base the sequence number of offset 0, it places v on a line that does not wrap. It is exact
-// while v lies within 2^31 of near.
+// Unwrap returns the 64-bit offset of the sequence number v, where base is the sequence number of
+// the offset 0. Of the offsets that v can have it is the one nearest to near.
 func Unwrap(v, base Value, near uint64) uint64 {
 	low := uint32(v - base)
 	return uint64(int64(near) + int64(int32(low-uint32(near))))

@@ -12,13 +12,10 @@ func whole(svc *Service)  { svc.WholeOnly = true }
 func silent(svc *Service) { svc.Gate.Greeted(false) } // it is known not to greet
 func greets(svc *Service) { svc.Gate.Greeted(true) }
 
-// busy is a connection found under way, whose client has just sent something.
+// busy returns a connection found under way whose client has just sent something.
 func busy(t *testing.T, change ...func(*Service)) *rig {
 	r := newRig(t, change...)
-	r.begun = true
-	seg := packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}
-	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Production: productionAddr},
-		r.now, &seg, true)
+	r.init(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}, true)
 	return r
 }
 
@@ -87,6 +84,9 @@ func TestAdoption(t *testing.T) {
 		r.data("second half")
 		r.copies(0)
 	})
+}
+
+func TestAdoptionBySingleBytes(t *testing.T) {
 	t.Run("a keepalive probe first", func(t *testing.T) {
 		for _, probe := range []string{"", "\x00"} {
 			r := newRig(t, silent)
@@ -94,7 +94,7 @@ func TestAdoption(t *testing.T) {
 			r.next = 0
 			r.copies(0)
 			r.sessions(0, ledger.None, 0)
-			// A byte may be the first of a request as well: then a moment must pass.
+			// A single byte may be the first of a request; the next turn must follow a lull.
 			r.wait(100*ms + mono.Time(len(probe))*sec)
 			r.data("GET 1")
 			r.copies(1)
@@ -136,6 +136,9 @@ func TestAdoption(t *testing.T) {
 		r.copies(0)
 		r.sessions(0, ledger.None, 0)
 	})
+}
+
+func TestAdoptionAtTheEnd(t *testing.T) {
 	t.Run("the turn's first bytes come late", func(t *testing.T) {
 		r := busy(t, silent)
 		r.answers(10)
@@ -248,7 +251,8 @@ func TestWholeSessionsOnly(t *testing.T) {
 		r.fin()
 		r.state(Gone)
 		r.sessions(1, ledger.NoSYN, 1)
-		if n := r.count.Bytes.Dropped[ledger.NoSYN] + r.count.Bytes.Dropped[ledger.CaptureGap]; n != r.count.Bytes.Captured || n < 15 {
+		if n := r.count.Bytes.Dropped[ledger.NoSYN] +
+			r.count.Bytes.Dropped[ledger.CaptureGap]; n != r.count.Bytes.Captured || n < 15 {
 			t.Errorf("%d bytes of %d dropped", n, r.count.Bytes.Captured)
 		}
 	})
@@ -257,7 +261,7 @@ func TestWholeSessionsOnly(t *testing.T) {
 		r.data("GET 1")
 		r.copied("GET 1")
 		r.takes()
-		// Once it is lost it is not begun again.
+		// A copy that is lost is not opened again.
 		r.targetResets(5)
 		r.answers(5)
 		r.data("GET 2")
@@ -338,12 +342,13 @@ func TestTLSIsRefused(t *testing.T) {
 	})
 }
 
-// isTLS says that the session was refused as TLS with all that it had.
+// isTLS checks that the session was refused as TLS, with all of its bytes.
 func (r *rig) isTLS() {
 	r.Helper()
 	r.sessions(1, ledger.TLS, 1)
 	if r.count.Bytes.Dropped[ledger.TLS] != r.count.Bytes.Captured {
-		r.Errorf("%d bytes of %d dropped", r.count.Bytes.Dropped[ledger.TLS], r.count.Bytes.Captured)
+		r.Errorf("%d bytes of %d dropped", r.count.Bytes.Dropped[ledger.TLS],
+			r.count.Bytes.Captured)
 	}
 	if !r.stream().aborted || r.count.Turns != 0 {
 		r.Errorf("aborted: %v, turns: %d", r.stream().aborted, r.count.Turns)

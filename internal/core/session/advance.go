@@ -11,17 +11,18 @@ import (
 	"tcpcopy/internal/core/reasm"
 )
 
-// tlsWait is how long a turn that begins like a TLS record is held until enough of it has come to tell.
-const tlsWait = time.Second
+// recogniseWait is how long a turn is held while too few of its bytes have come to recognise its
+// protocol, or TLS.
+const recogniseWait = time.Second
 
-// Advance does everything that is due at now and returns when it wants to be called again, if nothing
-// else happens before. That is later than now, and to ask again at now changes nothing.
+// Advance does everything that is due at now, and returns when it must be called again if nothing
+// else happens before. That is later than now, and a second call at now changes nothing.
 func (s *Session) Advance(now mono.Time) mono.Time {
 	s.expire(now)
 	for {
-		was := s.state
+		was := s.State()
 		wake := s.act(now)
-		switch s.state {
+		switch s.State() {
 		case Gone:
 			return mono.Never
 		case was:
@@ -30,60 +31,60 @@ func (s *Session) Advance(now mono.Time) mono.Time {
 	}
 }
 
-// act does what the session's state asks for, which may be a change of the state.
+// act does what is due in the session's phase, which may change the phase.
 func (s *Session) act(now mono.Time) mono.Time {
-	switch s.state {
-	case Watching:
+	switch s.phase {
+	case watchingFound, watchingMidTurn, watchingLost:
 		s.seekTurn(now)
-	case Opening:
-		// The first bytes may travel with the handshake: the stream holds them until it has opened. An
-		// adopted copy waits to hear whether the target greets.
-		if !s.adopted {
-			return s.flow(now)
-		}
-	case Greeting:
+	case openingWhole:
+		// The first bytes may travel with the handshake; the stream holds them until it is open.
+		return s.flow(now)
+	case greeting:
 		s.recognise(now)
-		if s.state != Greeting {
+		if s.phase != greeting {
 			return mono.Never
 		}
+		// A protocol that was recognised by the client's bytes sends no greeting.
 		if until := s.greeted(); !s.talk.known() && !until.Reached(now) {
-			return until // a protocol that is known by the client's bytes has no greeting
+			return until
 		}
-		s.state = Flowing
+		s.phase = flowingAdopted
 		s.rebase(now)
-	case Flowing:
+	case flowingWhole, flowingAdopted:
 		return s.flow(now)
-	case Closing:
+	case closingUnopened, closingWhole, closingAdopted:
 		return s.passEnd(now) // a reset may follow the FIN
-	case Refused:
+	case refusedFound, refusedMidTurn, refused:
 		s.discard()
-		s.leave()
+		s.endIfClientEnded()
 	}
 	return mono.Never
 }
 
-// expire ends what has waited for too long: for bytes that were not captured, for the target to take
-// bytes or to close, for anything to happen.
+// expire ends what has waited too long: for missing bytes, for the target to take bytes or to
+// close, or for anything to happen.
 func (s *Session) expire(now mono.Time) {
 	for s.gapLimit().Reached(now) {
-		s.giveUp(now)
+		s.giveUpHole(now)
 	}
 	switch {
-	case s.state == Gone:
+	case s.phase == gone:
 	case s.stallAt().Reached(now) && s.unsent():
 		s.giveUpTarget(now, ledger.SendTimeout)
 	case s.stallAt().Reached(now):
-		s.stream.Abort(now) // all has arrived; the target just does not close
+		s.stream.Abort(now) // everything has arrived; only the target's FIN has not come
 		s.finish()
 	case s.idleAt().Reached(now):
 		s.idle(now)
 	}
 }
 
-// giveUp gives up on missing bytes that will not come any more.
-func (s *Session) giveUp(now mono.Time) {
-	if s.took == s.reader.Next()+1 && !s.reader.Hole() && s.serverFIN && !s.reader.HasEnd() {
-		// One more than we have was acknowledged, and the connection is over: we missed the FIN.
+// giveUpHole gives up on missing bytes that will not come any more.
+func (s *Session) giveUpHole(now mono.Time) {
+	if s.acked == s.reader.Next()+1 && !s.reader.Hole() && s.serverSide == serverEnded &&
+		!s.reader.HasEnd() {
+		// One more than was captured is acknowledged, and the connection is over: the FIN is
+		// missing.
 		s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
 		s.noteHole(now)
 		return
@@ -91,49 +92,45 @@ func (s *Session) giveUp(now mono.Time) {
 	s.gap(now)
 }
 
-// gapLimit is when missing bytes count as lost. Once the server has acknowledged them, nobody will send
-// them again.
+// gapLimit returns when missing bytes count as lost. Once the server has acknowledged them, the
+// client does not send them again.
 func (s *Session) gapLimit() mono.Time {
-	switch {
-	case s.holed == mono.Never || s.state == Closing || s.state == Gone:
+	switch st := s.State(); {
+	case s.holeSince == mono.Never || st == Closing || st == Gone:
 		return mono.Never
-	case s.took > s.reader.Next() && !s.clientEndAcked():
-		return s.holed.Add(cmp.Or(s.svc.HoleGrace, holeGrace))
+	case s.acked > s.reader.Next() && !s.clientEndAcked():
+		return s.holeSince.Add(cmp.Or(s.svc.HoleGrace, holeGrace))
 	default:
-		return s.holed.Add(holeLimit)
+		return s.holeSince.Add(holeLimit)
 	}
 }
 
-// idleAt is when the session ends if neither side says anything.
+// idleAt returns when the session ends if neither side sends anything.
 func (s *Session) idleAt() mono.Time { return s.last.Add(s.svc.Idle) }
 
-// stallAt is when the target has not moved for too long.
+// stallAt returns when the target will have made no progress for too long.
 func (s *Session) stallAt() mono.Time {
 	switch {
 	case s.stream == nil:
 		return mono.Never
 	case s.unsent():
 		return max(s.ready, s.spoke).Add(s.svc.Stall)
-	case s.clientShut:
+	case s.State() == Closing:
 		return max(s.ready, s.shutAt).Add(s.svc.Stall)
 	default:
 		return mono.Never
 	}
 }
 
-// clientEndAcked says whether what the server has acknowledged beyond the bytes in order is just the
-// client's FIN.
+// clientEndAcked reports whether the client's FIN is all that the server has acknowledged beyond
+// the bytes in order.
 func (s *Session) clientEndAcked() bool {
 	end, ok := s.reader.EndOff()
-	return ok && end == s.reader.Next() && s.took == end+1
+	return ok && end == s.reader.Next() && s.acked == end+1
 }
 
-// seekTurn begins a copy at the client's next turn, or, for a connection seen from its SYN on that has
-// no copy yet, does nothing: its SYN begins it.
+// seekTurn opens a copy at the client's next turn.
 func (s *Session) seekTurn(now mono.Time) {
-	if !s.adopted {
-		return
-	}
 	m, ok := s.reader.Mark()
 	for ok && !s.notBefore.Reached(now) {
 		s.reader.NextMark()
@@ -141,30 +138,30 @@ func (s *Session) seekTurn(now mono.Time) {
 	}
 	if !ok {
 		s.drop(s.reader.Next(), s.reason)
-		s.leave()
+		s.endIfClientEnded()
 		return
 	}
 	s.drop(m.Off, s.reason)
-	if s.reader.Next()-m.Off <= 1 { // a window probe; or more is to come
-		s.leave()
+	if s.reader.Next()-m.Off <= 1 { // a window probe, or more is to come
+		s.endIfClientEnded()
 		return
 	}
 	s.reader.NextMark()
 	s.env.Count.Adopted++
-	s.start(now, m.Off, m.Seen, &packet.Segment{})
+	s.start(now, openingAdopted, m.Off, m.Seen, &packet.Segment{})
 }
 
-// leave ends a session without a copy when its client has gone.
-func (s *Session) leave() {
-	if how, _ := s.reader.Ended(); how != reasm.Open {
+// endIfClientEnded ends a session without a copy if its client has ended the connection.
+func (s *Session) endIfClientEnded() {
+	if s.ClientEnded() {
 		s.drop(s.reader.Next(), s.reason)
 		s.dropAhead()
 		s.closeAccount(s.reason)
-		s.state = Gone
+		s.phase = gone
 	}
 }
 
-// greeted is when an adopted copy has heard the target's greeting, or need not wait for one.
+// greeted returns when the target's greeting counts as received, or as not coming.
 func (s *Session) greeted() mono.Time {
 	wait, quiet := s.svc.Gate.Greeting()
 	if s.gate.Answered() > 0 {
@@ -173,15 +170,14 @@ func (s *Session) greeted() mono.Time {
 	return s.ready.Add(wait)
 }
 
-// rebase makes the gate count from after the greeting.
+// rebase has the gate count answers from the end of the greeting.
 func (s *Session) rebase(now mono.Time) {
 	s.svc.Gate.Greeted(s.gate.Answered() > 0)
 	s.gate.Rebase(now)
 }
 
-// flow releases turns as far as the gate lets it, and then the end of the client's direction.
+// flow releases turns as far as the gate permits, and then the end of the client's direction.
 func (s *Session) flow(now mono.Time) mono.Time {
-	s.waiting = false
 	if wake, held := s.recognise(now); held {
 		return wake
 	}
@@ -189,15 +185,13 @@ func (s *Session) flow(now mono.Time) mono.Time {
 		m, ok := s.reader.Mark()
 		if ok && m.Off <= s.released {
 			if wake, open := s.pass(now, m.Note, false); !open {
-				s.waiting = true
 				return wake
 			}
-			if s.targetShut && !s.serverFIN {
+			if s.gate.Closed() && s.serverSide != serverEnded {
 				// Production would have answered this turn: it gets a connection of its own.
 				s.lose(now, ledger.TargetClosed)
 				return mono.Never
 			}
-			s.serverFirst = m.Off == 0
 			s.turn = s.released
 			if s.talk != nil {
 				s.talk.seen = m.Seen
@@ -227,7 +221,8 @@ func (s *Session) flow(now mono.Time) mono.Time {
 	}
 }
 
-// held is when a copy has been busy on its own account for too long.
+// held returns when a protocol that holds the copy back has done so for too long. At that time it
+// ends the copy.
 func (s *Session) held(now mono.Time) mono.Time {
 	until := s.ready.Add(s.svc.Gate.Limit())
 	if until.Reached(now) {
@@ -237,22 +232,25 @@ func (s *Session) held(now mono.Time) mono.Time {
 	return until
 }
 
-// beginTurn counts a turn, and learns from a connection's first whether the service greets.
+// beginTurn counts a turn. The first turn of a connection tells whether the service greets: its
+// client had seen bytes of the server by then, or had not.
 func (s *Session) beginTurn() {
 	s.env.Count.Turns++
-	if !s.adopted && s.released == 0 {
-		s.svc.Gate.Greeted(s.serverFirst)
+	if !s.phase.adopted() && s.released == 0 {
+		s.svc.Gate.Greeted(s.gate.Seen() > 0)
 	}
 }
 
-// pass asks the gate for the turn, or the client's end, that was sent at n.
+// pass asks the gate whether the turn sent at n may go or, if end is set, the client's end. If the
+// gate is not open, wake is when to ask again.
 func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, open bool) {
 	check, release := s.gate.Check, s.gate.Release
 	if end {
 		check, release = s.gate.CheckEnd, s.gate.ReleaseEnd
 	}
 	var answer gate.Answer
-	if answered, known := s.talk.checkKnown(n); known && (s.svc.Gate.Parses() || s.talk.edits()) {
+	answered, known := s.talk.checkKnown(n)
+	if known && (s.svc.Gate.Parses() || s.talk.edits()) {
 		answer, wake = s.gate.CheckKnown(now, n, s.ready, answered)
 	} else {
 		answer, wake = check(now, n, s.ready)
@@ -263,7 +261,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 		return wake, false
 	case gate.TimedOut:
 		s.giveUpTarget(now, ledger.GateTimeout)
-		s.reader.NextMark() // the turn that waited is lost with it; the next one begins anew
+		s.reader.NextMark() // the turn that waited is lost; the next one opens another copy
 		return mono.Never, false
 	case gate.Known:
 		s.env.Count.GateKnown++
@@ -285,7 +283,7 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 	return mono.Never, true
 }
 
-// hurry has what the target has answered so far acknowledged, since a turn waits for the rest of it.
+// hurry has the target's bytes acknowledged at once, since a turn waits for the rest of the answer.
 func (s *Session) hurry() {
 	if n := s.gate.Answered(); n > s.hurried {
 		s.hurried = n
@@ -295,16 +293,17 @@ func (s *Session) hurry() {
 	}
 }
 
-// passEnd ends the copy's direction as the client ended its own, once the gate lets it.
+// passEnd ends the copy's direction as the client ended its own, once the gate permits.
 func (s *Session) passEnd(now mono.Time) mono.Time {
 	how, note := s.reader.Ended()
-	if how == reasm.Open || s.stream == nil || s.clientShut && how == reasm.Closed {
+	closing := s.State() == Closing
+	if how == reasm.Open || !s.phase.copied() || closing && how == reasm.Closed {
 		return mono.Never
 	}
-	if how == reasm.Reset && (s.unsent() || s.state == Opening) {
-		return mono.Never // it would discard what is under way, or what the target is to see of the copy
+	if how == reasm.Reset && (s.unsent() || s.State() == Opening) {
+		return mono.Never // a reset would discard bytes under way, or the connection itself
 	}
-	if !s.clientShut {
+	if !closing {
 		if s.talk.holds() {
 			return s.held(now)
 		}
@@ -312,23 +311,30 @@ func (s *Session) passEnd(now mono.Time) mono.Time {
 			return wake
 		}
 	}
-	if how == reasm.Closed {
-		s.clientShut, s.shutAt = true, now
-		s.state = Closing
-		s.stream.CloseWrite(now)
+	if how == reasm.Reset {
+		s.stream.Abort(now)
+		s.finish()
 		return mono.Never
 	}
-	s.stream.Abort(now)
-	s.finish()
+	s.shutAt = now
+	switch s.phase {
+	case openingWhole:
+		s.phase = closingUnopened
+	case flowingWhole:
+		s.phase = closingWhole
+	case flowingAdopted:
+		s.phase = closingAdopted
+	}
+	s.stream.CloseWrite(now)
 	return mono.Never
 }
 
-// checkTLS refuses the session if the turn that begins is a TLS record; held says that it is refused, or
-// that it is too early to tell.
+// checkTLS refuses the session if the turn that begins is a TLS record. held reports that the
+// session was refused, or that too few bytes have come to tell.
 func (s *Session) checkTLS(now mono.Time) (wake mono.Time, held bool) {
-	midway := s.adopted && s.released == s.base
+	midway := s.phase.adopted() && s.released == s.base
 	if s.talk.edits() && !midway {
-		return mono.Never, false // the protocol says itself what it cannot read
+		return mono.Never, false // the protocol recognises what it cannot read
 	}
 	var first [6]byte
 	n := s.reader.Peek(s.released, first[:])
@@ -337,7 +343,7 @@ func (s *Session) checkTLS(now mono.Time) (wake mono.Time, held bool) {
 		s.Refuse(now, ledger.TLS)
 		return mono.Never, true
 	case tlsMaybe:
-		until := s.spoke.Add(tlsWait)
+		until := s.spoke.Add(recogniseWait)
 		return until, !until.Reached(now)
 	default:
 		return mono.Never, false

@@ -6,24 +6,25 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// behindAfter is how long ago a client sent a turn that still waits for an answer, where its copy counts as behind.
+// behindAfter is how long a turn must have waited for an answer for its copy to count as behind.
 const behindAfter = 10 * time.Millisecond
 
-// Behind says whether the copy has fallen behind its client: the next turn, sent a while ago, waits for the target
-// to answer the one before.
+// Behind reports whether the copy has fallen behind its client: the client's next turn, sent a
+// while ago, waits for the target to answer the previous one.
 func (s *Session) Behind(now mono.Time) bool {
-	if !s.waiting || s.state != Flowing {
+	if s.State() != Flowing || s.talk.unrecognised() {
 		return false
 	}
 	m, ok := s.reader.Mark()
-	return ok && now.Sub(m.At) > behindAfter
+	return ok && m.Off <= s.released && now.Sub(m.At) > behindAfter
 }
 
-// Busy says whether the session has something left to do with what was captured of its client so far: bytes that
-// the target has not taken, or a connection to open or to close. Whoever hands in recorded packets as fast as
-// can be waits for busy sessions; for others he need not, for they wait for him.
+// Busy reports whether the session has work left with what was captured of its client: bytes that
+// the target has not taken, or a connection to open or to close. A source that hands in recorded
+// packets as fast as possible waits for busy sessions. It need not wait for others, which wait for
+// packets.
 func (s *Session) Busy() bool {
-	switch s.state {
+	switch s.State() {
 	case Opening, Greeting, Closing:
 		return true
 	case Flowing:

@@ -2,7 +2,8 @@ package session
 
 import "testing"
 
-// TestBehind: a copy is behind while a turn that was sent a while ago waits for the answer to the one before.
+// TestBehind checks that a copy is behind while a turn that was sent a while ago waits for the
+// answer to the previous one.
 func TestBehind(t *testing.T) {
 	r := fresh(t)
 	behind := func(when string, want bool) {

@@ -5,25 +5,16 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// Handle takes an event of the session's stream.
+// Handle processes an event of the session's stream.
 func (s *Session) Handle(now mono.Time, ev *Event) {
 	if s.stream == nil {
-		return // of a copy that has ended
+		return // the event of a copy that has ended
 	}
 	switch ev.Kind {
 	case Opened:
-		s.ready, s.opened = now, true
-		if s.talk != nil {
-			s.talk.opened = now
-		}
-		if s.state == Opening {
-			s.state = Flowing
-			if s.adopted && !s.talk.edits() {
-				s.state = Greeting
-			}
-		}
+		s.open(now)
 	case Taken:
-		s.take(now, ev.N)
+		s.noteTaken(now, ev.N)
 	case Received:
 		if before := s.gate.Answered(); ev.N > before {
 			s.env.Count.AnswerBytes += ev.N - before
@@ -31,13 +22,12 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 		s.last = max(s.last, now)
 		s.gate.Received(now, ev.N, ev.Hole)
 	case Shut:
-		s.targetShut = true
-		s.gate.Closed()
+		s.gate.Shut()
 	case Finished:
-		s.take(now, s.handed())
+		s.noteTaken(now, s.handed())
 		s.finish()
 	case AnswerEnd, AnswerBytes, AnswersLost:
-		s.hear(now, ev)
+		s.handleAnswer(now, ev)
 	case ResetByPeer:
 		s.broken(ev, ledger.TargetReset)
 	case Failed:
@@ -45,8 +35,27 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 	}
 }
 
-// take accounts for the stream's bytes below the offset n as delivered.
-func (s *Session) take(now mono.Time, n uint64) {
+// open notes that the connection to the target is open.
+func (s *Session) open(now mono.Time) {
+	s.ready = now
+	if s.talk != nil {
+		s.talk.opened = now
+	}
+	switch s.phase {
+	case openingWhole:
+		s.phase = flowingWhole
+	case openingAdopted:
+		s.phase = greeting
+		if s.talk.edits() { // its protocol reads the greeting itself
+			s.phase = flowingAdopted
+		}
+	case closingUnopened:
+		s.phase = closingWhole
+	}
+}
+
+// noteTaken accounts for the stream's first n bytes as delivered.
+func (s *Session) noteTaken(now mono.Time, n uint64) {
 	if s.talk.edits() {
 		if n > s.talk.script.taken {
 			s.account(n)
@@ -64,30 +73,30 @@ func (s *Session) take(now mono.Time, n uint64) {
 	s.ready = now
 }
 
-// broken ends a copy whose connection has gone. What the stream took, but the target never
-// acknowledged, was not delivered.
+// broken ends a copy whose connection is gone. Bytes that the stream took and the target did not
+// acknowledge were not delivered.
 func (s *Session) broken(ev *Event, r ledger.Reason) {
-	if !s.opened {
+	if s.phase.unopened() {
 		s.notBefore = ev.At.Add(retryAfter)
 	}
-	if s.targetShut && r == ledger.TargetReset {
+	if s.gate.Closed() && r == ledger.TargetReset {
 		r = ledger.TargetClosed
 	}
-	s.take(s.ready, ev.N)
+	s.noteTaken(s.ready, ev.N)
 	s.disown(ev.N, r)
-	if s.clientShut && ev.N >= s.handed() {
-		s.finish() // the target closed with a reset, after it had everything
+	if s.State() == Closing && ev.N >= s.handed() {
+		s.finish() // the target closed by a reset, after it had received everything
 		return
 	}
 	s.lost(r)
 }
 
-// disown takes back that what lies beyond the copy's first n bytes was delivered: the stream took it, and
-// the target never acknowledged it.
+// disown revokes that the copy's bytes beyond the first n were delivered: the stream took them, and
+// the target never acknowledged them.
 func (s *Session) disown(n uint64, r ledger.Reason) {
 	var back uint64
 	if s.talk.edits() {
-		// What the last bytes stand for is no longer known: as many of the client's.
+		// Which of the client's bytes these stand for is no longer known; revoke as many.
 		x := s.talk.script
 		back = min(x.taken-min(n, x.taken), x.delivered)
 		x.delivered -= back
@@ -99,7 +108,7 @@ func (s *Session) disown(n uint64, r ledger.Reason) {
 	s.env.Count.Bytes.Drop(r, back)
 }
 
-// giveUpTarget ends the copy because the target has not answered, or taken anything, for too long.
+// giveUpTarget ends the copy because the target has not answered, or taken bytes, for too long.
 func (s *Session) giveUpTarget(now mono.Time, r ledger.Reason) {
 	if m, ok := s.stream.(Meter); ok {
 		s.disown(m.Acked(), r)

@@ -45,8 +45,10 @@ func TestWholeLife(t *testing.T) {
 	r.finishes()
 	r.ended(false, ledger.None)
 	r.bytes(10, ledger.None, 10)
-	if r.count.Turns != 2 || r.count.AnswerBytes != 160 || r.count.GateQuiet+r.count.GatePredicted != 2 {
-		t.Errorf("%d turns, %d bytes answered, the gate opened %d times by silence, %d by number", r.count.Turns, r.count.AnswerBytes,
+	if r.count.Turns != 2 || r.count.AnswerBytes != 160 ||
+		r.count.GateQuiet+r.count.GatePredicted != 2 {
+		t.Errorf("%d turns, %d bytes answered, the gate opened %d times by silence, %d by number",
+			r.count.Turns, r.count.AnswerBytes,
 			r.count.GateQuiet, r.count.GatePredicted)
 	}
 }
@@ -115,6 +117,9 @@ func TestReset(t *testing.T) {
 			r.bytes(3, ledger.None, 3)
 		})
 	}
+}
+
+func TestResetWithoutAnswer(t *testing.T) {
 	t.Run("in the middle of an answer", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")
@@ -143,7 +148,8 @@ func TestReset(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")
 		r.takes()
-		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(1 + r.next), Flags: packet.ACK | packet.RST})
+		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(1 + r.next),
+			Flags: packet.ACK | packet.RST})
 		r.ended(true, ledger.None)
 	})
 	t.Run("far outside the window", func(t *testing.T) {
@@ -163,7 +169,8 @@ func TestReset(t *testing.T) {
 	})
 	t.Run("by the server, of an earlier connection", func(t *testing.T) {
 		r := fresh(t)
-		r.fromServer(packet.Segment{Seq: r.irs + 1<<28, Ack: r.isn - 400000, Flags: packet.ACK | packet.RST})
+		r.fromServer(packet.Segment{Seq: r.irs + 1<<28, Ack: r.isn - 400000,
+			Flags: packet.ACK | packet.RST})
 		r.data("GET")
 		r.copied("GET")
 	})
@@ -206,7 +213,7 @@ func TestPipelining(t *testing.T) {
 	r.copied("abcd")
 }
 
-// What is captured while the gate is shut waits, turn by turn.
+// Turns that are captured while the gate is shut wait, each for its own answer.
 func TestTurnsQueue(t *testing.T) {
 	r := fresh(t)
 	r.data("0")
@@ -247,7 +254,7 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// A burst that is captured before the session is advanced says the same as its packets one by one.
+// A burst that is captured before the session is advanced has the effect of its packets one by one.
 func TestNoGreetingInABurst(t *testing.T) {
 	r := newRig(t)
 	seg := func(s packet.Segment) {
@@ -256,7 +263,8 @@ func TestNoGreetingInABurst(t *testing.T) {
 	}
 	r.syn()
 	seg(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK, Payload: []byte("one")})
-	r.s.FromServer(&packet.Segment{Seq: r.irs + 1, Ack: r.isn + 4, Flags: packet.ACK, Len: 50}, r.now)
+	r.s.FromServer(&packet.Segment{Seq: r.irs + 1, Ack: r.isn + 4, Flags: packet.ACK, Len: 50},
+		r.now)
 	seg(packet.Segment{Seq: r.isn + 4, Ack: r.irs + 51, Flags: packet.ACK, Payload: []byte("two")})
 	r.settle()
 	r.copied("one")
@@ -278,7 +286,7 @@ func TestDribble(t *testing.T) {
 		t.Errorf("%d turns, wanted 1", r.count.Turns)
 	}
 	r.takes()
-	// The same in order out of order.
+	// Packets out of order.
 	r.answers(10)
 	r.replies(10)
 	r.wait(sec)
@@ -416,8 +424,8 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// A client that has closed resets when the server goes on; the server has acknowledged its FIN before. That is no
-// hole, however long the copy has still to do.
+// A client that has closed resets when the server continues, after the server has acknowledged its
+// FIN. No bytes are missing then, however much the copy still has to send.
 func TestResetBehindFIN(t *testing.T) {
 	r := fresh(t)
 	r.data("one")

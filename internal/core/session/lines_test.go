@@ -8,21 +8,28 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// lines is the protocol of these tests: a request is a line, and so is an answer. What a line begins with says
-// what it is:
+// lines is the protocol of these tests: a request is a line, and so is an answer. The first
+// character of a line tells what it is:
 //
-//   - has no answer
-//     ?  has an answer that the server must know of (hint 5)
-//     %  is one whose rest may wait for an interim answer
+//   - it has no answer
+//     ?  the reader of answers must know of it (hint 5)
+//     %  the rest of it may wait for an interim answer
 //     ~  the server speaks unasked from here on
 //     =  another protocol follows
-//     !  cannot be followed
+//     !  it cannot be followed
 type lines struct {
 	inside bool
 	first  byte
 }
 
-const linesKind = proto.Redis
+const linesKind proto.Kind = 2
+
+// The reason and the classes that the protocols of these tests bring to the account.
+var (
+	loginFailed = ledger.DefineReason("login_failed", "the target refused the copy's login", false)
+	errorBusy   = ledger.DefineClass("error 1040", "")
+	errorDenied = ledger.DefineClass("error 1045", "")
+)
 
 func (c *lines) Edits() bool                   { return false }
 func (c *lines) Begin(bool, *proto.Out) error  { *c = lines{}; return nil }
@@ -65,7 +72,7 @@ func lineRequest(first byte) proto.Request {
 	return proto.Request{}
 }
 
-// recogniseLines takes what begins with a capital letter, once a line of it is there.
+// recogniseLines recognises a first line that begins with a capital letter.
 func recogniseLines(client, server []byte) proto.Verdict {
 	switch {
 	case len(client) == 0:
@@ -78,9 +85,9 @@ func recogniseLines(client, server []byte) proto.Verdict {
 	return proto.Yes
 }
 
-// logins edits lines: a copy begins with a greeting of the target's, which it answers by a login of its own,
-// and goes on once that is answered with "ok". Of the client's lines, "login …" is left out, what begins with
-// "secret" is denied, and "a" becomes "alpha".
+// logins edits lines. A copy answers the target's greeting by its own login, and continues once the
+// target answers "ok". Of the client's lines, "login …" is left out, "secret …" is denied, and "a"
+// becomes "alpha".
 type logins struct {
 	ready bool // logged in
 	line  []byte
@@ -117,9 +124,9 @@ func (c *logins) Kept(p []byte, out *proto.Out) error {
 		case "go\n":
 			c.waits, c.went = false, true
 		case "no\n":
-			return &proto.Refusal{Reason: ledger.LoginFailed, Code: 1040}
+			return &proto.Refusal{Reason: loginFailed, Class: errorBusy, Code: 1040}
 		case "never\n":
-			return &proto.Refusal{Reason: ledger.LoginFailed, Code: 1045, Final: true}
+			return &proto.Refusal{Reason: loginFailed, Class: errorDenied, Code: 1045, Final: true}
 		default:
 			return fmt.Errorf("logins: %w: %q", proto.ErrLost, c.kept)
 		}
@@ -157,18 +164,19 @@ func (c *logins) Feed(p []byte, _ uint64, out *proto.Out) error {
 	return nil
 }
 
-// spoken makes the sessions of a rig speak a protocol, or perhaps do so.
+// spoken has the sessions of a rig speak a protocol, which is recognised unless certain is set.
 func spoken(certain bool, client func() proto.Client) func(*Service) {
 	return func(svc *Service) {
 		svc.Certain = certain
-		svc.Protocols = []proto.Protocol{{Kind: linesKind, Recognise: recogniseLines, NewClient: client}}
+		svc.Protocols = []proto.Protocol{{Kind: linesKind, Recognise: recogniseLines,
+			NewClient: client}}
 	}
 }
 
 func newLines() proto.Client  { return new(lines) }
 func newLogins() proto.Client { return new(logins) }
 
-// ends is what the target answers, and where that answer ends.
+// ends has the target send n bytes, which are an answer.
 func (r *rig) ends(n int) {
 	r.Helper()
 	r.replies(n)
@@ -178,10 +186,11 @@ func (r *rig) ends(n int) {
 func (r *rig) endsInterim(n int) {
 	r.Helper()
 	r.replies(n)
-	r.event(Event{Kind: AnswerEnd, Answer: proto.Answer{End: r.stream().received, Size: uint64(n), Interim: true}})
+	r.event(Event{Kind: AnswerEnd, Answer: proto.Answer{End: r.stream().received, Size: uint64(n),
+		Interim: true}})
 }
 
-// tells is what the target answers, handed back.
+// tells has the target send bytes that the protocol wants to read.
 func (r *rig) tells(text string) {
 	r.Helper()
 	r.replies(len(text))

@@ -10,34 +10,44 @@ import (
 	"tcpcopy/internal/proto/segments"
 )
 
-// serverReader is what client and server say to each other there, on a connection whose protocol is known: it
-// reads the bytes of both as they are captured, whatever the copy is at. So it is known how many answers the
-// client had seen when it began a turn, and how production fared, for the account. It begins with the
-// connection or, found under way and after a gap, with a turn that was begun when all had been answered.
+// serverReader reads the conversation between the client and the production server, on a connection
+// whose protocol is known. It reads the bytes of both as they are captured, however far the copy
+// is. It knows how many answers the client had seen when it began a turn, and how production fared,
+// for the account. It begins with the connection or, found under way and after a gap, with a turn
+// that began when everything had been answered.
 type serverReader struct {
-	further bool // it is counted for another copy of the connection
-	over    bool // nothing more is read on this connection; what was read by then holds
-	begun   bool
-	inside  bool // of a request, its beginning was read
+	further bool // production's answers are counted for another copy of the connection
+	state   readState
+	inside  bool // the beginning of a request was read, and its end was not
 
-	kind    proto.Kind
-	client  proto.Client
-	answers segments.Follower
-	began   uint64 // the client's bytes are read from here on, an offset of the session's reader
-	read    uint64 // and were, up to here
-	from    uint64 // the server's bytes are read from here on, as the session's sent counts
-	asked   uint64 // requests that have an answer
+	protocol *proto.Protocol
+	client   proto.Client
+	answers  segments.Follower
+	began    uint64 // offset of the client's bytes at which reading began
+	read     uint64 // the client's bytes below this offset were read
+	from     uint64 // the server's bytes that preceded reading, counted like the session's sent
+	asked    uint64 // requests that have an answer
 
-	ends  []uint64 // where answers end, as from counts
-	first int      // those before it are passed
-	past  uint64   // how many were passed
-	times stopwatch
+	ends   []uint64 // where answers end, counted like from
+	first  int      // ends before it are passed
+	passed uint64   // how many ends were passed
+	times  stopwatch
 }
 
-// maxEnds bounds the answers that were not passed yet.
+// readState is the state of a serverReader.
+type readState uint8
+
+const (
+	readIdle  readState = iota // it waits for a place to begin at
+	reading                    // it follows requests and answers
+	readEnded                  // it reads no more of this connection; what it has read holds
+	readNever                  // it will not begin: the protocol is not read
+)
+
+// maxEnds is how many answers may end that no turn has passed.
 const maxEnds = 1 << 14
 
-// newServerReader returns what a session reads of production's own answers; nil: nothing.
+// newServerReader returns the reader of a new session, or nil if production's answers are not read.
 func newServerReader(svc *Service, further bool) *serverReader {
 	if !svc.Production || len(svc.Protocols) == 0 {
 		return nil
@@ -45,40 +55,44 @@ func newServerReader(svc *Service, further bool) *serverReader {
 	return &serverReader{further: further}
 }
 
-// hasBegun says whether reading has begun; it may be over.
-func (p *serverReader) hasBegun() bool { return p != nil && p.begun }
+// hasBegun reports whether reading has begun. It may have ended.
+func (p *serverReader) hasBegun() bool {
+	return p != nil && (p.state == reading || p.state == readEnded)
+}
 
-// reads says whether the server's answers are followed at present.
-func (p *serverReader) reads() bool { return p.hasBegun() && !p.over }
+// reads reports whether the server's answers are followed at present.
+func (p *serverReader) reads() bool { return p != nil && p.state == reading }
 
-// total is how many final answers were read.
-func (p *serverReader) total() uint64 { return p.past + uint64(len(p.ends)-p.first) }
+// total returns how many final answers were read.
+func (p *serverReader) total() uint64 { return p.passed + uint64(len(p.ends)-p.first) }
 
-// answered is how many answers a client had seen whole that had seen so many of the server's bytes. ok says
-// that all were read since the client's bytes at the offset base. seen never falls.
+// answered returns how many whole answers a client had seen that had seen so many of the server's
+// bytes. ok reports whether all were read since the client's bytes at the offset base. seen must
+// not fall from call to call.
 func (p *serverReader) answered(seen, base uint64) (n uint64, ok bool) {
 	if !p.hasBegun() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
 		return 0, false
 	}
 	ends := p.ends[p.first:]
-	return p.past + uint64(sort.Search(len(ends), func(i int) bool { return ends[i] > seen })), true
+	n = uint64(sort.Search(len(ends), func(i int) bool { return ends[i] > seen }))
+	return p.passed + n, true
 }
 
-// pass forgets where the answers end that the client of a turn which has gone had seen.
+// pass forgets the ends of the answers that the client of a released turn had seen.
 func (p *serverReader) pass(seen uint64) {
 	if !p.hasBegun() {
 		return
 	}
 	for p.first < len(p.ends) && p.ends[p.first] <= seen {
 		p.first++
-		p.past++
+		p.passed++
 	}
 	if p.first > 0 && 2*p.first >= len(p.ends) {
 		p.ends, p.first = p.ends[:copy(p.ends, p.ends[p.first:])], 0
 	}
 }
 
-// kept is how much of the pool is in use.
+// kept returns how many bytes of the pool are in use.
 func (p *serverReader) kept() int {
 	if !p.hasBegun() {
 		return 0
@@ -86,15 +100,15 @@ func (p *serverReader) kept() int {
 	return p.answers.Kept()
 }
 
-// close gives buffers back.
+// close returns buffers to the pool.
 func (p *serverReader) close() {
 	if p != nil {
 		p.answers.Close()
 	}
 }
 
-// stopProduction stops reading, until a turn begins that one can begin with again. lost says that there was more
-// to read.
+// stopProduction stops reading until a turn begins at which reading can begin again. lost reports
+// that there was more to read.
 func (s *Session) stopProduction(lost bool) {
 	p := s.server
 	if !p.reads() {
@@ -104,29 +118,35 @@ func (s *Session) stopProduction(lost bool) {
 	*p = serverReader{further: p.further, read: p.read}
 }
 
-// endProduction stops reading for good.
+// endProduction stops reading for good. lost reports that there was more to read.
 func (s *Session) endProduction(lost bool) {
 	p := s.server
-	if p == nil || p.over {
+	switch {
+	case p == nil:
+		return
+	case p.state == readIdle:
+		p.state = readNever
+	case p.state == reading:
+		p.state = readEnded
+	default:
 		return
 	}
 	if lost && p.total() > 0 && !p.further {
 		s.env.Count.Requests.ProductionLost++
 	}
-	p.over = true
 	p.close()
 }
 
-// overhear reads what has come of the client by the time at.
-func (s *Session) overhear(at mono.Time) {
+// readRequests reads the client's bytes that were captured by the time at.
+func (s *Session) readRequests(at mono.Time) {
 	p := s.server
-	if p == nil || p.over {
+	if p == nil || p.state > reading {
 		return
 	}
-	if m, ok := s.reader.LastMark(); ok && p.begun && m.Seen-p.from > p.answers.Read() {
-		s.stopProduction(true) // the client has seen what we have not
+	if m, ok := s.reader.LastMark(); ok && p.reads() && m.Seen-p.from > p.answers.Read() {
+		s.stopProduction(true) // the client has seen bytes of the server that were not captured
 	}
-	if !p.begun && !s.beginProduction() {
+	if !p.reads() && !s.beginProduction() {
 		return
 	}
 	for end := s.reader.Next(); p.read < end; {
@@ -134,7 +154,7 @@ func (s *Session) overhear(at mono.Time) {
 		out := s.env.scratch()
 		err := p.client.Feed(v, 0, out)
 		p.read += uint64(len(v))
-		switch over := p.ask(out, at); {
+		switch over := p.noteRequests(out, at); {
 		case err != nil || len(v) == 0:
 			s.endProduction(true)
 			return
@@ -145,8 +165,9 @@ func (s *Session) overhear(at mono.Time) {
 	}
 }
 
-// ask takes what the reader of requests has found; over says that there are no more.
-func (p *serverReader) ask(out *proto.Out, at mono.Time) (over bool) {
+// noteRequests notes the requests that the client's reader has found. over reports that no more
+// follow.
+func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 	for i := range out.Steps {
 		st := &out.Steps[i]
 		if p.inside = st.Kind == proto.PassOn; p.inside {
@@ -166,58 +187,64 @@ func (p *serverReader) ask(out *proto.Out, at mono.Time) (over bool) {
 	return false
 }
 
-// beginProduction begins to read where the client's bytes begin, or with its newest turn, if the server has
-// said nothing since and the protocol is known by now.
+// beginProduction begins to read where the client's bytes begin or, later, at its newest turn. It
+// returns false if the server has sent bytes since, or if the protocol is not known yet.
 func (s *Session) beginProduction() bool {
 	p := s.server
 	var at reasm.Mark
-	if s.adopted || p.read > 0 {
+	if s.phase.adopted() || p.read > 0 {
 		m, ok := s.reader.LastMark()
 		if !ok || m.Seen < m.Sent || m.Off < p.read {
 			return false
 		}
 		at = m
 	}
-	if s.sent > at.Seen || !s.serverKnown {
+	if s.sent > at.Seen || s.serverSide == serverUnknown {
 		return false
 	}
-	var protocol *proto.Protocol
-	switch {
-	case s.talk != nil && s.talk.protocol != nil:
-		protocol = s.talk.protocol
-	case s.svc.Certain:
-		protocol = &s.svc.Protocols[0]
-	default:
-		var room [firstMost]byte
-		n := s.reader.Peek(at.Off, room[:])
-		found, verdict := s.svc.recognise(room[:n], nil)
-		if verdict == proto.Unsure && n < len(room) {
-			return false
-		}
-		protocol = found
+	protocol, known := s.protocolAt(at.Off)
+	if !known {
+		return false
 	}
 	if protocol == nil || protocol.Watch == nil {
-		p.over = true
+		p.state = readNever
 		return false
 	}
 	client, answers := protocol.Watch()
-	*p = serverReader{further: p.further, begun: true, kind: protocol.Kind, client: client, answers: segments.Follow(answers),
-		began: at.Off, read: at.Off, from: at.Seen, ends: p.ends[:0]}
+	*p = serverReader{further: p.further, state: reading, protocol: protocol, client: client,
+		answers: segments.Follow(answers), began: at.Off, read: at.Off, from: at.Seen,
+		ends: p.ends[:0]}
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
-	if client.Begin(s.adopted, s.env.scratch()) != nil {
+	if client.Begin(s.phase.adopted(), s.env.scratch()) != nil {
 		s.endProduction(false)
 		return false
 	}
 	return true
 }
 
-// overhearServer reads a segment of production's server.
-func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
+// protocolAt returns the protocol of the connection, which it recognises by the client's bytes from
+// the offset off on if the copy has not done so. A nil protocol is one that is not read. known is
+// false if too few bytes have come to tell.
+func (s *Session) protocolAt(off uint64) (protocol *proto.Protocol, known bool) {
+	switch {
+	case s.talk != nil && s.talk.protocol != nil:
+		return s.talk.protocol, true
+	case s.svc.Certain:
+		return &s.svc.Protocols[0], true
+	}
+	var room [firstMost]byte
+	n := s.reader.Peek(off, room[:])
+	protocol, verdict := s.svc.recognise(room[:n], nil)
+	return protocol, verdict != proto.Unsure || n == len(room)
+}
+
+// readAnswers reads a segment of production's server.
+func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 	p := s.server
 	if !p.reads() {
 		return
 	}
-	s.env.told = p.answers.Take(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
+	s.env.told = p.answers.Feed(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)
 	for i := range s.env.told {
 		told := &s.env.told[i]
 		if len(told.Bytes) > 0 {
@@ -225,13 +252,13 @@ func (s *Session) overhearServer(seg *packet.Segment, at mono.Time) {
 		}
 		count := &s.env.Count.Requests.Production
 		if !p.further {
-			countAnswer(count, p.kind, &told.Answer)
+			countAnswer(count, p.protocol, &told.Answer)
 		}
 		if told.Interim {
 			continue
 		}
-		if went, ok := p.times.stop(p.total()); ok && !p.further {
-			timeAnswer(count, went, told.First, told.At)
+		if sent, ok := p.times.stop(p.total()); ok && !p.further {
+			timeAnswer(count, sent, told.First, told.At)
 		}
 		p.ends = append(p.ends, p.from+told.End)
 	}

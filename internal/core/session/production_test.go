@@ -14,23 +14,16 @@ import (
 	"tcpcopy/internal/proto/redis"
 )
 
-var (
-	redisProtocol = proto.Protocol{Kind: proto.Redis, Recognise: redis.Recognise,
-		NewClient: func() proto.Client { return redis.NewClient() },
-		Watch:     func() (proto.Client, proto.Answers) { return redis.NewClient(), redis.NewAnswers() }}
-	httpProtocol = proto.Protocol{Kind: proto.HTTP1, Recognise: http1.Recognise,
-		NewClient: func() proto.Client { return http1.NewClient() },
-		Watch:     func() (proto.Client, proto.Answers) { return http1.NewClient(), http1.NewAnswers() }}
-)
+var redisProtocol, httpProtocol = *redis.Protocol, *http1.Protocol
 
-// watched makes the sessions of a rig read what production answers.
+// watched has the sessions of a rig read production's answers.
 func watched(certain bool, p proto.Protocol) func(*Service) {
 	return func(svc *Service) {
 		svc.Production, svc.Certain, svc.Protocols = true, certain, []proto.Protocol{p}
 	}
 }
 
-// speaks is what the server sends; the client has not seen it yet.
+// speaks has the server send text that the client has not seen yet.
 func (r *rig) speaks(text string) {
 	r.Helper()
 	r.speaksAt(r.sent, text)
@@ -39,11 +32,12 @@ func (r *rig) speaks(text string) {
 
 func (r *rig) speaksAt(off int, text string) {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + off), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK,
-		Len: len(text), Payload: []byte(text)})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + off), Ack: r.isn.Add(1 + r.next),
+		Flags: packet.ACK,
+		Len:   len(text), Payload: []byte(text)})
 }
 
-// sees says that the client has seen the server's bytes up to now.
+// sees has the client see what the server has sent.
 func (r *rig) sees() { r.seen = r.sent }
 
 func (r *rig) production(want ledger.Answers, lost uint64) {
@@ -51,8 +45,17 @@ func (r *rig) production(want ledger.Answers, lost uint64) {
 	got := r.count.Requests.Production
 	got.First, got.Whole = ledger.Delays{}, ledger.Delays{}
 	if got != want || r.count.Requests.ProductionLost != lost {
-		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got, r.count.Requests.ProductionLost, want, lost)
+		r.Errorf("at %v: production's answers %+v, %d lost, wanted %+v, %d", r.now, got,
+			r.count.Requests.ProductionLost, want, lost)
 	}
+}
+
+// statuses returns counts of HTTP's classes of status, from 1xx on.
+func statuses(counts ...uint64) (by ledger.ByClass) {
+	for i, n := range counts {
+		by[http1.Protocol.Class(&proto.Answer{Status: uint16(100 * (i + 1))})] = n
+	}
+	return by
 }
 
 const (
@@ -60,8 +63,8 @@ const (
 	pong = "+PONG\r\n"
 )
 
-// A client with two requests under way, each of which it sends when it has seen one answer, though production
-// has sent all that the client has seen.
+// A client with two outstanding requests sends one for each answer that it sees. When it does, it
+// has seen everything that production has sent.
 func TestProductionWindow(t *testing.T) {
 	for name, certain := range map[string]bool{"certain": true, "recognised": false} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +88,7 @@ func TestProductionWindow(t *testing.T) {
 			r.ends(10)
 			r.copied(ping + ping + ping + ping)
 			r.takes()
-			// Two answers at once ask for two.
+			// A client that has seen two answers more waits for two.
 			r.speaks(pong)
 			r.sees()
 			r.data(ping)
@@ -99,7 +102,7 @@ func TestProductionWindow(t *testing.T) {
 	}
 }
 
-// Half of an answer more is no answer more.
+// A client that has seen half of an answer waits for none.
 func TestProductionHalf(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	r.data(ping)
@@ -122,7 +125,8 @@ func TestProductionStatus(t *testing.T) {
 		further bool
 		want    ledger.Answers
 	}{
-		{"the first copy", false, ledger.Answers{Answered: 3, Failed: 1, Status: [5]uint64{1, 2, 0, 0, 1}}},
+		{"the first copy", false,
+			ledger.Answers{Answered: 3, Failed: 1, Status: statuses(1, 2, 0, 0, 1)}},
 		{"another copy", true, ledger.Answers{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -147,7 +151,7 @@ func TestProductionStatus(t *testing.T) {
 	}
 }
 
-// Out of order, twice, overlapping: as the client's own kernel would read it.
+// Segments out of order, repeated and overlapping are read as the client's kernel reads them.
 func TestProductionOrder(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	r.data(ping + ping)
@@ -178,7 +182,7 @@ func TestProductionUnderWay(t *testing.T) {
 	r.production(ledger.Answers{Answered: 1}, 0)
 }
 
-// Where production was answering when the turn began, what comes next is not the answer to it.
+// If production was answering when the turn began, what it sends next does not answer that turn.
 func TestProductionUnderWayUnsettled(t *testing.T) {
 	r := newRig(t, watched(true, redisProtocol))
 	r.seen, r.sent, r.next = 1000, 1000, 500
@@ -195,8 +199,8 @@ func TestProductionUnderWayUnsettled(t *testing.T) {
 	r.production(ledger.Answers{Answered: 1}, 0)
 }
 
-// A packet of the server's was not captured: the client has seen what we have not. The turn goes by what is
-// known of the target alone, and reading begins again with it.
+// A packet of the server was not captured, but its client has seen it. The turn is gated by the
+// target's answers alone, and reading begins again with it.
 func TestProductionMissed(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	r.data(ping)
@@ -233,7 +237,7 @@ func TestProductionGap(t *testing.T) {
 	r.production(ledger.Answers{Answered: 2}, 1)
 }
 
-// Where only headers are captured there is nothing to read, and nothing was lost.
+// If only headers are captured there is nothing to read, and nothing is lost.
 func TestProductionCut(t *testing.T) {
 	r := fresh(t, watched(true, redisProtocol))
 	for range 3 {
@@ -280,7 +284,8 @@ func TestProductionEnds(t *testing.T) {
 		}, ledger.Answers{Answered: maxEnds + 1}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := fresh(t, watched(true, redisProtocol), func(svc *Service) { svc.MaxBytes = 64 << 20 })
+			r := fresh(t, watched(true, redisProtocol),
+				func(svc *Service) { svc.MaxBytes = 64 << 20 })
 			r.data(ping)
 			r.speaks(pong)
 			r.sees()
@@ -293,8 +298,8 @@ func TestProductionEnds(t *testing.T) {
 	}
 }
 
-// What is denied has no answer of the target's, and one of production's: a copy that leaves requests out
-// counts production's answers, and waits by its own.
+// A denied request is answered by production and not by the target. A copy that leaves requests out
+// counts production's answers, and is gated by the target's.
 func TestProductionOfEdited(t *testing.T) {
 	p := httpProtocol
 	p.NewClient = func() proto.Client {
@@ -319,10 +324,10 @@ func TestProductionOfEdited(t *testing.T) {
 	r.copied(request("/1"))
 	r.ends(5)
 	r.copied(request("/1") + request("/2"))
-	r.production(ledger.Answers{Answered: 2, Status: [5]uint64{0, 2}}, 0)
+	r.production(ledger.Answers{Answered: 2, Status: statuses(0, 2)}, 0)
 }
 
-// A copy that is far behind goes by what was read, when production has long closed.
+// A copy that is far behind is gated by what was read, long after production has closed.
 func TestProductionBehind(t *testing.T) {
 	r := fresh(t, watched(false, httpProtocol))
 	const (
@@ -347,11 +352,11 @@ func TestProductionBehind(t *testing.T) {
 		r.ends(50)
 	}
 	r.copied(strings.Repeat(get, 6))
-	r.production(ledger.Answers{Answered: 6, Status: [5]uint64{0, 6}}, 0)
+	r.production(ledger.Answers{Answered: 6, Status: statuses(0, 6)}, 0)
 }
 
-// Whatever the packets look like in which requests and answers come, every turn is known to be begun when its
-// client had seen as many answers as it had.
+// However requests and answers are cut into packets, it is known for each turn how many answers its
+// client had seen.
 func TestProductionProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := fresh(t, watched(rapid.Bool().Draw(rt, "certain"), redisProtocol))
@@ -374,7 +379,8 @@ func TestProductionProperty(t *testing.T) {
 				n := min(rapid.IntRange(1, 4).Draw(rt, "answers"), asked-len(answers))
 				from := len(sentAnswers)
 				for range n {
-					sentAnswers += rapid.SampledFrom([]string{pong, "$3\r\nabc\r\n", "*2\r\n:1\r\n$-1\r\n", "-ERR no\r\n"}).Draw(rt, "answer")
+					sentAnswers += rapid.SampledFrom([]string{pong, "$3\r\nabc\r\n",
+						"*2\r\n:1\r\n$-1\r\n", "-ERR no\r\n"}).Draw(rt, "answer")
 					answers = append(answers, len(sentAnswers))
 				}
 				cuts := []int{from, len(sentAnswers)}
@@ -384,7 +390,8 @@ func TestProductionProperty(t *testing.T) {
 				slices.Sort(cuts)
 				var pieces [][2]int
 				for i := range len(cuts) - 1 {
-					pieces = append(pieces, [2]int{max(0, cuts[i]-rapid.IntRange(0, 3).Draw(rt, "over")), cuts[i+1]})
+					pieces = append(pieces,
+						[2]int{max(0, cuts[i]-rapid.IntRange(0, 3).Draw(rt, "over")), cuts[i+1]})
 				}
 				for _, i := range rapid.Permutation(pieces).Draw(rt, "order") {
 					r.speaksAt(i[0], sentAnswers[i[0]:i[1]])
@@ -402,10 +409,12 @@ func TestProductionProperty(t *testing.T) {
 				}
 			}
 			if got, ok := r.s.server.answered(uint64(r.seen), 0); !ok || got != want {
-				rt.Fatalf("the client had seen %d bytes and %d answers: %d, %v", r.seen, want, got, ok)
+				rt.Fatalf("the client had seen %d bytes and %d answers: %d, %v", r.seen, want, got,
+					ok)
 			}
 		}
-		if q := r.count.Requests; q.Production.Answered != uint64(len(answers)) || q.ProductionLost > 0 {
+		if q := r.count.Requests; q.Production.Answered != uint64(len(answers)) ||
+			q.ProductionLost > 0 {
 			rt.Fatalf("%d answers: %+v", len(answers), q)
 		}
 		r.end()

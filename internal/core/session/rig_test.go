@@ -21,8 +21,8 @@ const (
 	sec = mono.Time(time.Second)
 )
 
-// rig is a session between a client and a server, told packet by packet, and a target that the test plays.
-// After each step it advances the session and holds the ledger against its equation.
+// rig is a session between a client and a server, whose packets a test makes, and a target that the
+// test plays. After each step it advances the session and checks the account.
 type rig struct {
 	*testing.T
 	pool  chunk.Pool
@@ -34,7 +34,7 @@ type rig struct {
 	begun bool
 	if0   int32 // where packets are captured
 	deaf  bool  // streams read no answers
-	// further: it is not the first copy of its connection.
+	// further reports that it is not the first copy of its connection.
 	further bool
 
 	isn, irs seqnum.Value // of the client and the server
@@ -43,9 +43,11 @@ type rig struct {
 	sent     int          // by the server
 
 	streams []*fakeStream
+
+	watch func() // called after every step that may change the phase; nil: it is not watched
 }
 
-// fakeStream is what a copy does, for a test to look at.
+// fakeStream is a Stream that records what it is told.
 type fakeStream struct {
 	r        *rig
 	spec     OpenSpec
@@ -137,7 +139,7 @@ var (
 	productionAddr = netip.MustParseAddrPort("198.51.100.1:80")
 )
 
-// newRig returns a rig in which nothing was said. Sequence numbers wrap soon.
+// newRig returns a rig in which no packet was sent. Sequence numbers wrap soon.
 func newRig(t *testing.T, change ...func(*Service)) *rig {
 	r := &rig{T: t, now: 100 * sec, isn: 0xfffffff0, irs: 0xffffff00, if0: 1}
 	r.svc = Service{
@@ -155,7 +157,7 @@ func newRig(t *testing.T, change ...func(*Service)) *rig {
 	return r
 }
 
-// fresh is a new connection, established in production and at the target.
+// fresh returns a new connection that is established in production and at the target.
 func fresh(t *testing.T, change ...func(*Service)) *rig {
 	r := newRig(t, change...)
 	r.syn()
@@ -163,7 +165,7 @@ func fresh(t *testing.T, change ...func(*Service)) *rig {
 	return r
 }
 
-// end takes the session down and looks whether anything is left.
+// end ends the session and checks that nothing is left.
 func (r *rig) end() {
 	if !r.begun {
 		return
@@ -195,6 +197,9 @@ func (r *rig) end() {
 // settle advances the session and checks what must hold after every step.
 func (r *rig) settle() {
 	r.Helper()
+	if r.watch != nil {
+		r.watchAdvance()
+	}
 	if r.s.State() != Gone {
 		r.wake = r.s.Advance(r.now)
 		if r.wake <= r.now {
@@ -205,12 +210,30 @@ func (r *rig) settle() {
 		was, count := r.s, r.count
 		again := r.s.Advance(r.now)
 		if again != r.wake || !reflect.DeepEqual(was, r.s) || count != r.count {
-			r.Fatalf("at %v: Advance again changes things: wakes at %v and %v,\n%+v\n%+v", r.now, r.wake, again, was, r.s)
+			r.Fatalf("at %v: Advance again changes things: wakes at %v and %v,\n%+v\n%+v", r.now,
+				r.wake, again, was, r.s)
 		}
 	} else {
 		r.wake = mono.Never
 	}
 	r.balance()
+}
+
+// watchAdvance does what Advance does, one step at a time.
+func (r *rig) watchAdvance() {
+	r.watch()
+	if r.s.State() == Gone {
+		return
+	}
+	r.s.expire(r.now)
+	r.watch()
+	for was := r.s.phase; ; was = r.s.phase {
+		r.s.act(r.now)
+		r.watch()
+		if r.s.phase == was || r.s.State() == Gone {
+			return
+		}
+	}
 }
 
 func (r *rig) balance() {
@@ -221,7 +244,7 @@ func (r *rig) balance() {
 	var sessions, bytes uint64
 	if r.s.State() != Gone {
 		bytes = r.s.reader.Next() - r.s.settled
-		if r.s.open {
+		if r.s.phase.accounted() {
 			sessions = 1
 		}
 	}
@@ -231,12 +254,14 @@ func (r *rig) balance() {
 	if got := r.count.Bytes.InFlight(); got != bytes {
 		r.Fatalf("at %v: %d bytes in flight by the ledger, %d in fact", r.now, got, bytes)
 	}
-	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.server.kept(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
-		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept, r.pool.InUse())
+	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.server.kept(); r.s.State() != Gone &&
+		int64(kept) != r.pool.InUse() {
+		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept,
+			r.pool.InUse())
 	}
 }
 
-// wait lets time pass; the session is advanced whenever it wants to be.
+// wait lets time pass, and advances the session when it is due.
 func (r *rig) wait(d mono.Time) {
 	r.Helper()
 	end := r.now + d
@@ -253,37 +278,43 @@ func (r *rig) wait(d mono.Time) {
 
 // ---- the client ----
 
+func (r *rig) init(seg packet.Segment, midTurn bool) {
+	r.begun = true
+	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7,
+		Client: clientAddr, Production: productionAddr, Further: r.further}, r.now, &seg, midTurn)
+}
+
 func (r *rig) fromClient(seg packet.Segment) {
 	r.Helper()
 	seg.Src, seg.Dst = clientAddr, productionAddr
 	seg.Len = max(seg.Len, len(seg.Payload))
 	if !r.begun {
-		r.begun = true
-		r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7, Client: clientAddr, Production: productionAddr, Further: r.further},
-			r.now, &seg, false)
+		r.init(seg, false)
 	}
 	r.s.FromClient(r.now, &seg, r.now, r.if0)
 	r.settle()
 }
 
-// seg is a segment of the client's with the given offset, payload and flags beside ACK.
+// seg has the client send a segment with the offset, payload, and flags in addition to ACK.
 func (r *rig) seg(off int, payload string, flags packet.Flags) {
 	r.Helper()
-	r.fromClient(packet.Segment{Seq: r.isn.Add(1 + off), Ack: r.irs.Add(1 + r.seen), Flags: packet.ACK | flags,
+	r.fromClient(packet.Segment{Seq: r.isn.Add(1 + off), Ack: r.irs.Add(1 + r.seen),
+		Flags:  packet.ACK | flags,
 		Window: 500, Payload: []byte(payload)})
 	r.next = max(r.next, off+len(payload))
 }
 
 func (r *rig) syn() {
 	r.Helper()
-	r.fromClient(packet.Segment{Seq: r.isn, Flags: packet.SYN, Window: 64240, Opts: packet.Options{MSS: 1460}})
+	r.fromClient(packet.Segment{Seq: r.isn, Flags: packet.SYN, Window: 64240,
+		Opts: packet.Options{MSS: 1460}})
 	r.fromServer(packet.Segment{Seq: r.irs, Ack: r.isn + 1, Flags: packet.SYN | packet.ACK})
 	r.ack()
 }
 
 func (r *rig) ack() { r.Helper(); r.seg(r.next, "", 0) }
 
-// data sends the next bytes.
+// data has the client send the next bytes.
 func (r *rig) data(payload string) { r.Helper(); r.seg(r.next, payload, packet.PSH) }
 
 func (r *rig) fin() { r.Helper(); r.seg(r.next, "", packet.FIN) }
@@ -298,14 +329,15 @@ func (r *rig) fromServer(seg packet.Segment) {
 	r.settle()
 }
 
-// says is what the server sends; the client has not seen it yet.
+// says has the server send n bytes that the client has not seen yet.
 func (r *rig) says(n int) {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK, Len: n})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+		Flags: packet.ACK, Len: n})
 	r.sent += n
 }
 
-// answers is what the server sends and the client acknowledges.
+// answers has the server send n bytes, and the client acknowledge them.
 func (r *rig) answers(n int) {
 	r.Helper()
 	r.says(n)
@@ -315,12 +347,14 @@ func (r *rig) answers(n int) {
 
 func (r *rig) serverAcks(off int) {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + off), Flags: packet.ACK})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + off),
+		Flags: packet.ACK})
 }
 
 func (r *rig) serverFIN() {
 	r.Helper()
-	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK | packet.FIN})
+	r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+		Flags: packet.ACK | packet.FIN})
 }
 
 // ---- the target ----
@@ -357,7 +391,7 @@ func (r *rig) takes() {
 	r.event(Event{Kind: Taken, N: uint64(f.taken)})
 }
 
-// replies is what the target answers.
+// replies has the target send n bytes.
 func (r *rig) replies(n int) {
 	r.Helper()
 	f := r.stream()
@@ -366,7 +400,11 @@ func (r *rig) replies(n int) {
 }
 
 func (r *rig) targetShuts() { r.Helper(); r.event(Event{Kind: Shut}) }
-func (r *rig) finishes()    { r.Helper(); r.event(Event{Kind: Finished, N: uint64(len(r.stream().text))}) }
+func (r *rig) finishes() {
+	r.Helper()
+	r.event(Event{Kind: Finished,
+		N: uint64(len(r.stream().text))})
+}
 func (r *rig) targetResets(acked int) {
 	r.Helper()
 	r.event(Event{Kind: ResetByPeer, N: uint64(acked)})
@@ -379,7 +417,7 @@ func (r *rig) fails(why ledger.Reason, acked int) {
 
 // ---- what is expected ----
 
-// copied says what the current copy was given.
+// copied checks what the current copy was given.
 func (r *rig) copied(text string) {
 	r.Helper()
 	if got := r.stream().text; got != text {
@@ -401,7 +439,7 @@ func (r *rig) state(want State) {
 	}
 }
 
-// ended says that the session is over, how its copy ended, and how the ledger has it.
+// ended checks that the session is over, how its copy ended, and its account.
 func (r *rig) ended(aborted bool, why ledger.Reason) {
 	r.Helper()
 	r.state(Gone)
@@ -411,7 +449,7 @@ func (r *rig) ended(aborted bool, why ledger.Reason) {
 	r.sessions(1, why, 1)
 }
 
-// sessions says how many sessions were captured, and how many of them ended for a reason.
+// sessions checks how many sessions were captured, and how many of these ended for a reason.
 func (r *rig) sessions(captured uint64, why ledger.Reason, n uint64) {
 	r.Helper()
 	r.flow("sessions", &r.count.Sessions, captured, why, n)

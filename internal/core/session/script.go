@@ -9,40 +9,36 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// script is what a copy sends where that is not the client's very bytes: pieces in order, each of which stands
-// for some of the client's bytes, or for none. Offsets are of two kinds: out counts the copy's bytes, as its
-// stream does; the client's are those of the session's reader.
+// script is what a copy sends if its protocol makes the bytes: pieces in order, each of which
+// stands for some of the client's bytes, or for none. Copy offsets count the bytes that the copy
+// sends, as its stream does; client offsets are those of the session's reader.
 type script struct {
 	pieces    []piece
 	first     int    // pieces before it are settled
-	end       uint64 // out: behind the last piece
-	released  uint64 // out: the stream may send what is below
-	taken     uint64 // out: the stream needs nothing below
-	upTo      uint64 // the client's: where begins what is not decided yet
-	delivered uint64 // the client's bytes that were counted as delivered
-	kept      int    // bytes of buffers
+	end       uint64 // copy offset after the last piece
+	released  uint64 // the stream may send the bytes below this copy offset
+	taken     uint64 // the stream needs the bytes below this copy offset no more
+	upTo      uint64 // client offset of the first byte that no piece stands for
+	delivered uint64 // how many of the client's bytes were counted as delivered
+	kept      int    // bytes of the pool's buffers in use
 }
 
-// piece is a run of the copy's bytes: some of the client's own, or others in their place, or none.
+// piece is a run of the copy's bytes: some of the client's own, others in their place, or none.
 type piece struct {
-	out    uint64 // where it begins
-	client uint64 // where the client's bytes begin that it stands for
+	out    uint64 // copy offset of its first byte
+	client uint64 // client offset of the first byte that it stands for
 	n      int    // how many bytes the copy sends
-	stands int    // how many of the client's they stand for
-	said   []byte // from the pool; nil: the client's own
+	stands int    // how many of the client's bytes it stands for
+	said   []byte // the bytes, from the pool; nil: the client's own
 	why    ledger.Reason
 }
 
-// add appends what a step says.
+// add appends the piece that a step makes.
 func (x *script) add(pool *chunk.Pool, st *proto.Step, text []byte) {
 	p := piece{out: x.end, client: x.upTo, stands: st.N}
 	switch st.Kind {
 	case proto.PassOn:
-		if i := len(x.pieces) - 1; i >= x.first && x.pieces[i].own() && x.pieces[i].client+uint64(x.pieces[i].stands) == x.upTo {
-			x.pieces[i].n += st.N
-			x.pieces[i].stands += st.N
-			x.end += uint64(st.N)
-			x.upTo += uint64(st.N)
+		if x.extend(st.N) {
 			return
 		}
 		p.n = st.N
@@ -60,10 +56,27 @@ func (x *script) add(pool *chunk.Pool, st *proto.Step, text []byte) {
 	x.pieces = append(x.pieces, p)
 }
 
-// own says that the piece is the client's own bytes.
+// extend adds n of the client's own bytes to the last piece. It returns false if the piece is not
+// the client's own bytes, or they do not end where these begin.
+func (x *script) extend(n int) bool {
+	if len(x.pieces) == x.first {
+		return false
+	}
+	p := &x.pieces[len(x.pieces)-1]
+	if !p.own() || p.client+uint64(p.stands) != x.upTo {
+		return false
+	}
+	p.n += n
+	p.stands += n
+	x.end += uint64(n)
+	x.upTo += uint64(n)
+	return true
+}
+
+// own reports whether the piece is the client's own bytes.
 func (p *piece) own() bool { return p.said == nil && p.n > 0 }
 
-// view returns bytes of the copy's: see Record.
+// view returns bytes of the copy; see Record.
 func (x *script) view(r *reasm.Reader, off uint64, max int) []byte {
 	live := x.pieces[x.first:]
 	i := sort.Search(len(live), func(i int) bool { return live[i].out+uint64(live[i].n) > off })
@@ -88,6 +101,7 @@ func (x *script) next(pool *chunk.Pool) {
 	}
 }
 
+// free returns the piece's buffer to the pool.
 func (x *script) free(pool *chunk.Pool, p *piece) {
 	if p.said != nil {
 		x.kept -= cap(p.said)
@@ -96,14 +110,15 @@ func (x *script) free(pool *chunk.Pool, p *piece) {
 	}
 }
 
-// close gives all buffers back.
+// close returns all buffers to the pool.
 func (x *script) close(pool *chunk.Pool) {
 	for i := range x.pieces[x.first:] {
 		x.free(pool, &x.pieces[x.first+i])
 	}
 }
 
-// account settles what the copy's first n bytes stand for, now that the stream has taken them.
+// account settles the client's bytes that the copy's first n bytes stand for: the stream has taken
+// these.
 func (s *Session) account(n uint64) {
 	x := s.talk.script
 	x.taken = max(x.taken, min(n, x.released))
@@ -125,7 +140,8 @@ func (s *Session) account(n uint64) {
 	s.taken = s.settled
 }
 
-// deliver accounts for the client's bytes below the offset end: the target has them, or what stands for them.
+// deliver accounts for the client's bytes below the offset end as delivered: the target has them,
+// or what stands for them.
 func (s *Session) deliver(end uint64) {
 	if end > s.settled {
 		s.env.Count.Bytes.Delivered += end - s.settled
@@ -135,7 +151,7 @@ func (s *Session) deliver(end uint64) {
 	}
 }
 
-// unsent says whether the stream was given bytes that it has not taken.
+// unsent reports whether the stream was given bytes that it has not taken.
 func (s *Session) unsent() bool {
 	if s.talk.edits() {
 		return s.talk.script.released > s.talk.script.taken
@@ -143,7 +159,7 @@ func (s *Session) unsent() bool {
 	return s.released > s.taken
 }
 
-// handed is how many bytes the stream was given.
+// handed returns how many bytes the stream was given.
 func (s *Session) handed() uint64 {
 	if s.talk.edits() {
 		return s.talk.script.released

@@ -12,7 +12,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// loggedIn is a copy of an editing protocol, past its login.
+// loggedIn returns a copy with a protocol that edits, after its login.
 func loggedIn(t *testing.T) *rig {
 	r := newRig(t, spoken(true, newLogins))
 	r.syn()
@@ -62,7 +62,7 @@ func TestEditsLines(t *testing.T) {
 	want.Drop(ledger.Filtered)
 	want.Drop(ledger.Filtered)
 	r.requests(want)
-	// Both answers to what went, and nothing for what did not.
+	// Each request that was sent is answered, and no other.
 	r.answers(10)
 	r.data("d\n")
 	r.ends(4)
@@ -72,7 +72,7 @@ func TestEditsLines(t *testing.T) {
 	r.copied("login ours\nalpha\nb\nc\nd\n")
 }
 
-// The bytes of two packets and half a line pass through as they are.
+// Lines that are not edited pass unchanged, however they are cut into packets.
 func TestEditsPassThrough(t *testing.T) {
 	r := loggedIn(t)
 	r.data("a long")
@@ -173,8 +173,8 @@ func TestEditsBroken(t *testing.T) {
 	r.bytes(6, ledger.None, 6)
 	r.targetResets(len("login ours\none\n"))
 	r.sessions(1, ledger.TargetReset, 1)
-	// alpha was never acknowledged; how many of the client's bytes it stood for is not known any more, but
-	// not more than there were.
+	// "alpha" was not acknowledged. How many of the client's bytes it stood for is no longer known,
+	// but not more than there were.
 	r.bytes(6, ledger.TargetReset, 6)
 }
 
@@ -187,17 +187,19 @@ func TestEditsDeafStream(t *testing.T) {
 	r.data("two\n")
 	r.copies(1)
 	if !r.stream().aborted || r.stream().text != "" {
-		t.Error("a copy that nobody can log in goes on")
+		t.Error("a copy that cannot log in goes on")
 	}
 	r.sessions(1, ledger.ProtoLost, 1)
 }
 
-// What production's server says is told as far as it was captured, before and after the copy's beginning.
+// A protocol that edits gets the production server's bytes as far as they were captured, before and
+// after the copy begins.
 func TestEditsServer(t *testing.T) {
 	r := newRig(t, spoken(true, newLogins))
 	r.syn()
 	say := func(text string, n int) {
-		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK, Len: n, Payload: []byte(text)})
+		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+			Flags: packet.ACK, Len: n, Payload: []byte(text)})
 		r.sent += n
 	}
 	say("hello", 1000)
@@ -222,7 +224,8 @@ func TestGreetingIsHeard(t *testing.T) {
 	r.syn()
 	r.opened()
 	for _, p := range []string{"hello", ", world"} {
-		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn + 1, Flags: packet.ACK, Len: len(p), Payload: []byte(p)})
+		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn + 1, Flags: packet.ACK,
+			Len: len(p), Payload: []byte(p)})
 		r.sent += len(p)
 	}
 	r.seen = r.sent
@@ -230,12 +233,14 @@ func TestGreetingIsHeard(t *testing.T) {
 	r.tells("hello\n")
 	r.tells("ok\n")
 	r.copied("login ours\none\n")
-	if got, want := r.s.talk.client.(*logins).heard, []string{"0 hello, world"}; !reflect.DeepEqual(got, want) {
+	if got, want := r.s.talk.client.(*logins).heard,
+		[]string{"0 hello, world"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("heard %q, wanted %q", got, want)
 	}
 }
 
-// What a protocol has not decided when it begins to hold is handed to it again, and its turn counts once.
+// Bytes that a protocol has not consumed when it begins to hold are handed to it again. Their turn
+// counts once.
 func TestEditsHeldBack(t *testing.T) {
 	r := loggedIn(t)
 	r.data("one\nwait\ntwo\n")
@@ -258,7 +263,7 @@ func TestEditsHeldBack(t *testing.T) {
 	}
 }
 
-// Numbers of a protocol's may be those of a TLS record.
+// A protocol's packet may begin like a TLS record.
 func TestEditsWhatLooksLikeTLS(t *testing.T) {
 	r := loggedIn(t)
 	const line = "\x16\x03\x01\x00\x05\x01 and so on\n"
@@ -266,7 +271,7 @@ func TestEditsWhatLooksLikeTLS(t *testing.T) {
 	r.copied("login ours\n" + line)
 }
 
-// A copy ends for a reason of its protocol's; where another would fare no better, it is the last.
+// A copy ends for a reason of its protocol. It is the last one if another could not do better.
 func TestEditsRefused(t *testing.T) {
 	for _, final := range []bool{false, true} {
 		r := newRig(t, spoken(true, newLogins))
@@ -282,28 +287,30 @@ func TestEditsRefused(t *testing.T) {
 		if !r.stream().aborted {
 			t.Error("the copy goes on")
 		}
-		r.bytes(6, ledger.LoginFailed, 6)
+		r.bytes(6, loginFailed, 6)
 		var want ledger.Requests
 		state := Watching
 		if final {
 			state = Refused
-			want.Refuse(1045)
+			want.Refuse(errorDenied)
 		} else {
-			want.Refuse(1040)
+			want.Refuse(errorBusy)
 		}
-		if got := r.count.Requests.Refused; got != want.Refused || r.s.state != state || r.count.ProtoLost > 0 {
-			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.state, want.Refused, state)
+		if got := r.count.Requests.Refused; got != want.Refused || r.s.State() != state ||
+			r.count.ProtoLost > 0 {
+			t.Errorf("refused %v, state %d; want %v, %d", got, r.s.State(), want.Refused, state)
 		}
 	}
 }
 
-// However the client's bytes are cut, and however much of the copy's the stream takes at a time, the target gets
-// what the protocol makes of them, and every byte of the client is accounted for once.
+// However the client's bytes are cut, and however many bytes the stream takes at a time, the target
+// gets what the protocol makes of them, and every byte of the client is accounted for once.
 func TestEditsAnyCut(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := loggedIn(t)
 		defer r.end()
-		lines := rapid.SliceOfN(rapid.SampledFrom([]string{"a\n", "b\n", "secret\n", "login x\n", "a long one\n"}), 1, 20).Draw(rt, "lines")
+		lines := rapid.SliceOfN(rapid.SampledFrom([]string{"a\n", "b\n", "secret\n", "login x\n",
+			"a long one\n"}), 1, 20).Draw(rt, "lines")
 		text, want := strings.Join(lines, ""), "login ours\n"
 		var denied, passed int
 		for _, l := range lines {

@@ -14,7 +14,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// Opener makes the streams of a shard; it must not block.
+// Opener opens the streams of a shard. Open must not block.
 type Opener interface {
 	Open(now mono.Time, spec *OpenSpec) Stream
 }
@@ -25,12 +25,13 @@ type Env struct {
 	Count  *ledger.Counters
 	Opener Opener
 
-	out   proto.Out // room for what a protocol's reader says
+	// Scratch space, reused by every call of a protocol's readers.
+	out   proto.Out
 	told  []proto.Told
 	found []proto.Answer
 }
 
-// scratch is room for one call of a protocol's reader.
+// scratch returns an empty Out for one call of a protocol's reader. The next call invalidates it.
 func (e *Env) scratch() *proto.Out {
 	e.out.Reset()
 	return &e.out
@@ -39,102 +40,88 @@ func (e *Env) scratch() *proto.Out {
 // Service is what the sessions of one mapping share within a shard.
 type Service struct {
 	Gate       *gate.Service
-	Protocols  []proto.Protocol // that its connections may speak; empty: nobody asks
-	Certain    bool             // they all speak the first of Protocols: it need not be recognised
-	Production bool             // production's own answers may be captured whole: they are read, too
-	WholeOnly  bool             // do not adopt connections found under way
-	MaxBytes   int              // a session may hold as much of the pool
-	Idle       time.Duration    // a session with nothing to do ends after this
-	Stall      time.Duration    // a session whose target takes no bytes, or does not close, ends after this
-	// HoleGrace is how long a hole may stay open though the server has acknowledged what we miss: longer than
-	// packets are out of order, and than whoever hands them in may pause between two. 0: 200 ms.
+	Protocols  []proto.Protocol // the protocols to recognise; empty: none
+	Certain    bool             // all connections speak Protocols[0]; it need not be recognised
+	Production bool             // production's own answers may be captured whole, and are read
+	WholeOnly  bool             // connections found under way are not copied
+	MaxBytes   int              // most bytes of the pool that one session may hold
+	Idle       time.Duration    // ends a session in which nothing happens for so long
+	// Stall ends a session whose target takes no bytes, or does not close, for so long.
+	Stall time.Duration
+	// HoleGrace is how long a hole may stay open after the server has acknowledged the missing
+	// bytes. It must exceed the time by which packets are captured out of order, and the longest
+	// pause between two batches of packets. 0 means 200 ms.
 	HoleGrace time.Duration
 }
 
-// State is where a session stands.
-type State uint8
-
-// The states of a session.
 const (
-	// Watching: there is no copy; the session waits for the client's next turn, to begin one there.
-	Watching State = iota
-	// Opening: the copy's connection is asked for.
-	Opening
-	// Greeting: an adopted copy has opened, and waits whether the target speaks first.
-	Greeting
-	// Flowing: turns go to the target as the gate lets them.
-	Flowing
-	// Closing: our direction is closed; the target's is not yet.
-	Closing
-	// Refused: the connection is not copied; its bytes are only counted.
-	Refused
-	// Gone: nothing is left to do; the shard forgets the session.
-	Gone
-)
-
-const (
-	// Lull is how long a connection must have been silent for its next bytes to start a turn, though
-	// nothing is known of what came before them.
+	// Lull is the silence after which a client's next bytes start a turn, even if what preceded
+	// them was not captured.
 	Lull = time.Second
-	// retryAfter is how long after a copy that could not open the client's turns begin no other: a target
-	// that is down is not asked again for each of them.
+	// retryAfter is how long a session opens no further copy after one that could not open, so that
+	// a target that is down is not tried again for each turn.
 	retryAfter = time.Second
-	// holeGrace is Service.HoleGrace by default: as long as packets of two capture rings may be out of order.
+	// holeGrace is the default of Service.HoleGrace: the time by which packets of two capture rings
+	// may be out of order.
 	holeGrace = 200 * time.Millisecond
-	// holeLimit is how long a hole may stay open in any case: some of the client's retransmissions.
+	// holeLimit is how long a hole may stay open in any case. It allows for several
+	// retransmissions.
 	holeLimit = 5 * time.Second
 )
 
-// Session is one client connection and its copy.
+// serverDirection is what is known of the direction from the production server to the client.
+type serverDirection uint8
+
+const (
+	serverUnknown serverDirection = iota // no packet has told its sequence numbers
+	serverOpen                           // serverBase is known
+	serverEnded                          // serverEnd is known as well: the server has sent its FIN
+)
+
+// Session is one client connection and its copy. Its states are described at phase.
+//
+// Offsets of the client's bytes are those of the session's reader unless said otherwise. Counts of
+// the server's bytes begin at serverBase.
 type Session struct {
 	env *Env
 	svc *Service
 
 	id                 ID
 	client, production netip.AddrPort
-	state              State
+	phase              phase
+	serverSide         serverDirection
 	reason             ledger.Reason // why there is no copy (Watching, Refused)
-	open               bool          // the ledger holds an account for it
-	adopted            bool
-	clientShut         bool // the client's end was passed on
-	targetShut         bool
-	opened             bool // the copy's connection has opened
-	serverKnown        bool
-	serverFIN          bool
-	met                bool // a packet of the client's was taken before
-	serverFirst        bool // the client had seen the server's bytes before it sent any
-	waiting            bool // a turn waits for the target's answer to the one before
 
-	isn        seqnum.Value // the client's
+	isn        seqnum.Value // the client's initial sequence number
 	serverBase seqnum.Value // the sequence number of the server's first byte
-	seen       uint64       // the server's bytes that the client had seen
-	sent       uint64       // the server's bytes that were sent
-	serverEnd  uint64       // where the server's direction ends, if serverFIN
-	took       uint64       // the client's bytes that the server has acknowledged: an offset of reader
+	seen       uint64       // server bytes that the client had acknowledged
+	sent       uint64       // server bytes that were sent
+	serverEnd  uint64       // the length of the server's direction (serverEnded)
+	acked      uint64       // the client's bytes below this offset were acknowledged by the server
 
 	reader   reasm.Reader
 	gate     gate.Gate
-	stream   Stream
-	talk     *talk         // nil: no protocol is known, or will be
-	server   *serverReader // nil: its answers are not read
-	base     uint64        // the copy's offset 0, as an offset of reader
-	released uint64        // offset of reader below which the stream may send
-	turn     uint64        // where the turn began that is released now, as an offset of reader
-	settled  uint64        // offset of reader below which every byte is accounted for
-	hurried  uint64        // what the target had answered when it was last acknowledged in a hurry
-	taken    uint64        // what the stream has taken, as an offset of reader
+	stream   Stream        // the copy's connection to the target; nil while there is no copy
+	talk     *talk         // nil: no protocol is known, nor can become known
+	server   *serverReader // nil: production's answers are not read
+	base     uint64        // the offset of the copy's first byte
+	released uint64        // the stream may send the bytes below this offset
+	turn     uint64        // the offset at which the current turn began
+	settled  uint64        // every byte below this offset is accounted for
+	hurried  uint64        // answer bytes that have been acknowledged at once
+	taken    uint64        // the stream needs the bytes below this offset no more
 
-	last   mono.Time // something was heard of either side
-	ready  mono.Time // the stream last was given bytes, took some, or opened
-	spoke  mono.Time // the client last sent bytes
-	holed  mono.Time // since when bytes are missing; Never if none are
-	shutAt mono.Time // we closed our direction
+	last      mono.Time // when either side was last heard
+	ready     mono.Time // when the stream last was given bytes, took bytes, or opened
+	spoke     mono.Time // when the client last sent bytes
+	holeSince mono.Time // since when bytes are missing; Never if none are
+	shutAt    mono.Time // when the copy's direction was closed (Closing)
 
 	notBefore mono.Time // no copy begins earlier
-	seenPkt   fingerprint
+	previous  fingerprint
 }
 
-// fingerprint tells a packet from the one before it.
+// fingerprint identifies a packet of the client, to find one that was captured twice.
 type fingerprint struct {
 	seq, ack seqnum.Value
 	ts       uint32
@@ -144,24 +131,27 @@ type fingerprint struct {
 	flags    packet.Flags
 }
 
-// Init makes s the session of a client's connection, whose first packet, captured at that time, the shard
-// has in hand and hands to FromClient next: it opens the copy if that is a SYN, and else waits for a turn.
-// midTurn says that the capture has not run for long enough to know that the client was silent before it.
-func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time, first *packet.Segment, midTurn bool) {
+// Init makes s the session of the client connection whose first packet was captured at the time at.
+// The caller hands the same packet to FromClient next. A SYN opens the copy at once; otherwise the
+// session waits for a turn. midTurn reports that the capture has not run for long enough to know
+// whether the client was silent before this packet.
+func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
+	first *packet.Segment, midTurn bool) {
 	reader := s.reader
 	*s = Session{env: env, svc: svc, id: spec.ID, client: spec.Client, production: spec.Production,
-		reader: reader, last: at, ready: at, spoke: at, holed: mono.Never}
+		reader: reader, last: at, ready: at, spoke: at, holeSince: mono.Never}
 	s.isn = first.Seq
 	s.talk, s.server = newTalk(svc), newServerReader(svc, spec.Further)
 	if first.Flags.Has(packet.SYN) {
-		s.openAccount()
+		s.phase = watchingNew
+		s.env.Count.Sessions.Captured++
 		s.reader.Init(env.Pool, first.Seq+1, 0)
 		return
 	}
-	s.adopted = true
+	s.phase = watchingFound
 	s.reason = ledger.NoSYN
 	if svc.WholeOnly {
-		s.state = Refused
+		s.phase = refusedFound
 	}
 	if !midTurn {
 		s.spoke = at.Add(-Lull)
@@ -169,29 +159,30 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time, fir
 	s.reader.Init(env.Pool, first.Seq, 0)
 }
 
-// ID is the session's name in its shard.
+// ID returns the session's name in its shard.
 func (s *Session) ID() ID { return s.id }
 
-// State is where the session stands.
-func (s *Session) State() State { return s.state }
+// State returns the session's state.
+func (s *Session) State() State { return s.phase.state() }
 
-// Client is the client's address.
+// Client returns the client's address.
 func (s *Session) Client() netip.AddrPort { return s.client }
 
-// Production is the address that the client connected to.
+// Production returns the address that the client connected to.
 func (s *Session) Production() netip.AddrPort { return s.production }
 
-// ISN is the client's initial sequence number: with it a repeated SYN is told from a new connection.
+// ISN returns the client's initial sequence number, which distinguishes a repeated SYN from the SYN
+// of a new connection.
 func (s *Session) ISN() seqnum.Value { return s.isn }
 
-// Stream is the copy's stream; nil while there is none.
+// Stream returns the copy's stream, or nil if there is no copy.
 func (s *Session) Stream() Stream { return s.stream }
 
-// Content says that nothing waits for more of the target's answer: it is whole, as far as is known, and
-// the client has not gone on yet.
+// Content reports whether the session waits for no more of the target's answer: the answer is whole
+// as far as is known, and the client has sent no further turn and no end.
 func (s *Session) Content() bool {
 	_, turn := s.reader.Mark()
-	if s.state != Flowing || turn || s.reader.HasEnd() {
+	if s.State() != Flowing || turn || s.reader.HasEnd() {
 		return false
 	}
 	if s.talk.known() {
@@ -200,32 +191,39 @@ func (s *Session) Content() bool {
 	return s.gate.Whole(s.sent)
 }
 
-// ClientEnded says whether the client has ended the connection, as far as was captured.
+// ClientEnded reports whether the client has ended the connection and every byte before the end was
+// captured.
 func (s *Session) ClientEnded() bool {
 	how, _ := s.reader.Ended()
 	return how != reasm.Open
 }
 
+// openAccount enters a connection found under way in the account, unless it is there.
 func (s *Session) openAccount() {
-	if !s.open {
-		s.open = true
-		s.env.Count.Sessions.Captured++
-	}
-}
-
-func (s *Session) closeAccount(r ledger.Reason) {
-	if !s.open {
+	switch s.phase {
+	case watchingFound:
+		s.phase = watchingMidTurn
+	case refusedFound:
+		s.phase = refusedMidTurn
+	default:
 		return
 	}
-	s.open = false
-	if r == ledger.None {
+	s.env.Count.Sessions.Captured++
+}
+
+// closeAccount accounts for the end of the session or of its copy. The caller changes the phase
+// next.
+func (s *Session) closeAccount(r ledger.Reason) {
+	switch {
+	case !s.phase.accounted():
+	case r == ledger.None:
 		s.env.Count.Sessions.Delivered++
-	} else {
+	default:
 		s.env.Count.Sessions.Drop(r, 1)
 	}
 }
 
-// drop accounts for the client's bytes below the offset end: they will not be sent.
+// drop accounts for the client's bytes below the offset end as dropped.
 func (s *Session) drop(end uint64, r ledger.Reason) {
 	if end > s.settled {
 		s.env.Count.Bytes.Drop(r, end-s.settled)
@@ -234,21 +232,23 @@ func (s *Session) drop(end uint64, r ledger.Reason) {
 	}
 }
 
-// start begins a copy at the offset off, of a client that had seen that many of the server's bytes. syn
-// is the client's SYN, or an empty segment.
-func (s *Session) start(now mono.Time, off, seen uint64, syn *packet.Segment) {
-	s.openAccount()
-	s.state = Opening
-	s.base, s.turn, s.released, s.taken = off, off, off, off
-	s.targetShut, s.clientShut, s.opened, s.hurried = false, false, false, 0
+// start opens a copy that begins at the offset off, for a client that had seen the given number of
+// the server's bytes. syn is the client's SYN, or an empty segment. The phase is one of Opening.
+func (s *Session) start(now mono.Time, opening phase, off, seen uint64, syn *packet.Segment) {
+	if !s.phase.accounted() {
+		s.env.Count.Sessions.Captured++
+	}
+	s.phase = opening
+	s.base, s.turn, s.released, s.taken, s.hurried = off, off, off, off, 0
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
-	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client, Production: s.production,
-		SYN: syn.Opts, Window: syn.Window, Record: s, Listen: s.talk != nil})
+	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client,
+		Production: s.production, SYN: syn.Opts, Window: syn.Window, Record: s,
+		Listen: s.talk != nil})
 	s.beginTalk(now, seen)
 }
 
-// View returns bytes of the copy's: see Record.
+// View implements Record.
 func (s *Session) View(off uint64, max int) []byte {
 	if s.talk.edits() {
 		return s.talk.script.view(&s.reader, off, max)
@@ -256,8 +256,8 @@ func (s *Session) View(off uint64, max int) []byte {
 	return s.reader.View(s.base+off, max)
 }
 
-// lose ends the copy for a reason that is not the client's: what was captured of the turn is dropped,
-// and the client's next turn begins another copy.
+// lose aborts the copy and accounts for its loss. The captured part of the current turn is dropped;
+// the client's next turn opens another copy.
 func (s *Session) lose(now mono.Time, r ledger.Reason) {
 	if s.stream != nil {
 		s.stream.Abort(now)
@@ -265,29 +265,26 @@ func (s *Session) lose(now mono.Time, r ledger.Reason) {
 	s.lost(r)
 }
 
-// lost is lose without a stream to abort.
+// lost is lose for a copy whose stream is gone.
 func (s *Session) lost(r ledger.Reason) {
 	s.endTalk()
 	s.stream = nil
-	s.state, s.reason = Watching, r
-	s.adopted = true
 	s.closeAccount(r)
+	s.phase, s.reason = watchingLost, r
 	if s.svc.WholeOnly {
-		s.state = Refused
+		s.phase = refused
 	}
 }
 
-// Refuse ends the copy, and the session does not begin another. One that is refused stays so for the
-// first reason.
+// Refuse ends the copy for the reason r; the session opens no other. A session that is refused
+// already keeps its first reason.
 func (s *Session) Refuse(now mono.Time, r ledger.Reason) {
-	if s.state == Refused || s.state == Gone {
+	if st := s.State(); st == Refused || st == Gone {
 		return
 	}
-	if s.reason == ledger.NoSYN {
-		s.openAccount()
-	}
+	s.openAccount()
 	s.lose(now, r)
-	s.state = Refused
+	s.phase = refused
 	s.endProduction(false)
 	s.discard()
 }
@@ -301,43 +298,43 @@ func (s *Session) discard() {
 	}
 }
 
-// finish ends the session: all that the client sent has arrived.
+// finish ends the session successfully: all that the client sent has arrived.
 func (s *Session) finish() {
 	s.endTalk()
 	s.stream = nil
 	s.drop(s.reader.Next(), ledger.TargetClosed)
 	s.dropAhead()
 	s.closeAccount(ledger.None)
-	s.state = Gone
+	s.phase = gone
 }
 
-// End ends the session whatever its state, for a reason of the shard's.
+// End ends the session in any state. r is the shard's reason; a session without a copy keeps its
+// own.
 func (s *Session) End(now mono.Time, r ledger.Reason) {
-	if s.state == Gone {
+	switch s.State() {
+	case Gone:
 		return
-	}
-	if s.stream != nil {
+	case Watching, Refused:
+		r = s.reason
+	default:
 		s.stream.Abort(now)
 		s.stream = nil
-	}
-	if s.state == Watching || s.state == Refused {
-		r = s.reason
 	}
 	s.endTalk()
 	s.drop(s.reader.Next(), r)
 	s.dropAhead()
 	s.closeAccount(r)
-	s.state = Gone
+	s.phase = gone
 }
 
-// Superseded says that the client has opened another connection from the same port: what it had sent on
-// this one still arrives, and then it ends.
+// Superseded tells the session that the client has opened another connection from the same port.
+// What the client had sent on this one is still copied; then the session ends.
 func (s *Session) Superseded() {
 	s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
 }
 
-// Drain says that nothing more is captured: once what the client had sent has arrived and was answered,
-// the copy is closed.
+// Drain tells the session that nothing more is captured. Once everything that the client had sent
+// has arrived and was answered, the copy is closed.
 func (s *Session) Drain() {
 	s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
 }
@@ -356,7 +353,7 @@ func (s *Session) lastNote() reasm.Note {
 	return reasm.Note{Seen: s.seen, Sent: max(s.sent, s.seen), At: s.last}
 }
 
-// dropAhead accounts for bytes that still wait behind a hole when the session ends.
+// dropAhead accounts for the bytes that still wait behind a hole when the session ends.
 func (s *Session) dropAhead() {
 	if n := s.reader.Ahead(); n > 0 {
 		s.env.Count.Bytes.Captured += uint64(n)
@@ -364,7 +361,7 @@ func (s *Session) dropAhead() {
 	}
 }
 
-// Close gives the session's buffers back. The session must be Gone.
+// Close returns the session's buffers to the pool. The session must be Gone.
 func (s *Session) Close() {
 	s.reader.Close()
 	s.server.close()

@@ -2,39 +2,40 @@ package session
 
 import "tcpcopy/internal/core/mono"
 
-// maxTimed is how many requests under way at once are timed.
+// maxTimed is how many outstanding requests are timed at once.
 const maxTimed = 64
 
-// stopwatch keeps when requests went whose answers are still to come, by their numbers. While more are under way
-// than it keeps, later ones are not timed.
+// stopwatch keeps when requests were sent whose answers are outstanding. Requests are numbered in
+// the order in which they are sent. While maxTimed of them are kept, further ones are not timed.
 type stopwatch struct {
-	from uint64 // the number of the first that is kept
-	went []mono.Time
+	from uint64 // the number of sent[0]
+	sent []mono.Time
 }
 
-// start notes that the n-th request has gone. Numbers rise.
+// start notes that the n-th request was sent at now. n must rise from call to call.
 func (w *stopwatch) start(n uint64, now mono.Time) {
 	switch {
-	case len(w.went) == 0:
+	case len(w.sent) == 0:
 		w.from = n
-	case n != w.from+uint64(len(w.went)) || len(w.went) == maxTimed:
+	case n != w.from+uint64(len(w.sent)) || len(w.sent) == maxTimed:
 		return
 	}
-	w.went = append(w.went, now)
+	w.sent = append(w.sent, now)
 }
 
-// stop says when the n-th request went, whose answer has ended, if that was kept; those before it are forgotten.
-func (w *stopwatch) stop(n uint64) (went mono.Time, ok bool) {
+// stop returns when the n-th request was sent, whose answer has ended. ok reports whether it was
+// timed. Requests up to the n-th are forgotten.
+func (w *stopwatch) stop(n uint64) (at mono.Time, ok bool) {
 	i := n - w.from
-	if n < w.from || i >= uint64(len(w.went)) {
+	if n < w.from || i >= uint64(len(w.sent)) {
 		return 0, false
 	}
-	went = w.went[i]
-	if i++; i == uint64(len(w.went)) {
-		w.went = w.went[:0]
-		return went, true
+	at = w.sent[i]
+	if i++; i == uint64(len(w.sent)) {
+		w.sent = w.sent[:0]
+		return at, true
 	}
-	w.went = w.went[:copy(w.went, w.went[i:])]
+	w.sent = w.sent[:copy(w.sent, w.sent[i:])]
 	w.from += i
-	return went, true
+	return at, true
 }

@@ -42,8 +42,8 @@ func TestStopwatch(t *testing.T) {
 	stop(100+2*maxTimed, 7, true)
 }
 
-// An answer is timed from when its request had gone whole, or could go, to its first and its last byte: the
-// target's by its stream's word, production's as it was captured.
+// An answer is timed from the moment when its whole request was sent, or could be, to its first and
+// its last byte: the target's as its stream reports it, production's as it is captured.
 func TestAnswerTimes(t *testing.T) {
 	r := newRig(t, watched(true, redisProtocol))
 	r.syn()
@@ -60,7 +60,8 @@ func TestAnswerTimes(t *testing.T) {
 	r.takes()
 	answer := func(began mono.Time) {
 		r.replies(9)
-		r.event(Event{Kind: AnswerEnd, First: began, Answer: proto.Answer{End: r.stream().received}})
+		r.event(Event{Kind: AnswerEnd, First: began,
+			Answer: proto.Answer{End: r.stream().received}})
 	}
 	r.wait(40 * ms)
 	began := r.now

@@ -1,8 +1,8 @@
-// Package session is one client connection and its copy at the target: it puts the client's bytes in
-// order, holds each turn until the gate opens, and writes it to a Stream.
+// Package session is one client connection and its copy at the target. A Session orders the
+// client's bytes, holds each turn until the gate opens, and writes it to a Stream.
 //
-// It is pure: packets, events and the time are handed in; what it wants is said through the Stream and
-// the deadline it returns. One shard owns a session.
+// The package is pure: packets, events and the time are handed in, and its output is calls of the
+// Stream and the deadline that Advance returns. One shard owns a session.
 package session
 
 import (
@@ -14,92 +14,95 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// ID names a session within its shard for as long as the process runs; an ID is never used again, so an
-// event for a session that has ended finds nobody.
+// ID names a session within its shard. No ID is used twice while the process runs, so an event for
+// a session that has ended finds none.
 type ID uint64
 
-// Record is the client's bytes in order, offset 0 being the first that the copy sends. A Stream reads
-// from it what it was told it may send, as often as it must, until it reports those bytes as taken.
+// Record is the bytes that the copy sends, in order. Offset 0 is the first. A Stream reads the
+// bytes that were released to it, as often as it must, until it reports them as taken.
 type Record interface {
-	// View returns at most max bytes that start at the offset off: a view that holds until the next
-	// event reports them taken. It does not cross the border between two packets of the client, so a
-	// copy can keep the client's segments. It is empty past the record's end.
+	// View returns at most max bytes from the offset off on, or none beyond the end of the record.
+	// They end where one of the client's packets ends, so that a copy can keep the client's
+	// segments. The view is the session's, and valid until the stream has reported its bytes as
+	// taken.
 	View(off uint64, max int) []byte
 }
 
-// OpenSpec is what a Stream needs to know to open.
+// OpenSpec is what a Stream must know to open.
 type OpenSpec struct {
 	ID         ID
-	Client     netip.AddrPort // the real client
+	Client     netip.AddrPort // the client's address
 	Production netip.AddrPort // the address that the client connected to
-	Target     netip.AddrPort // the shard's choice: it fills it in
-	Source     netip.AddrPort // what the target is to see, where the shard chooses that too; else invalid
-	SYN        packet.Options // what the client's SYN offered; zero for a connection found under way
-	Window     uint16         // of the client's SYN
+	Target     netip.AddrPort // filled in by the shard, which chooses it
+	Index      int            // filled in by the shard: which copy at the target it is, from 0
+	SYN        packet.Options // the options of the client's SYN; zero if it was not captured
+	Window     uint16         // the window of the client's SYN
 	Record     Record
-	// Further says that it is not the first copy of the connection, whose client and server are counted once.
+	// Further reports that it is not the first copy of the connection, whose client and server are
+	// counted once.
 	Further bool
-	// Listen says that ReadAnswers follows: it may have to begin with bytes that come before it.
+	// Listen reports that ReadAnswers follows. Bytes of the target that precede it must be kept.
 	Listen bool
 }
 
-// Stream carries one copy to the target. There are three kinds (socket, tunnel, raw), and a session
-// cannot tell them apart. Calls never block and come from the shard that owns the session; what follows
-// is told by events in one of the shard's next Steps. After Failed, Reset, or Abort a stream does nothing
-// more and its owner forgets it.
+// Stream carries one copy to the target. A session does not know which kind of stream it has. Calls
+// do not block, and come from the shard that owns the session; their results are events in one of
+// the shard's later Steps. After Failed, ResetByPeer, Finished or Abort a stream does nothing more,
+// and its owner forgets it.
 type Stream interface {
-	// Release says that the record's bytes below the offset end may be sent; end never falls. Bytes
-	// released before the stream has opened are sent when it has.
+	// Release permits the record's bytes below the offset end to be sent. end never falls. Bytes
+	// that are released before the stream is open are sent when it is.
 	Release(now mono.Time, end uint64)
-	// CloseWrite ends our direction (FIN) after the bytes released so far. No Release follows.
+	// CloseWrite ends our direction (FIN) after the released bytes. No Release follows.
 	CloseWrite(now mono.Time)
-	// Abort resets the connection and frees the stream. What was not taken yet is not sent; what was
-	// taken is given a moment to arrive first, since a reset throws away what is under way.
+	// Abort resets the connection and frees the stream. Bytes that were not taken are not sent.
+	// Bytes that were taken are given a moment to arrive first, since a reset discards what is
+	// under way.
 	Abort(now mono.Time)
 }
 
-// Acknowledger is a Stream whose acknowledgments are the kernel's, which delays them to send them along
-// with data. A target with Nagle's algorithm holds the rest of its answer until they come.
+// Acknowledger is a Stream whose kernel delays acknowledgments to send them along with data. A
+// target with Nagle's algorithm holds the rest of its answer back until they come.
 type Acknowledger interface {
-	// Acknowledge acknowledges what the target has answered so far, at once.
+	// Acknowledge has what the target has answered so far acknowledged at once.
 	Acknowledge()
 }
 
 // Meter is a Stream that reports bytes as taken before the target has acknowledged them.
 type Meter interface {
-	// Acked is how many bytes the target has acknowledged since the stream opened.
+	// Acked returns how many bytes the target has acknowledged since the stream opened.
 	Acked() uint64
 }
 
-// AnswerReader is a Stream whose target's bytes can be read where they arrive, by the readers of a
-// protocol: see package proto. What is found comes as AnswerEnd, AnswerBytes and AnswersLost events, after
-// the Received event that counts the same bytes.
+// AnswerReader is a Stream whose target's bytes are read where they arrive, by the readers of a
+// protocol (see package proto). What these find is reported by AnswerEnd, AnswerBytes and
+// AnswersLost events, after the Received event that counts the same bytes.
 type AnswerReader interface {
-	// ReadAnswers has all that the target sends, from its first byte on, read as answers of that protocol. It
-	// is called once, before the first Release. What comes before it is kept where OpenSpec.Listen says so,
-	// as far as there is room; bytes that were discarded by then make AnswersLost the only event. proto.None
-	// says that nothing need be kept any more.
+	// ReadAnswers has the target's bytes, from the first on, read as answers in the protocol. It is
+	// called once, before the first Release. Bytes that come earlier are kept if OpenSpec.Listen is
+	// set and there is room; if some were discarded, AnswersLost is the only event. proto.None
+	// means that no bytes need be kept any more.
 	ReadAnswers(kind proto.Kind)
-	// Expect hands a request's hint over, before the Release of the request's last byte. Where the reader is
-	// elsewhere, the stream sends that byte only once the hint is known there.
+	// Expect hands over a request's hint, before the Release of the request's last byte. If the
+	// reader is on another host, the stream sends that byte only after the hint has arrived there.
 	Expect(request uint64, h proto.Hint)
 }
 
-// EventKind says what happened to a stream.
+// EventKind is the kind of an Event.
 type EventKind uint8
 
 // The events of a stream, in the order in which they can come.
 const (
-	Opened      EventKind = iota + 1 // the target accepted
-	Taken                            // N: the stream needs the record's bytes below this offset no more
-	Received                         // N: how many bytes the target has answered since opening (a total)
-	Shut                             // the target ended its direction (FIN)
-	Finished                         // both directions are closed and all bytes acknowledged: the stream is gone
-	ResetByPeer                      // the target reset: the stream is gone. N: bytes acknowledged in total
-	Failed                           // could not open or go on, for Reason: the stream is gone. N as above
-	AnswerEnd                        // Answer: an answer of the target's has ended (AnswerReader)
-	AnswerBytes                      // Bytes: of an answer whose hint has proto.Keep
-	AnswersLost                      // no more answers are told of: they cannot be followed
+	Opened      EventKind = iota + 1 // the target has accepted the connection
+	Taken                            // the stream needs the bytes below the offset N no more
+	Received                         // the target has answered N bytes in total
+	Shut                             // the target has ended its direction (FIN)
+	Finished                         // both sides have ended; the stream is gone
+	ResetByPeer                      // the target has reset after acknowledging N bytes; it is gone
+	Failed                           // it failed for Reason after N acknowledged bytes; it is gone
+	AnswerEnd                        // an answer of the target has ended (AnswerReader)
+	AnswerBytes                      // bytes of an answer whose hint has proto.Keep have come
+	AnswersLost                      // answers cannot be followed any more
 )
 
 // Event is what a stream reports to its session.
@@ -111,6 +114,6 @@ type Event struct {
 	Hole   bool          // of Received: more has arrived, behind a hole
 	Answer proto.Answer  // of AnswerEnd
 	First  mono.Time     // of AnswerEnd: when the answer's first byte came
-	Bytes  []byte        // of AnswerBytes: valid until the Step that it is handed to is over
+	Bytes  []byte        // of AnswerBytes: valid until the end of the Step that it is handed to
 	At     mono.Time     // when it happened; not later than the Step that it is handed to
 }

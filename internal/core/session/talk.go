@@ -9,43 +9,52 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// talk is what a session knows of the protocol that is spoken on it. There is none where nobody asks for
-// one, or the first bytes were of none. A copy whose protocol is lost goes on without it, as far as it can;
-// the next copy of the same session begins it again.
+// talk is what a session knows of the protocol spoken on it. It is nil if no protocol is to be
+// recognised, or if the first bytes were of none. A copy whose protocol is lost continues without
+// it if possible; the next copy of the same session begins it again.
 type talk struct {
-	protocol *proto.Protocol // nil: it is not recognised yet
+	protocol *proto.Protocol // nil: not recognised yet
 	client   proto.Client
-	greeting []byte // the first bytes of production's server, until the protocol is recognised
+	greeting []byte // production's first bytes, kept until the protocol is recognised
 
-	answers  AnswerReader // the copy's stream, if it can read them
-	over     bool         // the gate guesses from here on: lost, or another protocol
-	reading  bool         // the stream reads answers
-	pushed   bool         // the server speaks unasked: nothing waits
-	inside   bool         // what was handed on last is the beginning of a request
-	changed  bool         // the request that is coming in is not the client's to the byte
-	again    bool         // the turn that begins has been handed on before, and was held back
-	seen     uint64       // of the server's bytes, by the turn that is handed on
-	asked    uint64       // requests handed on that have an answer
-	answered uint64       // final answers
-	interim  uint64
-	awaited  uint64 // the answers that the last turn waited for
-	heard    uint64 // answers, interim ones too, when the last turn went
-	times    stopwatch
-	opened   mono.Time // the copy's connection
-	script   *script
+	answers AnswerReader // the copy's stream, if it can read answers
+	// following reports that the stream reads answers and the gate goes by them. It ends for good,
+	// for this copy, when the protocol is lost or another one follows.
+	following bool
+	pushed    bool        // the server speaks unasked: no turn waits
+	again     bool        // the turn that begins was handed on before, and was held back
+	request   requestPart // what was handed on of the last request
+	seen      uint64      // the server's bytes that the client had seen before the turn handed on
+	asked     uint64      // requests handed on that have an answer
+	answered  uint64      // final answers
+	interim   uint64      // interim answers
+	awaited   uint64      // final answers that the last turn waited for
+	atTurn    uint64      // answers of both kinds when the last turn went
+	times     stopwatch
+	opened    mono.Time // when the connection to the target opened
+	script    *script   // what the copy sends, if the protocol edits
 
-	production *serverReader // where its answers are read, from the copy's beginning on; else nil
-	base       uint64        // where the copy begins, an offset of the session's reader
-	before     uint64        // answers that the client had seen then
+	production *serverReader // nil unless production's answers are read from the copy's beginning
+	base       uint64        // where the copy begins, as an offset of the session's reader
+	before     uint64        // answers of production's that the client had seen at base
 }
 
-// greetingMost bounds what is kept of the server's first bytes.
+// requestPart is how much of the last request was handed on, and how.
+type requestPart uint8
+
+const (
+	requestWhole   requestPart = iota // all of it, or none was begun
+	requestBegun                      // its beginning, as the client sent it
+	requestChanged                    // its beginning, rewritten
+)
+
+// greetingMost is how many of the server's first bytes are kept.
 const greetingMost = 512
 
-// firstMost is how much of the client's first turn is looked at for its protocol.
+// firstMost is how much of the client's first turn is used to recognise its protocol.
 const firstMost = 4096
 
-// newTalk returns what a new session knows: nothing yet.
+// newTalk returns the talk of a new session.
 func newTalk(svc *Service) *talk {
 	if len(svc.Protocols) == 0 {
 		return nil
@@ -57,19 +66,22 @@ func newTalk(svc *Service) *talk {
 	return t
 }
 
-// known says whether the protocol is known, and its answers are followed.
-func (t *talk) known() bool { return t != nil && t.reading && !t.over }
+// unrecognised reports whether the protocol is still to be recognised.
+func (t *talk) unrecognised() bool { return t != nil && t.protocol == nil }
 
-// edits says whether the copy's bytes are the protocol's.
+// known reports whether the protocol is known and its answers are followed.
+func (t *talk) known() bool { return t != nil && t.following }
+
+// edits reports whether the protocol makes the copy's bytes.
 func (t *talk) edits() bool { return t != nil && t.script != nil }
 
-// holds says whether the copy is busy on its own account.
+// holds reports whether the protocol holds the client's bytes back, for example to log in first.
 func (t *talk) holds() bool { return t.edits() && t.client.Holds() }
 
-// handedBack says that the turn which begins has begun before.
+// handedBack reports whether the turn that begins was handed on before and held back.
 func (t *talk) handedBack() bool { return t != nil && t.again }
 
-// kept is how much of the pool is in use for the copy's own bytes.
+// kept returns how many bytes of the pool hold the copy's own bytes.
 func (t *talk) kept() int {
 	if !t.edits() {
 		return 0
@@ -77,14 +89,15 @@ func (t *talk) kept() int {
 	return t.script.kept
 }
 
-// beginTalk begins the protocol of a copy, whose stream has just been opened, of a client that had seen that
-// many of the server's bytes.
+// beginTalk begins the protocol of a copy whose stream was just asked for. seen is how many of the
+// server's bytes its client had seen.
 func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	t := s.talk
 	if t == nil {
 		return
 	}
-	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen, base: s.base}
+	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen,
+		base: s.base}
 	if before, ok := s.server.answered(seen, s.base); ok || !s.server.hasBegun() {
 		t.production, t.before = s.server, before
 	}
@@ -95,7 +108,8 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	}
 }
 
-// speak has the stream read answers, and the client's reader begin. False says that there is no copy any more.
+// speak has the stream read answers, and begins the client's reader. It returns false if there is
+// no copy any more.
 func (s *Session) speak(now mono.Time) bool {
 	t := s.talk
 	if t.client == nil {
@@ -111,10 +125,10 @@ func (s *Session) speak(now mono.Time) bool {
 		return !t.edits()
 	}
 	t.answers.ReadAnswers(t.protocol.Kind)
-	t.reading = true
+	t.following = true
 	out := s.env.scratch()
-	if err := t.client.Begin(s.adopted, out); err != nil {
-		// There is no beginning here, and will be none later.
+	if err := t.client.Begin(s.phase.adopted(), out); err != nil {
+		// A copy cannot begin here, nor at any later turn.
 		if s.lostTalk(now, err) {
 			return true
 		}
@@ -128,14 +142,14 @@ func (s *Session) speak(now mono.Time) bool {
 	return s.carryOut(now, out)
 }
 
-// lostTalk goes on without the protocol, whose reader has returned err; where the copy's bytes are its making,
-// the copy ends, and false is returned.
+// lostTalk continues the copy without the protocol, whose reader has returned err. If the protocol
+// makes the copy's bytes, lostTalk ends the copy and returns false.
 func (s *Session) lostTalk(now mono.Time, err error) bool {
-	s.talk.over = true
+	s.talk.following = false
 	var refusal *proto.Refusal
 	refused := errors.As(err, &refusal)
-	if refused && refusal.Reason == ledger.LoginFailed {
-		s.env.Count.Requests.Refuse(refusal.Code)
+	if refused && refusal.Class != 0 {
+		s.env.Count.Requests.Refuse(refusal.Class)
 	}
 	switch {
 	case !refused:
@@ -154,37 +168,37 @@ func (s *Session) lostTalk(now mono.Time, err error) bool {
 	return false
 }
 
-// endTalk lets go of what the copy has kept.
+// endTalk releases what the copy has kept.
 func (s *Session) endTalk() {
 	if t := s.talk; t != nil {
 		if t.edits() {
 			t.script.close(s.env.Pool)
 		}
-		t.script, t.answers, t.reading = nil, nil, false
+		t.script, t.answers, t.following = nil, nil, false
 	}
 }
 
-// recognise finds out by the first bytes of a copy which protocol it is. held says that it is too early to
+// recognise finds a copy's protocol by its first bytes. held reports that too few have come to
 // tell, or that there is no copy any more.
 func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 	t := s.talk
-	if t == nil || t.protocol != nil || s.reader.Next() == s.base {
+	if !t.unrecognised() || s.reader.Next() == s.base {
 		return mono.Never, false
 	}
 	end, whole := s.reader.Next(), s.reader.HasEnd()
-	if m, ok := s.reader.MarkAfter(s.base); ok { // what follows the first turn was said in answer
+	if m, ok := s.reader.MarkAfter(s.base); ok { // what follows the first turn replies to an answer
 		end, whole = m.Off, true
 	}
 	most := int(min(end-s.base, firstMost))
 	first := s.reader.View(s.base, most)
 	found, verdict := s.svc.recognise(first, t.greeting)
 	if verdict == proto.Unsure && len(first) < most {
-		var room [firstMost]byte // they came in several packets
+		var room [firstMost]byte // the bytes came in several packets
 		first = room[:s.reader.Peek(s.base, room[:most])]
 		found, verdict = s.svc.recognise(first, t.greeting)
 	}
 	if verdict == proto.Unsure && !whole && most < firstMost {
-		if until := s.spoke.Add(tlsWait); !until.Reached(now) {
+		if until := s.spoke.Add(recogniseWait); !until.Reached(now) {
 			return until, true
 		}
 	}
@@ -199,7 +213,7 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 	return mono.Never, !s.speak(now)
 }
 
-// server takes bytes of production's server, which begin at the offset off.
+// server processes bytes of production's server that begin at the offset off of its direction.
 func (t *talk) server(off uint64, p []byte, adopted bool) {
 	switch room := greetingMost - len(t.greeting); {
 	case t.client != nil && t.client.Edits():
@@ -209,7 +223,8 @@ func (t *talk) server(off uint64, p []byte, adopted bool) {
 	}
 }
 
-// recognise asks all protocols. One that is certain is; while one is unsure, none is excluded.
+// recognise asks each protocol whether it is the one. The first that says Yes is taken. The verdict
+// is Unsure if none says Yes and one is Unsure.
 func (svc *Service) recognise(client, server []byte) (*proto.Protocol, proto.Verdict) {
 	all := proto.No
 	for i := range svc.Protocols {
@@ -223,12 +238,12 @@ func (svc *Service) recognise(client, server []byte) (*proto.Protocol, proto.Ver
 	return nil, all
 }
 
-// handOn gives the client's bytes up to end to the stream: past the protocol's reader, or, where that
-// edits, what it makes of them. A reader that holds back stops it before the end. False says that there is
-// no copy any more.
+// handOn passes the client's bytes below the offset end to the stream, by way of the protocol's
+// reader. If the protocol edits, the stream gets what the reader makes of them; a reader that holds
+// back stops handOn before end. It returns false if there is no copy any more.
 func (s *Session) handOn(now mono.Time, end uint64) bool {
 	t := s.talk
-	for off := s.released; t.known() && off < end || t.edits() && off < end && !t.client.Holds(); {
+	for off := s.released; off < end && (t.known() || t.edits() && !t.client.Holds()); {
 		v := s.reader.View(off, int(end-off))
 		if len(v) == 0 {
 			break // not in the record: there is nothing to send
@@ -242,7 +257,7 @@ func (s *Session) handOn(now mono.Time, end uint64) bool {
 		if !s.carryOut(now, out) || err != nil && !s.lostTalk(now, err) {
 			return false
 		}
-		if t.holds() { // what no step has taken comes again
+		if t.holds() { // bytes that no step consumed are fed again later
 			s.released = t.script.upTo
 			t.again = s.released == s.turn
 			return true
@@ -256,18 +271,19 @@ func (s *Session) handOn(now mono.Time, end uint64) bool {
 	return true
 }
 
-// carryOut does what a reader of the client's wants done. False says that there is no copy any more.
+// carryOut carries out the steps of a client's reader. It returns false if there is no copy any
+// more.
 func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 	t := s.talk
 	for i := range out.Steps {
 		switch st := &out.Steps[i]; st.Kind {
 		case proto.Requested:
-			s.request(now, &st.Request)
+			s.noteRequest(now, &st.Request)
 		case proto.Refused:
 			s.env.Count.Requests.Drop(st.Reason)
-			t.inside, t.changed = false, false
+			t.request = requestWhole
 		default:
-			t.note(st)
+			t.noteStep(st)
 			if t.edits() {
 				t.script.add(s.env.Pool, st, out.Text)
 			}
@@ -276,37 +292,42 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 	if !t.edits() {
 		return true
 	}
-	if t.script.upTo > s.released { // of bytes that it was not given
+	if t.script.upTo > s.released { // a step consumed bytes that the reader was not given
 		return s.lostTalk(now, proto.ErrLost)
 	}
 	s.account(t.script.taken)
-	if x := t.script; x.end > x.released {
+	if x := t.script; x.end > x.released && s.State() != Closing {
 		x.released, s.ready = x.end, now
 		s.stream.Release(now, x.end)
 	}
 	return true
 }
 
-// note notes what a step does to the request that is coming in. What sends nothing of the client's begins none.
-func (t *talk) note(st *proto.Step) {
-	if t.inside || st.N > 0 && (st.Kind == proto.PassOn || st.Kind == proto.Say && st.To > st.From) {
-		t.inside = true
-		t.changed = t.changed || st.Kind != proto.PassOn
+// noteStep notes what a step makes of the request that is coming in. A step that sends none of the
+// client's bytes, nor others in their place, begins no request.
+func (t *talk) noteStep(st *proto.Step) {
+	sends := st.N > 0 && (st.Kind == proto.PassOn || st.Kind == proto.Say && st.To > st.From)
+	switch {
+	case t.request == requestWhole && !sends:
+	case st.Kind != proto.PassOn:
+		t.request = requestChanged
+	default:
+		t.request = max(t.request, requestBegun)
 	}
 }
 
-// request notes a request that is whole, of which the last bytes go to the stream next.
-func (s *Session) request(now mono.Time, r *proto.Request) {
+// noteRequest notes a request that is complete. Its last bytes go to the stream next.
+func (s *Session) noteRequest(now mono.Time, r *proto.Request) {
 	t := s.talk
-	if r.Reply == proto.Switch { // no request: what comes from here on is no longer the protocol's
-		t.over = true
+	if r.Reply == proto.Switch { // not a request: what follows is of another protocol
+		t.following = false
 		return
 	}
 	s.env.Count.Requests.Sent++
-	if t.changed {
+	if t.request == requestChanged {
 		s.env.Count.Requests.Rewritten++
 	}
-	t.inside, t.changed = false, false
+	t.request = requestWhole
 	switch r.Reply {
 	case proto.One:
 		if r.Hint != 0 {
@@ -319,8 +340,8 @@ func (s *Session) request(now mono.Time, r *proto.Request) {
 	}
 }
 
-// checkKnown asks whether the turn, or the client's end, that was sent at n may go, by what the protocol
-// knows. Where it has nothing to say of the turn, known is false.
+// checkKnown reports whether the protocol knows that everything was answered that a turn, or the
+// client's end, sent at n waits for. known is false if the protocol cannot tell.
 func (t *talk) checkKnown(n reasm.Note) (answered, known bool) {
 	switch {
 	case !t.known():
@@ -329,8 +350,9 @@ func (t *talk) checkKnown(n reasm.Note) (answered, known bool) {
 		return true, true
 	case t.answered < t.need(n):
 		return false, true
-	case t.inside && t.client.Expects() && t.answered+t.interim == t.heard:
-		// The client had seen something before it sent the rest of a request, and nothing has come since.
+	case t.request != requestWhole && t.client.Expects() && t.answered+t.interim == t.atTurn:
+		// The client had seen something before it sent the rest of a request. The target has sent
+		// nothing since the first part.
 		return false, t.edits()
 	case t.asked+t.answered+t.interim == 0:
 		return t.edits(), t.edits() // the server spoke first
@@ -338,11 +360,12 @@ func (t *talk) checkKnown(n reasm.Note) (answered, known bool) {
 	return true, true
 }
 
-// need is how many answers a turn sent at n waits for: as many as its client had seen, where production's are
-// read; else all, unless production was still answering. Then some may have been ahead of it there, and are to
-// be here.
+// need returns how many answers a turn sent at n waits for. That is as many as its client had seen,
+// if production's answers are read; otherwise all, unless production was still answering. In that
+// case production may have been ahead of the copy, so the turn waits for one answer more than the
+// last one.
 func (t *talk) need(n reasm.Note) uint64 {
-	if !t.edits() { // else production has answered more than the copy asks
+	if !t.edits() { // a protocol that edits may ask less than production has answered
 		if seen, ok := t.production.answered(n.Seen, t.base); ok {
 			return min(t.asked, seen-min(seen, t.before))
 		}
@@ -353,44 +376,48 @@ func (t *talk) need(n reasm.Note) uint64 {
 	return t.asked
 }
 
-// passed notes that a turn went.
+// passed notes that the turn sent at n was released.
 func (t *talk) passed(n reasm.Note) {
 	if t != nil {
 		t.awaited = max(t.awaited, t.need(n))
-		t.heard = t.answered + t.interim
+		t.atTurn = t.answered + t.interim
 	}
 }
 
-// content says that the target has answered all that it was asked.
-func (t *talk) content() bool { return t.answered >= t.asked && !t.inside && !t.pushed }
+// content reports whether the target has answered all that it was asked.
+func (t *talk) content() bool {
+	return t.answered >= t.asked && t.request == requestWhole && !t.pushed
+}
 
-// answer takes an answer of the target's.
-func (s *Session) answer(ev *Event) {
+// noteAnswer notes an answer of the target.
+func (s *Session) noteAnswer(ev *Event) {
 	t, a := s.talk, &ev.Answer
-	countAnswer(&s.env.Count.Requests.Answers, t.protocol.Kind, a)
+	countAnswer(&s.env.Count.Requests.Answers, t.protocol, a)
 	if a.Interim {
 		t.interim++
 		return
 	}
-	if went, ok := t.times.stop(t.answered); ok {
-		timeAnswer(&s.env.Count.Requests.Answers, max(went, t.opened), ev.First, ev.At)
+	if sent, ok := t.times.stop(t.answered); ok {
+		timeAnswer(&s.env.Count.Requests.Answers, max(sent, t.opened), ev.First, ev.At)
 	}
 	t.answered++
-	if t.answered > t.asked && !t.inside && !t.pushed {
-		// To nothing that was asked (a server that closes an idle connection may say so): which answer is
-		// whose is not known any more.
+	if t.answered > t.asked && t.request == requestWhole && !t.pushed {
+		// It answers no request (a server that closes an idle connection may say so): which answer
+		// belongs to which request is no longer known.
 		s.env.Count.ProtoLost++
-		t.over = true
+		t.following = false
 	}
 	if a.Last {
-		t.over = true
+		t.following = false
 	}
 }
 
-// countAnswer counts an answer in a protocol of that kind.
-func countAnswer(c *ledger.Answers, kind proto.Kind, a *proto.Answer) {
-	if class := int(a.Status)/100 - 1; kind == proto.HTTP1 && class >= 0 && class < len(c.Status) {
-		c.Status[class]++
+// countAnswer counts an answer of the protocol p.
+func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) {
+	if p.Class != nil {
+		if class := p.Class(a); class != 0 {
+			c.Status[class]++
+		}
 	}
 	if a.Interim {
 		return
@@ -401,20 +428,21 @@ func countAnswer(c *ledger.Answers, kind proto.Kind, a *proto.Answer) {
 	}
 }
 
-// timeAnswer notes when an answer came to a request that had gone at the time went.
-func timeAnswer(c *ledger.Answers, went, first, whole mono.Time) {
-	c.First.Note(first.Sub(went))
-	c.Whole.Note(whole.Sub(went))
+// timeAnswer notes how long the first byte and the whole of an answer took, to a request sent at
+// sent.
+func timeAnswer(c *ledger.Answers, sent, first, whole mono.Time) {
+	c.First.Note(first.Sub(sent))
+	c.Whole.Note(whole.Sub(sent))
 }
 
-// hear takes an event of the stream's reader of answers.
-func (s *Session) hear(now mono.Time, ev *Event) {
+// handleAnswer processes an event of the stream's reader of answers.
+func (s *Session) handleAnswer(now mono.Time, ev *Event) {
 	if !s.talk.known() {
 		return
 	}
 	switch ev.Kind {
 	case AnswerEnd:
-		s.answer(ev)
+		s.noteAnswer(ev)
 	case AnswersLost:
 		s.lostTalk(now, proto.ErrLost)
 	case AnswerBytes:

@@ -13,7 +13,8 @@ import (
 
 func certain(t *testing.T) *rig { return fresh(t, spoken(true, newLines)) }
 
-// An answer of another length than production's, in pieces, with silence between them: only its end counts.
+// An answer that differs in length from production's, and comes in pieces with silence between
+// them, is over when the protocol says so.
 func TestKnownAnswer(t *testing.T) {
 	r := certain(t)
 	r.data("one\n")
@@ -52,8 +53,8 @@ func TestKnownWaitsForAll(t *testing.T) {
 	r.requests(ledger.Requests{Sent: 5, Answers: ledger.Answers{Answered: 3}})
 }
 
-// A client that keeps several requests under way is copied by one that does: each turn that was sent while
-// production was still answering asks for one answer more.
+// The copy of a client that keeps several requests outstanding does so as well: each turn that was
+// sent while production was still answering waits for one answer more.
 func TestKnownWindow(t *testing.T) {
 	r := certain(t)
 	r.data("1\n2\n3\n")
@@ -92,7 +93,7 @@ func TestKnownEnd(t *testing.T) {
 	r.ended(false, ledger.None)
 }
 
-// The client sends the rest of its request once it was told to (RFC 9110 §10.1.1).
+// The client sends the rest of its request after an interim answer (RFC 9110 §10.1.1).
 func TestKnownInside(t *testing.T) {
 	r := certain(t)
 	r.data("one")
@@ -108,7 +109,7 @@ func TestKnownInside(t *testing.T) {
 	r.answers(9)
 	r.data("two\n")
 	r.copied("one and the rest\ntwo\n")
-	// Half of a request, while the answer to the one before was still to come.
+	// Half of a request, before the answer to the previous one.
 	r.takes()
 	r.data("thr")
 	r.answers(9)
@@ -118,8 +119,8 @@ func TestKnownInside(t *testing.T) {
 	r.copied("one and the rest\ntwo\nthree\n")
 }
 
-// The rest of a request that waits for nobody goes, though its client has seen answers to others meanwhile, which the
-// target had given before.
+// The rest of a request that does not wait is sent, although its client has seen answers meanwhile
+// that the target had sent before.
 func TestKnownInsideOfOthers(t *testing.T) {
 	r := certain(t)
 	r.data("zero\none\ntw")
@@ -135,7 +136,7 @@ func TestKnownInsideOfOthers(t *testing.T) {
 	r.copied("zero\none\ntwo!\n")
 }
 
-// One that does wait has to hear something.
+// The rest of a request that waits needs another answer.
 func TestKnownInsideOfOne(t *testing.T) {
 	r := certain(t)
 	r.data("zero\n")
@@ -164,7 +165,7 @@ func TestKnownNoInterim(t *testing.T) {
 	r.copied("one and the rest\n")
 }
 
-// An answer before its request is whole is an answer.
+// An answer that precedes the end of its request counts.
 func TestKnownAnsweredEarly(t *testing.T) {
 	r := certain(t)
 	r.data("one")
@@ -210,7 +211,8 @@ func TestSwitch(t *testing.T) {
 	r.copied("=other\n!who knows\n") // by silence
 	r.requests(ledger.Requests{})
 	if r.count.GateQuiet != 1 || r.count.ProtoLost != 0 {
-		t.Errorf("%d turns by silence, %d lost, wanted 1 and none", r.count.GateQuiet, r.count.ProtoLost)
+		t.Errorf("%d turns by silence, %d lost, wanted 1 and none", r.count.GateQuiet,
+			r.count.ProtoLost)
 	}
 }
 
@@ -251,7 +253,7 @@ func TestProtoLost(t *testing.T) {
 	}
 }
 
-// What was learned of the lengths while the protocol was known serves when it is lost.
+// Lengths that were learned while the protocol was known serve when it is lost.
 func TestKnownLearns(t *testing.T) {
 	r := certain(t)
 	for range 6 {
@@ -312,7 +314,8 @@ func TestExpect(t *testing.T) {
 }
 
 func TestOtherWaits(t *testing.T) {
-	r := fresh(t, spoken(true, newLines), func(svc *Service) { svc.Gate = gate.NewService(gate.Config{Mode: gate.Quiet}) })
+	r := fresh(t, spoken(true, newLines),
+		func(svc *Service) { svc.Gate = gate.NewService(gate.Config{Mode: gate.Quiet}) })
 	r.data("one\n")
 	r.takes()
 	r.answers(10)
@@ -336,7 +339,8 @@ func TestRecognise(t *testing.T) {
 		{"in two", "", []string{"AB", "C\n"}, []proto.Kind{linesKind}, false},
 		{"no", "", []string{"abc\n"}, []proto.Kind{proto.None}, false},
 		{"never sure", "", []string{"ABC"}, []proto.Kind{proto.None}, true},
-		{"the server speaks first", "220 hello", []string{"ABC\n"}, []proto.Kind{proto.None}, false},
+		{"the server speaks first", "220 hello", []string{"ABC\n"}, []proto.Kind{proto.None},
+			false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -348,7 +352,8 @@ func TestRecognise(t *testing.T) {
 			r.opened()
 			if c.greets != "" {
 				r.replies(len(c.greets))
-				r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn + 1, Flags: packet.ACK, Len: len(c.greets), Payload: []byte(c.greets)})
+				r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn + 1, Flags: packet.ACK,
+					Len: len(c.greets), Payload: []byte(c.greets)})
 				r.sent, r.seen = len(c.greets), len(c.greets)
 			}
 			text := ""
@@ -370,7 +375,7 @@ func TestRecognise(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nobody asks", func(t *testing.T) {
+	t.Run("no protocol", func(t *testing.T) {
 		r := fresh(t)
 		r.data("ABC\n")
 		if r.stream().spec.Listen || r.stream().kinds != nil {
@@ -379,7 +384,7 @@ func TestRecognise(t *testing.T) {
 	})
 }
 
-// A client that asks on before its first bytes are known for what they are.
+// A client sends its next turn before its protocol is recognised.
 func TestRecogniseWholeTurn(t *testing.T) {
 	r := fresh(t, spoken(false, newLines))
 	r.data("AB")
@@ -407,7 +412,7 @@ func TestDeafStream(t *testing.T) {
 	r.requests(ledger.Requests{})
 }
 
-// A copy that was lost begins its protocol again.
+// The copy that follows a lost one begins its protocol again.
 func TestKnownAgain(t *testing.T) {
 	r := certain(t)
 	r.data("one\n")

@@ -1,5 +1,6 @@
 package session
 
+// tlsGuess is what the first bytes of a turn tell about TLS.
 type tlsGuess uint8
 
 const (
@@ -8,9 +9,9 @@ const (
 	tlsYes
 )
 
-// looksLikeTLS says whether a turn begins with a TLS ClientHello (RFC 8446 §5.1, §4.1.2); for a
-// connection found under way, with any TLS record. (There is no SSL 3.0 any more, but packets of MySQL that
-// would be.)
+// looksLikeTLS guesses whether a turn begins with a TLS ClientHello (RFC 8446 §5.1, §4.1.2) or,
+// midway through a connection, with any TLS record. Version 3.0 does not count midway: SSL 3.0 is
+// not in use, and packets of MySQL look like it.
 func looksLikeTLS(b []byte, midway bool) tlsGuess {
 	const handshake, clientHello = 22, 1
 	if len(b) == 0 || b[0] != handshake && !(midway && b[0] >= 20 && b[0] <= 23) {

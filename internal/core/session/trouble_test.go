@@ -71,6 +71,9 @@ func TestCaptureGap(t *testing.T) {
 		r.state(Flowing)
 		r.copied("GET 1")
 	})
+}
+
+func TestCaptureGapInTime(t *testing.T) {
 	t.Run("known by time", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET 1")
@@ -85,7 +88,8 @@ func TestCaptureGap(t *testing.T) {
 	})
 	part := func(r *rig, payload string, size int) {
 		r.Helper()
-		r.fromClient(packet.Segment{Seq: r.isn.Add(1 + r.next), Ack: r.irs.Add(1 + r.seen), Flags: packet.ACK, Window: 500,
+		r.fromClient(packet.Segment{Seq: r.isn.Add(1 + r.next), Ack: r.irs.Add(1 + r.seen),
+			Flags: packet.ACK, Window: 500,
 			Payload: []byte(payload), Len: size})
 	}
 	t.Run("a segment that was cut on its way here", func(t *testing.T) {
@@ -133,13 +137,17 @@ func TestCaptureGap(t *testing.T) {
 			t.Errorf("%d bytes in flight without a copy", n)
 		}
 	})
+}
+
+func TestCaptureGapAtTheEnd(t *testing.T) {
 	t.Run("before the FIN", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET 1")
 		r.takes()
 		r.next += 7
 		r.fin()
-		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(2 + r.next), Flags: packet.ACK | packet.FIN})
+		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(2 + r.next),
+			Flags: packet.ACK | packet.FIN})
 		r.wait(sec)
 		r.state(Gone)
 		r.sessions(1, ledger.CaptureGap, 1)
@@ -200,7 +208,7 @@ func TestLostFIN(t *testing.T) {
 	r.ended(false, ledger.None)
 }
 
-// A FIN may be captured after its acknowledgment; then nothing is missing.
+// If a FIN is captured after its acknowledgment, nothing is missing.
 func TestFINAfterItsAcknowledgment(t *testing.T) {
 	r := fresh(t)
 	r.data("GET")
@@ -217,7 +225,7 @@ func TestFINAfterItsAcknowledgment(t *testing.T) {
 	r.ended(false, ledger.None)
 }
 
-func TestTargetTrouble(t *testing.T) {
+func TestTargetResets(t *testing.T) {
 	t.Run("reset, then another copy at the next turn", func(t *testing.T) {
 		r := fresh(t, silent)
 		r.data("GET 1")
@@ -274,6 +282,9 @@ func TestTargetTrouble(t *testing.T) {
 		r.opened()
 		r.copied("GET 2")
 	})
+}
+
+func TestTargetClosesOrRefuses(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		r := newRig(t, silent)
 		r.syn()
@@ -338,7 +349,7 @@ func TestTargetTrouble(t *testing.T) {
 		r.finishes()
 		r.ended(false, ledger.None)
 	})
-	t.Run("an event after the end is nobody's", func(t *testing.T) {
+	t.Run("an event after the end is ignored", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")
 		r.targetResets(0)
@@ -348,7 +359,7 @@ func TestTargetTrouble(t *testing.T) {
 	})
 }
 
-func TestTimeouts(t *testing.T) {
+func TestGateTimeouts(t *testing.T) {
 	t.Run("the gate: no answer begins", func(t *testing.T) {
 		r := fresh(t, silent)
 		r.data("GET 1")
@@ -407,6 +418,9 @@ func TestTimeouts(t *testing.T) {
 		r.sessions(1, ledger.GateTimeout, 1)
 		r.bytes(5, ledger.None, 5)
 	})
+}
+
+func TestStall(t *testing.T) {
 	t.Run("the target takes nothing", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")
@@ -428,7 +442,7 @@ func TestTimeouts(t *testing.T) {
 		r.state(Flowing)
 		r.bytes(10, ledger.None, 10)
 	})
-	// A turn that the gate has let go late has its time like any other.
+	// A turn that was released late has as much time as any other.
 	t.Run("the stall counts from the release", func(t *testing.T) {
 		r := fresh(t, func(s *Service) { s.Stall = 5 * time.Second })
 		r.data("GET 1")
@@ -455,6 +469,9 @@ func TestTimeouts(t *testing.T) {
 		r.wait(ms)
 		r.ended(true, ledger.None)
 	})
+}
+
+func TestIdle(t *testing.T) {
 	t.Run("idle with all delivered", func(t *testing.T) {
 		r := fresh(t)
 		r.data("GET")

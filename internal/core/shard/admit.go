@@ -9,19 +9,19 @@ import (
 	"tcpcopy/internal/core/session"
 )
 
-// packet takes one captured segment.
+// packet takes in a captured segment.
 func (sh *Shard) packet(p *Packet) {
 	if p.FromServer {
 		for e := sh.flows[TupleOf(p.Seg.Dst, p.Seg.Src)]; e != nil; e = e.copy {
 			if e.State() == session.Gone {
 				continue
 			}
-			if e.late != nil {
-				e.late.put(sh, p)
+			if e.delayed != nil {
+				e.delayed.put(sh, p)
 			} else {
 				e.FromServer(&p.Seg, p.At)
 			}
-			sh.touch(e)
+			e.Touch()
 		}
 		return
 	}
@@ -38,17 +38,18 @@ func (sh *Shard) packet(p *Packet) {
 		if e.State() == session.Gone {
 			continue
 		}
-		if e.late != nil {
-			e.late.put(sh, p)
+		if e.delayed != nil {
+			e.delayed.put(sh, p)
 		} else {
-			sh.client(e, p)
+			sh.fromClient(e, p)
 		}
-		sh.touch(e)
+		e.Touch()
 	}
 }
 
-// client hands a segment of the client to its session, unless it is too much for a bound.
-func (sh *Shard) client(e *entry, p *Packet) {
+// fromClient hands a segment of the client to its session, and refuses the session where the
+// segment exceeds a bound.
+func (sh *Shard) fromClient(e *entry, p *Packet) {
 	if p.Seg.Len > 0 {
 		switch {
 		case sh.pool.InUse() > sh.cfg.MaxMemory:
@@ -60,29 +61,31 @@ func (sh *Shard) client(e *entry, p *Packet) {
 	e.FromClient(sh.now, &p.Seg, p.At, p.Ifindex)
 }
 
-// supersede takes the copies of an old connection out of the way of a new one from the same client and
-// port. The old ones end in their own time: what the client had sent on them still has to arrive.
+// supersede unlinks the copies of an old connection, because the client has opened a new one from
+// the same port. The old copies end once what the client had sent on them has arrived.
 func (sh *Shard) supersede(e *entry) {
 	for e != nil {
 		next := e.copy
-		if e.late != nil {
-			e.late.queue = append(e.late.queue, latePacket{Packet: Packet{At: sh.now.Add(e.late.by)}, superseded: true})
+		if q := e.delayed; q != nil {
+			q.queue = append(q.queue, delayedPacket{
+				Packet: Packet{At: sh.now.Add(q.by)}, superseded: true,
+			})
 		} else {
 			e.Superseded()
 		}
 		sh.unlink(e)
-		sh.touch(e)
+		e.Touch()
 		e = next
 	}
 }
 
 // admit makes the sessions of a client connection that is seen for the first time, and returns the
-// first of them; nil if it is not to be copied.
+// first of them; or nil if the connection is not copied.
 func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 	syn := p.Seg.Flags.Has(packet.SYN)
 	if !syn && p.Seg.Flags.Any(packet.RST|packet.FIN) {
 		sh.marks.remove(&key)
-		return nil // the end of something that we never saw
+		return nil // the end of a connection that was never seen
 	}
 	svc := sh.cfg.Services[p.Service]
 	if svc.Closed {
@@ -92,7 +95,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		sh.marks.remove(&key)
 	}
 	each := svc.copies(&key)
-	targets := []*balance.Target{nil} // chosen when the copy begins
+	targets := []*balance.Target{nil} // nil: chosen when the copy begins
 	if svc.Targets.Method() == balance.All {
 		targets = svc.Targets.Targets()
 	}
@@ -115,13 +118,14 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		}
 		at := p.At
 		if svc.Stagger > 0 && e.index > 0 {
-			e.late = &lateness{by: time.Duration(e.index) * svc.Stagger}
-			at = at.Add(e.late.by)
+			e.delayed = &delayQueue{by: time.Duration(e.index) * svc.Stagger}
+			at = at.Add(e.delayed.by)
 		}
 		sh.nextID++
 		sh.count.Live++
 		sh.byID[sh.nextID] = e
-		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Production: p.Seg.Dst, Further: i > 0}
+		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Production: p.Seg.Dst,
+			Further: i > 0}
 		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
 		e.Init(&sh.env, svc.Session, &spec, at, &p.Seg, midTurn)
 		if head == nil {
@@ -135,23 +139,23 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 	return head
 }
 
-// entry returns a fresh entry, or one used before.
+// entry returns a new entry, or a spare one.
 func (sh *Shard) entry() *entry {
 	e := sh.spare
 	if e == nil {
-		return new(entry)
+		return &entry{shard: sh}
 	}
 	sh.spare = e.copy
 	sh.spares--
-	*e = entry{Session: e.Session}
+	*e = entry{Session: e.Session, shard: sh}
 	return e
 }
 
 func (sh *Shard) full() bool { return sh.Live() >= sh.cfg.MaxSessions }
 
-// refusal says why a new connection, of which there would be n copies, is not copied.
+// refusal returns why a new connection, of which there would be n copies, is not copied; or None.
 func (sh *Shard) refusal(svc *Service, key *Tuple, n int) ledger.Reason {
-	if why := svc.chosen(sh.now, key); why != ledger.None {
+	if why := svc.leftOut(sh.now, key); why != ledger.None {
 		return why
 	}
 	if why := sh.marks.get(key); why != ledger.None {
@@ -165,7 +169,7 @@ func (sh *Shard) refusal(svc *Service, key *Tuple, n int) ledger.Reason {
 		return ledger.OverMemory
 	case !svc.bandwidth.has(sh.now):
 		why = ledger.OverBandwidth
-	case !svc.rate.take(sh.now, float64(n)):
+	case !svc.rate.trySpend(sh.now, float64(n)):
 		why = ledger.OverRate
 	default:
 		return ledger.None
@@ -174,7 +178,7 @@ func (sh *Shard) refusal(svc *Service, key *Tuple, n int) ledger.Reason {
 	return why
 }
 
-// shed accounts for a segment of a connection that is not copied. A connection is counted by its SYN.
+// shed counts a segment of a connection that is not copied. Its SYN counts as the connection.
 func (sh *Shard) shed(p *Packet, why ledger.Reason, copies uint64) {
 	if p.Seg.Flags.Has(packet.SYN) {
 		sh.count.Sessions.Captured += copies
@@ -183,21 +187,4 @@ func (sh *Shard) shed(p *Packet, why ledger.Reason, copies uint64) {
 	n := uint64(p.Seg.Len) * copies
 	sh.count.Bytes.Captured += n
 	sh.count.Bytes.Drop(why, n)
-}
-
-// hash is FNV-1a over the tuple, finished so that its high bits are good too.
-func (t *Tuple) hash() uint64 {
-	h := uint64(14695981039346656037)
-	mix := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }
-	for i := range t.client {
-		mix(t.client[i])
-		mix(t.server[i])
-	}
-	mix(byte(t.clientPort >> 8))
-	mix(byte(t.clientPort))
-	mix(byte(t.serverPort >> 8))
-	mix(byte(t.serverPort))
-	h ^= h >> 32
-	h *= 0x9e3779b97f4a7c15
-	return h ^ h>>29
 }

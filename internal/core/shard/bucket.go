@@ -2,14 +2,14 @@ package shard
 
 import "tcpcopy/internal/core/mono"
 
-// bucket bounds a rate: it fills by rate a second up to burst, and what is spent comes out of it. The zero
-// value bounds nothing.
+// bucket is a token bucket: rate tokens a second flow in, up to burst. The zero value bounds
+// nothing.
 type bucket struct {
 	rate, burst, level float64
 	at                 mono.Time
 }
 
-// set changes the rate; 0 is no bound. A bucket that bounded nothing before begins full.
+// set changes the rate; 0 means no bound. A bucket that had no bound before begins full.
 func (b *bucket) set(now mono.Time, rate, burst float64) {
 	if b.rate == 0 {
 		b.level, b.at = burst, now
@@ -18,6 +18,7 @@ func (b *bucket) set(now mono.Time, rate, burst float64) {
 	b.level = min(b.level, burst)
 }
 
+// fill adds the tokens that have come in since the last fill.
 func (b *bucket) fill(now mono.Time) {
 	if now > b.at {
 		b.level = min(b.burst, b.level+b.rate*now.Sub(b.at).Seconds())
@@ -25,7 +26,7 @@ func (b *bucket) fill(now mono.Time) {
 	}
 }
 
-// has says whether something may be spent: only what is left after the last was.
+// has reports whether there are tokens left.
 func (b *bucket) has(now mono.Time) bool {
 	if b.rate == 0 {
 		return true
@@ -34,8 +35,9 @@ func (b *bucket) has(now mono.Time) bool {
 	return b.level > 0
 }
 
-// take says whether n may be spent, and spends it. More than burst goes when the bucket is full.
-func (b *bucket) take(now mono.Time, n float64) bool {
+// trySpend spends n tokens if there are as many, or if the bucket is full, and reports whether it
+// did.
+func (b *bucket) trySpend(now mono.Time, n float64) bool {
 	if b.rate == 0 {
 		return true
 	}
@@ -47,7 +49,7 @@ func (b *bucket) take(now mono.Time, n float64) bool {
 	return true
 }
 
-// spend spends n in any case, and says whether the debt is more than burst: more than a burst too much.
+// spend spends n tokens in any case, and reports whether the bucket now owes more than burst.
 func (b *bucket) spend(now mono.Time, n float64) (deep bool) {
 	if b.rate == 0 {
 		return false

@@ -1,53 +1,54 @@
 package shard
 
 import (
-	"net/netip"
-
 	"tcpcopy/internal/core/balance"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
 )
 
-// placer is the Opener of the shard's sessions: it chooses the target, and has the copy opened there.
-type placer struct {
-	sh   *Shard
-	next session.Opener // the way to the targets
-}
-
-// nowhere is the stream of a copy that has no target to go to. It fails when its session is next advanced.
-type nowhere struct{}
-
-func (nowhere) Release(mono.Time, uint64) {}
-func (nowhere) CloseWrite(mono.Time)      {}
-func (nowhere) Abort(mono.Time)           {}
+// placer is the Opener of the shard's sessions: it chooses the target of a copy, and has the way
+// open a stream to it.
+type placer struct{ shard *Shard }
 
 // Open implements session.Opener.
-func (p *placer) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
-	e := p.sh.byID[spec.ID]
+func (p placer) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
+	sh := p.shard
+	e := sh.byID[spec.ID]
 	if !e.begun {
 		e.begun = true
 		if e.first {
-			p.sh.count.Connections++
+			sh.count.Connections++
 		}
 	}
-	p.sh.leave(e)
-	if !e.choose(now, spec) {
-		return p.sh.fail(e, ledger.TargetOut)
+	e.unplace()
+	var stream session.Stream
+	if e.choose(now, spec) {
+		spec.Target, spec.Index = e.target.Addr, e.index
+		stream = sh.cfg.Streams.Open(now, spec, e)
+	} else {
+		stream = noTarget{e}
+		e.Touch()
 	}
-	spec.Target = e.target.Addr
-	if p.sh.cfg.Sources {
-		source, why := p.sh.source(e, spec, p.sh.owner)
-		if why != ledger.None {
-			return p.sh.fail(e, why)
-		}
-		e.source, spec.Source = source, source
-		p.sh.used[TupleOf(source, spec.Target)] = e
-	}
-	return p.next.Open(now, spec)
+	e.poller, _ = stream.(Poller)
+	return stream
 }
 
-// choose finds the target of a copy that begins, or begins again: the one that it had, if it is still good.
+// noTarget is the stream of a copy for which there is no target. It fails at the first Poll.
+type noTarget struct{ e *entry }
+
+func (noTarget) Release(mono.Time, uint64) {}
+func (noTarget) CloseWrite(mono.Time)      {}
+func (noTarget) Abort(mono.Time)           {}
+
+// Poll implements Poller.
+func (n noTarget) Poll(now mono.Time) mono.Time {
+	n.e.Tell(now, session.Event{Kind: session.Failed, Reason: ledger.TargetOut, At: now})
+	return mono.Never
+}
+
+// choose sets the target of a copy that begins, or begins again, and reports whether there is one.
+// A copy that begins again keeps its target while that is in use.
 func (e *entry) choose(now mono.Time, spec *session.OpenSpec) bool {
 	g := e.service.Targets
 	switch {
@@ -56,53 +57,17 @@ func (e *entry) choose(now mono.Time, spec *session.OpenSpec) bool {
 	case e.target != nil && g.Again(now, e.target):
 		e.placed = true
 	default:
-		e.target = g.Pick(now, balance.HashClient(spec.Client.Addr()), balance.HashConnection(spec.Client, spec.Production, e.index))
+		e.target = g.Pick(now, balance.HashClient(spec.Client.Addr()),
+			balance.HashConnection(spec.Client, spec.Production, e.index))
 		e.placed = true
 	}
 	return e.placed
 }
 
-// fail has the session of a copy hear, when it is next advanced, that there is none.
-func (sh *Shard) fail(e *entry, why ledger.Reason) session.Stream {
-	e.nowhere = why
-	sh.touch(e)
-	return nowhere{}
-}
-
-// owner is whose a tuple is that a target sees; nil: it is free.
-func (sh *Shard) owner(t Tuple) *entry { return sh.used[t] }
-
-// leave says that the copy at its target is over.
-func (sh *Shard) leave(e *entry) {
-	if !e.placed {
-		return
-	}
-	e.placed = false
-	e.target.Ended()
-	if e.source.IsValid() {
-		if t := TupleOf(e.source, e.target.Addr); sh.used[t] == e {
-			delete(sh.used, t)
-		}
-		e.source = netip.AddrPort{}
-	}
-}
-
-// handle tells a session what happened to its stream, and the target's group what that says of the target.
-func (sh *Shard) handle(now mono.Time, e *entry, ev *session.Event) {
+// unplace takes a copy that is over out of its target's live copies.
+func (e *entry) unplace() {
 	if e.placed {
-		switch ev.Kind {
-		case session.Opened:
-			e.target.Opened()
-			if !e.arrived {
-				e.arrived = true
-				sh.count.Copies++
-			}
-		case session.Failed:
-			switch ev.Reason {
-			case ledger.TargetRefused, ledger.ConnectTimeout, ledger.SendTimeout, ledger.TargetUnreachable, ledger.TargetForbidden:
-				e.target.Failed(now)
-			}
-		}
+		e.placed = false
+		e.target.Ended()
 	}
-	e.Handle(now, ev)
 }

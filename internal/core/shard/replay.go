@@ -2,13 +2,13 @@ package shard
 
 import "tcpcopy/internal/core/mono"
 
-// Busy is how many sessions have something left to do with what was captured so far.
+// Busy returns how many sessions have something left to do with what was captured so far.
 func (sh *Shard) Busy() int { return sh.busy }
 
-// Held is how many bytes of payload the sessions hold.
+// Held returns how many bytes of payload the sessions hold.
 func (sh *Shard) Held() int64 { return sh.pool.InUse() }
 
-// noteBusy counts a session that something happened to.
+// noteBusy keeps the count of busy sessions after e was advanced.
 func (sh *Shard) noteBusy(e *entry) {
 	if b := e.Busy(); b != e.busy {
 		e.busy = b
@@ -20,19 +20,19 @@ func (sh *Shard) noteBusy(e *entry) {
 	}
 }
 
-// Renew says that a recording begins again at now: the packets that follow are of new connections, though they
-// come from the same clients with the same sequence numbers. What was captured of the old ones still arrives,
-// and then they are closed.
+// Renew begins another pass of a recording at now. The packets that follow belong to new
+// connections, though they have the clients and sequence numbers of the old ones. The old ones
+// still deliver what was captured, and then close.
 func (sh *Shard) Renew(now mono.Time) {
 	sh.now = max(sh.now, now)
 	sh.cfg.Start = sh.now
 	for _, e := range sh.flows {
 		for e != nil {
 			next := e.copy
-			sh.hurryUp(sh.now, e)
+			sh.flushDelayed(sh.now, e)
 			e.Drain()
 			sh.unlink(e)
-			sh.touch(e)
+			e.Touch()
 			e = next
 		}
 	}

@@ -1,94 +1,54 @@
-// Package shard owns the sessions of a share of the clients: the table, the timers, the bounds, and, for
-// the raw way, the connections' TCP.
+// Package shard owns the sessions of a share of the clients: the table of sessions, their timers,
+// and the bounds on them.
 //
-// It is pure: a Step takes the packets, reports and events that have come by now, and returns when it
-// wants to be called again; what is to be sent is in Output. One goroutine of the engine calls a shard;
-// which clients are a shard's own is decided by Of, from the client's port, in the same way for packets
-// of the client and for what comes back from the target.
+// It is pure. A Step takes the packets that were captured by now and what has come from the
+// targets, does what is due, and returns when it has to be called again. One goroutine of the
+// engine calls a shard. Of decides by the client's port which shard owns a client, both for the
+// client's packets and for the targets' answers. How copies reach the targets is the business of
+// the shard's Streams.
 package shard
 
 import (
-	"net/netip"
-	"slices"
 	"time"
 
 	"tcpcopy/internal/core/balance"
 	"tcpcopy/internal/core/chunk"
 	"tcpcopy/internal/core/ledger"
-	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
-	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/session"
-	"tcpcopy/internal/way/link/wire"
 )
 
-// Config is what a shard works with. What it points to is the shard's own.
+// Config is a shard's configuration. The shard owns what it points to.
 type Config struct {
-	Index, Count int // which of how many shards
-	Services     []*Service
-	// Opener makes the streams of the socket way. Nil: the raw way, as Raw says.
-	Opener session.Opener
-	Raw    Raw
-	// Sources: the Opener's streams come from the address and port that OpenSpec.Source says, chosen as
-	// the raw way does, by Raw.
-	Sources bool
+	Services []*Service
+	Streams  Streams
 
 	MaxSessions int       // of this shard
 	MaxMemory   int64     // bytes, of this shard
 	Start       mono.Time // when the capture began
 }
 
-// Raw is what the raw way needs to know.
-type Raw struct {
-	Clients     *mapping.Pool // addresses that stand in for the clients'; nil: their own
-	LocalhostAs netip.Addr    // stands in for a loopback client
-	PortShift   int
-	Slot        uint8        // names this copier in the low bits of initial sequence numbers
-	ISNAtZero   seqnum.Value // the sequence number clock at mono time 0: 4 µs ticks of the wall clock
-	TSAtZero    uint32       // the timestamp clock at mono time 0: milliseconds of the wall clock
-	SYN         SYN
-	// MaxSegment is the payload bound from the path's MTU to a target, before TCP options.
-	MaxSegment     func(target netip.Addr) int
-	Congestion     uint8 // as in tcp.Config
-	ConnectTimeout time.Duration
-	UserTimeout    time.Duration
-}
-
-// SYN says which options a SYN offers.
-type SYN uint8
-
-// What a SYN offers.
-const (
-	SYNClient  SYN = iota // what the client's did
-	SYNFull               // MSS, SACK, timestamps, window scale
-	SYNMinimal            // MSS only
-)
-
 // Packet is a captured segment that belongs to a mapping.
 type Packet struct {
 	Seg     packet.Segment
-	At      mono.Time
-	Service int32 // index of the mapping
+	At      mono.Time // when it was captured
+	Service int32     // index of the mapping
 	Ifindex int32
-	// FromServer says that it is the production server's: only its header counts.
+	// FromServer marks a segment of the production server.
 	FromServer bool
 }
 
-// Input is what has come since the last Step; the shard keeps nothing of it.
+// Input is what was captured since the last Step. The shard keeps no reference to it.
 type Input struct {
-	Packets  []Packet
-	Feedback []packet.Segment // raw: the target's segments, headers only
-	Found    []wire.Found     // raw: what the intercepts have found of answers; Data is kept until the next Step
-	Events   []session.Event  // of streams that the Opener made
-	Freed    []Tuple          // raw: tuples that no copier owns, in answer to Queries
-	Free     []Tuple          // raw: tuples that may be opened, in answer to Seeks; see also Taken
-	// Late says that all this came later than the Step's now, which stands still for it to be heard first: how
-	// long an answer took cannot be told by it.
-	Late bool
+	Packets []Packet
+	// Stalled reports that Step's now is earlier than the present: the process did not run for a
+	// while, and now stands still until what came meanwhile is taken in. Times that are measured
+	// from it say nothing about the target.
+	Stalled bool
 }
 
-// Of returns which of count shards a client's port belongs to.
+// Of returns which of count shards owns the clients with a port.
 func Of(port uint16, count int) int {
 	if count <= 1 {
 		return 0
@@ -104,64 +64,55 @@ type Shard struct {
 	count ledger.Counters
 
 	now    mono.Time
-	flows  map[Tuple]*entry // by client and production address; an entry leads the copies of one client
+	flows  map[Tuple]*entry // by client and production server: the first copy of the connection
 	byID   map[session.ID]*entry
 	nextID session.ID
 	wheel  wheel
-	dirty  []*entry
-	spare  *entry // entries to use again, linked by copy
-	spares int    // how many
+	dirty  []*entry // to be advanced at the end of the Step
+	spare  *entry   // entries for reuse, linked by copy
+	spares int      // how many
 	marks  shedMarks
-	used   map[Tuple]*entry // with Config.Sources: whose the tuples are that targets see
-	busy   int              // sessions that are Busy
-	behind bool             // one that something has happened to is Behind
-
-	raw rawSide
+	busy   int // sessions that are Busy
 }
 
 // entry is a session's place in the table.
 type entry struct {
 	session.Session
+	shard *Shard
 	timer timer
 	key   Tuple
 	copy  *entry // the next copy of the same client connection
-	index int    // which copy it is, from 0; of balance.All, for its target
+	index int    // which copy it is, from 0; with balance.All, at its target
 
 	service *Service
-	target  *balance.Target // where the copy is, or was last; nil before it was anywhere
-	source  netip.AddrPort  // with Config.Sources: the copy's
-	late    *lateness       // nil: it lives when its client does
-	nowhere ledger.Reason   // why it has nowhere to go: its session is still to be told
+	target  *balance.Target // where the copy is, or was last; nil before its first
+	poller  Poller          // the session's stream, if it acts by itself
+	delayed *delayQueue     // nil: the copy is not staggered
 	placed  bool            // it counts among the target's live copies
-	fixed   bool            // target is the only one that it may have
+	fixed   bool            // it may have no other target
 	first   bool            // of the copies of its client's connection
 	begun   bool            // a copy was asked for
-	arrived bool            // the target has accepted one
+	// accepted: the target has accepted a copy of it.
+	accepted bool
 
 	dirty   bool
-	busy    bool      // it is in the number of busy sessions
+	busy    bool      // it counts among the busy sessions
 	current bool      // flows leads to it
 	goneAt  mono.Time // when it was first found Gone
-	counted bool      // it is in the number of live sessions
+	counted bool      // it counts among the live sessions
 }
 
-// sessionCost is what a live session is taken to cost beside its payload, in bytes.
+// sessionCost is the memory that the bound counts for a live session beside its payload, in bytes.
 const sessionCost = 2048
 
-// linger is how long a session that has ended keeps its place, so that the last packets of its client
-// are known to be the old connection's.
+// linger is how long a session that has ended keeps its place, so that the client's last packets
+// begin no new one.
 const linger = time.Second
 
 // New returns a shard without sessions.
 func New(cfg Config) *Shard {
-	cfg.Count = max(cfg.Count, 1)
-	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry), used: make(map[Tuple]*entry)}
-	way := cfg.Opener
-	if way == nil {
-		sh.raw.init(sh)
-		way = &sh.raw
-	}
-	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: &placer{sh, way}}
+	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry)}
+	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: placer{sh}}
 	sh.wheel.now = int64(cfg.Start) / int64(tick)
 	for _, s := range cfg.Services {
 		s.limit(cfg.Start)
@@ -169,109 +120,49 @@ func New(cfg Config) *Shard {
 	return sh
 }
 
-// Step takes what has come, does what is due at now, and returns when to be called again if nothing
-// comes before. now never falls.
+// Step takes in what was captured and what has come from the targets, does what is due at now, and
+// returns when it has to be called again if nothing comes before. now never falls.
 func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	sh.now = max(sh.now, now)
-	sh.raw.out = sh.raw.out[:0]
 	for i := range in.Packets {
 		sh.packet(&in.Packets[i])
 	}
-	for i := range in.Feedback {
-		sh.raw.feedback(sh.now, &in.Feedback[i], in.Late)
-	}
-	sh.raw.foundAll(sh.now, in.Found)
-	for i := range in.Events {
-		if e := sh.byID[in.Events[i].ID]; e != nil {
-			sh.handle(sh.now, e, &in.Events[i])
-			sh.touch(e)
+	events := sh.cfg.Streams.Deliver(sh.now, in.Stalled)
+	for i := range events {
+		if e := sh.byID[events[i].ID]; e != nil {
+			sh.handle(sh.now, e, &events[i])
+			e.Touch()
 		}
 	}
-	for _, t := range in.Freed {
-		sh.raw.freed(sh.now, t)
-	}
-	for _, t := range in.Free {
-		sh.raw.free(t)
-	}
-	sh.wheel.fire(sh.now, sh.touch)
+	sh.wheel.fire(sh.now, (*entry).Touch)
 	sh.settle()
 	return sh.wheel.next()
 }
 
-// Output is what the raw way wants sent: valid, with the payload it refers to, until the next Step.
-func (sh *Shard) Output() []packet.Segment { return sh.raw.out }
-
-// Queries returns the tuples of which the raw way must know whether another copier owns them, and
-// forgets them.
-func (sh *Shard) Queries() []Tuple {
-	q := sh.raw.queries
-	sh.raw.queries = nil
-	return q
-}
-
-// Seek asks whether a SYN may be sent on a tuple.
-type Seek struct {
-	Tuple Tuple
-	Age   time.Duration // since the first one was due
-}
-
-// Seeks returns what the raw way must know before it sends SYNs, and forgets it. The answer is Input.Free, or Taken.
-func (sh *Shard) Seeks() []Seek {
-	s := sh.raw.seeks
-	sh.raw.seeks = nil
-	return s
-}
-
-const (
-	releaseAtOnce = 128
-	releaseAfter  = time.Second
-)
-
-// Behind says whether a copy to which something has happened since the last call was behind its client.
-func (sh *Shard) Behind() bool {
-	b := sh.behind
-	sh.behind = false
-	return b
-}
-
-// Releases returns the tuples that the intercepts can forget, and forgets them: when they are many, or have
-// waited for a while.
-func (sh *Shard) Releases() []Tuple {
-	r := &sh.raw
-	if len(r.released) == 0 || len(r.released) < releaseAtOnce && sh.now.Sub(r.releasedAt) < releaseAfter {
-		return nil
-	}
-	list := slices.DeleteFunc(r.released, func(t Tuple) bool { return r.streams[t] != nil }) // in use again
-	r.released = nil
-	return list
-}
-
-// settle advances every session that something happened to, and lets the raw way send.
+// settle advances every session that something has happened to.
 func (sh *Shard) settle() {
 	for i := 0; i < len(sh.dirty); i++ { // a session's end may touch another one
 		e := sh.dirty[i]
 		e.dirty = false
 		sh.advance(e)
 		sh.noteBusy(e)
-		sh.behind = sh.behind || e.Behind(sh.now)
 	}
 	clear(sh.dirty)
 	sh.dirty = sh.dirty[:0]
 }
 
+// advance lets a session and its stream do what is due.
 func (sh *Shard) advance(e *entry) {
-	wake := sh.relive(sh.now, e)
+	wake := sh.deliverDelayed(sh.now, e)
 	if e.State() != session.Gone {
 		wake = min(wake, e.Advance(sh.now))
 	}
-	if why := e.nowhere; why != ledger.None {
-		e.nowhere = ledger.None
-		e.Handle(sh.now, &session.Event{ID: e.ID(), Kind: session.Failed, Reason: why, At: sh.now})
-		sh.touch(e)
+	if e.poller != nil && e.Stream() != nil {
+		wake = min(wake, e.poller.Poll(sh.now))
 	}
-	wake = min(wake, sh.raw.poll(sh.now, e))
 	if e.Stream() == nil {
-		sh.leave(e)
+		e.poller = nil
+		e.unplace()
 	}
 	if e.State() == session.Gone {
 		sh.bury(e)
@@ -280,23 +171,15 @@ func (sh *Shard) advance(e *entry) {
 	sh.wheel.set(e, wake)
 }
 
-// touch has e advanced at the end of the Step.
-func (sh *Shard) touch(e *entry) {
-	if !e.dirty {
-		e.dirty = true
-		sh.dirty = append(sh.dirty, e)
-	}
-}
-
-// bury keeps the place of a session that has ended for a while, and then forgets it.
+// bury keeps the place of a session that has ended for linger, and then frees it.
 func (sh *Shard) bury(e *entry) {
 	if e.counted {
 		e.counted = false
 		sh.count.Live--
 		delete(sh.byID, e.ID())
 		e.Close()
-		if e.late != nil {
-			e.late.free(sh)
+		if e.delayed != nil {
+			e.delayed.free(sh)
 		}
 		e.goneAt = sh.now
 	}
@@ -304,17 +187,17 @@ func (sh *Shard) bury(e *entry) {
 		sh.wheel.set(e, e.goneAt.Add(linger))
 		return
 	}
-	sh.forget(e)
+	sh.free(e)
 }
 
-// forget gives an ended session's place away.
-func (sh *Shard) forget(e *entry) {
+// free frees the place of a session that has ended.
+func (sh *Shard) free(e *entry) {
 	if e.current {
 		sh.unlink(e)
 	}
 	sh.wheel.remove(e)
 	if e.dirty {
-		return // settle comes to it again
+		return // settle advances it once more, and bury comes here again
 	}
 	if sh.spares < maxSpare {
 		e.copy = sh.spare
@@ -322,6 +205,9 @@ func (sh *Shard) forget(e *entry) {
 		sh.spares++
 	}
 }
+
+// maxSpare is how many entries are kept for reuse.
+const maxSpare = 256
 
 // unlink takes e out of the copies of its client's connection.
 func (sh *Shard) unlink(e *entry) {
@@ -345,33 +231,36 @@ func (sh *Shard) unlink(e *entry) {
 	}
 }
 
-// Drain says that nothing more is captured: sessions close as soon as what their clients had sent has
-// arrived and was answered.
+// Drain ends the capture: each session closes as soon as what its client had sent has arrived and
+// was answered.
 func (sh *Shard) Drain(now mono.Time) {
 	for _, e := range sh.byID {
-		sh.hurryUp(now, e)
+		sh.flushDelayed(now, e)
 		e.Drain()
-		sh.touch(e)
+		e.Touch()
 	}
 }
 
 // Snapshot returns a copy of the account.
-func (sh *Shard) Snapshot() ledger.Counters { return sh.count }
+func (sh *Shard) Snapshot() ledger.Counters {
+	c := sh.count
+	sh.cfg.Streams.Count(&c)
+	return c
+}
 
-// Live is how many sessions the table holds.
+// Live returns how many sessions the table holds.
 func (sh *Shard) Live() int { return int(sh.count.Live) }
 
-// Memory is what the sessions hold, in bytes, as the bound counts it.
+// Memory returns what the sessions hold, in bytes, as the bound counts it.
 func (sh *Shard) Memory() int64 { return sh.pool.InUse() + int64(sh.count.Live)*sessionCost }
 
-// Shutdown ends every session: those that had nothing left to do with success.
+// Shutdown ends every session; one that has nothing left to do counts as delivered.
 func (sh *Shard) Shutdown(now mono.Time) {
 	sh.now = max(sh.now, now)
-	sh.raw.out = sh.raw.out[:0]
 	for _, e := range sh.byID {
-		sh.hurryUp(sh.now, e)
+		sh.flushDelayed(sh.now, e)
 		e.Shutdown(sh.now)
-		sh.touch(e)
+		e.Touch()
 	}
 	sh.settle()
 }

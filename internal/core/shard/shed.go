@@ -2,14 +2,15 @@ package shard
 
 import "tcpcopy/internal/core/ledger"
 
-// shedMarks remembers connections that were refused as a whole, so that their later packets begin no copy in
-// mid-connection. It keeps the last ones heard of: between one and two times maxMarks.
+// shedMarks remembers connections that were refused as a whole, so that their later packets begin
+// no copy in mid-connection. It keeps those seen last: between one and two times maxMarks.
 type shedMarks struct {
 	young, old map[uint64]ledger.Reason
 }
 
 const maxMarks = 1 << 16
 
+// add remembers a connection.
 func (m *shedMarks) add(key *Tuple, why ledger.Reason) {
 	if m.young == nil || len(m.young) == maxMarks {
 		m.young, m.old = make(map[uint64]ledger.Reason), m.young
@@ -17,7 +18,7 @@ func (m *shedMarks) add(key *Tuple, why ledger.Reason) {
 	m.young[key.stable()] = why
 }
 
-// get says why the connection was refused; None if it was not, or is forgotten.
+// get returns why the connection was refused; None if it was not, or is no longer remembered.
 func (m *shedMarks) get(key *Tuple) ledger.Reason {
 	if len(m.young)+len(m.old) == 0 {
 		return ledger.None
@@ -28,7 +29,7 @@ func (m *shedMarks) get(key *Tuple) ledger.Reason {
 	}
 	why, ok := m.old[h]
 	if ok {
-		m.add(key, why) // it is still there
+		m.add(key, why) // the connection still lives
 	}
 	return why
 }

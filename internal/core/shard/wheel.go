@@ -7,8 +7,9 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// The wheel has two rings of slots: one of 1 ms ticks, and one of its full turns. What is due later than
-// the second ring reaches waits in its last slot and is put in again from there.
+// The wheel has two rings of slots: the near ring has a slot for each 1 ms tick, the far ring one
+// for each full turn of the near ring. A deadline beyond the far ring waits in its last slot, and
+// is inserted again from there.
 const (
 	tick      = time.Millisecond
 	slotBits  = 10
@@ -18,22 +19,22 @@ const (
 	farReach  = slots * slots
 )
 
-// wheel wakes entries at their deadlines, to the next millisecond. A deadline that moves later costs
-// nothing: the entry stays where it is, and is asked again when that time has come.
+// wheel fires entries at their deadlines, rounded up to a millisecond. A deadline that moves later
+// costs nothing: the entry stays in its slot, and sets its deadline again when it is fired there.
 type wheel struct {
-	now  int64 // the tick up to which everything was fired
+	now  int64 // all deadlines up to this tick were fired
 	near [slots]*entry
 	far  [slots]*entry
 	busy [2][slots / 64]uint64
 }
 
-// ceilTick is the first tick that is not before t.
+// ceilTick returns the first tick that is not before t.
 func ceilTick(t mono.Time) int64 { return (int64(t) + int64(tick) - 1) / int64(tick) }
 
-// set asks for e to be fired at t, or earlier if it already is to be.
+// set fires e at t, or earlier if an earlier deadline is set.
 func (w *wheel) set(e *entry, t mono.Time) {
 	if t == mono.Never {
-		return // if it stands in the wheel, it is fired for nothing, once
+		return // an earlier deadline stays, and fires once for nothing
 	}
 	due := max(ceilTick(t), w.now+1)
 	if e.timer.level != 0 {
@@ -45,6 +46,7 @@ func (w *wheel) set(e *entry, t mono.Time) {
 	w.insert(e, due)
 }
 
+// insert puts e into the slot of a tick.
 func (w *wheel) insert(e *entry, due int64) {
 	t := &e.timer
 	t.due = due
@@ -53,7 +55,7 @@ func (w *wheel) insert(e *entry, due int64) {
 	case ahead < nearReach:
 		t.level, t.slot = 1, uint16(due&slotMask)
 	default:
-		// The far ring's slots are turns of the near one; a turn is opened before its first tick.
+		// A turn is spread over the near ring before its first tick.
 		turn := due >> slotBits
 		if ahead >= farReach-slots {
 			turn = w.now>>slotBits + slots - 1
@@ -63,7 +65,7 @@ func (w *wheel) insert(e *entry, due int64) {
 	w.link(e)
 }
 
-// link puts e at the head of the slot that its timer names.
+// link puts e at the head of its timer's slot.
 func (w *wheel) link(e *entry) {
 	t := &e.timer
 	head := w.head(t)
@@ -75,6 +77,7 @@ func (w *wheel) link(e *entry) {
 	w.busy[t.level-1][t.slot/64] |= 1 << (t.slot % 64)
 }
 
+// head returns where the list of a timer's slot begins.
 func (w *wheel) head(t *timer) **entry {
 	if t.level == 1 {
 		return &w.near[t.slot]
@@ -82,6 +85,7 @@ func (w *wheel) head(t *timer) **entry {
 	return &w.far[t.slot]
 }
 
+// remove takes e out of the wheel, if it is in it.
 func (w *wheel) remove(e *entry) {
 	t := &e.timer
 	if t.level == 0 {
@@ -102,7 +106,7 @@ func (w *wheel) remove(e *entry) {
 	*t = timer{}
 }
 
-// fire takes out what is due at now and calls f for each; f may set entries again.
+// fire removes the entries that are due at now and calls f for each; f may set entries again.
 func (w *wheel) fire(now mono.Time, f func(*entry)) {
 	end := int64(now) / int64(tick)
 	for w.now < end {
@@ -139,8 +143,8 @@ func (w *wheel) openTurn(turn int64) {
 	}
 }
 
-// nextTick is the first tick after w.now, up to limit, at which there is something to do: an entry in
-// the near ring, or a turn of the far one to open.
+// nextTick returns the first tick after w.now, up to limit, at which there is something to do: an
+// entry of the near ring, or a turn of the far ring to open. It returns limit+1 if there is none.
 func (w *wheel) nextTick(limit int64) int64 {
 	best := limit + 1
 	if d, ok := scan(&w.busy[0], int(w.now+1)&slotMask); ok {
@@ -152,7 +156,7 @@ func (w *wheel) nextTick(limit int64) int64 {
 	return best
 }
 
-// next is when fire has something to do; Never if nothing is set.
+// next returns when fire next has something to do; Never if nothing is set.
 func (w *wheel) next() mono.Time {
 	t := w.nextTick(int64(mono.Never)/int64(tick) - 2)
 	if t >= int64(mono.Never)/int64(tick)-2 {
@@ -161,7 +165,7 @@ func (w *wheel) next() mono.Time {
 	return mono.Time(t * int64(tick))
 }
 
-// scan returns the distance from slot from to the first busy one, going round.
+// scan returns the distance from a slot to the first busy one, in a circle.
 func scan(busy *[slots / 64]uint64, from int) (int, bool) {
 	word, bit := from/64, from%64
 	if w := busy[word] >> bit; w != 0 {

@@ -22,12 +22,14 @@ func TestWheelProperty(t *testing.T) {
 			entries[i] = &entry{index: i}
 		}
 		due := map[int]int64{} // in ticks
-		reach := rapid.SampledFrom([]int64{int64(20 * time.Millisecond), int64(2 * time.Second), int64(20 * time.Minute), int64(3 * time.Hour)})
+		reach := rapid.SampledFrom([]int64{int64(20 * time.Millisecond), int64(2 * time.Second),
+			int64(20 * time.Minute), int64(3 * time.Hour)})
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			i := rapid.IntRange(0, len(entries)-1).Draw(t, "entry")
 			switch rapid.IntRange(0, 5).Draw(t, "what") {
 			case 0, 1, 2:
-				at := now + mono.Time(rapid.Int64Range(-int64(time.Second), reach.Draw(t, "reach")).Draw(t, "in"))
+				at := now + mono.Time(rapid.Int64Range(-int64(time.Second),
+					reach.Draw(t, "reach")).Draw(t, "in"))
 				w.set(entries[i], at)
 				d := max((int64(at)+int64(tick)-1)/int64(tick), int64(now)/int64(tick)+1)
 				if old, ok := due[i]; !ok || d < old {
@@ -89,7 +91,8 @@ func checkNext(t *rapid.T, w *wheel, now mono.Time, due map[int]int64) {
 		first = min(first, d)
 	}
 	if next <= now || int64(next) > first*int64(tick) {
-		t.Fatalf("at %v: next() = %v, the first is due at %v", now, next, mono.Time(first*int64(tick)))
+		t.Fatalf("at %v: next() = %v, the first is due at %v", now, next,
+			mono.Time(first*int64(tick)))
 	}
 }
 

@@ -35,8 +35,8 @@ const (
 // settle is how long New waits for a device to carry packets.
 const settle = 5 * time.Second
 
-// sysctls of every host, below /proc/sys/net. Addresses are there at once, nothing is remembered between
-// connections, and nobody forwards.
+// sysctls of every host, below /proc/sys/net. Addresses are there at once, nothing is remembered
+// between connections, and nobody forwards.
 var sysctls = []struct{ name, value string }{
 	{"ipv4/ip_forward", "0"},
 	{"ipv6/conf/all/forwarding", "0"},
@@ -92,7 +92,8 @@ func (n *Net) crowd() error {
 		if err != nil {
 			return fmt.Errorf("find device: %w", err)
 		}
-		own := &netlink.Route{Dst: ipNet(crowdNet), LinkIndex: lo.Attrs().Index, Type: syscall.RTN_LOCAL, Scope: netlink.SCOPE_HOST}
+		own := &netlink.Route{Dst: ipNet(crowdNet), LinkIndex: lo.Attrs().Index,
+			Type: syscall.RTN_LOCAL, Scope: netlink.SCOPE_HOST}
 		return netlink.RouteAdd(own)
 	})
 	if err != nil {
@@ -100,7 +101,8 @@ func (n *Net) crowd() error {
 	}
 	for _, production := range n.Productions {
 		err := production.Try(func() error {
-			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(crowdNet), Gw: ClientAddr(0, false).AsSlice()})
+			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(crowdNet),
+				Gw: ClientAddr(0, false).AsSlice()})
 		})
 		if err != nil {
 			return fmt.Errorf("set up %s: add route to %s: %w", production.Name, crowdNet, err)
@@ -112,7 +114,8 @@ func (n *Net) crowd() error {
 func (n *Net) ports() []port {
 	var clients []netip.Prefix
 	for i := range n.config.Clients {
-		clients = append(clients, netip.PrefixFrom(ClientAddr(i, false), 24), netip.PrefixFrom(ClientAddr(i, true), 64))
+		clients = append(clients, netip.PrefixFrom(ClientAddr(i, false), 24),
+			netip.PrefixFrom(ClientAddr(i, true), 64))
 	}
 	both := func(v4, v6 netip.Addr) []netip.Prefix {
 		return []netip.Prefix{netip.PrefixFrom(v4, 24), netip.PrefixFrom(v6, 64)}
@@ -120,15 +123,20 @@ func (n *Net) ports() []port {
 	all := []port{{clientsBridge, "c-client", n.Client, Device, clients}}
 	for i, production := range n.Productions {
 		all = append(all,
-			port{clientsBridge, numbered(productionPort, i), production, ProductionClientDevice, both(ProductionAddr(i, false), ProductionAddr(i, true))},
-			port{testBridge, numbered("t-production", i), production, ProductionTestDevice, both(productionTest(i, false), productionTest(i, true))})
+			port{clientsBridge, numbered(productionPort, i), production, ProductionClientDevice,
+				both(ProductionAddr(i, false), ProductionAddr(i, true))},
+			port{testBridge, numbered("t-production", i), production, ProductionTestDevice,
+				both(productionTest(i, false), productionTest(i, true))})
 	}
 	for i, target := range n.Targets {
-		all = append(all, port{testBridge, numbered(targetPort, i), target, Device, both(TargetAddr(i, false), TargetAddr(i, true))})
+		all = append(all, port{testBridge, numbered(targetPort, i), target, Device,
+			both(TargetAddr(i, false), TargetAddr(i, true))})
 	}
-	all = append(all, port{testBridge, "t-assistant", n.Assistant, Device, both(AssistantAddr4, AssistantAddr6)})
+	all = append(all, port{testBridge, "t-assistant", n.Assistant, Device,
+		both(AssistantAddr4, AssistantAddr6)})
 	if n.Second != nil {
-		all = append(all, port{testBridge, "t-second", n.Second, Device, both(SecondAddr4, SecondAddr6)})
+		all = append(all, port{testBridge, "t-second", n.Second, Device,
+			both(SecondAddr4, SecondAddr6)})
 	}
 	return all
 }
@@ -152,7 +160,8 @@ func (n *Net) setUpSwitch() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = name, n.config.MTU
 		snooping := false
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs,
+			MulticastSnooping: &snooping}); err != nil {
 			return fmt.Errorf("add bridge %s: %w", name, err)
 		}
 		if err := linkUp(name); err != nil {
@@ -166,7 +175,8 @@ func (n *Net) setUpSwitch() error {
 func (n *Net) plug(p port) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = p.name, n.config.MTU
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: p.device, PeerMTU: uint32(n.config.MTU), PeerNamespace: netlink.NsFd(p.host.handle)}
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: p.device, PeerMTU: uint32(n.config.MTU),
+		PeerNamespace: netlink.NsFd(p.host.handle)}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("add veth %s: %w", p.name, err)
 	}
@@ -185,7 +195,7 @@ func (n *Net) plug(p port) error {
 	return linkUp(p.name)
 }
 
-// isPath says whether the cable is the target's path, whose devices have no offloads.
+// isPath reports whether the cable is the target's path, whose devices have no offloads.
 func (n *Net) isPath(p port) bool { return p.name == targetPort && n.config.TargetPath != (Path{}) }
 
 // setUpDevice prepares the host's end of the cable.
@@ -226,14 +236,17 @@ func (n *Net) routeViaAssistants() error {
 		case ByAddress:
 			for i := 1; i < n.config.Clients; i += 2 {
 				a := ClientAddr(i, ipv6)
-				routes = append(routes, netlink.Route{Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Gw: second.AsSlice()})
+				routes = append(routes, netlink.Route{Dst: ipNet(netip.PrefixFrom(a, a.BitLen())),
+					Gw: second.AsSlice()})
 			}
 		case ByFlow:
-			if err := os.WriteFile("/proc/sys/net/"+family+"/fib_multipath_hash_policy", []byte("1"), 0); err != nil {
+			if err := os.WriteFile("/proc/sys/net/"+family+"/fib_multipath_hash_policy",
+				[]byte("1"), 0); err != nil {
 				return fmt.Errorf("spread flows: %w", err)
 			}
 			routes[0].Gw = nil
-			routes[0].MultiPath = []*netlink.NexthopInfo{{Gw: first.AsSlice()}, {Gw: second.AsSlice()}}
+			routes[0].MultiPath = []*netlink.NexthopInfo{{Gw: first.AsSlice()},
+				{Gw: second.AsSlice()}}
 		}
 		if n.config.Crowd && !ipv6 {
 			routes = append(routes, netlink.Route{Dst: ipNet(crowdNet), Gw: first.AsSlice()})
@@ -265,11 +278,13 @@ func waitRunning(name string) error {
 		if err != nil {
 			return fmt.Errorf("find device %s: %w", name, err)
 		}
-		if state := link.Attrs().OperState; state == netlink.OperUp || state == netlink.OperUnknown {
+		if state := link.Attrs().OperState; state == netlink.OperUp ||
+			state == netlink.OperUnknown {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("wait for device %s: %s after %v, wanted up", name, link.Attrs().OperState, settle)
+			return fmt.Errorf("wait for device %s: %s after %v, wanted up", name,
+				link.Attrs().OperState, settle)
 		}
 	}
 }
@@ -287,7 +302,8 @@ func (n *Net) removeDevices() error {
 				continue
 			}
 			if err := netlink.LinkDel(l); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("take lab net down: delete %s: %w", l.Attrs().Name, err))
+				failed = errors.Join(failed, fmt.Errorf("take lab net down: delete %s: %w",
+					l.Attrs().Name, err))
 			}
 		}
 		return failed

@@ -9,15 +9,15 @@ import (
 	"syscall"
 )
 
-// Cmd is an exec.Cmd that starts inside a namespace. Of the methods that start a process only the ones
-// defined here do so; a Cmd must be started and waited for through them.
+// Cmd is an exec.Cmd that starts inside a namespace. Of the methods that start a process only the
+// ones defined here do so; a Cmd must be started and waited for through them.
 type Cmd struct {
 	*exec.Cmd
 	ns *Namespace
 }
 
-// Command prepares a process that will run inside the namespace. When ctx ends it is killed; it is killed
-// too when the lab closes or this process dies. A terminal's interrupt does not reach it.
+// Command prepares a process that will run inside the namespace. When ctx ends it is killed; it is
+// killed too when the lab closes or this process dies. A terminal's interrupt does not reach it.
 func (n *Namespace) Command(ctx context.Context, name string, args ...string) *Cmd {
 	c := exec.CommandContext(ctx, name, args...)
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -49,8 +49,8 @@ func (c *Cmd) Wait() error {
 	return err
 }
 
-// Kill ends the process, and all that it has started and that stayed in its group: a server's workers
-// would outlive it. A process that has ended is none to end.
+// Kill ends the process, and all that it has started and that stayed in its group: a server's
+// workers would outlive it. A process that has ended is none to end.
 func (c *Cmd) Kill() {
 	if c.Process != nil {
 		syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // fails only where the group has ended

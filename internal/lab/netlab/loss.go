@@ -24,8 +24,8 @@ func (l Loss) check() error {
 	return nil
 }
 
-// SetLoss replaces the loss of the net; it may be called at any time. Only TCP packets are lost, so that a
-// lost neighbour solicitation does not stand for a second of silence.
+// SetLoss replaces the loss of the net; it may be called at any time. Only TCP packets are lost, so
+// that a lost neighbour solicitation does not stand for a second of silence.
 func (n *Net) SetLoss(loss Loss) error {
 	if err := loss.check(); err != nil {
 		return err
@@ -33,8 +33,8 @@ func (n *Net) SetLoss(loss Loss) error {
 	return n.lan.Try(func() error { return setLoss(loss) })
 }
 
-// setLoss works in the calling thread's namespace: the library's own way in wants to go back, which root of
-// a user namespace may not.
+// setLoss works in the calling thread's namespace: the library's own way in wants to go back, which
+// root of a user namespace may not.
 func setLoss(loss Loss) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -74,7 +74,8 @@ func setLoss(loss Loss) error {
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocolTCP}},
 			&expr.Numgen{Register: 1, Modulus: lossScale, Type: randomNumber},
-			&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 4, Size: 4},
+			&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 4,
+				Size: 4},
 			&expr.Cmp{Op: expr.CmpOpLt, Register: 1, Data: binaryutil.BigEndian.PutUint32(below)},
 			&expr.Counter{},
 			&expr.Verdict{Kind: expr.VerdictDrop},
@@ -89,7 +90,8 @@ func setLoss(loss Loss) error {
 	return nil
 }
 
-// Lost counts the packets that were lost on purpose: since the last SetLoss, and on the target's path.
+// Lost counts the packets that were lost on purpose: since the last SetLoss, and on the target's
+// path.
 func (n *Net) Lost() (lost uint64, err error) {
 	err = n.lan.Try(func() error { lost, err = countLost(); return err })
 	if n.relay != nil {

@@ -16,7 +16,9 @@ const maxIdle = 16
 
 // Namespace is one host of the lab. Its methods may be called from any goroutine until Net.Close.
 type Namespace struct {
-	Name string // "client", "production", "target", "assistant" or "switch"; of further hosts with a number: "production2"
+	// "client", "production", "target", "assistant" or "switch"; of further hosts with a number:
+	// "production2"
+	Name string
 
 	handle netns.NsHandle
 
@@ -27,8 +29,8 @@ type Namespace struct {
 	running map[*Cmd]struct{}
 }
 
-// worker is a goroutine on a thread of its own that stands in the namespace. The thread ends with it: a
-// thread that has been elsewhere never goes back to the runtime.
+// worker is a goroutine locked to a thread in the namespace. The thread ends with it, so that the
+// runtime never uses it for other goroutines.
 type worker struct {
 	jobs chan job
 }
@@ -38,7 +40,7 @@ type job struct {
 	done chan struct{}
 }
 
-// newNamespace makes a network namespace; nothing but its open handle keeps it.
+// newNamespace makes a network namespace, which exists as long as its handle is open.
 func newNamespace(name string) (*Namespace, error) {
 	n := &Namespace{Name: name, handle: netns.None(), running: map[*Cmd]struct{}{}}
 	done := make(chan error, 1)
@@ -58,8 +60,8 @@ func newNamespace(name string) (*Namespace, error) {
 	return n, nil
 }
 
-// onThread runs fn in a new goroutine that keeps its thread and ends with it. It is never the process's
-// first thread, which cannot end and which /proc/self stands for.
+// onThread runs fn in a new goroutine that keeps its thread and ends with it. It is never the
+// process's first thread, which cannot end and which /proc/self stands for.
 func onThread(fn func()) {
 	go func() {
 		runtime.LockOSThread()
@@ -103,9 +105,9 @@ func (w *worker) do(fn func()) {
 	<-j.done
 }
 
-// Do runs fn on a thread that stands in the namespace, and waits for it. Sockets made by fn itself stay
-// in the namespace for good and may be used from anywhere; goroutines that fn starts do not stand in it.
-// fn must return: no runtime.Goexit, so no t.Fatal.
+// Do runs fn on a thread in the namespace and waits for it. Sockets that fn opens belong to the
+// namespace and may be used from anywhere. Goroutines that fn starts are not in the namespace. fn
+// must return: it must not call runtime.Goexit, nor t.Fatal.
 func (n *Namespace) Do(fn func()) error {
 	n.mu.Lock()
 	if n.closed {
@@ -145,7 +147,8 @@ func (n *Namespace) Try(fn func() error) error {
 	return failed
 }
 
-// Listen listens on a TCP address inside the namespace: "tcp", "tcp4" or "tcp6", and an IP address with a port.
+// Listen listens on a TCP address inside the namespace: "tcp", "tcp4" or "tcp6", and an IP address
+// with a port.
 func (n *Namespace) Listen(network, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false) // the plain TCP that production servers speak
@@ -159,7 +162,8 @@ func (n *Namespace) Listen(network, address string) (net.Listener, error) {
 
 // Dial connects from inside the namespace to an IP address with a port. d may be nil. It occupies a
 // thread until the connection stands.
-func (n *Namespace) Dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
+func (n *Namespace) Dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn,
+	error) {
 	if d == nil {
 		d = &net.Dialer{}
 	}
@@ -177,8 +181,8 @@ func (n *Namespace) isClosed() bool {
 	return n.closed
 }
 
-// close ends the namespace's commands and threads, and lets go of it: the kernel takes it down when the
-// last socket in it is closed.
+// close ends the namespace's commands and threads, and lets go of it: the kernel takes it down when
+// the last socket in it is closed.
 func (n *Namespace) close() {
 	n.mu.Lock()
 	if n.closed {

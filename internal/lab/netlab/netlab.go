@@ -1,16 +1,17 @@
-// Package netlab makes a small network out of network namespaces on this machine: a client, a production
-// host, a test host and an assistant host, with the routes of TCPCopy's classic layout.
+// Package netlab makes a small network out of network namespaces on this machine: a client, a
+// production host, a test host and an assistant host, with the routes of TCPCopy's classic layout.
 //
 //	client ──┐ 10.77.1.0/24, fd77:1::/64
 //	         ├── production ──┐ 10.77.2.0/24, fd77:2::/64
 //	                      ├── target
 //	                      └── assistant (there may be a second one)
 //
-// There can be more production hosts, and more targets, each with an address of its own on the same nets.
+// There can be more production hosts, and more targets, each with an address of its own on the same
+// nets.
 //
-// Both nets are bridges in one more namespace, the switch, where packets can be lost on purpose. Everything
-// is anonymous: no name, no file, no firewall rule outside; it is gone when Close has returned and the
-// sockets made in it are closed, or when the process dies.
+// Both nets are bridges in one more namespace, the switch, where packets can be lost on purpose.
+// Everything is anonymous: no name, no file, no firewall rule outside; it is gone when Close has
+// returned and the sockets made in it are closed, or when the process dies.
 //
 // It knows nothing of copying. The lab (tcpcopy lab) and end-to-end tests call it.
 package netlab
@@ -28,13 +29,14 @@ const MaxClients = 200
 // MaxHosts is how many production hosts there can be, and how many targets.
 const MaxHosts = 8
 
-// Loss is how much of the TCP packets is lost, in percent, on the way to a host or from it.
+// Loss is the percentage of TCP packets that are lost on the way to a host or from it.
 type Loss struct {
-	ToTarget, FromTarget         float64 // on the test net
-	ToProduction, FromProduction float64 // on the client net: lost before production, and so before a capture there
+	ToTarget, FromTarget float64 // on the test net
+	// on the client net: lost before production, and so before a capture there
+	ToProduction, FromProduction float64
 }
 
-// Config says what net to make. Its zero value is the classic layout without loss and with offloads.
+// Config describes a net. Its zero value is the classic layout without loss and with offloads.
 type Config struct {
 	Clients     int  // client addresses of each family; 0 means 4
 	MTU         int  // of every device, in bytes; 0 means 1500
@@ -45,14 +47,15 @@ type Config struct {
 	Targets     int  // targets; 0 means 1. Loss and TargetPath are those of the first alone
 	Crowd       bool // the client has all of CrowdAddr besides
 
-	// ViaAssistant gives the target its route to the client net through the assistant, as the raw way
-	// needs it. Without it the target knows no way to the clients.
+	// ViaAssistant gives the target its route to the client net through the assistant, as the raw
+	// way needs it. Without it the target knows no way to the clients.
 	ViaAssistant bool
-	// Spread, with ViaAssistant, makes a second assistant host, and says which of the target's answers go there.
+	// Spread, with ViaAssistant, makes a second assistant host, and says which of the target's
+	// answers go there.
 	Spread Spread
 }
 
-// Spread is how the target's answers are spread over two assistants.
+// Spread selects how the target's answers are spread over two assistants.
 type Spread uint8
 
 // The ways to spread answers.
@@ -62,20 +65,21 @@ const (
 	ByFlow                  // of equal routes each flow takes one, by a hash of addresses and ports
 )
 
-// Net is a lab that stands. Take it down with Close.
+// Net is a network of namespaces. Close removes it.
 type Net struct {
 	Client, Production, Target, Assistant *Namespace
-	Productions                           []*Namespace // all production hosts; the first is Production
-	Targets                               []*Namespace // all targets; the first is Target
-	Second                                *Namespace   // assistant; nil without Config.Spread
+	// all production hosts; the first is Production
+	Productions []*Namespace
+	Targets     []*Namespace // all targets; the first is Target
+	Second      *Namespace   // assistant; nil without Config.Spread
 
 	lan    *Namespace // the switch
 	relay  *relay     // nil: there is none
 	config Config
 }
 
-// The devices inside the hosts: eth0 is the client net's at client and production, and the test net's at target
-// and assistant.
+// The devices inside the hosts: eth0 is the client net's at client and production, and the test
+// net's at target and assistant.
 const (
 	ProductionClientDevice = "eth0" // of the production host, towards the clients
 	ProductionTestDevice   = "eth1" // of the production host, towards target and assistant
@@ -100,7 +104,8 @@ var (
 	crowdNet   = netip.MustParsePrefix("10.78.0.0/16")
 )
 
-// ProductionAddr is where the clients reach the i-th production host, from 0 to below Config.Productions.
+// ProductionAddr is where the clients reach the i-th production host, from 0 to below
+// Config.Productions.
 func ProductionAddr(i int, ipv6 bool) netip.Addr {
 	return nth(ProductionAddr4, ProductionAddr6, i, ipv6)
 }
@@ -121,8 +126,8 @@ func productionTest(i int, ipv6 bool) netip.Addr {
 	return nth(ProductionTest4, ProductionTest6, i, ipv6)
 }
 
-// CrowdAddr is the i-th of a crowd of clients, from 0 to below 65,536: addresses that the client has with Config.Crowd
-// without a line for each. They are IPv4 alone.
+// CrowdAddr is the i-th of a crowd of clients, from 0 to below 65,536: addresses that the client
+// has with Config.Crowd without a line for each. They are IPv4 alone.
 func CrowdAddr(i int) netip.Addr {
 	a := crowdNet.Addr().As4()
 	a[2], a[3] = byte(i>>8), byte(i)
@@ -161,7 +166,7 @@ func ClientAddr(i int, ipv6 bool) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// New makes the net. On failure nothing is left of it. Where the permission is missing the error is a
+// New makes the net. If it fails, nothing is left of it. If a permission is missing, the error is a
 // *PermissionError.
 func New(config Config) (n *Net, err error) {
 	if config.Clients == 0 {
@@ -171,7 +176,8 @@ func New(config Config) (n *Net, err error) {
 		config.MTU = 1500
 	}
 	if config.Clients < 1 || config.Clients > MaxClients {
-		return nil, fmt.Errorf("make lab net: %d client addresses, wanted 1 to %d", config.Clients, MaxClients)
+		return nil, fmt.Errorf("make lab net: %d client addresses, wanted 1 to %d", config.Clients,
+			MaxClients)
 	}
 	if config.MTU < 1280 || config.MTU > 65535 {
 		return nil, fmt.Errorf("make lab net: MTU %d, wanted 1280 to 65535", config.MTU)
@@ -181,7 +187,8 @@ func New(config Config) (n *Net, err error) {
 			*hosts = 1
 		}
 		if *hosts < 1 || *hosts > MaxHosts {
-			return nil, fmt.Errorf("make lab net: %d production hosts or targets, wanted 1 to %d", *hosts, MaxHosts)
+			return nil, fmt.Errorf("make lab net: %d production hosts or targets, wanted 1 to %d",
+				*hosts, MaxHosts)
 		}
 	}
 	if err := config.Loss.check(); err != nil {
@@ -200,7 +207,8 @@ func New(config Config) (n *Net, err error) {
 			n = nil
 		}
 	}()
-	n.Productions, n.Targets = make([]*Namespace, config.Productions), make([]*Namespace, config.Targets)
+	n.Productions, n.Targets = make([]*Namespace, config.Productions), make([]*Namespace,
+		config.Targets)
 	type host struct {
 		ns   **Namespace
 		name string
@@ -243,14 +251,16 @@ func (n *Net) Namespaces() []*Namespace {
 }
 
 func (n *Net) hosts() []*Namespace {
-	all := slices.Concat([]*Namespace{n.Client}, n.Productions, n.Targets, []*Namespace{n.Assistant})
+	all := slices.Concat([]*Namespace{n.Client}, n.Productions, n.Targets,
+		[]*Namespace{n.Assistant})
 	if n.Second != nil {
 		all = append(all, n.Second)
 	}
 	return all
 }
 
-// Close kills the commands that still run in the net and takes it down. It may be called more than once.
+// Close kills the commands that still run in the net and removes it. It may be called more than
+// once.
 func (n *Net) Close() error {
 	var failed error
 	if n.relay != nil {

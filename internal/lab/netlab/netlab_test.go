@@ -19,7 +19,8 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// userNamespaceProbe makes the test binary stand in for a program that was started without privileges.
+// userNamespaceProbe makes the test binary stand in for a program that was started without
+// privileges.
 const userNamespaceProbe = "NETLAB_TEST_PROBE"
 
 func TestMain(m *testing.M) {
@@ -80,7 +81,8 @@ func exchange(from, to *Namespace, addr netip.Addr) error {
 	return exchangeFrom(from, netip.Addr{}, to, addr, []byte("over the wire and back"))
 }
 
-func exchangeFrom(from *Namespace, source netip.Addr, to *Namespace, addr netip.Addr, data []byte) error {
+func exchangeFrom(from *Namespace, source netip.Addr, to *Namespace, addr netip.Addr,
+	data []byte) error {
 	l, err := to.Listen("tcp", netip.AddrPortFrom(addr, 7).String())
 	if err != nil {
 		return err
@@ -127,8 +129,10 @@ func TestHostsReachEachOther(t *testing.T) {
 	}{
 		{"client to production", n.Client, n.Production, netip.Addr{}, ProductionAddr4},
 		{"client to production, IPv6", n.Client, n.Production, netip.Addr{}, ProductionAddr6},
-		{"last client address", n.Client, n.Production, ClientAddr(MaxClients-1, false), ProductionAddr4},
-		{"last client address, IPv6", n.Client, n.Production, ClientAddr(MaxClients-1, true), ProductionAddr6},
+		{"last client address", n.Client, n.Production, ClientAddr(MaxClients-1, false),
+			ProductionAddr4},
+		{"last client address, IPv6", n.Client, n.Production, ClientAddr(MaxClients-1, true),
+			ProductionAddr6},
 		{"production to target", n.Production, n.Target, netip.Addr{}, TargetAddr4},
 		{"production to target, IPv6", n.Production, n.Target, netip.Addr{}, TargetAddr6},
 		{"production to assistant", n.Production, n.Assistant, netip.Addr{}, AssistantAddr4},
@@ -136,7 +140,8 @@ func TestHostsReachEachOther(t *testing.T) {
 		{"target to assistant", n.Target, n.Assistant, netip.Addr{}, AssistantAddr4},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if err := exchangeFrom(test.from, test.source, test.to, test.addr, []byte("hello")); err != nil {
+			if err := exchangeFrom(test.from, test.source, test.to, test.addr,
+				[]byte("hello")); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -152,24 +157,32 @@ func TestMoreHosts(t *testing.T) {
 		source   netip.Addr
 		addr     netip.Addr
 	}{
-		{"client to the last production host", n.Client, n.Productions[last], netip.Addr{}, ProductionAddr(last, false)},
-		{"the same, IPv6", n.Client, n.Productions[last], ClientAddr(3, true), ProductionAddr(last, true)},
-		{"the last production host to the last target", n.Productions[last], n.Targets[last], netip.Addr{}, TargetAddr(last, false)},
-		{"the same, IPv6", n.Productions[last], n.Targets[last], netip.Addr{}, TargetAddr(last, true)},
+		{"client to the last production host", n.Client, n.Productions[last], netip.Addr{},
+			ProductionAddr(last, false)},
+		{"the same, IPv6", n.Client, n.Productions[last], ClientAddr(3, true),
+			ProductionAddr(last, true)},
+		{"the last production host to the last target", n.Productions[last], n.Targets[last],
+			netip.Addr{}, TargetAddr(last, false)},
+		{"the same, IPv6", n.Productions[last], n.Targets[last], netip.Addr{},
+			TargetAddr(last, true)},
 		{"one of the crowd", n.Client, n.Production, CrowdAddr(0), ProductionAddr4},
-		{"the last of the crowd to the last production host", n.Client, n.Productions[last], CrowdAddr(65535), ProductionAddr(last, false)},
+		{"the last of the crowd to the last production host", n.Client, n.Productions[last],
+			CrowdAddr(65535), ProductionAddr(last, false)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if err := exchangeFrom(test.from, test.source, test.to, test.addr, []byte("hello")); err != nil {
+			if err := exchangeFrom(test.from, test.source, test.to, test.addr,
+				[]byte("hello")); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
 	for _, target := range n.Targets {
-		for _, client := range []netip.Addr{ClientAddr(0, false), ClientAddr(0, true), CrowdAddr(777)} {
+		for _, client := range []netip.Addr{ClientAddr(0, false), ClientAddr(0, true),
+			CrowdAddr(777)} {
 			err := target.Try(func() error {
 				routes, err := netlink.RouteGet(client.AsSlice())
-				if err == nil && !routes[0].Gw.Equal(AssistantAddr4.AsSlice()) && !routes[0].Gw.Equal(AssistantAddr6.AsSlice()) {
+				if err == nil && !routes[0].Gw.Equal(AssistantAddr4.AsSlice()) &&
+					!routes[0].Gw.Equal(AssistantAddr6.AsSlice()) {
 					err = fmt.Errorf("via %s", routes[0].Gw)
 				}
 				return err
@@ -218,9 +231,14 @@ func TestNobodyForwards(t *testing.T) {
 		if ns == n.lan {
 			continue
 		}
-		for _, name := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"} {
+		for _, name := range []string{"/proc/sys/net/ipv4/ip_forward",
+			"/proc/sys/net/ipv6/conf/all/forwarding"} {
 			var value []byte
-			if err := ns.Try(func() (err error) { value, err = os.ReadFile(name); return err }); err != nil {
+			if err := ns.Try(func() (err error) {
+				value,
+					err = os.ReadFile(name)
+				return err
+			}); err != nil {
 				t.Fatal(err)
 			}
 			if strings.TrimSpace(string(value)) != "0" {
@@ -233,7 +251,11 @@ func TestNobodyForwards(t *testing.T) {
 func TestCommandRunsInside(t *testing.T) {
 	n := lab(t, Config{})
 	var want string
-	if err := n.Target.Try(func() (err error) { want, err = os.Readlink("/proc/thread-self/ns/net"); return err }); err != nil {
+	if err := n.Target.Try(func() (err error) {
+		want,
+			err = os.Readlink("/proc/thread-self/ns/net")
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	out, err := n.Target.Command(t.Context(), "readlink", "/proc/self/ns/net").Output()
@@ -262,7 +284,8 @@ func TestCloseEndsCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	var exit *exec.ExitError
-	if err := c.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if err := c.Wait(); !errors.As(err, &exit) ||
+		exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Errorf("the command ended with %v, wanted it killed", err)
 	}
 	if err := n.Client.Do(func() {}); err == nil {
@@ -282,7 +305,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 	n := lab(t, Config{})
 	inside := threadNamespaces(t)
 	if len(inside) <= len(threads) {
-		t.Fatalf("the threads stand in %d namespaces with the net up, wanted more than %d", len(inside), len(threads))
+		t.Fatalf("the threads stand in %d namespaces with the net up, wanted more than %d",
+			len(inside), len(threads))
 	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
@@ -325,28 +349,31 @@ func TestOffloadsAndMTU(t *testing.T) {
 	for i := range data {
 		data[i] = byte(i * 7)
 	}
-	for _, config := range []Config{{}, {NoOffloads: true}, {MTU: 9000}, {MTU: 1280, NoOffloads: true}} {
-		t.Run(fmt.Sprintf("MTU %d, offloads off %v", config.MTU, config.NoOffloads), func(t *testing.T) {
-			n := lab(t, config)
-			for _, addr := range []netip.Addr{ProductionAddr4, ProductionAddr6} {
-				if err := exchangeFrom(n.Client, netip.Addr{}, n.Production, addr, data); err != nil {
+	for _, config := range []Config{{}, {NoOffloads: true}, {MTU: 9000},
+		{MTU: 1280, NoOffloads: true}} {
+		t.Run(fmt.Sprintf("MTU %d, offloads off %v", config.MTU, config.NoOffloads),
+			func(t *testing.T) {
+				n := lab(t, config)
+				for _, addr := range []netip.Addr{ProductionAddr4, ProductionAddr6} {
+					if err := exchangeFrom(n.Client, netip.Addr{}, n.Production, addr,
+						data); err != nil {
+						t.Error(err)
+					}
+				}
+				err := n.Production.Try(func() error {
+					l, err := netlink.LinkByName(ProductionTestDevice)
+					if err != nil {
+						return err
+					}
+					if want := max(config.MTU, 1280); config.MTU != 0 && l.Attrs().MTU != want {
+						return fmt.Errorf("MTU %d, wanted %d", l.Attrs().MTU, want)
+					}
+					return nil
+				})
+				if err != nil {
 					t.Error(err)
 				}
-			}
-			err := n.Production.Try(func() error {
-				l, err := netlink.LinkByName(ProductionTestDevice)
-				if err != nil {
-					return err
-				}
-				if want := max(config.MTU, 1280); config.MTU != 0 && l.Attrs().MTU != want {
-					return fmt.Errorf("MTU %d, wanted %d", l.Attrs().MTU, want)
-				}
-				return nil
 			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
 	}
 }
 
@@ -359,7 +386,8 @@ func TestOffloadsAreOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, feature := range []string{"tx-checksumming", "tx-tcp-segmentation", "tx-tcp6-segmentation", "generic-segmentation-offload", "generic-receive-offload"} {
+	for _, feature := range []string{"tx-checksumming", "tx-tcp-segmentation",
+		"tx-tcp6-segmentation", "generic-segmentation-offload", "generic-receive-offload"} {
 		if !strings.Contains(string(out), feature+": off") {
 			t.Errorf("%s is not off:\n%s", feature, out)
 		}
@@ -386,7 +414,8 @@ func TestLoss(t *testing.T) {
 			if err := n.SetLoss(test.loss); err != nil {
 				t.Fatal(err)
 			}
-			if err := exchangeFrom(test.from(n), netip.Addr{}, test.to(n), test.addr, make([]byte, 300_000)); err != nil {
+			if err := exchangeFrom(test.from(n), netip.Addr{}, test.to(n), test.addr,
+				make([]byte, 300_000)); err != nil {
 				t.Fatal(err)
 			}
 			lost, err := n.Lost()
@@ -411,7 +440,8 @@ func TestRefusedConfigs(t *testing.T) {
 		want   string
 	}{
 		{Config{Clients: 201}, "make lab net: 201 client addresses, wanted 1 to 200"},
-		{Config{Productions: MaxHosts + 1}, "make lab net: 9 production hosts or targets, wanted 1 to 8"},
+		{Config{Productions: MaxHosts + 1},
+			"make lab net: 9 production hosts or targets, wanted 1 to 8"},
 		{Config{MTU: 600}, "make lab net: MTU 600, wanted 1280 to 65535"},
 		{Config{Loss: Loss{ToTarget: 101}}, "set loss: 101 %, wanted 0 to 100"},
 	} {
@@ -425,7 +455,8 @@ func TestFailureInTheMiddleLeavesNothing(t *testing.T) {
 	threads := threadNamespaces(t)
 	n := lab(t, Config{})
 	// A second net's first port is already there: the cable to it cannot be made.
-	half := &Net{Client: n.Client, Productions: n.Productions, Targets: n.Targets, Assistant: n.Assistant, lan: n.lan, config: n.config}
+	half := &Net{Client: n.Client, Productions: n.Productions, Targets: n.Targets,
+		Assistant: n.Assistant, lan: n.lan, config: n.config}
 	if err := half.build(); err == nil {
 		t.Fatal("built the same net twice")
 	}
@@ -435,7 +466,8 @@ func TestFailureInTheMiddleLeavesNothing(t *testing.T) {
 	threadsGone(t, len(threads))
 }
 
-// threadsGone waits until the threads stand in no more than n namespaces: they end after Close has told them to.
+// threadsGone waits until the threads stand in no more than n namespaces: they end after Close has
+// told them to.
 func threadsGone(t *testing.T, n int) {
 	t.Helper()
 	look := time.NewTicker(time.Millisecond)
@@ -497,7 +529,11 @@ func TestDoStandsInside(t *testing.T) {
 		go n.Client.Do(func() {})
 	}
 	var inside netns.NsHandle
-	if err := n.Client.Try(func() (err error) { inside, err = netns.Get(); return err }); err != nil {
+	if err := n.Client.Try(func() (err error) {
+		inside,
+			err = netns.Get()
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	defer inside.Close()

@@ -16,20 +16,24 @@ import (
 // insideUserNamespace is set in the environment of a process that EnterUserNamespace started.
 const insideUserNamespace = "TCPCOPY_LAB_USER_NAMESPACE"
 
-// PermissionError says that this process may not make network namespaces, and what is missing.
+// PermissionError is returned if this process may not make network namespaces. It names what is
+// missing.
 type PermissionError struct {
 	Missing string // the permission
 	Hint    string // how to get it
 	Err     error  // what the kernel said
 }
 
+// Error names the permission that is missing.
 func (e *PermissionError) Error() string {
 	return fmt.Sprintf("make network namespace: %v: missing %s", e.Err, e.Missing)
 }
 
+// Unwrap returns Err.
 func (e *PermissionError) Unwrap() error { return e.Err }
 
-// Permitted says whether this process may make the lab's namespaces as it is: nil, or a *PermissionError.
+// Permitted returns nil if this process may make the lab's namespaces, and a *PermissionError
+// otherwise.
 func Permitted() error {
 	done := make(chan error, 1)
 	onThread(func() {
@@ -50,10 +54,10 @@ func Permitted() error {
 	}
 }
 
-// EnterUserNamespace is for a process that is not Permitted: it runs the same program with the same
-// arguments again, as root of a new user namespace, with the same standard files, waits for it, and returns
-// its exit code; the caller is then to exit with it. Signals to end are passed on. Where user namespaces are
-// not to be had either it returns a *PermissionError.
+// EnterUserNamespace runs the same program again, with the same arguments and standard files, as
+// root of a new user namespace. It passes signals on, waits for the program and returns its exit
+// code, with which the caller should exit. If user namespaces are not permitted either, it returns
+// a *PermissionError.
 func EnterUserNamespace() (code int, err error) {
 	if os.Getenv(insideUserNamespace) != "" {
 		return 0, &PermissionError{
@@ -66,7 +70,8 @@ func EnterUserNamespace() (code int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("enter user namespace: %w", err)
 	}
-	runtime.LockOSThread() // the child is to die with this process, and so with the thread that starts it
+	// the child is to die with this process, and so with the thread that starts it
+	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
@@ -83,7 +88,8 @@ func EnterUserNamespace() (code int, err error) {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		return 0, &PermissionError{Missing: "CAP_SYS_ADMIN (root), and unprivileged user namespaces", Hint: userNamespaceHint(), Err: err}
+		return 0, &PermissionError{Missing: "CAP_SYS_ADMIN (root), and unprivileged user " +
+			"namespaces", Hint: userNamespaceHint(), Err: err}
 	}
 	ended := make(chan struct{})
 	defer close(ended)
@@ -115,7 +121,8 @@ func userNamespaceHint() string {
 	} {
 		value, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(s.name, ".", "/"))
 		if err == nil && strings.TrimSpace(string(value)) == s.forbids {
-			return fmt.Sprintf("run it as root (user namespaces are forbidden here by sysctl %s=%s)", s.name, s.forbids)
+			return fmt.Sprintf("run it as root (user namespaces are forbidden here by sysctl "+
+				"%s=%s)", s.name, s.forbids)
 		}
 	}
 	return "run it as root"

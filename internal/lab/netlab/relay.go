@@ -14,8 +14,8 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Path is a long and lossy way, played by a relay in this process, for kernels without netem. It needs
-// /dev/net/tun, which is often root's alone, and carries no packet larger than the MTU.
+// Path is a path with delay and loss. A relay in this process emulates it, since not every kernel
+// has netem. It requires /dev/net/tun, and carries no packet larger than the MTU.
 type Path struct {
 	Delay time.Duration // of every packet, each way
 	Loss  float64       // percent of the TCP packets, each way
@@ -35,7 +35,8 @@ func (p Path) check() error {
 // queued bounds the packets under way in one direction; more are lost, as at any router.
 const queued = 20_000
 
-// relay carries frames between two TAP devices. Four goroutines: one reads and one writes at each end.
+// relay carries frames between two TAP devices. Four goroutines: one reads and one writes at each
+// end.
 type relay struct {
 	path    Path
 	ends    [2]*os.File
@@ -144,7 +145,7 @@ func (r *relay) write(to *os.File, queue <-chan frame) {
 	}
 }
 
-// isTCP says whether an Ethernet frame holds TCP right behind its IP header.
+// isTCP reports whether an Ethernet frame holds TCP right behind its IP header.
 func isTCP(b []byte) bool {
 	if len(b) < 34 {
 		return false

@@ -12,7 +12,8 @@ import (
 // pathLab makes a net with a path to the target, or skips where there is no TUN for us.
 func pathLab(t *testing.T, config Config) *Net {
 	t.Helper()
-	if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
+	if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); errors.Is(err, os.ErrPermission) ||
+		errors.Is(err, os.ErrNotExist) {
 		t.Skip(err)
 	} else if err == nil {
 		f.Close()
@@ -32,7 +33,8 @@ func TestPathDelays(t *testing.T) {
 		if err := exchange(n.Production, n.Target, addr); err != nil {
 			t.Fatal(err)
 		}
-		// A handshake and an echo are two round trips. How much longer they take is the machine's affair.
+		// A handshake and an echo are two round trips. How much longer they take is the machine's
+		// affair.
 		if d := time.Since(begin); d < 4*delay {
 			t.Errorf("%s: two round trips took %v, wanted no less than %v", addr, d, 4*delay)
 		}
@@ -61,8 +63,10 @@ func TestPathLoses(t *testing.T) {
 func TestPathCarries(t *testing.T) {
 	for _, mtu := range []int{1280, 1500, 9000} {
 		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
-			n := pathLab(t, Config{MTU: mtu, NoOffloads: mtu == 1280, TargetPath: Path{Delay: 100 * time.Microsecond}})
-			if err := exchangeFrom(n.Production, netip.Addr{}, n.Target, TargetAddr4, make([]byte, 2_000_000)); err != nil {
+			n := pathLab(t, Config{MTU: mtu, NoOffloads: mtu == 1280,
+				TargetPath: Path{Delay: 100 * time.Microsecond}})
+			if err := exchangeFrom(n.Production, netip.Addr{}, n.Target, TargetAddr4,
+				make([]byte, 2_000_000)); err != nil {
 				t.Fatal(err)
 			}
 			if lost, err := n.Lost(); err != nil || lost != 0 {

@@ -6,13 +6,13 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// The hints of requests whose answers have another form.
+// The hints of requests whose answers are framed in another way.
 const (
 	hintHead    proto.Hint = 1 // the answer has no body
-	hintConnect proto.Hint = 2 // success makes a tunnel of the connection
+	hintConnect proto.Hint = 2 // a successful answer turns the connection into a tunnel
 )
 
-// maxHints bounds how many requests with a hint may be ahead of their answers; beyond it the reader is lost.
+// maxHints bounds the hints of requests without an answer; beyond it the reader is lost.
 const maxHints = 4096
 
 type hinted struct {
@@ -37,17 +37,17 @@ type Answers struct {
 	state  answerState
 	status uint16
 	hint   proto.Hint
-	inside bool   // the answer has begun
-	many   bool   // there were more hints than are kept
-	at     uint64 // the offset of the next byte
-	bodyAt uint64 // where the body began, or will
-	began  uint64 // of the answer, interim ones included
-	number uint64 // of the answer, from 0
+	inside bool   // an answer has begun
+	many   bool   // there were more than maxHints
+	at     uint64 // offset of the next byte
+	bodyAt uint64 // offset of the body's first byte
+	began  uint64 // offset of the answer's first byte, interim answers included
+	number uint64 // the answer's number, from 0
 	hints  []hinted
 }
 
-// NewAnswers returns a reader of the answers on a new connection, or of those that follow where a request
-// begins.
+// NewAnswers returns a reader of the answers on a new connection, or, in one under way, of the
+// answers to requests from the next on.
 func NewAnswers() *Answers { return &Answers{} }
 
 var _ proto.Answers = (*Answers)(nil)
@@ -57,7 +57,7 @@ func (a *Answers) Expect(request uint64, h proto.Hint) {
 	switch {
 	case request < a.number:
 	case request == a.number && a.state == answerBody:
-		if a.at == a.bodyAt { // too late for the headers, and yet in time
+		if a.at == a.bodyAt { // after the headers, but before the body
 			a.hint = h
 		}
 	case len(a.hints) >= maxHints:
@@ -67,12 +67,12 @@ func (a *Answers) Expect(request uint64, h proto.Hint) {
 	}
 }
 
-// bodiless says that the answer under way has no body, as a hint tells (RFC 9112 §6.3).
+// bodiless reports whether the present answer has no body because of its hint (RFC 9112 §6.3).
 func (a *Answers) bodiless() bool {
 	return a.hint == hintHead || a.hint == hintConnect && a.status/100 == 2
 }
 
-// late says that its hint came behind the answer's headers: it is over where they end.
+// late reports whether the hint came after the answer's headers, where the answer has ended.
 func (a *Answers) late() bool { return a.state == answerBody && a.bodiless() }
 
 // Feed is of proto.Answers.
@@ -82,7 +82,8 @@ func (a *Answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 	}
 	if a.many && a.state != answersOver {
 		a.state = answersOver
-		return out, fmt.Errorf("http1: %w: more than %d requests of HEAD and CONNECT ahead of their answers", proto.ErrLost, maxHints)
+		return out, fmt.Errorf("http1: %w: more than %d requests of HEAD and CONNECT without an "+
+			"answer", proto.ErrLost, maxHints)
 	}
 	for len(p) > 0 && a.state != answersOver {
 		used, done, err := a.step(p)
@@ -100,7 +101,7 @@ func (a *Answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 	return out, nil
 }
 
-// step takes some of p; done says that an answer ends there.
+// step reads some of p, and reports whether an answer ends there.
 func (a *Answers) step(p []byte) (used int, done bool, err error) {
 	if !a.inside {
 		a.inside, a.began = true, a.at
@@ -132,13 +133,14 @@ func (a *Answers) step(p []byte) (used int, done bool, err error) {
 	return used, done, err
 }
 
-// statusEnd is where the status ends in a status line.
+// statusEnd is where the status code ends in a status line.
 const statusEnd = len("HTTP/1.1 200")
 
-// statusOf reads a status line: HTTP/1.x, a space, three digits (RFC 9112 §4).
+// statusOf parses a status line: HTTP/1.x, a space, three digits (RFC 9112 §4).
 func statusOf(p []byte) (uint16, error) {
 	const form = "HTTP/1."
-	if len(p) < statusEnd || string(p[:len(form)]) != form || p[7] < '0' || p[7] > '9' || p[8] != ' ' {
+	if len(p) < statusEnd || string(p[:len(form)]) != form || p[7] < '0' || p[7] > '9' ||
+		p[8] != ' ' {
 		return 0, lost("status line", p[:min(len(p), 32)])
 	}
 	var n uint16
@@ -154,7 +156,8 @@ func statusOf(p []byte) (uint16, error) {
 	return n, nil
 }
 
-// headersEnd finds out how the body ends that begins at an offset (RFC 9112 §6.3); true if there is none.
+// headersEnd finds out how the body ends that begins at the offset at (RFC 9112 §6.3). It returns
+// true if there is no body.
 func (a *Answers) headersEnd(at uint64) (bool, error) {
 	a.hint = a.takeHint()
 	a.state = answerBody
@@ -173,12 +176,12 @@ func (a *Answers) headersEnd(at uint64) (bool, error) {
 	return a.body.state == bodyNone, nil
 }
 
-// takeHint is the hint of the request that the answer belongs to.
+// takeHint removes and returns the hint of the request that the answer belongs to.
 func (a *Answers) takeHint() proto.Hint {
 	for len(a.hints) > 0 && a.hints[0].request <= a.number {
 		h := a.hints[0]
 		if h.request == a.number && a.status < 200 && a.status != 101 {
-			return 0 // it is the final answer's
+			return 0 // the hint is for the final answer
 		}
 		a.hints = a.hints[:copy(a.hints, a.hints[1:])]
 		if h.request == a.number {
@@ -188,12 +191,13 @@ func (a *Answers) takeHint() proto.Hint {
 	return 0
 }
 
-// end reports the answer that is over.
+// end appends the answer that has ended.
 func (a *Answers) end(out []proto.Answer) []proto.Answer {
 	interim := a.status < 200 && a.status != 101
 	last := a.status == 101 || a.hint == hintConnect && a.status/100 == 2
 	out = append(out, proto.Answer{
-		End: a.at, Size: a.at - a.began, Status: a.status, Interim: interim, Last: last, Failed: a.status >= 400,
+		End: a.at, Size: a.at - a.began, Status: a.status, Interim: interim, Last: last,
+		Failed: a.status >= 400,
 	})
 	a.lines.reset()
 	a.body, a.hint, a.state = body{}, 0, statusLine
@@ -223,7 +227,7 @@ func (a *Answers) Blind() uint64 {
 func (a *Answers) Skip(n uint64, out []proto.Answer) []proto.Answer {
 	a.at += n
 	if a.state != answerBody || n == 0 {
-		return out // nothing is read any more
+		return out // reading is over
 	}
 	a.body.skip(n)
 	if a.body.state == bodyNone {
@@ -232,7 +236,7 @@ func (a *Answers) Skip(n uint64, out []proto.Answer) []proto.Answer {
 	return out
 }
 
-// Kept is of proto.Answers: no answer's bytes are wanted.
+// Kept is of proto.Answers: no hint has Keep.
 func (a *Answers) Kept() bool { return false }
 
 // Close is of proto.Answers.

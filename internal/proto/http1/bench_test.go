@@ -8,7 +8,8 @@ import (
 
 // usual is a request of 220 bytes, as browsers and load generators send them.
 const usual = "GET /api/v1/items/12345?page=2&order=name HTTP/1.1\r\nHost: shop.example.org\r\n" +
-	"User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate\r\n" +
+	"User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: " +
+	"application/json\r\nAccept-Encoding: gzip, deflate\r\n" +
 	"Connection: keep-alive\r\nX-Id: 123456\r\n\r\n"
 
 func BenchmarkRequest(b *testing.B) {
@@ -42,7 +43,9 @@ func BenchmarkEditor(b *testing.B) {
 }
 
 func BenchmarkAnswer(b *testing.B) {
-	text := []byte("HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 20\r\nConnection: keep-alive\r\n\r\n01234567890123456789")
+	text := []byte("HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 10:00:00 " +
+		"GMT\r\nContent-Type: text/plain\r\nContent-Length: 20\r\nConnection: " +
+		"keep-alive\r\n\r\n01234567890123456789")
 	a := NewAnswers()
 	var out []proto.Answer
 	b.ReportAllocs()

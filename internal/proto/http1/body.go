@@ -1,16 +1,16 @@
 package http1
 
-// bodyState is where in a message's body its reader stands.
+// bodyState is the position of a reader in a message's body.
 type bodyState uint8
 
 const (
 	bodyNone  bodyState = iota
-	bodyPlain           // left bytes are to come
-	bodySize            // a chunk's size
-	bodyChunk           // left bytes of a chunk's data
-	bodyCRLF            // the end of a chunk's data
-	bodyTrail           // trailers
-	bodyToEnd           // all until the connection ends
+	bodyPlain           // in a body of known length: left bytes follow
+	bodySize            // at a chunk's size
+	bodyChunk           // in a chunk's data: left bytes follow
+	bodyCRLF            // behind a chunk's data
+	bodyTrail           // in the trailers
+	bodyToEnd           // in a body that ends with the connection
 )
 
 // body reads a message's body (RFC 9112 §6, §7).
@@ -19,7 +19,7 @@ type body struct {
 	left  uint64
 }
 
-// begin starts the body that the headers speak of. It is over at once if it is empty.
+// begin starts the body that the headers describe. If it is empty, the state is bodyNone.
 func (b *body) begin(h *head) {
 	switch {
 	case h.chunked:
@@ -31,7 +31,8 @@ func (b *body) begin(h *head) {
 	}
 }
 
-// feed takes bytes of the body up to its end. lines is for its own lines, and is reset at the start.
+// feed reads bytes of the body up to its end. lines cuts the lines of chunks; it was reset at the
+// start.
 func (b *body) feed(p []byte, lines *liner) (used int, err error) {
 	for used < len(p) && b.state != bodyNone {
 		q := p[used:]
@@ -62,7 +63,7 @@ func (b *body) feed(p []byte, lines *liner) (used int, err error) {
 	return used, nil
 }
 
-// blind is how many of the next bytes are content.
+// blind returns how many of the next bytes are content.
 func (b *body) blind() uint64 {
 	switch b.state {
 	case bodyPlain, bodyChunk:
@@ -74,7 +75,7 @@ func (b *body) blind() uint64 {
 	}
 }
 
-// skip passes n bytes of content, at most blind.
+// skip skips n bytes of content, at most blind.
 func (b *body) skip(n uint64) {
 	if b.state == bodyToEnd {
 		return
@@ -88,7 +89,7 @@ func (b *body) skip(n uint64) {
 	}
 }
 
-// line takes a line of a chunked body.
+// line reads a line of a chunked body.
 func (b *body) line(ln *line, lines *liner) error {
 	switch b.state {
 	case bodyCRLF:
@@ -114,7 +115,7 @@ func (b *body) line(ln *line, lines *liner) error {
 	return nil
 }
 
-// chunkSize reads a chunk's size, in hexadecimal digits; extensions after it are passed over.
+// chunkSize parses a chunk's size, in hexadecimal digits; it ignores extensions.
 func chunkSize(ln *line) (uint64, error) {
 	var n uint64
 	i := 0
@@ -138,7 +139,8 @@ func chunkSize(ln *line) (uint64, error) {
 		}
 		n = 16*n + uint64(c)
 	}
-	if i == 0 || i < len(ln.head) && ln.head[i] != ';' && ln.head[i] != ' ' && ln.head[i] != '\t' || i == lineHead {
+	if i == 0 || i < len(ln.head) && ln.head[i] != ';' && ln.head[i] != ' ' &&
+		ln.head[i] != '\t' || i == lineHead {
 		return 0, lost("size of a chunk", ln.head)
 	}
 	return n, nil

@@ -13,7 +13,7 @@ const (
 	requestsOver // nothing more is read
 )
 
-// Methods, as Request.Class tells them.
+// The methods, as values of Request.Class.
 const (
 	Other uint8 = iota
 	Get
@@ -26,26 +26,27 @@ const (
 	Patch
 )
 
-// Methods names the classes of requests, by number.
-var Methods = [...]string{Other: "other", Get: "GET", Head: "HEAD", Post: "POST", Put: "PUT", Delete: "DELETE",
+// Methods holds the methods' names, by their values.
+var Methods = [...]string{Other: "other", Get: "GET", Head: "HEAD", Post: "POST", Put: "PUT",
+	Delete:  "DELETE",
 	Connect: "CONNECT", Options: "OPTIONS", Patch: "PATCH"}
 
-// Client reads a client's requests, and changes nothing: see proto.Client.
+// Client reads a client's requests and changes nothing: see proto.Client.
 type Client struct {
 	lines    liner
 	head     head
 	body     body
 	state    requestState
 	method   uint8
-	expected bool // an upgrade was asked for: what comes next may be of another protocol
+	expected bool // an upgrade was requested: the next bytes may be of another protocol
 }
 
 var _ proto.Client = (*Client)(nil)
 
-// NewClient returns a reader for one session.
+// NewClient returns a reader for one session that changes nothing.
 func NewClient() *Client { return &Client{} }
 
-// Edits is of proto.Client: the copy's bytes are the client's.
+// Edits is of proto.Client: it returns false.
 func (c *Client) Edits() bool { return false }
 
 // Begin is of proto.Client.
@@ -78,7 +79,7 @@ func (c *Client) Feed(p []byte, _ uint64, out *proto.Out) error {
 	return nil
 }
 
-// request is the request that is whole.
+// request returns the request that has ended.
 func (c *Client) request() proto.Request {
 	r := proto.Request{Class: c.method}
 	switch c.method {
@@ -91,7 +92,7 @@ func (c *Client) request() proto.Request {
 	return r
 }
 
-// step takes some of p; done says that a request ends there.
+// step reads some of p, and reports whether a request ends there.
 func (c *Client) step(p []byte) (used int, done bool, err error) {
 	if c.state == requestBody {
 		used, err = c.body.feed(p, &c.lines)
@@ -131,7 +132,7 @@ func (c *Client) step(p []byte) (used int, done bool, err error) {
 	return used, false, err
 }
 
-// headersEnd begins the body (RFC 9112 §6.3).
+// headersEnd begins the body (RFC 9112 §6.3). It returns used, and whether the request ends here.
 func (c *Client) headersEnd(used int) (int, bool, error) {
 	h := &c.head
 	if h.coded && (!h.chunked || h.length >= 0 || h.old) {
@@ -152,7 +153,7 @@ func methodOf(p []byte) uint8 {
 	return Other
 }
 
-// Kept is of proto.Client: no answer's bytes are asked for.
+// Kept is of proto.Client: no hint has Keep.
 func (c *Client) Kept([]byte, *proto.Out) error { return nil }
 
 // Holds is of proto.Client.

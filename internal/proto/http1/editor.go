@@ -7,21 +7,21 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// maxEdited bounds the head of a request that may have to be changed, in bytes: it is kept until it is whole.
+// maxEdited bounds the request line and headers that an Editor collects, in bytes.
 const maxEdited = 256 << 10
 
-// Editor is a Client that leaves requests out, and changes headers, as its Rules say.
+// Editor is a Client that leaves requests out and changes headers according to its Rules.
 type Editor struct {
 	rules   *Rules
 	client  Client
-	head    []byte // of the request under way, as far as it came before, until it is whole
-	denied  bool   // the request under way is left out
-	through bool   // another protocol from here on
+	head    []byte // the unfinished request line and headers, from earlier calls of Feed
+	denied  bool   // the present request is left out
+	through bool   // another protocol follows: all bytes pass
 }
 
 var _ proto.Client = (*Editor)(nil)
 
-// NewEditor returns a reader for one session. The rules are shared, and do not change.
+// NewEditor returns a reader for one session. The rules are shared, and must not change.
 func NewEditor(rules *Rules) *Editor { return &Editor{rules: rules} }
 
 // Edits is of proto.Client.
@@ -35,7 +35,7 @@ func (e *Editor) Begin(bool, *proto.Out) error {
 
 // Feed is of proto.Client.
 func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
-	from := 0 // where begins what nothing is decided of
+	from := 0 // p[from:] is undecided
 	for at := 0; at < len(p) && !e.through; {
 		inHead := e.client.state != requestBody
 		used, done, err := e.client.step(p[at:])
@@ -70,10 +70,11 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 	return e.keep(p[from:])
 }
 
-// keep keeps a part of a head.
+// keep adds a part to the head.
 func (e *Editor) keep(p []byte) error {
 	if len(e.head)+len(p) > maxEdited {
-		return fmt.Errorf("http1: %w: headers of more than %d bytes, which would have to be changed", proto.ErrLost, maxEdited)
+		return fmt.Errorf("http1: %w: headers of more than %d bytes, too many to change",
+			proto.ErrLost, maxEdited)
 	}
 	if len(p) > 0 {
 		e.head = append(e.head, p...)
@@ -81,7 +82,7 @@ func (e *Editor) keep(p []byte) error {
 	return nil
 }
 
-// put passes n bytes on, or leaves them out with the request that they belong to.
+// put passes n bytes, or drops them if their request is denied.
 func (e *Editor) put(n int, out *proto.Out) {
 	if e.denied {
 		out.Drop(n, ledger.Denied)
@@ -90,8 +91,8 @@ func (e *Editor) put(n int, out *proto.Out) {
 	}
 }
 
-// headEnd decides on a request whose head is whole; last is the end of it. Most heads come in one piece, and none
-// is kept between two requests: idle sessions hold no buffers.
+// headEnd decides what to do with a request whose headers are whole; last is their last part. Most
+// come in one part. No buffer is kept between requests, so that idle sessions hold none.
 func (e *Editor) headEnd(last []byte, out *proto.Out) error {
 	head := last
 	if len(e.head) > 0 || len(last) > maxEdited {
@@ -124,7 +125,7 @@ func (e *Editor) requestEnd(out *proto.Out) {
 	e.client.lines.reset()
 }
 
-// Kept is of proto.Client: no answer's bytes are asked for.
+// Kept is of proto.Client: no hint has Keep.
 func (e *Editor) Kept([]byte, *proto.Out) error { return nil }
 
 // Holds is of proto.Client.

@@ -29,11 +29,12 @@ func readAll(text string) (all []string, err error) {
 		if err != nil {
 			return all, err
 		}
-		all = append(all, fmt.Sprintf("%s %s host %s x-copy %q: %q", req.Method, req.URL.Path, req.Host, req.Header["X-Copy"], body))
+		all = append(all, fmt.Sprintf("%s %s host %s x-copy %q: %q", req.Method, req.URL.Path,
+			req.Host, req.Header["X-Copy"], body))
 	}
 }
 
-// What an editor lets through is, to net/http, the requests that were to pass, with the headers that were set.
+// net/http reads from an editor's output the requests that pass, with the headers set.
 func TestEditorOracle(t *testing.T) {
 	rules := &Rules{}
 	for _, s := range []string{"POST /a", "* /b*c"} {
@@ -49,8 +50,10 @@ func TestEditorOracle(t *testing.T) {
 		var want []string
 		for range rapid.IntRange(1, 5).Draw(t, "requests") {
 			method := rapid.SampledFrom(methods).Draw(t, "method")
-			path := rapid.SampledFrom([]string{"/", "/a", "/ab", "/bc", "/bxcx", "/b/a/c"}).Draw(t, "path")
-			extra := rapid.SampledFrom([]string{"", "X-Copy: no\r\n", "x-copy: a\r\nX-COPY: b\r\n"}).Draw(t, "extra")
+			path := rapid.SampledFrom([]string{"/", "/a", "/ab", "/bc", "/bxcx", "/b/a/c"}).Draw(t,
+				"path")
+			extra := rapid.SampledFrom([]string{"", "X-Copy: no\r\n",
+				"x-copy: a\r\nX-COPY: b\r\n"}).Draw(t, "extra")
 			text, _ := message(t, "request", 1, false)
 			text = fmt.Sprintf("%s %s?x=/a HTTP/1.1\r\nHost: a\r\n%s%s", method, path, extra, text)
 			all.WriteString(text)
@@ -58,11 +61,13 @@ func TestEditorOracle(t *testing.T) {
 			if err != nil || len(one) != 1 {
 				t.Skip("not one request to net/http: ", err)
 			}
-			if method == "POST" && strings.HasPrefix(path, "/a") || strings.HasPrefix(path, "/b") && strings.HasSuffix(path, "c") {
+			if method == "POST" && strings.HasPrefix(path, "/a") ||
+				strings.HasPrefix(path, "/b") && strings.HasSuffix(path, "c") {
 				continue
 			}
 			_, body, _ := strings.Cut(one[0], "]: ")
-			want = append(want, fmt.Sprintf("%s %s host test x-copy [\"yes\"]: %s", method, path, body))
+			want = append(want, fmt.Sprintf("%s %s host test x-copy [\"yes\"]: %s", method, path,
+				body))
 		}
 		e := NewEditor(rules)
 		var sent bytes.Buffer
@@ -85,14 +90,15 @@ func TestEditorOracle(t *testing.T) {
 			}
 		})
 		got, err := readAll(sent.String())
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) || requests != len(want) || at != all.Len() {
-			t.Fatalf("%d requests, %d of %d bytes told of, %q (%v), wanted %q: %q", requests, at, all.Len(), got, err, want, sent.String())
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) || requests != len(want) ||
+			at != all.Len() {
+			t.Fatalf("%d requests, %d of %d bytes told of, %q (%v), wanted %q: %q", requests, at,
+				all.Len(), got, err, want, sent.String())
 		}
 	})
 }
 
-// However bytes are split, an editor makes the same of them: as many requests as there were, and never more of
-// the client's bytes than have come.
+// An editor's output does not depend on how its input is split, and takes no more bytes than came.
 func FuzzEditor(f *testing.F) {
 	for _, c := range requestTable {
 		if len(c.text) < 2000 {

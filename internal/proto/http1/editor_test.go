@@ -9,8 +9,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// edited feeds a client's bytes in pieces, and returns what goes to the target, with | where a request ends
-// and ! where one was left out.
+// edited feeds a client's bytes in pieces, and returns what goes to the target, with | where a
+// request ends and ! where one was left out.
 func edited(rules *Rules, text string, cuts ...int) (string, error) {
 	e := NewEditor(rules)
 	var sent strings.Builder
@@ -79,7 +79,8 @@ func TestEditor(t *testing.T) {
 		allow, deny, set string
 		text, want       string
 	}{
-		{"denied with its body", "", "DELETE /items/*", "", get + del + get, get + "|!" + get + "|"},
+		{"denied with its body", "", "DELETE /items/*", "", get + del + get,
+			get + "|!" + get + "|"},
 		{"denied, chunked", "", "POST /a", "", piece + get, "!" + get + "|"},
 		{"another method", "", "POST /items/*", "", del, del + "|"},
 		{"the path's beginning", "", "DELETE /items", "", del + get, "!" + get + "|"},
@@ -88,18 +89,26 @@ func TestEditor(t *testing.T) {
 		{"any method", "", "* /items/*", "", del + get, "!" + get + "|"},
 		{"only what is allowed", "GET *", "", "", get + del + get, get + "|!" + get + "|"},
 		{"allowed, but denied", "* *", "GET /a", "", get + del, "!" + del + "|"},
-		{"a header added", "", "", "X-Copy: yes", get, "GET /a HTTP/1.1\r\nHost: x\r\nX-Copy: yes\r\n\r\n|"},
+		{"a header added", "", "", "X-Copy: yes", get,
+			"GET /a HTTP/1.1\r\nHost: x\r\nX-Copy: yes\r\n\r\n|"},
 		{"a header replaced, its second and its fold gone", "", "", "x-a: new",
-			"GET / HTTP/1.1\r\nX-A: 1\r\n 2\r\nB: 1\r\nX-a: 3\r\n\r\n", "GET / HTTP/1.1\r\nx-a: new\r\nB: 1\r\n\r\n|"},
-		{"the body stays as it is", "", "", "X: 1", post, "POST /a HTTP/1.1\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello|"},
+			"GET / HTTP/1.1\r\nX-A: 1\r\n 2\r\nB: 1\r\nX-a: 3\r\n\r\n",
+			"GET / HTTP/1.1\r\nx-a: new\r\nB: 1\r\n\r\n|"},
+		{"the body stays as it is", "", "", "X: 1", post,
+			"POST /a HTTP/1.1\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello|"},
 		{"the host", "", "", "Host: test", get, "GET /a HTTP/1.1\r\nHost: test\r\n\r\n|"},
-		{"the host in absolute form", "", "", "Host: test:1", "GET http://x.org/a HTTP/1.1\r\nHost: x.org\r\n\r\n",
+		{"the host in absolute form", "", "", "Host: test:1",
+			"GET http://x.org/a HTTP/1.1\r\nHost: x.org\r\n\r\n",
 			"GET http://test:1/a HTTP/1.1\r\nHost: test:1\r\n\r\n|"},
-		{"a path in absolute form", "", "GET /a", "", "GET http://x.org/a HTTP/1.1\r\n\r\n" + post, "!" + post + "|"},
-		{"bare line feeds", "", "", "X: 1", "GET / HTTP/1.1\nA: b\n\n", "GET / HTTP/1.1\nA: b\nX: 1\r\n\n|"},
-		{"an upgrade, and what follows", "", "", "X: 1", "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\x81\x02hi",
+		{"a path in absolute form", "", "GET /a", "", "GET http://x.org/a HTTP/1.1\r\n\r\n" + post,
+			"!" + post + "|"},
+		{"bare line feeds", "", "", "X: 1", "GET / HTTP/1.1\nA: b\n\n",
+			"GET / HTTP/1.1\nA: b\nX: 1\r\n\n|"},
+		{"an upgrade, and what follows", "", "", "X: 1",
+			"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\x81\x02hi",
 			"GET / HTTP/1.1\r\nUpgrade: x\r\nX: 1\r\n\r\n|>\x81\x02hi"},
-		{"an upgrade denied, and what follows", "", "GET *", "", "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\x81\x02hi", "!>"},
+		{"an upgrade denied, and what follows", "", "GET *", "",
+			"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\x81\x02hi", "!>"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := rules(t, c.allow, c.deny, c.set)
@@ -122,7 +131,8 @@ func TestEditor(t *testing.T) {
 }
 
 func TestEditorBounds(t *testing.T) {
-	_, err := edited(rules(t, "", "", "X: 1"), "GET / HTTP/1.1\r\nA: "+strings.Repeat("a", maxEdited)+"\r\n\r\n")
+	_, err := edited(rules(t, "", "", "X: 1"), "GET / HTTP/1.1\r\nA: "+strings.Repeat("a",
+		maxEdited)+"\r\n\r\n")
 	if err == nil {
 		t.Error("a head larger than may be kept, and no error")
 	}
@@ -130,11 +140,13 @@ func TestEditorBounds(t *testing.T) {
 
 func TestParseRules(t *testing.T) {
 	for _, s := range []string{"", "GET", "/a", "GET a", "GET /a b", "G@T /a", "GET /a?b=1"} {
-		if p, err := ParsePattern(s); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", s)) {
+		if p, err := ParsePattern(s); err == nil || !strings.Contains(err.Error(),
+			fmt.Sprintf("%q", s)) {
 			t.Errorf("pattern %q: %v, %v, wanted an error that quotes it", s, p, err)
 		}
 	}
-	for _, s := range []string{"", "X", ": a", "X Y: a", "X: a\r\nY: b", "Content-Length: 1", "transfer-encoding: chunked"} {
+	for _, s := range []string{"", "X", ": a", "X Y: a", "X: a\r\nY: b", "Content-Length: 1",
+		"transfer-encoding: chunked"} {
 		if h, err := ParseHeader(s); err == nil {
 			t.Errorf("header %q: %v, wanted an error", s, h)
 		}
@@ -154,8 +166,10 @@ func TestGlob(t *testing.T) {
 		pattern, text string
 		want          bool
 	}{
-		{"/a", "/a", true}, {"/a", "/ab", false}, {"/a*", "/a", true}, {"/a*", "/a/b/c", true}, {"*", "", true},
-		{"/*/edit", "/x/y/edit", true}, {"/*/edit", "/x/edit/", false}, {"/a*b*c", "/aXbXbXc", true}, {"/a", "", false},
+		{"/a", "/a", true}, {"/a", "/ab", false}, {"/a*", "/a", true}, {"/a*", "/a/b/c", true},
+		{"*", "", true},
+		{"/*/edit", "/x/y/edit", true}, {"/*/edit", "/x/edit/", false},
+		{"/a*b*c", "/aXbXbXc", true}, {"/a", "", false},
 		{"*a*a*a*a*a*b", strings.Repeat("a", 2000), false},
 	} {
 		if got := glob(c.pattern, []byte(c.text)); got != c.want {
@@ -164,7 +178,7 @@ func TestGlob(t *testing.T) {
 	}
 }
 
-// Between two requests nothing is kept, however their heads came.
+// No buffer is kept between requests, however their headers were split.
 func TestEditorKeepsNothing(t *testing.T) {
 	e := NewEditor(rules(t, "", "", "X: 1"))
 	var out proto.Out

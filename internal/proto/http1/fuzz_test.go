@@ -11,7 +11,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// However bytes are split, requests end at the same places, and no more is passed than there was.
+// Where requests end does not depend on how the input is split, and no more is passed than came.
 func FuzzRequests(f *testing.F) {
 	for _, c := range requestTable {
 		if len(c.text) < 2000 {
@@ -100,7 +100,8 @@ func FuzzAnswersAgainstNetHTTP(f *testing.F) {
 	})
 }
 
-// However bytes are split or skipped, answers end at the same places, in order, and within what has come.
+// Where answers end does not depend on how the input is split or skipped. They end in order, and
+// within what has come.
 func FuzzAnswers(f *testing.F) {
 	for _, c := range answerTable {
 		f.Add([]byte(c.text), uint(7), uint8(0), true)
@@ -114,7 +115,8 @@ func FuzzAnswers(f *testing.F) {
 		for _, skip := range []bool{false, true} {
 			split, again := answers(string(text), hints, closed, skip, int(at%uint(len(text))))
 			if (err == nil) != (again == nil) || len(whole) != len(split) {
-				t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split, again)
+				t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split,
+					again)
 			}
 			for i := range whole {
 				if whole[i] != split[i] {

@@ -7,25 +7,25 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// head is what a message's headers say of its length (RFC 9112 §6).
+// head holds what a message's headers say about its length (RFC 9112 §6).
 type head struct {
-	length  int64 // Content-Length; -1 where there is none
+	length  int64 // Content-Length; -1 if there is none
 	coded   bool  // there is a Transfer-Encoding
-	chunked bool  // of which the last is chunked
+	chunked bool  // its last coding is chunked
 	upgrade bool
-	expect  bool // "100-continue" is all that it can be (RFC 9110 §10.1.1)
-	framing bool // the header line before was one of those that frame
+	expect  bool // Expect: 100-continue, its only value (RFC 9110 §10.1.1)
+	framing bool // the header line before frames the message
 	old     bool // HTTP/1.0, which has no Transfer-Encoding (RFC 9112 §6.1)
 }
 
-// reset begins the headers of a message of HTTP/1.minor.
+// reset prepares for the headers of a message of HTTP/1.minor.
 func (h *head) reset(minor byte) { *h = head{length: -1, old: minor == '0'} }
 
 func lost(what string, quoted []byte) error {
 	return fmt.Errorf("http1: %w: %s %q", proto.ErrLost, what, quoted)
 }
 
-// field takes one header line that is not empty.
+// field reads one header line that is not empty.
 func (h *head) field(ln *line) error {
 	if c := ln.head[0]; c == ' ' || c == '\t' { // RFC 9112 §5.2: a line folded in two
 		if h.framing {
@@ -39,10 +39,10 @@ func (h *head) field(ln *line) error {
 		if ln.whole() || bytes.ContainsAny(ln.head, " \t") {
 			return lost("header line", ln.head)
 		}
-		return nil // a name longer than any that matters
+		return nil // its name is longer than any that matters
 	}
 	if i == 0 || !isToken(ln.head[0]) || !isToken(ln.head[i-1]) {
-		return lost("header line", ln.head) // RFC 9112 §5.1: each reader makes something else of it
+		return lost("header line", ln.head) // RFC 9112 §5.1: servers read it in different ways
 	}
 	switch name := ln.head[:i]; len(name) {
 	case len("content-length"):
@@ -82,14 +82,14 @@ func (h *head) contentLength(ln *line, at int) error {
 	return nil
 }
 
-// transferEncoding reads one line of the list: chunked counts if it is the last of all.
+// transferEncoding reads one line of codings. Chunked must be the last coding of all lines.
 func (h *head) transferEncoding(ln *line, at int) error {
 	h.framing = true
 	if !ln.whole() {
 		return lost("transfer encoding", ln.head)
 	}
 	value := trim(ln.head[at:])
-	if h.chunked || len(value) == 0 { // chunked, and then something else
+	if h.chunked || len(value) == 0 { // a coding after chunked
 		return lost("transfer encoding", value)
 	}
 	h.coded = true
@@ -104,7 +104,7 @@ func (h *head) transferEncoding(ln *line, at int) error {
 	return nil
 }
 
-// equalFold says whether p is the lower case ASCII word s, in any case.
+// equalFold reports whether p equals s, which is in lower case ASCII, in any case.
 func equalFold(p []byte, s string) bool {
 	if len(p) != len(s) {
 		return false

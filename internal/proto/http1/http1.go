@@ -1,8 +1,8 @@
-// Package http1 knows HTTP/1.0 and HTTP/1.1 (RFC 9112): where requests and answers end, and, where it is
-// told to, which requests a copy leaves out and what it changes in their headers.
+// Package http1 reads HTTP/1.0 and HTTP/1.1 (RFC 9112): where requests and answers end. If its
+// options ask for it, it leaves requests out and changes their headers.
 //
-// What servers and proxies read in different ways (two lengths that differ, a folded Content-Length, white
-// space before a colon) it does not read at all: it is lost rather than wrong.
+// It does not read what servers and proxies read in different ways (two lengths that differ, a
+// folded Content-Length, white space before a colon): it returns proto.ErrLost instead.
 package http1
 
 import (
@@ -11,21 +11,22 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// maxMethod is as long as a method's name may be to be taken for one.
+// maxMethod is the length of the longest method that is accepted.
 const maxMethod = 24
 
-// Recognise looks at the first bytes that the client, and production's server, have sent. HTTP is known by
-// its whole first line, and by the answer's where that is known.
+// Recognise recognises HTTP by the whole request line, and by the beginning of the status line if
+// that was captured.
 func Recognise(client, server []byte) proto.Verdict {
 	if len(server) > 0 {
 		const form = "HTTP/1."
 		if n := min(len(server), len(form)); string(server[:n]) != form[:n] || len(client) == 0 {
-			return proto.No // the server spoke first, or something else
+			return proto.No // the server spoke first, or another protocol
 		}
 	}
 	text, _, ok := bytes.Cut(client, []byte{'\n'})
 	if !ok {
-		if len(client) > maxMethod && methodEnd(client) < 0 || len(client) > 0 && !isToken(client[0]) {
+		if len(client) > maxMethod && methodEnd(client) < 0 ||
+			len(client) > 0 && !isToken(client[0]) {
 			return proto.No
 		}
 		return proto.Unsure
@@ -38,7 +39,7 @@ func Recognise(client, server []byte) proto.Verdict {
 	return proto.Yes
 }
 
-// methodEnd is where the method of a request line ends; -1 if it is none.
+// methodEnd returns where the method of a request line ends; -1 if p does not begin with one.
 func methodEnd(p []byte) int {
 	for i, c := range p[:min(len(p), maxMethod+1)] {
 		switch {
@@ -51,9 +52,10 @@ func methodEnd(p []byte) int {
 	return -1
 }
 
-// token tells the characters that may be in a token (RFC 9110 §5.6.2).
+// token holds the characters that a token may have (RFC 9110 §5.6.2).
 var token = func() (t [256]bool) {
-	for _, c := range "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	for _, c := range "!#$%&'*+-.^_`|~0123456789" + letters {
 		t[c] = true
 	}
 	return t
@@ -61,7 +63,8 @@ var token = func() (t [256]bool) {
 
 func isToken(c byte) bool { return token[c] }
 
-// requestLine checks a request line (RFC 9112 §3): method, target, version. It returns where the method ends.
+// requestLine checks a request line (RFC 9112 §3): method, target, version. It returns where the
+// method ends.
 func requestLine(ln *line) (method int, err error) {
 	m := methodEnd(ln.head)
 	if m < 0 || ln.len < m+1+1+len(" HTTP/1.1") {

@@ -7,8 +7,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// lineHead and lineTail are how much of a line is looked at: its beginning and its end. All that frames a
-// message fits; a line in which it does not is refused.
+// lineHead and lineTail are how many bytes of a line are kept: of its beginning and of its end.
+// Whatever frames a message fits; a line in which it does not is refused.
 const (
 	lineHead = 80
 	lineTail = 12
@@ -17,13 +17,13 @@ const (
 // maxHead bounds a message's start line and headers, and a body's trailers, in bytes.
 const maxHead = 1 << 20
 
-// line is a line without its end: the first and the last bytes of it, which overlap where it is short.
+// line is a line without its CRLF: its first and its last bytes, which overlap if it is short.
 type line struct {
 	head, tail []byte
 	len        int
 }
 
-// whole says that head is all of it.
+// whole reports whether head is the whole line.
 func (l *line) whole() bool { return l.len == len(l.head) }
 
 func (l *line) set(text []byte) {
@@ -36,25 +36,27 @@ func (l *line) set(text []byte) {
 	}
 }
 
-// liner cuts a stream into lines, however it is split, and keeps no more of one than a line has.
+// liner cuts a stream into lines, however it is split. It keeps the parts of a line that a line
+// has.
 type liner struct {
-	kept int            // of the line that is not over yet
+	kept int            // bytes of the unfinished line
 	buf  [lineHead]byte // its first bytes
-	last [lineTail]byte // its last bytes, if it is longer than last
-	size int            // of all lines since reset
+	last [lineTail]byte // its last bytes
+	size int            // bytes of all lines since reset
 }
 
 func (l *liner) reset() { l.kept, l.size = 0, 0 }
 
-// next takes bytes up to the end of the line that is under way. used is how many it took; ok says that ln is
-// a line, which holds until the next call.
+// next reads up to the end of the unfinished line, and returns how many bytes it used. If ok, ln
+// is a whole line, valid until the next call.
 func (l *liner) next(p []byte, ln *line) (used int, ok bool, err error) {
 	i := bytes.IndexByte(p, '\n')
 	if used = i + 1; i < 0 {
 		used = len(p)
 	}
 	if l.size += used; l.size > maxHead {
-		return used, false, fmt.Errorf("http1: %w: headers of more than %d bytes", proto.ErrLost, maxHead)
+		return used, false, fmt.Errorf("http1: %w: headers of more than %d bytes", proto.ErrLost,
+			maxHead)
 	}
 	if i >= 0 && l.kept == 0 {
 		ln.set(cutCR(p[:i]))
@@ -70,7 +72,7 @@ func (l *liner) next(p []byte, ln *line) (used int, ok bool, err error) {
 	return used, true, nil
 }
 
-// keep adds p to the line that is under way.
+// keep adds p to the unfinished line.
 func (l *liner) keep(p []byte) {
 	if l.kept < lineHead {
 		copy(l.buf[l.kept:], p)
@@ -84,7 +86,7 @@ func (l *liner) keep(p []byte) {
 	l.kept += len(p)
 }
 
-// line is the kept line, which is over, without the CR before its LF.
+// line returns the kept line, which is whole now, without the CR before its LF.
 func (l *liner) line() line {
 	tail := l.last[max(0, lineTail-l.kept):]
 	n := l.kept

@@ -14,12 +14,13 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// message draws headers and a body, framed in one of the ways that there are.
+// message draws headers and a body, framed in one of the possible ways.
 func message(t *rapid.T, what string, minor int, mayEnd bool) (text string, ends bool) {
 	var b strings.Builder
 	for range rapid.IntRange(0, 4).Draw(t, "headers") {
 		name := rapid.StringMatching(`X-[A-Za-z-]{1,40}`).Draw(t, "name")
-		fmt.Fprintf(&b, "%s:%s%s\r\n", name, rapid.SampledFrom([]string{"", " ", "\t "}).Draw(t, "space"),
+		fmt.Fprintf(&b, "%s:%s%s\r\n", name, rapid.SampledFrom([]string{"", " ", "\t "}).Draw(t,
+			"space"),
 			rapid.StringMatching(`[ -~]{0,120}`).Draw(t, "value"))
 	}
 	body := rapid.StringOfN(rapid.RuneFrom([]rune("ab\r\n0:;")), 0, 300, -1).Draw(t, "body")
@@ -32,12 +33,15 @@ func message(t *rapid.T, what string, minor int, mayEnd bool) (text string, ends
 	}
 	switch rapid.SampledFrom(ways).Draw(t, what+" framing") {
 	case "length":
-		fmt.Fprintf(&b, "%s: %d\r\n\r\n%s", rapid.SampledFrom([]string{"Content-Length", "content-length"}).Draw(t, "case"), len(body), body)
+		fmt.Fprintf(&b, "%s: %d\r\n\r\n%s",
+			rapid.SampledFrom([]string{"Content-Length", "content-length"}).Draw(t, "case"),
+			len(body), body)
 	case "chunked":
 		b.WriteString("Transfer-Encoding: chunked\r\n\r\n")
 		for len(body) > 0 {
 			n := rapid.IntRange(1, len(body)).Draw(t, "chunk")
-			fmt.Fprintf(&b, "%x%s\r\n%s\r\n", n, rapid.SampledFrom([]string{"", ";a=b"}).Draw(t, "extension"), body[:n])
+			fmt.Fprintf(&b, "%x%s\r\n%s\r\n", n, rapid.SampledFrom([]string{"", ";a=b"}).Draw(t,
+				"extension"), body[:n])
 			body = body[n:]
 		}
 		b.WriteString("0\r\n")
@@ -68,13 +72,14 @@ func split(t *rapid.T, text string, feed func(p []byte)) {
 	}
 }
 
-// Requests end where net/http says.
+// Requests end where net/http ends them.
 func TestRequestsOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
 		for range rapid.IntRange(1, 5).Draw(t, "requests") {
 			text, _ := message(t, "request", 1, false)
-			fmt.Fprintf(&all, "%s /%s HTTP/1.1\r\nHost: a\r\n%s", rapid.SampledFrom(methods).Draw(t, "method"),
+			fmt.Fprintf(&all, "%s /%s HTTP/1.1\r\nHost: a\r\n%s",
+				rapid.SampledFrom(methods).Draw(t, "method"),
 				rapid.StringMatching(`[a-z]{0,100}`).Draw(t, "path"), text)
 		}
 		var want []int
@@ -114,7 +119,7 @@ func TestRequestsOracle(t *testing.T) {
 	})
 }
 
-// Answers end, and say, what net/http says.
+// Answers end where net/http ends them, with the same status.
 func TestAnswersOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
@@ -130,7 +135,8 @@ func TestAnswersOracle(t *testing.T) {
 			if rapid.IntRange(0, 9).Draw(t, "interim") == 0 {
 				all.WriteString("HTTP/1.1 100 Continue\r\n\r\n")
 			}
-			status := rapid.SampledFrom([]int{200, 201, 204, 206, 302, 304, 404, 500, 503}).Draw(t, "status")
+			status := rapid.SampledFrom([]int{200, 201, 204, 206, 302, 304, 404, 500, 503}).Draw(t,
+				"status")
 			var text string
 			bare := method == "HEAD" || status == 204 || status == 304
 			minor := rapid.IntRange(0, 1).Draw(t, "minor")

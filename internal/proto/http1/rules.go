@@ -6,32 +6,31 @@ import (
 	"strings"
 )
 
-// Rules say which requests a copy leaves out, and what it changes in the headers of the others. The zero
-// value leaves everything as it is.
+// Rules are the settings of HTTP/1: which requests a copy leaves out, and what it changes in the
+// headers of the others. The zero value changes nothing.
 type Rules struct {
-	Allow []Pattern // where there are some, a request must match one
-	Deny  []Pattern // and none of these
-	Set   []Header  // replace headers of that name, or are added: see AddHeader
+	Allow []Pattern // if not empty, a request must match one of these
+	Deny  []Pattern // a request must match none of these
+	Set   []Header  // replace the headers of that name, or are added: see AddHeader
 }
-
-// Empty says that the rules change nothing.
-func (r *Rules) Empty() bool { return len(r.Allow)+len(r.Deny)+len(r.Set) == 0 }
 
 // Pattern matches requests by method and path.
 type Pattern struct {
 	method string // empty: any
-	path   string // begins the request's; with a *, which stands for any characters, it is all of it
+	path   string // a prefix of the request's; with a * (for any characters), the whole path
 }
 
-const patternShape = "'METHOD PATH', such as 'POST /orders'; a * is any method, or any part of a path"
+const patternShape = "'METHOD PATH', such as 'POST /orders'; a * is any method, or any part of " +
+	"a path"
 
-// ParsePattern reads a pattern: a method, or *, a space, and what the path begins with. A path with a * in it,
-// which stands for any characters, slashes too, is the whole path. The path of a request is matched as the
-// client wrote it, without its query.
+// ParsePattern parses a pattern: a method or *, a space, and a prefix of the path. A path with a
+// *, which stands for any characters, slashes too, matches the whole path. The path of a request
+// is matched as the client wrote it, without its query.
 func ParsePattern(s string) (Pattern, error) {
 	method, path, ok := strings.Cut(strings.TrimSpace(s), " ")
 	path = strings.TrimSpace(path)
-	if !ok || methodEnd([]byte(method+" ")) != len(method) || path == "" || strings.ContainsAny(path, " \t\r\n?") ||
+	if !ok || methodEnd([]byte(method+" ")) != len(method) || path == "" ||
+		strings.ContainsAny(path, " \t\r\n?") ||
 		path[0] != '/' && path[0] != '*' {
 		return Pattern{}, fmt.Errorf("http1: request %q: wanted %s", s, patternShape)
 	}
@@ -41,7 +40,7 @@ func ParsePattern(s string) (Pattern, error) {
 	return Pattern{method: strings.ToUpper(method), path: path}, nil
 }
 
-// String is the pattern as ParsePattern reads it.
+// String returns the pattern as ParsePattern takes it.
 func (p Pattern) String() string {
 	if p.method == "" {
 		return "* " + p.path
@@ -59,8 +58,8 @@ func (p *Pattern) match(method, path []byte) bool {
 	return glob(p.path, path)
 }
 
-// glob matches text against a pattern whose stars stand for any bytes, in linear steps but for going back
-// to the last star.
+// glob reports whether text matches a pattern whose stars stand for any bytes. It goes back to the
+// last star at most.
 func glob(pattern string, text []byte) bool {
 	star, mark := -1, 0
 	i, j := 0, 0
@@ -87,13 +86,15 @@ type Header struct {
 	name, value string
 }
 
-// ParseHeader reads 'Name: value'. Headers that say how long a message is, or belong to one connection, cannot
-// be set.
+// ParseHeader parses 'Name: value'. A header that frames a message, or belongs to a connection, is
+// refused.
 func ParseHeader(s string) (Header, error) {
 	name, value, ok := strings.Cut(s, ":")
 	value = strings.Trim(value, " \t")
-	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
-		return Header{}, fmt.Errorf("http1: header %q: wanted 'Name: value', such as 'X-Copy: yes'", s)
+	if !ok || name == "" || strings.ContainsFunc(name,
+		func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
+		return Header{}, fmt.Errorf("http1: header %q: wanted 'Name: value', such as 'X-Copy: "+
+			"yes'", s)
 	}
 	if strings.EqualFold(name, "Host") {
 		return ParseHost(value)
@@ -102,35 +103,39 @@ func ParseHeader(s string) (Header, error) {
 		return Header{}, fmt.Errorf("http1: header %q has a line end: wanted one line", s)
 	}
 	switch strings.ToLower(name) {
-	case "content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te", "keep-alive":
-		return Header{}, fmt.Errorf("http1: header %q says how long a request is, or is about its connection: wanted another one", name)
+	case "content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te",
+		"keep-alive":
+		return Header{}, fmt.Errorf("http1: header %q frames a request, or belongs to its "+
+			"connection: wanted another one", name)
 	}
 	return Header{name: name, value: value}, nil
 }
 
-// AddHeader has the rules set another header. A request has one Host, and may have several others of a name.
+// AddHeader adds a header to set. Two headers may have the same name, but there is one Host.
 func (r *Rules) AddHeader(h Header) error {
 	if len(r.Set) == maxSet {
 		return fmt.Errorf("http1: header %q is one more than %d: wanted fewer", h.name, maxSet)
 	}
 	for i := range r.Set {
 		if strings.EqualFold(h.name, "Host") && strings.EqualFold(r.Set[i].name, "Host") {
-			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.value, r.Set[i].value)
+			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.value,
+				r.Set[i].value)
 		}
 	}
-	r.Set = append(r.Set[:len(r.Set):len(r.Set)], h)
+	r.Set = append(r.Set, h)
 	return nil
 }
 
-// ParseHost reads the name for the Host header: a name or address, perhaps with a port.
+// ParseHost parses the value of a Host header: a name or an address, with or without a port.
 func ParseHost(s string) (Header, error) {
 	if s == "" || strings.ContainsAny(s, " \t\r\n/@?#\x00") {
-		return Header{}, fmt.Errorf("http1: host %q: wanted a name, such as test.example.org or test.example.org:8080", s)
+		return Header{}, fmt.Errorf("http1: host %q: wanted a name, such as test.example.org or "+
+			"test.example.org:8080", s)
 	}
 	return Header{name: "Host", value: s}, nil
 }
 
-// passes says whether a request goes to the target. head is the whole of its head.
+// passes reports whether a request goes to the target. head is its whole request line and headers.
 func (r *Rules) passes(head []byte) bool {
 	method, path := methodPath(head)
 	allowed := len(r.Allow) == 0
@@ -143,8 +148,8 @@ func (r *Rules) passes(head []byte) bool {
 	return allowed
 }
 
-// methodPath takes a request's method and path from its head. Of a target in absolute form (RFC 9112 §3.2.2)
-// the path is what follows the authority.
+// methodPath returns a request's method and path. If its target is in absolute form (RFC 9112
+// §3.2.2), the path is what follows the authority.
 func methodPath(head []byte) (method, path []byte) {
 	head = bytes.TrimLeft(head, "\r\n")
 	line, _, _ := bytes.Cut(head, []byte{'\n'})
@@ -168,14 +173,15 @@ func methodPath(head []byte) (method, path []byte) {
 	return method, path
 }
 
-// appendHead appends the head with the headers set. The first header of a name is replaced, others of it go.
+// appendHead appends head with the headers of r.Set. The first header of a name is replaced,
+// further ones are removed.
 func (r *Rules) appendHead(dst, head []byte) []byte {
 	start := len(head) - len(bytes.TrimLeft(head, "\r\n"))
 	dst = append(dst, head[:start]...)
 	line, rest := cutLine(head[start:])
 	dst = append(dst, r.requestLine(line)...)
-	var done uint64 // of the headers to set, by number
-	gone := false   // the line before was left out: what is folded to it goes, too
+	var done uint64 // the headers of r.Set that were written, by number
+	gone := false   // the line before was removed, and so are lines folded to it
 	for {
 		line, rest = cutLine(rest)
 		if len(cutCR(bytes.TrimSuffix(line, []byte{'\n'}))) == 0 {
@@ -210,14 +216,15 @@ func (r *Rules) appendHead(dst, head []byte) []byte {
 	return append(dst, line...)
 }
 
-// maxSet is how many headers can be set.
+// maxSet is how many headers can be set: one bit each in appendHead.
 const maxSet = 64
 
 func (h *Header) append(dst []byte) []byte {
 	return append(append(append(append(dst, h.name...), ": "...), h.value...), "\r\n"...)
 }
 
-// requestLine is the request's first line, with the authority of the Host to set where it names one.
+// requestLine returns the request line; if it names an authority and a Host is set, with that
+// Host.
 func (r *Rules) requestLine(line []byte) []byte {
 	for i := range r.Set {
 		h := &r.Set[i]
@@ -239,7 +246,7 @@ func (r *Rules) requestLine(line []byte) []byte {
 	return line
 }
 
-// cutLine cuts the first line off, with its end.
+// cutLine splits off the first line, with its line end.
 func cutLine(p []byte) (line, rest []byte) {
 	if i := bytes.IndexByte(p, '\n'); i >= 0 {
 		return p[:i+1], p[i+1:]

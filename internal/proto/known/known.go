@@ -1,84 +1,101 @@
-// Package known lists the protocols: by Kind, for who reads answers elsewhere, and for --proto. It knows none
-// itself.
+// Package known lists the protocols: for --proto and its options, and for the readers of answers,
+// which know a protocol by its Kind. A protocol is added here, in one line, and nowhere else.
 package known
 
 import (
+	"fmt"
+	"slices"
+
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/mysql"
 	"tcpcopy/internal/proto/redis"
 )
 
-// Answers makes a reader of a target's answers; nil where the kind is none that is known here.
-func Answers(k proto.Kind) proto.Answers {
-	switch k {
-	case proto.HTTP1:
-		return http1.NewAnswers()
-	case proto.Redis:
-		return redis.NewAnswers()
-	case proto.MySQL:
-		return mysql.NewAnswers()
+// protocols lists the protocols, in the order in which help shows their options.
+var protocols = []*proto.Protocol{
+	http1.Protocol,
+	redis.Protocol,
+	mysql.Protocol,
+}
+
+// All returns every protocol.
+func All() []*proto.Protocol { return protocols }
+
+// Register adds a protocol until the function that it returns is called. It is for tests, before
+// anything runs that reads the list; it panics if the Kind or the Name is taken.
+func Register(p *proto.Protocol) (remove func()) {
+	for _, q := range protocols {
+		if p.Kind == proto.None || p.Kind == q.Kind || p.Name == q.Name {
+			panic(fmt.Sprintf("known: protocol %d, %q, collides with %d, %q", p.Kind, p.Name,
+				q.Kind, q.Name))
+		}
+	}
+	before := protocols
+	protocols = append(slices.Clone(protocols), p)
+	return func() { protocols = before }
+}
+
+// Named returns the protocol with that name; nil if there is none.
+func Named(name string) *proto.Protocol {
+	for _, p := range protocols {
+		if p.Name == name {
+			return p
+		}
 	}
 	return nil
 }
 
-// Rules are what a copy leaves out and changes, by protocol. The zero value leaves everything as it is.
-type Rules struct {
-	HTTP1 http1.Rules
-	Redis redis.Rules
-	MySQL mysql.Options
-}
-
-// Kinds lists the protocols that there are rules for.
-func (r *Rules) Kinds() (all []proto.Kind) {
-	if !r.HTTP1.Empty() {
-		all = append(all, proto.HTTP1)
-	}
-	if !r.Redis.Empty() {
-		all = append(all, proto.Redis)
-	}
-	if !r.MySQL.Empty() {
-		all = append(all, proto.MySQL)
-	}
-	return all
-}
-
-// Protocol returns what a session must have of a protocol; false where the kind is none that is known here. The
-// rules are kept, and must not change.
-func Protocol(k proto.Kind, rules *Rules) (p proto.Protocol, ok bool) {
-	switch k {
-	case proto.HTTP1:
-		p = proto.Protocol{Recognise: http1.Recognise, NewClient: func() proto.Client { return http1.NewClient() }}
-		p.Watch = func() (proto.Client, proto.Answers) { return http1.NewClient(), http1.NewAnswers() }
-		if !rules.HTTP1.Empty() {
-			p.NewClient = func() proto.Client { return http1.NewEditor(&rules.HTTP1) }
+// Answers makes a reader of a target's answers; nil if no protocol is of that kind, as an
+// intercept of another version may meet.
+func Answers(k proto.Kind) proto.Answers {
+	for _, p := range protocols {
+		if p.Kind == k {
+			return p.NewAnswers()
 		}
-	case proto.Redis:
-		p = proto.Protocol{Recognise: redis.Recognise, NewClient: func() proto.Client { return redis.NewClient() }}
-		p.Watch = func() (proto.Client, proto.Answers) { return redis.NewClient(), redis.NewAnswers() }
-		if !rules.Redis.Empty() {
-			p.NewClient = func() proto.Client { return redis.NewEditor(&rules.Redis) }
-		}
-	case proto.MySQL:
-		p = proto.Protocol{Recognise: mysql.Recognise, NewClient: func() proto.Client { return mysql.NewClient(&rules.MySQL) }}
-	default:
-		return p, false
 	}
-	p.Kind = k
-	return p, true
+	return nil
 }
 
-// Kinds lists the protocols that are known here.
-func Kinds() []proto.Kind { return []proto.Kind{proto.HTTP1, proto.Redis, proto.MySQL} }
-
-// Auto lists the protocols that are recognised where none is named. There are no rules then: what is not
-// recognised would pass by them. Connections of MySQL are refused, for there is no login.
+// Auto returns the protocols that --proto auto recognises. None has settings: a request that is
+// not recognised would pass by them.
 func Auto() []proto.Protocol {
-	var all []proto.Protocol
-	for _, k := range Kinds() {
-		if p, ok := Protocol(k, &Rules{}); ok {
-			all = append(all, p)
-		}
+	all := make([]proto.Protocol, len(protocols))
+	for i, p := range protocols {
+		all[i] = *p
 	}
 	return all
+}
+
+// Settings holds the settings of one mapping, by protocol. A nil map has none.
+type Settings map[proto.Kind]proto.Settings
+
+// NewSettings makes empty settings of all protocols that have options.
+func NewSettings() Settings {
+	s := make(Settings)
+	for _, p := range protocols {
+		if p.NewSettings != nil {
+			s[p.Kind] = p.NewSettings()
+		}
+	}
+	return s
+}
+
+// Clone returns a copy that does not change with the original.
+func (s Settings) Clone() Settings {
+	c := make(Settings, len(s))
+	for k, of := range s {
+		c[k] = of.Clone()
+	}
+	return c
+}
+
+// Used returns the protocols whose settings are not empty, in the order of All.
+func (s Settings) Used() (used []*proto.Protocol) {
+	for _, p := range protocols {
+		if of := s[p.Kind]; of != nil && !of.Empty() {
+			used = append(used, p)
+		}
+	}
+	return used
 }

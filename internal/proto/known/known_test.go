@@ -1,50 +1,123 @@
 package known
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/mysql"
+	"tcpcopy/internal/proto/redis"
 )
 
-func TestKinds(t *testing.T) {
-	for _, k := range Kinds() {
-		p, ok := Protocol(k, &Rules{})
-		if !ok || p.Kind != k || p.Recognise == nil || p.NewClient() == nil || Answers(k) == nil {
-			t.Errorf("%v is not whole: %+v, %v", k, p, ok)
+func TestProtocolsAreWhole(t *testing.T) {
+	kinds, names := map[proto.Kind]bool{proto.None: true},
+		map[string]bool{"": true, "auto": true, "none": true}
+	options := map[string]bool{}
+	for _, p := range All() {
+		if kinds[p.Kind] || names[p.Name] {
+			t.Errorf("protocol %d, %q: the number or the name is taken", p.Kind, p.Name)
+		}
+		kinds[p.Kind], names[p.Name] = true, true
+		if p.Recognise == nil || p.NewClient() == nil || p.NewAnswers() == nil ||
+			Answers(p.Kind) == nil || Named(p.Name) != p {
+			t.Errorf("%s is not whole: %+v", p.Name, p)
+		}
+		if p.NewSettings == nil {
+			continue
+		}
+		s := p.NewSettings()
+		if !s.Empty() || !s.Clone().Empty() {
+			t.Errorf("%s: new settings are not empty", p.Name)
+		}
+		for _, o := range s.Options() {
+			if options[o.Name] || o.Name == "" || o.Help == "" ||
+				o.Refused == "" && (o.Set == nil) == (o.Switch == nil) {
+				t.Errorf("%s: the option %q is not whole, or taken: %+v", p.Name, o.Name, o)
+			}
+			options[o.Name] = true
 		}
 	}
-	if _, ok := Protocol(proto.None, &Rules{}); ok || Answers(proto.None) != nil || Answers(99) != nil {
+	if Named("none") != nil || Answers(proto.None) != nil || Answers(99) != nil {
 		t.Error("what is no protocol is known")
 	}
 }
 
-func TestRules(t *testing.T) {
-	var http, redis Rules
-	http.HTTP1.Deny = make([]http1.Pattern, 1)
-	redis.Redis.Deny = []string{"FLUSHALL"}
-	for _, k := range Kinds() {
-		for _, r := range []*Rules{{}, &http, &redis} {
-			p, _ := Protocol(k, r)
-			if got, want := p.NewClient().Edits(), slices.Contains(r.Kinds(), k) || k == proto.MySQL; got != want {
-				t.Errorf("%v with rules for %v edits: %v, wanted %v", k, r.Kinds(), got, want)
-			}
-		}
+// Values are on the wire between copiers and intercepts of different versions.
+func TestKindsDoNotChange(t *testing.T) {
+	got := map[string]proto.Kind{}
+	for _, p := range All() {
+		got[p.Name] = p.Kind
+	}
+	if want := (map[string]proto.Kind{"http1": 1, "redis": 2, "mysql": 3}); !maps.Equal(got,
+		want) {
+		t.Errorf("got %v, wanted %v", got, want)
 	}
 }
 
-// firsts are the first bytes of connections: the client's, and the server's that had come before or with them.
+func TestSettings(t *testing.T) {
+	http, redisDeny := NewSettings(), NewSettings()
+	http[http1.Kind].(*http1.Rules).Deny = make([]http1.Pattern, 1)
+	redisDeny[redis.Kind].(*redis.Rules).Deny = []string{"FLUSHALL"}
+	for _, s := range []Settings{nil, NewSettings(), http, redisDeny} {
+		for _, p := range All() {
+			of := p.With(s[p.Kind])
+			if got, want := of.NewClient().Edits(), slices.Contains(s.Used(), p) ||
+				p == mysql.Protocol; got != want {
+				t.Errorf("%s with settings for %v edits: %v, wanted %v", p.Name, s.Used(), got,
+					want)
+			}
+		}
+	}
+	c := redisDeny.Clone()
+	for _, o := range c[redis.Kind].Options() {
+		if o.Name == "redis-deny" {
+			if err := o.Set("KEYS"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := len(redisDeny[redis.Kind].(*redis.Rules).Deny); n != 1 {
+		t.Errorf("a clone's option has changed the original: %d commands", n)
+	}
+}
+
+func TestRegister(t *testing.T) {
+	n := len(All())
+	remove := Register(&proto.Protocol{Kind: 200, Name: "toy"})
+	if len(All()) != n+1 || Named("toy") == nil || len(Auto()) != n+1 {
+		t.Error("a protocol that was registered is not listed")
+	}
+	remove()
+	if len(All()) != n || Named("toy") != nil || Answers(200) != nil {
+		t.Error("a protocol that was removed is listed")
+	}
+	for _, p := range []*proto.Protocol{{Kind: http1.Kind, Name: "toy"},
+		{Kind: 200, Name: "http1"}, {Name: "toy"}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%d, %q was registered", p.Kind, p.Name)
+				}
+			}()
+			Register(p)
+		}()
+	}
+}
+
+// firsts holds the first bytes of connections: the client's, and those of the server that came
+// before or with them.
 var firsts = []struct {
 	name           string
 	client, server string
 	want           proto.Kind
 }{
-	{"GET", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "", proto.HTTP1},
-	{"POST", "POST /x HTTP/1.0\n", "HTTP/1.1 100 Continue", proto.HTTP1},
-	{"PING", "*1\r\n$4\r\nPING\r\n", "", proto.Redis},
-	{"SET", "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n", "+OK\r\n", proto.Redis},
+	{"GET", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "", http1.Kind},
+	{"POST", "POST /x HTTP/1.0\n", "HTTP/1.1 100 Continue", http1.Kind},
+	{"PING", "*1\r\n$4\r\nPING\r\n", "", redis.Kind},
+	{"SET", "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n", "+OK\r\n", redis.Kind},
 
 	{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "", proto.None},
 	{"SSH", "SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0-OpenSSH_9.6\r\n", proto.None},
@@ -52,8 +125,10 @@ var firsts = []struct {
 	{"POP3", "USER me\r\n", "+OK ready\r\n", proto.None},
 	{"IMAP", "a1 LOGIN me secret\r\n", "* OK IMAP4rev1\r\n", proto.None},
 	{"FTP", "USER me\r\n", "220 welcome\r\n", proto.None},
-	{"MySQL", "\x26\x00\x00\x01\x85\xa6\xff\x01\x00\x00\x00\x01\x21" + strings.Repeat("\x00", 23) + "root\x00\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", proto.MySQL},
-	{"a packet of MySQL's that is no login", "\x05\x00\x00\x01\x85\xa6\xff\x01\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", proto.None},
+	{"MySQL", "\x26\x00\x00\x01\x85\xa6\xff\x01\x00\x00\x00\x01\x21" + strings.Repeat("\x00", 23) +
+		"root\x00\x00", "\x4a\x00\x00\x00\x0a8.0.36\x00", mysql.Kind},
+	{"a packet of MySQL's that is no login", "\x05\x00\x00\x01\x85\xa6\xff\x01\x00",
+		"\x4a\x00\x00\x00\x0a8.0.36\x00", proto.None},
 	{"PostgreSQL", "\x00\x00\x00\x08\x04\xd2\x16\x2f", "", proto.None},
 	{"memcached", "get a\r\n", "", proto.None},
 	{"memcached, set", "set a 0 0 1\r\n1\r\n", "", proto.None},
@@ -67,9 +142,11 @@ var firsts = []struct {
 	{"STOMP", "CONNECT\naccept-version:1.2\n\n\x00\n", "", proto.None},
 	{"MQTT", "\x10\x0f\x00\x04MQTT\x04\x02\x00<\x00\x03abc", "", proto.None},
 	{"AMQP", "AMQP\x00\x00\x09\x01", "", proto.None},
-	{"Kafka", "\x00\x00\x00\x14\x00\x12\x00\x00\x00\x00\x00\x01\x00\x0aconsumer-1", "", proto.None},
+	{"Kafka", "\x00\x00\x00\x14\x00\x12\x00\x00\x00\x00\x00\x01\x00\x0aconsumer-1", "",
+		proto.None},
 	{"Cassandra", "\x04\x00\x00\x00\x01\x00\x00\x00\x16", "", proto.None},
-	{"MongoDB", "\x3a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xd4\x07\x00\x00", "", proto.None},
+	{"MongoDB", "\x3a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xd4\x07\x00\x00", "",
+		proto.None},
 	{"LDAP", "\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00", "", proto.None},
 	{"the lab", "TCQ!\x00\x00\x00\x01\x00\x00\x00\x00", "", proto.None},
 	{"zeros", "\x00\x00\x00\x00\x00\x00\x00\x00\n", "", proto.None},

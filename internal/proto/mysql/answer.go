@@ -6,51 +6,51 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// The hints of commands whose answers have another form than that of a query.
+// The hints of commands whose answers are not framed like that of a query.
 const (
-	hintText    proto.Hint = 1              // one packet of text (COM_STATISTICS)
-	hintList    proto.Hint = 2              // columns, or rows, with no number before them (COM_FIELD_LIST, COM_STMT_FETCH)
-	hintPrepare proto.Hint = 3 | proto.Keep // what a statement takes and gives
-	hintLogin   proto.Hint = 4 | proto.Keep // the dialogue of COM_CHANGE_USER
+	hintText    proto.Hint = 1              // one packet of text: COM_STATISTICS
+	hintList    proto.Hint = 2              // no count first: COM_FIELD_LIST, COM_STMT_FETCH
+	hintPrepare proto.Hint = 3 | proto.Keep // COM_STMT_PREPARE
+	hintLogin   proto.Hint = 4 | proto.Keep // COM_CHANGE_USER
 )
 
-// expecting is what the next packet of an answer is.
+// expecting tells what the next packet of an answer is.
 type expecting uint8
 
 const (
-	aResult     expecting = iota // the first of a result: OK, an error, or how many columns come
-	aColumn                      // a column's description
-	aColumnsEnd                  // the EOF behind those
-	aRow                         // a row, or the end of them
+	aResult     expecting = iota // the first of a result: OK, an error, or the number of columns
+	aColumn                      // a column definition
+	aColumnsEnd                  // the EOF behind the column definitions
+	aRow                         // a row, or the end of the rows
 	aPrepared                    // the first of an answer to a prepare
 	aMessage                     // of a login
-	aText                        // anything, once
+	aText                        // one packet of any content
 )
 
-// answer finds where one answer ends.
+// answer finds the end of one answer.
 type answer struct {
 	framer
-	deprecateEOF bool // no EOF behind columns, and an OK packet behind rows
+	deprecateEOF bool // there is no EOF behind columns, and rows end with an OK packet
 	expect       expecting
-	prepare      bool // the columns are those of a statement
-	stray        bool // the packet under way has not the number that it should have
-	judged       bool // head of the packet under way has been read
-	last         bool // the packet under way is the last
+	prepare      bool // the columns are those of a prepared statement
+	stray        bool // the packet does not have the sequence id in next
+	judged       bool // the packet's head has been read
+	last         bool // the packet is the answer's last
 	failed       bool
 	begun        bool   // the first packet has come
-	next         uint8  // the number of the next packet
+	next         uint8  // the sequence id of the next packet
 	code         uint16 // of the error
-	columns      int    // still to come
-	then         int    // of a prepare: the second list's columns
-	id           uint32 // of the statement
-	params       uint16 // that it takes
+	columns      int    // column definitions that follow
+	then         int    // of a prepare: the column definitions of the list behind this one
+	id           uint32 // of the prepared statement
+	params       uint16 // of the prepared statement
 }
 
-// firstMost is the highest number of an answer's first packet. Numbers go on from those of the command's packets, of
-// which there are at most 64: max_allowed_packet is at most 1 GB.
+// firstMost is the highest sequence id of an answer's first packet. Ids continue those of the
+// command's packets, of which there are at most 64: max_allowed_packet is at most 1 GB.
 const firstMost = 65
 
-// begin makes ready for the answer to a request with that hint.
+// begin prepares for the answer to a request with the hint h.
 func (a *answer) begin(h proto.Hint) {
 	*a = answer{deprecateEOF: a.deprecateEOF}
 	switch h {
@@ -65,7 +65,7 @@ func (a *answer) begin(h proto.Hint) {
 	}
 }
 
-// step takes some of p, at most to the answer's end; done says that it ends there.
+// step reads some of p, at most to the answer's end, and reports whether it ends there.
 func (a *answer) step(p []byte) (used int, done bool, err error) {
 	if !a.open {
 		n, whole := a.start(p)
@@ -91,7 +91,7 @@ func (a *answer) step(p []byte) (used int, done bool, err error) {
 			return used, false, nil
 		}
 		if int(a.have) < min(a.wanted(), a.length, headMost) {
-			continue // its first byte says how much is wanted
+			continue // the first byte decides how much is wanted
 		}
 		if err := a.packet(a.head[:a.have]); err != nil {
 			return used, false, err
@@ -106,7 +106,7 @@ func (a *answer) step(p []byte) (used int, done bool, err error) {
 	return used, done, nil
 }
 
-// blind is how many bytes of the packet under way tell nothing.
+// blind returns how many bytes of the packet need not be read.
 func (a *answer) blind() int {
 	if a.open && a.judged {
 		return a.left
@@ -114,16 +114,16 @@ func (a *answer) blind() int {
 	return 0
 }
 
-// skip is step for n bytes, at most blind.
+// skip is step for n bytes, at most blind, that the caller does not have.
 func (a *answer) skip(n int) (done bool) {
 	_, whole := a.pass(n)
 	return whole && a.open && a.end() && a.last
 }
 
-// okMost is as long as an OK packet is up to its status.
+// okMost is the greatest length of an OK packet up to its status.
 const okMost = 1 + 9 + 9 + 2
 
-// wanted is how much of the packet must be seen, by what has been seen of it.
+// wanted returns how many bytes of the packet must be read, as far as that is known.
 func (a *answer) wanted() int {
 	switch {
 	case a.have == 0:
@@ -144,7 +144,7 @@ func (a *answer) wanted() int {
 	return 1
 }
 
-// packet judges a packet by its first bytes.
+// packet reads a packet's first bytes.
 func (a *answer) packet(h []byte) error {
 	if a.expect == aText {
 		a.last = true
@@ -156,7 +156,7 @@ func (a *answer) packet(h []byte) error {
 	if h[0] == 0xff {
 		return a.errorPacket(h)
 	}
-	if a.stray { // an error that nobody asked for (the server shuts down) has a number of its own
+	if a.stray { // only an error without a command (the server shuts down) has another id
 		return lost("number of a packet", a.seq)
 	}
 	switch a.expect {
@@ -183,7 +183,7 @@ func (a *answer) packet(h []byte) error {
 	return nil
 }
 
-// progressCode is the code of an error packet that is none, but says how far a statement has come (MariaDB).
+// progressCode is the code of an error packet that reports the progress of a statement (MariaDB).
 const progressCode = 0xffff
 
 func (a *answer) errorPacket(h []byte) error {
@@ -198,26 +198,26 @@ func (a *answer) errorPacket(h []byte) error {
 	return nil
 }
 
-// result judges the first packet of a result.
+// result reads the first packet of a result.
 func (a *answer) result(h []byte) error {
 	switch h[0] {
 	case 0x00, 0xfe:
 		return a.resultEnd(h)
 	case 0xfb:
-		return lost("request for a file", h[0]) // the copy never offers that
+		return lost("request for a file", h[0]) // the copy does not offer files
 	}
 	n, used := lenenc(h)
 	if used == 0 || n == 0 || n > 1<<16 || a.length > used+1 {
 		return lost("number of columns", n)
 	}
 	a.expect, a.columns = aColumn, int(n)
-	if a.length == used+1 && h[used] == 0 { // MariaDB: the client knows them
+	if a.length == used+1 && h[used] == 0 { // MariaDB: the client has the definitions
 		a.columnsOver()
 	}
 	return nil
 }
 
-// resultEnd judges the packet that ends a result: OK, or EOF.
+// resultEnd reads the packet that ends a result: OK or EOF.
 func (a *answer) resultEnd(h []byte) error {
 	status, ok := statusOf(h, a.length)
 	if !ok {
@@ -228,11 +228,11 @@ func (a *answer) resultEnd(h []byte) error {
 	return nil
 }
 
-// statusOf finds the server's status in an OK or EOF packet of that length.
+// statusOf returns the server's status in an OK or EOF packet of that length.
 func statusOf(h []byte, length int) (status uint16, ok bool) {
 	at := 1
 	if h[0] == 0xfe && length == 5 {
-		at = 3 // behind the number of warnings
+		at = 3 // after the number of warnings
 	} else {
 		for range 2 {
 			_, n := lenenc(h[at:])
@@ -248,7 +248,7 @@ func statusOf(h []byte, length int) (status uint16, ok bool) {
 	return binary.LittleEndian.Uint16(h[at:]), true
 }
 
-// columnsOver goes on behind the last column.
+// columnsOver continues after the last column definition.
 func (a *answer) columnsOver() {
 	switch {
 	case !a.deprecateEOF:
@@ -260,7 +260,8 @@ func (a *answer) columnsOver() {
 	}
 }
 
-// columnsEnd judges the EOF behind columns. Where the server has opened a cursor, no rows follow it.
+// columnsEnd reads the EOF after column definitions. If the server has opened a cursor, no rows
+// follow.
 func (a *answer) columnsEnd(h []byte) error {
 	if a.prepare {
 		a.listOver()
@@ -277,7 +278,7 @@ func (a *answer) columnsEnd(h []byte) error {
 	return nil
 }
 
-// prepared judges the first packet of an answer to a prepare.
+// prepared reads the first packet of an answer to a prepare.
 func (a *answer) prepared(h []byte) error {
 	if h[0] != 0 || len(h) < 9 {
 		return lost("answer to a prepare", h[0])
@@ -293,7 +294,7 @@ func (a *answer) prepared(h []byte) error {
 	return nil
 }
 
-// listOver goes on behind a statement's parameters, or its columns.
+// listOver continues after a statement's parameters, or its columns.
 func (a *answer) listOver() {
 	a.columns, a.then = a.then, 0
 	a.expect = aColumn

@@ -6,7 +6,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// maxHints bounds how many requests with a hint may be ahead of their answers.
+// maxHints bounds the hints of requests without an answer.
 const maxHints = 4096
 
 type hinted struct {
@@ -14,21 +14,21 @@ type hinted struct {
 	hint    proto.Hint
 }
 
-// Answers reads what a server sends on one connection: its greeting, the login, which is its first answer
-// and is handed back as it comes, and the answers to commands. See proto.Answers.
+// Answers reads what a server sends on one connection: see proto.Answers. The greeting and the
+// login are the first answer, which is handed back as it comes; the answers to commands follow.
 type Answers struct {
 	greeting greeting
 	answer   answer
 	hints    []hinted
-	keep     bool // the answer under way is handed back
-	begun    bool // an answer is under way
-	over     bool // nothing more is read
-	at       uint64
-	from     uint64 // where the answer began
-	number   uint64 // of the answer, from 0: the login
+	keep     bool   // the present answer is handed back
+	begun    bool   // an answer has begun
+	over     bool   // nothing more is read
+	at       uint64 // offset of the next byte
+	from     uint64 // offset of the answer's first byte
+	number   uint64 // the answer's number, from 0, which is the login
 }
 
-// NewAnswers returns a reader of what comes on a new connection.
+// NewAnswers returns a reader of what a server sends on a new connection.
 func NewAnswers() *Answers { return &Answers{} }
 
 var _ proto.Answers = (*Answers)(nil)
@@ -40,7 +40,7 @@ func (a *Answers) Expect(request uint64, h proto.Hint) {
 	}
 }
 
-// hint is that of the next answer.
+// hint returns the hint of the next answer.
 func (a *Answers) hint() proto.Hint {
 	for _, h := range a.hints {
 		if h.request == a.number {
@@ -68,7 +68,7 @@ func (a *Answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 	return out, nil
 }
 
-// step takes some of p; done says that an answer ends there.
+// step reads some of p, and reports whether an answer ends there.
 func (a *Answers) step(p []byte) (used int, done bool, err error) {
 	if !a.begun {
 		a.begun, a.from = true, a.at
@@ -88,7 +88,7 @@ func (a *Answers) step(p []byte) (used int, done bool, err error) {
 	return a.answer.step(p)
 }
 
-// begin makes ready for the next answer.
+// begin prepares for the next answer.
 func (a *Answers) begin() {
 	h := a.hint()
 	for len(a.hints) > 0 && a.hints[0].request <= a.number {
@@ -98,10 +98,11 @@ func (a *Answers) begin() {
 	a.answer.begin(h)
 }
 
-// end reports the answer that is over.
+// end appends the answer that has ended.
 func (a *Answers) end(out []proto.Answer) []proto.Answer {
 	out = append(out, proto.Answer{
-		End: a.at, Size: a.at - a.from, Status: a.answer.code, Failed: a.answer.failed, Kept: a.keep,
+		End: a.at, Size: a.at - a.from, Status: a.answer.code, Failed: a.answer.failed,
+		Kept: a.keep,
 	})
 	a.begun = false
 	a.number++

@@ -1,45 +1,46 @@
 package mysql
 
 import (
-	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 
-// A query may have attributes before its text, and a statement names for its parameters, where both sides
-// have agreed on CLIENT_QUERY_ATTRIBUTES. Where production and the target differ in that, commands are
-// encoded again: without attributes that nobody gave, or with as many.
+// If client and server have agreed on CLIENT_QUERY_ATTRIBUTES, a query has attributes before its
+// text, and a statement's parameters have names. If the target differs from production in that,
+// commands without attributes are encoded again, and commands with attributes are left out.
 
-// What becomes of a query's two bytes that say it has no attributes.
+// What becomes of the two bytes by which a query has no attributes.
 const (
 	takeAway int8 = -2
 	addThem  int8 = 2
 )
 
-// attributesBeyond is more than the number of attributes of any query: where there are none, text has no such bytes.
+// attributesBeyond exceeds the number of attributes of any query, and no text begins with a
+// smaller byte.
 const attributesBeyond = '\t'
 
-// paramCount in an execute's flags says that the number of parameters is there, and their names.
+// paramCount is the flag of an execute that has the number of its parameters, and their names.
 const paramCount = 8
 
-// mustStrip says that an execute with these flags is to be encoded again, for the target has not agreed on
-// attributes. Some clients set the flag where production has not, either: of one that nobody saw log in, the
-// rest tells.
+// mustStrip reports whether an execute with these flags must be encoded again because the target
+// has not agreed on attributes. Some clients set the flag although production has not agreed
+// either. If the login was not captured, stripExecute decides by the rest of the packet.
 func (c *Client) mustStrip(flags byte) bool {
 	if c.caps&capAttributes != 0 || flags&paramCount == 0 {
 		return false
 	}
-	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.production.upper || c.production.caps&capAttributes != 0)
+	return !c.who.known || c.who.caps&capAttributes != 0 && (!c.production.upper ||
+		c.production.caps&capAttributes != 0)
 }
 
-// stripExecute decides what becomes of an execute that is to be encoded again, as far as it was collected.
+// stripExecute decides about an execute that must be encoded again, as far as it was collected.
 func (c *Client) stripExecute(out *proto.Out) {
 	p, n := c.whole, c.pending
 	bare := withoutAttributes(p, c.params)
 	switch {
 	case bare != nil && c.packet.length < maxPayload:
 		p = bare
-	case c.who.known: // it has attributes, or all that follows would have to be cut anew
-		c.leave(ledger.QueryAttributes)
+	case c.who.known: // it has attributes, or all packets behind it would have to be split again
+		c.leaveOut(queryAttributes)
 		c.whole = nil
 		return
 	}
@@ -49,12 +50,13 @@ func (c *Client) stripExecute(out *proto.Out) {
 	out.Replace(n, append([]byte{byte(length), byte(length >> 8), byte(length >> 16), 0}, p...))
 }
 
-// withoutAttributes encodes a payload of COM_STMT_EXECUTE without names, for a statement with that many
-// parameters; nil where it has attributes as well, or is not understood. Of the parameters' values nothing need be there.
+// withoutAttributes returns a payload of COM_STMT_EXECUTE without names, for a statement with
+// params parameters; nil if it has attributes as well, or cannot be parsed. The parameters' values
+// may be missing.
 func withoutAttributes(p []byte, params uint16) []byte {
 	const fixed = 1 + 4 + 1 + 4
 	f := cursor{p, true}
-	head := f.take(fixed)
+	head := f.next(fixed)
 	if head == nil || head[5]&paramCount == 0 {
 		return nil
 	}
@@ -64,11 +66,11 @@ func withoutAttributes(p []byte, params uint16) []byte {
 	if n == 0 || count != uint64(params) {
 		return nil
 	}
-	f.take(n)
+	f.next(n)
 	if params == 0 {
 		return b
 	}
-	b = append(b, f.take((int(params)+7)/8)...)
+	b = append(b, f.next((int(params)+7)/8)...)
 	bound := f.byte()
 	b = append(b, bound)
 	if bound > 1 {
@@ -76,7 +78,7 @@ func withoutAttributes(p []byte, params uint16) []byte {
 	}
 	if bound == 1 {
 		for range params {
-			b = append(b, f.take(2)...)
+			b = append(b, f.next(2)...)
 			f.counted()
 		}
 	}
@@ -86,16 +88,16 @@ func withoutAttributes(p []byte, params uint16) []byte {
 	return append(b, f.p...)
 }
 
-// attributesOf finds out what becomes of the attributes before a query's text; it returns where the text
-// begins. Where there are attributes, the fate of the query is decided.
+// attributesOf decides what becomes of the attributes before a query's text, and returns where the
+// text begins. If there are attributes, it decides the fate of the query.
 func (c *Client) attributesOf(head []byte) (at int) {
 	agreed := c.caps&capAttributes != 0
 	none := len(head) >= 3 && head[1] == 0 && head[2] == 1
 	switch given := len(head) > 1 && head[1] > 0 && head[1] < attributesBeyond; {
 	case given && c.opt.ReadOnly:
-		c.leave(ledger.ReadOnly)
+		c.leaveOut(readOnly)
 	case given && !agreed:
-		c.leave(ledger.QueryAttributes)
+		c.leaveOut(queryAttributes)
 	case given:
 		c.fate = passed
 	case none && !agreed:
@@ -103,8 +105,9 @@ func (c *Client) attributesOf(head []byte) (at int) {
 	case !none && agreed:
 		c.strip = addThem
 	}
-	if c.strip != 0 && (c.packet.length == maxPayload || c.packet.length+int(c.strip) >= maxPayload) {
-		c.leave(ledger.QueryAttributes) // all that follows would have to be cut anew
+	if c.strip != 0 && (c.packet.length == maxPayload ||
+		c.packet.length+int(c.strip) >= maxPayload) {
+		c.leaveOut(queryAttributes) // all packets behind it would have to be split again
 	}
 	if none {
 		return 3
@@ -112,7 +115,8 @@ func (c *Client) attributesOf(head []byte) (at int) {
 	return 1
 }
 
-// stripQuery begins a query that has attributes where the target wants none, or the other way round.
+// stripQuery replaces the beginning of a query: it removes the bytes for no attributes, or adds
+// them.
 func (c *Client) stripQuery(out *proto.Out) {
 	n := c.packet.length + int(c.strip)
 	begin := []byte{byte(n), byte(n >> 8), byte(n >> 16), 0, comQuery, 0, 1}

@@ -13,15 +13,15 @@ import (
 	"filippo.io/edwards25519"
 )
 
-// The ways to prove that one knows a password.
+// The authentication plugins that the copy supports.
 const (
 	nativePlugin  = "mysql_native_password"
 	sha2Plugin    = "caching_sha2_password"
 	ed25519Plugin = "client_ed25519"
 )
 
-// challenge is the part of what a server sends for a plugin that is to be answered: without the zero at the end,
-// which is none where the bytes may have any value.
+// challenge returns the challenge in the data that a server sends for a plugin: it is without the
+// zero at the end, which only plugins with text challenges have.
 func challenge(plugin string, p []byte) []byte {
 	if plugin == ed25519Plugin {
 		return p[:min(len(p), 32)]
@@ -29,7 +29,7 @@ func challenge(plugin string, p []byte) []byte {
 	return bytes.TrimSuffix(p, []byte{0})
 }
 
-// prove answers a server's challenge; false if the plugin is not one that is known here.
+// prove returns the answer to a server's challenge; false if the plugin is not supported.
 func prove(plugin, password string, scramble []byte) ([]byte, bool) {
 	switch plugin {
 	case nativePlugin:
@@ -42,7 +42,7 @@ func prove(plugin, password string, scramble []byte) ([]byte, bool) {
 	return nil, false
 }
 
-// scrambleNative is SHA1(password) XOR SHA1(scramble, SHA1(SHA1(password))).
+// scrambleNative returns SHA1(password) XOR SHA1(scramble, SHA1(SHA1(password))).
 func scrambleNative(password string, scramble []byte) []byte {
 	if password == "" {
 		return nil
@@ -53,7 +53,7 @@ func scrambleNative(password string, scramble []byte) []byte {
 	return xor(once[:], mask[:])
 }
 
-// scrambleSHA2 is SHA256(password) XOR SHA256(SHA256(SHA256(password)), scramble).
+// scrambleSHA2 returns SHA256(password) XOR SHA256(SHA256(SHA256(password)), scramble).
 func scrambleSHA2(password string, scramble []byte) []byte {
 	if password == "" {
 		return nil
@@ -64,7 +64,7 @@ func scrambleSHA2(password string, scramble []byte) []byte {
 	return xor(once[:], mask[:])
 }
 
-// xor changes p; key is repeated.
+// xor replaces p by p XOR key, which is repeated, and returns it.
 func xor(p, key []byte) []byte {
 	for i := range p {
 		p[i] ^= key[i%len(key)]
@@ -72,8 +72,9 @@ func xor(p, key []byte) []byte {
 	return p
 }
 
-// encryptPassword is the full authentication of caching_sha2_password: the password and a zero, XOR the
-// scramble, encrypted with the server's key (RSA, OAEP) that is in text.
+// encryptPassword returns the answer of the full authentication of caching_sha2_password: the
+// password and a zero, XOR the scramble, encrypted by RSA-OAEP with the server's key, which text
+// holds in PEM.
 func encryptPassword(random io.Reader, password string, scramble, text []byte) ([]byte, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || len(scramble) == 0 {
@@ -95,11 +96,12 @@ func encryptPassword(random io.Reader, password string, scramble, text []byte) (
 	return secret, nil
 }
 
-// signEd25519 is an Ed25519 signature (RFC 8032 §5.1.6) of the scramble, with the password in the place of
-// the 32 secret bytes, as MariaDB has it.
+// signEd25519 returns an Ed25519 signature (RFC 8032 §5.1.6) of the scramble, with the password in
+// place of the 32 secret bytes, as MariaDB does.
 func signEd25519(password string, scramble []byte) []byte {
 	secret := sha512.Sum512([]byte(password))
-	s, _ := edwards25519.NewScalar().SetBytesWithClamping(secret[:32]) // fails at other lengths only
+	// fails at other lengths only
+	s, _ := edwards25519.NewScalar().SetBytesWithClamping(secret[:32])
 	public := new(edwards25519.Point).ScalarBaseMult(s).Bytes()
 
 	r := hashScalar(secret[32:], scramble)

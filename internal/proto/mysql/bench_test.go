@@ -7,11 +7,13 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// After its login a connection costs no memory, whatever is said on it.
+// After its login a connection allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps, mysqlCaps&^capAttributes)
-	say := join(packet(0, comQuery, 0, 1, "SELECT c FROM sbtest1 WHERE id=500"), packet(0, comPrepare, "SELECT ?"), packet(0, comExecute, uint32(1), 0, uint32(1)),
-		packet(0, comPing), query("UPDATE t SET a = 1"), packet(0, comExecute, uint32(9), 0, uint32(1)))
+	say := join(packet(0, comQuery, 0, 1, "SELECT c FROM sbtest1 WHERE id=500"),
+		packet(0, comPrepare, "SELECT ?"), packet(0, comExecute, uint32(1), 0, uint32(1)),
+		packet(0, comPing), query("UPDATE t SET a = 1"),
+		packet(0, comExecute, uint32(9), 0, uint32(1)))
 	r.say(200, packet(0, comPrepare, "SELECT 1"))
 	r.hear(200, prepared(1, 5, 0, 0))
 	told := prepared(1, 6, 0, 0)
@@ -34,7 +36,8 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("commands: %v allocations", n)
 	}
 
-	answer := join(packet(1, 2), column(2), column(3), row(4, "a"), row(5, "b"), last(6, 2), okay(1), join(prepared(1, 5, 1, 0), column(2)))
+	answer := join(packet(1, 2), column(2), column(3), row(4, "a"), row(5, "b"), last(6, 2),
+		okay(1), join(prepared(1, 5, 1, 0), column(2)))
 	a, err := afterLogin(false)
 	if err != nil {
 		t.Fatal(err)
@@ -52,17 +55,19 @@ func TestNoAllocations(t *testing.T) {
 
 func BenchmarkQuery(b *testing.B) {
 	short := query("SELECT c FROM sbtest1 WHERE id BETWEEN 500 AND 599 ORDER BY c")
-	long := query("INSERT INTO t VALUES " + strings.Repeat("(12345, 'a row of a hundred bytes or so, as they are in a dump', 'it\\'s said -- or not', NULL, 12.50), ", 1000))
+	long := query("INSERT INTO t VALUES " +
+		strings.Repeat("(12345, 'a row of a hundred bytes or so, as they are in a dump', "+
+			"'it\\'s said -- or not', NULL, 12.50), ", 1000))
 	for _, c := range []struct {
 		name string
 		caps uint32
-		o    Options
+		o    Settings
 		say  []byte
 	}{
-		{"all", mysqlCaps &^ capMultiStatement, Options{}, short},
-		{"all, several", mysqlCaps, Options{}, short},
-		{"all, several, long", mysqlCaps, Options{}, long},
-		{"read-only", mysqlCaps, Options{ReadOnly: true}, short},
+		{"all", mysqlCaps &^ capMultiStatement, Settings{}, short},
+		{"all, several", mysqlCaps, Settings{}, short},
+		{"all, several, long", mysqlCaps, Settings{}, long},
+		{"read-only", mysqlCaps, Settings{ReadOnly: true}, short},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			r := NewClient(&c.o)
@@ -84,7 +89,9 @@ func BenchmarkAnswers(b *testing.B) {
 	answer := packet(1, 1)
 	answer = append(answer, column(2)...)
 	for i := range 100 {
-		answer = append(answer, row(uint8(3+i), "a row of sysbench's, of a hundred bytes or so, as they are in the table sbtest1, and a little more than that")...)
+		answer = append(answer, row(uint8(3+i),
+			"a row of sysbench's, of a hundred bytes or so, as they are in the table sbtest1, "+
+				"and a little more than that")...)
 	}
 	answer = append(answer, last(103, 2)...)
 	a := NewAnswers()

@@ -7,74 +7,75 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// phase is how far a connection's copy is.
+// phase is the phase of a copy's connection.
 type phase uint8
 
 const (
-	greeted        phase = iota // the client's answer to production's greeting comes
-	adopted                     // a command comes, and nobody has logged in
-	authenticating              // the copy has logged in; the client may have more to say of its own login
+	greeted phase = iota // the client's handshake response follows
+	adopted              // a command follows, and the copy has not logged in
+	// the copy has logged in; more of the client's own login may follow
+	authenticating
 	commands
 	gone // nothing more is read
 )
 
-// fate is what becomes of the packet that is under way.
+// fate is what becomes of the present packet.
 type fate uint8
 
 const (
 	undecided fate = iota
-	passed         // to the target
-	left           // nowhere, for a reason
+	passed         // it goes to the target
+	leftOut        // it does not, for the reason in why
 	reading        // its text decides
-	collected      // it is changed as a whole
-	swallowed      // of the client's own login: the copy's stands for it
-	file           // of a file that production asked for: nowhere
+	collected      // it is collected, to be changed as a whole
+	swallowed      // it belongs to the client's login, which the copy's login replaces
+	file           // it belongs to a file that production asked for, and is left out
 )
 
-// filing is how far a client is with a file that production has asked for.
+// filing is the state of a file that production has asked the client for.
 type filing uint8
 
 const (
 	noFile   filing = iota
-	mayAsk          // a command was left out in whose answer production may ask for a file
-	underWay        // packets of it have come
+	mayAsk          // a command was left out, and production may ask for a file in its answer
+	underWay        // packets of the file have come
 )
 
-// Client reads a client's commands, and has the copy log in: see proto.Client.
+// Client reads a client's commands, and logs the copy in: see proto.Client.
 type Client struct {
-	opt    *Options
+	opt    *Settings
 	phase  phase
 	fate   fate
-	hold   bool // the target must say something first
+	hold   bool // the client's bytes wait for the target
 	why    ledger.Reason
-	number uint8 // of the next packet of a command, or of a file
+	number uint8 // sequence id of the next packet of a command or a file
 	filing filing
-	strip  int8 // what becomes of the query's attributes: see attributes.go
+	strip  int8 // takeAway or addThem, or 0: see attributes.go
 	packet framer
-	// pending is how many bytes were read that no step has taken yet.
+	// pending counts the bytes that were read and that no step has taken yet.
 	pending int
 	form    form
 	command uint8
-	seen    uint64 // by the command under way
-	before  uint64 // by the one before it
+	seen    uint64 // bytes of the server seen by the client before the present command
+	before  uint64 // the same, before the command before it
 	text    text
 	whole   []byte // the payload of a packet that is collected
-	params  uint16 // of the statement that it names
+	params  uint16 // of the statement that the command names
 
 	who        identity
-	production hello // production's, as far as it was captured
-	target     *hello
+	production hello  // production's greeting, as far as it was captured
+	target     *hello // the target's greeting; nil until it has come
 	caps       uint32 // of the copy's connection
 
 	statements statements
 	dialogue   *dialogue
-	answers    packets // the target's, of a login
+	answers    packets // the target's packets of a login
 }
 
 var _ proto.Client = (*Client)(nil)
 
-// NewClient returns a reader for one session, which reads o.
-func NewClient(o *Options) *Client { return &Client{opt: o} }
+// NewClient returns a reader for one session. o is shared, and must not change.
+func NewClient(o *Settings) *Client { return &Client{opt: o} }
 
 // Edits is of proto.Client.
 func (c *Client) Edits() bool { return true }
@@ -82,10 +83,10 @@ func (c *Client) Edits() bool { return true }
 // Holds is of proto.Client.
 func (c *Client) Holds() bool { return c.hold }
 
-// Expects is of proto.Client: there are no interim answers.
+// Expects is of proto.Client: the protocol has no interim answers.
 func (c *Client) Expects() bool { return false }
 
-// Begin is of proto.Client. What an earlier copy has learned of the client is kept.
+// Begin is of proto.Client. It keeps what an earlier copy has learned of the client.
 func (c *Client) Begin(under bool, _ *proto.Out) error {
 	next := Client{opt: c.opt, who: c.who, production: c.production}
 	if under {
@@ -117,14 +118,14 @@ func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 		}
 		p = p[used:]
 	}
-	if c.hold && c.pending > 0 { // what no step has taken is handed over again
+	if c.hold && c.pending > 0 { // the bytes that no step has taken are fed again
 		c.pending, c.whole = 0, nil
 		c.packet = framer{}
 	}
 	return nil
 }
 
-// response takes the client's answer to production's greeting.
+// response reads the client's handshake response.
 func (c *Client) response(p []byte, out *proto.Out) (used int, err error) {
 	used, whole, err := c.collect(p, loginMost)
 	if err != nil || !whole {
@@ -141,8 +142,8 @@ func (c *Client) response(p []byte, out *proto.Out) (used int, err error) {
 		return used, &proto.Refusal{Reason: ledger.TLS, Final: true}
 	case !c.who.known:
 		return used, lost("length of a login", len(c.whole))
-	case c.who.compressed(&c.production):
-		return used, &proto.Refusal{Reason: ledger.Compressed, Final: true}
+	case c.who.compresses(&c.production):
+		return used, &proto.Refusal{Reason: compressed, Final: true}
 	case c.target == nil:
 		c.hold = true
 		return used, nil
@@ -152,8 +153,9 @@ func (c *Client) response(p []byte, out *proto.Out) (used int, err error) {
 	return used, c.logIn(n, out)
 }
 
-// compressed says that what follows the login is compressed, as far as is known of production's server.
-func (id *identity) compressed(production *hello) bool {
+// compresses reports whether the bytes after the login are compressed, as far as production's
+// greeting is known.
+func (id *identity) compresses(production *hello) bool {
 	caps := id.caps
 	if production.upper {
 		caps &= production.caps
@@ -161,7 +163,7 @@ func (id *identity) compressed(production *hello) bool {
 	return caps&(capCompress|capZstd) != 0
 }
 
-// collect takes bytes of a packet into whole.
+// collect reads bytes of a packet into c.whole, and reports whether the packet is whole.
 func (c *Client) collect(p []byte, most int) (used int, whole bool, err error) {
 	if !c.packet.open {
 		n, ok := c.packet.start(p)
@@ -183,10 +185,10 @@ func (c *Client) collect(p []byte, most int) (used int, whole bool, err error) {
 	return used + n, end, nil
 }
 
-// settle forgets the bytes that a step takes now.
+// settle marks the pending bytes as taken by a step.
 func (c *Client) settle() { c.pending, c.whole = 0, nil }
 
-// step takes bytes of commands.
+// step reads bytes of commands.
 func (c *Client) step(p []byte, seen uint64, out *proto.Out) (used int, err error) {
 	if !c.packet.open {
 		n, whole := c.packet.start(p)
@@ -206,14 +208,14 @@ func (c *Client) step(p []byte, seen uint64, out *proto.Out) (used int, err erro
 			return used, nil
 		}
 		if int(c.packet.have) < min(c.wanted(), c.packet.length) {
-			continue // the first byte says how much is wanted
+			continue // the first byte decides how much is wanted
 		}
 		if err := c.decide(out); err != nil || c.hold {
 			return used, err
 		}
 	}
 	n, whole := c.packet.pass(len(p) - used)
-	if err := c.take(p[used:used+n], out); err != nil {
+	if err := c.payload(p[used:used+n], out); err != nil {
 		return used, err
 	}
 	used += n
@@ -223,18 +225,19 @@ func (c *Client) step(p []byte, seen uint64, out *proto.Out) (used int, err erro
 	return used, nil
 }
 
-// begin judges a packet by its header.
+// begin decides about a packet by its header.
 func (c *Client) begin(seen uint64) error {
 	switch seq := c.packet.seq; {
-	case c.packet.more && c.fate == swallowed: // of any number
+	case c.packet.more && c.fate == swallowed: // with any sequence id
 	case c.packet.more:
 		if seq != c.number {
 			return lost("number of a packet", seq)
 		}
 		c.number++
-	case c.filing == mayAsk && seq != 0, c.filing == underWay && seq == c.number: // it may be 0: numbers go round
+	// ids wrap around: it may be 0
+	case c.filing == mayAsk && seq != 0, c.filing == underWay && seq == c.number:
 		c.fate, c.filing, c.number = file, underWay, seq+1
-		if c.packet.length == 0 { // the last
+		if c.packet.length == 0 { // the file's last packet
 			c.filing = noFile
 		}
 	case seq == 0 && c.packet.length > 0:
@@ -248,7 +251,7 @@ func (c *Client) begin(seen uint64) error {
 	return nil
 }
 
-// wanted is how much of a command must be seen before it is decided.
+// wanted returns how many bytes of a command are needed to decide about it.
 func (c *Client) wanted() int {
 	if c.packet.have == 0 {
 		return 1
@@ -265,7 +268,7 @@ func (c *Client) wanted() int {
 	return 1
 }
 
-// decide judges a command by its first bytes.
+// decide decides about a command by its first bytes.
 func (c *Client) decide(out *proto.Out) error {
 	head := c.packet.head[:c.packet.have]
 	c.command = head[0]
@@ -274,21 +277,22 @@ func (c *Client) decide(out *proto.Out) error {
 	}
 	switch why := c.form.refuses(c.opt); {
 	case why != ledger.None:
-		c.leave(why)
+		c.leaveOut(why)
 	case c.form.id:
 		return c.useStatement(head, out)
 	case c.command == comPrepare && c.statements.full():
-		c.leave(ledger.UnknownStatement)
+		c.leaveOut(unknownStatement)
 	case c.form.text:
 		c.beginText(head)
 	case c.form.whole:
 		if c.command == comChangeUser && c.statements.waiting() {
-			c.hold = true // one thing at a time of what the target says
+			c.hold = true // first the target's answers to prepares
 			return nil
 		}
 		c.collectRest(head)
 	default:
-		if c.command == comSetOption && len(head) == 3 && head[1] == 0 { // MYSQL_OPTION_MULTI_STATEMENTS_ON
+		// MYSQL_OPTION_MULTI_STATEMENTS_ON
+		if c.command == comSetOption && len(head) == 3 && head[1] == 0 {
 			c.caps |= capMultiStatement
 		}
 		c.fate = passed
@@ -296,16 +300,16 @@ func (c *Client) decide(out *proto.Out) error {
 	return nil
 }
 
-// collectRest has the packet collected, of which head has come.
+// collectRest begins to collect the packet, whose first bytes are head.
 func (c *Client) collectRest(head []byte) {
 	c.fate = collected
 	c.whole = append([]byte(nil), head...)
 }
 
-func (c *Client) leave(why ledger.Reason) { c.fate, c.why = left, why }
+func (c *Client) leaveOut(why ledger.Reason) { c.fate, c.why = leftOut, why }
 
-// take does with bytes of a payload what was decided.
-func (c *Client) take(p []byte, out *proto.Out) error {
+// payload treats bytes of a payload as was decided.
+func (c *Client) payload(p []byte, out *proto.Out) error {
 	c.pending += len(p)
 	switch c.fate {
 	case reading:
@@ -326,7 +330,7 @@ func (c *Client) take(p []byte, out *proto.Out) error {
 	return nil
 }
 
-// flush takes the pending bytes of a packet that is decided.
+// flush makes a step of the pending bytes, if their fate is decided.
 func (c *Client) flush(out *proto.Out) {
 	switch c.fate {
 	case passed:
@@ -334,12 +338,12 @@ func (c *Client) flush(out *proto.Out) {
 			c.stripQuery(out)
 		}
 		out.Pass(c.pending)
-	case left:
+	case leftOut:
 		out.Drop(c.pending, c.why)
 	case swallowed:
 		out.Replace(c.pending, nil)
 	case file:
-		out.Drop(c.pending, ledger.LoadData)
+		out.Drop(c.pending, loadData)
 	}
 	c.pending = 0
 }
@@ -359,15 +363,15 @@ func (c *Client) finish(out *proto.Out) error {
 	}
 	if c.command == comPrepare && c.fate != swallowed && c.fate != file {
 		why := ledger.None
-		if c.fate == left {
+		if c.fate == leftOut {
 			why = c.why
 		}
 		c.statements.prepare(c.seen, c.seen != c.before, why)
 	}
 	switch c.fate {
-	case left:
+	case leftOut:
 		out.Refuse(c.why)
-		if c.why == ledger.LoadData {
+		if c.why == loadData {
 			c.filing = mayAsk
 		}
 	case passed:
@@ -379,7 +383,7 @@ func (c *Client) finish(out *proto.Out) error {
 	return nil
 }
 
-// wholeCommand does with a packet that was collected what it takes.
+// wholeCommand treats a command that was collected.
 func (c *Client) wholeCommand(out *proto.Out) error {
 	n, p := c.pending, c.whole
 	c.settle()
@@ -387,7 +391,7 @@ func (c *Client) wholeCommand(out *proto.Out) error {
 	case comChangeUser:
 		return c.changeUser(p, n, out)
 	case comInitDB:
-		if len(p) <= 1+nameMost { // no server has a longer one
+		if len(p) <= 1+nameMost { // no server has a longer name
 			c.who.db = string(p[1:])
 		}
 		out.Pass(n)
@@ -396,7 +400,7 @@ func (c *Client) wholeCommand(out *proto.Out) error {
 	return nil
 }
 
-// useStatement puts the target's number in the place of production's.
+// useStatement replaces production's statement id in a command by the target's.
 func (c *Client) useStatement(head []byte, out *proto.Out) error {
 	if len(head) < 5 || c.command == comExecute && len(head) < 6 {
 		return lost("length of a command", len(head))
@@ -405,16 +409,16 @@ func (c *Client) useStatement(head []byte, out *proto.Out) error {
 	s, ok := c.statements.find(id)
 	switch {
 	case !ok:
-		c.leave(ledger.UnknownStatement)
+		c.leaveOut(unknownStatement)
 	case s.why != ledger.None:
-		c.leave(s.why)
+		c.leaveOut(s.why)
 		c.closeStatement(id)
 	case id == lastStatement:
 		c.fate = passed
 	case !s.answered:
 		c.hold = true
 	case c.command == comBulkExecute && c.target.ext&extBulk == 0:
-		c.leave(ledger.ServerCommand)
+		c.leaveOut(serverCommand)
 	case c.command == comExecute && c.mustStrip(head[5]):
 		c.collectRest(head)
 		c.params = s.params

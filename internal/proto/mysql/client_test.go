@@ -20,7 +20,8 @@ var commandTable = []struct {
 	log  string
 }{
 	{"a query", query("SELECT 1"), nil, "0x3 hint 0x0 reply 0 at 13"},
-	{"two queries", join(query("SELECT 1"), query("DO 0")), nil, "0x3 hint 0x0 reply 0 at 13; 0x3 hint 0x0 reply 0 at 22"},
+	{"two queries", join(query("SELECT 1"), query("DO 0")), nil,
+		"0x3 hint 0x0 reply 0 at 13; 0x3 hint 0x0 reply 0 at 22"},
 	{"an empty query", query(""), nil, "0x3 hint 0x0 reply 0 at 5"},
 	{"a ping", packet(0, comPing), nil, "0xe hint 0x0 reply 0 at 5"},
 	{"the end", packet(0, comQuit), nil, "0x1 hint 0x0 reply 1 at 5"},
@@ -28,33 +29,56 @@ var commandTable = []struct {
 	{"fields", packet(0, comFieldList, "t", 0), nil, "0x4 hint 0x2 reply 0 at 7"},
 	{"a schema", packet(0, comInitDB, "other"), nil, "0x2 hint 0x0 reply 0 at 10"},
 	{"a prepare", packet(0, comPrepare, "SELECT ?"), nil, "0x16 hint 0x83 reply 0 at 13"},
-	{"a file", query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), []byte{}, "left load_data; refused load_data"},
-	{"a file that production asks for", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2, "1\n"), packet(3, comQuery, "2\n"), packet(4), query("DO 0")),
-		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"},
-	{"a file of none", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2), query("DO 0")),
-		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"},
-	{"a file that production does not want", join(query("LOAD DATA INFILE 'x' INTO TABLE t"), query("DO 0")),
+	{"a file", query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), []byte{},
+		"left load_data; refused load_data"},
+	{"a file that production asks for", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"),
+		packet(2, "1\n"), packet(3, comQuery, "2\n"), packet(4), query("DO 0")),
+		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 " +
+			"at 9"},
+	{"a file of none", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2),
+		query("DO 0")),
+		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 " +
+			"at 9"},
+	{"a file that production does not want", join(query("LOAD DATA INFILE 'x' INTO TABLE t"),
+		query("DO 0")),
 		query("DO 0"), "left load_data; refused load_data; 0x3 hint 0x0 reply 0 at 9"},
-	{"a file behind other results", join(query("SELECT 1; LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(7, "1\n"), packet(8), query("DO 0")),
-		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"},
-	{"a file's packets out of order", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2, "1\n"), packet(4, "1\n")),
+	{"a file behind other results",
+		join(query("SELECT 1; LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(7, "1\n"),
+			packet(8), query("DO 0")),
+		query("DO 0"), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 " +
+			"at 9"},
+	{"a file's packets out of order", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"),
+		packet(2, "1\n"), packet(4, "1\n")),
 		[]byte{}, "left load_data; refused load_data; left load_data; lost"},
-	{"a file's packet behind the last", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"), packet(2), packet(3, "1\n")),
+	{"a file's packet behind the last", join(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"),
+		packet(2), packet(3, "1\n")),
 		[]byte{}, "left load_data; refused load_data; left load_data; lost"},
-	{"a file, in a comment", query("/*!40101 load */ /* */ Data"), []byte{}, "left load_data; refused load_data"},
-	{"an index that is loaded", query("LOAD INDEX INTO CACHE t"), nil, "0x3 hint 0x0 reply 0 at 28"},
-	{"KILL", query(" -- a comment\n kill 7"), []byte{}, "left server_command; refused server_command"},
-	{"KILL behind others", query("SELECT 'a;KILL'; (SELECT 2) ; /* ; */ # ;\n kill 7"), []byte{}, "left server_command; refused server_command"},
-	{"KILL as a name", query("SELECT 1; SELECT kill FROM t; USE `kill`; INSERT INTO kill VALUES (1)"), nil, "0x3 hint 0x0 reply 0 at 74"},
-	{"KILL as a command", packet(0, comProcessKill, uint32(7)), []byte{}, "left server_command; refused server_command"},
-	{"replication", packet(0, comBinlogDump, "and so on"), []byte{}, "left server_command; refused server_command"},
-	{"a statement that nobody knows", packet(0, comExecute, uint32(9), 0, uint32(1)), []byte{}, "left unknown_statement; refused unknown_statement"},
-	{"its data", packet(0, comSendLongData, uint32(9), "data"), []byte{}, "left unknown_statement; refused unknown_statement"},
-	{"attributes: none", packet(0, comQuery, 0, 1, "SELECT 1"), query("SELECT 1"), "0x3 hint 0x0 reply 0 at 13"},
-	{"attributes", packet(0, comQuery, 1, 1, 0, 1, 8, 0, 1, "a", "12345678", "SELECT 1"), []byte{}, "left query_attributes; refused query_attributes"},
+	{"a file, in a comment", query("/*!40101 load */ /* */ Data"), []byte{},
+		"left load_data; refused load_data"},
+	{"an index that is loaded", query("LOAD INDEX INTO CACHE t"), nil,
+		"0x3 hint 0x0 reply 0 at 28"},
+	{"KILL", query(" -- a comment\n kill 7"), []byte{},
+		"left server_command; refused server_command"},
+	{"KILL behind others", query("SELECT 'a;KILL'; (SELECT 2) ; /* ; */ # ;\n kill 7"), []byte{},
+		"left server_command; refused server_command"},
+	{"KILL as a name", query("SELECT 1; SELECT kill FROM t; USE `kill`; INSERT INTO kill VALUES " +
+		"(1)"), nil, "0x3 hint 0x0 reply 0 at 74"},
+	{"KILL as a command", packet(0, comProcessKill, uint32(7)), []byte{},
+		"left server_command; refused server_command"},
+	{"replication", packet(0, comBinlogDump, "and so on"), []byte{},
+		"left server_command; refused server_command"},
+	{"a statement that nobody knows", packet(0, comExecute, uint32(9), 0, uint32(1)), []byte{},
+		"left unknown_statement; refused unknown_statement"},
+	{"its data", packet(0, comSendLongData, uint32(9), "data"), []byte{},
+		"left unknown_statement; refused unknown_statement"},
+	{"attributes: none", packet(0, comQuery, 0, 1, "SELECT 1"), query("SELECT 1"),
+		"0x3 hint 0x0 reply 0 at 13"},
+	{"attributes", packet(0, comQuery, 1, 1, 0, 1, 8, 0, 1, "a", "12345678", "SELECT 1"), []byte{},
+		"left query_attributes; refused query_attributes"},
 	{"no command", packet(0, 0x0f), []byte{}, "lost"},
 	{"an empty packet", packet(0), []byte{}, "lost"},
-	{"a packet in the middle", join(query("DO 0"), packet(7, comQuery, "SELECT 1")), query("DO 0"), "0x3 hint 0x0 reply 0 at 9; lost"},
+	{"a packet in the middle", join(query("DO 0"), packet(7, comQuery, "SELECT 1")), query("DO 0"),
+		"0x3 hint 0x0 reply 0 at 9; lost"},
 }
 
 func TestCommands(t *testing.T) {
@@ -83,7 +107,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// The packets of a file that production asked for are none of commands, though their numbers go round to 0.
+// The packets of a file that production asked for are not commands, although their sequence ids
+// wrap around to 0.
 func TestFileOfManyPackets(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 	r.say(200, query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"))
@@ -92,12 +117,13 @@ func TestFileOfManyPackets(t *testing.T) {
 		r.say(300, packet(uint8(2+i), comQuery, "DROP TABLE t"))
 	}
 	r.say(300, join(packet((2+n)%256), query("DO 0")))
-	if got, want := r.told(), "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"; got != want || !bytes.Equal(r.to, query("DO 0")) {
+	const want = "left load_data; refused load_data; left load_data; 0x3 hint 0x0 reply 0 at 9"
+	if got := r.told(); got != want || !bytes.Equal(r.to, query("DO 0")) {
 		t.Errorf("%q %s, want %s", r.to, got, want)
 	}
 }
 
-// told is what was logged, and how it ended.
+// told returns what was logged, and how it ended.
 func (r *rig) told() string {
 	log := r.log
 	var refusal *proto.Refusal
@@ -139,7 +165,7 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
-// All statements of a text are looked at where it may have several, and the first where it may not.
+// If a text may have several statements, all are judged; else the first.
 func TestSeveralStatements(t *testing.T) {
 	text := query("SELECT 1; KILL 7")
 	for _, c := range []struct {
@@ -150,11 +176,14 @@ func TestSeveralStatements(t *testing.T) {
 	}{
 		{"agreed", mysqlCaps, text, "left server_command; refused server_command"},
 		{"not agreed", mysqlCaps &^ capMultiStatement, text, "0x3 hint 0x0 reply 0 at 21"},
-		{"agreed later", mysqlCaps &^ capMultiStatement, join(packet(0, comSetOption, uint16(0)), text),
+		{"agreed later", mysqlCaps &^ capMultiStatement,
+			join(packet(0, comSetOption, uint16(0)), text),
 			"0x1b hint 0x0 reply 0 at 7; left server_command; refused server_command"},
-		{"given up later", mysqlCaps &^ capMultiStatement, join(packet(0, comSetOption, uint16(1)), text),
+		{"given up later", mysqlCaps &^ capMultiStatement,
+			join(packet(0, comSetOption, uint16(1)), text),
 			"0x1b hint 0x0 reply 0 at 7; 0x3 hint 0x0 reply 0 at 28"},
-		{"a prepare has one", mysqlCaps, packet(0, comPrepare, "SELECT 1; KILL 7"), "0x16 hint 0x83 reply 0 at 21"},
+		{"a prepare has one", mysqlCaps, packet(0, comPrepare, "SELECT 1; KILL 7"),
+			"0x16 hint 0x83 reply 0 at 21"},
 	} {
 		for cut := range c.say {
 			r := loggedIn(t, oneUser, c.caps&^capAttributes, mysqlCaps)
@@ -173,28 +202,32 @@ func TestExecuteWithoutAttributes(t *testing.T) {
 	r.client.Server(200, prepared(1, 5, 0, 2))
 	r.hear(200, join(prepared(1, 77, 0, 2), column(2), column(3)))
 	r.to = nil
-	say := packet(0, comExecute, uint32(5), paramCount, uint32(1), 2, 0, 1, 8, 0, 1, "a", 253, 0, 2, "bc", "12345678", 1, "x")
+	say := packet(0, comExecute, uint32(5), paramCount, uint32(1), 2, 0, 1, 8, 0, 1, "a", 253, 0,
+		2, "bc", "12345678", 1, "x")
 	r.say(300, say)
 	want := packet(0, comExecute, uint32(77), 0, uint32(1), 0, 1, 8, 0, 253, 0, "12345678", 1, "x")
 	if !bytes.Equal(r.to, want) || r.err != nil {
 		t.Errorf("%q, %v; want %q", r.to, r.err, want)
 	}
-	// One that is too long to be collected.
+	// An execute that is too long to be collected.
 	long := strings.Repeat("x", 1<<20)
 	r.to = nil
-	r.say(350, packet(0, comExecute, uint32(5), paramCount, uint32(1), 2, 0, 1, 8, 0, 1, "a", 253, 0, 2, "bc", "12345678", 0xfd, 0, 0, 16, long))
-	want = packet(0, comExecute, uint32(77), 0, uint32(1), 0, 1, 8, 0, 253, 0, "12345678", 0xfd, 0, 0, 16, long)
+	r.say(350, packet(0, comExecute, uint32(5), paramCount, uint32(1), 2, 0, 1, 8, 0, 1, "a", 253,
+		0, 2, "bc", "12345678", 0xfd, 0, 0, 16, long))
+	want = packet(0, comExecute, uint32(77), 0, uint32(1), 0, 1, 8, 0, 253, 0, "12345678", 0xfd, 0,
+		0, 16, long)
 	if !bytes.Equal(r.to, want) || r.err != nil {
 		t.Errorf("%d bytes, %v; want %d", len(r.to), r.err, len(want))
 	}
 	r.to, r.log = nil, nil
 	r.say(400, packet(0, comExecute, uint32(5), paramCount, uint32(1), 3, 0, 0))
-	if got, want := r.told(), "left query_attributes; refused query_attributes"; got != want || len(r.to) > 0 {
+	if got, want := r.told(), "left query_attributes; refused query_attributes"; got != want ||
+		len(r.to) > 0 {
 		t.Errorf("%q, %s; want %s", r.to, got, want)
 	}
 }
 
-// A client that sets the flag, and has agreed on nothing.
+// A client that sets the flag without having agreed on it.
 func TestExecuteWithTheFlagAlone(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
@@ -211,112 +244,122 @@ func TestExecuteWithTheFlagAlone(t *testing.T) {
 	}
 }
 
-// The number of the statement is the target's, whichever way production's is found out.
+// What the statement tests send and receive.
+var (
+	prepareOne = packet(0, comPrepare, "SELECT 1")
+	executeOf  = func(id uint32) []byte { return packet(0, comExecute, id, 0, uint32(1)) }
+	preparedAs = func(id uint32) []byte { return join(prepared(1, id, 1, 0), column(2)) }
+)
+
+const noStatement = "left unknown_statement; refused unknown_statement"
+
+var statementTests = []struct {
+	name string
+	run  func(r *rig)
+	to   []byte // after the prepares
+	log  string
+}{
+	{"captured after the prepare", func(r *rig) {
+		r.say(200, prepareOne)
+		r.client.Server(200, prepared(1, 9, 1, 0))
+		r.hear(200, preparedAs(3))
+		r.say(300, executeOf(9))
+	}, executeOf(3), ""},
+	{"captured before it, for the copy lags", func(r *rig) {
+		r.client.Server(200, prepared(1, 9, 1, 0))
+		r.client.Server(280, okay(1))
+		r.client.Server(300, prepared(1, 11, 1, 0))
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, prepareOne)
+		r.hear(300, preparedAs(4))
+		r.say(400, join(executeOf(9), executeOf(11)))
+	}, join(executeOf(3), executeOf(4)), ""},
+	{"counted", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, prepareOne)
+		r.hear(300, preparedAs(4))
+		r.say(400, join(executeOf(2), executeOf(1)))
+	}, join(executeOf(4), executeOf(3)), ""},
+	{"captured once, and counted from there", func(r *rig) {
+		r.say(200, prepareOne)
+		r.client.Server(200, prepared(1, 9, 1, 0))
+		r.hear(200, preparedAs(3))
+		r.say(300, prepareOne)
+		r.hear(300, preparedAs(4))
+		r.say(400, join(executeOf(10), executeOf(9)))
+	}, join(executeOf(4), executeOf(3)), ""},
+	{"an answer of the same form to something else", func(r *rig) {
+		r.client.Server(190, prepared(1, 55, 1, 0))
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(400, executeOf(55))
+	}, nil, noStatement},
+	{"not answered yet: it waits", func(r *rig) {
+		r.say(200, join(prepareOne, executeOf(1), executeOf(1)))
+		if !r.client.Holds() {
+			r.logf("does not wait")
+		}
+		r.hear(200, preparedAs(3)[:10])
+		r.hear(200, preparedAs(3)[10:])
+	}, join(executeOf(3), executeOf(3)), ""},
+	{"the last, whatever its number", func(r *rig) {
+		r.say(200, join(prepareOne, executeOf(lastStatement)))
+		r.hear(200, preparedAs(3))
+	}, executeOf(lastStatement), ""},
+	{"refused by the target", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, errorPacket(1, 1146))
+		r.say(300, executeOf(1))
+	}, nil, noStatement},
+	{"closed", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, join(packet(0, comClose, uint32(1)), executeOf(1)))
+	}, packet(0, comClose, uint32(3)), noStatement},
+	{"reset with the connection", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, join(packet(0, comResetConnection), executeOf(1)))
+	}, packet(0, comResetConnection), noStatement},
+	{"all that names it", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(0x01020304))
+		r.say(300, join(packet(0, comSendLongData, uint32(1), "abc"),
+			packet(0, comFetch, uint32(1), uint32(9)), packet(0, comReset, uint32(1))))
+	}, join(packet(0, comSendLongData, uint32(0x01020304), "abc"),
+		packet(0, comFetch, uint32(0x01020304), uint32(9)),
+		packet(0, comReset, uint32(0x01020304))), ""},
+	{"bulk, which the target does not know", func(r *rig) {
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, packet(0, comBulkExecute, uint32(1), uint16(0)))
+	}, nil, "left server_command; refused server_command"},
+}
+
+// The id of a statement is the target's, whether production's id is captured or counted.
 func TestStatements(t *testing.T) {
-	prepare := packet(0, comPrepare, "SELECT 1")
-	execute := func(id uint32) []byte { return packet(0, comExecute, id, 0, uint32(1)) }
-	atTarget := func(id uint32) []byte { return join(prepared(1, id, 1, 0), column(2)) }
-	const failed = "left unknown_statement; refused unknown_statement"
-	for _, c := range []struct {
-		name string
-		run  func(r *rig)
-		to   []byte // after the prepares
-		log  string
-	}{
-		{"captured after the prepare", func(r *rig) {
-			r.say(200, prepare)
-			r.client.Server(200, prepared(1, 9, 1, 0))
-			r.hear(200, atTarget(3))
-			r.say(300, execute(9))
-		}, execute(3), ""},
-		{"captured before it, for the copy lags", func(r *rig) {
-			r.client.Server(200, prepared(1, 9, 1, 0))
-			r.client.Server(280, okay(1))
-			r.client.Server(300, prepared(1, 11, 1, 0))
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, prepare)
-			r.hear(300, atTarget(4))
-			r.say(400, join(execute(9), execute(11)))
-		}, join(execute(3), execute(4)), ""},
-		{"counted", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, prepare)
-			r.hear(300, atTarget(4))
-			r.say(400, join(execute(2), execute(1)))
-		}, join(execute(4), execute(3)), ""},
-		{"captured once, and counted from there", func(r *rig) {
-			r.say(200, prepare)
-			r.client.Server(200, prepared(1, 9, 1, 0))
-			r.hear(200, atTarget(3))
-			r.say(300, prepare)
-			r.hear(300, atTarget(4))
-			r.say(400, join(execute(10), execute(9)))
-		}, join(execute(4), execute(3)), ""},
-		{"an answer of the same form to something else", func(r *rig) {
-			r.client.Server(190, prepared(1, 55, 1, 0))
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(400, execute(55))
-		}, nil, failed},
-		{"not answered yet: it waits", func(r *rig) {
-			r.say(200, join(prepare, execute(1), execute(1)))
-			if !r.client.Holds() {
-				r.logf("does not wait")
-			}
-			r.hear(200, atTarget(3)[:10])
-			r.hear(200, atTarget(3)[10:])
-		}, join(execute(3), execute(3)), ""},
-		{"the last, whatever its number", func(r *rig) {
-			r.say(200, join(prepare, execute(lastStatement)))
-			r.hear(200, atTarget(3))
-		}, execute(lastStatement), ""},
-		{"refused by the target", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, errorPacket(1, 1146))
-			r.say(300, execute(1))
-		}, nil, failed},
-		{"closed", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, join(packet(0, comClose, uint32(1)), execute(1)))
-		}, packet(0, comClose, uint32(3)), failed},
-		{"reset with the connection", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, join(packet(0, comResetConnection), execute(1)))
-		}, packet(0, comResetConnection), failed},
-		{"all that names it", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(0x01020304))
-			r.say(300, join(packet(0, comSendLongData, uint32(1), "abc"), packet(0, comFetch, uint32(1), uint32(9)), packet(0, comReset, uint32(1))))
-		}, join(packet(0, comSendLongData, uint32(0x01020304), "abc"), packet(0, comFetch, uint32(0x01020304), uint32(9)),
-			packet(0, comReset, uint32(0x01020304))), ""},
-		{"bulk, which the target does not know", func(r *rig) {
-			r.say(200, prepare)
-			r.hear(200, atTarget(3))
-			r.say(300, packet(0, comBulkExecute, uint32(1), uint16(0)))
-		}, nil, "left server_command; refused server_command"},
-	} {
+	for _, c := range statementTests {
 		t.Run(c.name, func(t *testing.T) {
 			r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 			c.run(r)
-			to := bytes.ReplaceAll(r.to, prepare, nil)
+			to := bytes.ReplaceAll(r.to, prepareOne, nil)
 			var log []string
 			for _, l := range r.log {
 				if !strings.HasPrefix(l, "0x") {
 					log = append(log, l)
 				}
 			}
-			if got := strings.Join(log, "; "); !bytes.Equal(to, c.to) || got != c.log || r.err != nil {
+			if got := strings.Join(log, "; "); !bytes.Equal(to, c.to) || got != c.log ||
+				r.err != nil {
 				t.Errorf("%q %s %v\nwant %q %s", to, got, r.err, c.to, c.log)
 			}
 		})
 	}
 }
 
-// Statements that the target refuses leave nothing behind, however many they are.
+// Statements that the target refuses are not remembered.
 func TestRefusedStatements(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 	for i := range maxStatements + 10 {
@@ -332,27 +375,31 @@ func TestRefusedStatements(t *testing.T) {
 	r.say(1<<41, packet(0, comExecute, uint32(maxStatements+11), 0, uint32(1)))
 	want := join(packet(0, comPrepare, "SELECT 2"), packet(0, comExecute, uint32(3), 0, uint32(1)))
 	if r.err != nil || !bytes.Equal(r.to, want) || len(r.client.statements.byNumber) != 1 {
-		t.Errorf("%q, %s, %d statements; want %q", r.to, r.told(), len(r.client.statements.byNumber), want)
+		t.Errorf("%q, %s, %d statements; want %q", r.to, r.told(),
+			len(r.client.statements.byNumber), want)
 	}
 }
 
-// A statement of more than 16 MB goes on as it is, and is counted once.
+// A statement of more than 16 MB is sent as it is, and counted once.
 func TestBigCommands(t *testing.T) {
-	p := join([]byte{0xff, 0xff, 0xff, 0, comQuery}, bytes.Repeat([]byte("x"), maxPayload-1), packet(1, "yz"))
+	p := join([]byte{0xff, 0xff, 0xff, 0, comQuery}, bytes.Repeat([]byte("x"), maxPayload-1),
+		packet(1, "yz"))
 	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 	for from := 0; from < len(p); from += 1 << 20 {
 		r.say(200, p[from:min(len(p), from+1<<20)])
 	}
-	if got, want := r.told(), fmt.Sprintf("0x3 hint 0x0 reply 0 at %d", len(p)); !bytes.Equal(r.to, p) || got != want {
+	if got, want := r.told(), fmt.Sprintf("0x3 hint 0x0 reply 0 at %d", len(p)); !bytes.Equal(r.to,
+		p) || got != want {
 		t.Errorf("%d bytes: %s, want %s", len(r.to), got, want)
 	}
-	r.say(300, join([]byte{0xff, 0xff, 0xff, 0, comQuery}, make([]byte, maxPayload-1), packet(2, "yz")))
+	r.say(300, join([]byte{0xff, 0xff, 0xff, 0, comQuery}, make([]byte, maxPayload-1),
+		packet(2, "yz")))
 	if r.err == nil {
 		t.Error("a continuation out of order is not noticed")
 	}
 }
 
-// Of a text that may have several statements not more than a part is held back.
+// Of a text that may have several statements, at most severalMost bytes are held back.
 func TestLongText(t *testing.T) {
 	for _, readOnly := range []bool{false, true} {
 		o := oneUser
@@ -371,7 +418,8 @@ func TestLongText(t *testing.T) {
 			want, log = nil, "left read_only; refused read_only"
 		}
 		if got := r.told(); got != log || !bytes.Equal(r.to, want) {
-			t.Errorf("read-only %v: %d bytes, %s; want %d, %s", readOnly, len(r.to), got, len(want), log)
+			t.Errorf("read-only %v: %d bytes, %s; want %d, %s", readOnly, len(r.to), got,
+				len(want), log)
 		}
 	}
 }
@@ -388,7 +436,8 @@ func TestReadOnlyCommands(t *testing.T) {
 		{"a write", refused, query("DELETE FROM t")},
 		{"a prepare", "0x16 hint 0x83 reply 0 at 13", packet(0, comPrepare, "SELECT ?")},
 		{"a prepare that writes, and its use", refused + "; " + refused,
-			join(packet(0, comPrepare, "DELETE FROM t"), packet(0, comExecute, uint32(1), 0, uint32(1)))},
+			join(packet(0, comPrepare, "DELETE FROM t"),
+				packet(0, comExecute, uint32(1), 0, uint32(1)))},
 		{"a schema that goes", refused, packet(0, comDropDB, "shop")},
 		{"two statements", refused, query("SELECT 1; DELETE FROM t")},
 	} {

@@ -17,7 +17,7 @@ const (
 	comShutdown        = 0x08
 	comStatistics      = 0x09
 	comProcessInfo     = 0x0a
-	comConnect         = 0x0b // not sent: a login, in the account
+	comConnect         = 0x0b // never sent: it stands for a login in Request.Class
 	comProcessKill     = 0x0c
 	comDebug           = 0x0d
 	comPing            = 0x0e
@@ -40,16 +40,16 @@ const (
 	comBulkExecute     = 0xfa // MariaDB
 )
 
-// form says what matters of a command.
+// form describes how a command is treated.
 type form struct {
 	known   bool
-	local   bool       // it is about production's server itself: it is left out
-	writes  bool       // with ReadOnly it is left out
-	id      bool       // it names a statement
-	text    bool       // it is a statement's text
-	whole   bool       // it is changed as a whole
+	local   bool       // left out: it concerns production's server itself
+	writes  bool       // left out if ReadOnly
+	id      bool       // has the id of a prepared statement
+	text    bool       // has the text of a statement
+	whole   bool       // is collected and changed as a whole
 	hint    proto.Hint // of its answer
-	nothing bool       // no answer comes
+	nothing bool       // has no answer
 }
 
 var forms = [256]form{
@@ -85,7 +85,7 @@ var forms = [256]form{
 	comBulkExecute:     {known: true, id: true},
 }
 
-// request is what the account and the gate are told of a command.
+// request returns the command as a request, for the account and the gate.
 func (f *form) request(command uint8) proto.Request {
 	r := proto.Request{Class: command, Hint: f.hint}
 	if f.nothing {
@@ -94,13 +94,13 @@ func (f *form) request(command uint8) proto.Request {
 	return r
 }
 
-// refuses says why a command does not go to the target, whatever it says; None if it may.
-func (f *form) refuses(opt *Options) ledger.Reason {
+// refuses returns why the command is left out whatever its content; None if it is not.
+func (f *form) refuses(opt *Settings) ledger.Reason {
 	switch {
 	case f.local:
-		return ledger.ServerCommand
+		return serverCommand
 	case f.writes && opt.ReadOnly:
-		return ledger.ReadOnly
+		return readOnly
 	}
 	return ledger.None
 }

@@ -7,7 +7,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// Whatever comes, and however it is split, the reader says the same, and never more than came.
+// What a reader finds does not depend on how its input is split, and is within what has come.
 func FuzzAnswers(f *testing.F) {
 	for _, c := range answersTable {
 		f.Add(join(c.bytes...), uint8(3), 7)
@@ -60,9 +60,12 @@ func FuzzAnswers(f *testing.F) {
 }
 
 func FuzzLogin(f *testing.F) {
-	f.Add(join(hail("8.0.36", mysqlCaps, 0, sha2Plugin), packet(2, 1, 4), okay(4)), answerOf(mysqlCaps, 0, "app", "x"), 5)
-	f.Add(join(hail("11", mariadbCaps, 9, nativePlugin), packet(2, 0xfe, ed25519Plugin, 0, salt)), answerOf(mariadbCaps, 9, "app", "x"), 50)
-	f.Add(packet(0, 0xff, uint16(1040)), packet(1, uint32(capSSL|capProtocol41), string(make([]byte, 28))), 1)
+	f.Add(join(hail("8.0.36", mysqlCaps, 0, sha2Plugin), packet(2, 1, 4), okay(4)),
+		answerOf(mysqlCaps, 0, "app", "x"), 5)
+	f.Add(join(hail("11", mariadbCaps, 9, nativePlugin), packet(2, 0xfe, ed25519Plugin, 0, salt)),
+		answerOf(mariadbCaps, 9, "app", "x"), 50)
+	f.Add(packet(0, 0xff, uint16(1040)), packet(1, uint32(capSSL|capProtocol41),
+		string(make([]byte, 28))), 1)
 	f.Fuzz(func(t *testing.T, target, client []byte, cut int) {
 		if cut < 0 || cut > len(client) {
 			return
@@ -80,21 +83,25 @@ func FuzzLogin(f *testing.F) {
 			return r
 		}
 		one, two := run(), run(cut)
-		if one.told() != two.told() || !bytes.Equal(one.to, two.to) || one.taken > len(one.record) {
+		if one.told() != two.told() || !bytes.Equal(one.to, two.to) ||
+			one.taken > len(one.record) {
 			t.Fatalf("%q %s\nin pieces\n%q %s", one.to, one.told(), two.to, two.told())
 		}
 	})
 }
 
-// The client's bytes, and what the target answers to prepares.
+// The client's bytes, and the target's answers to prepares.
 func FuzzClient(f *testing.F) {
 	for _, c := range commandTable {
 		f.Add(c.say, []byte{}, uint8(0), 3)
 	}
 	prepare := packet(0, comPrepare, "SELECT ?")
-	f.Add(join(prepare, packet(0, comExecute, uint32(1), 0, uint32(1), "x")), join(prepared(1, 3, 0, 1), column(2)), uint8(1), 20)
-	f.Add(join(packet(3, "xyz"), prepare, prepare, packet(0, comClose, uint32(2))), join(prepared(1, 3, 0, 0), errorPacket(1, 1064)), uint8(2), 20)
-	f.Add(packet(0, comChangeUser, "app", 0, 0, "db", 0, uint16(45)), join(packet(1, 0xfe, nativePlugin, 0, salt), okay(3)), uint8(3), 9)
+	f.Add(join(prepare, packet(0, comExecute, uint32(1), 0, uint32(1), "x")),
+		join(prepared(1, 3, 0, 1), column(2)), uint8(1), 20)
+	f.Add(join(packet(3, "xyz"), prepare, prepare, packet(0, comClose, uint32(2))),
+		join(prepared(1, 3, 0, 0), errorPacket(1, 1064)), uint8(2), 20)
+	f.Add(packet(0, comChangeUser, "app", 0, 0, "db", 0, uint16(45)),
+		join(packet(1, 0xfe, nativePlugin, 0, salt), okay(3)), uint8(3), 9)
 	f.Fuzz(func(t *testing.T, client, target []byte, how uint8, cut int) {
 		if cut < 0 || cut > len(client) {
 			return
@@ -119,7 +126,8 @@ func FuzzClient(f *testing.F) {
 			return r
 		}
 		one, two := run(), run(cut)
-		if one.told() != two.told() || !bytes.Equal(one.to, two.to) || one.taken > len(one.record) {
+		if one.told() != two.told() || !bytes.Equal(one.to, two.to) ||
+			one.taken > len(one.record) {
 			t.Fatalf("%q %s\nin pieces\n%q %s", one.to, one.told(), two.to, two.told())
 		}
 		if one.err == nil && !one.client.Holds() && len(one.record)-one.taken > 2*loginMost {

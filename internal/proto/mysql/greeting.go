@@ -5,21 +5,21 @@ import (
 	"encoding/binary"
 )
 
-// versionMost is as long as a server's version may be.
+// versionMost is the length of the longest server version, in bytes.
 const versionMost = 250
 
-// greeting finds a server's capabilities in its first packet, however it is split.
+// greeting reads a server's capabilities from its first packet, however it is split.
 type greeting struct {
 	framer
 	at   int // bytes of the payload that were read
 	tail int // bytes behind the version that were read
 	caps uint32
-	code uint16 // of an error in the place of a greeting
+	code uint16 // of an error in place of a greeting
 	over bool
-	name bool // the version is over
+	name bool // the version has been read
 }
 
-// step takes some of p, at most to the packet's end.
+// step reads some of p, at most to the packet's end.
 func (g *greeting) step(p []byte) (used int, err error) {
 	if !g.open {
 		n, whole := g.start(p)
@@ -44,8 +44,8 @@ func (g *greeting) step(p []byte) (used int, err error) {
 	return used + n, nil
 }
 
-// What follows the version: the connection's number, 8 bytes of the challenge, a zero, and the lower half of
-// the capabilities, then a character set, the status, and the upper half.
+// Offsets behind the version: the connection's id, 8 bytes of the challenge, a zero, the lower
+// half of the capabilities, the character set, the status, the upper half.
 const (
 	lowerAt      = 4 + 8 + 1
 	upperAt      = lowerAt + 2 + 1 + 2
@@ -81,7 +81,7 @@ func (g *greeting) byte(c byte) error {
 	return nil
 }
 
-// hello is a greeting that is there as a whole, or as far as it was captured.
+// hello is a greeting, as far as it was captured.
 type hello struct {
 	scramble []byte
 	plugin   string
@@ -92,7 +92,8 @@ type hello struct {
 	upper    bool // the upper half of the capabilities is known
 }
 
-// parseHello reads the payload of a greeting, or the beginning of it; false if its lower capabilities are not there.
+// parseHello parses the payload of a greeting, or its beginning; false if that ends before the
+// lower half of the capabilities.
 func parseHello(p []byte) (h hello, ok bool) {
 	if len(p) == 0 || p[0] != 10 {
 		return h, false

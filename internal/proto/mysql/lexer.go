@@ -2,30 +2,30 @@ package mysql
 
 import "bytes"
 
-// wordMost is as long as a word, or a quoted name, is kept. No word that matters is longer.
+// wordMost is how many bytes of a word or a quoted name are kept. No word that matters is longer.
 const wordMost = 64
 
-// token is what a statement's text consists of.
+// token is a kind of token of a statement's text.
 type token uint8
 
 const (
 	noToken    token = iota
-	wordToken        // a name, a keyword, a number: in word, in upper case
-	nameToken        // a name in backquotes: in word
+	wordToken        // a name, a keyword or a number: word holds it, in upper case
+	nameToken        // a name in backquotes: word holds it
 	textToken        // a string
-	otherToken       // a character, which is in char
-	endToken         // a semicolon, or the end of it all
+	otherToken       // a character: char holds it
+	endToken         // a semicolon, or the end of the text
 	badToken         // what two servers may read in two ways, or what has no end
 )
 
-// lexing is where a lexer is.
+// lexing is the state of a lexer.
 type lexing uint8
 
 const (
 	between lexing = iota
 	inWord
 	inText
-	textQuote // behind what may be the text's last quote
+	textQuote // behind a quote that may end the text
 	inName
 	nameQuote
 	dash
@@ -37,42 +37,43 @@ const (
 	version
 	inComment
 	commentStar
-	codeStar // a star in a comment that is executed
+	codeStar // behind a star in a comment that is executed
 	spoilt
 )
 
 // lexer cuts a statement's text (MySQL 8.4 manual §11.1, §11.7) into tokens, however it is split.
-// Comments are left out; those that servers execute are read as what they contain.
+// It skips comments; a comment that servers execute is read as its content.
 type lexer struct {
 	at          lexing
 	char        byte // of otherToken; the quote of a text
 	length      uint8
 	digits      uint8 // of a comment's version
 	number      int   // that version
-	matched     uint8 // of "backslash", in a text
-	noBackslash bool  // the server takes a backslash in a text for what it is
+	matched     uint8 // letters of "backslash" that were matched in a text
+	noBackslash bool  // the server does not treat a backslash in a text as an escape
 	escaped     bool
 	high        bool // the byte before was not ASCII
 	code        bool // inside a comment that is executed
-	backslash   bool // a text said "backslash"
-	raw         bool // words are kept as they are written
+	backslash   bool // a text contains "backslash"
+	raw         bool // words keep their case
 	word        [wordMost]byte
 }
 
-// reset makes ready for another text.
+// reset prepares for another text.
 func (l *lexer) reset() { *l = lexer{noBackslash: l.noBackslash} }
 
-// executedBelow is a version from which on not all servers execute a comment of that version: MariaDB
-// leaves out what is of MySQL 5.7 or later.
+// executedBelow is the lowest version whose comments not all servers execute: MariaDB skips those
+// of MySQL 5.7 and later.
 const executedBelow = 50700
 
 func isWord(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '$' || c >= 0x80
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' ||
+		c == '$' || c >= 0x80
 }
 
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
-// next takes a byte. A token may end before it: then it is given again, which again says.
+// next reads a byte. If a token ends before c, again is true, and c must be passed again.
 func (l *lexer) next(c byte) (t token, again bool) {
 	switch l.at {
 	case between:
@@ -112,10 +113,14 @@ func (l *lexer) next(c byte) (t token, again bool) {
 	return l.comment(c)
 }
 
-// mayBegin are the bytes that may begin or end something that a semicolon could be in, and the semicolon.
-var mayBegin = [256]bool{'\'': true, '"': true, '`': true, '#': true, '-': true, '/': true, '*': true, ';': true}
+// mayBegin holds the semicolon, and the bytes that may begin or end something that can contain
+// one.
+var mayBegin = [256]bool{
+	'\'': true, '"': true, '`': true, '#': true, '-': true, '/': true, '*': true, ';': true,
+}
 
-// skip passes over bytes of tokens that do not matter, up to one that next must have; n is how many.
+// skip skips bytes of tokens that do not matter, up to one that next must read. It returns how
+// many.
 func (l *lexer) skip(p []byte) (n int) {
 	switch l.at {
 	case between, inWord:
@@ -142,7 +147,7 @@ func (l *lexer) skip(p []byte) (n int) {
 	return n
 }
 
-// first takes the first byte of a token.
+// first reads the first byte of a token.
 func (l *lexer) first(c byte) token {
 	switch {
 	case isWord(c):
@@ -177,11 +182,12 @@ func (l *lexer) inText(c byte) token {
 	case c == 0:
 		return l.spoil()
 	case l.escaped:
-		if l.escaped = false; c == '"' && l.char == c { // with ANSI_QUOTES it is a name, and ends here
+		// with ANSI_QUOTES this is a name, which ends here
+		if l.escaped = false; c == '"' && l.char == c {
 			return l.spoil()
 		}
 	case c == '\\' && !l.noBackslash:
-		if l.high { // in some character sets it is the second half of a letter
+		if l.high { // in some character sets this is the second byte of a letter
 			return l.spoil()
 		}
 		l.escaped = true
@@ -203,7 +209,7 @@ func (l *lexer) inText(c byte) token {
 	return noToken
 }
 
-// comment takes a byte where a comment may begin or end.
+// comment reads a byte where a comment may begin or end.
 func (l *lexer) comment(c byte) (t token, again bool) {
 	switch l.at {
 	case dash:
@@ -231,7 +237,7 @@ func (l *lexer) comment(c byte) (t token, again bool) {
 			l.char = '/'
 			return l.end(otherToken), true
 		}
-		if l.at = opened; l.code { // comments within comments are read in several ways
+		if l.at = opened; l.code { // servers read nested comments in different ways
 			return l.spoil(), false
 		}
 	case opened:
@@ -269,7 +275,7 @@ func (l *lexer) comment(c byte) (t token, again bool) {
 	return noToken, false
 }
 
-// executed takes the first byte inside a comment: some are executed.
+// executed reads the first byte inside a comment, which decides whether it is executed.
 func (l *lexer) executed(c byte) (t token, again bool) {
 	switch c {
 	case '!':
@@ -296,10 +302,11 @@ func (l *lexer) inVersion(c byte) (t token, again bool) {
 	return noToken, true
 }
 
-// finish says which token the text's end ends, if one was under way.
+// finish returns the token that ends with the text, if there is one.
 func (l *lexer) finish() token {
 	switch at := l.at; {
-	case l.code, at == inText, at == inName, at == opened, at == openedM, at == version, at == inComment, at == commentStar:
+	case l.code, at == inText, at == inName, at == opened, at == openedM, at == version,
+		at == inComment, at == commentStar:
 		return l.spoil()
 	case at == spoilt:
 		return badToken
@@ -325,13 +332,13 @@ func (l *lexer) end(t token) token {
 	return t
 }
 
-// spoil ends the reading: nothing is known of what follows.
+// spoil ends the reading: the meaning of what follows is not known.
 func (l *lexer) spoil() token {
 	l.at = spoilt
 	return badToken
 }
 
-// add appends to the word. One that is too long is none that matters: a byte that no word has says so.
+// add appends to the word. A word that is too long gets a first byte that no word has.
 func (l *lexer) add(c byte) {
 	if int(l.length) == wordMost {
 		l.word[0] = 0
@@ -341,7 +348,7 @@ func (l *lexer) add(c byte) {
 	l.length++
 }
 
-// said is the word, or the name, that has just ended.
+// said returns the word or the name that has just ended.
 func (l *lexer) said() []byte { return l.word[:l.length] }
 
 func (l *lexer) cased(c byte) byte {

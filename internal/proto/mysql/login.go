@@ -4,33 +4,35 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 
-// loginMost bounds a packet of a login: a greeting, a response, a server's key.
+// loginMost bounds the packets of a login, in bytes: a greeting, a handshake response, a server's
+// key.
 const loginMost = 64 << 10
 
-// attrsMost is how much of what a client tells about itself is told to the target; more is not.
+// attrsMost bounds the connection attributes that are sent to the target, in bytes; more are left
+// out.
 const attrsMost = 4 << 10
 
-// identity is what a client's login said.
+// identity is what the client's handshake response contains.
 type identity struct {
 	user, db string
-	attrs    []byte // as the client sent them, with their length
+	attrs    []byte // connection attributes, as the client sent them, with their length
 	caps     uint32
 	ext      uint32
 	charset  byte
-	known    bool // the client's login was seen
+	known    bool // the response was captured
 }
 
-// cursor reads a payload; after a field that is not there, ok is false, and so are all that follow.
+// cursor reads the fields of a payload. After a field that is missing, ok is false, and all
+// further fields are empty.
 type cursor struct {
 	p  []byte
 	ok bool
 }
 
-func (c *cursor) take(n int) []byte {
+func (c *cursor) next(n int) []byte {
 	if c.ok = c.ok && n >= 0 && n <= len(c.p); !c.ok {
 		return nil
 	}
@@ -39,14 +41,14 @@ func (c *cursor) take(n int) []byte {
 	return v
 }
 
-// text is up to a zero, which need not be there at the payload's end.
+// text returns a text that ends with a zero, or with the payload.
 func (c *cursor) text() []byte {
 	end := bytes.IndexByte(c.p, 0)
 	if end < 0 {
-		return c.take(len(c.p))
+		return c.next(len(c.p))
 	}
-	v := c.take(end)
-	c.take(1)
+	v := c.next(end)
+	c.next(1)
 	return v
 }
 
@@ -56,21 +58,21 @@ func (c *cursor) counted() []byte {
 		c.ok = false
 		return nil
 	}
-	c.take(used)
-	return c.take(int(n))
+	c.next(used)
+	return c.next(int(n))
 }
 
 func (c *cursor) byte() byte {
-	if v := c.take(1); v != nil {
+	if v := c.next(1); v != nil {
 		return v[0]
 	}
 	return 0
 }
 
-// parseResponse reads a client's answer to the greeting. A request for encryption ends behind the fixed part.
+// parseResponse parses a handshake response. A request for encryption consists of its fixed part.
 func parseResponse(p []byte) (id identity, err error) {
 	c := cursor{p, true}
-	fixed := c.take(32)
+	fixed := c.next(32)
 	if fixed == nil {
 		return id, lost("length of a login", len(p))
 	}
@@ -90,7 +92,7 @@ func parseResponse(p []byte) (id identity, err error) {
 	case id.caps&capLenencAuth != 0:
 		c.counted()
 	case id.caps&capSecure != 0:
-		c.take(int(c.byte()))
+		c.next(int(c.byte()))
 	default:
 		c.text()
 	}
@@ -118,25 +120,27 @@ func (id *identity) keepAttrs(c *cursor) {
 	}
 }
 
-// utf8mb4 is the character set of a client that nobody saw log in: what most have, and of ASCII the same.
+// utf8mb4 is the character set of a client whose login was not captured. Most clients have it, and
+// ASCII is the same in others.
 const utf8mb4 = 45
 
-// dialogue is a login that is under way.
+// dialogue is a login of the copy that is under way.
 type dialogue struct {
 	login    *Login
 	plugin   string
 	scramble []byte
-	first    bool // it is the connection's first; else a command asked for it
+	first    bool // the connection's first login, not one of COM_CHANGE_USER
 }
 
-// capabilities of the copy's connection: those of the client that can be followed and that the target has.
+// capabilities returns the capabilities of the copy's connection: the client's that can be
+// followed and that the target has.
 func (c *Client) capabilities() (caps, ext uint32) {
 	own := uint32(assumed)
 	ext = assumedExt
 	if c.who.known {
 		own, ext = c.who.caps, c.who.ext
 		if c.production.upper {
-			own &= c.production.caps | capLongPassword // what it may do is agreed with production
+			own &= c.production.caps | capLongPassword // what client and production agreed on
 		}
 	}
 	h := c.target
@@ -154,7 +158,7 @@ func (c *Client) capabilities() (caps, ext uint32) {
 	return caps | capLongPassword, 0
 }
 
-// logIn answers the target's greeting, in the place of n bytes of the client's.
+// logIn answers the target's greeting, in place of n bytes of the client.
 func (c *Client) logIn(n int, out *proto.Out) error {
 	login, err := c.credentials()
 	if err != nil {
@@ -162,12 +166,12 @@ func (c *Client) logIn(n int, out *proto.Out) error {
 	}
 	caps, ext := c.capabilities()
 	if caps&capProtocol41 == 0 || caps&capSecure == 0 {
-		return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
+		return loginRefusal(0, true)
 	}
 	c.caps = caps
 	d := &dialogue{login: login, plugin: c.target.plugin, scramble: c.target.scramble, first: true}
 	proof, ok := prove(d.plugin, login.Password, d.scramble)
-	if !ok { // the target will ask for another
+	if !ok { // the target will ask for another plugin
 		d.plugin = nativePlugin
 		proof = scrambleNative(login.Password, d.scramble)
 	}
@@ -196,7 +200,7 @@ func (c *Client) logIn(n int, out *proto.Out) error {
 	return nil
 }
 
-// credentials finds out as whom to log in. A connection that was found under way has the first user's.
+// credentials returns the login to use. A connection found under way uses the first.
 func (c *Client) credentials() (*Login, error) {
 	if !c.who.known && len(c.opt.Logins) > 0 {
 		login := &c.opt.Logins[0]
@@ -208,10 +212,10 @@ func (c *Client) credentials() (*Login, error) {
 	if login := c.opt.login(c.who.user); c.who.known && login != nil {
 		return login, nil
 	}
-	return nil, &proto.Refusal{Reason: ledger.NoLogin, Final: true}
+	return nil, &proto.Refusal{Reason: noLogin, Final: true}
 }
 
-// message takes a packet of the target's while a login is under way.
+// message reads a packet of the target during a login.
 func (c *Client) message(seq uint8, p []byte, out *proto.Out) error {
 	d := c.dialogue
 	if len(p) == 0 {
@@ -229,7 +233,7 @@ func (c *Client) message(seq uint8, p []byte, out *proto.Out) error {
 		d.scramble = append([]byte(nil), challenge(d.plugin, f.p)...)
 		proof, ok := prove(d.plugin, d.login.Password, d.scramble)
 		if !ok {
-			return &proto.Refusal{Reason: ledger.LoginFailed, Final: true}
+			return loginRefusal(0, true)
 		}
 		out.Replace(0, appendPacket(nil, seq+1, proof))
 	case 0x01:
@@ -244,14 +248,14 @@ func (c *Client) message(seq uint8, p []byte, out *proto.Out) error {
 	return nil
 }
 
-// What caching_sha2_password says, and asks for.
+// The messages of caching_sha2_password.
 const (
 	sha2Fast     = 3
 	sha2Full     = 4
 	sha2AskedKey = 2
 )
 
-// more answers what a plugin of the target's has to say.
+// more returns the reply to a message of the target's plugin; nil if it needs none.
 func (c *Client) more(p []byte) (reply []byte, err error) {
 	d := c.dialogue
 	switch {
@@ -265,7 +269,7 @@ func (c *Client) more(p []byte) (reply []byte, err error) {
 	return encryptPassword(c.opt.Random, d.login.Password, d.scramble, p)
 }
 
-// loggedIn ends a login with the target's OK.
+// loggedIn ends a login, which the target has accepted with the OK packet ok.
 func (c *Client) loggedIn(ok []byte, out *proto.Out) {
 	if status, there := statusOf(ok[:min(len(ok), headMost)], len(ok)); there {
 		c.text.noBackslash = status&statusNoBackslash != 0
@@ -277,7 +281,7 @@ func (c *Client) loggedIn(ok []byte, out *proto.Out) {
 	c.phase = authenticating
 }
 
-// What a server says for good of a user, or of a database.
+// The errors that another attempt with the same user and database would meet again.
 const (
 	errAccessDeniedToDB = 1044
 	errAccessDenied     = 1045
@@ -292,32 +296,35 @@ const (
 	errLockedMariaDB    = 4151
 )
 
-// refused is the error of a login that the target has refused.
+// refused returns the error of a login that the target has refused with the error packet p.
 func refused(p []byte) error {
 	var code uint16
 	if len(p) >= 3 {
 		code = binary.LittleEndian.Uint16(p[1:])
 	}
-	r := &proto.Refusal{Reason: ledger.LoginFailed, Code: code}
+	final := false
 	switch code {
-	case errAccessDenied, errAccessDeniedToDB, errUnknownDB, errHostNotAllowed, errOldProtocol, errNoSuchPlugin,
-		errAccessNoPassword, errPasswordExpired, errAccountLocked, errWantsEncryption, errLockedMariaDB:
-		r.Final = true
+	case errAccessDenied, errAccessDeniedToDB, errUnknownDB, errHostNotAllowed, errOldProtocol,
+		errNoSuchPlugin,
+		errAccessNoPassword, errPasswordExpired, errAccountLocked, errWantsEncryption,
+		errLockedMariaDB:
+		final = true
 	}
-	return r
+	return loginRefusal(code, final)
 }
 
-// changeUser has the copy log in as the client's new user (COM_CHANGE_USER), in the place of n bytes.
+// changeUser logs the copy in as the client's new user (COM_CHANGE_USER), in place of n bytes of
+// the client.
 func (c *Client) changeUser(p []byte, n int, out *proto.Out) error {
 	f := cursor{p[1:], true}
 	who := c.who
 	who.user = string(f.text())
-	f.take(int(f.byte()))
+	f.next(int(f.byte()))
 	who.db = string(f.text())
 	if !f.ok || len(who.user) > nameMost || len(who.db) > nameMost {
 		return lost("change of the user, of length", len(p))
 	}
-	if charset := f.take(2); charset != nil {
+	if charset := f.next(2); charset != nil {
 		who.charset = charset[0]
 	}
 	if !who.known {
@@ -328,7 +335,7 @@ func (c *Client) changeUser(p []byte, n int, out *proto.Out) error {
 	if err != nil {
 		return err
 	}
-	// No server has a plugin of that name: it answers with its own, and a new challenge.
+	// No server has a plugin of this name, so it answers with its own and a new challenge.
 	const none = "none"
 	b := append([]byte{comChangeUser}, login.User...)
 	b = append(b, 0, 0)

@@ -10,21 +10,24 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 
-	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 )
 
 func TestProofs(t *testing.T) {
 	for _, password := range []string{"", "secret", "pässwörd with spaces"} {
-		if got, want := scrambleNative(password, []byte(salt)), gomysql.CalcPassword([]byte(salt), []byte(password)); !bytes.Equal(got, want) {
+		if got, want := scrambleNative(password, []byte(salt)),
+			gomysql.CalcPassword([]byte(salt), []byte(password)); !bytes.Equal(got, want) {
 			t.Errorf("%s of %q: %x, want %x", nativePlugin, password, got, want)
 		}
-		if got, want := scrambleSHA2(password, []byte(salt)), gomysql.CalcCachingSha2Password([]byte(salt), password); !bytes.Equal(got, want) {
+		if got, want := scrambleSHA2(password, []byte(salt)),
+			gomysql.CalcCachingSha2Password([]byte(salt), password); !bytes.Equal(got, want) {
 			t.Errorf("%s of %q: %x, want %x", sha2Plugin, password, got, want)
 		}
 		want, err := gomysql.CalcEd25519Password([]byte(salt), password)
@@ -34,81 +37,128 @@ func TestProofs(t *testing.T) {
 	}
 }
 
-// The signature of a password of 32 bytes is that of an Ed25519 key whose seed it is (RFC 8032).
+// The signature with a password of 32 bytes is that of the Ed25519 key with this seed (RFC 8032).
 func TestEd25519IsRFC8032(t *testing.T) {
 	seed := "0123456789abcdef0123456789abcdef"
 	key := ed25519.NewKeyFromSeed([]byte(seed))
-	if got, want := signEd25519(seed, []byte(salt)), ed25519.Sign(key, []byte(salt)); !bytes.Equal(got, want) {
+	if got, want := signEd25519(seed, []byte(salt)), ed25519.Sign(key,
+		[]byte(salt)); !bytes.Equal(got, want) {
 		t.Errorf("%x, want %x", got, want)
 	}
 }
 
-func TestLogin(t *testing.T) {
-	const caps = mysqlCaps &^ capConnectAttrs &^ capAttributes
+// The server's key, and the copy's answers.
+var (
+	serverKey, publicKey = newServerKey()
+	nativeProof          = string(scrambleNative("secret", []byte(salt)))
+	sha2Proof            = string(scrambleSHA2("secret", []byte(salt)))
+)
+
+const (
+	loginCaps = mysqlCaps &^ capConnectAttrs &^ capAttributes
+	otherSalt = "ABCDEFGHIJKLMNOPQRST"
+)
+
+func newServerKey() (key *rsa.PrivateKey, public []byte) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	native := string(scrambleNative("secret", []byte(salt)))
-	sha2 := string(scrambleSHA2("secret", []byte(salt)))
-	const other = "ABCDEFGHIJKLMNOPQRST"
-	response := func(caps, ext uint32, charset int, proof, db, plugin string) []byte {
-		return packet(1, caps, uint32(maxPayload), charset, string(make([]byte, 19)), ext, "app", 0, len(proof), proof, db, 0, plugin, 0)
-	}
-	for _, c := range []struct {
-		name   string
-		client []byte // its answer to production's greeting
-		target [][]byte
-		to     [][]byte
-		log    string
-		last   bool // the last of to is an encrypted password
-	}{
-		{"at once", answerOf(caps, 0, "app", "orders"), [][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), okay(2)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "0xb hint 0x0 reply 0", false},
-		{"another plugin", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, sha2Plugin, 0, other, 0), packet(4, 1, 3), okay(5)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin), packet(3, scrambleSHA2("secret", []byte(other)))},
-			"0xb hint 0x0 reply 0", false},
-		{"a plugin that is not known, then one that is", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, "sha256_password"), packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz012345"), okay(4)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin), packet(3, signEd25519("secret", []byte(salt+"uvwxyz012345")))},
-			"0xb hint 0x0 reply 0", false},
-		{"a challenge that ends with a zero", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz01234", 0), okay(4)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin), packet(3, signEd25519("secret", []byte(salt+"uvwxyz01234\x00")))},
-			"0xb hint 0x0 reply 0", false},
-		{"caching_sha2_password, all of it", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, sha2Plugin), packet(2, 1, 4), packet(4, 1, public), okay(6)},
-			[][]byte{response(caps, 0, 33, sha2, "orders", sha2Plugin), packet(3, 2)}, "0xb hint 0x0 reply 0", true},
-		{"only what both can", answerOf(caps|capODBC, 0, "app", "orders"),
-			[][]byte{hail("5.6", mysqlCaps&^capDeprecateEOF&^capSessionTrack, 0, nativePlugin), okay(2)},
-			[][]byte{response(caps&^capDeprecateEOF&^capSessionTrack|capODBC, 0, 33, native, "orders", nativePlugin)}, "0xb hint 0x0 reply 0", false},
-		{"MariaDB's own", answerOf(caps&^capLongPassword, 0xff, "app", "orders"), [][]byte{hail("11", mariadbCaps, 0x1d, nativePlugin), okay(2)},
-			[][]byte{response(caps&^capLongPassword, 0x1d, 33, native, "orders", nativePlugin)}, "0xb hint 0x0 reply 0", false},
-		{"refused", answerOf(caps, 0, "app", "orders"), [][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), denied},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed: error 1045 of the target", false},
-		{"no room", answerOf(caps, 0, "app", "orders"), [][]byte{packet(0, 0xff, uint16(1040), "Too many connections")}, nil,
-			"login_failed: error 1040 of the target", false},
-		{"a plugin that is not known", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, "dialog", 0)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed", false},
-		{"a password in clear text is not given", answerOf(caps, 0, "app", "orders"),
-			[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, "mysql_clear_password", 0)},
-			[][]byte{response(caps, 0, 33, native, "orders", nativePlugin)}, "login_failed", false},
-		{"a user without a login", answerOf(caps, 0, "root", "orders"), [][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin)}, nil, "no_login", false},
-		{"encrypted", packet(1, uint32(caps|capSSL), uint32(1<<24), 33, string(make([]byte, 23))), nil, nil, "tls", false},
-		{"compressed", answerOf(caps|capCompress, 0, "app", "orders"), nil, nil, "compressed", false},
-		{"of another time", packet(1, uint32(capLongPassword), string(make([]byte, 40))), nil, nil, "lost", false},
-		{"cut short", packet(1, uint32(caps), string(make([]byte, 28)), "app"), nil, nil, "lost", false},
-		{"a user without end", answerOf(caps, 0, strings.Repeat("u", nameMost+1), "orders"), nil, nil, "lost", false},
-		{"a schema without end", answerOf(caps, 0, "app", strings.Repeat("o", nameMost+1)), nil, nil, "lost", false},
-		{"not a login", packet(0, comQuery, "SELECT 1"), nil, nil, "lost", false},
-	} {
+	return key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func loginResponse(caps, ext uint32, charset int, proof, db, plugin string) []byte {
+	return packet(1, caps, uint32(maxPayload), charset, string(make([]byte, 19)), ext, "app",
+		0, len(proof), proof, db, 0, plugin, 0)
+}
+
+var loginTests = []struct {
+	name   string
+	client []byte // its answer to production's greeting
+	target [][]byte
+	to     [][]byte
+	log    string
+	last   bool // the last of to is an encrypted password
+}{
+	{"at once", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), okay(2)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"0xb hint 0x0 reply 0", false},
+	{"another plugin", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
+			packet(2, 0xfe, sha2Plugin, 0, otherSalt, 0), packet(4, 1, 3), okay(5)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin),
+			packet(3, scrambleSHA2("secret", []byte(otherSalt)))},
+		"0xb hint 0x0 reply 0", false},
+	{"a plugin that is not known, then one that is", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, "sha256_password"),
+			packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz012345"), okay(4)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin),
+			packet(3, signEd25519("secret", []byte(salt+"uvwxyz012345")))},
+		"0xb hint 0x0 reply 0", false},
+	{"a challenge that ends with a zero", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
+			packet(2, 0xfe, ed25519Plugin, 0, salt+"uvwxyz01234", 0), okay(4)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin),
+			packet(3, signEd25519("secret", []byte(salt+"uvwxyz01234\x00")))},
+		"0xb hint 0x0 reply 0", false},
+	{"caching_sha2_password, all of it", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, sha2Plugin), packet(2, 1, 4),
+			packet(4, 1, publicKey), okay(6)},
+		[][]byte{loginResponse(loginCaps, 0, 33, sha2Proof, "orders", sha2Plugin), packet(3, 2)},
+		"0xb hint 0x0 reply 0", true},
+	{"only what both can", answerOf(loginCaps|capODBC, 0, "app", "orders"),
+		[][]byte{hail("5.6", mysqlCaps&^capDeprecateEOF&^capSessionTrack, 0, nativePlugin),
+			okay(2)},
+		[][]byte{loginResponse(loginCaps&^capDeprecateEOF&^capSessionTrack|capODBC, 0, 33,
+			nativeProof,
+			"orders", nativePlugin)}, "0xb hint 0x0 reply 0", false},
+	{"MariaDB's own", answerOf(loginCaps&^capLongPassword, 0xff, "app", "orders"),
+		[][]byte{hail("11", mariadbCaps, 0x1d, nativePlugin), okay(2)},
+		[][]byte{loginResponse(loginCaps&^capLongPassword, 0x1d, 33, nativeProof, "orders",
+			nativePlugin)},
+		"0xb hint 0x0 reply 0", false},
+	{"refused", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), denied},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"login_failed: the target answered with error 1045", false},
+	{"no room", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{packet(0, 0xff, uint16(1040), "Too many connections")}, nil,
+		"login_failed: the target answered with error 1040", false},
+	{"a plugin that is not known", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin), packet(2, 0xfe, "dialog", 0)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"login_failed",
+		false},
+	{"a password in clear text is not given", answerOf(loginCaps, 0, "app", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin),
+			packet(2, 0xfe, "mysql_clear_password", 0)},
+		[][]byte{loginResponse(loginCaps, 0, 33, nativeProof, "orders", nativePlugin)},
+		"login_failed",
+		false},
+	{"a user without a login", answerOf(loginCaps, 0, "root", "orders"),
+		[][]byte{hail("8.0.36", mysqlCaps, 0, nativePlugin)}, nil, "no_login", false},
+	{"encrypted", packet(1, uint32(loginCaps|capSSL), uint32(1<<24), 33, string(make([]byte, 23))),
+		nil, nil, "tls", false},
+	{"compressed", answerOf(loginCaps|capCompress, 0, "app", "orders"), nil, nil, "compressed",
+		false},
+	{"of another time", packet(1, uint32(capLongPassword), string(make([]byte, 40))), nil, nil,
+		"lost", false},
+	{"cut short", packet(1, uint32(loginCaps), string(make([]byte, 28)), "app"), nil, nil, "lost",
+		false},
+	{"a user without end", answerOf(loginCaps, 0, strings.Repeat("u", nameMost+1), "orders"), nil,
+		nil, "lost", false},
+	{"a schema without end", answerOf(loginCaps, 0, "app", strings.Repeat("o", nameMost+1)), nil,
+		nil, "lost", false},
+	{"not a login", packet(0, comQuery, "SELECT 1"), nil, nil, "lost", false},
+}
+
+func TestLogin(t *testing.T) {
+	for _, c := range loginTests {
 		t.Run(c.name, func(t *testing.T) {
 			for cut := range len(c.client) {
 				r := newRig(oneUser, false)
@@ -131,7 +181,7 @@ func TestLogin(t *testing.T) {
 					if len(got) < len(want) {
 						t.Fatalf("cut at %d: %q", cut, got)
 					}
-					checkEncrypted(t, key, got[len(want):])
+					checkEncrypted(t, serverKey, got[len(want):])
 					got = got[:len(want)]
 				}
 				log := r.told()
@@ -146,7 +196,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// What a target says of a login is said for good, or may be otherwise for the client's next turn.
+// A refused login is final, or may succeed at the client's next turn.
 func TestRefusedLogins(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -180,8 +230,16 @@ func TestRefusedLogins(t *testing.T) {
 				r.hear(80, packet(2, 0xff, c.code, "#28000and so on"))
 			}
 			var refusal *proto.Refusal
-			if !errors.As(r.err, &refusal) || *refusal != (proto.Refusal{Reason: ledger.LoginFailed, Code: c.code, Final: c.final}) {
-				t.Errorf("%s, at once %v: %+v", c.name, atOnce, r.err)
+			if !errors.As(r.err, &refusal) || refusal.Reason != loginFailed ||
+				refusal.Code != c.code || refusal.Final != c.final {
+				t.Fatalf("%s, at once %v: %+v", c.name, atOnce, r.err)
+			}
+			class := "another error"
+			if slices.Contains([]uint16{1040, 1044, 1045, 1049, 1129, 1130, 3159}, c.code) {
+				class = fmt.Sprintf("error %d", c.code)
+			}
+			if got := refusal.Class.String(); got != class {
+				t.Errorf("%s, at once %v: counted as %q, want %q", c.name, atOnce, got, class)
 			}
 		}
 	}
@@ -201,26 +259,29 @@ func checkEncrypted(t *testing.T, key *rsa.PrivateKey, p []byte) {
 	}
 }
 
-// What the client says for its own login stands for nothing at the target, however long it takes.
+// Nothing of the client's own login is sent to the target, however many packets it takes.
 func TestClientsDialogue(t *testing.T) {
 	r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
-	said := join(packet(3, 2), packet(5, string(make([]byte, 256))), query("SELECT 1"), query("SELECT 2"))
+	said := join(packet(3, 2), packet(5, string(make([]byte, 256))), query("SELECT 1"),
+		query("SELECT 2"))
 	for i := range said {
 		r.say(200, said[i:i+1])
 	}
-	if want := join(query("SELECT 1"), query("SELECT 2")); r.err != nil || !bytes.Equal(r.to, want) || r.taken != len(r.record) {
+	if want := join(query("SELECT 1"), query("SELECT 2")); r.err != nil ||
+		!bytes.Equal(r.to, want) || r.taken != len(r.record) {
 		t.Errorf("%q, %v; %d of %d taken", r.to, r.err, r.taken, len(r.record))
 	}
 }
 
-// A connection that was found under way logs in as the first user, into its schema, and goes on.
+// A connection found under way logs in as the first user, with its database.
 func TestAdopted(t *testing.T) {
 	r := newRig(oneUser, true)
 	q := query("SELECT 1")
 	r.say(5000, q[:3])
 	r.say(5000, q[3:])
 	r.hear(5000, hail("8.0.36", mysqlCaps, 0, nativePlugin))
-	if r.err != nil || !r.client.Holds() || !bytes.Contains(r.to, []byte("app\x00")) || !bytes.Contains(r.to, []byte("shop\x00")) {
+	if r.err != nil || !r.client.Holds() || !bytes.Contains(r.to, []byte("app\x00")) ||
+		!bytes.Contains(r.to, []byte("shop\x00")) {
 		t.Fatalf("%q, %v, holds %v", r.to, r.err, r.client.Holds())
 	}
 	r.to = nil
@@ -230,15 +291,17 @@ func TestAdopted(t *testing.T) {
 	r.client.Server(7000, prepared(1, 40, 0, 0))
 	r.hear(7000, prepared(1, 1, 0, 0))
 	r.say(8000, packet(0, comExecute, uint32(40), 0, uint32(1)))
-	want := join(q, packet(0, comPrepare, "SELECT 1"), packet(0, comExecute, uint32(1), 0, uint32(1)))
+	want := join(q, packet(0, comPrepare, "SELECT 1"), packet(0, comExecute, uint32(1), 0,
+		uint32(1)))
 	if r.err != nil || !bytes.Equal(r.to, want) {
 		t.Errorf("%q, %v; want %q", r.to, r.err, want)
 	}
 }
 
-// A client that nobody saw log in may execute in bulk, if the target can.
+// A client whose login was not captured may execute in bulk, if the target can.
 func TestAdoptedBulk(t *testing.T) {
-	prepare, bulk := packet(0, comPrepare, "INSERT INTO t VALUES (?)"), packet(0, comBulkExecute, uint32(1<<31), uint16(0x80), 8, 0, 0, "12345678")
+	prepare, bulk := packet(0, comPrepare, "INSERT INTO t VALUES (?)"),
+		packet(0, comBulkExecute, uint32(1<<31), uint16(0x80), 8, 0, 0, "12345678")
 	for _, c := range []struct {
 		name      string
 		caps, ext uint32
@@ -265,16 +328,20 @@ func TestAdoptedBulk(t *testing.T) {
 			want = append([]byte(nil), bulk...)
 			binary.LittleEndian.PutUint32(want[headerLen+1:], 3)
 		}
-		if got := r.told(); !bytes.Equal(r.to, want) || c.log != "" && got != c.log || ext != c.ext&extBulk {
-			t.Errorf("%s: %q %s, capabilities %#x; want %q %s", c.name, r.to, got, ext, want, c.log)
+		if got := r.told(); !bytes.Equal(r.to, want) || c.log != "" && got != c.log ||
+			ext != c.ext&extBulk {
+			t.Errorf("%s: %q %s, capabilities %#x; want %q %s", c.name, r.to, got, ext, want,
+				c.log)
 		}
 	}
 }
 
-// A copy that is lost and begins again is in the client's schema.
+// A copy that begins again uses the client's database.
 func TestAgain(t *testing.T) {
-	for _, say := range [][]byte{query("use `Ware``house`"), query(" USE Warehouse ;"), packet(0, comInitDB, "Warehouse"),
-		query("USE a; USE Warehouse; USE ``; USE " + strings.Repeat("x", 65) + "; SELECT 1"), packet(0, comInitDB, "Warehouse")} {
+	for _, say := range [][]byte{query("use `Ware``house`"), query(" USE Warehouse ;"),
+		packet(0, comInitDB, "Warehouse"),
+		query("USE a; USE Warehouse; USE ``; USE " + strings.Repeat("x", 65) + "; SELECT 1"),
+		packet(0, comInitDB, "Warehouse")} {
 		for cut := range say {
 			r := loggedIn(t, oneUser, mysqlCaps&^capAttributes, mysqlCaps)
 			r.say(200, say[:cut])
@@ -287,7 +354,8 @@ func TestAgain(t *testing.T) {
 			r.to = nil
 			r.say(300, query("SELECT 1"))
 			r.hear(300, hail("8.0.36", mysqlCaps, 0, nativePlugin))
-			if r.err != nil || !bytes.Contains(r.to, []byte("Ware")) || !bytes.Contains(r.to, []byte("_os\x03BSD")) {
+			if r.err != nil || !bytes.Contains(r.to, []byte("Ware")) ||
+				!bytes.Contains(r.to, []byte("_os\x03BSD")) {
 				t.Fatalf("%q, %v", r.to, r.err)
 			}
 		}
@@ -295,8 +363,10 @@ func TestAgain(t *testing.T) {
 }
 
 func TestChangeUser(t *testing.T) {
-	o := Options{Logins: []Login{{User: "app", Password: "secret"}, {User: "batch", Password: "other"}}}
-	say := packet(0, comChangeUser, "batch", 0, 20, salt, "night", 0, uint16(45), nativePlugin, 0, 8, 3, "_os", 3, "BSD")
+	o := Settings{Logins: []Login{{User: "app", Password: "secret"},
+		{User: "batch", Password: "other"}}}
+	say := packet(0, comChangeUser, "batch", 0, 20, salt, "night", 0, uint16(45), nativePlugin, 0,
+		8, 3, "_os", 3, "BSD")
 	for cut := range say {
 		r := loggedIn(t, o, mysqlCaps&^capAttributes, mysqlCaps)
 		r.say(200, say[:cut])
@@ -306,7 +376,8 @@ func TestChangeUser(t *testing.T) {
 		}
 		r.hear(200, packet(1, 0xfe, nativePlugin, 0, salt, 0))
 		r.hear(200, okay(3))
-		want := join(packet(0, comChangeUser, "batch", 0, 0, "night", 0, uint16(45), "none", 0, 8, 3, "_os", 3, "BSD"),
+		want := join(packet(0, comChangeUser, "batch", 0, 0, "night", 0, uint16(45), "none", 0, 8,
+			3, "_os", 3, "BSD"),
 			packet(2, scrambleNative("other", []byte(salt))), query("SELECT 1"))
 		if r.err != nil || !bytes.Equal(r.to, want) || r.taken != len(r.record) {
 			t.Fatalf("cut at %d: %q, %v; want %q", cut, r.to, r.err, want)
@@ -341,7 +412,8 @@ func TestRecognise(t *testing.T) {
 		{"SSH", "SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0-OpenSSH_9.6\r\n", proto.No},
 		{"SMTP", "", "220 mail ESMTP\r\n", proto.No},
 		{"PostgreSQL", "\x00\x00\x00\x08\x04\xd2\x16\x2f", "", proto.No},
-		{"a login of another protocol's length", "\x40\x00\x00\x01" + string(bytes.Repeat([]byte{'x'}, 60)), "", proto.No},
+		{"a login of another protocol's length", "\x40\x00\x00\x01" +
+			string(bytes.Repeat([]byte{'x'}, 60)), "", proto.No},
 	} {
 		if got := Recognise([]byte(c.client), []byte(c.server)); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)

@@ -1,10 +1,14 @@
-// Package mysql knows the client/server protocol of MySQL and MariaDB: where commands and their answers
-// end, and how a copy logs in where the client's own login proves nothing.
+// Package mysql reads the client/server protocol of MySQL and MariaDB: where commands and their
+// answers end. It logs the copy in, since the client's login is of no use at the target.
 //
-// A login answers a challenge, and every server makes its own. So the copy logs in with configured
-// credentials, and from there on the client's commands go as they are, but for the numbers of prepared
-// statements, which are the target's. Commands that another server must not get are left out. Connections
-// that are encrypted or compressed are not read.
+// A login answers a challenge, and every server makes its own challenges. So the copy logs in with
+// configured credentials. After that the client's commands are sent as they are, except that the
+// ids of prepared statements are replaced by the target's. Commands that another server must not
+// get are left out. Connections that are encrypted or compressed are not read.
+//
+// Files: client.go reads commands, login.go logs in, kept.go reads what the target sends back for
+// that; statements.go maps statement ids; text.go, lexer.go and readonly.go judge the text of
+// statements; answers.go and answer.go find where answers end.
 package mysql
 
 import (
@@ -18,15 +22,16 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// headerLen is the length of a packet's header: the payload's length in three bytes, and a number.
+// headerLen is the length of a packet's header: 3 bytes of payload length, 1 byte of sequence id.
 const headerLen = 4
 
-// maxPayload is the payload of a packet that another continues.
+// maxPayload is the payload length of a packet that the next one continues.
 const maxPayload = 1<<24 - 1
 
-// Capabilities, of the client and the server.
+// Capability flags of clients and servers.
 const (
-	capLongPassword   = 1 << 0 // MariaDB calls it CLIENT_MYSQL: without it, there are more capabilities
+	// CLIENT_MYSQL in MariaDB: if clear, there are extended capabilities
+	capLongPassword   = 1 << 0
 	capFoundRows      = 1 << 1
 	capLongFlag       = 1 << 2
 	capConnectWithDB  = 1 << 3
@@ -51,7 +56,7 @@ const (
 	capAttributes     = 1 << 27
 )
 
-// MariaDB's further capabilities.
+// MariaDB's extended capabilities.
 const (
 	extProgress      = 1 << 0
 	extBulk          = 1 << 2
@@ -60,17 +65,20 @@ const (
 	extUnitResults   = 1 << 5
 )
 
-// Capabilities of the client's that the copy has too, if the target has them. What is not listed would
-// change the form of what comes later (compression, encryption, files sent by the client), or is the copy's
-// own matter.
+// Capabilities that the copy takes over from the client, if the target has them. Those that are
+// not listed change the form of what follows (compression, encryption, files sent by the client),
+// or are chosen by the copy itself.
 const (
-	followed = capLongPassword | capFoundRows | capLongFlag | capNoSchema | capODBC | capIgnoreSpace | capInteractive |
-		capTransactions | capMultiStatement | capMultiResults | capPSMultiResults | capConnectAttrs |
+	followed = capLongPassword | capFoundRows | capLongFlag | capNoSchema | capODBC |
+		capIgnoreSpace | capInteractive |
+		capTransactions | capMultiStatement | capMultiResults | capPSMultiResults |
+		capConnectAttrs |
 		capSessionTrack | capAttributes
 	followedExt = extProgress | extBulk | extMetadata | extCacheMetadata | extUnitResults
-	// assumed is what a client had negotiated whose login nobody saw.
-	assumed    = capLongPassword | capLongFlag | capTransactions | capMultiStatement | capMultiResults | capPSMultiResults
-	assumedExt = extBulk // it changes nothing of what answers look like
+	// assumed stands for the capabilities of a client whose login was not captured.
+	assumed = capLongPassword | capLongFlag | capTransactions | capMultiStatement |
+		capMultiResults | capPSMultiResults
+	assumedExt = extBulk // it does not change the form of answers
 )
 
 // Server status flags.
@@ -80,31 +88,29 @@ const (
 	statusNoBackslash  = 0x0200
 )
 
-// Options is what a copy's user has configured. It is shared by all sessions, and not changed.
-type Options struct {
+// Settings are the settings of MySQL. All sessions of a mapping share them, and they must not
+// change.
+type Settings struct {
 	Logins   []Login
-	ReadOnly bool      // only statements that cannot write go to the target
-	Random   io.Reader // for the encryption of passwords
+	ReadOnly bool      // send only statements that cannot write
+	Random   io.Reader // to encrypt passwords with
 }
 
-// Empty says that nothing is configured.
-func (o *Options) Empty() bool { return len(o.Logins) == 0 && !o.ReadOnly }
-
-// Login is how a copy logs in for the clients of one user.
+// Login holds the credentials of copies for the clients of one user.
 type Login struct {
 	User     string
 	Password string
-	DB       string // the schema of connections whose own is not known, because they were found under way
+	DB       string // the database of connections found under way, whose own is not known
 }
 
-// String leaves the password out.
+// String returns the login without its password.
 func (l Login) String() string { return l.User + ":*" }
 
-// loginForm is what a login looks like.
+// loginForm is the error of a text that is no login.
 const loginForm = "mysql: wanted USER:PASSWORD or USER:PASSWORD@DATABASE"
 
-// ParseLogin reads USER:PASSWORD, or USER:PASSWORD@DATABASE. What follows the last @ is the database: a password with
-// an @ is followed by another. An error does not show the password.
+// ParseLogin parses USER:PASSWORD, or USER:PASSWORD@DATABASE. What follows the last @ is the
+// database, so that a password that has an @ needs another @ behind it. An error does not quote s.
 func ParseLogin(s string) (l Login, err error) {
 	user, rest, ok := strings.Cut(s, ":")
 	if !ok || user == "" {
@@ -114,14 +120,15 @@ func ParseLogin(s string) (l Login, err error) {
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
 		l.Password, l.DB = rest[:i], rest[i+1:]
 	}
-	if len(l.User) > nameMost || len(l.DB) > nameMost || len(l.Password) > nameMost || strings.ContainsRune(s, 0) {
+	if len(l.User) > nameMost || len(l.DB) > nameMost || len(l.Password) > nameMost ||
+		strings.ContainsRune(s, 0) {
 		return Login{}, fmt.Errorf("%s, of at most %d bytes each", loginForm, nameMost)
 	}
 	return l, nil
 }
 
-// AddLogin adds a login, or puts it in the place of the one that the user has.
-func (o *Options) AddLogin(l Login) {
+// AddLogin adds a login, or replaces that of the same user.
+func (o *Settings) AddLogin(l Login) {
 	o.Logins = slices.Clone(o.Logins)
 	if old := o.login(l.User); old != nil {
 		*old = l
@@ -130,11 +137,11 @@ func (o *Options) AddLogin(l Login) {
 	o.Logins = append(o.Logins, l)
 }
 
-// nameMost bounds names and passwords, in bytes.
+// nameMost is the length of the longest name or password, in bytes.
 const nameMost = 256
 
-// login finds the credentials for a client's user.
-func (o *Options) login(user string) *Login {
+// login returns the login for a client's user; nil if there is none.
+func (o *Settings) login(user string) *Login {
 	for i := range o.Logins {
 		if o.Logins[i].User == user {
 			return &o.Logins[i]
@@ -147,7 +154,8 @@ func lost(what string, got any) error {
 	return fmt.Errorf("mysql: %w: %s %v", proto.ErrLost, what, got)
 }
 
-// lenenc reads a length-encoded integer; n is how many bytes it has, 0 if p is too short or it is none.
+// lenenc parses a length-encoded integer of n bytes; n is 0 if p is too short, or does not begin
+// with one.
 func lenenc(p []byte) (v uint64, n int) {
 	if len(p) == 0 {
 		return 0, 0
@@ -165,7 +173,7 @@ func lenenc(p []byte) (v uint64, n int) {
 	return 0, 0
 }
 
-// appendLenenc is the inverse of lenenc.
+// appendLenenc appends a length-encoded integer.
 func appendLenenc(dst []byte, v uint64) []byte {
 	switch {
 	case v < 0xfb:

@@ -18,11 +18,13 @@ func TestParseLogin(t *testing.T) {
 		if got, err := ParseLogin(text); err != nil || got != want {
 			t.Errorf("%q: %#v, %v; want %#v", text, got, err, want)
 		}
-		if s := fmt.Sprintf("%v %+v %s", want, want, want); want.Password != "" && strings.Contains(s, want.Password) {
+		if s := fmt.Sprintf("%v %+v %s", want, want, want); want.Password != "" &&
+			strings.Contains(s, want.Password) {
 			t.Errorf("a login shows its password: %s", s)
 		}
 	}
-	for _, text := range []string{"", "app", ":secret", "app@shop", "app:" + strings.Repeat("hush", 100), "a\x00:hush"} {
+	for _, text := range []string{"", "app", ":secret", "app@shop",
+		"app:" + strings.Repeat("hush", 100), "a\x00:hush"} {
 		if l, err := ParseLogin(text); err == nil || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%q: %#v, %v", text, l, err)
 		}
@@ -30,12 +32,13 @@ func TestParseLogin(t *testing.T) {
 }
 
 func TestAddLogin(t *testing.T) {
-	var general Options
+	var general Settings
 	general.AddLogin(Login{User: "a", Password: "1"})
 	own := general
 	own.AddLogin(Login{User: "a", Password: "2"})
 	own.AddLogin(Login{User: "b", Password: "3"})
-	if got := own.login("a"); got.Password != "2" || len(own.Logins) != 2 || own.login("c") != nil {
+	if got := own.login("a"); got.Password != "2" || len(own.Logins) != 2 ||
+		own.login("c") != nil {
 		t.Errorf("own logins: %v", own.Logins)
 	}
 	if got := general.login("a"); got.Password != "1" || len(general.Logins) != 1 {

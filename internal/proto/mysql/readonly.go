@@ -1,51 +1,51 @@
 package mysql
 
-// kind is what a statement does, by its first word.
+// kind is the kind of a statement, by its first word.
 type kind uint8
 
 const (
 	nothing  kind = iota // no word has come
-	reads                // SELECT and its like
+	reads                // SELECT and the like
 	shows                // SHOW
 	explains             // EXPLAIN, DESCRIBE
 	sets                 // SET
 	using                // USE
-	starts               // START, of which TRANSACTION is to come
+	starts               // START, before TRANSACTION
 	begins               // BEGIN
-	ends                 // COMMIT, ROLLBACK and their like
+	ends                 // COMMIT, ROLLBACK and the like
 	loading              // LOAD
 )
 
-// judge finds statements that cannot write. What it does not know is one that can; so is what one server may
-// read in another way than the next.
+// judge finds statements that cannot write. A statement that it does not know may write, and so
+// may one that servers read in different ways.
 //
-// It believes that a view, and what a harmless function's name stands for, is what it seems.
+// It trusts that views do not write, and that a harmless function's name stands for that function.
 type judge struct {
 	kind    kind
 	before  token  // the token before
 	char    byte   // if that was otherToken
 	call    bool   // if that was a word: a parenthesis may follow it
-	dotted  bool   // it followed a dot
-	wants   word   // what it wants to follow
+	dotted  bool   // if that was a word: it followed a dot
+	wants   word   // if that was a word: how it restricts the next token
 	words   int    // of the statement
-	analyze bool   // EXPLAIN ANALYZE: it is executed
+	analyze bool   // EXPLAIN ANALYZE, which is executed
 	writing bool   // a word that writes has come
 	mode    bool   // SET of sql_mode
-	schema  string // that the last USE names
+	schema  string // the name in the last USE
 }
 
-// word is one that matters together with the token behind it.
+// word is a word that matters together with the token behind it.
 type word uint8
 
 const (
 	anyWord   word = iota
 	wordFor        // FOR UPDATE, FOR SHARE lock
 	wordInto       // INTO OUTFILE writes; INTO @variable does not
-	wordNext       // NEXT VALUE FOR counts
-	wordWrite      // INSERT and REPLACE are functions, too
+	wordNext       // NEXT VALUE FOR changes a sequence
+	wordWrite      // INSERT and REPLACE write, unless they are functions
 )
 
-// token takes the next token; false says that the statement may write.
+// token reads the next token, and reports whether the statement still cannot write.
 func (j *judge) token(t token, l *lexer) bool {
 	if t == badToken {
 		return false
@@ -76,7 +76,7 @@ func (j *judge) token(t token, l *lexer) bool {
 	return ok
 }
 
-// mayWrite notes a word that writes, and says whether it can do so here.
+// mayWrite notes a word that writes, and reports whether it is harmless here.
 func (j *judge) mayWrite() bool {
 	j.writing = true
 	return j.kind == shows || j.kind == explains && !j.analyze
@@ -90,13 +90,14 @@ func (j *judge) other(c byte) bool {
 		return false
 	case c == '(' && j.before == wordToken:
 		return j.call && !j.dotted
-	case c == '(' && (j.before == nameToken || j.before == textToken): // with ANSI_QUOTES a text is a name
+	// with ANSI_QUOTES a text is a name
+	case c == '(' && (j.before == nameToken || j.before == textToken):
 		return false
 	}
 	return true
 }
 
-// word takes a word; wants is what the one before wanted.
+// word judges a word; wants is the restriction by the word before.
 func (j *judge) word(l *lexer, wants word) bool {
 	w := l.said()
 	j.dotted = j.before == otherToken && (j.char == '.' || j.char == '@')
@@ -179,7 +180,8 @@ func (j *judge) reading(w []byte, wants word) bool {
 // setting judges a word of a SET.
 func (j *judge) setting(w []byte) bool {
 	switch string(w) {
-	case "GLOBAL", "PERSIST", "PERSIST_ONLY", "PASSWORD", "ROLE", "STATEMENT", "RESOURCE", "INTO", "UPDATE", "DELETE",
+	case "GLOBAL", "PERSIST", "PERSIST_ONLY", "PASSWORD", "ROLE", "STATEMENT", "RESOURCE", "INTO",
+		"UPDATE", "DELETE",
 		"OUTFILE", "DUMPFILE", "NEXTVAL", "SETVAL", "NEXT", "LOCK", "PROCEDURE":
 		return false
 	case "INSERT", "REPLACE":
@@ -191,11 +193,11 @@ func (j *judge) setting(w []byte) bool {
 	case "SQL_MODE":
 		j.mode = true
 	}
-	// As a number, or out of one, a mode could say how texts are read.
+	// A mode given as a number could change how texts are read.
 	return !j.mode || w[0] < '0' || w[0] > '9'
 }
 
-// end judges a statement that is over, and makes ready for the next.
+// end judges a statement that has ended, and prepares for the next.
 func (j *judge) end(l *lexer) bool {
 	ok := j.kind != starts && (j.kind != sets || !l.backslash)
 	*j = judge{schema: j.schema}
@@ -203,9 +205,10 @@ func (j *judge) end(l *lexer) bool {
 	return ok
 }
 
-// noteSchema takes the name behind USE. One that is too long for a word is not known.
+// noteSchema keeps the name behind USE, unless it is too long for a word.
 func (j *judge) noteSchema(t token, l *lexer) {
-	if name := l.said(); (t == nameToken || t == wordToken && j.words > 1) && len(name) > 0 && name[0] != 0 {
+	if name := l.said(); (t == nameToken || t == wordToken && j.words > 1) && len(name) > 0 &&
+		name[0] != 0 {
 		j.schema = string(name)
 	}
 }

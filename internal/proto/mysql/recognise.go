@@ -7,9 +7,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// Recognise looks at the first bytes that the client, and production's server, have sent. MySQL is known by the
-// client's login, which has a fixed part of much zero, or, in a connection found under way, by a query whose
-// length is that of what the client sent.
+// Recognise recognises MySQL by the client's handshake response, whose fixed part has many zeros,
+// or, in a connection found under way, by a query that is as long as what the client sent.
 func Recognise(client, server []byte) proto.Verdict {
 	if len(server) > 0 && !mayGreet(server) {
 		return proto.No
@@ -24,13 +23,14 @@ func Recognise(client, server []byte) proto.Verdict {
 	switch {
 	case client[3] == 1 && length >= 32 && length <= loginMost:
 		return isLogin(client[headerLen:])
-	case client[3] == 0 && len(server) == 0 && len(client) == headerLen+length && client[headerLen] == comQuery:
+	case client[3] == 0 && len(server) == 0 && len(client) == headerLen+length &&
+		client[headerLen] == comQuery:
 		return isQuery(client[headerLen+1:])
 	}
 	return proto.No
 }
 
-// mayGreet says whether p may be the beginning of a greeting.
+// mayGreet reports whether p may be the beginning of a greeting.
 func mayGreet(p []byte) bool {
 	if len(p) <= headerLen {
 		return len(p) < headerLen || p[3] == 0
@@ -50,7 +50,7 @@ func mayGreet(p []byte) bool {
 	return true
 }
 
-// isLogin says whether a payload is a client's answer to a greeting.
+// isLogin judges whether a payload is a handshake response.
 func isLogin(p []byte) proto.Verdict {
 	if len(p) < 32 {
 		return proto.Unsure
@@ -63,7 +63,7 @@ func isLogin(p []byte) proto.Verdict {
 	return proto.Yes
 }
 
-// isQuery says whether text begins as most queries do.
+// isQuery judges whether text begins like a usual query.
 func isQuery(text []byte) proto.Verdict {
 	var l lexer
 	for _, c := range text {
@@ -72,7 +72,8 @@ func isQuery(text []byte) proto.Verdict {
 			continue
 		case wordToken:
 			switch string(l.said()) {
-			case "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "COMMIT", "ROLLBACK", "SET", "SHOW", "USE", "START":
+			case "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "COMMIT", "ROLLBACK",
+				"SET", "SHOW", "USE", "START":
 				return proto.Yes
 			}
 		}

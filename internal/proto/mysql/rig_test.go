@@ -10,8 +10,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// rig does for a Client what a session does: it hands over what the client sent, again where the Client held
-// back, and collects what goes to the target.
+// rig drives a Client as a session does: it feeds the client's bytes, again if the Client holds,
+// and collects what goes to the target.
 type rig struct {
 	client *Client
 	record []byte // the client's bytes
@@ -23,14 +23,14 @@ type rig struct {
 	err    error
 }
 
-func newRig(o Options, under bool) *rig {
+func newRig(o Settings, under bool) *rig {
 	o.Random = rand.Reader
 	r := &rig{client: NewClient(&o)}
 	r.err = r.client.Begin(under, &r.out)
 	return r
 }
 
-// say hands over bytes of the client's, who had seen that much of production's server's.
+// say feeds bytes of the client, which had seen that many bytes of production's server.
 func (r *rig) say(seen uint64, p []byte) {
 	r.record = append(r.record, p...)
 	r.hand(seen)
@@ -52,7 +52,7 @@ func (r *rig) hand(seen uint64) {
 	}
 }
 
-// hear hands over bytes of the target's.
+// hear passes bytes of the target.
 func (r *rig) hear(seen uint64, p []byte) {
 	if r.err != nil {
 		return
@@ -73,7 +73,8 @@ func (r *rig) carryOut() {
 		case proto.LeaveOut:
 			r.logf("left %s", s.Reason)
 		case proto.Requested:
-			r.logf("%#x hint %#x reply %d at %d", s.Request.Class, uint8(s.Request.Hint), s.Request.Reply, len(r.to))
+			r.logf("%#x hint %#x reply %d at %d", s.Request.Class, uint8(s.Request.Hint),
+				s.Request.Reply, len(r.to))
 		case proto.Refused:
 			r.logf("refused %s", s.Reason)
 		}
@@ -82,12 +83,13 @@ func (r *rig) carryOut() {
 }
 
 func (r *rig) logf(f string, args ...any) {
-	if line := fmt.Sprintf(f, args...); len(r.log) == 0 || r.log[len(r.log)-1] != line || strings.HasPrefix(line, "0x") {
+	if line := fmt.Sprintf(f, args...); len(r.log) == 0 || r.log[len(r.log)-1] != line ||
+		strings.HasPrefix(line, "0x") {
 		r.log = append(r.log, line)
 	}
 }
 
-// packet makes one of the payload's parts.
+// packet returns a packet with a payload of these parts.
 func packet(seq uint8, parts ...any) []byte {
 	var p []byte
 	for _, part := range parts {
@@ -117,7 +119,8 @@ func join(packets ...[]byte) (all []byte) {
 }
 
 const (
-	mysqlCaps   = followed | capConnectWithDB | capProtocol41 | capSecure | capPluginAuth | capLenencAuth | capDeprecateEOF
+	mysqlCaps = followed | capConnectWithDB | capProtocol41 | capSecure | capPluginAuth |
+		capLenencAuth | capDeprecateEOF
 	mariadbCaps = mysqlCaps &^ capLongPassword &^ capAttributes
 )
 
@@ -125,13 +128,15 @@ const (
 const salt = "abcdefghijklmnopqrst"
 
 func hail(version string, caps, ext uint32, plugin string) []byte {
-	return packet(0, 10, version, 0, uint32(7), salt[:8], 0, uint16(caps), 45, uint16(2), uint16(caps>>16), 21,
+	return packet(0, 10, version, 0, uint32(7), salt[:8], 0, uint16(caps), 45, uint16(2),
+		uint16(caps>>16), 21,
 		"\x00\x00\x00\x00\x00\x00", ext, salt[8:], 0, plugin, 0)
 }
 
-// answerOf is a client's to a greeting.
+// answerOf returns a client's handshake response.
 func answerOf(caps, ext uint32, user, db string) []byte {
-	parts := []any{caps, uint32(1 << 24), 33, string(make([]byte, 19)), ext, user, 0, 20, strings.Repeat("x", 20)}
+	parts := []any{caps, uint32(1 << 24), 33, string(make([]byte, 19)), ext, user, 0, 20,
+		strings.Repeat("x", 20)}
 	if caps&capConnectWithDB != 0 {
 		parts = append(parts, db, 0)
 	}
@@ -147,11 +152,11 @@ func answerOf(caps, ext uint32, user, db string) []byte {
 var (
 	okay    = func(seq uint8) []byte { return packet(seq, 0, 0, 0, uint16(2), uint16(0)) }
 	denied  = packet(2, 0xff, uint16(1045), "#28000Access denied")
-	oneUser = Options{Logins: []Login{{User: "app", Password: "secret", DB: "shop"}}}
+	oneUser = Settings{Logins: []Login{{User: "app", Password: "secret", DB: "shop"}}}
 )
 
-// loggedIn is a rig whose copy has logged in, and is about to send commands.
-func loggedIn(t *testing.T, o Options, clientCaps, targetCaps uint32) *rig {
+// loggedIn returns a rig whose copy has logged in.
+func loggedIn(t *testing.T, o Settings, clientCaps, targetCaps uint32) *rig {
 	t.Helper()
 	r := newRig(o, false)
 	production := hail("8.0.36", mysqlCaps, 0, nativePlugin)

@@ -12,47 +12,50 @@ const (
 	maxNumbered   = 64
 )
 
-// lastStatement stands for the statement that was prepared last (MariaDB).
+// lastStatement is the id that stands for the statement prepared last (MariaDB).
 const lastStatement = 0xffffffff
 
-// unknownFrom is where numbers begin that stand in for production's, where there is nothing to count from.
+// unknownFrom is the first of the ids that stand for production's if there is nothing to count
+// from.
 const unknownFrom = 1 << 31
 
-// statement is one that production's server has under a number of its own.
+// statement is a prepared statement, as the target has it.
 type statement struct {
-	id       uint32 // the target's number
+	id       uint32 // the target's id
 	params   uint16
-	answered bool
-	why      ledger.Reason // it is not there at the target
+	answered bool          // id and params are known
+	why      ledger.Reason // if not None: why the target does not have it
 }
 
-// numbered is a number, and where the answer begins, in the server's direction, that says it.
+// numbered is a statement's id and the offset, in the server's direction, of the answer that has
+// it.
 type numbered struct {
 	at     uint64
 	number uint32
 }
 
-// statements maps production's numbers of prepared statements to the target's.
+// statements maps production's ids of prepared statements to the target's.
 //
-// Production's number is at the beginning of its answer, which is captured. Where it was not, or not yet, it
-// is counted: both servers number all that is prepared on a connection from 1 on.
+// Production's id is at the beginning of its answer, which is captured. If it was not captured, or
+// not yet, it is counted: a server numbers the statements of a connection from 1 on.
 type statements struct {
 	byNumber map[uint32]statement
-	last     uint32 // what is counted from
-	newest   uint32 // the number of what was prepared last
-	unsure   bool   // the connection was found under way: last is no number of production's
-	reading  bool   // reply is under way
-	asked    []uint32
-	told     []numbered // captured, of answers to what is still to come
-	counted  []numbered // statements whose number was not captured yet
-	reply    answer     // the target's that is coming in
+	last     uint32     // the id before the next one
+	newest   uint32     // the id of the statement prepared last
+	unsure   bool       // the connection was found under way: last is not one of production's ids
+	reading  bool       // reply has begun
+	asked    []uint32   // the ids of prepares that the target has not answered
+	told     []numbered // captured answers to prepares that were not fed yet
+	counted  []numbered // statements whose id was counted, as long as the answer was not captured
+	reply    answer     // of the target
 }
 
-// full says that another statement would be too many.
+// full reports whether there is no room for another statement.
 func (x *statements) full() bool { return len(x.byNumber) >= maxStatements }
 
-// prepare notes a prepare that the client sent when it had seen that many of the server's bytes; alone says
-// that it had waited for all answers to what it had sent before. With a reason, the target was not asked.
+// prepare notes a prepare that the client sent when it had seen that many bytes of the server.
+// alone reports whether the client had waited for all answers before. If why is not None, the
+// target does not get it.
 func (x *statements) prepare(seen uint64, alone bool, why ledger.Reason) {
 	number, known := uint32(0), false
 	if alone {
@@ -81,7 +84,7 @@ func (x *statements) prepare(seen uint64, alone bool, why ledger.Reason) {
 	}
 }
 
-// trimmed makes room for one more.
+// trimmed returns list without its first element if it is full.
 func trimmed(list []numbered) []numbered {
 	if len(list) < maxNumbered {
 		return list
@@ -89,7 +92,8 @@ func trimmed(list []numbered) []numbered {
 	return list[:copy(list, list[1:])]
 }
 
-// captureOf finds the number that production's answer says which begins at the offset at.
+// captureOf returns the id in production's answer that begins at the offset at, if it was
+// captured.
 func (x *statements) captureOf(at uint64) (number uint32, ok bool) {
 	for i, n := range x.told {
 		if n.at >= at {
@@ -105,12 +109,14 @@ func (x *statements) captureOf(at uint64) (number uint32, ok bool) {
 	return 0, false
 }
 
-// preparedLen is how much of an answer to a prepare must have been captured.
+// preparedLen is how many bytes of an answer to a prepare are needed.
 const preparedLen = headerLen + 1 + 4
 
-// captured takes bytes of production's server from the offset at on, if they may begin the answer to a prepare.
+// captured reads bytes of production's server from the offset at on, if they may begin the answer
+// to a prepare.
 func (x *statements) captured(at uint64, p []byte) {
-	if len(p) < preparedLen || p[0] < 12 || p[0] > 13 || p[1] != 0 || p[2] != 0 || p[3] != 1 || p[4] != 0 {
+	if len(p) < preparedLen || p[0] < 12 || p[0] > 13 || p[1] != 0 || p[2] != 0 || p[3] != 1 ||
+		p[4] != 0 {
 		return
 	}
 	number := binary.LittleEndian.Uint32(p[headerLen+1:])
@@ -124,7 +130,7 @@ func (x *statements) captured(at uint64, p []byte) {
 	x.told = append(trimmed(x.told), numbered{at, number})
 }
 
-// renumber corrects what was counted.
+// renumber corrects an id that was counted.
 func (x *statements) renumber(from, to uint32) {
 	if x.last == from {
 		x.last, x.unsure = to, false
@@ -145,7 +151,7 @@ func (x *statements) renumber(from, to uint32) {
 	}
 }
 
-// find returns the statement of a number of production's.
+// find returns the statement that has an id at production.
 func (x *statements) find(number uint32) (statement, bool) {
 	if number == lastStatement {
 		number = x.newest
@@ -154,7 +160,7 @@ func (x *statements) find(number uint32) (statement, bool) {
 	return s, ok
 }
 
-// close forgets a statement.
+// close removes a statement.
 func (x *statements) close(number uint32) {
 	if number == lastStatement {
 		number = x.newest
@@ -162,16 +168,16 @@ func (x *statements) close(number uint32) {
 	delete(x.byNumber, number)
 }
 
-// clear forgets all statements; numbers go on.
+// clear removes all statements; counting goes on.
 func (x *statements) clear() {
 	clear(x.byNumber)
 	x.counted = x.counted[:0]
 }
 
-// waiting says that the target has not answered all prepares.
+// waiting reports whether the target has prepares to answer.
 func (x *statements) waiting() bool { return len(x.asked) > 0 }
 
-// answered takes bytes of the target's answers to prepares, at most to the end of one.
+// answer reads bytes of the target's answers to prepares, at most to the end of one.
 func (x *statements) answer(p []byte, deprecateEOF bool) (used int, err error) {
 	if len(x.asked) == 0 {
 		return 0, lost("answer to no prepare, of length", len(p))
@@ -190,7 +196,7 @@ func (x *statements) answer(p []byte, deprecateEOF bool) (used int, err error) {
 	x.reading = false
 	switch s, ok := x.byNumber[number]; {
 	case !ok:
-	case x.reply.failed: // nobody closes what production has refused, too
+	case x.reply.failed: // as at production, there is no statement to close
 		delete(x.byNumber, number)
 	default:
 		s.id, s.params, s.answered = x.reply.id, x.reply.params, true

@@ -2,8 +2,8 @@ package mysql
 
 import "tcpcopy/internal/core/ledger"
 
-// text judges the text of a query, or of a prepare: what may be its first word, and that of each statement where it
-// may be several, and, where only statements that cannot write are wanted, all of it.
+// text judges the text of a query or a prepare: by its first words, by those of each statement if
+// it may have several, and, if only statements that cannot write are wanted, by all its words.
 type text struct {
 	lexer
 	judge
@@ -11,14 +11,14 @@ type text struct {
 	several  bool
 }
 
-// begin makes ready for another text.
+// begin prepares for another text.
 func (t *text) begin(readOnly, several bool) {
 	t.lexer.reset()
 	t.judge = judge{}
 	t.readOnly, t.several = readOnly, several
 }
 
-// read takes some of the text; sure says that why is the verdict, whatever follows.
+// read reads some of the text. If sure, why is the verdict whatever follows.
 func (t *text) read(p []byte) (why ledger.Reason, sure bool) {
 	for len(p) > 0 {
 		if !t.readOnly && t.kind == reads {
@@ -41,7 +41,7 @@ func (t *text) read(p []byte) (why ledger.Reason, sure bool) {
 	return ledger.None, false
 }
 
-// end is the verdict of a text that is over.
+// end returns the verdict on a text that has ended.
 func (t *text) end() ledger.Reason {
 	for _, tok := range [...]token{t.finish(), endToken} {
 		if why, sure := t.judged(tok); sure {
@@ -59,16 +59,16 @@ func (t *text) judged(tok token) (why ledger.Reason, sure bool) {
 		return t.firstWords(tok)
 	}
 	if !t.token(tok, &t.lexer) {
-		return ledger.ReadOnly, true
+		return readOnly, true
 	}
 	return ledger.None, false
 }
 
-// firstWords judges a text by how its statements begin: a file that is to be loaded is not here, and what ends a
-// connection of production's would end another of the target's.
+// firstWords judges a text by how its statements begin. A file to load does not exist here, and a
+// KILL would end an unrelated connection of the target.
 func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
 	switch {
-	case tok == badToken: // what follows is not read
+	case tok == badToken: // the rest cannot be read
 		return ledger.None, true
 	case tok == endToken:
 		t.judge = judge{schema: t.schema}
@@ -81,7 +81,7 @@ func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
 		if tok == otherToken && t.lexer.char == '(' {
 			return ledger.None, false
 		}
-		t.kind = reads // what it does is the target's matter
+		t.kind = reads // whatever it does, it goes to the target
 		if tok != wordToken {
 			break
 		}
@@ -93,11 +93,11 @@ func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
 			t.kind, t.words, t.raw = using, 2, true
 			return ledger.None, false
 		case "KILL", "SHUTDOWN":
-			return ledger.ServerCommand, true
+			return serverCommand, true
 		}
 	case loading:
 		if t.kind = reads; tok == wordToken && (string(word) == "DATA" || string(word) == "XML") {
-			return ledger.LoadData, true
+			return loadData, true
 		}
 	case using:
 		t.noteSchema(tok, &t.lexer)
@@ -106,7 +106,7 @@ func (t *text) firstWords(tok token) (why ledger.Reason, sure bool) {
 	return ledger.None, !t.several
 }
 
-// beginText begins to judge the text of a command, of which head has come.
+// beginText begins to judge the text of a command whose first bytes are head.
 func (c *Client) beginText(head []byte) {
 	c.fate = reading
 	at := 1
@@ -119,10 +119,11 @@ func (c *Client) beginText(head []byte) {
 	c.readText(head[at:])
 }
 
-// severalMost is how much of a text is held back to look for more statements in it. With ReadOnly it is all.
+// severalMost is how many bytes of a text are held back in search of further statements. With
+// ReadOnly all are held back.
 const severalMost = 1 << 20
 
-// readText goes on with it.
+// readText judges more of the text.
 func (c *Client) readText(p []byte) {
 	why, sure := c.text.read(p)
 	if sure || !c.opt.ReadOnly && c.pending > severalMost {
@@ -132,7 +133,7 @@ func (c *Client) readText(p []byte) {
 
 func (c *Client) textJudged(why ledger.Reason) {
 	if why != ledger.None {
-		c.leave(why)
+		c.leaveOut(why)
 		return
 	}
 	c.fate = passed
@@ -141,5 +142,5 @@ func (c *Client) textJudged(why ledger.Reason) {
 	}
 }
 
-// endText judges a text that is over.
+// endText judges a text that has ended.
 func (c *Client) endText() { c.textJudged(c.text.end()) }

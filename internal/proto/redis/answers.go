@@ -7,26 +7,27 @@ import (
 // maxDepth bounds how deep a reply may be nested.
 const maxDepth = 16
 
-// Answers reads a server's replies: see proto.Answers. Of errors it tells Failed.
+// Answers reads a server's replies: see proto.Answers. Error replies are Failed; there is no
+// Status.
 type Answers struct {
 	line   liner
-	at     uint64 // the offset of the next byte
-	began  uint64 // of the reply
-	bulk   uint64 // bytes of a bulk string and its CRLF that are to come
+	at     uint64 // offset of the next byte
+	began  uint64 // offset of the reply's first byte
+	bulk   uint64 // bytes of a bulk string and its CRLF that follow
 	depth  int
-	left   [maxDepth]int64 // elements to come, at each depth
+	left   [maxDepth]int64 // elements that follow, at each depth
 	inside bool            // a reply has begun
 	failed bool
-	pushed bool // what has begun was sent unasked
+	pushed bool // it is a push: no command has asked for it
 	over   bool
 }
 
 var _ proto.Answers = (*Answers)(nil)
 
-// NewAnswers returns a reader of the replies that follow.
+// NewAnswers returns a reader of the replies from the next on.
 func NewAnswers() *Answers { return &Answers{} }
 
-// Expect is of proto.Answers: commands have no hints.
+// Expect is of proto.Answers: no command has a hint.
 func (a *Answers) Expect(uint64, proto.Hint) {}
 
 // Feed is of proto.Answers.
@@ -59,14 +60,14 @@ func (a *Answers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, error) {
 	return out, nil
 }
 
-// element takes the line that an element begins with.
+// element reads the line that an element begins with.
 func (a *Answers) element(head []byte, whole bool) error {
 	if len(head) == 0 {
 		return lost("reply", head)
 	}
 	top := a.depth == 0
 	switch kind := head[0]; kind {
-	case '+', ':', '_', '#', ',', '(': // the line is all
+	case '+', ':', '_', '#', ',', '(': // the line is the element
 		return nil
 	case '-':
 		a.failed = a.failed || top
@@ -90,7 +91,7 @@ func (a *Answers) element(head []byte, whole bool) error {
 			n *= 2
 		}
 		if kind == '|' {
-			n++ // attributes stand before what they are about
+			n++ // the element that the attributes describe follows them
 		}
 		if kind == '>' && top {
 			a.pushed = true
@@ -101,7 +102,7 @@ func (a *Answers) element(head []byte, whole bool) error {
 		if a.depth == maxDepth {
 			return lost("nesting", head)
 		}
-		a.left[a.depth] = n + 1 // done takes one for the line
+		a.left[a.depth] = n + 1 // done subtracts one for the line
 		a.depth++
 		return nil
 	default:
@@ -109,7 +110,7 @@ func (a *Answers) element(head []byte, whole bool) error {
 	}
 }
 
-// done ends an element, and the reply if it was the last.
+// done ends an element, and appends the reply if this was the last of it.
 func (a *Answers) done(out []proto.Answer) []proto.Answer {
 	for a.depth > 0 {
 		if a.left[a.depth-1]--; a.left[a.depth-1] > 0 {
@@ -144,7 +145,7 @@ func (a *Answers) Skip(n uint64, out []proto.Answer) []proto.Answer {
 	return out
 }
 
-// Kept is of proto.Answers: no reply's bytes are wanted.
+// Kept is of proto.Answers: no hint has Keep.
 func (a *Answers) Kept() bool { return false }
 
 // Close is of proto.Answers.

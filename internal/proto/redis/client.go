@@ -2,10 +2,10 @@ package redis
 
 import "tcpcopy/internal/proto"
 
-// wordLen is how much of each of a command's first words is kept: as long as any that matters.
+// wordLen is how many bytes of a word are kept: no word that matters is longer.
 const wordLen = 24
 
-// word is the beginning of an argument.
+// word holds the beginning of an argument.
 type word struct {
 	len int
 	buf [wordLen]byte
@@ -18,7 +18,7 @@ func (w *word) add(p []byte) {
 	w.len += len(p)
 }
 
-// is says whether the word is the upper case s, in any case.
+// is reports whether the word equals s, which is in upper case, in any case.
 func (w *word) is(s string) bool {
 	if w.len != len(s) {
 		return false
@@ -38,14 +38,14 @@ func (w *word) is(s string) bool {
 // reader finds commands.
 type reader struct {
 	line  liner
-	args  int64   // of the command under way; 0 between two, -1 if an inline one's are not known
-	arg   int64   // how many of them are whole
-	bulk  int64   // bytes of the argument and its CRLF that are to come
-	words [3]word // the command's name, and what follows it
-	empty bool    // what has ended is no command
+	args  int64   // arguments of the present command; 0 between two, -1 if not known (inline)
+	arg   int64   // those of them that are whole
+	bulk  int64   // bytes of the argument and its CRLF that follow
+	words [3]word // the command's name, and the arguments behind it
+	empty bool    // what has ended is no command: an empty line or array
 }
 
-// step takes some of p; done says that a command, or an empty line, ends there.
+// step reads some of p, and reports whether a command, or an empty line, ends there.
 func (r *reader) step(p []byte) (used int, done bool, err error) {
 	if r.bulk > 0 {
 		n := int(min(r.bulk, int64(len(p))))
@@ -77,7 +77,7 @@ func (r *reader) step(p []byte) (used int, done bool, err error) {
 	return used, false, nil
 }
 
-// begin takes the first line of a command.
+// begin reads the first line of a command.
 func (r *reader) begin(head []byte, whole bool) (done bool, err error) {
 	r.arg, r.empty = 0, false
 	for i := range r.words {
@@ -98,23 +98,23 @@ func (r *reader) begin(head []byte, whole bool) (done bool, err error) {
 	return true, err
 }
 
-// end makes ready for the next command.
+// end prepares for the next command.
 func (r *reader) end() { r.args, r.arg = 0, 0 }
 
-// Client reads a client's commands, and changes nothing: see proto.Client.
+// Client reads a client's commands and changes nothing: see proto.Client.
 type Client struct {
 	reader
-	off   bool // CLIENT REPLY OFF
-	skip  bool // CLIENT REPLY SKIP: the next has no reply
-	multi bool // MULTI
+	off   bool // after CLIENT REPLY OFF
+	skip  bool // after CLIENT REPLY SKIP: the next command has no reply
+	multi bool // after MULTI
 }
 
 var _ proto.Client = (*Client)(nil)
 
-// NewClient returns a reader for one session.
+// NewClient returns a reader for one session that changes nothing.
 func NewClient() *Client { return &Client{} }
 
-// Edits is of proto.Client: the copy's bytes are the client's.
+// Edits is of proto.Client: it returns false.
 func (c *Client) Edits() bool { return false }
 
 // Begin is of proto.Client.
@@ -142,12 +142,13 @@ func (c *Client) Feed(p []byte, _ uint64, out *proto.Out) error {
 	return nil
 }
 
-// reply is what follows the command that has ended.
+// reply returns what follows the command that has ended.
 func (c *Client) reply() proto.Reply {
 	skip := c.skip
 	c.skip = false
 	switch n := &c.words[0]; {
-	case n.is("SUBSCRIBE"), n.is("PSUBSCRIBE"), n.is("SSUBSCRIBE"), n.is("UNSUBSCRIBE"), n.is("PUNSUBSCRIBE"),
+	case n.is("SUBSCRIBE"), n.is("PSUBSCRIBE"), n.is("SSUBSCRIBE"), n.is("UNSUBSCRIBE"),
+		n.is("PUNSUBSCRIBE"),
 		n.is("SUNSUBSCRIBE"), n.is("MONITOR"), n.is("SYNC"), n.is("PSYNC"):
 		return proto.Push
 	case n.is("CLIENT") && c.words[1].is("REPLY"):
@@ -165,12 +166,12 @@ func (c *Client) reply() proto.Reply {
 	return proto.One
 }
 
-// clientReply is what follows CLIENT REPLY, which says what follows from then on. skip says that the command
-// before it was CLIENT REPLY SKIP.
+// clientReply returns what follows CLIENT REPLY, which also sets what follows later commands. skip
+// reports whether the command before was CLIENT REPLY SKIP.
 func (c *Client) clientReply(skip bool) proto.Reply {
 	how := &c.words[2]
 	switch {
-	case c.multi || c.args < 0: // it takes effect with EXEC, if then; how it goes on is anybody's guess
+	case c.multi || c.args < 0: // it takes effect with EXEC, or not at all: that is not followed
 		return proto.Switch
 	case c.args == 3 && how.is("ON"):
 		c.off = false
@@ -188,13 +189,13 @@ func (c *Client) clientReply(skip bool) proto.Reply {
 	}
 }
 
-// Kept is of proto.Client: no reply's bytes are asked for.
+// Kept is of proto.Client: no hint has Keep.
 func (c *Client) Kept([]byte, *proto.Out) error { return nil }
 
 // Holds is of proto.Client.
 func (c *Client) Holds() bool { return false }
 
-// Expects is of proto.Client: there are no interim answers.
+// Expects is of proto.Client: the protocol has no interim answers.
 func (c *Client) Expects() bool { return false }
 
 // Server is of proto.Client.

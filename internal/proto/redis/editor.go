@@ -12,30 +12,31 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// Rules say what a copy changes. The zero value leaves everything as it is.
+// Rules are the settings of Redis: what a copy leaves out and changes. The zero value changes
+// nothing.
 type Rules struct {
 	Deny     []string // commands that do not reach the target, in upper case
-	User     string   // with Password: how to log in; empty: the server's default user
-	Password string   // empty: clients log in as they did at production
+	User     string   // to log in with Password as; empty: the server's default user
+	Password string   // empty: the clients' own logins are sent
 }
 
-// Empty says that the rules change nothing.
-func (r *Rules) Empty() bool { return len(r.Deny) == 0 && r.Password == "" }
-
-// ParseDeny reads commands, separated by commas.
+// ParseDeny parses a list of commands with commas, and returns them in upper case.
 func ParseDeny(s string) ([]string, error) {
 	var all []string
 	for name := range strings.SplitSeq(s, ",") {
 		name = strings.ToUpper(strings.TrimSpace(name))
-		if name == "" || len(name) > wordLen || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
-			return nil, fmt.Errorf("redis: command %q: wanted names of Redis commands, such as FLUSHALL,FLUSHDB,CONFIG", name)
+		if name == "" || len(name) > wordLen || strings.Trim(name,
+			"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+			return nil, fmt.Errorf("redis: command %q: wanted names of Redis commands, such as "+
+				"FLUSHALL,FLUSHDB,CONFIG", name)
 		}
 		all = append(all, name)
 	}
 	return all, nil
 }
 
-// ParseAuth reads USER:PASSWORD. The user may be empty: the server's default. Its errors do not quote the text.
+// ParseAuth parses USER:PASSWORD. The user may be empty, for the server's default user. An error
+// does not quote s.
 func ParseAuth(s string) (user, password string, err error) {
 	user, password, ok := strings.Cut(s, ":")
 	if !ok || password == "" || len(s) > maxLogin/4 {
@@ -44,39 +45,40 @@ func ParseAuth(s string) (user, password string, err error) {
 	return user, password, nil
 }
 
-// maxLogin bounds a command that logs in, in bytes: it is kept until it is whole.
+// maxLogin bounds a command that logs in, in bytes. It is collected until it is whole.
 const maxLogin = 4 << 10
 
-// keepRoom is how much room for a command is kept between two.
+// keepRoom is the capacity of a buffer that is kept between commands, in bytes.
 const keepRoom = 128
 
-// Editor is a Client that leaves commands out, and logs in with another password, as its Rules say.
+// Editor is a Client that leaves commands out and logs in according to its Rules.
 type Editor struct {
 	rules  *Rules
 	client Client
-	held   int    // bytes of the command under way that nothing is decided of
-	text   []byte // of those: the bytes themselves, as far as a login may be
+	held   int    // bytes of the present command that no step has taken
+	text   []byte // those bytes, up to maxLogin, as long as the command may be a login
 	fate   fate
 }
 
+// fate is what becomes of a command.
 type fate uint8
 
 const (
 	undecided fate = iota
-	goes
-	stays
-	login // it is replaced when it is whole
+	goes           // to the target
+	stays          // it is left out
+	login          // it is replaced when it is whole
 )
 
 var _ proto.Client = (*Editor)(nil)
 
-// NewEditor returns a reader for one session. The rules are shared, and do not change.
+// NewEditor returns a reader for one session. The rules are shared, and must not change.
 func NewEditor(rules *Rules) *Editor { return &Editor{rules: rules} }
 
 // Edits is of proto.Client.
 func (e *Editor) Edits() bool { return true }
 
-// Begin is of proto.Client: where there is a password the copy logs in before anything else.
+// Begin is of proto.Client: if there is a password, the copy logs in first.
 func (e *Editor) Begin(_ bool, out *proto.Out) error {
 	*e = Editor{rules: e.rules, text: e.text[:0]}
 	if e.rules.Password != "" {
@@ -114,7 +116,8 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 		if e.rules.Password != "" && (e.fate == undecided || e.fate == login) {
 			if len(e.text)+used > maxLogin {
 				if e.fate == login {
-					return fmt.Errorf("redis: %w: a login of more than %d bytes", proto.ErrLost, maxLogin)
+					return fmt.Errorf("redis: %w: a login of more than %d bytes", proto.ErrLost,
+						maxLogin)
 				}
 			} else {
 				e.text = append(e.text, p[:used]...)
@@ -141,7 +144,7 @@ func (e *Editor) Feed(p []byte, _ uint64, out *proto.Out) error {
 	return nil
 }
 
-// decide says what becomes of a command whose name is known.
+// decide returns the fate of a command whose name is known.
 func (e *Editor) decide() fate {
 	name := &e.client.words[0]
 	switch {
@@ -172,7 +175,7 @@ func (e *Editor) end(out *proto.Out) error {
 		out.Refuse(ledger.Denied)
 	default:
 		out.Request(proto.Request{Reply: c.reply()})
-		if e.rules.Password != "" && c.words[0].is("RESET") { // which logs out
+		if e.rules.Password != "" && c.words[0].is("RESET") { // RESET logs out
 			out.Replace(0, e.rules.auth(nil))
 			out.Request(proto.Request{})
 		}
@@ -184,7 +187,7 @@ func (e *Editor) end(out *proto.Out) error {
 	return nil
 }
 
-// login is the command under way with the user and the password of the rules.
+// login returns the present command with the user and the password of the rules.
 func (e *Editor) login() ([]byte, error) {
 	if e.client.words[0].is("AUTH") {
 		return e.rules.auth(nil), nil
@@ -193,7 +196,7 @@ func (e *Editor) login() ([]byte, error) {
 	if len(words) == 0 {
 		return nil, lost("login", e.text)
 	}
-	for i := 2; i < len(words); i += 2 { // behind the version: AUTH user password, SETNAME name
+	for i := 2; i < len(words); i += 2 { // after the version: AUTH user password, SETNAME name
 		if strings.EqualFold(words[i], "AUTH") && i+2 < len(words) {
 			words[i+1], words[i+2] = cmp.Or(e.rules.User, "default"), e.rules.Password
 			break
@@ -202,7 +205,7 @@ func (e *Editor) login() ([]byte, error) {
 	return appendArray(nil, words...), nil
 }
 
-// split is the words of a whole command.
+// split returns the words of a whole command; nil if it has none that can be read.
 func split(text []byte) (words []string) {
 	var r reader
 	if len(text) > 0 && text[0] != '*' {
@@ -229,13 +232,13 @@ func split(text []byte) (words []string) {
 	return words
 }
 
-// Kept is of proto.Client: no reply's bytes are asked for.
+// Kept is of proto.Client: no hint has Keep.
 func (e *Editor) Kept([]byte, *proto.Out) error { return nil }
 
 // Holds is of proto.Client.
 func (e *Editor) Holds() bool { return false }
 
-// Expects is of proto.Client: there are no interim answers.
+// Expects is of proto.Client: the protocol has no interim answers.
 func (e *Editor) Expects() bool { return false }
 
 // Server is of proto.Client.

@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// edited feeds a client's bytes in pieces, and returns what goes to the target, with | where a command ends
-// and ! where one was left out.
+// edited feeds a client's bytes in pieces, and returns what goes to the target, with | where a
+// command ends and ! where one was left out.
 func edited(rules *Rules, text string, cuts ...int) (string, error) {
 	e := NewEditor(rules)
 	var sent strings.Builder
@@ -47,29 +47,44 @@ func TestEditor(t *testing.T) {
 		rules      Rules
 		text, want string
 	}{
-		{"denied", Rules{Deny: []string{"FLUSHALL"}}, set + array("flushall", "async") + set, set + "|!" + set + "|"},
+		{"denied", Rules{Deny: []string{"FLUSHALL"}}, set + array("flushall", "async") + set,
+			set + "|!" + set + "|"},
 		{"denied inline", Rules{Deny: []string{"FLUSHALL"}}, "FLUSHALL\r\nPING\r\n", "!PING\r\n|"},
-		{"denied inline, in quotes", Rules{Deny: []string{"FLUSHALL"}}, " FL\"\\x55shALL\" now\nPING\r\n", "!PING\r\n|"},
-		{"a longer name", Rules{Deny: []string{"FLUSHALL"}}, array("FLUSHALLL"), array("FLUSHALLL") + "|"},
-		{"within MULTI", Rules{Deny: []string{"DEL"}}, array("MULTI") + array("DEL", "a") + array("EXEC"),
+		{"denied inline, in quotes", Rules{Deny: []string{"FLUSHALL"}},
+			" FL\"\\x55shALL\" now\nPING\r\n", "!PING\r\n|"},
+		{"a longer name", Rules{Deny: []string{"FLUSHALL"}}, array("FLUSHALLL"),
+			array("FLUSHALLL") + "|"},
+		{"within MULTI", Rules{Deny: []string{"DEL"}}, array("MULTI") + array("DEL", "a") +
+			array("EXEC"),
 			array("MULTI") + "|!" + array("EXEC") + "|"},
 		{"nothing logs in, the copy does", Rules{Password: "secret"}, set, auth + set + "|"},
-		{"a login", Rules{Password: "secret"}, array("AUTH", "old") + set, auth + auth + set + "|"},
-		{"a login with a user", Rules{User: "bob", Password: "secret"}, array("auth", "alice", "old"),
+		{"a login", Rules{Password: "secret"}, array("AUTH", "old") + set,
+			auth + auth + set + "|"},
+		{"a login with a user", Rules{User: "bob", Password: "secret"},
+			array("auth", "alice", "old"),
 			strings.Repeat(array("AUTH", "bob", "secret")+"|", 2)},
 		{"a login, inline", Rules{Password: "secret"}, "AUTH old\r\n", auth + auth},
-		{"HELLO", Rules{Password: "secret"}, array("HELLO", "3"), auth + array("HELLO", "3") + "|"},
-		{"HELLO with a login", Rules{Password: "secret"}, array("HELLO", "3", "AUTH", "default", "old", "SETNAME", "x"),
+		{"HELLO", Rules{Password: "secret"}, array("HELLO", "3"),
+			auth + array("HELLO", "3") + "|"},
+		{"HELLO with a login", Rules{Password: "secret"},
+			array("HELLO", "3", "AUTH", "default", "old", "SETNAME", "x"),
 			auth + array("HELLO", "3", "AUTH", "default", "secret", "SETNAME", "x") + "|"},
-		{"HELLO with a name that looks like a login", Rules{Password: "secret"}, array("HELLO", "3", "SETNAME", "AUTH", "auth", "a", "b"),
+		{"HELLO with a name that looks like a login", Rules{Password: "secret"},
+			array("HELLO", "3", "SETNAME", "AUTH", "auth", "a", "b"),
 			auth + array("HELLO", "3", "SETNAME", "AUTH", "auth", "default", "secret") + "|"},
-		{"HELLO with a login, inline", Rules{User: "bob", Password: "secret"}, "hello 3 auth \"a b\" c\r\n",
-			array("AUTH", "bob", "secret") + "|" + array("hello", "3", "auth", "bob", "secret") + "|"},
-		{"RESET logs out", Rules{Password: "secret"}, array("RESET") + set, auth + array("RESET") + "|" + auth + set + "|"},
-		{"RESET without a login", Rules{Deny: []string{"X"}}, array("RESET"), array("RESET") + "|"},
-		{"a long command is no login", Rules{Password: "secret"}, array("SET", "a", strings.Repeat("x", 3000)),
+		{"HELLO with a login, inline", Rules{User: "bob", Password: "secret"},
+			"hello 3 auth \"a b\" c\r\n",
+			array("AUTH", "bob", "secret") + "|" + array("hello", "3", "auth", "bob", "secret") +
+				"|"},
+		{"RESET logs out", Rules{Password: "secret"}, array("RESET") + set,
+			auth + array("RESET") + "|" + auth + set + "|"},
+		{"RESET without a login", Rules{Deny: []string{"X"}}, array("RESET"),
+			array("RESET") + "|"},
+		{"a long command is no login", Rules{Password: "secret"},
+			array("SET", "a", strings.Repeat("x", 3000)),
 			auth + array("SET", "a", strings.Repeat("x", 3000)) + "|"},
-		{"empty commands", Rules{Deny: []string{"X"}}, "\r\n*0\r\n" + set, "\r\n*0\r\n" + set + "|"},
+		{"empty commands", Rules{Deny: []string{"X"}}, "\r\n*0\r\n" + set,
+			"\r\n*0\r\n" + set + "|"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := edited(&c.rules, c.text)
@@ -84,7 +99,7 @@ func TestEditor(t *testing.T) {
 	}
 }
 
-// What cannot be a login is not kept, however long its name is.
+// A command that cannot be a login is not collected, however long its name is.
 func TestEditorKeepsLittle(t *testing.T) {
 	e := NewEditor(&Rules{Deny: []string{"FLUSHALL"}, Password: "secret"})
 	var out proto.Out
@@ -92,7 +107,8 @@ func TestEditorKeepsLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	passed := 0
-	for _, p := range []string{"*1\r\n$100000\r\n", strings.Repeat("x", 30), strings.Repeat("x", 5000)} {
+	for _, p := range []string{"*1\r\n$100000\r\n", strings.Repeat("x", 30),
+		strings.Repeat("x", 5000)} {
 		out.Reset()
 		if err := e.Feed([]byte(p), 0, &out); err != nil {
 			t.Fatal(err)
@@ -102,24 +118,27 @@ func TestEditorKeepsLittle(t *testing.T) {
 		}
 	}
 	if want := 13 + 30 + 5000; passed != want || cap(e.text) > maxLogin {
-		t.Errorf("%d bytes passed, %d kept, wanted %d, at most %d", passed, cap(e.text), want, maxLogin)
+		t.Errorf("%d bytes passed, %d kept, wanted %d, at most %d", passed, cap(e.text), want,
+			maxLogin)
 	}
 	if err := e.Begin(true, &out); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Feed([]byte("*2\r\n$4\r\nAUTH\r\n$100000\r\n"+strings.Repeat("x", 5000)), 0, &out); !errors.Is(err, proto.ErrLost) {
+	if err := e.Feed([]byte("*2\r\n$4\r\nAUTH\r\n$100000\r\n"+strings.Repeat("x", 5000)), 0,
+		&out); !errors.Is(err, proto.ErrLost) {
 		t.Errorf("a login of 5000 bytes: %v, wanted lost", err)
 	}
 }
 
-// However bytes are split, an editor makes the same of them, and nothing that is denied goes to the target.
+// An editor's output does not depend on how its input is split, and has nothing that is denied.
 func FuzzEditor(f *testing.F) {
 	for _, c := range commandTable {
 		if len(c.text) < 2000 {
 			f.Add([]byte(c.text), uint(7))
 		}
 	}
-	f.Add([]byte(array("HELLO", "3", "AUTH", "default", "old")+array("flushall")+"'AUTH' x\r\n"), uint(20))
+	f.Add([]byte(array("HELLO", "3", "AUTH", "default", "old")+array("flushall")+"'AUTH' x\r\n"),
+		uint(20))
 	rules := &Rules{Deny: []string{"FLUSHALL", "SET"}, User: "bob", Password: "secret"}
 	f.Fuzz(func(t *testing.T, text []byte, at uint) {
 		if len(text) == 0 {
@@ -167,7 +186,8 @@ func FuzzEditor(f *testing.F) {
 }
 
 func TestParseDeny(t *testing.T) {
-	if all, err := ParseDeny("flushall, Config"); err != nil || len(all) != 2 || all[0] != "FLUSHALL" || all[1] != "CONFIG" {
+	if all, err := ParseDeny("flushall, Config"); err != nil || len(all) != 2 ||
+		all[0] != "FLUSHALL" || all[1] != "CONFIG" {
 		t.Errorf("%q (%v)", all, err)
 	}
 	for _, s := range []string{"", "a,", "a b", "*"} {

@@ -2,8 +2,8 @@ package redis
 
 import "bytes"
 
-// inline takes the words that an inline command begins with, as the server splits them. head is its first bytes;
-// whole says that they are all of it. It returns how many words there are, -1 if that is not known.
+// inline splits an inline command into words, as the server does. head holds its first bytes, and
+// whole reports whether they are all. It returns the number of words, or -1 if that is not known.
 func (r *reader) inline(head []byte, whole bool) (words int, err error) {
 	for _, c := range head {
 		if c < ' ' && c != '\t' || c >= 0x7f || !whole && (c == '"' || c == '\'') {
@@ -17,7 +17,7 @@ func (r *reader) inline(head []byte, whole bool) (words int, err error) {
 			return 0, lost("quotes of an inline command", head)
 		}
 		if cut := len(after) == 0 && !whole; cut && words == 0 && len(word) <= wordLen {
-			return 0, lost("inline command", head) // what its name is cannot be told
+			return 0, lost("inline command", head) // its name was cut
 		} else if cut {
 			break // the word goes on
 		}
@@ -38,8 +38,8 @@ func (r *reader) inline(head []byte, whole bool) (words int, err error) {
 
 func trimSpace(p []byte) []byte { return bytes.TrimLeft(p, " \t") }
 
-// cutWord appends the first word of an inline command to dst: quotes may be around any part of it, and within
-// double ones there are escapes. ok is false for quotes that do not end, or do not end a word.
+// cutWord appends the first word of an inline command to dst. Quotes may enclose any part of it,
+// and double quotes have escapes. ok is false if quotes do not end, or end within a word.
 func cutWord(dst, p []byte) (word, rest []byte, ok bool) {
 	quote := byte(0)
 	for i := 0; i < len(p); i++ {
@@ -54,7 +54,8 @@ func cutWord(dst, p []byte) (word, rest []byte, ok bool) {
 		case c == quote:
 			rest = p[i+1:]
 			return dst, rest, len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t'
-		case c == '\\' && quote == '"' && i+3 < len(p) && p[i+1] == 'x' && hex(p[i+2]) < 16 && hex(p[i+3]) < 16:
+		case c == '\\' && quote == '"' && i+3 < len(p) && p[i+1] == 'x' && hex(p[i+2]) < 16 &&
+			hex(p[i+3]) < 16:
 			dst = append(dst, hex(p[i+2])<<4|hex(p[i+3]))
 			i += 3
 		case c == '\\' && i+1 < len(p) && (quote == '"' || p[i+1] == '\''):
@@ -67,7 +68,7 @@ func cutWord(dst, p []byte) (word, rest []byte, ok bool) {
 	return dst, nil, quote == 0
 }
 
-// unescape is what a character after a backslash stands for.
+// unescape returns what a character after a backslash stands for.
 func unescape(c, quote byte) byte {
 	if at := bytes.IndexByte([]byte("nrtba"), c); at >= 0 && quote == '"' {
 		return "\n\r\t\b\a"[at]
@@ -75,7 +76,7 @@ func unescape(c, quote byte) byte {
 	return c
 }
 
-// hex is the value of a hexadecimal digit; 16 if it is none.
+// hex returns the value of a hexadecimal digit; 16 if c is none.
 func hex(c byte) byte {
 	switch {
 	case '0' <= c && c <= '9':

@@ -7,19 +7,21 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// lineHead is how much of a line is kept: its type and a number, or the first words of an inline command.
+// lineHead is how many bytes of a line are kept: its type and a number, or the first words of an
+// inline command.
 const lineHead = 64
 
 // liner cuts a stream into lines, however it is split, and keeps the first bytes of each.
 type liner struct {
-	len  int
-	cr   bool // the last byte was a CR
-	crlf bool // the line that has ended did so with CR and LF
+	len  int  // of the unfinished line
+	cr   bool // its last byte is a CR
+	crlf bool // the last whole line ended with CR and LF
 	buf  [lineHead]byte
 }
 
-// next takes bytes up to the end of the line that is under way; ok says that head is the first bytes of a
-// whole line, which hold until the next call, and whole that they are all of it.
+// next reads up to the end of the unfinished line, and returns how many bytes it used. If ok, the
+// line is whole, and head holds its first bytes, valid until the next call; whole reports whether
+// they are all.
 func (l *liner) next(p []byte) (head []byte, whole bool, used int, ok bool, err error) {
 	i := bytes.IndexByte(p, '\n')
 	n := i
@@ -27,9 +29,10 @@ func (l *liner) next(p []byte) (head []byte, whole bool, used int, ok bool, err 
 		n = len(p)
 	}
 	if l.len+n > maxLine {
-		return nil, false, 0, false, fmt.Errorf("redis: %w: a line of more than %d bytes", proto.ErrLost, maxLine)
+		return nil, false, 0, false, fmt.Errorf("redis: %w: a line of more than %d bytes",
+			proto.ErrLost, maxLine)
 	}
-	if l.len == 0 && i >= 0 { // all of it is here
+	if l.len == 0 && i >= 0 { // the whole line is in p
 		text := cutCR(p[:i])
 		l.crlf = len(text) < i
 		return text[:min(len(text), lineHead)], len(text) <= lineHead, i + 1, true, nil

@@ -37,7 +37,7 @@ func reply(t *rapid.T, depth int) string {
 	}
 }
 
-// Replies end, and fail, where redcon says.
+// Replies end, and fail, as redcon reads them.
 func TestRepliesOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
@@ -76,12 +76,13 @@ func TestRepliesOracle(t *testing.T) {
 	})
 }
 
-// Commands end where redcon says.
+// Commands end where redcon ends them.
 func TestCommandsOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all strings.Builder
 		for range rapid.IntRange(1, 6).Draw(t, "commands") {
-			words := rapid.SliceOfN(rapid.StringOfN(rapid.RuneFrom([]rune("aZ\r\n*$ 1")), 1, 40, -1), 1, 5).Draw(t, "words")
+			words := rapid.SliceOfN(rapid.StringOfN(rapid.RuneFrom([]rune("aZ\r\n*$ 1")), 1, 40,
+				-1), 1, 5).Draw(t, "words")
 			all.WriteString(array(words...))
 		}
 		var want []string
@@ -100,7 +101,7 @@ func TestCommandsOracle(t *testing.T) {
 	})
 }
 
-// However bytes are split, commands end at the same places.
+// Where commands end does not depend on how the input is split.
 func FuzzCommands(f *testing.F) {
 	for _, c := range commandTable {
 		if len(c.text) < 2000 {
@@ -119,7 +120,7 @@ func FuzzCommands(f *testing.F) {
 	})
 }
 
-// However bytes are split or skipped, replies end at the same places.
+// Where replies end does not depend on how the input is split or skipped.
 func FuzzReplies(f *testing.F) {
 	for _, c := range replyTable {
 		f.Add([]byte(c.text), uint(7))
@@ -132,7 +133,8 @@ func FuzzReplies(f *testing.F) {
 		for _, skip := range []bool{false, true} {
 			split, again := replies(string(text), skip, int(at%uint(len(text))))
 			if (err == nil) != (again == nil) || fmt.Sprint(whole) != fmt.Sprint(split) {
-				t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split, again)
+				t.Fatalf("%q (%v); split at %d %q (%v)", whole, err, at%uint(len(text)), split,
+					again)
 			}
 		}
 	})

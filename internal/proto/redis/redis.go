@@ -1,8 +1,10 @@
-// Package redis knows the Redis serialization protocol, RESP2 and RESP3: where commands and replies end, and,
-// where it is told to, which commands a copy leaves out, and with which password it logs in.
+// Package redis reads the Redis serialization protocol, RESP2 and RESP3: where commands and
+// replies end. If its options ask for it, it leaves commands out, and logs in with another
+// password.
 //
-// Replies tell their own length, so nothing has to be known of a command to find the end of its reply. From
-// SUBSCRIBE, MONITOR and the like on, the server speaks unasked, and nothing waits for it.
+// A reply's length follows from the reply alone, so that its reader needs no hints. After
+// SUBSCRIBE, MONITOR and the like the server sends without being asked, and no command waits for
+// it.
 package redis
 
 import (
@@ -12,17 +14,18 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// Bounds, as the server has them.
+// Bounds, the same as the server's.
 const (
-	maxLine = 64 << 10  // an inline command, a simple reply
-	maxArgs = 1 << 20   // of a command
-	maxBulk = 512 << 20 // one argument
+	maxLine = 64 << 10  // bytes of an inline command or a simple reply
+	maxArgs = 1 << 20   // arguments of a command
+	maxBulk = 512 << 20 // bytes of one argument
 )
 
-// Recognise looks at the first bytes that the client, and production's server, have sent. Only commands in
-// the form of arrays are taken for Redis's: an inline command is any line.
+// Recognise recognises Redis by a command in the form of an array. An inline command could be any
+// line.
 func Recognise(client, server []byte) proto.Verdict {
-	if len(server) > 0 && (len(client) == 0 || strings.IndexByte("+-:$*_#,(!=%~>|", server[0]) < 0) {
+	if len(server) > 0 && (len(client) == 0 ||
+		strings.IndexByte("+-:$*_#,(!=%~>|", server[0]) < 0) {
 		return proto.No
 	}
 	var c Client
@@ -40,8 +43,8 @@ func Recognise(client, server []byte) proto.Verdict {
 	}
 }
 
-// number reads a decimal number of at most 18 digits, perhaps negative, as the server does: without a sign or
-// zeros that it does not need.
+// number parses a decimal number of at most 18 digits. Like the server, it refuses a plus sign and
+// leading zeros.
 func number(p []byte) (n int64, ok bool) {
 	minus := len(p) > 1 && p[0] == '-'
 	if minus {

@@ -37,7 +37,7 @@ func commands(text string, cuts ...int) (found []string, err error) {
 	return found, err
 }
 
-// array is a command as clients send it.
+// array returns a command as clients send it.
 func array(words ...string) string {
 	s := fmt.Sprintf("*%d\r\n", len(words))
 	for _, w := range words {
@@ -53,33 +53,45 @@ var commandTable = []struct {
 	lost bool
 }{
 	{"PING", array("PING"), []string{"14 reply 0"}, false},
-	{"pipelined", array("SET", "a", "b") + array("GET", "a"), []string{"27 reply 0", "47 reply 0"}, false},
-	{"an argument with line ends", array("SET", "a", "x\r\n*1\r\n"), []string{"33 reply 0"}, false},
+	{"pipelined", array("SET", "a", "b") + array("GET", "a"), []string{"27 reply 0", "47 reply 0"},
+		false},
+	{"an argument with line ends", array("SET", "a", "x\r\n*1\r\n"), []string{"33 reply 0"},
+		false},
 	{"an empty argument", array("SET", "a", ""), []string{"26 reply 0"}, false},
 	{"inline", "PING\r\nset a b\n", []string{"6 reply 0", "14 reply 0"}, false},
 	{"empty lines and arrays", "\r\n*0\r\n*-1\r\n" + array("PING"), []string{"25 reply 0"}, false},
 	{"subscribe", array("subscribe", "a"), []string{"26 reply 2"}, false},
 	{"MONITOR", "MONITOR\r\n", []string{"9 reply 2"}, false},
-	{"SHUTDOWN, which has no reply but the end, or an error", array("SHUTDOWN"), []string{"18 reply 0"}, false},
-	{"replies off and on", array("CLIENT", "REPLY", "OFF") + array("PING") + array("client", "reply", "on") + array("PING"),
+	{"SHUTDOWN, which has no reply but the end, or an error", array("SHUTDOWN"),
+		[]string{"18 reply 0"}, false},
+	{"replies off and on", array("CLIENT", "REPLY", "OFF") + array("PING") + array("client",
+		"reply", "on") + array("PING"),
 		[]string{"36 reply 1", "50 reply 1", "85 reply 0", "99 reply 0"}, false},
 	{"the next reply skipped", array("CLIENT", "REPLY", "SKIP") + array("PING") + array("PING"),
 		[]string{"37 reply 1", "51 reply 1", "65 reply 0"}, false},
-	{"SKIP takes the next, whatever it is", array("CLIENT", "REPLY", "SKIP") + array("CLIENT", "REPLY", "x") + array("PING"),
+	{"SKIP takes the next, whatever it is", array("CLIENT", "REPLY", "SKIP") + array("CLIENT",
+		"REPLY", "x") + array("PING"),
 		[]string{"37 reply 1", "71 reply 1", "85 reply 0"}, false},
-	{"no SKIP while replies are off", array("CLIENT", "REPLY", "OFF") + array("CLIENT", "REPLY", "SKIP") + array("CLIENT", "REPLY", "ON") + array("PING"),
+	{"no SKIP while replies are off", array("CLIENT", "REPLY", "OFF") + array("CLIENT", "REPLY",
+		"SKIP") + array("CLIENT", "REPLY", "ON") + array("PING"),
 		[]string{"36 reply 1", "73 reply 1", "108 reply 0", "122 reply 0"}, false},
-	{"too many words for it", array("CLIENT", "REPLY", "OFF", "x") + array("PING"), []string{"43 reply 0", "57 reply 0"}, false},
+	{"too many words for it", array("CLIENT", "REPLY", "OFF", "x") + array("PING"),
+		[]string{"43 reply 0", "57 reply 0"}, false},
 	{"RESET has replies again", array("CLIENT", "REPLY", "OFF") + array("RESET") + array("PING"),
 		[]string{"36 reply 1", "51 reply 0", "65 reply 0"}, false},
-	{"replies off some time later", array("MULTI") + array("CLIENT", "REPLY", "OFF"), []string{"15 reply 0", "51 reply 3"}, false},
-	{"replies off after a transaction", array("MULTI") + array("EXEC") + array("CLIENT", "REPLY", "OFF"),
+	{"replies off some time later", array("MULTI") + array("CLIENT", "REPLY", "OFF"),
+		[]string{"15 reply 0", "51 reply 3"}, false},
+	{"replies off after a transaction", array("MULTI") + array("EXEC") + array("CLIENT", "REPLY",
+		"OFF"),
 		[]string{"15 reply 0", "29 reply 0", "65 reply 1"}, false},
 	{"inline in quotes", "\"MONI\\x54OR\"\r\n", []string{"14 reply 2"}, false},
 	{"inline in part in quotes", "  MON'ITOR' \n", []string{"13 reply 2"}, false},
-	{"inline, longer than what is looked at", "SET a " + strings.Repeat("b", 100) + "\n", []string{"107 reply 0"}, false},
-	{"inline, with a name longer than any", strings.Repeat("b", 100) + "\n", []string{"101 reply 0"}, false},
-	{"many arguments", "*1000\r\n" + strings.Repeat("$1\r\nx\r\n", 1000), []string{"7007 reply 0"}, false},
+	{"inline, longer than what is looked at", "SET a " + strings.Repeat("b", 100) + "\n",
+		[]string{"107 reply 0"}, false},
+	{"inline, with a name longer than any", strings.Repeat("b", 100) + "\n",
+		[]string{"101 reply 0"}, false},
+	{"many arguments", "*1000\r\n" + strings.Repeat("$1\r\nx\r\n", 1000), []string{"7007 reply 0"},
+		false},
 
 	{"a length that is none", "*1\r\n$x\r\n", nil, true},
 	{"a negative length", "*1\r\n$-1\r\n", nil, true},
@@ -93,7 +105,8 @@ var commandTable = []struct {
 	{"quotes without an end", "SET \"a\r\n", nil, true},
 	{"quotes within a word", "SET \"a\"b\r\n", nil, true},
 	{"a name far away", strings.Repeat(" ", lineHead) + "MONITOR\r\n", nil, true},
-	{"a name too far to be seen whole", strings.Repeat(" ", lineHead-7) + "MONITORING\r\n", nil, true},
+	{"a name too far to be seen whole", strings.Repeat(" ", lineHead-7) + "MONITORING\r\n", nil,
+		true},
 	{"quotes in a long line", "'MONITOR' " + strings.Repeat("b", 100) + "\n", nil, true},
 	{"a line without an end", strings.Repeat("x", maxLine+1), nil, true},
 }
@@ -111,12 +124,16 @@ func TestCommands(t *testing.T) {
 			if len(c.text) > 10000 {
 				return
 			}
-			eachSplit(t, c.text, c.want, c.lost, func(cuts ...int) ([]string, error) { return commands(c.text, cuts...) })
+			eachSplit(t, c.text, c.want, c.lost, func(cuts ...int) ([]string,
+				error) {
+				return commands(c.text, cuts...)
+			})
 		})
 	}
 }
 
-func eachSplit(t *testing.T, text string, want []string, lost bool, read func(cuts ...int) ([]string, error)) {
+func eachSplit(t *testing.T, text string, want []string, lost bool,
+	read func(cuts ...int) ([]string, error)) {
 	t.Helper()
 	var each []int
 	for i := 1; i < len(text); i++ {
@@ -161,16 +178,22 @@ var replyTable = []struct {
 	want []string
 	lost bool
 }{
-	{"simple", "+OK\r\n:12\r\n-ERR no\r\n", []string{"5: 5 bytes", "10: 5 bytes", "19: 9 bytes, failed"}, false},
-	{"bulk", "$5\r\nhello\r\n$-1\r\n$0\r\n\r\n", []string{"11: 11 bytes", "16: 5 bytes", "22: 6 bytes"}, false},
-	{"array", "*3\r\n:1\r\n$1\r\nx\r\n*-1\r\n+OK\r\n", []string{"20: 20 bytes", "25: 5 bytes"}, false},
+	{"simple", "+OK\r\n:12\r\n-ERR no\r\n", []string{"5: 5 bytes", "10: 5 bytes",
+		"19: 9 bytes, failed"}, false},
+	{"bulk", "$5\r\nhello\r\n$-1\r\n$0\r\n\r\n", []string{"11: 11 bytes", "16: 5 bytes",
+		"22: 6 bytes"}, false},
+	{"array", "*3\r\n:1\r\n$1\r\nx\r\n*-1\r\n+OK\r\n", []string{"20: 20 bytes", "25: 5 bytes"},
+		false},
 	{"empty array", "*0\r\n+OK\r\n", []string{"4: 4 bytes", "9: 5 bytes"}, false},
 	{"nested", "*2\r\n*1\r\n*2\r\n:1\r\n:2\r\n:3\r\n", []string{"24: 24 bytes"}, false},
 	{"an error within", "*2\r\n-ERR x\r\n+OK\r\n", []string{"17: 17 bytes"}, false},
 	{"RESP3", "%1\r\n+a\r\n:1\r\n~1\r\n#t\r\n,1.5\r\n(123\r\n_\r\n=6\r\ntxt:ab\r\n!3\r\nERR\r\n",
-		[]string{"12: 12 bytes", "20: 8 bytes", "26: 6 bytes", "32: 6 bytes", "35: 3 bytes", "47: 12 bytes", "56: 9 bytes, failed"}, false},
-	{"a push between two", "+OK\r\n>2\r\n+message\r\n$1\r\nx\r\n:1\r\n", []string{"5: 5 bytes", "30: 4 bytes"}, false},
-	{"attributes", "|1\r\n+ttl\r\n:3600\r\n$1\r\nx\r\n:1\r\n", []string{"24: 24 bytes", "28: 4 bytes"}, false},
+		[]string{"12: 12 bytes", "20: 8 bytes", "26: 6 bytes", "32: 6 bytes", "35: 3 bytes",
+			"47: 12 bytes", "56: 9 bytes, failed"}, false},
+	{"a push between two", "+OK\r\n>2\r\n+message\r\n$1\r\nx\r\n:1\r\n",
+		[]string{"5: 5 bytes", "30: 4 bytes"}, false},
+	{"attributes", "|1\r\n+ttl\r\n:3600\r\n$1\r\nx\r\n:1\r\n",
+		[]string{"24: 24 bytes", "28: 4 bytes"}, false},
 
 	{"HTTP", "HTTP/1.1 200 OK\r\n", nil, true},
 	{"an empty line", "\r\n", nil, true},
@@ -191,7 +214,10 @@ func TestReplies(t *testing.T) {
 				if !reflect.DeepEqual(got, c.want) {
 					t.Fatalf("found %q, wanted %q", got, c.want)
 				}
-				eachSplit(t, c.text, c.want, c.lost, func(cuts ...int) ([]string, error) { return replies(c.text, skip, cuts...) })
+				eachSplit(t, c.text, c.want, c.lost, func(cuts ...int) ([]string,
+					error) {
+					return replies(c.text, skip, cuts...)
+				})
 			}
 		})
 	}

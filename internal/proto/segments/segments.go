@@ -1,5 +1,5 @@
-// Package segments has a server's direction read as a protocol's answers where its segments are: on the way
-// that they take, perhaps out of order, repeated, or cut. It puts them in order for a proto.Follower.
+// Package segments reads a protocol's answers from captured segments of a server, which may be out
+// of order, repeated, or cut. It puts them in order for a proto.Follower.
 package segments
 
 import (
@@ -14,7 +14,7 @@ import (
 // maxBehind bounds the bytes of one connection that wait behind a hole.
 const maxBehind = 1 << 20
 
-// Follower reads one connection's answers. Where it has lost the server's bytes it is Over and Lost.
+// Follower reads one connection's answers. If it misses bytes of the server, it is Over and Lost.
 type Follower struct {
 	answers proto.Follower
 
@@ -22,36 +22,37 @@ type Follower struct {
 	fin    bool
 	base   seqnum.Value  // of the first byte, if based
 	next   seqnum.Value  // of the next byte in order
-	read   uint64        // bytes in order
+	read   uint64        // bytes read, in order
 	finAt  seqnum.Value  // where the server's direction ends, if fin
-	behind *reasm.Reader // what has come behind a hole; nil: nothing has
+	behind *reasm.Reader // data behind a hole; nil if there is no hole
 }
 
-// Follow begins to follow a connection, with a SYN of the server's or where Begin says.
+// Follow returns a Follower of a connection, which begins with the server's SYN or at Begin.
 func Follow(a proto.Answers) Follower { return Follower{answers: proto.Follow(a)} }
 
-// Over says that nothing more will be told.
+// Over reports whether nothing more will be found.
 func (f *Follower) Over() bool { return f.answers.Over() }
 
-// Lost says that the bytes could not be followed; Over is true then, too.
+// Lost reports whether the bytes could not be followed; then Over is true, too.
 func (f *Follower) Lost() bool { return f.answers.Lost() }
 
-// Expect is of proto.Answers.
+// Expect passes a Hint to the reader: see proto.Answers.
 func (f *Follower) Expect(request uint64, h proto.Hint) { f.answers.Expect(request, h) }
 
-// Begin says which the first byte's sequence number is.
+// Begin sets the sequence number of the first byte.
 func (f *Follower) Begin(base seqnum.Value) { f.based, f.base, f.next = true, base, base }
 
-// Base is the sequence number of the first byte, if it is known.
+// Base returns the sequence number of the first byte, if it is known.
 func (f *Follower) Base() (base seqnum.Value, known bool) { return f.base, f.based }
 
-// Read is how many bytes there were in order.
+// Read returns how many bytes were read, in order.
 func (f *Follower) Read() uint64 { return f.read }
 
-// Take takes a segment of the server's, and appends what is found. The bytes that are told of are the segment's,
-// or hold until the next call. What waits behind a hole is kept in buffers of the pool; scratch is room for
-// the reader's own list.
-func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+// Feed reads a segment of the server, and appends what is found. Bytes in out belong to the
+// segment, or are valid until the next call. Data behind a hole is kept in buffers of the pool.
+// scratch is memory for the reader's list.
+func (f *Follower) Feed(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told,
+	scratch *[]proto.Answer) []proto.Told {
 	switch {
 	case f.Over():
 		return out
@@ -63,7 +64,7 @@ func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	case !f.based && seg.Len == 0 && !seg.Flags.Has(packet.FIN):
 		return out
 	case !f.based || len(seg.Payload) < seg.Len:
-		f.Lose() // it began without us, or was cut
+		f.Lose() // the beginning is missing, or the segment was cut
 		return out
 	}
 	if seg.Flags.Has(packet.FIN) {
@@ -83,15 +84,17 @@ func (f *Follower) Take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, ou
 	return out
 }
 
-func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+func (f *Follower) feed(now mono.Time, p []byte, out []proto.Told,
+	scratch *[]proto.Answer) []proto.Told {
 	f.next = f.next.Add(len(p))
 	f.read += uint64(len(p))
 	return f.answers.Feed(now, p, out, scratch)
 }
 
-// reorder keeps what comes behind a hole until the hole is closed: a server sends again what it gets no
-// acknowledgment of.
-func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
+// reorder keeps data behind a hole until the hole is filled: the server retransmits what is not
+// acknowledged.
+func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chunk.Pool,
+	out []proto.Told, scratch *[]proto.Answer) []proto.Told {
 	if f.behind == nil {
 		if len(p) == 0 {
 			return out
@@ -112,7 +115,7 @@ func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chun
 		}
 		before := len(out)
 		out = f.feed(now, v, out, scratch)
-		for i := range out[before:] { // the buffer goes back
+		for i := range out[before:] { // the buffer goes back to the pool
 			if t := &out[before+i]; len(t.Bytes) > 0 {
 				t.Bytes = append([]byte(nil), t.Bytes...)
 			}
@@ -125,7 +128,7 @@ func (f *Follower) reorder(now mono.Time, seq seqnum.Value, p []byte, pool *chun
 	return out
 }
 
-// Kept is how much of the pool is in use for what waits behind a hole.
+// Kept returns how many bytes of the pool are in use for data behind a hole.
 func (f *Follower) Kept() int {
 	if f.behind == nil {
 		return 0
@@ -133,13 +136,13 @@ func (f *Follower) Kept() int {
 	return f.behind.Kept()
 }
 
-// Lose gives up: bytes are missing, or nobody has room for them.
+// Lose ends the reading because bytes are missing, or there is no room for them.
 func (f *Follower) Lose() {
 	f.answers.Lose()
 	f.Close()
 }
 
-// Close gives the buffers back.
+// Close returns the buffers to the pool.
 func (f *Follower) Close() {
 	if f.behind != nil {
 		f.behind.Close()

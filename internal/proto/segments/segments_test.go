@@ -13,7 +13,7 @@ import (
 	"tcpcopy/internal/proto/http1"
 )
 
-// part is a segment of the target's by the offset of its first byte; flags beside ACK.
+// part is a segment of the target: the offset of its first byte, and its flags besides ACK.
 type part struct {
 	off   int
 	text  string
@@ -31,13 +31,18 @@ func TestFollow(t *testing.T) {
 		parts []part
 		want  []string
 	}{
-		{"two holes", []part{synAck, {off: 30, text: reply[30:]}, {off: 10, text: reply[10:20]}, {off: 0, text: reply[:10]}, {off: 20, text: reply[20:30]}}, []string{"40"}},
-		{"a byte before the first", []part{synAck, {off: -1, text: "?"}, {off: 0, text: reply}}, []string{"40"}},
-		{"the end behind a hole", []part{synAck, {off: 19, text: "hi", flags: packet.FIN}, {off: 0, text: "HTTP/1.1 200 OK\r\n\r\n"}}, []string{"21"}},
-		{"an acknowledgment before it is known where it begins", []part{{off: 0}, synAck, {off: 0, text: reply}}, []string{"40"}},
+		{"two holes", []part{synAck, {off: 30, text: reply[30:]}, {off: 10, text: reply[10:20]},
+			{off: 0, text: reply[:10]}, {off: 20, text: reply[20:30]}}, []string{"40"}},
+		{"a byte before the first", []part{synAck, {off: -1, text: "?"}, {off: 0, text: reply}},
+			[]string{"40"}},
+		{"the end behind a hole", []part{synAck, {off: 19, text: "hi", flags: packet.FIN},
+			{off: 0, text: "HTTP/1.1 200 OK\r\n\r\n"}}, []string{"21"}},
+		{"an acknowledgment before it is known where it begins",
+			[]part{{off: 0}, synAck, {off: 0, text: reply}}, []string{"40"}},
 		{"begun before", []part{{off: 0, text: reply}}, []string{"lost"}},
 		{"cut", []part{synAck, {off: 0, text: reply, cut: 1}}, []string{"lost"}},
-		{"no HTTP", []part{synAck, {off: 0, text: reply + "220 smtp\r\n"}}, []string{"40", "lost"}},
+		{"no HTTP", []part{synAck, {off: 0, text: reply + "220 smtp\r\n"}},
+			[]string{"40", "lost"}},
 		{"too much behind a hole", func() []part {
 			all := []part{synAck}
 			for i := range 40 {
@@ -54,8 +59,9 @@ func TestFollow(t *testing.T) {
 			var scratch []proto.Answer
 			var got []string
 			for _, p := range tc.parts {
-				seg := packet.Segment{Seq: base.Add(p.off), Flags: packet.ACK | p.flags, Len: len(p.text), Payload: []byte(p.text[:len(p.text)-p.cut])}
-				out = f.Take(1, &seg, &pool, out[:0], &scratch)
+				seg := packet.Segment{Seq: base.Add(p.off), Flags: packet.ACK | p.flags,
+					Len: len(p.text), Payload: []byte(p.text[:len(p.text)-p.cut])}
+				out = f.Feed(1, &seg, &pool, out[:0], &scratch)
 				for i := range out {
 					got = append(got, fmt.Sprint(out[i].End))
 				}
@@ -74,14 +80,15 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Bytes that are wanted are told, though their buffers go back.
+// Kept bytes are valid although their buffers return to the pool.
 func TestFollowKept(t *testing.T) {
 	var pool chunk.Pool
 	f := Follow(&keeper{})
 	f.Begin(100)
 	var scratch []proto.Answer
 	seg := func(off int, s string) []proto.Told {
-		return f.Take(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK, Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
+		return f.Feed(1, &packet.Segment{Seq: seqnum.Value(100 + off), Flags: packet.ACK,
+			Len: len(s), Payload: []byte(s)}, &pool, nil, &scratch)
 	}
 	if out := seg(3, "def"); len(out) != 0 {
 		t.Errorf("told %+v behind a hole", out)
@@ -99,7 +106,7 @@ func TestFollowKept(t *testing.T) {
 	}
 }
 
-// keeper wants every byte.
+// keeper keeps every byte.
 type keeper struct{}
 
 func (*keeper) Expect(uint64, proto.Hint)                                 {}

@@ -1,8 +1,8 @@
-// Package afpacket captures the packets of this host's interfaces: source.Source over packet socket
-// rings that the kernel fills, one for all interfaces or one for each that is named.
+// Package afpacket captures the packets of this host's interfaces. It is a source.Source over
+// packet socket rings that the kernel fills: one for all interfaces, or one for each that is named.
 //
-// It copies nothing, starts no goroutine, and has no opinion about packets beyond the filter that it is
-// given. The engine opens it; its reader goroutine calls Next.
+// It copies no packet, starts no goroutine, and chooses packets by the filter that it is given
+// alone. The engine opens it; the engine's reader goroutine calls Next.
 package afpacket
 
 import (
@@ -27,28 +27,34 @@ const maxBatch = 512
 // rebindEvery is how often a ring whose interface is gone looks for it again.
 const rebindEvery = time.Second
 
-// Config says what to capture.
+// Config configures a capture.
 type Config struct {
-	Interfaces     []string // names; none, or "any": all there are and all that come, loopback too
+	// Interfaces are names; none, or "any": all, also those that come later, loopback included.
+	Interfaces     []string
 	Filter         []bpf.RawInstruction
-	IgnoreOutgoing bool // leave out packets that this host sends
-	Promiscuous    bool // named interfaces: also frames addressed to others
-	// Memory is the size of each ring in bytes; 0: 16 MB. It is rounded up to blocks of BlockSize, and made
-	// smaller where the kernel cannot give as much.
+	IgnoreOutgoing bool // do not capture packets that this host sends
+	Promiscuous    bool // named interfaces: capture also frames addressed to others
+	// Memory is the size of each ring in bytes; 0: 16 MB. It is rounded up to blocks of BlockSize,
+	// and is less if the kernel cannot give as much.
 	Memory int
-	// BlockSize is in bytes; 0: 128 KB, the least, or twice the largest frame that an interface may hand
-	// up (BIG TCP). A frame larger than a block is cut.
+	// BlockSize is in bytes; 0: 128 KB, the least, or twice the largest frame of an interface (BIG
+	// TCP). A frame larger than a block is cut. Larger blocks hold less of a burst unless it fills
+	// each within BlockTimeout: see sys.DefaultBlockSize.
 	BlockSize int
-	// BlockTimeout is how long a frame may wait for more to come; 0: 3 ms. The reader may pause for as
-	// many of them as the ring has blocks (by default 384 ms), however few packets there are, before some
-	// are lost.
+	// BlockTimeout is how long a frame may wait for the end of its block; 0: 3 ms. The reader may
+	// be away for as many of them as the ring has blocks (by default 384 ms), however few packets
+	// there are, before some are lost.
 	BlockTimeout time.Duration
-	// Immediate has a frame returned as soon as it is there, however long ago the last batch was; with Pause, at
-	// the earliest that long after the last batch, so that a stream of frames does not cost a wake for each. The
-	// reader may then be away until the ring is full: it takes a packet of up to 1,900 bytes for 2 KB.
+	// Immediate makes Next return a frame as soon as it has come, at the earliest Pause after the
+	// last batch, so that a stream of frames does not cost a wake-up for each. The reader may be
+	// away until the ring is full, which takes 2 KB for a packet of any size.
 	Immediate bool
 	Pause     time.Duration
-	// Now is the clock of Frame.Time, the engine's. Nil: a clock that starts with Open.
+	// Queue is how many bytes of packets of more than 1,900 bytes an Immediate source may have
+	// waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB. Beyond it they
+	// are cut (see Load).
+	Queue int
+	// Now is the clock of Frame.Time, the engine's. If nil, it is a clock that starts with Open.
 	Now func() mono.Time
 }
 
@@ -58,7 +64,7 @@ type Source struct {
 	rings   []*ring
 	wait    *sys.RingWait
 	batch   []source.Frame
-	current *ring // the ring whose block is the caller's now, or nil
+	current *ring // the ring whose block the caller's batch refers to, or nil
 	turn    int   // the ring to look at first
 
 	immediate bool
@@ -66,9 +72,10 @@ type Source struct {
 	batched   mono.Time    // when the last batch was taken, if immediate
 	hurry     atomic.Int64 // until when there is no pause, a mono.Time
 
-	delivered, foreign, downs, corrupt atomic.Uint64
+	delivered, foreign, downs, corrupt, cut atomic.Uint64
 
-	mu      sync.Mutex // guards what follows, and the rings against being freed while Stats reads them
+	// mu guards what follows, and the rings against being freed while Stats reads them.
+	mu      sync.Mutex
 	total   source.Stats
 	closed  bool // Close was called
 	inNext  bool
@@ -86,15 +93,18 @@ type ring struct {
 
 var _ source.Source = (*Source)(nil)
 
-// Open starts capturing, in the network namespace of the calling thread. An error for want of CAP_NET_RAW
-// satisfies errors.Is(err, os.ErrPermission).
+// Open starts capturing, in the network namespace of the calling thread. An error for want of
+// CAP_NET_RAW satisfies errors.Is(err, os.ErrPermission).
 func Open(cfg Config) (*Source, error) {
 	now := cfg.Now
 	if now == nil {
 		start := time.Now()
 		now = func() mono.Time { return mono.Time(time.Since(start)) }
 	}
-	s := &Source{now: now, batch: make([]source.Frame, 0, maxBatch), immediate: cfg.Immediate, pause: cfg.Pause}
+	s := &Source{
+		now: now, batch: make([]source.Frame, 0, maxBatch),
+		immediate: cfg.Immediate, pause: cfg.Pause,
+	}
 	s.batched = now().Add(-cfg.Pause)
 	names := slices.Clone(cfg.Interfaces)
 	slices.Sort(names)
@@ -132,14 +142,17 @@ func openRing(name string, cfg *Config) (*sys.Ring, error) {
 	}
 	r, err := sys.OpenRing(sys.RingConfig{
 		Interface: name, Filter: cfg.Filter,
-		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize, BlockTimeout: cfg.BlockTimeout, Immediate: cfg.Immediate,
+		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize,
+		BlockTimeout: cfg.BlockTimeout,
+		Immediate:    cfg.Immediate, Queue: cfg.Queue,
 		IgnoreOutgoing: cfg.IgnoreOutgoing, Promiscuous: cfg.Promiscuous,
 	})
 	switch {
 	case err == nil:
 		return r, nil
 	case name != "" && errors.Is(err, sys.ErrNoDevice):
-		return nil, fmt.Errorf("capture: %w; wanted one of %s", err, strings.Join(sys.InterfaceNames(), ", "))
+		all := strings.Join(sys.InterfaceNames(), ", ")
+		return nil, fmt.Errorf("capture: %w; wanted one of %s", err, all)
 	}
 	return nil, fmt.Errorf("capture: %w", err)
 }
@@ -150,14 +163,14 @@ func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 		return nil, source.ErrClosed
 	}
 	frames, err := s.next(wait)
-	if !s.leave(len(frames) > 0) && len(frames) == 0 {
+	if !s.exit(len(frames) > 0) && len(frames) == 0 {
 		return nil, source.ErrClosed
 	}
 	return frames, err
 }
 
-// enter takes the reader in, unless the source is closed: then the batch that the reader held is done
-// with, and the rings can go.
+// enter starts a Next, which ends the use of the last batch. It returns false if the source is
+// closed, and then frees the rings.
 func (s *Source) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,8 +183,9 @@ func (s *Source) enter() bool {
 	return true
 }
 
-// leave lets the reader out; false if the source was closed meanwhile.
-func (s *Source) leave(holding bool) bool {
+// exit ends a Next that returns a batch, or none. It returns false if the source was closed
+// meanwhile.
+func (s *Source) exit(holding bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inNext, s.holding = false, holding
@@ -183,12 +197,12 @@ func (s *Source) leave(holding bool) bool {
 
 func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 	if s.immediate {
-		s.rest(wait)
+		s.releaseSlots(wait)
 	}
 	var deadline time.Time // of a bounded wait, once it has begun
 	for {
 		s.rebind()
-		if frames := s.take(); len(frames) > 0 {
+		if frames := s.ready(); len(frames) > 0 {
 			return frames, nil
 		}
 		if wait == 0 || s.isClosed() {
@@ -215,10 +229,11 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 	}
 }
 
-// take returns the next frames that are there: the rest of the block in hand, or a new one's first.
-func (s *Source) take() []source.Frame {
+// ready returns the next frames that have come: the rest of the current block, or the first of a
+// new one.
+func (s *Source) ready() []source.Frame {
 	if s.immediate {
-		return s.takeSlots()
+		return s.readySlots()
 	}
 	if s.current != nil {
 		if frames := s.fill(s.current); len(frames) > 0 {
@@ -245,7 +260,8 @@ func (s *Source) take() []source.Frame {
 	return nil
 }
 
-// fill makes a batch of the block in hand. When nothing is left in it, the block goes back to the kernel.
+// fill makes a batch of the current block, which goes back to the kernel when nothing is left in
+// it.
 func (s *Source) fill(r *ring) []source.Frame {
 	batch := s.batch[:0]
 	var f sys.RingFrame
@@ -271,12 +287,13 @@ func (s *Source) fill(r *ring) []source.Frame {
 func (r *ring) frame(f *sys.RingFrame) source.Frame {
 	return source.Frame{
 		Data: f.Data, Wire: f.Wire, Time: r.clock.at(f.Nanos), Ifindex: f.Ifindex, VLAN: f.VLAN,
-		PktType: f.PktType, Outgoing: f.PktType == source.Outgoing, Loopback: f.HWType == sys.HWLoopback,
+		PktType: f.PktType, Outgoing: f.PktType == source.Outgoing,
+		Loopback: f.HWType == sys.HWLoopback,
 	}
 }
 
-// fault takes note that a ring's socket has an error: its interface went down. One that is only down
-// comes back by itself; one that was removed must be found again under its name.
+// fault notes that a ring's socket has an error: its interface went down. If it was removed, the
+// ring must be bound to the interface that has its name next.
 func (s *Source) fault(r *ring) {
 	if err := r.TakeError(); err == nil {
 		return
@@ -289,7 +306,7 @@ func (s *Source) anyDown() bool {
 	return slices.ContainsFunc(s.rings, func(r *ring) bool { return r.down })
 }
 
-// rebind looks for the interfaces that are gone, once in a while.
+// rebind looks for the interfaces that are gone, every rebindEvery.
 func (s *Source) rebind() {
 	for _, r := range s.rings {
 		if r.down && !time.Now().Before(r.retry) {
@@ -310,7 +327,30 @@ func (s *Source) Stats() source.Stats {
 	return st
 }
 
-// readStats adds what the kernel counted since the last time; mu is held.
+// Load is how much of a source's memory holds frames that wait for the reader, or are its.
+type Load struct {
+	Used, Size int    // of all rings, in blocks, or in slots if the source is Immediate
+	Cut        uint64 // Immediate: frames that were cut since Open, for want of room in Queue
+}
+
+// Load returns the current load. Only the goroutine that calls Next may call it. After Close it
+// returns only Cut.
+func (s *Source) Load() Load {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := Load{Cut: s.cut.Load()}
+	if s.freed {
+		return l
+	}
+	for _, r := range s.rings {
+		used, size := r.Used()
+		l.Used += used
+		l.Size += size
+	}
+	return l
+}
+
+// readStats adds what the kernel has counted since the last call; mu is held.
 func (s *Source) readStats() {
 	if s.freed {
 		return
@@ -324,7 +364,7 @@ func (s *Source) readStats() {
 	}
 }
 
-// SetFilter replaces the filter of what is captured from now on.
+// SetFilter replaces the filter, for frames that are captured from now on.
 func (s *Source) SetFilter(prog []bpf.RawInstruction) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -361,7 +401,7 @@ func (s *Source) Close() error {
 	return nil
 }
 
-// free unmaps and closes everything; nobody may be reading, and mu is held once the source is in use.
+// free unmaps and closes the rings. No Next may be under way; mu is held once the source is in use.
 func (s *Source) free() error {
 	if s.freed {
 		return nil

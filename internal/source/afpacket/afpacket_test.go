@@ -74,7 +74,9 @@ func send(t testing.TB, c net.PacketConn, to net.Addr, payload []byte) {
 func TestLoopbackIsSeenTwice(t *testing.T) { rings(t, loopbackIsSeenTwice) }
 
 func loopbackIsSeenTwice(t *testing.T, immediate bool) {
-	for _, tt := range []struct{ name, address string }{{"ipv4", "127.0.0.1:0"}, {"ipv6", "[::1]:0"}} {
+	for _, tt := range []struct{ name, address string }{
+		{"ipv4", "127.0.0.1:0"}, {"ipv6", "[::1]:0"},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			testnet.Enter(t)
 			s := open(t, afpacket.Config{Immediate: immediate})
@@ -86,7 +88,8 @@ func loopbackIsSeenTwice(t *testing.T, immediate bool) {
 				if !bytes.HasSuffix(f.Data, payload) {
 					return false
 				}
-				if !f.Loopback || f.Wire != len(f.Data) || f.Outgoing != (f.PktType == source.Outgoing) {
+				if !f.Loopback || f.Wire != len(f.Data) ||
+					f.Outgoing != (f.PktType == source.Outgoing) {
 					t.Errorf("frame %+v", f)
 				}
 				if f.Outgoing {
@@ -170,7 +173,8 @@ func filterAndTime(t *testing.T, immediate bool) {
 	var n int
 	last := before
 	until(t, s, "all packets", func(f *source.Frame) bool {
-		if f.Wire != 528 || len(f.Data) != 40 || f.Outgoing || f.PktType != source.Host || f.Ifindex == 0 {
+		if f.Wire != 528 || len(f.Data) != 40 || f.Outgoing || f.PktType != source.Host ||
+			f.Ifindex == 0 {
 			t.Errorf("frame %+v", f)
 		}
 		if f.Time < last || f.Time > after {
@@ -185,7 +189,8 @@ func filterAndTime(t *testing.T, immediate bool) {
 	}
 }
 
-// TestLargeFrames: segmentation offload gives frames of nearly 64 KB, BIG TCP more; they come whole.
+// TestLargeFrames: segmentation offload gives frames of nearly 64 KB, BIG TCP more; they come
+// whole.
 func TestLargeFrames(t *testing.T) { rings(t, largeFrames) }
 
 func largeFrames(t *testing.T, immediate bool) {
@@ -227,7 +232,8 @@ func largeFrames(t *testing.T, immediate bool) {
 			}()
 			largest := 0 // that has come whole
 			until(t, s, "large frame", func(f *source.Frame) bool {
-				if f.Wire != len(f.Data) && !(immediate && len(f.Data) > 1500) { // one of slots may be short of room
+				// The queue of a ring of slots may have no room.
+				if f.Wire != len(f.Data) && !(immediate && len(f.Data) > 1500) {
 					t.Errorf("%d of %d bytes captured", len(f.Data), f.Wire)
 				}
 				if f.Wire == len(f.Data) {
@@ -264,7 +270,8 @@ func TestDropsAreCounted(t *testing.T) {
 		got += uint64(len(frames))
 	}
 	st := s.Stats()
-	if st.Offered != count || st.Delivered != got || st.Dropped != count-got || st.Dropped < count/2 || st.Stalls == 0 {
+	if st.Offered != count || st.Delivered != got || st.Dropped != count-got ||
+		st.Dropped < count/2 || st.Stalls == 0 {
 		t.Errorf("%d frames read; %+v", got, st)
 	}
 	again := s.Stats()
@@ -272,7 +279,9 @@ func TestDropsAreCounted(t *testing.T) {
 		t.Errorf("read twice: %+v, then %+v", st, again)
 	}
 	send(t, src, dst.LocalAddr(), []byte("capture goes on"))
-	until(t, s, "packet after the stall", func(f *source.Frame) bool { return bytes.HasSuffix(f.Data, []byte("goes on")) })
+	until(t, s, "packet after the stall", func(f *source.Frame) bool {
+		return bytes.HasSuffix(f.Data, []byte("goes on"))
+	})
 }
 
 func TestSeveralInterfaces(t *testing.T) {
@@ -291,7 +300,9 @@ func TestSeveralInterfaces(t *testing.T) {
 		{"any", []string{"any"}, "123"},
 	} {
 		func() {
-			s := open(t, afpacket.Config{Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true})
+			s := open(t, afpacket.Config{
+				Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true,
+			})
 			for i := 3; i >= 1; i-- {
 				dst := udp(t, fmt.Sprintf("10.7.%d.1:0", i))
 				var src net.PacketConn
@@ -319,15 +330,17 @@ func interfacesComeAndGo(t *testing.T, immediate bool) {
 		t.Run(tt.name, func(t *testing.T) {
 			ns := two(t)
 			s := open(t, afpacket.Config{Immediate: immediate,
-				Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true, Promiscuous: true,
+				Interfaces: tt.interfaces, Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true,
+				Promiscuous: true,
 			})
-			heard := func(what string) {
+			captured := func(what string) {
 				t.Helper()
 				dst := udp(t, "10.7.0.1:0")
 				var src net.PacketConn
 				ns.Do(func() { src = udp(t, "10.7.0.2:0") })
 				for end := time.Now().Add(deadline); time.Now().Before(end); {
-					src.WriteTo([]byte(what), dst.LocalAddr()) // may be lost until the ring is bound again
+					// It may be lost until the ring is bound again.
+					src.WriteTo([]byte(what), dst.LocalAddr())
 					frames, err := s.Next(50 * time.Millisecond)
 					if err != nil {
 						t.Fatalf("%s: %v", what, err)
@@ -340,15 +353,15 @@ func interfacesComeAndGo(t *testing.T, immediate bool) {
 				}
 				t.Fatalf("nothing captured %s: %+v", what, s.Stats())
 			}
-			heard("at first")
+			captured("at first")
 			testnet.Down(t, "a")
 			s.Next(10 * time.Millisecond)
 			testnet.Up(t, "a")
-			heard("after down and up")
+			captured("after down and up")
 			testnet.Delete(t, "a")
 			s.Next(10 * time.Millisecond)
 			testnet.Veth(t, "a", "10.7.0.1/24", ns, "b", "10.7.0.2/24")
-			heard("after it was made anew")
+			captured("after it was made anew")
 			if downs := s.Stats().Downs; (downs > 0) != (tt.interfaces != nil) {
 				t.Errorf("counted %d times down", downs)
 			}
@@ -359,7 +372,8 @@ func interfacesComeAndGo(t *testing.T, immediate bool) {
 func TestOpenErrors(t *testing.T) {
 	testnet.Enter(t)
 	_, err := afpacket.Open(afpacket.Config{Interfaces: []string{"eth77"}})
-	if err == nil || !strings.Contains(err.Error(), `"eth77"`) || !strings.Contains(err.Error(), "wanted one of lo") {
+	if err == nil || !strings.Contains(err.Error(), `"eth77"`) ||
+		!strings.Contains(err.Error(), "wanted one of lo") {
 		t.Errorf("unknown interface: %v", err)
 	}
 	_, err = afpacket.Open(afpacket.Config{Filter: []bpf.RawInstruction{{Op: 0xffff}}})
@@ -401,7 +415,8 @@ func batchOutlivesClose(t *testing.T, immediate bool) {
 	}
 }
 
-// flood sends count packets of n bytes over loopback, from and to sockets of the caller's namespace.
+// flood sends count packets of n bytes over loopback, from and to sockets of the caller's
+// namespace.
 func flood(t testing.TB, count, n int) {
 	t.Helper()
 	a := udp(t, "127.0.0.1:0")
@@ -439,8 +454,8 @@ func allocatesNothing(t *testing.T, cfg afpacket.Config, packets, batches int) {
 	}
 }
 
-// BenchmarkNext is what a frame costs the reader, from the kernel's block to the batch; what it costs
-// the kernel is not in it.
+// BenchmarkNext is what a frame costs the reader, from the kernel's block to the batch; what it
+// costs the kernel is not in it.
 func BenchmarkNext(b *testing.B) {
 	testnet.Enter(b)
 	s := open(b, afpacket.Config{IgnoreOutgoing: true, Filter: udpOnly(b, 1<<16)})

@@ -6,17 +6,18 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// slack is how long a frame may have lain in a block before the reader could see it: the block timeout,
-// and what the kernel's timer comes late under load.
+// slack is how long a frame may have lain in a block before the reader could see it: the block
+// timeout, and what the kernel's timer comes late under load.
 const slack = 50 * time.Millisecond
 
-// stampClock turns the kernel's stamps, which are wall clock time, into times of a clock that never jumps.
+// stampClock turns the kernel's stamps, which are wall clock time, into times of a clock that never
+// jumps.
 //
-// Both clocks are read together for each batch, and their difference is added. If the wall clock was set
-// between a stamp and that reading, the sum is wrong by the jump, so it is held to what is certain: a
-// frame is not from the future, not older than the frame before it, and not older than the moment when
-// the ring was last seen empty. A jump thus misdates only frames that were waiting during it, and those
-// by no more than they waited.
+// Both clocks are read together for each batch, and their difference is added. If the wall clock
+// was set between a stamp and that reading, the sum is wrong by the jump, so it is held to what is
+// certain: a frame is not from the future, not older than the frame before it, and not older than
+// the moment when the ring was last seen empty. A jump thus misdates only frames that were waiting
+// during it, and those by no more than they waited.
 type stampClock struct {
 	offset int64     // mono minus wall, at the last reading
 	now    mono.Time // at the last reading

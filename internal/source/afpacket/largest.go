@@ -2,8 +2,8 @@ package afpacket
 
 import "github.com/vishvananda/netlink"
 
-// largestFrame is the size of the largest frame that an interface of this host may hand up or take down,
-// in bytes: 64 KB unless BIG TCP was set up. 0 where it cannot be found out.
+// largestFrame is the size of the largest frame that an interface of this host may hand up or take
+// down, in bytes: 64 KB unless BIG TCP was set up. 0 where it cannot be found out.
 func largestFrame() int {
 	links, err := netlink.LinkList()
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Hurry leaves out the pauses of an Immediate source for d from now on. For any goroutine.
+// Hurry leaves out the pauses of an Immediate source for d from now on. Any goroutine may call it.
 func (s *Source) Hurry(d time.Duration) { s.hurry.Store(int64(s.now().Add(d))) }
 
-// rest gives the last batch of rings of slots back, and pauses.
-func (s *Source) rest(wait time.Duration) {
+// releaseSlots gives the last batch back to the kernel, and pauses until the next one may be taken.
+func (s *Source) releaseSlots(wait time.Duration) {
 	for _, r := range s.rings {
-		r.GiveBack()
+		r.ReleaseSlots()
 	}
 	now := s.now()
 	if now < mono.Time(s.hurry.Load()) {
@@ -29,8 +29,8 @@ func (s *Source) rest(wait time.Duration) {
 	}
 }
 
-// takeSlots is take for rings of slots.
-func (s *Source) takeSlots() []source.Frame {
+// readySlots is ready for rings of slots.
+func (s *Source) readySlots() []source.Frame {
 	batch := s.batch[:0]
 	var f sys.RingFrame
 	for range s.rings {
@@ -44,6 +44,9 @@ func (s *Source) takeSlots() []source.Frame {
 			if !untag(&f) {
 				s.foreign.Add(1)
 				continue
+			}
+			if f.Cut {
+				s.cut.Add(1)
 			}
 			batch = append(batch, r.frame(&f))
 		}

@@ -28,7 +28,9 @@ func one(t *testing.T, s *afpacket.Source, c net.PacketConn, more int) (took tim
 func TestImmediate(t *testing.T) {
 	testnet.Enter(t)
 	const block = time.Second
-	s := open(t, afpacket.Config{Immediate: true, BlockTimeout: block, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16)})
+	s := open(t, afpacket.Config{
+		Immediate: true, BlockTimeout: block, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16),
+	})
 	c := udp(t, "127.0.0.1:0")
 	for n := range 5 {
 		if took := one(t, s, c, 0); took >= block/2 {
@@ -44,7 +46,9 @@ func TestImmediate(t *testing.T) {
 func TestPause(t *testing.T) {
 	testnet.Enter(t)
 	const pause = time.Second
-	s := open(t, afpacket.Config{Immediate: true, Pause: pause, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16)})
+	s := open(t, afpacket.Config{
+		Immediate: true, Pause: pause, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16),
+	})
 	c := udp(t, "127.0.0.1:0")
 	if took := one(t, s, c, 0); took >= pause/2 {
 		t.Errorf("the first packet came after %v", took)
@@ -68,7 +72,8 @@ func TestPause(t *testing.T) {
 func TestSlotsDropsAreCounted(t *testing.T) {
 	testnet.Enter(t)
 	s := open(t, afpacket.Config{
-		Immediate: true, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16), Memory: 1 << 20, BlockSize: 256 << 10,
+		Immediate: true, IgnoreOutgoing: true, Filter: udpOnly(t, 1<<16),
+		Memory: 1 << 20, BlockSize: 256 << 10,
 	})
 	const count, slots = 3000, 512
 	flood(t, count, 1400)
@@ -83,7 +88,8 @@ func TestSlotsDropsAreCounted(t *testing.T) {
 		}
 		got += uint64(len(frames))
 	}
-	if st := s.Stats(); got != slots || st.Offered != count || st.Delivered != got || st.Dropped != count-got {
+	st := s.Stats()
+	if got != slots || st.Offered != count || st.Delivered != got || st.Dropped != count-got {
 		t.Errorf("%d frames read; %+v", got, st)
 	}
 	one(t, s, udp(t, "127.0.0.1:0"), 0)

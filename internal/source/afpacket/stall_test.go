@@ -8,9 +8,9 @@ import (
 	"tcpcopy/internal/source/afpacket"
 )
 
-// TestReaderMayPause: a block is handed over after the block timeout however little is in it, so that few
-// packets can use up a ring of few blocks. The default ring has enough for a reader that is kept from its
-// processor for a while.
+// TestReaderMayPause: a block is handed over after the block timeout however little is in it, so
+// that few packets can use up a ring of few blocks. The default ring has enough for a reader that
+// is kept from its processor for a while.
 func TestReaderMayPause(t *testing.T) {
 	ns := two(t)
 	s := open(t, afpacket.Config{Filter: udpOnly(t, 1<<16), IgnoreOutgoing: true})

@@ -7,10 +7,12 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// tagLen is what a 802.1Q tag has after the EtherType before it: control information, and the next EtherType.
+// tagLen is what a 802.1Q tag has after the EtherType before it: control information, and the next
+// EtherType.
 const tagLen = 4
 
-// untag takes off what 802.1Q tags the kernel has left: all but the outermost. False if there is no IP packet.
+// untag takes off what 802.1Q tags the kernel has left: all but the outermost. False if there is no
+// IP packet.
 func untag(f *sys.RingFrame) bool {
 	proto := f.Protocol
 	switch {
@@ -34,9 +36,10 @@ func untag(f *sys.RingFrame) bool {
 // ethPTag is 802.1Q's EtherType.
 const ethPTag = 0x8100
 
-// hidesTag says whether a tag stands before an IP packet although the kernel says that the frame is IP: since
-// Linux 6.10 it looks behind the tags that it leaves. A real IP header that looks like a tag would need the
-// EtherType for its total length, and lengths in its next words that no packet of that length has.
+// hidesTag reports whether a tag stands before an IP packet although the kernel says that the frame is
+// IP: since Linux 6.10 it looks behind the tags that it leaves. A real IP header that looks like a
+// tag would need the EtherType for its total length, and lengths in its next words that no packet
+// of that length has.
 func hidesTag(f *sys.RingFrame) bool {
 	b := f.Data
 	if len(b) < tagLen+20 || binary.BigEndian.Uint16(b[2:]) != f.Protocol {

@@ -10,9 +10,11 @@ import (
 
 func TestUntag(t *testing.T) {
 	const (
-		ip4  = "45000014 00004000 40060000 0a000001 0a000002"
-		ip6  = "60000000 0000 06 40 fd000000000000000000000000000001 fd000000000000000000000000000002"
-		ip48 = "45000800 40004000 40060000 0a000001 0a000002" // 2,048 bytes long, and the ID looks like a header
+		ip4 = "45000014 00004000 40060000 0a000001 0a000002"
+		ip6 = "60000000 00000640" +
+			"fd000000000000000000000000000001 fd000000000000000000000000000002"
+		// ip48 is of 2,048 bytes, and its ID looks like a header.
+		ip48 = "45000800 40004000 40060000 0a000001 0a000002"
 	)
 	for _, tc := range []struct {
 		name     string
@@ -40,7 +42,9 @@ func TestUntag(t *testing.T) {
 			}
 			f := sys.RingFrame{Protocol: tc.protocol, Data: b, Wire: len(b) + tc.more}
 			ok := untag(&f)
-			if want := strings.ReplaceAll(tc.want, " ", ""); ok != (want != "") || ok && (hex.EncodeToString(f.Data) != want || f.Wire != len(f.Data)+tc.more) {
+			want := strings.ReplaceAll(tc.want, " ", "")
+			if ok != (want != "") ||
+				ok && (hex.EncodeToString(f.Data) != want || f.Wire != len(f.Data)+tc.more) {
 				t.Errorf("%v, %x, %d of %d bytes; want %s", ok, f.Data, len(f.Data), f.Wire, want)
 			}
 		})

@@ -1,10 +1,10 @@
-// Package agent is the production host's end of a copy whose work is done elsewhere: it captures, and sends
-// what it captured to a copier (package capture/agents is that end). It decides nothing but what it must leave
-// out to stay within its bounds, and counts that.
+// Package agent captures on a production host and sends what it captured to a copier on another
+// host. It decides only what it must leave out to stay within its bounds, and counts that. The
+// copier's end is package agents.
 //
-// Two goroutines: one takes packets from the capture, one sends them, and a third reads what little the copier
-// says while it is connected. Between the first two is a queue of bounded size; where it is full, packets are
-// dropped. Production never waits.
+// One goroutine reads the capture, one sends; while there is a connection a third reads from it,
+// and a fourth writes counts and pings. Between the first two is a queue of bounded size. Where
+// it is full, packets are dropped: production never waits.
 package agent
 
 import (
@@ -23,30 +23,31 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/source"
+	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
 )
 
 const (
-	pollEvery   = 200 * time.Millisecond // bounds how long the reader waits without looking at its bounds
-	adjustEvery = 250 * time.Millisecond
-	lastLook    = 20 * time.Millisecond // for what the kernel still has in a block that is not full
-	drainRounds = 1024
+	pollEvery   = 200 * time.Millisecond // the longest wait for packets
+	adjustEvery = 250 * time.Millisecond // between checks of the bounds
+	lastWaits   = 20 * time.Millisecond  // at the end, for blocks of the ring that are not full
+	lastBatches = 1024                   // at most, at the end
 )
 
-// Production is a server's address whose traffic is captured; an address that is not valid stands for all of this
-// host's.
+// Production is the address of a server whose traffic is captured. An Addr that is not valid stands
+// for all of this host's.
 type Production struct {
 	Addr netip.Addr
 	Port uint16
 }
 
-// Config is what an agent is to do.
+// Config is what an agent needs.
 type Config struct {
 	To         string      // the copier, host:port
 	TLS        *tls.Config // key.AgentClientTLS; nil: no key
 	Source     source.Source
 	Production []Production          // at least one
-	IsLocal    func(netip.Addr) bool // whether an address is this host's
+	IsLocal    func(netip.Addr) bool // reports whether an address is this host's
 	MaxRate    float64               // bytes a second over the connection; 0: no bound
 	MaxCPU     float64               // of one processor; 0: no bound
 	Memory     int                   // bytes that may wait for the connection
@@ -55,7 +56,7 @@ type Config struct {
 	Software   string
 	Now        func() mono.Time // the source's clock
 	Log        *slog.Logger     // nil: slog.Default()
-	// Spent is the CPU time of this process; nil: as the kernel says.
+	// Spent returns the CPU time of this process; nil: as the kernel counts it.
 	Spent func() time.Duration
 }
 
@@ -66,10 +67,10 @@ type Agent struct {
 	queue    *queue
 	seed     maphash.Seed
 
-	// The reader's.
+	// Of the goroutine that reads the capture.
 	batch    *batch
 	governor governor
-	bound    uint64 // hashes below it are sent
+	bound    uint64 // sessions whose hash is below it are sent
 	shedder  shedder
 	offered  uint64 // bytes of records since the last adjustment
 	adjusted mono.Time
@@ -85,34 +86,36 @@ type Agent struct {
 	cause Bound
 }
 
-// counters are wire.AgentCounts while they grow.
+// counters are the fields of wire.AgentCounts.
 type counters struct {
-	sent, sentBytes, kernelDrop, notOurs, shedCPU, shedRate, shedSessions, overMemory, linkDown atomic.Uint64
+	sent, sentBytes, kernelDrop, notOurs, shedCPU, shedRate, shedSessions atomic.Uint64
+	overMemory, linkDown                                                  atomic.Uint64
 }
 
 func (c *counters) counts() wire.AgentCounts {
 	return wire.AgentCounts{
-		Sent: c.sent.Load(), SentBytes: c.sentBytes.Load(), KernelDrop: c.kernelDrop.Load(), NotOurs: c.notOurs.Load(),
+		Sent: c.sent.Load(), SentBytes: c.sentBytes.Load(),
+		KernelDrop: c.kernelDrop.Load(), NotOurs: c.notOurs.Load(),
 		ShedCPU: c.shedCPU.Load(), ShedRate: c.shedRate.Load(), ShedSessions: c.shedSessions.Load(),
 		OverMemory: c.overMemory.Load(), LinkDown: c.linkDown.Load(),
 	}
 }
 
-// LinkState is how the connection to the copier stands.
+// LinkState is the state of the connection to the copier.
 type LinkState struct {
 	Up       bool
 	Since    time.Time
 	Connects uint64
 	Software string // the copier's
-	Err      error  // why it is down, or was last; nil if it never was
+	Err      error  // why it is down, or last was; nil if it never was
 }
 
 // Snapshot is the agent's account at one moment.
 type Snapshot struct {
-	Captured uint64 // packets that the capture has seen, those that the kernel dropped included
+	Captured uint64 // packets, including those that the kernel dropped
 	Counts   wire.AgentCounts
 	Share    float64 // of the sessions that are sent now
-	Cause    Bound   // of a share below 1
+	Cause    Bound   // the bound that reduces Share
 	Link     LinkState
 }
 
@@ -131,15 +134,16 @@ func New(cfg Config) (*Agent, error) {
 		cfg.IsLocal = func(netip.Addr) bool { return true }
 	}
 	a := &Agent{
-		cfg: cfg, instance: newInstance(), queue: newQueue(cfg.Memory), seed: maphash.MakeSeed(),
-		governor: newGovernor(cfg.MaxCPU, cfg.MaxRate), share: 1, state: LinkState{Since: time.Now()},
+		cfg: cfg, instance: link.NewInstance(), queue: newQueue(cfg.Memory),
+		seed: maphash.MakeSeed(), governor: newGovernor(cfg.MaxCPU, cfg.MaxRate),
+		share: 1, state: LinkState{Since: time.Now()},
 	}
 	a.bound = a.governor.threshold()
-	a.sender = sender{a: a, packer: packer{mode: cfg.Compress}}
+	a.sender = newSender(a)
 	return a, nil
 }
 
-// spent is the process's CPU time, user's and system's.
+// spent returns the process's CPU time, in user and kernel mode.
 func spent() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
@@ -148,8 +152,8 @@ func spent() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// Run captures and sends until ctx is done, sends what was captured until then, and closes the source. An error
-// is the capture's.
+// Run captures and sends until ctx is done, sends what was captured until then, and closes the
+// source. An error is the capture's.
 func (a *Agent) Run(ctx context.Context) error {
 	sending, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -159,14 +163,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	a.cfg.Source.Close()
-	a.cfg.Source.Next(0) // lets go of the last batch
+	a.cfg.Source.Next(0) // gives the last batch back
 	if errors.Is(err, source.ErrClosed) {
 		return nil
 	}
 	return err
 }
 
-// capture is the reader.
+// capture reads the source.
 func (a *Agent) capture(ctx context.Context) error {
 	a.adjusted, a.cpu = a.cfg.Now(), a.cfg.Spent()
 	for ctx.Err() == nil {
@@ -174,32 +178,32 @@ func (a *Agent) capture(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("agent: %w", err)
 		}
-		a.take(frames)
+		a.add(frames)
 		a.adjust()
 	}
-	for range drainRounds {
-		frames, err := a.cfg.Source.Next(lastLook)
+	for range lastBatches {
+		frames, err := a.cfg.Source.Next(lastWaits)
 		if err != nil || len(frames) == 0 {
 			break
 		}
-		a.take(frames)
+		a.add(frames)
 	}
 	a.count.kernelDrop.Store(a.cfg.Source.Stats().Dropped)
 	return nil
 }
 
-// take queues what is to be sent of a batch of frames.
-func (a *Agent) take(frames []source.Frame) {
+// add queues what is to be sent of a batch of frames.
+func (a *Agent) add(frames []source.Frame) {
 	for i := range frames {
 		f := &frames[i]
-		fromServer, ok := a.ours(f)
+		fromServer, ok := a.match(f)
 		if !ok {
 			a.count.notOurs.Add(1)
 			continue
 		}
 		data := f.Data
 		if a.bound < 1<<32 {
-			if data = a.sift(data, fromServer); data == nil {
+			if data = a.shed(data, fromServer); data == nil {
 				continue
 			}
 		}
@@ -207,7 +211,8 @@ func (a *Agent) take(frames []source.Frame) {
 			a.batch = a.queue.fresh()
 		}
 		before := len(a.batch.records)
-		a.batch.add(&wire.Record{At: f.Time, Ifindex: uint32(f.Ifindex), Wire: f.Wire, Data: data})
+		a.batch.add(&wire.Record{
+			At: f.Time, Ifindex: uint32(f.Ifindex), Wire: f.Wire, Data: data})
 		a.offered += uint64(len(a.batch.records) - before)
 		if len(a.batch.records) >= batchSize-2048 {
 			a.seal()
@@ -216,7 +221,7 @@ func (a *Agent) take(frames []source.Frame) {
 	a.seal()
 }
 
-// seal hands the batch over.
+// seal queues the batch.
 func (a *Agent) seal() {
 	b := a.batch
 	if b == nil || b.count == 0 {
@@ -226,12 +231,12 @@ func (a *Agent) seal() {
 		a.batch = nil
 		return
 	}
-	a.unsent(uint64(b.count))
+	a.countUnsent(uint64(b.count))
 	b.records, b.count = b.records[:0], 0
 }
 
-// unsent counts packets that could not be sent, by whether there is a connection.
-func (a *Agent) unsent(n uint64) {
+// countUnsent counts packets that found no room, by whether there is a connection.
+func (a *Agent) countUnsent(n uint64) {
 	a.mu.Lock()
 	up := a.state.Up
 	a.mu.Unlock()
@@ -242,10 +247,11 @@ func (a *Agent) unsent(n uint64) {
 	}
 }
 
-// ours decodes a frame, and says whether it is to or from an production server, and which. Where the server's
-// address is not given it must be this host's own, and the packet must come in from a client or go out from
-// the server. Loopback shows every packet twice, and one direction is left out.
-func (a *Agent) ours(f *source.Frame) (fromServer, ok bool) {
+// match decodes a frame. It reports whether the frame is to or from a production server, and which.
+// Where the server's address is not given it must be this host's, and the packet must arrive from a
+// client or leave from the server. On loopback, where each packet is captured twice, the same rule
+// leaves one of the two.
+func (a *Agent) match(f *source.Frame) (fromServer, ok bool) {
 	if packet.Decode(f.Data, f.Wire, &a.seg) != nil {
 		return false, false
 	}
@@ -270,8 +276,9 @@ func (a *Agent) ours(f *source.Frame) (fromServer, ok bool) {
 	return false, false
 }
 
-// sift leaves out what belongs to a session that is not to be sent: nil, or what is sent of it all the same.
-func (a *Agent) sift(data []byte, fromServer bool) []byte {
+// shed returns what is sent of a packet: all of it, its headers, or nil, where its session is left
+// out.
+func (a *Agent) shed(data []byte, fromServer bool) []byte {
 	client := a.seg.Src
 	if fromServer {
 		client = a.seg.Dst
@@ -280,12 +287,12 @@ func (a *Agent) sift(data []byte, fromServer bool) []byte {
 	if uint64(hash) < a.bound {
 		return data
 	}
-	verdict, fresh := a.shedder.judge(hash, fromServer, &a.seg)
+	fate, fresh := a.shedder.decide(hash, fromServer, &a.seg)
 	if fresh {
 		a.count.shedSessions.Add(1)
 	}
 	switch {
-	case verdict == headers:
+	case fate == headers:
 		return data[:len(data)-len(a.seg.Payload)]
 	case a.governor.cause == Rate:
 		a.count.shedRate.Add(1)
@@ -295,7 +302,7 @@ func (a *Agent) sift(data []byte, fromServer bool) []byte {
 	return nil
 }
 
-// adjust looks at the bounds, and at what the kernel has dropped.
+// adjust checks the bounds, and reads what the kernel has dropped.
 func (a *Agent) adjust() {
 	now := a.cfg.Now()
 	d := now.Sub(a.adjusted)
@@ -312,7 +319,7 @@ func (a *Agent) adjust() {
 	a.mu.Unlock()
 }
 
-// Snapshot returns the account. It is safe from any goroutine.
+// Snapshot returns the account at this moment. It is safe from any goroutine.
 func (a *Agent) Snapshot() Snapshot {
 	s := Snapshot{Captured: a.cfg.Source.Stats().Offered, Counts: a.count.counts()}
 	a.mu.Lock()

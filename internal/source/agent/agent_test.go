@@ -26,7 +26,7 @@ const patience = 10 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeSource is a capture of the test's making.
+// fakeSource yields the frames that a test sends.
 type fakeSource struct {
 	batches chan []source.Frame
 	done    chan struct{}
@@ -52,7 +52,7 @@ func (s *fakeSource) Next(wait time.Duration) ([]source.Frame, error) {
 func (s *fakeSource) Stats() source.Stats { return source.Stats{Dropped: s.dropped.Load()} }
 func (s *fakeSource) Close() error        { s.once.Do(func() { close(s.done) }); return nil }
 
-// clock is a clock that the test may set.
+// clock is a clock that the test can advance.
 type clock struct {
 	start time.Time
 	more  atomic.Int64
@@ -62,13 +62,14 @@ func (c *clock) now() mono.Time { return mono.Time(time.Since(c.start)) + mono.T
 
 const production = "10.0.0.1"
 
-// request is a client's packet with a payload.
+// request returns a client's packet with a payload.
 func (c *clock) request(client int, payload string) source.Frame {
 	return c.frame(fmt.Sprintf("192.0.2.%d:1234", client), production+":80", payload)
 }
 
 func (c *clock) frame(from, to, payload string) source.Frame {
-	s := packet.Segment{Src: netip.MustParseAddrPort(from), Dst: netip.MustParseAddrPort(to), Flags: packet.ACK, Payload: []byte(payload)}
+	s := packet.Segment{Src: netip.MustParseAddrPort(from), Dst: netip.MustParseAddrPort(to),
+		Flags: packet.ACK, Payload: []byte(payload)}
 	b := packet.Append(nil, &s)
 	return source.Frame{Data: b, Wire: len(b), Time: c.now()}
 }
@@ -133,7 +134,7 @@ func copier(t *testing.T, at netip.AddrPort, k *key.Key) *agents.Source {
 
 var anywhere = netip.MustParseAddrPort("127.0.0.1:0")
 
-// payloads reads packets until there are n, and returns what they carry.
+// payloads reads packets until there are n, and returns their payloads.
 func payloads(t *testing.T, s *agents.Source, n int) (all []string) {
 	t.Helper()
 	for end := time.Now().Add(patience); len(all) < n; {
@@ -175,13 +176,15 @@ func newKey(t *testing.T) *key.Key {
 	return &k
 }
 
-// TestSends: what is this host's goes to the copier, with a key and in order, and at the end what was
-// captured last.
+// TestSends: packets of this host's servers reach the copier, with a key and in order, including
+// those that were captured last.
 func TestSends(t *testing.T) {
 	k := newKey(t)
 	s := copier(t, anywhere, k)
 	r := start(t, agent.Config{To: s.Addr().String(), TLS: key.AgentClientTLS(*k)})
-	until(t, "the connection", func() bool { return len(s.Agents()) == 1 }) // what was counted before is not the copier's
+	// What was counted before the connection is not in the copier's account.
+
+	until(t, "the connection", func() bool { return len(s.Agents()) == 1 })
 	answer := r.clock.frame(production+":80", "192.0.2.1:1234", "an answer")
 	answer.Outgoing = true
 	r.source.batches <- []source.Frame{
@@ -205,18 +208,21 @@ func TestSends(t *testing.T) {
 	}
 	until(t, "the last counts", func() bool {
 		st := s.Agents()[0]
-		return !st.Up && st.Counts.Sent == 4 && st.Counts.NotOurs == 4 && st.Counts.KernelDrop == 7 && st.Lost == 0
+		return !st.Up && st.Counts.Sent == 4 && st.Counts.NotOurs == 4 &&
+			st.Counts.KernelDrop == 7 && st.Lost == 0
 	})
 	if st := s.Stats(); st.Offered != 4+7 || st.Dropped != 7 {
 		t.Errorf("%+v", st)
 	}
 }
 
-// TestNamedAndLoopback: packets that are forwarded count where the server is named; on loopback one sighting of
-// two does.
+// TestNamedAndLoopback: forwarded packets are sent if the server's address is given, and on
+// loopback one of each pair.
 func TestNamedAndLoopback(t *testing.T) {
 	s := copier(t, anywhere, nil)
-	r := start(t, agent.Config{To: s.Addr().String(), Production: []agent.Production{{Port: 80}, {Addr: netip.MustParseAddr("10.0.0.9"), Port: 81}}})
+	r := start(t, agent.Config{To: s.Addr().String(),
+		Production: []agent.Production{{Port: 80},
+			{Addr: netip.MustParseAddr("10.0.0.9"), Port: 81}}})
 	in := r.clock.request(1, "in")
 	in.Loopback = true
 	out := in
@@ -229,7 +235,7 @@ func TestNamedAndLoopback(t *testing.T) {
 	}
 }
 
-// TestCopierRestarts: the agent goes on, counts what it could not send, and comes back.
+// TestCopierRestarts: the agent counts what it cannot send, and connects again.
 func TestCopierRestarts(t *testing.T) {
 	s := copier(t, anywhere, nil)
 	at := s.Addr()
@@ -248,7 +254,10 @@ func TestCopierRestarts(t *testing.T) {
 	if got := payloads(t, again, 1); got[0] != "two" {
 		t.Errorf("%q", got)
 	}
-	until(t, "the account", func() bool { st := r.Snapshot(); return st.Link.Connects == 2 && st.Counts.Sent == 2 })
+	until(t, "the account", func() bool {
+		st := r.Snapshot()
+		return st.Link.Connects == 2 && st.Counts.Sent == 2
+	})
 	if st := again.Agents()[0]; st.Lost != 0 || st.Counts.LinkDown != 0 {
 		t.Errorf("what was dropped before it was there is the new copier's: %+v", st)
 	}
@@ -269,7 +278,7 @@ func TestAgentRestarts(t *testing.T) {
 	}
 }
 
-// TestNobodyListens: what waits for a copier that is not there is bounded, and the rest is counted.
+// TestNobodyListens: what waits for a copier that is not there is bounded. The rest is counted.
 func TestNobodyListens(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -286,12 +295,14 @@ func TestNobodyListens(t *testing.T) {
 		r.source.batches <- b
 	}
 	until(t, "drops", func() bool { return r.Snapshot().Counts.LinkDown > each*batches/4 })
-	if st := r.Snapshot(); st.Link.Up || st.Link.Err == nil || st.Counts.Sent != 0 || st.Counts.OverMemory != 0 {
+	if st := r.Snapshot(); st.Link.Up || st.Link.Err == nil || st.Counts.Sent != 0 ||
+		st.Counts.OverMemory != 0 {
 		t.Errorf("%+v", st)
 	}
 }
 
-// TestCopierThatDoesNotRead: production does not wait for it; what finds no room is counted.
+// TestCopierThatDoesNotRead: the capture does not wait for the copier. What finds no room is
+// counted.
 func TestCopierThatDoesNotRead(t *testing.T) {
 	s := copier(t, anywhere, nil)
 	r := start(t, agent.Config{To: s.Addr().String(), Memory: 1 << 20, Compress: agent.CompressOff})
@@ -321,7 +332,7 @@ func TestCopierThatDoesNotRead(t *testing.T) {
 	})
 }
 
-// TestWrongKeys: the agent says what is wrong, and goes on trying.
+// TestWrongKeys: the agent reports the cause, and tries again.
 func TestWrongKeys(t *testing.T) {
 	k, other := newKey(t), newKey(t)
 	for _, tc := range []struct {
@@ -331,7 +342,7 @@ func TestWrongKeys(t *testing.T) {
 	}{
 		{"another", k, other, "the copier holds another key"},
 		{"the copier has none", k, nil, "the copier was started without a key"},
-		{"the copier wants one", nil, k, "the copier refuses: this copier wants a key"},
+		{"the copier wants one", nil, k, "the copier requires a key"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := copier(t, anywhere, tc.their)
@@ -348,7 +359,7 @@ func TestWrongKeys(t *testing.T) {
 	}
 }
 
-// TestSheds: over a bound whole sessions are left out, those that had begun with a gap, and all is counted.
+// TestSheds: above a bound whole sessions are left out, after a gap if they had begun, and counted.
 func TestSheds(t *testing.T) {
 	s := copier(t, anywhere, nil)
 	var cpu atomic.Int64
@@ -383,12 +394,15 @@ func TestSheds(t *testing.T) {
 	round() // and then no more, but for the few that share a place in the agent's memory
 	until(t, "the counts", func() bool {
 		c := r.Snapshot().Counts
-		return c.ShedCPU+c.Sent == 3*clients && c.ShedCPU > clients*9/10 && c.ShedSessions == c.Sent-clients
+		return c.ShedCPU+c.Sent == 3*clients && c.ShedCPU > clients*9/10 &&
+			c.ShedSessions == c.Sent-clients
 	})
 	payloads(t, s, int(r.Snapshot().Counts.Sent-2*clients))
 	busy.Store(false)
 	until(t, "all of them to be sent again", func() bool {
-		r.clock.more.Add(int64(time.Second)) // the governor looks at times, not at how often it is asked
+		// The governor goes by the clock, not by how often it is called.
+
+		r.clock.more.Add(int64(time.Second))
 		r.source.batches <- nil
 		return r.Snapshot().Share == 1
 	})
@@ -398,7 +412,7 @@ func TestSheds(t *testing.T) {
 	}
 }
 
-// BenchmarkAgent is a packet from the capture to the copier, over loopback and without a key: both ends.
+// BenchmarkAgent measures a packet from the capture to the copier, over loopback and without a key.
 func BenchmarkAgent(b *testing.B) {
 	t := &testing.T{}
 	s, err := agents.Listen(agents.Config{Listen: anywhere, Log: slog.New(slog.DiscardHandler)})

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Bound is which of the agent's bounds sheds.
+// Bound is one of the bounds that an agent sheds sessions for.
 type Bound uint8
 
 // The bounds.
@@ -15,27 +15,29 @@ const (
 	Rate          // --max-mbps
 )
 
-// governor says which share of the sessions may be sent, so that the agent stays within its bounds. It looks
-// at what the last while has cost: a share that costs too much falls at once in proportion, and rises slowly.
+// governor chooses the share of the sessions that is sent, so that the agent stays within its
+// bounds. It goes by the cost of the last interval: a share that costs too much falls at once, in
+// proportion, and rises slowly.
 type governor struct {
 	maxCPU  float64 // of one processor; 0: no bound
 	maxRate float64 // bytes a second; 0: no bound
 
 	share float64 // of the sessions, from 0 to 1
-	cause Bound   // of a share below 1
+	cause Bound   // the bound that reduces share
 }
 
 const (
-	aim       = 0.9  // of a bound, after it was passed
-	roomBelow = 0.75 // of a bound: the share may rise
-	leastStep = 0.01
+	aim       = 0.9  // of a bound, after it was exceeded
+	roomBelow = 0.75 // of a bound: below it the share rises
+	leastStep = 0.01 // of the share, when it rises
 )
 
 func newGovernor(maxCPU, maxRate float64) governor {
 	return governor{maxCPU: maxCPU, maxRate: maxRate, share: 1}
 }
 
-// adjust takes what was spent in the time d: cpu, and bytes that are to go over the connection.
+// adjust changes the share by what was spent in the last interval, of length d: CPU time, and bytes
+// for the connection.
 func (g *governor) adjust(d, cpu time.Duration, bytes float64) {
 	if d <= 0 {
 		return
@@ -64,5 +66,5 @@ func (g *governor) adjust(d, cpu time.Duration, bytes float64) {
 	}
 }
 
-// threshold is the share as a bound on hashes: those below it are sent.
+// threshold returns the share as a bound on hashes: sessions below it are sent.
 func (g *governor) threshold() uint64 { return uint64(math.Round(g.share * (1 << 32))) }

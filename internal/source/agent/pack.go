@@ -6,20 +6,20 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// Compress is whether records are compressed.
+// Compress says when records are compressed.
 type Compress string
 
 // The modes.
 const (
-	CompressAuto Compress = "auto" // where it pays: asked of one batch in a while
+	CompressAuto Compress = "auto" // while it pays, which is tried now and then
 	CompressOn   Compress = "on"
 	CompressOff  Compress = "off"
 )
 
 const (
-	// tryEvery is how many batches go as they are after one that compression has not made smaller by enough.
+	// tryEvery is how many batches are sent as they are after one that did not shrink enough.
 	tryEvery = 64
-	// pays is to what share of its size a batch has to shrink.
+	// pays is the share of its size that a batch must shrink to.
 	pays = 0.75
 )
 
@@ -27,11 +27,11 @@ const (
 type packer struct {
 	mode Compress
 	buf  []byte
-	skip int
+	skip int // batches not to try
 }
 
-// pack returns the records as they are to travel: themselves, or a view of the packer's buffer until the next
-// call.
+// pack returns the records as they are sent, and how they are packed. They are the argument itself,
+// or in the packer's buffer, which is valid until the next call.
 func (p *packer) pack(records []byte) ([]byte, wire.Packing) {
 	if p.mode == CompressOff {
 		return records, wire.Plain

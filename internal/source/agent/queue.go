@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	// batchSize is how many bytes of records make a batch full.
+	// batchSize is the size of a full batch, in bytes of records.
 	batchSize = 64 << 10
-	// spareBatches is how many empty ones are kept.
+	// spareBatches is how many empty batches are kept.
 	spareBatches = 8
 )
 
-// batch is records on their way to the copier.
+// batch holds records on their way to the copier.
 type batch struct {
 	records []byte
 	count   uint32
@@ -23,6 +23,7 @@ type batch struct {
 	last    mono.Time // the last record's
 }
 
+// add appends a record.
 func (b *batch) add(r *wire.Record) {
 	if b.count == 0 {
 		b.at, b.last = r.At, r.At
@@ -32,9 +33,10 @@ func (b *batch) add(r *wire.Record) {
 	b.count++
 }
 
-// queue holds batches until they can be sent, up to a number of bytes.
+// queue holds batches until they can be sent, up to a number of bytes. Its methods are safe from
+// any goroutine.
 type queue struct {
-	wake chan struct{}
+	wake chan struct{} // a token: there may be a batch
 
 	mu    sync.Mutex
 	limit int
@@ -59,7 +61,7 @@ func (q *queue) fresh() *batch {
 	return &batch{records: make([]byte, 0, batchSize)}
 }
 
-// put queues a batch; false if there is no room.
+// put queues a batch. It reports whether there was room.
 func (q *queue) put(b *batch) bool {
 	q.mu.Lock()
 	if q.bytes+cap(b.records) > q.limit {
@@ -76,8 +78,8 @@ func (q *queue) put(b *batch) bool {
 	return true
 }
 
-// take returns the oldest batch; nil if there is none.
-func (q *queue) take() *batch {
+// pop removes and returns the oldest batch, nil if there is none.
+func (q *queue) pop() *batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.list) == 0 {
@@ -91,7 +93,7 @@ func (q *queue) take() *batch {
 	return b
 }
 
-// expire drops the batches that are older than the given age, and returns how many packets were in them.
+// expire drops the batches that are older than age, and returns how many packets they had.
 func (q *queue) expire(now mono.Time, age time.Duration) (packets uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -101,20 +103,20 @@ func (q *queue) expire(now mono.Time, age time.Duration) (packets uint64) {
 		q.list = q.list[1:]
 		q.bytes -= cap(b.records)
 		packets += uint64(b.count)
-		q.recycle(b)
+		q.keep(b)
 	}
 	return packets
 }
 
-// free takes a batch back.
-func (q *queue) free(b *batch) {
+// recycle takes a batch back that pop has returned.
+func (q *queue) recycle(b *batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.recycle(b)
+	q.keep(b)
 }
 
-// recycle is free with the lock held. A batch that has grown for large packets is not kept.
-func (q *queue) recycle(b *batch) {
+// keep empties and keeps a batch, unless it has grown for large packets. The lock is held.
+func (q *queue) keep(b *batch) {
 	if len(q.spare) < spareBatches && cap(b.records) <= 4*batchSize {
 		b.records, b.count = b.records[:0], 0
 		q.spare = append(q.spare, b)

@@ -36,13 +36,13 @@ func TestQueue(t *testing.T) {
 		t.Error("no room, after two were dropped")
 	}
 	for i := 2; i < 4; i++ {
-		if b := q.take(); b == nil || b.at != mono.Time(i)*mono.Time(time.Second) || b.count != 1 {
+		if b := q.pop(); b == nil || b.at != mono.Time(i)*mono.Time(time.Second) || b.count != 1 {
 			t.Fatalf("batch %d: %+v", i, b)
 		} else {
-			q.free(b)
+			q.recycle(b)
 		}
 	}
-	if q.take() != over || q.take() != nil || q.bytes != 0 {
+	if q.pop() != over || q.pop() != nil || q.bytes != 0 {
 		t.Errorf("%d bytes are left", q.bytes)
 	}
 }

@@ -2,15 +2,15 @@ package agent
 
 import "tcpcopy/internal/core/packet"
 
-// toldSlots is how many of the sessions that are left out are remembered at a time.
-const toldSlots = 1 << 16
+// shedSlots is how many sessions that are left out are remembered at a time.
+const shedSlots = 1 << 16
 
-// shedder leaves out whole sessions, by a hash of their clients. A session that was begun and is left out from
-// somewhere on would look to the copier like one that is silent; so the first packet of it that is left out goes
-// without its payload, which the copier takes for a gap: it ends the copy at once. The same goes for the last
-// packets of such a session.
+// shedder leaves out whole sessions, by a hash of their clients. A session that is left out after
+// it began would seem silent to the copier. So the first request that is left out is sent without
+// its payload. The copier takes that for a gap, and ends the copy at once. The last packets of
+// such a session are sent in the same way.
 type shedder struct {
-	told [toldSlots]uint32 // hashes, with the lowest bit for a session of which the copier knows
+	slots [shedSlots]uint32 // hashes; the lowest bit is set if the copier knows the session
 }
 
 // fate is what becomes of a packet.
@@ -18,14 +18,14 @@ type fate uint8
 
 const (
 	whole   fate = iota
-	headers      // without payload
+	headers      // sent without payload
 	dropped
 )
 
-// judge says what becomes of a packet of a session that is to be left out, and whether the session was none
-// that was left out before.
-func (s *shedder) judge(hash uint32, fromServer bool, seg *packet.Segment) (f fate, fresh bool) {
-	slot := &s.told[hash&(toldSlots-1)]
+// decide returns the fate of a packet of a session that is to be left out. fresh reports whether
+// the session was not left out before.
+func (s *shedder) decide(hash uint32, fromServer bool, seg *packet.Segment) (f fate, fresh bool) {
+	slot := &s.slots[hash&(shedSlots-1)]
 	const known = 1
 	same := *slot&^known == hash&^known && *slot != 0
 	switch {
@@ -33,7 +33,7 @@ func (s *shedder) judge(hash uint32, fromServer bool, seg *packet.Segment) (f fa
 		if fromServer || same && *slot&known == 0 {
 			return dropped, false
 		}
-		*slot = hash &^ known // from its beginning: the copier never hears of it
+		*slot = hash &^ known // from its beginning: the copier never learns of it
 		return dropped, true
 	case same && *slot&known == 0:
 		return dropped, false

@@ -49,26 +49,29 @@ func TestShedder(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var s shedder
 			for _, st := range tc.steps {
-				got, fresh := s.judge(0xabcdef, st.server, &packet.Segment{Flags: st.flags, Len: st.size})
+				got, fresh := s.decide(0xabcdef, st.server,
+					&packet.Segment{Flags: st.flags, Len: st.size})
 				if got != st.want || fresh != st.fresh {
-					t.Fatalf("%s: %v, fresh %v; want %v, %v", st.name, got, fresh, st.want, st.fresh)
+					t.Fatalf("%s: %v, fresh %v; want %v, %v", st.name, got, fresh, st.want,
+						st.fresh)
 				}
 			}
 		})
 	}
 }
 
-// TestShedderSendsNoPayload: whatever comes, a session that is left out costs its headers at most, and a
-// session of which the copier knows is not silent for ever.
+// TestShedderSendsNoPayload: of a session that is left out no payload is sent, and the copier
+// learns that a session that it knows is left out.
 func TestShedderSendsNoPayload(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s shedder
 		told := map[uint32]bool{}
 		for range rapid.IntRange(1, 50).Draw(t, "packets") {
-			hash := rapid.SampledFrom([]uint32{0, 1, 2, 3, toldSlots, toldSlots + 2}).Draw(t, "hash")
+			hash := rapid.SampledFrom([]uint32{0, 1, 2, 3, shedSlots, shedSlots + 2}).Draw(t,
+				"hash")
 			seg := packet.Segment{Flags: packet.ACK, Len: rapid.IntRange(0, 2).Draw(t, "size")}
 			server := rapid.Bool().Draw(t, "server")
-			f, fresh := s.judge(hash, server, &seg)
+			f, fresh := s.decide(hash, server, &seg)
 			if f == whole {
 				t.Fatal("a packet of a session that is left out is sent whole")
 			}
@@ -79,7 +82,7 @@ func TestShedderSendsNoPayload(t *testing.T) {
 			}
 			if f == headers {
 				for h := range told { // another has its place
-					if h&(toldSlots-1) == hash&(toldSlots-1) {
+					if h&(shedSlots-1) == hash&(shedSlots-1) {
 						delete(told, h)
 					}
 				}

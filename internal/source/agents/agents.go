@@ -1,8 +1,9 @@
-// Package agents is a source.Source over what agents send: it listens, lets in who holds the key, and hands
-// on the packets that the agents on production hosts have captured.
+// Package agents is a source.Source of the packets that agents send. It listens, admits agents that
+// hold the key, and yields the packets that they captured on production hosts.
 //
-// Each agent's connection has a goroutine that reads it, and that waits where the reader of the source is
-// slow: then the agent's connection fills, and the agent drops and counts. Package agent is the other end.
+// Each agent's connection is served by a goroutine, which waits while the reader of the source is
+// slow. Then the connection fills, and the agent drops packets and counts them. The other end is
+// package agent.
 package agents
 
 import (
@@ -20,51 +21,48 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
 )
 
 const (
-	maxAgents    = 256 // that are remembered; connected ones are never forgotten
-	maxStrangers = 64  // connections that have not introduced themselves
-	// waiting is how many batches may wait for the reader, of all agents together.
+	maxAgents = 256 // that are remembered; connected ones are never forgotten
+	// waiting is how many batches of all agents may wait for the reader.
 	waiting = 8
-
-	handshakeTimeout = 5 * time.Second
-	writeTimeout     = 5 * time.Second
+	// maxQueue bounds what may wait to be written to an agent, in bytes: pongs, in the main.
+	maxQueue = 64 << 10
 )
 
-// Config says where to listen, and whom to let in.
+// Config says where to listen, and what to admit.
 type Config struct {
 	Listen   netip.AddrPort // an address that is not valid: all of this host's
 	TLS      *tls.Config    // key.AgentServerTLS; nil: no key
 	Filter   filter.Program // over packets from their IP headers on; empty: everything
 	Software string
-	Now      func() mono.Time // the clock of Frame.Time, the engine's; nil: one that starts with Listen
+	Now      func() mono.Time // the clock of Frame.Time; nil: one that starts with Listen
 	Log      *slog.Logger     // nil: slog.Default()
-	// DeadAfter is how long an agent may say nothing; 0: 6 s.
+	// DeadAfter is how long an agent may send nothing; 0: 6 s.
 	DeadAfter time.Duration
 }
 
-// Source is a source.Source over agents' connections.
+// Source is a source.Source of agents' packets.
 type Source struct {
-	cfg      Config
-	listener net.Listener
-	batches  chan *batch
-	free     chan *batch
-	done     chan struct{} // closed by Close
-	wg       sync.WaitGroup
-	held     *batch // the reader's, until its next call
+	cfg     Config
+	server  *link.Server
+	batches chan *batch
+	free    chan *batch
+	done    chan struct{} // closed by Close
+	close   sync.Once
+	held    *batch // the reader's, until its next call
 
 	mu        sync.Mutex
-	closed    bool
 	agents    map[wire.Instance]*agent
 	serial    int
-	strangers []net.Conn
 	gone      forgotten
 	delivered uint64
 }
 
-// batch is packets on their way to the reader, and the bytes that they lie in.
+// batch is a message's packets, and the memory that they refer to.
 type batch struct {
 	frames []source.Frame
 	raw    []byte
@@ -72,7 +70,7 @@ type batch struct {
 
 var _ source.Source = (*Source)(nil)
 
-// Listen begins to listen, in the network namespace of the calling thread.
+// Listen starts to listen, in the network namespace of the calling thread.
 func Listen(cfg Config) (*Source, error) {
 	if cfg.Now == nil {
 		start := time.Now()
@@ -92,56 +90,20 @@ func Listen(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("capture: listen for agents on %s: %w", address, errors.Unwrap(err))
 	}
-	s := &Source{
-		cfg: cfg, listener: l, batches: make(chan *batch, waiting), free: make(chan *batch, waiting+1),
-		done: make(chan struct{}), agents: make(map[wire.Instance]*agent),
-	}
-	s.wg.Go(s.accept)
+	s := &Source{cfg: cfg, batches: make(chan *batch, waiting), free: make(chan *batch, waiting+1),
+		done: make(chan struct{}), agents: make(map[wire.Instance]*agent)}
+	s.server = link.NewServer(link.ServerConfig{
+		Options: link.Options{TLS: cfg.TLS, Queue: maxQueue, DeadAfter: cfg.DeadAfter,
+			Now: cfg.Now},
+		Listeners: []net.Listener{l}, Hello: wire.TypeAgentHello, Admit: s.admit, Log: cfg.Log,
+		Prefix: "agents", Self: "copier", Peer: "agent", Software: cfg.Software,
+	})
+	s.server.Start()
 	return s, nil
 }
 
-// Addr is where agents can connect.
-func (s *Source) Addr() netip.AddrPort {
-	a := s.listener.Addr().(*net.TCPAddr).AddrPort()
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}
-
-func (s *Source) accept() {
-	for {
-		conn, err := s.listener.Accept()
-		if err != nil {
-			select {
-			case <-s.done:
-				return
-			case <-time.After(50 * time.Millisecond): // out of descriptors, perhaps
-				continue
-			}
-		}
-		s.mu.Lock()
-		if s.closed {
-			s.mu.Unlock()
-			conn.Close()
-			return
-		}
-		// The oldest stranger goes, not the newest: who means it is done in a moment.
-		if len(s.strangers) >= maxStrangers {
-			s.strangers[0].Close()
-			s.strangers = slices.Delete(s.strangers, 0, 1)
-		}
-		s.strangers = append(s.strangers, conn)
-		s.mu.Unlock()
-		s.wg.Go(func() { s.serve(conn) })
-	}
-}
-
-// known takes a connection from among the strangers.
-func (s *Source) known(conn net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.Index(s.strangers, conn); i >= 0 {
-		s.strangers = slices.Delete(s.strangers, i, i+1)
-	}
-}
+// Addr returns where agents can connect.
+func (s *Source) Addr() netip.AddrPort { return s.server.Addrs()[0] }
 
 // batch returns an empty batch.
 func (s *Source) batch() *batch {
@@ -153,7 +115,7 @@ func (s *Source) batch() *batch {
 	}
 }
 
-// keepRaw is the largest room that a batch keeps.
+// keepRaw is the most memory that a batch keeps, in bytes.
 const keepRaw = 256 << 10
 
 // release takes a batch back.
@@ -176,10 +138,10 @@ func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 	}
 	select {
 	case b := <-s.batches:
-		return s.take(b), nil
+		return s.hold(b), nil
 	default:
 	}
-	var late <-chan time.Time
+	var timeout <-chan time.Time
 	if wait >= 0 {
 		if wait == 0 {
 			select {
@@ -191,19 +153,20 @@ func (s *Source) Next(wait time.Duration) ([]source.Frame, error) {
 		}
 		t := time.NewTimer(wait)
 		defer t.Stop()
-		late = t.C
+		timeout = t.C
 	}
 	select {
 	case b := <-s.batches:
-		return s.take(b), nil
-	case <-late:
+		return s.hold(b), nil
+	case <-timeout:
 		return nil, nil
 	case <-s.done:
 		return nil, source.ErrClosed
 	}
 }
 
-func (s *Source) take(b *batch) []source.Frame {
+// hold makes a batch the reader's.
+func (s *Source) hold(b *batch) []source.Frame {
 	s.held = b
 	s.mu.Lock()
 	s.delivered += uint64(len(b.frames))
@@ -230,7 +193,7 @@ func (s *Source) Stats() source.Stats {
 	return st
 }
 
-// State is how an agent stands.
+// State is the state of an agent.
 type State struct {
 	Name      string
 	Address   string // where it connects from
@@ -240,11 +203,11 @@ type State struct {
 	Connects  uint64
 	Packets   uint64           // received
 	Lost      uint64           // packets that it sent and that did not arrive
-	Counts    wire.AgentCounts // its own, since this copier knows it
-	LastError string           // why it was lost last; empty if it never was
+	Counts    wire.AgentCounts // its own, since it first connected to this copier
+	LastError string           // why its connection was last lost; empty if it never was
 }
 
-// Agents lists the agents that have connected, the first one first.
+// Agents returns the agents that have connected, in the order of their first connections.
 func (s *Source) Agents() []State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,32 +219,20 @@ func (s *Source) Agents() []State {
 	states := make([]State, len(all))
 	for i, a := range all {
 		states[i] = State{
-			Name: a.name, Address: a.address, Software: a.software, Up: a.conn != nil, Since: a.since, Connects: a.connects,
-			Packets: a.packets, Lost: a.lost, Counts: a.counts.Since(&a.base), LastError: a.failure,
+			Name: a.name, Address: a.address, Software: a.software,
+			Up: a.end != nil, Since: a.since, Connects: a.connects,
+			Packets: a.packets, Lost: a.lost, Counts: a.counts.Since(&a.base),
+			LastError: a.failure,
 		}
 	}
 	return states
 }
 
-// Close implements source.Source: agents are told good-bye.
+// Close implements source.Source. It sends a Bye to the agents.
 func (s *Source) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	s.closed = true
-	close(s.done)
-	err := s.listener.Close()
-	for _, c := range s.strangers {
-		c.Close()
-	}
-	for _, a := range s.agents {
-		if a.conn != nil {
-			a.conn.SetReadDeadline(time.Now()) // its goroutine says good-bye
-		}
-	}
-	s.mu.Unlock()
-	s.wg.Wait()
-	return err
+	s.close.Do(func() {
+		close(s.done)
+		s.server.Close()
+	})
+	return nil
 }

@@ -16,18 +16,22 @@ func TestClock(t *testing.T) {
 		name string
 		in   []message
 	}{
-		{"the first message stands for no delay", []message{{100 * ms, 5000 * ms, 4990 * ms, 90 * ms}}},
+		{"the first message stands for no delay",
+			[]message{{100 * ms, 5000 * ms, 4990 * ms, 90 * ms}}},
 		{"a faster one shows that the first had one", []message{
-			{100 * ms, 5000 * ms, 4990 * ms, 90 * ms}, {150 * ms, 5055 * ms, 5055 * ms, 150 * ms}, {200 * ms, 5100 * ms, 5099 * ms, 194*ms + 50*ms/drift},
+			{100 * ms, 5000 * ms, 4990 * ms, 90 * ms}, {150 * ms, 5055 * ms, 5055 * ms,
+				150 * ms}, {200 * ms, 5100 * ms, 5099 * ms, 194*ms + 50*ms/drift},
 		}},
 		{"a slow one changes nothing", []message{
-			{100 * ms, 5000 * ms, 5000 * ms, 100 * ms}, {900 * ms, 5100 * ms, 5100 * ms, 200*ms + 800*ms/drift},
+			{100 * ms, 5000 * ms, 5000 * ms, 100 * ms}, {900 * ms, 5100 * ms, 5100 * ms,
+				200*ms + 800*ms/drift},
 		}},
 		{"clocks that drift apart", []message{
 			{0, 0, 0, 0}, {1_000_000 * ms, 999_990 * ms, 999_990 * ms, 1_000_000 * ms},
 		}},
 		{"nothing is from the future", []message{{100 * ms, 5000 * ms, 9000 * ms, 100 * ms}}},
-		{"and nothing goes back", []message{{100 * ms, 5000 * ms, 5000 * ms, 100 * ms}, {110 * ms, 5010 * ms, 4000 * ms, 100 * ms}}},
+		{"and nothing goes back", []message{{100 * ms, 5000 * ms, 5000 * ms, 100 * ms},
+			{110 * ms, 5010 * ms, 4000 * ms, 100 * ms}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var c clock
@@ -41,7 +45,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestClockBounds: whatever an agent says, its packets are neither from the future nor out of order.
+// TestClockBounds: for any times of an agent, its packets are neither in the future nor out of
+// order.
 func TestClockBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c clock

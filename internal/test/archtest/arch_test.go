@@ -17,7 +17,7 @@ const module = "tcpcopy/internal/"
 // groups lists the other groups that the packages of a group may import. A group is a directory
 // under internal. Within a group, layers decide.
 var groups = map[string][]string{
-	"core":    {"proto", "way"}, // way: the shard's raw connections
+	"core":    {"proto"},
 	"proto":   {"core"},
 	"sys":     {},
 	"source":  {"core", "proto", "sys", "way"},
@@ -38,7 +38,7 @@ var groups = map[string][]string{
 // The packages of pureLayers do no I/O, read no clock, start no goroutine, and use no channel and
 // no randomness.
 var pureLayers = [][]string{
-	{"core", "way", "account"}, // documentation only
+	{"core", "account"}, // documentation only
 	{"core/mono", "core/seqnum", "doctor"},
 	{"core/packet", "core/chunk", "core/ledger"},
 	{
@@ -52,18 +52,22 @@ var pureLayers = [][]string{
 	{"core/gate", "way/raw/route", "proto/known"},
 	{"core/session"},
 	{"core/shard"},
+	{"way/address"},
+	{"way/raw/stream"},
 }
 
 // hostLayers lie above pureLayers.
 var hostLayers = [][]string{
 	{"way/link/key", "sys"},
-	{"source", "account/export"},
+	{"source", "account/export", "way"},
 	{
 		"source/afpacket", "source/locals", "source/file", "source/recording", "way/socket",
-		"way/raw/send", "way/link", "way/raw/intercept", "lab/netlab", "way/tunnel/localroute",
-		"way/tunnel", "account/status",
+		"way/raw/send", "way/link", "lab/netlab", "way/tunnel/localroute",
+		"account/status",
 	},
-	{"way/tunnel/ontarget", "source/mirror", "source/agents", "source/agent"},
+	{"way/raw/intercept", "way/intercepts", "source/mirror", "source/agents", "source/agent"},
+	{"way/tunnel", "way/raw"},
+	{"way/tunnel/ontarget", "way/ways"},
 	{"config", "doctor/collect"},
 	{"engine", "lab"},
 	{"app"},

@@ -13,56 +13,6 @@ import (
 	"testing"
 )
 
-// pending lists the directories that do not yet keep the rules of size_test.go and comment_test.go.
-// It only ever shrinks.
-var pending = []string{
-	"internal/account/export",
-	"internal/account/status",
-	"internal/config",
-	"internal/core/balance",
-	"internal/core/chunk",
-	"internal/core/gate",
-	"internal/core/ledger",
-	"internal/core/mapping",
-	"internal/core/packet",
-	"internal/core/reasm",
-	"internal/core/seqnum",
-	"internal/core/session",
-	"internal/core/shard",
-	"internal/engine",
-	"internal/lab",
-	"internal/lab/netlab",
-	"internal/proto",
-	"internal/proto/http1",
-	"internal/proto/known",
-	"internal/proto/mysql",
-	"internal/proto/redis",
-	"internal/proto/segments",
-	"internal/source/afpacket",
-	"internal/source/agent",
-	"internal/source/agents",
-	"internal/sys",
-	"internal/test/badnet",
-	"internal/test/e2e",
-	"internal/test/pktscript",
-	"internal/test/sim",
-	"internal/test/sim/trace",
-	"internal/test/testnet",
-	"internal/way",
-	"internal/way/link",
-	"internal/way/link/key",
-	"internal/way/link/wire",
-	"internal/way/raw/intercept",
-	"internal/way/raw/route",
-	"internal/way/raw/send",
-	"internal/way/raw/tcp",
-	"internal/way/socket",
-	"internal/way/tunnel",
-	"internal/way/tunnel/localroute",
-	"internal/way/tunnel/ontarget",
-	"scripts",
-}
-
 // root is the root of the source tree, from the directory in which the tests run.
 const root = "../../.."
 
@@ -143,23 +93,6 @@ func directories(files []*file) map[string][]*file {
 		m[f.dir] = append(m[f.dir], f)
 	}
 	return m
-}
-
-// fault reports a broken rule, unless the directory is pending.
-func fault(t *testing.T, dir, format string, args ...any) {
-	t.Helper()
-	if !slices.Contains(pending, dir) {
-		t.Errorf(format, args...)
-	}
-}
-
-// TestPending checks that every pending directory exists.
-func TestPending(t *testing.T) {
-	for _, dir := range pending {
-		if _, err := os.Stat(path.Join(root, dir)); err != nil {
-			t.Errorf("pending lists %s, which does not exist: %v", dir, err)
-		}
-	}
 }
 
 // lines returns the lines of a text, without their ends.

@@ -21,9 +21,9 @@ import (
 // bulk is how long an upload is, in bytes.
 const bulk = 50_000_000
 
-// BenchmarkBulkUpload uploads over a path of 20 ms with a loss of 0.1 %: by Linux's TCP, and by a raw copy of an
-// upload to production, with the same congestion control. An iteration is one of each, over a path with the same
-// seed. Reported are the medians; ratio is the copy's over Linux's.
+// BenchmarkBulkUpload uploads over a path of 20 ms with a loss of 0.1 %: by Linux's TCP, and by a
+// raw copy of an upload to production, with the same congestion control. An iteration is one of
+// each, over a path with the same seed. Reported are the medians; ratio is the copy's over Linux's.
 //
 //	go test -run '^$' -bench BulkUpload -benchtime 9x ./internal/badnet
 func BenchmarkBulkUpload(b *testing.B) {
@@ -50,7 +50,8 @@ func median(x []float64) float64 {
 
 func bulkNet(b *testing.B, seed uint64) *netlab.Net {
 	b.Helper()
-	n, err := netlab.New(netlab.Config{ViaAssistant: true, TargetPath: netlab.Path{Delay: 10 * time.Millisecond, Loss: 0.1, Seed: seed}})
+	n, err := netlab.New(netlab.Config{ViaAssistant: true,
+		TargetPath: netlab.Path{Delay: 10 * time.Millisecond, Loss: 0.1, Seed: seed}})
 	if denied := (*netlab.PermissionError)(nil); errors.As(err, &denied) {
 		b.Skip(err)
 	}
@@ -91,7 +92,8 @@ func sink(b *testing.B, host *netlab.Namespace, port int) <-chan time.Duration {
 }
 
 // upload sends an upload, in pieces with pauses, and waits for the answer.
-func upload(b *testing.B, host *netlab.Namespace, d *net.Dialer, to netip.AddrPort, pause time.Duration) {
+func upload(b *testing.B, host *netlab.Namespace, d *net.Dialer, to netip.AddrPort,
+	pause time.Duration) {
 	b.Helper()
 	c, err := host.Dial(b.Context(), d, "tcp", to.String())
 	if err != nil {
@@ -152,12 +154,15 @@ func uploadByCopy(b *testing.B, control string, seed uint64) time.Duration {
 	if err != nil {
 		b.Fatal(err)
 	}
-	start(b, n.Assistant, dir, "intercept", "-i", netlab.Device, "-F", "tcp and src port 8080", "--key", key)
-	start(b, n.Production, dir, "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", key, "--session-memory", "100M",
+	start(b, n.Assistant, dir, "intercept", "-i", netlab.Device, "-F", "tcp and src port 8080",
+		"--key", key)
+	start(b, n.Production, dir, "copy", "-x", "80-10.77.2.2:8080", "-s", "10.77.2.3", "--key", key,
+		"--session-memory", "100M",
 		"--congestion", control)
 	atProduction, atTarget := sink(b, n.Production, 80), sink(b, n.Target, 8080)
 	// About a gigabit a second: as fast as the capture must follow on this machine.
-	upload(b, n.Client, &net.Dialer{}, netip.AddrPortFrom(netlab.ProductionAddr4, 80), 2*time.Millisecond)
+	upload(b, n.Client, &net.Dialer{}, netip.AddrPortFrom(netlab.ProductionAddr4, 80),
+		2*time.Millisecond)
 	wanted(b, atProduction)
 	return wanted(b, atTarget)
 }

@@ -41,8 +41,9 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// beside has twice as many tests run beside each other as there are processors, unless the command line says how
-// many: each has hosts of its own, and waits for most of its time. Those whose load is heavy are not parallel.
+// beside has twice as many tests run beside each other as there are processors, unless the command
+// line says how many: each has hosts of its own, and waits for most of its time. Those whose load
+// is heavy are not parallel.
 func beside() {
 	flag.Parse()
 	asked := false
@@ -52,8 +53,8 @@ func beside() {
 	}
 }
 
-// play runs the lab with the program under test; the test is skipped where the permission is verified
-// absent. A test that fails shows the table.
+// play runs the lab with the program under test; the test is skipped where the permission is
+// verified absent. A test that fails shows the table.
 func play(t testing.TB, o lab.Options) *lab.Result {
 	t.Helper()
 	o.Binary = binary
@@ -69,7 +70,8 @@ func play(t testing.TB, o lab.Options) *lab.Result {
 		if t.Failed() {
 			var b bytes.Buffer
 			r.Print(&b)
-			t.Logf("%s\n%s\n%s", b.String(), strings.Join(r.Copier.Stderr, "\n"), strings.Join(r.Intercept.Stderr, "\n"))
+			t.Logf("%s\n%s\n%s", b.String(), strings.Join(r.Copier.Stderr, "\n"),
+				strings.Join(r.Intercept.Stderr, "\n"))
 			if r.Report != nil {
 				t.Logf("the account: %+v", *r.Report)
 			}
@@ -78,8 +80,8 @@ func play(t testing.TB, o lab.Options) *lab.Result {
 	return r
 }
 
-// perfect fails the test for everything that is not as it should be. How many connections are open at the
-// same time is no matter here: a bad network may well keep them open for longer.
+// perfect fails the test for everything that is not as it should be. How many connections are open
+// at the same time is no matter here: a bad network may well keep them open for longer.
 func perfect(t testing.TB, r *lab.Result) {
 	t.Helper()
 	r.Target.MostOpen = min(r.Target.MostOpen, r.Production.MostOpen)
@@ -88,13 +90,8 @@ func perfect(t testing.TB, r *lab.Result) {
 	}
 }
 
-// notShort leaves a test out with -short.
-func notShort(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("left out with -short")
-	}
-}
+// left reports whether a case is left for a run without -short.
+func left(quick bool) bool { return testing.Short() && !quick }
 
 // sysctl is a setting of a host's network.
 type sysctl struct{ name, value string }
@@ -114,8 +111,9 @@ func set(host *netlab.Namespace, settings ...sysctl) error {
 // keepalive is connections that ask one thing after the other.
 func keepalive(conns, requests, size int) *lab.Scenario {
 	return &lab.Scenario{
-		Name: "keepalive", Help: "keepalive connections", Conns: conns, Total: conns, Requests: requests,
-		Think: 5 * time.Millisecond, RequestBytes: size, AnswerBytes: 500,
+		Name: "keepalive", Help: "keepalive connections", Conns: conns, Total: conns,
+		Requests: requests,
+		Think:    5 * time.Millisecond, RequestBytes: size, AnswerBytes: 500,
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// pcapDir, where it is set in the environment, is a directory that gets what every host of every test saw,
-// headers only, as pcap files.
+// pcapDir, where it is set in the environment, is a directory that gets what every host of every
+// test saw, headers only, as pcap files.
 const pcapDir = "BADNET_PCAP"
 
 // record has the hosts' packets recorded, if that is asked for.
@@ -32,7 +32,8 @@ func record(t testing.TB, o *lab.Options) {
 			if host.Name == "switch" {
 				continue
 			}
-			cmd := host.Command(context.Background(), "tcpdump", "-i", "any", "-s", "120", "-U", "-Z", "root", "-w", filepath.Join(dir, host.Name+".pcap"))
+			cmd := host.Command(context.Background(), "tcpdump", "-i", "any", "-s", "120", "-U",
+				"-Z", "root", "-w", filepath.Join(dir, host.Name+".pcap"))
 			if err := cmd.Start(); err != nil {
 				return err
 			}

@@ -12,19 +12,23 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// crowds is one target's servers, and for each of some copiers its server on production and its clients.
+// crowds is one target's servers, and for each of some copiers its server on production and its
+// clients.
 type crowds struct {
 	s                           *stand
 	clients, production, target []*process
 }
 
-// crowds starts servers: as many on the target's one port as there are copiers, and one for each on production.
+// crowds starts servers: as many on the target's one port as there are copiers, and one for each on
+// production.
 func (s *stand) crowds(copiers int) *crowds {
 	s.t.Helper()
 	c := &crowds{s: s}
 	for i := range copiers {
-		c.target = append(c.target, startCrowd(s.t, s.net.Target, "serve", fmt.Sprintf(":%d", targetPort)))
-		c.production = append(c.production, startCrowd(s.t, s.net.Production, "serve", fmt.Sprintf(":%d", productionPort+i)))
+		c.target = append(c.target, startCrowd(s.t, s.net.Target, "serve",
+			fmt.Sprintf(":%d", targetPort)))
+		c.production = append(c.production, startCrowd(s.t, s.net.Production, "serve",
+			fmt.Sprintf(":%d", productionPort+i)))
 	}
 	return c
 }
@@ -34,7 +38,8 @@ func (c *crowds) come(conns int) {
 	c.s.t.Helper()
 	for i := range c.production {
 		at := netip.AddrPortFrom(c.s.production, uint16(productionPort+i)).String()
-		c.clients = append(c.clients, startCrowd(c.s.t, c.s.net.Client, "ask", fmt.Sprintf("host%d", i), fmt.Sprint(i*conns), fmt.Sprint(conns), at))
+		c.clients = append(c.clients, startCrowd(c.s.t, c.s.net.Client, "ask", fmt.Sprintf("host%d",
+			i), fmt.Sprint(i*conns), fmt.Sprint(conns), at))
 	}
 	c.ready(1)
 }
@@ -51,7 +56,10 @@ func (c *crowds) again() {
 func (c *crowds) ready(rounds int) {
 	c.s.t.Helper()
 	for _, p := range c.clients {
-		for !within(2*patience, func() bool { return p.hasEnded() || strings.Count(p.output(), crowdReady) == rounds }) || p.hasEnded() {
+		for !within(2*patience, func() bool {
+			return p.hasEnded() || strings.Count(p.output(),
+				crowdReady) == rounds
+		}) || p.hasEnded() {
 			c.s.t.Fatalf("the clients are not ready:\n%s", p.output())
 		}
 	}
@@ -74,12 +82,14 @@ func (c *crowds) goAway(all tally) {
 	}
 }
 
-// pool gives the production host so many addresses more on the test net, each with so many ports, and is --bind of them.
+// pool gives the production host so many addresses more on the test net, each with so many ports,
+// and is --bind of them.
 func (s *stand) pool(addresses int, ports string) string {
 	s.t.Helper()
 	set(s.t, s.net.Production, "ipv4/ip_local_port_range", ports)
 	for i := range addresses {
-		add := s.net.Production.Command(s.t.Context(), find(s.t, "ip"), "addr", "add", fmt.Sprintf("10.77.2.%d/24", 100+i), "dev", netlab.ProductionTestDevice)
+		add := s.net.Production.Command(s.t.Context(), find(s.t, "ip"), "addr", "add",
+			fmt.Sprintf("10.77.2.%d/24", 100+i), "dev", netlab.ProductionTestDevice)
 		if out, err := add.CombinedOutput(); err != nil {
 			s.t.Fatalf("ip addr add: %v: %s", err, out)
 		}
@@ -87,30 +97,44 @@ func (s *stand) pool(addresses int, ports string) string {
 	return fmt.Sprintf("--bind=10.77.2.100-10.77.2.%d", 100+addresses-1)
 }
 
-// TestBindPool: a pool of addresses carries what none of them could, and what is too much for it is in the account.
+// poolCase is a pool of addresses, each with a range of ports, and how many of so many connections
+// it carries.
+type poolCase struct {
+	name      string
+	addresses int
+	ports     string
+	conns     int
+	carried   int
+}
+
+// poolCases returns the cases of TestBindPool.
+func poolCases() []poolCase {
+	large := poolCase{"a pool that is large enough", 4, "20000 24999", 18_000, 18_000}
+	if testing.Short() {
+		large.ports, large.conns, large.carried = "20000 21499", 5400, 5400
+	}
+	return []poolCase{large, {"a pool that is too small", 2, "20000 20999", 2500, 2000}}
+}
+
+// TestBindPool connects from a pool of addresses that has more ports than any address, and from one
+// that has too few. Sessions without a port must be in the account.
 func TestBindPool(t *testing.T) {
-	for _, tc := range []struct {
-		name      string
-		addresses int
-		ports     string
-		conns     int
-		carried   int
-	}{
-		{"a pool that is large enough", 4, "20000 24999", 18_000, 18_000},
-		{"a pool that is too small", 2, "20000 20999", 2500, 2000},
-	} {
+	for _, tc := range poolCases() {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket, net: netlab.Config{Crowd: true}})
 			crowds := s.crowds(1)
-			c := s.copy("-x", s.mapping(productionPort, targetPort), s.pool(tc.addresses, tc.ports), "--stats", "50ms")
+			c := s.copyPair(s.pool(tc.addresses, tc.ports),
+				"--stats", "50ms")
 			crowds.come(tc.conns)
 			settled := func() bool {
 				at := talliesOf(crowds.target)
 				r := c.progress()
-				return r != nil && at.lines == uint64(tc.carried) && at.lines+r.Sessions.Dropped["no_source_address"] == uint64(tc.conns)
+				return r != nil && at.lines == uint64(tc.carried) &&
+					at.lines+r.Sessions.Dropped["no_source_address"] == uint64(tc.conns)
 			}
 			if !within(patience, settled) {
-				t.Errorf("the target has %+v, and the account is %+v", talliesOf(crowds.target), c.progress().Sessions)
+				t.Errorf("the target has %+v, and the account is %+v", talliesOf(crowds.target),
+					c.progress().Sessions)
 			}
 			if at := talliesOf(crowds.target); at.open != uint64(tc.carried) {
 				t.Errorf("%d connections are open at the target, wanted %d", at.open, tc.carried)
@@ -123,23 +147,30 @@ func TestBindPool(t *testing.T) {
 			memory := export.PeakMemory(c.cmd.Process.Pid)
 			r := c.end()
 			got := talliesOf(crowds.target)
-			t.Logf("%d connections from %d addresses; the copier took %d MB and %v of CPU", got.opened, tc.addresses, memory>>20, cpu(c))
+			t.Logf("%d connections from %d addresses; the copier took %d MB and %v of CPU",
+				got.opened, tc.addresses, memory>>20, cpu(c))
 			if tc.carried == tc.conns {
-				complete(t, r, tc.conns, int64(all.bytes))
+				expectComplete(t, r, tc.conns, int64(all.bytes))
 				if got.said() != all.said() {
 					t.Errorf("the target heard %+v, and the clients said %+v", got, all)
 				}
 				return
 			}
 			lost, lostBytes := uint64(tc.conns-tc.carried), all.bytes-got.bytes
-			if r.Sessions.Captured != uint64(tc.conns) || r.Sessions.Delivered != uint64(tc.carried) || r.Sessions.Dropped["no_source_address"] != lost {
-				t.Errorf("sessions %+v, wanted %d delivered and %d without an address", r.Sessions, tc.carried, lost)
+			if r.Sessions.Captured != uint64(tc.conns) ||
+				r.Sessions.Delivered != uint64(tc.carried) ||
+				r.Sessions.Dropped["no_source_address"] != lost {
+				t.Errorf("sessions %+v, wanted %d delivered and %d without an address", r.Sessions,
+					tc.carried, lost)
 			}
-			if r.Bytes.Captured != all.bytes || r.Bytes.Delivered != got.bytes || r.Bytes.Dropped["no_source_address"] != lostBytes {
-				t.Errorf("bytes %+v, wanted %d delivered and %d without an address", r.Bytes, got.bytes, lostBytes)
+			if r.Bytes.Captured != all.bytes || r.Bytes.Delivered != got.bytes ||
+				r.Bytes.Dropped["no_source_address"] != lostBytes {
+				t.Errorf("bytes %+v, wanted %d delivered and %d without an address", r.Bytes,
+					got.bytes, lostBytes)
 			}
 			if got.opened != uint64(tc.carried) || got.lines != uint64(tc.carried) {
-				t.Errorf("the target heard %+v, wanted %d connections with a line each", got, tc.carried)
+				t.Errorf("the target heard %+v, wanted %d connections with a line each", got,
+					tc.carried)
 			}
 		})
 	}
@@ -150,11 +181,12 @@ func cpu(c *copier) time.Duration {
 	return c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
 }
 
-// TestSixtyThousand: the copiers of four services of one host hold 60,000 connections to one address and port at the same
-// time, from four addresses that they share; -short takes a tenth.
+// TestSixtyThousand has four copiers on one host hold 60,000 connections to one address and port at
+// the same time, from four addresses that they share. With -short there are 6,000.
 func TestSixtyThousand(t *testing.T) {
-	const copiers, most = 4, 128 << 20 // bytes of memory, of which 64 MB are the ring to capture in
-	conns := 15_000                    // of each: a process may hold 20,000 descriptors on many a host
+	const copiers, most = 4, 80 << 20 // bytes of memory, of which 16 MB are the capture ring
+	// of each: a process may hold 20,000 descriptors on many a host
+	conns := 15_000
 	if testing.Short() {
 		conns /= 10
 	}
@@ -168,9 +200,14 @@ func TestSixtyThousand(t *testing.T) {
 	begun := time.Now()
 	crowds.come(conns)
 	want := uint64(copiers * conns)
-	opened := func() bool { at := talliesOf(crowds.target); return at.open == want && at.lines == want }
+	opened := func() bool {
+		at := talliesOf(crowds.target)
+		return at.open == want &&
+			at.lines == want
+	}
 	if !within(patience, opened) {
-		t.Errorf("the target has %+v, wanted %d open connections, with a line each", talliesOf(crowds.target), want)
+		t.Errorf("the target has %+v, wanted %d open connections, with a line each",
+			talliesOf(crowds.target), want)
 	}
 	took := time.Since(begun)
 	crowds.again()
@@ -178,7 +215,8 @@ func TestSixtyThousand(t *testing.T) {
 	if at := talliesOf(crowds.production); at.open != want {
 		t.Errorf("%d connections are open at production, wanted %d", at.open, want)
 	}
-	eventually(t, "the target has all", func() bool { return talliesOf(crowds.target).lines == 2*want })
+	eventually(t, "the target has all",
+		func() bool { return talliesOf(crowds.target).lines == 2*want })
 	if at := talliesOf(crowds.target); at.open != want {
 		t.Errorf("%d connections are open at the target, wanted %d", at.open, want)
 	}
@@ -190,8 +228,9 @@ func TestSixtyThousand(t *testing.T) {
 	for i, c := range all {
 		memory := export.PeakMemory(c.cmd.Process.Pid)
 		r := c.end()
-		complete(t, r, conns, int64(said.bytes/copiers))
-		t.Logf("copier %d: %d MB, %.1f KB for each connection; %v of CPU", i, memory>>20, float64(memory)/1024/float64(conns), cpu(c))
+		expectComplete(t, r, conns, int64(said.bytes/copiers))
+		t.Logf("copier %d: %d MB, %.1f KB for each connection; %v of CPU", i, memory>>20,
+			float64(memory)/1024/float64(conns), cpu(c))
 		if memory == 0 || memory > most {
 			t.Errorf("copier %d took %d bytes of memory, wanted at most %d", i, memory, most)
 		}

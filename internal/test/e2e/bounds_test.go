@@ -9,55 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/lab/netlab"
 )
 
-// leftOut says whether the account is that of a copy that has left out, for one reason and by whole sessions, all
-// that the target lacks: of captured sessions and bytes.
-func leftOut(t testing.TB, r *export.Report, why ledger.Reason, target *service, captured int, bytes int64) {
-	t.Helper()
-	opened, _, got := target.counts()
-	check := func(what string, f export.FlowReport, captured, delivered uint64) {
-		t.Helper()
-		if f.Captured != captured || f.Delivered != delivered || f.Dropped[why.String()] != captured-delivered {
-			t.Errorf("the account of %s: %+v, wanted %d captured, %d delivered, and %d dropped for %v", what, f, captured, delivered, captured-delivered, why)
-		}
-		for other := range f.Dropped {
-			if other != why.String() {
-				t.Errorf("the account of %s: %+v, wanted no reason but %v", what, f, why)
-			}
-		}
-	}
-	check("sessions", r.Sessions, uint64(captured), uint64(opened))
-	check("bytes", r.Bytes, uint64(bytes), uint64(got))
-}
-
-// saidBy is what connections from some peers have sent, sorted.
-func (s *service) saidBy(chosen func(peer netip.AddrPort) bool) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	byConn := make(map[int]string)
-	for _, l := range s.lines {
-		var id int
-		fmt.Sscan(l, &id)
-		if _, text, _ := strings.Cut(l, " "); chosen(s.peers[id-1]) {
-			byConn[id] += text + "|"
-		}
-	}
-	var all []string
-	for _, text := range byConn {
-		all = append(all, text)
-	}
-	return sorted(all)
-}
-
-// TestOnlyAndExcept: the target gets the sessions of the clients that are asked for, and the others are in the
-// account.
+// TestOnlyAndExcept checks that --only and --except select sessions by the client's address, and
+// that the others are counted.
 func TestOnlyAndExcept(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const conns, lines = 40, 3
 	for _, test := range []struct {
 		name string
@@ -68,38 +28,45 @@ func TestOnlyAndExcept(t *testing.T) {
 	}{
 		{"only", ways, false, []string{"--only", "10.77.1.10,10.77.1.12/31"}, []int{0, 2, 3}},
 		{"except", []string{socket}, false, []string{"--except", "10.77.1.12/31"}, []int{0, 1}},
-		{"only and except", []string{raw}, false, []string{"--only", "10.77.1.0/24", "--except", "10.77.1.11"}, []int{0, 2, 3}},
-		{"only of the other family", []string{socket}, false, []string{"--only", "fd77:1::/64"}, nil},
+		{"only and except", []string{raw}, false, []string{"--only", "10.77.1.0/24", "--except",
+			"10.77.1.11"}, []int{0, 2, 3}},
+		{"only of the other family", []string{socket}, false, []string{"--only", "fd77:1::/64"},
+			nil},
 		{"only, IPv6", ways, true, []string{"--only", "fd77:1::a,fd77:1::c/127"}, []int{0, 2, 3}},
-		{"except, IPv6", []string{tunnel}, true, []string{"--except", "fd77:1::c/127"}, []int{0, 1}},
-		{"only and except, IPv6", []string{socket}, true, []string{"--only", "fd77:1::/64", "--except", "fd77:1::b"}, []int{0, 2, 3}},
-		{"except of the other family, IPv6", []string{raw}, true, []string{"--except", "10.0.0.0/8"}, []int{0, 1, 2, 3}},
+		{"except, IPv6", []string{tunnel}, true, []string{"--except", "fd77:1::c/127"},
+			[]int{0, 1}},
+		{"only and except, IPv6", []string{socket}, true, []string{"--only", "fd77:1::/64",
+			"--except", "fd77:1::b"}, []int{0, 2, 3}},
+		{"except of the other family, IPv6", []string{raw}, true,
+			[]string{"--except", "10.0.0.0/8"}, []int{0, 1, 2, 3}},
 	} {
 		for _, way := range test.ways {
 			t.Run(test.name+"/"+way, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, test.args...)...)
+				c := s.copyPair(test.args...)
 				s.talk(productionPort, "network", conns, lines)
 				r := c.end()
 				_, _, all := p.production.counts()
-				leftOut(t, r, ledger.Filtered, p.target, conns, all)
+				expectLeftOut(t, r, ledger.Filtered, p.target, conns, all)
 				if opened, _, _ := p.target.counts(); opened != conns/4*len(test.of) {
-					t.Errorf("%d connections at the target, wanted those of %d of 4 clients", opened, len(test.of))
+					t.Errorf("%d connections at the target, wanted those of %d of 4 clients",
+						opened, len(test.of))
 				}
 				want := p.production.saidBy(func(peer netip.AddrPort) bool {
-					return slices.ContainsFunc(test.of, func(i int) bool { return netlab.ClientAddr(i, test.ipv6) == peer.Addr() })
+					return slices.ContainsFunc(test.of,
+						func(i int) bool { return netlab.ClientAddr(i, test.ipv6) == peer.Addr() })
 				})
-				same(t, "what connections of those clients said", p.target.said(), want)
+				expectSame(t, "what connections of those clients said", p.target.said(), want)
 			})
 		}
 	}
 }
 
-// TestMaxRate: at no moment has the target more connections than the rate allows, and a tenth of a second's besides; the
-// sessions beyond are left out whole.
+// TestMaxRate checks that the target never has more connections than --max-rate allows, with a
+// burst of a tenth of a second, and that sessions beyond it are left out whole.
 func TestMaxRate(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const rate, conns = 40, 400
 	for _, tc := range []struct {
 		way    string
@@ -108,22 +75,25 @@ func TestMaxRate(t *testing.T) {
 		t.Run(fmt.Sprintf("%s, copies %d", tc.way, tc.copies), func(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
-			c := s.copy("-x", s.mapping(productionPort, targetPort), "--max-rate", fmt.Sprint(rate), "-n", fmt.Sprint(tc.copies))
+			c := s.copyPair("--max-rate", fmt.Sprint(rate),
+				"-n", fmt.Sprint(tc.copies))
 			begun := time.Now()
 			s.paced("rate", conns, 200, 2, 0)
 			took := time.Since(begun)
 			r := c.end()
 			_, _, all := p.production.counts()
-			leftOut(t, r, ledger.OverRate, p.target, conns*tc.copies, all*int64(tc.copies))
+			expectLeftOut(t, r, ledger.OverRate, p.target, conns*tc.copies, all*int64(tc.copies))
 			for i, at := range p.target.accepts {
 				if most := rate/10 + rate*at.Sub(begun).Seconds() + 0.001; float64(i+1) > most {
-					t.Errorf("%d connections at the target after %v, wanted at most %.1f", i+1, at.Sub(begun), most)
+					t.Errorf("%d connections at the target after %v, wanted at most %.1f", i+1,
+						at.Sub(begun), most)
 				}
 			}
 			opened, _, _ := p.target.counts()
 			t.Logf("%d connections in %v", opened, took)
 			if float64(opened) < 0.8*rate*took.Seconds() {
-				t.Errorf("%d connections at the target in %v, wanted about %d a second", opened, took, rate)
+				t.Errorf("%d connections at the target in %v, wanted about %d a second", opened,
+					took, rate)
 			}
 			var want []string // each of them whole, and as often as there are copies
 			said := p.target.said()
@@ -134,50 +104,26 @@ func TestMaxRate(t *testing.T) {
 					}
 				}
 			}
-			same(t, "what connections said", said, want)
+			expectSame(t, "what connections said", said, want)
 		})
 	}
 }
 
-// paced is connections with so many lines each, begun at so many a second from each of the clients' addresses in turn.
-// Each stays open for think after its last answer.
-func (s *stand) paced(name string, conns, rate, lines int, think time.Duration) {
-	s.t.Helper()
-	var all sync.WaitGroup
-	begun := time.Now()
-	for i := range conns {
-		wait(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(rate))))
-		all.Go(func() {
-			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.production, productionPort))
-			for n := 0; n < lines && err == nil; n++ {
-				err = c.ask(fmt.Sprintf("%s connection %d line %d", name, i, n))
-			}
-			if err == nil {
-				wait(think)
-				err = c.finish()
-			}
-			if err != nil {
-				s.t.Errorf("%s connection %d: %v", name, i, err)
-			}
-		})
-	}
-	all.Wait()
-}
-
-// TestMaxMbps: at no moment has the target been sent more than the bandwidth, a second's besides, and what the last
-// session had still to say.
+// TestMaxMbps checks that the target never receives more than --max-mbps allows, with a burst of a
+// second and the rest of the last session.
 func TestMaxMbps(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	const perSecond, size, conns = 125_000, 12_000, 150
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--max-mbps", "1")
+		c := s.copyPair("--max-mbps", "1")
 		begun := time.Now()
 		text := noiseText(size)
 		var longest int
 		for i := range conns { // one at a time
-			cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
+			cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, productionPort))
 			line := fmt.Sprintf("connection %d %s", i, text)
 			longest = len(line) + 1
 			if err := cl.ask(line); err != nil {
@@ -191,7 +137,7 @@ func TestMaxMbps(t *testing.T) {
 		took := time.Since(begun)
 		r := c.end()
 		_, _, all := p.production.counts()
-		leftOut(t, r, ledger.OverBandwidth, p.target, conns, all)
+		expectLeftOut(t, r, ledger.OverBandwidth, p.target, conns, all)
 		sum := 0
 		for i, line := range p.target.lines {
 			_, text, _ := strings.Cut(line, " ")
@@ -203,25 +149,28 @@ func TestMaxMbps(t *testing.T) {
 		}
 		t.Logf("%d bytes in %v", sum, took)
 		if float64(sum) < 0.8*perSecond*(1+took.Seconds()) {
-			t.Errorf("%d bytes at the target in %v, wanted about %d a second, and as many besides", sum, took, perSecond)
+			t.Errorf("%d bytes at the target in %v, wanted about %d a second, and as many besides",
+				sum, took, perSecond)
 		}
 		production := p.production.said()
 		for _, said := range p.target.said() {
 			if _, ok := slices.BinarySearch(production, said); !ok {
-				t.Errorf("a session at the target is not one of production's: %.60q (%d bytes)", said, len(said))
+				t.Errorf("a session at the target is not one of production's: %.60q (%d bytes)",
+					said, len(said))
 			}
 		}
 	})
 }
 
-// TestStagger: each further copy begins, and says each of its lines, so much later than the one before.
+// TestStagger checks that each further copy opens, and sends each line, --stagger later than the
+// copy before.
 func TestStagger(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
 	const conns, lines, copies, stagger = 20, 4, 3, 100 * time.Millisecond
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", fmt.Sprint(copies), "--stagger", stagger.String())
+		c := s.copyPair("-n", fmt.Sprint(copies),
+			"--stagger", stagger.String())
 		var mu sync.Mutex
 		dialled, asked := make(map[string]time.Time), make(map[string]time.Time)
 		note := func(of map[string]time.Time, text string) {
@@ -234,7 +183,8 @@ func TestStagger(t *testing.T) {
 			all.Go(func() {
 				wait(time.Duration(i) * 7 * time.Millisecond)
 				note(dialled, fmt.Sprintf("client %d line 0", i))
-				cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
+				cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false),
+					netip.AddrPortFrom(s.production, productionPort))
 				for n := 0; n < lines && err == nil; n++ {
 					wait(30 * time.Millisecond)
 					line := fmt.Sprintf("client %d line %d", i, n)
@@ -250,14 +200,15 @@ func TestStagger(t *testing.T) {
 			})
 		}
 		all.Wait()
-		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns*lines })
+		eventually(t, "the target has all",
+			func() bool { return p.target.lineCount() == copies*conns*lines })
 		opened, _, bytes := p.production.counts()
-		complete(t, c.end(), copies*opened, copies*bytes)
+		expectComplete(t, c.end(), copies*opened, copies*bytes)
 		var want []string
 		for _, text := range p.production.said() {
 			want = append(want, text, text, text)
 		}
-		same(t, "what connections said", p.target.said(), want)
+		expectSame(t, "what connections said", p.target.said(), want)
 
 		said, began := make(map[string][]time.Time), make(map[string][]time.Time)
 		for i, line := range p.target.lines {
@@ -274,9 +225,10 @@ func TestStagger(t *testing.T) {
 	})
 }
 
-// later says whether the copies of each happened no sooner than so much later than the one before, and mostly not much
-// later than that.
-func later(t *testing.T, what string, asked map[string]time.Time, happened map[string][]time.Time, by time.Duration) {
+// later reports whether the copies of each happened no sooner than so much later than the one
+// before, and mostly not much later than that.
+func later(t *testing.T, what string, asked map[string]time.Time, happened map[string][]time.Time,
+	by time.Duration) {
 	t.Helper()
 	var late []time.Duration
 	for text, from := range asked {
@@ -285,7 +237,8 @@ func later(t *testing.T, what string, asked map[string]time.Time, happened map[s
 		for i, at := range all {
 			d := at.Sub(from) - time.Duration(i)*by
 			if d < 0 {
-				t.Errorf("copy %d of %q %s %v after its client, wanted %v", i, text, what, at.Sub(from), time.Duration(i)*by)
+				t.Errorf("copy %d of %q %s %v after its client, wanted %v", i, text, what,
+					at.Sub(from), time.Duration(i)*by)
 			}
 			late = append(late, d)
 		}
@@ -298,10 +251,43 @@ func later(t *testing.T, what string, asked map[string]time.Time, happened map[s
 	}
 }
 
-// TestRamp: from the start on the share of the sessions grows to all, and each session is in it from when its turn has
-// come.
+// life is one connection of a load.
+type life struct {
+	from      netip.AddrPort
+	dial, end time.Time
+}
+
+// rampLives opens rate connections a second, conns in all, each of which sends its number.
+func (s *stand) rampLives(conns, rate int, begin time.Time) []life {
+	lives := make([]life, conns)
+	var all sync.WaitGroup
+	for i := range conns {
+		wait(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(rate))))
+		all.Go(func() {
+			l := &lives[i]
+			l.dial = time.Now()
+			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, productionPort))
+			if err == nil {
+				l.from = netip.MustParseAddrPort(c.LocalAddr().String())
+				err = c.ask(fmt.Sprintf("ramp %d", i))
+			}
+			if err == nil {
+				err = c.finish()
+			}
+			l.end = time.Now()
+			if err != nil {
+				s.t.Errorf("connection %d: %v", i, err)
+			}
+		})
+	}
+	all.Wait()
+	return lives
+}
+
+// TestRamp checks that the share of the sessions that are copied grows to all of them, and that a
+// session that belongs to the share at some time belongs to it from then on.
 func TestRamp(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
 	const conns, rate, ramp, lag = 600, 200, 2 * time.Second, 500 * time.Millisecond
 	for _, way := range []string{socket, tunnel} {
 		t.Run(way, func(t *testing.T) {
@@ -311,34 +297,9 @@ func TestRamp(t *testing.T) {
 				s.onTarget()
 			}
 			before := time.Now() // the copier begins after that,
-			c := s.copy("-x", s.mapping(productionPort, targetPort), "--ramp", ramp.String())
+			c := s.copyPair("--ramp", ramp.String())
 			ready := time.Now() // and before this
-			type life struct {
-				from      netip.AddrPort
-				dial, end time.Time
-			}
-			lives := make([]life, conns)
-			var all sync.WaitGroup
-			for i := range conns {
-				wait(time.Until(ready.Add(time.Duration(i) * time.Second / rate)))
-				all.Go(func() {
-					l := &lives[i]
-					l.dial = time.Now()
-					cl, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
-					if err == nil {
-						l.from = netip.MustParseAddrPort(cl.LocalAddr().String())
-						err = cl.ask(fmt.Sprintf("ramp %d", i))
-					}
-					if err == nil {
-						err = cl.finish()
-					}
-					l.end = time.Now()
-					if err != nil {
-						t.Errorf("connection %d: %v", i, err)
-					}
-				})
-			}
-			all.Wait()
+			lives := s.rampLives(conns, rate, ready)
 			r := c.end()
 			said := p.target.said()
 			production := netip.AddrPortFrom(s.production, productionPort)
@@ -348,31 +309,42 @@ func TestRamp(t *testing.T) {
 				if there && i < conns/3 {
 					first++
 				}
-				switch { // as early, and as late, as the copier may have begun, and come to its packets
-				case shard.Sampled(l.from, production, false, float64(l.dial.Sub(ready))/float64(ramp)):
+				// as early, and as late, as the copier may have begun, and come to its packets
+				switch {
+				case shard.Sampled(l.from, production, false,
+					float64(l.dial.Sub(ready))/float64(ramp)):
 					if !there {
-						t.Errorf("connection %d is not at the target, %v after the start", i, l.dial.Sub(ready))
+						t.Errorf("connection %d is not at the target, %v after the start", i,
+							l.dial.Sub(ready))
 					}
-				case !shard.Sampled(l.from, production, false, float64(l.end.Add(lag).Sub(before))/float64(ramp)):
+				case !shard.Sampled(l.from, production, false,
+					float64(l.end.Add(lag).Sub(before))/float64(ramp)):
 					if there {
-						t.Errorf("connection %d is at the target, %v after the start", i, l.end.Sub(before))
+						t.Errorf("connection %d is at the target, %v after the start", i,
+							l.end.Sub(before))
 					}
 				default:
 					open++
 				}
 			}
 			opened, n, bytes := p.target.counts()
-			t.Logf("%d of %d at the target, %d of the first %d; %d may be or not", opened, conns, first, conns/3, open)
+			t.Logf("%d of %d at the target, %d of the first %d; %d may be or not", opened, conns,
+				first, conns/3, open)
 			if first < conns/3/8 || first > conns/3*7/8 || open > conns/3 {
-				t.Errorf("%d of the first %d are at the target, wanted about half of them; of %d it is open", first, conns/3, open)
+				t.Errorf("%d of the first %d are at the target, wanted about half of them; of "+
+					"%d it is open", first, conns/3, open)
 			}
 			if opened != n || len(slices.Compact(said)) != n {
 				t.Errorf("%d connections and %d lines at the target, wanted each once", opened, n)
 			}
 			_, _, asked := p.production.counts()
-			if r.Sessions.Captured != conns+r.Adopted || r.Sessions.Delivered != uint64(opened) || r.Sessions.Dropped["sampled_out"] != r.Sessions.Captured-uint64(opened) ||
-				r.Bytes.Captured != uint64(asked) || r.Bytes.Delivered != uint64(bytes) || r.Bytes.Dropped["sampled_out"] != uint64(asked-bytes) {
-				t.Errorf("the account: %+v %+v, adopted %d; wanted %d sessions and %d bytes delivered, and the others sampled out", r.Sessions, r.Bytes, r.Adopted, opened, bytes)
+			if r.Sessions.Captured != conns+r.Adopted || r.Sessions.Delivered != uint64(opened) ||
+				r.Sessions.Dropped["sampled_out"] != r.Sessions.Captured-uint64(opened) ||
+				r.Bytes.Captured != uint64(asked) || r.Bytes.Delivered != uint64(bytes) ||
+				r.Bytes.Dropped["sampled_out"] != uint64(asked-bytes) {
+				t.Errorf("the account: %+v %+v, adopted %d; wanted %d sessions and %d bytes "+
+					"delivered, and the others sampled out", r.Sessions, r.Bytes, r.Adopted,
+					opened, bytes)
 			}
 		})
 	}

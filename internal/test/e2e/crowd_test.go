@@ -19,8 +19,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// A process may hold 20,000 descriptors on many a host, so the servers and clients of a crowd are processes of their
-// own: this test binary, started with a job in its environment.
+// A process may hold 20,000 descriptors on many a host, so the servers and clients of a crowd are
+// processes of their own: this test binary, started with a job in its environment.
 const (
 	crowdJob   = "TCPCOPY_E2E_CROWD"
 	crowdReady = "crowd: ready"
@@ -29,8 +29,8 @@ const (
 	soReusePort = 15 // SO_REUSEPORT
 )
 
-// tally is what a server, or the clients of one process, have heard or said: in whichever order, since all lines
-// differ.
+// tally is what a server, or the clients of one process, have heard or said: in whichever order,
+// since all lines differ.
 type tally struct{ open, opened, lines, bytes, digest uint64 }
 
 func (a *tally) note(line []byte) {
@@ -41,12 +41,12 @@ func (a *tally) note(line []byte) {
 	atomic.AddUint64(&a.digest, h.Sum64())
 }
 
-func (a *tally) enter() {
+func (a *tally) accepted() {
 	atomic.AddUint64(&a.open, 1)
 	atomic.AddUint64(&a.opened, 1)
 }
 
-func (a *tally) leave() { atomic.AddUint64(&a.open, ^uint64(0)) }
+func (a *tally) closed() { atomic.AddUint64(&a.open, ^uint64(0)) }
 
 func (a *tally) add(b tally) {
 	a.open += b.open
@@ -59,15 +59,18 @@ func (a *tally) add(b tally) {
 // said is what was said, without how many connections are open.
 func (a tally) said() tally { a.open = 0; return a }
 
-// workCrowd does a job: "serve ADDRESS", or "ask NAME FIRST COUNT ADDRESS". It tells its tally at each SIGUSR1.
+// workCrowd does a job: "serve ADDRESS", or "ask NAME FIRST COUNT ADDRESS". It tells its tally at
+// each SIGUSR1.
 func workCrowd(job string) int {
 	var all tally
 	tell := make(chan os.Signal, 1)
 	signal.Notify(tell, syscall.SIGUSR1)
 	go func() {
 		for range tell {
-			fmt.Printf(crowdState+"%d opened %d lines %d bytes %d digest %d\n", atomic.LoadUint64(&all.open), atomic.LoadUint64(&all.opened),
-				atomic.LoadUint64(&all.lines), atomic.LoadUint64(&all.bytes), atomic.LoadUint64(&all.digest))
+			fmt.Printf(crowdState+"%d opened %d lines %d bytes %d digest %d\n",
+				atomic.LoadUint64(&all.open), atomic.LoadUint64(&all.opened),
+				atomic.LoadUint64(&all.lines), atomic.LoadUint64(&all.bytes),
+				atomic.LoadUint64(&all.digest))
 		}
 	}()
 	var err error
@@ -86,7 +89,8 @@ func workCrowd(job string) int {
 	return 0
 }
 
-// serveCrowd sends back what each connection sends, and holds all of them. Several processes may share an address.
+// serveCrowd sends back what each connection sends, and holds all of them. Several processes may
+// share an address.
 func serveCrowd(all *tally, address string) error {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if failed := c.Control(func(fd uintptr) {
@@ -106,14 +110,14 @@ func serveCrowd(all *tally, address string) error {
 		if err != nil {
 			return err
 		}
-		all.enter()
+		all.accepted()
 		go echo(all, c)
 	}
 }
 
 // echo is io.Copy without splice(2), which takes a pipe for each connection.
 func echo(all *tally, c net.Conn) {
-	defer all.leave()
+	defer all.closed()
 	defer c.Close()
 	var buf [64]byte
 	have := 0 // of a line that is not whole
@@ -135,8 +139,8 @@ func echo(all *tally, c net.Conn) {
 	}
 }
 
-// askCrowd opens connections, each from an address of its own, and says a line on each; one more at SIGUSR2; and at
-// SIGTERM it ends all of them in order.
+// askCrowd opens connections, each from an address of its own, and says a line on each; one more at
+// SIGUSR2; and at SIGTERM it ends all of them in order.
 func askCrowd(all *tally, name string, first, count int, address string) error {
 	next := make(chan os.Signal, 1)
 	signal.Notify(next, syscall.SIGUSR2, syscall.SIGTERM)
@@ -168,11 +172,12 @@ func askCrowd(all *tally, name string, first, count int, address string) error {
 		return nil
 	}
 	err := each(func(i int) (err error) {
-		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: netlab.CrowdAddr(first + i).AsSlice()}}
+		d := net.Dialer{Timeout: patience,
+			LocalAddr: &net.TCPAddr{IP: netlab.CrowdAddr(first + i).AsSlice()}}
 		if conns[i], err = d.Dial("tcp", address); err != nil {
 			return err
 		}
-		all.enter()
+		all.accepted()
 		return say(0, i)
 	})
 	for round := 1; err == nil; round++ {
@@ -187,7 +192,7 @@ func askCrowd(all *tally, name string, first, count int, address string) error {
 	}
 	return each(func(i int) error {
 		defer conns[i].Close()
-		defer all.leave()
+		defer all.closed()
 		if err := conns[i].(*net.TCPConn).CloseWrite(); err != nil {
 			return err
 		}
@@ -224,7 +229,8 @@ func talliesOf(processes []*process) (all tally) {
 		})
 		var one tally
 		last := output[strings.LastIndex(output, crowdState):]
-		if _, err := fmt.Sscanf(last, crowdState+"%d opened %d lines %d bytes %d digest %d", &one.open, &one.opened, &one.lines, &one.bytes, &one.digest); err != nil {
+		if _, err := fmt.Sscanf(last, crowdState+"%d opened %d lines %d bytes %d digest %d",
+			&one.open, &one.opened, &one.lines, &one.bytes, &one.digest); err != nil {
 			p.t.Fatalf("%q: %v", last, err)
 		}
 		all.add(one)

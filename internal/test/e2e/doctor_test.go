@@ -110,7 +110,8 @@ func findAndHeal(t *testing.T, d draw) {
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%s$ %s: found %v, want %v\n%s\ncopy: %s", host, v.Command, got, want, v.Output,
+			t.Errorf("%s$ %s: found %v, want %v\n%s\ncopy: %s", host, v.Command, got, want,
+				v.Output,
 				b.CopySays())
 		}
 		code := 1
@@ -159,7 +160,8 @@ func TestDoctorFindsNothing(t *testing.T) {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/ipv6=%v", via, ipv6), func(t *testing.T) {
 				b := broken(t, lab.BreakOptions{Via: via, IPv6: ipv6})
-				if delivered, all := b.Delivered(t.Context(), time.Second); delivered != all || all == 0 {
+				if delivered, all := b.Delivered(t.Context(), time.Second); delivered != all ||
+					all == 0 {
 					t.Fatalf("%d of %d requests delivered: %s", delivered, all, b.CopySays())
 				}
 				hosts := []string{lab.OnProduction, lab.OnTarget}
@@ -169,7 +171,8 @@ func TestDoctorFindsNothing(t *testing.T) {
 				for _, host := range hosts {
 					r, v := visit(t, b, host)
 					if r.State != doctor.Fine || v.Code != 0 || len(r.Fine) == 0 {
-						t.Errorf("%s$ %s: %s, exit code %d, want fine, 0\n%s", host, v.Command, r.State,
+						t.Errorf("%s$ %s: %s, exit code %d, want fine, 0\n%s", host, v.Command,
+							r.State,
 							v.Code, v.Output)
 					}
 				}

@@ -20,8 +20,8 @@ type chatter struct {
 	ended chan struct{}
 }
 
-// chat starts clients that ask line after line until stopped. What production does is checked, and nothing
-// else.
+// chat starts clients that ask line after line until stopped. What production does is checked, and
+// nothing else.
 func (s *stand) chat(conns int) *chatter {
 	s.t.Helper()
 	return s.chatWhile(conns, func() bool { return true })
@@ -33,7 +33,8 @@ func (s *stand) chatWhile(conns int, may func() bool) *chatter {
 	ch := &chatter{ended: make(chan struct{})}
 	done := make(chan struct{}, conns)
 	for i := range conns {
-		c := dial(s.t, s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.production, productionPort))
+		c := dial(s.t, s.net.Client, netlab.ClientAddr(i%4, s.ipv6),
+			netip.AddrPortFrom(s.production, productionPort))
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for n := 0; !ch.stop.Load(); n++ {
@@ -66,7 +67,8 @@ func (c *chatter) end() {
 	<-c.ended
 }
 
-// prefixOf says whether the target's connections have said the beginning of what production's have.
+// prefixOf reports whether the target's connections have said the beginning of what production's
+// have.
 func prefixOf(t *testing.T, p pair) {
 	t.Helper()
 	production := map[string]string{}
@@ -77,7 +79,8 @@ func prefixOf(t *testing.T, p pair) {
 	for _, text := range p.target.said() {
 		first, _, _ := strings.Cut(text, "|")
 		if !strings.HasPrefix(production[first], text) {
-			t.Errorf("a connection at the target said %.100q and more, which is no beginning of production's", text)
+			t.Errorf("a connection at the target said %.100q and more, which is no beginning of "+
+				"production's", text)
 		}
 	}
 }
@@ -88,12 +91,15 @@ func TestInterrupt(t *testing.T) {
 			t.Run(sig.String(), func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy("-x", s.mapping(productionPort, targetPort))
-				// Clients and production are one process here, which does ten thousand lines while the copier waits for
-				// a processor that others use: more than may be left to drain, and another thing to test.
+				c := s.copyPair()
+				// Clients and production are one process here, which does ten thousand lines while
+				// the copier waits for a processor that others use: more than may be left to drain,
+				// and another thing to test.
 				const ahead = 2000
-				ch := s.chatWhile(20, func() bool { return p.production.lineCount() < p.target.lineCount()+ahead })
-				eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 1000 })
+				ch := s.chatWhile(20,
+					func() bool { return p.production.lineCount() < p.target.lineCount()+ahead })
+				eventually(t, "lines reach the target",
+					func() bool { return p.target.lineCount() > 1000 })
 				if code := c.stop(sig); code != 0 {
 					t.Errorf("exit code %d, wanted 0", code)
 				}
@@ -106,7 +112,7 @@ func TestInterrupt(t *testing.T) {
 				})
 				prefixOf(t, p)
 				opened, _, bytes := p.target.counts()
-				complete(t, r, opened, bytes)
+				expectComplete(t, r, opened, bytes)
 				if opened != 20 {
 					t.Errorf("%d connections at the target, wanted 20", opened)
 				}
@@ -115,17 +121,19 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
-// TestSecondInterrupt: the target takes connections and answers nothing, so that nothing drains.
+// TestSecondInterrupt interrupts a copier twice. The target answers nothing, so that the first
+// interrupt alone waits for the drain time.
 func TestSecondInterrupt(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+		s.serve(s.net.Production, productionPort)
 		silent, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer silent.Close()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--drain", "10m", "--stats", "100ms")
+		c := s.copyPair("--drain", "10m", "--stats",
+			"100ms")
 		s.talk(productionPort, "hello", 5, 3)
 		c.signal(syscall.SIGINT)
 		c.awaitOutput("stopping")
@@ -145,9 +153,12 @@ func hostState(t *testing.T, host *netlab.Namespace) string {
 	t.Helper()
 	var all strings.Builder
 	for _, ask := range [][]string{
-		{"ip", "rule"}, {"ip", "-6", "rule"}, {"ip", "route", "show", "table", "all"}, {"ip", "-6", "route", "show", "table", "all"},
-		{"ip", "-o", "link"}, {"nft", "list", "ruleset"}, {"ss", "-H", "-tanp", "state", "listening"},
-		{"sysctl", "-a", "-r", "net.ipv4.(ip_forward|conf.*rp_filter|tcp_fwmark_accept|fwmark_reflect)"},
+		{"ip", "rule"}, {"ip", "-6", "rule"}, {"ip", "route", "show", "table", "all"}, {"ip", "-6",
+			"route", "show", "table", "all"},
+		{"ip", "-o", "link"}, {"nft", "list", "ruleset"}, {"ss", "-H", "-tanp", "state",
+			"listening"},
+		{"sysctl", "-a", "-r",
+			"net.ipv4.(ip_forward|conf.*rp_filter|tcp_fwmark_accept|fwmark_reflect)"},
 	} {
 		cmd := host.Command(t.Context(), find(t, ask[0]), ask[1:]...)
 		out, err := cmd.CombinedOutput()
@@ -160,15 +171,26 @@ func hostState(t *testing.T, host *netlab.Namespace) string {
 }
 
 func TestKilledCopierLeavesNothing(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
 		s.copyArgs("") // starts the intercept
 		before := hostState(t, s.net.Production)
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--report", filepath.Join(s.dir, "report.json"), "--stats", "50ms")
+		report := filepath.Join(s.dir, "report.json")
+		c := s.copyPair("--report", report, "--stats", "200ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
+		// Not while a report is written: until it is complete it has another name.
+		written := func() time.Time {
+			fi, err := os.Stat(report)
+			if err != nil {
+				return time.Time{}
+			}
+			return fi.ModTime()
+		}
+		last := written()
+		eventually(t, "another report", func() bool { return !written().Equal(last) })
 		c.kill()
 		ch.end()
 		// What belongs to a process goes with it, but not in the same instant.
@@ -189,12 +211,13 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		prefixOf(t, p)
 
 		// Another copier works at once, whatever the first has left at the target.
-		again := s.copy("-x", s.mapping(productionPort, targetPort))
+		again := s.copyPair()
 		s.talk(productionPort, "again", 10, 10)
 		opened, _, _ := p.target.counts()
 		r := again.end()
 		if r.Sessions.Captured != 10 || r.Sessions.Delivered != 10 {
-			t.Errorf("the next copier's sessions %+v, wanted 10 delivered; %d connections at the target", r.Sessions, opened)
+			t.Errorf("the next copier's sessions %+v, wanted 10 delivered; %d connections at "+
+				"the target", r.Sessions, opened)
 		}
 		if n := strings.Count(strings.Join(p.target.said(), "\n"), "again"); n != 100 {
 			t.Errorf("%d lines of the next copier at the target, wanted 100", n)
@@ -202,9 +225,9 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 	})
 }
 
-// TestFullDisk: a report and a log that cannot be written do not keep a copier from copying.
+// TestFullDisk checks that a copier goes on if its report or its log cannot be written.
 func TestFullDisk(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name     string
@@ -212,7 +235,10 @@ func TestFullDisk(t *testing.T) {
 			code     int
 			complain bool // on stderr
 		}{
-			{"report", func(full, _ string) []string { return []string{"--report", full + "/report.json"} }, 1, true},
+			{"report", func(full, _ string) []string {
+				return []string{"--report",
+					full + "/report.json"}
+			}, 1, true},
 			{"log", func(full, other string) []string {
 				return []string{"--report", other + "/report.json", "-l", full + "/log"}
 			}, 0, false},
@@ -227,27 +253,33 @@ func TestFullDisk(t *testing.T) {
 				if err := os.Mkdir(full, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				// A mount of its own goes with the process. The disk is full but for a little: the copier begins.
+				// A mount of its own goes with the process. The disk is full but for a little: the
+				// copier begins.
 				script := `mount -t tmpfs -o size=64k tmpfs "$1" || exit 90
 					shift
 					exec "$@"`
-				args := append(s.copyArgs(s.file("unused")), "-x", s.mapping(productionPort, targetPort), "--stats", "10ms")
+				args := append(s.copyArgs(s.file("unused")), "-x", s.mapping(productionPort,
+					targetPort), "--stats", "10ms")
 				args = append(args, test.args(full, s.dir)...)
 				c := start(t, s.net.Production, "copy", find(t, "unshare"),
-					append([]string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", full, binary}, args...)...)
+					append([]string{"--mount", "--propagation", "private", "sh", "-c", script, "sh",
+						full, binary}, args...)...)
 				c.awaitOutput("tcpcopy: ready")
 				root := fmt.Sprintf("/proc/%d/root%s", c.cmd.Process.Pid, full)
-				os.WriteFile(filepath.Join(root, "ballast"), make([]byte, 64<<10), 0o600) // as much as fits
+				// as much as fits
+				os.WriteFile(filepath.Join(root, "ballast"), make([]byte, 64<<10), 0o600)
 				eventually(t, "the disk is full", func() bool { return freeBlocks(t, root) == 0 })
 				s.talk(productionPort, "full", 20, 20)
 				p.caughtUp(t)
 				if code := c.stop(syscall.SIGINT); code != test.code {
 					t.Errorf("exit code %d, wanted %d", code, test.code)
 				}
-				p.same(t)
+				p.expectSame(t)
 				out := c.output()
-				if !strings.Contains(out, "account   balances") || test.complain && !strings.Contains(out, "no space left on device") {
-					t.Errorf("the copier says %q, wanted its account, and that there is no space %v", out, test.complain)
+				if !strings.Contains(out, "account   balances") || test.complain &&
+					!strings.Contains(out, "no space left on device") {
+					t.Errorf("the copier says %q, wanted its account, and that there is no "+
+						"space %v", out, test.complain)
 				}
 			})
 		}

@@ -9,15 +9,17 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestFastClient: a client that asks one line after the other, as fast as production answers, is copied by a
-// connection that is not much slower. Where each answer waits at the intercept for the end of a capture block's
-// time, 2 ms, no thousand lines take less than two seconds; one round of several shows that they do.
+// TestFastClient checks that a client that asks one line after the other, as fast as production
+// answers, is copied by a connection that is not much slower. If each answer waited at the
+// intercept for the end of a capture block, 2 ms, a thousand lines would take two seconds. One fast
+// round of several is enough.
 func TestFastClient(t *testing.T) {
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
-	c := s.copy("-x", s.mapping(productionPort, targetPort))
+	c := s.copyPair()
 	const rounds, lines, most = 5, 1000, 1500 * time.Millisecond
-	client := dial(t, s.net.Client, netlab.ClientAddr(0, false), netip.AddrPortFrom(s.production, productionPort))
+	client := dial(t, s.net.Client, netlab.ClientAddr(0, false), netip.AddrPortFrom(s.production,
+		productionPort))
 	best := time.Duration(0)
 	for round := 0; round < rounds && (best == 0 || best > most); round++ {
 		start := time.Now()
@@ -32,12 +34,13 @@ func TestFastClient(t *testing.T) {
 		}
 	}
 	if best > most {
-		t.Errorf("the fastest of %d rounds of %d lines took %v to reach the target, wanted %v at most", rounds, lines, best, most)
+		t.Errorf("the fastest of %d rounds of %d lines took %v to reach the target, wanted %v "+
+			"at most", rounds, lines, best, most)
 	}
 	t.Logf("%d lines in %v", lines, best)
 	if err := client.finish(); err != nil {
 		t.Fatal(err)
 	}
 	c.end()
-	p.same(t)
+	p.expectSame(t)
 }

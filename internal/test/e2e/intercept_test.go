@@ -11,10 +11,10 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTwoCopiersOneIntercept: each hears of its own connections only, though both copy the same clients to
-// the same target.
+// TestTwoCopiersOneIntercept checks that each copier receives the answers of its own connections
+// only, though both copy the same clients to the same target.
 func TestTwoCopiersOneIntercept(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		first, second []string
@@ -29,23 +29,24 @@ func TestTwoCopiersOneIntercept(t *testing.T) {
 			first := s.copy(append([]string{"-x", mapping}, test.first...)...)
 			second := s.copy(append([]string{"-x", mapping}, test.second...)...)
 			s.talk(productionPort, "two", 40, 20)
-			eventually(t, "the target has all lines twice", func() bool { return p.target.lineCount() >= 2*40*20 })
+			eventually(t, "the target has all lines twice",
+				func() bool { return p.target.lineCount() >= 2*40*20 })
 			opened, _, bytes := p.production.counts()
-			complete(t, first.end(), opened, bytes)
-			complete(t, second.end(), opened, bytes)
+			expectComplete(t, first.end(), opened, bytes)
+			expectComplete(t, second.end(), opened, bytes)
 			want := append(p.production.said(), p.production.said()...)
-			same(t, "what connections said, twice", p.target.said(), sorted(want))
+			expectSame(t, "what connections said, twice", p.target.said(), sorted(want))
 		})
 	}
 }
 
-// TestTwoServices: two copiers with a service each, one intercept.
+// TestTwoServices has two copiers, each with a server of its own, use one intercept.
 func TestTwoServices(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
-	q := pair{serve(t, s.net.Production, ":81"), serve(t, s.net.Target, ":8081")}
-	first := s.copy("-x", s.mapping(productionPort, targetPort))
+	q := pair{serveAt(t, s.net.Production, ":81"), serveAt(t, s.net.Target, ":8081")}
+	first := s.copyPair()
 	second := s.copy("-x", s.mapping(81, 8081))
 	s.talk(productionPort, "first", 20, 20)
 	s.talk(81, "second", 20, 20)
@@ -59,9 +60,9 @@ func TestTwoServices(t *testing.T) {
 	}
 }
 
-// TestOneCopierTwoIntercepts: answers come by one of them or by both.
+// TestOneCopierTwoIntercepts checks that answers may come by either of two intercepts, or by both.
 func TestOneCopierTwoIntercepts(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		first, second string // what each intercept looks for
@@ -72,7 +73,7 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: raw})
 			p := s.pair()
-			q := pair{serve(t, s.net.Production, ":81"), serve(t, s.net.Target, ":8081")}
+			q := pair{serveAt(t, s.net.Production, ":81"), serveAt(t, s.net.Target, ":8081")}
 			s.intercept(interceptPort, "-F", test.first)
 			s.intercept(interceptPort+1, "-F", test.second)
 			c := s.copy("-x", s.mapping(productionPort, targetPort)+","+s.mapping(81, 8081))
@@ -81,20 +82,20 @@ func TestOneCopierTwoIntercepts(t *testing.T) {
 			p.caughtUp(t)
 			q.caughtUp(t)
 			r := c.end()
-			p.same(t)
-			q.same(t)
+			p.expectSame(t)
+			q.expectSame(t)
 			opened, _, bytes := p.production.counts()
 			opened2, _, bytes2 := q.production.counts()
-			complete(t, r, opened+opened2, bytes+bytes2)
+			expectComplete(t, r, opened+opened2, bytes+bytes2)
 		})
 	}
 }
 
-// TestAnswersSpread: the target's answers are spread over the intercepts on two assistants by its routes; one copier
-// hears all of them. One of the two is stopped under open connections and started again: those of the other go on
-// meanwhile, and nothing is lost.
+// TestAnswersSpread spreads the target's answers over the intercepts on two assistants. One
+// intercept is stopped while connections are open and started again: connections of the other go
+// on, and nothing is lost.
 func TestAnswersSpread(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct {
 		name        string
 		by          netlab.Spread
@@ -106,27 +107,32 @@ func TestAnswersSpread(t *testing.T) {
 		{"by flow, IPv6", netlab.ByFlow, true, 1, 19},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newStand(t, setting{way: raw, ipv6: test.ipv6, net: netlab.Config{Spread: test.by}})
+			s := newStand(t, setting{way: raw, ipv6: test.ipv6,
+				net: netlab.Config{Spread: test.by}})
 			p := s.pair()
 			const filter = "tcp and src port 8080"
 			s.intercept(interceptPort, "-F", filter)
 			at := netip.AddrPortFrom(netlab.SecondAddr4, interceptPort)
 			second := s.interceptOn(s.net.Second, at.Port(), "-F", filter)
 			s.intercepts = append(s.intercepts, at)
-			c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
+			c := s.copyPair("--stats", "50ms")
 			link := func() (second export.LinkReport) {
 				if r := c.progress(); r != nil && len(r.Links) == 2 {
 					second = r.Links[1]
 				}
 				return second
 			}
-			k := s.keepers(productionPort, 20)
+			k := s.keepOpen(productionPort, 20)
 			k.say()
 			s.talk(productionPort, "before", 20, 5)
 			p.caughtUp(t)
 
 			second.stop(syscall.SIGTERM)
-			eventually(t, "its link is down", func() bool { l := link(); return l.Intercept != "" && !l.Up })
+			eventually(t, "its link is down", func() bool {
+				l := link()
+				return l.Intercept != "" &&
+					!l.Up
+			})
 			k.say() // these requests still go, and half of their answers are not heard
 			k.say() // so half of these wait
 			goesOn := func() (n int) {
@@ -139,27 +145,29 @@ func TestAnswersSpread(t *testing.T) {
 			}
 			eventually(t, "those of the other go on", func() bool { return goesOn() >= test.least })
 			if n := goesOn(); n > test.most {
-				t.Errorf("%d of 20 connections go on, wanted at most %d: the answers are not spread", n, test.most)
+				t.Errorf("%d of 20 connections go on, wanted at most %d: the answers are not "+
+					"spread", n, test.most)
 			}
 			s.talk(productionPort, "meanwhile", 8, 1)
 			s.interceptOn(s.net.Second, at.Port(), "-F", filter)
-			eventually(t, "its link is up", func() bool { l := link(); return l.Up && l.Reconnects == 1 })
+			eventually(t, "its link is up", func() bool {
+				l := link()
+				return l.Up &&
+					l.Reconnects == 1
+			})
 			k.say()
 			s.talk(productionPort, "after", 20, 5)
 			p.caughtUp(t)
-			for _, o := range k.open {
-				if err := o.finish(); err != nil {
-					t.Error(err)
-				}
-			}
+			k.finish()
 			whole(t, p, c.end())
 		})
 	}
 }
 
-// TestInterceptOfTheOtherFamily: sessions over IPv6, the intercept reached over IPv4.
+// TestInterceptOfTheOtherFamily copies sessions over IPv6 with an intercept that is reached over
+// IPv4.
 func TestInterceptOfTheOtherFamily(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, ipv6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sessions over IPv6 %v", ipv6), func(t *testing.T) {
 			s := newStand(t, setting{way: raw, ipv6: ipv6})
@@ -168,7 +176,7 @@ func TestInterceptOfTheOtherFamily(t *testing.T) {
 			if ipv6 {
 				s.assistant = netlab.AssistantAddr4
 			}
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "family", 20, 20)
 			p.caughtUp(t)
 			whole(t, p, c.end())
@@ -176,14 +184,16 @@ func TestInterceptOfTheOtherFamily(t *testing.T) {
 	}
 }
 
-// TestInterceptGoesAndComes: connections of the meantime are lost and counted, the copier stays, and goes on.
+// TestInterceptGoesAndComes restarts an intercept. Connections opened meanwhile must be lost and
+// counted; the copier must go on.
 func TestInterceptGoesAndComes(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
 	p := s.pair()
 	filter := []string{"-F", "tcp and src port 8080"}
 	i := s.intercept(interceptPort, filter...)
-	c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms", "--gate-limit", "1s", "--connect-timeout", "1s")
+	c := s.copyPair("--stats", "50ms", "--gate-limit",
+		"1s", "--connect-timeout", "1s")
 	s.talk(productionPort, "before", 10, 10)
 	p.caughtUp(t)
 	i.kill()
@@ -214,12 +224,12 @@ func TestInterceptGoesAndComes(t *testing.T) {
 	t.Logf("sessions %+v", r.Sessions)
 }
 
-// TestWrongKey: nobody without the key hears anything.
+// TestWrongKey checks that a copier with another key receives nothing.
 func TestWrongKey(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: raw})
-	target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+	target := s.serve(s.net.Target, targetPort)
+	s.serve(s.net.Production, productionPort)
 	i := s.intercept(interceptPort, "-F", "tcp and src port 8080")
 	other, err := s.net.Production.Command(t.Context(), binary, "keygen").Output()
 	if err != nil {
@@ -227,7 +237,8 @@ func TestWrongKey(t *testing.T) {
 	}
 	writeFile(t, s.file("other"), other)
 	at := netip.AddrPortFrom(s.assistant, interceptPort).String()
-	p := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort, targetPort), "-s", at, "--key", s.file("other"), "--stats", "50ms")
+	p := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort,
+		targetPort), "-s", at, "--key", s.file("other"), "--stats", "50ms")
 	// It may wait for an intercept that knows it; it must say why, and send nothing.
 	eventually(t, "the copier says that the keys differ", func() bool {
 		return strings.Contains(p.output(), "key") || strings.Contains(p.output(), "certificate")

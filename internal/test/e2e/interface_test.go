@@ -13,10 +13,10 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestOwnCopies: production and target are the same server on the same host, and what the copier sends is
-// not copied again.
+// TestOwnCopies has production and target be the same server on the same host. The copier's own
+// packets must not be copied.
 func TestOwnCopies(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, test := range []struct{ name, mapping string }{
 		{"same port over loopback", "80-127.0.0.1:80"},
 		{"same port, the address that clients use", "80-10.77.1.1:80"},
@@ -27,41 +27,44 @@ func TestOwnCopies(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket})
-			server := serve(t, s.net.Production, ":80")
-			other := serve(t, s.net.Production, ":8080")
+			server := serveAt(t, s.net.Production, ":80")
+			other := serveAt(t, s.net.Production, ":8080")
 			c := s.copy("-x", test.mapping)
 			s.talk(productionPort, "own", 20, 10)
-			eventually(t, "all lines arrive twice", func() bool { return server.lineCount()+other.lineCount() >= 400 })
+			eventually(t, "all lines arrive twice",
+				func() bool { return server.lineCount()+other.lineCount() >= 400 })
 			r := c.end()
 			opened, lines, bytes := server.counts()
 			opened2, lines2, bytes2 := other.counts()
 			if opened+opened2 != 40 || lines+lines2 != 400 {
-				t.Errorf("%d connections and %d lines, wanted 40 and 400", opened+opened2, lines+lines2)
+				t.Errorf("%d connections and %d lines, wanted 40 and 400", opened+opened2,
+					lines+lines2)
 			}
-			complete(t, r, 20, (bytes+bytes2)/2)
+			expectComplete(t, r, 20, (bytes+bytes2)/2)
 		})
 	}
 }
 
-// TestSamePort: the target listens where production does, on another host.
+// TestSamePort has the target listen on production's port, on another host.
 func TestSamePort(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		p := pair{serve(t, s.net.Production, ":80"), serve(t, s.net.Target, ":80")}
+		p := pair{serveAt(t, s.net.Production, ":80"), serveAt(t, s.net.Target, ":80")}
 		c := s.copy("-x", s.mapping(80, 80))
 		s.talk(productionPort, "port", 20, 10)
 		p.caughtUp(t)
 		r := c.end()
-		p.same(t)
+		p.expectSame(t)
 		opened, _, bytes := p.target.counts()
-		complete(t, r, opened, bytes)
+		expectComplete(t, r, opened, bytes)
 	})
 }
 
-// TestInterfaces: -i chooses, and what comes in elsewhere is not copied.
+// TestInterfaces checks that -i selects interfaces, and that packets of other interfaces are not
+// copied.
 func TestInterfaces(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name   string
@@ -70,31 +73,33 @@ func TestInterfaces(t *testing.T) {
 		}{
 			{"all", nil, 20},
 			{"the clients'", []string{"-i", netlab.ProductionClientDevice}, 20},
-			{"both", []string{"-i", netlab.ProductionClientDevice + "," + netlab.ProductionTestDevice}, 20},
+			{"both", []string{"-i", netlab.ProductionClientDevice + "," +
+				netlab.ProductionTestDevice}, 20},
 			{"another", []string{"-i", netlab.ProductionTestDevice}, 0},
 			{"loopback", []string{"-i", "lo"}, 0},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()
-				c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, test.args...)...)
+				c := s.copyPair(test.args...)
 				s.talk(productionPort, "interface", 20, 5)
 				r := c.end()
 				opened, lines, bytes := p.target.counts()
 				if opened != test.copied || lines != 5*test.copied {
-					t.Errorf("%d connections and %d lines at the target, wanted %d and %d", opened, lines, test.copied, 5*test.copied)
+					t.Errorf("%d connections and %d lines at the target, wanted %d and %d", opened,
+						lines, test.copied, 5*test.copied)
 				}
-				complete(t, r, test.copied, bytes)
+				expectComplete(t, r, test.copied, bytes)
 			})
 		}
 	})
 }
 
-// TestForwardedTraffic: without an production address in the mapping, only what is addressed to this host counts.
-// The host forwards to a container, whose traffic counts where the mapping names it, and once, though it is
-// seen on the way in and on the way out, and on a bridge between.
+// TestForwardedTraffic runs the copier on a host that forwards to a container. Without a production
+// address in the mapping only packets addressed to the host count. With the container's address its
+// packets count, and count once, though they are seen on several interfaces.
 func TestForwardedTraffic(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	container := netip.MustParseAddr("10.88.0.2")
 	eachWay(t, func(t *testing.T, way string) {
 		for _, bridge := range []bool{false, true} {
@@ -112,8 +117,8 @@ func TestForwardedTraffic(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, bridge %v", test.name, bridge), func(t *testing.T) {
 					s := newStand(t, setting{way: way})
 					inside := s.container(bridge)
-					production := serve(t, inside, ":80")
-					target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+					production := serveAt(t, inside, ":80")
+					target := s.serve(s.net.Target, targetPort)
 					mapping := s.mapping(productionPort, targetPort)
 					if test.named {
 						mapping = fmt.Sprintf("%s:%s", container, mapping)
@@ -124,20 +129,23 @@ func TestForwardedTraffic(t *testing.T) {
 					within(patience/6, func() bool { return target.lineCount() >= 5*test.copied })
 					r := c.end()
 					if opened, lines, _ := production.counts(); opened != 20 || lines != 100 {
-						t.Fatalf("%d connections and %d lines at production, wanted 20 and 100", opened, lines)
+						t.Fatalf("%d connections and %d lines at production, wanted 20 and 100",
+							opened, lines)
 					}
 					opened, lines, bytes := target.counts()
 					if opened != test.copied || lines != 5*test.copied {
-						t.Errorf("%d connections and %d lines at the target, wanted %d and %d", opened, lines, test.copied, 5*test.copied)
+						t.Errorf("%d connections and %d lines at the target, wanted %d and %d",
+							opened, lines, test.copied, 5*test.copied)
 					}
-					complete(t, r, test.copied, bytes)
+					expectComplete(t, r, test.copied, bytes)
 				})
 			}
 		}
 	})
 }
 
-// container makes a host behind the production host, which forwards to it, by way of a bridge if wanted.
+// container makes a host behind the production host, which forwards to it, by way of a bridge if
+// wanted.
 func (s *stand) container(bridge bool) *netlab.Namespace {
 	s.t.Helper()
 	// A second net gives a namespace that is free; only its target is used.
@@ -160,7 +168,8 @@ func (s *stand) container(bridge bool) *netlab.Namespace {
 	must(s.net.Production.Try(func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = "veth0"
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "inside0", PeerNamespace: netlink.NsFd(handle)}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "inside0",
+			PeerNamespace: netlink.NsFd(handle)}); err != nil {
 			return err
 		}
 		if bridge {
@@ -191,7 +200,8 @@ func (s *stand) container(bridge bool) *netlab.Namespace {
 		if err := addressed("inside0", "10.88.0.2/24"); err != nil {
 			return err
 		}
-		eth0, err := netlink.LinkByName(netlab.Device) // the other net's: it would answer for the clients' net
+		// the other net's: it would answer for the clients' net
+		eth0, err := netlink.LinkByName(netlab.Device)
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,8 @@ const (
 // startMemcached starts a memcached and waits until it answers.
 func startMemcached(t testing.TB, host *netlab.Namespace, port uint16) *process {
 	t.Helper()
-	p := start(t, host, "memcached", find(t, "memcached"), "-u", "root", "-p", fmt.Sprint(port), "-U", "0", "-m", "256", "-t", "2")
+	p := start(t, host, "memcached", find(t, "memcached"), "-u", "root", "-p", fmt.Sprint(port),
+		"-U", "0", "-m", "256", "-t", "2")
 	eventually(t, "memcached listens", func() bool {
 		if p.hasEnded() {
 			t.Fatalf("memcached ended: %s", p.output())
@@ -49,11 +50,13 @@ type memcachedClient struct {
 	id  int
 }
 
-// request is one command, and how many bytes follow the first line of its answer: -1 where that tells.
+// request is one command, and how many bytes follow the first line of its answer: -1 where that
+// tells.
 func (m *memcachedClient) request(n int) (out []byte, get bool) {
 	key := fmt.Sprintf("c%d:%d", m.id, m.rnd.IntN(60))
 	store := func(verb string, value []byte) []byte {
-		return append(fmt.Appendf(nil, "%s %s 0 0 %d\r\n", verb, key, len(value)), append(slices.Clone(value), "\r\n"...)...)
+		return append(fmt.Appendf(nil, "%s %s 0 0 %d\r\n", verb, key, len(value)),
+			append(slices.Clone(value), "\r\n"...)...)
 	}
 	switch m.rnd.IntN(8) {
 	case 0:
@@ -97,14 +100,17 @@ func (m *memcachedClient) answer(get bool) error {
 }
 
 func (s *stand) memcachedClient(id, rounds, depth int) error {
-	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(id%4, s.ipv6), 0))}
-	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.production, memcachedProduction).String())
+	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(id%4,
+		s.ipv6), 0))}
+	c, err := s.net.Client.Dial(s.t.Context(), d, "tcp", netip.AddrPortFrom(s.production,
+		memcachedProduction).String())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
-	m := &memcachedClient{c: c, in: bufio.NewReader(c), rnd: rand.New(rand.NewPCG(uint64(id), 4)), id: id}
+	m := &memcachedClient{c: c, in: bufio.NewReader(c), rnd: rand.New(rand.NewPCG(uint64(id), 4)),
+		id: id}
 	for round := range rounds {
 		var out bytes.Buffer
 		gets := make([]bool, depth)
@@ -144,7 +150,8 @@ func memcachedDump(t testing.TB, host *netlab.Namespace, port uint16) []string {
 	io.WriteString(c, "lru_crawler metadump all\r\n")
 	for {
 		line, err := in.ReadString('\n')
-		if err != nil || strings.HasPrefix(line, "BUSY") || strings.HasPrefix(line, "CLIENT_ERROR") {
+		if err != nil || strings.HasPrefix(line, "BUSY") || strings.HasPrefix(line,
+			"CLIENT_ERROR") {
 			t.Fatalf("list the keys of memcached: %v %q", err, line)
 		}
 		if strings.HasPrefix(line, "END") {
@@ -180,7 +187,7 @@ func memcachedDump(t testing.TB, host *netlab.Namespace, port uint16) []string {
 }
 
 func TestMemcached(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name                   string
@@ -208,11 +215,11 @@ func TestMemcached(t *testing.T) {
 				report := c.end() // which waits until what was captured has arrived
 				production := memcachedDump(t, s.net.Production, memcachedProduction)
 				target := memcachedDump(t, s.net.Target, memcachedTarget)
-				same(t, "keys with their values", target, production)
+				expectSame(t, "keys with their values", target, production)
 				if len(production) == 0 {
 					t.Error("production has no keys")
 				}
-				complete(t, report, test.clients, int64(report.Bytes.Captured))
+				expectComplete(t, report, test.clients, int64(report.Bytes.Captured))
 			})
 		}
 	})

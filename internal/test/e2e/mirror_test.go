@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,8 @@ import (
 func commands(host *netlab.Namespace, lines ...string) error {
 	for _, l := range lines {
 		w := strings.Fields(l)
-		if out, err := host.Command(context.Background(), w[0], w[1:]...).CombinedOutput(); err != nil {
+		if out, err := host.Command(context.Background(), w[0],
+			w[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", l, err, out)
 		}
 	}
@@ -30,7 +32,8 @@ func commands(host *netlab.Namespace, lines ...string) error {
 // vxlanMirror has the kernel mirror what production's interface sees, both ways, to the assistant.
 func vxlanMirror(n *netlab.Net) error {
 	return commands(n.Production,
-		fmt.Sprintf("ip link add mirror type vxlan id 7 local %s remote %s dstport 4789", netlab.ProductionTest4, netlab.AssistantAddr4),
+		fmt.Sprintf("ip link add mirror type vxlan id 7 local %s remote %s dstport 4789",
+			netlab.ProductionTest4, netlab.AssistantAddr4),
 		"ip link set mirror up",
 		"nft add table netdev mirror",
 		"nft add chain netdev mirror in { type filter hook ingress device eth0 priority 0 ; }",
@@ -45,8 +48,10 @@ func portMirror(n *netlab.Net) error {
 	all := n.Namespaces()
 	return commands(all[len(all)-1],
 		"nft add table netdev mirror",
-		"nft add chain netdev mirror clients { type filter hook ingress device c-client priority 0 ; }",
-		"nft add chain netdev mirror production { type filter hook ingress device c-production priority 0 ; }",
+		"nft add chain netdev mirror clients { type filter hook ingress device c-client "+
+			"priority 0 ; }",
+		"nft add chain netdev mirror production { type filter hook ingress device c-production "+
+			"priority 0 ; }",
 		"nft add rule netdev mirror clients ip protocol tcp dup to t-assistant",
 		"nft add rule netdev mirror production ip protocol tcp dup to t-assistant",
 	)
@@ -93,7 +98,8 @@ func (e encapsulator) start(t testing.TB, n *netlab.Net) error {
 		if err != nil {
 			return err
 		}
-		source, err := afpacket.Open(afpacket.Config{Interfaces: []string{netlab.ProductionClientDevice}, Filter: prog, Memory: 64 << 20})
+		source, err := afpacket.Open(afpacket.Config{
+			Interfaces: []string{netlab.ProductionClientDevice}, Filter: prog, Memory: 64 << 20})
 		if err != nil {
 			return err
 		}
@@ -143,8 +149,8 @@ func (e encapsulator) run(source source.Source, out net.Conn) {
 	}
 }
 
-// TestMirror: a copier beside neither production nor its host gets what a mirror sends, and copies it like
-// one that captures there.
+// TestMirror feeds a copier beside production from a mirror. It must copy like one on the
+// production host.
 func TestMirror(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
@@ -154,7 +160,8 @@ func TestMirror(t *testing.T) {
 		plain    bool // packets as on a wire
 		mtu      int  // 0: Ethernet's
 	}{
-		{"VXLAN, keepalive connections", "keepalive", []string{"--from", "vxlan://:4789", "--vni", "7"},
+		{"VXLAN, keepalive connections", "keepalive", []string{"--from", "vxlan://:4789", "--vni",
+			"7"},
 			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false, 0},
 		{"VXLAN, short connections", "short", []string{"--from", "vxlan://"},
 			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false, 0},
@@ -171,8 +178,9 @@ func TestMirror(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := lab.Options{
-				Scenario: tc.scenario, Aside: true, NoOffloads: tc.plain, MTU: tc.mtu, CopyArgs: append(tc.from, roomyRing...),
-				Setup: func(n *netlab.Net) error { return tc.setup(t, n) },
+				Scenario: tc.scenario, Aside: true, NoOffloads: tc.plain, MTU: tc.mtu,
+				CopyArgs: slices.Clone(tc.from),
+				Setup:    func(n *netlab.Net) error { return tc.setup(t, n) },
 			}
 			if tc.scenario == "short" {
 				o.Load = shortLoad(t)
@@ -195,8 +203,8 @@ func shortLoad(t *testing.T) *lab.Scenario {
 	return &s
 }
 
-// TestMirrorCuts: a request that the mirror has cut never reaches the target, whole or in part; those before
-// and after it do.
+// TestMirrorCuts checks that a request that the mirror has truncated does not reach the target, and
+// that those before and after it do.
 func TestMirrorCuts(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{NoOffloads: true}})
 	p := s.pair()
@@ -205,7 +213,8 @@ func TestMirrorCuts(t *testing.T) {
 	if err := cutting.start(t, s.net); err != nil {
 		t.Fatal(err)
 	}
-	c := s.copyOn(s.net.Assistant, "-x", s.mapping(productionPort, targetPort), "--from", "geneve://:6081")
+	c := s.copyOn(s.net.Assistant, "-x", s.mapping(productionPort, targetPort), "--from",
+		"geneve://:6081")
 	cl := dial(t, s.net.Client, netip.Addr{}, netip.AddrPortFrom(s.production, productionPort))
 	long := strings.Repeat("long ", 200)
 	for _, line := range []string{"one", "two", long, "three", "four"} {
@@ -213,8 +222,10 @@ func TestMirrorCuts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What follows the gap may be the rest of a request; what the client says after the next answer is not.
-	eventually(t, "a line after the cut one", func() bool { return strings.Contains(strings.Join(p.target.said(), ""), "four") })
+	// What follows the gap may be the rest of a request; what the client says after the next answer
+	// is not.
+	eventually(t, "a line after the cut one",
+		func() bool { return strings.Contains(strings.Join(p.target.said(), ""), "four") })
 	if err := cl.finish(); err != nil {
 		t.Fatal(err)
 	}

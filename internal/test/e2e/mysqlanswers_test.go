@@ -11,8 +11,8 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 )
 
-// Both servers have the schema other, whose answers differ: the target's are longer, have other columns, more results
-// or fewer, or are errors.
+// Both servers have the schema other, whose answers differ: the target's are longer, have other
+// columns, more results or fewer, or are errors.
 const (
 	otherProduction = `CREATE DATABASE other; USE other;
 		CREATE TABLE words (w VARCHAR(10)); INSERT INTO words VALUES ('a'), ('b'), (NULL);
@@ -22,16 +22,18 @@ const (
 		CREATE PROCEDURE none() SELECT w FROM words;
 		CREATE FUNCTION slow() RETURNS INT RETURN 0`
 	otherTarget = `CREATE DATABASE other; USE other;
-		CREATE TABLE words (n INT AUTO_INCREMENT PRIMARY KEY, w VARCHAR(300), more DATETIME DEFAULT NOW());
+		CREATE TABLE words (n INT AUTO_INCREMENT PRIMARY KEY, w VARCHAR(300),
+			more DATETIME DEFAULT NOW());
 		INSERT INTO words (w) SELECT REPEAT('x', 150 + seq % 150) FROM seq_1_to_400;
 		CREATE TABLE empty (a INT, b INT);
-		CREATE PROCEDURE many() BEGIN SELECT w FROM words; SELECT 1; SELECT n, w FROM words LIMIT 3; END;
+		CREATE PROCEDURE many() BEGIN SELECT w FROM words; SELECT 1;
+			SELECT n, w FROM words LIMIT 3; END;
 		CREATE PROCEDURE none() SET @a = 1;
 		CREATE FUNCTION slow() RETURNS INT RETURN SLEEP(0.005)`
 )
 
-// ask sends a command that go-mysql has no name for, and hands each packet of the answer to a function until that says
-// that it was the last.
+// ask sends a command that go-mysql has no name for, and hands each packet of the answer to a
+// function until that says that it was the last.
 func (s *stand) ask(c *mysqlclient.Conn, command string, last func(p []byte) bool) {
 	s.t.Helper()
 	c.ResetSequence()
@@ -52,7 +54,7 @@ func (s *stand) ask(c *mysqlclient.Conn, command string, last func(p []byte) boo
 	}
 }
 
-// isEOF says whether a packet is an EOF, and what the server's status in it is.
+// isEOF reports whether a packet is an EOF, and what the server's status in it is.
 func isEOF(p []byte) (status uint16, ok bool) {
 	if p[0] != mysql.EOF_HEADER || len(p) != 5 {
 		return 0, false
@@ -88,7 +90,8 @@ func (s *stand) fetch(c *mysqlclient.Conn, text string) (asked int) {
 	return asked
 }
 
-// otherLoad asks for what the target answers otherwise, and notes in a table of its own that it has.
+// otherLoad asks for what the target answers otherwise, and notes in a table of its own that it
+// has.
 func (s *stand) otherLoad(schema string, times int) {
 	c := s.mysqlDial(schema, func(c *mysqlclient.Conn) error {
 		c.SetCapability(mysql.CLIENT_MULTI_STATEMENTS | mysql.CLIENT_MULTI_RESULTS)
@@ -127,7 +130,8 @@ func (s *stand) otherLoad(schema string, times int) {
 		if _, err := words.Execute(); err != nil {
 			s.t.Error(err)
 		}
-		many("SELECT w FROM other.words; INSERT INTO noted VALUES (0, 'several'); SELECT * FROM other.words")
+		many("SELECT w FROM other.words; INSERT INTO noted VALUES (0, 'several'); SELECT * FROM " +
+			"other.words")
 		many("CALL other.many()")
 		many("CALL other.none()")
 		do(fmt.Sprintf("INSERT INTO noted VALUES (%d, 'results')", i))
@@ -140,17 +144,21 @@ func (s *stand) otherLoad(schema string, times int) {
 	do("CREATE TABLE done (n INT)")
 }
 
-// A target that answers otherwise than production gets the same commands, each after the answer to the one before.
+// TestMySQLOtherAnswers copies to a target that answers otherwise than production. It must receive
+// the same commands, each after the answer to the one before.
 func TestMySQLOtherAnswers(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		production := startMariaDB(t, s.net.Production, mysqlProduction, "BY '"+productionPassword+"'")
+		production := startMariaDB(t, s.net.Production, mysqlProduction,
+			"BY '"+productionPassword+"'")
 		target := startMariaDB(t, s.net.Target, mysqlTarget, "BY '"+targetPassword+"'")
 		production.query(delimited(otherProduction))
 		target.query(delimited(otherTarget))
 		const times, each = 30, 14 // commands, and more
 		watched := s.watchSQL(mysqlTarget)
-		c := s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@")
+		c := s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login",
+			"app:"+targetPassword+"@")
 		var all sync.WaitGroup
 		for _, schema := range []string{"a", "b", "c"} {
 			all.Go(func() { s.otherLoad(schema, times) })
@@ -163,9 +171,11 @@ func TestMySQLOtherAnswers(t *testing.T) {
 			t.Errorf("production has\n%s", want)
 		}
 		// What the target would not prepare is not executed there, and not closed.
-		if r.Sessions.Delivered != 3 || len(r.Protocol.Dropped) != 1 || r.Protocol.Dropped["unknown_statement"] != 3*2*times || r.Protocol.Lost > 0 ||
+		if r.Sessions.Delivered != 3 || len(r.Protocol.Dropped) != 1 ||
+			r.Protocol.Dropped["unknown_statement"] != 3*2*times || r.Protocol.Lost > 0 ||
 			r.Protocol.Failed != 3*2*times || r.Gate.Quiet+r.Gate.Predicted+r.Gate.Forced > 0 {
-			t.Errorf("sessions %+v, protocol %+v, gate %+v: wanted all answers known", r.Sessions, r.Protocol, r.Gate)
+			t.Errorf("sessions %+v, protocol %+v, gate %+v: wanted all answers known", r.Sessions,
+				r.Protocol, r.Gate)
 		}
 		watched.inOrder(3, 3*times*each)
 		if way != socket {
@@ -173,7 +183,8 @@ func TestMySQLOtherAnswers(t *testing.T) {
 		}
 		// The judge can say otherwise: of a copy that waits for nothing.
 		watched = s.watchSQL(mysqlTarget)
-		c = s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@", "--wait", "none")
+		c = s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login",
+			"app:"+targetPassword+"@", "--wait", "none")
 		conn := s.mysqlDial("other")
 		for range times {
 			if _, err := conn.Execute("SELECT slow()"); err != nil {
@@ -181,7 +192,8 @@ func TestMySQLOtherAnswers(t *testing.T) {
 			}
 		}
 		conn.Execute("CREATE TABLE slowly (n INT)")
-		eventually(t, "all commands", func() bool { return strings.Contains(target.query("SHOW TABLES IN other"), "slowly") })
+		eventually(t, "all commands",
+			func() bool { return strings.Contains(target.query("SHOW TABLES IN other"), "slowly") })
 		conn.Close()
 		c.end()
 		if all := watched.judge(); all.early == 0 || all.commands < times {
@@ -192,8 +204,10 @@ func TestMySQLOtherAnswers(t *testing.T) {
 
 // delimited has the client send a procedure's body as one statement.
 func delimited(text string) string {
-	if i, end := strings.Index(text, "CREATE PROCEDURE many() BEGIN"), strings.Index(text, "END;"); i >= 0 {
-		text = text[:i] + "DELIMITER //\n" + text[i:end] + "END //\nDELIMITER ;\n" + text[end+len("END;"):]
+	if i, end := strings.Index(text, "CREATE PROCEDURE many() BEGIN"), strings.Index(text,
+		"END;"); i >= 0 {
+		text = text[:i] + "DELIMITER //\n" + text[i:end] + "END //\nDELIMITER ;\n" +
+			text[end+len("END;"):]
 	}
 	return text
 }

@@ -70,31 +70,14 @@ func serveSQL(t testing.TB, host *netlab.Namespace, address, method, password st
 		t.Fatal(err)
 	}
 	secret := &tls.Config{Certificates: []tls.Certificate{{PrivateKey: key}}}
-	conf := server.NewServer("8.0.36", mysql.DEFAULT_COLLATION_ID, method, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), secret)
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conf := server.NewServer("8.0.36", mysql.DEFAULT_COLLATION_ID, method,
+		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), secret)
 	s := &sqlServer{t: t}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { s.talk(c, conf, password) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		all.Wait()
-	})
+	accept(t, host, address, func(c net.Conn) { s.talk(c, conf, password) })
 	return s
 }
 
 func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
-	defer c.Close()
 	users := server.NewInMemoryProvider()
 	users.AddUser("app", password)
 	conn, err := conf.NewCustomizedConn(c, users, s)
@@ -108,15 +91,19 @@ func (s *sqlServer) talk(c net.Conn, conf *server.Server, password string) {
 	}
 }
 
-// A target whose users log in with caching_sha2_password: all of it, with the server's key, the first time, and then
-// by what the server remembers. Of what clients say, only reads go there.
+// TestMySQLCachingSHA2 copies to a target whose users log in with caching_sha2_password: in full
+// with the server's key, and then by what the server remembers. Only reads are copied.
 func TestMySQLCachingSHA2(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD, productionPassword)
-		target := serveSQL(t, s.net.Target, "0.0.0.0:3307", mysql.AUTH_CACHING_SHA2_PASSWORD, targetPassword)
+		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD,
+			productionPassword)
+		target := serveSQL(t, s.net.Target, "0.0.0.0:3307", mysql.AUTH_CACHING_SHA2_PASSWORD,
+			targetPassword)
 		watched := s.watchSQL(mysqlTarget)
-		c := s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login", "app:"+targetPassword+"@", "--mysql-read-only")
+		c := s.copy("-x", s.mapping(mysqlProduction, mysqlTarget), "--mysql-login",
+			"app:"+targetPassword+"@", "--mysql-read-only")
 		for _, text := range []string{"SELECT 1", "SELECT 2"} {
 			conn := s.mysqlDial("shop")
 			for _, text := range []string{text, "DELETE FROM t"} {
@@ -132,7 +119,8 @@ func TestMySQLCachingSHA2(t *testing.T) {
 		const want = "SELECT 1; SELECT 2; in shop; in shop"
 		eventually(t, "the same statements", func() bool { return target.statements() == want })
 		r := c.end()
-		if r.Sessions.Delivered != 2 || r.Protocol.Dropped["read_only"] != 2 || len(r.Protocol.Dropped) != 1 || len(r.Protocol.Refused) > 0 || r.Protocol.Lost > 0 {
+		if r.Sessions.Delivered != 2 || r.Protocol.Dropped["read_only"] != 2 ||
+			len(r.Protocol.Dropped) != 1 || len(r.Protocol.Refused) > 0 || r.Protocol.Lost > 0 {
 			t.Errorf("sessions %+v, protocol %+v", r.Sessions, r.Protocol)
 		}
 		watched.inOrder(2, 4)
@@ -142,55 +130,51 @@ func TestMySQLCachingSHA2(t *testing.T) {
 // unwilling is a server that greets with an error, and how often it was asked.
 type unwilling struct{ asked atomic.Int64 }
 
-func refuseSQL(t testing.TB, host *netlab.Namespace, address string, code uint16, text string) *unwilling {
+func refuseSQL(t testing.TB, host *netlab.Namespace, address string, code uint16,
+	text string) *unwilling {
 	t.Helper()
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	u := new(unwilling)
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			u.asked.Add(1)
-			c.Write(append([]byte{byte(3 + len(text)), 0, 0, 0, mysql.ERR_HEADER, byte(code), byte(code >> 8)}, text...))
-			c.Close()
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		all.Wait()
+	accept(t, host, address, func(c net.Conn) {
+		u.asked.Add(1)
+		c.Write(append([]byte{byte(3 + len(text)), 0, 0, 0, mysql.ERR_HEADER, byte(code),
+			byte(code >> 8)}, text...))
 	})
 	return u
 }
 
-// What keeps a copy from logging in ends it by name, and does not have the target asked again and again.
+// rightLogin is a login that the target accepts.
+const rightLogin = "app:" + targetPassword + "@"
+
+// loginRefusals are logins that the target refuses.
+var loginRefusals = []struct {
+	name, reason, refused string
+	port                  uint16
+	login                 string // none: --proto auto recognises the protocol
+	encrypted             bool
+}{
+	{"a wrong password", "login_failed", "error 1045", 3307, "app:sesame", false},
+	{"another user", "no_login", "", 3307, "other:x", false},
+	{"no login", "no_login", "", 3307, "", false},
+	{"a full server", "login_failed", "error 1040", 3308, rightLogin, false},
+	{"not from here", "login_failed", "error 1130", 3309, rightLogin, false},
+	{"no server", "target_refused", "", 3310, rightLogin, false},
+	{"encrypted", "tls", "", 3307, rightLogin, true},
+}
+
+// TestMySQLLoginRefused checks that a copy that cannot log in ends with the reason, and does not
+// ask the target again and again.
 func TestMySQLLoginRefused(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD, productionPassword)
-		target := serveSQL(t, s.net.Target, "0.0.0.0:3307", mysql.AUTH_NATIVE_PASSWORD, targetPassword)
+		serveSQL(t, s.net.Production, "0.0.0.0:3306", mysql.AUTH_NATIVE_PASSWORD,
+			productionPassword)
+		target := serveSQL(t, s.net.Target, "0.0.0.0:3307", mysql.AUTH_NATIVE_PASSWORD,
+			targetPassword)
 		full := refuseSQL(t, s.net.Target, "0.0.0.0:3308", 1040, "Too many connections")
-		shut := refuseSQL(t, s.net.Target, "0.0.0.0:3309", 1130, "Host '10.77.2.1' is not allowed to connect to this MySQL server")
-		const right = "app:" + targetPassword + "@"
-		for _, test := range []struct {
-			name, reason, refused string
-			port                  uint16
-			login                 string // none: --proto auto recognises the protocol
-			encrypted             bool
-		}{
-			{"a wrong password", "login_failed", "error 1045", 3307, "app:sesame", false},
-			{"another user", "no_login", "", 3307, "other:x", false},
-			{"no login", "no_login", "", 3307, "", false},
-			{"a full server", "login_failed", "error 1040", 3308, right, false},
-			{"not from here", "login_failed", "error 1130", 3309, right, false},
-			{"no server", "target_refused", "", 3310, right, false},
-			{"encrypted", "tls", "", 3307, right, true},
-		} {
+		shut := refuseSQL(t, s.net.Target, "0.0.0.0:3309", 1130,
+			"Host '10.77.2.1' is not allowed to connect to this MySQL server")
+		for _, test := range loginRefusals {
 			args := []string{"-x", s.mapping(mysqlProduction, test.port)}
 			if test.login != "" {
 				args = append(args, "--mysql-login", test.login)
@@ -198,14 +182,19 @@ func TestMySQLLoginRefused(t *testing.T) {
 			c := s.copy(append(args, "--stats", "100ms")...)
 			sessions := uint64(1)
 			if way == raw && test.login == "" {
-				// A target is read from when the first of its connections has been recognised, which may be too late for
-				// that one itself: it has been greeted.
+				// A target is read from when the first of its connections has been recognised,
+				// which may be too late for that one itself: it has been greeted.
 				conn := s.mysqlDial("shop")
 				if err := conn.Ping(); err != nil {
 					t.Error(err)
 				}
 				conn.Close()
-				eventually(t, "the first connection is recognised", func() bool { r := c.progress(); return r != nil && len(r.Sessions.Dropped) > 0 })
+				eventually(t, "the first connection is recognised",
+					func() bool {
+						r := c.progress()
+						return r != nil &&
+							len(r.Sessions.Dropped) > 0
+					})
 				sessions++
 			}
 			if test.encrypted {
@@ -229,16 +218,22 @@ func TestMySQLLoginRefused(t *testing.T) {
 				delete(r.Sessions.Dropped, "proto_lost")
 				sessions--
 			}
-			if r.Sessions.Dropped[test.reason] != sessions || len(r.Sessions.Dropped) != 1 || len(r.Protocol.Refused) > 1 || test.refused != "" && r.Protocol.Refused[test.refused] != 1 {
-				t.Errorf("%s: sessions %+v, protocol %+v; wanted %s", test.name, r.Sessions, r.Protocol, test.reason)
+			if r.Sessions.Dropped[test.reason] != sessions || len(r.Sessions.Dropped) != 1 ||
+				len(r.Protocol.Refused) > 1 || test.refused != "" &&
+				r.Protocol.Refused[test.refused] != 1 {
+				t.Errorf("%s: sessions %+v, protocol %+v; wanted %s", test.name, r.Sessions,
+					r.Protocol, test.reason)
 			}
-			if strings.Contains(c.output(), "sesame") || strings.Contains(c.output(), targetPassword) {
+			if strings.Contains(c.output(), "sesame") || strings.Contains(c.output(),
+				targetPassword) {
 				t.Errorf("%s: the copier shows a password:\n%s", test.name, c.output())
 			}
 		}
-		// A turn that comes a second later would try again, but where the target has said so for good.
+		// A turn that comes a second later would try again, but where the target has said so for
+		// good.
 		if full.asked.Load() > 2 || shut.asked.Load() != 1 {
-			t.Errorf("targets that refuse were asked %d and %d times", full.asked.Load(), shut.asked.Load())
+			t.Errorf("targets that refuse were asked %d and %d times", full.asked.Load(),
+				shut.asked.Load())
 		}
 		if got := target.statements(); got != "in shop" { // said before the password is looked at
 			t.Errorf("the target was told %s", got)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,8 +57,9 @@ func (k *sqlPackets) read(p []byte, begin func(number byte, continues bool), end
 	}
 }
 
-// sqlWire judges a connection at its server by the numbers of packets, which go on from a command through all of its
-// answer: it knows neither what answers consist of nor what the copier thinks of them.
+// sqlWire judges a connection at its server by the numbers of packets, which go on from a command
+// through all of its answer: it knows neither what answers consist of nor what the copier thinks of
+// them.
 type sqlWire struct {
 	client, server sqlPackets
 
@@ -97,7 +99,8 @@ func (w *sqlWire) say(p []byte) {
 	}, func() {
 		switch w.command = w.client.first; {
 		case w.next != 1: // a later packet of a dialogue
-		case w.command == mysql.COM_STMT_CLOSE, w.command == mysql.COM_STMT_SEND_LONG_DATA, w.command == mysql.COM_QUIT:
+		case w.command == mysql.COM_STMT_CLOSE, w.command == mysql.COM_STMT_SEND_LONG_DATA,
+			w.command == mysql.COM_QUIT:
 			w.waiting = false // no answer comes
 		}
 	})
@@ -107,7 +110,8 @@ func (w *sqlWire) say(p []byte) {
 func (w *sqlWire) answer(p []byte) {
 	w.server.read(p, func(number byte, _ bool) {
 		switch {
-		case w.login && number != w.next && (w.waiting || w.counted): // of the answer to the command before
+		// of the answer to the command before
+		case w.login && number != w.next && (w.waiting || w.counted):
 			w.tooEarly()
 			return
 		case number != w.next:
@@ -155,7 +159,8 @@ func (d *sqlSide) add(pool *chunk.Pool, s *packet.Segment, to func([]byte)) {
 	}
 }
 
-// sqlWatch captures on a server's host what the server gets and says, whatever address that comes from.
+// sqlWatch captures on a server's host what the server gets and says, whatever address that comes
+// from.
 type sqlWatch struct {
 	t      testing.TB
 	port   uint16
@@ -168,17 +173,20 @@ type sqlWatch struct {
 	broken int // packets that were not captured whole
 }
 
-// watchSQL begins on the target, at the device where copies reach it by the stand's way. The ring takes bursts of 16 MB
-// in frames of 64 KB.
+// watchSQL begins on the target, at the device where copies reach it by the stand's way. The ring
+// takes bursts of 16 MB in frames of 64 KB.
 func (s *stand) watchSQL(port uint16) *sqlWatch {
 	s.t.Helper()
-	w := &sqlWatch{t: s.t, port: port, ended: make(chan struct{}), open: make(map[netip.AddrPort]*sqlConn)}
-	conf := afpacket.Config{Interfaces: []string{netlab.Device}, Memory: 128 << 20, BlockSize: 1 << 20, BlockTimeout: 20 * time.Millisecond}
+	w := &sqlWatch{t: s.t, port: port, ended: make(chan struct{}),
+		open: make(map[netip.AddrPort]*sqlConn)}
+	conf := afpacket.Config{Interfaces: []string{netlab.Device}, Memory: 128 << 20,
+		BlockSize: 1 << 20, BlockTimeout: 20 * time.Millisecond}
 	if s.way == tunnel { // there everything is seen twice
 		conf.Interfaces, conf.IgnoreOutgoing = []string{"lo"}, true
 	}
 	err := s.net.Target.Try(func() (err error) {
-		if conf.Filter, err = filter.Compile(fmt.Sprintf("tcp port %d", port), filter.Options{}); err != nil {
+		if conf.Filter, err = filter.Compile(fmt.Sprintf("tcp port %d", port),
+			filter.Options{}); err != nil {
 			return err
 		}
 		w.source, err = afpacket.Open(conf)
@@ -244,7 +252,8 @@ func (w *sqlWatch) judge() (sum sqlSeen) {
 	w.t.Helper()
 	w.stop()
 	if stats := w.source.Stats(); stats.Dropped > 0 || w.broken > 0 {
-		w.t.Errorf("of the capture at the target %d packets are lost, and %d cut", stats.Dropped, w.broken)
+		w.t.Errorf("of the capture at the target %d packets are lost, and %d cut", stats.Dropped,
+			w.broken)
 	}
 	for _, c := range w.all {
 		if !c.to.begun || !c.from.begun || c.to.Hole() || c.from.Hole() {
@@ -259,63 +268,113 @@ func (w *sqlWatch) judge() (sum sqlSeen) {
 	return sum
 }
 
-// inOrder ends the capture: no command may have come early, and there must have been so many at least.
+// inOrder ends the capture: no command may have come early, and there must have been so many at
+// least.
 func (w *sqlWatch) inOrder(conns, commands int) {
 	w.t.Helper()
 	sum := w.judge()
 	if sum.early > 0 || sum.astray > 0 || sum.conns < conns || sum.commands < commands {
-		w.t.Errorf("at the target: %+v, wanted %d connections, %d commands, and none early", sum, conns, commands)
+		w.t.Errorf("at the target: %+v, wanted %d connections, %d commands, and none early", sum,
+			conns, commands)
 	}
 }
 
-// What the judge says of made-up connections.
+// turn is what one side of a connection says.
+type turn struct {
+	client bool
+	p      string
+}
+
+// The two sides, for turns.
+const fromClient, fromServer = true, false
+
+// pack returns a packet of the protocol.
+func pack(number byte, payload ...byte) string {
+	return string(append([]byte{byte(len(payload)), 0, 0, number}, payload...))
+}
+
+// Packets that the cases of TestSQLWire consist of.
+var (
+	wireLogin = []turn{{fromServer, pack(0, 10)}, {fromClient, pack(1, 'u')},
+		{fromServer, pack(2, 0xfe, 'x')}, {fromClient, pack(3, 'p')}, {fromServer, pack(4, 0)}}
+	wireQuery, wireDone = pack(0, mysql.COM_QUERY, 'x'), pack(1, 0)
+	wireRows            = pack(1, 1) + pack(2, 3) + pack(3, 0xfb)
+	wireBig             = "\xff\xff\xff\x00\x03" + strings.Repeat("x", 1<<24-2)
+)
+
+// wireCases are conversations, and what a sqlWatch must find in them.
+var wireCases = []struct {
+	name                              string
+	turns                             []turn
+	commands, answered, early, astray int
+}{
+	{"a login", nil, 0, 0, 0, 0},
+	{"one after the other", []turn{{fromClient, wireQuery}, {fromServer, wireDone},
+		{fromClient, wireQuery}, {fromServer, wireRows},
+		{fromServer, pack(4, 0xfe)}, {fromClient, wireQuery}, {fromServer, wireDone}}, 3, 3, 0, 0},
+	{"the last is not answered", []turn{{fromClient, wireQuery}, {fromServer, wireDone},
+		{fromClient, wireQuery}}, 2, 1, 0, 0},
+	{"no answer to some", []turn{{fromClient, pack(0, mysql.COM_STMT_CLOSE, 1) + wireQuery},
+		{fromServer, wireDone},
+		{fromClient, pack(0, mysql.COM_STMT_SEND_LONG_DATA, 1) +
+			pack(0, mysql.COM_STMT_SEND_LONG_DATA,
+				1) + pack(0, mysql.COM_STMT_EXECUTE, 1)}, {fromServer, wireDone},
+		{fromClient, pack(0, mysql.COM_QUIT)}}, 6, 2, 0, 0},
+	{"an answer to COM_STMT_RESET", []turn{{fromClient, pack(0, mysql.COM_STMT_RESET, 1)},
+		{fromClient, wireQuery},
+		{fromServer, wireDone}, {fromServer, wireDone}}, 2, 1, 1, 0},
+	{"two at once", []turn{{fromClient, wireQuery + wireQuery}, {fromServer, wireDone},
+		{fromServer, wireDone}}, 2, 1, 1, 0},
+	{"three at once", []turn{{fromClient, wireQuery + wireQuery + wireQuery},
+		{fromServer, wireDone}, {fromServer, wireDone}, {fromServer, wireDone}}, 3, 1,
+		2, 0},
+	{"between two packets of an answer", []turn{{fromClient, wireQuery}, {fromServer, wireRows},
+		{fromClient, wireQuery},
+		{fromServer, pack(4, 0xfe)}, {fromServer, wireDone}}, 2, 2, 1, 0},
+	{"within a packet of an answer", []turn{{fromClient, wireQuery}, {fromServer, wireRows[:8]},
+		{fromClient, wireQuery},
+		{fromServer, wireRows[8:]}, {fromServer, pack(4, 0xfe)}, {fromServer, wireDone}}, 2, 2, 1,
+		0},
+	{"within a header", []turn{{fromClient, wireQuery}, {fromServer, wireRows[:6]},
+		{fromClient, wireQuery}, {fromServer, wireRows[6:]},
+		{fromServer, pack(4, 0xfe)}, {fromServer, wireDone}}, 2, 2, 1, 0},
+	{"behind one that has no answer, in mid-answer", []turn{{fromClient, wireQuery},
+		{fromServer, wireRows},
+		{fromClient, pack(0, mysql.COM_STMT_CLOSE, 1) + wireQuery}, {fromServer, pack(4, 0xfe)},
+		{fromServer,
+			wireDone}}, 3, 2, 1, 0},
+	{"a login in between", []turn{{fromClient, pack(0, mysql.COM_CHANGE_USER, 'x')},
+		{fromServer, pack(1, 0xfe)},
+		{fromClient, pack(2, mysql.COM_QUIT)}, {fromServer, pack(3, 0)}, {fromClient, wireQuery},
+		{fromServer, wireDone}}, 2, 2, 0, 0},
+	{"16 MB", []turn{{fromClient, wireBig}, {fromClient, pack(1, 'y')}, {fromServer, pack(2, 0)},
+		{fromClient, wireQuery}, {fromServer, wireDone}}, 2, 2,
+		0, 0},
+	{"16 MB, and nothing", []turn{{fromClient, wireBig}, {fromClient, pack(1)},
+		{fromServer, "\xff\xff\xff\x02" + strings.Repeat("x", 1<<24-1)}, {fromServer, pack(3)},
+		{fromClient, wireQuery}, {fromServer,
+			wireDone}}, 2, 2, 0, 0},
+	{"in the middle of 16 MB",
+		[]turn{{fromClient, wireQuery}, {fromServer, "\xff\xff\xff\x01" + strings.Repeat("x",
+			1<<24-1)}, {fromClient, wireQuery},
+			{fromServer, pack(2)}, {fromServer, wireDone}}, 2, 2, 1, 0},
+	{"numbers that go round", []turn{{fromClient, wireQuery}, {fromServer, func() (p string) {
+		for i := 1; i < 600; i++ {
+			p += pack(byte(i), 'r')
+		}
+		return p
+	}()}, {fromClient, wireQuery}, {fromServer, wireDone}}, 2, 2, 0, 0},
+	{"a number left out", []turn{{fromClient, wireQuery}, {fromServer, pack(1, 1)},
+		{fromServer, pack(3, 1)}}, 1, 1, 0, 1},
+}
+
+// TestSQLWire checks what sqlWire finds in made-up connections.
 func TestSQLWire(t *testing.T) {
-	pack := func(number byte, payload ...byte) string {
-		return string(append([]byte{byte(len(payload)), 0, 0, number}, payload...))
-	}
-	const c, s = true, false
-	type turn struct {
-		client bool
-		p      string
-	}
-	login := []turn{{s, pack(0, 10)}, {c, pack(1, 'u')}, {s, pack(2, 0xfe, 'x')}, {c, pack(3, 'p')}, {s, pack(4, 0)}}
-	query, done := pack(0, mysql.COM_QUERY, 'x'), pack(1, 0)
-	rows := pack(1, 1) + pack(2, 3) + pack(3, 0xfb)
-	big := "\xff\xff\xff\x00\x03" + strings.Repeat("x", 1<<24-2)
-	for _, test := range []struct {
-		name                              string
-		turns                             []turn
-		commands, answered, early, astray int
-	}{
-		{"a login", nil, 0, 0, 0, 0},
-		{"one after the other", []turn{{c, query}, {s, done}, {c, query}, {s, rows}, {s, pack(4, 0xfe)}, {c, query}, {s, done}}, 3, 3, 0, 0},
-		{"the last is not answered", []turn{{c, query}, {s, done}, {c, query}}, 2, 1, 0, 0},
-		{"no answer to some", []turn{{c, pack(0, mysql.COM_STMT_CLOSE, 1) + query}, {s, done},
-			{c, pack(0, mysql.COM_STMT_SEND_LONG_DATA, 1) + pack(0, mysql.COM_STMT_SEND_LONG_DATA, 1) + pack(0, mysql.COM_STMT_EXECUTE, 1)}, {s, done},
-			{c, pack(0, mysql.COM_QUIT)}}, 6, 2, 0, 0},
-		{"an answer to COM_STMT_RESET", []turn{{c, pack(0, mysql.COM_STMT_RESET, 1)}, {c, query}, {s, done}, {s, done}}, 2, 1, 1, 0},
-		{"two at once", []turn{{c, query + query}, {s, done}, {s, done}}, 2, 1, 1, 0},
-		{"three at once", []turn{{c, query + query + query}, {s, done}, {s, done}, {s, done}}, 3, 1, 2, 0},
-		{"between two packets of an answer", []turn{{c, query}, {s, rows}, {c, query}, {s, pack(4, 0xfe)}, {s, done}}, 2, 2, 1, 0},
-		{"within a packet of an answer", []turn{{c, query}, {s, rows[:8]}, {c, query}, {s, rows[8:]}, {s, pack(4, 0xfe)}, {s, done}}, 2, 2, 1, 0},
-		{"within a header", []turn{{c, query}, {s, rows[:6]}, {c, query}, {s, rows[6:]}, {s, pack(4, 0xfe)}, {s, done}}, 2, 2, 1, 0},
-		{"behind one that has no answer, in mid-answer", []turn{{c, query}, {s, rows}, {c, pack(0, mysql.COM_STMT_CLOSE, 1) + query}, {s, pack(4, 0xfe)}, {s, done}}, 3, 2, 1, 0},
-		{"a login in between", []turn{{c, pack(0, mysql.COM_CHANGE_USER, 'x')}, {s, pack(1, 0xfe)}, {c, pack(2, mysql.COM_QUIT)}, {s, pack(3, 0)}, {c, query}, {s, done}}, 2, 2, 0, 0},
-		{"16 MB", []turn{{c, big}, {c, pack(1, 'y')}, {s, pack(2, 0)}, {c, query}, {s, done}}, 2, 2, 0, 0},
-		{"16 MB, and nothing", []turn{{c, big}, {c, pack(1)}, {s, "\xff\xff\xff\x02" + strings.Repeat("x", 1<<24-1)}, {s, pack(3)}, {c, query}, {s, done}}, 2, 2, 0, 0},
-		{"in the middle of 16 MB", []turn{{c, query}, {s, "\xff\xff\xff\x01" + strings.Repeat("x", 1<<24-1)}, {c, query}, {s, pack(2)}, {s, done}}, 2, 2, 1, 0},
-		{"numbers that go round", []turn{{c, query}, {s, func() (p string) {
-			for i := 1; i < 600; i++ {
-				p += pack(byte(i), 'r')
-			}
-			return p
-		}()}, {c, query}, {s, done}}, 2, 2, 0, 0},
-		{"a number left out", []turn{{c, query}, {s, pack(1, 1)}, {s, pack(3, 1)}}, 1, 1, 0, 1},
-	} {
+	for _, test := range wireCases {
 		t.Run(test.name, func(t *testing.T) {
 			for _, piece := range []int{math.MaxInt, 1 << 20, 1} {
 				var w sqlWire
-				for _, turn := range append(login[:len(login):len(login)], test.turns...) {
+				for _, turn := range slices.Concat(wireLogin, test.turns) {
 					for p := []byte(turn.p); len(p) > 0; {
 						n := min(piece, len(p))
 						if turn.client {
@@ -326,9 +385,12 @@ func TestSQLWire(t *testing.T) {
 						p = p[n:]
 					}
 				}
-				if w.commands != test.commands || w.answered != test.answered || w.early != test.early || w.astray != test.astray {
-					t.Errorf("in pieces of %d: %d commands, %d answered, %d early, %d astray; wanted %d, %d, %d, %d", piece,
-						w.commands, w.answered, w.early, w.astray, test.commands, test.answered, test.early, test.astray)
+				if w.commands != test.commands || w.answered != test.answered ||
+					w.early != test.early || w.astray != test.astray {
+					t.Errorf("in pieces of %d: %d commands, %d answered, %d early, %d astray; "+
+						"wanted %d, %d, %d, %d", piece,
+						w.commands, w.answered, w.early, w.astray, test.commands, test.answered,
+						test.early, test.astray)
 				}
 			}
 		})

@@ -24,8 +24,8 @@ type nginx struct {
 	dir string
 }
 
-// nginxConfig serves files of several sizes, takes uploads, and writes a line of JSON for each request.
-// DIR, LISTEN and REAL are replaced.
+// nginxConfig serves files of several sizes, takes uploads, and writes a line of JSON for each
+// request. DIR, LISTEN and REAL are replaced.
 const nginxConfig = `
 daemon off;
 user root;
@@ -35,8 +35,10 @@ error_log DIR/error.log warn;
 worker_rlimit_nofile 4096;
 events { worker_connections 2000; }
 http {
-	log_format all escape=json '{"conn":$connection,"method":"$request_method","uri":"$request_uri","status":$status,'
-		'"length":$request_length,"addr":"$remote_addr","port":$remote_port,"pipe":"$pipe","proxied":"$proxy_protocol_addr","proxiedPort":"$proxy_protocol_port"}';
+	log_format all escape=json '{"conn":$connection,"method":"$request_method",'
+		'"uri":"$request_uri","status":$status,"length":$request_length,'
+		'"addr":"$remote_addr","port":$remote_port,"pipe":"$pipe",'
+		'"proxied":"$proxy_protocol_addr","proxiedPort":"$proxy_protocol_port"}';
 	access_log DIR/access.log all;
 	client_body_temp_path DIR/bodies;
 	proxy_temp_path DIR/proxy;
@@ -84,7 +86,8 @@ func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters st
 	listen := fmt.Sprintf("listen %d %s; listen [::]:%d %s;", port, parameters, port, parameters)
 	config := strings.NewReplacer("DIR", dir, "LISTEN", listen).Replace(nginxConfig)
 	writeFile(t, filepath.Join(dir, "nginx.conf"), []byte(config))
-	n := &nginx{start(t, host, "nginx", path, "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", filepath.Join(dir, "nginx.conf")), dir}
+	n := &nginx{start(t, host, "nginx", path, "-p", dir, "-e", filepath.Join(dir, "error.log"),
+		"-c", filepath.Join(dir, "nginx.conf")), dir}
 	eventually(t, "nginx listens", func() bool {
 		if n.hasEnded() {
 			t.Fatalf("nginx ended: %s", n.output())
@@ -171,8 +174,8 @@ func conversations(log []logged) map[int64][]logged {
 	return all
 }
 
-// sortedConversations is one line for each connection: what was asked on it, in its order; and, if by is
-// given, by whom.
+// sortedConversations is one line for each connection: what was asked on it, in its order; and, if
+// by is given, by whom.
 func sortedConversations(log []logged, by func(*logged) string) []string {
 	var all []string
 	for _, c := range conversations(log) {
@@ -190,7 +193,8 @@ func sortedConversations(log []logged, by func(*logged) string) []string {
 }
 
 // peer is the address that nginx saw, proxied the one that it was told of.
-func peer(l *logged) string    { return netip.AddrPortFrom(l.Addr, l.Port).String() }
+func peer(l *logged) string { return netip.AddrPortFrom(l.Addr, l.Port).String() }
+
 func proxied(l *logged) string { return l.Proxied + " " + l.ProxiedPort }
 
 func bytesOf(log []logged) (n int64) {
@@ -225,42 +229,4 @@ func sums(t testing.TB, dir string, names bool) []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// same compares two sorted lists and shows where they part.
-func same(t testing.TB, what string, target, production []string) {
-	t.Helper()
-	if slices.Equal(target, production) {
-		return
-	}
-	t.Errorf("%s: %d at the target, %d at production, and they differ", what, len(target), len(production))
-	shown := 0
-	show := func(side string, have, other []string) {
-		for i := range have {
-			if shown < 6 && (i == 0 || have[i] != have[i-1]) {
-				if n, m := count(have, have[i]), count(other, have[i]); n > m {
-					t.Logf("  %s %d times, against %d: %.300s", side, n, m, have[i])
-					shown++
-				}
-			}
-		}
-	}
-	show("target", target, production)
-	show("production", production, target)
-}
-
-// count is how often a sorted list has the line.
-func count(sorted []string, line string) int {
-	first, _ := slices.BinarySearch(sorted, line)
-	n := 0
-	for first+n < len(sorted) && sorted[first+n] == line {
-		n++
-	}
-	return n
-}
-
-func sorted(list []string) []string {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return list
 }

@@ -6,32 +6,41 @@ import (
 	"time"
 )
 
-// TestCopiesPeak: at no moment of a steady load has the target more than one and a half times the connections that
-// three copies of production's are.
+// TestCopiesPeak checks that under a steady load of three copies the target never has more than one
+// and a half times the connections that three times production's are.
 func TestCopiesPeak(t *testing.T) {
-	const copies, rate, conns, life = 3, 500, 2000, 100 * time.Millisecond
+	const copies, rate, life = 3, 500, 100 * time.Millisecond
+	conns := 2000
+	if testing.Short() {
+		conns = 1000
+	}
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", fmt.Sprint(copies))
+		c := s.copyPair("-n", fmt.Sprint(copies))
 		// At first nothing is known of how long answers are, and copies close late.
 		s.paced("first", conns/10, rate, 1, life)
-		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns/10 })
+		eventually(t, "the target has all",
+			func() bool { return p.target.lineCount() == copies*conns/10 })
 		watched := p.watchOpen()
 		s.paced("short", conns-conns/10, rate, 1, life)
 		o := watched()
-		eventually(t, "the target has all", func() bool { return p.target.lineCount() == copies*conns })
+		eventually(t, "the target has all",
+			func() bool { return p.target.lineCount() == copies*conns })
 		opened, _, bytes := p.production.counts()
-		complete(t, c.end(), copies*opened, copies*bytes)
+		expectComplete(t, c.end(), copies*opened, copies*bytes)
 		var want []string
 		for _, text := range p.production.said() {
 			want = append(want, text, text, text)
 		}
-		same(t, "what connections said", p.target.said(), want)
-		t.Logf("at the same time at most %d at production and %d at the target: %.2f times as many; on average %.2f",
-			o.mostProduction, o.mostTarget, float64(o.mostTarget)/float64(o.mostProduction), float64(o.sumTarget)/float64(o.sumProduction))
+		expectSame(t, "what connections said", p.target.said(), want)
+		t.Logf("at the same time at most %d at production and %d at the target: %.2f times as "+
+			"many; on average %.2f",
+			o.mostProduction, o.mostTarget, float64(o.mostTarget)/float64(o.mostProduction),
+			float64(o.sumTarget)/float64(o.sumProduction))
 		if most := 1.5 * copies * float64(o.mostProduction); float64(o.mostTarget) > most {
-			t.Errorf("at the same time at most %d at production and %d at the target, wanted at most %.0f there", o.mostProduction, o.mostTarget, most)
+			t.Errorf("at the same time at most %d at production and %d at the target, wanted at "+
+				"most %.0f there", o.mostProduction, o.mostTarget, most)
 		}
 	})
 }
@@ -41,7 +50,7 @@ type open struct{ mostProduction, mostTarget, sumProduction, sumTarget int }
 
 // watchOpen looks again and again; the function it returns ends that.
 func (p pair) watchOpen() (end func() open) {
-	count := func(s *service) int {
+	count := func(s *lineServer) int {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.open)
@@ -52,7 +61,8 @@ func (p pair) watchOpen() (end func() open) {
 		defer close(done)
 		for {
 			production, target := count(p.production), count(p.target)
-			o = open{max(o.mostProduction, production), max(o.mostTarget, target), o.sumProduction + production, o.sumTarget + target}
+			o = open{max(o.mostProduction, production), max(o.mostTarget, target), o.sumProduction +
+				production, o.sumTarget + target}
 			select {
 			case <-stop:
 				return

@@ -3,41 +3,19 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"tcpcopy/internal/lab/netlab"
 )
 
-// patience is how long a test waits for what must come. What does come, comes much sooner.
-const patience = 30 * time.Second
-
-// eventually waits until so holds; the test ends if it does not in time.
-func eventually(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	if !within(patience, so) {
-		t.Fatalf("waited %v in vain for: %s", patience, what)
-	}
-}
-
-// within waits until so holds, or for d.
-func within(d time.Duration, so func() bool) bool {
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
-	for end := time.Now().Add(d); time.Now().Before(end); <-look.C {
-		if so() {
-			return true
-		}
-	}
-	return so()
-}
-
-// process is a command that runs on a host of the net. It ends with the test at the latest.
+// process is a command that runs on a host. It is killed when the test ends.
 type process struct {
 	t     testing.TB
 	name  string
@@ -47,7 +25,7 @@ type process struct {
 	err   error // of Wait; once ended
 }
 
-// start starts a command on a host. A test that fails shows what it wrote.
+// start starts a command on a host. If the test fails, the output of the command is logged.
 func start(t testing.TB, host *netlab.Namespace, name, path string, args ...string) *process {
 	t.Helper()
 	log, err := os.CreateTemp(t.TempDir(), name+"-*.log")
@@ -76,7 +54,7 @@ func start(t testing.TB, host *netlab.Namespace, name, path string, args ...stri
 	return p
 }
 
-// output is what the command has written so far.
+// output returns what the command has written so far.
 func (p *process) output() string {
 	b, err := os.ReadFile(p.log)
 	if err != nil {
@@ -85,7 +63,7 @@ func (p *process) output() string {
 	return string(b)
 }
 
-// shortened leaves the statistics on the way out, and keeps the end.
+// shortened returns the last lines of an output, without the lines of --stats.
 func shortened(output string) string {
 	var lines []string
 	for line := range strings.Lines(output) {
@@ -106,7 +84,8 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-// awaitOutput waits until the command has written the text; the test ends if it ends without.
+// awaitOutput waits until the command has written the text, and ends the test if the command ends
+// before.
 func (p *process) awaitOutput(text string) {
 	p.t.Helper()
 	eventually(p.t, p.name+" says "+text, func() bool {
@@ -114,7 +93,8 @@ func (p *process) awaitOutput(text string) {
 			return true
 		}
 		if p.hasEnded() {
-			p.t.Fatalf("%s ended (%v) and did not say %q:\n%s", p.name, p.cmd.ProcessState, text, p.output())
+			p.t.Fatalf("%s ended (%v) and did not say %q:\n%s", p.name, p.cmd.ProcessState, text,
+				p.output())
 		}
 		return false
 	})
@@ -138,7 +118,7 @@ func (p *process) wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// stop tells the command to end as a service manager does, and returns its exit code.
+// stop sends a signal to the command, waits for its end and returns its exit code.
 func (p *process) stop(s syscall.Signal) int {
 	p.t.Helper()
 	if !p.hasEnded() {
@@ -147,7 +127,7 @@ func (p *process) stop(s syscall.Signal) int {
 	return p.wait()
 }
 
-// kill ends the command whatever it does.
+// kill kills the command and waits for its end.
 func (p *process) kill() {
 	if !p.hasEnded() {
 		p.cmd.Kill()
@@ -155,7 +135,17 @@ func (p *process) kill() {
 	}
 }
 
-// find is the path of a program that the tests need; the test is skipped where it is not installed.
+// sockets counts the names that shortPath has given.
+var sockets atomic.Int64
+
+// shortPath returns the name of a file that does not exist, short enough for a Unix socket.
+func shortPath(t testing.TB) string {
+	path := fmt.Sprintf("%s/tcpcopy-e2e-%d-%d.sock", os.TempDir(), os.Getpid(), sockets.Add(1))
+	t.Cleanup(func() { os.Remove(path) })
+	return path
+}
+
+// find returns the path of a program. It skips the test if the program is not installed.
 func find(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

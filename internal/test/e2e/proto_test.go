@@ -7,29 +7,32 @@ import (
 	"tcpcopy/internal/lab"
 )
 
-// protoRuns are loads in a protocol that the copier recognises, on a target whose answers are not production's.
-var protoRuns = []struct {
-	name    string
-	options lab.Options
-}{
-	{"HTTP, larger answers", lab.Options{Proto: "http1", Scenario: "keepalive", Answers: lab.Bigger}},
-	{"Redis, smaller answers, pipelined", lab.Options{Proto: "redis", Scenario: "pipelined", Answers: lab.Smaller}},
-	{"HTTP, short connections", lab.Options{Proto: "http1", Scenario: "short"}},
-	{"HTTP, larger answers, begun before the copier", lab.Options{Proto: "http1", Scenario: "late", Answers: lab.Bigger, Duration: 5 * time.Second}},
+// protoRuns are loads in a protocol that the copier recognises, on a target whose answers are not
+// production's.
+var protoRuns = []labRun{
+	{"HTTP, larger answers", ways,
+		lab.Options{Proto: "http1", Scenario: "keepalive", Answers: lab.Bigger}},
+	{"Redis, smaller answers, pipelined", only(raw),
+		lab.Options{Proto: "redis", Scenario: "pipelined", Answers: lab.Smaller}},
+	{"HTTP, short connections", only(tunnel), lab.Options{Proto: "http1", Scenario: "short"}},
+	{"HTTP, larger answers, begun before the copier", nil, lab.Options{Proto: "http1",
+		Scenario: "late", Answers: lab.Bigger, Duration: 5 * time.Second}},
 }
 
-// Of a protocol that is known every turn waits for the end of the answers before it, however long they are, and
-// each of them is in the account.
+// TestLabProtocol checks that in a known protocol each turn waits for the end of the answers before
+// it, of any length, and that each answer is in the account.
 func TestLabProtocol(t *testing.T) {
 	for _, run := range protoRuns {
+		if testing.Short() && run.quick == nil {
+			continue
+		}
 		t.Run(run.name, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, way string) {
+			someWays(t, run.quick, func(t *testing.T, way string) {
 				o := run.options
 				o.Via = way
 				if o.Duration == 0 {
 					o.Duration = labDuration
 				}
-				o.CopyArgs = roomyRing
 				r := playLab(t, o)
 				if r.Report == nil {
 					t.Fatalf("no report: %v", r.ReportError)
@@ -42,7 +45,8 @@ func TestLabProtocol(t *testing.T) {
 					t.Errorf("%d copies could not be followed", p.Lost)
 				}
 				if p.Sent < uint64(r.Target.Requests) || p.Answered != p.Sent {
-					t.Errorf("%d requests and %d answers in the account, %d requests at the target", p.Sent, p.Answered, r.Target.Requests)
+					t.Errorf("%d requests and %d answers in the account, %d requests at the target",
+						p.Sent, p.Answered, r.Target.Requests)
 				}
 				if p.Status["2xx"] != p.Answered && o.Proto == "http1" {
 					t.Errorf("%d of %d answers are 2xx", p.Status["2xx"], p.Answered)

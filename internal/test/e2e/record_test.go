@@ -19,32 +19,20 @@ import (
 // answerSize is how long answering's answers are.
 const answerSize = 12_000
 
-// answering is a production server whose answers are of answerSize; call asks it for one, from a connection of its own.
+// answering is a production server whose answers are of answerSize; call asks it for one, from a
+// connection of its own.
 func (s *stand) answering() (call func()) {
 	s.t.Helper()
-	l, err := s.net.Production.Listen("tcp4", fmt.Sprintf(":%d", productionPort))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-					c.Write(noise(1, answerSize))
-				}
-			}()
+	accept(s.t, s.net.Production, onPort(productionPort), func(c net.Conn) {
+		if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+			c.Write(noise(1, answerSize))
 		}
-	}()
+	})
 	return func() {
 		s.t.Helper()
 		d := &net.Dialer{Timeout: patience}
-		c, err := s.net.Client.Dial(s.t.Context(), d, "tcp4", fmt.Sprintf("%s:%d", netlab.ProductionAddr4, productionPort))
+		c, err := s.net.Client.Dial(s.t.Context(), d, "tcp4",
+			fmt.Sprintf("%s:%d", netlab.ProductionAddr4, productionPort))
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -78,7 +66,8 @@ func TestRecord(t *testing.T) {
 	call := s.answering()
 	at := func(name string) string { return s.file(name) }
 	run := func(args ...string) *process {
-		p := start(t, s.net.Production, "record", binary, append([]string{"record", "-x", "80"}, args...)...)
+		p := start(t, s.net.Production, "record", binary, append([]string{"record", "-x", "80"},
+			args...)...)
 		p.awaitOutput("tcpcopy: ready: recording port 80")
 		return p
 	}
@@ -124,28 +113,33 @@ func TestRecord(t *testing.T) {
 		syns += len(dumped(t, p, syn))
 		fins += len(dumped(t, p, "src port 80 and tcp[tcpflags] & tcp-fin != 0"))
 	}
-	// The last two files of 64 KB are full, or nearly: one connection after the other, of which one may have begun in
-	// a file that is gone.
+	// The last two files of 64 KB are full, or nearly: one connection after the other, of which one
+	// may have begun in a file that is gone.
 	if syns < 8 || syns > 20 || fins < syns-1 || fins > syns+1 {
-		t.Errorf("in the last three files %d connections begin and %d end, wanted some 8 to 20 of both", syns, fins)
+		t.Errorf("in the last three files %d connections begin and %d end, wanted some 8 to 20 "+
+			"of both", syns, fins)
 	}
-	if !strings.Contains(headers.output(), fmt.Sprintf("%d new sessions", calls)) || !strings.Contains(half.output(), "left out by --sample") {
+	if !strings.Contains(headers.output(), fmt.Sprintf("%d new sessions", calls)) ||
+		!strings.Contains(half.output(), "left out by --sample") {
 		t.Errorf("%s\n%s", headers.output(), half.output())
 	}
 }
 
-// A full disk is one clear line and exit code 1, and what is there stays readable.
+// TestRecordFullDisk checks that a full disk gives one line and exit code 1, and that what was
+// written can be read.
 func TestRecordFullDisk(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	call := s.answering()
 	file := s.file("full.pcapng")
-	p := start(t, s.net.Production, "record", "/bin/sh", "-c", `ulimit -f 100 && exec "$0" "$@"`, binary, "record", "-x", "80", "--both", "-o", file)
+	p := start(t, s.net.Production, "record", "/bin/sh", "-c", `ulimit -f 100 && exec "$0" "$@"`,
+		binary, "record", "-x", "80", "--both", "-o", file)
 	p.awaitOutput("tcpcopy: ready")
 	within(patience, func() bool { call(); return p.hasEnded() })
 	if code := p.wait(); code != 1 {
 		t.Errorf("exit code %d, wanted 1", code)
 	}
-	if out := p.output(); strings.Count(out, "file too large") != 1 || !strings.Contains(out, "tcpcopy: record: write") {
+	if out := p.output(); strings.Count(out, "file too large") != 1 || !strings.Contains(out,
+		"tcpcopy: record: write") {
 		t.Errorf("wanted one clear line\n%s", out)
 	}
 	if n := len(dumped(t, file)); n < 20 {

@@ -14,8 +14,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// redisRelay stands before a Redis: its answers are longer through it, and have a pause in them. It knows which
-// commands came before the one before was answered.
+// redisRelay stands before a Redis: its answers are longer through it, and have a pause in them. It
+// knows which commands came before the one before was answered.
 type redisRelay struct {
 	l        net.Listener
 	dial     func() (net.Conn, error)
@@ -114,7 +114,8 @@ func (r *redisRelay) answer(from, to net.Conn, waiting *atomic.Int64) {
 			}
 			text := string(resp.Raw)
 			if resp.Type == redcon.Bulk && resp.Data != nil {
-				text = fmt.Sprintf("$%d\r\n%s\r\n", 3*len(resp.Data), strings.Repeat(string(resp.Data), 3))
+				text = fmt.Sprintf("$%d\r\n%s\r\n", 3*len(resp.Data),
+					strings.Repeat(string(resp.Data), 3))
 			}
 			kept = append(kept[:0], kept[size:]...)
 			to.Write([]byte(text[:len(text)/2]))

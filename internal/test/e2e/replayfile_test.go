@@ -48,7 +48,8 @@ func recordedClient(i int) netip.AddrPort {
 
 func (r *tape) packet(src, dst netip.AddrPort, seq, ack uint32, flags packet.Flags, text string) {
 	s := packet.Segment{
-		Src: src, Dst: dst, Seq: seqnum.Value(seq), Ack: seqnum.Value(ack), Flags: flags, Window: 65535, Payload: []byte(text), Len: len(text),
+		Src: src, Dst: dst, Seq: seqnum.Value(seq), Ack: seqnum.Value(ack), Flags: flags,
+		Window: 65535, Payload: []byte(text), Len: len(text),
 	}
 	b := packet.Append(nil, &s)
 	kept := b
@@ -59,7 +60,8 @@ func (r *tape) packet(src, dst netip.AddrPort, seq, ack uint32, flags packet.Fla
 	r.now += 1e6
 }
 
-// call is one connection: requests, with answers of their length, from a SYN (or the middle) to a FIN.
+// call is one connection: requests, with answers of their length, from a SYN (or the middle) to a
+// FIN.
 func (r *tape) call(i int, syn bool, requests ...string) {
 	c, s := recordedClient(i), recordedServer
 	seq, ack := uint32(1000*i), uint32(77)
@@ -136,26 +138,40 @@ func (e *capitals) end() {
 }
 
 // replayFiles replays files to a target of its own.
-func replayFiles(t *testing.T, stdin io.Reader, args ...string) (sent []string, r *export.Report, code int, output string) {
+func replayFiles(t *testing.T, stdin io.Reader, args ...string) (sent []string, r *export.Report,
+	code int, output string) {
 	t.Helper()
 	e := newCapitals(t)
 	report := filepath.Join(t.TempDir(), "report.json")
-	cmd := exec.CommandContext(t.Context(), binary, append(args, "-x", fmt.Sprintf("80-%s", e.Addr()), "--report", report)...)
+	cmd := exec.CommandContext(t.Context(), binary,
+		append(args, "-x", fmt.Sprintf("80-%s", e.Addr()), "--report", report)...)
 	cmd.Stdin = stdin
 	out, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	e.end()
-	if r, err = export.ReadReport(report); err == nil && (!r.Balanced || !r.Final || r.Sessions.InFlight != 0) {
+	if r, err = export.ReadReport(report); err == nil && (!r.Balanced || !r.Final ||
+		r.Sessions.InFlight != 0) {
 		t.Errorf("the account: %+v", r)
 	}
 	slices.Sort(e.sent)
 	return e.sent, r, cmd.ProcessState.ExitCode(), string(out)
 }
 
-// What is in files that are not as one would have them is replayed as far as it can be, and the rest is counted.
-func TestReplayOddFiles(t *testing.T) {
+// oddFile is a replay of unusual capture files, and what it must say of them.
+type oddFile struct {
+	name    string
+	files   [][]byte
+	args    []string
+	want    []string
+	dropped string // a reason, of one session
+	code    int
+	says    string
+}
+
+// oddFiles returns the cases of TestReplayOddFiles.
+func oddFiles(t *testing.T) []oddFile {
 	taped := func(link capfile.LinkType, play func(*tape)) []byte {
 		r := newTape(t, link)
 		play(r)
@@ -164,39 +180,60 @@ func TestReplayOddFiles(t *testing.T) {
 	raw := func(play func(*tape)) []byte { return taped(capfile.LinkRaw, play) }
 	two := raw(func(r *tape) { r.call(1, true, "one", "two"); r.call(2, true, "three") })
 	long := strings.Repeat("x", 3000)
-	for _, test := range []struct {
-		name    string
-		files   [][]byte
-		args    []string
-		want    []string
-		dropped string // a reason, of one session
-		code    int
-		says    string
-	}{
+	return []oddFile{
 		{name: "as it should be", files: [][]byte{two}, want: []string{"onetwo", "three"}},
-		{name: "TCPCopy's letters", files: [][]byte{two}, args: []string{"-a", "2", "-I", "100", "-T", "2"}, want: []string{"onetwo", "onetwo", "three", "three"}},
-		{name: "three times, as fast as can be", files: [][]byte{two}, args: []string{"--loop", "3", "--speed", "max"},
+		{name: "TCPCopy's letters", files: [][]byte{two}, args: []string{"-a", "2", "-I", "100",
+			"-T", "2"}, want: []string{"onetwo", "onetwo", "three", "three"}},
+		{name: "three times, as fast as can be", files: [][]byte{two}, args: []string{"--loop", "3",
+			"--speed", "max"},
 			want: []string{"onetwo", "onetwo", "onetwo", "three", "three", "three"}},
-		{name: "connections under way, twice", files: [][]byte{raw(func(r *tape) { r.call(1, false, "one", "two") })}, args: []string{"--loop", "2"},
+		{name: "connections under way, twice",
+			files: [][]byte{raw(func(r *tape) {
+				r.call(1, false, "one",
+					"two")
+			})}, args: []string{"--loop", "2"},
 			want: []string{"two", "two"}},
 		{
-			name: "the clock is set back", want: []string{"onetwo", "three"}, says: "clock was set back 1 time",
-			files: [][]byte{raw(func(r *tape) { r.call(1, true, "one", "two"); r.now -= 3600e9; r.call(2, true, "three") })},
+			name: "the clock is set back", want: []string{"onetwo",
+				"three"}, says: "clock was set back 1 time",
+			files: [][]byte{raw(func(r *tape) {
+				r.call(1, true, "one",
+					"two")
+				r.now -= 3600e9
+				r.call(2, true, "three")
+			})},
 		},
-		{name: "cut off in the middle of a packet", files: [][]byte{two[:len(two)-20]}, want: []string{"onetwo", "three"}, says: "1 file ends in the middle of a packet"},
-		{name: "rubbish at the end", files: [][]byte{append(slices.Clone(two), 6, 0, 0, 0, 13, 0, 0, 0)}, want: []string{"onetwo", "three"}, says: "read only so far"},
+		{name: "cut off in the middle of a packet", files: [][]byte{two[:len(two)-20]},
+			want: []string{"onetwo", "three"}, says: "1 file ends in the middle of a packet"},
+		{name: "rubbish at the end", files: [][]byte{append(slices.Clone(two), 6, 0, 0, 0, 13, 0, 0,
+			0)}, want: []string{"onetwo", "three"}, says: "read only so far"},
 		{
 			name: "packets that were cut", want: []string{"", "three"}, dropped: "capture_gap",
-			files: [][]byte{raw(func(r *tape) { r.snap = 100; r.call(1, true, long); r.call(2, true, "three") })},
+			files: [][]byte{raw(func(r *tape) {
+				r.snap = 100
+				r.call(1, true, long)
+				r.call(2, true,
+					"three")
+			})},
 		},
 		{
-			name: "a foreign link type beside it", files: [][]byte{taped(147, func(r *tape) { r.call(3, true, "never") }), two},
+			name: "a foreign link type beside it", files: [][]byte{taped(147,
+				func(r *tape) { r.call(3, true, "never") }), two},
 			want: []string{"onetwo", "three"}, says: "of a link type that cannot be read",
 		},
-		{name: "nothing of ours", files: [][]byte{two}, args: []string{"-F", "port 81"}, code: 1, says: "there was nothing to replay"},
-		{name: "a part of it", files: [][]byte{two}, args: []string{"--from", "11ms"}, want: []string{"three"}},
-		{name: "no capture file", files: [][]byte{[]byte("hello, world")}, code: 2, says: "not a pcap or pcapng file"},
-	} {
+		{name: "nothing of ours", files: [][]byte{two}, args: []string{"-F", "port 81"}, code: 1,
+			says: "there was nothing to replay"},
+		{name: "a part of it", files: [][]byte{two}, args: []string{"--from", "11ms"},
+			want: []string{"three"}},
+		{name: "no capture file", files: [][]byte{[]byte("hello, world")}, code: 2,
+			says: "not a pcap or pcapng file"},
+	}
+}
+
+// TestReplayOddFiles checks that unusual files are replayed as far as possible, and that the rest
+// is counted.
+func TestReplayOddFiles(t *testing.T) {
+	for _, test := range oddFiles(t) {
 		t.Run(test.name, func(t *testing.T) {
 			args := []string{"replay"}
 			for i, f := range test.files {
@@ -210,8 +247,10 @@ func TestReplayOddFiles(t *testing.T) {
 				args = []string{"-i", args[1]}
 			}
 			sent, r, code, out := replayFiles(t, nil, append(args, test.args...)...)
-			if !slices.Equal(sent, test.want) || code != test.code || !strings.Contains(out, test.says) {
-				t.Errorf("exit code %d, the target got %q, wanted %d, %q and %q in\n%s", code, sent, test.code, test.want, test.says, out)
+			if !slices.Equal(sent, test.want) || code != test.code || !strings.Contains(out,
+				test.says) {
+				t.Errorf("exit code %d, the target got %q, wanted %d, %q and %q in\n%s", code, sent,
+					test.code, test.want, test.says, out)
 			}
 			if test.dropped != "" && r.Sessions.Dropped[test.dropped] != 1 {
 				t.Errorf("%+v", r.Sessions)
@@ -220,7 +259,7 @@ func TestReplayOddFiles(t *testing.T) {
 	}
 }
 
-// A file with other ports says which.
+// TestReplayOtherPorts checks that the ports of a file without the mapped one are named.
 func TestReplayOtherPorts(t *testing.T) {
 	r := newTape(t, capfile.LinkRaw)
 	c := recordedClient(1)
@@ -232,7 +271,8 @@ func TestReplayOtherPorts(t *testing.T) {
 	}
 }
 
-// What another program writes into a pipe is replayed while it does: the target has had it before the pipe ends.
+// TestReplayStdin replays what another program writes into a pipe. The target must receive it
+// before the pipe ends.
 func TestReplayStdin(t *testing.T) {
 	e := newCapitals(t)
 	cmd := exec.CommandContext(t.Context(), binary, "replay", "-", "-x", "80-"+e.Addr().String())
@@ -264,7 +304,8 @@ func TestReplayStdin(t *testing.T) {
 	}
 }
 
-// A protocol that nobody here knows arrives byte for byte, whichever tool has recorded it.
+// TestReplayUnknownProtocol checks that an unknown protocol arrives byte for byte, from the
+// recordings of several tools.
 func TestReplayUnknownProtocol(t *testing.T) {
 	r := newTape(t, capfile.LinkRaw)
 	var want []string
@@ -284,7 +325,8 @@ func TestReplayUnknownProtocol(t *testing.T) {
 	for _, speed := range []string{"1", "max"} {
 		sent, _, code, out := replayFiles(t, nil, "replay", name, "--speed", speed)
 		if code != 0 || !slices.Equal(sent, want) {
-			t.Errorf("at speed %s: exit code %d, %d connections, not what was recorded\n%s", speed, code, len(sent), out)
+			t.Errorf("at speed %s: exit code %d, %d connections, not what was recorded\n%s", speed,
+				code, len(sent), out)
 		}
 	}
 }

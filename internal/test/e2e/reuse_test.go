@@ -1,38 +1,17 @@
 package e2e
 
 import (
-	"bufio"
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 	"testing"
-	"time"
 
 	"tcpcopy/internal/lab/netlab"
 )
 
-// dialFrom connects from an address and port that may be in use towards others.
-func dialFrom(t *testing.T, host *netlab.Namespace, from, to netip.AddrPort) *client {
-	t.Helper()
-	d := &net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(from)}
-	d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
-		raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
-		return err
-	}
-	conn, err := host.Dial(context.Background(), d, "tcp", to.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(2 * patience))
-	return &client{conn, bufio.NewReader(conn)}
-}
-
-// TestTunnelRealClient: one that is a client of production and of the target at once, from one port, keeps
-// its own connection to the target. Its copy has the same ends where the target's own address is one of
-// them, and then it cannot be.
+// TestTunnelRealClient has a client of production be a client of the target too, from the same
+// port. Its own connection to the target must survive; its copy cannot exist if it has the same two
+// ends.
 func TestTunnelRealClient(t *testing.T) {
 	for _, tc := range []struct {
 		reach  string
@@ -51,8 +30,9 @@ func TestTunnelRealClient(t *testing.T) {
 				}
 			}
 			ask("own before")
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
-			production := dialFrom(t, s.net.Assistant, from, netip.AddrPortFrom(netlab.ProductionTest4, productionPort))
+			c := s.copyPair()
+			production := dialFrom(t, s.net.Assistant, from,
+				netip.AddrPortFrom(netlab.ProductionTest4, productionPort))
 			for i := range 20 {
 				if err := production.ask(fmt.Sprintf("copied %d", i)); err != nil {
 					t.Fatal(err)
@@ -78,8 +58,8 @@ func TestTunnelRealClient(t *testing.T) {
 	}
 }
 
-// TestTunnelPortReuse: a client that uses one port again and again is one connection after the other at
-// the target too, from that port.
+// TestTunnelPortReuse checks that a client that uses one port again and again has its connections
+// copied from that port.
 func TestTunnelPortReuse(t *testing.T) {
 	for _, timestamps := range []string{"1", "0"} {
 		for _, reach := range []string{"loopback", "mark"} {
@@ -88,10 +68,11 @@ func TestTunnelPortReuse(t *testing.T) {
 				set(t, s.net.Target, "ipv4/tcp_timestamps", timestamps)
 				p := s.pair()
 				s.onTarget("--reach", reach)
-				c := s.copy("-x", s.mapping(productionPort, targetPort))
+				c := s.copyPair()
 				const conns = 20
 				for i := range conns {
-					cl := dialFrom(t, s.net.Client, netip.AddrPortFrom(netlab.ClientAddr(0, false), 40000), netip.AddrPortFrom(s.production, productionPort))
+					cl := dialFrom(t, s.net.Client, netip.AddrPortFrom(netlab.ClientAddr(0, false),
+						40000), netip.AddrPortFrom(s.production, productionPort))
 					for n := range 3 {
 						if err := cl.ask(fmt.Sprintf("connection %d line %d", i, n)); err != nil {
 							t.Fatal(err)
@@ -104,10 +85,12 @@ func TestTunnelPortReuse(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				within(patience/3, func() bool { return p.target.lineCount() >= p.production.lineCount() })
+				within(patience/3,
+					func() bool { return p.target.lineCount() >= p.production.lineCount() })
 				r := c.end()
-				p.same(t)
-				same(t, "clients that the target sees", p.target.clients(), p.production.clients())
+				p.expectSame(t)
+				expectSame(t, "clients that the target sees", p.target.clients(),
+					p.production.clients())
 				if r.Sessions.Delivered != conns {
 					t.Errorf("sessions %+v, wanted %d delivered", r.Sessions, conns)
 				}

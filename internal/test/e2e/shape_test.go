@@ -18,37 +18,21 @@ type ending struct {
 	how  string // "closed", "reset", or "died": the server reset it
 }
 
-// listener takes connections, reads them to their end, and answers each line; it closes first after a line
-// "bye", and resets after a line "die".
+// listener takes connections, reads them to their end, and answers each line; it closes first after
+// a line "bye", and resets after a line "die".
 type listener struct {
-	l    net.Listener
-	all  sync.WaitGroup
 	mu   sync.Mutex
 	ends []string
 }
 
 func listen(t *testing.T, host *netlab.Namespace, port int) *listener {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &listener{l: l}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.all.Go(func() { s.talk(c.(*net.TCPConn)) })
-		}
-	}()
-	t.Cleanup(func() { l.Close() })
+	s := new(listener)
+	accept(t, host, onPort(port), func(c net.Conn) { s.talk(c.(*net.TCPConn)) })
 	return s
 }
 
 func (s *listener) talk(c *net.TCPConn) {
-	defer c.Close()
 	var e ending
 	b := make([]byte, 64<<10)
 	for {
@@ -70,7 +54,8 @@ func (s *listener) talk(c *net.TCPConn) {
 			c.Write(b[:n])
 		}
 		if e.how != "" {
-			if e.how == "closed" && strings.HasPrefix(e.text, "half") { // what comes after the client's end
+			// what comes after the client's end
+			if e.how == "closed" && strings.HasPrefix(e.text, "half") {
 				c.Write([]byte("late answer\n"))
 			}
 			s.mu.Lock()
@@ -87,76 +72,91 @@ func (s *listener) count() int {
 	return len(s.ends)
 }
 
-// TestShapes: connections are opened, half-closed, closed and reset at the target as at production.
-func TestShapes(t *testing.T) {
-	const conns = 30
-	reset := func(c *client) { c.Conn.(*net.TCPConn).SetLinger(0); c.Close() }
-	for _, shape := range []struct {
-		name string
-		play func(c *client) error
-		may  string // a reason for which sessions may count as dropped
-	}{
-		{"connect and close", func(c *client) error { return c.finish() }, ""},
-		{"connect and reset", func(c *client) error { reset(c); return nil }, ""},
-		{"ask and close", func(c *client) error {
-			if err := c.ask("hello"); err != nil {
-				return err
-			}
-			return c.finish()
-		}, ""},
-		{"ask and reset", func(c *client) error {
-			err := c.ask("hello")
-			reset(c)
+// reset closes the connection with a reset.
+func (c *client) reset() {
+	c.Conn.(*net.TCPConn).SetLinger(0)
+	c.Close()
+}
+
+// shapes are ways in which a connection can be used and end.
+var shapes = []struct {
+	name string
+	play func(c *client) error
+	may  string // a reason for which sessions may count as dropped
+}{
+	{"connect and close", func(c *client) error { return c.finish() }, ""},
+	{"connect and reset", func(c *client) error { c.reset(); return nil }, ""},
+	{"ask and close", func(c *client) error {
+		if err := c.ask("hello"); err != nil {
 			return err
-		}, ""},
-		{"half-close, and hear an answer", func(c *client) error {
-			io.WriteString(c, "half")
-			c.Conn.(*net.TCPConn).CloseWrite()
-			answer, err := io.ReadAll(c.in)
-			if string(answer) != "late answer\n" {
-				return fmt.Errorf("the answer after the end is %q, %v", answer, err)
-			}
-			return nil
-		}, ""},
-		{"the server closes first", func(c *client) error {
-			if err := c.ask("bye"); err != nil {
-				return err
-			}
-			return c.finish()
-		}, ""},
-		{"the server resets", func(c *client) error {
-			io.WriteString(c, "die\n")
-			io.Copy(io.Discard, c.in)
-			return nil
-		}, "target_reset"},
-		{"a large upload, and close", func(c *client) error {
-			if _, err := c.Write(append(noiseText(300_000), '\n')); err != nil {
-				return err
-			}
-			if _, err := c.in.ReadString('\n'); err != nil {
-				return err
-			}
-			return c.finish()
-		}, ""},
-	} {
+		}
+		return c.finish()
+	}, ""},
+	{"ask and reset", func(c *client) error {
+		err := c.ask("hello")
+		c.reset()
+		return err
+	}, ""},
+	{"half-close, and hear an answer", func(c *client) error {
+		io.WriteString(c, "half")
+		c.Conn.(*net.TCPConn).CloseWrite()
+		answer, err := io.ReadAll(c.in)
+		if string(answer) != "late answer\n" {
+			return fmt.Errorf("the answer after the end is %q, %v", answer, err)
+		}
+		return nil
+	}, ""},
+	{"the server closes first", func(c *client) error {
+		if err := c.ask("bye"); err != nil {
+			return err
+		}
+		return c.finish()
+	}, ""},
+	{"the server resets", func(c *client) error {
+		io.WriteString(c, "die\n")
+		io.Copy(io.Discard, c.in)
+		return nil
+	}, "target_reset"},
+	{"a large upload, and close", func(c *client) error {
+		if _, err := c.Write(append(noiseText(300_000), '\n')); err != nil {
+			return err
+		}
+		if _, err := c.in.ReadString('\n'); err != nil {
+			return err
+		}
+		return c.finish()
+	}, ""},
+}
+
+// TestShapes checks that connections are opened, half-closed, closed and reset at the target as at
+// production.
+func TestShapes(t *testing.T) {
+	t.Parallel()
+	const conns = 30
+	for _, shape := range shapes {
 		t.Run(shape.name, func(t *testing.T) {
 			eachWay(t, func(t *testing.T, way string) {
 				s := newStand(t, setting{way: way})
-				production, target := listen(t, s.net.Production, productionPort), listen(t, s.net.Target, targetPort)
-				c := s.copy("-x", s.mapping(productionPort, targetPort))
+				production, target := listen(t, s.net.Production, productionPort), listen(t,
+					s.net.Target, targetPort)
+				c := s.copyPair()
 				for i := range conns {
-					cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
+					cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+						netip.AddrPortFrom(s.production, productionPort))
 					if err := shape.play(cl); err != nil {
 						t.Fatal(err)
 					}
 					cl.Close()
 				}
-				eventually(t, "production sees all ends", func() bool { return production.count() == conns })
+				eventually(t, "production sees all ends",
+					func() bool { return production.count() == conns })
 				within(patience/6, func() bool { return target.count() == conns })
 				r := c.end()
-				same(t, "ends of connections", sorted(target.ends), sorted(production.ends))
-				// A target that resets as production does is not told from one that resets on its own.
-				if done := r.Sessions.Delivered + r.Sessions.Dropped[shape.may]; done != conns || r.Sessions.Captured != conns {
+				expectSame(t, "ends of connections", sorted(target.ends), sorted(production.ends))
+				// A target that resets as production does is not told from one that resets on its
+				// own.
+				if done := r.Sessions.Delivered + r.Sessions.Dropped[shape.may]; done != conns ||
+					r.Sessions.Captured != conns {
 					t.Errorf("sessions %+v, wanted %d delivered", r.Sessions, conns)
 				}
 				if len(r.Bytes.Dropped) > 0 {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -17,135 +16,15 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// several starts services on the target, on ports from targetPort on.
-func (s *stand) several(n int) (all []*service) {
-	s.t.Helper()
-	for i := range n {
-		all = append(all, serve(s.t, s.net.Target, fmt.Sprintf(":%d", targetPort+i)))
-	}
-	return all
-}
-
-// on starts a service on each of several hosts.
-func (s *stand) on(hosts []*netlab.Namespace, port int) (all []*service) {
-	s.t.Helper()
-	for _, host := range hosts {
-		all = append(all, serve(s.t, host, fmt.Sprintf(":%d", port)))
-	}
-	return all
-}
-
-// productionAt is where the i-th production host serves.
-func (s *stand) productionAt(i int) netip.AddrPort {
-	return netip.AddrPortFrom(netlab.ProductionAddr(i, s.ipv6), productionPort)
-}
-
-// targetAt is where the i-th target serves.
-func (s *stand) targetAt(i int) netip.AddrPort {
-	return netip.AddrPortFrom(netlab.TargetAddr(i, s.ipv6), targetPort)
-}
-
-// toAll is a mapping from production to all targets, with these weights.
-func (s *stand) toAll(weights ...int) string {
-	var list []string
-	for i := range s.net.Targets {
-		to := s.targetAt(i).String()
-		if weights != nil {
-			to += fmt.Sprintf("*%d", weights[i])
-		}
-		list = append(list, to)
-	}
-	return fmt.Sprintf("%d-%s", productionPort, strings.Join(list, "|"))
-}
-
-// short is connections with one line each, from each of the clients' addresses in turn, some at a time. Each
-// stays open for think after its answer.
-func (s *stand) short(port uint16, name string, conns int, think time.Duration) {
-	s.t.Helper()
-	from := func(i int) netip.Addr { return netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6) }
-	s.shortTo(netip.AddrPortFrom(s.production, port), from, name, conns, think)
-}
-
-// shortTo is short to any host's service, with the i-th connection from an address of the caller's choice.
-func (s *stand) shortTo(to netip.AddrPort, from func(i int) netip.Addr, name string, conns int, think time.Duration) {
-	s.t.Helper()
-	var all sync.WaitGroup
-	const at = 40
-	for w := range at {
-		all.Go(func() {
-			for i := w; i < conns; i += at {
-				c, err := tryDial(s.net.Client, from(i), to)
-				if err == nil {
-					err = c.ask(fmt.Sprintf("%s %d", name, i))
-				}
-				if err == nil {
-					wait(think)
-					err = c.finish()
-				}
-				if err != nil {
-					s.t.Errorf("connection %d: %v", i, err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-}
-
-// lines sums what services were told.
-func lines(all []*service) (n int) {
-	for _, s := range all {
-		n += s.lineCount()
-	}
-	return n
-}
-
-// targetOf is the account of a target.
-func targetOf(t testing.TB, r *export.Report, at netip.AddrPort) export.TargetReport {
-	t.Helper()
-	for _, to := range r.Targets {
-		if to.Target == at.String() {
-			return to
-		}
-	}
-	t.Fatalf("no account of the target %s: %+v", at, r.Targets)
-	return export.TargetReport{}
-}
-
-// keepers are connections to production that stay open and say a line now and then.
-type keepers struct {
-	s    *stand
-	open []*client
-	n    int
-}
-
-func (s *stand) keepers(port uint16, n int) *keepers {
-	k := &keepers{s: s}
-	for i := range n {
-		k.open = append(k.open, dial(s.t, s.net.Client, netlab.ClientAddr(i%max(s.setting.net.Clients, 4), s.ipv6), netip.AddrPortFrom(s.production, port)))
-	}
-	return k
-}
-
-// say has each say a line.
-func (k *keepers) say() {
-	k.s.t.Helper()
-	for i, c := range k.open {
-		if err := c.ask(fmt.Sprintf("keeper %d line %d", i, k.n)); err != nil {
-			k.s.t.Errorf("keeper %d: %v", i, err)
-		}
-	}
-	k.n++
-}
-
-// TestTargetAway: one of three targets goes and comes back. No session of the other two is moved or lost, and its
-// share moves.
+// TestTargetAway stops one of three targets and starts it again. No session of the others may be
+// moved or lost, and its share must move.
 func TestTargetAway(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, setting{way: socket, net: netlab.Config{Clients: 60, Targets: 3}})
-	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
+	s.serve(s.net.Production, productionPort)
 	targets := s.on(s.net.Targets, targetPort)
 	c := s.copy("-x", s.toAll(), "--stats", "50ms")
-	k := s.keepers(productionPort, 60)
+	k := s.keepOpen(productionPort, 60)
 	k.say()
 	eventually(t, "all have their lines", func() bool { return lines(targets) == 60 })
 	before := []int{targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount()}
@@ -170,7 +49,7 @@ func TestTargetAway(t *testing.T) {
 		o2, _, _ := targets[2].counts()
 		return o0+o2 >= 60
 	})
-	back := serve(t, s.net.Targets[1], fmt.Sprintf(":%d", targetPort))
+	back := s.serve(s.net.Targets[1], targetPort)
 	eventually(t, "it is back", func() bool {
 		s.short(productionPort, "new", 20, 0)
 		r := c.progress()
@@ -188,14 +67,11 @@ func TestTargetAway(t *testing.T) {
 			return n
 		}
 		if !within(2*time.Second, func() bool { return whole() == before[i] }) {
-			t.Errorf("target %d: %d sessions are whole, wanted the %d that it had from the start", i, whole(), before[i])
+			t.Errorf("target %d: %d sessions are whole, wanted the %d that it had from the start",
+				i, whole(), before[i])
 		}
 	}
-	for _, o := range k.open {
-		if err := o.finish(); err != nil {
-			t.Error(err)
-		}
-	}
+	k.finish()
 	r := c.end()
 	if to := targetOf(t, r, s.targetAt(1)); to.TakenOut == 0 || to.Failed < 3 {
 		t.Errorf("the account of the target that was away: %+v", to)
@@ -207,54 +83,41 @@ func TestTargetAway(t *testing.T) {
 	}
 }
 
-// frozen is a service that a test can stop: it reads nothing, and answers nothing, until it goes on.
+// frozen is a server that a test can stop: meanwhile it reads and answers nothing.
 type frozen struct {
-	l    net.Listener
 	mu   sync.Mutex // held while it is stopped
 	seen sync.Map   // when a line came first
 }
 
-func freeze(t testing.TB, host *netlab.Namespace, address string) *frozen {
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &frozen{l: l}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+func freeze(t testing.TB, host *netlab.Namespace, port int) *frozen {
+	f := new(frozen)
+	accept(t, host, onPort(port), func(c net.Conn) {
+		b := make([]byte, 256)
 		for {
-			c, err := l.Accept()
+			n, err := c.Read(b)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				b := make([]byte, 256)
-				for {
-					n, err := c.Read(b)
-					if err != nil {
-						return
-					}
-					f.mu.Lock() // waits while it is stopped
-					f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
-					f.mu.Unlock()
-					if _, err := c.Write(b[:n]); err != nil {
-						return
-					}
-				}
-			}()
+			f.mu.Lock() // waits while it is stopped
+			f.seen.LoadOrStore(strings.TrimSpace(string(b[:n])), time.Now())
+			f.mu.Unlock()
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
 		}
-	}()
+	})
 	return f
 }
 
-// TestAllSideBySide: with one of two versions stopped, the other one gets its requests as before.
+// TestAllSideBySide checks that with --balance all a target receives its requests in time while
+// another one is stopped.
 func TestAllSideBySide(t *testing.T) {
 	s := newStand(t, setting{way: socket, net: netlab.Config{Targets: 2}})
-	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-	running, stopped := freeze(t, s.net.Targets[0], ":8080"), freeze(t, s.net.Targets[1], ":8080")
+	s.serve(s.net.Production, productionPort)
+	running, stopped := freeze(t, s.net.Targets[0], targetPort), freeze(t, s.net.Targets[1],
+		targetPort)
 	c := s.copy("-x", s.toAll(), "--balance", "all")
-	k := s.keepers(productionPort, 8)
+	k := s.keepOpen(productionPort, 8)
 	asked := make(map[string]time.Time)
 	phase := func(d time.Duration) (lags []time.Duration) {
 		from := k.n
@@ -285,13 +148,18 @@ func TestAllSideBySide(t *testing.T) {
 	phase(500 * time.Millisecond) // what is learned at first
 	before := phase(time.Second)
 	stopped.mu.Lock()
-	during := phase(10 * time.Second)
+	stop := 10 * time.Second
+	if testing.Short() {
+		stop = 3 * time.Second
+	}
+	during := phase(stop)
 	stopped.mu.Unlock()
 	median := func(l []time.Duration) time.Duration { return l[len(l)/2] }
 	t.Logf("lag before: median %v, 99 %% %v; while the other is stopped: median %v, 99 %% %v",
 		median(before), before[len(before)*99/100], median(during), during[len(during)*99/100])
 	if median(during) > 2*median(before)+2*time.Millisecond {
-		t.Errorf("the lag was %v, and is %v while the other target is stopped", median(before), median(during))
+		t.Errorf("the lag was %v, and is %v while the other target is stopped", median(before),
+			median(during))
 	}
 	eventually(t, "the one that was stopped has all, too", func() bool {
 		for n := range k.n {
@@ -303,26 +171,12 @@ func TestAllSideBySide(t *testing.T) {
 		}
 		return true
 	})
-	for _, o := range k.open {
-		if err := o.finish(); err != nil {
-			t.Error(err)
-		}
-	}
+	k.finish()
 	r := c.end()
-	complete(t, r, 16, 2*int64(linesBytes(k)))
+	expectComplete(t, r, 16, 2*int64(k.bytes()))
 }
 
-// linesBytes is what keepers have said.
-func linesBytes(k *keepers) (n int) {
-	for i := range k.open {
-		for j := range k.n {
-			n += len(fmt.Sprintf("keeper %d line %d\n", i, j))
-		}
-	}
-	return n
-}
-
-// TestCopiesOfEach: every request arrives as often as it is to, on connections of their own.
+// TestCopiesOfEach checks that each request arrives as often as -n says, on separate connections.
 func TestCopiesOfEach(t *testing.T) {
 	for _, tc := range []struct {
 		way          string
@@ -339,8 +193,8 @@ func TestCopiesOfEach(t *testing.T) {
 		t.Run(fmt.Sprintf("%s -n %s of %d", tc.way, tc.copies, tc.conns), func(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
-			c := s.copy("-x", s.mapping(productionPort, targetPort), "-n", tc.copies)
-			k, learn := &keepers{}, tc.conns/10
+			c := s.copyPair("-n", tc.copies)
+			k, learn := &keptOpen{s: s}, tc.conns/10
 			if tc.lines == 0 {
 				// At first nothing is known of how long answers are, and copies close late.
 				s.short(productionPort, "first", learn, 100*time.Millisecond)
@@ -349,7 +203,7 @@ func TestCopiesOfEach(t *testing.T) {
 			if tc.lines == 0 {
 				s.short(productionPort, "short", tc.conns-learn, 100*time.Millisecond)
 			} else {
-				k = s.keepers(productionPort, tc.conns) // all at the same time
+				k = s.keepOpen(productionPort, tc.conns) // all at the same time
 				for range tc.lines {
 					k.say()
 				}
@@ -359,73 +213,68 @@ func TestCopiesOfEach(t *testing.T) {
 			if tc.times != math.Trunc(tc.times) {
 				slack = want / 10 // which of them get one more is chosen by a hash
 			}
-			eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= want-slack })
-			for _, o := range k.open {
-				if err := o.finish(); err != nil {
-					t.Error(err)
-				}
-			}
+			eventually(t, "the target has all lines",
+				func() bool { return p.target.lineCount() >= want-slack })
+			k.finish()
 			r := c.end()
 			o := watched()
 			if n := p.target.lineCount(); n < want-slack || n > want+slack {
 				t.Errorf("%d lines at the target, wanted %d ± %d", n, want, slack)
 			}
-			if short, long := int(tc.times), int(math.Ceil(tc.times)); !timesOver(p.target.said(), p.production.said(), short, long) {
-				t.Errorf("not all that was said at production was said %d to %d times at the target", short, long)
+			if short, long := int(tc.times), int(math.Ceil(tc.times)); !timesOver(p.target.said(),
+				p.production.said(), short, long) {
+				t.Errorf("not all that was said at production was said %d to %d times at the "+
+					"target", short, long)
 			}
 			_, _, bytes := p.target.counts()
 			if r.Bytes.Captured != uint64(bytes) || r.Bytes.Delivered != uint64(bytes) {
-				t.Errorf("the account of bytes: %+v, wanted %d captured and delivered", r.Bytes, bytes)
+				t.Errorf("the account of bytes: %+v, wanted %d captured and delivered", r.Bytes,
+					bytes)
 			}
-			if r.Connections != uint64(tc.conns) || math.Abs(float64(r.Copies)/float64(r.Connections)-tc.times) > tc.times/10 {
+			if r.Connections != uint64(tc.conns) ||
+				math.Abs(float64(r.Copies)/float64(r.Connections)-tc.times) > tc.times/10 {
 				t.Errorf("%d copies of %d connections are reported", r.Copies, r.Connections)
 			}
 			if r.Sessions.Delivered != r.Sessions.Captured || r.Sessions.Delivered != r.Copies {
 				t.Errorf("the account of sessions: %+v, of %d copies", r.Sessions, r.Copies)
 			}
 			ratio := float64(o.sumTarget) / float64(o.sumProduction)
-			t.Logf("at the same time at most %d at production and %d at the target, and on average %.2f times as many", o.mostProduction, o.mostTarget, ratio)
+			t.Logf("at the same time at most %d at production and %d at the target, and on "+
+				"average %.2f times as many", o.mostProduction, o.mostTarget, ratio)
 			if tc.lines == 0 && ratio > 1.5*tc.times {
-				t.Errorf("at the same time there are on average %.2f times as many connections at the target, wanted at most 1.5 × %v", ratio, tc.times)
+				t.Errorf("at the same time there are on average %.2f times as many connections "+
+					"at the target, wanted at most 1.5 × %v", ratio, tc.times)
 			}
-			if tc.way == socket {
-				return
-			}
-			peers := p.target.clients()
-			if tc.lines > 0 && len(slices.Compact(slices.Clone(peers))) != len(peers) {
-				t.Error("two copies came from one address and port at the same time")
-			}
-			for _, own := range p.production.clients() {
-				if _, ok := slices.BinarySearch(peers, own); !ok && tc.lines > 0 {
-					t.Errorf("no copy came from %s, the client's own", own)
-				}
+			if tc.way != socket && tc.lines > 0 {
+				ownAddresses(t, p)
 			}
 		})
 	}
 }
 
-// timesOver says whether the target's list has each of production's, so many times, and nothing else.
-func timesOver(target, production []string, least, most int) bool {
-	count := make(map[string]int)
-	for _, text := range target {
-		count[text]++
+// ownAddresses checks that copies which are open at the same time come from different addresses and
+// ports, one of them the client's own.
+func ownAddresses(t *testing.T, p pair) {
+	t.Helper()
+	peers := p.target.clients()
+	if len(slices.Compact(slices.Clone(peers))) != len(peers) {
+		t.Error("two copies came from one address and port at the same time")
 	}
-	for _, text := range production {
-		if n := count[text]; n < least || n > most {
-			return false
+	for _, own := range p.production.clients() {
+		if _, ok := slices.BinarySearch(peers, own); !ok {
+			t.Errorf("no copy came from %s, the client's own", own)
 		}
-		delete(count, text)
 	}
-	return len(count) == 0
 }
 
-// TestReload: SIGHUP changes where sessions go, and loses none.
+// TestReload changes the mappings by SIGHUP. No session may be lost.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
-			first := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-			second := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort+1))
+			first := s.serve(s.net.Production, productionPort)
+			second := serveAt(t, s.net.Production, fmt.Sprintf(":%d", productionPort+1))
 			targets := s.several(3)
 			file := s.file("tcpcopy.yaml")
 			write := func(text string) {
@@ -435,14 +284,15 @@ func TestReload(t *testing.T) {
 			}
 			write(fmt.Sprintf("mappings:\n  - %s\n", s.mapping(productionPort, 8080)))
 			c := s.copy("--config", file)
-			k := s.keepers(productionPort, 10)
+			k := s.keepOpen(productionPort, 10)
 			k.say()
 
 			write("mappings:\n  - 80\n")
 			c.signal(syscall.SIGHUP)
 			c.awaitOutput("not reloaded: ")
 			k.say()
-			write(fmt.Sprintf("mappings:\n  - %s\n  - map: %s\n    copies: 2\n", s.mapping(productionPort, 8081), s.mapping(productionPort+1, 8082)))
+			write(fmt.Sprintf("mappings:\n  - %s\n  - map: %s\n    copies: 2\n",
+				s.mapping(productionPort, 8081), s.mapping(productionPort+1, 8082)))
 			stop, said := make(chan struct{}), make(chan struct{})
 			go func() { // the load goes on meanwhile
 				defer close(said)
@@ -463,40 +313,36 @@ func TestReload(t *testing.T) {
 			s.short(productionPort+1, "added", 50, 0)
 			k.say()
 			if !within(patience/6, func() bool {
-				return targets[0].lineCount() == 10*k.n && targets[1].lineCount() == 50 && targets[2].lineCount() == 100
+				return targets[0].lineCount() == 10*k.n && targets[1].lineCount() == 50 &&
+					targets[2].lineCount() == 100
 			}) {
-				t.Errorf("the targets have %d, %d and %d lines, wanted %d, 50 and 100", targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount(), 10*k.n)
+				t.Errorf("the targets have %d, %d and %d lines, wanted %d, 50 and 100",
+					targets[0].lineCount(), targets[1].lineCount(), targets[2].lineCount(), 10*k.n)
 			}
-			same(t, "what connections said", sorted(append(targets[0].said(), targets[1].said()...)), first.said())
+			expectSame(t, "what connections said",
+				sorted(append(targets[0].said(), targets[1].said()...)), first.said())
 			if !timesOver(targets[2].said(), second.said(), 2, 2) {
-				t.Error("not all that was said at the mapping that was added was said twice at its target")
+				t.Error("not all that was said at the mapping that was added was said twice at " +
+					"its target")
 			}
-			for _, o := range k.open {
-				if err := o.finish(); err != nil {
-					t.Error(err)
-				}
-			}
-			complete(t, c.end(), 10+50+100, int64(linesBytes(k))+bytesOfShort("after", 50)+2*bytesOfShort("added", 50))
+			k.finish()
+			expectComplete(t, c.end(), 10+50+100, int64(k.bytes())+bytesOfShort("after",
+				50)+2*bytesOfShort("added", 50))
 		})
 	}
 }
 
-func bytesOfShort(name string, n int) (sum int64) {
-	for i := range n {
-		sum += int64(len(fmt.Sprintf("%s %d\n", name, i)))
-	}
-	return sum
-}
-
-// TestTwoCopiersOfOneClient: of two copiers that see the same clients, as with asymmetric mirrors, one copies a
-// connection, all of it, and the other is refused it, and counts that. By socket they do not meet: each copies all.
+// TestTwoCopiersOfOneClient has two copiers see the same clients, as with asymmetric mirrors. Each
+// connection must be copied by one of them and refused to the other, which counts it. The socket
+// way copies each twice.
 func TestTwoCopiersOfOneClient(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		one := s.copy("-x", s.mapping(productionPort, targetPort))
-		other := s.copy("-x", s.mapping(productionPort, targetPort))
-		k := s.keepers(productionPort, 10)
+		one := s.copyPair()
+		other := s.copyPair()
+		k := s.keepOpen(productionPort, 10)
 		for range 20 {
 			k.say()
 			wait(150 * time.Millisecond)
@@ -505,109 +351,81 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 		if way == socket {
 			times = 2
 		}
-		eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= times*10*k.n })
-		for _, o := range k.open {
-			if err := o.finish(); err != nil {
-				t.Error(err)
-			}
-		}
+		eventually(t, "the target has all lines",
+			func() bool { return p.target.lineCount() >= times*10*k.n })
+		k.finish()
 		a, b := one.end(), other.end()
 		want := slices.Repeat(p.production.said(), times)
-		same(t, "what connections said", p.target.said(), sorted(want))
-		bytes := linesBytes(k)
+		expectSame(t, "what connections said", p.target.said(), sorted(want))
+		bytes := k.bytes()
 		if way == socket {
-			complete(t, a, 10, int64(bytes))
-			complete(t, b, 10, int64(bytes))
+			expectComplete(t, a, 10, int64(bytes))
+			expectComplete(t, b, 10, int64(bytes))
 			return
 		}
-		shared(t, []*export.Report{a, b}, 10, uint64(bytes))
+		expectShared(t, []*export.Report{a, b}, 10, uint64(bytes))
 	})
 }
 
-// TestTwoCopiersOfShortConnections: who is second stays second where the first one's connection is over by then.
+// TestTwoCopiersOfShortConnections checks that a connection that one copier has copied is refused
+// to the other even if it has ended by then.
 func TestTwoCopiersOfShortConnections(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
 			p := s.pair()
-			one := s.copy("-x", s.mapping(productionPort, targetPort))
-			other := s.copy("-x", s.mapping(productionPort, targetPort))
+			one := s.copyPair()
+			other := s.copyPair()
 			const n = 400
 			s.short(productionPort, "short", n/2, 0)
 			s.short(productionPort, "longer", n/2, 50*time.Millisecond)
 			p.caughtUp(t)
 			a, b := one.end(), other.end()
-			p.same(t)
-			shared(t, []*export.Report{a, b}, n, uint64(bytesOfShort("short", n/2)+bytesOfShort("longer", n/2)))
+			p.expectSame(t)
+			expectShared(t, []*export.Report{a, b}, n,
+				uint64(bytesOfShort("short", n/2)+bytesOfShort("longer", n/2)))
 		})
 	}
 }
 
-// TestFirstCopierDies: of two copiers that see the same clients one is killed; the other takes over its connections at
-// their clients' next requests, and all later ones. It repeats nothing that the first one had sent.
+// TestFirstCopierDies kills one of two copiers that see the same clients. The other must take over
+// the connections at their next requests, and must repeat nothing.
 func TestFirstCopierDies(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{raw, tunnel} {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
 			p := s.pair()
-			one := s.copy("-x", s.mapping(productionPort, targetPort))
-			other := s.copy("-x", s.mapping(productionPort, targetPort))
-			k := s.keepers(productionPort, 10)
-			said := func() {
+			one := s.copyPair()
+			other := s.copyPair()
+			k := s.keepOpen(productionPort, 10)
+			sayAll := func() {
 				t.Helper()
 				k.say()
-				eventually(t, "the target has all lines", func() bool { return p.target.lineCount() >= p.production.lineCount() })
+				eventually(t, "the target has all lines",
+					func() bool { return p.target.lineCount() >= p.production.lineCount() })
 			}
 			for range 3 {
-				said()
+				sayAll()
 				wait(100 * time.Millisecond)
 			}
 			one.kill()
-			wait(2500 * time.Millisecond) // who was second has heard that by then, and who is refused asks again after a second
+			// who was second has heard that by then, and who is refused asks again after a second
+			wait(2500 * time.Millisecond)
 			for range 3 {
-				said()
+				sayAll()
 			}
 			s.short(productionPort, "after", 40, 0)
 			p.caughtUp(t)
-			for _, o := range k.open {
-				if err := o.finish(); err != nil {
-					t.Error(err)
-				}
-			}
+			k.finish()
 			r := other.end()
-			same(t, "all lines", everyLine(p.target), everyLine(p.production))
-			if lost := r.Bytes.Captured - r.Bytes.Delivered - r.Bytes.Dropped["tuple_taken"]; lost != 0 || r.Bytes.Captured != uint64(linesBytes(k))+uint64(bytesOfShort("after", 40)) {
+			expectSame(t, "all lines", everyLine(p.target), everyLine(p.production))
+			lost := r.Bytes.Captured - r.Bytes.Delivered - r.Bytes.Dropped["tuple_taken"]
+			said := uint64(k.bytes()) + uint64(bytesOfShort("after", 40))
+			if lost != 0 || r.Bytes.Captured != said {
 				t.Errorf("the account of the one that is left: %+v", r.Bytes)
 			}
 		})
-	}
-}
-
-// everyLine is what a service was told, whatever the connections, sorted.
-func everyLine(s *service) (all []string) {
-	for _, said := range s.said() {
-		all = append(all, strings.Split(strings.TrimSuffix(said, "|"), "|")...)
-	}
-	return sorted(all)
-}
-
-// shared says whether copiers that see the same clients have shared their connections: each is delivered by one of
-// them, and refused to the others.
-func shared(t testing.TB, all []*export.Report, sessions, bytes uint64) {
-	t.Helper()
-	var delivered, deliveredBytes, taken uint64
-	for _, r := range all {
-		delivered += r.Sessions.Delivered
-		deliveredBytes += r.Bytes.Delivered
-		taken += r.Bytes.Dropped["tuple_taken"]
-		if lost := r.Sessions.Captured - r.Sessions.Delivered - r.Sessions.Dropped["tuple_taken"]; lost != 0 {
-			t.Errorf("a copier's account of sessions: %+v, wanted no reason but tuple_taken", r.Sessions)
-		}
-		if r.Bytes.Captured != bytes {
-			t.Errorf("a copier has captured %d bytes, wanted %d", r.Bytes.Captured, bytes)
-		}
-	}
-	if delivered != sessions || deliveredBytes != bytes || taken != uint64(len(all)-1)*bytes {
-		t.Errorf("delivered are %d sessions and %d bytes, wanted %d and %d; refused %d bytes: %+v", delivered, deliveredBytes, sessions, bytes, taken, all)
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// site is a web server whose answers end in all the ways that HTTP/1 has, and which knows what it was asked, and
-// what it was asked too early: before it had answered the request before.
+// site is a web server whose answers end in all the ways that HTTP/1 has, and which knows what it
+// was asked, and what it was asked too early: before it had answered the request before.
 type site struct {
 	server *http.Server
 	size   int           // answers are so many times larger than asked for
@@ -80,7 +80,8 @@ func (l siteListener) Accept() (net.Conn, error) {
 type connKey struct{}
 
 // startSite starts a site on a host.
-func startSite(t testing.TB, host *netlab.Namespace, port uint16, size int, pause time.Duration) *site {
+func startSite(t testing.TB, host *netlab.Namespace, port uint16, size int,
+	pause time.Duration) *site {
 	t.Helper()
 	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
 	if err != nil {
@@ -88,8 +89,11 @@ func startSite(t testing.TB, host *netlab.Namespace, port uint16, size int, paus
 	}
 	s := &site{size: size, pause: pause}
 	s.server = &http.Server{
-		Handler:     s,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		Handler: s,
+		ConnContext: func(ctx context.Context,
+			c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
 	}
 	s.served.Go(func() { s.server.Serve(siteListener{l, s}) })
 	t.Cleanup(func() {
@@ -99,8 +103,8 @@ func startSite(t testing.TB, host *netlab.Namespace, port uint16, size int, paus
 	return s
 }
 
-// ServeHTTP answers /length/N, /chunked/N, /end/N with N bytes, /none and /same with none, and /upgrade with
-// another protocol.
+// ServeHTTP answers /length/N, /chunked/N, /end/N with N bytes, /none and /same with none, and
+// /upgrade with another protocol.
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -108,7 +112,8 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	sum := sha256.Sum256(body)
 	c := r.Context().Value(connKey{}).(*siteConn)
-	a := asked{c, fmt.Sprintf("%s %s %d %x", r.Method, r.URL.RequestURI(), len(body), sum[:4]), r.Host, r.Header.Get("X-Copy")}
+	a := asked{c, fmt.Sprintf("%s %s %d %x", r.Method, r.URL.RequestURI(), len(body), sum[:4]),
+		r.Host, r.Header.Get("X-Copy")}
 	s.mu.Lock()
 	s.asked = append(s.asked, a)
 	s.mu.Unlock()
@@ -148,8 +153,10 @@ func (s *site) say(w io.Writer, c *siteConn, content []byte) {
 	w.Write(content[len(content)-1:])
 }
 
-// hijack answers with what lasts as long as the connection, or with another protocol: one that says all again.
-func (s *site) hijack(w http.ResponseWriter, r *http.Request, c *siteConn, way string, content []byte) {
+// hijack answers with what lasts as long as the connection, or with another protocol: one that says
+// all again.
+func (s *site) hijack(w http.ResponseWriter, r *http.Request, c *siteConn, way string,
+	content []byte) {
 	conn, in, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		return
@@ -161,7 +168,8 @@ func (s *site) hijack(w http.ResponseWriter, r *http.Request, c *siteConn, way s
 		return
 	}
 	c.answer("")
-	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
+	io.WriteString(conn,
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -174,9 +182,9 @@ func (s *site) hijack(w http.ResponseWriter, r *http.Request, c *siteConn, way s
 	}
 }
 
-// take returns what was asked since the last call, one line for each connection, sorted; what was early; and the
-// hosts that were asked for, with X-Copy.
-func (s *site) take() (conversations, early, hosts []string) {
+// drain returns what was asked since the last call, one line for each connection, sorted; what was
+// early; and the hosts that were asked for, with X-Copy.
+func (s *site) drain() (conversations, early, hosts []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	said := make(map[*siteConn][]string)
@@ -195,7 +203,7 @@ func (s *site) take() (conversations, early, hosts []string) {
 	return conversations, early, hosts
 }
 
-// count is how many requests there were since the last take.
+// count is how many requests there were since the last drain.
 func (s *site) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,7 +48,7 @@ func (s *stand) join(t testing.TB) *swarm {
 				up <- conn
 			}
 		},
-		OnEvents: c.take,
+		OnEvents: c.onEvents,
 		OnRoom:   func(*link.Conn) {},
 	})
 	t.Cleanup(c.link.Close)
@@ -61,7 +61,7 @@ func (s *stand) join(t testing.TB) *swarm {
 	return c
 }
 
-func (c *swarm) take(_ *link.Conn, body []byte) (err error) {
+func (c *swarm) onEvents(_ *link.Conn, body []byte) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var ev wire.StreamEvent
@@ -81,7 +81,7 @@ func (c *swarm) take(_ *link.Conn, body []byte) (err error) {
 	return err
 }
 
-// settled says whether n streams have been answered or refused.
+// settled reports whether n streams have been answered or refused.
 func (c *swarm) settled(n int) func() bool {
 	return func() bool {
 		c.mu.Lock()
@@ -106,13 +106,14 @@ func (c *swarm) operate(ops ...wire.Op) {
 func (c *swarm) open(id int, target netip.AddrPort) []wire.Op {
 	client := netip.AddrFrom4([4]byte{198, 18, byte(id / 500), 1})
 	return []wire.Op{
-		{Kind: wire.OpOpen, ID: uint64(id), Client: netip.AddrPortFrom(client, uint16(20000+id%500)), Target: target},
+		{Kind: wire.OpOpen, ID: uint64(id), Client: netip.AddrPortFrom(client,
+			uint16(20000+id%500)), Target: target},
 		{Kind: wire.OpData, ID: uint64(id), Data: []byte(swarmLine)},
 	}
 }
 
-// TestTunnelTwentyThousand: an intercept holds 20,000 connections in 200 MB, or as many as it may open; those
-// that are too many are refused by count, and all goes on.
+// TestTunnelTwentyThousand checks that an intercept holds 20,000 connections in 200 MB, or as many
+// as its limit of open files allows, and that those beyond are refused and counted.
 func TestTunnelTwentyThousand(t *testing.T) {
 	const (
 		want   = 20_000
@@ -138,13 +139,15 @@ func TestTunnelTwentyThousand(t *testing.T) {
 		eventually(t, fmt.Sprintf("%d connections", id), c.settled(id))
 	}
 	memory := export.PeakMemory(i.cmd.Process.Pid)
-	t.Logf("%d connections, %d refused; %.1f MB at the intercept, %.1f KB each", c.heard, len(c.ends),
+	t.Logf("%d connections, %d refused; %.1f MB at the intercept, %.1f KB each", c.heard,
+		len(c.ends),
 		float64(memory)/(1<<20), float64(memory)/1024/float64(c.heard))
 	if memory == 0 || memory > bytes {
 		t.Errorf("%d bytes of memory at most, wanted %d", memory, bytes)
 	}
 	if c.heard < fewest || c.heard+len(c.ends) != want || c.opened != c.heard {
-		t.Errorf("%d connections opened, %d answered, %d refused; wanted %d, or at least %d", c.opened, c.heard, len(c.ends), want, fewest)
+		t.Errorf("%d connections opened, %d answered, %d refused; wanted %d, or at least %d",
+			c.opened, c.heard, len(c.ends), want, fewest)
 	}
 	for id, reason := range c.ends {
 		if reason != ledger.OverSessions {
@@ -166,6 +169,7 @@ func TestTunnelTwentyThousand(t *testing.T) {
 	c.operate(ops...)
 	eventually(t, "more connections", c.settled(want+again))
 	if c.heard != heard+again || len(c.ends) != refused {
-		t.Errorf("%d more connections, %d refused; wanted %d", c.heard-heard, len(c.ends)-refused, again)
+		t.Errorf("%d more connections, %d refused; wanted %d", c.heard-heard, len(c.ends)-refused,
+			again)
 	}
 }

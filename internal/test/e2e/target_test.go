@@ -13,27 +13,31 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestTargetComesUpLater: what clients ask meanwhile is dropped and counted, and what they ask afterwards
-// arrives.
+// TestTargetComesUpLater checks that requests are dropped and counted until the target is up, and
+// arrive afterwards.
 func TestTargetComesUpLater(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		production := serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
+		production := s.serve(s.net.Production, productionPort)
+		c := s.copyPair("--stats", "50ms")
 		s.talk(productionPort, "before", 10, 5)
 		_, _, lost := production.counts()
 		eventually(t, "the sessions are refused", func() bool {
 			r := c.progress()
 			return r != nil && r.Live == 0 && r.Bytes.Dropped["target_refused"] == uint64(lost)
 		})
-		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+		target := s.serve(s.net.Target, targetPort)
 		s.talk(productionPort, "after", 10, 5)
 		eventually(t, "the later lines arrive", func() bool { return target.lineCount() == 50 })
 		r := c.end()
-		// A session that was refused is tried again at its client's next turn, and counted again, as adopted.
-		if refused := r.Sessions.Dropped["target_refused"]; refused < 10 || r.Sessions.Delivered != 10 || r.Sessions.Captured != 10+refused || r.Adopted != refused-10 {
-			t.Errorf("sessions %+v, %d of them adopted: wanted 10 delivered and 10 or more refused, all but 10 adopted", r.Sessions, r.Adopted)
+		// A session that was refused is tried again at its client's next turn, and counted again,
+		// as adopted.
+		if refused := r.Sessions.Dropped["target_refused"]; refused < 10 ||
+			r.Sessions.Delivered != 10 || r.Sessions.Captured != 10+refused ||
+			r.Adopted != refused-10 {
+			t.Errorf("sessions %+v, %d of them adopted: wanted 10 delivered and 10 or more "+
+				"refused, all but 10 adopted", r.Sessions, r.Adopted)
 		}
 		opened, lines, bytes := target.counts()
 		if r.Bytes.Delivered != uint64(bytes) || r.Bytes.Dropped["target_refused"] != uint64(lost) {
@@ -45,13 +49,14 @@ func TestTargetComesUpLater(t *testing.T) {
 	})
 }
 
-// TestTargetDies: connections end with it, and the copier goes on when another comes up.
+// TestTargetDies kills the target. Its connections must end, and the copier must go on when it is
+// up again.
 func TestTargetDies(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--stats", "50ms")
+		c := s.copyPair("--stats", "50ms")
 		ch := s.chat(20)
 		eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
 		p.target.close()
@@ -60,7 +65,7 @@ func TestTargetDies(t *testing.T) {
 			return r != nil && len(r.Sessions.Dropped) > 0
 		})
 		prefixOf(t, p)
-		second := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
+		second := s.serve(s.net.Target, targetPort)
 		// A session that was lost begins another copy at a turn of its client's.
 		ch.end()
 		s.talk(productionPort, "second", 10, 10)
@@ -77,43 +82,32 @@ func TestTargetDies(t *testing.T) {
 		_, _, first := p.target.counts()
 		_, _, then := second.counts()
 		if have := uint64(first + then); r.Bytes.Delivered > have+have/10 {
-			t.Errorf("the account says %d bytes delivered, and the two targets have %d", r.Bytes.Delivered, have)
+			t.Errorf("the account says %d bytes delivered, and the two targets have %d",
+				r.Bytes.Delivered, have)
 		}
-		t.Logf("sessions %+v, bytes %+v; targets have %d and %d bytes", r.Sessions, r.Bytes, first, then)
+		t.Logf("sessions %+v, bytes %+v; targets have %d and %d bytes", r.Sessions, r.Bytes, first,
+			then)
 	})
 }
 
-// TestTLSIsRefused: the target gets no byte of it.
+// TestTLSIsRefused checks that no byte of an encrypted session reaches the target.
 func TestTLSIsRefused(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		l, err := s.net.Production.Listen("tcp", fmt.Sprintf(":%d", productionPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		certificate := selfSigned(t)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					conn := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}})
-					b := make([]byte, 100)
-					if n, err := conn.Read(b); err == nil {
-						conn.Write(b[:n])
-					}
-				}()
+		config := &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}
+		accept(t, s.net.Production, onPort(productionPort), func(c net.Conn) {
+			conn := tls.Server(c, config)
+			b := make([]byte, 100)
+			if n, err := conn.Read(b); err == nil {
+				conn.Write(b[:n])
 			}
-		}()
-		defer l.Close()
-		target := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-		c := s.copy("-x", s.mapping(productionPort, targetPort))
+		})
+		target := s.serve(s.net.Target, targetPort)
+		c := s.copyPair()
 		for i := range 5 {
-			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort))
+			plain := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, productionPort))
 			conn := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
 			if _, err := conn.Write([]byte("secret\n")); err != nil {
 				t.Fatal(err)
@@ -136,19 +130,20 @@ func TestTLSIsRefused(t *testing.T) {
 	})
 }
 
-// TestPausedCopier: what the kernel could not keep while the copier stood still is in the ledger, and what
-// clients ask afterwards arrives.
+// TestPausedCopier stops a copier for a while. What the kernel could not keep must be in the
+// ledger, and later requests must arrive.
 func TestPausedCopier(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "-B", "2", "--stats", "50ms")
+		c := s.copyPair("-B", "2", "--stats", "50ms")
 		c.signal(syscall.SIGSTOP)
 		// More than the ring holds, of connections that stay.
 		var clients []*client
 		for i := range 10 {
-			clients = append(clients, dial(t, s.net.Client, netlab.ClientAddr(i%4, false), netip.AddrPortFrom(s.production, productionPort)))
+			clients = append(clients, dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, productionPort)))
 		}
 		big := make([]byte, 200_000)
 		for i := range big {
@@ -196,39 +191,29 @@ func TestPausedCopier(t *testing.T) {
 		if n := resumed(); n < 90 {
 			t.Errorf("%d lines after the pause at the target, wanted 90 of 100 at least", n)
 		}
-		if got := r.Sessions; got.Delivered < 10 || got.Captured != got.Delivered+got.Dropped["capture_gap"] {
-			t.Errorf("sessions %+v, wanted those that went on delivered, and the others ended by a gap", got)
+		if got := r.Sessions; got.Delivered < 10 ||
+			got.Captured != got.Delivered+got.Dropped["capture_gap"] {
+			t.Errorf("sessions %+v, wanted those that went on delivered, and the others ended "+
+				"by a gap", got)
 		}
 		if r.Packets.KernelDrop == 0 || r.Bytes.Dropped["capture_gap"] == 0 {
 			t.Errorf("packets %+v, bytes %+v: wanted the loss in both", r.Packets, r.Bytes)
 		}
-		t.Logf("packets %+v, sessions %+v, bytes %+v, adopted %d", r.Packets, r.Sessions, r.Bytes, r.Adopted)
+		t.Logf("packets %+v, sessions %+v, bytes %+v, adopted %d", r.Packets, r.Sessions, r.Bytes,
+			r.Adopted)
 	})
 }
 
-// TestTargetHangs: a target that takes connections and says nothing holds back what waits for an answer,
-// and nothing else.
+// TestTargetHangs has a target accept connections and answer nothing. Only turns that wait for an
+// answer may be held back.
 func TestTargetHangs(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-		l, err := s.net.Target.Listen("tcp", fmt.Sprintf(":%d", targetPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
+		s.serve(s.net.Production, productionPort)
 		got := make(chan string, 10)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { got <- readAll(c) }()
-			}
-		}()
-		c := s.copy("-x", s.mapping(productionPort, targetPort), "--gate-limit", "300ms")
+		accept(t, s.net.Target, onPort(targetPort), func(c net.Conn) { got <- readAll(c) })
+		c := s.copyPair("--gate-limit", "300ms")
 		s.talk(productionPort, "hang", 10, 3)
 		for range 10 {
 			select {

@@ -14,32 +14,12 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// onTarget starts an intercept on the target. Copiers started later use it.
-func (s *stand) onTarget(args ...string) *process {
-	s.t.Helper()
-	args = append([]string{"intercept", "--on-target", "-p", fmt.Sprint(interceptPort), "--key", s.key()}, args...)
-	p := start(s.t, s.net.Target, "intercept", binary, args...)
-	p.awaitOutput("tcpcopy: ready")
-	s.intercepts = []netip.AddrPort{netip.AddrPortFrom(s.target, interceptPort)}
-	return p
-}
-
-// set sets a sysctl on a host.
-func set(t testing.TB, host *netlab.Namespace, name, value string) {
-	t.Helper()
-	err := host.Try(func() error {
-		return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// watch lists the packets to the clients' nets that the target sends to its router; it returns what asks
-// for them, and ends the listing.
+// watch lists the packets to the clients' nets that the target sends to its router; it returns what
+// asks for them, and ends the listing.
 func (s *stand) watch() func() string {
 	s.t.Helper()
-	p := start(s.t, s.net.Assistant, "tcpdump", find(s.t, "tcpdump"), "-n", "-l", "-i", netlab.Device,
+	p := start(s.t, s.net.Assistant, "tcpdump", find(s.t, "tcpdump"), "-n", "-l", "-i",
+		netlab.Device,
 		"tcp and (dst net 10.77.1.0/24 or dst net fd77:1::/64)")
 	p.awaitOutput("listening on")
 	return func() string {
@@ -54,46 +34,60 @@ func (s *stand) watch() func() string {
 	}
 }
 
-// TestTunnelHosts: whatever the target's own settings are, the server sees the clients' addresses,
-// nothing reaches the clients, and afterwards all is as before.
-func TestTunnelHosts(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
-	drop := `add table inet wall
+// dropOthers is a firewall that drops what belongs to no connection, except a copier's.
+const dropOthers = `add table inet wall
 add chain inet wall in { type filter hook input priority 0; policy drop; }
 add rule inet wall in iif lo accept
 add rule inet wall in ct state established,related accept
 add rule inet wall in tcp dport 36524 accept
 add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 `
-	for _, tc := range []struct {
-		name, listen string
-		ipv6         bool
-		sysctls      []string
-		firewall     string
-		args         []string
-	}{
-		{name: "all addresses", listen: ":8080"},
-		{name: "one address", listen: "10.77.2.2:8080"},
-		{name: "loopback", listen: "127.0.0.1:8080"},
-		{name: "all addresses, by mark", listen: ":8080", args: []string{"--reach", "mark"}},
-		{name: "any port", listen: ":8080", args: []string{"--allow", "9,10,8080"}},
-		{name: "IPv6, all addresses", listen: ":8080", ipv6: true},
-		{name: "IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true},
-		{name: "IPv6, loopback", listen: "[::1]:8080", ipv6: true},
-		{name: "rp_filter 1", listen: ":8080", sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
-		{name: "rp_filter 1, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
-		{name: "rp_filter 2, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/conf/all/rp_filter=2"}},
-		{name: "forwarding", listen: ":8080", sysctls: []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"}},
-		{name: "forwarding, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/ip_forward=1"}},
-		{name: "firewall", listen: ":8080", firewall: drop},
-		{name: "firewall, one address", listen: "10.77.2.2:8080", firewall: drop},
-		{name: "firewall, IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true, firewall: drop},
-		{name: "no timestamps", listen: ":8080", sysctls: []string{"ipv4/tcp_timestamps=0"}},
-		{name: "SYN cookies", listen: ":8080", sysctls: []string{"ipv4/tcp_syncookies=2"}},
-		{name: "SYN cookies, one address", listen: "10.77.2.2:8080", sysctls: []string{"ipv4/tcp_syncookies=2"}},
-	} {
+
+// tunnelHosts are hosts that make the tunnel's target side difficult.
+var tunnelHosts = []struct {
+	name, listen string
+	ipv6         bool
+	sysctls      []string
+	firewall     string
+	args         []string
+}{
+	{name: "all addresses", listen: ":8080"},
+	{name: "one address", listen: "10.77.2.2:8080"},
+	{name: "loopback", listen: "127.0.0.1:8080"},
+	{name: "all addresses, by mark", listen: ":8080", args: []string{"--reach", "mark"}},
+	{name: "any port", listen: ":8080", args: []string{"--allow", "9,10,8080"}},
+	{name: "IPv6, all addresses", listen: ":8080", ipv6: true},
+	{name: "IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true},
+	{name: "IPv6, loopback", listen: "[::1]:8080", ipv6: true},
+	{name: "rp_filter 1", listen: ":8080", sysctls: []string{"ipv4/conf/all/rp_filter=1",
+		"ipv4/conf/lo/rp_filter=1"}},
+	{name: "rp_filter 1, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/conf/all/rp_filter=1", "ipv4/conf/lo/rp_filter=1"}},
+	{name: "rp_filter 2, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/conf/all/rp_filter=2"}},
+	{name: "forwarding", listen: ":8080", sysctls: []string{"ipv4/ip_forward=1",
+		"ipv6/conf/all/forwarding=1"}},
+	{name: "forwarding, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/ip_forward=1"}},
+	{name: "firewall", listen: ":8080", firewall: dropOthers},
+	{name: "firewall, one address", listen: "10.77.2.2:8080", firewall: dropOthers},
+	{name: "firewall, IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true,
+		firewall: dropOthers},
+	{name: "no timestamps", listen: ":8080", sysctls: []string{"ipv4/tcp_timestamps=0"}},
+	{name: "SYN cookies", listen: ":8080", sysctls: []string{"ipv4/tcp_syncookies=2"}},
+	{name: "SYN cookies, one address", listen: "10.77.2.2:8080",
+		sysctls: []string{"ipv4/tcp_syncookies=2"}},
+}
+
+// TestTunnelHosts tries the tunnel with various settings of the target's host. The server must see
+// the clients' addresses, no packet may reach the clients, and the host must be as before in the
+// end.
+func TestTunnelHosts(t *testing.T) {
+	t.Parallel()
+	for _, tc := range tunnelHosts {
 		t.Run(tc.name, func(t *testing.T) {
-			s := newStand(t, setting{way: tunnel, ipv6: tc.ipv6, net: netlab.Config{ViaAssistant: true}})
+			s := newStand(t, setting{way: tunnel, ipv6: tc.ipv6,
+				net: netlab.Config{ViaAssistant: true}})
 			for _, v := range tc.sysctls {
 				name, value, _ := strings.Cut(v, "=")
 				set(t, s.net.Target, name, value)
@@ -105,17 +99,19 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 					t.Fatalf("nft: %v\n%s", err, out)
 				}
 			}
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, tc.listen)}
+			p := pair{s.serve(s.net.Production, productionPort),
+				serveAt(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget(tc.args...)
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "first", 40, 20)
 			s.talk(productionPort, "second", 20, 5)
 			p.caughtUp(t)
 			c.end()
-			p.same(t)
-			same(t, "clients that the target sees", p.target.clients(), p.production.clients())
+			p.expectSame(t)
+			expectSame(t, "clients that the target sees", p.target.clients(),
+				p.production.clients())
 			if code := i.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("the intercept ended with exit code %d", code)
 			}
@@ -129,29 +125,33 @@ add rule inet wall in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ac
 	}
 }
 
-// TestTunnelKilled: an intercept that is killed in the middle leaves rules, which keep answers from real
-// clients; the next one, or --cleanup, takes them back.
+// TestTunnelKilled kills an intercept on the target. The rules that keep answers from real clients
+// must stay, and the next intercept, or --cleanup, must remove them.
 func TestTunnelKilled(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, tc := range []struct{ name, reach, listen string }{
-		{"loopback", "auto", ":8080"}, {"mark", "mark", ":8080"}, {"mark, one address", "auto", "10.77.2.2:8080"},
+		{"loopback", "auto", ":8080"}, {"mark", "mark", ":8080"}, {"mark, one address", "auto",
+			"10.77.2.2:8080"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel, net: netlab.Config{ViaAssistant: true}})
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, tc.listen)}
+			p := pair{s.serve(s.net.Production, productionPort),
+				serveAt(t, s.net.Target, tc.listen)}
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget("--reach", tc.reach, "--allow", "8080")
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			ch := s.chat(20)
-			eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 200 })
+			eventually(t, "lines reach the target",
+				func() bool { return p.target.lineCount() > 200 })
 			i.kill()
 			again := s.onTarget("--reach", tc.reach, "--allow", "8080")
 			if !strings.Contains(again.output(), "earlier run was killed") {
 				t.Errorf("the next one says nothing of it:\n%s", again.output())
 			}
 			had := p.target.lineCount()
-			eventually(t, "the copier goes on", func() bool { return p.target.lineCount() > had+200 })
+			eventually(t, "the copier goes on",
+				func() bool { return p.target.lineCount() > had+200 })
 			again.kill()
 			ch.end()
 			c.end()
@@ -169,10 +169,10 @@ func TestTunnelKilled(t *testing.T) {
 	}
 }
 
-// TestTunnelLeaves: an intercept that is told to end in the middle of a load leaves nothing, and nothing
-// reaches the clients on the way.
+// TestTunnelLeaves stops an intercept on the target under load. It must leave nothing behind, and
+// no packet may reach the clients.
 func TestTunnelLeaves(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, reach := range []string{"loopback", "mark"} {
 		t.Run(reach, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel, net: netlab.Config{ViaAssistant: true}})
@@ -180,9 +180,10 @@ func TestTunnelLeaves(t *testing.T) {
 			before := hostState(t, s.net.Target)
 			leaked := s.watch()
 			i := s.onTarget("--reach", reach)
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			ch := s.chat(50)
-			eventually(t, "lines reach the target", func() bool { return p.target.lineCount() > 500 })
+			eventually(t, "lines reach the target",
+				func() bool { return p.target.lineCount() > 500 })
 			if code := i.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("the intercept ended with exit code %d", code)
 			}
@@ -199,15 +200,15 @@ func TestTunnelLeaves(t *testing.T) {
 	}
 }
 
-// TestTunnelBesideOthers: the target's other clients are served on the same port meanwhile.
+// TestTunnelBesideOthers checks that other clients of the target are served on the same port.
 func TestTunnelBesideOthers(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, reach := range []string{"loopback", "mark"} {
 		t.Run(reach, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
 			p := s.pair()
 			s.onTarget("--reach", reach)
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			var stop atomic.Bool
 			other := make(chan error, 1)
 			asked := 0
@@ -215,7 +216,8 @@ func TestTunnelBesideOthers(t *testing.T) {
 				var err error
 				for i := 0; !stop.Load() && err == nil; i++ {
 					var conn *client
-					if conn, err = tryDial(s.net.Assistant, netip.Addr{}, netip.AddrPortFrom(s.target, targetPort)); err == nil {
+					if conn, err = tryDial(s.net.Assistant, netip.Addr{},
+						netip.AddrPortFrom(s.target, targetPort)); err == nil {
 						for range 5 {
 							if err == nil {
 								err = conn.ask("another's")
@@ -240,10 +242,10 @@ func TestTunnelBesideOthers(t *testing.T) {
 	}
 }
 
-// TestTunnelBesideRedirected: clients whom the target's firewall sends on to 127.0.0.1 keep their answers, also
-// where the server listens there alone.
+// TestTunnelBesideRedirected checks that clients that the target's firewall redirects to 127.0.0.1
+// keep their answers, even if the server listens there alone.
 func TestTunnelBesideRedirected(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, listen := range []string{":8080", "127.0.0.1:8080"} {
 		t.Run(listen, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
@@ -256,9 +258,10 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("nft: %v\n%s", err, out)
 			}
-			p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Target, listen)}
+			p := pair{s.serve(s.net.Production, productionPort),
+				serveAt(t, s.net.Target, listen)}
 			s.onTarget("--allow", "8080")
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "copied", 20, 5)
 			p.caughtUp(t)
 			other, err := tryDial(s.net.Assistant, netip.Addr{}, netip.AddrPortFrom(s.target, 9090))
@@ -276,12 +279,14 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 	}
 }
 
-// TestTunnelStandsIn: a client on production itself gets the address of -H at the target.
+// TestTunnelStandsIn checks that a client on production itself has the address of -H at the target.
 func TestTunnelStandsIn(t *testing.T) {
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
-	c := s.copy("-x", s.mapping(productionPort, targetPort), "-H", "198.18.9.9", "--connect-timeout", "5s")
-	local, err := tryDial(s.net.Production, netip.Addr{}, netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", productionPort)))
+	c := s.copyPair("-H", "198.18.9.9",
+		"--connect-timeout", "5s")
+	local, err := tryDial(s.net.Production, netip.Addr{},
+		netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", productionPort)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,20 +298,21 @@ func TestTunnelStandsIn(t *testing.T) {
 	local.finish()
 	p.caughtUp(t)
 	c.end()
-	p.same(t)
+	p.expectSame(t)
 	if who := p.target.clients(); len(who) != 1 || !strings.HasPrefix(who[0], "198.18.9.9") {
 		t.Errorf("the target sees %q, wanted 198.18.9.9", who)
 	}
 }
 
-// TestTunnelRefuses: a copier gets no further than it may.
+// TestTunnelRefuses checks that a copier reaches no other port, host or way, and none without the
+// key.
 func TestTunnelRefuses(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
-	serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-	atTarget := serve(t, s.net.Target, fmt.Sprintf(":%d", targetPort))
-	elsewhere := serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))
-	forbidden := serve(t, s.net.Target, ":8081")
+	s.serve(s.net.Production, productionPort)
+	atTarget := s.serve(s.net.Target, targetPort)
+	elsewhere := s.serve(s.net.Assistant, targetPort)
+	forbidden := serveAt(t, s.net.Target, ":8081")
 	i := s.onTarget("--allow", "8080")
 	for _, tc := range []struct{ name, target, reason string }{
 		{"another port", "10.77.2.2:8081", "target_forbidden"},
@@ -326,8 +332,11 @@ func TestTunnelRefuses(t *testing.T) {
 	}
 	t.Run("raw", func(t *testing.T) {
 		for _, args := range [][]string{{"--via", "raw"}, {"-M", "1400"}} {
-			c := start(t, s.net.Production, "copy", binary, append([]string{"copy", "-x", s.mapping(productionPort, targetPort), "-s", s.intercepts[0].String(), "--key", s.key()}, args...)...)
-			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "stands on the target") {
+			c := start(t, s.net.Production, "copy", binary,
+				append([]string{"copy", "-x", s.mapping(productionPort, targetPort), "-s",
+					s.intercepts[0].String(), "--key", s.key()}, args...)...)
+			if code := c.wait(); code == 0 || !strings.Contains(c.output(),
+				"runs on the target") {
 				t.Errorf("%q: exit code %d\n%s", args, code, c.output())
 			}
 		}
@@ -342,7 +351,8 @@ func TestTunnelRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			c := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort, targetPort), "-s", s.intercepts[0].String(), "--key", wrong)
+			c := start(t, s.net.Production, "copy", binary, "copy", "-x", s.mapping(productionPort,
+				targetPort), "-s", s.intercepts[0].String(), "--key", wrong)
 			if code := c.wait(); code == 0 || !strings.Contains(c.output(), "another key") {
 				t.Errorf("exit code %d\n%s", code, c.output())
 			}
@@ -351,67 +361,79 @@ func TestTunnelRefuses(t *testing.T) {
 			t.Errorf("%d lines about it at the intercept, wanted 1\n%s", n, i.output())
 		}
 	})
-	for name, sv := range map[string]*service{"target": atTarget, "elsewhere": elsewhere, "forbidden": forbidden} {
+	for name, sv := range map[string]*lineServer{"target": atTarget, "elsewhere": elsewhere,
+		"forbidden": forbidden} {
 		if opened, _, _ := sv.counts(); opened != 0 {
 			t.Errorf("%d connections %s, wanted none", opened, name)
 		}
 	}
 }
 
-// TestTunnelTwoCopiers: a connection that two copiers have is the first one's.
+// TestTunnelTwoCopiers checks that a connection that two copiers see belongs to the first.
 func TestTunnelTwoCopiers(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
 	p := s.pair()
-	first := s.copy("-x", s.mapping(productionPort, targetPort))
-	second := s.copy("-x", s.mapping(productionPort, targetPort))
+	first := s.copyPair()
+	second := s.copyPair()
 	s.talk(productionPort, "claimed twice", 20, 10)
 	p.caughtUp(t)
 	a, b := first.end(), second.end()
-	p.same(t)
+	p.expectSame(t)
 	delivered := a.Sessions.Delivered + b.Sessions.Delivered
 	taken := a.Sessions.Dropped["tuple_taken"] + b.Sessions.Dropped["tuple_taken"]
 	if delivered != 20 || taken < 20 { // each of a refused client's turns is tried anew
-		t.Errorf("%d delivered and %d taken by the other, wanted 20, and 20 or more: %+v %+v", delivered, taken, a.Sessions, b.Sessions)
+		t.Errorf("%d delivered and %d taken by the other, wanted 20, and 20 or more: %+v %+v",
+			delivered, taken, a.Sessions, b.Sessions)
 	}
 }
 
-// TestTunnelContainer: the server is in a container's namespace, the intercept is started outside.
+// TestTunnelContainer runs the intercept outside of the container in which the server listens.
 func TestTunnelContainer(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
-	// The "container" is the assistant's namespace; the intercept runs on the target's host and listens there.
+	// The "container" is the assistant's namespace; the intercept runs on the target's host and
+	// listens there.
 	inside := start(t, s.net.Assistant, "sleep", find(t, "sleep"), "600")
-	p := pair{serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort)), serve(t, s.net.Assistant, fmt.Sprintf(":%d", targetPort))}
+	p := pair{s.serve(s.net.Production, productionPort),
+		s.serve(s.net.Assistant, targetPort)}
 	host, container := hostState(t, s.net.Target), hostState(t, s.net.Assistant)
 	i := s.onTarget("--netns", fmt.Sprint(inside.cmd.Process.Pid), "--allow", "8080")
-	c := s.copy("-x", fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(s.assistant, targetPort)))
+	c := s.copy("-x", fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(s.assistant,
+		targetPort)))
 	s.talk(productionPort, "into a container", 20, 10)
 	p.caughtUp(t)
 	c.end()
-	p.same(t)
-	same(t, "clients that the container sees", p.target.clients(), p.production.clients())
+	p.expectSame(t)
+	expectSame(t, "clients that the container sees", p.target.clients(), p.production.clients())
 	i.stop(syscall.SIGTERM)
 	if hostState(t, s.net.Target) != host || hostState(t, s.net.Assistant) != container {
 		t.Error("something is left on the host or in the container")
 	}
 }
 
-// TestTunnelUnreachableServer: one that cannot be reached from clients' addresses is named.
+// TestTunnelUnreachableServer checks that a server that cannot be reached from clients' addresses
+// is named in the log.
 func TestTunnelUnreachableServer(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		option func(fd uintptr) error
 		word   string
 	}{
-		{"bound to a device", func(fd uintptr) error { return syscall.BindToDevice(int(fd), netlab.Device) }, "bound to one interface"},
-		{"with its own mark", func(fd uintptr) error { return syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, 5) }, "mark of its own"},
+		{"bound to a device", func(fd uintptr) error {
+			return syscall.BindToDevice(int(fd),
+				netlab.Device)
+		}, "bound to one interface"},
+		{"with its own mark", func(fd uintptr) error {
+			return syscall.SetsockoptInt(int(fd),
+				syscall.SOL_SOCKET, syscall.SO_MARK, 5)
+		}, "mark of its own"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: tunnel})
-			serve(t, s.net.Production, fmt.Sprintf(":%d", productionPort))
-			target := serve(t, s.net.Target, "10.77.2.2:8080")
+			s.serve(s.net.Production, productionPort)
+			target := serveAt(t, s.net.Target, "10.77.2.2:8080")
 			raw, err := target.l.(syscall.Conn).SyscallConn()
 			if err != nil {
 				t.Fatal(err)
@@ -420,7 +442,7 @@ func TestTunnelUnreachableServer(t *testing.T) {
 				t.Fatal(e, err)
 			}
 			i := s.onTarget("--allow", "8080")
-			c := s.copy("-x", s.mapping(productionPort, targetPort))
+			c := s.copyPair()
 			s.talk(productionPort, "unheard", 3, 2)
 			r := c.end()
 			if r.Sessions.Dropped["target_unreachable"] == 0 {
@@ -431,13 +453,13 @@ func TestTunnelUnreachableServer(t *testing.T) {
 	}
 }
 
-// TestTunnelAnswersStay: of large answers next to nothing goes back to production.
+// TestTunnelAnswersStay checks that next to nothing goes back to production for large answers.
 func TestTunnelAnswersStay(t *testing.T) {
-	t.Parallel() // on hosts of its own; it mostly waits
+	t.Parallel()
 	s := newStand(t, setting{way: tunnel})
 	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, "")
-	c := s.copy("-x", s.mapping(productionPort, targetPort))
+	c := s.copyPair()
 	sent := func() int64 {
 		var out string
 		err := s.net.Target.Try(func() error {
@@ -470,8 +492,10 @@ func TestTunnelAnswersStay(t *testing.T) {
 	back := sent() - before
 	atProduction.end()
 	answers := int64(size * 400)
-	t.Logf("%d bytes sent by the target for %d bytes of answers: %.2f %%", back, answers, 100*float64(back)/float64(answers))
+	t.Logf("%d bytes sent by the target for %d bytes of answers: %.2f %%", back, answers,
+		100*float64(back)/float64(answers))
 	if back > answers/100 {
-		t.Errorf("%d bytes left the target for %d bytes of answers, wanted less than 1 %%", back, answers)
+		t.Errorf("%d bytes left the target for %d bytes of answers, wanted less than 1 %%", back,
+			answers)
 	}
 }

@@ -26,7 +26,8 @@ func (s *stand) url(path string) string {
 func (s *stand) curl(args ...string) {
 	s.t.Helper()
 	args = append([]string{"--silent", "--show-error", "--max-time", "30"}, args...)
-	if out, err := s.net.Client.Command(s.t.Context(), find(s.t, "curl"), args...).CombinedOutput(); err != nil {
+	if out, err := s.net.Client.Command(s.t.Context(), find(s.t, "curl"),
+		args...).CombinedOutput(); err != nil {
 		s.t.Fatalf("curl %q: %v\n%s", args, err, out)
 	}
 }
@@ -35,7 +36,8 @@ func (s *stand) curl(args ...string) {
 func (s *stand) urls(name string, n int) []string {
 	var args []string
 	for i := range n {
-		args = append(args, "-o", "/dev/null", s.url(fmt.Sprintf("/%d?%s.%d", i%len(fileSizes), name, i)))
+		args = append(args, "-o", "/dev/null", s.url(fmt.Sprintf("/%d?%s.%d", i%len(fileSizes),
+			name, i)))
 	}
 	return args
 }
@@ -53,10 +55,13 @@ func (s *stand) curlLoad() {
 	s.curl("--head", "-o", "/dev/null", s.url("/3?head"))
 	s.curl("-o", "/dev/null", s.url("/missing"))
 	s.curl("--data-binary", "@"+body, "-o", "/dev/null", s.url("/post?plain"))
-	s.curl("--data-binary", "@"+body, "-H", "Expect: 100-continue", "-o", "/dev/null", s.url("/post?continue"))
-	s.curl("-H", "Transfer-Encoding: chunked", "--data-binary", "@"+body, "-o", "/dev/null", s.url("/post?chunked"))
+	s.curl("--data-binary", "@"+body, "-H", "Expect: 100-continue", "-o", "/dev/null",
+		s.url("/post?continue"))
+	s.curl("-H", "Transfer-Encoding: chunked", "--data-binary", "@"+body, "-o", "/dev/null",
+		s.url("/post?chunked"))
 	s.curl("-T", body, "-o", "/dev/null", s.url("/put/by-curl"))
-	s.curl("--limit-rate", "300k", "--data-binary", "@"+body, "-o", "/dev/null", s.url("/post?slowly"))
+	s.curl("--limit-rate", "300k", "--data-binary", "@"+body, "-o", "/dev/null",
+		s.url("/post?slowly"))
 }
 
 // webLoad is many keepalive connections at once that ask for this and that.
@@ -87,7 +92,8 @@ func (s *stand) webLoad(l webLoad) {
 // webClient is one connection of a webLoad.
 func (s *stand) webClient(i int, l webLoad) error {
 	r := rand.New(rand.NewPCG(uint64(i), 1))
-	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(i%4, s.ipv6), 0))}
+	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netlab.ClientAddr(i%4,
+		s.ipv6), 0))}
 	transport := &http.Transport{
 		MaxConnsPerHost:    1,
 		DisableCompression: true,
@@ -113,10 +119,12 @@ func wait(d time.Duration) { <-time.After(d) }
 
 func (s *stand) webRequest(client *http.Client, r *rand.Rand, uploads bool, conn, n int) error {
 	file := r.IntN(len(fileSizes))
-	method, path, want := http.MethodGet, fmt.Sprintf("/%d?c=%d&n=%d", file, conn, n), fileSizes[file]
+	method, path, want := http.MethodGet, fmt.Sprintf("/%d?c=%d&n=%d", file, conn,
+		n), fileSizes[file]
 	var body []byte
 	if uploads && r.IntN(8) == 0 {
-		method, path, want, body = http.MethodPut, fmt.Sprintf("/put/%d/%d", conn, n), -1, noise(r.Uint64(), 100_000)
+		method, path, want, body = http.MethodPut, fmt.Sprintf("/put/%d/%d", conn,
+			n), -1, noise(r.Uint64(), 100_000)
 	}
 	req, err := http.NewRequest(method, s.url(path), bytes.NewReader(body))
 	if err != nil {
@@ -132,32 +140,41 @@ func (s *stand) webRequest(client *http.Client, r *rand.Rand, uploads bool, conn
 		return err
 	}
 	if answer.StatusCode/100 != 2 || want >= 0 && got != int64(want) {
-		return fmt.Errorf("%s %s: status %d and %d bytes, wanted %d", method, path, answer.StatusCode, got, want)
+		return fmt.Errorf("%s %s: status %d and %d bytes, wanted %d", method, path,
+			answer.StatusCode, got, want)
 	}
 	return nil
 }
 
 // webRun plays a load between two nginx and a copier, and compares all that the two have.
-func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...string) (production, target []logged) {
+func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...string) (production,
+	target []logged) {
 	t.Helper()
 	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, parameters)
-	c := s.copy(append([]string{"-x", s.mapping(productionPort, targetPort)}, copyArgs...)...)
+	c := s.copyPair(copyArgs...)
 	load()
-	within(patience/2, func() bool { return len(atTarget.requests()) >= len(atProduction.requests()) })
+	within(patience/2,
+		func() bool { return len(atTarget.requests()) >= len(atProduction.requests()) })
 	report := c.end()
 	production, target = atProduction.end(), atTarget.end()
-	same(t, "requests of each connection", sortedConversations(target, nil), sortedConversations(production, nil))
-	same(t, "uploaded files", sums(t, filepath.Join(atTarget.dir, "www"), true), sums(t, filepath.Join(atProduction.dir, "www"), true))
-	same(t, "request bodies", sums(t, filepath.Join(atTarget.dir, "bodies"), false), sums(t, filepath.Join(atProduction.dir, "bodies"), false))
-	complete(t, report, len(conversations(production)), bytesOf(production))
+	expectSame(t, "requests of each connection", sortedConversations(target, nil),
+		sortedConversations(production, nil))
+	expectSame(t, "uploaded files", sums(t, filepath.Join(atTarget.dir, "www"), true),
+		sums(t, filepath.Join(atProduction.dir, "www"), true))
+	expectSame(t, "request bodies", sums(t, filepath.Join(atTarget.dir, "bodies"), false),
+		sums(t, filepath.Join(atProduction.dir, "bodies"), false))
+	expectComplete(t, report, len(conversations(production)), bytesOf(production))
 	if len(production) == 0 {
 		t.Error("production's log is empty")
 	}
 	return production, target
 }
 
+// TestNginx checks that nginx receives the same requests and uploads on the target as on
+// production.
 func TestNginx(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, test := range []struct {
 			name string
@@ -166,17 +183,22 @@ func TestNginx(t *testing.T) {
 		}{
 			{"curl", false, (*stand).curlLoad},
 			{"curl, IPv6", true, (*stand).curlLoad},
-			{"50 connections", false, func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 40}) }},
-			{"50 connections with uploads", false, func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 30, uploads: true}) }},
+			{"50 connections", false,
+				func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 40}) }},
+			{"50 connections with uploads", false,
+				func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 30, uploads: true}) }},
 			{"50 connections that think, IPv6", true, func(s *stand) {
-				s.webLoad(webLoad{conns: 50, requests: 40, uploads: true, think: 10 * time.Millisecond})
+				s.webLoad(webLoad{conns: 50, requests: 40, uploads: true,
+					think: 10 * time.Millisecond})
 			}},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				production, target := webRun(t, s, "", func() { test.load(s) })
 				if way != socket {
-					same(t, "requests of each client address", sortedConversations(target, peer), sortedConversations(production, peer))
+					expectSame(t, "requests of each client address", sortedConversations(target,
+						peer),
+						sortedConversations(production, peer))
 				}
 			})
 		}
@@ -191,10 +213,14 @@ func TestNginxProxyProtocol(t *testing.T) {
 				production, target := webRun(t, s, "proxy_protocol", func() {
 					s.webLoad(webLoad{conns: 20, requests: 20, uploads: true})
 				}, "--proxy-protocol", version)
-				for i := range production { // what nginx was told at the target is what it saw at production
-					production[i].Proxied, production[i].ProxiedPort = production[i].Addr.String(), fmt.Sprint(production[i].Port)
+				// what nginx was told at the target is what it saw at production
+				for i := range production {
+					o := &production[i]
+					o.Proxied, o.ProxiedPort = o.Addr.String(), fmt.Sprint(o.Port)
 				}
-				same(t, "requests of each client told of", sortedConversations(target, proxied), sortedConversations(production, proxied))
+				expectSame(t, "requests of each client told of", sortedConversations(target,
+					proxied),
+					sortedConversations(production, proxied))
 			})
 		}
 	}

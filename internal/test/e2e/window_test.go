@@ -20,52 +20,36 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// desk is a web server that answers one request after another, in so much time, and knows how many it had
-// answered on a connection when each request came.
+// desk is a web server that answers one request after another, in so much time, and knows how many
+// it had answered on a connection when each request came.
 type desk struct {
-	l     net.Listener
 	pause time.Duration
 	size  int // of an answer
 	fail  int // every so manyth request fails here; 0: none
 
-	mu     sync.Mutex
-	conns  map[string][]int  // by the connection's name: how many answers had begun when its requests came
+	mu sync.Mutex
+	// by the connection's name: how many answers had begun when its requests came
+	conns  map[string][]int
 	status map[string]uint64 // answers by class
-	serves sync.WaitGroup
 }
 
-func startDesk(t *testing.T, host *netlab.Namespace, port uint16, d *desk) *desk {
+func startDesk(t *testing.T, host *netlab.Namespace, port int, d *desk) *desk {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.l, d.conns, d.status = l, make(map[string][]int), make(map[string]uint64)
-	d.serves.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			d.serves.Go(func() { d.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		d.serves.Wait()
-	})
+	d.conns, d.status = make(map[string][]int), make(map[string]uint64)
+	accept(t, host, onPort(port), d.serve)
 	return d
 }
 
 // serve reads requests as they come, while others wait for their answers.
 func (d *desk) serve(c net.Conn) {
-	defer c.Close()
 	c.SetDeadline(time.Now().Add(2 * patience))
 	var mu sync.Mutex
 	answered := 0
 	waiting := make(chan *http.Request, 1024)
+	var answers sync.WaitGroup
+	defer answers.Wait()
 	defer close(waiting)
-	d.serves.Go(func() {
+	answers.Go(func() {
 		for r := range waiting {
 			wait(d.pause)
 			mu.Lock()
@@ -109,7 +93,8 @@ func (d *desk) answer(c net.Conn, r *http.Request) {
 		fmt.Fprintf(c, "HTTP/1.1 %d Desk\r\nContent-Length: %d\r\n\r\n%s", code, len(body), body)
 		return
 	}
-	fmt.Fprintf(c, "HTTP/1.1 %d Desk\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", code, len(body), body)
+	fmt.Fprintf(c, "HTTP/1.1 %d Desk\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", code,
+		len(body), body)
 	io.WriteString(c, "0\r\n\r\n")
 }
 
@@ -122,19 +107,24 @@ func (d *desk) count() (n int) {
 	return n
 }
 
-// windowLoad is connections that keep so many requests under way, and send the next when they have seen an answer.
+// windowLoad is connections that keep so many requests under way, and send the next when they have
+// seen an answer.
 func (s *stand) windowLoad(conns, window, requests int) {
 	s.t.Helper()
 	var all sync.WaitGroup
 	for i := range conns {
 		all.Go(func() {
-			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6), netip.AddrPortFrom(s.production, productionPort))
+			c, err := tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6),
+				netip.AddrPortFrom(s.production, productionPort))
 			if err != nil {
 				s.t.Error(err)
 				return
 			}
 			defer c.Close()
-			send := func(n int) { fmt.Fprintf(c, "GET /?conn=%d&n=%d HTTP/1.1\r\nHost: a\r\n\r\n", i, n) }
+			send := func(n int) {
+				fmt.Fprintf(c, "GET /?conn=%d&n=%d HTTP/1.1\r\nHost: a\r\n\r\n",
+					i, n)
+			}
 			for n := range window {
 				send(n)
 			}
@@ -156,8 +146,8 @@ func (s *stand) windowLoad(conns, window, requests int) {
 	all.Wait()
 }
 
-// windows says how many requests were under way, on average, when another came; what came before the client
-// could have sent it is an error.
+// windows says how many requests were under way, on average, when another came; what came before
+// the client could have sent it is an error.
 func (d *desk) windows(t *testing.T, conns, window, requests int) float64 {
 	t.Helper()
 	d.mu.Lock()
@@ -172,7 +162,8 @@ func (d *desk) windows(t *testing.T, conns, window, requests int) float64 {
 		}
 		for n, answered := range had {
 			if answered < n-window+1 {
-				t.Errorf("connection %s: request %d came after %d answers, and its client had seen %d", name, n, answered, n-window+1)
+				t.Errorf("connection %s: request %d came after %d answers, and its client had "+
+					"seen %d", name, n, answered, n-window+1)
 			}
 			under += n - answered
 		}
@@ -184,15 +175,18 @@ const (
 	windowConns, windowSize, windowRequests = 4, 4, 80
 )
 
-// windowDesks are production, whose answers are small, and a target whose answers are larger and slower, and where
-// some requests fail.
+// windowDesks are production, whose answers are small, and a target whose answers are larger and
+// slower, and where some requests fail.
 func windowDesks(t *testing.T, s *stand) (production, target *desk) {
-	return startDesk(t, s.net.Production, productionPort, &desk{pause: 2 * time.Millisecond, size: 300}),
-		startDesk(t, s.net.Target, targetPort, &desk{pause: 4 * time.Millisecond, size: 4000, fail: 10})
+	return startDesk(t, s.net.Production, productionPort, &desk{pause: 2 * time.Millisecond,
+			size: 300}),
+		startDesk(t, s.net.Target, targetPort, &desk{pause: 4 * time.Millisecond, size: 4000,
+			fail: 10})
 }
 
 // judge compares what the desks have seen with the account.
-func judgeWindows(t *testing.T, production, target *desk, r *export.Report, read bool) (productionWindow, targetWindow float64) {
+func judgeWindows(t *testing.T, production, target *desk, r *export.Report,
+	read bool) (productionWindow, targetWindow float64) {
 	t.Helper()
 	productionWindow = production.windows(t, windowConns, windowSize, windowRequests)
 	targetWindow = target.windows(t, windowConns, windowSize, windowRequests)
@@ -203,21 +197,24 @@ func judgeWindows(t *testing.T, production, target *desk, r *export.Report, read
 	if p.Times == nil || p.Times.Whole.Median < 4 || p.Times.First.Median < 4 {
 		t.Errorf("the target's answers took %+v, and it pauses for 4 ms before each", p.Times)
 	}
-	if o := p.Production.Times; read && r.Replay == nil && (o == nil || o.Whole.Median < 2 || o.First.Median < 2) {
+	if o := p.Production.Times; read && r.Replay == nil && (o == nil || o.Whole.Median < 2 ||
+		o.First.Median < 2) {
 		t.Errorf("production's answers took %+v, and it pauses for 2 ms before each", o)
 	}
 	want := export.ProductionReport{Status: map[string]uint64{}}
 	if read {
-		want = export.ProductionReport{Answered: windowConns * windowRequests, Failed: production.status["4xx"], Status: production.status}
+		want = export.ProductionReport{Answered: windowConns * windowRequests,
+			Failed: production.status["4xx"], Status: production.status}
 	}
-	if p.Production.Answered != want.Answered || p.Production.Failed != want.Failed || !maps.Equal(p.Production.Status, want.Status) || p.Production.Lost > 0 {
+	if p.Production.Answered != want.Answered || p.Production.Failed != want.Failed ||
+		!maps.Equal(p.Production.Status, want.Status) || p.Production.Lost > 0 {
 		t.Errorf("production's answers: %+v, wanted %+v", p.Production, want)
 	}
 	return productionWindow, targetWindow
 }
 
-// A client that keeps four requests under way is copied by one that does, where production's answers are read; it
-// is never ahead of its client, whether they are or not.
+// TestWindow copies a client that keeps four requests under way. If production's answers are read,
+// so does the copy; it is never ahead of its client.
 func TestWindow(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {
 		for _, both := range []bool{true, false} {
@@ -242,19 +239,21 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// A recording that has production's answers whole is as good as the packets themselves.
+// TestWindowReplayed is TestWindow with a recording that has production's answers.
 func TestWindowReplayed(t *testing.T) {
 	s := newStand(t, setting{way: socket})
 	production, target := windowDesks(t, s)
 	file := s.file("recorded.pcapng")
-	rec := start(t, s.net.Production, "record", binary, "record", "-x", fmt.Sprint(productionPort), "-o", file, "--both", "-B", "64")
+	rec := start(t, s.net.Production, "record", binary, "record", "-x", fmt.Sprint(productionPort),
+		"-o", file, "--both")
 	rec.awaitOutput("tcpcopy: ready")
 	s.windowLoad(windowConns, windowSize, windowRequests)
 	if code := rec.stop(syscall.SIGINT); code != 0 {
 		t.Fatalf("record: exit code %d", code)
 	}
 	report := filepath.Join(s.dir, "replay.json")
-	p := start(t, s.net.Production, "replay", binary, "replay", file, "-x", s.mapping(productionPort, targetPort), "--speed", "max", "--report", report)
+	p := start(t, s.net.Production, "replay", binary, "replay", file, "-x",
+		s.mapping(productionPort, targetPort), "--speed", "max", "--report", report)
 	if code := p.wait(); code != 0 {
 		t.Fatalf("replay: exit code %d", code)
 	}
@@ -267,20 +266,25 @@ func TestWindowReplayed(t *testing.T) {
 	}
 }
 
-// What comes from elsewhere is as good, if it is whole.
+// TestWindowAside is TestWindow with packets that come from elsewhere, not truncated.
 func TestWindowAside(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		from func(s *stand) []string // the copier's arguments
 		feed func(t *testing.T, s *stand)
 	}{
-		{"VXLAN", func(*stand) []string { return []string{"--from", "vxlan://:4789"} }, func(t *testing.T, s *stand) {
-			if err := vxlanMirror(s.net); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"agent", func(s *stand) []string { return append([]string{"--key", s.key()}, fromAgent...) }, func(t *testing.T, s *stand) {
-			args := append([]string{"capture", "-x", fmt.Sprint(productionPort), "--key", s.key(), "--both"}, toAgent...)
+		{"VXLAN", func(*stand) []string { return []string{"--from", "vxlan://:4789"} },
+			func(t *testing.T, s *stand) {
+				if err := vxlanMirror(s.net); err != nil {
+					t.Fatal(err)
+				}
+			}},
+		{"agent", func(s *stand) []string {
+			return append([]string{"--key", s.key()},
+				fromAgent...)
+		}, func(t *testing.T, s *stand) {
+			args := append([]string{"capture", "-x", fmt.Sprint(productionPort), "--key", s.key(),
+				"--both"}, toAgent...)
 			a := start(t, s.net.Production, "agent", binary, args...)
 			a.awaitOutput("tcpcopy: ready")
 			t.Cleanup(func() { a.stop(syscall.SIGINT) })
@@ -290,7 +294,8 @@ func TestWindowAside(t *testing.T) {
 			s := newStand(t, setting{way: socket})
 			production, target := windowDesks(t, s)
 			from := tc.from(s)
-			c := s.copyOn(s.net.Assistant, append(from, "-x", s.mapping(productionPort, targetPort))...)
+			c := s.copyOn(s.net.Assistant, append(from, "-x", s.mapping(productionPort,
+				targetPort))...)
 			tc.feed(t, s)
 			s.windowLoad(windowConns, windowSize, windowRequests)
 			within(patience, func() bool { return target.count() >= production.count() })

@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/way/raw/tcp"
 )
 
-// source holds the client's bytes: byte i is pattern[i mod 65536], in segments of the sizes, the last of
-// which repeats.
+// source holds the client's bytes: byte i is pattern[i mod 65536], in segments of the sizes, the
+// last of which repeats.
 type source struct {
 	sizes []uint64
 	gap   uint64 // there are no bytes from here on
@@ -49,7 +49,8 @@ func (s *source) View(off uint64, max int) []byte {
 // checkPayload verifies that a segment carries the bytes that its sequence number stands for.
 func (r *runner) checkPayload(s *packet.Segment) {
 	if s.Len != len(s.Payload) {
-		r.failf("a segment says it has %d bytes and carries %d: > %s", s.Len, len(s.Payload), r.show(s))
+		r.failf("a segment says it has %d bytes and carries %d: > %s", s.Len, len(s.Payload),
+			r.show(s))
 	}
 	off := uint64(uint32(s.Seq - r.cfg.ISN - 1))
 	for i, b := range s.Payload {
@@ -89,7 +90,8 @@ func (r *runner) config(args string) {
 		case "syn":
 			switch val {
 			case "full":
-				r.cfg.Syn = packet.Options{MSS: 1460, WScale: 7, HasWScale: true, SACKPermitted: true, HasTS: true}
+				r.cfg.Syn = packet.Options{MSS: 1460, WScale: 7, HasWScale: true,
+					SACKPermitted: true, HasTS: true}
 			case "sack":
 				r.cfg.Syn = packet.Options{MSS: 1460, SACKPermitted: true}
 			case "minimal":
@@ -103,7 +105,8 @@ func (r *runner) config(args string) {
 				r.src.sizes = append(r.src.sizes, uint64(r.number(v)))
 			}
 		case "cc":
-			control, ok := map[string]uint8{"reno": tcp.Reno, "cubic": tcp.CUBIC, "bbr": tcp.BBR}[val]
+			control, ok := map[string]uint8{"reno": tcp.Reno, "cubic": tcp.CUBIC,
+				"bbr": tcp.BBR}[val]
 			if !ok {
 				r.failf("config cc: want reno, cubic or bbr, not %q", val)
 			}

@@ -11,7 +11,8 @@ import (
 )
 
 // A packet in a script: flags, first:end(length), then what it has.
-var packetForm = regexp.MustCompile(`^([SFRP.UEW]+) (-?\d+):(-?\d+)\((\d+)\)(?: ack (-?\d+))?(?: win (\d+))?(?: urg (\d+))?(?: <(.*)>)?$`)
+var packetForm = regexp.MustCompile(`^([SFRP.UEW]+) (-?\d+):(-?\d+)\((\d+)\)` +
+	`(?: ack (-?\d+))?(?: win (\d+))?(?: urg (\d+))?(?: <(.*)>)?$`)
 
 // expected is a packet that must be sent, with what its line names.
 type expected struct {
@@ -76,7 +77,8 @@ func (r *runner) options(text string) (o packet.Options, has bool) {
 					bad()
 				}
 				o.SACK[o.NSACK] = packet.SACKBlock{
-					First: seqnum.Value(uint32(r.number(first))), End: seqnum.Value(uint32(r.number(end))),
+					First: seqnum.Value(uint32(r.number(first))),
+					End:   seqnum.Value(uint32(r.number(end))),
 				}
 				o.NSACK++
 			}
@@ -126,7 +128,8 @@ func (e *expected) differs(r *runner, got *packet.Segment) string {
 	case got.Flags != want.Flags:
 		return fmt.Sprintf("flags %v, expected %v", got.Flags, want.Flags)
 	case seq != want.Seq || got.Len != want.Len:
-		return fmt.Sprintf("bytes %d:%d, expected %d:%d", seq, seq.Add(got.Len), want.Seq, want.Seq.Add(want.Len))
+		return fmt.Sprintf("bytes %d:%d, expected %d:%d", seq, seq.Add(got.Len), want.Seq,
+			want.Seq.Add(want.Len))
 	case got.Flags.Has(packet.ACK) && ack != want.Ack:
 		return fmt.Sprintf("ack %d, expected %d", ack, want.Ack)
 	case e.win && got.Window != want.Window:
@@ -147,13 +150,15 @@ func (e *expected) differs(r *runner, got *packet.Segment) string {
 		return ""
 	}
 	switch w := want.Opts; {
-	case o.MSS != w.MSS, o.HasWScale != w.HasWScale, o.WScale != w.WScale, o.SACKPermitted != w.SACKPermitted:
+	case o.MSS != w.MSS, o.HasWScale != w.HasWScale, o.WScale != w.WScale,
+		o.SACKPermitted != w.SACKPermitted:
 		return "other options"
 	case e.hasTS != o.HasTS && strings.Contains(r.text, "TS"):
 		return "no timestamp"
 	case e.hasTS && o.TSVal-r.cfg.TSBase != w.TSVal:
 		return fmt.Sprintf("TS val %d, expected %d", o.TSVal-r.cfg.TSBase, w.TSVal)
-	case e.hasTS && o.TSEcr != 0 && o.TSEcr-tsOffset != w.TSEcr, e.hasTS && o.TSEcr == 0 && w.TSEcr != 0:
+	case e.hasTS && o.TSEcr != 0 && o.TSEcr-tsOffset != w.TSEcr, e.hasTS && o.TSEcr == 0 &&
+		w.TSEcr != 0:
 		return fmt.Sprintf("TS ecr %d, expected %d", o.TSEcr-tsOffset, w.TSEcr)
 	}
 	if strings.Contains(r.text, "<none>") && o != (packet.Options{}) {

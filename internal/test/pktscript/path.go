@@ -9,8 +9,8 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// path is a way to a target that takes all and acknowledges each segment when it arrives: a bottleneck with a queue
-// without end, and the same delay both ways.
+// path is a way to a target that takes all and acknowledges each segment when it arrives: a
+// bottleneck with a queue without end, and the same delay both ways.
 type path struct {
 	rate int // bytes of payload a second
 	rtt  time.Duration
@@ -74,8 +74,8 @@ func (r *runner) measured() int {
 	return int(n)
 }
 
-// take carries what the connection sends.
-func (p *path) take(at mono.Time, first uint64, n int) {
+// add carries what the connection sends.
+func (p *path) add(at mono.Time, first uint64, n int) {
 	if n == 0 {
 		return
 	}
@@ -117,7 +117,8 @@ func (r *runner) arrive() {
 	ack := r.parse(". 1:1(0) ack 1")
 	ack.Ack = r.cfg.ISN + 1 + seqOf(p.next)
 	for _, b := range p.ahead[:min(len(p.ahead), 3)] {
-		ack.Opts.SACK[ack.Opts.NSACK] = packet.SACKBlock{First: r.cfg.ISN + 1 + b.First, End: r.cfg.ISN + 1 + b.End}
+		ack.Opts.SACK[ack.Opts.NSACK] = packet.SACKBlock{First: r.cfg.ISN + 1 + b.First,
+			End: r.cfg.ISN + 1 + b.End}
 		ack.Opts.NSACK++
 	}
 	r.tr.Add(s.at, &ack)

@@ -1,30 +1,32 @@
-// Package pktscript runs a tcp.Conn through scripts in packetdrill's spirit: what the owner does, what the
-// target sends, and what must come out, on a virtual clock. What a script does not expect must not come:
-// silence is asserted between any two lines. For tests only.
+// Package pktscript runs a tcp.Conn through scripts in packetdrill's spirit: what the owner does,
+// what the target sends, and what must come out, on a virtual clock. What a script does not expect
+// must not come: silence is asserted between any two lines. For tests only.
 //
 // A line is a time, counted from the line before, and what happens then; "#" begins a comment:
 //
-//	config syn full segments 1000     # first lines; syn may also be minimal, sack, or options: mss=536,sackOK
+//	config syn full segments 1000     # first lines; syn may also be minimal or sack,
+//	config syn mss=536,sackOK         # or a list of options
 //	+0    handshake win 1000 <mss 1460,sackOK>   # open, SYN, SYN-ACK after the round trip, ACK
 //	+0    release 3000                # bytes of the stream that may be sent, in total
 //	+0    > P. 1:1001(1000) ack 1     # must be sent now
 //	+0.01 < . 1:1(0) ack 1001 win 1000   # comes from the target
-//	+0.01 << . 1:501(500) ack 1001    # the same, and the next line comes before the Conn is polled
+//	+0.01 << . 1:501(500) ack 1001    # the same; the Conn is polled after the next line
 //	+0.01 <late . 1:1(0) ack 1001     # comes later than the Conn's clock says
 //	+1    quiet                       # nothing was sent until now
 //	+0    expect acked 1000 state established
 //
-// A path takes what is sent from then on, and acknowledges it; nothing of that is expected line by line, but
-// what came of it is:
+// A path takes what is sent from then on, and acknowledges it; nothing of that is expected line by
+// line, but what came of it is:
 //
 //	+0    path rate 1000000 rtt 20ms  # a bottleneck of so many bytes a second; also: lose 1
-//	+2    expect flying 20000..24000 rate 990000..1000000   # bytes unacknowledged, and a second since the last time
+//	+2    expect flying 20000..24000  # bytes that are not acknowledged
+//	+0    expect rate 990000..1000000 # acknowledged bytes a second, since the last such line
 //	+0    path off
 //
-// The other commands are open, close, abort, free, mtu N, urgent N and gap N (the source has no bytes from
-// the offset N on). Sequence numbers are relative: a side's SYN is 0. Timestamps count milliseconds, ours
-// from Open, the target's as the script says. Of an expected packet, what the line does not name is not
-// compared, except that there must be no SACK block and no URG.
+// The other commands are open, close, abort, free, mtu N, urgent N and gap N (the source has no
+// bytes from the offset N on). Sequence numbers are relative: a side's SYN is 0. Timestamps count
+// milliseconds, ours from Open, the target's as the script says. Of an expected packet, what the
+// line does not name is not compared, except that there must be no SACK block and no URG.
 package pktscript
 
 import (
@@ -74,8 +76,8 @@ type runner struct {
 // failure ends a script.
 type failure struct{ msg string }
 
-// Run runs a script; name says where it comes from. A failure names the line, shows the packet that was
-// expected and the one that came in the script's notation, and writes a pcap.
+// Run runs a script; name says where it comes from. A failure names the line, shows the packet that
+// was expected and the one that came in the script's notation, and writes a pcap.
 func Run(t testing.TB, name, script string) {
 	t.Helper()
 	r := &runner{t: t, name: name, wake: mono.Never, irs: 0xfffffc00, rtt: 10 * time.Millisecond}
@@ -85,7 +87,8 @@ func Run(t testing.TB, name, script string) {
 		case nil:
 		case failure:
 			t.Helper()
-			t.Errorf("%s:%d: %s\n%s\npcap: %s", name, r.line, strings.TrimSpace(r.text), f.msg, r.tr.Write(t, t.Name()))
+			t.Errorf("%s:%d: %s\n%s\npcap: %s", name, r.line, strings.TrimSpace(r.text), f.msg,
+				r.tr.Write(t, t.Name()))
 		default:
 			t.Errorf("%s:%d: %s", name, r.line, r.text)
 			panic(f)
@@ -169,7 +172,7 @@ func (r *runner) poll(at mono.Time) {
 			r.tr.Add(at, &r.out[i])
 			r.checkPayload(&r.out[i])
 			if r.path != nil {
-				r.path.take(at, uint64(uint32(r.out[i].Seq-r.cfg.ISN-1)), r.out[i].Len)
+				r.path.add(at, uint64(uint32(r.out[i].Seq-r.cfg.ISN-1)), r.out[i].Len)
 				continue
 			}
 			r.sent = append(r.sent, sentAt{at, r.out[i]})

@@ -28,8 +28,8 @@ func (r *Record) View(off uint64, max int) []byte {
 	return r.Data[off:min(end, off+uint64(max))]
 }
 
-// Client runs a tcp.Conn in a world: it sends what the connection wants sent down To, and wakes it when it
-// wants to be woken.
+// Client runs a tcp.Conn in a world: it sends what the connection wants sent down To, and wakes it
+// when it wants to be woken.
 type Client struct {
 	Conn tcp.Conn
 	To   *Path

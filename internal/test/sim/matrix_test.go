@@ -29,17 +29,20 @@ type matrix struct {
 }
 
 // TestMatrix sends over every kind of bad network: every byte arrives once and in order, in both
-// directions, whatever happens. How long it took, in virtual time, and how much was sent again is compared
-// with a table, so that a change in behaviour is seen; -update writes the table.
+// directions, whatever happens. How long it took, in virtual time, and how much was sent again is
+// compared with a table, so that a change in behaviour is seen; -update writes the table.
 func TestMatrix(t *testing.T) {
 	either := []bool{false, true}
 	rtts := []time.Duration{100 * time.Microsecond, 10 * time.Millisecond, 100 * time.Millisecond}
 	for _, m := range []*matrix{
-		{golden: "matrix.txt", losses: []float64{0, 0.1, 1, 5, 20}, reorders: either, dups: either, rtts: rtts, seeds: 20, upload: 60_000,
+		{golden: "matrix.txt", losses: []float64{0, 0.1, 1, 5, 20}, reorders: either, dups: either,
+			rtts: rtts, seeds: 20, upload: 60_000,
 			answer: 20_000},
-		{golden: "matrix-bbr.txt", losses: []float64{0, 0.1, 1, 5, 20}, reorders: either, dups: []bool{false}, rtts: rtts, seeds: 10,
+		{golden: "matrix-bbr.txt", losses: []float64{0, 0.1, 1, 5, 20}, reorders: either,
+			dups: []bool{false}, rtts: rtts, seeds: 10,
 			upload: 300_000, answer: 1000, control: tcp.BBR},
-		{golden: "matrix-bbr-bottleneck.txt", losses: []float64{0, 0.1, 1, 5}, reorders: []bool{false}, dups: []bool{false}, rtts: rtts, seeds: 5,
+		{golden: "matrix-bbr-bottleneck.txt", losses: []float64{0, 0.1, 1, 5},
+			reorders: []bool{false}, dups: []bool{false}, rtts: rtts, seeds: 5,
 			upload: 2_000_000, answer: 1000, control: tcp.BBR, rate: 1_250_000, queue: 40_000},
 	} {
 		t.Run(strings.TrimSuffix(m.golden, ".txt"), m.run)
@@ -50,7 +53,8 @@ func (m *matrix) run(t *testing.T) {
 	if testing.Short() {
 		m.seeds = 3
 	}
-	fmt.Fprintf(&m.table, "%6s %7s %3s %6s %12s %12s %8s\n", "loss%", "reorder", "dup", "rtt", "median", "worst", "resent")
+	fmt.Fprintf(&m.table, "%6s %7s %3s %6s %12s %12s %8s\n", "loss%", "reorder", "dup", "rtt",
+		"median", "worst", "resent")
 	for _, loss := range m.losses {
 		for _, reorder := range m.reorders {
 			for _, dup := range m.dups {
@@ -86,7 +90,8 @@ func (m *matrix) row(t *testing.T, loss float64, reorder, dup bool, rtt time.Dur
 	}
 	sort.Slice(took, func(i, j int) bool { return took[i] < took[j] })
 	fmt.Fprintf(&m.table, "%s %12v %12v %8.2f\n", row,
-		took[len(took)/2].Round(100*time.Microsecond), took[len(took)-1].Round(100*time.Microsecond),
+		took[len(took)/2].Round(100*time.Microsecond),
+		took[len(took)-1].Round(100*time.Microsecond),
 		float64(resent)/float64(len(took)))
 }
 

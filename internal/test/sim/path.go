@@ -8,8 +8,9 @@ import (
 
 // Path is one direction between two ends. Its chances are between 0 and 1.
 type Path struct {
-	Delay     time.Duration // one way
-	Jitter    time.Duration // added to it, evenly distributed; packets stay in order unless Reorder says otherwise
+	Delay time.Duration // one way
+	// added to it, evenly distributed; packets stay in order unless Reorder says otherwise
+	Jitter    time.Duration
 	Loss      float64
 	Reorder   float64 // of a packet to be late by Late, so that those behind it overtake
 	Late      time.Duration
@@ -23,8 +24,8 @@ type Path struct {
 	Lost   int       // packets of them that it dropped, by chance or for want of room
 }
 
-// Send carries a packet of size bytes in the world w: deliver is called when it arrives, twice or never
-// as chance has it.
+// Send carries a packet of size bytes in the world w: deliver is called when it arrives, twice or
+// never as chance has it.
 func (p *Path) Send(w *World, size int, deliver func()) {
 	p.Sent++
 	now := w.Now()

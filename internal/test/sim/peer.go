@@ -27,8 +27,8 @@ type PeerOptions struct {
 	Seed    int64
 }
 
-// Peer is a host with gVisor's TCP and one listening socket. All of it happens in the goroutine that runs
-// the world.
+// Peer is a host with gVisor's TCP and one listening socket. All of it happens in the goroutine
+// that runs the world.
 type Peer struct {
 	// Out is called for each IP packet that the peer sends.
 	Out func(b []byte)
@@ -43,7 +43,7 @@ type Peer struct {
 	busy   bool
 	// Received is what the server's program has read.
 	Received []byte
-	// EOF says that the client has closed, and Err what went wrong otherwise.
+	// EOF is set if the client has closed. Err is any other error.
 	EOF bool
 	Err error
 }
@@ -112,8 +112,8 @@ func (p *Peer) Inject(b []byte) {
 	p.settle()
 }
 
-// settle waits until gVisor's goroutines have nothing left to do, lets the server's program run, and sends
-// what came of it.
+// settle waits until gVisor's goroutines have nothing left to do, lets the server's program run,
+// and sends what came of it.
 func (p *Peer) settle() {
 	if p.busy {
 		return
@@ -143,7 +143,7 @@ func (p *Peer) settle() {
 	}
 }
 
-// Accept takes the connection, if there is one, and says whether there is one now.
+// Accept accepts a connection if one waits, and reports whether there is one.
 func (p *Peer) Accept() bool {
 	if p.ep != nil {
 		return true

@@ -15,8 +15,8 @@ import (
 	"tcpcopy/internal/way/raw/tcp"
 )
 
-// transfer is a connection to be made: the client sends upload, the server answers with answer bytes when
-// it has all of it, and both close.
+// transfer is a connection to be made: the client sends upload, the server answers with answer
+// bytes when it has all of it, and both close.
 type transfer struct {
 	seed     int64
 	upload   int
@@ -124,18 +124,26 @@ func (tr *transfer) run(traced bool) (out outcome) {
 	out.status = c.Conn.Status()
 	out.took = time.Duration(w.Now())
 	out.retrans = int(out.status.Retransmits)
-	switch {
-	case out.err != nil:
-	case !out.status.Done || out.status.Err != tcp.CauseNone:
-		out.err = fmt.Errorf("ended as %+v", out.status)
-	case peer.Err != nil:
-		out.err = fmt.Errorf("at the peer: %w", peer.Err)
-	case !bytes.Equal(peer.Received, data):
-		out.err = fmt.Errorf("the peer has %d bytes, not the %d that were sent, or other ones", len(peer.Received), len(data))
-	case out.status.Received != uint64(len(answer)):
-		out.err = fmt.Errorf("received %d bytes, want %d", out.status.Received, len(answer))
+	if out.err == nil {
+		out.err = out.check(peer, data, len(answer))
 	}
 	return out
+}
+
+// check returns an error unless both sides have closed in order and received what the other sent.
+func (out *outcome) check(peer *Peer, data []byte, answer int) error {
+	switch {
+	case !out.status.Done || out.status.Err != tcp.CauseNone:
+		return fmt.Errorf("ended as %+v", out.status)
+	case peer.Err != nil:
+		return fmt.Errorf("at the peer: %w", peer.Err)
+	case !bytes.Equal(peer.Received, data):
+		return fmt.Errorf("the peer has %d bytes, not the %d that were sent, or other ones",
+			len(peer.Received), len(data))
+	case out.status.Received != uint64(answer):
+		return fmt.Errorf("received %d bytes, want %d", out.status.Received, answer)
+	}
+	return nil
 }
 
 // must runs a transfer and fails with a pcap of it.
@@ -144,7 +152,8 @@ func (tr *transfer) must(t *testing.T) outcome {
 	out := tr.run(false)
 	if out.err != nil {
 		again := tr.run(true)
-		t.Errorf("seed %d: %v after %v\npcap: %s", tr.seed, out.err, out.took, again.trace.Write(t, fmt.Sprintf("%s-%d", t.Name(), tr.seed)))
+		t.Errorf("seed %d: %v after %v\npcap: %s", tr.seed, out.err, out.took,
+			again.trace.Write(t, fmt.Sprintf("%s-%d", t.Name(), tr.seed)))
 	}
 	return out
 }
@@ -160,7 +169,8 @@ func TestCleanTransfer(t *testing.T) {
 		{"small MTU at the peer", transfer{peer: PeerOptions{MTU: 576}}},
 		{"small receive buffer", transfer{peer: PeerOptions{RecvBuf: 16384}}},
 		{"CUBIC", transfer{cfg: tcp.Config{CongestionControl: tcp.CUBIC}}},
-		{"bottleneck", transfer{up: Path{Rate: 1 << 20, Queue: 30000, Delay: 10 * time.Millisecond}}},
+		{"bottleneck", transfer{up: Path{Rate: 1 << 20, Queue: 30000,
+			Delay: 10 * time.Millisecond}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tr := tc.tr
@@ -178,14 +188,16 @@ func TestCleanTransfer(t *testing.T) {
 	}
 }
 
-// TestSeedDecides shows that a seed gives the same run every time, gVisor's goroutines notwithstanding.
+// TestSeedDecides shows that a seed gives the same run every time, gVisor's goroutines
+// notwithstanding.
 func TestSeedDecides(t *testing.T) {
 	for seed := range int64(5) {
 		a := badNetwork(0.1, true, true, 10*time.Millisecond, seed).run(false)
 		for range 3 {
 			b := badNetwork(0.1, true, true, 10*time.Millisecond, seed).run(false)
 			if a.took != b.took || a.status != b.status {
-				t.Fatalf("seed %d: %v and %+v, then %v and %+v", seed, a.took, a.status, b.took, b.status)
+				t.Fatalf("seed %d: %v and %+v, then %v and %+v", seed, a.took, a.status, b.took,
+					b.status)
 			}
 		}
 	}

@@ -16,8 +16,10 @@ func TestVariants(t *testing.T) {
 		seeds = 4
 	}
 	for mask := range 48 {
-		ts, sack, scale, v6, control := mask&1 != 0, mask&2 != 0, mask&4 != 0, mask&8 != 0, uint8(mask>>4)
-		name := fmt.Sprintf("timestamps=%s,sack=%s,scaling=%s,ipv6=%s,%s", yes(ts), yes(sack), yes(scale), yes(v6),
+		ts, sack, scale, v6 := mask&1 != 0, mask&2 != 0, mask&4 != 0, mask&8 != 0
+		control := uint8(mask >> 4)
+		name := fmt.Sprintf("timestamps=%s,sack=%s,scaling=%s,ipv6=%s,%s", yes(ts), yes(sack),
+			yes(scale), yes(v6),
 			[]string{tcp.Reno: "reno", tcp.CUBIC: "cubic", tcp.BBR: "bbr"}[control])
 		t.Run(name, func(t *testing.T) {
 			for seed := range seeds {
@@ -65,8 +67,8 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestThroughput is an upload over 20 ms. With loss, what bounds it is the congestion window: Reno has 1.22
-// segments / sqrt(loss) on average, here 2.8 MB/s, when nothing else costs time.
+// TestThroughput is an upload over 20 ms. With loss, what bounds it is the congestion window: Reno
+// has 1.22 segments / sqrt(loss) on average, here 2.8 MB/s, when nothing else costs time.
 func TestThroughput(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

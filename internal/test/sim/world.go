@@ -1,6 +1,7 @@
-// Package sim is a network that exists in the computer's memory and in virtual time: links that delay,
-// lose, reorder and repeat packets as a seed says, and an independent TCP, gVisor's, at the far end. It is
-// for tests only: the simulator's matrix runs package tcp against it, over many kinds of bad network.
+// Package sim is a network that exists in the computer's memory and in virtual time: links that
+// delay, lose, reorder and repeat packets as a seed says, and an independent TCP, gVisor's, at the
+// far end. It is for tests only: the simulator's matrix runs package tcp against it, over many
+// kinds of bad network.
 //
 // Nothing here sleeps, and a seed gives the same run every time.
 package sim
@@ -13,8 +14,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// World is a virtual time and what is to happen in it. One goroutine runs it; At may be called from
-// others while Run's caller waits for them.
+// World is a virtual clock with an agenda of events. One goroutine runs it. Other goroutines may
+// call At while the caller of Run waits for them.
 type World struct {
 	Rand *rand.Rand // for the goroutine that runs the world only
 
@@ -45,7 +46,7 @@ func (h *eventHeap) Pop() any {
 	return e
 }
 
-// NewWorld returns a world at time zero whose chances come from seed.
+// NewWorld returns a world at time zero, with random numbers from seed.
 func NewWorld(seed int64) *World {
 	return &World{Rand: rand.New(rand.NewSource(seed))}
 }
@@ -65,8 +66,8 @@ func (w *World) At(at mono.Time, do func()) {
 	heap.Push(&w.events, &event{max(at, w.now), w.serial, do})
 }
 
-// Step lets the next planned event happen, and moves the time to it. It returns false if there is none, or
-// none before until.
+// Step lets the next planned event happen, and moves the time to it. It returns false if there is
+// none, or none before until.
 func (w *World) Step(until mono.Time) bool {
 	w.mu.Lock()
 	if len(w.events) == 0 || w.events[0].at > until {

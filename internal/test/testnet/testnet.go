@@ -1,7 +1,7 @@
 // Package testnet puts a test into a network namespace of its own, with the links that it wants.
 //
-// For tests only. Nothing it makes outlives the test: a namespace goes with the last thread and handle
-// in it, and its links go with it.
+// For tests only. Nothing it makes outlives the test: a namespace goes with the last thread and
+// handle in it, and its links go with it.
 package testnet
 
 import (
@@ -17,9 +17,9 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Enter moves the calling goroutine into a new network namespace, lo up, for the rest of its life: its
-// thread is locked to it and ends with it. Goroutines that it starts are not in the namespace; sockets
-// opened here are. The test is skipped where namespaces are not permitted.
+// Enter moves the calling goroutine into a new network namespace, lo up, for the rest of its life:
+// its thread is locked to it and ends with it. Goroutines that it starts are not in the namespace;
+// sockets opened here are. The test is skipped where namespaces are not permitted.
 func Enter(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked: the thread must not serve others afterwards
@@ -34,7 +34,8 @@ func Enter(t testing.TB) {
 	settle(t)
 }
 
-// settle makes a new namespace usable at once: lo is up, and IPv6 addresses are not probed for duplicates.
+// settle makes a new namespace usable at once: lo is up, and IPv6 addresses are not probed for
+// duplicates.
 func settle(t testing.TB) {
 	t.Helper()
 	up(t, "lo")
@@ -84,7 +85,7 @@ func (n *NS) Do(f func()) {
 	}
 }
 
-// onThread runs f on a thread that is thrown away afterwards.
+// onThread runs f on a thread that ends with it.
 func onThread(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -95,8 +96,8 @@ func onThread(f func()) {
 	<-done
 }
 
-// Veth makes a pair of Ethernet interfaces in the calling thread's namespace, up, with the addresses
-// given in CIDR notation, and moves the second into peer unless that is nil.
+// Veth makes a pair of Ethernet interfaces in the calling thread's namespace, up, with the
+// addresses given in CIDR notation, and moves the second into peer unless that is nil.
 func Veth(t testing.TB, name, address string, peer *NS, peerName, peerAddress string) {
 	t.Helper()
 	attrs := netlink.NewLinkAttrs()
@@ -139,7 +140,8 @@ func Address(t testing.TB, name, address string) {
 	}
 }
 
-// Route adds a route to a network in CIDR notation, through a gateway, or on link where that is empty.
+// Route adds a route to a network in CIDR notation, through a gateway, or on link where that is
+// empty.
 func Route(t testing.TB, name, network, gateway string) {
 	t.Helper()
 	RouteMTU(t, name, network, gateway, 0)
@@ -152,7 +154,8 @@ func RouteMTU(t testing.TB, name, network, gateway string, mtu int) {
 	if err != nil {
 		t.Fatalf("network %q: %v", network, err)
 	}
-	r := &netlink.Route{LinkIndex: link(t, name).Attrs().Index, Dst: dst, Gw: net.ParseIP(gateway), MTU: mtu}
+	r := &netlink.Route{LinkIndex: link(t, name).Attrs().Index, Dst: dst, Gw: net.ParseIP(gateway),
+		MTU: mtu}
 	if err := netlink.RouteAdd(r); err != nil {
 		t.Fatalf("route %s by %s on %s: %v", network, gateway, name, err)
 	}
@@ -193,7 +196,8 @@ func Down(t testing.TB, name string) {
 // Up brings an interface up.
 func Up(t testing.TB, name string) { t.Helper(); up(t, name) }
 
-// GSOMaxSize lets the interface's stack make packets of up to n bytes before they are cut, for BIG TCP.
+// GSOMaxSize lets the interface's stack make packets of up to n bytes before they are cut, for BIG
+// TCP.
 func GSOMaxSize(t testing.TB, name string, n int) {
 	t.Helper()
 	l := link(t, name)
@@ -205,8 +209,8 @@ func GSOMaxSize(t testing.TB, name string, n int) {
 	}
 }
 
-// DropCapabilities takes all capabilities from the calling goroutine's thread, which Enter has locked to
-// it, for good.
+// DropCapabilities takes all capabilities from the calling goroutine's thread, which Enter has
+// locked to it, for good.
 func DropCapabilities(t testing.TB) {
 	t.Helper()
 	if err := sys.DropThreadCapabilities(); err != nil {

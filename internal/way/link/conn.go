@@ -2,425 +2,205 @@ package link
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"tcpcopy/internal/core/mono"
-	"tcpcopy/internal/sys"
-	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 )
-
-const (
-	dialTimeout      = 5 * time.Second
-	handshakeTimeout = 5 * time.Second
-	keepBuffer       = 1 << 20
-	// writeAtOnce is what has writeTimeout to be taken: a link may be slow, as long as it moves.
-	writeAtOnce = 32 << 10
-	lastWait    = time.Second
-)
-
-var writeTimeout = 10 * time.Second // changed by tests
-
-// Conn is one connection that was welcomed.
-type Conn struct {
-	net.Conn
-	in      wire.Reader
-	welcome wire.Welcome
-
-	mu      sync.Mutex
-	pending []byte
-	spare   []byte
-	limit   int
-	ended   bool
-	crowded bool // Put was refused
-	wake    chan struct{}
-}
 
 // streamQueue is how many bytes of operations may wait for a connection's writer.
 const streamQueue = 512 << 10
 
-// Put queues a frame of operations, which is copied. It never blocks, and returns false where too much
-// waits already, or the connection has ended; OnRoom or OnStreams says when that changes.
-func (c *Conn) Put(frame []byte) bool {
-	c.mu.Lock()
-	if c.ended || len(c.pending) > streamQueue {
-		c.crowded = true
-		c.mu.Unlock()
-		return false
-	}
-	c.pending = append(c.pending, frame...)
-	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-	return true
+// Conn is one connection of a link that the intercept has welcomed.
+type Conn struct {
+	*Endpoint
+	welcome wire.Welcome
 }
 
-// put encodes a message into what waits to be written. Where it cannot, it says whether the connection has
-// ended, or has too much waiting.
-func (c *Conn) put(encode func([]byte) []byte) (queued, ended bool) {
-	c.mu.Lock()
-	if c.ended || len(c.pending) > c.limit {
-		defer c.mu.Unlock()
-		return false, c.ended
-	}
-	c.pending = encode(c.pending)
-	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-	return true, false
-}
+// ReadsAnswers reports whether the intercept reads what targets answer.
+func (c *Conn) ReadsAnswers() bool { return c.welcome.Capabilities.Has(wire.ReadsAnswers) }
 
-// keep holds connection number i up until the link is closed.
-func (l *Link) keep(i int) {
-	backoff := l.cfg.BackoffLo
+// Host returns the address of the intercept's host.
+func (c *Conn) Host() netip.Addr { return c.Endpoint.Host() }
+
+// run keeps one connection up until the link is closed; index is its number.
+func (l *Link) run(index uint8) {
+	backoff := Backoff{Low: l.cfg.BackoffLo, High: l.cfg.BackoffHi}
 	for l.ctx.Err() == nil {
 		slot, changed := l.slot.watch()
 		began := time.Now()
-		c, err := l.connect(uint8(i), slot)
+		c, err := l.connect(l.ctx, index, slot)
+		var lived time.Duration
 		if err == nil {
 			err = l.serve(c, changed)
+			lived = time.Since(began)
 		}
 		if l.ctx.Err() != nil {
 			return
 		}
-		var refused *Refused
-		wait := backoff/2 + time.Duration(random(0, int(backoff/2)))
+		var wait time.Duration
 		switch {
 		case errors.Is(err, errSlotChanged):
-			wait = 0
-		case errors.As(err, &refused) && refused.Code == wire.CodeSlot && l.slot.Get() != slot:
-			wait = l.cfg.BackoffLo / 4 // another one was chosen; two copiers should not chase each other
-		case c != nil && time.Since(began) > 2*l.cfg.BackoffHi:
-			backoff = l.cfg.BackoffLo // it had been up for a while
-			wait = backoff/2 + time.Duration(random(0, int(backoff/2)))
+		case isSlotTaken(err) && l.slot.Get() != slot:
+			wait = l.cfg.BackoffLo / 4 // two copiers should not choose the same slots in turn
 		default:
-			backoff = min(2*backoff, l.cfg.BackoffHi)
+			wait = backoff.Next(lived)
 		}
 		l.failed(err)
-		if wait > 0 {
-			timer := time.NewTimer(wait)
-			select {
-			case <-l.ctx.Done():
-				timer.Stop()
-			case <-timer.C:
-			}
-		}
+		Sleep(l.ctx, wait)
 	}
 }
 
 var errSlotChanged = errors.New("another slot was chosen")
 
-// connect dials, proves the key, and introduces the copier.
-func (l *Link) connect(index, slot uint8) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
-	raw, err := l.cfg.Dial(ctx, "tcp", l.addr)
-	cancel()
+func isSlotTaken(err error) bool {
+	var r *Refused
+	return errors.As(err, &r) && r.Code == wire.CodeSlot
+}
+
+// connect makes a connection and introduces the copier on it.
+func (l *Link) connect(ctx context.Context, index, slot uint8) (*Conn, error) {
+	h := wire.Hello{Version: wire.Version, Instance: l.cfg.Instance, Slot: slot,
+		Conn: index, Conns: uint8(l.cfg.Conns), Capabilities: wire.ReadsAnswers,
+		Software: l.cfg.Software, Targets: l.currentTargets(), Clients: l.cfg.Clients,
+		ConnectTimeout: l.cfg.ConnectTimeout}
+	e, f, err := l.dialer.Connect(ctx, h.Append, wire.TypeWelcome)
+	c := &Conn{Endpoint: e}
+	if err == nil {
+		if err = c.welcome.Decode(f.Body); err != nil {
+			e.Close()
+		}
+	}
+	var refused *Refused
+	if errors.As(err, &refused) && refused.Code == wire.CodeSlot {
+		l.slot.refused(l.dialer.Addr, slot, refused.Slots)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("connect to intercept %s: %w", l.addr, err)
+		return nil, fmt.Errorf("connect to intercept %s: %w", l.dialer.Addr, err)
 	}
-	raw = sys.NewStream(raw)
-	stop := context.AfterFunc(l.ctx, func() { raw.Close() })
-	defer stop()
-	raw.SetDeadline(time.Now().Add(handshakeTimeout))
-	c := &Conn{Conn: raw, limit: l.cfg.Queue, wake: make(chan struct{}, 1)}
-	if err := l.greet(c, raw, index, slot); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("connect to intercept %s: %w", l.addr, err)
+	if c.welcome.Way == wire.WayTunnel {
+		e.out.limit = streamQueue
 	}
-	raw.SetDeadline(time.Time{})
 	return c, nil
 }
 
-func (l *Link) greet(c *Conn, raw net.Conn, index, slot uint8) error {
-	if l.cfg.TLS != nil {
-		t := tls.Client(raw, l.cfg.TLS)
-		if err := t.Handshake(); err != nil {
-			return handshakeError(err)
+// Ask connects to the intercept at addr once, and returns the way that it offers. fatal reports
+// that the error persists until a person does something.
+func Ask(ctx context.Context, addr string, cfg Config) (way wire.Way, fatal bool, err error) {
+	cfg.defaults()
+	cfg.Conns = 1
+	l := newLink(addr, NewSlot(), cfg)
+	defer l.cancel()
+	for range 3 { // another copier may have the slot
+		var c *Conn
+		if c, err = l.connect(ctx, 0, l.slot.Get()); err == nil {
+			c.Finish(Bye(nil))
+			c.Start(nil)
+			c.Wait()
+			return c.welcome.Way, false, nil
 		}
-		c.Conn = t
-	}
-	h := wire.Hello{Version: wire.Version, Instance: l.cfg.Instance, Slot: slot, Conn: index, Conns: uint8(l.cfg.Conns),
-		Capabilities: wire.ReadsAnswers, Software: l.cfg.Software, Targets: l.targets(), Clients: l.cfg.Clients,
-		ConnectTimeout: l.cfg.ConnectTimeout}
-	if _, err := c.Write(h.Append([]byte(wire.Preface))); err != nil {
-		return handshakeError(err)
-	}
-	f, err := c.next()
-	if err != nil {
-		return handshakeError(err)
-	}
-	switch f.Type {
-	case wire.TypeWelcome:
-		c.in.Introduced()
-		return c.welcome.Decode(f.Body)
-	case wire.TypeRefuse:
-		var r wire.Refuse
-		if err := r.Decode(f.Body); err != nil {
-			return err
+		if !isSlotTaken(err) {
+			break
 		}
-		switch r.Code {
-		case wire.CodeNeedsKey:
-			return ErrNeedsKey
-		case wire.CodeNoKey:
-			return ErrNoKey
-		case wire.CodeSlot:
-			l.slot.refused(l.addr, slot, r.Slots)
-		}
-		return &Refused{Code: r.Code, Text: r.Text}
-	case wire.TypeBye:
-		return errors.New("the intercept is shutting down")
 	}
-	return fmt.Errorf("greet: got %v, want welcome", f.Type)
+	return 0, lasting(err), err
 }
 
-// handshakeError gives the causes that a user can mend their names.
-func handshakeError(err error) error {
-	var record tls.RecordHeaderError
-	switch {
-	case errors.Is(err, key.ErrWrong):
-		return ErrWrongKey
-	case errors.As(err, &record):
-		// Our own preface is what an intercept without a key answers.
-		if strings.HasPrefix(wire.Preface, string(record.RecordHeader[:])) {
-			return ErrNoKey
-		}
-		return fmt.Errorf("%w: %v", ErrForeign, err)
-	case errors.Is(err, wire.ErrPreface):
-		return fmt.Errorf("%w: %v", ErrForeign, err)
-	case strings.Contains(err.Error(), "tls: bad certificate"): // the other side's verdict on our key
-		return ErrWrongKey
-	}
-	return fmt.Errorf("greet: %w", err)
-}
-
-// fatal says whether an error is one that a person has to mend.
-func fatal(err error) bool {
-	var r *Refused
-	if errors.As(err, &r) {
-		return r.Code != wire.CodeSlot && r.Code != wire.CodeFull
-	}
-	for _, e := range []error{ErrWrongKey, ErrNeedsKey, ErrNoKey, ErrForeign} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// serve reads from a welcomed connection until it ends, with a writer beside it.
-func (l *Link) serve(c *Conn, changed <-chan struct{}) error {
-	select {
-	case <-changed:
+// serve reads from a welcomed connection until it ends. changed is done when another slot is
+// chosen.
+func (l *Link) serve(c *Conn, changed context.Context) error {
+	if changed.Err() != nil {
 		c.Close()
 		return errSlotChanged
-	default:
 	}
-	done := make(chan struct{})
-	why := make(chan error, 1) // the writer's reason to close
-	var writer sync.WaitGroup
-	writer.Go(func() { why <- l.write(c, done, changed) })
-	l.came(c)
+	var room func()
+	if l.cfg.OnRoom != nil {
+		room = func() { l.cfg.OnRoom(c) }
+	}
+	c.Start(room)
+	defer context.AfterFunc(l.ctx, func() { c.Finish(Bye(nil)) })()
+	defer context.AfterFunc(changed, func() { c.Finish(nil) })()
+	l.connected(c)
 	tunnel := c.welcome.Way == wire.WayTunnel && l.cfg.OnStreams != nil
 	if tunnel {
 		l.cfg.OnStreams(c, true)
 	}
-	err := l.read(c)
+	err := l.receive(c)
 	if tunnel {
 		l.cfg.OnStreams(c, false)
 	}
-	close(done)
-	c.Close() // who is not heard is not written to
-	writer.Wait()
-	if e := <-why; e != nil {
-		err = e
+	c.Close()
+	c.Wait()
+	l.disconnected(c)
+	if changed.Err() != nil {
+		err = errSlotChanged
 	}
-	l.went(c)
-	return fmt.Errorf("link to intercept %s: %w", l.addr, err)
+	return fmt.Errorf("link to intercept %s: %w", l.dialer.Addr, err)
 }
 
-// write sends what is queued, and pings, until done, the link's end, or another slot; then it closes the
-// connection, which ends the reader. Its error is the reason, nil for a reason that the reader knows.
-func (l *Link) write(c *Conn, done, changed <-chan struct{}) error {
-	defer c.Close()
-	// For a write that is under way when the link is closed.
-	defer context.AfterFunc(l.ctx, func() { c.SetWriteDeadline(time.Now().Add(lastWait)) })()
-	tick := time.NewTicker(l.cfg.PingEvery)
-	defer tick.Stop()
-	var id uint64
-	var last error
-	for last == nil {
-		select {
-		case <-done:
-			return nil
-		case <-l.ctx.Done():
-			last = l.ctx.Err()
-			c.put((&wire.Bye{Reason: wire.ByeShutdown}).Append)
-		case <-changed:
-			last = errSlotChanged
-		case <-tick.C:
-			id++
-			c.put((&wire.Ping{ID: id}).Append)
-		case <-c.wake:
-		}
-		c.mu.Lock()
-		b := c.pending
-		c.pending, c.spare = c.spare[:0], nil
-		c.ended = last != nil
-		room := c.crowded && !c.ended
-		c.crowded = false
-		c.mu.Unlock()
-		if room && l.cfg.OnRoom != nil {
-			l.cfg.OnRoom(c)
-		}
-		if err := l.writeAll(c, b, last != nil); err != nil {
-			select {
-			case <-done:
-				return nil
-			default:
-				return fmt.Errorf("write: %w", err)
-			}
-		}
-		c.mu.Lock()
-		if cap(b) <= keepBuffer {
-			c.spare = b[:0]
-		}
-		c.mu.Unlock()
-	}
-	return last
+// reports are the messages of a connection, decoded; their memory is used again.
+type reports struct {
+	headers wire.Headers
+	batch   Batch
+	tuples  []wire.Tuple
 }
 
-// writeAll writes b, as slowly as the peer takes it, if it takes something now and then; but for the last bytes,
-// and once the link is closed, it has lastWait.
-func (l *Link) writeAll(c *Conn, b []byte, last bool) error {
-	end := time.Now().Add(lastWait)
-	for part := range slices.Chunk(b, writeAtOnce) {
-		if last {
-			c.SetWriteDeadline(end)
-		} else {
-			now := time.Now()
-			c.SetWriteDeadline(now.Add(writeTimeout))
-			if l.ctx.Err() != nil { // after the line above: see write
-				last, end = true, now.Add(lastWait)
-				c.SetWriteDeadline(end)
-			}
-		}
-		if _, err := c.Write(part); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// next reads until there is a frame.
-func (c *Conn) next() (wire.Frame, error) {
+// receive handles what the intercept sends, until the connection ends.
+func (l *Link) receive(c *Conn) error {
+	var r reports
 	for {
-		f, ok, err := c.in.Next()
-		if err != nil || ok {
-			return f, err
-		}
-		n, err := c.Read(c.in.Space())
-		c.in.Filled(n)
-		if err != nil && n == 0 {
-			return f, err
-		}
-	}
-}
-
-// read hands on what the intercept reports.
-func (l *Link) read(c *Conn) error {
-	var headers wire.Headers
-	var batch Batch
-	var tuples []wire.Tuple
-	for {
-		f, ok, err := c.in.Next()
-		if err == nil && !ok {
-			c.SetReadDeadline(time.Now().Add(l.cfg.DeadAfter))
-			n, e := c.Read(c.in.Space())
-			c.in.Filled(n)
-			l.count.bytes.Add(uint64(n))
-			if e != nil && n == 0 {
-				var timeout net.Error
-				if errors.As(e, &timeout) && timeout.Timeout() {
-					return fmt.Errorf("nothing heard for %v", l.cfg.DeadAfter)
-				}
-				return e
-			}
-			continue
-		}
+		f, err := c.Receive()
 		if err == nil {
-			switch f.Type {
-			case wire.TypeHeaders:
-				if err = headers.Decode(f.Body); err == nil {
-					l.report(&headers, &batch)
-				}
-			case wire.TypeOwner:
-				var o wire.Owner
-				if err = o.Decode(f.Body); err == nil {
-					l.owner(o)
-				}
-			case wire.TypeClaimRefused:
-				if tuples, err = wire.DecodeTuples(tuples[:0], f.Type, f.Body); err == nil {
-					l.count.claimsRefused.Add(uint64(len(tuples)))
-					if l.cfg.OnRefused != nil {
-						l.cfg.OnRefused(tuples)
-					}
-				}
-			case wire.TypeICMP:
-				var m wire.ICMP
-				if err = m.Decode(f.Body); err == nil {
-					l.count.icmp.Add(1)
-					if l.cfg.OnICMP != nil {
-						l.cfg.OnICMP(m)
-					}
-				}
-			case wire.TypeAnswers:
-				if l.cfg.OnAnswers == nil {
-					err = f.Unexpected()
-				} else {
-					err = l.cfg.OnAnswers(f.Body)
-				}
-			case wire.TypeStreamEvents:
-				if l.cfg.OnEvents == nil {
-					err = f.Unexpected()
-				} else {
-					err = l.cfg.OnEvents(c, f.Body)
-				}
-			case wire.TypePing:
-				var p wire.Ping
-				if err = p.Decode(f.Body); err == nil {
-					c.put((&wire.Pong{ID: p.ID, At: l.cfg.Now()}).Append)
-				}
-			case wire.TypePong:
-			case wire.TypeBye:
-				var b wire.Bye
-				if err = b.Decode(f.Body); err == nil {
-					return fmt.Errorf("the intercept closed it: %v %s", b.Reason, b.Text)
-				}
-			default:
-				err = f.Unexpected()
-			}
+			err = l.handle(c, f, &r)
 		}
 		if err != nil {
-			l.count.malformed.Add(1)
 			return err
 		}
 	}
 }
 
+// handle makes the callback for one message.
+func (l *Link) handle(c *Conn, f wire.Frame, r *reports) (err error) {
+	switch {
+	case f.Type == wire.TypeHeaders:
+		if err = r.headers.Decode(f.Body); err == nil {
+			l.report(&r.headers, &r.batch)
+		}
+	case f.Type == wire.TypeOwner:
+		var o wire.Owner
+		if err = o.Decode(f.Body); err == nil {
+			l.owner(o)
+		}
+	case f.Type == wire.TypeClaimRefused:
+		r.tuples, err = wire.DecodeTuples(r.tuples[:0], f.Type, f.Body)
+		if err != nil {
+			return err
+		}
+		l.claimsRefused.Add(uint64(len(r.tuples)))
+		if l.cfg.OnRefused != nil {
+			l.cfg.OnRefused(r.tuples)
+		}
+	case f.Type == wire.TypeICMP:
+		var m wire.ICMP
+		if err = m.Decode(f.Body); err == nil && l.cfg.OnICMP != nil {
+			l.cfg.OnICMP(m)
+		}
+	case f.Type == wire.TypeAnswers && l.cfg.OnAnswers != nil:
+		err = l.cfg.OnAnswers(f.Body)
+	case f.Type == wire.TypeStreamEvents && l.cfg.OnEvents != nil:
+		err = l.cfg.OnEvents(c, f.Body)
+	default:
+		err = f.Unexpected()
+	}
+	return err
+}
+
+// report makes the callback for headers.
 func (l *Link) report(h *wire.Headers, b *Batch) {
-	l.count.batches.Add(1)
-	l.count.headers.Add(uint64(len(h.Segments)))
 	if l.cfg.OnBatch == nil {
 		return
 	}
@@ -432,29 +212,28 @@ func (l *Link) report(h *wire.Headers, b *Batch) {
 	l.cfg.OnBatch(b)
 }
 
-// came enters a connection that was welcomed.
-func (l *Link) came(c *Conn) {
+// connected enters a connection that was welcomed.
+func (l *Link) connected(c *Conn) {
 	l.mu.Lock()
 	l.up = append(l.up, c)
-	s := &l.state
-	s.Conns, s.Way, s.Slot, s.Software = len(l.up), c.welcome.Way, c.welcome.Slot, c.welcome.Software
-	s.Reads = c.ReadsAnswers()
-	s.Forbidden, s.Fatal = c.welcome.Forbidden, false
+	s, w := &l.state, &c.welcome
+	s.Conns, s.Way, s.Slot, s.Software = len(l.up), w.Way, w.Slot, w.Software
+	s.Reads, s.Forbidden, s.Fatal = c.ReadsAnswers(), w.Forbidden, false
 	if !s.Up {
 		s.Up, s.Since = true, time.Now()
-		if l.saw {
+		if l.wasUp {
 			s.Reconnects++
 		}
-		l.saw = true
+		l.wasUp = true
 	}
-	l.settled()
+	l.setReady()
 	now := *s
 	l.mu.Unlock()
-	l.tell(now)
+	l.publish(now)
 }
 
-// went takes a connection out.
-func (l *Link) went(c *Conn) {
+// disconnected removes a connection.
+func (l *Link) disconnected(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.Index(l.up, c); i >= 0 {
@@ -463,41 +242,44 @@ func (l *Link) went(c *Conn) {
 	l.state.Conns = len(l.up)
 }
 
-// failed notes why a connection could not be had, or was lost.
+// failed records why a connection could not be made, or was lost.
 func (l *Link) failed(err error) {
 	l.mu.Lock()
 	s := &l.state
-	changed := s.Err == nil || s.Err.Error() != err.Error() || s.Up && len(l.up) == 0
-	s.Err, s.Fatal = err, fatal(err) && len(l.up) == 0
-	if s.Up && len(l.up) == 0 {
+	down := len(l.up) == 0
+	changed := s.Err == nil || s.Err.Error() != err.Error() || s.Up && down
+	s.Err, s.Fatal = err, down && lasting(err)
+	if s.Up && down {
 		s.Up, s.Since = false, time.Now()
 	}
 	if s.Fatal {
-		l.settled()
+		l.setReady()
 	}
 	now := *s
 	l.mu.Unlock()
 	if changed {
-		l.tell(now)
+		l.publish(now)
 	}
 }
 
-func (l *Link) settled() {
+// setReady lets WaitReady return. The lock is held.
+func (l *Link) setReady() {
 	select {
-	case <-l.first:
+	case <-l.ready:
 	default:
-		close(l.first)
+		close(l.ready)
 	}
 }
 
-// tell gives a state to who wants to know. One line of log for each change, not for each attempt.
-func (l *Link) tell(s State) {
-	switch {
-	case s.Up && s.Err == nil:
-		l.cfg.Log.Info("link: intercept is up", "intercept", s.Intercept, "slot", s.Slot, "connections", s.Conns)
-	case s.Up:
-		l.cfg.Log.Info("link: intercept is up", "intercept", s.Intercept, "slot", s.Slot, "connections", s.Conns, "last", s.Err)
-	default:
+// publish logs a state, one line for each change, and makes the callback.
+func (l *Link) publish(s State) {
+	if s.Up {
+		args := []any{"intercept", s.Intercept, "slot", s.Slot, "connections", s.Conns}
+		if s.Err != nil {
+			args = append(args, "last", s.Err)
+		}
+		l.cfg.Log.Info("link: intercept is up", args...)
+	} else {
 		l.cfg.Log.Warn("link: intercept is down", "intercept", s.Intercept, "error", s.Err)
 	}
 	if l.cfg.OnState != nil {

@@ -12,7 +12,7 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// served starts an intercept that says nothing after its welcome, and a link to it.
+// served starts an intercept that sends nothing after its welcome, and a link to it.
 func served(t *testing.T, cfg Config, serve func(net.Conn)) *Link {
 	t.Helper()
 	// A pipe holds nothing: what is written has been read.
@@ -37,21 +37,22 @@ func served(t *testing.T, cfg Config, serve func(net.Conn)) *Link {
 	return l
 }
 
-// TestSlowPeer: a writer's connection lives as long as the peer takes something now and then.
+// TestSlowPeer: a connection lives as long as the peer accepts something now and then.
 func TestSlowPeer(t *testing.T) {
-	defer func(was time.Duration) { writeTimeout = was }(writeTimeout)
-	writeTimeout = 300 * time.Millisecond
+	shortWrites(t, 300*time.Millisecond)
 	up, lost := make(chan *Conn, 1), make(chan struct{}, 1)
 	took := make(chan int, 1)
 	const size = 400 << 10
-	served(t, Config{DeadAfter: time.Minute, PingEvery: time.Minute, BackoffLo: time.Minute, BackoffHi: time.Minute,
-		OnStreams: func(c *Conn, isUp bool) {
-			if isUp {
-				up <- c
-			} else {
-				lost <- struct{}{}
-			}
-		}}, func(c net.Conn) {
+	cfg := Config{DeadAfter: time.Minute, PingEvery: time.Minute,
+		BackoffLo: time.Minute, BackoffHi: time.Minute}
+	cfg.OnStreams = func(c *Conn, isUp bool) {
+		if isUp {
+			up <- c
+		} else {
+			lost <- struct{}{}
+		}
+	}
+	served(t, cfg, func(c net.Conn) {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		n, b := 0, make([]byte, 24<<10)
@@ -79,26 +80,32 @@ func TestSlowPeer(t *testing.T) {
 	}
 }
 
-// TestSecondConnectionServes: what the first connection of a link cannot take any more, the second does.
+// unwritten returns a connection whose queue nobody writes.
+func unwritten(limit int) *Conn {
+	return &Conn{Endpoint: newEndpoint(nil, "", &Options{Queue: limit})}
+}
+
+// TestSecondConnectionServes: when the first connection of a link has ended, the second takes over.
 func TestSecondConnectionServes(t *testing.T) {
-	l := newLink("nowhere", NewSlot(), Config{})
-	dead := &Conn{ended: true, limit: 1 << 20, wake: make(chan struct{}, 1)}
-	live := &Conn{limit: 1 << 20, wake: make(chan struct{}, 1)}
+	l := newLink("nowhere", NewSlot(), Config{Queue: 100})
+	dead, live := unwritten(100), unwritten(100)
+	dead.out.ended = true
 	l.up = []*Conn{dead, live}
 	if !l.Claim([]wire.Tuple{{}}) {
 		t.Error("the claim went nowhere")
 	}
-	if len(live.pending) == 0 {
+	if len(live.out.pending) == 0 {
 		t.Error("the claim is not queued")
 	}
-	full := &Conn{limit: -1, wake: make(chan struct{}, 1)}
+	full := unwritten(100)
+	full.out.pending = make([]byte, 101)
 	l.up = []*Conn{full, live}
 	if l.Claim([]wire.Tuple{{}}) {
 		t.Error("a claim has overtaken those that wait on the first connection")
 	}
 }
 
-// TestCloseDespiteStuckPeer: one that reads nothing does not keep the link from being closed.
+// TestCloseDespiteStuckPeer: a peer that reads nothing does not keep the link from closing.
 func TestCloseDespiteStuckPeer(t *testing.T) {
 	up, over := make(chan *Conn, 1), make(chan struct{})
 	defer close(over)
@@ -117,12 +124,12 @@ func TestCloseDespiteStuckPeer(t *testing.T) {
 	}
 }
 
-// TestAllClaimsFit: a copier with as many sessions as it may have claims them all at once.
+// TestAllClaimsFit: a copier with as many sessions as it may have can claim them all at once.
 func TestAllClaimsFit(t *testing.T) {
 	cfg := Config{Log: slog.New(slog.DiscardHandler)}
 	cfg.defaults()
 	l := newLink("nowhere", NewSlot(), cfg)
-	l.up = []*Conn{{limit: cfg.Queue, wake: make(chan struct{}, 1)}}
+	l.up = []*Conn{unwritten(cfg.Queue)}
 	a := netip.MustParseAddrPort("[fd00::1]:1")
 	all := make([]wire.Tuple, 262144)
 	for i := range all {

@@ -9,8 +9,8 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// Group is a copier's links to all its intercepts. They share the slot; what the copier owns it claims
-// at each, for it cannot know which of them will see an answer.
+// Group is a copier's links to all its intercepts, which share a slot. The copier claims what it
+// owns at each of them, because it cannot know which of them captures an answer.
 type Group struct {
 	slot  *Slot
 	links []*Link
@@ -21,26 +21,26 @@ type Group struct {
 	pending map[uint32]*question
 }
 
-// question waits for the answers of all links that it was put to.
+// question is a Query or Seek that waits for answers.
 type question struct {
 	tuple wire.Tuple
 	seek  bool
-	left  int
-	worst wire.Ownership
+	left  int            // answers still to come
+	worst wire.Ownership // of those that came
 }
 
-// maxQuestions bounds those that wait: an intercept that never answers costs no more.
+// maxQuestions bounds the questions that wait.
 const maxQuestions = 1 << 14
 
-// NewGroup makes a link to each of the intercepts, which does nothing until Start: so the callbacks can
-// use the group. cfg.OnOwner gets one answer for each Query, made of all links'. Close it only after
-// Start.
+// NewGroup makes a link to each of the intercepts. The links do nothing until Start, so that the
+// callbacks can use the group. cfg.OnOwner receives one answer for each Query, and cfg.OnSought one
+// for each Seek, made from all links' answers. The group is closed only after Start.
 func NewGroup(intercepts []string, cfg Config) *Group {
 	cfg.defaults()
 	g := &Group{slot: NewSlot(), cfg: &cfg, pending: make(map[uint32]*question)}
 	for _, a := range intercepts {
 		l := newLink(a, g.slot, cfg)
-		l.owner = g.answered
+		l.owner = g.answer
 		g.links = append(g.links, l)
 	}
 	return g
@@ -53,13 +53,14 @@ func (g *Group) Start() {
 	}
 }
 
-// Slot is what a new connection's initial sequence number has to carry in its low 8 bits.
+// Slot returns what a new connection's initial sequence number must carry in its low 8 bits.
 func (g *Group) Slot() uint8 { return g.slot.Get() }
 
-// Links are the group's links, in the order of the intercepts.
+// Links returns the group's links, in the order of the intercepts.
 func (g *Group) Links() []*Link { return g.links }
 
-// Up says whether every link is up: as long as one is not, answers that its intercept sees are lost.
+// Up reports whether every link is up. Answers that an intercept captures while its link is down
+// are lost.
 func (g *Group) Up() bool {
 	for _, l := range g.links {
 		if !l.State().Up {
@@ -87,7 +88,8 @@ func (g *Group) WaitReady(ctx context.Context) error {
 	return first
 }
 
-// Claim claims at every intercept; false if one of them could not be told (see Link.Claim).
+// Claim claims tuples at every intercept. It returns false if one of them could not be told; see
+// Link.Claim.
 func (g *Group) Claim(tuples []wire.Tuple) bool {
 	ok := true
 	for _, l := range g.links {
@@ -96,7 +98,7 @@ func (g *Group) Claim(tuples []wire.Tuple) bool {
 	return ok
 }
 
-// Release releases at every intercept.
+// Release releases tuples at every intercept. See Claim.
 func (g *Group) Release(tuples []wire.Tuple) bool {
 	ok := true
 	for _, l := range g.links {
@@ -112,7 +114,7 @@ func (g *Group) Hurry() {
 	}
 }
 
-// ReadAnswers tells every intercept what to read.
+// ReadAnswers tells every intercept what to read. See Claim.
 func (g *Group) ReadAnswers(readings []wire.Reading) bool {
 	ok := true
 	for _, l := range g.links {
@@ -121,18 +123,19 @@ func (g *Group) ReadAnswers(readings []wire.Reading) bool {
 	return ok
 }
 
-// SetTargets tells every intercept where copies are sent from now on.
+// SetTargets tells every intercept where copies are sent.
 func (g *Group) SetTargets(targets []netip.AddrPort) {
 	for _, l := range g.links {
 		l.SetTargets(targets)
 	}
 }
 
-// Query asks all intercepts who owns a connection. OnOwner gets one answer: Another if one of them says
-// so, else Unsure if one does, else You or Nobody. Query never blocks; it returns false, and no answer
-// comes, where one of them cannot be asked; nor does one come if a link breaks meanwhile.
+// Query asks all intercepts who owns a connection. OnOwner receives one answer: Another if one of
+// them answers so, else Unsure if one does, else You or Nobody. Query does not block. It returns
+// false, and there is no answer, where one of them cannot be asked. There is no answer either if a
+// link breaks meanwhile.
 func (g *Group) Query(t wire.Tuple) bool {
-	id := g.question(&question{tuple: t, left: len(g.links), worst: wire.Nobody})
+	id := g.add(&question{tuple: t, left: len(g.links), worst: wire.Nobody})
 	for _, l := range g.links {
 		if !l.query(id, t) {
 			g.forget(id)
@@ -142,9 +145,10 @@ func (g *Group) Query(t wire.Tuple) bool {
 	return true
 }
 
-// Seek asks the intercepts whether a connection may be opened whose first SYN was sent age ago, or is to be sent.
-// OnSought gets one answer: not where one of them says that it is another's. One that is down has no say, or nothing
-// would be copied until it is back. Otherwise as Query.
+// Seek asks the intercepts that are up whether a connection may be opened. Its first SYN was sent
+// age ago; 0: it is still to be sent. OnSought receives one answer: true unless one of them answers
+// that another copier has the connection. An intercept that is down is not asked, or nothing could
+// be copied until it is back. Otherwise Seek is as Query.
 func (g *Group) Seek(t wire.Tuple, age time.Duration) bool {
 	up := make([]*Link, 0, 8)
 	for _, l := range g.links {
@@ -155,7 +159,7 @@ func (g *Group) Seek(t wire.Tuple, age time.Duration) bool {
 	if len(up) == 0 {
 		return false
 	}
-	id := g.question(&question{tuple: t, seek: true, left: len(up), worst: wire.Nobody})
+	id := g.add(&question{tuple: t, seek: true, left: len(up), worst: wire.Nobody})
 	for _, l := range up {
 		if !l.seek(id, t, age) {
 			g.forget(id)
@@ -165,13 +169,13 @@ func (g *Group) Seek(t wire.Tuple, age time.Duration) bool {
 	return true
 }
 
-// question enters q, and returns its number.
-func (g *Group) question(q *question) uint32 {
+// add enters a question, and returns its number.
+func (g *Group) add(q *question) uint32 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.id++
 	if len(g.pending) >= maxQuestions {
-		clear(g.pending) // links broke with answers under way; who still wants to know asks again
+		clear(g.pending) // links broke before they answered; the copier asks again
 	}
 	g.pending[g.id] = q
 	return g.id
@@ -183,8 +187,8 @@ func (g *Group) forget(id uint32) {
 	delete(g.pending, id)
 }
 
-// answered counts one link's answer.
-func (g *Group) answered(o wire.Owner) {
+// answer records one link's answer, and makes the callback after the last one.
+func (g *Group) answer(o wire.Owner) {
 	g.mu.Lock()
 	q := g.pending[o.ID]
 	if q == nil || q.tuple != o.Tuple {
@@ -209,7 +213,7 @@ func (g *Group) answered(o wire.Owner) {
 	}
 }
 
-// rank orders answers by how much they forbid; what is not known forbids.
+// rank orders answers by how much they forbid. An answer of a later version forbids.
 func rank(o wire.Ownership) int {
 	switch o {
 	case wire.Nobody:

@@ -1,16 +1,8 @@
-// Package link is the copier's end of its connections to an intercept: it connects, proves the key,
-// introduces the copier, and comes back after every failure; it hands on the headers that the intercept
-// reports, and tells it which connections are the copier's.
-//
-// A Link is one intercept; a Group is all of one copier's, which share a slot. Each of a link's
-// connections has a goroutine that connects and reads, and while it is up one that writes and pings. The
-// engine makes the group and gives the callbacks. Package intercept is the other end.
 package link
 
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -24,35 +16,37 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// Batch is what an intercept saw, in the order in which it saw it. It belongs to the link again when the
-// callback returns.
+// Batch holds the headers that one message of an intercept reports, in the order in which they
+// were captured. It is valid until the callback returns.
 type Batch struct {
-	Segments []packet.Segment // from targets to clients; without payload, Len says how much they had
-	// At are the times when the segments were seen, on the copier's clock, as well as can be known: the
-	// time from the intercept to here is not in them.
+	// Segments are from targets to clients, without payload; Len is the payload's length.
+	Segments []packet.Segment
+	// At are the times of capture, on the copier's clock. The time that the message took from the
+	// intercept to the copier is not known, and not subtracted.
 	At []mono.Time
 }
 
-// State is how a link stands.
+// State is the state of a link.
 type State struct {
 	Intercept  string // as configured
 	Up         bool   // at least one connection is welcomed
-	Conns      int    // connections that are
+	Conns      int    // welcomed connections
 	Way        wire.Way
 	Slot       uint8
 	Software   string           // the intercept's
 	Reads      bool             // it reads what targets answer
-	Forbidden  []netip.AddrPort // those of Config.Targets that it connects nobody to
+	Forbidden  []netip.AddrPort // the targets that it opens no connections to
 	Since      time.Time        // when Up last changed
-	Reconnects uint64           // how often it came up again
-	Err        error            // why it is down, or a connection was last lost; nil if none ever was
-	// Fatal: Err will not go away by itself (a wrong key, a version, a local client address). The link
-	// goes on trying, slowly, all the same: somebody may mend it.
+	Reconnects uint64           // how often the link came up again
+	Err        error            // why it is down, or last lost a connection; nil if it never did
+	// Fatal reports that Err persists until a person does something: a wrong key, another version,
+	// a client address that is the intercept's own. The link tries again all the same.
 	Fatal bool
 }
 
-// Config is what a link needs. The callbacks come from the links' goroutines, several at a time if there
-// are several connections, must not block for long, and must not call Close; nil ones are left out.
+// Config is what a link needs. The links' goroutines make the callbacks, several at a time if there
+// are several connections. A callback must not block for long and must not call Close. A nil one is
+// not made.
 type Config struct {
 	TLS      *tls.Config // key.ClientTLS; nil: no key
 	Conns    int         // parallel connections to each intercept, 1 to 16; default 1
@@ -60,38 +54,45 @@ type Config struct {
 	Software string
 	Targets  []netip.AddrPort // where copies are sent
 	Clients  []netip.Prefix   // addresses that stand in for clients, if any
-	// ConnectTimeout is what an intercept on the target is asked to give an attempt to connect; 0: its own.
+	// ConnectTimeout is how long an intercept on the target may take to open a connection; 0: its
+	// own default.
 	ConnectTimeout time.Duration
 
-	// OnBatch gets the headers. OnState gets every change of a link; after one to Up the copier claims
-	// what it owns. OnOwner answers Query, and OnSought answers Seek. OnRefused names tuples that are another's,
-	// which were claimed, or of which a SYN-ACK follows.
-	OnBatch   func(*Batch)
-	OnState   func(State)
-	OnOwner   func(wire.Tuple, wire.Ownership)
-	OnSought  func(t wire.Tuple, free bool)
+	// OnBatch receives headers.
+	OnBatch func(*Batch)
+	// OnState receives every change of a link's state. After a change to Up the copier claims the
+	// connections that it owns.
+	OnState func(State)
+	// OnOwner receives the answer to Query, OnSought the answer to Seek.
+	OnOwner  func(wire.Tuple, wire.Ownership)
+	OnSought func(t wire.Tuple, free bool)
+	// OnRefused receives tuples of other copiers: refused claims, and connections whose SYN-ACK
+	// follows in a batch.
 	OnRefused func([]wire.Tuple)
 	OnICMP    func(wire.ICMP)
-	// OnAnswers gets what the intercept has found of answers, a body that is the link's again when the callback
+	// OnAnswers receives what the intercept found of answers: the body of a message, valid until it
 	// returns. An error ends the connection.
 	OnAnswers func(body []byte) error
-	// The tunnel: OnStreams tells of each connection to an intercept on the target, when it comes and when
-	// it is lost; all that OnEvents gets of it comes between the two, a body that is the link's again when
-	// the callback returns. OnRoom says that a connection that had no room has some.
-	OnStreams func(c *Conn, up bool)
-	OnEvents  func(c *Conn, body []byte) error
-	OnRoom    func(c *Conn)
 
-	// Dial connects; nil: the usual way.
+	// OnStreams reports that a connection to an intercept on the target is up, or lost. Both events
+	// of a connection enclose all its other callbacks.
+	OnStreams func(c *Conn, up bool)
+	// OnEvents receives the body of a message of stream events, valid until it returns. An error
+	// ends the connection.
+	OnEvents func(c *Conn, body []byte) error
+	// OnRoom reports that a connection has room again, after Conn.Put has returned false.
+	OnRoom func(c *Conn)
+
+	// Dial connects; nil: TCP, from this process's network namespace.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	Now  func() mono.Time // the copier's clock; nil: since Dial
+	Now  func() mono.Time // the copier's clock; nil: a clock that starts with the link
 	Log  *slog.Logger     // nil: slog.Default()
 
 	PingEvery time.Duration // default 2 s
-	DeadAfter time.Duration // an intercept that says nothing for this long is gone; default 6 s
-	BackoffLo time.Duration // between attempts, at first and at most; default 100 ms and 2 s
-	BackoffHi time.Duration
-	Queue     int // bytes of claims and questions that may wait for a connection; default 16 MB
+	DeadAfter time.Duration // an intercept that sends nothing for this long is gone; default 6 s
+	BackoffLo time.Duration // the first wait between attempts; default 100 ms
+	BackoffHi time.Duration // the longest; default 2 s
+	Queue     int           // bytes of claims and questions that may wait; default 16 MB
 }
 
 func (c *Config) defaults() {
@@ -118,9 +119,6 @@ func (c *Config) defaults() {
 		start := time.Now()
 		c.Now = func() mono.Time { return mono.Time(time.Since(start)) }
 	}
-	if c.Dial == nil {
-		c.Dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext // TCP_NODELAY is Go's default
-	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -128,41 +126,32 @@ func (c *Config) defaults() {
 
 // Stats are totals of a link.
 type Stats struct {
-	Batches       uint64
-	Headers       uint64
-	Bytes         uint64 // read
-	Claims        uint64 // tuples sent in claims
-	ClaimsRefused uint64
-	QueueDropped  uint64 // claims, releases and questions that found no connection or no room
-	Malformed     uint64 // messages that could not be read: each cost its connection
-	ICMP          uint64
-}
-
-type counters struct {
-	batches, headers, bytes, claims, claimsRefused, queueDropped, malformed, icmp atomic.Uint64
+	ClaimsRefused uint64 // tuples
+	QueueDropped  uint64 // messages that found no connection, or no room
 }
 
 // Link is the copier's end of one intercept. Its methods are safe from any goroutine.
 type Link struct {
 	cfg    Config
-	addr   string
+	dialer Dialer
 	slot   *Slot
-	count  counters
+	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	ctx    context.Context
 	wg     sync.WaitGroup
-	owner  func(wire.Owner) // of the group
+	owner  func(wire.Owner) // receives the answers to queries and seeks
 
-	mu    sync.Mutex
-	state State
-	to    []netip.AddrPort // Config.Targets, or what SetTargets has made of them
-	up    []*Conn          // welcomed, in the order of their coming
-	first chan struct{}    // closed at the first state that is up or fatal
-	saw   bool
+	claimsRefused, queueDropped atomic.Uint64
+
+	mu      sync.Mutex
+	state   State
+	targets []netip.AddrPort // Config.Targets, or those of SetTargets
+	up      []*Conn          // welcomed, the oldest first
+	ready   chan struct{}    // closed at the first state that is Up or Fatal
+	wasUp   bool
 }
 
-// Dial starts a link to the intercept at addr, host:port, and returns at once: the link connects, and
-// connects again, until Close. slot is shared with the copier's other links.
+// Dial starts a link to the intercept at addr, host:port, and returns at once: the link connects,
+// and connects again, until Close. slot is shared with the copier's other links.
 func Dial(addr string, slot *Slot, cfg Config) *Link {
 	cfg.defaults()
 	l := newLink(addr, slot, cfg)
@@ -176,36 +165,42 @@ func Dial(addr string, slot *Slot, cfg Config) *Link {
 }
 
 func newLink(addr string, slot *Slot, cfg Config) *Link {
-	l := &Link{cfg: cfg, addr: addr, slot: slot, to: cfg.Targets, first: make(chan struct{}), state: State{Intercept: addr, Since: time.Now()}}
+	l := &Link{cfg: cfg, slot: slot, targets: cfg.Targets, ready: make(chan struct{}),
+		state: State{Intercept: addr, Since: time.Now()}}
+	l.dialer = Dialer{
+		Options: Options{TLS: cfg.TLS, Queue: cfg.Queue, PingEvery: cfg.PingEvery,
+			DeadAfter: cfg.DeadAfter, Now: cfg.Now},
+		Addr: addr, Dial: cfg.Dial, Peer: "intercept", Wanted: "tcpcopy intercept", Keyless: "none",
+	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
 
 func (l *Link) start() {
 	for i := range l.cfg.Conns {
-		l.wg.Go(func() { l.keep(i) })
+		l.wg.Go(func() { l.run(uint8(i)) })
 	}
 }
 
-// Close says good-bye and ends the link's goroutines; no callback comes after it.
+// Close sends a Bye and ends the link's goroutines. No callback is made after it.
 func (l *Link) Close() {
 	l.cancel()
 	l.wg.Wait()
 }
 
-// State is how the link stands.
+// State returns the link's state.
 func (l *Link) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state
 }
 
-// WaitReady waits until the intercept has welcomed the copier, and returns nil, or has refused it for a
-// reason that will not go away by itself, and returns that. An intercept that cannot be reached is
-// waited for as long as ctx allows.
+// WaitReady waits until the intercept has welcomed the copier, and returns nil, or until it has
+// refused the copier for a reason that persists, and returns that. It waits for an intercept that
+// cannot be reached until ctx is done.
 func (l *Link) WaitReady(ctx context.Context) error {
 	select {
-	case <-l.first:
+	case <-l.ready:
 		if s := l.State(); !s.Up && s.Fatal {
 			return s.Err
 		}
@@ -214,34 +209,27 @@ func (l *Link) WaitReady(ctx context.Context) error {
 		if s := l.State(); s.Err != nil {
 			return s.Err
 		}
-		return fmt.Errorf("connect to intercept %s: %w", l.addr, ctx.Err())
+		return fmt.Errorf("connect to intercept %s: %w", l.dialer.Addr, ctx.Err())
 	}
 }
 
 // Stats returns the link's totals.
 func (l *Link) Stats() Stats {
-	c := &l.count
-	return Stats{Batches: c.batches.Load(), Headers: c.headers.Load(), Bytes: c.bytes.Load(), Claims: c.claims.Load(),
-		ClaimsRefused: c.claimsRefused.Load(), QueueDropped: c.queueDropped.Load(), Malformed: c.malformed.Load(), ICMP: c.icmp.Load()}
+	return Stats{ClaimsRefused: l.claimsRefused.Load(), QueueDropped: l.queueDropped.Load()}
 }
 
-// Claim tells the intercept that tuples are this copier's. It never blocks, and returns false where the
-// link is down or too much waits: claim again at the next change to Up.
-func (l *Link) Claim(tuples []wire.Tuple) bool {
-	ok := l.tuples(wire.TypeClaim, tuples)
-	if ok {
-		l.count.claims.Add(uint64(len(tuples)))
-	}
-	return ok
-}
+// Claim tells the intercept that this copier owns the tuples. It does not block. It returns false
+// where the link is down, or too much waits to be sent: the copier claims again when the link is
+// next up.
+func (l *Link) Claim(tuples []wire.Tuple) bool { return l.sendTuples(wire.TypeClaim, tuples) }
 
-// Release tells the intercept that tuples are no longer used. As Claim.
-func (l *Link) Release(tuples []wire.Tuple) bool { return l.tuples(wire.TypeRelease, tuples) }
+// Release tells the intercept that tuples are no longer used. See Claim.
+func (l *Link) Release(tuples []wire.Tuple) bool { return l.sendTuples(wire.TypeRelease, tuples) }
 
-// Hurry tells the intercept that turns wait for answers; see wire.HurryFor. As Claim.
+// Hurry tells the intercept that turns wait for answers; see wire.HurryFor and Claim.
 func (l *Link) Hurry() bool { return l.send(wire.AppendHurry) }
 
-// ReadAnswers tells the intercept what to read. As Claim.
+// ReadAnswers tells the intercept what to read. See Claim.
 func (l *Link) ReadAnswers(readings []wire.Reading) bool {
 	for len(readings) > 0 {
 		n := 0
@@ -261,7 +249,7 @@ func (l *Link) ReadAnswers(readings []wire.Reading) bool {
 	return true
 }
 
-func (l *Link) tuples(t wire.Type, tuples []wire.Tuple) bool {
+func (l *Link) sendTuples(t wire.Type, tuples []wire.Tuple) bool {
 	for len(tuples) > 0 {
 		n := min(len(tuples), wire.MaxTuples)
 		if !l.send(func(dst []byte) []byte { return wire.AppendTuples(dst, t, tuples[:n]) }) {
@@ -272,11 +260,11 @@ func (l *Link) tuples(t wire.Type, tuples []wire.Tuple) bool {
 	return true
 }
 
-// SetTargets says where copies are sent from now on: to the intercept at once if the link is up, and else when
-// it comes up.
+// SetTargets changes where copies are sent. It tells the intercept at once if the link is up, and
+// when it comes up otherwise.
 func (l *Link) SetTargets(targets []netip.AddrPort) {
 	l.mu.Lock()
-	l.to = targets
+	l.targets = targets
 	up := len(l.up) > 0
 	l.mu.Unlock()
 	if up {
@@ -284,57 +272,36 @@ func (l *Link) SetTargets(targets []netip.AddrPort) {
 	}
 }
 
-func (l *Link) targets() []netip.AddrPort {
+func (l *Link) currentTargets() []netip.AddrPort {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.to
+	return l.targets
 }
 
-// query asks who owns a connection; l.owner gets the answer. As Claim.
+// query asks who owns a connection; l.owner receives the answer. See Claim.
 func (l *Link) query(id uint32, t wire.Tuple) bool {
 	q := wire.Query{ID: id, Tuple: t}
 	return l.send(q.Append)
 }
 
-// seek asks whether a connection may be opened; l.owner gets the answer. As Claim.
+// seek asks whether a connection may be opened; l.owner receives the answer. See Claim.
 func (l *Link) seek(id uint32, t wire.Tuple, age time.Duration) bool {
 	s := wire.Seek{ID: id, Age: uint32(min(age.Milliseconds(), 1<<31)), Tuple: t}
 	return l.send(s.Append)
 }
 
-// send queues a message on the first connection that is up: claims, releases and queries keep their
-// order as long as it lives.
-func (l *Link) send(encode func([]byte) []byte) bool {
+// send queues a message on the oldest connection that is up. So claims, releases and queries keep
+// their order as long as that connection lives.
+func (l *Link) send(message func([]byte) []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.up {
-		if queued, ended := c.put(encode); queued {
+		if queued, ended := c.out.encode(l.cfg.Queue, message); queued {
 			return true
 		} else if !ended {
 			break
 		}
 	}
-	l.count.queueDropped.Add(1)
+	l.queueDropped.Add(1)
 	return false
 }
-
-// Refused is the intercept's answer to who may not use it.
-type Refused struct {
-	Code wire.Code
-	Text string
-}
-
-// Error gives the intercept's own words.
-func (e *Refused) Error() string { return "the intercept refuses: " + e.Text }
-
-// What a handshake can fail with, besides *Refused and the network's own errors.
-var (
-	// ErrWrongKey: the intercept holds another key.
-	ErrWrongKey = errors.New("the intercept holds another key: wanted the same on both sides")
-	// ErrNeedsKey: the intercept wants a key, and this copier has none.
-	ErrNeedsKey = errors.New("the intercept wants a key, and none was given: wanted --key")
-	// ErrNoKey: this copier has a key, and the intercept has none.
-	ErrNoKey = errors.New("the intercept was started without a key: wanted --key there, or none here")
-	// ErrForeign: whoever answered is no intercept.
-	ErrForeign = errors.New("what answers there is no tcpcopy intercept")
-)

@@ -41,7 +41,7 @@ func TestSlot(t *testing.T) {
 		t.Error("no slot found")
 	}
 	select {
-	case <-changed:
+	case <-changed.Done():
 	default:
 		t.Error("the change was not told")
 	}
@@ -53,7 +53,7 @@ func TestSlot(t *testing.T) {
 		t.Error("a refusal of the old slot changed the new one")
 	}
 	select {
-	case <-changed:
+	case <-changed.Done():
 		t.Error("a change was told that was none")
 	default:
 	}
@@ -76,7 +76,8 @@ func TestSlotsInCommon(t *testing.T) {
 }
 
 func TestGroupAnswer(t *testing.T) {
-	tuple := wire.Tuple{Client: netip.MustParseAddrPort("10.0.0.1:1"), Target: netip.MustParseAddrPort("10.0.0.2:2")}
+	tuple := wire.Tuple{Client: netip.MustParseAddrPort("10.0.0.1:1"),
+		Target: netip.MustParseAddrPort("10.0.0.2:2")}
 	for _, tc := range []struct {
 		name    string
 		answers []wire.Ownership
@@ -92,11 +93,11 @@ func TestGroupAnswer(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got wire.Ownership
-			g := &Group{pending: map[uint32]*question{7: {tuple: tuple, left: 2, worst: wire.Nobody}},
-				cfg: &Config{OnOwner: func(_ wire.Tuple, o wire.Ownership) { got = o }}}
-			g.answered(wire.Owner{ID: 8, Owner: wire.Another, Tuple: tuple}) // to a question that nobody asked
+			g := &Group{cfg: &Config{OnOwner: func(_ wire.Tuple, o wire.Ownership) { got = o }}}
+			g.pending = map[uint32]*question{7: {tuple: tuple, left: 2, worst: wire.Nobody}}
+			g.answer(wire.Owner{ID: 8, Owner: wire.Another, Tuple: tuple}) // to no question
 			for _, a := range tc.answers {
-				g.answered(wire.Owner{ID: 7, Owner: a, Tuple: tuple})
+				g.answer(wire.Owner{ID: 7, Owner: a, Tuple: tuple})
 			}
 			if got != tc.want {
 				t.Errorf("%v, want %v", got, tc.want)
@@ -105,7 +106,7 @@ func TestGroupAnswer(t *testing.T) {
 	}
 }
 
-// TestUnreachable: the link goes on trying, says so once, and ends when it is told to.
+// TestUnreachable: the link tries again, reports the state once, and closes.
 func TestUnreachable(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -136,7 +137,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	l.Close()
 	if len(states) != 1 {
-		t.Errorf("%d states told, want 1", len(states))
+		t.Errorf("%d states reported, want 1", len(states))
 	}
 	if s := <-states; s.Up || s.Fatal || s.Err == nil {
 		t.Errorf("%+v", s)
@@ -145,14 +146,15 @@ func TestUnreachable(t *testing.T) {
 
 func BenchmarkReport(b *testing.B) {
 	var batch wire.HeaderBatch
-	s := packet.Segment{Src: netip.MustParseAddrPort("10.0.0.2:80"), Dst: netip.MustParseAddrPort("10.1.2.3:4000"), Len: 100,
-		Opts: packet.Options{HasTS: true}}
+	s := packet.Segment{Src: netip.MustParseAddrPort("10.0.0.2:80"),
+		Dst: netip.MustParseAddrPort("10.1.2.3:4000"), Len: 100, Opts: packet.Options{HasTS: true}}
 	for range 64 {
 		batch.Add(&s, 5)
 	}
 	body := batch.Seal(9)[wire.FrameHeader:]
 	n := 0
-	l := &Link{cfg: Config{Now: func() mono.Time { return 1 }, OnBatch: func(b *Batch) { n += len(b.Segments) }}}
+	l := &Link{cfg: Config{
+		Now: func() mono.Time { return 1 }, OnBatch: func(b *Batch) { n += len(b.Segments) }}}
 	var h wire.Headers
 	var out Batch
 	b.ReportAllocs()

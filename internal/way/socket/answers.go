@@ -12,49 +12,49 @@ import (
 const (
 	// earlyMost bounds what is kept of a target that speaks before its protocol is known.
 	earlyMost = 1024
-	// readMost is how many bytes one read takes where they are looked at.
+	// readMost is how many bytes one read takes where they are parsed.
 	readMost = 64 << 10
-	// skipMost is how many bytes that tell nothing are copied out of the kernel rather than skipped by a call of
-	// their own.
+	// skipMost is how many bytes that need no parsing are read with the others rather than
+	// discarded by a system call of their own.
 	skipMost = 4 << 10
 )
 
-// answers is the poller's part of a connection whose target's bytes are looked at.
+// answers is the poller's part of a connection whose target's bytes are parsed.
 type answers struct {
 	follower proto.Follower
 	decided  bool   // ReadAnswers was called
-	told     bool   // that they were lost
-	early    []byte // what came before that
+	reported bool   // noteLost was sent
+	early    []byte // what came before ReadAnswers
 }
 
-// news is what the shard tells the poller of a connection whose answers are read. It must be known before
-// what is read after it is looked at.
-type news struct {
+// instruction is what the shard tells the poller of a connection whose answers are read. The poller
+// applies it before it parses bytes that it reads later.
+type instruction struct {
 	conn    *conn
 	request uint64
-	hint    proto.Hint // of a request; 0: the protocol is kind
+	hint    proto.Hint // of the request; 0: the protocol is kind
 	kind    proto.Kind
 }
 
-// told is what a note tells of answers.
-type told struct {
+// found is what a reader has found of answers.
+type found struct {
 	proto.Told
-	from, to int // of Bytes, in the batch's
+	from, to int // where Bytes are, in Batch.bytes
 }
 
 var _ session.AnswerReader = (*conn)(nil)
 
-// listen has what the target says kept until its protocol is known, of a new connection.
+// listen prepares a new connection to keep what the target sends until its protocol is known.
 func (c *conn) listen(spec *session.OpenSpec) {
 	if spec.Listen {
 		c.polled.answers = new(answers)
 	}
 }
 
-// ReadAnswers implements session.AnswerReader. What has come before may be all that comes: the poller looks at it
-// now.
+// ReadAnswers implements session.AnswerReader. It wakes the poller, which parses what has come
+// before: that may be all that comes.
 func (c *conn) ReadAnswers(kind proto.Kind) {
-	c.tellPoller(news{conn: c, kind: kind})
+	c.instruct(instruction{conn: c, kind: kind})
 	if !c.gone && !c.out.closed {
 		c.out.poller.wake()
 	}
@@ -62,38 +62,39 @@ func (c *conn) ReadAnswers(kind proto.Kind) {
 
 // Expect implements session.AnswerReader.
 func (c *conn) Expect(request uint64, h proto.Hint) {
-	c.tellPoller(news{conn: c, request: request, hint: h})
+	c.instruct(instruction{conn: c, request: request, hint: h})
 }
 
-// tellPoller has the poller know before it looks at any byte that it reads from now on.
-func (c *conn) tellPoller(n news) {
+// instruct queues an instruction for the poller.
+func (c *conn) instruct(n instruction) {
 	if c.gone || c.out.closed {
 		return
 	}
 	p := c.out.poller
 	p.mu.Lock()
-	p.news = append(p.news, n)
+	p.instructions = append(p.instructions, n)
 	p.mu.Unlock()
-	p.hasNews.Store(true)
+	p.hasInstructions.Store(true)
 }
 
-// takeNews takes in what the shard has told by now.
-func (p *poller) takeNews() {
-	if !p.hasNews.Swap(false) {
+// takeInstructions applies the instructions that are queued.
+func (p *poller) takeInstructions() {
+	if !p.hasInstructions.Swap(false) {
 		return
 	}
 	p.mu.Lock()
-	p.fresh, p.news = p.news, p.fresh[:0]
+	p.applying, p.instructions = p.instructions, p.applying[:0]
 	p.mu.Unlock()
-	for i := range p.fresh {
-		n := &p.fresh[i]
-		p.heedNews(n)
-		*n = news{}
+	for i := range p.applying {
+		n := &p.applying[i]
+		p.apply(n)
+		*n = instruction{}
 	}
-	p.fresh = p.fresh[:0]
+	p.applying = p.applying[:0]
 }
 
-func (p *poller) heedNews(n *news) {
+// apply applies an instruction.
+func (p *poller) apply(n *instruction) {
 	s := &n.conn.polled
 	a := s.answers
 	switch {
@@ -120,24 +121,25 @@ func (p *poller) heedNews(n *news) {
 	}
 }
 
-// hearEarly looks at what came before the protocol was known, of those connections that have not been
-// read from since.
-func (p *poller) hearEarly() {
+// feedEarly parses what came before the protocol was known, on connections of which nothing was
+// read since.
+func (p *poller) feedEarly() {
 	for i, c := range p.early {
 		p.early[i] = nil
-		if a := c.polled.answers; a != nil && c.polled.state != stateClosed && (len(a.early) > 0 || a.follower.Lost() && !a.told) {
-			from := len(p.batch.told)
-			p.hear(c, nil)
+		if a := c.polled.answers; a != nil && c.polled.state != stateClosed &&
+			(len(a.early) > 0 || a.follower.Lost() && !a.reported) {
+			from := len(p.batch.found)
+			p.feed(c, nil)
 			n := p.note(c, 0)
-			n.from, n.to = from, len(p.batch.told)
-			a.tellLost(n)
+			n.from, n.to = from, len(p.batch.found)
+			a.noteLoss(n)
 		}
 	}
 	p.early = p.early[:0]
 }
 
-// receive takes bytes of the target's from the kernel, looks at them where it should, and says how many
-// there were, of how many at the most.
+// receive reads bytes of the target from the kernel, and parses or discards them. It returns how
+// many there were, and how many it would have taken.
 func (p *poller) receive(c *conn) (n, most int, errno syscall.Errno) {
 	s := &c.polled
 	a := s.answers
@@ -152,9 +154,9 @@ func (p *poller) receive(c *conn) (n, most int, errno syscall.Errno) {
 		at := len(a.early)
 		n, errno = sys.Receive(s.fd, a.early[at:earlyMost])
 		a.early = a.early[:at+n]
-		p.takeNews()
+		p.takeInstructions()
 		if a.decided {
-			p.hear(c, nil)
+			p.feed(c, nil)
 		}
 		return n, earlyMost - at, errno
 	}
@@ -162,65 +164,65 @@ func (p *poller) receive(c *conn) (n, most int, errno syscall.Errno) {
 		most = int(min(blind, uint64(sys.MaxDiscard)))
 		n, errno = sys.Discard(s.fd, most)
 		p.batch.list = a.follower.Skip(p.batch.at, uint64(n), p.batch.list[:0], &p.scratch)
-		p.tell()
+		p.collect()
 		return n, most, errno
 	}
 	if p.room == nil {
 		p.room = make([]byte, readMost)
 	}
 	n, errno = sys.Receive(s.fd, p.room)
-	p.takeNews()
-	p.hear(c, p.room[:n])
+	p.takeInstructions()
+	p.feed(c, p.room[:n])
 	return n, readMost, errno
 }
 
-// hear hands bytes to the connection's reader, after those that came before the protocol was known.
-func (p *poller) hear(c *conn, b []byte) {
+// feed hands bytes to the connection's reader, after those that came before the protocol was known.
+func (p *poller) feed(c *conn, b []byte) {
 	a := c.polled.answers
 	if len(a.early) > 0 {
 		p.batch.list = a.follower.Feed(p.batch.at, a.early, p.batch.list[:0], &p.scratch)
-		p.tell()
+		p.collect()
 		a.early = nil
 	}
 	p.batch.list = a.follower.Feed(p.batch.at, b, p.batch.list[:0], &p.scratch)
-	p.tell()
+	p.collect()
 }
 
-// hearEnd says to the connection's reader that the target has ended its direction.
-func (p *poller) hearEnd(c *conn) {
+// feedEnd tells the connection's reader that the target has ended its direction.
+func (p *poller) feedEnd(c *conn) {
 	if a := c.polled.answers; a != nil && a.decided {
 		p.batch.list = a.follower.Close(p.batch.at, p.batch.list[:0], &p.scratch)
-		p.tell()
+		p.collect()
 	}
 }
 
-// tell adds what a reader has found to the batch.
-func (p *poller) tell() {
+// collect adds what a reader has found to the batch.
+func (p *poller) collect() {
 	b := p.batch
 	for i := range b.list {
-		t := told{Told: b.list[i]}
+		t := found{Told: b.list[i]}
 		if len(t.Bytes) > 0 {
 			t.from = len(b.bytes)
 			b.bytes = append(b.bytes, t.Bytes...)
 			t.to = len(b.bytes)
 			t.Bytes = nil
 		}
-		b.told = append(b.told, t)
+		b.found = append(b.found, t)
 	}
 }
 
-// tellLost has the note say that the answers are lost, once.
-func (a *answers) tellLost(n *note) {
-	if a.decided && a.follower.Lost() && !a.told {
-		a.told = true
+// noteLoss sets noteLost in a note, once, if the answers are lost.
+func (a *answers) noteLoss(n *note) {
+	if a.decided && a.follower.Lost() && !a.reported {
+		a.reported = true
 		n.what |= noteLost
 	}
 }
 
-// hearing tells the session what a note tells of answers.
-func (c *conn) hearing(b *Batch, n *note) {
+// reportAnswers reports what a note has of answers.
+func (c *conn) reportAnswers(b *Batch, n *note) {
 	for i := n.from; i < n.to; i++ {
-		t := &b.told[i]
+		t := &b.found[i]
 		ev := session.Event{ID: c.id, At: t.At}
 		if t.to > t.from {
 			ev.Kind, ev.Bytes = session.AnswerBytes, b.bytes[t.from:t.to:t.to]
@@ -230,6 +232,6 @@ func (c *conn) hearing(b *Batch, n *note) {
 		c.out.events = append(c.out.events, ev)
 	}
 	if n.what&noteLost != 0 {
-		c.out.tell(c, session.AnswersLost, 0, b.at)
+		c.out.report(c, session.AnswersLost, 0, b.at)
 	}
 }

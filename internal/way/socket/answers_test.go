@@ -10,6 +10,7 @@ import (
 
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 )
 
 // listening is a stream whose answers will be read.
@@ -76,7 +77,8 @@ func speaker(t *testing.T) (host string, say func(string), serve func(*net.TCPCo
 }
 
 func TestAnswersAreRead(t *testing.T) {
-	big := "HTTP/1.1 404 Not Found\r\nContent-Length: 3000000\r\n\r\n" + strings.Repeat("x", 3000000)
+	big := "HTTP/1.1 404 Not Found\r\nContent-Length: 3000000\r\n\r\n" + strings.Repeat("x",
+		3000000)
 	for _, c := range []struct {
 		name  string
 		kind  proto.Kind
@@ -84,13 +86,19 @@ func TestAnswersAreRead(t *testing.T) {
 		text  []string // "": the end
 		want  []string
 	}{
-		{"one", proto.HTTP1, nil, []string{okay}, []string{"200 at 40"}},
-		{"several at once", proto.HTTP1, nil, []string{okay + okay}, []string{"200 at 40", "200 at 80"}},
-		{"in pieces", proto.HTTP1, nil, []string{okay[:7], okay[7:39], okay[39:] + okay}, []string{"200 at 40", "200 at 80"}},
-		{"larger than what is read at once", proto.HTTP1, nil, []string{big + okay}, []string{"404 at 3000051", "200 at 3000091"}},
-		{"to the end", proto.HTTP1, nil, []string{"HTTP/1.1 200 OK\r\n\r\nand so on", ""}, []string{"200 at 28"}},
-		{"with a hint", proto.HTTP1, []uint64{1}, []string{okay + okay[:38] + okay}, []string{"200 at 40", "200 at 78", "200 at 118"}},
-		{"no HTTP", proto.HTTP1, nil, []string{okay + "220 smtp\r\n"}, []string{"200 at 40", "lost"}},
+		{"one", http1.Kind, nil, []string{okay}, []string{"200 at 40"}},
+		{"several at once", http1.Kind, nil, []string{okay + okay},
+			[]string{"200 at 40", "200 at 80"}},
+		{"in pieces", http1.Kind, nil, []string{okay[:7], okay[7:39], okay[39:] + okay},
+			[]string{"200 at 40", "200 at 80"}},
+		{"larger than what is read at once", http1.Kind, nil, []string{big + okay},
+			[]string{"404 at 3000051", "200 at 3000091"}},
+		{"to the end", http1.Kind, nil, []string{"HTTP/1.1 200 OK\r\n\r\nand so on", ""},
+			[]string{"200 at 28"}},
+		{"with a hint", http1.Kind, []uint64{1}, []string{okay + okay[:38] + okay},
+			[]string{"200 at 40", "200 at 78", "200 at 118"}},
+		{"no HTTP", http1.Kind, nil, []string{okay + "220 smtp\r\n"},
+			[]string{"200 at 40", "lost"}},
 		{"a kind that is not known here", 99, nil, []string{okay}, []string{"lost"}},
 		{"none", proto.None, nil, []string{okay}, nil},
 	} {
@@ -115,7 +123,8 @@ func TestAnswersAreRead(t *testing.T) {
 	}
 }
 
-// A target that speaks before the protocol is known, because it greets or because somebody took his time.
+// A target that speaks before the protocol is known, because it greets or because somebody took
+// his time.
 func TestAnswersBeforeTheyAreRead(t *testing.T) {
 	long := strings.Repeat("x", earlyMost)
 	for _, c := range []struct {
@@ -126,7 +135,8 @@ func TestAnswersBeforeTheyAreRead(t *testing.T) {
 	}{
 		{"an answer", okay, "", true, []string{"200 at 40"}},
 		{"half of one", okay[:20], okay[20:], true, []string{"200 at 40"}},
-		{"more than is kept", "HTTP/1.1 200 OK\r\nA: " + long + "\r\n", "\r\n", true, []string{"lost"}},
+		{"more than is kept", "HTTP/1.1 200 OK\r\nA: " + long + "\r\n", "\r\n", true,
+			[]string{"lost"}},
 		{"nobody listened", okay, okay, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -138,7 +148,7 @@ func TestAnswersBeforeTheyAreRead(t *testing.T) {
 			s := play(t, Config{}).open(1, serve(t, host, speak), []byte("GET"), 0, change)
 			say(c.early)
 			s.waitN(session.Received, len(c.early))
-			s.read(proto.HTTP1)
+			s.read(http1.Kind)
 			s.release(3)
 			if c.late != "" {
 				say(c.late)
@@ -158,14 +168,17 @@ func TestAnswersBeforeTheyAreReadAlone(t *testing.T) {
 	s := play(t, Config{}).open(1, serve(t, host, speak), []byte("GET"), 0, listening)
 	say(okay)
 	s.waitN(session.Received, len(okay))
-	s.read(proto.HTTP1)
-	s.until("answer", func(ev session.Event) bool { return ev.Kind == session.AnswerEnd && ev.Answer.Status == 200 })
+	s.read(http1.Kind)
+	s.until("answer", func(ev session.Event) bool {
+		return ev.Kind == session.AnswerEnd && ev.Answer.Status == 200
+	})
 	s.release(3)
 	say("")
 	s.wait(session.Shut)
 }
 
-// What is expected of an answer is known before it is read, though the poller is woken by the one before.
+// What is expected of an answer is known before it is read, though the poller is woken by the one
+// before.
 func TestExpectIsInTime(t *testing.T) {
 	const rounds = 300
 	target := serve(t, "127.0.0.1", func(c *net.TCPConn) {
@@ -182,7 +195,7 @@ func TestExpectIsInTime(t *testing.T) {
 		}
 	})
 	s := play(t, Config{}).open(1, target, pattern(rounds), 0, listening)
-	s.read(proto.HTTP1)
+	s.read(http1.Kind)
 	var end uint64
 	for i := range rounds {
 		if i%2 == 1 {
@@ -192,6 +205,8 @@ func TestExpectIsInTime(t *testing.T) {
 			end += 40
 		}
 		s.release(i + 1)
-		s.until("answer", func(ev session.Event) bool { return ev.Kind == session.AnswerEnd && ev.Answer.End == end })
+		s.until("answer", func(ev session.Event) bool {
+			return ev.Kind == session.AnswerEnd && ev.Answer.End == end
+		})
 	}
 }

@@ -9,28 +9,28 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// maxView is the most that is asked of a record at once.
+// maxView bounds the view that is asked of a record at once, in bytes.
 const maxView = 1 << 20
 
-// conn is one connection to the target. Its own fields belong to the shard's goroutine, those in polled
-// to the poller; the descriptor in there is read by the shard while it may use it (see the package
-// comment), when nobody changes it.
+// conn is one connection to the target. Its own fields belong to the shard's goroutine, those in
+// polled to the poller. The shard reads the descriptor in there while it may use it (see the
+// package comment); the poller does not change it then.
 type conn struct {
 	out      *Output
 	record   session.Record
 	id       session.ID
 	released uint64 // the record's bytes below it may be sent
-	sent     uint64 // of which the kernel has these
-	received uint64 // as told to the session
+	sent     uint64 // the kernel has taken those below it
+	received uint64 // as reported to the session
 
-	open     bool // the descriptor may be used
-	blocked  bool // the kernel takes no more: a note will say when it does
-	closing  bool // CloseWrite was called
-	finished bool // and carried out
-	shut     bool // the target has ended its direction, and the session knows
-	untold   bool // sent has grown since the last Taken; the connection is in out.taken
-	gone     bool // the last event was told, or Abort was called
-	err      syscall.Errno
+	open       bool // the descriptor may be used
+	blocked    bool // the kernel takes no more, until a note has noteWritable
+	closing    bool // CloseWrite was called
+	finished   bool // and carried out
+	shut       bool // the target has ended its direction, and the session knows
+	unreported bool // sent has grown since the last Taken event: the connection is in out.taken
+	gone       bool // the last event was reported, or Abort was called
+	err        syscall.Errno
 
 	polled polled
 }
@@ -52,16 +52,16 @@ func (c *conn) CloseWrite(mono.Time) {
 // Sent implements Stream.
 func (c *conn) Sent() uint64 { return c.sent }
 
-// Abort implements session.Stream. What the kernel has taken still goes out before the reset, for at most
-// leaveLimit: the session has counted it as delivered.
+// Abort implements session.Stream. What the kernel has taken is delivered before the reset, for at
+// most lingerLimit: the session has counted it as delivered.
 func (c *conn) Abort(mono.Time) {
 	if !c.gone && !c.out.closed {
-		c.leave()
+		c.giveBack()
 	}
 }
 
-// Acknowledge implements session.Acknowledger. An acknowledgment of its own for every answer was a third of
-// a copier's CPU; most go along with the next request.
+// Acknowledge implements session.Acknowledger. An ACK for every answer was a third of a copier's
+// CPU; most travel with the next request.
 func (c *conn) Acknowledge() {
 	if c.open && !c.out.closed {
 		sys.AckNow(c.polled.fd)
@@ -76,14 +76,14 @@ func (c *conn) Acked() uint64 {
 	return c.polled.acked(sys.StatusTCP(c.polled.fd))
 }
 
-// leave gives the descriptor back to the poller, and is the last thing that happens to a connection.
-func (c *conn) leave() {
+// giveBack gives the descriptor back to the poller. Nothing happens to the connection after it.
+func (c *conn) giveBack() {
 	c.gone, c.open = true, false
 	c.record = nil
 	c.out.poller.ask(request{conn: c, kind: askClose})
 }
 
-// write sends what is released, as far as the kernel takes it, and then, if asked to, our FIN.
+// write sends what is released, as far as the kernel takes it, and then our FIN, if it is wanted.
 func (c *conn) write() {
 	if !c.open || c.blocked || c.err != 0 || c.out.closed {
 		return
@@ -108,14 +108,14 @@ func (c *conn) write() {
 			return
 		}
 		if errno != 0 {
-			// The poller will find out what became of the connection, and how much was acknowledged.
+			// The poller finds out how the connection ended, and how much was acknowledged.
 			c.err = errno
 			c.out.poller.ask(request{conn: c, kind: askCheck})
 			return
 		}
 		c.sent += uint64(n)
-		if !c.untold {
-			c.untold = true
+		if !c.unreported {
+			c.unreported = true
 			c.out.taken = append(c.out.taken, c)
 		}
 	}
@@ -125,25 +125,26 @@ func (c *conn) write() {
 	}
 }
 
-// heed does what a note of the poller asks for and tells the session.
-func (c *conn) heed(now, at mono.Time, b *Batch, n *note) {
+// apply takes in a note of the poller, and reports its events.
+func (c *conn) apply(now, at mono.Time, b *Batch, n *note) {
 	if c.gone {
 		return // aborted while the note was under way
 	}
 	if n.what&noteOpened != 0 {
 		c.open = true
-		c.out.tell(c, session.Opened, 0, at)
+		c.out.report(c, session.Opened, 0, at)
 	}
 	if n.received != c.received {
 		c.received = n.received
-		c.out.tell(c, session.Received, c.received, at)
+		c.out.report(c, session.Received, c.received, at)
 	}
 	if n.to > n.from || n.what&noteLost != 0 {
-		c.hearing(b, n)
+		c.reportAnswers(b, n)
 	}
-	if n.what&noteShut != 0 && !c.shut && (n.what&noteOver == 0 || c.err == 0) { // after a reset reads end, too
+	// after a reset reads end, too
+	if n.what&noteShut != 0 && !c.shut && (n.what&noteOver == 0 || c.err == 0) {
 		c.shut = true
-		c.out.tell(c, session.Shut, 0, at)
+		c.out.report(c, session.Shut, 0, at)
 	}
 	if n.what&noteOver != 0 {
 		c.end(now, at, n)
@@ -157,21 +158,21 @@ func (c *conn) heed(now, at mono.Time, b *Batch, n *note) {
 	}
 }
 
-// end tells the session how the connection ended.
+// end reports how the connection ended.
 func (c *conn) end(now, at mono.Time, n *note) {
 	err := n.err
 	if err == 0 {
-		err = c.err // a write of ours was told first
+		err = c.err // a write of ours got the error first
 	}
 	ev := session.Event{ID: c.id, N: min(n.acked, c.sent), At: at}
 	switch {
 	case err == 0 && c.finished:
-		if c.untold {
-			c.out.tell(c, session.Taken, c.sent, now)
+		if c.unreported {
+			c.out.report(c, session.Taken, c.sent, now)
 		}
 		ev.Kind, ev.N = session.Finished, c.sent
 	case err == 0:
-		// Nobody reset it, and we have not closed: it was destroyed on this host.
+		// It was neither reset nor closed: it was destroyed on this host.
 		ev.Kind, ev.Reason = session.Failed, ledger.LinkError
 	case err == syscall.ECONNRESET || err == syscall.EPIPE:
 		ev.Kind = session.ResetByPeer
@@ -182,11 +183,11 @@ func (c *conn) end(now, at mono.Time, n *note) {
 		}
 	}
 	c.out.events = append(c.out.events, ev)
-	c.untold = false
-	c.leave()
+	c.unreported = false
+	c.giveBack()
 }
 
-// reasonFrom is reason for a connection from a client's own address.
+// reasonFrom returns the reason for err on a connection from a client's own address, or otherwise.
 func reasonFrom(err syscall.Errno, otherwise ledger.Reason) ledger.Reason {
 	switch err {
 	case syscall.EADDRNOTAVAIL, syscall.EADDRINUSE:
@@ -197,12 +198,14 @@ func reasonFrom(err syscall.Errno, otherwise ledger.Reason) ledger.Reason {
 	return otherwise
 }
 
-// reason names the kernel's error for the ledger. opened says whether the connection had opened.
+// reason returns the ledger's reason for an error of the kernel's; opened reports whether the
+// connection had opened.
 func reason(err syscall.Errno, opened bool) ledger.Reason {
 	switch err {
 	case syscall.ECONNREFUSED:
 		return ledger.TargetRefused
-	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN:
+	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
+		syscall.ENETDOWN:
 		if opened {
 			return ledger.SendTimeout
 		}

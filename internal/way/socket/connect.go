@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// bindAttempts bounds how many local addresses are tried for one connection: the kernel searches all
-// ports of each.
+// bindAttempts bounds how many local addresses are tried for one connection: the kernel searches
+// all ports of each.
 const bindAttempts = 16
 
 // connector begins connections. It belongs to the poller.
@@ -25,17 +25,18 @@ type connector struct {
 	ports ports
 }
 
-// ports is where in the host's range of ports the kernel is to look for one. Left alone it tries every other port first,
-// and where an address has none of those left, it looks at all of them again for each connection: a millisecond, of
-// Linux's 28,232 ports. So it is given a window at a time, and the next one once that is full.
+// ports limits where in the host's range of ports the kernel looks for a free one. By itself it
+// tries every other port first, and where an address has none of those left, it tries all of them
+// again for each connection: a millisecond, for Linux's 28,232 ports. So it gets a small window of
+// the range, and the next one when that is full.
 type ports struct {
-	low, high int // high 0: the kernel is left alone
-	window    int // the lowest port of the present one
+	low, high int // high 0: the kernel chooses from its whole range
+	window    int // the lowest port of the current window
 }
 
 const (
 	windowSize = 64
-	windowsMax = 8 // that are tried for a connection before the kernel looks everywhere
+	windowsMax = 8 // windows that are tried for a connection before the whole range
 )
 
 func newPorts() (p ports) {
@@ -49,12 +50,14 @@ func newPorts() (p ports) {
 	return p
 }
 
+// advance goes on to the next window.
 func (p *ports) advance() {
 	if p.window += windowSize; p.window > p.high {
 		p.window = p.low
 	}
 }
 
+// newConnector returns a connector.
 func newConnector(cfg *Config) connector {
 	k := connector{cfg: cfg, ports: newPorts()}
 	for _, a := range cfg.Bind {
@@ -109,7 +112,7 @@ func (k *connector) connectFrom(local netip.Addr, target netip.AddrPort) (int, e
 	return k.try(local, target, false)
 }
 
-// try connects, with a port of the present window or any.
+// try connects from a port of the current window, or from any.
 func (k *connector) try(local netip.Addr, target netip.AddrPort, window bool) (int, error) {
 	fd, err := sys.OpenTCP(target.Addr().Is6())
 	if err != nil {
@@ -128,7 +131,7 @@ func (k *connector) try(local netip.Addr, target netip.AddrPort, window bool) (i
 	return fd, nil
 }
 
-// connectAs connects from an address that is a client's.
+// connectAs connects from a client's address and port.
 func (k *connector) connectAs(from, target netip.AddrPort, mark uint32) (int, error) {
 	if !target.IsValid() || from.Addr().Is4() != target.Addr().Is4() || from.Port() == 0 {
 		return -1, syscall.EINVAL
@@ -175,7 +178,8 @@ func (k *connector) prepare(fd int, local netip.Addr, target netip.AddrPort) err
 	return sys.ConnectTCP(fd, target, zone(target.Addr()))
 }
 
-// zone is the number of the interface that a link-local address belongs to; 0 where there is none.
+// zone returns the number of the interface that a link-local address belongs to; 0 if there is
+// none.
 func zone(a netip.Addr) uint32 {
 	name := a.Zone()
 	if name == "" {
@@ -190,7 +194,7 @@ func zone(a netip.Addr) uint32 {
 	return 0
 }
 
-// errnoOf is the kernel's answer inside err.
+// errnoOf returns the system call's error in err.
 func errnoOf(err error) syscall.Errno {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {

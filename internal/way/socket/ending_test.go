@@ -64,9 +64,11 @@ func TestResetTellsWhatWasAcknowledged(t *testing.T) {
 			})
 			close(mayReset)
 			if ev := c.last(); ev.Kind != session.ResetByPeer || ev.N != uint64(n-tc.header) {
-				t.Errorf("ended with %+v; the target had %d bytes, %d of them a header", ev, n, tc.header)
+				t.Errorf("ended with %+v; the target had %d bytes, %d of them a header", ev, n,
+					tc.header)
 			} else if ev.N >= c.rec.taken {
-				t.Errorf("%d bytes acknowledged of %d taken: nothing was under way", ev.N, c.rec.taken)
+				t.Errorf("%d bytes acknowledged of %d taken: nothing was under way", ev.N,
+					c.rec.taken)
 			}
 		})
 	}
@@ -158,7 +160,7 @@ func TestAbortDoesNotWaitForEver(t *testing.T) {
 	c.release(10 << 20)
 	c.untilBlocked()
 	c.abort()
-	skew.Store(int64(leaveLimit))
+	skew.Store(int64(lingerLimit))
 	if err := <-reset; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("the target sees %v, wanted a reset", err)
 	}
@@ -197,17 +199,21 @@ func TestCannotOpen(t *testing.T) {
 	}{
 		{"closed port", Config{}, closedPort("127.0.0.1"), ledger.TargetRefused},
 		{"closed port, IPv6", Config{}, closedPort("::1"), ledger.TargetRefused},
-		{"nobody answers", Config{ConnectTimeout: 50 * time.Millisecond}, fullBacklog(t), ledger.ConnectTimeout},
+		{"nobody answers", Config{ConnectTimeout: 50 * time.Millisecond}, fullBacklog(t),
+			ledger.ConnectTimeout},
 		{"no target", Config{}, netip.AddrPort{}, ledger.LinkError},
-		{"local address of others", Config{Bind: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, closedPort("127.0.0.1"), ledger.NoSourceAddress},
-		{"no local address of the family", Config{Bind: []netip.Addr{netip.MustParseAddr("::1")}}, closedPort("127.0.0.1"), ledger.NoSourceAddress},
+		{"local address of others", Config{Bind: []netip.Addr{netip.MustParseAddr("192.0.2.1")}},
+			closedPort("127.0.0.1"), ledger.NoSourceAddress},
+		{"no local address of the family", Config{Bind: []netip.Addr{netip.MustParseAddr("::1")}},
+			closedPort("127.0.0.1"), ledger.NoSourceAddress},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := play(t, tc.cfg).open(1, tc.target, pattern(10), 0)
 			c.release(10)
 			ev := c.last()
 			if ev.Kind != session.Failed || ev.Reason != tc.want || ev.N != 0 {
-				t.Errorf("ended with %v %v after %d bytes, wanted failed %v", kindName(ev.Kind), ev.Reason, ev.N, tc.want)
+				t.Errorf("ended with %v %v after %d bytes, wanted failed %v", kindName(ev.Kind),
+					ev.Reason, ev.N, tc.want)
 			}
 			if n := len(c.all()); n != 1 {
 				t.Errorf("events %+v, wanted only the last", c.all())
@@ -233,7 +239,8 @@ func fullBacklog(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(sa.(*syscall.SockaddrInet4).Port))
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"),
+		uint16(sa.(*syscall.SockaddrInet4).Port))
 	c, err := net.Dial("tcp", addr.String()) // the queue of length 0 has room for one
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +277,8 @@ func TestCloseResetsWhatIsOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := out.Open(now(), &session.OpenSpec{ID: 1, Target: target, Record: &memory{b: pattern(10), t: t}})
+	s := out.Open(now(), &session.OpenSpec{ID: 1, Target: target,
+		Record: &memory{b: pattern(10), t: t}})
 	if evs := out.Step(now(), <-out.Events()); len(evs) != 1 || evs[0].Kind != session.Opened {
 		t.Fatalf("events %+v, wanted opened", evs)
 	}
@@ -303,7 +311,8 @@ func TestCloseWhileNobodyTakesEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Open(now(), &session.OpenSpec{ID: 1, Target: target, Record: &memory{t: t}})
-	for deadline := time.Now().Add(patience); len(out.Events()) < batchesQueued && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); len(out.Events()) < batchesQueued &&
+		time.Now().Before(deadline); {
 		<-time.After(time.Millisecond)
 	}
 	out.Close()

@@ -36,8 +36,8 @@ func inNamespace(m *testing.M) bool {
 	return true
 }
 
-// enterNamespace runs the calling test again, alone, in a network namespace that is gone afterwards. It
-// says whether this is that run.
+// enterNamespace runs the calling test again, alone, in a network namespace that is gone
+// afterwards. It reports whether this is that run.
 func enterNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(namespaceVar) != "" {
@@ -45,11 +45,14 @@ func enterNamespace(t *testing.T) bool {
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), namespaceVar+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET,
+		Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(),
+			Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(),
+			Size: 1}}
 	}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -70,7 +73,8 @@ func sysctl(t *testing.T, path, value string) {
 	}
 }
 
-// TestOneLocalPort leaves the kernel one port to connect from, so that what is rare elsewhere happens at once.
+// TestOneLocalPort leaves the kernel one port to connect from, so that what is rare elsewhere
+// happens at once.
 func TestOneLocalPort(t *testing.T) {
 	if !enterNamespace(t) {
 		return
@@ -81,7 +85,8 @@ func TestOneLocalPort(t *testing.T) {
 	p := play(t, Config{})
 	self := p.open(1, netip.MustParseAddrPort("127.0.0.1:44000"), pattern(5), 0)
 	self.release(5)
-	if ev := self.last(); ev.Kind != session.Failed || ev.Reason != ledger.TargetRefused || len(self.all()) != 1 {
+	if ev := self.last(); ev.Kind != session.Failed || ev.Reason != ledger.TargetRefused ||
+		len(self.all()) != 1 {
 		t.Errorf("connected to itself: events %+v, wanted target_refused", self.all())
 	}
 
@@ -93,7 +98,8 @@ func TestOneLocalPort(t *testing.T) {
 
 	// With a pool there is one port for each address, and a full address is passed over.
 	q := play(t, Config{Bind: []netip.Addr{
-		netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3"), netip.MustParseAddr("127.0.0.4"),
+		netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3"), netip.MustParseAddr(
+			"127.0.0.4"),
 	}})
 	for id := range session.ID(3) {
 		q.open(id, target, nil, 0).wait(session.Opened)
@@ -103,8 +109,8 @@ func TestOneLocalPort(t *testing.T) {
 	}
 }
 
-// A pool of addresses has as many connections to one target as they have ports together: what one address
-// has, 28,232, is 100 here.
+// A pool of addresses has as many connections to one target as they have ports together: what one
+// address has, 28,232, is 100 here.
 func TestPoolOfPorts(t *testing.T) {
 	if !enterNamespace(t) {
 		return
@@ -126,23 +132,26 @@ func TestPoolOfPorts(t *testing.T) {
 	}
 	for id := range session.ID(10) {
 		if ev := p.open(100000+id, target, nil, 0).last(); ev.Reason != ledger.NoSourceAddress {
-			t.Fatalf("ended with %v %v, wanted failed no_source_address", kindName(ev.Kind), ev.Reason)
+			t.Fatalf("ended with %v %v, wanted failed no_source_address", kindName(ev.Kind),
+				ev.Reason)
 		}
 	}
 }
 
-// The kernel finds a port in few looks, however many are taken: it is given one window after the other.
+// The kernel finds a port in few looks, however many are taken: it is given one window after the
+// other.
 func TestPortsInWindows(t *testing.T) {
 	if !enterNamespace(t) {
 		return
 	}
 	const low, windows = 44000, 4
 	seen := make(chan int, 1)
+	sysctl(t, "net/ipv4/ip_local_port_range", "30000 30999") // where the server gets its port
 	target := serve(t, "127.0.0.1", func(c *net.TCPConn) {
 		seen <- int(c.RemoteAddr().(*net.TCPAddr).AddrPort().Port())
 		echo(c)
 	})
-	sysctl(t, "net/ipv4/ip_local_port_range", "44000 44255") // after the server has its port
+	sysctl(t, "net/ipv4/ip_local_port_range", "44000 44255")
 	p := play(t, Config{})
 	var order []int
 	for id := range session.ID(windows * windowSize) {
@@ -154,7 +163,8 @@ func TestPortsInWindows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sys.ResetTCP(fd)
-	old := errors.Is(sys.SetPortRange(fd, low, low+windowSize-1), syscall.ENOPROTOOPT) // before 6.3: all are found, in whichever order
+	// before 6.3: all are found, in whichever order
+	old := errors.Is(sys.SetPortRange(fd, low, low+windowSize-1), syscall.ENOPROTOOPT)
 	for i, w := range order {
 		if old {
 			break
@@ -199,12 +209,14 @@ func TestUnansweredSYN(t *testing.T) {
 			continue
 		}
 		if ev := c.last(); ev.Kind != session.Failed || ev.Reason != ledger.ConnectTimeout {
-			t.Errorf("session %d ended with %v %v, wanted failed connect_timeout", i, kindName(ev.Kind), ev.Reason)
+			t.Errorf("session %d ended with %v %v, wanted failed connect_timeout", i,
+				kindName(ev.Kind), ev.Reason)
 		}
 	}
 	unreachable := p.open(1000, netip.MustParseAddrPort("203.0.113.1:80"), nil, 0)
 	if ev := unreachable.last(); ev.Reason != ledger.ConnectTimeout {
-		t.Errorf("no route: ended with %v %v, wanted failed connect_timeout", kindName(ev.Kind), ev.Reason)
+		t.Errorf("no route: ended with %v %v, wanted failed connect_timeout", kindName(ev.Kind),
+			ev.Reason)
 	}
 }
 
@@ -223,7 +235,8 @@ func TestMarkNeedsCapability(t *testing.T) {
 		runtime.LockOSThread() // and never unlocked: the thread ends without its rights
 		if os.Geteuid() == 0 {
 			const nobody = 65534
-			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody,
+				nobody); errno != 0 {
 				got <- result{err: errno}
 				return
 			}
@@ -236,7 +249,8 @@ func TestMarkNeedsCapability(t *testing.T) {
 		r.out.Close()
 		t.Fatal("a mark was set without a capability")
 	}
-	const want = "socket output: set SO_MARK 0x7c: operation not permitted (needs CAP_NET_ADMIN, or since Linux 5.17 CAP_NET_RAW)"
+	const want = "socket output: set SO_MARK 0x7c: operation not permitted " +
+		"(needs CAP_NET_ADMIN, or since Linux 5.17 CAP_NET_RAW)"
 	if r.err.Error() != want || !errors.Is(r.err, os.ErrPermission) {
 		t.Errorf("error %q, wanted %q", r.err, want)
 	}
@@ -256,7 +270,8 @@ func TestMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	const table, mark = 77, 0x5a
-	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst, Table: table}); err != nil {
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst,
+		Table: table}); err != nil {
 		t.Fatal(err)
 	}
 	rule := netlink.NewRule()

@@ -33,8 +33,8 @@ var start = time.Now()
 
 func now() mono.Time { return mono.Time(time.Since(start)) }
 
-// memory is a Record over bytes, cut like a client's packets. What is reported as taken is overwritten:
-// a Stream that still needs it sends rubbish.
+// memory is a Record over bytes, cut like a client's packets. What is reported as taken is
+// overwritten: a Stream that still needs it sends rubbish.
 type memory struct {
 	b     []byte
 	cut   int
@@ -95,7 +95,8 @@ func play(t testing.TB, cfg Config) *player {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &player{t: t, out: out, do: make(chan func()), ended: make(chan struct{}), copies: map[session.ID]*played{}}
+	p := &player{t: t, out: out, do: make(chan func()), ended: make(chan struct{}),
+		copies: map[session.ID]*played{}}
 	stop := make(chan struct{})
 	go p.run(stop)
 	t.Cleanup(func() {
@@ -169,7 +170,7 @@ func (c *played) check(ev session.Event) {
 	}
 }
 
-// isLast says whether nothing follows an event.
+// isLast reports whether nothing follows an event.
 func isLast(k session.EventKind) bool {
 	return k == session.Finished || k == session.ResetByPeer || k == session.Failed
 }
@@ -182,7 +183,8 @@ func (p *player) in(f func()) {
 }
 
 // open opens a session whose record is a copy of content.
-func (p *player) open(id session.ID, target netip.AddrPort, content []byte, cut int, change ...func(*session.OpenSpec)) *played {
+func (p *player) open(id session.ID, target netip.AddrPort, content []byte, cut int,
+	change ...func(*session.OpenSpec)) *played {
 	c := &played{p: p, id: id, news: make(chan struct{}, 1),
 		rec: &memory{b: bytes.Clone(content), cut: cut, t: p.t}}
 	p.in(func() {
@@ -223,12 +225,14 @@ func (c *played) until(want string, fits func(session.Event) bool) session.Event
 
 func (c *played) wait(kind session.EventKind) session.Event {
 	c.p.t.Helper()
-	return c.until("event of kind "+kindName(kind), func(ev session.Event) bool { return ev.Kind == kind })
+	return c.until("event of kind "+kindName(kind),
+		func(ev session.Event) bool { return ev.Kind == kind })
 }
 
 func (c *played) waitN(kind session.EventKind, n int) {
 	c.p.t.Helper()
-	c.until("enough of "+kindName(kind), func(ev session.Event) bool { return ev.Kind == kind && ev.N >= uint64(n) })
+	c.until("enough of "+kindName(kind),
+		func(ev session.Event) bool { return ev.Kind == kind && ev.N >= uint64(n) })
 }
 
 // last waits for the event that ends the session.
@@ -255,7 +259,8 @@ func (c *played) kinds() []session.EventKind {
 }
 
 func kindName(k session.EventKind) string {
-	return [...]string{"none", "opened", "taken", "received", "shut", "finished", "reset by peer", "failed",
+	return [...]string{"none", "opened", "taken", "received", "shut", "finished", "reset by peer",
+		"failed",
 		"answer end", "answer bytes", "answers lost"}[k]
 }
 

@@ -11,15 +11,18 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way"
 )
 
 const (
-	eventsAtOnce  = 256 // how many connections one wait reports
-	readsAtOnce   = 4   // how many reads one connection gets before the others have their turn
-	batchesQueued = 1   // batches that wait for the shard; then the poller does, and later events share a batch
+	eventsAtOnce = 256 // how many connections one wait reports
+	readsAtOnce  = 4   // how many reads a connection gets before the next one's
+	// batchesQueued is how many batches wait for the shard. Beyond that the poller waits, and later
+	// events share a batch.
+	batchesQueued = 1
 )
 
-// What a note tells.
+// What a note reports.
 const (
 	noteOpened   = 1 << iota // connected: the shard may use the descriptor
 	noteWritable             // the kernel takes bytes
@@ -28,26 +31,26 @@ const (
 	noteLost                 // its answers are not read any more
 )
 
-// note is what the poller tells the shard of one wake of one connection.
+// note is what the poller reports to the shard about a connection.
 type note struct {
 	conn     *conn
 	received uint64 // bytes that the target has sent in all
 	acked    uint64 // with noteOver: bytes of the record that it had acknowledged
 	err      syscall.Errno
-	from, to int // what was found of its answers, in Batch.told
+	from, to int // what was found of its answers, in Batch.found
 	what     uint8
 }
 
-// Batch is what the poller tells the shard at once. It is for Output.Step alone.
+// Batch is what the poller reports to the shard at once. It is for Output.Step alone.
 type Batch struct {
 	at    mono.Time
 	notes []note
-	told  []told
-	bytes []byte       // of answers that are wanted
-	list  []proto.Told // room
+	found []found
+	bytes []byte       // of answers
+	list  []proto.Told // scratch space
 }
 
-// request is what the shard asks of the poller.
+// request is what the shard asks the poller to do.
 type request struct {
 	conn *conn
 	kind uint8
@@ -55,7 +58,7 @@ type request struct {
 
 const (
 	askOpen  = iota // connect
-	askCheck        // a write has failed: say what became of the connection
+	askCheck        // a write has failed: find out how the connection ended
 	askClose        // close the descriptor, with a reset if the connection still lives
 )
 
@@ -72,9 +75,9 @@ type polled struct {
 	slot       uint32
 	headerLen  uint16
 	state      uint8
-	shut       bool           // the target's FIN has been read
-	unread     bool           // in poller.unread
-	ready      sys.EpollEvent // of those in poller.unread: what it was ready for
+	shut       bool           // the target's FIN was read
+	unread     bool           // it is in poller.unread
+	ready      sys.EpollEvent // if it is, what it was ready for
 	answers    *answers       // nil: they are discarded
 }
 
@@ -84,8 +87,9 @@ const (
 	stateConnecting        // in the list of deadlines
 	stateOpen              // the shard may use the descriptor
 	stateOver              // noteOver was sent: the shard will ask to close
-	stateLeaving           // the shard has asked, but the target lacks bytes: in poller.leaving
-	stateClosed            // the descriptor is closed
+	// the shard has asked, but the target lacks bytes: it is in poller.lingering
+	stateLingering
+	stateClosed // the descriptor is closed
 )
 
 // slot is where a tag of epoll leads. A tag holds the slot's generation too, so that an event for a
@@ -101,28 +105,29 @@ type poller struct {
 	epoll     *sys.Epoll
 	connector connector
 	batches   chan *Batch
+	filled    way.Waker     // has a token when batches has been filled
 	spare     chan *Batch   // given back by Step
 	quit      chan struct{} // closed by close
 	ended     chan struct{}
 
-	hasNews atomic.Bool
+	hasInstructions atomic.Bool
 
-	mu     sync.Mutex
-	news   []news
-	asked  []request
-	asleep bool // the poller waits, or is about to: a request must wake it
+	mu           sync.Mutex
+	instructions []instruction
+	asked        []request
+	asleep       bool // the poller waits, or is about to: a request must wake it
 
-	fresh       []news         // being taken in; changes places with news
+	applying    []instruction  // swapped with instructions
 	early       []*conn        // whose protocol has become known, and which may have spoken before
 	room        []byte         // to read into
-	scratch     []proto.Answer // room for one reader's
-	work        []request      // the requests being carried out; changes places with asked
+	scratch     []proto.Answer // for one reader at a time
+	work        []request      // the requests being carried out; swapped with asked
 	slots       []slot
 	free        []uint32
-	first, last *conn    // connecting, the earliest deadline first
-	unread      []uint64 // tags of those that had more to read than their turn allowed
-	again       []uint64 // those of the last round; changes places with unread
-	leaving     []*conn
+	first, last *conn    // that are connecting, the earliest deadline first
+	unread      []uint64 // tags of those that have more to read than readsAtOnce allowed
+	again       []uint64 // those of the last round; swapped with unread
+	lingering   []*conn
 	batch       *Batch
 }
 
@@ -135,6 +140,7 @@ func newPoller(cfg Config) (*poller, error) {
 		cfg:     cfg,
 		epoll:   epoll,
 		batches: make(chan *Batch, batchesQueued),
+		filled:  way.NewWaker(),
 		spare:   make(chan *Batch, batchesQueued+2),
 		quit:    make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -151,7 +157,7 @@ func (p *poller) ask(r request) {
 	p.wake()
 }
 
-// wake has the poller look at what it was told.
+// wake ends the poller's wait, so that it carries out requests and instructions.
 func (p *poller) wake() {
 	p.mu.Lock()
 	wake := p.asleep
@@ -162,17 +168,17 @@ func (p *poller) wake() {
 	}
 }
 
-// recycle takes a batch back from the shard.
+// recycle takes a batch back from the shard, for reuse.
 func (p *poller) recycle(b *Batch) {
 	clear(b.notes)
-	b.notes, b.told, b.bytes = b.notes[:0], b.told[:0], b.bytes[:0]
+	b.notes, b.found, b.bytes = b.notes[:0], b.found[:0], b.bytes[:0]
 	select {
 	case p.spare <- b:
 	default:
 	}
 }
 
-// close ends the goroutine; for the shard's.
+// close ends the poller's goroutine. It is for the shard's.
 func (p *poller) close() {
 	close(p.quit)
 	p.epoll.Wake()
@@ -180,7 +186,7 @@ func (p *poller) close() {
 	p.epoll.Close()
 }
 
-// start starts the goroutine, on a thread of its own where it has to stand elsewhere.
+// start starts the goroutine, on a thread of its own if it has to enter another namespace.
 func (p *poller) start() error {
 	if p.cfg.Enter == nil {
 		go p.run()
@@ -212,26 +218,26 @@ func (p *poller) run() {
 		}
 		n, err := p.epoll.Wait(evs, p.timeout())
 		if err != nil {
-			panic(err) // a descriptor or buffer of ours is wrong: nothing from outside leads here
+			panic(err) // a descriptor or buffer of ours is wrong: no input leads here
 		}
 		now := p.cfg.Now()
 		p.batch = p.newBatch(now)
 		p.readAgain()
 		for i := range evs[:n] {
 			if c := p.lookup(evs[i].Tag()); c != nil {
-				p.wakened(c, &evs[i])
+				p.handle(c, &evs[i])
 			}
 		}
-		p.takeNews()
-		p.hearEarly()
+		p.takeInstructions()
+		p.feedEarly()
 		p.carryOut(now)
 		p.expire(now)
-		p.seeOff(now)
+		p.checkLingering(now)
 		p.deliver()
 	}
 }
 
-// deliver hands the batch to the shard, when that takes it.
+// deliver hands the batch to the shard, and waits until there is room for it.
 func (p *poller) deliver() {
 	b := p.batch
 	p.batch = nil
@@ -241,10 +247,12 @@ func (p *poller) deliver() {
 	}
 	select {
 	case p.batches <- b:
+		p.filled.Wake()
 	case <-p.quit:
 	}
 }
 
+// newBatch returns an empty batch.
 func (p *poller) newBatch(now mono.Time) *Batch {
 	select {
 	case b := <-p.spare:
@@ -255,26 +263,28 @@ func (p *poller) newBatch(now mono.Time) *Batch {
 	}
 }
 
+// note adds a note about a connection to the batch.
 func (p *poller) note(c *conn, what uint8) *note {
 	p.batch.notes = append(p.batch.notes, note{conn: c, received: c.polled.received, what: what})
 	return &p.batch.notes[len(p.batch.notes)-1]
 }
 
-// noteFrom is note with what was found of the connection's answers since the batch had from of them.
+// noteFrom is note with what was found of the connection's answers since Batch.found had the
+// length from.
 func (p *poller) noteFrom(c *conn, what uint8, from int) *note {
 	n := p.note(c, what)
-	n.from, n.to = from, len(p.batch.told)
+	n.from, n.to = from, len(p.batch.found)
 	if c.polled.answers != nil {
-		c.polled.answers.tellLost(n)
+		c.polled.answers.noteLoss(n)
 	}
 	return n
 }
 
-// timeout is how long the poller may wait; it must look at the requests after that.
+// timeout returns how long the poller may wait before it has to look at its queues and deadlines.
 func (p *poller) timeout() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.asked) > 0 || len(p.unread) > 0 || len(p.news) > 0 {
+	if len(p.asked) > 0 || len(p.unread) > 0 || len(p.instructions) > 0 {
 		return 0
 	}
 	p.asleep = true
@@ -282,13 +292,13 @@ func (p *poller) timeout() time.Duration {
 	if p.first != nil {
 		wait = max(p.first.polled.deadline.Sub(p.cfg.Now()), 0)
 	}
-	if len(p.leaving) > 0 && (wait < 0 || wait > leaveCheck) {
-		wait = leaveCheck
+	if len(p.lingering) > 0 && (wait < 0 || wait > lingerCheck) {
+		wait = lingerCheck
 	}
 	return wait
 }
 
-// carryOut does what the shard asked for.
+// carryOut carries out the shard's requests.
 func (p *poller) carryOut(now mono.Time) {
 	p.mu.Lock()
 	p.work, p.asked = p.asked, p.work[:0]
@@ -302,10 +312,10 @@ func (p *poller) carryOut(now mono.Time) {
 		case askCheck:
 			if r.conn.polled.state == stateOpen {
 				fd := r.conn.polled.fd
-				p.finish(r.conn, 0, sys.TakeError(fd), sys.StatusTCP(fd), len(p.batch.told))
+				p.finish(r.conn, 0, sys.TakeError(fd), sys.StatusTCP(fd), len(p.batch.found))
 			}
 		case askClose:
-			p.leave(now, r.conn)
+			p.closeConn(now, r.conn)
 		}
 	}
 }
@@ -328,7 +338,7 @@ func (p *poller) open(now mono.Time, c *conn) {
 	}
 }
 
-// fail ends a connection that has not opened: the shard has never seen its descriptor.
+// fail ends a connection that has not opened, whose descriptor the shard has never used.
 func (p *poller) fail(c *conn, errno syscall.Errno) {
 	p.release(c)
 	p.note(c, noteOver).err = errno
@@ -352,13 +362,14 @@ func (p *poller) release(c *conn) {
 	s.fd = -1
 }
 
-// expire gives up on what has been connecting for too long.
+// expire fails the connections that have been connecting for too long.
 func (p *poller) expire(now mono.Time) {
 	for p.first != nil && p.first.polled.deadline.Reached(now) {
 		p.fail(p.first, syscall.ETIMEDOUT)
 	}
 }
 
+// takeSlot gives a connection a slot, and returns its tag.
 func (p *poller) takeSlot(c *conn) (tag uint64) {
 	if n := len(p.free); n > 0 {
 		c.polled.slot = p.free[n-1]
@@ -372,6 +383,7 @@ func (p *poller) takeSlot(c *conn) (tag uint64) {
 	return uint64(s.generation)<<32 | uint64(c.polled.slot)
 }
 
+// lookup returns the connection of a tag; nil if it was closed.
 func (p *poller) lookup(tag uint64) *conn {
 	if i := uint32(tag); int(i) < len(p.slots) && p.slots[i].generation == uint32(tag>>32) {
 		return p.slots[i].conn
@@ -379,7 +391,8 @@ func (p *poller) lookup(tag uint64) *conn {
 	return nil
 }
 
-// enlist appends c to those that are connecting. All wait equally long, so that the list is in order.
+// enlist appends c to the connections that are connecting. All wait equally long, so that the list
+// is in the order of deadlines.
 func (p *poller) enlist(c *conn) {
 	c.polled.prev = p.last
 	if p.last != nil {
@@ -390,6 +403,7 @@ func (p *poller) enlist(c *conn) {
 	p.last = c
 }
 
+// delist removes c from the connections that are connecting.
 func (p *poller) delist(c *conn) {
 	s := &c.polled
 	if s.prev != nil {

@@ -9,9 +9,9 @@ import (
 // proxySignature begins a header of version 2.
 const proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
 
-// appendProxyHeader appends the PROXY protocol header that says that client has connected to production
-// (proxy-protocol.txt §2.1 and §2.2). Where one of them is IPv4 and the other IPv6, the first is written
-// as an IPv4-mapped IPv6 address. Unknown addresses make a header that says so.
+// appendProxyHeader appends the PROXY protocol header that says that client has connected to
+// production (proxy-protocol.txt §2.1 and §2.2). Where one of them is IPv4 and the other IPv6, the
+// first is written as an IPv4-mapped IPv6 address. Unknown addresses make a header that says so.
 func appendProxyHeader(b []byte, v Proxy, client, production netip.AddrPort) []byte {
 	src, dst := client.Addr().Unmap().WithZone(""), production.Addr().Unmap().WithZone("")
 	known := src.IsValid() && dst.IsValid()

@@ -13,8 +13,8 @@ import (
 	"tcpcopy/internal/core/session"
 )
 
-// readProxy reads a PROXY protocol header as a server would, written from proxy-protocol.txt alone, and
-// says what it found: the family and the two addresses.
+// readProxy reads a PROXY protocol header as a server would, written from proxy-protocol.txt
+// alone, and says what it found: the family and the two addresses.
 func readProxy(r *bufio.Reader) (string, error) {
 	first, err := r.Peek(12)
 	if err != nil {
@@ -66,7 +66,8 @@ func readProxy(r *bufio.Reader) (string, error) {
 	}
 	src, dst := net.ParseIP(f[2]), net.ParseIP(f[3])
 	bits := map[string]int{"TCP4": 32, "TCP6": 128}[f[1]]
-	if src == nil || dst == nil || strings.Contains(f[2], ":") != (bits == 128) || strings.Contains(f[3], ":") != (bits == 128) {
+	if src == nil || dst == nil || strings.Contains(f[2], ":") != (bits == 128) ||
+		strings.Contains(f[3], ":") != (bits == 128) {
 		return "", fmt.Errorf("line %q", line)
 	}
 	return fmt.Sprintf("%d %s %s %s %s", bits, src, dst, f[4], f[5]), nil
@@ -79,15 +80,21 @@ func TestProxyHeader(t *testing.T) {
 		v1, v2             string
 	}{
 		{"IPv4", "198.51.100.7:40000", "192.0.2.1:80", "32 198.51.100.7 192.0.2.1 40000 80", ""},
-		{"IPv6", "[2001:db8::7]:40000", "[2001:db8::1]:443", "128 2001:db8::7 2001:db8::1 40000 443", ""},
-		{"IPv6 with a zone", "[fe80::7%lo]:40000", "[fe80::1%lo]:443", "128 fe80::7 fe80::1 40000 443", ""},
-		{"both mapped", "[::ffff:198.51.100.7]:1", "[::ffff:192.0.2.1]:65535", "32 198.51.100.7 192.0.2.1 1 65535", ""},
-		{"one mapped", "[::ffff:198.51.100.7]:1", "192.0.2.1:2", "32 198.51.100.7 192.0.2.1 1 2", ""},
+		{"IPv6", "[2001:db8::7]:40000", "[2001:db8::1]:443",
+			"128 2001:db8::7 2001:db8::1 40000 443", ""},
+		{"IPv6 with a zone", "[fe80::7%lo]:40000", "[fe80::1%lo]:443",
+			"128 fe80::7 fe80::1 40000 443", ""},
+		{"both mapped", "[::ffff:198.51.100.7]:1", "[::ffff:192.0.2.1]:65535",
+			"32 198.51.100.7 192.0.2.1 1 65535", ""},
+		{"one mapped", "[::ffff:198.51.100.7]:1", "192.0.2.1:2", "32 198.51.100.7 192.0.2.1 1 2",
+			""},
 		// net.IP shows a mapped address as IPv4; the family tells.
 		{"mixed", "198.51.100.7:1", "[2001:db8::1]:2", "128 198.51.100.7 2001:db8::1 1 2", ""},
 		{"unknown", "", "192.0.2.1:2", "UNKNOWN", "LOCAL"},
-		{"longest", "[1111:2222:3333:4444:5555:6666:7777:8888]:65535", "[1111:2222:3333:4444:5555:6666:7777:8889]:65535",
-			"128 1111:2222:3333:4444:5555:6666:7777:8888 1111:2222:3333:4444:5555:6666:7777:8889 65535 65535", ""},
+		{"longest", "[1111:2222:3333:4444:5555:6666:7777:8888]:65535",
+			"[1111:2222:3333:4444:5555:6666:7777:8889]:65535",
+			"128 1111:2222:3333:4444:5555:6666:7777:8888 " +
+				"1111:2222:3333:4444:5555:6666:7777:8889 65535 65535", ""},
 	} {
 		if tc.v2 == "" {
 			tc.v2 = tc.v1
@@ -106,10 +113,11 @@ func TestProxyHeader(t *testing.T) {
 					b, _ := io.ReadAll(r)
 					body <- string(b)
 				})
-				c := play(t, Config{Proxy: v}).open(1, target, []byte("hello"), 0, func(spec *session.OpenSpec) {
-					spec.Client, _ = netip.ParseAddrPort(tc.client)
-					spec.Production, _ = netip.ParseAddrPort(tc.production)
-				})
+				c := play(t, Config{Proxy: v}).open(1, target, []byte("hello"), 0,
+					func(spec *session.OpenSpec) {
+						spec.Client, _ = netip.ParseAddrPort(tc.client)
+						spec.Production, _ = netip.ParseAddrPort(tc.production)
+					})
 				if got := <-header; got != want {
 					t.Errorf("header says %q, wanted %q", got, want)
 				}
@@ -119,7 +127,8 @@ func TestProxyHeader(t *testing.T) {
 					t.Errorf("after the header comes %q, wanted %q", got, "hello")
 				}
 				if ev := c.last(); ev.Kind != session.Finished || ev.N != 5 {
-					t.Errorf("ended with %+v, wanted finished with 5 bytes: the header does not count", ev)
+					t.Errorf("ended with %+v, wanted finished with 5 bytes: the header does not "+
+						"count", ev)
 				}
 			})
 		}

@@ -19,8 +19,10 @@ import (
 func TestFiveThousandConnections(t *testing.T) {
 	const sessions, size = 5000, 100
 	target := serve(t, "127.0.0.1", echo)
-	// Few ports are free while other tests' connections are in TIME-WAIT: several sources have more.
-	p := play(t, Config{Bind: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}})
+	// Few ports are free while other tests' connections are in TIME-WAIT: several sources have
+	// more.
+	p := play(t, Config{Bind: []netip.Addr{netip.MustParseAddr("127.0.0.1"),
+		netip.MustParseAddr("127.0.0.2")}})
 	before := runtime.NumGoroutine()
 	content := pattern(2 * size)
 	all := make([]*played, sessions)
@@ -66,7 +68,8 @@ func TestHeapOfAConnection(t *testing.T) {
 	before := heap()
 	streams := make([]session.Stream, sessions)
 	for i := range streams {
-		streams[i] = out.Open(now(), &session.OpenSpec{ID: session.ID(i), Target: target, Record: rec})
+		streams[i] = out.Open(now(), &session.OpenSpec{ID: session.ID(i), Target: target,
+			Record: rec})
 	}
 	for opened := 0; opened < sessions; {
 		for _, ev := range out.Step(now(), <-out.Events()) {
@@ -89,7 +92,8 @@ const serverVar = "TCPCOPY_SOCKET_TEST_SERVER"
 
 const requestSize, answerSize = 200, 500
 
-// answerRequests is that process: it answers each request of requestSize bytes, and ends with its input.
+// answerRequests is that process: it answers each request of requestSize bytes, and ends with its
+// input.
 func answerRequests() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -152,9 +156,9 @@ type endless [requestSize]byte
 
 func (e *endless) View(_ uint64, max int) []byte { return e[:min(max, len(e))] }
 
-// BenchmarkRoundTrip is a request and its answer: on one connection, on many that ask as soon as they
-// are answered, and at a rate like that of a lab run. cpu-µs/op is this process's own, system calls and
-// what the kernel does inside them included; the server is another process.
+// BenchmarkRoundTrip is a request and its answer: on one connection, on many that ask as soon as
+// they are answered, and at a rate like that of a lab run. cpu-µs/op is this process's own, system
+// calls and what the kernel does inside them included; the server is another process.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, bc := range []struct {
 		conns int
@@ -182,7 +186,8 @@ func roundTrips(b *testing.B, conns, rate int) {
 	}
 	clients := make([]client, conns)
 	for i := range clients {
-		clients[i].stream = out.Open(now(), &session.OpenSpec{ID: session.ID(i), Target: target, Record: new(endless)})
+		clients[i].stream = out.Open(now(),
+			&session.OpenSpec{ID: session.ID(i), Target: target, Record: new(endless)})
 	}
 	for opened := 0; opened < conns; {
 		for _, ev := range out.Step(now(), <-out.Events()) {
@@ -264,7 +269,8 @@ func BenchmarkOpenClose(b *testing.B) {
 	rec := new(endless)
 	for next, done := 0, 0; done < b.N; {
 		for ; next < b.N && len(streams) < together; next++ {
-			s := out.Open(now(), &session.OpenSpec{ID: session.ID(next), Target: target, Record: rec})
+			s := out.Open(now(), &session.OpenSpec{ID: session.ID(next), Target: target,
+				Record: rec})
 			s.Release(now(), requestSize)
 			streams[session.ID(next)] = s
 		}

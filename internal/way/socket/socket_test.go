@@ -27,7 +27,8 @@ func TestContentArrives(t *testing.T) {
 		{"IPv4 address in IPv6 clothes", "127.0.0.1", 1000, 0, []int{1000}, true},
 		{"segments", "127.0.0.1", 64 << 10, 1448, []int{64 << 10}, false},
 		{"more segments than one call takes", "127.0.0.1", 3000, 10, []int{3000}, false},
-		{"released in turns, not at segments' ends", "127.0.0.1", 20000, 1448, []int{1, 1447, 1448, 1449, 9999, 20000}, false},
+		{"released in turns, not at segments' ends", "127.0.0.1", 20000, 1448,
+			[]int{1, 1447, 1448, 1449, 9999, 20000}, false},
 		{"nothing at all", "127.0.0.1", 0, 0, nil, false},
 		{"large", "127.0.0.1", 8 << 20, 64 << 10, []int{8 << 20}, false},
 	} {
@@ -91,7 +92,8 @@ func TestHalfCloseOursFirst(t *testing.T) {
 	c.waitN(session.Taken, 100)
 	close(goOn)
 	c.last()
-	want := []session.EventKind{session.Opened, session.Taken, session.Received, session.Shut, session.Finished}
+	want := []session.EventKind{session.Opened, session.Taken, session.Received, session.Shut,
+		session.Finished}
 	if got := c.kinds(); !slices.Equal(got, want) {
 		t.Errorf("events %v, wanted %v", got, want)
 	}
@@ -118,7 +120,8 @@ func TestHalfCloseTheirsFirst(t *testing.T) {
 	if !bytes.Equal(<-got, content) {
 		t.Error("what was sent after the target's FIN did not arrive")
 	}
-	want := []session.EventKind{session.Opened, session.Received, session.Shut, session.Taken, session.Finished}
+	want := []session.EventKind{session.Opened, session.Received, session.Shut, session.Taken,
+		session.Finished}
 	if got := c.kinds(); !slices.Equal(got, want) {
 		t.Errorf("events %v, wanted %v", got, want)
 	}
@@ -130,7 +133,8 @@ func (c *played) untilBlocked() {
 	c.inTime("full buffer in the kernel", func() bool { return c.stream.(*conn).blocked })
 }
 
-// inTime waits until something holds that the player's goroutine can see and that no event tells of.
+// inTime waits until something holds that the player's goroutine can see and that no event tells
+// of.
 func (c *played) inTime(want string, holds func() bool) {
 	c.p.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -154,7 +158,8 @@ func TestSlowReader(t *testing.T) {
 	goOn := make(chan struct{})
 	got := make(chan []byte, 1)
 	target := serve(t, "127.0.0.1", func(c *net.TCPConn) {
-		_ = c.SetReadBuffer(256 << 10) // much smaller, and loopback is slow: its segments have 64 KB
+		// much smaller, and loopback is slow: its segments have 64 KB
+		_ = c.SetReadBuffer(256 << 10)
 		<-goOn
 		b, _ := io.ReadAll(c)
 		got <- b
@@ -209,7 +214,8 @@ func TestBindInTurn(t *testing.T) {
 		echo(c)
 	})
 	p := play(t, Config{Bind: []netip.Addr{
-		netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.3"),
+		netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("::1"), netip.MustParseAddr(
+			"127.0.0.3"),
 	}})
 	count := map[string]int{}
 	for id := range session.ID(4) {
@@ -217,7 +223,8 @@ func TestBindInTurn(t *testing.T) {
 		count[(<-seen).String()]++
 	}
 	if count["127.0.0.2"] != 2 || count["127.0.0.3"] != 2 {
-		t.Errorf("connections by source: %v, wanted two from each of 127.0.0.2 and 127.0.0.3", count)
+		t.Errorf("connections by source: %v, wanted two from each of 127.0.0.2 and 127.0.0.3",
+			count)
 	}
 }
 
@@ -241,8 +248,8 @@ func TestStaleEventsFindNobody(t *testing.T) {
 	}
 }
 
-// TestManyAtRandom opens, writes, closes and aborts in a seeded order, against targets that echo, close,
-// reset and do not read; the player checks the events.
+// TestManyAtRandom opens, writes, closes and aborts in a seeded order, against targets that echo,
+// close, reset and do not read; the player checks the events.
 func TestManyAtRandom(t *testing.T) {
 	const sessions = 400
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -261,7 +268,8 @@ func TestManyAtRandom(t *testing.T) {
 			_ = c.CloseWrite()
 			_, _ = io.Copy(io.Discard, c)
 		}),
-		serve(t, "127.0.0.1", func(*net.TCPConn) {}), // closes at once: a reset to what is written later
+		// closes at once: a reset to what is written later
+		serve(t, "127.0.0.1", func(*net.TCPConn) {}),
 		fullBacklog(t),
 	}
 	p := play(t, Config{ConnectTimeout: 200 * time.Millisecond})

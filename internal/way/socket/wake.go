@@ -6,10 +6,10 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// wakened looks at a connection to which something has happened, and leaves one note about it.
-func (p *poller) wakened(c *conn, ev *sys.EpollEvent) {
+// handle handles what has happened to a connection, and leaves one note about it.
+func (p *poller) handle(c *conn, ev *sys.EpollEvent) {
 	s := &c.polled
-	if s.unread { // its turn comes
+	if s.unread { // readAgain handles it
 		s.ready.Merge(ev)
 		return
 	}
@@ -21,7 +21,7 @@ func (p *poller) wakened(c *conn, ev *sys.EpollEvent) {
 		}
 		what = noteOpened
 	case stateOpen:
-	case stateLeaving:
+	case stateLingering:
 		if ev.HungUp() {
 			p.release(c)
 		}
@@ -33,7 +33,7 @@ func (p *poller) wakened(c *conn, ev *sys.EpollEvent) {
 		what |= noteWritable
 	}
 	var errno syscall.Errno
-	from := len(p.batch.told)
+	from := len(p.batch.found)
 	if !s.shut && (ev.Readable() || ev.PeerShut()) {
 		var drained bool
 		if errno, drained = p.read(c, ev); !drained {
@@ -58,8 +58,8 @@ func (p *poller) wakened(c *conn, ev *sys.EpollEvent) {
 	p.noteFrom(c, what, from)
 }
 
-// connected ends an attempt to connect. It says whether the connection has opened: if not, the shard
-// has been told, or the attempt goes on.
+// connected ends an attempt to connect, and reports whether the connection has opened. If it has
+// not, the shard gets a note, or the attempt goes on.
 func (p *poller) connected(c *conn, ev *sys.EpollEvent) bool {
 	s := &c.polled
 	switch {
@@ -75,14 +75,15 @@ func (p *poller) connected(c *conn, ev *sys.EpollEvent) bool {
 		// Accepted, and reset before we looked.
 		p.delist(c)
 		s.state = stateOpen
-		p.finish(c, noteOpened, errno, sys.TCPStatus{}, len(p.batch.told))
+		p.finish(c, noteOpened, errno, sys.TCPStatus{}, len(p.batch.found))
 		return false
 	case !ev.Writable():
 		return false
 	}
-	if local := sys.LocalAddr(s.fd); local.Port() == s.target.Port() && local.Addr().Unmap() == s.target.Addr().Unmap() {
-		// Nobody listens, and the kernel chose the target's own port to connect from: we are talking to
-		// ourselves (simultaneous open, RFC 9293 §3.5).
+	if local := sys.LocalAddr(s.fd); local.Port() == s.target.Port() &&
+		local.Addr().Unmap() == s.target.Addr().Unmap() {
+		// No server listens, and the kernel has chosen the target's port to connect from: the
+		// connection is one with itself (simultaneous open, RFC 9293 §3.5).
 		p.fail(c, syscall.ECONNREFUSED)
 		return false
 	}
@@ -94,8 +95,8 @@ func (p *poller) connected(c *conn, ev *sys.EpollEvent) bool {
 	return true
 }
 
-// sendHeader puts the PROXY protocol header in front of all that the shard will write. It fits the empty
-// buffer of a new connection.
+// sendHeader sends the PROXY protocol header, before the shard may write, and reports whether it
+// could. It fits the empty buffer of a new connection.
 func (p *poller) sendHeader(c *conn) bool {
 	s := &c.polled
 	var g sys.Gather
@@ -113,8 +114,8 @@ func (p *poller) sendHeader(c *conn) bool {
 	return true
 }
 
-// read reads what the target has answered, and counts it. It returns an error that the socket held, and
-// whether all was read: one that answers without end goes on after the others have had their turn.
+// read reads and counts what the target has answered. It returns the socket's error, and reports
+// whether everything was read: a target that answers without end is read further in readAgain.
 func (p *poller) read(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained bool) {
 	s := &c.polled
 	for range readsAtOnce {
@@ -128,12 +129,12 @@ func (p *poller) read(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained
 		}
 		if n == 0 {
 			s.shut = true
-			p.hearEnd(c)
+			p.feedEnd(c)
 			return 0, true
 		}
 		s.received += uint64(n)
-		// Less than asked for is all there was, and a later byte is a new event; but a read stops short
-		// at urgent data, and the end of the stream is a read of its own.
+		// Less than was asked for is all there was, and epoll reports later bytes. But a read also
+		// stops at urgent data, and the end of the stream takes a read of its own.
 		if n < most && !ev.Urgent() && !ev.PeerShut() {
 			drained = true
 			break
@@ -142,18 +143,19 @@ func (p *poller) read(c *conn, ev *sys.EpollEvent) (errno syscall.Errno, drained
 	return 0, drained
 }
 
-// readAgain goes on with those that had more to read than their turn allowed.
+// readAgain reads further from the connections that had more to read than readsAtOnce allowed.
 func (p *poller) readAgain() {
 	p.unread, p.again = p.again[:0], p.unread
 	for _, tag := range p.again {
 		if c := p.lookup(tag); c != nil {
 			c.polled.unread = false
-			p.wakened(c, &c.polled.ready)
+			p.handle(c, &c.polled.ready)
 		}
 	}
 }
 
-// finish tells the shard that a connection is over; it still has to ask for the descriptor to be closed.
+// finish leaves a note that a connection is over. The shard has to ask for its descriptor to be
+// closed.
 func (p *poller) finish(c *conn, what uint8, errno syscall.Errno, status sys.TCPStatus, from int) {
 	s := &c.polled
 	s.state = stateOver
@@ -162,7 +164,8 @@ func (p *poller) finish(c *conn, what uint8, errno syscall.Errno, status sys.TCP
 	n.acked = s.acked(status)
 }
 
-// acked is how many bytes of the record the target has acknowledged, and perhaps one for our FIN.
+// acked returns how many bytes of the record the target has acknowledged, perhaps with one for our
+// FIN.
 func (s *polled) acked(status sys.TCPStatus) uint64 {
 	before := 1 + uint64(s.headerLen) // the SYN and the header
 	return max(status.Acked, before) - before

@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -24,14 +25,14 @@ func TestAnswersAreAskedFor(t *testing.T) {
 	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, true)
 	o := h.Output(0)
 	s := o.Open(0, listening(1)).(session.AnswerReader)
-	s.ReadAnswers(proto.HTTP1)
+	s.ReadAnswers(http1.Kind)
 	s.Expect(0, 1)
 	s.(session.Stream).Release(0, 100)
 	o.Flush()
 	const id = 1 << shardBits
 	want := []wire.Op{
 		{Kind: wire.OpListen, ID: id, Client: client, Target: target},
-		{Kind: wire.OpRead, ID: id, Proto: proto.HTTP1},
+		{Kind: wire.OpRead, ID: id, Proto: http1.Kind},
 		{Kind: wire.OpExpect, ID: id, Hint: 1},
 		{Kind: wire.OpData, ID: id, Data: make([]byte, 100)},
 	}
@@ -61,7 +62,8 @@ func TestAnswersComeBack(t *testing.T) {
 	got := o.Step(now, <-o.Events())
 	want := []session.Event{
 		{ID: 1, Kind: session.AnswerBytes, Bytes: []byte("one "), First: now, At: now},
-		{ID: 1, Kind: session.AnswerBytes, Bytes: bytes.Repeat([]byte("x"), 1000), First: now, At: now},
+		{ID: 1, Kind: session.AnswerBytes, Bytes: bytes.Repeat([]byte("x"), 1000), First: now,
+			At: now},
 		{ID: 1, Kind: session.AnswerEnd, Answer: answer, First: now.Add(-time.Second), At: now},
 		{ID: 1, Kind: session.AnswersLost, First: now, At: now},
 	}
@@ -77,13 +79,14 @@ func TestAnswersNobodyReads(t *testing.T) {
 	h.Connected(c, End{Host: target.Addr()}, true)
 	o := h.Output(0)
 	s := o.Open(0, listening(1)).(session.AnswerReader)
-	s.ReadAnswers(proto.HTTP1)
+	s.ReadAnswers(http1.Kind)
 	s.Expect(0, 1)
 	o.Flush()
 	if len(c.ops) != 1 || c.ops[0].Kind != wire.OpOpen {
 		t.Errorf("operations %+v, want an open alone", c.ops)
 	}
-	if got := o.Step(0, nil); len(got) != 1 || got[0].Kind != session.AnswersLost || got[0].ID != 1 {
+	if got := o.Step(0, nil); len(got) != 1 || got[0].Kind != session.AnswersLost ||
+		got[0].ID != 1 {
 		t.Errorf("events %+v, want that the answers are lost", got)
 	}
 	quiet := o.Open(0, listening(2)).(session.AnswerReader)

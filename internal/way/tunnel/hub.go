@@ -1,13 +1,14 @@
-// Package tunnel carries copies as operations over the copier's connections to an intercept that stands
-// on the target and opens the connections there, from the clients' own addresses.
+// Package tunnel carries copies as operations over the copier's links to an intercept that runs on
+// the target and opens the connections there, from the clients' own addresses.
 //
-// A Hub is all of a copier's connections to its intercepts; an Output is one shard's streams. The shard's
-// goroutine calls the Output; the links' goroutines call the Hub, which sorts events by shard and queues
-// them. Nothing is sent that the intercept has not given credit for (wire.Window), and nothing is kept
-// here: the bytes stay in the session's record until the intercept has handed them to the target's host.
+// A Hub is all of a copier's connections to its intercepts; an Output is one shard's streams; a
+// Way joins them to the links. The shard's goroutine calls the Output. The links' goroutines call
+// the Hub, which sorts events by shard and queues them. No data is sent without credit from the
+// intercept (wire.Window), and none is kept here: it stays in the session's record until the
+// intercept has written it to its socket.
 //
-// It knows nothing of sockets, keys or reconnecting (package link does that) and decides nothing about
-// what is sent when (package session does). The engine makes the Hub and joins the two.
+// The package knows nothing of sockets, keys or reconnecting (package link does), and does not
+// decide what is sent when (core/session does). Package ontarget is the other end.
 package tunnel
 
 import (
@@ -19,42 +20,45 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/address"
 	"tcpcopy/internal/way/link/wire"
 )
 
 // Conn is a connection to an intercept; *link.Conn is one.
 type Conn interface {
 	comparable
-	// Put queues a frame, which is copied, and says whether there was room.
+	// Put queues a copy of a frame, and reports whether there was room.
 	Put(frame []byte) bool
 }
 
-// shardBits are the low bits of a stream's number on the wire: which shard's it is.
+// shardBits is how many low bits of a stream's number on the wire name its shard.
 const (
 	shardBits = 6
-	maxShards = 1 << shardBits
+	maxShards = 1 << shardBits // way.MaxShards
 )
 
-// batchesQueued is how many batches wait for a shard; then the link's reader does, and so, in the end, the
-// intercept.
+// batchesQueued is how many batches wait for a shard. Beyond that the link's reader waits, and so,
+// in the end, does the intercept.
 const batchesQueued = 16
 
-// Batch is what the intercepts have told, for Output.Step alone.
+// Batch is what one connection has reported to one shard, for Output.Step alone.
 type Batch[C Conn] struct {
 	events []session.Event // ID: the stream's number
-	bytes  []byte          // what their Bytes are views of
-	conn   C               // whose events they are, or which is lost or has room
+	bytes  []byte          // the Bytes of the events
+	conn   C               // the connection
 	lost   bool            // the connection has ended
 	room   bool            // the connection takes frames again
 }
 
-// Hub is a copier's connections to intercepts, and its shards' streams over them.
+// Hub is a copier's connections to its intercepts, and the shards' streams over them.
 type Hub[C Conn] struct {
 	now     func() mono.Time
 	outputs []*Output[C]
 	quit    chan struct{}
 	once    sync.Once
-	up      atomic.Pointer[[]end[C]]
+	up      atomic.Pointer[[]peer[C]]
 	mu      sync.Mutex // guards changes of up
 	spare   sync.Pool
 }
@@ -65,8 +69,8 @@ type End struct {
 	ReadsAnswers bool // the intercept reads what targets answer
 }
 
-// end is a connection and what it leads to.
-type end[C Conn] struct {
+// peer is a connection and what it leads to.
+type peer[C Conn] struct {
 	conn C
 	End
 }
@@ -74,31 +78,31 @@ type end[C Conn] struct {
 // NewHub returns a Hub for a number of shards, at most 64.
 func NewHub[C Conn](shards int, now func() mono.Time) *Hub[C] {
 	h := &Hub[C]{now: now, quit: make(chan struct{})}
-	h.up.Store(&[]end[C]{})
+	h.up.Store(&[]peer[C]{})
 	h.spare.New = func() any { return new(Batch[C]) }
 	for i := range min(shards, maxShards) {
-		h.outputs = append(h.outputs, &Output[C]{hub: h, index: i, batches: make(chan *Batch[C], batchesQueued),
-			streams: make(map[uint64]*stream[C]), frames: make(map[C]*frame[C])})
+		h.outputs = append(h.outputs, &Output[C]{
+			hub: h, index: i, batches: make(chan *Batch[C], batchesQueued), filled: way.NewWaker(),
+			streams: make(map[uint64]*stream[C]), frames: make(map[C]*frame[C]),
+			used: make(map[shard.Tuple]*stream[C]), sources: address.Chooser{Count: 1},
+		})
 	}
 	return h
 }
 
-// Output is a shard's.
+// Output returns a shard's Output.
 func (h *Hub[C]) Output(shard int) *Output[C] { return h.outputs[shard] }
 
-// Up says whether there is a connection.
-func (h *Hub[C]) Up() bool { return len(*h.up.Load()) > 0 }
-
-// Close lets go of whoever waits for a shard.
+// Close releases the goroutines that wait for a shard.
 func (h *Hub[C]) Close() { h.once.Do(func() { close(h.quit) }) }
 
-// Connected enters a connection to an intercept, or takes one out that is lost: its streams fail.
+// Connected adds a connection to an intercept, or, if it is not up, removes one: its streams fail.
 func (h *Hub[C]) Connected(c C, to End, up bool) {
 	h.mu.Lock()
 	list := slices.Clone(*h.up.Load())
 	if up {
-		list = append(list, end[C]{c, to})
-	} else if i := slices.IndexFunc(list, func(e end[C]) bool { return e.conn == c }); i >= 0 {
+		list = append(list, peer[C]{c, to})
+	} else if i := slices.IndexFunc(list, func(e peer[C]) bool { return e.conn == c }); i >= 0 {
 		list = slices.Delete(list, i, i+1)
 	}
 	h.up.Store(&list)
@@ -113,7 +117,7 @@ func (h *Hub[C]) Connected(c C, to End, up bool) {
 	}
 }
 
-// Room says that a connection takes frames again.
+// Room takes in that a connection takes frames again.
 func (h *Hub[C]) Room(c C) {
 	for _, o := range h.outputs {
 		b := h.batch(c)
@@ -122,10 +126,12 @@ func (h *Hub[C]) Room(c C) {
 	}
 }
 
-// Events takes the body of a message of events. An error says that it breaks the protocol.
+// Events takes in the body of a message of events. It returns an error if the body breaks the
+// protocol.
 func (h *Hub[C]) Events(c C, body []byte) error {
 	if len(body) > wire.MaxEvents {
-		return fmt.Errorf("%w: %d bytes of events, want at most %d", wire.ErrTooLong, len(body), wire.MaxEvents)
+		return fmt.Errorf("%w: %d bytes of events, want at most %d", wire.ErrTooLong, len(body),
+			wire.MaxEvents)
 	}
 	now := h.now()
 	var sorted [maxShards]*Batch[C]
@@ -144,8 +150,10 @@ func (h *Hub[C]) Events(c C, body []byte) error {
 			b = h.batch(c)
 			sorted[shard] = b
 		}
-		b.events = append(b.events, session.Event{ID: session.ID(ev.ID >> shardBits), Kind: kinds[ev.Kind],
-			N: ev.N, Reason: ev.Reason, Answer: ev.Answer, First: now.Add(-ev.Age), Bytes: b.keep(ev.Data), At: now})
+		b.events = append(b.events, session.Event{ID: session.ID(ev.ID >> shardBits),
+			Kind: kinds[ev.Kind],
+			N:    ev.N, Reason: ev.Reason, Answer: ev.Answer, First: now.Add(-ev.Age),
+			Bytes: b.keep(ev.Data), At: now})
 	}
 	for i, b := range sorted[:len(h.outputs)] {
 		if b != nil {
@@ -156,19 +164,22 @@ func (h *Hub[C]) Events(c C, body []byte) error {
 }
 
 var kinds = [...]session.EventKind{
-	wire.EventOpened: session.Opened, wire.EventTaken: session.Taken, wire.EventReceived: session.Received,
-	wire.EventShut: session.Shut, wire.EventFinished: session.Finished, wire.EventReset: session.ResetByPeer,
-	wire.EventFailed: session.Failed, wire.EventAnswer: session.AnswerEnd, wire.EventBytes: session.AnswerBytes,
-	wire.EventLost: session.AnswersLost,
+	wire.EventOpened: session.Opened, wire.EventTaken: session.Taken,
+	wire.EventReceived: session.Received,
+	wire.EventShut:     session.Shut, wire.EventFinished: session.Finished,
+	wire.EventReset:  session.ResetByPeer,
+	wire.EventFailed: session.Failed, wire.EventAnswer: session.AnswerEnd,
+	wire.EventBytes: session.AnswerBytes,
+	wire.EventLost:  session.AnswersLost,
 }
 
-// keep copies bytes of a message to where the batch has its own.
+// keep copies bytes of a message into the batch.
 func (b *Batch[C]) keep(p []byte) []byte {
 	if len(p) == 0 {
 		return nil
 	}
 	at := len(b.bytes)
-	b.bytes = append(b.bytes, p...) // views of what it was before stay as they are
+	b.bytes = append(b.bytes, p...) // earlier views keep the old array if it grows
 	return b.bytes[at:len(b.bytes):len(b.bytes)]
 }
 
@@ -181,6 +192,7 @@ func (h *Hub[C]) batch(c C) *Batch[C] {
 func (h *Hub[C]) queue(o *Output[C], b *Batch[C]) {
 	select {
 	case o.batches <- b:
+		o.filled.Wake()
 	case <-h.quit:
 	}
 }

@@ -6,39 +6,46 @@ import (
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/address"
 	"tcpcopy/internal/way/link/wire"
 )
 
 const (
-	// fillTo is how large a frame grows before the next one begins.
+	// fillTo is the size, in bytes, from which on a frame is sent.
 	fillTo = 128 << 10
-	// turn is how many bytes one stream puts into a frame before the others have theirs.
-	turn = 32 << 10
+	// share is how many bytes a stream puts into a frame before the others have their share.
+	share = 32 << 10
 )
 
-// Output is one shard's streams. Its methods, and those of the streams, are for the shard's goroutine.
+// Output is one shard's streams. Its methods, and those of the streams, are for the shard's
+// goroutine.
 type Output[C Conn] struct {
 	hub     *Hub[C]
 	index   int
+	sources address.Chooser
 	batches chan *Batch[C]
+	filled  way.Waker             // has a token when batches has been filled
 	streams map[uint64]*stream[C] // by number
-	last    uint64                // the number given last
-	frames  map[C]*frame[C]       // what goes out next, by connection
-	ready   []*stream[C]          // have something to say
-	later   []*stream[C]
-	failed  []session.Event // that are still to be told
+	used    map[shard.Tuple]*stream[C]
+	last    uint64          // the number given last
+	frames  map[C]*frame[C] // what goes out next, by connection
+	ready   []*stream[C]    // have something to send
+	spare   []*stream[C]    // room for the next ready
+	failed  []session.Event // that Step returns next
 	events  []session.Event
 	spent   *Batch[C] // that the events point into
-	spin    int       // which connection the next stream takes
+	turn    int       // which connection the next stream takes
 }
 
 // frame is a message of operations that is being filled.
 type frame[C Conn] struct {
 	b       []byte
-	backlog [][]byte // whole frames that were filled while there was no room, the oldest first
-	full    bool     // the connection has no room: wait for word of it
-	waiting []*stream[C]
+	backlog [][]byte     // whole frames that were filled while there was no room, the oldest first
+	full    bool         // the connection has no room; Batch.room ends that
+	waiting []*stream[C] // for that
 }
 
 // stream is one copy.
@@ -47,32 +54,40 @@ type stream[C Conn] struct {
 	conn     C
 	record   session.Record
 	id       session.ID
-	number   uint64 // on the wire, above the shard's: a session may open one stream after the other
+	tuple    shard.Tuple // at the target
+	client   shard.Tuple // the client's connection to production
+	number   uint64      // on the wire, with the shard's bits: one session may open several streams
 	released uint64
-	sent     uint64 // is on its way to the intercept, or there
-	taken    uint64 // the target's host has it
-	closing  bool
-	finished bool // and the intercept was told
-	queued   bool // in out.ready
-	listens  bool // the intercept reads the target's answers, if it is asked to
+	sent     uint64 // bytes that are on their way to the intercept, or there
+	taken    uint64 // bytes that the intercept has written to its socket
+	closing  bool   // CloseWrite was called
+	finished bool   // the intercept was told of it
+	queued   bool   // in out.ready, or in a frame's waiting
+	listens  bool   // the intercept can read the target's answers
 	gone     bool
 }
 
+// wireID returns the stream's number on the wire.
 func (s *stream[C]) wireID() uint64 { return s.number<<shardBits | uint64(s.out.index) }
 
-// Open implements session.Opener.
+// Open begins a copy at spec.Target and returns its stream. One that cannot begin fails in the next
+// Step.
 func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	s := &stream[C]{out: o, id: spec.ID, record: spec.Record}
 	up := *o.hub.up.Load()
-	if len(up) == 0 {
+	from, why := o.sources.Choose(spec, o.owner)
+	if why == ledger.None && len(up) == 0 {
+		why = ledger.LinkDown
+	}
+	if why != ledger.None {
 		s.gone = true
-		o.failed = append(o.failed, session.Event{ID: s.id, Kind: session.Failed, Reason: ledger.LinkDown, At: now})
+		o.failed = append(o.failed, session.Event{ID: s.id, Kind: session.Failed, Reason: why,
+			At: now})
 		return s
 	}
-	from := spec.Source
-	if !from.IsValid() {
-		from = spec.Client
-	}
+	s.tuple = shard.TupleOf(from, spec.Target)
+	s.client = shard.TupleOf(spec.Client, spec.Production)
+	o.used[s.tuple] = s
 	to := o.choose(up, spec.Target.Addr())
 	s.conn, s.listens = to.conn, to.ReadsAnswers
 	o.last++
@@ -86,19 +101,27 @@ func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	return s
 }
 
-// choose takes the connections in turn: those to the target's own host, where there are such.
-func (o *Output[C]) choose(up []end[C], target netip.Addr) *end[C] {
+// owner implements address.Owner.
+func (o *Output[C]) owner(tuple shard.Tuple) (connection shard.Tuple, used bool) {
+	if s := o.used[tuple]; s != nil {
+		return s.client, true
+	}
+	return shard.Tuple{}, false
+}
+
+// choose returns the connections in turn: those to the target's own host, if there are any.
+func (o *Output[C]) choose(up []peer[C], target netip.Addr) *peer[C] {
 	own := 0
 	for i := range up {
 		if up[i].Host == target {
 			own++
 		}
 	}
-	o.spin++
+	o.turn++
 	if own == 0 {
-		return &up[o.spin%len(up)]
+		return &up[o.turn%len(up)]
 	}
-	n := o.spin % own
+	n := o.turn % own
 	for i := range up {
 		if up[i].Host == target {
 			if n == 0 {
@@ -114,23 +137,23 @@ func (o *Output[C]) choose(up []end[C], target netip.Addr) *end[C] {
 func (s *stream[C]) Release(_ mono.Time, end uint64) {
 	if end > s.released {
 		s.released = end
-		s.out.say(s)
+		s.out.enqueue(s)
 	}
 }
 
 // CloseWrite implements session.Stream.
 func (s *stream[C]) CloseWrite(mono.Time) {
 	s.closing = true
-	s.out.say(s)
+	s.out.enqueue(s)
 }
 
-// Abort implements session.Stream. What the intercept has still goes out before the reset.
+// Abort implements session.Stream. The intercept delivers what it has before the reset.
 func (s *stream[C]) Abort(mono.Time) {
 	if s.gone {
 		return
 	}
 	s.out.append(s.conn, &wire.Op{Kind: wire.OpAbort, ID: s.wireID()})
-	s.out.forget(s)
+	s.out.remove(s)
 }
 
 // ReadAnswers implements session.AnswerReader.
@@ -139,31 +162,39 @@ func (s *stream[C]) ReadAnswers(kind proto.Kind) {
 	case s.gone:
 	case s.listens:
 		s.out.append(s.conn, &wire.Op{Kind: wire.OpRead, ID: s.wireID(), Proto: kind})
-	case kind != proto.None: // an intercept of an earlier version
-		s.out.failed = append(s.out.failed, session.Event{ID: s.id, Kind: session.AnswersLost, At: s.out.hub.now()})
+	case kind != proto.None: // the intercept is of a version that does not read
+		s.out.failed = append(s.out.failed,
+			session.Event{ID: s.id, Kind: session.AnswersLost, At: s.out.hub.now()})
 	}
 }
 
-// Expect implements session.AnswerReader. The request's last bytes are in the same message, or a later one.
+// Expect implements session.AnswerReader. The request's last bytes are in the same message, or in a
+// later one.
 func (s *stream[C]) Expect(request uint64, h proto.Hint) {
 	if s.listens && !s.gone {
-		s.out.append(s.conn, &wire.Op{Kind: wire.OpExpect, ID: s.wireID(), Request: request, Hint: h})
+		s.out.append(s.conn, &wire.Op{Kind: wire.OpExpect, ID: s.wireID(), Request: request,
+			Hint: h})
 	}
 }
 
-func (o *Output[C]) forget(s *stream[C]) {
+// remove removes a stream that is over.
+func (o *Output[C]) remove(s *stream[C]) {
 	s.gone, s.record = true, nil
 	delete(o.streams, s.number)
+	if o.used[s.tuple] == s {
+		delete(o.used, s.tuple)
+	}
 }
 
-// say has the stream looked at by the next Flush.
-func (o *Output[C]) say(s *stream[C]) {
+// enqueue has the next Flush send what the stream has to send.
+func (o *Output[C]) enqueue(s *stream[C]) {
 	if !s.queued && !s.gone {
 		s.queued = true
 		o.ready = append(o.ready, s)
 	}
 }
 
+// frame returns the frame that is being filled for a connection.
 func (o *Output[C]) frame(c C) *frame[C] {
 	f := o.frames[c]
 	if f == nil {
@@ -176,8 +207,8 @@ func (o *Output[C]) frame(c C) *frame[C] {
 	return f
 }
 
-// append adds an operation without data, even where the connection has no room: they are small, and only
-// as many as the shard has sessions.
+// append adds an operation without data, even where the connection has no room: such operations are
+// small, and there are only as many as the shard has sessions.
 func (o *Output[C]) append(c C, op *wire.Op) {
 	f := o.frame(c)
 	f.b = wire.AppendOp(f.b, op)
@@ -191,7 +222,7 @@ func (o *Output[C]) append(c C, op *wire.Op) {
 	}
 }
 
-// put hands a frame to its connection.
+// put hands a frame, and those before it, to their connection.
 func (o *Output[C]) put(c C, f *frame[C]) {
 	for len(f.backlog) > 0 {
 		if !c.Put(f.backlog[0]) {
@@ -211,11 +242,11 @@ func (o *Output[C]) put(c C, f *frame[C]) {
 	f.b = f.b[:0]
 }
 
-// Flush sends what the last steps want sent, as far as there is credit and room.
+// Flush sends what streams have to send, as far as there are credit and room.
 func (o *Output[C]) Flush() {
 	for len(o.ready) > 0 {
 		list := o.ready
-		o.ready, o.later = o.later[:0], nil
+		o.ready, o.spare = o.spare[:0], nil
 		for i, s := range list {
 			list[i] = nil
 			s.queued = false
@@ -223,7 +254,7 @@ func (o *Output[C]) Flush() {
 				o.fill(s)
 			}
 		}
-		o.later = list[:0]
+		o.spare = list[:0]
 	}
 	for c, f := range o.frames {
 		if !f.full {
@@ -232,7 +263,7 @@ func (o *Output[C]) Flush() {
 	}
 }
 
-// fill puts a turn of the stream's bytes into its connection's frame.
+// fill puts a share of the stream's bytes into its connection's frame.
 func (o *Output[C]) fill(s *stream[C]) {
 	f := o.frame(s.conn)
 	if f.full {
@@ -240,7 +271,7 @@ func (o *Output[C]) fill(s *stream[C]) {
 		f.waiting = append(f.waiting, s)
 		return
 	}
-	end := min(s.released, s.taken+wire.Window, s.sent+turn)
+	end := min(s.released, s.taken+wire.Window, s.sent+share)
 	for s.sent < end {
 		view := s.record.View(s.sent, int(min(end-s.sent, wire.MaxData)))
 		if len(view) == 0 {
@@ -251,7 +282,7 @@ func (o *Output[C]) fill(s *stream[C]) {
 	}
 	switch {
 	case s.sent == end && end < min(s.released, s.taken+wire.Window):
-		o.say(s) // another turn
+		o.enqueue(s) // another share
 	case s.closing && !s.finished && s.sent == s.released:
 		s.finished = true
 		f.b = wire.AppendOp(f.b, &wire.Op{Kind: wire.OpCloseWrite, ID: s.wireID()})
@@ -261,13 +292,14 @@ func (o *Output[C]) fill(s *stream[C]) {
 	}
 }
 
-// Events is where batches come, each of which must be given to Step, in order.
+// Events returns the channel of batches, each of which must be given to Step, in order.
 func (o *Output[C]) Events() <-chan *Batch[C] { return o.batches }
 
-// Pending says that Step has events even without a batch.
+// Pending reports whether Step has events without a batch.
 func (o *Output[C]) Pending() bool { return len(o.failed) > 0 }
 
-// Step takes a batch, or nil, and returns what the sessions must know, valid until the next Step.
+// Step takes in a batch, or nil, and returns the events for the sessions, valid until the next
+// Step.
 func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 	if o.spent != nil {
 		o.hub.spare.Put(o.spent)
@@ -279,7 +311,7 @@ func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 		return o.events
 	}
 	for i := range b.events {
-		o.heed(now, b.conn, &b.events[i])
+		o.event(now, b.conn, &b.events[i])
 	}
 	if b.room {
 		if f := o.frames[b.conn]; f != nil {
@@ -293,8 +325,10 @@ func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 		delete(o.frames, b.conn)
 		for _, s := range o.streams {
 			if s.conn == b.conn {
-				o.events = append(o.events, session.Event{ID: s.id, Kind: session.Failed, Reason: ledger.LinkDown, N: s.taken, At: now})
-				o.forget(s)
+				o.events = append(o.events,
+					session.Event{ID: s.id, Kind: session.Failed, Reason: ledger.LinkDown,
+						N: s.taken, At: now})
+				o.remove(s)
 			}
 		}
 	}
@@ -302,8 +336,8 @@ func (o *Output[C]) Step(now mono.Time, b *Batch[C]) []session.Event {
 	return o.events
 }
 
-// heed takes an event of c, whose ID is the stream's number.
-func (o *Output[C]) heed(now mono.Time, c C, ev *session.Event) {
+// event takes in an event of connection c, whose ID is the stream's number, and passes it on.
+func (o *Output[C]) event(now mono.Time, c C, ev *session.Event) {
 	s := o.streams[uint64(ev.ID)]
 	if s == nil || s.conn != c {
 		return
@@ -313,17 +347,17 @@ func (o *Output[C]) heed(now mono.Time, c C, ev *session.Event) {
 	switch ev.Kind {
 	case session.Taken:
 		if ev.N <= s.taken || ev.N > s.sent {
-			return // no intercept says so
+			return // no sound intercept reports that
 		}
 		s.taken = ev.N
 		if s.sent < s.released {
-			o.say(s) // there is credit again
+			o.enqueue(s) // there is credit again
 		}
 	case session.Finished:
-		o.forget(s)
+		o.remove(s)
 	case session.ResetByPeer, session.Failed:
 		ev.N = min(ev.N, s.sent)
-		o.forget(s)
+		o.remove(s)
 	}
 	o.events = append(o.events, *ev)
 }

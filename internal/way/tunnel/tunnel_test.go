@@ -8,6 +8,8 @@ import (
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -89,10 +91,12 @@ func TestCreditOfOneHoldsUpNoOther(t *testing.T) {
 	if last := c.ops[len(c.ops)-1]; last.Kind != wire.OpCloseWrite {
 		t.Errorf("last operation %v, want close-write", last.Kind)
 	}
-	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: 1 << shardBits, N: 1000})); err != nil {
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: 1 << shardBits,
+		N: 1000})); err != nil {
 		t.Fatal(err)
 	}
-	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].Kind != session.Taken || ev[0].N != 1000 || ev[0].ID != 1 {
+	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].Kind != session.Taken ||
+		ev[0].N != 1000 || ev[0].ID != 1 {
 		t.Errorf("events %+v", ev)
 	}
 	o.Flush()
@@ -134,7 +138,8 @@ func TestNoRoom(t *testing.T) {
 		}
 	}
 	if len(opened) != n || aborted != n/2 || data != 10*n/2 {
-		t.Errorf("%d opened, %d aborted, %d bytes; want %d, %d, %d", len(opened), aborted, data, n, n/2, 10*n/2)
+		t.Errorf("%d opened, %d aborted, %d bytes; want %d, %d, %d", len(opened), aborted, data, n,
+			n/2, 10*n/2)
 	}
 }
 
@@ -155,7 +160,8 @@ func TestLostConnection(t *testing.T) {
 		t.Error("the connection to another host was taken")
 	}
 	h.Connected(c, End{Host: target.Addr(), ReadsAnswers: true}, false)
-	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 || ev[0].Kind != session.Failed || ev[0].Reason != ledger.LinkDown {
+	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 ||
+		ev[0].Kind != session.Failed || ev[0].Reason != ledger.LinkDown {
 		t.Errorf("after the loss: %+v", ev)
 	}
 	s.Release(0, 200) // a stream that has failed does nothing
@@ -194,8 +200,8 @@ func TestEventsOfAnybody(t *testing.T) {
 	}
 }
 
-// TestOpenedAgain: what comes of a stream that was aborted is not taken for the next one of the same
-// session.
+// TestOpenedAgain: what comes of a stream that was aborted is not taken for the next one of the
+// same session.
 func TestOpenedAgain(t *testing.T) {
 	h := NewHub[*fakeConn](1, clock)
 	c := &fakeConn{room: 1 << 30}
@@ -209,13 +215,15 @@ func TestOpenedAgain(t *testing.T) {
 	if first == second {
 		t.Errorf("two streams have the number %d on the wire", first)
 	}
-	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventReset, ID: first, N: 5})); err != nil {
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventReset, ID: first,
+		N: 5})); err != nil {
 		t.Fatal(err)
 	}
 	if ev := o.Step(0, <-o.Events()); len(ev) != 0 {
 		t.Errorf("events of the first: %+v", ev)
 	}
-	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: second, N: 100})); err != nil {
+	if err := h.Events(c, events(wire.StreamEvent{Kind: wire.EventTaken, ID: second,
+		N: 100})); err != nil {
 		t.Fatal(err)
 	}
 	if ev := o.Step(0, <-o.Events()); len(ev) != 1 || ev[0].ID != 1 || ev[0].N != 100 {
@@ -232,7 +240,8 @@ func TestEventsOfAnotherConnection(t *testing.T) {
 	o := h.Output(0)
 	o.Open(0, spec(1))
 	o.Flush()
-	if err := h.Events(other, events(wire.StreamEvent{Kind: wire.EventReset, ID: c.ops[0].ID})); err != nil {
+	if err := h.Events(other, events(wire.StreamEvent{Kind: wire.EventReset,
+		ID: c.ops[0].ID})); err != nil {
 		t.Fatal(err)
 	}
 	if ev := o.Step(0, <-o.Events()); len(ev) != 0 {
@@ -271,5 +280,69 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	if n := len(h.Output(0).Events()); n != 0 {
 		t.Errorf("%d batches are queued", n)
+	}
+}
+
+// TestEndDelivers: the shard is woken for what an intercept has sent, and takes one batch in each
+// step.
+func TestEndDelivers(t *testing.T) {
+	w := &Way{host: &way.Host{Now: clock}, settings: &way.Settings{}}
+	e, err := w.Attach(0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := new(link.Conn)
+	w.hub.Room(c)
+	w.hub.Room(c)
+	for left := 1; left >= 0; left-- {
+		select {
+		case <-e.Wake():
+		default:
+			t.Fatalf("not woken, with %d batches to come", left+1)
+		}
+		e.Deliver(0, false)
+		if n := len(w.hub.Output(0).batches); n != left {
+			t.Errorf("%d batches are left, wanted %d", n, left)
+		}
+	}
+	select {
+	case <-e.Wake():
+		t.Error("woken for nothing")
+	default:
+	}
+}
+
+// TestSources: copies come from tuples of their own, which are free again when they end.
+func TestSources(t *testing.T) {
+	h := NewHub[*fakeConn](1, clock)
+	h.Connected(&fakeConn{room: 1 << 30}, End{}, true)
+	o := h.Output(0)
+	at := func(index int) *session.OpenSpec {
+		s := spec(session.ID(index + 1))
+		s.Index = index
+		return s
+	}
+	first := o.Open(0, at(0)).(*stream[*fakeConn])
+	second := o.Open(0, at(1)).(*stream[*fakeConn])
+	if first.tuple.Client() != client || second.tuple.Client() == client || len(o.used) != 2 {
+		t.Errorf("from %v and %v", first.tuple.Client(), second.tuple.Client())
+	}
+	again := o.Open(0, at(0)).(*stream[*fakeConn]) // the client's next connection
+	first.Abort(0)
+	if again.tuple != first.tuple || len(o.used) != 2 {
+		t.Errorf("the next connection comes from %v; %d in use", again.tuple.Client(), len(o.used))
+	}
+	again.Abort(0)
+	second.Abort(0)
+	if len(o.used) != 0 {
+		t.Errorf("%d tuples are in use at the end", len(o.used))
+	}
+	o.sources.OtherFamily = ledger.BadClientAddress
+	six := at(0)
+	six.Client = netip.MustParseAddrPort("[2001:db8::1]:40000")
+	o.Open(0, six)
+	ev := o.Step(0, nil)
+	if len(ev) != 1 || ev[0].Kind != session.Failed || ev[0].Reason != ledger.BadClientAddress {
+		t.Errorf("a client of another IP version: %+v", ev)
 	}
 }

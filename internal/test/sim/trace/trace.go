@@ -1,4 +1,5 @@
-// Package trace keeps the packets of a test and writes them as a pcap file when it fails. Tests only.
+// Package trace keeps the packets of a test and writes them as a pcap file when it fails. Tests
+// only.
 package trace
 
 import (
@@ -35,8 +36,8 @@ func (tr *Trace) Add(at mono.Time, s *packet.Segment) {
 	tr.packets = append(tr.packets, packet.Append(nil, &full))
 }
 
-// Write writes the packets into a file called after name, in the test's artifact directory where go test
-// keeps one (-artifacts) and in the temporary directory otherwise, and returns its path.
+// Write writes the packets into a file called after name, in the test's artifact directory where go
+// test keeps one (-artifacts) and in the temporary directory otherwise, and returns its path.
 func (tr *Trace) Write(t testing.TB, name string) string {
 	dir := os.TempDir()
 	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {

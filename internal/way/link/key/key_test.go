@@ -36,7 +36,8 @@ func TestParse(t *testing.T) {
 		{"white space around", "\n  " + good + "\r\n", ""},
 		{"empty", " \n", "empty"},
 		{"no prefix", good[len(prefix):], `does not begin with "tcpcopy-key-1:"`},
-		{"later version", "tcpcopy-key-2:" + good[len(prefix):], `does not begin with "tcpcopy-key-1:"`},
+		{"later version", "tcpcopy-key-2:" + good[len(prefix):],
+			`does not begin with "tcpcopy-key-1:"`},
 		{"not base64", prefix + "!!!!", "not base64"},
 		{"too short", prefix + "AAAA", "3 bytes"},
 		{"something after it", good + " x", "not base64"},
@@ -122,8 +123,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// connected returns the two ends of a connection that buffers: on a net.Pipe two alerts that cross would
-// wait for each other.
+// connected returns the two ends of a connection that buffers: on a net.Pipe two alerts that
+// cross would wait for each other.
 func connected(t *testing.T) (a, b net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -177,9 +178,11 @@ func TestHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	forged := trusting(k)
-	forged.Certificates = []tls.Certificate{{Certificate: [][]byte{certificate(copierLabel, foreign)}, PrivateKey: foreign}}
+	forged.Certificates = []tls.Certificate{{Certificate: [][]byte{certificate(copierLabel,
+		foreign)}, PrivateKey: foreign}}
 	stolen := trusting(k) // the right public certificate without its private key
-	stolen.Certificates = []tls.Certificate{{Certificate: ClientTLS(k).Certificates[0].Certificate, PrivateKey: foreign}}
+	stolen.Certificates = []tls.Certificate{{Certificate: ClientTLS(k).Certificates[0].Certificate,
+		PrivateKey: foreign}}
 	none := trusting(k)
 	none.Certificates = nil
 	reflected := trusting(k) // shows the intercept's own certificate
@@ -211,7 +214,8 @@ func TestHandshake(t *testing.T) {
 			if !tc.ok && c == nil {
 				t.Error("the client got in")
 			}
-			if errors.Is(s, ErrWrong) != tc.serverWrong || errors.Is(c, ErrWrong) != tc.clientWrong {
+			if errors.Is(s, ErrWrong) != tc.serverWrong ||
+				errors.Is(c, ErrWrong) != tc.clientWrong {
 				t.Errorf("server %v, client %v", s, c)
 			}
 		})
@@ -240,7 +244,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(prefix)
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
-		if k, err := Parse(text); err == nil && k == (Key{}) && !strings.Contains(text, "AAAAAAAA") {
+		if k, err := Parse(text); err == nil && k == (Key{}) &&
+			!strings.Contains(text, "AAAAAAAA") {
 			t.Error("accepted as the zero key")
 		}
 	})

@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// The labels keep the roles apart: a copier's certificate cannot be shown as an intercept's, nor an agent's
-// to one.
+// The labels keep the roles apart: the certificate of one role is none of another.
 const (
 	interceptLabel = "tcpcopy key 1 intercept"
 	copierLabel    = "tcpcopy key 1 copier"
@@ -22,20 +21,24 @@ const (
 	collectLabel   = "tcpcopy key 1 copier of agents"
 )
 
-// ErrWrong is the error of a handshake with somebody who holds another key.
+// ErrWrong is the error of a handshake with a peer that holds another key.
 var ErrWrong = errors.New("key: the other side holds another key")
 
-// ServerTLS is the intercept's side: it lets in only who proves to hold k.
+// ServerTLS returns the configuration of an intercept: it accepts copiers that prove to hold k.
 func ServerTLS(k Key) *tls.Config { return k.server(interceptLabel, copierLabel) }
 
-// ClientTLS is the copier's side: it goes on only with an intercept that proves to hold k.
+// ClientTLS returns the configuration of a copier: it accepts an intercept that proves to hold k.
 func ClientTLS(k Key) *tls.Config { return k.client(copierLabel, interceptLabel) }
 
-// AgentServerTLS is the side of a copier to which agents connect.
+// AgentServerTLS returns the configuration of a copier that accepts agents.
 func AgentServerTLS(k Key) *tls.Config { return k.server(collectLabel, agentLabel) }
 
-// AgentClientTLS is the agent's side.
-func AgentClientTLS(k Key) *tls.Config { return k.client(agentLabel, collectLabel) }
+// AgentClientTLS returns the configuration of an agent.
+func AgentClientTLS(k Key) *tls.Config {
+	c := k.client(agentLabel, collectLabel)
+	c.DynamicRecordSizingDisabled = true // bulk: no message waits for its first bytes alone
+	return c
+}
 
 func (k Key) server(own, peer string) *tls.Config {
 	c := k.config(own, peer)
@@ -45,8 +48,8 @@ func (k Key) server(own, peer string) *tls.Config {
 
 func (k Key) client(own, peer string) *tls.Config {
 	c := k.config(own, peer)
-	// There is no authority and no name to check: the peer's public key must equal the one that the
-	// shared key yields, and VerifyConnection, which is never skipped, compares just that.
+	// There is no authority and no name to check. VerifyConnection, which is never skipped,
+	// compares the peer's public key with the one that follows from the shared key.
 	c.InsecureSkipVerify = true
 	return c
 }
@@ -55,9 +58,10 @@ func (k Key) config(own, peer string) *tls.Config {
 	private := k.private(own)
 	want := k.private(peer).Public().(ed25519.PublicKey)
 	return &tls.Config{
-		MinVersion:             tls.VersionTLS13,
-		MaxVersion:             tls.VersionTLS13,
-		Certificates:           []tls.Certificate{{Certificate: [][]byte{certificate(own, private)}, PrivateKey: private}},
+		MinVersion: tls.VersionTLS13,
+		MaxVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate(own, private)},
+			PrivateKey: private}},
 		SessionTicketsDisabled: true, // each handshake proves the key anew
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 {
@@ -75,15 +79,14 @@ func (k Key) config(own, peer string) *tls.Config {
 // private derives a role's key pair (RFC 5869).
 func (k Key) private(label string) ed25519.PrivateKey {
 	seed, err := hkdf.Key(sha256.New, k.secret[:], nil, label, ed25519.SeedSize)
-	if err != nil { // only for lengths that HKDF cannot give
+	if err != nil { // only for lengths that HKDF cannot yield
 		panic(fmt.Sprintf("key: derive %q: %v", label, err))
 	}
 	return ed25519.NewKeyFromSeed(seed)
 }
 
-// certificate signs the public key with itself. Everything in it is fixed, and Ed25519 signatures are
-// deterministic, so both ends could make the same bytes; only the public key is ever compared, so a
-// clock that is wrong does no harm.
+// certificate returns a self-signed certificate. Only its public key is ever compared, so that a
+// wrong clock does no harm.
 func certificate(label string, private ed25519.PrivateKey) []byte {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),

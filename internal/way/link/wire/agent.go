@@ -5,33 +5,36 @@ import (
 	"fmt"
 )
 
-// AgentCounts are an agent's totals since it started. What it captured and did not send is there by reason.
+// AgentCounts are an agent's totals since it started. What it captured and did not send is
+// counted by reason.
 type AgentCounts struct {
 	Sent       uint64 // packets that went into messages
 	SentBytes  uint64 // of messages, as they went over the connection
 	KernelDrop uint64 // packets that did not fit the capture ring
 	NotOurs    uint64 // packets that are not to or from this host, or cannot be read
 
-	ShedCPU      uint64 // packets of sessions that were left out to stay below --max-cpu
-	ShedRate     uint64 // likewise, --max-mbps
-	ShedSessions uint64 // sessions that were left out, from their beginning or from somewhere on
+	ShedCPU      uint64 // packets of sessions that were left out to stay within --max-cpu
+	ShedRate     uint64 // the same for --max-mbps
+	ShedSessions uint64 // sessions that were left out, in whole or in part
 
-	OverMemory uint64 // packets that found no room to wait in, or waited too long, while a copier was connected
-	LinkDown   uint64 // likewise, while none was
+	// OverMemory and LinkDown are packets that found no room to wait, or waited too long: while
+	// there was a connection to the copier, and while there was none.
+	OverMemory, LinkDown uint64
 }
 
-// fields lists the counts in the order in which they travel. New ones go to the end.
+// fields returns the counts in the order in which they are sent. New ones go to the end.
 func (c *AgentCounts) fields() [9]*uint64 {
-	return [...]*uint64{&c.Sent, &c.SentBytes, &c.KernelDrop, &c.NotOurs, &c.ShedCPU, &c.ShedRate, &c.ShedSessions, &c.OverMemory, &c.LinkDown}
+	return [...]*uint64{&c.Sent, &c.SentBytes, &c.KernelDrop, &c.NotOurs, &c.ShedCPU, &c.ShedRate,
+		&c.ShedSessions, &c.OverMemory, &c.LinkDown}
 }
 
-// Shed is how many packets were left out to stay within the agent's bounds.
+// Shed returns how many packets were left out to stay within the agent's bounds.
 func (c *AgentCounts) Shed() uint64 { return c.ShedCPU + c.ShedRate }
 
-// Unsent is how many packets could not be sent.
+// Unsent returns how many packets could not be sent.
 func (c *AgentCounts) Unsent() uint64 { return c.OverMemory + c.LinkDown }
 
-// Since returns what was counted since before; a count that has gone back counts from 0.
+// Since returns what was counted since before. A count that has decreased counts from 0.
 func (c *AgentCounts) Since(before *AgentCounts) AgentCounts {
 	d := *c
 	old := before.fields()
@@ -60,7 +63,7 @@ func (c *AgentCounts) append(dst []byte) []byte {
 	return dst
 }
 
-// decode reads as many counts as there are: an agent of another version may have fewer, or more.
+// decode reads as many counts as there are. An agent of another version may send fewer, or more.
 func (c *AgentCounts) decode(cur *cursor) {
 	*c = AgentCounts{}
 	fields := c.fields()
@@ -87,11 +90,12 @@ func (c *AgentCounts) Decode(body []byte) error {
 // AgentHello introduces an agent.
 type AgentHello struct {
 	Version  uint16
-	Instance Instance    // of this run of the agent
-	Name     string      // the host's, for people, at most 255 bytes
-	Software string      // for logs, at most 255 bytes
-	Next     uint64      // the number of the next packet that will be sent: those before it will not
-	Counts   AgentCounts // so far
+	Instance Instance // of this run of the agent
+	Name     string   // the host's, for people, at most 255 bytes
+	Software string   // for logs, at most 255 bytes
+	// Next is the number of the next packet that will be sent. Those before it will not be.
+	Next   uint64
+	Counts AgentCounts // so far
 }
 
 // Append appends the message as a frame.
@@ -104,21 +108,21 @@ func (h *AgentHello) Append(dst []byte) []byte {
 	return end(h.Counts.append(dst), start)
 }
 
-// Decode reads the body of an AgentHello. Where the version is not this package's, only Version is set and
-// there is no error.
+// Decode reads the body of an AgentHello. If the version is not this package's, it sets only
+// Version and returns no error.
 func (h *AgentHello) Decode(body []byte) error {
 	c := cursor{b: body}
 	*h = AgentHello{Version: c.u16()}
 	if h.Version != Version && !c.short {
 		return nil
 	}
-	copy(h.Instance[:], c.take(len(h.Instance)))
+	copy(h.Instance[:], c.bytes(len(h.Instance)))
 	h.Name, h.Software, h.Next = c.text(), c.text(), c.u64()
 	h.Counts.decode(&c)
 	return c.err(TypeAgentHello)
 }
 
-// AgentWelcome answers an AgentHello that is accepted; a Refuse one that is not.
+// AgentWelcome is the answer to an AgentHello that is accepted. Refuse is the answer to others.
 type AgentWelcome struct {
 	Version  uint16
 	Software string

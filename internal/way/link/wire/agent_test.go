@@ -32,7 +32,8 @@ func TestAgentMessages(t *testing.T) {
 	for i, f := range counts.fields() {
 		*f = uint64(i + 100)
 	}
-	hello := AgentHello{Version: Version, Instance: Instance{1, 2, 3}, Name: "web1", Software: "tcpcopy 1", Next: 77, Counts: counts}
+	hello := AgentHello{Version: Version, Instance: Instance{1, 2, 3}, Name: "web1",
+		Software: "tcpcopy 1", Next: 77, Counts: counts}
 	f := frameOf(t, hello.Append(nil))
 	var again AgentHello
 	if err := again.Decode(f.Body); err != nil || f.Type != TypeAgentHello || again != hello {
@@ -58,7 +59,8 @@ func TestAgentMessages(t *testing.T) {
 	if err := gotC.Decode(f.Body); err != nil || f.Type != TypeAgentCounts || gotC != counts {
 		t.Errorf("%v: %+v, %v", f.Type, gotC, err)
 	}
-	if err := gotC.Decode([]byte{1, 0, 0, 0, 0, 0, 0, 0, 5}); err != nil || gotC != (AgentCounts{Sent: 5}) {
+	if err := gotC.Decode([]byte{1, 0, 0, 0, 0, 0, 0, 0, 5}); err != nil ||
+		gotC != (AgentCounts{Sent: 5}) {
 		t.Errorf("an agent with fewer counts: %+v, %v", gotC, err)
 	}
 	if n := reflect.TypeFor[AgentCounts]().NumField(); n != len(counts.fields()) {
@@ -105,7 +107,8 @@ func TestPackets(t *testing.T) {
 	if err := p.Decode(f.Body); err != nil || f.Type != TypePackets {
 		t.Fatal(f.Type, err)
 	}
-	if p.First != 7 || p.Count != 3 || p.At != 950 || p.Sent != 6_000_000_000 || int(p.Size) != len(p.Records) {
+	if p.First != 7 || p.Count != 3 || p.At != 950 || p.Sent != 6_000_000_000 ||
+		int(p.Size) != len(p.Records) {
 		t.Errorf("%+v", p)
 	}
 	r := p.Unpacked(p.Records)
@@ -166,7 +169,8 @@ func FuzzPackets(f *testing.F) {
 			before = rec.At
 		}
 		if total > len(body) || len(again) > len(p.Records) {
-			t.Fatalf("%d bytes of packets in %d; %d bytes when written again, for %d", total, len(body), len(again), len(p.Records))
+			t.Fatalf("%d bytes of packets in %d; %d bytes when written again, for %d", total,
+				len(body), len(again), len(p.Records))
 		}
 		q := Packets{Count: p.Count, At: p.At}
 		r = q.Unpacked(again)

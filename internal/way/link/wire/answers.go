@@ -9,33 +9,36 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// The raw way's two messages about answers, for intercepts that have ReadsAnswers. ReadAnswers, from the copier,
-// says what to read, and each record is confirmed; Answers, from the intercept, tells what was found. Once an intercept
-// has confirmed a record with a protocol, it keeps what that target says first on connections of this copier's that
-// begin from then on, for EarlyFor: a record for one of these may come after the target's bytes. Each body is
-// a run of records up to its end:
+// The raw way has two messages about answers, for intercepts that have ReadsAnswers. ReadAnswers,
+// from the copier, names what to read; each of its records is confirmed. Answers, from the
+// intercept, reports what was found. Once an intercept has confirmed a record with a protocol, it
+// keeps the first bytes of that target on connections that this copier opens from then on, for
+// EarlyFor: a record for one of these may arrive after the target's bytes. Records fill each
+// body:
 //
-//	read:    tuple · serial 32 · protocol 8 · flags 8 (base known, held) · base 32 · request varint · hint 8
+//	read:    tuple · serial 32 · protocol 8 · flags 8 (base known, held) · base 32
+//	         · request varint · hint 8
 //	answers: kind 8 · tuple · confirmed: serial 32 · whole 8
 //	                          answer: as in StreamEvents; bytes: length varint, bytes
 
-// EarlyFor is how long after a target's SYN-ACK an intercept keeps what the target says on a connection that nobody
-// has asked about.
+// EarlyFor is how long after a target's SYN-ACK an intercept keeps the target's bytes on a
+// connection that no copier has asked about.
 const EarlyFor = 5 * time.Second
 
-// Reading is what a copier says of one connection's answers: read them (Proto), or what to expect of a request
-// (Hint).
+// Reading is a record of ReadAnswers about one connection: read its answers (Proto is set), or what
+// to expect of one of its requests (Hint).
 type Reading struct {
 	Tuple  Tuple
 	Serial uint32 // names the record in its confirmation
 	Proto  proto.Kind
-	// Base is the sequence number of the target's first byte; where it is not known, the SYN-ACK that is still to
-	// come tells.
+	// Base is the sequence number of the target's first byte. If it is not known, it follows from
+	// the SYN-ACK, which is still to come.
 	Base      seqnum.Value
 	BaseKnown bool
 	Request   uint64
 	Hint      proto.Hint
-	// Held: a request waits for the confirmation, which otherwise need not be sent for its own sake.
+	// Held reports that a request waits for the confirmation. Else the confirmation is sent with
+	// the next message.
 	Held bool
 }
 
@@ -67,15 +70,15 @@ func NextReading(body []byte, r *Reading) (rest []byte, err error) {
 	return c.b, c.err(TypeReadAnswers)
 }
 
-// FoundKind says what a record of Answers tells.
+// FoundKind is the kind of a record of Answers.
 type FoundKind uint8
 
-// What an intercept tells of a connection's answers.
+// The kinds.
 const (
-	FoundConfirmed FoundKind = 1 // the Reading with Serial is known
-	FoundAnswer    FoundKind = 2 // Answer, Age: an answer has ended
-	FoundBytes     FoundKind = 3 // Data: of an answer that is wanted
-	FoundLost      FoundKind = 4 // the answers are not read, or not any more
+	FoundConfirmed FoundKind = 1 // the Reading with Serial has arrived
+	FoundAnswer    FoundKind = 2 // an answer has ended: Answer, Age
+	FoundBytes     FoundKind = 3 // bytes of an answer, where the protocol needs them: Data
+	FoundLost      FoundKind = 4 // the answers are not read, or no longer
 )
 
 // Found is one record of Answers.
@@ -83,11 +86,13 @@ type Found struct {
 	Kind   FoundKind
 	Tuple  Tuple
 	Serial uint32
-	// Whole, of FoundConfirmed: this intercept reads the connection from the SYN-ACK on, which it has seen.
+	// Whole, of FoundConfirmed, reports that this intercept reads the connection from its first
+	// byte.
 	Whole  bool
 	Answer proto.Answer
-	Age    time.Duration // how long the answer's first byte came before its last, in whole microseconds
-	Data   []byte        // at most MaxKept; a view of the body
+	// Age is how long the answer's first byte came before its last, in whole microseconds.
+	Age  time.Duration
+	Data []byte // at most MaxKept; in the body
 }
 
 // AppendFound appends a record to the body of an Answers.
@@ -116,9 +121,10 @@ func NextFound(body []byte, f *Found) (rest []byte, err error) {
 	case FoundBytes:
 		n := c.uvarint()
 		if n > MaxKept {
-			return nil, fmt.Errorf("%w in answers: %d bytes of an answer, want at most %d", ErrValue, n, MaxKept)
+			return nil, fmt.Errorf("%w in answers: %d bytes of an answer, want at most %d",
+				ErrValue, n, MaxKept)
 		}
-		f.Data = c.take(int(n))
+		f.Data = c.bytes(int(n))
 	case FoundLost:
 	default:
 		if !c.short && !c.bad {

@@ -8,19 +8,22 @@ import (
 	"time"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 )
 
-var readTuple = Tuple{Client: netip.MustParseAddrPort("192.0.2.7:40000"), Target: netip.MustParseAddrPort("[fd00::2]:80")}
+var readTuple = Tuple{Client: netip.MustParseAddrPort("192.0.2.7:40000"),
+	Target: netip.MustParseAddrPort("[fd00::2]:80")}
 
 var someReadings = []Reading{
-	{Tuple: readTuple, Serial: 7, Proto: proto.HTTP1, BaseKnown: true, Base: 0xfffffff0},
+	{Tuple: readTuple, Serial: 7, Proto: http1.Kind, BaseKnown: true, Base: 0xfffffff0},
 	{Tuple: readTuple, Serial: 8, Request: 300, Hint: proto.Keep | 1, Held: true},
 }
 
 var someFound = []Found{
 	{Kind: FoundConfirmed, Tuple: readTuple, Serial: 7},
 	{Kind: FoundConfirmed, Tuple: readTuple, Serial: 8, Whole: true},
-	{Kind: FoundAnswer, Tuple: readTuple, Answer: proto.Answer{End: 300, Size: 300, Status: 404, Failed: true}, Age: 3 * time.Millisecond},
+	{Kind: FoundAnswer, Tuple: readTuple, Answer: proto.Answer{End: 300, Size: 300, Status: 404,
+		Failed: true}, Age: 3 * time.Millisecond},
 	{Kind: FoundBytes, Tuple: readTuple, Data: []byte("hi")},
 	{Kind: FoundLost, Tuple: readTuple},
 }
@@ -58,7 +61,8 @@ func TestAnswersCut(t *testing.T) {
 		whole := AppendFound(nil, &someFound[i])
 		for n := range whole {
 			var f Found
-			if _, err := NextFound(whole[:n], &f); !errors.Is(err, ErrShort) && !errors.Is(err, ErrValue) {
+			if _, err := NextFound(whole[:n], &f); !errors.Is(err, ErrShort) &&
+				!errors.Is(err, ErrValue) {
 				t.Fatalf("record %d cut at %d: %v", i, n, err)
 			}
 		}
@@ -66,12 +70,14 @@ func TestAnswersCut(t *testing.T) {
 	whole := AppendReading(nil, &someReadings[0])
 	for n := range whole {
 		var r Reading
-		if _, err := NextReading(whole[:n], &r); !errors.Is(err, ErrShort) && !errors.Is(err, ErrValue) {
+		if _, err := NextReading(whole[:n], &r); !errors.Is(err, ErrShort) &&
+			!errors.Is(err, ErrValue) {
 			t.Fatalf("reading cut at %d: %v", n, err)
 		}
 	}
 	var f Found
-	if _, err := NextFound(append([]byte{9}, AppendFound(nil, &someFound[4])[1:]...), &f); !errors.Is(err, ErrValue) {
+	if _, err := NextFound(append([]byte{9}, AppendFound(nil, &someFound[4])[1:]...),
+		&f); !errors.Is(err, ErrValue) {
 		t.Errorf("an unknown record: %v, want ErrValue", err)
 	}
 }
@@ -98,7 +104,8 @@ func FuzzAnswers(f *testing.F) {
 		for rest, err := body, error(nil); len(rest) > 0 && err == nil; {
 			if rest, err = NextFound(rest, &found); err == nil {
 				again := Found{}
-				if _, err := NextFound(AppendFound(nil, &found), &again); err != nil || !reflect.DeepEqual(again, found) {
+				if _, err := NextFound(AppendFound(nil, &found), &again); err != nil ||
+					!reflect.DeepEqual(again, found) {
 					t.Fatalf("%+v came back as %+v, %v", found, again, err)
 				}
 			}

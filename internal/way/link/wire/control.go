@@ -6,7 +6,7 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// Ping asks for a Pong.
+// Ping requests a Pong.
 type Ping struct{ ID uint64 }
 
 // Append appends the message as a frame.
@@ -25,7 +25,7 @@ func (p *Ping) Decode(body []byte) error {
 // Pong answers a Ping.
 type Pong struct {
 	ID uint64    // the Ping's
-	At mono.Time // on the clock of who answers
+	At mono.Time // on the sender's clock
 }
 
 // Append appends the message as a frame.
@@ -42,18 +42,18 @@ func (p *Pong) Decode(body []byte) error {
 	return c.err(TypePong)
 }
 
-// ByeReason says why a side closes.
+// ByeReason is why an end closes the connection.
 type ByeReason uint8
 
 // The reasons.
 const (
 	ByeShutdown ByeReason = 1 // the process ends
 	ByeReplaced ByeReason = 2 // a newer connection has taken this one's place
-	ByeSlow     ByeReason = 3 // too much was waiting to be read
-	ByeProtocol ByeReason = 4 // what came could not be understood
+	ByeSlow     ByeReason = 3 // the peer reads too slowly
+	ByeProtocol ByeReason = 4 // the peer sent what it must not
 )
 
-// String is the reason in words.
+// String returns the reason in words.
 func (r ByeReason) String() string {
 	switch r {
 	case ByeShutdown:
@@ -68,7 +68,7 @@ func (r ByeReason) String() string {
 	return "unknown reason"
 }
 
-// Bye is the last frame of a side that closes in order.
+// Bye is the last frame of an end that closes the connection in order.
 type Bye struct {
 	Reason ByeReason
 	Text   string // for a person

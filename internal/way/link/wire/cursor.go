@@ -6,15 +6,16 @@ import (
 	"net/netip"
 )
 
-// cursor reads fields from a body. Past its end it yields zeros and remembers that it did, so a decoder
-// asks once, at the end.
+// cursor reads fields from a body. Past its end it returns zeros and records that, so that a
+// decoder checks once, at the end.
 type cursor struct {
 	b     []byte
 	short bool
 	bad   bool
 }
 
-func (c *cursor) take(n int) []byte {
+// bytes returns the next n bytes, nil if there are fewer.
+func (c *cursor) bytes(n int) []byte {
 	if n > len(c.b) {
 		c.short, c.b = true, nil
 		return nil
@@ -25,49 +26,49 @@ func (c *cursor) take(n int) []byte {
 }
 
 func (c *cursor) u8() uint8 {
-	if v := c.take(1); v != nil {
+	if v := c.bytes(1); v != nil {
 		return v[0]
 	}
 	return 0
 }
 
 func (c *cursor) u16() uint16 {
-	if v := c.take(2); v != nil {
+	if v := c.bytes(2); v != nil {
 		return binary.BigEndian.Uint16(v)
 	}
 	return 0
 }
 
 func (c *cursor) u32() uint32 {
-	if v := c.take(4); v != nil {
+	if v := c.bytes(4); v != nil {
 		return binary.BigEndian.Uint32(v)
 	}
 	return 0
 }
 
 func (c *cursor) u64() uint64 {
-	if v := c.take(8); v != nil {
+	if v := c.bytes(8); v != nil {
 		return binary.BigEndian.Uint64(v)
 	}
 	return 0
 }
 
-// text reads a string with its length before it, in 8 bits.
-func (c *cursor) text() string { return string(c.take(int(c.u8()))) }
+// text reads a string that follows its length in 8 bits.
+func (c *cursor) text() string { return string(c.bytes(int(c.u8()))) }
 
-// longText is the same with a length of 16 bits.
-func (c *cursor) longText() string { return string(c.take(int(c.u16()))) }
+// longText reads a string that follows its length in 16 bits.
+func (c *cursor) longText() string { return string(c.bytes(int(c.u16()))) }
 
 // addr reads an address: 4 or 6, and its bytes.
 func (c *cursor) addr() netip.Addr {
 	switch family := c.u8(); {
 	case c.short:
 	case family == 4:
-		if v := c.take(4); v != nil {
+		if v := c.bytes(4); v != nil {
 			return netip.AddrFrom4([4]byte(v))
 		}
 	case family == 6:
-		if v := c.take(16); v != nil {
+		if v := c.bytes(16); v != nil {
 			return netip.AddrFrom16([16]byte(v)).Unmap()
 		}
 	default:
@@ -91,6 +92,7 @@ func (c *cursor) prefix() netip.Prefix {
 	return netip.PrefixFrom(a, bits)
 }
 
+// err returns what was wrong with a body of type t.
 func (c *cursor) err(t Type) error {
 	switch {
 	case c.bad:
@@ -111,7 +113,7 @@ func appendLongText(dst []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
-// appendAddr writes an address; one that is mapped into IPv6 is written as the IPv4 address it is.
+// appendAddr appends an address. An IPv4-mapped IPv6 address is appended as IPv4.
 func appendAddr(dst []byte, a netip.Addr) []byte {
 	if a = a.Unmap(); a.Is4() {
 		v := a.As4()

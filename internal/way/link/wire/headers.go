@@ -12,15 +12,15 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// The body of Headers: the moment of the first segment on the intercept's clock (ns, 64 bits), how long
-// after it the batch was sealed (µs, 32), then records until the end. A record is
+// The body of Headers has the time of the first segment on the intercept's clock (ns, 64 bits), how
+// long after it the batch was sealed (µs, 32), and then records until its end. A record is
 //
 //	bits 8 · µs after the first segment 32 · source address, port · destination address, port ·
 //	seq 32 · ack 32 · flags 8 · ttl 8 · window 16
 //
-// and then, where its bit says so: payload length 24; urgent pointer 16; timestamps 2 × 32; MSS 16, window
-// scale 8 (255: none), SACK permitted 8; count 8 and SACK blocks of 2 × 32. An IPv4 segment in
-// the middle of a connection takes 40 bytes.
+// followed by what its bits announce: payload length 24; urgent pointer 16; timestamps 2 × 32; MSS
+// 16, window scale 8 (255: none), SACK permitted 8; count 8 and SACK blocks of 2 × 32. An IPv4
+// segment in the middle of a connection takes 40 bytes.
 const (
 	bitV6 = 1 << iota
 	bitLen
@@ -38,18 +38,19 @@ const (
 	noScale      = 255
 )
 
-// HeaderBatch builds one Headers message after the other in the same buffer. The zero value is ready.
+// HeaderBatch builds Headers messages, one after the other in the same buffer. The zero value is
+// ready.
 type HeaderBatch struct {
 	buf  []byte
 	base mono.Time
 	n    int
 }
 
-// Len is how many segments the batch holds.
+// Len returns how many segments the batch holds.
 func (b *HeaderBatch) Len() int { return b.n }
 
-// Add appends s, seen at the time at; its payload is left out, its length kept. It returns false,
-// and adds nothing, when the batch is full and must be sealed first.
+// Add appends the header of s, which was captured at the time at. It returns false, and appends
+// nothing, if the batch is full: then it must be sealed first.
 func (b *HeaderBatch) Add(s *packet.Segment, at mono.Time) bool {
 	if b.n == 0 {
 		b.buf = append(begin(b.buf[:0], TypeHeaders, 0), make([]byte, headersFixed)...)
@@ -63,8 +64,8 @@ func (b *HeaderBatch) Add(s *packet.Segment, at mono.Time) bool {
 	return true
 }
 
-// Seal ends the batch at the time now and returns it as a frame: a view that holds until the next Add.
-// It is nil for an empty batch.
+// Seal ends the batch at the time now and returns it as a frame, which is valid until the next Add.
+// The frame of an empty batch is nil.
 func (b *HeaderBatch) Seal(now mono.Time) []byte {
 	if b.n == 0 {
 		return nil
@@ -79,8 +80,8 @@ func micros(d time.Duration) uint32 {
 	return uint32(min(max(d/time.Microsecond, 0), 1<<32-1))
 }
 
-// appendRecord makes room for the longest record once and fills it by index: half the time that appending
-// field by field takes.
+// appendRecord reserves the longest record and fills it by index, which takes half the time of
+// appending field by field.
 func appendRecord(dst []byte, s *packet.Segment, after uint32) []byte {
 	dst = slices.Grow(dst, maxRecord)
 	r := dst[len(dst) : len(dst)+maxRecord]
@@ -153,17 +154,16 @@ func appendRecord(dst []byte, s *packet.Segment, after uint32) []byte {
 	return dst[:len(dst)+n]
 }
 
-// Headers is a decoded Headers message. Decode fills its slices again and again: they belong to the
-// caller until then.
+// Headers is a decoded Headers message. Its slices are the caller's until the next Decode.
 type Headers struct {
-	Base mono.Time // when the first segment was seen, on the intercept's clock
-	// Segments have no payload; Len says how much they had.
+	Base mono.Time // when the first segment was captured, on the intercept's clock
+	// Segments have no payload. Len is its length.
 	Segments []packet.Segment
-	// Ages are how long before the batch was sealed each segment was seen.
+	// Ages are how long before the end of the batch each segment was captured.
 	Ages []time.Duration
 }
 
-// Decode reads the body of a Headers message. After an error the content is of no use.
+// Decode reads the body of a Headers message. After an error the content is undefined.
 func (h *Headers) Decode(body []byte) error {
 	h.Segments, h.Ages = h.Segments[:0], h.Ages[:0]
 	if len(body) < headersFixed {
@@ -194,7 +194,7 @@ func (h *Headers) Decode(body []byte) error {
 	return nil
 }
 
-// readRecord reads one record into s and returns what follows it, nil if it cannot be read.
+// readRecord reads one record into s, and returns what follows it, nil if it cannot be read.
 func readRecord(b []byte, s *packet.Segment) (rest []byte, after uint32) {
 	bits := b[0]
 	need := 1 + 4 + 2*6 + 12
@@ -207,11 +207,14 @@ func readRecord(b []byte, s *packet.Segment) (rest []byte, after uint32) {
 	after = binary.BigEndian.Uint32(b[1:])
 	if bits&bitV6 == 0 {
 		s.Src = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[5:9])), binary.BigEndian.Uint16(b[9:]))
-		s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[11:15])), binary.BigEndian.Uint16(b[15:]))
+		s.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[11:15])),
+			binary.BigEndian.Uint16(b[15:]))
 		b = b[17:]
 	} else {
-		s.Src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[5:21])), binary.BigEndian.Uint16(b[21:]))
-		s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[23:39])), binary.BigEndian.Uint16(b[39:]))
+		s.Src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[5:21])),
+			binary.BigEndian.Uint16(b[21:]))
+		s.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[23:39])),
+			binary.BigEndian.Uint16(b[39:]))
 		b = b[41:]
 	}
 	s.Seq = seqnum.Value(binary.BigEndian.Uint32(b))
@@ -237,7 +240,8 @@ func readRecord(b []byte, s *packet.Segment) (rest []byte, after uint32) {
 		if len(b) < 8 {
 			return nil, 0
 		}
-		s.Opts.HasTS, s.Opts.TSVal, s.Opts.TSEcr = true, binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+		s.Opts.HasTS = true
+		s.Opts.TSVal, s.Opts.TSEcr = binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
 		b = b[8:]
 	}
 	if bits&bitSYN != 0 {

@@ -8,14 +8,15 @@ import (
 	"time"
 )
 
-// Capabilities are bits that each side sets for what it can do beyond the raw way of this version; a side uses
-// only what both have set. Unknown bits mean nothing.
+// Capabilities are bits for what an end can do beyond the raw way of this version. What both ends
+// have set may be used. Unknown bits are ignored.
 type Capabilities uint64
 
-// ReadsAnswers: the intercept reads what targets answer, as a protocol's, and tells where answers end.
+// ReadsAnswers is set by an intercept that reads targets' answers by their protocol, and reports
+// where they end.
 const ReadsAnswers Capabilities = 1 << 0
 
-// Has says whether all bits of d are set.
+// Has reports whether all bits of d are set.
 func (c Capabilities) Has(d Capabilities) bool { return c&d == d }
 
 // Way is how an intercept reaches the target.
@@ -23,11 +24,11 @@ type Way uint8
 
 // The ways.
 const (
-	WayRaw    Way = 1 // it sees the target's packets and reports their headers
-	WayTunnel Way = 2 // it stands on the target and opens connections there
+	WayRaw    Way = 1 // it captures the target's packets and reports their headers
+	WayTunnel Way = 2 // it runs on the target and opens connections there
 )
 
-// String is the way's name, as in --via.
+// String returns the way's name, as in --via.
 func (w Way) String() string {
 	switch w {
 	case WayRaw:
@@ -38,30 +39,36 @@ func (w Way) String() string {
 	return fmt.Sprintf("way %d", uint8(w))
 }
 
-// Instance names one run of a copier: random bytes, made when it starts.
+// Instance names one run of a copier or an agent: random bytes, chosen at its start.
 type Instance [16]byte
 
 // MaxHelloList bounds the targets, and the client networks, that a Hello can name.
 const MaxHelloList = 2048
 
-// Hello introduces a copier, on each of its connections.
+// Hello introduces a copier on each of its connections.
 type Hello struct {
 	Version  uint16
 	Instance Instance
-	// Slot is what the copier puts into the low 8 bits of its initial sequence numbers: 1 to 255.
+	// Slot is the low 8 bits of the copier's initial sequence numbers: 1 to 255.
 	Slot uint8
 	// Conn is this connection's number among the Conns parallel ones of the copier, from 0.
 	Conn, Conns  uint8
 	Capabilities Capabilities
 	Software     string // for logs, at most 255 bytes
-	// Targets are where the copier sends copies: answers from elsewhere are not its own.
+	// Targets are where the copier sends copies. It owns no connections to others.
 	Targets []netip.AddrPort
-	// Clients are the networks of the addresses that stand in for clients (-c): none may be the
-	// intercept's own. Empty where the real clients' addresses are used.
+	// Clients are the networks of the addresses that stand in for clients (-c). None may be the
+	// intercept's own. It is empty where the real clients' addresses are used.
 	Clients []netip.Prefix
-	// ConnectTimeout is how long an attempt to connect to a target may take, in whole milliseconds; 0: as the
-	// intercept has it. Of the tunnel alone.
+	// ConnectTimeout is how long an intercept on the target may take to connect, in whole
+	// milliseconds; 0: its own default.
 	ConnectTimeout time.Duration
+}
+
+// HelloVersion returns the version in a Hello or AgentHello, which comes first in every version.
+func HelloVersion(f Frame) (uint16, error) {
+	c := cursor{b: f.Body}
+	return c.u16(), c.err(f.Type)
 }
 
 // Append appends the message as a frame. At most MaxHelloList of each list are sent.
@@ -83,12 +90,13 @@ func (h *Hello) Append(dst []byte) []byte {
 	for _, p := range clients {
 		dst = appendPrefix(dst, p)
 	}
-	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(h.ConnectTimeout.Milliseconds(), 0), math.MaxUint32)))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(h.ConnectTimeout.Milliseconds(), 0),
+		math.MaxUint32)))
 	return end(dst, start)
 }
 
-// Decode reads the body of a Hello. Where the version is not this package's, only Version is set and
-// there is no error: what follows may have any form.
+// Decode reads the body of a Hello. If the version is not this package's, it sets only Version and
+// returns no error: what follows may have any form.
 func (h *Hello) Decode(body []byte) error {
 	c := cursor{b: body}
 	*h = Hello{Version: c.u16()}
@@ -98,7 +106,7 @@ func (h *Hello) Decode(body []byte) error {
 	if h.Version != Version {
 		return nil
 	}
-	copy(h.Instance[:], c.take(len(h.Instance)))
+	copy(h.Instance[:], c.bytes(len(h.Instance)))
 	h.Slot, h.Conn, h.Conns = c.u8(), c.u8(), c.u8()
 	h.Capabilities = Capabilities(c.u64())
 	h.Software = c.text()
@@ -110,7 +118,8 @@ func (h *Hello) Decode(body []byte) error {
 		h.Targets = append(h.Targets, c.addrPort())
 	}
 	if n = int(c.u16()); n > MaxHelloList {
-		return fmt.Errorf("%w in hello: %d client networks, want at most %d", ErrValue, n, MaxHelloList)
+		return fmt.Errorf("%w in hello: %d client networks, want at most %d", ErrValue, n,
+			MaxHelloList)
 	}
 	for i := 0; i < n && !c.short && !c.bad; i++ {
 		h.Clients = append(h.Clients, c.prefix())
@@ -128,16 +137,16 @@ func (h *Hello) Decode(body []byte) error {
 	return nil
 }
 
-// Welcome answers a Hello that is accepted.
+// Welcome is the answer to a Hello that is accepted.
 type Welcome struct {
 	Version      uint16
 	Way          Way
 	Slot         uint8 // the one proposed
 	Capabilities Capabilities
-	HoldMillis   uint16 // how long an answer of a connection that nobody owns waits for a Claim
+	HoldMillis   uint16 // how long a segment of a connection without an owner waits for a Claim
 	Software     string
-	// Forbidden are those of the Hello's targets that an intercept on the target connects nobody to: they are
-	// not its host's, or none of the ports that it allows.
+	// Forbidden are the targets of the Hello that an intercept on the target does not connect to:
+	// they are not its host's, or their ports are not allowed.
 	Forbidden []netip.AddrPort
 }
 
@@ -161,8 +170,9 @@ func (w *Welcome) Append(dst []byte) []byte {
 // Decode reads the body of a Welcome.
 func (w *Welcome) Decode(body []byte) error {
 	c := cursor{b: body}
-	*w = Welcome{Version: c.u16(), Way: Way(c.u8()), Slot: c.u8(), Capabilities: Capabilities(c.u64()),
-		HoldMillis: c.u16(), Software: c.text()}
+	*w = Welcome{Version: c.u16(), Way: Way(c.u8()), Slot: c.u8(),
+		Capabilities: Capabilities(c.u64()),
+		HoldMillis:   c.u16(), Software: c.text()}
 	n := int(c.u16())
 	if n > MaxHelloList {
 		return fmt.Errorf("%w in welcome: %d targets, want at most %d", ErrValue, n, MaxHelloList)
@@ -182,30 +192,31 @@ func (w *Welcome) Decode(body []byte) error {
 // Slots is a set of slots, one bit each.
 type Slots [32]byte
 
-// Has says whether slot is in the set.
+// Has reports whether slot is in the set.
 func (s *Slots) Has(slot uint8) bool { return s[slot>>3]&(1<<(slot&7)) != 0 }
 
-// Add puts slot into the set.
+// Add adds slot to the set.
 func (s *Slots) Add(slot uint8) { s[slot>>3] |= 1 << (slot & 7) }
 
-// Code says why an intercept refuses a copier.
+// Code is why an end refuses its peer.
 type Code uint8
 
 // The codes.
 const (
 	CodeVersion     Code = 1 // another version
-	CodeSlot        Code = 2 // the slot is another copier's: Slots says which are taken
-	CodeFull        Code = 3 // no more copiers
-	CodeNeedsKey    Code = 4 // the intercept has a key, the copier did not use one
-	CodeNoKey       Code = 5 // the copier used a key, the intercept has none
+	CodeSlot        Code = 2 // another copier has the slot; Slots are those that are taken
+	CodeFull        Code = 3 // no room for another peer
+	CodeNeedsKey    Code = 4 // this end has a key, the peer did not use one
+	CodeNoKey       Code = 5 // the peer used a key, this end has none
 	CodeLocalClient Code = 6 // an address of Clients is the intercept's own
-	CodeMalformed   Code = 7 // the Hello cannot be read
+	CodeMalformed   Code = 7 // the hello cannot be read
 )
 
 var codeNames = [...]string{CodeVersion: "version", CodeSlot: "slot taken", CodeFull: "full",
-	CodeNeedsKey: "key wanted", CodeNoKey: "no key", CodeLocalClient: "local client address", CodeMalformed: "malformed"}
+	CodeNeedsKey: "key wanted", CodeNoKey: "no key", CodeLocalClient: "local client address",
+	CodeMalformed: "malformed"}
 
-// String is the code's name, or its number.
+// String returns the code's name, or its number.
 func (c Code) String() string {
 	if int(c) < len(codeNames) && codeNames[c] != "" {
 		return codeNames[c]
@@ -213,11 +224,12 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", uint8(c))
 }
 
-// Refuse answers a Hello, or what should have been one; the intercept closes after it.
+// Refuse is the answer to a hello that is not accepted, or to what is none. The connection is
+// closed after it.
 type Refuse struct {
 	Code  Code
 	Text  string // for a person
-	Slots Slots  // those in use
+	Slots Slots  // those that are taken, with CodeSlot
 }
 
 // Append appends the message as a frame.
@@ -232,7 +244,7 @@ func (r *Refuse) Append(dst []byte) []byte {
 func (r *Refuse) Decode(body []byte) error {
 	c := cursor{b: body}
 	*r = Refuse{Code: Code(c.u8())}
-	copy(r.Slots[:], c.take(len(r.Slots)))
+	copy(r.Slots[:], c.bytes(len(r.Slots)))
 	r.Text = c.longText()
 	return c.err(TypeRefuse)
 }

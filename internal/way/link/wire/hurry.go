@@ -2,9 +2,10 @@ package wire
 
 import "time"
 
-// HurryFor is how long an intercept reports answers at once after a Hurry, as well as it can, rather than several
-// at a time. A copier whose clients are ahead of their copies says so again before that is over.
+// HurryFor is how long after a Hurry an intercept reports each answer at once, rather than several
+// together. A copier whose clients are ahead of their copies repeats Hurry within that time.
 const HurryFor = 100 * time.Millisecond
 
-// AppendHurry appends a Hurry as a frame. It has no fields, and an intercept that does not know it leaves it out.
+// AppendHurry appends a Hurry as a frame. It has no fields. An intercept that does not know it
+// ignores it.
 func AppendHurry(dst []byte) []byte { return AppendRaw(dst, TypeHurry, Skippable, nil) }

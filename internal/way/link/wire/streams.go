@@ -11,8 +11,9 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// The tunnel's two messages. Operations, from the copier, open, feed and end connections at the target;
-// StreamEvents, from the intercept, say what becomes of them. Each body is a run of records up to its end:
+// The tunnel has two messages. Operations, from the copier, open, feed and end connections at the
+// target; StreamEvents, from the intercept, say what becomes of them. Each body is a run of
+// records up to its end:
 //
 //	operation: kind 8 · id varint · open: client address, port, target address, port
 //	                                data: length varint, bytes
@@ -23,10 +24,11 @@ import (
 //	                                bytes: length varint, bytes
 //
 // Varints are unsigned LEB128 (encoding/binary). An id is the copier's, and never used twice on a
-// connection. Flow control: the copier may have Window bytes of a connection under way that the intercept
-// has not reported as taken; to send more is an error of the protocol.
+// connection. Flow control: the copier may have Window bytes of a connection under way that the
+// intercept has not reported as taken; to send more is an error of the protocol.
 
-// Window is how many bytes of one connection may be sent before the intercept has taken them.
+// Window is how many bytes of one connection may be on their way: sent, and not reported as taken
+// by the target's host.
 const Window = 512 << 10
 
 // MaxData bounds the bytes of one Data record, so that no connection fills a frame alone.
@@ -35,10 +37,11 @@ const MaxData = 64 << 10
 // MaxKept bounds the bytes of one Bytes record.
 const MaxKept = 16 << 10
 
-// MaxEvents bounds the body of StreamEvents in bytes: events take many times the room once they are read.
+// MaxEvents bounds the body of StreamEvents in bytes: decoded events take many times as much
+// memory.
 const MaxEvents = 128 << 10
 
-// OpKind says what an operation does.
+// OpKind is the kind of an operation.
 type OpKind uint8
 
 // The operations.
@@ -46,9 +49,9 @@ const (
 	OpOpen       OpKind = 1 // connect, from Client to Target
 	OpData       OpKind = 2 // the next bytes of the client
 	OpCloseWrite OpKind = 3 // FIN after the bytes so far
-	OpAbort      OpKind = 4 // RST; the id is gone, and no event of it is of use
+	OpAbort      OpKind = 4 // RST; the ID is not used again
 
-	// For intercepts that have ReadsAnswers; session.AnswerReader says what they mean.
+	// For intercepts that have ReadsAnswers. Package session's AnswerReader explains them.
 	OpListen OpKind = 5 // OpOpen, and OpRead follows
 	OpRead   OpKind = 6 // read the target's bytes as answers of the protocol Proto
 	OpExpect OpKind = 7 // the request numbered Request has Hint
@@ -59,7 +62,7 @@ type Op struct {
 	Kind           OpKind
 	ID             uint64
 	Client, Target netip.AddrPort // of OpOpen and OpListen
-	Data           []byte         // of OpData: a view of the body
+	Data           []byte         // of OpData: in the body
 	Proto          proto.Kind     // of OpRead
 	Request        uint64         // of OpExpect
 	Hint           proto.Hint
@@ -106,9 +109,10 @@ func NextOp(body []byte, op *Op) (rest []byte, err error) {
 	case OpData:
 		n := c.uvarint()
 		if n > MaxData {
-			return nil, fmt.Errorf("%w in operations: %d bytes of data, want at most %d", ErrValue, n, MaxData)
+			return nil, fmt.Errorf("%w in operations: %d bytes of data, want at most %d", ErrValue,
+				n, MaxData)
 		}
-		op.Data = c.take(int(n))
+		op.Data = c.bytes(int(n))
 	case OpRead:
 		op.Proto = proto.Kind(c.u8())
 	case OpExpect:
@@ -122,20 +126,20 @@ func NextOp(body []byte, op *Op) (rest []byte, err error) {
 	return c.b, c.err(TypeOperations)
 }
 
-// StreamEventKind says what happened to a connection.
+// StreamEventKind is the kind of an event.
 type StreamEventKind uint8
 
-// The events; session.EventKind says what they mean.
+// The events. Package session's EventKind explains them.
 const (
 	EventOpened   StreamEventKind = 1
-	EventTaken    StreamEventKind = 2 // N: bytes that the target's host has taken, in all
-	EventReceived StreamEventKind = 3 // N: bytes that the target has answered, in all
+	EventTaken    StreamEventKind = 2 // N: bytes that the target's host has taken in total
+	EventReceived StreamEventKind = 3 // N: bytes that the target has sent in total
 	EventShut     StreamEventKind = 4
-	EventFinished StreamEventKind = 5 // the id is gone
-	EventReset    StreamEventKind = 6 // N: bytes that the target had acknowledged. The id is gone
-	EventFailed   StreamEventKind = 7 // N: the same. For Reason. The id is gone
-	EventAnswer   StreamEventKind = 8 // Answer, Age: an answer has ended
-	EventBytes    StreamEventKind = 9 // Data: of an answer that is wanted
+	EventFinished StreamEventKind = 5 // the ID is not used again
+	EventReset    StreamEventKind = 6 // as EventFinished; N: bytes that the target had acknowledged
+	EventFailed   StreamEventKind = 7 // as EventReset; Reason: why
+	EventAnswer   StreamEventKind = 8 // an answer has ended: Answer, Age
+	EventBytes    StreamEventKind = 9 // bytes of an answer, where the protocol needs them: Data
 	EventLost     StreamEventKind = 10
 )
 
@@ -146,8 +150,9 @@ type StreamEvent struct {
 	N      uint64
 	Reason ledger.Reason // of EventFailed
 	Answer proto.Answer  // of EventAnswer
-	Age    time.Duration // of EventAnswer: how long its first byte came before its last, in whole microseconds
-	Data   []byte        // of EventBytes: at most MaxKept; a view of the body
+	// Age, of EventAnswer, is how long its first byte came before its last, in whole microseconds.
+	Age  time.Duration
+	Data []byte // of EventBytes: at most MaxKept; in the body
 }
 
 // Flags of an answer.
@@ -174,7 +179,8 @@ func appendAnswer(dst []byte, a *proto.Answer, age time.Duration) []byte {
 // answer reads what appendAnswer has appended.
 func (c *cursor) answer(a *proto.Answer) (age time.Duration) {
 	flags := c.u8()
-	*a = proto.Answer{End: c.uvarint(), Size: c.uvarint(), Interim: flags&answerInterim != 0, Last: flags&answerLast != 0,
+	*a = proto.Answer{End: c.uvarint(), Size: c.uvarint(), Interim: flags&answerInterim != 0,
+		Last:   flags&answerLast != 0,
 		Failed: flags&answerFailed != 0, Kept: flags&answerKept != 0}
 	status, us := c.uvarint(), c.uvarint()
 	if status > math.MaxUint16 || us > uint64(math.MaxInt64/time.Microsecond) {
@@ -201,8 +207,8 @@ func AppendStreamEvent(dst []byte, ev *StreamEvent) []byte {
 	return dst
 }
 
-// NextStreamEvent reads the first event of a body, and returns what follows it. A reason that this version
-// does not know becomes ledger.LinkError.
+// NextStreamEvent reads the first event of a body, and returns what follows it. A reason that
+// this version does not know becomes ledger.LinkError.
 func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
 	c := cursor{b: body}
 	*ev = StreamEvent{Kind: StreamEventKind(c.u8()), ID: c.uvarint()}
@@ -212,7 +218,7 @@ func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
 		ev.N = c.uvarint()
 	case EventFailed:
 		ev.N = c.uvarint()
-		name := c.take(int(c.u8()))
+		name := c.bytes(int(c.u8()))
 		var ok bool
 		if ev.Reason, ok = ledger.ReasonNamed(string(name)); !ok || ev.Reason == ledger.None {
 			ev.Reason = ledger.LinkError
@@ -222,9 +228,10 @@ func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
 	case EventBytes:
 		n := c.uvarint()
 		if n > MaxKept {
-			return nil, fmt.Errorf("%w in events: %d bytes of an answer, want at most %d", ErrValue, n, MaxKept)
+			return nil, fmt.Errorf("%w in events: %d bytes of an answer, want at most %d", ErrValue,
+				n, MaxKept)
 		}
-		ev.Data = c.take(int(n))
+		ev.Data = c.bytes(int(n))
 	default:
 		if !c.short {
 			return nil, fmt.Errorf("%w in events: event %d", ErrValue, ev.Kind)
@@ -233,9 +240,9 @@ func NextStreamEvent(body []byte, ev *StreamEvent) (rest []byte, err error) {
 	return c.b, c.err(TypeStreamEvents)
 }
 
-// BeginFrame appends the header of a frame whose body the caller appends; EndFrame fills in its length.
-// start is len(dst) before BeginFrame.
+// BeginFrame appends the header of a frame whose body the caller appends. EndFrame fills in its
+// length.
 func BeginFrame(dst []byte, t Type) []byte { return begin(dst, t, 0) }
 
-// EndFrame ends what BeginFrame began.
+// EndFrame ends a frame that BeginFrame began. start is what len(dst) was before BeginFrame.
 func EndFrame(dst []byte, start int) []byte { return end(dst, start) }

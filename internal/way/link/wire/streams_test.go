@@ -11,16 +11,20 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 )
 
 var someOps = []Op{
-	{Kind: OpOpen, ID: 1, Client: netip.MustParseAddrPort("192.0.2.7:40000"), Target: netip.MustParseAddrPort("10.0.0.2:8080")},
+	{Kind: OpOpen, ID: 1, Client: netip.MustParseAddrPort("192.0.2.7:40000"),
+		Target: netip.MustParseAddrPort("10.0.0.2:8080")},
 	{Kind: OpData, ID: 1, Data: []byte("GET")},
 	{Kind: OpCloseWrite, ID: 300},
 	{Kind: OpAbort, ID: 1<<64 - 1},
-	{Kind: OpOpen, ID: 2, Client: netip.MustParseAddrPort("[2001:db8::7]:40000"), Target: netip.MustParseAddrPort("[fd00::2]:80")},
-	{Kind: OpListen, ID: 3, Client: netip.MustParseAddrPort("192.0.2.7:40000"), Target: netip.MustParseAddrPort("10.0.0.2:8080")},
-	{Kind: OpRead, ID: 3, Proto: proto.HTTP1},
+	{Kind: OpOpen, ID: 2, Client: netip.MustParseAddrPort("[2001:db8::7]:40000"),
+		Target: netip.MustParseAddrPort("[fd00::2]:80")},
+	{Kind: OpListen, ID: 3, Client: netip.MustParseAddrPort("192.0.2.7:40000"),
+		Target: netip.MustParseAddrPort("10.0.0.2:8080")},
+	{Kind: OpRead, ID: 3, Proto: http1.Kind},
 	{Kind: OpExpect, ID: 3, Request: 200, Hint: proto.Keep | 1},
 }
 
@@ -32,7 +36,8 @@ var someEvents = []StreamEvent{
 	{Kind: EventFinished, ID: 300},
 	{Kind: EventReset, ID: 2, N: 1 << 40},
 	{Kind: EventFailed, ID: 1<<64 - 1, Reason: ledger.TupleTaken},
-	{Kind: EventAnswer, ID: 3, Answer: proto.Answer{End: 300, Size: 200, Status: 404, Failed: true}, Age: 2 * time.Millisecond},
+	{Kind: EventAnswer, ID: 3, Answer: proto.Answer{End: 300, Size: 200, Status: 404, Failed: true},
+		Age: 2 * time.Millisecond},
 	{Kind: EventAnswer, ID: 3, Answer: proto.Answer{End: 1, Interim: true, Last: true, Kept: true}},
 	{Kind: EventBytes, ID: 3, Data: []byte("hi")},
 	{Kind: EventLost, ID: 3},
@@ -51,10 +56,13 @@ func TestStreamsGolden(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"operations", ops, "0101" + "04c00002079c40" + "040a0000021f90" + "020103474554" + "03ac02" + "04ffffffffffffffffff01" +
-			"0102" + "0620010db80000000000000000000000079c40" + "06fd0000000000000000000000000000020050" +
+		{"operations", ops, "0101" + "04c00002079c40" + "040a0000021f90" + "020103474554" +
+			"03ac02" + "04ffffffffffffffffff01" +
+			"0102" + "0620010db80000000000000000000000079c40" +
+			"06fd0000000000000000000000000000020050" +
 			"0503" + "04c00002079c40" + "040a0000021f90" + "060301" + "0703c80181"},
-		{"events", events, "0101" + "020103" + "0301a08d06" + "04ac02" + "05ac02" + "0602808080808020" +
+		{"events", events, "0101" + "020103" + "0301a08d06" + "04ac02" + "05ac02" +
+			"0602808080808020" +
 			"07ffffffffffffffffff01000b7475706c655f74616b656e" +
 			"080304ac02c8019403d00f" + "08030b01000000" + "0903026869" + "0a03"},
 	} {
@@ -73,7 +81,8 @@ func TestStreamsGolden(t *testing.T) {
 	var ev StreamEvent
 	for i := range someEvents {
 		var err error
-		if events, err = NextStreamEvent(events, &ev); err != nil || !reflect.DeepEqual(ev, someEvents[i]) {
+		if events, err = NextStreamEvent(events, &ev); err != nil ||
+			!reflect.DeepEqual(ev, someEvents[i]) {
 			t.Fatalf("event %d: %+v, %v; want %+v", i, ev, err, someEvents[i])
 		}
 	}
@@ -106,9 +115,10 @@ func TestStreamsRefuse(t *testing.T) {
 	}
 	var ev StreamEvent
 	for name, body := range map[string][]byte{
-		"a status of 17 bits":        {8, 1, 0, 1, 1, 0x80, 0x80, 4, 0},
-		"an age of more than a life": {8, 1, 0, 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
-		"too many bytes":             {9, 1, 0x81, 0x80, 1},
+		"a status of 17 bits": {8, 1, 0, 1, 1, 0x80, 0x80, 4, 0},
+		"an age of more than a life": {8, 1, 0, 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+			0xff, 0xff, 1},
+		"too many bytes": {9, 1, 0x81, 0x80, 1},
 	} {
 		if _, err := NextStreamEvent(body, &ev); !errors.Is(err, ErrValue) {
 			t.Errorf("%s: %v, want ErrValue", name, err)
@@ -117,7 +127,8 @@ func TestStreamsRefuse(t *testing.T) {
 	if _, err := NextStreamEvent([]byte{11, 1}, &ev); !errors.Is(err, ErrValue) {
 		t.Errorf("unknown event: %v", err)
 	}
-	if _, err := NextStreamEvent([]byte{7, 1, 0, 3, 'h', 'u', 'h'}, &ev); err != nil || ev.Reason != ledger.LinkError {
+	if _, err := NextStreamEvent([]byte{7, 1, 0, 3, 'h', 'u', 'h'}, &ev); err != nil ||
+		ev.Reason != ledger.LinkError {
 		t.Errorf("unknown reason: %+v, %v", ev, err)
 	}
 }

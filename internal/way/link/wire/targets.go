@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// Targets says where a copier sends copies from now on, in the place of what its Hello said. An intercept
-// that does not know the message leaves it out.
+// Targets replaces the targets of a copier's Hello. An intercept that does not know the message
+// ignores it.
 type Targets struct {
 	List []netip.AddrPort
 }

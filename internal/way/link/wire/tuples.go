@@ -9,13 +9,13 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// Tuple names a connection as the target knows it.
+// Tuple names a connection by its ends as the target sees them.
 type Tuple struct {
-	Client netip.AddrPort // whom the target sees
+	Client netip.AddrPort
 	Target netip.AddrPort
 }
 
-// String shows the client, an arrow, the target.
+// String returns the client, an arrow, and the target.
 func (t Tuple) String() string { return t.Client.String() + " > " + t.Target.String() }
 
 // MaxTuples is how many tuples one message can hold.
@@ -27,8 +27,8 @@ func appendTuple(dst []byte, t Tuple) []byte {
 
 func (c *cursor) tuple() Tuple { return Tuple{Client: c.addrPort(), Target: c.addrPort()} }
 
-// AppendTuples appends a frame of type t (TypeClaim, TypeClaimRefused, TypeRelease) that holds tuples, at
-// most MaxTuples.
+// AppendTuples appends a frame of type t (TypeClaim, TypeClaimRefused, TypeRelease) that holds
+// tuples, at most MaxTuples.
 func AppendTuples(dst []byte, t Type, tuples []Tuple) []byte {
 	start := len(dst)
 	tuples = tuples[:min(len(tuples), MaxTuples)]
@@ -39,8 +39,8 @@ func AppendTuples(dst []byte, t Type, tuples []Tuple) []byte {
 	return end(dst, start)
 }
 
-// DecodeTuples reads the body of a TypeClaim, TypeClaimRefused or TypeRelease, and appends its tuples to
-// dst.
+// DecodeTuples reads the body of a TypeClaim, TypeClaimRefused or TypeRelease, and appends its
+// tuples to dst.
 func DecodeTuples(dst []Tuple, t Type, body []byte) ([]Tuple, error) {
 	c := cursor{b: body}
 	n := int(c.u16())
@@ -53,7 +53,7 @@ func DecodeTuples(dst []Tuple, t Type, body []byte) ([]Tuple, error) {
 	return dst, c.err(t)
 }
 
-// Query asks who owns a connection; ID comes back in the answer.
+// Query asks who owns a connection. The answer has the same ID.
 type Query struct {
 	ID    uint32
 	Tuple Tuple
@@ -73,9 +73,10 @@ func (q *Query) Decode(body []byte) error {
 	return c.err(TypeQuery)
 }
 
-// Seek asks whether a connection may be opened, or tried again; ID comes back in the answer, an Owner: Another,
-// if another copier has it, or had it when the asker's first SYN was due, Age milliseconds ago. Any other answer is a
-// yes. What of the target's no sequence number gives to anybody comes to the asker from now on.
+// Seek asks whether a connection may be opened, or its SYN sent again. The answer is an Owner with
+// the same ID. It is Another if another copier has the connection, or had it when the first SYN of
+// the copier that asks was due, Age milliseconds ago. Any other answer permits it. From then on the
+// copier that asks also receives the target's segments whose acknowledgment names no copier.
 type Seek struct {
 	ID    uint32
 	Age   uint32
@@ -103,12 +104,12 @@ type Ownership uint8
 // The answers.
 const (
 	Nobody  Ownership = 1 // no copier owns it
-	You     Ownership = 2
-	Another Ownership = 3
-	Unsure  Ownership = 4 // the intercept began, or lost a copier, too short a time ago to know
+	You     Ownership = 2 // the copier that asks
+	Another Ownership = 3 // another copier
+	Unsure  Ownership = 4 // the intercept started, or lost a copier, too recently to know
 )
 
-// String is the answer in a word.
+// String returns the answer in a word.
 func (o Ownership) String() string {
 	switch o {
 	case Nobody:
@@ -123,7 +124,7 @@ func (o Ownership) String() string {
 	return fmt.Sprintf("ownership %d", uint8(o))
 }
 
-// Owner answers a Query or a Seek.
+// Owner is the answer to a Query or a Seek.
 type Owner struct {
 	ID    uint32
 	Owner Ownership
@@ -144,12 +145,12 @@ func (o *Owner) Decode(body []byte) error {
 	return c.err(TypeOwner)
 }
 
-// ICMP reports an ICMP error about a packet that a copier sent. Anybody can send such a message: its
-// reader checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
+// ICMP reports an ICMP error about a packet that a copier sent. Anybody can send such a message:
+// its reader checks Seq against what is in flight (RFC 5927 §4.1) and bounds MTU from below.
 type ICMP struct {
 	Kind  packet.ICMPKind
 	Code  uint8
-	MTU   uint32 // in bytes with the IP header; 0: not said
+	MTU   uint32 // in bytes, with the IP header; 0: not reported
 	Seq   seqnum.Value
 	Tuple Tuple
 }
@@ -166,6 +167,7 @@ func (m *ICMP) Append(dst []byte) []byte {
 // Decode reads the body of an ICMP.
 func (m *ICMP) Decode(body []byte) error {
 	c := cursor{b: body}
-	*m = ICMP{Kind: packet.ICMPKind(c.u8()), Code: c.u8(), MTU: c.u32(), Seq: seqnum.Value(c.u32()), Tuple: c.tuple()}
+	*m = ICMP{Kind: packet.ICMPKind(c.u8()), Code: c.u8(), MTU: c.u32(), Seq: seqnum.Value(c.u32()),
+		Tuple: c.tuple()}
 	return c.err(TypeICMP)
 }

@@ -32,12 +32,17 @@ var (
 )
 
 var segments = []packet.Segment{
-	{Src: target4, Dst: client4, Seq: 0xdeadbeef, Ack: 0x01020304, Flags: packet.SYN | packet.ACK, TTL: 64, Window: 65160,
-		Opts: packet.Options{MSS: 1460, WScale: 7, HasWScale: true, SACKPermitted: true, HasTS: true, TSVal: 1000, TSEcr: 2000}},
-	{Src: target4, Dst: client4, Seq: 0xdeadbef0, Ack: 0x01020305, Flags: packet.ACK | packet.PSH, TTL: 64, Window: 501, Len: 65483,
+	{Src: target4, Dst: client4, Seq: 0xdeadbeef, Ack: 0x01020304, Flags: packet.SYN | packet.ACK,
+		TTL: 64, Window: 65160,
+		Opts: packet.Options{MSS: 1460, WScale: 7, HasWScale: true, SACKPermitted: true,
+			HasTS: true, TSVal: 1000, TSEcr: 2000}},
+	{Src: target4, Dst: client4, Seq: 0xdeadbef0, Ack: 0x01020305, Flags: packet.ACK | packet.PSH,
+		TTL: 64, Window: 501, Len: 65483,
 		Opts: packet.Options{HasTS: true, TSVal: 1001, TSEcr: 2001}},
-	{Src: target6, Dst: client6, Seq: 5, Ack: 6, Flags: packet.ACK | packet.URG, Window: 0, Urgent: 3, Len: 200000,
-		Opts: packet.Options{NSACK: 2, SACK: [4]packet.SACKBlock{{First: 10, End: 20}, {First: 0xfffffff0, End: 4}}}},
+	{Src: target6, Dst: client6, Seq: 5, Ack: 6, Flags: packet.ACK | packet.URG, Window: 0,
+		Urgent: 3, Len: 200000,
+		Opts: packet.Options{NSACK: 2, SACK: [4]packet.SACKBlock{{First: 10, End: 20},
+			{First: 0xfffffff0, End: 4}}}},
 	{Src: target6, Dst: client6, Seq: 0, Ack: 7, Flags: packet.RST | packet.ACK},
 }
 
@@ -51,10 +56,13 @@ func messages() []struct {
 	want  any
 	into  any
 } {
-	hello := &Hello{Version: Version, Instance: Instance{1, 2, 3, 15: 16}, Slot: 77, Conn: 1, Conns: 2, Capabilities: 1 << 40,
+	hello := &Hello{Version: Version, Instance: Instance{1, 2, 3, 15: 16}, Slot: 77, Conn: 1,
+		Conns: 2, Capabilities: 1 << 40,
 		Software: "1.2.3", Targets: []netip.AddrPort{target4, target6},
-		Clients: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("fd09::/64")}, ConnectTimeout: 1500 * time.Millisecond}
-	welcome := &Welcome{Version: Version, Way: WayRaw, Slot: 77, Capabilities: 3, HoldMillis: 200, Software: "1.2.4",
+		Clients: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"),
+			netip.MustParsePrefix("fd09::/64")}, ConnectTimeout: 1500 * time.Millisecond}
+	welcome := &Welcome{Version: Version, Way: WayRaw, Slot: 77, Capabilities: 3, HoldMillis: 200,
+		Software:  "1.2.4",
 		Forbidden: []netip.AddrPort{target6}}
 	refuse := &Refuse{Code: CodeSlot, Text: "slot 77 is taken"}
 	refuse.Slots.Add(77)
@@ -62,7 +70,8 @@ func messages() []struct {
 	query := &Query{ID: 9, Tuple: Tuple{client4, target4}}
 	seek := &Seek{ID: 9, Age: 1000, Tuple: Tuple{client4, target4}}
 	owner := &Owner{ID: 9, Owner: Another, Tuple: Tuple{client6, target6}}
-	icmp := &ICMP{Kind: packet.FragNeeded, Code: 4, MTU: 1400, Seq: 0xfffffffe, Tuple: Tuple{client4, target4}}
+	icmp := &ICMP{Kind: packet.FragNeeded, Code: 4, MTU: 1400, Seq: 0xfffffffe,
+		Tuple: Tuple{client4, target4}}
 	ping, pong := &Ping{ID: 12}, &Pong{ID: 12, At: mono.Time(3 * time.Second)}
 	bye := &Bye{Reason: ByeShutdown, Text: "signal"}
 	targets := &Targets{List: []netip.AddrPort{target4, target6}}
@@ -74,7 +83,8 @@ func messages() []struct {
 	}
 	frame := b.Seal(mono.Time(time.Second).Add(10 * time.Millisecond))
 	headers := &Headers{Base: mono.Time(time.Second), Segments: segments,
-		Ages: []time.Duration{10 * time.Millisecond, 9 * time.Millisecond, 8 * time.Millisecond, 7 * time.Millisecond}}
+		Ages: []time.Duration{10 * time.Millisecond, 9 * time.Millisecond, 8 * time.Millisecond,
+			7 * time.Millisecond}}
 
 	return []struct {
 		name  string
@@ -148,7 +158,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestGolden holds the bytes fixed: two versions of the program that both speak version 2 must agree.
+// TestGolden holds the bytes fixed: two versions of the program that both speak version 2 must
+// agree.
 func TestGolden(t *testing.T) {
 	var out strings.Builder
 	for _, m := range messages() {
@@ -169,8 +180,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestCut takes bytes off the end of every message: each length that is too short is an error, not a
-// panic and not a half-filled value.
+// TestCut takes bytes off the end of every message: each length that is too short is an error,
+// not a panic and not a half-filled value.
 func TestCut(t *testing.T) {
 	for _, m := range messages() {
 		t.Run(m.name, func(t *testing.T) {
@@ -190,7 +201,8 @@ func TestCut(t *testing.T) {
 			if m.name == "headers" {
 				return
 			}
-			if err := decode(Frame{Type: Type(m.bytes[0]), Body: append(body[:len(body):len(body)], "more"...)}, m.into); err != nil {
+			if err := decode(Frame{Type: Type(m.bytes[0]),
+				Body: append(body[:len(body):len(body)], "more"...)}, m.into); err != nil {
 				t.Errorf("fields of a later version: %v", err)
 			}
 		})
@@ -387,7 +399,8 @@ func FuzzHeaders(f *testing.F) {
 		}
 		var again packet.Segment
 		out := appendRecord(nil, &s, after)
-		if rest, after2 := readRecord(out, &again); rest == nil || len(rest) != 0 || after2 != after {
+		if rest, after2 := readRecord(out, &again); rest == nil || len(rest) != 0 ||
+			after2 != after {
 			t.Fatalf("cannot be read again: %x", out)
 		}
 		if s.Src.Addr().Is4In6() != s.Dst.Addr().Is4In6() {

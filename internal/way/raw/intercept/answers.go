@@ -15,158 +15,173 @@ import (
 const (
 	// maxFollowed bounds the connections whose answers are read.
 	maxFollowed = 1 << 18
-	// followIdle is how long one may say nothing: its copier has forgotten it.
+	// followIdle is how long a connection may be silent before it is forgotten.
 	followIdle = mono.Time(3600e9)
-	// forgetEvery is how often those are looked for.
-	forgetEvery = mono.Time(60e9)
-	// maxIdle bounds the confirmations that nothing waits for.
-	maxIdle = 4096
-	// tellAtOnce is how large a message of answers grows.
-	tellAtOnce = wire.MaxAnswers / 2
+	// sweepEvery is how often idle connections are looked for.
+	sweepEvery = mono.Time(60e9)
+	// maxUnconfirmed bounds the confirmations that are put off.
+	maxUnconfirmed = 4096
+	// maxFound is the size at which a message of answers is sent.
+	maxFound = wire.MaxAnswers / 2
 )
 
-// whose names a connection and a copier that has it, or would have it: several may ask about one before the target
-// has said whose it is.
-type whose struct {
+// pair names a connection and a copier that has it or would have it. Several copiers may ask about
+// one connection before the target has decided between them.
+type pair struct {
 	tuple wire.Tuple
 	owner uint8
 }
 
 // answers is what the intercept reads for copiers. Guarded by Intercept.mu.
 type answers struct {
-	followed map[whose]*following
-	pool     chunk.Pool
-	told     []proto.Told
-	scratch  []proto.Answer
-	tellers  []*peer // have something to tell
-	forget   mono.Time
-	targets  map[netip.AddrPort]struct{} // whose packets are captured whole
-	waiting  []*following                // the early ones, by age, and some that are no longer
-	kept     int                         // bytes that they cost
-	idle     []confirmation              // nothing waits for them
+	followed    map[pair]*following
+	pool        chunk.Pool
+	results     []proto.Told
+	scratch     []proto.Answer
+	unsent      []*peer // have a message of answers begun
+	nextSweep   mono.Time
+	targets     map[netip.AddrPort]struct{} // whose packets are captured whole
+	early       []*following                // have early segments, the oldest first, or had them
+	earlyBytes  int                         // cost of all early segments
+	unconfirmed []confirmation              // nothing waits for them
 }
 
-// reads says whether answers can be read: whole packets can be captured.
-func (s *Intercept) reads() bool { return s.cfg.Whole != nil }
+// canRead reports whether answers can be read here: whole packets can be captured.
+func (s *Intercept) canRead() bool { return s.cfg.Whole != nil }
 
-// readAnswers takes the body of a ReadAnswers.
-func (s *Intercept) readAnswers(p *peer, body []byte) error {
-	if !s.reads() || len(body) > wire.MaxAnswers {
-		return wire.Frame{Type: wire.TypeReadAnswers, Body: body}.Unexpected()
+// readAnswers carries out a message of readings.
+func (s *Intercept) readAnswers(p *peer, f wire.Frame) error {
+	if !s.canRead() || len(f.Body) > wire.MaxAnswers {
+		return f.Unexpected()
 	}
-	if err := s.widen(p, body); err != nil {
-		return err
-	}
+	// The lock is held throughout: a segment that waits for it while the filter changes is of a
+	// connection that is added before it is looked up.
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, hurry := s.cfg.Now(), false
+	if err := s.captureWhole(p, f.Body); err != nil {
+		return err
+	}
+	now, urgent := s.cfg.Now(), false
 	var r wire.Reading
-	for len(body) > 0 {
+	for body := f.Body; len(body) > 0; {
 		var err error
 		if body, err = wire.NextReading(body, &r); err != nil {
 			return err
 		}
-		hurry = s.reading(now, p, &r) || hurry
+		urgent = s.readAnswer(now, p, &r) || urgent
 	}
-	if hurry || len(s.answers.idle) > maxIdle {
-		s.confirmIdle()
-		s.flushTold()
+	if urgent || len(s.answers.unconfirmed) > maxUnconfirmed {
+		s.confirmAll()
+		s.flushFound()
 	}
 	return nil
 }
 
-// widen has packets of the targets that are asked about captured whole, before anything is confirmed.
-func (s *Intercept) widen(p *peer, body []byte) error {
+// captureWhole makes the sources capture packets of the targets in a message of readings whole,
+// before any reading is confirmed. The lock is held.
+func (s *Intercept) captureWhole(p *peer, body []byte) error {
 	var r wire.Reading
 	var fresh []netip.AddrPort
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	c, a := p.copier, &s.answers
 	for len(body) > 0 {
 		var err error
 		if body, err = wire.NextReading(body, &r); err != nil {
 			return err
 		}
 		t := r.Tuple.Target
-		if _, ok := p.copier.reads[t]; ok || r.Proto == proto.None || !s.table.SendsTo(p.copier.owner, t) {
+		if _, ok := c.reads[t]; ok || r.Proto == proto.None || !s.table.SendsTo(c.owner, t) {
 			continue
 		}
-		if p.copier.reads == nil {
-			p.copier.reads = make(map[netip.AddrPort]struct{})
+		if c.reads == nil {
+			c.reads = make(map[netip.AddrPort]struct{})
 		}
-		p.copier.reads[t] = struct{}{}
-		if _, ok := s.answers.targets[t]; !ok {
-			if s.answers.targets == nil {
-				s.answers.targets = make(map[netip.AddrPort]struct{})
+		c.reads[t] = struct{}{}
+		if _, ok := a.targets[t]; !ok {
+			if a.targets == nil {
+				a.targets = make(map[netip.AddrPort]struct{})
 			}
-			s.answers.targets[t] = struct{}{}
+			a.targets[t] = struct{}{}
 			fresh = append(fresh, t)
 		}
 	}
 	if len(fresh) == 0 {
 		return nil
 	}
-	all := make([]netip.AddrPort, 0, len(s.answers.targets))
-	for t := range s.answers.targets {
+	all := make([]netip.AddrPort, 0, len(a.targets))
+	for t := range a.targets {
 		all = append(all, t)
 	}
 	if err := s.cfg.Whole(all); err != nil {
-		s.complain(p.addr, "intercept: answers cannot be captured whole, so that where they end is guessed", "error", err)
+		s.server.Complain(p.addr,
+			"answers cannot be captured whole: where they end is guessed", "error", err)
 		for _, t := range fresh {
-			delete(s.answers.targets, t)
-			delete(p.copier.reads, t)
+			delete(a.targets, t)
+			delete(c.reads, t)
 		}
 	}
 	return nil
 }
 
-// reading carries out one record. It says whether there is something to tell at once. The lock is held.
-func (s *Intercept) reading(now mono.Time, p *peer, r *wire.Reading) bool {
-	a := &s.answers
-	of := whose{r.Tuple, p.copier.owner}
-	f := a.followed[of]
+// readAnswer carries out one reading. It reports whether the copier waits for what was found. The
+// lock is held.
+func (s *Intercept) readAnswer(now mono.Time, p *peer, r *wire.Reading) bool {
+	of := pair{r.Tuple, p.copier.owner}
+	f := s.answers.followed[of]
 	if r.Proto == proto.None {
-		if f != nil && f.asked && r.Hint != 0 {
+		if f != nil && f.reading && r.Hint != 0 {
 			f.Expect(r.Request, r.Hint)
 		}
 		s.confirm(&confirmation{p, f, r.Tuple, r.Serial})
 		return true
 	}
-	if f != nil && (r.BaseKnown && f.begunElsewhere(r.Base) || !r.BaseKnown && f.asked) {
+	if f != nil && (r.BaseKnown && f.startsElsewhere(r.Base) || !r.BaseKnown && f.reading) {
 		s.unfollow(f) // of the connection that had the tuple before
 		f = nil
 	}
-	if f == nil || !f.asked { // else the copier repeats it, and knows the base now
-		reader := known.Answers(r.Proto)
-		_, whole := a.targets[r.Tuple.Target]
-		if reader == nil || !whole || f == nil && len(a.followed) >= maxFollowed || f != nil && f.early.forgotten {
-			if f != nil {
-				s.unfollow(f)
-			}
-			s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: r.Tuple})
+	if f == nil || !f.reading { // else the copier repeats it, and knows the base now
+		if f = s.startReading(of, f, r.Proto); f == nil {
+			s.report(p, &wire.Found{Kind: wire.FoundLost, Tuple: r.Tuple})
 			return true
 		}
-		if f == nil {
-			f = s.enter(of)
-		}
-		f.read(reader)
 	}
-	if _, based := f.Base(); r.BaseKnown && !based {
+	if r.BaseKnown && !f.based() {
 		f.Begin(r.Base)
-		f.unsure = true
+		f.whole = f.hasEarly(r.Base)
+		f.unsure = !f.whole
 	}
-	f.heard = now
+	f.lastSeen = now
 	c := confirmation{p, f, r.Tuple, r.Serial}
 	if !r.Held && len(f.early.segments) == 0 {
-		a.idle = append(a.idle, c)
+		s.answers.unconfirmed = append(s.answers.unconfirmed, c)
 		return false
 	}
 	s.confirm(&c)
-	s.hearEarly(f)
+	s.readEarly(f)
 	return true
 }
 
-// confirmation says that a record is known. Where nothing waits for it, it goes along with what is told next, and costs
-// no message of its own.
+// startReading starts to read the answers of a connection, whose entry is f, or nil if it has none.
+// It returns the entry, or nil where the answers cannot be read. The lock is held.
+func (s *Intercept) startReading(of pair, f *following, kind proto.Kind) *following {
+	a := &s.answers
+	reader := known.Answers(kind)
+	_, whole := a.targets[of.tuple.Target]
+	full := f == nil && len(a.followed) >= maxFollowed
+	if reader == nil || !whole || full || f != nil && f.early.overflowed {
+		if f != nil {
+			s.unfollow(f)
+		}
+		return nil
+	}
+	if f == nil {
+		f = s.addFollowing(of)
+	}
+	f.start(reader)
+	return f
+}
+
+// confirmation tells a copier that a reading has arrived. If nothing waits for it, it is sent with
+// what is reported next, and costs no message of its own.
 type confirmation struct {
 	peer   *peer
 	f      *following // nil: the connection is not read
@@ -174,41 +189,44 @@ type confirmation struct {
 	serial uint32
 }
 
-// confirmIdle confirms what nothing waits for. The lock is held.
-func (s *Intercept) confirmIdle() {
-	for i := range s.answers.idle {
-		s.confirm(&s.answers.idle[i])
+// confirmAll sends the confirmations that were put off. The lock is held.
+func (s *Intercept) confirmAll() {
+	for i := range s.answers.unconfirmed {
+		s.confirm(&s.answers.unconfirmed[i])
 	}
-	clear(s.answers.idle)
-	s.answers.idle = s.answers.idle[:0]
+	clear(s.answers.unconfirmed)
+	s.answers.unconfirmed = s.answers.unconfirmed[:0]
 }
 
-// confirm tells a confirmation: of a connection that is seen whole, behind its headers.
+// confirm sends a confirmation after the connection's headers: a copier that has not received a
+// header by then knows that the segment had not been captured when its reading arrived. The lock is
+// held.
 func (s *Intercept) confirm(c *confirmation) {
-	p, whole := c.peer, c.f != nil && c.f.asked && c.f.whole
-	if peers := p.copier.peers; whole && len(peers) > 0 {
-		p = peers[c.f.hash%uint32(len(peers))]
+	whole := c.f != nil && c.f.reading && c.f.whole
+	p := s.peerOf(c.peer.copier.owner, s.table.Hash(c.tuple.Client, c.tuple.Target))
+	if p == nil {
+		p = c.peer
 	}
-	s.tellFound(p, &wire.Found{Kind: wire.FoundConfirmed, Tuple: c.tuple, Serial: c.serial, Whole: whole})
+	s.report(p, &wire.Found{
+		Kind: wire.FoundConfirmed, Tuple: c.tuple, Serial: c.serial, Whole: whole})
 }
 
-// enter makes an entry for a connection, which has none.
-func (s *Intercept) enter(of whose) *following {
-	f := &following{whose: of}
+// addFollowing makes an entry for a connection that has none.
+func (s *Intercept) addFollowing(of pair) *following {
+	f := &following{pair: of}
 	if s.answers.followed == nil {
-		s.answers.followed = make(map[whose]*following)
+		s.answers.followed = make(map[pair]*following)
 	}
 	s.answers.followed[of] = f
 	return f
 }
 
-// follow reads a segment that was routed to its owner, or keeps it, and tells what is found after the segment's header.
+// follow reads or keeps a segment that was routed to its owner, after its header was delivered.
 func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.Segment) {
-	a := &s.answers
-	of := whose{wire.Tuple{Client: seg.Dst, Target: seg.Src}, owner}
-	f := a.followed[of]
+	of := pair{wire.Tuple{Client: seg.Dst, Target: seg.Src}, owner}
+	f := s.answers.followed[of]
 	if seg.Flags.Has(packet.SYN) {
-		f = s.begun(now, of, hash, f, seg)
+		f = s.handleSYNACK(now, of, hash, f, seg)
 	}
 	if f == nil {
 		return
@@ -218,30 +236,35 @@ func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.
 	switch {
 	case seg.Flags.Any(packet.RST) || c == nil || len(c.peers) == 0:
 		s.unfollow(f)
-	case !f.asked:
-		s.keep(now, f, seg)
+	case !f.reading, !f.based() && !seg.Flags.Has(packet.SYN):
+		s.keepEarly(now, f, seg)
 	default:
-		s.hear(now, f, seg)
+		if s.readSegment(now, f, seg) && seg.Flags.Has(packet.SYN) {
+			s.readEarly(f)
+		}
 	}
 }
 
-// hear reads a segment and tells what is found. It says whether there is more to come.
-func (s *Intercept) hear(now mono.Time, f *following, seg *packet.Segment) bool {
+// readSegment reads a segment and reports what is found. It reports whether the connection is still
+// followed.
+func (s *Intercept) readSegment(now mono.Time, f *following, seg *packet.Segment) bool {
 	a, p := &s.answers, s.peerOf(f.owner, f.hash)
-	a.told = f.take(now, seg, &a.pool, a.told[:0], &a.scratch)
-	for i := range a.told {
-		t := &a.told[i]
-		if len(t.Bytes) == 0 {
-			s.tellFound(p, &wire.Found{Kind: wire.FoundAnswer, Tuple: f.tuple, Answer: t.Answer, Age: t.At.Sub(t.First)})
+	a.results = f.read(now, seg, &a.pool, a.results[:0], &a.scratch)
+	for i := range a.results {
+		r := &a.results[i]
+		if len(r.Bytes) == 0 {
+			s.report(p, &wire.Found{
+				Kind: wire.FoundAnswer, Tuple: f.tuple, Answer: r.Answer, Age: r.At.Sub(r.First)})
 			continue
 		}
-		for b := t.Bytes; len(b) > 0; b = b[min(len(b), wire.MaxKept):] {
-			s.tellFound(p, &wire.Found{Kind: wire.FoundBytes, Tuple: f.tuple, Data: b[:min(len(b), wire.MaxKept)]})
+		for b := r.Bytes; len(b) > 0; b = b[min(len(b), wire.MaxKept):] {
+			s.report(p, &wire.Found{
+				Kind: wire.FoundBytes, Tuple: f.tuple, Data: b[:min(len(b), wire.MaxKept)]})
 		}
 	}
-	clear(a.told)
+	clear(a.results)
 	if f.Lost() {
-		s.tellFound(p, &wire.Found{Kind: wire.FoundLost, Tuple: f.tuple})
+		s.report(p, &wire.Found{Kind: wire.FoundLost, Tuple: f.tuple})
 	}
 	if f.Over() {
 		s.unfollow(f)
@@ -252,72 +275,73 @@ func (s *Intercept) hear(now mono.Time, f *following, seg *packet.Segment) bool 
 
 // unfollow forgets a connection.
 func (s *Intercept) unfollow(f *following) {
-	s.answers.spill(f)
+	s.answers.freeEarly(f)
 	f.Close()
 	f.Follower = segments.Follower{}
-	delete(s.answers.followed, f.whose)
+	delete(s.answers.followed, f.pair)
 }
 
-// dropped forgets a connection that its copier is done with; should it use the same tuple again by now, it is told.
-// The lock is held.
-func (s *Intercept) dropped(owner uint8, t wire.Tuple) {
-	f := s.answers.followed[whose{t, owner}]
+// releaseFollowed forgets a connection that its copier has released. The copier may use the same
+// tuple again by now: it learns that the answers are lost. The lock is held.
+func (s *Intercept) releaseFollowed(owner uint8, t wire.Tuple) {
+	f := s.answers.followed[pair{t, owner}]
 	if f == nil {
 		return
 	}
-	asked := f.asked
+	reading := f.reading
 	s.unfollow(f)
-	if c := s.owners[owner]; asked && c != nil && len(c.peers) > 0 {
-		s.tellFound(c.peers[0], &wire.Found{Kind: wire.FoundLost, Tuple: t})
+	if c := s.owners[owner]; reading && c != nil && len(c.peers) > 0 {
+		s.report(c.peers[0], &wire.Found{Kind: wire.FoundLost, Tuple: t})
 	}
 }
 
-// tellFound has a copier told, after the headers that were added for it by now. The lock is held.
-func (s *Intercept) tellFound(p *peer, f *wire.Found) {
-	if len(p.told) == 0 {
-		p.told = wire.BeginFrame(p.told, wire.TypeAnswers)
-		s.answers.tellers = append(s.answers.tellers, p)
+// report appends to a copier's message of answers, which is sent after the headers that were added
+// by now. The lock is held.
+func (s *Intercept) report(p *peer, f *wire.Found) {
+	if len(p.found) == 0 {
+		p.found = wire.BeginFrame(p.found, wire.TypeAnswers)
+		s.answers.unsent = append(s.answers.unsent, p)
 	}
-	p.told = wire.AppendFound(p.told, f)
-	if len(p.told) > tellAtOnce {
+	p.found = wire.AppendFound(p.found, f)
+	if len(p.found) > maxFound {
 		s.seal(p, s.cfg.Now()) // the headers first
-		s.sendTold(p)
+		s.sendFound(p)
 	}
 }
 
-// flushTold sends all that is to be told. The lock is held.
-func (s *Intercept) flushTold() {
-	for i, p := range s.answers.tellers {
-		s.answers.tellers[i] = nil
-		if len(p.told) > 0 {
-			s.sendTold(p)
+// flushFound sends all messages of answers that were begun. The lock is held.
+func (s *Intercept) flushFound() {
+	for i, p := range s.answers.unsent {
+		s.answers.unsent[i] = nil
+		if len(p.found) > 0 {
+			s.sendFound(p)
 		}
 	}
-	s.answers.tellers = s.answers.tellers[:0]
+	s.answers.unsent = s.answers.unsent[:0]
 }
 
-func (s *Intercept) sendTold(p *peer) {
-	if !p.out.put(wire.EndFrame(p.told, 0)) {
-		p.conn.Close() // what is lost here nobody sends again; on a new connection all begins anew
+func (s *Intercept) sendFound(p *peer) {
+	if !p.put(wire.EndFrame(p.found, 0)) {
+		p.end.Close() // what is lost is not sent again; a new connection begins anew
 	}
-	p.told = p.told[:0]
+	p.found = p.found[:0]
 }
 
-// forgetSilent forgets connections that have said nothing for long. The lock is held.
-func (s *Intercept) forgetSilent(now mono.Time) {
+// forgetIdle forgets connections that were silent for long. The lock is held.
+func (s *Intercept) forgetIdle(now mono.Time) {
 	a := &s.answers
-	if len(a.followed) == 0 || now < a.forget {
+	if len(a.followed) == 0 || now < a.nextSweep {
 		return
 	}
-	a.forget = now + forgetEvery
+	a.nextSweep = now + sweepEvery
 	for _, f := range a.followed {
-		if now-f.heard > followIdle {
+		if now-f.lastSeen > followIdle {
 			s.unfollow(f)
 		}
 	}
 }
 
-// forgetOwner forgets what a copier that has gone had read. The lock is held.
+// forgetOwner forgets the connections of a copier that is gone. The lock is held.
 func (s *Intercept) forgetOwner(owner uint8) {
 	for _, f := range s.answers.followed {
 		if f.owner == owner {

@@ -11,6 +11,7 @@ import (
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/source"
+	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -20,11 +21,39 @@ func (noSource) Next(time.Duration) ([]source.Frame, error) { return nil, source
 func (noSource) Stats() source.Stats                        { return source.Stats{} }
 func (noSource) Close() error                               { return nil }
 
-// routed makes an intercept with one copier, and frames of conns connections that are its own, 64 to a
-// batch. Nobody writes: out takes what the writer would.
+// outbox collects what is queued for a peer, in the place of a writer.
+type outbox struct{ pending []byte }
+
+func (o *outbox) put(frames []byte) bool {
+	o.pending = append(o.pending, frames...)
+	return true
+}
+
+// drain returns what was queued since the last call, until the next call of put.
+func (o *outbox) drain() []byte {
+	b := o.pending
+	o.pending = o.pending[:0]
+	return b
+}
+
+// joined adds a connection of a copier to an intercept.
+func joined(t testing.TB, s *Intercept, h *wire.Hello) (*peer, *outbox) {
+	t.Helper()
+	out := new(outbox)
+	p := &peer{end: new(link.Endpoint), put: out.put, slot: h.Slot, index: h.Conn}
+	if r := s.join(p, h); r != nil {
+		t.Fatal(r.Text)
+	}
+	return p, out
+}
+
+// routed makes an intercept with one copier, and frames of conns connections of it, 64 to a batch.
+// out returns how many bytes were queued for the copier since its last call.
 func routed(t testing.TB, conns int) (s *Intercept, batches [][]source.Frame, out func() int) {
-	s, err := New(Config{Sources: []source.Source{noSource{}}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-		AllowForwarding: true, Log: slog.New(slog.DiscardHandler), Now: func() mono.Time { return 1000 }})
+	s, err := New(Config{Sources: []source.Source{noSource{}},
+		Listen:          []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
+		AllowForwarding: true, Log: slog.New(slog.DiscardHandler),
+		Now: func() mono.Time { return 1000 }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,26 +62,17 @@ func routed(t testing.TB, conns int) (s *Intercept, batches [][]source.Frame, ou
 		cancel()
 		s.Run(ctx)
 	})
-	owner, err := s.table.Join([16]byte{1}, 7, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := s.join(owner, nil, netip.Addr{}, &wire.Hello{Slot: 7, Conns: 1}, nil)
-	out = func() int {
-		p.out.mu.Lock()
-		defer p.out.mu.Unlock()
-		n := len(p.out.pending)
-		p.out.pending = p.out.pending[:0]
-		return n
-	}
-	t.Cleanup(func() { s.owners[owner].peers = nil })
+	_, box := joined(t, s, &wire.Hello{Instance: wire.Instance{1}, Slot: 7, Conns: 1})
+	out = func() int { return len(box.drain()) }
 	target := netip.MustParseAddrPort("10.0.0.2:8080")
 	var learn, now []source.Frame
 	for i := range conns {
-		c := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 14), byte(i >> 6)}), uint16(20000+i&63))
+		a := netip.AddrFrom4([4]byte{10, 1, byte(i >> 14), byte(i >> 6)})
+		c := netip.AddrPortFrom(a, uint16(20000+i&63))
 		for _, seg := range []packet.Segment{
 			{Src: target, Dst: c, Flags: packet.SYN | packet.ACK, Ack: seqnum.Value(8)},
-			{Src: target, Dst: c, Flags: packet.ACK, Seq: 5, Ack: 9, Len: 1000, Payload: make([]byte, 1000), Opts: packet.Options{HasTS: true, TSVal: 5}},
+			{Src: target, Dst: c, Flags: packet.ACK, Seq: 5, Ack: 9, Len: 1000,
+				Payload: make([]byte, 1000), Opts: packet.Options{HasTS: true, TSVal: 5}},
 		} {
 			b := packet.Append(nil, &seg)
 			f := source.Frame{Data: b, Wire: len(b), Time: 900}
@@ -88,7 +108,7 @@ func TestBatchAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkHeader is one captured header's way from a batch of frames to the writer's buffer.
+// BenchmarkHeader measures a captured header from a batch of frames to the queue of a connection.
 func BenchmarkHeader(b *testing.B) {
 	s, batches, out := routed(b, 8192)
 	var seg packet.Segment

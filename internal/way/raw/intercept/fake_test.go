@@ -76,7 +76,8 @@ func (f *fakeSource) see(segs ...packet.Segment) {
 }
 
 func client(n int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 2, byte(n >> 8)}), uint16(20000+n&0xff))
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 2, byte(n >> 8)}),
+		uint16(20000+n&0xff))
 }
 
 func client6(n int) netip.AddrPort {
@@ -93,7 +94,8 @@ func synAck(c netip.AddrPort, slot uint8) packet.Segment {
 }
 
 func data(c netip.AddrPort, seq int, n int) packet.Segment {
-	s := packet.Segment{Src: target, Dst: c, Flags: packet.ACK, Seq: seqnum.Value(seq), Ack: 9, Payload: make([]byte, n), Len: n}
+	s := packet.Segment{Src: target, Dst: c, Flags: packet.ACK, Seq: seqnum.Value(seq), Ack: 9,
+		Payload: make([]byte, n), Len: n}
 	if c.Addr().Is6() {
 		s.Src = target6
 	}
@@ -155,8 +157,10 @@ func start(t testing.TB, change func(*intercept.Config)) *daemon {
 	t.Helper()
 	d := &daemon{src: newSource(), log: new(safeBuffer)}
 	cfg := intercept.Config{
-		Sources: []source.Source{d.src}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-		ProcSys: noForwarding(t), Now: now, Software: "test", Log: slog.New(slog.NewTextHandler(d.log, nil)),
+		Sources: []source.Source{d.src},
+		Listen:  []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
+		ProcSys: noForwarding(t), Now: now, Software: "test",
+		Log: slog.New(slog.NewTextHandler(d.log, nil)),
 	}
 	if change != nil {
 		change(&cfg)
@@ -184,7 +188,7 @@ func start(t testing.TB, change func(*intercept.Config)) *daemon {
 	return d
 }
 
-// copier is a link group that remembers what it was told.
+// copier is a link group that records its callbacks.
 type copier struct {
 	*link.Group
 	log *safeBuffer
@@ -204,7 +208,8 @@ func dial(t testing.TB, addrs []string, change func(*copier, *link.Config)) *cop
 	t.Helper()
 	c := &copier{log: new(safeBuffer), got: make(map[netip.AddrPort][]packet.Segment)}
 	cfg := link.Config{Targets: []netip.AddrPort{target, target6}, Software: "test", Now: now,
-		BackoffLo: 5 * time.Millisecond, BackoffHi: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(c.log, nil)),
+		BackoffLo: 5 * time.Millisecond, BackoffHi: 50 * time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(c.log, nil)),
 		OnBatch: func(b *link.Batch) {
 			if c.slowness != nil {
 				<-c.slowness
@@ -235,7 +240,8 @@ func dial(t testing.TB, addrs []string, change func(*copier, *link.Config)) *cop
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for _, tu := range tuples {
-				c.answers = append(c.answers, fmt.Sprintf("%v refused, after %d headers", tu.Client.Port(), len(c.got[tu.Client])))
+				c.answers = append(c.answers, fmt.Sprintf("%v refused, after %d headers",
+					tu.Client.Port(), len(c.got[tu.Client])))
 			}
 		},
 		OnSought: func(tu wire.Tuple, free bool) {

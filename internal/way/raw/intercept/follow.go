@@ -9,51 +9,59 @@ import (
 	"tcpcopy/internal/proto/segments"
 )
 
-// behindAll bounds the bytes that are kept of all connections, behind holes and early.
-const behindAll = 64 << 20
+// maxPooled bounds the bytes that are kept of all connections: behind holes, and early.
+const maxPooled = 64 << 20
 
-// following is one connection whose answers are read, or may be yet.
+// following is one connection whose answers are read, or may soon be.
 type following struct {
 	segments.Follower
-	whose
-	hash   uint32 // the table's; if whole
-	asked  bool   // its answers are read; else see early.go
-	whole  bool   // it is seen from the SYN-ACK on
-	unsure bool   // where it begins is the copier's word: the first bytes may have passed before
-	heard  mono.Time
-	early  early
+	pair
+	hash     uint32 // the table's; if whole
+	reading  bool   // its answers are read; else see early.go
+	whole    bool   // the target's first byte, or the SYN-ACK, was captured
+	unsure   bool   // the copier has said where it begins: the first bytes may have passed before
+	lastSeen mono.Time
+	early    early
 }
 
-// take takes a segment of the target's, and appends what is found: as segments.Follower does.
-func (f *following) take(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told, scratch *[]proto.Answer) []proto.Told {
-	f.heard = now
+// read reads a segment of the target's, and appends what is found, as segments.Follower does.
+func (f *following) read(now mono.Time, seg *packet.Segment, pool *chunk.Pool, out []proto.Told,
+	scratch *[]proto.Answer) []proto.Told {
+	f.lastSeen = now
 	base, based := f.Base()
 	switch {
 	case seg.Flags.Has(packet.SYN):
 		f.whole = f.whole || !based
 	case f.unsure && base.Less(seg.Seq):
-		f.Lose() // nobody sends again what was acknowledged
+		f.Lose() // what was acknowledged before is not sent again
 		return out
-	default:
-		f.unsure = f.unsure && seg.Len == 0
+	case f.unsure && seg.Len > 0:
+		f.unsure, f.whole = false, true
 	}
-	out = f.Take(now, seg, pool, out, scratch)
-	if f.Kept() > 0 && pool.InUse() > behindAll {
+	out = f.Feed(now, seg, pool, out, scratch)
+	if f.Kept() > 0 && pool.InUse() > maxPooled {
 		f.Lose()
 	}
 	return out
 }
 
-// read begins to read what is followed.
-func (f *following) read(a proto.Answers) {
+// start starts to read the answers of a connection that is followed.
+func (f *following) start(a proto.Answers) {
 	base, based := f.Base()
-	if f.asked, f.Follower = true, segments.Follow(a); based {
+	if f.reading, f.Follower = true, segments.Follow(a); based {
 		f.Begin(base)
 	}
 }
 
-// begunElsewhere says whether it is known to begin, and not at base: the tuple is used again.
-func (f *following) begunElsewhere(base seqnum.Value) bool {
+// based reports whether the sequence number of the first byte is known.
+func (f *following) based() bool {
+	_, known := f.Base()
+	return known
+}
+
+// startsElsewhere reports whether the connection is known to begin at another sequence number than
+// base: the tuple is used again.
+func (f *following) startsElsewhere(base seqnum.Value) bool {
 	at, known := f.Base()
 	return known && at != base
 }

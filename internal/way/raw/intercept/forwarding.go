@@ -9,23 +9,25 @@ import (
 	"strings"
 )
 
-// ForwardingError says that this host would forward the target's answers to real clients.
+// ForwardingError reports that this host would forward the target's answers to real clients.
 type ForwardingError struct {
 	Sysctl string // the switch that is on, as sysctl(8) names it
 }
 
 // Error names the switch.
 func (e *ForwardingError) Error() string {
-	return fmt.Sprintf("intercept: this host forwards packets (%s=1): it would send the target's answers to real clients", e.Sysctl)
+	return fmt.Sprintf("intercept: this host forwards packets (%s=1): "+
+		"it would send the target's answers to real clients", e.Sysctl)
 }
 
-// Command is what mends it.
+// Command returns the command that switches it off.
 func (e *ForwardingError) Command() string { return "sysctl -w " + e.Sysctl + "=0" }
 
-// CheckForwarding returns a *ForwardingError if the host would forward packets that come in on one of
-// devices (none named: on any). IPv4 decides by the incoming interface's own switch, which net.ipv4.ip_forward
-// sets for all; IPv6 by the switch for all (and by an interface's force_forwarding, since Linux 6.17).
-// root is /proc/sys but in tests; a switch that is not there is off: the kernel has no such protocol.
+// CheckForwarding returns a *ForwardingError if the host would forward packets that arrive on one
+// of devices; none named: on any. IPv4 decides by the incoming interface's own switch, which
+// net.ipv4.ip_forward sets for all; IPv6 by the switch for all, and, since Linux 6.17, by an
+// interface's force_forwarding. root is /proc/sys except in tests. A switch that does not exist is
+// off: the kernel lacks the protocol.
 func CheckForwarding(root string, devices []string) error {
 	on := func(parts ...string) bool {
 		b, err := os.ReadFile(filepath.Join(append([]string{root}, parts...)...))
@@ -65,7 +67,7 @@ func CheckForwarding(root string, devices []string) error {
 	return nil
 }
 
-// dotted writes an interface's name as sysctl(8) wants it: eth0.5 is eth0/5 there.
+// dotted returns an interface's name in sysctl(8)'s form: eth0.5 is eth0/5 there.
 func dotted(device string) string { return strings.ReplaceAll(device, ".", "/") }
 
 func randomSeed() uint64 {

@@ -28,30 +28,7 @@ func welcomed(t testing.TB, c net.Conn) bool {
 	return wire.Type(b[len(wire.Preface)]) == wire.TypeWelcome
 }
 
-// TestStrangersKeepNobodyOut: those who connect and say nothing, without a key, do not keep a copier from
-// being let in.
-func TestStrangersKeepNobodyOut(t *testing.T) {
-	k := newKey(t)
-	d := start(t, withKey(k))
-	for range 300 {
-		c, err := net.Dial("tcp", d.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	wait(t, "strangers", func() bool { return d.Snapshot().Conns.Accepted == 300 })
-	began := time.Now()
-	ready(t, dial(t, []string{d.addr}, usingKey(k)))
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("let in after %v", took)
-	}
-	if s := d.Snapshot().Conns; s.Crowded < 300-64 {
-		t.Errorf("%d were closed for their number, want at least %d", s.Crowded, 300-64)
-	}
-}
-
-// TestSlotsComeFreeWithoutSources: an intercept that captures nothing forgets copiers all the same.
+// TestSlotsComeFreeWithoutSources: an intercept without sources forgets copiers all the same.
 func TestSlotsComeFreeWithoutSources(t *testing.T) {
 	d := start(t, func(c *intercept.Config) {
 		c.Sources, c.Streams = nil, noStreams
@@ -62,7 +39,10 @@ func TestSlotsComeFreeWithoutSources(t *testing.T) {
 		t.Fatal("the first is refused")
 	}
 	first.Close()
-	wait(t, "its end", func() bool { c := d.Snapshot().Copiers; return len(c) == 1 && c[0].Conns == 0 })
+	wait(t, "its end", func() bool {
+		c := d.Snapshot().Copiers
+		return len(c) == 1 && c[0].Conns == 0
+	})
 	if !welcomed(t, sendBytes(t, d.addr, hello(2, 9))) {
 		t.Error("the slot of one who has left long ago is not given to another")
 	}
@@ -79,17 +59,19 @@ func (s idleStreams) Close() {
 	}
 }
 
-func noStreams(*wire.Hello, func([]byte) bool, func()) (intercept.StreamPort, error) {
+func noStreams(*wire.Hello, func([]byte) bool, func()) (intercept.StreamHandler, error) {
 	return idleStreams{}, nil
 }
 
-// stuck is a copier's connection which does not read, and whose writer has more than the kernel takes.
+// stuck is a copier's connection which does not read, and whose writer has more than the kernel
+// takes.
 func stuck(t *testing.T) (d *daemon, ended chan struct{}) {
 	ended = make(chan struct{}, 10)
 	full := make(chan struct{})
 	d = start(t, func(c *intercept.Config) {
 		c.Sources = nil
-		c.Streams = func(_ *wire.Hello, send func([]byte) bool, _ func()) (intercept.StreamPort, error) {
+		c.Streams = func(_ *wire.Hello, send func([]byte) bool, _ func()) (intercept.StreamHandler,
+			error) {
 			select {
 			case <-full: // the second connection
 			default:
@@ -105,8 +87,8 @@ func stuck(t *testing.T) (d *daemon, ended chan struct{}) {
 	return d, ended
 }
 
-// TestReplacedConnection: one that a newer connection replaces is over soon, streams and all, though its
-// writer is stuck.
+// TestReplacedConnection: a connection that a newer one replaces ends soon, with its streams,
+// though its writer is stuck.
 func TestReplacedConnection(t *testing.T) {
 	d, ended := stuck(t)
 	sendBytes(t, d.addr, hello(1, 9))
@@ -127,7 +109,7 @@ func TestStuckWriterEnds(t *testing.T) {
 	}
 }
 
-// TestSlowLink: a long message may take longer than silence may last.
+// TestSlowLink: a message may take longer than DeadAfter, as long as some of it arrives.
 func TestSlowLink(t *testing.T) {
 	d := start(t, func(c *intercept.Config) {
 		c.Sources, c.Streams, c.DeadAfter = nil, noStreams, 200*time.Millisecond

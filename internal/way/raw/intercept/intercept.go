@@ -1,10 +1,14 @@
-// Package intercept is the daemon that sees a target's answers and tells the copiers about them: each
-// captured header goes, over one connection or a few, to the copier that owns it, and to no other.
+// Package intercept is the daemon that sees what a target answers and reports it to the copiers.
+// Each captured header goes, over one connection or a few, to the copier that owns it, and to no
+// other. On the target itself it carries out the copiers' operations instead.
 //
-// Its goroutines: one for each capture source, which decodes, routes and encodes batches under the lock;
-// one that accepts for each listener; for each copier's connection a reader and a writer, with a bounded
-// buffer between the router and the writer, so that nobody who reads slowly holds up the others. The
-// command makes the sources and hands them in; package link is the copier's end.
+// Its goroutines: one for each capture source, which decodes, routes and encodes batches under
+// the lock, and those of a link.Server. Between the router and each connection's writer is a
+// bounded queue, so that a copier that reads slowly does not delay the others. The command makes
+// the sources and passes them in. The copier's end is link.Group.
+//
+// Read intercept.go first, then router.go (what becomes of a captured packet) and peer.go (what
+// copiers ask for).
 package intercept
 
 import (
@@ -16,95 +20,91 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/source"
+	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/raw/route"
 )
 
 // Locals knows this host's addresses; *locals.Set is one.
 type Locals interface {
+	// Has reports whether an address is this host's.
 	Has(netip.Addr) bool
+	// All returns all of them.
 	All() []netip.Addr
 }
 
 // Config is what an intercept needs. Zero values of the bounds stand for the defaults.
 type Config struct {
-	// Streams, where it is set, carries out copiers' operations on the target itself: this is an intercept
-	// on the target, which needs no Sources. It makes what a copier's connection is served by; send queues a
-	// message to the copier, without waiting, and says whether there was room; broken ends the connection.
-	Streams func(hello *wire.Hello, send func([]byte) bool, broken func()) (StreamPort, error)
-	// Serves says whether copiers' connections may go to a target, so that a copier hears it at once; nil: to
-	// any. With Streams.
+	// Streams makes the handler of a copier's connection. If it is set, the intercept stands on the
+	// target, and needs no Sources. send queues a copy of a message to the copier; it does not
+	// block, and reports whether there was room. broken ends the connection.
+	Streams func(hello *wire.Hello, send func([]byte) bool, broken func()) (StreamHandler, error)
+	// Serves reports whether copies may go to a target, so that a copier learns it at once; nil: to
+	// any. Used with Streams.
 	Serves func(target netip.AddrPort) bool
-	// Sources yield the target's packets. They are Run's from now on, which closes them.
+	// Sources yield the target's packets. Run closes them.
 	Sources []source.Source
-	// Whole has the sources capture all packets of these targets whole, from its return on; all others they
-	// may cut behind the headers. nil: answers cannot be read here. It must not wait.
+	// Whole makes the sources capture, from its return on, all packets of these targets whole. They
+	// may cut all others after the headers. It must not block. nil: answers cannot be read here.
 	Whole func(targets []netip.AddrPort) error
-	// Hurry has the sources yield packets at once for a while, at the price of more batches. nil: they always do.
-	// For any goroutine; it must not wait.
+	// Hurry makes the sources yield packets at once for a while, at the price of more batches. It
+	// is called from any goroutine, and must not block. nil: they always do.
 	Hurry func(time.Duration)
-	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure set.
+	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure
+	// set.
 	Listen   []netip.AddrPort
 	TLS      *tls.Config // key.ServerTLS; nil: no key
 	Insecure bool        // without a key, listen beyond loopback
-	// Local is this host's addresses: packets to them are not answers to copies. nil: none is known.
+	// Local is this host's addresses: packets to them are not answers to copies. nil: none is
+	// known.
 	Local Locals
-	// Pass are networks of clients whose packets are nobody's: they are left alone.
+	// Pass are networks of clients whose packets are ignored.
 	Pass []netip.Prefix
-	// Devices names the interfaces that the sources capture on, for the check of forwarding; empty: all.
+	// Devices names the interfaces that the sources capture on, for the check of forwarding; empty:
+	// all.
 	Devices         []string
 	AllowForwarding bool   // skip that check: something else keeps answers from real clients
 	ProcSys         string // where the sysctls are; default /proc/sys
 
 	MaxCopiers int           // copiers at the same time; default and at most 255
 	Buffer     int           // bytes that may wait for one connection's writer; default 4 MB
-	DeadAfter  time.Duration // a connection that says nothing for this long is closed; default 6 s
+	DeadAfter  time.Duration // a connection that sends nothing for this long is closed; default 6 s
 	Route      route.Config  // its Seed is set by New if 0
 	Software   string
 	Now        func() mono.Time // the clock of the sources' times; nil: since New
 	Log        *slog.Logger     // nil: slog.Default()
 }
 
-// StreamPort serves the streams of one connection of a copier; *landing.Port is one.
-type StreamPort interface {
-	// Operations carries out the body of a message; after an error the connection is closed.
+// StreamHandler carries out the operations of one copier's connection; *ontarget.Peer is one.
+type StreamHandler interface {
+	// Operations carries out the body of a message. After an error the connection is closed.
 	Operations(body []byte) error
 	// Close ends the streams.
 	Close()
 }
 
 const (
-	maxConnsEach     = 16 // parallel connections of one copier
-	maxStrangers     = 64 // connections that have not introduced themselves
-	handshakeTimeout = 5 * time.Second
-	writeTimeout     = 10 * time.Second
-	expireEvery      = 20 * time.Millisecond
+	maxConnsEach = 16 // parallel connections of one copier
+	expireEvery  = 20 * time.Millisecond
 )
 
 // Intercept is the daemon. Make one with New, then Run it once.
 type Intercept struct {
-	cfg       Config
-	log       *slog.Logger
-	listeners []net.Listener
-	conns     connCounters
-	logged    complaints
-	strangers strangers
-	wg        sync.WaitGroup
-	closing   atomic.Bool
+	cfg    Config
+	log    *slog.Logger
+	server *link.Server
 
 	mu      sync.Mutex // guards what follows; held for a batch, never while waiting for I/O
 	table   *route.Table
-	owners  [256]*copier // by owner; those who left stay for their counts
+	owners  [256]*copier // by owner; those that are gone remain for their counts
 	touched []*peer      // have headers that are not sealed
 	next    mono.Time    // of table.Expire
 	answers answers
 	frames  FrameStats
-	open    map[net.Conn]struct{} // all connections, to close them at the end
 }
 
 // New checks the configuration and the host, and listens. Errors are typed where the user can mend
@@ -125,72 +125,82 @@ func New(cfg Config) (*Intercept, error) {
 			open = true
 		}
 	}
-	if cfg.ProcSys == "" {
-		cfg.ProcSys = "/proc/sys"
-	}
+	cfg.defaults()
 	if !cfg.AllowForwarding && cfg.Streams == nil {
 		if err := CheckForwarding(cfg.ProcSys, cfg.Devices); err != nil {
 			return nil, err
 		}
 	}
-	if cfg.MaxCopiers <= 0 || cfg.MaxCopiers > 255 {
-		cfg.MaxCopiers = 255
+	s := &Intercept{cfg: cfg, log: cfg.Log, table: route.New(cfg.Now(), cfg.Route)}
+	listeners, err := listen(cfg.Listen)
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Buffer <= 0 {
-		cfg.Buffer = 4 << 20
-	}
-	if cfg.DeadAfter <= 0 {
-		cfg.DeadAfter = 6 * time.Second
-	}
-	if cfg.Route.Hold <= 0 {
-		cfg.Route.Hold = 200 * time.Millisecond
-	}
-	if cfg.Route.Seed == 0 {
-		cfg.Route.Seed = randomSeed()
-	}
-	if cfg.Now == nil {
-		start := time.Now()
-		cfg.Now = func() mono.Time { return mono.Time(time.Since(start)) }
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
-	s := &Intercept{cfg: cfg, log: cfg.Log,
-		table: route.New(cfg.Now(), cfg.Route), open: make(map[net.Conn]struct{})}
-	for _, a := range cfg.Listen {
-		ln, err := net.Listen("tcp", a.String())
-		if err != nil {
-			for _, l := range s.listeners {
-				l.Close()
-			}
-			return nil, fmt.Errorf("intercept: listen for copiers on %s: %w", a, err)
-		}
-		s.listeners = append(s.listeners, ln)
-	}
+	s.server = link.NewServer(link.ServerConfig{
+		Options: link.Options{TLS: cfg.TLS, Queue: cfg.Buffer, DeadAfter: cfg.DeadAfter,
+			Now: cfg.Now},
+		Listeners: listeners, Hello: wire.TypeHello, Admit: s.admit, Log: cfg.Log,
+		Prefix: "intercept", Self: "intercept", Peer: "copier", Software: cfg.Software,
+	})
 	if open {
-		s.log.Warn("intercept: no key: whoever can connect may do what a copier may", "listen", s.Addrs())
+		s.log.Warn("intercept: no key: whoever can connect may do what a copier may",
+			"listen", s.Addrs())
 	}
 	return s, nil
 }
 
-// Addrs is where copiers can connect.
-func (s *Intercept) Addrs() []netip.AddrPort {
-	var all []netip.AddrPort
-	for _, l := range s.listeners {
-		a := l.Addr().(*net.TCPAddr).AddrPort()
-		all = append(all, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+func (c *Config) defaults() {
+	if c.ProcSys == "" {
+		c.ProcSys = "/proc/sys"
 	}
-	return all
+	if c.MaxCopiers <= 0 || c.MaxCopiers > 255 {
+		c.MaxCopiers = 255
+	}
+	if c.Buffer <= 0 {
+		c.Buffer = 4 << 20
+	}
+	if c.DeadAfter <= 0 {
+		c.DeadAfter = 6 * time.Second
+	}
+	if c.Route.Hold <= 0 {
+		c.Route.Hold = 200 * time.Millisecond
+	}
+	if c.Route.Seed == 0 {
+		c.Route.Seed = randomSeed()
+	}
+	if c.Now == nil {
+		start := time.Now()
+		c.Now = func() mono.Time { return mono.Time(time.Since(start)) }
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
 }
 
-// Run captures and serves until ctx is done or a source fails, and returns when all its goroutines have
-// ended: nil after ctx, else the source's error.
+func listen(addrs []netip.AddrPort) ([]net.Listener, error) {
+	var all []net.Listener
+	for _, a := range addrs {
+		ln, err := net.Listen("tcp", a.String())
+		if err != nil {
+			for _, l := range all {
+				l.Close()
+			}
+			return nil, fmt.Errorf("intercept: listen for copiers on %s: %w", a, err)
+		}
+		all = append(all, ln)
+	}
+	return all, nil
+}
+
+// Addrs returns where copiers can connect.
+func (s *Intercept) Addrs() []netip.AddrPort { return s.server.Addrs() }
+
+// Run captures and serves until ctx is done or a source fails, and returns when all its goroutines
+// have ended: nil after ctx, else the source's error.
 func (s *Intercept) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	for _, ln := range s.listeners {
-		s.wg.Go(func() { s.accept(ln) })
-	}
+	s.server.Start()
 	var sources sync.WaitGroup
 	for _, src := range s.cfg.Sources {
 		sources.Go(func() {
@@ -200,48 +210,23 @@ func (s *Intercept) Run(ctx context.Context) error {
 		})
 	}
 	<-ctx.Done()
-	s.closing.Store(true)
-	for _, ln := range s.listeners {
-		ln.Close()
-	}
 	for _, src := range s.cfg.Sources {
 		src.Close()
 	}
 	sources.Wait()
-	s.farewell()
-	s.wg.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return err
+	s.server.Close()
+	err := context.Cause(ctx)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
 	}
-	return nil
+	return err
 }
 
-// farewell tells every copier that we go; the writers close after it.
-func (s *Intercept) farewell() {
-	bye := (&wire.Bye{Reason: wire.ByeShutdown}).Append(nil)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	welcomed := make(map[net.Conn]bool)
-	for _, c := range s.owners {
-		if c == nil {
-			continue
-		}
-		for _, p := range c.peers {
-			welcomed[p.conn] = true
-			p.out.finish(bye)
-		}
-	}
-	for conn := range s.open {
-		if !welcomed[conn] {
-			conn.Close()
-		}
-	}
-}
-
-// OpenError says that the intercept would listen to the world without a key.
+// OpenError reports that the intercept would listen beyond loopback without a key.
 type OpenError struct{ Addr netip.AddrPort }
 
 // Error names the address and what would be accepted.
 func (e *OpenError) Error() string {
-	return fmt.Sprintf("intercept: listen on %s without a key: wanted --key, or a loopback address, or --insecure", e.Addr)
+	return fmt.Sprintf("intercept: listen on %s without a key: "+
+		"wanted --key, or a loopback address, or --insecure", e.Addr)
 }

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"tcpcopy/internal/core/packet"
-	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
@@ -26,14 +26,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTwoCopiers: each gets the headers of its own connections, in order, and nothing of the other's.
+// TestTwoCopiers: each copier receives the headers of its own connections, in order, and no others.
 func TestTwoCopiers(t *testing.T) {
 	k := newKey(t)
 	for _, tc := range []struct {
 		name  string
 		conns int
 		keyed bool
-	}{{"plain", 1, false}, {"with a key", 1, true}, {"with a key, three connections each", 3, true}} {
+	}{{"plain", 1, false}, {"with a key", 1, true},
+		{"with a key, three connections each", 3, true}} {
 		t.Run(tc.name, func(t *testing.T) {
 			change := func(_ *copier, c *link.Config) { c.Conns = tc.conns }
 			if tc.keyed {
@@ -49,7 +50,8 @@ func TestTwoCopiers(t *testing.T) {
 			b := dial(t, []string{d.addr}, change)
 			ready(t, b)
 			wait(t, "all connections", func() bool {
-				return a.Links()[0].State().Conns == tc.conns && b.Links()[0].State().Conns == tc.conns
+				return a.Links()[0].State().Conns == tc.conns &&
+					b.Links()[0].State().Conns == tc.conns
 			})
 			const conns, each = 100, 20
 			for i := range conns {
@@ -79,13 +81,15 @@ func TestTwoCopiers(t *testing.T) {
 					t.Fatalf("connection %d: %d headers, want %d", i, len(got), each+1)
 				}
 				for j, s := range got {
-					if j == 0 && (!s.Flags.Has(packet.SYN) || s.Opts.MSS != 1460) || j > 0 && (int(s.Seq) != 101+(j-1)*10 || s.Len != 10) || s.Payload != nil {
+					if j == 0 && (!s.Flags.Has(packet.SYN) || s.Opts.MSS != 1460) || j > 0 &&
+						(int(s.Seq) != 101+(j-1)*10 || s.Len != 10) || s.Payload != nil {
 						t.Fatalf("connection %d, header %d: %v", i, j, &s)
 					}
 				}
 			}
 			s := d.Snapshot()
-			if s.Frames.Seen != conns*(each+1) || s.Route.Routed != conns*(each+1) || s.Route.Learned != conns {
+			if s.Frames.Seen != conns*(each+1) || s.Route.Routed != conns*(each+1) ||
+				s.Route.Learned != conns {
 				t.Errorf("%+v", s)
 			}
 			var headers uint64
@@ -111,7 +115,9 @@ func TestIPv6OverIPv4Link(t *testing.T) {
 }
 
 func TestIPv6Link(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Listen = []netip.AddrPort{netip.MustParseAddrPort("[::1]:0")} })
+	d := start(t, func(c *intercept.Config) {
+		c.Listen = []netip.AddrPort{netip.MustParseAddrPort("[::1]:0")}
+	})
 	c := dial(t, []string{d.addr}, nil)
 	ready(t, c)
 	d.src.see(synAck(client(1), c.Slot()))
@@ -128,9 +134,12 @@ func TestKeys(t *testing.T) {
 		log     string
 		counter func(intercept.ConnStats) uint64
 	}{
-		{"wrong key", withKey(k), usingKey(other), link.ErrWrongKey, "did not prove", func(c intercept.ConnStats) uint64 { return c.WrongKey }},
-		{"no key on a port that wants one", withKey(k), nil, link.ErrNeedsKey, "uses no key", func(c intercept.ConnStats) uint64 { return c.NeedsKey }},
-		{"key on a port that has none", nil, usingKey(k), link.ErrNoKey, "this intercept has none", func(c intercept.ConnStats) uint64 { return c.NoKey }},
+		{"wrong key", withKey(k), usingKey(other), link.ErrWrongKey, "did not prove",
+			func(c intercept.ConnStats) uint64 { return c.WrongKey }},
+		{"no key on a port that wants one", withKey(k), nil, link.ErrNeedsKey, "uses no key",
+			func(c intercept.ConnStats) uint64 { return c.NeedsKey }},
+		{"key on a port that has none", nil, usingKey(k), link.ErrNoKey, "this intercept has none",
+			func(c intercept.ConnStats) uint64 { return c.NoKey }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := start(t, tc.server)
@@ -141,7 +150,9 @@ func TestKeys(t *testing.T) {
 			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), d.addr) {
 				t.Errorf("error %v, want %v", err, tc.want)
 			}
-			wait(t, "some attempts more", func() bool { return tc.counter(d.Snapshot().Conns) >= 3 })
+			wait(t, "some attempts more", func() bool {
+				return tc.counter(d.Snapshot().Conns) >= 3
+			})
 			if n := d.log.count(tc.log); n != 1 {
 				t.Errorf("%d lines of log, want 1:\n%s", n, d.log)
 			}
@@ -157,58 +168,30 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestForeignServer(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		client func(*copier, *link.Config)
-	}{{"plain", nil}, {"with a key", usingKey(newKey(t))}} {
-		t.Run(tc.name, func(t *testing.T) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ln.Close()
-			go func() {
-				for {
-					c, err := ln.Accept()
-					if err != nil {
-						return
-					}
-					c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
-					c.(*net.TCPConn).CloseWrite()
-					c.SetDeadline(time.Now().Add(deadline))
-					io.Copy(io.Discard, c)
-					c.Close()
-				}
-			}()
-			c := dial(t, []string{ln.Addr().String()}, tc.client)
-			ctx, cancel := context.WithTimeout(context.Background(), deadline)
-			defer cancel()
-			if err := c.WaitReady(ctx); !errors.Is(err, link.ErrForeign) {
-				t.Errorf("error %v, want %v", err, link.ErrForeign)
-			}
-		})
+// TestMalformed: what a copier must not send ends its connection, and other copiers are served.
+func TestMalformed(t *testing.T) {
+	malformed := func(c intercept.ConnStats) uint64 { return c.Malformed }
+	refused := func(c intercept.ConnStats) uint64 { return c.Refused }
+	greeting := func(h wire.Hello, next ...byte) string {
+		h.Version = wire.Version
+		return string(h.Append([]byte(wire.Preface))) + string(next)
 	}
-}
-
-// TestGarbage: whatever comes is closed and counted, and who behaves is served on.
-func TestGarbage(t *testing.T) {
-	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	one := wire.Hello{Instance: wire.Instance{1}, Slot: 9, Conns: 1}
 	for _, tc := range []struct {
 		name    string
 		send    string
-		code    wire.Code // in the refusal that is expected, 0: none
+		code    wire.Code // of the refusal; 0: there is none
 		counter func(intercept.ConnStats) uint64
 	}{
-		{"http", "GET / HTTP/1.1\r\n\r\n", 0, func(c intercept.ConnStats) uint64 { return c.Garbage }},
-		{"almost the preface", "tcpcopx", 0, func(c intercept.ConnStats) uint64 { return c.Garbage }},
-		{"a huge frame", wire.Preface + "\x01\x00\xff\xff\xff\xff", wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"no hello", string((&wire.Ping{}).Append([]byte(wire.Preface))), wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"slot 0", string((&wire.Hello{Version: wire.Version, Conns: 1}).Append([]byte(wire.Preface))), wire.CodeMalformed, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"later version", string((&wire.Hello{Version: 9}).Append([]byte(wire.Preface))), wire.CodeVersion, func(c intercept.ConnStats) uint64 { return c.Refused }},
-		{"17 connections", string((&wire.Hello{Version: wire.Version, Conns: 17, Slot: 1}).Append([]byte(wire.Preface))), wire.CodeFull, func(c intercept.ConnStats) uint64 { return c.Refused }},
-		{"unknown message after hello", string(wire.AppendRaw(hello[:len(hello):len(hello)], 99, 0, nil)), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
-		{"broken claim", string(wire.AppendRaw(hello[:len(hello):len(hello)], wire.TypeClaim, 0, []byte{0, 9, 4})), 0, func(c intercept.ConnStats) uint64 { return c.Malformed }},
+		{"slot 0", greeting(wire.Hello{Conns: 1}), wire.CodeMalformed, malformed},
+		{"17 connections", greeting(wire.Hello{Conns: 17, Slot: 1}), wire.CodeFull, refused},
+		{"unknown message after hello",
+			greeting(one, wire.AppendRaw(nil, 99, 0, nil)...), 0, malformed},
+		{"an intercept's message after hello",
+			greeting(one, wire.AppendRaw(nil, wire.TypeHeaders, 0, nil)...), 0, malformed},
+		{"broken claim",
+			greeting(one, wire.AppendRaw(nil, wire.TypeClaim, 0, []byte{0, 9, 4})...), 0,
+			malformed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := start(t, nil)
@@ -221,7 +204,8 @@ func TestGarbage(t *testing.T) {
 				if len(answer) < len(wire.Preface)+wire.FrameHeader {
 					t.Fatalf("no refusal: %q", answer)
 				}
-				if err := r.Decode(answer[len(wire.Preface)+wire.FrameHeader:]); err != nil || r.Code != tc.code {
+				if err := r.Decode(answer[len(wire.Preface)+wire.FrameHeader:]); err != nil ||
+					r.Code != tc.code {
 					t.Errorf("refused with %v (%v), want %v", r.Code, err, tc.code)
 				}
 			}
@@ -233,7 +217,8 @@ func TestGarbage(t *testing.T) {
 
 func TestSkippableMessagePasses(t *testing.T) {
 	d := start(t, nil)
-	b := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	b := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
+		Conns: 1}).Append([]byte(wire.Preface))
 	b = wire.AppendRaw(b, 99, wire.Skippable, []byte("from the future"))
 	b = (&wire.Ping{ID: 5}).Append(b)
 	c := sendBytes(t, d.addr, b)
@@ -256,10 +241,12 @@ func TestSkippableMessagePasses(t *testing.T) {
 	}
 }
 
-// TestClaimsAndQueries: a claimed connection's packets come, another's are refused, and questions are
-// answered.
+// TestClaimsAndQueries: packets of a claimed connection are reported, claims of another's are
+// refused, and queries are answered.
 func TestClaimsAndQueries(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Route = route.Config{Settle: time.Nanosecond, Hold: time.Minute} })
+	d := start(t, func(c *intercept.Config) {
+		c.Route = route.Config{Settle: time.Nanosecond, Hold: time.Minute}
+	})
 	a := dial(t, []string{d.addr}, nil)
 	ready(t, a)
 	b := dial(t, []string{d.addr}, nil)
@@ -282,7 +269,11 @@ func TestClaimsAndQueries(t *testing.T) {
 	for i := 1; i <= 3; i++ {
 		a.Query(tuple(i))
 	}
-	wait(t, "three answers", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.answers) == 3 })
+	wait(t, "three answers", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.answers) == 3
+	})
 	if got := strings.Join(a.answers, ", "); got != "20001 you, 20002 another, 20003 nobody" {
 		t.Errorf("answers: %s", got)
 	}
@@ -294,7 +285,11 @@ func TestClaimsAndQueries(t *testing.T) {
 		a.Query(tuple(1)) // goes after the release
 		return true
 	})
-	wait(t, "the answer", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.answers) == 1 })
+	wait(t, "the answer", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.answers) == 1
+	})
 	b.Claim([]wire.Tuple{tuple(1)})
 	d.src.see(data(client(1), 35, 10))
 	wait(t, "the new owner", func() bool {
@@ -303,15 +298,16 @@ func TestClaimsAndQueries(t *testing.T) {
 	})
 }
 
-// TestOldConnection: a bare ACK, which names nobody, finds the copier that seeks the connection, held or not, and the
-// question after that says whether another copier may be in the way.
+// TestOldConnection: an ACK, which names no copier, reaches the one that seeks the connection,
+// held or not, and a later query tells whether another copier may have the connection.
 func TestOldConnection(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		settle time.Duration
 		want   string
 	}{
-		{"just started", time.Hour, "20001 unsure, 20001 free true, 20001 unsure"}, // another may still claim it
+		// another may still claim it
+		{"just started", time.Hour, "20001 unsure, 20001 free true, 20001 unsure"},
 		{"settled", time.Nanosecond, "20001 nobody, 20001 free true, 20001 you"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -322,7 +318,11 @@ func TestOldConnection(t *testing.T) {
 			ready(t, c)
 			answers := func(n int) {
 				t.Helper()
-				wait(t, "an answer", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.answers) == n })
+				wait(t, "an answer", func() bool {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					return len(c.answers) == n
+				})
 			}
 			tuple := wire.Tuple{Client: client(1), Target: target}
 			c.Query(tuple)
@@ -342,8 +342,8 @@ func TestOldConnection(t *testing.T) {
 	}
 }
 
-// TestSeekAtSeveral: one intercept that knows of another copier's connection is enough to refuse it, and one that is
-// down has no say.
+// TestSeekAtSeveral: one intercept that knows another copier's connection is enough to refuse it,
+// and one that is down is not asked.
 func TestSeekAtSeveral(t *testing.T) {
 	one, two := start(t, nil), start(t, nil)
 	first := dial(t, []string{two.addr}, nil)
@@ -361,7 +361,11 @@ func TestSeekAtSeveral(t *testing.T) {
 		if !second.Seek(tuple(i), time.Second) {
 			t.Fatal("not asked")
 		}
-		wait(t, "the answer", func() bool { second.mu.Lock(); defer second.mu.Unlock(); return len(second.answers) == 1 })
+		wait(t, "the answer", func() bool {
+			second.mu.Lock()
+			defer second.mu.Unlock()
+			return len(second.answers) == 1
+		})
 		if got := second.answers[0]; got != want {
 			t.Errorf("%s, wanted %s", got, want)
 		}
@@ -379,8 +383,8 @@ func TestSeekAtSeveral(t *testing.T) {
 	}
 }
 
-// TestBehind: a copier that opens a connection which another one has just had hears that first, and of the SYN-ACK
-// then; what else comes is still the other's.
+// TestBehind: a copier that opens a connection that another one has just had learns that first,
+// and then of the SYN-ACK. Other segments are still the other's.
 func TestBehind(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Route = route.Config{Behind: time.Hour} })
 	a := dial(t, []string{d.addr}, nil)
@@ -402,10 +406,12 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// TestTwoAskOfOneConnection: two copiers that open the same connection ask both what is answered on it, before the
-// target has said whose it is. It is read for the one whose it is.
+// TestTwoAskOfOneConnection: two copiers that open the same connection both ask for its answers
+// before the target has decided between them. They are read for the one that owns it.
 func TestTwoAskOfOneConnection(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Whole = func([]netip.AddrPort) error { return nil } })
+	d := start(t, func(c *intercept.Config) {
+		c.Whole = func([]netip.AddrPort) error { return nil }
+	})
 	tuple := wire.Tuple{Client: client(1), Target: target}
 	var mu sync.Mutex
 	confirmed, found := map[int]int{}, map[int]int{}
@@ -429,8 +435,12 @@ func TestTwoAskOfOneConnection(t *testing.T) {
 			}
 		}))
 		ready(t, both[i])
-		both[i].ReadAnswers([]wire.Reading{{Tuple: tuple, Proto: proto.HTTP1, Serial: 1}})
-		wait(t, "the confirmation", func() bool { mu.Lock(); defer mu.Unlock(); return confirmed[i] == 1 })
+		both[i].ReadAnswers([]wire.Reading{{Tuple: tuple, Proto: http1.Kind, Serial: 1}})
+		wait(t, "the confirmation", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return confirmed[i] == 1
+		})
 	}
 	answer := data(client(1), 101, 0)
 	answer.Payload = []byte("HTTP/1.1 204 No Content\r\n\r\n")
@@ -442,7 +452,8 @@ func TestTwoAskOfOneConnection(t *testing.T) {
 	}
 }
 
-// TestRestart: the intercept goes and comes back; the copier finds it, claims what it owns, and goes on.
+// TestRestart: the intercept is restarted. The copier connects again, claims what it owns, and
+// goes on.
 func TestRestart(t *testing.T) {
 	k := newKey(t)
 	d := start(t, withKey(k))
@@ -478,21 +489,25 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestSlotConflict: two copiers that begin with the same slot end with different ones, the same at both
-// intercepts.
+// TestSlotConflict: two copiers that start with the same slot end with different ones, which are
+// the same at both intercepts.
 func TestSlotConflict(t *testing.T) {
-	// Strangers say nothing, and stay. Where they had gone, and no slot was left to choose, theirs would be given away.
+	// Strangers say nothing, and stay. Where they had gone, and no slot was left to choose,
+	// theirs would be given away.
 	patient := func(c *intercept.Config) { c.DeadAfter = time.Hour }
 	one, two := start(t, patient), start(t, patient)
-	// Fill most slots of the first, so that a conflict is almost certain, and leave enough that the two, who may
-	// choose the same one several times, never run out.
+	// Fill most slots of the first, so that a conflict is almost certain, and leave enough that
+	// the two, who may choose the same one several times, never run out.
 	var taken wire.Slots
 	for n := 1; n <= 225; n++ {
-		h := wire.Hello{Version: wire.Version, Instance: wire.Instance{1, byte(n)}, Slot: uint8(n), Conns: 1}
+		h := wire.Hello{Version: wire.Version, Instance: wire.Instance{1, byte(n)}, Slot: uint8(n),
+			Conns: 1}
 		sendBytes(t, one.addr, h.Append([]byte(wire.Preface)))
 		taken.Add(uint8(n))
 		if n%25 == 0 {
-			wait(t, "the strangers", func() bool { return one.Snapshot().Conns.Welcomed == uint64(n) })
+			wait(t, "the strangers", func() bool {
+				return one.Snapshot().Conns.Welcomed == uint64(n)
+			})
 		}
 	}
 	a := dial(t, []string{one.addr, two.addr}, nil)
@@ -516,11 +531,12 @@ func TestSlotConflict(t *testing.T) {
 	wait(t, "headers", func() bool { return a.count(client(1)) == 1 && b.count(client(2)) == 1 })
 }
 
-// TestSlowCopier: one that does not read loses headers, and in the end its connection; the other gets
-// all of its own meanwhile.
+// TestSlowCopier: a copier that does not read loses headers, and in the end its connection.
+// Meanwhile the other receives all of its own.
 func TestSlowCopier(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.Buffer = 64 << 10 })
-	slow := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	slow := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
+		Conns: 1}).Append([]byte(wire.Preface))
 	conn := sendBytes(t, d.addr, slow) // and never reads
 	conn.(*net.TCPConn).SetReadBuffer(4096)
 	wait(t, "the slow one", func() bool { return d.Snapshot().Conns.Welcomed == 1 })
@@ -553,20 +569,23 @@ func TestSlowCopier(t *testing.T) {
 	wait(t, "the other's headers", func() bool { return good.count(client(2)) == rounds+1 })
 }
 
-// TestDeadCopier: a connection that says nothing is closed, and its slot kept for a while.
+// TestDeadCopier: a connection that is silent is closed, and its slot kept for a while.
 func TestDeadCopier(t *testing.T) {
 	d := start(t, func(c *intercept.Config) { c.DeadAfter = 30 * time.Millisecond })
-	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9, Conns: 1}).Append([]byte(wire.Preface))
+	hello := (&wire.Hello{Version: wire.Version, Instance: wire.Instance{1}, Slot: 9,
+		Conns: 1}).Append([]byte(wire.Preface))
 	c := sendBytes(t, d.addr, hello)
 	all, err := io.ReadAll(c)
-	if err != nil || !strings.Contains(string(all), "nothing heard for 30ms") {
+	if err != nil || !strings.Contains(string(all), "nothing received for 30ms") {
 		t.Errorf("%v, %q", err, all)
 	}
 	if s := d.Snapshot(); s.Conns.Dead != 1 || s.Copiers[0].Conns != 0 {
 		t.Errorf("%+v", s)
 	}
 	d.src.see(synAck(client(1), 9))
-	wait(t, "a header for one who is away", func() bool { return d.Snapshot().Copiers[0].Away == 1 })
+	wait(t, "a header for one who is away", func() bool {
+		return d.Snapshot().Copiers[0].Away == 1
+	})
 }
 
 // TestPings keep an idle link alive, both ways.
@@ -583,7 +602,7 @@ func TestPings(t *testing.T) {
 	}
 }
 
-// TestSilentIntercept: the link gives up on one that accepts and says nothing more.
+// TestSilentIntercept: the link gives up an intercept that sends nothing after its welcome.
 func TestSilentIntercept(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -603,9 +622,12 @@ func TestSilentIntercept(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	c := dial(t, []string{ln.Addr().String()}, func(_ *copier, cfg *link.Config) { cfg.DeadAfter = 20 * time.Millisecond })
+	c := dial(t, []string{ln.Addr().String()}, func(_ *copier, cfg *link.Config) {
+		cfg.DeadAfter = 20 * time.Millisecond
+	})
 	wait(t, "a second attempt", func() bool { return c.Links()[0].State().Reconnects >= 1 })
-	if err := c.Links()[0].State().Err; err == nil || !strings.Contains(err.Error(), "nothing heard for 20ms") {
+	if err := c.Links()[0].State().Err; err == nil ||
+		!strings.Contains(err.Error(), "nothing received for 20ms") {
 		t.Errorf("%v", err)
 	}
 	c.Close()
@@ -628,7 +650,9 @@ func (l localAddrs) Has(a netip.Addr) bool {
 }
 
 func TestLocalClientIsRefused(t *testing.T) {
-	d := start(t, func(c *intercept.Config) { c.Local = localAddrs{netip.MustParseAddr("10.9.0.7")} })
+	d := start(t, func(c *intercept.Config) {
+		c.Local = localAddrs{netip.MustParseAddr("10.9.0.7")}
+	})
 	c := dial(t, []string{d.addr}, func(_ *copier, cfg *link.Config) {
 		cfg.Clients = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}
 	})
@@ -636,7 +660,8 @@ func TestLocalClientIsRefused(t *testing.T) {
 	defer cancel()
 	err := c.WaitReady(ctx)
 	var r *link.Refused
-	if !errors.As(err, &r) || r.Code != wire.CodeLocalClient || !strings.Contains(err.Error(), "10.9.0.7 (of 10.9.0.0/24)") {
+	if !errors.As(err, &r) || r.Code != wire.CodeLocalClient ||
+		!strings.Contains(err.Error(), "10.9.0.7 (of 10.9.0.0/24)") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -678,7 +703,8 @@ func TestFramesThatDoNotCount(t *testing.T) {
 		frame(synAck(elsewhere, c.Slot()), nil),
 	}
 	wait(t, "the only one", func() bool { return c.count(elsewhere) == 1 })
-	want := intercept.FrameStats{Seen: 7, Local: 1, Passed: 1, Outgoing: 1, NotTCP: 1, Fragments: 1, Malformed: 1}
+	want := intercept.FrameStats{Seen: 7, Local: 1, Passed: 1, Outgoing: 1, NotTCP: 1, Fragments: 1,
+		Malformed: 1}
 	if got := d.Snapshot().Frames; got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -690,13 +716,16 @@ func TestICMP(t *testing.T) {
 	c := dial(t, []string{d.addr}, nil)
 	ready(t, c)
 	d.src.see(synAck(client(1), c.Slot()))
-	lost := packet.Append(nil, &packet.Segment{Src: client(1), Dst: target, Seq: 777, Flags: packet.ACK})
-	b := append([]byte{0x45, 0, 0, byte(28 + len(lost)), 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10, 1, 2, 0}, 3, 4, 0, 0, 0, 0, 0, 0)
+	lost := packet.Append(nil, &packet.Segment{Src: client(1), Dst: target, Seq: 777,
+		Flags: packet.ACK})
+	b := append([]byte{0x45, 0, 0, byte(28 + len(lost)), 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10,
+		1, 2, 0}, 3, 4, 0, 0, 0, 0, 0, 0)
 	binary.BigEndian.PutUint16(b[26:], 1400)
 	b = append(b, lost...)
 	d.src.frames <- []source.Frame{{Data: b, Wire: len(b), Time: now()}}
 	wait(t, "the report", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.icmp) == 1 })
-	if m := c.icmp[0]; m.Kind != packet.FragNeeded || m.MTU != 1400 || m.Seq != 777 || m.Tuple != (wire.Tuple{Client: client(1), Target: target}) {
+	if m := c.icmp[0]; m.Kind != packet.FragNeeded || m.MTU != 1400 || m.Seq != 777 ||
+		m.Tuple != (wire.Tuple{Client: client(1), Target: target}) {
 		t.Errorf("%+v", m)
 	}
 }
@@ -710,14 +739,17 @@ func TestNewRefuses(t *testing.T) {
 		return root
 	}
 	src := newSource()
-	base := intercept.Config{Sources: []source.Source{src}, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}}
+	base := intercept.Config{Sources: []source.Source{src},
+		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}}
 	for _, tc := range []struct {
 		name    string
 		change  func(*intercept.Config)
 		command string // of a ForwardingError
 		want    string
 	}{
-		{"IPv4 forwarding", func(c *intercept.Config) { c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1"}) },
+		{"IPv4 forwarding", func(c *intercept.Config) {
+			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1"})
+		},
 			"sysctl -w net.ipv4.ip_forward=0", "real clients"},
 		{"IPv6 forwarding", func(c *intercept.Config) {
 			c.ProcSys = forwarding(map[string]string{"net/ipv6/conf/all/forwarding": "1"})
@@ -726,11 +758,13 @@ func TestNewRefuses(t *testing.T) {
 			c.ProcSys = forwarding(map[string]string{"net/ipv4/conf/eth0.5/forwarding": "1"})
 		}, "sysctl -w net.ipv4.conf.eth0/5.forwarding=0", "real clients"},
 		{"this interface does not", func(c *intercept.Config) {
-			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/eth0/forwarding": "0"})
+			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1",
+				"net/ipv4/conf/eth0/forwarding": "0"})
 			c.Devices = []string{"eth0"}
 		}, "", ""},
 		{"this interface does", func(c *intercept.Config) {
-			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/eth0/forwarding": "1"})
+			c.ProcSys = forwarding(map[string]string{"net/ipv4/ip_forward": "1",
+				"net/ipv4/conf/eth0/forwarding": "1"})
 			c.Devices = []string{"eth0"}
 		}, "sysctl -w net.ipv4.ip_forward=0", "real clients"},
 		{"all interfaces with no key", func(c *intercept.Config) {
@@ -751,7 +785,8 @@ func TestNewRefuses(t *testing.T) {
 			if errors.As(err, &f) != (tc.command != "") || f != nil && f.Command() != tc.command {
 				t.Errorf("%v, want the command %q", err, tc.command)
 			}
-			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			if (err == nil) != (tc.want == "") || err != nil &&
+				!strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q in it", err, tc.want)
 			}
 			if s != nil {
@@ -765,7 +800,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestHurry: a copier whose turns wait for answers has the sources told.
+// TestHurry: the sources learn that turns of a copier wait for answers.
 func TestHurry(t *testing.T) {
 	told := make(chan time.Duration, 1)
 	d := start(t, func(cfg *intercept.Config) { cfg.Hurry = func(d time.Duration) { told <- d } })

@@ -17,15 +17,13 @@ import (
 	"tcpcopy/internal/way/raw/send"
 )
 
-// TestRealTarget: a target's kernel answers a SYN that two copiers sent in clients' names; its answers
-// come by the route to the assistant, where the ring captures them, and each reaches its copier: a
-// SYN-ACK, the answer's data, and the refusal of a closed port.
-func TestRealTarget(t *testing.T) {
-	testnet.Enter(t) // the assistant
+// greetingTarget makes a target in another namespace, whose servers send 100 bytes on each
+// connection.
+func greetingTarget(t *testing.T) {
 	targetNS := testnet.New(t)
 	testnet.Veth(t, "a0", "10.40.0.1/24", targetNS, "t0", "10.40.0.2/24")
 	testnet.Address(t, "a0", "fd40::1/64")
-	listeners := make(map[string]net.Listener)
+	var listeners []net.Listener
 	targetNS.Do(func() {
 		testnet.Address(t, "t0", "fd40::2/64")
 		testnet.Route(t, "t0", "10.50.0.0/24", "10.40.0.1")
@@ -36,7 +34,7 @@ func TestRealTarget(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			listeners[a] = ln
+			listeners = append(listeners, ln)
 			t.Cleanup(func() { ln.Close() })
 		}
 	})
@@ -50,13 +48,43 @@ func TestRealTarget(t *testing.T) {
 				if err != nil {
 					return
 				}
-				c.Write(make([]byte, 100)) // a greeting
+				c.Write(make([]byte, 100))
 				t.Cleanup(func() { c.Close() })
 			}
 		}()
 	}
+}
 
-	src, err := afpacket.Open(afpacket.Config{Interfaces: []string{"a0"}, IgnoreOutgoing: true, Now: now})
+// dialHere is dial from this namespace, in which the links' goroutines are not: they use a
+// connection that was made here.
+func dialHere(t *testing.T, addr string) *copier {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := dial(t, []string{addr}, func(_ *copier, cfg *link.Config) {
+		cfg.Targets = nil
+		cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
+			if c == nil {
+				return nil, net.ErrClosed
+			}
+			own := c
+			c = nil
+			return own, nil
+		}
+	})
+	ready(t, g)
+	return g
+}
+
+// TestRealTarget: a target's kernel answers SYNs that two copiers sent from clients' addresses. Its
+// answers are routed to the assistant, where the ring captures them, and each reaches its copier: a
+// SYN-ACK, the answer's data, and the refusal of a closed port.
+func TestRealTarget(t *testing.T) {
+	testnet.Enter(t) // the assistant
+	greetingTarget(t)
+	src, err := afpacket.Open(afpacket.Config{Interfaces: []string{"a0"}, IgnoreOutgoing: true,
+		Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,64 +94,25 @@ func TestRealTarget(t *testing.T) {
 	}
 	defer here.Close()
 	d := start(t, func(c *intercept.Config) {
-		c.Sources, c.Local, c.ProcSys, c.Devices = []source.Source{src}, here, "/proc/sys", []string{"a0"}
+		c.Sources, c.Local = []source.Source{src}, here
+		c.ProcSys, c.Devices = "/proc/sys", []string{"a0"}
 	})
 	snd, err := send.New(send.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer snd.Close()
-
-	// The links' goroutines are not in this namespace: they get connections that were made here.
-	connect := func() *copier {
-		c, err := net.Dial("tcp", d.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		g := dial(t, []string{d.addr}, func(_ *copier, cfg *link.Config) {
-			cfg.Targets = nil
-			cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
-				if c == nil {
-					return nil, net.ErrClosed
-				}
-				own := c
-				c = nil
-				return own, nil
-			}
-		})
-		ready(t, g)
-		return g
-	}
-	a := connect()
-	b := connect()
-
+	a, b := dialHere(t, d.addr), dialHere(t, d.addr)
 	for i, addrs := range []struct{ client, target, closed string }{
 		{"10.50.0.9", "10.40.0.2:8080", "10.40.0.2:81"},
 		{"fd50::9", "[fd40::2]:8080", "[fd40::2]:81"},
 	} {
-		for j, who := range []*copier{a, b} {
+		for j, c := range []*copier{a, b} {
 			other := []*copier{b, a}[j]
 			from := netip.AddrPortFrom(netip.MustParseAddr(addrs.client), uint16(5000+10*i+j))
-			refused := netip.AddrPortFrom(from.Addr(), from.Port()+100)
-			to, closed := netip.MustParseAddrPort(addrs.target), netip.MustParseAddrPort(addrs.closed)
-			syn := packet.Segment{Src: from, Dst: to, Seq: 0x7700, Flags: packet.SYN, Window: 65535, Opts: packet.Options{MSS: 1000}}
-			syn.Seq |= seqnum.Value(who.Slot())
-			toClosed := syn
-			toClosed.Src, toClosed.Dst = refused, closed
-			if n, _ := snd.Send([]packet.Segment{syn, toClosed}); n != 2 {
-				t.Fatalf("sent %d of 2", n)
-			}
-			wait(t, "the SYN-ACK and the refusal", func() bool { return who.count(from) >= 1 && who.count(refused) >= 1 })
-			synAck, rst := who.first(from), who.first(refused)
-			if !synAck.Flags.Has(packet.SYN|packet.ACK) || synAck.Ack != syn.Seq+1 || synAck.Src != to {
-				t.Errorf("%v", &synAck)
-			}
-			if !rst.Flags.Has(packet.RST|packet.ACK) || rst.Seq != 0 || rst.Ack != syn.Seq+1 {
-				t.Errorf("%v", &rst)
-			}
-			ack := packet.Segment{Src: from, Dst: to, Seq: syn.Seq + 1, Ack: synAck.Seq + 1, Flags: packet.ACK, Window: 65535}
-			snd.Send([]packet.Segment{ack})
-			wait(t, "the greeting", func() bool { return who.bytes(from) >= 100 })
+			to := netip.MustParseAddrPort(addrs.target)
+			closed := netip.MustParseAddrPort(addrs.closed)
+			refused := c.meet(t, snd, from, to, closed)
 			if n := other.count(from) + other.count(refused); n != 0 {
 				t.Errorf("the other copier got %d headers", n)
 			}
@@ -132,4 +121,35 @@ func TestRealTarget(t *testing.T) {
 	if s := d.Snapshot(); s.Frames.Malformed != 0 || s.Route.TakenOver != 0 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// meet opens a connection to a server, and one to a closed port, and checks what is reported of
+// both. It returns the client's end of the second.
+func (c *copier) meet(t *testing.T, snd *send.Sender, from, to, closed netip.AddrPort) (
+	refused netip.AddrPort) {
+	t.Helper()
+	refused = netip.AddrPortFrom(from.Addr(), from.Port()+100)
+	syn := packet.Segment{Src: from, Dst: to, Seq: 0x7700, Flags: packet.SYN, Window: 65535,
+		Opts: packet.Options{MSS: 1000}}
+	syn.Seq |= seqnum.Value(c.Slot())
+	toClosed := syn
+	toClosed.Src, toClosed.Dst = refused, closed
+	if n, _ := snd.Send([]packet.Segment{syn, toClosed}); n != 2 {
+		t.Fatalf("sent %d of 2", n)
+	}
+	wait(t, "the SYN-ACK and the refusal", func() bool {
+		return c.count(from) >= 1 && c.count(refused) >= 1
+	})
+	synAck, rst := c.first(from), c.first(refused)
+	if !synAck.Flags.Has(packet.SYN|packet.ACK) || synAck.Ack != syn.Seq+1 || synAck.Src != to {
+		t.Errorf("%v", &synAck)
+	}
+	if !rst.Flags.Has(packet.RST|packet.ACK) || rst.Seq != 0 || rst.Ack != syn.Seq+1 {
+		t.Errorf("%v", &rst)
+	}
+	ack := packet.Segment{Src: from, Dst: to, Seq: syn.Seq + 1, Ack: synAck.Seq + 1,
+		Flags: packet.ACK, Window: 65535}
+	snd.Send([]packet.Segment{ack})
+	wait(t, "the greeting", func() bool { return c.bytes(from) >= 100 })
+	return refused
 }

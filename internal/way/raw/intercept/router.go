@@ -11,7 +11,8 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// capture reads one source to its end, and expires what has waited too long on the way.
+// capture routes the packets of one source until it is closed. Meanwhile it expires what has waited
+// too long.
 func (s *Intercept) capture(src source.Source) error {
 	var seg packet.Segment
 	for {
@@ -35,16 +36,17 @@ func (s *Intercept) batch(now mono.Time, frames []source.Frame, seg *packet.Segm
 		s.frame(now, &frames[i], seg)
 	}
 	s.flush(now)
-	s.confirmIdle()
-	s.flushTold()
+	s.confirmAll()
+	s.flushFound()
 	if s.next.Reached(now) {
-		s.forgetSilent(now)
+		s.forgetIdle(now)
 		s.forgetEarly(now)
 		// Claims and holds in between may be due before what Expire names.
 		s.next = min(s.table.Expire(now), now.Add(expireEvery))
 	}
 }
 
+// frame routes one captured packet. The lock is held.
 func (s *Intercept) frame(now mono.Time, f *source.Frame, seg *packet.Segment) {
 	s.frames.Seen++
 	if f.Outgoing || f.PktType == source.Outgoing {
@@ -74,7 +76,7 @@ func (s *Intercept) frame(now mono.Time, f *source.Frame, seg *packet.Segment) {
 		if p := s.peerOf(owner, hash); p != nil {
 			var room [64]byte
 			tuple := []wire.Tuple{{Client: seg.Dst, Target: seg.Src}}
-			p.out.put(wire.AppendTuples(room[:0], wire.TypeClaimRefused, tuple)) // before the header
+			p.put(wire.AppendTuples(room[:0], wire.TypeClaimRefused, tuple)) // before the header
 		}
 		s.deliver(owner, seg, min(f.Time, now), hash)
 		return
@@ -96,7 +98,7 @@ func (s *Intercept) passed(a netip.Addr) bool {
 	return false
 }
 
-// icmp reports an ICMP error about a packet of a copier to it.
+// icmp reports an ICMP error to the copier whose packet caused it.
 func (s *Intercept) icmp(now mono.Time, f *source.Frame) {
 	e, err := packet.DecodeICMP(f.Data)
 	if err != nil {
@@ -109,14 +111,15 @@ func (s *Intercept) icmp(now mono.Time, f *source.Frame) {
 		s.frames.ICMPUnowned++
 		return
 	}
-	m := wire.ICMP{Kind: e.Kind, Code: e.Code, MTU: uint32(max(e.MTU, 0)), Seq: e.Seq, Tuple: wire.Tuple{Client: e.Src, Target: e.Dst}}
+	m := wire.ICMP{Kind: e.Kind, Code: e.Code, MTU: uint32(max(e.MTU, 0)), Seq: e.Seq,
+		Tuple: wire.Tuple{Client: e.Src, Target: e.Dst}}
 	var room [128]byte
-	c.peers[0].out.put(m.Append(room[:0]))
+	c.peers[0].put(m.Append(room[:0]))
 	s.frames.ICMP++
 }
 
-// deliver adds a segment to what waits for one of its owner's connections: always the same one for the
-// same connection, as long as their number does not change. The lock is held.
+// deliver adds a segment to the batch of one of its owner's connections: always the same one for
+// the same tuple, as long as their number does not change. The lock is held.
 func (s *Intercept) deliver(owner uint8, seg *packet.Segment, at mono.Time, hash uint32) {
 	p := s.peerOf(owner, hash)
 	if p == nil {
@@ -134,7 +137,8 @@ func (s *Intercept) deliver(owner uint8, seg *packet.Segment, at mono.Time, hash
 	}
 }
 
-// peerOf is an owner's connection for what has a hash; nil: it has none. The lock is held.
+// peerOf returns an owner's connection for a tuple with a hash, nil if it has none. The lock is
+// held.
 func (s *Intercept) peerOf(owner uint8, hash uint32) *peer {
 	c := s.owners[owner]
 	if c == nil || len(c.peers) == 0 {
@@ -143,7 +147,7 @@ func (s *Intercept) peerOf(owner uint8, hash uint32) *peer {
 	return c.peers[hash%uint32(len(c.peers))]
 }
 
-// flush seals all that was added. The lock is held.
+// flush seals all batches that were begun. The lock is held.
 func (s *Intercept) flush(now mono.Time) {
 	for i, p := range s.touched {
 		s.seal(p, now)
@@ -152,23 +156,26 @@ func (s *Intercept) flush(now mono.Time) {
 	s.touched = s.touched[:0]
 }
 
+// seal queues a batch. The lock is held.
 func (s *Intercept) seal(p *peer, now mono.Time) {
 	n := uint64(p.batch.Len())
-	if p.out.put(p.batch.Seal(now)) {
+	if p.put(p.batch.Seal(now)) {
 		p.copier.headers += n
 	} else {
 		p.copier.dropped += n
 	}
 }
 
-// claim takes tuples for owner, in bites, so that the router is not kept waiting, and returns those that
-// were refused, appended to refused.
+// claim claims tuples for owner, some at a time so that the router need not wait long, and appends
+// those that were refused to refused.
 func (s *Intercept) claim(owner uint8, tuples, refused []wire.Tuple) []wire.Tuple {
-	const bite = 512
+	const step = 512
 	var now mono.Time
-	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) { s.deliver(owner, seg, at, hash) }
+	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) {
+		s.deliver(owner, seg, at, hash)
+	}
 	for len(tuples) > 0 {
-		n := min(bite, len(tuples))
+		n := min(step, len(tuples))
 		s.mu.Lock()
 		now = s.cfg.Now()
 		for _, t := range tuples[:n] {
@@ -183,13 +190,15 @@ func (s *Intercept) claim(owner uint8, tuples, refused []wire.Tuple) []wire.Tupl
 	return refused
 }
 
-// seek answers a copier that would open a connection.
+// seek answers a copier that wants to open a connection.
 func (s *Intercept) seek(asker uint8, q *wire.Seek) wire.Ownership {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	since := now.Add(-time.Duration(q.Age) * time.Millisecond)
-	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) { s.deliver(asker, seg, at, hash) }
+	deliver := func(seg *packet.Segment, at mono.Time, hash uint32) {
+		s.deliver(asker, seg, at, hash)
+	}
 	if !s.table.Seek(now, asker, q.Tuple.Client, q.Tuple.Target, since, deliver) {
 		return wire.Another
 	}
@@ -197,19 +206,20 @@ func (s *Intercept) seek(asker uint8, q *wire.Seek) wire.Ownership {
 	return wire.You
 }
 
+// release carries out a copier's release of tuples.
 func (s *Intercept) release(owner uint8, tuples []wire.Tuple) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.flushTold()
+	defer s.flushFound()
 	now := s.cfg.Now()
 	for _, t := range tuples {
 		s.table.Release(now, owner, t.Client, t.Target)
-		s.dropped(owner, t)
+		s.releaseFollowed(owner, t)
 	}
 }
 
-// owner answers a copier's query.
-func (s *Intercept) owner(asker uint8, t wire.Tuple) wire.Ownership {
+// ownership answers a copier's query.
+func (s *Intercept) ownership(asker uint8, t wire.Tuple) wire.Ownership {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	owner, sure := s.table.Owner(s.cfg.Now(), t.Client, t.Target)

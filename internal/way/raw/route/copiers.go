@@ -12,20 +12,20 @@ import (
 type Instance [16]byte
 
 var (
-	// ErrSlot is Join's answer where the slot is another copier's.
+	// ErrSlot reports that another copier has the slot.
 	ErrSlot = errors.New("route: slot taken")
-	// ErrFull is Join's answer where there is no room for another copier.
+	// ErrFull reports that there is no room for another copier.
 	ErrFull = errors.New("route: too many copiers")
 )
 
-// copier is one who may own connections. Its number, from 1 to 255, is the owner of its entries; the
-// slot is what its initial sequence numbers say, and may change while the owner stays.
+// copier can own connections. Its number, from 1 to 255, is the owner of its entries. Its slot is
+// in its initial sequence numbers, and may change while the number stays.
 type copier struct {
 	instance   Instance
 	used       bool
 	up         bool
 	slot       uint8
-	generation uint16 // rises when it is forgotten
+	generation uint16 // incremented when the copier is forgotten
 	left       mono.Time
 	targets    []netip.AddrPort            // a few; nil: anywhere
 	targetSet  map[netip.AddrPort]struct{} // many
@@ -39,10 +39,11 @@ func (c *copier) sendsTo(target netip.AddrPort) bool {
 	return len(c.targets) == 0 || slices.Contains(c.targets, target)
 }
 
-// Join takes a copier in, or back within the grace time after Leave: then it owns what it did. It sends
-// to targets only (none: anywhere); the caller leaves them alone from now on. Joining again changes slot
-// and targets. The error is ErrSlot or ErrFull.
-func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (owner uint8, err error) {
+// Join adds a copier, and returns its number. A copier that joins again within the grace time after
+// Leave still owns its connections. It sends to targets only; none: anywhere. The table keeps the
+// slice. Joining again changes slot and targets. The error is ErrSlot or ErrFull.
+func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (
+	owner uint8, err error) {
 	var free, oldest uint8
 	for i := 1; i < len(t.copiers); i++ {
 		c := &t.copiers[i]
@@ -59,7 +60,8 @@ func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (o
 		return 0, ErrSlot
 	}
 	if had := t.slots[slot]; had != 0 && had != owner {
-		// A slot that is kept for one who is gone gives way only where no other is left.
+		// The slot of a copier that is gone is given away only if no other is left.
+
 		if t.copiers[had].up || !t.slotsExhausted() {
 			return 0, ErrSlot
 		}
@@ -79,15 +81,15 @@ func (t *Table) Join(instance Instance, slot uint8, targets []netip.AddrPort) (o
 	if !c.used {
 		*c = copier{instance: instance, used: true, generation: c.generation}
 	}
-	// An old slot stays the copier's until it is forgotten: answers to SYNs with it may be under way.
+	// The copier keeps an old slot until it is forgotten: answers to SYNs with it may be on their
+	// way.
 	c.slot, c.up = slot, true
 	t.slots[slot] = owner
 	t.Retarget(owner, targets)
 	return owner, nil
 }
 
-// Retarget says that a copier sends to other targets from now on (none: anywhere). The caller leaves the slice
-// alone.
+// Retarget changes the targets that a copier sends to; none: anywhere. The table keeps the slice.
 func (t *Table) Retarget(owner uint8, targets []netip.AddrPort) {
 	c := &t.copiers[owner]
 	c.targets, c.targetSet = targets, nil
@@ -99,20 +101,20 @@ func (t *Table) Retarget(owner uint8, targets []netip.AddrPort) {
 	}
 }
 
-// SendsTo says whether a copier has named a target.
+// SendsTo reports whether a copier has named a target.
 func (t *Table) SendsTo(owner uint8, target netip.AddrPort) bool {
 	c := &t.copiers[owner]
 	return c.used && c.sendsTo(target)
 }
 
-// Leave says that the copier is gone. For the grace time its slot and connections are kept for it.
+// Leave records that a copier is gone. Its slot and connections are kept for the grace time.
 func (t *Table) Leave(now mono.Time, owner uint8) {
 	if c := &t.copiers[owner]; c.used && c.up {
 		c.up, c.left = false, now
 	}
 }
 
-// SlotTaken says whether a slot belongs to a copier, one that may still come back included.
+// SlotTaken reports whether a copier has a slot, which may be one that is gone and may come back.
 func (t *Table) SlotTaken(slot uint8) bool { return t.slots[slot] != 0 }
 
 func (t *Table) slotsExhausted() bool {
@@ -124,7 +126,7 @@ func (t *Table) slotsExhausted() bool {
 	return true
 }
 
-// forget frees a copier's slots; its entries, being of an old generation, are nobody's from now on.
+// forget frees a copier's slots. Its entries, of an old generation, no longer have an owner.
 func (t *Table) forget(owner uint8) {
 	c := &t.copiers[owner]
 	*c = copier{generation: c.generation + 1}

@@ -14,12 +14,12 @@ type heldSegment struct {
 	next    uint32 // the connection's next
 }
 
-// holdQueue is a ring: all wait equally long, so the first in is the first to expire. A segment is named
-// by its place, from 1 on.
+// holdQueue is a ring. All segments wait equally long, so that the first one in expires first. A
+// segment is named by its place, from 1 on.
 type holdQueue struct {
 	ring []heldSegment
 	head uint32 // the oldest
-	size uint32 // places between head and the newest, those that were popped in the middle included
+	size uint32 // places from head to the newest, including those popped in between
 	n    int    // segments that wait
 }
 
@@ -32,10 +32,10 @@ func (q *holdQueue) after(i uint32) uint32 {
 	return i
 }
 
-// full says whether the next push needs room first.
+// full reports whether there is no room for another segment.
 func (q *holdQueue) full() bool { return int(q.size) == len(q.ring)-1 }
 
-// oldest returns the place of the segment that has waited longest, 0 if none waits.
+// oldest returns the place of the segment that has waited longest, 0 if there is none.
 func (q *holdQueue) oldest() uint32 {
 	for q.size > 0 && q.ring[q.head].entry == 0 {
 		q.head = q.after(q.head)
@@ -49,7 +49,7 @@ func (q *holdQueue) oldest() uint32 {
 
 // push appends a segment to those of entry e, whose place is i. There must be room.
 func (q *holdQueue) push(e *entry, i uint32, s *packet.Segment, at, until mono.Time) {
-	if q.oldest() == 0 { // also gives back the places that were popped at the head
+	if q.oldest() == 0 { // also frees the places that were popped at the head
 		q.head = 1
 	}
 	place := (q.head-1+q.size)%uint32(len(q.ring)-1) + 1
@@ -66,7 +66,7 @@ func (q *holdQueue) push(e *entry, i uint32, s *packet.Segment, at, until mono.T
 	e.heldLast = place
 }
 
-// pop takes the first segment of entry e off; the pointer holds until the next push.
+// pop removes and returns the first segment of entry e. The pointer is valid until the next push.
 func (q *holdQueue) pop(e *entry) *heldSegment {
 	h := &q.ring[e.heldFirst]
 	if e.heldFirst = h.next; h.next == 0 {
@@ -77,7 +77,7 @@ func (q *holdQueue) pop(e *entry) *heldSegment {
 	return h
 }
 
-// hold keeps the segment s of connection k, which nobody owns; i is its entry, 0 if it has none.
+// hold keeps the segment s of connection k, which has no owner. i is its entry, 0 if it has none.
 func (t *Table) hold(now mono.Time, i uint32, k *key, h uint64, s *packet.Segment) {
 	if t.held.oldest(); t.held.full() {
 		t.dropOldestHeld()
@@ -93,8 +93,8 @@ func (t *Table) hold(now mono.Time, i uint32, k *key, h uint64, s *packet.Segmen
 	t.held.push(t.entries.at(i), i, s, now, now.Add(t.cfg.Hold))
 }
 
-// dropOldestHeld drops the segment that has waited longest, and its entry if nothing else waits there
-// and nobody owns it.
+// dropOldestHeld drops the segment that has waited longest, and its entry if no other segment waits
+// there and it has no owner.
 func (t *Table) dropOldestHeld() {
 	place := t.held.oldest()
 	if place == 0 {
@@ -108,7 +108,8 @@ func (t *Table) dropOldestHeld() {
 	}
 }
 
-// expireHeld drops what has waited long enough, and returns when the next will have.
+// expireHeld drops the segments that have waited long enough, and returns when the next one will
+// have.
 func (t *Table) expireHeld(now mono.Time) mono.Time {
 	for {
 		place := t.held.oldest()

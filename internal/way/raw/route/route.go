@@ -1,19 +1,20 @@
-// Package route is the assistant's table: which copier owns the connection that a captured packet of the
-// target belongs to.
+// Package route is the intercept's table of connections. It decides which copier owns the
+// connection of a captured packet of the target.
 //
-// A copier puts its slot, 1 to 255, into the low 8 bits of its initial sequence numbers, so the SYN-ACK
-// that acknowledges one names its owner, and the table learns the connection from it; later packets go by
-// the table. A copier whose connections the table does not know (the intercept was restarted) claims
-// them. A packet of a connection that nobody owns waits a moment for such a claim, and is dropped then:
-// nothing is ever sent to more than one copier.
+// A copier's slot, 1 to 255, is in the low 8 bits of its initial sequence numbers. So the SYN-ACK
+// that acknowledges one names its owner, and the table learns the connection from it. The owner
+// of later packets is in the table. A copier whose connections the table does not know, because
+// the intercept was restarted, claims them. A packet of a connection without an owner waits a
+// moment for a claim, and is then dropped: no packet is reported to more than one copier.
 //
-// Of several copiers that open the same connection the target takes one, whose SYN came first: its SYN-ACK says
-// so, here as there. The others' SYNs stay without an answer. Before they are repeated the copiers ask (Seek), and
-// hear that they came second. So does one before the first SYN of a connection that was under way. One that is so
-// far behind that the target has done with the first one's connection is found out by its SYN-ACK (Behind).
+// If several copiers open the same connection, the target accepts the one whose SYN comes first,
+// and its SYN-ACK names it. The other SYNs have no answer. Before a copier repeats one it asks
+// whether it may (Seek), and learns that it came second. It also asks before the first SYN of a
+// connection that was under way. A copier that opens the connection when the target has finished
+// the first one's is recognised by its SYN-ACK (Behind).
 //
-// The package is pure and not safe for concurrent use; the intercept guards a Table with its lock. All
-// it keeps is bounded. An entry takes 64 bytes, and 16 to 32 more in the hash index.
+// A Table is not safe for concurrent use. Everything that it keeps is bounded. An entry takes 64
+// bytes, and 16 to 32 more in the index.
 package route
 
 import (
@@ -31,13 +32,19 @@ type Config struct {
 	MaxHeld    int           // segments that wait for a claim; default 4,096
 	Hold       time.Duration // how long they wait; default 200 ms
 	Idle       time.Duration // how long a silent connection is kept; default 1 h
-	FINLinger  time.Duration // the same after the target's FIN: the client may go on; or while it is sought; default 2 min
-	RSTLinger  time.Duration // the same after a reset or a release; default 5 s
-	Behind     time.Duration // how long after its last use a connection is not another copier's; default 2 s
-	Grace      time.Duration // how long a copier that is gone keeps its slot; default 60 s
-	Settle     time.Duration // how long after the start nobody can be sure to own nothing; default 10 s
-	Reclaim    time.Duration // the same of what one seeks; copiers that lost us are back, and have claimed; default 3 s
-	Seed       uint64        // random: keeps outsiders from choosing addresses that collide
+	// FINLinger is the same after the target's FIN, when the client may go on, and for
+	// connections that are sought; default 2 min.
+	FINLinger time.Duration
+	RSTLinger time.Duration // the same after a reset or a release; default 5 s
+	// Behind is how long after its last use a connection is not given to another copier; default
+	// 2 s.
+	Behind time.Duration
+	Grace  time.Duration // how long a copier that is gone keeps its slot; default 60 s
+	// Settle is how long after the start a connection that the table does not know may have an
+	// owner, which has yet to claim it; default 10 s. Reclaim is the same for connections that
+	// are sought, whose owners have connected again and claim sooner; default 3 s.
+	Settle, Reclaim time.Duration
+	Seed            uint64 // random, so that nobody can choose addresses whose hashes collide
 }
 
 func (c *Config) defaults() {
@@ -68,17 +75,17 @@ type Stats struct {
 	Learned       uint64 // connections learned from a SYN-ACK
 	Claimed       uint64 // connections learned from a claim
 	ClaimsRefused uint64 // claims of what another owns, or of targets that the copier did not name
-	Sought        uint64 // connections that a copier might open, for all that is known here
-	SeeksRefused  uint64 // those that it might not
-	Late          uint64 // SYN-ACKs to copiers that were only behind
+	Sought        uint64 // seeks that were permitted
+	SeeksRefused  uint64 // seeks that were refused
+	Late          uint64 // SYN-ACKs to copiers that were behind another one
 	TakenOver     uint64 // entries that a SYN-ACK gave to another copier: the tuple was used again
-	Unowned       uint64 // handshake segments that name no copier: real clients of the target
+	Unowned       uint64 // handshake segments that name no copier: of real clients of the target
 	Held          uint64 // segments that had to wait
 	HeldReleased  uint64 // of these, claimed in time
 	HeldExpired   uint64 // of these, dropped after the wait
 	HeldOverflow  uint64 // of these, dropped before: too many waited
-	Evicted       uint64 // entries that gave way because the table was full
-	Aged          uint64 // entries that were not used for too long
+	Evicted       uint64 // entries that were removed because the table was full
+	Aged          uint64 // entries that were removed because they were not used
 
 	Entries int // connections in the table
 	Waiting int // segments held now
@@ -111,9 +118,15 @@ func (t *Table) Stats() Stats {
 	return s
 }
 
-// Route says who owns the segment s, which came from a target: an owner as Join returned it, or 0 if
-// nobody may have it now. In that case it was held (and a later Claim may hand it out) or dropped, and
-// counted. hash is the connection's, to spread an owner's connections over its links.
+// Hash returns the hash of a connection, which Route returns as well.
+func (t *Table) Hash(client, target netip.AddrPort) uint32 {
+	k := keyOf(client, target)
+	return uint32(t.entries.hash(&k))
+}
+
+// Route returns the owner of the segment s, which came from a target, or 0 if it has none. Then the
+// segment was held, and a later Claim may deliver it, or it was dropped and counted. hash is the
+// connection's: the caller spreads an owner's connections over its links by it.
 func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint32) {
 	k := keyOf(s.Dst, s.Src)
 	h := t.entries.hash(&k)
@@ -121,8 +134,8 @@ func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint3
 	flags := s.Flags & (packet.SYN | packet.ACK | packet.RST | packet.FIN)
 
 	if flags&packet.SYN != 0 {
-		// The acknowledgment of a SYN names who sent it (RFC 9293 §3.5). It outdoes the table: the
-		// tuple is being used again. A SYN alone would be the target connecting to a client.
+		// The acknowledgment of a SYN names its sender (RFC 9293 §3.5). It overrides the table:
+		// the tuple is used again. A SYN alone is the target connecting to a client.
 		owner = 0
 		if flags&packet.ACK != 0 {
 			owner = t.named(s.Ack-1, s.Src)
@@ -137,8 +150,8 @@ func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint3
 	}
 
 	if flags&(packet.RST|packet.ACK) == packet.RST|packet.ACK && s.Seq == 0 {
-		// A reset with sequence number 0 refuses a SYN and acknowledges it (RFC 9293 §3.10.7.1), so it
-		// names who sent that. Nothing to learn: there will be no connection.
+		// A reset with sequence number 0 refuses a SYN and acknowledges it (RFC 9293 §3.10.7.1),
+		// so that it names the sender. There is no connection to learn.
 		if owner = t.named(s.Ack-1, s.Src); owner != 0 {
 			t.stats.Routed++
 			return owner, uint32(h)
@@ -165,9 +178,11 @@ func (t *Table) Route(now mono.Time, s *packet.Segment) (owner uint8, hash uint3
 	return owner, uint32(h)
 }
 
-// Behind says whether the segment s, which came from a target, is a SYN-ACK to a copier that is only behind:
-// another one that is connected had the connection a moment ago, and the target would be told everything again. If so,
-// the copier, owner, is to be told that, and then to hear of s, which is not routed: the target waits to be reset.
+// Behind reports whether the segment s, which came from a target, is a SYN-ACK to a copier that
+// is behind another one: the other, which is connected, had the connection a moment ago, and the
+// target would receive everything again. If so, the caller tells the copier, owner, that it is
+// behind, and then reports s to it. Route must not be called for s. The copier resets the
+// connection.
 func (t *Table) Behind(now mono.Time, s *packet.Segment) (owner uint8, hash uint32, behind bool) {
 	if !s.Flags.Has(packet.SYN | packet.ACK) {
 		return 0, 0, false
@@ -181,18 +196,20 @@ func (t *Table) Behind(now mono.Time, s *packet.Segment) (owner uint8, hash uint
 	e := t.entries.at(i)
 	had := t.owner(e)
 	owner = t.named(s.Ack-1, s.Src)
-	if owner == 0 || had == 0 || had == owner || !t.copiers[had].up || e.list == listSought || now.Sub(e.last) > t.cfg.Behind {
+	if owner == 0 || had == 0 || had == owner || !t.copiers[had].up || e.list == listSought ||
+		now.Sub(e.last) > t.cfg.Behind {
 		return 0, 0, false
 	}
 	t.stats.Late++
 	return owner, uint32(h), true
 }
 
-// touchAfter keeps the lists' order coarse: moving an entry costs two cache misses, and once a second is
-// enough for linger times of seconds.
+// touchAfter is how often an entry is moved in its list at most. Moving costs two cache misses, and
+// once a second is enough for linger times of seconds.
 const touchAfter = time.Second
 
-// named returns the copier that sent a SYN with the initial sequence number isn to target, 0 if none did.
+// named returns the copier that sends to target with the initial sequence number isn, 0 if none
+// does.
 func (t *Table) named(isn seqnum.Value, target netip.AddrPort) uint8 {
 	o := t.slots[uint8(isn)]
 	if o == 0 || !t.copiers[o].sendsTo(target) {
@@ -201,7 +218,7 @@ func (t *Table) named(isn seqnum.Value, target netip.AddrPort) uint8 {
 	return o
 }
 
-// owner returns who owns an entry, 0 if that copier has been forgotten.
+// owner returns the owner of an entry, 0 if that copier was forgotten.
 func (t *Table) owner(e *entry) uint8 {
 	if c := &t.copiers[e.owner]; c.used && c.generation == e.generation {
 		return e.owner
@@ -209,7 +226,7 @@ func (t *Table) owner(e *entry) uint8 {
 	return 0
 }
 
-// learn makes the connection k of owner an open one; i is its entry, 0 if it has none.
+// learn makes k an open connection of owner. i is its entry, 0 if it has none.
 func (t *Table) learn(now mono.Time, i uint32, k *key, h uint64, owner uint8) uint32 {
 	if i == 0 {
 		i = t.add(now, k, h)
@@ -222,12 +239,13 @@ func (t *Table) learn(now mono.Time, i uint32, k *key, h uint64, owner uint8) ui
 			t.stats.TakenOver++
 		}
 	}
-	// What still waits belonged to whoever had the tuple before: it expires.
+	// What still waits belonged to the previous owner of the tuple: it expires.
+
 	t.give(now, i, owner, listOpen)
 	return i
 }
 
-// add makes an entry that nobody owns, if need be in the place of the one that can best be spared.
+// add adds an entry without an owner. If the table is full it removes the least useful one.
 func (t *Table) add(now mono.Time, k *key, h uint64) uint32 {
 	if t.entries.n >= t.cfg.MaxEntries {
 		for _, l := range []uint8{listPending, listClosed, listSought, listClosing, listOpen} {
@@ -241,7 +259,7 @@ func (t *Table) add(now mono.Time, k *key, h uint64) uint32 {
 	return t.entries.add(k, h, listPending, now)
 }
 
-// drop removes an entry, with what waits for it.
+// drop removes an entry, and the segments that wait there.
 func (t *Table) drop(i uint32) {
 	e := t.entries.at(i)
 	for e.heldFirst != 0 {
@@ -251,10 +269,11 @@ func (t *Table) drop(i uint32) {
 	t.entries.remove(i)
 }
 
-// Claim gives the connection from client to target to owner, and hands the segments that waited for it
-// to deliver, which must not keep the pointer. It returns false, and changes nothing, where another
-// copier that is connected owns the connection, or the copier did not name the target when it joined. One
-// that has left must do without: who claims now is most likely its successor, and has the same clients.
+// Claim makes owner the owner of the connection from client to target, and calls deliver for each
+// segment that waited for it. deliver must not keep the pointer. Claim returns false, and changes
+// nothing, if another copier that is connected owns the connection, or owner has not named the
+// target. A copier that is gone loses the connection: the one that claims it is most likely its
+// successor, with the same clients.
 func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	c := &t.copiers[owner]
@@ -264,7 +283,8 @@ func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	}
 	i, hash := t.enter(now, client, target)
 	e := t.entries.at(i)
-	if had := t.owner(e); had != 0 && had != owner && e.list != listClosed && e.list != listSought && t.copiers[had].up {
+	if had := t.owner(e); had != 0 && had != owner && e.list != listClosed &&
+		e.list != listSought && t.copiers[had].up {
 		t.stats.ClaimsRefused++
 		return false
 	}
@@ -274,7 +294,7 @@ func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	return true
 }
 
-// enter is the entry of a connection, which is made if there is none.
+// enter returns the entry of a connection, which it adds if there is none, and its hash.
 func (t *Table) enter(now mono.Time, client, target netip.AddrPort) (i, hash uint32) {
 	k := keyOf(client, target)
 	h := t.entries.hash(&k)
@@ -291,8 +311,9 @@ func (t *Table) give(now mono.Time, i uint32, owner, list uint8) {
 	t.entries.move(i, list, now)
 }
 
-// handOut hands what waits at an entry to deliver.
-func (t *Table) handOut(i uint32, hash uint32, deliver func(s *packet.Segment, at mono.Time, hash uint32)) {
+// handOut calls deliver for each segment that waits at an entry.
+func (t *Table) handOut(i uint32, hash uint32,
+	deliver func(s *packet.Segment, at mono.Time, hash uint32)) {
 	for e := t.entries.at(i); e.heldFirst != 0; {
 		s := t.held.pop(e)
 		t.stats.HeldReleased++
@@ -301,12 +322,13 @@ func (t *Table) handOut(i uint32, hash uint32, deliver func(s *packet.Segment, a
 	}
 }
 
-// Seek says whether owner may send a SYN for the connection from client to target, its first at since. It may not
-// where another copier that is connected has the connection, or had it then, or shortly before: that was the client's
-// same connection, even if the other copier is gone by now, unless the asker begins only now (since is now); nor where
-// the copier did not name the target when it joined. To have it means that the target has accepted it: several may
-// seek the same one. The last of them is who hears of an old connection at the target, which answers a SYN with an
-// ACK that names nobody; deliver is as for Claim.
+// Seek reports whether owner may send a SYN for the connection from client to target, whose first
+// SYN was sent at since. It may not if owner has not named the target, or if another copier that
+// is connected has the connection, or had it at since or shortly before: that was the same
+// connection of the client. The same holds if the other copier is gone, unless owner begins only
+// now (since is now). To have a connection means that the target has accepted it; several copiers
+// may seek the same one. The last of them receives the segments of an old connection at the
+// target, which answers a SYN with an ACK that names no copier. deliver is as for Claim.
 func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, since mono.Time,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	if !t.SendsTo(owner, target) {
@@ -319,7 +341,8 @@ func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, 
 	open := e.list == listOpen || e.list == listClosing
 	if had != 0 && had != owner && (open || e.list == listClosed) {
 		refuse := open || since.Sub(e.last) <= t.cfg.Behind
-		if !t.copiers[had].up { // who follows it begins anew, and with nothing that it may have sent
+		if !t.copiers[had].up {
+			// A successor begins anew, with nothing that the other may have sent.
 			refuse = since != now && since.Sub(e.last) <= touchAfter
 		}
 		if refuse {
@@ -328,7 +351,7 @@ func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, 
 		}
 	}
 	if open {
-		list = listOpen // its own, or left by one who is gone: it is known that nobody else's it is
+		list = listOpen // its own, or of a copier that is gone
 	}
 	t.stats.Sought++
 	t.give(now, i, owner, list)
@@ -336,7 +359,7 @@ func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, 
 	return true
 }
 
-// Release says that owner is done with a connection: it is forgotten soon, unless it is used again.
+// Release ends owner's use of a connection, which is forgotten soon unless it is used again.
 func (t *Table) Release(now mono.Time, owner uint8, client, target netip.AddrPort) {
 	k := keyOf(client, target)
 	if i := t.entries.find(&k, t.entries.hash(&k)); i != 0 && t.owner(t.entries.at(i)) == owner {
@@ -344,8 +367,9 @@ func (t *Table) Release(now mono.Time, owner uint8, client, target netip.AddrPor
 	}
 }
 
-// Owner says who owns a connection, or seeks to, 0 if nobody does. sure is false for one who seeks, or nobody, as
-// long as copiers may not yet have claimed what they own, just after the start.
+// Owner returns the copier that owns a connection, or seeks it, 0 if there is none. sure is false
+// for one that seeks it, or none, as long as copiers may still claim what they own, just after
+// the start.
 func (t *Table) Owner(now mono.Time, client, target netip.AddrPort) (owner uint8, sure bool) {
 	k := keyOf(client, target)
 	age := now.Sub(t.started)
@@ -358,14 +382,15 @@ func (t *Table) Owner(now mono.Time, client, target netip.AddrPort) (owner uint8
 	return 0, age >= t.cfg.Settle
 }
 
-// expireBudget bounds the work of one Expire: the caller holds a lock.
+// expireBudget bounds the entries that one Expire removes: the caller holds a lock.
 const expireBudget = 4096
 
-// Expire forgets what has waited or lain idle for too long, and returns when to call it again.
+// Expire removes what has waited or was not used for too long, and returns when to call it again.
 func (t *Table) Expire(now mono.Time) mono.Time {
 	next := t.expireHeld(now)
 	budget := expireBudget
-	for l, linger := range [...]time.Duration{listOpen: t.cfg.Idle, listClosing: t.cfg.FINLinger, listClosed: t.cfg.RSTLinger,
+	for l, linger := range [...]time.Duration{listOpen: t.cfg.Idle, listClosing: t.cfg.FINLinger,
+		listClosed: t.cfg.RSTLinger,
 		listSought: t.cfg.FINLinger} {
 		for {
 			i := t.entries.oldest(uint8(l))

@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// A quarter of ten million connections, of fifty targets, costs a quarter of what all of them do: the index
-// has a power of two of slots, which for four times the entries is four times as large.
+// A quarter of ten million connections, of fifty targets, costs a quarter of what all of them do:
+// the index has a power of two of slots, which for four times the entries is four times as large.
 func TestMemoryOfManyConnections(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 250 MB")
@@ -24,7 +24,8 @@ func TestMemoryOfManyConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range n {
-		s := synAck(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), uint16(1024+i%60000)), 1)
+		s := synAck(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8),
+			byte(i)}), uint16(1024+i%60000)), 1)
 		s.Src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 200, 0, byte(i % targets)}), 8080)
 		if o, _ := tb.Route(mono.Time(i), s); o != a {
 			t.Fatalf("connection %d: owner %d", i, o)
@@ -35,6 +36,7 @@ func TestMemoryOfManyConnections(t *testing.T) {
 	each := float64(after.HeapAlloc-before.HeapAlloc) / n
 	t.Logf("%.1f bytes for each of %d connections", each, tb.Stats().Entries)
 	if tb.Stats().Entries != n || each > 100 {
-		t.Errorf("%d connections of %.1f bytes, wanted %d of at most 100", tb.Stats().Entries, each, n)
+		t.Errorf("%d connections of %.1f bytes, wanted %d of at most 100", tb.Stats().Entries, each,
+			n)
 	}
 }

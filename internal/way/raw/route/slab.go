@@ -8,15 +8,16 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// key is a connection in a form that is quick to hash and to compare: both addresses in 128 bits (IPv4
-// mapped into IPv6, RFC 4291 §2.5.5.2), both ports.
+// key is a connection in a form that is quick to hash and to compare: both addresses in 128 bits
+// (IPv4-mapped IPv6 addresses, RFC 4291 §2.5.5.2), both ports.
 type key struct {
 	client, target [2]uint64
 	ports          uint32
 }
 
 func keyOf(client, target netip.AddrPort) key {
-	return key{half(client.Addr()), half(target.Addr()), uint32(client.Port())<<16 | uint32(target.Port())}
+	return key{half(client.Addr()), half(target.Addr()),
+		uint32(client.Port())<<16 | uint32(target.Port())}
 }
 
 func half(a netip.Addr) [2]uint64 {
@@ -28,13 +29,13 @@ func half(a netip.Addr) [2]uint64 {
 	return [2]uint64{binary.BigEndian.Uint64(v[:8]), binary.BigEndian.Uint64(v[8:])}
 }
 
-// The lists that entries are in, each in the order of last use.
+// The lists of entries, each in the order of last use.
 const (
 	listOpen    uint8 = iota
 	listClosing       // the target has sent its FIN
 	listClosed        // reset, or released by its owner
-	listSought        // not known to be open; its owner would open it
-	listPending       // nobody's: something waits for a claim
+	listSought        // not known to be open; its owner wants to open it
+	listPending       // without an owner: segments wait for a claim
 	lists
 )
 
@@ -45,10 +46,11 @@ type entry struct {
 	prev, next     uint32 // neighbours in the list; 0: none. next also chains free places
 	heldFirst      uint32 // segments that wait for a claim: places in the holdQueue; 0: none
 	heldLast       uint32
-	generation     uint16 // of the owner: a copier that was forgotten leaves entries of an old one behind
-	owner          uint8
-	list           uint8
-	last           mono.Time // last use, not more exact than touchAfter
+	// of the owner; entries of a copier that was forgotten have an old one
+	generation uint16
+	owner      uint8
+	list       uint8
+	last       mono.Time // last use, not more exact than touchAfter
 }
 
 func (e *entry) is(k *key) bool {
@@ -57,19 +59,20 @@ func (e *entry) is(k *key) bool {
 
 func (e *entry) key() key { return key{e.client, e.target, e.ports} }
 
-// slot is a place in the index: linear probing, at most half full. tag holds the hash's low 32 bits,
-// which tell most other keys apart without a look at their entries, and say where the slot belongs.
+// slot is a place in the index, which has linear probing and is at most half full. tag is the low
+// 32 bits of the hash. They tell most keys apart without reading their entries, and give the
+// place where probing starts.
 type slot struct{ place, tag uint32 }
 
 // slab holds the entries and finds them. An entry is named by its place, from 1 on; places are used
-// again. Memory is taken in blocks as entries come, and not given back.
+// again. Memory is allocated in blocks as needed, and not freed.
 type slab struct {
 	blocks  [][]entry
 	index   []slot
 	mask    uint32
 	seed    uint64
 	free    uint32 // chain of places to be used again
-	used    uint32 // places handed out so far
+	used    uint32 // the next place that was never used
 	n       int
 	newest  [lists]uint32
 	oldests [lists]uint32
@@ -81,13 +84,13 @@ func (s *slab) init(seed uint64) {
 	s.index = make([]slot, 1<<12)
 	s.mask = uint32(len(s.index) - 1)
 	s.seed = seed
-	s.used = 1 // place 0 is nobody's
+	s.used = 1 // place 0 means none
 	s.blocks = append(s.blocks, make([]entry, 1<<blockShift))
 }
 
 func (s *slab) at(i uint32) *entry { return &s.blocks[i>>blockShift][i&(1<<blockShift-1)] }
 
-// hash mixes as wyhash does: a 128-bit product folded.
+// hash mixes as wyhash does, by folding 128-bit products.
 func (s *slab) hash(k *key) uint64 {
 	h := fold(k.client[0]^s.seed^0xa0761d6478bd642f, k.client[1]^s.seed^0xe7037ed1a0b428db)
 	h = fold(h^k.target[0]^0x8ebc6af09c88c6e3, k.target[1]^s.seed)
@@ -134,6 +137,7 @@ func (s *slab) add(k *key, h uint64, list uint8, now mono.Time) uint32 {
 	return i
 }
 
+// enter adds a slot to the index.
 func (s *slab) enter(x slot) {
 	j := x.tag & s.mask
 	for s.index[j].place != 0 {
@@ -142,8 +146,8 @@ func (s *slab) enter(x slot) {
 	s.index[j] = x
 }
 
-// grow doubles the index. The tags suffice, so it reads and writes memory in order, without a look at the
-// entries: some milliseconds for a million.
+// grow doubles the index. The tags suffice for that, so that no entry is read: some milliseconds
+// for a million.
 func (s *slab) grow() {
 	old := s.index
 	s.index = make([]slot, 2*len(old))
@@ -155,7 +159,7 @@ func (s *slab) grow() {
 	}
 }
 
-// remove gives a place back.
+// remove removes an entry, and frees its place.
 func (s *slab) remove(i uint32) {
 	e := s.at(i)
 	s.unlink(i)
@@ -164,7 +168,8 @@ func (s *slab) remove(i uint32) {
 	for s.index[j].place != i {
 		j = (j + 1) & s.mask
 	}
-	// Close the gap: move back whatever a probe would no longer find across it (Knuth 6.4, algorithm R).
+	// Close the gap: move back what a probe would no longer find across it (Knuth 6.4, algorithm
+	// R).
 	for next := (j + 1) & s.mask; s.index[next].place != 0; next = (next + 1) & s.mask {
 		if home := s.index[next].tag & s.mask; (next-home)&s.mask >= (next-j)&s.mask {
 			s.index[j] = s.index[next]

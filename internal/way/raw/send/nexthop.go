@@ -1,7 +1,6 @@
 package send
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,8 +21,8 @@ func badDevice(name string, err error) error {
 	return fmt.Errorf("raw output: interface %q: %w", name, err)
 }
 
-// PathMTU returns the MTU, in bytes with the IP header, of the way to dst that packets with the mark
-// take. It knows what the interface, the route and ICMP messages so far have said.
+// PathMTU returns the MTU, in bytes with the IP header, of the path to dst that packets with the
+// mark take: the least that interface, route and ICMP messages so far allow.
 func PathMTU(dst netip.Addr, mark uint32) (int, error) {
 	n, err := sys.PathMTU(dst, mark)
 	if err != nil {
@@ -32,12 +31,13 @@ func PathMTU(dst netip.Addr, mark uint32) (int, error) {
 	return n, nil
 }
 
-// resolveEvery is how often Resolve looks whether the neighbour has answered.
+// resolveEvery is how often Resolve checks whether the neighbour has answered.
 const resolveEvery = 20 * time.Millisecond
 
-// Resolve finds the link address that packets to dst must have on the device: the gateway's of the route
-// there, or dst's own. It waits for at most wait for the neighbour to answer. It works in the network
-// namespace of the calling thread, and needs CAP_NET_ADMIN unless the kernel knows the address already.
+// Resolve returns the link address that packets to dst must have on the device: that of the route's
+// gateway, or of dst itself. It waits at most wait for the neighbour to answer. It works in the
+// network namespace of the calling thread, and needs CAP_NET_ADMIN unless the kernel knows the
+// address already.
 func Resolve(device string, dst netip.Addr, wait time.Duration) (net.HardwareAddr, error) {
 	fail := func(err error) (net.HardwareAddr, error) {
 		return nil, fmt.Errorf("raw output: next hop to %v on %s: %w", dst, device, err)
@@ -57,38 +57,26 @@ func Resolve(device string, dst netip.Addr, wait time.Duration) (net.HardwareAdd
 	if err != nil {
 		return fail(err)
 	}
-	hop := dst
+	via := dst
 	if len(routes) > 0 {
 		if gw, ok := netip.AddrFromSlice(routes[0].Gw); ok {
-			hop = gw.Unmap()
+			via = gw.Unmap()
 		}
 	}
-	family := netlink.FAMILY_V6
-	if hop.Is4() {
-		family = netlink.FAMILY_V4
-	}
 	for deadline, asked := time.Now().Add(wait), false; ; {
-		neighbours, err := h.NeighList(index, family)
+		n, err := neighbour(h, index, via)
 		if err != nil {
 			return fail(err)
 		}
-		for i := range neighbours {
-			n := &neighbours[i]
-			const usable = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE |
-				netlink.NUD_PERMANENT
-			if a, ok := netip.AddrFromSlice(n.IP); ok && a.Unmap() == hop && n.State&usable != 0 && len(n.HardwareAddr) == 6 {
-				return n.HardwareAddr, nil
-			}
+		if n != nil {
+			return n.HardwareAddr, nil
 		}
 		if !time.Now().Before(deadline) {
-			return fail(errors.New("the neighbour " + hop.String() + " does not answer"))
+			return fail(fmt.Errorf("the neighbour %v does not answer", via))
 		}
-		if !asked { // let the kernel ask for it, as a packet to it would
+		if !asked {
 			asked = true
-			err := h.NeighSet(&netlink.Neigh{
-				LinkIndex: index, Family: family, Flags: netlink.NTF_USE, State: netlink.NUD_NONE, IP: hop.AsSlice(),
-			})
-			if err != nil {
+			if err := solicit(h, index, via); err != nil {
 				return fail(err)
 			}
 		}

@@ -13,34 +13,37 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Exemption keeps connection tracking away from our packets, for as long as it is open.
+// Exemption exempts our packets from connection tracking until it is closed.
 type Exemption struct {
 	conn  *netlink.Conn
 	table string
 }
 
-// Table is the name of the nftables table (family inet) that holds the rule.
+// Table returns the name of the nftables table (family inet) that holds the rule.
 func (e *Exemption) Table() string { return e.table }
 
-// Close removes the rule. The kernel does it too when the process ends in any way: the table has an owner.
+// Close removes the rule. The kernel removes it when the process ends: the table has an owner.
 func (e *Exemption) Close() error { return e.conn.Close() }
 
-// NoTrack exempts packets with the mark from connection tracking, in the network namespace of the calling
-// thread. To conntrack a copy is half a connection in which every answer is missing: it calls all but the
-// SYN invalid, so that `ct state invalid drop` kills it, and masquerade rewrites its source. Where
-// conntrack is not loaded it returns nil, nil, as there is nothing to do. An error means that a firewall with such
-// rules would harm the copies, not that there is one: worth a warning.
+// NoTrack exempts packets with the mark from connection tracking, in the network namespace of the
+// calling thread. To conntrack, a copy is half a connection, without any answer: all its packets
+// but the SYN are invalid, so that `ct state invalid drop` drops them, and masquerade rewrites
+// their source. If conntrack is not loaded, NoTrack returns nil, nil. An error means that a
+// firewall with such rules would harm the copies, not that there is one.
 func NoTrack(mark uint32) (*Exemption, error) {
 	if mark == 0 {
 		return nil, errors.New("notrack rule: mark 0, wanted one that is ours")
 	}
-	if _, err := os.Stat("/proc/sys/net/netfilter/nf_conntrack_max"); errors.Is(err, os.ErrNotExist) {
+	_, err := os.Stat("/proc/sys/net/netfilter/nf_conntrack_max")
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if !sys.HasNetAdmin() { // below, EPERM would also mean that the table is another copier's
-		return nil, &sys.CapabilityError{Op: "notrack rule", Need: sys.CapNetAdmin, Err: os.ErrPermission}
+		return nil, &sys.CapabilityError{
+			Op: "notrack rule", Need: sys.CapNetAdmin, Err: os.ErrPermission,
+		}
 	}
-	const most = 64 // copiers beside each other in one namespace, each with its own table
+	const most = 64 // copiers in one namespace, each with its own table
 	for i := 1; ; i++ {
 		name := "tcpcopy"
 		if i > 1 {
@@ -73,9 +76,13 @@ const (
 	chainName  = "output"
 )
 
-// install makes table, chain and rule in one transaction, and returns the connection that owns them:
+// install makes table, chain and rule in one transaction, and returns the connection that owns
+// them:
 //
-//	table inet NAME { flags owner; chain output { type filter hook output priority raw; meta mark MARK notrack } }
+//	table inet NAME {
+//		flags owner
+//		chain output { type filter hook output priority raw; meta mark MARK notrack }
+//	}
 func install(table string, mark uint32) (*netlink.Conn, error) {
 	messages, err := transaction(table, mark)
 	if err != nil {
@@ -102,7 +109,7 @@ func install(table string, mark uint32) (*netlink.Conn, error) {
 	return conn, nil
 }
 
-// answerWithin bounds the wait for the kernel, which answers at once unless nf_tables is stuck.
+// answerWithin bounds the wait for the kernel's answers.
 const answerWithin = 5 * time.Second
 
 func transaction(table string, mark uint32) ([]netlink.Message, error) {
@@ -115,7 +122,8 @@ func transaction(table string, mark uint32) ([]netlink.Message, error) {
 		fill(ae)
 		data, err := ae.Encode()
 		failed = errors.Join(failed, err)
-		messages = append(messages, message(kind, netlink.Acknowledge|netlink.Create|flags, familyInet, 0, data))
+		flags |= netlink.Acknowledge | netlink.Create
+		messages = append(messages, message(kind, flags, familyInet, 0, data))
 	}
 	nested := func(ae *attrs, kind uint16, fill func(ae *attrs)) {
 		ae.Nested(kind, func(in *attrs) error {
@@ -166,7 +174,10 @@ func transaction(table string, mark uint32) ([]netlink.Message, error) {
 }
 
 // message is a netlink message of netfilter's: struct nfgenmsg, then attributes.
-func message(kind netlink.HeaderType, flags netlink.HeaderFlags, family uint8, resource uint16, attrs []byte) netlink.Message {
+func message(
+	kind netlink.HeaderType, flags netlink.HeaderFlags, family uint8, resource uint16, attrs []byte,
+) netlink.Message {
 	data := append([]byte{family, 0, byte(resource >> 8), byte(resource)}, attrs...)
-	return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: data}
+	header := netlink.Header{Type: kind, Flags: netlink.Request | flags}
+	return netlink.Message{Header: header, Data: data}
 }

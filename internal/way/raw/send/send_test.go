@@ -22,8 +22,8 @@ const (
 	deadline = 5 * time.Second
 )
 
-// path is a copier's host (this thread's namespace), and a target, joined by a veth. The target routes
-// what it answers to clients back over the veth, where it is captured.
+// path is a copier's host (this thread's namespace), and a target, joined by a veth. The target
+// routes what it answers to clients back over the veth, where it is captured.
 type path struct {
 	target         *testnet.NS
 	capture        *afpacket.Source
@@ -43,7 +43,8 @@ func newPath(t testing.TB, ipv6 bool) *path {
 	p.client = netip.MustParseAddrPort(client)
 	p.target.Do(func() {
 		testnet.Route(t, "in", clients, netip.MustParsePrefix(here).Addr().String())
-		l, err := net.Listen("tcp", net.JoinHostPort(netip.MustParsePrefix(there).Addr().String(), "0"))
+		server := netip.AddrPortFrom(netip.MustParsePrefix(there).Addr(), 0)
+		l, err := net.Listen("tcp", server.String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +53,10 @@ func newPath(t testing.TB, ipv6 bool) *path {
 	})
 	p.server = p.listener.Addr().(*net.TCPAddr).AddrPort()
 	var err error
-	if p.capture, err = afpacket.Open(afpacket.Config{Interfaces: []string{"out"}, IgnoreOutgoing: true}); err != nil {
+	p.capture, err = afpacket.Open(afpacket.Config{
+		Interfaces: []string{"out"}, IgnoreOutgoing: true,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.capture.Close(); p.capture.Next(0) })
@@ -89,7 +93,8 @@ func (p *path) answer(t testing.TB, flags packet.Flags) packet.Segment {
 	return packet.Segment{}
 }
 
-// exchange opens a connection by hand and sends payload over it, cut at the MSS that the target offered.
+// exchange opens a connection by hand and sends payload over it, cut at the MSS that the target
+// offered.
 func (p *path) exchange(t testing.TB, s *send.Sender, payload []byte) {
 	t.Helper()
 	const isn = seqnum.Value(1000)
@@ -102,7 +107,9 @@ func (p *path) exchange(t testing.TB, s *send.Sender, payload []byte) {
 	base := packet.Segment{Src: p.client, Dst: p.server, Window: 65535}
 	syn := base
 	syn.Seq, syn.Flags = isn, packet.SYN
-	syn.Opts = packet.Options{MSS: 1400, HasWScale: true, WScale: 7, SACKPermitted: true, HasTS: true, TSVal: 1}
+	syn.Opts = packet.Options{
+		MSS: 1400, HasWScale: true, WScale: 7, SACKPermitted: true, HasTS: true, TSVal: 1,
+	}
 	must(syn)
 	synAck := p.answer(t, packet.SYN|packet.ACK)
 	if synAck.Ack != isn.Add(1) {
@@ -112,7 +119,10 @@ func (p *path) exchange(t testing.TB, s *send.Sender, payload []byte) {
 	var segs []packet.Segment
 	for off := 0; off < len(payload); off += mss {
 		seg := base
-		seg.Seq, seg.Ack, seg.Flags = isn.Add(1+off), synAck.Seq.Add(1), packet.ACK|packet.PSH
+		seg.Seq, seg.Ack, seg.Flags = isn.Add(1+off), synAck.Seq.Add(1), packet.ACK
+		if off+mss >= len(payload) {
+			seg.Flags |= packet.PSH
+		}
 		seg.Opts = packet.Options{HasTS: true, TSVal: 2, TSEcr: synAck.Opts.TSVal}
 		seg.Payload = payload[off:min(off+mss, len(payload))]
 		seg.Len = len(seg.Payload)
@@ -157,7 +167,8 @@ func TestKernelAcceptsOurConnections(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPath(t, tt.ipv6)
 			// More segments than one batch has; less than the receive window of a new connection.
-			p.exchange(t, newSender(t), append([]byte("GET / HTTP/1.1\r\n\r\n"), pattern(40_001)...))
+			request := append([]byte("GET / HTTP/1.1\r\n\r\n"), pattern(40_001)...)
+			p.exchange(t, newSender(t), request)
 		})
 	}
 }
@@ -221,7 +232,10 @@ func TestPathOfASmallerMTU(t *testing.T) {
 			const mtu = 1300
 			testnet.RouteMTU(t, "out", tt.network, tt.gateway, mtu)
 			s := newSender(t)
-			fits := packet.Segment{Src: p.client, Dst: netip.MustParseAddrPort(tt.dst), Flags: packet.ACK, Payload: pattern(mtu - tt.overhead)}
+			fits := packet.Segment{
+				Src: p.client, Dst: netip.MustParseAddrPort(tt.dst), Flags: packet.ACK,
+				Payload: pattern(mtu - tt.overhead),
+			}
 			over := fits
 			over.Payload = pattern(mtu - tt.overhead + 1)
 			sent, tooBig := s.Send([]packet.Segment{over, fits})
@@ -246,8 +260,8 @@ func TestWhatCannotBeSentIsCounted(t *testing.T) {
 	}
 }
 
-// TestNoTrack: conntrack sees our half of a connection alone, and a firewall that drops what it calls
-// invalid drops our packets, unless they are exempt.
+// TestNoTrack: conntrack sees our half of a connection alone, and a firewall that drops what it
+// calls invalid drops our packets, unless they are exempt.
 func TestNoTrack(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("nft is not installed")
@@ -263,9 +277,13 @@ func TestNoTrack(t *testing.T) {
 	}
 	nft("add table inet fw; add chain inet fw out { type filter hook output priority 0; };" +
 		" add rule inet fw out ct state invalid drop; add table ip nat;" +
-		" add chain ip nat post { type nat hook postrouting priority 100; }; add rule ip nat post masquerade")
+		" add chain ip nat post { type nat hook postrouting priority 100; };" +
+		" add rule ip nat post masquerade")
 	s := newSender(t)
-	ack := packet.Segment{Src: p.client, Dst: p.server, Flags: packet.ACK, Seq: 5, Ack: 6, Opts: packet.Options{SACKPermitted: true}}
+	ack := packet.Segment{
+		Src: p.client, Dst: p.server, Flags: packet.ACK, Seq: 5, Ack: 6,
+		Opts: packet.Options{SACKPermitted: true},
+	}
 	bad := ack
 	bad.Flags = packet.SYN | packet.FIN // invalid to conntrack whatever came before
 	if sent, _ := s.Send([]packet.Segment{bad}); sent != 0 || s.Stats().Forbidden != 1 {
@@ -280,7 +298,9 @@ func TestNoTrack(t *testing.T) {
 		t.Skip("connection tracking is not loaded")
 	}
 	rules := nft("list", "ruleset")
-	for _, want := range []string{"table inet tcpcopy", "flags owner", "priority raw", "meta mark 0x000007c9 notrack"} {
+	for _, want := range []string{
+		"table inet tcpcopy", "flags owner", "priority raw", "meta mark 0x000007c9 notrack",
+	} {
 		if !strings.Contains(rules, want) {
 			t.Errorf("no %q in:\n%s", want, rules)
 		}
@@ -299,7 +319,9 @@ func TestNoTrack(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, "the table to go", func() bool { return !strings.Contains(nft("list", "ruleset"), "tcpcopy") })
+	waitFor(t, "the table to go", func() bool {
+		return !strings.Contains(nft("list", "ruleset"), "tcpcopy")
+	})
 	if sent, _ := s.Send([]packet.Segment{bad}); sent != 0 {
 		t.Error("exempt after Close")
 	}
@@ -314,7 +336,7 @@ func waitFor(t testing.TB, what string, done func() bool) {
 			return
 		}
 	}
-	t.Fatalf("waited in vain for %s", what)
+	t.Fatalf("no %s within the deadline", what)
 }
 
 func TestMarkIsExcludedFromCapture(t *testing.T) {
@@ -345,7 +367,8 @@ func TestMarkIsExcludedFromCapture(t *testing.T) {
 		}
 		for i := range frames {
 			var s packet.Segment
-			if packet.Decode(frames[i].Data, frames[i].Wire, &s) != nil || frames[i].PktType != source.Outgoing {
+			if packet.Decode(frames[i].Data, frames[i].Wire, &s) != nil ||
+				frames[i].PktType != source.Outgoing {
 				continue
 			}
 			switch s.Src {
@@ -360,16 +383,20 @@ func TestMarkIsExcludedFromCapture(t *testing.T) {
 }
 
 func TestSendAllocatesNothing(t *testing.T) {
-	segs, routed, onDevice := bench(t)
-	for name, s := range map[string]*send.Sender{"routed": routed, "on a device": onDevice} {
+	p := newPath(t, false)
+	segs := upload(p, 100_000, 1448)
+	for name, s := range senders(t, p) {
+		if strings.HasSuffix(name, "groups") {
+			groups(t, s, segs)
+		}
 		if n := testing.AllocsPerRun(20, func() { s.Send(segs) }); n != 0 {
 			t.Errorf("%s: %v allocations for %d segments", name, n, len(segs))
 		}
 	}
 }
 
-// bench is segments of 512 bytes, and a sender of each kind for them. They reach the other end of a veth,
-// which has no use for them.
+// bench is segments of 512 bytes, and a sender of each kind for them. They reach the other end of a
+// veth, which has no use for them.
 func bench(t testing.TB) (segs []packet.Segment, routed, onDevice *send.Sender) {
 	t.Helper()
 	p := newPath(t, false)

@@ -5,35 +5,35 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// delivery is what one acknowledgment tells: which bytes arrived.
+// delivery is what one acknowledgment tells about the bytes that have arrived.
 type delivery struct {
 	bytes    uint32    // newly acknowledged, cumulatively or selectively
 	acked    uint32    // newly acknowledged cumulatively
 	sacked   uint32    // newly acknowledged selectively
 	segs     int       // segments acknowledged cumulatively
-	at       mono.Time // when the newest of them was sent last
-	resent   bool      // one of them had been sent more than once
+	at       mono.Time // when the newest of these was last sent
+	resent   bool      // one of these was sent more than once
 	sackedAt mono.Time // when the newest was sent of those acknowledged selectively and sent once
-	duplicat bool      // a segment arrived twice (RFC 2883)
-	probeDup bool      // it was the tail loss probe
+	twice    bool      // a segment arrived twice (RFC 2883)
+	probeDup bool      // that segment was the tail loss probe
 }
 
-// pipe estimates the bytes that are in the network (RFC 6675 §4).
+// pipe returns the estimated number of bytes in the network (RFC 6675 §4).
 func (c *Conn) pipe() uint32 {
 	return uint32(c.nxt-c.una) - c.sacked - c.lost
 }
 
-// processAck handles the acknowledgment, the window and the SACK blocks of an acceptable segment. It
-// returns false if the rest of the segment is to be dropped.
+// processAck processes the acknowledgment, the window and the SACK blocks of an acceptable segment.
+// It returns false if the rest of the segment must be dropped.
 func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 	d := s.Ack.Sub(c.seq(c.una))
 	if d > int(c.nxt-c.una) || -d > int(c.maxWnd) {
-		// Of what was never sent, or too old (RFC 5961 §5.2).
+		// It acknowledges what was never sent, or is too old (RFC 5961 §5.2).
 		c.challenge(now, s)
 		return false
 	}
 	if d < 0 {
-		return true // overtaken by another
+		return true // another overtook it
 	}
 	ack := c.una + uint64(d)
 	held := c.wnd
@@ -46,7 +46,7 @@ func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 		c.advance(now, s, ack, &got)
 	}
 	if c.sackOK {
-		c.takeSACK(now, s, &got)
+		c.processSACK(now, s, &got)
 	} else if d == 0 && c.flight.len() > 0 && s.SeqLen() == 0 && c.wnd == held {
 		c.dupAck(&got) // RFC 5681 §2
 	}
@@ -66,14 +66,14 @@ func (c *Conn) processAck(now mono.Time, s *packet.Segment) bool {
 		c.progressAt = now
 		c.trustMTU()
 		c.rearm(now)
-	} else if c.windowHeld {
-		c.progressAt = now // the target lives and has no room: that is no reason to give up
+	} else if c.limit == limitWindow {
+		c.progressAt = now // the target is alive and has no room
 	}
 	return true
 }
 
-// updateWindow takes the target's window, unless the segment is older than the one that set it (RFC 9293
-// §3.10.7.4).
+// updateWindow updates the target's window, unless the segment is older than the one that set it
+// (RFC 9293 §3.10.7.4).
 func (c *Conn) updateWindow(s *packet.Segment, ack uint64) {
 	if !c.wl1.Less(s.Seq) && !(c.wl1 == s.Seq && c.wl2 <= ack) {
 		return
@@ -83,7 +83,7 @@ func (c *Conn) updateWindow(s *packet.Segment, ack uint64) {
 	c.wl1, c.wl2 = s.Seq, ack
 }
 
-// advance takes what is acknowledged cumulatively out of flight.
+// advance removes the segments from flight that are acknowledged cumulatively.
 func (c *Conn) advance(now mono.Time, s *packet.Segment, ack uint64, got *delivery) {
 	got.acked = uint32(ack - c.una)
 	for c.flight.len() > 0 {
@@ -97,7 +97,7 @@ func (c *Conn) advance(now mono.Time, s *packet.Segment, ack uint64, got *delive
 		} else {
 			got.bytes += n
 		}
-		if r.end > ack { // a part of it
+		if r.end > ack { // acknowledged in part
 			break
 		}
 		if r.flags&segSacked != 0 {

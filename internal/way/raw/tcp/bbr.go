@@ -6,18 +6,19 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// bbr is a model of the path, of its bandwidth and its round trip, by which we send: BBR as Linux has it, version 1
-// (draft-cardwell-iccrg-bbr-congestion-control-00, whose sections are named here). Left out is the detection of
-// policers. Losses are repaired as without it, and change the model in nothing.
+// bbr is the state of BBR version 1, as in Linux (draft-cardwell-iccrg-bbr-congestion-control-00,
+// whose sections are named here), without its detection of policers. It models the bandwidth and
+// the round trip of the path, and paces by these. Losses are repaired as without BBR and do not
+// change the model.
 type bbr struct {
 	mode bbrMode
 	// The model.
-	bw       maxFilter // bytes a second
+	bw       maxFilter // bytes per second
 	minRTT   time.Duration
 	minRTTAt mono.Time
-	round    uint32 // round trips so far, by packets (§4.1.1.3)
-	roundEnd uint64 // the next begins when what is sent after so many bytes were delivered arrives
-	newRound bool   // with this ACK
+	round    uint32 // round trips so far, counted by packets (§4.1.1.3)
+	roundEnd uint64 // the round ends when a segment arrives that was sent with so much delivered
+	newRound bool   // this ACK began a round
 	// The pipe is full when the bandwidth has not grown for three rounds (§4.3.2.2).
 	full       bool
 	fullRounds uint8
@@ -26,18 +27,19 @@ type bbr struct {
 
 	cycle       uint8 // the phase of ProbeBW
 	cycleAt     mono.Time
-	restarted   bool // sending began after an idle time, and nothing of it has arrived
-	rttSeen     bool // the pacing rate is one of a measured round trip
-	conserve    bool // a round of recovery in which as much goes as arrives
-	probeRounds bool // in ProbeRTT a round is over
+	restarted   bool // sending resumed after an idle period, and none of it has arrived
+	rttSeen     bool // the pacing rate is based on a measured round trip
+	conserve    bool // in this round of recovery, as many bytes are sent as arrive
+	probeRounds bool // a round has passed in ProbeRTT
 	probeUntil  mono.Time
-	priorCwnd   uint32 // before a recovery, or ProbeRTT
+	priorCwnd   uint32 // cwnd before a recovery, or before ProbeRTT
 
 	rate   rate
-	sample sample // of the last acknowledgment
+	sample sample // from the last acknowledgment
 	pace   pacing
 }
 
+// bbrMode is a state of BBR (§4.3.1).
 type bbrMode uint8
 
 const (
@@ -50,16 +52,18 @@ const (
 // Gains are in 256ths.
 const (
 	gainUnit  = 256
-	gainHigh  = gainUnit*2885/1000 + 1 // 2/ln 2: doubles what is sent in each round (§4.3.2.1)
+	gainHigh  = gainUnit*2885/1000 + 1 // 2/ln 2 doubles the rate in each round (§4.3.2.1)
 	gainDrain = gainUnit * 1000 / 2885
 	gainCwnd  = 2 * gainUnit
 )
 
 // bbrCycle are the pacing gains of ProbeBW's phases (§4.3.4.1).
-var bbrCycle = [8]uint64{gainUnit * 5 / 4, gainUnit * 3 / 4, gainUnit, gainUnit, gainUnit, gainUnit, gainUnit, gainUnit}
+var bbrCycle = [8]uint64{
+	gainUnit * 5 / 4, gainUnit * 3 / 4, gainUnit, gainUnit, gainUnit, gainUnit, gainUnit, gainUnit,
+}
 
 const (
-	bbrWindow      = 10 // rounds that a bandwidth is believed (§4.1.1.2)
+	bbrWindow      = 10 // rounds for which a bandwidth remains valid (§4.1.1.2)
 	bbrFullRounds  = 3
 	bbrMinRTTLife  = 10 * time.Second // §4.1.2.2
 	bbrProbeRTTFor = 200 * time.Millisecond
@@ -68,8 +72,9 @@ const (
 	bbrMostWindow = 1 << 30
 )
 
-// needModel begins to measure the path, where BBR is to do so: when a connection first has more to send than an
-// initial window, or has lost something. Requests that fit in one need no model, and cost nothing for it.
+// needModel begins to model the path if BBR is selected. It is called when a connection first has
+// more to send than an initial window, or has lost something: smaller requests need no model, and
+// pay nothing.
 func (c *Conn) needModel(now mono.Time) {
 	if c.cc != BBR || c.bbr != nil {
 		return
@@ -81,7 +86,7 @@ func (c *Conn) needModel(now mono.Time) {
 		b.rate.at = min(b.rate.at, c.flight.at(i).at)
 	}
 	b.rate.sentAt = b.rate.at
-	for i := range c.flight.len() { // as if it had been measured since the first of these was sent
+	for i := range c.flight.len() { // as if measured since the first of these was sent
 		r := c.flight.at(i)
 		r.sinceDelivery = micros(r.at.Sub(b.rate.at))
 		r.sinceSent = r.sinceDelivery
@@ -89,7 +94,8 @@ func (c *Conn) needModel(now mono.Time) {
 	c.paceFromRTT()
 }
 
-// paceFromRTT paces by the window and the round trip, while no bandwidth is known (§4.2.1).
+// paceFromRTT sets the pacing rate from the window and the round trip while no bandwidth is known
+// (§4.2.1).
 func (c *Conn) paceFromRTT() {
 	rtt := time.Millisecond
 	if c.srtt > 0 {
@@ -99,12 +105,13 @@ func (c *Conn) paceFromRTT() {
 	c.bbr.pace.rate = c.paceRate(uint64(c.cwnd)*uint64(time.Second)/uint64(rtt), gainHigh)
 }
 
-// paceRate is a hundredth less than the gain says, so that queues drain.
+// paceRate returns the pacing rate for a bandwidth and a gain, in bytes per second. It is 1 %
+// lower, so that queues drain.
 func (c *Conn) paceRate(bw, gain uint64) uint64 {
 	return max(bw*gain/gainUnit*99/100, uint64(c.mss))
 }
 
-// bbrRestart begins to send after an idle time, which needs no more than the bandwidth (§4.3.4.4).
+// bbrRestart resumes sending after an idle period, at no more than the bandwidth (§4.3.4.4).
 func (c *Conn) bbrRestart(now mono.Time) {
 	b := c.bbr
 	if b.rate.limited == 0 {
@@ -120,7 +127,7 @@ func (c *Conn) bbrRestart(now mono.Time) {
 	}
 }
 
-// bbrAck is for each acknowledgment that tells of bytes: the model, then what follows from it.
+// bbrAck updates the model, the pacing rate and the window after an acknowledgment of new bytes.
 func (c *Conn) bbrAck(now mono.Time, got *delivery) {
 	if c.bbr == nil || got.bytes == 0 {
 		return
@@ -141,7 +148,7 @@ func (c *Conn) bbrAck(now mono.Time, got *delivery) {
 	c.bbrSetWindow(uint64(got.bytes), window)
 }
 
-// bbrMeasure takes a sample of the bandwidth (§4.1.1.5).
+// bbrMeasure adds a sample of the bandwidth to the model (§4.1.1.5).
 func (c *Conn) bbrMeasure(s *sample) {
 	b := c.bbr
 	b.newRound = false
@@ -159,7 +166,7 @@ func (c *Conn) bbrMeasure(s *sample) {
 	}
 }
 
-// checkFull looks for the end of Startup's growth (§4.3.2.2).
+// checkFull determines whether the pipe is full, at the end of Startup's growth (§4.3.2.2).
 func (b *bbr) checkFull(s *sample) {
 	if b.full || !b.newRound || s.limited {
 		return
@@ -172,7 +179,7 @@ func (b *bbr) checkFull(s *sample) {
 	b.full = b.fullRounds >= bbrFullRounds
 }
 
-// bbrCheckDrain goes from Startup by Drain to ProbeBW (§4.3.3).
+// bbrCheckDrain enters Drain after Startup, and ProbeBW after Drain (§4.3.3).
 func (c *Conn) bbrCheckDrain(now mono.Time) {
 	b := c.bbr
 	if b.mode == bbrStartup && b.full {
@@ -183,8 +190,8 @@ func (c *Conn) bbrCheckDrain(now mono.Time) {
 	}
 }
 
-// bbrEnterProbeBW begins with any phase but the one that sends less (§4.3.4.2); the connection's number is the
-// chance in that.
+// bbrEnterProbeBW enters ProbeBW in any phase except the one that sends less (§4.3.4.2). The
+// initial sequence number serves as the random choice.
 func (c *Conn) bbrEnterProbeBW(now mono.Time) {
 	b := c.bbr
 	b.mode = bbrProbeBW
@@ -192,27 +199,28 @@ func (c *Conn) bbrEnterProbeBW(now mono.Time) {
 	b.nextPhase(now)
 }
 
+// nextPhase enters ProbeBW's next phase.
 func (b *bbr) nextPhase(now mono.Time) {
 	b.cycle = (b.cycle + 1) % uint8(len(bbrCycle))
 	b.cycleAt = now
 }
 
-// bbrPhaseOver says whether a phase of ProbeBW has lasted as long as it should (§4.3.4.3).
+// bbrPhaseOver reports whether the phase of ProbeBW is over (§4.3.4.3).
 func (c *Conn) bbrPhaseOver(now mono.Time, s *sample) bool {
 	b := c.bbr
 	long := now.Sub(b.cycleAt) > b.minRTT
 	switch gain := bbrCycle[b.cycle]; {
-	case gain > gainUnit: // until there is as much on its way as that makes, or room for no more
+	case gain > gainUnit: // until the gain's bytes are in flight, or segments are lost
 		return long && (s.lost > 0 || uint64(s.flying)+c.quantum() >= c.bbrInflight(gain))
-	case gain < gainUnit: // until the queue that was made is gone
+	case gain < gainUnit: // until the queue that the previous phase made has drained
 		return long || uint64(s.flying) <= c.bbrInflight(gainUnit)
 	default:
 		return long
 	}
 }
 
-// bbrRTT keeps the least round trip of ten seconds, and looks for it with a window of four segments if it was not
-// seen again in that time (§4.1.2.3, §4.3.5).
+// bbrRTT tracks the minimum round trip of ten seconds. If it was not seen again in that time,
+// ProbeRTT measures it with a window of four segments (§4.1.2.3, §4.3.5).
 func (c *Conn) bbrRTT(now mono.Time, s *sample) {
 	b := c.bbr
 	old := now.Sub(b.minRTTAt) > bbrMinRTTLife
@@ -225,7 +233,7 @@ func (c *Conn) bbrRTT(now mono.Time, s *sample) {
 		b.probeUntil = 0
 	}
 	if b.mode == bbrProbeRTT {
-		c.bbr.rate.limited = max(c.bbr.rate.delivered+uint64(c.pipe()), 1) // by us
+		c.bbr.rate.limited = max(c.bbr.rate.delivered+uint64(c.pipe()), 1) // by the small window
 		switch {
 		case b.probeUntil == 0 && c.pipe() <= bbrMinSegments*uint32(c.mss):
 			b.probeUntil = max(now.Add(bbrProbeRTTFor), 1)
@@ -243,7 +251,7 @@ func (c *Conn) bbrRTT(now mono.Time, s *sample) {
 	}
 }
 
-// bbrProbedRTT ends ProbeRTT if that has lasted long enough.
+// bbrProbedRTT ends ProbeRTT if it has lasted long enough.
 func (c *Conn) bbrProbedRTT(now mono.Time) {
 	b := c.bbr
 	if b.probeUntil == 0 || now <= b.probeUntil {
@@ -258,7 +266,7 @@ func (c *Conn) bbrProbedRTT(now mono.Time) {
 	}
 }
 
-// gains are those of pacing and of the window.
+// gains returns the gains of pacing and of the window.
 func (b *bbr) gains() (pace, window uint64) {
 	switch b.mode {
 	case bbrStartup:

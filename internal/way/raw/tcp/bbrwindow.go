@@ -6,8 +6,8 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// setPace paces by the bandwidth. Until the pipe is full the rate only grows: what arrives now tells of what was
-// sent before (§4.2.1).
+// setPace sets the pacing rate from the bandwidth. Until the pipe is full the rate only grows,
+// since what arrives now reflects what was sent earlier (§4.2.1).
 func (c *Conn) setPace(gain uint64) {
 	b := c.bbr
 	if !b.rttSeen && c.srtt > 0 {
@@ -18,13 +18,13 @@ func (c *Conn) setPace(gain uint64) {
 	}
 }
 
-// quantum is what pacing sends at once, in bytes (§4.2.2).
+// quantum returns how many bytes pacing sends at once (§4.2.2).
 func (c *Conn) quantum() uint64 {
 	return max(c.bbr.pace.rate*uint64(paceQuantum)/uint64(time.Second), 2*uint64(c.mss))
 }
 
-// bbrInflight is how much should be on its way for a gain: so many times what the path holds, and room for what
-// lies at either end, sent or acknowledged in quanta (§4.2.3.2).
+// bbrInflight returns how many bytes should be in flight for a gain: the gain times the capacity of
+// the path, and room for the quanta at both ends (§4.2.3.2).
 func (c *Conn) bbrInflight(gain uint64) uint64 {
 	b := c.bbr
 	if b.minRTT == 0 {
@@ -37,14 +37,15 @@ func (c *Conn) bbrInflight(gain uint64) uint64 {
 	return n
 }
 
-// bdp is what the bandwidth delivers in d, in bytes, as far as a window may be wide.
+// bdp returns how many bytes the bandwidth delivers in d, at most bbrMostWindow.
 func (b *bbr) bdp(d time.Duration) uint64 {
 	bw := min(b.bw.get(), 1<<36)
 	return min(bw*uint64(min(max(d, 0), 100*time.Second)/time.Microsecond)/1e6, bbrMostWindow)
 }
 
-// bbrSetWindow sets the congestion window after an acknowledgment (§4.2.3.6): towards what the model says by as
-// much as arrives, and, in the first round of a recovery, so that no more goes than arrives (§4.2.3.4).
+// bbrSetWindow sets the congestion window after an acknowledgment of arrived bytes. The window
+// approaches the model's target by as much as arrives (§4.2.3.6); in the first round of a recovery,
+// as much is sent as arrives (§4.2.3.4).
 func (c *Conn) bbrSetWindow(arrived, gain uint64) {
 	b := c.bbr
 	least := bbrMinSegments * uint64(c.mss)
@@ -67,7 +68,7 @@ func (c *Conn) bbrSetWindow(arrived, gain uint64) {
 	c.cwnd = uint32(min(w, bbrMostWindow))
 }
 
-// bbrSaveWindow notes the window before a recovery or ProbeRTT narrows it.
+// bbrSaveWindow saves the window before a recovery or ProbeRTT reduces it.
 func (c *Conn) bbrSaveWindow() {
 	b := c.bbr
 	if c.recovery == recoveryOpen && b.mode != bbrProbeRTT {
@@ -77,39 +78,42 @@ func (c *Conn) bbrSaveWindow() {
 	b.priorCwnd = max(b.priorCwnd, c.cwnd)
 }
 
-// bbrLosing begins a recovery: for a round, as much goes as arrives.
+// bbrLosing begins a recovery: for one round, as many bytes are sent as arrive.
 func (c *Conn) bbrLosing() {
 	c.bbr.conserve = true
 	c.bbr.roundEnd = c.bbr.rate.delivered
 	c.cwnd = c.pipe() + uint32(c.mss)
 }
 
-// bbrRecovered ends one.
+// bbrRecovered ends a recovery.
 func (c *Conn) bbrRecovered() {
 	c.bbr.conserve = false
 	c.cwnd = max(c.cwnd, c.bbr.priorCwnd)
 }
 
-// bbrTimeout is for the expiry of the retransmission timer: what the bandwidth was is in doubt.
+// bbrTimeout handles the expiry of the retransmission timer, after which the pipe may not be full.
 func (c *Conn) bbrTimeout() { c.bbr.fullBW, c.bbr.fullRounds = 0, 0 }
 
-// extraAcked is how much more arrives at times than the bandwidth would have it, because ACKs come in heaps: the
-// window must be so much wider for sending to go on between them. It is the most of five to ten rounds.
+// extraAcked measures by how much acknowledged bytes exceed what the bandwidth delivers, because
+// ACKs are aggregated. The window must be wider by as much for sending to continue between ACKs. It
+// is the maximum of the last five to ten rounds.
 type extraAcked struct {
-	at    mono.Time // when this heap began
-	acked uint64    // what it has
-	most  [2]uint64 // in this window of rounds and the last
-	since uint32    // the round that this window began with
+	at    mono.Time // when this aggregate began
+	acked uint64    // its bytes
+	most  [2]uint64 // the maximum of this window of rounds, and of the last
+	since uint32    // the round in which this window began
 }
 
 const (
 	extraRounds = 5
-	// extraFor bounds it: what the bandwidth delivers in that time.
+	// extraFor bounds the excess to what the bandwidth delivers in that time.
 	extraFor = 100 * time.Millisecond
 )
 
+// begin begins an aggregate.
 func (e *extraAcked) begin(now mono.Time) { e.at, e.acked = now, 0 }
 
+// add adds arrived bytes.
 func (e *extraAcked) add(now mono.Time, b *bbr, arrived, cwnd uint32) {
 	if b.newRound && b.round-e.since >= extraRounds {
 		e.most = [2]uint64{0, e.most[0]}
@@ -124,7 +128,7 @@ func (e *extraAcked) add(now mono.Time, b *bbr, arrived, cwnd uint32) {
 	e.most[0] = max(e.most[0], min(e.acked-expected, uint64(cwnd)))
 }
 
-// window is by how much the window is to be wider, in bytes.
+// window returns by how many bytes the window is to be wider.
 func (e *extraAcked) window(b *bbr) uint64 {
 	if !b.full {
 		return 0

@@ -8,7 +8,8 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// answer delivers what acknowledges all and carries length bytes, as a target with timestamps would send.
+// answer delivers a segment of a target with timestamps that acknowledges everything and carries
+// length bytes.
 func answer(c *Conn, s *packet.Segment, now mono.Time, length int) {
 	s.Flags = packet.ACK
 	s.Seq = c.rseq(c.rcvNxt)
@@ -21,11 +22,12 @@ func answer(c *Conn, s *packet.Segment, now mono.Time, length int) {
 	c.Deliver(now, s)
 }
 
-// BenchmarkRequest is a keepalive request and its answer: release, send, acknowledgment with the answer,
-// our ACK. Four calls of Poll or Deliver, two segments out, one in.
+// BenchmarkRequest is a request on an open connection and its answer: release, send, an answer that
+// acknowledges it, our ACK.
 func BenchmarkRequest(b *testing.B) {
 	var c Conn
-	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 300), 300}, fullSyn(), 1000)
+	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 300), 300},
+		fullSyn(), 1000)
 	out := make([]packet.Segment, 0, 16)
 	var s packet.Segment
 	end := uint64(0)
@@ -47,7 +49,8 @@ func BenchmarkRequest(b *testing.B) {
 // BenchmarkUpload is one full segment sent and acknowledged, with a window of others in flight.
 func BenchmarkUpload(b *testing.B) {
 	var c Conn
-	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 1448), 1448}, fullSyn(), 65535)
+	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 1448), 1448},
+		fullSyn(), 65535)
 	out := make([]packet.Segment, 0, 512)
 	var s packet.Segment
 	c.Release(now, 1<<40)
@@ -70,11 +73,12 @@ func BenchmarkUpload(b *testing.B) {
 	}
 }
 
-// BenchmarkLossyAck is an acknowledgment with three SACK blocks while 1,000 segments are in flight, the
-// dearest that a target can be to us in honesty.
+// BenchmarkLossyAck is an acknowledgment with three SACK blocks while 1,000 segments are in flight:
+// the most expensive segment that an honest target sends.
 func BenchmarkLossyAck(b *testing.B) {
 	var c Conn
-	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 1448), 1448}, fullSyn(), 65535)
+	now := establish(b, &c, Config{ISN: 1, Syn: fullSyn()}, &chunks{make([]byte, 1448), 1448},
+		fullSyn(), 65535)
 	c.cwnd = 1000 * 1448
 	c.wnd = 1 << 30
 	out := make([]packet.Segment, 0, 2048)
@@ -99,7 +103,8 @@ func BenchmarkLossyAck(b *testing.B) {
 		s.Opts.NSACK = 3
 		for k := range 3 {
 			first := c.una + uint64(1448*(1+k*300))
-			s.Opts.SACK[k] = packet.SACKBlock{First: c.seq(first), End: c.seq(first + uint64(1448*(1+i%290)))}
+			s.Opts.SACK[k] = packet.SACKBlock{First: c.seq(first),
+				End: c.seq(first + uint64(1448*(1+i%290)))}
 		}
 		c.Deliver(now, &s)
 		out, _ = c.Poll(now, out[:0])

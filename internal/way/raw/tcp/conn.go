@@ -1,18 +1,21 @@
-// Package tcp is a TCP client as a state machine: it sends a captured client's bytes to a target, and it
-// does nothing else.
+// Package tcp is a TCP client as a state machine: it sends a captured client's bytes to a target,
+// and does nothing else.
 //
-// It is TCP as an expert would expect it (RFC 9293 with 6298, 7323, 2018, 5681, 8985 and the rest, each
-// named where it is followed) with these differences, all of which come from its place. Time is handed
-// in, and segments go in and out as values: there is no socket, no clock, no goroutine here. What the
-// target answers arrives as headers (Len is set, Payload empty), since nobody reads the answer's bytes:
-// the receive window is always open and every data segment is acknowledged at once. What is sent is
-// viewed in the owner's record, not held in a buffer of our own, and the client's segment borders are
-// kept. A handshake answer that is not ours is ignored and never reset, for it may be another copier's.
+// It implements RFC 9293 with 6298, 7323, 2018, 5681, 8985 and others, each named where it is
+// followed, with differences that come from its place. Time is handed in, and segments go in and
+// out as values: there is no socket, clock or goroutine. The target's segments arrive as headers
+// (Len is set, Payload is empty), since nobody reads the answer's bytes: the receive window is
+// always open, and every data segment is acknowledged at once. Sent bytes are views of the owner's
+// record rather than a buffer of the Conn, and the client's segment boundaries are kept. An answer
+// to the handshake that is not ours is ignored and never reset, since it may be another copier's.
 //
-// One owner (a shard, through its raw stream) calls a Conn; it is not safe for use by several. The files:
-// conn (the calls of the owner), syn (the handshake), deliver (the checks on what arrives), ack, sack,
-// rack, recovery, undo (what an acknowledgment means), congestion, reno, cubic, bbr, bbrwindow (how much may be in
-// flight), rate, maxfilter (what BBR measures), pace (when it goes), rto (timers), rcv (the target's bytes), snd (what is sent), mtu, reset, status.
+// One owner calls a Conn: a shard, through its raw stream. It is not safe for concurrent use.
+//
+// The files, in the order of a connection's life: phase (the states), conn (the owner's calls), syn
+// (the handshake), deliver (the checks of arriving segments), ack, sack, rack, recovery and undo
+// (what an acknowledgment means), congestion, reno, cubic, bbr and bbrwindow (how much may be in
+// flight), rate and maxfilter (what BBR measures), pace (when it is sent), rto (timers), rcv (the
+// target's bytes), snd (what is sent), mtu, reset, status.
 package tcp
 
 import (
@@ -24,40 +27,45 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// Source is where a Conn takes its bytes from, the session's record: View returns at most max bytes from
-// the offset off on, not crossing the border between two of the client's segments, and nothing where
-// there is nothing. A Conn never keeps a view beyond the segments that one Poll returned.
+// Source is what a Conn reads its bytes from: the session's record. View returns at most max bytes
+// from the offset off on, which end where one of the client's segments ends, or nothing if there
+// are none. A Conn keeps no view beyond the segments that one Poll returned.
 type Source interface {
 	View(off uint64, max int) []byte
 }
 
-// The algorithms of congestion control that a Config may choose.
+// The algorithms of congestion control that a Config may select.
 const (
 	Reno  uint8 = iota // RFC 5681
 	CUBIC              // RFC 9438
 	BBR                // draft-cardwell-iccrg-bbr-congestion-control-00
 )
 
-// Config says how a Conn is to begin. Zero values mean the defaults that are named.
+// Config is how a Conn begins. Zero values stand for the defaults that are named.
 type Config struct {
-	Local  netip.AddrPort // whom the target sees as the client
-	Remote netip.AddrPort // the target
-	ISN    seqnum.Value   // our initial sequence number; the owner's, for its low bits name the copier
-	TSBase uint32         // our timestamps are this plus the milliseconds since Open (RFC 7323 §5.4)
-	Syn    packet.Options // what the SYN offers; time stamps and SACK blocks in it are not used
-	// SynWindow is the window in the SYN; 0: 65535.
+	Local  netip.AddrPort // the client's address, as the target sees it
+	Remote netip.AddrPort // the target's address
+	ISN    seqnum.Value   // initial sequence number; its low bits name the copier
+	TSBase uint32         // timestamps are this plus the milliseconds since Open (RFC 7323 §5.4)
+	Syn    packet.Options // the options of the SYN; its timestamps and SACK blocks are not used
+	// SynWindow is the window in the SYN, in bytes; 0: 65535.
 	SynWindow uint16
-	// MaxSegment bounds a segment's payload: the path's MTU less headers, before TCP options; 0: 1460 over
-	// IPv4, 1440 over IPv6.
+	// MaxSegment bounds a segment's payload, in bytes: the path's MTU less the headers, without TCP
+	// options; 0: 1460 over IPv4, 1440 over IPv6.
 	MaxSegment int
-	// RcvWindow is the window that we advertise, in bytes; 0: 4 MB with window scaling, 65535 without.
+	// RcvWindow is the window that is advertised, in bytes; 0: 4 MB with window scaling, 65535
+	// without.
 	RcvWindow         uint32
-	CongestionControl uint8
-	SynRetries        int // repetitions of the SYN before giving up; 0: 6
-	// LeaveFrom is which SYN, 1 being the first, and each after it waits for the owner's Leave; 0: none does.
-	LeaveFrom      uint8
-	ConnectTimeout time.Duration // from Open to established; 0: as long as the repetitions last
-	UserTimeout    time.Duration // without progress while data is outstanding (RFC 9293 §3.8.3); 0: 120 s
+	CongestionControl uint8 // Reno, CUBIC or BBR
+	SynRetries        int   // retransmissions of the SYN before giving up; 0: 6
+	// LeaveFrom is the number of the first SYN, counted from 1, that waits for the owner's Leave,
+	// as all later ones do; 0: none waits.
+	LeaveFrom uint8
+	// ConnectTimeout is the time from Open to established; 0: as long as the retransmissions last.
+	ConnectTimeout time.Duration
+	// UserTimeout is the time without progress while data is outstanding (RFC 9293 §3.8.3); 0: 120
+	// s.
+	UserTimeout time.Duration
 }
 
 const (
@@ -66,20 +74,11 @@ const (
 	defaultRcvWindow   = 4 << 20
 )
 
-// The phases of a Conn's life. Of a synchronised connection RFC 9293 §3.3.2 has six states; which one it
-// is follows from what was sent, acknowledged and received (see State).
-const (
-	phaseClosed uint8 = iota // not opened, or over
-	phaseSynSent
-	phaseSynReceived // simultaneous open only
-	phaseOpen        // synchronised
-)
-
-// Conn is one connection to the target. It is made ready by Init, and must not be copied while in use.
+// Conn is one connection to the target. Init makes it ready. It must not be copied while in use.
 //
-// Positions (una, nxt, rcvNxt …) count sequence space in 64 bits from the initial sequence number: the
-// SYN is at 0, the stream's first byte at 1, the FIN after the last byte. They do not wrap; only what
-// goes into a header does.
+// Positions (una, nxt, rcvNxt …) count sequence space in 64 bits from the initial sequence number:
+// the SYN is at 0, the stream's first byte at 1, the FIN after the last byte. They do not wrap;
+// only their sequence numbers do.
 type Conn struct {
 	src           Source
 	local, remote netip.AddrPort
@@ -90,10 +89,10 @@ type Conn struct {
 	isn, irs                    seqnum.Value
 	tsBase                      uint32
 	rcvWindow                   uint32 // bytes, a multiple of 1<<rcvShift once established
-	maxSegment                  uint16 // bound from the path, before options
-	peerMSS                     uint16 // bound from the target
+	maxSegment                  uint16 // the path's bound on a payload, without options
+	peerMSS                     uint16 // the target's bound
 	mtuBefore                   uint16 // maxSegment before a black hole was suspected; 0: none is
-	mss                         uint16 // what a segment's payload is cut at
+	mss                         uint16 // the largest payload of a segment
 	synWindow                   uint16
 	synMSS                      uint16
 	synShift                    uint8
@@ -104,54 +103,43 @@ type Conn struct {
 	tsOK, sackOK                bool
 	cc                          uint8
 
-	phase     uint8
-	cause     Cause
-	recovery  uint8 // the sender's state: open, fast recovery, loss
-	everOpen  bool
-	closing   bool // CloseWrite was called
-	finSent   bool
-	finFirst  bool // our FIN went out before theirs came
-	needRST   bool // a RST is to be sent
-	freeOld   bool // so is one to an old connection
-	synDue    bool
-	synLeave  bool // the next SYN may go
-	oldAckSet bool
+	phase    phase
+	syn      synState
+	old      oldState
+	ack      ackState
+	limit    limitState
+	recovery recoveryState
+	cause    Cause
 
-	forceHead      bool // the first segment is sent again whatever the windows say
-	cwndBound      bool // the congestion window held something back at the last Poll
-	windowHeld     bool // the target's window did
-	probeDue       bool
+	forceHead      bool // the first segment is retransmitted whatever the windows permit
 	probeResent    bool // the probe under way repeats a segment
-	persistDue     bool
+	reoSeen        bool // reordering was seen (RFC 8985 §6.2)
+	untimed        bool // the segment being delivered arrived at an unknown time
 	persistBackoff uint8
-	synRetried     bool
 	synSends       uint8
 	backoff        uint8
-	bigTimeouts    uint8 // timeouts in a row since a segment that the path may be too narrow for
-	reoSeen        bool  // see RFC 8985 §6.2
+	bigTimeouts    uint8 // timeouts in a row since a segment that may be too large for the path
 	reoMult        uint8
 	reoPersist     uint8
-	ackNow         bool
-	bareAck        bool  // the ACK that is due must not wait for data to carry it
-	untimed        bool  // the segment that is being delivered came later than now
 	dupAckOut      uint8 // how many duplicate ACKs are due
 
 	// Sending.
 	una, nxt uint64 // oldest unacknowledged, next to be sent
 	released uint64 // position after the last byte that may be sent
+	finAt    uint64 // position of our FIN; 0 until CloseWrite
 	urgent   uint64 // position after the last urgent byte
 	wl2      uint64
 	wl1      seqnum.Value
-	oldAck   seqnum.Value
-	wnd      uint32 // the target's window from una on, bytes
-	maxWnd   uint32 // largest that it ever was
-	flight   queue  // what is sent and not acknowledged, in segments
-	sacked   uint32 // bytes of it that arrived out of order
-	lost     uint32 // bytes of it that are to be sent again
-	nsacked  uint32 // segments of it that arrived out of order
-	dupAcks  uint32 // without SACK: how many duplicate ACKs stand for an arrived segment
-	retrans  uint32
-	polled   uint32 // bytes in the network at the end of the last Poll
+	oldAck   seqnum.Value // what an old connection has acknowledged
+	wnd      uint32       // the target's window from una on, in bytes
+	maxWnd   uint32       // the largest that it ever was
+	flight   queue        // segments sent and not acknowledged
+	sacked   uint32       // bytes of these that arrived out of order
+	lost     uint32       // bytes of these that are to be retransmitted
+	nsacked  uint32       // segments of these that arrived out of order
+	dupAcks  uint32       // without SACK: duplicate ACKs that each stand for an arrived segment
+	retrans  uint32       // segments sent again
+	polled   uint32       // bytes in the network at the end of the last Poll
 
 	// Congestion control and recovery.
 	cwnd, ssthresh       uint32
@@ -160,7 +148,7 @@ type Conn struct {
 	undo                 undo
 	recoverTo            uint64 // recovery ends when this is acknowledged
 	cubic                cubic
-	bbr                  *bbr // nil: not BBR, or it has not been needed
+	bbr                  *bbr // nil: not BBR, or not needed yet
 
 	// Timers.
 	srtt, rttvar, minRTT  time.Duration
@@ -190,8 +178,8 @@ type Conn struct {
 	tsRecent   uint32
 }
 
-// Init makes c a fresh connection that has not been opened. It may be called again once c is done with;
-// what c had allocated is kept for reuse. cfg is read and not kept; src is.
+// Init makes c a connection that has not been opened. It may be called again when c is no longer in
+// use, and reuses what c had allocated. It does not keep cfg; it does keep src.
 func (c *Conn) Init(cfg *Config, src Source) {
 	*c = Conn{flight: queue{recs: c.flight.recs[:0]}, ooo: c.ooo[:0]}
 	c.src = src
@@ -234,69 +222,78 @@ func (c *Conn) Init(cfg *Config, src Source) {
 	c.challenged = -mono.Time(challengeEvery)
 }
 
-// Open begins the handshake: the next Poll returns the SYN. It does nothing on a Conn that was opened
-// before.
+// Open begins the handshake: the next Poll returns the SYN. It does nothing on a Conn that was
+// opened before.
 func (c *Conn) Open(now mono.Time) {
-	if c.phase != phaseClosed || c.everOpen || c.cause != CauseNone {
+	if c.phase != phaseNew {
 		return
 	}
 	c.phase = phaseSynSent
-	c.everOpen = true
 	c.opened = now
 	c.progressAt = now
 	c.minRTTAt = now
-	c.synDue = true
+	c.dueSyn()
 }
 
-// Release says that the bytes of the stream below the offset end may be sent; offset 0 is the byte after
-// the SYN. An end below an earlier one, or one after CloseWrite, changes nothing.
+// Release permits the bytes of the stream below the offset end to be sent; offset 0 is the byte
+// after the SYN. It does nothing after CloseWrite, or if end is below an earlier one.
 func (c *Conn) Release(now mono.Time, end uint64) {
-	if c.closing || end+1 <= c.released {
+	if c.finAt != 0 || end+1 <= c.released {
 		return
 	}
 	if c.bbr != nil {
 		c.noteLimited()
 	}
-	if c.una == c.released { // nothing was outstanding: the user timeout begins here
+	if c.una == c.released { // nothing was outstanding: the user timeout starts here
 		c.progressAt = now
 	}
 	c.released = end + 1
 }
 
-// CloseWrite ends our direction: a FIN follows the released bytes.
+// CloseWrite ends our direction: a FIN follows the released bytes (CLOSE of RFC 9293 §3.10.4).
+// Before the connection is established the FIN is queued, like these bytes.
 func (c *Conn) CloseWrite(now mono.Time) {
-	if !c.closing && c.una == c.released {
+	if c.finAt != 0 {
+		return
+	}
+	if c.una == c.released {
 		c.progressAt = now
 	}
-	c.closing = true
+	c.finAt = c.released
 }
 
-// Urgent says that the bytes below the stream's offset end are urgent (RFC 9293 §3.8.5): segments before
+// Urgent marks the bytes below the stream's offset end as urgent (RFC 9293 §3.8.5): segments before
 // it carry the urgent pointer.
 func (c *Conn) Urgent(end uint64) { c.urgent = max(c.urgent, end+1) }
 
-// Abort ends the connection at once: the next Poll returns a RST where the target may know of us, and c
-// is done. It does nothing on one that is over already.
+// Abort ends the connection at once: the next Poll returns a RST if the target may know of the
+// connection. It does nothing on one that was not opened or is over.
 func (c *Conn) Abort(now mono.Time) {
-	if c.phase == phaseClosed {
-		return
+	if c.phase.alive() {
+		c.kill(CauseAborted)
 	}
-	c.kill(CauseAborted)
 }
 
-// kill ends c with a RST to the target.
+// kill ends c with a RST to the target. An ACK of the handshake that is due goes first; see
+// appendResets.
 func (c *Conn) kill(why Cause) {
-	c.needRST = c.phase != phaseSynSent || c.synSends > 0
-	first := c.phase == phaseOpen && c.ackNow && c.bareAck
+	reset := c.phase != phaseSynSent || c.synSends > 0
+	ack := c.ack
+	if !c.phase.synchronized() || ack != ackAlone {
+		ack = ackNone
+	}
 	c.end(why)
-	c.ackNow = first // the handshake's: see appendResets
+	c.ack = ack
+	if reset {
+		c.phase = phaseReset
+	}
 }
 
-// end ends c; nothing but what is pending already is sent.
+// end ends c: nothing more is sent.
 func (c *Conn) end(why Cause) {
 	c.phase = phaseClosed
 	c.cause = why
-	c.synDue, c.freeOld, c.oldAckSet, c.ackNow, c.dupAckOut = false, false, false, false, 0
+	c.syn, c.old, c.ack, c.dupAckOut = synSent, oldNone, ackNone, 0
 	c.rtoAt, c.probeAt, c.reoAt, c.persistAt = mono.Never, mono.Never, mono.Never, mono.Never
 }
 

@@ -16,7 +16,7 @@ var (
 	targetAddr = netip.MustParseAddrPort("10.0.0.2:80")
 )
 
-// chunks is a Source of client segments of the same size, without end.
+// chunks is an endless Source of client segments of the same size.
 type chunks struct {
 	data []byte
 	size uint64
@@ -31,8 +31,9 @@ func fullSyn() packet.Options {
 	return packet.Options{MSS: 1460, WScale: 7, HasWScale: true, SACKPermitted: true, HasTS: true}
 }
 
-// establish returns a connection that has shaken hands at time zero with a target of the given options.
-func establish(t testing.TB, c *Conn, cfg Config, src Source, opts packet.Options, win uint16) mono.Time {
+// establish establishes c with a target that has the options opts. It returns the time after that.
+func establish(t testing.TB, c *Conn, cfg Config, src Source, opts packet.Options,
+	win uint16) mono.Time {
 	t.Helper()
 	cfg.Local, cfg.Remote = clientAddr, targetAddr
 	c.Init(&cfg, src)
@@ -45,7 +46,8 @@ func establish(t testing.TB, c *Conn, cfg Config, src Source, opts packet.Option
 		opts.TSEcr = out[0].Opts.TSVal
 	}
 	now := mono.Time(10 * time.Millisecond)
-	c.Deliver(now, &packet.Segment{Seq: 7000, Ack: cfg.ISN + 1, Flags: packet.SYN | packet.ACK, Window: win, Opts: opts})
+	c.Deliver(now, &packet.Segment{Seq: 7000, Ack: cfg.ISN + 1, Flags: packet.SYN | packet.ACK,
+		Window: win, Opts: opts})
 	if out, _ = c.Poll(now, out[:0]); len(out) != 1 || out[0].Flags != packet.ACK {
 		t.Fatalf("SYN-ACK was answered by %v, want an ACK", out)
 	}
@@ -66,15 +68,18 @@ func TestSize(t *testing.T) {
 func TestRequestAnswerClose(t *testing.T) {
 	var c Conn
 	isn := seqnum.Value(0xfffffff0) // wraps within the first request
-	now := establish(t, &c, Config{ISN: isn, Syn: fullSyn()}, &chunks{make([]byte, 100), 100}, fullSyn(), 1000)
+	now := establish(t, &c, Config{ISN: isn, Syn: fullSyn()}, &chunks{make([]byte, 100), 100},
+		fullSyn(), 1000)
 	c.Release(now, 100)
 	out, _ := c.Poll(now, nil)
-	if len(out) != 1 || out[0].Len != 100 || out[0].Flags != packet.ACK|packet.PSH || out[0].Seq != isn+1 {
+	if len(out) != 1 || out[0].Len != 100 || out[0].Flags != packet.ACK|packet.PSH ||
+		out[0].Seq != isn+1 {
 		t.Fatalf("sent %v, want the request", out)
 	}
 	now = now.Add(10 * time.Millisecond)
 	ack := out[0].Seq.Add(100)
-	c.Deliver(now, &packet.Segment{Seq: 7001, Ack: ack, Flags: packet.ACK, Len: 5000, Window: 1000, Opts: packet.Options{HasTS: true}})
+	c.Deliver(now, &packet.Segment{Seq: 7001, Ack: ack, Flags: packet.ACK, Len: 5000, Window: 1000,
+		Opts: packet.Options{HasTS: true}})
 	out, next := c.Poll(now, out[:0])
 	if len(out) != 1 || out[0].Ack != 12001 || out[0].Len != 0 {
 		t.Fatalf("sent %v, want an ACK of 12001", out)
@@ -90,7 +95,8 @@ func TestRequestAnswerClose(t *testing.T) {
 	if len(out) != 1 || out[0].Flags != packet.ACK|packet.FIN {
 		t.Fatalf("sent %v, want a FIN", out)
 	}
-	c.Deliver(now, &packet.Segment{Seq: 12001, Ack: ack + 1, Flags: packet.ACK | packet.FIN, Window: 1000})
+	c.Deliver(now, &packet.Segment{Seq: 12001, Ack: ack + 1, Flags: packet.ACK | packet.FIN,
+		Window: 1000})
 	if c.Status().Done {
 		t.Fatal("done before the last ACK was sent")
 	}
@@ -105,7 +111,8 @@ func TestRequestAnswerClose(t *testing.T) {
 
 func TestTimeoutRepeats(t *testing.T) {
 	var c Conn
-	now := establish(t, &c, Config{ISN: 1, Syn: fullSyn(), UserTimeout: 20 * time.Second}, &chunks{make([]byte, 100), 100}, packet.Options{MSS: 1460}, 1000)
+	now := establish(t, &c, Config{ISN: 1, Syn: fullSyn(), UserTimeout: 20 * time.Second},
+		&chunks{make([]byte, 100), 100}, packet.Options{MSS: 1460}, 1000)
 	c.Release(now, 100)
 	out, next := c.Poll(now, nil)
 	sends := len(out)
@@ -125,8 +132,7 @@ func TestTimeoutRepeats(t *testing.T) {
 	}
 }
 
-// TestLeave: a SYN that must not go without leave waits for it, sends nothing meanwhile, and does not outlast the time
-// to connect.
+// TestLeave checks that a SYN waits for Leave if it must, and no longer than the time to connect.
 func TestLeave(t *testing.T) {
 	sec := func(n int) mono.Time { return mono.Time(n) * mono.Time(time.Second) }
 	for _, tc := range []struct {
@@ -140,7 +146,8 @@ func TestLeave(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var c Conn
-			c.Init(&Config{Local: clientAddr, Remote: targetAddr, ISN: 9, Syn: fullSyn(), LeaveFrom: tc.from, ConnectTimeout: 10 * time.Second}, &chunks{nil, 1})
+			c.Init(&Config{Local: clientAddr, Remote: targetAddr, ISN: 9, Syn: fullSyn(),
+				LeaveFrom: tc.from, ConnectTimeout: 10 * time.Second}, &chunks{nil, 1})
 			c.Leave() // nothing waits yet
 			c.Open(0)
 			sent := 0

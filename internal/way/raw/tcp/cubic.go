@@ -7,12 +7,12 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// cubic is the state of RFC 9438. Windows are in segments, as in the RFC.
+// cubic is the state of CUBIC (RFC 9438). Windows are in segments, as in the RFC.
 type cubic struct {
-	wMax  float64
+	wMax  float64   // the window before the last reduction
 	k     float64   // seconds from the epoch's start until wMax is reached again
-	wEst  float64   // what Reno would have
-	epoch mono.Time // when this epoch of congestion avoidance began; 0: none has
+	wEst  float64   // the window that Reno would have
+	epoch mono.Time // when this epoch of congestion avoidance began; 0: it has not begun
 }
 
 const (
@@ -22,7 +22,7 @@ const (
 	cubicAlpha = 3 * (1 - cubicBeta) / (1 + cubicBeta)
 )
 
-// stop ends the epoch: after a loss, or an idle time.
+// stop ends the epoch, after a loss or an idle period.
 func (q *cubic) stop() { q.epoch = 0 }
 
 // reduced returns ssthresh for a loss at a window of cwnd bytes (RFC 9438 §4.6, §4.7).
@@ -60,4 +60,5 @@ func (q *cubic) grow(now mono.Time, cwnd, acked, mss uint32, srtt time.Duration)
 	return cwnd + uint32((target-w)/w*float64(acked))
 }
 
+// at returns the cubic function at t seconds after the epoch's start (RFC 9438 §4.2).
 func (q *cubic) at(t float64) float64 { return cubicC*math.Pow(t-q.k, 3) + q.wMax }

@@ -6,9 +6,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestMaxFilter holds the filter against the list of all values. It keeps three of them, and so it may forget one
-// that was smaller than the best and is the largest by now, but it never says more than the largest of the window, nor
-// less than the largest of the last quarter of it.
+// TestMaxFilter compares the filter with the list of all values. The filter keeps three, so it may
+// have forgotten a value that has become the largest. But it never returns more than the maximum of
+// the window, nor less than the maximum of its last quarter.
 func TestMaxFilter(t *testing.T) {
 	const window = 10
 	rapid.Check(t, func(t *rapid.T) {
@@ -30,7 +30,8 @@ func TestMaxFilter(t *testing.T) {
 				}
 			}
 			if got := f.get(); got > most || got < recent {
-				t.Fatalf("the filter says %d, of %v in round %d: wanted %d to %d", got, all, round, recent, most)
+				t.Fatalf("the filter says %d, of %v in round %d: wanted %d to %d", got, all, round,
+					recent, most)
 			}
 		}
 	})

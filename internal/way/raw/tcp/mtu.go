@@ -5,11 +5,12 @@ import "net/netip"
 const (
 	minSegment4 = 536  // RFC 9293 §3.7.1
 	minSegment6 = 1220 // RFC 8200 §5: 1280 less headers
-	// blackHole is how many timeouts in a row on a large segment make the path suspect (RFC 4821 §7.6).
+	// blackHole is how many timeouts in a row of a large segment suggest a black hole (RFC 4821
+	// §7.6).
 	blackHole = 3
 )
 
-// minSegment is what every path must carry.
+// minSegment returns the payload that every path must carry.
 func (c *Conn) minSegment() int {
 	if is6(c.remote.Addr()) {
 		return minSegment6
@@ -17,10 +18,11 @@ func (c *Conn) minSegment() int {
 	return minSegment4
 }
 
+// is6 reports whether packets to a are IPv6.
 func is6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
 
-// setMSS computes what a segment's payload is cut at: the lesser of the two bounds, less the timestamps'
-// room (RFC 6691).
+// setMSS sets the largest payload of a segment: the lesser of the two bounds, less the room for
+// timestamps (RFC 6691).
 func (c *Conn) setMSS() {
 	m := max(min(c.maxSegment, c.peerMSS), 64)
 	if c.tsOK {
@@ -29,9 +31,10 @@ func (c *Conn) setMSS() {
 	c.mss = m
 }
 
-// SetMTU lowers the payload bound (before TCP options) to what the path is said to carry (RFC 1191, RFC
-// 8201). What is in flight and larger is sent again, without loss of speed: it was not congestion. A value
-// that no path may have, or one above the bound as it is, changes nothing more than that.
+// SetMTU lowers the bound on payloads, without TCP options, to payloadMax bytes: what the path is
+// said to carry (RFC 1191, RFC 8201). Larger segments in flight are sent again, and the congestion
+// window stays as it is, since congestion was not the cause. A value below what every path must
+// carry counts as that; one that is not below the present bound changes nothing.
 func (c *Conn) SetMTU(payloadMax int) {
 	payloadMax = max(payloadMax, c.minSegment())
 	if payloadMax >= int(c.maxSegment) {
@@ -39,7 +42,7 @@ func (c *Conn) SetMTU(payloadMax int) {
 	}
 	c.maxSegment = uint16(payloadMax)
 	c.trustMTU()
-	if c.phase != phaseOpen {
+	if !c.phase.synchronized() {
 		return
 	}
 	c.setMSS()
@@ -58,10 +61,10 @@ func (c *Conn) SetMTU(payloadMax int) {
 	}
 }
 
-// suspectMTU makes the segments smaller when a large one is lost again and again while nothing says why: a
-// path whose "packet too big" does not reach us (RFC 4821 §7.6 in its simplest form). First to the half,
-// then to what every path carries; if that is not acknowledged either, the target is silent for another
-// reason, and the segments are as before.
+// suspectMTU reduces the size of segments when a large one is lost repeatedly for no known reason,
+// as on a path whose "packet too big" does not reach us (RFC 4821 §7.6 in its simplest form): first
+// to half, then to what every path must carry. If that is not acknowledged either, the target is
+// silent for another reason, and the size is restored.
 func (c *Conn) suspectMTU() {
 	floor := uint16(c.minSegment())
 	if c.bigTimeouts == 0 && uint16(min(c.flight.at(0).end-c.una, 65535)) <= floor-12 {
@@ -84,5 +87,5 @@ func (c *Conn) suspectMTU() {
 	c.setMSS()
 }
 
-// trustMTU takes it that the segments are small enough, or that they never were too large.
+// trustMTU notes that segments of the present size arrive.
 func (c *Conn) trustMTU() { c.bigTimeouts, c.mtuBefore = 0, 0 }

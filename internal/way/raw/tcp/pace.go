@@ -6,45 +6,45 @@ import (
 	"tcpcopy/internal/core/mono"
 )
 
-// pacing spreads what is sent over time: so much a millisecond, for the owner's timers are no finer, and waking
-// up for each segment would cost more than it is worth. Only BBR paces.
+// pacing spreads segments over time, in bursts of a millisecond: the owner's timers are no finer,
+// and a wake-up for each segment costs more than it gains. Only BBR paces.
 type pacing struct {
-	rate uint64    // bytes a second
-	at   mono.Time // when the next segment should leave
-	end  mono.Time // this Poll may send while at is earlier
-	held bool      // it was why this Poll did not send more
+	rate uint64    // bytes per second
+	at   mono.Time // when the next segment is due
+	end  mono.Time // this Poll may send segments that are due before end
+	held bool      // pacing kept this Poll from sending more
 }
 
 const (
-	// paceQuantum is what goes at once, in time at the rate; two segments at least (§4.2.2 of BBR's draft, but
-	// for its upper bound, which is that of a segmentation offload that raw sockets have not).
+	// paceQuantum is how much is sent at once, as time at the rate; at least two segments (§4.2.2
+	// of BBR's draft, without the upper bound, which is for segmentation offload).
 	paceQuantum = time.Millisecond
-	// paceCredit is by how much more than a quantum a wake-up that pacing had asked for may be late without loss of
-	// speed.
+	// paceCredit is by how much more than a quantum a wake-up for pacing may be late without loss
+	// of speed.
 	paceCredit = 2 * time.Millisecond
 )
 
-// takes is how long n bytes take at the rate.
-func (p *pacing) takes(n uint32) time.Duration {
+// duration returns how long n bytes take at the rate.
+func (p *pacing) duration(n uint32) time.Duration {
 	return time.Duration(uint64(n) * uint64(time.Second) / max(p.rate, 1))
 }
 
-// openPacing begins a Poll. What follows an idle time begins with an initial window (RFC 6928 §2), which nobody
-// paces: a request needs no timer.
+// openPacing begins a Poll. After an idle period, an initial window (RFC 6928 §2) is not paced, so
+// that a request needs no timer.
 func (c *Conn) openPacing(now mono.Time) {
 	p := &c.bbr.pace
 	idle := c.una == c.nxt
 	if idle && c.nxt < c.released {
 		c.bbrRestart(now)
 	}
-	quantum := max(paceQuantum, 2*p.takes(uint32(c.mss)))
+	quantum := max(paceQuantum, 2*p.duration(uint32(c.mss)))
 	late := time.Duration(0)
 	if p.held {
 		late = quantum + paceCredit
 	}
 	p.at = max(p.at, now.Add(-late))
 	if idle {
-		p.at = min(now, now.Add(quantum-p.takes(c.initialWindow())))
+		p.at = min(now, now.Add(quantum-p.duration(c.initialWindow())))
 	}
 	p.end = p.at
 	if p.at <= now {
@@ -53,8 +53,8 @@ func (c *Conn) openPacing(now mono.Time) {
 	p.held = false
 }
 
-// mayLeave says whether pacing lets a segment go now.
-func (c *Conn) mayLeave() bool {
+// paced reports whether pacing permits a segment to be sent now.
+func (c *Conn) paced() bool {
 	if c.bbr == nil || c.bbr.pace.at < c.bbr.pace.end {
 		return true
 	}
@@ -62,5 +62,5 @@ func (c *Conn) mayLeave() bool {
 	return false
 }
 
-// left notes that n bytes have gone.
-func (p *pacing) left(n uint32) { p.at = p.at.Add(p.takes(n)) }
+// spend notes that n bytes were sent.
+func (p *pacing) spend(n uint32) { p.at = p.at.Add(p.duration(n)) }

@@ -6,27 +6,28 @@ import "tcpcopy/internal/core/mono"
 type sent struct {
 	end uint64    // position after it
 	at  mono.Time // when it was last sent
-	// What the delivery rate is measured by (see rate), as it was then: bytes delivered, modulo 2³², and the
-	// microseconds since the last of them arrived, and since the newest of them had been sent.
+	// For the delivery rate (see rate), at that time: bytes delivered, modulo 2³²; microseconds
+	// since the last of these arrived; and since the newest of these had been sent.
 	delivered     uint32
 	sinceDelivery uint32
 	sinceSent     uint32
 	flags         sentFlags
 }
 
+// sentFlags are what is known of a segment in flight.
 type sentFlags uint8
 
 const (
-	segSacked  sentFlags = 1 << iota // arrived, by a SACK block
+	segSacked  sentFlags = 1 << iota // a SACK block shows that it arrived
 	segLost                          // believed lost, and not sent again yet
 	segResent                        // sent more than once
-	segLimited                       // sent when there was no more to send
+	segLimited                       // sent when less was available than the path could take
 )
 
-// maxFlight bounds the segments in flight, and with it the memory and work that one connection can cost.
+// maxFlight bounds the segments in flight, and with these the memory and work of one connection.
 const maxFlight = 8192
 
-// idleFlight is how many records an idle connection may keep allocated.
+// idleFlight is how many records an idle connection keeps allocated at most.
 const idleFlight = 32
 
 // queue holds the segments in flight in order of their positions.
@@ -35,7 +36,10 @@ type queue struct {
 	head int
 }
 
-func (q *queue) len() int       { return len(q.recs) - q.head }
+// len returns the number of segments in flight.
+func (q *queue) len() int { return len(q.recs) - q.head }
+
+// at returns the segment i, 0 being the oldest. It is valid until the next push or pop.
 func (q *queue) at(i int) *sent { return &q.recs[q.head+i] }
 
 // start returns the position of the segment i, given where the first begins.
@@ -46,8 +50,9 @@ func (q *queue) start(i int, una uint64) uint64 {
 	return q.recs[q.head+i-1].end
 }
 
+// push appends a segment.
 func (q *queue) push(s sent) {
-	if q.head > 0 && len(q.recs) == cap(q.recs) { // room at the front: use that before growing
+	if q.head > 0 && len(q.recs) == cap(q.recs) { // use the room at the front before growing
 		n := copy(q.recs, q.recs[q.head:])
 		q.recs = q.recs[:n]
 		q.head = 0
@@ -55,6 +60,7 @@ func (q *queue) push(s sent) {
 	q.recs = append(q.recs, s)
 }
 
+// pop removes the oldest segment.
 func (q *queue) pop() {
 	q.head++
 	if q.head < len(q.recs) {

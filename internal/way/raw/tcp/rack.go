@@ -9,24 +9,25 @@ import (
 
 const (
 	dupThresh = 3 // RFC 5681 §3.2
-	// ackDelay is how long a target may hold an ACK of a lone segment back (RFC 8985 §7.2).
+	// ackDelay is how long a target may delay the ACK of a single segment (RFC 8985 §7.2).
 	ackDelay = 200 * time.Millisecond
-	// minProbe keeps a tail loss probe from racing an ACK on a very short path.
+	// minProbe keeps a tail loss probe from preceding an ACK on a very short path.
 	minProbe = 10 * time.Millisecond
-	// minRTTLife is how long a minimum of the round trip is believed (RFC 8985 §6.2).
+	// minRTTLife is how long a minimum of the round trip remains valid (RFC 8985 §6.2).
 	minRTTLife = 5 * time.Minute
-	// reoPersist is for how many recoveries a widened reordering window is kept (RFC 8985 §6.2).
+	// reoPersist is for how many recoveries a widened reordering window persists (RFC 8985 §6.2).
 	reoPersist = 16
 )
 
-// sentAfter orders transmissions (RFC 8985 §6.2).
+// sentAfter reports whether the segment that ends at end and was sent at at follows the segment
+// that ends at bend and was sent at bt (RFC 8985 §6.2).
 func sentAfter(at mono.Time, end uint64, bt mono.Time, bend uint64) bool {
 	return at > bt || at == bt && end > bend
 }
 
-// rackDelivered notes that the segment r has arrived (RFC 8985 §6.2 steps 1 to 3).
+// rackDelivered notes that the segment r has arrived, which s shows (RFC 8985 §6.2 steps 1 to 3).
 func (c *Conn) rackDelivered(now mono.Time, s *packet.Segment, r *sent) {
-	rtt := c.took(now, r)
+	rtt := c.elapsed(now, r)
 	if r.flags&segResent == 0 {
 		if rtt < c.minRTT || c.minRTT == 0 || now.Sub(c.minRTTAt) > minRTTLife {
 			c.minRTT, c.minRTTAt = max(rtt, 1), now
@@ -35,7 +36,7 @@ func (c *Conn) rackDelivered(now mono.Time, s *packet.Segment, r *sent) {
 			c.reoSeen = true
 		}
 	} else {
-		// It may be the earlier transmission that arrived.
+		// The earlier transmission may be the one that arrived.
 		if c.tsOK && s.Opts.HasTS && int32(s.Opts.TSEcr-c.tsAt(r.at)) < 0 {
 			return
 		}
@@ -50,7 +51,8 @@ func (c *Conn) rackDelivered(now mono.Time, s *packet.Segment, r *sent) {
 	}
 }
 
-// reoWindow is how long a segment may be late before it is lost (RFC 8985 §6.2 step 4).
+// reoWindow returns the reordering window: how long a segment may be delayed before it counts as
+// lost (RFC 8985 §6.2 step 4).
 func (c *Conn) reoWindow() time.Duration {
 	if !c.reoSeen && (c.recovery != recoveryOpen || c.nsacked >= dupThresh) {
 		return 0
@@ -58,7 +60,8 @@ func (c *Conn) reoWindow() time.Duration {
 	return min(time.Duration(c.reoMult)*c.minRTT/4, c.srtt)
 }
 
-// widenReoWindow reacts to a segment that was sent twice for nothing (RFC 8985 §6.2): once in a round trip.
+// widenReoWindow widens the reordering window after a spurious retransmission, once per round trip
+// (RFC 8985 §6.2).
 func (c *Conn) widenReoWindow() {
 	if c.una < c.dsackRound {
 		return
@@ -68,15 +71,15 @@ func (c *Conn) widenReoWindow() {
 	c.reoPersist = reoPersist
 }
 
-// rackDetect marks as lost what was sent long enough before something that has arrived, and sets the
-// reordering timer for the rest (RFC 8985 §6.2 step 5).
+// rackDetect marks the segments as lost that were sent long enough before one that has arrived, and
+// sets the reordering timer for the others (RFC 8985 §6.2 step 5).
 func (c *Conn) rackDetect(now mono.Time) {
 	c.reoAt = mono.Never
 	if c.rackAt == 0 && c.rackEnd == 0 {
 		return
 	}
 	wait := c.rackRTT + c.reoWindow()
-	lostAt := now.Add(-wait) // what was sent then or before is lost
+	lostAt := now.Add(-wait) // segments sent then or earlier are lost
 	start := c.una
 	recs := c.flight.recs[c.flight.head:]
 	for i := range recs {
@@ -95,7 +98,7 @@ func (c *Conn) rackDetect(now mono.Time) {
 	}
 }
 
-// laterOf returns the later of two deadlines, Never counting as none.
+// laterOf returns the later of two deadlines. Never counts as no deadline.
 func laterOf(a, b mono.Time) mono.Time {
 	if a == mono.Never || b > a {
 		return b
@@ -106,7 +109,8 @@ func laterOf(a, b mono.Time) mono.Time {
 // armProbe sets the timer of the tail loss probe (RFC 8985 §7.2).
 func (c *Conn) armProbe(now mono.Time) {
 	c.probeAt = mono.Never
-	if !c.sackOK || c.recovery != recoveryOpen || c.sacked > 0 || c.probeEnd != 0 || c.una == c.nxt {
+	if !c.sackOK || c.recovery != recoveryOpen || c.sacked > 0 || c.probeEnd != 0 ||
+		c.una == c.nxt {
 		return
 	}
 	wait := time.Second
@@ -120,8 +124,8 @@ func (c *Conn) armProbe(now mono.Time) {
 	c.probeAt = min(now.Add(wait), c.rtoAt)
 }
 
-// checkProbe sees what an ACK says about a tail loss probe (RFC 8985 §7.4): whether the probe has
-// repaired a loss, which congestion control must then hear of.
+// checkProbe determines whether an ACK shows that a tail loss probe has repaired a loss, to which
+// congestion control must then react (RFC 8985 §7.4).
 func (c *Conn) checkProbe(s *packet.Segment, ack uint64, got *delivery) {
 	if c.probeEnd == 0 || ack < c.probeEnd {
 		return
@@ -132,7 +136,7 @@ func (c *Conn) checkProbe(s *packet.Segment, ack uint64, got *delivery) {
 	case ack > c.probeEnd:
 		c.probeEnd = 0
 		c.ssthresh = c.reducedWindow()
-		c.cwnd = min(c.cwnd, c.ssthresh) // BBR has none
+		c.cwnd = min(c.cwnd, c.ssthresh) // which BBR leaves at its maximum
 	case got.acked == 0 && s.Opts.NSACK == 0 && s.Len == 0:
 		c.probeEnd = 0 // both transmissions arrived
 	}

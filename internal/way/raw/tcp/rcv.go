@@ -2,19 +2,19 @@ package tcp
 
 import "tcpcopy/internal/core/packet"
 
-// span is a range of the target's positions, from first up to, not including, end.
+// span is a range of the target's positions, from first up to but not including end.
 type span struct{ first, end uint64 }
 
 func (s span) empty() bool          { return s.first >= s.end }
 func (s span) touches(t span) bool  { return s.first <= t.end && t.first <= s.end }
 func (s span) contains(t span) bool { return s.first <= t.first && t.end <= s.end }
 
-// maxSpans bounds the ranges that are kept out of order. What comes beyond is not noted, and so neither
-// acknowledged nor reported: the target sends it again.
+// maxSpans bounds the ranges that are kept out of order. Further ones are not noted, and so neither
+// acknowledged nor reported; the target sends these again.
 const maxSpans = 32
 
-// receive takes the positions [first, end) of the target: data, and its FIN at end-1 if fin is set. They
-// are known to reach into the window.
+// receive notes that the target's positions [first, end) have arrived: data, and the FIN at end-1
+// if fin is set. They reach into the window.
 func (c *Conn) receive(first, end int64, fin bool) {
 	if edge := int64(c.rcvNxt) + int64(c.rcvWindow); end > edge {
 		end, fin = edge, false
@@ -22,12 +22,12 @@ func (c *Conn) receive(first, end int64, fin bool) {
 	if fin && c.rcvFin == 0 && uint64(end-1) >= c.highest() {
 		c.rcvFin = uint64(end - 1)
 	}
-	if c.rcvFin != 0 { // nothing comes after the FIN, whatever a later segment says
+	if c.rcvFin != 0 { // nothing follows the FIN, whatever a later segment carries
 		end = min(end, int64(c.rcvFin)+1)
 	} else if fin {
 		end--
 	}
-	c.ackNow = true
+	c.dueAck()
 	next := int64(c.rcvNxt)
 	switch {
 	case end <= next:
@@ -53,20 +53,21 @@ func (c *Conn) highest() uint64 {
 	return h
 }
 
-// duplicate answers a segment that had arrived before, and reports it (RFC 2883).
+// duplicate answers a segment that had arrived before, and has it reported (RFC 2883).
 func (c *Conn) duplicate(first, end int64) {
 	c.noteDuplicate(first, end)
-	c.ackNow = true
+	c.dueAck()
 }
 
+// noteDuplicate has the next ACK report that the positions [first, end) arrived twice.
 func (c *Conn) noteDuplicate(first, end int64) {
 	if c.sackOK && end > first {
 		c.dsack = span{uint64(max(first, 0)), uint64(max(end, 0))}
 	}
 }
 
-// insert notes what arrived out of order, merged with what it touches, and puts it first: the next ACK
-// reports the most recent range first (RFC 2018 §4).
+// insert notes a range that arrived out of order, merged with the ranges that it touches. It goes
+// to the front, since an ACK reports the most recent range first (RFC 2018 §4).
 func (c *Conn) insert(s span) {
 	for i := 0; i < len(c.ooo); {
 		o := c.ooo[i]
@@ -91,7 +92,7 @@ func (c *Conn) insert(s span) {
 	c.ooo[0] = s
 }
 
-// absorb moves rcvNxt over the ranges that it has reached.
+// absorb moves rcvNxt past the ranges that it has reached.
 func (c *Conn) absorb() {
 	for i := 0; i < len(c.ooo); {
 		o := c.ooo[i]
@@ -101,18 +102,19 @@ func (c *Conn) absorb() {
 		}
 		c.rcvNxt = max(c.rcvNxt, o.end)
 		c.ooo = append(c.ooo[:i], c.ooo[i+1:]...)
-		i = 0 // it may have reached one that was passed over
+		i = 0 // it may have reached a range that was passed over
 	}
 	if len(c.ooo) == 0 && cap(c.ooo) > 8 {
 		c.ooo = nil
 	}
 }
 
-// putSACK writes the SACK option of an ACK: a duplicate first (RFC 2883), then the ranges (RFC 2018 §4).
+// putSACK sets the SACK blocks of an ACK: a duplicate first (RFC 2883), then the ranges (RFC 2018
+// §4).
 func (c *Conn) putSACK(o *packet.Options) {
 	room := uint8(packet.MaxSACKBlocks)
 	if c.tsOK {
-		room-- // 40 bytes of options hold no more
+		room-- // timestamps leave room for three blocks in 40 bytes of options
 	}
 	if !c.dsack.empty() {
 		o.SACK[0] = packet.SACKBlock{First: c.rseq(c.dsack.first), End: c.rseq(c.dsack.end)}

@@ -2,19 +2,11 @@ package tcp
 
 import "tcpcopy/internal/core/mono"
 
-// The sender's states: all is well; repairing a loss that acknowledgments told of; repairing one that a
-// timeout told of.
-const (
-	recoveryOpen uint8 = iota
-	recoveryFast
-	recoveryLoss
-)
-
-// detectLoss marks what an acknowledgment shows to be lost: by RACK where the target reports SACK blocks,
-// by NewReno's rules otherwise.
+// detectLoss marks what an acknowledgment shows to be lost: by RACK if the target reports SACK
+// blocks, by NewReno's rules otherwise.
 func (c *Conn) detectLoss(now mono.Time, got *delivery) {
 	if c.sackOK {
-		if got.duplicat {
+		if got.twice {
 			c.widenReoWindow()
 		}
 		if c.sacked > 0 || c.recovery != recoveryOpen {
@@ -46,10 +38,10 @@ func (c *Conn) loseHead() {
 	}
 }
 
-// react moves the sender's state and the congestion window after an acknowledgment.
+// react updates the state of recovery and the congestion window after an acknowledgment.
 func (c *Conn) react(now mono.Time, got *delivery) {
 	if c.recovery != recoveryOpen && c.una >= c.recoverTo {
-		c.leaveRecovery()
+		c.endRecovery()
 	}
 	if c.recovery == recoveryOpen && c.lost > 0 {
 		c.enterRecovery(now)
@@ -80,8 +72,8 @@ func (c *Conn) enterRecovery(now mono.Time) {
 	c.forceHead = true
 }
 
-// leaveRecovery ends either kind of recovery.
-func (c *Conn) leaveRecovery() {
+// endRecovery ends either kind of recovery.
+func (c *Conn) endRecovery() {
 	if c.bbr != nil {
 		c.bbrRecovered()
 	} else if c.recovery == recoveryFast {
@@ -100,8 +92,8 @@ func (c *Conn) leaveRecovery() {
 	}
 }
 
-// reduce sets the congestion window during fast recovery: proportional rate reduction (RFC 9937 §5.2),
-// which sends in step with what arrives and ends at ssthresh.
+// reduce sets the congestion window during fast recovery by proportional rate reduction (RFC 9937
+// §5.2): bytes are sent in proportion to those that arrive, so that the window ends at ssthresh.
 func (c *Conn) reduce(got *delivery) {
 	if c.cc == BBR {
 		return
@@ -113,7 +105,8 @@ func (c *Conn) reduce(got *delivery) {
 	pipe := c.pipe()
 	var send int64
 	if pipe > c.ssthresh {
-		send = (int64(c.prrDelivered)*int64(c.ssthresh)+int64(c.prrFlight)-1)/int64(max(c.prrFlight, 1)) - int64(c.prrOut)
+		flight := int64(c.prrFlight)
+		send = (int64(c.prrDelivered)*int64(c.ssthresh)+flight-1)/max(flight, 1) - int64(c.prrOut)
 	} else {
 		limit := max(int64(c.prrDelivered)-int64(c.prrOut), int64(got.bytes))
 		if got.acked > 0 { // the repair makes progress
@@ -122,7 +115,7 @@ func (c *Conn) reduce(got *delivery) {
 		send = min(int64(c.ssthresh)-int64(pipe), limit)
 	}
 	if c.prrOut == 0 {
-		send = max(send, int64(c.mss)) // the first repair goes at once
+		send = max(send, int64(c.mss)) // the first retransmission is sent at once
 	}
 	c.cwnd = pipe + uint32(max(send, 0))
 }

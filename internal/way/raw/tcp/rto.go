@@ -7,8 +7,8 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// The bounds of the retransmission timeout. The lower one is Linux's, added to the smoothed round trip as
-// there: RFC 6298's second would make every lost request wait that long.
+// Bounds of timeouts. minVar is Linux's lower bound on what is added to the smoothed round trip.
+// RFC 6298's bound of one second for the whole timeout would delay every lost request by that much.
 const (
 	minVar     = 200 * time.Millisecond
 	maxRTO     = 120 * time.Second
@@ -18,7 +18,7 @@ const (
 // rto returns the timeout without backoff (RFC 6298 §2).
 func (c *Conn) rto() time.Duration {
 	if c.srtt == 0 {
-		if c.phase == phaseOpen {
+		if c.phase.synchronized() {
 			return lateRTO
 		}
 		return synRTO
@@ -26,12 +26,12 @@ func (c *Conn) rto() time.Duration {
 	return min(c.srtt+max(4*c.rttvar, minVar), maxRTO)
 }
 
-// timeout returns the timeout as it stands, backed off (RFC 6298 §5.5).
+// timeout returns the timeout with its current backoff (RFC 6298 §5.5).
 func (c *Conn) timeout() time.Duration {
 	return min(c.rto()<<min(c.backoff, 10), maxRTO)
 }
 
-// sampleRTT takes a measurement of the round trip (RFC 6298 §2).
+// sampleRTT updates the estimates for a sample of the round trip (RFC 6298 §2).
 func (c *Conn) sampleRTT(now mono.Time, r time.Duration) {
 	r = max(r, 1)
 	if c.srtt == 0 {
@@ -47,10 +47,10 @@ func (c *Conn) sampleRTT(now mono.Time, r time.Duration) {
 	c.rttEnd = c.nxt
 }
 
-// measure takes a sample where an acknowledgment gives one: once for each window, from the segment sent
-// last, which is the one that the ACK answers. Where segments were sent twice it must be the last
-// transmission that is answered, as its timestamp shows (RFC 6298 §3, §4): an ACK of the first may have
-// been lost, and the time until another came is no round trip.
+// measure samples the round trip if an acknowledgment permits: once for each window, from the
+// newest segment that it acknowledges. If a segment was sent twice, its timestamp must show that
+// the last transmission is acknowledged (RFC 6298 §3, §4); an ACK of the first may have been lost,
+// and the time until the next ACK is not a round trip.
 func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
 	at := got.at
 	if got.segs == 0 || c.una < c.rttEnd && c.backoff == 0 {
@@ -59,7 +59,7 @@ func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
 	if got.resent && (!c.tsOK || !s.Opts.HasTS || int32(s.Opts.TSEcr-c.tsAt(at)) < 0) {
 		at = 0
 	}
-	if at == 0 && c.backoff > 0 { // a SACK block answers as well, and ends the backoff
+	if at == 0 && c.backoff > 0 { // a SACK block gives a sample as well, and ends the backoff
 		at = got.sackedAt
 	}
 	if at > 0 && !c.untimed {
@@ -67,16 +67,17 @@ func (c *Conn) measure(now mono.Time, s *packet.Segment, got *delivery) {
 	}
 }
 
-// outstanding says whether we wait for the target to acknowledge or take something.
+// outstanding reports whether anything waits to be sent or acknowledged.
 func (c *Conn) outstanding() bool {
-	return c.una < c.nxt || c.nxt < c.released || c.closing && !c.finSent
+	return c.una < c.nxt || c.nxt < c.released || c.finDue()
 }
 
-// timers runs the timers of an open connection that are due.
-func (c *Conn) timers(now mono.Time) {
+// timers runs the timers of a synchronized connection that are due. It reports whether a tail loss
+// probe, and whether a probe of the target's window, is to be sent.
+func (c *Conn) timers(now mono.Time) (tailProbe, windowProbe bool) {
 	if c.outstanding() && now.Sub(c.progressAt) >= c.userTimeout {
 		c.kill(CauseUserTimeout)
-		return
+		return false, false
 	}
 	if c.reoAt.Reached(now) {
 		c.rackDetect(now)
@@ -87,7 +88,7 @@ func (c *Conn) timers(now mono.Time) {
 	}
 	if c.probeAt.Reached(now) {
 		c.probeAt = mono.Never
-		c.probeDue = true
+		tailProbe = true
 		c.rtoAt = now.Add(c.timeout())
 	}
 	if c.rtoAt.Reached(now) {
@@ -95,11 +96,13 @@ func (c *Conn) timers(now mono.Time) {
 	}
 	if c.persistAt.Reached(now) {
 		c.persistAt = mono.Never
-		c.persistDue = true
+		windowProbe = true
 	}
+	return tailProbe, windowProbe
 }
 
-// onTimeout is the expiry of the retransmission timer (RFC 6298 §5.4 to §5.6, RFC 5681 §3.1, RFC 8985 §6.3).
+// onTimeout handles the expiry of the retransmission timer (RFC 6298 §5.4 to §5.6, RFC 5681 §3.1,
+// RFC 8985 §6.3).
 func (c *Conn) onTimeout(now mono.Time) {
 	c.rtoAt = mono.Never
 	if c.flight.len() == 0 {
@@ -107,7 +110,7 @@ func (c *Conn) onTimeout(now mono.Time) {
 	}
 	c.suspectMTU()
 	if c.flight.at(0).flags&segSacked != 0 {
-		c.renege()
+		c.forgetSACK()
 	}
 	if c.recovery != recoveryLoss || c.backoff == 0 {
 		c.rememberWindow()
@@ -120,7 +123,6 @@ func (c *Conn) onTimeout(now mono.Time) {
 	c.recovery = recoveryLoss
 	c.recoverTo = c.nxt
 	c.probeAt, c.probeEnd, c.reoAt = mono.Never, 0, mono.Never
-	c.probeDue = false
 	c.dupAcks = 0
 	if !c.sackOK {
 		c.sacked = 0
@@ -135,7 +137,7 @@ func (c *Conn) onTimeout(now mono.Time) {
 			continue
 		}
 		if i > 0 && c.sackOK && c.rackRTT > 0 && !r.at.Add(wait).Reached(now) {
-			continue // sent too short a time ago to be judged
+			continue // sent too recently to count as lost
 		}
 		r.flags |= segLost
 		c.lost += n
@@ -146,15 +148,15 @@ func (c *Conn) onTimeout(now mono.Time) {
 	c.rtoAt = now.Add(c.timeout())
 }
 
-// next returns when Poll is to be called again if nothing happens before.
+// next returns when Poll must be called again if nothing happens before.
 func (c *Conn) next() mono.Time {
-	switch c.phase {
-	case phaseClosed:
+	switch {
+	case !c.phase.alive():
 		return mono.Never
-	case phaseSynSent, phaseSynReceived:
+	case !c.phase.synchronized():
 		at := c.rtoAt
-		if c.synWaits() {
-			at = mono.Never // for Leave
+		if c.syn == synHeld {
+			at = mono.Never // until Leave
 		}
 		if c.connectTimeout > 0 {
 			at = min(at, c.opened.Add(c.connectTimeout))

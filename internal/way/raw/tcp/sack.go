@@ -5,9 +5,9 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// takeSACK marks the segments in flight that the SACK blocks of s cover whole (RFC 2018 §5). Blocks that
-// report a duplicate (RFC 2883 §4) or lie outside what is in flight mark nothing.
-func (c *Conn) takeSACK(now mono.Time, s *packet.Segment, got *delivery) {
+// processSACK marks the segments in flight that the SACK blocks of s cover entirely (RFC 2018 §5).
+// Blocks that report a duplicate (RFC 2883 §4), or lie outside what is in flight, mark nothing.
+func (c *Conn) processSACK(now mono.Time, s *packet.Segment, got *delivery) {
 	n := min(int(s.Opts.NSACK), packet.MaxSACKBlocks)
 	if n == 0 {
 		return
@@ -18,7 +18,7 @@ func (c *Conn) takeSACK(now mono.Time, s *packet.Segment, got *delivery) {
 		b := s.Opts.SACK[i]
 		first, end := b.First.Sub(una), b.End.Sub(una)
 		if i == 0 && c.isDuplicate(s, first, end) {
-			got.duplicat = true
+			got.twice = true
 			got.probeDup = c.probeEnd != 0 && b.End == c.seq(c.probeEnd)
 			continue
 		}
@@ -29,8 +29,8 @@ func (c *Conn) takeSACK(now mono.Time, s *packet.Segment, got *delivery) {
 	}
 }
 
-// isDuplicate says whether the first block of s, from first to end after una, reports a segment that
-// arrived twice: it is acknowledged already, or lies in the second block.
+// isDuplicate reports whether the first block of s reports a segment that arrived twice: the block
+// is acknowledged already, or lies in the second block. first and end are relative to una.
 func (c *Conn) isDuplicate(s *packet.Segment, first, end int) bool {
 	if end <= first || -first > 1<<30 {
 		return false
@@ -45,6 +45,7 @@ func (c *Conn) isDuplicate(s *packet.Segment, first, end int) bool {
 	return b.First.LessEq(a.First) && a.End.LessEq(b.End)
 }
 
+// markSacked marks the segments that lie in the positions [first, end) as arrived.
 func (c *Conn) markSacked(now mono.Time, s *packet.Segment, first, end uint64, got *delivery) {
 	i := c.flight.find(first, c.una)
 	if i >= c.flight.len() {
@@ -80,15 +81,16 @@ func (c *Conn) markSacked(now mono.Time, s *packet.Segment, first, end uint64, g
 	}
 }
 
-// renege forgets all SACK blocks: the target has dropped what it had reported (RFC 2018 §8).
-func (c *Conn) renege() {
+// forgetSACK forgets all SACK blocks: the target has discarded what it had reported (RFC 2018 §8).
+func (c *Conn) forgetSACK() {
 	for i := 0; i < c.flight.len(); i++ {
 		c.flight.at(i).flags &^= segSacked
 	}
 	c.sacked, c.nsacked = 0, 0
 }
 
-// dupAck takes a duplicate ACK, without SACK, for the arrival of one segment (RFC 5681 §3.2, RFC 6582).
+// dupAck counts a duplicate ACK, without SACK, as the arrival of one segment (RFC 5681 §3.2, RFC
+// 6582).
 func (c *Conn) dupAck(got *delivery) {
 	if int(c.dupAcks) >= c.flight.len() {
 		return
@@ -98,13 +100,14 @@ func (c *Conn) dupAck(got *delivery) {
 	c.countDupAcks()
 }
 
-// countDupAcks makes sacked what the duplicate ACKs stand for, and no more than can have arrived.
+// countDupAcks sets sacked to the bytes that the duplicate ACKs stand for, and no more than can
+// have arrived.
 func (c *Conn) countDupAcks() {
 	c.sacked = min(c.dupAcks*uint32(c.mss), uint32(c.nxt-c.una)-c.lost)
 }
 
-// forgetDupAcks settles duplicate ACKs against segments acknowledged cumulatively: one of these had been
-// missing, the others were counted when they arrived.
+// forgetDupAcks removes the duplicate ACKs of segments that are now acknowledged cumulatively: one
+// of these had been missing, the others were counted when they arrived.
 func (c *Conn) forgetDupAcks(got *delivery) {
 	n := uint32(max(got.segs-1, 0))
 	n = min(n, c.dupAcks)
@@ -114,7 +117,7 @@ func (c *Conn) forgetDupAcks(got *delivery) {
 		c.dupAcks = 0
 	}
 	if c.recovery == recoveryOpen {
-		c.dupAcks = 0 // RFC 5681: counted from the last new acknowledgment on
+		c.dupAcks = 0 // RFC 5681: they count from the last new acknowledgment on
 	}
 	c.countDupAcks()
 }

@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/test/pktscript"
 )
 
-// TestScripts runs testdata/script: one file for each behaviour, in a directory for each topic. The first
-// line of each names the section that it shows.
+// TestScripts runs the scripts in testdata/script, one for each behaviour, in a directory for each
+// topic. The first line of a script names the section of the RFC that it shows.
 func TestScripts(t *testing.T) {
 	names := regexp.MustCompile(`^# (RFC \d+ §|RFC \d+ |draft-[a-z-]+-\d\d §|design )`)
 	n := 0

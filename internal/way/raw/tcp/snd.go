@@ -5,26 +5,19 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// maxBurst bounds the segments that one Poll returns; where there is more, it asks to be called at once.
+// maxBurst bounds the segments that one Poll returns. If there are more, Poll asks to be called at
+// once.
 const maxBurst = 256
 
-// Poll runs the timers that are due and appends to out what is to be sent now. The payloads are views
-// into the Source, valid until the next call of anything. It returns the time at which it wants to be
-// called again if nothing happens before: now or earlier if there is more to send, mono.Never if it waits
-// for nothing. When nothing is due it changes nothing.
+// Poll runs the timers that are due and appends the segments to out that are to be sent now. Their
+// payloads are views of the Source, valid until the next call of any method. Poll returns when it
+// must be called again if nothing happens before: now if there is more to send, mono.Never if no
+// timer runs. When nothing is due it changes nothing.
 func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono.Time) {
-	switch c.phase {
-	case phaseSynSent, phaseSynReceived:
-		c.pollSyn(now)
-		if c.freeOld {
-			out = c.appendFree(out)
-		}
-		if c.synDue && !c.synWaits() {
-			out = c.appendSyn(now, out)
-		}
-	case phaseOpen:
-		c.timers(now)
-		if c.phase != phaseOpen {
+	switch {
+	case c.phase.synchronized():
+		tailProbe, windowProbe := c.timers(now)
+		if !c.phase.alive() {
 			break
 		}
 		limit := len(out) + maxBurst
@@ -33,31 +26,39 @@ func (c *Conn) Poll(now mono.Time, out []packet.Segment) ([]packet.Segment, mono
 		}
 		out = c.appendAcks(now, out)
 		out = c.appendLost(now, out, limit)
-		out = c.appendProbe(now, out)
+		if tailProbe {
+			out = c.appendProbe(now, out)
+		}
 		out = c.appendNew(now, out, limit)
-		out = c.appendPersist(now, out)
+		out = c.appendPersist(now, out, windowProbe)
 		c.polled = c.pipe()
 		if len(out) >= limit {
 			return out, now
 		}
-	}
-	if c.phase == phaseClosed {
-		if c.needRST {
-			out = c.appendResets(now, out)
+	case c.phase.alive():
+		c.pollSyn(now)
+		if c.old == oldFreed {
+			out = c.appendFree(out)
+		}
+		if c.syn == synDue {
+			out = c.appendSyn(now, out)
 		}
 	}
-	if c.ackNow {
+	if c.phase == phaseReset {
+		out = c.appendResets(now, out)
+	}
+	if c.ack != ackNone {
 		out = c.appendAck(now, out, c.nxt)
 	}
 	return out, c.next()
 }
 
-// appendAcks appends the ACKs that must be segments of their own: the handshake's (a target with SYN
-// cookies takes the first segment that it sees for that, and resets if it is not the first that was sent);
-// each that reports ranges, which would take room from data; and as many duplicates as a target without
-// SACK has to count (RFC 5681 §4.2).
+// appendAcks appends the ACKs that must be segments of their own: that of the handshake, since a
+// target with SYN cookies takes the first segment that arrives for it, and resets the connection if
+// another was sent before; those that report ranges, which would take room from data; and as many
+// duplicates as a target without SACK must count (RFC 5681 §4.2).
 func (c *Conn) appendAcks(now mono.Time, out []packet.Segment) []packet.Segment {
-	if !c.ackNow || len(c.ooo) == 0 && c.dsack.empty() && !c.bareAck {
+	if c.ack == ackNone || len(c.ooo) == 0 && c.dsack.empty() && c.ack != ackAlone {
 		c.dupAckOut = 0
 		return out
 	}
@@ -72,7 +73,7 @@ func (c *Conn) appendAcks(now mono.Time, out []packet.Segment) []packet.Segment 
 	return out
 }
 
-// appendLost appends again what is believed lost, oldest first.
+// appendLost retransmits the segments that are marked as lost, oldest first.
 func (c *Conn) appendLost(now mono.Time, out []packet.Segment, limit int) []packet.Segment {
 	for i := 0; c.lost > 0 && i < c.flight.len() && len(out) < limit; i++ {
 		r := c.flight.at(i)
@@ -82,13 +83,12 @@ func (c *Conn) appendLost(now mono.Time, out []packet.Segment, limit int) []pack
 		if !(i == 0 && c.forceHead) {
 			n := min(uint32(r.end-c.flight.start(i, c.una)), uint32(c.mss))
 			if pipe := c.pipe(); pipe > 0 && pipe+n > c.cwnd {
-				c.cwndBound = true
 				break
 			}
 			if i > 0 && r.end > c.una+uint64(c.wnd) {
-				break // the window has shrunk; the first alone tells whether it opens
+				break // the window has shrunk; the first segment alone probes it
 			}
-			if !c.mayLeave() {
+			if !c.paced() {
 				break
 			}
 		}
@@ -101,12 +101,12 @@ func (c *Conn) appendLost(now mono.Time, out []packet.Segment, limit int) []pack
 	return out
 }
 
-// resend appends the segment i in flight again. It is cut if segments must be smaller by now. It returns
-// false if the source has its bytes no more.
+// resend retransmits the segment i in flight, and splits it if segments must be smaller now. It
+// returns false if the source no longer has its bytes.
 func (c *Conn) resend(now mono.Time, out []packet.Segment, i int) ([]packet.Segment, bool) {
 	start := c.flight.start(i, c.una)
 	end := c.flight.at(i).end
-	fin := c.finSent && end == c.released+1
+	fin := end > c.released
 	dataEnd := end
 	if fin {
 		dataEnd--
@@ -134,7 +134,7 @@ func (c *Conn) resend(now mono.Time, out []packet.Segment, i int) ([]packet.Segm
 	n := uint32(end - start)
 	if c.bbr != nil {
 		c.stamp(now, r)
-		c.bbr.pace.left(n)
+		c.bbr.pace.spend(n)
 	}
 	if r.flags&segLost != 0 {
 		c.lost -= n
@@ -150,8 +150,8 @@ func (c *Conn) resend(now mono.Time, out []packet.Segment, i int) ([]packet.Segm
 	return c.appendSegment(now, out, start, payload, flags), true
 }
 
-// view returns what the source has from a position on, at most max bytes, and whether one of the client's
-// segments ends with it.
+// view returns the source's bytes from a position on, at most max. last reports whether one of the
+// client's segments ends with these.
 func (c *Conn) view(pos uint64, max int) (v []byte, last bool) {
 	room := c.released - pos
 	v = c.src.View(pos-1, int(min(uint64(max)+1, room)))
@@ -161,10 +161,9 @@ func (c *Conn) view(pos uint64, max int) (v []byte, last bool) {
 	return v, true
 }
 
-// appendNew appends bytes, and the FIN, that were not sent before: as far as the windows allow.
+// appendNew sends new bytes, and the FIN, as far as the windows permit.
 func (c *Conn) appendNew(now mono.Time, out []packet.Segment, limit int) []packet.Segment {
-	c.cwndBound = false
-	c.windowHeld = false
+	c.limit = limitNone
 	if c.nxt < c.released {
 		c.restart(now)
 	}
@@ -174,19 +173,19 @@ func (c *Conn) appendNew(now mono.Time, out []packet.Segment, limit int) []packe
 			return out
 		}
 	}
-	if c.closing && !c.finSent && c.nxt == c.released && len(out) < limit {
+	if c.nxt == c.finAt && len(out) < limit {
 		if c.usable() == 0 {
-			c.windowHeld = true
+			c.limit = limitWindow
 			return out
 		}
 		out = c.appendSegment(now, out, c.nxt, nil, packet.ACK|packet.FIN)
 		c.sentFIN()
-		c.launched(now, 1)
+		c.noteSent(now, 1)
 	}
 	return out
 }
 
-// usable returns how many bytes the target's window still takes.
+// usable returns how many more bytes the target's window permits.
 func (c *Conn) usable() uint64 {
 	edge := c.una + uint64(c.wnd)
 	if edge <= c.nxt {
@@ -195,11 +194,11 @@ func (c *Conn) usable() uint64 {
 	return edge - c.nxt
 }
 
-// appendOne appends one segment of new bytes, if the windows allow; with force, if the target's allows
-// any.
+// appendOne sends one segment of new bytes if the windows permit or, with force, if the target's
+// window permits any byte. It reports whether it did.
 func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]packet.Segment, bool) {
 	if c.flight.len() >= maxFlight {
-		c.cwndBound = true
+		c.limit = limitCwnd
 		return out, false
 	}
 	v, last := c.view(c.nxt, int(c.mss))
@@ -208,21 +207,21 @@ func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]pac
 		return out, false
 	}
 	if usable := c.usable(); n > usable {
-		// Silly window avoidance (RFC 9293 §3.8.6.2.1): a part goes if it is large, or when the persist
-		// timer says so.
+		// Silly window syndrome avoidance (RFC 9293 §3.8.6.2.1): a part is sent if it is large, or
+		// when the persist timer expires.
 		if usable == 0 || !force && usable < uint64(c.maxWnd)/2 {
-			c.windowHeld = true
+			c.limit = limitWindow
 			return out, false
 		}
 		n, last = usable, false
 		v = v[:n]
 	}
 	if pipe := c.pipe(); !force && pipe > 0 && pipe+uint32(n) > c.cwnd {
-		c.cwndBound = true
+		c.limit = limitCwnd
 		c.needModel(now)
 		return out, false
 	}
-	if !force && !c.mayLeave() {
+	if !force && !c.paced() {
 		return out, false
 	}
 	flags := packet.ACK
@@ -230,7 +229,7 @@ func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]pac
 		flags |= packet.PSH
 	}
 	start := c.nxt
-	fin := c.closing && start+n == c.released && c.usable() > n
+	fin := start+n == c.finAt && c.usable() > n
 	if fin {
 		flags |= packet.FIN
 		n++
@@ -239,21 +238,16 @@ func (c *Conn) appendOne(now mono.Time, out []packet.Segment, force bool) ([]pac
 	if fin {
 		c.sentFIN()
 	}
-	c.launched(now, n)
+	c.noteSent(now, n)
 	return out, true
 }
 
-func (c *Conn) sentFIN() {
-	c.finSent = true
-	c.finFirst = !c.remoteFIN()
-}
-
-// launched notes n positions from nxt on as sent.
-func (c *Conn) launched(now mono.Time, n uint64) {
+// noteSent notes that n positions from nxt on were sent.
+func (c *Conn) noteSent(now mono.Time, n uint64) {
 	r := sent{end: c.nxt + n, at: now}
 	if c.bbr != nil {
 		c.stamp(now, &r)
-		c.bbr.pace.left(uint32(n))
+		c.bbr.pace.spend(uint32(n))
 	}
 	c.nxt += n
 	c.flight.push(r)
@@ -265,13 +259,9 @@ func (c *Conn) launched(now mono.Time, n uint64) {
 	c.armProbe(now)
 }
 
-// appendProbe appends the tail loss probe that is due: new bytes if there are any, or the last segment
-// again (RFC 8985 §7.3).
+// appendProbe sends a tail loss probe: new bytes if there are any, or the last segment again (RFC
+// 8985 §7.3).
 func (c *Conn) appendProbe(now mono.Time, out []packet.Segment) []packet.Segment {
-	if !c.probeDue {
-		return out
-	}
-	c.probeDue = false
 	if c.flight.len() == 0 {
 		return out
 	}
@@ -289,13 +279,11 @@ func (c *Conn) appendProbe(now mono.Time, out []packet.Segment) []packet.Segment
 	return out
 }
 
-// appendPersist probes a window that is closed while nothing is in flight, and sets the timer for it (RFC
-// 9293 §3.8.6.1). The probe carries an old sequence number and no byte, as Linux's: it is answered as well,
-// and the client's segments stay whole.
-func (c *Conn) appendPersist(now mono.Time, out []packet.Segment) []packet.Segment {
-	due := c.persistDue
-	c.persistDue = false
-	if !c.windowHeld || c.una != c.nxt {
+// appendPersist probes a window that is closed while nothing is in flight, if that is due, and sets
+// the persist timer (RFC 9293 §3.8.6.1). As in Linux the probe carries an old sequence number and
+// no byte: the target answers it as well, and the client's segments are not split.
+func (c *Conn) appendPersist(now mono.Time, out []packet.Segment, due bool) []packet.Segment {
+	if c.limit != limitWindow || c.una != c.nxt {
 		c.persistAt = mono.Never
 		c.persistBackoff = 0
 		return out
@@ -316,8 +304,8 @@ func (c *Conn) appendPersist(now mono.Time, out []packet.Segment) []packet.Segme
 	return out
 }
 
-// appendAck appends a segment that carries nothing but the acknowledgment, and the ranges that arrived out
-// of order.
+// appendAck appends a segment with the acknowledgment alone, and the ranges that arrived out of
+// order.
 func (c *Conn) appendAck(now mono.Time, out []packet.Segment, pos uint64) []packet.Segment {
 	out = c.appendSegment(now, out, pos, nil, packet.ACK)
 	if c.sackOK {
@@ -326,9 +314,10 @@ func (c *Conn) appendAck(now mono.Time, out []packet.Segment, pos uint64) []pack
 	return out
 }
 
-// appendSegment appends a segment of an established connection that begins at a position of ours. It
-// acknowledges all that arrived.
-func (c *Conn) appendSegment(now mono.Time, out []packet.Segment, pos uint64, payload []byte, flags packet.Flags) []packet.Segment {
+// appendSegment appends a segment of a synchronized connection that begins at the position pos. It
+// acknowledges everything that has arrived in order.
+func (c *Conn) appendSegment(now mono.Time, out []packet.Segment, pos uint64, payload []byte,
+	flags packet.Flags) []packet.Segment {
 	out = append(out, packet.Segment{})
 	s := &out[len(out)-1]
 	s.Src, s.Dst = c.local, c.remote
@@ -347,6 +336,6 @@ func (c *Conn) appendSegment(now mono.Time, out []packet.Segment, pos uint64, pa
 		}
 	}
 	c.lastAck = c.rcvNxt
-	c.ackNow, c.bareAck = false, false
+	c.ack = ackNone
 	return out
 }

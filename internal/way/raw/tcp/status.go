@@ -5,7 +5,7 @@ import "time"
 // State is a state of RFC 9293 §3.3.2.
 type State uint8
 
-// The states that a client can be in. TIME-WAIT is not held: the connection is over at once (see AckFor).
+// The states of a client. TIME-WAIT is not held: the connection is over at once (see AckFor).
 const (
 	StateClosed State = iota
 	StateSynSent
@@ -31,7 +31,22 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// Cause says why a connection ended other than by both sides' FIN.
+// states maps the phases to the states of the RFC.
+var states = [...]State{
+	phaseNew:         StateClosed,
+	phaseReset:       StateClosed,
+	phaseClosed:      StateClosed,
+	phaseSynSent:     StateSynSent,
+	phaseSynReceived: StateSynReceived,
+	phaseEstablished: StateEstablished,
+	phaseFinWait1:    StateFinWait1,
+	phaseFinWait2:    StateFinWait2,
+	phaseCloseWait:   StateCloseWait,
+	phaseClosing:     StateClosing,
+	phaseLastAck:     StateLastAck,
+}
+
+// Cause is why a connection ended, other than by the FINs of both sides.
 type Cause uint8
 
 // The causes.
@@ -44,7 +59,9 @@ const (
 	CauseAborted              // by Abort
 )
 
-var causeNames = [...]string{"none", "refused", "reset", "connect timeout", "user timeout", "aborted"}
+var causeNames = [...]string{
+	"none", "refused", "reset", "connect timeout", "user timeout", "aborted",
+}
 
 // String returns the cause in words.
 func (e Cause) String() string {
@@ -54,30 +71,33 @@ func (e Cause) String() string {
 	return "unknown"
 }
 
-// Status is what the owner of a Conn may want to know after a Deliver or a Poll.
+// Status is the state of a Conn after a Deliver or a Poll.
 type Status struct {
-	Acked    uint64 // bytes of our stream that the target has acknowledged
-	Sent     uint64 // bytes of our stream that were sent at least once
-	Received uint64 // bytes of the target's stream that arrived in order, in total
-	SRTT     time.Duration
-	RTO      time.Duration
-	// Retransmits counts segments that were sent again, SYNs and probes that repeat data included.
+	Acked    uint64        // bytes of our stream that the target has acknowledged
+	Sent     uint64        // bytes of our stream that were sent at least once
+	Received uint64        // bytes of the target's stream that arrived in order
+	SRTT     time.Duration // smoothed round trip; 0: not measured
+	RTO      time.Duration // retransmission timeout, without backoff
+	// Retransmits counts segments that were sent again, including SYNs and probes that repeat data.
 	Retransmits uint32
-	// OldAckNumber is what an old connection of the same addresses expects from its client; it is set
-	// with OldAck, when the target answered our SYN with a bare ACK (RFC 5961 §4). See FreeOldConnection.
+	// OldAckNumber is the sequence number that an old connection with the same addresses expects
+	// from its client. It is valid if OldAck is set.
 	OldAckNumber uint32
 	State        State
 	Err          Cause
-	Established  bool // the handshake was completed, though the connection may have ended since
+	Established  bool // the handshake was completed; the connection may have ended since
 	RemoteFIN    bool // the target has ended its direction, and all its bytes have arrived
-	HasHole      bool // bytes of the target arrived out of order, and some before them are missing
-	OldAck       bool
-	SynWaits     bool // a SYN is due, and waits for Leave
-	// Done says that the connection is over and that nothing of it is left to be sent: Poll it no more.
+	HasHole      bool // bytes of the target arrived out of order, and some before these are missing
+	// OldAck reports that an old connection with the same addresses has answered our SYN with an
+	// ACK (RFC 5961 §4). See FreeOldConnection.
+	OldAck   bool
+	SynWaits bool // a SYN is due and waits for Leave
+	// Done reports that the connection is over and nothing is left to be sent. Poll need not be
+	// called.
 	Done bool
 }
 
-// Status returns the state of affairs.
+// Status returns the state of c.
 func (c *Conn) Status() Status {
 	st := Status{
 		Acked:        c.acked(),
@@ -87,18 +107,19 @@ func (c *Conn) Status() Status {
 		RTO:          c.rto(),
 		Retransmits:  c.retrans,
 		OldAckNumber: uint32(c.oldAck),
-		State:        c.state(),
+		State:        states[c.phase],
 		Err:          c.cause,
 		Established:  c.rcvNxt > 0,
 		RemoteFIN:    c.remoteFIN(),
 		HasHole:      len(c.ooo) > 0,
-		OldAck:       c.oldAckSet,
-		SynWaits:     c.synWaits(),
+		OldAck:       c.old == oldAnswered,
+		SynWaits:     c.syn == synHeld,
 	}
-	st.Done = c.phase == phaseClosed && c.everOpen && !c.needRST && !c.ackNow
+	st.Done = c.phase == phaseClosed && c.ack == ackNone
 	return st
 }
 
+// acked returns how many bytes of our stream the target has acknowledged.
 func (c *Conn) acked() uint64 {
 	if c.una == 0 {
 		return 0
@@ -106,6 +127,7 @@ func (c *Conn) acked() uint64 {
 	return min(c.una, c.released) - 1
 }
 
+// sentBytes returns how many bytes of our stream were sent.
 func (c *Conn) sentBytes() uint64 {
 	if c.nxt == 0 {
 		return 0
@@ -113,6 +135,7 @@ func (c *Conn) sentBytes() uint64 {
 	return min(c.nxt, c.released) - 1
 }
 
+// received returns how many bytes of the target's stream have arrived in order.
 func (c *Conn) received() uint64 {
 	n := c.rcvNxt
 	if n > 0 {
@@ -122,34 +145,4 @@ func (c *Conn) received() uint64 {
 		n--
 	}
 	return n
-}
-
-func (c *Conn) remoteFIN() bool { return c.rcvFin != 0 && c.rcvNxt > c.rcvFin }
-
-// finAcked says whether the target has our FIN.
-func (c *Conn) finAcked() bool { return c.finSent && c.una > c.released }
-
-func (c *Conn) state() State {
-	switch c.phase {
-	case phaseClosed:
-		return StateClosed
-	case phaseSynSent:
-		return StateSynSent
-	case phaseSynReceived:
-		return StateSynReceived
-	}
-	switch theirs := c.remoteFIN(); {
-	case !c.finSent && !theirs:
-		return StateEstablished
-	case !c.finSent:
-		return StateCloseWait
-	case !theirs && c.finAcked():
-		return StateFinWait2
-	case !theirs:
-		return StateFinWait1
-	case c.finFirst:
-		return StateClosing
-	default:
-		return StateLastAck
-	}
 }

@@ -7,38 +7,45 @@ import (
 	"tcpcopy/internal/core/packet"
 )
 
-// synRTO is the first timeout of a SYN (RFC 6298 §2), and lateRTO the one of the first data after a SYN
-// that had to be repeated and could not be measured (RFC 6298 §5.7).
+// synRTO is the first timeout of a SYN (RFC 6298 §2). lateRTO is the timeout of the first data
+// after a SYN that was retransmitted and gave no sample of the round trip (RFC 6298 §5.7).
 const (
 	synRTO  = time.Second
 	lateRTO = 3 * time.Second
 )
 
-// pollSyn runs the timers of a handshake.
+// pollSyn runs the timers of the handshake.
 func (c *Conn) pollSyn(now mono.Time) {
 	if c.connectTimeout > 0 && now.Sub(c.opened) >= c.connectTimeout {
 		c.kill(CauseConnectTimeout)
 		return
 	}
-	if c.synDue || !c.rtoAt.Reached(now) {
+	if c.syn != synSent || !c.rtoAt.Reached(now) {
 		return
 	}
 	if c.synSends > c.synRetries {
 		c.kill(CauseConnectTimeout)
 		return
 	}
-	c.synDue = true
-	c.synRetried = true
+	c.dueSyn()
 	c.retrans++
 }
 
-// synWaits says whether a SYN is due and has no leave to go.
-func (c *Conn) synWaits() bool {
-	return c.synDue && c.phase == phaseSynSent && !c.synLeave && c.leaveFrom > 0 && c.synSends+1 >= c.leaveFrom
+// dueSyn makes a SYN, or SYN-ACK, due. A SYN may have to wait for Leave.
+func (c *Conn) dueSyn() {
+	c.syn = synDue
+	if c.phase == phaseSynSent && c.leaveFrom > 0 && c.synSends+1 >= c.leaveFrom {
+		c.syn = synHeld
+	}
 }
 
-// Leave lets the SYN go that waits (Status.SynWaits), with the next Poll; without one it does nothing.
-func (c *Conn) Leave() { c.synLeave = c.synLeave || c.synWaits() }
+// Leave permits the SYN that waits (Status.SynWaits) to be sent by the next Poll. If none waits, it
+// does nothing.
+func (c *Conn) Leave() {
+	if c.syn == synHeld {
+		c.syn = synDue
+	}
+}
 
 // appendSyn appends the SYN, or the SYN-ACK of a simultaneous open, and sets its timer.
 func (c *Conn) appendSyn(now mono.Time, out []packet.Segment) []packet.Segment {
@@ -67,18 +74,20 @@ func (c *Conn) appendSyn(now mono.Time, out []packet.Segment) []packet.Segment {
 			s.Opts.TSVal = 0
 		}
 	}
-	c.synDue, c.synLeave = false, false
+	c.syn = synSent
 	c.lastSend = now
 	c.rtoAt = now.Add(min(synRTO<<c.synSends, maxRTO))
 	c.synSends++
 	return out
 }
 
-// noShift marks that no window scaling was agreed in a simultaneous open; it never reaches arithmetic.
+// noShift is sndShift if no window scaling was agreed in a simultaneous open. establish replaces
+// it.
 const noShift = 0xff
 
-// deliverSynSent handles a segment in SYN-SENT (RFC 9293 §3.10.7.3), but answers nothing that is not ours:
-// the acknowledgment of another copier's SYN, or of an old connection's bytes, is not reset.
+// deliverSynSent processes a segment in SYN-SENT (RFC 9293 §3.10.7.3), except that nothing is
+// answered by a RST: an unacceptable ACK may be for another copier's SYN, or for an old
+// connection's bytes.
 func (c *Conn) deliverSynSent(now mono.Time, s *packet.Segment) {
 	ours := s.Flags.Has(packet.ACK) && s.Ack == c.isn+1
 	switch {
@@ -90,18 +99,18 @@ func (c *Conn) deliverSynSent(now mono.Time, s *packet.Segment) {
 		if ours && c.synSends > 0 {
 			c.learn(now, s)
 			c.establish(now, s)
-			c.ackNow, c.bareAck = true, true
+			c.ack = ackAlone
 		}
 	case s.Flags.Has(packet.SYN): // simultaneous open (RFC 9293 §3.5)
 		c.learn(now, s)
-		c.phase = phaseSynReceived
-		c.synDue = true
-	case s.Flags.Has(packet.ACK) && !ours && s.Len == 0:
-		c.oldAckSet, c.oldAck = true, s.Ack
+		c.phase, c.old = phaseSynReceived, oldNone
+		c.dueSyn()
+	case s.Flags.Has(packet.ACK) && !ours && s.Len == 0 && c.old != oldFreed:
+		c.old, c.oldAck = oldAnswered, s.Ack
 	}
 }
 
-// learn takes the target's initial sequence number and options from its SYN.
+// learn stores the target's initial sequence number and options from its SYN.
 func (c *Conn) learn(now mono.Time, s *packet.Segment) {
 	c.irs = s.Seq
 	c.rcvNxt = 1
@@ -127,35 +136,31 @@ func (c *Conn) learn(now mono.Time, s *packet.Segment) {
 	c.setMSS()
 }
 
-// establish ends the handshake: our SYN is acknowledged.
+// establish completes the handshake: our SYN is acknowledged.
 func (c *Conn) establish(now mono.Time, s *packet.Segment) {
 	if c.sndShift == noShift {
 		c.sndShift = 0
 	}
-	c.phase = phaseOpen
+	c.phase = phaseEstablished
 	c.una, c.nxt = 1, 1
 	c.wl2 = 1
 	c.rttEnd = 1
-	c.oldAckSet, c.freeOld, c.synDue = false, false, false
+	c.syn, c.old = synSent, oldNone
 	c.progressAt = now
 	c.rtoAt = mono.Never
-	// A sample as long as the target's own timeout tells of a SYN-ACK that was lost, and not of the path.
+	// A sample as long as the target's own timeout measures a SYN-ACK that was lost, not the path.
 	if rtt := now.Sub(c.lastSend); rtt < synRTO &&
-		(!c.synRetried || c.tsOK && int32(s.Opts.TSEcr-c.tsAt(c.lastSend)) >= 0) {
+		(c.retrans == 0 || c.tsOK && int32(s.Opts.TSEcr-c.tsAt(c.lastSend)) >= 0) {
 		c.sampleRTT(now, rtt)
 	}
 	c.initCongestion()
 }
 
-// FreeOldConnection resets an old connection of the same addresses that answered our SYN with an ACK
-// (Status.OldAck), and sends the SYN again at once. The owner calls it once it knows that the old
-// connection is nobody's; without an OldAck it does nothing.
+// FreeOldConnection has the next Poll reset an old connection with the same addresses, which has
+// answered our SYN with an ACK (Status.OldAck), and send the SYN again. The owner calls it once it
+// knows that the old connection is nobody's. It does nothing without an OldAck.
 func (c *Conn) FreeOldConnection(now mono.Time) {
-	if c.phase != phaseSynSent || !c.oldAckSet {
-		return
+	if c.old == oldAnswered {
+		c.old, c.syn, c.synSends = oldFreed, synDue, 0
 	}
-	c.oldAckSet = false
-	c.freeOld = true
-	c.synDue, c.synLeave = true, true
-	c.synSends = 0
 }

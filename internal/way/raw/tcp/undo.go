@@ -2,13 +2,13 @@ package tcp
 
 import "tcpcopy/internal/core/packet"
 
-// undo is what congestion control was before a recovery, for the case that nothing had been lost: segments
-// were late or the timer too short.
+// undo is the state of congestion control before a recovery, to be restored if nothing was lost:
+// segments were delayed, or the timer was too short.
 type undo struct {
 	cwnd, ssthresh uint32
 	ts             uint32 // our timestamp when the first segment was sent again
 	resent         int32  // segments sent again that are not known to have arrived twice
-	armed          bool   // a recovery has begun that may have been for nothing
+	armed          bool   // a recovery has begun that may have been spurious
 }
 
 // rememberWindow notes the windows before a recovery reduces them.
@@ -17,7 +17,7 @@ func (c *Conn) rememberWindow() {
 		c.undo = undo{cwnd: c.cwnd, ssthresh: c.ssthresh, armed: true}
 		return
 	}
-	c.undo.armed = false // one recovery within another: too much has happened
+	c.undo.armed = false // one recovery within another cannot be undone
 }
 
 // noteResent counts a segment that a recovery sends again.
@@ -28,24 +28,25 @@ func (c *Conn) noteResent(ts uint32) {
 	c.undo.resent++
 }
 
-// tryUndo takes a recovery back that an acknowledgment shows to have been for nothing: it answers the first
-// transmission of what was sent again (RFC 3522), or all that was sent again has arrived twice (RFC 3708).
+// tryUndo undoes a recovery that an acknowledgment shows to be spurious: it answers the first
+// transmission of a segment that was sent again (RFC 3522), or all that was sent again has arrived
+// twice (RFC 3708).
 func (c *Conn) tryUndo(s *packet.Segment, got *delivery) {
 	u := &c.undo
 	if !u.armed || u.resent == 0 {
 		return
 	}
-	late := c.recovery != recoveryOpen && got.acked > 0 && got.resent &&
+	delayed := c.recovery != recoveryOpen && got.acked > 0 && got.resent &&
 		c.tsOK && s.Opts.HasTS && int32(s.Opts.TSEcr-u.ts) < 0
-	if got.duplicat {
+	if got.twice {
 		u.resent--
 	}
-	if !late && u.resent > 0 {
+	if !delayed && u.resent > 0 {
 		return
 	}
 	u.armed = false
 	if c.recovery != recoveryOpen {
-		c.leaveRecovery()
+		c.endRecovery()
 		c.unlose()
 	}
 	c.cwnd = max(c.cwnd, u.cwnd)
@@ -55,8 +56,8 @@ func (c *Conn) tryUndo(s *packet.Segment, got *delivery) {
 	}
 }
 
-// unlose takes back that segments are lost; what has not been sent again will be acknowledged, or found
-// lost once more.
+// unlose unmarks the segments that are marked as lost and were not sent again. They are
+// acknowledged later, or found lost once more.
 func (c *Conn) unlose() {
 	for i := 0; c.lost > 0 && i < c.flight.len(); i++ {
 		r := c.flight.at(i)

@@ -35,28 +35,43 @@ func TestChooseWay(t *testing.T) {
 		marked  bool
 	}{
 		{"all addresses", []tcpSocket{listener("0.0.0.0:80", nil)}, target, Least, own, false},
-		{"all addresses of both families", []tcpSocket{listener("[::]:80", nil)}, target, Least, own, false},
-		{"IPv6 only", []tcpSocket{listener("[::]:80", only6), listener("10.0.0.2:80", nil)}, target, Least, target, true},
+		{"all addresses of both families", []tcpSocket{listener("[::]:80", nil)}, target, Least,
+			own, false},
+		{"IPv6 only", []tcpSocket{listener("[::]:80", only6), listener("10.0.0.2:80", nil)}, target,
+			Least, target, true},
 		{"IPv6", []tcpSocket{listener("[::]:80", only6)}, target6, Least, "[::1]:80", false},
 		{"one address", []tcpSocket{listener(target, nil)}, target, Least, target, true},
 		{"one address, IPv6", []tcpSocket{listener(target6, nil)}, target6, Least, target6, true},
 		{"another address", []tcpSocket{listener("10.0.0.3:80", nil)}, target, Least, own, false},
 		{"another port", []tcpSocket{listener("10.0.0.2:81", nil)}, target, Least, own, false},
-		{"loopback alone", []tcpSocket{listener("127.0.0.1:80", nil)}, target, Least, "127.0.0.1:80", false},
-		{"loopback alone, by mark", []tcpSocket{listener("127.0.0.1:80", nil)}, target, MarkOnly, "127.0.0.1:80", false},
-		{"its own and one on loopback", []tcpSocket{listener(target, nil), listener("127.0.0.1:80", nil)}, target, Least, target, true},
-		{"all addresses, and another on loopback", []tcpSocket{listener("0.0.0.0:80", nil), listener("127.0.0.1:80", nil)}, target, Least, own, false},
-		{"all addresses, and another on ours", []tcpSocket{listener("0.0.0.0:80", nil), listener(own, nil)}, target, Least, target, true},
-		{"all addresses, and another on loopback, IPv6", []tcpSocket{listener("[::]:80", nil), listener("[::1]:80", nil)}, target6, Least, target6, true},
-		{"all addresses, and its own", []tcpSocket{listener("0.0.0.0:80", nil), listener(target, nil)}, target, Least, target, true},
+		{"loopback alone", []tcpSocket{listener("127.0.0.1:80", nil)}, target, Least,
+			"127.0.0.1:80", false},
+		{"loopback alone, by mark", []tcpSocket{listener("127.0.0.1:80", nil)}, target, MarkOnly,
+			"127.0.0.1:80", false},
+		{"its own and one on loopback", []tcpSocket{listener(target, nil),
+			listener("127.0.0.1:80", nil)}, target, Least, target, true},
+		{"all addresses, and another on loopback",
+			[]tcpSocket{listener("0.0.0.0:80", nil),
+				listener("127.0.0.1:80", nil)}, target, Least, own, false},
+		{"all addresses, and another on ours",
+			[]tcpSocket{listener("0.0.0.0:80", nil),
+				listener(own, nil)}, target, Least, target, true},
+		{"all addresses, and another on loopback, IPv6",
+			[]tcpSocket{listener("[::]:80", nil),
+				listener("[::1]:80", nil)}, target6, Least, target6, true},
+		{"all addresses, and its own", []tcpSocket{listener("0.0.0.0:80", nil),
+			listener(target, nil)}, target, Least, target, true},
 		{"by mark", []tcpSocket{listener("0.0.0.0:80", nil)}, target, MarkOnly, target, true},
 		{"by loopback only", []tcpSocket{listener(target, nil)}, target, LoopbackOnly, "", false},
-		{"loopback is the target", []tcpSocket{listener("0.0.0.0:80", nil)}, "127.0.0.2:80", Least, "127.0.0.2:80", false},
+		{"loopback is the target", []tcpSocket{listener("0.0.0.0:80", nil)}, "127.0.0.2:80", Least,
+			"127.0.0.2:80", false},
 		{"nobody listens", nil, target, Least, own, false},
 		{"a device's", []tcpSocket{listener("0.0.0.0:80", device)}, target, Least, "", false},
-		{"a device's and everybody's", []tcpSocket{listener("0.0.0.0:80", device), listener("0.0.0.0:80", nil)}, target, Least, own, false},
+		{"a device's and everybody's", []tcpSocket{listener("0.0.0.0:80", device),
+			listener("0.0.0.0:80", nil)}, target, Least, own, false},
 		{"its own mark", []tcpSocket{listener(target, mark)}, target, Least, "", false},
-		{"its own mark, all addresses", []tcpSocket{listener("0.0.0.0:80", mark)}, target, Least, own, false},
+		{"its own mark, all addresses", []tcpSocket{listener("0.0.0.0:80", mark)}, target, Least,
+			own, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w, err := chooseWay(tc.servers, netip.MustParseAddrPort(tc.target), tc.reach, false)
@@ -67,13 +82,15 @@ func TestChooseWay(t *testing.T) {
 				return
 			}
 			if err != nil || w.dest.String() != tc.want || w.marked != tc.marked {
-				t.Errorf("got %v, marked %v, %v; want %s, %v", w.dest, w.marked, err, tc.want, tc.marked)
+				t.Errorf("got %v, marked %v, %v; want %s, %v", w.dest, w.marked, err, tc.want,
+					tc.marked)
 			}
 		})
 	}
 }
 
-// TestChooseWayWithRedirects: where a firewall may send clients on to 127.0.0.1, no rule is about that address.
+// TestChooseWayWithRedirects: where a firewall may send clients on to 127.0.0.1, no rule is about
+// that address.
 func TestChooseWayWithRedirects(t *testing.T) {
 	for _, tc := range []struct {
 		name, server, target string
@@ -83,13 +100,17 @@ func TestChooseWayWithRedirects(t *testing.T) {
 	}{
 		{"all addresses", "0.0.0.0:80", "10.0.0.2:80", Least, "127.124.0.1:80", false},
 		{"loopback alone", "127.0.0.1:80", "10.0.0.2:80", Least, "127.0.0.1:80", true},
-		{"loopback alone, which is the target", "127.0.0.1:80", "127.0.0.1:80", Least, "127.0.0.1:80", true},
-		{"loopback alone, and only that way is allowed", "127.0.0.1:80", "10.0.0.2:80", LoopbackOnly, "127.0.0.1:80", false},
+		{"loopback alone, which is the target", "127.0.0.1:80", "127.0.0.1:80", Least,
+			"127.0.0.1:80", true},
+		{"loopback alone, and only that way is allowed", "127.0.0.1:80", "10.0.0.2:80",
+			LoopbackOnly, "127.0.0.1:80", false},
 		{"IPv6, where no firewall can", "[::1]:80", "[fd00::2]:80", Least, "[::1]:80", false},
 	} {
-		w, err := chooseWay([]tcpSocket{listener(tc.server, nil)}, netip.MustParseAddrPort(tc.target), tc.reach, true)
+		w, err := chooseWay([]tcpSocket{listener(tc.server, nil)},
+			netip.MustParseAddrPort(tc.target), tc.reach, true)
 		if err != nil || w.dest.String() != tc.want || w.marked != tc.marked {
-			t.Errorf("%s: got %v, marked %v, %v; want %s, %v", tc.name, w.dest, w.marked, err, tc.want, tc.marked)
+			t.Errorf("%s: got %v, marked %v, %v; want %s, %v", tc.name, w.dest, w.marked, err,
+				tc.want, tc.marked)
 		}
 	}
 }
@@ -119,7 +140,8 @@ func TestChooseMark(t *testing.T) {
 }
 
 func TestChoosePriority(t *testing.T) {
-	usual := []rule{{priority: 0, table: localTable}, {priority: 32766, table: 254}, {priority: 32767, table: 253}}
+	usual := []rule{{priority: 0, table: localTable}, {priority: 32766, table: 254},
+		{priority: 32767, table: 253}}
 	for _, tc := range []struct {
 		name string
 		more []rule
@@ -127,7 +149,8 @@ func TestChoosePriority(t *testing.T) {
 	}{
 		{"nothing else", nil, 1000},
 		{"ours is taken", []rule{{priority: 1000, table: 7}}, 999},
-		{"an earlier one", []rule{{priority: 100, table: 7}, {priority: 99, table: localTable}}, 98},
+		{"an earlier one", []rule{{priority: 100, table: 7}, {priority: 99, table: localTable}},
+			98},
 		{"the first", []rule{{priority: 2, table: 7}}, 1},
 		{"no room", []rule{{priority: 1, table: 7}}, 0},
 	} {
@@ -138,26 +161,30 @@ func TestChoosePriority(t *testing.T) {
 	}
 }
 
-// TestLegacyTables: rules of iptables' older kind cannot be read, which is said where a mark is used.
+// TestLegacyTables: rules of iptables' older kind cannot be read, which is said where a mark is
+// used.
 func TestLegacyTables(t *testing.T) {
 	dir := t.TempDir()
 	if got := legacyTables(dir); len(got) != 0 {
 		t.Errorf("without such tables: %q", got)
 	}
-	for name, text := range map[string]string{"ip_tables_names": "mangle\nfilter\n", "ip6_tables_names": ""} {
+	for name, text := range map[string]string{"ip_tables_names": "mangle\nfilter\n",
+		"ip6_tables_names": ""} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s := &survey{legacy: legacyTables(dir)}
-	if want := []string{"iptables-legacy -t mangle", "iptables-legacy -t filter"}; !slices.Equal(s.legacy, want) {
+	if want := []string{"iptables-legacy -t mangle",
+		"iptables-legacy -t filter"}; !slices.Equal(s.legacy, want) {
 		t.Errorf("got %q, want %q", s.legacy, want)
 	}
 	var p Plan
 	if err := p.addMark(s); err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "'iptables-legacy -t mangle -S' and 'iptables-legacy -t filter -S'") {
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0],
+		"'iptables-legacy -t mangle -S' and 'iptables-legacy -t filter -S'") {
 		t.Errorf("warnings %q", p.Warnings)
 	}
 }
@@ -185,7 +212,8 @@ add rule inet other out ct mark and 0xff == 0x4 accept
 		t.Fatal(err)
 	}
 	if p.Mark != 0x7c000008 { // 1 and 2 are used; 3, and all with the bit 4, may be set bit by bit
-		t.Errorf("mark %#x, want the first that nobody uses, 0x7c000008; warnings %q", p.Mark, p.Warnings)
+		t.Errorf("mark %#x, want the first that nobody uses, 0x7c000008; warnings %q", p.Mark,
+			p.Warnings)
 	}
 	if len(p.Warnings) < 4 {
 		t.Errorf("warnings %q, want one for each mark in use", p.Warnings)

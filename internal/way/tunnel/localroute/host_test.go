@@ -41,14 +41,17 @@ func state(t *testing.T) string {
 			}
 		}
 	}
-	for _, name := range []string{tcpAccept, reflect4, reflect6, "net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.lo.route_localnet"} {
+	for _, name := range []string{tcpAccept, reflect4, reflect6, "net.ipv4.ip_forward",
+		"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.lo.route_localnet"} {
 		v, err := readSysctl(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		b.WriteString(name + "=" + v + "\n")
 	}
-	for _, args := range [][]string{{"nft", "list", "ruleset"}, {"ip", "rule"}, {"ip", "-6", "rule"}, {"ip", "route", "show", "table", "all"}, {"ip", "-6", "route", "show", "table", "all"}} {
+	for _, args := range [][]string{{"nft", "list", "ruleset"}, {"ip", "rule"},
+		{"ip", "-6", "rule"}, {"ip", "route", "show", "table", "all"}, {"ip", "-6", "route", "show",
+			"table", "all"}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err == nil {
 			b.WriteString(string(out))
 		}
@@ -108,12 +111,15 @@ func TestStandAndLeave(t *testing.T) {
 	}{
 		{"server on all addresses", []string{":8080"}, Config{Ports: []uint16{8080}}, false},
 		{"any port", []string{":8080"}, Config{}, false},
-		{"many ports", []string{":8080"}, Config{Ports: []uint16{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 8080}}, false},
+		{"many ports", []string{":8080"}, Config{Ports: []uint16{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+			12, 13, 14, 15, 16, 17, 8080}}, false},
 		{"server on one address", []string{"10.77.2.2:8080"}, Config{Ports: []uint16{8080}}, true},
-		{"two servers", []string{"10.77.2.2:8080", "127.0.0.1:8080"}, Config{Ports: []uint16{8080}}, true},
+		{"two servers", []string{"10.77.2.2:8080", "127.0.0.1:8080"}, Config{Ports: []uint16{8080}},
+			true},
 		{"no server yet", nil, Config{Ports: []uint16{8080}}, false},
 		{"mark wanted", []string{":8080"}, Config{Ports: []uint16{8080}, Reach: MarkOnly}, true},
-		{"mark not wanted", []string{"10.77.2.2:8080"}, Config{Ports: []uint16{8080}, Reach: LoopbackOnly}, false},
+		{"mark not wanted", []string{"10.77.2.2:8080"},
+			Config{Ports: []uint16{8080}, Reach: LoopbackOnly}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			host(t)
@@ -131,7 +137,8 @@ func TestStandAndLeave(t *testing.T) {
 				t.Fatal(err)
 			}
 			if p := h.Plan(); p.String() != draft.String() || p.Marked != tc.marked {
-				t.Errorf("plan\n%sdraft\n%smarked %v, want %v", p.String(), draft.String(), p.Marked, tc.marked)
+				t.Errorf("plan\n%sdraft\n%smarked %v, want %v", p.String(), draft.String(),
+					p.Marked, tc.marked)
 			}
 			t.Logf("\n%s", draft.String())
 			if state(t) == before {

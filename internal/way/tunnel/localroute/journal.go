@@ -14,26 +14,26 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// journal is what a run has changed, on disk: written before each change, so that whoever comes after a
-// run that was killed can take it back.
+// journal is the file of a run's changes. It is written before each change, so that the next run
+// can revert the changes of one that was killed.
 type journal struct {
 	path string
 	lock *os.File
 
-	Boot      string // of the kernel: after another start of the machine nothing is left to undo
-	Namespace uint64 // its inode
-	Cookie    uint64 `json:",omitempty"` // its number: inodes are used again
+	Boot      string // ID of the kernel's boot: after another boot there is nothing to revert
+	Namespace uint64 // inode
+	Cookie    uint64 `json:",omitempty"` // unlike inodes, never used again
 	PID       int
 	Mark      uint32
 	Ports     []uint16
 	Changes   []Change
 }
 
-// ErrBusy says that another intercept stands on the same host.
-var ErrBusy = errors.New("another intercept stands on this target already")
+// ErrBusy reports that another intercept runs on the same target.
+var ErrBusy = errors.New("another intercept runs on this target already")
 
-// JournalError says that what a run before has noted cannot be read: nobody but a person can say what is
-// to be taken back.
+// JournalError reports that the journal of an earlier run cannot be read: a person must decide
+// what to revert.
 type JournalError struct {
 	Path string
 	Err  error
@@ -45,20 +45,22 @@ func (e *JournalError) Error() string { return fmt.Sprintf("read journal %s: %v"
 // Unwrap returns the cause.
 func (e *JournalError) Unwrap() error { return e.Err }
 
-// Command is what mends it.
+// Command returns what a person can do.
 func (e *JournalError) Command() string {
-	return fmt.Sprintf("delete what 'ip rule show protocol %d' and 'ip -6 rule show protocol %d' list, and then %s", protocol, protocol, e.Path)
+	return fmt.Sprintf("delete what 'ip rule show protocol %d' and "+
+		"'ip -6 rule show protocol %d' list, and then %s", protocol, protocol, e.Path)
 }
 
-// DefaultDir is where journals are, as a root of the machine.
+// DefaultDir is where the machine's root has its journals.
 const DefaultDir = "/run/tcpcopy"
 
-// directory returns where journals are kept, and makes it.
+// directory returns the directory of the journals, which it makes.
 func directory(dir string) (string, error) {
 	if dir != "" {
 		return dir, os.MkdirAll(dir, 0o755)
 	}
-	if err := os.MkdirAll(DefaultDir, 0o755); err == nil && syscall.Access(DefaultDir, 2 /* W_OK */) == nil {
+	if err := os.MkdirAll(DefaultDir, 0o755); err == nil &&
+		syscall.Access(DefaultDir, 2 /* W_OK */) == nil {
 		return DefaultDir, nil
 	}
 	// Root of a user namespace only.
@@ -76,7 +78,7 @@ func directory(dir string) (string, error) {
 	return dir, nil
 }
 
-// userID is the user's number on the machine, also for who is root in a user namespace only.
+// userID returns the user's number on the machine, even in a user namespace.
 func userID() string {
 	id := strconv.Itoa(os.Getuid())
 	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil { // inside, outside, how many
@@ -87,7 +89,7 @@ func userID() string {
 	return id
 }
 
-// namespaceInode names the calling thread's network namespace.
+// namespaceInode returns the inode of the calling thread's network namespace.
 func namespaceInode() (uint64, error) {
 	var st syscall.Stat_t
 	if err := syscall.Stat("/proc/thread-self/ns/net", &st); err != nil {
@@ -96,7 +98,7 @@ func namespaceInode() (uint64, error) {
 	return st.Ino, nil
 }
 
-// openJournal takes the journal of the calling thread's namespace, alone, and reads what is in it.
+// openJournal locks and reads the journal of the calling thread's namespace.
 func openJournal(dir string) (*journal, error) {
 	dir, err := directory(dir)
 	if err != nil {
@@ -112,11 +114,12 @@ func openJournal(dir string) (*journal, error) {
 	}
 	prune(dir)
 	path := filepath.Join(dir, fmt.Sprintf("%s%d", journalName, inode))
-	lock, err := takeLock(path + lockSuffix)
+	lock, err := lockFile(path + lockSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	now := journal{path: path, lock: lock, Boot: strings.TrimSpace(string(boot)), Namespace: inode, PID: os.Getpid()}
+	now := journal{path: path, lock: lock, Boot: strings.TrimSpace(string(boot)), Namespace: inode,
+		PID: os.Getpid()}
 	if now.Cookie, err = sys.NetnsCookie(); err != nil {
 		now.close()
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -150,8 +153,9 @@ const (
 	lockSuffix  = ".lock"
 )
 
-// takeLock makes a file and locks it; it is ours only if it is still in its place then.
-func takeLock(path string) (*os.File, error) {
+// lockFile makes a file and locks it. The lock is valid only if the file is still in its place
+// then.
+func lockFile(path string) (*os.File, error) {
 	for range 10 {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
@@ -177,7 +181,7 @@ func takeLock(path string) (*os.File, error) {
 	return nil, fmt.Errorf("lock %s: it vanishes again and again", path)
 }
 
-// write replaces the file in one step.
+// write replaces the file atomically.
 func (j *journal) write() error {
 	b, err := json.MarshalIndent(j, "", " ")
 	if err != nil {
@@ -198,7 +202,7 @@ func (j *journal) write() error {
 	return nil
 }
 
-// remove says that nothing is left to undo.
+// remove removes the file: there is nothing to revert.
 func (j *journal) remove() error {
 	j.Changes, j.Mark, j.Ports = nil, 0, nil
 	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -207,7 +211,7 @@ func (j *journal) remove() error {
 	return nil
 }
 
-// close lets go of the lock, and removes its file.
+// close releases the lock, and removes its file.
 func (j *journal) close() {
 	_ = os.Remove(j.path + lockSuffix) // before another can have it
 	j.lock.Close()

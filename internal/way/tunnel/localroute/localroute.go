@@ -1,21 +1,26 @@
-// Package localroute keeps a target's answers to copied connections on the target: connections that
-// tcpcopy opens there from clients' own addresses, which the host would else answer over the network.
+// Package localroute keeps a target's answers to copied connections on the target. tcpcopy opens
+// these connections there from clients' own addresses, and the host would else send the answers
+// over the network.
 //
-// Two variants, the less intrusive one where it serves:
+// There are two variants. The less intrusive one is used where it serves.
 //
-//   - loopback: the server answers on loopback too. Connections go there, and a routing rule sends what
-//     comes from that address and the server's port to a table in which every address is local. The address
-//     is one that nobody else uses (127.124.0.1), or, for a server that listens on 127.0.0.1 alone, that one.
-//     No other packet for elsewhere comes from there, unless a firewall sends clients on to 127.0.0.1, which
-//     takes route_localnet: where that is on, such a server takes the mark.
-//   - mark: the server listens on one address only. Connections are marked, three sysctls make the
-//     server's side carry the mark, and a rule sends what has it to the same table. The sysctls concern
-//     every marked packet of the host.
+// Loopback: the server answers on loopback too. Connections go there. A routing rule sends what
+// comes from that address and the server's port to a table in which every address is local. The
+// address is 127.124.0.1, which nobody else uses, or 127.0.0.1 for a server that listens on that
+// alone. No other packet for elsewhere comes from there, unless a firewall forwards clients to
+// 127.0.0.1, which takes route_localnet. Where that is on, such a server takes the mark.
 //
-// Every change is in a plan, which is data, and in a journal before it is made; Leave takes back what is
-// still ours, and so does whoever finds the journal of a run that was killed. It speaks netlink and needs
-// no tools. It opens no connections: package landing does, and asks here where to. The command makes the
-// Host. Its calls act on the network namespace of the calling thread, unless Config.Do says otherwise.
+// Mark: the server listens on one address only. Connections are marked. Three sysctls make the
+// server's side carry the mark, and a rule sends what has it to the same table. The sysctls
+// concern every marked packet of the host.
+//
+// Every change is in a plan, which is data, and in a journal before it is made. Leave reverts
+// what is still ours, and so does the next run if this one is killed. The package speaks netlink
+// and needs no tools. It opens no connections: package ontarget does, and asks here where to. The
+// command makes the Host. Calls act on the network namespace of the calling thread, unless
+// Config.Do says otherwise.
+//
+// Read localroute.go first, then plan.go (the changes) and reach.go (which variant).
 package localroute
 
 import (
@@ -31,22 +36,24 @@ import (
 	"tcpcopy/internal/sys"
 )
 
-// Reach says which variants may be used.
+// Reach is the choice of variants.
 type Reach uint8
 
 // The choices.
 const (
 	Least        Reach = iota // loopback where it serves, else the mark
 	LoopbackOnly              // never the mark: no sysctl is touched
-	MarkOnly                  // the server sees its own address as the local end, not loopback
+	MarkOnly                  // the server sees its own address, not loopback, as the local end
 )
 
 // Config is what a Host needs. The zero value is usable.
 type Config struct {
-	Ports []uint16 // of the servers that are copied to; empty: any
+	Ports []uint16 // of the servers that copies go to; empty: any
 	Reach Reach
-	Dir   string                   // of the journal; empty: /run/tcpcopy, or, without the right, below /tmp
-	Do    func(func() error) error // runs its argument in the target's network namespace; nil: here
+	// Dir is the journal's directory; empty: /run/tcpcopy, or one below /tmp without permission
+	// for that.
+	Dir string
+	Do  func(func() error) error // runs its argument in the target's network namespace; nil: here
 }
 
 func (c *Config) do(f func() error) error {
@@ -57,13 +64,13 @@ func (c *Config) do(f func() error) error {
 }
 
 const (
-	// surveyEvery is how long a list of the host's servers holds.
+	// surveyEvery is how long a list of the host's servers is used.
 	surveyEvery = time.Second
-	// markEvery is how long it takes until the mark variant, which could not be set up, is tried again.
+	// markEvery is how long after a failure the mark variant is tried again.
 	markEvery = 10 * time.Second
 )
 
-// Host is the target with its routing prepared. Its methods are safe from any goroutine.
+// Host is the target's host with its routing prepared. Its methods are safe from any goroutine.
 type Host struct {
 	cfg Config
 
@@ -80,11 +87,13 @@ type Host struct {
 	markFailed error     // why the mark variant could not be set up
 	markTried  time.Time // when
 
-	// Recovered says what a killed run had left, which was taken back: commands, one each.
+	// Recovered are the changes of a killed run that were reverted, as commands.
+
 	Recovered []string
 }
 
-// Stand prepares the host: what a killed run has left is taken back first. On failure nothing is changed.
+// Stand prepares the host. It first reverts the changes of a killed run. On failure nothing is
+// changed.
 func Stand(cfg Config) (*Host, error) {
 	h := &Host{cfg: cfg}
 	if err := cfg.do(h.stand); err != nil {
@@ -93,7 +102,7 @@ func Stand(cfg Config) (*Host, error) {
 	return h, nil
 }
 
-// explain names what was tried, and the capability where the kernel wanted one.
+// explain adds what was tried, and the capability that is missing, if one is.
 func explain(op string, err error) error {
 	if errors.Is(err, syscall.EPERM) {
 		return &sys.CapabilityError{Op: op, Need: sys.CapNetAdmin, Err: err}
@@ -111,7 +120,7 @@ func (h *Host) stand() (err error) {
 		}
 	}()
 	if h.Recovered, err = h.restore(); err != nil {
-		return fmt.Errorf("take back what an earlier run has left: %w", err)
+		return fmt.Errorf("revert the changes of an earlier run: %w", err)
 	}
 	if h.plan, h.found, err = draft(&h.cfg); err != nil {
 		return err
@@ -124,7 +133,7 @@ func (h *Host) stand() (err error) {
 	return nil
 }
 
-// Draft is the plan that Stand would carry out now. It changes nothing.
+// Draft returns the plan that Stand would carry out now. It changes nothing.
 func Draft(cfg Config) (plan Plan, err error) {
 	err = cfg.do(func() error {
 		plan, _, err = draft(&cfg)
@@ -154,7 +163,7 @@ func draft(cfg *Config) (Plan, *survey, error) {
 	return p, s, err
 }
 
-// choose makes the plan from what was found: the mark variant only where a server is known to need it.
+// choose makes the plan from what was found. It has the mark variant only if a server needs it.
 func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 	if p.Table, err = chooseTable(s.tables); err != nil {
 		return p, err
@@ -163,9 +172,11 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 		return p, err
 	}
 	p.Changes = tableChanges(p.Table, true, s.ipv6)
-	p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, ownLoopback(netip.IPv4Unspecified()), cfg.Ports)...)
+	p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority,
+		ownLoopback(netip.IPv4Unspecified()), cfg.Ports)...)
 	if s.ipv6 {
-		p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, netip.IPv6Loopback(), cfg.Ports)...)
+		p.Changes = append(p.Changes, loopbackChanges(p.Table, p.Priority, netip.IPv6Loopback(),
+			cfg.Ports)...)
 	}
 	p.Loopback = true
 	marked := cfg.Reach == MarkOnly
@@ -176,7 +187,7 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 		}
 		target := sv.local
 		if target.Addr().IsUnspecified() || target.Addr().IsLoopback() && !alone(servers, target) {
-			continue // loopback serves, or another server stands in its way, which Way will find
+			continue // loopback serves, or another server is in its way, which Way will find
 		}
 		w, err := chooseWay(servers, target, cfg.Reach, s.redirects != "")
 		if err != nil {
@@ -189,7 +200,11 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 		} else if len(more) > 0 {
 			p.Changes = append(p.Changes, more...)
 			if s.redirects != "" && target.Addr().Is4() {
-				p.Warnings = append(p.Warnings, fmt.Sprintf("%s=1, and the server on %s is reached by a rule about that address: where a firewall of this host sends a port's clients on to it, they get no answer while the intercept stands; --reach auto keeps them theirs", s.redirects, target))
+				p.Warnings = append(p.Warnings, fmt.Sprintf(
+					"%s=1, and the server on %s is reached by a rule about that address: "+
+						"where a firewall of this host sends a port's clients on to it, they get "+
+						"no answer while the intercept runs; --reach auto keeps their answers",
+					s.redirects, target))
 			}
 		}
 	}
@@ -199,14 +214,15 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 	return p, nil
 }
 
-// alone says whether a server on the usual loopback address is all that listens on its port.
+// alone reports whether a server on the usual loopback address is the only one on its port.
 func alone(servers []tcpSocket, at netip.AddrPort) bool {
-	return at.Addr() == loopbackOf(at.Addr()) && !slices.ContainsFunc(servers, func(s tcpSocket) bool {
-		return s.local.Port() == at.Port() && !s.local.Addr().IsLoopback()
-	})
+	return at.Addr() == loopbackOf(at.Addr()) &&
+		!slices.ContainsFunc(servers, func(s tcpSocket) bool {
+			return s.local.Port() == at.Port() && !s.local.Addr().IsLoopback()
+		})
 }
 
-// cover returns the rules that a way over loopback still lacks.
+// cover returns the rules that a way over loopback still needs.
 func (p *Plan) cover(w way, ports []uint16) ([]Change, error) {
 	to := w.dest.Addr()
 	if w.marked || !to.IsLoopback() {
@@ -217,7 +233,8 @@ func (p *Plan) cover(w way, ports []uint16) ([]Change, error) {
 	case slices.Contains(have, to):
 		return nil, nil
 	case len(have) >= maxLoopbacks:
-		return nil, &Unreachable{w.dest, fmt.Sprintf("servers on %d loopback addresses are reached already", len(have))}
+		return nil, &Unreachable{w.dest, fmt.Sprintf(
+			"servers on %d loopback addresses are reached already", len(have))}
 	}
 	return loopbackChanges(p.Table, p.Priority, to, ports), nil
 }
@@ -227,14 +244,20 @@ func (p *Plan) addMark(s *survey) (err error) {
 	if p.Mark, err = chooseMark(s.marks); err != nil {
 		return err
 	}
-	p.Changes = append(p.Changes, markChanges(p.Table, p.Priority, p.Mark, true, s.ipv6, s.sysctls)...)
+	p.Changes = append(p.Changes, markChanges(p.Table, p.Priority, p.Mark, true, s.ipv6,
+		s.sysctls)...)
 	p.Marked = true
 	if len(s.legacy) > 0 {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("rules of iptables' older kind are in use here, and their marks cannot be read: wanted none about mark %#x among those that '%s -S' lists",
+		p.Warnings = append(p.Warnings, fmt.Sprintf(
+			"rules of iptables' older kind are in use here, and their marks cannot be read: "+
+				"wanted none about mark %#x among those that '%s -S' lists",
 			p.Mark, strings.Join(s.legacy, " -S' and '")))
 	}
 	for _, u := range s.marks {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%s uses mark %#x/%#x: while the intercept stands, accepted connections of this host carry the mark that their SYN had", u.where, u.mark, u.mask))
+		p.Warnings = append(p.Warnings, fmt.Sprintf(
+			"%s uses mark %#x/%#x: while the intercept runs, accepted connections of this host "+
+				"carry the mark that their SYN had",
+			u.where, u.mark, u.mask))
 		if len(p.Warnings) >= 8 {
 			break
 		}
@@ -242,7 +265,7 @@ func (p *Plan) addMark(s *survey) (err error) {
 	return nil
 }
 
-// apply makes changes, each of them in the journal before.
+// apply writes each change to the journal, and then makes it.
 func (h *Host) apply(changes []Change) error {
 	k, err := openKernel()
 	if err != nil {
@@ -256,7 +279,8 @@ func (h *Host) apply(changes []Change) error {
 			return err
 		}
 		if err := k.apply(&changes[i]); err != nil {
-			if errno := syscall.Errno(0); errors.As(err, &errno) { // refused: there is nothing to take back
+			// The kernel has refused it: there is nothing to revert.
+			if errno := syscall.Errno(0); errors.As(err, &errno) {
 				h.journal.Changes = h.journal.Changes[:len(h.journal.Changes)-1]
 			}
 			return err
@@ -265,8 +289,8 @@ func (h *Host) apply(changes []Change) error {
 	return nil
 }
 
-// restore closes what is left of connections and takes back the journal's changes, the last one first.
-// It returns what it did, as commands.
+// restore closes what is left of connections and reverts the journal's changes, the last one
+// first. It returns what it did, as commands.
 func (h *Host) restore() (done []string, err error) {
 	j := h.journal
 	if len(j.Changes) == 0 {
@@ -274,7 +298,8 @@ func (h *Host) restore() (done []string, err error) {
 	}
 	n, err := destroyOurs(j.match())
 	if n > 0 {
-		done = append(done, fmt.Sprintf("close %d sockets of connections from clients' addresses", n))
+		done = append(done, fmt.Sprintf("close %d sockets of connections from clients' addresses",
+			n))
 	}
 	if err != nil {
 		return done, err
@@ -287,8 +312,8 @@ func (h *Host) restore() (done []string, err error) {
 	return done, j.remove()
 }
 
-// undo takes back the journal's changes from number first on, the last one first. They stay in the journal.
-// It returns what it did, as commands.
+// undo reverts the journal's changes from number first on, the last one first. They stay in the
+// journal. It returns what it did, as commands.
 func (h *Host) undo(first int) (done []string, failed error) {
 	k, err := openKernel()
 	if err != nil {
@@ -306,14 +331,16 @@ func (h *Host) undo(first int) (done []string, failed error) {
 	return done, failed
 }
 
-// match tells the sockets of copied connections, at both their ends, from all others: by the mark, or by
-// an address that a rule is about at one end, and none of this host's at the other.
+// match returns a function that reports whether a socket is of a copied connection, at either
+// end: it has the mark, or one end is an address that a rule is about and the other is none of
+// this host's.
 func (j *journal) match() func(*tcpSocket) bool {
 	mark := j.Mark
 	own, _ := addresses()
 	served := func(server netip.AddrPort) bool {
 		for i := range j.Changes {
-			if c := &j.Changes[i]; c.Kind == Rule && c.From.IsValid() && c.From.Contains(server.Addr()) && (c.Port == 0 || c.Port == server.Port()) {
+			if c := &j.Changes[i]; c.Kind == Rule && c.From.IsValid() &&
+				c.From.Contains(server.Addr()) && (c.Port == 0 || c.Port == server.Port()) {
 				return true
 			}
 		}
@@ -327,11 +354,12 @@ func (j *journal) match() func(*tcpSocket) bool {
 		if !server.Addr().IsLoopback() {
 			server, client = client, server
 		}
-		return served(server) && !client.Addr().IsLoopback() && !client.Addr().IsUnspecified() && !own[client.Addr()]
+		return served(server) && !client.Addr().IsLoopback() && !client.Addr().IsUnspecified() &&
+			!own[client.Addr()]
 	}
 }
 
-// Plan is what stands now.
+// Plan returns the changes that are in force.
 func (h *Host) Plan() Plan {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -340,9 +368,9 @@ func (h *Host) Plan() Plan {
 	return p
 }
 
-// Way says where to connect to, and with which mark (0: none), so that the server of target answers here.
-// The target must be an address of this host. Where a server turns out to need the mark variant, it is
-// set up now. An error is an *Unreachable, or the kernel's.
+// Way returns where to connect, and with which mark (0: none), so that the server of target
+// answers here. The target must be an address of this host. If the server needs the mark variant,
+// Way sets it up. An error is an *Unreachable, or the kernel's.
 func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -350,7 +378,8 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 		return dest, 0, err
 	}
 	if target.Addr().Is6() && !h.found.ipv6 {
-		return dest, 0, &Unreachable{target, "IPv6 was switched off on this host's lo when the intercept started"}
+		return dest, 0, &Unreachable{target,
+			"IPv6 was switched off on this host's lo when the intercept started"}
 	}
 	w, err := chooseWay(h.servers, target, h.cfg.Reach, h.found.redirects != "")
 	if err != nil {
@@ -370,8 +399,8 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 	return w.dest, h.plan.Mark, nil
 }
 
-// reach sets up the rules for a server that listens on a loopback address alone, where that is new. The lock is
-// held.
+// reach adds the rules for a server that listens on a loopback address alone, if they are
+// missing. The lock is held.
 func (h *Host) reach(w way) error {
 	more, err := h.plan.cover(w, h.cfg.Ports)
 	if err != nil || len(more) == 0 || h.left {
@@ -397,7 +426,7 @@ func (h *Host) reach(w way) error {
 	return nil
 }
 
-// refresh looks at the host again, where the last look was too long ago. The lock is held.
+// refresh reads servers and addresses again, if they are too old. The lock is held.
 func (h *Host) refresh() error {
 	now := time.Now()
 	if now.Sub(h.seen) < surveyEvery {
@@ -414,8 +443,8 @@ func (h *Host) refresh() error {
 	})
 }
 
-// Free lets a new connection from a client's address to dest, which Way has returned, follow at once on
-// one that has ended.
+// Free lets a connection from a client's address to dest, which Way has returned, follow at once
+// on one with the same ends that has ended.
 func (h *Host) Free(client, dest netip.AddrPort) error {
 	return h.cfg.do(func() error {
 		d, err := openDiag()
@@ -427,20 +456,21 @@ func (h *Host) Free(client, dest netip.AddrPort) error {
 	})
 }
 
-// Owns says whether an address is this host's: a loopback address, or one of an interface.
+// Owns reports whether an address is this host's: a loopback address, or one of an interface.
 func (h *Host) Owns(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_ = h.refresh() // what was seen last has to do
+	_ = h.refresh() // on failure the last addresses are used
 	return a.IsLoopback() || h.own[a]
 }
 
-// Client says whether connections can come from an address: not from this host's own, from loopback, zero,
-// broadcast or multicast addresses, nor from one that means something on one link only.
+// Client reports whether connections can come from an address: not from this host's own, from
+// loopback, zero, broadcast, multicast or link-local addresses.
 func (h *Host) Client(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	if !a.IsValid() || a.Is4() && a.As4()[0] == 0 || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() || a == broadcast {
+	if !a.IsValid() || a.Is4() && a.As4()[0] == 0 || a.IsLoopback() || a.IsUnspecified() ||
+		a.IsMulticast() || a.IsLinkLocalUnicast() && a.Is6() || a == broadcast {
 		return false
 	}
 	h.mu.Lock()
@@ -449,7 +479,7 @@ func (h *Host) Client(a netip.Addr) bool {
 	return !h.own[a] && !h.casts[a]
 }
 
-// mark sets the mark variant up beside the loopback variant. On failure nothing of it stays.
+// mark adds the mark variant to the loopback variant. On failure nothing of it remains.
 func (h *Host) mark() error {
 	k, err := openKernel()
 	if err != nil {
@@ -477,7 +507,7 @@ func (h *Host) mark() error {
 	return nil
 }
 
-// Leave takes everything back. The caller has closed its sockets before.
+// Leave reverts all changes. The caller has closed its sockets before.
 func (h *Host) Leave() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -496,7 +526,8 @@ func (h *Host) Leave() error {
 	return nil
 }
 
-// Cleanup takes back what a killed run has left, and nothing else; it returns what it did, as commands.
+// Cleanup reverts the changes of a killed run, and nothing else. It returns what it did, as
+// commands.
 func Cleanup(cfg Config) (done []string, err error) {
 	h := &Host{cfg: cfg}
 	err = cfg.do(func() (err error) {

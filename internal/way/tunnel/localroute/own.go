@@ -7,8 +7,8 @@ import (
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// addresses are this host's, in the calling thread's namespace, and the broadcast addresses of its
-// networks.
+// addresses returns this host's addresses, in the calling thread's namespace, and the broadcast
+// addresses of its networks.
 func addresses() (own, casts map[netip.Addr]bool) {
 	own, casts = map[netip.Addr]bool{}, map[netip.Addr]bool{}
 	all, err := net.InterfaceAddrs()
@@ -26,7 +26,8 @@ func addresses() (own, casts map[netip.Addr]bool) {
 		}
 		ip = ip.Unmap()
 		own[ip] = true
-		if ones, bits := n.Mask.Size(); ip.Is4() && bits == 32 && ones < 31 { // RFC 3021: no broadcast in a /31
+		// A /31 has no broadcast address (RFC 3021).
+		if ones, bits := n.Mask.Size(); ip.Is4() && bits == 32 && ones < 31 {
 			last := ip.As4()
 			for i := range last {
 				last[i] |= ^n.Mask[i]

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Kind says what a Change changes.
+// Kind is the kind of a Change.
 type Kind string
 
 // The kinds.
@@ -17,20 +17,20 @@ const (
 	Sysctl Kind = "sysctl"
 )
 
-// protocol marks our routes and rules in the kernel's lists (rtm_protocol): nobody else has this number.
+// protocol identifies our routes and rules in the kernel's lists (rtm_protocol).
 const protocol = 124
 
-// blackholeMetric is worse than any that is set by accident: the blackhole matters only where the local
-// route is gone, because lo is down.
+// blackholeMetric is a high metric: the blackhole applies only when the local route is gone,
+// because lo is down.
 const blackholeMetric = 4000
 
-// Change is one thing that is changed on this host. It is plain data, and goes into the journal.
+// Change is one change of this host, as it is in the journal.
 type Change struct {
 	Kind  Kind
 	IPv6  bool   `json:",omitempty"`
 	Table uint32 `json:",omitempty"`
 
-	Blackhole bool `json:",omitempty"` // of a Route: else it is local
+	Blackhole bool `json:",omitempty"` // of a Route; else it is a local one
 
 	Priority uint32       `json:",omitempty"` // of a Rule
 	From     netip.Prefix `json:",omitzero"`  // of a Rule: the loopback variant
@@ -41,7 +41,7 @@ type Change struct {
 	Old, New string `json:",omitempty"`
 }
 
-// check says why a change that was read from a journal cannot be one of ours.
+// check returns why a change in a journal cannot be ours, nil if it can.
 func (c *Change) check() error {
 	switch c.Kind {
 	case Route, Rule:
@@ -55,11 +55,12 @@ func (c *Change) check() error {
 	return fmt.Errorf("change of kind %q: wanted %s, %s or %s", c.Kind, Route, Rule, Sysctl)
 }
 
-// words are the change's, after "ip route add", "ip rule add" and their counterparts.
+// words returns what follows "ip route add", "ip rule add" and the like.
 func (c *Change) words() string {
 	switch {
 	case c.Kind == Route && c.Blackhole:
-		return fmt.Sprintf("blackhole default metric %d table %d protocol %d", blackholeMetric, c.Table, protocol)
+		return fmt.Sprintf("blackhole default metric %d table %d protocol %d", blackholeMetric,
+			c.Table, protocol)
 	case c.Kind == Route:
 		return fmt.Sprintf("local default dev lo table %d protocol %d", c.Table, protocol)
 	}
@@ -89,24 +90,24 @@ func (c *Change) command(verb, value string) string {
 	return ip + string(c.Kind) + " " + verb + " " + c.words()
 }
 
-// Do is the change as a command that a person would type.
+// Do returns the change as a command.
 func (c *Change) Do() string { return c.command("add", c.New) }
 
-// Undo is the command that takes it back.
+// Undo returns the command that reverts the change.
 func (c *Change) Undo() string { return c.command("del", c.Old) }
 
-// Plan is what is to be changed, in this order; it is undone in the opposite one.
+// Plan is a list of changes. They are made in this order, and reverted in the opposite one.
 type Plan struct {
 	Changes  []Change
 	Table    uint32
 	Priority uint32
-	Mark     uint32 // of our sockets where Marked
-	Loopback bool   // the loopback variant stands
-	Marked   bool   // the mark variant stands
+	Mark     uint32 // of our sockets, if Marked
+	Loopback bool   // the loopback variant is in it
+	Marked   bool   // the mark variant is in it
 	Warnings []string
 }
 
-// String is the plan as commands, and how to undo them, one a line.
+// String returns the commands of the plan, and those that revert it, one a line.
 func (p *Plan) String() string {
 	var b strings.Builder
 	for i := range p.Changes {
@@ -123,14 +124,14 @@ func (p *Plan) String() string {
 }
 
 const (
-	// maxPortRules bounds the rules about one loopback address; for more ports one rule serves all.
+	// maxPortRules bounds the rules about one loopback address. For more ports one rule serves all.
+
 	maxPortRules = 16
 	// maxLoopbacks bounds how many addresses have rules.
 	maxLoopbacks = 16
 )
 
-// loopbackChanges make the answers of servers that are reached over loopback stay here: what comes from the
-// address and does not go to one of this host's own.
+// loopbackChanges returns the rules that keep what is sent from a loopback address here.
 func loopbackChanges(table, priority uint32, from netip.Addr, ports []uint16) []Change {
 	if len(ports) == 0 || len(ports) > maxPortRules {
 		ports = []uint16{0}
@@ -143,29 +144,31 @@ func loopbackChanges(table, priority uint32, from netip.Addr, ports []uint16) []
 	return all
 }
 
-// loopbacks are the addresses that the plan has rules about.
+// loopbacks returns the addresses that the plan has rules about.
 func (p *Plan) loopbacks() []netip.Addr {
 	var all []netip.Addr
 	for i := range p.Changes {
-		if c := &p.Changes[i]; c.Kind == Rule && c.From.IsValid() && !slices.Contains(all, c.From.Addr()) {
+		if c := &p.Changes[i]; c.Kind == Rule && c.From.IsValid() &&
+			!slices.Contains(all, c.From.Addr()) {
 			all = append(all, c.From.Addr())
 		}
 	}
 	return all
 }
 
-// tableChanges fill the table that the rules lead to.
+// tableChanges returns the routes of the table that the rules lead to.
 func tableChanges(table uint32, v4, v6 bool) []Change {
 	var all []Change
 	for _, f := range families(v4, v6) {
-		all = append(all, Change{Kind: Route, IPv6: f, Table: table, Blackhole: true}, Change{Kind: Route, IPv6: f, Table: table})
+		all = append(all, Change{Kind: Route, IPv6: f, Table: table, Blackhole: true},
+			Change{Kind: Route, IPv6: f, Table: table})
 	}
 	return all
 }
 
-// markChanges make the answers to marked connections carry the mark, and stay here. The accepted socket
-// takes the mark of the SYN (for IPv6 too, whatever the sysctl's name says); answers that no socket sends,
-// such as the reset of a closed port, need a switch of their own.
+// markChanges returns the changes that make the answers to marked connections carry the mark, and
+// keep them here. With tcp_fwmark_accept an accepted socket takes the mark of its SYN, over IPv6
+// as well. Answers that no socket sends, such as the reset of a closed port, need fwmark_reflect.
 func markChanges(table, priority, mark uint32, v4, v6 bool, sysctls map[string]string) []Change {
 	var all []Change
 	for _, name := range []string{tcpAccept, reflect4, reflect6} {
@@ -188,7 +191,7 @@ const (
 	reflect6  = "net.ipv6.fwmark_reflect"
 )
 
-// families lists false for IPv4 and true for IPv6.
+// families returns false for IPv4 and true for IPv6.
 func families(v4, v6 bool) []bool {
 	var all []bool
 	if v4 {
@@ -200,21 +203,22 @@ func families(v4, v6 bool) []bool {
 	return all
 }
 
-// markUse is a mark that somebody else's rule looks for, or sets.
+// markUse is a mark that a rule of others matches or sets.
 type markUse struct {
 	mark, mask uint32
 	where      string
 }
 
-// reserved are marks of software that sets them only later, or where we cannot look.
+// reserved are marks of software that sets them later, or where they cannot be read.
 var reserved = []markUse{
 	{0x4000, 0x4000, "Kubernetes"}, {0x8000, 0x8000, "Kubernetes"},
 	{0x80000, 0xff0000, "Tailscale"}, {0x40000, 0xff0000, "Tailscale"},
-	{0x200, 0xf00, "Cilium"}, {0xe00, 0xf00, "Cilium"}, {0xd00, 0xf00, "Cilium"}, {0xc00, 0xf00, "Cilium"}, {0xa00, 0xf00, "Cilium"},
+	{0x200, 0xf00, "Cilium"}, {0xe00, 0xf00, "Cilium"}, {0xd00, 0xf00, "Cilium"},
+	{0xc00, 0xf00, "Cilium"}, {0xa00, 0xf00, "Cilium"},
 }
 
-// ourMarks are tried in order. Their bits above are few and their bits below none, so that masks of
-// others rarely meet them.
+// ourMarks yields the marks that are tried, in order. They have few high bits, so that masks of
+// others rarely match them.
 func ourMarks(yield func(uint32) bool) {
 	for _, high := range []uint32{0x7c, 0x5c, 0x3c, 0x1c} {
 		for low := uint32(1); low < 64; low++ {
@@ -225,8 +229,8 @@ func ourMarks(yield func(uint32) bool) {
 	}
 }
 
-// chooseMark finds a mark that no rule of others takes for theirs: for any (mark, mask) in use, ours must
-// differ under the mask.
+// chooseMark returns a mark that no rule of others matches: under each mask in use it differs
+// from the mark.
 func chooseMark(used []markUse) (uint32, error) {
 	for m := range ourMarks {
 		free := true
@@ -243,7 +247,7 @@ func chooseMark(used []markUse) (uint32, error) {
 	return 0, fmt.Errorf("choose a mark: all %d that were tried are in use by others' rules", 4*63)
 }
 
-// chooseTable finds a routing table that is empty and that no rule leads to.
+// chooseTable returns a routing table that is empty and that no rule leads to.
 func chooseTable(used map[uint32]bool) (uint32, error) {
 	for t := uint32(7240); t < 7340; t++ {
 		if !used[t] {
@@ -253,8 +257,8 @@ func chooseTable(used map[uint32]bool) (uint32, error) {
 	return 0, fmt.Errorf("choose a routing table: 7240 to 7339 are all in use")
 }
 
-// choosePriority finds a place before every rule but the one for local addresses, which may stand
-// anywhere: what it finds stays here as well.
+// choosePriority returns a priority before every rule except that for local addresses, whose
+// routes are local as well.
 func choosePriority(rules []rule) (uint32, error) {
 	first := uint32(32766)
 	taken := make(map[uint32]bool)
@@ -269,7 +273,8 @@ func choosePriority(rules []rule) (uint32, error) {
 			return p - 1, nil
 		}
 	}
-	return 0, fmt.Errorf("choose a place among the routing rules: wanted one before priority %d, and none is free", first)
+	return 0, fmt.Errorf("choose a place among the routing rules: "+
+		"wanted one before priority %d, and none is free", first)
 }
 
 // localTable is the table of this host's own addresses (RT_TABLE_LOCAL).

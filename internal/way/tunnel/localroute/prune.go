@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// prune removes the journals of network namespaces that no longer exist: whatever was changed there went with
-// them. Where that cannot be told for sure, they stay.
+// prune removes the journals of network namespaces that no longer exist, whose changes ended with
+// them. If it cannot be sure of that, it removes none.
 func prune(dir string) {
 	files, err := filepath.Glob(filepath.Join(dir, journalName+"*"))
 	if err != nil {
@@ -21,7 +21,8 @@ func prune(dir string) {
 	}
 	var live map[uint64]bool
 	for _, path := range files {
-		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), journalName), ".") // .lock, .new
+		// .lock, .new
+		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), journalName), ".")
 		inode, err := strconv.ParseUint(number, 10, 64)
 		if err != nil {
 			continue
@@ -37,15 +38,16 @@ func prune(dir string) {
 	}
 }
 
-// initialPIDs is the inode of the machine's first PID namespace, which sees all processes (PROC_PID_INIT_INO).
+// initialPIDs is the machine's first PID namespace, in which all processes are seen
+// (PROC_PID_INIT_INO).
 const initialPIDs = "pid:[4026531836]"
 
-// firstNamespace is above the inode of the machine's first network namespace, which never ends: that is one of the
-// first dozens that the kernel gives out.
+// firstNamespace is above the inode of the machine's first network namespace, which never ends. Its
+// inode is among the first dozens that the kernel assigns.
 const firstNamespace = 0xF0000000 + 256
 
-// liveNamespaces are the inodes of all network namespaces that a process or thread stands in, holds open, or sees
-// mounted. The error says that some may be missing.
+// liveNamespaces returns the inodes of all network namespaces that a process or thread is in, has
+// open, or sees mounted. The error reports that some may be missing.
 func liveNamespaces() (map[uint64]bool, error) {
 	if pids, err := os.Readlink("/proc/self/ns/pid"); err != nil || pids != initialPIDs {
 		return nil, fmt.Errorf("list processes: in %s, %v; wanted %s", pids, err, initialPIDs)
@@ -62,7 +64,7 @@ func liveNamespaces() (map[uint64]bool, error) {
 			}
 		}
 	}
-	mounts := map[string]bool{} // the mount namespaces that were looked at
+	mounts := map[string]bool{} // the mount namespaces that were read
 	for _, p := range processes {
 		err := errors.Join(links(p+"/task", "/ns/net", add), links(p+"/fd", "", add))
 		if err == nil {
@@ -75,14 +77,14 @@ func liveNamespaces() (map[uint64]bool, error) {
 	return live, nil
 }
 
-// system says whether a process stands in the machine's first namespace for sure, though we may not look: the
-// first one, and the kernel's threads, which have no command line.
+// system reports whether a process that cannot be read is certainly in the machine's first
+// namespace: the first process, and the kernel's threads, which have no command line.
 func system(process string) bool {
 	line, err := os.ReadFile(process + "/cmdline")
 	return process == "/proc/1" || err == nil && len(line) == 0
 }
 
-// links reads the link called name in everything in dir.
+// links calls add with the link called name in each entry of dir.
 func links(dir, name string, add func(string)) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -98,7 +100,8 @@ func links(dir, name string, add func(string)) error {
 	return nil
 }
 
-// mountedIn reads what is mounted for a process, once for all that have the same mounts.
+// mountedIn calls add with what is mounted for a process, once for all that share a mount
+// namespace.
 func mountedIn(process string, seen map[string]bool, add func(string)) error {
 	ns, err := os.Readlink(process + "/ns/mnt")
 	if err != nil || seen[ns] {
@@ -122,9 +125,10 @@ func mountedIn(process string, seen map[string]bool, add func(string)) error {
 	return nil
 }
 
-// unlessGone leaves out the errors of processes that have ended meanwhile, and of kernel threads.
+// unlessGone ignores the errors of processes that have ended meanwhile, and of kernel threads.
 func unlessGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) ||
+		errors.Is(err, syscall.EINVAL) {
 		return nil
 	}
 	return err

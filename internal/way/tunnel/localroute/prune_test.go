@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPrune: journals of namespaces that are gone go at the next start; those of others stay, and so does what is
-// none of ours.
+// TestPrune: journals of namespaces that are gone go at the next start; those of others stay, and
+// so does what is none of ours.
 func TestPrune(t *testing.T) {
 	host(t)
 	if _, err := liveNamespaces(); err != nil {
@@ -21,7 +21,8 @@ func TestPrune(t *testing.T) {
 	}
 	files := map[string]bool{ // whether it stays
 		fmt.Sprintf("target-%d", own+1<<32): false, fmt.Sprintf("target-%d.lock", own+1<<32): false,
-		fmt.Sprintf("target-%d.new", own+1<<33): false, "target-": true, "target-x": true, "other-7": true,
+		fmt.Sprintf("target-%d.new", own+1<<33): false,
+		"target-":                               true, "target-x": true, "other-7": true,
 	}
 	// A namespace that nobody stands in, but somebody holds open.
 	held, err := os.Open("/proc/thread-self/ns/net")

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Unreachable says that a server cannot be reached from clients' addresses, and why.
+// Unreachable reports that a server cannot be reached from clients' addresses.
 type Unreachable struct {
 	Target netip.AddrPort
 	Why    string
@@ -14,13 +14,13 @@ type Unreachable struct {
 // Error names the target and the cause.
 func (e *Unreachable) Error() string { return fmt.Sprintf("reach %s: %s", e.Target, e.Why) }
 
-// way is how a target is reached: where to connect, and whether that takes the mark.
+// way is how a target is reached: where to connect, and whether with the mark.
 type way struct {
 	dest   netip.AddrPort
 	marked bool
 }
 
-// loopbackOf is the loopback address of the same family on which everybody's servers listen.
+// loopbackOf returns the usual loopback address of an address's family.
 func loopbackOf(a netip.Addr) netip.Addr {
 	if a.Is4() {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -28,9 +28,10 @@ func loopbackOf(a netip.Addr) netip.Addr {
 	return netip.IPv6Loopback()
 }
 
-// ownLoopback is where connections go to servers that listen on all addresses: nobody else uses it, so that
-// the rule about its answers touches nobody else, not even clients whom a firewall sends on to 127.0.0.1
-// (route_localnet). IPv6 has one loopback address alone, to which no firewall can send anybody.
+// ownLoopback returns where connections go to servers that listen on all addresses. Nobody else
+// uses this address, so that the rule about its answers affects no others, not even clients that
+// a firewall forwards to 127.0.0.1 (route_localnet). IPv6 has only one loopback address, and no
+// firewall can forward to it.
 func ownLoopback(a netip.Addr) netip.Addr {
 	if a.Is4() {
 		return netip.AddrFrom4([4]byte{127, 124, 0, 1})
@@ -38,10 +39,12 @@ func ownLoopback(a netip.Addr) netip.Addr {
 	return netip.IPv6Loopback()
 }
 
-// chooseWay finds the least intrusive way to the server that a client of target would meet. Over loopback the
-// same listening socket must answer: where there are two, they may be two servers. redirects says that a
-// firewall may send clients on to 127.0.0.1, where they would lose their answers to a rule about it.
-func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirects bool) (way, error) {
+// chooseWay returns the least intrusive way to the server that a client of target would reach.
+// Over loopback the same listening socket must answer: two sockets may be two servers. redirects
+// reports that a firewall may forward clients to 127.0.0.1, whose answers a rule about that
+// address would catch.
+func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirects bool) (
+	way, error) {
 	own := netip.AddrPortFrom(ownLoopback(target.Addr()), target.Port())
 	loop := netip.AddrPortFrom(loopbackOf(target.Addr()), target.Port())
 	if target.Addr().IsLoopback() {
@@ -62,7 +65,8 @@ func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirect
 			exact = s
 		case a == loop.Addr():
 			onLoopback = s
-		case a.IsUnspecified() && a.Is4() && target.Addr().Is4(), a.IsUnspecified() && a.Is6() && (target.Addr().Is6() || !s.v6only):
+		case a.IsUnspecified() && a.Is4() && target.Addr().Is4(),
+			a.IsUnspecified() && a.Is6() && (target.Addr().Is6() || !s.v6only):
 			if wild == nil || wild.device != 0 {
 				wild = s
 			}
@@ -77,7 +81,7 @@ func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirect
 	}
 	switch {
 	case server == nil:
-		return way{dest: own}, nil // nobody listens: the attempt is to be refused like a client's
+		return way{dest: own}, nil // nothing listens: the attempt is refused as a client's would be
 	case server.device > loopbackIndex:
 		return way{}, boundToDevice(target, server)
 	case server == wild && reach != MarkOnly && (onOwn == nil || target.Addr().IsLoopback()):
@@ -86,13 +90,18 @@ func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirect
 		marked := redirects && loop.Addr().Is4() && reach != LoopbackOnly && server.mark == 0
 		return way{dest: loop, marked: marked}, nil
 	case reach == LoopbackOnly:
-		return way{}, &Unreachable{target, "its server is not the one on loopback, and only that way is allowed"}
+		return way{}, &Unreachable{target,
+			"its server is not the one on loopback, and only that way is allowed"}
 	case server.mark != 0:
-		return way{}, &Unreachable{target, fmt.Sprintf("its server listens with a mark of its own (%#x), and would answer the clients themselves", server.mark)}
+		return way{}, &Unreachable{target, fmt.Sprintf(
+			"its server listens with a mark of its own (%#x), "+
+				"and would answer the clients themselves",
+			server.mark)}
 	}
 	return way{dest: target, marked: true}, nil
 }
 
 func boundToDevice(target netip.AddrPort, s *tcpSocket) error {
-	return &Unreachable{target, fmt.Sprintf("its server is bound to one interface (number %d), and sees nothing that comes over loopback", s.device)}
+	return &Unreachable{target, fmt.Sprintf("its server is bound to one interface (number %d), "+
+		"and receives nothing over loopback", s.device)}
 }

@@ -36,7 +36,7 @@ const (
 	loopbackIndex                            = 1 // every namespace's lo
 )
 
-// kernel is a connection to the kernel's routing, in the namespace in which it was opened.
+// kernel is a netlink connection to the kernel's routing, in the namespace in which it was opened.
 type kernel struct{ c *netlink.Conn }
 
 func openKernel() (*kernel, error) {
@@ -49,8 +49,8 @@ func openKernel() (*kernel, error) {
 
 func (k *kernel) close() { k.c.Close() }
 
-// message is the request that adds or deletes a route or rule. A deletion names everything, so that it
-// finds only what equals ours.
+// message returns the request that adds or deletes a route or rule. A deletion has all
+// attributes, so that it matches ours only.
 func (c *Change) message(add bool) (netlink.Message, error) {
 	m := netlink.Message{Header: netlink.Header{Flags: netlink.Request | netlink.Acknowledge}}
 	if add {
@@ -93,7 +93,8 @@ func (c *Change) message(add bool) (netlink.Message, error) {
 		ae.Uint8(fraProtocol, protocol)
 		ae.Uint8(fraIPProto, protoTCP)
 		if c.Port != 0 {
-			ae.Bytes(fraSportRange, binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, c.Port), c.Port))
+			first := binary.NativeEndian.AppendUint16(nil, c.Port)
+			ae.Bytes(fraSportRange, binary.NativeEndian.AppendUint16(first, c.Port))
 		}
 		m.Data = []byte{family, 0, bits, 0, 0, 0, 0, toTable, 0, 0, 0, 0}
 	}
@@ -113,7 +114,7 @@ func (k *kernel) apply(c *Change) error {
 	return k.execute(c, true)
 }
 
-// revert takes the change back, if it is still ours; gone says that it was not there any more.
+// revert reverts a change, if it is still ours. gone reports that it was no longer there.
 func (k *kernel) revert(c *Change) (gone bool, err error) {
 	if c.Kind == Sysctl {
 		now, err := readSysctl(c.Name)
@@ -144,7 +145,7 @@ func (k *kernel) execute(c *Change, add bool) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// rule is what a routing rule of this host says, as far as it matters to us.
+// rule is a routing rule of this host, as far as it matters here.
 type rule struct {
 	ipv6       bool
 	priority   uint32
@@ -159,7 +160,7 @@ func (k *kernel) rules() ([]rule, error) {
 		list, err := k.dump(getRule, family)
 		if err != nil {
 			if family == syscall.AF_INET6 {
-				continue // a kernel without it
+				continue // a kernel without IPv6
 			}
 			return nil, fmt.Errorf("list routing rules: %w", err)
 		}
@@ -189,7 +190,7 @@ func (k *kernel) rules() ([]rule, error) {
 	return all, nil
 }
 
-// tables says which routing tables hold something.
+// tables returns the routing tables that are not empty.
 func (k *kernel) tables() (map[uint32]bool, error) {
 	used := map[uint32]bool{}
 	for _, family := range []byte{syscall.AF_INET, syscall.AF_INET6} {
@@ -251,7 +252,7 @@ func writeSysctl(name, value string) error {
 	return nil
 }
 
-// addrOf reads an address that the kernel wrote into 16 bytes.
+// addrOf returns an address of a family, from the 16 bytes of the kernel's.
 func addrOf(family byte, b []byte) netip.Addr {
 	if family == syscall.AF_INET {
 		return netip.AddrFrom4([4]byte(b[:4]))

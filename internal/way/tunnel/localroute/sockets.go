@@ -25,11 +25,11 @@ const (
 	stateListen   = 10
 	listening     = 1 << stateListen
 	timeWaiting   = 1 << stateTimeWait
-	// connected is every state in which a socket may still send something by itself.
+	// connected are the states in which a socket may still send by itself.
 	connected = 0xfff &^ (listening | timeWaiting | 1<<7)
 )
 
-// tcpSocket is one line of the kernel's table of sockets.
+// tcpSocket is an entry of the kernel's table of sockets.
 type tcpSocket struct {
 	family        byte
 	local, remote netip.AddrPort // IPv4 addresses as such
@@ -39,7 +39,7 @@ type tcpSocket struct {
 	id            [idLength]byte
 }
 
-// diag is a connection to the kernel's table of sockets.
+// diag is a netlink connection to the kernel's table of sockets.
 type diag struct{ c *netlink.Conn }
 
 func openDiag() (*diag, error) {
@@ -100,7 +100,8 @@ func parseSocket(b []byte) (s tcpSocket, ok bool) {
 	return s, true
 }
 
-// destroy closes a socket, whoever has it open: its owner reads ECONNABORTED, its peer a reset.
+// destroy closes a socket of any process: the process reads ECONNABORTED, the peer receives a
+// reset.
 func (d *diag) destroy(s *tcpSocket) error {
 	_, err := d.c.Execute(netlink.Message{
 		Header: netlink.Header{Type: destroy, Flags: netlink.Request | netlink.Acknowledge},
@@ -112,8 +113,8 @@ func (d *diag) destroy(s *tcpSocket) error {
 	return err
 }
 
-// free closes the connection between two ends if it waits in TIME-WAIT, where only the time is left to it.
-// Without timestamps the kernel would keep a new one with the same ends from opening (RFC 6191).
+// free removes the connection between two ends if it is in TIME-WAIT. Without timestamps the kernel
+// would refuse a new one with the same ends (RFC 6191).
 func (d *diag) free(local, remote netip.AddrPort) error {
 	family := byte(syscall.AF_INET)
 	if local.Addr().Is6() {
@@ -145,12 +146,12 @@ func (d *diag) free(local, remote netip.AddrPort) error {
 	return nil
 }
 
-// destroyRounds bounds how often the table is looked at: a socket that goes may leave another one behind,
-// a connection that was about to be accepted, say.
+// destroyRounds bounds how often the table is read: the end of a socket may leave another one,
+// such as a connection that was about to be accepted.
 const destroyRounds = 5
 
-// destroyOurs closes what is left of connections from clients' addresses, at both their ends, so that
-// nothing of theirs is sent once the rules are gone. It returns how many there were.
+// destroyOurs closes what is left of connections from clients' addresses, at both ends, so that
+// nothing of theirs is sent once the rules are gone. It returns how many sockets there were.
 func destroyOurs(ours func(*tcpSocket) bool) (n int, err error) {
 	d, err := openDiag()
 	if err != nil {
@@ -169,7 +170,8 @@ func destroyOurs(ours func(*tcpSocket) bool) (n int, err error) {
 			}
 			found++
 			if err := d.destroy(&all[i]); err != nil {
-				return n, fmt.Errorf("close the connection %s > %s: %w", all[i].local, all[i].remote, err)
+				return n, fmt.Errorf("close the connection %s > %s: %w", all[i].local,
+					all[i].remote, err)
 			}
 		}
 		n += found
@@ -180,7 +182,7 @@ func destroyOurs(ours func(*tcpSocket) bool) (n int, err error) {
 	return n, nil
 }
 
-// listeners are the TCP servers of this host.
+// listeners returns the listening TCP sockets of this host.
 func listeners() ([]tcpSocket, error) {
 	d, err := openDiag()
 	if err != nil {

@@ -10,19 +10,21 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// survey is what this host has already.
+// survey is what this host has before any change.
 type survey struct {
 	rules   []rule
 	tables  map[uint32]bool
 	marks   []markUse
 	sysctls map[string]string
 	ipv6    bool
-	// redirects is the sysctl that lets packets from elsewhere reach loopback addresses; empty: none does.
+	// redirects is the sysctl that lets packets from elsewhere reach loopback addresses; empty:
+	// none is on.
 	redirects string
 	// legacy are the tables of iptables' older kind, whose marks cannot be read.
 	legacy []string
 }
 
+// look reads the survey.
 func look(k *kernel) (*survey, error) {
 	rules, err := k.rules()
 	if err != nil {
@@ -36,7 +38,8 @@ func look(k *kernel) (*survey, error) {
 	for _, r := range rules {
 		tables[r.table] = true
 		if r.mark != 0 || r.mask != 0 && r.mask != 0xffffffff {
-			s.marks = append(s.marks, markUse{r.mark, r.mask, fmt.Sprintf("routing rule %d", r.priority)})
+			s.marks = append(s.marks, markUse{r.mark, r.mask,
+				fmt.Sprintf("routing rule %d", r.priority)})
 		}
 	}
 	s.marks = append(s.marks, firewallMarks()...)
@@ -47,14 +50,15 @@ func look(k *kernel) (*survey, error) {
 	}
 	s.redirects = redirects()
 	s.legacy = legacyTables("/proc/thread-self/net")
-	// Without IPv6 on lo no address can be local there; many a container has it that way.
+	// Without IPv6 on lo, as in many containers, no address can be local there.
+
 	off, err := readSysctl("net.ipv6.conf.lo.disable_ipv6")
 	s.ipv6 = err == nil && off == "0"
 	return s, nil
 }
 
-// redirects names a route_localnet that is on: a firewall may send others' packets to a loopback address, whose
-// answers look like those to copies.
+// redirects returns a route_localnet that is on, or "". With it a firewall may forward packets of
+// others to a loopback address, whose answers look like those to copies.
 func redirects() string {
 	entries, err := os.ReadDir(sysctlPath("net.ipv4.conf"))
 	if err != nil {
@@ -69,13 +73,15 @@ func redirects() string {
 	return ""
 }
 
-// legacyTables names the firewall tables of iptables' older kind, which is not kept in nftables: those that dir, a
-// namespace's net directory below /proc, lists. The kernel lists a table only once somebody has used it.
+// legacyTables returns the commands for the firewall tables of iptables' older kind, which are
+// not in nftables. dir is a namespace's net directory below /proc. It lists the tables that were
+// used.
 func legacyTables(dir string) (all []string) {
-	for _, f := range []struct{ file, command string }{{"ip_tables_names", "iptables-legacy"}, {"ip6_tables_names", "ip6tables-legacy"}} {
+	for _, f := range []struct{ file, command string }{{"ip_tables_names", "iptables-legacy"},
+		{"ip6_tables_names", "ip6tables-legacy"}} {
 		b, err := os.ReadFile(dir + "/" + f.file)
 		if err != nil {
-			continue // it is not even loaded
+			continue // its module is not loaded
 		}
 		for _, table := range strings.Fields(string(b)) {
 			all = append(all, f.command+" -t "+table)
@@ -84,8 +90,8 @@ func legacyTables(dir string) (all []string) {
 	return all
 }
 
-// firewallMarks are the marks in the firewall's rules, as far as they can be seen: those of nftables, and
-// of iptables that is kept in nftables.
+// firewallMarks returns the marks in the firewall's rules, as far as they can be read: those of
+// nftables, and of iptables over nftables.
 func firewallMarks() []markUse {
 	c, err := nftables.New()
 	if err != nil {
@@ -108,7 +114,7 @@ func firewallMarks() []markUse {
 	return all
 }
 
-// marksIn collects every number that a rule about marks names: one too many is no harm.
+// marksIn returns every number of a rule about marks. One too many does no harm.
 func marksIn(r *nftables.Rule, table string) []markUse {
 	where := "firewall table " + table
 	about := false
@@ -136,9 +142,11 @@ func marksIn(r *nftables.Rule, table string) []markUse {
 			}
 			number(e.Xor)
 		case *expr.Match:
-			if m, ok := e.Info.(interface{ Bytes() []byte }); ok && e.Name == "mark" && len(m.Bytes()) >= 8 {
+			if m, ok := e.Info.(interface{ Bytes() []byte }); ok && e.Name == "mark" &&
+				len(m.Bytes()) >= 8 {
 				b := m.Bytes() // struct xt_mark_mtinfo1
-				all = append(all, markUse{binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:]), where})
+				all = append(all, markUse{binary.NativeEndian.Uint32(b),
+					binary.NativeEndian.Uint32(b[4:]), where})
 			}
 		}
 	}

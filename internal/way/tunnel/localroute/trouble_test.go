@@ -29,7 +29,8 @@ func TestWithoutIPv6(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, mark, err := h.Way(netip.MustParseAddrPort("10.77.2.2:8080")); err != nil || mark == 0 {
+			if _, mark, err := h.Way(netip.MustParseAddrPort("10.77.2.2:8080")); err != nil ||
+				mark == 0 {
 				t.Errorf("way: mark %#x, %v", mark, err)
 			}
 			if err := h.Leave(); err != nil {
@@ -42,8 +43,9 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 }
 
-// TestRedirectedToLoopback: where others' packets may be sent to 127.0.0.1, their answers would be kept here by a
-// rule about it. There is none but where a user wants it so, and then that is said.
+// TestRedirectedToLoopback: where others' packets may be sent to 127.0.0.1, their answers would
+// be kept here by a rule about it. There is none but where a user wants it so, and then that is
+// said.
 func TestRedirectedToLoopback(t *testing.T) {
 	for _, tc := range []struct {
 		name, listen, value string
@@ -67,18 +69,21 @@ func TestRedirectedToLoopback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if rule := slices.Contains(p.loopbacks(), netip.MustParseAddr("127.0.0.1")); rule != tc.rule || p.Marked != tc.marked {
-				t.Errorf("a rule about 127.0.0.1: %v, marked %v; want %v, %v\n%s", rule, p.Marked, tc.rule, tc.marked, p.String())
+			if rule := slices.Contains(p.loopbacks(),
+				netip.MustParseAddr("127.0.0.1")); rule != tc.rule || p.Marked != tc.marked {
+				t.Errorf("a rule about 127.0.0.1: %v, marked %v; want %v, %v\n%s", rule, p.Marked,
+					tc.rule, tc.marked, p.String())
 			}
-			if n := strings.Count(strings.Join(p.Warnings, "\n"), "net.ipv4.conf.lo.route_localnet"); n != tc.warnings {
+			if n := strings.Count(strings.Join(p.Warnings, "\n"),
+				"net.ipv4.conf.lo.route_localnet"); n != tc.warnings {
 				t.Errorf("%d warnings about it, want %d: %q", n, tc.warnings, p.Warnings)
 			}
 		})
 	}
 }
 
-// TestServersOnLoopback: those that come up later on a loopback address alone are reached, each by a rule of
-// its own, up to a bound.
+// TestServersOnLoopback: those that come up later on a loopback address alone are reached, each
+// by a rule of its own, up to a bound.
 func TestServersOnLoopback(t *testing.T) {
 	host(t)
 	before := state(t)
@@ -116,7 +121,8 @@ func TestWithoutTheRight(t *testing.T) {
 	testnet.DropCapabilities(t)
 	_, err := Stand(Config{Ports: []uint16{8080}, Dir: dir})
 	var missing *sys.CapabilityError
-	if !errors.As(err, &missing) || missing.Need != sys.CapNetAdmin || strings.Contains(err.Error(), "\n") {
+	if !errors.As(err, &missing) || missing.Need != sys.CapNetAdmin ||
+		strings.Contains(err.Error(), "\n") {
 		t.Errorf("error %v, want one line about %s", err, sys.CapNetAdmin)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -167,8 +173,8 @@ func TestLateMarkFails(t *testing.T) {
 	}
 }
 
-// readOnly makes a file read as text, and refuse to be written, for this thread, until what it returns is
-// called.
+// readOnly makes a file read as text, and refuse to be written, for this thread, until what it
+// returns is called.
 func readOnly(t *testing.T, path, text string) (mend func()) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "file")
@@ -206,9 +212,12 @@ func TestJournalOfNobody(t *testing.T) {
 		{"empty", func([]byte) []byte { return nil }},
 		{"cut", func(b []byte) []byte { return b[:len(b)/2] }},
 		{"foreign", func([]byte) []byte { return []byte("#!/bin/sh\nrm -rf /\n") }},
-		{"unknown change", func(b []byte) []byte { return []byte(strings.Replace(string(b), `"rule"`, `"firewall"`, 1)) }},
+		{"unknown change", func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"rule"`, `"firewall"`, 1))
+		}},
 		{"foreign sysctl", func(b []byte) []byte {
-			return []byte(strings.Replace(string(b), `"net.ipv4.fwmark_reflect"`, `"kernel.core_pattern"`, 1))
+			return []byte(strings.Replace(string(b), `"net.ipv4.fwmark_reflect"`,
+				`"kernel.core_pattern"`, 1))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -233,7 +242,8 @@ func TestJournalOfNobody(t *testing.T) {
 				func() error { _, err := Stand(cfg); return err },
 				func() error { _, err := Cleanup(cfg); return err },
 			} {
-				if err := f(); err == nil || !strings.Contains(err.Error(), filepath.Base(path)) || strings.Contains(err.Error(), "\n") {
+				if err := f(); err == nil || !strings.Contains(err.Error(), filepath.Base(path)) ||
+					strings.Contains(err.Error(), "\n") {
 					t.Errorf("error %v, want one line that names the journal", err)
 				}
 			}
@@ -250,8 +260,8 @@ func TestJournalOfNobody(t *testing.T) {
 	}
 }
 
-// TestJournalOfAnotherNamespace: the kernel gives a namespace's number to a later one; what a run has left
-// in the first is not looked for in the second.
+// TestJournalOfAnotherNamespace: the kernel gives a namespace's number to a later one; what a run
+// has left in the first is not looked for in the second.
 func TestJournalOfAnotherNamespace(t *testing.T) {
 	host(t)
 	cfg := Config{Ports: []uint16{8080}, Dir: t.TempDir(), Reach: MarkOnly}
@@ -280,7 +290,8 @@ func TestJournalOfAnotherNamespace(t *testing.T) {
 	if renamed == string(old) {
 		t.Fatalf("no namespace in %s", old)
 	}
-	if err := os.WriteFile(filepath.Join(cfg.Dir, fmt.Sprintf("target-%d", inode)), []byte(renamed), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(cfg.Dir, fmt.Sprintf("target-%d", inode)), []byte(renamed),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if done, err := Cleanup(cfg); err != nil || len(done) != 0 {

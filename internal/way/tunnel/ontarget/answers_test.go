@@ -9,10 +9,13 @@ import (
 	"time"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/redis"
 	"tcpcopy/internal/way/link/wire"
 )
 
-// found lists what was told of a stream's answers, and whether they had been counted as received by then.
+// found lists what was reported of a stream's answers, and whether they had been counted as
+// received before.
 func (c *copier) found(id uint64) (list []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -23,7 +26,8 @@ func (c *copier) found(id uint64) (list []string) {
 		case ev.Kind == wire.EventReceived:
 			received = ev.N
 		case ev.Kind == wire.EventAnswer:
-			list = append(list, fmt.Sprintf("%d at %d, received: %v", ev.Answer.Status, ev.Answer.End, received >= ev.Answer.End))
+			list = append(list, fmt.Sprintf("%d at %d, received: %v", ev.Answer.Status,
+				ev.Answer.End, received >= ev.Answer.End))
 		case ev.Kind == wire.EventLost:
 			list = append(list, "lost")
 		}
@@ -39,13 +43,16 @@ func TestAnswersAreTold(t *testing.T) {
 		want []string
 	}{
 		{"at once", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: http1.Kind},
+				data(1, []byte("GET"))}
 		}, []string{"200 at 40, received: true", "200 at 80, received: true"}},
 		{"with a hint", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: http1.Kind},
+				{Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1}, data(1, []byte("GET"))}
 		}, []string{"200 at 40, received: true", "200 at 78, received: true"}},
 		{"nobody asks", func(o wire.Op) []wire.Op {
-			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.None}, data(1, []byte("GET"))}
+			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: proto.None},
+				data(1, []byte("GET"))}
 		}, nil},
 		{"a protocol that is not known here", func(o wire.Op) []wire.Op {
 			return []wire.Op{o, {Kind: wire.OpRead, ID: 1, Proto: 200}, data(1, []byte("GET"))}
@@ -72,12 +79,12 @@ func TestAnswersAreTold(t *testing.T) {
 	}
 }
 
-// What is said of answers holds for the attempt that succeeds.
+// What a copier says about answers holds for the attempt that succeeds.
 func TestAnswersAfterWaiting(t *testing.T) {
-	s := &stream{port: &Port{landing: New(Config{})}}
-	s.read(proto.HTTP1)
-	s.read(proto.Redis)
-	if !s.decided || s.proto != proto.HTTP1 {
+	s := &stream{peer: &Peer{server: New(Config{})}}
+	s.read(http1.Kind)
+	s.read(redis.Kind)
+	if !s.decided || s.proto != http1.Kind {
 		t.Errorf("decided %v, %v; want the first to count", s.decided, s.proto)
 	}
 	for i := range maxHints {

@@ -1,18 +1,19 @@
-// Package ontarget is where a tunnel's connections come down: on the target's host it carries out the
-// operations of the copiers, opens kernel TCP connections from the clients' own addresses, feeds them,
-// and says what became of them. Answers are counted and discarded inside the kernel.
+// Package ontarget is the target side of the tunnel. On the target's host it carries out the
+// operations of copiers: it opens kernel TCP connections from the clients' own addresses, feeds
+// them, and reports what becomes of them. Answers are counted and discarded inside the kernel.
 //
-// A Landing is a host's; a Port is one copier's connection to the intercept, with its streams, its own
-// socket.Output, and one goroutine, which takes what the sockets tell; the operations come on the
-// goroutine of the connection's reader. The port's lock orders the two. Nothing here waits for a target:
-// what one does not take is kept, within the credit that the copier has (wire.Window), so that a slow
-// connection holds up no other.
+// A Server is a host's. A Peer is one connection of a copier, with its streams and a
+// socket.Output of its own. A Peer has one goroutine, which handles the events of the sockets;
+// operations arrive on the goroutine that serves the connection, and a lock orders the two.
+// Nothing here waits for a target. What a target does not take is kept, within the credit that
+// the copier has (wire.Window), so that a slow connection does not delay others.
 //
-// When a copier's connection breaks, its streams are ended at once: what the kernel has taken still
-// arrives, and then comes a reset. The copier opens new ones at its clients' next turns.
+// When a copier's connection breaks, its streams end at once: what the kernel has taken still
+// arrives, followed by a reset. The copier opens new ones at its clients' next turns.
 //
-// Package intercept owns the connections to copiers and calls this one through an interface; the command
-// makes the Landing. It changes nothing on the host: package localroute does, and says where to connect.
+// Package intercept owns the connections to copiers, and calls this package through an interface.
+// The command makes the Server. Package localroute changes what must be changed on the host, and
+// knows where to connect.
 package ontarget
 
 import (
@@ -29,28 +30,33 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// Routes says where connections can go; *localroute.Host is one.
+// Routes knows where connections can go; *localroute.Host is one.
 type Routes interface {
-	// Way is where to connect so that target's server sees the client, and with which mark.
+	// Way returns where to connect, and with which mark, so that the target's server sees the
+	// client.
 	Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error)
-	// Free lets a connection to dest, which Way has returned, follow at once on one with the same ends.
+	// Free lets a connection to dest, which Way has returned, follow at once on one with the same
+	// ends.
 	Free(client, dest netip.AddrPort) error
-	// Owns says whether an address is this host's.
+	// Owns reports whether an address is this host's.
 	Owns(netip.Addr) bool
-	// Client says whether connections can come from an address.
+	// Client reports whether connections can come from an address.
 	Client(netip.Addr) bool
 }
 
-// Config is what a Landing needs. Routes and Now are required.
+// Config is what a Server needs. Routes and Now are required.
 type Config struct {
 	Routes Routes
 	Now    func() mono.Time
-	// Ports are those that copiers may connect to, on the host's own addresses. Empty: all but Except.
+	// Ports are those that copiers may connect to, on the host's own addresses. Empty: all but
+	// Except.
 	Ports  []uint16
 	Except []uint16
 
-	MaxStreams int   // of all copiers; 0: 65,536; fewer where the process may not open as many files
-	MaxBytes   int64 // that wait for targets, of all copiers; 0: 256 MB
+	// MaxStreams bounds the streams of all copiers; 0: 65,536. It is reduced if the process may not
+	// open as many files.
+	MaxStreams int
+	MaxBytes   int64 // bytes of all copiers that wait for targets; 0: 256 MB
 
 	ConnectTimeout time.Duration // 0: 10 s
 	SendTimeout    time.Duration // see socket.Config; 0: 2 minutes
@@ -63,54 +69,54 @@ const (
 	defaultStreams     = 1 << 16
 	defaultBytes       = 256 << 20
 	defaultSendTimeout = 2 * time.Minute
-	// takeover is how long a stream waits for one that has the same two ends, and for what the kernel
-	// still has of it.
+	// takeover is how long a stream waits for the end of one with the same two ends, and of what
+	// the kernel still has of it.
 	takeover   = 3 * time.Second
 	retryEvery = 10 * time.Millisecond
-	// fileLimit is how many descriptors the process asks to be allowed.
+	// fileLimit is how many descriptors the process requests.
 	fileLimit = 1 << 20
-	// spareFiles are descriptors for all else than streams: a full landing takes copiers in all the same, and
-	// the log can be written.
+	// spareFiles are descriptors for all else than streams, so that a full server still accepts
+	// copiers and writes its log.
 	spareFiles = 256
-	// complainOnce bounds how many targets are named in the log.
-	complainOnce = 64
+	// maxLogged bounds how many targets are named in the log.
+	maxLogged = 64
 )
 
-// Stats are a Landing's totals.
+// Stats are a Server's totals.
 type Stats struct {
 	Streams   int64 // now
 	Copiers   int64 // connections of copiers now
 	Buffered  int64 // bytes that wait for targets now
 	Opened    uint64
 	Finished  uint64
-	Aborted   uint64 // by copiers
-	Reset     uint64 // by targets
-	BytesIn   uint64 // from copiers, for targets
-	BytesOut  uint64 // that targets answered, and that were thrown away
-	LinksLost uint64 // streams that ended because their copier's connection did
-	Failed    map[string]uint64
+	Aborted   uint64            // by copiers
+	Reset     uint64            // by targets
+	BytesIn   uint64            // from copiers, for targets
+	BytesOut  uint64            // that targets sent, and that were discarded
+	LinksLost uint64            // streams that ended because their copier's connection did
+	Failed    map[string]uint64 // streams, by reason
 }
 
 // tuple names a connection by its ends.
 type tuple struct{ client, target netip.AddrPort }
 
-// Landing is a target host's end of all tunnels.
-type Landing struct {
+// Server is a target host's side of all tunnels. Its methods are safe from any goroutine.
+type Server struct {
 	cfg Config
 
 	streams, copiers, buffered                            atomic.Int64
 	opened, finished, aborted, resets, in, out, linksLost atomic.Uint64
 
-	mu       sync.Mutex
-	tuples   map[tuple]*stream
-	owners   map[Instance]int // connections of each copier
-	past     pastOwners       // of tuples, while there are several copiers
-	failed   map[ledger.Reason]uint64
-	complain map[netip.AddrPort]bool
+	mu     sync.Mutex
+	tuples map[tuple]*stream
+	owners map[wire.Instance]int // connections of each copier
+	recent recentOwners          // of tuples, while there are several copiers
+	failed map[ledger.Reason]uint64
+	logged map[netip.AddrPort]bool // targets that cannot be reached
 }
 
-// New returns a Landing without copiers.
-func New(cfg Config) *Landing {
+// New returns a Server, which has no copiers yet.
+func New(cfg Config) *Server {
 	if cfg.MaxStreams <= 0 {
 		cfg.MaxStreams = defaultStreams
 	}
@@ -123,74 +129,77 @@ func New(cfg Config) *Landing {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	if files, err := sys.RaiseFileLimit(fileLimit); err == nil && int(files) < cfg.MaxStreams+spareFiles {
+	if files, err := sys.RaiseFileLimit(fileLimit); err == nil &&
+		int(files) < cfg.MaxStreams+spareFiles {
 		room := int(files) - min(spareFiles, int(files)/4)
-		cfg.Log.Info("the limit of open files leaves room for fewer connections", "files", files, "connections", room, "configured", cfg.MaxStreams)
+		cfg.Log.Info("the limit of open files leaves room for fewer connections", "files", files,
+			"connections", room, "configured", cfg.MaxStreams)
 		cfg.MaxStreams = room
 	}
-	return &Landing{cfg: cfg, tuples: make(map[tuple]*stream), owners: make(map[Instance]int), failed: make(map[ledger.Reason]uint64),
-		complain: make(map[netip.AddrPort]bool)}
+	return &Server{cfg: cfg, tuples: make(map[tuple]*stream), owners: make(map[wire.Instance]int),
+		failed: make(map[ledger.Reason]uint64),
+		logged: make(map[netip.AddrPort]bool)}
 }
 
-// Serves says whether copiers may connect to a target.
-func (l *Landing) Serves(target netip.AddrPort) bool {
-	if !l.cfg.Routes.Owns(target.Addr()) {
+// Serves reports whether copiers may connect to a target.
+func (s *Server) Serves(target netip.AddrPort) bool {
+	if !s.cfg.Routes.Owns(target.Addr()) {
 		return false
 	}
-	if len(l.cfg.Ports) > 0 {
-		return slices.Contains(l.cfg.Ports, target.Port())
+	if len(s.cfg.Ports) > 0 {
+		return slices.Contains(s.cfg.Ports, target.Port())
 	}
-	return !slices.Contains(l.cfg.Except, target.Port())
+	return !slices.Contains(s.cfg.Except, target.Port())
 }
 
-// allow says why a stream cannot be; None if it can.
-func (l *Landing) allow(client, target netip.AddrPort) ledger.Reason {
+// allow returns why a stream cannot be opened, None if it can.
+func (s *Server) allow(client, target netip.AddrPort) ledger.Reason {
 	switch {
-	case !l.Serves(target):
+	case !s.Serves(target):
 		return ledger.TargetForbidden
-	case client.Port() == 0, client.Addr().Is4() != target.Addr().Is4(), !l.cfg.Routes.Client(client.Addr()):
+	case client.Port() == 0, client.Addr().Is4() != target.Addr().Is4(),
+		!s.cfg.Routes.Client(client.Addr()):
 		return ledger.BadClientAddress
-	case l.streams.Load() > int64(l.cfg.MaxStreams): // it is counted already
+	case s.streams.Load() > int64(s.cfg.MaxStreams): // it is counted already
 		return ledger.OverSessions
-	case l.buffered.Load() >= l.cfg.MaxBytes:
+	case s.buffered.Load() >= s.cfg.MaxBytes:
 		return ledger.OverMemory
 	}
 	return ledger.None
 }
 
-// unreachable logs, once for each target, why a server cannot be reached.
-func (l *Landing) unreachable(target netip.AddrPort, err error) {
-	l.mu.Lock()
-	said := l.complain[target] || len(l.complain) >= complainOnce
-	if !said {
-		l.complain[target] = true
+// logUnreachable logs, once for each target, why its server cannot be reached.
+func (s *Server) logUnreachable(target netip.AddrPort, err error) {
+	s.mu.Lock()
+	known := s.logged[target] || len(s.logged) >= maxLogged
+	if !known {
+		s.logged[target] = true
 	}
-	l.mu.Unlock()
-	if !said {
-		l.cfg.Log.Warn("target cannot be reached from clients' addresses", "target", target, "error", err)
+	s.mu.Unlock()
+	if !known {
+		s.cfg.Log.Warn("target cannot be reached from clients' addresses", "target", target,
+			"error", err)
 	}
 }
 
-func (l *Landing) countFailed(r ledger.Reason) {
-	l.mu.Lock()
-	l.failed[r]++
-	l.mu.Unlock()
+func (s *Server) countFailed(r ledger.Reason) {
+	s.mu.Lock()
+	s.failed[r]++
+	s.mu.Unlock()
 }
 
 // Stats returns the totals at this moment.
-func (l *Landing) Stats() Stats {
-	s := Stats{
-		Streams: l.streams.Load(), Copiers: l.copiers.Load(), Buffered: l.buffered.Load(),
-		Opened: l.opened.Load(), Finished: l.finished.Load(), Aborted: l.aborted.Load(), Reset: l.resets.Load(),
-		BytesIn: l.in.Load(), BytesOut: l.out.Load(), LinksLost: l.linksLost.Load(), Failed: map[string]uint64{},
+func (s *Server) Stats() Stats {
+	st := Stats{
+		Streams: s.streams.Load(), Copiers: s.copiers.Load(), Buffered: s.buffered.Load(),
+		Opened: s.opened.Load(), Finished: s.finished.Load(), Aborted: s.aborted.Load(),
+		Reset: s.resets.Load(), BytesIn: s.in.Load(), BytesOut: s.out.Load(),
+		LinksLost: s.linksLost.Load(), Failed: map[string]uint64{},
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for r, n := range l.failed {
-		s.Failed[r.String()] = n
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r, n := range s.failed {
+		st.Failed[r.String()] = n
 	}
-	return s
+	return st
 }
-
-// Instance is the copier that a Port belongs to: its connections may follow each other on the same ends.
-type Instance = wire.Instance

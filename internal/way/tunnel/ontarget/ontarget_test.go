@@ -17,7 +17,7 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
-	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/sys"
 	"tcpcopy/internal/way/link/wire"
 )
@@ -30,7 +30,7 @@ var start = time.Now()
 
 func now() mono.Time { return mono.Time(time.Since(start)) }
 
-// loopback lets loopback addresses be clients: no routing is needed to try the rest.
+// loopback lets loopback addresses be clients, so that the tests need no routing.
 type loopback struct{ unreachable error }
 
 func (l loopback) Way(target netip.AddrPort) (netip.AddrPort, uint32, error) {
@@ -38,12 +38,15 @@ func (l loopback) Way(target netip.AddrPort) (netip.AddrPort, uint32, error) {
 }
 func (loopback) Free(_, _ netip.AddrPort) error { return nil }
 func (loopback) Owns(a netip.Addr) bool         { return a.IsLoopback() }
-func (loopback) Client(a netip.Addr) bool       { return a.IsLoopback() && a != netip.IPv6Loopback() }
+func (loopback) Client(a netip.Addr) bool {
+	return a.IsLoopback() &&
+		a != netip.IPv6Loopback()
+}
 
-// copier plays the other end of a port.
+// copier is the other end of a peer.
 type copier struct {
 	t    testing.TB
-	port *Port
+	peer *Peer
 
 	mu     sync.Mutex
 	events []wire.StreamEvent
@@ -52,20 +55,20 @@ type copier struct {
 	broken chan struct{}
 }
 
-func attach(t testing.TB, l *Landing, name byte) *copier {
+func attach(t testing.TB, l *Server, name byte) *copier {
 	t.Helper()
 	return attachWith(t, l, name, 0)
 }
 
-func attachWith(t testing.TB, l *Landing, name byte, connect time.Duration) *copier {
+func attachWith(t testing.TB, l *Server, name byte, connect time.Duration) *copier {
 	t.Helper()
 	c := &copier{t: t, news: make(chan struct{}, 1), broken: make(chan struct{}, 8)}
 	var err error
-	c.port, err = l.Attach(Instance{name}, connect, c.take, func() { c.broken <- struct{}{} })
+	c.peer, err = l.Attach(wire.Instance{name}, connect, c.take, func() { c.broken <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.port.Close)
+	t.Cleanup(c.peer.Close)
 	return c
 }
 
@@ -97,8 +100,8 @@ func (c *copier) operate(ops ...wire.Op) error {
 	for i := range ops {
 		body = wire.AppendOp(body, &ops[i])
 	}
-	err := c.port.Operations(body)
-	clear(body) // the port may not keep it
+	err := c.peer.Operations(body)
+	clear(body) // the peer must not keep it
 	return err
 }
 
@@ -132,7 +135,7 @@ func (c *copier) await(id uint64, kind wire.StreamEventKind, n uint64) wire.Stre
 	}
 }
 
-// server accepts and hands connections over.
+// server accepts connections, and returns them.
 func server(t testing.TB) (netip.AddrPort, <-chan net.Conn) {
 	t.Helper()
 	fd, err := sys.OpenTCP(false)
@@ -190,7 +193,8 @@ func accept(t testing.TB, conns <-chan net.Conn) net.Conn {
 }
 
 func client(i int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 9, byte(i)}), uint16(20000+os.Getpid()%20000))
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 9, byte(i)}),
+		uint16(20000+os.Getpid()%20000))
 }
 
 func open(id uint64, i int, target netip.AddrPort) wire.Op {
@@ -202,7 +206,8 @@ func data(id uint64, b []byte) wire.Op { return wire.Op{Kind: wire.OpData, ID: i
 func TestConversation(t *testing.T) {
 	target, conns := server(t)
 	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
-	c.must(open(1, 1, target), data(1, []byte("hello ")), data(1, []byte("there")), wire.Op{Kind: wire.OpCloseWrite, ID: 1})
+	c.must(open(1, 1, target), data(1, []byte("hello ")), data(1, []byte("there")),
+		wire.Op{Kind: wire.OpCloseWrite, ID: 1})
 	s := accept(t, conns)
 	if got := s.RemoteAddr().String(); got != client(1).String() {
 		t.Errorf("the server sees %s, want %s", got, client(1))
@@ -218,12 +223,14 @@ func TestConversation(t *testing.T) {
 	s.Close()
 	c.await(1, wire.EventReceived, 100_000)
 	c.await(1, wire.EventFinished, 0)
-	if st := c.port.landing.Stats(); st.Streams != 0 || st.Finished != 1 || st.BytesIn != 11 || st.BytesOut != 100_000 || st.Buffered != 0 {
+	if st := c.peer.server.Stats(); st.Streams != 0 || st.Finished != 1 || st.BytesIn != 11 ||
+		st.BytesOut != 100_000 || st.Buffered != 0 {
 		t.Errorf("stats %+v", st)
 	}
 }
 
-// TestSlowTarget: a stream whose target does not read takes its credit and no more, and no other waits.
+// TestSlowTarget: a stream whose target does not read uses its credit and no more, and does not
+// delay others.
 func TestSlowTarget(t *testing.T) {
 	target, conns := server(t)
 	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
@@ -241,14 +248,15 @@ func TestSlowTarget(t *testing.T) {
 			c.must(data(1, piece))
 			sent += len(piece)
 		}
-		c.port.mu.Lock()
-		kept = len(c.port.streams[1].kept)
-		c.port.mu.Unlock()
-		if kept+len(piece) <= wire.Window { // the kernel has taken some, and we have or will be told
+		c.peer.mu.Lock()
+		kept = len(c.peer.streams[1].kept)
+		c.peer.mu.Unlock()
+		// the kernel has taken some, and we have or will be told
+		if kept+len(piece) <= wire.Window {
 			taken = c.await(1, wire.EventTaken, taken+1).N
 		}
 	}
-	if b := c.port.landing.Stats().Buffered; b < int64(kept) || b > 2*wire.Window {
+	if b := c.peer.server.Stats().Buffered; b < int64(kept) || b > 2*wire.Window {
 		t.Errorf("%d bytes are kept, want %d or some more", b, kept)
 	}
 	c.must(data(2, []byte("fast")))
@@ -264,7 +272,7 @@ func TestSlowTarget(t *testing.T) {
 		io.Copy(io.Discard, slow)
 	}()
 	c.await(1, wire.EventTaken, uint64(sent))
-	if b := c.port.landing.Stats().Buffered; b != 0 {
+	if b := c.peer.server.Stats().Buffered; b != 0 {
 		t.Errorf("%d bytes are kept after all were taken", b)
 	}
 }
@@ -315,13 +323,23 @@ func TestRefusals(t *testing.T) {
 		want ledger.Reason
 	}{
 		{"another port", Config{Ports: []uint16{1}}, open(1, 1, target), ledger.TargetForbidden},
-		{"an exempt port", Config{Except: []uint16{target.Port()}}, open(1, 1, target), ledger.TargetForbidden},
-		{"another host", Config{}, open(1, 1, netip.MustParseAddrPort("192.0.2.1:80")), ledger.TargetForbidden},
-		{"no client address", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1, Client: netip.MustParseAddrPort("192.0.2.1:80"), Target: target}, ledger.BadClientAddress},
-		{"no client port", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1, Client: netip.MustParseAddrPort("127.0.9.1:0"), Target: target}, ledger.BadClientAddress},
-		{"another family", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1, Client: netip.MustParseAddrPort("[2001:db8::1]:80"), Target: target}, ledger.BadClientAddress},
-		{"unreachable", Config{Routes: loopback{errors.New("no way")}}, open(1, 1, target), ledger.TargetUnreachable},
-		{"nobody listens", Config{}, open(1, 1, netip.MustParseAddrPort("127.0.0.1:1")), ledger.TargetRefused},
+		{"an exempt port", Config{Except: []uint16{target.Port()}}, open(1, 1, target),
+			ledger.TargetForbidden},
+		{"another host", Config{}, open(1, 1, netip.MustParseAddrPort("192.0.2.1:80")),
+			ledger.TargetForbidden},
+		{"no client address", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1,
+			Client: netip.MustParseAddrPort("192.0.2.1:80"),
+			Target: target}, ledger.BadClientAddress},
+		{"no client port", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1,
+			Client: netip.MustParseAddrPort("127.0.9.1:0"),
+			Target: target}, ledger.BadClientAddress},
+		{"another family", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1,
+			Client: netip.MustParseAddrPort("[2001:db8::1]:80"),
+			Target: target}, ledger.BadClientAddress},
+		{"unreachable", Config{Routes: loopback{errors.New("no way")}}, open(1, 1, target),
+			ledger.TargetUnreachable},
+		{"nobody listens", Config{}, open(1, 1, netip.MustParseAddrPort("127.0.0.1:1")),
+			ledger.TargetRefused},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.cfg.Routes == nil {
@@ -369,14 +387,15 @@ func TestBounds(t *testing.T) {
 			return
 		}
 		if failed != ledger.None || uint64(sent)+wire.MaxData-taken > wire.Window {
-			t.Fatalf("%d bytes sent, %d taken, failed for %v: want over_memory before", sent, taken, failed)
+			t.Fatalf("%d bytes sent, %d taken, failed for %v: want over_memory before", sent, taken,
+				failed)
 		}
 		c.must(data(1, make([]byte, wire.MaxData)))
 	}
 	t.Error("no bound on memory")
 }
 
-// TestSameEnds: a client that uses its port again, as the same copier sees it and as another one does.
+// TestSameEnds: a client uses its port again, with the same copier and with another one.
 func TestSameEnds(t *testing.T) {
 	target, conns := server(t)
 	l := New(Config{Routes: loopback{}, Now: now})
@@ -405,7 +424,7 @@ func TestSameEnds(t *testing.T) {
 	c.must(open(3, 1, target))
 	c.await(3, wire.EventOpened, 0)
 	accept(t, conns)
-	c.port.Close() // the first one is gone, and the other takes over
+	c.peer.Close() // the first one is gone, and the other takes over
 	other.must(open(3, 1, target))
 	other.await(3, wire.EventOpened, 0)
 }
@@ -417,7 +436,7 @@ func TestLostCopier(t *testing.T) {
 	c.must(open(1, 1, target), data(1, []byte("the last words")))
 	s := accept(t, conns)
 	c.await(1, wire.EventTaken, 14)
-	c.port.Close()
+	c.peer.Close()
 	b, err := io.ReadAll(s)
 	if string(b) != "the last words" || err == nil {
 		t.Errorf("read %q, %v; want all that was taken, and a reset", b, err)
@@ -451,7 +470,8 @@ func TestDeafCopier(t *testing.T) {
 
 func FuzzOperations(f *testing.F) {
 	ops := []wire.Op{open(1, 1, netip.MustParseAddrPort("127.0.0.1:9")), data(1, []byte("x")),
-		{Kind: wire.OpRead, ID: 1, Proto: proto.HTTP1}, {Kind: wire.OpExpect, ID: 1, Request: 1, Hint: 1},
+		{Kind: wire.OpRead, ID: 1, Proto: http1.Kind}, {Kind: wire.OpExpect, ID: 1, Request: 1,
+			Hint: 1},
 		{Kind: wire.OpCloseWrite, ID: 1}, data(1, []byte("y")), {Kind: wire.OpAbort, ID: 1}}
 	var body []byte
 	for i := range ops {
@@ -459,13 +479,14 @@ func FuzzOperations(f *testing.F) {
 	}
 	f.Add(body)
 	l := New(Config{Routes: loopback{errors.New("nowhere")}, Now: now, MaxStreams: 10})
-	port, err := l.Attach(Instance{}, 0, func([]byte) bool { return true }, func() {})
+	peer, err := l.Attach(wire.Instance{}, 0, func([]byte) bool { return true }, func() {})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(port.Close)
+	f.Cleanup(peer.Close)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if err := port.Operations(body); err != nil && !errors.Is(err, wire.ErrValue) && !errors.Is(err, wire.ErrShort) {
+		if err := peer.Operations(body); err != nil && !errors.Is(err, wire.ErrValue) &&
+			!errors.Is(err, wire.ErrShort) {
 			t.Fatal(err)
 		}
 		if st := l.Stats(); st.Streams != 0 || st.Buffered != 0 {
@@ -474,13 +495,14 @@ func FuzzOperations(f *testing.F) {
 	})
 }
 
-// TestFileLimit: a landing promises no more connections than the process may open.
+// TestFileLimit: a server allows no more connections than the process may open.
 func TestFileLimit(t *testing.T) {
 	files, err := sys.RaiseFileLimit(1 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 1 << 30}); l.cfg.MaxStreams >= int(files) {
+	if l := New(Config{Routes: loopback{}, Now: now,
+		MaxStreams: 1 << 30}); l.cfg.MaxStreams >= int(files) {
 		t.Errorf("room for %d connections with %d files", l.cfg.MaxStreams, files)
 	}
 	if l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 100}); l.cfg.MaxStreams != 100 {
@@ -488,7 +510,8 @@ func TestFileLimit(t *testing.T) {
 	}
 }
 
-// TestConnectTimeout: a copier says how long attempts to connect may take, whatever the landing's own limit is.
+// TestConnectTimeout: a copier says how long attempts to connect may take, whatever the server's
+// own limit is.
 func TestConnectTimeout(t *testing.T) {
 	server(t) // or the test is skipped
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -499,10 +522,12 @@ func TestConnectTimeout(t *testing.T) {
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Listen(fd, 0); err != nil { // with one that waits to be accepted, it answers no more
+	// with one that waits to be accepted, it answers no more
+	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	c := attachWith(t, New(Config{Routes: loopback{}, Now: now, ConnectTimeout: time.Hour}), 1, 50*time.Millisecond)
+	c := attachWith(t, New(Config{Routes: loopback{}, Now: now, ConnectTimeout: time.Hour}), 1,
+		50*time.Millisecond)
 	target := sys.LocalAddr(fd)
 	c.must(open(1, 1, target))
 	c.await(1, wire.EventOpened, 0)

@@ -1,82 +1,91 @@
 package ontarget
 
-import "tcpcopy/internal/core/mono"
-
-const (
-	// linger is how long the two ends of a stream that has ended stay its copier's: another copier, which
-	// is behind, would else repeat at the target what the first has done.
-	linger  = 2e9 // ns
-	maxPast = 1 << 16
+import (
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/way/link/wire"
 )
 
-// pastOwners remembers whose the streams were that ended last.
-type pastOwners struct {
-	by    map[tuple]pastOwner
+const (
+	// linger is how long the two ends of a stream that has ended remain its copier's, in ns: a
+	// copier that is behind would else repeat at the target what the first one has done.
+	linger    = 2e9
+	maxRecent = 1 << 16
+)
+
+// recentOwners remembers the owners of the streams that ended last.
+type recentOwners struct {
+	by    map[tuple]recentOwner
 	queue []tuple // in the order of their ends, from head on
 	head  int
 }
 
-type pastOwner struct {
-	instance Instance
+type recentOwner struct {
+	instance wire.Instance
 	until    mono.Time
 }
 
-func (p *pastOwners) put(now mono.Time, t tuple, instance Instance) {
-	if p.by == nil {
-		p.by = make(map[tuple]pastOwner)
+func (r *recentOwners) add(now mono.Time, t tuple, instance wire.Instance) {
+	if r.by == nil {
+		r.by = make(map[tuple]recentOwner)
 	}
-	for p.head < len(p.queue) && (len(p.queue)-p.head >= maxPast || p.by[p.queue[p.head]].until.Reached(now)) {
-		delete(p.by, p.queue[p.head])
-		p.head++
+	for r.head < len(r.queue) {
+		oldest := r.queue[r.head]
+		if len(r.queue)-r.head < maxRecent && !r.by[oldest].until.Reached(now) {
+			break
+		}
+		delete(r.by, oldest)
+		r.head++
 	}
-	if p.head > len(p.queue)/2 {
-		p.queue = append(p.queue[:0], p.queue[p.head:]...)
-		p.head = 0
+	if r.head > len(r.queue)/2 {
+		r.queue = append(r.queue[:0], r.queue[r.head:]...)
+		r.head = 0
 	}
-	p.by[t] = pastOwner{instance, now.Add(linger)}
-	p.queue = append(p.queue, t)
+	r.by[t] = recentOwner{instance, now.Add(linger)}
+	r.queue = append(r.queue, t)
 }
 
-// owner is whose the tuple was a moment ago; false: nobody's.
-func (p *pastOwners) owner(now mono.Time, t tuple) (Instance, bool) {
-	o, ok := p.by[t]
+// owner returns who owned a tuple a moment ago, and whether anybody did.
+func (r *recentOwners) owner(now mono.Time, t tuple) (wire.Instance, bool) {
+	o, ok := r.by[t]
 	return o.instance, ok && !o.until.Reached(now)
 }
 
-// claim enters a stream as the owner of its two ends. It returns the one that has them already, if any;
-// free says that nobody else has, or had a moment ago and is still there: who is gone leaves its clients' next
-// requests to others.
-func (l *Landing) claim(now mono.Time, s *stream) (old *stream, free bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if old := l.tuples[s.tuple]; old != nil && old != s {
+// claim makes a stream the owner of its two ends, and returns true. If another stream owns them, it
+// returns that. If another copier, which is still connected, owned them a moment ago, it returns
+// false: the requests of clients of a copier that is gone may be copied by others.
+func (s *Server) claim(now mono.Time, st *stream) (old *stream, claimed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.tuples[st.tuple]; old != nil && old != st {
 		return old, false
 	}
-	if had, ok := l.past.owner(now, s.tuple); ok && had != s.port.instance && l.owners[had] > 0 {
+	last, ok := s.recent.owner(now, st.tuple)
+	if ok && last != st.peer.instance && s.owners[last] > 0 {
 		return nil, false
 	}
-	l.tuples[s.tuple] = s
+	s.tuples[st.tuple] = st
 	return nil, true
 }
 
-func (l *Landing) release(s *stream) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.tuples[s.tuple] != s {
+// release makes the two ends of a stream free for others.
+func (s *Server) release(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tuples[st.tuple] != st {
 		return
 	}
-	delete(l.tuples, s.tuple)
-	if len(l.owners) > 1 {
-		l.past.put(l.cfg.Now(), s.tuple, s.port.instance)
+	delete(s.tuples, st.tuple)
+	if len(s.owners) > 1 {
+		s.recent.add(s.cfg.Now(), st.tuple, st.peer.instance)
 	}
 }
 
-// enter counts a copier's connection in, or out.
-func (l *Landing) enter(instance Instance, n int) {
-	l.copiers.Add(int64(n))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.owners[instance] += n; l.owners[instance] == 0 {
-		delete(l.owners, instance)
+// countPeer adds n to the connections of a copier.
+func (s *Server) countPeer(instance wire.Instance, n int) {
+	s.copiers.Add(int64(n))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owners[instance] += n; s.owners[instance] == 0 {
+		delete(s.owners, instance)
 	}
 }

@@ -11,47 +11,48 @@ import (
 	"tcpcopy/internal/way/socket"
 )
 
-// stream is one connection to the target. Its fields are guarded by the port's lock, but for what never
-// changes: port and tuple.
+// stream is one connection to the target. The peer's lock guards its fields, except for peer and
+// tuple, which do not change.
 type stream struct {
-	port  *Port
+	peer  *Peer
 	id    uint64
 	tuple tuple
 	dest  netip.AddrPort // where the last attempt to connect went
 
 	conn     socket.Stream // nil while it waits for its two ends to be free
 	giveUp   mono.Time     // when it stops waiting
-	waiting  bool          // in port.waiting
-	closing  bool          // the copier has ended its direction
+	waiting  bool          // in peer.waiting
+	closing  bool          // the copier has closed its direction
 	opened   bool
 	received uint64 // bytes from the copier
-	taken    uint64 // of which the copier knows that the target's host has them
+	taken    uint64 // of these, reported to the copier as taken
 	answered uint64
-	listen   bool
+	reads    bool // the copier will have the answers read
 
-	// What the copier has said of answers, until the connection has opened: an attempt may have to be repeated.
+	// What the copier has said about answers, kept until the connection is open: an attempt to
+	// connect may have to be repeated.
 	decided bool
 	proto   proto.Kind
 	hints   []hint
 
-	// The bytes that the kernel has not taken: kept are those from the offset keptAt on, live those that
-	// follow, in a message that is being read.
+	// The bytes that the kernel has not taken: kept are those from the offset keptAt on, live
+	// those that follow, in the message that is being carried out.
 	kept   []byte
 	keptAt uint64
 	live   []byte
 }
 
-// hint is what the copier says of one request.
+// hint is what the copier says about one request.
 type hint struct {
 	request uint64
 	hint    proto.Hint
 }
 
-// maxHints bounds those that wait for the connection to open: many more than there can be requests in the
-// credit of a copier that sends them in time.
+// maxHints bounds the hints that wait for the connection to open: many more than there can be
+// requests within a copier's credit.
 const maxHints = wire.Window / 8
 
-// read has the target's answers read.
+// read lets the target's answers be read.
 func (s *stream) read(kind proto.Kind) {
 	if s.decided {
 		return
@@ -62,7 +63,7 @@ func (s *stream) read(kind proto.Kind) {
 	}
 }
 
-// expect notes what is said of a request; false if there is no room for it.
+// expect records what is said about a request. It reports whether there was room.
 func (s *stream) expect(request uint64, h proto.Hint) bool {
 	if !s.opened {
 		if len(s.hints) == maxHints {
@@ -89,16 +90,17 @@ func (s *stream) View(off uint64, max int) []byte {
 	return v[:min(len(v), max)]
 }
 
-// begin connects.
+// begin connects. It returns why it cannot, or None.
 func (s *stream) begin(now mono.Time) ledger.Reason {
-	p := s.port
-	dest, mark, err := p.landing.cfg.Routes.Way(s.tuple.target)
+	p := s.peer
+	dest, mark, err := p.server.cfg.Routes.Way(s.tuple.target)
 	if err != nil {
-		p.landing.unreachable(s.tuple.target, err)
+		p.server.logUnreachable(s.tuple.target, err)
 		return ledger.TargetUnreachable
 	}
 	s.dest = dest
-	s.conn = p.out.OpenFrom(now, &session.OpenSpec{ID: session.ID(s.id), Client: s.tuple.client, Target: dest, Record: s, Listen: s.listen}, mark)
+	s.conn = p.out.OpenFrom(now, &session.OpenSpec{ID: session.ID(s.id), Client: s.tuple.client,
+		Target: dest, Record: s, Listen: s.reads}, mark)
 	if s.decided {
 		s.conn.ReadAnswers(s.proto)
 	}
@@ -114,7 +116,7 @@ func (s *stream) begin(now mono.Time) ledger.Reason {
 	return ledger.None
 }
 
-// feed hands bytes of a message on; what the kernel does not take at once is copied.
+// feed passes bytes of a message on. What the kernel does not take at once is copied.
 func (s *stream) feed(now mono.Time, data []byte) {
 	s.received += uint64(len(data))
 	s.live = data
@@ -130,11 +132,12 @@ func (s *stream) feed(now mono.Time, data []byte) {
 		}
 		before := cap(s.kept)
 		s.kept = append(s.kept, keep...)
-		s.port.landing.buffered.Add(int64(cap(s.kept) - before))
+		s.peer.server.buffered.Add(int64(cap(s.kept) - before))
 	}
 	s.live = nil
 }
 
+// sent returns how many bytes the kernel has taken.
 func (s *stream) sent() uint64 {
 	if s.conn == nil {
 		return 0
@@ -142,7 +145,7 @@ func (s *stream) sent() uint64 {
 	return s.conn.Sent()
 }
 
-// trim gives up what is kept below the offset off.
+// trim drops what is kept below the offset off.
 func (s *stream) trim(off uint64) {
 	if len(s.kept) == 0 || off <= s.keptAt {
 		return
@@ -150,7 +153,7 @@ func (s *stream) trim(off uint64) {
 	n := min(off-s.keptAt, uint64(len(s.kept)))
 	s.keptAt += n
 	if int(n) == len(s.kept) {
-		s.port.landing.buffered.Add(-int64(cap(s.kept)))
+		s.peer.server.buffered.Add(-int64(cap(s.kept)))
 		s.kept = nil
 		return
 	}
@@ -159,31 +162,31 @@ func (s *stream) trim(off uint64) {
 	s.kept = s.kept[:len(s.kept)-int(n)]
 }
 
-// over forgets the stream.
-func (s *stream) over() {
-	p := s.port
+// end removes the stream.
+func (s *stream) end() {
+	p := s.peer
 	delete(p.streams, s.id)
-	p.landing.release(s)
-	p.landing.streams.Add(-1)
-	p.landing.buffered.Add(-int64(cap(s.kept)))
+	p.server.release(s)
+	p.server.streams.Add(-1)
+	p.server.buffered.Add(-int64(cap(s.kept)))
 	s.kept, s.live, s.conn = nil, nil, nil
 }
 
-// heed takes what the socket tells, and tells the copier.
-func (s *stream) heed(now mono.Time, ev *session.Event) {
-	p, l := s.port, s.port.landing
+// handle handles an event of the socket, and reports it to the copier.
+func (s *stream) handle(now mono.Time, ev *session.Event) {
+	p, srv := s.peer, s.peer.server
 	out := wire.StreamEvent{ID: s.id, N: ev.N}
 	switch ev.Kind {
 	case session.Opened:
 		s.opened, s.hints = true, nil
-		l.opened.Add(1)
+		srv.opened.Add(1)
 		out.Kind = wire.EventOpened
 	case session.Taken:
 		s.trim(ev.N)
 		s.taken = ev.N
 		out.Kind = wire.EventTaken
 	case session.Received:
-		l.out.Add(ev.N - s.answered)
+		srv.out.Add(ev.N - s.answered)
 		s.answered = ev.N
 		out.Kind = wire.EventReceived
 	case session.Shut:
@@ -194,24 +197,24 @@ func (s *stream) heed(now mono.Time, ev *session.Event) {
 		out.Kind = wire.EventBytes
 		for b := ev.Bytes; len(b) > 0; b = b[len(out.Data):] {
 			out.Data = b[:min(len(b), wire.MaxKept)]
-			p.tell(&out)
+			p.report(&out)
 		}
 		return
 	case session.AnswersLost:
 		out.Kind = wire.EventLost
 	case session.Finished:
-		l.finished.Add(1)
+		srv.finished.Add(1)
 		out.Kind = wire.EventFinished
-		s.over()
+		s.end()
 	case session.ResetByPeer:
-		l.resets.Add(1)
+		srv.resets.Add(1)
 		out.Kind = wire.EventReset
-		s.over()
+		s.end()
 	case session.Failed:
 		if ev.Reason == ledger.TupleTaken && !s.opened && now.Before(s.giveUp) {
-			// The kernel still has the connection before this one. Whether that could be helped, the next
-			// attempt shows.
-			_ = l.cfg.Routes.Free(s.tuple.client, s.dest)
+			// The kernel still has the previous connection. The next attempt shows whether Free
+			// helped.
+			_ = srv.cfg.Routes.Free(s.tuple.client, s.dest)
 			s.conn = nil
 			p.wait(s)
 			return
@@ -219,5 +222,5 @@ func (s *stream) heed(now mono.Time, ev *session.Event) {
 		p.fail(s, ev.Reason, ev.N)
 		return
 	}
-	p.tell(&out)
+	p.report(&out)
 }

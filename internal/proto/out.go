@@ -1,0 +1,77 @@
+package proto
+
+import "tcpcopy/internal/core/ledger"
+
+// Out collects what a Client wants done with the bytes that it was given, in order. The client's
+// bytes are counted, not passed: a step's N counts from where the step before it ended.
+type Out struct {
+	Steps []Step
+	// Text holds what Steps of the kind Say send.
+	Text []byte
+}
+
+// StepKind tells what a Step does.
+type StepKind uint8
+
+// The kinds of steps.
+const (
+	PassOn StepKind = iota + 1 // N bytes of the client go to the target as they are
+	// Text goes to the target in place of N bytes of the client (0: added)
+	Say
+	LeaveOut  // N bytes of the client do not go to the target, for Reason
+	Requested // a request ends here: Request
+	Refused   // a request was left out, or replaced: it is counted for Reason
+)
+
+// Step is one thing to do.
+type Step struct {
+	Kind    StepKind
+	Reason  ledger.Reason
+	Request Request
+	N       int // bytes of the client that the step takes
+	From    int // Say: Out.Text[From:To]
+	To      int
+}
+
+// Reset empties o, and keeps its memory.
+func (o *Out) Reset() { o.Steps, o.Text = o.Steps[:0], o.Text[:0] }
+
+// Pass sends the client's next n bytes as they are.
+func (o *Out) Pass(n int) {
+	if last := len(o.Steps) - 1; last >= 0 && o.Steps[last].Kind == PassOn {
+		o.Steps[last].N += n
+	} else if n > 0 {
+		o.Steps = append(o.Steps, Step{Kind: PassOn, N: n})
+	}
+}
+
+// Replace sends a copy of text in place of the client's next n bytes. With n = 0 it adds text.
+func (o *Out) Replace(n int, text []byte) {
+	from := len(o.Text)
+	o.Text = append(o.Text, text...)
+	o.ReplaceFrom(n, from)
+}
+
+// ReplaceFrom sends what was appended to o.Text, from the offset from on, in place of the client's
+// next n bytes.
+func (o *Out) ReplaceFrom(n, from int) {
+	o.Steps = append(o.Steps, Step{Kind: Say, N: n, From: from, To: len(o.Text)})
+}
+
+// Drop keeps the client's next n bytes from the target.
+func (o *Out) Drop(n int, why ledger.Reason) {
+	if n > 0 {
+		o.Steps = append(o.Steps, Step{Kind: LeaveOut, N: n, Reason: why})
+	}
+}
+
+// Request marks the end of a request, which consists of what was passed, replaced and added since
+// the request before.
+func (o *Out) Request(r Request) {
+	o.Steps = append(o.Steps, Step{Kind: Requested, Request: r})
+}
+
+// Refuse counts a request that does not go to the target; its bytes were dropped or replaced.
+func (o *Out) Refuse(why ledger.Reason) {
+	o.Steps = append(o.Steps, Step{Kind: Refused, Reason: why})
+}
