@@ -55,7 +55,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 	d := daemon{
 		Process: c.Process, report: c.Report, warnings: warnings,
 		stopping:     "stopping: no new packets; " + drainText(c.Drain),
-		unprivileged: !c.Captures(), reload: reload,
+		unprivileged: !c.Captures(), reload: reload, subject: copySubject(c),
 	}
 	if c.Replay != nil {
 		d.stopping = "stopping: nothing more is read; " + drainText(c.Drain)
@@ -75,6 +75,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 			return p.runReplay(s, c, log, report)
 		}
 		last, err := p.copy(s, c, func(now *export.Snapshot) {
+			now.Doctor = p.doctorLine()
 			log.statistics(export.Line(now, previous))
 			for _, a := range export.Advice(now) {
 				if !advised[a] {
@@ -86,7 +87,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 			previous = now
 		})
 		if last != nil {
-			last.Final = true
+			last.Final, last.Doctor = true, p.doctorLine()
 			export.Summary(p.out, last)
 			if log.file != nil {
 				export.Summary(log.w, last)

@@ -48,6 +48,7 @@ func inProcess(args ...string) (code int, stdout, stderr string) {
 		Local:      func(a netip.Addr) bool { return a != netip.MustParseAddr("10.9.9.9") },
 	}
 	p.has = func(sys.Capability) bool { return true }
+	p.quick = nil
 	p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"},
 		{Name: "short", Help: "connections that go"}}
 	code = p.run(args)

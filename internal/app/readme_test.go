@@ -54,6 +54,7 @@ func dry() (p *program, stderr *bytes.Buffer) {
 		Local:      func(a netip.Addr) bool { return a != netip.MustParseAddr("10.9.9.9") },
 	}
 	p.has = func(sys.Capability) bool { return true }
+	p.quick = nil
 	p.copy = func(*engine.Control, *config.Copy, func(*export.Snapshot)) (*export.Snapshot, error) {
 		return nil, nil
 	}

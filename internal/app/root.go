@@ -28,6 +28,7 @@ type program struct {
 	record    recordFunc
 	lab       labFunc
 	facts     examineFunc
+	quick     quickFunc // nil: nothing is examined at start
 
 	args []string // the command line, after route, without the program
 }

@@ -42,6 +42,7 @@ func (p *program) wire() {
 	}
 	p.lab = p.runLab
 	p.facts = collect.Collect
+	p.quick = collect.Quick
 }
 
 // has reports whether this thread has the capability.

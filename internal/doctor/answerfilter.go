@@ -44,7 +44,7 @@ var answerFilterCheck = Check{
 }
 
 func (f *Facts) withAnswerFilter(port uint16) string {
-	return commandLine(withOption(f.Args, "F", "filter", fmt.Sprintf("tcp and src port %d",
+	return CommandLine(withOption(f.Args, "F", "filter", fmt.Sprintf("tcp and src port %d",
 		port))...)
 }
 

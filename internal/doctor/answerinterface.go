@@ -40,6 +40,6 @@ var answerInterfaceCheck = Check{
 		}
 		return []Result{found("", "%d packets of targets came in on %s, 0 on %s", n,
 			strings.Join(devices, ", "), strings.Join(f.CaptureOn, ", ")).
-			fix(commandLine(withOption(f.Args, "i", "interface", strings.Join(devices, ","))...))}
+			fix(CommandLine(withOption(f.Args, "i", "interface", strings.Join(devices, ","))...))}
 	},
 }

@@ -2,9 +2,9 @@ package doctor
 
 import "strings"
 
-// commandLine returns a command of this program as one types it, with the words quoted that
+// CommandLine returns a command of this program as one types it, with the words quoted that
 // need it.
-func commandLine(words ...string) string {
+func CommandLine(words ...string) string {
 	quoted := []string{"tcpcopy"}
 	for _, w := range words {
 		quoted = append(quoted, quote(w))

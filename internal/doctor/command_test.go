@@ -24,7 +24,7 @@ func TestWithOption(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	got := commandLine("copy", "-F", "tcp and port 80", "it's", "")
+	got := CommandLine("copy", "-F", "tcp and port 80", "it's", "")
 	if want := `tcpcopy copy -F 'tcp and port 80' 'it'\''s' ''`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

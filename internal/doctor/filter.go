@@ -15,7 +15,7 @@ var filterCheck = Check{
 		if f.Filter == "" {
 			return nil
 		}
-		without := commandLine(withOption(f.Args, "F", "filter", "")...)
+		without := CommandLine(withOption(f.Args, "F", "filter", "")...)
 		if f.FilterEmpty {
 			return []Result{found("", "%q accepts no packet to the port of -x",
 				f.Filter).fix(without)}

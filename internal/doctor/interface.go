@@ -37,7 +37,7 @@ var interfaceCheck = Check{
 					"in %s, %d packets for port %d came in on %s, 0 on %s",
 					span(f.Watched), any.Packets, m.Production.Port(), strings.Join(devices, ", "),
 					strings.Join(f.CaptureOn, ", ")).
-					fix(commandLine(withOption(f.Args, "i", "interface",
+					fix(CommandLine(withOption(f.Args, "i", "interface",
 						strings.Join(devices, ","))...)))
 			}
 		}

@@ -15,7 +15,7 @@ var linkKeyCheck = Check{
 			case l.Key != "":
 				r := found("", "%s", l.Key)
 				if !l.HasKey {
-					r = r.at(string(f.Role)).fix(commandLine(withOption(f.Args, "", "key",
+					r = r.at(string(f.Role)).fix(CommandLine(withOption(f.Args, "", "key",
 						"key")...))
 				}
 				return &r

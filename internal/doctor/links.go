@@ -37,7 +37,7 @@ func (f *Facts) interceptCommand(port uint16) string {
 	if port != defaultPort {
 		words = append(words, "-p", fmt.Sprint(port))
 	}
-	return commandLine(words...)
+	return CommandLine(words...)
 }
 
 const defaultPort = 36524 // of an intercept

@@ -17,7 +17,7 @@ var linkSilentCheck = Check{
 				r = found("",
 					"no answer from %s in 3s: a firewall drops the packets, or the host is down",
 					l.Addr).
-					fix(commandLine("doctor", "target", "--port", itoa(int(l.Addr.Port()))))
+					fix(CommandLine("doctor", "target", "--port", itoa(int(l.Addr.Port()))))
 			case Unreachable:
 				r = found("", "%s: the host does not answer on its network",
 					l.Addr).at(string(f.Role))

@@ -33,7 +33,7 @@ var linkTargetCheck = Check{
 				}
 			}
 			r := found("", "it does not connect to %s", strings.Join(names, ", ")).
-				fix(commandLine("intercept", "--on-target", "--allow", strings.Join(ports, ","),
+				fix(CommandLine("intercept", "--on-target", "--allow", strings.Join(ports, ","),
 					"--key", "key"))
 			return &r
 		})

@@ -32,7 +32,7 @@ var loopbackCheck = Check{
 				r := found(m.Text, "%d packets, all from loopback addresses, and no -H or -c",
 					w.Packets)
 				if a := f.ownAddress(); a != "" {
-					r = r.fix(commandLine(withOption(f.Args, "H", "localhost-as", a)...))
+					r = r.fix(CommandLine(withOption(f.Args, "H", "localhost-as", a)...))
 				}
 				all = append(all, r)
 			}

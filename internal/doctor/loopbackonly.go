@@ -25,7 +25,7 @@ var loopbackOnlyCheck = Check{
 				return &r
 			}
 			r := found("", "%s", listenerWords(here)).
-				fix(commandLine("intercept", "--on-target", "--allow", itoa(int(port)), "--key",
+				fix(CommandLine("intercept", "--on-target", "--allow", itoa(int(port)), "--key",
 					"key"))
 			return &r
 		})

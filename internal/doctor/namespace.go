@@ -23,7 +23,7 @@ var namespaceCheck = Check{
 				if l.Addr.Port() == port {
 					r := found("",
 						"no socket listens here, one does in the namespace of process %d",
-						l.PID).fix(commandLine(withOption(f.Args, "", "netns", itoa(l.PID))...))
+						l.PID).fix(CommandLine(withOption(f.Args, "", "netns", itoa(l.PID))...))
 					return &r
 				}
 			}

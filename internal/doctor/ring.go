@@ -19,6 +19,6 @@ var ringCheck = Check{
 		}
 		return []Result{found("", "%d of %d packets dropped, more than one in a thousand",
 			r.KernelDrop, r.Offered).
-			fix(commandLine(withOption(f.Args, "B", "buffer", "256")...))}
+			fix(CommandLine(withOption(f.Args, "B", "buffer", "256")...))}
 	},
 }

@@ -28,5 +28,5 @@ func doctorCommand(f *Facts, t netip.AddrPort) string {
 			words = append(words, "--client", f.Targets[i].Route.Source.String())
 		}
 	}
-	return commandLine(words...)
+	return CommandLine(words...)
 }

@@ -107,7 +107,7 @@ func (f *Facts) withProduction(m *Mapping, production netip.AddrPort) string {
 	} else {
 		args = withOption(args, "x", "map", replaceProduction(m.Text, production))
 	}
-	return commandLine(args...)
+	return CommandLine(args...)
 }
 
 // replaceProduction returns a mapping with another production side.

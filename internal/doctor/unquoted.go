@@ -31,6 +31,6 @@ var unquotedCheck = Check{
 		words = append(words, strings.Join(f.Args[at:end], " "))
 		words = append(words, f.Args[end:]...)
 		return []Result{found("", "the filter is %q, and %q is left over", f.Args[at],
-			strings.Join(f.Args[at+1:end], " ")).fix(commandLine(words...))}
+			strings.Join(f.Args[at+1:end], " ")).fix(CommandLine(words...))}
 	},
 }

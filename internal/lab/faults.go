@@ -149,14 +149,20 @@ func captureFaults() []Fault {
 	}
 }
 
-// nft returns commands that make a chain with one rule.
-func nft(host, hook, rule string) []HostCommand {
-	return []HostCommand{
-		{host, "nft add table inet lab"},
-		{host, "nft 'add chain inet lab " + hook + " { type filter hook " + hook +
-			" priority 0; }'"},
-		{host, "nft add rule inet lab " + hook + " " + rule},
+// nft returns commands that make a chain with some rules.
+func nft(host, hook string, rules ...string) []HostCommand {
+	return chain(host, hook, "accept", rules...)
+}
+
+// chain returns commands that make a chain with a policy and some rules.
+func chain(host, hook, policy string, rules ...string) []HostCommand {
+	base := fmt.Sprintf("nft 'add chain inet lab %s { type filter hook %s priority 0; "+
+		"policy %s; }'", hook, hook, policy)
+	all := []HostCommand{{host, "nft add table inet lab"}, {host, base}}
+	for _, r := range rules {
+		all = append(all, HostCommand{host, "nft add rule inet lab " + hook + " " + r})
 	}
+	return all
 }
 
 func forwardFaults() []Fault {
@@ -242,14 +248,8 @@ func targetFaults() []Fault {
 		{
 			Name: "input-policy", Help: "a firewall on the target accepts other ports only",
 			Ways: direct, Finds: at("TC0202", "TC0205"),
-			Make: []HostCommand{
-				{OnTarget, "nft add table inet lab"},
-				{OnTarget,
-					"nft 'add chain inet lab input { type filter hook input priority 0; policy drop; }'"},
-				{OnTarget, "nft add rule inet lab input ct state established,related accept"},
-				{OnTarget, "nft add rule inet lab input meta l4proto { icmp, ipv6-icmp } accept"},
-				{OnTarget, "nft add rule inet lab input tcp dport { 22, 443 } accept"},
-			},
+			Make: chain(OnTarget, "input", "drop", "ct state established,related accept",
+				"meta l4proto { icmp, ipv6-icmp } accept", "tcp dport { 22, 443 } accept"),
 		},
 		{
 			Name: "input-reject", Help: "a firewall on the target rejects with ICMP",

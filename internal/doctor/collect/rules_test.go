@@ -28,7 +28,6 @@ func load(t *testing.T, rules string) {
 
 // TestFirewall checks what is made of rules that the kernel has.
 func TestFirewall(t *testing.T) {
-	testnet.Enter(t)
 	syn := probe{
 		src: netip.MustParseAddr("192.0.2.1"), dst: netip.MustParseAddr("10.0.0.2"), sport: 40000,
 		dport: 8080, in: "eth0", state: stateNew,
@@ -79,6 +78,7 @@ func TestFirewall(t *testing.T) {
 		{"what is not read", "meta cpu 1 drop", syn, "unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			testnet.Enter(t) // a subtest runs in a goroutine of its own, which is not in ours
 			load(t, `flush ruleset
 table inet t {
 	chain other { tcp dport 8080 drop; }

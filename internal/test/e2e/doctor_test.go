@@ -60,7 +60,10 @@ func TestDoctorFinds(t *testing.T) {
 	}
 	t.Logf("seed %d", seed)
 	for _, d := range all {
-		t.Run(d.String(), func(t *testing.T) { findAndHeal(t, d) })
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel() // on hosts of its own; it mostly waits
+			findAndHeal(t, d)
+		})
 	}
 }
 
