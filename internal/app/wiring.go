@@ -60,6 +60,6 @@ func (p *program) runLab(ctx context.Context, c *config.Lab) int {
 		Conns: c.Conns, Rate: c.Rate, Duration: c.Duration, Requests: c.Requests,
 		Answers: c.Answers, Proto: c.Proto,
 		Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads, MTU: c.MTU,
-		Path: netlab.Path{Delay: c.Delay}, CopyArgs: c.Extra, Keep: c.Keep,
+		Path: netlab.Path{Delay: c.Delay}, CopyArgs: c.Extra, Keep: c.Keep, Break: c.Break,
 	}, p.out, p.err)
 }

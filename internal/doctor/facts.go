@@ -143,10 +143,11 @@ type Listeners struct {
 type Listener struct {
 	Addr    netip.AddrPort
 	V6Only  bool
-	Device  string // it is bound to this interface
-	Queue   int    // connections that wait to be accepted
-	Backlog int    // as many may
-	PID     int    // of a process in the namespace; 0: this namespace
+	Device  string     // it is bound to this interface
+	Queue   int        // connections that wait to be accepted
+	Backlog int        // as many may
+	PID     int        // of a process in the namespace; 0: this namespace
+	Host    netip.Addr // an address of the namespace, if it is another
 }
 
 // serves reports whether the socket gets connections to the address, if it is not bound to a

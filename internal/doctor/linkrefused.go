@@ -13,7 +13,7 @@ var linkRefusedCheck = Check{
 			switch l.Outcome {
 			case Refused:
 				r := found("", "the connection to %s is refused", l.Addr).
-					fix(f.interceptCommand(l.Addr.Port()))
+					fix(f.interceptCommand(l.Addr))
 				return &r
 			case TimedOut, Unreachable, NoRoute, Forbidden: // linkSilentCheck
 				return nil

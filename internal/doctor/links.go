@@ -1,6 +1,10 @@
 package doctor
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
 
 // onLinks judges each link.
 func onLinks(f *Facts, judge func(*LinkFacts) *Result) (all []Result) {
@@ -24,20 +28,26 @@ func (f *Facts) linkHost() string {
 	return "intercept's host"
 }
 
-// interceptCommand returns the command that starts the intercept of this copier.
-func (f *Facts) interceptCommand(port uint16) string {
+// interceptCommand returns the command that starts the intercept at an address. One at a target's
+// address is on the target.
+func (f *Facts) interceptCommand(at netip.AddrPort) string {
 	words := []string{"intercept", "-i", "DEV", "-F", "tcp and src port PORT", "--key", "key"}
 	if len(f.Targets) > 0 {
 		p := fmt.Sprint(f.Targets[0].Addr.Port())
 		words[4] = "tcp and src port " + p
-		if f.Via == "tunnel" {
+		if f.Via == "tunnel" || f.isTarget(at.Addr()) {
 			words = []string{"intercept", "--on-target", "--allow", p, "--key", "key"}
 		}
 	}
-	if port != defaultPort {
-		words = append(words, "-p", fmt.Sprint(port))
+	if at.Port() != defaultPort {
+		words = append(words, "-p", fmt.Sprint(at.Port()))
 	}
 	return CommandLine(words...)
+}
+
+// isTarget reports whether an address is that of a target.
+func (f *Facts) isTarget(a netip.Addr) bool {
+	return slices.ContainsFunc(f.Targets, func(t TargetFacts) bool { return t.Addr.Addr() == a })
 }
 
 const defaultPort = 36524 // of an intercept

@@ -17,6 +17,8 @@ func linked(l LinkFacts) Facts {
 func TestLinkRefused(t *testing.T) {
 	raw := linked(LinkFacts{Outcome: Refused})
 	raw.Via = "raw"
+	here := raw
+	raw.Targets = []TargetFacts{{Addr: ap("10.0.0.2:8080")}}
 	runCases(t, &linkRefusedCheck, []checkCase{
 		{"no link", Facts{}, "", "", ""},
 		{"up", linked(LinkFacts{Outcome: Connected}), Fine, "", ""},
@@ -24,6 +26,8 @@ func TestLinkRefused(t *testing.T) {
 			"tcpcopy intercept --on-target --allow 8080 --key key"},
 		{"refused in raw", raw, Found, "refused",
 			"tcpcopy intercept -i DEV -F 'tcp and src port 8080' --key key"},
+		{"refused at the target's address", here, Found, "refused",
+			"tcpcopy intercept --on-target --allow 8080 --key key"},
 		{"silent", linked(LinkFacts{Outcome: TimedOut}), "", "", ""},
 		{"wrong key", linked(LinkFacts{Outcome: Failed, Key: "another"}), Fine, "", ""},
 	})

@@ -10,7 +10,7 @@ var loopbackOnlyCheck = Check{
 	Mend: "Have the server listen on all addresses, or use the tunnel: an intercept on the " +
 		"target connects to a server on loopback, too.",
 	Judge: func(f *Facts) []Result {
-		return onPorts(f, func(port uint16, here []Listener) *Result {
+		return onPorts(f, func(_ uint16, here []Listener) *Result {
 			for _, l := range here {
 				if !l.isLoopback() {
 					r := ok("", "%s", listenerWords(here))
@@ -24,9 +24,7 @@ var loopbackOnlyCheck = Check{
 				r := ok("", "%s, which an intercept on the target reaches", listenerWords(here))
 				return &r
 			}
-			r := found("", "%s", listenerWords(here)).
-				fix(CommandLine("intercept", "--on-target", "--allow", itoa(int(port)), "--key",
-					"key"))
+			r := found("", "%s", listenerWords(here))
 			return &r
 		})
 	},

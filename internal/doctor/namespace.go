@@ -9,7 +9,7 @@ var namespaceCheck = Check{
 	Why: "A container has interfaces, addresses and sockets of its own. An intercept on the " +
 		"target opens connections in one namespace.",
 	Mend: "Give the intercept the container's namespace, with --netns and the id of one of " +
-		"its processes.",
+		"its processes, and have -x name an address that the container has.",
 	Judge: func(f *Facts) []Result {
 		if f.Via != "tunnel" {
 			return nil
@@ -20,12 +20,17 @@ var namespaceCheck = Check{
 				return &r
 			}
 			for _, l := range f.Listeners.Other {
-				if l.Addr.Port() == port {
-					r := found("",
-						"no socket listens here, one does in the namespace of process %d",
-						l.PID).fix(CommandLine(withOption(f.Args, "", "netns", itoa(l.PID))...))
-					return &r
+				if l.Addr.Port() != port {
+					continue
 				}
+				seen := "no socket listens here, one does in the namespace of process " +
+					itoa(l.PID)
+				if l.Host.IsValid() {
+					seen += ", which has the address " + l.Host.String()
+				}
+				r := found("", "%s", seen).
+					fix(CommandLine(withOption(f.Args, "", "netns", itoa(l.PID))...))
+				return &r
 			}
 			if f.Listeners.OtherErr != "" {
 				r := unknown("", "%s", f.Listeners.OtherErr)

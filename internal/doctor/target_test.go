@@ -32,8 +32,7 @@ func TestLoopbackOnly(t *testing.T) {
 	local := listener("127.0.0.1:8080")
 	runCases(t, &loopbackOnlyCheck, []checkCase{
 		{"all addresses", serving("raw", listener("0.0.0.0:8080")), Fine, "", ""},
-		{"loopback", serving("raw", local), Found, "127.0.0.1:8080",
-			"tcpcopy intercept --on-target --allow 8080 --key key"},
+		{"loopback", serving("raw", local), Found, "127.0.0.1:8080", ""},
 		{"loopback in the tunnel", serving("tunnel", local), Fine, "", ""},
 		{"both", serving("raw", local, listener("10.0.0.2:8080")), Fine, "", ""},
 		{"closed", serving("raw"), "", "", ""},
@@ -55,10 +54,11 @@ func TestDevice(t *testing.T) {
 
 func TestNamespace(t *testing.T) {
 	inside := serving("tunnel")
-	inside.Listeners.Other = []Listener{{Addr: ap("0.0.0.0:8080"), PID: 77}}
+	inside.Listeners.Other = []Listener{{Addr: ap("0.0.0.0:8080"), PID: 77,
+		Host: addr("172.17.0.2")}}
 	runCases(t, &namespaceCheck, []checkCase{
 		{"here", serving("tunnel", listener("0.0.0.0:8080")), Fine, "", ""},
-		{"in a container", inside, Found, "process 77",
+		{"in a container", inside, Found, "process 77, which has the address 172.17.0.2",
 			"tcpcopy intercept --on-target --allow 8080 --netns 77"},
 		{"nowhere", serving("tunnel"), "", "", ""},
 		{"raw", serving("raw"), "", "", ""},

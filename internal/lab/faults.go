@@ -24,6 +24,8 @@ type Fault struct {
 	// Make are shell commands that make the fault, each on a host. In them {ip} is the family's
 	// word in nft, and {client}, {clients}, {target} and {assistant} are addresses.
 	Make []HostCommand
+	// Elsewhere reports that the printed fix is not all: a mapping must change, too.
+	Elsewhere bool
 	// Unheard reports that the fault does not keep the small requests of the lab from arriving.
 	Unheard bool
 
@@ -75,6 +77,14 @@ func FindFault(name string) (Fault, error) {
 		", "))
 }
 
+// FaultNames lists the names of the faults.
+func FaultNames() (names []string) {
+	for _, f := range Faults() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
 // Faults lists the faults that the lab can make.
 func Faults() []Fault {
 	return slices.Concat(captureFaults(), forwardFaults(), targetFaults(), returnFaults(),
@@ -113,7 +123,7 @@ func captureFaults() []Fault {
 		{
 			Name: "interface-down", Help: "-i names an interface that is down",
 			Ways: allWays, Finds: found(OnProduction, "TC0102", "TC0103"),
-			Make: []HostCommand{{OnProduction, "ip link add dummy0 type dummy"}},
+			Make: []HostCommand{{OnProduction, "ip link add dummy0 type veth peer name dummy1"}},
 			copy: adding("-i", "dummy0"),
 		},
 		{
@@ -229,6 +239,7 @@ func targetFaults() []Fault {
 		{
 			Name: "container", Help: "the test server is in another network namespace",
 			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0211"), server: listensInContainer,
+			Elsewhere: true,
 		},
 		{
 			Name: "backlog", Help: "the test server accepts no connection",
@@ -282,7 +293,8 @@ func returnFaults() []Fault {
 			Help: "the target's route to clients leads elsewhere, rp_filter=1",
 			Ways: raw, Finds: found(OnTarget, "TC0204", "TC0304"), only4: true,
 			Make: []HostCommand{
-				{OnTarget, "ip link add other type dummy"}, {OnTarget, "ip link set other up"},
+				{OnTarget, "ip link add other type veth peer name other1"},
+				{OnTarget, "ip link set other up; ip link set other1 up"},
 				{OnTarget, "ip route replace {clients} dev other"},
 				{OnTarget, "sysctl -w net.ipv4.conf.eth0.rp_filter=1"},
 			},

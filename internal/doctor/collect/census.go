@@ -82,18 +82,18 @@ func (c *collector) openCensus() *census {
 	return s
 }
 
-// run counts for the given time, or until the context is done.
-func (s *census) run(ctx context.Context, span time.Duration) *doctor.Census {
+// run counts for the given time and until attempts is done, or until ctx is done.
+func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.Census {
 	if s.err != nil {
 		s.result.Err = s.err.Error()
 		return s.result
 	}
 	for end := time.Now().Add(span); ctx.Err() == nil; {
 		left := time.Until(end)
-		if left < 0 {
+		if left < 0 && attempts.Err() != nil {
 			break
 		}
-		frames, err := s.source.Next(min(left, 100*time.Millisecond))
+		frames, err := s.source.Next(max(min(left, 100*time.Millisecond), 10*time.Millisecond))
 		if err != nil {
 			s.result.Err = fmt.Sprint(err)
 			break

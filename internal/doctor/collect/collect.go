@@ -155,9 +155,13 @@ func (c *collector) watched() {
 	f := c.facts
 	from := counters()
 	begin := time.Now()
-	var census *census
+	counted := make(chan *doctor.Census, 1)
+	attempts, over := context.WithCancel(c.ctx)
 	if !c.Remote || c.Role == doctor.Copier {
-		census = c.openCensus()
+		census := c.openCensus()
+		go func() { counted <- census.run(c.ctx, attempts, c.Watch) }()
+	} else {
+		counted <- nil
 	}
 	var parts sync.WaitGroup
 	if c.Role == doctor.Copier {
@@ -169,8 +173,8 @@ func (c *collector) watched() {
 		}
 	}
 	parts.Wait()
-	if census != nil {
-		f.Census = census.run(c.ctx, c.Watch)
+	over()
+	if f.Census = <-counted; f.Census != nil {
 		f.Watched = time.Since(begin)
 	}
 	f.Counters = counters().since(from)

@@ -1,10 +1,13 @@
 package collect
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -96,6 +99,44 @@ func TestListeners(t *testing.T) {
 	if got.Addr != netip.MustParseAddrPort("127.0.0.1:8080") || got.Backlog == 0 ||
 		got.Device != "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestTarget examines a namespace with a server, an interface and a rule, and checks that the rules
+// are as before.
+func TestTarget(t *testing.T) {
+	testnet.Enter(t)
+	testnet.Veth(t, "eth0", "10.0.0.2/24", testnet.New(t), "peer", "10.0.0.3/24")
+	testnet.Route(t, "eth0", "192.0.2.0/24", "10.0.0.3")
+	load(t, `table inet t {
+	chain in { type filter hook input priority 0; ip saddr 192.0.2.7 drop; }
+}`)
+	l, err := net.Listen("tcp4", "10.0.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	before := rulesText(t)
+	s := &Subject{
+		Role: doctor.Target, Via: "raw", Ports: []uint16{8080}, Watch: 100 * time.Millisecond,
+		Clients:   []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("192.0.2.8")},
+		Assistant: netip.MustParseAddr("10.0.0.3"),
+		Netns:     fmt.Sprintf("/proc/self/task/%d/ns/net", syscall.Gettid()),
+	}
+	f := Collect(t.Context(), s)
+	r := doctor.Diagnose(f)
+	if len(r.Findings) != 1 || r.Findings[0].Code != "TC0205" ||
+		r.Findings[0].About != "192.0.2.7" {
+		t.Errorf("found %+v, want TC0205 about 192.0.2.7", r.Findings)
+	}
+	if len(r.Unknown) > 0 {
+		t.Errorf("not known: %+v", r.Unknown)
+	}
+	if after := rulesText(t); after != before {
+		t.Errorf("the rules were\n%s\nand are\n%s", before, after)
+	}
+	if f := Quick(s); f.Census != nil || f.Counters != nil {
+		t.Errorf("Quick has watched: %+v", f)
 	}
 }
 

@@ -65,7 +65,7 @@ func (c *collector) toTarget(now *ruleset, t *doctor.TargetFacts) {
 	}
 	match := fmt.Sprintf("%s daddr %s tcp dport %d", family(t.Addr.Addr()), t.Addr.Addr(),
 		t.Addr.Port())
-	c.ask(now, &p, "to "+t.Addr.String(), "output", match, outHooks)
+	c.ask(now, &p, t.Addr.String(), "output", match, outHooks)
 }
 
 // there asks about an ordinary connection of this host: its packets, and the answers.

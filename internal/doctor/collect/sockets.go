@@ -127,13 +127,13 @@ func elsewhere() (all []doctor.Listener, failed string) {
 		}
 		seen[name] = true
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
-		some, err := listenIn(path)
+		some, host, err := listenIn(path)
 		if err != nil {
 			failed = err.Error()
 			continue
 		}
 		for _, l := range some {
-			l.PID = pid
+			l.PID, l.Host = pid, host
 			all = append(all, l)
 		}
 	}
@@ -143,8 +143,8 @@ func elsewhere() (all []doctor.Listener, failed string) {
 	return all, failed
 }
 
-// listenIn lists the servers of a network namespace.
-func listenIn(path string) (all []doctor.Listener, err error) {
+// listenIn lists the servers of a network namespace, and returns an address that it has.
+func listenIn(path string) (all []doctor.Listener, host netip.Addr, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -155,12 +155,30 @@ func listenIn(path string) (all []doctor.Listener, err error) {
 		}
 		defer h.Close()
 		if err = netns.Set(h); err == nil {
+			host = firstAddress()
 			all, err = listen()
 		}
 	}()
 	<-done
 	if err != nil {
-		return nil, fmt.Errorf("enter network namespace %s: %w", path, err)
+		return nil, host, fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
-	return all, nil
+	return all, host, nil
+}
+
+// firstAddress returns an address of the thread's namespace that other hosts may reach: the first
+// of its interfaces, IPv4 before IPv6.
+func firstAddress() netip.Addr {
+	for _, family := range []int{vish.FAMILY_V4, vish.FAMILY_V6} {
+		all, err := vish.AddrList(nil, family)
+		if err != nil {
+			continue
+		}
+		for _, x := range all {
+			if a, ok := netip.AddrFromSlice(x.IP); ok && a.Unmap().IsGlobalUnicast() {
+				return a.Unmap()
+			}
+		}
+	}
+	return netip.Addr{}
 }
