@@ -201,8 +201,10 @@ func targetOptions(s *collect.Subject, ports []uint, clients []string, assistant
 
 var (
 	captureNeed = doctor.Need{Capability: string(sys.CapNetRaw), For: "capture packets"}
-	markNeed    = doctor.Need{Capability: string(sys.CapNetAdmin), For: "mark packets"}
-	routeNeed   = doctor.Need{
+	markNeed    = doctor.Need{
+		Capability: string(sys.CapNetAdmin), For: "mark packets", Way: string(config.ViaRaw),
+	}
+	routeNeed = doctor.Need{
 		Capability: string(sys.CapNetAdmin), For: "route the copies' connections",
 	}
 )
@@ -219,6 +221,13 @@ func copySubject(c *config.Copy) *collect.Subject {
 	}
 	if c.Mark != 0 {
 		s.Needs = append(s.Needs, markNeed)
+	}
+	for _, t := range c.Targets() {
+		if c.LearnWay && slices.ContainsFunc(c.Intercepts, func(a netip.AddrPort) bool {
+			return a.Addr() == t.Addr()
+		}) {
+			s.Via = string(config.ViaTunnel) // until the intercept says
+		}
 	}
 	if c.Clients != nil || c.LocalhostAs.IsValid() {
 		s.StandsIn = func(a netip.Addr) bool {

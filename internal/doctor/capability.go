@@ -15,6 +15,9 @@ var capabilityCheck = Check{
 	Judge: func(f *Facts) []Result {
 		var missing, why, all []string
 		for _, n := range f.Needs {
+			if n.Way != "" && n.Way != f.Via {
+				continue
+			}
 			all = append(all, n.Capability)
 			if !n.Has {
 				missing = append(missing, n.Capability)

@@ -75,13 +75,17 @@ func toPort(p uint16, device string, packets int) Flow {
 }
 
 func TestCapability(t *testing.T) {
+	tunnel := Facts{Via: "tunnel", Needs: []Need{{"CAP_NET_ADMIN", "mark packets", false, "raw"}}}
 	both := func(raw, admin bool) Facts {
 		return Facts{Program: "/bin/tcpcopy", Needs: []Need{
-			{"CAP_NET_RAW", "capture packets", raw}, {"CAP_NET_ADMIN", "mark packets", admin}}}
+			{"CAP_NET_RAW", "capture packets", raw, ""}, {"CAP_NET_ADMIN", "mark packets", admin,
+				""},
+		}}
 	}
 	runCases(t, &capabilityCheck, []checkCase{
 		{"nothing needed", Facts{}, "", "", ""},
 		{"both", both(true, true), Fine, "CAP_NET_RAW, CAP_NET_ADMIN", ""},
+		{"not in this way", tunnel, "", "", ""},
 		{"one", both(true, false), Found, "CAP_NET_ADMIN is missing to mark packets",
 			"sudo setcap cap_net_raw,cap_net_admin+ep /bin/tcpcopy"},
 	})

@@ -15,6 +15,9 @@ var closedCheck = Check{
 	Why:   "The copies' connections are refused.",
 	Mend:  "Start the test server, or correct the port.",
 	Judge: func(f *Facts) []Result {
+		if len(f.Ports) == 0 {
+			return []Result{unknown("", "no port is named (--allow)")}
+		}
 		return onPorts(f, func(port uint16, here []Listener) *Result {
 			r := ok("", "%s", listenerWords(here))
 			if len(here) == 0 {

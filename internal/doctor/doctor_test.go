@@ -84,7 +84,7 @@ func TestMuted(t *testing.T) {
 	expect("silence", []string{"TC0202"}, nil)
 	f.Conntrack = &Conntrack{100, 100}
 	expect("a full table", []string{"TC0206"}, []string{"TC0202"})
-	f.Needs = []Need{{"CAP_NET_RAW", "capture packets", false}}
+	f.Needs = []Need{{"CAP_NET_RAW", "capture packets", false, ""}}
 	expect("and a capability", []string{"TC0101", "TC0206"}, []string{"TC0202"})
 	f.Conntrack = nil
 	f.Firewall = []Verdict{{About: "to 10.9.9.9:80", Hook: "output", Action: "drop"}}

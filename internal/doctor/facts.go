@@ -51,6 +51,7 @@ type Need struct {
 	Capability string
 	For        string
 	Has        bool
+	Way        string // by which copies reach the target, if it is needed in one way only
 }
 
 // Interface is a network interface of this host.

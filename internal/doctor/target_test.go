@@ -24,6 +24,7 @@ func TestClosed(t *testing.T) {
 	runCases(t, &closedCheck, []checkCase{
 		{"listens", serving("raw", listener("0.0.0.0:8080")), Fine, "0.0.0.0:8080", ""},
 		{"does not", serving("raw", listener("0.0.0.0:80")), Found, "others listen on 80", ""},
+		{"no port", Facts{}, Unknown, "--allow", ""},
 		{"not listed", Facts{Ports: []uint16{8080}}, Unknown, "", ""},
 	})
 }

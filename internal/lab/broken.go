@@ -176,7 +176,8 @@ func (b *Broken) interceptHost() *netlab.Namespace {
 	return b.net.Assistant
 }
 
-func (b *Broken) host(name string) *netlab.Namespace {
+// Host returns a host by name.
+func (b *Broken) Host(name string) *netlab.Namespace {
 	for _, n := range b.net.Namespaces() {
 		if n.Name == name {
 			return n
@@ -188,7 +189,7 @@ func (b *Broken) host(name string) *netlab.Namespace {
 // Shell runs a shell command on a host.
 func (b *Broken) Shell(ctx context.Context, host, command string) error {
 	b.Steps = append(b.Steps, host+"$ "+command)
-	out, err := b.host(host).Command(ctx, "sh", "-c", command).CombinedOutput()
+	out, err := b.Host(host).Command(ctx, "sh", "-c", command).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("lab: %s: %s: %w: %s", host, command, err, out)
 	}
@@ -269,7 +270,7 @@ func (b *Broken) Doctor(ctx context.Context, host string) Visit {
 	defer cancel()
 	words := append(append(slices.Clone(wrap), b.options.Binary), args...)
 	begin := time.Now()
-	out, err := b.host(host).Command(ctx, words[0], words[1:]...).CombinedOutput()
+	out, err := b.Host(host).Command(ctx, words[0], words[1:]...).CombinedOutput()
 	v := Visit{
 		Host: host, Command: "tcpcopy " + shellLine(args), Output: string(out),
 		Took: time.Since(begin),
@@ -294,7 +295,7 @@ func (b *Broken) Heal(ctx context.Context, host, fix string) (bool, error) {
 	case !ours:
 		return true, b.Shell(ctx, host, fix)
 	}
-	out, err := b.host(host).Command(ctx, "sh", "-c", "printf '%s\\n' "+rest).Output()
+	out, err := b.Host(host).Command(ctx, "sh", "-c", "printf '%s\\n' "+rest).Output()
 	if err != nil {
 		return false, fmt.Errorf("lab: read %q: %w", fix, err)
 	}

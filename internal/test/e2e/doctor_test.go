@@ -166,29 +166,45 @@ func heal(t *testing.T, d draw, b *lab.Broken, fixes [][2]string) {
 }
 
 // TestDoctorFindsNothing checks that the doctor finds nothing where nothing is wrong, and knows
-// everything.
+// everything; that clients see nothing of it, and that it changes nothing on any host.
 func TestDoctorFindsNothing(t *testing.T) {
 	for _, via := range ways {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/ipv6=%v", via, ipv6), func(t *testing.T) {
-				b := broken(t, lab.BreakOptions{Via: via, IPv6: ipv6})
-				if delivered, all := b.Delivered(t.Context(), time.Second); delivered != all ||
-					all == 0 {
-					t.Fatalf("%d of %d requests delivered: %s", delivered, all, b.CopySays())
-				}
-				hosts := []string{lab.OnProduction, lab.OnTarget}
-				if via == raw {
-					hosts = append(hosts, lab.OnAssistant)
-				}
-				for _, host := range hosts {
-					r, v := visit(t, b, host)
-					if r.State != doctor.Fine || v.Code != 0 || len(r.Fine) == 0 {
-						t.Errorf("%s$ %s: %s, exit code %d, want fine, 0\n%s", host, v.Command,
-							r.State,
-							v.Code, brief(r))
-					}
-				}
+				findsNothing(t, lab.BreakOptions{Via: via, IPv6: ipv6})
 			})
+		}
+	}
+}
+
+func findsNothing(t *testing.T, o lab.BreakOptions) {
+	b := broken(t, o)
+	if delivered, all := b.Delivered(t.Context(), time.Second); delivered != all || all == 0 {
+		t.Fatalf("%d of %d requests delivered: %s", delivered, all, b.CopySays())
+	}
+	hosts := []string{lab.OnProduction, lab.OnTarget}
+	if o.Via == raw {
+		hosts = append(hosts, lab.OnAssistant)
+	}
+	before := map[string]string{}
+	for _, host := range hosts {
+		before[host] = hostState(t, b.Host(host))
+	}
+	seen := startDump(t, b.Host("client"), netlab.Device,
+		fmt.Sprintf("not tcp port %d and not arp and not icmp6", productionPort))
+	for _, host := range hosts {
+		r, v := visit(t, b, host)
+		if r.State != doctor.Fine || v.Code != 0 || len(r.Fine) == 0 {
+			t.Errorf("%s$ %s: %s, exit code %d, want fine, 0\n%s", host, v.Command, r.State, v.Code,
+				brief(r))
+		}
+	}
+	if n := len(seen.lengths()); n > 0 {
+		t.Errorf("%d packets besides those of the service came to the client or left it", n)
+	}
+	for _, host := range hosts {
+		if after := hostState(t, b.Host(host)); after != before[host] {
+			t.Errorf("%s was\n%s\nand is\n%s", host, before[host], after)
 		}
 	}
 }
