@@ -37,6 +37,7 @@ const (
 type examination struct {
 	json, all bool
 	watch     time.Duration
+	bundle    string // path of a file for a bug report; empty: none
 }
 
 func (p *program) doctorCommand() *cobra.Command {
@@ -86,6 +87,9 @@ func (x *examination) options(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.BoolVar(&x.json, "json", false, "print the report as JSON (docs/doctor.schema.json)")
 	fs.BoolVarP(&x.all, "verbose", "v", false, "show what is fine, too")
+	fs.StringVar(&x.bundle, "bundle", "",
+		"write `FILE`.zip for a bug report: findings, facts, routes, rules and counters; no "+
+			"payload, no key, and hashes instead of clients' addresses")
 	fs.DurationVar(&x.watch, "watch", defaultWatch, "watch packets for so long, 10s at most")
 }
 
@@ -270,8 +274,9 @@ func (p *program) typed(commands ...string) []string {
 	var words []string
 	for i := 0; i < len(rest); i++ {
 		switch a := rest[i]; {
-		case a == "--json", a == "-v", a == "--verbose", strings.HasPrefix(a, "--watch="):
-		case a == "--watch":
+		case a == "--json", a == "-v", a == "--verbose", strings.HasPrefix(a, "--watch="),
+			strings.HasPrefix(a, "--bundle="):
+		case a == "--watch", a == "--bundle":
 			i++
 		default:
 			words = append(words, a)
@@ -290,10 +295,16 @@ func (p *program) examine(ctx context.Context, x *examination, s *collect.Subjec
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	s.Watch = x.watch
+	s.Watch, s.Evidence = x.watch, x.bundle != ""
 	s.Program, _ = os.Executable()
-	report := doctor.Diagnose(p.facts(ctx, s))
+	facts := p.facts(ctx, s)
+	report := doctor.Diagnose(facts)
 	report.Version = Version()
+	if x.bundle != "" {
+		if err := writeBundle(x.bundle, report, facts); err != nil {
+			return err
+		}
+	}
 	if x.json {
 		if err := report.WriteJSON(p.out); err != nil {
 			return err

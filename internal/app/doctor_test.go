@@ -1,12 +1,15 @@
 package app
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -122,5 +125,58 @@ func TestDoctorSubject(t *testing.T) {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 		})
+	}
+}
+
+// TestDoctorBundle checks that a bundle has what a bug report needs, and no client's address.
+func TestDoctorBundle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bundle.zip")
+	p, _ := dry()
+	p.facts = func(_ context.Context, s *collect.Subject) *doctor.Facts {
+		if !s.Evidence {
+			t.Error("no evidence is asked for")
+		}
+		return &doctor.Facts{
+			Role: doctor.Copier, Args: s.Args,
+			Targets: []doctor.TargetFacts{{Addr: netip.MustParseAddrPort("10.0.0.2:80")}},
+			Census: &doctor.Census{Flows: []doctor.Flow{{
+				Clients: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+			}}},
+			Evidence: map[string]string{"routes.txt": "192.0.2.1 via 10.0.0.2\n"},
+		}
+	}
+	line := []string{"tcpcopy", "doctor", "-x", "80-10.0.0.2:80", "--bundle", path}
+	if code := p.run(line); code != exitUnknown {
+		t.Fatalf("exit code %d, want %d", code, exitUnknown)
+	}
+	z, err := zip.OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	var names []string
+	for _, f := range z.File {
+		names = append(names, f.Name)
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil || len(text) == 0 || bytes.Contains(text, []byte("192.0.2.1")) {
+			t.Errorf("%s: %v\n%s", f.Name, err, text)
+		}
+		if f.Name == "routes.txt" && !bytes.Contains(text, []byte("via 10.0.0.2")) {
+			t.Errorf("%s: the target's address is not left: %s", f.Name, text)
+		}
+	}
+	want := []string{"command.txt", "facts.json", "report.json", "routes.txt", "version.txt"}
+	if !slices.Equal(names, want) {
+		t.Errorf("%v, want %v", names, want)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+	if code := p.run(line); code != exitBadInput {
+		t.Errorf("the file is replaced: exit code %d", code)
 	}
 }

@@ -44,6 +44,9 @@ type Facts struct {
 	Ports        []uint16
 	ReturnRoutes []ReturnPath // of a target, to clients
 	Counters     *Counters    // of a target, over the census
+
+	// Evidence holds texts for a bug report, by the name of a file.
+	Evidence map[string]string `json:"-"`
 }
 
 // Need is a capability that the command needs.

@@ -32,7 +32,9 @@ type Subject struct {
 	Args    []string // the command line that is examined, without the program
 	Extra   []string // of these the words that are no options
 	Watch   time.Duration
-	Needs   []doctor.Need // Has is found out
+	// Evidence asks for what a bug report needs.
+	Evidence bool
+	Needs    []doctor.Need // Has is found out
 
 	Interfaces []string    // -i; empty: all
 	Filter     filter.Expr // -F; nil: none
@@ -72,6 +74,9 @@ func gather(ctx context.Context, s *Subject, all bool) *doctor.Facts {
 			c.watched()
 		}
 		c.verdicts()
+		if s.Evidence {
+			f.Evidence = evidence()
+		}
 	}
 	if s.Netns == "" {
 		work()

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -116,7 +117,7 @@ func TestTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	before := rulesText(t)
+	before := rulesText()
 	s := &Subject{
 		Role: doctor.Target, Via: "raw", Ports: []uint16{8080}, Watch: 100 * time.Millisecond,
 		Clients:   []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("192.0.2.8")},
@@ -132,8 +133,12 @@ func TestTarget(t *testing.T) {
 	if len(r.Unknown) > 0 {
 		t.Errorf("not known: %+v", r.Unknown)
 	}
-	if after := rulesText(t); after != before {
+	if after := rulesText(); after != before {
 		t.Errorf("the rules were\n%s\nand are\n%s", before, after)
+	}
+	s.Evidence = true
+	if rules := Quick(s).Evidence["rules.txt"]; !strings.Contains(rules, "192.0.2.7") {
+		t.Errorf("the evidence has the rules %q", rules)
 	}
 	if f := Quick(s); f.Census != nil || f.Counters != nil {
 		t.Errorf("Quick has watched: %+v", f)

@@ -26,16 +26,6 @@ func load(t *testing.T, rules string) {
 	}
 }
 
-// rulesText returns the rules of the thread's namespace.
-func rulesText(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command("/usr/sbin/nft", "-a", "list", "ruleset").CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft: %v: %s", err, out)
-	}
-	return string(out)
-}
-
 // TestFirewall checks what is made of rules that the kernel has.
 func TestFirewall(t *testing.T) {
 	syn := probe{
