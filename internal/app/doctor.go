@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -26,19 +25,6 @@ const exitUnknown = 4
 
 // examineFunc gathers facts. Tests replace it.
 type examineFunc func(context.Context, *collect.Subject) *doctor.Facts
-
-// The bounds of an examination.
-const (
-	defaultWatch = 2 * time.Second
-	mostWatch    = 10 * time.Second
-)
-
-// examination holds the options of the doctor itself.
-type examination struct {
-	json, all bool
-	watch     time.Duration
-	bundle    string // path of a file for a bug report; empty: none
-}
 
 func (p *program) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -82,19 +68,7 @@ On a test server without an intercept, to which copies come from clients' addres
 	return cmd
 }
 
-// options adds the doctor's own options to a command.
-func (x *examination) options(cmd *cobra.Command) {
-	fs := cmd.Flags()
-	fs.BoolVar(&x.json, "json", false, "print the report as JSON (docs/doctor.schema.json)")
-	fs.BoolVarP(&x.all, "verbose", "v", false, "show what is fine, too")
-	fs.StringVar(&x.bundle, "bundle", "",
-		"write `FILE`.zip for a bug report: findings, facts, routes, rules and counters; no "+
-			"payload, no key, and hashes instead of clients' addresses")
-	fs.DurationVar(&x.watch, "watch", defaultWatch, "watch packets for so long, 10s at most")
-}
-
 func (p *program) doctorCopy() *cobra.Command {
-	var x examination
 	cmd := &cobra.Command{
 		Use:         "copy -x MAPPING [options of copy]",
 		Annotations: usage("tcpcopy doctor copy -x MAPPING [options of copy]"),
@@ -102,7 +76,7 @@ func (p *program) doctorCopy() *cobra.Command {
 		Example:     `tcpcopy doctor copy -x 80-10.0.0.2:8080`,
 		Args:        cobra.ArbitraryArgs,
 	}
-	x.options(cmd)
+	x := config.NewDoctor(cmd.Flags())
 	options := config.NewCopyOptions(cmd.Flags(), p.host)
 	cmd.RunE = func(cmd *cobra.Command, extra []string) error {
 		c, _, err := options.Copy()
@@ -111,13 +85,12 @@ func (p *program) doctorCopy() *cobra.Command {
 		}
 		s := copySubject(c)
 		s.Args, s.Extra = append([]string{"copy"}, p.typed("doctor", "copy")...), extra
-		return p.examine(cmd.Context(), &x, s)
+		return p.examine(cmd.Context(), x, s)
 	}
 	return cmd
 }
 
 func (p *program) doctorIntercept() *cobra.Command {
-	var x examination
 	cmd := &cobra.Command{
 		Use:         "intercept [options of intercept]",
 		Annotations: usage("tcpcopy doctor intercept [options of intercept]"),
@@ -125,7 +98,7 @@ func (p *program) doctorIntercept() *cobra.Command {
 		Example:     `tcpcopy doctor intercept --on-target --allow 8080 --key key`,
 		Args:        cobra.ArbitraryArgs,
 	}
-	x.options(cmd)
+	x := config.NewDoctor(cmd.Flags())
 	options := config.NewInterceptOptions(cmd.Flags(), p.host)
 	cmd.RunE = func(cmd *cobra.Command, extra []string) error {
 		c, _, err := options.Intercept()
@@ -134,16 +107,12 @@ func (p *program) doctorIntercept() *cobra.Command {
 		}
 		s := interceptSubject(c)
 		s.Args, s.Extra = append([]string{"intercept"}, p.typed("doctor", "intercept")...), extra
-		return p.examine(cmd.Context(), &x, s)
+		return p.examine(cmd.Context(), x, s)
 	}
 	return cmd
 }
 
 func (p *program) doctorTarget() *cobra.Command {
-	var x examination
-	var ports []uint
-	var clients []string
-	var assistant string
 	cmd := &cobra.Command{
 		Use:         "target --port PORT [options]",
 		Annotations: usage("tcpcopy doctor target --port PORT [options]"),
@@ -152,55 +121,21 @@ func (p *program) doctorTarget() *cobra.Command {
 tcpcopy doctor target --port 8080 --client 192.0.2.7 --assistant 10.0.0.3`,
 		Args: noArguments,
 	}
-	x.options(cmd)
-	fs := cmd.Flags()
-	fs.UintSliceVar(&ports, "port", nil, "the server's port, several with commas")
-	fs.StringSliceVar(&clients, "client", nil,
-		"address of a client whose copies do not work (default: those that are seen)")
-	fs.StringVar(&assistant, "assistant", "",
-		"address of the host to which the answers are to go (raw)")
+	x := config.NewDoctor(cmd.Flags())
+	options := config.NewDoctorTargetOptions(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s := &collect.Subject{
-			Role: doctor.Target, Via: "raw", Needs: []doctor.Need{captureNeed},
-			Args: append([]string{"target"}, p.typed("doctor", "target")...),
-		}
-		if err := targetOptions(s, ports, clients, assistant); err != nil {
+		c, err := options.Target()
+		if err != nil {
 			return err
 		}
-		return p.examine(cmd.Context(), &x, s)
+		s := &collect.Subject{
+			Role: doctor.Target, Via: "raw", Needs: []doctor.Need{captureNeed},
+			Ports: c.Ports, Clients: c.Clients, Assistant: c.Assistant,
+			Args: append([]string{"target"}, p.typed("doctor", "target")...),
+		}
+		return p.examine(cmd.Context(), x, s)
 	}
 	return cmd
-}
-
-// targetOptions fills in what tcpcopy doctor target was given.
-func targetOptions(s *collect.Subject, ports []uint, clients []string, assistant string) error {
-	if len(ports) == 0 {
-		return &config.Problem{Flag: "--port", What: "is missing: wanted the test server's port"}
-	}
-	for _, n := range ports {
-		if n == 0 || n > 65535 {
-			return &config.Problem{
-				Flag: "--port", Value: fmt.Sprint(n), What: "wanted a number from 1 to 65535",
-			}
-		}
-		s.Ports = append(s.Ports, uint16(n))
-	}
-	for _, text := range clients {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			return &config.Problem{Flag: "--client", Value: text, What: "wanted an IP address"}
-		}
-		s.Clients = append(s.Clients, a.Unmap())
-	}
-	if assistant != "" {
-		a, err := netip.ParseAddr(assistant)
-		if err != nil {
-			return &config.Problem{Flag: "--assistant", Value: assistant,
-				What: "wanted an IP address"}
-		}
-		s.Assistant = a.Unmap()
-	}
-	return nil
 }
 
 var (
@@ -286,31 +221,26 @@ func (p *program) typed(commands ...string) []string {
 }
 
 // examine gathers the facts, prints the report, and returns its exit code as an error.
-func (p *program) examine(ctx context.Context, x *examination, s *collect.Subject) error {
-	if x.watch < 100*time.Millisecond || x.watch > mostWatch {
-		return &config.Problem{
-			Flag: "--watch", Value: x.watch.String(), What: "wanted a time from 100ms to 10s",
-		}
-	}
+func (p *program) examine(ctx context.Context, x *config.Doctor, s *collect.Subject) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	s.Watch, s.Evidence = x.watch, x.bundle != ""
+	s.Watch, s.Evidence = x.Watch, x.Bundle != ""
 	s.Program, _ = os.Executable()
 	facts := p.facts(ctx, s)
 	report := doctor.Diagnose(facts)
 	report.Version = Version()
-	if x.bundle != "" {
-		if err := writeBundle(x.bundle, report, facts); err != nil {
+	if x.Bundle != "" {
+		if err := writeBundle(x.Bundle, report, facts); err != nil {
 			return err
 		}
 	}
-	if x.json {
+	if x.JSON {
 		if err := report.WriteJSON(p.out); err != nil {
 			return err
 		}
 	} else {
-		report.Print(p.out, coloured(p.out), x.all)
+		report.Print(p.out, coloured(p.out), x.Verbose)
 	}
 	return reportCode(report)
 }
