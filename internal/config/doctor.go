@@ -50,8 +50,8 @@ func NewDoctor(fs *pflag.FlagSet) *Doctor {
 		},
 		{
 			name: "bundle", arg: "FILE", group: Output, set: text(&c.Bundle, "the name of a file"),
-			help: "write FILE, a zip for a bug report: findings, facts, routes, rules and counters; " +
-				"no payload, no key, and hashes instead of clients' addresses",
+			help: "write FILE, a zip for a bug report: findings, facts, routes, rules and " +
+				"counters; no payload, no key, and hashes instead of clients' addresses",
 		},
 	})
 	return c
