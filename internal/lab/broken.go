@@ -111,7 +111,7 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 		b.clients.Go(func() { b.ask(loading, i) })
 	}
 	if b.interceptArgs != nil {
-		b.intercept = b.start(ctx, b.interceptHost(), "intercept", nil, b.interceptArgs)
+		b.startIntercept(ctx)
 	}
 	if !o.Idle {
 		b.StartCopy(ctx)
@@ -217,6 +217,10 @@ func (b *Broken) start(
 	return c
 }
 
+func (b *Broken) startIntercept(ctx context.Context) {
+	b.intercept = b.start(ctx, b.interceptHost(), "intercept", nil, b.interceptArgs)
+}
+
 // StartCopy starts the copy, and ends the one before.
 func (b *Broken) StartCopy(ctx context.Context) {
 	b.StopCopy()
@@ -243,15 +247,19 @@ func (b *Broken) CopySays() string {
 
 // Doctor examines a host, with the options of the command that runs there.
 func (b *Broken) Doctor(ctx context.Context, host string) Visit {
-	target, assistant, client := b.addresses()
-	var args, wrap []string
+	target, assistant, _ := b.addresses()
+	var args, wrap, clients []string
+	for i := range loadConns {
+		clients = append(clients, netlab.ClientAddr(i, b.options.IPv6).String())
+	}
 	switch {
 	case host == OnProduction:
 		args, wrap = b.copyArgs, b.options.Fault.wrap
 	case host == OnTarget && b.options.Via != Tunnel:
 		args = []string{"target", "--port", fmt.Sprint(targetPort)}
 		if b.options.Via == Raw {
-			args = append(args, "--client", client.String(), "--assistant", assistant.String())
+			args = append(args, "--client", strings.Join(clients, ","), "--assistant",
+				assistant.String())
 		} else {
 			from := netlab.ProductionTest4
 			if target.Is6() {
@@ -293,7 +301,13 @@ func (b *Broken) Heal(ctx context.Context, host, fix string) (bool, error) {
 		b.options.Fault.wrap = nil
 		return true, nil
 	case !ours:
-		return true, b.Shell(ctx, host, fix)
+		if err := b.Shell(ctx, host, fix); err != nil {
+			return false, err
+		}
+		if b.intercept != nil && b.intercept.hasEnded() { // it had refused to start
+			b.startIntercept(ctx)
+		}
+		return true, nil
 	}
 	out, err := b.Host(host).Command(ctx, "sh", "-c", "printf '%s\\n' "+rest).Output()
 	if err != nil {
@@ -309,7 +323,7 @@ func (b *Broken) Heal(ctx context.Context, host, fix string) (bool, error) {
 			b.intercept.cmd.Kill()
 			<-b.intercept.ended
 		}
-		b.intercept = b.start(ctx, b.interceptHost(), "intercept", nil, b.interceptArgs)
+		b.startIntercept(ctx)
 	default:
 		return false, nil
 	}

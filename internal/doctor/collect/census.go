@@ -181,7 +181,8 @@ func (s *census) flow(f *source.Frame, server netip.AddrPort, fromServer bool) *
 
 func (s *census) countICMP(b []byte) {
 	e, err := packet.DecodeICMP(b)
-	if err != nil || e.Kind != packet.Unreachable || len(s.result.Errors) >= mostClients {
+	if err != nil || e.Kind != packet.Unreachable || len(s.result.Errors) >= mostClients ||
+		s.c.isLocal(e.From) { // this host's own words about a next hop, or of its firewall
 		return
 	}
 	s.result.Errors = append(s.result.Errors, doctor.ICMP{
