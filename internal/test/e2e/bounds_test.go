@@ -66,7 +66,6 @@ func TestOnlyAndExcept(t *testing.T) {
 // TestMaxRate checks that the target never has more connections than --max-rate allows, with a
 // burst of a tenth of a second, and that sessions beyond it are left out whole.
 func TestMaxRate(t *testing.T) {
-	t.Parallel()
 	const rate, conns = 40, 400
 	for _, tc := range []struct {
 		way    string
@@ -112,7 +111,6 @@ func TestMaxRate(t *testing.T) {
 // TestMaxMbps checks that the target never receives more than --max-mbps allows, with a burst of a
 // second and the rest of the last session.
 func TestMaxMbps(t *testing.T) {
-	t.Parallel()
 	const perSecond, size, conns = 125_000, 12_000, 150
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
