@@ -16,6 +16,8 @@ import (
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/doctor"
+	"tcpcopy/internal/doctor/collect"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/sys"
 )
@@ -37,9 +39,21 @@ func TestMain(m *testing.M) {
 			{Name: "short", Help: "connections that go"}}
 		p.copy, p.intercept, p.capture, p.lab = copyForTest, interceptForTest, captureForTest,
 			p.labForTest
+		p.quick = nil
+		if os.Getenv("TEST_FAULT") != "" {
+			p.quick = faultForTest
+		}
 		os.Exit(p.run(os.Args))
 	}
 	testscript.Main(m, map[string]func(){"tcpcopy": run, "intercept": run})
+}
+
+// faultForTest returns the facts of a host with a fault.
+func faultForTest(s *collect.Subject) *doctor.Facts {
+	return &doctor.Facts{
+		Role: s.Role, Via: s.Via, Conntrack: &doctor.Conntrack{Count: 9, Max: 9}, Args: s.Args,
+		Needs: []doctor.Need{{Capability: "CAP_NET_RAW"}},
+	}
 }
 
 func snapshotForTest() *export.Snapshot {

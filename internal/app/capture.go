@@ -43,6 +43,7 @@ On 10.0.0.9, copy what agents send to the test server 10.0.0.2, port 8080:
 		d := daemon{
 			Process: c.Process, report: c.Report, warnings: warnings,
 			stopping: "stopping: no new packets; captured packets are sent",
+			subject:  captureSubject(c.Interfaces, c.Filter, c.Production),
 		}
 		return p.serve(d, func(s *engine.Control, log *logbook) error {
 			return p.capture(s, c, &reporter{path: c.Report, log: log}, log)

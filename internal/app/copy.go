@@ -55,7 +55,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 	d := daemon{
 		Process: c.Process, report: c.Report, page: c.HTML, warnings: warnings,
 		stopping:     "stopping: no new packets; " + drainText(c.Drain),
-		unprivileged: !c.Captures(), reload: reload,
+		unprivileged: !c.Captures(), reload: reload, subject: copySubject(c),
 	}
 	if c.Replay != nil {
 		d.stopping = "stopping: nothing more is read; " + drainText(c.Drain)
@@ -103,6 +103,7 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 	}
 	tell := watchClosely(c)
 	last, err := p.copy(s, c, func(now *export.Snapshot) {
+		now.Doctor = p.doctorLine()
 		r := follow.note(now)
 		if !tell.due(now) {
 			return
@@ -118,6 +119,7 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 		previous = now
 	})
 	if last != nil {
+		last.Doctor = p.doctorLine()
 		follow.end(last)
 		export.Summary(p.out, last)
 		if log.file != nil {

@@ -48,6 +48,7 @@ func inProcess(args ...string) (code int, stdout, stderr string) {
 		Local:      func(a netip.Addr) bool { return a != netip.MustParseAddr("10.9.9.9") },
 	}
 	p.has = func(sys.Capability) bool { return true }
+	p.quick = nil
 	p.scenarios = []config.Scenario{{Name: "keepalive", Help: "connections that stay"},
 		{Name: "short", Help: "connections that go"}}
 	code = p.run(args)
@@ -56,14 +57,17 @@ func inProcess(args ...string) (code int, stdout, stderr string) {
 
 func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
-		"root":      {"tcpcopy", "--help"},
-		"copy":      {"tcpcopy", "copy", "--help"},
-		"replay":    {"tcpcopy", "replay", "--help"},
-		"record":    {"tcpcopy", "record", "--help"},
-		"intercept": {"tcpcopy", "intercept", "-h"},
-		"capture":   {"tcpcopy", "capture", "-h"},
-		"lab":       {"tcpcopy", "lab", "--help"},
-		"keygen":    {"tcpcopy", "help", "keygen"},
+		"root":          {"tcpcopy", "--help"},
+		"copy":          {"tcpcopy", "copy", "--help"},
+		"replay":        {"tcpcopy", "replay", "--help"},
+		"record":        {"tcpcopy", "record", "--help"},
+		"intercept":     {"tcpcopy", "intercept", "-h"},
+		"capture":       {"tcpcopy", "capture", "-h"},
+		"lab":           {"tcpcopy", "lab", "--help"},
+		"keygen":        {"tcpcopy", "help", "keygen"},
+		"doctor":        {"tcpcopy", "doctor", "--help"},
+		"doctor-target": {"tcpcopy", "doctor", "target", "--help"},
+		"explain":       {"tcpcopy", "explain", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, stderr := inProcess(args...)

@@ -57,7 +57,7 @@ func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
 	}
 	d := daemon{
 		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping",
-		routes: c.OnTarget,
+		routes: c.OnTarget, subject: interceptSubject(c),
 	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		ctx, cancel := untilStopped(s) // an intercept has nothing to drain

@@ -18,6 +18,8 @@ import (
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/doctor"
+	"tcpcopy/internal/doctor/collect"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/sys"
 	"tcpcopy/internal/way/link/key"
@@ -52,6 +54,7 @@ func dry() (p *program, stderr *bytes.Buffer) {
 		Local:      func(a netip.Addr) bool { return a != netip.MustParseAddr("10.9.9.9") },
 	}
 	p.has = func(sys.Capability) bool { return true }
+	p.quick = nil
 	p.copy = func(*engine.Control, *config.Copy, func(*export.Snapshot)) (*export.Snapshot, error) {
 		return nil, nil
 	}
@@ -63,6 +66,7 @@ func dry() (p *program, stderr *bytes.Buffer) {
 		return nil, nil
 	}
 	p.lab = func(context.Context, *config.Lab) int { return exitOK }
+	p.facts = func(context.Context, *collect.Subject) *doctor.Facts { return new(doctor.Facts) }
 	return p, stderr
 }
 
@@ -202,8 +206,9 @@ func TestDocumentedOptions(t *testing.T) {
 	}
 	known := func(option string) bool {
 		option, _, _ = strings.Cut(option, "=")
+		has := func(c *cobra.Command) bool { return hasOption(c, option) }
 		return slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool {
-			return hasOption(c, option)
+			return has(c) || slices.ContainsFunc(c.Commands(), has)
 		})
 	}
 	n := 0

@@ -42,7 +42,10 @@ With production's answers, for Wireshark:
 
 // runRecord records until a signal ends it, and prints the account.
 func (p *program) runRecord(c *config.Record) error {
-	d := daemon{Process: c.Process, stopping: "stopping: no new packets"}
+	d := daemon{
+		Process: c.Process, stopping: "stopping: no new packets",
+		subject: captureSubject(c.Interfaces, c.Filter, c.Production),
+	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		account := func(r *engine.Recorded) *export.Recording {
 			return &export.Recording{

@@ -27,6 +27,10 @@ type program struct {
 	capture   captureFunc
 	record    recordFunc
 	lab       labFunc
+	facts     examineFunc
+	quick     quickFunc // nil: nothing is examined at start
+
+	args []string // the command line, after route, without the program
 }
 
 // Main runs the command line args, which begins with the program's name, and returns the exit code.
@@ -49,8 +53,9 @@ func newProgram() *program {
 func (p *program) run(args []string) int {
 	out := &output{w: p.out}
 	p.out = out
+	p.args = route(args)
 	root := p.root()
-	root.SetArgs(route(args))
+	root.SetArgs(p.args)
 	root.SetOut(out)
 	root.SetErr(p.err)
 	code := exitOK
@@ -74,16 +79,22 @@ func route(args []string) []string {
 	if filepath.Base(args[0]) == "intercept" {
 		return append([]string{"intercept"}, rest...)
 	}
+	if len(rest) > 1 && rest[0] == "doctor" && strings.HasPrefix(rest[1], "-") &&
+		!asksHelp(rest[1:]) {
+		return append([]string{"doctor", "copy"}, rest[1:]...)
+	}
 	if len(rest) == 0 || !strings.HasPrefix(rest[0], "-") {
 		return rest
 	}
-	if len(rest) == 1 {
-		switch rest[0] {
-		case "-h", "--help", "-v", "--version":
-			return rest
-		}
+	if asksHelp(rest) || len(rest) == 1 && (rest[0] == "-v" || rest[0] == "--version") {
+		return rest
 	}
 	return append([]string{"copy"}, rest...)
+}
+
+// asksHelp reports whether the words are --help alone.
+func asksHelp(words []string) bool {
+	return len(words) == 1 && (words[0] == "-h" || words[0] == "--help")
 }
 
 // root returns the command tcpcopy with its subcommands.
@@ -111,8 +122,8 @@ TCPCopy's command lines are accepted: tcpcopy -x … is tcpcopy copy -x …`,
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			names := "copy, record, replay, intercept, capture, lab, keygen, config, status, " +
-				"top, dashboard, report, version, completion or help"
+			names := "copy, record, replay, intercept, capture, doctor, explain, lab, keygen, " +
+				"config, status, top, dashboard, report, version, completion or help"
 			if len(args) == 0 {
 				return &config.Problem{What: "no command: wanted " + names,
 					Hint: "tcpcopy --help lists the commands"}
@@ -132,7 +143,8 @@ TCPCopy's command lines are accepted: tcpcopy -x … is tcpcopy copy -x …`,
 		return config.FlagProblem(err, cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(p.copyCommand(), p.recordCommand(), p.replayCommand(), p.interceptCommand(),
-		p.captureCommand(), p.labCommand(), p.keygenCommand(), p.configCommand(),
+		p.captureCommand(), p.doctorCommand(), p.explainCommand(), p.labCommand(),
+		p.keygenCommand(), p.configCommand(),
 		p.statusCommand(), p.topCommand(), p.dashboardCommand(),
 		p.reportCommand(), p.versionCommand())
 	root.SetHelpCommand(helpCommand())

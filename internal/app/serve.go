@@ -10,6 +10,7 @@ import (
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/doctor/collect"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/sys"
 )
@@ -18,13 +19,14 @@ import (
 // and signals.
 type daemon struct {
 	config.Process
-	report       string     // path, checked before the start; empty: none
-	page         string     // path, checked before the start; empty: none
-	warnings     []string   // about its settings, printed before the start
-	stopping     string     // printed at the first signal
-	routes       bool       // it changes routes, and captures nothing
-	unprivileged bool       // it neither captures nor changes routes
-	reload       reloadFunc // called at SIGHUP; nil: SIGHUP stops the command
+	report       string           // path, checked before the start; empty: none
+	page         string           // path, checked before the start; empty: none
+	warnings     []string         // about its settings, printed before the start
+	stopping     string           // printed at the first signal
+	routes       bool             // it changes routes, and captures nothing
+	unprivileged bool             // it neither captures nor changes routes
+	reload       reloadFunc       // called at SIGHUP; nil: SIGHUP stops the command
+	subject      *collect.Subject // examined at start
 }
 
 // reloadFunc reads the settings again. It returns warnings about them.
@@ -89,6 +91,8 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 
 	debug.SetGCPercent(gcPercent)
 	halveProcessors()
+	checked := p.checkAtStart(&d, log)
+	defer checked()
 	life := watchSignals(context.Background(), log.w, d.stopping, d.reload != nil)
 	defer life.release()
 	fresh := make(chan *config.Copy)

@@ -6,6 +6,7 @@ import (
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/doctor/collect"
 	"tcpcopy/internal/engine"
 	"tcpcopy/internal/lab"
 	"tcpcopy/internal/lab/netlab"
@@ -41,6 +42,8 @@ func (p *program) wire() {
 		p.scenarios = append(p.scenarios, config.Scenario{Name: l.Name, Help: l.Help})
 	}
 	p.lab = p.runLab
+	p.facts = collect.Collect
+	p.quick = collect.Quick
 }
 
 // has reports whether this thread has the capability.
@@ -65,7 +68,7 @@ func (p *program) runLab(ctx context.Context, c *config.Lab) int {
 			Loss: c.Loss, ClientLoss: c.ClientLoss, IPv6: c.IPv6, NoOffloads: c.NoOffloads,
 			MTU:  c.MTU,
 			Path: netlab.Path{Delay: c.Delay}, CopyArgs: append(more, extra...),
-			Keep: c.Keep,
+			Keep: c.Keep, Break: c.Break,
 		}, out, progress)
 	}
 	c.Live = c.Live && p.canShow()

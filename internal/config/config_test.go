@@ -733,7 +733,7 @@ func TestLab(t *testing.T) {
 		t.Run(tt.args, func(t *testing.T) {
 			fs := pflag.NewFlagSet("lab", pflag.ContinueOnError)
 			fs.Usage = func() {}
-			o := NewLabOptions(fs, loads, []string{"http1", "redis"})
+			o := NewLabOptions(fs, loads, []string{"http1", "redis"}, []string{"port"})
 			if err := fs.Parse(strings.Fields(tt.args)); err != nil {
 				if p := FlagProblem(err, ""); tt.err == "" ||
 					!strings.HasPrefix(p.Error(), tt.err) {

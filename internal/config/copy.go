@@ -128,7 +128,17 @@ type Process struct {
 	Daemon  bool   // detach from the terminal
 	Status  string // serves the state: a path or IP:PORT; empty: the default; or StatusOff
 	Web     Web
+	Check   Check // whether it looks for faults of this host at start
 }
+
+// Check says whether a daemon looks for faults of its host when it starts.
+type Check string
+
+// The words of --check. An empty Check is CheckOn.
+const (
+	CheckOn  Check = "on"
+	CheckOff Check = "off"
+)
 
 // StatusOff is the Process.Status of a daemon that does not serve its state.
 const StatusOff = "off"

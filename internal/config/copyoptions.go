@@ -264,6 +264,12 @@ func processOptions(p *Process) []option {
 			help: "answer tcpcopy status on this unix socket or IP:PORT; off: not at all " +
 				"(default: a socket in " + status.Dir + ")",
 		},
+		{
+			name: "check", arg: "on|off", group: Output, def: string(CheckOn),
+			set: oneOf(&p.Check, CheckOn, CheckOff), choices: words([]Check{CheckOn, CheckOff}),
+			help: "look for faults of this host at start, and report each in one line " +
+				"(tcpcopy doctor looks further)",
+		},
 	}, webOptions(p)...)
 }
 

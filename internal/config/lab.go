@@ -29,6 +29,7 @@ type Lab struct {
 	Live       bool     // show a view in the terminal
 	HTML       string   // page about the copy; empty: none
 	Keep       string   // directory for what the commands wrote; empty: removed
+	Break      string   // name of a fault that is made, and examined; empty: none
 	Extra      []string // further options for the copier
 }
 
@@ -39,8 +40,9 @@ type Scenario struct{ Name, Help string }
 type LabOptions struct{ c Lab }
 
 // NewLabOptions adds the options of tcpcopy lab to fs. scenarios are the loads that the lab knows,
-// of which the first is the default; protos are the protocols that a load can speak.
-func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *LabOptions {
+// of which the first is the default; protos are the protocols that a load can speak; faults are the
+// names of what the lab can break.
+func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos, faults []string) *LabOptions {
 	o := &LabOptions{c: Lab{Via: ViaSocket}}
 	c := &o.c
 	answers := []string{"bigger", "smaller", "slower"}
@@ -112,9 +114,18 @@ func NewLabOptions(fs *pflag.FlagSet, scenarios []Scenario, protos []string) *La
 		set:  oneOf(&c.Scenario, names...),
 		help: "the kind of load (see above), which the options below vary",
 	}})
-	register(fs, options)
+	register(fs, append(options, c.breaking(faults)))
 	register(fs, c.output())
 	return o
+}
+
+// breaking returns the option that makes a fault.
+func (c *Lab) breaking(faults []string) option {
+	return option{
+		name: "break", arg: "NAME", group: Load, choices: faults, set: oneOf(&c.Break,
+			faults...),
+		help: "make a fault (see above), run a copy and the doctor, and show both",
+	}
 }
 
 // output are the options for what the lab shows and keeps.

@@ -6,6 +6,9 @@
 // protocol in which every request names itself and the answers that its client had seen. So a
 // request that is missing, doubled, out of order, damaged or too early is found.
 //
+// Break (tcpcopy lab --break) makes a fault in such a network on purpose, and has the doctor
+// examine it.
+//
 // The packages import core, account and sys; package app and the end-to-end tests call them. They
 // must not look inside the copier: they know its command line, its "ready" line and its report.
 //

@@ -75,6 +75,9 @@ type Options struct {
 	Keep          string   // directory for logs and reports; empty: a temporary one, removed
 	Binary        string   // the program, whose main calls Main for "lab"; empty: this one
 
+	// Break names a fault. The lab then shows a copy with this fault, and the doctor's reports.
+	Break string
+
 	Progress io.Writer // what happens meanwhile; nil: nowhere
 
 	// how long the target may be silent while something is missing; 0: a sensible time
@@ -96,7 +99,13 @@ func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "tcpcopy: %v\n", err)
 		return 2
 	}
-	result, err := Run(ctx, options)
+	var result *Result
+	var err error
+	if options.Break != "" {
+		err = options.showFault(ctx, stdout)
+	} else {
+		result, err = Run(ctx, options)
+	}
 	var denied *netlab.PermissionError
 	if errors.As(err, &denied) {
 		var code int
@@ -111,6 +120,9 @@ func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintf(stderr, "tcpcopy: %v\n", err)
 		return 1
+	}
+	if result == nil {
+		return 0
 	}
 	result.Print(stdout)
 	if len(result.Problems()) > 0 {

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -9,48 +10,80 @@ import (
 )
 
 // patience is how long a copier must run before Advice reports what has not happened yet.
-const patience = 5 * time.Second
+const patience = 10 * time.Second
 
-// Advice returns hints about faults that no reason names: a copy that sees no packet, or whose
-// packets are never answered. A hint is repeated until its cause is removed, so callers print each
-// once.
-func Advice(s *Snapshot) []string {
-	c := &s.Counters
+// Advice returns hints about what a running copy shows, each with a code of the doctor and the
+// command that finds the cause. A hint is repeated until its cause is removed, so callers
+// print each once.
+func Advice(s *Snapshot) (all []string) {
 	if s.Elapsed() < patience && !s.Final {
 		return nil
 	}
-	var all []string
-	switch {
-	case s.Replay != nil:
+	if s.Replay != nil {
 		all = replayAdvice(s)
-	case c.Packets.Offered > 0:
-	case s.From != "":
-		all = append(all, fmt.Sprintf("nothing came from %s: does the mirror, or the agent, "+
-			"send to this host, and does every firewall "+
-			"on the way let it in? (tcpdump -ni any udp or tcp shows what arrives)", s.From))
-	default:
-		all = append(all, fmt.Sprintf("no packet for %s was seen: is it the port and the "+
-			"address that clients connect to on this host? "+
-			"(tcpdump -ni any port PORT shows its traffic; behind address translation, -x takes "+
-			"the address after "+
-			"translation; -i and -F leave packets out)",
-			strings.Join(s.Mappings, ", ")))
+	} else if s.Counters.Packets.Offered == 0 {
+		all = append(all, noPacket(s))
 	}
-	if c.SegmentsOut > 0 && c.SegmentsIn == 0 && anyUp(s) {
-		all = append(all, "no answer came back through an intercept: does the test server route "+
-			"the clients' addresses to the "+
-			"intercept's host (there: ip route get CLIENT ipproto tcp sport PORT), does the "+
-			"intercept's -F name the "+
-			"target's port, does anything on the way drop packets from the clients' addresses "+
-			"(rp_filter, a firewall, "+
-			"the cloud)? The README has the steps")
-	}
-	if c.Sessions.Dropped[ledger.TargetClosed]*2 > c.Sessions.Captured && s.Via == "socket" {
-		all = append(all, "the test server closes most connections early: its log gives the "+
-			"reason (with --proxy-protocol it must "+
-			"expect the header, without it must not)")
+	for _, x := range symptoms(s) {
+		if x.shown {
+			all = append(all, fmt.Sprintf("%s: %s; %s finds the cause", x.code, x.what, s.doctor()))
+		}
 	}
 	return all
+}
+
+// doctor returns the command that examines the copy.
+func (s *Snapshot) doctor() string { return cmp.Or(s.Doctor, "tcpcopy doctor") }
+
+// noPacket returns the hint of a copy that has seen no packet.
+func noPacket(s *Snapshot) string {
+	if s.From != "" {
+		return fmt.Sprintf("nothing came from %s: does the mirror, or the agent, send to this "+
+			"host, and does every firewall on the way let it in? (tcpdump -ni any udp or tcp "+
+			"shows what arrives)", s.From)
+	}
+	return fmt.Sprintf("TC0105: no packet for %s was seen; %s finds the cause",
+		strings.Join(s.Mappings, ", "), s.doctor())
+}
+
+// symptom is something that a copy shows if something is wrong, with the code of the likely cause.
+type symptom struct {
+	code, what string
+	shown      bool
+}
+
+// most is the share of the sessions, one in most, that must have ended for a reason before it is a
+// symptom.
+const most = 2
+
+// dropsShown is the share of the packets, one in dropsShown, whose loss is a symptom.
+const dropsShown = 1000
+
+func symptoms(s *Snapshot) []symptom {
+	c := &s.Counters
+	mostly := func(reasons ...ledger.Reason) bool {
+		n := uint64(0)
+		for _, r := range reasons {
+			n += c.Sessions.Dropped[r]
+		}
+		return n*most > c.Sessions.Captured
+	}
+	silent := c.SegmentsOut > 0 && c.SegmentsIn == 0 && anyUp(s)
+	return []symptom{
+		{"TC0108", "the kernel drops packets because the capture ring is full",
+			c.Packets.KernelDrop*dropsShown > c.Packets.Offered},
+		{"TC0107", "most sessions are TLS", mostly(ledger.TLS)},
+		{"TC0201", "the target refuses most connections", mostly(ledger.TargetRefused)},
+		{"TC0202", "the target does not answer most SYNs", !silent &&
+			mostly(ledger.ConnectTimeout)},
+		{"TC0202", "no answer came back through an intercept", silent},
+		{"TC0304", "the target's side resets most connections", mostly(ledger.TargetReset)},
+		{"TC0401", "most sessions wait in vain for the target's answer, or its acknowledgment",
+			mostly(ledger.GateTimeout, ledger.SendTimeout)},
+		{"TC0601", "the test server closes most connections early: its log gives the reason " +
+			"(with --proxy-protocol it must expect the header, without it must not)",
+			s.Via == "socket" && mostly(ledger.TargetClosed)},
+	}
 }
 
 func anyUp(s *Snapshot) bool {

@@ -14,6 +14,11 @@ func TestAdvice(t *testing.T) {
 		change(s)
 		return s
 	}
+	most := func(r ledger.Reason) *Snapshot {
+		return late(func(s *Snapshot) {
+			s.Counters.Sessions.Dropped[r] = s.Counters.Sessions.Captured
+		})
+	}
 	silent := func(s *Snapshot) {
 		s.Via, s.Links = "raw", []LinkState{{Up: true}}
 		s.Counters.SegmentsOut = 10
@@ -27,9 +32,9 @@ func TestAdvice(t *testing.T) {
 		{"much is wrong, and reasons say what", full(), ""},
 		{"no packet", empty(), ""},
 		{"no packet for long", late(func(s *Snapshot) {
-			s.Counters, s.Final = ledger.Counters{},
-				false
-		}), "no packet for 80-10.0.0.2:8080 was seen"},
+			s.Counters, s.Final = ledger.Counters{}, false
+			s.Now = s.Start.Add(patience)
+		}), "TC0105: no packet for 80-10.0.0.2:8080 was seen; tcpcopy doctor finds the cause"},
 		{"no packet to the end", late(func(s *Snapshot) {
 			s.Counters, s.Now = ledger.Counters{},
 				s.Start.Add(time.Second)
@@ -38,7 +43,7 @@ func TestAdvice(t *testing.T) {
 			s.Counters, s.From = ledger.Counters{},
 				"vxlan://:4789"
 		}), "nothing came from vxlan://:4789"},
-		{"nothing comes back", late(silent), "no answer came back"},
+		{"nothing comes back", late(silent), "TC0202: no answer came back"},
 		{"nothing comes back yet",
 			late(func(s *Snapshot) {
 				silent(s)
@@ -47,6 +52,16 @@ func TestAdvice(t *testing.T) {
 			}), ""},
 		{"no link, which is said already",
 			late(func(s *Snapshot) { silent(s); s.Links[0].Up = false }), ""},
+		{"the ring is full", late(func(s *Snapshot) {
+			s.Counters.Packets.KernelDrop = s.Counters.Packets.Offered
+			s.Doctor = "tcpcopy doctor copy -x 80-10.0.0.2:8080"
+		}), "TC0108: the kernel drops packets because the capture ring is full; " +
+			"tcpcopy doctor copy -x 80-10.0.0.2:8080 finds the cause"},
+		{"TLS", most(ledger.TLS), "TC0107: "},
+		{"refused", most(ledger.TargetRefused), "TC0201: "},
+		{"unanswered", most(ledger.ConnectTimeout), "TC0202: the target does not answer"},
+		{"reset", most(ledger.TargetReset), "TC0304: "},
+		{"no answer begins", most(ledger.GateTimeout), "TC0401: "},
 		{"the target hangs up",
 			late(func(s *Snapshot) { s.Counters.Sessions.Drop(ledger.TargetClosed, 1) }),
 			"closes most connections early"},

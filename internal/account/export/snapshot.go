@@ -21,6 +21,7 @@ type Snapshot struct {
 	From     string    // the source of the traffic, as typed; empty: this host's interfaces
 	Start    time.Time // when the copier began to capture
 	Now      time.Time // when the snapshot was taken
+	Doctor   string    // command that examines this copy; empty: tcpcopy doctor
 	Final    bool      // the copier has stopped: no snapshot follows
 	Sequence uint64    // ascends with each snapshot of a run; 0: not numbered
 

@@ -23,10 +23,13 @@ var groups = map[string][]string{
 	"source":  {"core", "proto", "sys", "way"},
 	"way":     {"core", "proto", "sys", "source"},
 	"account": {"core", "proto"},
+	"doctor":  {"core", "sys", "source", "way", "account"},
 	"lab":     {"core", "account", "sys"},
 	"config":  {"core", "proto", "sys", "source", "way", "account"},
 	"engine":  {"core", "proto", "sys", "source", "way", "account", "config"},
-	"app":     {"core", "proto", "sys", "source", "way", "account", "config", "engine", "lab"},
+	"app": {
+		"core", "proto", "sys", "source", "way", "account", "config", "engine", "lab", "doctor",
+	},
 }
 
 // pureLayers and hostLayers list every package outside of test, lowest layer first. A package
@@ -36,7 +39,7 @@ var groups = map[string][]string{
 // no randomness.
 var pureLayers = [][]string{
 	{"core", "account"}, // documentation only
-	{"core/mono", "core/seqnum"},
+	{"core/mono", "core/seqnum", "doctor"},
 	{"core/packet", "core/chunk", "core/ledger"},
 	{
 		"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping",
@@ -67,7 +70,7 @@ var hostLayers = [][]string{
 	{"way/raw/intercept", "way/intercepts", "source/mirror", "source/agents", "source/agent"},
 	{"way/tunnel", "way/raw"},
 	{"way/tunnel/ontarget", "way/ways"},
-	{"config"},
+	{"config", "doctor/collect"},
 	{"engine", "lab"},
 	{"app"},
 }

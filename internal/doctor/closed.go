@@ -1,0 +1,79 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+var closedCheck = Check{
+	Code: "TC0208", Area: Forward, Quick: true,
+	Title: "no server listens on the target's port",
+	Roles: []Role{Target},
+	After: []string{"TC0211"},
+	How:   "It lists the sockets of this network namespace that listen.",
+	Why:   "The copies' connections are refused.",
+	Mend:  "Start the test server, or correct the port.",
+	Judge: func(f *Facts) []Result {
+		if len(f.Ports) == 0 {
+			return []Result{unknown("", "no port is named (--allow)")}
+		}
+		return onPorts(f, func(port uint16, here []Listener) *Result {
+			r := ok("", "%s", listenerWords(here))
+			if len(here) == 0 {
+				r = found("", "no socket listens on port %d%s", port, f.othersWords())
+			}
+			return &r
+		})
+	},
+}
+
+// onPorts judges each of a target's ports, with the sockets that listen there.
+func onPorts(f *Facts, judge func(port uint16, here []Listener) *Result) (all []Result) {
+	for _, port := range f.Ports {
+		about := portWords(port)
+		switch {
+		case f.Listeners == nil:
+			all = append(all, unknown(about, "the sockets were not listed"))
+		case f.Listeners.Err != "":
+			all = append(all, unknown(about, "%s", f.Listeners.Err))
+		default:
+			if r := judge(port, f.Listeners.on(port)); r != nil {
+				r.About = about
+				all = append(all, *r)
+			}
+		}
+	}
+	return all
+}
+
+func portWords(port uint16) string { return fmt.Sprintf("port %d", port) }
+
+func listenerWords(all []Listener) string {
+	var words []string
+	for _, l := range all {
+		words = append(words, l.Addr.String())
+	}
+	return "listens on " + strings.Join(words, ", ")
+}
+
+// othersWords names the ports that listen on a host where the wanted one does not.
+func (f *Facts) othersWords() string {
+	seen := map[uint16]bool{}
+	var words []string
+	for _, l := range f.Listeners.All {
+		if p := l.Addr.Port(); !seen[p] && len(words) < 8 {
+			seen[p] = true
+			words = append(words, itoa(int(p)))
+		}
+	}
+	if len(words) == 0 {
+		return ""
+	}
+	return "; others listen on " + strings.Join(words, ", ")
+}
+
+// isLoopback reports whether a socket gets connections to loopback addresses only.
+func (l *Listener) isLoopback() bool {
+	return netip.Addr.IsLoopback(l.Addr.Addr())
+}

@@ -1,0 +1,138 @@
+package collect
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"tcpcopy/internal/doctor"
+	"tcpcopy/internal/way/raw/intercept"
+)
+
+const procSys = "/proc/sys"
+
+// interfaces lists the interfaces of this namespace.
+func interfaces() (all []doctor.Interface) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil
+	}
+	every := number("net/ipv4/conf/all/rp_filter")
+	for _, l := range links {
+		a := l.Attrs()
+		running := a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown
+		all = append(all, doctor.Interface{
+			Name: a.Name, Up: a.Flags&net.FlagUp != 0 && running,
+			Loopback: a.Flags&net.FlagLoopback != 0, MTU: a.MTU,
+			ReversePath: max(every, number(filepath.Join("net/ipv4/conf", a.Name, "rp_filter"))),
+		})
+	}
+	return all
+}
+
+// number reads a sysctl by its path below /proc/sys; 0 if there is none.
+func number(path string) int {
+	b, err := os.ReadFile(filepath.Join(procSys, path))
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}
+
+// conntrack returns how full the connection tracking table is, or nil if there is none.
+func conntrack() *doctor.Conntrack {
+	most := number("net/netfilter/nf_conntrack_max")
+	if most == 0 {
+		return nil
+	}
+	return &doctor.Conntrack{Count: number("net/netfilter/nf_conntrack_count"), Max: most}
+}
+
+// forwarding returns the sysctls that have this host forward what comes in on the devices.
+func forwarding(devices []string) (on []string, failed string) {
+	err := intercept.CheckForwarding(procSys, devices)
+	var forwards *intercept.ForwardingError
+	switch {
+	case errors.As(err, &forwards):
+		return []string{forwards.Sysctl}, ""
+	case err != nil:
+		return nil, err.Error()
+	}
+	return nil, ""
+}
+
+// route asks the kernel how packets leave for an address.
+func route(to netip.Addr) (r doctor.Route) {
+	if !to.IsValid() {
+		return doctor.Route{Err: "no address"}
+	}
+	found, err := netlink.RouteGet(to.AsSlice())
+	if err != nil {
+		return doctor.Route{Err: err.Error()}
+	}
+	if len(found) == 0 {
+		return doctor.Route{Err: "no route"}
+	}
+	if l, err := netlink.LinkByIndex(found[0].LinkIndex); err == nil {
+		r.Device = l.Attrs().Name
+	}
+	if a, ok := netip.AddrFromSlice(found[0].Gw); ok {
+		r.Gateway = a.Unmap()
+	}
+	if a, ok := netip.AddrFromSlice(found[0].Src); ok {
+		r.Source = a.Unmap()
+	}
+	return r
+}
+
+// neighbour returns the state of the next hop's link address: failed, reachable, or empty if the
+// kernel knows none.
+func neighbour(t *doctor.TargetFacts) string {
+	hop := t.Addr.Addr()
+	if t.Route.Gateway.IsValid() {
+		hop = t.Route.Gateway
+	}
+	l, err := netlink.LinkByName(t.Route.Device)
+	if err != nil {
+		return ""
+	}
+	family := netlink.FAMILY_V4
+	if hop.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	all, err := netlink.NeighList(l.Attrs().Index, family)
+	if err != nil {
+		return ""
+	}
+	for _, n := range all {
+		a, _ := netip.AddrFromSlice(n.IP)
+		switch {
+		case a.Unmap() != hop:
+		case n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0:
+			return "failed"
+		default:
+			return "reachable"
+		}
+	}
+	return ""
+}
+
+// returnPaths returns the routes of answers to clients.
+func (c *collector) returnPaths(clients []netip.Addr) (all []doctor.ReturnPath) {
+	if c.Role != doctor.Target || len(c.Ports) == 0 {
+		return nil
+	}
+	for _, a := range clients {
+		all = append(all, doctor.ReturnPath{
+			Client: a, Port: c.Ports[0], Route: route(a), Assistant: c.Assistant,
+		})
+	}
+	return all
+}

@@ -1,0 +1,121 @@
+package collect
+
+import (
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"tcpcopy/internal/test/testnet"
+)
+
+// load loads rules of nft into the thread's namespace.
+func load(t *testing.T, rules string) {
+	t.Helper()
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		path = "/usr/sbin/nft"
+	}
+	c := exec.Command(path, "-f", "-")
+	c.Stdin = strings.NewReader(rules)
+	if out, err := c.CombinedOutput(); err != nil {
+		if _, missing := exec.LookPath(path); missing != nil {
+			t.Skip(missing)
+		}
+		t.Fatalf("nft: %v: %s\n%s", err, out, rules)
+	}
+}
+
+// TestFirewall checks what is made of rules that the kernel has.
+func TestFirewall(t *testing.T) {
+	syn := probe{
+		src: netip.MustParseAddr("192.0.2.1"), dst: netip.MustParseAddr("10.0.0.2"), sport: 40000,
+		dport: 8080, in: "eth0", state: stateNew,
+	}
+	syn6 := syn
+	syn6.src, syn6.dst, syn6.v6 = netip.MustParseAddr("2001:db8::1"),
+		netip.MustParseAddr("fd00::2"), true
+	strange := syn
+	strange.src = netip.Addr{}
+	for _, c := range []struct {
+		name, rules string
+		probe       probe
+		want        string
+	}{
+		{"no rules", "", syn, "accept"},
+		{"port", "tcp dport 8080 drop", syn, "drop"},
+		{"another port", "tcp dport 8081 drop", syn, "accept"},
+		{"counter", "tcp dport 8080 counter drop", syn, "drop"},
+		{"range", "tcp dport 8000-8100 drop", syn, "drop"},
+		{"not in a range", "tcp dport != 8000-8100 drop", syn, "accept"},
+		{"set", "tcp dport { 22, 8080 } drop", syn, "drop"},
+		{"not in a set", "tcp dport != { 22, 8080 } drop", syn, "accept"},
+		{"intervals", "tcp dport { 22, 8000-8100, 9000-9100 } drop", syn, "drop"},
+		{"between intervals", "tcp dport { 22, 8000-8070, 9000-9100 } drop", syn, "accept"},
+		{"verdict map", "tcp dport vmap { 22 : accept, 8080 : drop }", syn, "drop"},
+		{"network", "ip saddr 192.0.2.0/24 drop", syn, "drop"},
+		{"odd network", "ip saddr 192.0.0.0/21 drop", syn, "drop"},
+		{"another network", "ip saddr 198.51.100.0/24 drop", syn, "accept"},
+		{"IPv6 address", "ip6 saddr 2001:db8::/32 drop", syn6, "drop"},
+		{"IPv6 rule, IPv4 packet", "ip6 saddr ::/0 drop", syn, "accept"},
+		{"interface", `iifname "eth0" drop`, syn, "drop"},
+		{"another interface", `iifname "eth1" drop`, syn, "accept"},
+		{"interfaces by prefix", `iifname "eth*" drop`, syn, "drop"},
+		{"new connections", "ct state new drop", syn, "drop"},
+		{"invalid packets", "ct state invalid drop", syn, "accept"},
+		{"accepted first", "tcp dport 8080 accept\ndrop", syn, "accept"},
+		{"established first", "ct state established,related accept\ndrop", syn, "drop"},
+		{"reject", "tcp dport 8080 reject", syn, "reject"},
+		{"reset", "tcp dport 8080 reject with tcp reset", syn, "reject"},
+		{"flags", "tcp flags & (syn|ack) == syn drop", syn, "drop"},
+		{"UDP", "udp dport 8080 drop", syn, "accept"},
+		{"a jump", "jump other\n", syn, "drop"},
+		{"a jump that returns", "jump back\ntcp dport 8080 drop", syn, "drop"},
+		{"mark", "meta mark 7 drop", syn, "accept"},
+		{"a source that is not known", "ip saddr 192.0.2.1 drop", strange, "unknown"},
+		{"a drop in any case", "ip saddr 192.0.2.1 drop\ndrop", strange, "drop"},
+		{"a source that is accepted", "ip saddr 192.0.2.1 accept\ndrop", strange, "unknown"},
+		{"what is not read", "meta cpu 1 drop", syn, "unknown"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			testnet.Enter(t) // a subtest runs in a goroutine of its own, which is not in ours
+			load(t, `flush ruleset
+table inet t {
+	chain other { tcp dport 8080 drop; }
+	chain back { tcp dport 22 drop; return; }
+	chain in { type filter hook input priority 0; `+strings.ReplaceAll(c.rules, "\n", ";\n")+`; }
+}`)
+			s := readRules()
+			if s.err != "" {
+				t.Fatal(s.err)
+			}
+			f := s.judge(&c.probe, &ruleset{}, inHooks...)
+			if f.action != c.want {
+				t.Errorf("%s (%s), want %s", f.action, f.why, c.want)
+			}
+			if f.action == "drop" && (f.chain == nil || f.handle == 0) {
+				t.Error("the rule is not named")
+			}
+		})
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	testnet.Enter(t)
+	load(t, `table ip t { chain in { type filter hook input priority 0; policy drop;
+		tcp dport 22 accept
+	}
+}`)
+	s := readRules()
+	f := s.judge(&probe{dport: 8080, state: stateNew}, &ruleset{}, inHooks...)
+	if f.action != "drop" || f.handle != 0 || f.chain.words() != "ip t in" {
+		t.Errorf("%+v, want a drop by the policy", f)
+	}
+	if f := s.judge(&probe{dport: 22, state: stateNew}, &ruleset{},
+		inHooks...); f.action != "accept" {
+		t.Errorf("%+v, want accept", f)
+	}
+	if f := s.judge(&probe{dport: 8080, v6: true}, &ruleset{}, inHooks...); f.action != "accept" {
+		t.Errorf("IPv6: %+v, want accept", f)
+	}
+}

@@ -1,0 +1,42 @@
+package doctor
+
+var namespaceCheck = Check{
+	Code: "TC0211", Area: Forward, Quick: true,
+	Title: "the test server is in another network namespace, that of a container",
+	Roles: []Role{Target},
+	How: "It lists the sockets that listen in this network namespace, and in those of other " +
+		"processes.",
+	Why: "A container has interfaces, addresses and sockets of its own. An intercept on the " +
+		"target opens connections in one namespace.",
+	Mend: "Give the intercept the container's namespace, with --netns and the id of one of " +
+		"its processes, and have -x name an address that the container has.",
+	Judge: func(f *Facts) []Result {
+		if f.Via != "tunnel" {
+			return nil
+		}
+		return onPorts(f, func(port uint16, here []Listener) *Result {
+			if len(here) > 0 {
+				r := ok("", "%s", listenerWords(here))
+				return &r
+			}
+			for _, l := range f.Listeners.Other {
+				if l.Addr.Port() != port {
+					continue
+				}
+				seen := "no socket listens here, one does in the namespace of process " +
+					itoa(l.PID)
+				if l.Host.IsValid() {
+					seen += ", which has the address " + l.Host.String()
+				}
+				r := found("", "%s", seen).
+					fix(CommandLine(withOption(f.Args, "", "netns", itoa(l.PID))...))
+				return &r
+			}
+			if f.Listeners.OtherErr != "" {
+				r := unknown("", "%s", f.Listeners.OtherErr)
+				return &r
+			}
+			return nil
+		})
+	},
+}

@@ -1,0 +1,35 @@
+package doctor
+
+var routeCheck = Check{
+	Code: "TC0203", Area: Forward, Quick: true,
+	Title: "this host has no route to the target, or the next hop does not answer",
+	Roles: []Role{Copier},
+	After: []string{"TC0205"},
+	How: "It asks the kernel for the route, and for the state of the next hop's link " +
+		"address after an attempt to connect.",
+	Why:  "Packets to the target do not leave this host.",
+	Mend: "Correct the target of -x, start its host, or add the route.",
+	Judge: func(f *Facts) []Result {
+		return onTargets(f, func(t *TargetFacts) *Result {
+			var r Result
+			switch {
+			case t.Connect != nil && t.Connect.Outcome == Connected:
+				r = ok("", "by %s from %s", t.Route.Device, t.Route.Source)
+			case t.Route.Err != "" || t.Connect != nil && t.Connect.Outcome == NoRoute:
+				r = found("", "no route to %s: %s", t.Addr.Addr(), t.Route.Err)
+			case t.Neighbour == "failed" || t.Connect != nil && t.Connect.Outcome == Unreachable:
+				hop := t.Addr.Addr()
+				if t.Route.Gateway.IsValid() {
+					hop = t.Route.Gateway
+				}
+				r = found("", "%s does not answer on %s: no such host, or it is down", hop,
+					t.Route.Device)
+			case t.Route.Device == "":
+				r = unknown("", "the route was not asked for")
+			default:
+				r = ok("", "by %s from %s", t.Route.Device, t.Route.Source)
+			}
+			return &r
+		})
+	},
+}

@@ -1,0 +1,78 @@
+package doctor
+
+import "testing"
+
+// serving returns facts of a target with some listening sockets.
+func serving(via string, all ...Listener) Facts {
+	return Facts{
+		Role: Target, Via: via, Ports: []uint16{8080}, Listeners: &Listeners{All: all},
+		Args: []string{"intercept", "--on-target", "--allow", "8080"},
+	}
+}
+
+func listener(a string, change ...func(*Listener)) Listener {
+	l := Listener{Addr: ap(a), Backlog: 128}
+	for _, c := range change {
+		c(&l)
+	}
+	return l
+}
+
+func onDevice(device string) func(*Listener) { return func(l *Listener) { l.Device = device } }
+
+func TestClosed(t *testing.T) {
+	runCases(t, &closedCheck, []checkCase{
+		{"listens", serving("raw", listener("0.0.0.0:8080")), Fine, "0.0.0.0:8080", ""},
+		{"does not", serving("raw", listener("0.0.0.0:80")), Found, "others listen on 80", ""},
+		{"no port", Facts{}, Unknown, "--allow", ""},
+		{"not listed", Facts{Ports: []uint16{8080}}, Unknown, "", ""},
+	})
+}
+
+func TestLoopbackOnly(t *testing.T) {
+	local := listener("127.0.0.1:8080")
+	runCases(t, &loopbackOnlyCheck, []checkCase{
+		{"all addresses", serving("raw", listener("0.0.0.0:8080")), Fine, "", ""},
+		{"loopback", serving("raw", local), Found, "127.0.0.1:8080", ""},
+		{"loopback in the tunnel", serving("tunnel", local), Fine, "", ""},
+		{"both", serving("raw", local, listener("10.0.0.2:8080")), Fine, "", ""},
+		{"closed", serving("raw"), "", "", ""},
+	})
+}
+
+func TestDevice(t *testing.T) {
+	bound := listener("0.0.0.0:8080", onDevice("eth0"))
+	arriving := serving("raw", bound)
+	arriving.ReturnRoutes = []ReturnPath{{Arrives: "eth1"}}
+	runCases(t, &deviceCheck, []checkCase{
+		{"free", serving("tunnel", listener("0.0.0.0:8080")), Fine, "", ""},
+		{"bound", serving("tunnel", bound), Found, "bound to eth0", ""},
+		{"bound, and free too", serving("tunnel", bound, listener("0.0.0.0:8080")), Fine, "", ""},
+		{"bound in raw", serving("raw", bound), "", "", ""},
+		{"bound to another", arriving, Found, "bound to eth0", ""},
+	})
+}
+
+func TestNamespace(t *testing.T) {
+	inside := serving("tunnel")
+	inside.Listeners.Other = []Listener{{Addr: ap("0.0.0.0:8080"), PID: 77,
+		Host: addr("172.17.0.2")}}
+	runCases(t, &namespaceCheck, []checkCase{
+		{"here", serving("tunnel", listener("0.0.0.0:8080")), Fine, "", ""},
+		{"in a container", inside, Found, "process 77, which has the address 172.17.0.2",
+			"tcpcopy intercept --on-target --allow 8080 --netns 77"},
+		{"nowhere", serving("tunnel"), "", "", ""},
+		{"raw", serving("raw"), "", "", ""},
+	})
+}
+
+func TestBacklog(t *testing.T) {
+	full := serving("raw", listener("0.0.0.0:8080", func(l *Listener) { l.Queue = 129 }))
+	full.Counters = &Counters{ListenFull: 4}
+	runCases(t, &backlogCheck, []checkCase{
+		{"empty", serving("raw", listener("0.0.0.0:8080")), Fine, "0 of 128", ""},
+		{"full", full, Found, "129 connections wait to be accepted, 128 may, ListenOverflows +4",
+			""},
+		{"closed", serving("raw"), "", "", ""},
+	})
+}

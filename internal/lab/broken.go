@@ -1,0 +1,575 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"tcpcopy/internal/lab/netlab"
+)
+
+// Times of a broken lab.
+const (
+	requestEvery = 20 * time.Millisecond
+	settleFor    = 500 * time.Millisecond
+	doctorWithin = 15 * time.Second
+)
+
+// loadConns is how many clients a broken lab has, and loadRequests how many requests each
+// sends on a connection.
+const (
+	loadConns    = 4
+	loadRequests = 10
+)
+
+// BreakOptions says what to break, and how. An empty Fault breaks nothing.
+type BreakOptions struct {
+	Fault  Fault
+	Via    string
+	IPv6   bool
+	Binary string // the program
+	JSON   bool   // the doctor's reports are JSON
+	Idle   bool   // no copy runs beside the doctor
+}
+
+// Visit is the doctor's visit to a host.
+type Visit struct {
+	Host    string
+	Command string
+	Output  string
+	Code    int
+	Took    time.Duration
+}
+
+// Broken is a lab with a fault in it, in which clients go on sending requests. Close it.
+type Broken struct {
+	options BreakOptions
+	net     *netlab.Net
+	dir     string
+
+	production, target *echo
+	intercept, copier  *child
+	holder             *child
+	stop               context.CancelFunc
+	clients            sync.WaitGroup
+
+	copyArgs, interceptArgs []string
+	// Steps are the commands that were run, as one would type them.
+	Steps []string
+}
+
+// Break makes a lab, the fault in it, and the load, and starts the copy. It does not fail if the
+// fault keeps the copy or the intercept from starting.
+func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
+	if err := netlab.Permitted(); err != nil {
+		return nil, err
+	}
+	b = &Broken{options: o}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	if b.dir, err = os.MkdirTemp("", "tcpcopy-broken-"); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	if b.net, err = netlab.New(netlab.Config{ViaAssistant: o.Via == Raw}); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"key", "other"} {
+		key, err := b.net.Production.Command(ctx, o.Binary, "keygen").Output()
+		if err == nil {
+			err = os.WriteFile(b.file(name), key, 0o600)
+		}
+		if err != nil {
+			return b, fmt.Errorf("lab: make a key: %w", err)
+		}
+	}
+	b.arguments()
+	for _, c := range o.Fault.Make {
+		if err := b.Shell(ctx, c.Host, b.fill(c.Command)); err != nil {
+			return b, err
+		}
+	}
+	if err := b.serve(ctx); err != nil {
+		return b, err
+	}
+	loading, stop := context.WithCancel(ctx)
+	b.stop = stop
+	for i := range loadConns {
+		b.clients.Go(func() { b.ask(loading, i) })
+	}
+	if b.interceptArgs != nil {
+		b.startIntercept(ctx)
+	}
+	if !o.Idle {
+		b.StartCopy(ctx)
+	}
+	return b, nil
+}
+
+func (b *Broken) file(name string) string { return filepath.Join(b.dir, name) }
+
+// addresses returns the addresses of target, assistant and first client.
+func (b *Broken) addresses() (target, assistant, client netip.Addr) {
+	if b.options.IPv6 {
+		return netlab.TargetAddr6, netlab.AssistantAddr6, netlab.ClientAddr(0, true)
+	}
+	return netlab.TargetAddr4, netlab.AssistantAddr4, netlab.ClientAddr(0, false)
+}
+
+// fill fills the addresses into a command.
+func (b *Broken) fill(command string) string {
+	target, assistant, client := b.addresses()
+	ip := "ip"
+	if b.options.IPv6 {
+		ip = "ip6"
+	}
+	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
+		"{clients}", netlab.ClientNet(b.options.IPv6).String(), "{assistant}", assistant.String(),
+	).Replace(command)
+}
+
+// arguments makes the command lines of copier and intercept.
+func (b *Broken) arguments() {
+	f := &b.options.Fault
+	target, at, _ := b.addresses()
+	mapping := fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(target, targetPort))
+	b.copyArgs = []string{"copy", "-x", mapping}
+	if b.options.Via != Socket {
+		b.interceptArgs = []string{
+			"intercept", "-i", netlab.Device, "-F", fmt.Sprintf("tcp and src port %d", targetPort),
+			"--key", b.file("key"),
+		}
+		if b.options.Via == Tunnel {
+			at = target
+			b.interceptArgs = []string{
+				"intercept", "--on-target", "--allow", fmt.Sprint(targetPort), "--key",
+				b.file("key"),
+			}
+		}
+		b.copyArgs = append(b.copyArgs, "-s", at.String(), "--key", b.file("key"))
+		if f.intercept != nil {
+			b.interceptArgs = f.intercept(b.interceptArgs)
+		}
+	}
+	if f.copy != nil {
+		b.copyArgs = f.copy(b.copyArgs)
+	}
+}
+
+func (b *Broken) interceptHost() *netlab.Namespace {
+	if b.options.Via == Tunnel {
+		return b.net.Target
+	}
+	return b.net.Assistant
+}
+
+// Host returns a host by name.
+func (b *Broken) Host(name string) *netlab.Namespace {
+	for _, n := range b.net.Namespaces() {
+		if n.Name == name {
+			return n
+		}
+	}
+	return b.net.Production
+}
+
+// Shell runs a shell command on a host.
+func (b *Broken) Shell(ctx context.Context, host, command string) error {
+	b.Steps = append(b.Steps, host+"$ "+command)
+	out, err := b.Host(host).Command(ctx, "sh", "-c", command).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("lab: %s: %s: %w: %s", host, command, err, out)
+	}
+	return nil
+}
+
+// start starts a program on a host, and waits until it is ready or has ended.
+func (b *Broken) start(
+	ctx context.Context, ns *netlab.Namespace, name string, wrap, args []string,
+) *child {
+	words := append(append(slices.Clone(wrap), b.options.Binary), args...)
+	b.Steps = append(b.Steps,
+		ns.Name+"$ "+strings.TrimSpace(shellLine(wrap)+" tcpcopy "+shellLine(args)))
+	c, err := startChild(ctx, ns, b.dir, words[0], name, readyLine, words[1:]...)
+	if err != nil {
+		b.Steps = append(b.Steps, err.Error())
+		return nil
+	}
+	select {
+	case <-c.ready:
+	case <-c.ended:
+	case <-time.After(readyWithin / 3): // a copier waits for its intercept
+	case <-ctx.Done():
+	}
+	return c
+}
+
+func (b *Broken) startIntercept(ctx context.Context) {
+	b.intercept = b.start(ctx, b.interceptHost(), "intercept", nil, b.interceptArgs)
+}
+
+// StartCopy starts the copy, and ends the one before.
+func (b *Broken) StartCopy(ctx context.Context) {
+	b.StopCopy()
+	b.copier = b.start(ctx, b.net.Production, "copy", b.options.Fault.wrap, b.copyArgs)
+}
+
+// StopCopy ends the copy.
+func (b *Broken) StopCopy() {
+	if b.copier != nil {
+		b.copier.stop()
+		b.copier = nil
+	}
+}
+
+// CopySays returns what the copy has written so far.
+func (b *Broken) CopySays() string {
+	if b.copier == nil {
+		return ""
+	}
+	b.copier.mu.Lock()
+	defer b.copier.mu.Unlock()
+	return strings.Join(b.copier.tail, "\n")
+}
+
+// Doctor examines a host, with the options of the command that runs there.
+func (b *Broken) Doctor(ctx context.Context, host string) Visit {
+	target, assistant, _ := b.addresses()
+	var args, wrap, clients []string
+	for i := range loadConns {
+		clients = append(clients, netlab.ClientAddr(i, b.options.IPv6).String())
+	}
+	switch {
+	case host == OnProduction:
+		args, wrap = b.copyArgs, b.options.Fault.wrap
+	case host == OnTarget && b.options.Via != Tunnel:
+		args = []string{"target", "--port", fmt.Sprint(targetPort)}
+		if b.options.Via == Raw {
+			args = append(args, "--client", strings.Join(clients, ","), "--assistant",
+				assistant.String())
+		} else {
+			from := netlab.ProductionTest4
+			if target.Is6() {
+				from = netlab.ProductionTest6
+			}
+			args = append(args, "--client", from.String(), "--assistant", from.String())
+		}
+	default:
+		args = b.interceptArgs
+	}
+	args = append([]string{"doctor"}, args...)
+	if b.options.JSON {
+		args = append(args, "--json")
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorWithin)
+	defer cancel()
+	words := append(append(slices.Clone(wrap), b.options.Binary), args...)
+	begin := time.Now()
+	out, err := b.Host(host).Command(ctx, words[0], words[1:]...).CombinedOutput()
+	v := Visit{
+		Host: host, Command: "tcpcopy " + shellLine(args), Output: string(out),
+		Took: time.Since(begin),
+	}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		v.Code = exit.ExitCode()
+	} else if err != nil {
+		v.Code, v.Output = -1, err.Error()
+	}
+	return v
+}
+
+// Heal runs a fix that the doctor has printed, on a host. A command of this program becomes the
+// command line of the copy or the intercept, which starts anew. Heal reports whether the fix
+// was run: one that only examines another host is not.
+func (b *Broken) Heal(ctx context.Context, host, fix string) (bool, error) {
+	rest, ours := strings.CutPrefix(fix, "tcpcopy ")
+	switch {
+	case !ours && strings.HasPrefix(fix, "sudo "): // there is nobody here but root
+		b.options.Fault.wrap = nil
+		return true, nil
+	case !ours:
+		if err := b.Shell(ctx, host, fix); err != nil {
+			return false, err
+		}
+		if b.intercept != nil && b.intercept.hasEnded() { // it had refused to start
+			b.startIntercept(ctx)
+		}
+		return true, nil
+	}
+	out, err := b.Host(host).Command(ctx, "sh", "-c", "printf '%s\\n' "+rest).Output()
+	if err != nil {
+		return false, fmt.Errorf("lab: read %q: %w", fix, err)
+	}
+	args := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	switch args[0] {
+	case "copy":
+		b.copyArgs = withKey(args, b.file("key"))
+	case "intercept":
+		b.interceptArgs = withKey(args, b.file("key"))
+		if b.intercept != nil {
+			b.intercept.cmd.Kill()
+			<-b.intercept.ended
+		}
+		b.startIntercept(ctx)
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// withKey gives the file of a key its name here.
+func withKey(args []string, path string) []string {
+	for i, a := range args {
+		switch {
+		case a == "key" && i > 0 && args[i-1] == "--key":
+			args[i] = path
+		case a == "DEV":
+			args[i] = netlab.Device
+		}
+	}
+	return args
+}
+
+// Delivered lets the copy run for a while, and returns how many of the requests that production got
+// meanwhile the target got, too.
+func (b *Broken) Delivered(ctx context.Context, d time.Duration) (delivered, all int) {
+	wait := func(d time.Duration) {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
+	wait(settleFor)
+	from := b.production.received()
+	wait(d)
+	to := b.production.received()
+	wait(2 * settleFor)
+	got := map[string]bool{}
+	for _, line := range b.target.received() {
+		got[line] = true
+	}
+	for _, line := range to[len(from):] {
+		all++
+		if got[line] {
+			delivered++
+		}
+	}
+	return delivered, all
+}
+
+// Close ends all that runs, and takes the lab down.
+func (b *Broken) Close() error {
+	if b.stop != nil {
+		b.stop()
+	}
+	b.clients.Wait()
+	b.StopCopy()
+	for _, c := range []*child{b.intercept, b.holder} {
+		if c != nil {
+			c.cmd.Kill()
+			<-c.ended
+		}
+	}
+	for _, e := range []*echo{b.production, b.target} {
+		if e != nil {
+			e.close()
+		}
+	}
+	var err error
+	if b.net != nil {
+		err = b.net.Close()
+	}
+	return errors.Join(err, os.RemoveAll(b.dir))
+}
+
+// serve starts production's server and, as the fault has it, the target's.
+func (b *Broken) serve(ctx context.Context) error {
+	network := "tcp4"
+	any, loopback := "0.0.0.0", "127.0.0.1"
+	if b.options.IPv6 {
+		network, any, loopback = "tcp6", "[::]", "[::1]"
+	}
+	listen := func(host *netlab.Namespace, ip string, port int) (*echo, error) {
+		l, err := host.Listen(network, fmt.Sprintf("%s:%d", ip, port))
+		if err != nil {
+			return nil, fmt.Errorf("lab: start server: %w", err)
+		}
+		return serveEcho(l), nil
+	}
+	var err error
+	if b.production, err = listen(b.net.Production, any, productionPort); err != nil {
+		return err
+	}
+	switch b.options.Fault.server {
+	case listensNowhere:
+		b.target = &echo{}
+	case listensOnLoopback:
+		b.target, err = listen(b.net.Target, loopback, targetPort)
+	case listensInContainer:
+		if b.target, err = listen(b.net.Assistant, any, targetPort); err == nil {
+			b.holder, err = startChild(ctx, b.net.Assistant, b.dir, "sleep", "holder", "", "600")
+		}
+	case listensOnDevice:
+		b.target, err = b.listenOnDevice(network, any)
+	case acceptsNothing:
+		var l net.Listener
+		l, err = b.net.Target.Listen(network, fmt.Sprintf("%s:%d", any, targetPort))
+		b.target = &echo{listener: l}
+	default:
+		b.target, err = listen(b.net.Target, any, targetPort)
+	}
+	return err
+}
+
+// listenOnDevice starts the test server, bound to the target's interface.
+func (b *Broken) listenOnDevice(network, any string) (*echo, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			failed = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE,
+				netlab.Device)
+		})
+		return errors.Join(err, failed)
+	}}
+	config.SetMultipathTCP(false)
+	var l net.Listener
+	err := b.net.Target.Try(func() (err error) {
+		l, err = config.Listen(context.Background(), network, fmt.Sprintf("%s:%d", any, targetPort))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return serveEcho(l), nil
+}
+
+// ask has one client send requests, over one connection after another.
+func (b *Broken) ask(ctx context.Context, client int) {
+	v6 := b.options.IPv6
+	host, to := b.net.Client, netlab.ProductionAddr4
+	from := netlab.ClientAddr(client, v6)
+	if v6 {
+		to = netlab.ProductionAddr6
+	}
+	if b.options.Fault.load == localLoad {
+		host, to = b.net.Production, netip.MustParseAddr("127.0.0.1")
+		if v6 {
+			to = netip.IPv6Loopback()
+		}
+		from = to
+	}
+	for n := 0; ctx.Err() == nil; n++ {
+		d := net.Dialer{
+			LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: time.Second,
+		}
+		c, err := host.Dial(ctx, &d, "tcp", netip.AddrPortFrom(to, productionPort).String())
+		if err != nil {
+			pause(ctx, requestEvery)
+			continue
+		}
+		b.talk(ctx, c, fmt.Sprintf("client %d connection %d", client, n))
+		c.Close()
+	}
+}
+
+// talk sends requests on a connection, and reads the answers.
+func (b *Broken) talk(ctx context.Context, c net.Conn, name string) {
+	answers := bufio.NewReader(c)
+	for i := range loadRequests {
+		line := fmt.Sprintf("%s request %d\n", name, i)
+		if b.options.Fault.load == tlsLoad { // a record of TLS, with its length
+			line = "\x17\x03\x03" + string([]byte{0, byte(len(line))}) + line
+		}
+		_ = c.SetDeadline(time.Now().Add(time.Second))
+		if _, err := c.Write([]byte(line)); err != nil {
+			return
+		}
+		if _, err := answers.ReadString('\n'); err != nil {
+			return
+		}
+		if !pause(ctx, requestEvery) {
+			return
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// echo is a server that answers each line with the same line.
+type echo struct {
+	listener net.Listener
+	mu       sync.Mutex
+	lines    []string
+	open     map[net.Conn]bool
+}
+
+func serveEcho(l net.Listener) *echo {
+	e := &echo{listener: l, open: map[net.Conn]bool{}}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go e.answer(c)
+		}
+	}()
+	return e
+}
+
+func (e *echo) answer(c net.Conn) {
+	e.mu.Lock()
+	e.open[c] = true
+	e.mu.Unlock()
+	defer c.Close()
+	for requests := bufio.NewReader(c); ; {
+		line, err := requests.ReadString('\n')
+		if err != nil {
+			return
+		}
+		e.mu.Lock()
+		e.lines = append(e.lines, line)
+		e.mu.Unlock()
+		if _, err := c.Write([]byte(line)); err != nil {
+			return
+		}
+	}
+}
+
+// received returns the requests so far.
+func (e *echo) received() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.lines)
+}
+
+func (e *echo) close() {
+	if e.listener != nil {
+		e.listener.Close()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := range e.open {
+		c.Close()
+	}
+}

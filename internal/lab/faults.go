@@ -1,0 +1,378 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Hosts of a broken lab.
+const (
+	OnProduction = "production"
+	OnTarget     = "target"
+	OnAssistant  = "assistant"
+	OnSwitch     = "switch"
+)
+
+// Fault is one thing that can be wrong with a set-up, made on purpose.
+type Fault struct {
+	Name string
+	Help string
+	Ways []string // that it breaks, or that its doctor knows it in
+	// Finds are the codes that the doctor reports, by the host on which it runs.
+	Finds map[string][]string
+	// Make are shell commands that make the fault, each on a host. In them {ip} is the family's
+	// word in nft, and {client}, {clients}, {target} and {assistant} are addresses.
+	Make []HostCommand
+	// Elsewhere reports that the printed fix is not all: a mapping must change, too.
+	Elsewhere bool
+	// Unheard reports that the fault does not keep the small requests of the lab from arriving.
+	Unheard bool
+
+	copy   func(args []string) []string // changes the copier's arguments
+	doctor func(args []string) []string // changes those of the doctor beside it
+	// changes those of the intercept; nil result: it is not started
+	intercept func(args []string) []string
+	wrap      []string // a command that runs copier and doctor
+	server    serverFault
+	load      loadFault
+	only4     bool
+}
+
+// HostCommand is a shell command on a host.
+type HostCommand struct{ Host, Command string }
+
+type serverFault uint8
+
+const (
+	listensWell serverFault = iota
+	listensNowhere
+	listensOnLoopback
+	listensOnDevice
+	listensInContainer
+	acceptsNothing
+)
+
+type loadFault uint8
+
+const (
+	plainLoad loadFault = iota
+	tlsLoad
+	localLoad
+)
+
+var allWays = []string{Socket, Raw, Tunnel}
+
+// FindFault returns the fault of a name, or an error that lists all.
+func FindFault(name string) (Fault, error) {
+	all := Faults()
+	var names []string
+	for _, f := range all {
+		if f.Name == name {
+			return f, nil
+		}
+		names = append(names, f.Name)
+	}
+	return Fault{}, fmt.Errorf("lab: there is no fault %q, wanted %s", name, strings.Join(names,
+		", "))
+}
+
+// FaultNames lists the names of the faults.
+func FaultNames() (names []string) {
+	for _, f := range Faults() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// Faults lists the faults that the lab can make.
+func Faults() []Fault {
+	return slices.Concat(captureFaults(), forwardFaults(), targetFaults(), returnFaults(),
+		linkFaults())
+}
+
+// adding returns a function that adds arguments.
+func adding(more ...string) func([]string) []string {
+	return func(args []string) []string { return append(slices.Clone(args), more...) }
+}
+
+// replacing returns a function that replaces one argument.
+func replacing(old, with string) func([]string) []string {
+	return func(args []string) []string {
+		out := slices.Clone(args)
+		for i := range out {
+			out[i] = strings.ReplaceAll(out[i], old, with)
+		}
+		return out
+	}
+}
+
+func notStarted([]string) []string { return nil }
+
+func found(host string, codes ...string) map[string][]string {
+	return map[string][]string{host: codes}
+}
+
+func captureFaults() []Fault {
+	return []Fault{
+		{
+			Name: "capability", Help: "the copier may not open packet sockets",
+			Ways: allWays, Finds: found(OnProduction, "TC0101"),
+			wrap: []string{"setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw"},
+		},
+		{
+			Name: "interface-down", Help: "-i names an interface that is down",
+			Ways: allWays, Finds: found(OnProduction, "TC0102", "TC0103"),
+			Make: []HostCommand{{OnProduction, "ip link add dummy0 type veth peer name dummy1"}},
+			copy: adding("-i", "dummy0"),
+		},
+		{
+			Name: "interface", Help: "-i names an interface on which no client's packet comes in",
+			Ways: allWays, Finds: found(OnProduction, "TC0103"), copy: adding("-i", "eth1"),
+		},
+		{
+			Name: "filter", Help: "-F matches no packet of the mapping",
+			Ways: allWays, Finds: found(OnProduction, "TC0104"), copy: adding("-F", "port 81"),
+		},
+		{
+			Name: "filter-clients", Help: "-F matches other clients than there are",
+			Ways: allWays, Finds: found(OnProduction, "TC0104"),
+			copy: adding("-F", "src host 192.0.2.1 or src host 2001:db8::1"),
+		},
+		{
+			Name: "unquoted", Help: "the expression of -F is not quoted",
+			Ways: allWays, Finds: found(OnProduction, "TC0109"),
+			copy: adding("-F", "tcp", "and", "port", "80"),
+		},
+		{
+			Name: "port", Help: "-x names another port than clients connect to",
+			Ways: allWays, Finds: found(OnProduction, "TC0105"), copy: replacing("80-", "81-"),
+		},
+		{
+			Name: "loopback", Help: "the clients are on the production host itself",
+			Ways: []string{Raw, Tunnel}, Finds: found(OnProduction, "TC0106"), load: localLoad,
+		},
+		{
+			Name: "tls", Help: "the clients speak TLS",
+			Ways: allWays, Finds: found(OnProduction, "TC0107"), load: tlsLoad,
+		},
+	}
+}
+
+// nft returns commands that make a chain with some rules.
+func nft(host, hook string, rules ...string) []HostCommand {
+	return chain(host, hook, "accept", rules...)
+}
+
+// chain returns commands that make a chain with a policy and some rules.
+func chain(host, hook, policy string, rules ...string) []HostCommand {
+	base := fmt.Sprintf("nft 'add chain inet lab %s { type filter hook %s priority 0; "+
+		"policy %s; }'", hook, hook, policy)
+	all := []HostCommand{{host, "nft add table inet lab"}, {host, base}}
+	for _, r := range rules {
+		all = append(all, HostCommand{host, "nft add rule inet lab " + hook + " " + r})
+	}
+	return all
+}
+
+func forwardFaults() []Fault {
+	direct := []string{Socket, Raw}
+	return []Fault{
+		{
+			Name: "output-drop", Help: "a firewall on production drops packets to the target",
+			Ways: direct, Finds: found(OnProduction, "TC0205"),
+			Make: nft(OnProduction, "output", "{ip} daddr {target} tcp dport 8080 counter drop"),
+		},
+		{
+			Name: "output-reject", Help: "a firewall on production rejects packets to the target",
+			Ways: direct, Finds: found(OnProduction, "TC0205"),
+			Make: nft(OnProduction, "output", "{ip} daddr {target} reject"),
+		},
+		{
+			Name: "answers-dropped", Help: "a firewall on production drops the target's answers",
+			Ways: []string{Socket}, Finds: found(OnProduction, "TC0205"),
+			Make: nft(OnProduction, "input", "{ip} saddr {target} drop"),
+		},
+		{
+			Name: "no-route", Help: "production has no route to the target",
+			Ways: direct, Finds: found(OnProduction, "TC0203"),
+			Make: []HostCommand{{OnProduction, "ip route add unreachable {target}"}},
+		},
+		{
+			Name: "no-host", Help: "the target's address is nobody's",
+			Ways: direct, Finds: found(OnProduction, "TC0203"),
+			copy: func(args []string) []string {
+				return replacing("fd77:2::2", "fd77:2::99")(replacing("10.77.2.2:",
+					"10.77.2.99:")(args))
+			},
+		},
+		{
+			Name: "mtu-hole", Help: "packets above 1400 bytes vanish on the way",
+			Ways: direct, Finds: found(OnProduction, "TC0401"), Unheard: true,
+			Make: []HostCommand{{OnSwitch, "ip link set t-target mtu 1400"}},
+		},
+	}
+}
+
+func targetFaults() []Fault {
+	direct := []string{Socket, Raw}
+	at := func(production, target string) map[string][]string {
+		return map[string][]string{OnProduction: {production}, OnTarget: {target}}
+	}
+	return []Fault{
+		{
+			Name: "closed", Help: "no server listens on the target",
+			Ways: direct, Finds: at("TC0201", "TC0208"), server: listensNowhere,
+		},
+		{
+			Name: "closed-on-target", Help: "no server listens on the target",
+			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0208"), server: listensNowhere,
+		},
+		{
+			Name: "loopback-server", Help: "the test server listens on loopback only",
+			Ways: direct, Finds: at("TC0201", "TC0209"), server: listensOnLoopback,
+		},
+		{
+			Name: "device-server", Help: "the test server is bound to an interface",
+			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0210"), server: listensOnDevice,
+		},
+		{
+			Name: "container", Help: "the test server is in another network namespace",
+			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0211"), server: listensInContainer,
+			Elsewhere: true,
+		},
+		{
+			Name: "backlog", Help: "the test server accepts no connection",
+			Ways: []string{Socket}, Finds: found(OnTarget, "TC0212"), server: acceptsNothing,
+			Make: []HostCommand{{OnTarget, "sysctl -w net.core.somaxconn=2"}},
+		},
+		{
+			Name: "input-drop", Help: "a firewall on the target drops what comes to the port",
+			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Make: nft(OnTarget, "input", "tcp dport 8080 counter drop"),
+		},
+		{
+			Name: "input-set", Help: "a firewall on the target drops a set of ports",
+			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Make: nft(OnTarget, "input", "tcp dport { 8000-8100, 9000 } drop"),
+		},
+		{
+			Name: "input-policy", Help: "a firewall on the target accepts other ports only",
+			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Make: chain(OnTarget, "input", "drop", "ct state established,related accept",
+				"meta l4proto { icmp, ipv6-icmp } accept", "tcp dport { 22, 443 } accept"),
+		},
+		{
+			Name: "input-reject", Help: "a firewall on the target rejects with ICMP",
+			Ways: direct, Finds: at("TC0207", "TC0205"),
+			Make: nft(OnTarget, "input", "tcp dport 8080 reject"),
+		},
+		{
+			Name: "input-reset", Help: "a firewall on the target rejects with a reset",
+			Ways: direct, Finds: at("TC0201", "TC0205"),
+			Make: nft(OnTarget, "input", "tcp dport 8080 reject with tcp reset"),
+		},
+		{
+			Name: "answers-blocked", Help: "a firewall on the target drops the server's answers",
+			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Make: nft(OnTarget, "output", "tcp sport 8080 drop"),
+		},
+		{
+			Name: "clients-blocked", Help: "a firewall on the target drops the clients' addresses",
+			Ways: []string{Raw}, Finds: found(OnTarget, "TC0205"),
+			Make: nft(OnTarget, "input", "{ip} saddr {clients} drop"),
+		},
+	}
+}
+
+func returnFaults() []Fault {
+	raw := []string{Raw}
+	return []Fault{
+		{
+			Name: "reverse-path",
+			Help: "the target's route to clients leads elsewhere, rp_filter=1",
+			Ways: raw, Finds: found(OnTarget, "TC0204", "TC0304"), only4: true,
+			Make: []HostCommand{
+				{OnTarget, "ip link add other type veth peer name other1"},
+				{OnTarget, "ip link set other up; ip link set other1 up"},
+				{OnTarget, "ip route replace {clients} dev other"},
+				{OnTarget, "sysctl -w net.ipv4.conf.eth0.rp_filter=1"},
+			},
+		},
+		{
+			Name: "return-route", Help: "the target has no route to the clients",
+			Ways: raw, Finds: found(OnTarget, "TC0304"),
+			Make: []HostCommand{{OnTarget, "ip route del {clients}"}},
+		},
+		{
+			Name: "return-elsewhere", Help: "a more specific route leads past the assistant",
+			Ways: raw, Finds: found(OnTarget, "TC0304"),
+			Make: []HostCommand{{OnTarget, "ip route add {client} dev eth0"}},
+		},
+		{
+			Name: "forwarding", Help: "the assistant forwards packets",
+			Ways: raw, Finds: found(OnAssistant, "TC0301"), only4: true,
+			Make: []HostCommand{{OnAssistant, "sysctl -w net.ipv4.ip_forward=1"}},
+		},
+		{
+			Name: "forwarding6", Help: "the assistant forwards IPv6 packets",
+			Ways: raw, Finds: found(OnAssistant, "TC0301"),
+			Make: []HostCommand{{OnAssistant, "sysctl -w net.ipv6.conf.all.forwarding=1"}},
+		},
+		{
+			Name: "answer-filter", Help: "the intercept's -F names the wrong direction",
+			Ways: raw, Finds: found(OnAssistant, "TC0302"),
+			intercept: replacing("src port", "dst port"),
+		},
+		{
+			Name: "answer-interface", Help: "the intercept's -i names another interface",
+			Ways: raw, Finds: found(OnAssistant, "TC0305"), intercept: replacing("eth0", "lo"),
+		},
+		{
+			Name: "own-address", Help: "-c names an address of this host",
+			Ways: raw, Finds: found(OnProduction, "TC0303"),
+			copy: adding("-c", "10.77.2.1,fd77:2::1"),
+		},
+	}
+}
+
+func linkFaults() []Fault {
+	linked := []string{Raw, Tunnel}
+	return []Fault{
+		{
+			Name: "no-intercept", Help: "no intercept runs",
+			Ways: linked, Finds: found(OnProduction, "TC0501"), intercept: notStarted,
+		},
+		{
+			Name: "link-blocked", Help: "a firewall drops packets to the intercept's port",
+			Ways: linked, Finds: found(OnProduction, "TC0502"),
+			Make: append(nft(OnTarget, "input", "tcp dport 36524 drop"),
+				nft(OnAssistant, "input", "tcp dport 36524 drop")...),
+		},
+		{
+			Name: "link-blocked-here", Help: "a firewall on production drops the link's packets",
+			Ways: linked, Finds: found(OnProduction, "TC0205"),
+			Make: nft(OnProduction, "output", "tcp dport 36524 drop"),
+		},
+		{
+			Name: "wrong-key", Help: "copier and intercept have different keys",
+			Ways: linked, Finds: found(OnProduction, "TC0503"), copy: replacing("/key", "/other"),
+		},
+		{
+			Name: "no-key", Help: "the copier has no key",
+			Ways: linked, Finds: found(OnProduction, "TC0503"),
+			copy: func(args []string) []string {
+				i := slices.Index(args, "--key")
+				return slices.Delete(slices.Clone(args), i, i+2)
+			},
+		},
+		{
+			Name: "not-allowed", Help: "the intercept's --allow leaves the port out",
+			Ways: []string{Tunnel}, Finds: found(OnProduction, "TC0505"),
+			intercept: replacing("8080", "8081"),
+		},
+	}
+}
+
+// Only4 reports whether the fault exists with IPv4 only.
+func (f *Fault) Only4() bool { return f.only4 }

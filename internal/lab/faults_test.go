@@ -1,0 +1,47 @@
+package lab
+
+import (
+	"slices"
+	"testing"
+
+	"tcpcopy/internal/doctor"
+)
+
+// TestFaults checks that each fault has a name of its own and codes that the doctor has, and that
+// the doctor has few codes that no fault shows.
+func TestFaults(t *testing.T) {
+	shown := map[string]bool{}
+	names := map[string]bool{}
+	for _, f := range Faults() {
+		if f.Name == "" || f.Help == "" || names[f.Name] || len(f.Ways) == 0 || len(f.Finds) == 0 {
+			t.Errorf("%+v: want a name of its own, help, ways and codes", f)
+		}
+		names[f.Name] = true
+		for host, codes := range f.Finds {
+			for _, c := range codes {
+				shown[c] = true
+				if _, ok := doctor.Find(c); !ok {
+					t.Errorf("%s: the doctor on %s has no code %s", f.Name, host, c)
+				}
+			}
+		}
+		if found, err := FindFault(f.Name); err != nil || found.Help != f.Help {
+			t.Errorf("FindFault(%s): %v", f.Name, err)
+		}
+	}
+	if _, err := FindFault("none"); err == nil {
+		t.Error("there is a fault called none")
+	}
+	var missing []string
+	for _, c := range doctor.Checks() {
+		if !shown[c.Code] {
+			missing = append(missing, c.Code)
+		}
+	}
+	slices.Sort(missing)
+	// A full ring, a full connection tracking table (its size is not a namespace's own), another
+	// version, and a server that closes at once.
+	if want := []string{"TC0108", "TC0206", "TC0504", "TC0601"}; !slices.Equal(missing, want) {
+		t.Errorf("no fault shows %v, want %v", missing, want)
+	}
+}

@@ -1,0 +1,211 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/doctor"
+	"tcpcopy/internal/lab"
+	"tcpcopy/internal/lab/netlab"
+)
+
+var (
+	doctorDraws = flag.Int("doctor.draws", 15, "faults that TestDoctorFinds draws; 0: each once")
+	doctorSeed  = flag.Uint64("doctor.seed", 0, "of the draws; 0: the time")
+)
+
+// draw is one fault, in one way and family.
+type draw struct {
+	fault lab.Fault
+	via   string
+	ipv6  bool
+}
+
+func (d draw) String() string {
+	return fmt.Sprintf("%s/%s/ipv6=%v", d.fault.Name, d.via, d.ipv6)
+}
+
+// draws returns all combinations of a fault, a way and a family.
+func draws() (all []draw) {
+	for _, f := range lab.Faults() {
+		for _, via := range f.Ways {
+			all = append(all, draw{f, via, false})
+			if !f.Only4() {
+				all = append(all, draw{f, via, true})
+			}
+		}
+	}
+	return all
+}
+
+// TestDoctorFinds makes faults and checks that the doctor on each host names the right cause there,
+// and no other; and that its fix, run as printed, heals the copy.
+func TestDoctorFinds(t *testing.T) {
+	seed := *doctorSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	all := draws()
+	random := rand.New(rand.NewPCG(seed, 0))
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	if n := *doctorDraws; n > 0 && n < len(all) {
+		all = all[:n]
+	}
+	t.Logf("seed %d", seed)
+	for _, d := range all {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel() // on hosts of its own; it mostly waits
+			findAndHeal(t, d)
+		})
+	}
+}
+
+func broken(t *testing.T, o lab.BreakOptions) *lab.Broken {
+	t.Helper()
+	o.Binary, o.JSON = binary, true
+	b, err := lab.Break(t.Context(), o)
+	if denied := (*netlab.PermissionError)(nil); errors.As(err, &denied) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// visit examines a host, and returns the doctor's report.
+func visit(t *testing.T, b *lab.Broken, host string) (*doctor.Report, lab.Visit) {
+	t.Helper()
+	v := b.Doctor(t.Context(), host)
+	r := new(doctor.Report)
+	if err := json.Unmarshal([]byte(v.Output), r); err != nil {
+		t.Fatalf("%s$ %s: %v: exit code %d: %s", host, v.Command, err, v.Code, v.Output)
+	}
+	return r, v
+}
+
+func findAndHeal(t *testing.T, d draw) {
+	b := broken(t, lab.BreakOptions{Fault: d.fault, Via: d.via, IPv6: d.ipv6})
+	var fixes [][2]string
+	for _, host := range []string{lab.OnProduction, lab.OnTarget, lab.OnAssistant} {
+		want, asked := d.fault.Finds[host]
+		if !asked {
+			continue
+		}
+		r, v := visit(t, b, host)
+		var got []string
+		for _, x := range r.Findings {
+			got = append(got, x.Code)
+			for _, f := range x.Fix {
+				fixes = append(fixes, [2]string{host, f})
+			}
+		}
+		got = slices.Compact(got) // of each client
+		if !slices.Equal(got, want) {
+			t.Errorf("%s$ %s: found %v, want %v\n%s\ncopy: %s", host, v.Command, got, want,
+				brief(r),
+				b.CopySays())
+		}
+		code := 1
+		if slices.Contains(want, "TC0101") {
+			code = 3
+		}
+		if v.Code != code || v.Took > 15*time.Second {
+			t.Errorf("%s: exit code %d after %s, want %d within 15s", host, v.Code, v.Took, code)
+		}
+	}
+	if t.Failed() || d.fault.Elsewhere {
+		return
+	}
+	heal(t, d, b, fixes)
+}
+
+// brief returns what a report says that is not fine.
+func brief(r *doctor.Report) string {
+	var b strings.Builder
+	for _, x := range slices.Concat(r.Findings, r.Unknown, r.Muted) {
+		fmt.Fprintf(&b, "%s %s\n", x.State, x.Summary())
+	}
+	return b.String()
+}
+
+// heal runs the fixes that can be run, and checks that the copy then delivers everything.
+func heal(t *testing.T, d draw, b *lab.Broken, fixes [][2]string) {
+	t.Helper()
+	ran := 0
+	for _, f := range fixes {
+		done, err := b.Heal(t.Context(), f[0], f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done {
+			ran++
+		}
+	}
+	if ran == 0 {
+		t.Logf("%s has no fix that can be run: %q", d, fixes)
+		return
+	}
+	b.StartCopy(t.Context())
+	delivered, all := b.Delivered(t.Context(), time.Second)
+	if all == 0 || delivered != all {
+		t.Errorf("healed by %q: %d of %d requests delivered\n%s\ncopy: %s", fixes, delivered, all,
+			strings.Join(b.Steps, "\n"), b.CopySays())
+	}
+}
+
+// TestDoctorFindsNothing checks that the doctor finds nothing where nothing is wrong, and knows
+// everything; that clients see nothing of it, and that it changes nothing on any host.
+func TestDoctorFindsNothing(t *testing.T) {
+	for _, via := range ways {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ipv6=%v", via, ipv6), func(t *testing.T) {
+				findsNothing(t, lab.BreakOptions{Via: via, IPv6: ipv6})
+			})
+		}
+	}
+}
+
+func findsNothing(t *testing.T, o lab.BreakOptions) {
+	b := broken(t, o)
+	if delivered, all := b.Delivered(t.Context(), time.Second); delivered != all || all == 0 {
+		t.Fatalf("%d of %d requests delivered: %s", delivered, all, b.CopySays())
+	}
+	hosts := []string{lab.OnProduction, lab.OnTarget}
+	if o.Via == raw {
+		hosts = append(hosts, lab.OnAssistant)
+	}
+	before := map[string]string{}
+	for _, host := range hosts {
+		before[host] = hostState(t, b.Host(host))
+	}
+	seen := startDump(t, b.Host("client"), netlab.Device,
+		fmt.Sprintf("not tcp port %d and not arp and not icmp6", productionPort))
+	for _, host := range hosts {
+		r, v := visit(t, b, host)
+		if r.State != doctor.Fine || v.Code != 0 || len(r.Fine) == 0 {
+			t.Errorf("%s$ %s: %s, exit code %d, want fine, 0\n%s", host, v.Command, r.State, v.Code,
+				brief(r))
+		}
+	}
+	if n := len(seen.lengths()); n > 0 {
+		t.Errorf("%d packets besides those of the service came to the client or left it", n)
+	}
+	for _, host := range hosts {
+		if after := hostState(t, b.Host(host)); after != before[host] {
+			t.Errorf("%s was\n%s\nand is\n%s", host, before[host], after)
+		}
+	}
+}
