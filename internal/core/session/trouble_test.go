@@ -284,6 +284,23 @@ func TestTargetResets(t *testing.T) {
 	})
 }
 
+// A target that does not answer is tried again after a second.
+func TestTargetDoesNotAnswer(t *testing.T) {
+	r := newRig(t, silent)
+	r.syn()
+	r.data("GET 1")
+	r.fails(ledger.ConnectTimeout, 0)
+	r.answers(3)
+	r.wait(mono.Time(retryAfter) - ms)
+	r.data("too soon")
+	r.copies(1)
+	r.answers(3)
+	r.wait(ms)
+	r.data("GET 2")
+	r.copies(2)
+	r.fails(ledger.ConnectTimeout, 0)
+}
+
 func TestTargetClosesOrRefuses(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		r := newRig(t, silent)
@@ -306,21 +323,6 @@ func TestTargetClosesOrRefuses(t *testing.T) {
 		r.fin()
 		r.state(Gone)
 		r.sessions(2, ledger.TargetRefused, 2)
-	})
-	t.Run("no answer", func(t *testing.T) {
-		r := newRig(t, silent)
-		r.syn()
-		r.data("GET 1")
-		r.fails(ledger.ConnectTimeout, 0)
-		r.answers(3)
-		r.wait(mono.Time(retryAfter) - ms)
-		r.data("too soon")
-		r.copies(1)
-		r.answers(3)
-		r.wait(ms)
-		r.data("GET 2")
-		r.copies(2)
-		r.fails(ledger.ConnectTimeout, 0)
 	})
 	t.Run("closed, then another copy at the next turn", func(t *testing.T) {
 		r := fresh(t, silent)
