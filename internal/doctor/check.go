@@ -86,6 +86,7 @@ var checks = []Check{
 	linkRefusedCheck, linkSilentCheck, linkKeyCheck, linkVersionCheck, linkTargetCheck,
 	refusedCheck, silentCheck, routeCheck, reversePathCheck, firewallCheck, conntrackCheck,
 	closedCheck, loopbackOnlyCheck, deviceCheck, namespaceCheck, backlogCheck, rejectedCheck,
+	arrivesCheck,
 	forwardingCheck, answerFilterCheck, standInCheck, returnRouteCheck, answerInterfaceCheck,
 	pathMTUCheck,
 	closesCheck,

@@ -275,6 +275,7 @@ type ReturnPath struct {
 	Route     Route
 	Assistant netip.Addr // through which it should lead; invalid: not known
 	Arrives   string     // interface on which the client's packets come in; empty: not known
+	Arrived   bool       // a SYN of the client was seen
 }
 
 // Counters are what the kernel counted during the census.

@@ -66,6 +66,22 @@ func TestNamespace(t *testing.T) {
 	})
 }
 
+func TestArrives(t *testing.T) {
+	from := func(arrived bool) Facts {
+		return Facts{Via: "raw", Census: &Census{}, ReturnRoutes: []ReturnPath{{
+			Client: addr("192.0.2.1"), Arrives: "eth0", Arrived: arrived,
+		}}}
+	}
+	tunnel := from(false)
+	tunnel.Via = "tunnel"
+	runCases(t, &arrivesCheck, []checkCase{
+		{"seen", from(true), Fine, "a SYN came in on eth0", ""},
+		{"not seen", from(false), Unknown, "no SYN came from 192.0.2.1", ""},
+		{"no census", Facts{Via: "raw"}, Unknown, "", ""},
+		{"tunnel", tunnel, "", "", ""},
+	})
+}
+
 func TestBacklog(t *testing.T) {
 	full := serving("raw", listener("0.0.0.0:8080", func(l *Listener) { l.Queue = 129 }))
 	full.Counters = &Counters{ListenFull: 4}

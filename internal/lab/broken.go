@@ -407,7 +407,7 @@ func (b *Broken) serve(ctx context.Context) error {
 		if err != nil {
 			return nil, fmt.Errorf("lab: start server: %w", err)
 		}
-		return serveEcho(l), nil
+		return serveEcho(l, b.options.Fault.server == closesAtOnce && port == targetPort), nil
 	}
 	var err error
 	if b.production, err = listen(b.net.Production, any, productionPort); err != nil {
@@ -453,7 +453,7 @@ func (b *Broken) listenOnDevice(network, any string) (*echo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return serveEcho(l), nil
+	return serveEcho(l, false), nil
 }
 
 // ask has one client send requests, over one connection after another.
@@ -519,12 +519,13 @@ func pause(ctx context.Context, d time.Duration) bool {
 type echo struct {
 	listener net.Listener
 	mu       sync.Mutex
+	closes   bool // each connection at once
 	lines    []string
 	open     map[net.Conn]bool
 }
 
-func serveEcho(l net.Listener) *echo {
-	e := &echo{listener: l, open: map[net.Conn]bool{}}
+func serveEcho(l net.Listener, closes bool) *echo {
+	e := &echo{listener: l, closes: closes, open: map[net.Conn]bool{}}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -542,6 +543,9 @@ func (e *echo) answer(c net.Conn) {
 	e.open[c] = true
 	e.mu.Unlock()
 	defer c.Close()
+	if e.closes {
+		return
+	}
 	for requests := bufio.NewReader(c); ; {
 		line, err := requests.ReadString('\n')
 		if err != nil {

@@ -51,6 +51,7 @@ const (
 	listensOnDevice
 	listensInContainer
 	acceptsNothing
+	closesAtOnce
 )
 
 type loadFault uint8
@@ -245,6 +246,10 @@ func targetFaults() []Fault {
 			Name: "backlog", Help: "the test server accepts no connection",
 			Ways: []string{Socket}, Finds: found(OnTarget, "TC0212"), server: acceptsNothing,
 			Make: []HostCommand{{OnTarget, "sysctl -w net.core.somaxconn=2"}},
+		},
+		{
+			Name: "closes", Help: "the test server closes each connection at once",
+			Ways: direct, Finds: found(OnProduction, "TC0601"), server: closesAtOnce,
 		},
 		{
 			Name: "input-drop", Help: "a firewall on the target drops what comes to the port",

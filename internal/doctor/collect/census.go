@@ -236,7 +236,7 @@ func (c *collector) clientsSeen() {
 				i = len(f.ReturnRoutes)
 				f.ReturnRoutes = append(f.ReturnRoutes, c.returnPaths([]netip.Addr{client})...)
 			}
-			f.ReturnRoutes[i].Arrives = w.Interface
+			f.ReturnRoutes[i].Arrives, f.ReturnRoutes[i].Arrived = w.Interface, true
 		}
 	}
 	c.guessArrival()
