@@ -202,6 +202,9 @@ func shardCount(c *config.Copy) int {
 	return max(1, min(runtime.GOMAXPROCS(0)-1, way.MaxShards))
 }
 
+// maxHalfOpen is how many half-open connections all shards keep together.
+const maxHalfOpen = 1 << 17
+
 // openShards makes the shards, each with its end of the way.
 func (cp *copier) openShards() error {
 	c, n := cp.c, shardCount(cp.c)
@@ -213,6 +216,7 @@ func (cp *copier) openShards() error {
 		cp.shards = append(cp.shards, newShardLoop(shard.New(shard.Config{
 			Services: services(c, n, cp.now()), Streams: end,
 			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
+			MaxHalfOpen: maxHalfOpen / n,
 		}), end, cp.now))
 	}
 	return nil
