@@ -96,7 +96,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, fi
 	}
 	if s.State() == Refused {
 		s.discard()
-	} else if s.reader.Kept()+s.talk.kept()+s.server.kept() > s.svc.MaxBytes {
+	} else if s.Held() > s.svc.MaxBytes {
 		s.Refuse(now, ledger.OverSession)
 	}
 }

@@ -78,15 +78,11 @@ func (sh *Shard) hand(e *entry, p *Packet) {
 }
 
 // fromClient hands a segment of the client to its session, and refuses the session where the
-// segment exceeds a bound.
+// segment exceeds the bound on bandwidth.
 func (sh *Shard) fromClient(e *entry, p *Packet) {
-	if p.Seg.Len > 0 {
-		switch {
-		case sh.pool.InUse() > sh.cfg.MaxMemory:
-			e.Refuse(sh.now, ledger.OverMemory)
-		case e.State() != session.Refused && e.service.bandwidth.spend(sh.now, float64(p.Seg.Len)):
-			e.Refuse(sh.now, ledger.OverBandwidth)
-		}
+	if p.Seg.Len > 0 &&
+		e.State() != session.Refused && e.service.bandwidth.spend(sh.now, float64(p.Seg.Len)) {
+		e.Refuse(sh.now, ledger.OverBandwidth)
 	}
 	e.FromClient(sh.now, &p.Seg, p.At, p.Ifindex)
 }
@@ -100,6 +96,7 @@ func (sh *Shard) supersede(e *entry) {
 			q.queue = append(q.queue, delayedPacket{
 				Packet: Packet{At: sh.now.Add(q.by)}, superseded: true,
 			})
+			sh.queued++
 		} else {
 			e.Superseded()
 		}

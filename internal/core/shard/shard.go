@@ -75,6 +75,7 @@ type Shard struct {
 	spares int      // how many
 	marks  shedMarks
 	busy   int // sessions that are Busy
+	queued int // packets in the queues of staggered copies
 }
 
 // entry is a session's place in the table.
@@ -130,6 +131,7 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	sh.now = max(sh.now, now)
 	for i := range in.Packets {
 		sh.packet(&in.Packets[i])
+		sh.relieve()
 	}
 	events := sh.cfg.Streams.Deliver(sh.now, in.Stalled)
 	for i := range events {
@@ -139,6 +141,7 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 		}
 	}
 	sh.wheel.fire(sh.now, (*entry).Touch)
+	sh.relieve()
 	sh.settle()
 	return min(sh.wheel.next(), sh.expireHalfOpen())
 }
@@ -256,10 +259,11 @@ func (sh *Shard) Snapshot() ledger.Counters {
 // Live returns how many sessions the table holds.
 func (sh *Shard) Live() int { return int(sh.count.Live) }
 
-// Memory returns what the sessions and the half-open connections hold, in bytes, as the bound
-// counts it.
+// Memory returns what the sessions, the queues of staggered copies and the half-open connections
+// hold, in bytes, as the bound counts it.
 func (sh *Shard) Memory() int64 {
-	return sh.pool.InUse() + int64(sh.count.Live)*sessionCost + sh.half.memory()
+	return sh.pool.InUse() + int64(sh.count.Live)*sessionCost + int64(sh.queued)*delayedCost +
+		sh.half.memory()
 }
 
 // Shutdown ends every session; one that has nothing left to do counts as delivered.

@@ -13,6 +13,19 @@ type delayQueue struct {
 	by    time.Duration
 	queue []delayedPacket
 	head  int
+	bytes int // of the pool
+}
+
+// delayedCost is the memory that the bound counts for a packet in a queue beside its payload, in
+// bytes.
+const delayedCost = 256
+
+// held returns how many bytes the queue holds; 0 for nil.
+func (q *delayQueue) held() int {
+	if q == nil {
+		return 0
+	}
+	return q.bytes + (len(q.queue)-q.head)*delayedCost
 }
 
 type delayedPacket struct {
@@ -30,10 +43,14 @@ func (q *delayQueue) put(sh *Shard, p *Packet) {
 	}
 	kept.At = p.At.Add(q.by)
 	q.queue = append(q.queue, kept)
+	sh.queued++
+	q.bytes += cap(kept.Seg.Payload)
 }
 
-// drop returns the payload to the pool.
-func (p *delayedPacket) drop(sh *Shard) {
+// drop drops a packet of the queue, and returns its payload to the pool.
+func (q *delayQueue) drop(sh *Shard, p *delayedPacket) {
+	sh.queued--
+	q.bytes -= cap(p.Seg.Payload)
 	if p.Seg.Payload != nil {
 		sh.pool.Put(p.Seg.Payload)
 		p.Seg.Payload = nil
@@ -59,7 +76,7 @@ func (sh *Shard) deliverDelayed(now mono.Time, e *entry) mono.Time {
 		p := &q.queue[q.head]
 		q.head++
 		sh.deliver(e, p)
-		p.drop(sh)
+		q.drop(sh, p)
 	}
 	if q.head == len(q.queue) {
 		q.queue, q.head = q.queue[:0], 0
@@ -96,7 +113,7 @@ func (sh *Shard) flushDelayed(now mono.Time, e *entry) {
 // free drops what is left in the queue.
 func (q *delayQueue) free(sh *Shard) {
 	for ; q.head < len(q.queue); q.head++ {
-		q.queue[q.head].drop(sh)
+		q.drop(sh, &q.queue[q.head])
 	}
 	q.queue, q.head = nil, 0
 }
