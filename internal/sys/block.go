@@ -35,7 +35,7 @@ type RingFrame struct {
 	VLAN     uint16 // tag control information; valid if HasVLAN
 	PktType  uint8  // PacketHost …
 	HasVLAN  bool
-	Cut      bool // by a ring of slots, for want of room in its queue
+	Cut      bool // set by Ring.Slot alone: the queue had no room for the packet
 }
 
 // BlockReader iterates over the frames of one block. The zero value is an empty block.
@@ -86,7 +86,7 @@ func (r *BlockReader) Next(f *RingFrame) bool {
 	f.Protocol = binary.BigEndian.Uint16(sll[2:])
 	f.Ifindex = int32(binary.NativeEndian.Uint32(sll[4:]))
 	f.HWType = binary.NativeEndian.Uint16(sll[8:])
-	f.PktType, f.Cut = sll[10], false
+	f.PktType = sll[10]
 
 	r.left--
 	if r.left > 0 {

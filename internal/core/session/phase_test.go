@@ -214,8 +214,8 @@ func (r *rig) given() uint64 {
 
 // effects describes what has happened between two moments as the table's column action does.
 type effects struct {
-	count                              ledger.Flow
-	streams, aborted, shut, text, gone int
+	count                        ledger.Flow
+	streams, aborted, shut, text int
 }
 
 func (r *rig) effects() effects {

@@ -36,9 +36,9 @@ func untag(f *sys.RingFrame) bool {
 // ethPTag is 802.1Q's EtherType.
 const ethPTag = 0x8100
 
-// hidesTag says whether a tag stands before an IP packet although the kernel says that the frame is
-// IP: since Linux 6.10 it looks behind the tags that it leaves. A real IP header that looks like a
-// tag would need the EtherType for its total length, and lengths in its next words that no packet
+// hidesTag reports whether a tag stands before an IP packet although the kernel says that the frame
+// is IP: since Linux 6.10 it looks behind the tags that it leaves. A real IP header that looks like
+// a tag would need the EtherType for its total length, and lengths in its next words that no packet
 // of that length has.
 func hidesTag(f *sys.RingFrame) bool {
 	b := f.Data

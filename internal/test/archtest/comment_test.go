@@ -31,14 +31,14 @@ func TestPackageComments(t *testing.T) {
 			}
 			with = append(with, f.path)
 			if want := packageComment(f); !strings.HasPrefix(text, want) {
-				fault(t, dir, "%s: the package comment begins %.20q, want %q", f.path, text, want)
+				t.Errorf("%s: the package comment begins %.20q, want %q", f.path, text, want)
 			}
 		}
 		switch {
 		case len(with) == 0:
-			fault(t, dir, "%s: no file has a package comment", dir)
+			t.Errorf("%s: no file has a package comment", dir)
 		case len(with) > 1:
-			fault(t, dir, "%s: %d files have a package comment, want one: %s",
+			t.Errorf("%s: %d files have a package comment, want one: %s",
 				dir, len(with), strings.Join(with, ", "))
 		}
 	}
@@ -71,21 +71,21 @@ func TestGroupComments(t *testing.T) {
 			if !errors.Is(err, fs.ErrNotExist) {
 				t.Fatal(err)
 			}
-			fault(t, dir, "%s does not exist: it must describe the group", f.path)
+			t.Errorf("%s does not exist: it must describe the group", f.path)
 			continue
 		}
 		parse(t, f)
 		text := strings.Join(strings.Fields(f.syntax.Doc.Text()), " ")
 		if !strings.Contains(text, "import") {
-			fault(t, dir, "%s does not say what the group may import", f.path)
+			t.Errorf("%s does not say what the group may import", f.path)
 		}
 		if !strings.Contains(text, "never") && !strings.Contains(text, "must not") {
-			fault(t, dir, "%s does not say what the group must never do", f.path)
+			t.Errorf("%s does not say what the group must never do", f.path)
 		}
 		if m := readFirst.FindStringSubmatch(text); m == nil {
-			fault(t, dir, "%s does not say %q", f.path, "Read FILE first")
+			t.Errorf("%s does not say %q", f.path, "Read FILE first")
 		} else if _, err := os.Stat(path.Join(root, dir, m[1])); err != nil {
-			fault(t, dir, "%s says %q: %v", f.path, m[0], err)
+			t.Errorf("%s says %q: %v", f.path, m[0], err)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func TestExportedComments(t *testing.T) {
 			continue
 		}
 		for _, id := range undocumented(f.syntax) {
-			fault(t, f.dir, "%s:%d: %s is exported, want a doc comment that begins with its name",
+			t.Errorf("%s:%d: %s is exported, want a doc comment that begins with its name",
 				f.path, f.line(id.Pos()), id.Name)
 		}
 	}

@@ -21,7 +21,7 @@ func TestLineLength(t *testing.T) {
 	for _, f := range tree(t, ".go", ".md") {
 		for i, s := range lines(f.text) {
 			if n := columns(s); n > maxColumns {
-				fault(t, f.dir, "%s:%d: %d columns, want at most %d", f.path, i+1, n, maxColumns)
+				t.Errorf("%s:%d: %d columns, want at most %d", f.path, i+1, n, maxColumns)
 			}
 		}
 	}
@@ -41,7 +41,7 @@ func TestFileLength(t *testing.T) {
 			most = maxTestFile
 		}
 		if n := len(lines(f.text)); n > most {
-			fault(t, f.dir, "%s: %d lines, want at most %d", f.path, n, most)
+			t.Errorf("%s: %d lines, want at most %d", f.path, n, most)
 		}
 	}
 }
@@ -56,7 +56,7 @@ func TestFunctionLength(t *testing.T) {
 				continue
 			}
 			if n := functionLines(f, fn); n > maxFunction {
-				fault(t, f.dir, "%s:%d: function %s has %d lines, want at most %d",
+				t.Errorf("%s:%d: function %s has %d lines, want at most %d",
 					f.path, f.line(fn.Pos()), fn.Name.Name, n, maxFunction)
 			}
 		}

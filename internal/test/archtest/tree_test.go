@@ -13,11 +13,6 @@ import (
 	"testing"
 )
 
-// pending lists the directories that do not yet keep the rules of size_test.go and comment_test.go.
-// It only ever shrinks.
-var pending = []string{
-}
-
 // root is the root of the source tree, from the directory in which the tests run.
 const root = "../../.."
 
@@ -98,23 +93,6 @@ func directories(files []*file) map[string][]*file {
 		m[f.dir] = append(m[f.dir], f)
 	}
 	return m
-}
-
-// fault reports a broken rule, unless the directory is pending.
-func fault(t *testing.T, dir, format string, args ...any) {
-	t.Helper()
-	if !slices.Contains(pending, dir) {
-		t.Errorf(format, args...)
-	}
-}
-
-// TestPending checks that every pending directory exists.
-func TestPending(t *testing.T) {
-	for _, dir := range pending {
-		if _, err := os.Stat(path.Join(root, dir)); err != nil {
-			t.Errorf("pending lists %s, which does not exist: %v", dir, err)
-		}
-	}
 }
 
 // lines returns the lines of a text, without their ends.

@@ -66,7 +66,6 @@ func TestOnlyAndExcept(t *testing.T) {
 // TestMaxRate checks that the target never has more connections than --max-rate allows, with a
 // burst of a tenth of a second, and that sessions beyond it are left out whole.
 func TestMaxRate(t *testing.T) {
-	t.Parallel()
 	const rate, conns = 40, 400
 	for _, tc := range []struct {
 		way    string
@@ -112,7 +111,6 @@ func TestMaxRate(t *testing.T) {
 // TestMaxMbps checks that the target never receives more than --max-mbps allows, with a burst of a
 // second and the rest of the last session.
 func TestMaxMbps(t *testing.T) {
-	t.Parallel()
 	const perSecond, size, conns = 125_000, 12_000, 150
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -165,7 +163,6 @@ func TestMaxMbps(t *testing.T) {
 // TestStagger checks that each further copy opens, and sends each line, --stagger later than the
 // copy before.
 func TestStagger(t *testing.T) {
-	t.Parallel()
 	const conns, lines, copies, stagger = 20, 4, 3, 100 * time.Millisecond
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
@@ -289,7 +286,6 @@ func (s *stand) rampLives(conns, rate int, begin time.Time) []life {
 // TestRamp checks that the share of the sessions that are copied grows to all of them, and that a
 // session that belongs to the share at some time belongs to it from then on.
 func TestRamp(t *testing.T) {
-	t.Parallel()
 	const conns, rate, ramp, lag = 600, 200, 2 * time.Second, 500 * time.Millisecond
 	for _, way := range []string{socket, tunnel} {
 		t.Run(way, func(t *testing.T) {

@@ -37,7 +37,7 @@ func inNamespace(m *testing.M) bool {
 }
 
 // enterNamespace runs the calling test again, alone, in a network namespace that is gone
-// afterwards. It says whether this is that run.
+// afterwards. It reports whether this is that run.
 func enterNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(namespaceVar) != "" {

@@ -170,7 +170,7 @@ func (c *played) check(ev session.Event) {
 	}
 }
 
-// isLast says whether nothing follows an event.
+// isLast reports whether nothing follows an event.
 func isLast(k session.EventKind) bool {
 	return k == session.Finished || k == session.ResetByPeer || k == session.Failed
 }
