@@ -206,6 +206,9 @@ func shardCount(c *config.Copy) int {
 	return max(1, min(runtime.GOMAXPROCS(0)-1, way.MaxShards))
 }
 
+// maxHalfOpen is how many half-open connections all shards keep together.
+const maxHalfOpen = 1 << 17
+
 // openShards makes the shards, each with its end of the way.
 func (cp *copier) openShards() error {
 	c, n := cp.c, shardCount(cp.c)
@@ -217,6 +220,7 @@ func (cp *copier) openShards() error {
 		l := newShardLoop(shard.New(shard.Config{
 			Services: services(c, n, cp.now()), Streams: end,
 			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
+			MaxHalfOpen: maxHalfOpen / n,
 		}), end, cp.now)
 		if cp.replay == nil {
 			l.bounded, l.limit = true, maxLimit

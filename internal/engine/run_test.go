@@ -281,7 +281,10 @@ func TestWhatWasCapturedBeforeTheStopIsRead(t *testing.T) {
 		r := begin(t)
 		for i := range 5 { // at once with the stop: the reader finds both
 			c := netip.AddrPortFrom(client.Addr(), uint16(41000+i))
-			r.source.batches <- []source.Frame{r.frame(c, production, 1, 0, packet.SYN, "")}
+			r.source.batches <- []source.Frame{
+				r.frame(c, production, 1, 0, packet.SYN, ""),
+				r.frame(c, production, 2, 1, packet.ACK, ""),
+			}
 		}
 		close(r.stop)
 		if s := r.end(); s.Counters.Sessions.Captured != 5 || s.Counters.Sessions.Delivered != 5 {

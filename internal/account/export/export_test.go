@@ -52,6 +52,7 @@ func full() *Snapshot {
 		c.Bytes.Drop(r, uint64(i)*10)
 	}
 	c.Adopted, c.Live, c.Turns, c.AnswerBytes = 3, 13, 400000, 5<<30
+	c.NoHandshake = 19985
 	c.GateKnown, c.GatePredicted, c.GateQuiet, c.GateClosed, c.GateForced = 7000, 300000, 40, 2, 1
 	c.Requests = ledger.Requests{Sent: 7100, Rewritten: 9}
 	c.Requests.Answers = ledger.Answers{Answered: 7090, Failed: 12,

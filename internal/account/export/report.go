@@ -34,6 +34,7 @@ type Report struct {
 	Adopted     uint64     `json:"adopted_sessions"`
 	Live        uint64     `json:"live_sessions"`
 	Open        uint64     `json:"open_connections"` // of clients, as far as was captured
+	NoHandshake uint64     `json:"no_handshake"`     // in no other count
 	AnswerBytes uint64     `json:"answer_bytes"`
 	Gate        GateReport `json:"gate"`
 	Behind      Times      `json:"behind"` // from the capture of turns to their release
@@ -204,7 +205,8 @@ func NewReport(s *Snapshot) *Report {
 			NotOurs: c.Packets.NotOurs, Malformed: c.Packets.Malformed, Twice: c.Packets.Twice,
 		},
 		Sessions: flowReport(&c.Sessions), Bytes: flowReport(&c.Bytes),
-		Adopted: c.Adopted, Live: c.Live, Open: c.Open, AnswerBytes: c.AnswerBytes,
+		Adopted: c.Adopted, Live: c.Live, Open: c.Open, NoHandshake: c.NoHandshake,
+		AnswerBytes: c.AnswerBytes,
 		Gate: GateReport{
 			Turns: c.Turns, Known: c.GateKnown, Predicted: c.GatePredicted, Quiet: c.GateQuiet,
 			Closed: c.GateClosed, Forced: c.GateForced,

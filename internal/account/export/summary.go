@@ -74,6 +74,10 @@ func flows(b *bufio.Writer, c *ledger.Counters) {
 		row(b, "", "%s of the sessions %s under way when first seen (adopted)", number(c.Adopted),
 			wasWere(c.Adopted))
 	}
+	if c.NoHandshake > 0 {
+		row(b, "", "%s more %s not copied: the handshake did not complete (no_handshake)",
+			number(c.NoHandshake), wasWere(c.NoHandshake))
+	}
 	b.WriteByte('\n')
 }
 

@@ -138,6 +138,9 @@ type Counters struct {
 
 	Connections uint64 // client connections that a copy was begun of
 	Copies      uint64 // copies that the targets accepted; one that begins again counts once
+	// NoHandshake counts client connections whose handshake did not complete. They are in no other
+	// count.
+	NoHandshake uint64
 	Adopted     uint64 // copies begun within a connection: found under way, or after a loss
 	Live        uint64 // sessions in the table now
 	Open        uint64 // client connections that are open now, as far as was captured
@@ -170,6 +173,7 @@ func (c *Counters) Add(d *Counters) {
 	c.Bytes.Add(&d.Bytes)
 	c.Connections += d.Connections
 	c.Copies += d.Copies
+	c.NoHandshake += d.NoHandshake
 	c.Adopted += d.Adopted
 	c.Live += d.Live
 	c.Open += d.Open

@@ -19,6 +19,11 @@ func (s *Session) Behind(now mono.Time) bool {
 	return ok && m.Off <= s.released && now.Sub(m.At) > behindAfter
 }
 
+// Held returns how many bytes the session holds of its shard's pool.
+func (s *Session) Held() int {
+	return s.reader.Kept() + s.talk.kept() + s.server.kept()
+}
+
 // Busy reports whether the session has work left with what was captured of its client: bytes that
 // the target has not taken, or a connection to open or to close. A source that hands in recorded
 // packets as fast as possible waits for busy sessions. It need not wait for others, which wait for
@@ -33,6 +38,3 @@ func (s *Session) Busy() bool {
 		return false
 	}
 }
-
-// Held returns how many bytes of the pool the session holds.
-func (s *Session) Held() int { return s.reader.Kept() + s.talk.kept() + s.server.kept() }

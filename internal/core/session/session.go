@@ -134,9 +134,10 @@ type fingerprint struct {
 }
 
 // Init makes s the session of the client connection whose first packet was captured at the time at.
-// The caller hands the same packet to FromClient next. A SYN opens the copy at once; otherwise the
-// session waits for a turn. midTurn reports that the capture has not run for long enough to know
-// whether the client was silent before this packet.
+// The caller hands the same packet to FromClient next. If it is a SYN, whose connection has been
+// established meanwhile, FromClient opens the copy at once; otherwise the session waits for a turn.
+// midTurn reports that the capture has not run for long enough to know whether the client was
+// silent before this packet.
 func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 	first *packet.Segment, midTurn bool) {
 	reader := s.reader

@@ -12,38 +12,65 @@ import (
 // packet takes in a captured segment.
 func (sh *Shard) packet(p *Packet) {
 	if p.FromServer {
-		for e := sh.flows[TupleOf(p.Seg.Dst, p.Seg.Src)]; e != nil; e = e.copy {
-			if e.State() == session.Gone {
-				continue
-			}
-			if e.delayed != nil {
-				e.delayed.put(sh, p)
-			} else {
-				e.FromServer(&p.Seg, p.At)
-			}
-			e.Touch()
-		}
+		sh.serverPacket(p)
 		return
-	}
-	if p.Seg.Len > 0 && sh.pool.InUse() > sh.cfg.MaxMemory {
-		sh.shedLargest()
 	}
 	key := TupleOf(p.Seg.Src, p.Seg.Dst)
 	e := sh.flows[key]
-	if syn := p.Seg.Flags.Has(packet.SYN); e != nil && syn && e.ISN() != p.Seg.Seq {
-		sh.supersede(e) // the client uses its port again
-		e = nil
+	if p.Seg.Flags.Has(packet.SYN) && (e == nil || e.ISN() != p.Seg.Seq) {
+		sh.halfOpen(&key, p, e)
+		return
+	}
+	if h := sh.rivalOf(&key, e); h != nil {
+		switch h.fromClient(&p.Seg) {
+		case complete:
+			e = sh.establish(h, e)
+		case failed:
+			sh.forget(h)
+			return
+		case waits:
+			return
+		}
 	}
 	if e == nil {
 		e = sh.admit(key, p)
 	}
-	for ; e != nil; e = e.copy {
-		if e.State() == session.Gone {
-			continue
+	sh.hand(e, p)
+}
+
+// serverPacket takes in a captured segment of the production server.
+func (sh *Shard) serverPacket(p *Packet) {
+	key := TupleOf(p.Seg.Dst, p.Seg.Src)
+	e := sh.flows[key]
+	if h := sh.rivalOf(&key, e); h != nil {
+		switch h.fromServer(&p.Seg, e != nil && e.State() != session.Gone) {
+		case complete:
+			e = sh.establish(h, e)
+			if p.Seg.Flags.Has(packet.SYN) {
+				return // establish has handed it on
+			}
+		case failed:
+			sh.forget(h)
+			return
+		case waits:
+			return
 		}
-		if e.delayed != nil {
+	}
+	sh.hand(e, p)
+}
+
+// hand hands a segment to the sessions of its connection, of which e is the first; nil: there are
+// none.
+func (sh *Shard) hand(e *entry, p *Packet) {
+	for ; e != nil; e = e.copy {
+		switch {
+		case e.State() == session.Gone:
+			continue
+		case e.delayed != nil:
 			e.delayed.put(sh, p)
-		} else {
+		case p.FromServer:
+			e.FromServer(&p.Seg, p.At)
+		default:
 			sh.fromClient(e, p)
 		}
 		e.Touch()
@@ -69,6 +96,7 @@ func (sh *Shard) supersede(e *entry) {
 			q.queue = append(q.queue, delayedPacket{
 				Packet: Packet{At: sh.now.Add(q.by)}, superseded: true,
 			})
+			sh.queued++
 		} else {
 			e.Superseded()
 		}
@@ -78,8 +106,9 @@ func (sh *Shard) supersede(e *entry) {
 	}
 }
 
-// admit makes the sessions of a client connection that is seen for the first time, and returns the
-// first of them; or nil if the connection is not copied.
+// admit makes the sessions of a client connection, and returns the first of them; or nil if the
+// connection is not copied. p is the connection's SYN, once its handshake has completed; or the
+// first segment that is seen of a connection that was open already.
 func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 	syn := p.Seg.Flags.Has(packet.SYN)
 	if !syn && p.Seg.Flags.Any(packet.RST|packet.FIN) {

@@ -32,3 +32,12 @@ func (sh *Shard) Spares() (linked, counted int) {
 
 // SessionCost is sessionCost.
 const SessionCost = sessionCost
+
+// HalfOpenCost is halfOpenCost.
+const HalfOpenCost = halfOpenCost
+
+// HalfOpen returns how many half-open connections there are.
+func (sh *Shard) HalfOpen() int { return len(sh.half.byTuple) }
+
+// HalfOpenRoom returns for how many half-open connections there is room.
+func (sh *Shard) HalfOpenRoom() int { return cap(sh.half.list) }

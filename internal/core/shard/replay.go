@@ -26,6 +26,7 @@ func (sh *Shard) noteBusy(e *entry) {
 func (sh *Shard) Renew(now mono.Time) {
 	sh.now = max(sh.now, now)
 	sh.cfg.Start = sh.now
+	sh.endHalfOpen()
 	for _, e := range sh.flows {
 		for e != nil {
 			next := e.copy

@@ -25,6 +25,7 @@ type Config struct {
 	Streams  Streams
 
 	MaxSessions int       // of this shard
+	MaxHalfOpen int       // half-open connections, of this shard; 0: 131,072
 	MaxMemory   int64     // bytes, of this shard
 	Start       mono.Time // when the capture began
 }
@@ -67,6 +68,7 @@ type Shard struct {
 	count ledger.Counters
 
 	now    mono.Time
+	half   halfOpens
 	flows  map[Tuple]*entry // by client and production server: the first copy of the connection
 	byID   map[session.ID]*entry
 	nextID session.ID
@@ -75,8 +77,8 @@ type Shard struct {
 	spare  *entry   // entries for reuse, linked by copy
 	spares int      // how many
 	marks  shedMarks
-	excess []*entry // room for shedLargest
-	busy   int      // sessions that are Busy
+	busy   int // sessions that are Busy
+	queued int // packets in the queues of staggered copies
 }
 
 // entry is a session's place in the table.
@@ -95,6 +97,7 @@ type entry struct {
 	placed  bool            // it counts among the target's live copies
 	fixed   bool            // it may have no other target
 	first   bool            // of the copies of its client's connection
+	rival   bool            // a half-open connection may have the same tuple
 	begun   bool            // a copy was asked for
 	// accepted: the target has accepted a copy of it.
 	accepted bool
@@ -117,6 +120,7 @@ const linger = time.Second
 func New(cfg Config) *Shard {
 	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry)}
 	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: placer{sh}}
+	sh.half.init(&cfg)
 	sh.wheel.now = int64(cfg.Start) / int64(tick)
 	for _, s := range cfg.Services {
 		s.limit(cfg.Start)
@@ -136,8 +140,9 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 		}
 	}
 	sh.wheel.fire(sh.now, (*entry).Touch)
+	sh.relieve()
 	sh.settle(in.Limit)
-	return sh.wheel.next()
+	return min(sh.wheel.next(), sh.expireHalfOpen())
 }
 
 // Store takes packets into the sessions' records, as Step does first, and sends nothing. What is to
@@ -146,6 +151,7 @@ func (sh *Shard) Store(now mono.Time, packets []Packet) {
 	sh.now = max(sh.now, now)
 	for i := range packets {
 		sh.packet(&packets[i])
+		sh.relieve()
 	}
 }
 
@@ -250,6 +256,7 @@ func (sh *Shard) unlink(e *entry) {
 // Drain ends the capture: each session closes as soon as what its client had sent has arrived and
 // was answered.
 func (sh *Shard) Drain(now mono.Time) {
+	sh.endHalfOpen()
 	for _, e := range sh.byID {
 		sh.flushDelayed(now, e)
 		e.Drain()
@@ -267,12 +274,17 @@ func (sh *Shard) Snapshot() ledger.Counters {
 // Live returns how many sessions the table holds.
 func (sh *Shard) Live() int { return int(sh.count.Live) }
 
-// Memory returns what the sessions hold, in bytes, as the bound counts it.
-func (sh *Shard) Memory() int64 { return sh.pool.InUse() + int64(sh.count.Live)*sessionCost }
+// Memory returns what the sessions, the queues of staggered copies and the half-open connections
+// hold, in bytes, as the bound counts it.
+func (sh *Shard) Memory() int64 {
+	return sh.pool.InUse() + int64(sh.count.Live)*sessionCost + int64(sh.queued)*delayedCost +
+		sh.half.memory()
+}
 
 // Shutdown ends every session; one that has nothing left to do counts as delivered.
 func (sh *Shard) Shutdown(now mono.Time) {
 	sh.now = max(sh.now, now)
+	sh.endHalfOpen()
 	for _, e := range sh.byID {
 		sh.flushDelayed(sh.now, e)
 		e.Shutdown(sh.now)

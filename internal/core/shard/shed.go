@@ -1,45 +1,6 @@
 package shard
 
-import (
-	"cmp"
-	"slices"
-
-	"tcpcopy/internal/core/ledger"
-)
-
-// shedLargest refuses the sessions that hold the most payload, until the memory is below its bound
-// by a sixteenth: the margin keeps the search for them from coming back with every packet. It frees
-// payload, so segments that refer to it must have been sent: only Store calls it.
-func (sh *Shard) shedLargest() {
-	all := sh.excess[:0]
-	for _, e := range sh.byID {
-		if e.held() > 0 {
-			all = append(all, e)
-		}
-	}
-	slices.SortFunc(all, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(b.held(), a.held()), cmp.Compare(a.ID(), b.ID()))
-	})
-	for _, e := range all {
-		if sh.pool.InUse() <= sh.cfg.MaxMemory-sh.cfg.MaxMemory/16 {
-			break
-		}
-		e.Refuse(sh.now, ledger.OverMemory)
-		sh.flushDelayed(sh.now, e) // a session that is refused counts its packets and drops them
-		e.Touch()
-	}
-	clear(all)
-	sh.excess = all[:0]
-}
-
-// held returns how many bytes of the pool a session holds.
-func (e *entry) held() int {
-	n := e.Held()
-	if e.delayed != nil {
-		n += e.delayed.bytes
-	}
-	return n
-}
+import "tcpcopy/internal/core/ledger"
 
 // shedMarks remembers connections that were refused as a whole, so that their later packets begin
 // no copy in mid-connection. It keeps those seen last: between one and two times maxMarks.

@@ -16,6 +16,18 @@ type delayQueue struct {
 	bytes int // of the pool
 }
 
+// delayedCost is the memory that the bound counts for a packet in a queue beside its payload, in
+// bytes.
+const delayedCost = 256
+
+// held returns how many bytes the queue holds; 0 for nil.
+func (q *delayQueue) held() int {
+	if q == nil {
+		return 0
+	}
+	return q.bytes + (len(q.queue)-q.head)*delayedCost
+}
+
 type delayedPacket struct {
 	Packet // At: when it is due
 	// superseded: no packet, but the client's next connection from the same port.
@@ -28,14 +40,16 @@ func (q *delayQueue) put(sh *Shard, p *Packet) {
 	kept.Seg.Payload = nil
 	if n := len(p.Seg.Payload); n > 0 {
 		kept.Seg.Payload = append(sh.pool.Get(n)[:0], p.Seg.Payload...)
-		q.bytes += cap(kept.Seg.Payload)
 	}
 	kept.At = p.At.Add(q.by)
 	q.queue = append(q.queue, kept)
+	sh.queued++
+	q.bytes += cap(kept.Seg.Payload)
 }
 
-// drop returns a packet's payload to the pool.
+// drop drops a packet of the queue, and returns its payload to the pool.
 func (q *delayQueue) drop(sh *Shard, p *delayedPacket) {
+	sh.queued--
 	if p.Seg.Payload != nil {
 		q.bytes -= cap(p.Seg.Payload)
 		sh.pool.Put(p.Seg.Payload)

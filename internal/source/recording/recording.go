@@ -142,11 +142,27 @@ func (w *Writer) open(now time.Time, seen capfile.Counts) error {
 	return w.failed(err)
 }
 
+// fileMode is the mode of capture files: they hold what clients sent, passwords too.
+const fileMode = 0o600
+
+// private takes a file that existed before from others than its owner. A pipe or device is left as
+// it is.
+func private(f *os.File) error {
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() || st.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	return f.Chmod(st.Mode().Perm() &^ 0o077)
+}
+
 // create creates the file. One of several carries the time in its name and never replaces a file.
 func (w *Writer) create(now time.Time) (err error) {
 	if !w.rotates() {
-		w.file, err = os.Create(w.cfg.Path)
-		return err
+		w.file, err = os.OpenFile(w.cfg.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+		if err != nil {
+			return err
+		}
+		return private(w.file)
 	}
 	for n := 1; ; n++ {
 		name := w.kind.Stem + now.Format("-20060102-150405")
@@ -154,7 +170,7 @@ func (w *Writer) create(now time.Time) (err error) {
 			name += fmt.Sprintf("-%d", n)
 		}
 		name += w.kind.Ending
-		w.file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		w.file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 		if errors.Is(err, os.ErrExist) && n < 1000 {
 			continue
 		}

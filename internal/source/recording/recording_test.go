@@ -208,3 +208,27 @@ func TestKindOf(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesArePrivate checks that only their owner can read capture files: new ones, one of
+// several, and one that replaces an older one.
+func TestFilesArePrivate(t *testing.T) {
+	old := filepath.Join(t.TempDir(), "old.pcap")
+	if err := os.WriteFile(old, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, cfg := range map[string]Config{
+		"new":      {Path: filepath.Join(t.TempDir(), "new.pcap")},
+		"existing": {Path: old},
+		"rotated":  {Path: filepath.Join(t.TempDir(), "some.pcap"), RotateBytes: 1 << 20},
+	} {
+		w := create(t, cfg)
+		path := w.State().Name
+		if err := w.Close(noon, capfile.Counts{}); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(path)
+		if err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, mode %v, wanted 0600", name, err, st.Mode())
+		}
+	}
+}

@@ -295,8 +295,19 @@ func (c *Conn) Send(seg packet.Segment) {
 	}
 }
 
-// Syn sends the SYN.
+// Syn sends the SYN, and the ACK that completes the handshake.
 func (c *Conn) Syn() *Conn {
+	c.b.Helper()
+	hold := c.Hold
+	c.Hold = true
+	c.HalfOpen()
+	c.Hold = hold
+	c.Seg(0, "")
+	return c
+}
+
+// HalfOpen sends the SYN alone.
+func (c *Conn) HalfOpen() *Conn {
 	c.b.Helper()
 	c.Send(packet.Segment{Seq: c.Isn, Flags: packet.SYN,
 		Opts: packet.Options{MSS: 1460, SACKPermitted: true}})

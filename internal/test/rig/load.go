@@ -48,6 +48,7 @@ func NewLoad(port Port, n int, accept, answer func(*Load, *LoadClient)) *Load {
 		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		c.Addr = netip.AddrPortFrom(addr, uint16(1024+i%60000))
 		l.client(c, packet.Segment{Seq: 1000, Flags: packet.SYN, Opts: syn})
+		l.client(c, packet.Segment{Seq: 1001, Ack: 5001, Flags: packet.ACK})
 		l.Step()
 		if accept != nil {
 			accept(l, c)

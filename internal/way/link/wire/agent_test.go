@@ -185,3 +185,27 @@ func FuzzPackets(f *testing.F) {
 		}
 	})
 }
+
+// TestTextIsPrintable checks that what peers say of themselves reaches no terminal as it came.
+func TestTextIsPrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"web1 (Zürich) 1.0":         "web1 (Zürich) 1.0",
+		"web1\x1b[2J\x1b]0;title\a": "web1?[2J?]0;title?",
+		"a\r\nb\tc\x7f\u0085\u202e": "a??b?c???",
+		"\xff\xfe":                  "??",
+	} {
+		hello := AgentHello{Version: Version, Name: text, Software: text}
+		var got AgentHello
+		if err := got.Decode(frameOf(t, hello.Append(nil)).Body); err != nil ||
+			got.Name != want || got.Software != want {
+			t.Errorf("%q is read as %q and %q (%v), wanted %q", text, got.Name, got.Software, err,
+				want)
+		}
+		refuse := Refuse{Code: CodeFull, Text: text}
+		var gotR Refuse
+		if err := gotR.Decode(frameOf(t, refuse.Append(nil)).Body); err != nil ||
+			gotR.Text != want {
+			t.Errorf("%q is read as %q (%v), wanted %q", text, gotR.Text, err, want)
+		}
+	}
+}

@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // cursor reads fields from a body. Past its end it returns zeros and records that, so that a
@@ -54,10 +57,21 @@ func (c *cursor) u64() uint64 {
 }
 
 // text reads a string that follows its length in 8 bits.
-func (c *cursor) text() string { return string(c.bytes(int(c.u8()))) }
+func (c *cursor) text() string { return printable(c.bytes(int(c.u8()))) }
 
 // longText reads a string that follows its length in 16 bits.
-func (c *cursor) longText() string { return string(c.bytes(int(c.u16()))) }
+func (c *cursor) longText() string { return printable(c.bytes(int(c.u16()))) }
+
+// printable returns the text of a peer, which is for people, with a question mark for each
+// character that a terminal may not show as one: control characters, escapes, broken UTF-8.
+func printable(b []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, string(b))
+}
 
 // addr reads an address: 4 or 6, and its bytes.
 func (c *cursor) addr() netip.Addr {

@@ -725,6 +725,7 @@ func TestRawSYNOptions(t *testing.T) {
 			b := newRawBed(t, func(cfg *config) { cfg.Raw.SYN = c.syn })
 			n := b.conn("192.0.2.1:40000")
 			n.Send(packet.Segment{Seq: n.Isn, Flags: packet.SYN, Opts: c.in})
+			n.Seg(0, "")
 			b.run(10 * ms)
 			got := b.syns()[0].Opts
 			got.TSVal = 0

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/redis"
@@ -95,8 +96,41 @@ func TestAnswersAfterWaiting(t *testing.T) {
 	if s.expect(maxHints, 1) {
 		t.Error("hints without bound")
 	}
-	s.opened, s.hints = true, nil
+	s.opened = true
+	s.dropHints()
 	if !s.expect(maxHints, 1) || s.hints != nil {
 		t.Error("hints are kept for a connection that has opened")
+	}
+}
+
+// TestHintsCount checks that the hints of connections that are not open yet count against the bound
+// on memory.
+func TestHintsCount(t *testing.T) {
+	const most, streams = 1_000_000, 50
+	server(t) // or the test is skipped
+	l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 2 * streams, MaxBytes: most,
+		ConnectTimeout: time.Hour})
+	c := attach(t, l, 1)
+	target := fullBacklog(t)
+	c.must(open(1, 1, target))
+	c.await(1, wire.EventOpened, 0)
+	for id := range uint64(streams) {
+		c.must(open(2+id, int(2+id), target))
+		for i := range uint64(maxHints / 4) {
+			c.must(wire.Op{Kind: wire.OpExpect, ID: 2 + id, Request: i, Hint: 1})
+			if n := l.Stats().Buffered; n > most {
+				t.Fatalf("%d bytes are kept, wanted at most %d", n, most)
+			}
+		}
+	}
+	st := l.Stats()
+	if n := st.Failed[ledger.OverMemory.String()]; n < streams/2 {
+		t.Errorf("%d of %d streams were refused for want of memory", n, streams)
+	}
+	for id := range uint64(streams) {
+		c.must(wire.Op{Kind: wire.OpAbort, ID: 2 + id})
+	}
+	if n := l.Stats().Buffered; n != 0 {
+		t.Errorf("%d bytes count when all streams have ended", n)
 	}
 }

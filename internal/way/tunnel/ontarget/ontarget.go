@@ -168,6 +168,9 @@ func (s *Server) allow(client, target netip.AddrPort) ledger.Reason {
 	return ledger.None
 }
 
+// full reports whether the streams hold more than the bound on memory.
+func (s *Server) full() bool { return s.buffered.Load() > s.cfg.MaxBytes }
+
 // logUnreachable logs, once for each target, why its server cannot be reached.
 func (s *Server) logUnreachable(target netip.AddrPort, err error) {
 	s.mu.Lock()

@@ -510,25 +510,30 @@ func TestFileLimit(t *testing.T) {
 	}
 }
 
-// TestConnectTimeout: a copier says how long attempts to connect may take, whatever the server's
-// own limit is.
-func TestConnectTimeout(t *testing.T) {
-	server(t) // or the test is skipped
+// fullBacklog returns the address of a listener that answers no SYN after the first.
+func fullBacklog(t *testing.T) netip.AddrPort {
+	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Close(fd)
+	t.Cleanup(func() { syscall.Close(fd) })
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	// with one that waits to be accepted, it answers no more
 	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
+	return sys.LocalAddr(fd)
+}
+
+// TestConnectTimeout: a copier says how long attempts to connect may take, whatever the server's
+// own limit is.
+func TestConnectTimeout(t *testing.T) {
+	server(t) // or the test is skipped
+	target := fullBacklog(t)
 	c := attachWith(t, New(Config{Routes: loopback{}, Now: now, ConnectTimeout: time.Hour}), 1,
 		50*time.Millisecond)
-	target := sys.LocalAddr(fd)
 	c.must(open(1, 1, target))
 	c.await(1, wire.EventOpened, 0)
 	c.must(open(2, 2, target), open(3, 3, target))

@@ -106,13 +106,13 @@ func (p *Peer) operate(now mono.Time, op *wire.Op) error {
 		}
 		p.server.in.Add(uint64(len(op.Data)))
 		s.feed(now, op.Data)
-		if len(s.kept) > 0 && p.server.buffered.Load() > p.server.cfg.MaxBytes {
+		if len(s.kept) > 0 && p.server.full() {
 			p.shed(now, s)
 		}
 	case wire.OpRead:
 		s.read(op.Proto)
 	case wire.OpExpect:
-		if !s.expect(op.Request, op.Hint) {
+		if !s.expect(op.Request, op.Hint) || len(s.hints) > 0 && p.server.full() {
 			p.shed(now, s)
 		}
 	case wire.OpCloseWrite:

@@ -52,6 +52,9 @@ type hint struct {
 // requests within a copier's credit.
 const maxHints = wire.Window / 8
 
+// hintSize is the size of a hint in memory, in bytes.
+const hintSize = 16
+
 // read lets the target's answers be read.
 func (s *stream) read(kind proto.Kind) {
 	if s.decided {
@@ -69,12 +72,20 @@ func (s *stream) expect(request uint64, h proto.Hint) bool {
 		if len(s.hints) == maxHints {
 			return false
 		}
+		before := cap(s.hints)
 		s.hints = append(s.hints, hint{request, h})
+		s.peer.server.buffered.Add(hintSize * int64(cap(s.hints)-before))
 	}
 	if s.conn != nil {
 		s.conn.Expect(request, h)
 	}
 	return true
+}
+
+// dropHints drops the hints, which are needed no more.
+func (s *stream) dropHints() {
+	s.peer.server.buffered.Add(-hintSize * int64(cap(s.hints)))
+	s.hints = nil
 }
 
 // View implements session.Record.
@@ -169,6 +180,7 @@ func (s *stream) end() {
 	p.server.release(s)
 	p.server.streams.Add(-1)
 	p.server.buffered.Add(-int64(cap(s.kept)))
+	s.dropHints()
 	s.kept, s.live, s.conn = nil, nil, nil
 }
 
@@ -178,7 +190,8 @@ func (s *stream) handle(now mono.Time, ev *session.Event) {
 	out := wire.StreamEvent{ID: s.id, N: ev.N}
 	switch ev.Kind {
 	case session.Opened:
-		s.opened, s.hints = true, nil
+		s.opened = true
+		s.dropHints()
 		srv.opened.Add(1)
 		out.Kind = wire.EventOpened
 	case session.Taken:
