@@ -90,6 +90,7 @@ func (m *Report) add(r *Report) {
 	m.Adopted += r.Adopted
 	m.Live += r.Live
 	m.Open += r.Open
+	m.NoHandshake += r.NoHandshake
 	m.AnswerBytes += r.AnswerBytes
 	m.Connections += r.Connections
 	m.Copies += r.Copies

@@ -41,6 +41,10 @@ var (
 		"sessions_adopted_total",
 		"Copies that began in the middle of a connection.",
 	)
+	noHandshake = counter(
+		"connections_without_handshake_total",
+		"Client connections whose handshake did not complete; in no other count.",
+	)
 	bytesCaptured = counter(
 		"payload_bytes_captured_total",
 		"Bytes that clients sent, each copy counted.",
@@ -249,6 +253,7 @@ func (s *set) flows(c *ledger.Counters) {
 	s.put(balanced, flag(c.Check() == nil))
 	s.count(sessionsLive, c.Live)
 	s.count(sessionsAdopted, c.Adopted)
+	s.count(noHandshake, c.NoHandshake)
 }
 
 func (s *set) capture(p *ledger.Packets) {
