@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,7 @@ type reader struct {
 	stop   chan struct{}          // closed: read what is there, and end
 	fresh  atomic.Pointer[served] // the mappings from the next batch on; nil: as before
 	replay *replay                // nil: the packets are captured live
+	shares bool                   // there is no processor for the reader alone
 
 	mu    sync.Mutex // guards count
 	count ledger.Packets
@@ -70,7 +72,7 @@ type reader struct {
 
 func newReader(source source.Source, class classifier, shards []*shardLoop) *reader {
 	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)),
-		stop: make(chan struct{})}
+		stop: make(chan struct{}), shares: len(shards) >= runtime.GOMAXPROCS(0)}
 	for i, l := range shards {
 		r.lanes[i] = lane{loop: l, home: make(chan *carrier, maxCarriers)}
 	}
@@ -86,6 +88,7 @@ func (r *reader) run() error {
 		r.source.Close()
 		r.source.Next(0) // releases the last batch
 	}()
+	last := 0 // frames in the last batch
 	for {
 		select {
 		case <-r.stop:
@@ -96,7 +99,7 @@ func (r *reader) run() error {
 			return r.drain()
 		default:
 		}
-		frames, err := r.source.Next(pollEvery)
+		frames, err := r.source.Next(r.patience(last))
 		if err != nil {
 			r.settle()
 			if r.replay != nil && errors.Is(err, io.EOF) {
@@ -108,11 +111,31 @@ func (r *reader) run() error {
 			}
 			return err
 		}
+		last = len(frames)
 		r.deal(frames)
 		if r.replay != nil {
 			r.replay.wait(r.stop)
 		}
 	}
+}
+
+// patience returns how long to wait for packets after a batch of so many. While a shard that may
+// share the reader's processor has more to do, the reader does not block when it has read
+// everything: Go's scheduler looks for packets only where nothing else can run, or after 10 ms. It
+// yields to the shard instead, which yields to it after each step.
+func (r *reader) patience(last int) time.Duration {
+	if !r.shares {
+		return pollEvery
+	}
+	for i := range r.lanes {
+		if r.lanes[i].loop.behind.Load() {
+			if last == 0 {
+				runtime.Gosched()
+			}
+			return 0
+		}
+	}
+	return pollEvery
 }
 
 // settle waits until the shards have taken in everything that they were dealt.

@@ -27,7 +27,8 @@ type shardLoop struct {
 	// set it. Otherwise it advances all (limit 0): the source waits for them.
 	bounded bool
 	limit   int
-	stored  []*carrier // room for step
+	behind  atomic.Bool // bounded, and more: the reader wants to know
+	stored  []*carrier  // room for step
 	// held is where the clock stands until heldUntil, 0 while it runs. See clock.
 	held, heldUntil mono.Time
 
@@ -132,6 +133,7 @@ func (l *shardLoop) step(first *carrier) {
 	}
 	l.more = l.shard.More() || l.end.Pending()
 	if l.bounded {
+		l.behind.Store(l.more)
 		l.adjust(l.now().Sub(begun))
 	}
 	l.heldBytes.Store(l.shard.Held())

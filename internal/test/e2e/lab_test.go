@@ -31,8 +31,6 @@ var labRuns = []labRun{
 	{"100 KB uploads", only(tunnel), lab.Options{Scenario: "upload"}},
 	{"100 KB uploads on 20 connections, for longer", only(raw),
 		lab.Options{Scenario: "upload", Conns: 20, Duration: 3 * time.Second}},
-	{"offloads off, uploads on 20 connections, for longer", nil,
-		lab.Options{Scenario: "upload", Conns: 20, Duration: 3 * time.Second, NoOffloads: true}},
 	{"500 KB answers", only(raw), lab.Options{Scenario: "download"}},
 	{"server that greets", only(raw), lab.Options{Scenario: "greeting"}},
 	{"dribbled requests", nil, lab.Options{Scenario: "dribble"}},
