@@ -75,7 +75,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 			return p.runReplay(s, c, log, report)
 		}
 		last, err := p.copy(s, c, func(now *export.Snapshot) {
-			now.Doctor = p.doctorLine()
+			now.Doctor = p.doctorLine(c)
 			log.statistics(export.Line(now, previous))
 			for _, a := range export.Advice(now) {
 				if !advised[a] {
@@ -87,7 +87,7 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 			previous = now
 		})
 		if last != nil {
-			last.Final, last.Doctor = true, p.doctorLine()
+			last.Final, last.Doctor = true, p.doctorLine(c)
 			export.Summary(p.out, last)
 			if log.file != nil {
 				export.Summary(log.w, last)

@@ -89,7 +89,7 @@ func (p *program) runReplay(
 		}
 		return err
 	}
-	last.Final = true
+	last.Final, last.Doctor = true, p.doctorLine(c)
 	export.Summary(p.out, last)
 	if log.file != nil {
 		export.Summary(log.w, last)
