@@ -146,29 +146,11 @@ type Listeners struct {
 // Listener is a listening socket.
 type Listener struct {
 	Addr    netip.AddrPort
-	V6Only  bool
 	Device  string     // it is bound to this interface
 	Queue   int        // connections that wait to be accepted
 	Backlog int        // as many may
 	PID     int        // of a process in the namespace; 0: this namespace
 	Host    netip.Addr // an address of the namespace, if it is another
-}
-
-// serves reports whether the socket gets connections to the address, if it is not bound to a
-// device.
-func (l *Listener) serves(a netip.AddrPort) bool {
-	own := l.Addr.Addr()
-	switch {
-	case l.Addr.Port() != a.Port():
-		return false
-	case !a.Addr().IsValid(), own == a.Addr():
-		return true
-	case !own.IsUnspecified():
-		return false
-	case own.Is4():
-		return a.Addr().Is4()
-	}
-	return a.Addr().Is6() || !l.V6Only
 }
 
 // on returns the listening sockets of a port in this namespace.

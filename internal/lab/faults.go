@@ -30,8 +30,7 @@ type Fault struct {
 	// show in the doctor's report.
 	Alone bool
 
-	copy   func(args []string) []string // changes the copier's arguments
-	doctor func(args []string) []string // changes those of the doctor beside it
+	copy func(args []string) []string // changes the copier's arguments
 	// changes those of the intercept; nil result: it is not started
 	intercept func(args []string) []string
 	wrap      []string // a command that runs copier and doctor
