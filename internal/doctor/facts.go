@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Facts is what is known of a host and of the copy that it takes part in. A part that could not be
-// had is nil, or has Err set: why.
+// Facts is what is known of a host, and of the copy that it takes part in. A part that is not known
+// is nil, or its Err says why.
 type Facts struct {
 	Role Role
 	Via  string // socket, raw or tunnel; of a target: tunnel for an intercept there, else raw
@@ -40,7 +40,7 @@ type Facts struct {
 	Forwarding      []string // sysctls that have this host forward packets
 	ForwardingErr   string   // why they are not known
 	AllowForwarding bool
-	// of the servers on a target; of targets, as an assistant knows them
+	// Ports are those of the servers on a target. An assistant may know none.
 	Ports        []uint16
 	ReturnRoutes []ReturnPath // of a target, to clients
 	Counters     *Counters    // of a target, over the census
@@ -95,7 +95,7 @@ type Flow struct {
 	Passed     int // packets that the user's filter accepts
 	TLS, Plain int // packets of clients with payload that is TLS, and that is not
 	Clients    []netip.Addr
-	Local      bool // the server's address is this host's
+	Local      bool // the packets' destination is this host
 }
 
 // ICMP is an error message about a packet to a target.
@@ -166,7 +166,6 @@ func (l *Listeners) on(port uint16) (all []Listener) {
 // Running is the account of a copier that runs beside the doctor.
 type Running struct {
 	Offered, KernelDrop uint64
-	Ring                string // the -B that it has
 }
 
 // Outcome is how an attempt to connect ended.
@@ -243,11 +242,9 @@ type LinkFacts struct {
 	Err       string
 	Key       string // what is wrong with the key; empty: nothing
 	Version   bool   // the other side speaks another version
-	Full      bool   // no room for another copier
 	HasKey    bool   // a key was given here
 	Way       string // that it offers
 	Forbidden []netip.AddrPort
-	Lonely    bool // -L
 }
 
 // ReturnPath is the route of a target's answers to a client.

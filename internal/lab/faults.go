@@ -30,13 +30,14 @@ type Fault struct {
 	// show in the doctor's report.
 	Alone bool
 
-	copy func(args []string) []string // changes the copier's arguments
-	// changes those of the intercept; nil result: it is not started
-	intercept func(args []string) []string
-	wrap      []string // a command that runs copier and doctor
-	server    serverFault
-	load      loadFault
-	only4     bool
+	// copy and intercept change the arguments of the copier and the intercept. If intercept returns
+	// nil, none is started.
+	copy, intercept func(args []string) []string
+
+	wrap   []string // a command that runs copier and doctor
+	server serverFault
+	load   loadFault
+	only4  bool
 }
 
 // HostCommand is a shell command on a host.
