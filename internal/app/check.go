@@ -62,11 +62,15 @@ func captureSubject(
 	return s
 }
 
-// doctorLine returns the command that examines this one.
-func (p *program) doctorLine() string {
-	words := append([]string{"doctor"}, p.args...)
-	if len(p.args) > 0 && p.args[0] == "replay" {
-		return "tcpcopy doctor copy"
+// doctorLine returns the command that examines a copy. Of a replay it has the mappings, and not the
+// files.
+func (p *program) doctorLine(c *config.Copy) string {
+	if c.Replay == nil {
+		return doctor.CommandLine(append([]string{"doctor"}, p.args...)...)
+	}
+	words := []string{"doctor", "copy", "-x", strings.Join(c.MappingStrings(), ",")}
+	for _, a := range c.Intercepts {
+		words = append(words, "-s", a.String())
 	}
 	return doctor.CommandLine(words...)
 }

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/doctor"
 )
 
@@ -40,5 +42,22 @@ func TestFindingLine(t *testing.T) {
 		"(tcpcopy explain TC0206)"
 	if got := findingLine(&x); got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestDoctorLine(t *testing.T) {
+	m, err := mapping.Parse("80-10.0.0.2:8080|10.0.0.3:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &config.Copy{Mappings: m}
+	p := &program{args: []string{"copy", "-x", "80-10.0.0.2:8080", "-F", "src net 10.0.0.0/8"}}
+	const live = "tcpcopy doctor copy -x 80-10.0.0.2:8080 -F 'src net 10.0.0.0/8'"
+	if got := p.doctorLine(c); got != live {
+		t.Errorf("%s, want %s", got, live)
+	}
+	c.Replay = &config.Replay{}
+	if got := p.doctorLine(c); got != "tcpcopy doctor copy -x '80-10.0.0.2:8080|10.0.0.3:8080'" {
+		t.Errorf("a replay: %s", got)
 	}
 }

@@ -103,7 +103,7 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 	}
 	tell := watchClosely(c)
 	last, err := p.copy(s, c, func(now *export.Snapshot) {
-		now.Doctor = p.doctorLine()
+		now.Doctor = p.doctorLine(c)
 		r := follow.note(now)
 		if !tell.due(now) {
 			return
@@ -119,7 +119,7 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 		previous = now
 	})
 	if last != nil {
-		last.Doctor = p.doctorLine()
+		last.Doctor = p.doctorLine(c)
 		follow.end(last)
 		export.Summary(p.out, last)
 		if log.file != nil {

@@ -85,6 +85,7 @@ func (p *program) runReplay(
 		}
 		return err
 	}
+	last.Doctor = p.doctorLine(c)
 	follow.end(last)
 	export.Summary(p.out, last)
 	if log.file != nil {

@@ -88,7 +88,26 @@ func TestMuted(t *testing.T) {
 	expect("and a capability", []string{"TC0101", "TC0206"}, []string{"TC0202"})
 	f.Conntrack = nil
 	f.Firewall = []Verdict{{About: "to 10.9.9.9:80", Hook: "output", Action: "drop"}}
+	f.Firewall[0].About = f.Targets[0].Addr.String()
+	expect("a rule about the target", []string{"TC0101", "TC0205"}, []string{"TC0202"})
+	f.Firewall[0].About = "10.9.9.9:80"
 	expect("a rule about another target", []string{"TC0101", "TC0202", "TC0205"}, nil)
+}
+
+func TestRelated(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"", "x", true}, {"x", "x", true}, {"80-10.0.0.2:8080", "10.0.0.2:8080", true},
+		{"80-10.0.0.2:8080", "10.0.0.2:80", false}, {"10.0.0.2:8080", "10.0.0.2:80", false},
+		{"80-10.0.0.2:80|10.0.0.3:80*2", "10.0.0.3:80", true}, {"80-[fd00::2]:80",
+			"[fd00::2]:80", true},
+	} {
+		if related(c.a, c.b) != c.want || related(c.b, c.a) != c.want {
+			t.Errorf("%q and %q: want %v", c.a, c.b, c.want)
+		}
+	}
 }
 
 func TestPrint(t *testing.T) {

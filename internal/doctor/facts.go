@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Facts is what is known of a host and of the copy that it takes part in. A part that could not be
-// had is nil, or has Err set: why.
+// Facts is what is known of a host, and of the copy that it takes part in. A part that is not known
+// is nil, or its Err says why.
 type Facts struct {
 	Role Role
 	Via  string // socket, raw or tunnel; of a target: tunnel for an intercept there, else raw
@@ -40,7 +40,7 @@ type Facts struct {
 	Forwarding      []string // sysctls that have this host forward packets
 	ForwardingErr   string   // why they are not known
 	AllowForwarding bool
-	// of the servers on a target; of targets, as an assistant knows them
+	// Ports are those of the servers on a target. An assistant may know none.
 	Ports        []uint16
 	ReturnRoutes []ReturnPath // of a target, to clients
 	Counters     *Counters    // of a target, over the census
@@ -95,7 +95,7 @@ type Flow struct {
 	Passed     int // packets that the user's filter accepts
 	TLS, Plain int // packets of clients with payload that is TLS, and that is not
 	Clients    []netip.Addr
-	Local      bool // the server's address is this host's
+	Local      bool // the packets' destination is this host
 }
 
 // ICMP is an error message about a packet to a target.
@@ -146,29 +146,11 @@ type Listeners struct {
 // Listener is a listening socket.
 type Listener struct {
 	Addr    netip.AddrPort
-	V6Only  bool
 	Device  string     // it is bound to this interface
 	Queue   int        // connections that wait to be accepted
 	Backlog int        // as many may
 	PID     int        // of a process in the namespace; 0: this namespace
 	Host    netip.Addr // an address of the namespace, if it is another
-}
-
-// serves reports whether the socket gets connections to the address, if it is not bound to a
-// device.
-func (l *Listener) serves(a netip.AddrPort) bool {
-	own := l.Addr.Addr()
-	switch {
-	case l.Addr.Port() != a.Port():
-		return false
-	case !a.Addr().IsValid(), own == a.Addr():
-		return true
-	case !own.IsUnspecified():
-		return false
-	case own.Is4():
-		return a.Addr().Is4()
-	}
-	return a.Addr().Is6() || !l.V6Only
 }
 
 // on returns the listening sockets of a port in this namespace.
@@ -184,7 +166,6 @@ func (l *Listeners) on(port uint16) (all []Listener) {
 // Running is the account of a copier that runs beside the doctor.
 type Running struct {
 	Offered, KernelDrop uint64
-	Ring                string // the -B that it has
 }
 
 // Outcome is how an attempt to connect ended.
@@ -261,11 +242,9 @@ type LinkFacts struct {
 	Err       string
 	Key       string // what is wrong with the key; empty: nothing
 	Version   bool   // the other side speaks another version
-	Full      bool   // no room for another copier
 	HasKey    bool   // a key was given here
 	Way       string // that it offers
 	Forbidden []netip.AddrPort
-	Lonely    bool // -L
 }
 
 // ReturnPath is the route of a target's answers to a client.

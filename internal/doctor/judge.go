@@ -75,12 +75,25 @@ func diagnose(f *Facts, wanted func(*Check) bool) *Report {
 }
 
 // follows reports whether x can be the consequence of another finding about the same thing. A
-// finding about the host is about all things on it.
+// finding about the host is about all things on it, and one about a mapping about its targets.
 func follows(x *Finding, all []Finding, after map[string][]string) bool {
 	return slices.ContainsFunc(all, func(y Finding) bool {
 		return y.State == Found && slices.Contains(after[x.Code], y.Code) &&
-			(x.About == y.About || x.About == "" || y.About == "")
+			related(x.About, y.About)
 	})
+}
+
+// related reports whether two findings are about the same thing, or one about the host, or one
+// about a mapping and the other about one of its targets.
+func related(a, b string) bool {
+	parts := func(about string) []string {
+		return strings.FieldsFunc(about, func(r rune) bool {
+			return strings.ContainsRune("-|*",
+				r)
+		})
+	}
+	return a == b || a == "" || b == "" || slices.Contains(parts(a), b) ||
+		slices.Contains(parts(b), a)
 }
 
 func finding(f *Facts, c *Check, x *Result) Finding {

@@ -4,7 +4,7 @@ var routeCheck = Check{
 	Code: "TC0203", Area: Forward, Quick: true,
 	Title: "this host has no route to the target, or the next hop does not answer",
 	Roles: []Role{Copier},
-	After: []string{"TC0205"},
+	After: []string{"TC0106", "TC0205"}, // raw packets from 127.0.0.1 have the kernel ask as that
 	How: "It asks the kernel for the route, and for the state of the next hop's link " +
 		"address after an attempt to connect.",
 	Why:  "Packets to the target do not leave this host.",

@@ -26,17 +26,18 @@ type Fault struct {
 	Make []HostCommand
 	// Elsewhere reports that the printed fix is not all: a mapping must change, too.
 	Elsewhere bool
-	// Unheard reports that the fault does not keep the small requests of the lab from arriving.
-	Unheard bool
+	// Alone reports that servers in other network namespaces of this machine, as of other labs,
+	// show in the doctor's report.
+	Alone bool
 
-	copy   func(args []string) []string // changes the copier's arguments
-	doctor func(args []string) []string // changes those of the doctor beside it
-	// changes those of the intercept; nil result: it is not started
-	intercept func(args []string) []string
-	wrap      []string // a command that runs copier and doctor
-	server    serverFault
-	load      loadFault
-	only4     bool
+	// copy and intercept change the arguments of the copier and the intercept. If intercept returns
+	// nil, none is started.
+	copy, intercept func(args []string) []string
+
+	wrap   []string // a command that runs copier and doctor
+	server serverFault
+	load   loadFault
+	only4  bool
 }
 
 // HostCommand is a shell command on a host.
@@ -192,7 +193,7 @@ func forwardFaults() []Fault {
 		{
 			Name: "answers-dropped", Help: "a firewall on production drops the target's answers",
 			Ways: []string{Socket}, Finds: found(OnProduction, "TC0205"),
-			Make: nft(OnProduction, "input", "{ip} saddr {target} drop"),
+			Make: nft(OnProduction, "input", "{ip} saddr {target} tcp sport 8080 drop"),
 		},
 		{
 			Name: "no-route", Help: "production has no route to the target",
@@ -209,7 +210,7 @@ func forwardFaults() []Fault {
 		},
 		{
 			Name: "mtu-hole", Help: "packets above 1400 bytes vanish on the way",
-			Ways: direct, Finds: found(OnProduction, "TC0401"), Unheard: true,
+			Ways: direct, Finds: found(OnProduction, "TC0401"),
 			Make: []HostCommand{{OnSwitch, "ip link set t-target mtu 1400"}},
 		},
 	}
@@ -228,6 +229,7 @@ func targetFaults() []Fault {
 		{
 			Name: "closed-on-target", Help: "no server listens on the target",
 			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0208"), server: listensNowhere,
+			Alone: true,
 		},
 		{
 			Name: "loopback-server", Help: "the test server listens on loopback only",
@@ -240,7 +242,7 @@ func targetFaults() []Fault {
 		{
 			Name: "container", Help: "the test server is in another network namespace",
 			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0211"), server: listensInContainer,
-			Elsewhere: true,
+			Elsewhere: true, Alone: true,
 		},
 		{
 			Name: "backlog", Help: "the test server accepts no connection",

@@ -183,6 +183,9 @@ func (c *collector) watched() {
 		f.Watched = time.Since(begin)
 	}
 	f.Counters = counters().since(from)
+	if all, err := listen(); err == nil && c.Role == doctor.Target {
+		f.Listeners.All = all // their queues may have filled meanwhile
+	}
 	if c.Role == doctor.Target && f.Census != nil {
 		c.clientsSeen()
 	}

@@ -60,7 +60,6 @@ func (c *collector) link(addr netip.AddrPort) doctor.LinkFacts {
 	case errors.As(err, &refused):
 		l.Outcome = doctor.Failed
 		l.Version = refused.Code == wire.CodeVersion
-		l.Full = refused.Code == wire.CodeFull
 		if refused.Code == wire.CodeNeedsKey || refused.Code == wire.CodeNoKey {
 			l.Key = err.Error()
 		}

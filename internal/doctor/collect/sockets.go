@@ -25,7 +25,6 @@ const (
 	listening       = 1 << 10
 	idLength        = 48
 	messageLength   = 72
-	attributeV6Only = 11
 )
 
 // mostNamespaces bounds how many network namespaces are looked into.
@@ -96,15 +95,6 @@ func parseListener(b []byte) (l doctor.Listener, ok bool) {
 	}
 	l.Queue = int(binary.NativeEndian.Uint32(b[56:]))
 	l.Backlog = int(binary.NativeEndian.Uint32(b[60:]))
-	attributes, err := netlink.UnmarshalAttributes(b[messageLength:])
-	if err != nil {
-		return l, true
-	}
-	for _, x := range attributes {
-		if x.Type == attributeV6Only && len(x.Data) > 0 {
-			l.V6Only = x.Data[0] != 0
-		}
-	}
 	return l, true
 }
 
