@@ -48,6 +48,7 @@ type Result struct {
 	Seen  string   // what was seen, with figures; or why nothing is known
 	Fix   []string // commands that mend it, typed on the host On
 	On    string   // host of Fix; empty: this one
+	Hop   string   // what is to blame, if not that host
 }
 
 // Check is one cause.

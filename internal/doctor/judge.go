@@ -104,6 +104,9 @@ func finding(f *Facts, c *Check, x *Result) Finding {
 	if c.Area == Link || x.On != "" {
 		hop = on
 	}
+	if x.Hop != "" {
+		hop = x.Hop
+	}
 	fixes := x.Fix
 	if fixes == nil {
 		fixes = []string{}

@@ -22,7 +22,8 @@ var silentCheck = Check{
 			}
 			r := found("", "no answer to SYNs from %s to %s in %s; %s", t.Route.Source, t.Addr,
 				span(t.Connect.After), how).
-				at("target, or its network").fix(doctorCommand(f, t.Addr))
+				at(string(Target)).fix(doctorCommand(f, t.Addr))
+			r.Hop = "target, or its network"
 			return &r
 		})
 	},
