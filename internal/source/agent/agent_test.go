@@ -295,8 +295,8 @@ func TestNobodyListens(t *testing.T) {
 		r.source.batches <- b
 	}
 	until(t, "drops", func() bool { return r.Snapshot().Counts.LinkDown > each*batches/4 })
-	if st := r.Snapshot(); st.Link.Up || st.Link.Err == nil || st.Counts.Sent != 0 ||
-		st.Counts.OverMemory != 0 {
+	until(t, "a refusal", func() bool { return r.Snapshot().Link.Err != nil })
+	if st := r.Snapshot(); st.Link.Up || st.Counts.Sent != 0 || st.Counts.OverMemory != 0 {
 		t.Errorf("%+v", st)
 	}
 }
