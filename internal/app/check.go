@@ -66,7 +66,7 @@ func captureSubject(
 // files.
 func (p *program) doctorLine(c *config.Copy) string {
 	if c.Replay == nil {
-		return doctor.CommandLine(append([]string{"doctor"}, p.args...)...)
+		return doctor.CommandLine(append([]string{"doctor"}, withoutProtocolOptions(p.args)...)...)
 	}
 	words := []string{"doctor", "copy", "-x", strings.Join(c.MappingStrings(), ",")}
 	for _, a := range c.Intercepts {
