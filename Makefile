@@ -11,12 +11,13 @@ build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
 
 # All that a change must pass: static checks, all tests, and those with goroutines again under the race detector.
-# SKIPS=fail makes a skipped test a failure. The packages of LONG run with -short.
+# SKIPS=fail makes a skipped test a failure. The packages of LONG run with -short; SHORT= runs them whole, as soak does.
+SHORT ?= -short
 test:
 	@scripts/need.sh
 	@$(MAKE) --no-print-directory check
 	@go run scripts/gotest.go -timeout 15m $$(go list ./... | grep -vE '$(LONG)')
-	@go run scripts/gotest.go -short -p 1 -timeout 15m $$(go list ./... | grep -E '$(LONG)')
+	@go run scripts/gotest.go $(SHORT) -p 1 -timeout 30m $$(go list ./... | grep -E '$(LONG)')
 	@$(MAKE) --no-print-directory observe
 	@$(MAKE) --no-print-directory race
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x

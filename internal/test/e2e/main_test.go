@@ -1,13 +1,10 @@
 package e2e
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"testing"
 )
 
@@ -35,17 +32,5 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "e2e: build tcpcopy: %v\n%s", err, out)
 		return 1
 	}
-	beside()
 	return m.Run()
-}
-
-// beside has twice as many parallel tests run at the same time as there are processors, unless the
-// command line says how many: they wait for most of their time.
-func beside() {
-	flag.Parse()
-	asked := false
-	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
-	if !asked {
-		flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
-	}
 }
