@@ -17,8 +17,8 @@ import (
 )
 
 var (
-	doctorDraws = flag.Int("doctor.draws", 15, "faults that TestDoctorFinds draws; 0: each once")
-	doctorSeed  = flag.Uint64("doctor.seed", 0, "of the draws; 0: the time")
+	doctorDraws = flag.Int("doctor.draws", 12, "faults that TestDoctorFinds draws; 0: each once")
+	doctorSeed  = flag.Uint64("doctor.seed", 99, "of the draws; 0: the time")
 )
 
 // draw is one fault, in one way and family.
