@@ -2,13 +2,14 @@
 
 // Gotest runs go test with the arguments given. It shows the output of tests that fail or are
 // skipped, and one line for each package. If SKIPS=fail is in the environment, a skipped test is a
-// failure.
+// failure. EVENTS=FILE appends the events of all tests, as go test -json writes them, to FILE.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -32,11 +33,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "gotest:", err)
 		os.Exit(1)
 	}
+	events := io.Discard
+	if path := os.Getenv("EVENTS"); path != "" {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "gotest:", err)
+			os.Exit(1)
+		}
+		events = f
+	}
 	said := make(map[string]*strings.Builder) // what each test has printed
 	skipped := 0
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
+		fmt.Fprintf(events, "%s\n", lines.Bytes())
 		var e event
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			fmt.Println(lines.Text()) // of the build
