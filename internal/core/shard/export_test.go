@@ -41,3 +41,19 @@ func (sh *Shard) HalfOpen() int { return len(sh.half.byTuple) }
 
 // HalfOpenRoom returns for how many half-open connections there is room.
 func (sh *Shard) HalfOpenRoom() int { return cap(sh.half.list) }
+
+// Found returns how many connections that were found under way are kept, and how many segments.
+func (sh *Shard) Found() (conns, segments int) {
+	return len(sh.found.byTuple), sh.found.packets
+}
+
+// FoundBytes is the most bytes that are kept of connections that were found under way.
+func (sh *Shard) FoundBytes() int { return sh.found.mostBytes }
+
+// The bounds on connections that were found under way.
+const (
+	FoundLife        = foundLife
+	MaxFoundSegments = maxFoundSegments
+	FoundPackets     = foundPackets
+	WeakShare        = weakShare
+)
