@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -59,9 +60,10 @@ func IsLocal(addr string) bool {
 
 // Server serves until it is closed.
 type Server struct {
-	http http.Server
-	addr net.Addr
-	done chan struct{}
+	http    http.Server
+	addr    net.Addr
+	readers *readers
+	done    chan struct{}
 }
 
 // Listen serves h at addr, the path of a unix socket, which is its owner's alone, or IP:PORT. A
@@ -73,9 +75,14 @@ func Listen(addr string, a Access, h http.Handler) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{addr: l.Addr(), done: make(chan struct{})}
+	return serveAt(l, a, h), nil
+}
+
+// serveAt serves h to those who connect to l.
+func serveAt(l net.Listener, a Access, h http.Handler) *Server {
+	s := &Server{addr: l.Addr(), readers: &readers{Listener: l}, done: make(chan struct{})}
 	g := &guard{next: h, unix: l.Addr().Network() == "unix"}
-	l = netutil.LimitListener(&narrow{l}, maxReaders)
+	l = netutil.LimitListener(s.readers, maxReaders)
 	if !g.unix {
 		g.token = a.Token
 		if a.Certificate != nil {
@@ -94,7 +101,7 @@ func Listen(addr string, a Access, h http.Handler) (*Server, error) {
 		defer close(s.done)
 		_ = s.http.Serve(l)
 	}()
-	return s, nil
+	return s
 }
 
 // Addr returns the address that s listens at.
@@ -102,6 +109,9 @@ func (s *Server) Addr() net.Addr { return s.addr }
 
 // Close cuts every reader and waits until the server has ended.
 func (s *Server) Close() {
+	// First the connections under TLS. http.Server closes one after the other under its lock, and
+	// crypto/tls gives each peer five seconds to take its last message.
+	s.readers.cut()
 	_ = s.http.Close()
 	<-s.done
 }
@@ -122,15 +132,60 @@ func listen(addr string) (net.Listener, error) {
 	return l, err
 }
 
-// narrow bounds what the kernel holds for a reader that does not read.
-type narrow struct{ net.Listener }
+// readers knows the connections of those who read, and bounds what the kernel holds for one that
+// does not.
+type readers struct {
+	net.Listener
 
-func (l *narrow) Accept() (net.Conn, error) {
+	mu   sync.Mutex
+	open map[*reader]struct{}
+	over bool // cut was called
+}
+
+// reader is a connection.
+type reader struct {
+	net.Conn
+	of *readers
+}
+
+// Accept implements net.Listener.
+func (l *readers) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
 	if b, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
 		_ = b.SetWriteBuffer(maxUnread)
 	}
-	return c, err
+	r := &reader{c, l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		c.Close()
+	}
+	if l.open == nil {
+		l.open = make(map[*reader]struct{})
+	}
+	l.open[r] = struct{}{}
+	return r, nil
+}
+
+// Close implements net.Conn.
+func (r *reader) Close() error {
+	r.of.mu.Lock()
+	delete(r.of.open, r)
+	r.of.mu.Unlock()
+	return r.Conn.Close()
+}
+
+// cut closes all connections, those to come as well.
+func (l *readers) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	for r := range l.open {
+		r.Conn.Close()
+	}
 }
 
 // guard decides whether a request may be answered.
