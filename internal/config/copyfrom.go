@@ -31,7 +31,7 @@ type From struct {
 	Kind     FromKind
 	Listen   netip.AddrPort // of vxlan, geneve and agent; an invalid address: all of this host
 	Networks []uint32       // VNIs to copy (vxlan, geneve); empty: all
-	Peers    []netip.Prefix // the senders to take traffic from; empty: all, or plain frames (mirror)
+	Peers    []netip.Prefix // senders to take traffic from; empty: all, or none (mirror: GRE)
 	Text     string         // as typed
 }
 

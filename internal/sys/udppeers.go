@@ -20,7 +20,7 @@ const MaxUDPPeers = 256
 func ListenUDPPeers(at netip.AddrPort, buffer int, peers []netip.Prefix) (
 	known, others *UDPSocket, err error) {
 	if len(peers) > MaxUDPPeers {
-		return nil, nil, fmt.Errorf("listen on UDP port %d: %d networks of senders, want at most %d",
+		return nil, nil, fmt.Errorf("listen on UDP port %d: %d networks, want at most %d",
 			at.Port(), len(peers), MaxUDPPeers)
 	}
 	// The two sockets share the port. No other program's may: this one sees that nobody has it.

@@ -377,7 +377,7 @@ func TestComplaintsAreBounded(t *testing.T) {
 			synctest.Wait()
 			all := strings.Split(strings.TrimSpace(log.String()), "\n")
 			if len(all) != want || !strings.Contains(all[len(all)-1], last) {
-				t.Errorf("%d lines, want %d, the last with %q:\n%s", len(all), want, last, log.String())
+				t.Errorf("%d lines, want %d, the last with %q:\n%s", len(all), want, last, all)
 			}
 		}
 		lines(2, `"another message"`)
