@@ -71,7 +71,7 @@ func (sh *Shard) findUnderWay(key *Tuple, p *Packet) *entry {
 	case p.Seg.Flags.Has(packet.RST):
 		sh.lose(h)
 		return nil
-	case !svc.answers:
+	case !svc.answers && !sh.cfg.BothSides:
 		return sh.admitWeak(key, p, p) // nothing shows what production says
 	case h == nil:
 		if len(t.byTuple) == t.most {

@@ -28,6 +28,8 @@ type Config struct {
 	MaxHalfOpen int       // half-open connections, of this shard; 0: 131,072
 	MaxMemory   int64     // bytes, of this shard
 	Start       mono.Time // when the capture began
+	// BothSides: production's segments are captured, too. Otherwise that is found out.
+	BothSides bool
 }
 
 // Packet is a captured segment that belongs to a mapping.
