@@ -14,8 +14,8 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// maxSkipped bounds the packets that an agent can have lost at once: more than it captures in a day.
-// What it says of them is in the account.
+// maxSkipped bounds the packets that an agent can have lost at once: more than it captures in a
+// day. What it says of them is in the account.
 const maxSkipped = 1 << 40
 
 // agent is what is known of one run of an agent. Source.mu guards it.

@@ -97,7 +97,8 @@ func worstOfProtocols() []worst {
 	return []worst{
 		{"a header without an end", "http1", "GET / HTTP/1.1\r\nX: " + strings.Repeat("a", long),
 			"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", long)},
-		{"headers without an end", "http1", "GET / HTTP/1.1\r\n" + strings.Repeat("a:b\r\n", long/5),
+		{"headers without an end", "http1",
+			"GET / HTTP/1.1\r\n" + strings.Repeat("a:b\r\n", long/5),
 			"HTTP/1.1 200 OK\r\n" + strings.Repeat("a:b\r\n", long/5)},
 		{"a chunk's size without an end", "http",
 			"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" +

@@ -61,9 +61,9 @@ func floodBeside(t *testing.T, of packet.Segment) {
 		opened, _, bytes := p.production.counts()
 		atTarget, _, _ := p.target.counts()
 		r := c.end()
-		t.Logf("%d segments, %d of them counted; %d connections at production, %d at the target; "+
-			"%d packets lost in the kernel; memory %d MB", segments, r.NoHandshake, opened, atTarget,
-			r.Packets.KernelDrop, r.Resources.MaxRSSBytes>>20)
+		t.Logf("%d segments, %d of them counted; %d connections at production, %d at the "+
+			"target; %d packets lost in the kernel; memory %d MB", segments, r.NoHandshake, opened,
+			atTarget, r.Packets.KernelDrop, r.Resources.MaxRSSBytes>>20)
 		if opened != conns+20 || atTarget != opened {
 			t.Errorf("%d connections at the target and %d at production, wanted %d", atTarget,
 				opened, conns+20)

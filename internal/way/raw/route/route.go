@@ -273,8 +273,8 @@ func (t *Table) drop(i uint32) {
 // Claim makes owner the owner of the connection from client to target, and calls deliver for each
 // segment that waited for it. deliver must not keep the pointer. Claim returns false, and changes
 // nothing, if another copier that is connected owns the connection, if owner has not named the
-// target, or if the table is full and owner has most of it. A copier that is gone loses the connection: the one that claims it is most likely its
-// successor, with the same clients.
+// target, or if the table is full and owner has most of it. A copier that is gone loses the
+// connection: the one that claims it is most likely its successor, with the same clients.
 func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	c := &t.copiers[owner]
@@ -341,11 +341,12 @@ func (t *Table) handOut(i uint32, hash uint32,
 
 // Seek reports whether owner may send a SYN for the connection from client to target, whose first
 // SYN was sent at since. It may not if owner has not named the target, if the table is full and
-// owner has most of it, or if another copier that is connected has the connection, or had it at since or shortly before: that was the same
-// connection of the client. The same holds if the other copier is gone, unless owner begins only
-// now (since is now). To have a connection means that the target has accepted it; several copiers
-// may seek the same one. The last of them receives the segments of an old connection at the
-// target, which answers a SYN with an ACK that names no copier. deliver is as for Claim.
+// owner has most of it, or if another copier that is connected has the connection, or had it at
+// since or shortly before: that was the same connection of the client. The same holds if the other
+// copier is gone, unless owner begins only now (since is now). To have a connection means that the
+// target has accepted it; several copiers may seek the same one. The last of them receives the
+// segments of an old connection at the target, which answers a SYN with an ACK that names no
+// copier. deliver is as for Claim.
 func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, since mono.Time,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	if !t.SendsTo(owner, target) || t.greedy(owner) {
