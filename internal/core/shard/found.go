@@ -9,7 +9,7 @@ import (
 	"tcpcopy/internal/core/seqnum"
 )
 
-// foundUnderWay holds connections whose SYN was not captured. Their client has sent something, and
+// foundUnderWay holds connections whose SYN was not captured. Their client has sent data, and
 // nothing shows that production knows of them: anyone can send a segment from any address. Such a
 // connection becomes a session when production's server acknowledges it, or when its client goes on
 // for a while and the server does not object. What the client sends meanwhile is kept, within
@@ -65,7 +65,7 @@ func (sh *Shard) findUnderWay(key *Tuple, p *Packet) *entry {
 		h = nil
 	}
 	switch {
-	case h == nil && p.Seg.Flags.Any(packet.RST|packet.FIN), svc.Closed,
+	case h == nil && (p.Seg.Len == 0 || p.Seg.Flags.Any(packet.RST|packet.FIN)), svc.Closed,
 		svc.leftOut(sh.now, key) != ledger.None, sh.marks.get(key) != ledger.None:
 		return sh.admit(*key, p) // which counts why not
 	case p.Seg.Flags.Has(packet.RST):
@@ -122,7 +122,7 @@ func (t *foundUnderWay) of(h *halfOpen) *foundSegments { return t.held[t.byTuple
 // goesOn reports whether a segment follows what the client has sent before.
 func (t *foundUnderWay) goesOn(h *halfOpen, p *Packet) bool {
 	s := t.of(h)
-	return s != nil && s.next != h.isn+1 && within(p.Seg.Seq, s.next)
+	return s != nil && within(p.Seg.Seq, s.next)
 }
 
 // firstOf returns the first segment of a connection: p if none was kept.
@@ -207,11 +207,9 @@ func (sh *Shard) give(h *halfOpen, e *entry) *entry {
 	return e
 }
 
-// lose counts a connection that was none, if its client has sent any data, and forgets it.
+// lose counts a connection that was none, and forgets it.
 func (sh *Shard) lose(h *halfOpen) {
-	if s := sh.found.of(h); s != nil && s.next != h.isn+1 {
-		sh.count.NoHandshake++
-	}
+	sh.count.NoHandshake++
 	sh.drop(h)
 }
 

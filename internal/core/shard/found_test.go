@@ -68,7 +68,7 @@ func TestMadeUpSegments(t *testing.T) {
 	b.Sessions(1, ledger.OverSessions, 0)
 	b.Bytes(11, ledger.None, 11)
 	b.Wait(mono.Time(shard.FoundLife) + sec)
-	noHandshake(b, 3000) // those without data are nothing
+	noHandshake(b, 3000) // an ACK without data is nothing
 	if conns, segments := b.Sh.Found(); conns+segments > 0 {
 		t.Errorf("%d connections and %d segments are kept", conns, segments)
 	}
@@ -177,7 +177,7 @@ func TestMostFound(t *testing.T) {
 		n, length int
 		change    func(*shard.Config)
 	}{
-		{"connections", 3000, 0, func(c *shard.Config) { c.MaxHalfOpen = 1000 }},
+		{"connections", 3000, 1, func(c *shard.Config) { c.MaxHalfOpen = 1000 }},
 		{"segments", 2 * shard.FoundPackets, 1, func(*shard.Config) {}},
 		{"bytes", 9000, 1400, func(*shard.Config) {}},
 		{"bytes, where memory is bounded", 9000, 1400,
