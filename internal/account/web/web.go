@@ -17,11 +17,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Bounds on what readers can cost. A reader that takes nothing for Patience is cut.
@@ -29,8 +26,9 @@ const (
 	Patience   = 4 * time.Second
 	asking     = 2 * time.Second // for the whole of a request, and between two of them
 	maxHeader  = 8 << 10
-	maxReaders = 64       // connections at the same time
-	maxUnread  = 64 << 10 // bytes that the kernel holds for one reader
+	maxReaders = 64             // connections at the same time
+	maxEach    = maxReaders / 2 // of these from one address, before it has been served
+	maxUnread  = 64 << 10       // bytes that the kernel holds for one reader
 )
 
 // Cookie is the name of the cookie that holds the token for a browser.
@@ -82,7 +80,7 @@ func Listen(addr string, a Access, h http.Handler) (*Server, error) {
 func serveAt(l net.Listener, a Access, h http.Handler) *Server {
 	s := &Server{addr: l.Addr(), readers: &readers{Listener: l}, done: make(chan struct{})}
 	g := &guard{next: h, unix: l.Addr().Network() == "unix"}
-	l = netutil.LimitListener(s.readers, maxReaders)
+	l = s.readers
 	if !g.unix {
 		g.token = a.Token
 		if a.Certificate != nil {
@@ -96,6 +94,7 @@ func serveAt(l net.Listener, a Access, h http.Handler) *Server {
 	s.http = http.Server{
 		Handler: g, ReadHeaderTimeout: asking, ReadTimeout: asking, WriteTimeout: Patience,
 		IdleTimeout: asking, MaxHeaderBytes: maxHeader, ErrorLog: silent(),
+		ConnContext: withReader,
 	}
 	go func() {
 		defer close(s.done)
@@ -132,62 +131,6 @@ func listen(addr string) (net.Listener, error) {
 	return l, err
 }
 
-// readers knows the connections of those who read, and bounds what the kernel holds for one that
-// does not.
-type readers struct {
-	net.Listener
-
-	mu   sync.Mutex
-	open map[*reader]struct{}
-	over bool // cut was called
-}
-
-// reader is a connection.
-type reader struct {
-	net.Conn
-	of *readers
-}
-
-// Accept implements net.Listener.
-func (l *readers) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	if b, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
-		_ = b.SetWriteBuffer(maxUnread)
-	}
-	r := &reader{c, l}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over {
-		c.Close()
-	}
-	if l.open == nil {
-		l.open = make(map[*reader]struct{})
-	}
-	l.open[r] = struct{}{}
-	return r, nil
-}
-
-// Close implements net.Conn.
-func (r *reader) Close() error {
-	r.of.mu.Lock()
-	delete(r.of.open, r)
-	r.of.mu.Unlock()
-	return r.Conn.Close()
-}
-
-// cut closes all connections, those to come as well.
-func (l *readers) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.over = true
-	for r := range l.open {
-		r.Conn.Close()
-	}
-}
-
 // guard decides whether a request may be answered.
 type guard struct {
 	next  http.Handler
@@ -214,6 +157,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case foreign(r):
 		http.Error(w, "a page from elsewhere may not read this", http.StatusForbidden)
 	case g.token == "" || g.proved(r):
+		served(r)
 		g.next.ServeHTTP(w, r)
 	case same(r.URL.Query().Get("token"), g.token):
 		// A browser follows a link with the token once. The token then moves out of the address

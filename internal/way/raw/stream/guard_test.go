@@ -9,6 +9,8 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/seqnum"
+	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/test/rig"
 )
 
 // At 20,000 connections a second each end is remembered for as long as the target may be in
@@ -99,6 +101,11 @@ func TestISNDependsOnSecret(t *testing.T) {
 		if d := rival[i].Sub(one[i]); d != 4*slotApart+4 {
 			t.Errorf("connection %d: the numbers of two slots are %d apart", i, d)
 		}
+	}
+	tuple := shard.TupleOf(rig.Production, rig.Target)
+	var secret [32]byte
+	if n := testing.AllocsPerRun(100, func() { identify(&secret, &tuple) }); n != 0 {
+		t.Errorf("%v allocations for each number", n)
 	}
 	if near > 1 {
 		t.Errorf("%d of 40 numbers are near another one", near)
