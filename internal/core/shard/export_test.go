@@ -47,8 +47,11 @@ func (sh *Shard) Found() (conns, segments int) {
 	return len(sh.found.byTuple), sh.found.packets
 }
 
-// FoundBytes is the most bytes that are kept of connections that were found under way.
-func (sh *Shard) FoundBytes() int { return sh.found.mostBytes }
+// MostFound returns the most segments and bytes that are kept of connections that were found under
+// way.
+func (sh *Shard) MostFound() (segments, bytes int) {
+	return sh.found.mostPackets, sh.found.mostBytes
+}
 
 // The bounds on connections that were found under way.
 const (

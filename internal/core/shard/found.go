@@ -17,10 +17,11 @@ import (
 type foundUnderWay struct {
 	halfOpens // isn is the number before the first one that was captured
 	held      map[int32]*foundSegments
-	packets   int // in held
-	bytes     int // of the pool
-	mostBytes int
-	weak      int // live sessions that began without production's word
+	// Segments that are kept, and bytes of the pool, and how many there may be.
+	packets, bytes         int
+	mostPackets, mostBytes int
+
+	weak int // live sessions that began without production's word
 }
 
 // foundSegments is what the client of a connection has sent.
@@ -34,8 +35,8 @@ const (
 	foundLife = time.Minute
 	// foundProof is for how long a client has to go on where production's server says nothing.
 	foundProof = time.Second
-	// maxFoundSegments bounds the segments that are kept of a connection, and foundPackets those of
-	// all, foundBytes their payloads.
+	// maxFoundSegments bounds the segments that are kept of a connection, foundPackets those of
+	// all, and foundBytes their payloads.
 	maxFoundSegments = 64
 	foundPackets     = 1 << 14
 	foundBytes       = 8 << 20
@@ -46,6 +47,7 @@ const (
 func (t *foundUnderWay) init(cfg *Config) {
 	t.halfOpens.init(cfg)
 	t.held = make(map[int32]*foundSegments)
+	t.mostPackets = int(min(foundPackets, cfg.MaxMemory/32/delayedCost))
 	t.mostBytes = int(min(foundBytes, cfg.MaxMemory/32))
 }
 
@@ -166,7 +168,7 @@ func (sh *Shard) prove(e *entry) {
 func (sh *Shard) keepFound(h *halfOpen, p *Packet) {
 	t := &sh.found
 	i := t.byTuple[h.key]
-	for t.packets >= foundPackets || t.bytes+len(p.Seg.Payload) > t.mostBytes {
+	for t.packets >= t.mostPackets || t.bytes+len(p.Seg.Payload) > t.mostBytes {
 		if t.oldest == i {
 			return
 		}

@@ -180,8 +180,10 @@ func TestMostFound(t *testing.T) {
 		{"connections", 3000, 1, func(c *shard.Config) { c.MaxHalfOpen = 1000 }},
 		{"segments", 2 * shard.FoundPackets, 1, func(*shard.Config) {}},
 		{"bytes", 9000, 1400, func(*shard.Config) {}},
-		{"bytes, where memory is bounded", 9000, 1400,
-			func(c *shard.Config) { c.MaxMemory = 64 << 20 }},
+		{"bytes, where memory is plenty", 9000, 1400,
+			func(c *shard.Config) { c.MaxMemory = 1 << 30 }},
+		{"segments, where memory is plenty", 2 * shard.FoundPackets, 1,
+			func(c *shard.Config) { c.MaxMemory = 1 << 30 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := rig.NewBed(t, tc.change)
@@ -195,8 +197,9 @@ func TestMostFound(t *testing.T) {
 			c := b.Conn("192.0.2.1:40000")
 			c.Data("GET")
 			conns, segments := b.Sh.Found()
-			if segments > shard.FoundPackets || conns >= tc.n || conns < 100 ||
-				b.Sh.Held() > int64(b.Sh.FoundBytes())*3/2 {
+			mostSegments, mostBytes := b.Sh.MostFound()
+			if segments > mostSegments || conns >= tc.n || conns < 100 ||
+				b.Sh.Held() > int64(mostBytes)*3/2 {
 				t.Errorf("%d connections, %d segments, %d bytes", conns, segments, b.Sh.Held())
 			}
 			acks(b, c)
