@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/netip"
@@ -48,7 +47,7 @@ func TestStalledUploads(t *testing.T) {
 		over := make(chan struct{})
 		accept(t, s.net.Target, onPort(attackedTargetPort), func(net.Conn) { <-over })
 		defer close(over)
-		c := s.copyPair("-x", s.mapping(attackedPort, attackedTargetPort), "-m", "64")
+		c := s.copyPair("-x", s.mapping(attackedPort, attackedTargetPort), "-m", "16")
 		kept := s.keepOpen(productionPort, 50)
 		text := []byte(noiseText(size))
 		var open []net.Conn
@@ -173,19 +172,17 @@ func TestWorstOfProtocols(t *testing.T) {
 	})
 }
 
-// serve counts what a client says, and sends the answer.
+// serve counts what a client says, and sends the answer when it has said all.
 func (w *worst) serve(c net.Conn, n *atomic.Int64) {
-	var wrote sync.WaitGroup
-	defer wrote.Wait()
 	b := make([]byte, 64<<10)
-	for first := true; ; first = false {
+	for said := 0; said < len(w.says); {
 		k, err := c.Read(b)
+		said += k
 		n.Add(int64(k))
 		if err != nil {
 			return
 		}
-		if first {
-			wrote.Go(func() { io.Copy(c, bytes.NewReader([]byte(w.answer))) })
-		}
 	}
+	io.WriteString(c, w.answer)
+	io.Copy(io.Discard, c) // until the client closes
 }
