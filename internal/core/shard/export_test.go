@@ -60,3 +60,9 @@ const (
 	FoundPackets     = foundPackets
 	WeakShare        = weakShare
 )
+
+// Marks returns how many refused connections are remembered.
+func (sh *Shard) Marks() int { return len(sh.marks.young) + len(sh.marks.old) }
+
+// MaxMarks is maxMarks.
+const MaxMarks = maxMarks

@@ -120,3 +120,33 @@ func TestICMPIsBounded(t *testing.T) {
 		t.Errorf("%d are reported and %d are not, in 5 s", f.ICMP, f.ICMPOver)
 	}
 }
+
+// TestMostFollowed: a copier that has the answers of connections read without end has only so many
+// followed, and is told of each further one.
+func TestMostFollowed(t *testing.T) {
+	b, _ := wholeBed(t, 1)
+	const each = 1000
+	for i := 0; i < maxFollowed+2*each; i += each {
+		var body []byte
+		for n := range each {
+			b.serial++
+			from := netip.AddrFrom4([4]byte{10, 1 + byte((i+n)>>16), byte((i + n) >> 8), byte(i + n)})
+			body = wire.AppendReading(body, &wire.Reading{Proto: http1.Kind, Serial: b.serial,
+				Tuple: wire.Tuple{Client: netip.AddrPortFrom(from, 20000), Target: earlyTarget}})
+		}
+		f := wire.Frame{Type: wire.TypeReadAnswers, Body: body}
+		if err := b.s.readAnswers(b.peers[0], f); err != nil {
+			t.Fatal(err)
+		}
+		b.out[0].drain()
+	}
+	if n := len(b.s.answers.followed); n != maxFollowed {
+		t.Errorf("%d connections are followed, want %d", n, maxFollowed)
+	}
+	b.reads(0, 7, 100)
+	b.toldIs(0, "lost")
+	b.s.remove(b.peers[0])
+	if n := len(b.s.answers.followed); n != 0 {
+		t.Errorf("%d connections are followed of one who is gone", n)
+	}
+}
