@@ -130,7 +130,8 @@ func TestMostFollowed(t *testing.T) {
 		var body []byte
 		for n := range each {
 			b.serial++
-			from := netip.AddrFrom4([4]byte{10, 1 + byte((i+n)>>16), byte((i + n) >> 8), byte(i + n)})
+			k := i + n
+			from := netip.AddrFrom4([4]byte{10, 1 + byte(k>>16), byte(k >> 8), byte(k)})
 			body = wire.AppendReading(body, &wire.Reading{Proto: http1.Kind, Serial: b.serial,
 				Tuple: wire.Tuple{Client: netip.AddrPortFrom(from, 20000), Target: earlyTarget}})
 		}
