@@ -125,6 +125,7 @@ func (p *program) runShownLab(
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "copy.sock")
 	nodes := fleet.New([]string{socket})
+	nodes.Ask = new(status.Client).Sessions
 	if c.Web.Dashboard != "" {
 		s, err := p.serveDashboard(&c.Web, nodes)
 		if err != nil {

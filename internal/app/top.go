@@ -132,6 +132,7 @@ func nodesToAsk(command string, addrs []string, f *clientFiles) ([]string, *stat
 // watch returns a fleet of the nodes at addrs, which are watched until ctx is done.
 func watch(ctx context.Context, c *status.Client, addrs []string) *fleet.Fleet {
 	f := fleet.New(addrs)
+	f.Ask = c.Sessions
 	for _, a := range addrs {
 		go c.Watch(ctx, a, func(n *status.Node, err error) { f.Add(a, n, err, time.Now()) })
 	}
