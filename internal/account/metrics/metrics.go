@@ -63,24 +63,15 @@ func (s *set) put(f *family, value float64, labels ...string) {
 func (s *set) count(f *family, n uint64, labels ...string) { s.put(f, float64(n), labels...) }
 
 var (
-	buildInfo = gauge(
-		"build_info",
-		"The version of tcpcopy, and of Go; always 1.",
-		"kind",
-		"version",
-		"goversion",
-	)
+	buildInfo = gauge("build_info",
+		"The version of tcpcopy, and of Go; always 1.", "kind", "version", "goversion")
 	startTime = gauge("start_time_seconds", "When the node began, in seconds since 1970.")
 	uptime    = gauge("uptime_seconds", "For how long the node has run.")
 	sequence  = gauge("snapshot_sequence", "The number of the state that this scrape shows.")
-	cpu       = counter(
-		"process_cpu_seconds_total",
-		"Processor time that the process has used, user and system.",
-	)
-	memory = gauge(
-		"process_resident_memory_max_bytes",
-		"The most memory that the process has had.",
-	)
+	cpu       = counter("process_cpu_seconds_total",
+		"Processor time that the process has used, user and system.")
+	memory = gauge("process_resident_memory_max_bytes",
+		"The most memory that the process has had.")
 )
 
 func (s *set) node(kind string, n *Node) {
