@@ -191,7 +191,7 @@ func fits(t *testing.T, ctx context.Context) {
 }
 
 // accessible fails the test if axe-core finds fault with the page. TCPCOPY_AXE names axe.min.js, of
-// npm's axe-core; without it nothing is tested.
+// npm's axe-core, as make observe sets it; without it nothing is tested.
 func accessible(t *testing.T, ctx context.Context) {
 	t.Helper()
 	path := os.Getenv("TCPCOPY_AXE")
