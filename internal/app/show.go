@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"slices"
@@ -79,14 +80,24 @@ func (p *panel) view() *view {
 	return v
 }
 
+// node returns the state of the node, with its account; nil if there is none now. A copier's account
+// is made here, since a scrape does not need it.
+func (p *panel) node() *status.Node {
+	v := p.view()
+	if v == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c, ok := v.metrics.(*metrics.Copier); ok && v.node.Account == nil {
+		v.node.Account, _ = json.Marshal(export.NewReport(c.Snapshot))
+	}
+	return &v.node
+}
+
 func (p *panel) config() *status.Config {
 	return &status.Config{
-		Node: func() *status.Node {
-			if v := p.view(); v != nil {
-				return &v.node
-			}
-			return nil
-		},
+		Node: p.node,
 		Metrics: metrics.Handler(func() metrics.Source {
 			if v := p.view(); v != nil {
 				return v.metrics

@@ -38,8 +38,7 @@ func fakeNode(t *testing.T) string {
 				},
 			}
 			s.Counters.Sessions.Captured = 1000 * n.Add(1)
-			node := copierNode(s, export.NewReport(s))
-			node.Kind = "copier"
+			node := ownNode(s, export.NewReport(s))
 			return &node
 		},
 		Sessions: func(_ context.Context, q export.SessionQuery) *export.Sessions {

@@ -17,7 +17,7 @@ type AskedSessions struct {
 // meanwhile (some ten microseconds), and then leaves the shard alone for lookRest. It ends after
 // lookTime even if there are more.
 const (
-	lookAt   = 256
+	lookAt   = 128
 	lookRest = time.Millisecond
 	lookTime = 1500 * time.Millisecond
 )

@@ -42,14 +42,17 @@ func TestSessions(t *testing.T) {
 		for i, s := range all.First {
 			if want := fmt.Sprintf("192.0.2.7:%d", 41000+i); s.Client != want ||
 				s.Target != target.String() || s.Production != production.String() ||
-				s.Phase != "flowing/whole" || s.WaitsFor != "answer" {
+				s.Phase != "flowing/whole" || s.WaitsFor != "client" {
 				t.Errorf("%d: %+v, want %s", i, s, want)
 			}
 		}
-		first := r.found(shard.Query{Order: shard.ByWait, Most: 3})
-		if len(first.First) < 3 || first.First[0].Client != "192.0.2.7:41000" ||
-			first.First[0].Waited < 0.3 {
-			t.Errorf("the longest wait: %+v", first.First)
+		newest := r.found(shard.Query{Order: shard.ByWait, Most: export.MaxSessions})
+		if len(newest.First) != conns || newest.First[0].Client != "192.0.2.7:41039" {
+			t.Errorf("the one that was last heard: %+v", newest.First[0])
+		}
+		one := r.found(shard.Query{Most: export.MaxSessions, Port: 41003})
+		if one.Looked != conns || one.Matched != 1 || one.First[0].Client != "192.0.2.7:41003" {
+			t.Errorf("one port: %+v", one)
 		}
 		close(r.stop)
 		r.end()

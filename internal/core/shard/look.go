@@ -93,8 +93,7 @@ type Look struct {
 	Looked, Matched int // so far
 
 	next  int
-	found []Seen // fewer than twice Most
-	cut   bool   // found has the first Most of an earlier time in order, and then those since
+	found []Seen // a heap once it is full: found[0] comes last
 }
 
 // Look looks at the next n places of the table. It reports whether there are more.
@@ -125,24 +124,42 @@ func (l *Look) take(now mono.Time, e *entry) {
 	}
 	s.Held += e.delayed.held()
 	l.Matched++
-	if l.cut && l.Order.Compare(s.rank(), l.found[l.Most-1].rank()) >= 0 {
-		return // Most others come before it
-	}
-	if l.found = append(l.found, s); len(l.found) == 2*l.Most {
-		l.sort()
-		l.cut = true
+	switch {
+	case len(l.found) < l.Most:
+		if l.found = append(l.found, s); len(l.found) == l.Most {
+			for i := l.Most/2 - 1; i >= 0; i-- {
+				l.sink(i)
+			}
+		}
+	case l.before(&s, &l.found[0]):
+		l.found[0] = s
+		l.sink(0)
 	}
 }
 
-// sort leaves the first Most of what was found.
-func (l *Look) sort() {
-	slices.SortFunc(l.found, func(a, b Seen) int { return l.Order.Compare(a.rank(), b.rank()) })
-	l.found = l.found[:min(len(l.found), l.Most)]
+// before reports whether a comes before b.
+func (l *Look) before(a, b *Seen) bool { return l.Order.Compare(a.rank(), b.rank()) < 0 }
+
+// sink moves the i-th session down in the heap until those below it come before it.
+func (l *Look) sink(i int) {
+	for {
+		last := i
+		for k := 2*i + 1; k <= 2*i+2 && k < len(l.found); k++ {
+			if l.before(&l.found[last], &l.found[k]) {
+				last = k
+			}
+		}
+		if last == i {
+			return
+		}
+		l.found[i], l.found[last] = l.found[last], l.found[i]
+		i = last
+	}
 }
 
-// Found returns the first sessions that were found, in order.
+// Found returns the first sessions that were found, in order. It ends the look.
 func (l *Look) Found() []Seen {
-	l.sort()
+	slices.SortFunc(l.found, func(a, b Seen) int { return l.Order.Compare(a.rank(), b.rank()) })
 	return l.found
 }
 

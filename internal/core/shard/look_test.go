@@ -133,11 +133,11 @@ func BenchmarkLook(b *testing.B) {
 			of := &shard.Look{Query: shard.Query{Most: 200, Order: bench.order}}
 			b.ReportAllocs()
 			for b.Loop() {
-				if !l.Sh.Look(l.Now, of, 256) {
+				if !l.Sh.Look(l.Now, of, 128) {
 					of = &shard.Look{Query: of.Query}
 				}
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/session")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/128, "ns/session")
 		})
 	}
 }

@@ -12,7 +12,7 @@ function showNumbers(/** @type {Report} */ t) {
 	const all = [
 		["sessions captured", t.sessions.captured], ["delivered", t.sessions.delivered],
 		["in flight", t.sessions.in_flight], ["dropped", dropped], ["turns", t.gate.turns],
-		["open at production", t.open_connections], ["lost in the kernel", t.packets.kernel_drop],
+		["open connections", t.open_connections], ["lost in the kernel", t.packets.kernel_drop],
 	];
 	at("numbers").replaceChildren(...all.map(([name, n]) => {
 		const box = document.createElement("div");
@@ -30,6 +30,10 @@ function showScore(/** @type {Report} */ t) {
 	at("verdict").textContent = t.fidelity ? t.fidelity.verdict : "";
 }
 
+/** Returns how many answers of a side are of a class; of a side that is not read there are none. */
+const of = (/** @type {Counts} */ side, /** @type {string} */ c) =>
+	Object.keys(side).length === 0 ? "–" : number(side[c] || 0);
+
 /** Shows what became of the sessions. */
 function showAccount(/** @type {State} */ s, /** @type {Report} */ t) {
 	const text = s.flow.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ');
@@ -42,7 +46,7 @@ function showAccount(/** @type {State} */ s, /** @type {Report} */ t) {
 	const classes = [...new Set([...Object.keys(ours), ...Object.keys(theirs)])].sort();
 	at("statuses").hidden = classes.length === 0;
 	table("statuses-table", ["status", "#production", "#target"],
-		classes.map((c) => [c, number(theirs[c] || 0), number(ours[c] || 0)]));
+		classes.map((c) => [c, of(theirs, c), of(ours, c)]));
 }
 
 /** Shows who is there. */

@@ -30,6 +30,12 @@ const height = 180;
 
 const data = (/** @type {Plot} */ of) => [course.at_seconds || [], ...of.lines.map(([name]) => course[name] || [])];
 
+/** Shows three digits of a value with its unit. @param {number} v @param {string} unit */
+function amount(v, unit) {
+	if (unit === " ms" && v >= 1000) return amount(v / 1000, " s");
+	return number(Number(v.toPrecision(3))) + unit;
+}
+
 /**
  * Returns the text of a column for the legend: where the cursor is, or of the newest interval.
  * @param {string} column @param {(value: number) => string} format
@@ -51,12 +57,12 @@ function draw(of) {
 		width: box.clientWidth, height, cursor: { drag: { x: false, y: false } },
 		scales: { x: { time: false }, y: { range: (/** @type {unknown} */ _, /** @type {number} */ low, /** @type {number} */ high) => [0, Math.max(high || 0, 1) * 1.1] } },
 		axes: [{ ...axis, values: (/** @type {unknown} */ _, /** @type {number[]} */ all) => all.map((s) => s + " s") },
-			{ ...axis, size: 64, values: (/** @type {unknown} */ _, /** @type {number[]} */ all) => all.map((v) => v + of.unit) }],
+			{ ...axis, size: 64, values: (/** @type {unknown} */ _, /** @type {number[]} */ all) => all.map((v) => amount(v, of.unit)) }],
 		series: [{ label: "after", value: legend("at_seconds", (s) => s.toFixed(0) + " s") },
 			...of.lines.map(([column, name, color], i) => ({
 				// What lies below is wider, so that it is seen where both are the same.
 				label: name, stroke: css(color), width: i + 1 < of.lines.length ? 4 : 1.75, points: { show: false },
-				value: legend(column, (v) => number(Number(v.toPrecision(3))) + of.unit),
+				value: legend(column, (v) => amount(v, of.unit)),
 			}))],
 	}, data(of), box);
 	return { plot, box, of };
