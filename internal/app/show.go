@@ -80,8 +80,8 @@ func (p *panel) view() *view {
 	return v
 }
 
-// node returns the state of the node, with its account; nil if there is none now. A copier's account
-// is made here, since a scrape does not need it.
+// node returns the state of the node, with its account; nil if there is none now. A copier's
+// account is made here, since a scrape does not need it.
 func (p *panel) node() *status.Node {
 	v := p.view()
 	if v == nil {
