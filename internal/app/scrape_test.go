@@ -74,8 +74,8 @@ func TestScrapeIsCheap(t *testing.T) {
 	if n := scrape(); n < 10_000 {
 		t.Fatalf("a scrape of %d bytes", n)
 	}
-	if n := testing.AllocsPerRun(20, func() { scrape() }); n > 6000 {
-		t.Errorf("a scrape allocates %v times, wanted at most 6000", n)
+	if n := testing.AllocsPerRun(20, func() { scrape() }); n > 3500 {
+		t.Errorf("a scrape allocates %v times, wanted at most 3500", n)
 	}
 }
 

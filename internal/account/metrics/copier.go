@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/core/ledger"
@@ -111,11 +111,6 @@ var (
 	late = timing("replay_lateness_seconds",
 		"How long after their time the sessions of a replay began.")
 )
-
-// timing returns a family of histograms, which are made with their values.
-func timing(name, help string, labels ...string) *family {
-	return newFamily(name, help, prometheus.UntypedValue, labels)
-}
 
 // The sides of an answer.
 const (
@@ -307,9 +302,11 @@ func bounds(first, step int) (ends []time.Duration) {
 }
 
 func (s *set) histogram(f *family, h *ledger.Delays, ends []time.Duration, labels ...string) {
-	buckets := make(map[float64]uint64, len(ends))
+	count, sum := h.Count, h.Sum.Seconds()
+	all := &dto.Histogram{SampleCount: &count, SampleSum: &sum}
 	for _, end := range ends {
-		buckets[end.Seconds()] = h.Within(end)
+		within, bound := h.Within(end), end.Seconds()
+		all.Bucket = append(all.Bucket, &dto.Bucket{CumulativeCount: &within, UpperBound: &bound})
 	}
-	s.out <- prometheus.MustNewConstHistogram(f.desc, h.Count, h.Sum.Seconds(), buckets, labels...)
+	s.add(f, labels).Histogram = all
 }
