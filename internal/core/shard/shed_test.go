@@ -114,7 +114,8 @@ func TestMostMarks(t *testing.T) {
 	}
 	b.Step()
 	if n := b.Sh.Marks(); n < shard.MaxMarks || n > 2*shard.MaxMarks {
-		t.Errorf("%d are remembered of %d, want %d to %d", n, conns, shard.MaxMarks, 2*shard.MaxMarks)
+		t.Errorf("%d are remembered of %d, want %d to %d", n, conns, shard.MaxMarks,
+			2*shard.MaxMarks)
 	}
 	before := b.Sh.Snapshot().Bytes.Dropped[ledger.OverRate]
 	b.Wait(sec)
