@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -167,9 +168,14 @@ func reportUntil(ended <-chan error, interval time.Duration, account func(final 
 	}
 }
 
-// mostWhole is the most targets that the filter distinguishes. With more, all answers are captured
-// whole.
-const mostWhole = 64
+const (
+	// mostWhole is the most targets that the filter tells apart by address and port. Of more it
+	// tests the ports only: packets of other targets with these ports are captured whole as well.
+	mostWhole = 64
+	// mostPorts is the most ranges of ports that the filter tests. With more, all answers are
+	// captured whole.
+	mostPorts = 512
+)
 
 // answerFilter returns the filter of the target's answers, and of ICMP errors about copies. It
 // keeps headers only, and whole packets of the given targets.
@@ -185,21 +191,52 @@ func answerFilter(c *config.Intercept, targets ...netip.AddrPort) (filter.Progra
 		}
 	}
 	o := filter.Options{ExcludeOutgoing: true, AcceptLen: headersOnly}
-	if len(targets) > mostWhole {
-		o.AcceptLen = 0
-	} else if len(targets) > 0 {
-		var whole filter.Or
-		for _, t := range targets {
-			host, err := filter.Parse("src host " + t.Addr().Unmap().WithZone("").String())
-			if err != nil {
-				return nil, err
-			}
-			port := filter.Ports{Dir: filter.Src, Proto: 6, First: t.Port(), Last: t.Port()}
-			whole = append(whole, filter.And{host, port})
+	switch ports := portsOf(targets); {
+	case len(targets) == 0:
+	case len(targets) <= mostWhole:
+		if o.Whole, err = fromTargets(targets); err != nil {
+			return nil, err
 		}
-		o.Whole = whole
+	case len(ports) <= mostPorts:
+		o.Whole = ports
+	default:
+		o.AcceptLen = 0
 	}
 	return filter.CompileExpr(filter.Or{what, icmp}, o)
+}
+
+// fromTargets matches the packets that come from one of the targets.
+func fromTargets(targets []netip.AddrPort) (filter.Expr, error) {
+	var any filter.Or
+	for _, t := range targets {
+		host, err := filter.Parse("src host " + t.Addr().Unmap().WithZone("").String())
+		if err != nil {
+			return nil, err
+		}
+		port := filter.Ports{Dir: filter.Src, Proto: 6, First: t.Port(), Last: t.Port()}
+		any = append(any, filter.And{host, port})
+	}
+	return any, nil
+}
+
+// portsOf matches the packets that come from a port of one of the targets: an element for each
+// range of ports.
+func portsOf(targets []netip.AddrPort) filter.Or {
+	var ports []uint16
+	for _, t := range targets {
+		ports = append(ports, t.Port())
+	}
+	slices.Sort(ports)
+	var any filter.Or
+	for i, first := 0, 0; i < len(ports); i++ {
+		if i+1 < len(ports) && ports[i+1]-ports[i] <= 1 {
+			continue
+		}
+		any = append(any,
+			filter.Ports{Dir: filter.Src, Proto: 6, First: ports[first], Last: ports[i]})
+		first = i + 1
+	}
+	return any
 }
 
 // listenProblem adds the missing capability for a port below 1024, and the remedy for other

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/source/filter"
 	"tcpcopy/internal/sys"
 	"tcpcopy/internal/way/raw/intercept"
@@ -45,6 +46,58 @@ func TestAnswersFilter(t *testing.T) {
 		if err != nil || len(p) == 0 {
 			t.Errorf("%v: %d instructions, %v", c.Filter, len(p), err)
 		}
+	}
+}
+
+// TestFilterOfManyTargets: whole packets are kept of the targets that a copier reads, however many
+// these are, and headers of all others.
+func TestFilterOfManyTargets(t *testing.T) {
+	target := func(i int, port uint16) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), port)
+	}
+	for _, tc := range []struct {
+		name    string
+		targets int
+		port    func(i int) uint16
+		other   bool // whether all others are captured whole, too
+	}{
+		{"none", 0, nil, false},
+		{"few", 60, func(i int) uint16 { return 8000 + uint16(i%3) }, false},
+		{"many", 4000, func(i int) uint16 { return 8000 + uint16(i%3) }, false},
+		{"a range of ports", 4000, func(i int) uint16 { return 8000 + uint16(i) }, false},
+		{"as many ports as are tested", mostPorts, func(i int) uint16 { return uint16(1 + 2*i) },
+			false},
+		{"more ports than are tested", 1 + mostPorts, func(i int) uint16 { return uint16(1 + 2*i) },
+			true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var targets []netip.AddrPort
+			for i := range tc.targets {
+				targets = append(targets, target(i, tc.port(i)))
+			}
+			p, err := answerFilter(new(config.Intercept), targets...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := func(from netip.AddrPort) int {
+				b := packet.Append(nil, &packet.Segment{Src: from, Flags: packet.ACK,
+					Dst: netip.MustParseAddrPort("192.0.2.1:40000"), Payload: make([]byte, 1000)})
+				return p.Match(b, &filter.Meta{Len: len(b)})
+			}
+			const whole = 1040
+			for i, a := range targets {
+				if n := kept(a); n != whole {
+					t.Fatalf("of target %d %d bytes are kept, want %d", i, n, whole)
+				}
+			}
+			want := headersOnly
+			if tc.other {
+				want = whole
+			}
+			if n := kept(target(1, 60000)); n != want {
+				t.Errorf("of another target %d bytes are kept, want %d", n, want)
+			}
+		})
 	}
 }
 

@@ -229,7 +229,10 @@ func (o *CopyOptions) fits(c *Copy) error {
 		{"port", link},
 	}
 	if c.From.Kind != FromAgent {
-		rules = append(rules, rule{"key", link}, rule{"insecure", link})
+		rules = append(rules, rule{"key", link})
+	}
+	if c.From.Kind == FromHost || c.From.Kind == FromFile {
+		rules = append(rules, rule{"insecure", link})
 	}
 	with := "needs -s IP[:PORT]"
 	switch c.Via {

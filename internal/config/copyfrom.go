@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/sys"
 )
 
 // DefaultAgentPort is the port on which a copier listens for agents.
@@ -30,6 +31,7 @@ type From struct {
 	Kind     FromKind
 	Listen   netip.AddrPort // of vxlan, geneve and agent; an invalid address: all of this host
 	Networks []uint32       // VNIs to copy (vxlan, geneve); empty: all
+	Peers    []netip.Prefix // senders to take traffic from; empty: all, or none (mirror: GRE)
 	Text     string         // as typed
 }
 
@@ -52,6 +54,12 @@ func (o *CopyOptions) from() []option {
 				"mirror sends it to this host), mirror:eth1 (a switch's mirror port: plain, " +
 				"802.1Q, GRE, ERSPAN), agent://:36525 (tcpcopy capture on production hosts " +
 				"sends it); default: this host's own traffic",
+		},
+		{
+			name: "from-peers", arg: "NET", group: Where, set: setNetworks(&o.fromPeers),
+			help: "with --from: take traffic only from these senders: the mirrors or the agents; " +
+				"addresses or networks, several with commas. vxlan and geneve need it, unless " +
+				"they listen on loopback, and so does mirror for GRE and ERSPAN; or --insecure",
 		},
 		{
 			name: "vni", arg: "N", group: Where, set: o.setVNI,
@@ -154,6 +162,15 @@ func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 		return nil, &Problem{Flag: "--vni", What: "needs --from vxlan:// or geneve://: other " +
 			"sources have no such networks"}
 	}
+	c.From.Peers = o.fromPeers
+	switch peers := len(c.From.Peers); {
+	case peers > 0 && (kind == FromHost || kind == FromFile):
+		return nil, &Problem{Flag: "--from-peers", What: "needs --from vxlan, geneve, mirror or " +
+			"agent: nobody sends anything to this copier otherwise"}
+	case peers > sys.MaxUDPPeers:
+		return nil, &Problem{Flag: "--from-peers", What: fmt.Sprintf(
+			"%d networks: wanted at most %d", peers, sys.MaxUDPPeers)}
+	}
 	if kind == FromAgent && c.Both {
 		return nil, &Problem{Flag: "--both", What: "does not go with --from agent: wanted " +
 			"tcpcopy capture --both on the agents' hosts"}
@@ -164,6 +181,20 @@ func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 	switch kind {
 	case FromMirror:
 		c.Interfaces = o.mirrors
+	case FromVXLAN, FromGENEVE:
+		a := c.From.Listen.Addr()
+		switch loopback := a.IsValid() && a.IsLoopback(); {
+		case len(c.From.Peers) > 0 || loopback:
+		case !c.Insecure:
+			return nil, &Problem{
+				Flag: "--from", Value: c.From.Text, What: "anyone could send packets to this " +
+					"port: wanted --from-peers NET, the mirror's addresses; or --insecure",
+				Hint: "tcpdump -ni any udp port " + strconv.Itoa(int(c.From.Listen.Port())) +
+					" shows from where they come",
+			}
+		default:
+			warnings = append(warnings, openTo(c))
+		}
 	case FromAgent:
 		k, said, err := loadKey(o.keyFile, c.Insecure)
 		if err != nil {
@@ -179,9 +210,14 @@ func (o *CopyOptions) source(c *Copy) (warnings []string, err error) {
 			}
 		}
 		if c.Insecure {
-			warnings = append(warnings, fmt.Sprintf("--insecure: anybody who can reach port %d "+
-				"can make this copier send requests to the target", c.From.Listen.Port()))
+			warnings = append(warnings, openTo(c))
 		}
 	}
 	return warnings, nil
+}
+
+// openTo says who can make the copier send requests, without a key or a list of senders.
+func openTo(c *Copy) string {
+	return fmt.Sprintf("--insecure: anybody who can reach port %d can make this copier send "+
+		"requests to the target", c.From.Listen.Port())
 }

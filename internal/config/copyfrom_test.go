@@ -36,19 +36,31 @@ func TestFrom(t *testing.T) {
 		warning  string
 	}{
 		{args: "", captures: true, mark: DefaultMark},
-		{args: "--from vxlan://:4789", want: From{Kind: FromVXLAN, Listen: all(4789)}},
-		{args: "--from vxlan://", want: From{Kind: FromVXLAN, Listen: all(4789)}},
-		{args: "--from vxlan://*:8472", want: From{Kind: FromVXLAN, Listen: all(8472)}},
-		{args: "--vni 7,0x10 --from vxlan://10.0.0.1", want: From{Kind: FromVXLAN,
-			Listen: netip.MustParseAddrPort("10.0.0.1:4789"), Networks: []uint32{7, 16}}},
-		{args: "--from geneve://[fd00::1]:6082 --vni 7 --vni 8",
-			want: From{Kind: FromGENEVE, Listen: netip.MustParseAddrPort("[fd00::1]:6082"),
+		{args: "--from vxlan://:4789 --from-peers 10.0.0.7", want: From{Kind: FromVXLAN,
+			Listen: all(4789), Peers: networks("10.0.0.7/32")}},
+		{args: "--from vxlan:// --from-peers 10.0.0.7,fd00::/64 --from-peers 10.1.2.3/16",
+			want: From{Kind: FromVXLAN, Listen: all(4789),
+				Peers: networks("10.0.0.7/32", "fd00::/64", "10.1.0.0/16")}},
+		{args: "--from vxlan://*:8472 --insecure", want: From{Kind: FromVXLAN,
+			Listen: all(8472)}, warning: "anybody who can reach port 8472"},
+		{args: "--from vxlan://*:8472 --insecure --from-peers ::1", want: From{Kind: FromVXLAN,
+			Listen: all(8472), Peers: networks("::1/128")}},
+		{args: "--vni 7,0x10 --from vxlan://127.0.0.1", want: From{Kind: FromVXLAN,
+			Listen: netip.MustParseAddrPort("127.0.0.1:4789"), Networks: []uint32{7, 16}}},
+		{args: "--from geneve://[::1]:6082 --vni 7 --vni 8",
+			want: From{Kind: FromGENEVE, Listen: netip.MustParseAddrPort("[::1]:6082"),
 				Networks: []uint32{7, 8}}},
-		{args: "--from geneve://[fd00::1]", want: From{Kind: FromGENEVE,
-			Listen: netip.MustParseAddrPort("[fd00::1]:6081")}},
-		{args: "--from geneve://[::]:6081", want: From{Kind: FromGENEVE, Listen: all(6081)}},
-		{args: "--from geneve:// --mark 5", want: From{Kind: FromGENEVE, Listen: all(6081)},
-			mark: 5},
+		{args: "--from geneve://[fd00::1] --from-peers fd00::/64", want: From{Kind: FromGENEVE,
+			Listen: netip.MustParseAddrPort("[fd00::1]:6081"), Peers: networks("fd00::/64")}},
+		{args: "--from geneve://[::]:6081 --from-peers 0.0.0.0/0", want: From{Kind: FromGENEVE,
+			Listen: all(6081), Peers: networks("0.0.0.0/0")}},
+		{args: "--from geneve://127.0.0.1 --mark 5", want: From{Kind: FromGENEVE,
+			Listen: netip.MustParseAddrPort("127.0.0.1:6081")}, mark: 5},
+		{args: "--from mirror:eth1 --from-peers 10.0.0.7", want: From{Kind: FromMirror,
+			Peers: networks("10.0.0.7/32")}, captures: true, mark: DefaultMark,
+			devices: []string{"eth1"}},
+		{args: "--from agent:// --from-peers 10.0.0.0/8 --key " + file, want: From{
+			Kind: FromAgent, Listen: all(DefaultAgentPort), Peers: networks("10.0.0.0/8")}},
 		{args: "--from mirror:eth1", want: From{Kind: FromMirror}, captures: true,
 			mark: DefaultMark, devices: []string{"eth1"}},
 		{args: "--from mirror:eth0,eth1", want: From{Kind: FromMirror}, captures: true,
@@ -59,8 +71,9 @@ func TestFrom(t *testing.T) {
 			Listen: all(DefaultAgentPort)}, warning: "anybody who can reach port 36525"},
 		{args: "--from agent://127.0.0.1", want: From{Kind: FromAgent,
 			Listen: netip.MustParseAddrPort("127.0.0.1:36525")}},
-		{args: "--from vxlan:// -s 10.0.0.3 --insecure",
-			want: From{Kind: FromVXLAN, Listen: all(4789)}, captures: true, mark: DefaultMark},
+		{args: "--from vxlan:// -s 10.0.0.3 --insecure --from-peers 10.0.0.7",
+			want:     From{Kind: FromVXLAN, Listen: all(4789), Peers: networks("10.0.0.7/32")},
+			captures: true, mark: DefaultMark},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			c, warnings, err := parse(t, append([]string{"-x", "80-10.0.0.2:8080"},
@@ -70,7 +83,8 @@ func TestFrom(t *testing.T) {
 			}
 			c.From.Text = ""
 			if d := cmp.Diff(tc.want, c.From,
-				cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
+				cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+				cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 				t.Error(d)
 			}
 			if c.Captures() != tc.captures || c.Mark != tc.mark ||

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -23,7 +24,8 @@ type CopyOptions struct {
 	via        string
 	noWait     bool
 	keyFile    string
-	mirrors    []string           // interfaces of --from mirror:
+	mirrors    []string // interfaces of --from mirror:
+	fromPeers  []netip.Prefix
 	file       string             // --config
 	typed      []setting          // of the command line, if there is a file
 	places     map[string]setting // of the file, by the flag as people type it
@@ -168,7 +170,7 @@ func (o *CopyOptions) how() []option {
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
 			help: "run without a key: links to intercepts and agents are neither encrypted nor " +
-				"authenticated",
+				"authenticated; and without --from-peers: anyone may send traffic",
 		},
 		{
 			name: "shards", arg: "N", group: How, set: whole(&c.Shards, 1, 64),

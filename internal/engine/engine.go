@@ -230,6 +230,7 @@ func (cp *copier) openShards() error {
 			Services: services(c, n, cp.now()), Streams: end,
 			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
 			MaxHalfOpen: maxHalfOpen / n,
+			BothSides:   c.From.Kind == config.FromHost && c.Filter == nil,
 		}), end, cp.now)
 		if cp.replay == nil {
 			l.bounded, l.limit = true, maxLimit

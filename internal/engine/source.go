@@ -39,7 +39,7 @@ func (cp *copier) openSource() (source.Source, error) {
 		}
 		return opened(mirror.OpenPort(afpacket.Config{
 			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
-		}, inner))
+		}, inner, mirror.Carriers{Peers: c.From.Peers, All: c.Insecure}))
 	case config.FromVXLAN, config.FromGENEVE:
 		inner, err := innerFilter(c)
 		if err != nil {
@@ -50,8 +50,8 @@ func (cp *copier) openSource() (source.Source, error) {
 			kind = mirror.GENEVE
 		}
 		return opened(mirror.Listen(mirror.Config{
-			Kind: kind, Listen: c.From.Listen, Networks: c.From.Networks, Filter: inner,
-			Buffer: int(c.Ring), Now: cp.now,
+			Kind: kind, Listen: c.From.Listen, Networks: c.From.Networks, Peers: c.From.Peers,
+			Filter: inner, Buffer: int(c.Ring), Now: cp.now, Log: cp.ctl.Log,
 		}))
 	case config.FromAgent:
 		return cp.openAgents()
@@ -66,7 +66,7 @@ func (cp *copier) openAgents() (source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := agents.Config{Listen: c.From.Listen, Filter: inner,
+	cfg := agents.Config{Listen: c.From.Listen, Peers: c.From.Peers, Filter: inner,
 		Software: "tcpcopy " + cp.ctl.Version, Now: cp.now, Log: cp.ctl.Log}
 	if c.Key != nil {
 		cfg.TLS = key.AgentServerTLS(*c.Key)

@@ -49,19 +49,24 @@ type UDPSocket struct{ fd int }
 // how many bytes the kernel may queue. Without CAP_NET_ADMIN the system's limit holds
 // (net.core.rmem_max).
 func ListenUDP(at netip.AddrPort, buffer int) (*UDPSocket, error) {
-	addr := at.Addr()
+	return listenUDP(at, buffer, false)
+}
+
+// listenUDP is ListenUDP. shared lets several sockets have the port (SO_REUSEPORT).
+func listenUDP(at netip.AddrPort, buffer int, shared bool) (*UDPSocket, error) {
+	addr, port := at.Addr(), int(at.Port())
 	var fd int
 	var err error
 	switch {
 	case addr.Is4():
-		fd, err = bindUDP(unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: addr.As4()})
+		fd, err = bindUDP(unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: addr.As4()}, shared)
 	case addr.IsValid():
-		fd, err = bindUDP(unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()),
-			Addr: addr.As16()})
+		fd, err = bindUDP(unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: addr.As16()},
+			shared)
 	default:
-		fd, err = bindUDP(unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port())})
+		fd, err = bindUDP(unix.AF_INET6, &unix.SockaddrInet6{Port: port}, shared)
 		if err == unix.EAFNOSUPPORT || err == unix.EADDRNOTAVAIL {
-			fd, err = bindUDP(unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port())})
+			fd, err = bindUDP(unix.AF_INET, &unix.SockaddrInet4{Port: port}, shared)
 		}
 	}
 	if err != nil {
@@ -79,7 +84,7 @@ func ListenUDP(at netip.AddrPort, buffer int) (*UDPSocket, error) {
 const noCheck6 = 102
 
 // bindUDP opens and binds a socket.
-func bindUDP(family int, sa unix.Sockaddr) (int, error) {
+func bindUDP(family int, sa unix.Sockaddr, shared bool) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
 		unix.IPPROTO_UDP)
 	if err != nil {
@@ -89,7 +94,13 @@ func bindUDP(family int, sa unix.Sockaddr) (int, error) {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, noCheck6, 1)
 	}
-	if err := unix.Bind(fd, sa); err != nil {
+	if shared {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, sa)
+	}
+	if err != nil {
 		unix.Close(fd)
 		return -1, err
 	}

@@ -19,8 +19,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Bounds on what readers can cost. A reader that takes nothing for Patience is cut.
@@ -28,8 +26,9 @@ const (
 	Patience   = 4 * time.Second
 	asking     = 2 * time.Second // for the whole of a request, and between two of them
 	maxHeader  = 8 << 10
-	maxReaders = 64       // connections at the same time
-	maxUnread  = 64 << 10 // bytes that the kernel holds for one reader
+	maxReaders = 64             // connections at the same time
+	maxEach    = maxReaders / 2 // of these from one address, before it has been served
+	maxUnread  = 64 << 10       // bytes that the kernel holds for one reader
 )
 
 // Cookie is the name of the cookie that holds the token for a browser.
@@ -59,9 +58,10 @@ func IsLocal(addr string) bool {
 
 // Server serves until it is closed.
 type Server struct {
-	http http.Server
-	addr net.Addr
-	done chan struct{}
+	http    http.Server
+	addr    net.Addr
+	readers *readers
+	done    chan struct{}
 }
 
 // Listen serves h at addr, the path of a unix socket, which is its owner's alone, or IP:PORT. A
@@ -73,9 +73,14 @@ func Listen(addr string, a Access, h http.Handler) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{addr: l.Addr(), done: make(chan struct{})}
+	return serveAt(l, a, h), nil
+}
+
+// serveAt serves h to those who connect to l.
+func serveAt(l net.Listener, a Access, h http.Handler) *Server {
+	s := &Server{addr: l.Addr(), readers: &readers{Listener: l}, done: make(chan struct{})}
 	g := &guard{next: h, unix: l.Addr().Network() == "unix"}
-	l = netutil.LimitListener(&narrow{l}, maxReaders)
+	l = s.readers
 	if !g.unix {
 		g.token = a.Token
 		if a.Certificate != nil {
@@ -89,12 +94,13 @@ func Listen(addr string, a Access, h http.Handler) (*Server, error) {
 	s.http = http.Server{
 		Handler: g, ReadHeaderTimeout: asking, ReadTimeout: asking, WriteTimeout: Patience,
 		IdleTimeout: asking, MaxHeaderBytes: maxHeader, ErrorLog: silent(),
+		ConnContext: withReader,
 	}
 	go func() {
 		defer close(s.done)
 		_ = s.http.Serve(l)
 	}()
-	return s, nil
+	return s
 }
 
 // Addr returns the address that s listens at.
@@ -102,6 +108,9 @@ func (s *Server) Addr() net.Addr { return s.addr }
 
 // Close cuts every reader and waits until the server has ended.
 func (s *Server) Close() {
+	// First the connections under TLS. http.Server closes one after the other under its lock, and
+	// crypto/tls gives each peer five seconds to take its last message.
+	s.readers.cut()
 	_ = s.http.Close()
 	<-s.done
 }
@@ -120,17 +129,6 @@ func listen(addr string) (net.Listener, error) {
 	l, err := net.Listen("unix", addr)
 	syscall.Umask(before)
 	return l, err
-}
-
-// narrow bounds what the kernel holds for a reader that does not read.
-type narrow struct{ net.Listener }
-
-func (l *narrow) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if b, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
-		_ = b.SetWriteBuffer(maxUnread)
-	}
-	return c, err
 }
 
 // guard decides whether a request may be answered.
@@ -159,6 +157,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case foreign(r):
 		http.Error(w, "a page from elsewhere may not read this", http.StatusForbidden)
 	case g.token == "" || g.proved(r):
+		served(r)
 		g.next.ServeHTTP(w, r)
 	case same(r.URL.Query().Get("token"), g.token):
 		// A browser follows a link with the token once. The token then moves out of the address

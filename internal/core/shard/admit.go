@@ -33,7 +33,7 @@ func (sh *Shard) packet(p *Packet) {
 		}
 	}
 	if e == nil {
-		e = sh.admit(key, p)
+		e = sh.findUnderWay(&key, p)
 	}
 	sh.hand(e, p)
 }
@@ -42,6 +42,7 @@ func (sh *Shard) packet(p *Packet) {
 func (sh *Shard) serverPacket(p *Packet) {
 	key := TupleOf(p.Seg.Dst, p.Seg.Src)
 	e := sh.flows[key]
+	sh.cfg.Services[p.Service].answers = true
 	if h := sh.rivalOf(&key, e); h != nil {
 		switch h.fromServer(&p.Seg, e != nil && e.State() != session.Gone) {
 		case complete:
@@ -56,6 +57,10 @@ func (sh *Shard) serverPacket(p *Packet) {
 			return
 		}
 	}
+	if e == nil {
+		e = sh.answered(&key, p)
+	}
+	sh.prove(e)
 	sh.hand(e, p)
 }
 

@@ -51,3 +51,28 @@ func (sh *Shard) HalfOpen() int { return len(sh.half.byTuple) }
 
 // HalfOpenRoom returns for how many half-open connections there is room.
 func (sh *Shard) HalfOpenRoom() int { return cap(sh.half.list) }
+
+// Found returns how many connections that were found under way are kept, and how many segments.
+func (sh *Shard) Found() (conns, segments int) {
+	return len(sh.found.byTuple), sh.found.packets
+}
+
+// MostFound returns the most segments and bytes that are kept of connections that were found under
+// way.
+func (sh *Shard) MostFound() (segments, bytes int) {
+	return sh.found.mostPackets, sh.found.mostBytes
+}
+
+// The bounds on connections that were found under way.
+const (
+	FoundLife        = foundLife
+	MaxFoundSegments = maxFoundSegments
+	FoundPackets     = foundPackets
+	WeakShare        = weakShare
+)
+
+// Marks returns how many refused connections are remembered.
+func (sh *Shard) Marks() int { return len(sh.marks.young) + len(sh.marks.old) }
+
+// MaxMarks is maxMarks.
+const MaxMarks = maxMarks

@@ -45,6 +45,8 @@ type halfOpen struct {
 const (
 	// halfOpenLife is how long a connection may stay half-open after its last SYN.
 	halfOpenLife = 5 * time.Second
+	// expireRest is how long to wait before others are forgotten, so that many are at once.
+	expireRest = 100 * time.Millisecond
 	// halfOpenCost is the memory that the bound counts for a half-open connection, in bytes.
 	halfOpenCost = 192
 	// halfOpenData bounds the payloads of SYNs that are kept, in bytes.
@@ -312,12 +314,11 @@ func (sh *Shard) forget(h *halfOpen) {
 // expireHalfOpen forgets the connections that have been half-open for too long, and returns when it
 // has to be called again.
 func (sh *Shard) expireHalfOpen() mono.Time {
-	const rest = 100 * time.Millisecond // many are forgotten at once
 	t := &sh.half
 	for t.oldest != none {
 		h := &t.list[t.oldest]
 		if due := h.heard.Add(halfOpenLife); !due.Reached(sh.now) {
-			return max(due, sh.now.Add(rest))
+			return max(due, sh.now.Add(expireRest))
 		}
 		sh.forget(h)
 	}

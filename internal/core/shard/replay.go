@@ -27,6 +27,7 @@ func (sh *Shard) Renew(now mono.Time) {
 	sh.now = max(sh.now, now)
 	sh.cfg.Start = sh.now
 	sh.endHalfOpen()
+	sh.endFound()
 	for _, e := range sh.flows {
 		for e != nil {
 			next := e.copy

@@ -39,6 +39,7 @@ type Service struct {
 	// Closed: a reload has removed the mapping. Its sessions go on, and no other begins.
 	Closed bool
 
+	answers   bool // production's segments are captured
 	rate      bucket
 	bandwidth bucket
 }

@@ -28,6 +28,8 @@ type Config struct {
 	MaxHalfOpen int       // half-open connections, of this shard; 0: 131,072
 	MaxMemory   int64     // bytes, of this shard
 	Start       mono.Time // when the capture began
+	// BothSides: production's segments are captured, too. Otherwise that is found out.
+	BothSides bool
 }
 
 // Packet is a captured segment that belongs to a mapping.
@@ -69,6 +71,7 @@ type Shard struct {
 
 	now    mono.Time
 	half   halfOpens
+	found  foundUnderWay
 	flows  map[Tuple]*entry // by client and production server: the first copy of the connection
 	byID   map[session.ID]*entry
 	nextID session.ID
@@ -100,6 +103,7 @@ type entry struct {
 	fixed   bool            // it may have no other target
 	first   bool            // of the copies of its client's connection
 	rival   bool            // a half-open connection may have the same tuple
+	weak    bool            // it was found under way, and production has said nothing of it
 	begun   bool            // a copy was asked for
 	// accepted: the target has accepted a copy of it.
 	accepted bool
@@ -126,6 +130,7 @@ func New(cfg Config) *Shard {
 	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry)}
 	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: placer{sh}}
 	sh.half.init(&cfg)
+	sh.found.init(&cfg)
 	sh.wheel.now = int64(cfg.Start) / int64(tick)
 	for _, s := range cfg.Services {
 		s.limit(cfg.Start)
@@ -147,7 +152,7 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	sh.wheel.fire(sh.now, (*entry).Touch)
 	sh.relieve()
 	sh.settle(in.Limit)
-	return min(sh.wheel.next(), sh.expireHalfOpen())
+	return min(sh.wheel.next(), sh.expireHalfOpen(), sh.expireFound())
 }
 
 // Store takes packets into the sessions' records, as Step does first, and sends nothing. What is to
@@ -203,6 +208,10 @@ func (sh *Shard) advance(e *entry) {
 func (sh *Shard) bury(e *entry) {
 	if e.counted {
 		e.counted = false
+		if e.weak {
+			e.weak = false
+			sh.found.weak--
+		}
 		sh.count.Live--
 		delete(sh.byID, e.ID())
 		sh.places.remove(e)
@@ -268,6 +277,7 @@ func (sh *Shard) unlink(e *entry) {
 // was answered.
 func (sh *Shard) Drain(now mono.Time) {
 	sh.endHalfOpen()
+	sh.endFound()
 	for _, e := range sh.byID {
 		sh.flushDelayed(now, e)
 		e.Drain()
@@ -285,17 +295,18 @@ func (sh *Shard) Snapshot() ledger.Counters {
 // Live returns how many sessions the table holds.
 func (sh *Shard) Live() int { return int(sh.count.Live) }
 
-// Memory returns what the sessions, the queues of staggered copies and the half-open connections
-// hold, in bytes, as the bound counts it.
+// Memory returns what the sessions, the queues of staggered copies, and the connections that are
+// half-open or were found under way hold, in bytes, as the bound counts it.
 func (sh *Shard) Memory() int64 {
 	return sh.pool.InUse() + int64(sh.count.Live)*sessionCost + int64(sh.queued)*delayedCost +
-		sh.half.memory()
+		sh.half.memory() + sh.found.memory()
 }
 
 // Shutdown ends every session; one that has nothing left to do counts as delivered.
 func (sh *Shard) Shutdown(now mono.Time) {
 	sh.now = max(sh.now, now)
 	sh.endHalfOpen()
+	sh.endFound()
 	for _, e := range sh.byID {
 		sh.flushDelayed(sh.now, e)
 		e.Shutdown(sh.now)

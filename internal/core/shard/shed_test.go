@@ -97,3 +97,31 @@ func TestLimit(t *testing.T) {
 		t.Error("sessions are left after a step without a limit")
 	}
 }
+
+// Only so many of the connections that were refused are remembered, those seen last.
+func TestMostMarks(t *testing.T) {
+	b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].MaxRate = 1 })
+	b.Wait(sec)
+	const conns = 5 * shard.MaxMarks / 2
+	var last *rig.Conn
+	for i := range conns {
+		last = b.Conn(fmt.Sprintf("10.%d.%d.%d:1024", i>>16, i>>8&255, i&255))
+		last.Hold = true
+		last.Syn()
+		if i%1000 == 0 {
+			b.Step()
+		}
+	}
+	b.Step()
+	if n := b.Sh.Marks(); n < shard.MaxMarks || n > 2*shard.MaxMarks {
+		t.Errorf("%d are remembered of %d, want %d to %d", n, conns, shard.MaxMarks,
+			2*shard.MaxMarks)
+	}
+	before := b.Sh.Snapshot().Bytes.Dropped[ledger.OverRate]
+	b.Wait(sec)
+	last.Data("GET")
+	b.Step()
+	if n := b.Sh.Snapshot().Bytes.Dropped[ledger.OverRate] - before; n != 3 {
+		t.Errorf("%d bytes of the last one are over_rate, want 3", n)
+	}
+}

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"tcpcopy/internal/core/balance"
@@ -26,6 +27,15 @@ func (t *Tuple) Client() netip.AddrPort {
 // Server returns the other end.
 func (t *Tuple) Server() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(t.server).Unmap(), t.serverPort)
+}
+
+// Bytes returns the tuple as bytes, for a hash.
+func (t *Tuple) Bytes() (b [36]byte) {
+	copy(b[:], t.client[:])
+	copy(b[16:], t.server[:])
+	binary.BigEndian.PutUint16(b[32:], t.clientPort)
+	binary.BigEndian.PutUint16(b[34:], t.serverPort)
+	return b
 }
 
 // Hash returns FNV-1a over the tuple, with a finish that makes its high bits as good as its low

@@ -36,6 +36,7 @@ const (
 // Config says where to listen, and what to admit.
 type Config struct {
 	Listen   netip.AddrPort // an address that is not valid: all of this host's
+	Peers    []netip.Prefix // the networks that agents connect from; none: all
 	TLS      *tls.Config    // key.AgentServerTLS; nil: no key
 	Filter   filter.Program // over packets from their IP headers on; empty: everything
 	Software string
@@ -96,7 +97,8 @@ func Listen(cfg Config) (*Source, error) {
 		Options: link.Options{TLS: cfg.TLS, Queue: maxQueue, DeadAfter: cfg.DeadAfter,
 			Now: cfg.Now},
 		Listeners: []net.Listener{l}, Hello: wire.TypeAgentHello, Admit: s.admit, Log: cfg.Log,
-		Prefix: "agents", Self: "copier", Peer: "agent", Software: cfg.Software,
+		Peers: cfg.Peers, Prefix: "agents", Self: "copier", Peer: "agent",
+		Software: cfg.Software,
 	})
 	s.server.Start()
 	return s, nil

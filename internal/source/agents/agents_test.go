@@ -331,6 +331,7 @@ func TestHostile(t *testing.T) {
 		"fewer bytes than are announced": lie,
 		"packets that came before": append(packets(5, wire.Plain, "x"),
 			packets(2, wire.Plain, "x")...),
+		"packets of the far future": packets(1<<60, wire.Plain, "x"),
 		"packing that is none": append(bomb[:wire.FrameHeader+33:wire.FrameHeader+33],
 			bytes.Repeat([]byte{0xff}, len(bomb)-wire.FrameHeader-33)...),
 	} {

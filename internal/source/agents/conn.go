@@ -14,6 +14,10 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
+// maxSkipped bounds the packets that an agent can have lost at once: more than it captures in a
+// day. What it says of them is in the account.
+const maxSkipped = 1 << 40
+
 // agent is what is known of one run of an agent. Source.mu guards it.
 type agent struct {
 	name, software, address string
@@ -66,7 +70,7 @@ func (s *Source) enter(end *link.Endpoint, address string, h *wire.AgentHello) *
 		a.end.Close()
 	}
 	if h.Next > a.next {
-		a.lost += h.Next - a.next
+		a.lost += min(h.Next-a.next, maxSkipped)
 	}
 	a.next, a.counts = h.Next, h.Counts
 	a.name, a.software, a.address = h.Name, h.Software, address
@@ -165,7 +169,7 @@ func (s *Source) packets(a *agent, end *link.Endpoint, times *clock, body []byte
 	s.mu.Lock()
 	next := a.next
 	s.mu.Unlock()
-	if p.First < next {
+	if p.First < next || p.First-next > maxSkipped {
 		return fmt.Errorf("%w in packets: number %d, and %d are known",
 			wire.ErrValue, p.First, next)
 	}

@@ -7,7 +7,9 @@
 package mirror
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -35,10 +37,12 @@ type Config struct {
 	Kind     Kind
 	Listen   netip.AddrPort // an invalid address stands for all addresses of this host
 	Networks []uint32       // the VNIs to accept; none: all
+	Peers    []netip.Prefix // the senders to accept; none: all
 	Filter   filter.Program // of inner packets, from the IP header on; empty: accept all
 	Buffer   int            // bytes that the kernel may queue; 0: 16 MB
 	// Now is the clock of Frame.Time. If Now is nil, the clock starts with Listen.
 	Now func() mono.Time
+	Log *slog.Logger // nil: slog.Default()
 }
 
 // Source is a source.Source over a UDP port.
@@ -46,6 +50,7 @@ type Source struct {
 	cfg    Config
 	decode func([]byte, *packet.Inner) error
 	socket *sys.UDPSocket
+	others *strangers // datagrams of senders that are not accepted; nil: all are
 	epoll  *sys.Epoll
 	evs    []sys.EpollEvent
 	recv   *sys.ReceiveBatch
@@ -75,6 +80,9 @@ func Listen(cfg Config) (*Source, error) {
 	if cfg.Buffer <= 0 {
 		cfg.Buffer = 16 << 20
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
 	s := &Source{
 		cfg: cfg, decode: packet.DecodeVXLAN, evs: make([]sys.EpollEvent, 2),
 		recv: sys.NewReceiveBatch(), batch: make([]source.Frame, 0, sys.ReceiveBatchSize),
@@ -83,7 +91,14 @@ func Listen(cfg Config) (*Source, error) {
 		s.decode = packet.DecodeGENEVE
 	}
 	var err error
-	if s.socket, err = sys.ListenUDP(cfg.Listen, cfg.Buffer); err != nil {
+	if len(cfg.Peers) == 0 {
+		s.socket, err = sys.ListenUDP(cfg.Listen, cfg.Buffer)
+	} else {
+		var others *sys.UDPSocket
+		s.socket, others, err = sys.ListenUDPPeers(cfg.Listen, cfg.Buffer, cfg.Peers)
+		s.others = &strangers{socket: others, log: cfg.Log}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("capture: %w", err)
 	}
 	if s.epoll, err = sys.NewEpoll(); err == nil {
@@ -127,6 +142,7 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 		end = time.Now().Add(wait)
 	}
 	for {
+		s.others.watch(s.cfg.Now())
 		n, err := s.socket.Receive(s.recv)
 		if err != nil {
 			return nil, fmt.Errorf("capture: %w", err)
@@ -209,9 +225,11 @@ func (s *Source) Stats() source.Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readDrops()
+	strange := s.others.count()
 	return source.Stats{
-		Offered: s.offered.Load() + s.dropped, Dropped: s.dropped, Delivered: s.delivered.Load(),
-		Foreign: s.foreign.Load(), Malformed: s.malformed.Load(),
+		Offered: s.offered.Load() + s.dropped + strange, Dropped: s.dropped,
+		Delivered: s.delivered.Load(), Foreign: s.foreign.Load() + strange,
+		Malformed: s.malformed.Load(),
 	}
 }
 
@@ -258,5 +276,5 @@ func (s *Source) free() error {
 		s.epoll.Close()
 	}
 	s.freed = true
-	return s.socket.Close()
+	return errors.Join(s.socket.Close(), s.others.close())
 }

@@ -64,7 +64,8 @@ func TestPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := mirror.OpenPort(afpacket.Config{Interfaces: []string{"a"}, Filter: outer}, within)
+	s, err := mirror.OpenPort(afpacket.Config{Interfaces: []string{"a"}, Filter: outer}, within,
+		mirror.Carriers{All: true})
 	if err != nil {
 		t.Fatal(err)
 	}

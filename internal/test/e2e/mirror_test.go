@@ -149,6 +149,9 @@ func (e encapsulator) run(source source.Source, out net.Conn) {
 	}
 }
 
+// fromMirror are the arguments of a copier that say where the mirrors of these tests are.
+var fromMirror = []string{"--from-peers", "10.77.0.0/16"}
+
 // TestMirror feeds a copier beside production from a mirror. It must copy like one on the
 // production host.
 func TestMirror(t *testing.T) {
@@ -156,30 +159,32 @@ func TestMirror(t *testing.T) {
 		name     string
 		scenario string
 		from     []string
+		peers    []string // what the mirror's senders are; none: frames have no sender
 		setup    func(*testing.T, *netlab.Net) error
 		plain    bool // packets as on a wire
 		mtu      int  // 0: Ethernet's
 	}{
 		{"VXLAN, keepalive connections", "keepalive", []string{"--from", "vxlan://:4789", "--vni",
-			"7"},
+			"7"}, fromMirror,
 			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false, 0},
-		{"VXLAN, short connections", "short", []string{"--from", "vxlan://"},
+		{"VXLAN, short connections", "short", []string{"--from", "vxlan://"}, fromMirror,
 			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, false, 0},
-		{"VXLAN, uploads in jumbo frames", "upload", []string{"--from", "vxlan://"},
+		{"VXLAN, uploads in jumbo frames", "upload", []string{"--from", "vxlan://"}, fromMirror,
 			func(_ *testing.T, n *netlab.Net) error { return vxlanMirror(n) }, true, 9001},
 		{"GENEVE, keepalive connections", "keepalive", []string{"--from", "geneve://:6081"},
+			fromMirror,
 			func(t *testing.T, n *netlab.Net) error { return geneveMirror.start(t, n) }, true, 0},
-		{"GENEVE, short connections", "short", []string{"--from", "geneve://"},
+		{"GENEVE, short connections", "short", []string{"--from", "geneve://"}, fromMirror,
 			func(t *testing.T, n *netlab.Net) error { return geneveMirror.start(t, n) }, true, 0},
-		{"ERSPAN at a mirror port", "keepalive", []string{"--from", "mirror:eth0"},
+		{"ERSPAN at a mirror port", "keepalive", []string{"--from", "mirror:eth0"}, fromMirror,
 			func(t *testing.T, n *netlab.Net) error { return erspanMirror.start(t, n) }, true, 0},
-		{"a mirror port", "short", []string{"--from", "mirror:eth0"},
+		{"a mirror port", "short", []string{"--from", "mirror:eth0"}, nil,
 			func(_ *testing.T, n *netlab.Net) error { return portMirror(n) }, false, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := lab.Options{
 				Scenario: tc.scenario, Aside: true, NoOffloads: tc.plain, MTU: tc.mtu,
-				CopyArgs: slices.Clone(tc.from),
+				CopyArgs: slices.Concat(tc.from, tc.peers),
 				Setup:    func(n *netlab.Net) error { return tc.setup(t, n) },
 			}
 			if tc.scenario == "short" {
@@ -214,7 +219,7 @@ func TestMirrorCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := s.copyOn(s.net.Assistant, "-x", s.mapping(productionPort, targetPort), "--from",
-		"geneve://:6081")
+		"geneve://:6081", fromMirror[0], fromMirror[1])
 	cl := dial(t, s.net.Client, netip.Addr{}, netip.AddrPortFrom(s.production, productionPort))
 	long := strings.Repeat("long ", 200)
 	for _, line := range []string{"one", "two", long, "three", "four"} {

@@ -273,7 +273,9 @@ func TestWindowAside(t *testing.T) {
 		from func(s *stand) []string // the copier's arguments
 		feed func(t *testing.T, s *stand)
 	}{
-		{"VXLAN", func(*stand) []string { return []string{"--from", "vxlan://:4789"} },
+		{"VXLAN", func(*stand) []string {
+			return append([]string{"--from", "vxlan://:4789"}, fromMirror...)
+		},
 			func(t *testing.T, s *stand) {
 				if err := vxlanMirror(s.net); err != nil {
 					t.Fatal(err)

@@ -284,6 +284,9 @@ func (b *Bed) Conn(addr string) *Conn {
 	return &Conn{b: b, Addr: netip.MustParseAddrPort(addr), Isn: 1000}
 }
 
+// Next returns the number of the next byte that the client sends.
+func (c *Conn) Next() seqnum.Value { return c.Isn.Add(1 + c.next) }
+
 // Send has a segment of the client's captured.
 func (c *Conn) Send(seg packet.Segment) {
 	c.b.Helper()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type ServerConfig struct {
 	// serve has returned, with the reason, the server sends a Bye and closes the connection.
 	Admit func(e *Endpoint, hello []byte) (serve func() error, refuse *wire.Refuse)
 	Log   *slog.Logger
+	// Peers are the networks that connections are accepted from; none: all.
+	Peers []netip.Prefix
 
 	// What messages say. Prefix begins each line of log. Self is what this end is: "intercept".
 	// Peer is what is to connect: "copier".
@@ -36,6 +39,7 @@ type ServerConfig struct {
 // AcceptStats count the connections to a Server.
 type AcceptStats struct {
 	Accepted     uint64
+	Unlisted     uint64 // closed at once: their address is none of the peers'
 	AcceptErrors uint64
 	Welcomed     uint64
 	Refused      uint64 // for their version, or by Admit
@@ -84,14 +88,15 @@ func (s *Server) Close() {
 	for _, ln := range s.cfg.Listeners {
 		ln.Close()
 	}
-	for _, c := range s.strangers {
-		c.Close()
+	for _, c := range s.strangers.list {
+		c.conn.Close()
 	}
 	for e := range s.admitted {
 		e.Finish(Bye(nil))
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.complaints.close()
 }
 
 // Closing reports whether Close was called.
@@ -124,10 +129,10 @@ func (s *Server) count(n *uint64) {
 	s.mu.Unlock()
 }
 
-// Complain logs a warning about a peer, once in a while for each address and message. msg says what
-// the peer does; the line begins with the server's prefix.
+// Complain logs a warning about a peer, or counts it: one line a minute has the last one and their
+// number. msg says what the peer does; the line begins with the server's prefix.
 func (s *Server) Complain(from netip.Addr, msg string, args ...any) {
-	s.complaints.warn(from, s.cfg.Prefix+": "+msg, append([]any{"from", from}, args...)...)
+	s.complaints.warn(s.cfg.Prefix+": "+msg, append([]any{"from", from}, args...)...)
 }
 
 func (s *Server) accept(ln net.Listener) {
@@ -139,11 +144,18 @@ func (s *Server) accept(ln net.Listener) {
 			}
 			// For want of descriptors, perhaps: it passes, and the peers that are connected go on.
 			s.count(&s.stats.AcceptErrors)
-			s.complaints.warn(netip.Addr{}, s.cfg.Prefix+": accept failed", "error", err)
+			s.complaints.warn(s.cfg.Prefix+": accept failed", "error", err)
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
 		e := newEndpoint(sys.NewStream(conn), s.cfg.Peer, &s.cfg.Options)
+		if !s.listed(e.Host()) {
+			conn.Close()
+			s.count(&s.stats.Unlisted)
+			s.Complain(e.Host(), "a connection from an address that is none of the "+s.cfg.Peer+
+				"s' was closed")
+			continue
+		}
 		s.mu.Lock()
 		if s.closing {
 			s.mu.Unlock()
@@ -151,13 +163,20 @@ func (s *Server) accept(ln net.Listener) {
 			return
 		}
 		s.stats.Accepted++
-		if oldest := s.strangers.add(e.raw); oldest != nil {
+		if closed := s.strangers.add(e.raw, e.Host()); closed != nil {
 			s.stats.Crowded++
-			oldest.Close()
+			closed.Close()
 		}
 		s.wg.Go(func() { s.serve(e) })
 		s.mu.Unlock()
 	}
+}
+
+// listed reports whether connections from an address are accepted.
+func (s *Server) listed(from netip.Addr) bool {
+	from = from.Unmap().WithZone("")
+	return len(s.cfg.Peers) == 0 || slices.ContainsFunc(s.cfg.Peers,
+		func(p netip.Prefix) bool { return p.Contains(from) })
 }
 
 // serve is a connection's goroutine.
@@ -172,6 +191,7 @@ func (s *Server) serve(e *Endpoint) {
 		return
 	}
 	s.stats.Welcomed++
+	s.strangers.know(e.Host())
 	s.admitted[e] = struct{}{}
 	if s.closing {
 		e.Finish(Bye(nil))

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tcpcopy/internal/way/link/key"
@@ -311,7 +313,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := len(s.strangers); n > maxStrangers {
+	if n := len(s.strangers.list); n > maxStrangers {
 		t.Errorf("%d strangers are connected, want at most %d", n, maxStrangers)
 	}
 }
@@ -358,28 +360,94 @@ func TestCloseEndsStrangers(t *testing.T) {
 	}
 }
 
-// TestComplaintsAreBounded: strangers from any number of addresses do not fill the log.
+// TestComplaintsAreBounded: strangers from any number of addresses do not fill the log. There is a
+// line at once, and then one a minute with their number.
 func TestComplaintsAreBounded(t *testing.T) {
-	var log strings.Builder
-	c := complaints{log: slog.New(slog.NewTextHandler(&log, nil))}
-	a := netip.MustParseAddr("fd00::1")
-	for range 10 * maxComplaints {
-		c.warn(a, "a stranger")
-		a = a.Next()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		c := complaints{log: slog.New(slog.NewTextHandler(&log, nil))}
+		a := netip.MustParseAddr("fd00::1")
+		for range 100_000 {
+			c.warn("a stranger", "from", a)
+			a = a.Next()
+		}
+		c.warn("another message")
+		lines := func(want int, last string) {
+			t.Helper()
+			synctest.Wait()
+			all := strings.Split(strings.TrimSpace(log.String()), "\n")
+			if len(all) != want || !strings.Contains(all[len(all)-1], last) {
+				t.Errorf("%d lines, want %d, the last with %q:\n%s", len(all), want, last, all)
+			}
+		}
+		lines(2, `"another message"`)
+		time.Sleep(complainEvery)
+		lines(3, "a stranger\" from="+a.Prev().String()+" times=99999")
+		c.warn("a stranger", "from", a)
+		lines(3, "times=99999")
+		c.warn("another message")
+		lines(4, "another message")
+		c.close()
+		lines(5, "a stranger\" from="+a.String()+" times=1")
+	})
+}
+
+// TestKnownPeersGiveWayToNone: strangers from many addresses do not displace a peer that was
+// admitted before, and one address does not displace the others.
+func TestKnownPeersGiveWayToNone(t *testing.T) {
+	var s strangers
+	conns := 0
+	add := func(a netip.Addr) (c, closed net.Conn) {
+		conns++
+		c = &net.TCPConn{}
+		return c, s.add(c, a)
 	}
-	if n := strings.Count(log.String(), "\n"); n != maxComplaints {
-		t.Errorf("%d lines, want %d", n, maxComplaints)
+	has := func(c net.Conn) bool {
+		return slices.ContainsFunc(s.list, func(o stranger) bool { return o.conn == c })
 	}
-	if n := len(c.last); n > maxComplaints {
-		t.Errorf("%d are remembered, want at most %d", n, maxComplaints)
+	peer, neighbour := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	s.know(peer)
+	known, _ := add(peer)
+	unknown, _ := add(neighbour)
+	one := netip.MustParseAddr("2001:db8:0:1::1")
+	for range 10 * maxStrangers { // of one network, which one host may have
+		add(one)
+		one = one.Next()
 	}
-	for k := range c.last {
-		c.last[k] = time.Now().Add(-complainEvery)
+	if !has(known) || !has(unknown) || len(s.list) != maxStrangersEach+2 {
+		t.Errorf("%d strangers, known %v, another %v", len(s.list), has(known), has(unknown))
 	}
-	c.warn(a, "a stranger")
-	c.warn(a, "a stranger")
-	c.warn(a, "another message")
-	if n := strings.Count(log.String(), "\n"); n != maxComplaints+2 {
-		t.Errorf("%d lines after a while, want 2 more", n-maxComplaints)
+	many := netip.MustParseAddr("192.0.2.1")
+	for range 10 * maxStrangers {
+		add(many)
+		many = many.Next()
 	}
+	if !has(known) || has(unknown) || len(s.list) != maxStrangers {
+		t.Errorf("%d strangers, known %v, another %v", len(s.list), has(known), has(unknown))
+	}
+	for range 10 * maxKnown {
+		s.know(many)
+		many = many.Next()
+	}
+	if len(s.known) > maxKnown {
+		t.Errorf("%d addresses are remembered, want at most %d", len(s.known), maxKnown)
+	}
+}
+
+// TestUnlisted: a connection from an address that is none of the peers' is closed, and counted.
+func TestUnlisted(t *testing.T) {
+	s := newTestServer(t, nil, nil)
+	s.cfg.Peers = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	if _, err := s.dialer().connect(t); err == nil {
+		t.Error("connected")
+	}
+	if st := s.Stats(); st.Unlisted != 1 || st.Accepted != 0 {
+		t.Errorf("%+v", st)
+	}
+	s.cfg.Peers = append(s.cfg.Peers, netip.MustParsePrefix("127.0.0.0/8"))
+	e, err := s.dialer().connect(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
 }

@@ -114,7 +114,10 @@ func (e *Endpoint) write(room func()) {
 			return
 		}
 		if last {
-			e.conn.Close() // sends TLS's close_notify
+			// This sends TLS's close_notify, for which crypto/tls would give the peer five seconds.
+			late := time.AfterFunc(lastWait, func() { e.raw.Close() })
+			e.conn.Close()
+			late.Stop()
 			return
 		}
 		e.out.recycle(b)

@@ -504,3 +504,30 @@ func until(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+// TestCloseOverTLS: a peer under TLS that takes nothing more, not even the word that the connection
+// ends, has no more time for that than for what was written last.
+func TestCloseOverTLS(t *testing.T) {
+	k := newKey(t)
+	ours, theirs := net.Pipe() // which has no buffer
+	defer theirs.Close()
+	server, client := tls.Server(ours, key.ServerTLS(k)), tls.Client(theirs, key.ClientTLS(k))
+	done := make(chan error, 1)
+	go func() { done <- client.Handshake() }()
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(t, "the handshake", done); err != nil {
+		t.Fatal(err)
+	}
+	opt := testOptions()
+	e := newEndpoint(ours, "peer", &opt)
+	e.conn = server
+	e.Start(nil)
+	began := time.Now()
+	e.Finish(nil)
+	e.Wait()
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("closed after %v", took)
+	}
+}

@@ -5,6 +5,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/core/shard"
 	"tcpcopy/internal/way"
@@ -32,7 +33,8 @@ type message struct {
 	report  *report
 	do      func(now mono.Time)
 	tuple   shard.Tuple
-	payload int // of narrowed: bytes
+	seq     seqnum.Value // of tooBig: the segment's
+	payload int          // of tooBig: bytes
 	what    word
 }
 
@@ -40,10 +42,10 @@ type message struct {
 type word uint8
 
 const (
-	unowned  word = iota + 1 // no other copier owns it
-	freed                    // it may be opened
-	taken                    // it is another copier's
-	narrowed                 // its path takes smaller packets only
+	unowned word = iota + 1 // no other copier owns it
+	freed                   // it may be opened
+	taken                   // it is another copier's
+	tooBig                  // someone says that its path takes smaller packets only
 )
 
 func newEnd(w *Way, t *stream.Table, out *send.Sender) *end {
@@ -59,6 +61,15 @@ func (e *end) put(m message) {
 	case e.inbox <- m:
 		e.waker.Wake()
 	case <-e.ended:
+	}
+}
+
+// offer puts a message into the inbox if there is room.
+func (e *end) offer(m message) {
+	select {
+	case e.inbox <- m:
+		e.waker.Wake()
+	default:
 	}
 }
 
@@ -114,8 +125,8 @@ func (e *end) receive(now mono.Time, m *message, stalled bool) {
 		e.Free(m.tuple)
 	case m.what == taken:
 		e.Taken(now, m.tuple)
-	case m.what == narrowed:
-		e.SetPathMTU(m.tuple, m.payload)
+	case m.what == tooBig:
+		e.PacketTooBig(m.tuple, m.seq, m.payload)
 	}
 }
 

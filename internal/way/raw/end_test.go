@@ -194,12 +194,26 @@ func TestWords(t *testing.T) {
 		{"it is refused", func() { w.onRefused([]wire.Tuple{tuple}) }, taken},
 		{"its path is narrow", func() {
 			w.onICMP(wire.ICMP{Kind: packet.FragNeeded, Tuple: tuple, MTU: 1400})
-		}, narrowed},
+		}, tooBig},
 		{"its port is unreachable", func() { w.onICMP(wire.ICMP{Tuple: tuple}) }, 0},
 	} {
 		if tc.say(); next() != tc.want {
 			t.Errorf("%s: wanted the word %d", tc.name, tc.want)
 		}
+	}
+}
+
+// ICMP messages, which anyone can send, make no link's reader wait for a shard that is busy.
+func TestICMPBlocksNobody(t *testing.T) {
+	w := newEnds(1)
+	m := wire.ICMP{Kind: packet.FragNeeded, MTU: 1400, Tuple: wire.Tuple{
+		Client: netip.MustParseAddrPort("192.0.2.1:40000"),
+		Target: netip.MustParseAddrPort("10.0.0.2:80")}}
+	for range 10 * inboxSize {
+		w.onICMP(m) // nobody takes anything from the inbox
+	}
+	if n := len(w.ends[0].inbox); n != inboxSize {
+		t.Errorf("%d messages wait, want %d", n, inboxSize)
 	}
 }
 

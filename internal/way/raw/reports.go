@@ -13,7 +13,7 @@ import (
 )
 
 // The callbacks of the links sort what the intercepts report by shard. They run on the links'
-// goroutines, and wait where a shard's inbox is full.
+// goroutines, and wait where a shard's inbox is full, except for what anyone may have sent.
 
 // report is a shard's share of what an intercept has reported at once.
 type report struct {
@@ -150,12 +150,14 @@ func (w *Way) onRefused(tuples []wire.Tuple) {
 	}
 }
 
-// onICMP takes an ICMP message that a target's host, or a router, has sent for a copy.
+// onICMP takes an ICMP message that a target's host, or a router, has sent for a copy; or anyone
+// else. It does not wait: what finds no room is dropped. A router that means it says so again, as
+// the segment is sent again.
 func (w *Way) onICMP(m wire.ICMP) {
 	if m.Kind == packet.FragNeeded || m.Kind == packet.PacketTooBig {
 		payload := int(m.MTU) - headersTo(m.Tuple.Target.Addr())
-		w.endOf(m.Tuple.Client).put(message{what: narrowed, tuple: shardTuple(m.Tuple),
-			payload: payload})
+		w.endOf(m.Tuple.Client).offer(message{what: tooBig, tuple: shardTuple(m.Tuple),
+			seq: m.Seq, payload: payload})
 	}
 }
 

@@ -10,9 +10,11 @@
 package raw
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
-	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"tcpcopy/internal/way/address"
 	"tcpcopy/internal/way/intercepts"
 	"tcpcopy/internal/way/link"
+	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/raw/send"
 	"tcpcopy/internal/way/raw/stream"
@@ -33,18 +36,19 @@ import (
 
 // Way is the raw way.
 type Way struct {
-	host     *way.Host
-	settings *way.Settings
-	targets  []netip.AddrPort
-	rules    address.Rules
-	group    *link.Group
-	linked   bool // the group was started
-	ends     []*end
-	exempt   *send.Exemption
-	device   *send.Device // nil: the kernel routes
-	segment  sync.Map     // by target, a netip.Addr: the largest payload on the path, an int
-	reports  sync.Pool    // of *report
-	hurried  atomic.Int64 // when the intercepts were last told to hurry, a mono.Time; 0: never
+	host      *way.Host
+	settings  *way.Settings
+	targets   []netip.AddrPort
+	rules     address.Rules
+	group     *link.Group
+	linked    bool // the group was started
+	ends      []*end
+	exempt    *send.Exemption
+	isnSecret [32]byte
+	device    *send.Device // nil: the kernel routes
+	segment   sync.Map     // by target, a netip.Addr: the largest payload on the path, an int
+	reports   sync.Pool    // of *report
+	hurried   atomic.Int64 // when the intercepts were last told to hurry, a mono.Time; 0: never
 
 	mu    sync.Mutex
 	conns map[string]int // connections by intercept
@@ -63,6 +67,7 @@ func (w *Way) Name() string { return "raw" }
 // Open implements way.Way.
 func (w *Way) Open(h *way.Host, s *way.Settings, targets []way.Target) error {
 	w.host, w.settings, w.targets, w.rules = h, s, way.Addrs(targets), intercepts.Rules(s)
+	w.isnSecret = secretOfISN(s.Key)
 	if err := intercepts.CheckAddresses(s, targets, h.Addresses()); err != nil {
 		return err
 	}
@@ -88,6 +93,21 @@ func (w *Way) Open(h *way.Host, s *way.Settings, targets []way.Target) error {
 	cfg.OnOwner, cfg.OnSought, cfg.OnRefused = w.onOwner, w.onSought, w.onRefused
 	w.group = link.NewGroup(intercepts.Names(s), cfg)
 	return nil
+}
+
+// secretOfISN returns what the copies' initial sequence numbers depend on (RFC 6528). It is the
+// same when the copier is started again, so that those of a tuple go on rising: the target may be
+// in TIME-WAIT. It is also the same at other copiers with the key, so that their slots keep the
+// numbers of two copiers apart; see stream.Stream. Without a key it is this boot's.
+func secretOfISN(k *key.Key) [32]byte {
+	if k != nil {
+		return k.Derive("tcpcopy initial sequence numbers")
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		boot = []byte(rand.Text()) // there is no /proc
+	}
+	return sha256.Sum256(boot)
 }
 
 // The lengths of IP and TCP headers without options.
@@ -142,14 +162,15 @@ const neighbourWait = 3 * time.Second
 // findDevice finds the next hops to the targets on the output device.
 func (w *Way) findDevice() error {
 	name := w.settings.OutputDevice
-	w.device = &send.Device{Name: name, Direct: make(map[netip.Addr]net.HardwareAddr)}
+	var to []netip.Addr
 	for _, t := range w.targets {
-		hop, err := send.Resolve(name, t.Addr(), neighbourWait)
-		if err != nil {
-			return err
-		}
-		w.device.Direct[t.Addr()] = hop
+		to = append(to, t.Addr())
 	}
+	next, err := send.Follow(name, to, neighbourWait)
+	if err != nil {
+		return err
+	}
+	w.device = &send.Device{Name: name, Next: next}
 	return nil
 }
 
@@ -179,7 +200,8 @@ func (w *Way) streamConfig(index, count int) stream.Config {
 		Address: address.Chooser{
 			Rules: w.rules, Index: index, Count: count, OtherFamily: ledger.NoSourceAddress,
 		},
-		ISNAtZero: seqnum.Value(start.UnixMicro() / 4), TSAtZero: uint32(start.UnixMilli()),
+		ISNAtZero: seqnum.Value(start.UnixMicro() / 4), ISNSecret: w.isnSecret,
+		TSAtZero:   uint32(start.UnixMilli()),
 		MaxSegment: w.maxSegment, Congestion: congestion(s.Congestion),
 		ConnectTimeout: s.ConnectTimeout, UserTimeout: s.SendTimeout,
 	}
@@ -229,8 +251,10 @@ func (w *Way) Check(all []way.Target, added []netip.AddrPort) error {
 		case t.Addr().IsLoopback():
 			return fmt.Errorf("target %s on this host cannot answer to the clients' addresses: "+
 				"wanted an address of another host", t)
-		case w.device != nil && w.device.Direct[t.Addr()] == nil:
-			return fmt.Errorf("target %s is new: with -o, wanted a restart", t)
+		case w.device != nil:
+			if _, ok := w.device.Next.To(t.Addr()); !ok {
+				return fmt.Errorf("target %s is new: with -o, wanted a restart", t)
+			}
 		}
 		if err := w.measure(t.Addr()); err != nil {
 			return err
@@ -259,6 +283,9 @@ func (w *Way) Close() {
 	}
 	for _, e := range w.ends {
 		e.sender.Close()
+	}
+	if w.device != nil {
+		w.device.Next.Close()
 	}
 	if w.exempt != nil {
 		w.exempt.Close()

@@ -76,13 +76,21 @@ func (k Key) config(own, peer string) *tls.Config {
 	}
 }
 
-// private derives a role's key pair (RFC 5869).
+// private derives a role's key pair.
 func (k Key) private(label string) ed25519.PrivateKey {
-	seed, err := hkdf.Key(sha256.New, k.secret[:], nil, label, ed25519.SeedSize)
+	seed := k.Derive(label)
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// Derive returns a secret for the purpose that the label names (RFC 5869). Those who hold the key
+// share it.
+func (k Key) Derive(label string) (secret [ed25519.SeedSize]byte) {
+	b, err := hkdf.Key(sha256.New, k.secret[:], nil, label, len(secret))
 	if err != nil { // only for lengths that HKDF cannot yield
 		panic(fmt.Sprintf("key: derive %q: %v", label, err))
 	}
-	return ed25519.NewKeyFromSeed(seed)
+	copy(secret[:], b)
+	return secret
 }
 
 // certificate returns a self-signed certificate. Only its public key is ever compared, so that a

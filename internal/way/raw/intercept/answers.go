@@ -1,7 +1,9 @@
 package intercept
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"tcpcopy/internal/core/chunk"
 	"tcpcopy/internal/core/mono"
@@ -19,6 +21,8 @@ const (
 	followIdle = mono.Time(3600e9)
 	// sweepEvery is how often idle connections are looked for.
 	sweepEvery = mono.Time(60e9)
+	// maxReads bounds the targets whose packets are captured whole.
+	maxReads = 4096
 	// maxUnconfirmed bounds the confirmations that are put off.
 	maxUnconfirmed = 4096
 	// maxFound is the size at which a message of answers is sent.
@@ -92,26 +96,27 @@ func (s *Intercept) captureWhole(p *peer, body []byte) error {
 		if _, ok := c.reads[t]; ok || r.Proto == proto.None || !s.table.SendsTo(c.owner, t) {
 			continue
 		}
-		if c.reads == nil {
-			c.reads = make(map[netip.AddrPort]struct{})
-		}
-		c.reads[t] = struct{}{}
 		if _, ok := a.targets[t]; !ok {
+			if len(a.targets) >= maxReads {
+				s.server.Complain(p.addr, "answers of so many targets cannot be captured whole: "+
+					"where they end is guessed", "most", maxReads)
+				continue
+			}
 			if a.targets == nil {
 				a.targets = make(map[netip.AddrPort]struct{})
 			}
 			a.targets[t] = struct{}{}
 			fresh = append(fresh, t)
 		}
+		if c.reads == nil {
+			c.reads = make(map[netip.AddrPort]struct{})
+		}
+		c.reads[t] = struct{}{}
 	}
 	if len(fresh) == 0 {
 		return nil
 	}
-	all := make([]netip.AddrPort, 0, len(a.targets))
-	for t := range a.targets {
-		all = append(all, t)
-	}
-	if err := s.cfg.Whole(all); err != nil {
+	if err := s.cfg.Whole(slices.Collect(maps.Keys(a.targets))); err != nil {
 		s.server.Complain(p.addr,
 			"answers cannot be captured whole: where they end is guessed", "error", err)
 		for _, t := range fresh {
@@ -120,6 +125,35 @@ func (s *Intercept) captureWhole(p *peer, body []byte) error {
 		}
 	}
 	return nil
+}
+
+// narrow makes the sources cut again the packets of targets that no copier reads any more: c is
+// gone, or sends to others. The lock is held.
+func (s *Intercept) narrow(c *copier) {
+	a, n := &s.answers, len(s.answers.targets)
+	for t := range c.reads {
+		if len(c.peers) > 0 && s.table.SendsTo(c.owner, t) {
+			continue
+		}
+		delete(c.reads, t)
+		reads := func(o *copier) bool {
+			if o == nil {
+				return false
+			}
+			_, ok := o.reads[t]
+			return ok
+		}
+		if !slices.ContainsFunc(s.owners[:], reads) {
+			delete(a.targets, t)
+		}
+	}
+	if len(a.targets) == n {
+		return
+	}
+	if err := s.cfg.Whole(slices.Collect(maps.Keys(a.targets))); err != nil {
+		// It captures more than it needs: the next change tries again.
+		s.server.Complain(c.addr, "answers go on being captured whole", "error", err)
+	}
 }
 
 // readAnswer carries out one reading. It reports whether the copier waits for what was found. The

@@ -1,12 +1,15 @@
 package intercept_test
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/raw/intercept"
 	"tcpcopy/internal/way/raw/route"
@@ -130,4 +133,80 @@ func TestSlowLink(t *testing.T) {
 	if s := d.Snapshot(); s.Conns.Dead != 0 || s.Copiers[0].Conns != 1 {
 		t.Errorf("%+v", s.Conns)
 	}
+}
+
+// TestCopierWithoutEnd: a copier that has the key, and then claims, asks, opens, reads and greets
+// without end, makes the intercept hold no more than its bounds, and takes nothing from another
+// copier.
+func TestCopierWithoutEnd(t *testing.T) {
+	const entries, rounds = 1 << 13, 100
+	k := newKey(t)
+	d := start(t, func(c *intercept.Config) {
+		withKey(k)(c)
+		c.Route = route.Config{MaxEntries: entries}
+		c.Whole = func([]netip.AddrPort) error { return nil }
+	})
+	c := dial(t, []string{d.addr}, usingKey(k))
+	ready(t, c)
+	for i := range 100 {
+		d.src.see(synAck(client(i), c.Slot()))
+	}
+	wait(t, "the other copier's connections", func() bool { return c.total() == 100 })
+	keyed := func() net.Conn {
+		raw, err := net.Dial("tcp", d.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { raw.Close() })
+		raw.SetDeadline(time.Now().Add(2 * deadline))
+		return tls.Client(raw, key.ClientTLS(k))
+	}
+	for i := range 300 { // greets
+		n := keyed()
+		h := wire.Hello{Version: wire.Version, Instance: wire.Instance{9, byte(i), byte(i >> 8)},
+			Slot: uint8(100 + i%100), Conns: 1}
+		if _, err := n.Write(h.Append([]byte(wire.Preface))); err != nil {
+			t.Fatal(err)
+		}
+		welcomed(t, n)
+		n.Close()
+	}
+	n := keyed()
+	if _, err := n.Write(hello(8, 99)); err != nil || !welcomed(t, n) {
+		t.Fatal("refused", err)
+	}
+	go io.Copy(io.Discard, n)
+	serial, tuples := uint32(0), make([]wire.Tuple, wire.MaxTuples)
+	for range rounds {
+		var b []byte
+		for i := range tuples {
+			serial++
+			from := netip.AddrFrom4([4]byte{10, 200, byte(serial >> 16), byte(serial >> 8)})
+			tuples[i] = wire.Tuple{Client: netip.AddrPortFrom(from, 20000+uint16(serial&0xff)),
+				Target: target}
+		}
+		b = wire.AppendTuples(b, wire.TypeClaim, tuples)
+		for i, tu := range tuples[:200] {
+			b = (&wire.Query{ID: serial + uint32(i), Tuple: tu}).Append(b)
+			b = (&wire.Seek{ID: serial + uint32(i), Tuple: tu}).Append(b)
+			reading := wire.BeginFrame(nil, wire.TypeReadAnswers)
+			reading = wire.AppendReading(reading, &wire.Reading{Proto: 1, Tuple: tu,
+				Serial: serial, Base: 1, BaseKnown: true})
+			b = append(b, wire.EndFrame(reading, 0)...)
+		}
+		if _, err := n.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(t, "the last claims", func() bool {
+		s := d.Snapshot().Route
+		return s.Claimed+s.ClaimsRefused == uint64(rounds*len(tuples))
+	})
+	if s := d.Snapshot(); s.Route.Entries > entries || len(s.Copiers) > 255 {
+		t.Errorf("%d entries, %d copiers", s.Route.Entries, len(s.Copiers))
+	}
+	for i := range 100 {
+		d.src.see(data(client(i), 101, 10))
+	}
+	wait(t, "the other copier's answers", func() bool { return c.total() == 200 })
 }

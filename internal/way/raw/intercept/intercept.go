@@ -104,6 +104,7 @@ type Intercept struct {
 	touched []*peer      // have headers that are not sealed
 	next    mono.Time    // of table.Expire
 	answers answers
+	allowed allowance // of ICMP errors that are reported
 	frames  FrameStats
 }
 

@@ -209,6 +209,7 @@ func (s *Intercept) remove(p *peer) {
 		if len(c.peers) == 0 && s.owners[c.owner] == c {
 			s.table.Leave(s.cfg.Now(), c.owner)
 			s.forgetOwner(c.owner)
+			s.narrow(c)
 		}
 	}
 }
@@ -252,6 +253,7 @@ func (s *Intercept) handle(p *peer, f wire.Frame, r *requests) (err error) {
 		if err = to.Decode(f.Body); err == nil {
 			s.mu.Lock()
 			s.table.Retarget(owner, to.List)
+			s.narrow(p.copier)
 			s.mu.Unlock()
 		}
 	case wire.TypeHurry:

@@ -111,11 +111,36 @@ func (s *Intercept) icmp(now mono.Time, f *source.Frame) {
 		s.frames.ICMPUnowned++
 		return
 	}
+	if !s.allowed.spend(now) {
+		s.frames.ICMPOver++
+		return
+	}
 	m := wire.ICMP{Kind: e.Kind, Code: e.Code, MTU: uint32(max(e.MTU, 0)), Seq: e.Seq,
 		Tuple: wire.Tuple{Client: e.Src, Target: e.Dst}}
 	var room [128]byte
 	c.peers[0].put(m.Append(room[:0]))
 	s.frames.ICMP++
+}
+
+const (
+	// mostICMP is how many ICMP errors are reported in each icmpEvery. Anyone can send one about a
+	// connection whose addresses he knows. What is lost to it comes again, as segments do.
+	mostICMP  = 100
+	icmpEvery = time.Second
+)
+
+// allowance bounds the ICMP errors that are reported.
+type allowance struct {
+	since mono.Time
+	spent int
+}
+
+func (a *allowance) spend(now mono.Time) bool {
+	if a.spent == 0 || now.Sub(a.since) >= icmpEvery {
+		*a = allowance{since: now}
+	}
+	a.spent++
+	return a.spent <= mostICMP
 }
 
 // deliver adds a segment to the batch of one of its owner's connections: always the same one for

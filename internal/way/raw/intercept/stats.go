@@ -20,6 +20,7 @@ type FrameStats struct {
 	Malformed   uint64
 	ICMP        uint64 // ICMP errors reported to a copier
 	ICMPUnowned uint64 // ICMP errors about connections of no copier
+	ICMPOver    uint64 // ICMP errors that came too often to be reported
 }
 
 // ConnStats count connections to the intercept.

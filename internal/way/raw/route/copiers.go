@@ -27,6 +27,7 @@ type copier struct {
 	slot       uint8
 	generation uint16 // incremented when the copier is forgotten
 	left       mono.Time
+	entries    int                         // that it owns
 	targets    []netip.AddrPort            // a few; nil: anywhere
 	targetSet  map[netip.AddrPort]struct{} // many
 }

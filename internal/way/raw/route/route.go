@@ -262,6 +262,7 @@ func (t *Table) add(now mono.Time, k *key, h uint64) uint32 {
 // drop removes an entry, and the segments that wait there.
 func (t *Table) drop(i uint32) {
 	e := t.entries.at(i)
+	t.copiers[t.owner(e)].entries--
 	for e.heldFirst != 0 {
 		t.held.pop(e)
 		t.stats.HeldExpired++
@@ -271,13 +272,13 @@ func (t *Table) drop(i uint32) {
 
 // Claim makes owner the owner of the connection from client to target, and calls deliver for each
 // segment that waited for it. deliver must not keep the pointer. Claim returns false, and changes
-// nothing, if another copier that is connected owns the connection, or owner has not named the
-// target. A copier that is gone loses the connection: the one that claims it is most likely its
-// successor, with the same clients.
+// nothing, if another copier that is connected owns the connection, if owner has not named the
+// target, or if the table is full and owner has most of it. A copier that is gone loses the
+// connection: the one that claims it is most likely its successor, with the same clients.
 func (t *Table) Claim(now mono.Time, owner uint8, client, target netip.AddrPort,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
 	c := &t.copiers[owner]
-	if !c.used || !c.sendsTo(target) {
+	if !c.used || !c.sendsTo(target) || t.greedy(owner) {
 		t.stats.ClaimsRefused++
 		return false
 	}
@@ -307,8 +308,24 @@ func (t *Table) enter(now mono.Time, client, target netip.AddrPort) (i, hash uin
 // give makes owner the owner of an entry.
 func (t *Table) give(now mono.Time, i uint32, owner, list uint8) {
 	e := t.entries.at(i)
+	t.copiers[t.owner(e)].entries--
 	e.owner, e.generation = owner, t.copiers[owner].generation
+	t.copiers[owner].entries++
 	t.entries.move(i, list, now)
+}
+
+// greedy reports whether the table is full and a copier has most of it, so that what it asks for
+// would drive out connections of others.
+func (t *Table) greedy(owner uint8) bool {
+	if t.entries.n < t.cfg.MaxEntries || t.copiers[owner].entries <= t.cfg.MaxEntries/2 {
+		return false
+	}
+	for i := range t.copiers {
+		if t.copiers[i].used && uint8(i) != owner {
+			return true
+		}
+	}
+	return false
 }
 
 // handOut calls deliver for each segment that waits at an entry.
@@ -323,15 +340,16 @@ func (t *Table) handOut(i uint32, hash uint32,
 }
 
 // Seek reports whether owner may send a SYN for the connection from client to target, whose first
-// SYN was sent at since. It may not if owner has not named the target, or if another copier that
-// is connected has the connection, or had it at since or shortly before: that was the same
-// connection of the client. The same holds if the other copier is gone, unless owner begins only
-// now (since is now). To have a connection means that the target has accepted it; several copiers
-// may seek the same one. The last of them receives the segments of an old connection at the
-// target, which answers a SYN with an ACK that names no copier. deliver is as for Claim.
+// SYN was sent at since. It may not if owner has not named the target, if the table is full and
+// owner has most of it, or if another copier that is connected has the connection, or had it at
+// since or shortly before: that was the same connection of the client. The same holds if the other
+// copier is gone, unless owner begins only now (since is now). To have a connection means that the
+// target has accepted it; several copiers may seek the same one. The last of them receives the
+// segments of an old connection at the target, which answers a SYN with an ACK that names no
+// copier. deliver is as for Claim.
 func (t *Table) Seek(now mono.Time, owner uint8, client, target netip.AddrPort, since mono.Time,
 	deliver func(s *packet.Segment, at mono.Time, hash uint32)) bool {
-	if !t.SendsTo(owner, target) {
+	if !t.SendsTo(owner, target) || t.greedy(owner) {
 		t.stats.SeeksRefused++
 		return false
 	}

@@ -747,3 +747,44 @@ func TestBehind(t *testing.T) {
 		})
 	}
 }
+
+// TestGreedyCopier: a copier that claims and seeks without end drives out no connection of another
+// one, and has the whole table where it is alone.
+func TestGreedyCopier(t *testing.T) {
+	const most = 4096
+	for _, alone := range []bool{false, true} {
+		tb := New(0, Config{MaxEntries: most})
+		a := join(t, tb, alice, 1)
+		kept := most / 4
+		if alone {
+			kept = 0
+		} else {
+			b := join(t, tb, bob, 2)
+			for i := range kept {
+				if o, _ := tb.Route(0, synAck(client(1<<20+i), 2)); o != b {
+					t.Fatalf("learned for %d", o)
+				}
+			}
+		}
+		granted := 0
+		for i := range 10 * most {
+			now := mono.Time(i) * mono.Time(ms)
+			c := client(i)
+			if i%2 == 0 && tb.Claim(now, a, c, target, nil) ||
+				i%2 == 1 && tb.Seek(now, a, c, target, now, nil) {
+				granted++
+			}
+			if n := tb.Stats().Entries; n > most {
+				t.Fatalf("%d entries", n)
+			}
+		}
+		for i := range kept {
+			if o, _ := tb.Route(mono.Time(time.Minute), ack(client(1<<20+i))); o == 0 || o == a {
+				t.Fatalf("connection %d of the other copier is routed to %d", i, o)
+			}
+		}
+		if want := most - kept; !alone && granted != want || alone && granted != 10*most {
+			t.Errorf("alone: %v: %d were granted", alone, granted)
+		}
+	}
+}

@@ -74,12 +74,14 @@ type outlet struct {
 type link struct {
 	ifindex int
 	gateway [6]byte
-	direct  map[netip.Addr][6]byte
+	next    *NextHops
 }
 
 func (l *link) to(dst netip.Addr) [6]byte {
-	if mac, ok := l.direct[dst]; ok {
-		return mac
+	if l.next != nil {
+		if mac, ok := l.next.To(dst); ok {
+			return mac
+		}
 	}
 	return l.gateway
 }
@@ -124,8 +126,8 @@ func New(cfg Config) (*Sender, error) {
 // Device is an interface to send on, and the next hops there.
 type Device struct {
 	Name    string
-	Gateway net.HardwareAddr // next hop of all destinations but those in Direct; Resolve finds it
-	Direct  map[netip.Addr]net.HardwareAddr
+	Next    *NextHops        // of the destinations that it follows; may be nil
+	Gateway net.HardwareAddr // next hop of all others; Resolve finds it
 }
 
 // OnDevice makes a sender that writes frames on one interface, past routing, conntrack and the
@@ -155,13 +157,7 @@ func OnDevice(cfg Config, dev Device) (*Sender, error) {
 }
 
 func newLink(dev *Device) (*link, error) {
-	l := &link{direct: make(map[netip.Addr][6]byte, len(dev.Direct))}
-	for addr, mac := range dev.Direct {
-		if len(mac) != 6 {
-			return nil, badMAC(mac, dev.Name)
-		}
-		l.direct[addr] = [6]byte(mac)
-	}
+	l := &link{next: dev.Next}
 	if len(dev.Gateway) > 0 {
 		if len(dev.Gateway) != 6 {
 			return nil, badMAC(dev.Gateway, dev.Name)

@@ -260,10 +260,11 @@ func TestISNStaysAboveWithSlot(t *testing.T) {
 			b.table.configure(st.cfg, st.tuple.Client(), &session.OpenSpec{Target: rig.Target})
 			st.begin(b.Now)
 		}
-		b.table.ended = newTimeWait()
+		b.table.ended = newTimeWait(1)
 		begin()
 		next := st.isn - 300 + d // the tuple's last is near the clock
-		b.table.ended.put(st.tuple, connectionEnd{next: next})
+		_, id := identify(&b.table.cfg.ISNSecret, &st.tuple)
+		b.table.ended.put(id, connectionEnd{next: next, at: b.Now})
 		begin()
 		if !next.Less(st.isn) {
 			t.Fatalf("the last ended at %d, the next begins at %d", next, st.isn)
@@ -733,27 +734,6 @@ func TestRawSYNOptions(t *testing.T) {
 				t.Errorf("offers %+v, wanted %+v", got, c.want)
 			}
 		})
-	}
-}
-
-func TestTimeWaitForgets(t *testing.T) {
-	w := newTimeWait()
-	tuple := func(i int) shard.Tuple {
-		return shard.TupleOf(netip.AddrPortFrom(rig.Production.Addr(), uint16(i)),
-			netip.AddrPortFrom(rig.Target.Addr(), uint16(i>>16)))
-	}
-	for i := range 3 * maxEnded {
-		w.put(tuple(i), connectionEnd{ts: uint32(i)})
-		w.put(tuple(i), connectionEnd{ts: uint32(i) + 1})
-	}
-	if len(w.m) != maxEnded {
-		t.Errorf("%d tuples are remembered, wanted %d", len(w.m), maxEnded)
-	}
-	if v, ok := w.get(tuple(3*maxEnded - 1)); !ok || v.ts != 3*maxEnded {
-		t.Errorf("the last one: %+v, %v", v, ok)
-	}
-	if _, ok := w.get(tuple(0)); ok {
-		t.Error("the first one is still remembered")
 	}
 }
 

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	"tcpcopy/internal/core/ledger"
@@ -124,9 +126,10 @@ func (st *Stream) leaveQueue(now mono.Time) {
 func (st *Stream) begin(now mono.Time) {
 	t := st.table
 	ticks := seqnum.Value(int64(now) / int64(4*time.Microsecond))
-	isn := t.cfg.ISNAtZero + ticks + seqnum.Value(st.tuple.Hash()) + seqnum.Value(t.slot)*slotApart
+	offset, id := identify(&t.cfg.ISNSecret, &st.tuple)
+	isn := t.cfg.ISNAtZero + ticks + offset + seqnum.Value(t.slot)*slotApart
 	ts := t.cfg.TSAtZero + uint32(int64(now)/int64(time.Millisecond))
-	if old, ok := t.ended.get(st.tuple); ok {
+	if old, ok := t.ended.get(now, id); ok {
 		if isn.LessEq(old.next + 0xff) { // the slot replaces the low bits
 			isn = old.next + 1<<16
 		}
@@ -146,6 +149,16 @@ func (st *Stream) begin(now mono.Time) {
 	st.conn.Open(now)
 	st.beginReading()
 	st.passOn(now)
+}
+
+// identify returns what a tuple adds to its initial sequence numbers, so that nobody can guess them
+// from those of another tuple (RFC 6528 §3), and an identity by which the table remembers it.
+func identify(secret *[32]byte, tuple *shard.Tuple) (offset seqnum.Value, id uint64) {
+	var b [len(secret) + 36]byte
+	bytes := tuple.Bytes()
+	copy(b[copy(b[:], secret[:]):], bytes[:])
+	sum := sha256.Sum256(b[:])
+	return seqnum.Value(binary.BigEndian.Uint32(sum[:])), binary.BigEndian.Uint64(sum[8:])
 }
 
 // Release implements session.Stream.
@@ -213,7 +226,8 @@ func (st *Stream) remove(now mono.Time) {
 		case st.why == ledger.TupleTaken:
 			past.how = endedTaken
 		}
-		t.ended.put(st.tuple, past)
+		_, id := identify(&t.cfg.ISNSecret, &st.tuple)
+		t.ended.put(id, past)
 		if past.how != endedAborted { // else the target may have more to say, and must be answered
 			if len(t.released) == 0 {
 				t.releasedAt = now

@@ -20,6 +20,7 @@ import (
 type Config struct {
 	Address   address.Chooser
 	ISNAtZero seqnum.Value // the clock of sequence numbers at mono time 0: 4 µs ticks of wall time
+	ISNSecret [32]byte     // what sequence numbers depend on that nobody else knows
 	TSAtZero  uint32       // the clock of timestamps at mono time 0: milliseconds of wall time
 	SYN       SYN
 	// MaxSegment returns the payload bound that the path to a target sets, in bytes, before TCP
@@ -84,7 +85,7 @@ type Table struct {
 func New(cfg Config) *Table {
 	return &Table{
 		cfg: cfg, streams: make(map[shard.Tuple]*Stream), keepers: make(map[netip.AddrPort]keeper),
-		ended: newTimeWait(),
+		ended: newTimeWait(max(1, maxEnded/max(1, cfg.Address.Count))),
 	}
 }
 
@@ -169,7 +170,10 @@ func (t *Table) options(spec *session.OpenSpec) packet.Options {
 }
 
 // SetTime sets the time of the calls that follow. Each Step sets it.
-func (t *Table) SetTime(now mono.Time) { t.now = max(t.now, now) }
+func (t *Table) SetTime(now mono.Time) {
+	t.now = max(t.now, now)
+	t.ended.expire(t.now)
+}
 
 // Segment takes in a segment of a target's, as an intercept has reported it: without payload.
 // stalled is shard.Input.Stalled: no round trip is measured from it.
@@ -194,8 +198,9 @@ func (t *Table) Segment(now mono.Time, seg *packet.Segment, stalled bool) {
 
 // answerEnded answers a segment of a target's whose connection has ended at our side.
 func (t *Table) answerEnded(now mono.Time, tuple shard.Tuple, seg *packet.Segment) {
-	old, ok := t.ended.get(tuple)
-	if !ok || now.Sub(old.at) >= timeWaitFor {
+	_, id := identify(&t.cfg.ISNSecret, &tuple)
+	old, ok := t.ended.get(now, id)
+	if !ok {
 		t.foreign++
 		return
 	}
@@ -245,11 +250,21 @@ func (t *Table) Taken(now mono.Time, tuple shard.Tuple) {
 // copier in the low bits of initial sequence numbers. While up is false new copies are dropped.
 func (t *Table) SetLink(up bool, slot uint8) { t.up, t.slot = up, slot }
 
-// SetPathMTU bounds the payload of the segments of a connection, in bytes.
+// SetPathMTU bounds the payload of the segments of a connection, in bytes. This host's kernel has
+// said so.
 func (t *Table) SetPathMTU(tuple shard.Tuple, payload int) {
 	if st := t.streams[tuple]; st != nil {
 		st.conn.SetMTU(payload)
 		st.copy.Touch()
+	}
+}
+
+// PacketTooBig takes in an ICMP message which says that the segment with a sequence number was too
+// big for the path. Anyone can send one. It is believed where that segment is in flight, as its
+// sender must have seen it (RFC 5927 §4.1).
+func (t *Table) PacketTooBig(tuple shard.Tuple, seq seqnum.Value, payload int) {
+	if st := t.streams[tuple]; st != nil && st.conn.InFlight(seq) {
+		t.SetPathMTU(tuple, payload)
 	}
 }
 

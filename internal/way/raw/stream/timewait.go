@@ -5,7 +5,6 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/seqnum"
-	"tcpcopy/internal/core/shard"
 )
 
 // ending is how a connection has ended at our side.
@@ -27,37 +26,86 @@ type connectionEnd struct {
 }
 
 const (
-	maxEnded    = 1 << 14
 	timeWaitFor = 60 * time.Second // Linux's TIME_WAIT
+	// maxEnded bounds the connections that all tables remember: those of timeWaitFor, at 34,000
+	// connections a second. Each costs some 70 bytes.
+	maxEnded = 1 << 21
+	// forgetAtOnce is how many connections are forgotten at once, so that no call takes long. It is
+	// more than one, because they come one at a time.
+	forgetAtOnce = 16
+	// keptEnded is for how many connections room is kept while there are none.
+	keptEnded = 1024
 )
 
-// timeWait remembers the last maxEnded connections that have ended.
+// timeWait remembers the connections that have ended within timeWaitFor, and no more than most of
+// them, the last ones. A tuple is named by its keyed hash (see identify).
 type timeWait struct {
-	m    map[shard.Tuple]connectionEnd
-	ring []shard.Tuple // in the order in which they are forgotten, from i on
-	i    int
+	most   int
+	queue  []endedTuple      // in the order of their ends, from head on
+	head   int               // those before it are forgotten
+	first  uint32            // the number of the one at head; numbers may wrap
+	latest map[uint64]uint32 // the number of a tuple's last connection
 }
 
-func newTimeWait() timeWait { return timeWait{m: make(map[shard.Tuple]connectionEnd)} }
+// endedTuple is a connection that has ended, and its tuple.
+type endedTuple struct {
+	tuple uint64
+	connectionEnd
+}
 
-// put remembers a connection.
-func (w *timeWait) put(tuple shard.Tuple, end connectionEnd) {
-	_, known := w.m[tuple]
-	w.m[tuple] = end
-	if known {
+func newTimeWait(most int) timeWait {
+	return timeWait{most: most, latest: make(map[uint64]uint32)}
+}
+
+// put remembers a connection that ends now, which is end.at.
+func (w *timeWait) put(tuple uint64, end connectionEnd) {
+	if w.len() == w.most {
+		w.forget()
+	}
+	if len(w.queue) == cap(w.queue) && w.head > len(w.queue)/4 {
+		n := copy(w.queue, w.queue[w.head:])
+		w.queue, w.head = w.queue[:n], 0
+	}
+	w.latest[tuple] = w.first + uint32(w.len())
+	w.queue = append(w.queue, endedTuple{tuple, end})
+}
+
+// get returns the last connection of a tuple, if that ended within timeWaitFor.
+func (w *timeWait) get(now mono.Time, tuple uint64) (connectionEnd, bool) {
+	n, ok := w.latest[tuple]
+	if !ok {
+		return connectionEnd{}, false
+	}
+	end := w.queue[w.head+int(n-w.first)].connectionEnd
+	return end, now.Sub(end.at) < timeWaitFor
+}
+
+// expire forgets connections that ended too long ago, some at a time.
+func (w *timeWait) expire(now mono.Time) {
+	for range forgetAtOnce {
+		if w.len() == 0 || now.Sub(w.queue[w.head].at) < timeWaitFor {
+			return
+		}
+		w.forget()
+	}
+}
+
+// forget forgets the connection that ended first.
+func (w *timeWait) forget() {
+	tuple := w.queue[w.head].tuple
+	if w.latest[tuple] == w.first { // else the tuple was used again
+		delete(w.latest, tuple)
+	}
+	w.head++
+	w.first++
+	if w.len() > 0 {
 		return
 	}
-	if len(w.ring) < maxEnded {
-		w.ring = append(w.ring, tuple)
-		return
+	if w.head = 0; cap(w.queue) > keptEnded {
+		*w = newTimeWait(w.most)
 	}
-	delete(w.m, w.ring[w.i])
-	w.ring[w.i] = tuple
-	w.i = (w.i + 1) % maxEnded
+	w.queue = w.queue[:0]
 }
 
-// get returns the last connection of a tuple, if it is remembered.
-func (w *timeWait) get(tuple shard.Tuple) (connectionEnd, bool) {
-	end, ok := w.m[tuple]
-	return end, ok
-}
+// len returns how many connections are remembered.
+func (w *timeWait) len() int { return len(w.queue) - w.head }

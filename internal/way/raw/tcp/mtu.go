@@ -1,6 +1,10 @@
 package tcp
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"tcpcopy/internal/core/seqnum"
+)
 
 const (
 	minSegment4 = 536  // RFC 9293 §3.7.1
@@ -59,6 +63,11 @@ func (c *Conn) SetMTU(payloadMax int) {
 	if !c.sackOK {
 		c.countDupAcks()
 	}
+}
+
+// InFlight reports whether the byte with a sequence number was sent and is not acknowledged.
+func (c *Conn) InFlight(seq seqnum.Value) bool {
+	return c.phase.alive() && uint32(seq-c.seq(c.una)) < uint32(c.nxt-c.una)
 }
 
 // suspectMTU reduces the size of segments when a large one is lost repeatedly for no known reason,
