@@ -123,5 +123,5 @@ func (b *FrameBatch) piece(p []byte) {
 // never waits. An error concerns the frame first alone, which was not sent; those behind it were
 // not tried.
 func (s *SendSocket) SendFrames(b *FrameBatch, first int) (int, error) {
-	return s.send(&b.msgs[first], b.n-first)
+	return s.send(&b.msgs[first], b.n-first, b.pieces <= maxQuick)
 }
