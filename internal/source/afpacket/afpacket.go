@@ -50,10 +50,14 @@ type Config struct {
 	// away until the ring is full, which takes 2 KB for a packet of any size.
 	Immediate bool
 	Pause     time.Duration
+	// PauseAbove is how many frames a second have to come before there are pauses; 0: there are
+	// always.
+	PauseAbove int
 	// Queue is how many bytes of packets of more than 1,900 bytes an Immediate source may have
 	// waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB. Beyond it they
-	// are cut (see Load).
+	// are cut (see Load), or, with Whole, count as dropped.
 	Queue int
+	Whole bool
 	// Now is the clock of Frame.Time, the engine's. If nil, it is a clock that starts with Open.
 	Now func() mono.Time
 }
@@ -68,7 +72,9 @@ type Source struct {
 	turn    int   // the ring to look at first
 
 	immediate bool
-	pause     time.Duration
+	whole     bool
+	pace      pace
+	sleeper   *sys.Sleeper // nil: there are no pauses
 	batched   mono.Time    // when the last batch was taken, if immediate
 	hurry     atomic.Int64 // until when there is no pause, a mono.Time
 
@@ -103,7 +109,8 @@ func Open(cfg Config) (*Source, error) {
 	}
 	s := &Source{
 		now: now, batch: make([]source.Frame, 0, maxBatch),
-		immediate: cfg.Immediate, pause: cfg.Pause,
+		immediate: cfg.Immediate, whole: cfg.Whole,
+		pace: pace{pause: cfg.Pause, above: cfg.PauseAbove, since: now()},
 	}
 	s.batched = now().Add(-cfg.Pause)
 	names := slices.Clone(cfg.Interfaces)
@@ -128,6 +135,12 @@ func Open(cfg Config) (*Source, error) {
 		return nil, fmt.Errorf("capture: %w", err)
 	}
 	s.wait = wait
+	if cfg.Immediate && cfg.Pause > 0 {
+		if s.sleeper, err = sys.NewSleeper(); err != nil {
+			s.free()
+			return nil, fmt.Errorf("capture: %w", err)
+		}
+	}
 	return s, nil
 }
 
@@ -197,7 +210,9 @@ func (s *Source) exit(holding bool) bool {
 
 func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 	if s.immediate {
-		s.releaseSlots(wait)
+		if err := s.releaseSlots(wait); err != nil {
+			return nil, fmt.Errorf("capture: %w", err)
+		}
 	}
 	var deadline time.Time // of a bounded wait, once it has begun
 	for {
@@ -324,6 +339,9 @@ func (s *Source) Stats() source.Stats {
 	st := s.total
 	st.Delivered, st.Foreign = s.delivered.Load(), s.foreign.Load()
 	st.Downs, st.Corrupt = s.downs.Load(), s.corrupt.Load()
+	if s.whole {
+		st.Dropped += s.cut.Load()
+	}
 	return st
 }
 
@@ -414,6 +432,9 @@ func (s *Source) free() error {
 	}
 	if s.wait != nil {
 		errs = append(errs, s.wait.Close())
+	}
+	if s.sleeper != nil {
+		s.sleeper.Close()
 	}
 	return errors.Join(errs...)
 }
