@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
@@ -14,6 +15,16 @@ import (
 	"tcpcopy/internal/way/link/key"
 )
 
+// A packet of this host is copied at once while there is little to do. While more than captureMany
+// come in a second, the reader pauses after each batch, so that it finds several at once.
+const (
+	captureMany  = 8000
+	capturePause = 2 * time.Millisecond
+)
+
+// maxQueue bounds the memory for captured packets beside the ring, as the kernel's limits do.
+const maxQueue = 1 << 30
+
 // openSource opens the source of packets.
 func (cp *copier) openSource() (source.Source, error) {
 	c := cp.c
@@ -25,6 +36,8 @@ func (cp *copier) openSource() (source.Source, error) {
 		}
 		return opened(afpacket.Open(afpacket.Config{
 			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
+			Immediate: true, Pause: capturePause, PauseAbove: captureMany,
+			Queue: int(min(c.Ring, maxQueue)), Whole: true,
 		}))
 	case config.FromFile:
 		return cp.replay.source, nil
