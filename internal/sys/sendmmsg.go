@@ -3,7 +3,6 @@ package sys
 import (
 	"encoding/binary"
 	"net/netip"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -102,30 +101,25 @@ func (b *SendBatch) add(nameLen uint32, headers, payload []byte) {
 	b.n++
 }
 
-// Send hands the packets from index first on to the kernel and returns how many it took. It never
-// waits. An error concerns the packet first alone, which was not sent; those behind it were not
-// tried.
+// What goes down in one call, so that the call takes no more than some 100 µs: it keeps the
+// processor (see Stream).
+const (
+	packetsAtOnce = 32
+	framesAtOnce  = 4 // of up to 64 KB
+)
+
+// Send hands packets from index first on to the kernel, perhaps not all of them, and returns how
+// many it took. It never waits. An error concerns the packet first alone, which was not sent; those
+// behind it were not tried.
 func (s *SendSocket) Send(b *SendBatch, first int) (int, error) {
-	return s.send(&b.msgs[first], b.n-first, b.n-first <= maxQuick)
+	return s.send(&b.msgs[first], min(b.n-first, packetsAtOnce))
 }
 
-// maxQuick is how many packets go down in a call that keeps the processor (see Stream). They take
-// some 100 µs.
-const maxQuick = 32
-
-// send is sendmmsg(2) of n messages; quick reports that it does not take long.
-func (s *SendSocket) send(first *mmsghdr, n int, quick bool) (int, error) {
-	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+// send is sendmmsg(2) of n messages.
+func (s *SendSocket) send(first *mmsghdr, n int) (int, error) {
 	for {
-		var sent uintptr
-		var errno syscall.Errno
-		if quick {
-			sent, _, errno = unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
-				uintptr(unsafe.Pointer(first)), uintptr(n), flags, 0, 0)
-		} else {
-			sent, _, errno = unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
-				uintptr(unsafe.Pointer(first)), uintptr(n), flags, 0, 0)
-		}
+		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
+			uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
 			return int(sent), nil

@@ -208,8 +208,8 @@ func receive(fd int, b []byte, flags uintptr) (int, syscall.Errno) {
 	}
 }
 
-// Gather collects views of bytes and sends them with one system call. The zero value is empty. One
-// goroutine at a time may use it.
+// Gather collects views of bytes, up to 64 KB, and sends them with one system call, which keeps the
+// processor (see Stream). The zero value is empty. One goroutine at a time may use it.
 type Gather struct {
 	iov [64]unix.Iovec
 	hdr unix.Msghdr
@@ -218,15 +218,17 @@ type Gather struct {
 }
 
 // Add appends a view, which must not change until Send or Reset. It reports whether there was room.
+// Of a view for all of which there is no room it appends the beginning, and no other view after it.
 func (g *Gather) Add(view []byte) bool {
-	if g.n == len(g.iov) {
+	if g.n == len(g.iov) || g.len == maxAtOnce {
 		return false
 	}
 	if len(view) > 0 {
+		n := min(len(view), maxAtOnce-g.len)
 		g.iov[g.n].Base = &view[0]
-		g.iov[g.n].SetLen(len(view))
+		g.iov[g.n].SetLen(n)
 		g.n++
-		g.len += len(view)
+		g.len += n
 	}
 	return true
 }
@@ -239,14 +241,15 @@ func (g *Gather) Send(fd int) (int, syscall.Errno) {
 	for {
 		var n uintptr
 		var errno syscall.Errno
-		if g.n == 1 && g.len <= maxAtOnce { // most requests; cheaper, and see Stream
+		if g.n == 1 { // most requests; cheaper
 			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
 				uintptr(unsafe.Pointer(g.iov[0].Base)),
 				uintptr(g.iov[0].Len), flags, 0, 0)
 		} else {
 			g.hdr.Iov = &g.iov[0]
 			g.hdr.SetIovlen(g.n)
-			n, _, errno = g.sendmsg(fd, flags)
+			n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd),
+				uintptr(unsafe.Pointer(&g.hdr)), flags)
 		}
 		if errno != unix.EINTR {
 			if errno != 0 {
@@ -255,15 +258,6 @@ func (g *Gather) Send(fd int) (int, syscall.Errno) {
 			return int(n), 0
 		}
 	}
-}
-
-// sendmsg is sendmsg(2) of the header that Send has filled.
-func (g *Gather) sendmsg(fd int, flags uintptr) (n, _ uintptr, errno syscall.Errno) {
-	if g.len <= maxAtOnce {
-		return unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&g.hdr)),
-			flags)
-	}
-	return unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&g.hdr)), flags)
 }
 
 // Reset discards the collected views.
