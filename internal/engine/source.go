@@ -22,8 +22,12 @@ const (
 	capturePause = 2 * time.Millisecond
 )
 
-// maxQueue bounds the memory for captured packets beside the ring, as the kernel's limits do.
-const maxQueue = 1 << 30
+// Half of the ring's memory is for slots, which hold most requests. Larger packets wait outside, in
+// memory that the kernel takes only then; maxQueue is as much as it can count.
+const (
+	captureSlot = 1024
+	maxQueue    = 1 << 30
+)
 
 // openSource opens the source of packets.
 func (cp *copier) openSource() (source.Source, error) {
@@ -35,8 +39,8 @@ func (cp *copier) openSource() (source.Source, error) {
 			return nil, err
 		}
 		return opened(afpacket.Open(afpacket.Config{
-			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
-			Immediate: true, Pause: capturePause, PauseAbove: captureMany,
+			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring / 2), Now: cp.now,
+			Immediate: true, Slot: captureSlot, Pause: capturePause, PauseAbove: captureMany,
 			Queue: int(min(c.Ring, maxQueue)), Whole: true,
 		}))
 	case config.FromFile:

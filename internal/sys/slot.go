@@ -18,11 +18,12 @@ import (
 // A packet that is larger than a slot waits in the socket's queue, where the kernel keeps it
 // without copying it. So a burst of large packets needs few slots, and its time does not matter: in
 // 16 MB, 128 blocks of 128 KB hold 12 MB of packets of up to 64 KB, and at most 384 ms of any
-// traffic; 8,192 slots hold as many packets of any size, as far as the queue has room. Of packets
-// of some hundred bytes, blocks hold several times as many.
+// traffic; 8,192 slots of 2,048 bytes hold as many packets of any size, as far as the queue has
+// room. Of packets of some hundred bytes, blocks hold several times as many, or as many as smaller
+// slots do. A packet in the queue takes a system call more.
 
 const (
-	slotSize = 2048 // room for a packet of 1,500 bytes
+	slotSize = 2048 // by default: room for a packet of 1,500 bytes
 
 	// struct tpacket2_hdr, a sockaddr_ll behind it.
 	slotStatusOff  = 0

@@ -47,15 +47,16 @@ type Config struct {
 	BlockTimeout time.Duration
 	// Immediate makes Next return a frame as soon as it has come, at the earliest Pause after the
 	// last batch, so that a stream of frames does not cost a wake-up for each. The reader may be
-	// away until the ring is full, which takes 2 KB for a packet of any size.
+	// away until the ring is full, which takes Slot bytes for a packet of any size.
 	Immediate bool
+	Slot      int // a power of two of at least 256; 0: 2,048
 	Pause     time.Duration
 	// PauseAbove is how many frames a second have to come before there are pauses; 0: there are
 	// always.
 	PauseAbove int
-	// Queue is how many bytes of packets of more than 1,900 bytes an Immediate source may have
-	// waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB. Beyond it they
-	// are cut (see Load), or, with Whole, count as dropped.
+	// Queue is how many bytes of packets that are larger than a slot less 80 bytes an Immediate
+	// source may have waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB.
+	// Beyond it they are cut (see Load), or, with Whole, count as dropped.
 	Queue int
 	Whole bool
 	// Now is the clock of Frame.Time, the engine's. If nil, it is a clock that starts with Open.
@@ -157,7 +158,7 @@ func openRing(name string, cfg *Config) (*sys.Ring, error) {
 		Interface: name, Filter: cfg.Filter,
 		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize,
 		BlockTimeout: cfg.BlockTimeout,
-		Immediate:    cfg.Immediate, Queue: cfg.Queue,
+		Immediate:    cfg.Immediate, Slot: cfg.Slot, Queue: cfg.Queue,
 		IgnoreOutgoing: cfg.IgnoreOutgoing, Promiscuous: cfg.Promiscuous,
 	})
 	switch {
