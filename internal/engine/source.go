@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/source/afpacket"
 	"tcpcopy/internal/source/agents"
@@ -26,7 +29,7 @@ const (
 // memory that the kernel takes only then; maxQueue is as much as it can count.
 const (
 	captureSlot = 1024
-	maxQueue    = 1 << 30
+	maxQueue    = math.MaxInt32 / 2
 )
 
 // openSource opens the source of packets.
@@ -38,11 +41,7 @@ func (cp *copier) openSource() (source.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		return opened(afpacket.Open(afpacket.Config{
-			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring / 2), Now: cp.now,
-			Immediate: true, Slot: captureSlot, Pause: capturePause, PauseAbove: captureMany,
-			Queue: int(min(c.Ring, maxQueue)), Whole: true,
-		}))
+		return opened(openHost(c, prog, cp.now))
 	case config.FromFile:
 		return cp.replay.source, nil
 	case config.FromMirror:
@@ -74,6 +73,23 @@ func (cp *copier) openSource() (source.Source, error) {
 		return cp.openAgents()
 	}
 	return nil, fmt.Errorf("no source of the kind %q", c.From.Kind)
+}
+
+// openHost captures on this host: through slots or, where the queue that they need cannot be had,
+// through blocks, which hand packets over some milliseconds later.
+func openHost(c *config.Copy, prog filter.Program, now func() mono.Time) (*afpacket.Source, error) {
+	cfg := afpacket.Config{
+		Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring / 2), Now: now,
+		Immediate: true, Slot: captureSlot, Pause: capturePause, PauseAbove: captureMany,
+		Queue: int(min(c.Ring, maxQueue)), Whole: true,
+	}
+	src, err := afpacket.Open(cfg)
+	if errors.Is(err, afpacket.ErrQueue) {
+		src, err = afpacket.Open(afpacket.Config{
+			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: now,
+		})
+	}
+	return src, err
 }
 
 // openAgents listens for agents.

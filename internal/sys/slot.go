@@ -57,6 +57,16 @@ func (r *Ring) openQueue(size int) error {
 	return nil
 }
 
+// Queue returns how many bytes the queue may hold, in the unit of RingConfig.Queue: less than that
+// where the capability is missing (see openQueue).
+func (r *Ring) Queue() int {
+	size, err := getInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return 0
+	}
+	return size / 2
+}
+
 func (r *Ring) slots() int { return len(r.mem) / r.slot }
 
 // slotStatus returns the word by which kernel and reader pass a slot to and fro.

@@ -56,12 +56,17 @@ type Config struct {
 	PauseAbove int
 	// Queue is how many bytes of packets that are larger than a slot less 80 bytes an Immediate
 	// source may have waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB.
-	// Beyond it they are cut (see Load), or, with Whole, count as dropped.
+	// Beyond it they are cut (see Load), or, with Whole, count as dropped. Whole needs CAP_NET_ADMIN
+	// in the first user namespace, or else a Queue that every process may have: otherwise Open
+	// returns ErrQueue.
 	Queue int
 	Whole bool
 	// Now is the clock of Frame.Time, the engine's. If nil, it is a clock that starts with Open.
 	Now func() mono.Time
 }
+
+// ErrQueue is wrapped by the error of Open where Config.Queue cannot be had.
+var ErrQueue = errors.New("the queue for large packets may not be as large")
 
 // Source is a source.Source over packet socket rings.
 type Source struct {
@@ -162,6 +167,9 @@ func openRing(name string, cfg *Config) (*sys.Ring, error) {
 		IgnoreOutgoing: cfg.IgnoreOutgoing, Promiscuous: cfg.Promiscuous,
 	})
 	switch {
+	case err == nil && cfg.Immediate && cfg.Whole && r.Queue() < cfg.Queue:
+		err := fmt.Errorf("capture: %w: %d bytes, wanted %d", ErrQueue, r.Queue(), cfg.Queue)
+		return nil, errors.Join(err, r.Close())
 	case err == nil:
 		return r, nil
 	case name != "" && errors.Is(err, sys.ErrNoDevice):

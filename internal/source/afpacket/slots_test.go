@@ -1,7 +1,9 @@
 package afpacket_test
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"net"
 	"testing"
 	"time"
@@ -142,6 +144,19 @@ func TestWhole(t *testing.T) {
 			one(t, s, udp(t, "127.0.0.1:0"), 0)
 		})
 	}
+}
+
+// TestNoQueue: a queue that cannot be had is an error where packets must be whole.
+func TestNoQueue(t *testing.T) {
+	testnet.Enter(t)
+	cfg := afpacket.Config{Immediate: true, Queue: math.MaxInt32, Whole: true}
+	if s, err := afpacket.Open(cfg); !errors.Is(err, afpacket.ErrQueue) {
+		t.Errorf("%v, %v, wanted %v", s, err, afpacket.ErrQueue)
+	}
+	cfg.Whole = false
+	open(t, cfg)
+	cfg.Whole, cfg.Queue = true, math.MaxInt32/2
+	open(t, cfg)
 }
 
 // TestLargeInTurns: one batch has no more packets that are larger than a slot than there is room
