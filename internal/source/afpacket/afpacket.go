@@ -56,9 +56,9 @@ type Config struct {
 	PauseAbove int
 	// Queue is how many bytes of packets that are larger than a slot less 80 bytes an Immediate
 	// source may have waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB.
-	// Beyond it they are cut (see Load), or, with Whole, count as dropped. Whole needs CAP_NET_ADMIN
-	// in the first user namespace, or else a Queue that every process may have: otherwise Open
-	// returns ErrQueue.
+	// Beyond it they are cut (see Load), or, with Whole, count as dropped. Whole needs
+	// CAP_NET_ADMIN in the first user namespace, or else a Queue that every process may have:
+	// otherwise Open returns ErrQueue.
 	Queue int
 	Whole bool
 	// Now is the clock of Frame.Time, the engine's. If nil, it is a clock that starts with Open.
