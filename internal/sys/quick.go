@@ -62,6 +62,27 @@ func (n *name) put(a netip.AddrPort, zone uint32) {
 	n.len = unix.SizeofSockaddrInet6
 }
 
+// address returns the address and port that n names, without a zone; the zero value if it names
+// none.
+func (n *name) address() netip.AddrPort {
+	port := binary.BigEndian.Uint16(n.b[2:])
+	switch binary.NativeEndian.Uint16(n.b[0:]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(n.b[4:8])), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(n.b[8:24])), port)
+	}
+	return netip.AddrPort{}
+}
+
+// nameOf is getsockname(2). The one of x/sys/unix also asks for the protocol, not quickly.
+func nameOf(fd int, n *name) error {
+	size := uint32(len(n.b))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd),
+		uintptr(unsafe.Pointer(&n.b)), uintptr(unsafe.Pointer(&size)))
+	return errorOf(errno)
+}
+
 // bindTo is bind(2).
 func bindTo(fd int, to netip.AddrPort, zone uint32) error {
 	var n name

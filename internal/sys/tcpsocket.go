@@ -105,17 +105,11 @@ func ConnectTCP(fd int, to netip.AddrPort, zone uint32) error {
 
 // LocalAddr returns the socket's own address and port, or the zero value if it has none.
 func LocalAddr(fd int) netip.AddrPort {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
+	var n name
+	if nameOf(fd, &n) != nil {
 		return netip.AddrPort{}
 	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
+	return n.address()
 }
 
 // TakeError returns and clears the socket's error, which is 0 if there is none.
