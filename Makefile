@@ -5,7 +5,7 @@ export CGO_ENABLED = 0
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test observe vendor-web soak check race fuzz bench lab clean
+.PHONY: build test observe vendor-web soak check race fuzz bench microbench lab clean
 
 build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
@@ -67,7 +67,11 @@ FUZZTIME ?= 30s
 fuzz:
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
+# What a request costs, and how late it is, by each way. OLD=COMMIT compares with that commit's program, in turns.
 bench:
+	go run scripts/bench.go $(if $(OLD),-old $(OLD))
+
+microbench:
 	go test -run '^$$' -bench . -benchmem ./internal/...
 
 lab: build

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
@@ -31,11 +30,6 @@ type daemon struct {
 
 // reloadFunc reads the settings again. It returns warnings about them.
 type reloadFunc func() (*config.Copy, []string, error)
-
-// gcPercent lets the heap grow by a tenth before it is collected. The heap holds sessions, and
-// packets allocate nothing, so the collector has little to do. Memory on a production host is
-// scarce.
-const gcPercent = 10
 
 // halveProcessors leaves half of the processors to the host's own work, unless the user has set
 // GOMAXPROCS. With fewer processors to hand goroutines over to, a request takes less CPU (two
@@ -89,7 +83,7 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	}
 	defer removePID()
 
-	debug.SetGCPercent(gcPercent)
+	collectSeldom()
 	halveProcessors()
 	checked := p.checkAtStart(&d, log)
 	defer checked()

@@ -1,17 +1,35 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mapping"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/source/afpacket"
 	"tcpcopy/internal/source/agents"
 	"tcpcopy/internal/source/filter"
 	"tcpcopy/internal/source/mirror"
 	"tcpcopy/internal/way/link/key"
+)
+
+// A packet of this host is copied at once while there is little to do. While more than captureMany
+// come in a second, the reader pauses after each batch, so that it finds several at once.
+const (
+	captureMany  = 8000
+	capturePause = 2 * time.Millisecond
+)
+
+// Half of the ring's memory is for slots, which hold most requests. Larger packets wait outside, in
+// memory that the kernel takes only then; maxQueue is as much as it can count.
+const (
+	captureSlot = 1024
+	maxQueue    = math.MaxInt32 / 2
 )
 
 // openSource opens the source of packets.
@@ -23,9 +41,7 @@ func (cp *copier) openSource() (source.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		return opened(afpacket.Open(afpacket.Config{
-			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: cp.now,
-		}))
+		return opened(openHost(c, prog, cp.now))
 	case config.FromFile:
 		return cp.replay.source, nil
 	case config.FromMirror:
@@ -57,6 +73,23 @@ func (cp *copier) openSource() (source.Source, error) {
 		return cp.openAgents()
 	}
 	return nil, fmt.Errorf("no source of the kind %q", c.From.Kind)
+}
+
+// openHost captures on this host: through slots or, where the queue that they need cannot be had,
+// through blocks, which hand packets over some milliseconds later.
+func openHost(c *config.Copy, prog filter.Program, now func() mono.Time) (*afpacket.Source, error) {
+	cfg := afpacket.Config{
+		Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring / 2), Now: now,
+		Immediate: true, Slot: captureSlot, Pause: capturePause, PauseAbove: captureMany,
+		Queue: int(min(c.Ring, maxQueue)), Whole: true,
+	}
+	src, err := afpacket.Open(cfg)
+	if errors.Is(err, afpacket.ErrQueue) {
+		src, err = afpacket.Open(afpacket.Config{
+			Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring), Now: now,
+		})
+	}
+	return src, err
 }
 
 // openAgents listens for agents.

@@ -119,9 +119,7 @@ func (b *FrameBatch) piece(p []byte) {
 	h.SetIovlen(int(h.Iovlen) + 1)
 }
 
-// SendFrames hands the frames from index first on to the kernel and returns how many it took. It
-// never waits. An error concerns the frame first alone, which was not sent; those behind it were
-// not tried.
+// SendFrames hands frames from index first on to the kernel, as Send does with packets.
 func (s *SendSocket) SendFrames(b *FrameBatch, first int) (int, error) {
-	return s.send(&b.msgs[first], b.n-first)
+	return s.send(&b.msgs[first], min(b.n-first, framesAtOnce))
 }

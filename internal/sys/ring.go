@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -39,6 +40,7 @@ type RingConfig struct {
 	BlockTimeout time.Duration
 	// Immediate makes a ring of slots in place of blocks: see Ring.Slot.
 	Immediate bool
+	Slot      int // bytes of a slot, a power of two of at least 256; 0: 2,048
 	// Queue bounds the packets that are larger than a slot, in bytes; 0: 8 MB.
 	Queue          int
 	IgnoreOutgoing bool // do not capture what this host sends (Linux 4.20)
@@ -103,7 +105,7 @@ func (r *Ring) setUp(cfg *RingConfig) error {
 	}
 	version := unix.TPACKET_V3
 	if cfg.Immediate {
-		version, r.slot = unix.TPACKET_V2, slotSize
+		version, r.slot = unix.TPACKET_V2, cmp.Or(cfg.Slot, slotSize)
 		if err := r.openQueue(cfg.Queue); err != nil {
 			return err
 		}
@@ -140,12 +142,13 @@ func (r *Ring) allocate(cfg *RingConfig) error {
 	if cfg.BlockTimeout > 0 {
 		timeout = uint32(max(1, cfg.BlockTimeout.Milliseconds()))
 	}
+	frame := cmp.Or(r.slot, slotSize)
 	for {
 		// Blocks pack their frames: for them the frame size has no meaning, but must agree with the
 		// rest.
 		req := unix.TpacketReq3{
 			Block_size: uint32(size), Block_nr: uint32(blocks),
-			Frame_size: slotSize, Frame_nr: uint32(size / slotSize * blocks),
+			Frame_size: uint32(frame), Frame_nr: uint32(size / frame * blocks),
 			Retire_blk_tov: timeout,
 		}
 		err := r.request(&req)

@@ -101,17 +101,24 @@ func (b *SendBatch) add(nameLen uint32, headers, payload []byte) {
 	b.n++
 }
 
-// Send hands the packets from index first on to the kernel and returns how many it took. It never
-// waits. An error concerns the packet first alone, which was not sent; those behind it were not
-// tried.
+// What goes down in one call, so that the call takes no more than some 100 µs: it keeps the
+// processor (see Stream).
+const (
+	packetsAtOnce = 32
+	framesAtOnce  = 4 // of up to 64 KB
+)
+
+// Send hands packets from index first on to the kernel, perhaps not all of them, and returns how
+// many it took. It never waits. An error concerns the packet first alone, which was not sent; those
+// behind it were not tried.
 func (s *SendSocket) Send(b *SendBatch, first int) (int, error) {
-	return s.send(&b.msgs[first], b.n-first)
+	return s.send(&b.msgs[first], min(b.n-first, packetsAtOnce))
 }
 
 // send is sendmmsg(2) of n messages.
 func (s *SendSocket) send(first *mmsghdr, n int) (int, error) {
 	for {
-		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
+		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
 			uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:

@@ -18,11 +18,12 @@ import (
 // A packet that is larger than a slot waits in the socket's queue, where the kernel keeps it
 // without copying it. So a burst of large packets needs few slots, and its time does not matter: in
 // 16 MB, 128 blocks of 128 KB hold 12 MB of packets of up to 64 KB, and at most 384 ms of any
-// traffic; 8,192 slots hold as many packets of any size, as far as the queue has room. Of packets
-// of some hundred bytes, blocks hold several times as many.
+// traffic; 8,192 slots of 2,048 bytes hold as many packets of any size, as far as the queue has
+// room. Of packets of some hundred bytes, blocks hold several times as many, or as many as smaller
+// slots do. A packet in the queue takes a system call more.
 
 const (
-	slotSize = 2048 // room for a packet of 1,500 bytes
+	slotSize = 2048 // by default: room for a packet of 1,500 bytes
 
 	// struct tpacket2_hdr, a sockaddr_ll behind it.
 	slotStatusOff  = 0
@@ -56,6 +57,16 @@ func (r *Ring) openQueue(size int) error {
 	return nil
 }
 
+// Queue returns how many bytes the queue may hold, in the unit of RingConfig.Queue: less than that
+// where the capability is missing (see openQueue).
+func (r *Ring) Queue() int {
+	size, err := getInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return 0
+	}
+	return size / 2
+}
+
 func (r *Ring) slots() int { return len(r.mem) / r.slot }
 
 // slotStatus returns the word by which kernel and reader pass a slot to and fro.
@@ -63,8 +74,12 @@ func (r *Ring) slotStatus(slot int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&r.mem[slot*r.slot+slotStatusOff]))
 }
 
+// largeAtOnce is the room, in bytes, for packets from the queue between two ReleaseSlots.
+const largeAtOnce = 1 << 20
+
 // Slot fills f with the next frame and reports whether there was one; Data is valid until
-// ReleaseSlots. A packet that is larger than a slot is cut if the queue had no room for it.
+// ReleaseSlots. A packet that is larger than a slot is cut if the queue had no room for it. After
+// some frames that were larger, Slot wants a ReleaseSlots before the next one.
 func (r *Ring) Slot(f *RingFrame) bool {
 	if r.taken == r.slots() {
 		return false
@@ -74,14 +89,17 @@ func (r *Ring) Slot(f *RingFrame) bool {
 		return false
 	}
 	start := r.next * r.slot
+	readSlot(r.mem[start:start+r.slot:start+r.slot], status, f)
+	if f.Cut && status&unix.TP_STATUS_COPY != 0 {
+		if len(r.large) > 0 && cap(r.large)-len(r.large) < f.Wire {
+			return false
+		}
+		r.fetch(f)
+	}
 	if r.next++; r.next == r.slots() {
 		r.next = 0
 	}
 	r.taken++
-	readSlot(r.mem[start:start+r.slot:start+r.slot], status, f)
-	if f.Cut && status&unix.TP_STATUS_COPY != 0 {
-		r.fetch(f)
-	}
 	return true
 }
 
@@ -106,20 +124,22 @@ func readSlot(b []byte, status uint32, f *RingFrame) {
 // fetch reads a packet that is larger than its slot from the socket's queue, which has the same
 // order as the slots.
 func (r *Ring) fetch(f *RingFrame) {
-	if cap(r.large)-len(r.large) < f.Wire {
-		r.large = make([]byte, 0, max(1<<20, f.Wire)) // frames that Slot returned keep the old one
+	if cap(r.large) < f.Wire { // and it is empty
+		r.large = make([]byte, 0, max(largeAtOnce, f.Wire))
 	}
 	b := r.large[len(r.large) : len(r.large)+f.Wire]
-	n, _, err := unix.Recvfrom(r.fd, b, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
-	if err != nil || n != f.Wire {
+	n, errno := receive(r.fd, b, unix.MSG_TRUNC)
+	if errno != 0 || n != f.Wire {
 		return
 	}
 	r.large = r.large[:len(r.large)+n]
 	f.Data, f.Cut = b[:n:n], false
 }
 
-// ReleaseSlots gives all slots that Slot has read back to the kernel; views of them are dead.
-func (r *Ring) ReleaseSlots() {
+// ReleaseSlots gives all slots that Slot has read back to the kernel; views of them are dead. It
+// reports whether there were any.
+func (r *Ring) ReleaseSlots() bool {
+	any := r.taken > 0
 	for ; r.taken > 0; r.taken-- {
 		i := r.next - r.taken
 		if i < 0 {
@@ -128,6 +148,7 @@ func (r *Ring) ReleaseSlots() {
 		atomic.StoreUint32(r.slotStatus(i), unix.TP_STATUS_KERNEL)
 	}
 	r.large = r.large[:0]
+	return any
 }
 
 // usedSlots returns how many slots the reader has not given back. Those that wait for it are in a

@@ -15,11 +15,7 @@ const bytesAckedEnd = int(unsafe.Offsetof(unix.TCPInfo{}.Bytes_acked) +
 func TCPBytesAcked(fd int) (uint64, error) {
 	// The kernel copies as much as there is room for. Only the first part is needed.
 	var info unix.TCPInfo
-	size := uint32(bytesAckedEnd)
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return info.Bytes_acked, nil
+	_, err := getOption(fd, unix.IPPROTO_TCP, unix.TCP_INFO, unsafe.Pointer(&info),
+		uintptr(bytesAckedEnd))
+	return info.Bytes_acked, err
 }

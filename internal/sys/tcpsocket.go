@@ -26,8 +26,8 @@ func OpenTCP(ipv6 bool) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open TCP socket: %w", err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		unix.Close(fd)
+	if err := setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		closeSocket(fd)
 		return -1, fmt.Errorf("set TCP_NODELAY: %w", err)
 	}
 	return fd, nil
@@ -36,7 +36,7 @@ func OpenTCP(ipv6 bool) (int, error) {
 // SetMark sets the mark of the packets that the socket sends. If the capability is missing, the
 // error is a *CapabilityError.
 func SetMark(fd int, mark uint32) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+	if err := setInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
 		return needs(fmt.Sprintf("set SO_MARK %#x", mark), capMark, err)
 	}
 	return nil
@@ -46,7 +46,7 @@ func SetMark(fd int, mark uint32) error {
 // closed window, before the connection fails with ETIMEDOUT (TCP_USER_TIMEOUT, RFC 5482).
 func SetUserTimeout(fd int, d time.Duration) error {
 	ms := int(d / time.Millisecond)
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms); err != nil {
+	if err := setInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms); err != nil {
 		return fmt.Errorf("set TCP_USER_TIMEOUT %v: %w", d, err)
 	}
 	return nil
@@ -55,18 +55,16 @@ func SetUserTimeout(fd int, d time.Duration) error {
 // AckNow sends a delayed acknowledgment now and disables delaying for the next ones (TCP_QUICKACK
 // in tcp(7)). The kernel returns to delaying by itself, so AckNow must be called again after reads.
 func AckNow(fd int) {
-	on := int32(1)
-	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP,
-		unix.TCP_QUICKACK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+	_ = setInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 }
 
 // BindLocal sets the address to connect from and leaves the port to ConnectTCP, which can then use
 // one port for several targets.
 func BindLocal(fd int, addr netip.Addr, zone uint32) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+	if err := setInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
 	}
-	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(addr, 0), zone)); err != nil {
+	if err := bindTo(fd, netip.AddrPortFrom(addr, 0), zone); err != nil {
 		return fmt.Errorf("bind %v: %w", addr, err)
 	}
 	return nil
@@ -76,7 +74,7 @@ func BindLocal(fd int, addr netip.Addr, zone uint32) error {
 // the host's own range (PortRange). Kernels before 6.3 return ENOPROTOOPT.
 func SetPortRange(fd int, low, high uint16) error {
 	ports := int(high)<<16 | int(low)
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, ports); err != nil {
+	if err := setInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, ports); err != nil {
 		return fmt.Errorf("set IP_LOCAL_PORT_RANGE: %w", err)
 	}
 	return nil
@@ -98,39 +96,25 @@ func PortRange() (low, high uint16) {
 // ConnectTCP begins a connection. It returns nil if the attempt is under way or has succeeded. An
 // Epoll reports the result.
 func ConnectTCP(fd int, to netip.AddrPort, zone uint32) error {
-	err := unix.Connect(fd, sockaddr(to, zone))
+	err := connectTo(fd, to, zone)
 	if err == nil || err == unix.EINPROGRESS || err == unix.EINTR {
 		return nil
 	}
 	return fmt.Errorf("connect to %v: %w", to, err)
 }
 
-// sockaddr converts an address; zone is for link-local IPv6 addresses.
-func sockaddr(a netip.AddrPort, zone uint32) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zone}
-}
-
 // LocalAddr returns the socket's own address and port, or the zero value if it has none.
 func LocalAddr(fd int) netip.AddrPort {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
+	var n name
+	if nameOf(fd, &n) != nil {
 		return netip.AddrPort{}
 	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
+	return n.address()
 }
 
 // TakeError returns and clears the socket's error, which is 0 if there is none.
 func TakeError(fd int) syscall.Errno {
-	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	n, err := getInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		var errno syscall.Errno
 		errors.As(err, &errno)
@@ -152,7 +136,9 @@ type TCPStatus struct {
 // StatusTCP returns a connection's state (TCP_INFO in tcp(7)).
 func StatusTCP(fd int) TCPStatus {
 	const closed, timeWait = 7, 6 // TCP_CLOSE, TCP_TIME_WAIT in netinet/tcp.h
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	var info unix.TCPInfo
+	_, err := getOption(fd, unix.IPPROTO_TCP, unix.TCP_INFO, unsafe.Pointer(&info),
+		uintptr(bytesAckedEnd))
 	if err != nil {
 		return TCPStatus{Over: true}
 	}
@@ -162,21 +148,27 @@ func StatusTCP(fd int) TCPStatus {
 // Unacked returns how many bytes that were written to the socket the peer has not acknowledged; a
 // FIN counts as one (SIOCOUTQ in tcp(7)). Once the connection is reset, the number stays.
 func Unacked(fd int) int {
-	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
-	if err != nil {
+	var n int32
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ,
+		uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
 		return 0
 	}
-	return n
+	return int(n)
 }
 
 // ShutdownWrite sends a FIN after the bytes written so far.
-func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
+func ShutdownWrite(fd int) {
+	_, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+}
 
 // ResetTCP closes the descriptor. If the connection has not ended, it is reset (RST) and unsent
 // bytes are discarded.
 func ResetTCP(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	unix.Close(fd)
+	linger := unix.Linger{Onoff: 1}
+	_ = setOption(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&linger),
+		unsafe.Sizeof(linger))
+	closeSocket(fd)
 }
 
 // scrap is the buffer that a system call to discard bytes names. Linux does not copy into it, so it
@@ -210,8 +202,8 @@ func receive(fd int, b []byte, flags uintptr) (int, syscall.Errno) {
 	}
 }
 
-// Gather collects views of bytes and sends them with one system call. The zero value is empty. One
-// goroutine at a time may use it.
+// Gather collects views of bytes, up to 64 KB, and sends them with one system call, which keeps the
+// processor (see Stream). The zero value is empty. One goroutine at a time may use it.
 type Gather struct {
 	iov [64]unix.Iovec
 	hdr unix.Msghdr
@@ -220,15 +212,17 @@ type Gather struct {
 }
 
 // Add appends a view, which must not change until Send or Reset. It reports whether there was room.
+// Of a view for all of which there is no room it appends the beginning, and no other view after it.
 func (g *Gather) Add(view []byte) bool {
-	if g.n == len(g.iov) {
+	if g.n == len(g.iov) || g.len == maxAtOnce {
 		return false
 	}
 	if len(view) > 0 {
+		n := min(len(view), maxAtOnce-g.len)
 		g.iov[g.n].Base = &view[0]
-		g.iov[g.n].SetLen(len(view))
+		g.iov[g.n].SetLen(n)
 		g.n++
-		g.len += len(view)
+		g.len += n
 	}
 	return true
 }
@@ -241,14 +235,14 @@ func (g *Gather) Send(fd int) (int, syscall.Errno) {
 	for {
 		var n uintptr
 		var errno syscall.Errno
-		if g.n == 1 && g.len <= maxAtOnce { // most requests; cheaper, and see Stream
+		if g.n == 1 { // most requests; cheaper
 			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
 				uintptr(unsafe.Pointer(g.iov[0].Base)),
 				uintptr(g.iov[0].Len), flags, 0, 0)
 		} else {
 			g.hdr.Iov = &g.iov[0]
 			g.hdr.SetIovlen(g.n)
-			n, _, errno = unix.Syscall(unix.SYS_SENDMSG, uintptr(fd),
+			n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd),
 				uintptr(unsafe.Pointer(&g.hdr)), flags)
 		}
 		if errno != unix.EINTR {

@@ -16,13 +16,13 @@ func BindTransparent(fd int, from netip.AddrPort) error {
 	if from.Addr().Is6() {
 		level, option = unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT
 	}
-	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+	if err := setInt(fd, level, option, 1); err != nil {
 		return needs("set IP_TRANSPARENT", CapNetAdmin, err)
 	}
 	if err := setReuseAddr(fd); err != nil {
 		return err
 	}
-	err := unix.Bind(fd, sockaddr(from, 0))
+	err := bindTo(fd, from, 0)
 	if err == unix.EADDRINUSE {
 		err = bindBesideServer(fd, from)
 	}
@@ -37,11 +37,11 @@ func BindTransparent(fd int, from netip.AddrPort) error {
 // the socket connects: whether a connection with the same two ends exists is checked by
 // connect(2).
 func bindBesideServer(fd int, from netip.AddrPort) error {
-	if unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_ON) != nil {
+	if setInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_ON) != nil {
 		return unix.EADDRINUSE // not permitted, as SO_REUSEADDR alone
 	}
-	bound := unix.Bind(fd, sockaddr(from, 0))
-	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_OFF)
+	bound := bindTo(fd, from, 0)
+	err := setInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_OFF)
 	if err != nil {
 		return fmt.Errorf("end TCP_REPAIR: %w", err)
 	}
@@ -52,7 +52,7 @@ func bindBesideServer(fd int, from netip.AddrPort) error {
 }
 
 func setReuseAddr(fd int) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+	if err := setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("set SO_REUSEADDR: %w", err)
 	}
 	return nil

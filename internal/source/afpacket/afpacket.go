@@ -47,16 +47,26 @@ type Config struct {
 	BlockTimeout time.Duration
 	// Immediate makes Next return a frame as soon as it has come, at the earliest Pause after the
 	// last batch, so that a stream of frames does not cost a wake-up for each. The reader may be
-	// away until the ring is full, which takes 2 KB for a packet of any size.
+	// away until the ring is full, which takes Slot bytes for a packet of any size.
 	Immediate bool
+	Slot      int // a power of two of at least 256; 0: 2,048
 	Pause     time.Duration
-	// Queue is how many bytes of packets of more than 1,900 bytes an Immediate source may have
-	// waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB. Beyond it they
-	// are cut (see Load).
+	// PauseAbove is how many frames a second have to come before there are pauses; 0: there are
+	// always.
+	PauseAbove int
+	// Queue is how many bytes of packets that are larger than a slot less 80 bytes an Immediate
+	// source may have waiting, in the kernel's memory, which it takes when there are some; 0: 8 MB.
+	// Beyond it they are cut (see Load), or, with Whole, count as dropped. Whole needs
+	// CAP_NET_ADMIN in the first user namespace, or else a Queue that every process may have:
+	// otherwise Open returns ErrQueue.
 	Queue int
+	Whole bool
 	// Now is the clock of Frame.Time, the engine's. If nil, it is a clock that starts with Open.
 	Now func() mono.Time
 }
+
+// ErrQueue is wrapped by the error of Open where Config.Queue cannot be had.
+var ErrQueue = errors.New("the queue for large packets may not be as large")
 
 // Source is a source.Source over packet socket rings.
 type Source struct {
@@ -68,7 +78,9 @@ type Source struct {
 	turn    int   // the ring to look at first
 
 	immediate bool
-	pause     time.Duration
+	whole     bool
+	pace      pace
+	sleeper   *sys.Sleeper // nil: there are no pauses
 	batched   mono.Time    // when the last batch was taken, if immediate
 	hurry     atomic.Int64 // until when there is no pause, a mono.Time
 
@@ -103,7 +115,8 @@ func Open(cfg Config) (*Source, error) {
 	}
 	s := &Source{
 		now: now, batch: make([]source.Frame, 0, maxBatch),
-		immediate: cfg.Immediate, pause: cfg.Pause,
+		immediate: cfg.Immediate, whole: cfg.Whole,
+		pace: pace{pause: cfg.Pause, above: cfg.PauseAbove, since: now()},
 	}
 	s.batched = now().Add(-cfg.Pause)
 	names := slices.Clone(cfg.Interfaces)
@@ -128,6 +141,12 @@ func Open(cfg Config) (*Source, error) {
 		return nil, fmt.Errorf("capture: %w", err)
 	}
 	s.wait = wait
+	if cfg.Immediate && cfg.Pause > 0 {
+		if s.sleeper, err = sys.NewSleeper(); err != nil {
+			s.free()
+			return nil, fmt.Errorf("capture: %w", err)
+		}
+	}
 	return s, nil
 }
 
@@ -144,10 +163,13 @@ func openRing(name string, cfg *Config) (*sys.Ring, error) {
 		Interface: name, Filter: cfg.Filter,
 		BlockSize: blockSize, Blocks: (memory + blockSize - 1) / blockSize,
 		BlockTimeout: cfg.BlockTimeout,
-		Immediate:    cfg.Immediate, Queue: cfg.Queue,
+		Immediate:    cfg.Immediate, Slot: cfg.Slot, Queue: cfg.Queue,
 		IgnoreOutgoing: cfg.IgnoreOutgoing, Promiscuous: cfg.Promiscuous,
 	})
 	switch {
+	case err == nil && cfg.Immediate && cfg.Whole && r.Queue() < cfg.Queue:
+		err := fmt.Errorf("capture: %w: %d bytes, wanted %d", ErrQueue, r.Queue(), cfg.Queue)
+		return nil, errors.Join(err, r.Close())
 	case err == nil:
 		return r, nil
 	case name != "" && errors.Is(err, sys.ErrNoDevice):
@@ -197,7 +219,9 @@ func (s *Source) exit(holding bool) bool {
 
 func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 	if s.immediate {
-		s.releaseSlots(wait)
+		if err := s.releaseSlots(wait); err != nil {
+			return nil, fmt.Errorf("capture: %w", err)
+		}
 	}
 	var deadline time.Time // of a bounded wait, once it has begun
 	for {
@@ -324,6 +348,9 @@ func (s *Source) Stats() source.Stats {
 	st := s.total
 	st.Delivered, st.Foreign = s.delivered.Load(), s.foreign.Load()
 	st.Downs, st.Corrupt = s.downs.Load(), s.corrupt.Load()
+	if s.whole {
+		st.Dropped += s.cut.Load()
+	}
 	return st
 }
 
@@ -414,6 +441,9 @@ func (s *Source) free() error {
 	}
 	if s.wait != nil {
 		errs = append(errs, s.wait.Close())
+	}
+	if s.sleeper != nil {
+		s.sleeper.Close()
 	}
 	return errors.Join(errs...)
 }

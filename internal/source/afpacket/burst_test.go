@@ -66,6 +66,7 @@ func TestHoldsABurst(t *testing.T) {
 	}{
 		{"blocks", afpacket.Config{}, 100},
 		{"slots", afpacket.Config{Immediate: true, Queue: 32 << 20}, 250},
+		{"small slots", afpacket.Config{Immediate: true, Slot: 1024, Queue: 32 << 20}, 250},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ns := two(t)

@@ -116,6 +116,7 @@ func TestPoolOfPorts(t *testing.T) {
 		return
 	}
 	const ports, addrs = 100, 40
+	sysctl(t, "net/ipv4/ip_local_port_range", "30000 30999") // where the server gets its port
 	target := serve(t, "127.0.0.1", echo)
 	sysctl(t, "net/ipv4/ip_local_port_range", "44000 44099")
 	var pool []netip.Addr
