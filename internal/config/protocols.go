@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"tcpcopy/internal/proto"
@@ -153,7 +154,9 @@ func (c *Copy) speaks() error {
 	for i := range c.Mappings {
 		m := c.Of(i)
 		for _, p := range m.Protocols.Used() {
-			if !used[Proto(p.Name)] {
+			if !slices.ContainsFunc(known.All(), func(q *proto.Protocol) bool {
+				return used[Proto(q.Name)] && (q == p || q.Shares == p.Kind)
+			}) {
 				return m.needs(p)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/proto/redis"
+	"tcpcopy/internal/proto/semantics"
 )
 
 func TestRules(t *testing.T) {
@@ -50,7 +51,7 @@ func TestRules(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			web, store := got.Protocols[http1.Kind].(*http1.Rules),
+			web, store := got.Protocols[http1.Kind].(*semantics.Rules),
 				got.Protocols[redis.Kind].(*redis.Rules)
 			s := string(got.Proto)
 			for _, list := range []struct {
