@@ -32,12 +32,11 @@ func protos() []Proto {
 	return all
 }
 
-// watchedProtocols returns the names of the protocols in which production's own answers can be
-// read.
+// watchedProtocols returns the names of the protocols that read production's own answers.
 func watchedProtocols() string {
 	var names []string
 	for _, p := range known.All() {
-		if p.Watch != nil {
+		if _, streams := p.NewClient().(proto.Streams); streams || p.Watch != nil {
 			names = append(names, p.Name)
 		}
 	}

@@ -30,6 +30,8 @@ func TestRules(t *testing.T) {
 			"http1 deny [POST /orders * /admin/*]"},
 		{"requests allowed", "", []string{"--proto", "http1", "--http-allow", "GET /"},
 			"http1 allow [GET /]"},
+		{"requests allowed, of HTTP/2", "", []string{"--proto", "http2", "--http-allow", "GET /"},
+			"http2 allow [GET /]"},
 		{"headers", "", []string{"--http-set", "X-Copy: yes", "--http-host", "test.example.org"},
 			"http1 set 2"},
 		{"commands denied", "", []string{"--redis-deny", "flushall,config", "--redis-deny",

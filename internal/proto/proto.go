@@ -146,6 +146,8 @@ type Streams interface {
 	Settled(seen uint64) bool
 	// Idle reports whether nothing is held back, and the target has answered everything.
 	Idle() bool
+	// Heard returns how many bytes of the target it has read.
+	Heard() uint64
 	// Shut notes that the target has ended its direction. What waits may go on a new connection.
 	Shut(out *Out)
 	// Reopens reports whether what is held back needs another connection to the target, since this

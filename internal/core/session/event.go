@@ -23,7 +23,6 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 		s.gate.Received(now, ev.N, ev.Hole)
 	case Shut:
 		s.gate.Shut()
-		s.shutStreams(now)
 	case Finished:
 		s.noteTaken(now, s.handed())
 		s.finish()

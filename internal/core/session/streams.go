@@ -1,6 +1,8 @@
 package session
 
 import (
+	"time"
+
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
@@ -14,6 +16,9 @@ func (t *talk) waitsByStream() bool { return t != nil && t.streams != nil && t.s
 // client has sent.
 func (s *Session) flowStreams(now mono.Time) mono.Time {
 	t := s.talk
+	if wake, held := s.shutStreams(now); held {
+		return wake
+	}
 	for {
 		if t.streams.Reopens() {
 			s.reopen(now)
@@ -85,16 +90,25 @@ func (s *Session) reopen(now mono.Time) {
 	}
 }
 
-// shutStreams tells the protocol that the target has ended its direction. It returns false if there
-// is no copy any more.
-func (s *Session) shutStreams(now mono.Time) bool {
-	if !s.talk.waitsByStream() {
-		return true
+// shutWait is how long the last answers of a target may come later than the end of its direction:
+// in some ways they come from where they are read. Later ones are cut off.
+const shutWait = time.Second
+
+// shutStreams tells the protocol that the target has ended its direction, once it has read all that
+// came. held reports that it has not, or that there is no copy any more.
+func (s *Session) shutStreams(now mono.Time) (wake mono.Time, held bool) {
+	t := s.talk
+	if !s.gate.Closed() || t.shut {
+		return mono.Never, false
 	}
-	s.talk.heard = now
+	until := s.gate.LastAnswer().Add(shutWait)
+	if t.streams.Heard() < s.gate.Answered() && !until.Reached(now) {
+		return until, true
+	}
+	t.shut, t.heard = true, now
 	out := s.env.scratch()
-	s.talk.streams.Shut(out)
-	return s.carryOut(now, out)
+	t.streams.Shut(out)
+	return mono.Never, !s.carryOut(now, out)
 }
 
 // noteStream notes what became of a request of a stream.

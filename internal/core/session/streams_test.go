@@ -132,6 +132,30 @@ func TestStreamsReopen(t *testing.T) {
 	}
 }
 
+// Where answers are read elsewhere, the last ones may come after the target's end.
+func TestStreamsAnsweredAfterTheEnd(t *testing.T) {
+	for _, missing := range []bool{false, true} {
+		r := inHTTP2(t)
+		r.data(h2Get(1))
+		r.takes()
+		r.replies(len(h2Answer(1)))
+		r.targetShuts()
+		r.data(h2Get(3))
+		r.copies(1)
+		want := ledger.Answers{Answered: 1}
+		if missing {
+			r.wait(1100 * ms)
+			want.Failed = 1
+		} else {
+			r.event(Event{Kind: AnswerBytes, Bytes: []byte(h2Answer(1))})
+		}
+		r.copies(2)
+		if got := r.count.Requests.Answers; got.Answered != 1 || got.Failed != want.Failed {
+			t.Errorf("%d answers, %d failed, wanted %+v", got.Answered, got.Failed, want)
+		}
+	}
+}
+
 // What waits for too long goes if the target has answered anything, and else ends the copy.
 func TestStreamsTimeOut(t *testing.T) {
 	r := inHTTP2(t)

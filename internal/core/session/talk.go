@@ -36,6 +36,7 @@ type talk struct {
 	streams   proto.Streams      // the client, if its streams wait by themselves
 	running   map[uint64]running // the requests of streams that have no answer yet
 	heard     mono.Time          // when the target's bytes came that the streams were given last
+	shut      bool               // the streams were told that the target has ended its direction
 
 	production *serverReader // nil unless production's answers are read from the copy's beginning
 	base       uint64        // where the copy begins, as an offset of the session's reader
@@ -54,8 +55,12 @@ const (
 	requestChanged                    // its beginning, rewritten
 )
 
-// greetingMost is how many of the server's first bytes are kept.
-const greetingMost = 512
+// greetingMost is how many of the server's first bytes are kept; wholeMost is how many if they are
+// captured whole, until the protocol is recognised. That is in the same step, as a rule.
+const (
+	greetingMost = 512
+	wholeMost    = 64 << 10
+)
 
 // firstMost is how much of the client's first turn is used to recognise its protocol.
 const firstMost = 4096
@@ -223,8 +228,13 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 }
 
 // server processes bytes of production's server that begin at the offset off of its direction.
-func (t *talk) server(off uint64, p []byte, adopted bool) {
-	switch room := greetingMost - len(t.greeting); {
+// whole reports that all of its bytes may be captured.
+func (t *talk) server(off uint64, p []byte, adopted, whole bool) {
+	room := greetingMost - len(t.greeting)
+	if whole {
+		room = wholeMost - len(t.greeting)
+	}
+	switch {
 	case t.client != nil && t.client.Edits():
 		t.client.Server(off, p)
 	case t.protocol == nil && !adopted && off == uint64(len(t.greeting)) && room > 0:

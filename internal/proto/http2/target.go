@@ -24,6 +24,7 @@ type target struct {
 	inBlock   bool
 	h         header // of the block's first frame
 	got       int    // bytes of DATA that came since the last WINDOW_UPDATE
+	heard     uint64 // bytes that were read
 
 	next       uint32 // the number of the next stream
 	window     int64  // what the connection takes
@@ -44,6 +45,7 @@ func (c *Client) Kept(p []byte, out *proto.Out) error {
 	from := len(out.Text)
 	for len(p) > 0 {
 		used, err := c.fromTarget(p, out)
+		c.target.heard += uint64(used)
 		if err != nil {
 			return err
 		}
@@ -67,6 +69,9 @@ func (c *Client) fromTarget(p []byte, out *proto.Out) (used int, err error) {
 	n := h.length
 	if h.kind == frameData {
 		n = min(n, 1) // the last byte stands for all
+		if n > 0 && used < len(p) {
+			t.heard += uint64(h.length - 1)
+		}
 	}
 	if fresh && h.length > maxFrame {
 		return used, lost("frame of the target, of the length", h.length)
@@ -374,6 +379,9 @@ func (c *Client) Reopens() bool {
 	}
 	return t.reopening
 }
+
+// Heard is of proto.Streams.
+func (c *Client) Heard() uint64 { return c.target.heard }
 
 // Waits is of proto.Streams.
 func (c *Client) Waits() bool { return c.waiting > 0 }
