@@ -16,6 +16,8 @@ const (
 	maxBlock = 256 << 10
 	// maxClientFrame bounds a frame of a client that is not DATA, beside header blocks.
 	maxClientFrame = 64 << 10
+	// maxData bounds a DATA frame. More is no frame, but what was taken for one.
+	maxData = 1 << 20
 	// maxStreams bounds the streams of one copy that have not ended.
 	maxStreams = 8192
 	// maxHeld bounds the bytes that one copy holds back.
@@ -30,7 +32,8 @@ type Client struct {
 	rules *semantics.Rules // nil: nothing is left out or changed
 
 	// The client's direction. Offsets count its bytes since the copy began.
-	preface int // bytes of the preface that have come
+	preface int  // bytes of the preface that have come
+	unsure  bool // the first frame may not begin where the copy does
 	in      collector
 	frameAt uint64 // where the present frame begins
 	fed     uint64 // the bytes below were read
@@ -91,7 +94,7 @@ func (c *Client) Begin(adopted bool, out *proto.Out) error {
 		*c = Client{rules: c.rules, server: c.server, streams: newStreams()}
 		c.decoder.Reset(maxTable, adopted)
 		if adopted {
-			c.preface = len(preface)
+			c.preface, c.unsure = len(preface), true
 			c.server.lose() // frames of the server begin at an unknown place
 		}
 	}
@@ -245,17 +248,23 @@ func (c *Client) begin() error {
 				return lost("padded frame of the length", 0)
 			}
 		}
-		if h.stream&1 == 0 {
-			return lost("DATA of the stream", h.stream)
+		if h.stream&1 == 0 || h.length > maxData {
+			return lost("DATA of the length", h.length)
 		}
 	case h.length > maxBlock, h.length > maxClientFrame && h.kind != frameHeaders &&
 		h.kind != frameContinuation, c.block.open && len(c.block.rest)+h.length > maxBlock:
 		return lost("frame of the length", h.length)
-	case h.kind == frameHeaders && h.stream&1 == 0, h.kind == framePush:
+	case ofStream(h.kind) != (h.stream&1 == 1) && h.kind <= frameGoAway, h.kind == framePush,
+		h.kind > frameContinuation && c.unsure:
 		return lost("frame of the type", h.kind)
 	}
+	c.unsure = false
 	return nil
 }
+
+// ofStream reports whether frames of that type belong to a stream that the client has opened. A
+// WINDOW_UPDATE may, or not.
+func ofStream(kind uint8) bool { return kind <= frameReset }
 
 // readData reads some of a DATA frame, whose next byte has the offset at. It may be at its end.
 func (c *Client) readData(p []byte, at uint64) (used int) {
