@@ -27,6 +27,14 @@ const DefaultSize = 4096
 type Field struct {
 	Name, Value []byte
 	Never       bool // it must not be indexed by anyone (RFC 7541 §7.1.3)
+	place       place
+}
+
+// place is where the static table has a field, or its name.
+type place struct {
+	known bool  // else it was not looked up
+	whole bool  // the entry has the value, too
+	index uint8 // 0: the name is not there
 }
 
 // Decoder reads the header blocks of one direction of a connection, in order.
@@ -119,11 +127,10 @@ func (d *Decoder) indexed(b *Block, f *Field) error {
 func (d *Decoder) entry(i int, f *Field) error {
 	switch k := i - 1 - staticLen; {
 	case k < 0:
-		d.text = append(append(d.text[:0], static[i-1].name...), static[i-1].value...)
-		n := len(static[i-1].name)
-		f.Name, f.Value = d.text[:n:n], d.text[n:]
+		f.Name, f.Value = staticBytes[i-1][0], staticBytes[i-1][1]
+		f.place = place{true, len(f.Value) > 0, uint8(i)}
 	case k < d.table.len():
-		f.Name, f.Value = d.table.get(k)
+		f.Name, f.Value, f.place = d.table.get(k)
 	case d.blind && k < d.most/overhead:
 		f.Name, f.Value = nil, nil
 		return ErrUnknown
@@ -147,19 +154,15 @@ func (d *Decoder) literal(b *Block, f *Field, bits int, index bool) error {
 			return invalid("name of the length", len(b.rest))
 		}
 		name = len(d.text)
-		f.Name = nil
 	} else if unknown = d.entry(i, f); unknown != nil && !errors.Is(unknown, ErrUnknown) {
 		return unknown
-	} else if i <= staticLen {
-		name = len(f.Name)
-		d.text = d.text[:name]
-		f.Name = nil
 	}
 	if d.text, ok = b.string(d.text); !ok {
 		return invalid("value of the length", len(b.rest))
 	}
-	if f.Name == nil {
+	if f.place.whole = false; i == 0 {
 		f.Name = d.text[:name:name]
+		f.place = place{known: true, index: byName[string(f.Name)].first}
 	}
 	f.Value = d.text[name:]
 	if index {
@@ -181,7 +184,7 @@ func (d *Decoder) add(f *Field, unknown bool) {
 	case d.blind && len(f.Name)+len(f.Value)+overhead > min(DefaultSize, d.table.most):
 		d.table.evict(0)
 	default:
-		d.table.add(f.Name, f.Value)
+		d.table.add(f)
 	}
 }
 
@@ -227,7 +230,10 @@ func (b *Block) string(dst []byte) (_ []byte, ok bool) {
 
 // Append appends a field that no dynamic table needs: an entry of the static table, or a literal.
 func Append(dst []byte, f *Field) []byte {
-	index, whole := find(f.Name, f.Value)
+	index, whole := int(f.place.index), f.place.whole
+	if !f.place.known {
+		index, whole = find(f.Name, f.Value)
+	}
 	switch {
 	case whole && !f.Never:
 		return appendInteger(dst, 0x80, 7, index)

@@ -20,6 +20,14 @@ var static = [...]struct{ name, value string }{
 	{"vary", ""}, {"via", ""}, {"www-authenticate", ""},
 }
 
+// staticBytes has the names and values of the static table as bytes, which nobody changes.
+var staticBytes = func() (all [len(static)][2][]byte) {
+	for i, e := range static {
+		all[i] = [2][]byte{[]byte(e.name), []byte(e.value)}
+	}
+	return all
+}()
+
 // staticLen is the number of entries of the static table.
 const staticLen = len(static)
 
@@ -27,6 +35,7 @@ const staticLen = len(static)
 type entry struct {
 	at          uint64 // the position of its name; its value follows
 	name, value int    // their lengths
+	place       place
 }
 
 // size returns what the entry counts for (RFC 7541 §4.1).
@@ -50,10 +59,10 @@ type table struct {
 func (t *table) len() int { return len(t.entries) - t.first }
 
 // get returns the entry with the index i, where 0 is the newest.
-func (t *table) get(i int) (name, value []byte) {
+func (t *table) get(i int) (name, value []byte, p place) {
 	e := &t.entries[len(t.entries)-1-i]
 	b := t.bytes[e.at-t.base:]
-	return b[:e.name:e.name], b[e.name : e.name+e.value : e.name+e.value]
+	return b[:e.name:e.name], b[e.name : e.name+e.value : e.name+e.value], e.place
 }
 
 // resize sets the size that the encoder may use, and evicts what is too much.
@@ -75,15 +84,15 @@ func (t *table) evict(most int) {
 }
 
 // add adds an entry, and evicts others for it (RFC 7541 §4.4). The bytes may be those of an entry.
-func (t *table) add(name, value []byte) {
-	e := entry{name: len(name), value: len(value)}
+func (t *table) add(f *Field) {
+	e := entry{name: len(f.Name), value: len(f.Value), place: f.place}
 	if e.size() > t.most {
 		t.evict(0)
 		return
 	}
-	t.compact(len(name) + len(value))
+	t.compact(e.name + e.value)
 	e.at = t.base + uint64(len(t.bytes))
-	t.bytes = append(append(t.bytes, name...), value...)
+	t.bytes = append(append(t.bytes, f.Name...), f.Value...)
 	t.entries = append(t.entries, e)
 	t.size += e.size()
 	t.evict(t.most)
