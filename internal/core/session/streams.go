@@ -1,11 +1,13 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/reasm"
 	"tcpcopy/internal/proto"
 )
 
@@ -26,6 +28,9 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 		}
 		m, ok := s.reader.Mark()
 		if ok && m.Off <= s.released {
+			if until, held := s.awaitServer(now, &m); held {
+				return until
+			}
 			t.seen = m.Seen
 			s.turn = s.released
 			s.reader.NextMark()
@@ -50,6 +55,16 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 		return s.awaitStreams(now)
 	}
 	return s.passEnd(now)
+}
+
+// awaitServer holds a turn until the server's packets were captured that its client had seen. With
+// several capture rings they may come a little later. What streams wait for is known from them.
+func (s *Session) awaitServer(now mono.Time, m *reasm.Mark) (until mono.Time, held bool) {
+	if !s.svc.Production || s.sent >= m.Seen {
+		return mono.Never, false
+	}
+	until = m.At.Add(cmp.Or(s.svc.HoleGrace, holeGrace))
+	return until, !until.Reached(now)
 }
 
 // awaitStreams returns when streams have waited for too long. At that time those that wait for
@@ -84,9 +99,9 @@ func (s *Session) reopen(now mono.Time) {
 	if s.phase.adopted() {
 		opening = openingAdopted
 	}
-	s.start(now, opening, off, seen, &packet.Segment{})
+	s.start(now, opening, off, 0, &packet.Segment{}) // its gate has let nothing pass
 	if s.phase.copied() {
-		s.released, s.turn = fed, turn
+		s.released, s.turn, t.seen = fed, turn, seen
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"tcpcopy/internal/core/gate"
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http2"
 )
@@ -126,9 +127,40 @@ func TestStreamsReopen(t *testing.T) {
 		r.tells(h2Answer(1))
 		sent := uint64(len(h2Preface+h2Settings) + 2*len(h2Get(1)))
 		r.bytes(sent, ledger.None, sent)
+		r.data(h2Get(5))
+		r.takes()
+		r.answers(10)
 		r.fin()
+		r.state(Flowing) // the last answer is missing
+		r.tells(h2Answer(3))
 		r.finishes()
 		r.ended(false, ledger.None)
+	}
+}
+
+// A turn whose client had seen what is not captured yet waits for it.
+func TestStreamsAwaitProduction(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		r := fresh(t, inStreams, func(svc *Service) { svc.Production = true })
+		r.data(h2Preface + h2Settings + h2Get(1) + h2Get(3))
+		r.tells(h2Settings)
+		begun := h2Begin + h2Ack + h2Get(1) + h2Get(3)
+		r.copied(begun)
+		text := h2Settings + h2Answer(3)
+		seg := packet.Segment{Seq: r.irs.Add(1), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK,
+			Len: len(text), Payload: []byte(text)}
+		r.sent, r.seen = len(text), len(text)
+		r.data(h2Get(5))
+		r.copied(begun)
+		if lost {
+			r.wait(300 * ms)
+			r.tells(h2Answer(3))
+			r.copied(begun) // it waits for the first stream, too
+			continue
+		}
+		r.fromServer(seg)
+		r.tells(h2Answer(3))
+		r.copied(begun + h2Get(5))
 	}
 }
 
