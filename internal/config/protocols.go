@@ -32,15 +32,20 @@ func protos() []Proto {
 	return all
 }
 
-// watchedProtocols returns the names of the protocols that read production's own answers.
-func watchedProtocols() string {
-	var names []string
+// watchedProtocols returns the names of the protocols that read production's own answers, and of
+// those in which the account counts them.
+func watchedProtocols() (read, counted string) {
+	var names, all []string
 	for _, p := range known.All() {
-		if _, streams := p.NewClient().(proto.Streams); streams || p.Watch != nil {
+		_, streams := p.NewClient().(proto.Streams)
+		if streams || p.Watch != nil {
+			all = append(all, p.Name)
+		}
+		if p.Watch != nil {
 			names = append(names, p.Name)
 		}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(all, ", "), strings.Join(names, ", ")
 }
 
 // protocolOptions returns the options that protocols bring, except refused ones. Setting one
