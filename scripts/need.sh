@@ -17,6 +17,8 @@ need wrk wrk
 need h2load nghttp2-client
 need tmux tmux
 need chromium chromium
+need node nodejs
+need npm npm
 need tcpdump tcpdump
 need editcap wireshark-common
 need nft nftables
