@@ -138,29 +138,39 @@ func TestStreamsReopen(t *testing.T) {
 	}
 }
 
-// A turn whose client had seen what is not captured yet waits for it.
+// A turn whose client had seen what is not captured yet waits for it, unless nothing of the server
+// is captured at all.
 func TestStreamsAwaitProduction(t *testing.T) {
-	for _, lost := range []bool{false, true} {
+	for _, seen := range []string{"late", "lost", "never"} {
 		r := fresh(t, inStreams, func(svc *Service) { svc.Production = true })
+		says := func(text string) packet.Segment {
+			return packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+				Flags: packet.ACK, Len: len(text), Payload: []byte(text)}
+		}
 		r.data(h2Preface + h2Settings + h2Get(1) + h2Get(3))
 		r.tells(h2Settings)
 		begun := h2Begin + h2Ack + h2Get(1) + h2Get(3)
 		r.copied(begun)
-		text := h2Settings + h2Answer(3)
-		seg := packet.Segment{Seq: r.irs.Add(1), Ack: r.isn.Add(1 + r.next), Flags: packet.ACK,
-			Len: len(text), Payload: []byte(text)}
-		r.sent, r.seen = len(text), len(text)
+		if seen != "never" {
+			r.fromServer(says(h2Settings))
+		}
+		r.sent = len(h2Settings)
+		answer := says(h2Answer(3))
+		r.sent += len(h2Answer(3))
+		r.seen = r.sent
 		r.data(h2Get(5))
 		r.copied(begun)
-		if lost {
-			r.wait(300 * ms)
-			r.tells(h2Answer(3))
-			r.copied(begun) // it waits for the first stream, too
-			continue
+		if wait := r.s.talk.seen == 0; wait != (seen != "never") {
+			t.Errorf("%s: it waits: %v", seen, wait)
 		}
-		r.fromServer(seg)
+		if seen == "late" {
+			r.fromServer(answer)
+			begun += h2Get(5) // else it waits for the first stream, too
+		} else {
+			r.wait(300 * ms)
+		}
 		r.tells(h2Answer(3))
-		r.copied(begun + h2Get(5))
+		r.copied(begun)
 	}
 }
 
