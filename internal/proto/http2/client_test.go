@@ -261,6 +261,18 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// Of a request that is cancelled, what the target's window holds back does not go.
+func TestCancelledContent(t *testing.T) {
+	r := newRig(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 2})
+	r.client.post(1, "/a")
+	must(r.client.WriteData(1, false, []byte("abcd")))
+	r.client.head(1, true, "checksum 5")
+	must(r.client.WriteRSTStream(1, http2.ErrCodeCancel))
+	r.feed(0)
+	r.wants("abandoned 0", "headers 1 POST /a", "data 1 ab", "reset 1 8")
+	r.settled()
+}
+
 // What the target does not want of a request is not sent, and the rest goes on.
 func TestResetByTheTarget(t *testing.T) {
 	r := newRig(t)

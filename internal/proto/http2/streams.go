@@ -246,10 +246,12 @@ func (c *Client) send(s *stream, out *proto.Out) {
 		}
 		c.openStream(s, out)
 	}
-	if s.target != 0 && !c.sendData(s, out) && !s.reset {
+	whole := c.sendData(s, out)
+	if !whole && !s.reset {
 		return
 	}
 	switch {
+	case !whole: // what is left does not go
 	case len(s.trailers) > 0:
 		out.Text = appendBlock(out.Text, s.trailers, nil, t.maxFrame, flagEndStream, s.target)
 		s.end = false
