@@ -14,6 +14,7 @@ need mysqlslap mariadb-client
 need sysbench sysbench
 need curl curl
 need wrk wrk
+need h2load nghttp2-client
 need tmux tmux
 need chromium chromium
 need node nodejs

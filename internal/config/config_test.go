@@ -15,7 +15,7 @@ import (
 
 	"tcpcopy/internal/core/balance"
 	"tcpcopy/internal/core/mapping"
-	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/semantics"
 	"tcpcopy/internal/source/filter"
 	"tcpcopy/internal/way"
 	"tcpcopy/internal/way/link/key"
@@ -67,8 +67,8 @@ func endpoints(s ...string) (out []netip.AddrPort) {
 
 // same compares settings; filters and pools by their text.
 var same = cmp.Options{
-	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}, http1.Pattern{},
-		http1.Header{}),
+	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}, semantics.Pattern{},
+		semantics.Header{}),
 	cmpopts.IgnoreTypes(key.Key{}),
 	cmp.Comparer(func(a, b mapping.Pool) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b filter.Expr) bool {

@@ -117,6 +117,7 @@ func (o *CopyOptions) where() []option {
 
 func (o *CopyOptions) how() []option {
 	c := &o.c
+	read, counted := watchedProtocols()
 	syns := []way.SYN{way.SYNClient, way.SYNFull, way.SYNMinimal}
 	controls := []way.Congestion{way.AutoCongestion, way.BBR, way.Cubic, way.Reno}
 	return []option{
@@ -133,9 +134,9 @@ func (o *CopyOptions) how() []option {
 		{
 			name: "both", group: How, set: on(&c.Both),
 			help: "capture production's answers whole, and read them if the protocol is known (" +
-				watchedProtocols() + "): then a client with several requests under way is copied " +
-				"as such, and the account shows production's status beside the target's. Mirrors " +
-				"and recordings are always read in this way",
+				read + "): then a client with several requests under way is copied as such, and " +
+				"the account shows production's status beside the target's (" + counted +
+				"). Mirrors and recordings are always read in this way",
 		},
 		{
 			name: "mtu", letter: "M", arg: "BYTES", group: How, set: whole(&c.MTU, 576, 65535),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"tcpcopy/internal/proto"
@@ -31,16 +32,20 @@ func protos() []Proto {
 	return all
 }
 
-// watchedProtocols returns the names of the protocols in which production's own answers can be
-// read.
-func watchedProtocols() string {
-	var names []string
+// watchedProtocols returns the names of the protocols that read production's own answers, and of
+// those in which the account counts them.
+func watchedProtocols() (read, counted string) {
+	var names, all []string
 	for _, p := range known.All() {
+		_, streams := p.NewClient().(proto.Streams)
+		if streams || p.Watch != nil {
+			all = append(all, p.Name)
+		}
 		if p.Watch != nil {
 			names = append(names, p.Name)
 		}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(all, ", "), strings.Join(names, ", ")
 }
 
 // protocolOptions returns the options that protocols bring, except refused ones. Setting one
@@ -153,7 +158,9 @@ func (c *Copy) speaks() error {
 	for i := range c.Mappings {
 		m := c.Of(i)
 		for _, p := range m.Protocols.Used() {
-			if !used[Proto(p.Name)] {
+			if !slices.ContainsFunc(known.All(), func(q *proto.Protocol) bool {
+				return used[Proto(q.Name)] && (q == p || q.Shares == p.Kind)
+			}) {
 				return m.needs(p)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/proto/redis"
+	"tcpcopy/internal/proto/semantics"
 )
 
 func TestRules(t *testing.T) {
@@ -29,6 +30,8 @@ func TestRules(t *testing.T) {
 			"http1 deny [POST /orders * /admin/*]"},
 		{"requests allowed", "", []string{"--proto", "http1", "--http-allow", "GET /"},
 			"http1 allow [GET /]"},
+		{"requests allowed, of HTTP/2", "", []string{"--proto", "http2", "--http-allow", "GET /"},
+			"http2 allow [GET /]"},
 		{"headers", "", []string{"--http-set", "X-Copy: yes", "--http-host", "test.example.org"},
 			"http1 set 2"},
 		{"commands denied", "", []string{"--redis-deny", "flushall,config", "--redis-deny",
@@ -50,7 +53,7 @@ func TestRules(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			web, store := got.Protocols[http1.Kind].(*http1.Rules),
+			web, store := got.Protocols[http1.Kind].(*semantics.Rules),
 				got.Protocols[redis.Kind].(*redis.Rules)
 			s := string(got.Proto)
 			for _, list := range []struct {

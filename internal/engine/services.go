@@ -65,7 +65,7 @@ func protocols(m *config.Mapped) (list []proto.Protocol, certain bool) {
 		return known.Auto(), false
 	}
 	if p := known.Named(string(m.Proto)); p != nil {
-		return []proto.Protocol{p.With(m.Protocols[p.Kind])}, true
+		return []proto.Protocol{p.With(m.Protocols.Of(p))}, true
 	}
 	return nil, false
 }

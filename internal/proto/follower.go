@@ -60,6 +60,9 @@ func (f *Follower) Feed(now mono.Time, p []byte, out []Told, scratch *[]Answer) 
 			out = append(out, Told{Bytes: p[from:to], At: now})
 		}
 		from, kept = max(from, to), false
+		if list[i].Mark {
+			continue
+		}
 		out = f.tell(now, &list[i], f.at+uint64(len(p)), out)
 	}
 	if from < len(p) {
@@ -84,7 +87,9 @@ func (f *Follower) Skip(now mono.Time, n uint64, out []Told, scratch *[]Answer) 
 	*scratch = list
 	f.at += n
 	for i := range list {
-		out = f.tell(now, &list[i], f.at, out)
+		if !list[i].Mark {
+			out = f.tell(now, &list[i], f.at, out)
+		}
 	}
 	return out
 }

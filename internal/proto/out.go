@@ -21,6 +21,11 @@ const (
 	LeaveOut  // N bytes of the client do not go to the target, for Reason
 	Requested // a request ends here: Request
 	Refused   // a request was left out, or replaced: it is counted for Reason
+
+	// The steps of a Streams. They concern the request with the number Request.Number.
+	Begun     // the first bytes of its answer have come
+	Answered  // Answer has come
+	Abandoned // the client has cancelled it
 )
 
 // Step is one thing to do.
@@ -31,6 +36,7 @@ type Step struct {
 	N       int // bytes of the client that the step takes
 	From    int // Say: Out.Text[From:To]
 	To      int
+	Answer  Answer
 }
 
 // Reset empties o, and keeps its memory.
@@ -74,4 +80,19 @@ func (o *Out) Request(r Request) {
 // Refuse counts a request that does not go to the target; its bytes were dropped or replaced.
 func (o *Out) Refuse(why ledger.Reason) {
 	o.Steps = append(o.Steps, Step{Kind: Refused, Reason: why})
+}
+
+// Answering notes that the first bytes of the answer to a request have come.
+func (o *Out) Answering(request uint64) { o.note(Begun, request) }
+
+// Abandon notes that the client has cancelled a request.
+func (o *Out) Abandon(request uint64) { o.note(Abandoned, request) }
+
+func (o *Out) note(k StepKind, request uint64) {
+	o.Steps = append(o.Steps, Step{Kind: k, Request: Request{Number: request}})
+}
+
+// Answered notes an answer to a request.
+func (o *Out) Answered(request uint64, a *Answer) {
+	o.Steps = append(o.Steps, Step{Kind: Answered, Request: Request{Number: request}, Answer: *a})
 }

@@ -54,6 +54,8 @@ type Request struct {
 	Reply Reply
 	// Class is the protocol's own number for the kind of request: an HTTP method, a MySQL command.
 	Class uint8
+	// Number is the request's among all of the session, if the Client is a Streams.
+	Number uint64
 }
 
 // Answer is an answer, or an interim one, that an Answers has found.
@@ -73,6 +75,8 @@ type Answer struct {
 	Failed bool
 	// Kept reports that its bytes are handed back: its Hint had Keep.
 	Kept bool
+	// Mark reports that it is no answer: bytes that are handed back, if Kept, or others end there.
+	Mark bool
 }
 
 // Answers reads what the target answers on one connection. Its methods allocate nothing.
@@ -126,4 +130,28 @@ type Client interface {
 	// production host at least the first 48 of each packet, elsewhere all or none. off is their
 	// offset in the server's direction, as seen counts. It is called only if the Client Edits.
 	Server(off uint64, p []byte)
+}
+
+// Streams is a Client that Edits, and whose connection carries streams of requests that do not wait
+// for each other. It is fed what the client has sent at once, and holds back by itself what has to
+// wait for the target. It reads all answers by Kept, and reports them by Out.Answered.
+type Streams interface {
+	Client
+	// Waits reports whether something is held back.
+	Waits() bool
+	// Force sends what waits for answers only. It returns false if there is nothing of the kind.
+	Force(out *Out) bool
+	// Settled reports whether nothing is held back, and the target has answered whatever a client
+	// may have seen answered that has seen so many bytes of production's server. seen never falls.
+	Settled(seen uint64) bool
+	// Idle reports whether nothing is held back, and the target has answered everything.
+	Idle() bool
+	// Heard returns how many bytes of the target it has read.
+	Heard() uint64
+	// Shut notes that the target has ended its direction. What waits may go on a new connection.
+	Shut(out *Out)
+	// Reopens reports whether what is held back needs another connection to the target, since this
+	// one takes no more of it. Begin is then called next, and the bytes that no step has taken are
+	// not fed again.
+	Reopens() bool
 }

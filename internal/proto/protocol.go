@@ -36,6 +36,11 @@ type Protocol struct {
 	Class func(*Answer) ledger.Class
 	// NewSettings makes the protocol's options for one mapping; nil if it has none.
 	NewSettings func() Settings
+	// Shares is the protocol whose settings a mapping of this one has; None: its own.
+	Shares Kind
+	// NewClientFor makes the reader of one session whose mapping has these settings, which it
+	// keeps.
+	NewClientFor func(Settings) Client
 }
 
 // With returns the protocol as a mapping with these settings speaks it. A nil s has none. The
@@ -43,7 +48,7 @@ type Protocol struct {
 func (p *Protocol) With(s Settings) Protocol {
 	q := *p
 	if s != nil {
-		q.NewClient = s.NewClient
+		q.NewClient = func() Client { return p.NewClientFor(s) }
 	}
 	return q
 }
@@ -71,8 +76,6 @@ type Settings interface {
 	Complete(env Env) error
 	// Clone returns a copy that does not change with the original.
 	Clone() Settings
-	// NewClient makes the reader of one session. It keeps the settings.
-	NewClient() Client
 }
 
 // Option describes one option of a protocol. Set, or Switch, takes its value. An error of Set is

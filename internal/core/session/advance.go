@@ -181,6 +181,9 @@ func (s *Session) flow(now mono.Time) mono.Time {
 	if wake, held := s.recognise(now); held {
 		return wake
 	}
+	if s.talk.waitsByStream() {
+		return s.flowStreams(now)
+	}
 	for {
 		m, ok := s.reader.Mark()
 		if ok && m.Off <= s.released {
@@ -276,7 +279,9 @@ func (s *Session) pass(now mono.Time, n reasm.Note, end bool) (wake mono.Time, o
 	}
 	s.talk.passed(n)
 	s.server.pass(n.Seen)
-	release(now, n, answer)
+	if !s.talk.waitsByStream() { // else the gate has not followed the turns
+		release(now, n, answer)
+	}
 	if !end {
 		s.env.Count.Behind.Note(now.Sub(n.At))
 	}

@@ -15,6 +15,9 @@ func (s *Session) Behind(now mono.Time) bool {
 	if s.State() != Flowing || s.talk.unrecognised() {
 		return false
 	}
+	if s.talk.waitsByStream() {
+		return s.talk.streams.Waits() && now.Sub(s.spoke) > behindAfter
+	}
 	m, ok := s.reader.Mark()
 	return ok && m.Off <= s.released && now.Sub(m.At) > behindAfter
 }

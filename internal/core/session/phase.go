@@ -41,6 +41,8 @@ const (
 // there is none. An adopted copy whose protocol makes its bytes (opened to edit) does not wait for
 // a greeting. A reset comes after everything was acknowledged, a failure before. Timers: greeted
 // (the greeting has come, or will not), gap (missing bytes are given up), gate limit, stall, idle.
+// Not in the table: a copy whose protocol reopens (proto.Streams) goes from flowing/* to opening/*
+// of the same kind, which aborts its stream and opens another; the account does not change.
 //
 // Actions: count the session in the account; open, abort or close (FIN) the copy's stream; send
 // bytes to it; account for the session as delivered or as dropped for a reason. A test drives every

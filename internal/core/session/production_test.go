@@ -12,6 +12,7 @@ import (
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/redis"
+	"tcpcopy/internal/proto/semantics"
 )
 
 var redisProtocol, httpProtocol = *redis.Protocol, *http1.Protocol
@@ -303,11 +304,11 @@ func TestProductionEnds(t *testing.T) {
 func TestProductionOfEdited(t *testing.T) {
 	p := httpProtocol
 	p.NewClient = func() proto.Client {
-		pattern, err := http1.ParsePattern("GET /secret")
+		pattern, err := semantics.ParsePattern("GET /secret")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return http1.NewEditor(&http1.Rules{Deny: []http1.Pattern{pattern}})
+		return http1.NewEditor(&semantics.Rules{Deny: []semantics.Pattern{pattern}})
 	}
 	r := fresh(t, watched(true, p))
 	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

@@ -31,13 +31,20 @@ type talk struct {
 	awaited   uint64      // final answers that the last turn waited for
 	atTurn    uint64      // answers of both kinds when the last turn went
 	times     stopwatch
-	opened    mono.Time // when the connection to the target opened
-	script    *script   // what the copy sends, if the protocol edits
+	opened    mono.Time          // when the connection to the target opened
+	script    *script            // what the copy sends, if the protocol edits
+	streams   proto.Streams      // the client, if its streams wait by themselves
+	running   map[uint64]running // the requests of streams that have no answer yet
+	heard     mono.Time          // when the target's bytes came that the streams were given last
+	shut      bool               // the streams were told that the target has ended its direction
 
 	production *serverReader // nil unless production's answers are read from the copy's beginning
 	base       uint64        // where the copy begins, as an offset of the session's reader
 	before     uint64        // answers of production's that the client had seen at base
 }
+
+// running is when a request was sent, and when its answer began.
+type running struct{ sent, first mono.Time }
 
 // requestPart is how much of the last request was handed on, and how.
 type requestPart uint8
@@ -48,8 +55,12 @@ const (
 	requestChanged                    // its beginning, rewritten
 )
 
-// greetingMost is how many of the server's first bytes are kept.
-const greetingMost = 512
+// greetingMost is how many of the server's first bytes are kept; wholeMost is how many if they are
+// captured whole, until the protocol is recognised. That is in the same step, as a rule.
+const (
+	greetingMost = 512
+	wholeMost    = 64 << 10
+)
 
 // firstMost is how much of the client's first turn is used to recognise its protocol.
 const firstMost = 4096
@@ -117,6 +128,9 @@ func (s *Session) speak(now mono.Time) bool {
 	}
 	if t.client.Edits() {
 		t.script = &script{upTo: s.base}
+	}
+	if t.streams, _ = t.client.(proto.Streams); t.streams != nil {
+		t.running = make(map[uint64]running)
 	}
 	if t.answers == nil {
 		if t.edits() {
@@ -214,8 +228,13 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 }
 
 // server processes bytes of production's server that begin at the offset off of its direction.
-func (t *talk) server(off uint64, p []byte, adopted bool) {
-	switch room := greetingMost - len(t.greeting); {
+// whole reports that all of its bytes may be captured.
+func (t *talk) server(off uint64, p []byte, adopted, whole bool) {
+	room := greetingMost - len(t.greeting)
+	if whole {
+		room = wholeMost - len(t.greeting)
+	}
+	switch {
 	case t.client != nil && t.client.Edits():
 		t.client.Server(off, p)
 	case t.protocol == nil && !adopted && off == uint64(len(t.greeting)) && room > 0:
@@ -282,6 +301,8 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 		case proto.Refused:
 			s.env.Count.Requests.Drop(st.Reason)
 			t.request = requestWhole
+		case proto.Begun, proto.Answered, proto.Abandoned:
+			s.noteStream(st)
 		default:
 			t.noteStep(st)
 			if t.edits() {
@@ -324,6 +345,11 @@ func (s *Session) noteRequest(now mono.Time, r *proto.Request) {
 		return
 	}
 	s.env.Count.Requests.Sent++
+	if t.streams != nil {
+		s.env.Count.Requests.Rewritten++
+		t.running[r.Number] = running{sent: now}
+		return
+	}
 	if t.request == requestChanged {
 		s.env.Count.Requests.Rewritten++
 	}
@@ -346,6 +372,8 @@ func (t *talk) checkKnown(n reasm.Note) (answered, known bool) {
 	switch {
 	case !t.known():
 		return false, false
+	case t.streams != nil:
+		return t.streams.Settled(n.Seen), true
 	case t.pushed:
 		return true, true
 	case t.answered < t.need(n):
@@ -386,6 +414,9 @@ func (t *talk) passed(n reasm.Note) {
 
 // content reports whether the target has answered all that it was asked.
 func (t *talk) content() bool {
+	if t.streams != nil {
+		return t.streams.Idle()
+	}
 	return t.answered >= t.asked && t.request == requestWhole && !t.pushed
 }
 
@@ -446,10 +477,15 @@ func (s *Session) handleAnswer(now mono.Time, ev *Event) {
 	case AnswersLost:
 		s.lostTalk(now, proto.ErrLost)
 	case AnswerBytes:
+		s.talk.heard = ev.At
 		out := s.env.scratch()
 		err := s.talk.client.Kept(ev.Bytes, out)
-		if s.carryOut(now, out) && err != nil {
+		switch {
+		case !s.carryOut(now, out):
+		case err != nil:
 			s.lostTalk(now, err)
+		case s.Held() > s.svc.MaxBytes:
+			s.Refuse(now, ledger.OverSession) // the target asks for more than it reads
 		}
 	}
 }

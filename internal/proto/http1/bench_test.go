@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 // usual is a request of 220 bytes, as browsers and load generators send them.
@@ -28,9 +29,9 @@ func BenchmarkRequest(b *testing.B) {
 
 func BenchmarkEditor(b *testing.B) {
 	text := []byte(usual)
-	host, _ := ParseHost("test.example.org")
-	deny, _ := ParsePattern("DELETE /")
-	e := NewEditor(&Rules{Set: []Header{host}, Deny: []Pattern{deny}})
+	host, _ := semantics.ParseHost("test.example.org")
+	deny, _ := semantics.ParsePattern("DELETE /")
+	e := NewEditor(&semantics.Rules{Set: []semantics.Header{host}, Deny: []semantics.Pattern{deny}})
 	var out proto.Out
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 type requestState uint8
@@ -98,7 +99,7 @@ func (c *Client) step(p []byte) (used int, done bool, err error) {
 		used, err = c.body.feed(p, &c.lines)
 		return used, c.body.state == bodyNone, err
 	}
-	if c.expected && c.lines.kept == 0 && !isToken(p[0]) && p[0] != '\r' && p[0] != '\n' {
+	if c.expected && c.lines.kept == 0 && !semantics.IsToken(p[0]) && p[0] != '\r' && p[0] != '\n' {
 		return 0, false, lost("request after an upgrade", p[:1])
 	}
 	var ln line
@@ -107,8 +108,9 @@ func (c *Client) step(p []byte) (used int, done bool, err error) {
 		return used, false, err
 	}
 	if !ok {
-		if c.state == requestStart && c.lines.kept > maxMethod && methodEnd(c.lines.buf[:]) < 0 {
-			err = lost("request line", c.lines.buf[:maxMethod])
+		const most = semantics.MaxMethod
+		if c.state == requestStart && c.lines.kept > most && methodEnd(c.lines.buf[:]) < 0 {
+			err = lost("request line", c.lines.buf[:most])
 		}
 		return used, false, err
 	}

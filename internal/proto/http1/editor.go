@@ -5,6 +5,7 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 // maxEdited bounds the request line and headers that an Editor collects, in bytes.
@@ -12,7 +13,7 @@ const maxEdited = 256 << 10
 
 // Editor is a Client that leaves requests out and changes headers according to its Rules.
 type Editor struct {
-	rules   *Rules
+	rules   *semantics.Rules
 	client  Client
 	head    []byte // the unfinished request line and headers, from earlier calls of Feed
 	denied  bool   // the present request is left out
@@ -22,7 +23,7 @@ type Editor struct {
 var _ proto.Client = (*Editor)(nil)
 
 // NewEditor returns a reader for one session. The rules are shared, and must not change.
-func NewEditor(rules *Rules) *Editor { return &Editor{rules: rules} }
+func NewEditor(rules *semantics.Rules) *Editor { return &Editor{rules: rules} }
 
 // Edits is of proto.Client.
 func (e *Editor) Edits() bool { return true }
@@ -102,13 +103,13 @@ func (e *Editor) headEnd(last []byte, out *proto.Out) error {
 		head = e.head
 	}
 	e.head = nil
-	e.denied = !e.rules.passes(head)
+	e.denied = !e.rules.Passes(methodPath(head))
 	if e.denied || len(e.rules.Set) == 0 {
 		e.put(len(head), out)
 		return nil
 	}
 	from := len(out.Text)
-	out.Text = e.rules.appendHead(out.Text, head)
+	out.Text = appendHead(e.rules, out.Text, head)
 	out.ReplaceFrom(len(head), from)
 	return nil
 }

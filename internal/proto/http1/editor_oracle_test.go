@@ -13,6 +13,7 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 // readAll reads requests with net/http: each as a line, with the body.
@@ -36,13 +37,13 @@ func readAll(text string) (all []string, err error) {
 
 // net/http reads from an editor's output the requests that pass, with the headers set.
 func TestEditorOracle(t *testing.T) {
-	rules := &Rules{}
+	rules := &semantics.Rules{}
 	for _, s := range []string{"POST /a", "* /b*c"} {
-		p, _ := ParsePattern(s)
+		p, _ := semantics.ParsePattern(s)
 		rules.Deny = append(rules.Deny, p)
 	}
 	for _, s := range []string{"X-Copy: yes", "Host: test"} {
-		h, _ := ParseHeader(s)
+		h, _ := semantics.ParseHeader(s)
 		rules.Set = append(rules.Set, h)
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -105,9 +106,9 @@ func FuzzEditor(f *testing.F) {
 			f.Add([]byte(c.text), uint(7))
 		}
 	}
-	set, _ := ParseHeader("Host: test")
-	deny, _ := ParsePattern("POST /*")
-	rules := &Rules{Set: []Header{set}, Deny: []Pattern{deny}}
+	set, _ := semantics.ParseHeader("Host: test")
+	deny, _ := semantics.ParsePattern("POST /*")
+	rules := &semantics.Rules{Set: []semantics.Header{set}, Deny: []semantics.Pattern{deny}}
 	f.Fuzz(func(t *testing.T, text []byte, at uint) {
 		if len(text) == 0 {
 			return

@@ -7,11 +7,12 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 // edited feeds a client's bytes in pieces, and returns what goes to the target, with | where a
 // request ends and ! where one was left out.
-func edited(rules *Rules, text string, cuts ...int) (string, error) {
+func edited(rules *semantics.Rules, text string, cuts ...int) (string, error) {
 	e := NewEditor(rules)
 	var sent strings.Builder
 	var out proto.Out
@@ -47,15 +48,15 @@ func edited(rules *Rules, text string, cuts ...int) (string, error) {
 	return sent.String(), nil
 }
 
-func rules(t *testing.T, allow, deny, set string) *Rules {
+func rules(t *testing.T, allow, deny, set string) *semantics.Rules {
 	t.Helper()
-	var r Rules
+	var r semantics.Rules
 	for _, f := range []struct {
 		list string
-		to   *[]Pattern
+		to   *[]semantics.Pattern
 	}{{allow, &r.Allow}, {deny, &r.Deny}} {
 		for _, s := range strings.FieldsFunc(f.list, func(c rune) bool { return c == ';' }) {
-			p, err := ParsePattern(s)
+			p, err := semantics.ParsePattern(s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +64,7 @@ func rules(t *testing.T, allow, deny, set string) *Rules {
 		}
 	}
 	for _, s := range strings.FieldsFunc(set, func(c rune) bool { return c == ';' }) {
-		h, err := ParseHeader(s)
+		h, err := semantics.ParseHeader(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,46 +136,6 @@ func TestEditorBounds(t *testing.T) {
 		maxEdited)+"\r\n\r\n")
 	if err == nil {
 		t.Error("a head larger than may be kept, and no error")
-	}
-}
-
-func TestParseRules(t *testing.T) {
-	for _, s := range []string{"", "GET", "/a", "GET a", "GET /a b", "G@T /a", "GET /a?b=1"} {
-		if p, err := ParsePattern(s); err == nil || !strings.Contains(err.Error(),
-			fmt.Sprintf("%q", s)) {
-			t.Errorf("pattern %q: %v, %v, wanted an error that quotes it", s, p, err)
-		}
-	}
-	for _, s := range []string{"", "X", ": a", "X Y: a", "X: a\r\nY: b", "Content-Length: 1",
-		"transfer-encoding: chunked"} {
-		if h, err := ParseHeader(s); err == nil {
-			t.Errorf("header %q: %v, wanted an error", s, h)
-		}
-	}
-	for _, s := range []string{"", "a b", "a/b", "http://a"} {
-		if h, err := ParseHost(s); err == nil {
-			t.Errorf("host %q: %v, wanted an error", s, h)
-		}
-	}
-	if p, err := ParsePattern("post /a/*"); err != nil || p.String() != "POST /a/*" {
-		t.Errorf("%v (%v)", p, err)
-	}
-}
-
-func TestGlob(t *testing.T) {
-	for _, c := range []struct {
-		pattern, text string
-		want          bool
-	}{
-		{"/a", "/a", true}, {"/a", "/ab", false}, {"/a*", "/a", true}, {"/a*", "/a/b/c", true},
-		{"*", "", true},
-		{"/*/edit", "/x/y/edit", true}, {"/*/edit", "/x/edit/", false},
-		{"/a*b*c", "/aXbXbXc", true}, {"/a", "", false},
-		{"*a*a*a*a*a*b", strings.Repeat("a", 2000), false},
-	} {
-		if got := glob(c.pattern, []byte(c.text)); got != c.want {
-			t.Errorf("%q of %.20q: %v, wanted %v", c.pattern, c.text, got, c.want)
-		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 // head holds what a message's headers say about its length (RFC 9112 §6).
@@ -41,7 +42,7 @@ func (h *head) field(ln *line) error {
 		}
 		return nil // its name is longer than any that matters
 	}
-	if i == 0 || !isToken(ln.head[0]) || !isToken(ln.head[i-1]) {
+	if i == 0 || !semantics.IsToken(ln.head[0]) || !semantics.IsToken(ln.head[i-1]) {
 		return lost("header line", ln.head) // RFC 9112 §5.1: servers read it in different ways
 	}
 	switch name := ln.head[:i]; len(name) {

@@ -9,10 +9,8 @@ import (
 	"bytes"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
-
-// maxMethod is the length of the longest method that is accepted.
-const maxMethod = 24
 
 // Recognise recognises HTTP by the whole request line, and by the beginning of the status line if
 // that was captured.
@@ -25,8 +23,8 @@ func Recognise(client, server []byte) proto.Verdict {
 	}
 	text, _, ok := bytes.Cut(client, []byte{'\n'})
 	if !ok {
-		if len(client) > maxMethod && methodEnd(client) < 0 ||
-			len(client) > 0 && !isToken(client[0]) {
+		if len(client) > semantics.MaxMethod && methodEnd(client) < 0 ||
+			len(client) > 0 && !semantics.IsToken(client[0]) {
 			return proto.No
 		}
 		return proto.Unsure
@@ -41,27 +39,16 @@ func Recognise(client, server []byte) proto.Verdict {
 
 // methodEnd returns where the method of a request line ends; -1 if p does not begin with one.
 func methodEnd(p []byte) int {
-	for i, c := range p[:min(len(p), maxMethod+1)] {
+	for i, c := range p[:min(len(p), semantics.MaxMethod+1)] {
 		switch {
 		case c == ' ' && i > 0:
 			return i
-		case !isToken(c):
+		case !semantics.IsToken(c):
 			return -1
 		}
 	}
 	return -1
 }
-
-// token holds the characters that a token may have (RFC 9110 §5.6.2).
-var token = func() (t [256]bool) {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	for _, c := range "!#$%&'*+-.^_`|~0123456789" + letters {
-		t[c] = true
-	}
-	return t
-}()
-
-func isToken(c byte) bool { return token[c] }
 
 // requestLine checks a request line (RFC 9112 §3): method, target, version. It returns where the
 // method ends.

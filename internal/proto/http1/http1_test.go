@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 // requests feeds a client's bytes in pieces that end at the given places, and returns where
@@ -381,7 +382,7 @@ func TestExpects(t *testing.T) {
 		{"PUT / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nxxPUT / " +
 			"HTTP/1.1\r\nContent-Length: 2\r\n\r\nx", false},
 	} {
-		for _, c := range []proto.Client{NewClient(), NewEditor(&Rules{})} {
+		for _, c := range []proto.Client{NewClient(), NewEditor(&semantics.Rules{})} {
 			var out proto.Out
 			c.Begin(false, &out)
 			if err := c.Feed([]byte(tc.text), 0, &out); err != nil || c.Expects() != tc.want {

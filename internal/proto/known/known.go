@@ -8,6 +8,7 @@ import (
 
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/http2"
 	"tcpcopy/internal/proto/mysql"
 	"tcpcopy/internal/proto/redis"
 )
@@ -17,6 +18,7 @@ var protocols = []*proto.Protocol{
 	http1.Protocol,
 	redis.Protocol,
 	mysql.Protocol,
+	http2.Protocol,
 }
 
 // All returns every protocol.
@@ -79,6 +81,14 @@ func NewSettings() Settings {
 		}
 	}
 	return s
+}
+
+// Of returns the settings by which a mapping that speaks p goes; nil if p has none.
+func (s Settings) Of(p *proto.Protocol) proto.Settings {
+	if p.Shares != proto.None {
+		return s[p.Shares]
+	}
+	return s[p.Kind]
 }
 
 // Clone returns a copy that does not change with the original.

@@ -8,8 +8,10 @@ import (
 
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
+	"tcpcopy/internal/proto/http2"
 	"tcpcopy/internal/proto/mysql"
 	"tcpcopy/internal/proto/redis"
+	"tcpcopy/internal/proto/semantics"
 )
 
 func TestProtocolsAreWhole(t *testing.T) {
@@ -51,21 +53,21 @@ func TestKindsDoNotChange(t *testing.T) {
 	for _, p := range All() {
 		got[p.Name] = p.Kind
 	}
-	if want := (map[string]proto.Kind{"http1": 1, "redis": 2, "mysql": 3}); !maps.Equal(got,
-		want) {
+	want := map[string]proto.Kind{"http1": 1, "redis": 2, "mysql": 3, "http2": 4}
+	if !maps.Equal(got, want) {
 		t.Errorf("got %v, wanted %v", got, want)
 	}
 }
 
 func TestSettings(t *testing.T) {
 	http, redisDeny := NewSettings(), NewSettings()
-	http[http1.Kind].(*http1.Rules).Deny = make([]http1.Pattern, 1)
+	http[http1.Kind].(*semantics.Rules).Deny = make([]semantics.Pattern, 1)
 	redisDeny[redis.Kind].(*redis.Rules).Deny = []string{"FLUSHALL"}
 	for _, s := range []Settings{nil, NewSettings(), http, redisDeny} {
 		for _, p := range All() {
-			of := p.With(s[p.Kind])
+			of := p.With(s.Of(p))
 			if got, want := of.NewClient().Edits(), slices.Contains(s.Used(), p) ||
-				p == mysql.Protocol; got != want {
+				p == mysql.Protocol || p == http2.Protocol; got != want {
 				t.Errorf("%s with settings for %v edits: %v, wanted %v", p.Name, s.Used(), got,
 					want)
 			}
@@ -135,7 +137,7 @@ var firsts = []struct {
 	{"inline Redis", "PING\r\n", "", proto.None},
 	{"RTSP", "OPTIONS rtsp://a/b RTSP/1.0\r\nCSeq: 1\r\n\r\n", "", proto.None},
 	{"SIP", "INVITE sip:a@b SIP/2.0\r\n\r\n", "", proto.None},
-	{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", proto.None},
+	{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", http2.Kind},
 	{"HTTP/0.9", "GET /\r\n", "", proto.None},
 	{"IRC", "NICK a\r\nUSER a 0 * :a\r\n", "", proto.None},
 	{"NATS", "CONNECT {}\r\n", "INFO {}\r\n", proto.None},

@@ -17,9 +17,10 @@ const Kind proto.Kind = 3
 // what follows it, cannot be read without its beginning.
 var Protocol = &proto.Protocol{
 	Kind: Kind, Name: "mysql", Recognise: Recognise,
-	NewClient:   func() proto.Client { return NewClient(new(Settings)) },
-	NewAnswers:  func() proto.Answers { return NewAnswers() },
-	NewSettings: func() proto.Settings { return new(Settings) },
+	NewClient:    func() proto.Client { return NewClient(new(Settings)) },
+	NewAnswers:   func() proto.Answers { return NewAnswers() },
+	NewSettings:  func() proto.Settings { return new(Settings) },
+	NewClientFor: func(s proto.Settings) proto.Client { return NewClient(s.(*Settings)) },
 }
 
 // The reasons that MySQL brings to the account, in the order in which reports show them.
@@ -158,6 +159,3 @@ func (o *Settings) Clone() proto.Settings {
 	c.Logins = slices.Clone(o.Logins)
 	return &c
 }
-
-// NewClient is of proto.Settings.
-func (o *Settings) NewClient() proto.Client { return NewClient(o) }

@@ -18,6 +18,13 @@ var Protocol = &proto.Protocol{
 	NewAnswers:  func() proto.Answers { return NewAnswers() },
 	Watch:       func() (proto.Client, proto.Answers) { return NewClient(), NewAnswers() },
 	NewSettings: func() proto.Settings { return new(Rules) },
+	// Without anything to edit the reader changes nothing.
+	NewClientFor: func(s proto.Settings) proto.Client {
+		if s.Empty() {
+			return NewClient()
+		}
+		return NewEditor(s.(*Rules))
+	},
 }
 
 // AuthEnv names the environment variable that may hold the value of --redis-auth.
@@ -88,12 +95,4 @@ func (r *Rules) Clone() proto.Settings {
 	c := *r
 	c.Deny = slices.Clone(r.Deny)
 	return &c
-}
-
-// NewClient is of proto.Settings: a reader that edits, if there is anything to edit.
-func (r *Rules) NewClient() proto.Client {
-	if r.Empty() {
-		return NewClient()
-	}
-	return NewEditor(r)
 }

@@ -43,12 +43,13 @@ var pureLayers = [][]string{
 	{"core/packet", "core/chunk", "core/ledger"},
 	{
 		"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping",
-		"source/filter", "proto", "account/fidelity",
+		"source/filter", "proto", "proto/hpack", "account/fidelity",
 	},
 	{
-		"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis",
+		"way/link/wire", "core/balance", "proto/segments", "proto/semantics", "proto/redis",
 		"proto/mysql",
 	},
+	{"proto/http1", "proto/http2"},
 	{"core/gate", "way/raw/route", "proto/known"},
 	{"core/session"},
 	{"core/shard"},

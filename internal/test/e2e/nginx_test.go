@@ -72,8 +72,10 @@ http {
 // fileSizes is the size of each static file, /0, /1 and so on.
 var fileSizes = []int{0, 1, 100, 1_000, 1_460, 10_000, 65_536, 300_000}
 
-// startNginx starts an nginx on a host; listen is the parameters of its listen directives.
-func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters string) *nginx {
+// startNginx starts an nginx on a host, with the parameters of its listen directives. changes are
+// pairs of a text of the configuration and what is in its place.
+func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters string,
+	changes ...string) *nginx {
 	t.Helper()
 	path := find(t, "nginx")
 	dir := t.TempDir()
@@ -84,7 +86,8 @@ func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters st
 		writeFile(t, filepath.Join(dir, "www", fmt.Sprint(i)), noise(uint64(i), size))
 	}
 	listen := fmt.Sprintf("listen %d %s; listen [::]:%d %s;", port, parameters, port, parameters)
-	config := strings.NewReplacer("DIR", dir, "LISTEN", listen).Replace(nginxConfig)
+	changed := strings.NewReplacer(changes...).Replace(nginxConfig)
+	config := strings.NewReplacer("DIR", dir, "LISTEN", listen).Replace(changed)
 	writeFile(t, filepath.Join(dir, "nginx.conf"), []byte(config))
 	n := &nginx{start(t, host, "nginx", path, "-p", dir, "-e", filepath.Join(dir, "error.log"),
 		"-c", filepath.Join(dir, "nginx.conf")), dir}

@@ -29,6 +29,9 @@ func Register(t *testing.T) {
 		NewClient:   func() proto.Client { return &client{settings: new(settings)} },
 		NewAnswers:  func() proto.Answers { return new(answers) },
 		NewSettings: func() proto.Settings { return &settings{reason: denied} },
+		NewClientFor: func(s proto.Settings) proto.Client {
+			return &client{settings: s.(*settings)}
+		},
 		Class: func(a *proto.Answer) ledger.Class {
 			if a.Failed {
 				return wrong
@@ -84,9 +87,6 @@ func (s *settings) Complete(env proto.Env) error {
 func (s *settings) Clone() proto.Settings {
 	return &settings{deny: slices.Clone(s.deny), reason: s.reason}
 }
-
-// NewClient is of proto.Settings.
-func (s *settings) NewClient() proto.Client { return &client{settings: s} }
 
 // client reads requests.
 type client struct {

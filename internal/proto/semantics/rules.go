@@ -1,12 +1,13 @@
-package http1
+// Package semantics holds what the versions of HTTP have in common: the rules by which requests are
+// left out and changed, with their options, and the classes of status codes.
+package semantics
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 )
 
-// Rules are the settings of HTTP/1: which requests a copy leaves out, and what it changes in the
+// Rules are the settings of HTTP: which requests a copy leaves out, and what it changes in the
 // headers of the others. The zero value changes nothing.
 type Rules struct {
 	Allow []Pattern // if not empty, a request must match one of these
@@ -29,7 +30,7 @@ const patternShape = "'METHOD PATH', such as 'POST /orders'; a * is any method, 
 func ParsePattern(s string) (Pattern, error) {
 	method, path, ok := strings.Cut(strings.TrimSpace(s), " ")
 	path = strings.TrimSpace(path)
-	if !ok || methodEnd([]byte(method+" ")) != len(method) || path == "" ||
+	if !ok || !isMethod(method) || path == "" ||
 		strings.ContainsAny(path, " \t\r\n?") ||
 		path[0] != '/' && path[0] != '*' {
 		return Pattern{}, fmt.Errorf("http1: request %q: wanted %s", s, patternShape)
@@ -83,7 +84,51 @@ func glob(pattern string, text []byte) bool {
 
 // Header is a header line to set.
 type Header struct {
-	name, value string
+	Name, Value string
+}
+
+// Is reports whether the header has that name, in any case.
+func (h *Header) Is(name []byte) bool {
+	if len(name) != len(h.Name) {
+		return false
+	}
+	for i, c := range name {
+		if lower(c) != lower(h.Name[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// IsHost reports whether the header names the host.
+func (h *Header) IsHost() bool { return h.Name == "Host" }
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// IsToken reports whether a token may have the character (RFC 9110 §5.6.2).
+func IsToken(c byte) bool { return token[c] }
+
+// token holds the characters that a token may have.
+var token = func() (t [256]bool) {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	for _, c := range "!#$%&'*+-.^_`|~0123456789" + letters {
+		t[c] = true
+	}
+	return t
+}()
+
+// MaxMethod is the length of the longest method that is accepted.
+const MaxMethod = 24
+
+// isMethod reports whether s may be a method.
+func isMethod(s string) bool {
+	return s != "" && len(s) <= MaxMethod &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f || !IsToken(byte(r)) })
 }
 
 // ParseHeader parses 'Name: value'. A header that frames a message, or belongs to a connection, is
@@ -92,7 +137,7 @@ func ParseHeader(s string) (Header, error) {
 	name, value, ok := strings.Cut(s, ":")
 	value = strings.Trim(value, " \t")
 	if !ok || name == "" || strings.ContainsFunc(name,
-		func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
+		func(r rune) bool { return r > 0x7f || !IsToken(byte(r)) }) {
 		return Header{}, fmt.Errorf("http1: header %q: wanted 'Name: value', such as 'X-Copy: "+
 			"yes'", s)
 	}
@@ -108,18 +153,18 @@ func ParseHeader(s string) (Header, error) {
 		return Header{}, fmt.Errorf("http1: header %q frames a request, or belongs to its "+
 			"connection: wanted another one", name)
 	}
-	return Header{name: name, value: value}, nil
+	return Header{Name: name, Value: value}, nil
 }
 
 // AddHeader adds a header to set. Two headers may have the same name, but there is one Host.
 func (r *Rules) AddHeader(h Header) error {
 	if len(r.Set) == maxSet {
-		return fmt.Errorf("http1: header %q is one more than %d: wanted fewer", h.name, maxSet)
+		return fmt.Errorf("http1: header %q is one more than %d: wanted fewer", h.Name, maxSet)
 	}
 	for i := range r.Set {
-		if strings.EqualFold(h.name, "Host") && strings.EqualFold(r.Set[i].name, "Host") {
-			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.value,
-				r.Set[i].value)
+		if strings.EqualFold(h.Name, "Host") && strings.EqualFold(r.Set[i].Name, "Host") {
+			return fmt.Errorf("http1: host %q is given, and %q too: wanted one", h.Value,
+				r.Set[i].Value)
 		}
 	}
 	r.Set = append(r.Set, h)
@@ -132,12 +177,11 @@ func ParseHost(s string) (Header, error) {
 		return Header{}, fmt.Errorf("http1: host %q: wanted a name, such as test.example.org or "+
 			"test.example.org:8080", s)
 	}
-	return Header{name: "Host", value: s}, nil
+	return Header{Name: "Host", Value: s}, nil
 }
 
-// passes reports whether a request goes to the target. head is its whole request line and headers.
-func (r *Rules) passes(head []byte) bool {
-	method, path := methodPath(head)
+// Passes reports whether a request goes to the target. The path has neither authority nor query.
+func (r *Rules) Passes(method, path []byte) bool {
 	allowed := len(r.Allow) == 0
 	for i := range r.Allow {
 		allowed = allowed || r.Allow[i].match(method, path)
@@ -148,108 +192,5 @@ func (r *Rules) passes(head []byte) bool {
 	return allowed
 }
 
-// methodPath returns a request's method and path. If its target is in absolute form (RFC 9112
-// §3.2.2), the path is what follows the authority.
-func methodPath(head []byte) (method, path []byte) {
-	head = bytes.TrimLeft(head, "\r\n")
-	line, _, _ := bytes.Cut(head, []byte{'\n'})
-	method, rest, _ := bytes.Cut(line, []byte{' '})
-	end := bytes.LastIndex(rest, []byte(" HTTP/"))
-	if end < 0 {
-		return method, nil
-	}
-	path = bytes.TrimSpace(rest[:end])
-	if i := bytes.Index(path, []byte("://")); i > 0 && path[0] != '/' {
-		path = path[i+3:]
-		if j := bytes.IndexByte(path, '/'); j >= 0 {
-			path = path[j:]
-		} else {
-			path = []byte{'/'}
-		}
-	}
-	if i := bytes.IndexAny(path, "?#"); i >= 0 {
-		path = path[:i]
-	}
-	return method, path
-}
-
-// appendHead appends head with the headers of r.Set. The first header of a name is replaced,
-// further ones are removed.
-func (r *Rules) appendHead(dst, head []byte) []byte {
-	start := len(head) - len(bytes.TrimLeft(head, "\r\n"))
-	dst = append(dst, head[:start]...)
-	line, rest := cutLine(head[start:])
-	dst = append(dst, r.requestLine(line)...)
-	var done uint64 // the headers of r.Set that were written, by number
-	gone := false   // the line before was removed, and so are lines folded to it
-	for {
-		line, rest = cutLine(rest)
-		if len(cutCR(bytes.TrimSuffix(line, []byte{'\n'}))) == 0 {
-			break
-		}
-		if line[0] == ' ' || line[0] == '\t' {
-			if !gone {
-				dst = append(dst, line...)
-			}
-			continue
-		}
-		name, _, _ := bytes.Cut(line, []byte{':'})
-		gone = false
-		for i := range r.Set {
-			if h := &r.Set[i]; strings.EqualFold(h.name, string(name)) {
-				gone = true
-				if done&(1<<i) == 0 {
-					dst = h.append(dst)
-				}
-				done |= 1 << i
-			}
-		}
-		if !gone {
-			dst = append(dst, line...)
-		}
-	}
-	for i := range r.Set {
-		if done&(1<<i) == 0 {
-			dst = r.Set[i].append(dst)
-		}
-	}
-	return append(dst, line...)
-}
-
-// maxSet is how many headers can be set: one bit each in appendHead.
+// maxSet is how many headers can be set: one bit each where they are written.
 const maxSet = 64
-
-func (h *Header) append(dst []byte) []byte {
-	return append(append(append(append(dst, h.name...), ": "...), h.value...), "\r\n"...)
-}
-
-// requestLine returns the request line; if it names an authority and a Host is set, with that
-// Host.
-func (r *Rules) requestLine(line []byte) []byte {
-	for i := range r.Set {
-		h := &r.Set[i]
-		if h.name != "Host" {
-			continue
-		}
-		at := bytes.Index(line, []byte("://"))
-		space := bytes.IndexByte(line, ' ')
-		if at < 0 || space < 0 || bytes.IndexByte(line, '/') < at {
-			break
-		}
-		rest := line[at+3:]
-		end := bytes.IndexAny(rest, "/? ")
-		if end < 0 {
-			break
-		}
-		return append(append(append([]byte{}, line[:at+3]...), h.value...), rest[end:]...)
-	}
-	return line
-}
-
-// cutLine splits off the first line, with its line end.
-func cutLine(p []byte) (line, rest []byte) {
-	if i := bytes.IndexByte(p, '\n'); i >= 0 {
-		return p[:i+1], p[i+1:]
-	}
-	return p, nil
-}

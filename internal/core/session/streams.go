@@ -1,0 +1,152 @@
+package session
+
+import (
+	"cmp"
+	"time"
+
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/reasm"
+	"tcpcopy/internal/proto"
+)
+
+// waitsByStream reports whether the protocol decides by stream what waits, and not the gate.
+func (t *talk) waitsByStream() bool { return t != nil && t.streams != nil && t.script != nil }
+
+// flowStreams is flow for a protocol whose streams wait by themselves: it hands on at once what the
+// client has sent.
+func (s *Session) flowStreams(now mono.Time) mono.Time {
+	t := s.talk
+	if wake, held := s.shutStreams(now); held {
+		return wake
+	}
+	for {
+		if t.streams.Reopens() {
+			s.reopen(now)
+			return mono.Never
+		}
+		m, ok := s.reader.Mark()
+		if ok && m.Off <= s.released {
+			if until, held := s.awaitServer(now, &m); held {
+				return until
+			}
+			t.seen = m.Seen
+			s.turn = s.released
+			s.reader.NextMark()
+			s.env.Count.Behind.Note(now.Sub(m.At))
+			continue
+		}
+		end := s.reader.Next()
+		if ok {
+			end = m.Off
+		}
+		if end == s.released {
+			break
+		}
+		if s.released == s.turn {
+			s.beginTurn()
+		}
+		if !s.handOn(now, end) {
+			return mono.Never
+		}
+	}
+	if t.streams.Waits() {
+		return s.awaitStreams(now)
+	}
+	return s.passEnd(now)
+}
+
+// awaitServer holds a turn until the server's packets were captured that its client had seen. With
+// several capture rings they may come a little later. What streams wait for is known from them. A
+// mirror may show the client's direction only; then nothing is waited for.
+func (s *Session) awaitServer(now mono.Time, m *reasm.Mark) (until mono.Time, held bool) {
+	if !s.svc.Production || s.sent == 0 || s.sent >= m.Seen {
+		return mono.Never, false
+	}
+	until = m.At.Add(cmp.Or(s.svc.HoleGrace, holeGrace))
+	return until, !until.Reached(now)
+}
+
+// awaitStreams returns when streams have waited for too long. At that time those that wait for
+// answers go, if the target has answered anything; otherwise the copy ends.
+func (s *Session) awaitStreams(now mono.Time) mono.Time {
+	limit := s.svc.Gate.Limit()
+	if until := max(s.ready, s.gate.LastAnswer()).Add(limit); !until.Reached(now) {
+		return until
+	}
+	out := s.env.scratch()
+	if s.gate.Answered() == 0 || !s.talk.streams.Force(out) {
+		s.giveUpTarget(now, ledger.GateTimeout)
+		return mono.Never
+	}
+	s.env.Count.GateForced++
+	if !s.carryOut(now, out) {
+		return mono.Never
+	}
+	return s.flowStreams(now) // nothing is left that can be forced
+}
+
+// reopen ends the copy's connection, on which the target takes no more streams and has answered
+// all, and opens another one for what waits.
+func (s *Session) reopen(now mono.Time) {
+	t := s.talk
+	s.deliver(t.script.upTo)
+	s.taken = s.settled
+	off, fed, turn, seen := t.script.upTo, s.released, s.turn, t.seen
+	s.stream.Abort(now)
+	t.script.close(s.env.Pool)
+	opening := openingWhole
+	if s.phase.adopted() {
+		opening = openingAdopted
+	}
+	s.start(now, opening, off, 0, &packet.Segment{}) // its gate has let nothing pass
+	if s.phase.copied() {
+		s.released, s.turn, t.seen = fed, turn, seen
+	}
+}
+
+// shutWait is how long the last answers of a target may come later than the end of its direction:
+// in some ways they come from where they are read. Later ones are cut off.
+const shutWait = time.Second
+
+// shutStreams tells the protocol that the target has ended its direction, once it has read all that
+// came. held reports that it has not, or that there is no copy any more.
+func (s *Session) shutStreams(now mono.Time) (wake mono.Time, held bool) {
+	t := s.talk
+	if !s.gate.Closed() || t.shut {
+		return mono.Never, false
+	}
+	until := s.gate.LastAnswer().Add(shutWait)
+	if t.streams.Heard() < s.gate.Answered() && !until.Reached(now) {
+		return until, true
+	}
+	t.shut, t.heard = true, now
+	out := s.env.scratch()
+	t.streams.Shut(out)
+	return mono.Never, !s.carryOut(now, out)
+}
+
+// noteStream notes what became of a request of a stream.
+func (s *Session) noteStream(st *proto.Step) {
+	t := s.talk
+	r, timed := t.running[st.Request.Number]
+	switch st.Kind {
+	case proto.Begun:
+		if timed && r.first == 0 {
+			r.first = t.heard
+			t.running[st.Request.Number] = r
+		}
+		return
+	case proto.Answered:
+		c := &s.env.Count.Requests.Answers
+		countAnswer(c, t.protocol, &st.Answer)
+		if st.Answer.Interim {
+			return
+		}
+		if timed && r.first != 0 {
+			timeAnswer(c, max(r.sent, t.opened), r.first, t.heard)
+		}
+	}
+	delete(t.running, st.Request.Number)
+}

@@ -1,0 +1,83 @@
+package http2
+
+import (
+	"bytes"
+
+	"tcpcopy/internal/proto/hpack"
+	"tcpcopy/internal/proto/semantics"
+)
+
+// fields is a header block that is encoded for the target. Its memory is used again.
+type fields struct {
+	rules    *semantics.Rules
+	trailers bool
+	dst      []byte // what the target gets
+	unknown  bool   // it has a field that cannot be read
+	grpc     bool   // it is a gRPC call
+	method   []byte // of a request
+	path     []byte
+	lower    []byte
+	have     uint64 // the fields of rules.Set that were written, by number
+}
+
+func (r *fields) reset(rules *semantics.Rules, trailers bool) {
+	*r = fields{rules: rules, trailers: trailers, dst: r.dst[:0], method: r.method[:0],
+		path: r.path[:0], lower: r.lower[:0]}
+}
+
+var (
+	nameMethod = []byte(":method")
+	namePath   = []byte(":path")
+	nameHost   = []byte(":authority")
+	nameType   = []byte("content-type")
+	typeGRPC   = []byte("application/grpc")
+)
+
+// add adds a field.
+func (r *fields) add(f *hpack.Field) {
+	if r.trailers {
+		r.dst = hpack.Append(r.dst, f)
+		return
+	}
+	switch {
+	case bytes.Equal(f.Name, nameMethod):
+		r.method = append(r.method[:0], f.Value...)
+	case bytes.Equal(f.Name, namePath):
+		r.path = append(r.path[:0], f.Value...)
+	case bytes.Equal(f.Name, nameType):
+		r.grpc = isGRPC(f.Value)
+	}
+	if r.rules != nil {
+		for i := range r.rules.Set {
+			h := &r.rules.Set[i]
+			if h.Is(f.Name) || h.IsHost() && bytes.Equal(f.Name, nameHost) {
+				if r.have&(1<<i) == 0 {
+					r.dst = hpack.Append(r.dst, &hpack.Field{Name: f.Name,
+						Value: append(r.lower[:0], h.Value...), Never: f.Never})
+				}
+				r.have |= 1 << i
+				return
+			}
+		}
+	}
+	r.dst = hpack.Append(r.dst, f)
+}
+
+// finish adds the fields to set that the request does not have.
+func (r *fields) finish() {
+	if r.rules == nil || r.trailers {
+		return
+	}
+	for i := range r.rules.Set {
+		if h := &r.rules.Set[i]; r.have&(1<<i) == 0 {
+			name := bytes.ToLower([]byte(h.Name))
+			r.dst = hpack.Append(r.dst, &hpack.Field{Name: name, Value: []byte(h.Value)})
+		}
+	}
+}
+
+// isGRPC reports whether a content type is gRPC's, with or without a suffix.
+func isGRPC(value []byte) bool {
+	rest, ok := bytes.CutPrefix(value, typeGRPC)
+	return ok && (len(rest) == 0 || rest[0] == '+' || rest[0] == ';')
+}

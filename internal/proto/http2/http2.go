@@ -1,0 +1,98 @@
+// Package http2 reads HTTP/2 (RFC 9113), as it is spoken without TLS by clients that know that the
+// server speaks it, and makes the copy a client of its own.
+//
+// Compression, flow control, settings and pings belong to one connection, so the client's frames
+// are of no use to another server. The copy sends its own preface, and waits for the target's
+// SETTINGS. It decodes the client's header blocks and encodes them afresh, numbers the streams
+// anew, sends what the target's windows, frame size and number of streams permit, and answers the
+// target's SETTINGS and pings itself.
+//
+// A stream is opened when the streams have ended at the target that its client had seen end: a
+// client that has seen an answer may have used it. Streams wait for nothing else. If production's
+// frames are not captured, a client that has seen more of the server may have seen the end of any
+// stream that it had opened, so the next stream waits for all of these.
+//
+// Files: client.go reads the client's frames, fields.go its header blocks; streams.go decides what
+// goes; target.go reads the target's frames, which answers.go hands back from where they are;
+// production.go finds where production's streams end.
+package http2
+
+import (
+	"fmt"
+
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
+)
+
+// Kind is the number of HTTP/2.
+const Kind proto.Kind = 4
+
+// http1Kind is the number of HTTP/1, whose options hold for HTTP/2 too.
+const http1Kind proto.Kind = 1
+
+// Protocol describes HTTP/2.
+var Protocol = &proto.Protocol{
+	Kind: Kind, Name: "http2", Recognise: Recognise, Class: class, Shares: http1Kind,
+	NewClient:  func() proto.Client { return NewClient(nil) },
+	NewAnswers: func() proto.Answers { return NewAnswers() },
+	NewClientFor: func(s proto.Settings) proto.Client {
+		if s.Empty() {
+			return NewClient(nil)
+		}
+		return NewClient(s.(*semantics.Rules))
+	},
+}
+
+// The reasons that HTTP/2 brings to the account.
+var (
+	hpackUnknown = ledger.DefineReason("hpack_unknown", "HTTP/2: a request whose headers refer to "+
+		"some that were sent before the copy began", false)
+	streamUnknown = ledger.DefineReason("stream_unknown", "HTTP/2: the rest of a request that "+
+		"began before the copy", false)
+)
+
+// grpcBase and grpcMost tell a gRPC call's status from that of HTTP: Answer.Status is
+// grpcBase+status.
+const (
+	grpcBase = 1000
+	grpcMost = uint16(len(grpcCodes))
+)
+
+// grpcCodes are the names of gRPC's status codes, in order.
+var grpcCodes = [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED",
+	"NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
+	"FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
+	"DATA_LOSS", "UNAUTHENTICATED"}
+
+// grpcClasses are the classes of gRPC's status codes; the last is of any other.
+var grpcClasses = func() (all [grpcMost + 1]ledger.Class) {
+	for i, name := range grpcCodes {
+		all[i] = ledger.DefineClass(fmt.Sprintf("grpc %d", i), name)
+	}
+	all[grpcMost] = ledger.DefineClass("grpc ?", "a status that gRPC does not have")
+	return all
+}()
+
+func class(a *proto.Answer) ledger.Class {
+	if a.Status >= grpcBase {
+		return grpcClasses[min(a.Status-grpcBase, grpcMost)]
+	}
+	return semantics.Class(a)
+}
+
+// failed reports whether the status is that of an error.
+func failed(status uint16) bool { return status >= 400 && status != grpcBase || status == 0 }
+
+// Recognise recognises a client that knows that its server speaks HTTP/2, by the whole preface.
+func Recognise(client, _ []byte) proto.Verdict {
+	n := min(len(client), len(preface))
+	switch {
+	case string(client[:n]) != preface[:n]:
+		return proto.No
+	case n < len(preface):
+		return proto.Unsure
+	default:
+		return proto.Yes
+	}
+}
