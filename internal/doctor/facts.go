@@ -44,6 +44,7 @@ type Facts struct {
 	Ports        []uint16
 	ReturnRoutes []ReturnPath // of a target, to clients
 	Counters     *Counters    // of a target, over the census
+	SYNCookies   int          // tcp_syncookies of a target
 
 	// Evidence holds texts for a bug report, by the name of a file.
 	Evidence map[string]string `json:"-"`
@@ -163,9 +164,19 @@ func (l *Listeners) on(port uint16) (all []Listener) {
 	return all
 }
 
-// Running is the account of a copier that runs beside the doctor.
+// Running is the account of the copiers that run beside the doctor, with the same mappings.
 type Running struct {
 	Offered, KernelDrop uint64
+	Sessions            uint64            // captured
+	Dropped             map[string]uint64 // sessions, by reason
+	LoginsRefused       map[string]uint64 // by the target's error
+}
+
+// share returns how many of the copiers' sessions were dropped for a reason, and whether that is
+// one in ten or more.
+func (r *Running) share(reason string) (dropped uint64, many bool) {
+	n := r.Dropped[reason]
+	return n, n*10 >= r.Sessions && n > 0
 }
 
 // Outcome is how an attempt to connect ended.
@@ -196,6 +207,8 @@ type Route struct {
 	Device  string
 	Gateway netip.Addr // invalid: on link
 	Source  netip.Addr
+	// Refuses is the route that says that there is none, as ip names it: "unreachable 10.0.0.2".
+	Refuses string
 }
 
 // TargetFacts is what is known of a target from the copier.
@@ -207,6 +220,30 @@ type TargetFacts struct {
 	Local     bool   // the address is this host's
 	MTU       int    // of the path, as far as the kernel knows
 	Ping      *Ping
+	Probe     *Probe // nil: none was sent
+}
+
+// Probe is what became of SYNs with a client's address, and what the hosts on the way have found
+// about themselves meanwhile.
+type Probe struct {
+	Client    netip.Addr // that the SYNs came from; no host has it
+	Err       string     // why nothing is known
+	Outside   ProbeCount // that this host sent
+	Inside    ProbeCount // that the intercept sent, in the target's network
+	InsideErr string     // why the intercept sent none
+	Answerer  netip.Addr // that answered, if it is not the target
+	// Witnessed reports that the doctor on the target has told what it saw: what Arrived and Left,
+	// and Source, from which SYNs came there, if not from Client.
+	Witnessed bool
+	Source    netip.Addr
+	// AtIntercept and AtTarget were found on these hosts.
+	AtIntercept, AtTarget []Finding
+}
+
+// ProbeCount counts SYNs, and answers to them.
+type ProbeCount struct {
+	Sent, Arrived  int // SYNs
+	Left, Answered int // SYN-ACKs that left the target, and that the intercept saw
 }
 
 // Ping is what echoes of several sizes found.
@@ -244,6 +281,8 @@ type LinkFacts struct {
 	Version   bool   // the other side speaks another version
 	HasKey    bool   // a key was given here
 	Way       string // that it offers
+	Software  string // its version
+	Probes    bool   // it takes part in examinations
 	Forbidden []netip.AddrPort
 }
 

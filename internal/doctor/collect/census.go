@@ -88,11 +88,9 @@ func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.
 		s.result.Err = s.err.Error()
 		return s.result
 	}
-	for end := time.Now().Add(span); ctx.Err() == nil; {
+	for end, over := time.Now().Add(span), false; ctx.Err() == nil && !over; {
 		left := time.Until(end)
-		if left < 0 && attempts.Err() != nil {
-			break
-		}
+		over = left < 0 && attempts.Err() != nil // what has come by now is read
 		frames, err := s.source.Next(max(min(left, 100*time.Millisecond), 10*time.Millisecond))
 		if err != nil {
 			s.result.Err = fmt.Sprint(err)
@@ -125,6 +123,7 @@ func (s *census) count(f *source.Frame) {
 		return
 	}
 	s.result.Packets++
+	s.c.window.saw(&seg, f.Outgoing)
 	passed := s.user == nil || s.user.Match(f.Data, &filter.Meta{
 		Len: f.Wire, Outgoing: f.Outgoing, VLAN: f.VLAN, HasVLAN: f.VLAN != 0,
 	}) > 0
@@ -242,18 +241,25 @@ func (c *collector) clientsSeen() {
 	c.guessArrival()
 }
 
-// guessArrival takes a named client's packets to come in where all others do: an interface, if this
-// host has only one besides loopback.
+// guessArrival says where the packets of the other clients come in: where those that were seen did
+// or, if there were none, on the only interface besides loopback.
 func (c *collector) guessArrival() {
-	var only []string
-	for _, i := range c.facts.Interfaces {
-		if !i.Loopback && i.Up {
-			only = append(only, i.Name)
+	var in []string
+	for _, p := range c.facts.ReturnRoutes {
+		if p.Arrived && !slices.Contains(in, p.Arrives) {
+			in = append(in, p.Arrives)
+		}
+	}
+	if len(in) == 0 {
+		for _, i := range c.facts.Interfaces {
+			if !i.Loopback && i.Up {
+				in = append(in, i.Name)
+			}
 		}
 	}
 	for i := range c.facts.ReturnRoutes {
-		if p := &c.facts.ReturnRoutes[i]; p.Arrives == "" && len(only) == 1 {
-			p.Arrives = only[0]
+		if p := &c.facts.ReturnRoutes[i]; p.Arrives == "" && len(in) == 1 {
+			p.Arrives = in[0]
 		}
 	}
 }

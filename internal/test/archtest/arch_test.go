@@ -49,7 +49,7 @@ var pureLayers = [][]string{
 		"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis",
 		"proto/mysql",
 	},
-	{"core/gate", "way/raw/route", "proto/known"},
+	{"core/gate", "way/raw/route", "proto/known", "doctor/exam"},
 	{"core/session"},
 	{"core/shard"},
 	{"way/address"},
