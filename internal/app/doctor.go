@@ -163,6 +163,9 @@ func copySubject(c *config.Copy) *collect.Subject {
 		Role: doctor.Copier, Via: string(c.Via), Interfaces: c.Interfaces, Filter: c.Filter,
 		Remote: c.From.Remote(), Mappings: c.Mappings, Mark: c.Mark, Intercepts: c.Intercepts,
 		LearnWay: c.LearnWay,
+		From: collect.From{
+			Kind: string(c.From.Kind), Listen: c.From.Listen, Networks: c.From.Networks,
+		},
 	}
 	if c.Captures() {
 		s.Needs = append(s.Needs, captureNeed)

@@ -88,7 +88,7 @@ func inOrder(area Area, code string, otherArea Area, otherCode string) int {
 // checks lists every check. A new one is one file and one line here.
 var checks = []Check{
 	capabilityCheck, downCheck, interfaceCheck, filterCheck, trafficCheck, loopbackCheck, tlsCheck,
-	ringCheck, unquotedCheck,
+	ringCheck, unquotedCheck, mirrorCheck, mirrorCutCheck, agentsCheck,
 	linkRefusedCheck, linkSilentCheck, linkKeyCheck, linkVersionCheck, linkTargetCheck,
 	refusedCheck, silentCheck, routeCheck, reversePathCheck, firewallCheck, conntrackCheck,
 	closedCheck, loopbackOnlyCheck, deviceCheck, namespaceCheck, backlogCheck, rejectedCheck,

@@ -25,6 +25,8 @@ type Facts struct {
 	Remote     bool     // the packets come from elsewhere: nothing is captured here
 	// FilterEmpty reports that no packet of the mappings, or no answer, can match the filter.
 	FilterEmpty bool
+	Mirror      *Mirror // from which they come, if it is one over UDP
+	From        string  // the kind of source, if they come from elsewhere: vxlan, mirror, agent …
 	Mappings    []Mapping
 	StandsIn    bool // -c or -H replaces loopback clients' addresses
 	LocalStands []netip.Addr
@@ -45,6 +47,9 @@ type Facts struct {
 	ReturnRoutes []ReturnPath // of a target, to clients
 	Counters     *Counters    // of a target, over the census
 	SYNCookies   int          // tcp_syncookies of a target
+	// Translated are the ports of a target whose connections a rule passes on to another address,
+	// with that rule.
+	Translated map[uint16]string
 
 	// Evidence holds texts for a bug report, by the name of a file.
 	Evidence map[string]string `json:"-"`
@@ -97,6 +102,30 @@ type Flow struct {
 	TLS, Plain int // packets of clients with payload that is TLS, and that is not
 	Clients    []netip.Addr
 	Local      bool // the packets' destination is this host
+}
+
+// Mirror counts what a mirror sends to this host over UDP.
+type Mirror struct {
+	Listen    netip.AddrPort // where the copy expects it
+	Packets   int            // to that port
+	Elsewhere int            // of mirrors, to ElsewherePort
+	// ElsewherePort is the usual port of the other encapsulation, or of this one.
+	ElsewherePort uint16
+	Inner         int            // TCP packets within
+	Ours          int            // of these, to or from a production address of -x
+	OtherNetwork  int            // of virtual networks that --vni leaves out
+	Network       uint32         // one of these
+	Busiest       netip.AddrPort // server of most others
+	BusiestCount  int
+	Cut           int // packets whose end is missing
+}
+
+// Agent is one that sends packets to the copier that runs here.
+type Agent struct {
+	Name    string
+	Up      bool
+	Packets uint64
+	Error   string
 }
 
 // ICMP is an error message about a packet to a target.
@@ -170,6 +199,7 @@ type Running struct {
 	Sessions            uint64            // captured
 	Dropped             map[string]uint64 // sessions, by reason
 	LoginsRefused       map[string]uint64 // by the target's error
+	Agents              []Agent
 }
 
 // share returns how many of the copiers' sessions were dropped for a reason, and whether that is

@@ -36,6 +36,7 @@ type census struct {
 	ports  map[uint16]bool // of servers that count although no SYN was seen
 	flows  map[flowKey]*doctor.Flow
 	result *doctor.Census
+	mirror *mirrored // nil: none over UDP is expected
 }
 
 type flowKey struct {
@@ -68,7 +69,13 @@ func (c *collector) openCensus() *census {
 	if c.Filter != nil {
 		s.user, s.err = filter.CompileExpr(c.Filter, filter.Options{})
 	}
-	program, err := filter.Compile("tcp or icmp or icmp6", filter.Options{AcceptLen: censusBytes})
+	what := "tcp or icmp or icmp6"
+	if c.From.overUDP() {
+		s.mirror = &mirrored{from: &c.From, facts: c.facts, servers: map[netip.AddrPort]int{}}
+		c.facts.Mirror = &s.mirror.result
+		what += " or udp"
+	}
+	program, err := filter.Compile(what, filter.Options{AcceptLen: censusBytes})
 	if err == nil && s.err == nil {
 		start := time.Now()
 		s.source, err = afpacket.Open(afpacket.Config{
@@ -103,6 +110,9 @@ func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.
 	s.result.Dropped = int(s.source.Stats().Dropped)
 	s.source.Close()
 	s.source.Next(0) // frees the ring
+	if s.mirror != nil {
+		s.mirror.end()
+	}
 	for _, w := range s.flows {
 		s.result.Flows = append(s.result.Flows, *w)
 	}
@@ -119,7 +129,9 @@ func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.
 func (s *census) count(f *source.Frame) {
 	var seg packet.Segment
 	if packet.Decode(f.Data, f.Wire, &seg) != nil {
-		s.countICMP(f.Data)
+		if s.mirror == nil || f.Outgoing || !s.mirror.count(f) {
+			s.countICMP(f.Data)
+		}
 		return
 	}
 	s.result.Packets++

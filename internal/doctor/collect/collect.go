@@ -40,6 +40,7 @@ type Subject struct {
 	Interfaces []string    // -i; empty: all
 	Filter     filter.Expr // -F; nil: none
 	Remote     bool        // the packets come from other hosts: no interface is watched
+	From       From        // of remote packets
 	Mappings   []mapping.Mapping
 	StandsIn   func(netip.Addr) bool // whether -c or -H has the address; nil: neither was given
 	Mark       uint32                // of our own packets
@@ -59,6 +60,13 @@ type Subject struct {
 	Netns           string       // path of a target's network namespace; empty: this process's
 }
 
+// From is where packets come from, if not from this host's interfaces.
+type From struct {
+	Kind     string         // vxlan, geneve, mirror, agent or file; empty: they do
+	Listen   netip.AddrPort // of vxlan and geneve; an invalid address: all of this host's
+	Networks []uint32       // virtual networks that are copied; empty: all
+}
+
 // Collect gathers all facts. It takes a little longer than Watch, or than an attempt to connect.
 func Collect(ctx context.Context, s *Subject) *doctor.Facts { return gather(ctx, s, true, nil) }
 
@@ -69,7 +77,7 @@ func gather(ctx context.Context, s *Subject, all bool, w *window) *doctor.Facts 
 	f := &doctor.Facts{
 		Role: s.Role, Via: s.Via, Program: s.Program, Args: s.Args, Extra: s.Extra,
 		CaptureOn: s.Interfaces, Remote: s.Remote, StandsIn: s.StandsIn != nil, Ports: s.Ports,
-		AllowForwarding: s.AllowForwarding,
+		AllowForwarding: s.AllowForwarding, From: s.From.Kind,
 	}
 	work := func() {
 		c := collector{Subject: s, ctx: ctx, facts: f, window: w}

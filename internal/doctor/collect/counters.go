@@ -76,6 +76,12 @@ func (c *collector) running() *doctor.Running {
 				Captured uint64            `json:"captured"`
 				Dropped  map[string]uint64 `json:"dropped"`
 			} `json:"sessions"`
+			Agents []struct {
+				Name    string `json:"name"`
+				Up      bool   `json:"up"`
+				Packets uint64 `json:"packets"`
+				Error   string `json:"error"`
+			} `json:"agents"`
 			Protocol struct {
 				Refused map[string]uint64 `json:"logins_refused"`
 			} `json:"protocol"`
@@ -91,6 +97,9 @@ func (c *collector) running() *doctor.Running {
 		sum.Offered += r.Packets.Offered
 		sum.KernelDrop += r.Packets.KernelDrop
 		sum.Sessions += r.Sessions.Captured
+		for _, a := range r.Agents {
+			sum.Agents = append(sum.Agents, doctor.Agent(a))
+		}
 		for reason, n := range r.Sessions.Dropped {
 			sum.Dropped[reason] += n
 		}

@@ -216,12 +216,20 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 	}
 	seen := startDump(t, b.Host("client"), netlab.Device,
 		fmt.Sprintf("not tcp port %d and not arp and not icmp6", productionPort))
-	for _, host := range hosts {
+	check := func(host string) {
+		t.Helper()
 		r, v := visit(t, b, host)
 		if r.State != doctor.Fine || v.Code != 0 || len(r.Fine) == 0 {
 			t.Errorf("%s$ %s: %s, exit code %d, want fine, 0\n%s", host, v.Command, r.State, v.Code,
 				brief(r))
 		}
+	}
+	for _, host := range hosts {
+		check(host)
+	}
+	if o.Via == raw {
+		b.StartWitness(t.Context())
+		check(lab.OnProduction)
 	}
 	if n := len(seen.lengths()); n > 0 {
 		t.Errorf("%d packets besides those of the service came to the client or left it", n)
@@ -230,5 +238,24 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 		if after := hostState(t, b.Host(host)); after != before[host] {
 			t.Errorf("%s was\n%s\nand is\n%s", host, before[host], after)
 		}
+	}
+}
+
+// TestDoctorForgivesLoss checks that a path which loses 1 % of all packets is not taken for one that
+// drops large packets, or those of clients.
+func TestDoctorForgivesLoss(t *testing.T) {
+	for _, via := range only(socket, raw) {
+		t.Run(via, func(t *testing.T) {
+			b := broken(t, lab.BreakOptions{Via: via, Fault: lab.Fault{Make: []lab.HostCommand{
+				{Host: lab.OnSwitch, Command: "nft add table bridge lab"},
+				{Host: lab.OnSwitch, Command: "nft 'add chain bridge lab forward { type filter " +
+					"hook forward priority 10; }'"},
+				{Host: lab.OnSwitch, Command: "nft add rule bridge lab forward numgen random " +
+					"mod 100 == 0 drop"},
+			}}})
+			if r, v := visit(t, b, lab.OnProduction); len(r.Findings) > 0 {
+				t.Errorf("%s\n%s", v.Command, brief(r))
+			}
+		})
 	}
 }
