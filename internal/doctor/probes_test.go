@@ -35,7 +35,8 @@ func TestDropped(t *testing.T) {
 		{"arrives", probing(&Probe{Witnessed: true, Outside: ProbeCount{Arrived: 1}}), "", "", ""},
 		{"no answer at all", probing(&Probe{}), "", "", ""},
 		{"not probed", probing(nil), Unknown, "no probe was sent", ""},
-		{"an older intercept", probing(&Probe{Err: "the intercept is older"}), Unknown, "older", ""},
+		{"an older intercept", probing(&Probe{Err: "the intercept is older"}), Unknown, "older",
+			""},
 		{"refused", refusing, "", "", ""},
 		{"no link", Facts{Via: "raw", Targets: probing(&Probe{}).Targets}, "", "", ""},
 	})
@@ -80,7 +81,8 @@ func TestTranslated(t *testing.T) {
 // what they cause; without them the target and its network are not told apart.
 func TestWitnessed(t *testing.T) {
 	filtered := []Finding{{
-		Code: "TC0204", State: Found, Seen: "eth0 rp_filter=1", About: "192.0.2.1", Hop: "elsewhere",
+		Code: "TC0204", State: Found, Seen: "eth0 rp_filter=1", About: "192.0.2.1",
+		Hop: "elsewhere",
 		Fix: []string{"sysctl -w net.ipv4.conf.eth0.rp_filter=2"},
 	}}
 	shows := func(f *Facts, findings string, muted ...string) {

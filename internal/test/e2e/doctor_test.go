@@ -241,8 +241,8 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 	}
 }
 
-// TestDoctorForgivesLoss checks that a path which loses 1 % of all packets is not taken for one that
-// drops large packets, or those of clients.
+// TestDoctorForgivesLoss checks that a path which loses 1 % of all packets is not taken for one
+// that drops large packets, or those of clients.
 func TestDoctorForgivesLoss(t *testing.T) {
 	for _, via := range only(socket, raw) {
 		t.Run(via, func(t *testing.T) {
