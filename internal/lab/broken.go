@@ -424,7 +424,11 @@ func (b *Broken) serve(ctx context.Context) error {
 		if err != nil {
 			return nil, fmt.Errorf("lab: start server: %w", err)
 		}
-		return serveEcho(l, b.options.Fault.server == closesAtOnce && port == targetPort), nil
+		fault := listensWell
+		if port == targetPort {
+			fault = b.options.Fault.server
+		}
+		return serveEcho(l, fault), nil
 	}
 	var err error
 	if b.production, err = listen(b.net.Production, any, productionPort); err != nil {
@@ -470,7 +474,7 @@ func (b *Broken) listenOnDevice(network, any string) (*echo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return serveEcho(l, false), nil
+	return serveEcho(l, listensWell), nil
 }
 
 // ask has one client send requests, over one connection after another.
@@ -529,68 +533,5 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	}
-}
-
-// echo is a server that answers each line with the same line.
-type echo struct {
-	listener net.Listener
-	mu       sync.Mutex
-	closes   bool // each connection at once
-	lines    []string
-	open     map[net.Conn]bool
-}
-
-func serveEcho(l net.Listener, closes bool) *echo {
-	e := &echo{listener: l, closes: closes, open: map[net.Conn]bool{}}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go e.answer(c)
-		}
-	}()
-	return e
-}
-
-func (e *echo) answer(c net.Conn) {
-	e.mu.Lock()
-	e.open[c] = true
-	e.mu.Unlock()
-	defer c.Close()
-	if e.closes {
-		return
-	}
-	for requests := bufio.NewReader(c); ; {
-		line, err := requests.ReadString('\n')
-		if err != nil {
-			return
-		}
-		e.mu.Lock()
-		e.lines = append(e.lines, line)
-		e.mu.Unlock()
-		if _, err := c.Write([]byte(line)); err != nil {
-			return
-		}
-	}
-}
-
-// received returns the requests so far.
-func (e *echo) received() []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.lines)
-}
-
-func (e *echo) close() {
-	if e.listener != nil {
-		e.listener.Close()
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.open {
-		c.Close()
 	}
 }

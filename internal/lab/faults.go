@@ -58,6 +58,7 @@ const (
 	listensOnDevice
 	listensInContainer
 	acceptsNothing
+	answersNothing
 	closesAtOnce
 )
 
@@ -270,6 +271,11 @@ func targetFaults() []Fault {
 			Name: "syn-cookies", Help: "the target answers every SYN with a cookie",
 			Ways: direct, Finds: found(OnTarget, "TC0217"), Witnessed: []string{"TC0217"},
 			Make: []HostCommand{{OnTarget, "sysctl -w net.ipv4.tcp_syncookies=2"}},
+		},
+		{
+			Name: "unanswered", Help: "the test server takes requests and never answers",
+			Ways: allWays, Unmended: true, Finds: found(OnProduction, "TC0602"),
+			server: answersNothing, copy: adding("--gate-limit", "1s"),
 		},
 		{
 			Name: "closes", Help: "the test server closes each connection at once",

@@ -187,7 +187,6 @@ func (c *collector) watched() {
 	c.window.open()
 	var parts sync.WaitGroup
 	if c.Role == doctor.Copier {
-		f.Running = c.running()
 		c.link() // first: it tells the way
 		defer c.unlink()
 		f.Via = c.Via
@@ -211,6 +210,7 @@ func (c *collector) watched() {
 	}
 	if c.Role == doctor.Copier {
 		c.probe()
+		f.Running = c.running()
 	}
 	for i := range f.Targets { // the attempts to connect have asked the next hops
 		f.Targets[i].Neighbour = neighbour(&f.Targets[i])
