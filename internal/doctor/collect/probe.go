@@ -42,9 +42,11 @@ func (c *collector) probe() {
 			p.ends = append(p.ends, i)
 		}
 	}
-	raw := c.Via == "raw"
 	failed := c.olderIntercepts()
-	if failed == "" && raw {
+	if len(p.ends) == 0 && failed == "" {
+		return // there are no links, or none is up
+	}
+	if failed == "" && c.Via == "raw" {
 		var err error
 		if p.sender, err = send.New(send.Config{Mark: c.Mark, Single: true}); err != nil {
 			failed = err.Error()
@@ -56,8 +58,6 @@ func (c *collector) probe() {
 	for i := range c.facts.Targets {
 		t := &c.facts.Targets[i]
 		switch from := c.probeFrom(t, clients); {
-		case len(p.ends) == 0 && failed == "":
-			return // there are no links, or none is up
 		case failed != "":
 			t.Probe = &doctor.Probe{Err: failed}
 		case i >= mostProbed:
@@ -212,15 +212,12 @@ func (p *prober) run() {
 
 // do carries out a step.
 func (p *prober) do(e *exam.Exam, d *exam.Do) {
-	if d.Ask != 0 {
-		q := e.Look(d.Ask)
-		for i, end := range p.ends {
-			if i == 0 || !d.First {
-				p.links[end].Look(&q)
-			}
+	q := e.Look(d.Ask)
+	for i, end := range p.ends {
+		if d.Ask != 0 && (i == 0 || !d.First) {
+			p.links[end].Look(&q)
 		}
 	}
-	q := e.Look(d.Ask)
 	if d.SYN {
 		p.sender.Send([]packet.Segment{q.SYN(q.Outside)})
 	}

@@ -56,7 +56,9 @@ func (w *Witness) Run(ctx context.Context) error {
 	if err := w.welcomed(ctx); err != nil {
 		return err
 	}
-	w.Ready()
+	if ctx.Err() == nil {
+		w.Ready()
+	}
 	for {
 		select {
 		case q := <-w.looks:
