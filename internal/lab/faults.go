@@ -22,7 +22,7 @@ type Fault struct {
 	// Finds are the codes that the doctor reports, by the host on which it runs.
 	Finds map[string][]string
 	// Witnessed are the codes that the doctor on production reports in the raw way if there is a
-	// witness on the target. nil: as without.
+	// witness on the target. nil: there is none.
 	Witnessed []string
 	// Make are shell commands that make the fault, each on a host. In them {ip} is the family's
 	// word in nft, and {client}, {clients}, {target} and {assistant} are addresses.
@@ -407,8 +407,9 @@ func pathFaults() []Fault {
 	return []Fault{
 		{
 			Name: "foreign-dropped", Help: "production's port passes its own addresses only",
-			Ways: raw, Finds: found(OnProduction, "TC0214"), Unmended: true,
-			Make: onSwitch("iifname t-production {ip} saddr {clients} drop"),
+			Ways: raw, Finds: found(OnProduction, "TC0214"), Witnessed: []string{"TC0214"},
+			Unmended: true,
+			Make:     onSwitch("iifname t-production {ip} saddr {clients} drop"),
 		},
 		{
 			Name: "foreign-blocked", Help: "the target's port passes no client's address",
