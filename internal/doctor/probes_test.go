@@ -118,6 +118,11 @@ func TestWitnessed(t *testing.T) {
 	shows(&f, "TC0214 network")
 	p.Outside.Arrived, p.Outside.Left = 3, 3
 	shows(&f, "TC0306 network")
+	alone := probing(&Probe{})
+	alone.Targets[0].Connect.Outcome = Refused
+	if r := Diagnose(&alone); len(r.Findings) != 1 || r.Findings[0].Fix[0] != becomeWitness {
+		t.Errorf("%+v, want %s", r.Findings, becomeWitness)
+	}
 	closed := probing(&Probe{Witnessed: true, AtTarget: []Finding{{Code: "TC0208", State: Found}}})
 	closed.Targets[0].Connect.Outcome = Refused
 	shows(&closed, "TC0208 target", "TC0201")
