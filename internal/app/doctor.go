@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -48,7 +49,9 @@ On the assistant, or on a test server with an intercept:
   tcpcopy doctor intercept -i eth0 -F 'tcp and src port 8080' --key key
   tcpcopy doctor intercept --on-target --allow 8080 --key key
 On a test server without an intercept, to which copies come from clients' addresses:
-  tcpcopy doctor target --port 8080 --client 192.0.2.7 --assistant 10.0.0.3`,
+  tcpcopy doctor target --port 8080 --client 192.0.2.7 --assistant 10.0.0.3
+The same, as a witness for the doctor on the production host, which then names the cause:
+  tcpcopy doctor target --port 8080 --witness 10.0.0.3 --key key`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			what := "nothing"
 			if len(args) > 0 {
@@ -77,6 +80,7 @@ func (p *program) doctorCopy() *cobra.Command {
 		Args:        cobra.ArbitraryArgs,
 	}
 	x := config.NewDoctor(cmd.Flags())
+	from := config.NewDoctorProbe(cmd.Flags())
 	options := config.NewCopyOptions(cmd.Flags(), p.host)
 	cmd.RunE = func(cmd *cobra.Command, extra []string) error {
 		c, _, err := options.Copy()
@@ -84,6 +88,7 @@ func (p *program) doctorCopy() *cobra.Command {
 			return err
 		}
 		s := copySubject(c)
+		s.ProbeFrom = probeSource(c, *from)
 		s.Args, s.Extra = append([]string{"copy"}, p.typed("doctor", "copy")...), extra
 		return p.examine(cmd.Context(), x, s)
 	}
@@ -118,7 +123,8 @@ func (p *program) doctorTarget() *cobra.Command {
 		Annotations: usage("tcpcopy doctor target --port PORT [options]"),
 		Short:       "examine a test server without an intercept",
 		Example: `tcpcopy doctor target --port 8080 --client 192.0.2.7
-tcpcopy doctor target --port 8080 --client 192.0.2.7 --assistant 10.0.0.3`,
+tcpcopy doctor target --port 8080 --client 192.0.2.7 --assistant 10.0.0.3
+tcpcopy doctor target --port 8080 --witness 10.0.0.3 --key key`,
 		Args: noArguments,
 	}
 	x := config.NewDoctor(cmd.Flags())
@@ -132,6 +138,9 @@ tcpcopy doctor target --port 8080 --client 192.0.2.7 --assistant 10.0.0.3`,
 			Role: doctor.Target, Via: "raw", Needs: []doctor.Need{captureNeed},
 			Ports: c.Ports, Clients: c.Clients, Assistant: c.Assistant,
 			Args: append([]string{"target"}, p.typed("doctor", "target")...),
+		}
+		if c.Witness.IsValid() {
+			return p.testify(x, c, s)
 		}
 		return p.examine(cmd.Context(), x, s)
 	}
@@ -154,6 +163,9 @@ func copySubject(c *config.Copy) *collect.Subject {
 		Role: doctor.Copier, Via: string(c.Via), Interfaces: c.Interfaces, Filter: c.Filter,
 		Remote: c.From.Remote(), Mappings: c.Mappings, Mark: c.Mark, Intercepts: c.Intercepts,
 		LearnWay: c.LearnWay,
+		From: collect.From{
+			Kind: string(c.From.Kind), Listen: c.From.Listen, Networks: c.From.Networks,
+		},
 	}
 	if c.Captures() {
 		s.Needs = append(s.Needs, captureNeed)
@@ -177,6 +189,22 @@ func copySubject(c *config.Copy) *collect.Subject {
 		s.TLS = key.ClientTLS(*c.Key)
 	}
 	return s
+}
+
+// probeSource returns the function that chooses the address of probes to a target: that of --probe,
+// or one of -c. It returns no address if neither has one for the target.
+func probeSource(c *config.Copy, from netip.Addr) func(netip.Addr) netip.Addr {
+	return func(target netip.Addr) netip.Addr {
+		if from.IsValid() && from.Is4() == target.Is4() {
+			return from
+		}
+		if c.Clients != nil {
+			if pool := c.Clients.Like(target); pool.Len() > 0 {
+				return pool.At(pool.Len() - 1)
+			}
+		}
+		return netip.Addr{}
+	}
 }
 
 // interceptSubject returns what there is to examine of an intercept.
@@ -210,8 +238,9 @@ func (p *program) typed(commands ...string) []string {
 	for i := 0; i < len(rest); i++ {
 		switch a := rest[i]; {
 		case a == "--json", a == "-v", a == "--verbose", strings.HasPrefix(a, "--watch="),
-			strings.HasPrefix(a, "--bundle="):
-		case a == "--watch", a == "--bundle":
+			strings.HasPrefix(a, "--bundle="), strings.HasPrefix(a, "--for="),
+			strings.HasPrefix(a, "--probe="):
+		case a == "--watch", a == "--bundle", a == "--for", a == "--probe":
 			i++
 		default:
 			words = append(words, a)
@@ -227,8 +256,7 @@ func (p *program) examine(ctx context.Context, x *config.Doctor, s *collect.Subj
 	}
 	s.Watch, s.Evidence = x.Watch, x.Bundle != ""
 	s.Program, _ = os.Executable()
-	facts := p.facts(ctx, s)
-	report := doctor.Diagnose(facts)
+	facts, report := p.diagnose(ctx, x, s)
 	report.Version = Version()
 	if x.Bundle != "" {
 		if err := writeBundle(x.Bundle, report, facts); err != nil {
@@ -243,6 +271,20 @@ func (p *program) examine(ctx context.Context, x *config.Doctor, s *collect.Subj
 		report.Print(p.out, coloured(p.out), x.Verbose)
 	}
 	return reportCode(report)
+}
+
+// diagnose examines until a cause is found, or the time of --for is over: once without it.
+func (p *program) diagnose(
+	ctx context.Context, x *config.Doctor, s *collect.Subject,
+) (*doctor.Facts, *doctor.Report) {
+	for begin := time.Now(); ; {
+		one := *s // what is learned of the way is learned anew
+		facts := p.facts(ctx, &one)
+		report := doctor.Diagnose(facts)
+		if report.State == doctor.Found || time.Since(begin) >= x.For || ctx.Err() != nil {
+			return facts, report
+		}
+	}
 }
 
 // reportCode returns the exit code of a report, as an error.

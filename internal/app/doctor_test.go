@@ -96,8 +96,8 @@ func TestDoctorSubject(t *testing.T) {
 		facts      doctor.Facts
 		code       int
 	}{
-		{"doctor -x 80-10.0.0.2:80 -n 2 --json", "copy -x 80-10.0.0.2:80 -n 2", doctor.Copier,
-			"socket", doctor.Facts{}, exitOK},
+		{"doctor -x 80-10.0.0.2:80 -n 2 --json --for 0 --probe=192.0.2.9",
+			"copy -x 80-10.0.0.2:80 -n 2", doctor.Copier, "socket", doctor.Facts{}, exitOK},
 		{"doctor copy -v -x 80-10.0.0.2:80 --watch 1s --via tunnel -s 10.0.0.2 --insecure",
 			"copy -x 80-10.0.0.2:80 --via tunnel -s 10.0.0.2 --insecure", doctor.Copier, "tunnel",
 			doctor.Facts{Role: doctor.Copier, Via: "tunnel"}, exitUnknown},
@@ -178,5 +178,58 @@ func TestDoctorBundle(t *testing.T) {
 	}
 	if code := p.run(line); code != exitBadInput {
 		t.Errorf("the file is replaced: exit code %d", code)
+	}
+}
+
+// TestWitness checks what becomes of the options of a witness.
+func TestWitness(t *testing.T) {
+	for _, c := range []struct {
+		line, want string // the intercept and the assistant; or part of the error
+		code       int
+	}{
+		{"--port 80 --witness 10.0.0.3", "10.0.0.3:36524 10.0.0.3", exitOK},
+		{"--port 80 --witness [fd00::3]:99 --assistant fd00::4", "[fd00::3]:99 fd00::4", exitOK},
+		{"--witness 10.0.0.3", "--port", exitBadInput},
+		{"--port 80 --witness 10.0.0.x", `"10.0.0.x"`, exitBadInput},
+		{"--port 80 --key /nowhere", "is for --witness", exitBadInput},
+		{"--port 80 --witness 10.0.0.3 --key /nowhere", "/nowhere", exitBadInput},
+		{"--port 80 --witness 10.0.0.3 --bundle x.zip", "--bundle", exitBadInput},
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			p, stderr := dry()
+			got := ""
+			p.witness = func(_ context.Context, w *collect.Witness) error {
+				got = w.Intercept.String() + " " + w.Subject.Assistant.String()
+				if w.TLS != nil || w.Subject.Ports[0] != 80 || w.Subject.Role != doctor.Target {
+					t.Errorf("%+v", w)
+				}
+				return nil
+			}
+			code := p.run(append([]string{"tcpcopy", "doctor", "target"},
+				strings.Fields(c.line)...))
+			if code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			if code == exitOK && got != c.want || code != exitOK &&
+				!strings.Contains(stderr.String(), c.want) {
+				t.Errorf("%s; %s; want %s", got, stderr, c.want)
+			}
+		})
+	}
+}
+
+// TestDoctorFor checks that --for examines until a cause is found.
+func TestDoctorFor(t *testing.T) {
+	p, _ := dry()
+	n := 0
+	p.facts = func(_ context.Context, s *collect.Subject) *doctor.Facts {
+		if n++; n < 3 {
+			return &doctor.Facts{Role: s.Role}
+		}
+		return &doctor.Facts{Role: s.Role, Conntrack: &doctor.Conntrack{Count: 9, Max: 9}}
+	}
+	line := []string{"tcpcopy", "doctor", "-x", "80-10.0.0.2:80", "--for", "1h"}
+	if code := p.run(line); code != exitFailure || n != 3 {
+		t.Errorf("exit code %d after %d examinations, want %d after 3", code, n, exitFailure)
 	}
 }

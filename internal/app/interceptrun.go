@@ -39,9 +39,11 @@ const answerPause = 2 * time.Millisecond
 
 // runIntercept opens the capture, serves copiers, and reports the account, until the context is
 // done.
-func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) error {
+func runIntercept(
+	s *engine.Control, c *config.Intercept, examine examineHost, report *reporter, log *logbook,
+) error {
 	if c.OnTarget {
-		return runTarget(s, c, report, log)
+		return runTarget(s, c, examine, report, log)
 	}
 	program, err := answerFilter(c)
 	if err != nil {
@@ -70,6 +72,8 @@ func runIntercept(s *engine.Control, c *config.Intercept, report *reporter, log 
 			return capture.SetFilter(program)
 		},
 		Hurry:   capture.Hurry,
+		Probe:   sendProbe,
+		Examine: examine,
 		Sources: []source.Source{capture}, Listen: c.Listen, Insecure: c.Insecure, Local: here,
 		Pass: c.Pass, Devices: c.Interfaces, AllowForwarding: c.AllowForwarding,
 		Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,

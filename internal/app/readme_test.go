@@ -67,6 +67,7 @@ func dry() (p *program, stderr *bytes.Buffer) {
 	}
 	p.lab = func(context.Context, *config.Lab) int { return exitOK }
 	p.facts = func(context.Context, *collect.Subject) *doctor.Facts { return new(doctor.Facts) }
+	p.witness = func(context.Context, *collect.Witness) error { return nil }
 	return p, stderr
 }
 

@@ -29,6 +29,7 @@ type program struct {
 	lab       labFunc
 	facts     examineFunc
 	quick     quickFunc // nil: nothing is examined at start
+	witness   witnessFunc
 
 	args []string // the command line, after route, without the program
 }

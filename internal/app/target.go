@@ -101,7 +101,9 @@ func (p *program) planTarget(c *config.Target) error {
 }
 
 // runTarget prepares the host, serves copiers, and undoes its changes at the end.
-func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *logbook) (err error) {
+func runTarget(
+	s *engine.Control, c *config.Intercept, examine examineHost, report *reporter, log *logbook,
+) (err error) {
 	host, err := openTargetHost(&c.Target)
 	if err != nil {
 		return err
@@ -124,13 +126,13 @@ func runTarget(s *engine.Control, c *config.Intercept, report *reporter, log *lo
 	for _, w := range plan.Warnings {
 		s.Log.Warn(w)
 	}
-	return serveTarget(s, c, &host, routes, report, log)
+	return serveTarget(s, c, &host, routes, examine, report, log)
 }
 
 // serveTarget serves copiers and reports the account, until the context is done.
 func serveTarget(
 	s *engine.Control, c *config.Intercept, host *targetHost, routes *localroute.Host,
-	report *reporter, log *logbook,
+	examine examineHost, report *reporter, log *logbook,
 ) error {
 	start := time.Now()
 	now := func() mono.Time { return mono.Time(time.Since(start)) }
@@ -152,7 +154,7 @@ func serveTarget(
 			}
 			return peer, nil
 		},
-		Serves: server.Serves,
+		Serves: server.Serves, Examine: examine,
 		Listen: c.Listen, Insecure: c.Insecure, Software: "tcpcopy " + s.Version, Now: now,
 		Log: s.Log,
 	}

@@ -35,7 +35,11 @@ type (
 func (p *program) wire() {
 	p.has = has
 	p.copy = engine.Run
-	p.intercept = runIntercept
+	p.intercept = func(
+		s *engine.Control, c *config.Intercept, report *reporter, log *logbook,
+	) error {
+		return runIntercept(s, c, p.examiner(c), report, log)
+	}
 	p.capture = runCapture
 	p.record = engine.Record
 	for _, l := range lab.Scenarios() {
@@ -44,6 +48,7 @@ func (p *program) wire() {
 	p.lab = p.runLab
 	p.facts = collect.Collect
 	p.quick = collect.Quick
+	p.witness = runWitness
 }
 
 // has reports whether this thread has the capability.

@@ -180,6 +180,12 @@ func TestLoopback(t *testing.T) {
 			f.Targets = []TargetFacts{{Route: Route{Source: addr("10.0.0.1")}}}
 		})
 	}
+	quick := func(way string, interfaces ...string) Facts {
+		return with(via(way), func(f *Facts) {
+			f.Census, f.CaptureOn = nil, interfaces
+			f.Interfaces = []Interface{{Name: "lo", Loopback: true}, {Name: "eth0"}}
+		})
+	}
 	runCases(t, &loopbackCheck, []checkCase{
 		{"socket", via("socket", local), "", "", ""},
 		{"raw", via("raw", local), Found, "4 packets, all from loopback", ""},
@@ -188,6 +194,15 @@ func TestLoopback(t *testing.T) {
 		{"with -H", with(via("raw", local), func(f *Facts) { f.StandsIn = true }), Fine, "", ""},
 		{"others too", via("raw", local, toPort(80, "eth0", 3)), Fine, "some clients", ""},
 		{"others", via("raw", toPort(80, "eth0", 3)), Fine, "", ""},
+		{"nothing watched, -i lo", quick("tunnel", "lo"), Found, "-i names lo alone",
+			"tcpcopy copy -x 80-10.0.0.2:8080 -H 10.0.0.1"},
+		{"nothing watched, -i lo in raw", quick("raw", "lo"), Found, "-i names lo alone", ""},
+		{"nothing watched, two interfaces", quick("raw", "lo", "eth0"), "", "", ""},
+		{"nothing watched, all interfaces", quick("raw"), "", "", ""},
+		{"nothing watched, in socket", quick("socket", "lo"), "", "", ""},
+		{"nothing watched, with -H", with(quick("raw", "lo"), func(f *Facts) {
+			f.StandsIn = true
+		}), "", "", ""},
 	})
 }
 

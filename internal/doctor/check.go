@@ -72,25 +72,31 @@ type Check struct {
 func Checks() []Check {
 	all := slices.Clone(checks)
 	slices.SortStableFunc(all, func(a, b Check) int {
-		if d := slices.Index(areas, a.Area) - slices.Index(areas, b.Area); d != 0 {
-			return d
-		}
-		return strings.Compare(a.Code, b.Code)
+		return inOrder(a.Area, a.Code, b.Area, b.Code)
 	})
 	return all
+}
+
+// inOrder compares two codes by the path of a packet.
+func inOrder(area Area, code string, otherArea Area, otherCode string) int {
+	if d := slices.Index(areas, area) - slices.Index(areas, otherArea); d != 0 {
+		return d
+	}
+	return strings.Compare(code, otherCode)
 }
 
 // checks lists every check. A new one is one file and one line here.
 var checks = []Check{
 	capabilityCheck, downCheck, interfaceCheck, filterCheck, trafficCheck, loopbackCheck, tlsCheck,
-	ringCheck, unquotedCheck,
+	ringCheck, unquotedCheck, mirrorCheck, mirrorCutCheck, agentsCheck,
 	linkRefusedCheck, linkSilentCheck, linkKeyCheck, linkVersionCheck, linkTargetCheck,
 	refusedCheck, silentCheck, routeCheck, reversePathCheck, firewallCheck, conntrackCheck,
 	closedCheck, loopbackOnlyCheck, deviceCheck, namespaceCheck, backlogCheck, rejectedCheck,
-	arrivesCheck,
+	arrivesCheck, droppedCheck, unheardCheck, tupleCheck, synQueueCheck, translatedCheck,
 	forwardingCheck, answerFilterCheck, standInCheck, returnRouteCheck, answerInterfaceCheck,
+	lostAnswersCheck,
 	pathMTUCheck,
-	closesCheck,
+	closesCheck, unansweredCheck, loginCheck,
 }
 
 // Find returns the check of a code. Case does not matter.

@@ -11,16 +11,21 @@ var closedCheck = Check{
 	Title: "no server listens on the target's port",
 	Roles: []Role{Target},
 	After: []string{"TC0211"},
-	How:   "It lists the sockets of this network namespace that listen.",
-	Why:   "The copies' connections are refused.",
-	Mend:  "Start the test server, or correct the port.",
+	How: "It lists the sockets of this network namespace that listen, and looks for a rule " +
+		"that passes the port's connections on to another address.",
+	Why:  "The copies' connections are refused.",
+	Mend: "Start the test server, or correct the port.",
 	Judge: func(f *Facts) []Result {
 		if len(f.Ports) == 0 {
 			return []Result{unknown("", "no port is named (--allow)")}
 		}
 		return onPorts(f, func(port uint16, here []Listener) *Result {
 			r := ok("", "%s", listenerWords(here))
-			if len(here) == 0 {
+			if rule := f.Translated[port]; len(here) == 0 && rule != "" {
+				r = unknown("", "no socket listens here, and a rule passes connections on to "+
+					"another address (%s), as to a container: nothing is known of the server there",
+					rule)
+			} else if len(here) == 0 {
 				r = found("", "no socket listens on port %d%s", port, f.othersWords())
 			}
 			return &r

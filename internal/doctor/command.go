@@ -21,6 +21,14 @@ func quote(w string) string {
 	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 }
 
+// withReplaced returns the words of a command line with a text in them replaced by another.
+func withReplaced(args []string, old, with string) (out []string) {
+	for _, a := range args {
+		out = append(out, strings.ReplaceAll(a, old, with))
+	}
+	return out
+}
+
 // withOption returns the words of a command line with an option set to a value, or without the
 // option if the value is empty. The option has a letter, or none, and a name, and takes a value.
 func withOption(args []string, letter, name, value string) []string {

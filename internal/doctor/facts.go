@@ -25,6 +25,8 @@ type Facts struct {
 	Remote     bool     // the packets come from elsewhere: nothing is captured here
 	// FilterEmpty reports that no packet of the mappings, or no answer, can match the filter.
 	FilterEmpty bool
+	Mirror      *Mirror // from which they come, if it is one over UDP
+	From        string  // the kind of source, if they come from elsewhere: vxlan, mirror, agent …
 	Mappings    []Mapping
 	StandsIn    bool // -c or -H replaces loopback clients' addresses
 	LocalStands []netip.Addr
@@ -44,6 +46,10 @@ type Facts struct {
 	Ports        []uint16
 	ReturnRoutes []ReturnPath // of a target, to clients
 	Counters     *Counters    // of a target, over the census
+	SYNCookies   int          // tcp_syncookies of a target
+	// Translated are the ports of a target whose connections a rule passes on to another address,
+	// with that rule.
+	Translated map[uint16]string
 
 	// Evidence holds texts for a bug report, by the name of a file.
 	Evidence map[string]string `json:"-"`
@@ -96,6 +102,30 @@ type Flow struct {
 	TLS, Plain int // packets of clients with payload that is TLS, and that is not
 	Clients    []netip.Addr
 	Local      bool // the packets' destination is this host
+}
+
+// Mirror counts what a mirror sends to this host over UDP.
+type Mirror struct {
+	Listen    netip.AddrPort // where the copy expects it
+	Packets   int            // to that port
+	Elsewhere int            // of mirrors, to ElsewherePort
+	// ElsewherePort is the usual port of the other encapsulation, or of this one.
+	ElsewherePort uint16
+	Inner         int            // TCP packets within
+	Ours          int            // of these, to or from a production address of -x
+	OtherNetwork  int            // of virtual networks that --vni leaves out
+	Network       uint32         // one of these
+	Busiest       netip.AddrPort // server of most others
+	BusiestCount  int
+	Cut           int // packets whose end is missing
+}
+
+// Agent is one that sends packets to the copier that runs here.
+type Agent struct {
+	Name    string
+	Up      bool
+	Packets uint64
+	Error   string
 }
 
 // ICMP is an error message about a packet to a target.
@@ -163,9 +193,20 @@ func (l *Listeners) on(port uint16) (all []Listener) {
 	return all
 }
 
-// Running is the account of a copier that runs beside the doctor.
+// Running is the account of the copiers that run beside the doctor, with the same mappings.
 type Running struct {
 	Offered, KernelDrop uint64
+	Sessions            uint64            // captured
+	Dropped             map[string]uint64 // sessions, by reason
+	LoginsRefused       map[string]uint64 // by the target's error
+	Agents              []Agent
+}
+
+// share returns how many of the copiers' sessions were dropped for a reason, and whether that is
+// one in ten or more.
+func (r *Running) share(reason string) (dropped uint64, many bool) {
+	n := r.Dropped[reason]
+	return n, n*10 >= r.Sessions && n > 0
 }
 
 // Outcome is how an attempt to connect ended.
@@ -196,6 +237,8 @@ type Route struct {
 	Device  string
 	Gateway netip.Addr // invalid: on link
 	Source  netip.Addr
+	// Refuses is the route that says that there is none, as ip names it: "unreachable 10.0.0.2".
+	Refuses string
 }
 
 // TargetFacts is what is known of a target from the copier.
@@ -207,6 +250,30 @@ type TargetFacts struct {
 	Local     bool   // the address is this host's
 	MTU       int    // of the path, as far as the kernel knows
 	Ping      *Ping
+	Probe     *Probe // nil: none was sent
+}
+
+// Probe is what became of SYNs with a client's address, and what the hosts on the way have found
+// about themselves meanwhile.
+type Probe struct {
+	Client    netip.Addr // that the SYNs came from; no host has it
+	Err       string     // why nothing is known
+	Outside   ProbeCount // that this host sent
+	Inside    ProbeCount // that the intercept sent, in the target's network
+	InsideErr string     // why the intercept sent none
+	Answerer  netip.Addr // that answered, if it is not the target
+	// Witnessed reports that the doctor on the target has told what it saw: what Arrived and Left,
+	// and Source, from which SYNs came there, if not from Client.
+	Witnessed bool
+	Source    netip.Addr
+	// AtIntercept and AtTarget were found on these hosts.
+	AtIntercept, AtTarget []Finding
+}
+
+// ProbeCount counts SYNs, and answers to them.
+type ProbeCount struct {
+	Sent, Arrived  int // SYNs
+	Left, Answered int // SYN-ACKs that left the target, and that the intercept saw
 }
 
 // Ping is what echoes of several sizes found.
@@ -244,6 +311,8 @@ type LinkFacts struct {
 	Version   bool   // the other side speaks another version
 	HasKey    bool   // a key was given here
 	Way       string // that it offers
+	Software  string // its version
+	Probes    bool   // it takes part in examinations
 	Forbidden []netip.AddrPort
 }
 

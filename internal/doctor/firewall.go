@@ -5,7 +5,7 @@ import "strconv"
 var firewallCheck = Check{
 	Code: "TC0205", Area: Forward, Quick: true,
 	Title: "a firewall rule of this host drops the copies' packets",
-	Roles: []Role{Copier, Target},
+	Roles: []Role{Copier, Assistant, Target},
 	How: "It reads the rules of nftables, and of iptables that is kept there, follows them " +
 		"for the copies' packets, and compares the rule's counter before and after.",
 	Why:  "The packets, or the answers to them, do not pass this host.",

@@ -63,6 +63,10 @@ func TestRoute(t *testing.T) {
 		{"connected", reaching(attempt(Connected)), Fine, "by eth1", ""},
 		{"none", reaching(TargetFacts{Route: Route{Err: "network is unreachable"}}), Found,
 			"network is unreachable", ""},
+		{"refused by a route", reaching(TargetFacts{Route: Route{
+			Err: "host is unreachable", Refuses: "unreachable 10.0.0.2",
+		}}), Found, `the route "unreachable 10.0.0.2" refuses packets to 10.0.0.2`,
+			"ip route del unreachable 10.0.0.2"},
 		{"next hop", reaching(down), Found, "10.0.0.2 does not answer on eth1", ""},
 		{"silent", reaching(attempt(TimedOut)), Fine, "", ""},
 	})

@@ -54,6 +54,14 @@ func diagnose(f *Facts, wanted func(*Check) bool) *Report {
 			all = append(all, finding(f, &c, &x))
 		}
 	}
+	for _, x := range f.elsewhere() {
+		c, _ := Find(x.Code)
+		after[c.Code] = c.After
+		all = append(all, x)
+	}
+	slices.SortStableFunc(all, func(a, b Finding) int {
+		return inOrder(a.Area, a.Code, b.Area, b.Code)
+	})
 	for _, x := range all {
 		switch {
 		case x.State == Fine:

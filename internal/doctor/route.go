@@ -1,5 +1,7 @@
 package doctor
 
+import "net/netip"
+
 var routeCheck = Check{
 	Code: "TC0203", Area: Forward, Quick: true,
 	Title: "this host has no route to the target, or the next hop does not answer",
@@ -15,6 +17,10 @@ var routeCheck = Check{
 			switch {
 			case t.Connect != nil && t.Connect.Outcome == Connected:
 				r = ok("", "by %s from %s", t.Route.Device, t.Route.Source)
+			case t.Route.Refuses != "":
+				r = found("", "the route %q refuses packets to %s", t.Route.Refuses,
+					t.Addr.Addr()).
+					fix("ip " + ipFamily(t.Addr.Addr()) + "route del " + t.Route.Refuses)
 			case t.Route.Err != "" || t.Connect != nil && t.Connect.Outcome == NoRoute:
 				r = found("", "no route to %s: %s", t.Addr.Addr(), t.Route.Err)
 			case t.Neighbour == "failed" || t.Connect != nil && t.Connect.Outcome == Unreachable:
@@ -32,4 +38,12 @@ var routeCheck = Check{
 			return &r
 		})
 	},
+}
+
+// ipFamily returns the option of ip for an address's family, with a space behind it.
+func ipFamily(a netip.Addr) string {
+	if a.Is6() {
+		return "-6 "
+	}
+	return ""
 }

@@ -20,8 +20,12 @@ func onTargets(f *Facts, judge func(*TargetFacts) *Result) (all []Result) {
 	return all
 }
 
-// doctorCommand returns the command that examines the target's own host.
+// doctorCommand returns the command that examines the target's own host: as a witness, where that
+// is of use here.
 func doctorCommand(f *Facts, t netip.AddrPort) string {
+	if f.Via == "raw" && f.linked() {
+		return f.witnessCommand(t)
+	}
 	words := []string{"doctor", "target", "--port", fmt.Sprint(t.Port())}
 	for i := range f.Targets {
 		if f.Targets[i].Addr == t && f.Targets[i].Route.Source.IsValid() {

@@ -61,6 +61,7 @@ type Broken struct {
 	production, target *echo
 	intercept, copier  *child
 	holder             *child
+	witness, twin      *child
 	stop               context.CancelFunc
 	clients            sync.WaitGroup
 
@@ -116,6 +117,9 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if !o.Idle {
 		b.StartCopy(ctx)
 	}
+	if o.Fault.twin {
+		b.twin = b.start(ctx, b.net.Production, "twin", nil, b.copyArgs)
+	}
 	return b, nil
 }
 
@@ -132,12 +136,13 @@ func (b *Broken) addresses() (target, assistant, client netip.Addr) {
 // fill fills the addresses into a command.
 func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
-	ip := "ip"
+	ip, nobody, second := "ip", "10.77.2.99", "10.77.2.50"
 	if b.options.IPv6 {
-		ip = "ip6"
+		ip, nobody, second = "ip6", "fd77:2::99", "fd77:2::50"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
 		"{clients}", netlab.ClientNet(b.options.IPv6).String(), "{assistant}", assistant.String(),
+		"{nobody}", nobody, "{second}", second,
 	).Replace(command)
 }
 
@@ -226,6 +231,18 @@ func (b *Broken) StartCopy(ctx context.Context) {
 	b.StopCopy()
 	b.copier = b.start(ctx, b.net.Production, "copy", b.options.Fault.wrap, b.copyArgs)
 }
+
+// StartWitness starts the doctor on the target as a witness at the assistant's intercept.
+func (b *Broken) StartWitness(ctx context.Context) {
+	_, assistant, _ := b.addresses()
+	b.witness = b.start(ctx, b.net.Target, "witness", nil, []string{
+		"doctor", "target", "--port", fmt.Sprint(targetPort), "--witness", assistant.String(),
+		"--key", b.file("key"),
+	})
+}
+
+// WitnessSays returns what the witness has written to standard error so far.
+func (b *Broken) WitnessSays() string { return b.witness.said() }
 
 // StopCopy ends the copy.
 func (b *Broken) StopCopy() {
@@ -377,7 +394,7 @@ func (b *Broken) Close() error {
 	}
 	b.clients.Wait()
 	b.StopCopy()
-	for _, c := range []*child{b.intercept, b.holder} {
+	for _, c := range []*child{b.intercept, b.holder, b.witness, b.twin} {
 		if c != nil {
 			c.cmd.Kill()
 			<-c.ended
@@ -407,7 +424,11 @@ func (b *Broken) serve(ctx context.Context) error {
 		if err != nil {
 			return nil, fmt.Errorf("lab: start server: %w", err)
 		}
-		return serveEcho(l, b.options.Fault.server == closesAtOnce && port == targetPort), nil
+		fault := listensWell
+		if port == targetPort {
+			fault = b.options.Fault.server
+		}
+		return serveEcho(l, fault), nil
 	}
 	var err error
 	if b.production, err = listen(b.net.Production, any, productionPort); err != nil {
@@ -453,7 +474,7 @@ func (b *Broken) listenOnDevice(network, any string) (*echo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return serveEcho(l, false), nil
+	return serveEcho(l, listensWell), nil
 }
 
 // ask has one client send requests, over one connection after another.
@@ -512,68 +533,5 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	}
-}
-
-// echo is a server that answers each line with the same line.
-type echo struct {
-	listener net.Listener
-	mu       sync.Mutex
-	closes   bool // each connection at once
-	lines    []string
-	open     map[net.Conn]bool
-}
-
-func serveEcho(l net.Listener, closes bool) *echo {
-	e := &echo{listener: l, closes: closes, open: map[net.Conn]bool{}}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go e.answer(c)
-		}
-	}()
-	return e
-}
-
-func (e *echo) answer(c net.Conn) {
-	e.mu.Lock()
-	e.open[c] = true
-	e.mu.Unlock()
-	defer c.Close()
-	if e.closes {
-		return
-	}
-	for requests := bufio.NewReader(c); ; {
-		line, err := requests.ReadString('\n')
-		if err != nil {
-			return
-		}
-		e.mu.Lock()
-		e.lines = append(e.lines, line)
-		e.mu.Unlock()
-		if _, err := c.Write([]byte(line)); err != nil {
-			return
-		}
-	}
-}
-
-// received returns the requests so far.
-func (e *echo) received() []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.lines)
-}
-
-func (e *echo) close() {
-	if e.listener != nil {
-		e.listener.Close()
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.open {
-		c.Close()
 	}
 }

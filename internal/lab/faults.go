@@ -21,9 +21,14 @@ type Fault struct {
 	Ways []string // that it breaks, or that its doctor knows it in
 	// Finds are the codes that the doctor reports, by the host on which it runs.
 	Finds map[string][]string
+	// Witnessed are the codes that the doctor on production reports in the raw way if there is a
+	// witness on the target. nil: there is none.
+	Witnessed []string
 	// Make are shell commands that make the fault, each on a host. In them {ip} is the family's
 	// word in nft, and {client}, {clients}, {target} and {assistant} are addresses.
 	Make []HostCommand
+	// Unmended reports that no command mends it.
+	Unmended bool
 	// Elsewhere reports that the printed fix is not all: a mapping must change, too.
 	Elsewhere bool
 	// Alone reports that servers in other network namespaces of this machine, as of other labs,
@@ -35,6 +40,7 @@ type Fault struct {
 	copy, intercept func(args []string) []string
 
 	wrap   []string // a command that runs copier and doctor
+	twin   bool     // two copiers run
 	server serverFault
 	load   loadFault
 	only4  bool
@@ -52,6 +58,7 @@ const (
 	listensOnDevice
 	listensInContainer
 	acceptsNothing
+	answersNothing
 	closesAtOnce
 )
 
@@ -89,8 +96,8 @@ func FaultNames() (names []string) {
 
 // Faults lists the faults that the lab can make.
 func Faults() []Fault {
-	return slices.Concat(captureFaults(), forwardFaults(), targetFaults(), returnFaults(),
-		linkFaults())
+	return slices.Concat(captureFaults(), forwardFaults(), pathFaults(), targetFaults(),
+		targetFirewallFaults(), returnFaults(), linkFaults())
 }
 
 // adding returns a function that adds arguments.
@@ -113,6 +120,11 @@ func notStarted([]string) []string { return nil }
 
 func found(host string, codes ...string) map[string][]string {
 	return map[string][]string{host: codes}
+}
+
+// both returns the same code on two hosts.
+func both(host, other, code string) map[string][]string {
+	return map[string][]string{host: {code}, other: {code}}
 }
 
 func captureFaults() []Fault {
@@ -152,11 +164,12 @@ func captureFaults() []Fault {
 		},
 		{
 			Name: "loopback", Help: "the clients are on the production host itself",
-			Ways: []string{Raw, Tunnel}, Finds: found(OnProduction, "TC0106"), load: localLoad,
+			Ways: []string{Raw, Tunnel}, Unmended: true,
+			Finds: found(OnProduction, "TC0106"), load: localLoad,
 		},
 		{
 			Name: "tls", Help: "the clients speak TLS",
-			Ways: allWays, Finds: found(OnProduction, "TC0107"), load: tlsLoad,
+			Ways: allWays, Unmended: true, Finds: found(OnProduction, "TC0107"), load: tlsLoad,
 		},
 	}
 }
@@ -202,7 +215,7 @@ func forwardFaults() []Fault {
 		},
 		{
 			Name: "no-host", Help: "the target's address is nobody's",
-			Ways: direct, Finds: found(OnProduction, "TC0203"),
+			Ways: direct, Unmended: true, Finds: found(OnProduction, "TC0203"),
 			copy: func(args []string) []string {
 				return replacing("fd77:2::2", "fd77:2::99")(replacing("10.77.2.2:",
 					"10.77.2.99:")(args))
@@ -224,69 +237,95 @@ func targetFaults() []Fault {
 	return []Fault{
 		{
 			Name: "closed", Help: "no server listens on the target",
-			Ways: direct, Finds: at("TC0201", "TC0208"), server: listensNowhere,
+			Ways: direct, Unmended: true,
+			Finds: at("TC0201", "TC0208"), Witnessed: []string{"TC0208"}, server: listensNowhere,
 		},
 		{
 			Name: "closed-on-target", Help: "no server listens on the target",
-			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0208"), server: listensNowhere,
+			Ways: []string{Tunnel}, Unmended: true,
+			Finds: at("TC0208", "TC0208"), server: listensNowhere,
 			Alone: true,
 		},
 		{
 			Name: "loopback-server", Help: "the test server listens on loopback only",
-			Ways: direct, Finds: at("TC0201", "TC0209"), server: listensOnLoopback,
+			Ways: direct, Unmended: true,
+			Finds: at("TC0201", "TC0209"), Witnessed: []string{"TC0209"}, server: listensOnLoopback,
 		},
 		{
 			Name: "device-server", Help: "the test server is bound to an interface",
-			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0210"), server: listensOnDevice,
+			Ways: []string{Tunnel}, Unmended: true,
+			Finds: at("TC0210", "TC0210"), server: listensOnDevice,
 		},
 		{
 			Name: "container", Help: "the test server is in another network namespace",
-			Ways: []string{Tunnel}, Finds: found(OnTarget, "TC0211"), server: listensInContainer,
+			Ways: []string{Tunnel}, Finds: at("TC0211", "TC0211"), server: listensInContainer,
 			Elsewhere: true, Alone: true,
 		},
 		{
 			Name: "backlog", Help: "the test server accepts no connection",
-			Ways: []string{Socket}, Finds: found(OnTarget, "TC0212"), server: acceptsNothing,
+			Ways: []string{Socket}, Unmended: true,
+			Finds: found(OnTarget, "TC0212"), server: acceptsNothing,
 			Make: []HostCommand{{OnTarget, "sysctl -w net.core.somaxconn=2"}},
 		},
 		{
-			Name: "closes", Help: "the test server closes each connection at once",
-			Ways: direct, Finds: found(OnProduction, "TC0601"), server: closesAtOnce,
+			Name: "syn-cookies", Help: "the target answers every SYN with a cookie",
+			Ways: direct, Finds: found(OnTarget, "TC0217"), Witnessed: []string{"TC0217"},
+			Make: []HostCommand{{OnTarget, "sysctl -w net.ipv4.tcp_syncookies=2"}},
 		},
 		{
+			Name: "unanswered", Help: "the test server takes requests and never answers",
+			Ways: allWays, Unmended: true, Finds: found(OnProduction, "TC0602"),
+			server: answersNothing, copy: adding("--gate-limit", "1s"),
+		},
+		{
+			Name: "closes", Help: "the test server closes each connection at once",
+			Ways: direct, Unmended: true,
+			Finds: found(OnProduction, "TC0601"), server: closesAtOnce,
+		},
+	}
+}
+
+// targetFirewallFaults are firewalls on the target.
+func targetFirewallFaults() []Fault {
+	direct := []string{Socket, Raw}
+	at := func(production, target string) map[string][]string {
+		return map[string][]string{OnProduction: {production}, OnTarget: {target}}
+	}
+	return []Fault{
+		{
 			Name: "input-drop", Help: "a firewall on the target drops what comes to the port",
-			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Ways: direct, Finds: at("TC0202", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "input", "tcp dport 8080 counter drop"),
 		},
 		{
 			Name: "input-set", Help: "a firewall on the target drops a set of ports",
-			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Ways: direct, Finds: at("TC0202", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "input", "tcp dport { 8000-8100, 9000 } drop"),
 		},
 		{
 			Name: "input-policy", Help: "a firewall on the target accepts other ports only",
-			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Ways: direct, Finds: at("TC0202", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: chain(OnTarget, "input", "drop", "ct state established,related accept",
 				"meta l4proto { icmp, ipv6-icmp } accept", "tcp dport { 22, 443 } accept"),
 		},
 		{
 			Name: "input-reject", Help: "a firewall on the target rejects with ICMP",
-			Ways: direct, Finds: at("TC0207", "TC0205"),
+			Ways: direct, Finds: at("TC0207", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "input", "tcp dport 8080 reject"),
 		},
 		{
 			Name: "input-reset", Help: "a firewall on the target rejects with a reset",
-			Ways: direct, Finds: at("TC0201", "TC0205"),
+			Ways: direct, Finds: at("TC0201", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "input", "tcp dport 8080 reject with tcp reset"),
 		},
 		{
 			Name: "answers-blocked", Help: "a firewall on the target drops the server's answers",
-			Ways: direct, Finds: at("TC0202", "TC0205"),
+			Ways: direct, Finds: at("TC0202", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "output", "tcp sport 8080 drop"),
 		},
 		{
 			Name: "clients-blocked", Help: "a firewall on the target drops the clients' addresses",
-			Ways: []string{Raw}, Finds: found(OnTarget, "TC0205"),
+			Ways: []string{Raw}, Finds: at("TC0215", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "input", "{ip} saddr {clients} drop"),
 		},
 	}
@@ -294,11 +333,15 @@ func targetFaults() []Fault {
 
 func returnFaults() []Fault {
 	raw := []string{Raw}
+	at := func(production, target []string) map[string][]string {
+		return map[string][]string{OnProduction: production, OnTarget: target}
+	}
 	return []Fault{
 		{
 			Name: "reverse-path",
 			Help: "the target's route to clients leads elsewhere, rp_filter=1",
-			Ways: raw, Finds: found(OnTarget, "TC0204", "TC0304"), only4: true,
+			Ways: raw, Finds: at([]string{"TC0215"}, []string{"TC0204", "TC0304"}),
+			Witnessed: []string{"TC0204", "TC0304"}, only4: true,
 			Make: []HostCommand{
 				{OnTarget, "ip link add other type veth peer name other1"},
 				{OnTarget, "ip link set other up; ip link set other1 up"},
@@ -308,13 +351,15 @@ func returnFaults() []Fault {
 		},
 		{
 			Name: "return-route", Help: "the target has no route to the clients",
-			Ways: raw, Finds: found(OnTarget, "TC0304"),
-			Make: []HostCommand{{OnTarget, "ip route del {clients}"}},
+			Ways: raw, Finds: at([]string{"TC0215"}, []string{"TC0304"}),
+			Witnessed: []string{"TC0304"},
+			Make:      []HostCommand{{OnTarget, "ip route del {clients}"}},
 		},
 		{
 			Name: "return-elsewhere", Help: "a more specific route leads past the assistant",
-			Ways: raw, Finds: found(OnTarget, "TC0304"),
-			Make: []HostCommand{{OnTarget, "ip route add {client} dev eth0"}},
+			Ways: raw, Finds: at(nil, []string{"TC0304"}),
+			Witnessed: []string{"TC0304"},
+			Make:      []HostCommand{{OnTarget, "ip route add {client} dev eth0"}},
 		},
 		{
 			Name: "forwarding", Help: "the assistant forwards packets",
@@ -328,17 +373,74 @@ func returnFaults() []Fault {
 		},
 		{
 			Name: "answer-filter", Help: "the intercept's -F names the wrong direction",
-			Ways: raw, Finds: found(OnAssistant, "TC0302"),
+			Ways: raw, Finds: both(OnProduction, OnAssistant, "TC0302"),
 			intercept: replacing("src port", "dst port"),
 		},
 		{
 			Name: "answer-interface", Help: "the intercept's -i names another interface",
-			Ways: raw, Finds: found(OnAssistant, "TC0305"), intercept: replacing("eth0", "lo"),
+			Ways: raw, Finds: both(OnProduction, OnAssistant, "TC0305"),
+			intercept: replacing("eth0", "lo"),
 		},
 		{
 			Name: "own-address", Help: "-c names an address of this host",
-			Ways: raw, Finds: found(OnProduction, "TC0303"),
+			Ways: raw, Unmended: true, Finds: found(OnProduction, "TC0303"),
 			copy: adding("-c", "10.77.2.1,fd77:2::1"),
+		},
+	}
+}
+
+// pathFaults are those of the network between production, the target and the assistant: the switch
+// does to the clients' packets what a cloud or a router does.
+func pathFaults() []Fault {
+	raw := []string{Raw}
+	onSwitch := func(rules ...string) []HostCommand {
+		all := []HostCommand{
+			{OnSwitch, "nft add table bridge lab"},
+			{OnSwitch, "nft 'add chain bridge lab forward { type filter hook forward " +
+				"priority 10; }'"},
+		}
+		for _, r := range rules {
+			all = append(all, HostCommand{OnSwitch, "nft add rule bridge lab forward " + r})
+		}
+		return all
+	}
+	return []Fault{
+		{
+			Name: "foreign-dropped", Help: "production's port passes its own addresses only",
+			Ways: raw, Finds: found(OnProduction, "TC0214"), Witnessed: []string{"TC0214"},
+			Unmended: true,
+			Make:     onSwitch("iifname t-production {ip} saddr {clients} drop"),
+		},
+		{
+			Name: "foreign-blocked", Help: "the target's port passes no client's address",
+			Ways: raw, Finds: found(OnProduction, "TC0215"), Witnessed: []string{"TC0214"},
+			Unmended: true,
+			Make:     onSwitch("oifname t-target {ip} saddr {clients} drop"),
+		},
+		{
+			Name: "answers-lost", Help: "the network delivers no answer to the assistant",
+			Ways: raw, Finds: found(OnProduction, "TC0215"), Witnessed: []string{"TC0306"},
+			Unmended: true,
+			Make:     onSwitch("iifname t-target {ip} daddr {clients} drop"),
+		},
+		{
+			Name: "masquerade", Help: "a router gives the clients' packets an address of its own",
+			Ways: raw, Finds: found(OnProduction, "TC0214"), Witnessed: []string{"TC0218"},
+			Unmended: true,
+			Make: onSwitch("iifname t-production {ip} saddr {clients} tcp dport 8080 " +
+				"{ip} saddr set {nobody}"),
+		},
+		{
+			Name: "dnat", Help: "a router passes the clients' packets on to another address",
+			Ways: raw, Finds: found(OnProduction, "TC0218"),
+			Make: append(onSwitch("iifname t-production {ip} saddr {clients} {ip} daddr {target} "+
+				"tcp dport 8080 {ip} daddr set {second}"),
+				HostCommand{OnTarget, "ip addr add {second} dev eth0"}),
+		},
+		{
+			Name: "twin", Help: "another copier copies the same clients to the same target",
+			Ways: []string{Raw, Tunnel}, Finds: found(OnProduction, "TC0216"), Unmended: true,
+			twin: true,
 		},
 	}
 }
@@ -351,10 +453,15 @@ func linkFaults() []Fault {
 			Ways: linked, Finds: found(OnProduction, "TC0501"), intercept: notStarted,
 		},
 		{
-			Name: "link-blocked", Help: "a firewall drops packets to the intercept's port",
-			Ways: linked, Finds: found(OnProduction, "TC0502"),
-			Make: append(nft(OnTarget, "input", "tcp dport 36524 drop"),
-				nft(OnAssistant, "input", "tcp dport 36524 drop")...),
+			Name: "link-blocked", Help: "a firewall drops packets to the assistant's intercept",
+			Ways: []string{Raw}, Make: nft(OnAssistant, "input", "tcp dport 36524 drop"),
+			Finds: map[string][]string{OnProduction: {"TC0502"}, OnAssistant: {"TC0205"}},
+		},
+		{
+			Name: "link-blocked-on-target",
+			Help: "a firewall drops packets to the target's intercept",
+			Ways: []string{Tunnel}, Make: nft(OnTarget, "input", "tcp dport 36524 drop"),
+			Finds: map[string][]string{OnProduction: {"TC0502"}, OnTarget: {"TC0205"}},
 		},
 		{
 			Name: "link-blocked-here", Help: "a firewall on production drops the link's packets",
@@ -363,7 +470,8 @@ func linkFaults() []Fault {
 		},
 		{
 			Name: "wrong-key", Help: "copier and intercept have different keys",
-			Ways: linked, Finds: found(OnProduction, "TC0503"), copy: replacing("/key", "/other"),
+			Ways: linked, Unmended: true,
+			Finds: found(OnProduction, "TC0503"), copy: replacing("/key", "/other"),
 		},
 		{
 			Name: "no-key", Help: "the copier has no key",

@@ -40,11 +40,7 @@ func (o *Options) showFault(ctx context.Context, w io.Writer) error {
 		fmt.Fprint(w, "  ", line)
 	}
 	var missed []string
-	for _, host := range []string{OnProduction, OnTarget, OnAssistant} {
-		codes, sees := f.Finds[host]
-		if !sees {
-			continue
-		}
+	visit := func(host string, codes []string) {
 		v := b.Doctor(ctx, host)
 		fmt.Fprintf(w, "\n%s$ %s\n%s", host, v.Command, v.Output)
 		for _, c := range codes {
@@ -52,6 +48,16 @@ func (o *Options) showFault(ctx context.Context, w io.Writer) error {
 				missed = append(missed, c)
 			}
 		}
+	}
+	for _, host := range []string{OnProduction, OnTarget, OnAssistant} {
+		if codes, sees := f.Finds[host]; sees {
+			visit(host, codes)
+		}
+	}
+	if f.Witnessed != nil && b.options.Via == Raw {
+		b.StartWitness(ctx)
+		fmt.Fprintf(w, "\nWith a witness:\n%s\n", b.Steps[len(b.Steps)-1])
+		visit(OnProduction, f.Witnessed)
 	}
 	if len(missed) > 0 {
 		return fmt.Errorf("lab: the doctor has not found %s", strings.Join(missed, ", "))

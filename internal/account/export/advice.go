@@ -77,18 +77,32 @@ func symptoms(s *Snapshot) []symptom {
 		}
 		return n*most > c.Sessions.Captured
 	}
+	raw := s.Via == "raw"
 	silent := c.SegmentsOut > 0 && c.SegmentsIn == 0 && anyUp(s)
 	return []symptom{
+		{"TC0106", "no copy can come from most clients' addresses: they are loopback addresses",
+			mostly(ledger.BadClientAddress)},
 		{"TC0108", "the kernel drops packets because the capture ring is full",
 			c.Packets.KernelDrop*dropsShown > c.Packets.Offered},
 		{"TC0107", "most sessions are TLS", mostly(ledger.TLS)},
 		{"TC0201", "the target refuses most connections", mostly(ledger.TargetRefused)},
-		{"TC0202", "the target does not answer most SYNs", !silent &&
+		{"TC0202", "the target does not answer most SYNs", !raw && mostly(ledger.ConnectTimeout)},
+		{"TC0215", "no answer came back through an intercept", silent},
+		{"TC0215", "the target's answers to most SYNs do not come back", raw && !silent &&
 			mostly(ledger.ConnectTimeout)},
-		{"TC0202", "no answer came back through an intercept", silent},
-		{"TC0304", "the target's side resets most connections", mostly(ledger.TargetReset)},
-		{"TC0401", "most sessions wait in vain for the target's answer, or its acknowledgment",
-			mostly(ledger.GateTimeout, ledger.SendTimeout)},
+		{"TC0216", "most clients' addresses and ports are in use at the target",
+			mostly(ledger.TupleTaken)},
+		// In raw the target resets what a client, or another host, has reset there.
+		{"TC0304", "the target resets most connections: its answers may reach another host",
+			raw && mostly(ledger.TargetReset)},
+		{"TC0401", "the target acknowledges nothing that most sessions send",
+			mostly(ledger.SendTimeout)},
+		{"TC0505", "the intercept does not allow the targets of most sessions",
+			mostly(ledger.TargetForbidden)},
+		{"TC0601", "the test server resets most connections: its log gives the reason",
+			!raw && mostly(ledger.TargetReset)},
+		{"TC0602", "the test server takes most sessions' requests and does not answer",
+			mostly(ledger.GateTimeout)},
 		{"TC0601", "the test server closes most connections early: its log gives the reason " +
 			"(with --proxy-protocol it must expect the header, without it must not)",
 			s.Via == "socket" && mostly(ledger.TargetClosed)},

@@ -43,7 +43,12 @@ func TestAdvice(t *testing.T) {
 			s.Counters, s.From = ledger.Counters{},
 				"vxlan://:4789"
 		}), "nothing came from vxlan://:4789"},
-		{"nothing comes back", late(silent), "TC0202: no answer came back"},
+		{"nothing comes back", late(silent), "TC0215: no answer came back"},
+		{"little comes back", late(func(s *Snapshot) {
+			silent(s)
+			s.Counters.SegmentsIn = 1
+			s.Counters.Sessions.Dropped[ledger.ConnectTimeout] = s.Counters.Sessions.Captured
+		}), "TC0215: the target's answers to most SYNs do not come back"},
 		{"nothing comes back yet",
 			late(func(s *Snapshot) {
 				silent(s)
@@ -60,8 +65,16 @@ func TestAdvice(t *testing.T) {
 		{"TLS", most(ledger.TLS), "TC0107: "},
 		{"refused", most(ledger.TargetRefused), "TC0201: "},
 		{"unanswered", most(ledger.ConnectTimeout), "TC0202: the target does not answer"},
-		{"reset", most(ledger.TargetReset), "TC0304: "},
-		{"no answer begins", most(ledger.GateTimeout), "TC0401: "},
+		{"reset by the server", most(ledger.TargetReset), "TC0601: the test server resets"},
+		{"reset in raw", late(func(s *Snapshot) {
+			s.Via = "raw"
+			s.Counters.Sessions.Dropped[ledger.TargetReset] = s.Counters.Sessions.Captured
+		}), "TC0304: "},
+		{"no answer begins", most(ledger.GateTimeout), "TC0602: "},
+		{"nothing is acknowledged", most(ledger.SendTimeout), "TC0401: "},
+		{"in use", most(ledger.TupleTaken), "TC0216: "},
+		{"not allowed", most(ledger.TargetForbidden), "TC0505: "},
+		{"from loopback", most(ledger.BadClientAddress), "TC0106: "},
 		{"the target hangs up",
 			late(func(s *Snapshot) { s.Counters.Sessions.Drop(ledger.TargetClosed, 1) }),
 			"closes most connections early"},

@@ -36,6 +36,7 @@ type census struct {
 	ports  map[uint16]bool // of servers that count although no SYN was seen
 	flows  map[flowKey]*doctor.Flow
 	result *doctor.Census
+	mirror *mirrored // nil: none over UDP is expected
 }
 
 type flowKey struct {
@@ -68,7 +69,13 @@ func (c *collector) openCensus() *census {
 	if c.Filter != nil {
 		s.user, s.err = filter.CompileExpr(c.Filter, filter.Options{})
 	}
-	program, err := filter.Compile("tcp or icmp or icmp6", filter.Options{AcceptLen: censusBytes})
+	what := "tcp or icmp or icmp6"
+	if c.From.overUDP() {
+		s.mirror = &mirrored{from: &c.From, facts: c.facts, servers: map[netip.AddrPort]int{}}
+		c.facts.Mirror = &s.mirror.result
+		what += " or udp"
+	}
+	program, err := filter.Compile(what, filter.Options{AcceptLen: censusBytes})
 	if err == nil && s.err == nil {
 		start := time.Now()
 		s.source, err = afpacket.Open(afpacket.Config{
@@ -88,11 +95,9 @@ func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.
 		s.result.Err = s.err.Error()
 		return s.result
 	}
-	for end := time.Now().Add(span); ctx.Err() == nil; {
+	for end, over := time.Now().Add(span), false; ctx.Err() == nil && !over; {
 		left := time.Until(end)
-		if left < 0 && attempts.Err() != nil {
-			break
-		}
+		over = left < 0 && attempts.Err() != nil // what has come by now is read
 		frames, err := s.source.Next(max(min(left, 100*time.Millisecond), 10*time.Millisecond))
 		if err != nil {
 			s.result.Err = fmt.Sprint(err)
@@ -105,6 +110,9 @@ func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.
 	s.result.Dropped = int(s.source.Stats().Dropped)
 	s.source.Close()
 	s.source.Next(0) // frees the ring
+	if s.mirror != nil {
+		s.mirror.end()
+	}
 	for _, w := range s.flows {
 		s.result.Flows = append(s.result.Flows, *w)
 	}
@@ -121,10 +129,13 @@ func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.
 func (s *census) count(f *source.Frame) {
 	var seg packet.Segment
 	if packet.Decode(f.Data, f.Wire, &seg) != nil {
-		s.countICMP(f.Data)
+		if s.mirror == nil || f.Outgoing || !s.mirror.count(f) {
+			s.countICMP(f.Data)
+		}
 		return
 	}
 	s.result.Packets++
+	s.c.window.saw(&seg, f.Outgoing)
 	passed := s.user == nil || s.user.Match(f.Data, &filter.Meta{
 		Len: f.Wire, Outgoing: f.Outgoing, VLAN: f.VLAN, HasVLAN: f.VLAN != 0,
 	}) > 0
@@ -242,18 +253,25 @@ func (c *collector) clientsSeen() {
 	c.guessArrival()
 }
 
-// guessArrival takes a named client's packets to come in where all others do: an interface, if this
-// host has only one besides loopback.
+// guessArrival says where the packets of the other clients come in: where those that were seen did
+// or, if there were none, on the only interface besides loopback.
 func (c *collector) guessArrival() {
-	var only []string
-	for _, i := range c.facts.Interfaces {
-		if !i.Loopback && i.Up {
-			only = append(only, i.Name)
+	var in []string
+	for _, p := range c.facts.ReturnRoutes {
+		if p.Arrived && !slices.Contains(in, p.Arrives) {
+			in = append(in, p.Arrives)
+		}
+	}
+	if len(in) == 0 {
+		for _, i := range c.facts.Interfaces {
+			if !i.Loopback && i.Up {
+				in = append(in, i.Name)
+			}
 		}
 	}
 	for i := range c.facts.ReturnRoutes {
-		if p := &c.facts.ReturnRoutes[i]; p.Arrives == "" && len(only) == 1 {
-			p.Arrives = only[0]
+		if p := &c.facts.ReturnRoutes[i]; p.Arrives == "" && len(in) == 1 {
+			p.Arrives = in[0]
 		}
 	}
 }

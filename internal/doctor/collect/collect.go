@@ -22,6 +22,7 @@ import (
 	"tcpcopy/internal/source/filter"
 	"tcpcopy/internal/source/locals"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way/link"
 )
 
 // Subject is what is to be examined: a host's part in a copy.
@@ -39,6 +40,7 @@ type Subject struct {
 	Interfaces []string    // -i; empty: all
 	Filter     filter.Expr // -F; nil: none
 	Remote     bool        // the packets come from other hosts: no interface is watched
+	From       From        // of remote packets
 	Mappings   []mapping.Mapping
 	StandsIn   func(netip.Addr) bool // whether -c or -H has the address; nil: neither was given
 	Mark       uint32                // of our own packets
@@ -46,6 +48,9 @@ type Subject struct {
 	Intercepts []netip.AddrPort
 	TLS        *tls.Config // of links; nil: no key
 	LearnWay   bool        // Via is what the first intercept offers
+	// ProbeFrom returns the address in place of the clients' from which probes to a target come;
+	// invalid: one of a client's network. nil: always that.
+	ProbeFrom func(target netip.Addr) netip.Addr
 
 	AllowForwarding bool
 	Listens         []uint16     // ports on which this command listens
@@ -55,20 +60,27 @@ type Subject struct {
 	Netns           string       // path of a target's network namespace; empty: this process's
 }
 
+// From is where packets come from, if not from this host's interfaces.
+type From struct {
+	Kind     string         // vxlan, geneve, mirror, agent or file; empty: they do
+	Listen   netip.AddrPort // of vxlan and geneve; an invalid address: all of this host's
+	Networks []uint32       // virtual networks that are copied; empty: all
+}
+
 // Collect gathers all facts. It takes a little longer than Watch, or than an attempt to connect.
-func Collect(ctx context.Context, s *Subject) *doctor.Facts { return gather(ctx, s, true) }
+func Collect(ctx context.Context, s *Subject) *doctor.Facts { return gather(ctx, s, true, nil) }
 
 // Quick gathers the facts that need no waiting, and sends nothing.
-func Quick(s *Subject) *doctor.Facts { return gather(context.Background(), s, false) }
+func Quick(s *Subject) *doctor.Facts { return gather(context.Background(), s, false, nil) }
 
-func gather(ctx context.Context, s *Subject, all bool) *doctor.Facts {
+func gather(ctx context.Context, s *Subject, all bool, w *window) *doctor.Facts {
 	f := &doctor.Facts{
 		Role: s.Role, Via: s.Via, Program: s.Program, Args: s.Args, Extra: s.Extra,
 		CaptureOn: s.Interfaces, Remote: s.Remote, StandsIn: s.StandsIn != nil, Ports: s.Ports,
-		AllowForwarding: s.AllowForwarding,
+		AllowForwarding: s.AllowForwarding, From: s.From.Kind,
 	}
 	work := func() {
-		c := collector{Subject: s, ctx: ctx, facts: f}
+		c := collector{Subject: s, ctx: ctx, facts: f, window: w}
 		c.local()
 		if all {
 			c.watched()
@@ -108,6 +120,10 @@ type collector struct {
 	facts  *doctor.Facts
 	here   *locals.Set
 	before ruleset
+	window *window // of an examination that another host has asked for; nil: of none
+
+	links []*link.Link // to the intercepts
+	heard chan heard   // from them
 }
 
 // local gathers what the kernel tells at once.
@@ -168,26 +184,33 @@ func (c *collector) watched() {
 	} else {
 		counted <- nil
 	}
+	c.window.open()
 	var parts sync.WaitGroup
 	if c.Role == doctor.Copier {
-		f.Running = running()
-		c.links() // first: they tell the way
+		c.link() // first: it tells the way
+		defer c.unlink()
 		f.Via = c.Via
 		for i := range f.Targets {
 			parts.Go(func() { c.try(&f.Targets[i]) })
 		}
 	}
 	parts.Wait()
+	c.window.wait()
 	over()
 	if f.Census = <-counted; f.Census != nil {
 		f.Watched = time.Since(begin)
 	}
 	f.Counters = counters().since(from)
+	f.SYNCookies = number("net/ipv4/tcp_syncookies")
 	if all, err := listen(); err == nil && c.Role == doctor.Target {
 		f.Listeners.All = all // their queues may have filled meanwhile
 	}
 	if c.Role == doctor.Target && f.Census != nil {
 		c.clientsSeen()
+	}
+	if c.Role == doctor.Copier {
+		c.probe()
+		f.Running = c.running()
 	}
 	for i := range f.Targets { // the attempts to connect have asked the next hops
 		f.Targets[i].Neighbour = neighbour(&f.Targets[i])

@@ -3,9 +3,10 @@ package collect
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,30 +58,69 @@ func (k kernelCounters) since(before kernelCounters) *doctor.Counters {
 	}
 }
 
-// running returns the packets of the copier that runs on this host, or nil if there is none, or
-// more than one.
-func running() *doctor.Running {
-	var found *doctor.Running
+// running returns the sum of the accounts of the copiers that run in this network namespace with
+// one of the same mappings; nil if there is none.
+func (c *collector) running() *doctor.Running {
+	var sum *doctor.Running
 	for _, addr := range status.Nodes() {
-		n, err := status.Ask(context.Background(), addr)
-		if err != nil || n.Kind != "copier" {
+		n, err := status.Ask(c.ctx, addr)
+		if err != nil || n.Kind != "copier" || !sameNamespace(n.PID) || !c.maps(n.Mappings) {
 			continue
 		}
-		var account struct {
+		var r struct {
 			Packets struct {
 				Offered    uint64 `json:"offered"`
 				KernelDrop uint64 `json:"kernel_drop"`
 			} `json:"packets"`
+			Sessions struct {
+				Captured uint64            `json:"captured"`
+				Dropped  map[string]uint64 `json:"dropped"`
+			} `json:"sessions"`
+			Agents []struct {
+				Name    string `json:"name"`
+				Up      bool   `json:"up"`
+				Packets uint64 `json:"packets"`
+				Error   string `json:"error"`
+			} `json:"agents"`
+			Protocol struct {
+				Refused map[string]uint64 `json:"logins_refused"`
+			} `json:"protocol"`
 		}
-		if json.Unmarshal(n.Account, &account) != nil {
+		if json.Unmarshal(n.Account, &r) != nil {
 			continue
 		}
-		if found != nil {
-			return nil
+		if sum == nil {
+			sum = &doctor.Running{
+				Dropped: map[string]uint64{}, LoginsRefused: map[string]uint64{},
+			}
 		}
-		found = &doctor.Running{
-			Offered: account.Packets.Offered, KernelDrop: account.Packets.KernelDrop,
+		sum.Offered += r.Packets.Offered
+		sum.KernelDrop += r.Packets.KernelDrop
+		sum.Sessions += r.Sessions.Captured
+		for _, a := range r.Agents {
+			sum.Agents = append(sum.Agents, doctor.Agent(a))
+		}
+		for reason, n := range r.Sessions.Dropped {
+			sum.Dropped[reason] += n
+		}
+		for class, n := range r.Protocol.Refused {
+			sum.LoginsRefused[class] += n
 		}
 	}
-	return found
+	return sum
+}
+
+// sameNamespace reports whether a process is in the thread's network namespace, as far as that may
+// be looked at.
+func sameNamespace(pid int) bool {
+	own, err := os.Readlink("/proc/thread-self/ns/net")
+	other, failed := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+	return err != nil || failed != nil || own == other
+}
+
+// maps reports whether one of the mappings is one that is examined.
+func (c *collector) maps(mappings []string) bool {
+	return slices.ContainsFunc(c.facts.Mappings, func(m doctor.Mapping) bool {
+		return slices.Contains(mappings, m.Text)
+	})
 }

@@ -39,12 +39,26 @@ func (c *collector) verdicts() {
 		return
 	}
 	for _, port := range c.Ports {
+		c.translated(&now, port)
 		for _, p := range c.facts.ReturnRoutes {
 			c.arriving(&now, port, p.Client, p.Arrives)
 			c.leaving(&now, port, &p)
 		}
 		if len(c.facts.ReturnRoutes) == 0 {
 			c.arriving(&now, port, netip.Addr{}, "")
+		}
+	}
+}
+
+// translated notes whether connections to a port are passed on to another address, as to a
+// container.
+func (c *collector) translated(now *ruleset, port uint16) {
+	for _, v6 := range []bool{false, true} {
+		if rule := now.translates(&probe{dport: port, state: stateNew, v6: v6}); rule != "" {
+			if c.facts.Translated == nil {
+				c.facts.Translated = map[uint16]string{}
+			}
+			c.facts.Translated[port] = rule
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 
@@ -73,9 +74,11 @@ func route(to netip.Addr) (r doctor.Route) {
 	if !to.IsValid() {
 		return doctor.Route{Err: "no address"}
 	}
+	r.Refuses = refusingRoute(to)
 	found, err := netlink.RouteGet(to.AsSlice())
 	if err != nil {
-		return doctor.Route{Err: err.Error()}
+		r.Err = err.Error()
+		return r
 	}
 	if len(found) == 0 {
 		return doctor.Route{Err: "no route"}
@@ -90,6 +93,45 @@ func route(to netip.Addr) (r doctor.Route) {
 		r.Source = a.Unmap()
 	}
 	return r
+}
+
+// refusals are the types of routes that refuse packets, as ip names them.
+var refusals = map[int]string{
+	syscall.RTN_UNREACHABLE: "unreachable", syscall.RTN_BLACKHOLE: "blackhole",
+	syscall.RTN_PROHIBIT: "prohibit",
+}
+
+// refusingRoute returns the route that refuses packets to an address, as ip names it; empty if the
+// most specific route does not. Routes to everywhere are left out: IPv6 has one of its own.
+func refusingRoute(to netip.Addr) string {
+	family := netlink.FAMILY_V4
+	if to.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	all, err := netlink.RouteListFiltered(family, &netlink.Route{Table: syscall.RT_TABLE_MAIN},
+		netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return ""
+	}
+	longest, refuses := 0, ""
+	for i := range all {
+		r := &all[i]
+		if r.Dst == nil || !r.Dst.Contains(to.AsSlice()) {
+			continue
+		}
+		bits, of := r.Dst.Mask.Size()
+		if bits <= longest {
+			continue
+		}
+		longest, refuses = bits, ""
+		if word, known := refusals[r.Type]; known {
+			refuses = word + " " + r.Dst.String()
+			if bits == of {
+				refuses = word + " " + r.Dst.IP.String()
+			}
+		}
+	}
+	return refuses
 }
 
 // neighbour returns the state of the next hop's link address: failed, reachable, or empty if the

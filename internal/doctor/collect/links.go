@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"tcpcopy/internal/doctor"
@@ -12,13 +13,28 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// links connects to the intercepts, each as a copier with the same targets, and says good-bye.
-func (c *collector) links() {
+// software is how the doctor introduces itself.
+const software = "tcpcopy doctor"
+
+// mostHeard bounds the answers that wait to be read.
+const mostHeard = 256
+
+// heard is an answer to a Look from an intercept, or from a witness behind it.
+type heard struct {
+	from int // of the collector's links
+	seen wire.Seen
+}
+
+// link connects to the intercepts, each as a copier with the same targets. The links stay until
+// unlink.
+func (c *collector) link() {
 	f := c.facts
 	f.Links = make([]doctor.LinkFacts, len(c.Intercepts))
+	c.links = make([]*link.Link, len(c.Intercepts))
+	c.heard = make(chan heard, mostHeard)
 	var all sync.WaitGroup
 	for i, addr := range c.Intercepts {
-		all.Go(func() { f.Links[i] = c.link(addr) })
+		all.Go(func() { f.Links[i] = c.linkTo(i, addr) })
 	}
 	all.Wait()
 	for i := range f.Links {
@@ -29,20 +45,38 @@ func (c *collector) links() {
 	}
 }
 
-func (c *collector) link(addr netip.AddrPort) doctor.LinkFacts {
+// unlink says good-bye to the intercepts.
+func (c *collector) unlink() {
+	for _, l := range c.links {
+		l.Close()
+	}
+}
+
+func (c *collector) linkTo(i int, addr netip.AddrPort) doctor.LinkFacts {
 	l := doctor.LinkFacts{Addr: addr, HasKey: c.TLS != nil}
 	ctx, cancel := context.WithTimeout(c.ctx, connectTimeout)
 	defer cancel()
-	cfg := link.Config{TLS: c.TLS, Software: "tcpcopy doctor", Log: slog.New(slog.DiscardHandler)}
+	cfg := link.Config{
+		TLS: c.TLS, Software: software, Log: slog.New(slog.DiscardHandler),
+		OnSeen: func(s *wire.Seen) {
+			seen := *s
+			seen.Findings = slices.Clone(s.Findings)
+			select {
+			case c.heard <- heard{i, seen}:
+			default: // more than was asked for
+			}
+		},
+	}
 	for _, t := range c.facts.Targets {
 		cfg.Targets = append(cfg.Targets, t.Addr)
 	}
 	conn := link.Dial(addr.String(), link.NewSlot(), cfg)
-	defer conn.Close()
+	c.links[i] = conn
 	err := conn.WaitReady(ctx)
 	s := conn.State()
 	if s.Up {
 		l.Outcome, l.Forbidden, l.Way = doctor.Connected, s.Forbidden, s.Way.String()
+		l.Software, l.Probes = s.Software, s.Probes
 		return l
 	}
 	if err == nil {

@@ -119,3 +119,32 @@ func TestPolicy(t *testing.T) {
 		t.Errorf("IPv6: %+v, want accept", f)
 	}
 }
+
+// TestTranslates checks that a translation is found, also one to which a chain jumps, as Docker's.
+func TestTranslates(t *testing.T) {
+	for _, c := range []struct {
+		name, rules string
+		port        uint16
+		v6, want    bool
+	}{
+		{"dnat", "tcp dport 8080 dnat to 172.17.0.2:80", 8080, false, true},
+		{"another port", "tcp dport 8080 dnat to 172.17.0.2:80", 8081, false, false},
+		{"IPv6", "tcp dport 8080 dnat to 172.17.0.2:80", 8080, true, false},
+		{"redirect", "tcp dport 8080 redirect to :80", 8080, false, true},
+		{"in another chain", "jump other", 8080, false, true},
+		{"only counted", "tcp dport 8080 counter", 8080, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			testnet.Enter(t)
+			load(t, `table ip t {
+	chain other { iifname != "docker0" tcp dport 8080 dnat to 172.17.0.2:80; }
+	chain in { type nat hook prerouting priority -100; `+c.rules+`; }
+}`)
+			s := readRules()
+			got := s.translates(&probe{dport: c.port, state: stateNew, v6: c.v6})
+			if (got != "") != c.want || s.err != "" {
+				t.Errorf("%q, want one %v; %s", got, c.want, s.err)
+			}
+		})
+	}
+}

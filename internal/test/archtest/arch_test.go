@@ -50,7 +50,7 @@ var pureLayers = [][]string{
 		"proto/mysql",
 	},
 	{"proto/http1", "proto/http2"},
-	{"core/gate", "way/raw/route", "proto/known"},
+	{"core/gate", "way/raw/route", "proto/known", "doctor/exam"},
 	{"core/session"},
 	{"core/shard"},
 	{"way/address"},

@@ -33,7 +33,8 @@ type Chooser struct {
 // target, and whether one does.
 type Owner func(tuple shard.Tuple) (connection shard.Tuple, used bool)
 
-// Choose returns the source of a copy, which spec describes, and None; or why there is none. The
+// Choose returns the source of a copy, which spec describes, and None; or why there is none. A
+// loopback client has none, unless another address replaces its own. The
 // first copy of a connection gets the client's own address and port if these are free, or if they
 // belong to an earlier connection from the same client and port, which then has to make way. Any
 // other copy gets a free port of that address, or of the pool's.
@@ -50,6 +51,11 @@ func (c *Chooser) Choose(spec *session.OpenSpec, owner Owner) (netip.AddrPort, l
 			return netip.AddrPort{}, ledger.NoSourceAddress
 		}
 		addr = pool.At(int(start % uint64(pool.Len())))
+	}
+	if addr.IsLoopback() {
+		// No network carries it. Asked to send it, Linux looks for the next hop from this address,
+		// gets no answer, and takes the next hop for dead: production's own packets, too.
+		return netip.AddrPort{}, ledger.BadClientAddress
 	}
 	if addr.Is4() != spec.Target.Addr().Is4() {
 		return netip.AddrPort{}, c.OtherFamily

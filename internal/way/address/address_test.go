@@ -145,6 +145,13 @@ func TestChooseFamilies(t *testing.T) {
 		s.Port() != 40000 {
 		t.Errorf("an IPv6 client: %v, %v", s, why)
 	}
+	for _, client := range []string{"127.0.0.1:40000", "127.9.9.9:40000", "[::1]:40000"} {
+		for _, to := range []netip.AddrPort{target, six} {
+			if s, why := (used{}).choose(&c, client, 0, to); why != ledger.BadClientAddress {
+				t.Errorf("the loopback client %s to %s: %v, %v", client, to, s, why)
+			}
+		}
+	}
 	one, _ := mapping.ParsePool("2001:db8::5")
 	c.Clients = &one
 	if _, why := (used{}).choose(&c, "192.0.2.1:40000", 0, target); why != ledger.NoSourceAddress {

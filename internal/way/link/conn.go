@@ -65,7 +65,7 @@ func isSlotTaken(err error) bool {
 // connect makes a connection and introduces the copier on it.
 func (l *Link) connect(ctx context.Context, index, slot uint8) (*Conn, error) {
 	h := wire.Hello{Version: wire.Version, Instance: l.cfg.Instance, Slot: slot,
-		Conn: index, Conns: uint8(l.cfg.Conns), Capabilities: wire.ReadsAnswers,
+		Conn: index, Conns: uint8(l.cfg.Conns), Capabilities: l.cfg.capabilities(),
 		Software: l.cfg.Software, Targets: l.currentTargets(), Clients: l.cfg.Clients,
 		ConnectTimeout: l.cfg.ConnectTimeout}
 	e, f, err := l.dialer.Connect(ctx, h.Append, wire.TypeWelcome)
@@ -86,6 +86,18 @@ func (l *Link) connect(ctx context.Context, index, slot uint8) (*Conn, error) {
 		e.out.limit = streamQueue
 	}
 	return c, nil
+}
+
+// capabilities returns what this end can do.
+func (c *Config) capabilities() wire.Capabilities {
+	all := wire.ReadsAnswers
+	if c.OnSeen != nil || c.OnLook != nil {
+		all |= wire.Probes
+	}
+	if c.OnLook != nil {
+		all |= wire.Witness
+	}
+	return all
 }
 
 // Ask connects to the intercept at addr once, and returns the way that it offers. fatal reports
@@ -191,6 +203,16 @@ func (l *Link) handle(c *Conn, f wire.Frame, r *reports) (err error) {
 		}
 	case f.Type == wire.TypeAnswers && l.cfg.OnAnswers != nil:
 		err = l.cfg.OnAnswers(f.Body)
+	case f.Type == wire.TypeSeen && l.cfg.OnSeen != nil:
+		var s wire.Seen
+		if err = s.Decode(f.Body); err == nil {
+			l.cfg.OnSeen(&s)
+		}
+	case f.Type == wire.TypeLook && l.cfg.OnLook != nil:
+		var q wire.Look
+		if err = q.Decode(f.Body); err == nil {
+			l.cfg.OnLook(q)
+		}
 	case f.Type == wire.TypeStreamEvents && l.cfg.OnEvents != nil:
 		err = l.cfg.OnEvents(c, f.Body)
 	default:
@@ -219,6 +241,7 @@ func (l *Link) connected(c *Conn) {
 	s, w := &l.state, &c.welcome
 	s.Conns, s.Way, s.Slot, s.Software = len(l.up), w.Way, w.Slot, w.Software
 	s.Reads, s.Forbidden, s.Fatal = c.ReadsAnswers(), w.Forbidden, false
+	s.Probes = w.Capabilities.Has(wire.Probes)
 	if !s.Up {
 		s.Up, s.Since = true, time.Now()
 		if l.wasUp {

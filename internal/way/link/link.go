@@ -35,6 +35,7 @@ type State struct {
 	Slot       uint8
 	Software   string           // the intercept's
 	Reads      bool             // it reads what targets answer
+	Probes     bool             // it takes part in examinations
 	Forbidden  []netip.AddrPort // the targets that it opens no connections to
 	Since      time.Time        // when Up last changed
 	Reconnects uint64           // how often the link came up again
@@ -73,6 +74,13 @@ type Config struct {
 	// OnAnswers receives what the intercept found of answers: the body of a message, valid until it
 	// returns. An error ends the connection.
 	OnAnswers func(body []byte) error
+
+	// OnSeen receives what the intercept, or a witness, answers to Look. The Findings are valid
+	// until it returns.
+	OnSeen func(*wire.Seen)
+	// OnLook makes this end a witness, which copies nothing. It receives the examinations that the
+	// intercept passes on, and answers them with Saw.
+	OnLook func(wire.Look)
 
 	// OnStreams reports that a connection to an intercept on the target is up, or lost. Both events
 	// of a connection enclose all its other callbacks.
@@ -229,6 +237,13 @@ func (l *Link) Release(tuples []wire.Tuple) bool { return l.sendTuples(wire.Type
 
 // Hurry tells the intercept that turns wait for answers; see wire.HurryFor and Claim.
 func (l *Link) Hurry() bool { return l.send(wire.AppendHurry) }
+
+// Look asks the intercept to take part in an examination. See Claim. It must have the capability:
+// State.Probes.
+func (l *Link) Look(q *wire.Look) bool { return l.send(q.Append) }
+
+// Saw answers a Look. See Claim.
+func (l *Link) Saw(s *wire.Seen) bool { return l.send(s.Append) }
 
 // ReadAnswers tells the intercept what to read. See Claim.
 func (l *Link) ReadAnswers(readings []wire.Reading) bool {

@@ -56,6 +56,8 @@ const (
 	TypeAnswers      Type = 16 // intercept: what was found of them
 	TypeSeek         Type = 17 // copier: may I open this?
 	TypeHurry        Type = 18 // copier: turns wait for answers
+	TypeLook         Type = 19 // copier, or intercept to witness: look for these probes
+	TypeSeen         Type = 20 // intercept, or witness: what was seen of them
 	TypeOperations   Type = 32 // copier: open, feed and end these connections
 	TypeStreamEvents Type = 33 // intercept: what became of them
 	TypeAgentHello   Type = 64 // agent: who I am
@@ -70,6 +72,7 @@ var typeNames = [...]string{
 	TypeQuery: "query", TypeOwner: "owner",
 	TypeICMP: "icmp", TypePing: "ping", TypePong: "pong", TypeBye: "bye", TypeTargets: "targets",
 	TypeReadAnswers: "read-answers", TypeAnswers: "answers", TypeSeek: "seek", TypeHurry: "hurry",
+	TypeLook: "look", TypeSeen: "seen",
 	TypeOperations: "operations", TypeStreamEvents: "stream-events",
 	TypeAgentHello: "agent-hello", TypeAgentWelcome: "agent-welcome", TypePackets: "packets",
 	TypeAgentCounts: "agent-counts",

@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 }
 
 var (
@@ -72,6 +73,12 @@ func messages() []struct {
 	owner := &Owner{ID: 9, Owner: Another, Tuple: Tuple{client6, target6}}
 	icmp := &ICMP{Kind: packet.FragNeeded, Code: 4, MTU: 1400, Seq: 0xfffffffe,
 		Tuple: Tuple{client4, target4}}
+	look := &Look{ID: 9, Step: LookBegin, Client: client4.Addr(), Target: target4,
+		Outside: Probe{Port: 61000, Seq: 0xfffffe4d}, Inside: Probe{Port: 61001, Seq: 0x14d},
+		Clients: []netip.Addr{client4.Addr(), client6.Addr()}}
+	seen := &Seen{ID: 9, Step: LookEnd, Witness: true, Refused: "no", Witnesses: 2,
+		Outside: Count{SYNs: 3}, Inside: Count{SYNs: 3, Answers: 1, Resets: 2},
+		Source: target6.Addr(), Findings: []byte(`[]`)}
 	ping, pong := &Ping{ID: 12}, &Pong{ID: 12, At: mono.Time(3 * time.Second)}
 	bye := &Bye{Reason: ByeShutdown, Text: "signal"}
 	targets := &Targets{List: []netip.AddrPort{target4, target6}}
@@ -103,6 +110,8 @@ func messages() []struct {
 		{"query", query.Append(nil), query, new(Query)},
 		{"seek", seek.Append(nil), seek, new(Seek)},
 		{"owner", owner.Append(nil), owner, new(Owner)},
+		{"look", look.Append(nil), look, new(Look)},
+		{"seen", seen.Append(nil), seen, new(Seen)},
 		{"icmp", icmp.Append(nil), icmp, new(ICMP)},
 		{"ping", ping.Append(nil), ping, new(Ping)},
 		{"pong", pong.Append(nil), pong, new(Pong)},

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/wire"
@@ -70,6 +71,13 @@ type Config struct {
 	AllowForwarding bool   // skip that check: something else keeps answers from real clients
 	ProcSys         string // where the sysctls are; default /proc/sys
 
+	// Probe sends a segment of an examination, which is no copy's; nil: none can be sent.
+	Probe func(*packet.Segment) error
+	// Examine begins to examine this host for a copier. The function that it returns ends that, and
+	// returns what was found (wire.Seen). If it is not called, the examination ends by itself.
+	// nil: there is none.
+	Examine func(*wire.Look) (end func() []byte)
+
 	MaxCopiers int           // copiers at the same time; default and at most 255
 	Buffer     int           // bytes that may wait for one connection's writer; default 4 MB
 	DeadAfter  time.Duration // a connection that sends nothing for this long is closed; default 6 s
@@ -105,6 +113,7 @@ type Intercept struct {
 	next    mono.Time    // of table.Expire
 	answers answers
 	allowed allowance // of ICMP errors that are reported
+	exams   exams
 	frames  FrameStats
 }
 

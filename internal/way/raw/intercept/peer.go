@@ -35,8 +35,10 @@ type peer struct {
 	addr   netip.Addr
 	slot   uint8
 	index  uint8
-	batch  wire.HeaderBatch // guarded by Intercept.mu
-	found  []byte           // a message of answers, begun; guarded by Intercept.mu
+	// witness reports that it is no copier's: it answers examinations.
+	witness bool
+	batch   wire.HeaderBatch // guarded by Intercept.mu
+	found   []byte           // a message of answers, begun; guarded by Intercept.mu
 	// streams carries out the copier's operations; nil: the intercept does not stand on the target.
 	// It belongs to the goroutine that serves the connection.
 	streams StreamHandler
@@ -51,7 +53,8 @@ func (s *Intercept) admit(end *link.Endpoint, body []byte) (func() error, *wire.
 	if r := s.objection(h); r != nil {
 		return nil, r
 	}
-	p := &peer{end: end, put: end.Put, addr: end.Host(), slot: h.Slot, index: h.Conn}
+	p := &peer{end: end, put: end.Put, addr: end.Host(), slot: h.Slot, index: h.Conn,
+		witness: h.Capabilities.Has(wire.Probes | wire.Witness)}
 	if r := s.join(p, h); r != nil {
 		return nil, r
 	}
@@ -127,8 +130,9 @@ func (s *Intercept) welcome(h *wire.Hello) *wire.Welcome {
 	if s.cfg.Streams != nil {
 		w.Way = wire.WayTunnel
 	}
+	w.Capabilities = wire.Probes
 	if s.cfg.Streams != nil || s.canRead() {
-		w.Capabilities = wire.ReadsAnswers
+		w.Capabilities |= wire.ReadsAnswers
 	}
 	if s.cfg.Serves != nil {
 		for _, t := range h.Targets {
@@ -204,6 +208,7 @@ func (s *Intercept) remove(p *peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := p.copier
+	s.leaveExams(p)
 	if i := slices.Index(c.peers, p); i >= 0 {
 		c.peers = slices.Delete(c.peers, i, i+1)
 		if len(c.peers) == 0 && s.owners[c.owner] == c {
@@ -262,6 +267,16 @@ func (s *Intercept) handle(p *peer, f wire.Frame, r *requests) (err error) {
 		}
 	case wire.TypeReadAnswers:
 		err = s.readAnswers(p, f)
+	case wire.TypeLook:
+		var q wire.Look
+		if err = q.Decode(f.Body); err == nil {
+			r.answer = s.look(p, &q).Append(r.answer)
+		}
+	case wire.TypeSeen:
+		var seen wire.Seen
+		if err = seen.Decode(f.Body); err == nil {
+			s.testify(p, &seen)
+		}
 	case wire.TypeOperations:
 		if p.streams == nil {
 			return f.Unexpected()

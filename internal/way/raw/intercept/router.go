@@ -41,6 +41,7 @@ func (s *Intercept) batch(now mono.Time, frames []source.Frame, seg *packet.Segm
 	if s.next.Reached(now) {
 		s.forgetIdle(now)
 		s.forgetEarly(now)
+		s.forgetExams(now)
 		// Claims and holds in between may be due before what Expire names.
 		s.next = min(s.table.Expire(now), now.Add(expireEvery))
 	}
@@ -63,6 +64,9 @@ func (s *Intercept) frame(now mono.Time, f *source.Frame, seg *packet.Segment) {
 		return
 	default:
 		s.frames.Malformed++
+		return
+	}
+	if len(s.exams.all) > 0 && s.probed(seg) {
 		return
 	}
 	if dst := seg.Dst.Addr(); s.cfg.Local != nil && s.cfg.Local.Has(dst) {

@@ -13,6 +13,7 @@ import (
 type FrameStats struct {
 	Seen        uint64
 	Outgoing    uint64 // this host's own
+	Probes      uint64 // answers to the doctor's probes
 	Local       uint64 // addressed to this host itself
 	Passed      uint64 // to clients of Config.Pass
 	NotTCP      uint64
