@@ -46,7 +46,8 @@ var pureLayers = [][]string{
 		"source/filter", "proto", "account/fidelity",
 	},
 	{
-		"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis",
+		"way/link/wire", "core/balance", "source/scrub", "proto/segments", "proto/http1",
+		"proto/redis",
 		"proto/mysql",
 	},
 	{"core/gate", "way/raw/route", "proto/known"},
