@@ -29,9 +29,9 @@ func (q *sequence) next() uint64 { return q.last.Add(1) }
 
 // panel shows this node to readers: on its status socket, to Prometheus, and on its dashboard.
 type panel struct {
-	kind  string
-	ready *atomic.Bool
-	get   func() *view // takes a new state; nil: there is none now
+	kind string
+	log  *logbook
+	get  func() *view // takes a new state; nil: there is none now
 
 	mu   sync.Mutex // guards what follows
 	last *view
@@ -53,6 +53,7 @@ func (p *panel) view() *view {
 		n := &v.node
 		n.Kind, n.Version, n.PID, n.Now = p.kind, Version(), os.Getpid(), time.Now()
 		n.Host, _ = os.Hostname()
+		n.Privileges = p.log.privileges.Load()
 	}
 	p.last, p.at = v, time.Now()
 	return v
@@ -72,7 +73,7 @@ func (p *panel) config() *status.Config {
 			}
 			return nil
 		}),
-		Ready: p.ready.Load,
+		Ready: p.log.ready.Load,
 	}
 }
 
@@ -81,10 +82,10 @@ func (p *panel) config() *status.Config {
 func show(
 	kind string,
 	c *config.Process,
-	ready *atomic.Bool,
+	log *logbook,
 	get func() *view,
 ) (end func(), err error) {
-	p := &panel{kind: kind, ready: ready, get: get}
+	p := &panel{kind: kind, log: log, get: get}
 	var servers []*status.Server
 	end = func() {
 		for _, s := range servers {
