@@ -104,7 +104,7 @@ func runCapture(s *engine.Control, c *config.Capture, report *reporter, log *log
 			Account: export.Fields(shot.Counts),
 		}
 	}
-	end, err := show("agent", &c.Process, &log.ready, func() *view {
+	end, err := show("agent", &c.Process, log, func() *view {
 		shot := a.Snapshot()
 		n := status.Node{
 			Start: start, Via: productionText(c) + " to " + c.To.String(), Peers: 1,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/fleet"
@@ -37,10 +38,11 @@ IPv6, two ports, and the account as JSON:
 			return err
 		}
 		var reload reloadFunc
+		var again *pflag.FlagSet
 		if cmd.Flags().Changed("config") {
-			reload = options.Reload
+			reload, again = options.Reload, cmd.Flags()
 		}
-		return p.runCopy(c, warnings, reload)
+		return p.runCopy(c, warnings, reload, again)
 	}
 	complete(cmd)
 	return cmd
@@ -50,12 +52,15 @@ IPv6, two ports, and the account as JSON:
 var errEndedEarly = errors.New("ended while sessions were open: they count as dropped for shutdown")
 
 // runCopy copies until a signal ends it, and prints the account. If there is a configuration file,
-// reload reads it again.
-func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) error {
+// reload reads it again, and the files of the options.
+func (p *program) runCopy(
+	c *config.Copy, warnings []string, reload reloadFunc, again *pflag.FlagSet,
+) error {
 	d := daemon{
 		Process: c.Process, report: c.Report, page: c.HTML, warnings: warnings,
 		stopping:     "stopping: no new packets; " + drainText(c.Drain),
 		unprivileged: !c.Captures(), reload: reload, subject: copySubject(c),
+		needs: copyNeeds(c, again),
 	}
 	if c.Replay != nil {
 		d.stopping = "stopping: nothing more is read; " + drainText(c.Drain)
@@ -90,7 +95,7 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 		defer follow.view.end()
 	}
 	end, err := (&panel{
-		kind: "copier", ready: &log.ready, sessions: look.sessions,
+		kind: "copier", log: log, sessions: look.sessions,
 		get: func() *view { return copierView(asks, follow) },
 	}).show(&c.Process)
 	if err != nil {

@@ -215,7 +215,7 @@ func interceptSubject(c *config.Intercept) *collect.Subject {
 	}
 	if c.OnTarget {
 		s.Role, s.Via, s.Remote = doctor.Target, "tunnel", true
-		s.Ports, s.Netns, s.Needs = c.Target.Allow, c.Target.Netns, []doctor.Need{routeNeed}
+		s.Ports, s.Netns, s.Needs = c.Target.Allow.List, c.Target.Netns, []doctor.Need{routeNeed}
 	}
 	for _, a := range c.Listen {
 		if !a.Addr().IsLoopback() && !slices.Contains(s.Listens, a.Port()) {

@@ -22,7 +22,11 @@ func (p *program) interceptCommand() *cobra.Command {
 On the test server, a route for answers to the clients' network through that host (10.0.0.3):
   ip route add 192.0.2.0/24 via 10.0.0.3
 On the test server itself, without a third host or a route:
-  tcpcopy intercept --on-target --allow 8080 --key key`,
+  tcpcopy intercept --on-target --allow 8080 --key key
+The same for copiers with keys of their own, read again at SIGHUP:
+  mkdir -m 700 keys
+  tcpcopy keygen > keys/alice
+  tcpcopy intercept --on-target --allow 8080 --keys keys --allow-clients 192.0.2.0/24`,
 		Args: noArguments,
 	}
 	options := config.NewInterceptOptions(cmd.Flags(), p.host)
@@ -57,7 +61,10 @@ func (p *program) serveIntercept(c *config.Intercept, warnings []string) error {
 	}
 	d := daemon{
 		Process: c.Process, report: c.Report, warnings: warnings, stopping: "stopping",
-		routes: c.OnTarget, subject: interceptSubject(c),
+		routes: c.OnTarget, subject: interceptSubject(c), needs: interceptNeeds(c),
+	}
+	if c.Keys != nil {
+		d.renew = c.Keys.Reload
 	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		ctx, cancel := untilStopped(s) // an intercept has nothing to drain

@@ -78,9 +78,7 @@ func runIntercept(
 		Pass: c.Pass, Devices: c.Interfaces, AllowForwarding: c.AllowForwarding,
 		Software: "tcpcopy " + s.Version, Now: now, Log: s.Log,
 	}
-	if c.Key != nil {
-		cfg.TLS = key.ServerTLS(*c.Key)
-	}
+	proveKeys(&cfg, c)
 	daemon, err := intercept.New(cfg)
 	if err != nil {
 		capture.Close()
@@ -92,7 +90,7 @@ func runIntercept(
 			Resources: export.NewResourceReport(export.Spent()), Account: export.Fields(*shot),
 		}
 	}
-	end, err := show("intercept", &c.Process, &log.ready, func() *view {
+	end, err := show("intercept", &c.Process, log, func() *view {
 		shot := daemon.Snapshot()
 		n := interceptNode(&shot, wire.WayRaw, uint64(shot.Route.Entries), account(&shot, false))
 		n.Sequence = log.seen.next()
@@ -119,14 +117,28 @@ func runIntercept(
 	return err
 }
 
+// proveKeys has copiers prove the key, or one of the keys.
+func proveKeys(cfg *intercept.Config, c *config.Intercept) {
+	switch {
+	case c.Keys != nil:
+		cfg.Keys, cfg.TLS = c.Keys, c.Keys.ServerTLS()
+	case c.Key != nil:
+		cfg.TLS = key.ServerTLS(*c.Key)
+	}
+}
+
 // interceptNode returns an intercept's answer to tcpcopy status.
 func interceptNode(
 	s *intercept.Snapshot, way wire.Way, live uint64, r interceptReport,
 ) *status.Node {
 	n := &status.Node{Start: r.Start, Via: way.String(), Live: live}
 	for _, c := range s.Copiers {
-		if c.Conns > 0 {
-			n.Up++
+		if c.Conns == 0 {
+			continue
+		}
+		n.Up++
+		if c.Key != "" && !slices.Contains(n.Keys, c.Key) {
+			n.Keys = append(n.Keys, c.Key)
 		}
 	}
 	n.Peers = n.Up // the number of copiers to expect is not known

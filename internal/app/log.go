@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
 )
 
@@ -23,6 +24,8 @@ type logbook struct {
 
 	ready atomic.Bool // everything is open; log lines go to the file only
 	seen  sequence    // of the states that are shown
+	// privileges are those of the process once it has given up the others; nil before.
+	privileges atomic.Pointer[status.Privileges]
 }
 
 // openLog opens the log of a daemon. A later failure to write, such as a full disk, loses lines but

@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"filippo.io/age"
+
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/ledger"
@@ -101,10 +103,18 @@ func workplace(t *testing.T) {
 	t.Helper()
 	t.Setenv(key.Env, "")
 	t.Chdir(t.TempDir())
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir("keys", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for name, content := range map[string]string{
 		"key": key.Generate(), "login": "user:password", "peak.pcapng": "a recording",
 		"tcpcopy.yaml": config.Example(), "token": "0123456789abcdef", "both.pem": certificate(t),
-		"run.json": "{}",
+		"run.json": "{}", "peak.pcapng.zst.age": "another", "identity": identity.String(),
+		"recipient": identity.Recipient().String(), "keys/web": key.Generate(),
 	} {
 		if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)

@@ -25,7 +25,9 @@ func (p *program) recordCommand() *cobra.Command {
 A day in files of ten minutes, a tenth of the sessions, compressed:
   tcpcopy record -x 80 -o day.pcapng.zst -r 10 --rotate 10m --keep 144
 With production's answers, for Wireshark:
-  tcpcopy record -x 80 -o peak.pcapng --both --duration 1m`,
+  tcpcopy record -x 80 -o peak.pcapng --both --duration 1m
+To leave this host: without logins, and encrypted to a public key (keygen --recordings):
+  tcpcopy record -x 80 -o out.pcapng.zst.age --encrypt-to recipient --scrub header:cookie`,
 		Args: noArguments,
 	}
 	options := config.NewRecordOptions(cmd.Flags(), p.host)
@@ -44,7 +46,7 @@ With production's answers, for Wireshark:
 func (p *program) runRecord(c *config.Record) error {
 	d := daemon{
 		Process: c.Process, stopping: "stopping: no new packets",
-		subject: captureSubject(c.Interfaces, c.Filter, c.Production),
+		subject: captureSubject(c.Interfaces, c.Filter, c.Production), needs: recordNeeds(c),
 	}
 	return p.serve(d, func(s *engine.Control, log *logbook) error {
 		account := func(r *engine.Recorded) *export.Recording {
@@ -52,12 +54,13 @@ func (p *program) runRecord(c *config.Record) error {
 				Version: s.Version, Start: r.Start, Now: r.Now, Packets: r.Packets,
 				Sampled: r.Sampled, Sessions: r.Sessions, Name: r.File.Name,
 				Files: r.File.Files, Removed: r.File.Removed, Written: r.File.Packets,
-				Bytes: r.File.Bytes,
+				Bytes: r.File.Bytes, Scrubbed: r.Scrubbed.Values, Blanked: r.Scrubbed.Blanked,
+				Foreign: r.Scrubbed.Connections,
 			}
 		}
 		asks := make(chan chan<- *engine.Recorded)
 		s.AskRecording = asks
-		end, err := show("recorder", &c.Process, &log.ready, func() *view {
+		end, err := show("recorder", &c.Process, log, func() *view {
 			r := askRecording(asks)
 			if r == nil {
 				return nil

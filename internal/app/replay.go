@@ -45,7 +45,7 @@ previous one. The exit code is 0 only if tcpcopy itself dropped nothing.`,
 		if err != nil {
 			return err
 		}
-		return p.runCopy(c, warnings, nil)
+		return p.runCopy(c, warnings, nil, nil)
 	}
 	complete(cmd)
 	return cmd

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
@@ -18,18 +19,25 @@ import (
 // and signals.
 type daemon struct {
 	config.Process
-	report       string           // path, checked before the start; empty: none
-	page         string           // path, checked before the start; empty: none
-	warnings     []string         // about its settings, printed before the start
-	stopping     string           // printed at the first signal
-	routes       bool             // it changes routes, and captures nothing
-	unprivileged bool             // it neither captures nor changes routes
-	reload       reloadFunc       // called at SIGHUP; nil: SIGHUP stops the command
-	subject      *collect.Subject // examined at start
+	report       string   // path, checked before the start; empty: none
+	page         string   // path, checked before the start; empty: none
+	warnings     []string // about its settings, printed before the start
+	stopping     string   // printed at the first signal
+	routes       bool     // it changes routes, and captures nothing
+	unprivileged bool     // it neither captures nor changes routes
+	needs        needs    // once everything is open
+	// Called at SIGHUP. If both are nil, SIGHUP stops the command.
+	reload  reloadFunc
+	renew   renewFunc
+	subject *collect.Subject // examined at start
 }
 
 // reloadFunc reads the settings again. It returns warnings about them.
 type reloadFunc func() (*config.Copy, []string, error)
+
+// renewFunc reads again what may change while the command runs, such as keys, and returns what has
+// changed, and warnings.
+type renewFunc func() (changes, warnings []string, err error)
 
 // halveProcessors leaves half of the processors to the host's own work, unless the user has set
 // GOMAXPROCS. With fewer processors to hand goroutines over to, a request takes less CPU (two
@@ -77,6 +85,9 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	if d.Daemon && p.parent == nil {
 		return p.detach()
 	}
+	if err := d.needs.check(&d); err != nil {
+		return err
+	}
 	removePID, err := writePID(d.PIDFile)
 	if err != nil {
 		return err
@@ -87,9 +98,12 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 	halveProcessors()
 	checked := p.checkAtStart(&d, log)
 	defer checked()
-	life := watchSignals(context.Background(), log.w, d.stopping, d.reload != nil)
+	life := watchSignals(context.Background(), log.w, d.stopping, d.reload != nil || d.renew != nil)
 	defer life.release()
 	fresh := make(chan *config.Copy)
+	if d.renew != nil {
+		go renewOnSignal(life, d.renew, log)
+	}
 	if d.reload != nil {
 		go reloadOnSignal(life, fresh, d.reload, log)
 	}
@@ -99,6 +113,7 @@ func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) er
 		Ready: func(detail string) {
 			say(p.err, "ready: %s", detail)
 			log.ready.Store(true)
+			go p.confineDaemon(&d, checked, log)
 			if p.parent != nil {
 				p.parent.Close() // the parent exits; later writes to the pipe are lost
 			}
@@ -133,6 +148,29 @@ func reloadOnSignal(
 		case <-life.ctx.Done():
 			return
 		}
+	}
+}
+
+// renewOnSignal calls read at each SIGHUP. After an error nothing has changed.
+func renewOnSignal(life *lifetime, read renewFunc, log *logbook) {
+	for {
+		select {
+		case <-life.again:
+		case <-life.ctx.Done():
+			return
+		}
+		changes, warnings, err := read()
+		if err != nil {
+			say(log.w, "not reloaded: %v", err)
+			log.seen.reloadFailed.Store(true)
+			continue
+		}
+		log.seen.reloadFailed.Store(false)
+		warn(log.w, warnings)
+		if len(changes) == 0 {
+			changes = []string{"nothing has changed"}
+		}
+		say(log.w, "reloaded: %s", strings.Join(changes, ", "))
 	}
 }
 

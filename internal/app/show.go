@@ -49,9 +49,9 @@ func (q *sequence) findings() []export.Finding {
 
 // panel shows this node to readers: on its status socket, to Prometheus, and on its dashboard.
 type panel struct {
-	kind  string
-	ready *atomic.Bool
-	get   func() *view // takes a new state; nil: there is none now
+	kind string
+	log  *logbook
+	get  func() *view // takes a new state; nil: there is none now
 	// sessions returns some of a copier's sessions; nil: the node is no copier.
 	sessions status.SessionsFunc
 
@@ -75,6 +75,7 @@ func (p *panel) view() *view {
 		n := &v.node
 		n.Kind, n.Version, n.PID, n.Now = p.kind, Version(), os.Getpid(), time.Now()
 		n.Host, _ = os.Hostname()
+		n.Privileges = p.log.privileges.Load()
 	}
 	p.last, p.at = v, time.Now()
 	return v
@@ -105,7 +106,7 @@ func (p *panel) config() *status.Config {
 			return nil
 		}),
 		Sessions: p.sessions,
-		Ready:    p.ready.Load,
+		Ready:    p.log.ready.Load,
 	}
 }
 
@@ -114,10 +115,10 @@ func (p *panel) config() *status.Config {
 func show(
 	kind string,
 	c *config.Process,
-	ready *atomic.Bool,
+	log *logbook,
 	get func() *view,
 ) (end func(), err error) {
-	return (&panel{kind: kind, ready: ready, get: get}).show(c)
+	return (&panel{kind: kind, log: log, get: get}).show(c)
 }
 
 // show is the function show for a panel.

@@ -211,7 +211,7 @@ func TestMetricsAddressThatIsTaken(t *testing.T) {
 // Many readers cost few states, and all see the newest one.
 func TestPanelIsNotAskedForEachReader(t *testing.T) {
 	var taken atomic.Uint64
-	p := &panel{kind: "copier", ready: new(atomic.Bool), get: func() *view {
+	p := &panel{kind: "copier", log: new(logbook), get: func() *view {
 		n := taken.Add(1)
 		return &view{node: status.Node{Sequence: n}}
 	}}

@@ -72,7 +72,11 @@ func (h *targetHost) routes(c *config.Target) localroute.Config {
 	reach := map[string]localroute.Reach{
 		"auto": localroute.Least, "loopback": localroute.LoopbackOnly, "mark": localroute.MarkOnly,
 	}
-	return localroute.Config{Ports: c.Allow, Reach: reach[c.Reach], Do: h.do}
+	r := localroute.Config{Loopback: c.Allow.Loopback, Reach: reach[c.Reach], Do: h.do}
+	if !c.Allow.Any {
+		r.Ports = c.Allow.List
+	}
+	return r
 }
 
 // planTarget carries out --dry-run and --cleanup, which start nothing.
@@ -86,6 +90,13 @@ func (p *program) planTarget(c *config.Target) error {
 		done, err := localroute.Cleanup(host.routes(c))
 		for _, d := range done {
 			fmt.Fprintln(p.out, d)
+		}
+		if err == nil {
+			others, _ := localroute.Elsewhere(host.routes(c))
+			for _, path := range others {
+				say(p.err, "%s: changes in another network namespace: --cleanup --netns PID "+
+					"undoes them, with the id of a process there", path)
+			}
 		}
 		if err == nil && len(done) == 0 {
 			say(p.err, "nothing to undo")
@@ -141,14 +152,16 @@ func serveTarget(
 		own = append(own, a.Port())
 	}
 	server := ontarget.New(ontarget.Config{
-		Routes: routes, Now: now, Ports: c.Target.Allow, Except: own,
+		Routes: routes, Now: now, Allow: c.Target.Allow, Except: own,
+		Clients: c.Target.Clients,
+
 		MaxStreams: c.Target.MaxStreams, MaxBytes: c.Target.Memory, Enter: host.enter, Log: s.Log,
 	})
 	cfg := intercept.Config{
 		Streams: func(
-			hello *wire.Hello, send func([]byte) bool, broken func(),
+			hello *wire.Hello, holder *key.Holder, send func([]byte) bool, broken func(),
 		) (intercept.StreamHandler, error) {
-			peer, err := server.Attach(hello.Instance, hello.ConnectTimeout, send, broken)
+			peer, err := server.Attach(hello.Instance, holder, hello.ConnectTimeout, send, broken)
 			if err != nil {
 				return nil, err
 			}
@@ -158,9 +171,7 @@ func serveTarget(
 		Listen: c.Listen, Insecure: c.Insecure, Software: "tcpcopy " + s.Version, Now: now,
 		Log: s.Log,
 	}
-	if c.Key != nil {
-		cfg.TLS = key.ServerTLS(*c.Key)
-	}
+	proveKeys(&cfg, c)
 	daemon, err := intercept.New(cfg)
 	if err != nil {
 		return listenProblem(err)
@@ -174,7 +185,7 @@ func serveTarget(
 			},
 		}
 	}
-	end, err := show("intercept", &c.Process, &log.ready, func() *view {
+	end, err := show("intercept", &c.Process, log, func() *view {
 		shot, streams := daemon.Snapshot(), server.Stats()
 		n := interceptNode(&shot, wire.WayTunnel, uint64(streams.Streams),
 			account(&shot, &streams, false))
@@ -191,7 +202,7 @@ func serveTarget(
 	go func() { ended <- daemon.Run(s.Context) }()
 
 	s.Ready(fmt.Sprintf("listening on %s, on the target: copiers may connect to %s",
-		addresses(daemon), c.Target.AllowWords()))
+		addresses(daemon), c.Target.Allow.String()))
 	err = reportUntil(ended, c.Stats, func(final bool) {
 		shot, streams := daemon.Snapshot(), server.Stats()
 		log.statistics(targetLine(&shot, &streams))

@@ -27,6 +27,8 @@ type (
 		progress func(*engine.Recorded)) (*engine.Recorded, error)
 	// captureFunc runs an agent until it is told to stop.
 	captureFunc func(s *engine.Control, c *config.Capture, report *reporter, log *logbook) error
+	// confineFunc confines this process; nil: it is not confined.
+	confineFunc func(*sys.Confinement) error
 	// labFunc runs a demonstration, prints its table and its errors, and returns the exit code.
 	labFunc func(ctx context.Context, c *config.Lab) int
 )

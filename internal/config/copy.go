@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/source/filter"
+	"tcpcopy/internal/sys"
 	"tcpcopy/internal/way"
 )
 
@@ -129,6 +130,10 @@ type Process struct {
 	Status  string // serves the state: a path or IP:PORT; empty: the default; or StatusOff
 	Web     Web
 	Check   Check // whether it looks for faults of this host at start
+	// User is whom the daemon becomes once everything is open; nil: it stays who it is.
+	User *sys.User
+	// KeepPrivileges keeps capabilities and all system calls.
+	KeepPrivileges bool
 }
 
 // Check says whether a daemon looks for faults of its host when it starts.

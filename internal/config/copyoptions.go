@@ -274,7 +274,7 @@ func processOptions(p *Process) []option {
 			help: "look for faults of this host at start, and report each in one line " +
 				"(tcpcopy doctor looks further)",
 		},
-	}, webOptions(p)...)
+	}, append(userOptions(p), webOptions(p)...)...)
 }
 
 func setStatus(dst *string) func(string) error {

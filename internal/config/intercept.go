@@ -24,7 +24,8 @@ type Intercept struct {
 	// Listen holds the addresses to listen on for copiers: without a key, unless Insecure,
 	// loopback addresses.
 	Listen   []netip.AddrPort
-	Key      *key.Key // nil: links are in the clear
+	Key      *key.Key  // nil: there is none, or several
+	Keys     *key.Ring // nil: there is one key, or none
 	Insecure bool
 	// Pass holds networks of clients whose answers are not intercepted.
 	Pass []netip.Prefix
@@ -38,9 +39,10 @@ type Intercept struct {
 
 // Target holds the settings of an intercept on the target.
 type Target struct {
-	Allow      []uint16 // ports that copiers may connect to; empty: all
-	Netns      string   // path of the server's network namespace; empty: that of this process
-	Reach      string   // auto, loopback or mark
+	Allow      key.Ports      // that copiers may connect to
+	Clients    []netip.Prefix // that connections may come from; empty: any
+	Netns      string         // path of the server's network namespace; empty: that of this process
+	Reach      string         // auto, loopback or mark
 	MaxStreams int
 	Memory     int64 // bytes that may wait for the target
 	DryRun     bool  // print what would be changed, and change nothing
@@ -55,6 +57,7 @@ type InterceptOptions struct {
 	port    int
 	bind    []netip.Addr
 	keyFile string
+	keys    string // directory
 }
 
 // NewInterceptOptions adds the options of tcpcopy intercept to fs. After fs has been parsed,
@@ -95,6 +98,12 @@ func NewInterceptOptions(fs *pflag.FlagSet, host Host) *InterceptOptions {
 			name: "key", arg: "FILE", group: How, set: keyFile(&o.keyFile),
 			help: "the file with the key that copiers must have, too (tcpcopy keygen); the " +
 				"environment variable TCPCOPY_KEY may hold the key instead",
+		},
+		{
+			name: "keys", arg: "DIR", group: How, set: text(&o.keys, "the name of a directory"),
+			help: "instead of --key: one file a key in DIR, of which each copier must have one; " +
+				"a file may say which ports, clients and ways its key is for; SIGHUP reads DIR " +
+				"again",
 		},
 		{
 			name: "insecure", group: How, set: on(&c.Insecure),
@@ -199,12 +208,11 @@ func (o *InterceptOptions) setBind(s string) error {
 // user, one line each. An error is a *Problem.
 func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 	c := o.c
-	k, warnings, err := loadKey(o.keyFile, c.Insecure)
+	warnings, err := o.loadKeys(&c)
 	if err != nil {
 		return nil, nil, err
 	}
-	c.Key = k
-	open := k != nil || c.Insecure
+	open := c.Key != nil || c.Keys != nil || c.Insecure
 
 	addrs := o.bind
 	switch {
@@ -233,7 +241,8 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 	if c.Insecure {
 		can := "claim connections and see headers"
 		if c.OnTarget {
-			can = "connect to " + c.Target.AllowWords() + " of this host from any client's address"
+			can = "connect to " + c.Target.Allow.String() + " of this host from any client's " +
+				"address"
 		}
 		warnings = append(warnings, "--insecure: anybody who can reach "+listening(addrs,
 			o.port)+" can "+can)
@@ -255,6 +264,27 @@ func (o *InterceptOptions) Intercept() (*Intercept, []string, error) {
 		return nil, nil, err
 	}
 	return &c, warnings, nil
+}
+
+// loadKeys reads the key of --key or the environment, or those of --keys.
+func (o *InterceptOptions) loadKeys(c *Intercept) (warnings []string, err error) {
+	if o.keys == "" {
+		c.Key, warnings, err = loadKey(o.keyFile, c.Insecure)
+		return warnings, err
+	}
+	if c.Insecure || o.keyFile != "" {
+		other := "--key"
+		if c.Insecure {
+			other = "--insecure"
+		}
+		return nil, &Problem{Flag: "--keys", What: "does not go with " + other + ": wanted one " +
+			"of them"}
+	}
+	if c.Keys, warnings, err = key.LoadRing(o.keys, c.OnTarget); err != nil {
+		return nil, &Problem{Flag: "--keys", Value: o.keys, What: ringWords(err),
+			Hint: "mkdir -m 700 keys; tcpcopy keygen > keys/NAME, one for each copier"}
+	}
+	return warnings, nil
 }
 
 func listening(addrs []netip.Addr, port int) string {

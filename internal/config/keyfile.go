@@ -52,6 +52,14 @@ func keyFile(dst *string) func(string) error {
 	}
 }
 
+// ringWords returns what is wrong with a directory of keys, or with which of its files.
+func ringWords(err error) string {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return pe.Path + " cannot be read: " + pe.Err.Error()
+	}
+	return strings.TrimPrefix(err.Error(), "key: ")
+}
+
 // keyWords returns what is wrong with a key, without what the option's name tells.
 func keyWords(err error) string {
 	var pe *fs.PathError

@@ -10,6 +10,7 @@ import (
 
 	"tcpcopy/internal/source/filter"
 	"tcpcopy/internal/source/recording"
+	"tcpcopy/internal/source/scrub"
 )
 
 // Record holds the settings of tcpcopy record.
@@ -22,6 +23,7 @@ type Record struct {
 	SampleBy   SampleBy
 	Duration   time.Duration // 0: until a signal ends it
 	File       recording.Config
+	Scrub      scrub.Rules   // what is replaced
 	Ring       int64         // bytes of the capture ring
 	Stats      time.Duration // between two lines of statistics; 0: none
 	Process
@@ -39,7 +41,6 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 	o := &RecordOptions{host: host, c: Record{Sample: 100, SampleBy: BySession, Ring: 16 * mega,
 		Stats: 10 * time.Second}}
 	c := &o.c
-	samples := []SampleBy{BySession, ByClient}
 	register(fs, []option{
 		{
 			name: "production", formerly: "online", letter: "x", arg: "[IP:]PORT", group: Where,
@@ -61,29 +62,6 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 			name: "filter", letter: "F", arg: "EXPR", group: Where, set: setFilter(&c.Filter),
 			help: "record only packets that match, in tcpdump's syntax: host, net, port, " +
 				"portrange, src, dst, and, or, not",
-		},
-		{
-			name: "both", group: How, set: on(&c.Both),
-			help: "record the server's packets whole, too, so that a replay reads production's " +
-				"answers (default: their headers, which every replay needs)",
-		},
-		{
-			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100",
-			set: setSample(&c.Sample),
-			help: "record this share of the sessions, each as a whole; fractions such as 0.5 " +
-				"are allowed",
-		},
-		{
-			name: "sample-by", arg: "WHAT", group: How, def: "session",
-			set: oneOf(&c.SampleBy, samples...), choices: words(samples),
-			help: "what --sample chooses: session (each connection by itself), client (a client " +
-				"with all its connections)",
-		},
-		{
-			name: "snaplen", letter: "S", arg: "BYTES", group: How,
-			set: whole(&c.File.Snap, 68, 1<<18),
-			help: "record at most so many bytes of each packet (default: all); packets that are " +
-				"cut cannot be replayed",
 		},
 		{
 			name: "rotate", arg: "SIZE|TIME", group: Bounds, set: o.setRotate,
@@ -112,14 +90,62 @@ func NewRecordOptions(fs *pflag.FlagSet, host Host) *RecordOptions {
 			help: "print a line of statistics to stderr at this interval; 0: none",
 		},
 	})
+	register(fs, o.how())
 	register(fs, processOptions(&c.Process))
 	return o
+}
+
+// how returns the options about what of the packets is recorded.
+func (o *RecordOptions) how() []option {
+	c := &o.c
+	samples := []SampleBy{BySession, ByClient}
+	return []option{
+		{
+			name: "both", group: How, set: on(&c.Both),
+			help: "record the server's packets whole, too, so that a replay reads production's " +
+				"answers (default: their headers, which every replay needs)",
+		},
+		{
+			name: "encrypt-to", arg: "RECIPIENT", group: How,
+			set: setRecipients(&c.File.Recipients),
+			help: "encrypt the recording to these public keys (keygen --recordings), age1… or " +
+				"files of such, several with commas; the name of FILE ends in .age then",
+		},
+		{
+			name: "scrub", arg: "header:NAMES", group: How, set: scrubbing(c.Scrub.AddHeaders),
+			help: "replace the values of these headers, with commas; what cannot be followed, " +
+				"and connections without headers, is blanked, and counted",
+		},
+		{
+			name: "scrub-json", arg: "PATHS", group: How, set: scrubbing(c.Scrub.AddPaths),
+			help: "replace these values in JSON, with commas: user.password, *.token (of any " +
+				"key), **.token (at any depth); encoded bodies are blanked",
+		},
+		{
+			name: "sample", letter: "r", arg: "PERCENT", group: How, def: "100",
+			set: setSample(&c.Sample),
+			help: "record this share of the sessions, each as a whole; fractions such as 0.5 " +
+				"are allowed",
+		},
+		{
+			name: "sample-by", arg: "WHAT", group: How, def: "session",
+			set: oneOf(&c.SampleBy, samples...), choices: words(samples),
+			help: "what --sample chooses: session (each connection by itself), client (a client " +
+				"with all its connections)",
+		},
+		{
+			name: "snaplen", letter: "S", arg: "BYTES", group: How,
+			set: whole(&c.File.Snap, 68, 1<<18),
+			help: "record at most so many bytes of each packet (default: all); packets that are " +
+				"cut cannot be replayed",
+		},
+	}
 }
 
 func (o *RecordOptions) setOutput(s string) error {
 	if _, ok := recording.KindOf(s); !ok {
 		return wanted("wanted a name that ends in .pcapng or .pcap, or in one of these and .gz " +
-			"or .zst, or -")
+			"or .zst, and in .age if it is encrypted, or -")
 	}
 	o.c.File.Path = s
 	return nil
@@ -157,6 +183,8 @@ func (o *RecordOptions) setRotate(s string) error {
 // Record returns the settings of the options, which have been parsed. An error is a *Problem.
 func (o *RecordOptions) Record() (*Record, error) {
 	c := o.c
+	kind, _ := recording.KindOf(c.File.Path)
+	encrypts := kind.Encrypted
 	rotates := c.File.RotateBytes > 0 || c.File.RotateEvery > 0
 	switch {
 	case len(c.Production) == 0:
@@ -168,6 +196,13 @@ func (o *RecordOptions) Record() (*Record, error) {
 	case c.File.Path == recording.Stdout && rotates:
 		return nil, &Problem{Flag: "--rotate", What: "does not go with standard output: wanted " +
 			"-o with the name of a file"}
+	case c.File.Path != recording.Stdout && encrypts != (len(c.File.Recipients) > 0):
+		p := &Problem{Flag: "-o", Value: c.File.Path, What: "ends in .age: wanted --encrypt-to " +
+			"RECIPIENT, too"}
+		if !encrypts {
+			p.What = "is to be encrypted: wanted a name that ends in .age, too"
+		}
+		return nil, p
 	case c.File.Keep > 0 && !rotates:
 		return nil, &Problem{Flag: "--keep", Value: fmt.Sprint(c.File.Keep),
 			What: "needs --rotate: without it there is one file"}
@@ -176,4 +211,14 @@ func (o *RecordOptions) Record() (*Record, error) {
 		return nil, err
 	}
 	return &c, nil
+}
+
+// scrubbing makes an option of what is to be replaced.
+func scrubbing(add func(string) error) func(string) error {
+	return func(s string) error {
+		if err := add(s); err != nil {
+			return wanted("%v", err)
+		}
+		return nil
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
 	"github.com/spf13/pflag"
 
 	"tcpcopy/internal/source/schedule"
@@ -19,6 +20,8 @@ type Replay struct {
 	Schedule schedule.Config
 	Passes   int           // how often all is played; 0: without end
 	Duration time.Duration // of the replay, in real time; 0: no bound
+	// Identities open encrypted recordings.
+	Identities []age.Identity
 }
 
 // stdin is the file name that stands for standard input.
@@ -99,6 +102,11 @@ func (o *CopyOptions) when() []option {
 		{
 			name: "to", arg: "TIME", group: When, set: o.setToTime,
 			help: "end at this time of the recording, given in the same ways",
+		},
+		{
+			name: "identity", arg: "FILE", group: Where, set: setIdentities(&p.Identities),
+			help: "the file with the secret key (keygen --recordings) of encrypted recordings " +
+				"(record --encrypt-to)",
 		},
 		{
 			name: "duration", arg: "TIME", group: When,

@@ -6,8 +6,9 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
+
+	"tcpcopy/internal/way/link/key"
 )
 
 // reaches holds the words of --reach.
@@ -23,9 +24,15 @@ func (o *InterceptOptions) target() []option {
 				"clients' own addresses",
 		},
 		{
-			name: "allow", arg: "PORT", group: Where, set: o.setAllow,
-			help: "with --on-target: let copiers connect only to these ports of this host, " +
-				"several with commas (default: all but the intercept's own)",
+			name: "allow", arg: "PORTS", group: Where, set: o.setAllow,
+			help: "with --on-target, required: the ports of this host that copiers may connect " +
+				"to, several with commas; loopback:PORT where the server listens on loopback " +
+				"alone; any: every port but the intercept's own",
+		},
+		{
+			name: "allow-clients", arg: "NETS", group: Where, set: setNetworks(&t.Clients),
+			help: "with --on-target: let connections come only from clients in these networks, " +
+				"several with commas (default: any but this host's own and its containers')",
 		},
 		{
 			name: "netns", arg: "PATH|PID", group: Where, set: o.setNetns,
@@ -64,17 +71,11 @@ func (o *InterceptOptions) target() []option {
 }
 
 func (o *InterceptOptions) setAllow(s string) error {
-	parts, err := list(s)
+	p, err := key.ParsePorts(s)
 	if err != nil {
-		return err
+		return wanted("%v", err)
 	}
-	for _, p := range parts {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return wanted("wanted ports, 1 to 65535, with commas")
-		}
-		o.c.Target.Allow = append(o.c.Target.Allow, uint16(n))
-	}
+	o.c.Target.Allow.Add(&p)
 	return nil
 }
 
@@ -111,7 +112,8 @@ func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
 	without := []string{"interface", "filter", "passlist", "allow-forwarding"}
 	why := "does not go with --on-target: nothing is captured there"
 	if !c.OnTarget {
-		without = []string{"allow", "netns", "reach", "dry-run", "max-connections", "memory"}
+		without = []string{"allow", "allow-clients", "netns", "reach", "dry-run",
+			"max-connections", "memory"}
 		why = "needs --on-target"
 	}
 	for _, name := range without {
@@ -119,30 +121,23 @@ func (o *InterceptOptions) onTarget(c *Intercept) (warning string, err error) {
 			return "", &Problem{Flag: typed(f), What: why}
 		}
 	}
-	if c.OnTarget && slices.Contains(c.Target.Allow, uint16(o.port)) {
+	if c.OnTarget && slices.Contains(c.Target.Allow.List, uint16(o.port)) {
 		return "", &Problem{
 			Flag: "--allow", Value: fmt.Sprint(o.port), What: "is the intercept's own port: " +
 				"wanted the test server's",
 			Hint: "if the test server has that port, -p moves the intercept to another",
 		}
 	}
-	if c.OnTarget && len(c.Target.Allow) == 0 && !c.Target.Cleanup && !c.Target.DryRun {
-		return "no --allow: a copier with the key can connect to every port of this host", nil
+	switch {
+	case !c.OnTarget || c.Target.Cleanup:
+	case c.Target.Allow.Empty():
+		return "", &Problem{
+			What: "nothing that copiers may connect to: wanted --allow PORT, the test server's",
+			Hint: "tcpcopy intercept --on-target --allow 8080 --key key",
+		}
+	case c.Target.Allow.Any:
+		return "--allow any: copiers can connect to every port of this host, but for servers " +
+			"that listen on loopback alone", nil
 	}
 	return "", nil
-}
-
-// AllowWords returns the allowed ports in words.
-func (t *Target) AllowWords() string {
-	if len(t.Allow) == 0 {
-		return "every port"
-	}
-	var s []string
-	for _, p := range t.Allow {
-		s = append(s, fmt.Sprint(p))
-	}
-	if len(s) == 1 {
-		return "port " + s[0]
-	}
-	return "ports " + strings.Join(s, ", ")
 }

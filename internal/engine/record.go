@@ -18,6 +18,7 @@ import (
 	"tcpcopy/internal/source/filter"
 	"tcpcopy/internal/source/locals"
 	"tcpcopy/internal/source/recording"
+	"tcpcopy/internal/source/scrub"
 )
 
 // Recorded is the state of a recording.
@@ -27,6 +28,7 @@ type Recorded struct {
 	Sampled    uint64 // packets that --sample has left out
 	Sessions   uint64 // recorded sessions whose beginning was captured
 	File       recording.State
+	Scrubbed   scrub.Stats // by --scrub and --scrub-json
 }
 
 // recorder captures packets and writes them to a file.
@@ -35,6 +37,7 @@ type recorder struct {
 	source source.Source
 	class  classifier
 	out    *recording.Writer
+	scrub  *scrub.Scrubber // nil: packets are written as they are
 	origin time.Time
 
 	sampled, sessions uint64 // so far
@@ -71,6 +74,9 @@ func Record(ctl *Control, c *config.Record, progress func(*Recorded)) (*Recorded
 		r.source.Close()
 		r.source.Next(0) // releases the last batch
 	}()
+	if !c.Scrub.Empty() {
+		r.scrub = scrub.New(c.Scrub)
+	}
 	if r.out, err = recording.New(c.File, r.origin); err != nil {
 		return nil, err
 	}
@@ -174,6 +180,10 @@ func (r *recorder) write(frames []source.Frame) error {
 		if !p.FromServer && p.Seg.Flags&(packet.SYN|packet.ACK) == packet.SYN {
 			r.sessions++
 		}
+		if r.scrub != nil {
+			r.scrub.Segment(&p.Seg, p.FromServer)
+			packet.RenewChecksum(f.Data, &p.Seg)
+		}
 		if err := r.out.Write(r.origin.Add(time.Duration(f.Time)), f.Data, f.Wire,
 			r.seen()); err != nil {
 			return err
@@ -196,6 +206,9 @@ func (r *recorder) publish(frames int) {
 	r.mu.Lock()
 	r.state.Packets = r.class.packets
 	r.state.Packets.Offered = r.class.packets.Seen + s.Dropped
+	if r.scrub != nil {
+		r.state.Scrubbed = r.scrub.Stats()
+	}
 	r.state.File, r.state.Sampled, r.state.Sessions = r.out.State(), r.sampled, r.sessions
 	r.mu.Unlock()
 }

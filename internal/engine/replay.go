@@ -62,8 +62,8 @@ func openReplay(cp *copier) (*replay, error) {
 	}
 	r.source, err = file.Open(file.Config{
 		Paths: c.Replay.Files, Schedule: c.Replay.Schedule, Passes: c.Replay.Passes,
-		Duration: c.Replay.Duration,
-		Pick:     r.picker.pick, Now: cp.now,
+		Duration: c.Replay.Duration, Identities: c.Replay.Identities,
+		Pick: r.picker.pick, Now: cp.now,
 	})
 	if err != nil {
 		return nil, &config.Problem{What: err.Error()}

@@ -21,6 +21,9 @@ type Recording struct {
 	Removed    int    // files removed by --keep
 	Written    uint64 // packets
 	Bytes      int64  // written, before compression
+	// Of --scrub and --scrub-json: values that were replaced, bytes that were blanked because they
+	// could not be followed, and connections of which all were, because they have no headers.
+	Scrubbed, Blanked, Foreign uint64
 }
 
 // RecordingLine returns the account in one line.
@@ -32,7 +35,23 @@ func RecordingLine(r *Recording) string {
 	if r.Sampled > 0 {
 		line += fmt.Sprintf("; %s left out by --sample", number(r.Sampled))
 	}
+	if r.Scrubbed+r.Blanked > 0 {
+		line += "; " + scrubbed(r)
+	}
 	return line
+}
+
+// scrubbed returns what was replaced, in words.
+func scrubbed(r *Recording) string {
+	s := fmt.Sprintf("%s scrubbed", count(r.Scrubbed, "value", "values"))
+	if r.Blanked > 0 {
+		s += fmt.Sprintf(", %s blanked that could not be followed", size(r.Blanked))
+	}
+	if r.Foreign > 0 {
+		s += fmt.Sprintf(", of %s without headers", count(r.Foreign, "connection",
+			"connections"))
+	}
+	return s
 }
 
 // RecordingSummary writes the table that a recording prints at its end.
@@ -44,6 +63,9 @@ func RecordingSummary(w io.Writer, r *Recording) error {
 		size(uint64(r.Bytes)), count(r.Sessions, "new session", "new sessions"))
 	if r.Sampled > 0 {
 		row(b, "", "%s left out by --sample", count(r.Sampled, "packet", "packets"))
+	}
+	if r.Scrubbed+r.Blanked > 0 {
+		row(b, "private", "%s", scrubbed(r))
 	}
 	files := fmt.Sprintf("%s, the last is %s", count(uint64(r.Files), "file", "files"), r.Name)
 	if r.Removed > 0 {

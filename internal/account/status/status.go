@@ -40,6 +40,8 @@ type Node struct {
 	Sequence uint64   `json:"sequence"`
 	Via      string   `json:"via"`
 	Mappings []string `json:"mappings"` // of a copier
+	// Keys are the names of the keys that an intercept's copiers have, where it has several.
+	Keys []string `json:"keys,omitempty"`
 	// Captured; of an intercept the copies' connections that it has seen.
 	Sessions uint64 `json:"sessions"`
 	Live     uint64 `json:"live"`
@@ -48,8 +50,35 @@ type Node struct {
 	// Links to intercepts that are up, or copiers that are connected.
 	Up    int `json:"up"`
 	Peers int `json:"peers"` // of so many that there should be, or were
+	// Privileges are what the node may do once everything is open; null before.
+	Privileges *Privileges `json:"privileges"`
 	// Account is the whole account, as --report has it.
 	Account json.RawMessage `json:"account,omitempty"`
+}
+
+// Privileges are what the kernel lets a node do.
+type Privileges struct {
+	Capabilities []string `json:"capabilities"` // effective
+	NoNewPrivs   bool     `json:"no_new_privs"`
+	Seccomp      bool     `json:"seccomp"`  // system calls are filtered
+	Dumpable     bool     `json:"dumpable"` // a fault writes its memory to disk
+	UID          int      `json:"uid"`
+}
+
+// maxNamed is how many capabilities String names.
+const maxNamed = 5
+
+// String returns the capabilities in a few words: "cap_net_raw", "none", "all".
+func (p *Privileges) String() string {
+	switch {
+	case p == nil:
+		return "-"
+	case len(p.Capabilities) > maxNamed:
+		return "all"
+	case len(p.Capabilities) == 0:
+		return "none"
+	}
+	return strings.Join(p.Capabilities, ",")
 }
 
 // Server answers requests for a node's state until it is closed.

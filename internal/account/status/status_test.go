@@ -27,6 +27,7 @@ func node() *Node {
 		Now: start.Add(90 * time.Second), Via: "raw", Sequence: 5,
 		Mappings: []string{"80-10.0.0.2:8080"}, Account: []byte(`{"a":1}`),
 		Sessions: 1000, Live: 12, DeliveredPercent: &p, Up: 1, Peers: 2,
+		Privileges: &Privileges{Capabilities: []string{"cap_net_raw"}, NoNewPrivs: true},
 	}
 }
 
@@ -236,15 +237,16 @@ func TestOnlyAsking(t *testing.T) {
 func TestTable(t *testing.T) {
 	bad := node()
 	bad.Host, bad.DeliveredPercent, bad.Peers, bad.Mappings = "web\x1b[31m2", nil, 0, nil
+	bad.Privileges = nil
 	var b strings.Builder
 	if err := Table(&b, []Row{{"a", node(), nil}, {"b", bad, nil},
 		{"/run/c.sock", nil, errors.New("ask /run/c.sock:\nrefused")}}); err != nil {
 		t.Fatal(err)
 	}
-	want := `NODE           KIND    VERSION  UP FOR  SESSIONS  LIVE  DELIVERED  PEERS  WHAT
-web1:17        copier  1.2.3    1m30s   1000      12    99.50 %    1/2    80-10.0.0.2:8080 via raw
-web?[31m2:17   copier  1.2.3    1m30s   1000      12    -          -      raw
-/run/c.sock    -       -        -       -         -     -          -      ask /run/c.sock:?refused
+	want := `NODE  KIND  VERSION  UP FOR  SESSIONS  LIVE  DELIVERED  PEERS  CAPABILITIES  WHAT
+web1:17 copier 1.2.3 1m30s   1000  12  99.50 %  1/2  cap_net_raw  80-10.0.0.2:8080 via raw
+web?[31m2:17   copier  1.2.3    1m30s   1000      12    -          -      -  raw
+/run/c.sock    -       -        -       -         -     -          -      - ask /run/c.sock:?refused
 `
 	words := func(s string) [][]string {
 		var all [][]string

@@ -18,10 +18,11 @@ type Row struct {
 // Table writes a table of nodes, one line each. Control characters in their answers are replaced.
 func Table(w io.Writer, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tKIND\tVERSION\tUP FOR\tSESSIONS\tLIVE\tDELIVERED\tPEERS\tWHAT")
+	fmt.Fprintln(t, "NODE\tKIND\tVERSION\tUP FOR\tSESSIONS\tLIVE\tDELIVERED\tPEERS\t"+
+		"CAPABILITIES\tWHAT")
 	for _, r := range rows {
 		if r.Err != nil {
-			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t-\t%s\n", plain(r.Addr), plain(r.Err.Error()))
+			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t-\t-\t%s\n", plain(r.Addr), plain(r.Err.Error()))
 			continue
 		}
 		n := r.Node
@@ -37,10 +38,13 @@ func Table(w io.Writer, rows []Row) error {
 		if len(n.Mappings) > 0 {
 			what = strings.Join(n.Mappings, ", ") + " via " + n.Via
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n",
+		if len(n.Keys) > 0 {
+			what += ", keys " + strings.Join(n.Keys, ", ")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n",
 			plain(fmt.Sprintf("%s:%d", n.Host, n.PID)), plain(n.Kind), plain(n.Version),
 			n.Now.Sub(n.Start).Round(time.Second), n.Sessions, n.Live, delivered, peers,
-			plain(what))
+			plain(n.Privileges.String()), plain(what))
 	}
 	return t.Flush()
 }

@@ -229,6 +229,24 @@ func TestAppendLimits(t *testing.T) {
 	}
 }
 
+// TestRenewChecksum changes payloads, and has the checksums follow.
+func TestRenewChecksum(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		b := append(Append(nil, timestamped(v6, 33)), 0, 0) // padded
+		var s Segment
+		if err := Decode(b, len(b), &s); err != nil {
+			t.Fatal(err)
+		}
+		s.Payload[2] ^= 1
+		if ChecksumOK(b) {
+			t.Errorf("IPv6 %v: the checksum does not cover the payload", v6)
+		}
+		if RenewChecksum(b, &s); !ChecksumOK(b) {
+			t.Errorf("IPv6 %v: the checksum is wrong", v6)
+		}
+	}
+}
+
 func TestChecksumOK(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		b := Append(nil, timestamped(v6, 33))

@@ -62,16 +62,33 @@ func ChecksumOK(b []byte) bool {
 	if Decode(b, len(b), &s) != nil || s.Cut() {
 		return false
 	}
-	addrs, off := b[12:20], int(b[0]&15)*4
-	if b[0]>>4 == 4 {
-		if finish(sum(0, b[:off])) != 0 {
-			return false
-		}
-	} else {
+	addrs, off, end := tcpIn(b, &s)
+	if b[0]>>4 == 4 && finish(sum(0, b[:off])) != 0 {
+		return false
+	}
+	return finish(sum(pseudo(addrs, protoTCP, end-off), b[off:end])) == 0
+}
+
+// RenewChecksum sets the TCP checksum of b, of which s was decoded, after a change to the payload.
+// A packet that was cut keeps the checksum that it had.
+func RenewChecksum(b []byte, s *Segment) {
+	if s.Cut() {
+		return
+	}
+	const at = 16 // in the TCP header
+	addrs, off, end := tcpIn(b, s)
+	binary.BigEndian.PutUint16(b[off+at:], 0)
+	binary.BigEndian.PutUint16(b[off+at:], finish(sum(pseudo(addrs, protoTCP, end-off),
+		b[off:end])))
+}
+
+// tcpIn returns the addresses in the IP header of b, of which s was decoded, and where the TCP
+// segment begins and ends. The capture may be longer than the packet.
+func tcpIn(b []byte, s *Segment) (addrs []byte, off, end int) {
+	addrs, off = b[12:20], int(b[0]&15)*4
+	if b[0]>>4 != 4 {
 		addrs = b[8:40]
 		off, _ = walk6(b)
 	}
-	// The capture may be longer than the packet.
-	end := off + int(b[off+12]>>4)*4 + s.Len
-	return finish(sum(pseudo(addrs, protoTCP, end-off), b[off:end])) == 0
+	return addrs, off, off + int(b[off+12]>>4)*4 + s.Len
 }

@@ -78,7 +78,7 @@ func (f *feeder) stop() { close(f.quit) }
 func (f *feeder) run(cfg *Config, files *merged, read *atomic.Int64) error {
 	if files == nil {
 		var err error
-		if files, err = openFiles(cfg.Paths, read); err != nil {
+		if files, err = openFiles(cfg, read); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"filippo.io/age"
+
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/source"
@@ -31,10 +33,11 @@ const (
 
 // Config says what to play, and how.
 type Config struct {
-	Paths    []string // Stdin stands for standard input
-	Schedule schedule.Config
-	Passes   int           // how often to play the files; 0: without end
-	Duration time.Duration // longest duration of the replay, in real time; 0: no limit
+	Paths      []string // Stdin stands for standard input
+	Schedule   schedule.Config
+	Passes     int            // how often to play the files; 0: without end
+	Duration   time.Duration  // longest duration of the replay, in real time; 0: no limit
+	Identities []age.Identity // open encrypted files
 	// Pick decides about the packet that b begins, from its IP header on, of wire bytes before any
 	// cut. It is called on a goroutine of the source. If Pick is nil, every packet is kept.
 	Pick func(b []byte, wire int) Pick
@@ -123,7 +126,7 @@ func (s *Source) begin(openNow bool) error {
 	var files *merged
 	if openNow {
 		var err error
-		if files, err = openFiles(s.cfg.Paths, &s.read); err != nil {
+		if files, err = openFiles(&s.cfg, &s.read); err != nil {
 			return err
 		}
 	}

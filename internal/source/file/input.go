@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
@@ -20,6 +21,9 @@ const Stdin = "-"
 
 // maxWindow bounds the memory that a zstd file may demand, in bytes.
 const maxWindow = 64 << 20
+
+// ageMagic begins each encrypted file.
+const ageMagic = "age-encryption.org/"
 
 // input is a file that is being read, with its next packet.
 type input struct {
@@ -33,7 +37,8 @@ type input struct {
 
 // openInput opens a file and reads its first packet. It returns io.EOF if there is none. read
 // counts the bytes that are read from the file.
-func openInput(path string, index int, read *atomic.Int64) (*input, error) {
+func openInput(path string, index int, identities []age.Identity, read *atomic.Int64) (
+	*input, error) {
 	in := &input{path: path, index: index, file: os.Stdin}
 	if path != Stdin {
 		f, err := os.Open(path)
@@ -42,7 +47,7 @@ func openInput(path string, index int, read *atomic.Int64) (*input, error) {
 		}
 		in.file = f
 	}
-	err := in.begin(read)
+	err := in.begin(identities, read)
 	if err == nil {
 		err = in.next()
 	}
@@ -53,9 +58,22 @@ func openInput(path string, index int, read *atomic.Int64) (*input, error) {
 	return in, nil
 }
 
-// begin detects the file's compression and format.
-func (in *input) begin(read *atomic.Int64) error {
+// ErrEncrypted reports a file that is encrypted, and that none of the identities opens.
+var ErrEncrypted = errors.New("encrypted")
+
+// begin detects the file's encryption, compression and format.
+func (in *input) begin(identities []age.Identity, read *atomic.Int64) error {
 	plain := bufio.NewReaderSize(&counter{in.file, read}, 1<<16)
+	if magic, _ := plain.Peek(len(ageMagic)); string(magic) == ageMagic {
+		if len(identities) == 0 {
+			return fmt.Errorf("%w: wanted --identity FILE, with the secret key", ErrEncrypted)
+		}
+		clear, err := age.Decrypt(plain, identities...)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrEncrypted, err)
+		}
+		plain = bufio.NewReaderSize(clear, 1<<16)
+	}
 	var from io.Reader = plain
 	first, err := plain.Peek(4)
 	switch {

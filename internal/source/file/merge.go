@@ -9,15 +9,18 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"filippo.io/age"
+
 	"tcpcopy/internal/source/capfile"
 )
 
 // merged reads several files as one, in the order of their packets' times. A file is open only
 // while its packets are due, so a day of rotated files takes no more memory than one.
 type merged struct {
-	waiting []start  // files not yet begun, in the order of their first packets
-	active  []*input // files being read
-	current *input   // the file whose head next returned last
+	identities []age.Identity
+	waiting    []start  // files not yet begun, in the order of their first packets
+	active     []*input // files being read
+	current    *input   // the file whose head next returned last
 
 	counts    capfile.Counts // of finished files
 	truncated int            // files that end in the middle of a packet
@@ -35,10 +38,10 @@ type start struct {
 
 // openFiles reads the beginning of each file. It leaves out files without packets, and returns an
 // error for one that is not a capture file.
-func openFiles(paths []string, read *atomic.Int64) (*merged, error) {
-	m := &merged{read: read}
-	for i, path := range paths {
-		in, err := openInput(path, i, new(atomic.Int64))
+func openFiles(cfg *Config, read *atomic.Int64) (*merged, error) {
+	m := &merged{identities: cfg.Identities, read: read}
+	for i, path := range cfg.Paths {
+		in, err := openInput(path, i, cfg.Identities, new(atomic.Int64))
 		switch {
 		case errors.Is(err, io.EOF):
 			continue
@@ -106,7 +109,7 @@ func (m *merged) next() (*input, error) {
 		in := s.open
 		if in == nil {
 			var err error
-			if in, err = openInput(s.path, s.index, m.read); err != nil {
+			if in, err = openInput(s.path, s.index, m.identities, m.read); err != nil {
 				m.failed(s.path, err)
 				continue
 			}

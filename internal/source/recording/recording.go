@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
 	"tcpcopy/internal/source/capfile"
@@ -32,6 +33,9 @@ type Config struct {
 	RotateBytes int64
 	RotateEvery time.Duration
 	Keep        int // how many files of this run to keep, the newest; 0: all
+	// Recipients are the public keys that files are encrypted to; empty: they are not encrypted.
+	// Then the name ends in .age, and only then.
+	Recipients []age.Recipient
 }
 
 // Kind is what a file's name says about its format.
@@ -39,15 +43,17 @@ type Kind struct {
 	Stem, Ending string // the parts of the path: "peak" and ".pcapng.gz"
 	Format       capfile.Format
 	Packing      string // ".gz", ".zst" or empty
+	Encrypted    bool   // it ends in .age
 }
 
-// KindOf parses a file's name, which ends in .pcapng or .pcap and perhaps in .gz or .zst. It
-// reports false for any other name. Standard output is pcapng.
+// KindOf parses a file's name, which ends in .pcapng or .pcap, perhaps in .gz or .zst, and perhaps
+// in .age. It reports false for any other name. Standard output is pcapng.
 func KindOf(path string) (Kind, bool) {
 	k := Kind{Stem: path}
 	if path == Stdout {
 		return k, true
 	}
+	k.Stem, k.Encrypted = strings.CutSuffix(k.Stem, encryptedEnding)
 	for _, packing := range []string{".gz", ".zst"} {
 		if s, ok := strings.CutSuffix(k.Stem, packing); ok {
 			k.Stem, k.Packing = s, packing
@@ -58,11 +64,17 @@ func KindOf(path string) (Kind, bool) {
 	for ending, format := range formats {
 		if s, ok := strings.CutSuffix(k.Stem, ending); ok && s != "" {
 			k.Stem, k.Format, k.Ending = s, format, ending+k.Packing
+			if k.Encrypted {
+				k.Ending += encryptedEnding
+			}
 			return k, true
 		}
 	}
 	return k, false
 }
+
+// encryptedEnding is what the names of encrypted files end in.
+const encryptedEnding = ".age"
 
 // State is what a Writer has written.
 type State struct {
@@ -80,7 +92,8 @@ type Writer struct {
 	state State
 
 	file    *os.File
-	good    int64 // bytes of the file up to the last whole packet
+	good    int64          // bytes of the file up to the last whole packet
+	cipher  io.WriteCloser // nil: the file is not encrypted
 	pack    io.WriteCloser
 	out     *capfile.Writer
 	begun   time.Time
@@ -117,10 +130,17 @@ func (w *Writer) open(now time.Time, seen capfile.Counts) error {
 	} else if err := w.create(now); err != nil {
 		return err
 	}
-	w.good, w.pack, w.begun, w.since, w.flushed = 0, nil, now, seen, now
+	w.good, w.cipher, w.pack, w.begun, w.since, w.flushed = 0, nil, nil, now, seen, now
 	w.state.Files++
 	w.state.Name = w.file.Name()
 	var to io.Writer = (*counted)(w)
+	if len(w.cfg.Recipients) > 0 {
+		c, err := age.Encrypt(to, w.cfg.Recipients...)
+		if err != nil {
+			return w.failed(fmt.Errorf("encrypt: %w", err))
+		}
+		w.cipher, to = c, c
+	}
 	switch w.kind.Packing {
 	case ".gz":
 		w.pack = gzip.NewWriter(to)
@@ -263,8 +283,10 @@ func (w *Writer) end(now time.Time, seen capfile.Counts) error {
 	err := w.out.End(now.UnixNano(), capfile.Counts{
 		Received: seen.Received - w.since.Received, Dropped: seen.Dropped - w.since.Dropped,
 	})
-	if w.pack != nil && err == nil {
-		err = w.pack.Close()
+	for _, layer := range []io.WriteCloser{w.pack, w.cipher} {
+		if layer != nil && err == nil {
+			err = layer.Close()
+		}
 	}
 	if err == nil && w.cfg.Path != Stdout {
 		err = w.file.Close()
@@ -282,7 +304,7 @@ func (w *Writer) failed(err error) error {
 	}
 	w.err = fmt.Errorf("write %q: %w", w.state.Name, err)
 	if w.cfg.Path != Stdout {
-		if w.pack == nil {
+		if w.pack == nil && w.cipher == nil {
 			_ = w.file.Truncate(w.good) // best effort: readers tolerate part of a packet
 		}
 		w.file.Close()

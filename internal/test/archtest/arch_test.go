@@ -46,7 +46,8 @@ var pureLayers = [][]string{
 		"source/filter", "proto", "proto/hpack", "account/fidelity",
 	},
 	{
-		"way/link/wire", "core/balance", "proto/segments", "proto/semantics", "proto/redis",
+		"way/link/wire", "core/balance", "source/scrub", "proto/segments", "proto/semantics",
+		"proto/redis",
 		"proto/mysql",
 	},
 	{"proto/http1", "proto/http2"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -129,9 +130,13 @@ func (s *stand) interceptOn(host *netlab.Namespace, port uint16, args ...string)
 	return p
 }
 
-// onTarget starts an intercept on the target. Copiers started later use it.
+// onTarget starts an intercept on the target, which allows every port if args do not say which.
+// Copiers started later use it.
 func (s *stand) onTarget(args ...string) *process {
 	s.t.Helper()
+	if !slices.Contains(args, "--allow") {
+		args = append([]string{"--allow", "any"}, args...)
+	}
 	args = append([]string{"intercept", "--on-target", "-p", fmt.Sprint(interceptPort), "--key",
 		s.key()}, args...)
 	p := start(s.t, s.net.Target, "intercept", binary, args...)

@@ -53,12 +53,13 @@ var tunnelHosts = []struct {
 }{
 	{name: "all addresses", listen: ":8080"},
 	{name: "one address", listen: "10.77.2.2:8080"},
-	{name: "loopback", listen: "127.0.0.1:8080"},
+	{name: "loopback", listen: "127.0.0.1:8080", args: []string{"--allow", "loopback:8080"}},
 	{name: "all addresses, by mark", listen: ":8080", args: []string{"--reach", "mark"}},
 	{name: "any port", listen: ":8080", args: []string{"--allow", "9,10,8080"}},
 	{name: "IPv6, all addresses", listen: ":8080", ipv6: true},
 	{name: "IPv6, one address", listen: "[fd77:2::2]:8080", ipv6: true},
-	{name: "IPv6, loopback", listen: "[::1]:8080", ipv6: true},
+	{name: "IPv6, loopback", listen: "[::1]:8080", ipv6: true,
+		args: []string{"--allow", "any,loopback:8080"}},
 	{name: "rp_filter 1", listen: ":8080", sysctls: []string{"ipv4/conf/all/rp_filter=1",
 		"ipv4/conf/lo/rp_filter=1"}},
 	{name: "rp_filter 1, one address", listen: "10.77.2.2:8080",
@@ -260,7 +261,7 @@ add rule ip public in tcp dport 9090 dnat to 127.0.0.1:8080
 			}
 			p := pair{s.serve(s.net.Production, productionPort),
 				serveAt(t, s.net.Target, listen)}
-			s.onTarget("--allow", "8080")
+			s.onTarget("--allow", "loopback:8080")
 			c := s.copyPair()
 			s.talk(productionPort, "copied", 20, 5)
 			p.caughtUp(t)

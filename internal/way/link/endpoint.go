@@ -56,6 +56,16 @@ func (e *Endpoint) Host() netip.Addr {
 	return netip.Addr{}
 }
 
+// TLS returns the state of the connection's TLS, which names the peer's certificate; false where
+// there is no TLS.
+func (e *Endpoint) TLS() (tls.ConnectionState, bool) {
+	t, ok := e.conn.(*tls.Conn)
+	if !ok {
+		return tls.ConnectionState{}, false
+	}
+	return t.ConnectionState(), true
+}
+
 // CountBytes adds the bytes of all frames that are written to total. It is called before Start.
 func (e *Endpoint) CountBytes(total *atomic.Uint64) { e.total = total }
 

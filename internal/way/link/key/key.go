@@ -11,7 +11,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 )
@@ -83,30 +82,12 @@ func Load(file string) (k Key, warning string, err error) {
 		}
 		return k, "", nil
 	}
-	f, err := os.Open(file)
+	text, warning, err := readFile(file)
 	if err != nil {
-		return Key{}, "", fmt.Errorf("key: read: %w", err)
+		return Key{}, "", err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return Key{}, "", fmt.Errorf("key: read: %w", err)
-	}
-	buf, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return Key{}, "", fmt.Errorf("key: read: %w", err)
-	}
-	if len(buf) > maxFile {
-		return Key{}, "", fmt.Errorf("key: read %q: more than %d bytes: "+
-			"wanted one line as printed by tcpcopy keygen", file, maxFile)
-	}
-	if k, err = Parse(string(buf)); err != nil {
+	if k, err = Parse(text); err != nil {
 		return Key{}, "", fmt.Errorf("key file %q: %w", file, err)
-	}
-	// The mode of a pipe means nothing.
-	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		warning = fmt.Sprintf("key file %q can be read by others (mode %04o): chmod 600 %s", file,
-			mode.Perm(), file)
 	}
 	return k, warning, nil
 }

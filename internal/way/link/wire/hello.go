@@ -210,11 +210,12 @@ const (
 	CodeNoKey       Code = 5 // the peer used a key, this end has none
 	CodeLocalClient Code = 6 // an address of Clients is the intercept's own
 	CodeMalformed   Code = 7 // the hello cannot be read
+	CodeRights      Code = 8 // the peer's key does not permit what it wants
 )
 
 var codeNames = [...]string{CodeVersion: "version", CodeSlot: "slot taken", CodeFull: "full",
 	CodeNeedsKey: "key wanted", CodeNoKey: "no key", CodeLocalClient: "local client address",
-	CodeMalformed: "malformed"}
+	CodeMalformed: "malformed", CodeRights: "not permitted"}
 
 // String returns the code's name, or its number.
 func (c Code) String() string {

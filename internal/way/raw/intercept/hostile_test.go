@@ -62,7 +62,8 @@ func (s idleStreams) Close() {
 	}
 }
 
-func noStreams(*wire.Hello, func([]byte) bool, func()) (intercept.StreamHandler, error) {
+func noStreams(*wire.Hello, *key.Holder, func([]byte) bool, func()) (
+	intercept.StreamHandler, error) {
 	return idleStreams{}, nil
 }
 
@@ -73,8 +74,8 @@ func stuck(t *testing.T) (d *daemon, ended chan struct{}) {
 	full := make(chan struct{})
 	d = start(t, func(c *intercept.Config) {
 		c.Sources = nil
-		c.Streams = func(_ *wire.Hello, send func([]byte) bool, _ func()) (intercept.StreamHandler,
-			error) {
+		c.Streams = func(_ *wire.Hello, _ *key.Holder, send func([]byte) bool, _ func()) (
+			intercept.StreamHandler, error) {
 			select {
 			case <-full: // the second connection
 			default:

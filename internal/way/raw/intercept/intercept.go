@@ -26,6 +26,7 @@ import (
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/way/link"
+	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/raw/route"
 )
@@ -41,12 +42,14 @@ type Locals interface {
 // Config is what an intercept needs. Zero values of the bounds stand for the defaults.
 type Config struct {
 	// Streams makes the handler of a copier's connection. If it is set, the intercept stands on the
-	// target, and needs no Sources. send queues a copy of a message to the copier; it does not
-	// block, and reports whether there was room. broken ends the connection.
-	Streams func(hello *wire.Hello, send func([]byte) bool, broken func()) (StreamHandler, error)
-	// Serves reports whether copies may go to a target, so that a copier learns it at once; nil: to
-	// any. Used with Streams.
-	Serves func(target netip.AddrPort) bool
+	// target, and needs no Sources. holder is whose key the copier proved; nil without Keys. send
+	// queues a copy of a message to the copier; it does not block, and reports whether there was
+	// room. broken ends the connection.
+	Streams func(hello *wire.Hello, holder *key.Holder, send func([]byte) bool, broken func()) (
+		StreamHandler, error)
+	// Serves reports whether copies of a holder may go to a target, so that a copier learns it at
+	// once; nil: to any. Used with Streams.
+	Serves func(holder *key.Holder, target netip.AddrPort) bool
 	// Sources yield the target's packets. Run closes them.
 	Sources []source.Source
 	// Whole makes the sources capture, from its return on, all packets of these targets whole. They
@@ -58,7 +61,8 @@ type Config struct {
 	// Listen is where copiers connect; port 0 is any. Without TLS it must be loopback, or Insecure
 	// set.
 	Listen   []netip.AddrPort
-	TLS      *tls.Config // key.ServerTLS; nil: no key
+	TLS      *tls.Config // key.ServerTLS, or that of Keys; nil: no key
+	Keys     *key.Ring   // of whose keys each copier must prove one; nil: there is one, or none
 	Insecure bool        // without a key, listen beyond loopback
 	// Local is this host's addresses: packets to them are not answers to copies. nil: none is
 	// known.

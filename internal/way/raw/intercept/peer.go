@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/way/link"
+	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/raw/route"
 )
@@ -18,6 +20,7 @@ type copier struct {
 	owner, slot uint8
 	instance    wire.Instance
 	software    string
+	key         string // the name of its key; empty: that of the only one
 	addr        netip.Addr
 	peers       []*peer // in the order of their index
 	headers     uint64
@@ -32,6 +35,7 @@ type peer struct {
 	end    *link.Endpoint
 	put    func(frames []byte) bool // end.Put
 	copier *copier
+	holder *key.Holder // whose key it proved; nil without a ring
 	addr   netip.Addr
 	slot   uint8
 	index  uint8
@@ -55,12 +59,43 @@ func (s *Intercept) admit(end *link.Endpoint, body []byte) (func() error, *wire.
 	}
 	p := &peer{end: end, put: end.Put, addr: end.Host(), slot: h.Slot, index: h.Conn,
 		witness: h.Capabilities.Has(wire.Probes | wire.Witness)}
+	if r := s.permit(p); r != nil {
+		return nil, r
+	}
 	if r := s.join(p, h); r != nil {
 		return nil, r
 	}
-	s.log.Info("intercept: copier connected", "from", p.addr, "slot", h.Slot,
-		"connection", fmt.Sprintf("%d/%d", h.Conn+1, h.Conns), "software", h.Software)
+	args := []any{"from", p.addr, "slot", h.Slot,
+		"connection", fmt.Sprintf("%d/%d", h.Conn+1, h.Conns), "software", h.Software}
+	if p.holder != nil {
+		args = append(args, "key", p.holder.Name)
+	}
+	s.log.Info("intercept: copier connected", args...)
 	return func() error { return s.serve(p, h) }, nil
+}
+
+// permit finds whose key the copier has proved, and returns why that one may not be served; nil if
+// it may.
+func (s *Intercept) permit(p *peer) *wire.Refuse {
+	if s.cfg.Keys == nil {
+		return nil
+	}
+	if state, ok := p.end.TLS(); ok {
+		p.holder = s.cfg.Keys.Holder(state)
+	}
+	if p.holder == nil {
+		return &wire.Refuse{Code: wire.CodeRights, Text: "the key has been removed"}
+	}
+	rights := p.holder.Rights()
+	switch {
+	case s.cfg.Streams != nil && !rights.Open:
+		return &wire.Refuse{Code: wire.CodeRights, Text: fmt.Sprintf(
+			"the key %q may not open connections", p.holder.Name)}
+	case s.cfg.Streams == nil && !rights.Read:
+		return &wire.Refuse{Code: wire.CodeRights, Text: fmt.Sprintf(
+			"the key %q may not read answers", p.holder.Name)}
+	}
+	return nil
 }
 
 // objection returns why a copier cannot be admitted, whatever its slot; nil if it can.
@@ -101,7 +136,7 @@ func (s *Intercept) objection(h *wire.Hello) *wire.Refuse {
 // join gives a copier's connection its place, and queues the welcome before anything else can be
 // queued. It returns why it cannot.
 func (s *Intercept) join(p *peer, h *wire.Hello) *wire.Refuse {
-	welcome := s.welcome(h)
+	welcome := s.welcome(p.holder, h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.table.Expire(s.cfg.Now()) // without sources nobody else does
@@ -124,7 +159,7 @@ func (s *Intercept) join(p *peer, h *wire.Hello) *wire.Refuse {
 }
 
 // welcome returns the answer to a hello.
-func (s *Intercept) welcome(h *wire.Hello) *wire.Welcome {
+func (s *Intercept) welcome(holder *key.Holder, h *wire.Hello) *wire.Welcome {
 	w := &wire.Welcome{Version: wire.Version, Way: wire.WayRaw, Slot: h.Slot,
 		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software}
 	if s.cfg.Streams != nil {
@@ -136,7 +171,7 @@ func (s *Intercept) welcome(h *wire.Hello) *wire.Welcome {
 	}
 	if s.cfg.Serves != nil {
 		for _, t := range h.Targets {
-			if !s.cfg.Serves(t) {
+			if !s.cfg.Serves(holder, t) {
 				w.Forbidden = append(w.Forbidden, t)
 			}
 		}
@@ -153,6 +188,9 @@ func (s *Intercept) enter(p *peer, owner uint8, h *wire.Hello) {
 		s.owners[owner] = c
 	}
 	c.slot, c.software, c.addr = h.Slot, h.Software, p.addr
+	if p.holder != nil {
+		c.key = p.holder.Name
+	}
 	p.copier = c
 	p.end.CountBytes(&c.bytes)
 	// The connections are in the order of their index, so that a tuple stays on the same one when a
@@ -171,6 +209,9 @@ func (s *Intercept) enter(p *peer, owner uint8, h *wire.Hello) {
 
 // serve carries out a copier's requests until its connection ends.
 func (s *Intercept) serve(p *peer, h *wire.Hello) error {
+	if p.holder != nil {
+		defer context.AfterFunc(p.holder.Valid(), p.end.Close)()
+	}
 	err := s.attach(p, h)
 	for r := new(requests); err == nil; {
 		var f wire.Frame
@@ -197,7 +238,7 @@ func (s *Intercept) attach(p *peer, h *wire.Hello) (err error) {
 	if s.cfg.Streams == nil {
 		return nil
 	}
-	if p.streams, err = s.cfg.Streams(h, p.put, p.end.Close); err != nil {
+	if p.streams, err = s.cfg.Streams(h, p.holder, p.put, p.end.Close); err != nil {
 		s.server.Complain(p.addr, "a copier cannot be served", "error", err)
 	}
 	return err

@@ -32,6 +32,7 @@ type CopierStats struct {
 	Slot     uint8
 	Addr     netip.Addr
 	Software string
+	Key      string // the name of its key; empty: there is one key, or none
 	Conns    int    // connections now; 0: it is gone
 	Headers  uint64 // queued for it
 	Dropped  uint64 // headers that it did not read fast enough for
@@ -69,7 +70,8 @@ func (s *Intercept) Snapshot() Snapshot {
 			continue
 		}
 		out.Copiers = append(out.Copiers, CopierStats{
-			Slot: c.slot, Addr: c.addr, Software: c.software, Conns: len(c.peers),
+			Slot: c.slot, Addr: c.addr, Software: c.software, Key: c.key,
+			Conns:   len(c.peers),
 			Headers: c.headers, Dropped: c.dropped, Away: c.away, Bytes: c.bytes.Load()})
 	}
 	return out

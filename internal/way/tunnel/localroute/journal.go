@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 // can revert the changes of one that was killed.
 type journal struct {
 	path string
-	lock *os.File
+	lock *lock
 
 	Boot      string // ID of the kernel's boot: after another boot there is nothing to revert
 	Namespace uint64 // inode
@@ -113,20 +114,35 @@ func openJournal(dir string) (*journal, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	prune(dir)
-	path := filepath.Join(dir, fmt.Sprintf("%s%d", journalName, inode))
-	lock, err := lockFile(path + lockSuffix)
+	name, err := lockNamespace()
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	path := filepath.Join(dir, fmt.Sprintf("%s%d", journalName, inode))
+	file, err := lockFile(path + lockSuffix)
+	if err != nil {
+		name.Close()
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	lock := &lock{file, name}
 	now := journal{path: path, lock: lock, Boot: strings.TrimSpace(string(boot)), Namespace: inode,
 		PID: os.Getpid()}
 	if now.Cookie, err = sys.NetnsCookie(); err != nil {
 		now.close()
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	if err := now.read(path); err != nil {
+		now.close()
+		return nil, &JournalError{path, err}
+	}
+	return &now, nil
+}
+
+// read adds the changes of a journal's file, if they were made in this namespace.
+func (j *journal) read(path string) error {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &now, nil
+		return nil
 	}
 	var old journal
 	if err == nil {
@@ -138,20 +154,39 @@ func openJournal(dir string) (*journal, error) {
 		}
 	}
 	if err != nil {
-		now.close()
-		return nil, &JournalError{path, err}
+		return err
 	}
-	same := old.Cookie == 0 || now.Cookie == 0 || old.Cookie == now.Cookie
-	if old.Boot == now.Boot && old.Namespace == inode && same {
-		now.Mark, now.Ports, now.Changes = old.Mark, old.Ports, old.Changes
+	same := old.Cookie == 0 || j.Cookie == 0 || old.Cookie == j.Cookie
+	if old.Boot == j.Boot && old.Namespace == j.Namespace && same {
+		j.Mark, j.Ports, j.Changes = old.Mark, old.Ports, old.Changes
 	}
-	return &now, nil
+	return nil
 }
 
 const (
 	journalName = "target-" // and the namespace's inode
 	lockSuffix  = ".lock"
 )
+
+// lock keeps other intercepts from the same target. The file shows it to earlier versions, and the
+// name to a run of any user, whose journal may be in another directory.
+type lock struct {
+	file *os.File
+	name io.Closer
+}
+
+// Close releases the lock.
+func (l *lock) Close() error { return errors.Join(l.file.Close(), l.name.Close()) }
+
+// lockNamespace locks the calling thread's network namespace.
+func lockNamespace() (io.Closer, error) {
+	name, err := sys.NameLock("tcpcopy-target")
+	if errors.Is(err, fs.ErrExist) {
+		holder, _, _ := strings.Cut(err.Error(), ": ")
+		return nil, fmt.Errorf("%w: %s", ErrBusy, holder)
+	}
+	return name, err
+}
 
 // lockFile makes a file and locks it. The lock is valid only if the file is still in its place
 // then.

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +50,9 @@ const (
 // Config is what a Host needs. The zero value is usable.
 type Config struct {
 	Ports []uint16 // of the servers that copies go to; empty: any
-	Reach Reach
+	// Loopback are ports whose server may be reached although it listens on loopback alone.
+	Loopback []uint16
+	Reach    Reach
 	// Dir is the journal's directory; empty: /run/tcpcopy, or one below /tmp without permission
 	// for that.
 	Dir string
@@ -82,7 +85,13 @@ type Host struct {
 	own     map[netip.Addr]bool // this host's addresses
 	casts   map[netip.Addr]bool // its networks' broadcast addresses
 	seen    time.Time           // when these were read
-	left    bool
+
+	// outer are the addresses of the process's own namespace, if that is another one.
+	outer          map[netip.Addr]bool
+	containers     []netip.Prefix // the networks of containers, in both namespaces
+	containersSeen time.Time
+
+	left bool
 
 	markFailed error     // why the mark variant could not be set up
 	markTried  time.Time // when
@@ -192,6 +201,12 @@ func choose(cfg *Config, s *survey, servers []tcpSocket) (p Plan, err error) {
 		w, err := chooseWay(servers, target, cfg.Reach, s.redirects != "")
 		if err != nil {
 			p.Warnings = append(p.Warnings, err.Error())
+			continue
+		}
+		if w.private && !slices.Contains(cfg.Loopback, target.Port()) {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("the server on %s listens on loopback "+
+				"alone, and is not reached: wanted --allow loopback:%d if it is to be", target,
+				target.Port()))
 			continue
 		}
 		marked = marked || w.marked
@@ -370,7 +385,8 @@ func (h *Host) Plan() Plan {
 
 // Way returns where to connect, and with which mark (0: none), so that the server of target
 // answers here. The target must be an address of this host. If the server needs the mark variant,
-// Way sets it up. An error is an *Unreachable, or the kernel's.
+// Way sets it up. An error is an *Unreachable, the kernel's, or ErrPrivate, for which nothing is
+// set up.
 func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -384,6 +400,9 @@ func (h *Host) Way(target netip.AddrPort) (dest netip.AddrPort, mark uint32, err
 	w, err := chooseWay(h.servers, target, h.cfg.Reach, h.found.redirects != "")
 	if err != nil {
 		return dest, 0, err
+	}
+	if w.private && !slices.Contains(h.cfg.Loopback, target.Port()) {
+		return dest, 0, fmt.Errorf("reach %s: %w", target, ErrPrivate)
 	}
 	if !w.marked {
 		return w.dest, 0, h.reach(w)
@@ -432,6 +451,16 @@ func (h *Host) refresh() error {
 	if now.Sub(h.seen) < surveyEvery {
 		return nil
 	}
+	again := now.Sub(h.containersSeen) >= containersEvery
+	if again {
+		h.containers, h.containersSeen = nil, now
+	}
+	if h.cfg.Do != nil {
+		h.outer, _ = addresses()
+		if again {
+			h.containers = containerNetworks()
+		}
+	}
 	return h.cfg.do(func() error {
 		servers, err := listeners()
 		if err != nil {
@@ -439,6 +468,9 @@ func (h *Host) refresh() error {
 		}
 		h.servers, h.seen = servers, now
 		h.own, h.casts = addresses()
+		if again {
+			h.containers = append(h.containers, containerNetworks()...)
+		}
 		return nil
 	})
 }
@@ -465,8 +497,9 @@ func (h *Host) Owns(a netip.Addr) bool {
 	return a.IsLoopback() || h.own[a]
 }
 
-// Client reports whether connections can come from an address: not from this host's own, from
-// loopback, zero, broadcast, multicast or link-local addresses.
+// Client reports whether connections can come from an address: not from this host's own and those
+// of its containers, which its server may trust, and not from loopback, zero, broadcast, multicast
+// or link-local addresses.
 func (h *Host) Client(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if !a.IsValid() || a.Is4() && a.As4()[0] == 0 || a.IsLoopback() || a.IsUnspecified() ||
@@ -476,7 +509,7 @@ func (h *Host) Client(a netip.Addr) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_ = h.refresh()
-	return !h.own[a] && !h.casts[a]
+	return !h.own[a] && !h.casts[a] && !h.outer[a] && !h.contained(a)
 }
 
 // mark adds the mark variant to the loopback variant. On failure nothing of it remains.
@@ -526,8 +559,8 @@ func (h *Host) Leave() error {
 	return nil
 }
 
-// Cleanup reverts the changes of a killed run, and nothing else. It returns what it did, as
-// commands.
+// Cleanup reverts the changes of killed runs of all users, and nothing else. It returns what it
+// did, as commands.
 func Cleanup(cfg Config) (done []string, err error) {
 	h := &Host{cfg: cfg}
 	err = cfg.do(func() (err error) {
@@ -535,7 +568,11 @@ func Cleanup(cfg Config) (done []string, err error) {
 			return err
 		}
 		defer h.journal.close()
-		done, err = h.restore()
+		if done, err = h.restore(); err != nil || cfg.Dir != "" {
+			return err
+		}
+		more, err := h.cleanPlaces(filepath.Dir(h.journal.path))
+		done = append(done, more...)
 		return err
 	})
 	if err != nil {

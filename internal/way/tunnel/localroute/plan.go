@@ -47,10 +47,13 @@ func (c *Change) check() error {
 	case Route, Rule:
 		return nil
 	case Sysctl:
-		if c.Name == tcpAccept || c.Name == reflect4 || c.Name == reflect6 {
-			return nil
+		if c.Name != tcpAccept && c.Name != reflect4 && c.Name != reflect6 {
+			return fmt.Errorf("sysctl %q: wanted one of ours", c.Name)
 		}
-		return fmt.Errorf("sysctl %q: wanted one of ours", c.Name)
+		if c.Old != "0" || c.New != "1" {
+			return fmt.Errorf("sysctl %q from %q to %q: wanted from 0 to 1", c.Name, c.Old, c.New)
+		}
+		return nil
 	}
 	return fmt.Errorf("change of kind %q: wanted %s, %s or %s", c.Kind, Route, Rule, Sysctl)
 }

@@ -1,6 +1,7 @@
 package localroute
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 )
@@ -14,10 +15,15 @@ type Unreachable struct {
 // Error names the target and the cause.
 func (e *Unreachable) Error() string { return fmt.Sprintf("reach %s: %s", e.Target, e.Why) }
 
+// ErrPrivate reports that a server listens on loopback alone: it may trust everything that comes
+// from there, so that nobody is to reach it who was not allowed to by that word.
+var ErrPrivate = errors.New("its server listens on loopback alone")
+
 // way is how a target is reached: where to connect, and whether with the mark.
 type way struct {
-	dest   netip.AddrPort
-	marked bool
+	dest    netip.AddrPort
+	marked  bool
+	private bool // the target is on loopback, or its server listens there alone
 }
 
 // loopbackOf returns the usual loopback address of an address's family.
@@ -79,16 +85,18 @@ func chooseWay(servers []tcpSocket, target netip.AddrPort, reach Reach, redirect
 	if server == nil {
 		server = onLoopback
 	}
+	private := target.Addr().IsLoopback()
 	switch {
-	case server == nil:
-		return way{dest: own}, nil // nothing listens: the attempt is refused as a client's would be
+	case server == nil: // the attempt is refused as a client's would be
+		return way{dest: own, private: private}, nil
 	case server.device > loopbackIndex:
 		return way{}, boundToDevice(target, server)
 	case server == wild && reach != MarkOnly && (onOwn == nil || target.Addr().IsLoopback()):
-		return way{dest: own}, nil
+		return way{dest: own, private: private}, nil
 	case server == onLoopback, target.Addr().IsLoopback():
 		marked := redirects && loop.Addr().Is4() && reach != LoopbackOnly && server.mark == 0
-		return way{dest: loop, marked: marked}, nil
+		private = private || server.local.Addr().IsLoopback()
+		return way{dest: loop, marked: marked, private: private}, nil
 	case reach == LoopbackOnly:
 		return way{}, &Unreachable{target,
 			"its server is not the one on loopback, and only that way is allowed"}

@@ -65,7 +65,8 @@ func TestRedirectedToLoopback(t *testing.T) {
 				t.Fatal(err)
 			}
 			server(t, "tcp", tc.listen)
-			p, err := Draft(Config{Ports: []uint16{8080}, Reach: tc.reach})
+			p, err := Draft(Config{Ports: []uint16{8080}, Loopback: []uint16{8080},
+				Reach: tc.reach})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +88,7 @@ func TestRedirectedToLoopback(t *testing.T) {
 func TestServersOnLoopback(t *testing.T) {
 	host(t)
 	before := state(t)
-	h, err := Stand(Config{Dir: t.TempDir()})
+	h, err := Stand(Config{Dir: t.TempDir(), Loopback: []uint16{8080}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func TestAnswersAreTold(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			addr, accepted := server(t)
-			c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
+			c := attach(t, New(Config{Allow: every, Routes: loopback{}, Now: now}), 1)
 			o := open(1, 1, addr)
 			o.Kind = wire.OpListen
 			c.must(tc.ops(o)...)
@@ -108,7 +108,8 @@ func TestAnswersAfterWaiting(t *testing.T) {
 func TestHintsCount(t *testing.T) {
 	const most, streams = 1_000_000, 50
 	server(t) // or the test is skipped
-	l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 2 * streams, MaxBytes: most,
+	l := New(Config{Allow: every, Routes: loopback{}, Now: now, MaxStreams: 2 * streams,
+		MaxBytes:       most,
 		ConnectTimeout: time.Hour})
 	c := attach(t, l, 1)
 	target := fullBacklog(t)

@@ -27,6 +27,7 @@ import (
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -48,10 +49,11 @@ type Routes interface {
 type Config struct {
 	Routes Routes
 	Now    func() mono.Time
-	// Ports are those that copiers may connect to, on the host's own addresses. Empty: all but
-	// Except.
-	Ports  []uint16
+	// Allow are the ports that copiers may connect to, on the host's own addresses, but for Except.
+	Allow  key.Ports
 	Except []uint16
+	// Clients are the networks that connections may come from; empty: any.
+	Clients []netip.Prefix
 
 	// MaxStreams bounds the streams of all copiers; 0: 65,536. It is reduced if the process may not
 	// open as many files.
@@ -141,24 +143,25 @@ func New(cfg Config) *Server {
 		logged: make(map[netip.AddrPort]bool)}
 }
 
-// Serves reports whether copiers may connect to a target.
-func (s *Server) Serves(target netip.AddrPort) bool {
-	if !s.cfg.Routes.Owns(target.Addr()) {
-		return false
+// Serves reports whether the holder of a key may connect to a target; nil: of the only key.
+func (s *Server) Serves(holder *key.Holder, target netip.AddrPort) bool {
+	if holder != nil {
+		if r := holder.Rights(); !r.Open || r.Ports != nil && !r.Ports.Has(target.Port()) {
+			return false
+		}
 	}
-	if len(s.cfg.Ports) > 0 {
-		return slices.Contains(s.cfg.Ports, target.Port())
-	}
-	return !slices.Contains(s.cfg.Except, target.Port())
+	return s.cfg.Routes.Owns(target.Addr()) && s.cfg.Allow.Has(target.Port()) &&
+		!slices.Contains(s.cfg.Except, target.Port())
 }
 
-// allow returns why a stream cannot be opened, None if it can.
-func (s *Server) allow(client, target netip.AddrPort) ledger.Reason {
+// allow returns why a stream cannot be opened for the holder of a key, None if it can.
+func (s *Server) allow(holder *key.Holder, client, target netip.AddrPort) ledger.Reason {
 	switch {
-	case !s.Serves(target):
+	case !s.Serves(holder, target):
 		return ledger.TargetForbidden
 	case client.Port() == 0, client.Addr().Is4() != target.Addr().Is4(),
-		!s.cfg.Routes.Client(client.Addr()):
+		!s.cfg.Routes.Client(client.Addr()), !within(s.cfg.Clients, client.Addr()),
+		holder != nil && !within(holder.Rights().Clients, client.Addr()):
 		return ledger.BadClientAddress
 	case s.streams.Load() > int64(s.cfg.MaxStreams): // it is counted already
 		return ledger.OverSessions
@@ -166,6 +169,13 @@ func (s *Server) allow(client, target netip.AddrPort) ledger.Reason {
 		return ledger.OverMemory
 	}
 	return ledger.None
+}
+
+// within reports whether an address is in one of the networks, or there are none.
+func within(networks []netip.Prefix, a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return len(networks) == 0 ||
+		slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
 // full reports whether the streams hold more than the bound on memory.

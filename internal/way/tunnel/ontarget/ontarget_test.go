@@ -3,6 +3,7 @@ package ontarget
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -19,7 +20,9 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/sys"
+	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
+	"tcpcopy/internal/way/tunnel/localroute"
 )
 
 const patience = 20 * time.Second
@@ -29,6 +32,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var start = time.Now()
 
 func now() mono.Time { return mono.Time(time.Since(start)) }
+
+// every allows all ports.
+var every = key.Ports{Any: true}
 
 // loopback lets loopback addresses be clients, so that the tests need no routing.
 type loopback struct{ unreachable error }
@@ -62,9 +68,16 @@ func attach(t testing.TB, l *Server, name byte) *copier {
 
 func attachWith(t testing.TB, l *Server, name byte, connect time.Duration) *copier {
 	t.Helper()
+	return attachAs(t, l, name, nil, connect)
+}
+
+func attachAs(t testing.TB, l *Server, name byte, holder *key.Holder,
+	connect time.Duration) *copier {
+	t.Helper()
 	c := &copier{t: t, news: make(chan struct{}, 1), broken: make(chan struct{}, 8)}
 	var err error
-	c.peer, err = l.Attach(wire.Instance{name}, connect, c.take, func() { c.broken <- struct{}{} })
+	c.peer, err = l.Attach(wire.Instance{name}, holder, connect, c.take,
+		func() { c.broken <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +218,7 @@ func data(id uint64, b []byte) wire.Op { return wire.Op{Kind: wire.OpData, ID: i
 
 func TestConversation(t *testing.T) {
 	target, conns := server(t)
-	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
+	c := attach(t, New(Config{Allow: every, Routes: loopback{}, Now: now}), 1)
 	c.must(open(1, 1, target), data(1, []byte("hello ")), data(1, []byte("there")),
 		wire.Op{Kind: wire.OpCloseWrite, ID: 1})
 	s := accept(t, conns)
@@ -233,7 +246,7 @@ func TestConversation(t *testing.T) {
 // delay others.
 func TestSlowTarget(t *testing.T) {
 	target, conns := server(t)
-	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
+	c := attach(t, New(Config{Allow: every, Routes: loopback{}, Now: now}), 1)
 	c.must(open(1, 1, target), open(2, 2, target))
 	by := map[string]net.Conn{}
 	for range 2 {
@@ -279,7 +292,7 @@ func TestSlowTarget(t *testing.T) {
 
 func TestContent(t *testing.T) {
 	target, conns := server(t)
-	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
+	c := attach(t, New(Config{Allow: every, Routes: loopback{}, Now: now}), 1)
 	c.must(open(1, 1, target))
 	s := accept(t, conns)
 	const total = 8 << 20
@@ -322,23 +335,33 @@ func TestRefusals(t *testing.T) {
 		op   wire.Op
 		want ledger.Reason
 	}{
-		{"another port", Config{Ports: []uint16{1}}, open(1, 1, target), ledger.TargetForbidden},
-		{"an exempt port", Config{Except: []uint16{target.Port()}}, open(1, 1, target),
+		{"another port", Config{Allow: key.Ports{List: []uint16{1}}}, open(1, 1, target),
 			ledger.TargetForbidden},
-		{"another host", Config{}, open(1, 1, netip.MustParseAddrPort("192.0.2.1:80")),
+		{"no port at all", Config{Allow: key.Ports{Loopback: []uint16{1}}}, open(1, 1, target),
 			ledger.TargetForbidden},
-		{"no client address", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1,
+		{"a client outside the networks", Config{Allow: every,
+			Clients: []netip.Prefix{netip.MustParsePrefix("127.1.0.0/16")}}, open(1, 1, target),
+			ledger.BadClientAddress},
+		{"a server on loopback alone", Config{Allow: every,
+			Routes: loopback{fmt.Errorf("no: %w", localroute.ErrPrivate)}}, open(1, 1, target),
+			ledger.TargetForbidden},
+		{"an exempt port", Config{Allow: every, Except: []uint16{target.Port()}},
+			open(1, 1, target),
+			ledger.TargetForbidden},
+		{"another host", Config{Allow: every}, open(1, 1, netip.MustParseAddrPort("192.0.2.1:80")),
+			ledger.TargetForbidden},
+		{"no client address", Config{Allow: every}, wire.Op{Kind: wire.OpOpen, ID: 1,
 			Client: netip.MustParseAddrPort("192.0.2.1:80"),
 			Target: target}, ledger.BadClientAddress},
-		{"no client port", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1,
+		{"no client port", Config{Allow: every}, wire.Op{Kind: wire.OpOpen, ID: 1,
 			Client: netip.MustParseAddrPort("127.0.9.1:0"),
 			Target: target}, ledger.BadClientAddress},
-		{"another family", Config{}, wire.Op{Kind: wire.OpOpen, ID: 1,
+		{"another family", Config{Allow: every}, wire.Op{Kind: wire.OpOpen, ID: 1,
 			Client: netip.MustParseAddrPort("[2001:db8::1]:80"),
 			Target: target}, ledger.BadClientAddress},
-		{"unreachable", Config{Routes: loopback{errors.New("no way")}}, open(1, 1, target),
-			ledger.TargetUnreachable},
-		{"nobody listens", Config{}, open(1, 1, netip.MustParseAddrPort("127.0.0.1:1")),
+		{"unreachable", Config{Allow: every, Routes: loopback{errors.New("no way")}},
+			open(1, 1, target), ledger.TargetUnreachable},
+		{"nobody listens", Config{Allow: every}, open(1, 1, netip.MustParseAddrPort("127.0.0.1:1")),
 			ledger.TargetRefused},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -361,7 +384,7 @@ func TestRefusals(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	target, conns := server(t)
-	l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 2, MaxBytes: 100_000})
+	l := New(Config{Allow: every, Routes: loopback{}, Now: now, MaxStreams: 2, MaxBytes: 100_000})
 	c := attach(t, l, 1)
 	c.must(open(1, 1, target), open(2, 2, target), open(3, 3, target))
 	if ev := c.await(3, wire.EventFailed, 0); ev.Reason != ledger.OverSessions {
@@ -398,7 +421,7 @@ func TestBounds(t *testing.T) {
 // TestSameEnds: a client uses its port again, with the same copier and with another one.
 func TestSameEnds(t *testing.T) {
 	target, conns := server(t)
-	l := New(Config{Routes: loopback{}, Now: now})
+	l := New(Config{Allow: every, Routes: loopback{}, Now: now})
 	c, other := attach(t, l, 1), attach(t, l, 2)
 	c.must(open(1, 1, target))
 	accept(t, conns)
@@ -431,7 +454,7 @@ func TestSameEnds(t *testing.T) {
 
 func TestLostCopier(t *testing.T) {
 	target, conns := server(t)
-	l := New(Config{Routes: loopback{}, Now: now})
+	l := New(Config{Allow: every, Routes: loopback{}, Now: now})
 	c := attach(t, l, 1)
 	c.must(open(1, 1, target), data(1, []byte("the last words")))
 	s := accept(t, conns)
@@ -451,7 +474,7 @@ func TestLostCopier(t *testing.T) {
 
 func TestDeafCopier(t *testing.T) {
 	target, conns := server(t)
-	c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
+	c := attach(t, New(Config{Allow: every, Routes: loopback{}, Now: now}), 1)
 	c.must(open(1, 1, target))
 	s := accept(t, conns)
 	c.await(1, wire.EventOpened, 0)
@@ -478,8 +501,9 @@ func FuzzOperations(f *testing.F) {
 		body = wire.AppendOp(body, &ops[i])
 	}
 	f.Add(body)
-	l := New(Config{Routes: loopback{errors.New("nowhere")}, Now: now, MaxStreams: 10})
-	peer, err := l.Attach(wire.Instance{}, 0, func([]byte) bool { return true }, func() {})
+	l := New(Config{Allow: every, Routes: loopback{errors.New("nowhere")}, Now: now,
+		MaxStreams: 10})
+	peer, err := l.Attach(wire.Instance{}, nil, 0, func([]byte) bool { return true }, func() {})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -501,11 +525,12 @@ func TestFileLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := New(Config{Routes: loopback{}, Now: now,
+	if l := New(Config{Allow: every, Routes: loopback{}, Now: now,
 		MaxStreams: 1 << 30}); l.cfg.MaxStreams >= int(files) {
 		t.Errorf("room for %d connections with %d files", l.cfg.MaxStreams, files)
 	}
-	if l := New(Config{Routes: loopback{}, Now: now, MaxStreams: 100}); l.cfg.MaxStreams != 100 {
+	l := New(Config{Allow: every, Routes: loopback{}, Now: now, MaxStreams: 100})
+	if l.cfg.MaxStreams != 100 {
 		t.Errorf("room for %d connections, wanted 100", l.cfg.MaxStreams)
 	}
 }
@@ -532,7 +557,8 @@ func fullBacklog(t *testing.T) netip.AddrPort {
 func TestConnectTimeout(t *testing.T) {
 	server(t) // or the test is skipped
 	target := fullBacklog(t)
-	c := attachWith(t, New(Config{Routes: loopback{}, Now: now, ConnectTimeout: time.Hour}), 1,
+	c := attachWith(t, New(Config{Allow: every, Routes: loopback{}, Now: now,
+		ConnectTimeout: time.Hour}), 1,
 		50*time.Millisecond)
 	c.must(open(1, 1, target))
 	c.await(1, wire.EventOpened, 0)

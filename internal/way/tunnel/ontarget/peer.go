@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/socket"
 )
@@ -20,6 +21,7 @@ var ErrSlow = errors.New("ontarget: the copier does not read its events")
 type Peer struct {
 	server   *Server
 	instance wire.Instance
+	holder   *key.Holder // nil: of the only key, or there is none
 	send     func([]byte) bool
 	broken   func() // ends the copier's connection
 	out      *socket.Output
@@ -37,11 +39,12 @@ type Peer struct {
 // maxConnectTimeout bounds what a copier may request.
 const maxConnectTimeout = 10 * time.Minute
 
-// Attach makes a peer for a copier's connection. connect is how long attempts to connect may
-// take; 0: Config.ConnectTimeout. send queues a copy of a message to the copier; it does not
-// block, and reports whether there was room. broken ends the connection.
-func (s *Server) Attach(instance wire.Instance, connect time.Duration, send func([]byte) bool,
-	broken func()) (*Peer, error) {
+// Attach makes a peer for a copier's connection. holder is whose key it proved; nil: that of the
+// only key. connect is how long attempts to connect may take; 0: Config.ConnectTimeout. send queues
+// a copy of a message to the copier; it does not block, and reports whether there was room. broken
+// ends the connection.
+func (s *Server) Attach(instance wire.Instance, holder *key.Holder, connect time.Duration,
+	send func([]byte) bool, broken func()) (*Peer, error) {
 	if connect <= 0 {
 		connect = s.cfg.ConnectTimeout
 	}
@@ -51,7 +54,7 @@ func (s *Server) Attach(instance wire.Instance, connect time.Duration, send func
 	if err != nil {
 		return nil, fmt.Errorf("ontarget: %w", err)
 	}
-	p := &Peer{server: s, instance: instance, send: send, broken: broken, out: out,
+	p := &Peer{server: s, instance: instance, holder: holder, send: send, broken: broken, out: out,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), streams: make(map[uint64]*stream)}
 	s.countPeer(instance, 1)
 	go p.run()
@@ -145,7 +148,7 @@ func (p *Peer) open(now mono.Time, op *wire.Op) {
 		reads: op.Kind == wire.OpListen}
 	p.server.streams.Add(1)
 	p.streams[op.ID] = s
-	if why := p.server.allow(op.Client, op.Target); why != ledger.None {
+	if why := p.server.allow(p.holder, op.Client, op.Target); why != ledger.None {
 		p.fail(s, why, 0)
 		return
 	}

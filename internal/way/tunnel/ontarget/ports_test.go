@@ -20,7 +20,7 @@ func TestServersOwnPort(t *testing.T) {
 		l := listen(t, network, 0, conns)
 		port := l.Addr().(*net.TCPAddr).AddrPort().Port()
 		target := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-		c := attach(t, New(Config{Routes: loopback{}, Now: now}), 1)
+		c := attach(t, New(Config{Allow: every, Routes: loopback{}, Now: now}), 1)
 		client := func(i uint64) netip.AddrPort {
 			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 9, byte(i)}), port)
 		}
@@ -39,7 +39,7 @@ func TestServersOwnPort(t *testing.T) {
 			continue // what follows waits for takeover
 		}
 		// The kernel knows of these connections; another Server does not.
-		other := attach(t, New(Config{Routes: loopback{}, Now: now}), 2)
+		other := attach(t, New(Config{Allow: every, Routes: loopback{}, Now: now}), 2)
 		other.must(wire.Op{Kind: wire.OpOpen, ID: 1, Client: client(2), Target: target})
 		if ev := other.await(1, wire.EventFailed, 0); ev.Reason != ledger.TupleTaken {
 			t.Errorf("a connection that exists: %v", ev.Reason)

@@ -1,6 +1,7 @@
 package ontarget
 
 import (
+	"errors"
 	"net/netip"
 
 	"tcpcopy/internal/core/ledger"
@@ -9,6 +10,7 @@ import (
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/socket"
+	"tcpcopy/internal/way/tunnel/localroute"
 )
 
 // stream is one connection to the target. The peer's lock guards its fields, except for peer and
@@ -105,7 +107,11 @@ func (s *stream) View(off uint64, max int) []byte {
 func (s *stream) begin(now mono.Time) ledger.Reason {
 	p := s.peer
 	dest, mark, err := p.server.cfg.Routes.Way(s.tuple.target)
-	if err != nil {
+	switch {
+	case errors.Is(err, localroute.ErrPrivate):
+		p.server.logUnreachable(s.tuple.target, err)
+		return ledger.TargetForbidden
+	case err != nil:
 		p.server.logUnreachable(s.tuple.target, err)
 		return ledger.TargetUnreachable
 	}
