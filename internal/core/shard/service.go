@@ -39,6 +39,7 @@ type Service struct {
 	// Closed: a reload has removed the mapping. Its sessions go on, and no other begins.
 	Closed bool
 
+	lanes     map[*balance.Target]*lane
 	rate      bucket
 	bandwidth bucket
 }
@@ -103,6 +104,7 @@ func (sh *Shard) Configure(i int, f func(*Service)) {
 	}
 	f(sh.cfg.Services[i])
 	sh.cfg.Services[i].limit(sh.now)
+	sh.cfg.Services[i].forgetLanes(sh)
 }
 
 // limit sets the bounds as configured.
