@@ -59,6 +59,9 @@ type Report struct {
 	// Histograms are the times of which the rest has a median, a 99th percentile and a maximum.
 	Histograms Histograms `json:"histograms"`
 
+	// Findings are what the check at the start has found, and what the run shows now.
+	Findings []Finding `json:"findings,omitempty"`
+
 	// Course is how the run went, in a report that is written when it has ended.
 	Course *Course `json:"course,omitempty"`
 }
@@ -236,7 +239,7 @@ func NewReport(s *Snapshot) *Report {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}
 	r.Sequence, r.Histograms, r.Fidelity = s.Sequence, histograms(s), s.Fidelity()
-	r.Course = s.Course
+	r.Course, r.Findings = s.Course, findings(s)
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{

@@ -222,6 +222,7 @@ func (sh *Shard) openLane(l *lane, limit int) mono.Time {
 		e.presence.waits, e.presence.ready = false, !gives
 		sh.advance(e)
 		sh.noteBusy(e)
+		sh.noteOpen(e)
 		e.presence.ready = false
 	}
 }
