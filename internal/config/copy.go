@@ -80,6 +80,7 @@ type Mapped struct {
 
 	SessionMemory    int64         // bytes of one session
 	GateLimit        time.Duration // a turn waits this long for an answer
+	HoldTarget       time.Duration // for how long a request waits for a target that is away
 	SessionTimeout   time.Duration // the target may owe an answer or an acknowledgment this long
 	KeepaliveTimeout time.Duration // a session may be idle this long
 

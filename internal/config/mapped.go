@@ -137,6 +137,13 @@ func mappedBounds(m *Mapped) []option {
 			help: "how long a request waits for the target's answer to the one before",
 		},
 		{
+			name: "hold-target", arg: "TIME", group: Bounds, def: "0",
+			set: span(&m.HoldTarget, time.Second, 0, time.Hour),
+			help: "hold what production gets while the target, or the intercept, is away: copy " +
+				"it in order when that is back, but nothing that is older than TIME (0: drop and " +
+				"count it at once)",
+		},
+		{
 			name: "session-timeout", letter: "t", arg: "SECONDS", group: Bounds, def: "120",
 			set: span(&m.SessionTimeout, time.Second, time.Second, 7*24*time.Hour),
 			help: "give up a session if the target owes an answer or an acknowledgment for this " +

@@ -30,7 +30,7 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	m, targets := c.Of(i), c.Mappings[i].Targets
 	// Sessions keep the session.Service that they began with.
 	of := &session.Service{
-		WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory),
+		Hold: m.HoldTarget, WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory),
 		Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout, Production: c.AnswersWhole(),
 	}
 	of.Protocols, of.Certain = protocols(&m)

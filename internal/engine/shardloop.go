@@ -125,10 +125,11 @@ func (l *shardLoop) step(first *carrier) {
 	now := l.clock()
 	stored := l.store(now, first)
 	begun := l.now()
-	l.due = l.shard.Step(now, &shard.Input{Stalled: l.held != 0, Limit: l.limit})
+	in := shard.Input{Stalled: l.held != 0, Limit: l.limit}
+	l.due = l.shard.Step(now, &in)
 	l.end.Flush(l.now())
 	if l.end.Pending() && !l.shard.More() { // most often this is the rest
-		l.due = l.shard.Step(now, &shard.Input{Limit: l.limit})
+		l.due = l.shard.Step(now, &in)
 		l.end.Flush(l.now())
 	}
 	l.more = l.shard.More() || l.end.Pending()

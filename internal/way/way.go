@@ -46,8 +46,6 @@ type End interface {
 	Wake() <-chan struct{}
 	// Flush sends what the Steps since the last Flush have produced.
 	Flush(now mono.Time)
-	// Pending reports whether Deliver has something to deliver at once, for which no token comes.
-	Pending() bool
 	// Detach ends the use of the end: the shard has ended. Whoever waits for the shard goes on.
 	Detach()
 }

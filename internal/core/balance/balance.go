@@ -188,6 +188,13 @@ func score(t *Target, key uint64) float64 {
 	return -float64(t.Weight) / math.Log(u)
 }
 
+// Spares reports whether the group can do without the target t, because another one is in use: then
+// a target that fails is soon out, and the other one is picked.
+func (g *Group) Spares(now mono.Time, t *Target) bool {
+	return g.cfg.Health && g.cfg.Method != All && slices.ContainsFunc(g.targets,
+		func(o *Target) bool { return o != t && o.health.usable(now) })
+}
+
 // Begin counts a copy as begun that goes to the target without a choice, as with All. If the target
 // is out it returns false: there must be no copy.
 func (g *Group) Begin(now mono.Time, t *Target) bool {

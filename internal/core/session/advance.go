@@ -7,7 +7,6 @@ import (
 	"tcpcopy/internal/core/gate"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
-	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/reasm"
 )
 
@@ -36,6 +35,8 @@ func (s *Session) act(now mono.Time) mono.Time {
 	switch s.phase {
 	case watchingFound, watchingMidTurn, watchingLost:
 		s.seekTurn(now)
+	case waitingWhole, waitingAdopted:
+		return s.awaitTarget(now)
 	case openingWhole:
 		// The first bytes may travel with the handshake; the stream holds them until it is open.
 		return s.flow(now)
@@ -129,7 +130,23 @@ func (s *Session) clientEndAcked() bool {
 	return ok && end == s.reader.Next() && s.acked == end+1
 }
 
-// seekTurn opens a copy at the client's next turn.
+// awaitTarget opens the copy that waits as soon as the Opener lets it. While the target is away it
+// waits for Service.Hold at most.
+func (s *Session) awaitTarget(now mono.Time) mono.Time {
+	ready, away := s.env.Opener.Ready(s.id, s.turnNote.At)
+	switch {
+	case ready:
+		s.start(now)
+	case away != ledger.None:
+		if until := s.HeldUntil(); !until.Reached(now) {
+			return until
+		}
+		s.lost(away)
+	}
+	return mono.Never
+}
+
+// seekTurn has a copy begin at the client's next turn.
 func (s *Session) seekTurn(now mono.Time) {
 	m, ok := s.reader.Mark()
 	for ok && !s.notBefore.Reached(now) {
@@ -148,7 +165,7 @@ func (s *Session) seekTurn(now mono.Time) {
 	}
 	s.reader.NextMark()
 	s.env.Count.Adopted++
-	s.start(now, openingAdopted, m.Off, m.Seen, &packet.Segment{})
+	s.await(waitingAdopted, m)
 }
 
 // endIfClientEnded ends a session without a copy if its client has ended the connection.
@@ -195,7 +212,7 @@ func (s *Session) flow(now mono.Time) mono.Time {
 				s.lose(now, ledger.TargetClosed)
 				return mono.Never
 			}
-			s.turn = s.released
+			s.turn, s.turnNote = s.released, m.Note
 			if s.talk != nil {
 				s.talk.seen = m.Seen
 			}

@@ -33,7 +33,7 @@ func (s *Session) Held() int {
 // packets.
 func (s *Session) Busy() bool {
 	switch s.State() {
-	case Opening, Greeting, Closing:
+	case Waiting, Opening, Greeting, Closing:
 		return true
 	case Flowing:
 		return s.taken < s.reader.Next() || s.ClientEnded()

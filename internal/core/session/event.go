@@ -86,6 +86,9 @@ func (s *Session) broken(ev *Event, r ledger.Reason) {
 	if s.gate.Closed() && r == ledger.TargetReset {
 		r = ledger.TargetClosed
 	}
+	if s.hold(ev, r) {
+		return
+	}
 	s.noteTaken(s.ready, ev.N)
 	s.disown(ev.N, r)
 	if s.State() == Closing && ev.N >= s.handed() {
@@ -93,6 +96,46 @@ func (s *Session) broken(ev *Event, r ledger.Reason) {
 		return
 	}
 	s.lost(r)
+}
+
+// hold has the copy whose connection is gone begin again, once the target is back, and reports
+// whether it does: not if the target may have any of the turn already, or if the turn has waited
+// for Service.Hold.
+func (s *Session) hold(ev *Event, r ledger.Reason) bool {
+	switch {
+	case s.svc.Hold <= 0 || s.HeldUntil().Reached(ev.At):
+		return false
+	case s.phase.unopened() && ev.Kind == Failed:
+		if !away(r) {
+			return false
+		}
+	case ev.Kind != ResetByPeer || s.State() == Closing && s.phase != closingUnopened ||
+		s.talk.edits() || s.reader.Next() == s.turn || max(s.taken, s.base+ev.N) > s.turn:
+		return false
+	}
+	if s.phase.unopened() {
+		s.turn = s.base
+	}
+	s.endTalk()
+	s.stream = nil
+	s.reason = r
+	if s.phase.adopted() || s.turn > 0 {
+		s.phase = waitingAdopted
+	} else {
+		s.phase = waitingWhole
+	}
+	return true
+}
+
+// away reports whether a copy that could not open for the reason r may open once the target, or the
+// way to it, is back.
+func away(r ledger.Reason) bool {
+	switch r {
+	case ledger.TargetRefused, ledger.ConnectTimeout, ledger.TargetUnreachable, ledger.TargetOut,
+		ledger.LinkDown:
+		return true
+	}
+	return false
 }
 
 // disown revokes that the copy's bytes beyond the first n were delivered: the stream took them, and

@@ -19,7 +19,8 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	s.last = max(s.last, at)
 	if seg.Flags.Has(packet.SYN) {
 		if s.phase == watchingNew { // the session's own first packet
-			s.start(now, openingWhole, 0, 0, seg)
+			s.syn, s.synWindow = seg.Opts, seg.Window
+			s.await(waitingWhole, reasm.Mark{Note: reasm.Note{At: at}})
 		}
 		if seg.Len == 0 {
 			return
@@ -42,6 +43,7 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 		ahead := int64(s.reader.OffsetOf(seg.Seq) - s.reader.Next())
 		if ahead >= 0 && ahead < 1<<20 {
 			s.reader.SetEnd(reasm.Reset, seg.Seq, note)
+			s.reset = true
 		}
 	case seg.Flags.Any(packet.FIN):
 		s.reader.SetEnd(reasm.Closed, seg.Seq.Add(seg.Len), note)
@@ -72,7 +74,7 @@ func (s *Session) noteAcked(off uint64) bool {
 // the first of a connection found under way, or was captured before. Such a byte neither enters the
 // session in the account nor begins a turn.
 func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, first bool) {
-	if !s.phase.copied() {
+	if st := s.State(); st == Watching || st == Refused {
 		off := s.reader.OffsetOf(seg.Seq)
 		if off == 1 && s.reader.Next() == 0 {
 			s.skip(1) // the first packet was a keepalive probe, one below the next byte
@@ -148,7 +150,7 @@ func (s *Session) missing() bool {
 // gap gives up on missing bytes of the client: those before the next that were captured, or those
 // that the server has acknowledged.
 func (s *Session) gap(now mono.Time) {
-	if s.stream != nil {
+	if s.stream != nil || s.State() == Waiting {
 		s.lose(now, ledger.CaptureGap)
 	}
 	next := s.reader.Next()
@@ -173,6 +175,7 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 		return
 	}
 	s.last = max(s.last, at)
+	s.heard = true
 	if seg.Flags.Has(packet.SYN) {
 		s.serverBase, s.serverSide = seg.Seq+1, max(s.serverSide, serverOpen)
 		return
@@ -194,6 +197,7 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	}
 	if seg.Flags.Any(packet.RST) {
 		// The client falls silent; the copy ends as if the client had reset.
+		s.reset = true
 		s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
 	}
 }

@@ -16,7 +16,7 @@ const (
 	WaitClient Wait = iota
 	// WaitCapture: bytes of the client that were not captured yet.
 	WaitCapture
-	// WaitConnect: the target's acceptance of the connection.
+	// WaitConnect: the target's acceptance of the connection, or until it may be asked for.
 	WaitConnect
 	// WaitGreeting: the greeting of the target, if it sends one.
 	WaitGreeting
@@ -63,9 +63,12 @@ type Moment struct {
 func (s *Session) Moment(now mono.Time) Moment {
 	m := Moment{Phase: s.phase.String(), Lag: s.lag(now), Held: s.Held()}
 	m.Wait, m.Since = s.wait()
-	if s.phase.copied() {
+	switch {
+	case s.phase.copied():
 		m.Waiting = s.reader.Next() - s.taken
-	} else {
+	case s.State() == Waiting:
+		m.Waiting, m.Reason = s.reader.Next()-s.turn, s.reason
+	default:
 		m.Reason = s.reason
 	}
 	return m
@@ -78,6 +81,8 @@ func (s *Session) wait() (w Wait, since mono.Time) {
 		return WaitCapture, s.holeSince
 	}
 	switch st {
+	case Waiting:
+		return WaitConnect, s.turnNote.At
 	case Opening:
 		return WaitConnect, s.ready
 	case Greeting:
@@ -112,6 +117,9 @@ func (s *Session) answered() bool {
 
 // lag returns for how long bytes of the client have waited for the target; 0 if none do.
 func (s *Session) lag(now mono.Time) time.Duration {
+	if s.State() == Waiting {
+		return max(0, now.Sub(s.turnNote.At))
+	}
 	if !s.phase.copied() {
 		return 0
 	}

@@ -99,3 +99,19 @@ func TestWaitsHaveNames(t *testing.T) {
 		t.Error("there is a wait named nothing")
 	}
 }
+
+// A session whose copy waits for the target reports for how long, and why.
+func TestMomentOfAHeldTurn(t *testing.T) {
+	r := newRig(t, holding)
+	r.syn()
+	r.data("GET 1")
+	sent := r.now
+	r.away = ledger.TargetRefused
+	r.fails(ledger.TargetRefused, 0)
+	r.wait(sec)
+	m := r.s.Moment(r.now)
+	if m.Phase != "waiting/whole" || m.Wait != WaitConnect || m.Since != sent ||
+		m.Reason != ledger.TargetRefused || m.Lag != time.Second || m.Waiting != 5 {
+		t.Errorf("at %v: %+v", r.now, m)
+	}
+}

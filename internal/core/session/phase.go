@@ -7,6 +7,8 @@ type State uint8
 const (
 	// Watching: there is no copy. The session opens one at the client's next turn.
 	Watching State = iota
+	// Waiting: a copy is to begin, and waits until the Opener lets it.
+	Waiting
 	// Opening: the connection to the target is being opened.
 	Opening
 	// Greeting: the connection of an adopted copy is open, and the session waits for the target's
@@ -39,7 +41,10 @@ const (
 // nothing waits for an answer; either server's RST acts as the client's. Events of the stream come
 // for a copy that was given its first bytes and, once open, has taken them; they are ignored if
 // there is none. An adopted copy whose protocol makes its bytes (opened to edit) does not wait for
-// a greeting. A reset comes after everything was acknowledged, a failure before. Timers: greeted
+// a greeting. A reset comes after everything was acknowledged, a failure before. The Opener lets
+// the copy begin that waits ("ready"). If turns are held for a target that is away (Service.Hold),
+// a copy that could not open waits again ("held failure"), and so does one that was reset before
+// the target had anything of its second turn ("held reset"), until "hold over". Timers: greeted
 // (the greeting has come, or will not), gap (missing bytes are given up), gate limit, stall, idle.
 // Not in the table: a copy whose protocol reopens (proto.Streams) goes from flowing/* to opening/*
 // of the same kind, which aborts its stream and opens another; the account does not change.
@@ -49,7 +54,7 @@ const (
 // cell.
 //
 //	event            in                 next               action
-//	SYN              watching/new       opening/whole      open
+//	SYN              watching/new       waiting/whole      -
 //	                 gone               never              -
 //	                 others             same               -
 //	bytes            watching/found     watching/mid-turn  count
@@ -59,24 +64,25 @@ const (
 //	                 watching/new       never              -
 //	                 gone               never              -
 //	                 others             same               -
-//	lull             watching/mid-turn  opening/adopted    open
-//	                 watching/found     opening/adopted    count, open
-//	                 watching/lost      opening/adopted    count, open
+//	lull             watching/mid-turn  waiting/adopted    -
+//	                 watching/found     waiting/adopted    count
+//	                 watching/lost      waiting/adopted    count
 //	                 refused/found      refused/mid-turn   count
 //	                 opening/whole      same               send
 //	                 flowing/*          same               send
 //	                 watching/new       never              -
 //	                 gone               never              -
 //	                 others             same               -
-//	turn             watching/mid-turn  opening/adopted    open
-//	                 watching/found     opening/adopted    count, open
-//	                 watching/lost      opening/adopted    count, open
+//	turn             watching/mid-turn  waiting/adopted    -
+//	                 watching/found     waiting/adopted    count
+//	                 watching/lost      waiting/adopted    count
 //	                 refused/found      refused/mid-turn   count
 //	                 flowing/*          same               send
 //	                 watching/new       never              -
 //	                 gone               never              -
 //	                 others             same               -
-//	turn after shut  flowing/*          opening/adopted    abort, drop target_closed, count, open
+//	turn after shut  flowing/*          waiting/adopted    count, abort, drop target_closed
+//	                 waiting/*          same               -
 //	                 greeting           same               -
 //	                 closing/whole      same               -
 //	                 closing/adopted    same               -
@@ -102,12 +108,18 @@ const (
 //	                 watching/lost      gone               -
 //	                 refused/found      gone               -
 //	                 refused            gone               -
+//	                 waiting/*          same               -
 //	                 opening/*          same               -
 //	                 greeting           same               -
 //	                 closing/unopened   same               -
 //	                 watching/new       never              -
 //	                 gone               never              -
 //	                 others             gone               abort, deliver
+//	ready            waiting/whole      opening/whole      open
+//	                 waiting/adopted    opening/adopted    open
+//	                 others             same               -
+//	hold over        waiting/*          watching/lost      drop target_refused
+//	                 others             same               -
 //	opened           opening/whole      flowing/whole      -
 //	                 opening/adopted    greeting           -
 //	                 closing/unopened   closing/whole      -
@@ -141,11 +153,19 @@ const (
 //	                 flowing/*          watching/lost      drop target_refused
 //	                 closing/*          gone               drop target_refused
 //	                 others             same               -
+//	held failure     opening/whole      waiting/whole      -
+//	                 opening/adopted    waiting/adopted    -
+//	                 closing/unopened   waiting/whole      -
+//	                 others             never              -
+//	held reset       flowing/*          waiting/adopted    send
+//	                 greeting           waiting/adopted    -
+//	                 others             never              -
 //	gap              opening/*          watching/lost      abort, drop capture_gap
 //	                 greeting           watching/lost      abort, drop capture_gap
 //	                 flowing/*          watching/lost      abort, drop capture_gap
 //	                 watching/new       never              -
 //	                 gone               never              -
+//	                 waiting/*          watching/lost      drop capture_gap
 //	                 others             same               -
 //	gate limit       opening/whole      watching/lost      abort, drop gate_timeout
 //	                 flowing/*          watching/lost      abort, drop gate_timeout
@@ -167,6 +187,7 @@ const (
 //	                 watching/lost      gone               -
 //	                 refused/found      gone               -
 //	                 refused            gone               -
+//	                 waiting/*          gone               drop idle_timeout
 //	                 opening/adopted    gone               abort, drop idle_timeout
 //	                 greeting           gone               abort, drop idle_timeout
 //	                 closing/unopened   gone               abort, drop idle_timeout
@@ -179,6 +200,7 @@ const (
 //	                 watching/lost      gone               -
 //	                 refused/found      gone               -
 //	                 refused            gone               -
+//	                 waiting/*          gone               drop shutdown
 //	                 opening/adopted    gone               abort, drop shutdown
 //	                 greeting           gone               abort, drop shutdown
 //	                 closing/unopened   gone               abort, drop shutdown
@@ -188,6 +210,7 @@ const (
 //	Refuse           watching/mid-turn  refused            drop over_memory
 //	                 watching/found     refused            count, drop over_memory
 //	                 watching/lost      refused            -
+//	                 waiting/*          refused            drop over_memory
 //	                 opening/*          refused            abort, drop over_memory
 //	                 greeting           refused            abort, drop over_memory
 //	                 flowing/*          refused            abort, drop over_memory
@@ -200,6 +223,7 @@ const (
 //	                 watching/lost      gone               -
 //	                 refused/found      gone               -
 //	                 refused            gone               -
+//	                 waiting/*          gone               drop over_memory
 //	                 watching/new       never              -
 //	                 gone               same               -
 //	                 others             gone               abort, drop over_memory
@@ -210,6 +234,8 @@ const (
 	watchingFound                // found under way; only probes have come
 	watchingMidTurn              // found under way, in the middle of a turn
 	watchingLost                 // the copy was lost
+	waitingWhole                 // a copy waits that begins with the SYN
+	waitingAdopted               // a copy waits that begins with a turn
 	openingWhole
 	openingAdopted
 	greeting
@@ -235,6 +261,8 @@ var phases = [...]struct {
 	watchingFound:   {"watching/found", Watching, false, true},
 	watchingMidTurn: {"watching/mid-turn", Watching, true, true},
 	watchingLost:    {"watching/lost", Watching, false, true},
+	waitingWhole:    {"waiting/whole", Waiting, true, false},
+	waitingAdopted:  {"waiting/adopted", Waiting, true, true},
 	openingWhole:    {"opening/whole", Opening, true, false},
 	openingAdopted:  {"opening/adopted", Opening, true, true},
 	greeting:        {"greeting", Greeting, true, true},

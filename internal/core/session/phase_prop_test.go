@@ -2,6 +2,7 @@ package session
 
 import (
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -24,6 +25,7 @@ func TestPhasesOfAnyConnection(t *testing.T) {
 		allowed[[2]string{p, "watching/lost"}] = true
 		allowed[[2]string{p, "refused"}] = true
 	}
+	allowed[[2]string{"flowing/whole", "waiting/whole"}] = true // a held reset in the first turn
 	entered := map[phase]bool{}
 	check := func(rt *rapid.T) {
 		r := anyRig(t, rt)
@@ -36,9 +38,9 @@ func TestPhasesOfAnyConnection(t *testing.T) {
 			entered[now] = true
 			edge := [2]string{was.String(), now.String()}
 			switch {
-			case r.svc.WholeOnly && now == refused && was.copied():
+			case r.svc.WholeOnly && now == refused && (was.copied() || was.state() == Waiting):
 				edge[1] = "watching/lost"
-			case r.deaf && now == refused && was.state() == Watching:
+			case r.deaf && now == refused && was.state() == Waiting:
 				edge[0] = "opening/whole" // and refused at once, since its protocol cannot log in
 			}
 			if now != was && !allowed[edge] {
@@ -95,6 +97,7 @@ func anyRig(t *testing.T, rt *rapid.T) *rig {
 	change := []func(*Service){func(svc *Service) {
 		svc.WholeOnly = rapid.Bool().Draw(rt,
 			"whole only")
+		svc.Hold = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "hold")
 	}}
 	switch rapid.IntRange(0, 4).Draw(rt, "protocol") {
 	case 0:
@@ -124,7 +127,7 @@ var texts = []string{"x", "more", "one\n", "ONE\n", "two\nthree\n", "a\n", "secr
 // anyStep has a packet come, an event happen or time pass.
 func anyStep(rt *rapid.T, r *rig) {
 	text := func() string { return rapid.SampledFrom(texts).Draw(rt, "text") }
-	switch rapid.IntRange(0, 13).Draw(rt, "step") {
+	switch rapid.IntRange(0, 15).Draw(rt, "step") {
 	case 0, 1:
 		r.data(text())
 	case 2:
@@ -143,6 +146,11 @@ func anyStep(rt *rapid.T, r *rig) {
 			20 * sec, 60 * sec}).Draw(rt, "wait"))
 	case 9:
 		anyControl(rt, r)
+	case 10:
+		r.waits = rapid.Bool().Draw(rt, "waits")
+		r.away = rapid.SampledFrom([]ledger.Reason{ledger.None, ledger.None,
+			ledger.TargetRefused}).Draw(rt, "away")
+		r.settle()
 	default:
 		if r.hasStream() {
 			anyEvent(rt, r)

@@ -42,6 +42,18 @@ var enterPhase = map[string]func(t *testing.T, change ...func(*Service)) *rig{
 		r.targetResets(len(r.stream().text))
 		return r
 	},
+	"waiting/whole": func(t *testing.T, change ...func(*Service)) *rig {
+		r := newRig(t, change...)
+		r.waits = true
+		r.syn()
+		return r
+	},
+	"waiting/adopted": func(t *testing.T, change ...func(*Service)) *rig {
+		r := newRig(t, change...)
+		r.waits = true
+		r.data("one")
+		return r
+	},
 	"opening/whole": func(t *testing.T, change ...func(*Service)) *rig {
 		r := newRig(t, change...)
 		r.syn()
@@ -148,6 +160,21 @@ var phaseEvents = map[string]func(r *rig){
 	"failed": func(r *rig) {
 		streamEvent(Event{Kind: Failed,
 			Reason: ledger.TargetRefused})(r)
+	},
+	"ready": func(r *rig) { r.waits = false; r.settle() },
+	"hold over": func(r *rig) {
+		r.away, r.svc.Hold = ledger.TargetRefused, 100*time.Millisecond
+		r.settle()
+		r.wait(100 * ms)
+	},
+	"held failure": func(r *rig) {
+		r.svc.Hold = time.Second
+		r.fails(ledger.TargetRefused, 0)
+	},
+	"held reset": func(r *rig) {
+		r.svc.Hold = time.Second
+		nextTurn(r)
+		r.targetResets(r.stream().taken)
 	},
 	"gap": func(r *rig) {
 		r.next += 7 // not captured
@@ -281,6 +308,7 @@ func TestPhases(t *testing.T) {
 			if event == nil {
 				t.Fatalf("no such event")
 			}
+			r.waits = true
 			before := r.effects()
 			event(r)
 			got := fmt.Sprintf("%v  %s", r.s.phase, r.effects().since(before))

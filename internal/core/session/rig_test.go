@@ -32,8 +32,10 @@ type rig struct {
 	now   mono.Time
 	wake  mono.Time
 	begun bool
-	if0   int32 // where packets are captured
-	deaf  bool  // streams read no answers
+	if0   int32         // where packets are captured
+	deaf  bool          // streams read no answers
+	waits bool          // no copy may begin
+	away  ledger.Reason // why the target is away; None: it is not
 	// further reports that it is not the first copy of its connection.
 	further bool
 
@@ -123,6 +125,11 @@ func (f *fakeStream) Acked() uint64 {
 func (f *fakeStream) Abort(now mono.Time) {
 	f.check("Abort")
 	f.aborted, f.gone = true, true
+}
+
+// Ready implements Opener: the copy waits while the target is away, or the rig is not ready.
+func (r *rig) Ready(ID, mono.Time) (bool, ledger.Reason) {
+	return !r.waits && r.away == ledger.None, r.away
 }
 
 func (r *rig) Open(_ mono.Time, spec *OpenSpec) Stream {

@@ -14,8 +14,13 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// Opener opens the streams of a shard. Open must not block.
+// Opener opens the streams of a shard.
 type Opener interface {
+	// Ready reports whether a copy of the session may begin now, at a turn that was captured at the
+	// time at. If not, the Opener has the session advanced when it may. away is why no copy can
+	// begin at present, if the target is known to be away.
+	Ready(id ID, at mono.Time) (ready bool, away ledger.Reason)
+	// Open opens a stream. It does not block.
 	Open(now mono.Time, spec *OpenSpec) Stream
 }
 
@@ -48,6 +53,8 @@ type Service struct {
 	Idle       time.Duration    // ends a session in which nothing happens for so long
 	// Stall ends a session whose target takes no bytes, or does not close, for so long.
 	Stall time.Duration
+	// Hold is for how long after it was captured a turn may wait for a target that is away.
+	Hold time.Duration
 	// HoleGrace is how long a hole may stay open after the server has acknowledged the missing
 	// bytes. It must exceed the time by which packets are captured out of order, and the longest
 	// pause between two batches of packets. 0 means 200 ms.
@@ -92,7 +99,7 @@ type Session struct {
 	client, production netip.AddrPort
 	phase              phase
 	serverSide         serverDirection
-	reason             ledger.Reason // why there is no copy (Watching, Refused)
+	reason             ledger.Reason // why there is no copy (Watching, Waiting, Refused)
 
 	isn        seqnum.Value // the client's initial sequence number
 	serverBase seqnum.Value // the sequence number of the server's first byte
@@ -108,7 +115,8 @@ type Session struct {
 	server   *serverReader // nil: production's answers are not read
 	base     uint64        // the offset of the copy's first byte
 	released uint64        // the stream may send the bytes below this offset
-	turn     uint64        // the offset at which the current turn began
+	turn     uint64        // the offset at which the current turn began, or the copy waits to begin
+	turnNote reasm.Note    // of that turn
 	settled  uint64        // every byte below this offset is accounted for
 	hurried  uint64        // answer bytes that have been acknowledged at once
 	taken    uint64        // the stream needs the bytes below this offset no more
@@ -118,6 +126,11 @@ type Session struct {
 	spoke     mono.Time // when the client last sent bytes
 	holeSince mono.Time // since when bytes are missing; Never if none are
 	shutAt    mono.Time // when the copy's direction was closed (Closing)
+
+	heard     bool           // packets of the server are captured
+	reset     bool           // the connection was reset, or the capture is over
+	syn       packet.Options // of the client's SYN, and its window
+	synWindow uint16
 
 	notBefore mono.Time // no copy begins earlier
 	previous  fingerprint
@@ -135,7 +148,7 @@ type fingerprint struct {
 
 // Init makes s the session of the client connection whose first packet was captured at the time at.
 // The caller hands the same packet to FromClient next. If it is a SYN, whose connection has been
-// established meanwhile, FromClient opens the copy at once; otherwise the session waits for a turn.
+// established meanwhile, a copy begins as soon as it may; otherwise the session waits for a turn.
 // midTurn reports that the capture has not run for long enough to know whether the client was
 // silent before this packet.
 func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
@@ -201,6 +214,16 @@ func (s *Session) ClientEnded() bool {
 	return how != reasm.Open
 }
 
+// HeldUntil returns until when the current turn may wait for a target that is away.
+func (s *Session) HeldUntil() mono.Time { return s.turnNote.At.Add(s.svc.Hold) }
+
+// EndSeen reports whether the client's connection is over at production: both sides have ended it,
+// as far as both are captured. Bytes before the end may not have been captured yet.
+func (s *Session) EndSeen() bool {
+	return s.reader.HasEnd() &&
+		(s.reset || !s.heard || s.serverSide == serverEnded)
+}
+
 // openAccount enters a connection found under way in the account, unless it is there.
 func (s *Session) openAccount() {
 	switch s.phase {
@@ -235,19 +258,30 @@ func (s *Session) drop(end uint64, r ledger.Reason) {
 	}
 }
 
-// start opens a copy that begins at the offset off, for a client that had seen the given number of
-// the server's bytes. syn is the client's SYN, or an empty segment. The phase is one of Opening.
-func (s *Session) start(now mono.Time, opening phase, off, seen uint64, syn *packet.Segment) {
+// await has a copy begin at m as soon as it may. The phase is one of Waiting.
+func (s *Session) await(waiting phase, m reasm.Mark) {
 	if !s.phase.accounted() {
 		s.env.Count.Sessions.Captured++
 	}
-	s.phase = opening
-	s.base, s.turn, s.released, s.taken, s.hurried = off, off, off, off, 0
+	s.phase, s.reason = waiting, ledger.None
+	s.turn, s.turnNote = m.Off, m.Note
+}
+
+// start opens the copy that waits.
+func (s *Session) start(now mono.Time) {
+	spec := OpenSpec{ID: s.id, Client: s.client, Production: s.production, Record: s,
+		Listen: s.talk != nil}
+	seen := s.turnNote.Seen
+	if s.phase == waitingWhole {
+		s.phase, seen = openingWhole, 0
+		spec.SYN, spec.Window = s.syn, s.synWindow
+	} else {
+		s.phase = openingAdopted
+	}
+	s.base, s.released, s.taken, s.hurried = s.turn, s.turn, s.turn, 0
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
-	s.stream = s.env.Opener.Open(now, &OpenSpec{ID: s.id, Client: s.client,
-		Production: s.production, SYN: syn.Opts, Window: syn.Window, Record: s,
-		Listen: s.talk != nil})
+	s.stream = s.env.Opener.Open(now, &spec)
 	s.beginTalk(now, seen)
 }
 
@@ -312,13 +346,17 @@ func (s *Session) finish() {
 }
 
 // End ends the session in any state. r is the shard's reason; a session without a copy keeps its
-// own.
+// own, if it has one.
 func (s *Session) End(now mono.Time, r ledger.Reason) {
 	switch s.State() {
 	case Gone:
 		return
 	case Watching, Refused:
 		r = s.reason
+	case Waiting:
+		if s.reason != ledger.None {
+			r = s.reason
+		}
 	default:
 		s.stream.Abort(now)
 		s.stream = nil
@@ -333,12 +371,14 @@ func (s *Session) End(now mono.Time, r ledger.Reason) {
 // Superseded tells the session that the client has opened another connection from the same port.
 // What the client had sent on this one is still copied; then the session ends.
 func (s *Session) Superseded() {
+	s.reset = true
 	s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
 }
 
 // Drain tells the session that nothing more is captured. Once everything that the client had sent
 // has arrived and was answered, the copy is closed.
 func (s *Session) Drain() {
+	s.reset = true
 	s.reader.SetEnd(reasm.Closed, s.reader.NextSeq(), s.lastNote())
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
-	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/reasm"
 	"tcpcopy/internal/proto"
 )
@@ -96,11 +95,12 @@ func (s *Session) reopen(now mono.Time) {
 	off, fed, turn, seen := t.script.upTo, s.released, s.turn, t.seen
 	s.stream.Abort(now)
 	t.script.close(s.env.Pool)
-	opening := openingWhole
+	waiting := waitingWhole
 	if s.phase.adopted() {
-		opening = openingAdopted
+		waiting = waitingAdopted
 	}
-	s.start(now, opening, off, 0, &packet.Segment{}) // its gate has let nothing pass
+	s.phase, s.turn, s.turnNote.Seen = waiting, off, 0 // its gate has let nothing pass
+	s.start(now)
 	if s.phase.copied() {
 		s.released, s.turn, t.seen = fed, turn, seen
 	}

@@ -78,6 +78,7 @@ func (sh *Shard) hand(e *entry, p *Packet) {
 		default:
 			sh.fromClient(e, p)
 		}
+		e.noteEnd(p.At)
 		e.Touch()
 	}
 }
@@ -104,6 +105,7 @@ func (sh *Shard) supersede(e *entry) {
 			sh.queued++
 		} else {
 			e.Superseded()
+			e.noteEnd(sh.now)
 		}
 		sh.unlink(e)
 		e.Touch()
@@ -167,6 +169,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 			Further: i > 0}
 		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
 		e.Init(&sh.env, svc.Session, &spec, at, &p.Seg, midTurn)
+		e.connect(svc.lane(sh, e.target), at)
 		if head == nil {
 			head = e
 			sh.flows[key] = e

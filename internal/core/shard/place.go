@@ -26,6 +26,7 @@ func (p placer) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	if e.choose(now, spec) {
 		spec.Target, spec.Index = e.target.Addr, e.index
 		stream = sh.cfg.Streams.Open(now, spec, e)
+		e.arrive(now)
 	} else {
 		stream = noTarget{e}
 		e.Touch()

@@ -73,7 +73,7 @@ func TestMemoryOfStaggeredCopies(t *testing.T) {
 		}
 	}
 	b.Sessions(4, ledger.OverMemory, 1)
-	opened(b, 3) // the refused one began before it was refused
+	opened(b, 2) // the refused one had not begun
 	b.Live(4)
 }
 

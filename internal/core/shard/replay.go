@@ -33,6 +33,7 @@ func (sh *Shard) Renew(now mono.Time) {
 			next := e.copy
 			sh.flushDelayed(sh.now, e)
 			e.Drain()
+			e.noteEnd(sh.now)
 			sh.unlink(e)
 			e.Touch()
 			e = next

@@ -40,6 +40,7 @@ type Service struct {
 	Closed bool
 
 	answers   bool // production's segments are captured
+	lanes     map[*balance.Target]*lane
 	rate      bucket
 	bandwidth bucket
 }
@@ -104,6 +105,7 @@ func (sh *Shard) Configure(i int, f func(*Service)) {
 	}
 	f(sh.cfg.Services[i])
 	sh.cfg.Services[i].limit(sh.now)
+	sh.cfg.Services[i].forgetLanes(sh)
 }
 
 // limit sets the bounds as configured.

@@ -49,8 +49,9 @@ type Input struct {
 	// while, and now stands still until what came meanwhile is taken in. Times that are measured
 	// from it say nothing about the target.
 	Stalled bool
-	// Limit bounds how many sessions the Step advances, so that it ends soon; 0: all. More reports
-	// whether some are left. All packets are taken in whatever the limit.
+	// Limit bounds how many sessions the Step advances, and how many copies begin, so that it ends
+	// soon; 0: all. More reports whether some are left. All packets are taken in whatever the
+	// limit.
 	Limit int
 }
 
@@ -72,6 +73,7 @@ type Shard struct {
 	now    mono.Time
 	half   halfOpens
 	found  foundUnderWay
+	lanes  []*lane
 	flows  map[Tuple]*entry // by client and production server: the first copy of the connection
 	byID   map[session.ID]*entry
 	nextID session.ID
@@ -84,6 +86,9 @@ type Shard struct {
 	open   int    // client connections
 	busy   int    // sessions that are Busy
 	queued int    // packets in the queues of staggered copies
+
+	caughtUp  mono.Time // when nothing was left to do but to begin copies, for the last time
+	copiesDue mono.Time // when copies may begin next
 }
 
 // entry is a session's place in the table.
@@ -95,16 +100,17 @@ type entry struct {
 	copy  *entry // the next copy of the same client connection
 	index int    // which copy it is, from 0; with balance.All, at its target
 
-	service *Service
-	target  *balance.Target // where the copy is, or was last; nil before its first
-	poller  Poller          // the session's stream, if it acts by itself
-	delayed *delayQueue     // nil: the copy is not staggered
-	placed  bool            // it counts among the target's live copies
-	fixed   bool            // it may have no other target
-	first   bool            // of the copies of its client's connection
-	rival   bool            // a half-open connection may have the same tuple
-	weak    bool            // it was found under way, and production has said nothing of it
-	begun   bool            // a copy was asked for
+	service  *Service
+	target   *balance.Target // where the copy is, or was last; nil before its first
+	poller   Poller          // the session's stream, if it acts by itself
+	delayed  *delayQueue     // nil: the copy is not staggered
+	presence presence
+	placed   bool // it counts among the target's live copies
+	fixed    bool // it may have no other target
+	first    bool // of the copies of its client's connection
+	rival    bool // a half-open connection may have the same tuple
+	weak     bool // it was found under way, and production has said nothing of it
+	begun    bool // a copy was asked for
 	// accepted: the target has accepted a copy of it.
 	accepted bool
 
@@ -139,7 +145,8 @@ func New(cfg Config) *Shard {
 }
 
 // Step takes in what was captured and what has come from the targets, does what is due at now, and
-// returns when it has to be called again if nothing comes before. now never falls.
+// returns when it has to be called again if nothing comes before. Copies begin last. now never
+// falls.
 func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	sh.Store(now, in.Packets)
 	events := sh.cfg.Streams.Deliver(sh.now, in.Stalled)
@@ -152,7 +159,11 @@ func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	sh.wheel.fire(sh.now, (*entry).Touch)
 	sh.relieve()
 	sh.settle(in.Limit)
-	return min(sh.wheel.next(), sh.expireHalfOpen(), sh.expireFound())
+	sh.copiesDue = sh.openCopies(in)
+	if in.Limit == 0 {
+		sh.settle(0) // copies that could not begin
+	}
+	return min(sh.wheel.next(), sh.expireHalfOpen(), sh.expireFound(), sh.copiesDue)
 }
 
 // Store takes packets into the sessions' records, as Step does first, and sends nothing. What is to
@@ -165,8 +176,8 @@ func (sh *Shard) Store(now mono.Time, packets []Packet) {
 	}
 }
 
-// More reports whether the last Step has left sessions for the next one, because of Input.Limit.
-func (sh *Shard) More() bool { return len(sh.dirty) > 0 }
+// More reports whether the last Step has left something for the next one, because of Input.Limit.
+func (sh *Shard) More() bool { return len(sh.dirty) > 0 || sh.copiesDue.Reached(sh.now) }
 
 // settle advances the sessions that something has happened to, in that order: at most limit of
 // them, or all if limit is 0.
@@ -196,6 +207,7 @@ func (sh *Shard) advance(e *entry) {
 	if e.Stream() == nil {
 		e.poller = nil
 		e.unplace()
+		e.presence.leave()
 	}
 	if e.State() == session.Gone {
 		sh.bury(e)
@@ -207,6 +219,7 @@ func (sh *Shard) advance(e *entry) {
 // bury keeps the place of a session that has ended for linger, and then frees it.
 func (sh *Shard) bury(e *entry) {
 	if e.counted {
+		e.disconnect(sh.now)
 		e.counted = false
 		if e.weak {
 			e.weak = false
@@ -281,6 +294,7 @@ func (sh *Shard) Drain(now mono.Time) {
 	for _, e := range sh.byID {
 		sh.flushDelayed(now, e)
 		e.Drain()
+		e.noteEnd(now)
 		e.Touch()
 	}
 }

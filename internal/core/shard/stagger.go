@@ -98,6 +98,7 @@ func (sh *Shard) deliver(e *entry, p *delayedPacket) {
 	default:
 		sh.fromClient(e, &p.Packet)
 	}
+	e.noteEnd(p.At)
 }
 
 // flushDelayed delivers all queued packets now. It is called when the capture has ended.

@@ -19,6 +19,9 @@ type Streams interface {
 	// which are valid until the next Deliver; events of a stream that holds its Copy may go there
 	// instead. stalled is Input.Stalled.
 	Deliver(now mono.Time, stalled bool) []session.Event
+	// Pending reports whether Deliver has something to deliver at once: then it is called soon,
+	// and no copy begins before.
+	Pending() bool
 	// Count adds what the way itself counts to c.
 	Count(c *ledger.Counters)
 }
@@ -93,5 +96,9 @@ func (sh *Shard) handle(now mono.Time, e *entry, ev *session.Event) {
 			}
 		}
 	}
+	copied := e.Stream() != nil
 	e.Handle(now, ev)
+	if copied {
+		e.noteOpening(now, ev)
+	}
 }

@@ -72,6 +72,9 @@ func (e *Events) Deliver(mono.Time, bool) []session.Event {
 	return events
 }
 
+// Pending implements shard.Streams.
+func (e *Events) Pending() bool { return len(e.next) > 0 }
+
 // Count implements shard.Streams.
 func (e *Events) Count(*ledger.Counters) {}
 

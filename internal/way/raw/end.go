@@ -86,8 +86,8 @@ func (e *end) call(f func(now mono.Time)) {
 // Wake implements way.End.
 func (e *end) Wake() <-chan struct{} { return e.waker }
 
-// Pending implements way.End.
-func (e *end) Pending() bool { return false }
+// Pending implements shard.Streams.
+func (e *end) Pending() bool { return len(e.inbox) > 0 }
 
 // Detach implements way.End.
 func (e *end) Detach() { e.once.Do(func() { close(e.ended) }) }
@@ -99,12 +99,10 @@ func (e *end) Deliver(now mono.Time, stalled bool) []session.Event {
 		select {
 		case m := <-e.inbox:
 			e.receive(now, &m, stalled)
-			continue
 		default:
+			return nil
 		}
-		return nil
 	}
-	e.waker.Wake() // there may be more
 	return nil
 }
 

@@ -3,6 +3,7 @@ package socket
 import (
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 const (
 	eventsAtOnce = 256 // how many connections one wait reports
 	readsAtOnce  = 4   // how many reads a connection gets before the next one's
+	opensAtOnce  = 16  // how many connections open between two waits
 	// batchesQueued is how many batches wait for the shard. Beyond that the poller waits, and later
 	// events share a batch.
 	batchesQueued = 1
@@ -122,6 +124,7 @@ type poller struct {
 	room        []byte         // to read into
 	scratch     []proto.Answer // for one reader at a time
 	work        []request      // the requests being carried out; swapped with asked
+	opening     []*conn        // that are to be opened, when everything else is done
 	slots       []slot
 	free        []uint32
 	first, last *conn    // that are connecting, the earliest deadline first
@@ -284,7 +287,7 @@ func (p *poller) noteFrom(c *conn, what uint8, from int) *note {
 func (p *poller) timeout() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.asked) > 0 || len(p.unread) > 0 || len(p.instructions) > 0 {
+	if len(p.asked) > 0 || len(p.unread) > 0 || len(p.instructions) > 0 || len(p.opening) > 0 {
 		return 0
 	}
 	p.asleep = true
@@ -298,7 +301,8 @@ func (p *poller) timeout() time.Duration {
 	return wait
 }
 
-// carryOut carries out the shard's requests.
+// carryOut carries out the shard's requests. It opens few connections at once, so that what comes
+// from the others is not kept waiting.
 func (p *poller) carryOut(now mono.Time) {
 	p.mu.Lock()
 	p.work, p.asked = p.asked, p.work[:0]
@@ -308,7 +312,7 @@ func (p *poller) carryOut(now mono.Time) {
 		p.work[i] = request{}
 		switch r.kind {
 		case askOpen:
-			p.open(now, r.conn)
+			p.opening = append(p.opening, r.conn)
 		case askCheck:
 			if r.conn.polled.state == stateOpen {
 				fd := r.conn.polled.fd
@@ -318,6 +322,13 @@ func (p *poller) carryOut(now mono.Time) {
 			p.closeConn(now, r.conn)
 		}
 	}
+	n := min(len(p.opening), opensAtOnce)
+	for _, c := range p.opening[:n] {
+		if c.polled.state == stateNew {
+			p.open(now, c)
+		}
+	}
+	p.opening = slices.Delete(p.opening, 0, n)
 }
 
 // open begins to connect.

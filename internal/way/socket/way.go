@@ -131,8 +131,8 @@ func (e end) Wake() <-chan struct{} { return e.out.poller.filled }
 // Flush implements way.End: streams write at once.
 func (e end) Flush(mono.Time) {}
 
-// Pending implements way.End.
-func (e end) Pending() bool { return e.out.Pending() }
+// Pending implements shard.Streams.
+func (e end) Pending() bool { return e.out.Pending() || len(e.out.Events()) > 0 }
 
 // Detach implements way.End.
 func (e end) Detach() {}

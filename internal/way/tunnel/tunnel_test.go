@@ -283,8 +283,8 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
-// TestEndDelivers: the shard is woken for what an intercept has sent, and takes one batch in each
-// step.
+// TestEndDelivers: the shard is woken for what an intercept has sent, takes one batch in each step,
+// and learns that more are pending.
 func TestEndDelivers(t *testing.T) {
 	w := &Way{host: &way.Host{Now: clock}, settings: &way.Settings{}}
 	e, err := w.Attach(0, 1)
@@ -294,11 +294,14 @@ func TestEndDelivers(t *testing.T) {
 	c := new(link.Conn)
 	w.hub.Room(c)
 	w.hub.Room(c)
+	select {
+	case <-e.Wake():
+	default:
+		t.Fatal("not woken")
+	}
 	for left := 1; left >= 0; left-- {
-		select {
-		case <-e.Wake():
-		default:
-			t.Fatalf("not woken, with %d batches to come", left+1)
+		if !e.Pending() {
+			t.Fatalf("nothing is pending, with %d batches to come", left+1)
 		}
 		e.Deliver(0, false)
 		if n := len(w.hub.Output(0).batches); n != left {

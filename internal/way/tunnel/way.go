@@ -142,9 +142,6 @@ func (e end) Deliver(now mono.Time, _ bool) []session.Event {
 	case b = <-e.out.Events():
 	default:
 	}
-	if len(e.out.batches) > 0 {
-		e.out.filled.Wake() // for the next one
-	}
 	return e.out.Step(now, b)
 }
 
@@ -157,8 +154,8 @@ func (e end) Wake() <-chan struct{} { return e.out.filled }
 // Flush implements way.End.
 func (e end) Flush(mono.Time) { e.out.Flush() }
 
-// Pending implements way.End.
-func (e end) Pending() bool { return e.out.Pending() }
+// Pending implements shard.Streams.
+func (e end) Pending() bool { return e.out.Pending() || len(e.out.batches) > 0 }
 
 // Detach implements way.End.
 func (e end) Detach() {}

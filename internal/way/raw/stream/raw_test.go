@@ -46,6 +46,8 @@ func (p *port) Deliver(now mono.Time, stalled bool) []session.Event {
 	return nil
 }
 
+func (p *port) Pending() bool { return false }
+
 // rawBed is a bed whose copies go the raw way, to a rawTarget.
 type rawBed struct {
 	*rig.Bed
