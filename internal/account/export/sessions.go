@@ -79,8 +79,8 @@ func Orders() (names []string) {
 
 // states are the states by name.
 var states = map[string]session.State{
-	"watching": session.Watching, "waiting": session.Waiting, "opening": session.Opening, "flowing": session.Flowing,
-	"closing": session.Closing, "refused": session.Refused,
+	"watching": session.Watching, "waiting": session.Waiting, "opening": session.Opening,
+	"flowing": session.Flowing, "closing": session.Closing, "refused": session.Refused,
 }
 
 // SessionQuery says in words which sessions are wanted.

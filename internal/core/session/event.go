@@ -105,12 +105,12 @@ func (s *Session) hold(ev *Event, r ledger.Reason) bool {
 	switch {
 	case s.svc.Hold <= 0 || s.HeldUntil().Reached(ev.At):
 		return false
-	case s.phase.unopened():
+	case s.phase.unopened() && ev.Kind == Failed:
 		if !away(r) {
 			return false
 		}
-	case s.State() != Flowing || ev.Kind != ResetByPeer || s.talk.edits() ||
-		s.released == s.turn || max(s.taken, s.base+ev.N) > s.turn:
+	case ev.Kind != ResetByPeer || s.State() == Closing && s.phase != closingUnopened ||
+		s.talk.edits() || s.reader.Next() == s.turn || max(s.taken, s.base+ev.N) > s.turn:
 		return false
 	}
 	if s.phase.unopened() {

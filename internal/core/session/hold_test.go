@@ -119,3 +119,27 @@ func TestNotHeld(t *testing.T) {
 	r.state(Watching)
 	r.bytes(4, ledger.ConnectTimeout, 4)
 }
+
+// A copy that is reset before it was given anything, while it opens or waits for a greeting, begins
+// again.
+func TestHeldBeforeItBegan(t *testing.T) {
+	r := newRig(t, holding)
+	r.syn()
+	r.data("one ")
+	r.targetResets(0)
+	r.copies(2)
+	r.opened()
+	r.copied("one ")
+	r.takes()
+
+	r = newRig(t, holding)
+	r.data("one ") // of a connection found under way
+	r.opened()
+	r.state(Greeting)
+	r.targetResets(0)
+	r.copies(2)
+	r.opened()
+	r.wait(400 * ms)
+	r.copied("one ")
+	r.takes()
+}

@@ -156,6 +156,7 @@ const (
 //	                 closing/unopened   waiting/whole      -
 //	                 others             never              -
 //	held reset       flowing/*          waiting/adopted    send
+//	                 greeting           waiting/adopted    -
 //	                 others             never              -
 //	gap              opening/*          watching/lost      abort, drop capture_gap
 //	                 greeting           watching/lost      abort, drop capture_gap

@@ -18,8 +18,8 @@ import (
 // client of the waiting one connected, and a quarter more. So our own lag delays copies, and does
 // not pile them up. Where the target itself is slower than production it must show what that leads
 // to. So a copy no longer counts when it has been at the target for twice as long as its client was
-// at production, or as clients typically are, whichever is longer; and the longer the lane has kept
-// copies back, the more it lets in.
+// at production, or as clients typically are, whichever is longer; and for longer still if each
+// client has several copies. And the longer the lane has kept copies back, the more it lets in.
 type lane struct {
 	waiting agenda // the sessions that have a copy to begin, by the time of the turn
 	// clients is how many sessions have a client that has not ended, copies how many have a copy
@@ -42,7 +42,7 @@ const (
 	// laneSpare is how many copies more than that may always be at the target.
 	laneSpare = 4
 	// laneDouble is how long a lane keeps copies back until it lets in as many more as there were
-	// clients, laneAgain how often it is looked at meanwhile.
+	// clients, with one copy of each; laneAgain is how often it is looked at meanwhile.
 	laneDouble = 4 * time.Second
 	laneAgain  = 10 * time.Millisecond
 	// typicalOf is how many connections typical is mostly based on.
@@ -109,7 +109,7 @@ func (e *entry) disconnect(at mono.Time) {
 	if p.ended {
 		return
 	}
-	p.ended, p.lasts = true, p.lane.lasts(at.Sub(p.began))
+	p.ended, p.lasts = true, p.lane.lasts(at.Sub(p.began), e.service.Copies)
 	p.lane.clients--
 	if p.counts {
 		p.lane.overdue.push(p.opened.Add(p.lasts), e)
@@ -118,14 +118,14 @@ func (e *entry) disconnect(at mono.Time) {
 
 // lasts returns how long the copy of a client counts that was connected for the time d. The typical
 // time is a geometric mean: a few clients that stay for long must not have it exceed what the lane
-// lets in.
-func (l *lane) lasts(d time.Duration) time.Duration {
+// lets in. With several copies of each client the target has more to do than production.
+func (l *lane) lasts(d time.Duration, copies float64) time.Duration {
 	x := math.Log(float64(max(d, time.Microsecond)))
 	if l.typical == 0 {
 		l.typical = x
 	}
 	l.typical += (x - l.typical) / typicalOf
-	return 2 * max(d, time.Duration(math.Exp(l.typical)))
+	return time.Duration((1 + max(copies, 1)) * max(float64(d), math.Exp(l.typical)))
 }
 
 // arrive notes that a copy begins.
@@ -277,7 +277,8 @@ func (l *lane) most(e *entry, now mono.Time) int {
 	n := max(e.presence.beside, l.clients)
 	most := n + n/4 + laneSpare
 	if l.blocked != 0 {
-		most += int(int64(n) * int64(now.Sub(l.blocked)) / int64(laneDouble))
+		most += int(max(e.service.Copies, 1) * float64(n) *
+			now.Sub(l.blocked).Seconds() / laneDouble.Seconds())
 	}
 	return most
 }

@@ -92,8 +92,8 @@ func missing(want []string, at ...*lineServer) (lost []string) {
 	return lost
 }
 
-// loses closes the target, and waits until the copier knows that its 20 copies are lost: it must not
-// hand on what production gets next, since it could not tell what the target has of that.
+// loses closes the target, and waits until the copier knows that its 20 copies are lost. Of what it
+// hands on before, it cannot tell what the target has.
 func (c *copier) loses(p pair) {
 	c.t.Helper()
 	p.target.close()
