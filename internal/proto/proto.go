@@ -137,6 +137,9 @@ type Client interface {
 // wait for the target. It reads all answers by Kept, and reports them by Out.Answered.
 type Streams interface {
 	Client
+	// Awaits reports whether bytes of production's server below seen were not captured yet. It does
+	// not if none of them are captured, or if some were given up.
+	Awaits(seen uint64) bool
 	// Waits reports whether something is held back.
 	Waits() bool
 	// Force sends what waits for answers only. It returns false if there is nothing of the kind.

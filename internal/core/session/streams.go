@@ -57,10 +57,9 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 }
 
 // awaitServer holds a turn until the server's packets were captured that its client had seen. With
-// several capture rings they may come a little later. What streams wait for is known from them. A
-// mirror may show the client's direction only; then nothing is waited for.
+// several capture rings they may come a little later. What streams wait for is known from them.
 func (s *Session) awaitServer(now mono.Time, m *reasm.Mark) (until mono.Time, held bool) {
-	if !s.svc.Production || s.sent == 0 || s.sent >= m.Seen {
+	if !s.svc.Production || !s.talk.streams.Awaits(m.Seen) {
 		return mono.Never, false
 	}
 	until = m.At.Add(cmp.Or(s.svc.HoleGrace, holeGrace))

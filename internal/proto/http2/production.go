@@ -30,8 +30,8 @@ type ahead struct {
 }
 
 const (
-	maxAhead = 64 << 10 // bytes that wait for those before them
-	maxEnds  = 1 << 14  // ends that the client has not seen
+	maxAhead = 256 << 10 // bytes that wait for those before them
+	maxEnds  = 1 << 14   // ends that the client has not seen
 )
 
 // lose ends the reading.
@@ -105,6 +105,12 @@ func (r *production) end() {
 		}
 		r.ends = append(r.ends, streamEnd{r.at, h.stream})
 	}
+}
+
+// Awaits is of proto.Streams.
+func (c *Client) Awaits(seen uint64) bool {
+	r := &c.server
+	return !r.lost && r.at < seen && r.at+uint64(len(r.ahead)) > 0
 }
 
 // noteSeen notes how much of production's server the client had seen before it sent what is read
