@@ -53,7 +53,8 @@ var errEndedEarly = errors.New("ended while sessions were open: they count as dr
 // reload reads it again.
 func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) error {
 	d := daemon{
-		Process: c.Process, report: c.Report, page: c.HTML, warnings: warnings,
+		Process: c.Process, report: c.Report, page: c.HTML, junit: c.Compare.JUnit,
+		warnings:     warnings,
 		stopping:     "stopping: no new packets; " + drainText(c.Drain),
 		unprivileged: !c.Captures(), reload: reload, subject: copySubject(c),
 	}
@@ -139,7 +140,7 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	return nil
+	return judge(c, last)
 }
 
 // drainText says how sessions end.

@@ -73,6 +73,8 @@ type Answer struct {
 	Failed bool
 	// Kept reports that its bytes are handed back: its Hint had Keep.
 	Kept bool
+	// Digest is what a comparison knows of it; nil if answers are not compared, or it is interim.
+	Digest *Digest
 }
 
 // Answers reads what the target answers on one connection. Its methods allocate nothing.

@@ -36,6 +36,8 @@ type Protocol struct {
 	Class func(*Answer) ledger.Class
 	// NewSettings makes the protocol's options for one mapping; nil if it has none.
 	NewSettings func() Settings
+	// Comparison is what a comparison of two servers' answers needs; nil if they are not compared.
+	Comparison *Comparison
 }
 
 // With returns the protocol as a mapping with these settings speaks it. A nil s has none. The

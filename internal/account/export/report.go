@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/fidelity"
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
 )
 
@@ -58,6 +59,9 @@ type Report struct {
 
 	// Histograms are the times of which the rest has a median, a 99th percentile and a maximum.
 	Histograms Histograms `json:"histograms"`
+
+	// Compare is what a comparison of the targets' answers with production's has found.
+	Compare *verdict.Result `json:"compare,omitempty"`
 
 	// Course is how the run went, in a report that is written when it has ended.
 	Course *Course `json:"course,omitempty"`
@@ -236,7 +240,7 @@ func NewReport(s *Snapshot) *Report {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}
 	r.Sequence, r.Histograms, r.Fidelity = s.Sequence, histograms(s), s.Fidelity()
-	r.Course = s.Course
+	r.Course, r.Compare = s.Course, s.Compare
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{

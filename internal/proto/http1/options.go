@@ -17,6 +17,7 @@ var Protocol = &proto.Protocol{
 	NewAnswers:  func() proto.Answers { return NewAnswers() },
 	Watch:       func() (proto.Client, proto.Answers) { return NewClient(), NewAnswers() },
 	NewSettings: func() proto.Settings { return new(Rules) },
+	Comparison:  comparison,
 }
 
 // classes are the classes of status codes (RFC 9110 §15), from 1xx on.

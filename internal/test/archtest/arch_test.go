@@ -45,13 +45,14 @@ var pureLayers = [][]string{
 		"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping",
 		"source/filter", "proto", "account/fidelity",
 	},
+	{"proto/content"},
 	{
 		"way/link/wire", "core/balance", "proto/segments", "proto/http1", "proto/redis",
 		"proto/mysql",
 	},
 	{"core/gate", "way/raw/route", "proto/known"},
 	{"core/session"},
-	{"core/shard"},
+	{"core/shard", "account/verdict"},
 	{"way/address"},
 	{"way/raw/stream"},
 }
