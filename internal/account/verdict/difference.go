@@ -120,6 +120,8 @@ func describe(f *proto.Field) string {
 		s = f.Kind.String()
 	}
 	switch {
+	case f.Length == 0 && strings.HasPrefix(f.Path, "header "):
+		return "present" // its value is not compared
 	case f.Types == proto.List && f.Count == 1:
 		return fmt.Sprintf("%s of %d", s, f.Length)
 	case f.Count > 1:

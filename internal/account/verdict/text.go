@@ -50,8 +50,8 @@ func (r *Result) Write(w io.Writer) error {
 		row("statuses", "%s", strings.Join(all, ", "))
 	}
 	if len(r.Cells) > 0 {
-		fmt.Fprintf(&b, "%-9s %8s %10s %7s %8s\n", "evidence", "target", "production", "blind",
-			"expected")
+		fmt.Fprintf(&b, "%-9s %8s %8s %10s %7s %8s\n", "evidence", "sessions", "target",
+			"production", "blind", "expected")
 	}
 	for i := range r.Cells {
 		if i == shown {
@@ -63,8 +63,9 @@ func (r *Result) Write(w io.Writer) error {
 		if c.Proven {
 			proven = "!"
 		}
-		fmt.Fprintf(&b, "%s10^%-5.1f %8d %10d %7d %8d  %s: %s: %s%s\n", proven, c.Evidence, c.Alone,
-			c.Base, c.Blind, c.Expected, c.Endpoint, c.Path, c.Kind, c.example())
+		fmt.Fprintf(&b, "%s10^%-5.1f %8d %8d %10d %7d %8d  %s: %s: %s%s\n", proven, c.Evidence,
+			c.Sessions, c.Alone, c.Base, c.Blind, c.Expected, c.Endpoint, c.Path, c.Kind,
+			c.example())
 	}
 	for _, rule := range r.Rules {
 		if rule.Silenced == 0 {
