@@ -1,6 +1,10 @@
 package proto
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"strings"
+	"unicode"
+)
 
 // Digest is what a comparison knows of an answer: for each of its fields a path, a type, and a
 // keyed hash of the value. It holds no value.
@@ -95,11 +99,21 @@ func (d *Digesting) Path(p []byte) string {
 	if s, ok := d.Paths[string(p)]; ok {
 		return s
 	}
-	s := string(p)
+	s := printable(p)
 	if len(d.Paths) < maxPaths {
-		d.Paths[s] = s
+		d.Paths[string(p)] = s
 	}
 	return s
+}
+
+// printable returns p without characters that a terminal might obey.
+func printable(p []byte) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '_'
+		}
+		return r
+	}, string(p))
 }
 
 // Hash returns the keyed hash of a value.

@@ -142,6 +142,17 @@ func (t *Tally) Compare(x *session.Exchange) {
 	}
 }
 
+// Surplus is of session.Comparer.
+func (t *Tally) Surplus(u *session.Unit, endpoint string) {
+	name, e := t.count.endpoint(endpoint)
+	t.noise = t.noise[:0]
+	t.found = append(t.found[:0], difference{path: "answer", kind: Extra, from: "absent",
+		to: "an answer"})
+	if t.judge(name, u, false) {
+		e.differed++
+	}
+}
+
 // endpoint returns what was compared in a class of requests, and the name that it is counted by.
 func (a *Account) endpoint(name string) (string, *endpoint) {
 	if _, ok := a.endpoints[name]; !ok && len(a.endpoints) >= maxEndpoints {
@@ -190,7 +201,8 @@ func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 		p := placeOf(name, d)
 		switch c := t.count.at(p); {
 		case c == nil:
-		case d.expected != proto.Plain && (!based || has(t.noise, d.path)):
+		case d.expected != proto.Plain && (!based || c.known != proto.Plain ||
+			has(t.noise, d.path)):
 			c.expected++
 			c.known = d.expected
 		case d.kind.content() && (!based || has(t.noise, d.path)):
@@ -207,12 +219,15 @@ func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 	}
 	for i := range t.noise {
 		d := &t.noise[i]
-		if d.kind.content() && d.expected == proto.Plain && !has(t.found, d.path) {
-			if c := t.count.places[placeOf(name, d)]; c != nil {
-				c.base++
-			} else if c := t.count.at(placeOf(name, d)); c != nil {
-				c.base++
-			}
+		if !d.kind.content() || has(t.found, d.path) {
+			continue
+		}
+		switch c := t.count.at(placeOf(name, d)); {
+		case c == nil:
+		case d.expected != proto.Plain: // from now on it is expected to differ
+			c.known = d.expected
+		default:
+			c.base++
 		}
 	}
 	t.count.unit(u, differs)

@@ -17,6 +17,9 @@ type Comparer interface {
 	Exclude(why Exclusion)
 	// Compare compares two answers to one request. x is valid during the call.
 	Compare(x *Exchange)
+	// Surplus counts an answer of the target that nothing had asked for, after one to a request of
+	// the endpoint.
+	Surplus(u *Unit, endpoint string)
 }
 
 // Exclusion is why an answer is not compared.
@@ -29,7 +32,7 @@ const (
 	NotCopied                   // the request was not sent: there was no copy at that time
 	LeftOut                     // an option keeps the request from the target
 	LostTrack                   // the target's answers could not be followed
-	Slipped                     // the target gave an answer that nothing had asked for
+	Slipped                     // the target gave a surplus answer before
 	Unanswered                  // the session ended before production had answered
 	OverBounds                  // too many answers wait for their counterparts
 	Exclusions                  // how many there are
@@ -76,6 +79,8 @@ type pairing struct {
 	open  []pair         // by their end
 	sent  []uint64       // ends of the requests that the target has to answer; 0: no pair
 	at    uint64         // up to where the copy's requests were noted
+	known uint64         // up to where production's requests were noted
+	last  string         // endpoint of the last answer of the target
 	off   Exclusion      // why the copy's answers are not compared, if isOff
 	isOff bool
 	fault ledger.Reason // why the target ended the last copy; None: it did not
@@ -134,6 +139,7 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 			if st.Request.Reply != proto.One {
 				continue
 			}
+			g.known = at
 			g.to.Due()
 			if len(g.open) >= maxPairs {
 				g.to.Exclude(OverBounds)
@@ -241,6 +247,9 @@ func (g *pairing) begin(base uint64) {
 // target's fault, if it was one, else by an exclusion. It reports whether the pair is gone.
 func (g *pairing) settle(i int, why Exclusion) bool {
 	if g.fault == ledger.None {
+		if g.isOff {
+			why = g.off
+		}
 		g.exclude(i, why)
 		return true
 	}
@@ -265,8 +274,10 @@ func (g *pairing) send(now mono.Time) {
 	p, i := g.find(g.at)
 	switch {
 	case p == nil:
-		g.to.Due()
-		g.to.Exclude(Unread)
+		if g.at > g.known { // else it was excluded
+			g.to.Due()
+			g.to.Exclude(Unread)
+		}
 		g.sent = append(g.sent, 0)
 		return
 	case g.isOff:
@@ -296,10 +307,20 @@ func (g *pairing) receive(d *proto.Digest, at mono.Time) {
 	end := g.sent[0]
 	g.sent = g.sent[:copy(g.sent, g.sent[1:])]
 	if p, i := g.find(end); p != nil && p.isSent {
-		p.targetDone, p.x.Target = true, d
+		p.targetDone, p.x.Target, g.last = true, d, p.x.Endpoint
 		p.x.Took = max(0, int64(at.Sub(p.x.At)))
 		g.complete(i)
 	}
+}
+
+// slip notes an answer that nothing had asked for: which of the next ones belongs to which request is
+// not known.
+func (g *pairing) slip() {
+	if g == nil || g.isOff {
+		return
+	}
+	g.to.Surplus(&g.unit, g.last)
+	g.giveUp(Slipped)
 }
 
 // giveUp ends the comparison of the present copy.

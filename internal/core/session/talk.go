@@ -412,7 +412,7 @@ func (s *Session) noteAnswer(ev *Event) {
 		// belongs to which request is no longer known.
 		s.env.Count.ProtoLost++
 		t.following = false
-		s.pairs.giveUp(Slipped)
+		s.pairs.slip()
 	}
 	if a.Last {
 		t.following = false

@@ -270,21 +270,21 @@ func (l *labeller) Write(p []byte) {
 		l.hash.SetSeed(l.with.Seed)
 	}
 	l.hash.Write(p)
-	if l.done {
-		return
+	for more := true; more && !l.done; { // empty lines may precede the request line
+		var part []byte
+		part, p, more = bytes.Cut(p, []byte{'\n'})
+		l.line = append(l.line, part[:min(len(part), maxLabelLine-len(l.line))]...)
+		if more {
+			l.line = cutCR(l.line)
+			l.done = len(l.line) > 0
+		}
 	}
-	i := bytes.IndexByte(p, '\n')
-	if i >= 0 {
-		p = p[:i]
-		l.done = len(l.line) > 0 || len(cutCR(p)) > 0
-	}
-	l.line = append(l.line, p[:min(len(p), maxLabelLine-len(l.line))]...)
 }
 
 // End is of proto.Labeller. The endpoint is the method and the path, of which segments that look
 // like identifiers are one.
 func (l *labeller) End() (string, uint64) {
-	method, rest, _ := bytes.Cut(trim(bytes.Trim(l.line, "\r\n")), []byte{' '})
+	method, rest, _ := bytes.Cut(l.line, []byte{' '})
 	target, _, _ := bytes.Cut(rest, []byte{' '})
 	if i := bytes.Index(target, []byte("://")); i >= 0 { // an absolute form, of a proxy's client
 		target = target[i+3:]
