@@ -32,7 +32,7 @@ func verdictCode(w verdict.Word) error {
 // judge writes the result of a comparison as JUnit XML, if that is wanted, and returns the exit
 // code of the verdict, as an error.
 func judge(c *config.Copy, last *export.Snapshot) error {
-	if last.Compare == nil {
+	if last == nil || last.Compare == nil {
 		return nil
 	}
 	if c.Compare.JUnit != "" {

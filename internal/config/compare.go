@@ -20,8 +20,8 @@ func (o *CopyOptions) comparing() []option {
 		{
 			name: "compare", group: Compares, set: on(&c.On),
 			help: "compare the targets' answers with production's: status, headers, and bodies " +
-				"field by field (socket; " + comparedProtocols() + "). The exit code is 4 if they " +
-				"differ, 5 if it cannot be told",
+				"field by field (socket; " + comparedProtocols() + "). The exit code is 4 if " +
+				"they differ, 5 if it cannot be told",
 		},
 		{
 			name: "ignore", arg: "[ENDPOINT ]PATH", group: Compares,
@@ -55,9 +55,13 @@ func (o *CopyOptions) compares(c *Copy) error {
 		}
 		return nil
 	}
-	if c.Via != ViaSocket || len(o.intercepts) > 0 {
-		return &Problem{Flag: "--compare", What: "does not go with --via " + c.Via +
-			": answers are compared where this process receives them; wanted --via socket"}
+	if c.Via != ViaSocket {
+		with := "--via " + c.Via
+		if c.LearnWay {
+			with = "-s"
+		}
+		return &Problem{Flag: "--compare", What: "does not go with " + with + ": answers are " +
+			"compared where this process receives them; wanted --via socket"}
 	}
 	spoken := false
 	for i := range c.Mappings {

@@ -136,8 +136,8 @@ func (ch *Change) verdict(old, now *Result) (Word, []string) {
 		}
 	}
 	if unclear {
-		return CannotTell, []string{fmt.Sprintf("no new difference; the times are too few, or vary "+
-			"too much, to be compared (wanted %d blocks of time or more)", minBlocks)}
+		return CannotTell, []string{fmt.Sprintf("no new difference; the times are too few, or "+
+			"vary too much, to be compared (wanted %d blocks of time or more)", minBlocks)}
 	}
 	return Same, []string{"no new difference, and no slower"}
 }
@@ -150,16 +150,17 @@ func (ch *Change) Write(w io.Writer) error {
 		fmt.Fprintf(&b, "%-9s %s\n", "", why)
 	}
 	for _, r := range ch.Times {
-		fmt.Fprintf(&b, "%-9s %s: %g %% within %.3g ms, before %.3g ms; %.2f to %.2f times (99 %%)\n",
-			"times", r.Speed, 100*r.Quantile, r.New, r.Old, r.Low, r.High)
+		fmt.Fprintf(&b,
+			"%-9s %s: %g %% within %.3g ms, before %.3g ms; %.2f to %.2f times (99 %%)\n", "times",
+			r.Speed, 100*r.Quantile, r.New, r.Old, r.Low, r.High)
 	}
 	for i, m := range ch.Cells {
 		if i == shown {
 			fmt.Fprintf(&b, "… and %d more\n", len(ch.Cells)-i)
 			break
 		}
-		fmt.Fprintf(&b, "%-9s 10^%.1f: %s: %s: %s in %d sessions, before in %d\n", "cell", m.Evidence,
-			m.Endpoint, m.Path, m.Kind, m.New, m.Old)
+		fmt.Fprintf(&b, "%-9s 10^%.1f: %s: %s: %s in %d sessions, before in %d\n", "cell",
+			m.Evidence, m.Endpoint, m.Path, m.Kind, m.New, m.Old)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

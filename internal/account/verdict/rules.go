@@ -31,8 +31,8 @@ func ParseRule(s string) (Rule, error) {
 			return Rule{Endpoint: s[:i], Path: s[i+1:]}, nil
 		}
 	}
-	return Rule{}, fmt.Errorf("verdict: rule %q has no path: wanted [ENDPOINT ]PATH, and a path that "+
-		"begins with body, header NAME or status", s)
+	return Rule{}, fmt.Errorf("verdict: rule %q has no path: wanted [ENDPOINT ]PATH, and a path "+
+		"that begins with body, header NAME or status", s)
 }
 
 // silences reports whether a rule matches a difference, and counts it.

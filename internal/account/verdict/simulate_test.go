@@ -183,7 +183,7 @@ func TestEvidenceMayBeWatched(t *testing.T) {
 		t.Errorf("%d of %d fair coins are called unfair", proven, n)
 	}
 	if float64(plain) < 0.03*float64(n) {
-		t.Errorf("the plain test calls only %d of %d unfair: the simulation shows nothing", plain, n)
+		t.Errorf("the plain test calls only %d of %d unfair: that shows nothing", plain, n)
 	}
 }
 
@@ -249,8 +249,9 @@ func TestChangesAreFound(t *testing.T) {
 		{"another status", 500, text, "json", "status", Status, "200", "500"},
 		{"a missing field", 200, `{"id":7,"list":[1,2,3],"big":1234567890123456789,"o":{"x":1}}`,
 			"json", "body.name", Missing, "text of 5 bytes", "absent"},
-		{"a missing object", 200, `{"id":7,"name":"right","list":[1,2,3],"big":1234567890123456789}`,
-			"json", "body.o", Missing, "object", "absent"},
+		{"a missing object", 200,
+			`{"id":7,"name":"right","list":[1,2,3],"big":1234567890123456789}`, "json",
+			"body.o", Missing, "object", "absent"},
 		{"null", 200, `{"id":7,"name":null,"list":[1,2,3],"big":1234567890123456789,"o":{"x":1}}`,
 			"json", "body.name", Type, "text", "null"},
 		{"one too much in 19 digits", 200,
@@ -275,7 +276,8 @@ func TestChangesAreFound(t *testing.T) {
 		feed := func(times int) *Result {
 			for range times {
 				x := &session.Exchange{Unit: new(session.Unit), Endpoint: "GET /",
-					Production: digest(200, text, "json"), Target: digest(c.status, c.body, c.header)}
+					Production: digest(200, text, "json"),
+					Target:     digest(c.status, c.body, c.header)}
 				if c.status == 0 {
 					x.Target, x.Failed = nil, ledger.TargetReset
 				}

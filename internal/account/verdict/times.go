@@ -12,8 +12,8 @@ import (
 // maxBlocks bounds the blocks of time that are kept. When there are more, each two become one.
 const maxBlocks = 600
 
-// Times holds how long answers took, by blocks of time: times that are close to each other depend on
-// each other, and only blocks may be compared as if they did not. The zero value is empty.
+// Times holds how long answers took, by blocks of time: times that are close to each other depend
+// on each other, and only blocks may be compared as if they did not. The zero value is empty.
 type Times struct {
 	scale  uint // a block is 2^scale seconds
 	blocks []block
@@ -125,9 +125,14 @@ func (t *Times) report() *TimesReport {
 	return r
 }
 
-// usable reports whether the i-th block can be judged.
+// usable reports whether the i-th block can be judged. It may be of a file that was changed.
 func (r *TimesReport) usable(i int) bool {
-	return i < len(r.Blocks) && !r.Blocks[i].Starved && len(r.Blocks[i].Counts) > 0
+	for _, c := range r.Blocks[i].Counts {
+		if c[0] >= buckets {
+			return false
+		}
+	}
+	return !r.Blocks[i].Starved && len(r.Blocks[i].Counts) > 0
 }
 
 // pairs returns the blocks that both runs have, as histograms: each a list sorted by bucket.

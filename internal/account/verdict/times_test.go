@@ -96,7 +96,7 @@ func TestEqualServersAreNotSlower(t *testing.T) {
 		t.Errorf("%d of %d runs of equal servers are slower", slower, n)
 	}
 	if ranked < n/4 {
-		t.Errorf("the rank sum calls only %d of %d different: the simulation shows nothing", ranked, n)
+		t.Errorf("the rank sum calls only %d of %d different: that shows nothing", ranked, n)
 	}
 }
 

@@ -313,8 +313,8 @@ func (g *pairing) receive(d *proto.Digest, at mono.Time) {
 	}
 }
 
-// slip notes an answer that nothing had asked for: which of the next ones belongs to which request is
-// not known.
+// slip notes an answer that nothing had asked for: which of the next ones belongs to which request
+// is not known.
 func (g *pairing) slip() {
 	if g == nil || g.isOff {
 		return

@@ -95,12 +95,26 @@ func (r *rig) answersWith(status int) {
 	r.sees()
 }
 
+// exchanges is a script, and what is noted of it.
+type exchanges struct {
+	name   string
+	script func(r *rig)
+	want   []string
+}
+
+func play(t *testing.T, all []exchanges) {
+	t.Helper()
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			r, end := comparing(t, httpProtocol)
+			c.script(r)
+			end(c.want...)
+		})
+	}
+}
+
 func TestAnswersArePaired(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		script func(r *rig)
-		want   []string
-	}{
+	play(t, []exchanges{
 		{"one after the other", func(r *rig) {
 			r.opened()
 			for i, path := range []string{"/a", "/b"} {
@@ -126,6 +140,12 @@ func TestAnswersArePaired(t *testing.T) {
 			r.digested(500)
 			r.answersWith(404)
 		}, []string{"GET /a: 200, 200", "GET /b: 404, 500"}},
+	})
+}
+
+// A target that fails is what is found, and not left out.
+func TestFailuresArePaired(t *testing.T) {
+	play(t, []exchanges{
 		{"the target resets", func(r *rig) {
 			r.opened()
 			r.data(get("/a"))
@@ -159,6 +179,11 @@ func TestAnswersArePaired(t *testing.T) {
 			r.answersWith(201)
 			r.digested(201)
 		}, []string{"GET /a: 200, no answer: target_reset", "GET /b: 201, 201"}},
+	})
+}
+
+func TestAnswersThatCannotBePaired(t *testing.T) {
+	play(t, []exchanges{
 		{"an answer too much", func(r *rig) {
 			r.opened()
 			r.data(get("/a"))
@@ -194,13 +219,7 @@ func TestAnswersArePaired(t *testing.T) {
 			r.takes()
 			r.rst()
 		}, []string{"in_flight"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r, end := comparing(t, httpProtocol)
-			c.script(r)
-			end(c.want...)
-		})
-	}
+	})
 }
 
 // A request that an option leaves out pairs nothing wrongly.

@@ -51,7 +51,8 @@ func TestJSONFields(t *testing.T) {
 	}{
 		{`7`, []string{"body 4 1 1"}},
 		{`{}`, []string{"body 32 1 0"}},
-		{` { "a" : "x\u00e9" , "b" : [ ] } `, []string{"body 32 1 0", "body.a 8 1 3", "body.b 16 1 0"}},
+		{` { "a" : "x\u00e9" , "b" : [ ] } `,
+			[]string{"body 32 1 0", "body.a 8 1 3", "body.b 16 1 0"}},
 		{`[1,"a",[2]]`, []string{"body 16 1 3", "body[] 28 3 3", "body[][] 4 1 1"}},
 		{`{"a":1,"a":2}`, []string{"body 32 1 0", "body.a 4 2 2"}},
 		{`{"users":{"1001":{"n":1},"1002":{"n":2}}}`, []string{"body 32 1 0", "body.users 32 1 0",
@@ -318,8 +319,10 @@ func letters(i int) string {
 }
 
 func FuzzJSON(f *testing.F) {
-	for _, s := range []string{`{"a":[1,-2.5e3,"x\u00e9",null,true]}`, `[[[]]]`, `"\ud800"`, `{"":0}`,
-		"{\"a\"", "[1,]", "01", "\"\x01\""} {
+	for _, s := range []string{
+		`{"a":[1,-2.5e3,"x\u00e9",null,true]}`, `[[[]]]`, `"\ud800"`, `{"":0}`,
+		"{\"a\"", "[1,]", "01", "\"\x01\"",
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {

@@ -61,7 +61,8 @@ func zipped(text string, level int) string {
 
 // sized is an answer with a body of known length.
 func sized(headers, body string) string {
-	return fmt.Sprintf("HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s", headers, len(body), body)
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s", headers, len(body),
+		body)
 }
 
 const chunkedJSON = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" +
@@ -81,11 +82,12 @@ func TestDigests(t *testing.T) {
 		{"to the end", "HTTP/1.0 200 OK\r\n" + object + "\r\n{\"a\":1}", false,
 			[]string{"body", "body.a", "header content-type"}},
 		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true, []string{"body"}},
-		{"204", "HTTP/1.1 204 None\r\nX-Trace: 1\r\n\r\n", false, []string{"body", "header x-trace"}},
+		{"204", "HTTP/1.1 204 None\r\nX-Trace: 1\r\n\r\n", false,
+			[]string{"body", "header x-trace"}},
 		{"cookies", sized("Set-Cookie: sid=1; Path=/\r\nset-cookie: lang=en\r\n", ""), false,
 			[]string{"body", "header set-cookie lang", "header set-cookie sid"}},
-		{"after an interim answer", "HTTP/1.1 103 Early\r\nLink: a\r\n\r\n" + sized(object, "1"), false,
-			[]string{"body", "header content-type"}},
+		{"after an interim answer", "HTTP/1.1 103 Early\r\nLink: a\r\n\r\n" + sized(object, "1"),
+			false, []string{"body", "header content-type"}},
 		{"what is not compared", sized("Date: x\r\nServer: y\r\nETag: z\r\n", "a"), false,
 			[]string{"body"}},
 		{"parts with a boundary", sized("Content-Type: multipart/byteranges; boundary=7\r\n", "a"),
@@ -121,7 +123,8 @@ func TestDigestsThatAreTheSame(t *testing.T) {
 			sized(object+"Content-Encoding: gzip\r\n", zipped(text, 9)), true},
 		{"gzip or not", sized(object+"Content-Encoding: gzip\r\n", zipped(text, 1)),
 			sized(object, text), true},
-		{"a media type in another way", sized("Content-Type: Text/HTML; Charset=\"utf-8\"\r\n", "a"),
+		{"a media type in another way",
+			sized("Content-Type: Text/HTML; Charset=\"utf-8\"\r\n", "a"),
 			sized("content-type: text/html;charset=UTF-8\r\n", "a"), true},
 		{"another charset", sized("Content-Type: text/html; charset=utf-8\r\n", "a"),
 			sized("Content-Type: text/html; charset=latin1\r\n", "a"), false},

@@ -51,6 +51,7 @@ http {
 	server {
 		LISTEN
 		root DIR/www;
+		MORE
 		location /put/ {
 			dav_methods PUT;
 			create_full_put_path on;
@@ -75,6 +76,13 @@ var fileSizes = []int{0, 1, 100, 1_000, 1_460, 10_000, 65_536, 300_000}
 // startNginx starts an nginx on a host; listen is the parameters of its listen directives.
 func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters string) *nginx {
 	t.Helper()
+	return startNginxWith(t, host, port, parameters, "")
+}
+
+// startNginxWith is startNginx with more directives of the server.
+func startNginxWith(t testing.TB, host *netlab.Namespace, port uint16, parameters,
+	more string) *nginx {
+	t.Helper()
 	path := find(t, "nginx")
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "www", "put"), 0o755); err != nil {
@@ -84,7 +92,7 @@ func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters st
 		writeFile(t, filepath.Join(dir, "www", fmt.Sprint(i)), noise(uint64(i), size))
 	}
 	listen := fmt.Sprintf("listen %d %s; listen [::]:%d %s;", port, parameters, port, parameters)
-	config := strings.NewReplacer("DIR", dir, "LISTEN", listen).Replace(nginxConfig)
+	config := strings.NewReplacer("DIR", dir, "LISTEN", listen, "MORE", more).Replace(nginxConfig)
 	writeFile(t, filepath.Join(dir, "nginx.conf"), []byte(config))
 	n := &nginx{start(t, host, "nginx", path, "-p", dir, "-e", filepath.Join(dir, "error.log"),
 		"-c", filepath.Join(dir, "nginx.conf")), dir}
