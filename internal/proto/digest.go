@@ -144,4 +144,7 @@ type Labeller interface {
 type Comparison struct {
 	NewDigester func(*Digesting) Digester
 	NewLabeller func(*Digesting) Labeller
+	// Unordered reports whether lists in the answers of an endpoint may be in any order; nil: in
+	// none of them.
+	Unordered func(endpoint string) bool
 }

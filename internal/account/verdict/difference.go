@@ -36,8 +36,8 @@ type difference struct {
 }
 
 // compare appends the differences between an answer and another to the same request. Of a part that
-// differs as a whole, its parts are left out.
-func compare(all []difference, p, c *proto.Digest) []difference {
+// differs as a whole, its parts are left out. If unordered, another order of a list is no difference.
+func compare(all []difference, p, c *proto.Digest, unordered bool) []difference {
 	if p.Status != c.Status {
 		return append(all, difference{path: "status", kind: Status, from: fmt.Sprint(p.Status),
 			to: fmt.Sprint(c.Status)})
@@ -63,7 +63,7 @@ func compare(all []difference, p, c *proto.Digest) []difference {
 			whole = d.kind == Type || d.kind == Length
 			x, y = x[1:], y[1:]
 		}
-		if d.kind == "" || within(d.path, done) {
+		if d.kind == "" || unordered && d.kind == Order || within(d.path, done) {
 			continue
 		}
 		if whole {

@@ -131,10 +131,10 @@ func (t *Tally) Compare(x *session.Exchange) {
 		if x.Production.Skipped != proto.Compared || x.Target.Skipped != proto.Compared {
 			a.skipped++
 		}
-		t.found = compare(t.found, x.Production, x.Target)
+		t.found = compare(t.found, x.Production, x.Target, x.Unordered)
 		if base != nil {
 			e.based++
-			t.noise = compare(t.noise, base, x.Production)
+			t.noise = compare(t.noise, base, x.Production, x.Unordered)
 		}
 	}
 	if t.judge(name, x.Unit, base != nil) {

@@ -59,6 +59,7 @@ type Exchange struct {
 	Unit       *Unit
 	Endpoint   string
 	Request    uint64        // keyed hash of the request
+	Unordered  bool          // lists in the answers may be in any order
 	Production *proto.Digest // never nil
 	Target     *proto.Digest // nil: the target gave no answer, for the reason Failed
 	Failed     ledger.Reason
@@ -76,14 +77,16 @@ type pairing struct {
 	to    Comparer
 	unit  Unit
 	label proto.Labeller // of production's requests
-	open  []pair         // by their end
-	sent  []uint64       // ends of the requests that the target has to answer; 0: no pair
-	at    uint64         // up to where the copy's requests were noted
-	known uint64         // up to where production's requests were noted
-	last  string         // endpoint of the last answer of the target
-	off   Exclusion      // why the copy's answers are not compared, if isOff
-	isOff bool
-	fault ledger.Reason // why the target ended the last copy; None: it did not
+	// unordered is proto.Comparison.Unordered, or nil.
+	unordered func(endpoint string) bool
+	open      []pair    // by their end
+	sent      []uint64  // ends of the requests that the target has to answer; 0: no pair
+	at        uint64    // up to where the copy's requests were noted
+	known     uint64    // up to where production's requests were noted
+	last      string    // endpoint of the last answer of the target
+	off       Exclusion // why the copy's answers are not compared, if isOff
+	isOff     bool
+	fault     ledger.Reason // why the target ended the last copy; None: it did not
 }
 
 // pair is an exchange that is not complete.
@@ -118,6 +121,7 @@ func (g *pairing) read(p *proto.Protocol) proto.Digester {
 		return nil
 	}
 	g.label = p.Comparison.NewLabeller(g.to.Digesting())
+	g.unordered = p.Comparison.Unordered
 	return p.Comparison.NewDigester(g.to.Digesting())
 }
 
@@ -145,7 +149,8 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 				g.to.Exclude(OverBounds)
 			} else {
 				g.open = append(g.open, pair{end: at, number: number, x: Exchange{
-					Unit: &g.unit, Endpoint: endpoint, Request: hash}})
+					Unit: &g.unit, Endpoint: endpoint, Request: hash,
+					Unordered: g.unordered != nil && g.unordered(endpoint)}})
 			}
 			number++
 		}

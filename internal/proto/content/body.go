@@ -122,7 +122,7 @@ func (b *Builder) form(text []byte) bool {
 		name, value, _ := bytes.Cut(part, []byte{'='})
 		key, ok := unescape(name)
 		v, ok2 := unescape(value)
-		b.path = appendKey(append(b.path[:0], "body"...), key)
+		b.path = AppendKey(append(b.path[:0], "body"...), key)
 		if !ok || !ok2 || !b.Add(b.path, v, proto.Text) {
 			b.cut(n)
 			return false

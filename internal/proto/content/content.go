@@ -49,6 +49,12 @@ func (b *Builder) Add(path, value []byte, as proto.FieldTypes) bool {
 	return b.add(path, b.with.Hash(value), uint64(len(value)), as, kind)
 }
 
+// AddList adds a list of n elements at a path. Its elements are added behind it, at the path with []
+// behind it.
+func (b *Builder) AddList(path []byte, n uint64) bool {
+	return b.add(path, 0, n, proto.List, proto.Plain)
+}
+
 // add adds the hash of a value.
 func (b *Builder) add(path []byte, hash, length uint64, as proto.FieldTypes,
 	kind proto.Recognised) bool {

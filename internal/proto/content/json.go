@@ -111,7 +111,7 @@ func (s *scanner) object(depth int) bool {
 		if !ok {
 			return false
 		}
-		b.path = appendKey(b.path[:own], key)
+		b.path = AppendKey(b.path[:own], key)
 		if !s.next(':') || !s.value(depth+1) {
 			return false
 		}
@@ -125,8 +125,8 @@ func (s *scanner) object(depth int) bool {
 	}
 }
 
-// appendKey appends a key to a path.
-func appendKey(path, key []byte) []byte {
+// AppendKey appends the key of an object to a path.
+func AppendKey(path, key []byte) []byte {
 	path = append(path, '.')
 	if Identifying(key) {
 		return append(path, Anonymous...)
@@ -144,8 +144,7 @@ func (s *scanner) list(depth int) bool {
 	b := s.b
 	s.i++
 	own := len(b.path)
-	// The list's own field comes before those of its elements, however many there are.
-	if !b.add(b.path, 0, 0, proto.List, proto.Plain) {
+	if !b.AddList(b.path, 0) { // how many there are is not known yet
 		return false
 	}
 	at := b.at[b.with.Path(b.path)]

@@ -18,6 +18,7 @@ var Protocol = &proto.Protocol{
 	NewAnswers:  func() proto.Answers { return NewAnswers() },
 	Watch:       func() (proto.Client, proto.Answers) { return NewClient(), NewAnswers() },
 	NewSettings: func() proto.Settings { return new(Rules) },
+	Comparison:  comparison,
 }
 
 // AuthEnv names the environment variable that may hold the value of --redis-auth.
