@@ -401,7 +401,7 @@ func (cp *copier) compared() *verdict.Result {
 	}
 	r := all.Result(&cp.c.Compare.Rules)
 	if !cp.final {
-		r.Times = nil // large, and of use only as a whole
+		r.Shorten()
 	}
 	return r
 }

@@ -126,6 +126,15 @@ func (a *Account) Result(rules *Rules) *Result {
 	return r
 }
 
+// Shorten leaves out of a result what is large, and of use only at the end: the times, and cells and
+// endpoints beyond the first hundred.
+func (r *Result) Shorten() {
+	const most = 100
+	r.Times = nil
+	r.Cells = r.Cells[:min(len(r.Cells), most)]
+	r.Endpoints = r.Endpoints[:min(len(r.Endpoints), most)]
+}
+
 // cells adds the cells to a result, the strongest evidence first.
 func (a *Account) cells(r *Result) {
 	var met int

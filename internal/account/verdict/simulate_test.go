@@ -5,7 +5,6 @@ import (
 	"hash/maphash"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"tcpcopy/internal/core/ledger"
@@ -15,12 +14,12 @@ import (
 	"tcpcopy/internal/proto/content"
 )
 
-// runs returns how many runs a simulation has: more where TCPCOPY_SOAK is set.
-func runs(short, soak int) int {
-	if os.Getenv("TCPCOPY_SOAK") != "" {
-		return soak
+// runs returns how large a simulation is: small with -short.
+func runs(small, whole int) int {
+	if testing.Short() {
+		return small
 	}
-	return short
+	return whole
 }
 
 // world simulates clients that ask a server, and the copies of their requests.
@@ -119,10 +118,10 @@ func upper(k, n int) float64 {
 
 // Equal servers are never called different, though one looks after every request.
 func TestEqualServersDoNotDiffer(t *testing.T) {
-	n, wrong := runs(400, 10000), 0
+	n, wrong := runs(320, 10000), 0
 	for i := range n {
 		w := newWorld(uint64(i))
-		w.run(200, func(a answer) answer { return a }, func() bool {
+		w.run(runs(120, 300), func(a answer) answer { return a }, func() bool {
 			if !w.suspect() {
 				return false
 			}

@@ -107,14 +107,19 @@ func (d *digester) readHead(p []byte) []byte {
 
 // headEnd returns where the head ends in p, whose first had bytes have no end; -1 if it does not.
 func headEnd(p []byte, had int) int {
-	from := max(0, had-3)
-	if i := bytes.Index(p[from:], []byte("\n\r\n")); i >= 0 {
-		return from + i + 3
+	for from := max(0, had-3); ; {
+		i := bytes.IndexByte(p[from:], '\n')
+		if i < 0 {
+			return -1
+		}
+		from += i + 1
+		switch rest := p[from:]; {
+		case bytes.HasPrefix(rest, []byte("\n")):
+			return from + 1
+		case bytes.HasPrefix(rest, []byte("\r\n")):
+			return from + 2
+		}
 	}
-	if i := bytes.Index(p[from:], []byte("\n\n")); i >= 0 {
-		return from + i + 2
-	}
-	return -1
 }
 
 // giveUp compares the present answer without its content.

@@ -92,19 +92,24 @@ func TestCompareNginx(t *testing.T) {
 			}
 			r := copier.account()
 			checkComparison(t, r, 4*40*3)
-			var got []string
-			for _, cell := range r.Compare.Cells {
-				if cell.Proven {
-					got = append(got, fmt.Sprintf("%s: %s: %s", cell.Endpoint, cell.Path,
-						cell.Kind))
-				}
-			}
-			if slices.Sort(got); !slices.Equal(got, c.want) {
-				t.Errorf("found %q, wanted %q: %q %+v", got, c.want, r.Compare.Why, r.Compare.Cells)
-			}
+			checkProven(t, r, c.want)
 			checkNoSecret(t, copier.report, junit)
 			checkJUnit(t, junit, len(c.want) > 0)
 		})
+	}
+}
+
+// checkProven checks which differences are proven.
+func checkProven(t *testing.T, r *export.Report, want []string) {
+	t.Helper()
+	var got []string
+	for _, cell := range r.Compare.Cells {
+		if cell.Proven {
+			got = append(got, fmt.Sprintf("%s: %s: %s", cell.Endpoint, cell.Path, cell.Kind))
+		}
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("found %q, wanted %q: %q %+v", got, want, r.Compare.Why, r.Compare.Cells)
 	}
 }
 
@@ -216,4 +221,71 @@ func TestDiff(t *testing.T) {
 func found(r *verdict.Result) string {
 	r.Times = nil
 	return fmt.Sprintf("%+v", *r)
+}
+
+// TestCompareRedis checks that a comparison finds a value and a type that are others at the target,
+// and not the order of a set.
+func TestCompareRedis(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		changes []string // at the target
+		code    int
+		want    []string
+	}{
+		{"the same", nil, 0, nil},
+		{"a value and a type", []string{"SET plain wrong", "SET kind s3cr3t"}, 4, []string{
+			"GET: reply: value", "LRANGE: reply.error: extra", "LRANGE: reply: missing"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStand(t, setting{way: socket})
+			s.startRedis(s.net.Production, redisProduction)
+			s.startRedis(s.net.Target, redisTarget)
+			var members []string
+			for i := range 300 {
+				members = append(members, fmt.Sprintf("member:%d", i))
+			}
+			for _, at := range []struct {
+				port uint16
+				more []string
+			}{{redisProduction, []string{"RPUSH kind a b"}}, {redisTarget, c.changes}} {
+				host := s.net.Production
+				if at.port == redisTarget {
+					host = s.net.Target
+					slices.Reverse(members)
+				}
+				all := append([]string{"SET plain right", "SADD many " + strings.Join(members, " ")},
+					at.more...)
+				if at.port == redisTarget && c.changes == nil {
+					all = append(all, "RPUSH kind a b")
+				}
+				for _, words := range all {
+					s.redisAsk(host, at.port, "", strings.Fields(words)...)
+				}
+			}
+			copier := s.copy("-x", s.mapping(redisProduction, redisTarget), "--compare")
+			const rounds = 30
+			commands := []string{"GET plain", "LRANGE kind 0 -1", "SMEMBERS many", "GET none"}
+			for i := range rounds {
+				for _, words := range commands {
+					client := s.redisDial(i)
+					if _, err := client.Write(command(strings.Fields(words)...)); err != nil {
+						t.Fatal(err)
+					}
+					if err := skipAnswer(client.in); err != nil {
+						t.Fatalf("%s: %v", words, err)
+					}
+					if err := client.finish(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if code := copier.stop(syscall.SIGINT); code != c.code {
+				t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
+			}
+			r := copier.account()
+			checkComparison(t, r, uint64(rounds*len(commands)))
+			checkProven(t, r, c.want)
+			checkNoSecret(t, copier.report)
+		})
+	}
 }
