@@ -36,7 +36,8 @@ type difference struct {
 }
 
 // compare appends the differences between an answer and another to the same request. Of a part that
-// differs as a whole, its parts are left out. If unordered, another order of a list is no difference.
+// differs as a whole, its parts are left out. If unordered, another order of a list is no
+// difference.
 func compare(all []difference, p, c *proto.Digest, unordered bool) []difference {
 	if p.Status != c.Status {
 		return append(all, difference{path: "status", kind: Status, from: fmt.Sprint(p.Status),

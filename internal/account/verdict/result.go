@@ -126,8 +126,8 @@ func (a *Account) Result(rules *Rules) *Result {
 	return r
 }
 
-// Shorten leaves out of a result what is large, and of use only at the end: the times, and cells and
-// endpoints beyond the first hundred.
+// Shorten leaves out of a result what is large, and of use only at the end: the times, and cells
+// and endpoints beyond the first hundred.
 func (r *Result) Shorten() {
 	const most = 100
 	r.Times = nil

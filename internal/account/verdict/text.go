@@ -50,7 +50,7 @@ func (r *Result) Write(w io.Writer) error {
 		row("statuses", "%s", strings.Join(all, ", "))
 	}
 	if len(r.Cells) > 0 {
-		fmt.Fprintf(&b, "%-9s %8s %8s %10s %7s %8s\n", "evidence", "sessions", "target",
+		fmt.Fprintf(&b, "%-8s %8s %7s %10s %5s %8s\n", "evidence", "sessions", "target",
 			"production", "blind", "expected")
 	}
 	for i := range r.Cells {
@@ -63,7 +63,7 @@ func (r *Result) Write(w io.Writer) error {
 		if c.Proven {
 			proven = "!"
 		}
-		fmt.Fprintf(&b, "%s10^%-5.1f %8d %8d %10d %7d %8d  %s: %s: %s%s\n", proven, c.Evidence,
+		fmt.Fprintf(&b, "%s10^%-4.1f %8d %7d %10d %5d %8d  %s: %s: %s%s\n", proven, c.Evidence,
 			c.Sessions, c.Alone, c.Base, c.Blind, c.Expected, c.Endpoint, c.Path, c.Kind,
 			c.example())
 	}

@@ -49,7 +49,7 @@ func (b *Builder) Add(path, value []byte, as proto.FieldTypes) bool {
 	return b.add(path, b.with.Hash(value), uint64(len(value)), as, kind)
 }
 
-// AddList adds a list of n elements at a path. Its elements are added behind it, at the path with []
+// AddList adds a list of n elements at a path. Its elements are added next, at the path with []
 // behind it.
 func (b *Builder) AddList(path []byte, n uint64) bool {
 	return b.add(path, 0, n, proto.List, proto.Plain)

@@ -105,8 +105,10 @@ func TestLargeReplies(t *testing.T) {
 
 // Whatever comes, in whatever pieces, a reply that is read has the same digest, and its content.
 func FuzzDigest(f *testing.F) {
-	for _, s := range []string{"*2\r\n:1\r\n$1\r\na\r\n", "%1\r\n+a\r\n:1\r\n", ">1\r\n+a\r\n+OK\r\n",
-		"|1\r\n+a\r\n:1\r\n+b\r\n", "-ERR\r\n", "*1048576\r\n"} {
+	for _, s := range []string{
+		"*2\r\n:1\r\n$1\r\na\r\n", "%1\r\n+a\r\n:1\r\n", ">1\r\n+a\r\n+OK\r\n",
+		"|1\r\n+a\r\n:1\r\n+b\r\n", "-ERR\r\n", "*1048576\r\n",
+	} {
 		f.Add([]byte(s), 3)
 	}
 	f.Fuzz(func(t *testing.T, p []byte, n int) {

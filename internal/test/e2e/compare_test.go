@@ -253,8 +253,8 @@ func TestCompareRedis(t *testing.T) {
 					host = s.net.Target
 					slices.Reverse(members)
 				}
-				all := append([]string{"SET plain right", "SADD many " + strings.Join(members, " ")},
-					at.more...)
+				all := append([]string{"SET plain right",
+					"SADD many " + strings.Join(members, " ")}, at.more...)
 				if at.port == redisTarget && c.changes == nil {
 					all = append(all, "RPUSH kind a b")
 				}
