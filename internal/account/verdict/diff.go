@@ -59,12 +59,12 @@ func Compare(old, now *Result) (*Change, error) {
 		return nil, errors.New("verdict: a report without a comparison: wanted two of --compare")
 	}
 	ch := &Change{Cells: []Moved{}, Times: []Ratio{}}
-	was, is := map[string]uint64{}, map[string]uint64{}
+	was, is := map[string]EndpointResult{}, map[string]EndpointResult{}
 	for _, e := range old.Endpoints {
-		was[e.Endpoint] = e.Compared
+		was[e.Endpoint] = e
 	}
 	for _, e := range now.Endpoints {
-		is[e.Endpoint] = e.Compared
+		is[e.Endpoint] = e
 	}
 	all := map[key]*Moved{}
 	at := func(c *Cell) *Moved {
@@ -84,7 +84,10 @@ func Compare(old, now *Result) (*Change, error) {
 	}
 	needed := threshold(len(all))
 	for _, m := range all {
-		a, b := float64(was[m.Endpoint]), float64(is[m.Endpoint])
+		a, b := float64(was[m.Endpoint].Content), float64(is[m.Endpoint].Content)
+		if m.Kind == Status || m.Kind == NoAnswer {
+			a, b = float64(was[m.Endpoint].Compared), float64(is[m.Endpoint].Compared)
+		}
 		if m.Old == m.New || a == 0 || b == 0 {
 			continue
 		}

@@ -55,6 +55,7 @@ type Result struct {
 type EndpointResult struct {
 	Endpoint string `json:"endpoint"`
 	Compared uint64 `json:"compared"`
+	Content  uint64 `json:"compared_by_content"` // those with the same status
 	Based    uint64 `json:"compared_with_an_earlier_answer"`
 	Differed uint64 `json:"differed"`
 }
@@ -104,7 +105,8 @@ func (a *Account) Result(rules *Rules) *Result {
 	}
 	r.Open = a.due - min(a.due, closed)
 	for name, e := range a.endpoints {
-		r.Endpoints = append(r.Endpoints, EndpointResult{name, e.compared, e.based, e.differed})
+		r.Endpoints = append(r.Endpoints, EndpointResult{name, e.compared, e.content,
+			e.based, e.differed})
 	}
 	slices.SortFunc(r.Endpoints, func(x, y EndpointResult) int {
 		return cmp.Or(cmp.Compare(y.Compared, x.Compared), strings.Compare(x.Endpoint, y.Endpoint))
@@ -189,6 +191,9 @@ func (a *Account) verdict(r *Result) (Word, []string) {
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		all := float64(a.endpoints[c.Endpoint].compared)
+		if c.Kind.content() {
+			all = float64(a.endpoints[c.Endpoint].content)
+		}
 		where := fmt.Sprintf("%s: %s: %s", c.Endpoint, c.Path, c.Kind)
 		switch {
 		case c.Proven:

@@ -54,7 +54,7 @@ type count struct {
 }
 
 // endpoint is what was compared in one class of requests.
-type endpoint struct{ compared, based, differed uint64 }
+type endpoint struct{ compared, content, based, differed uint64 }
 
 // Tally compares the answers of one shard. It implements session.Comparer.
 type Tally struct {
@@ -130,6 +130,9 @@ func (t *Tally) Compare(x *session.Exchange) {
 		}
 		if x.Production.Skipped != proto.Compared || x.Target.Skipped != proto.Compared {
 			a.skipped++
+		}
+		if x.Production.Status == x.Target.Status {
+			e.content++
 		}
 		t.found = compare(t.found, x.Production, x.Target, x.Unordered)
 		if base != nil {
@@ -378,6 +381,7 @@ func (a *Account) Add(b *Account) {
 			a.endpoints[name] = to
 		}
 		to.compared += e.compared
+		to.content += e.content
 		to.based += e.based
 		to.differed += e.differed
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -38,7 +39,9 @@ func (r *Result) Write(w io.Writer) error {
 	if r.First > 0 {
 		row("", "%d differed first in their session, %d after such a one", r.First, r.Later)
 	}
-	if len(r.Statuses) > 1 {
+	if slices.ContainsFunc(r.Statuses, func(s StatusResult) bool {
+		return s.Production != s.Target
+	}) {
 		var all []string
 		for _, s := range r.Statuses {
 			to := fmt.Sprint(s.Target)
