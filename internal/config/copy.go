@@ -190,7 +190,7 @@ func defaultCopy() Copy {
 			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second,
 			KeepaliveTimeout: 2 * time.Hour,
 		},
-		Memory: 512 * mega, MaxSessions: 262144, Ring: 16 * mega,
+		Memory: 512 * mega, MaxSessions: 262144, Ring: 32 * mega,
 		Drain: 5 * time.Second,
 		Stats: 10 * time.Second,
 	}

@@ -199,7 +199,7 @@ func (o *CopyOptions) bounds() []option {
 				"out, and counted",
 		},
 		{
-			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "16",
+			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "32",
 			set: amount(&c.Ring, mega, 2*mega, 4*giga),
 			help: "size of the capture ring, which holds packets until the copier reads them; a " +
 				"larger one outlasts longer bursts",

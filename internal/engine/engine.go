@@ -158,7 +158,7 @@ func (cp *copier) open() error {
 	if err != nil {
 		return err
 	}
-	cp.reader = newReader(src, classifier{served: served, isLocal: set.Has}, cp.shards)
+	cp.reader = newReader(src, classifier{served: served, isLocal: set.Has}, cp.shards, cp.c.Memory)
 	cp.reader.replay = cp.replay
 	return nil
 }

@@ -28,11 +28,13 @@ const (
 	drainLate = 4
 
 	// What may be on its way to one shard. The ring's blocks go back to the kernel at once, however
-	// busy the shards are; this is the room for a burst beyond the ring.
-	maxCarriers  = 256
-	maxSpare     = 8 // carriers that are kept for the next batches
-	carrierBytes = 8 << 20
-	packetCost   = 256 // bytes that count for a packet beside its payload
+	// busy the shards are; this is the room for a burst beyond the ring. It is an eighth of the
+	// memory that the sessions may hold, within bounds.
+	maxCarriers = 1024
+	maxSpare    = 8 // carriers that are kept for the next batches
+	leastRoom   = 8 << 20
+	mostRoom    = 64 << 20
+	packetCost  = 256 // bytes that count for a packet beside its payload
 	// An arena begins small and doubles: most packets have little payload.
 	minArena = 4 << 10
 	maxArena = 256 << 10
@@ -52,6 +54,7 @@ type lane struct {
 	spare []*carrier
 	out   int      // carriers on their way
 	bytes int      // what they hold, and next
+	room  int      // bytes that may be on their way
 	next  *carrier // that is being filled
 }
 
@@ -70,11 +73,13 @@ type reader struct {
 	count ledger.Packets
 }
 
-func newReader(source source.Source, class classifier, shards []*shardLoop) *reader {
+// newReader returns a reader of the source. memory is the bound on what all sessions hold, in bytes.
+func newReader(source source.Source, class classifier, shards []*shardLoop, memory int64) *reader {
 	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)),
 		stop: make(chan struct{}), shares: len(shards) >= runtime.GOMAXPROCS(0)}
+	room := int(min(max(memory/8/int64(len(shards)), leastRoom), mostRoom))
 	for i, l := range shards {
-		r.lanes[i] = lane{loop: l, home: make(chan *carrier, maxCarriers)}
+		r.lanes[i] = lane{loop: l, room: room, home: make(chan *carrier, maxCarriers)}
 	}
 	return r
 }
@@ -224,7 +229,7 @@ func (l *lane) carrier() *carrier {
 			continue
 		default:
 		}
-		if l.out >= maxCarriers || l.out > 0 && l.bytes > carrierBytes {
+		if l.out >= maxCarriers || l.out > 0 && l.bytes > l.room {
 			l.recycle(<-l.home)
 			continue
 		}

@@ -129,7 +129,7 @@ func BenchmarkReplay(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		cp.reader = newReader(cp.replay.source, classifier{served: served}, cp.shards)
+		cp.reader = newReader(cp.replay.source, classifier{served: served}, cp.shards, cp.c.Memory)
 		cp.reader.replay = cp.replay
 		if err := cp.reader.run(); !errors.Is(err, io.EOF) {
 			b.Fatal(err)

@@ -108,12 +108,17 @@ func (sh *Shard) supersede(e *entry) {
 
 // admit makes the sessions of a client connection, and returns the first of them; or nil if the
 // connection is not copied. p is the connection's SYN, once its handshake has completed; or the
-// first segment that is seen of a connection that was open already.
+// first segment with data that is seen of a connection that was open already.
 func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 	syn := p.Seg.Flags.Has(packet.SYN)
-	if !syn && p.Seg.Flags.Any(packet.RST|packet.FIN) {
+	switch {
+	case syn:
+	case p.Seg.Flags.Any(packet.RST | packet.FIN):
 		sh.marks.remove(&key)
 		return nil // the end of a connection that was never seen
+	case p.Seg.Len == 0:
+		// Nothing to copy yet. It may be the last ACK of a connection that has ended.
+		return nil
 	}
 	svc := sh.cfg.Services[p.Service]
 	if svc.Closed {

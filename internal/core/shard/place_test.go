@@ -374,6 +374,22 @@ func TestMaxRate(t *testing.T) {
 	b.Sessions(200, ledger.OverRate, uint64(200-n))
 }
 
+// The last ACK of a connection that has ended is not the start of one: it takes nothing of the rate.
+func TestMaxRateLastACK(t *testing.T) {
+	b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].MaxRate = 8 })
+	for i := range 100 {
+		c := b.Conn(fmt.Sprintf("192.0.2.1:%d", 10000+i)).Syn()
+		c.Data("GET")
+		c.Fin()
+		b.Wait(5 * ms)
+		c.Seg(0, "")
+		b.Wait(5 * ms)
+	}
+	if n := len(b.Open.All); n != 8 {
+		t.Errorf("%d copies in a second, wanted 8", n)
+	}
+}
+
 // Above the bandwidth no session begins, and one that brings it far above is left out whole.
 func TestMaxBandwidth(t *testing.T) {
 	b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].MaxBandwidth = 1000 })
