@@ -89,7 +89,7 @@ func NewDigesting(seed maphash.Seed, room int) *Digesting {
 
 // Bounds of Digesting.Paths.
 const (
-	maxPaths = 1 << 15
+	maxPaths = 1 << 13
 	maxPath  = 256
 )
 

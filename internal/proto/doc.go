@@ -16,7 +16,7 @@
 // A new protocol is a folder here and a line in package known. Kinds of requests that need more
 // than this (streams within a connection, whose answers come out of order) add to Request and
 // Answer: a stream's number with each, and a status that comes behind the body. What a comparison
-// needs of an answer is a further field of Answer, which the reader fills where the bytes are.
+// needs of an answer is its Digest, which a Digester makes where the bytes are.
 //
 // The packages of the group are pure: they do no I/O, read no clock, start no goroutine, and use no
 // channel and no randomness. They import packages of group core below session, and nothing else of

@@ -127,7 +127,7 @@ func (ch *Change) verdict(old, now *Result) (Word, []string) {
 	}
 	switch {
 	case len(proven) > 0:
-		return Differs, append(proven, slow...)
+		return Differs, append(few(proven), slow...)
 	case len(slow) > 0:
 		return IsSlower, slow
 	}

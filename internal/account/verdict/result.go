@@ -207,7 +207,7 @@ func (a *Account) verdict(r *Result) (Word, []string) {
 		}
 	}
 	if len(proven) > 0 {
-		return Differs, proven
+		return Differs, few(proven)
 	}
 	done := r.Due - r.Open
 	switch {
@@ -217,7 +217,7 @@ func (a *Account) verdict(r *Result) (Word, []string) {
 		return CannotTell, []string{fmt.Sprintf("only %.1f %% of the answers due were compared%s",
 			100*float64(r.Compared)/float64(done), mostExcluded(r))}
 	case len(open) > 0:
-		return CannotTell, open
+		return CannotTell, few(open)
 	case r.Compared < enough:
 		return CannotTell, []string{fmt.Sprintf("only %d answers were compared: wanted %d",
 			r.Compared, enough)}
@@ -228,6 +228,15 @@ func (a *Account) verdict(r *Result) (Word, []string) {
 	}
 	return Same, []string{fmt.Sprintf("%d answers compared: at most %.2g %% differ (95 %%)",
 		r.Compared, 300/float64(r.Compared))}
+}
+
+// few returns the first of many reasons, and how many there are.
+func few(all []string) []string {
+	const most = 50
+	if len(all) <= most {
+		return all
+	}
+	return append(all[:most:most], fmt.Sprintf("… and %d more", len(all)-most))
 }
 
 // mostExcluded names the reason for which most answers were not compared.

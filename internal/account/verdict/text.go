@@ -24,11 +24,7 @@ func (r *Result) Write(w io.Writer) error {
 		fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("answers", "%s: %s", r.Verdict, r.Why[0])
-	for i, why := range r.Why[1:] {
-		if i == shown {
-			row("", "… and %d more", len(r.Why)-1-i)
-			break
-		}
+	for _, why := range r.Why[1:] {
 		row("", "%s", why)
 	}
 	row("compared", "%d of %d answers due, %d of them without their content; %d open", r.Compared,

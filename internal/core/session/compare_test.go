@@ -222,14 +222,19 @@ func TestAnswersThatCannotBePaired(t *testing.T) {
 	})
 }
 
-// A request that an option leaves out pairs nothing wrongly.
+// Requests that an option leaves out, or rewrites, pair nothing wrongly.
 func TestRequestsLeftOutPairNothing(t *testing.T) {
 	rules := new(http1.Rules)
 	for _, o := range rules.Options() {
-		if o.Name == "http-allow" {
-			if err := o.Set("GET /a*"); err != nil {
-				t.Fatal(err)
-			}
+		var err error
+		switch o.Name {
+		case "http-allow":
+			err = o.Set("GET /a*")
+		case "http-set":
+			err = o.Set("Host: another.example")
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := rules.Complete(proto.Env{}); err != nil {
@@ -244,6 +249,9 @@ func TestRequestsLeftOutPairNothing(t *testing.T) {
 			r.takes()
 			r.digested(uint16(200 + i))
 		}
+	}
+	if n := r.count.Requests.Rewritten; n != 2 {
+		t.Errorf("%d requests were rewritten", n)
 	}
 	end("GET /a1x: 200, 200", "denied", "GET /a2x: 202, 202")
 }
