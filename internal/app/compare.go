@@ -67,6 +67,8 @@ slower, 5 if it cannot be told.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 	}
+	failOn := cmd.Flags().String("fail-on", "differs,slower",
+		"judge only these `WORDS`: differs, slower, or both with a comma")
 	out := cmd.Flags().String("json", "", "write the result as JSON to `FILE`, too")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		if len(args) != 2 {
@@ -75,6 +77,11 @@ slower, 5 if it cannot be told.`,
 					len(args)),
 				Hint: "tcpcopy replay --compare --report old.json writes one",
 			}
+		}
+		judged, err := verdict.ParseJudged(*failOn)
+		if err != nil {
+			return &config.Problem{Flag: "--fail-on", Value: *failOn,
+				What: "wanted differs, slower, or both with a comma"}
 		}
 		var results [2]*verdict.Result
 		for i, path := range args {
@@ -87,7 +94,7 @@ slower, 5 if it cannot be told.`,
 					"report of a run with --compare", path)}
 			}
 		}
-		ch, err := verdict.Compare(results[0], results[1])
+		ch, err := verdict.Compare(results[0], results[1], judged)
 		if err != nil {
 			return &config.Problem{What: "diff: " + err.Error()}
 		}

@@ -51,10 +51,29 @@ func keyOf(c *Cell) key {
 	return k
 }
 
+// Judged is what Compare judges.
+type Judged struct{ Differs, Slower bool }
+
+// ParseJudged parses a list of the words differs and slower.
+func ParseJudged(s string) (j Judged, err error) {
+	for word := range strings.SplitSeq(s, ",") {
+		switch Word(strings.TrimSpace(word)) {
+		case Differs:
+			j.Differs = true
+		case IsSlower:
+			j.Slower = true
+		default:
+			return Judged{}, fmt.Errorf("verdict: %q: wanted differs, slower, or both with a comma",
+				s)
+		}
+	}
+	return j, nil
+}
+
 // Compare compares the results of two runs. Where neither version differs from the other, each
 // session that differs from production is as likely to be of the one run as of the other, in
 // proportion to the answers that were compared.
-func Compare(old, now *Result) (*Change, error) {
+func Compare(old, now *Result, j Judged) (*Change, error) {
 	if old == nil || now == nil {
 		return nil, errors.New("verdict: a report without a comparison: wanted two of --compare")
 	}
@@ -102,21 +121,24 @@ func Compare(old, now *Result) (*Change, error) {
 			strings.Compare(x.To, y.To))
 	})
 	ch.Times = append(ch.Times, compareTimes(old.Times, now.Times)...)
-	ch.Verdict, ch.Why = ch.verdict(old, now)
+	ch.Verdict, ch.Why = ch.verdict(old, now, j)
 	return ch, nil
 }
 
 // verdict returns the verdict, and what it was reached by.
-func (ch *Change) verdict(old, now *Result) (Word, []string) {
+func (ch *Change) verdict(old, now *Result, j Judged) (Word, []string) {
 	var proven, slow []string
 	for _, m := range ch.Cells {
-		if m.Proven {
+		if m.Proven && j.Differs {
 			proven = append(proven, fmt.Sprintf("%s: %s: %s in %d sessions, before in %d",
 				m.Endpoint, m.Path, m.Kind, m.New, m.Old))
 		}
 	}
-	unclear := len(ch.Times) == 0
+	unclear := j.Slower && len(ch.Times) == 0
 	for _, r := range ch.Times {
+		if !j.Slower {
+			break
+		}
 		switch r.Speed {
 		case Slower:
 			slow = append(slow, fmt.Sprintf("%g %% of the answers took up to %.3g ms, before %.3g "+
@@ -139,10 +161,17 @@ func (ch *Change) verdict(old, now *Result) (Word, []string) {
 		}
 	}
 	if unclear {
-		return CannotTell, []string{fmt.Sprintf("no new difference; the times are too few, or "+
-			"vary too much, to be compared (wanted %d blocks of time or more)", minBlocks)}
+		return CannotTell, []string{fmt.Sprintf("the times are too few, or vary too much, to be "+
+			"compared (wanted %d blocks of time or more)", minBlocks)}
 	}
-	return Same, []string{"no new difference, and no slower"}
+	why := "no new difference, and not slower"
+	switch {
+	case !j.Slower:
+		why = "no new difference"
+	case !j.Differs:
+		why = "not slower"
+	}
+	return Same, []string{why}
 }
 
 // Write writes a table for people.

@@ -29,6 +29,8 @@ func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Res
 	return w.tally.Account().Result(rules)
 }
 
+var both = Judged{Differs: true, Slower: true}
+
 func unchanged(a answer) answer { return a }
 
 func failing(a answer) answer { return answer{503, "busy"} }
@@ -174,7 +176,7 @@ func TestCompareRuns(t *testing.T) {
 		{"the new one differs", unchanged, other, []string{"body.name", "body.title"}},
 		{"the old one failed", failing, unchanged, nil},
 	} {
-		ch, err := Compare(versions(1, 300, new(Rules), c.old), versions(2, 300, new(Rules), c.now))
+		ch, err := Compare(versions(1, 300, new(Rules), c.old), versions(2, 300, new(Rules), c.now), both)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,8 +195,37 @@ func TestCompareRuns(t *testing.T) {
 			t.Errorf("%s: %v\n%s", c.name, err, b.String())
 		}
 	}
-	if _, err := Compare(nil, new(Result)); err == nil {
+	if _, err := Compare(nil, new(Result), both); err == nil {
 		t.Error("a report without a comparison is taken")
+	}
+}
+
+// Only what is asked for is judged.
+func TestJudged(t *testing.T) {
+	fast, slow := versions(1, 300, new(Rules), unchanged), versions(2, 300, new(Rules), failing)
+	l := load{rand.New(rand.NewPCG(1, 1)), 60, 100}
+	a, _ := l.times(same)
+	b, _ := l.times(func(_ *rand.Rand, ms float64) float64 { return 2 * ms })
+	fast.Times, slow.Times = a.report(), b.report()
+	for text, want := range map[string]Word{"differs": Differs, "slower": IsSlower,
+		"slower, differs": Differs} {
+		j, err := ParseJudged(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ch, err := Compare(fast, slow, j); err != nil || ch.Verdict != want {
+			t.Errorf("%s: %v %+v", text, err, ch)
+		}
+		if ch, err := Compare(fast, fast, j); err != nil || ch.Verdict == want {
+			t.Errorf("%s, of the same: %v %+v", text, err, ch)
+		}
+	}
+	fast.Times = nil
+	if ch, err := Compare(fast, fast, Judged{Differs: true}); err != nil || ch.Verdict != Same {
+		t.Errorf("without times: %v %+v", err, ch)
+	}
+	if _, err := ParseJudged("slower,faster"); err == nil {
+		t.Error("a word that means nothing is taken")
 	}
 }
 
@@ -203,7 +234,7 @@ func TestEqualRunsDoNotDiffer(t *testing.T) {
 	n, wrong := runs(30, 1000), 0
 	for i := range n {
 		ch, err := Compare(versions(uint64(2*i), 300, new(Rules), unchanged),
-			versions(uint64(2*i+1), 300, new(Rules), unchanged))
+			versions(uint64(2*i+1), 300, new(Rules), unchanged), both)
 		if err != nil {
 			t.Fatal(err)
 		}

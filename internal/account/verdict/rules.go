@@ -18,7 +18,7 @@ type Rule struct {
 func (r Rule) String() string { return strings.TrimLeft(r.Endpoint+" "+r.Path, " ") }
 
 // roots are the words with which paths begin.
-var roots = []string{"body", "header ", "reply", "status", "answer"}
+var roots = []string{"body", "header ", "reply", "error", "status", "answer"}
 
 // ParseRule parses "[ENDPOINT ]PATH", such as "body.id" or "GET /user/{id} header etag".
 func ParseRule(s string) (Rule, error) {
@@ -32,7 +32,7 @@ func ParseRule(s string) (Rule, error) {
 		}
 	}
 	return Rule{}, fmt.Errorf("verdict: rule %q has no path: wanted [ENDPOINT ]PATH, and a path "+
-		"that begins with body, header NAME, reply or status", s)
+		"that begins with body, header NAME, reply, error or status", s)
 }
 
 // silences reports whether a rule matches a difference, and counts it.

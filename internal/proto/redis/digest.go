@@ -145,13 +145,16 @@ func (s *scan) element(depth int) {
 	}
 }
 
-// failure adds an error by its first word: the rest may quote a key.
+// failure adds an error by its first word: the rest may quote a key. An error in place of the whole
+// reply has a path of its own.
 func (s *scan) failure(text []byte) {
 	word, _, _ := bytes.Cut(text, []byte{' '})
-	own := len(s.path)
-	s.path = append(s.path, ".error"...)
+	own := s.path
+	if s.path = append(s.path, ".error"...); len(own) == len("reply") {
+		s.path = []byte("error")
+	}
 	s.add(word, proto.Text)
-	s.path = s.path[:own]
+	s.path = own
 }
 
 func (s *scan) bulk(kind byte, text []byte) {

@@ -234,7 +234,7 @@ func TestCompareRedis(t *testing.T) {
 	}{
 		{"the same", nil, 0, nil},
 		{"a value and a type", []string{"SET plain wrong", "SET kind s3cr3t"}, 4, []string{
-			"GET: reply: value", "LRANGE: reply.error: extra", "LRANGE: reply: missing"}},
+			"GET: reply: value", "LRANGE: error: extra", "LRANGE: reply: missing"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket})
