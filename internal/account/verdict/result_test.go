@@ -176,7 +176,8 @@ func TestCompareRuns(t *testing.T) {
 		{"the new one differs", unchanged, other, []string{"body.name", "body.title"}},
 		{"the old one failed", failing, unchanged, nil},
 	} {
-		ch, err := Compare(versions(1, 300, new(Rules), c.old), versions(2, 300, new(Rules), c.now), both)
+		ch, err := Compare(versions(1, 300, new(Rules), c.old),
+			versions(2, 300, new(Rules), c.now), both)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -90,7 +90,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// mark returns how many fields there are, for Cut.
+// mark returns how many fields there are, for cut.
 func (b *Builder) mark() int { return len(b.fields) }
 
 // cut removes the fields from the n-th on.
