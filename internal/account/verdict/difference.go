@@ -89,6 +89,10 @@ func within(path string, all []string) bool {
 // fieldDifference compares what two answers have at one path. The kind is empty if that is the
 // same.
 func fieldDifference(x, y *proto.Field) difference {
+	if x.Types == y.Types && x.Count == y.Count && x.Sum == y.Sum && x.Order == y.Order &&
+		(x.Types&proto.List == 0 || x.Length == y.Length) {
+		return difference{}
+	}
 	d := difference{path: x.Path, from: describe(x), to: describe(y)}
 	switch {
 	case x.Types != y.Types:
@@ -99,8 +103,6 @@ func fieldDifference(x, y *proto.Field) difference {
 		d.kind = Extra
 	case x.Types&proto.List != 0 && x.Length != y.Length:
 		d.kind = Length
-	case x.Sum == y.Sum && x.Order == y.Order:
-		return difference{}
 	case x.Sum == y.Sum:
 		d.kind = Order
 	case x.Types == proto.Opaque && x.Length != y.Length:

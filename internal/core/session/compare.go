@@ -1,6 +1,9 @@
 package session
 
 import (
+	"cmp"
+	"slices"
+
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
@@ -68,7 +71,7 @@ type Exchange struct {
 }
 
 // maxPairs bounds how many exchanges of one session wait for an answer.
-const maxPairs = 64
+const maxPairs = 4096
 
 // pairing pairs production's answers with the copy's. A request is known on both sides by the
 // offset at which it ends in the client's bytes, so that requests which are left out, or precede
@@ -79,7 +82,7 @@ type pairing struct {
 	label proto.Labeller // of production's requests
 	// unordered is proto.Comparison.Unordered, or nil.
 	unordered func(endpoint string) bool
-	open      []pair    // by their end
+	open      pairList
 	sent      []uint64  // ends of the requests that the target has to answer; 0: no pair
 	at        uint64    // up to where the copy's requests were noted
 	known     uint64    // up to where production's requests were noted
@@ -96,6 +99,36 @@ type pair struct {
 	x          Exchange
 	isSent     bool
 	targetDone bool // x.Target and x.Failed are final
+}
+
+// pairList holds pairs in the order of their ends. Most often the first is removed.
+type pairList struct {
+	all   []pair
+	first int // pairs before it are gone
+}
+
+func (l *pairList) len() int { return len(l.all) - l.first }
+
+func (l *pairList) at(i int) *pair { return &l.all[l.first+i] }
+
+func (l *pairList) add(p pair) { l.all = append(l.all, p) }
+
+// find returns the index of the pair that ends at the offset end.
+func (l *pairList) find(end uint64) (i int, ok bool) {
+	return slices.BinarySearchFunc(l.all[l.first:], end, func(p pair, end uint64) int {
+		return cmp.Compare(p.end, end)
+	})
+}
+
+func (l *pairList) remove(i int) {
+	if i > 0 {
+		l.all = slices.Delete(l.all, l.first+i, l.first+i+1)
+		return
+	}
+	l.all[l.first] = pair{}
+	if l.first++; 2*l.first >= len(l.all) {
+		l.all, l.first = slices.Delete(l.all, 0, l.first), 0
+	}
 }
 
 func newPairing(to Comparer) *pairing {
@@ -145,10 +178,10 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 			}
 			g.known = at
 			g.to.Due()
-			if len(g.open) >= maxPairs {
+			if g.open.len() >= maxPairs {
 				g.to.Exclude(OverBounds)
 			} else {
-				g.open = append(g.open, pair{end: at, number: number, x: Exchange{
+				g.open.add(pair{end: at, number: number, x: Exchange{
 					Unit: &g.unit, Endpoint: endpoint, Request: hash,
 					Unordered: g.unordered != nil && g.unordered(endpoint)}})
 			}
@@ -160,12 +193,11 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 // find returns the pair of the request that ends at the offset end, and its index; nil if there is
 // none.
 func (g *pairing) find(end uint64) (*pair, int) {
-	for i := range g.open {
-		if g.open[i].end == end {
-			return &g.open[i], i
-		}
+	i, ok := g.open.find(end)
+	if !ok {
+		return nil, 0
 	}
-	return nil, 0
+	return g.open.at(i), i
 }
 
 // answered notes production's answer with this number.
@@ -173,8 +205,8 @@ func (g *pairing) answered(number uint64, d *proto.Digest) {
 	if g == nil {
 		return
 	}
-	for i := range g.open {
-		p := &g.open[i]
+	for i := g.open.len() - 1; i >= 0; i-- { // those that wait for production are the last
+		p := g.open.at(i)
 		if p.number != number || p.x.Production != nil {
 			continue
 		}
@@ -191,7 +223,7 @@ func (g *pairing) answered(number uint64, d *proto.Digest) {
 
 // complete passes the i-th pair on if both answers are there.
 func (g *pairing) complete(i int) {
-	p := &g.open[i]
+	p := g.open.at(i)
 	if p.x.Production == nil || !p.targetDone {
 		return
 	}
@@ -211,12 +243,10 @@ func (g *pairing) exclude(i int, why Exclusion) {
 }
 
 func (g *pairing) remove(i int) {
-	if d := g.open[i].x.Production; d != nil {
+	if d := g.open.at(i).x.Production; d != nil {
 		g.to.Digesting().Room += d.Size
 	}
-	n := i + copy(g.open[i:], g.open[i+1:])
-	g.open[n] = pair{}
-	g.open = g.open[:n]
+	g.open.remove(i)
 }
 
 // unread notes that production's answers are not read any more, or not from where they were. What
@@ -225,8 +255,8 @@ func (g *pairing) unread() {
 	if g == nil {
 		return
 	}
-	for i := 0; i < len(g.open); {
-		if g.open[i].x.Production == nil {
+	for i := 0; i < g.open.len(); {
+		if g.open.at(i).x.Production == nil {
 			g.exclude(i, Gap)
 		} else {
 			i++
@@ -240,8 +270,8 @@ func (g *pairing) begin(base uint64) {
 	if g == nil {
 		return
 	}
-	for i := 0; i < len(g.open); {
-		if p := &g.open[i]; p.end > base || p.targetDone || !g.settle(i, NotCopied) {
+	for i := 0; i < g.open.len(); {
+		if p := g.open.at(i); p.end > base || p.targetDone || !g.settle(i, NotCopied) {
 			i++
 		}
 	}
@@ -258,10 +288,10 @@ func (g *pairing) settle(i int, why Exclusion) bool {
 		g.exclude(i, why)
 		return true
 	}
-	n := len(g.open)
-	g.open[i].targetDone, g.open[i].x.Failed = true, g.fault
+	n := g.open.len()
+	g.open.at(i).targetDone, g.open.at(i).x.Failed = true, g.fault
 	g.complete(i)
-	return len(g.open) < n
+	return g.open.len() < n
 }
 
 // step notes that the copy's reader has taken n bytes of the client.
@@ -379,9 +409,9 @@ func (g *pairing) close() {
 	if g == nil {
 		return
 	}
-	for len(g.open) > 0 {
-		n := len(g.open)
-		p := &g.open[n-1]
+	for g.open.len() > 0 {
+		n := g.open.len()
+		p := g.open.at(n - 1)
 		switch {
 		case p.x.Production == nil:
 			g.exclude(n-1, Unanswered)
@@ -390,7 +420,7 @@ func (g *pairing) close() {
 		default:
 			g.settle(n-1, NotCopied)
 		}
-		if len(g.open) == n {
+		if g.open.len() == n {
 			g.exclude(n-1, NotCopied)
 		}
 	}

@@ -68,7 +68,7 @@ func comparing(t *testing.T, protocol proto.Protocol) (*rig, func(want ...string
 		if n.with.Room != room {
 			t.Errorf("%d bytes of room are lost", room-n.with.Room)
 		}
-		if len(r.s.pairs.open) != 0 {
+		if r.s.pairs.open.len() != 0 {
 			t.Errorf("left open: %+v", r.s.pairs.open)
 		}
 	}

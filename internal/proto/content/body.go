@@ -17,13 +17,15 @@ import (
 )
 
 const (
+	// maxIdle bounds the memory that is kept for the next body.
+	maxIdle = 4096
 	// maxKept bounds the bytes of a body that has to be kept whole.
 	maxKept = 1 << 20
 	// maxInflated bounds what a compressed body inflates to.
 	maxInflated = 4 << 20
 )
 
-// Body digests one body. The zero value is not usable; Begin makes one.
+// Body digests one body of a Builder's, which makes it: Begin.
 type Body struct {
 	b       *Builder
 	media   string   // application/json, in lower case; empty: unknown
@@ -37,7 +39,8 @@ type Body struct {
 
 // Begin begins a body of a media type, to which codings were applied.
 func (b *Builder) Begin(media string, codings []string) *Body {
-	y := &Body{b: b, media: media, codings: codings}
+	y := &b.body
+	y.b, y.media, y.codings, y.over, y.length = b, media, codings, proto.Compared, 0
 	for _, c := range codings {
 		if !decodes(c) {
 			y.over = proto.UnknownEncoding
@@ -45,6 +48,7 @@ func (b *Builder) Begin(media string, codings []string) *Body {
 	}
 	y.keep = len(codings) > 0 || structured(media)
 	y.hash.SetSeed(b.with.Seed)
+	y.hash.Reset()
 	return y
 }
 
@@ -81,7 +85,9 @@ func (y *Body) Write(p []byte) {
 // free returns the room of what is kept.
 func (y *Body) free() {
 	y.b.with.Room += len(y.kept)
-	y.kept = nil
+	if y.kept = y.kept[:0]; cap(y.kept) > maxIdle {
+		y.kept = nil
+	}
 }
 
 // Close frees what is kept of a body whose end will not come.

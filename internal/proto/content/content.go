@@ -21,6 +21,7 @@ type Builder struct {
 	fields []proto.Field
 	at     map[string]int // of a path, in fields
 	now    int64          // the time of the answer, in seconds since 1970; 0: unknown
+	body   Body           // of the present answer
 	path   []byte         // scratch
 	text   []byte         // scratch
 }
@@ -32,10 +33,13 @@ func New(with *proto.Digesting) *Builder {
 
 // Reset empties b for an answer that was given at the time now, in seconds since 1970; 0: unknown.
 func (b *Builder) Reset(now int64) {
-	b.fields = nil
+	b.fields = b.fields[:0]
 	clear(b.at)
 	b.now = now
 }
+
+// At sets the time of the answer, in seconds since 1970.
+func (b *Builder) At(now int64) { b.now = now }
 
 // Add adds a value of a type at a path. It returns false if there are too many paths.
 func (b *Builder) Add(path, value []byte, as proto.FieldTypes) bool {
@@ -107,8 +111,6 @@ const fieldSize = 64
 // Digest returns the digest of what was added.
 func (b *Builder) Digest(status uint16, skipped proto.Skip) *proto.Digest {
 	slices.SortFunc(b.fields, func(x, y proto.Field) int { return strings.Compare(x.Path, y.Path) })
-	d := &proto.Digest{Status: status, Fields: slices.Clip(b.fields), Skipped: skipped,
+	return &proto.Digest{Status: status, Fields: slices.Clone(b.fields), Skipped: skipped,
 		Size: fieldSize * (1 + len(b.fields))}
-	b.fields = nil
-	return d
 }

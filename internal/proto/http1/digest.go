@@ -51,6 +51,7 @@ type digester struct {
 	body  *content.Body // nil before the head is whole
 	frame body
 	lines liner
+	path  []byte // scratch
 }
 
 type digestState uint8
@@ -137,15 +138,14 @@ func (d *digester) begin() {
 	h.reset('1')
 	var codings []string
 	var media string
-	var now int64
 	d.state = digestBody
-	lines := bytes.SplitSeq(d.head, []byte{'\n'})
-	n := 0
-	var fields [][2][]byte
-	for ln := range lines {
+	d.b.Reset(0)
+	_, rest, _ := bytes.Cut(d.head, []byte{'\n'}) // without the status line
+	for len(rest) > 0 {
+		var ln []byte
+		ln, rest, _ = bytes.Cut(rest, []byte{'\n'})
 		var l line
-		l.set(cutCR(ln))
-		if n++; n == 1 || l.len == 0 {
+		if l.set(cutCR(ln)); l.len == 0 {
 			continue
 		}
 		if h.field(&l) != nil {
@@ -153,7 +153,12 @@ func (d *digester) begin() {
 			return
 		}
 		name, value, _ := bytes.Cut(cutCR(ln), []byte{':'})
-		name, value = bytes.ToLower(trim(name)), trim(value)
+		name, value = trim(name), trim(value)
+		for i, c := range name {
+			if 'A' <= c && c <= 'Z' {
+				name[i] = c + ('a' - 'A')
+			}
+		}
 		switch string(name) {
 		case "content-encoding":
 			for c := range strings.SplitSeq(strings.ToLower(string(value)), ",") {
@@ -162,18 +167,15 @@ func (d *digester) begin() {
 				}
 			}
 		case "content-type":
-			media, _, _ = strings.Cut(strings.ToLower(string(value)), ";")
-			media = strings.TrimSpace(media)
+			value = mediaType(value)
+			text, _, _ := bytes.Cut(value, []byte{';'})
+			media = d.with.Path(text)
 		case "date":
 			if t, err := time.Parse(imfDate, string(value)); err == nil {
-				now = t.Unix()
+				d.b.At(t.Unix())
 			}
 		}
-		fields = append(fields, [2][]byte{name, value})
-	}
-	d.b.Reset(now)
-	for _, f := range fields {
-		if !d.header(f[0], f[1]) {
+		if !d.header(name, value) {
 			d.giveUp(proto.Oversize)
 			return
 		}
@@ -192,8 +194,8 @@ func (d *digester) begin() {
 
 // header adds the field of a header.
 func (d *digester) header(name, value []byte) bool {
-	const prefix = "header "
-	path := append([]byte(prefix), name...)
+	path := append(append(d.path[:0], "header "...), name...)
+	d.path = path
 	switch {
 	case headersIgnored[string(name)]:
 		return true
@@ -204,8 +206,6 @@ func (d *digester) header(name, value []byte) bool {
 		}
 		path = append(append(path, ' '), cookie...)
 		return d.b.Add(path, nil, proto.Opaque)
-	case string(name) == "content-type":
-		value = mediaType(value)
 	case !headersCompared[string(name)]:
 		value = nil
 	}
@@ -214,6 +214,9 @@ func (d *digester) header(name, value []byte) bool {
 
 // mediaType returns a media type in one of the ways in which it can be written (RFC 9110 §8.3.1).
 func mediaType(value []byte) []byte {
+	if bytes.IndexByte(value, ';') < 0 {
+		return bytes.ToLower(value)
+	}
 	media, rest, _ := bytes.Cut(bytes.ToLower(value), []byte{';'})
 	var params []string
 	for p := range strings.SplitSeq(string(rest), ";") {
@@ -223,7 +226,11 @@ func mediaType(value []byte) []byte {
 		}
 	}
 	slices.Sort(params)
-	return append(append(trim(media), ';'), strings.Join(params, ";")...)
+	media = trim(media)
+	if len(params) == 0 {
+		return media
+	}
+	return append(append(media, ';'), strings.Join(params, ";")...)
 }
 
 // End is of proto.Digester.

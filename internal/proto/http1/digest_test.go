@@ -202,3 +202,30 @@ func FuzzDigest(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkDigest(b *testing.B) {
+	var list []string
+	for i := range 28 {
+		list = append(list, fmt.Sprintf(`{"id":%d,"name":"user number %d","score":%d.5}`, i, i, i))
+	}
+	for name, text := range map[string]string{
+		"JSON": sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: application/json\r\n",
+			`{"users":[`+strings.Join(list, ",")+`]}`),
+		"text": sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: text/html\r\n",
+			strings.Repeat("<p>hello</p>\n", 158)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			f := proto.Follow(NewAnswers())
+			f.Digest(newDigester(proto.NewDigesting(digestSeed, 1<<24)))
+			var out []proto.Told
+			var scratch []proto.Answer
+			p := []byte(text)
+			for b.Loop() {
+				if out = f.Feed(0, p, out[:0], &scratch); len(out) != 1 || out[0].Digest == nil {
+					b.Fatal("no digest")
+				}
+			}
+		})
+	}
+}
