@@ -8,6 +8,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/andybalholm/brotli"
@@ -55,8 +56,10 @@ func (b *Builder) Begin(media string, codings []string) *Body {
 // structured reports whether bodies of a media type have fields.
 func structured(media string) bool {
 	return media == "application/json" || strings.HasSuffix(media, "+json") ||
-		media == "application/x-www-form-urlencoded"
+		media == formMedia
 }
+
+const formMedia = "application/x-www-form-urlencoded"
 
 func decodes(coding string) bool {
 	switch coding {
@@ -112,13 +115,47 @@ func (y *Body) End() proto.Skip {
 	case !y.keep:
 		y.b.add([]byte("body"), y.hash.Sum64(), y.length, proto.Opaque, proto.Plain)
 		return proto.Compared
-	case y.media == "application/x-www-form-urlencoded" && y.b.form(text),
-		y.media != "application/x-www-form-urlencoded" && structured(y.media) &&
-			y.b.JSON("body", text):
-		return proto.Compared
 	}
-	y.b.add([]byte("body"), y.b.with.Hash(text), uint64(len(text)), proto.Opaque, proto.Plain)
+	y.b.known(y.media, text)
 	return proto.Compared
+}
+
+// known adds the fields of a text, from memory if the same text came before.
+func (b *Builder) known(media string, text []byte) {
+	s := b.shared()
+	hash := b.with.Hash(text)
+	key := memory{hash, media, b.now / (epochSlack / 2)}
+	if fields, ok := s.fields[key]; ok {
+		b.fields = append(b.fields, fields...) // nothing is added after them
+		return
+	}
+	n := b.mark()
+	switch {
+	case media == formMedia && b.form(text), media != formMedia && structured(media) &&
+		b.JSON("body", text):
+	default:
+		b.add([]byte("body"), hash, uint64(len(text)), proto.Opaque, proto.Plain)
+	}
+	s.remember(key, b.fields[n:])
+}
+
+// memory is what the fields of a text depend on: the text, its media type, and roughly the time, by
+// which numbers are recognised as times.
+type memory struct {
+	hash  uint64
+	media string
+	when  int64
+}
+
+// maxRemembered bounds the fields that are remembered.
+const maxRemembered = 1 << 14
+
+// remember keeps fields, and forgets all others if there are too many.
+func (s *scratch) remember(key memory, fields []proto.Field) {
+	if s.kept += 1 + len(fields); s.kept > maxRemembered || s.fields == nil {
+		s.fields, s.kept = make(map[memory][]proto.Field), 1+len(fields)
+	}
+	s.fields[key] = slices.Clone(fields)
 }
 
 // form adds the fields of a form.
@@ -170,21 +207,31 @@ func digit(c byte) byte {
 
 var errTooLarge = errors.New("content: too large")
 
-// inflater is the memory of decoders, which are used in turn.
-type inflater struct {
+// scratch is Digesting.Scratch: decoders, which are used in turn, and the fields of texts that came
+// before.
+type scratch struct {
+	fields map[memory][]proto.Field
+	kept   int // fields, and as many as there are texts
+
 	gzip *gzip.Reader
 	br   *brotli.Reader
 	zstd *zstd.Decoder
 	in   bytes.Reader
 }
 
+// shared returns what all Builders share.
+func (b *Builder) shared() *scratch {
+	s, ok := b.with.Scratch.(*scratch)
+	if !ok {
+		s = new(scratch)
+		b.with.Scratch = s
+	}
+	return s
+}
+
 // inflate undoes one coding (RFC 9110 §8.4.1). The result is valid until the next call.
 func (b *Builder) inflate(coding string, p []byte) ([]byte, error) {
-	f, ok := b.with.Scratch.(*inflater)
-	if !ok {
-		f = new(inflater)
-		b.with.Scratch = f
-	}
+	f := b.shared()
 	f.in.Reset(p)
 	r, err := f.reader(coding, p)
 	if err != nil {
@@ -204,7 +251,7 @@ func (b *Builder) inflate(coding string, p []byte) ([]byte, error) {
 }
 
 // reader returns a reader of what p, which is in f.in, stands for.
-func (f *inflater) reader(coding string, p []byte) (r io.Reader, err error) {
+func (f *scratch) reader(coding string, p []byte) (r io.Reader, err error) {
 	switch coding {
 	case "gzip", "x-gzip":
 		if f.gzip == nil {

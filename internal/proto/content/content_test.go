@@ -229,6 +229,27 @@ func TestCodings(t *testing.T) {
 	}
 }
 
+// A body that came before has the fields that it had; what is remembered is bounded.
+func TestBodiesThatCameBefore(t *testing.T) {
+	w := with()
+	b := New(w)
+	for i := range 3000 {
+		text := fmt.Appendf(nil, `{"a":[%d],"b":{"c":"%s"}}`, i/2%700, letters(i/2%700))
+		media := []string{"application/json", "text/plain", formMedia}[i%3]
+		got, _ := body(b, media, "", text)
+		want, _ := body(New(with()), media, "", text)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Fatalf("body %d: (-want +got)\n%s", i, d)
+		}
+	}
+	for i := range 2 * maxRemembered {
+		body(b, "application/json", "", fmt.Append(nil, i))
+	}
+	if s := b.shared(); s.kept > maxRemembered || len(s.fields) > maxRemembered {
+		t.Errorf("%d fields of %d bodies are remembered", s.kept, len(s.fields))
+	}
+}
+
 // A small body that inflates to much is left out, and takes little memory.
 func TestBombs(t *testing.T) {
 	for name, p := range compressed(t, make([]byte, 64<<20)) {
