@@ -256,6 +256,22 @@ func TestRequestsLeftOutPairNothing(t *testing.T) {
 	end("GET /a1x: 200, 200", "denied", "GET /a2x: 202, 202")
 }
 
+// Of several copies of a connection, the first is compared.
+func TestFurtherCopiesAreNotCompared(t *testing.T) {
+	r := newRig(t, watched(true, httpProtocol))
+	n := &notes{with: proto.NewDigesting(maphash.MakeSeed(), room)}
+	r.compare, r.further = n, true
+	r.syn()
+	r.opened()
+	r.data(get("/a"))
+	r.takes()
+	r.answersWith(200)
+	r.digested(500)
+	if n.due != 0 || n.all != nil {
+		t.Errorf("%d answers due, %q", n.due, n.all)
+	}
+}
+
 // What waits for a counterpart is bounded.
 func TestPairsAreBounded(t *testing.T) {
 	r, end := comparing(t, httpProtocol)
