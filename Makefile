@@ -23,7 +23,13 @@ test:
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
 
 # What is shipped for monitoring, against Prometheus' engine and a browser: a module of its own.
+# The page's scripts are held against their types, and the page against axe-core.
 observe:
+	@tools=$$(scripts/web-tools.sh) || [ "$$SKIPS" != fail ] || exit 1; \
+	if [ -n "$$tools" ]; then \
+		node "$$tools/typescript/bin/tsc" -p internal/account/dashboard/jsconfig.json || exit 1; \
+		export TCPCOPY_AXE="$$tools/axe-core/axe.min.js"; \
+	fi; \
 	cd internal/test/observe && go vet ./... && go test ./...
 
 # Fetches what the dashboard has from npm again, and checks its hash.

@@ -16,6 +16,8 @@ need curl curl
 need wrk wrk
 need tmux tmux
 need chromium chromium
+need node nodejs
+need npm npm
 need tcpdump tcpdump
 need editcap wireshark-common
 need nft nftables

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/doctor"
@@ -33,6 +34,7 @@ func (p *program) checkAtStart(d *daemon, log *logbook) (wait func()) {
 		for i := range r.Findings {
 			if x := &r.Findings[i]; !slices.Contains(refusedAnyway, x.Code) {
 				say(log.w, "check: %s", findingLine(x))
+				log.seen.find(found(x))
 			}
 		}
 	}()
@@ -46,6 +48,15 @@ func findingLine(x *doctor.Finding) string {
 		line += "; fix: " + strings.Join(x.Fix, "; ")
 	}
 	return line + " (tcpcopy explain " + x.Code + ")"
+}
+
+// found returns a finding as reports and pages have it.
+func found(x *doctor.Finding) export.Finding {
+	f := export.Finding{Code: x.Code, Text: x.Title, Fix: x.Fix}
+	if x.Seen != "" {
+		f.Text += ": " + x.Seen
+	}
+	return f
 }
 
 // captureSubject returns what there is to examine of a command that captures only.

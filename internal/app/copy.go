@@ -72,10 +72,12 @@ func (p *program) runCopy(c *config.Copy, warnings []string, reload reloadFunc) 
 // work copies, shows how it goes, and prints the account.
 func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *lines) error {
 	asks := make(chan chan<- *export.Snapshot)
-	s.Ask = asks
+	look := newLooker()
+	s.Ask, s.AskSessions = asks, look.asks
 	follow := newCourse(c, &log.seen)
 	if c.Web.Dashboard != "" {
 		follow.fleet = fleet.New([]string{""})
+		follow.fleet.Ask = look.ask
 		page, err := p.serveDashboard(&c.Web, follow.fleet)
 		if err != nil {
 			return err
@@ -83,15 +85,15 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 		defer page.Close()
 	}
 	if c.Live {
-		follow.view = p.showLive(fleet.New([]string{""}), kept)
+		shown := fleet.New([]string{""})
+		shown.Ask = look.ask
+		follow.view = p.showLive(shown, kept)
 		defer follow.view.end()
 	}
-	end, err := show(
-		"copier",
-		&c.Process,
-		&log.ready,
-		func() *view { return copierView(asks, follow) },
-	)
+	end, err := (&panel{
+		kind: "copier", ready: &log.ready, sessions: look.sessions,
+		get: func() *view { return copierView(asks, follow) },
+	}).show(&c.Process)
 	if err != nil {
 		return err
 	}

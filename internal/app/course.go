@@ -54,6 +54,7 @@ func newCourse(c *config.Copy, seen *sequence) *course {
 // stamp numbers a state, and adds what is known of its course.
 func (f *course) stamp(s *export.Snapshot) {
 	s.Sequence, s.Wanted, s.Ungated = f.seen.next(), f.wanted, f.ungated
+	s.Findings = f.seen.findings()
 	f.mu.Lock()
 	s.Curves = f.track.Curves()
 	f.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +12,7 @@ import (
 	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/account/web"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/doctor"
 )
 
 func (p *program) dashboardCommand() *cobra.Command {
@@ -50,9 +52,20 @@ tcpcopy dashboard --listen 127.0.0.1:8437 /run/copy.sock 127.0.0.1:36525`,
 	return cmd
 }
 
+// explanation returns what tcpcopy explain says about a code; empty if there is none.
+func explanation(code string) string {
+	c, ok := doctor.Find(code)
+	if !ok {
+		return ""
+	}
+	var b strings.Builder
+	doctor.Explain(&b, &c)
+	return b.String()
+}
+
 // serveDashboard serves the page of a fleet, and says where.
 func (p *program) serveDashboard(w *config.Web, f *fleet.Fleet) (*web.Server, error) {
-	s, err := dashboard.Listen(w.Dashboard, w.Access, f)
+	s, err := dashboard.Listen(w.Dashboard, w.Access, f, explanation)
 	if err != nil {
 		return nil, &config.Problem{
 			Flag: "--dashboard", Value: w.Dashboard,

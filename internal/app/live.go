@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -84,7 +85,8 @@ func (v *liveView) shown(ok bool) {
 
 // ownNode returns the state of the copier that this process is.
 func ownNode(s *export.Snapshot, r *export.Report) status.Node {
-	n := copierNode(s, r)
+	n := copierNode(s)
+	n.Account, _ = json.Marshal(r)
 	n.Kind, n.Version, n.PID, n.Now = "copier", s.Version, os.Getpid(), s.Now
 	n.Host, _ = os.Hostname()
 	return n
@@ -125,6 +127,7 @@ func (p *program) runShownLab(
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "copy.sock")
 	nodes := fleet.New([]string{socket})
+	nodes.Ask = new(status.Client).Sessions
 	if c.Web.Dashboard != "" {
 		s, err := p.serveDashboard(&c.Web, nodes)
 		if err != nil {

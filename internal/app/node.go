@@ -34,25 +34,27 @@ func copierView(asks chan<- chan<- *export.Snapshot, follow *course) *view {
 		return nil
 	}
 	follow.stamp(s)
-	n := copierNode(s, export.NewReport(s))
-	return &view{node: n, metrics: &metrics.Copier{
+	return &view{node: copierNode(s), metrics: &metrics.Copier{
 		Snapshot: s, ReloadFailed: follow.seen.reloadFailed.Load(),
 	}}
 }
 
-// copierNode returns the state of a copier, of a snapshot and its report.
-func copierNode(s *export.Snapshot, r *export.Report) status.Node {
+// copierNode returns the state of a copier, of a snapshot, without its account.
+func copierNode(s *export.Snapshot) status.Node {
 	n := status.Node{
 		Start: s.Start, Via: s.Via, Mappings: s.Mappings, Sequence: s.Sequence,
 		Sessions: s.Counters.Sessions.Captured, Live: s.Counters.Live,
-		DeliveredPercent: r.Sessions.DeliveredPercent, Peers: len(s.Links),
+		Peers: len(s.Links),
+	}
+	if m, ok := export.Delivered(&s.Counters.Sessions); ok {
+		p := float64(m) / 1000
+		n.DeliveredPercent = &p
 	}
 	for _, l := range s.Links {
 		if l.Up {
 			n.Up++
 		}
 	}
-	n.Account, _ = json.Marshal(r)
 	return n
 }
 

@@ -1,12 +1,15 @@
 package app
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/metrics"
 	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/config"
@@ -19,19 +22,38 @@ type view struct {
 	metrics metrics.Source
 }
 
-// sequence numbers the states of a run.
+// sequence numbers the states of a run, and keeps what they all show.
 type sequence struct {
 	last         atomic.Uint64
 	reloadFailed atomic.Bool // the last SIGHUP has changed nothing
+
+	mu    sync.Mutex // guards found
+	found []export.Finding
 }
 
 func (q *sequence) next() uint64 { return q.last.Add(1) }
+
+// find adds a finding of the check at the start.
+func (q *sequence) find(f export.Finding) {
+	q.mu.Lock()
+	q.found = append(q.found, f)
+	q.mu.Unlock()
+}
+
+// findings returns the findings so far.
+func (q *sequence) findings() []export.Finding {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.found)
+}
 
 // panel shows this node to readers: on its status socket, to Prometheus, and on its dashboard.
 type panel struct {
 	kind  string
 	ready *atomic.Bool
 	get   func() *view // takes a new state; nil: there is none now
+	// sessions returns some of a copier's sessions; nil: the node is no copier.
+	sessions status.SessionsFunc
 
 	mu   sync.Mutex // guards what follows
 	last *view
@@ -58,21 +80,32 @@ func (p *panel) view() *view {
 	return v
 }
 
+// node returns the state of the node, with its account; nil if there is none now. A copier's
+// account is made here, since a scrape does not need it.
+func (p *panel) node() *status.Node {
+	v := p.view()
+	if v == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c, ok := v.metrics.(*metrics.Copier); ok && v.node.Account == nil {
+		v.node.Account, _ = json.Marshal(export.NewReport(c.Snapshot))
+	}
+	return &v.node
+}
+
 func (p *panel) config() *status.Config {
 	return &status.Config{
-		Node: func() *status.Node {
-			if v := p.view(); v != nil {
-				return &v.node
-			}
-			return nil
-		},
+		Node: p.node,
 		Metrics: metrics.Handler(func() metrics.Source {
 			if v := p.view(); v != nil {
 				return v.metrics
 			}
 			return nil
 		}),
-		Ready: p.ready.Load,
+		Sessions: p.sessions,
+		Ready:    p.ready.Load,
 	}
 }
 
@@ -84,7 +117,11 @@ func show(
 	ready *atomic.Bool,
 	get func() *view,
 ) (end func(), err error) {
-	p := &panel{kind: kind, ready: ready, get: get}
+	return (&panel{kind: kind, ready: ready, get: get}).show(c)
+}
+
+// show is the function show for a panel.
+func (p *panel) show(c *config.Process) (end func(), err error) {
 	var servers []*status.Server
 	end = func() {
 		for _, s := range servers {
@@ -101,7 +138,7 @@ func show(
 		}
 		servers = append(servers, s)
 	}
-	s, err := showStatus(kind, c, p)
+	s, err := p.showStatus(c)
 	if err != nil {
 		end()
 		return nil, err
@@ -113,13 +150,13 @@ func show(
 }
 
 // showStatus serves the status socket; it returns nil if there is to be none.
-func showStatus(kind string, c *config.Process, p *panel) (*status.Server, error) {
+func (p *panel) showStatus(c *config.Process) (*status.Server, error) {
 	addr, usual := c.Status, c.Status == ""
 	switch {
 	case addr == config.StatusOff:
 		return nil, nil
 	case usual:
-		addr = status.Default(kind)
+		addr = status.Default(p.kind)
 		if err := status.MakeDir(); err != nil {
 			return nil, nil
 		}

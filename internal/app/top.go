@@ -25,7 +25,8 @@ func (p *program) topCommand() *cobra.Command {
 		Long: `
 ADDR is the --status address of a node: a path, or IP:PORT. Without ADDR, all nodes of this host
 are watched. Counts of several copiers are summed, and percentiles are those of all answers
-together. q or Ctrl-C ends the view, and nothing else.`,
+together. q or Ctrl-C ends the view, and nothing else. s shows the sessions of the moment: which
+wait for what; o changes their order, and / takes a filter: an address, a network, :PORT, a state.`,
 		Example: `tcpcopy top
 tcpcopy top /run/copy.sock 127.0.0.1:36525
 tcpcopy top 10.0.0.5:36525 --token token --ca ca.pem`,
@@ -132,6 +133,7 @@ func nodesToAsk(command string, addrs []string, f *clientFiles) ([]string, *stat
 // watch returns a fleet of the nodes at addrs, which are watched until ctx is done.
 func watch(ctx context.Context, c *status.Client, addrs []string) *fleet.Fleet {
 	f := fleet.New(addrs)
+	f.Ask = c.Sessions
 	for _, a := range addrs {
 		go c.Watch(ctx, a, func(n *status.Node, err error) { f.Add(a, n, err, time.Now()) })
 	}

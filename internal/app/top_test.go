@@ -1,7 +1,9 @@
 package app
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,9 +38,13 @@ func fakeNode(t *testing.T) string {
 				},
 			}
 			s.Counters.Sessions.Captured = 1000 * n.Add(1)
-			node := copierNode(s, export.NewReport(s))
-			node.Kind = "copier"
+			node := ownNode(s, export.NewReport(s))
 			return &node
+		},
+		Sessions: func(_ context.Context, q export.SessionQuery) *export.Sessions {
+			return &export.Sessions{
+				Live: 1, Matched: 1, First: []export.Session{{Client: "192.0.2.9:" + q.Filter}},
+			}
 		},
 	})
 	if err != nil {
@@ -51,7 +57,8 @@ func fakeNode(t *testing.T) string {
 // screen is a terminal that tmux makes.
 type screen struct {
 	*testing.T
-	socket string
+	socket  string
+	changed chan struct{} // holds one element if something was written since it was last empty
 }
 
 func newScreen(t *testing.T, width, height int, command string) *screen {
@@ -59,17 +66,54 @@ func newScreen(t *testing.T, width, height int, command string) *screen {
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("no tmux here")
 	}
-	s := &screen{t, filepath.Join(t.TempDir(), "tmux")}
+	s := &screen{t, filepath.Join(t.TempDir(), "tmux"), make(chan struct{}, 1)}
 	s.tmux("new-session", "-d", "-x", fmt.Sprint(width), "-y", fmt.Sprint(height), command)
 	t.Cleanup(func() { _ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() })
+	s.watch()
 	return s
+}
+
+// watch has a client of tmux, in its control mode, report whenever something is written.
+func (s *screen) watch() {
+	s.Helper()
+	cmd := s.command("-C", "attach-session", "-f", "ignore-size")
+	in, err := cmd.StdinPipe() // the client ends with its input
+	if err != nil {
+		s.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			select {
+			case s.changed <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	s.Cleanup(func() {
+		in.Close()
+		<-ended
+		_ = cmd.Wait()
+	})
+}
+
+func (s *screen) command(args ...string) *exec.Cmd {
+	cmd := exec.Command("tmux", append([]string{"-S", s.socket, "-f", "/dev/null"}, args...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TERM=xterm-256color")
+	return cmd
 }
 
 func (s *screen) tmux(args ...string) string {
 	s.Helper()
-	cmd := exec.Command("tmux", append([]string{"-S", s.socket, "-f", "/dev/null"}, args...)...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TERM=xterm-256color")
-	out, err := cmd.CombinedOutput()
+	out, err := s.command(args...).CombinedOutput()
 	if err != nil {
 		s.Fatalf("tmux %v: %v\n%s", args, err, out)
 	}
@@ -79,15 +123,18 @@ func (s *screen) tmux(args ...string) string {
 // await waits until the screen shows a text, and returns what it shows.
 func (s *screen) await(text string) string {
 	s.Helper()
-	shown := ""
-	deadline := time.Now().Add(20 * time.Second)
-	for ; time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if shown = s.tmux("capture-pane", "-p"); strings.Contains(shown, text) {
+	deadline := time.After(20 * time.Second)
+	for {
+		shown := s.tmux("capture-pane", "-p")
+		if strings.Contains(shown, text) {
 			return shown
 		}
+		select {
+		case <-s.changed:
+		case <-deadline:
+			s.Fatalf("the screen does not show %q:\n%s", text, shown)
+		}
 	}
-	s.Fatalf("the screen does not show %q:\n%s", text, shown)
-	return ""
 }
 
 // programPath returns a path at which a shell finds this program.
@@ -120,6 +167,12 @@ func TestTopInATerminal(t *testing.T) {
 			s.await("000 = delivered")
 			s.tmux("resize-window", "-x", "200", "-y", "50")
 			s.await(strings.Repeat(" ", 20) + "targets") // beside the rest, and not below it
+			s.tmux("send-keys", "s")
+			s.await("192.0.2.9:")
+			s.tmux("send-keys", "/", ":4444", "Enter")
+			s.await("192.0.2.9::4444")
+			s.tmux("send-keys", "s")
+			s.await("000 = delivered")
 			s.tmux("send-keys", key)
 			shown := s.await("SAME")
 			if !strings.Contains(shown, "BEFORE") || !strings.Contains(shown, "code 0") ||

@@ -42,6 +42,8 @@ type Control struct {
 	// Ask receives requests for the current state; the run sends one Snapshot on each channel. If
 	// Ask is nil, no state can be requested.
 	Ask <-chan chan<- *export.Snapshot
+	// AskSessions receives requests for some of the sessions. If it is nil, there are none.
+	AskSessions <-chan *AskedSessions
 	// AskRecording is Ask for a recording.
 	AskRecording <-chan chan<- *Recorded
 }
@@ -108,7 +110,14 @@ func run(
 	if err := cp.open(); err != nil {
 		return nil, asProblem(err)
 	}
+	stop, served := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(served)
+		cp.serveSessions(stop)
+	}()
 	err := cp.work(progress)
+	close(stop)
+	<-served
 	cp.end()
 	return cp.snapshot(), err
 }
@@ -397,7 +406,9 @@ func (cp *copier) compared() *verdict.Result {
 	}
 	all := new(verdict.Account)
 	for _, l := range cp.shards {
-		all.Add(l.compared())
+		one := l.compared(cp.final)
+		all.Add(one)
+		all.AddTimes(one)
 	}
 	r := all.Result(&cp.c.Compare.Rules)
 	if !cp.final {

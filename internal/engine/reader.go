@@ -73,7 +73,7 @@ type reader struct {
 	count ledger.Packets
 }
 
-// newReader returns a reader of the source. memory is the bound on what all sessions hold, in bytes.
+// newReader returns a reader of the source. memory bounds what all sessions hold, in bytes.
 func newReader(source source.Source, class classifier, shards []*shardLoop, memory int64) *reader {
 	r := &reader{source: source, class: class, lanes: make([]lane, len(shards)),
 		stop: make(chan struct{}), shares: len(shards) >= runtime.GOMAXPROCS(0)}

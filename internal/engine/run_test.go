@@ -89,6 +89,7 @@ type trial struct {
 	kill   context.CancelFunc
 	reload chan *config.Copy
 	ask    chan chan<- *export.Snapshot
+	look   chan *AskedSessions
 	ready  string // what Ready was called with
 	lines  int    // how often progress was called
 	last   *export.Snapshot
@@ -121,7 +122,7 @@ func begin(t *testing.T, change ...func(*trial)) *trial {
 		T: t, source: newScript(), way: &memory{}, config: copying(t,
 			"80-10.0.0.2:8080"), origin: time.Now(),
 		stop: make(chan struct{}), reload: make(chan *config.Copy), ask: make(
-			chan chan<- *export.Snapshot),
+			chan chan<- *export.Snapshot), look: make(chan *AskedSessions),
 		ended: make(chan struct{}),
 	}
 	for _, f := range change {
@@ -133,6 +134,7 @@ func begin(t *testing.T, change ...func(*trial)) *trial {
 	ctl := &Control{
 		Context: ctx, Stop: r.stop, Log: slog.New(slog.NewTextHandler(&r.log, nil)), Version: "1",
 		Ready: func(detail string) { r.ready = detail }, Reload: r.reload, Ask: r.ask,
+		AskSessions: r.look,
 	}
 	go func() {
 		defer close(r.ended)

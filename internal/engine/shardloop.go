@@ -210,10 +210,11 @@ func (l *shardLoop) snapshot() (c ledger.Counters) {
 	return c
 }
 
-// compared returns what the shard has compared; the final account if the loop has ended.
-func (l *shardLoop) compared() (a *verdict.Account) {
-	if !l.call(func(*shard.Shard) { a = l.tally.Account() }) {
-		a = l.tally.Account()
+// compared returns what the shard has compared, with times if they are wanted; the final account if
+// the loop has ended.
+func (l *shardLoop) compared(times bool) (a *verdict.Account) {
+	if !l.call(func(*shard.Shard) { a = l.tally.Account(times) }) {
+		a = l.tally.Account(times)
 	}
 	return a
 }

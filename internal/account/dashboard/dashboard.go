@@ -8,6 +8,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/account/history"
 	"tcpcopy/internal/account/page"
+	"tcpcopy/internal/account/status"
 	"tcpcopy/internal/account/web"
 )
 
@@ -29,8 +31,11 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 // every is the time between two states.
 const every = time.Second
 
+// Explain returns the text about a code of the doctor; empty if there is no such code.
+type Explain func(code string) string
+
 // Handler returns the handler of the page of f.
-func Handler(f *fleet.Fleet) http.Handler {
+func Handler(f *fleet.Fleet, explain Explain) http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
 		panic(err) // the directory is embedded
@@ -50,6 +55,16 @@ func Handler(f *fleet.Fleet) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(c) // fails if the reader hangs up
 	})
+	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
+		text := explain(r.URL.Query().Get("code"))
+		if text == "" {
+			http.Error(w, "there is no such code", http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, text)
+	})
+	mux.Handle("GET /sessions", status.Sessions(f.Sessions))
 	mux.Handle("GET /", http.FileServerFS(files))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", policy)
@@ -58,8 +73,8 @@ func Handler(f *fleet.Fleet) http.Handler {
 }
 
 // Listen serves the page of f at addr, IP:PORT.
-func Listen(addr string, a web.Access, f *fleet.Fleet) (*web.Server, error) {
-	s, err := web.Listen(addr, a, Handler(f))
+func Listen(addr string, a web.Access, f *fleet.Fleet, x Explain) (*web.Server, error) {
+	s, err := web.Listen(addr, a, Handler(f, x))
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
@@ -92,9 +107,9 @@ func number(s *fleet.State) uint64 {
 func newState(s *fleet.State) *state {
 	v := &state{Total: s.Total, Nodes: []node{}, Drops: []page.Drop{}}
 	for _, n := range s.Nodes {
-		one := node{Name: n.Addr}
+		one := node{Name: n.Name()}
 		if n.Status != nil {
-			one.Name, one.Kind = fmt.Sprintf("%s:%d", n.Status.Host, n.Status.PID), n.Status.Kind
+			one.Kind = n.Status.Kind
 		}
 		if n.Err != nil {
 			one.Error = n.Err.Error()

@@ -16,6 +16,13 @@ const patience = 10 * time.Second
 // command that finds the cause. A hint is repeated until its cause is removed, so callers
 // print each once.
 func Advice(s *Snapshot) (all []string) {
+	for _, h := range hints(s) {
+		all = append(all, h.String())
+	}
+	return all
+}
+
+func hints(s *Snapshot) (all []Finding) {
 	if s.Elapsed() < patience && !s.Final {
 		return nil
 	}
@@ -26,7 +33,8 @@ func Advice(s *Snapshot) (all []string) {
 	}
 	for _, x := range symptoms(s) {
 		if x.shown {
-			all = append(all, fmt.Sprintf("%s: %s; %s finds the cause", x.code, x.what, s.doctor()))
+			all = append(all, Finding{Code: x.code,
+				Text: fmt.Sprintf("%s; %s finds the cause", x.what, s.doctor())})
 		}
 	}
 	return all
@@ -36,14 +44,15 @@ func Advice(s *Snapshot) (all []string) {
 func (s *Snapshot) doctor() string { return cmp.Or(s.Doctor, "tcpcopy doctor") }
 
 // noPacket returns the hint of a copy that has seen no packet.
-func noPacket(s *Snapshot) string {
+func noPacket(s *Snapshot) Finding {
 	if s.From != "" {
-		return fmt.Sprintf("nothing came from %s: does the mirror, or the agent, send to this "+
-			"host, and does every firewall on the way let it in? (tcpdump -ni any udp or tcp "+
-			"shows what arrives)", s.From)
+		return Finding{Text: fmt.Sprintf("nothing came from %s: does the mirror, or the agent, "+
+			"send to this host, and does every firewall on the way let it in? (tcpdump -ni any "+
+			"udp or tcp shows what arrives)", s.From)}
 	}
-	return fmt.Sprintf("TC0105: no packet for %s was seen; %s finds the cause",
-		strings.Join(s.Mappings, ", "), s.doctor())
+	return Finding{Code: "TC0105", Text: fmt.Sprintf(
+		"no packet for %s was seen; %s finds the cause",
+		strings.Join(s.Mappings, ", "), s.doctor())}
 }
 
 // symptom is something that a copy shows if something is wrong, with the code of the likely cause.

@@ -2,6 +2,7 @@ package export
 
 import (
 	"fmt"
+	"slices"
 
 	"tcpcopy/internal/core/ledger"
 )
@@ -123,6 +124,13 @@ func (m *Report) add(r *Report) {
 	m.Targets = append(m.Targets, r.Targets...)
 	m.Links = append(m.Links, r.Links...)
 	m.Agents = append(m.Agents, r.Agents...)
+	for _, f := range r.Findings {
+		if !slices.ContainsFunc(m.Findings, func(g Finding) bool {
+			return f.String() == g.String()
+		}) {
+			m.Findings = append(m.Findings, f)
+		}
+	}
 	m.Resources.CPUSeconds += r.Resources.CPUSeconds
 	m.Resources.MaxRSSBytes += r.Resources.MaxRSSBytes
 }

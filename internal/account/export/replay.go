@@ -218,7 +218,7 @@ func fine(d time.Duration) string {
 }
 
 // replayAdvice returns the hints of Advice that concern a replay.
-func replayAdvice(s *Snapshot) (all []string) {
+func replayAdvice(s *Snapshot) []Finding {
 	p := s.Replay
 	if p.Packets > 0 || !s.Final {
 		return nil
@@ -232,11 +232,11 @@ func replayAdvice(s *Snapshot) (all []string) {
 		seen = "servers were seen on port " + strings.Join(words, ", ")
 	}
 	if p.OutsidePart > 0 {
-		return append(all, fmt.Sprintf("all %s for %s are before --from",
-			count(p.OutsidePart, "packet", "packets"), strings.Join(s.Mappings, ", ")))
+		return []Finding{{Text: fmt.Sprintf("all %s for %s are before --from",
+			count(p.OutsidePart, "packet", "packets"), strings.Join(s.Mappings, ", "))}}
 	}
-	return append(all, fmt.Sprintf("no packet for %s is in %s: %s", strings.Join(s.Mappings, ", "),
-		strings.Join(p.Files, ", "), seen))
+	return []Finding{{Text: fmt.Sprintf("no packet for %s is in %s: %s",
+		strings.Join(s.Mappings, ", "), strings.Join(p.Files, ", "), seen)}}
 }
 
 // ReplayLine returns Line for a replay, with its progress.

@@ -63,6 +63,9 @@ type Report struct {
 	// Compare is what a comparison of the targets' answers with production's has found.
 	Compare *verdict.Result `json:"compare,omitempty"`
 
+	// Findings are what the check at the start has found, and what the run shows now.
+	Findings []Finding `json:"findings,omitempty"`
+
 	// Course is how the run went, in a report that is written when it has ended.
 	Course *Course `json:"course,omitempty"`
 }
@@ -240,7 +243,7 @@ func NewReport(s *Snapshot) *Report {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}
 	r.Sequence, r.Histograms, r.Fidelity = s.Sequence, histograms(s), s.Fidelity()
-	r.Course, r.Compare = s.Course, s.Compare
+	r.Course, r.Compare, r.Findings = s.Course, s.Compare, findings(s)
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{

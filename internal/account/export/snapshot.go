@@ -33,6 +33,7 @@ type Snapshot struct {
 	Curves  Curves
 	Course  *Course // nil: not wanted
 
+	Findings  []Finding // of the check at the start
 	Counters  ledger.Counters
 	Targets   []TargetState   // of all mappings, in their order
 	Links     []LinkState     // to the intercepts; none in the socket way

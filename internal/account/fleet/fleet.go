@@ -6,8 +6,10 @@
 package fleet
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +30,10 @@ type Node struct {
 
 // Fleet is some nodes. Its methods may be called from any goroutine.
 type Fleet struct {
+	// Ask asks the copier at addr for some of its sessions. It is set before the fleet is used. If
+	// it is nil, no sessions can be had.
+	Ask func(ctx context.Context, addr string, q export.SessionQuery) (*export.Sessions, error)
+
 	mu    sync.Mutex // guards what follows
 	nodes []*Node
 	total *export.Report
@@ -104,4 +110,58 @@ func (f *Fleet) State() *State {
 		Total:  f.total,
 		Points: slices.Clone(f.track.Points()),
 	}
+}
+
+// Sessions returns some of the sessions of all copiers together; nil if none answers.
+func (f *Fleet) Sessions(ctx context.Context, q export.SessionQuery) *export.Sessions {
+	parsed, err := q.Parse()
+	if f.Ask == nil || err != nil {
+		return nil
+	}
+	var copiers []*Node
+	all := f.State().Nodes
+	for _, n := range all {
+		if n.Report != nil {
+			copiers = append(copiers, n)
+		}
+	}
+	found := make([]*export.Sessions, len(copiers))
+	var asked sync.WaitGroup
+	for i, n := range copiers {
+		asked.Go(func() {
+			s, err := f.Ask(ctx, n.Addr, q)
+			if err != nil {
+				return
+			}
+			for k := range s.First {
+				if len(all) > 1 {
+					s.First[k].Node = n.Name()
+				}
+			}
+			found[i] = s
+		})
+	}
+	asked.Wait()
+	sum, answers := &export.Sessions{}, 0
+	for _, s := range found {
+		if s == nil {
+			sum.Missing++
+			continue
+		}
+		answers++
+		sum.Join(s)
+	}
+	if answers == 0 {
+		return nil
+	}
+	sum.Cut(parsed.Order)
+	return sum
+}
+
+// Name returns what people know the node by.
+func (n *Node) Name() string {
+	if n.Status == nil {
+		return n.Addr
+	}
+	return fmt.Sprintf("%s:%d", n.Status.Host, n.Status.PID)
 }

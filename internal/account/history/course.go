@@ -25,8 +25,8 @@ func CourseOf(points []Point) *export.Course {
 		put(&c.Dropped, v.Rate(func(p *Point) uint64 { return p.Dropped }))
 		put(&c.ProductionOpen, float64(v.To.Open))
 		put(&c.TargetOpen, float64(v.To.TargetOpen))
-		put(&c.ProductionAnswers, v.Rate(func(p *Point) uint64 { return p.ProductionAnswers }))
-		put(&c.TargetAnswers, v.Rate(func(p *Point) uint64 { return p.TargetAnswers }))
+		put(&c.ProductionAnswers, v.ifAny(func(p *Point) uint64 { return p.ProductionAnswers }))
+		put(&c.TargetAnswers, v.ifAny(func(p *Point) uint64 { return p.TargetAnswers }))
 		median, p99 := v.Production.Milliseconds()
 		put(&c.ProductionMedian, median)
 		put(&c.ProductionP99, p99)
@@ -37,6 +37,14 @@ func CourseOf(points []Point) *export.Course {
 		put(&c.BehindP99, p99)
 	}
 	return c
+}
+
+// ifAny returns the rate of a total; NaN if there never was any, as of answers that are not read.
+func (i *Interval) ifAny(of func(*Point) uint64) float64 {
+	if of(i.To) == 0 {
+		return math.NaN()
+	}
+	return i.Rate(of)
 }
 
 // Milliseconds returns the median and the 99th percentile in milliseconds, NaN where there are

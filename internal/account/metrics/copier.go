@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/core/ledger"
@@ -19,185 +19,97 @@ type Copier struct {
 var (
 	up = gauge("mapping_info", "A mapping that is copied, and its way; always 1.", "mapping", "via")
 
-	sessionsCaptured = counter(
-		"sessions_captured_total",
-		"Client connections that were captured, each copy counted.",
-	)
-	sessionsDelivered = counter(
-		"sessions_delivered_total",
-		"Sessions that were copied to their end.",
-	)
-	sessionsDropped = counter(
-		"sessions_dropped_total",
-		"Sessions that were not copied to their end, by reason.",
-		"reason",
-	)
-	sessionsInFlight = gauge(
-		"sessions_in_flight",
-		"Sessions that are neither delivered nor dropped yet.",
-	)
+	sessionsCaptured = counter("sessions_captured_total",
+		"Client connections that were captured, each copy counted.")
+	sessionsDelivered = counter("sessions_delivered_total",
+		"Sessions that were copied to their end.")
+	sessionsDropped = counter("sessions_dropped_total",
+		"Sessions that were not copied to their end, by reason.", "reason")
+	sessionsInFlight = gauge("sessions_in_flight",
+		"Sessions that are neither delivered nor dropped yet.")
 	sessionsLive    = gauge("sessions_live", "Sessions in the table now.")
-	sessionsAdopted = counter(
-		"sessions_adopted_total",
-		"Copies that began in the middle of a connection.",
-	)
-	noHandshake = counter(
-		"connections_without_handshake_total",
-		"Client connections whose handshake did not complete; in no other count.",
-	)
-	bytesCaptured = counter(
-		"payload_bytes_captured_total",
-		"Bytes that clients sent, each copy counted.",
-	)
-	bytesDelivered = counter(
-		"payload_bytes_delivered_total",
-		"Bytes of clients that the target received.",
-	)
-	bytesDropped = counter(
-		"payload_bytes_dropped_total",
-		"Bytes of clients that the target did not receive, by reason.",
-		"reason",
-	)
-	bytesInFlight = gauge(
-		"payload_bytes_in_flight",
-		"Bytes of clients that are neither delivered nor dropped yet.",
-	)
-	balanced = gauge(
-		"account_balanced",
-		"Whether captured = delivered + in flight + dropped.",
-	)
+	sessionsAdopted = counter("sessions_adopted_total",
+		"Copies that began in the middle of a connection.")
+	noHandshake = counter("connections_without_handshake_total",
+		"Client connections whose handshake did not complete; in no other count.")
+	bytesCaptured = counter("payload_bytes_captured_total",
+		"Bytes that clients sent, each copy counted.")
+	bytesDelivered = counter("payload_bytes_delivered_total",
+		"Bytes of clients that the target received.")
+	bytesDropped = counter("payload_bytes_dropped_total",
+		"Bytes of clients that the target did not receive, by reason.", "reason")
+	bytesInFlight = gauge("payload_bytes_in_flight",
+		"Bytes of clients that are neither delivered nor dropped yet.")
+	balanced = gauge("account_balanced",
+		"Whether captured = delivered + in flight + dropped.")
 
-	connections = counter(
-		"connections_copied_total",
-		"Client connections of which a copy was begun.",
-	)
+	connections = counter("connections_copied_total",
+		"Client connections of which a copy was begun.")
 	copies = counter("copies_accepted_total", "Copies that the targets accepted.")
 	turns  = counter("turns_total", "Turns that went to the target: requests, roughly.")
-	waits  = counter(
-		"turn_waits_total",
-		"Turns that waited for an answer, by what ended the wait.",
-		"ended_by",
-	)
+	waits  = counter("turn_waits_total",
+		"Turns that waited for an answer, by what ended the wait.", "ended_by")
 	answerBytes = counter("answer_bytes_total", "Bytes that the target answered.")
 
 	captured = counter("capture_packets_total", "Packets that reached the copier.")
 	kernel   = counter("capture_kernel_drops_total", "Packets that did not fit the capture ring.")
-	shed     = counter(
-		"capture_agent_drops_total",
-		"Packets that agents left out or lost, by cause.",
-		"cause",
-	)
-	ignored = counter(
-		"capture_packets_ignored_total",
-		"Packets that were captured and belong to no mapping, by cause.",
-		"cause",
-	)
+	shed     = counter("capture_agent_drops_total",
+		"Packets that agents left out or lost, by cause.", "cause")
+	ignored = counter("capture_packets_ignored_total",
+		"Packets that were captured and belong to no mapping, by cause.", "cause")
 
-	requests = counter(
-		"requests_total",
-		"Requests that went to the target, where the protocol is known.",
-	)
-	rewritten = counter(
-		"requests_rewritten_total",
-		"Requests that went to the target other than the client sent them.",
-	)
-	denied = counter(
-		"requests_dropped_total",
-		"Requests that did not go to the target, by reason.",
-		"reason",
-	)
+	requests = counter("requests_total",
+		"Requests that went to the target, where the protocol is known.")
+	rewritten = counter("requests_rewritten_total",
+		"Requests that went to the target other than the client sent them.")
+	denied = counter("requests_dropped_total",
+		"Requests that did not go to the target, by reason.", "reason")
 	answers  = counter("answers_total", "Answers, by side.", "side")
 	failed   = counter("answers_failed_total", "Answers that report an error, by side.", "side")
-	statuses = counter(
-		"answers_by_status_total",
-		"Answers by side and class of status.",
-		"side",
-		"status",
-	)
-	unread = counter(
-		"protocol_lost_total",
-		"Connections whose protocol could not be followed to the end, by side.",
-		"side",
-	)
+	statuses = counter("answers_by_status_total",
+		"Answers by side and class of status.", "side", "status")
+	unread = counter("protocol_lost_total",
+		"Connections whose protocol could not be followed to the end, by side.", "side")
 
-	targetCopies = counter(
-		"target_copies_total",
-		"Copies that a target accepted, or failed.",
-		"target",
-		"result",
-	)
+	targetCopies = counter("target_copies_total",
+		"Copies that a target accepted, or failed.", "target", "result")
 	targetLive = gauge("target_copies_live", "Copies that a target has now.", "target")
-	targetIn   = gauge(
-		"target_in_service_ratio",
-		"The part of the copier's shards that use a target: 0 if it is out.",
-		"target",
-	)
-	targetOut = counter(
-		"target_taken_out_total",
-		"How often a target was taken out for a while.",
-		"target",
-	)
+	targetIn   = gauge("target_in_service_ratio",
+		"The part of the copier's shards that use a target: 0 if it is out.", "target")
+	targetOut = counter("target_taken_out_total",
+		"How often a target was taken out for a while.", "target")
 
 	linkUp    = gauge("link_up", "Whether the link to an intercept is up.", "intercept")
 	linkAgain = counter("link_reconnects_total", "How often a link came up again.", "intercept")
-	linkLost  = counter(
-		"link_messages_dropped_total",
-		"Messages to an intercept that found no connection, or no room.",
-		"intercept",
-	)
-	linkClaims = counter(
-		"link_claims_refused_total",
-		"Connections that are another copier's.",
-		"intercept",
-	)
+	linkLost  = counter("link_messages_dropped_total",
+		"Messages to an intercept that found no connection, or no room.", "intercept")
+	linkClaims = counter("link_claims_refused_total",
+		"Connections that are another copier's.", "intercept")
 
 	agentUp   = gauge("agent_up", "Whether an agent is connected.", "agent")
 	agentSent = counter("agent_packets_total", "Packets that came from an agent.", "agent")
 
-	segments = counter(
-		"raw_segments_total",
-		"TCP segments of the raw way, by direction.",
-		"direction",
-	)
+	segments = counter("raw_segments_total",
+		"TCP segments of the raw way, by direction.", "direction")
 	again   = counter("raw_retransmits_total", "TCP segments that were sent again.")
 	refused = counter("raw_send_errors_total", "TCP segments that the kernel refused.")
 
 	replayPackets = counter("replay_packets_total", "Recorded packets that were played.")
 	replayPlayed  = counter("replay_played_seconds_total", "Time of the recording that was played.")
-	replayPaused  = counter(
-		"replay_paused_seconds_total",
-		"For how long nothing was read, since the target had not taken what had been.",
-	)
+	replayPaused  = counter("replay_paused_seconds_total",
+		"For how long nothing was read, since the target had not taken what had been.")
 
-	reload = gauge(
-		"config_last_reload_successful",
-		"Whether the last SIGHUP has loaded the configuration; 1 before the first.",
-	)
+	reload = gauge("config_last_reload_successful",
+		"Whether the last SIGHUP has loaded the configuration; 1 before the first.")
 
-	whole = newFamily(
-		"answer_duration_seconds",
-		"From a request to the last byte of its answer, by side.",
-		prometheus.UntypedValue,
-		[]string{"side"},
-	)
-	first = newFamily(
-		"answer_first_byte_seconds",
-		"From a request to the first byte of its answer, by side.",
-		prometheus.UntypedValue,
-		[]string{"side"},
-	)
-	behind = newFamily(
-		"turn_lag_seconds",
-		"How long after they were captured, or due, turns went to the target.",
-		prometheus.UntypedValue,
-		nil,
-	)
-	late = newFamily(
-		"replay_lateness_seconds",
-		"How long after their time the sessions of a replay began.",
-		prometheus.UntypedValue,
-		nil,
-	)
+	whole = timing("answer_duration_seconds",
+		"From a request to the last byte of its answer, by side.", "side")
+	first = timing("answer_first_byte_seconds",
+		"From a request to the first byte of its answer, by side.", "side")
+	behind = timing("turn_lag_seconds",
+		"How long after they were captured, or due, turns went to the target.")
+	late = timing("replay_lateness_seconds",
+		"How long after their time the sessions of a replay began.")
 )
 
 // The sides of an answer.
@@ -390,9 +302,11 @@ func bounds(first, step int) (ends []time.Duration) {
 }
 
 func (s *set) histogram(f *family, h *ledger.Delays, ends []time.Duration, labels ...string) {
-	buckets := make(map[float64]uint64, len(ends))
+	count, sum := h.Count, h.Sum.Seconds()
+	all := &dto.Histogram{SampleCount: &count, SampleSum: &sum}
 	for _, end := range ends {
-		buckets[end.Seconds()] = h.Within(end)
+		within, bound := h.Within(end), end.Seconds()
+		all.Bucket = append(all.Bucket, &dto.Bucket{CumulativeCount: &within, UpperBound: &bound})
 	}
-	s.out <- prometheus.MustNewConstHistogram(f.desc, h.Count, h.Sum.Seconds(), buckets, labels...)
+	s.add(f, labels).Histogram = all
 }

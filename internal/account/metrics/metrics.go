@@ -7,12 +7,16 @@
 package metrics
 
 import (
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"tcpcopy/internal/account/export"
 )
@@ -35,52 +39,67 @@ type Node struct {
 type family struct {
 	name   string
 	help   string
-	kind   prometheus.ValueType
+	kind   dto.MetricType
 	labels []string
-	desc   *prometheus.Desc
 }
 
 func counter(name, help string, labels ...string) *family {
-	return newFamily(name, help, prometheus.CounterValue, labels)
+	return newFamily(name, help, dto.MetricType_COUNTER, labels)
 }
 
 func gauge(name, help string, labels ...string) *family {
-	return newFamily(name, help, prometheus.GaugeValue, labels)
+	return newFamily(name, help, dto.MetricType_GAUGE, labels)
 }
 
-func newFamily(name, help string, kind prometheus.ValueType, labels []string) *family {
-	name = "tcpcopy_" + name
-	return &family{name, help, kind, labels, prometheus.NewDesc(name, help, labels, nil)}
+// timing returns a family of histograms.
+func timing(name, help string, labels ...string) *family {
+	return newFamily(name, help, dto.MetricType_HISTOGRAM, labels)
 }
 
-// set collects the samples of one scrape.
-type set struct{ out chan<- prometheus.Metric }
+func newFamily(name, help string, kind dto.MetricType, labels []string) *family {
+	return &family{"tcpcopy_" + name, help, kind, labels}
+}
+
+// set collects the samples of one scrape. A registry of Prometheus' library would check them, and
+// cost twice as much; tests do that instead.
+type set struct{ families map[*family]*dto.MetricFamily }
+
+// add returns a new sample of f with the values of its labels.
+func (s *set) add(f *family, values []string) *dto.Metric {
+	m := &dto.Metric{}
+	for i, v := range values {
+		v = strings.ToValidUTF8(v, "?")
+		m.Label = append(m.Label, &dto.LabelPair{Name: &f.labels[i], Value: &v})
+	}
+	of := s.families[f]
+	if of == nil {
+		of = &dto.MetricFamily{Name: &f.name, Help: &f.help, Type: &f.kind}
+		s.families[f] = of
+	}
+	of.Metric = append(of.Metric, m)
+	return m
+}
 
 func (s *set) put(f *family, value float64, labels ...string) {
-	s.out <- prometheus.MustNewConstMetric(f.desc, f.kind, value, labels...)
+	if m := s.add(f, labels); f.kind == dto.MetricType_COUNTER {
+		m.Counter = &dto.Counter{Value: &value}
+	} else {
+		m.Gauge = &dto.Gauge{Value: &value}
+	}
 }
 
 func (s *set) count(f *family, n uint64, labels ...string) { s.put(f, float64(n), labels...) }
 
 var (
-	buildInfo = gauge(
-		"build_info",
-		"The version of tcpcopy, and of Go; always 1.",
-		"kind",
-		"version",
-		"goversion",
-	)
+	buildInfo = gauge("build_info",
+		"The version of tcpcopy, and of Go; always 1.", "kind", "version", "goversion")
 	startTime = gauge("start_time_seconds", "When the node began, in seconds since 1970.")
 	uptime    = gauge("uptime_seconds", "For how long the node has run.")
 	sequence  = gauge("snapshot_sequence", "The number of the state that this scrape shows.")
-	cpu       = counter(
-		"process_cpu_seconds_total",
-		"Processor time that the process has used, user and system.",
-	)
-	memory = gauge(
-		"process_resident_memory_max_bytes",
-		"The most memory that the process has had.",
-	)
+	cpu       = counter("process_cpu_seconds_total",
+		"Processor time that the process has used, user and system.")
+	memory = gauge("process_resident_memory_max_bytes",
+		"The most memory that the process has had.")
 )
 
 func (s *set) node(kind string, n *Node) {
@@ -99,19 +118,15 @@ func flag(b bool) float64 {
 	return 0
 }
 
-// collector is a prometheus.Collector over one snapshot. It describes nothing: which families there
-// are depends on the kind of the node and its way.
-type collector struct{ source Source }
-
-func (c collector) Describe(chan<- *prometheus.Desc) {}
-
-func (c collector) Collect(out chan<- prometheus.Metric) { c.source.collect(&set{out}) }
-
-// Gatherer returns the metrics of one snapshot.
-func Gatherer(s Source) prometheus.Gatherer {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collector{s})
-	return r
+// Gatherer returns the metrics of one snapshot, by name.
+func Gatherer(source Source) prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		s := &set{map[*family]*dto.MetricFamily{}}
+		source.collect(s)
+		return slices.SortedFunc(maps.Values(s.families), func(a, b *dto.MetricFamily) int {
+			return strings.Compare(a.GetName(), b.GetName())
+		}), nil
+	})
 }
 
 // Handler serves what get returns at each scrape; nil is an error for who scrapes.

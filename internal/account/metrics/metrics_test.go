@@ -109,6 +109,35 @@ func TestMetricsAreWellNamed(t *testing.T) {
 	}
 }
 
+// No two samples of a metric have the same labels, each has all of its labels, and each has a value
+// of the metric's kind: Prometheus refuses a scrape otherwise.
+func TestSeriesAreSound(t *testing.T) {
+	all := sources()
+	all["busy"] = &Copier{Snapshot: busy(20, 3, 10)}
+	for name, s := range all {
+		got := &set{map[*family]*dto.MetricFamily{}}
+		s.collect(got)
+		for of, f := range got.families {
+			seen := map[string]bool{}
+			for _, m := range f.Metric {
+				labels := fmt.Sprint(m.Label)
+				if seen[labels] || len(m.Label) != len(of.labels) {
+					t.Errorf("%s: %s: twice, or without labels: %s", name, of.name, labels)
+				}
+				seen[labels] = true
+				kinds := map[dto.MetricType]bool{
+					dto.MetricType_COUNTER:   m.Counter != nil,
+					dto.MetricType_GAUGE:     m.Gauge != nil,
+					dto.MetricType_HISTOGRAM: m.Histogram != nil,
+				}
+				if !kinds[of.kind] {
+					t.Errorf("%s: %s has no value of its kind", name, of.name)
+				}
+			}
+		}
+	}
+}
+
 func TestFewSeries(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	get := func() Source { return &Copier{Snapshot: busy(20, 3, 1)} }

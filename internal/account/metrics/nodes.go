@@ -35,45 +35,24 @@ type OnTarget struct {
 
 var (
 	interceptCopiers = gauge("intercept_copiers", "Copiers that are connected to the intercept.")
-	interceptConns   = gauge(
-		"intercept_connections",
-		"Connections of copies that the intercept has now.",
-	)
-	interceptStrangers = counter(
-		"intercept_strangers_total",
-		"Connections to the intercept that did not prove the key.",
-	)
-	interceptInfo = gauge(
-		"intercept_info",
-		"The way that the intercept serves; always 1.",
-		"via",
-	)
+	interceptConns   = gauge("intercept_connections",
+		"Connections of copies that the intercept has now.")
+	interceptStrangers = counter("intercept_strangers_total",
+		"Connections to the intercept that did not prove the key.")
+	interceptInfo = gauge("intercept_info",
+		"The way that the intercept serves; always 1.", "via")
 
-	interceptSegments = counter(
-		"intercept_segments_total",
-		"Segments of the target that the intercept saw, by what became of them.",
-		"result",
-	)
+	interceptSegments = counter("intercept_segments_total",
+		"Segments of the target that the intercept saw, by what became of them.", "result")
 
-	streams = counter(
-		"intercept_streams_opened_total",
-		"Connections that the intercept opened at the target.",
-	)
-	streamsEnded = counter(
-		"intercept_streams_ended_total",
-		"Connections at the target that have ended, by how.",
-		"result",
-	)
-	streamsFailed = counter(
-		"intercept_streams_failed_total",
-		"Connections at the target that could not be opened, by reason.",
-		"reason",
-	)
-	streamBytes = counter(
-		"intercept_stream_bytes_total",
-		"Bytes on the connections at the target, by direction.",
-		"direction",
-	)
+	streams = counter("intercept_streams_opened_total",
+		"Connections that the intercept opened at the target.")
+	streamsEnded = counter("intercept_streams_ended_total",
+		"Connections at the target that have ended, by how.", "result")
+	streamsFailed = counter("intercept_streams_failed_total",
+		"Connections at the target that could not be opened, by reason.", "reason")
+	streamBytes = counter("intercept_stream_bytes_total",
+		"Bytes on the connections at the target, by direction.", "direction")
 	streamWaiting = gauge("intercept_stream_waiting_bytes", "Bytes that wait for the target now.")
 )
 
@@ -123,23 +102,14 @@ var (
 	agentLink     = gauge("agent_connected", "Whether the agent is connected to its copier.")
 	agentConnects = counter("agent_connects_total", "How often the agent has connected.")
 	agentPackets  = counter("agent_sent_packets_total", "Packets that the agent sent.")
-	agentBytes    = counter(
-		"agent_sent_bytes_total",
-		"Bytes that the agent sent over its connection.",
-	)
-	agentDropped = counter(
-		"agent_dropped_packets_total",
-		"Packets that the agent did not send, by reason.",
-		"reason",
-	)
-	agentSessions = counter(
-		"agent_shed_sessions_total",
-		"Sessions that the agent left out to stay within its bounds.",
-	)
-	agentShare = gauge(
-		"agent_session_share_ratio",
-		"The share of the sessions that the agent sends now.",
-	)
+	agentBytes    = counter("agent_sent_bytes_total",
+		"Bytes that the agent sent over its connection.")
+	agentDropped = counter("agent_dropped_packets_total",
+		"Packets that the agent did not send, by reason.", "reason")
+	agentSessions = counter("agent_shed_sessions_total",
+		"Sessions that the agent left out to stay within its bounds.")
+	agentShare = gauge("agent_session_share_ratio",
+		"The share of the sessions that the agent sends now.")
 )
 
 func (n *Agent) collect(s *set) {
@@ -167,15 +137,11 @@ type Recorder struct {
 
 var (
 	recordedPackets = counter("recorded_packets_total", "Packets that were written.")
-	recordedBytes   = counter(
-		"recorded_bytes_total",
-		"Bytes that were written, before compression.",
-	)
+	recordedBytes   = counter("recorded_bytes_total",
+		"Bytes that were written, before compression.")
 	recordedSessions = counter("recorded_sessions_total", "Sessions that began and were recorded.")
-	recordedSampled  = counter(
-		"recorded_sampled_out_packets_total",
-		"Packets that --sample left out.",
-	)
+	recordedSampled  = counter("recorded_sampled_out_packets_total",
+		"Packets that --sample left out.")
 	recordedFiles = counter("recorded_files_total", "Files that were begun.")
 	removedFiles  = counter("recorded_files_removed_total", "Files that --keep removed.")
 )

@@ -117,13 +117,16 @@ func TestNamesAreText(t *testing.T) {
 	r := report(3)
 	r.Mappings = []string{`<img src=x onerror="alert(1)">`}
 	r.Sessions.Dropped[`<b>"new"`] = 1
+	r.Findings = []export.Finding{{Code: "TC0204", Text: "<b>rule", Fix: []string{"<b>nft"}}}
 	text := written(t, r)
 	if strings.Contains(text, "<script") || strings.Contains(text, "<img") ||
 		strings.Contains(text, "<b>") {
 		t.Error("markup from a name")
 	}
-	if !strings.Contains(text, "web1&lt;script&gt;") {
-		t.Error("the agent is not on the page")
+	for _, want := range []string{"web1&lt;script&gt;", "TC0204", "&lt;b&gt;rule", "&lt;b&gt;nft"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not on the page", want)
+		}
 	}
 }
 

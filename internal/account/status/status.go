@@ -62,6 +62,8 @@ type Config struct {
 	Node func() *Node
 	// Metrics serves the node's metrics; nil: there are none.
 	Metrics http.Handler
+	// Sessions returns some of the sessions of a copier; nil: the node has none.
+	Sessions SessionsFunc
 	// Ready reports whether the node is at work, for GET /readyz.
 	Ready func() bool
 }
@@ -73,12 +75,13 @@ const maxAnswer = 16 << 20
 const eventsEvery = time.Second
 
 // Listen serves c at addr, a path (of a unix socket, which is its owner's alone) or IP:PORT: the
-// state as JSON at /, metrics at /metrics, the state again and again at /events, and /healthz and
-// /readyz. At an address beyond loopback without a token and TLS it refuses /metrics and /events.
+// state as JSON at /, metrics at /metrics, the state again and again at /events, a copier's
+// sessions at /sessions, and /healthz and /readyz. At an address beyond loopback without a token
+// and TLS it refuses /metrics, /events and /sessions.
 func Listen(addr string, a web.Access, c *Config) (*Server, error) {
 	mux := Routes(c)
 	if !web.IsLocal(addr) && !a.Complete() {
-		for _, path := range []string{"GET /metrics", "GET /events"} {
+		for _, path := range []string{"GET /metrics", "GET /events", "GET /sessions"} {
 			mux[path] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				http.Error(w, addr+" "+web.ErrAccess.Error(), http.StatusForbidden)
 			})
@@ -104,6 +107,7 @@ func Listen(addr string, a web.Access, c *Config) (*Server, error) {
 func ListenMetrics(addr string, a web.Access, c *Config) (*Server, error) {
 	mux := Routes(c)
 	delete(mux, "GET /events")
+	delete(mux, "GET /sessions")
 	s, err := web.Listen(addr, a, mux.Handler())
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -123,7 +127,8 @@ func (m Mux) Handler() http.Handler {
 	return mux
 }
 
-// Routes returns what every server of a node serves: /healthz, /readyz, /events and /metrics.
+// Routes returns what every server of a node serves: /healthz, /readyz, /events, /metrics and
+// /sessions.
 func Routes(c *Config) Mux {
 	m := Mux{
 		"GET /healthz": health(func() bool { return c.Node() != nil }),
@@ -139,6 +144,9 @@ func Routes(c *Config) Mux {
 	}
 	if c.Metrics != nil {
 		m["GET /metrics"] = c.Metrics
+	}
+	if c.Sessions != nil {
+		m["GET /sessions"] = Sessions(c.Sessions)
 	}
 	return m
 }

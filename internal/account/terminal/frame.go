@@ -31,13 +31,19 @@ var (
 type Screen struct {
 	State         *fleet.State
 	Now           time.Time
-	Messages      []string // the last lines of the log; the newest last
-	Keys          string   // what the keys do
+	Messages      []string     // the last lines of the log; the newest last
+	Keys          string       // what the keys do
+	Sessions      *SessionList // nil: the overview is shown
 	Width, Height int
 }
 
-// wide is the width from which on there are two columns.
-const wide = 132
+// wide is the width from which on there are two columns. Of the log the last maxMessages lines are
+// at the foot, and maxFindings findings are at the top.
+const (
+	wide        = 132
+	maxMessages = 3
+	maxFindings = 2
+)
 
 // Frame returns the screen as Height lines of at most Width columns.
 func Frame(s *Screen) string {
@@ -46,6 +52,8 @@ func Frame(s *Screen) string {
 	if s.State.Total == nil {
 		p.line("")
 		p.line(faint.Render("waiting for the first state …"))
+	} else if s.Sessions != nil {
+		p.sessions(s.Sessions, max(s.Height, 4)-min(len(s.Messages), maxMessages)-1)
 	} else if p.width >= wide {
 		p.columns(s)
 	} else {
@@ -77,7 +85,7 @@ func (p *pen) title(text string) {
 func (p *pen) fit(s *Screen) string {
 	height := max(s.Height, 4)
 	foot := &pen{width: p.width}
-	for _, m := range s.Messages[max(0, len(s.Messages)-3):] {
+	for _, m := range s.Messages[max(0, len(s.Messages)-maxMessages):] {
 		foot.line(faint.Render(plain(m)))
 	}
 	foot.line(faint.Render(s.Keys))
@@ -124,6 +132,13 @@ func (p *pen) head(s *Screen) {
 			style.Bold(true).Render(fmt.Sprintf("%.1f", *f.Value)),
 			faint.Render(f.Verdict),
 		)
+	}
+	for i, f := range t.Findings {
+		if i == maxFindings && len(t.Findings) > maxFindings+1 {
+			p.line(faint.Render(fmt.Sprintf("… and %d more findings", len(t.Findings)-i)))
+			break
+		}
+		p.linef("%s  %s", bad.Render("finding"), plain(f.String()))
 	}
 	if r := t.Replay; r != nil {
 		p.linef(
@@ -345,10 +360,9 @@ func (p *pen) node(n *fleet.Node) {
 			faint.Render(plain(n.Err.Error())),
 		)
 	default:
-		name := fmt.Sprintf("%s:%d", n.Status.Host, n.Status.PID)
 		p.linef(
 			"  %-22s %s %-10s %10s sessions %8s live  %s",
-			plain(name),
+			plain(n.Name()),
 			state(n.Err == nil, word(n.Err == nil, "up", "gone")),
 			plain(
 				n.Status.Kind,

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/fleet"
 )
 
@@ -34,7 +36,7 @@ const redraw = 250 * time.Millisecond
 // Run shows the fleet until the user quits or ctx is done.
 func Run(ctx context.Context, c *Config) error {
 	p := tea.NewProgram(
-		&model{c: c, width: 80, height: 24},
+		&model{ctx: ctx, c: c, width: 80, height: 24},
 		tea.WithContext(ctx),
 		tea.WithInput(c.In),
 		tea.WithOutput(c.Out),
@@ -47,13 +49,33 @@ func Run(ctx context.Context, c *Config) error {
 	return nil
 }
 
+// lookEvery is how often the sessions are asked for while they are shown.
+const lookEvery = time.Second
+
+// maxFilter bounds the filter that can be typed, in bytes.
+const maxFilter = 200
+
 // model is the view as bubbletea wants it.
 type model struct {
+	ctx           context.Context
 	c             *Config
 	width, height int
+
+	list    SessionList
+	listed  bool                // the list is shown
+	asking  bool                // a looked will come
+	round   int                 // how often was asked
+	applied export.SessionQuery // that was asked for last
 }
 
-type tick time.Time
+type (
+	tick   time.Time
+	look   int // after so many rounds; without effect if there was another since
+	looked struct {
+		query export.SessionQuery
+		found *export.Sessions
+	}
+)
 
 func next() tea.Cmd {
 	return tea.Tick(redraw, func(t time.Time) tea.Msg { return tick(t) })
@@ -62,28 +84,126 @@ func next() tea.Cmd {
 // Init begins the ticks.
 func (m *model) Init() tea.Cmd { return next() }
 
-// Update takes a key, a new size or a tick.
+// Update takes a key, a new size, a tick or sessions.
 func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
 	case tea.KeyPressMsg:
-		switch msg.String() {
-		case "q", "Q", "ctrl+c":
-			if m.c.Quit == nil || m.c.Quit() {
-				return m, tea.Quit
-			}
-		}
+		return m, m.press(msg)
 	case tick:
 		return m, next()
+	case look:
+		if int(msg) == m.round {
+			return m, m.look()
+		}
+	case looked:
+		m.asking = false
+		if msg.query != m.applied {
+			return m, m.look()
+		}
+		m.list.Found, m.list.Asked = msg.found, true
+		round := look(m.round)
+		return m, tea.Tick(lookEvery, func(time.Time) tea.Msg { return round })
 	}
 	return m, nil
+}
+
+// press takes a key.
+func (m *model) press(key tea.KeyPressMsg) tea.Cmd {
+	name := key.String()
+	switch {
+	case name == "ctrl+c":
+		return m.quit()
+	case m.list.Typing:
+		return m.typed(name, key.Text)
+	}
+	switch name {
+	case "q", "Q":
+		return m.quit()
+	case "s", "S":
+		if m.listed = !m.listed; m.listed {
+			return m.look()
+		}
+	case "esc":
+		m.listed = false
+	case "o", "O":
+		if m.listed {
+			orders := export.Orders()
+			i := max(0, slices.Index(orders, m.list.Query.Order))
+			m.list.Query.Order = orders[(i+1)%len(orders)]
+			return m.look()
+		}
+	case "/":
+		m.list.Typing = m.listed
+	}
+	return nil
+}
+
+// typed takes a key while the filter is typed.
+func (m *model) typed(name, text string) tea.Cmd {
+	filter := &m.list.Query.Filter
+	switch name {
+	case "enter":
+		m.list.Typing = false
+	case "esc":
+		m.list.Typing, *filter = false, ""
+	case "backspace":
+		r := []rune(*filter)
+		*filter = string(r[:max(0, len(r)-1)])
+	default:
+		if len(*filter)+len(text) <= maxFilter {
+			*filter += text
+		}
+	}
+	return m.look()
+}
+
+func (m *model) quit() tea.Cmd {
+	if m.c.Quit == nil || m.c.Quit() {
+		return tea.Quit
+	}
+	return nil
+}
+
+// look asks for the sessions, unless that is being done or they are not shown.
+func (m *model) look() tea.Cmd {
+	m.list.Wrong = ""
+	if _, err := m.list.Query.Parse(); err != nil {
+		if !m.list.Typing { // half a word is no mistake
+			m.list.Wrong = err.Error()
+		}
+	} else {
+		m.applied = m.list.Query
+	}
+	if !m.listed || m.asking {
+		return nil
+	}
+	m.asking = true
+	m.round++
+	q, fleet := m.applied, m.c.Fleet
+	return func() tea.Msg { return looked{q, fleet.Sessions(m.ctx, q)} }
+}
+
+// keys says what the keys do.
+func (m *model) keys() string {
+	switch {
+	case !m.listed:
+		return m.c.Keys + "  s sessions"
+	case m.list.Typing:
+		return "an address, a network, :port, a state or what is waited for; Enter: done"
+	}
+	return m.c.Keys + "  s overview  o order  / filter"
 }
 
 // View draws the screen.
 func (m *model) View() tea.View {
 	s := &Screen{
-		State: m.c.Fleet.State(), Now: time.Now(), Keys: m.c.Keys, Width: m.width, Height: m.height,
+		State: m.c.Fleet.State(), Now: time.Now(), Keys: m.keys(), Width: m.width,
+		Height: m.height,
+	}
+	if m.listed {
+		s.Sessions = &m.list
 	}
 	if m.c.Messages != nil {
 		s.Messages = m.c.Messages()

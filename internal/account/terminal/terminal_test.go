@@ -45,7 +45,8 @@ func node(seconds int) *status.Node {
 		Links: []export.LinkState{
 			{Intercept: "10.0.0.9:36524", Error: "connection refused\x1b[31m"},
 		},
-		Agents: []export.AgentState{{Name: "web1", Up: true, Packets: 12345}},
+		Agents:   []export.AgentState{{Name: "web1", Up: true, Packets: 12345}},
+		Findings: []export.Finding{{Code: "TC0204", Text: "a firewall's rule\x1b[31m drops them"}},
 	}
 	c := &s.Counters
 	for i := range seconds {
@@ -70,7 +71,7 @@ func node(seconds int) *status.Node {
 		c.Requests.Status[ledger.Classes()[4]]++
 		c.Requests.Production.Status[ledger.Classes()[1]] += 50
 	}
-	c.Open, c.Packets.KernelDrop = 40, 3
+	c.Open, c.Packets.KernelDrop, c.Packets.Offered = 40, 3, 1_000_000
 	r := export.NewReport(s)
 	r.Fidelity.Verdict = strings.ReplaceAll(r.Fidelity.Verdict, "\n", " ")
 	text, err := json.Marshal(r)

@@ -128,11 +128,10 @@ func (a *Account) Result(rules *Rules) *Result {
 	return r
 }
 
-// Shorten leaves out of a result what is large, and of use only at the end: the times, and cells
-// and endpoints beyond the first hundred.
+// Shorten leaves out of a result what is large, and of use only at the end: cells and endpoints
+// beyond the first hundred.
 func (r *Result) Shorten() {
 	const most = 100
-	r.Times = nil
 	r.Cells = r.Cells[:min(len(r.Cells), most)]
 	r.Endpoints = r.Endpoints[:min(len(r.Endpoints), most)]
 }

@@ -26,7 +26,7 @@ func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Res
 			Request: uint64(document), Production: w.digest(w.serve(document)),
 			Target: w.digest(change(w.serve(document))), At: mono.Time(i) * 1e8, Took: 1e6})
 	}
-	return w.tally.Account().Result(rules)
+	return w.tally.Account(true).Result(rules)
 }
 
 var both = Judged{Differs: true, Slower: true}
@@ -56,12 +56,12 @@ func TestCoverage(t *testing.T) {
 			w.tally.Due()
 			w.tally.Exclude(session.Gap)
 		}
-		r := w.tally.Account().Result(new(Rules))
+		r := w.tally.Account(true).Result(new(Rules))
 		if r.Verdict != c.want || len(r.Why) == 0 || r.Open != 0 {
 			t.Errorf("%s: %s %q", c.name, r.Verdict, r.Why)
 		}
 		w.tally.Due()
-		if r := w.tally.Account().Result(new(Rules)); r.Open != 1 || r.Verdict != c.want {
+		if r := w.tally.Account(true).Result(new(Rules)); r.Open != 1 || r.Verdict != c.want {
 			t.Errorf("%s: with one under way %s, %d open", c.name, r.Verdict, r.Open)
 		}
 	}
@@ -74,7 +74,7 @@ func TestAccountsAreSummed(t *testing.T) {
 		for _, i := range order {
 			w := newWorld(uint64(i))
 			w.run(200, failing, func() bool { return false })
-			all.Add(w.tally.Account())
+			all.Add(w.tally.Account(true))
 		}
 		text, err := json.Marshal(all.Result(new(Rules)))
 		if err != nil {
@@ -261,7 +261,7 @@ func TestTallyIsBounded(t *testing.T) {
 		w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: fmt.Sprint("GET /",
 			i%6000), Request: uint64(i), Production: one, Target: two})
 	}
-	a := w.tally.Account()
+	a := w.tally.Account(true)
 	if len(a.places) > maxCells || len(a.endpoints) > maxEndpoints+1 || a.overCells == 0 {
 		t.Errorf("%d places, %d endpoints, %d over", len(a.places), len(a.endpoints), a.overCells)
 	}

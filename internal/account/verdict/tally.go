@@ -345,14 +345,18 @@ func (c *count) kind(p place) Kind {
 	return kinds[most]
 }
 
-// Account returns a copy of what was counted.
-func (t *Tally) Account() *Account {
+// Account returns a copy of what was counted; of the times, which are of use as a whole only, if
+// they are wanted.
+func (t *Tally) Account(times bool) *Account {
 	a := new(Account)
 	a.Add(&t.count)
+	if times {
+		a.times.add(&t.count.times)
+	}
 	return a
 }
 
-// Add adds what another shard has counted.
+// Add adds what another shard has counted, but for the times: see AddTimes.
 func (a *Account) Add(b *Account) {
 	if a.places == nil {
 		a.places, a.endpoints = map[place]*count{}, map[string]*endpoint{}
@@ -393,8 +397,10 @@ func (a *Account) Add(b *Account) {
 		}
 		to.add(c)
 	}
-	a.times.add(&b.times)
 }
+
+// AddTimes adds the times that another shard has taken.
+func (a *Account) AddTimes(b *Account) { a.times.add(&b.times) }
 
 func (c *count) add(b *count) {
 	c.alone += b.alone

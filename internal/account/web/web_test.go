@@ -203,7 +203,7 @@ func TestIsLocal(t *testing.T) {
 	}
 }
 
-// Readers that do not read are cut, and hold up nobody.
+// Readers that do not read are cut after a while, and hold up nobody.
 func TestStalledReadersAreCut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -213,9 +213,14 @@ func TestStalledReadersAreCut(t *testing.T) {
 		Every: 10 * time.Millisecond,
 		Get:   func() ([]byte, uint64, bool) { return state, 1, true },
 	}
-	at := serve(t, Access{}, events)
-	var stalled []net.Conn
-	for range 20 {
+	const readers = 20
+	cut := make(chan time.Duration, readers)
+	at := serve(t, Access{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		events.ServeHTTP(w, r)
+		cut <- time.Since(began)
+	}))
+	for range readers {
 		c, err := net.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
@@ -223,24 +228,20 @@ func TestStalledReadersAreCut(t *testing.T) {
 		defer c.Close()
 		_ = c.(*net.TCPConn).SetReadBuffer(4096)
 		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-		stalled = append(stalled, c)
 	}
-	count := func() int {
-		events.mu.Lock()
-		defer events.mu.Unlock()
-		return events.readers
-	}
-	deadline := time.Now().Add(10 * time.Second)
-	for ; count() < len(stalled); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d readers are there", count(), len(stalled))
+	over := time.After(5 * Patience)
+	for i := range readers {
+		select {
+		case after := <-cut:
+			if after < Patience {
+				t.Errorf("a reader is cut after %v", after)
+			}
+		case <-over:
+			t.Fatalf("%d of %d stalled readers are still there", readers-i, readers)
 		}
 	}
-	deadline = time.Now().Add(3 * Patience)
-	for ; count() > 0; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d stalled readers are still there", count(), len(stalled))
-		}
+	if events.readers != 0 {
+		t.Errorf("%d readers are counted", events.readers)
 	}
 }
 

@@ -157,6 +157,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		sh.nextID++
 		sh.count.Live++
 		sh.byID[sh.nextID] = e
+		sh.places.add(e)
 		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Production: p.Seg.Dst,
 			Further: i > 0}
 		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
@@ -164,6 +165,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		if head == nil {
 			head = e
 			sh.flows[key] = e
+			e.leads = true
 		} else {
 			tail.copy = e
 		}

@@ -11,6 +11,16 @@ func (sh *Shard) Places() int { return len(sh.flows) }
 // Names returns how many sessions can be found by their ID.
 func (sh *Shard) Names() int { return len(sh.byID) }
 
+// CountOpen counts the open client connections one by one.
+func (sh *Shard) CountOpen() (n int) {
+	for _, e := range sh.flows {
+		if !e.ClientEnded() && e.State() != session.Gone {
+			n++
+		}
+	}
+	return n
+}
+
 // StreamOf returns the stream of a session; nil if there is none.
 func (sh *Shard) StreamOf(id session.ID) session.Stream {
 	if e := sh.byID[id]; e != nil {

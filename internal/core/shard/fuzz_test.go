@@ -22,6 +22,10 @@ func FuzzShard(f *testing.F) {
 					if sh().Live() != sh().Names() {
 						t.Fatalf("%d sessions live, %d have names", sh().Live(), sh().Names())
 					}
+					if !sh().More() && sh().Open() != sh().CountOpen() {
+						t.Fatalf("%d connections are open, and %d are counted", sh().CountOpen(),
+							sh().Open())
+					}
 					return 0
 				},
 				Events: func(all []session.Event) []session.Event { return possible(sh(), all) },

@@ -374,7 +374,7 @@ func TestMaxRate(t *testing.T) {
 	b.Sessions(200, ledger.OverRate, uint64(200-n))
 }
 
-// The last ACK of a connection that has ended is not the start of one: it takes nothing of the rate.
+// The last ACK of a connection that has ended begins none: it takes nothing of the rate.
 func TestMaxRateLastACK(t *testing.T) {
 	b := rig.NewBed(t, func(c *shard.Config) { c.Services[0].MaxRate = 8 })
 	for i := range 100 {

@@ -79,8 +79,10 @@ type Shard struct {
 	spare  *entry   // entries for reuse, linked by copy
 	spares int      // how many
 	marks  shedMarks
-	busy   int // sessions that are Busy
-	queued int // packets in the queues of staggered copies
+	places places // of the live sessions
+	open   int    // client connections
+	busy   int    // sessions that are Busy
+	queued int    // packets in the queues of staggered copies
 }
 
 // entry is a session's place in the table.
@@ -107,8 +109,11 @@ type entry struct {
 	dirty   bool
 	busy    bool      // it counts among the busy sessions
 	current bool      // flows leads to it
+	leads   bool      // it is the first that flows leads to
+	open    bool      // its connection counts among the open ones
 	goneAt  mono.Time // when it was first found Gone
 	counted bool      // it counts among the live sessions
+	place   int32     // in places, if counted
 }
 
 // sessionCost is the memory that the bound counts for a live session beside its payload, in bytes.
@@ -170,6 +175,7 @@ func (sh *Shard) settle(limit int) {
 		e.dirty = false
 		sh.advance(e)
 		sh.noteBusy(e)
+		sh.noteOpen(e)
 	}
 	left := copy(sh.dirty, sh.dirty[i:])
 	clear(sh.dirty[left:])
@@ -202,6 +208,7 @@ func (sh *Shard) bury(e *entry) {
 		e.counted = false
 		sh.count.Live--
 		delete(sh.byID, e.ID())
+		sh.places.remove(e)
 		e.Close()
 		if e.delayed != nil {
 			e.delayed.free(sh)
@@ -239,10 +246,14 @@ func (sh *Shard) unlink(e *entry) {
 	e.current = false
 	head := sh.flows[e.key]
 	if head == e {
+		e.leads = false
+		sh.noteOpen(e)
 		if e.copy == nil {
 			delete(sh.flows, e.key)
 		} else {
 			sh.flows[e.key] = e.copy
+			e.copy.leads = true
+			sh.noteOpen(e.copy)
 		}
 		e.copy = nil
 		return

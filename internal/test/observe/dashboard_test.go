@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"image"
 	"image/png"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,7 +77,7 @@ func TestDashboardInABrowser(t *testing.T) {
 	for range 30 {
 		s.step(t, nil)
 	}
-	server, err := dashboard.Listen("127.0.0.1:0", web.Access{}, s.fleet)
+	server, err := dashboard.Listen("127.0.0.1:0", web.Access{}, s.fleet, explain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,19 +89,9 @@ func TestDashboardInABrowser(t *testing.T) {
 	run(t, ctx, chromedp.Navigate(at+"/"))
 	await := func(expression string) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			if run(t, ctx, chromedp.Evaluate[bool](expression)) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("never: %s\n%v", expression, w.complains)
-			}
-		}
+		await(t, ctx, expression)
 	}
-	text := func(id string) string {
-		script := `document.getElementById("` + id + `").textContent`
-		return run(t, ctx, chromedp.Evaluate[string](script))
-	}
+	text := func(id string) string { return text(t, ctx, id) }
 	await(`document.getElementById("state").textContent.includes("state 30")`)
 	if got := text("n-turns"); got != "30,000" {
 		t.Errorf("%s turns, want 30,000", got)
@@ -129,7 +117,7 @@ func TestDashboardInABrowser(t *testing.T) {
 	run(t, ctx, chromedp.Reload())
 	await(`document.getElementById("state").textContent.includes("state 40")`)
 	await(`document.querySelectorAll("#charts canvas").length === 6`)
-	time.Sleep(300 * time.Millisecond) // the plot is drawn in the next frame
+	drawn(t, ctx)
 	after := ink(t, run(t, ctx, plot))
 	if after.Dy() < before.Dy()+20 {
 		t.Errorf("four times the traffic: the line covers %v, before %v", after, before)
@@ -142,10 +130,7 @@ func TestDashboardInABrowser(t *testing.T) {
 	}
 	fits(t, ctx)
 	accessible(t, ctx)
-	if dir := os.Getenv("TCPCOPY_PAGES"); dir != "" {
-		shot := run(t, ctx, chromedp.FullScreenshot(100))
-		_ = os.WriteFile(filepath.Join(dir, "dashboard.png"), shot, 0o644)
-	}
+	pictures(t, ctx, "dashboard")
 	w.quiet(t, at+"/")
 }
 

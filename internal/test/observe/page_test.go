@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
@@ -80,6 +81,86 @@ func run[T any](t *testing.T, ctx context.Context, a chromedp.Action[T]) T {
 	return v
 }
 
+// await waits until an expression is true of the page, and looks at it whenever the page changes.
+func await(t *testing.T, ctx context.Context, expression string) {
+	t.Helper()
+	const script = `new Promise((done, never) => {
+		const so = () => { %s };
+		const over = setTimeout(() => never(new Error("not within 10 s")), 10000);
+		const look = () => { if (so()) { watch.disconnect(); clearTimeout(over); done(true); } };
+		const watch = new MutationObserver(look);
+		watch.observe(document, {
+			subtree: true, childList: true, characterData: true, attributes: true,
+		});
+		look();
+	})`
+	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](
+		strings.Replace(script, "%s", "return "+expression, 1), chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+}
+
+// eventually waits until so returns true.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for end := time.Now().Add(10 * time.Second); !so(); <-look.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// pictures keeps pictures of the page for people to look at, in the directory TCPCOPY_PAGES: in the
+// light and in the dark, narrow and wide.
+func pictures(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	dir := os.Getenv("TCPCOPY_PAGES")
+	if dir == "" {
+		return
+	}
+	for _, p := range []struct {
+		name   string
+		width  int64
+		scheme string
+	}{
+		{"", 1280, "light"}, {"-dark", 1280, "dark"}, {"-360", 360, "light"},
+		{"-4k", 3840, "light"},
+	} {
+		scheme(t, ctx, p.scheme)
+		run(t, ctx, chromedp.EmulateViewport(p.width, 900))
+		drawn(t, ctx)
+		shot := run(t, ctx, chromedp.FullScreenshot(100))
+		if err := os.WriteFile(filepath.Join(dir, name+p.name+".png"), shot, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	scheme(t, ctx, "light")
+	run(t, ctx, chromedp.EmulateViewport(1280, 900))
+}
+
+// scheme has the browser prefer light or dark pages.
+func scheme(t *testing.T, ctx context.Context, value string) {
+	t.Helper()
+	_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// drawn waits until the browser has drawn what the page shows: the next frame but one.
+func drawn(t *testing.T, ctx context.Context) {
+	t.Helper()
+	const frame = "new Promise(done => requestAnimationFrame(() => done(true)))"
+	for range 2 {
+		run(t, ctx, chromedp.Evaluate[bool](frame, chromedp.EvalAwaitPromise))
+	}
+}
+
 // quiet fails the test if the page has complained, or asked for what does not begin with at.
 func (w *watcher) quiet(t *testing.T, at string) {
 	t.Helper()
@@ -110,7 +191,7 @@ func fits(t *testing.T, ctx context.Context) {
 }
 
 // accessible fails the test if axe-core finds fault with the page. TCPCOPY_AXE names axe.min.js, of
-// npm's axe-core; without it nothing is tested.
+// npm's axe-core, as make observe sets it; without it nothing is tested.
 func accessible(t *testing.T, ctx context.Context) {
 	t.Helper()
 	path := os.Getenv("TCPCOPY_AXE")
@@ -171,12 +252,7 @@ func TestPageInABrowser(t *testing.T) {
 	if !box.Match(pdf) {
 		t.Errorf("not on A4: %s", regexp.MustCompile(`/MediaBox[^\]]*\]`).Find(pdf))
 	}
-	_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	scheme(t, ctx, "dark")
 	paper := run(t, ctx,
 		chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
 	if paper == "rgb(255, 255, 255)" {
