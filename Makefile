@@ -43,7 +43,7 @@ soak:
 
 # The packages whose tests are whole hosts under load, and the simulations. They run one at a time, because what they
 # measure depends on what else the machine does.
-LONG = internal/(test/e2e|test/badnet|test/sim|lab)$$
+LONG = internal/(test/e2e|test/badnet|test/sim|lab|account/verdict)$$
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }

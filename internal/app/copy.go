@@ -57,7 +57,8 @@ func (p *program) runCopy(
 	c *config.Copy, warnings []string, reload reloadFunc, again *pflag.FlagSet,
 ) error {
 	d := daemon{
-		Process: c.Process, report: c.Report, page: c.HTML, warnings: warnings,
+		Process: c.Process, report: c.Report, page: c.HTML, junit: c.Compare.JUnit,
+		warnings:     warnings,
 		stopping:     "stopping: no new packets; " + drainText(c.Drain),
 		unprivileged: !c.Captures(), reload: reload, subject: copySubject(c),
 		needs: copyNeeds(c, again),
@@ -146,7 +147,7 @@ func (p *program) work(s *engine.Control, c *config.Copy, log *logbook, kept *li
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	return nil
+	return judge(c, last)
 }
 
 // drainText says how sessions end.

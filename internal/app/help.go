@@ -75,7 +75,7 @@ func options(w io.Writer, fs *pflag.FlagSet, g config.Group) {
 			fmt.Fprintf(w, "\n%s\n", title)
 			first = false
 		}
-		text := f.Usage
+		_, text := pflag.UnquoteUsage(f)
 		if d := f.DefValue; d != "" && d != "false" && d != "[]" {
 			text += " (default " + d + ")"
 		}
@@ -89,7 +89,7 @@ func flagName(f *pflag.Flag) string {
 	if f.Shorthand != "" {
 		s = "  -" + f.Shorthand + ", --" + f.Name
 	}
-	if t := f.Value.Type(); t != "bool" {
+	if t, _ := pflag.UnquoteUsage(f); t != "" && f.Value.Type() != "bool" {
 		s += " " + t
 	}
 	return s

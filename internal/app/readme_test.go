@@ -18,6 +18,7 @@ import (
 	"filippo.io/age"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/doctor"
@@ -113,13 +114,30 @@ func workplace(t *testing.T) {
 	for name, content := range map[string]string{
 		"key": key.Generate(), "login": "user:password", "peak.pcapng": "a recording",
 		"tcpcopy.yaml": config.Example(), "token": "0123456789abcdef", "both.pem": certificate(t),
-		"run.json": "{}", "peak.pcapng.zst.age": "another", "identity": identity.String(),
+		"run.json": "{}", "old.json": compared(t), "new.json": compared(t),
+		"peak.pcapng.zst.age": "another", "identity": identity.String(),
 		"recipient": identity.Recipient().String(), "keys/web": key.Generate(),
 	} {
 		if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// compared returns a report of a run in which the target answered as production did.
+func compared(t *testing.T) string {
+	t.Helper()
+	r := export.Report{Compare: &verdict.Result{Verdict: verdict.Same, Due: 100, Compared: 100,
+		Times: &verdict.TimesReport{BlockSeconds: 1}}}
+	for range 30 {
+		r.Compare.Times.Blocks = append(r.Compare.Times.Blocks,
+			verdict.BlockTime{Counts: [][2]uint32{{900, 100}}})
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestDocumentedCommands(t *testing.T) {
@@ -290,7 +308,7 @@ func TestDocumentedReasons(t *testing.T) {
 // The table of the report's keys has every key at its top, and no other.
 func TestDocumentedReport(t *testing.T) {
 	text, err := json.Marshal(export.NewReport(&export.Snapshot{
-		Replay: &export.Replay{}, Agents: []export.AgentState{{}},
+		Replay: &export.Replay{}, Agents: []export.AgentState{{}}, Compare: &verdict.Result{},
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -103,7 +103,7 @@ func (p *program) runReplay(
 		}
 		return fmt.Errorf("replay: %w", err)
 	}
-	return replayError(last)
+	return withVerdict(replayError(last), c, last)
 }
 
 // replayError returns an error if the replay delivered nothing, or if tcpcopy itself dropped a

@@ -21,6 +21,7 @@ type daemon struct {
 	config.Process
 	report       string   // path, checked before the start; empty: none
 	page         string   // path, checked before the start; empty: none
+	junit        string   // path, checked before the start; empty: none
 	warnings     []string // about its settings, printed before the start
 	stopping     string   // printed at the first signal
 	routes       bool     // it changes routes, and captures nothing
@@ -50,20 +51,16 @@ func halveProcessors() {
 
 // serve checks files and privileges, detaches if asked to, and calls work.
 func (p *program) serve(d daemon, work func(*engine.Control, *logbook) error) error {
-	if d.report != "" {
-		if err := export.CheckReport(d.report); err != nil {
-			return &config.Problem{
-				Flag: "--report", Value: d.report,
-				What: "cannot be written: " + errors.Unwrap(err).Error(),
-			}
+	for _, f := range []struct{ flag, path string }{
+		{"--report", d.report}, {"--html", d.page}, {"--junit", d.junit},
+	} {
+		if f.path == "" {
+			continue
 		}
-	}
-	if d.page != "" {
-		if err := export.CheckReport(d.page); err != nil {
+		if err := export.CheckReport(f.path); err != nil {
 			return &config.Problem{
-				Flag:  "--html",
-				Value: d.page,
-				What:  "cannot be written: " + errors.Unwrap(err).Error(),
+				Flag: f.flag, Value: f.path,
+				What: "cannot be written: " + errors.Unwrap(err).Error(),
 			}
 		}
 	}

@@ -104,10 +104,11 @@ type Copy struct {
 	way.Settings
 
 	// How.
-	Mapped                // for mappings that are not in Own
-	Own    map[int]Mapped // for single mappings, by their index
-	Both   bool           // capture the server's packets whole, too (FromHost)
-	Shards int            // 0: as the cores allow
+	Mapped                 // for mappings that are not in Own
+	Own     map[int]Mapped // for single mappings, by their index
+	Both    bool           // capture the server's packets whole, too (FromHost)
+	Shards  int            // 0: as the cores allow
+	Compare Compare
 
 	// Bounds.
 	Memory      int64 // bytes of all sessions

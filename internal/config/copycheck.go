@@ -60,6 +60,9 @@ func (o *CopyOptions) settle() (*Copy, []string, error) {
 	if err := o.fits(&c); err != nil {
 		return nil, nil, err
 	}
+	if err := o.compares(&c); err != nil {
+		return nil, nil, err
+	}
 	if err := c.speaks(); err != nil {
 		return nil, nil, err
 	}

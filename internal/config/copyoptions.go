@@ -45,6 +45,7 @@ func NewCopyOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
 	register(fs, o.from())
 	register(fs, mappedOptions(&o.c.Mapped))
 	register(fs, o.how())
+	register(fs, o.comparing())
 	register(fs, o.bounds())
 	register(fs, o.output())
 	register(fs, o.letters())

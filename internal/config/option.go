@@ -12,18 +12,22 @@ type Group string
 
 // The groups, in the order in which help shows them.
 const (
-	Where   Group = "Where"                   // what is copied, and to which targets
-	When    Group = "When"                    // when recorded traffic is replayed
-	Load    Group = "Load"                    // the lab's traffic
-	How     Group = "How"                     // how copies are made
-	Content Group = "Requests"                // which requests are sent, and how they are changed
-	Bounds  Group = "Bounds"                  // what this host and the target spend at most
-	Output  Group = "Output"                  // what the command prints
-	Letters Group = "TCPCopy's other letters" // for old command lines
+	Where   Group = "Where"    // what is copied, and to which targets
+	When    Group = "When"     // when recorded traffic is replayed
+	Load    Group = "Load"     // the lab's traffic
+	How     Group = "How"      // how copies are made
+	Content Group = "Requests" // which requests are sent, and how they are changed
+	// what is compared, and what is left out of it
+	Compares Group = "Comparison"
+	Bounds   Group = "Bounds"                  // what this host and the target spend at most
+	Output   Group = "Output"                  // what the command prints
+	Letters  Group = "TCPCopy's other letters" // for old command lines
 )
 
 // Groups returns the groups in the order of help.
-func Groups() []Group { return []Group{Where, When, Load, How, Content, Bounds, Output, Letters} }
+func Groups() []Group {
+	return []Group{Where, When, Load, How, Content, Compares, Bounds, Output, Letters}
+}
 
 const (
 	groupKey   = "group"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -13,10 +14,12 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/source/agents"
 	"tcpcopy/internal/source/locals"
@@ -66,6 +69,8 @@ type copier struct {
 	replay  *replay            // nil: packets are captured live
 	running bool               // the shards' goroutines run
 	final   bool               // they have ended
+	// seed is of the digests of answers, which are comparable within a run only.
+	seed maphash.Seed
 }
 
 // parts are what a run is made of, where tests use others than users do.
@@ -98,7 +103,8 @@ func run(
 	origin := time.Now()
 	cp := &copier{
 		ctl: ctl, c: c, parts: p, origin: origin, maps: slices.Clone(c.Mappings),
-		now: func() mono.Time { return mono.Time(time.Since(origin)) },
+		now:  func() mono.Time { return mono.Time(time.Since(origin)) },
+		seed: maphash.MakeSeed(),
 	}
 	defer cp.close()
 	if err := cp.open(); err != nil {
@@ -184,10 +190,16 @@ func (cp *copier) openWay() error {
 		}
 	}()
 	cp.way = w
-	return w.Open(&way.Host{
+	host := &way.Host{
 		Context: ctx, Log: cp.ctl.Log, Software: "tcpcopy " + cp.ctl.Version,
 		Origin: cp.origin, Now: cp.now, Addresses: cp.local.All,
-	}, &settings, wayTargets(cp.c))
+	}
+	if cp.c.Compare.On {
+		host.Digesting = func() *proto.Digesting {
+			return proto.NewDigesting(cp.seed, digestMemory/shardCount(cp.c))
+		}
+	}
+	return w.Open(host, &settings, wayTargets(cp.c))
 }
 
 // wayTargets returns the targets of all mappings, each once.
@@ -215,6 +227,10 @@ func shardCount(c *config.Copy) int {
 	return max(1, min(runtime.GOMAXPROCS(0)-1, way.MaxShards))
 }
 
+// digestMemory bounds what all shards keep of answers that are compared, in bytes; what they read
+// of targets' answers that have not ended is bounded by as much again.
+const digestMemory = 64 << 20
+
 // maxHalfOpen is how many half-open connections all shards keep together.
 const maxHalfOpen = 1 << 17
 
@@ -226,12 +242,19 @@ func (cp *copier) openShards() error {
 		if err != nil {
 			return err
 		}
-		l := newShardLoop(shard.New(shard.Config{
+		cfg := shard.Config{
 			Services: services(c, n, cp.now()), Streams: end,
 			MaxSessions: max(1, c.MaxSessions/n), MaxMemory: c.Memory / int64(n), Start: cp.now(),
 			MaxHalfOpen: maxHalfOpen / n,
 			BothSides:   c.From.Kind == config.FromHost && c.Filter == nil,
-		}), end, cp.now)
+		}
+		var tally *verdict.Tally
+		if c.Compare.On {
+			tally = verdict.NewTally(cp.seed, digestMemory/n, &c.Compare.Rules)
+			cfg.Compare = tally
+		}
+		l := newShardLoop(shard.New(cfg), end, cp.now)
+		l.tally = tally
 		if cp.replay == nil {
 			l.bounded, l.limit = true, maxLimit
 		}
@@ -362,6 +385,7 @@ func (cp *copier) snapshot() *export.Snapshot {
 		s.Counters.Add(&c)
 	}
 	s.Targets = cp.targets()
+	s.Compare = cp.compared()
 	p := cp.reader.packets()
 	s.Counters.Packets.Add(&p)
 	cp.fillAgents(s)
@@ -374,6 +398,24 @@ func (cp *copier) snapshot() *export.Snapshot {
 		cp.replay.fill(s)
 	}
 	return s
+}
+
+// compared returns the result of the comparison so far; nil if answers are not compared.
+func (cp *copier) compared() *verdict.Result {
+	if !cp.c.Compare.On {
+		return nil
+	}
+	all := new(verdict.Account)
+	for _, l := range cp.shards {
+		one := l.compared(cp.final)
+		all.Add(one)
+		all.AddTimes(one)
+	}
+	r := all.Result(&cp.c.Compare.Rules)
+	if !cp.final {
+		r.Shorten()
+	}
+	return r
 }
 
 // describe returns what the run does, for people.

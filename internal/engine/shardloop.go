@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/shard"
@@ -36,6 +37,7 @@ type shardLoop struct {
 
 	stop   chan struct{}
 	ended  chan struct{}
+	tally  *verdict.Tally      // the shard's; nil: answers are not compared
 	counts ledger.Counters     // after the end
 	last   []shard.TargetCount // after the end
 }
@@ -113,6 +115,9 @@ func (l *shardLoop) clock() mono.Time {
 		l.held = 0
 	case l.due != mono.Never && now.Sub(l.due) > maxLate:
 		l.held, l.heldUntil = l.due-1, now.Add(catchUp)
+		if l.tally != nil {
+			l.tally.Starved(now)
+		}
 		return l.held
 	}
 	return now
@@ -204,6 +209,15 @@ func (l *shardLoop) snapshot() (c ledger.Counters) {
 		c = l.counts
 	}
 	return c
+}
+
+// compared returns what the shard has compared, with times if they are wanted; the final account if
+// the loop has ended.
+func (l *shardLoop) compared(times bool) (a *verdict.Account) {
+	if !l.call(func(*shard.Shard) { a = l.tally.Account(times) }) {
+		a = l.tally.Account(times)
+	}
+	return a
 }
 
 // targets returns the account of the targets; the final one if the loop has ended.

@@ -15,7 +15,7 @@
 //
 // A new protocol is a folder here and a line in package known. A protocol whose connection carries
 // streams, whose answers come out of order, has a Client that is a Streams. What a comparison needs
-// of an answer is a further field of Answer, which the reader fills where the bytes are.
+// of an answer is its Digest, which a Digester makes where the bytes are.
 //
 // The packages of the group are pure: they do no I/O, read no clock, start no goroutine, and use no
 // channel and no randomness. They import packages of group core below session, and nothing else of

@@ -18,10 +18,20 @@ type Follower struct {
 	begun   bool
 	over    bool
 	lost    bool
+	digest  Digester // nil: answers are not compared
 }
 
 // Follow returns a Follower of a target's bytes, from the first on.
 func Follow(a Answers) Follower { return Follower{answers: a} }
+
+// Digest has each answer digested by d, from the next on that begins. A nil d digests nothing, and
+// frees what is kept of an answer.
+func (f *Follower) Digest(d Digester) {
+	if f.digest != nil {
+		f.digest.Close()
+	}
+	f.digest = d
+}
 
 // Over reports whether nothing more will be found.
 func (f *Follower) Over() bool { return f.over }
@@ -30,14 +40,23 @@ func (f *Follower) Over() bool { return f.over }
 func (f *Follower) Lost() bool { return f.lost }
 
 // Lose ends the reading because bytes are missing.
-func (f *Follower) Lose() { f.over, f.lost = true, true }
+func (f *Follower) Lose() {
+	f.lost = true
+	f.end()
+}
+
+// end ends the reading, and frees what is kept of an answer.
+func (f *Follower) end() {
+	f.over = true
+	f.Digest(nil)
+}
 
 // Expect passes a Hint to the reader: see Answers.
 func (f *Follower) Expect(request uint64, h Hint) { f.answers.Expect(request, h) }
 
 // Blind returns how many of the next bytes the reader need not see: see Answers.
 func (f *Follower) Blind() uint64 {
-	if f.over {
+	if f.over || f.digest != nil {
 		return 0
 	}
 	return f.answers.Blind()
@@ -59,6 +78,7 @@ func (f *Follower) Feed(now mono.Time, p []byte, out []Told, scratch *[]Answer) 
 		if to > from && (kept || list[i].Kept) {
 			out = append(out, Told{Bytes: p[from:to], At: now})
 		}
+		f.digestPart(p[from:max(from, to)])
 		from, kept = max(from, to), false
 		if list[i].Mark {
 			continue
@@ -69,6 +89,7 @@ func (f *Follower) Feed(now mono.Time, p []byte, out []Told, scratch *[]Answer) 
 		if kept || err == nil && f.answers.Kept() {
 			out = append(out, Told{Bytes: p[from:], At: now})
 		}
+		f.digestPart(p[from:])
 		f.begin(now)
 	}
 	f.at += uint64(len(p))
@@ -104,8 +125,15 @@ func (f *Follower) Close(now mono.Time, out []Told, scratch *[]Answer) []Told {
 	for i := range list {
 		out = f.tell(now, &list[i], f.at, out)
 	}
-	f.over = true
+	f.end()
 	return out
+}
+
+// digestPart passes bytes of the present answer to the digester.
+func (f *Follower) digestPart(p []byte) {
+	if f.digest != nil && len(p) > 0 {
+		f.digest.Write(p)
+	}
 }
 
 // begin notes that bytes of an answer have come; it keeps the first time.
@@ -119,11 +147,14 @@ func (f *Follower) begin(now mono.Time) {
 func (f *Follower) tell(now mono.Time, a *Answer, have uint64, out []Told) []Told {
 	f.begin(now)
 	out = append(out, Told{Answer: *a, First: f.first, At: now})
+	if f.digest != nil {
+		out[len(out)-1].Digest = f.digest.End(a)
+	}
 	if !a.Interim {
 		f.begun, f.first = a.End < have, now
 	}
 	if a.Last {
-		f.over = true
+		f.end()
 	}
 	return out
 }

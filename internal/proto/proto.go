@@ -77,6 +77,8 @@ type Answer struct {
 	Kept bool
 	// Mark reports that it is no answer: bytes that are handed back, if Kept, or others end there.
 	Mark bool
+	// Digest is what a comparison knows of it; nil if answers are not compared, or it is interim.
+	Digest *Digest
 }
 
 // Answers reads what the target answers on one connection. Its methods allocate nothing.

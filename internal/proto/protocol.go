@@ -41,6 +41,8 @@ type Protocol struct {
 	// NewClientFor makes the reader of one session whose mapping has these settings, which it
 	// keeps.
 	NewClientFor func(Settings) Client
+	// Comparison is what a comparison of two servers' answers needs; nil if they are not compared.
+	Comparison *Comparison
 }
 
 // With returns the protocol as a mapping with these settings speaks it. A nil s has none. The

@@ -9,6 +9,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/proto"
 )
 
 // MaxShards is how many shards a way can be attached to.
@@ -59,6 +60,9 @@ type Host struct {
 	Now      func() mono.Time
 	// Addresses returns the addresses of this host.
 	Addresses func() []netip.Addr
+	// Digesting makes what the digesters of answers in one goroutine share; nil if answers are not
+	// compared.
+	Digesting func() *proto.Digesting
 }
 
 // Target is where copies go.

@@ -55,6 +55,9 @@ func Line(s, prev *Snapshot) string {
 		}
 		parts = append(parts, fmt.Sprintf("agents %d of %d connected", up, n))
 	}
+	if s.Compare != nil {
+		parts = append(parts, s.Compare.Line())
+	}
 	if err := c.Check(); err != nil {
 		parts = append(parts, "ACCOUNT DOES NOT BALANCE")
 	}

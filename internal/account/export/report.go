@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/fidelity"
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
 )
 
@@ -58,6 +59,9 @@ type Report struct {
 
 	// Histograms are the times of which the rest has a median, a 99th percentile and a maximum.
 	Histograms Histograms `json:"histograms"`
+
+	// Compare is what a comparison of the targets' answers with production's has found.
+	Compare *verdict.Result `json:"compare,omitempty"`
 
 	// Findings are what the check at the start has found, and what the run shows now.
 	Findings []Finding `json:"findings,omitempty"`
@@ -239,7 +243,7 @@ func NewReport(s *Snapshot) *Report {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}
 	r.Sequence, r.Histograms, r.Fidelity = s.Sequence, histograms(s), s.Fidelity()
-	r.Course, r.Findings = s.Course, findings(s)
+	r.Course, r.Compare, r.Findings = s.Course, s.Compare, findings(s)
 	for i := range s.Targets {
 		t := &s.Targets[i]
 		r.Targets = append(r.Targets, TargetReport{

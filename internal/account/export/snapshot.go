@@ -10,6 +10,7 @@ package export
 import (
 	"time"
 
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
 )
 
@@ -34,10 +35,11 @@ type Snapshot struct {
 
 	Findings  []Finding // of the check at the start
 	Counters  ledger.Counters
-	Targets   []TargetState // of all mappings, in their order
-	Links     []LinkState   // to the intercepts; none in the socket way
-	Agents    []AgentState  // that send the traffic; none if it is captured here
-	Replay    *Replay       // of capture files; nil: the traffic is live
+	Targets   []TargetState   // of all mappings, in their order
+	Links     []LinkState     // to the intercepts; none in the socket way
+	Agents    []AgentState    // that send the traffic; none if it is captured here
+	Replay    *Replay         // of capture files; nil: the traffic is live
+	Compare   *verdict.Result // of answers with production's; nil: they are not compared
 	Resources Resources
 }
 

@@ -43,6 +43,11 @@ func Summary(w io.Writer, s *Snapshot) error {
 	targets(b, s)
 	agentRows(b, s)
 	links(b, s)
+	if s.Compare != nil {
+		if err := s.Compare.Write(b); err != nil {
+			return err
+		}
+	}
 	cost(b, s)
 	if err := c.Check(); err != nil {
 		row(b, "account", "DOES NOT BALANCE: %v", err)

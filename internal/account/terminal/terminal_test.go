@@ -26,6 +26,16 @@ var update = flag.Bool("update", false, "write the golden files")
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
+// class returns the class of status with that name.
+func class(name string) ledger.Class {
+	for _, c := range ledger.Classes() {
+		if c.String() == name {
+			return c
+		}
+	}
+	panic("no class " + name)
+}
+
 // node is a copier with something of everything, after so many seconds.
 func node(seconds int) *status.Node {
 	s := &export.Snapshot{
@@ -67,9 +77,9 @@ func node(seconds int) *status.Node {
 			c.Requests.Production.Answered++
 		}
 		c.Requests.Failed++
-		c.Requests.Status[ledger.Classes()[1]] += 49
-		c.Requests.Status[ledger.Classes()[4]]++
-		c.Requests.Production.Status[ledger.Classes()[1]] += 50
+		c.Requests.Status[class("2xx")] += 49
+		c.Requests.Status[class("5xx")]++
+		c.Requests.Production.Status[class("2xx")] += 50
 	}
 	c.Open, c.Packets.KernelDrop, c.Packets.Offered = 40, 3, 1_000_000
 	r := export.NewReport(s)

@@ -103,6 +103,7 @@ func (p *serverReader) kept() int {
 // close returns buffers to the pool.
 func (p *serverReader) close() {
 	if p != nil {
+		p.answers.Digest(nil)
 		p.answers.Close()
 	}
 }
@@ -115,6 +116,7 @@ func (s *Session) stopProduction(lost bool) {
 		return
 	}
 	s.endProduction(lost)
+	s.pairs.unread()
 	*p = serverReader{further: p.further, read: p.read}
 }
 
@@ -135,6 +137,9 @@ func (s *Session) endProduction(lost bool) {
 		s.env.Count.Requests.ProductionLost++
 	}
 	p.close()
+	if lost {
+		s.pairs.unread()
+	}
 }
 
 // readRequests reads the client's bytes that were captured by the time at.
@@ -153,6 +158,7 @@ func (s *Session) readRequests(at mono.Time) {
 		v := s.reader.View(p.read, int(end-p.read))
 		out := s.env.scratch()
 		err := p.client.Feed(v, 0, out)
+		s.pairs.requested(v, p.read, p.asked, out)
 		p.read += uint64(len(v))
 		switch over := p.noteRequests(out, at); {
 		case err != nil || len(v) == 0:
@@ -214,6 +220,7 @@ func (s *Session) beginProduction() bool {
 	*p = serverReader{further: p.further, state: reading, protocol: protocol, client: client,
 		answers: segments.Follow(answers), began: at.Off, read: at.Off, from: at.Seen,
 		ends: p.ends[:0]}
+	p.answers.Digest(s.pairs.read(protocol))
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
 	if client.Begin(s.phase.adopted(), s.env.scratch()) != nil {
 		s.endProduction(false)
@@ -260,6 +267,7 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 		if sent, ok := p.times.stop(p.total()); ok && !p.further {
 			timeAnswer(count, sent, told.First, told.At)
 		}
+		s.pairs.answered(p.total(), told.Digest)
 		p.ends = append(p.ends, p.from+told.End)
 	}
 	clear(s.env.told)

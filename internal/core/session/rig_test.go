@@ -38,6 +38,7 @@ type rig struct {
 	away  ledger.Reason // why the target is away; None: it is not
 	// further reports that it is not the first copy of its connection.
 	further bool
+	compare Comparer
 
 	isn, irs seqnum.Value // of the client and the server
 	next     int          // the client's next offset
@@ -287,7 +288,8 @@ func (r *rig) wait(d mono.Time) {
 
 func (r *rig) init(seg packet.Segment, midTurn bool) {
 	r.begun = true
-	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r}, &r.svc, &OpenSpec{ID: 7,
+	r.s.Init(&Env{Pool: &r.pool, Count: &r.count, Opener: r,
+		Compare: r.compare}, &r.svc, &OpenSpec{ID: 7,
 		Client: clientAddr, Production: productionAddr, Further: r.further}, r.now, &seg, midTurn)
 }
 

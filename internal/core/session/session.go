@@ -29,6 +29,8 @@ type Env struct {
 	Pool   *chunk.Pool
 	Count  *ledger.Counters
 	Opener Opener
+	// Compare receives the answers that are to be compared; nil: none are.
+	Compare Comparer
 
 	// Scratch space, reused by every call of a protocol's readers.
 	out   proto.Out
@@ -113,6 +115,7 @@ type Session struct {
 	stream   Stream        // the copy's connection to the target; nil while there is no copy
 	talk     *talk         // nil: no protocol is known, nor can become known
 	server   *serverReader // nil: production's answers are not read
+	pairs    *pairing      // nil: answers are not compared
 	base     uint64        // the offset of the copy's first byte
 	released uint64        // the stream may send the bytes below this offset
 	turn     uint64        // the offset at which the current turn began, or the copy waits to begin
@@ -158,6 +161,11 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 		reader: reader, last: at, ready: at, spoke: at, holeSince: mono.Never}
 	s.isn = first.Seq
 	s.talk, s.server = newTalk(svc), newServerReader(svc, spec.Further)
+	// Of several copies one is compared: production's answer to all of them is the same, and what
+	// it has by chance would count as often.
+	if s.talk != nil && s.server != nil && !spec.Further {
+		s.pairs = newPairing(env.Compare)
+	}
 	if first.Flags.Has(packet.SYN) {
 		s.phase = watchingNew
 		s.env.Count.Sessions.Captured++
@@ -304,6 +312,7 @@ func (s *Session) lose(now mono.Time, r ledger.Reason) {
 
 // lost is lose for a copy whose stream is gone.
 func (s *Session) lost(r ledger.Reason) {
+	s.pairs.copyEnded(r)
 	s.endTalk()
 	s.stream = nil
 	s.closeAccount(r)
@@ -337,6 +346,7 @@ func (s *Session) discard() {
 
 // finish ends the session successfully: all that the client sent has arrived.
 func (s *Session) finish() {
+	s.pairs.copyEnded(ledger.TargetClosed)
 	s.endTalk()
 	s.stream = nil
 	s.drop(s.reader.Next(), ledger.TargetClosed)
@@ -360,6 +370,7 @@ func (s *Session) End(now mono.Time, r ledger.Reason) {
 	default:
 		s.stream.Abort(now)
 		s.stream = nil
+		s.pairs.copyEnded(r)
 	}
 	s.endTalk()
 	s.drop(s.reader.Next(), r)
@@ -386,6 +397,7 @@ func (s *Session) Drain() {
 func (s *Session) Shutdown(now mono.Time) {
 	if s.stream != nil && s.taken == s.reader.Next() && !s.reader.Hole() {
 		s.stream.Abort(now)
+		s.pairs.copyEnded(ledger.Shutdown)
 		s.finish()
 		return
 	}
@@ -408,4 +420,5 @@ func (s *Session) dropAhead() {
 func (s *Session) Close() {
 	s.reader.Close()
 	s.server.close()
+	s.pairs.close()
 }

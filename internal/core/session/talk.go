@@ -113,6 +113,7 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 		t.production, t.before = s.server, before
 	}
 	s.server.pass(seen)
+	s.pairs.begin(s.base)
 	t.answers, _ = s.stream.(AnswerReader)
 	if t.protocol != nil {
 		s.speak(now)
@@ -160,6 +161,7 @@ func (s *Session) speak(now mono.Time) bool {
 // makes the copy's bytes, lostTalk ends the copy and returns false.
 func (s *Session) lostTalk(now mono.Time, err error) bool {
 	s.talk.following = false
+	s.pairs.giveUp(LostTrack)
 	var refusal *proto.Refusal
 	refused := errors.As(err, &refusal)
 	if refused && refusal.Class != 0 {
@@ -299,12 +301,14 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 		case proto.Requested:
 			s.noteRequest(now, &st.Request)
 		case proto.Refused:
+			s.pairs.leaveOut()
 			s.env.Count.Requests.Drop(st.Reason)
 			t.request = requestWhole
 		case proto.Begun, proto.Answered, proto.Abandoned:
 			s.noteStream(st)
 		default:
 			t.noteStep(st)
+			s.pairs.step(st.N)
 			if t.edits() {
 				t.script.add(s.env.Pool, st, out.Text)
 			}
@@ -359,6 +363,7 @@ func (s *Session) noteRequest(now mono.Time, r *proto.Request) {
 		if r.Hint != 0 {
 			t.answers.Expect(t.asked, r.Hint)
 		}
+		s.pairs.send(now)
 		t.times.start(t.asked, now)
 		t.asked++
 	case proto.Push:
@@ -431,12 +436,14 @@ func (s *Session) noteAnswer(ev *Event) {
 	if sent, ok := t.times.stop(t.answered); ok {
 		timeAnswer(&s.env.Count.Requests.Answers, max(sent, t.opened), ev.First, ev.At)
 	}
+	s.pairs.receive(a.Digest, ev.At)
 	t.answered++
 	if t.answered > t.asked && t.request == requestWhole && !t.pushed {
 		// It answers no request (a server that closes an idle connection may say so): which answer
 		// belongs to which request is no longer known.
 		s.env.Count.ProtoLost++
 		t.following = false
+		s.pairs.slip()
 	}
 	if a.Last {
 		t.following = false

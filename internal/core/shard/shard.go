@@ -24,6 +24,8 @@ type Config struct {
 	Services []*Service
 	Streams  Streams
 
+	Compare session.Comparer // nil: answers are not compared
+
 	MaxSessions int       // of this shard
 	MaxHalfOpen int       // half-open connections, of this shard; 0: 131,072
 	MaxMemory   int64     // bytes, of this shard
@@ -134,7 +136,8 @@ const linger = time.Second
 // New returns a shard without sessions.
 func New(cfg Config) *Shard {
 	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry)}
-	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: placer{sh}}
+	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: placer{sh},
+		Compare: cfg.Compare}
 	sh.half.init(&cfg)
 	sh.found.init(&cfg)
 	sh.wheel.now = int64(cfg.Start) / int64(tick)

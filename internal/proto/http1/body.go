@@ -36,29 +36,31 @@ func (b *body) begin(h *head) {
 func (b *body) feed(p []byte, lines *liner) (used int, err error) {
 	for used < len(p) && b.state != bodyNone {
 		q := p[used:]
-		switch b.state {
-		case bodyPlain, bodyChunk:
-			n := min(uint64(len(q)), b.left)
+		if n := min(uint64(len(q)), b.blind()); n > 0 {
 			b.skip(n)
 			used += int(n)
-		case bodyToEnd:
-			used += len(q)
-		default:
-			var ln line
-			n, ok, err := lines.next(q, &ln)
-			used += n
-			if err != nil {
-				return used, err
-			}
-			if !ok && b.state == bodyCRLF && lines.kept > len("\r") {
-				return used, lost("end of a chunk", lines.buf[:1])
-			}
-			if ok {
-				if err := b.line(&ln, lines); err != nil {
-					return used, err
-				}
-			}
+			continue
 		}
+		n, err := b.framing(q, lines)
+		used += n
+		if err != nil {
+			return used, err
+		}
+	}
+	return used, nil
+}
+
+// framing reads bytes that frame the content, up to the end of one line.
+func (b *body) framing(p []byte, lines *liner) (used int, err error) {
+	var ln line
+	used, ok, err := lines.next(p, &ln)
+	switch {
+	case err != nil:
+		return used, err
+	case ok:
+		return used, b.line(&ln, lines)
+	case b.state == bodyCRLF && lines.kept > len("\r"):
+		return used, lost("end of a chunk", lines.buf[:1])
 	}
 	return used, nil
 }

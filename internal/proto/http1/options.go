@@ -15,6 +15,7 @@ var Protocol = &proto.Protocol{
 	NewAnswers:  func() proto.Answers { return NewAnswers() },
 	Watch:       func() (proto.Client, proto.Answers) { return NewClient(), NewAnswers() },
 	NewSettings: func() proto.Settings { return new(semantics.Rules) },
+	Comparison:  comparison,
 	// Without anything to edit the reader changes nothing.
 	NewClientFor: func(s proto.Settings) proto.Client {
 		if s.Empty() {

@@ -59,6 +59,17 @@ func Answers(k proto.Kind) proto.Answers {
 	return nil
 }
 
+// Digester makes a digester of the answers in a protocol, for a comparison; nil if answers in that
+// protocol are not compared.
+func Digester(k proto.Kind, with *proto.Digesting) proto.Digester {
+	for _, p := range protocols {
+		if p.Kind == k && p.Comparison != nil {
+			return p.Comparison.NewDigester(with)
+		}
+	}
+	return nil
+}
+
 // Auto returns the protocols that --proto auto recognises. None has settings: a request that is
 // not recognised would pass by them.
 func Auto() []proto.Protocol {

@@ -18,6 +18,7 @@ var Protocol = &proto.Protocol{
 	NewAnswers:  func() proto.Answers { return NewAnswers() },
 	Watch:       func() (proto.Client, proto.Answers) { return NewClient(), NewAnswers() },
 	NewSettings: func() proto.Settings { return new(Rules) },
+	Comparison:  comparison,
 	// Without anything to edit the reader changes nothing.
 	NewClientFor: func(s proto.Settings) proto.Client {
 		if s.Empty() {

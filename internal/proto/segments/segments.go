@@ -30,6 +30,9 @@ type Follower struct {
 // Follow returns a Follower of a connection, which begins with the server's SYN or at Begin.
 func Follow(a proto.Answers) Follower { return Follower{answers: proto.Follow(a)} }
 
+// Digest has each answer digested by d: see proto.Follower.
+func (f *Follower) Digest(d proto.Digester) { f.answers.Digest(d) }
+
 // Over reports whether nothing more will be found.
 func (f *Follower) Over() bool { return f.answers.Over() }
 

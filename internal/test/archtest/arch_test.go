@@ -45,6 +45,7 @@ var pureLayers = [][]string{
 		"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping",
 		"source/filter", "proto", "proto/hpack", "account/fidelity",
 	},
+	{"proto/content"},
 	{
 		"way/link/wire", "core/balance", "source/scrub", "proto/segments", "proto/semantics",
 		"proto/redis",
@@ -53,7 +54,7 @@ var pureLayers = [][]string{
 	{"proto/http1", "proto/http2"},
 	{"core/gate", "way/raw/route", "proto/known", "doctor/exam"},
 	{"core/session"},
-	{"core/shard"},
+	{"core/shard", "account/verdict"},
 	{"way/address"},
 	{"way/raw/stream"},
 }

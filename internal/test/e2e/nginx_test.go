@@ -51,6 +51,7 @@ http {
 	server {
 		LISTEN
 		root DIR/www;
+		MORE
 		location /put/ {
 			dav_methods PUT;
 			create_full_put_path on;
@@ -77,6 +78,13 @@ var fileSizes = []int{0, 1, 100, 1_000, 1_460, 10_000, 65_536, 300_000}
 func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters string,
 	changes ...string) *nginx {
 	t.Helper()
+	return startNginxWith(t, host, port, parameters, "", changes...)
+}
+
+// startNginxWith is startNginx with more directives of the server.
+func startNginxWith(t testing.TB, host *netlab.Namespace, port uint16, parameters, more string,
+	changes ...string) *nginx {
+	t.Helper()
 	path := find(t, "nginx")
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "www", "put"), 0o755); err != nil {
@@ -87,7 +95,7 @@ func startNginx(t testing.TB, host *netlab.Namespace, port uint16, parameters st
 	}
 	listen := fmt.Sprintf("listen %d %s; listen [::]:%d %s;", port, parameters, port, parameters)
 	changed := strings.NewReplacer(changes...).Replace(nginxConfig)
-	config := strings.NewReplacer("DIR", dir, "LISTEN", listen).Replace(changed)
+	config := strings.NewReplacer("DIR", dir, "LISTEN", listen, "MORE", more).Replace(changed)
 	writeFile(t, filepath.Join(dir, "nginx.conf"), []byte(config))
 	n := &nginx{start(t, host, "nginx", path, "-p", dir, "-e", filepath.Join(dir, "error.log"),
 		"-c", filepath.Join(dir, "nginx.conf")), dir}

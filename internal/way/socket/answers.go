@@ -112,6 +112,9 @@ func (p *poller) apply(n *instruction) {
 		}
 		a.decided = true
 		a.follower = proto.Follow(reader)
+		if p.cfg.Digesting != nil {
+			a.follower.Digest(known.Digester(n.kind, p.cfg.Digesting))
+		}
 		if reader == nil || s.received > uint64(len(a.early)) {
 			a.follower.Lose()
 		}

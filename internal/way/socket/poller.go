@@ -366,6 +366,9 @@ func (p *poller) release(c *conn) {
 		p.delist(c)
 	}
 	s.state = stateClosed
+	if s.answers != nil {
+		s.answers.follower.Digest(nil)
+	}
 	p.slots[s.slot].conn = nil
 	p.slots[s.slot].generation++
 	p.free = append(p.free, s.slot)

@@ -34,6 +34,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/sys"
 )
 
@@ -67,6 +68,8 @@ type Config struct {
 	// Enter moves the poller's thread into the network namespace of the connections. nil: that is
 	// the process's own.
 	Enter func() error
+	// Digesting is for digests of the answers, which only the poller uses; nil: there are none.
+	Digesting *proto.Digesting
 }
 
 // DefaultConnectTimeout is Config.ConnectTimeout where that is 0.

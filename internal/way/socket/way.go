@@ -35,10 +35,14 @@ func (w *Way) Open(h *way.Host, s *way.Settings, targets []way.Target) error {
 // Attach implements way.Way.
 func (w *Way) Attach(int, int) (way.End, error) {
 	s := w.settings
-	out, err := New(Config{
+	cfg := Config{
 		Now: w.host.Now, Mark: s.Mark, Bind: s.Bind, ConnectTimeout: s.ConnectTimeout,
 		SendTimeout: s.SendTimeout, Proxy: Proxy(s.ProxyProtocol),
-	})
+	}
+	if w.host.Digesting != nil {
+		cfg.Digesting = w.host.Digesting()
+	}
+	out, err := New(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,147 @@
+package verdict
+
+import (
+	"fmt"
+	"strings"
+
+	"tcpcopy/internal/proto"
+)
+
+// Kind is in what two answers differ.
+type Kind string
+
+// The kinds.
+const (
+	NoAnswer Kind = "no answer"
+	Status   Kind = "status"
+	Missing  Kind = "missing"
+	Extra    Kind = "extra"
+	Type     Kind = "type"
+	Value    Kind = "value"
+	Order    Kind = "order"
+	Length   Kind = "length"
+)
+
+// content reports whether servers that are equal may differ in this way: then a difference says
+// something only beside another answer to the same request.
+func (k Kind) content() bool { return k == Value || k == Order || k == Length }
+
+// difference is one path at which two answers differ.
+type difference struct {
+	path     string
+	kind     Kind
+	from, to string // what they have there, without values
+	// expected: both have a value of a recognised kind, which differs between servers.
+	expected proto.Recognised
+}
+
+// compare appends the differences between an answer and another to the same request. Of a part that
+// differs as a whole, its parts are left out. If unordered, another order of a list is no
+// difference.
+func compare(all []difference, p, c *proto.Digest, unordered bool) []difference {
+	if p.Status != c.Status {
+		return append(all, difference{path: "status", kind: Status, from: fmt.Sprint(p.Status),
+			to: fmt.Sprint(c.Status)})
+	}
+	partial := p.Skipped != proto.Compared || c.Skipped != proto.Compared
+	var done []string // paths whose parts are not looked at
+	if partial {
+		done = append(done, "body")
+	}
+	x, y := p.Fields, c.Fields
+	for len(x) > 0 || len(y) > 0 {
+		var d difference
+		whole := false
+		switch {
+		case len(y) == 0 || len(x) > 0 && x[0].Path < y[0].Path:
+			d = difference{path: x[0].Path, kind: Missing, from: describe(&x[0]), to: "absent"}
+			x, whole = x[1:], true
+		case len(x) == 0 || y[0].Path < x[0].Path:
+			d = difference{path: y[0].Path, kind: Extra, from: "absent", to: describe(&y[0])}
+			y, whole = y[1:], true
+		default:
+			d = fieldDifference(&x[0], &y[0])
+			whole = d.kind == Type || d.kind == Length
+			x, y = x[1:], y[1:]
+		}
+		if d.kind == "" || unordered && d.kind == Order || within(d.path, done) {
+			continue
+		}
+		if whole {
+			done = append(done, d.path)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// within reports whether a path is one of the given ones, or a part of one.
+func within(path string, all []string) bool {
+	for _, w := range all {
+		if rest, ok := strings.CutPrefix(path, w); ok &&
+			(rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
+}
+
+// fieldDifference compares what two answers have at one path. The kind is empty if that is the
+// same.
+func fieldDifference(x, y *proto.Field) difference {
+	if x.Types == y.Types && x.Count == y.Count && x.Sum == y.Sum && x.Order == y.Order &&
+		(x.Types&proto.List == 0 || x.Length == y.Length) {
+		return difference{}
+	}
+	d := difference{path: x.Path, from: describe(x), to: describe(y)}
+	switch {
+	case x.Types != y.Types:
+		d.kind, d.from, d.to = Type, types(x.Types), types(y.Types)
+	case x.Count > y.Count:
+		d.kind = Missing
+	case x.Count < y.Count:
+		d.kind = Extra
+	case x.Types&proto.List != 0 && x.Length != y.Length:
+		d.kind = Length
+	case x.Sum == y.Sum:
+		d.kind = Order
+	case x.Types == proto.Opaque && x.Length != y.Length:
+		d.kind = Length
+	default:
+		d.kind = Value
+		if x.Kind == y.Kind {
+			d.expected = x.Kind
+		}
+	}
+	return d
+}
+
+// describe says what an answer has at a path, without a value.
+func describe(f *proto.Field) string {
+	s := types(f.Types)
+	if f.Kind != proto.Plain {
+		s = f.Kind.String()
+	}
+	switch {
+	case f.Length == 0 && strings.HasPrefix(f.Path, "header "):
+		return "present" // its value is not compared
+	case f.Types == proto.List && f.Count == 1:
+		return fmt.Sprintf("%s of %d", s, f.Length)
+	case f.Count > 1:
+		return fmt.Sprintf("%d × %s", f.Count, s)
+	case f.Types == proto.Text || f.Types == proto.Opaque || f.Types == proto.Number:
+		return fmt.Sprintf("%s of %d bytes", s, f.Length)
+	}
+	return s
+}
+
+// types names a set of types.
+func types(t proto.FieldTypes) string {
+	var all []string
+	for i, name := range []string{"null", "bool", "number", "text", "list", "object", "bytes"} {
+		if t&(1<<i) != 0 {
+			all = append(all, name)
+		}
+	}
+	return strings.Join(all, "|")
+}

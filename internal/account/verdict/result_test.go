@@ -1,0 +1,274 @@
+package verdict
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/session"
+)
+
+// versions runs n sessions of one request each. change makes the candidate's answer.
+func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Result {
+	w := newWorld(seed)
+	w.tally = NewTally(w.with.Seed, 1<<26, rules)
+	for i := range n {
+		document := w.r.IntN(20)
+		w.tally.Due()
+		w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /doc/{id}",
+			Request: uint64(document), Production: w.digest(w.serve(document)),
+			Target: w.digest(change(w.serve(document))), At: mono.Time(i) * 1e8, Took: 1e6})
+	}
+	return w.tally.Account(true).Result(rules)
+}
+
+var both = Judged{Differs: true, Slower: true}
+
+func unchanged(a answer) answer { return a }
+
+func failing(a answer) answer { return answer{503, "busy"} }
+
+func TestCoverage(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		compared, excluded int
+		want               Word
+	}{
+		{"nothing", 0, 0, CannotTell}, {"too few", enough - 1, 0, CannotTell},
+		{"enough", enough, 0, Same}, {"91 %", 91, 9, Same}, {"89 %", 89, 11, CannotTell},
+		{"none compared", 0, 100, CannotTell},
+	} {
+		w := newWorld(1)
+		for i := range c.compared {
+			a := w.digest(answer{200, "1"})
+			w.tally.Due()
+			w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /",
+				Request: uint64(i), Production: a, Target: a})
+		}
+		for range c.excluded {
+			w.tally.Due()
+			w.tally.Exclude(session.Gap)
+		}
+		r := w.tally.Account(true).Result(new(Rules))
+		if r.Verdict != c.want || len(r.Why) == 0 || r.Open != 0 {
+			t.Errorf("%s: %s %q", c.name, r.Verdict, r.Why)
+		}
+		w.tally.Due()
+		if r := w.tally.Account(true).Result(new(Rules)); r.Open != 1 || r.Verdict != c.want {
+			t.Errorf("%s: with one under way %s, %d open", c.name, r.Verdict, r.Open)
+		}
+	}
+}
+
+// The account of shards is the sum of theirs, and in the same order each time.
+func TestAccountsAreSummed(t *testing.T) {
+	report := func(order []int) string {
+		var all Account
+		for _, i := range order {
+			w := newWorld(uint64(i))
+			w.run(200, failing, func() bool { return false })
+			all.Add(w.tally.Account(true))
+		}
+		text, err := json.Marshal(all.Result(new(Rules)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if d := cmp.Diff(report([]int{1, 2, 3}), report([]int{3, 1, 2})); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestRules(t *testing.T) {
+	for _, c := range []struct{ rule, endpoint, path string }{
+		{"body.id", "", "body.id"}, {" header x-a ", "", "header x-a"},
+		{"GET /user/{id} body.list[]*", "GET /user/{id}", "body.list[]*"},
+		{"GET /body header x", "GET /body", "header x"}, {"GET reply", "GET", "reply"},
+		{"status", "", "status"},
+	} {
+		r, err := ParseRule(c.rule)
+		if err != nil || r != (Rule{c.endpoint, c.path}) {
+			t.Errorf("%q: %+v %v", c.rule, r, err)
+		}
+	}
+	for _, bad := range []string{"", "id", "GET /user"} {
+		if r, err := ParseRule(bad); err == nil {
+			t.Errorf("%q: %+v", bad, r)
+		}
+	}
+	rules := new(Rules)
+	for _, s := range []string{"status", "GET /doc/* body.none", "POST * body*"} {
+		r, err := ParseRule(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules.Ignore = append(rules.Ignore, r)
+	}
+	r := versions(1, 100, rules, failing)
+	if r.Verdict == Differs || r.Rules[0].Silenced < 90 || r.Rules[1].Silenced != 0 {
+		t.Errorf("%s %q %+v", r.Verdict, r.Why, r.Rules)
+	}
+}
+
+func TestText(t *testing.T) {
+	rule, _ := ParseRule("body.none")
+	var b strings.Builder
+	r := versions(1, 100, &Rules{Ignore: []Rule{rule}}, failing)
+	if err := r.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"differs: GET /doc/{id}: status: status", "200→503 ",
+		"compared  100 of 100 answers due", `"body.none" silenced nothing`, "(200 → 503)"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	if line := r.Line(); line != "compared 100 of 100 answers, 100 differed: differs" {
+		t.Error(line)
+	}
+}
+
+func TestJUnit(t *testing.T) {
+	for _, c := range []struct {
+		r                        *Result
+		tests, failures, skipped int
+	}{
+		{versions(1, 100, new(Rules), failing), 2, 2, 0},
+		{versions(1, 5, new(Rules), unchanged), 2, 0, 1},
+		{&Result{Verdict: Same, Why: []string{"<script>&"},
+			Endpoints: []EndpointResult{{Endpoint: "GET /\"<script>"}}}, 2, 0, 0},
+	} {
+		text, err := c.r.JUnit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got junit
+		if err := xml.Unmarshal(text, &got); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if got.Tests != c.tests || got.Failures != c.failures || got.Skipped != c.skipped ||
+			len(got.Suite.Cases) != c.tests || strings.Contains(string(text), "<script") {
+			t.Errorf("%s", text)
+		}
+	}
+}
+
+// What two runs show alike is no difference between them, whatever it is; what only one shows is.
+func TestCompareRuns(t *testing.T) {
+	other := func(a answer) answer {
+		return answer{a.status, strings.Replace(a.body, `"name"`, `"title"`, 1)}
+	}
+	for _, c := range []struct {
+		name     string
+		old, now func(answer) answer
+		paths    []string
+	}{
+		{"the same", unchanged, unchanged, nil},
+		{"both differ from production", other, other, nil},
+		{"the new one differs", unchanged, other, []string{"body.name", "body.title"}},
+		{"the old one failed", failing, unchanged, nil},
+	} {
+		ch, err := Compare(versions(1, 300, new(Rules), c.old),
+			versions(2, 300, new(Rules), c.now), both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var proven []string
+		for _, m := range ch.Cells {
+			if m.Proven {
+				proven = append(proven, m.Path)
+			}
+		}
+		if slices.Sort(proven); !slices.Equal(proven, c.paths) ||
+			(ch.Verdict == Differs) != (c.paths != nil) {
+			t.Errorf("%s: %s %q %v", c.name, ch.Verdict, ch.Why, proven)
+		}
+		var b strings.Builder
+		if err := ch.Write(&b); err != nil || !strings.Contains(b.String(), string(ch.Verdict)) {
+			t.Errorf("%s: %v\n%s", c.name, err, b.String())
+		}
+	}
+	if _, err := Compare(nil, new(Result), both); err == nil {
+		t.Error("a report without a comparison is taken")
+	}
+}
+
+// Only what is asked for is judged.
+func TestJudged(t *testing.T) {
+	fast, slow := versions(1, 300, new(Rules), unchanged), versions(2, 300, new(Rules), failing)
+	l := load{rand.New(rand.NewPCG(1, 1)), 60, 100}
+	a, _ := l.times(same)
+	b, _ := l.times(func(_ *rand.Rand, ms float64) float64 { return 2 * ms })
+	fast.Times, slow.Times = a.report(), b.report()
+	for text, want := range map[string]Word{"differs": Differs, "slower": IsSlower,
+		"slower, differs": Differs} {
+		j, err := ParseJudged(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ch, err := Compare(fast, slow, j); err != nil || ch.Verdict != want {
+			t.Errorf("%s: %v %+v", text, err, ch)
+		}
+		if ch, err := Compare(fast, fast, j); err != nil || ch.Verdict == want {
+			t.Errorf("%s, of the same: %v %+v", text, err, ch)
+		}
+	}
+	fast.Times = nil
+	if ch, err := Compare(fast, fast, Judged{Differs: true}); err != nil || ch.Verdict != Same {
+		t.Errorf("without times: %v %+v", err, ch)
+	}
+	if _, err := ParseJudged("slower,faster"); err == nil {
+		t.Error("a word that means nothing is taken")
+	}
+}
+
+// Runs of equal versions are not called different.
+func TestEqualRunsDoNotDiffer(t *testing.T) {
+	n, wrong := runs(30, 1000), 0
+	for i := range n {
+		ch, err := Compare(versions(uint64(2*i), 300, new(Rules), unchanged),
+			versions(uint64(2*i+1), 300, new(Rules), unchanged), both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ch.Verdict == Differs {
+			wrong++
+		}
+	}
+	if wrong > 0 && upper(wrong, n) > 0.01 {
+		t.Errorf("%d of %d pairs of equal runs differ", wrong, n)
+	}
+}
+
+// What a tally keeps is bounded, whatever it is shown.
+func TestTallyIsBounded(t *testing.T) {
+	w := newWorld(1)
+	w.tally = NewTally(w.with.Seed, 1<<20, new(Rules))
+	r := rand.New(rand.NewPCG(1, 1))
+	one := w.digest(answer{200, `{"a":1}`})
+	for i := range 50_000 {
+		two := w.digest(answer{200, fmt.Sprintf(`{"k%c%c%c":1}`, 'g'+r.IntN(20),
+			'g'+r.IntN(20), 'g'+r.IntN(20))})
+		w.tally.Due()
+		w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: fmt.Sprint("GET /",
+			i%6000), Request: uint64(i), Production: one, Target: two})
+	}
+	a := w.tally.Account(true)
+	if len(a.places) > maxCells || len(a.endpoints) > maxEndpoints+1 || a.overCells == 0 {
+		t.Errorf("%d places, %d endpoints, %d over", len(a.places), len(a.endpoints), a.overCells)
+	}
+	if n := len(w.tally.bases) + len(w.tally.older); n > maxBases {
+		t.Errorf("%d answers are kept", n)
+	}
+	if r := a.Result(new(Rules)); r.Verdict == Same {
+		t.Errorf("%s though differences found no room", r.Verdict)
+	}
+}

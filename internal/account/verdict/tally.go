@@ -1,0 +1,418 @@
+package verdict
+
+import (
+	"hash/maphash"
+	"maps"
+
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
+)
+
+// Bounds of what a Tally keeps.
+const (
+	maxCells     = 1 << 14
+	maxEndpoints = 1 << 12
+	maxBases     = 1 << 13 // answers to compare later ones with
+	quiet        = 16      // answers without a difference after which a session is judged anew
+)
+
+// otherEndpoints stands for endpoints beyond maxEndpoints.
+const otherEndpoints = "(others)"
+
+// place is what is counted: in one class of requests, at one path, one way of differing.
+// Differences of content have no direction; of others, each direction is a place of its own, and
+// the opposite direction is what speaks against it.
+type place struct {
+	endpoint, path string
+	kind           Kind // Value for all kinds of content
+	from, to       string
+}
+
+// mirror returns the place of the opposite direction.
+func (p place) mirror() place {
+	p.from, p.to = p.to, p.from
+	switch p.kind {
+	case Missing:
+		p.kind = Extra
+	case Extra:
+		p.kind = Missing
+	}
+	return p
+}
+
+// count is what was seen at a place.
+type count struct {
+	alone    uint64 // the candidate alone differed: once for each session
+	base     uint64 // production's earlier answer alone differed
+	blind    uint64 // it cannot be told: production differed as well, or has no other answer
+	sessions uint64 // in which the candidate differed from production
+	expected uint64 // values of a recognised kind
+	known    proto.Recognised
+	kinds    [3]uint64 // of content: value, order, length
+	from, to string    // an example
+}
+
+// endpoint is what was compared in one class of requests.
+type endpoint struct{ compared, content, based, differed uint64 }
+
+// Tally compares the answers of one shard. It implements session.Comparer.
+type Tally struct {
+	with  *proto.Digesting
+	rules *Rules
+	count Account
+
+	bases, older   map[uint64]*proto.Digest // production's last answer to a request, by its hash
+	room, baseRoom int                      // bytes that bases may take, and may still take
+	found, noise   []difference             // scratch
+}
+
+// Account is what Tallies have counted.
+type Account struct {
+	due      uint64
+	compared uint64
+	excluded [session.Exclusions]uint64
+	skipped  uint64 // compared without their content
+	// differed counts the answers that were the first of their session to differ, and later those
+	// that came after such a one.
+	differed, later uint64
+	overCells       uint64 // differences that found no room
+	places          map[place]*count
+	endpoints       map[string]*endpoint
+	status          map[[2]uint16]uint64 // production's and the candidate's; 0: no answer
+	times           Times
+	silenced        []uint64 // differences, by rule
+}
+
+// NewTally returns a Tally without answers. room bounds the bytes of digests that it keeps.
+func NewTally(seed maphash.Seed, room int, rules *Rules) *Tally {
+	return &Tally{
+		with: proto.NewDigesting(seed, room/2), rules: rules, room: room / 4, baseRoom: room / 4,
+		bases: map[uint64]*proto.Digest{}, older: map[uint64]*proto.Digest{},
+		count: Account{
+			places: map[place]*count{}, endpoints: map[string]*endpoint{},
+			status: map[[2]uint16]uint64{}, silenced: make([]uint64, len(rules.Ignore)),
+		},
+	}
+}
+
+var _ session.Comparer = (*Tally)(nil)
+
+// Digesting is of session.Comparer.
+func (t *Tally) Digesting() *proto.Digesting { return t.with }
+
+// Due is of session.Comparer.
+func (t *Tally) Due() { t.count.due++ }
+
+// Exclude is of session.Comparer.
+func (t *Tally) Exclude(why session.Exclusion) { t.count.excluded[why]++ }
+
+// Starved notes that this program did not run for a while before now: times that were taken then
+// say nothing of the target.
+func (t *Tally) Starved(now mono.Time) { t.count.times.starve(now) }
+
+// Compare is of session.Comparer.
+func (t *Tally) Compare(x *session.Exchange) {
+	a := &t.count
+	a.compared++
+	name, e := a.endpoint(x.Endpoint)
+	e.compared++
+	t.found, t.noise = t.found[:0], t.noise[:0]
+	base := t.base(x)
+	if x.Target == nil {
+		a.status[[2]uint16{x.Production.Status, 0}]++
+		t.found = append(t.found, difference{path: "answer", kind: NoAnswer, from: "an answer",
+			to: x.Failed.String()})
+	} else {
+		a.status[[2]uint16{x.Production.Status, x.Target.Status}]++
+		if x.Took > 0 {
+			a.times.note(x.At, x.Took)
+		}
+		if x.Production.Skipped != proto.Compared || x.Target.Skipped != proto.Compared {
+			a.skipped++
+		}
+		if x.Production.Status == x.Target.Status {
+			e.content++
+		}
+		t.found = compare(t.found, x.Production, x.Target, x.Unordered)
+		if base != nil {
+			e.based++
+			t.noise = compare(t.noise, base, x.Production, x.Unordered)
+		}
+	}
+	if t.judge(name, x.Unit, base != nil) {
+		e.differed++
+	}
+}
+
+// Surplus is of session.Comparer.
+func (t *Tally) Surplus(u *session.Unit, endpoint string) {
+	name, e := t.count.endpoint(endpoint)
+	t.noise = t.noise[:0]
+	t.found = append(t.found[:0], difference{path: "answer", kind: Extra, from: "absent",
+		to: "an answer"})
+	if t.judge(name, u, false) {
+		e.differed++
+	}
+}
+
+// endpoint returns what was compared in a class of requests, and the name that it is counted by.
+func (a *Account) endpoint(name string) (string, *endpoint) {
+	if _, ok := a.endpoints[name]; !ok && len(a.endpoints) >= maxEndpoints {
+		name = otherEndpoints
+	}
+	e := a.endpoints[name]
+	if e == nil {
+		e = new(endpoint)
+		a.endpoints[name] = e
+	}
+	return name, e
+}
+
+// base returns production's earlier answer to the same request, if it has the same status, and
+// keeps this one in its place.
+func (t *Tally) base(x *session.Exchange) *proto.Digest {
+	old, ok := t.bases[x.Request]
+	if ok {
+		t.baseRoom += old.Size
+		delete(t.bases, x.Request)
+	} else {
+		old = t.older[x.Request]
+	}
+	if len(t.bases) >= maxBases/2 || t.baseRoom < x.Production.Size { // forget the older half
+		t.older, t.bases = t.bases, map[uint64]*proto.Digest{}
+		t.baseRoom = t.room
+	}
+	if t.baseRoom >= x.Production.Size {
+		t.baseRoom -= x.Production.Size
+		t.bases[x.Request] = x.Production
+	}
+	if old == nil || old.Status != x.Production.Status || old.Skipped != x.Production.Skipped {
+		return nil
+	}
+	return old
+}
+
+// judge counts the differences that were found. It reports whether the candidate differed in a way
+// that counts.
+func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
+	for i := range t.found {
+		d := &t.found[i]
+		if t.rules.silences(name, d.path, t.count.silenced) {
+			continue
+		}
+		p := placeOf(name, d)
+		switch c := t.count.at(p); {
+		case c == nil:
+		case d.expected != proto.Plain && (!based || c.known != proto.Plain ||
+			has(t.noise, d.path)):
+			c.expected++
+			c.known = d.expected
+		case d.kind.content() && (!based || has(t.noise, d.path)):
+			c.blind++
+			c.note(u, p)
+		default:
+			differs = true
+			c.note(u, p)
+			if !u.Diverged {
+				c.alone++
+				c.example(d)
+			}
+		}
+	}
+	for i := range t.noise {
+		d := &t.noise[i]
+		if !d.kind.content() || has(t.found, d.path) {
+			continue
+		}
+		switch c := t.count.at(placeOf(name, d)); {
+		case c == nil:
+		case d.expected != proto.Plain: // from now on it is expected to differ
+			c.known = d.expected
+		default:
+			c.base++
+		}
+	}
+	t.count.unit(u, differs)
+	return differs
+}
+
+// unit notes in a session whether an answer differed.
+func (a *Account) unit(u *session.Unit, differs bool) {
+	switch {
+	case differs && u.Diverged:
+		a.later++
+		u.Quiet = 0
+	case differs:
+		a.differed++
+		u.Diverged, u.Quiet = true, 0
+	case u.Diverged:
+		if u.Quiet++; u.Quiet == quiet {
+			u.Diverged = false
+		}
+	}
+}
+
+func has(all []difference, path string) bool {
+	for i := range all {
+		if all[i].path == path || within(path, []string{all[i].path}) {
+			return true
+		}
+	}
+	return false
+}
+
+// placeOf returns the place at which a difference is counted.
+func placeOf(name string, d *difference) place {
+	p := place{endpoint: name, path: d.path, kind: d.kind}
+	switch d.kind {
+	case Value, Order, Length:
+		p.kind = Value
+	case Status, Type, NoAnswer:
+		p.from, p.to = d.from, d.to
+	}
+	return p
+}
+
+// at returns the count of a place; nil if there is no room for another.
+func (a *Account) at(p place) *count {
+	c := a.places[p]
+	if c == nil && len(a.places) >= maxCells {
+		a.overCells++
+		return nil
+	}
+	if c == nil {
+		c = new(count)
+		a.places[p] = c
+	}
+	return c
+}
+
+// note counts a session in which the candidate differed here, once.
+func (c *count) note(u *session.Unit, p place) {
+	h := hashOf(p)
+	for i, seen := range u.Seen {
+		if seen == h {
+			return
+		}
+		if seen == 0 {
+			u.Seen[i] = h
+			c.sessions++
+			return
+		}
+	}
+}
+
+// hashOf returns a hash of a place that is not 0: FNV-1a.
+func hashOf(p place) uint32 {
+	h := uint32(2166136261)
+	for _, s := range [...]string{p.endpoint, p.path, string(p.kind), p.from, p.to} {
+		for i := range len(s) {
+			h = (h ^ uint32(s[i])) * 16777619
+		}
+		h = (h ^ 0xff) * 16777619
+	}
+	return max(h, 1)
+}
+
+// example keeps a difference as an example, and its kind.
+func (c *count) example(d *difference) {
+	if c.from == "" {
+		c.from, c.to = d.from, d.to
+	}
+	switch d.kind {
+	case Value:
+		c.kinds[0]++
+	case Order:
+		c.kinds[1]++
+	case Length:
+		c.kinds[2]++
+	}
+}
+
+// kind returns the kind of a place: of content, the most frequent.
+func (c *count) kind(p place) Kind {
+	if p.kind != Value {
+		return p.kind
+	}
+	kinds := [...]Kind{Value, Order, Length}
+	most := 0
+	for i, n := range c.kinds {
+		if n > c.kinds[most] {
+			most = i
+		}
+	}
+	return kinds[most]
+}
+
+// Account returns a copy of what was counted; of the times, which are of use as a whole only, if
+// they are wanted.
+func (t *Tally) Account(times bool) *Account {
+	a := new(Account)
+	a.Add(&t.count)
+	if times {
+		a.times.add(&t.count.times)
+	}
+	return a
+}
+
+// Add adds what another shard has counted, but for the times: see AddTimes.
+func (a *Account) Add(b *Account) {
+	if a.places == nil {
+		a.places, a.endpoints = map[place]*count{}, map[string]*endpoint{}
+		a.status = map[[2]uint16]uint64{}
+		a.silenced = make([]uint64, len(b.silenced))
+	}
+	a.due += b.due
+	a.compared += b.compared
+	a.skipped += b.skipped
+	a.differed += b.differed
+	a.later += b.later
+	a.overCells += b.overCells
+	for i, n := range b.excluded {
+		a.excluded[i] += n
+	}
+	for i, n := range b.silenced {
+		a.silenced[i] += n
+	}
+	for k, n := range b.status {
+		a.status[k] += n
+	}
+	for name, e := range maps.All(b.endpoints) {
+		to := a.endpoints[name]
+		if to == nil {
+			to = new(endpoint)
+			a.endpoints[name] = to
+		}
+		to.compared += e.compared
+		to.content += e.content
+		to.based += e.based
+		to.differed += e.differed
+	}
+	for p, c := range b.places {
+		to := a.places[p]
+		if to == nil {
+			to = new(count)
+			a.places[p] = to
+		}
+		to.add(c)
+	}
+}
+
+// AddTimes adds the times that another shard has taken.
+func (a *Account) AddTimes(b *Account) { a.times.add(&b.times) }
+
+func (c *count) add(b *count) {
+	c.alone += b.alone
+	c.base += b.base
+	c.blind += b.blind
+	c.sessions += b.sessions
+	c.expected += b.expected
+	c.known = max(c.known, b.known)
+	for i, n := range b.kinds {
+		c.kinds[i] += n
+	}
+	if c.from == "" || b.from != "" && b.from < c.from {
+		c.from, c.to = b.from, b.to
+	}
+}

@@ -1,0 +1,282 @@
+package verdict
+
+import (
+	"cmp"
+	"maps"
+	"math/bits"
+	"slices"
+
+	"tcpcopy/internal/core/mono"
+)
+
+// maxBlocks bounds the blocks of time that are kept. When there are more, each two become one.
+const maxBlocks = 600
+
+// Times holds how long answers took, by blocks of time: times that are close to each other depend
+// on each other, and only blocks may be compared as if they did not. The zero value is empty.
+type Times struct {
+	scale  uint // a block is 2^scale seconds
+	blocks []block
+}
+
+// block is a histogram of the times in one block.
+type block struct {
+	counts  map[uint16]uint32 // by bucket
+	starved bool              // this program did not run for a while
+}
+
+// fine is how many buckets there are to each power of two: 64, so that one is 1.6 % wide.
+const fine = 6
+
+// bucket returns the bucket of a time in nanoseconds.
+func bucket(ns int64) uint16 {
+	n := uint64(max(ns, 1<<fine))
+	shift := bits.Len64(n) - 1 - fine
+	return uint16(shift<<fine | int(n>>shift)&(1<<fine-1))
+}
+
+// middle returns the time in the middle of a bucket, in nanoseconds.
+func middle(b uint16) float64 {
+	shift := b >> fine
+	low := float64(uint64(1<<fine|b&(1<<fine-1)) << shift)
+	return low + float64(uint64(1)<<shift)/2
+}
+
+// at returns the block of a time; it makes it if need be.
+func (t *Times) at(now mono.Time) *block {
+	i := int(uint64(max(now, 0)/1e9) >> t.scale)
+	for i >= maxBlocks {
+		t.coarsen()
+		i >>= 1
+	}
+	for len(t.blocks) <= i {
+		t.blocks = append(t.blocks, block{})
+	}
+	return &t.blocks[i]
+}
+
+func (t *Times) note(now mono.Time, ns int64) { t.at(now).add(bucket(ns), 1) }
+
+func (t *Times) starve(now mono.Time) { t.at(now).starved = true }
+
+func (b *block) add(k uint16, n uint32) {
+	if b.counts == nil {
+		b.counts = make(map[uint16]uint32)
+	}
+	b.counts[k] += n
+}
+
+// join adds what another block has.
+func (b *block) join(o *block) {
+	b.starved = b.starved || o.starved
+	for k, n := range o.counts {
+		b.add(k, n)
+	}
+}
+
+// coarsen makes each two blocks one.
+func (t *Times) coarsen() {
+	half := make([]block, (len(t.blocks)+1)/2)
+	for i := range t.blocks {
+		half[i/2].join(&t.blocks[i])
+	}
+	t.blocks, t.scale = half, t.scale+1
+}
+
+// add adds the times of another shard, which has the same clock.
+func (t *Times) add(o *Times) {
+	copied := Times{scale: o.scale, blocks: slices.Clone(o.blocks)}
+	for t.scale < copied.scale {
+		t.coarsen()
+	}
+	for copied.scale < t.scale {
+		copied.coarsen()
+	}
+	for i := range copied.blocks {
+		if i == len(t.blocks) {
+			t.blocks = append(t.blocks, block{})
+		}
+		t.blocks[i].join(&copied.blocks[i])
+	}
+}
+
+// TimesReport is the JSON form of Times.
+type TimesReport struct {
+	BlockSeconds int         `json:"block_seconds"`
+	Blocks       []BlockTime `json:"blocks"`
+}
+
+// BlockTime is one block: pairs of a bucket's number and a count. Nothing is known of a block in
+// which tcpcopy did not run for a while.
+type BlockTime struct {
+	Starved bool        `json:"starved,omitempty"`
+	Counts  [][2]uint32 `json:"counts,omitempty"`
+}
+
+// report returns the JSON form.
+func (t *Times) report() *TimesReport {
+	r := &TimesReport{BlockSeconds: 1 << t.scale, Blocks: make([]BlockTime, len(t.blocks))}
+	for i, b := range t.blocks {
+		r.Blocks[i].Starved = b.starved
+		for _, k := range slices.Sorted(maps.Keys(b.counts)) {
+			r.Blocks[i].Counts = append(r.Blocks[i].Counts, [2]uint32{uint32(k), b.counts[k]})
+		}
+	}
+	return r
+}
+
+// usable reports whether the i-th block can be judged. It may be of a file that was changed.
+func (r *TimesReport) usable(i int) bool {
+	for _, c := range r.Blocks[i].Counts {
+		if c[0] >= buckets {
+			return false
+		}
+	}
+	return !r.Blocks[i].Starved && len(r.Blocks[i].Counts) > 0
+}
+
+// pairs returns the blocks that both runs have, as histograms: each a list sorted by bucket.
+func pairs(a, b *TimesReport) (x, y [][][2]uint32) {
+	for i := range min(len(a.Blocks), len(b.Blocks)) {
+		if a.usable(i) && b.usable(i) {
+			x, y = append(x, a.Blocks[i].Counts), append(y, b.Blocks[i].Counts)
+		}
+	}
+	return x, y
+}
+
+// sum adds histograms, chosen by their number, into the dense histogram h.
+func sum(h []uint64, all [][][2]uint32, chosen []int) (n uint64) {
+	clear(h)
+	for _, i := range chosen {
+		for _, c := range all[i] {
+			h[c[0]] += uint64(c[1])
+			n += uint64(c[1])
+		}
+	}
+	return n
+}
+
+// buckets bounds the number of a bucket.
+const buckets = 64 << fine
+
+// quantiles returns the times below which the parts q of the n times in h lie; q rises.
+func quantiles(h []uint64, n uint64, q []float64) []float64 {
+	out := make([]float64, len(q))
+	var below uint64
+	k := 0
+	for i := range h {
+		if h[i] == 0 {
+			continue
+		}
+		for ; k < len(q) && q[k]*float64(n) <= float64(below+h[i]); k++ {
+			part := (q[k]*float64(n) - float64(below)) / float64(h[i])
+			m, w := middle(uint16(i)), width(uint16(i))
+			out[k] = m + (part-0.5)*w
+		}
+		below += h[i]
+	}
+	return out
+}
+
+func width(b uint16) float64 { return float64(uint64(1) << (b >> fine)) }
+
+// Ratio is how a part of the new times compares with the old.
+type Ratio struct {
+	Quantile float64 `json:"quantile"`
+	Old      float64 `json:"old_ms"`
+	New      float64 `json:"new_ms"`
+	Low      float64 `json:"low"` // of new to old, with the confidence of 99 %
+	High     float64 `json:"high"`
+	Speed    Speed   `json:"verdict"`
+}
+
+// Speed is a verdict on times.
+type Speed string
+
+// The verdicts on times.
+const (
+	Slower    Speed = "slower"
+	NotSlower Speed = "not slower"
+	Unclear   Speed = "cannot tell"
+)
+
+const (
+	slowerBy   = 0.10 // the change that matters
+	slowerMin  = 1e6  // and the least, in nanoseconds
+	minBlocks  = 20
+	resamples  = 2000
+	confidence = 0.99
+)
+
+// judged are the parts of the times that are judged.
+var judged = []float64{0.5, 0.95, 0.99}
+
+// compareTimes compares the times of two runs, whose blocks belong together by their number. The
+// interval of each ratio is that of a moving-block bootstrap, since neighbouring blocks depend on
+// each other. It returns nil if there are too few blocks.
+func compareTimes(old, now *TimesReport) []Ratio {
+	if old == nil || now == nil || old.BlockSeconds != now.BlockSeconds {
+		return nil
+	}
+	x, y := pairs(old, now)
+	n := len(x)
+	if n < minBlocks {
+		return nil
+	}
+	length := 1
+	for length*length*length < n {
+		length++
+	}
+	h, chosen := make([]uint64, buckets), make([]int, n)
+	both := func() (a, b []float64) {
+		a = quantiles(h, sum(h, x, chosen), judged)
+		return a, quantiles(h, sum(h, y, chosen), judged)
+	}
+	for i := range chosen {
+		chosen[i] = i
+	}
+	was, is := both()
+	ratios := make([][]float64, len(judged))
+	random := sequence(n)
+	for range resamples {
+		for i := 0; i < n; i += length {
+			from := int(random.next() % uint64(n-length+1))
+			for k := i; k < min(i+length, n); k++ {
+				chosen[k] = from + k - i
+			}
+		}
+		a, b := both()
+		for k := range judged {
+			ratios[k] = append(ratios[k], b[k]/a[k])
+		}
+	}
+	all := make([]Ratio, len(judged))
+	const tail = (1 - confidence) / 2
+	for k, q := range judged {
+		slices.SortFunc(ratios[k], cmp.Compare[float64])
+		r := Ratio{Quantile: q, Old: was[k] / 1e6, New: is[k] / 1e6, Speed: Unclear,
+			Low:  ratios[k][int(tail*resamples)],
+			High: ratios[k][resamples-1-int(tail*resamples)]}
+		switch {
+		case r.Low > 1+slowerBy && is[k]-was[k] >= slowerMin:
+			r.Speed = Slower
+		case r.High < 1+slowerBy, was[k]*(r.High-1) < slowerMin:
+			r.Speed = NotSlower
+		}
+		all[k] = r
+	}
+	return all
+}
+
+// sequence is a fixed sequence of numbers for resampling (splitmix64): the same times have the
+// same verdict.
+type sequence uint64
+
+func (s *sequence) next() uint64 {
+	*s += 0x9e3779b97f4a7c15
+	x := uint64(*s)
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

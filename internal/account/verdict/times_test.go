@@ -1,0 +1,186 @@
+package verdict
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"tcpcopy/internal/core/mono"
+)
+
+// load simulates how long answers take: levels that depend on those before, stalls, and a tail.
+type load struct {
+	r      *rand.Rand
+	blocks int
+	each   int
+}
+
+// times returns the times of a run, in milliseconds by blocks. change makes another time of one.
+func (l load) times(change func(*rand.Rand, float64) float64) (t Times, all []float64) {
+	level := 0.0
+	for i := range l.blocks {
+		level = 0.8*level + 0.05*l.r.NormFloat64()
+		stall := 0.0
+		if l.r.IntN(30) == 0 {
+			stall = 20
+		}
+		for k := range l.each {
+			ms := 20 * math.Exp(level+0.3*l.r.NormFloat64())
+			if l.r.IntN(10) == 0 {
+				ms += stall
+			}
+			ms = change(l.r, ms)
+			t.note(mono.Time(i)*1e9+mono.Time(k)*1e6, int64(ms*1e6))
+			all = append(all, ms)
+		}
+	}
+	return t, all
+}
+
+func same(_ *rand.Rand, ms float64) float64 { return ms }
+
+// rankSum returns the p-value of Mann and Whitney's test, two-sided, by its normal approximation.
+func rankSum(x, y []float64) float64 {
+	type one struct {
+		v   float64
+		old bool
+	}
+	var all []one
+	for _, v := range x {
+		all = append(all, one{v, true})
+	}
+	for _, v := range y {
+		all = append(all, one{v, false})
+	}
+	slices.SortFunc(all, func(a, b one) int {
+		if a.v < b.v {
+			return -1
+		}
+		return 1
+	})
+	var u float64
+	for i, o := range all {
+		if o.old {
+			u += float64(i + 1)
+		}
+	}
+	n, m := float64(len(x)), float64(len(y))
+	z := (u - n*(n+m+1)/2) / math.Sqrt(n*m*(n+m+1)/12)
+	return math.Erfc(math.Abs(z) / math.Sqrt2)
+}
+
+func judgeTimes(a, b *Times) (speeds []Speed) {
+	for _, r := range compareTimes(a.report(), b.report()) {
+		speeds = append(speeds, r.Speed)
+	}
+	return speeds
+}
+
+// Equal servers are not called slower, though a test that takes each time for independent of the
+// others says that they differ.
+func TestEqualServersAreNotSlower(t *testing.T) {
+	n, slower, ranked := runs(30, 1000), 0, 0
+	for i := range n {
+		l := load{rand.New(rand.NewPCG(uint64(i), 9)), 60, 100}
+		a, x := l.times(same)
+		b, y := l.times(same)
+		if slices.Contains(judgeTimes(&a, &b), Slower) {
+			slower++
+		}
+		if rankSum(x, y) < 0.01 {
+			ranked++
+		}
+	}
+	if slower > 0 && upper(slower, n) > 0.01 {
+		t.Errorf("%d of %d runs of equal servers are slower", slower, n)
+	}
+	if ranked < n/4 {
+		t.Errorf("the rank sum calls only %d of %d different: that shows nothing", ranked, n)
+	}
+}
+
+func TestSlowerServers(t *testing.T) {
+	late := func(r *rand.Rand, ms float64) float64 {
+		if r.IntN(50) == 0 {
+			return ms + 200
+		}
+		return ms
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*rand.Rand, float64) float64
+		want   []Speed // of the median, 95 %, 99 %; empty: not judged
+	}{
+		{"the same", same, []Speed{NotSlower, NotSlower, ""}},
+		{"+20 %", func(_ *rand.Rand, ms float64) float64 { return 1.2 * ms },
+			[]Speed{Slower, Slower, Slower}},
+		{"2 % of them +200 ms", late, []Speed{NotSlower, "", Slower}},
+		{"another shape, the same median", func(_ *rand.Rand, ms float64) float64 {
+			return 20 + 3*(ms-20)*(0.2+math.Max(0, math.Copysign(0.8, ms-20)))
+		}, []Speed{"", Slower, Slower}},
+		{"0.1 %", func(_ *rand.Rand, ms float64) float64 { return 1.001 * ms },
+			[]Speed{NotSlower, NotSlower, ""}},
+		{"faster", func(_ *rand.Rand, ms float64) float64 { return 0.5 * ms },
+			[]Speed{NotSlower, NotSlower, NotSlower}},
+	} {
+		l := load{rand.New(rand.NewPCG(1, 2)), 300, 100}
+		a, _ := l.times(same)
+		b, _ := l.times(c.change)
+		got := compareTimes(a.report(), b.report())
+		for k, want := range c.want {
+			if want != "" && got[k].Speed != want {
+				t.Errorf("%s: %+v, want %s", c.name, got[k], want)
+			}
+		}
+	}
+}
+
+// Blocks in which the copier did not run say nothing; too few are not judged.
+func TestStarvedBlocks(t *testing.T) {
+	l := load{rand.New(rand.NewPCG(1, 2)), 60, 100}
+	a, _ := l.times(same)
+	b, _ := l.times(func(_ *rand.Rand, ms float64) float64 { return ms })
+	for i := 20; i < 60; i += 2 { // the copier stood still
+		for range 100 {
+			b.note(mono.Time(i)*1e9, 5e9)
+		}
+		b.starve(mono.Time(i) * 1e9)
+	}
+	if got := judgeTimes(&a, &b); len(got) == 0 || slices.Contains(got, Slower) {
+		t.Errorf("a starved copier: %v", got)
+	}
+	for i := range 45 {
+		b.starve(mono.Time(i) * 1e9)
+	}
+	if got := judgeTimes(&a, &b); got != nil {
+		t.Errorf("15 blocks are judged: %v", got)
+	}
+}
+
+// However long a run is, the blocks are bounded, and no time is lost.
+func TestTimesAreBounded(t *testing.T) {
+	var a, b Times
+	for i := range 3000 {
+		a.note(mono.Time(i)*1e9, 1e6)
+	}
+	b.note(5e9, 1e6)
+	b.add(&a)
+	if len(b.blocks) > maxBlocks {
+		t.Errorf("%d blocks", len(b.blocks))
+	}
+	n := uint32(0)
+	for _, block := range b.report().Blocks {
+		for _, c := range block.Counts {
+			n += c[1]
+		}
+	}
+	if n != 3001 {
+		t.Errorf("%d times of 3001", n)
+	}
+	for ns := int64(1); ns > 0 && ns < 1<<62; ns += ns/3 + 1 {
+		if m := middle(bucket(ns)); ns >= 64 && math.Abs(m-float64(ns)) > 0.01*float64(ns) {
+			t.Fatalf("%d ns are in the bucket of %g", ns, m)
+		}
+	}
+}

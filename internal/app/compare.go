@@ -1,0 +1,121 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/verdict"
+	"tcpcopy/internal/config"
+)
+
+// The exit codes of a comparison.
+const (
+	exitDiffers    = 4 // or is slower
+	exitCannotTell = 5
+)
+
+// verdictCode returns the exit code of a verdict, as an error; nil for the same.
+func verdictCode(w verdict.Word) error {
+	switch w {
+	case verdict.Same:
+		return nil
+	case verdict.CannotTell:
+		return exitCode(exitCannotTell)
+	default:
+		return exitCode(exitDiffers)
+	}
+}
+
+// judge writes the result of a comparison as JUnit XML, if that is wanted, and returns the exit
+// code of the verdict, as an error.
+func judge(c *config.Copy, last *export.Snapshot) error {
+	if last == nil || last.Compare == nil {
+		return nil
+	}
+	if c.Compare.JUnit != "" {
+		b, err := last.Compare.JUnit()
+		if err == nil {
+			err = export.WriteFile(c.Compare.JUnit, b)
+		}
+		if err != nil {
+			return fmt.Errorf("write %q: %w", c.Compare.JUnit, err)
+		}
+	}
+	return verdictCode(last.Compare.Verdict)
+}
+
+func (p *program) diffCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:         "diff OLD.json NEW.json [options]",
+		Annotations: usage("tcpcopy diff OLD.json NEW.json [options]"),
+		Short:       "compare two runs: is the new version right, and not slower?",
+		Long: `
+The files are what --report has written in two runs with --compare: the same recording, or similar
+traffic, sent to the old version and to the new one. What differs from production in both runs alike
+(identifiers, times, what depends on the host) is no difference. Times of the two runs are compared
+by blocks of a second and more.
+
+The exit code is 0 if the new version answers the same and is not slower, 4 if it differs or is
+slower, 5 if it cannot be told.`,
+		Example: `Play a recording against the old version, then against the new one:
+  tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 --compare --report old.json
+  tcpcopy replay peak.pcapng -x 80-10.0.0.3:8080 --compare --report new.json
+  tcpcopy diff old.json new.json`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+	}
+	failOn := cmd.Flags().String("fail-on", "differs,slower",
+		"judge only these `WORDS`: differs, slower, or both with a comma")
+	out := cmd.Flags().String("json", "", "write the result as JSON to `FILE`, too")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) != 2 {
+			return &config.Problem{
+				What: fmt.Sprintf("diff: got %d files: wanted two, of an old run and a new one",
+					len(args)),
+				Hint: "tcpcopy replay --compare --report old.json writes one",
+			}
+		}
+		judged, err := verdict.ParseJudged(*failOn)
+		if err != nil {
+			return &config.Problem{Flag: "--fail-on", Value: *failOn,
+				What: "wanted differs, slower, or both with a comma"}
+		}
+		var results [2]*verdict.Result
+		for i, path := range args {
+			r, err := export.ReadReport(path)
+			if err != nil {
+				return err
+			}
+			if results[i] = r.Compare; r.Compare == nil {
+				return &config.Problem{What: fmt.Sprintf("diff: %q has no comparison: wanted a "+
+					"report of a run with --compare", path)}
+			}
+		}
+		ch, err := verdict.Compare(results[0], results[1], judged)
+		if err != nil {
+			return &config.Problem{What: "diff: " + err.Error()}
+		}
+		if *out != "" {
+			if err := export.WriteReport(*out, ch); err != nil {
+				return err
+			}
+		}
+		if err := ch.Write(p.out); err != nil {
+			return fmt.Errorf("diff: %w", err)
+		}
+		return verdictCode(ch.Verdict)
+	}
+	return cmd
+}
+
+// withVerdict returns the error of a run, or else that of its verdict.
+func withVerdict(err error, c *config.Copy, last *export.Snapshot) error {
+	judged := judge(c, last)
+	if err != nil && (judged == nil || errors.As(judged, new(exitCode))) {
+		return err
+	}
+	return errors.Join(err, judged)
+}

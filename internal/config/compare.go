@@ -1,0 +1,98 @@
+package config
+
+import (
+	"strings"
+
+	"tcpcopy/internal/account/verdict"
+	"tcpcopy/internal/proto/known"
+)
+
+// Compare holds the settings of a comparison of production's answers with the targets'.
+type Compare struct {
+	On    bool
+	Rules verdict.Rules
+	JUnit string // path of a JUnit XML report that is written at the end; empty: none
+}
+
+func (o *CopyOptions) comparing() []option {
+	c := &o.c.Compare
+	return []option{
+		{
+			name: "compare", group: Compares, set: on(&c.On),
+			help: "compare the targets' answers with production's: status, headers, and bodies " +
+				"field by field (socket; " + comparedProtocols() + "). The exit code is 4 if " +
+				"they differ, 5 if it cannot be told",
+		},
+		{
+			name: "ignore", arg: "[ENDPOINT ]PATH", group: Compares,
+			set: func(s string) error {
+				r, err := verdict.ParseRule(s)
+				if err != nil {
+					return quoting(err)
+				}
+				c.Rules.Ignore = append(c.Rules.Ignore, r)
+				return nil
+			},
+			clear: func() { c.Rules.Ignore = nil },
+			help: "leave differences at this path out of the comparison, such as 'body.id' or " +
+				"'GET /user/{id} header vary'; * at the end stands for anything. Several times: " +
+				"each of them",
+		},
+		{
+			name: "junit", arg: "FILE", group: Compares, set: text(&c.JUnit, "the name of a file"),
+			help: "write the result of the comparison as JUnit XML to FILE, at the end",
+		},
+	}
+}
+
+// compares checks the settings of a comparison, and turns on what it needs.
+func (o *CopyOptions) compares(c *Copy) error {
+	if !c.Compare.On {
+		for _, name := range []string{"ignore", "junit"} {
+			if o.fs.Changed(name) {
+				return &Problem{Flag: "--" + name, What: "needs --compare"}
+			}
+		}
+		return nil
+	}
+	if c.Via != ViaSocket {
+		with := "--via " + c.Via
+		if c.LearnWay {
+			with = "-s"
+		}
+		return &Problem{Flag: "--compare", What: "does not go with " + with + ": answers are " +
+			"compared where this process receives them; wanted --via socket"}
+	}
+	spoken := false
+	for i := range c.Mappings {
+		switch of := c.Of(i); {
+		case of.Proto == ProtoAuto:
+			spoken = true
+		default:
+			spoken = spoken || compared(string(of.Proto))
+		}
+	}
+	if !spoken {
+		return &Problem{Flag: "--compare", What: "compares nothing: no mapping speaks a protocol " +
+			"whose answers are compared (" + comparedProtocols() + "); wanted another --proto"}
+	}
+	c.Both = c.Both || c.From.Kind == FromHost
+	return nil
+}
+
+// compared reports whether the answers of a protocol are compared.
+func compared(name string) bool {
+	p := known.Named(name)
+	return p != nil && p.Comparison != nil && p.Watch != nil
+}
+
+// comparedProtocols lists the protocols whose answers are compared.
+func comparedProtocols() string {
+	var names []string
+	for _, p := range known.All() {
+		if compared(p.Name) {
+			names = append(names, p.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}

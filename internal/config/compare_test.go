@@ -1,0 +1,31 @@
+package config
+
+import (
+	"testing"
+
+	"tcpcopy/internal/account/verdict"
+)
+
+func TestCompare(t *testing.T) {
+	noKeyInEnvironment(t)
+	c, _, err := parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--ignore", "body.id", "--ignore",
+		"GET /a* header vary", "--junit", "a.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Compare.On || !c.Both || c.Compare.JUnit != "a.xml" || len(c.Compare.Rules.Ignore) != 2 ||
+		c.Compare.Rules.Ignore[1] != (verdict.Rule{Endpoint: "GET /a*", Path: "header vary"}) {
+		t.Errorf("%+v, both %v", c.Compare, c.Both)
+	}
+	for _, args := range [][]string{
+		{"--compare", "--from", "vxlan://:4789", "--from-peers", "10.0.0.9"},
+		{"--compare", "--proto", "redis"},
+	} {
+		c, _, err := parse(t, append([]string{"-x", "10.0.0.1:80-10.0.0.2:8080"}, args...)...)
+		if err != nil {
+			t.Errorf("%q: %v", args, err)
+		} else if c.Both == c.From.Remote() {
+			t.Errorf("%q: both is %v", args, c.Both)
+		}
+	}
+}

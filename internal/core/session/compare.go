@@ -1,0 +1,427 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+
+	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mono"
+	"tcpcopy/internal/proto"
+)
+
+// Comparer receives what a comparison of production's answers with a target's is made of. Each
+// answer that is Due is passed to Compare or to Exclude later.
+type Comparer interface {
+	// Digesting is for the answers that the sessions read: production's.
+	Digesting() *proto.Digesting
+	// Due counts an answer that is to be compared.
+	Due()
+	// Exclude counts an answer that cannot be compared.
+	Exclude(why Exclusion)
+	// Compare compares two answers to one request. x is valid during the call.
+	Compare(x *Exchange)
+	// Surplus counts an answer of the target that nothing had asked for, after one to a request of
+	// the endpoint.
+	Surplus(u *Unit, endpoint string)
+}
+
+// Exclusion is why an answer is not compared.
+type Exclusion uint8
+
+// The exclusions.
+const (
+	Unread     Exclusion = iota // production's answer was not read
+	Gap                         // packets of production's answer were not captured
+	NotCopied                   // the request was not sent: there was no copy at that time
+	LeftOut                     // an option keeps the request from the target
+	LostTrack                   // the target's answers could not be followed
+	Slipped                     // the target gave a surplus answer before
+	Unanswered                  // the session ended before production had answered
+	OverBounds                  // too many answers wait for their counterparts
+	Exclusions                  // how many there are
+)
+
+var exclusions = [Exclusions]string{
+	Unread: "production_unread", Gap: "capture_gap", NotCopied: "not_copied", LeftOut: "denied",
+	LostTrack: "proto_lost", Slipped: "slipped", Unanswered: "in_flight",
+	OverBounds: "over_compare",
+}
+
+// String returns the exclusion's name in reports.
+func (e Exclusion) String() string { return exclusions[e] }
+
+// Unit is what a Comparer keeps of a session.
+type Unit struct {
+	Diverged bool  // an answer differed, and later ones may differ as a consequence
+	Quiet    uint8 // how many answers have not differed since
+	Seen     [8]uint32
+}
+
+// Exchange is a request with the answers of production and of the target.
+type Exchange struct {
+	Unit       *Unit
+	Endpoint   string
+	Request    uint64        // keyed hash of the request
+	Unordered  bool          // lists in the answers may be in any order
+	Production *proto.Digest // never nil
+	Target     *proto.Digest // nil: the target gave no answer, for the reason Failed
+	Failed     ledger.Reason
+	At         mono.Time // when the request was sent to the target
+	Took       int64     // until the target's answer was whole, in nanoseconds; 0: not known
+}
+
+// maxPairs bounds how many exchanges of one session wait for an answer.
+const maxPairs = 4096
+
+// pairing pairs production's answers with the copy's. A request is known on both sides by the
+// offset at which it ends in the client's bytes, so that requests which are left out, or precede
+// the copy, pair nothing wrongly. It is nil if answers are not compared.
+type pairing struct {
+	to    Comparer
+	unit  Unit
+	label proto.Labeller // of production's requests
+	// unordered is proto.Comparison.Unordered, or nil.
+	unordered func(endpoint string) bool
+	open      pairList
+	sent      []uint64  // ends of the requests that the target has to answer; 0: no pair
+	at        uint64    // up to where the copy's requests were noted
+	known     uint64    // up to where production's requests were noted
+	last      string    // endpoint of the last answer of the target
+	off       Exclusion // why the copy's answers are not compared, if isOff
+	isOff     bool
+	fault     ledger.Reason // why the target ended the last copy; None: it did not
+}
+
+// pair is an exchange that is not complete.
+type pair struct {
+	end        uint64 // offset of the byte behind the request
+	number     uint64 // of production's answer
+	x          Exchange
+	isSent     bool
+	targetDone bool // x.Target and x.Failed are final
+}
+
+// pairList holds pairs in the order of their ends. Most often the first is removed.
+type pairList struct {
+	all   []pair
+	first int // pairs before it are gone
+}
+
+func (l *pairList) len() int { return len(l.all) - l.first }
+
+func (l *pairList) at(i int) *pair { return &l.all[l.first+i] }
+
+func (l *pairList) add(p pair) { l.all = append(l.all, p) }
+
+// find returns the index of the pair that ends at the offset end.
+func (l *pairList) find(end uint64) (i int, ok bool) {
+	return slices.BinarySearchFunc(l.all[l.first:], end, func(p pair, end uint64) int {
+		return cmp.Compare(p.end, end)
+	})
+}
+
+func (l *pairList) remove(i int) {
+	if i > 0 {
+		l.all = slices.Delete(l.all, l.first+i, l.first+i+1)
+		return
+	}
+	l.all[l.first] = pair{}
+	if l.first++; 2*l.first >= len(l.all) {
+		l.all, l.first = slices.Delete(l.all, 0, l.first), 0
+	}
+}
+
+func newPairing(to Comparer) *pairing {
+	if to == nil {
+		return nil
+	}
+	return &pairing{to: to}
+}
+
+// isFault reports whether a copy that ended for the reason r shows a fault of the target.
+func isFault(r ledger.Reason) bool {
+	switch r {
+	case ledger.TargetReset, ledger.TargetRefused, ledger.TargetClosed, ledger.GateTimeout,
+		ledger.ConnectTimeout, ledger.SendTimeout:
+		return true
+	}
+	return false
+}
+
+// read makes a digester of production's answers, which are read from now on.
+func (g *pairing) read(p *proto.Protocol) proto.Digester {
+	if g == nil || p.Comparison == nil {
+		return nil
+	}
+	g.label = p.Comparison.NewLabeller(g.to.Digesting())
+	g.unordered = p.Comparison.Unordered
+	return p.Comparison.NewDigester(g.to.Digesting())
+}
+
+// requested notes the requests that production's reader has found in p, the client's bytes from
+// the offset at on. number is the number of the first one's answer.
+func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
+	if g == nil || g.label == nil {
+		return
+	}
+	from := at
+	for i := range out.Steps {
+		switch st := &out.Steps[i]; st.Kind {
+		case proto.PassOn:
+			n := min(uint64(st.N), from+uint64(len(p))-at)
+			g.label.Write(p[at-from : at-from+n])
+			at += n
+		case proto.Requested:
+			endpoint, hash := g.label.End()
+			if st.Request.Reply != proto.One {
+				continue
+			}
+			g.known = at
+			g.to.Due()
+			if g.open.len() >= maxPairs {
+				g.to.Exclude(OverBounds)
+			} else {
+				g.open.add(pair{end: at, number: number, x: Exchange{
+					Unit: &g.unit, Endpoint: endpoint, Request: hash,
+					Unordered: g.unordered != nil && g.unordered(endpoint)}})
+			}
+			number++
+		}
+	}
+}
+
+// find returns the pair of the request that ends at the offset end, and its index; nil if there is
+// none.
+func (g *pairing) find(end uint64) (*pair, int) {
+	i, ok := g.open.find(end)
+	if !ok {
+		return nil, 0
+	}
+	return g.open.at(i), i
+}
+
+// answered notes production's answer with this number.
+func (g *pairing) answered(number uint64, d *proto.Digest) {
+	if g == nil {
+		return
+	}
+	for i := g.open.len() - 1; i >= 0; i-- { // those that wait for production are the last
+		p := g.open.at(i)
+		if p.number != number || p.x.Production != nil {
+			continue
+		}
+		if room := &g.to.Digesting().Room; d == nil || *room < d.Size {
+			g.exclude(i, OverBounds)
+			return
+		}
+		g.to.Digesting().Room -= d.Size
+		p.x.Production = d
+		g.complete(i)
+		return
+	}
+}
+
+// complete passes the i-th pair on if both answers are there.
+func (g *pairing) complete(i int) {
+	p := g.open.at(i)
+	if p.x.Production == nil || !p.targetDone {
+		return
+	}
+	if x := p.x; x.Target == nil && x.Failed == ledger.None {
+		g.exclude(i, LostTrack)
+		return
+	}
+	x := p.x
+	g.remove(i)
+	g.to.Compare(&x)
+}
+
+// exclude removes the i-th pair, which cannot be compared.
+func (g *pairing) exclude(i int, why Exclusion) {
+	g.remove(i)
+	g.to.Exclude(why)
+}
+
+func (g *pairing) remove(i int) {
+	if d := g.open.at(i).x.Production; d != nil {
+		g.to.Digesting().Room += d.Size
+	}
+	g.open.remove(i)
+}
+
+// unread notes that production's answers are not read any more, or not from where they were. What
+// was read stays.
+func (g *pairing) unread() {
+	if g == nil {
+		return
+	}
+	for i := 0; i < g.open.len(); {
+		if g.open.at(i).x.Production == nil {
+			g.exclude(i, Gap)
+		} else {
+			i++
+		}
+	}
+	g.label = nil
+}
+
+// begin notes that a copy begins at the offset base.
+func (g *pairing) begin(base uint64) {
+	if g == nil {
+		return
+	}
+	for i := 0; i < g.open.len(); {
+		if p := g.open.at(i); p.end > base || p.targetDone || !g.settle(i, NotCopied) {
+			i++
+		}
+	}
+	g.sent, g.at, g.isOff, g.fault = g.sent[:0], base, false, ledger.None
+}
+
+// settle settles the target's side of the i-th pair, whose request will not be answered: by the
+// target's fault, if it was one, else by an exclusion. It reports whether the pair is gone.
+func (g *pairing) settle(i int, why Exclusion) bool {
+	if g.fault == ledger.None {
+		if g.isOff {
+			why = g.off
+		}
+		g.exclude(i, why)
+		return true
+	}
+	n := g.open.len()
+	g.open.at(i).targetDone, g.open.at(i).x.Failed = true, g.fault
+	g.complete(i)
+	return g.open.len() < n
+}
+
+// step notes that the copy's reader has taken n bytes of the client.
+func (g *pairing) step(n int) {
+	if g != nil {
+		g.at += uint64(n)
+	}
+}
+
+// send notes that the copy sends the request that ends here, and that the target has to answer.
+func (g *pairing) send(now mono.Time) {
+	if g == nil {
+		return
+	}
+	p, i := g.find(g.at)
+	switch {
+	case p == nil:
+		if g.at > g.known { // else it was excluded
+			g.to.Due()
+			g.to.Exclude(Unread)
+		}
+		g.sent = append(g.sent, 0)
+		return
+	case g.isOff:
+		g.exclude(i, g.off)
+		g.sent = append(g.sent, 0)
+		return
+	}
+	p.isSent, p.x.At = true, now
+	g.sent = append(g.sent, g.at)
+}
+
+// leaveOut notes that the request that ends here is not sent.
+func (g *pairing) leaveOut() {
+	if g == nil {
+		return
+	}
+	if p, i := g.find(g.at); p != nil {
+		g.exclude(i, LeftOut)
+	}
+}
+
+// receive notes an answer of the target that ended at the time at.
+func (g *pairing) receive(d *proto.Digest, at mono.Time) {
+	if g == nil || len(g.sent) == 0 {
+		return
+	}
+	end := g.sent[0]
+	g.sent = g.sent[:copy(g.sent, g.sent[1:])]
+	if p, i := g.find(end); p != nil && p.isSent {
+		p.targetDone, p.x.Target, g.last = true, d, p.x.Endpoint
+		p.x.Took = max(0, int64(at.Sub(p.x.At)))
+		g.complete(i)
+	}
+}
+
+// slip notes an answer that nothing had asked for: which of the next ones belongs to which request
+// is not known.
+func (g *pairing) slip() {
+	if g == nil || g.isOff {
+		return
+	}
+	g.to.Surplus(&g.unit, g.last)
+	g.giveUp(Slipped)
+}
+
+// giveUp ends the comparison of the present copy.
+func (g *pairing) giveUp(why Exclusion) {
+	if g == nil || g.isOff {
+		return
+	}
+	g.off, g.isOff = why, true
+	g.dropSent(why)
+}
+
+// dropSent excludes the requests that the target has not answered.
+func (g *pairing) dropSent(why Exclusion) {
+	for _, end := range g.sent {
+		if p, i := g.find(end); p != nil && p.isSent && !p.targetDone {
+			g.exclude(i, why)
+		}
+	}
+	g.sent = g.sent[:0]
+}
+
+// copyEnded notes that the copy has ended for the reason r.
+func (g *pairing) copyEnded(r ledger.Reason) {
+	if g == nil {
+		return
+	}
+	why := NotCopied
+	switch {
+	case isFault(r):
+		g.fault = r
+		for _, end := range g.sent {
+			if p, i := g.find(end); p != nil && p.isSent && !p.targetDone {
+				g.settle(i, NotCopied)
+			}
+		}
+		g.sent = g.sent[:0]
+		return
+	case r == ledger.CaptureGap:
+		why = Gap
+	case r == ledger.ProtoLost:
+		why = LostTrack
+	case r == ledger.Shutdown, r == ledger.IdleTimeout, r == ledger.Replaced:
+		why = Unanswered
+	}
+	g.fault = ledger.None
+	g.dropSent(why)
+}
+
+// close ends all that is open: the session is over.
+func (g *pairing) close() {
+	if g == nil {
+		return
+	}
+	for g.open.len() > 0 {
+		n := g.open.len()
+		p := g.open.at(n - 1)
+		switch {
+		case p.x.Production == nil:
+			g.exclude(n-1, Unanswered)
+		case p.isSent:
+			g.exclude(n-1, Unanswered)
+		default:
+			g.settle(n-1, NotCopied)
+		}
+		if g.open.len() == n {
+			g.exclude(n-1, NotCopied)
+		}
+	}
+}

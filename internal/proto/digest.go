@@ -1,0 +1,150 @@
+package proto
+
+import (
+	"hash/maphash"
+	"strings"
+	"unicode"
+)
+
+// Digest is what a comparison knows of an answer: for each of its fields a path, a type, and a
+// keyed hash of the value. It holds no value.
+type Digest struct {
+	Status uint16
+	// Fields are sorted by Path, and have each path once.
+	Fields []Field
+	// Skipped reports why the content is in no field; Compared where it is.
+	Skipped Skip
+	// Size is how many bytes the fields take, roughly.
+	Size int
+}
+
+// Skip is why the content of an answer is not compared.
+type Skip uint8
+
+// The reasons.
+const (
+	Compared        Skip = iota
+	Oversize             // it is larger than the bounds allow
+	UnknownEncoding      // it cannot be decoded
+)
+
+// FieldTypes is a set of the types of the values at one path.
+type FieldTypes uint8
+
+// The types.
+const (
+	Null FieldTypes = 1 << iota
+	Bool
+	Number
+	Text
+	List
+	Object
+	Opaque // bytes
+)
+
+// Recognised is a kind of value that is expected to differ between two servers.
+type Recognised uint8
+
+// The recognised kinds.
+const (
+	Plain Recognised = iota // an ordinary value
+	UUID
+	Timestamp // of RFC 3339
+	Epoch     // seconds, or thousandths, since 1970, near the answer's Date
+	JWT
+)
+
+var recognised = [...]string{Plain: "", UUID: "UUID", Timestamp: "RFC 3339 time",
+	Epoch: "epoch time", JWT: "JWT"}
+
+// String returns the kind's name; empty for Plain.
+func (r Recognised) String() string { return recognised[r] }
+
+// Field is what an answer has at one path. Elements of a list share a path.
+type Field struct {
+	Path  string // "header content-type", "body", "body.items[].id"
+	Types FieldTypes
+	Kind  Recognised // of all values
+	Count uint32     // values at the path
+	// Sum does not depend on the order of the values, and Order does.
+	Sum, Order uint64
+	// Length is the length of the only value in bytes, or the number of elements of lists.
+	Length uint64
+}
+
+// Digesting is what the Digesters of one goroutine share. The zero value is not usable.
+type Digesting struct {
+	Seed  maphash.Seed
+	Room  int               // bytes that Digesters may still keep of answers that have not ended
+	Paths map[string]string // the paths that were seen, each once
+	// Scratch is memory of package content, which all Digesters use in turn.
+	Scratch any
+}
+
+// NewDigesting returns what the Digesters of one goroutine share, which keep at most room bytes.
+// Digests are comparable if they have the same seed.
+func NewDigesting(seed maphash.Seed, room int) *Digesting {
+	return &Digesting{Seed: seed, Room: room, Paths: make(map[string]string)}
+}
+
+// Bounds of Digesting.Paths.
+const (
+	maxPaths = 1 << 13
+	maxPath  = 256
+)
+
+// Path returns p as a string, which it makes once.
+func (d *Digesting) Path(p []byte) string {
+	p = p[:min(len(p), maxPath)]
+	if s, ok := d.Paths[string(p)]; ok {
+		return s
+	}
+	s := printable(p)
+	if len(d.Paths) < maxPaths {
+		d.Paths[string(p)] = s
+	}
+	return s
+}
+
+// printable returns p without characters that a terminal might obey.
+func printable(p []byte) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '_'
+		}
+		return r
+	}, string(p))
+}
+
+// Hash returns the keyed hash of a value.
+func (d *Digesting) Hash(p []byte) uint64 { return maphash.Bytes(d.Seed, p) }
+
+// Digester makes a Digest of each answer on one connection. Package content does what is common to
+// protocols.
+type Digester interface {
+	// Write takes the next bytes of the present answer, interim answers included. It keeps a
+	// bounded number of them.
+	Write(p []byte)
+	// End ends the present answer, and returns its digest.
+	End(a *Answer) *Digest
+	// Close frees what is kept of an answer that has not ended.
+	Close()
+}
+
+// Labeller names the requests of one connection for a comparison.
+type Labeller interface {
+	// Write takes the next bytes of the present request.
+	Write(p []byte)
+	// End ends the present request. It returns the endpoint that the request belongs to, from
+	// which parts that look like identifiers are left out, and a keyed hash of the whole request.
+	End() (endpoint string, hash uint64)
+}
+
+// Comparison makes what a comparison of two servers' answers in a protocol needs.
+type Comparison struct {
+	NewDigester func(*Digesting) Digester
+	NewLabeller func(*Digesting) Labeller
+	// Unordered reports whether lists in the answers of an endpoint may be in any order; nil: in
+	// none of them.
+	Unordered func(endpoint string) bool
+}

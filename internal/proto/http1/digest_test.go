@@ -1,0 +1,231 @@
+package http1
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tcpcopy/internal/proto"
+)
+
+var digestSeed = maphash.MakeSeed()
+
+// digests reads a server's bytes, in pieces of n, and returns the digests of the final answers.
+func digests(t *testing.T, text string, n int, heads ...uint64) (all []*proto.Digest) {
+	t.Helper()
+	w := proto.NewDigesting(digestSeed, 1<<24)
+	f := proto.Follow(NewAnswers())
+	f.Digest(newDigester(w))
+	for _, h := range heads {
+		f.Expect(h, hintHead)
+	}
+	var out []proto.Told
+	var scratch []proto.Answer
+	for len(text) > 0 {
+		k := min(n, len(text))
+		out = f.Feed(0, []byte(text[:k]), out, &scratch)
+		text = text[k:]
+	}
+	out = f.Close(0, out, &scratch)
+	for _, o := range out {
+		if o.Digest != nil {
+			all = append(all, o.Digest)
+		}
+	}
+	if w.Room != 1<<24 {
+		t.Errorf("%d bytes of room are lost", 1<<24-w.Room)
+	}
+	return all
+}
+
+func fieldPaths(d *proto.Digest) (all []string) {
+	for _, f := range d.Fields {
+		all = append(all, f.Path)
+	}
+	return all
+}
+
+func zipped(text string, level int) string {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, level)
+	_, _ = w.Write([]byte(text))
+	_ = w.Close()
+	return b.String()
+}
+
+// sized is an answer with a body of known length.
+func sized(headers, body string) string {
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s", headers, len(body),
+		body)
+}
+
+const chunkedJSON = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" +
+	"Transfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4;x=y\r\n\":1}\r\n0\r\nTrailer: 1\r\n\r\n"
+
+func TestDigests(t *testing.T) {
+	const object = "Content-Type: application/json\r\n"
+	for _, c := range []struct {
+		name string
+		text string
+		head bool
+		want []string
+	}{
+		{"sized", sized(object, `{"a":1}`), false,
+			[]string{"body", "body.a", "header content-type"}},
+		{"chunked", chunkedJSON, false, []string{"body", "body.a", "header content-type"}},
+		{"to the end", "HTTP/1.0 200 OK\r\n" + object + "\r\n{\"a\":1}", false,
+			[]string{"body", "body.a", "header content-type"}},
+		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true, []string{"body"}},
+		{"204", "HTTP/1.1 204 None\r\nX-Trace: 1\r\n\r\n", false,
+			[]string{"body", "header x-trace"}},
+		{"cookies", sized("Set-Cookie: sid=1; Path=/\r\nset-cookie: lang=en\r\n", ""), false,
+			[]string{"body", "header set-cookie lang", "header set-cookie sid"}},
+		{"after an interim answer", "HTTP/1.1 103 Early\r\nLink: a\r\n\r\n" + sized(object, "1"),
+			false, []string{"body", "header content-type"}},
+		{"what is not compared", sized("Date: x\r\nServer: y\r\nETag: z\r\n", "a"), false,
+			[]string{"body"}},
+		{"parts with a boundary", sized("Content-Type: multipart/byteranges; boundary=7\r\n", "a"),
+			false, []string{"header content-type"}},
+	} {
+		for n := 1; n <= len(c.text); n += 1 + n/4 {
+			var heads []uint64
+			if c.head {
+				heads = []uint64{0}
+			}
+			got := digests(t, c.text, n, heads...)
+			if len(got) != 1 {
+				t.Fatalf("%s in pieces of %d: %d digests", c.name, n, len(got))
+			}
+			if d := cmp.Diff(c.want, fieldPaths(got[0])); d != "" {
+				t.Errorf("%s in pieces of %d: (-want +got)\n%s", c.name, n, d)
+			}
+		}
+	}
+}
+
+// Two ways to say the same are the same; what is not is not.
+func TestDigestsThatAreTheSame(t *testing.T) {
+	const object = "Content-Type: application/json\r\n"
+	text := `{"a":"` + strings.Repeat("x", 3000) + `"}`
+	for _, c := range []struct {
+		name string
+		a, b string
+		same bool
+	}{
+		{"chunked or not", chunkedJSON, sized(object, `{"a":1}`), true},
+		{"gzip of another level", sized(object+"Content-Encoding: gzip\r\n", zipped(text, 1)),
+			sized(object+"Content-Encoding: gzip\r\n", zipped(text, 9)), true},
+		{"gzip or not", sized(object+"Content-Encoding: gzip\r\n", zipped(text, 1)),
+			sized(object, text), true},
+		{"a media type in another way",
+			sized("Content-Type: Text/HTML; Charset=\"utf-8\"\r\n", "a"),
+			sized("content-type: text/html;charset=UTF-8\r\n", "a"), true},
+		{"another charset", sized("Content-Type: text/html; charset=utf-8\r\n", "a"),
+			sized("Content-Type: text/html; charset=latin1\r\n", "a"), false},
+		{"another page", sized("", "abc"), sized("", "abd"), false},
+		{"a header more", sized("", "abc"), sized("X-A: 1\r\n", "abc"), false},
+		{"a header with another value", sized("X-A: 1\r\n", ""), sized("X-A: 2\r\n", ""), true},
+		{"another place", sized("Location: /a\r\n", ""), sized("Location: /b\r\n", ""), false},
+	} {
+		a, b := digests(t, c.a, 100)[0], digests(t, c.b, 77)[0]
+		if same := cmp.Equal(a, b); same != c.same {
+			t.Errorf("%s: same is %v: %s", c.name, same, cmp.Diff(a, b))
+		}
+	}
+}
+
+// Answers follow each other on a connection; each has its own digest, however they are split.
+func TestDigestsOfSeveralAnswers(t *testing.T) {
+	var text strings.Builder
+	for i := range 20 {
+		text.WriteString(sized("Content-Type: application/json\r\n", fmt.Sprintf(`{"n":%d}`, i/2)))
+	}
+	whole := digests(t, text.String(), 1<<20)
+	if len(whole) != 20 {
+		t.Fatalf("%d digests", len(whole))
+	}
+	for i := 0; i < 20; i += 2 {
+		if !cmp.Equal(whole[i], whole[i+1]) || i > 0 && cmp.Equal(whole[i], whole[i-1]) {
+			t.Errorf("answer %d: same or not is wrong", i)
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		if d := cmp.Diff(whole, digests(t, text.String(), 1+r.IntN(50))); d != "" {
+			t.Fatal(d)
+		}
+	}
+}
+
+func TestLabels(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"GET /user/1001/posts?token=secret HTTP/1.1\r\nHost: a\r\n\r\n", "GET /user/{id}/posts"},
+		{"\r\nGET / HTTP/1.1\r\n\r\n", "GET /"},
+		{"POST /a/f81d4fae-7dec-11d0-a765-00a0c91e6bf6/ HTTP/1.1\r\n\r\n{}", "POST /a/{id}/"},
+		{"GET http://host/a/b HTTP/1.1\r\n\r\n", "GET /a/b"},
+		{"OPTIONS * HTTP/1.1\r\n\r\n", "OPTIONS *"},
+		{"GET /x\x1b[31m/%41 HTTP/1.1\r\n\r\n", "GET /x_[31m/{id}"},
+	} {
+		l := &labeller{with: proto.NewDigesting(digestSeed, 1<<20)}
+		var hashes [2]uint64
+		for n := range 2 {
+			for i := range len(c.text) {
+				l.Write([]byte(c.text[i : i+1]))
+			}
+			var got string
+			if got, hashes[n] = l.End(); got != c.want {
+				t.Errorf("%q is %q, want %q", c.text, got, c.want)
+			}
+		}
+		l.Write([]byte(c.text + "x"))
+		if _, other := l.End(); hashes[0] != hashes[1] || other == hashes[0] {
+			t.Errorf("%q: hashes %v, %v of another", c.text, hashes, other)
+		}
+	}
+}
+
+func FuzzDigest(f *testing.F) {
+	f.Add([]byte(chunkedJSON), 3)
+	f.Add([]byte(sized("Content-Type: application/json\r\n", "{}")), 100)
+	f.Add([]byte("HTTP/1.1 200 OK\n\nrest"), 1)
+	f.Fuzz(func(t *testing.T, p []byte, n int) {
+		n = max(1, n%1000)
+		a, b := digests(t, string(p), n), digests(t, string(p), 1<<20)
+		if d := cmp.Diff(b, a); d != "" {
+			t.Errorf("in pieces of %d: (-whole +got)\n%s", n, d)
+		}
+	})
+}
+
+func BenchmarkDigest(b *testing.B) {
+	var list []string
+	for i := range 28 {
+		list = append(list, fmt.Sprintf(`{"id":%d,"name":"user number %d","score":%d.5}`, i, i, i))
+	}
+	for name, text := range map[string]string{
+		"JSON": sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: application/json\r\n",
+			`{"users":[`+strings.Join(list, ",")+`]}`),
+		"text": sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: text/html\r\n",
+			strings.Repeat("<p>hello</p>\n", 158)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			f := proto.Follow(NewAnswers())
+			f.Digest(newDigester(proto.NewDigesting(digestSeed, 1<<24)))
+			var out []proto.Told
+			var scratch []proto.Answer
+			p := []byte(text)
+			for b.Loop() {
+				if out = f.Feed(0, p, out[:0], &scratch); len(out) != 1 || out[0].Digest == nil {
+					b.Fatal("no digest")
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,291 @@
+package e2e
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/verdict"
+)
+
+// pagesLoad is clients of nginx' pages. Each has its own connections, of a few requests.
+func (s *stand) pagesLoad(clients, conns int) {
+	s.t.Helper()
+	var all sync.WaitGroup
+	for i := range clients {
+		all.Go(func() {
+			for n := range conns {
+				client := s.siteClient(i)
+				for k := range 3 {
+					if err := s.page(client, 1+(n+k)%5); err != nil {
+						s.t.Errorf("client %d: %v", i, err)
+					}
+				}
+				client.CloseIdleConnections()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// page asks for one page, compressed if the server has it so.
+func (s *stand) page(client *http.Client, n int) error {
+	at := netip.AddrPortFrom(s.production, productionPort)
+	req, err := http.NewRequest("GET", fmt.Sprintf("http://%s/%d?token=s3cr3t", at, n), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept-Encoding", "gzip")
+	answer, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.Header.Get("Content-Encoding") != "gzip" {
+		return fmt.Errorf("page %d is not compressed", n)
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
+}
+
+const compressing = "gzip on; gzip_types *; gzip_min_length 1; gzip_comp_level %d;"
+
+// TestCompareNginx checks that a comparison finds what another configuration changes, and nothing
+// else, and that it finds nothing where nothing is changed.
+func TestCompareNginx(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		more string // directives of the target
+		page string // that is changed at the target; empty: none
+		code int
+		want []string // kinds and paths that are proven
+	}{
+		{"the same", fmt.Sprintf(compressing, 1), "", 0, nil},
+		{"another gzip level", fmt.Sprintf(compressing, 9), "", 0, nil},
+		{"a header, a page, a gzip level",
+			fmt.Sprintf(compressing, 9) + " add_header X-New 1;", "3", 4,
+			[]string{"GET /{id}: body: value", "GET /{id}: header x-new: extra"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStand(t, setting{way: socket})
+			startNginxWith(t, s.net.Production, productionPort, "", fmt.Sprintf(compressing, 1))
+			target := startNginxWith(t, s.net.Target, targetPort, "", c.more)
+			if c.page != "" {
+				path := filepath.Join(target.dir, "www", c.page)
+				writeFile(t, path, noise(99, fileSizes[3]))
+			}
+			junit := s.file("junit.xml")
+			copier := s.copyPair("--compare", "--junit", junit)
+			s.pagesLoad(4, 40)
+			if code := copier.stop(syscall.SIGINT); code != c.code {
+				t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
+			}
+			r := copier.account()
+			checkComparison(t, r, 4*40*3)
+			checkProven(t, r, c.want)
+			checkNoSecret(t, copier.report, junit)
+			checkJUnit(t, junit, len(c.want) > 0)
+		})
+	}
+}
+
+// checkProven checks which differences are proven.
+func checkProven(t *testing.T, r *export.Report, want []string) {
+	t.Helper()
+	var got []string
+	for _, cell := range r.Compare.Cells {
+		if cell.Proven {
+			got = append(got, fmt.Sprintf("%s: %s: %s", cell.Endpoint, cell.Path, cell.Kind))
+		}
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("found %q, wanted %q: %q %+v", got, want, r.Compare.Why, r.Compare.Cells)
+	}
+}
+
+// checkComparison checks the equation of a comparison, of which nothing may be left out.
+func checkComparison(t *testing.T, r *export.Report, answers uint64) {
+	t.Helper()
+	v := r.Compare
+	if v == nil {
+		t.Fatal("the report has no comparison")
+	}
+	sum := v.Compared + v.Open
+	for _, n := range v.Excluded {
+		sum += n
+	}
+	if sum != v.Due || v.Due != answers || v.Open != 0 {
+		t.Errorf("%d answers due, wanted %d: %d compared, %d open, excluded %v", v.Due, answers,
+			v.Compared, v.Open, v.Excluded)
+	}
+	if float64(v.Compared) < 0.99*float64(answers) {
+		t.Errorf("%d of %d answers were compared: excluded %v", v.Compared, answers, v.Excluded)
+	}
+}
+
+func checkNoSecret(t *testing.T, files ...string) {
+	t.Helper()
+	for _, path := range files {
+		if text, err := os.ReadFile(path); err != nil {
+			t.Error(err)
+		} else if strings.Contains(string(text), "s3cr3t") {
+			t.Errorf("%s has a secret", path)
+		}
+	}
+}
+
+func checkJUnit(t *testing.T, path string, fails bool) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var suites struct {
+		Tests    int `xml:"tests,attr"`
+		Failures int `xml:"failures,attr"`
+		Skipped  int `xml:"skipped,attr"`
+	}
+	if err := xml.Unmarshal(text, &suites); err != nil {
+		t.Fatal(err)
+	}
+	if suites.Tests != 2 || suites.Failures > 0 != fails || suites.Skipped != 0 {
+		t.Errorf("JUnit: %+v", suites)
+	}
+}
+
+// TestDiff checks that two runs of a recording against an old and a new version are told apart, and
+// two against the same are not; and that what the runs find is the same each time.
+func TestDiff(t *testing.T) {
+	s := newStand(t, setting{way: socket})
+	startNginxWith(t, s.net.Production, productionPort, "", fmt.Sprintf(compressing, 1))
+	old := startNginxWith(t, s.net.Target, targetPort, "", fmt.Sprintf(compressing, 1))
+	recording := s.file("peak.pcapng")
+	rec := start(t, s.net.Production, "record", binary, "record", "-x", fmt.Sprint(productionPort),
+		"--both", "-o", recording)
+	rec.awaitOutput("tcpcopy: ready")
+	s.pagesLoad(4, 40)
+	if code := rec.stop(syscall.SIGINT); code != 0 {
+		t.Fatalf("record: exit code %d\n%s", code, rec.output())
+	}
+	replay := func(name string) (string, *verdict.Result) {
+		path := s.file(name)
+		p := start(t, s.net.Production, "replay", binary, "replay", recording, "-x",
+			s.mapping(productionPort, targetPort), "--compare", "--report", path, "--stats", "0")
+		if code := p.wait(); code != 0 && code != 4 {
+			t.Errorf("%s: exit code %d\n%s", name, code, p.output())
+		}
+		r, err := export.ReadReport(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkComparison(t, r, 4*40*3)
+		return path, r.Compare
+	}
+	first, a := replay("old.json")
+	second, b := replay("again.json")
+	if x, y := found(a), found(b); x != y {
+		t.Errorf("two runs found different things:\n%s\n%s", x, y)
+	}
+	old.kill()
+	startNginxWith(t, s.net.Target, targetPort, "", fmt.Sprintf(compressing, 1)+
+		` location = /2 { return 500 "no"; }`)
+	third, _ := replay("new.json")
+	for _, c := range []struct {
+		old, new string
+		differs  bool
+	}{{first, second, false}, {first, third, true}} {
+		p := start(t, s.net.Production, "diff", binary, "diff", c.old, c.new)
+		// So short a run has too few blocks of time to be called no slower.
+		want := map[bool]int{true: 4, false: 5}[c.differs]
+		if code := p.wait(); code != want {
+			t.Errorf("diff %s %s: exit code %d, wanted %d\n%s", c.old, c.new, code, want,
+				p.output())
+		}
+		if says := strings.Contains(p.output(), "GET /{id}: status: status"); says != c.differs {
+			t.Errorf("diff %s %s:\n%s", c.old, c.new, p.output())
+		}
+	}
+}
+
+// found is what a comparison has found, without how long answers took.
+func found(r *verdict.Result) string {
+	r.Times = nil
+	return fmt.Sprintf("%+v", *r)
+}
+
+// TestCompareRedis checks that a comparison finds a value and a type that are others at the target,
+// and not the order of a set.
+func TestCompareRedis(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		changes []string // at the target
+		code    int
+		want    []string
+	}{
+		{"the same", nil, 0, nil},
+		{"a value and a type", []string{"SET plain wrong", "SET kind s3cr3t"}, 4, []string{
+			"GET: reply: value", "LRANGE: error: extra", "LRANGE: reply: missing"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStand(t, setting{way: socket})
+			s.startRedis(s.net.Production, redisProduction)
+			s.startRedis(s.net.Target, redisTarget)
+			var members []string
+			for i := range 300 {
+				members = append(members, fmt.Sprintf("member:%d", i))
+			}
+			for _, at := range []struct {
+				port uint16
+				more []string
+			}{{redisProduction, []string{"RPUSH kind a b"}}, {redisTarget, c.changes}} {
+				host := s.net.Production
+				if at.port == redisTarget {
+					host = s.net.Target
+					slices.Reverse(members)
+				}
+				all := append([]string{"SET plain right",
+					"SADD many " + strings.Join(members, " ")}, at.more...)
+				if at.port == redisTarget && c.changes == nil {
+					all = append(all, "RPUSH kind a b")
+				}
+				for _, words := range all {
+					s.redisAsk(host, at.port, "", strings.Fields(words)...)
+				}
+			}
+			copier := s.copy("-x", s.mapping(redisProduction, redisTarget), "--compare")
+			const rounds = 30
+			commands := []string{"GET plain", "LRANGE kind 0 -1", "SMEMBERS many", "GET none"}
+			for i := range rounds {
+				for _, words := range commands {
+					client := s.redisDial(i)
+					if _, err := client.Write(command(strings.Fields(words)...)); err != nil {
+						t.Fatal(err)
+					}
+					if err := skipAnswer(client.in); err != nil {
+						t.Fatalf("%s: %v", words, err)
+					}
+					if err := client.finish(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if code := copier.stop(syscall.SIGINT); code != c.code {
+				t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
+			}
+			r := copier.account()
+			checkComparison(t, r, uint64(rounds*len(commands)))
+			checkProven(t, r, c.want)
+			checkNoSecret(t, copier.report)
+		})
+	}
+}
