@@ -70,6 +70,7 @@ func absolute(name string) string {
 func (n *needs) check(d *daemon) error {
 	n.write("--report", d.report)
 	n.write("--html", d.page)
+	n.write("--junit", d.junit)
 	n.write("-P", d.PIDFile)
 	if d.User == nil {
 		return nil
@@ -137,8 +138,9 @@ func copyNeeds(c *config.Copy, fs *pflag.FlagSet) (n needs) {
 	return n
 }
 
-// interceptNeeds returns what an intercept needs. On the assistant that is nothing.
+// interceptNeeds returns what an intercept needs. On the assistant it sends the doctor's probes.
 func interceptNeeds(c *config.Intercept) (n needs) {
+	n.capabilities = []sys.Capability{sys.CapNetRaw}
 	if c.OnTarget {
 		n.capabilities = []sys.Capability{sys.CapNetAdmin, sys.CapNetBindService}
 		n.enter = c.Target.Netns != ""
