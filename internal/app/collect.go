@@ -9,10 +9,11 @@ import (
 // Memory on a production host is scarce, so the heap may grow by a tenth only before it is
 // collected. It holds sessions, and packets allocate nothing, so the collector has little to do;
 // but a tenth of a small heap is little: with 700 connections opened and closed in a second, three
-// collections took a tenth of the CPU. So it may always grow by gcRoom.
+// collections took a tenth of the CPU. So it may always grow to gcSmall.
 const (
 	gcPercent = 10
-	gcRoom    = 8 << 20
+	gcSmall   = 12 << 20
+	gcLeast   = 1 << 20 // of the heap, that a growth is a share of
 )
 
 // collectSeldom sets how far the heap may grow, now and after each collection.
@@ -34,5 +35,9 @@ func collectSeldom() {
 
 // heapGrowth returns by how many percent a heap may grow, of which live bytes were found in use.
 func heapGrowth(live uint64) int {
-	return max(gcPercent, int(gcRoom*100/max(live, gcRoom/8)))
+	live = max(live, gcLeast)
+	if live >= gcSmall {
+		return gcPercent
+	}
+	return max(gcPercent, int((gcSmall-live)*100/live))
 }

@@ -13,8 +13,8 @@ func TestHeapGrowth(t *testing.T) {
 		live uint64
 		want int
 	}{
-		{0, 800}, {1 << 20, 800}, {4 << 20, 200}, {8 << 20, 100}, {40 << 20, 20}, {80 << 20, 10},
-		{1 << 30, 10}, {1 << 40, 10},
+		{0, 1100}, {1 << 20, 1100}, {4 << 20, 200}, {8 << 20, 50}, {11 << 20, 10}, {12 << 20, 10},
+		{40 << 20, 10}, {1 << 30, 10}, {1 << 40, 10},
 	} {
 		if got := heapGrowth(tt.live); got != tt.want {
 			t.Errorf("%d live bytes: %d %%, wanted %d", tt.live, got, tt.want)
