@@ -143,3 +143,16 @@ func TestHeldBeforeItBegan(t *testing.T) {
 	r.copied("one ")
 	r.takes()
 }
+
+// The first bytes of a client whose copy was lost before begin a turn, though no answer precedes
+// them.
+func TestFirstBytesAfterLoss(t *testing.T) {
+	r := newRig(t)
+	r.syn()
+	r.opened()
+	r.targetResets(0)
+	r.state(Watching)
+	r.data("one ")
+	r.copies(2)
+	r.bytes(4, ledger.TargetReset, 0)
+}

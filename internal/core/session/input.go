@@ -19,7 +19,7 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	s.last = max(s.last, at)
 	if seg.Flags.Has(packet.SYN) {
 		if s.phase == watchingNew { // the session's own first packet
-			s.syn, s.synWindow = seg.Opts, seg.Window
+			s.syn = synOptionsOf(seg)
 			s.await(waitingWhole, reasm.Mark{Note: reasm.Note{At: at}})
 		}
 		if seg.Len == 0 {
@@ -81,7 +81,9 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, fi
 		}
 		if seg.Len > 1 || !first && int64(off) >= int64(s.reader.End()) {
 			s.openAccount()
-			if s.State() == Watching && note.At.Sub(s.spoke) >= Lull {
+			// The connection's first bytes begin a turn, whatever the client has seen.
+			begins := s.phase == watchingLost && s.reader.Next() == 0
+			if s.State() == Watching && (begins || note.At.Sub(s.spoke) >= Lull) {
 				s.resume(seg, note)
 			}
 		}

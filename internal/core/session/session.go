@@ -101,6 +101,8 @@ type Session struct {
 	client, production netip.AddrPort
 	phase              phase
 	serverSide         serverDirection
+	heard              bool          // packets of the server are captured
+	reset              bool          // the connection was reset, or the capture is over
 	reason             ledger.Reason // why there is no copy (Watching, Waiting, Refused)
 
 	isn        seqnum.Value // the client's initial sequence number
@@ -130,13 +132,30 @@ type Session struct {
 	holeSince mono.Time // since when bytes are missing; Never if none are
 	shutAt    mono.Time // when the copy's direction was closed (Closing)
 
-	heard     bool           // packets of the server are captured
-	reset     bool           // the connection was reset, or the capture is over
-	syn       packet.Options // of the client's SYN, and its window
-	synWindow uint16
+	syn synOptions
 
 	notBefore mono.Time // no copy begins earlier
 	previous  fingerprint
+}
+
+// synOptions is what the copy's SYN has of the client's. A packet.Options is three times as large.
+type synOptions struct {
+	tsVal                           uint32
+	mss, window                     uint16
+	wscale                          uint8
+	hasWScale, sackPermitted, hasTS bool
+}
+
+func synOptionsOf(seg *packet.Segment) synOptions {
+	o := &seg.Opts
+	return synOptions{tsVal: o.TSVal, mss: o.MSS, window: seg.Window, wscale: o.WScale,
+		hasWScale: o.HasWScale, sackPermitted: o.SACKPermitted, hasTS: o.HasTS}
+}
+
+// options returns the options of the SYN.
+func (o *synOptions) options() packet.Options {
+	return packet.Options{TSVal: o.tsVal, MSS: o.mss, WScale: o.wscale, HasWScale: o.hasWScale,
+		SACKPermitted: o.sackPermitted, HasTS: o.hasTS}
 }
 
 // fingerprint identifies a packet of the client, to find one that was captured twice.
@@ -282,7 +301,7 @@ func (s *Session) start(now mono.Time) {
 	seen := s.turnNote.Seen
 	if s.phase == waitingWhole {
 		s.phase, seen = openingWhole, 0
-		spec.SYN, spec.Window = s.syn, s.synWindow
+		spec.SYN, spec.Window = s.syn.options(), s.syn.window
 	} else {
 		s.phase = openingAdopted
 	}

@@ -6,7 +6,6 @@ import (
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
-	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/reasm"
 	"tcpcopy/internal/proto"
 )
@@ -100,7 +99,7 @@ func (s *Session) reopen(now mono.Time) {
 		waiting = waitingAdopted
 	}
 	s.phase, s.turn, s.turnNote.Seen = waiting, off, 0 // its gate has let nothing pass
-	s.syn, s.synWindow = packet.Options{}, 0           // its time stamps are of the past
+	s.syn = synOptions{}                               // its time stamps are of the past
 	s.start(now)
 	if s.phase.copied() {
 		s.released, s.turn, t.seen = fed, turn, seen

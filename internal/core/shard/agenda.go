@@ -11,6 +11,9 @@ import (
 // began. It is a binary heap.
 type agenda struct{ items []agendaItem }
 
+// agendaKept is for how many sessions an agenda that has become empty keeps its memory.
+const agendaKept = 256
+
 type agendaItem struct {
 	at mono.Time
 	id session.ID // of e when it was put there: entries are reused
@@ -49,6 +52,10 @@ func (a *agenda) first() *agendaItem {
 // pop removes the first item.
 func (a *agenda) pop() {
 	last := len(a.items) - 1
+	if last == 0 && cap(a.items) > agendaKept {
+		a.items = nil
+		return
+	}
 	a.items[0] = a.items[last]
 	a.items[last] = agendaItem{}
 	a.items = a.items[:last]

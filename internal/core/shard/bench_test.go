@@ -59,10 +59,7 @@ func BenchmarkStepSocket(b *testing.B) {
 
 // A session that is idle costs little: the heap holds at most 2 KB for it.
 func TestIdleSessionsAreSmall(t *testing.T) {
-	n := 100_000
-	if testing.Short() {
-		n = 10_000
-	}
+	const n = 100_000
 	rig.IdleIsSmall(t, n, func() *rig.Load { return rig.NewLoad(&quietPort{}, n, settle, settle) })
 	runtime.GC()
 	t.Logf("a session has %d bytes", unsafe.Sizeof(session.Session{}))

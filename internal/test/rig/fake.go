@@ -100,11 +100,11 @@ type FakeStream struct {
 }
 
 // Open implements shard.Streams.
-func (o *FakeOpener) Open(_ mono.Time, spec *session.OpenSpec, _ shard.Copy) session.Stream {
+func (o *FakeOpener) Open(now mono.Time, spec *session.OpenSpec, _ shard.Copy) session.Stream {
 	f := &FakeStream{o: o, Spec: *spec}
 	o.All = append(o.All, f)
 	if o.Refuses[spec.Target] {
-		f.Tell(session.Event{Kind: session.Failed, Reason: ledger.TargetRefused})
+		f.Tell(session.Event{Kind: session.Failed, Reason: ledger.TargetRefused, At: now})
 	} else {
 		f.Tell(session.Event{Kind: session.Opened})
 	}

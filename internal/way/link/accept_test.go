@@ -364,8 +364,8 @@ func TestCloseEndsStrangers(t *testing.T) {
 // line at once, and then one a minute with their number.
 func TestComplaintsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log strings.Builder
-		c := complaints{log: slog.New(slog.NewTextHandler(&log, nil))}
+		log := new(logBuffer)
+		c := complaints{log: slog.New(slog.NewTextHandler(log, nil))}
 		a := netip.MustParseAddr("fd00::1")
 		for range 100_000 {
 			c.warn("a stranger", "from", a)
@@ -436,15 +436,16 @@ func TestKnownPeersGiveWayToNone(t *testing.T) {
 
 // TestUnlisted: a connection from an address that is none of the peers' is closed, and counted.
 func TestUnlisted(t *testing.T) {
-	s := newTestServer(t, nil, nil)
-	s.cfg.Peers = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	peers := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	s := startTestServer(t, peers, nil, nil)
 	if _, err := s.dialer().connect(t); err == nil {
 		t.Error("connected")
 	}
 	if st := s.Stats(); st.Unlisted != 1 || st.Accepted != 0 {
 		t.Errorf("%+v", st)
 	}
-	s.cfg.Peers = append(s.cfg.Peers, netip.MustParsePrefix("127.0.0.0/8"))
+	peers = append(peers, netip.MustParsePrefix("127.0.0.0/8"))
+	s = startTestServer(t, peers, nil, nil)
 	e, err := s.dialer().connect(t)
 	if err != nil {
 		t.Fatal(err)

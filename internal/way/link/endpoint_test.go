@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -433,6 +434,14 @@ func newTestServer(t *testing.T, k *tls.Config,
 	admit func(*Endpoint, []byte) (func() error, *wire.Refuse),
 	change ...func(*Options)) *testServer {
 	t.Helper()
+	return startTestServer(t, nil, k, admit, change...)
+}
+
+// startTestServer is newTestServer with the only peers that may connect; nil: all.
+func startTestServer(t *testing.T, peers []netip.Prefix, k *tls.Config,
+	admit func(*Endpoint, []byte) (func() error, *wire.Refuse),
+	change ...func(*Options)) *testServer {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -447,7 +456,8 @@ func newTestServer(t *testing.T, k *tls.Config,
 		admit = welcomes
 	}
 	s.Server = NewServer(ServerConfig{Options: opt, Listeners: []net.Listener{ln},
-		Hello: wire.TypeHello, Admit: admit, Log: slog.New(slog.NewTextHandler(s.log, nil)),
+		Peers: peers, Hello: wire.TypeHello, Admit: admit,
+		Log:    slog.New(slog.NewTextHandler(s.log, nil)),
 		Prefix: "here", Self: "intercept", Peer: "copier", Software: "test"})
 	s.Start()
 	t.Cleanup(s.Close)

@@ -95,10 +95,7 @@ func BenchmarkStepRaw(b *testing.B) {
 
 // A session that is idle costs little: the heap holds at most 2 KB for it and its connection.
 func TestIdleSessionsAreSmall(t *testing.T) {
-	n := 100_000
-	if testing.Short() {
-		n = 10_000
-	}
+	const n = 100_000
 	rig.IdleIsSmall(t, n, func() *rig.Load { return newLoad(n) })
 	var st Stream
 	t.Logf("a stream has %d bytes, of which TCP %d", unsafe.Sizeof(st), unsafe.Sizeof(st.conn))
