@@ -121,7 +121,7 @@ func (f *Fleet) Sessions(ctx context.Context, q export.SessionQuery) *export.Ses
 	var copiers []*Node
 	all := f.State().Nodes
 	for _, n := range all {
-		if n.Report != nil {
+		if n.Report != nil || n.Addr == "" { // this process, which may not have reported yet
 			copiers = append(copiers, n)
 		}
 	}
