@@ -17,7 +17,7 @@ test:
 	@scripts/need.sh
 	@$(MAKE) --no-print-directory check
 	@go run scripts/gotest.go -timeout 15m $$(go list ./... | grep -vE '$(LONG)')
-	@go run scripts/gotest.go $(SHORT) -p 1 -timeout 30m $$(go list ./... | grep -E '$(LONG)')
+	@go run scripts/gotest.go $(SHORT) -p 1 -parallel 4 -timeout 30m $$(go list ./... | grep -E '$(LONG)')
 	@$(MAKE) --no-print-directory observe
 	@$(MAKE) --no-print-directory race
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
@@ -42,7 +42,7 @@ soak:
 	@go run scripts/gotest.go -p 1 -timeout 30m $$(go list ./... | grep -E '$(LONG)')
 
 # The packages whose tests are whole hosts under load, and the simulations. They run one at a time, because what they
-# measure depends on what else the machine does.
+# measure depends on what else the machine does. In make test four of those that mostly wait run beside each other.
 LONG = internal/(test/e2e|test/badnet|test/sim|lab|account/verdict)$$
 
 check:

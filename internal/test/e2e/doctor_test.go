@@ -195,6 +195,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 	for _, via := range ways {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/ipv6=%v", via, ipv6), func(t *testing.T) {
+				t.Parallel() // on hosts of its own; it mostly waits
 				findsNothing(t, lab.BreakOptions{Via: via, IPv6: ipv6})
 			})
 		}
