@@ -2,12 +2,19 @@ package session
 
 import (
 	"errors"
+	"slices"
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/reasm"
 	"tcpcopy/internal/proto"
 )
+
+// serverPiece is bytes of production's server from the offset off on.
+type serverPiece struct {
+	off   uint64
+	bytes []byte
+}
 
 // talk is what a session knows of the protocol spoken on it. It is nil if no protocol is to be
 // recognised, or if the first bytes were of none. A copy whose protocol is lost continues without
@@ -16,6 +23,10 @@ type talk struct {
 	protocol *proto.Protocol // nil: not recognised yet
 	client   proto.Client
 	greeting []byte // production's first bytes, kept until the protocol is recognised
+	// later is what came of production before bytes that precede it, and what follows; behind is
+	// how many bytes that is.
+	later  []serverPiece
+	behind int
 
 	answers AnswerReader // the copy's stream, if it can read answers
 	// following reports that the stream reads answers and the gate goes by them. It ends for good,
@@ -107,8 +118,8 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	if t == nil {
 		return
 	}
-	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, seen: seen,
-		base: s.base}
+	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, later: t.later,
+		behind: t.behind, seen: seen, base: s.base}
 	if before, ok := s.server.answered(seen, s.base); ok || !s.server.hasBegun() {
 		t.production, t.before = s.server, before
 	}
@@ -152,8 +163,11 @@ func (s *Session) speak(now mono.Time) bool {
 	}
 	if t.edits() && len(t.greeting) > 0 {
 		t.client.Server(0, t.greeting)
+		for _, l := range t.later {
+			t.client.Server(l.off, l.bytes)
+		}
 	}
-	t.greeting = nil
+	t.greeting, t.later = nil, nil
 	return s.carryOut(now, out)
 }
 
@@ -239,8 +253,12 @@ func (t *talk) server(off uint64, p []byte, adopted, whole bool) {
 	switch {
 	case t.client != nil && t.client.Edits():
 		t.client.Server(off, p)
-	case t.protocol == nil && !adopted && off == uint64(len(t.greeting)) && room > 0:
+	case t.protocol != nil || adopted:
+	case off == uint64(len(t.greeting)) && room > 0:
 		t.greeting = append(t.greeting, p[:min(len(p), room)]...)
+	case whole && off > uint64(len(t.greeting)) && t.behind+len(p) <= wholeMost:
+		t.later = append(t.later, serverPiece{off, slices.Clone(p)})
+		t.behind += len(p)
 	}
 }
 
