@@ -161,8 +161,10 @@ func (s *Session) speak(now mono.Time) bool {
 		s.Refuse(now, ledger.ProtoLost)
 		return false
 	}
-	if t.edits() && len(t.greeting) > 0 {
-		t.client.Server(0, t.greeting)
+	if t.edits() {
+		if len(t.greeting) > 0 {
+			t.client.Server(0, t.greeting)
+		}
 		for _, l := range t.later {
 			t.client.Server(l.off, l.bytes)
 		}
