@@ -185,6 +185,9 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	s.learnServerBase(seg.Seq)
 	end := seqnum.Unwrap(seg.Seq.Add(seg.Len), s.serverBase, s.sent)
 	if s.talk != nil && len(seg.Payload) > 0 {
+		if s.svc.Production && len(s.talk.greeting) > foreseeFrom {
+			s.foresee()
+		}
 		s.talk.server(end-uint64(seg.Len), seg.Payload, s.phase.adopted(), s.svc.Production)
 	}
 	s.readAnswers(seg, at)

@@ -162,12 +162,7 @@ func (s *Session) speak(now mono.Time) bool {
 		return false
 	}
 	if t.edits() {
-		if len(t.greeting) > 0 {
-			t.client.Server(0, t.greeting)
-		}
-		for _, l := range t.later {
-			t.client.Server(l.off, l.bytes)
-		}
+		t.handServer()
 	}
 	t.greeting, t.later = nil, nil
 	return s.carryOut(now, out)
@@ -208,6 +203,38 @@ func (s *Session) endTalk() {
 		}
 		t.script, t.answers, t.following = nil, nil, false
 	}
+}
+
+// foreseeFrom is how much of production's first bytes is kept until foresee is called.
+const foreseeFrom = 8 << 10
+
+// foresee makes the reader of a client whose protocol was not recognised yet and that reads
+// production's bytes by itself, if much of these has come. All that was captured is taken in before
+// the session goes on, and a copy may have to wait before it begins.
+func (s *Session) foresee() {
+	t, st := s.talk, s.State()
+	if t.client != nil || t.protocol != nil || s.phase.adopted() || s.reader.Next() == 0 ||
+		st != Waiting && st != Opening || s.settled > 0 {
+		return
+	}
+	first := s.reader.View(0, int(min(s.reader.Next(), firstMost)))
+	if found, verdict := s.svc.recognise(first, t.greeting); verdict == proto.Yes {
+		if client := found.NewClient(); client.Edits() {
+			t.client = client
+			t.handServer()
+		}
+	}
+}
+
+// handServer gives the client's reader what was kept of production's first bytes.
+func (t *talk) handServer() {
+	if len(t.greeting) > 0 {
+		t.client.Server(0, t.greeting)
+	}
+	for _, l := range t.later {
+		t.client.Server(l.off, l.bytes)
+	}
+	t.greeting, t.later = nil, nil
 }
 
 // recognise finds a copy's protocol by its first bytes. held reports that too few have come to
