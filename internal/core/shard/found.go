@@ -235,15 +235,13 @@ func (sh *Shard) drop(h *halfOpen) {
 // expireFound forgets the connections that were kept for too long, and returns when it has to be
 // called again.
 func (sh *Shard) expireFound() mono.Time {
-	t := &sh.found
-	for t.oldest != none {
-		h := &t.list[t.oldest]
-		if due := h.heard.Add(foundLife); !due.Reached(sh.now) {
-			return max(due, sh.now.Add(expireRest))
+	for {
+		h, wake := sh.found.overdue(sh.now, foundLife)
+		if h == nil {
+			return wake
 		}
 		sh.lose(h)
 	}
-	return mono.Never
 }
 
 // endFound forgets all connections that are kept. It is called when the capture has ended.

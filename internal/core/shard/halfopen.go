@@ -168,6 +168,19 @@ func (t *halfOpens) keep(sh *Shard, h *halfOpen, payload []byte) {
 	t.dataBytes += len(payload)
 }
 
+// overdue returns the oldest entry, if it was last heard life ago; otherwise nil, and when to look
+// again.
+func (t *halfOpens) overdue(now mono.Time, life time.Duration) (h *halfOpen, wake mono.Time) {
+	if t.oldest == none {
+		return nil, mono.Never
+	}
+	h = &t.list[t.oldest]
+	if due := h.heard.Add(life); !due.Reached(now) {
+		return nil, max(due, now.Add(expireRest))
+	}
+	return h, mono.Never
+}
+
 // within reports whether v is at or after base, by less than halfOpenWindow.
 func within(v, base seqnum.Value) bool { return uint32(v-base) < halfOpenWindow }
 
@@ -314,15 +327,13 @@ func (sh *Shard) forget(h *halfOpen) {
 // expireHalfOpen forgets the connections that have been half-open for too long, and returns when it
 // has to be called again.
 func (sh *Shard) expireHalfOpen() mono.Time {
-	t := &sh.half
-	for t.oldest != none {
-		h := &t.list[t.oldest]
-		if due := h.heard.Add(halfOpenLife); !due.Reached(sh.now) {
-			return max(due, sh.now.Add(expireRest))
+	for {
+		h, wake := sh.half.overdue(sh.now, halfOpenLife)
+		if h == nil {
+			return wake
 		}
 		sh.forget(h)
 	}
-	return mono.Never
 }
 
 // endHalfOpen forgets all half-open connections. It is called when the capture has ended.
