@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 
 	"tcpcopy/internal/sys"
 )
@@ -30,6 +31,13 @@ const (
 	testBridge     = "test"
 	productionPort = "c-production"
 	targetPort     = "t-target"
+)
+
+// iflaGroup is the attribute IFLA_GROUP of rtnetlink(7), by which a request names all devices of a
+// group. switchGroup is the group of the switch's devices.
+const (
+	iflaGroup   = 27
+	switchGroup = 1
 )
 
 // settle is how long New waits for a device to carry packets.
@@ -158,7 +166,7 @@ func (n *Net) setUpSwitch() error {
 	os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
 	for _, name := range []string{clientsBridge, testBridge} {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.MTU = name, n.config.MTU
+		attrs.Name, attrs.MTU, attrs.Group = name, n.config.MTU, switchGroup
 		snooping := false
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs,
 			MulticastSnooping: &snooping}); err != nil {
@@ -174,7 +182,7 @@ func (n *Net) setUpSwitch() error {
 // plug makes the cable, seen from the switch.
 func (n *Net) plug(p port) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = p.name, n.config.MTU
+	attrs.Name, attrs.MTU, attrs.Group = p.name, n.config.MTU, switchGroup
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: p.device, PeerMTU: uint32(n.config.MTU),
 		PeerNamespace: netlink.NsFd(p.host.handle)}
 	if err := netlink.LinkAdd(veth); err != nil {
@@ -289,24 +297,18 @@ func waitRunning(name string) error {
 	}
 }
 
-// removeDevices deletes the switch's devices, and with a cable's one end goes the other.
+// removeDevices deletes the switch's devices, and with a cable's one end goes the other. All go by
+// one request: for each the kernel would wait until no processor uses the device.
 func (n *Net) removeDevices() error {
 	return n.lan.Try(func() error {
-		links, err := netlink.LinkList()
-		if err != nil {
-			return fmt.Errorf("take lab net down: list devices: %w", err)
+		request := nl.NewNetlinkRequest(syscall.RTM_DELLINK, syscall.NLM_F_ACK)
+		request.AddData(nl.NewIfInfomsg(syscall.AF_UNSPEC))
+		request.AddData(nl.NewRtAttr(iflaGroup, nl.Uint32Attr(switchGroup)))
+		_, err := request.Execute(syscall.NETLINK_ROUTE, 0)
+		if err != nil && !errors.Is(err, syscall.ENODEV) { // there is none yet
+			return fmt.Errorf("take lab net down: delete the switch's devices: %w", err)
 		}
-		var failed error
-		for _, l := range links {
-			if kind := l.Type(); kind != "veth" && kind != "bridge" {
-				continue
-			}
-			if err := netlink.LinkDel(l); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("take lab net down: delete %s: %w",
-					l.Attrs().Name, err))
-			}
-		}
-		return failed
+		return nil
 	})
 }
 
