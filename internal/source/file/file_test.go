@@ -155,9 +155,8 @@ func (p *player) play() (all []string) {
 		if len(frames) == 0 {
 			if p.batch != nil && p.at < len(p.batch.packets) {
 				p.now += 1e6
-			} else {
-				// let the feeder run, however long it takes
-				time.Sleep(10 * time.Microsecond)
+			} else if err := p.nextBatch(-1); err != nil && !errors.Is(err, io.EOF) {
+				p.t.Fatal(err)
 			}
 			idle++
 		}

@@ -317,7 +317,13 @@ func TestWriteTimeout(t *testing.T) {
 
 // TestSendBesideQueue: frames that are sent at once are not mixed with those that are queued.
 func TestSendBesideQueue(t *testing.T) {
-	e, far := piped(t, testOptions(), nil)
+	room := make(chan struct{}, 1)
+	e, far := piped(t, testOptions(), func() {
+		select {
+		case room <- struct{}{}:
+		default: // the last one was not taken yet
+		}
+	})
 	var total atomic.Uint64
 	e.CountBytes(&total)
 	const rounds, size = 50, 70_000 // three parts each
@@ -336,7 +342,7 @@ func TestSendBesideQueue(t *testing.T) {
 			if e.Put(frame) {
 				n++
 			} else {
-				time.Sleep(time.Millisecond)
+				<-room
 			}
 		}
 	})
