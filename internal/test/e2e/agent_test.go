@@ -74,6 +74,7 @@ func TestAgentRestarts(t *testing.T) {
 // TestAgentSheds limits an agent's bandwidth. The agent must drop whole sessions; both ends must
 // count them.
 func TestAgentSheds(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const mbps = 2
 	r, err := lab.Run(t.Context(), lab.Options{

@@ -71,6 +71,9 @@ func TestMaxRate(t *testing.T) {
 		way    string
 		copies int
 	}{{socket, 1}, {raw, 1}, {tunnel, 2}} {
+		if testing.Short() && tc.way != tunnel {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s, copies %d", tc.way, tc.copies), func(t *testing.T) {
 			s := newStand(t, setting{way: tc.way})
 			p := s.pair()
@@ -112,7 +115,7 @@ func TestMaxRate(t *testing.T) {
 // second and the rest of the last session.
 func TestMaxMbps(t *testing.T) {
 	const perSecond, size, conns = 125_000, 12_000, 150
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(raw), func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
 		c := s.copyPair("--max-mbps", "1")
@@ -288,6 +291,9 @@ func (s *stand) rampLives(conns, rate int, begin time.Time) []life {
 func TestRamp(t *testing.T) {
 	const conns, rate, ramp, lag = 600, 200, 2 * time.Second, 500 * time.Millisecond
 	for _, way := range []string{socket, tunnel} {
+		if testing.Short() && way != socket {
+			continue
+		}
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
 			p := s.pair()

@@ -48,6 +48,28 @@ func draws() (all []draw) {
 // TestDoctorFinds makes faults and checks that the doctor on each host names the right cause there,
 // and no other; and that its fix, run as printed, heals the copy.
 func TestDoctorFinds(t *testing.T) {
+	t.Parallel()
+	for _, d := range drawn(t) {
+		if !d.fault.Alone {
+			t.Run(d.String(), func(t *testing.T) {
+				t.Parallel()
+				findAndHeal(t, d)
+			})
+		}
+	}
+}
+
+// TestDoctorFindsAlone is TestDoctorFinds with faults beside which no other test may run.
+func TestDoctorFindsAlone(t *testing.T) {
+	for _, d := range drawn(t) {
+		if d.fault.Alone {
+			t.Run(d.String(), func(t *testing.T) { findAndHeal(t, d) })
+		}
+	}
+}
+
+// drawn returns the faults of a run.
+func drawn(t *testing.T) []draw {
 	seed := *doctorSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
@@ -59,14 +81,7 @@ func TestDoctorFinds(t *testing.T) {
 		all = all[:n]
 	}
 	t.Logf("seed %d", seed)
-	for _, d := range all {
-		t.Run(d.String(), func(t *testing.T) {
-			if !d.fault.Alone {
-				t.Parallel() // on hosts of its own; it mostly waits
-			}
-			findAndHeal(t, d)
-		})
-	}
+	return all
 }
 
 func broken(t *testing.T, o lab.BreakOptions) *lab.Broken {
@@ -192,10 +207,11 @@ func heal(t *testing.T, d draw, b *lab.Broken, fixes [][2]string) {
 // TestDoctorFindsNothing checks that the doctor finds nothing where nothing is wrong, and knows
 // everything; that clients see nothing of it, and that it changes nothing on any host.
 func TestDoctorFindsNothing(t *testing.T) {
+	t.Parallel()
 	for _, via := range ways {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/ipv6=%v", via, ipv6), func(t *testing.T) {
-				t.Parallel() // on hosts of its own; it mostly waits
+				t.Parallel()
 				findsNothing(t, lab.BreakOptions{Via: via, IPv6: ipv6})
 			})
 		}
@@ -245,6 +261,7 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 // TestDoctorForgivesLoss checks that a path which loses 1 % of all packets is not taken for one
 // that drops large packets, or those of clients.
 func TestDoctorForgivesLoss(t *testing.T) {
+	t.Parallel()
 	for _, via := range only(socket, raw) {
 		t.Run(via, func(t *testing.T) {
 			b := broken(t, lab.BreakOptions{Via: via, Fault: lab.Fault{Make: []lab.HostCommand{

@@ -107,6 +107,7 @@ func (c *copier) loses(p pair) {
 // asked on connections that were open before, and connections that were opened meanwhile, each
 // connection's lines in order.
 func TestTargetHeld(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
@@ -145,7 +146,7 @@ func TestTargetHeld(t *testing.T) {
 // TestTargetNotHeld has the target away for longer than requests are held: what is older is dropped
 // and counted, and the rest is delivered.
 func TestTargetNotHeld(t *testing.T) {
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(raw), func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
 		c := s.copyPair("--hold-target", "300ms", "--stats", "50ms")
@@ -174,7 +175,7 @@ func TestTargetNotHeld(t *testing.T) {
 // TestTargetComesBack has the target away for a second. What production gets from 100 ms after it
 // listens again is delivered.
 func TestTargetComesBack(t *testing.T) {
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(tunnel), func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		p := s.pair()
 		c := s.copyPair()
@@ -199,6 +200,9 @@ func TestTargetComesBack(t *testing.T) {
 func TestInterceptComesBack(t *testing.T) {
 	for _, way := range []string{raw, tunnel} {
 		for _, hold := range []string{"0", "5s"} {
+			if testing.Short() && (way == raw) != (hold == "0") {
+				continue
+			}
 			t.Run(way+", hold "+hold, func(t *testing.T) {
 				s := newStand(t, setting{way: way})
 				p := s.pair()

@@ -198,6 +198,7 @@ func (s *stand) nginxPipeline() {
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
+		t.Parallel()
 		s := newStand(t, setting{way: way})
 		web, copied := startNginx(t, s.net.Production, productionPort, ""), startNginx(t,
 			s.net.Target, targetPort, "")

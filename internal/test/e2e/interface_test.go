@@ -65,20 +65,21 @@ func TestSamePort(t *testing.T) {
 // copied.
 func TestInterfaces(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
-		for _, test := range []struct {
-			name   string
-			args   []string
-			copied int
-		}{
-			{"all", nil, 20},
-			{"the clients'", []string{"-i", netlab.ProductionClientDevice}, 20},
-			{"both", []string{"-i", netlab.ProductionClientDevice + "," +
-				netlab.ProductionTestDevice}, 20},
-			{"another", []string{"-i", netlab.ProductionTestDevice}, 0},
-			{"loopback", []string{"-i", "lo"}, 0},
-		} {
-			t.Run(test.name, func(t *testing.T) {
+	for i, test := range []struct {
+		name   string
+		args   []string
+		copied int
+	}{
+		{"all", nil, 20},
+		{"the clients'", []string{"-i", netlab.ProductionClientDevice}, 20},
+		{"both", []string{"-i", netlab.ProductionClientDevice + "," +
+			netlab.ProductionTestDevice}, 20},
+		{"another", []string{"-i", netlab.ProductionTestDevice}, 0},
+		{"loopback", []string{"-i", "lo"}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inTurn(t, i, func(t *testing.T, way string) {
+				t.Parallel()
 				s := newStand(t, setting{way: way})
 				p := s.pair()
 				c := s.copyPair(test.args...)
@@ -91,8 +92,8 @@ func TestInterfaces(t *testing.T) {
 				}
 				expectComplete(t, r, test.copied, bytes)
 			})
-		}
-	})
+		})
+	}
 }
 
 // TestForwardedTraffic runs the copier on a host that forwards to a container. Without a production
@@ -101,20 +102,21 @@ func TestInterfaces(t *testing.T) {
 func TestForwardedTraffic(t *testing.T) {
 	t.Parallel()
 	container := netip.MustParseAddr("10.88.0.2")
-	eachWay(t, func(t *testing.T, way string) {
-		for _, bridge := range []bool{false, true} {
-			for _, test := range []struct {
-				name   string
-				named  bool
-				args   []string
-				copied int
-			}{
-				{"not named", false, nil, 0},
-				{"named", true, nil, 20},
-				{"named, one interface", true, []string{"-i", netlab.ProductionClientDevice}, 20},
-				{"named, the other interface", true, []string{"-i", "veth0"}, 20},
-			} {
-				t.Run(fmt.Sprintf("%s, bridge %v", test.name, bridge), func(t *testing.T) {
+	for b, bridge := range []bool{false, true} {
+		for i, test := range []struct {
+			name   string
+			named  bool
+			args   []string
+			copied int
+		}{
+			{"not named", false, nil, 0},
+			{"named", true, nil, 20},
+			{"named, one interface", true, []string{"-i", netlab.ProductionClientDevice}, 20},
+			{"named, the other interface", true, []string{"-i", "veth0"}, 20},
+		} {
+			t.Run(fmt.Sprintf("%s, bridge %v", test.name, bridge), func(t *testing.T) {
+				inTurn(t, i+b, func(t *testing.T, way string) {
+					t.Parallel()
 					s := newStand(t, setting{way: way})
 					inside := s.container(bridge)
 					production := serveAt(t, inside, ":80")
@@ -139,9 +141,9 @@ func TestForwardedTraffic(t *testing.T) {
 					}
 					expectComplete(t, r, test.copied, bytes)
 				})
-			}
+			})
 		}
-	})
+	}
 }
 
 // container makes a host behind the production host, which forwards to it, by way of a bridge if

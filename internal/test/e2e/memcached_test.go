@@ -188,17 +188,18 @@ func memcachedDump(t testing.TB, host *netlab.Namespace, port uint16) []string {
 
 func TestMemcached(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
-		for _, test := range []struct {
-			name                   string
-			ipv6                   bool
-			clients, rounds, depth int
-		}{
-			{"one command at a time", false, 20, 100, 1},
-			{"eight at a time", false, 20, 20, 8},
-			{"one command at a time, IPv6", true, 10, 50, 1},
-		} {
-			t.Run(test.name, func(t *testing.T) {
+	for i, test := range []struct {
+		name                   string
+		ipv6                   bool
+		clients, rounds, depth int
+	}{
+		{"one command at a time", false, 20, 100, 1},
+		{"eight at a time", false, 20, 20, 8},
+		{"one command at a time, IPv6", true, 10, 50, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inTurn(t, i, func(t *testing.T, way string) {
+				t.Parallel()
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				startMemcached(t, s.net.Production, memcachedProduction)
 				startMemcached(t, s.net.Target, memcachedTarget)
@@ -221,6 +222,6 @@ func TestMemcached(t *testing.T) {
 				}
 				expectComplete(t, report, test.clients, int64(report.Bytes.Captured))
 			})
-		}
-	})
+		})
+	}
 }

@@ -73,6 +73,7 @@ func TestFramesStayBelowMTU(t *testing.T) {
 		{"path of 1280 beyond a device of 1500, IPv6", true, 1500, 1280},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			s := newStand(t, setting{way: raw, ipv6: test.ipv6, net: netlab.Config{MTU: test.mtu}})
 			// With offloads a veth passes large packets whole; a real device cuts them, as the
 			// kernel does here.

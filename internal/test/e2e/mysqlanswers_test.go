@@ -149,6 +149,7 @@ func (s *stand) otherLoad(schema string, times int) {
 func TestMySQLOtherAnswers(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
+		t.Parallel()
 		s := newStand(t, setting{way: way})
 		production := startMariaDB(t, s.net.Production, mysqlProduction,
 			"BY '"+productionPassword+"'")

@@ -370,6 +370,7 @@ var wireCases = []struct {
 
 // TestSQLWire checks what sqlWire finds in made-up connections.
 func TestSQLWire(t *testing.T) {
+	t.Parallel()
 	for _, test := range wireCases {
 		t.Run(test.name, func(t *testing.T) {
 			for _, piece := range []int{math.MaxInt, 1 << 20, 1} {

@@ -10,7 +10,7 @@ import (
 // protoRuns are loads in a protocol that the copier recognises, on a target whose answers are not
 // production's.
 var protoRuns = []labRun{
-	{"HTTP, larger answers", ways,
+	{"HTTP, larger answers", only(socket),
 		lab.Options{Proto: "http1", Scenario: "keepalive", Answers: lab.Bigger}},
 	{"Redis, smaller answers, pipelined", only(raw),
 		lab.Options{Proto: "redis", Scenario: "pipelined", Answers: lab.Smaller}},

@@ -88,6 +88,7 @@ func (p *process) readers(socket string) (n int) {
 // packet and the copier little memory, that they are cut while traffic is copied, and that they
 // keep nobody else from reading.
 func TestStalledReaders(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, setting{way: socket})
 	atProduction := startNginx(t, s.net.Production, productionPort, "")
 	atTarget := startNginx(t, s.net.Target, targetPort, "")

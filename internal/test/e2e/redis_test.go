@@ -192,21 +192,22 @@ func (s *stand) redisScript() {
 
 func TestRedis(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
-		for _, test := range []struct {
-			name string
-			ipv6 bool
-			load func(s *stand)
-		}{
-			{"redis-cli", false, (*stand).redisScript},
-			{"one command at a time", false, func(s *stand) { s.redisLoad(20, 100, 1, 100_000) }},
-			{"pipelined", false, func(s *stand) { s.redisLoad(20, 50, 16, 500) }},
-			{"pipelined, IPv6", true, func(s *stand) { s.redisLoad(10, 50, 16, 500) }},
-			// Batches that neither side's buffers hold: production answers while clients still
-			// write.
-			{"pipelined, 100 KB values", false, func(s *stand) { s.redisLoad(10, 5, 16, 100_000) }},
-		} {
-			t.Run(test.name, func(t *testing.T) {
+	for i, test := range []struct {
+		name string
+		ipv6 bool
+		load func(s *stand)
+	}{
+		{"redis-cli", false, (*stand).redisScript},
+		{"one command at a time", false, func(s *stand) { s.redisLoad(20, 100, 1, 100_000) }},
+		{"pipelined", false, func(s *stand) { s.redisLoad(20, 50, 16, 500) }},
+		{"pipelined, IPv6", true, func(s *stand) { s.redisLoad(10, 50, 16, 500) }},
+		// Batches that neither side's buffers hold: production answers while clients still
+		// write.
+		{"pipelined, 100 KB values", false, func(s *stand) { s.redisLoad(10, 5, 16, 100_000) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inTurn(t, i, func(t *testing.T, way string) {
+				t.Parallel()
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				s.startRedis(s.net.Production, redisProduction)
 				s.startRedis(s.net.Target, redisTarget)
@@ -238,6 +239,6 @@ func TestRedis(t *testing.T) {
 				expectComplete(t, report, int(report.Sessions.Captured),
 					int64(report.Bytes.Captured))
 			})
-		}
-	})
+		})
+	}
 }

@@ -124,6 +124,7 @@ func (s *stand) redisLogins() (denied int) {
 func TestRedisProtocol(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
+		t.Parallel()
 		s := newStand(t, setting{way: way})
 		s.startRedis(s.net.Production, redisProduction)
 		s.startRedis(s.net.Target, redisTarget)

@@ -13,6 +13,7 @@ import (
 // port. Its own connection to the target must survive; its copy cannot exist if it has the same two
 // ends.
 func TestTunnelRealClient(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		reach  string
 		copied bool
@@ -61,6 +62,7 @@ func TestTunnelRealClient(t *testing.T) {
 // TestTunnelPortReuse checks that a client that uses one port again and again has its connections
 // copied from that port.
 func TestTunnelPortReuse(t *testing.T) {
+	t.Parallel()
 	for _, timestamps := range []string{"1", "0"} {
 		for _, reach := range []string{"loopback", "mark"} {
 			t.Run(fmt.Sprintf("timestamps %s, by %s", timestamps, reach), func(t *testing.T) {

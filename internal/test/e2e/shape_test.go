@@ -133,9 +133,10 @@ var shapes = []struct {
 func TestShapes(t *testing.T) {
 	t.Parallel()
 	const conns = 30
-	for _, shape := range shapes {
+	for i, shape := range shapes {
 		t.Run(shape.name, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, way string) {
+			inTurn(t, i, func(t *testing.T, way string) {
+				t.Parallel()
 				s := newStand(t, setting{way: way})
 				production, target := listen(t, s.net.Production, productionPort), listen(t,
 					s.net.Target, targetPort)

@@ -178,6 +178,10 @@ func TestAllSideBySide(t *testing.T) {
 
 // TestCopiesOfEach checks that each request arrives as often as -n says, on separate connections.
 func TestCopiesOfEach(t *testing.T) {
+	short := 2000
+	if testing.Short() {
+		short = 500
+	}
 	for _, tc := range []struct {
 		way          string
 		copies       string
@@ -185,7 +189,7 @@ func TestCopiesOfEach(t *testing.T) {
 		conns, lines int // lines 0: short connections
 	}{
 		{raw, "3", 3, 20, 250},
-		{tunnel, "3", 3, 2000, 0},
+		{tunnel, "3", 3, short, 0},
 		{socket, "2.5", 2.5, 200, 0},
 		{raw, "50", 50, 100, 2},
 		{tunnel, "50", 50, 20, 2},
@@ -338,6 +342,7 @@ func TestReload(t *testing.T) {
 func TestTwoCopiersOfOneClient(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
+		t.Parallel()
 		s := newStand(t, setting{way: way})
 		p := s.pair()
 		one := s.copyPair()

@@ -41,6 +41,12 @@ func someWays(t *testing.T, quick []string, test func(t *testing.T, way string))
 	}
 }
 
+// inTurn is eachWay, except that a run with -short takes the i-th way alone; the first follows the
+// last. So the ways share the cases of a table.
+func inTurn(t *testing.T, i int, test func(t *testing.T, way string)) {
+	someWays(t, only(ways[i%len(ways)]), test)
+}
+
 // Ports of the servers of a pair, and of the intercept.
 const (
 	productionPort = 80

@@ -135,6 +135,7 @@ func TestTLSIsRefused(t *testing.T) {
 func TestPausedCopier(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
+		t.Parallel()
 		s := newStand(t, setting{way: way})
 		p := s.pair()
 		c := s.copyPair("-B", "2", "--stats", "50ms")

@@ -87,6 +87,7 @@ func TestTunnelHosts(t *testing.T) {
 	t.Parallel()
 	for _, tc := range tunnelHosts {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newStand(t, setting{way: tunnel, ipv6: tc.ipv6,
 				net: netlab.Config{ViaAssistant: true}})
 			for _, v := range tc.sysctls {

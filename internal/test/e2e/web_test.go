@@ -175,24 +175,25 @@ func webRun(t *testing.T, s *stand, parameters string, load func(), copyArgs ...
 // production.
 func TestNginx(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
-		for _, test := range []struct {
-			name string
-			ipv6 bool
-			load func(s *stand)
-		}{
-			{"curl", false, (*stand).curlLoad},
-			{"curl, IPv6", true, (*stand).curlLoad},
-			{"50 connections", false,
-				func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 40}) }},
-			{"50 connections with uploads", false,
-				func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 30, uploads: true}) }},
-			{"50 connections that think, IPv6", true, func(s *stand) {
-				s.webLoad(webLoad{conns: 50, requests: 40, uploads: true,
-					think: 10 * time.Millisecond})
-			}},
-		} {
-			t.Run(test.name, func(t *testing.T) {
+	for i, test := range []struct {
+		name string
+		ipv6 bool
+		load func(s *stand)
+	}{
+		{"curl", false, (*stand).curlLoad},
+		{"curl, IPv6", true, (*stand).curlLoad},
+		{"50 connections", false,
+			func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 40}) }},
+		{"50 connections with uploads", false,
+			func(s *stand) { s.webLoad(webLoad{conns: 50, requests: 30, uploads: true}) }},
+		{"50 connections that think, IPv6", true, func(s *stand) {
+			s.webLoad(webLoad{conns: 50, requests: 40, uploads: true,
+				think: 10 * time.Millisecond})
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inTurn(t, i, func(t *testing.T, way string) {
+				t.Parallel()
 				s := newStand(t, setting{way: way, ipv6: test.ipv6})
 				production, target := webRun(t, s, "", func() { test.load(s) })
 				if way != socket {
@@ -201,11 +202,12 @@ func TestNginx(t *testing.T) {
 						sortedConversations(production, peer))
 				}
 			})
-		}
-	})
+		})
+	}
 }
 
 func TestNginxProxyProtocol(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"v1", "v2"} {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, IPv6 %v", version, ipv6), func(t *testing.T) {
