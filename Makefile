@@ -1,5 +1,5 @@
-# Requires Go. The tests also require the Debian packages that scripts/need.sh names; make test
-# installs them if it runs as root.
+# Requires Go. The tests also require the Debian packages that scripts/need.sh names; make test and
+# make soak install them if they run as root.
 
 export CGO_ENABLED = 0
 
@@ -10,20 +10,22 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
 
-# All that a change must pass: static checks, all tests, and those with goroutines again under the race detector.
-# SKIPS=fail makes a skipped test a failure. The packages of LONG run with -short; SHORT= runs them whole, as soak does.
-SHORT ?= -short
+# What a change must pass: static checks, and the tests of all packages. Those of RACED run under
+# the race detector, those of LONG with -short. It takes less than nine minutes on two processors;
+# soak runs what it leaves out. SKIPS=fail makes a skipped test a failure. check has run go vet, which
+# go test does not repeat.
+TEST = go run scripts/gotest.go -vet=off
+packages = $$(go list ./... | grep -E $(1))
 test:
 	@scripts/need.sh
 	@$(MAKE) --no-print-directory check
-	@go run scripts/gotest.go -timeout 15m $$(go list ./... | grep -vE '$(LONG)')
-	@go run scripts/gotest.go $(SHORT) -p 1 -parallel 4 -timeout 30m $$(go list ./... | grep -E '$(LONG)')
-	@$(MAKE) --no-print-directory observe
+	@$(TEST) -timeout 15m $$(go list ./... | grep -vE '$(LONG)|$(RACED)')
 	@$(MAKE) --no-print-directory race
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
+	@$(TEST) -short -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(LONG)')
+	@$(MAKE) --no-print-directory observe
 
-# What is shipped for monitoring, against Prometheus' engine and a browser: a module of its own.
-# The page's scripts are held against their types, and the page against axe-core.
+# What is shipped for monitoring, against Prometheus' engine and a browser: a module of its own. The
+# page's scripts are held against their types, and the page against axe-core.
 observe:
 	@tools=$$(scripts/web-tools.sh) || [ "$$SKIPS" != fail ] || exit 1; \
 	if [ -n "$$tools" ]; then \
@@ -36,14 +38,26 @@ observe:
 vendor-web:
 	scripts/vendor-web.sh
 
-# Every case of the tests that take long: full matrices, all ways, 60,000 connections.
+# What make test leaves out: every case of the tests of LONG (full matrices, all ways, 60,000
+# connections), those of RACED whole and without the race detector, the lab with it, and fuzzing.
 soak:
 	@scripts/need.sh
-	@go run scripts/gotest.go -p 1 -timeout 30m $$(go list ./... | grep -E '$(LONG)')
+	@$(TEST) -timeout 15m $(call packages,'$(RACED)')
+	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(LONG)')
+	@$(RACE) -timeout 15m -run '$(RACELAB)' ./internal/lab
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
 
-# The packages whose tests are whole hosts under load, and the simulations. They run one at a time, because what they
-# measure depends on what else the machine does. In make test four of those that mostly wait run beside each other.
+# The packages whose tests are whole hosts under load, and the simulations. They run one at a time,
+# because what they measure depends on what else the machine does. Of the tests that mostly wait,
+# BESIDE run beside each other.
 LONG = internal/(test/e2e|test/badnet|test/sim|lab|account/verdict)$$
+BESIDE = 4
+
+# The packages that goroutines share. The others are pure, or are called by one goroutine at a time.
+RACED = internal/(engine|app|sys|lab/netlab|doctor/collect|$\
+	source(/(afpacket|agents?|file|locals|mirror|recording))?|$\
+	way(/(link|link/key|socket|intercepts|ways|raw|raw/send|raw/intercept|tunnel|tunnel/.*))?|$\
+	account/(status|history|fleet|terminal|dashboard|web))$$
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }
@@ -51,16 +65,15 @@ check:
 	go test ./internal/test/archtest
 	go run $(STATICCHECK) ./...
 
-# The race detector needs cgo, and so a C compiler. What -short skips has run without it before.
-RACE = ./internal/engine/... ./internal/source/... ./internal/way/... ./internal/app/... ./internal/lab/netlab/... \
-	./internal/account/... ./internal/sys/...
+# The race detector needs cgo, and so a C compiler; without one the tests run as the others do. With
+# -short they choose smaller numbers, since it makes programs five times slower.
+RACE = CGO_ENABLED=1 $(TEST) -race -short
 # The lab's tests that run all of its goroutines. The others repeat them with other faults and scenarios.
 RACELAB = TestFaithfulCopy|TestRate|TestCopierThatFails|TestInterruptedLab
 race:
-	@if command -v gcc >/dev/null; then \
-		CGO_ENABLED=1 SKIPS= go run scripts/gotest.go -race -short -p 1 -timeout 15m $(RACE) && \
-		CGO_ENABLED=1 SKIPS= go run scripts/gotest.go -race -short -timeout 15m -run '$(RACELAB)' ./internal/lab; \
-	else echo "make: no gcc: the tests are not run under the race detector"; fi
+	@if command -v gcc >/dev/null; then SKIPS= $(RACE) -timeout 15m $(call packages,'$(RACED)'); \
+	else echo "make: no gcc: the tests are not run under the race detector"; \
+		$(TEST) -timeout 15m $(call packages,'$(RACED)'); fi
 
 # Each fuzz target for FUZZTIME: a time, or a number of executions (5000x).
 FUZZTIME ?= 30s
