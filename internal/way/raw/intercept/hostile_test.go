@@ -140,7 +140,11 @@ func TestSlowLink(t *testing.T) {
 // without end, makes the intercept hold no more than its bounds, and takes nothing from another
 // copier.
 func TestCopierWithoutEnd(t *testing.T) {
-	const entries, rounds = 1 << 13, 100
+	const entries = 1 << 13
+	rounds := 100
+	if testing.Short() {
+		rounds = 25
+	}
 	k := newKey(t)
 	d := start(t, func(c *intercept.Config) {
 		withKey(k)(c)

@@ -19,10 +19,12 @@ func wholeBed(t *testing.T, copiers int) (b *earlyBed, whole func() []netip.Addr
 	b = newEarlyBed(t, copiers)
 	var last []netip.AddrPort
 	b.s.cfg.Whole = func(targets []netip.AddrPort) error {
-		last = slices.SortedFunc(slices.Values(targets), netip.AddrPort.Compare)
+		last = append(last[:0], targets...)
 		return nil
 	}
-	return b, func() []netip.AddrPort { return last }
+	return b, func() []netip.AddrPort {
+		return slices.SortedFunc(slices.Values(last), netip.AddrPort.Compare)
+	}
 }
 
 // readsOf makes a copier ask for the answers of a connection to a target.
