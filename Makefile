@@ -12,14 +12,14 @@ build:
 
 # What a change must pass: static checks, and the tests of all packages. Those of RACED run under
 # the race detector, those of LONG with -short. It takes less than nine minutes on two processors;
-# soak runs what it leaves out. SKIPS=fail makes a skipped test a failure. check has run go vet, which
-# go test does not repeat.
+# soak runs what it leaves out. SKIPS=fail makes a skipped test a failure, but for those of race. As
+# check has run go vet, go test does not.
 TEST = go run scripts/gotest.go -vet=off
 packages = $$(go list ./... | grep -E $(1))
 test:
 	@scripts/need.sh
 	@$(MAKE) --no-print-directory check
-	@$(TEST) -timeout 15m $$(go list ./... | grep -vE '$(LONG)|$(RACED)')
+	@$(TEST) -timeout 15m $$(go list ./... | grep -vE '$(LONG)|$(RACED)') $(call packages,'$(TWICE)')
 	@$(MAKE) --no-print-directory race
 	@$(TEST) -short -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(LONG)')
 	@$(MAKE) --no-print-directory observe
@@ -55,9 +55,10 @@ BESIDE = 4
 
 # The packages that goroutines share. The others are pure, or are called by one goroutine at a time.
 RACED = internal/(engine|app|sys|lab/netlab|doctor/collect|$\
-	source(/(afpacket|agents?|file|locals|mirror|recording))?|$\
-	way(/(link|link/key|socket|intercepts|ways|raw|raw/send|raw/intercept|tunnel|tunnel/.*))?|$\
-	account/(status|history|fleet|terminal|dashboard|web))$$
+	source/(afpacket|agents?|file|locals|mirror)|account/(status|fleet|dashboard|web)|$\
+	way/(link|link/key|socket|intercepts|ways|raw|raw/send|raw/intercept|tunnel|tunnel/.*))$$
+# Those of RACED with tests that say nothing in a program with cgo, or in one that is slow.
+TWICE = internal/(sys|source/afpacket)$$
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "not gofmt-ed" >&2; exit 1; }
@@ -68,7 +69,8 @@ check:
 # The race detector needs cgo, and so a C compiler; without one the tests run as the others do. With
 # -short they choose smaller numbers, since it makes programs five times slower.
 RACE = CGO_ENABLED=1 $(TEST) -race -short
-# The lab's tests that run all of its goroutines. The others repeat them with other faults and scenarios.
+# The lab's tests that run all of its goroutines. The others repeat them with other faults and
+# scenarios.
 RACELAB = TestFaithfulCopy|TestRate|TestCopierThatFails|TestInterruptedLab
 race:
 	@if command -v gcc >/dev/null; then SKIPS= $(RACE) -timeout 15m $(call packages,'$(RACED)'); \
@@ -80,7 +82,8 @@ FUZZTIME ?= 30s
 fuzz:
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
-# What a request costs, and how late it is, by each way. OLD=COMMIT compares with that commit's program, in turns.
+# What a request costs, and how late it is, by each way. OLD=COMMIT compares with that commit's
+# program, in turns.
 bench:
 	go run scripts/bench.go $(if $(OLD),-old $(OLD))
 
