@@ -11,7 +11,7 @@ build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
 
 # What a change must pass: static checks, and the tests of all packages. Those of RACED run under
-# the race detector, those of LONG with -short. It takes less than nine minutes on two processors;
+# the race detector, those of LONG and HOSTS with -short. It takes less than nine minutes on two processors;
 # soak runs what it leaves out. SKIPS=fail makes a skipped test a failure, but for those of race. As
 # check has run go vet, go test does not.
 TEST = go run scripts/gotest.go -vet=off
@@ -19,9 +19,11 @@ packages = $$(go list ./... | grep -E $(1))
 test:
 	@scripts/need.sh
 	@$(MAKE) --no-print-directory check
-	@$(TEST) -timeout 15m $$(go list ./... | grep -vE '$(LONG)|$(RACED)') $(call packages,'$(TWICE)')
+	@$(TEST) -timeout 15m $$(go list ./... | grep -vE '$(RACED)|$(LONG)|$(HOSTS)') \
+		$(call packages,'$(TWICE)')
 	@$(MAKE) --no-print-directory race
-	@$(TEST) -short -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(LONG)')
+	@$(TEST) -short $(call packages,'$(LONG)')
+	@$(TEST) -short -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(HOSTS)')
 	@$(MAKE) --no-print-directory observe
 
 # What is shipped for monitoring, against Prometheus' engine and a browser: a module of its own. The
@@ -38,20 +40,24 @@ observe:
 vendor-web:
 	scripts/vendor-web.sh
 
-# What make test leaves out: every case of the tests of LONG (full matrices, all ways, 60,000
-# connections), those of RACED whole and without the race detector, the lab with it, and fuzzing.
+# What make test leaves out: every case of the tests of LONG and HOSTS (full matrices, all ways,
+# 60,000 connections), those of RACED whole and without the race detector, the lab with it, and
+# fuzzing.
 soak:
 	@scripts/need.sh
-	@$(TEST) -timeout 15m $(call packages,'$(RACED)')
-	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(LONG)')
-	@$(RACE) -timeout 15m -run '$(RACELAB)' ./internal/lab
+	@$(TEST) -timeout 15m $(call packages,'$(RACED)|$(LONG)')
+	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(HOSTS)')
+	@if command -v gcc >/dev/null; then SKIPS= $(RACE) -run '$(RACELAB)' ./internal/lab; fi
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
 
-# The packages whose tests are whole hosts under load, and the simulations. They run one at a time,
-# because what they measure depends on what else the machine does. Of the tests that mostly wait,
-# BESIDE run beside each other.
-LONG = internal/(test/e2e|test/badnet|test/sim|lab|account/verdict)$$
+# The packages whose tests are whole hosts under load. They run one at a time, because what they
+# measure depends on what else the machine does. Of the tests that mostly wait, BESIDE run beside
+# each other.
+HOSTS = internal/(test/e2e|test/badnet|lab)$$
 BESIDE = 4
+
+# The packages whose tests are long simulations.
+LONG = internal/(test/sim|account/verdict)$$
 
 # The packages that goroutines share. The others are pure, or are called by one goroutine at a time.
 RACED = internal/(engine|app|sys|lab/netlab|doctor/collect|$\

@@ -143,7 +143,7 @@ func TestCopierWithoutEnd(t *testing.T) {
 	const entries = 1 << 13
 	rounds := 100
 	if testing.Short() {
-		rounds = 25
+		rounds = 8
 	}
 	k := newKey(t)
 	d := start(t, func(c *intercept.Config) {
