@@ -141,6 +141,7 @@ func (l *Link) serve(c *Conn, changed context.Context) error {
 	if tunnel {
 		l.cfg.OnStreams(c, true)
 	}
+	l.told()
 	err := l.receive(c)
 	if tunnel {
 		l.cfg.OnStreams(c, false)
@@ -249,10 +250,17 @@ func (l *Link) connected(c *Conn) {
 		}
 		l.wasUp = true
 	}
-	l.setReady()
 	now := *s
 	l.mu.Unlock()
 	l.publish(now)
+}
+
+// told lets WaitReady return. Those who use the link know that it is up: a copy that is opened by
+// whoever has waited finds it so.
+func (l *Link) told() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.setReady()
 }
 
 // disconnected removes a connection.

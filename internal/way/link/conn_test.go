@@ -37,6 +37,36 @@ func served(t *testing.T, cfg Config, serve func(net.Conn)) *Link {
 	return l
 }
 
+// TestReadyWhenTold: WaitReady does not return before the callbacks that tell of the link. A copy
+// that was opened in between would find no link.
+func TestReadyWhenTold(t *testing.T) {
+	telling, tell := make(chan string), make(chan struct{})
+	halt := func(what string, up bool) {
+		if up {
+			telling <- what
+			<-tell
+		}
+	}
+	l := served(t, Config{
+		OnState:   func(s State) { halt("state", s.Up) },
+		OnStreams: func(_ *Conn, up bool) { halt("streams", up) },
+	}, func(c net.Conn) { io.Copy(io.Discard, c) })
+	for _, want := range []string{"state", "streams"} {
+		if got := within(t, want, telling); got != want {
+			t.Fatalf("told of the %s, want the %s", got, want)
+		}
+		select {
+		case <-l.ready:
+			t.Errorf("the link is ready, and its %s is not told", want)
+		default:
+		}
+		tell <- struct{}{}
+	}
+	if err := l.WaitReady(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSlowPeer: a connection lives as long as the peer accepts something now and then.
 func TestSlowPeer(t *testing.T) {
 	shortWrites(t, 300*time.Millisecond)

@@ -155,7 +155,7 @@ type Link struct {
 	state   State
 	targets []netip.AddrPort // Config.Targets, or those of SetTargets
 	up      []*Conn          // welcomed, the oldest first
-	ready   chan struct{}    // closed at the first state that is Up or Fatal
+	ready   chan struct{}    // closed once the first state that is Up or Fatal is known
 	wasUp   bool
 }
 
