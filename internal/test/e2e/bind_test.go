@@ -119,7 +119,6 @@ func poolCases() []poolCase {
 // TestBindPool connects from a pool of addresses that has more ports than any address, and from one
 // that has too few. Sessions without a port must be in the account.
 func TestBindPool(t *testing.T) {
-	t.Parallel()
 	for _, tc := range poolCases() {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t, setting{way: socket, net: netlab.Config{Crowd: true}})
