@@ -233,8 +233,7 @@ func TestMySQLLoginRefused(t *testing.T) {
 				t.Errorf("%s: the copier shows a password:\n%s", test.name, c.output())
 			}
 		}
-		// A turn that comes a second later would try again, but where the target has said so for
-		// good.
+		// A turn a second later would try again, but where the target has said so for good.
 		if full.asked.Load() > 2 || shut.asked.Load() != 1 {
 			t.Errorf("targets that refuse were asked %d and %d times", full.asked.Load(),
 				shut.asked.Load())
