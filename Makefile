@@ -47,7 +47,10 @@ soak:
 	@scripts/need.sh
 	@$(TEST) -timeout 15m $(call packages,'$(RACED)|$(LONG)')
 	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(HOSTS)')
-	@if command -v gcc >/dev/null; then SKIPS= $(RACE) -run '$(RACELAB)' ./internal/lab; fi
+	@if command -v gcc >/dev/null; then \
+		SKIPS= $(RACE) -p 1 ./internal/lab/netlab && \
+		SKIPS= $(RACE) -run '$(RACELAB)' ./internal/lab; \
+	fi
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
 
 # The packages whose tests are whole hosts under load. They run one at a time, because what they
@@ -59,8 +62,9 @@ BESIDE = 4
 # The packages whose tests are long simulations.
 LONG = internal/(test/sim|account/verdict)$$
 
-# The packages that goroutines share. The others are pure, or are called by one goroutine at a time.
-RACED = internal/(engine|app|sys|lab/netlab|doctor/collect|$\
+# The packages that goroutines share, but for the lab's. The others are pure, or are called by one
+# goroutine at a time.
+RACED = internal/(engine|app|sys|doctor/collect|$\
 	source/(afpacket|agents?|file|locals|mirror)|account/(status|fleet|dashboard|web)|$\
 	way/(link|link/key|socket|intercepts|ways|raw|raw/send|raw/intercept|tunnel|tunnel/.*))$$
 # Those of RACED with tests that say nothing in a program with cgo, or in one that is slow.
