@@ -64,8 +64,8 @@ func (p *Pool) Put(b []byte) {
 	p.free[c] = append(p.free[c], b[:0])
 }
 
-// Charge counts n bytes more as in use that are allocated elsewhere on behalf of the pool's owner; a
-// negative n counts fewer.
+// Charge counts n bytes more as in use, which the pool's owner has allocated elsewhere; a negative
+// n counts fewer.
 func (p *Pool) Charge(n int) { p.inUse += int64(n) }
 
 // InUse returns how many bytes are handed out, counted by the size of the buffers, and charged.

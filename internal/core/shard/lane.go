@@ -172,7 +172,7 @@ func (e *entry) accept(now mono.Time) {
 }
 
 // staysOn has a copy whose time is over count on, and reports whether it does: if it is not open
-// yet and takes longer for that than copies must, or if we have a lag that we had not when it began.
+// yet and takes longer for that than copies must, or if our lag has grown since it began.
 func (e *entry) staysOn(now mono.Time) bool {
 	p := &e.presence
 	o := p.lane.opens[e.target]

@@ -149,7 +149,8 @@ func TestSlowTargetShowsItsPile(t *testing.T) {
 	}
 }
 
-// What copies wait for on their way is no sign of a slow target, unless the way is always that long.
+// What copies wait for on their way is no sign of a slow target, unless the way always takes that
+// long.
 func TestLagOnTheWayDoesNotPileUp(t *testing.T) {
 	for _, always := range []bool{false, true} {
 		t.Run(fmt.Sprint("always ", always), func(t *testing.T) {
