@@ -209,7 +209,7 @@ func (p *predictor) size(a uint64) (b uint64, ok bool) {
 }
 
 // nearly reports whether an answer of length b, where production answered a, is about as long as
-// those to other lengths lead to expect.
+// other answers lead to expect.
 func (p *predictor) nearly(a, b uint64) bool { return p.near.trusted(4) && p.near.meets(a, b) }
 
 // maybeEqual reports whether no recent answer has differed in length from production's.
