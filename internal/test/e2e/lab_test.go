@@ -35,7 +35,7 @@ var labRuns = []labRun{
 	{"server that greets", only(raw), lab.Options{Scenario: "greeting"}},
 	{"dribbled requests", nil, lab.Options{Scenario: "dribble"}},
 	{"clients that reset", only(socket), lab.Options{Scenario: "reset"}},
-	{"100 connections as fast as they go", only(raw),
+	{"100 connections as fast as they go", nil,
 		lab.Options{Scenario: fastest, Duration: 2 * time.Second}},
 	{"answers in slices", nil, lab.Options{Scenario: "slices"}},
 	{"offloads off, uploads", nil, lab.Options{Scenario: "upload", NoOffloads: true}},

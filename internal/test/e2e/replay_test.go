@@ -81,7 +81,7 @@ func TestReplay(t *testing.T) {
 			speed: "max", replay: recorded},
 		{name: "uploads, as fast as can be", ways: only(socket), load: "upload",
 			speed: "max", take: time.Second, replay: recorded},
-		{name: "tcpdump on an interface", ways: only(raw), quick: ways, load: "pipelined",
+		{name: "tcpdump on an interface", ways: only(raw), load: "pipelined",
 			speed: "1", take: time.Second, replay: tcpdump(t, "-i", "eth0")},
 		{name: "tcpdump on any interface, IPv6", ways: only(socket), quick: ways, load: "reset",
 			speed: "1", take: time.Second, replay: tcpdump(t, "-i", "any"), ipv6: true},
