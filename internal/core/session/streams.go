@@ -31,6 +31,9 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 				return until
 			}
 			t.seen = m.Seen
+			if t.paced != nil {
+				t.paced.Turn(m.At)
+			}
 			s.turn = s.released
 			s.reader.NextMark()
 			s.env.Count.Behind.Note(now.Sub(m.At))
@@ -50,10 +53,17 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 			return mono.Never
 		}
 	}
-	if t.streams.Waits() {
-		return s.awaitStreams(now)
+	wake := mono.Never
+	if t.paced != nil {
+		out := s.env.scratch()
+		if wake = t.paced.Go(now, out); !s.carryOut(now, out) {
+			return mono.Never
+		}
 	}
-	return s.passEnd(now)
+	if t.streams.Waits() {
+		return min(wake, s.awaitStreams(now))
+	}
+	return min(wake, s.passEnd(now))
 }
 
 // awaitServer holds a turn until the server's packets were captured that its client had seen. With
