@@ -218,6 +218,10 @@ func TestMySQLLoginRefused(t *testing.T) {
 				delete(r.Sessions.Dropped, "proto_lost")
 				sessions--
 			}
+			if test.reason == "target_refused" {
+				// Where nothing listens, a later turn of the connection tries again.
+				sessions = max(sessions, r.Sessions.Captured)
+			}
 			if r.Sessions.Dropped[test.reason] != sessions || len(r.Sessions.Dropped) != 1 ||
 				len(r.Protocol.Refused) > 1 || test.refused != "" &&
 				r.Protocol.Refused[test.refused] != 1 {
