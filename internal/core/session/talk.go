@@ -205,7 +205,10 @@ func (s *Session) foresee() {
 	}
 	t.foreseen = t.protocol
 	if t.foreseen == nil {
-		t.foreseen, _ = s.recogniseFrom(0, int(min(s.reader.Next(), firstMost)))
+		found, verdict := s.recogniseFrom(0, int(min(s.reader.Next(), firstMost)))
+		if verdict == proto.Yes {
+			t.foreseen = found
+		}
 	}
 	if t.foreseen != nil {
 		t.client = t.foreseen.NewClient()
