@@ -2,6 +2,7 @@ package session
 
 import (
 	"testing"
+	"time"
 
 	"tcpcopy/internal/core/gate"
 	"tcpcopy/internal/core/ledger"
@@ -26,7 +27,7 @@ func inMessages(svc *Service) {
 	svc.Protocols = []proto.Protocol{*websocket.Protocol, *http1.Protocol}
 	svc.Certain = false
 	svc.Production = true
-	svc.Gate = gate.NewService(gate.Config{Limit: 30 * 1e9})
+	svc.Gate = gate.NewService(gate.Config{Limit: 30 * time.Second})
 }
 
 // serves has the server send text, which the client has seen when it sends its next bytes.
@@ -111,5 +112,27 @@ func TestRecognisedLater(t *testing.T) {
 		if r.s.talk == nil || r.s.talk.protocol == nil || r.s.talk.protocol.Name != want {
 			t.Errorf("whole: %v: not recognised as %s", whole, want)
 		}
+	}
+}
+
+// Where no turn is to wait, none does, but for the target's acceptance.
+func TestPacedFree(t *testing.T) {
+	r := fresh(t, inMessages, func(svc *Service) {
+		svc.Gate = gate.NewService(gate.Config{Mode: gate.None, Limit: time.Second})
+	})
+	r.data(wsAsks)
+	r.takes()
+	r.serves(wsAccepts)
+	r.data(wsA)
+	r.serves(wsX)
+	r.data(wsB)
+	r.serves(wsX)
+	r.data(wsA)
+	r.copied(wsAsks)
+	r.tells(wsAccepts)
+	r.copied(wsAsks + wsA + wsB + wsA)
+	r.takes()
+	if n := r.count.GateForced; n != 0 {
+		t.Errorf("%d turns were forced", n)
 	}
 }

@@ -61,7 +61,7 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 		}
 	}
 	if t.streams.Waits() {
-		return min(wake, s.awaitStreams(now))
+		return s.awaitStreams(now, wake)
 	}
 	return min(wake, s.passEnd(now))
 }
@@ -76,12 +76,19 @@ func (s *Session) awaitServer(now mono.Time, m *reasm.Mark) (until mono.Time, he
 	return until, !until.Reached(now)
 }
 
-// awaitStreams returns when streams have waited for too long. At that time those that wait for
-// answers go, if the target has answered anything; otherwise the copy ends.
-func (s *Session) awaitStreams(now mono.Time) mono.Time {
+// awaitStreams returns when streams have waited for too long, or wake if that is earlier. When they
+// have, those that wait for answers go, if the target has answered anything; otherwise the copy
+// ends. If no turn is to wait, they go at once.
+func (s *Session) awaitStreams(now, wake mono.Time) mono.Time {
+	if out := s.env.scratch(); !s.svc.Gate.Waits() && s.talk.streams.Force(out) {
+		if !s.carryOut(now, out) {
+			return mono.Never
+		}
+		return s.flowStreams(now)
+	}
 	limit := s.svc.Gate.Limit()
 	if until := max(s.ready, s.gate.LastAnswer()).Add(limit); !until.Reached(now) {
-		return until
+		return min(until, wake)
 	}
 	out := s.env.scratch()
 	if s.gate.Answered() == 0 || !s.talk.streams.Force(out) {

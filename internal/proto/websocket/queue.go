@@ -219,9 +219,10 @@ func (c *Client) Force(*proto.Out) bool {
 	if c.first == len(c.list) || c.list[c.first].step.Kind != 0 {
 		return false
 	}
-	t := &c.list[c.first].turn
-	t.forced = true
-	c.pushes = c.pushes || t.framed
+	c.pushes = c.pushes || c.framed
+	for i := range c.list[c.first:] {
+		c.list[c.first+i].turn.forced = true
+	}
 	return true
 }
 
