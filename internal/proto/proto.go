@@ -164,12 +164,12 @@ type Streams interface {
 	Reopens() bool
 }
 
-// Paced is a Streams that goes by time as well: what it is fed goes when Go is called.
+// Paced is a Streams that goes by time as well. Nothing that it is fed goes before Go is called.
 type Paced interface {
 	Streams
 	// Turn tells when the turn was sent that Feed is given next.
 	Turn(at mono.Time)
-	// Go sends what may go at now. It returns when it must be called again, if nothing else happens
-	// before. It is called after each call, or more, of the other methods.
+	// Go sends what may go at now, and returns when it must be called again if nothing else happens
+	// before. It is called after one or more calls of the other methods.
 	Go(now mono.Time, out *Out) mono.Time
 }

@@ -537,11 +537,21 @@ func TestBounds(t *testing.T) {
 	if reasonOf(err) != "over_session" {
 		t.Errorf("a target that does not go on: %v", err)
 	}
-	for n := range 2 * maxEnds {
-		r.c.Server(r.served+uint64(3*n), []byte("\x82\x01x"))
+	r = upgraded(t, 0)
+	for range 2*maxEnds + 5 {
+		r.serve("\x82\x01x")
 	}
-	if !r.c.server.lost || len(r.c.server.ends) > 0 {
-		t.Errorf("%d messages of production are kept", len(r.c.server.ends))
+	if n := len(r.c.server.ends); n > maxEnds {
+		t.Errorf("where %d messages of production end is kept", n)
+	}
+	if n, known := r.c.server.messages(r.served); n != 2*maxEnds+5 || !known {
+		t.Errorf("%d messages of production, wanted %d", n, 2*maxEnds+5)
+	}
+	for n := range uint64(1000) { // the beginnings of packets
+		r.c.Server(r.served+100+1000*n, []byte("\x82\x01x"))
+	}
+	if s := &r.c.server; !s.lost || len(s.ahead) > 0 || s.kept > 0 {
+		t.Errorf("%d runs of production's bytes are kept", len(s.ahead))
 	}
 }
 

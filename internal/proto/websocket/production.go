@@ -39,8 +39,11 @@ type ahead struct {
 
 const (
 	maxAhead  = 256 << 10 // bytes that wait for those before them
-	aheadCost = 48        // what a run of them takes beside the bytes
-	maxEnds   = 1 << 16   // messages that the client has not seen
+	aheadMost = 64        // runs of them
+	aheadCost = 48        // what a run takes beside the bytes
+	// maxEnds is how many messages end that no turn has passed. Of more, the older half counts as
+	// seen: a client that is silent for so long is one that its server pushes to.
+	maxEnds = 1 << 12
 )
 
 // lose ends the reading.
@@ -54,7 +57,7 @@ func (r *production) feed(off uint64, p []byte) {
 		return
 	}
 	if off > r.at {
-		if r.kept += len(p) + aheadCost; r.kept > maxAhead {
+		if r.kept += len(p) + aheadCost; r.kept > maxAhead || len(r.ahead) == aheadMost {
 			r.lose()
 			return
 		}
@@ -100,10 +103,10 @@ func (r *production) read(p []byte) {
 		r.at += n
 		p = p[n:]
 		if r.left == 0 && r.f.endsMessage() {
-			r.ends = append(r.ends, r.at)
-			if len(r.ends) > maxEnds {
-				r.lose()
+			if len(r.ends) == maxEnds {
+				r.pass(maxEnds / 2)
 			}
+			r.ends = append(r.ends, r.at)
 		}
 	}
 }
@@ -163,9 +166,14 @@ func (r *production) messages(seen uint64) (n uint64, known bool) {
 	for i < len(r.ends) && r.ends[i] <= seen {
 		i++
 	}
-	r.ends = r.ends[:copy(r.ends, r.ends[i:])]
-	r.passed += uint64(i)
+	r.pass(i)
 	return r.passed, true
+}
+
+// pass forgets where the first n messages end.
+func (r *production) pass(n int) {
+	r.ends = r.ends[:copy(r.ends, r.ends[n:])]
+	r.passed += uint64(n)
 }
 
 // awaits reports whether bytes below seen were not captured yet.

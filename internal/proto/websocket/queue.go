@@ -103,7 +103,7 @@ func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
 			return wake
 		}
 	}
-	if c.list, c.first = c.list[:0], 0; cap(c.list) > 64 {
+	if c.list, c.first = c.list[:0], 0; cap(c.list) > 16 {
 		c.list = nil
 	}
 	return mono.Never
