@@ -38,6 +38,7 @@ type Client struct {
 	f        frame
 	left     uint64 // bytes of the payload that are to come
 	inside   bool   // a frame has begun
+	fresh    bool   // a turn has begun, and no frame since
 	headed   int    // bytes of its header that are in no step
 	ongoing  bool   // a message has begun, and its last frame has not
 	messages uint64 // messages that are whole
@@ -108,9 +109,7 @@ func (c *Client) Feed(p []byte, seen uint64, _ *proto.Out) error {
 	case !c.target.upgraded:
 		c.keepEarly(p)
 	default:
-		if fresh {
-			c.holdTurn()
-		}
+		c.fresh = c.fresh || fresh
 		if err := c.feedFrames(p); err != nil {
 			return err
 		}
@@ -238,7 +237,7 @@ func (c *Client) feedEarly() error {
 	c.early, c.earlySize = nil, 0
 	for i := range all {
 		c.seen, c.at = all[i].seen, all[i].at
-		c.holdTurn()
+		c.fresh = true
 		if err := c.feedFrames(all[i].bytes); err != nil {
 			return err
 		}
@@ -251,6 +250,10 @@ func (c *Client) feedEarly() error {
 func (c *Client) feedFrames(p []byte) error {
 	for len(p) > 0 || c.inside {
 		if !c.inside {
+			if c.fresh && c.headed == 0 {
+				c.fresh = false
+				c.holdTurn()
+			}
 			used, ok := c.headers.next(p, &c.f)
 			c.headed += used
 			if p = p[used:]; !ok {

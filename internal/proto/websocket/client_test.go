@@ -194,6 +194,36 @@ func TestProductionUnread(t *testing.T) {
 	r.ended()
 }
 
+// What a client sees within a frame does not hold the rest of it back, but what follows.
+func TestTurnWithinFrame(t *testing.T) {
+	r := upgraded(t, 0)
+	long := text("a long message")
+	r.feed(long[:9])
+	r.serve(says("x"))
+	r.feed(long[9:12])
+	r.feed(long[12:] + text("b"))
+	r.wants(long)
+	r.hear(says("x"))
+	r.wantsFrames("1 b")
+	r.ended()
+}
+
+// A client that only listens may end though the target has pushed less.
+func TestListener(t *testing.T) {
+	r := upgraded(t, 0)
+	r.serve(strings.Repeat(says("push"), 20))
+	if !r.c.Settled(r.served) {
+		t.Error("the end waits for pushes")
+	}
+	r.feed(text("a"))
+	r.wait(time.Second)
+	r.wantsFrames("1 a")
+	r.serve(says("re a") + says("push"))
+	if !r.c.Settled(r.served) {
+		t.Error("the end waits for pushes")
+	}
+}
+
 // Production's greeting is waited for.
 func TestGreeting(t *testing.T) {
 	r := newRig(t, 0)
@@ -202,7 +232,7 @@ func TestGreeting(t *testing.T) {
 	r.feed(text("a"))
 	r.hear(accepts)
 	r.take()
-	r.wait(5 * time.Second)
+	r.wait(900 * time.Millisecond)
 	r.wantsFrames()
 	r.hear(says("hello"))
 	r.wantsFrames("1 a")

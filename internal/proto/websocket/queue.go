@@ -18,6 +18,9 @@ const (
 	// proofTime is how long a turn waits for further messages of a target that has sent some since
 	// the turn before. Then the target is taken for one that pushes.
 	proofTime = 10 * time.Second
+	// maxGreeting is how many messages are taken for a greeting at most, if the client has seen them
+	// before its first one.
+	maxGreeting = 4
 )
 
 // queue holds what is to go, in order.
@@ -28,7 +31,7 @@ type queue struct {
 
 	pushes   bool          // messages come unasked: how many is not the client's doing
 	began    bool          // the first turn of WebSocket was read
-	greeting uint64        // messages of production that its client had seen then
+	greeting uint64        // messages of production that greeted its client
 	mid      bool          // what went last ends within a frame
 	sent     uint64        // messages that have gone
 	timed    bool          // lag is known
@@ -84,7 +87,7 @@ func (c *Client) holdTurn() {
 	n, known := c.server.messages(c.seen)
 	t := turn{framed: true, at: c.at, seen: n, known: known, first: !c.began}
 	if t.first {
-		c.began, c.greeting = true, n
+		c.began, c.greeting = true, min(n, maxGreeting)
 	}
 	if known && n > c.greeting+c.messages {
 		c.pushes = true
@@ -182,7 +185,7 @@ func (c *Client) check(now mono.Time, t *turn) (wake mono.Time) {
 	if !c.arrived(t) && !t.forced {
 		until := mono.Never
 		switch {
-		case c.pushes:
+		case c.pushes, t.first: // a greeting is unasked, too
 			until = t.at.Add(c.lag + pushLag)
 		case have > c.base:
 			until = max(c.gone, t.at).Add(proofTime)
@@ -237,7 +240,7 @@ func (c *Client) Settled(seen uint64) bool {
 		return c.target.answered >= c.requests
 	}
 	n, known := c.server.messages(seen)
-	return !known || c.pushes || c.target.messages >= n
+	return !known || c.pushes || n > c.greeting+c.messages || c.target.messages >= n
 }
 
 // Idle is of proto.Streams.
