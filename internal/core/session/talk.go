@@ -258,7 +258,7 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 	return mono.Never, !s.speak(now)
 }
 
-// recogniseFrom finds a protocol by the client's bytes from the offset off on, most of them at most.
+// recogniseFrom finds a protocol by most bytes of the client, or fewer, from the offset off on.
 func (s *Session) recogniseFrom(off uint64, most int) (*proto.Protocol, proto.Verdict) {
 	first := s.reader.View(off, most)
 	found, verdict := s.svc.recognise(first, s.talk.greeting)

@@ -189,12 +189,10 @@ func TestMySQLLoginRefused(t *testing.T) {
 					t.Error(err)
 				}
 				conn.Close()
-				eventually(t, "the first connection is recognised",
-					func() bool {
-						r := c.progress()
-						return r != nil &&
-							len(r.Sessions.Dropped) > 0
-					})
+				eventually(t, "the first connection is recognised", func() bool {
+					r := c.progress()
+					return r != nil && len(r.Sessions.Dropped) > 0
+				})
 				sessions++
 			}
 			if test.encrypted {
