@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"slices"
 
 	"tcpcopy/internal/core/ledger"
@@ -125,29 +126,43 @@ func (c *Client) bound() error {
 	return c.differs()
 }
 
-// feedHTTP reads bytes that precede the first frame, and that frame.
+// feedHTTP reads bytes that precede the first frame, line by line, and that frame. So no line of
+// http's goes beyond the end of a request without content.
 func (c *Client) feedHTTP(p []byte) error {
-	if c.between && len(p) > 0 {
-		if len(c.probe) > 0 {
-			p = append(c.probe, p...)
-			c.probe = nil
+	for len(p) > 0 {
+		if c.between {
+			if len(c.probe) > 0 {
+				p = append(c.probe, p...)
+				c.probe = nil
+			}
+			switch framed, sure := beginsFrame(p); {
+			case !sure:
+				c.probe = slices.Clone(p)
+				return nil
+			case framed:
+				return c.startFrames(p)
+			}
 		}
-		switch framed, sure := beginsFrame(p); {
-		case !sure:
-			c.probe = slices.Clone(p)
-			return nil
-		case framed:
-			return c.startFrames(p)
+		n := bytes.IndexByte(p, '\n') + 1
+		if n == 0 {
+			n = len(p)
 		}
-		c.between = false
+		if err := c.feedLine(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
 	}
+	return nil
+}
+
+// feedLine has http read some bytes of requests, and queues what it makes of them.
+func (c *Client) feedLine(p []byte) error {
 	c.made.Reset()
 	err := c.http.Feed(p, 0, &c.made)
 	end, from := -c.untaken, 0 // offsets in p: what is in a step, and what of it is in head
 	for i := range c.made.Steps {
 		st := &c.made.Steps[i]
 		end += st.N
-		c.untaken -= st.N
 		switch st.Kind {
 		case proto.PassOn, proto.LeaveOut:
 			c.push(item{step: *st})
@@ -156,19 +171,16 @@ func (c *Client) feedHTTP(p []byte) error {
 			c.push(item{step: *st, text: slices.Clone(c.made.Text[st.From:st.To])})
 		case proto.Requested, proto.Refused:
 			if st.Request.Reply == proto.Switch {
-				c.untaken = 0
-				return c.startFrames(p[end:])
+				return lost("request after an upgrade, of the length", len(p))
 			}
-			c.head = keepHead(c.head, p[from:max(from, end)])
-			from = max(from, end)
+			c.head = keepHead(c.head, p[from:end])
+			from = end
 			c.requestEnd(st)
 		}
 	}
-	c.untaken += len(p)
+	c.untaken = len(p) - end
 	c.head = keepHead(c.head, p[from:])
-	if len(c.head) > 0 {
-		c.between = false
-	}
+	c.between = from == len(p)
 	return err
 }
 

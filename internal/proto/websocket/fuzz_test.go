@@ -8,6 +8,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/semantics"
 )
 
 // seeds are what one side of a connection sends after the handshake.
@@ -21,20 +22,37 @@ var seeds = []string{
 	"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00data", says(strings.Repeat("x", 300)),
 }
 
+// The bits of FuzzClient's last argument: the copy begins within a connection, requests are changed,
+// both sides send the handshake first.
+const (
+	fuzzAdopted = 1 << iota
+	fuzzRuled
+	fuzzUpgraded
+)
+
 // FuzzClient checks that a Client sends the same, and fails in the same way, however its input is
 // split, and that what it sends consists of whole frames.
 func FuzzClient(f *testing.F) {
 	for i, s := range seeds {
-		f.Add(asks+s, accepts, seeds[(i+1)%len(seeds)], uint8(3), false)
-		f.Add(asks+s, accepting("permessage-deflate"), says("y"), uint8(1), i%2 == 0)
+		f.Add(s, seeds[(i+1)%len(seeds)], seeds[(i+2)%len(seeds)], uint8(3), uint8(fuzzUpgraded))
+		f.Add(asks+s, accepting("permessage-deflate"), says("y"), uint8(1), uint8(i%4))
 	}
-	f.Add("HEAD / HTTP/1.1\r\n\r\n"+asks, "HTTP/1.1 200 OK\r\n\r\n"+refuses, asks, uint8(5), false)
-	f.Fuzz(func(t *testing.T, client, target, more string, step uint8, adopted bool) {
+	f.Add("HEAD / HTTP/1.1\r\n\r\n"+asks, "HTTP/1.1 200 OK\r\n\r\n"+refuses, asks, uint8(5), uint8(0))
+	f.Add(asks+"AB", accepts, "x\n", uint8(1), uint8(fuzzRuled))
+	f.Add(asks+"AB\r\n", accepts, "A\x81", uint8(1), uint8(0))
+	f.Add("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na\nb"+asks, accepts, "A\x81", uint8(1),
+		uint8(fuzzRuled))
+	rules := &semantics.Rules{Set: []semantics.Header{{Name: "Host", Value: "test"}}}
+	f.Fuzz(func(t *testing.T, client, target, more string, step, how uint8) {
+		if how&fuzzUpgraded != 0 {
+			client, target = asks+client, accepts+target
+		}
 		run := func(step int) (sent, log, end string) {
 			r := newRig(t, step)
-			if r.begin(adopted); adopted {
-				r.log = nil
+			if how&fuzzRuled != 0 {
+				r.c = NewClient(rules)
 			}
+			r.begin(how&fuzzAdopted != 0)
 			r.serve(target)
 			err := r.tryFeed(client)
 			if err == nil {

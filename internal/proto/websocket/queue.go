@@ -18,8 +18,8 @@ const (
 	// proofTime is how long a turn waits for further messages of a target that has sent some since
 	// the turn before. Then the target is taken for one that pushes.
 	proofTime = 10 * time.Second
-	// maxGreeting is how many messages are taken for a greeting at most, if the client has seen them
-	// before its first one.
+	// maxGreeting is how many messages are taken for a greeting at most, if the client has seen
+	// them before its first one.
 	maxGreeting = 4
 )
 
