@@ -22,8 +22,8 @@ var seeds = []string{
 	"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00data", says(strings.Repeat("x", 300)),
 }
 
-// The bits of FuzzClient's last argument: the copy begins within a connection, requests are changed,
-// both sides send the handshake first.
+// The bits of FuzzClient's last argument: the copy begins within a connection, requests are
+// changed, both sides send the handshake first.
 const (
 	fuzzAdopted = 1 << iota
 	fuzzRuled
@@ -37,7 +37,8 @@ func FuzzClient(f *testing.F) {
 		f.Add(s, seeds[(i+1)%len(seeds)], seeds[(i+2)%len(seeds)], uint8(3), uint8(fuzzUpgraded))
 		f.Add(asks+s, accepting("permessage-deflate"), says("y"), uint8(1), uint8(i%4))
 	}
-	f.Add("HEAD / HTTP/1.1\r\n\r\n"+asks, "HTTP/1.1 200 OK\r\n\r\n"+refuses, asks, uint8(5), uint8(0))
+	f.Add("HEAD / HTTP/1.1\r\n\r\n"+asks, "HTTP/1.1 200 OK\r\n\r\n"+refuses, asks, uint8(5),
+		uint8(0))
 	f.Add(asks+"AB", accepts, "x\n", uint8(1), uint8(fuzzRuled))
 	f.Add(asks+"AB\r\n", accepts, "A\x81", uint8(1), uint8(0))
 	f.Add("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na\nb"+asks, accepts, "A\x81", uint8(1),
