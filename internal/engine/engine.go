@@ -2,9 +2,10 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -70,7 +71,7 @@ type copier struct {
 	running bool               // the shards' goroutines run
 	final   bool               // they have ended
 	// seed is of the digests of answers, which are comparable within a run only.
-	seed maphash.Seed
+	seed uint64
 }
 
 // parts are what a run is made of, where tests use others than users do.
@@ -104,7 +105,7 @@ func run(
 	cp := &copier{
 		ctl: ctl, c: c, parts: p, origin: origin, maps: slices.Clone(c.Mappings),
 		now:  func() mono.Time { return mono.Time(time.Since(origin)) },
-		seed: maphash.MakeSeed(),
+		seed: randomSeed(),
 	}
 	defer cp.close()
 	if err := cp.open(); err != nil {
@@ -233,6 +234,13 @@ const digestMemory = 64 << 20
 
 // maxHalfOpen is how many half-open connections all shards keep together.
 const maxHalfOpen = 1 << 17
+
+// randomSeed returns a key for digests.
+func randomSeed() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it does not fail
+	return binary.LittleEndian.Uint64(b[:])
+}
 
 // openShards makes the shards, each with its end of the way.
 func (cp *copier) openShards() error {

@@ -34,6 +34,9 @@ type shardLoop struct {
 	held, heldUntil mono.Time
 
 	heldBytes, busySessions atomic.Int64 // of the shard, after each step
+	// crowded: the answers that are compared have little room left, and sessions have something to
+	// send, so that more of them will be.
+	crowded atomic.Bool
 
 	stop   chan struct{}
 	ended  chan struct{}
@@ -144,6 +147,9 @@ func (l *shardLoop) step(first *carrier) {
 	}
 	l.heldBytes.Store(l.shard.Held())
 	l.busySessions.Store(int64(l.shard.Busy()))
+	if l.tally != nil {
+		l.crowded.Store(l.shard.Busy() > 0 && l.tally.Crowded())
+	}
 	for i, c := range stored {
 		stored[i] = nil
 		c.home <- c
@@ -212,10 +218,14 @@ func (l *shardLoop) snapshot() (c ledger.Counters) {
 }
 
 // compared returns what the shard has compared, with times if they are wanted; the final account if
-// the loop has ended.
-func (l *shardLoop) compared(times bool) (a *verdict.Account) {
-	if !l.call(func(*shard.Shard) { a = l.tally.Account(times) }) {
-		a = l.tally.Account(times)
+// the loop has ended. The shard does its own work between two parts.
+func (l *shardLoop) compared(times bool) *verdict.Account {
+	a, at := new(verdict.Account), new(verdict.Look)
+	for done := false; !done; {
+		part := func(*shard.Shard) { done = l.tally.Look(a, at, times) }
+		if !l.call(part) {
+			part(nil)
+		}
 	}
 	return a
 }

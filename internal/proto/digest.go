@@ -1,21 +1,48 @@
 package proto
 
 import (
-	"hash/maphash"
 	"strings"
 	"unicode"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Digest is what a comparison knows of an answer: for each of its fields a path, a type, and a
-// keyed hash of the value. It holds no value.
+// keyed hash of the value.
 type Digest struct {
 	Status uint16
+	// Sum is a keyed hash of everything that is compared, in the form in which it came. Answers
+	// with the same Status and the same Sum are equal; with different ones, they may be. 0: it is
+	// not known.
+	Sum uint64
+	// Size is how many bytes the digest takes, roughly.
+	Size int
 	// Fields are sorted by Path, and have each path once.
 	Fields []Field
 	// Skipped reports why the content is in no field; Compared where it is.
 	Skipped Skip
-	// Size is how many bytes the fields take, roughly.
-	Size int
+	// Packed, if not nil, is what Fields and Skipped are made of by Unpack. Most answers are equal,
+	// and their fields are never needed.
+	Packed Packed
+}
+
+// Packed holds an answer, or its fields, in another form.
+type Packed interface {
+	// Unpack sets the Fields, Skipped and Size of d. with has the Seed of d's digester.
+	Unpack(with *Digesting, d *Digest)
+}
+
+// Unpack makes the fields, if they are still packed.
+func (d *Digest) Unpack(with *Digesting) {
+	if p := d.Packed; p != nil {
+		d.Packed = nil
+		p.Unpack(with, d)
+	}
+}
+
+// Same reports whether two answers are known to be equal. If they are not, their fields tell.
+func (d *Digest) Same(o *Digest) bool {
+	return d.Status == o.Status && d.Sum == o.Sum && d.Sum != 0
 }
 
 // Skip is why the content of an answer is not compared.
@@ -74,7 +101,7 @@ type Field struct {
 
 // Digesting is what the Digesters of one goroutine share. The zero value is not usable.
 type Digesting struct {
-	Seed  maphash.Seed
+	Seed  uint64            // key of the hashes
 	Room  int               // bytes that Digesters may still keep of answers that have not ended
 	Paths map[string]string // the paths that were seen, each once
 	// Scratch is memory of package content, which all Digesters use in turn.
@@ -83,7 +110,7 @@ type Digesting struct {
 
 // NewDigesting returns what the Digesters of one goroutine share, which keep at most room bytes.
 // Digests are comparable if they have the same seed.
-func NewDigesting(seed maphash.Seed, room int) *Digesting {
+func NewDigesting(seed uint64, room int) *Digesting {
 	return &Digesting{Seed: seed, Room: room, Paths: make(map[string]string)}
 }
 
@@ -117,7 +144,24 @@ func printable(p []byte) string {
 }
 
 // Hash returns the keyed hash of a value.
-func (d *Digesting) Hash(p []byte) uint64 { return maphash.Bytes(d.Seed, p) }
+func (d *Digesting) Hash(p []byte) uint64 {
+	var h Hash
+	h.Begin(d)
+	h.Write(p)
+	return h.Sum()
+}
+
+// Hash is a keyed hash of bytes that come in pieces. Copiers and intercepts compute the same.
+type Hash struct{ x xxhash.Digest }
+
+// Begin begins a hash.
+func (h *Hash) Begin(with *Digesting) { h.x.ResetWithSeed(with.Seed) }
+
+// Write adds bytes.
+func (h *Hash) Write(p []byte) { _, _ = h.x.Write(p) }
+
+// Sum returns the hash of the bytes so far.
+func (h *Hash) Sum() uint64 { return h.x.Sum64() }
 
 // Digester makes a Digest of each answer on one connection. Package content does what is common to
 // protocols.

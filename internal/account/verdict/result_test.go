@@ -26,7 +26,7 @@ func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Res
 			Request: uint64(document), Production: w.digest(w.serve(document)),
 			Target: w.digest(change(w.serve(document))), At: mono.Time(i) * 1e8, Took: 1e6})
 	}
-	return w.tally.Account(true).Result(rules)
+	return whole(w.tally).Result(rules)
 }
 
 var both = Judged{Differs: true, Slower: true}
@@ -56,12 +56,12 @@ func TestCoverage(t *testing.T) {
 			w.tally.Due()
 			w.tally.Exclude(session.Gap)
 		}
-		r := w.tally.Account(true).Result(new(Rules))
+		r := whole(w.tally).Result(new(Rules))
 		if r.Verdict != c.want || len(r.Why) == 0 || r.Open != 0 {
 			t.Errorf("%s: %s %q", c.name, r.Verdict, r.Why)
 		}
 		w.tally.Due()
-		if r := w.tally.Account(true).Result(new(Rules)); r.Open != 1 || r.Verdict != c.want {
+		if r := whole(w.tally).Result(new(Rules)); r.Open != 1 || r.Verdict != c.want {
 			t.Errorf("%s: with one under way %s, %d open", c.name, r.Verdict, r.Open)
 		}
 	}
@@ -74,7 +74,7 @@ func TestAccountsAreSummed(t *testing.T) {
 		for _, i := range order {
 			w := newWorld(uint64(i))
 			w.run(200, failing, func() bool { return false })
-			all.Add(w.tally.Account(true))
+			all.Add(whole(w.tally))
 		}
 		text, err := json.Marshal(all.Result(new(Rules)))
 		if err != nil {
@@ -261,7 +261,7 @@ func TestTallyIsBounded(t *testing.T) {
 		w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: fmt.Sprint("GET /",
 			i%6000), Request: uint64(i), Production: one, Target: two})
 	}
-	a := w.tally.Account(true)
+	a := whole(w.tally)
 	if len(a.places) > maxCells || len(a.endpoints) > maxEndpoints+1 || a.overCells == 0 {
 		t.Errorf("%d places, %d endpoints, %d over", len(a.places), len(a.endpoints), a.overCells)
 	}
@@ -270,5 +270,49 @@ func TestTallyIsBounded(t *testing.T) {
 	}
 	if r := a.Result(new(Rules)); r.Verdict == Same {
 		t.Errorf("%s though differences found no room", r.Verdict)
+	}
+}
+
+// whole returns what a Tally has counted, copied in parts.
+func whole(t *Tally) *Account {
+	a := new(Account)
+	for l := new(Look); !t.Look(a, l, true); {
+	}
+	return a
+}
+
+// A look copies a bounded number of cells at once, and what is counted meanwhile does not harm it.
+func TestLooksComeInParts(t *testing.T) {
+	w := newWorld(1)
+	add := func(n int) {
+		w.tally.Due()
+		w.tally.Compare(&session.Exchange{Unit: new(session.Unit),
+			Endpoint:   fmt.Sprintf("GET /%s", strings.Repeat("a", 1+n%600)),
+			Production: w.digest(answer{200, fmt.Sprintf(`{"a%s":1}`, strings.Repeat("b", n%200))}),
+			Target:     w.digest(answer{200, `{}`})})
+	}
+	for n := range 2000 {
+		add(n)
+	}
+	a, l, parts, cells := new(Account), new(Look), 0, 0
+	for done := false; !done; parts++ {
+		done = w.tally.Look(a, l, false)
+		if n := len(a.places) + len(a.endpoints); n-cells > lookPart {
+			t.Fatalf("%d cells and endpoints at once", n-cells)
+		} else {
+			cells = n
+		}
+		add(2000 + parts)
+	}
+	if n := len(w.tally.count.known); parts < n/lookPart || n < 2*lookPart {
+		t.Errorf("%d parts of %d cells", parts, n)
+	}
+	r := a.Result(new(Rules))
+	if want := uint64(2000 + parts - 1); r.Due != want || r.Compared != want || r.Open != 0 {
+		t.Errorf("%d due, %d compared, %d open, wanted %d", r.Due, r.Compared, r.Open, want)
+	}
+	if d := cmp.Diff(whole(w.tally).Result(new(Rules)),
+		w.tally.count.Result(new(Rules))); d != "" {
+		t.Errorf("the whole is not the sum of its parts: %s", d)
 	}
 }

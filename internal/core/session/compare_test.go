@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"hash/maphash"
 	"strings"
 	"testing"
 
@@ -49,7 +48,7 @@ const room = 1 << 20
 // noted.
 func comparing(t *testing.T, protocol proto.Protocol) (*rig, func(want ...string)) {
 	r := newRig(t, watched(true, protocol))
-	n := &notes{with: proto.NewDigesting(maphash.MakeSeed(), room)}
+	n := &notes{with: proto.NewDigesting(7, room)}
 	r.compare = n
 	r.syn()
 	return r, func(want ...string) {
@@ -259,7 +258,7 @@ func TestRequestsLeftOutPairNothing(t *testing.T) {
 // Of several copies of a connection, the first is compared.
 func TestFurtherCopiesAreNotCompared(t *testing.T) {
 	r := newRig(t, watched(true, httpProtocol))
-	n := &notes{with: proto.NewDigesting(maphash.MakeSeed(), room)}
+	n := &notes{with: proto.NewDigesting(7, room)}
 	r.compare, r.further = n, true
 	r.syn()
 	r.opened()
