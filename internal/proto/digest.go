@@ -3,6 +3,7 @@ package proto
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -53,6 +54,7 @@ const (
 	Compared        Skip = iota
 	Oversize             // it is larger than the bounds allow
 	UnknownEncoding      // it cannot be decoded
+	Headless             // as Oversize, and nothing is known of the headers, either
 )
 
 // FieldTypes is a set of the types of the values at one path.
@@ -99,6 +101,31 @@ type Field struct {
 	Length uint64
 }
 
+// IsHeader reports whether a field is that of a header, not of the content.
+func (f *Field) IsHeader() bool { return strings.HasPrefix(f.Path, HeaderPath) }
+
+// HeaderPath begins the paths of headers.
+const HeaderPath = "header "
+
+// Add adds the hash of a value.
+func (f *Field) Add(hash uint64, as FieldTypes) {
+	hash = mix(hash + uint64(as)*0x9e3779b97f4a7c15)
+	f.Types |= as
+	f.Count++
+	f.Sum += hash
+	f.Order = mix(f.Order + hash)
+}
+
+// OnlyOrder returns the Order of a field that has one value, which follows from its Sum.
+func (f *Field) OnlyOrder() uint64 { return mix(f.Sum) }
+
+// mix is the finaliser of splitmix64: sums of its results do not cancel each other out.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
 // Digesting is what the Digesters of one goroutine share. The zero value is not usable.
 type Digesting struct {
 	Seed  uint64            // key of the hashes
@@ -133,10 +160,10 @@ func (d *Digesting) Path(p []byte) string {
 	return s
 }
 
-// printable returns p without characters that a terminal might obey.
+// printable returns p without characters that a terminal might obey. It is not longer than p.
 func printable(p []byte) string {
 	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return '_'
 		}
 		return r

@@ -86,23 +86,12 @@ func (b *Builder) add(n *node, hash, length uint64, as proto.FieldTypes,
 		b.nodes = append(b.nodes, n)
 	}
 	f := &b.fields[n.field]
-	hash = mix(hash + uint64(as)*0x9e3779b97f4a7c15)
-	f.Types |= as
-	f.Count++
-	f.Sum += hash
-	f.Order = mix(f.Order + hash)
+	f.Add(hash, as)
 	f.Length += length
 	if f.Kind != kind {
 		f.Kind = proto.Plain
 	}
 	return true
-}
-
-// mix is the finaliser of splitmix64: sums of its results do not cancel each other out.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // mark returns how many fields there are, for cut.

@@ -297,7 +297,7 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 
 // addHeaders adds the fields of headers. It returns false if there are too many.
 func addHeaders(b *content.Builder, fields []byte) bool {
-	path := append(make([]byte, 0, 64), "header "...)
+	path := append(make([]byte, 0, 64), proto.HeaderPath...)
 	own := len(path)
 	for len(fields) > 0 {
 		var one []byte
