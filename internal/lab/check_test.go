@@ -173,12 +173,12 @@ var faultCases = []struct {
 		want: []string{"1 connections stayed open at the target, 0 at production"},
 	},
 	{
-		name: "connections pile up", scenario: small(nil),
+		name: "connections pile up", scenario: small(func(s *Scenario) { s.Total = 20 }),
 		fault: func(request) fault { return neverClose },
 		want: []string{
-			"10 connections at the same time at the target (after T s), more than 1.5 times " +
-				"production's 5",
-			"10 connections stayed open at the target, 0 at production",
+			"20 connections at the same time at the target (after T s), more than 1.5 times " +
+				"production's 5, and 4",
+			"20 connections stayed open at the target, 0 at production",
 		},
 	},
 	{

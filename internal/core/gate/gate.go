@@ -117,7 +117,8 @@ func (g *Gate) Check(now mono.Time, n reasm.Note, ready mono.Time) (Answer, mono
 		if end.Reached(now) {
 			return Silence, mono.Never
 		}
-		wake = min(limit, end)
+		// Other connections teach meanwhile how long an answer is, and a shorter silence.
+		wake = min(limit, end, now.Add(max(end.Sub(now)/2, againAfter)))
 	}
 	switch {
 	case !limit.Reached(now):
@@ -153,7 +154,8 @@ func (g *Gate) quietFor(a, have uint64, more bool) (quiet time.Duration, ok bool
 		return max(quiet, 2*cfg.RTO), true
 	case more:
 		return max(quiet, 5*cfg.RTO), true
-	case have == a && g.svc.predict.maybeEqual(): // exactly production's length: hardly by chance
+	case have == a && g.svc.predict.maybeEqual(), // exactly production's length: hardly by chance
+		g.svc.predict.nearly(a, have):
 		return equalQuiet, true
 	}
 	return quiet, true

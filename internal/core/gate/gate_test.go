@@ -314,8 +314,8 @@ func TestPredictions(t *testing.T) {
 		s.recv(49)
 		// It opens by silence only after the full caution, since more is expected.
 		n := s.note(seen+50, seen+50)
-		if got, wake := s.g.Check(s.now, n, 0); got != Wait || wake != s.now+sec {
-			t.Errorf("%d until %v, wanted it to wait for 1s", got, wake-s.now)
+		if got, _ := s.g.Check(s.now+sec-1, n, 0); got != Wait {
+			t.Errorf("%d, wanted it to wait for 1s", got)
 		}
 		s.recv(1)
 		s.opens(seen+50, seen+50, Predicted)
@@ -351,6 +351,57 @@ func TestPredictions(t *testing.T) {
 			s.exchange(&seen, a, a/5, how)
 		}
 	})
+}
+
+// Lengths that are rounded lie near a line. An answer of about the length to expect is whole after
+// a short silence, also on a connection's first turn.
+func TestRoundedLengths(t *testing.T) {
+	svc := auto()
+	rounded := func(a uint64) uint64 { return (3*a + 50) / 7 } // within 1 of the line
+	s := tell(t, svc)
+	var seen uint64
+	for i := range uint64(8) {
+		a := 100 + i*i*37%101
+		s.exchange(&seen, a, rounded(a), Silence)
+	}
+	for _, test := range []struct {
+		name string
+		have uint64
+		wait mono.Time
+	}{
+		{"as long as expected", rounded(333), 5 * ms},
+		{"a byte more", rounded(333) + 1, 5 * ms},
+		{"shorter", rounded(333) - 10, 200 * ms},
+		{"longer", rounded(333) + 10, 200 * ms},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			copied := *svc
+			other := tell(t, &copied)
+			other.recv(test.have)
+			other.waits(333, 333, test.wait, Silence)
+		})
+	}
+}
+
+// What other connections teach counts for a turn that waits already.
+func TestLearnsWhileItWaits(t *testing.T) {
+	svc := auto()
+	waits := tell(t, svc)
+	waits.pass(300 * ms)
+	waits.recv(577)
+	n := waits.note(100, 100)
+	got, wake := waits.g.Check(waits.now, n, 0)
+	for range 2 { // until 405 ms
+		var seen uint64
+		tell(t, svc).exchange(&seen, 100, 577, Silence)
+	}
+	for got == Wait {
+		waits.now = wake
+		got, wake = waits.g.Check(wake, n, 0)
+	}
+	if got != Predicted || waits.now > 550*ms {
+		t.Errorf("it goes at %v (%d), and would have gone at 700ms", waits.now, got)
+	}
 }
 
 func TestPredictionsThatFail(t *testing.T) {
@@ -605,7 +656,7 @@ func TestCheckProperty(t *testing.T) {
 				if early, _ := g.Check(wake-1, n, 0); early != Wait {
 					t.Fatalf("at %v: %d, though it was to wait until %v", wake-1, early, wake)
 				}
-				if i > 3 {
+				if i > 12 { // each time after half of what is left
 					t.Fatal("asked for ever")
 				}
 				now = wake

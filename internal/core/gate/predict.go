@@ -9,6 +9,7 @@ type predictor struct {
 	memo  [memoSize]memo
 	equal streak
 	line  line
+	near  nearLine
 
 	// How many of the latest answers came to as much as production's, and how many did not.
 	same, other uint16
@@ -114,6 +115,57 @@ func (l *line) learn(a, b uint64) {
 	l.a1, l.b1, l.points = a, b, 1
 }
 
+// nearLine is a straight line on which lengths lie but for rounding, as of a target that answers in
+// another encoding. It is drawn through the points of the shortest and the longest answers of
+// production: (a1, b1) and (a2, b2). It predicts no length to wait for, only that an answer may be
+// whole.
+type nearLine struct {
+	a1, b1, a2, b2 uint64
+	points         uint8 // how many are known: 0 to 2
+	streak
+}
+
+// nearSlack is how far from the line a length may be, in bytes: both points of the line are rounded
+// as well.
+const nearSlack = 2
+
+// meets reports whether the point (a, b) is on the line.
+func (l *nearLine) meets(a, b uint64) bool {
+	const limit = 1 << 28 // products below stay within 62 bits
+	if l.points < 2 || max(a, b, l.a2, l.b1, l.b2) > limit {
+		return false
+	}
+	da, db := int64(l.a2-l.a1), int64(l.b2)-int64(l.b1)
+	off := (int64(b)-int64(l.b1))*da - (int64(a)-int64(l.a1))*db
+	return abs(off) <= nearSlack*da
+}
+
+// learn adds a point. A line that fails is drawn anew.
+func (l *nearLine) learn(a, b uint64) {
+	switch {
+	case l.points == 0 || l.points == 1 && a == l.a1:
+		l.a1, l.b1, l.points = a, b, 1
+	case l.points == 1 && a < l.a1:
+		l.a1, l.b1, l.a2, l.b2, l.points = a, b, l.a1, l.b1, 2
+	case l.points == 1:
+		l.a2, l.b2, l.points = a, b, 2
+	case !l.meets(a, b):
+		l.miss()
+		l.a1, l.b1, l.points = a, b, 1
+	default:
+		switch { // the line's own points prove nothing
+		case a < l.a1:
+			l.a1, l.b1 = a, b
+			l.hit()
+		case a > l.a2:
+			l.a2, l.b2 = a, b
+			l.hit()
+		case a != l.a1 && a != l.a2:
+			l.hit()
+		}
+	}
+}
+
 // slot returns the place of the memo for a.
 func (p *predictor) slot(a uint64) *memo { return &p.memo[(a*0x9e3779b97f4a7c15)>>58] }
 
@@ -125,6 +177,7 @@ func (p *predictor) learn(a, b uint64) {
 		p.equal.miss()
 	}
 	p.line.learn(a, b)
+	p.near.learn(a, b)
 	switch m := p.slot(a); {
 	case m.a != a:
 		*m = memo{a: a, b: b, streak: streak{hits: 1}}
@@ -155,6 +208,10 @@ func (p *predictor) size(a uint64) (b uint64, ok bool) {
 	return 0, false
 }
 
+// nearly reports whether an answer of length b where production answered a is about as long as those
+// to other lengths lead to expect.
+func (p *predictor) nearly(a, b uint64) bool { return p.near.trusted(4) && p.near.meets(a, b) }
+
 // maybeEqual reports whether no recent answer has differed in length from production's.
 func (p *predictor) maybeEqual() bool { return p.equal.misses == 0 }
 
@@ -180,4 +237,5 @@ func (p *predictor) contradict(a uint64) {
 	}
 	p.equal.miss()
 	p.line.miss()
+	p.near.miss()
 }

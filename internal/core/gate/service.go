@@ -36,6 +36,7 @@ const (
 	minQuiet     = 20 * time.Millisecond
 	equalQuiet   = 5 * time.Millisecond // for an answer of exactly production's length
 	maxQuiet     = 2 * time.Second
+	againAfter   = 5 * time.Millisecond // a turn that waits for silence asks no earlier again
 	// evidence is how many whole answers halve the caution that applies to a new service.
 	evidence = 8
 )

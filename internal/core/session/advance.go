@@ -65,18 +65,20 @@ func (s *Session) act(now mono.Time) mono.Time {
 // expire ends what has waited too long: for missing bytes, for the target to take bytes or to
 // close, or for anything to happen.
 func (s *Session) expire(now mono.Time) {
-	for s.gapLimit().Reached(now) {
-		s.giveUpHole(now)
-	}
-	switch {
-	case s.phase == gone:
-	case s.stallAt().Reached(now) && s.unsent():
-		s.giveUpTarget(now, ledger.SendTimeout)
-	case s.stallAt().Reached(now):
-		s.stream.Abort(now) // everything has arrived; only the target's FIN has not come
-		s.finish()
-	case s.idleAt().Reached(now):
-		s.idle(now)
+	for s.phase != gone {
+		switch {
+		case s.gapLimit().Reached(now):
+			s.giveUpHole(now)
+		case s.stallAt().Reached(now) && s.unsent():
+			s.giveUpTarget(now, ledger.SendTimeout) // then bytes may count as missing
+		case s.stallAt().Reached(now):
+			s.stream.Abort(now) // everything has arrived; only the target's FIN has not come
+			s.finish()
+		case s.idleAt().Reached(now):
+			s.idle(now)
+		default:
+			return
+		}
 	}
 }
 

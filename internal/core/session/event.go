@@ -116,6 +116,9 @@ func (s *Session) hold(ev *Event, r ledger.Reason) bool {
 	if s.phase.unopened() {
 		s.turn = s.base
 	}
+	s.noteTaken(s.ready, ev.N)
+	s.disown(ev.N, r)
+	s.drop(s.turn, r) // earlier turns that the target does not have
 	s.endTalk()
 	s.stream = nil
 	s.reason = r

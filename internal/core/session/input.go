@@ -91,6 +91,9 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, fi
 	before := s.reader.Next()
 	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
 	s.env.Count.Bytes.Captured += s.reader.Next() - before
+	if before < firstMost {
+		s.foresee()
+	}
 	s.readRequests(note.At)
 	if verdict != reasm.OutOfWindow && (seg.Len > 1 || verdict != reasm.Known) {
 		s.spoke = note.At
@@ -185,9 +188,6 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 	s.learnServerBase(seg.Seq)
 	end := seqnum.Unwrap(seg.Seq.Add(seg.Len), s.serverBase, s.sent)
 	if s.talk != nil && len(seg.Payload) > 0 {
-		if s.svc.Production && len(s.talk.greeting) > foreseeFrom {
-			s.foresee()
-		}
 		s.talk.server(end-uint64(seg.Len), seg.Payload, s.phase.adopted(), s.svc.Production)
 	}
 	s.readAnswers(seg, at)

@@ -177,6 +177,43 @@ func TestStreamsAwaitProduction(t *testing.T) {
 	}
 }
 
+// Production's frames are followed while the copy waits to begin, however much it sends: a stream
+// does not wait for one that its client had not seen end.
+func TestStreamsFollowProductionBeforeTheCopy(t *testing.T) {
+	for _, certain := range []bool{false, true} {
+		r := newRig(t, inStreams, func(svc *Service) {
+			svc.Production, svc.Certain, svc.MaxBytes = true, certain, 4<<20
+		})
+		r.waits = true
+		r.syn()
+		says := func(text string) {
+			r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+				Flags: packet.ACK, Len: len(text), Payload: []byte(text)})
+			r.sent += len(text)
+			r.seen = r.sent
+		}
+		if certain {
+			says(h2Settings) // as a greeting
+		}
+		r.data(h2Preface[:10])
+		r.data(h2Preface[10:] + h2Settings + h2Get(1) + h2Get(3))
+		part := "\x00\x40\x00\x00\x00\x00\x00\x00\x03" + strings.Repeat("x", 0x4000)
+		for range 64 {
+			says(part)
+		}
+		says(h2Answer(3))
+		r.data(h2Get(5))
+		r.waits = false
+		r.ack()
+		r.opened()
+		r.tells(h2Settings)
+		begun := h2Begin + h2Ack + h2Get(1) + h2Get(3)
+		r.copied(begun)
+		r.tells(h2Answer(3))
+		r.copied(begun + h2Get(5))
+	}
+}
+
 // Where answers are read elsewhere, the last ones may come after the target's end.
 func TestStreamsAnsweredAfterTheEnd(t *testing.T) {
 	for _, missing := range []bool{false, true} {

@@ -2,7 +2,6 @@ package session
 
 import (
 	"errors"
-	"slices"
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
@@ -10,23 +9,14 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// serverPiece is bytes of production's server from the offset off on.
-type serverPiece struct {
-	off   uint64
-	bytes []byte
-}
-
 // talk is what a session knows of the protocol spoken on it. It is nil if no protocol is to be
 // recognised, or if the first bytes were of none. A copy whose protocol is lost continues without
 // it if possible; the next copy of the same session begins it again.
 type talk struct {
 	protocol *proto.Protocol // nil: not recognised yet
 	client   proto.Client
-	greeting []byte // production's first bytes, kept until the protocol is recognised
-	// later is what came of production before bytes that precede it, and what follows; behind is
-	// how many bytes that is.
-	later  []serverPiece
-	behind int
+	foreseen *proto.Protocol // the client's reader was made before the protocol was recognised
+	greeting []byte          // production's first bytes, kept until the protocol is recognised
 
 	answers AnswerReader // the copy's stream, if it can read answers
 	// following reports that the stream reads answers and the gate goes by them. It ends for good,
@@ -66,11 +56,11 @@ const (
 	requestChanged                    // its beginning, rewritten
 )
 
-// greetingMost is how many of the server's first bytes are kept; wholeMost is how many if they are
-// captured whole, until the protocol is recognised. That is in the same step, as a rule.
+// greetingMost is how many of the server's first bytes are kept until the protocol is recognised;
+// wholeMost is how many if they are read. With several capture rings these may be of an answer.
 const (
 	greetingMost = 512
-	wholeMost    = 64 << 10
+	wholeMost    = 16 << 10
 )
 
 // firstMost is how much of the client's first turn is used to recognise its protocol.
@@ -118,8 +108,8 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	if t == nil {
 		return
 	}
-	*t = talk{protocol: t.protocol, client: t.client, greeting: t.greeting, later: t.later,
-		behind: t.behind, seen: seen, base: s.base}
+	*t = talk{protocol: t.protocol, client: t.client, foreseen: t.foreseen, greeting: t.greeting,
+		seen: seen, base: s.base}
 	if before, ok := s.server.answered(seen, s.base); ok || !s.server.hasBegun() {
 		t.production, t.before = s.server, before
 	}
@@ -161,10 +151,7 @@ func (s *Session) speak(now mono.Time) bool {
 		s.Refuse(now, ledger.ProtoLost)
 		return false
 	}
-	if t.edits() {
-		t.handServer()
-	}
-	t.greeting, t.later = nil, nil
+	t.handServer()
 	return s.carryOut(now, out)
 }
 
@@ -205,57 +192,50 @@ func (s *Session) endTalk() {
 	}
 }
 
-// foreseeFrom is how much of production's first bytes is kept until foresee is called.
-const foreseeFrom = 8 << 10
-
-// foresee makes the reader of a client whose protocol was not recognised yet and that reads
-// production's bytes by itself, if much of these has come. All that was captured is taken in before
-// the session goes on, and a copy may have to wait before it begins.
+// foresee makes the reader of a copy that has sent nothing yet, when bytes of the client have come,
+// if it may follow production's bytes. These must not wait for the copy: all that was captured is
+// taken in before a session goes on, and the copy may have to wait before it begins.
 func (s *Session) foresee() {
-	t, st := s.talk, s.State()
-	if t.client != nil || t.protocol != nil || s.phase.adopted() || s.reader.Next() == 0 ||
-		st != Waiting && st != Opening || s.settled > 0 {
+	t := s.talk
+	if !s.svc.Production || t == nil || t.client != nil || s.phase.adopted() {
 		return
 	}
-	first := s.reader.View(0, int(min(s.reader.Next(), firstMost)))
-	if found, verdict := s.svc.recognise(first, t.greeting); verdict == proto.Yes {
-		if client := found.NewClient(); client.Edits() {
-			t.client = client
-			t.handServer()
-		}
+	t.foreseen = t.protocol
+	if t.foreseen == nil {
+		t.foreseen, _ = s.recogniseFrom(0, int(min(s.reader.Next(), firstMost)))
+	}
+	if t.foreseen != nil {
+		t.client = t.foreseen.NewClient()
+		t.handServer()
 	}
 }
 
-// handServer gives the client's reader what was kept of production's first bytes.
+// handServer gives the client's reader what was kept of production's first bytes, if it follows
+// them.
 func (t *talk) handServer() {
-	if len(t.greeting) > 0 {
+	if t.client.Edits() && len(t.greeting) > 0 {
 		t.client.Server(0, t.greeting)
 	}
-	for _, l := range t.later {
-		t.client.Server(l.off, l.bytes)
-	}
-	t.greeting, t.later = nil, nil
+	t.greeting = nil
 }
 
 // recognise finds a copy's protocol by its first bytes. held reports that too few have come to
 // tell, or that there is no copy any more.
 func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 	t := s.talk
-	if !t.unrecognised() || s.reader.Next() == s.base {
+	switch {
+	case !t.unrecognised() || s.reader.Next() == s.base:
 		return mono.Never, false
+	case t.foreseen != nil:
+		t.protocol = t.foreseen
+		return mono.Never, !s.speak(now)
 	}
 	end, whole := s.reader.Next(), s.reader.HasEnd()
 	if m, ok := s.reader.MarkAfter(s.base); ok { // what follows the first turn replies to an answer
 		end, whole = m.Off, true
 	}
 	most := int(min(end-s.base, firstMost))
-	first := s.reader.View(s.base, most)
-	found, verdict := s.svc.recognise(first, t.greeting)
-	if verdict == proto.Unsure && len(first) < most {
-		var room [firstMost]byte // the bytes came in several packets
-		first = room[:s.reader.Peek(s.base, room[:most])]
-		found, verdict = s.svc.recognise(first, t.greeting)
-	}
+	found, verdict := s.recogniseFrom(s.base, most)
 	if verdict == proto.Unsure && !whole && most < firstMost {
 		if until := s.spoke.Add(recogniseWait); !until.Reached(now) {
 			return until, true
@@ -272,6 +252,17 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 	return mono.Never, !s.speak(now)
 }
 
+// recogniseFrom finds a protocol by most bytes of the client, or fewer, from the offset off on.
+func (s *Session) recogniseFrom(off uint64, most int) (*proto.Protocol, proto.Verdict) {
+	first := s.reader.View(off, most)
+	found, verdict := s.svc.recognise(first, s.talk.greeting)
+	if verdict == proto.Unsure && len(first) < most {
+		var room [firstMost]byte // the bytes came in several packets
+		found, verdict = s.svc.recognise(room[:s.reader.Peek(off, room[:most])], s.talk.greeting)
+	}
+	return found, verdict
+}
+
 // server processes bytes of production's server that begin at the offset off of its direction.
 // whole reports that all of its bytes may be captured.
 func (t *talk) server(off uint64, p []byte, adopted, whole bool) {
@@ -280,14 +271,13 @@ func (t *talk) server(off uint64, p []byte, adopted, whole bool) {
 		room = wholeMost - len(t.greeting)
 	}
 	switch {
-	case t.client != nil && t.client.Edits():
-		t.client.Server(off, p)
-	case t.protocol != nil || adopted:
+	case t.client != nil:
+		if t.client.Edits() {
+			t.client.Server(off, p)
+		}
+	case adopted:
 	case off == uint64(len(t.greeting)) && room > 0:
 		t.greeting = append(t.greeting, p[:min(len(p), room)]...)
-	case whole && off > uint64(len(t.greeting)) && t.behind+len(p) <= wholeMost:
-		t.later = append(t.later, serverPiece{off, slices.Clone(p)})
-		t.behind += len(p)
 	}
 }
 

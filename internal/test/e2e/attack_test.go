@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"net/netip"
@@ -27,7 +28,7 @@ func TestStalledUploads(t *testing.T) {
 	if testing.Short() {
 		uploads = 1_000
 	}
-	if n, err := sys.RaiseFileLimit(1 << 17); err != nil || int(n) < 2*uploads+1000 {
+	if n, err := sys.RaiseFileLimit(1 << 17); err != nil || int(n) < uploads+1000 {
 		t.Skipf("%d files may be open: %v", n, err)
 	}
 	someWays(t, only(socket), func(t *testing.T, way string) {
@@ -50,17 +51,16 @@ func TestStalledUploads(t *testing.T) {
 		c := s.copyPair("-x", s.mapping(attackedPort, attackedTargetPort), "-m", "16")
 		kept := s.keepOpen(productionPort, 50)
 		text := []byte(noiseText(size))
-		var open []net.Conn
 		for i := range uploads {
 			cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
 				netip.AddrPortFrom(s.production, attackedPort))
-			open = append(open, cl)
 			if _, err := cl.Write(text); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.ReadFull(cl, make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
+			cl.Close() // its copy has not ended
 			if i%(uploads/20) == 0 {
 				kept.say()
 			}
@@ -68,15 +68,88 @@ func TestStalledUploads(t *testing.T) {
 		kept.finish()
 		p.caughtUp(t)
 		p.expectSame(t)
-		for _, cl := range open {
-			cl.Close()
-		}
 		r := c.end()
 		t.Logf("%d sessions, dropped %v; %d bytes, dropped %v; memory %d MB", r.Sessions.Captured,
 			r.Sessions.Dropped, r.Bytes.Captured, r.Bytes.Dropped, r.Resources.MaxRSSBytes>>20)
 		if r.Sessions.Captured < uint64(uploads+50) || r.Bytes.Dropped["over_memory"] == 0 {
 			t.Errorf("%d sessions, bytes dropped: %v; wanted some of them over_memory",
 				r.Sessions.Captured, r.Bytes.Dropped)
+		}
+		if r.Resources.MaxRSSBytes > maxRSS {
+			t.Errorf("%d MB of memory, wanted at most %d", r.Resources.MaxRSSBytes>>20, maxRSS>>20)
+		}
+	})
+}
+
+// TestSlowReaders checks that clients that ask for much and read nothing hold up nobody else's copy,
+// take no memory, and are copied whole when they go on.
+func TestSlowReaders(t *testing.T) {
+	const maxRSS, answer = 128 << 20, 100 << 10
+	readers := 2_000
+	if testing.Short() {
+		readers = 200
+	}
+	someWays(t, only(socket), func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		// Little of an answer is on its way.
+		set(t, s.net.Client, "ipv4/tcp_rmem", "4096 8192 8192")
+		set(t, s.net.Production, "ipv4/tcp_wmem", "4096 8192 8192")
+		p := s.pair()
+		text := []byte(noiseText(answer))
+		var asked [2]atomic.Int64
+		for i, host := range []*netlab.Namespace{s.net.Production, s.net.Target} {
+			port := []int{attackedPort, attackedTargetPort}[i]
+			accept(t, host, onPort(port), func(c net.Conn) {
+				for r := bufio.NewReader(c); ; {
+					if _, err := r.ReadString('\n'); err != nil {
+						return
+					}
+					asked[i].Add(1)
+					c.Write(text)
+				}
+			})
+		}
+		c := s.copyPair("-x", s.mapping(attackedPort, attackedTargetPort))
+		kept := s.keepOpen(productionPort, 50)
+		var open []*client
+		ask := func(cl *client) {
+			if _, err := io.WriteString(cl, "much\n"); err != nil {
+				t.Error(err)
+			}
+		}
+		for i := range readers {
+			cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+				netip.AddrPortFrom(s.production, attackedPort))
+			ask(cl)
+			open = append(open, cl)
+			if i%(readers/20) == 0 {
+				kept.say()
+			}
+		}
+		kept.finish()
+		p.caughtUp(t)
+		p.expectSame(t)
+		eventually(t, "the target is asked by all", func() bool {
+			return asked[1].Load() == int64(readers)
+		})
+		for _, cl := range open { // they go on
+			if _, err := io.CopyN(io.Discard, cl, answer); err != nil {
+				t.Error(err)
+			}
+			ask(cl)
+		}
+		eventually(t, "the target is asked by all again", func() bool {
+			return asked[1].Load() == int64(2*readers)
+		})
+		for _, cl := range open {
+			cl.Close()
+		}
+		r := c.end()
+		t.Logf("%d sessions, dropped %v; memory %d MB", r.Sessions.Captured, r.Sessions.Dropped,
+			r.Resources.MaxRSSBytes>>20)
+		if r.Sessions.Captured != uint64(readers+50) || len(r.Bytes.Dropped) > 0 {
+			t.Errorf("%d sessions, bytes dropped: %v; wanted %d, and none", r.Sessions.Captured,
+				r.Bytes.Dropped, readers+50)
 		}
 		if r.Resources.MaxRSSBytes > maxRSS {
 			t.Errorf("%d MB of memory, wanted at most %d", r.Resources.MaxRSSBytes>>20, maxRSS>>20)

@@ -222,8 +222,7 @@ func (c *streamClient) load(t testing.TB, rounds int) {
 // holds nothing up.
 func TestHTTP2Order(t *testing.T) {
 	t.Parallel()
-	// It fails now and then, so it is no quick test: see the limit in docs/protocols.md.
-	someWays(t, only(), func(t *testing.T, way string) {
+	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		production := startStreamSite(t, s.net.Production, siteProduction, 0)
 		target := startStreamSite(t, s.net.Target, siteTarget, 3*time.Millisecond)

@@ -3,6 +3,7 @@ package localroute
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ func TestWhoMayBeAClient(t *testing.T) {
 	testnet.Address(t, "lo", "10.77.2.2/24")
 	testnet.Address(t, "lo", "fd77:2::2/64")
 	bridges(t)
+	routed(t)
 	h, err := Stand(Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +39,10 @@ func TestWhoMayBeAClient(t *testing.T) {
 		"172.17.0.9":         {false, false}, // a container
 		"::ffff:172.17.0.9":  {false, false},
 		"::ffff:10.77.2.255": {false, false},
+		"10.88.0.5":          {false, false}, // a container without a bridge
+		"fd88::5":            {false, false},
+		"10.88.0.6":          {true, false},
+		"10.88.0.1":          {true, false}, // a gateway
 		"127.0.0.1":          {false, true},
 		"127.9.9.9":          {false, true},
 		"::ffff:127.0.0.1":   {false, true},
@@ -79,6 +85,34 @@ func bridges(t *testing.T) {
 		t.Fatal(err)
 	}
 	testnet.Address(t, "docker0", "172.17.0.1/16")
+}
+
+// routed adds containers without a bridge, each with a route of its own, and a gateway that has
+// such a route too.
+func routed(t *testing.T) {
+	t.Helper()
+	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "cali1"}, PeerName: "pod"}
+	if err := netlink.LinkAdd(link); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []string{"cali1", "pod"} {
+		testnet.Up(t, l)
+	}
+	for _, dst := range []string{"10.88.0.5/32", "fd88::5/128", "10.88.0.1/32"} {
+		to, err := netlink.ParseIPNet(dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := netlink.Route{LinkIndex: link.Attrs().Index, Dst: to, Scope: netlink.SCOPE_LINK}
+		if err := netlink.RouteAdd(&r); err != nil {
+			t.Fatalf("route to %s: %v", dst, err)
+		}
+	}
+	to, _ := netlink.ParseIPNet("10.99.0.0/16")
+	r := netlink.Route{LinkIndex: link.Attrs().Index, Dst: to, Gw: net.IP{10, 88, 0, 1}}
+	if err := netlink.RouteAdd(&r); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestBridgesOfContainers: a bridge with a port that leads out of the host is none.

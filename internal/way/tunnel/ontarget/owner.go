@@ -15,7 +15,7 @@ const (
 // recentOwners remembers the owners of the streams that ended last.
 type recentOwners struct {
 	by    map[tuple]recentOwner
-	queue []tuple // in the order of their ends, from head on
+	queue []recentEnd // in the order of their ends, from head on
 	head  int
 }
 
@@ -24,24 +24,32 @@ type recentOwner struct {
 	until    mono.Time
 }
 
+type recentEnd struct {
+	tuple tuple
+	until mono.Time
+}
+
 func (r *recentOwners) add(now mono.Time, t tuple, instance wire.Instance) {
 	if r.by == nil {
 		r.by = make(map[tuple]recentOwner)
 	}
 	for r.head < len(r.queue) {
-		oldest := r.queue[r.head]
-		if len(r.queue)-r.head < maxRecent && !r.by[oldest].until.Reached(now) {
+		oldest := &r.queue[r.head]
+		if len(r.queue)-r.head < maxRecent && !oldest.until.Reached(now) {
 			break
 		}
-		delete(r.by, oldest)
+		if r.by[oldest.tuple].until == oldest.until { // else a later stream had the same tuple
+			delete(r.by, oldest.tuple)
+		}
 		r.head++
 	}
 	if r.head > len(r.queue)/2 {
 		r.queue = append(r.queue[:0], r.queue[r.head:]...)
 		r.head = 0
 	}
-	r.by[t] = recentOwner{instance, now.Add(linger)}
-	r.queue = append(r.queue, t)
+	until := now.Add(linger)
+	r.by[t] = recentOwner{instance, until}
+	r.queue = append(r.queue, recentEnd{t, until})
 }
 
 // owner returns who owned a tuple a moment ago, and whether anybody did.
