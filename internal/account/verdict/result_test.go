@@ -13,6 +13,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
 )
 
 // versions runs n sessions of one request each. change makes the candidate's answer.
@@ -314,5 +315,54 @@ func TestLooksComeInParts(t *testing.T) {
 	if d := cmp.Diff(whole(w.tally).Result(new(Rules)),
 		w.tally.count.Result(new(Rules))); d != "" {
 		t.Errorf("the whole is not the sum of its parts: %s", d)
+	}
+}
+
+// sealed is an answer whose fields must not be needed.
+type sealed struct{ t *testing.T }
+
+func (s sealed) Unpack(*proto.Digesting, *proto.Digest) { s.t.Error("the fields were made") }
+
+// Of answers whose sums are the same, the fields are not made.
+func TestTheSameIsNotLookedInto(t *testing.T) {
+	w := newWorld(1)
+	for i := range 100 {
+		seal := func() *proto.Digest {
+			return &proto.Digest{Status: 200, Sum: uint64(1 + i%2), Packed: sealed{t}}
+		}
+		w.tally.Due()
+		w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /", Took: 1,
+			Request: uint64(i % 2), Production: seal(), Target: seal()})
+	}
+	if r := whole(w.tally).Result(new(Rules)); r.Verdict != Same || r.Endpoints[0].Based != 98 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Where the content of one answer is not known, the headers are compared, as far as they are.
+func TestContentThatIsNotKnown(t *testing.T) {
+	w := newWorld(1)
+	digest := func(header string, skipped proto.Skip) *proto.Digest {
+		w.b.Reset(0)
+		w.b.Add([]byte("header "+header), nil, proto.Text)
+		if skipped == proto.Compared {
+			w.b.JSON("reply", []byte(`{"a":1}`))
+		}
+		d := &proto.Digest{Status: 200}
+		w.b.Finish(d, skipped)
+		return d
+	}
+	for _, c := range []struct {
+		skipped proto.Skip
+		want    int
+	}{{proto.Compared, 3}, {proto.Oversize, 2}, {proto.UnknownEncoding, 2}, {proto.Headless, 0}} {
+		p, q := digest("a", proto.Compared), digest("b", c.skipped)
+		if c.skipped == proto.Compared { // both headers differ, and the reply as a whole
+			q.Fields = q.Fields[:1]
+		}
+		got, partly := w.tally.differences(nil, p, q, false)
+		if len(got) != c.want || partly != (c.skipped != proto.Compared) {
+			t.Errorf("skipped %d: %+v, partly %v", c.skipped, got, partly)
+		}
 	}
 }

@@ -286,6 +286,26 @@ func TestPairsAreBounded(t *testing.T) {
 	end(want...)
 }
 
+// Digests that wait for a counterpart share the room, on either side; what they took is given back.
+func TestDigestsThatWaitAreBounded(t *testing.T) {
+	r, end := comparing(t, httpProtocol)
+	r.opened()
+	big := func(status uint16) {
+		r.replies(10)
+		r.event(Event{Kind: AnswerEnd, Answer: proto.Answer{End: r.stream().received, Size: 10,
+			Status: status, Digest: &proto.Digest{Status: status, Size: room/2 + 1}}})
+	}
+	r.data(get("/a"))
+	r.takes()
+	big(200) // before production has answered
+	r.data(get("/b"))
+	r.takes()
+	big(201) // finds no room
+	r.answersWith(200)
+	r.answersWith(201)
+	end("over_compare", "GET /a: 200, 200")
+}
+
 // Answers that are not compared cost nothing.
 func TestNoComparisonCostsNothing(t *testing.T) {
 	var g *pairing
