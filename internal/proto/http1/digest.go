@@ -350,9 +350,11 @@ func mediaType(value []byte) []byte {
 type labeller struct {
 	with *proto.Digesting
 	line []byte // of the request, as far as it was read
-	done bool   // the line is whole
-	hash proto.Hash
-	some bool // a request has begun
+	// label is scratch.
+	label []byte
+	done  bool // the line is whole
+	hash  proto.Hash
+	some  bool // a request has begun
 }
 
 // maxLabelLine bounds the request line that is kept.
@@ -386,19 +388,21 @@ func (l *labeller) End() (string, uint64) {
 		target = target[max(0, bytes.IndexByte(target, '/')):]
 	}
 	target, _, _ = bytes.Cut(target, []byte{'?'})
-	label := append(append([]byte(nil), method...), ' ')
+	label := append(append(l.label[:0], method...), ' ')
 	if len(target) == 0 || target[0] != '/' {
 		label = append(label, target[:min(len(target), 1)]...)
 	}
-	for i, part := range bytes.Split(target, []byte{'/'}) {
-		switch {
-		case i == 0:
-			continue
-		case content.Identifying(part):
-			part = []byte(content.Anonymous)
+	_, rest, more := bytes.Cut(target, []byte{'/'})
+	for more {
+		var part []byte
+		part, rest, more = bytes.Cut(rest, []byte{'/'})
+		if label = append(label, '/'); content.Identifying(part) {
+			label = append(label, content.Anonymous...)
+		} else {
+			label = append(label, part...)
 		}
-		label = append(append(label, '/'), part...)
 	}
+	l.label = label
 	hash := l.hash.Sum()
 	l.line, l.done, l.some = l.line[:0], false, false
 	return l.with.Path(label), hash
