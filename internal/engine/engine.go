@@ -71,7 +71,8 @@ type copier struct {
 	running bool               // the shards' goroutines run
 	final   bool               // they have ended
 	// seed is of the digests of answers, which are comparable within a run only.
-	seed uint64
+	seed    uint64
+	buffers way.Buffers // of answers that are compared
 }
 
 // parts are what a run is made of, where tests use others than users do.
@@ -196,9 +197,7 @@ func (cp *copier) openWay() error {
 		Origin: cp.origin, Now: cp.now, Addresses: cp.local.All,
 	}
 	if cp.c.Compare.On {
-		host.Digesting = func() *proto.Digesting {
-			return proto.NewDigesting(cp.seed, digestMemory/shardCount(cp.c))
-		}
+		host.Digesting = cp.digesting
 	}
 	return w.Open(host, &settings, wayTargets(cp.c))
 }
@@ -228,9 +227,17 @@ func shardCount(c *config.Copy) int {
 	return max(1, min(runtime.GOMAXPROCS(0)-1, way.MaxShards))
 }
 
-// digestMemory bounds what all shards keep of answers that are compared, in bytes; what they read
-// of targets' answers that have not ended is bounded by as much again.
-const digestMemory = 64 << 20
+// digestMemory bounds, in bytes, the answers of all shards that wait for their counterparts. Half
+// as much is kept for later comparisons, and as much bounds what was read of answers that have not
+// ended.
+const digestMemory = 32 << 20
+
+// digesting returns what the digests of one goroutine share.
+func (cp *copier) digesting() *proto.Digesting {
+	d := proto.NewDigesting(cp.seed, digestMemory/shardCount(cp.c))
+	d.Buffers = &cp.buffers
+	return d
+}
 
 // maxHalfOpen is how many half-open connections all shards keep together.
 const maxHalfOpen = 1 << 17
@@ -258,7 +265,7 @@ func (cp *copier) openShards() error {
 		}
 		var tally *verdict.Tally
 		if c.Compare.On {
-			tally = verdict.NewTally(cp.seed, digestMemory/n, &c.Compare.Rules)
+			tally = verdict.NewTally(cp.digesting(), &c.Compare.Rules)
 			cfg.Compare = tally
 		}
 		l := newShardLoop(shard.New(cfg), end, cp.now)

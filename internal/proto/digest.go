@@ -29,8 +29,19 @@ type Digest struct {
 
 // Packed holds an answer, or its fields, in another form.
 type Packed interface {
-	// Unpack sets the Fields, Skipped and Size of d. with has the Seed of d's digester.
+	// Unpack sets the Fields, Skipped and Size of d. with has the Seed of d's digester. It is
+	// called once at most.
 	Unpack(with *Digesting, d *Digest)
+	// Drop gives back the memory of what was not unpacked.
+	Drop(with *Digesting)
+}
+
+// Buffers lends memory for the bytes of answers. Several goroutines may share it.
+type Buffers interface {
+	// Get returns an empty buffer that has room for n bytes.
+	Get(n int) []byte
+	// Put takes back a buffer, which nobody uses any more.
+	Put(p []byte)
 }
 
 // Unpack makes the fields, if they are still packed.
@@ -38,6 +49,14 @@ func (d *Digest) Unpack(with *Digesting) {
 	if p := d.Packed; p != nil {
 		d.Packed = nil
 		p.Unpack(with, d)
+	}
+}
+
+// Drop gives back the memory of a digest that is not needed any more, and was not unpacked.
+func (d *Digest) Drop(with *Digesting) {
+	if p := d.Packed; p != nil {
+		d.Packed = nil
+		p.Drop(with)
 	}
 }
 
@@ -131,6 +150,8 @@ type Digesting struct {
 	Seed  uint64            // key of the hashes
 	Room  int               // bytes that Digesters may still keep of answers that have not ended
 	Paths map[string]string // the paths that were seen, each once
+	// Buffers lends memory for answers; nil: it is not used again.
+	Buffers Buffers
 	// Scratch is memory of package content, which all Digesters use in turn.
 	Scratch any
 }
@@ -139,6 +160,21 @@ type Digesting struct {
 // Digests are comparable if they have the same seed.
 func NewDigesting(seed uint64, room int) *Digesting {
 	return &Digesting{Seed: seed, Room: room, Paths: make(map[string]string)}
+}
+
+// Buffer returns an empty buffer that has room for n bytes.
+func (d *Digesting) Buffer(n int) []byte {
+	if d.Buffers == nil {
+		return make([]byte, 0, n)
+	}
+	return d.Buffers.Get(n)
+}
+
+// Free gives back a buffer, which nobody uses any more.
+func (d *Digesting) Free(p []byte) {
+	if d.Buffers != nil {
+		d.Buffers.Put(p)
+	}
 }
 
 // Bounds of Digesting.Paths.

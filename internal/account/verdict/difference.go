@@ -64,7 +64,8 @@ func compare(all []difference, p, c *proto.Digest, unordered bool) []difference 
 			whole, content = d.kind == Type || d.kind == Length, !x[0].IsHeader()
 			x, y = x[1:], y[1:]
 		}
-		if d.kind == "" || partial && content || unordered && d.kind == Order || within(d.path, done) {
+		if d.kind == "" || partial && content || unordered && d.kind == Order ||
+			within(d.path, done) {
 			continue
 		}
 		if whole {

@@ -19,7 +19,7 @@ import (
 // versions runs n sessions of one request each. change makes the candidate's answer.
 func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Result {
 	w := newWorld(seed)
-	w.tally = NewTally(w.with.Seed, 1<<26, rules)
+	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
 	for i := range n {
 		document := w.r.IntN(20)
 		w.tally.Due()
@@ -252,7 +252,7 @@ func TestEqualRunsDoNotDiffer(t *testing.T) {
 // What a tally keeps is bounded, whatever it is shown.
 func TestTallyIsBounded(t *testing.T) {
 	w := newWorld(1)
-	w.tally = NewTally(w.with.Seed, 1<<20, new(Rules))
+	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<19), new(Rules))
 	r := rand.New(rand.NewPCG(1, 1))
 	one := w.digest(answer{200, `{"a":1}`})
 	for i := range 50_000 {
@@ -322,6 +322,8 @@ func TestLooksComeInParts(t *testing.T) {
 type sealed struct{ t *testing.T }
 
 func (s sealed) Unpack(*proto.Digesting, *proto.Digest) { s.t.Error("the fields were made") }
+
+func (s sealed) Drop(*proto.Digesting) {}
 
 // Of answers whose sums are the same, the fields are not made.
 func TestTheSameIsNotLookedInto(t *testing.T) {

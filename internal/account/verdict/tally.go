@@ -85,10 +85,12 @@ type Account struct {
 	silenced []uint64 // differences, by rule
 }
 
-// NewTally returns a Tally without answers. room bounds the bytes of digests that it keeps.
-func NewTally(seed uint64, room int, rules *Rules) *Tally {
+// NewTally returns a Tally without answers. The room of with bounds the bytes of digests that wait
+// for their counterparts, and half of it those that are kept for later ones.
+func NewTally(with *proto.Digesting, rules *Rules) *Tally {
+	room := with.Room
 	return &Tally{
-		with: proto.NewDigesting(seed, room/2), rules: rules, room: room / 4, baseRoom: room / 4,
+		with: with, rules: rules, room: room / 2, baseRoom: room / 2,
 		bases: map[uint64]*proto.Digest{}, older: map[uint64]*proto.Digest{},
 		count: Account{
 			places: map[place]*count{}, endpoints: map[string]*endpoint{},
@@ -143,6 +145,10 @@ func (t *Tally) Compare(x *session.Exchange) {
 			e.based++
 			t.noise, _ = t.differences(t.noise, base, x.Production, x.Unordered)
 		}
+		x.Target.Drop(t.with)
+	}
+	if base != nil {
+		base.Drop(t.with)
 	}
 	t.keepBase(x)
 	if t.judge(name, x.Unit, base != nil) {

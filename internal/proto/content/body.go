@@ -94,8 +94,8 @@ func (y *Body) Write(p []byte) {
 		y.Leave(proto.Oversize)
 	default:
 		*room -= len(p)
-		if y.Text == nil && len(p) < y.want {
-			y.Text = make([]byte, 0, y.want)
+		if y.Text == nil {
+			y.Text = y.with.Buffer(max(y.want, len(p)))
 		}
 		y.Text = append(y.Text, p...)
 	}
@@ -111,15 +111,17 @@ func (y *Body) Leave(why proto.Skip) {
 func (y *Body) Close() {
 	if y.with != nil {
 		y.with.Room += len(y.Text)
+		y.with.Free(y.Text)
 		y.Text = nil
 	}
 }
 
-// End returns the content of the body, which has ended.
+// End returns the content of the body, which has ended. Its text is the caller's, who may free it.
 func (y *Body) End() Content {
 	y.Content.Hash = y.hash.Sum()
 	c := y.Content
-	y.Close()
+	y.with.Room += len(y.Text)
+	y.Text = nil
 	return c
 }
 

@@ -292,6 +292,12 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 		skip = b.AddContent(&p.content)
 	}
 	b.Finish(d, skip)
+	p.Drop(with)
+}
+
+// Drop is of proto.Packed.
+func (p *packed) Drop(with *proto.Digesting) {
+	with.Free(p.content.Text)
 	p.fields, p.content = nil, content.Content{}
 }
 

@@ -109,6 +109,9 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 	p.reply = nil
 }
 
+// Drop is of proto.Packed. Most replies are small.
+func (p *packed) Drop(*proto.Digesting) { p.reply = nil }
+
 // scan reads one reply.
 type scan struct {
 	b    *content.Builder

@@ -132,3 +132,6 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 	}
 	d.Size, p.fields = packedSize*(1+len(d.Fields)), nil
 }
+
+// Drop is of proto.Packed.
+func (p *packed) Drop(*proto.Digesting) { p.fields = nil }

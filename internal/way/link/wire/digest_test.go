@@ -69,10 +69,7 @@ func TestLargeDigests(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	d := digestOf(r, 20_000)
 	got := sent(t, d)
-	if got.Skipped != proto.Oversize || len(got.Fields) > 3 ||
-		!cmp.Equal(got.Fields, d.Fields[20_000:], cmp.Transformer("none", func(f []proto.Field) int {
-			return len(f)
-		})) {
+	if got.Skipped != proto.Oversize || len(got.Fields) != len(d.Fields)-20_000 {
 		t.Errorf("skipped %d, %d fields", got.Skipped, len(got.Fields))
 	}
 	for i := range 20_000 {

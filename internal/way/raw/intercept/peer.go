@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/way"
 	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
@@ -189,6 +190,7 @@ func (s *Intercept) enter(p *peer, owner uint8, h *wire.Hello) {
 		c = &copier{owner: owner, instance: h.Instance}
 		if d := h.Digesting(); d != nil {
 			c.digesting = d()
+			c.digesting.Buffers = new(way.Buffers)
 		}
 		s.owners[owner] = c
 	}

@@ -503,7 +503,8 @@ func FuzzOperations(f *testing.F) {
 	f.Add(body)
 	l := New(Config{Allow: every, Routes: loopback{errors.New("nowhere")}, Now: now,
 		MaxStreams: 10})
-	peer, err := l.Attach(wire.Instance{}, nil, 0, nil, func([]byte) bool { return true }, func() {})
+	peer, err := l.Attach(wire.Instance{}, nil, 0, nil,
+		func([]byte) bool { return true }, func() {})
 	if err != nil {
 		f.Fatal(err)
 	}

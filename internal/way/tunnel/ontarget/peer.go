@@ -10,6 +10,7 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/way"
 	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/socket"
@@ -42,9 +43,9 @@ type Peer struct {
 const maxConnectTimeout = 10 * time.Minute
 
 // Attach makes a peer for a copier's connection. holder is whose key it proved; nil: that of the
-// only key. digesting makes what digests of answers share; nil: there are none. connect is how long attempts to connect may take; 0: Config.ConnectTimeout. send queues
-// a copy of a message to the copier; it does not block, and reports whether there was room. broken
-// ends the connection.
+// only key. connect is how long attempts to connect may take; 0: Config.ConnectTimeout. digesting
+// makes what digests of answers share; nil: there are none. send queues a copy of a message to the
+// copier; it does not block, and reports whether there was room. broken ends the connection.
 func (s *Server) Attach(instance wire.Instance, holder *key.Holder, connect time.Duration,
 	digesting func() *proto.Digesting, send func([]byte) bool, broken func()) (*Peer, error) {
 	if connect <= 0 {
@@ -55,13 +56,16 @@ func (s *Server) Attach(instance wire.Instance, holder *key.Holder, connect time
 	var own *proto.Digesting // the poller has another: it is another goroutine
 	if digesting != nil {
 		cfg.Digesting, own = digesting(), digesting()
+		cfg.Digesting.Buffers = new(way.Buffers)
+		own.Buffers = cfg.Digesting.Buffers
 	}
 	out, err := socket.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("ontarget: %w", err)
 	}
 	p := &Peer{server: s, instance: instance, holder: holder, send: send, broken: broken, out: out,
-		digests: own, done: make(chan struct{}), wake: make(chan struct{}, 1), streams: make(map[uint64]*stream)}
+		digests: own, done: make(chan struct{}), wake: make(chan struct{}, 1),
+		streams: make(map[uint64]*stream)}
 	s.countPeer(instance, 1)
 	go p.run()
 	return p, nil
