@@ -14,6 +14,7 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/known"
 )
 
 // versions runs n sessions of one request each. change makes the candidate's answer.
@@ -367,4 +368,65 @@ func TestContentThatIsNotKnown(t *testing.T) {
 			t.Errorf("skipped %d: %+v, partly %v", c.skipped, got, partly)
 		}
 	}
+}
+
+// stack is proto.Buffers that hands out what came back last, at once.
+type stack struct{ free [][]byte }
+
+func (s *stack) Get(n int) []byte {
+	if len(s.free) > 0 && cap(s.free[len(s.free)-1]) >= n {
+		p := s.free[len(s.free)-1]
+		s.free = s.free[:len(s.free)-1]
+		return p[:0]
+	}
+	return make([]byte, 0, 4*n)
+}
+
+func (s *stack) Put(p []byte) {
+	if cap(p) > 0 {
+		clear(p[:cap(p)])
+		s.free = append(s.free, p)
+	}
+}
+
+// Memory that is used again changes nothing of what is found.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	shared := new(stack)
+	run := func(buffers proto.Buffers) *Result {
+		r := rand.New(rand.NewPCG(5, 5))
+		reader := func() (*proto.Digesting, proto.Digester) {
+			d := proto.NewDigesting(9, 1<<20)
+			d.Buffers = buffers
+			return d, known.Digester(known.Named("http1").Kind, d)
+		}
+		with, production := reader()
+		_, target := reader()
+		tally := NewTally(with, new(Rules))
+		digest := func(d proto.Digester, n, more int) *proto.Digest {
+			body := fmt.Sprintf(`{"id":%d,"n":[%s1],"v":%d}`, n, strings.Repeat("1,", n), more)
+			fmt.Fprintf(&writer{d}, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"+
+				"Content-Length: %d\r\n\r\n%s", len(body), body)
+			return d.End(&proto.Answer{Status: 200})
+		}
+		for range 3000 {
+			n, changed := r.IntN(50), r.IntN(3)/2
+			tally.Due()
+			tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /", Took: 1,
+				Request: uint64(n), Production: digest(production, n, r.IntN(20)/19),
+				Target: digest(target, n, changed)})
+		}
+		return whole(tally).Result(new(Rules))
+	}
+	want, got := run(nil), run(shared)
+	if d := cmp.Diff(want, got); d != "" || want.Cells[0].Alone == 0 || len(shared.free) == 0 {
+		t.Errorf("%d buffers are free: (-want +got)\n%s", len(shared.free), d)
+	}
+}
+
+// writer is a Digester as an io.Writer.
+type writer struct{ to proto.Digester }
+
+func (w *writer) Write(p []byte) (int, error) {
+	w.to.Write(p)
+	return len(p), nil
 }
