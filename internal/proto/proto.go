@@ -134,6 +134,13 @@ type Client interface {
 	Server(off uint64, p []byte)
 }
 
+// Sizer is a Client that holds more memory the more it was fed.
+type Sizer interface {
+	// Size returns how many bytes it holds at present beyond a few hundred, about. It is called
+	// often.
+	Size() int
+}
+
 // Streams is a Client that Edits, and whose connection carries streams of requests that do not wait
 // for each other. It is fed what the client has sent at once, and holds back by itself what has to
 // wait for the target. It reads all answers by Kept, and reports them by Out.Answered.

@@ -88,7 +88,12 @@ type state struct {
 	Flow  string         `json:"flow"`  // an SVG picture
 	Drops []page.Drop    `json:"drops"`
 	Last  *export.Course `json:"last,omitempty"` // the newest interval
+	// MoreCells is how many differences of answers are left out of Total.
+	MoreCells int `json:"more_cells,omitempty"`
 }
+
+// shownCells is how many differences of answers the page gets, those with the most evidence.
+const shownCells = 50
 
 type node struct {
 	Name  string `json:"name"`
@@ -118,6 +123,12 @@ func newState(s *fleet.State) *state {
 	}
 	if s.Total == nil {
 		return v
+	}
+	if c := s.Total.Compare; c != nil && len(c.Cells) > shownCells {
+		short, total := *c, *s.Total
+		short.Cells = c.Cells[:shownCells]
+		total.Compare = &short
+		v.Total, v.MoreCells = &total, len(c.Cells)-shownCells
 	}
 	v.Flow = string(page.Flow(s.Total))
 	v.Drops = append(v.Drops, page.Drops(s.Total)...)

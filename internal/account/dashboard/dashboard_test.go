@@ -20,6 +20,7 @@ import (
 	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/account/page"
 	"tcpcopy/internal/account/status"
+	"tcpcopy/internal/account/verdict"
 )
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -125,6 +126,17 @@ func TestWhatThePageAsksFor(t *testing.T) {
 	}
 }
 
+// Of very many differences of answers the page gets the first ones, and the report keeps all.
+func TestManyDifferences(t *testing.T) {
+	all := make([]verdict.Cell, 16_000)
+	report := &export.Report{Compare: &verdict.Result{Cells: all}}
+	s := newState(&fleet.State{Total: report})
+	if n := len(s.Total.Compare.Cells); n != shownCells || s.MoreCells != len(all)-n ||
+		len(report.Compare.Cells) != len(all) {
+		t.Errorf("%d shown, %d more, %d in the report", n, s.MoreCells, len(report.Compare.Cells))
+	}
+}
+
 // What types.d.ts declares is what the server sends.
 func TestTypesOfThePage(t *testing.T) {
 	value := 99.5
@@ -133,10 +145,11 @@ func TestTypesOfThePage(t *testing.T) {
 		Agents:   []export.AgentReport{{Error: "e"}},
 		Fidelity: &fidelity.Score{Value: &value, Verdict: "v"},
 		Findings: []export.Finding{{Code: "c", Fix: []string{"f"}}},
+		Compare:  &verdict.Result{Cells: []verdict.Cell{{Known: "uuid"}}},
 	}
 	sent := map[string]any{
 		"State": &state{Nodes: []node{{Error: "e"}}, Total: report, Drops: []page.Drop{{}},
-			Last: &export.Course{}},
+			Last: &export.Course{}, MoreCells: 1},
 		"Finding": &report.Findings[0], "Report": report,
 		"Sessions": &export.Sessions{Missing: 1,
 			First: []export.Session{{Target: "t", NoCopy: "n", Node: "n"}}},

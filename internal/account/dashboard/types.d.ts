@@ -7,6 +7,7 @@ interface State {
 	flow: string;
 	drops: { Reason: string; Meaning: string; Sessions: number; Bytes: number; Requests: number; OnRequest: boolean }[];
 	last?: Course;
+	more_cells?: number;
 }
 
 type Counts = Record<string, number>;
@@ -29,6 +30,13 @@ interface Report {
 	agents?: { name: string; up: boolean; error?: string }[];
 	fidelity: { value: number | null; verdict: string } | null;
 	findings?: Finding[];
+	compare?: {
+		verdict: string; why: string[]; answers_due: number; compared: number;
+		cells: {
+			endpoint: string; path: string; kind: string; production: string; target: string; sessions: number;
+			proven: boolean; recognised?: string;
+		}[];
+	};
 }
 
 interface Sessions {

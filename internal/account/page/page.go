@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
 )
 
@@ -27,7 +28,7 @@ var text string
 
 var layout = template.Must(template.New("page").Funcs(template.FuncMap{
 	"number": number, "size": size, "span": span, "date": date, "score": score, "percent": percent,
-	"state": state,
+	"state": state, "judged": judged,
 }).Parse(text))
 
 // document is what the template shows.
@@ -85,6 +86,18 @@ func Write(w io.Writer, r *export.Report) error {
 		return fmt.Errorf("page: %w", err)
 	}
 	return nil
+}
+
+// judged returns the class of a comparison's verdict, as state does for a score.
+func judged(w verdict.Word) string {
+	switch w {
+	case verdict.Same:
+		return "good"
+	case verdict.CannotTell:
+		return "fair"
+	default:
+		return "bad"
+	}
 }
 
 // Drops lists the reasons that have dropped something, the most sessions first.

@@ -14,6 +14,7 @@ import (
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/history"
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
 	_ "tcpcopy/internal/proto/known" // their reasons and classes
 )
@@ -109,6 +110,32 @@ func TestNumbersAreTheReport(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not have %s", want)
 		}
+	}
+}
+
+// A comparison of answers is on the page: its verdict, why, and the first of the differences.
+func TestComparison(t *testing.T) {
+	r := report(3)
+	if strings.Contains(written(t, r), "Answers compared") {
+		t.Error("a page of a run that compared nothing speaks of it")
+	}
+	c := &verdict.Result{Verdict: verdict.Differs, Why: []string{"GET /: <b>X-New"}, Due: 1234,
+		Compared: 1200, Excluded: map[string]uint64{"left out": 34}}
+	for i := range 60 {
+		c.Cells = append(c.Cells, verdict.Cell{Endpoint: "GET /user/*", Kind: "value",
+			Path: fmt.Sprintf("body.<i>%d", i), From: "a string", To: "null", Proven: i == 0})
+	}
+	r.Compare = c
+	text := written(t, r)
+	for _, want := range []string{"differs", "GET /: &lt;b&gt;X-New", number(1200), number(1234),
+		"34 not compared: left out", "GET /user/*", "body.&lt;i&gt;49", "a string", "null",
+		"has all 60"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not have %s", want)
+		}
+	}
+	if strings.Contains(text, "body.&lt;i&gt;50") || strings.Contains(text, "<i>") {
+		t.Error("too many differences, or markup from one")
 	}
 }
 

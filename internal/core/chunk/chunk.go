@@ -64,5 +64,9 @@ func (p *Pool) Put(b []byte) {
 	p.free[c] = append(p.free[c], b[:0])
 }
 
-// InUse returns how many bytes are handed out, counted by the size of the buffers.
+// Charge counts n bytes more as in use, which the pool's owner has allocated elsewhere; a negative
+// n counts fewer.
+func (p *Pool) Charge(n int) { p.inUse += int64(n) }
+
+// InUse returns how many bytes are handed out, counted by the size of the buffers, and charged.
 func (p *Pool) InUse() int64 { return p.inUse }

@@ -208,8 +208,8 @@ func (p *predictor) size(a uint64) (b uint64, ok bool) {
 	return 0, false
 }
 
-// nearly reports whether an answer of length b where production answered a is about as long as those
-// to other lengths lead to expect.
+// nearly reports whether an answer of length b, where production answered a, is about as long as
+// other answers lead to expect.
 func (p *predictor) nearly(a, b uint64) bool { return p.near.trusted(4) && p.near.meets(a, b) }
 
 // maybeEqual reports whether no recent answer has differed in length from production's.

@@ -21,6 +21,7 @@ func (s *Session) Advance(now mono.Time) mono.Time {
 	for {
 		was := s.State()
 		wake := s.act(now)
+		s.weigh()
 		switch s.State() {
 		case Gone:
 			return mono.Never

@@ -10,6 +10,7 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 	if s.stream == nil {
 		return // the event of a copy that has ended
 	}
+	defer s.weigh()
 	switch ev.Kind {
 	case Opened:
 		s.open(now)

@@ -95,6 +95,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, fi
 		s.foresee()
 	}
 	s.readRequests(note.At)
+	s.weigh()
 	if verdict != reasm.OutOfWindow && (seg.Len > 1 || verdict != reasm.Known) {
 		s.spoke = note.At
 	}
@@ -191,6 +192,7 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 		s.talk.server(end-uint64(seg.Len), seg.Payload, s.phase.adopted(), s.svc.Production)
 	}
 	s.readAnswers(seg, at)
+	s.weigh()
 	if end > s.sent && end < s.sent+1<<31 {
 		s.sent = end
 	}

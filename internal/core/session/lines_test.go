@@ -102,6 +102,15 @@ func (c *logins) Holds() bool { return !c.ready || c.waits }
 
 func (c *logins) Expects() bool { return false }
 
+// Size implements proto.Sizer.
+func (c *logins) Size() int {
+	n := cap(c.line) + cap(c.kept)
+	for _, h := range c.heard {
+		n += len(h)
+	}
+	return n
+}
+
 func (c *logins) Begin(_ bool, out *proto.Out) error {
 	*c = logins{heard: c.heard}
 	return nil

@@ -100,6 +100,14 @@ func (p *serverReader) kept() int {
 	return p.answers.Kept()
 }
 
+// size returns how many bytes are held that are not of the pool.
+func (p *serverReader) size() int {
+	if p == nil {
+		return 0
+	}
+	return 8*cap(p.ends) + sizeOf(p.client)
+}
+
 // close returns buffers to the pool.
 func (p *serverReader) close() {
 	if p != nil {

@@ -262,8 +262,7 @@ func (r *rig) balance() {
 	if got := r.count.Bytes.InFlight(); got != bytes {
 		r.Fatalf("at %v: %d bytes in flight by the ledger, %d in fact", r.now, got, bytes)
 	}
-	if kept := r.s.reader.Kept() + r.s.talk.kept() + r.s.server.kept(); r.s.State() != Gone &&
-		int64(kept) != r.pool.InUse() {
+	if kept := r.s.Held(); r.s.State() != Gone && int64(kept) != r.pool.InUse() {
 		r.Fatalf("at %v: the session keeps %d, of the pool are %d in use", r.now, kept,
 			r.pool.InUse())
 	}

@@ -125,6 +125,7 @@ type Session struct {
 	settled  uint64        // every byte below this offset is accounted for
 	hurried  uint64        // answer bytes that have been acknowledged at once
 	taken    uint64        // the stream needs the bytes below this offset no more
+	weight   int           // what the readers of protocols hold, as charged to the pool
 
 	last      mono.Time // when either side was last heard
 	ready     mono.Time // when the stream last was given bytes, took bytes, or opened
@@ -440,4 +441,6 @@ func (s *Session) Close() {
 	s.reader.Close()
 	s.server.close()
 	s.pairs.close()
+	s.env.Pool.Charge(-s.weight)
+	s.weight = 0
 }

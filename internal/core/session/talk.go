@@ -101,6 +101,22 @@ func (t *talk) kept() int {
 	return t.script.kept
 }
 
+// size returns how many bytes are held that are not of the pool.
+func (t *talk) size() int {
+	if t == nil {
+		return 0
+	}
+	return cap(t.greeting) + sizeOf(t.client)
+}
+
+// sizeOf returns how many bytes a client's reader holds; c may be nil.
+func sizeOf(c proto.Client) int {
+	if s, ok := c.(proto.Sizer); ok {
+		return s.Size()
+	}
+	return 0
+}
+
 // beginTalk begins the protocol of a copy whose stream was just asked for. seen is how many of the
 // server's bytes its client had seen.
 func (s *Session) beginTalk(now mono.Time, seen uint64) {

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"tcpcopy/internal/core/gate"
@@ -459,4 +460,31 @@ func ExampleService() {
 	// true false
 	// false true
 	// false false
+}
+
+// What a protocol's reader holds counts as memory of the session, and no more when that has ended.
+func TestReadersMemoryCounts(t *testing.T) {
+	r := fresh(t, spoken(true, newLogins), func(svc *Service) {
+		svc.Production, svc.MaxBytes = true, 64<<10
+	})
+	r.data("x")
+	before := r.s.Held()
+	text := strings.Repeat("s", 1000)
+	says := func() {
+		r.fromServer(packet.Segment{Seq: r.irs.Add(1 + r.sent), Ack: r.isn.Add(1 + r.next),
+			Flags: packet.ACK, Len: len(text), Payload: []byte(text)})
+		r.sent += len(text)
+	}
+	for range 20 {
+		says()
+	}
+	if grown := r.s.Held() - before; grown < 20_000 || int(r.pool.InUse()) < grown {
+		t.Errorf("of 20,000 bytes %d count, %d in the pool", grown, r.pool.InUse())
+	}
+	for range 60 {
+		says()
+	}
+	r.data("x")
+	r.state(Refused)
+	r.bytes(2, ledger.OverSession, 2)
 }

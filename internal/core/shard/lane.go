@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -27,6 +28,7 @@ type lane struct {
 	clients, copies int
 	overdue         agenda
 	typical         float64 // the logarithm of how long clients are connected: a moving average
+	opens           map[*balance.Target]*opening
 
 	blocked mono.Time // since when copies have been kept back; 0: none is
 
@@ -47,22 +49,49 @@ const (
 	laneAgain  = 10 * time.Millisecond
 	// typicalOf is how many connections typical is mostly based on.
 	typicalOf = 64
+	// lateOf is over how many copies a lag of ours is forgotten, lagLimit is the longest that
+	// counts, and leastShift says how slowly the least time grows.
+	lateOf     = 64
+	lagLimit   = 100 * time.Millisecond
+	leastShift = 14
 	// behindLimit is how long copies wait while there is always something else to do. From then on
 	// one begins in each step.
 	behindLimit = 20 * time.Millisecond
 )
+
+// opening is how long copies at a target take to open: at least, and of late.
+type opening struct {
+	least, late time.Duration
+}
+
+// note notes how long a copy has taken. A longer time counts at once, and then ever less.
+func (o *opening) note(d time.Duration) {
+	if o.least == 0 || d < o.least {
+		o.least = max(d, 1)
+	} else {
+		o.least += o.least >> leastShift // a way that has changed
+	}
+	o.late = max(d, o.late-o.late/lateOf)
+}
+
+// lag is how much longer copies take at present than they must, within a bound: a target that
+// does not accept is slow itself.
+func (o *opening) lag() time.Duration { return min(max(o.late-o.least, 0), lagLimit) }
 
 // presence is what a session counts as in its lane.
 type presence struct {
 	lane   *lane
 	began  mono.Time     // when its client connected, or was found
 	ended  bool          // its client has ended
-	lasts  time.Duration // with ended: how long its copy counts
+	lasts  time.Duration // with ended: how long its copy counts, our own lag apart
+	until  mono.Time     // with ended: when its copy counts no more
 	beside int           // how many clients of the lane were connected when this one did
 	waits  bool          // it is in lane.waiting
 	ready  bool          // its copy may begin now
 	counts bool          // it counts in lane.copies
 	opened mono.Time     // when its copy began
+	// accepted: its copy's connection is open.
+	accepted bool
 }
 
 // lane returns where the copies of a service wait; target is where they all go, or nil.
@@ -72,7 +101,7 @@ func (s *Service) lane(sh *Shard, target *balance.Target) *lane {
 		if s.lanes == nil {
 			s.lanes = make(map[*balance.Target]*lane)
 		}
-		l = &lane{}
+		l = &lane{opens: make(map[*balance.Target]*opening)}
 		s.lanes[target] = l
 		sh.lanes = append(sh.lanes, l)
 	}
@@ -82,6 +111,7 @@ func (s *Service) lane(sh *Shard, target *balance.Target) *lane {
 // forgetLanes forgets the lanes of targets that were removed and have no session left.
 func (s *Service) forgetLanes(sh *Shard) {
 	for t, l := range s.lanes {
+		maps.DeleteFunc(l.opens, func(t *balance.Target, _ *opening) bool { return t.Removed() })
 		if t != nil && t.Removed() && l.clients == 0 && l.copies == 0 && l.next() == nil {
 			delete(s.lanes, t)
 			sh.lanes = slices.DeleteFunc(sh.lanes, func(o *lane) bool { return o == l })
@@ -112,8 +142,51 @@ func (e *entry) disconnect(at mono.Time) {
 	p.ended, p.lasts = true, p.lane.lasts(at.Sub(p.began), e.service.Copies)
 	p.lane.clients--
 	if p.counts {
-		p.lane.overdue.push(p.opened.Add(p.lasts), e)
+		e.limit()
 	}
+}
+
+// limit sets when the copy counts no more.
+func (e *entry) limit() {
+	p := &e.presence
+	p.until = p.opened.Add(p.lasts)
+	if o := p.lane.opens[e.target]; o != nil {
+		p.until = p.until.Add(2 * o.lag())
+	}
+	p.lane.overdue.push(p.until, e)
+}
+
+// accept notes that the copy's connection is open.
+func (e *entry) accept(now mono.Time) {
+	p := &e.presence
+	o := p.lane.opens[e.target]
+	if o == nil {
+		o = new(opening)
+		p.lane.opens[e.target] = o
+	}
+	p.accepted = true
+	o.note(now.Sub(p.opened))
+	if p.counts && p.ended {
+		e.limit()
+	}
+}
+
+// staysOn has a copy whose time is over count on, and reports whether it does: if it is not open
+// yet and takes longer for that than copies must, or if our lag has grown since it began.
+func (e *entry) staysOn(now mono.Time) bool {
+	p := &e.presence
+	o := p.lane.opens[e.target]
+	if o == nil {
+		return false
+	}
+	if late := p.opened.Add(lagLimit); !p.accepted && now.Sub(p.opened) > o.least &&
+		!late.Reached(now) {
+		p.until = late
+		p.lane.overdue.push(late, e)
+		return true
+	}
+	e.limit()
+	return !p.until.Reached(now)
 }
 
 // lasts returns how long the copy of a client counts that was connected for the time d. The typical
@@ -132,10 +205,10 @@ func (l *lane) lasts(d time.Duration, copies float64) time.Duration {
 func (e *entry) arrive(now mono.Time) {
 	p := &e.presence
 	p.leave()
-	p.counts, p.opened = true, now
+	p.counts, p.opened, p.accepted = true, now, false
 	p.lane.copies++
 	if p.ended {
-		p.lane.overdue.push(now.Add(p.lasts), e)
+		e.limit()
 	}
 }
 
@@ -165,6 +238,7 @@ func (e *entry) noteOpening(now mono.Time, ev *session.Event) {
 	switch {
 	case ev.Kind == session.Opened:
 		l.away = ledger.None
+		e.accept(now)
 	case l.away != ledger.None && ev.Kind == session.Failed:
 		l.away, l.until = ev.Reason, now.Add(awayRetry)
 	case e.State() == session.Waiting && !e.service.Targets.Spares(now, e.target):
@@ -252,10 +326,11 @@ func (l *lane) opensAt(e *entry, now mono.Time) mono.Time {
 	for {
 		i := l.overdue.first()
 		if i != nil && (!i.overdue() || i.at.Reached(now)) {
-			if i.overdue() {
-				i.e.presence.leave()
-			}
+			e, over := i.e, i.overdue()
 			l.overdue.pop()
+			if over && !e.staysOn(now) {
+				e.presence.leave()
+			}
 			continue
 		}
 		if l.copies < l.most(e, now) {
@@ -286,5 +361,5 @@ func (l *lane) most(e *entry, now mono.Time) int {
 // overdue reports whether the item is about a copy that counts.
 func (i *agendaItem) overdue() bool {
 	p := &i.e.presence
-	return i.current() && p.counts && i.at == p.opened.Add(p.lasts)
+	return i.current() && p.counts && p.ended && i.at == p.until
 }

@@ -60,10 +60,12 @@ func (w *waves) packets(wave, i int, at mono.Time, end bool) {
 	send(packet.Segment{Seq: 1001, Ack: 5001, Flags: packet.ACK, Payload: []byte("hello")})
 }
 
-// slowTarget opens a copy after a millisecond, and finishes it life after it was asked to.
+// slowTarget opens a copy after a millisecond, and finishes it life after it was asked to. The way
+// there and back takes longer by late, if that is set.
 type slowTarget struct {
 	b     *rig.Bed
 	life  mono.Time
+	late  mono.Time
 	asked []mono.Time // when each stream was opened
 	over  []bool
 	most  int // copies at once
@@ -84,9 +86,9 @@ func (s *slowTarget) act() (open int) {
 				session.Event{ID: f.Spec.ID, Kind: kind, N: uint64(len(f.Text)), At: s.b.Now})
 		}
 		switch age := s.b.Now - s.asked[i]; {
-		case age == ms:
+		case age == ms+s.late:
 			tell(session.Opened)
-		case age >= s.life && f.Shut:
+		case age >= s.life+2*s.late && f.Shut:
 			tell(session.Finished)
 			s.over[i] = true
 		}
@@ -141,6 +143,35 @@ func TestSlowTargetShowsItsPile(t *testing.T) {
 			}
 			if most := int(slower) * waveConns; target.most < most {
 				t.Errorf("%d copies at once, wanted %d", target.most, most)
+			}
+			b.Sessions(n*waveConns, ledger.None, n*waveConns)
+		})
+	}
+}
+
+// What copies wait for on their way is no sign of a slow target, unless the way always takes that
+// long.
+func TestLagOnTheWayDoesNotPileUp(t *testing.T) {
+	for _, always := range []bool{false, true} {
+		t.Run(fmt.Sprint("always ", always), func(t *testing.T) {
+			const n = 120
+			b, w, target := lives(t, waveLife, n)
+			for end := w.begun + n*waveLife; b.Now < end+3*sec; b.Now += ms {
+				if wave := int((b.Now - w.begun) / waveLife); always || wave > n/3 && wave < n/2 {
+					target.late = 30 * ms
+				} else {
+					target.late = 0
+				}
+				w.capture(b.Now)
+				b.Step()
+				target.act()
+			}
+			// One wave more: of the copies that were open when the lag began it is not known.
+			if most := waveConns*5/4 + 10 + waveConns; !always && target.most > most {
+				t.Errorf("%d copies at once, wanted at most %d", target.most, most)
+			}
+			if always && target.most < 4*waveConns {
+				t.Errorf("%d copies at once: they are held back", target.most)
 			}
 			b.Sessions(n*waveConns, ledger.None, n*waveConns)
 		})

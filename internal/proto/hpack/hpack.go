@@ -48,6 +48,12 @@ type Decoder struct {
 	text  []byte // decoded strings of the present field
 }
 
+// Size returns how many bytes the table takes, about.
+func (d *Decoder) Size() int {
+	const entryCost = 48
+	return cap(d.table.bytes) + cap(d.table.spare) + cap(d.text) + entryCost*cap(d.table.entries)
+}
+
 // Reset prepares d for a connection whose encoder may choose a table of at most most bytes. blind
 // reports that blocks were sent before.
 func (d *Decoder) Reset(most int, blind bool) {

@@ -20,13 +20,19 @@ type Editor struct {
 	through bool   // another protocol follows: all bytes pass
 }
 
-var _ proto.Client = (*Editor)(nil)
+var (
+	_ proto.Client = (*Editor)(nil)
+	_ proto.Sizer  = (*Editor)(nil)
+)
 
 // NewEditor returns a reader for one session. The rules are shared, and must not change.
 func NewEditor(rules *semantics.Rules) *Editor { return &Editor{rules: rules} }
 
 // Edits is of proto.Client.
 func (e *Editor) Edits() bool { return true }
+
+// Size is of proto.Sizer.
+func (e *Editor) Size() int { return cap(e.head) }
 
 // Begin is of proto.Client.
 func (e *Editor) Begin(bool, *proto.Out) error {

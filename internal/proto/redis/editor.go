@@ -70,7 +70,13 @@ const (
 	login          // it is replaced when it is whole
 )
 
-var _ proto.Client = (*Editor)(nil)
+var (
+	_ proto.Client = (*Editor)(nil)
+	_ proto.Sizer  = (*Editor)(nil)
+)
+
+// Size is of proto.Sizer.
+func (e *Editor) Size() int { return cap(e.text) }
 
 // NewEditor returns a reader for one session. The rules are shared, and must not change.
 func NewEditor(rules *Rules) *Editor { return &Editor{rules: rules} }

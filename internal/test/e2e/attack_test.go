@@ -81,7 +81,7 @@ func TestStalledUploads(t *testing.T) {
 	})
 }
 
-// TestSlowReaders checks that clients that ask for much and read nothing hold up nobody else's copy,
+// TestSlowReaders checks that clients that ask for much and read nothing hold up no other copy,
 // take no memory, and are copied whole when they go on.
 func TestSlowReaders(t *testing.T) {
 	const maxRSS, answer = 128 << 20, 100 << 10

@@ -16,6 +16,7 @@ import (
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/fleet"
 	"tcpcopy/internal/account/status"
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/account/web"
 )
 
@@ -36,6 +37,7 @@ func (s *source) step(t *testing.T, change func(*export.Snapshot)) {
 	shot := state(uint64(s.steps)).Snapshot
 	shot.Now, shot.Sequence = shot.Start.Add(time.Duration(s.steps)*time.Second), uint64(s.steps)
 	shot.Counters.Turns, shot.Counters.Open = s.turns, 5
+	shot.Compare = compared(uint64(s.steps))
 	if change != nil {
 		change(shot)
 	}
@@ -47,6 +49,20 @@ func (s *source) step(t *testing.T, change func(*export.Snapshot)) {
 	s.fleet.Add("a", &status.Node{
 		Kind: "copier", Host: "<script>alert(1)</script>", PID: 7, Account: text,
 	}, nil, shot.Now)
+}
+
+// compared is what a comparison of 100 answers for each step has found.
+func compared(steps uint64) *verdict.Result {
+	return &verdict.Result{
+		Verdict: verdict.Differs, Due: 100 * steps, Compared: 98 * steps,
+		Why: []string{"GET /user/*: body.roles: another type"},
+		Cells: []verdict.Cell{
+			{Endpoint: "GET /user/*", Path: "body.roles", Kind: "type", From: "an array",
+				To: "a string", Sessions: 7 * steps, Alone: 7 * steps, Evidence: 9.1, Proven: true},
+			{Endpoint: "POST /login", Path: "body.<b>token", Kind: "value", Sessions: 3,
+				Known: "jwt"},
+		},
+	}
 }
 
 // ink returns the rectangle that the color of the target's line covers in a picture of a plot.
@@ -102,6 +118,10 @@ func TestDashboardInABrowser(t *testing.T) {
 	}
 	if !strings.Contains(text("peers"), "<script>alert(1)</script>") {
 		t.Error("the node's name is not on the page as text")
+	}
+	if got := text("compared-word") + text("cells"); !strings.Contains(got, "differs") ||
+		!strings.Contains(got, "body.roles") || !strings.Contains(got, "body.<b>token") {
+		t.Errorf("of the comparison there is %q", got)
 	}
 	plot := chromedp.Screenshot(chromedp.CSS("#charts .chart:first-child canvas"))
 	await(`document.querySelectorAll("#charts canvas").length === 6`)

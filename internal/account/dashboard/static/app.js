@@ -30,6 +30,23 @@ function showScore(/** @type {Report} */ t) {
 	at("verdict").textContent = t.fidelity ? t.fidelity.verdict : "";
 }
 
+const judged = { same: "good", "cannot tell": "fair" };
+
+/** Shows what a comparison of the answers has found so far. */
+function showCompared(/** @type {State} */ s, /** @type {Report} */ t) {
+	const c = t.compare;
+	at("compared").hidden = !c;
+	if (!c) return;
+	at("compared-word").textContent = c.verdict;
+	at("compared-word").className = judged[/** @type {keyof judged} */ (c.verdict)] || "bad";
+	at("compared-why").textContent = c.why.join("; ");
+	at("compared-count").textContent = number(c.compared) + " of " + number(c.answers_due) + " answers were compared" +
+		(s.more_cells ? ". " + number(s.more_cells) + " more differences are in the report." : ".");
+	table("cells", ["requests", "where", "what differs", "production", "target", "#sessions", "proven"],
+		c.cells.map((x) => [x.endpoint, x.path, x.kind + (x.recognised ? " of a " + x.recognised : ""), x.production,
+			x.target, number(x.sessions), x.proven ? "yes" : "no"]));
+}
+
 /** Returns how many answers of a side are of a class; of a side that is not read there are none. */
 const of = (/** @type {Counts} */ side, /** @type {string} */ c) =>
 	Object.keys(side).length === 0 ? "–" : number(side[c] || 0);
@@ -79,6 +96,7 @@ function show(/** @type {State} */ s) {
 	document.title = "tcpcopy: " + t.mappings.join(", ");
 	showFindings(t.findings || []);
 	showScore(t);
+	showCompared(s, t);
 	showNumbers(t);
 	showAccount(s, t);
 	showHosts(s, t);

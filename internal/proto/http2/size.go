@@ -1,0 +1,17 @@
+package http2
+
+import "tcpcopy/internal/proto"
+
+var _ proto.Sizer = (*Client)(nil)
+
+// What a stream, and the end of one, takes, in bytes.
+const (
+	streamCost = 512
+	endCost    = 16
+)
+
+// Size is of proto.Sizer.
+func (c *Client) Size() int {
+	return c.held + cap(c.block.rest) + cap(c.target.block) + c.decoder.Size() + c.server.kept +
+		endCost*cap(c.server.ends) + streamCost*(len(c.list)+len(c.free))
+}
