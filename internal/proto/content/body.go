@@ -88,16 +88,21 @@ func decodes(coding string) bool {
 func (y *Body) Write(p []byte) {
 	y.Length += uint64(len(p))
 	y.hash.Write(p)
+	more := len(p)
+	if y.Text == nil {
+		more = max(more, y.want)
+	}
 	switch room := &y.with.Room; {
 	case !y.keep || y.Skip != 0:
-	case len(y.Text)+len(p) > maxKept || *room < len(p):
+	case len(y.Text)+len(p) > maxKept || *room < more:
 		y.Leave(proto.Oversize)
 	default:
-		*room -= len(p)
+		*room += cap(y.Text)
 		if y.Text == nil {
-			y.Text = y.with.Buffer(max(y.want, len(p)))
+			y.Text = y.with.Buffer(more)
 		}
 		y.Text = append(y.Text, p...)
+		*room -= cap(y.Text)
 	}
 }
 
@@ -110,7 +115,7 @@ func (y *Body) Leave(why proto.Skip) {
 // Close frees what is kept of a body whose end will not come.
 func (y *Body) Close() {
 	if y.with != nil {
-		y.with.Room += len(y.Text)
+		y.with.Room += cap(y.Text)
 		y.with.Free(y.Text)
 		y.Text = nil
 	}
@@ -120,7 +125,7 @@ func (y *Body) Close() {
 func (y *Body) End() Content {
 	y.Content.Hash = y.hash.Sum()
 	c := y.Content
-	y.with.Room += len(y.Text)
+	y.with.Room += cap(y.Text)
 	y.Text = nil
 	return c
 }

@@ -314,6 +314,29 @@ func TestLargeBodies(t *testing.T) {
 	}
 }
 
+// A length that is announced takes room when the first byte comes, not more than there is.
+func TestAnnouncedLengthsTakeRoom(t *testing.T) {
+	w := proto.NewDigesting(seed, 1<<20)
+	var all [100]Body
+	kept := 0
+	for i := range all {
+		all[i].Begin(w, "application/json", "", 1<<40)
+		all[i].Write([]byte("{"))
+		if kept += cap(all[i].Text); i == 0 && w.Room != 1<<20-kept {
+			t.Errorf("%d bytes are kept, and %d of room taken", kept, 1<<20-w.Room)
+		}
+	}
+	if kept > 1<<20 || all[99].Skip != proto.Oversize {
+		t.Errorf("%d bytes are kept of %d", kept, 1<<20)
+	}
+	for i := range all {
+		all[i].Close()
+	}
+	if w.Room != 1<<20 {
+		t.Errorf("%d bytes of room are lost", 1<<20-w.Room)
+	}
+}
+
 // A million paths in one answer, and in many: what is kept is bounded.
 func TestManyPaths(t *testing.T) {
 	var text bytes.Buffer
