@@ -229,12 +229,19 @@ func shardCount(c *config.Copy) int {
 
 // digestMemory bounds, in bytes, the answers of all shards that wait for their counterparts. Half
 // as much is kept for later comparisons, and as much bounds what was read of answers that have not
-// ended.
-const digestMemory = 32 << 20
+// ended. A replay, which is not on a production host and may be as fast as can be, has more.
+const (
+	digestMemory = 32 << 20
+	replayMemory = 128 << 20
+)
 
 // digesting returns what the digests of one goroutine share.
 func (cp *copier) digesting() *proto.Digesting {
-	d := proto.NewDigesting(cp.seed, digestMemory/shardCount(cp.c))
+	room := digestMemory
+	if cp.c.Replay != nil {
+		room = replayMemory
+	}
+	d := proto.NewDigesting(cp.seed, room/shardCount(cp.c))
 	d.Buffers = &cp.buffers
 	return d
 }

@@ -105,8 +105,7 @@ func (r *replay) wait(stop <-chan struct{}) {
 // room reports whether the sessions have room for more.
 func (r *replay) room() bool {
 	for _, l := range r.cp.shards {
-		if l.heldBytes.Load() > r.held || r.busy > 0 && l.busySessions.Load() > r.busy ||
-			l.crowded.Load() {
+		if l.heldBytes.Load() > r.held || r.busy > 0 && l.busySessions.Load() > r.busy {
 			return false
 		}
 	}

@@ -34,9 +34,6 @@ type shardLoop struct {
 	held, heldUntil mono.Time
 
 	heldBytes, busySessions atomic.Int64 // of the shard, after each step
-	// crowded: the answers that are compared have little room left, and sessions have something to
-	// send, so that more of them will be.
-	crowded atomic.Bool
 
 	stop   chan struct{}
 	ended  chan struct{}
@@ -147,9 +144,6 @@ func (l *shardLoop) step(first *carrier) {
 	}
 	l.heldBytes.Store(l.shard.Held())
 	l.busySessions.Store(int64(l.shard.Busy()))
-	if l.tally != nil {
-		l.crowded.Store(l.shard.Busy() > 0 && l.tally.Crowded())
-	}
 	for i, c := range stored {
 		stored[i] = nil
 		c.home <- c

@@ -104,9 +104,6 @@ var _ session.Comparer = (*Tally)(nil)
 // Digesting is of session.Comparer.
 func (t *Tally) Digesting() *proto.Digesting { return t.with }
 
-// Crowded reports whether answers that wait for their counterparts take most of the room.
-func (t *Tally) Crowded() bool { return t.with.Room < t.room/2 }
-
 // Due is of session.Comparer.
 func (t *Tally) Due() { t.count.due++ }
 
