@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mono"
 )
 
 // ErrLost is wrapped by the errors of readers: the bytes are not, or no longer, of the protocol.
@@ -56,6 +57,8 @@ type Request struct {
 	Class uint8
 	// Number is the request's among all of the session, if the Client is a Streams.
 	Number uint64
+	// Whole reports that it goes as the client has sent it, if the Client is a Streams.
+	Whole bool
 }
 
 // Answer is an answer, or an interim one, that an Answers has found.
@@ -166,4 +169,14 @@ type Streams interface {
 	// one takes no more of it. Begin is then called next, and the bytes that no step has taken are
 	// not fed again.
 	Reopens() bool
+}
+
+// Paced is a Streams that goes by time as well. Nothing that it is fed goes before Go is called.
+type Paced interface {
+	Streams
+	// Turn tells when the turn was sent that Feed is given next.
+	Turn(at mono.Time)
+	// Go sends what may go at now, and returns when it must be called again if nothing else happens
+	// before. It is called after one or more calls of the other methods.
+	Go(now mono.Time, out *Out) mono.Time
 }

@@ -36,7 +36,8 @@ type Protocol struct {
 	Class func(*Answer) ledger.Class
 	// NewSettings makes the protocol's options for one mapping; nil if it has none.
 	NewSettings func() Settings
-	// Shares is the protocol whose settings a mapping of this one has; None: its own.
+	// Shares is the protocol whose settings a mapping of this one has; None: its own. If this one
+	// precedes it in the list, its connections begin as those of the other one do.
 	Shares Kind
 	// NewClientFor makes the reader of one session whose mapping has these settings, which it
 	// keeps.

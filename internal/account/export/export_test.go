@@ -217,7 +217,7 @@ func TestLine(t *testing.T) {
 	t.Run("all there is", func(t *testing.T) {
 		got := Line(full(), early)
 		for _, want := range []string{
-			"sessions 5,000 (+100, 13 live), delivered 99.3", "turns 400,000 (6,000/s)",
+			"sessions 5,000 (+100, 13 live), delivered 99.2", "turns 400,000 (6,000/s)",
 			"tls 1 (+1)",
 			"lost in the kernel 5 (+3)", "intercepts 1 of 2 up",
 		} {

@@ -92,6 +92,9 @@ func (s *Service) Quiet() time.Duration { return s.quiet() }
 // than Auto.
 func (s *Service) Parses() bool { return s.cfg.Mode == Auto }
 
+// Waits reports whether turns wait at all.
+func (s *Service) Waits() bool { return s.cfg.Mode != None }
+
 // Limit returns the longest wait of a turn.
 func (s *Service) Limit() time.Duration { return s.cfg.Limit }
 

@@ -31,6 +31,9 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 				return until
 			}
 			t.seen = m.Seen
+			if t.paced != nil {
+				t.paced.Turn(m.At)
+			}
 			s.turn = s.released
 			s.reader.NextMark()
 			s.env.Count.Behind.Note(now.Sub(m.At))
@@ -50,10 +53,17 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 			return mono.Never
 		}
 	}
-	if t.streams.Waits() {
-		return s.awaitStreams(now)
+	wake := mono.Never
+	if t.paced != nil {
+		out := s.env.scratch()
+		if wake = t.paced.Go(now, out); !s.carryOut(now, out) {
+			return mono.Never
+		}
 	}
-	return s.passEnd(now)
+	if t.streams.Waits() {
+		return s.awaitStreams(now, wake)
+	}
+	return min(wake, s.passEnd(now))
 }
 
 // awaitServer holds a turn until the server's packets were captured that its client had seen. With
@@ -66,12 +76,19 @@ func (s *Session) awaitServer(now mono.Time, m *reasm.Mark) (until mono.Time, he
 	return until, !until.Reached(now)
 }
 
-// awaitStreams returns when streams have waited for too long. At that time those that wait for
-// answers go, if the target has answered anything; otherwise the copy ends.
-func (s *Session) awaitStreams(now mono.Time) mono.Time {
+// awaitStreams returns when streams have waited for too long, or wake if that is earlier. When they
+// have, those that wait for answers go, if the target has answered anything; otherwise the copy
+// ends. If no turn is to wait, they go at once.
+func (s *Session) awaitStreams(now, wake mono.Time) mono.Time {
+	if out := s.env.scratch(); !s.svc.Gate.Waits() && s.talk.streams.Force(out) {
+		if !s.carryOut(now, out) {
+			return mono.Never
+		}
+		return s.flowStreams(now)
+	}
 	limit := s.svc.Gate.Limit()
 	if until := max(s.ready, s.gate.LastAnswer()).Add(limit); !until.Reached(now) {
-		return until
+		return min(until, wake)
 	}
 	out := s.env.scratch()
 	if s.gate.Answered() == 0 || !s.talk.streams.Force(out) {

@@ -82,6 +82,20 @@ func TestStreamsWait(t *testing.T) {
 	}
 }
 
+// Where no turn is to wait, none does.
+func TestStreamsFree(t *testing.T) {
+	r := fresh(t, inStreams, func(svc *Service) {
+		svc.Gate = gate.NewService(gate.Config{Mode: gate.None, Limit: time.Second})
+	})
+	r.data(h2Preface + h2Settings)
+	r.tells(h2Settings)
+	r.takes()
+	r.data(h2Get(1))
+	r.answers(10)
+	r.data(h2Get(3))
+	r.copied(h2Begin + h2Ack + h2Get(1) + h2Get(3))
+}
+
 // The client's end waits for what it had seen answered.
 func TestStreamsEnd(t *testing.T) {
 	r := inHTTP2(t)

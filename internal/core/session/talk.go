@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"errors"
 
 	"tcpcopy/internal/core/ledger"
@@ -35,6 +36,7 @@ type talk struct {
 	opened    mono.Time          // when the connection to the target opened
 	script    *script            // what the copy sends, if the protocol edits
 	streams   proto.Streams      // the client, if its streams wait by themselves
+	paced     proto.Paced        // the client, if they wait by time as well
 	running   map[uint64]running // the requests of streams that have no answer yet
 	heard     mono.Time          // when the target's bytes came that the streams were given last
 	shut      bool               // the streams were told that the target has ended its direction
@@ -149,6 +151,7 @@ func (s *Session) speak(now mono.Time) bool {
 	}
 	if t.streams, _ = t.client.(proto.Streams); t.streams != nil {
 		t.running = make(map[uint64]running)
+		t.paced, _ = t.client.(proto.Paced)
 	}
 	if t.answers == nil {
 		if t.edits() {
@@ -218,7 +221,10 @@ func (s *Session) foresee() {
 	}
 	t.foreseen = t.protocol
 	if t.foreseen == nil {
-		t.foreseen, _ = s.recogniseFrom(0, int(min(s.reader.Next(), firstMost)))
+		found, verdict := s.recogniseFrom(0, int(min(s.reader.Next(), firstMost)))
+		if verdict == proto.Yes {
+			t.foreseen = found
+		}
 	}
 	if t.foreseen != nil {
 		t.client = t.foreseen.NewClient()
@@ -257,7 +263,7 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 			return until, true
 		}
 	}
-	if verdict != proto.Yes {
+	if found == nil {
 		if t.answers != nil {
 			t.answers.ReadAnswers(proto.None)
 		}
@@ -297,16 +303,21 @@ func (t *talk) server(off uint64, p []byte, adopted, whole bool) {
 	}
 }
 
-// recognise asks each protocol whether it is the one. The first that says Yes is taken. The verdict
-// is Unsure if none says Yes and one is Unsure.
+// recognise asks each protocol whether it is the one, and returns the first that says Yes. The
+// verdict is Unsure nevertheless if one before it begins in the same way and is Unsure, and if none
+// says Yes and one is Unsure.
 func (svc *Service) recognise(client, server []byte) (*proto.Protocol, proto.Verdict) {
-	all := proto.No
+	all, begins := proto.No, proto.None
 	for i := range svc.Protocols {
-		switch svc.Protocols[i].Recognise(client, server) {
+		p := &svc.Protocols[i]
+		switch p.Recognise(client, server) {
 		case proto.Yes:
-			return &svc.Protocols[i], proto.Yes
+			if begins != proto.None && p.Kind == begins {
+				return p, proto.Unsure
+			}
+			return p, proto.Yes
 		case proto.Unsure:
-			all = proto.Unsure
+			all, begins = proto.Unsure, cmp.Or(p.Shares, begins)
 		}
 	}
 	return nil, all
@@ -403,7 +414,12 @@ func (s *Session) noteRequest(now mono.Time, r *proto.Request) {
 	}
 	s.env.Count.Requests.Sent++
 	if t.streams != nil {
-		s.env.Count.Requests.Rewritten++
+		if !r.Whole {
+			s.env.Count.Requests.Rewritten++
+		}
+		if r.Hint != 0 {
+			t.answers.Expect(r.Number, r.Hint)
+		}
 		t.running[r.Number] = running{sent: now}
 		return
 	}

@@ -11,10 +11,13 @@ import (
 	"tcpcopy/internal/proto/http2"
 	"tcpcopy/internal/proto/mysql"
 	"tcpcopy/internal/proto/redis"
+	"tcpcopy/internal/proto/websocket"
 )
 
-// protocols lists the protocols, in the order in which help shows their options.
+// protocols lists the protocols, in the order in which help shows their options, and in which they
+// are recognised: one that begins as another one does precedes it.
 var protocols = []*proto.Protocol{
+	websocket.Protocol,
 	http1.Protocol,
 	redis.Protocol,
 	mysql.Protocol,

@@ -12,6 +12,7 @@ import (
 	"tcpcopy/internal/proto/mysql"
 	"tcpcopy/internal/proto/redis"
 	"tcpcopy/internal/proto/semantics"
+	"tcpcopy/internal/proto/websocket"
 )
 
 func TestProtocolsAreWhole(t *testing.T) {
@@ -53,7 +54,8 @@ func TestKindsDoNotChange(t *testing.T) {
 	for _, p := range All() {
 		got[p.Name] = p.Kind
 	}
-	want := map[string]proto.Kind{"http1": 1, "redis": 2, "mysql": 3, "http2": 4}
+	want := map[string]proto.Kind{"http1": 1, "redis": 2, "mysql": 3, "http2": 4,
+		"websocket": 5}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, wanted %v", got, want)
 	}
@@ -67,7 +69,7 @@ func TestSettings(t *testing.T) {
 		for _, p := range All() {
 			of := p.With(s.Of(p))
 			if got, want := of.NewClient().Edits(), slices.Contains(s.Used(), p) ||
-				p == mysql.Protocol || p == http2.Protocol; got != want {
+				p == mysql.Protocol || p == http2.Protocol || p == websocket.Protocol; got != want {
 				t.Errorf("%s with settings for %v edits: %v, wanted %v", p.Name, s.Used(), got,
 					want)
 			}
@@ -117,6 +119,10 @@ var firsts = []struct {
 	want           proto.Kind
 }{
 	{"GET", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "", http1.Kind},
+	{"WebSocket", "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n" +
+		"Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+		"Sec-WebSocket-Version: 13\r\n\r\n", "", websocket.Kind},
+	{"h2c", "GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "", http1.Kind},
 	{"POST", "POST /x HTTP/1.0\n", "HTTP/1.1 100 Continue", http1.Kind},
 	{"PING", "*1\r\n$4\r\nPING\r\n", "", redis.Kind},
 	{"SET", "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n", "+OK\r\n", redis.Kind},
@@ -154,14 +160,20 @@ var firsts = []struct {
 	{"zeros", "\x00\x00\x00\x00\x00\x00\x00\x00\n", "", proto.None},
 }
 
-// No protocol is taken for another one, whatever part of its first bytes is seen.
+// No protocol is taken for another one, whatever part of its first bytes is seen. One that begins
+// as another one does is Unsure until it is told from it.
 func TestAuto(t *testing.T) {
 	for _, c := range firsts {
 		t.Run(c.name, func(t *testing.T) {
 			for n := range len(c.client) + 1 {
-				got := proto.None
+				got, begins := proto.None, proto.None
 				for _, p := range Auto() {
-					if p.Recognise([]byte(c.client[:n]), []byte(c.server)) != proto.Yes {
+					verdict := p.Recognise([]byte(c.client[:n]), []byte(c.server))
+					if verdict == proto.Unsure && p.Shares != proto.None ||
+						verdict == proto.Yes && p.Kind == websocket.Kind {
+						begins = p.Shares
+					}
+					if verdict != proto.Yes || p.Kind == begins {
 						continue
 					}
 					if got != proto.None {

@@ -52,6 +52,7 @@ var pureLayers = [][]string{
 		"proto/mysql",
 	},
 	{"proto/http1", "proto/http2"},
+	{"proto/websocket"},
 	{"core/gate", "way/raw/route", "proto/known", "doctor/exam"},
 	{"core/session"},
 	{"core/shard", "account/verdict"},

@@ -15,12 +15,17 @@ var nameless = []string{
 	"internal/account/export", "internal/engine",
 }
 
-// TestProtocolImports checks that only package known imports a protocol.
+// TestProtocolImports checks that only package known imports a protocol, and one that shares its
+// settings.
 func TestProtocolImports(t *testing.T) {
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {
 			name, ok := strings.CutPrefix(imp, module+"proto/")
-			if ok && known.Named(name) != nil && p.ImportPath != module+"proto/known" {
+			if !ok || known.Named(name) == nil || p.ImportPath == module+"proto/known" {
+				continue
+			}
+			own := known.Named(strings.TrimPrefix(p.ImportPath, module+"proto/"))
+			if own == nil || own.Shares != known.Named(name).Kind {
 				t.Errorf("%s imports %s: only proto/known may", p.ImportPath, imp)
 			}
 		}
