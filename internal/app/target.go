@@ -161,7 +161,8 @@ func serveTarget(
 		Streams: func(
 			hello *wire.Hello, holder *key.Holder, send func([]byte) bool, broken func(),
 		) (intercept.StreamHandler, error) {
-			peer, err := server.Attach(hello.Instance, holder, hello.ConnectTimeout, send, broken)
+			peer, err := server.Attach(hello.Instance, holder, hello.ConnectTimeout,
+				hello.Digesting(), send, broken)
 			if err != nil {
 				return nil, err
 			}

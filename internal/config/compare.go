@@ -20,7 +20,7 @@ func (o *CopyOptions) comparing() []option {
 		{
 			name: "compare", group: Compares, set: on(&c.On),
 			help: "compare the targets' answers with production's: status, headers, and bodies " +
-				"field by field (socket; " + comparedProtocols() + "). The exit code is 4 if " +
+				"field by field (" + comparedProtocols() + "). The exit code is 4 if " +
 				"they differ, 5 if it cannot be told",
 		},
 		{
@@ -54,14 +54,6 @@ func (o *CopyOptions) compares(c *Copy) error {
 			}
 		}
 		return nil
-	}
-	if c.Via != ViaSocket {
-		with := "--via " + c.Via
-		if c.LearnWay {
-			with = "-s"
-		}
-		return &Problem{Flag: "--compare", What: "does not go with " + with + ": answers are " +
-			"compared where this process receives them; wanted --via socket"}
 	}
 	spoken := false
 	for i := range c.Mappings {

@@ -20,6 +20,9 @@ func TestCompare(t *testing.T) {
 	for _, args := range [][]string{
 		{"--compare", "--from", "vxlan://:4789", "--from-peers", "10.0.0.9"},
 		{"--compare", "--proto", "redis"},
+		{"--compare", "-s", "10.0.0.3"},
+		{"--compare", "-s", "10.0.0.3", "--via", "raw"},
+		{"--compare", "-s", "10.0.0.3", "--via", "tunnel"},
 	} {
 		c, _, err := parse(t, append([]string{"-x", "10.0.0.1:80-10.0.0.2:8080"}, args...)...)
 		if err != nil {

@@ -2,9 +2,10 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -70,7 +71,8 @@ type copier struct {
 	running bool               // the shards' goroutines run
 	final   bool               // they have ended
 	// seed is of the digests of answers, which are comparable within a run only.
-	seed maphash.Seed
+	seed    uint64
+	buffers way.Buffers // of answers that are compared
 }
 
 // parts are what a run is made of, where tests use others than users do.
@@ -104,7 +106,7 @@ func run(
 	cp := &copier{
 		ctl: ctl, c: c, parts: p, origin: origin, maps: slices.Clone(c.Mappings),
 		now:  func() mono.Time { return mono.Time(time.Since(origin)) },
-		seed: maphash.MakeSeed(),
+		seed: randomSeed(),
 	}
 	defer cp.close()
 	if err := cp.open(); err != nil {
@@ -195,9 +197,7 @@ func (cp *copier) openWay() error {
 		Origin: cp.origin, Now: cp.now, Addresses: cp.local.All,
 	}
 	if cp.c.Compare.On {
-		host.Digesting = func() *proto.Digesting {
-			return proto.NewDigesting(cp.seed, digestMemory/shardCount(cp.c))
-		}
+		host.Digesting = cp.digesting
 	}
 	return w.Open(host, &settings, wayTargets(cp.c))
 }
@@ -227,12 +227,34 @@ func shardCount(c *config.Copy) int {
 	return max(1, min(runtime.GOMAXPROCS(0)-1, way.MaxShards))
 }
 
-// digestMemory bounds what all shards keep of answers that are compared, in bytes; what they read
-// of targets' answers that have not ended is bounded by as much again.
-const digestMemory = 64 << 20
+// digestMemory bounds, in bytes, the answers of all shards that wait for their counterparts. Half
+// as much is kept for later comparisons, and as much bounds what was read of answers that have not
+// ended. A replay, which is not on a production host and may be as fast as can be, has more.
+const (
+	digestMemory = 32 << 20
+	replayMemory = 128 << 20
+)
+
+// digesting returns what the digests of one goroutine share.
+func (cp *copier) digesting() *proto.Digesting {
+	room := digestMemory
+	if cp.c.Replay != nil {
+		room = replayMemory
+	}
+	d := proto.NewDigesting(cp.seed, room/shardCount(cp.c))
+	d.Buffers = &cp.buffers
+	return d
+}
 
 // maxHalfOpen is how many half-open connections all shards keep together.
 const maxHalfOpen = 1 << 17
+
+// randomSeed returns a key for digests.
+func randomSeed() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it does not fail
+	return binary.LittleEndian.Uint64(b[:])
+}
 
 // openShards makes the shards, each with its end of the way.
 func (cp *copier) openShards() error {
@@ -250,7 +272,7 @@ func (cp *copier) openShards() error {
 		}
 		var tally *verdict.Tally
 		if c.Compare.On {
-			tally = verdict.NewTally(cp.seed, digestMemory/n, &c.Compare.Rules)
+			tally = verdict.NewTally(cp.digesting(), &c.Compare.Rules)
 			cfg.Compare = tally
 		}
 		l := newShardLoop(shard.New(cfg), end, cp.now)

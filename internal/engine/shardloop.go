@@ -212,10 +212,14 @@ func (l *shardLoop) snapshot() (c ledger.Counters) {
 }
 
 // compared returns what the shard has compared, with times if they are wanted; the final account if
-// the loop has ended.
-func (l *shardLoop) compared(times bool) (a *verdict.Account) {
-	if !l.call(func(*shard.Shard) { a = l.tally.Account(times) }) {
-		a = l.tally.Account(times)
+// the loop has ended. The shard does its own work between two parts.
+func (l *shardLoop) compared(times bool) *verdict.Account {
+	a, at := new(verdict.Account), new(verdict.Look)
+	for done := false; !done; {
+		part := func(*shard.Shard) { done = l.tally.Look(a, at, times) }
+		if !l.call(part) {
+			part(nil)
+		}
 	}
 	return a
 }

@@ -1,21 +1,68 @@
 package proto
 
 import (
-	"hash/maphash"
 	"strings"
 	"unicode"
+	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Digest is what a comparison knows of an answer: for each of its fields a path, a type, and a
-// keyed hash of the value. It holds no value.
+// keyed hash of the value.
 type Digest struct {
 	Status uint16
+	// Sum is a keyed hash of everything that is compared, in the form in which it came. Answers
+	// with the same Status and the same Sum are equal; with different ones, they may be. 0: it is
+	// not known.
+	Sum uint64
+	// Size is how many bytes the digest takes, roughly.
+	Size int
 	// Fields are sorted by Path, and have each path once.
 	Fields []Field
 	// Skipped reports why the content is in no field; Compared where it is.
 	Skipped Skip
-	// Size is how many bytes the fields take, roughly.
-	Size int
+	// Packed, if not nil, is what Fields and Skipped are made of by Unpack. Most answers are equal,
+	// and their fields are never needed.
+	Packed Packed
+}
+
+// Packed holds an answer, or its fields, in another form.
+type Packed interface {
+	// Unpack sets the Fields, Skipped and Size of d. with has the Seed of d's digester. It is
+	// called once at most.
+	Unpack(with *Digesting, d *Digest)
+	// Drop gives back the memory of what was not unpacked.
+	Drop(with *Digesting)
+}
+
+// Buffers lends memory for the bytes of answers. Several goroutines may share it.
+type Buffers interface {
+	// Get returns an empty buffer that has room for n bytes.
+	Get(n int) []byte
+	// Put takes back a buffer, which nobody uses any more.
+	Put(p []byte)
+}
+
+// Unpack makes the fields, if they are still packed.
+func (d *Digest) Unpack(with *Digesting) {
+	if p := d.Packed; p != nil {
+		d.Packed = nil
+		p.Unpack(with, d)
+	}
+}
+
+// Drop gives back the memory of a digest that is not needed any more, and was not unpacked.
+func (d *Digest) Drop(with *Digesting) {
+	if p := d.Packed; p != nil {
+		d.Packed = nil
+		p.Drop(with)
+	}
+}
+
+// Same reports whether two answers are known to be equal. If they are not, their fields tell.
+func (d *Digest) Same(o *Digest) bool {
+	return d.Status == o.Status && d.Sum == o.Sum && d.Sum != 0
 }
 
 // Skip is why the content of an answer is not compared.
@@ -26,6 +73,7 @@ const (
 	Compared        Skip = iota
 	Oversize             // it is larger than the bounds allow
 	UnknownEncoding      // it cannot be decoded
+	Headless             // as Oversize, and nothing is known of the headers, either
 )
 
 // FieldTypes is a set of the types of the values at one path.
@@ -72,19 +120,61 @@ type Field struct {
 	Length uint64
 }
 
+// IsHeader reports whether a field is that of a header, not of the content.
+func (f *Field) IsHeader() bool { return strings.HasPrefix(f.Path, HeaderPath) }
+
+// HeaderPath begins the paths of headers.
+const HeaderPath = "header "
+
+// Add adds the hash of a value.
+func (f *Field) Add(hash uint64, as FieldTypes) {
+	hash = mix(hash + uint64(as)*0x9e3779b97f4a7c15)
+	f.Types |= as
+	f.Count++
+	f.Sum += hash
+	f.Order = mix(f.Order + hash)
+}
+
+// OnlyOrder returns the Order of a field that has one value, which follows from its Sum.
+func (f *Field) OnlyOrder() uint64 { return mix(f.Sum) }
+
+// mix is the finaliser of splitmix64: sums of its results do not cancel each other out.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
 // Digesting is what the Digesters of one goroutine share. The zero value is not usable.
 type Digesting struct {
-	Seed  maphash.Seed
+	Seed  uint64            // key of the hashes
 	Room  int               // bytes that Digesters may still keep of answers that have not ended
 	Paths map[string]string // the paths that were seen, each once
+	// Buffers lends memory for answers; nil: it is not used again.
+	Buffers Buffers
 	// Scratch is memory of package content, which all Digesters use in turn.
 	Scratch any
 }
 
 // NewDigesting returns what the Digesters of one goroutine share, which keep at most room bytes.
 // Digests are comparable if they have the same seed.
-func NewDigesting(seed maphash.Seed, room int) *Digesting {
+func NewDigesting(seed uint64, room int) *Digesting {
 	return &Digesting{Seed: seed, Room: room, Paths: make(map[string]string)}
+}
+
+// Buffer returns an empty buffer that has room for n bytes.
+func (d *Digesting) Buffer(n int) []byte {
+	if d.Buffers == nil {
+		return make([]byte, 0, n)
+	}
+	return d.Buffers.Get(n)
+}
+
+// Free gives back a buffer, which nobody uses any more.
+func (d *Digesting) Free(p []byte) {
+	if d.Buffers != nil {
+		d.Buffers.Put(p)
+	}
 }
 
 // Bounds of Digesting.Paths.
@@ -106,10 +196,10 @@ func (d *Digesting) Path(p []byte) string {
 	return s
 }
 
-// printable returns p without characters that a terminal might obey.
+// printable returns p without characters that a terminal might obey. It is not longer than p.
 func printable(p []byte) string {
 	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return '_'
 		}
 		return r
@@ -117,7 +207,24 @@ func printable(p []byte) string {
 }
 
 // Hash returns the keyed hash of a value.
-func (d *Digesting) Hash(p []byte) uint64 { return maphash.Bytes(d.Seed, p) }
+func (d *Digesting) Hash(p []byte) uint64 {
+	var h Hash
+	h.Begin(d)
+	h.Write(p)
+	return h.Sum()
+}
+
+// Hash is a keyed hash of bytes that come in pieces. Copiers and intercepts compute the same.
+type Hash struct{ x xxhash.Digest }
+
+// Begin begins a hash.
+func (h *Hash) Begin(with *Digesting) { h.x.ResetWithSeed(with.Seed) }
+
+// Write adds bytes.
+func (h *Hash) Write(p []byte) { _, _ = h.x.Write(p) }
+
+// Sum returns the hash of the bytes so far.
+func (h *Hash) Sum() uint64 { return h.x.Sum64() }
 
 // Digester makes a Digest of each answer on one connection. Package content does what is common to
 // protocols.

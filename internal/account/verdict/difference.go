@@ -44,27 +44,28 @@ func compare(all []difference, p, c *proto.Digest, unordered bool) []difference 
 			to: fmt.Sprint(c.Status)})
 	}
 	partial := p.Skipped != proto.Compared || c.Skipped != proto.Compared
-	var done []string // paths whose parts are not looked at
-	if partial {
-		done = append(done, "body")
+	if p.Skipped == proto.Headless || c.Skipped == proto.Headless {
+		return all
 	}
+	var done []string // paths whose parts are not looked at
 	x, y := p.Fields, c.Fields
 	for len(x) > 0 || len(y) > 0 {
 		var d difference
-		whole := false
+		whole, content := false, false
 		switch {
 		case len(y) == 0 || len(x) > 0 && x[0].Path < y[0].Path:
 			d = difference{path: x[0].Path, kind: Missing, from: describe(&x[0]), to: "absent"}
-			x, whole = x[1:], true
+			x, whole, content = x[1:], true, !x[0].IsHeader()
 		case len(x) == 0 || y[0].Path < x[0].Path:
 			d = difference{path: y[0].Path, kind: Extra, from: "absent", to: describe(&y[0])}
-			y, whole = y[1:], true
+			y, whole, content = y[1:], true, !y[0].IsHeader()
 		default:
 			d = fieldDifference(&x[0], &y[0])
-			whole = d.kind == Type || d.kind == Length
+			whole, content = d.kind == Type || d.kind == Length, !x[0].IsHeader()
 			x, y = x[1:], y[1:]
 		}
-		if d.kind == "" || unordered && d.kind == Order || within(d.path, done) {
+		if d.kind == "" || partial && content || unordered && d.kind == Order ||
+			within(d.path, done) {
 			continue
 		}
 		if whole {
@@ -123,7 +124,7 @@ func describe(f *proto.Field) string {
 		s = f.Kind.String()
 	}
 	switch {
-	case f.Length == 0 && strings.HasPrefix(f.Path, "header "):
+	case f.Length == 0 && f.IsHeader():
 		return "present" // its value is not compared
 	case f.Types == proto.List && f.Count == 1:
 		return fmt.Sprintf("%s of %d", s, f.Length)

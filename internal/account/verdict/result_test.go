@@ -13,12 +13,14 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/known"
 )
 
 // versions runs n sessions of one request each. change makes the candidate's answer.
 func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Result {
 	w := newWorld(seed)
-	w.tally = NewTally(w.with.Seed, 1<<26, rules)
+	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
 	for i := range n {
 		document := w.r.IntN(20)
 		w.tally.Due()
@@ -26,7 +28,7 @@ func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Res
 			Request: uint64(document), Production: w.digest(w.serve(document)),
 			Target: w.digest(change(w.serve(document))), At: mono.Time(i) * 1e8, Took: 1e6})
 	}
-	return w.tally.Account(true).Result(rules)
+	return whole(w.tally).Result(rules)
 }
 
 var both = Judged{Differs: true, Slower: true}
@@ -56,12 +58,12 @@ func TestCoverage(t *testing.T) {
 			w.tally.Due()
 			w.tally.Exclude(session.Gap)
 		}
-		r := w.tally.Account(true).Result(new(Rules))
+		r := whole(w.tally).Result(new(Rules))
 		if r.Verdict != c.want || len(r.Why) == 0 || r.Open != 0 {
 			t.Errorf("%s: %s %q", c.name, r.Verdict, r.Why)
 		}
 		w.tally.Due()
-		if r := w.tally.Account(true).Result(new(Rules)); r.Open != 1 || r.Verdict != c.want {
+		if r := whole(w.tally).Result(new(Rules)); r.Open != 1 || r.Verdict != c.want {
 			t.Errorf("%s: with one under way %s, %d open", c.name, r.Verdict, r.Open)
 		}
 	}
@@ -74,7 +76,7 @@ func TestAccountsAreSummed(t *testing.T) {
 		for _, i := range order {
 			w := newWorld(uint64(i))
 			w.run(200, failing, func() bool { return false })
-			all.Add(w.tally.Account(true))
+			all.Add(whole(w.tally))
 		}
 		text, err := json.Marshal(all.Result(new(Rules)))
 		if err != nil {
@@ -251,7 +253,7 @@ func TestEqualRunsDoNotDiffer(t *testing.T) {
 // What a tally keeps is bounded, whatever it is shown.
 func TestTallyIsBounded(t *testing.T) {
 	w := newWorld(1)
-	w.tally = NewTally(w.with.Seed, 1<<20, new(Rules))
+	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<19), new(Rules))
 	r := rand.New(rand.NewPCG(1, 1))
 	one := w.digest(answer{200, `{"a":1}`})
 	for i := range 50_000 {
@@ -261,7 +263,7 @@ func TestTallyIsBounded(t *testing.T) {
 		w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: fmt.Sprint("GET /",
 			i%6000), Request: uint64(i), Production: one, Target: two})
 	}
-	a := w.tally.Account(true)
+	a := whole(w.tally)
 	if len(a.places) > maxCells || len(a.endpoints) > maxEndpoints+1 || a.overCells == 0 {
 		t.Errorf("%d places, %d endpoints, %d over", len(a.places), len(a.endpoints), a.overCells)
 	}
@@ -271,4 +273,160 @@ func TestTallyIsBounded(t *testing.T) {
 	if r := a.Result(new(Rules)); r.Verdict == Same {
 		t.Errorf("%s though differences found no room", r.Verdict)
 	}
+}
+
+// whole returns what a Tally has counted, copied in parts.
+func whole(t *Tally) *Account {
+	a := new(Account)
+	for l := new(Look); !t.Look(a, l, true); {
+	}
+	return a
+}
+
+// A look copies a bounded number of cells at once, and what is counted meanwhile does not harm it.
+func TestLooksComeInParts(t *testing.T) {
+	w := newWorld(1)
+	add := func(n int) {
+		w.tally.Due()
+		w.tally.Compare(&session.Exchange{Unit: new(session.Unit),
+			Endpoint:   fmt.Sprintf("GET /%s", strings.Repeat("a", 1+n%600)),
+			Production: w.digest(answer{200, fmt.Sprintf(`{"a%s":1}`, strings.Repeat("b", n%200))}),
+			Target:     w.digest(answer{200, `{}`})})
+	}
+	for n := range 2000 {
+		add(n)
+	}
+	a, l, parts, cells := new(Account), new(Look), 0, 0
+	for done := false; !done; parts++ {
+		done = w.tally.Look(a, l, false)
+		if n := len(a.places) + len(a.endpoints); n-cells > lookPart {
+			t.Fatalf("%d cells and endpoints at once", n-cells)
+		} else {
+			cells = n
+		}
+		add(2000 + parts)
+	}
+	if n := len(w.tally.count.known); parts < n/lookPart || n < 2*lookPart {
+		t.Errorf("%d parts of %d cells", parts, n)
+	}
+	r := a.Result(new(Rules))
+	if want := uint64(2000 + parts - 1); r.Due != want || r.Compared != want || r.Open != 0 {
+		t.Errorf("%d due, %d compared, %d open, wanted %d", r.Due, r.Compared, r.Open, want)
+	}
+	if d := cmp.Diff(whole(w.tally).Result(new(Rules)),
+		w.tally.count.Result(new(Rules))); d != "" {
+		t.Errorf("the whole is not the sum of its parts: %s", d)
+	}
+}
+
+// sealed is an answer whose fields must not be needed.
+type sealed struct{ t *testing.T }
+
+func (s sealed) Unpack(*proto.Digesting, *proto.Digest) { s.t.Error("the fields were made") }
+
+func (s sealed) Drop(*proto.Digesting) {}
+
+// Of answers whose sums are the same, the fields are not made.
+func TestTheSameIsNotLookedInto(t *testing.T) {
+	w := newWorld(1)
+	for i := range 100 {
+		seal := func() *proto.Digest {
+			return &proto.Digest{Status: 200, Sum: uint64(1 + i%2), Packed: sealed{t}}
+		}
+		w.tally.Due()
+		w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /", Took: 1,
+			Request: uint64(i % 2), Production: seal(), Target: seal()})
+	}
+	if r := whole(w.tally).Result(new(Rules)); r.Verdict != Same || r.Endpoints[0].Based != 98 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Where the content of one answer is not known, the headers are compared, as far as they are.
+func TestContentThatIsNotKnown(t *testing.T) {
+	w := newWorld(1)
+	digest := func(header string, skipped proto.Skip) *proto.Digest {
+		w.b.Reset(0)
+		w.b.Add([]byte("header "+header), nil, proto.Text)
+		if skipped == proto.Compared {
+			w.b.JSON("reply", []byte(`{"a":1}`))
+		}
+		d := &proto.Digest{Status: 200}
+		w.b.Finish(d, skipped)
+		return d
+	}
+	for _, c := range []struct {
+		skipped proto.Skip
+		want    int
+	}{{proto.Compared, 3}, {proto.Oversize, 2}, {proto.UnknownEncoding, 2}, {proto.Headless, 0}} {
+		p, q := digest("a", proto.Compared), digest("b", c.skipped)
+		if c.skipped == proto.Compared { // both headers differ, and the reply as a whole
+			q.Fields = q.Fields[:1]
+		}
+		got, partly := w.tally.differences(nil, p, q, false)
+		if len(got) != c.want || partly != (c.skipped != proto.Compared) {
+			t.Errorf("skipped %d: %+v, partly %v", c.skipped, got, partly)
+		}
+	}
+}
+
+// stack is proto.Buffers that hands out what came back last, at once.
+type stack struct{ free [][]byte }
+
+func (s *stack) Get(n int) []byte {
+	if len(s.free) > 0 && cap(s.free[len(s.free)-1]) >= n {
+		p := s.free[len(s.free)-1]
+		s.free = s.free[:len(s.free)-1]
+		return p[:0]
+	}
+	return make([]byte, 0, 4*n)
+}
+
+func (s *stack) Put(p []byte) {
+	if cap(p) > 0 {
+		clear(p[:cap(p)])
+		s.free = append(s.free, p)
+	}
+}
+
+// Memory that is used again changes nothing of what is found.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	shared := new(stack)
+	run := func(buffers proto.Buffers) *Result {
+		r := rand.New(rand.NewPCG(5, 5))
+		reader := func() (*proto.Digesting, proto.Digester) {
+			d := proto.NewDigesting(9, 1<<20)
+			d.Buffers = buffers
+			return d, known.Digester(known.Named("http1").Kind, d)
+		}
+		with, production := reader()
+		_, target := reader()
+		tally := NewTally(with, new(Rules))
+		digest := func(d proto.Digester, n, more int) *proto.Digest {
+			body := fmt.Sprintf(`{"id":%d,"n":[%s1],"v":%d}`, n, strings.Repeat("1,", n), more)
+			fmt.Fprintf(&writer{d}, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"+
+				"Content-Length: %d\r\n\r\n%s", len(body), body)
+			return d.End(&proto.Answer{Status: 200})
+		}
+		for range 3000 {
+			n, changed := r.IntN(50), r.IntN(3)/2
+			tally.Due()
+			tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /", Took: 1,
+				Request: uint64(n), Production: digest(production, n, r.IntN(20)/19),
+				Target: digest(target, n, changed)})
+		}
+		return whole(tally).Result(new(Rules))
+	}
+	want, got := run(nil), run(shared)
+	if d := cmp.Diff(want, got); d != "" || want.Cells[0].Alone == 0 || len(shared.free) == 0 {
+		t.Errorf("%d buffers are free: (-want +got)\n%s", len(shared.free), d)
+	}
+}
+
+// writer is a Digester as an io.Writer.
+type writer struct{ to proto.Digester }
+
+func (w *writer) Write(p []byte) (int, error) {
+	w.to.Write(p)
+	return len(p), nil
 }

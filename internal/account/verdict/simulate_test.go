@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"fmt"
-	"hash/maphash"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -32,10 +31,10 @@ type world struct {
 }
 
 func newWorld(seed uint64) *world {
-	s := maphash.MakeSeed()
+	s := rand.Uint64()
 	with := proto.NewDigesting(s, 1<<26)
 	return &world{r: rand.New(rand.NewPCG(seed, 1)), with: with, b: content.New(with),
-		tally: NewTally(s, 1<<26, new(Rules))}
+		tally: NewTally(proto.NewDigesting(s, 1<<25), new(Rules))}
 }
 
 // answer is what one server says to the n-th document, with what differs from answer to answer.
@@ -69,7 +68,9 @@ func (w *world) serve(n int) answer {
 func (w *world) digest(a answer) *proto.Digest {
 	w.b.Reset(0)
 	w.b.JSON("body", []byte(a.body))
-	return w.b.Digest(a.status, proto.Compared)
+	d := &proto.Digest{Status: a.status}
+	w.b.Finish(d, proto.Compared)
+	return d
 }
 
 // run has sessions of a few requests each, until stop or at the end. change makes the candidate's
@@ -233,7 +234,9 @@ func TestChangesAreFound(t *testing.T) {
 		if !w.b.JSON("body", []byte(body)) {
 			w.b.Add([]byte("body"), []byte(body), proto.Opaque)
 		}
-		return w.b.Digest(status, proto.Compared)
+		d := &proto.Digest{Status: status}
+		w.b.Finish(d, proto.Compared)
+		return d
 	}
 	for _, c := range []struct {
 		name   string
@@ -271,7 +274,7 @@ func TestChangesAreFound(t *testing.T) {
 			"number of 1 bytes", "2 × number"},
 		{"no answer", 0, "", "", "answer", NoAnswer, "an answer", "target_reset"},
 	} {
-		tally := NewTally(w.with.Seed, 1<<20, new(Rules))
+		tally := NewTally(proto.NewDigesting(w.with.Seed, 1<<19), new(Rules))
 		feed := func(times int) *Result {
 			for range times {
 				x := &session.Exchange{Unit: new(session.Unit), Endpoint: "GET /",

@@ -1,9 +1,6 @@
 package verdict
 
 import (
-	"hash/maphash"
-	"maps"
-
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
@@ -13,6 +10,7 @@ import (
 const (
 	maxCells     = 1 << 14
 	maxEndpoints = 1 << 12
+	maxStatuses  = 1 << 10 // pairs of statuses
 	maxBases     = 1 << 13 // answers to compare later ones with
 	quiet        = 16      // answers without a difference after which a session is judged anew
 )
@@ -79,15 +77,20 @@ type Account struct {
 	overCells       uint64 // differences that found no room
 	places          map[place]*count
 	endpoints       map[string]*endpoint
-	status          map[[2]uint16]uint64 // production's and the candidate's; 0: no answer
-	times           Times
-	silenced        []uint64 // differences, by rule
+	// known and names are the keys of places and endpoints in the order in which they were added.
+	known    []place
+	names    []string
+	status   map[[2]uint16]uint64 // production's and the candidate's; 0: no answer
+	times    Times
+	silenced []uint64 // differences, by rule
 }
 
-// NewTally returns a Tally without answers. room bounds the bytes of digests that it keeps.
-func NewTally(seed maphash.Seed, room int, rules *Rules) *Tally {
+// NewTally returns a Tally without answers. The room of with bounds the bytes of digests that wait
+// for their counterparts, and half of it those that are kept for later ones.
+func NewTally(with *proto.Digesting, rules *Rules) *Tally {
+	room := with.Room
 	return &Tally{
-		with: proto.NewDigesting(seed, room/2), rules: rules, room: room / 4, baseRoom: room / 4,
+		with: with, rules: rules, room: room / 2, baseRoom: room / 2,
 		bases: map[uint64]*proto.Digest{}, older: map[uint64]*proto.Digest{},
 		count: Account{
 			places: map[place]*count{}, endpoints: map[string]*endpoint{},
@@ -118,31 +121,58 @@ func (t *Tally) Compare(x *session.Exchange) {
 	name, e := a.endpoint(x.Endpoint)
 	e.compared++
 	t.found, t.noise = t.found[:0], t.noise[:0]
-	base := t.base(x)
+	base := t.takeBase(x)
 	if x.Target == nil {
-		a.status[[2]uint16{x.Production.Status, 0}]++
+		a.statuses(x.Production.Status, 0)
 		t.found = append(t.found, difference{path: "answer", kind: NoAnswer, from: "an answer",
 			to: x.Failed.String()})
 	} else {
-		a.status[[2]uint16{x.Production.Status, x.Target.Status}]++
+		a.statuses(x.Production.Status, x.Target.Status)
 		if x.Took > 0 {
 			a.times.note(x.At, x.Took)
-		}
-		if x.Production.Skipped != proto.Compared || x.Target.Skipped != proto.Compared {
-			a.skipped++
 		}
 		if x.Production.Status == x.Target.Status {
 			e.content++
 		}
-		t.found = compare(t.found, x.Production, x.Target, x.Unordered)
+		var partly bool
+		if t.found, partly = t.differences(t.found, x.Production, x.Target, x.Unordered); partly {
+			a.skipped++
+		}
 		if base != nil {
 			e.based++
-			t.noise = compare(t.noise, base, x.Production, x.Unordered)
+			t.noise, _ = t.differences(t.noise, base, x.Production, x.Unordered)
 		}
+		x.Target.Drop(t.with)
 	}
+	if base != nil {
+		base.Drop(t.with)
+	}
+	t.keepBase(x)
 	if t.judge(name, x.Unit, base != nil) {
 		e.differed++
 	}
+}
+
+// statuses counts two answers by their status; where there are too many pairs, by their hundreds.
+func (a *Account) statuses(p, c uint16) {
+	k := [2]uint16{p, c}
+	if _, ok := a.status[k]; !ok && len(a.status) >= maxStatuses {
+		k = [2]uint16{p / 100 * 100, c / 100 * 100}
+	}
+	a.status[k]++
+}
+
+// differences appends the differences between an answer and another to the same request. partly
+// reports that their contents could not be compared.
+func (t *Tally) differences(all []difference, p, c *proto.Digest, unordered bool) (
+	_ []difference, partly bool) {
+	if p.Same(c) {
+		return all, false
+	}
+	p.Unpack(t.with)
+	c.Unpack(t.with)
+	partly = p.Skipped != proto.Compared || c.Skipped != proto.Compared
+	return compare(all, p, c, unordered), partly
 }
 
 // Surplus is of session.Comparer.
@@ -165,32 +195,46 @@ func (a *Account) endpoint(name string) (string, *endpoint) {
 	if e == nil {
 		e = new(endpoint)
 		a.endpoints[name] = e
+		a.names = append(a.names, name)
 	}
 	return name, e
 }
 
-// base returns production's earlier answer to the same request, if it has the same status, and
-// keeps this one in its place.
-func (t *Tally) base(x *session.Exchange) *proto.Digest {
+// takeBase removes and returns production's earlier answer to the same request; nil if there is
+// none with the same status that can be compared as well as this one.
+func (t *Tally) takeBase(x *session.Exchange) *proto.Digest {
 	old, ok := t.bases[x.Request]
 	if ok {
 		t.baseRoom += old.Size
 		delete(t.bases, x.Request)
-	} else {
-		old = t.older[x.Request]
+	} else if old, ok = t.older[x.Request]; ok {
+		delete(t.older, x.Request)
 	}
-	if len(t.bases) >= maxBases/2 || t.baseRoom < x.Production.Size { // forget the older half
-		t.older, t.bases = t.bases, map[uint64]*proto.Digest{}
-		t.baseRoom = t.room
-	}
-	if t.baseRoom >= x.Production.Size {
-		t.baseRoom -= x.Production.Size
-		t.bases[x.Request] = x.Production
-	}
-	if old == nil || old.Status != x.Production.Status || old.Skipped != x.Production.Skipped {
+	if old == nil || old.Status != x.Production.Status {
 		return nil
 	}
+	if !old.Same(x.Production) {
+		old.Unpack(t.with)
+		x.Production.Unpack(t.with)
+		if old.Skipped != x.Production.Skipped {
+			return nil
+		}
+	}
 	return old
+}
+
+// keepBase keeps production's answer, to compare the next one with.
+func (t *Tally) keepBase(x *session.Exchange) {
+	size := x.Production.Size
+	if len(t.bases) >= maxBases/2 || t.baseRoom < size { // forget the older half
+		t.older, t.bases = t.bases, t.older
+		clear(t.bases)
+		t.baseRoom = t.room
+	}
+	if t.baseRoom >= size {
+		t.baseRoom -= size
+		t.bases[x.Request] = x.Production
+	}
 }
 
 // judge counts the differences that were found. It reports whether the candidate differed in a way
@@ -284,6 +328,7 @@ func (a *Account) at(p place) *count {
 	if c == nil {
 		c = new(count)
 		a.places[p] = c
+		a.known = append(a.known, p)
 	}
 	return c
 }
@@ -345,24 +390,84 @@ func (c *count) kind(p place) Kind {
 	return kinds[most]
 }
 
-// Account returns a copy of what was counted; of the times, which are of use as a whole only, if
-// they are wanted.
-func (t *Tally) Account(times bool) *Account {
-	a := new(Account)
-	a.Add(&t.count)
-	if times {
-		a.times.add(&t.count.times)
+// Look is how far an Account was copied.
+type Look struct{ cells, names int }
+
+// lookPart is how many cells and endpoints are copied at once.
+const lookPart = 256
+
+// Look adds a part of what was counted to a, which was empty at first, and notes in l how far it
+// has come. It reports whether that was the last part. Parts may be of different times: the cells
+// are those of earlier ones. The times are added only if they are wanted.
+func (t *Tally) Look(a *Account, l *Look, times bool) (done bool) {
+	b := &t.count
+	if a.places == nil {
+		a.init(len(b.silenced))
 	}
-	return a
+	n := min(lookPart, len(b.known)-l.cells)
+	for _, p := range b.known[l.cells : l.cells+n] {
+		a.place(p).add(b.places[p])
+	}
+	l.cells += n
+	if l.cells < len(b.known) {
+		return false
+	}
+	n = min(lookPart-n, len(b.names)-l.names)
+	for _, name := range b.names[l.names : l.names+n] {
+		a.named(name).add(b.endpoints[name])
+	}
+	if l.names += n; l.names < len(b.names) {
+		return false
+	}
+	a.total(b)
+	if times {
+		a.AddTimes(b)
+	}
+	return true
+}
+
+func (a *Account) init(rules int) {
+	a.places, a.endpoints = map[place]*count{}, map[string]*endpoint{}
+	a.status = map[[2]uint16]uint64{}
+	a.silenced = make([]uint64, rules)
+}
+
+// place returns the count of a place, which it makes if need be.
+func (a *Account) place(p place) *count {
+	c := a.places[p]
+	if c == nil {
+		c = new(count)
+		a.places[p] = c
+	}
+	return c
+}
+
+// named returns the endpoint of a name, which it makes if need be.
+func (a *Account) named(name string) *endpoint {
+	e := a.endpoints[name]
+	if e == nil {
+		e = new(endpoint)
+		a.endpoints[name] = e
+	}
+	return e
 }
 
 // Add adds what another shard has counted, but for the times: see AddTimes.
 func (a *Account) Add(b *Account) {
 	if a.places == nil {
-		a.places, a.endpoints = map[place]*count{}, map[string]*endpoint{}
-		a.status = map[[2]uint16]uint64{}
-		a.silenced = make([]uint64, len(b.silenced))
+		a.init(len(b.silenced))
 	}
+	for p, c := range b.places {
+		a.place(p).add(c)
+	}
+	for name, e := range b.endpoints {
+		a.named(name).add(e)
+	}
+	a.total(b)
+}
+
+// total adds what is counted of all endpoints together.
+func (a *Account) total(b *Account) {
 	a.due += b.due
 	a.compared += b.compared
 	a.skipped += b.skipped
@@ -378,29 +483,17 @@ func (a *Account) Add(b *Account) {
 	for k, n := range b.status {
 		a.status[k] += n
 	}
-	for name, e := range maps.All(b.endpoints) {
-		to := a.endpoints[name]
-		if to == nil {
-			to = new(endpoint)
-			a.endpoints[name] = to
-		}
-		to.compared += e.compared
-		to.content += e.content
-		to.based += e.based
-		to.differed += e.differed
-	}
-	for p, c := range b.places {
-		to := a.places[p]
-		if to == nil {
-			to = new(count)
-			a.places[p] = to
-		}
-		to.add(c)
-	}
 }
 
 // AddTimes adds the times that another shard has taken.
 func (a *Account) AddTimes(b *Account) { a.times.add(&b.times) }
+
+func (e *endpoint) add(b *endpoint) {
+	e.compared += b.compared
+	e.content += b.content
+	e.based += b.based
+	e.differed += b.differed
+}
 
 func (c *count) add(b *count) {
 	c.alone += b.alone

@@ -210,15 +210,24 @@ func (g *pairing) answered(number uint64, d *proto.Digest) {
 		if p.number != number || p.x.Production != nil {
 			continue
 		}
-		if room := &g.to.Digesting().Room; d == nil || *room < d.Size {
+		if d == nil || !g.keep(d) {
 			g.exclude(i, OverBounds)
 			return
 		}
-		g.to.Digesting().Room -= d.Size
 		p.x.Production = d
 		g.complete(i)
 		return
 	}
+}
+
+// keep takes room for a digest that waits for its counterpart. It returns false if there is none.
+func (g *pairing) keep(d *proto.Digest) bool {
+	room := &g.to.Digesting().Room
+	if *room < d.Size {
+		return false
+	}
+	*room -= d.Size
+	return true
 }
 
 // complete passes the i-th pair on if both answers are there.
@@ -243,8 +252,11 @@ func (g *pairing) exclude(i int, why Exclusion) {
 }
 
 func (g *pairing) remove(i int) {
-	if d := g.open.at(i).x.Production; d != nil {
-		g.to.Digesting().Room += d.Size
+	x := &g.open.at(i).x
+	for _, d := range [...]*proto.Digest{x.Production, x.Target} {
+		if d != nil {
+			g.to.Digesting().Room += d.Size
+		}
 	}
 	g.open.remove(i)
 }
@@ -342,7 +354,11 @@ func (g *pairing) receive(d *proto.Digest, at mono.Time) {
 	end := g.sent[0]
 	g.sent = g.sent[:copy(g.sent, g.sent[1:])]
 	if p, i := g.find(end); p != nil && p.isSent {
-		p.targetDone, p.x.Target, g.last = true, d, p.x.Endpoint
+		if g.last = p.x.Endpoint; d != nil && !g.keep(d) {
+			g.exclude(i, OverBounds)
+			return
+		}
+		p.targetDone, p.x.Target = true, d
 		p.x.Took = max(0, int64(at.Sub(p.x.At)))
 		g.complete(i)
 	}

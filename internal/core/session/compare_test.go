@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"hash/maphash"
 	"strings"
 	"testing"
 
@@ -49,7 +48,7 @@ const room = 1 << 20
 // noted.
 func comparing(t *testing.T, protocol proto.Protocol) (*rig, func(want ...string)) {
 	r := newRig(t, watched(true, protocol))
-	n := &notes{with: proto.NewDigesting(maphash.MakeSeed(), room)}
+	n := &notes{with: proto.NewDigesting(7, room)}
 	r.compare = n
 	r.syn()
 	return r, func(want ...string) {
@@ -259,7 +258,7 @@ func TestRequestsLeftOutPairNothing(t *testing.T) {
 // Of several copies of a connection, the first is compared.
 func TestFurtherCopiesAreNotCompared(t *testing.T) {
 	r := newRig(t, watched(true, httpProtocol))
-	n := &notes{with: proto.NewDigesting(maphash.MakeSeed(), room)}
+	n := &notes{with: proto.NewDigesting(7, room)}
 	r.compare, r.further = n, true
 	r.syn()
 	r.opened()
@@ -285,6 +284,26 @@ func TestPairsAreBounded(t *testing.T) {
 		want = append(want, "in_flight")
 	}
 	end(want...)
+}
+
+// Digests that wait for a counterpart share the room, on either side; what they took is given back.
+func TestDigestsThatWaitAreBounded(t *testing.T) {
+	r, end := comparing(t, httpProtocol)
+	r.opened()
+	big := func(status uint16) {
+		r.replies(10)
+		r.event(Event{Kind: AnswerEnd, Answer: proto.Answer{End: r.stream().received, Size: 10,
+			Status: status, Digest: &proto.Digest{Status: status, Size: room/2 + 1}}})
+	}
+	r.data(get("/a"))
+	r.takes()
+	big(200) // before production has answered
+	r.data(get("/b"))
+	r.takes()
+	big(201) // finds no room
+	r.answersWith(200)
+	r.answersWith(201)
+	end("over_compare", "GET /a: 200, 200")
 }
 
 // Answers that are not compared cost nothing.

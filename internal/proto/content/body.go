@@ -6,8 +6,8 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"errors"
-	"hash/maphash"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 
@@ -18,39 +18,54 @@ import (
 )
 
 const (
-	// maxIdle bounds the memory that is kept for the next body.
-	maxIdle = 4096
+	// maxPacked bounds the bytes of a body of which fields are made when they are needed. Of a
+	// larger one they are made at once: its bytes need not be kept.
+	maxPacked = 32 << 10
 	// maxKept bounds the bytes of a body that has to be kept whole.
 	maxKept = 1 << 20
 	// maxInflated bounds what a compressed body inflates to.
 	maxInflated = 4 << 20
 )
 
-// Body digests one body of a Builder's, which makes it: Begin.
+// Body reads one body. The zero value must Begin.
 type Body struct {
-	b       *Builder
-	media   string   // application/json, in lower case; empty: unknown
-	codings []string // that were applied, in order
-	kept    []byte   // of a body that is parsed or inflated
-	keep    bool
-	over    proto.Skip
-	hash    maphash.Hash // of a body that is not
-	length  uint64
+	with *proto.Digesting
+	Content
+	keep bool // it is parsed or inflated
+	want int  // how many bytes may be expected
+	hash proto.Hash
 }
 
-// Begin begins a body of a media type, to which codings were applied.
-func (b *Builder) Begin(media string, codings []string) *Body {
-	y := &b.body
-	y.b, y.media, y.codings, y.over, y.length = b, media, codings, proto.Compared, 0
-	for _, c := range codings {
+// Content is what is known of a body.
+type Content struct {
+	Media   string // application/json, in lower case; empty: unknown
+	Codings string // that were applied, in order, with commas; empty: none
+	Length  uint64
+	Hash    uint64
+	Text    []byte     // of a body that is parsed or inflated: as it came
+	Skip    proto.Skip // why the body has no fields, as far as it is known yet
+}
+
+// Begin begins a body of a media type, to which codings were applied. want is how many bytes may
+// be expected, 0 if that is not known.
+func (y *Body) Begin(with *proto.Digesting, media, codings string, want uint64) {
+	*y = Body{with: with, Content: Content{Media: media, Codings: codings},
+		want: int(min(want, maxPacked))}
+	for c := range split(codings) {
 		if !decodes(c) {
-			y.over = proto.UnknownEncoding
+			y.Skip = proto.UnknownEncoding
 		}
 	}
-	y.keep = len(codings) > 0 || structured(media)
-	y.hash.SetSeed(b.with.Seed)
-	y.hash.Reset()
-	return y
+	y.keep = codings != "" || structured(media)
+	y.hash.Begin(with)
+}
+
+// split yields codings.
+func split(codings string) iter.Seq[string] {
+	if codings == "" {
+		return func(func(string) bool) {}
+	}
+	return strings.SplitSeq(codings, ",")
 }
 
 // structured reports whether bodies of a media type have fields.
@@ -71,91 +86,82 @@ func decodes(coding string) bool {
 
 // Write takes the next bytes of the body.
 func (y *Body) Write(p []byte) {
-	y.length += uint64(len(p))
-	switch room := &y.b.with.Room; {
-	case y.over != 0:
-	case !y.keep:
-		y.hash.Write(p)
-	case len(y.kept)+len(p) > maxKept || *room < len(p):
-		y.over = proto.Oversize
-		y.free()
+	y.Length += uint64(len(p))
+	y.hash.Write(p)
+	more := len(p)
+	if y.Text == nil {
+		more = max(more, y.want)
+	}
+	switch room := &y.with.Room; {
+	case !y.keep || y.Skip != 0:
+	case len(y.Text)+len(p) > maxKept || *room < more:
+		y.Leave(proto.Oversize)
 	default:
-		*room -= len(p)
-		y.kept = append(y.kept, p...)
+		*room += cap(y.Text)
+		if y.Text == nil {
+			y.Text = y.with.Buffer(more)
+		}
+		y.Text = append(y.Text, p...)
+		*room -= cap(y.Text)
 	}
 }
 
-// free returns the room of what is kept.
-func (y *Body) free() {
-	y.b.with.Room += len(y.kept)
-	if y.kept = y.kept[:0]; cap(y.kept) > maxIdle {
-		y.kept = nil
-	}
+// Leave notes why the body will have no fields. Its bytes still count for the hash.
+func (y *Body) Leave(why proto.Skip) {
+	y.Skip = why
+	y.Close()
 }
 
 // Close frees what is kept of a body whose end will not come.
-func (y *Body) Close() { y.free() }
+func (y *Body) Close() {
+	if y.with != nil {
+		y.with.Room += cap(y.Text)
+		y.with.Free(y.Text)
+		y.Text = nil
+	}
+}
 
-// End adds the body's fields at the path "body". It reports why it has none.
-func (y *Body) End() proto.Skip {
-	defer y.free()
-	text := y.kept
-	for i := len(y.codings) - 1; i >= 0 && y.over == 0 && y.length > 0; i-- {
+// End returns the content of the body, which has ended. Its text is the caller's, who may free it.
+func (y *Body) End() Content {
+	y.Content.Hash = y.hash.Sum()
+	c := y.Content
+	y.with.Room += cap(y.Text)
+	y.Text = nil
+	return c
+}
+
+// IsLarge reports whether the fields should be made at once.
+func (c *Content) IsLarge() bool { return len(c.Text) > maxPacked }
+
+// AddContent adds the fields of a body at the path "body". It reports why it has none.
+func (b *Builder) AddContent(c *Content) proto.Skip {
+	if c.Skip != proto.Compared {
+		return c.Skip
+	}
+	body := b.node([]byte("body"))
+	isMapped := structured(c.Media)
+	if !isMapped && c.Codings == "" {
+		b.add(body, c.Hash, c.Length, proto.Opaque, proto.Plain)
+		return proto.Compared
+	}
+	text := c.Text
+	codings := slices.Collect(split(c.Codings))
+	for i := len(codings) - 1; i >= 0 && c.Length > 0; i-- {
 		var err error
-		switch text, err = y.b.inflate(y.codings[i], text); {
+		switch text, err = b.decode.inflate(codings[i], text); {
 		case errors.Is(err, errTooLarge):
-			y.over = proto.Oversize
+			return proto.Oversize
 		case err != nil:
-			y.over = proto.UnknownEncoding
+			return proto.UnknownEncoding
 		}
 	}
 	switch {
-	case y.over != 0:
-		return y.over
-	case !y.keep:
-		y.b.add([]byte("body"), y.hash.Sum64(), y.length, proto.Opaque, proto.Plain)
-		return proto.Compared
-	}
-	y.b.known(y.media, text)
-	return proto.Compared
-}
-
-// known adds the fields of a text, from memory if the same text came before.
-func (b *Builder) known(media string, text []byte) {
-	s := b.shared()
-	hash := b.with.Hash(text)
-	key := memory{hash, media, b.now / (epochSlack / 2)}
-	if fields, ok := s.fields[key]; ok {
-		b.fields = append(b.fields, fields...) // nothing is added after them
-		return
-	}
-	n := b.mark()
-	switch {
-	case media == formMedia && b.form(text), media != formMedia && structured(media) &&
+	case c.Media == formMedia && b.form(text), c.Media != formMedia && isMapped &&
 		b.JSON("body", text):
 	default:
-		b.add([]byte("body"), hash, uint64(len(text)), proto.Opaque, proto.Plain)
+		b.add(body, b.with.Hash(text), uint64(len(text)), proto.Opaque, proto.Plain)
 	}
-	s.remember(key, b.fields[n:])
-}
-
-// memory is what the fields of a text depend on: the text, its media type, and roughly the time, by
-// which numbers are recognised as times.
-type memory struct {
-	hash  uint64
-	media string
-	when  int64
-}
-
-// maxRemembered bounds the fields that are remembered.
-const maxRemembered = 1 << 14
-
-// remember keeps fields, and forgets all others if there are too many.
-func (s *scratch) remember(key memory, fields []proto.Field) {
-	if s.kept += 1 + len(fields); s.kept > maxRemembered || s.fields == nil {
-		s.fields, s.kept = make(map[memory][]proto.Field), 1+len(fields)
-	}
-	s.fields[key] = slices.Clone(fields)
+	return proto.Compared
 }
 
 // form adds the fields of a form.
@@ -207,31 +213,16 @@ func digit(c byte) byte {
 
 var errTooLarge = errors.New("content: too large")
 
-// scratch is Digesting.Scratch: decoders, which are used in turn, and the fields of texts that came
-// before.
-type scratch struct {
-	fields map[memory][]proto.Field
-	kept   int // fields, and as many as there are texts
-
+// decoders are used again from body to body.
+type decoders struct {
 	gzip *gzip.Reader
 	br   *brotli.Reader
 	zstd *zstd.Decoder
 	in   bytes.Reader
 }
 
-// shared returns what all Builders share.
-func (b *Builder) shared() *scratch {
-	s, ok := b.with.Scratch.(*scratch)
-	if !ok {
-		s = new(scratch)
-		b.with.Scratch = s
-	}
-	return s
-}
-
-// inflate undoes one coding (RFC 9110 §8.4.1). The result is valid until the next call.
-func (b *Builder) inflate(coding string, p []byte) ([]byte, error) {
-	f := b.shared()
+// inflate undoes one coding (RFC 9110 §8.4.1).
+func (f *decoders) inflate(coding string, p []byte) ([]byte, error) {
 	f.in.Reset(p)
 	r, err := f.reader(coding, p)
 	if err != nil {
@@ -251,7 +242,7 @@ func (b *Builder) inflate(coding string, p []byte) ([]byte, error) {
 }
 
 // reader returns a reader of what p, which is in f.in, stands for.
-func (f *scratch) reader(coding string, p []byte) (r io.Reader, err error) {
+func (f *decoders) reader(coding string, p []byte) (r io.Reader, err error) {
 	switch coding {
 	case "gzip", "x-gzip":
 		if f.gzip == nil {

@@ -15,34 +15,49 @@ import (
 // maxFields bounds the paths of one answer.
 const maxFields = 2048
 
-// Builder collects the fields of one answer. The zero value is not usable; New makes one.
+// Builder collects the fields of one answer. New makes one.
 type Builder struct {
 	with   *proto.Digesting
 	fields []proto.Field
-	at     map[string]int // of a path, in fields
-	now    int64          // the time of the answer, in seconds since 1970; 0: unknown
-	body   Body           // of the present answer
-	path   []byte         // scratch
-	text   []byte         // scratch
+	nodes  []*node // of fields
+	paths  map[string]*node
+	answer uint64 // the present answer's number, by which nodes know their field
+	now    int64  // the time of the answer, in seconds since 1970; 0: unknown
+	// before are the nodes of the last answer, and order the indices of its fields by path.
+	before []*node
+	order  []int32
+	decode decoders
+	path   []byte // scratch
+	text   []byte // scratch
 }
 
-// New returns a Builder without fields.
+// New returns the Builder that all digesters share which share with. They use it in turn.
 func New(with *proto.Digesting) *Builder {
-	return &Builder{with: with, at: make(map[string]int)}
+	b, ok := with.Scratch.(*Builder)
+	if !ok {
+		b = &Builder{with: with, paths: make(map[string]*node), answer: 1}
+		with.Scratch = b
+	}
+	return b
 }
 
 // Reset empties b for an answer that was given at the time now, in seconds since 1970; 0: unknown.
 func (b *Builder) Reset(now int64) {
-	b.fields = b.fields[:0]
-	clear(b.at)
+	b.fields, b.nodes = b.fields[:0], b.nodes[:0]
+	b.answer++
 	b.now = now
+	if len(b.paths) > maxNodes {
+		clear(b.paths)
+		b.before = nil
+	}
 }
-
-// At sets the time of the answer, in seconds since 1970.
-func (b *Builder) At(now int64) { b.now = now }
 
 // Add adds a value of a type at a path. It returns false if there are too many paths.
 func (b *Builder) Add(path, value []byte, as proto.FieldTypes) bool {
+	return b.addAt(b.node(path), value, as)
+}
+
+func (b *Builder) addAt(n *node, value []byte, as proto.FieldTypes) bool {
 	kind := proto.Plain
 	switch as {
 	case proto.Text:
@@ -50,36 +65,28 @@ func (b *Builder) Add(path, value []byte, as proto.FieldTypes) bool {
 	case proto.Number:
 		kind = b.epoch(value)
 	}
-	return b.add(path, b.with.Hash(value), uint64(len(value)), as, kind)
+	return b.add(n, b.with.Hash(value), uint64(len(value)), as, kind)
 }
 
 // AddList adds a list of n elements at a path. Its elements are added next, at the path with []
 // behind it.
 func (b *Builder) AddList(path []byte, n uint64) bool {
-	return b.add(path, 0, n, proto.List, proto.Plain)
+	return b.add(b.node(path), 0, n, proto.List, proto.Plain)
 }
 
 // add adds the hash of a value.
-func (b *Builder) add(path []byte, hash, length uint64, as proto.FieldTypes,
+func (b *Builder) add(n *node, hash, length uint64, as proto.FieldTypes,
 	kind proto.Recognised) bool {
-	i, ok := b.at[string(path)]
-	if !ok {
+	if n.answer != b.answer {
 		if len(b.fields) >= maxFields {
 			return false
 		}
-		name := b.with.Path(path)
-		if i, ok = b.at[name]; !ok { // a path that is too long to be kept whole
-			i = len(b.fields)
-			b.at[name] = i
-			b.fields = append(b.fields, proto.Field{Path: name, Kind: kind})
-		}
+		n.answer, n.field = b.answer, len(b.fields)
+		b.fields = append(b.fields, proto.Field{Path: n.path, Kind: kind})
+		b.nodes = append(b.nodes, n)
 	}
-	f := &b.fields[i]
-	hash = mix(hash + uint64(as)*0x9e3779b97f4a7c15)
-	f.Types |= as
-	f.Count++
-	f.Sum += hash
-	f.Order = mix(f.Order + hash)
+	f := &b.fields[n.field]
+	f.Add(hash, as)
 	f.Length += length
 	if f.Kind != kind {
 		f.Kind = proto.Plain
@@ -87,30 +94,36 @@ func (b *Builder) add(path []byte, hash, length uint64, as proto.FieldTypes,
 	return true
 }
 
-// mix is the finaliser of splitmix64: sums of its results do not cancel each other out.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // mark returns how many fields there are, for cut.
 func (b *Builder) mark() int { return len(b.fields) }
 
 // cut removes the fields from the n-th on.
 func (b *Builder) cut(n int) {
-	for _, f := range b.fields[n:] {
-		delete(b.at, f.Path)
+	for _, o := range b.nodes[n:] {
+		o.answer = 0
 	}
-	b.fields = b.fields[:n]
+	b.fields, b.nodes = b.fields[:n], b.nodes[:n]
 }
 
 // fieldSize is roughly what a field takes, without its path, which is shared.
 const fieldSize = 64
 
-// Digest returns the digest of what was added.
-func (b *Builder) Digest(status uint16, skipped proto.Skip) *proto.Digest {
-	slices.SortFunc(b.fields, func(x, y proto.Field) int { return strings.Compare(x.Path, y.Path) })
-	return &proto.Digest{Status: status, Fields: slices.Clone(b.fields), Skipped: skipped,
-		Size: fieldSize * (1 + len(b.fields))}
+// Finish sets what was added as the fields of a digest.
+func (b *Builder) Finish(d *proto.Digest, skipped proto.Skip) {
+	if !slices.Equal(b.nodes, b.before) { // answers of one endpoint have the same fields in turn
+		b.before = append(b.before[:0], b.nodes...)
+		b.order = b.order[:0]
+		for i := range b.nodes {
+			b.order = append(b.order, int32(i))
+		}
+		slices.SortFunc(b.order, func(x, y int32) int {
+			return strings.Compare(b.nodes[x].path, b.nodes[y].path)
+		})
+	}
+	d.Fields = make([]proto.Field, len(b.fields))
+	for to, from := range b.order {
+		d.Fields[to] = b.fields[from]
+	}
+	d.Skipped = skipped
+	d.Size = fieldSize * (1 + len(d.Fields))
 }

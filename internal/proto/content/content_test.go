@@ -7,11 +7,11 @@ import (
 	"compress/zlib"
 	"encoding/json"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"math/big"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +22,7 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-var seed = maphash.MakeSeed()
+var seed = rand.Uint64()
 
 func with() *proto.Digesting { return proto.NewDigesting(seed, 1<<24) }
 
@@ -33,7 +33,13 @@ func digestJSON(t *testing.T, text string) *proto.Digest {
 	if !b.JSON("body", []byte(text)) {
 		t.Fatalf("not JSON: %.100q", text)
 	}
-	return b.Digest(200, proto.Compared)
+	return finish(b, proto.Compared)
+}
+
+func finish(b *Builder, skip proto.Skip) *proto.Digest {
+	d := new(proto.Digest)
+	b.Finish(d, skip)
+	return d
 }
 
 // paths lists fields in a few letters.
@@ -187,18 +193,16 @@ func compressed(t *testing.T, text []byte) map[string][]byte {
 
 func body(b *Builder, media, coding string, p []byte) (*proto.Digest, proto.Skip) {
 	b.Reset(0)
-	var codings []string
-	if coding != "" {
-		codings = []string{coding}
-	}
-	y := b.Begin(media, codings)
+	var y Body
+	y.Begin(b.with, media, coding, 0)
 	for len(p) > 0 {
 		n := min(len(p), 1000)
 		y.Write(p[:n])
 		p = p[n:]
 	}
-	skip := y.End()
-	return b.Digest(200, skip), skip
+	c := y.End()
+	skip := b.AddContent(&c)
+	return finish(b, skip), skip
 }
 
 // Content is the same whatever its coding. All decoders are used again.
@@ -229,24 +233,27 @@ func TestCodings(t *testing.T) {
 	}
 }
 
-// A body that came before has the fields that it had; what is remembered is bounded.
-func TestBodiesThatCameBefore(t *testing.T) {
+// What a Builder remembers of the answers before changes no answer's fields.
+func TestBuildersForget(t *testing.T) {
 	w := with()
 	b := New(w)
 	for i := range 3000 {
-		text := fmt.Appendf(nil, `{"a":[%d],"b":{"c":"%s"}}`, i/2%700, letters(i/2%700))
+		text := fmt.Appendf(nil, `{"a":[%d],"b":{"c":"%s"},"%s":1,"a":{"%s":2}}`, i,
+			letters(i/2%700), letters(i%7), letters(i%11))
+		if i%5 == 0 {
+			text = append(text, '?')
+		}
 		media := []string{"application/json", "text/plain", formMedia}[i%3]
 		got, _ := body(b, media, "", text)
 		want, _ := body(New(with()), media, "", text)
 		if d := cmp.Diff(want, got); d != "" {
 			t.Fatalf("body %d: (-want +got)\n%s", i, d)
 		}
-	}
-	for i := range 2 * maxRemembered {
-		body(b, "application/json", "", fmt.Append(nil, i))
-	}
-	if s := b.shared(); s.kept > maxRemembered || len(s.fields) > maxRemembered {
-		t.Errorf("%d fields of %d bodies are remembered", s.kept, len(s.fields))
+		if !slices.IsSortedFunc(got.Fields, func(x, y proto.Field) int {
+			return strings.Compare(x.Path, y.Path)
+		}) {
+			t.Fatalf("body %d: not sorted: %v", i, paths(got))
+		}
 	}
 }
 
@@ -287,20 +294,46 @@ func TestLargeBodies(t *testing.T) {
 		want  proto.Skip
 	}{{"application/octet-stream", proto.Compared}, {"application/json", proto.Oversize}} {
 		b.Reset(0)
-		y := b.Begin(c.media, nil)
+		var y Body
+		y.Begin(b.with, c.media, "", 100<<20)
 		for range 1600 { // 100 MB
 			y.Write(piece)
 		}
-		if got := y.End(); got != c.want {
-			t.Errorf("%s: %v", c.media, got)
+		all := y.End()
+		got := b.AddContent(&all)
+		if got != c.want || all.Length != 1600*64<<10 || all.Hash == 0 {
+			t.Errorf("%s: %v, %+v", c.media, got, all)
 		}
-		d := b.Digest(200, c.want)
+		d := finish(b, got)
 		if c.want == proto.Compared && (len(d.Fields) != 1 || d.Fields[0].Length != 1600*64<<10) {
 			t.Errorf("%s: %+v", c.media, d)
 		}
 	}
 	if grown := allocated() - before; grown > 8<<20 {
 		t.Errorf("%d MB were allocated", grown>>20)
+	}
+}
+
+// A length that is announced takes room when the first byte comes, not more than there is.
+func TestAnnouncedLengthsTakeRoom(t *testing.T) {
+	w := proto.NewDigesting(seed, 1<<20)
+	var all [100]Body
+	kept := 0
+	for i := range all {
+		all[i].Begin(w, "application/json", "", 1<<40)
+		all[i].Write([]byte("{"))
+		if kept += cap(all[i].Text); i == 0 && w.Room != 1<<20-kept {
+			t.Errorf("%d bytes are kept, and %d of room taken", kept, 1<<20-w.Room)
+		}
+	}
+	if kept > 1<<20 || all[99].Skip != proto.Oversize {
+		t.Errorf("%d bytes are kept of %d", kept, 1<<20)
+	}
+	for i := range all {
+		all[i].Close()
+	}
+	if w.Room != 1<<20 {
+		t.Errorf("%d bytes of room are lost", 1<<20-w.Room)
 	}
 }
 
@@ -323,10 +356,10 @@ func TestManyPaths(t *testing.T) {
 		b.Reset(0)
 		b.JSON("body", fmt.Appendf(nil, `{"k%s":{"l%s":1,"m":%s}}`, letters(i), letters(i*i),
 			strings.Repeat("[", 100)+strings.Repeat("]", 100)))
-		b.Digest(200, proto.Compared)
+		finish(b, proto.Compared)
 	}
-	if len(w.Paths) > 1<<13 {
-		t.Errorf("%d paths are kept", len(w.Paths))
+	if len(w.Paths) > 1<<13 || len(b.paths) > maxNodes+maxFields {
+		t.Errorf("%d paths and %d nodes are kept", len(w.Paths), len(b.paths))
 	}
 }
 

@@ -20,7 +20,7 @@ func (b *Builder) JSON(path string, text []byte) bool {
 	s := scanner{b: b, p: text}
 	b.path = append(b.path[:0], path...)
 	s.space()
-	if s.value(0) {
+	if s.value(b.node(b.path), 0) {
 		if s.space(); s.i == len(s.p) {
 			return true
 		}
@@ -65,8 +65,8 @@ func (s *scanner) word(w string) bool {
 	return true
 }
 
-// value reads a value and adds it at b.path.
-func (s *scanner) value(depth int) bool {
+// value reads a value and adds it at the path n.
+func (s *scanner) value(n *node, depth int) bool {
 	s.space()
 	if s.i == len(s.p) || depth > maxDepth {
 		return false
@@ -74,34 +74,34 @@ func (s *scanner) value(depth int) bool {
 	b := s.b
 	switch c := s.p[s.i]; c {
 	case '{':
-		return s.object(depth)
+		return s.object(n, depth)
 	case '[':
-		return s.list(depth)
+		return s.list(n, depth)
 	case '"':
 		text, ok := s.text()
-		return ok && b.Add(b.path, text, proto.Text)
+		return ok && b.addAt(n, text, proto.Text)
 	case 't':
-		return s.word("true") && b.Add(b.path, []byte("true"), proto.Bool)
+		return s.word("true") && b.addAt(n, []byte("true"), proto.Bool)
 	case 'f':
-		return s.word("false") && b.Add(b.path, []byte("false"), proto.Bool)
+		return s.word("false") && b.addAt(n, []byte("false"), proto.Bool)
 	case 'n':
-		return s.word("null") && b.Add(b.path, nil, proto.Null)
+		return s.word("null") && b.addAt(n, nil, proto.Null)
 	default:
 		from := s.i
-		return s.number() && b.addNumber(s.p[from:s.i])
+		return s.number() && b.addNumber(n, s.p[from:s.i])
 	}
 }
 
-func (s *scanner) object(depth int) bool {
+func (s *scanner) object(n *node, depth int) bool {
 	b := s.b
 	s.i++
-	if !b.add(b.path, 0, 0, proto.Object, proto.Plain) {
+	if !b.add(n, 0, 0, proto.Object, proto.Plain) {
 		return false
 	}
 	if s.next('}') {
 		return true
 	}
-	own := len(b.path)
+	var c *node
 	for {
 		s.space()
 		if s.i == len(s.p) || s.p[s.i] != '"' {
@@ -111,11 +111,9 @@ func (s *scanner) object(depth int) bool {
 		if !ok {
 			return false
 		}
-		b.path = AppendKey(b.path[:own], key)
-		if !s.next(':') || !s.value(depth+1) {
+		if c = b.child(n, c, key); !s.next(':') || !s.value(c, depth+1) {
 			return false
 		}
-		b.path = b.path[:own]
 		if s.next('}') {
 			return true
 		}
@@ -140,22 +138,21 @@ func AppendKey(path, key []byte) []byte {
 	return path
 }
 
-func (s *scanner) list(depth int) bool {
+func (s *scanner) list(n *node, depth int) bool {
 	b := s.b
 	s.i++
-	own := len(b.path)
-	if !b.AddList(b.path, 0) { // how many there are is not known yet
+	if !b.add(n, 0, 0, proto.List, proto.Plain) { // how many there are is not known yet
 		return false
 	}
-	at := b.at[b.with.Path(b.path)]
-	n := uint64(0)
+	field := n.field
+	count := uint64(0)
 	if !s.next(']') {
-		b.path = append(b.path, "[]"...)
+		elements := b.list(n)
 		for {
-			if !s.value(depth + 1) {
+			if !s.value(elements, depth+1) {
 				return false
 			}
-			n++
+			count++
 			if s.next(']') {
 				break
 			}
@@ -163,9 +160,8 @@ func (s *scanner) list(depth int) bool {
 				return false
 			}
 		}
-		b.path = b.path[:own]
 	}
-	b.fields[at].Length += n
+	b.fields[field].Length += count
 	return true
 }
 
@@ -201,12 +197,12 @@ func (s *scanner) number() bool {
 }
 
 // addNumber adds a number by its exact value: 1, 1.0 and 10e-1 are the same.
-func (b *Builder) addNumber(p []byte) bool {
+func (b *Builder) addNumber(n *node, p []byte) bool {
 	if kind := b.epoch(p); kind != proto.Plain {
-		return b.add(b.path, b.with.Hash(p), uint64(len(p)), proto.Number, kind)
+		return b.add(n, b.with.Hash(p), uint64(len(p)), proto.Number, kind)
 	}
 	b.text = canonical(b.text[:0], p)
-	return b.add(b.path, b.with.Hash(b.text), uint64(len(p)), proto.Number, proto.Plain)
+	return b.add(n, b.with.Hash(b.text), uint64(len(p)), proto.Number, proto.Plain)
 }
 
 // canonical appends the sign, the digits without zeros at either end, and the exponent.

@@ -2,7 +2,7 @@ package http1
 
 import (
 	"bytes"
-	"hash/maphash"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"time"
@@ -44,14 +44,20 @@ var headersCompared = map[string]bool{
 // where it ends, it takes from its caller.
 type digester struct {
 	with  *proto.Digesting
-	b     *content.Builder
 	head  []byte // up to the empty line, with it
 	state digestState
 	skip  proto.Skip
-	body  *content.Body // nil before the head is whole
+	// fields are the headers that are compared, each with a line feed behind it: the end of its
+	// path and, if it has a value, a zero byte and that.
+	fields []byte
+	now    int64 // seconds since 1970, of the answer's Date; 0: it has none
+	// The last Date that was read, and what it is.
+	dateText string
+	dateIs   int64
+
+	body  content.Body
 	frame body
 	lines liner
-	path  []byte // scratch
 }
 
 type digestState uint8
@@ -62,9 +68,7 @@ const (
 	digestOver // nothing more of this answer is needed
 )
 
-func newDigester(with *proto.Digesting) *digester {
-	return &digester{with: with, b: content.New(with)}
-}
+func newDigester(with *proto.Digesting) *digester { return &digester{with: with} }
 
 // Write is of proto.Digester.
 func (d *digester) Write(p []byte) {
@@ -126,61 +130,44 @@ func headEnd(p []byte, had int) int {
 // giveUp compares the present answer without its content.
 func (d *digester) giveUp(why proto.Skip) {
 	d.skip, d.state = why, digestOver
-	if d.body != nil {
-		d.body.Close()
-		d.body = nil
-	}
+	d.body.Close()
 }
 
-// begin reads the head, adds its fields, and begins the body.
+// begin reads the head, and begins the body.
 func (d *digester) begin() {
 	var h head
 	h.reset('1')
-	var codings []string
-	var media string
+	var codings, media string
 	d.state = digestBody
-	d.b.Reset(0)
 	_, rest, _ := bytes.Cut(d.head, []byte{'\n'}) // without the status line
 	for len(rest) > 0 {
 		var ln []byte
 		ln, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		ln = cutCR(ln)
 		var l line
-		if l.set(cutCR(ln)); l.len == 0 {
+		if l.set(ln); l.len == 0 {
 			continue
 		}
 		if h.field(&l) != nil {
 			d.giveUp(proto.UnknownEncoding)
 			return
 		}
-		name, value, _ := bytes.Cut(cutCR(ln), []byte{':'})
+		name, value, _ := bytes.Cut(ln, []byte{':'})
 		name, value = trim(name), trim(value)
-		for i, c := range name {
-			if 'A' <= c && c <= 'Z' {
-				name[i] = c + ('a' - 'A')
-			}
-		}
+		lower(name)
 		switch string(name) {
 		case "content-encoding":
-			for c := range strings.SplitSeq(strings.ToLower(string(value)), ",") {
-				if c = strings.TrimSpace(c); c != "" && c != "identity" {
-					codings = append(codings, c)
-				}
-			}
+			codings = d.codings(codings, value)
 		case "content-type":
 			value = mediaType(value)
 			text, _, _ := bytes.Cut(value, []byte{';'})
 			media = d.with.Path(text)
 		case "date":
-			if t, err := time.Parse(imfDate, string(value)); err == nil {
-				d.b.At(t.Unix())
-			}
+			d.now = d.date(value)
 		}
-		if !d.header(name, value) {
-			d.giveUp(proto.Oversize)
-			return
-		}
+		d.header(name, value)
 	}
-	d.body = d.b.Begin(media, codings)
+	d.body.Begin(d.with, media, codings, uint64(max(h.length, 0)))
 	d.lines.reset()
 	if d.frame = (body{state: bodyToEnd}); h.chunked {
 		d.frame.state = bodySize
@@ -188,36 +175,168 @@ func (d *digester) begin() {
 		d.frame.begin(&h)
 	}
 	if strings.HasPrefix(media, "multipart/") { // its boundary is chosen at random
-		d.giveUp(proto.UnknownEncoding)
+		d.body.Leave(proto.UnknownEncoding)
 	}
 }
 
-// header adds the field of a header.
-func (d *digester) header(name, value []byte) bool {
-	path := append(append(d.path[:0], "header "...), name...)
-	d.path = path
+// date returns a Date in seconds since 1970; 0 if it is none. Answers of one second have the same.
+func (d *digester) date(value []byte) int64 {
+	if string(value) != d.dateText {
+		d.dateText, d.dateIs = string(value[:min(len(value), len(imfDate)+1)]), 0
+		if t, err := time.Parse(imfDate, d.dateText); err == nil {
+			d.dateIs = t.Unix()
+		}
+	}
+	return d.dateIs
+}
+
+// codings returns a list of codings with those of another line behind it.
+func (d *digester) codings(all string, value []byte) string {
+	for c := range strings.SplitSeq(strings.ToLower(string(value)), ",") {
+		switch c = strings.TrimSpace(c); {
+		case c == "" || c == "identity":
+		case all == "":
+			all = c
+		default:
+			all += "," + c
+		}
+	}
+	return d.with.Path([]byte(all))
+}
+
+const cookies = "set-cookie "
+
+// header adds a header to those that are compared.
+func (d *digester) header(name, value []byte) {
 	switch {
 	case headersIgnored[string(name)]:
-		return true
+		return
 	case string(name) == "set-cookie": // one field for each cookie, by name
 		cookie, _, _ := bytes.Cut(value, []byte{'='})
 		if cookie = trim(cookie); content.Identifying(cookie) {
 			cookie = []byte(content.Anonymous)
 		}
-		path = append(append(path, ' '), cookie...)
-		return d.b.Add(path, nil, proto.Opaque)
-	case !headersCompared[string(name)]:
-		value = nil
+		d.fields = append(append(d.fields, cookies...), cookie...)
+	case headersCompared[string(name)]:
+		d.fields = append(append(d.fields, name...), 0)
+		d.fields = append(d.fields, value...)
+	default:
+		d.fields = append(d.fields, name...)
 	}
-	return d.b.Add(path, value, proto.Text)
+	d.fields = append(d.fields, '\n')
+}
+
+// End is of proto.Digester.
+func (d *digester) End(a *proto.Answer) *proto.Digest {
+	defer d.reset()
+	if a.Interim {
+		d.body.Close()
+		return nil
+	}
+	p := &packed{now: d.now, fields: bytes.Clone(d.fields), skip: d.skip}
+	switch p.Status = a.Status; d.state {
+	case digestHead:
+		p.skip = proto.UnknownEncoding // where the head ends its reader sees, and this one does not
+	case digestBody:
+		p.content = d.body.End()
+		p.Sum = d.sum(&p.content)
+	}
+	p.Size = packedSize + len(p.fields) + cap(p.content.Text)
+	if p.Packed = p; p.content.IsLarge() {
+		p.Digest.Unpack(d.with)
+	}
+	return &p.Digest
+}
+
+// sum returns the hash of everything that is compared.
+func (d *digester) sum(c *content.Content) uint64 {
+	var more [16]byte
+	binary.LittleEndian.PutUint64(more[:], c.Hash)
+	binary.LittleEndian.PutUint64(more[8:], c.Length)
+	d.fields = append(append(append(d.fields, 0), c.Codings...), more[:]...)
+	return d.with.Hash(d.fields)
+}
+
+func (d *digester) reset() {
+	d.state, d.skip, d.head, d.frame = digestHead, proto.Compared, d.head[:0], body{}
+	d.fields, d.now = d.fields[:0], 0
+}
+
+// Close is of proto.Digester.
+func (d *digester) Close() {
+	d.body.Close()
+	d.reset()
+}
+
+// packed is an answer of which the fields are not needed yet.
+type packed struct {
+	proto.Digest
+	now     int64
+	fields  []byte // as in digester
+	skip    proto.Skip
+	content content.Content
+}
+
+// packedSize is roughly what a packed answer takes, without its bytes.
+const packedSize = 256
+
+// Unpack is of proto.Packed.
+func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
+	b := content.New(with)
+	b.Reset(p.now)
+	skip := p.skip
+	if !addHeaders(b, p.fields) {
+		skip = proto.Oversize
+	}
+	if skip == proto.Compared {
+		skip = b.AddContent(&p.content)
+	}
+	b.Finish(d, skip)
+	p.Drop(with)
+}
+
+// Drop is of proto.Packed.
+func (p *packed) Drop(with *proto.Digesting) {
+	with.Free(p.content.Text)
+	p.fields, p.content = nil, content.Content{}
+}
+
+// addHeaders adds the fields of headers. It returns false if there are too many.
+func addHeaders(b *content.Builder, fields []byte) bool {
+	path := append(make([]byte, 0, 64), proto.HeaderPath...)
+	own := len(path)
+	for len(fields) > 0 {
+		var one []byte
+		one, fields, _ = bytes.Cut(fields, []byte{'\n'})
+		name, value, _ := bytes.Cut(one, []byte{0})
+		as := proto.Text
+		if bytes.HasPrefix(name, []byte(cookies)) {
+			as, value = proto.Opaque, nil
+		}
+		if path = append(path[:own], name...); !b.Add(path, value, as) {
+			return false
+		}
+	}
+	return true
+}
+
+// lower puts ASCII letters into lower case.
+func lower(p []byte) {
+	for i, c := range p {
+		if 'A' <= c && c <= 'Z' {
+			p[i] = c + ('a' - 'A')
+		}
+	}
 }
 
 // mediaType returns a media type in one of the ways in which it can be written (RFC 9110 §8.3.1).
+// It changes value.
 func mediaType(value []byte) []byte {
-	if bytes.IndexByte(value, ';') < 0 {
-		return bytes.ToLower(value)
+	lower(value)
+	media, rest, more := bytes.Cut(value, []byte{';'})
+	if !more {
+		return value
 	}
-	media, rest, _ := bytes.Cut(bytes.ToLower(value), []byte{';'})
 	var params []string
 	for p := range strings.SplitSeq(string(rest), ";") {
 		p = strings.ReplaceAll(strings.ReplaceAll(p, `"`, ""), " ", "")
@@ -230,46 +349,18 @@ func mediaType(value []byte) []byte {
 	if len(params) == 0 {
 		return media
 	}
-	return append(append(media, ';'), strings.Join(params, ";")...)
-}
-
-// End is of proto.Digester.
-func (d *digester) End(a *proto.Answer) *proto.Digest {
-	if d.body != nil {
-		if skip := d.body.End(); skip != proto.Compared {
-			d.skip = skip
-		}
-		d.body = nil
-	}
-	var digest *proto.Digest
-	if !a.Interim {
-		digest = d.b.Digest(a.Status, d.skip)
-	}
-	d.reset()
-	return digest
-}
-
-func (d *digester) reset() {
-	d.state, d.skip, d.head, d.frame = digestHead, proto.Compared, d.head[:0], body{}
-	d.b.Reset(0)
-}
-
-// Close is of proto.Digester.
-func (d *digester) Close() {
-	if d.body != nil {
-		d.body.Close()
-		d.body = nil
-	}
-	d.reset()
+	return append(append(slices.Clip(media), ';'), strings.Join(params, ";")...)
 }
 
 // labeller labels the requests of one connection.
 type labeller struct {
 	with *proto.Digesting
 	line []byte // of the request, as far as it was read
-	done bool   // the line is whole
-	hash maphash.Hash
-	some bool // a request has begun
+	// label is scratch.
+	label []byte
+	done  bool // the line is whole
+	hash  proto.Hash
+	some  bool // a request has begun
 }
 
 // maxLabelLine bounds the request line that is kept.
@@ -279,7 +370,7 @@ const maxLabelLine = 4096
 func (l *labeller) Write(p []byte) {
 	if !l.some {
 		l.some = true
-		l.hash.SetSeed(l.with.Seed)
+		l.hash.Begin(l.with)
 	}
 	l.hash.Write(p)
 	for more := true; more && !l.done; { // empty lines may precede the request line
@@ -303,21 +394,22 @@ func (l *labeller) End() (string, uint64) {
 		target = target[max(0, bytes.IndexByte(target, '/')):]
 	}
 	target, _, _ = bytes.Cut(target, []byte{'?'})
-	label := append(append([]byte(nil), method...), ' ')
+	label := append(append(l.label[:0], method...), ' ')
 	if len(target) == 0 || target[0] != '/' {
 		label = append(label, target[:min(len(target), 1)]...)
 	}
-	for i, part := range bytes.Split(target, []byte{'/'}) {
-		switch {
-		case i == 0:
-			continue
-		case content.Identifying(part):
-			part = []byte(content.Anonymous)
+	_, rest, more := bytes.Cut(target, []byte{'/'})
+	for more {
+		var part []byte
+		part, rest, more = bytes.Cut(rest, []byte{'/'})
+		if label = append(label, '/'); content.Identifying(part) {
+			label = append(label, content.Anonymous...)
+		} else {
+			label = append(label, part...)
 		}
-		label = append(append(label, '/'), part...)
 	}
-	hash := l.hash.Sum64()
+	l.label = label
+	hash := l.hash.Sum()
 	l.line, l.done, l.some = l.line[:0], false, false
-	l.hash.Reset()
 	return l.with.Path(label), hash
 }

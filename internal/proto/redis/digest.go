@@ -2,7 +2,6 @@ package redis
 
 import (
 	"bytes"
-	"hash/maphash"
 	"strings"
 
 	"tcpcopy/internal/proto"
@@ -10,9 +9,7 @@ import (
 )
 
 var comparison = &proto.Comparison{
-	NewDigester: func(d *proto.Digesting) proto.Digester {
-		return &digester{with: d, b: content.New(d)}
-	},
+	NewDigester: func(d *proto.Digesting) proto.Digester { return newDigester(d) },
 	NewLabeller: func(d *proto.Digesting) proto.Labeller { return &labeller{with: d} },
 	Unordered:   func(endpoint string) bool { return unordered[endpoint] },
 }
@@ -23,19 +20,30 @@ var unordered = map[string]bool{
 	"HGETALL": true, "HKEYS": true, "HVALS": true, "PUBSUB": true,
 }
 
-// maxReply bounds a reply that is digested.
-const maxReply = 1 << 20
+const (
+	// maxReply bounds a reply that is digested.
+	maxReply = 1 << 20
+	// maxPacked bounds a reply of which the fields are made when they are needed.
+	maxPacked = 32 << 10
+)
 
 // digester digests the replies of one connection. Where a reply ends it takes from its caller.
 type digester struct {
 	with  *proto.Digesting
-	b     *content.Builder
+	hash  proto.Hash
 	reply []byte
 	over  bool // the reply is too large
 }
 
+func newDigester(with *proto.Digesting) *digester {
+	d := &digester{with: with}
+	d.hash.Begin(with)
+	return d
+}
+
 // Write is of proto.Digester.
 func (d *digester) Write(p []byte) {
+	d.hash.Write(p)
 	switch {
 	case d.over:
 	case len(d.reply)+len(p) > maxReply || d.with.Room < len(p):
@@ -49,38 +57,60 @@ func (d *digester) Write(p []byte) {
 
 func (d *digester) free() {
 	d.with.Room += len(d.reply)
-	d.reply = d.reply[:0]
-	if cap(d.reply) > 4096 {
-		d.reply = nil
-	}
+	d.reply = nil
 }
 
 // Close is of proto.Digester.
 func (d *digester) Close() {
 	d.free()
 	d.over = false
+	d.hash.Begin(d.with)
 }
 
 // End is of proto.Digester.
 func (d *digester) End(a *proto.Answer) *proto.Digest {
-	skip := proto.Compared
-	if d.over {
-		skip = proto.Oversize
+	p := &packed{reply: d.reply, over: d.over}
+	p.Status, p.Sum, p.Size = a.Status, d.hash.Sum(), packedSize+cap(d.reply)
+	if p.Packed = p; len(p.reply) > maxPacked {
+		p.Digest.Unpack(d.with)
 	}
-	d.b.Reset(0)
-	s := scan{b: d.b, p: d.reply, ok: true, path: []byte("reply")}
+	d.Close()
+	return &p.Digest
+}
+
+// packed is a reply of which the fields are not needed yet.
+type packed struct {
+	proto.Digest
+	reply []byte
+	over  bool
+}
+
+// packedSize is roughly what a packed reply takes, without its bytes.
+const packedSize = 160
+
+// Unpack is of proto.Packed.
+func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
+	b, skip := content.New(with), proto.Compared
+	b.Reset(0)
+	s := scan{b: b, p: p.reply, ok: true, path: []byte("reply")}
 	for s.ok && len(s.p) > 0 && s.p[0] == '>' { // pushes that came before the reply
 		s.drop = true
 		s.element(0)
 		s.drop = false
 	}
-	if s.element(0); !s.ok && !d.over {
-		d.b.Reset(0)
+	switch s.element(0); {
+	case p.over:
+		skip = proto.Oversize
+	case !s.ok:
+		b.Reset(0)
 		skip = proto.UnknownEncoding
 	}
-	d.Close()
-	return d.b.Digest(a.Status, skip)
+	b.Finish(d, skip)
+	p.reply = nil
 }
+
+// Drop is of proto.Packed. Most replies are small.
+func (p *packed) Drop(*proto.Digesting) { p.reply = nil }
 
 // scan reads one reply.
 type scan struct {
@@ -236,7 +266,7 @@ func (s *scan) pairs(text []byte, depth int) {
 type labeller struct {
 	with *proto.Digesting
 	head []byte // of the command, as much as holds its name
-	hash maphash.Hash
+	hash proto.Hash
 	some bool // a command has begun
 }
 
@@ -244,7 +274,7 @@ type labeller struct {
 func (l *labeller) Write(p []byte) {
 	if !l.some {
 		l.some = true
-		l.hash.SetSeed(l.with.Seed)
+		l.hash.Begin(l.with)
 	}
 	l.hash.Write(p)
 	l.head = append(l.head, p[:min(len(p), lineHead-len(l.head))]...)
@@ -265,9 +295,8 @@ func (l *labeller) End() (string, uint64) {
 	if text := strings.ToUpper(string(name)); isName(text) {
 		label = text
 	}
-	hash := l.hash.Sum64()
+	hash := l.hash.Sum()
 	l.head, l.some = l.head[:0], false
-	l.hash.Reset()
 	return l.with.Path([]byte(label)), hash
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -14,12 +15,15 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/verdict"
 )
 
-// pagesLoad is clients of nginx' pages. Each has its own connections, of a few requests.
-func (s *stand) pagesLoad(clients, conns int) {
+// pagesLoad is clients of nginx' pages. Each has its own connections, of a few requests, and calls
+// done after each.
+func (s *stand) pagesLoad(clients, conns int, done func(n int)) {
 	s.t.Helper()
 	var all sync.WaitGroup
 	for i := range clients {
@@ -32,6 +36,7 @@ func (s *stand) pagesLoad(clients, conns int) {
 					}
 				}
 				client.CloseIdleConnections()
+				done(n)
 			}
 		})
 	}
@@ -63,40 +68,86 @@ const compressing = "gzip on; gzip_types *; gzip_min_length 1; gzip_comp_level %
 // TestCompareNginx checks that a comparison finds what another configuration changes, and nothing
 // else, and that it finds nothing where nothing is changed.
 func TestCompareNginx(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		more string // directives of the target
-		page string // that is changed at the target; empty: none
-		code int
-		want []string // kinds and paths that are proven
-	}{
-		{"the same", fmt.Sprintf(compressing, 1), "", 0, nil},
-		{"another gzip level", fmt.Sprintf(compressing, 9), "", 0, nil},
-		{"a header, a page, a gzip level",
-			fmt.Sprintf(compressing, 9) + " add_header X-New 1;", "3", 4,
-			[]string{"GET /{id}: body: value", "GET /{id}: header x-new: extra"}},
-	} {
+	for _, c := range nginxChanges {
+		t.Run(c.name, func(t *testing.T) { compareNginx(t, socket, &c, 4, 40) })
+	}
+}
+
+// TestCompareEachWay checks that a comparison finds the same by each way: the same JSON. One client
+// asks for one page after the other, so that the answers come in the same order.
+func TestCompareEachWay(t *testing.T) {
+	changes := []*nginxChange{&nginxChanges[2], &nginxChanges[0]}
+	if testing.Short() {
+		changes = changes[:1]
+	}
+	for _, c := range changes {
 		t.Run(c.name, func(t *testing.T) {
-			s := newStand(t, setting{way: socket})
-			startNginxWith(t, s.net.Production, productionPort, "", fmt.Sprintf(compressing, 1))
-			target := startNginxWith(t, s.net.Target, targetPort, "", c.more)
-			if c.page != "" {
-				path := filepath.Join(target.dir, "www", c.page)
-				writeFile(t, path, noise(99, fileSizes[3]))
+			found := make(map[string]string)
+			for _, way := range ways {
+				t.Run(way, func(t *testing.T) {
+					r := compareNginx(t, way, c, 1, 75)
+					r.Times = nil
+					text, err := json.MarshalIndent(r, "", " ")
+					if err != nil {
+						t.Fatal(err)
+					}
+					found[way] = string(text)
+				})
 			}
-			junit := s.file("junit.xml")
-			copier := s.copyPair("--compare", "--junit", junit)
-			s.pagesLoad(4, 40)
-			if code := copier.stop(syscall.SIGINT); code != c.code {
-				t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
+			for way, text := range found {
+				if d := cmp.Diff(found[socket], text); d != "" {
+					t.Errorf("%s finds other differences than socket: %s", way, d)
+				}
 			}
-			r := copier.account()
-			checkComparison(t, r, 4*40*3)
-			checkProven(t, r, c.want)
-			checkNoSecret(t, copier.report, junit)
-			checkJUnit(t, junit, len(c.want) > 0)
 		})
 	}
+}
+
+// nginxChange is what another configuration of nginx changes.
+type nginxChange struct {
+	name string
+	more string // directives of the target
+	page string // that is changed at the target; empty: none
+	code int
+	want []string // kinds and paths that are proven
+}
+
+var nginxChanges = []nginxChange{
+	{"the same", fmt.Sprintf(compressing, 1), "", 0, nil},
+	{"another gzip level", fmt.Sprintf(compressing, 9), "", 0, nil},
+	{"a header, a page, a gzip level",
+		fmt.Sprintf(compressing, 9) + " add_header X-New 1;", "3", 4,
+		[]string{"GET /{id}: body: value", "GET /{id}: header x-new: extra"}},
+}
+
+// compareNginx compares two servers by a way, and returns what was found. A single client waits
+// after each of its connections until the target has been asked the same.
+func compareNginx(t *testing.T, way string, c *nginxChange, clients, conns int) *verdict.Result {
+	t.Helper()
+	s := newStand(t, setting{way: way})
+	startNginxWith(t, s.net.Production, productionPort, "", fmt.Sprintf(compressing, 1))
+	target := startNginxWith(t, s.net.Target, targetPort, "", c.more)
+	if c.page != "" {
+		writeFile(t, filepath.Join(target.dir, "www", c.page), noise(99, fileSizes[3]))
+	}
+	junit := s.file("junit.xml")
+	copier := s.copyPair("--compare", "--junit", junit)
+	s.pagesLoad(clients, conns, func(n int) {
+		if clients == 1 {
+			eventually(t, "the target has been asked the same", func() bool {
+				return len(target.requests()) == 3*(n+1)
+			})
+		}
+	})
+	if code := copier.stop(syscall.SIGINT); code != c.code {
+		t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
+	}
+	r := copier.account()
+	checkComparison(t, r, uint64(clients*conns*3))
+	checkProven(t, r, c.want)
+	checkNoSecret(t, copier.report, junit)
+	checkJUnit(t, junit, len(c.want) > 0)
+	return r.Compare
 }
 
 // checkProven checks which differences are proven.
@@ -173,7 +224,7 @@ func TestDiff(t *testing.T) {
 	rec := start(t, s.net.Production, "record", binary, "record", "-x", fmt.Sprint(productionPort),
 		"--both", "-o", recording)
 	rec.awaitOutput("tcpcopy: ready")
-	s.pagesLoad(4, 40)
+	s.pagesLoad(4, 40, func(int) {})
 	if code := rec.stop(syscall.SIGINT); code != 0 {
 		t.Fatalf("record: exit code %d\n%s", code, rec.output())
 	}

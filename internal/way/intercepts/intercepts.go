@@ -28,6 +28,9 @@ func Config(h *way.Host, s *way.Settings, targets []netip.AddrPort) link.Config 
 	if s.Clients != nil {
 		cfg.Clients = s.Clients.Prefixes()
 	}
+	if h.Digesting != nil {
+		cfg.Digests, cfg.Seed = true, h.Digesting().Seed
+	}
 	return cfg
 }
 

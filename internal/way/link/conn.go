@@ -67,11 +67,14 @@ func (l *Link) connect(ctx context.Context, index, slot uint8) (*Conn, error) {
 	h := wire.Hello{Version: wire.Version, Instance: l.cfg.Instance, Slot: slot,
 		Conn: index, Conns: uint8(l.cfg.Conns), Capabilities: l.cfg.capabilities(),
 		Software: l.cfg.Software, Targets: l.currentTargets(), Clients: l.cfg.Clients,
-		ConnectTimeout: l.cfg.ConnectTimeout}
+		ConnectTimeout: l.cfg.ConnectTimeout, Seed: l.cfg.Seed}
 	e, f, err := l.dialer.Connect(ctx, h.Append, wire.TypeWelcome)
 	c := &Conn{Endpoint: e}
 	if err == nil {
-		if err = c.welcome.Decode(f.Body); err != nil {
+		if err = c.welcome.Decode(f.Body); err == nil && l.cfg.Digests {
+			err = digests(&c.welcome)
+		}
+		if err != nil {
 			e.Close()
 		}
 	}
@@ -88,9 +91,21 @@ func (l *Link) connect(ctx context.Context, index, slot uint8) (*Conn, error) {
 	return c, nil
 }
 
+// digests returns an error if an intercept does not make digests of answers.
+func digests(w *wire.Welcome) error {
+	if w.Capabilities.Has(wire.Digests) {
+		return nil
+	}
+	return &handshakeError{ErrOld, fmt.Sprintf("the intercept there, %s, makes no digests of "+
+		"answers: wanted a newer one, or no --compare", w.Software)}
+}
+
 // capabilities returns what this end can do.
 func (c *Config) capabilities() wire.Capabilities {
 	all := wire.ReadsAnswers
+	if c.Digests {
+		all |= wire.Digests
+	}
 	if c.OnSeen != nil || c.OnLook != nil {
 		all |= wire.Probes
 	}

@@ -2,10 +2,12 @@ package link
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,5 +169,21 @@ func TestAllClaimsFit(t *testing.T) {
 	}
 	if !l.Claim(all) {
 		t.Error("not all claims found room")
+	}
+}
+
+// TestNoDigests: an intercept that makes no digests, or does not say so, is refused by name by a
+// copier that compares answers, and by no other.
+func TestNoDigests(t *testing.T) {
+	for _, wants := range []bool{false, true} {
+		l := served(t, Config{Digests: wants, Seed: 7},
+			func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+		err := l.WaitReady(t.Context())
+		if wants != errors.Is(err, ErrOld) || !wants && err != nil || l.State().Fatal != wants {
+			t.Errorf("with digests %v: %v", wants, err)
+		}
+		if wants && !strings.Contains(err.Error(), "somewhere: the intercept there, ") {
+			t.Errorf("%v does not say what is wrong", err)
+		}
 	}
 }

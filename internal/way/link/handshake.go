@@ -21,6 +21,8 @@ var (
 	ErrNoKey = errors.New("peer without a key")
 	// ErrForeign reports that another program answers.
 	ErrForeign = errors.New("not tcpcopy")
+	// ErrOld reports that the peer cannot do what this end needs.
+	ErrOld = errors.New("older peer")
 )
 
 // Refused is the error of a peer that has refused this end.

@@ -58,6 +58,10 @@ type Config struct {
 	// ConnectTimeout is how long an intercept on the target may take to open a connection; 0: its
 	// own default.
 	ConnectTimeout time.Duration
+	// Digests has the intercepts make digests of answers, whose key is Seed. One that makes none is
+	// not connected to.
+	Digests bool
+	Seed    uint64
 
 	// OnBatch receives headers.
 	OnBatch func(*Batch)

@@ -89,7 +89,7 @@ type Found struct {
 	// Whole, of FoundConfirmed, reports that this intercept reads the connection from its first
 	// byte.
 	Whole  bool
-	Answer proto.Answer
+	Answer proto.Answer // its Digest is not packed when it is appended
 	// Age is how long the answer's first byte came before its last, in whole microseconds.
 	Age  time.Duration
 	Data []byte // at most MaxKept; in the body

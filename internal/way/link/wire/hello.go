@@ -63,6 +63,8 @@ type Hello struct {
 	// ConnectTimeout is how long an intercept on the target may take to connect, in whole
 	// milliseconds; 0: its own default.
 	ConnectTimeout time.Duration
+	// Seed is the key of digests; it is sent with the capability Digests only.
+	Seed uint64
 }
 
 // HelloVersion returns the version in a Hello or AgentHello, which comes first in every version.
@@ -92,6 +94,9 @@ func (h *Hello) Append(dst []byte) []byte {
 	}
 	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(h.ConnectTimeout.Milliseconds(), 0),
 		math.MaxUint32)))
+	if h.Capabilities.Has(Digests) {
+		dst = binary.BigEndian.AppendUint64(dst, h.Seed)
+	}
 	return end(dst, start)
 }
 
@@ -125,6 +130,9 @@ func (h *Hello) Decode(body []byte) error {
 		h.Clients = append(h.Clients, c.prefix())
 	}
 	h.ConnectTimeout = time.Duration(c.u32()) * time.Millisecond
+	if h.Capabilities.Has(Digests) {
+		h.Seed = c.u64()
+	}
 	if err := c.err(TypeHello); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 //	                                read: a protocol 8; expect: a request varint, a hint 8
 //	event:     kind 8 · id varint · taken, received, reset: a count varint
 //	                                failed: a count varint, a reason (length 8, text)
-//	                                answer: flags 8, end, size, status, age varints
+//	                                answer: flags 8, end, size, status, age varints, digest
 //	                                bytes: length varint, bytes
 //
 // Varints are unsigned LEB128 (encoding/binary). An id is the copier's, and never used twice on a
@@ -149,7 +149,7 @@ type StreamEvent struct {
 	ID     uint64
 	N      uint64
 	Reason ledger.Reason // of EventFailed
-	Answer proto.Answer  // of EventAnswer
+	Answer proto.Answer  // of EventAnswer; its Digest is not packed when it is appended
 	// Age, of EventAnswer, is how long its first byte came before its last, in whole microseconds.
 	Age  time.Duration
 	Data []byte // of EventBytes: at most MaxKept; in the body
@@ -161,11 +161,12 @@ const (
 	answerLast
 	answerFailed
 	answerKept
+	answerDigest // a digest follows
 )
 
 func appendAnswer(dst []byte, a *proto.Answer, age time.Duration) []byte {
 	var flags byte
-	for i, is := range [...]bool{a.Interim, a.Last, a.Failed, a.Kept} {
+	for i, is := range [...]bool{a.Interim, a.Last, a.Failed, a.Kept, a.Digest != nil} {
 		if is {
 			flags |= 1 << i
 		}
@@ -173,7 +174,11 @@ func appendAnswer(dst []byte, a *proto.Answer, age time.Duration) []byte {
 	dst = binary.AppendUvarint(append(dst, flags), a.End)
 	dst = binary.AppendUvarint(dst, a.Size)
 	dst = binary.AppendUvarint(dst, uint64(a.Status))
-	return binary.AppendUvarint(dst, uint64(max(age, 0)/time.Microsecond))
+	dst = binary.AppendUvarint(dst, uint64(max(age, 0)/time.Microsecond))
+	if a.Digest != nil {
+		dst = appendDigest(dst, a.Digest)
+	}
+	return dst
 }
 
 // answer reads what appendAnswer has appended.
@@ -188,6 +193,9 @@ func (c *cursor) answer(a *proto.Answer) (age time.Duration) {
 		return 0
 	}
 	a.Status = uint16(status)
+	if flags&answerDigest != 0 {
+		a.Digest = c.digest(a.Status)
+	}
 	return time.Duration(us) * time.Microsecond
 }
 

@@ -210,7 +210,11 @@ func (s *Intercept) startReading(of pair, f *following, kind proto.Kind) *follow
 	if f == nil {
 		f = s.addFollowing(of)
 	}
-	f.start(reader)
+	var digests *proto.Digesting
+	if c := s.owners[of.owner]; c != nil {
+		digests = c.digesting
+	}
+	f.start(reader, kind, digests)
 	return f
 }
 
@@ -287,6 +291,9 @@ func (s *Intercept) readSegment(now mono.Time, f *following, seg *packet.Segment
 	for i := range a.results {
 		r := &a.results[i]
 		if len(r.Bytes) == 0 {
+			if r.Digest != nil {
+				r.Digest.Unpack(f.digests)
+			}
 			s.report(p, &wire.Found{
 				Kind: wire.FoundAnswer, Tuple: f.tuple, Answer: r.Answer, Age: r.At.Sub(r.First)})
 			continue
@@ -310,6 +317,7 @@ func (s *Intercept) readSegment(now mono.Time, f *following, seg *packet.Segment
 // unfollow forgets a connection.
 func (s *Intercept) unfollow(f *following) {
 	s.answers.freeEarly(f)
+	f.Digest(nil)
 	f.Close()
 	f.Follower = segments.Follower{}
 	delete(s.answers.followed, f.pair)

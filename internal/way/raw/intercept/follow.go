@@ -6,6 +6,7 @@ import (
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/known"
 	"tcpcopy/internal/proto/segments"
 )
 
@@ -22,6 +23,7 @@ type following struct {
 	unsure   bool   // the copier has said where it begins: the first bytes may have passed before
 	lastSeen mono.Time
 	early    early
+	digests  *proto.Digesting // of its copier; nil: its answers are not compared
 }
 
 // read reads a segment of the target's, and appends what is found, as segments.Follower does.
@@ -45,11 +47,14 @@ func (f *following) read(now mono.Time, seg *packet.Segment, pool *chunk.Pool, o
 	return out
 }
 
-// start starts to read the answers of a connection that is followed.
-func (f *following) start(a proto.Answers) {
+// start starts to read the answers of a connection that is followed, in a protocol.
+func (f *following) start(a proto.Answers, kind proto.Kind, digests *proto.Digesting) {
 	base, based := f.Base()
 	if f.reading, f.Follower = true, segments.Follow(a); based {
 		f.Begin(base)
+	}
+	if f.digests = digests; digests != nil {
+		f.Digest(known.Digester(kind, digests))
 	}
 }
 

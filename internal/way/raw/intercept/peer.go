@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/way"
 	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
@@ -28,6 +30,7 @@ type copier struct {
 	away        uint64
 	bytes       atomic.Uint64               // written to it
 	reads       map[netip.AddrPort]struct{} // the targets whose answers it has read
+	digesting   *proto.Digesting            // nil: it compares no answers
 }
 
 // peer is one connection of a copier.
@@ -167,7 +170,7 @@ func (s *Intercept) welcome(holder *key.Holder, h *wire.Hello) *wire.Welcome {
 	}
 	w.Capabilities = wire.Probes
 	if s.cfg.Streams != nil || s.canRead() {
-		w.Capabilities |= wire.ReadsAnswers
+		w.Capabilities |= wire.ReadsAnswers | wire.Digests
 	}
 	if s.cfg.Serves != nil {
 		for _, t := range h.Targets {
@@ -185,6 +188,10 @@ func (s *Intercept) enter(p *peer, owner uint8, h *wire.Hello) {
 	c := s.owners[owner]
 	if c == nil || c.instance != h.Instance {
 		c = &copier{owner: owner, instance: h.Instance}
+		if d := h.Digesting(); d != nil {
+			c.digesting = d()
+			c.digesting.Buffers = new(way.Buffers)
+		}
 		s.owners[owner] = c
 	}
 	c.slot, c.software, c.addr = h.Slot, h.Software, p.addr

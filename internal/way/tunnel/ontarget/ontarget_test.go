@@ -76,7 +76,7 @@ func attachAs(t testing.TB, l *Server, name byte, holder *key.Holder,
 	t.Helper()
 	c := &copier{t: t, news: make(chan struct{}, 1), broken: make(chan struct{}, 8)}
 	var err error
-	c.peer, err = l.Attach(wire.Instance{name}, holder, connect, c.take,
+	c.peer, err = l.Attach(wire.Instance{name}, holder, connect, nil, c.take,
 		func() { c.broken <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
@@ -503,7 +503,8 @@ func FuzzOperations(f *testing.F) {
 	f.Add(body)
 	l := New(Config{Allow: every, Routes: loopback{errors.New("nowhere")}, Now: now,
 		MaxStreams: 10})
-	peer, err := l.Attach(wire.Instance{}, nil, 0, func([]byte) bool { return true }, func() {})
+	peer, err := l.Attach(wire.Instance{}, nil, 0, nil,
+		func([]byte) bool { return true }, func() {})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/way"
 	"tcpcopy/internal/way/link/key"
 	"tcpcopy/internal/way/link/wire"
 	"tcpcopy/internal/way/socket"
@@ -25,6 +27,7 @@ type Peer struct {
 	send     func([]byte) bool
 	broken   func() // ends the copier's connection
 	out      *socket.Output
+	digests  *proto.Digesting // to unpack digests with; nil: the copier compares no answers
 	done     chan struct{}
 	wake     chan struct{} // a token: a stream waits for its two ends
 
@@ -40,22 +43,29 @@ type Peer struct {
 const maxConnectTimeout = 10 * time.Minute
 
 // Attach makes a peer for a copier's connection. holder is whose key it proved; nil: that of the
-// only key. connect is how long attempts to connect may take; 0: Config.ConnectTimeout. send queues
-// a copy of a message to the copier; it does not block, and reports whether there was room. broken
-// ends the connection.
+// only key. connect is how long attempts to connect may take; 0: Config.ConnectTimeout. digesting
+// makes what digests of answers share; nil: there are none. send queues a copy of a message to the
+// copier; it does not block, and reports whether there was room. broken ends the connection.
 func (s *Server) Attach(instance wire.Instance, holder *key.Holder, connect time.Duration,
-	send func([]byte) bool, broken func()) (*Peer, error) {
+	digesting func() *proto.Digesting, send func([]byte) bool, broken func()) (*Peer, error) {
 	if connect <= 0 {
 		connect = s.cfg.ConnectTimeout
 	}
-	out, err := socket.New(socket.Config{Now: s.cfg.Now,
-		ConnectTimeout: min(connect, maxConnectTimeout),
-		SendTimeout:    s.cfg.SendTimeout, Enter: s.cfg.Enter})
+	cfg := socket.Config{Now: s.cfg.Now, ConnectTimeout: min(connect, maxConnectTimeout),
+		SendTimeout: s.cfg.SendTimeout, Enter: s.cfg.Enter}
+	var own *proto.Digesting // the poller has another: it is another goroutine
+	if digesting != nil {
+		cfg.Digesting, own = digesting(), digesting()
+		cfg.Digesting.Buffers = new(way.Buffers)
+		own.Buffers = cfg.Digesting.Buffers
+	}
+	out, err := socket.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("ontarget: %w", err)
 	}
 	p := &Peer{server: s, instance: instance, holder: holder, send: send, broken: broken, out: out,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), streams: make(map[uint64]*stream)}
+		digests: own, done: make(chan struct{}), wake: make(chan struct{}, 1),
+		streams: make(map[uint64]*stream)}
 	s.countPeer(instance, 1)
 	go p.run()
 	return p, nil

@@ -212,6 +212,9 @@ func (s *stream) handle(now mono.Time, ev *session.Event) {
 		out.Kind = wire.EventShut
 	case session.AnswerEnd:
 		out.Kind, out.Answer, out.Age = wire.EventAnswer, ev.Answer, ev.At.Sub(ev.First)
+		if ev.Answer.Digest != nil {
+			ev.Answer.Digest.Unpack(p.digests)
+		}
 	case session.AnswerBytes:
 		out.Kind = wire.EventBytes
 		for b := ev.Bytes; len(b) > 0; b = b[len(out.Data):] {

@@ -1,0 +1,137 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+
+	"tcpcopy/internal/proto"
+)
+
+// Digests is set by a copier that compares answers, whose Hello has the Seed of their digests, and
+// by an intercept that makes them: each answer that it reports has one. Both compute them alike: a
+// change of what a digest is needs another capability.
+const Digests Capabilities = 1 << 3
+
+// MaxDigest bounds the fields of one digest in bytes. In a record of an answer they follow its age:
+//
+//	digest: sum 64 · skipped 8 · length varint · fields
+//	field:  bytes that its path shares with the one before varint · length varint, the others
+//	        · types 8 · kind 8 · count varint · sum 64 · if count > 1: order 64 · length varint
+const MaxDigest = 60 << 10
+
+// digestRoom is how many bytes an intercept keeps of answers that have not ended, for one
+// connection of a copier.
+const digestRoom = 8 << 20
+
+// Digesting returns a function that makes what the digesters of one goroutine share; nil if the
+// copier compares no answers.
+func (h *Hello) Digesting() func() *proto.Digesting {
+	if !h.Capabilities.Has(Digests) {
+		return nil
+	}
+	seed := h.Seed
+	return func() *proto.Digesting { return proto.NewDigesting(seed, digestRoom) }
+}
+
+// appendDigest appends a digest, which is not packed. Where it is too large, it appends the fields
+// of headers alone.
+func appendDigest(dst []byte, d *proto.Digest) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, d.Sum)
+	skipped, fields := d.Skipped, appendFields(nil, d.Fields, false)
+	if len(fields) > MaxDigest {
+		skipped, fields = proto.Oversize, appendFields(fields[:0], d.Fields, true)
+	}
+	if len(fields) > MaxDigest {
+		skipped, fields = proto.Headless, nil
+	}
+	dst = binary.AppendUvarint(append(dst, byte(skipped)), uint64(len(fields)))
+	return append(dst, fields...)
+}
+
+// appendFields appends fields, up to the first that is too much.
+func appendFields(dst []byte, all []proto.Field, headersOnly bool) []byte {
+	last := ""
+	for i := range all {
+		f := &all[i]
+		if headersOnly && !f.IsHeader() {
+			continue
+		}
+		n := 0
+		for n < min(len(last), len(f.Path)) && last[n] == f.Path[n] {
+			n++
+		}
+		last = f.Path
+		dst = binary.AppendUvarint(dst, uint64(n))
+		dst = append(binary.AppendUvarint(dst, uint64(len(f.Path)-n)), f.Path[n:]...)
+		dst = binary.AppendUvarint(append(dst, byte(f.Types), byte(f.Kind)), uint64(f.Count))
+		dst = binary.BigEndian.AppendUint64(dst, f.Sum)
+		if f.Count > 1 {
+			dst = binary.BigEndian.AppendUint64(dst, f.Order)
+		}
+		if dst = binary.AppendUvarint(dst, f.Length); len(dst) > MaxDigest {
+			break
+		}
+	}
+	return dst
+}
+
+// packed is a digest as it came. Most often its fields are not needed.
+type packed struct {
+	proto.Digest
+	skipped proto.Skip
+	fields  []byte
+}
+
+// packedSize is roughly what a packed digest takes, without its bytes.
+const packedSize = 128
+
+// digest reads what appendDigest has appended, and copies it.
+func (c *cursor) digest(status uint16) *proto.Digest {
+	p := &packed{Digest: proto.Digest{Status: status, Sum: c.u64()}, skipped: proto.Skip(c.u8())}
+	n := c.uvarint()
+	if n > MaxDigest {
+		c.bad, c.b = true, nil
+		return nil
+	}
+	p.fields = bytes.Clone(c.bytes(int(n)))
+	p.Packed, p.Size = p, packedSize+len(p.fields)
+	return &p.Digest
+}
+
+// Unpack is of proto.Packed. Fields that cannot be read are none, and the answer is compared
+// without its content.
+func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
+	c := cursor{b: p.fields}
+	d.Skipped = min(p.skipped, proto.Headless)
+	var path []byte
+	for len(c.b) > 0 {
+		shared := c.uvarint()
+		if shared > uint64(len(path)) {
+			c.bad = true
+			break
+		}
+		path = append(path[:shared], c.bytes(int(min(c.uvarint(), MaxDigest)))...)
+		f := proto.Field{Path: with.Path(path), Types: proto.FieldTypes(c.u8()),
+			Kind: proto.Recognised(c.u8()), Count: uint32(c.uvarint()), Sum: c.u64()}
+		if f.Order = f.OnlyOrder(); f.Count > 1 {
+			f.Order = c.u64()
+		}
+		f.Length = c.uvarint()
+		if c.short || f.Kind > proto.JWT ||
+			len(d.Fields) > 0 && strings.Compare(d.Fields[len(d.Fields)-1].Path, f.Path) >= 0 {
+			c.bad = true
+		}
+		if c.bad {
+			break
+		}
+		d.Fields = append(d.Fields, f)
+	}
+	if c.bad || c.short {
+		d.Fields, d.Skipped = nil, proto.Headless
+	}
+	d.Size, p.fields = packedSize*(1+len(d.Fields)), nil
+}
+
+// Drop is of proto.Packed.
+func (p *packed) Drop(*proto.Digesting) { p.fields = nil }
