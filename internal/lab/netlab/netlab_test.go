@@ -300,6 +300,7 @@ func TestCloseEndsCommands(t *testing.T) {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
+	threadsGone(t, 1) // those of earlier tests
 	before := devices(t)
 	threads := threadNamespaces(t)
 	n := lab(t, Config{})
