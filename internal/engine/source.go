@@ -25,9 +25,9 @@ const (
 	capturePause = 2 * time.Millisecond
 )
 
-// Half of the ring's memory is for slots. They are small, so that there are many: the packets of very
-// many connections are small ones, and come at once. Larger packets wait outside, in memory that the
-// kernel takes only then; maxQueue is as much as it can count.
+// Half of the ring's memory is for slots. They are small, so that there are many: what very many
+// connections send at once is small packets. Larger ones wait outside, in memory that the kernel
+// takes only then; maxQueue is as much as it can count.
 const (
 	captureSlot = 512
 	maxQueue    = math.MaxInt32 / 2
