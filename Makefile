@@ -51,7 +51,7 @@ soak:
 		SKIPS= $(RACE) -p 1 ./internal/lab/netlab && \
 		SKIPS= $(RACE) -run '$(RACELAB)' ./internal/lab; \
 	fi
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=5000x
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 
 # The packages whose tests are whole hosts under load. They run one at a time, because what they
 # measure depends on what else the machine does. Of the tests that mostly wait, BESIDE run beside
