@@ -41,8 +41,7 @@ vendor-web:
 	scripts/vendor-web.sh
 
 # What make test leaves out: every case of the tests of LONG and HOSTS (full matrices, all ways,
-# 60,000 connections), those of RACED whole and without the race detector, the lab with it, and
-# fuzzing.
+# 60,000 connections), those of RACED whole and without the race detector, and the lab with it.
 soak:
 	@scripts/need.sh
 	@$(TEST) -timeout 15m $(call packages,'$(RACED)|$(LONG)')
@@ -51,7 +50,6 @@ soak:
 		SKIPS= $(RACE) -p 1 ./internal/lab/netlab && \
 		SKIPS= $(RACE) -run '$(RACELAB)' ./internal/lab; \
 	fi
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 
 # The packages whose tests are whole hosts under load. They run one at a time, because what they
 # measure depends on what else the machine does. Of the tests that mostly wait, BESIDE run beside
