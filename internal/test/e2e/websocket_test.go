@@ -180,6 +180,16 @@ func (s *socketSite) note(path string, f func(*socketLog)) {
 	f(s.logs[path])
 }
 
+// all returns what was received, once all connections have ended.
+func (s *socketSite) all(t *testing.T) (all map[string]socketLog) {
+	t.Helper()
+	eventually(t, "production sees all ends", func() (ended bool) {
+		all, ended = s.drain()
+		return ended
+	})
+	return all
+}
+
 // drain returns what was received, and whether all connections have ended.
 func (s *socketSite) drain() (logs map[string]socketLog, ended bool) {
 	s.mu.Lock()
@@ -291,7 +301,7 @@ func TestWebSocket(t *testing.T) {
 			})
 		}
 		all.Wait()
-		want, _ := production.drain()
+		want := production.all(t)
 		if !within(patience, func() bool {
 			got, ended := target.drain()
 			return ended && maps.Equal(got, want)
@@ -344,7 +354,7 @@ func TestWebSocketUnread(t *testing.T) {
 			all.Go(func() { lockStep(t, conn, 50) })
 		}
 		all.Wait()
-		want, _ := production.drain()
+		want := production.all(t)
 		if !within(patience, func() bool {
 			got, ended := target.drain()
 			return ended && maps.Equal(got, want)
