@@ -11,7 +11,7 @@ build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
 
 # What a change must pass: static checks, and the tests of all packages. Those of RACED run under
-# the race detector, those of LONG and HOSTS with -short. It takes some ten minutes on two
+# the race detector, those of LONG and HOSTS with -short. It takes less than nine minutes on two
 # processors; soak runs what it leaves out. SKIPS=fail makes a skipped test a failure, except under
 # the race detector. As check has run go vet, go test does not.
 TEST = go run scripts/gotest.go -vet=off
