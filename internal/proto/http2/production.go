@@ -1,20 +1,22 @@
 package http2
 
-import "slices"
+import (
+	"math"
+
+	"tcpcopy/internal/proto"
+)
 
 // production reads the frames of production's server as far as is needed to know where streams
 // end. If it misses bytes, it reads no more of the connection.
 type production struct {
-	lost bool
-	at   uint64 // the server's bytes below were read
-	head [headerLen]byte
-	have int // bytes of head
-	left int // bytes of the payload that are to come
-	h    header
-	ends []streamEnd // which no client has seen yet
-	// ahead holds bytes that were captured before the ones that precede them.
-	ahead []ahead
-	kept  int // bytes in ahead
+	lost  bool
+	at    uint64 // the server's bytes below were read
+	head  [headerLen]byte
+	have  int // bytes of head
+	left  int // bytes of the payload that are to come
+	h     header
+	ends  []streamEnd // which no client has seen yet
+	ahead proto.Ahead
 }
 
 // streamEnd is where a stream ends.
@@ -23,16 +25,8 @@ type streamEnd struct {
 	stream uint32
 }
 
-// ahead is a run of bytes from an offset on.
-type ahead struct {
-	off   uint64
-	bytes []byte
-}
-
-const (
-	maxAhead = 256 << 10 // bytes that wait for those before them
-	maxEnds  = 1 << 14   // ends that the client has not seen
-)
+// maxEnds bounds the ends that the client has not seen.
+const maxEnds = 1 << 14
 
 // lose ends the reading.
 func (r *production) lose() { *r = production{lost: true} }
@@ -43,26 +37,18 @@ func (r *production) feed(off uint64, p []byte) {
 		return
 	}
 	if off > r.at {
-		if r.kept += len(p); r.kept > maxAhead {
+		if !r.ahead.Keep(off, p, math.MaxInt) {
 			r.lose()
-			return
 		}
-		r.ahead = append(r.ahead, ahead{off, slices.Clone(p)})
 		return
 	}
 	r.read(p[r.at-off:])
-	for i := 0; i < len(r.ahead) && !r.lost; {
-		a := r.ahead[i]
-		if a.off > r.at {
-			i++
-			continue
+	for !r.lost {
+		p, ok := r.ahead.Next(r.at)
+		if !ok {
+			return
 		}
-		r.ahead = slices.Delete(r.ahead, i, i+1)
-		r.kept -= len(a.bytes)
-		if a.off+uint64(len(a.bytes)) > r.at {
-			r.read(a.bytes[r.at-a.off:])
-			i = 0
-		}
+		r.read(p)
 	}
 }
 
@@ -110,7 +96,7 @@ func (r *production) end() {
 // Awaits is of proto.Streams.
 func (c *Client) Awaits(seen uint64) bool {
 	r := &c.server
-	return !r.lost && r.at < seen && r.at+uint64(len(r.ahead)) > 0
+	return !r.lost && r.at < seen && (r.at > 0 || r.ahead.Size() > 0)
 }
 
 // noteSeen notes how much of production's server the client had seen before it sent what is read

@@ -12,6 +12,6 @@ const (
 
 // Size is of proto.Sizer.
 func (c *Client) Size() int {
-	return c.held + cap(c.block.rest) + cap(c.target.block) + c.decoder.Size() + c.server.kept +
-		endCost*cap(c.server.ends) + streamCost*(len(c.list)+len(c.free))
+	return c.held + cap(c.block.rest) + cap(c.target.block) + c.decoder.Size() +
+		c.server.ahead.Size() + endCost*cap(c.server.ends) + streamCost*(len(c.list)+len(c.free))
 }

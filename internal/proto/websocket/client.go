@@ -51,6 +51,9 @@ type Client struct {
 	target target
 }
 
+// earlyCost is what an early takes beside its bytes.
+const earlyCost = 48
+
 // early is what came of the client before the target had accepted the upgrade.
 type early struct {
 	bytes []byte
@@ -234,7 +237,7 @@ func (c *Client) keepEarly(p []byte) {
 	if n < 0 || c.early[n].seen != c.seen {
 		c.early = append(c.early, early{seen: c.seen, at: c.at})
 		n++
-		c.earlySize += aheadCost
+		c.earlySize += earlyCost
 	}
 	c.early[n].bytes = append(c.early[n].bytes, p...)
 	c.earlySize += len(p)

@@ -1,8 +1,6 @@
 package websocket
 
 import (
-	"slices"
-
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
 )
@@ -26,21 +24,11 @@ type production struct {
 	ends    []uint64 // where messages end that no turn has passed
 	passed  uint64   // how many ends were passed
 
-	// ahead holds bytes that were captured before the ones that precede them.
-	ahead []ahead
-	kept  int // how much memory ahead takes
-}
-
-// ahead is a run of bytes from an offset on.
-type ahead struct {
-	off   uint64
-	bytes []byte
+	ahead proto.Ahead
 }
 
 const (
-	maxAhead  = 256 << 10 // bytes that wait for those before them
-	aheadMost = 64        // runs of them
-	aheadCost = 48        // what a run takes beside the bytes
+	aheadMost = 64 // runs of bytes that wait for those before them
 	// maxEnds is how many messages end that no turn has passed. Of more, the older half counts as
 	// seen: a client that is silent for so long is one that its server pushes to.
 	maxEnds = 1 << 12
@@ -57,26 +45,18 @@ func (r *production) feed(off uint64, p []byte) {
 		return
 	}
 	if off > r.at {
-		if r.kept += len(p) + aheadCost; r.kept > maxAhead || len(r.ahead) == aheadMost {
+		if !r.ahead.Keep(off, p, aheadMost) {
 			r.lose()
-			return
 		}
-		r.ahead = append(r.ahead, ahead{off, slices.Clone(p)})
 		return
 	}
 	r.read(p[r.at-off:])
-	for i := 0; i < len(r.ahead) && !r.lost; {
-		a := r.ahead[i]
-		if a.off > r.at {
-			i++
-			continue
+	for !r.lost {
+		p, ok := r.ahead.Next(r.at)
+		if !ok {
+			return
 		}
-		r.ahead = slices.Delete(r.ahead, i, i+1)
-		r.kept -= len(a.bytes) + aheadCost
-		if a.off+uint64(len(a.bytes)) > r.at {
-			r.read(a.bytes[r.at-a.off:])
-			i = 0
-		}
+		r.read(p)
 	}
 }
 
@@ -178,5 +158,5 @@ func (r *production) pass(n int) {
 
 // awaits reports whether bytes below seen were not captured yet.
 func (r *production) awaits(seen uint64) bool {
-	return !r.lost && r.at < seen && r.at+uint64(len(r.ahead)) > 0
+	return !r.lost && r.at < seen && (r.at > 0 || r.ahead.Size() > 0)
 }
