@@ -180,14 +180,22 @@ func (s *socketSite) note(path string, f func(*socketLog)) {
 	f(s.logs[path])
 }
 
-// all returns what was received, once all connections have ended.
-func (s *socketSite) all(t *testing.T) (all map[string]socketLog) {
+// expectSame waits until the target has received what production has, once all of production's
+// connections have ended.
+func (s *socketSite) expectSame(t *testing.T, production *socketSite) {
 	t.Helper()
+	var want map[string]socketLog
 	eventually(t, "production sees all ends", func() (ended bool) {
-		all, ended = s.drain()
+		want, ended = production.drain()
 		return ended
 	})
-	return all
+	if !within(patience, func() bool {
+		got, ended := s.drain()
+		return ended && maps.Equal(got, want)
+	}) {
+		got, _ := s.drain()
+		t.Errorf("the target has received\n%v\nproduction\n%v", got, want)
+	}
 }
 
 // drain returns what was received, and whether all connections have ended.
@@ -301,14 +309,7 @@ func TestWebSocket(t *testing.T) {
 			})
 		}
 		all.Wait()
-		want := production.all(t)
-		if !within(patience, func() bool {
-			got, ended := target.drain()
-			return ended && maps.Equal(got, want)
-		}) {
-			got, _ := target.drain()
-			t.Errorf("the target has received\n%v\nproduction\n%v", got, want)
-		}
+		target.expectSame(t, production)
 		r := c.end()
 		if target.early > 0 {
 			t.Errorf("%d messages were early", target.early)
@@ -354,14 +355,7 @@ func TestWebSocketUnread(t *testing.T) {
 			all.Go(func() { lockStep(t, conn, 50) })
 		}
 		all.Wait()
-		want := production.all(t)
-		if !within(patience, func() bool {
-			got, ended := target.drain()
-			return ended && maps.Equal(got, want)
-		}) {
-			got, _ := target.drain()
-			t.Errorf("the target has received\n%v\nproduction\n%v", got, want)
-		}
+		target.expectSame(t, production)
 		r := c.end()
 		if target.early > 0 || r.Gate.Forced != 0 {
 			t.Errorf("%d messages were early, %d turns forced", target.early, r.Gate.Forced)
