@@ -353,9 +353,6 @@ func (c *Client) endFrame() error {
 		c.messages++
 	}
 	if !c.inflater.open {
-		if f.endsMessage() {
-			c.list[len(c.list)-1].messages++
-		}
 		return nil
 	}
 	return c.endInflated()

@@ -147,7 +147,7 @@ func TestLockStep(t *testing.T) {
 	r.wantsFrames("1 a")
 	r.hear(says("re a"))
 	r.wantsFrames("1 b")
-	if r.serve(says("re b")); r.c.pushes {
+	if r.serve(says("re b")); r.c.pace.Pushes() {
 		t.Error("an answer counts as pushed")
 	}
 	r.feed(text("c"))

@@ -93,7 +93,7 @@ func (c *Client) endInflated() error {
 	if cap(x.packed) > 4096 {
 		x.packed = nil
 	}
-	c.push(item{step: proto.Step{Kind: proto.Say, N: n}, messages: 1,
+	c.push(item{step: proto.Step{Kind: proto.Say, N: n},
 		text: appendFrame(nil, x.op, c.nextMask(), whole)})
 	return nil
 }

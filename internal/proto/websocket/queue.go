@@ -1,8 +1,6 @@
 package websocket
 
 import (
-	"time"
-
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
@@ -13,14 +11,6 @@ const (
 	maxHeld = 32 << 20
 	// maxQueue bounds the items that one copy holds back.
 	maxQueue = 1 << 16
-	// pushLag is how much later than its client a turn goes at most if a server pushes.
-	pushLag = time.Second
-	// proofTime is how long a turn waits for further messages of a target that has sent some since
-	// the turn before. Then the target is taken for one that pushes.
-	proofTime = 10 * time.Second
-	// maxGreeting is how many messages are taken for a greeting at most, if the client has seen
-	// them before its first one.
-	maxGreeting = 4
 )
 
 // queue holds what is to go, in order.
@@ -29,38 +19,26 @@ type queue struct {
 	first int // items before it have gone
 	held  int // bytes of text
 
-	pushes   bool          // messages come unasked: how many is not the client's doing
-	began    bool          // the first turn of WebSocket was read
-	greeting uint64        // messages of production that greeted its client
-	mid      bool          // what went last ends within a frame
-	sent     uint64        // messages that have gone
-	timed    bool          // lag is known
-	lag      time.Duration // how much later than its client the copy has begun
-	gone     mono.Time     // when the last turn went
-	base     uint64        // messages that the target had sent by then
-	baseSeen uint64        // messages of production's that the client of that turn had seen
-	over     bool          // the target takes nothing more
+	mid  bool // what went last ends within a frame
+	pace proto.Lockstep
+	over bool // the target takes nothing more
 }
 
 // item is a part of what is to go, or a turn, which may have to wait.
 type item struct {
-	step     proto.Step // a turn's has no kind
-	text     []byte     // of a step that says something
-	mid      bool       // it ends within a frame
-	closes   bool       // it is of a close frame
-	messages int        // that end in it
-	turn     turn
+	step   proto.Step // a turn's has no kind
+	text   []byte     // of a step that says something
+	mid    bool       // it ends within a frame
+	closes bool       // it is of a close frame
+	turn   turn
 }
 
 // turn is what a turn waits for.
 type turn struct {
 	framed bool
-	asked  uint64    // until the first frame: so many answers
-	at     mono.Time // when its client sent it
-	seen   uint64    // messages of production that its client had seen, if known
-	known  bool
-	first  bool // it is the first one of WebSocket
-	forced bool // it has waited for too long
+	asked  uint64     // until the first frame: so many answers
+	forced bool       // until then: it has waited for too long
+	step   proto.Turn // from then on
 }
 
 // push adds an item. Steps that need not be told apart become one.
@@ -72,7 +50,6 @@ func (q *queue) push(it item) {
 			(k == proto.PassOn || k == proto.Say) && it.closes == last.closes {
 			last.step.N += it.step.N
 			last.mid = it.mid
-			last.messages += it.messages
 			return
 		}
 	}
@@ -82,17 +59,11 @@ func (q *queue) push(it item) {
 // hold adds a turn.
 func (q *queue) hold(t turn) { q.list = append(q.list, item{turn: t}) }
 
-// holdTurn adds a turn of WebSocket, and finds out whether production pushes.
+// holdTurn adds a turn of WebSocket.
 func (c *Client) holdTurn() {
 	n, known := c.server.messages(c.seen)
-	t := turn{framed: true, at: c.at, seen: n, known: known, first: !c.began}
-	if t.first {
-		c.began, c.greeting = true, min(n, maxGreeting)
-	}
-	if known && n > c.greeting+c.messages {
-		c.pushes = true
-	}
-	c.hold(t)
+	c.hold(turn{framed: true, step: c.pace.Begin(proto.Turn{At: c.at, Asked: c.messages, Seen: n,
+		Known: known})})
 }
 
 // Go is of proto.Paced.
@@ -158,7 +129,6 @@ func (c *Client) send(it *item, out *proto.Out) {
 	if it.closes && !c.mid {
 		c.target.closed = true
 	}
-	c.sent += uint64(it.messages)
 	c.reply(out)
 }
 
@@ -174,44 +144,7 @@ func (c *Client) check(now mono.Time, t *turn) (wake mono.Time) {
 		}
 		return 0
 	}
-	if !c.timed {
-		c.timed, c.lag, c.gone = true, max(0, now.Sub(t.at)), now
-	}
-	have := c.target.messages
-	// The target's first messages may greet; then it has sent more than it was asked for.
-	if c.sent > 0 && have > max(c.greeting, c.target.greeting)+c.sent {
-		c.pushes = true
-	}
-	if !c.arrived(t) && !t.forced {
-		until := mono.Never
-		switch {
-		case c.pushes, t.first: // a greeting is unasked, too
-			until = t.at.Add(c.lag + pushLag)
-		case have > c.base:
-			until = max(c.gone, t.at).Add(proofTime)
-		}
-		if !until.Reached(now) {
-			return until
-		}
-		c.pushes = true
-	}
-	if t.first {
-		c.target.greeting = have
-	}
-	c.gone, c.base, c.baseSeen = now, have, t.seen
-	return 0
-}
-
-// arrived reports whether the target has sent what a turn waits for.
-func (c *Client) arrived(t *turn) bool {
-	have := c.target.messages
-	switch {
-	case !t.known:
-		return t.first || have > c.base
-	case c.pushes && !t.first:
-		return have-c.base >= t.seen-min(t.seen, c.baseSeen)
-	}
-	return have >= t.seen
+	return c.pace.Check(now, &t.step, c.target.messages)
 }
 
 // Waits is of proto.Streams.
@@ -222,9 +155,11 @@ func (c *Client) Force(*proto.Out) bool {
 	if c.first == len(c.list) || c.list[c.first].step.Kind != 0 {
 		return false
 	}
-	c.pushes = c.pushes || c.framed
 	for i := range c.list[c.first:] {
-		c.list[c.first+i].turn.forced = true
+		t := &c.list[c.first+i].turn
+		if t.forced = true; t.framed {
+			c.pace.Force(&t.step)
+		}
 	}
 	return true
 }
@@ -240,7 +175,7 @@ func (c *Client) Settled(seen uint64) bool {
 		return c.target.answered >= c.requests
 	}
 	n, known := c.server.messages(seen)
-	return !known || c.pushes || n > c.greeting+c.messages || c.target.messages >= n
+	return !known || c.pace.Settled(c.messages, n, c.target.messages)
 }
 
 // Idle is of proto.Streams.

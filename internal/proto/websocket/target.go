@@ -27,7 +27,6 @@ type target struct {
 	left     uint64 // bytes of the payload that are handed back and are to come
 	payload  []byte // of a control frame
 	messages uint64 // messages that are whole
-	greeting uint64 // messages that had come when the first turn went
 
 	pings  bool // the last ping waits for its answer
 	ping   []byte
