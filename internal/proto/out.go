@@ -26,6 +26,7 @@ const (
 	Begun     // the first bytes of its answer have come
 	Answered  // Answer has come
 	Abandoned // the client has cancelled it
+	Hinted    // its Hint goes to the reader of the target's answers
 )
 
 // Step is one thing to do.
@@ -87,6 +88,12 @@ func (o *Out) Answering(request uint64) { o.note(Begun, request) }
 
 // Abandon notes that the client has cancelled a request.
 func (o *Out) Abandon(request uint64) { o.note(Abandoned, request) }
+
+// Hint hands the reader of the target's answers a hint before what is sent next. The request is
+// known by its number on this connection, from 0.
+func (o *Out) Hint(request uint64, h Hint) {
+	o.Steps = append(o.Steps, Step{Kind: Hinted, Request: Request{Number: request, Hint: h}})
+}
 
 func (o *Out) note(k StepKind, request uint64) {
 	o.Steps = append(o.Steps, Step{Kind: k, Request: Request{Number: request}})

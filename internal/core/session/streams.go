@@ -56,7 +56,12 @@ func (s *Session) flowStreams(now mono.Time) mono.Time {
 	wake := mono.Never
 	if t.paced != nil {
 		out := s.env.scratch()
-		if wake = t.paced.Go(now, out); !s.carryOut(now, out) {
+		wake = t.paced.Go(now, out)
+		if !s.carryOut(now, out) {
+			return mono.Never
+		}
+		if t.streams.Reopens() {
+			s.reopen(now)
 			return mono.Never
 		}
 	}

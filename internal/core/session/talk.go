@@ -370,6 +370,8 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 			t.request = requestWhole
 		case proto.Begun, proto.Answered, proto.Abandoned:
 			s.noteStream(st)
+		case proto.Hinted:
+			t.answers.Expect(st.Request.Number, st.Request.Hint)
 		default:
 			t.noteStep(st)
 			s.pairs.step(st.N)

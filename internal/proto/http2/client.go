@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/hpack"
 	"tcpcopy/internal/proto/semantics"
@@ -43,9 +44,10 @@ type Client struct {
 	decoder hpack.Decoder
 	block   block
 	fields  fields
-	latest  uint32 // the newest stream that the client has opened
-	left    []span // what is left out, not in a step yet
-	seen    uint64 // bytes of production's server that the client had seen
+	latest  uint32    // the newest stream that the client has opened
+	left    []span    // what is left out, not in a step yet
+	seen    uint64    // bytes of production's server that the client had seen
+	at      mono.Time // when the present turn was sent
 
 	server production
 	streams
@@ -68,7 +70,7 @@ type block struct {
 	rest     []byte // what has come, if CONTINUATION follows
 }
 
-var _ proto.Streams = (*Client)(nil)
+var _ proto.Paced = (*Client)(nil)
 
 // NewClient returns a reader of one session. The rules are shared, and must not change.
 func NewClient(rules *semantics.Rules) *Client { return &Client{rules: rules} }
@@ -81,9 +83,6 @@ func (c *Client) Holds() bool { return false }
 
 // Expects is of proto.Client.
 func (c *Client) Expects() bool { return false }
-
-// Server is of proto.Client.
-func (c *Client) Server(off uint64, p []byte) { c.server.feed(off, p) }
 
 // Begin is of proto.Client. A copy that goes on after another one (Reopens) keeps what was read of
 // the client, and the streams that it could not open.
@@ -120,6 +119,9 @@ func (c *Client) reopen() {
 		for i := range s.marks {
 			s.marks[i].from -= min(s.marks[i].from, c.taken)
 		}
+		for i := range s.turns {
+			s.turns[i].from -= min(s.turns[i].from, c.taken)
+		}
 	}
 	for i := range c.left {
 		c.left[i].from -= min(c.left[i].from, c.taken)
@@ -127,6 +129,9 @@ func (c *Client) reopen() {
 	}
 	c.taken = 0
 }
+
+// Turn is of proto.Paced.
+func (c *Client) Turn(at mono.Time) { c.at = at }
 
 // Feed is of proto.Client.
 func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
@@ -335,6 +340,7 @@ func (c *Client) frame(p []byte, end uint64, out *proto.Out) error {
 		case s.dead:
 			c.remove(s)
 		default:
+			c.beginTurn(s)
 			s.code, s.reset = [4]byte(p), true
 			c.holdFrom(s, c.frameAt, 0)
 		}
@@ -424,6 +430,7 @@ func (c *Client) trailers(s *stream, p []byte, end uint64) error {
 		s.code, s.reset = codeCancel, true
 		c.holdFrom(s, b.at, 0)
 	case s.why == ledger.None:
+		c.beginTurn(s)
 		s.trailers = append(s.trailers[:0], head...)
 		c.holdFrom(s, b.at, len(head))
 	default:

@@ -7,25 +7,28 @@ import (
 )
 
 // production reads the frames of production's server as far as is needed to know where streams
-// end. If it misses bytes, it reads no more of the connection.
+// end, and messages of gRPC. If it misses bytes, it reads no more of the connection.
 type production struct {
 	lost  bool
 	at    uint64 // the server's bytes below were read
 	head  [headerLen]byte
 	have  int // bytes of head
-	left  int // bytes of the payload that are to come
+	left  int // bytes of the payload that are to come, of a frame that is not DATA
 	h     header
-	ends  []streamEnd // which no client has seen yet
+	data  contents
+	ends  []end // which no client has seen yet
 	ahead proto.Ahead
 }
 
-// streamEnd is where a stream ends.
-type streamEnd struct {
-	off    uint64 // the offset behind it
-	stream uint32
+// end is where a stream ends or, if messages is not 0, so many messages of it.
+type end struct {
+	off      uint64 // the offset behind it
+	stream   uint32
+	messages uint32
 }
 
-// maxEnds bounds the ends that the client has not seen.
+// maxEnds bounds the ends that the client has not seen. Of more, the older half of the messages
+// counts as seen: a client that is silent for so long is one that its server pushes to.
 const maxEnds = 1 << 14
 
 // lose ends the reading.
@@ -55,41 +58,106 @@ func (r *production) feed(off uint64, p []byte) {
 // read reads the next bytes.
 func (r *production) read(p []byte) {
 	for len(p) > 0 {
-		if r.left > 0 {
-			n := min(r.left, len(p))
-			r.left -= n
-			r.at += uint64(n)
-			p = p[n:]
-			if r.left == 0 {
-				r.end()
+		n := 0
+		switch {
+		case r.data.left > 0:
+			n, needed := r.data.run()
+			n = min(n, len(p))
+			if !r.readData(p[:n], needed) {
+				r.lose()
+				return
 			}
+			p = p[n:]
 			continue
+		case r.left > 0:
+			n = min(r.left, len(p))
+			r.left -= n
+		default:
+			n = copy(r.head[r.have:], p)
+			if r.have += n; r.have == headerLen {
+				r.have, r.h = 0, parseHeader(&r.head)
+				if r.data.header(&r.h, true); r.h.kind != frameData {
+					r.left = r.h.length
+				}
+			}
 		}
-		n := copy(r.head[r.have:], p)
-		r.have += n
 		r.at += uint64(n)
-		p = p[n:]
-		if r.have < headerLen {
-			return
-		}
-		r.have, r.h = 0, parseHeader(&r.head)
-		if r.left = r.h.length; r.left == 0 {
-			r.end()
+		if p = p[n:]; r.have == 0 && r.left+r.data.left == 0 {
+			r.endFrame()
 		}
 	}
 }
 
-// end notes where a frame ends that ends a stream. A header block may go on in other frames: then
-// the client sees the end a little later.
-func (r *production) end() {
+// readData reads bytes of a DATA frame. It returns false if they cannot be.
+func (r *production) readData(p []byte, needed bool) bool {
+	before := r.data.whole
+	if !needed {
+		r.data.skip(len(p))
+	} else if r.data.read(p) != nil {
+		return false
+	}
+	r.at += uint64(len(p))
+	if r.data.whole > before {
+		r.messageEnd()
+	}
+	if r.data.left == 0 {
+		r.endFrame()
+	}
+	return true
+}
+
+// messageEnd notes where a message ends. One without content is noted with the one before it.
+func (r *production) messageEnd() {
+	if n := len(r.ends) - 1; n >= 0 && r.ends[n].messages > 0 && r.ends[n].stream == r.h.stream &&
+		r.at-r.ends[n].off == prefixLen {
+		r.ends[n].off = r.at
+		r.ends[n].messages++
+		return
+	}
+	r.ends = append(r.ends, end{r.at, r.h.stream, 1})
+}
+
+// endFrame notes where a frame ends that ends a stream. A header block may go on in other frames:
+// then the client sees the end a little later.
+func (r *production) endFrame() {
 	switch h := &r.h; {
 	case h.kind == frameReset,
 		(h.kind == frameData || h.kind == frameHeaders) && h.has(flagEndStream):
-		if len(r.ends) == maxEnds {
-			r.lose()
-			return
+		r.ends = append(r.ends, end{off: r.at, stream: h.stream})
+	}
+}
+
+// Server is of proto.Client.
+func (c *Client) Server(off uint64, p []byte) {
+	r := &c.server
+	if r.feed(off, p); len(r.ends) <= maxEnds {
+		return
+	}
+	messages, n := 0, 0
+	for i := range r.ends {
+		messages += int(min(r.ends[i].messages, 1))
+	}
+	if messages < maxEnds/2 {
+		r.lose()
+		return
+	}
+	seen := messages / 2
+	for _, e := range r.ends {
+		if e.messages > 0 && seen > 0 {
+			seen--
+			c.sawMessages(&e)
+			continue
 		}
-		r.ends = append(r.ends, streamEnd{r.at, h.stream})
+		r.ends[n] = e
+		n++
+	}
+	r.ends = r.ends[:n]
+}
+
+// sawMessages notes that the client has seen messages of production, or may have.
+func (c *Client) sawMessages(e *end) {
+	if s := c.byClient[e.stream]; s != nil {
+		s.saw += uint64(e.messages)
 	}
 }
 
@@ -110,7 +178,9 @@ func (c *Client) noteSeen(seen uint64) {
 	if r := &c.server; r.at >= seen && !r.lost {
 		n := 0
 		for n < len(r.ends) && r.ends[n].off <= seen {
-			if s := c.byClient[r.ends[n].stream]; s != nil {
+			if e := &r.ends[n]; e.messages > 0 {
+				c.sawMessages(e)
+			} else if s := c.byClient[e.stream]; s != nil {
 				c.sawEnd(s)
 			}
 			n++

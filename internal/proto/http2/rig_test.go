@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -96,6 +97,7 @@ type rig struct {
 	fed      int  // bytes of the client
 	taken    int  // bytes of the client in steps
 	left     int  // those of them that were left out
+	now      mono.Time
 }
 
 // newRig returns a rig whose client has sent its preface and whose target its SETTINGS.
@@ -112,7 +114,7 @@ func newRig(t *testing.T, settings ...http2.Setting) *rig {
 }
 
 func bareRig(t *testing.T) *rig {
-	r := &rig{t: t, c: NewClient(nil), client: newPeer(), production: newPeer()}
+	r := &rig{t: t, c: NewClient(nil), client: newPeer(), production: newPeer(), now: 1 << 40}
 	return r
 }
 
@@ -146,11 +148,13 @@ func (r *rig) tryFeed(p []byte, seen uint64) error {
 		}
 		var out proto.Out
 		r.fed += n
+		r.c.Turn(r.now)
 		err := r.c.Feed(p[:n], seen, &out)
 		r.carryOut(&out)
 		if err != nil {
 			return err
 		}
+		r.goes()
 		p = p[n:]
 	}
 	return nil
@@ -188,6 +192,7 @@ func (r *rig) tryHear(p []byte) error {
 			if err != nil {
 				return err
 			}
+			r.goes()
 		}
 		if r.follower.Lost() {
 			return fmt.Errorf("%w: by the reader of answers", proto.ErrLost)
@@ -195,6 +200,30 @@ func (r *rig) tryHear(p []byte) error {
 		p = p[n:]
 	}
 	return nil
+}
+
+// goes has go what may at the rig's time, and returns when that must be looked at again.
+func (r *rig) goes() mono.Time {
+	r.t.Helper()
+	var out proto.Out
+	wake := r.c.Go(r.now, &out)
+	r.carryOut(&out)
+	return wake
+}
+
+// wait lets time pass. Go is called when it has asked for that.
+func (r *rig) wait(d time.Duration) {
+	r.t.Helper()
+	for end := r.now.Add(d); ; {
+		wake := r.goes()
+		if wake <= r.now {
+			r.t.Fatalf("Go asks to be called again at %v, at %v", wake, r.now)
+		}
+		if r.now = min(end, wake); r.now == end {
+			r.goes()
+			return
+		}
+	}
 }
 
 // carryOut does what a session does with steps.
@@ -220,6 +249,8 @@ func (r *rig) carryOut(out *proto.Out) {
 				r.log.WriteString(" failed")
 			}
 			r.log.WriteByte('\n')
+		case proto.Hinted:
+			r.follower.Expect(st.Request.Number, st.Request.Hint)
 		case proto.Abandoned:
 			fmt.Fprintf(&r.log, "abandoned %d\n", st.Request.Number)
 		}

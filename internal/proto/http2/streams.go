@@ -2,23 +2,25 @@ package http2
 
 import (
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 )
 
 // stream is one stream of the client and its copy.
 type stream struct {
-	id     uint32 // the client's
-	target uint32 // the target's; 0: not opened
-	number uint64 // of the request, if it is opened
-	window int64  // what the target takes, beside its initial window
-	got    int    // bytes of DATA that came since the last WINDOW_UPDATE
+	id       uint32 // the client's
+	target   uint32 // the target's; 0: not opened
+	number   uint64 // of the request, if it is opened
+	window   int64  // what the target takes, beside its initial window
+	received int    // bytes of DATA that came since the last WINDOW_UPDATE
 
 	began uint64 // bytes of production's server that the client had seen when it opened the stream
 	needs uint64 // it is opened when every stream with an order below has ended
 	order uint64 // its place among the streams that the client has seen end, from 1; 0: none
 
+	call // of gRPC
+
 	why         ledger.Reason // why it is left out; None: it is not
-	grpc        bool
 	prioritised bool
 	clientEnded bool   // nothing more comes of the client
 	ended       bool   // nothing more comes of the target
@@ -71,6 +73,7 @@ type streams struct {
 	free     []*stream // ended: their memory is used again
 	removed  int       // how many in list have ended
 	waiting  int       // how many hold something
+	paused   int       // how many of these have turns
 	held     int       // bytes that wait
 	open     int       // open at the target
 	requests uint64    // opened at the target, ever
@@ -97,7 +100,7 @@ func (t *streams) add(id uint32, seen uint64) *stream {
 	if n := len(t.free) - 1; n >= 0 {
 		s, t.free = t.free[n], t.free[:n]
 		*s = stream{head: s.head[:0], data: s.data[:0], trailers: s.trailers[:0],
-			marks: s.marks[:0], again: s.again[:0]}
+			marks: s.marks[:0], again: s.again[:0], call: call{turns: s.turns[:0]}}
 	} else {
 		s = new(stream)
 	}
@@ -156,6 +159,7 @@ func (t *streams) release(s *stream) {
 	s.head, s.data, s.trailers = s.head[:0], s.data[:0], s.trailers[:0]
 	s.marks, s.sent = s.marks[:0], 0
 	s.end, s.reset = false, false
+	t.dropTurns(s)
 	if s.holding {
 		s.holding = false
 		t.waiting--
@@ -200,6 +204,7 @@ func (c *Client) endOfClient(s *stream) {
 	case s.why != ledger.None, s.ended && !s.holding:
 		c.remove(s)
 	default:
+		c.beginTurn(s)
 		s.end = true
 		c.holdFrom(s, c.frameAt, 0)
 	}
@@ -209,6 +214,10 @@ func (c *Client) endOfClient(s *stream) {
 func (c *Client) content(s *stream, p []byte) {
 	if s.why != ledger.None || s.dead {
 		return
+	}
+	if s.grpc {
+		c.beginTurn(s)
+		s.asked.read(p)
 	}
 	s.data = append(s.data, p...)
 	c.holdFrom(s, c.frameAt, len(p))
@@ -225,30 +234,48 @@ func (c *Client) content(s *stream, p []byte) {
 	s.marks = append(s.marks, mark{c.frameAt, len(s.data)})
 }
 
-// flush sends what may go, in the order in which the client has opened the streams.
+// flush sends what may go without a look at the time, in the order in which the client has opened
+// the streams.
 func (c *Client) flush(out *proto.Out) {
-	if c.waiting == 0 || !c.target.ready {
+	if c.waiting == c.paused || !c.target.ready {
 		return
 	}
 	for i := 0; i < len(c.list); i++ {
-		if s := c.list[i]; s.id != 0 && s.holding {
-			c.send(s, out)
+		if s := c.list[i]; s.id != 0 && s.holding && len(s.turns) == 0 {
+			c.send(0, s, out)
 		}
 	}
 }
 
-// send sends what may go of one stream.
-func (c *Client) send(s *stream, out *proto.Out) {
+// Go is of proto.Paced. It is for the streams that have turns.
+func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
+	wake := mono.Never
+	if c.paused == 0 || !c.target.ready {
+		return wake
+	}
+	from := len(out.Text)
+	for i := 0; i < len(c.list); i++ {
+		if s := c.list[i]; s.id != 0 && s.holding && len(s.turns) > 0 {
+			wake = min(wake, c.send(now, s, out))
+		}
+	}
+	c.settle(from, out)
+	c.tidy()
+	return wake
+}
+
+// send sends what may go of one stream. It returns when the next turn may go that waits.
+func (c *Client) send(now mono.Time, s *stream, out *proto.Out) (wake mono.Time) {
 	t := &c.target
 	if s.target == 0 {
 		if !c.may(s) || t.leaving || c.open >= t.maxStreams || t.next > maxWindow {
-			return
+			return mono.Never
 		}
 		c.openStream(s, out)
 	}
-	whole := c.sendData(s, out)
-	if !whole && !s.reset {
-		return
+	whole, wake := c.sendData(now, s, out)
+	if !whole && (s.turnWaits() || !s.reset) {
+		return wake
 	}
 	switch {
 	case !whole: // what is left does not go
@@ -268,6 +295,7 @@ func (c *Client) send(s *stream, out *proto.Out) {
 	if s.ended && s.clientEnded {
 		c.remove(s)
 	}
+	return mono.Never
 }
 
 // abandon notes that nothing more of the target matters to a stream that was cancelled.
@@ -292,8 +320,12 @@ func (c *Client) openStream(s *stream, out *proto.Out) {
 	c.open++
 	c.byTarget[s.target] = s
 	flags := uint8(0)
-	if s.end && len(s.data) == 0 && len(s.trailers) == 0 {
+	if s.end && len(s.data)+len(s.trailers)+len(s.turns) == 0 {
 		flags, s.end = flagEndStream, false
+	}
+	if s.grpc && t.from == 0 {
+		t.from = s.target
+		out.Hint(uint64(s.target/2), hintMessages)
 	}
 	var priority []byte
 	if s.prioritised { // the stream that it depends on may have another number: it stands alone
@@ -317,23 +349,24 @@ func (c *Client) refused(s *stream, out *proto.Out) {
 	}
 	delete(c.byTarget, s.target)
 	c.open--
-	s.target, s.window, s.got = 0, 0, 0
+	s.target, s.window, s.received = 0, 0, 0
 	s.head, s.again = s.again, s.head[:0]
 	s.end = true
 	c.holdFrom(s, c.taken, len(s.head))
 }
 
-// sendData sends what the windows permit, and reports whether that is all.
-func (c *Client) sendData(s *stream, out *proto.Out) bool {
+// sendData sends what the windows permit, and the stream's turns. It reports whether that is all,
+// and when the next turn may go that waits.
+func (c *Client) sendData(now mono.Time, s *stream, out *proto.Out) (whole bool, wake mono.Time) {
 	t := &c.target
 	before := s.sent
-	for s.sent < len(s.data) {
-		n := min(int64(len(s.data)-s.sent), int64(t.maxFrame), t.window, t.initial+s.window)
+	for wake = c.passTurns(now, s); s.sent < s.upTo(); {
+		n := min(int64(s.upTo()-s.sent), int64(t.maxFrame), t.window, t.initial+s.window)
 		if n <= 0 {
 			break
 		}
 		flags, end := uint8(0), s.sent+int(n)
-		if end == len(s.data) && s.end && len(s.trailers) == 0 {
+		if end == len(s.data) && s.end && len(s.trailers)+len(s.turns) == 0 {
 			flags, s.end = flagEndStream, false
 		}
 		out.Text = appendHeader(out.Text, int(n), frameData, flags, s.target)
@@ -341,11 +374,16 @@ func (c *Client) sendData(s *stream, out *proto.Out) bool {
 		s.sent = end
 		t.window -= n
 		s.window -= n
+		wake = c.passTurns(now, s)
 	}
 	c.held -= s.sent - before
 	if s.sent == len(s.data) {
-		s.data, s.marks, s.sent = s.data[:0], s.marks[:0], 0
-		return true
+		s.data, s.marks = s.data[:0], s.marks[:0]
+		s.moveTurns(s.sent)
+		if s.sent = 0; len(s.turns) > 0 {
+			s.from = s.turns[0].from
+		}
+		return len(s.turns) == 0, wake
 	}
 	n := 0
 	for s.marks[n].end <= s.sent {
@@ -357,7 +395,8 @@ func (c *Client) sendData(s *stream, out *proto.Out) bool {
 		for i := range s.marks {
 			s.marks[i].end -= s.sent
 		}
+		s.moveTurns(s.sent)
 		s.data, s.sent = s.data[:copy(s.data, s.data[s.sent:])], 0
 	}
-	return false
+	return false, wake
 }

@@ -16,9 +16,11 @@ const refill = 1 << 28
 // target is the state of the connection to the target.
 type target struct {
 	in        collector
-	ready     bool // its first SETTINGS has come
-	leaving   bool // it takes no more streams
-	reopening bool // the next Begin goes on with what waits
+	data      contents // of the present frame
+	from      uint32   // the streams from this one on may have messages; 0: none
+	ready     bool     // its first SETTINGS has come
+	leaving   bool     // it takes no more streams
+	reopening bool     // the next Begin goes on with what waits
 	decoder   hpack.Decoder
 	block     []byte // a header block that CONTINUATION follows
 	inBlock   bool
@@ -66,13 +68,6 @@ func (c *Client) fromTarget(p []byte, out *proto.Out) (used int, err error) {
 		return used, nil
 	}
 	h := &t.in.h
-	n := h.length
-	if h.kind == frameData {
-		n = min(n, 1) // the last byte stands for all
-		if n > 0 && used < len(p) {
-			t.heard += uint64(h.length - 1)
-		}
-	}
 	if fresh && h.length > maxFrame {
 		return used, lost("frame of the target, of the length", h.length)
 	}
@@ -87,7 +82,19 @@ func (c *Client) fromTarget(p []byte, out *proto.Out) (used int, err error) {
 		s.answering = true
 		out.Answering(s.number)
 	}
-	payload, more, ok := t.in.payload(p[used:], n)
+	if fresh {
+		t.data.header(h, t.from != 0 && h.stream >= t.from)
+	}
+	if h.kind == frameData {
+		n, whole, err := t.content(p[used:])
+		if used += n; err != nil || !whole {
+			return used, err
+		}
+		c.targetData(h, out)
+		t.in.end()
+		return used, nil
+	}
+	payload, more, ok := t.in.payload(p[used:], h.length)
 	if used += more; !ok {
 		return used, nil
 	}
@@ -96,11 +103,31 @@ func (c *Client) fromTarget(p []byte, out *proto.Out) (used int, err error) {
 	return used, err
 }
 
-// targetFrame processes a frame of the target.
+// content reads what was handed back of a DATA frame, and reports whether that is all. What is
+// skipped has come when what follows it has.
+func (t *target) content(p []byte) (used int, whole bool, err error) {
+	for t.data.left > 0 {
+		if used == len(p) {
+			return used, false, nil
+		}
+		n, needed := t.data.run()
+		if !needed {
+			t.data.skip(n)
+			t.heard += uint64(n)
+			continue
+		}
+		n = min(n, len(p)-used)
+		if err := t.data.read(p[used : used+n]); err != nil {
+			return used, false, err
+		}
+		used += n
+	}
+	return used, true, nil
+}
+
+// targetFrame processes a frame of the target that is not DATA.
 func (c *Client) targetFrame(h *header, p []byte, out *proto.Out) error {
 	switch h.kind {
-	case frameData:
-		c.targetData(h, out)
 	case frameHeaders, frameContinuation:
 		return c.targetBlock(h, p, out)
 	case frameReset:
@@ -139,13 +166,14 @@ func (c *Client) targetData(h *header, out *proto.Out) {
 		return
 	}
 	s.size += uint64(headerLen + h.length)
+	s.got += t.data.whole
 	if h.has(flagEndStream) {
 		c.answered(s, s.status, s.status >= 400 || s.status == 0, out)
 		return
 	}
-	if s.got += h.length; s.got >= refill {
-		out.Text = appendWindow(out.Text, h.stream, s.got)
-		s.got = 0
+	if s.received += h.length; s.received >= refill {
+		out.Text = appendWindow(out.Text, h.stream, s.received)
+		s.received = 0
 	}
 }
 
@@ -389,10 +417,14 @@ func (c *Client) Waits() bool { return c.waiting > 0 }
 // Idle is of proto.Streams.
 func (c *Client) Idle() bool { return c.waiting == 0 && c.open == 0 }
 
-// Force is of proto.Streams.
+// Force is of proto.Streams. Turns go with the next call of Go.
 func (c *Client) Force(out *proto.Out) bool {
-	if len(c.ended) == 0 || !c.target.ready {
+	if !c.target.ready {
 		return false
+	}
+	forced := c.forceTurns()
+	if len(c.ended) == 0 {
+		return forced
 	}
 	for _, s := range c.list {
 		s.order = 0
@@ -409,5 +441,5 @@ func (c *Client) Force(out *proto.Out) bool {
 // Settled is of proto.Streams.
 func (c *Client) Settled(seen uint64) bool {
 	c.noteSeen(seen)
-	return c.waiting == 0 && len(c.ended) == 0
+	return c.waiting == 0 && len(c.ended) == 0 && !c.awaitsMessages()
 }
