@@ -179,7 +179,7 @@ func (m *Mapped) needs(p *proto.Protocol) error {
 }
 
 // speak completes the settings of the mapping's protocols. With --proto auto, a mapping that has
-// options of one protocol speaks that one.
+// options of one protocol, or of one and of that whose options it shares, speaks that one.
 func (m *Mapped) speak() error {
 	env := proto.Env{Lookup: os.Getenv, Random: rand.Reader}
 	for _, p := range known.All() {
@@ -192,13 +192,26 @@ func (m *Mapped) speak() error {
 		}
 	}
 	used := m.Protocols.Used()
+	all := withAll(used)
 	switch {
 	case len(used) == 0:
 		return nil
-	case m.Proto == ProtoNone, m.Proto == ProtoAuto && len(used) > 1:
+	case m.Proto == ProtoNone, m.Proto == ProtoAuto && all == nil:
 		return m.needs(used[0])
 	case m.Proto == ProtoAuto:
-		m.Proto = Proto(used[0].Name)
+		m.Proto = Proto(all.Name)
+	}
+	return nil
+}
+
+// withAll returns that of the protocols which has the settings of all of them, or nil.
+func withAll(list []*proto.Protocol) *proto.Protocol {
+	for _, p := range list {
+		if !slices.ContainsFunc(list, func(q *proto.Protocol) bool {
+			return q != p && q.Kind != p.Shares
+		}) {
+			return p
+		}
 	}
 	return nil
 }

@@ -86,9 +86,9 @@ type Answer struct {
 
 // Answers reads what the target answers on one connection. Its methods allocate nothing.
 type Answers interface {
-	// Expect passes the Hint of a request, by its number among all requests whose Reply is One,
-	// from 0. Numbers rise; requests with the Hint 0 are left out. It is called before the
-	// request's last byte goes to the target.
+	// Expect passes the Hint of a request, by its number among all requests whose Reply is One, or
+	// among all on the connection if the Client is a Streams, from 0. Numbers rise; requests with
+	// the Hint 0 are left out. It is called before the request's last byte goes to the target.
 	Expect(request uint64, h Hint)
 	// Feed reads the next bytes, which it does not keep, and appends the answers that end within
 	// them. An error wraps ErrLost; the answers found before it count.
@@ -171,7 +171,8 @@ type Streams interface {
 	Reopens() bool
 }
 
-// Paced is a Streams that goes by time as well. Nothing that it is fed goes before Go is called.
+// Paced is a Streams that goes by time as well. What may have to wait for some time goes when Go is
+// called.
 type Paced interface {
 	Streams
 	// Turn tells when the turn was sent that Feed is given next.

@@ -37,7 +37,8 @@ type Protocol struct {
 	// NewSettings makes the protocol's options for one mapping; nil if it has none.
 	NewSettings func() Settings
 	// Shares is the protocol whose settings a mapping of this one has; None: its own. If this one
-	// precedes it in the list, its connections begin as those of the other one do.
+	// precedes it in the list, its connections begin as those of the other one do. One that has
+	// settings of its own as well has Settings that are Sharing.
 	Shares Kind
 	// NewClientFor makes the reader of one session whose mapping has these settings, which it
 	// keeps.
@@ -79,6 +80,13 @@ type Settings interface {
 	Complete(env Env) error
 	// Clone returns a copy that does not change with the original.
 	Clone() Settings
+}
+
+// Sharing is Settings of a protocol that has those of another one beside its own.
+type Sharing interface {
+	Settings
+	// Share returns its own settings with those of the other protocol.
+	Share(Settings) Settings
 }
 
 // Option describes one option of a protocol. Set, or Switch, takes its value. An error of Set is

@@ -25,7 +25,7 @@ type asker struct {
 }
 
 func newAsker(t testing.TB) *asker {
-	a := &asker{c: NewClient(nil), stream: 1}
+	a := &asker{c: NewClient(&Settings{}), stream: 1}
 	p := newPeer()
 	must(a.c.Begin(false, &a.out))
 	p.out.WriteString(preface)

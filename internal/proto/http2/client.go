@@ -7,7 +7,6 @@ import (
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/hpack"
-	"tcpcopy/internal/proto/semantics"
 )
 
 const (
@@ -30,7 +29,7 @@ const (
 // Client reads the frames of one client, and speaks HTTP/2 with the target for it: see
 // proto.Streams.
 type Client struct {
-	rules *semantics.Rules // nil: nothing is left out or changed
+	set *Settings
 
 	// The client's direction. Offsets count its bytes since the copy began.
 	preface int  // bytes of the preface that have come
@@ -72,8 +71,8 @@ type block struct {
 
 var _ proto.Paced = (*Client)(nil)
 
-// NewClient returns a reader of one session. The rules are shared, and must not change.
-func NewClient(rules *semantics.Rules) *Client { return &Client{rules: rules} }
+// NewClient returns a reader of one session. The settings are shared, and must not change.
+func NewClient(s *Settings) *Client { return &Client{set: s} }
 
 // Edits is of proto.Client.
 func (c *Client) Edits() bool { return true }
@@ -90,7 +89,7 @@ func (c *Client) Begin(adopted bool, out *proto.Out) error {
 	if c.target.reopening {
 		c.reopen()
 	} else {
-		*c = Client{rules: c.rules, server: c.server, streams: newStreams()}
+		*c = Client{set: c.set, server: c.server, streams: newStreams()}
 		c.decoder.Reset(maxTable, adopted)
 		if adopted {
 			c.preface, c.unsure = len(preface), true
@@ -395,7 +394,7 @@ func (c *Client) request(p []byte, end uint64, out *proto.Out) error {
 		s.why = hpackUnknown
 	case len(r.method) == 0:
 		s.why = streamUnknown // trailers of a stream that was opened before the copy began
-	case c.rules != nil && !c.rules.Passes(r.method, r.path):
+	case c.set.Rules != nil && !c.set.Rules.Passes(r.method, r.path):
 		s.why = ledger.Denied
 	}
 	if s.why == ledger.None {
@@ -446,7 +445,7 @@ func (c *Client) trailers(s *stream, p []byte, end uint64) error {
 // uses again. of is the stream whose trailers it is; nil: it is a request.
 func (c *Client) transcode(of *stream, p []byte) ([]byte, *fields, error) {
 	r := &c.fields
-	r.reset(c.rules, of != nil)
+	r.reset(c.set, of != nil)
 	block := hpack.NewBlock(p)
 	for f := (hpack.Field{}); ; {
 		more, err := c.decoder.Next(&block, &f)

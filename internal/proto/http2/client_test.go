@@ -459,7 +459,7 @@ func TestRules(t *testing.T) {
 		}
 	}
 	r := bareRig(t)
-	r.c = NewClient(rules)
+	r.c = NewClient(&Settings{Rules: rules})
 	r.begin(false)
 	r.client.out.WriteString(preface)
 	r.client.head(1, true, ":method GET", ":scheme http", ":path /orders", ":authority b",

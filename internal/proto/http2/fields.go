@@ -4,12 +4,11 @@ import (
 	"bytes"
 
 	"tcpcopy/internal/proto/hpack"
-	"tcpcopy/internal/proto/semantics"
 )
 
 // fields is a header block that is encoded for the target. Its memory is used again.
 type fields struct {
-	rules    *semantics.Rules
+	set      *Settings
 	trailers bool
 	dst      []byte // what the target gets
 	unknown  bool   // it has a field that cannot be read
@@ -20,8 +19,8 @@ type fields struct {
 	have     uint64 // the fields of rules.Set that were written, by number
 }
 
-func (r *fields) reset(rules *semantics.Rules, trailers bool) {
-	*r = fields{rules: rules, trailers: trailers, dst: r.dst[:0], method: r.method[:0],
+func (r *fields) reset(s *Settings, trailers bool) {
+	*r = fields{set: s, trailers: trailers, dst: r.dst[:0], method: r.method[:0],
 		path: r.path[:0], lower: r.lower[:0]}
 }
 
@@ -30,6 +29,7 @@ var (
 	namePath   = []byte(":path")
 	nameHost   = []byte(":authority")
 	nameType   = []byte("content-type")
+	nameLimit  = []byte("grpc-timeout")
 	typeGRPC   = []byte("application/grpc")
 )
 
@@ -46,10 +46,16 @@ func (r *fields) add(f *hpack.Field) {
 		r.path = append(r.path[:0], f.Value...)
 	case bytes.Equal(f.Name, nameType):
 		r.grpc = isGRPC(f.Value)
+	case r.set.Deadline != Deadline{} && bytes.Equal(f.Name, nameLimit):
+		if r.set.Deadline.None {
+			return
+		}
+		r.lower = r.set.Deadline.scale(r.lower[:0], f.Value)
+		f = &hpack.Field{Name: f.Name, Value: r.lower, Never: f.Never}
 	}
-	if r.rules != nil {
-		for i := range r.rules.Set {
-			h := &r.rules.Set[i]
+	if r.set.Rules != nil {
+		for i := range r.set.Rules.Set {
+			h := &r.set.Rules.Set[i]
 			if h.Is(f.Name) || h.IsHost() && bytes.Equal(f.Name, nameHost) {
 				if r.have&(1<<i) == 0 {
 					r.dst = hpack.Append(r.dst, &hpack.Field{Name: f.Name,
@@ -65,11 +71,11 @@ func (r *fields) add(f *hpack.Field) {
 
 // finish adds the fields to set that the request does not have.
 func (r *fields) finish() {
-	if r.rules == nil || r.trailers {
+	if r.set.Rules == nil || r.trailers {
 		return
 	}
-	for i := range r.rules.Set {
-		if h := &r.rules.Set[i]; r.have&(1<<i) == 0 {
+	for i := range r.set.Rules.Set {
+		if h := &r.set.Rules.Set[i]; r.have&(1<<i) == 0 {
 			name := bytes.ToLower([]byte(h.Name))
 			r.dst = hpack.Append(r.dst, &hpack.Field{Name: name, Value: []byte(h.Value)})
 		}

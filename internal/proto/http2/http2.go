@@ -12,9 +12,13 @@
 // frames are not captured, a client that has seen more of the server may have seen the end of any
 // stream that it had opened, so the next stream waits for all of these.
 //
-// Files: client.go reads the client's frames, fields.go its header blocks; streams.go decides what
-// goes; target.go reads the target's frames, which answers.go hands back from where they are;
-// production.go finds where production's streams end.
+// In a call of gRPC, content waits as well: until the target has sent as many messages in the same
+// stream as the client had seen, as proto.Lockstep has it. Other streams do not wait for it.
+//
+// Files: client.go reads the client's frames, fields.go its header blocks, settings.go its options;
+// streams.go decides what goes, call.go which messages of calls do; target.go reads the target's
+// frames, which answers.go hands back from where they are; production.go finds where production's
+// streams and messages end, messages.go where messages do in frames.
 package http2
 
 import (
@@ -34,14 +38,10 @@ const http1Kind proto.Kind = 1
 // Protocol describes HTTP/2.
 var Protocol = &proto.Protocol{
 	Kind: Kind, Name: "http2", Recognise: Recognise, Class: class, Shares: http1Kind,
-	NewClient:  func() proto.Client { return NewClient(nil) },
-	NewAnswers: func() proto.Answers { return NewAnswers() },
-	NewClientFor: func(s proto.Settings) proto.Client {
-		if s.Empty() {
-			return NewClient(nil)
-		}
-		return NewClient(s.(*semantics.Rules))
-	},
+	NewClient:    func() proto.Client { return NewClient(&Settings{}) },
+	NewAnswers:   func() proto.Answers { return NewAnswers() },
+	NewSettings:  func() proto.Settings { return new(Settings) },
+	NewClientFor: func(s proto.Settings) proto.Client { return NewClient(s.(*Settings)) },
 }
 
 // The reasons that HTTP/2 brings to the account.

@@ -58,7 +58,7 @@ func handBack(frames []byte, step int) (back []byte, lost bool) {
 
 // readBack has a Client read what was handed back, and returns how many messages it has found.
 func readBack(t *testing.T, back []byte, step int) (map[uint32]int, uint64) {
-	c := NewClient(nil)
+	c := NewClient(&Settings{})
 	var out proto.Out
 	must(c.Begin(false, &out))
 	c.target.from, c.target.next = 3, 1001
@@ -211,7 +211,7 @@ func FuzzMessages(f *testing.F) {
 		if lost != lostToo || !lost && string(whole) != string(split) {
 			t.Fatalf("whole %q, %v, in steps %q, %v", whole, lost, split, lostToo)
 		}
-		c := NewClient(nil)
+		c := NewClient(&Settings{})
 		var out proto.Out
 		must(c.Begin(false, &out))
 		c.target.from, c.target.next = 3, 1001

@@ -114,8 +114,8 @@ func newRig(t *testing.T, settings ...http2.Setting) *rig {
 }
 
 func bareRig(t *testing.T) *rig {
-	r := &rig{t: t, c: NewClient(nil), client: newPeer(), production: newPeer(), now: 1 << 40}
-	return r
+	return &rig{t: t, c: NewClient(&Settings{}), client: newPeer(), production: newPeer(),
+		now: mono.Time(time.Hour)}
 }
 
 // begin begins a copy.

@@ -99,10 +99,16 @@ func NewSettings() Settings {
 
 // Of returns the settings by which a mapping that speaks p goes; nil if p has none.
 func (s Settings) Of(p *proto.Protocol) proto.Settings {
-	if p.Shares != proto.None {
-		return s[p.Shares]
+	own, shared := s[p.Kind], s[p.Shares]
+	switch {
+	case p.Shares == proto.None:
+		return own
+	case p.NewSettings == nil, shared == nil:
+		return shared
+	case own == nil:
+		own = p.NewSettings()
 	}
-	return s[p.Kind]
+	return own.(proto.Sharing).Share(shared)
 }
 
 // Clone returns a copy that does not change with the original.
