@@ -21,8 +21,7 @@ func rawFrame(kind, flags uint8, stream uint32, payload string) []byte {
 	return append(appendHeader(nil, len(payload), kind, flags, stream), payload...)
 }
 
-// TestInvalidOfTheTarget has, for a client, the cases of h2spec that concern one: what a server
-// must not send ends the copy.
+// What a server must not send ends the copy. TestH2spec has the cases of h2spec.
 func TestInvalidOfTheTarget(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"4.2 a frame longer than allowed": rawFrame(frameHeaders, 4, 1,

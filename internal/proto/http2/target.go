@@ -42,6 +42,9 @@ func (t *target) begin() {
 	t.decoder.Reset(hpack.DefaultSize, false)
 }
 
+// opened reports whether a stream was opened on this connection. It may have ended.
+func (t *target) opened(stream uint32) bool { return stream&1 == 1 && stream < t.next }
+
 // Kept is of proto.Client: it reads the target's frames, as Answers hands them back.
 func (c *Client) Kept(p []byte, out *proto.Out) error {
 	from := len(out.Text)
@@ -74,8 +77,12 @@ func (c *Client) fromTarget(p []byte, out *proto.Out) (used int, err error) {
 	if fresh && !t.ready && h.kind != frameSettings {
 		return used, lost("first frame of the target, of the type", h.kind)
 	}
-	if inside := h.kind == frameContinuation && h.stream == t.h.stream; t.inBlock != inside {
+	if inside := h.kind == frameContinuation; t.inBlock != inside ||
+		inside && h.stream != t.h.stream {
 		return used, lost("frame within a header block, of the type", h.kind)
+	}
+	if h.kind == frameData && !t.opened(h.stream) {
+		return used, lost("DATA of the stream", h.stream)
 	}
 	if s := c.byTarget[h.stream]; s != nil && !s.answering &&
 		(h.kind == frameData || h.kind == frameHeaders) {
@@ -148,6 +155,10 @@ func (c *Client) targetFrame(h *header, p []byte, out *proto.Out) error {
 		c.leave(binary.BigEndian.Uint32(p)&maxWindow, out)
 	case frameWindow:
 		return c.targetWindow(h, p)
+	case framePriority:
+		if h.stream == 0 {
+			return lost("PRIORITY of the stream", 0)
+		}
 	case framePush:
 		return lost("promise of the stream", h.stream) // our SETTINGS forbid it
 	}
@@ -239,7 +250,7 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 	}
 	s := c.byTarget[h.stream]
 	if s == nil || s.ended {
-		if h.stream >= c.target.next || h.stream&1 == 0 {
+		if !c.target.opened(h.stream) {
 			return lost("answer on the stream", h.stream)
 		}
 		return nil
@@ -305,7 +316,7 @@ func (c *Client) kill(s *stream, out *proto.Out) {
 
 // targetReset processes RST_STREAM.
 func (c *Client) targetReset(h *header, p []byte, out *proto.Out) error {
-	if len(p) != 4 || h.stream == 0 || h.stream >= c.target.next {
+	if len(p) != 4 || !c.target.opened(h.stream) {
 		return lost("RST_STREAM of the stream", h.stream)
 	}
 	switch s := c.byTarget[h.stream]; {
@@ -352,7 +363,7 @@ func (c *Client) targetSettings(h *header, p []byte, out *proto.Out) error {
 // targetWindow processes WINDOW_UPDATE.
 func (c *Client) targetWindow(h *header, p []byte) error {
 	t := &c.target
-	if len(p) != 4 || h.stream >= t.next {
+	if len(p) != 4 || h.stream != 0 && !t.opened(h.stream) {
 		return lost("WINDOW_UPDATE of the stream", h.stream)
 	}
 	n := int64(binary.BigEndian.Uint32(p) & maxWindow)
