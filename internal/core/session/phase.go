@@ -44,10 +44,10 @@ const (
 // a greeting. A reset comes after everything was acknowledged, a failure before. The Opener lets
 // the copy begin that waits ("ready"). If turns are held for a target that is away (Service.Hold),
 // a copy that could not open waits again ("held failure"), and so does one that was reset before
-// the target had anything of its second turn ("held reset"), until "hold over". Timers: greeted
-// (the greeting has come, or will not), gap (missing bytes are given up), gate limit, stall, idle.
-// Not in the table: a copy whose protocol reopens (proto.Streams) goes from flowing/* to opening/*
-// of the same kind, which aborts its stream and opens another; the account does not change.
+// the target had anything of its second turn ("held reset"), until "hold over". A protocol of
+// streams may need another connection for what it holds back ("reopens", of proto.Streams). Timers:
+// greeted (the greeting has come, or will not), gap (missing bytes are given up), gate limit,
+// stall, idle.
 //
 // Actions: count the session in the account; open, abort or close (FIN) the copy's stream; send
 // bytes to it; account for the session as delivered or as dropped for a reason. A test drives every
@@ -159,6 +159,9 @@ const (
 //	                 others             never              -
 //	held reset       flowing/*          waiting/adopted    send
 //	                 greeting           waiting/adopted    -
+//	                 others             never              -
+//	reopens          flowing/whole      opening/whole      send, abort, open
+//	                 flowing/adopted    opening/adopted    send, abort, open
 //	                 others             never              -
 //	gap              opening/*          watching/lost      abort, drop capture_gap
 //	                 greeting           watching/lost      abort, drop capture_gap

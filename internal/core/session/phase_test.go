@@ -9,6 +9,7 @@ import (
 	"tcpcopy/internal/core/gate"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/test/statetable"
 )
 
@@ -176,6 +177,7 @@ var phaseEvents = map[string]func(r *rig){
 		nextTurn(r)
 		r.targetResets(r.stream().taken)
 	},
+	"reopens": func(r *rig) { r.data("renew") },
 	"gap": func(r *rig) {
 		r.next += 7 // not captured
 		r.serverAcks(r.next)
@@ -283,6 +285,39 @@ func (e effects) since(b effects) string {
 	return strings.Join(did, ", ")
 }
 
+// renewals is a client of a protocol of streams. It passes what it is fed, except the text "renew",
+// for which it needs another connection.
+type renewals struct{ renew bool }
+
+func (c *renewals) Edits() bool                   { return true }
+func (c *renewals) Holds() bool                   { return false }
+func (c *renewals) Expects() bool                 { return false }
+func (c *renewals) Server(uint64, []byte)         {}
+func (c *renewals) Awaits(uint64) bool            { return false }
+func (c *renewals) Waits() bool                   { return c.renew }
+func (c *renewals) Force(*proto.Out) bool         { return false }
+func (c *renewals) Settled(uint64) bool           { return !c.renew }
+func (c *renewals) Idle() bool                    { return !c.renew }
+func (c *renewals) Heard() uint64                 { return 0 }
+func (c *renewals) Shut(*proto.Out)               {}
+func (c *renewals) Reopens() bool                 { return c.renew }
+func (c *renewals) Kept([]byte, *proto.Out) error { return nil }
+
+func (c *renewals) Begin(_ bool, out *proto.Out) error {
+	if c.renew {
+		c.renew = false
+		out.Replace(0, []byte("again"))
+	}
+	return nil
+}
+
+func (c *renewals) Feed(p []byte, _ uint64, out *proto.Out) error {
+	if c.renew = string(p) == "renew"; !c.renew {
+		out.Replace(len(p), p)
+	}
+	return nil
+}
+
 // TestPhases drives every cell of the table in the doc comment of phase.
 func TestPhases(t *testing.T) {
 	driven := map[string]bool{}
@@ -295,6 +330,8 @@ func TestPhases(t *testing.T) {
 					svc.Gate = gate.NewService(gate.Config{Limit: 100 * time.Millisecond})
 				case "opened to edit":
 					spoken(true, newLogins)(svc)
+				case "reopens":
+					spoken(true, func() proto.Client { return new(renewals) })(svc)
 				}
 			}
 			if c.Next == statetable.Never {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,58 @@ func TestStreamsReopen(t *testing.T) {
 		r.tells(h2Answer(3))
 		r.finishes()
 		r.ended(false, ledger.None)
+	}
+}
+
+// h2Call is the head of a call of gRPC, and h2Message a message of it, the last one if it ends.
+func h2Call(stream byte) string {
+	return "\x00\x00\x15\x01\x04\x00\x00\x00" + string(stream) +
+		"\x83\x86\x84\x5f\x10application/grpc"
+}
+
+func h2Message(stream byte, text string, end bool) string {
+	flags := "\x00"
+	if end {
+		flags = "\x01"
+	}
+	return "\x00\x00" + string(byte(5+len(text))) + "\x00" + flags + "\x00\x00\x00" +
+		string(stream) + "\x00\x00\x00\x00" + string(byte(len(text))) + text
+}
+
+// A message of a call waits for one of the target's. What goes then may leave the connection with
+// nothing, so that another one is opened.
+func TestStreamsOfCalls(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		r := inHTTP2(t)
+		r.data(h2Call(1) + h2Message(1, "a", false))
+		r.takes()
+		hint := fmt.Sprintf("[0:1 behind %d]", len(h2Begin+h2Ack))
+		if f := r.stream(); fmt.Sprint(f.hints) != hint ||
+			!strings.HasSuffix(f.text, h2Message(1, "a", false)) {
+			t.Errorf("the hints are %q, and %q went", f.hints, f.text)
+		}
+		r.answers(10)
+		r.data(h2Message(1, "b", true) + h2Get(3))
+		before := r.stream().text
+		r.wait(900 * ms)
+		r.copied(before)
+		if !ends {
+			r.tells(h2Message(1, "re a", false)[:9+5] + "a") // as it is handed back
+			r.copied(before + h2Message(1, "b", true))
+			r.tells(h2Answer(1))
+			r.copied(before + h2Message(1, "b", true) + h2Get(3))
+			continue
+		}
+		r.tells(h2GoAway)
+		r.copies(1)
+		r.tells(h2Answer(1))
+		r.copies(2)
+		if text := r.streams[0].text; text != before+h2Message(1, "b", true) {
+			t.Errorf("the first copy was given %q", text)
+		}
+		r.opened()
+		r.tells(h2Settings)
+		r.copied(h2Begin + h2Ack + h2Get(1))
 	}
 }
 

@@ -1,0 +1,218 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/lab/netlab"
+)
+
+// buildPeer builds the server and client of gRPC, which are of another module, once.
+var buildPeer = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(filepath.Dir(binary), "grpcpeer")
+	build := exec.Command("go", "build", "-o", path, ".")
+	build.Dir = filepath.Join("..", "grpcpeer")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build grpcpeer: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func grpcPeer(t testing.TB) string {
+	t.Helper()
+	path, err := buildPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// callLog is a call that a callSite has served.
+type callLog struct {
+	Name     string // the client's name for it
+	Messages int    // of the client
+	Hash     uint64 // of all of them, in order
+	Early    int    // those that came before the answer to the one before
+	End      string // how the client has ended it
+}
+
+// callSite is a server of gRPC, by grpc-go.
+type callSite struct {
+	*process
+	log string
+}
+
+func startCallSite(t testing.TB, host *netlab.Namespace, port uint16, args ...string) *callSite {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "calls.log")
+	s := &callSite{start(t, host, "grpcpeer", grpcPeer(t), append([]string{"-listen",
+		fmt.Sprintf(":%d", port), "-log", log}, args...)...), log}
+	eventually(t, "a server of gRPC listens", func() bool {
+		if s.hasEnded() {
+			t.Fatalf("it ended: %s", s.output())
+		}
+		c, err := host.Dial(t.Context(), nil, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	})
+	return s
+}
+
+// calls returns what was served, sorted, and how many messages were early.
+func (s *callSite) calls() (all []string, early int) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var l callLog
+		if json.Unmarshal([]byte(line), &l) != nil {
+			break // it is being written
+		}
+		early += l.Early
+		l.Early = 0
+		all = append(all, fmt.Sprintf("%+v", l))
+	}
+	slices.Sort(all)
+	return all, early
+}
+
+// call has clients make calls to production, each over one connection.
+func (s *stand) call(clients int, args ...string) {
+	s.t.Helper()
+	var all sync.WaitGroup
+	for i := range clients {
+		all.Go(func() {
+			cmd := s.net.Client.Command(s.t.Context(), grpcPeer(s.t), append([]string{"-call",
+				s.siteAddr().String(), "-name", fmt.Sprint(i)}, args...)...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				s.t.Errorf("client %d: %v\n%s", i, err, out)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// expectCalls waits until the target has served what production has, all of it in time.
+func expectCalls(t *testing.T, target, production *callSite, calls int) {
+	t.Helper()
+	var want []string
+	eventually(t, "production sees all calls end", func() bool {
+		want, _ = production.calls()
+		return len(want) >= calls
+	})
+	within(patience, func() bool {
+		got, _ := target.calls()
+		return len(got) >= calls
+	})
+	got, early := target.calls()
+	expectSame(t, "calls", got, want)
+	if early > 0 {
+		t.Errorf("%d messages came before the answer to the one before", early)
+	}
+}
+
+// kinds is how many kinds of calls a client makes, unless it is told.
+const kinds = 7
+
+// TestGRPC copies calls of all kinds, side by side on each connection, to a target that takes
+// longer. What each stream of the target receives, and how it ends, is what production's did; in
+// lock-step no message is early.
+func TestGRPC(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		production := startCallSite(t, s.net.Production, siteProduction)
+		target := startCallSite(t, s.net.Target, siteTarget, "-pause", "3ms")
+		c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both")
+		const clients, rounds = 3, 10
+		s.call(clients, "-rounds", fmt.Sprint(rounds))
+		const each = clients * rounds
+		expectCalls(t, target, production, kinds*each)
+		r := c.end()
+		p := r.Protocol
+		if p.Sent != kinds*each || p.Answered != (kinds-1)*each || p.Failed != each ||
+			p.Lost != 0 || p.Status["grpc 0"] != (kinds-2)*each || p.Status["grpc 5"] != each ||
+			r.Gate.Forced != 0 {
+			t.Errorf("the account: %+v, %+v", p, r.Gate)
+		}
+		if r.Sessions.Delivered != clients || r.Bytes.Delivered != r.Bytes.Captured {
+			t.Errorf("the account: %+v, %+v, wanted all delivered", r.Sessions, r.Bytes)
+		}
+	})
+}
+
+// TestGRPCServerLimits copies calls to a target that pings each second, with calls that are silent
+// for longer, and to one that renews its connections. Nothing is lost or comes twice.
+func TestGRPCServerLimits(t *testing.T) {
+	t.Parallel()
+	for i, tt := range []struct {
+		name           string
+		server, client []string
+		kinds          int
+	}{
+		{"keepalive", []string{"-ping", "1s"}, []string{"-kinds", "both,unary", "-idle", "2500ms",
+			"-rounds", "2"}, 2},
+		{"age", []string{"-age", "200ms", "-pause", "5ms"}, []string{"-kinds", "unary,up,down",
+			"-rounds", "100"}, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inTurn(t, i, func(t *testing.T, way string) {
+				s := newStand(t, setting{way: way})
+				production := startCallSite(t, s.net.Production, siteProduction)
+				target := startCallSite(t, s.net.Target, siteTarget, tt.server...)
+				c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both")
+				const clients = 2
+				s.call(clients, tt.client...)
+				want, _ := production.calls()
+				expectCalls(t, target, production, len(want))
+				r := c.end()
+				if n := uint64(len(want)); r.Protocol.Sent != n || r.Protocol.Answered != n ||
+					r.Protocol.Failed != 0 || r.Protocol.Lost != 0 || r.Gate.Forced != 0 {
+					t.Errorf("the account: %+v, %+v, wanted %d calls", r.Protocol, r.Gate, n)
+				}
+				if r.Sessions.Delivered != clients {
+					t.Errorf("the account: %+v", r.Sessions)
+				}
+			})
+		})
+	}
+}
+
+// TestGRPCUnread copies calls in lock-step, and uploads, where production's answers are not read
+// whole. No message is early, and uploads do not wait for long.
+func TestGRPCUnread(t *testing.T) {
+	t.Parallel()
+	someWays(t, only(socket), func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		production := startCallSite(t, s.net.Production, siteProduction)
+		target := startCallSite(t, s.net.Target, siteTarget, "-pause", "3ms")
+		c := s.copy("-x", s.mapping(siteProduction, siteTarget))
+		const clients, rounds = 2, 5
+		begun := time.Now()
+		for _, kind := range []string{"both", "up"} {
+			s.call(clients, "-rounds", fmt.Sprint(rounds), "-kinds", kind)
+		}
+		expectCalls(t, target, production, 2*clients*rounds)
+		if d := time.Since(begun); d > 20*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		if r := c.end(); r.Protocol.Sent != 2*clients*rounds || r.Protocol.Lost != 0 ||
+			r.Gate.Forced != 0 || r.Bytes.Delivered != r.Bytes.Captured {
+			t.Errorf("the account: %+v, %+v, %+v", r.Protocol, r.Gate, r.Bytes)
+		}
+	})
+}

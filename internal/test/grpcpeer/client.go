@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// client makes calls over one connection.
+type client struct {
+	address string
+	name    string
+	rounds  int
+	kinds   string
+	idle    time.Duration
+
+	conn *grpc.ClientConn
+}
+
+// limit is how long all calls may take.
+const limit = 2 * time.Minute
+
+// run makes the calls of each kind one after the other, and all kinds side by side.
+func (c *client) run() error {
+	conn, err := grpc.NewClient("passthrough:///"+c.address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	c.conn = conn
+	kinds := strings.Split(c.kinds, ",")
+	done := make(chan error)
+	for _, kind := range kinds {
+		go func() {
+			for i := range c.rounds {
+				if err := c.call(kind, i); err != nil {
+					done <- fmt.Errorf("%s %d: %w", kind, i, err)
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range kinds {
+		err = errors.Join(err, <-done)
+	}
+	return err
+}
+
+// text is the content of a message.
+func text(kind string, call, message int) []byte {
+	return bytes.Repeat(fmt.Appendf(nil, "%s.%d.%d ", kind, call, message),
+		1+(call*message*37)%2000)
+}
+
+// call makes one call.
+func (c *client) call(kind string, i int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ctx = metadata.AppendToOutgoingContext(ctx, "name", fmt.Sprintf("%s/%s/%d", c.name, kind, i))
+	desc := &grpc.StreamDesc{StreamName: kind, ClientStreams: true, ServerStreams: true}
+	s, err := c.conn.NewStream(ctx, desc, "/test.Peer/"+kind)
+	if err != nil {
+		return err
+	}
+	messages, answers := 1, 1
+	switch kind {
+	case "both", "cancel":
+		messages = 10
+	case "push":
+		messages, answers = 5, 0 // they are read at the end
+	case "up":
+		messages, answers = 20, 0
+	case "down":
+		answers = downs
+	case "fail":
+		answers = 0
+	}
+	for n := range messages {
+		m := text(kind, i, n)
+		if err := s.SendMsg(&m); err != nil {
+			return err
+		}
+		for range answers {
+			var got []byte
+			if err := s.RecvMsg(&got); err != nil {
+				return err
+			}
+			if !bytes.Equal(got, m) {
+				return fmt.Errorf("message %d has another answer", n)
+			}
+		}
+		if kind == "push" {
+			time.Sleep(10 * time.Millisecond) // the server goes on meanwhile
+		}
+		if kind == "both" && n == messages/2 {
+			time.Sleep(c.idle)
+		}
+	}
+	if kind == "cancel" {
+		cancel()
+		return nil
+	}
+	if err := s.CloseSend(); err != nil {
+		return err
+	}
+	for {
+		var m []byte
+		switch err := s.RecvMsg(&m); {
+		case err == nil:
+		case err == io.EOF, kind == "fail" && status.Code(err) == codes.NotFound:
+			return nil
+		default:
+			return err
+		}
+	}
+}

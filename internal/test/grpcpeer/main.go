@@ -1,0 +1,54 @@
+// Command grpcpeer is a server and a client of gRPC for the end-to-end tests, made with grpc-go.
+//
+// It is a module of its own: who builds or imports the program gets none of grpc-go.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "grpcpeer:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	s := server{}
+	c := client{}
+	listen := flag.String("listen", "", "serve at this address")
+	flag.StringVar(&s.file, "log", "", "append a line for each call that ends to this file")
+	flag.DurationVar(&s.pause, "pause", 0, "wait so long before each answer")
+	flag.DurationVar(&s.ping, "ping", time.Hour, "send a ping after so long without a frame")
+	flag.DurationVar(&s.age, "age", 0, "send GOAWAY on each connection after so long")
+	flag.StringVar(&c.address, "call", "", "make calls to this address")
+	flag.StringVar(&c.name, "name", "", "begin the names of calls with this")
+	flag.IntVar(&c.rounds, "rounds", 10, "make so many calls of each kind")
+	flag.StringVar(&c.kinds, "kinds", "unary,up,down,both,push,cancel,fail",
+		"make calls of these kinds, side by side")
+	flag.DurationVar(&c.idle, "idle", 0, "wait so long in the middle of calls in both directions")
+	flag.Parse()
+	switch {
+	case *listen != "":
+		return s.serve(*listen)
+	case c.address != "":
+		return c.run()
+	}
+	return fmt.Errorf("wanted -listen or -call")
+}
+
+// codec passes messages as they are.
+type codec struct{}
+
+func (codec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+
+func (codec) Unmarshal(p []byte, v any) error {
+	*v.(*[]byte) = append([]byte(nil), p...)
+	return nil
+}
+
+func (codec) Name() string { return "bytes" }

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// server serves calls, and logs each when it ends.
+type server struct {
+	file  string
+	pause time.Duration
+	ping  time.Duration
+	age   time.Duration
+
+	mu  sync.Mutex
+	log *os.File
+}
+
+// entry is a line of the log.
+type entry struct {
+	Name     string // the client's name for the call
+	Messages int    // of the client
+	Hash     uint64 // of all of them, in order
+	Early    int    // those that came before the answer to the one before
+	End      string // how the client has ended the call: "end", or a status code
+}
+
+func (s *server) serve(address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	if s.log, err = os.OpenFile(s.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return err
+	}
+	p := keepalive.ServerParameters{Time: s.ping, Timeout: s.ping}
+	if s.age > 0 {
+		p.MaxConnectionAge = s.age
+	}
+	g := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.KeepaliveParams(p))
+	desc := grpc.ServiceDesc{ServiceName: "test.Peer", HandlerType: (*any)(nil)}
+	for _, kind := range []string{"unary", "up", "down", "both", "push", "cancel", "fail"} {
+		desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: kind,
+			Handler:       s.handler(kind),
+			ServerStreams: true, ClientStreams: true})
+	}
+	g.RegisterService(&desc, s)
+	return g.Serve(l)
+}
+
+// call is a call that is served.
+type call struct {
+	grpc.ServerStream
+	*server
+	kind     string
+	entry    entry
+	asked    chan []byte
+	answered atomic.Int64
+}
+
+// downs is how many messages answer one of a call that the server streams; pushes is how many a
+// server pushes behind each.
+const (
+	downs  = 20
+	pushes = 3
+)
+
+var table = crc64.MakeTable(crc64.ECMA)
+
+func (s *server) handler(kind string) grpc.StreamHandler {
+	return func(_ any, stream grpc.ServerStream) error {
+		c := &call{ServerStream: stream, server: s, kind: kind, asked: make(chan []byte, 1000)}
+		md, _ := metadata.FromIncomingContext(stream.Context())
+		if name := md.Get("name"); len(name) > 0 {
+			c.entry.Name = name[0]
+		}
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			defer close(c.asked)
+			c.read()
+		}()
+		err := c.answer()
+		// What the client sends is read to its end before the status ends the call.
+		<-read
+		s.note(&c.entry)
+		return err
+	}
+}
+
+// read reads the client's messages to the end.
+func (c *call) read() {
+	for {
+		var m []byte
+		err := c.RecvMsg(&m)
+		if err != nil {
+			if c.entry.End = "end"; err != io.EOF {
+				c.entry.End = status.Code(err).String()
+			}
+			return
+		}
+		if (c.kind == "both" || c.kind == "cancel") &&
+			c.answered.Load() < int64(c.entry.Messages) {
+			c.entry.Early++
+		}
+		c.entry.Messages++
+		c.entry.Hash = crc64.Update(c.entry.Hash*31, table, m)
+		c.asked <- m
+	}
+}
+
+// answer answers the client's messages.
+func (c *call) answer() error {
+	for m := range c.asked {
+		wait(c.Context(), c.pause)
+		n := 1
+		switch c.kind {
+		case "up":
+			n = 0
+		case "down":
+			n = downs
+		case "push":
+			n += pushes
+		case "fail":
+			return status.Error(codes.NotFound, "there is none")
+		}
+		for range n {
+			c.answered.Add(1)
+			if err := c.SendMsg(&m); err != nil {
+				return err
+			}
+		}
+	}
+	if c.kind == "up" {
+		m := fmt.Append(nil, "all of them")
+		return c.SendMsg(&m)
+	}
+	return nil
+}
+
+// wait waits, or until the call has ended.
+func wait(ctx context.Context, d time.Duration) {
+	if d == 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (s *server) note(e *entry) {
+	line, err := json.Marshal(e)
+	if err == nil {
+		s.mu.Lock()
+		_, err = s.log.Write(append(line, '\n'))
+		s.mu.Unlock()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "grpcpeer:", err)
+		os.Exit(1)
+	}
+}
