@@ -450,7 +450,7 @@ func (c *Client) transcode(of *stream, p []byte) ([]byte, *fields, error) {
 	for f := (hpack.Field{}); ; {
 		more, err := c.decoder.Next(&block, &f)
 		switch {
-		case errors.Is(err, hpack.ErrUnknown):
+		case err != nil && errors.Is(err, hpack.ErrUnknown):
 			r.unknown = true
 			continue
 		case err != nil:

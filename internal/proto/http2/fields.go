@@ -24,14 +24,7 @@ func (r *fields) reset(s *Settings, trailers bool) {
 		path: r.path[:0], lower: r.lower[:0]}
 }
 
-var (
-	nameMethod = []byte(":method")
-	namePath   = []byte(":path")
-	nameHost   = []byte(":authority")
-	nameType   = []byte("content-type")
-	nameLimit  = []byte("grpc-timeout")
-	typeGRPC   = []byte("application/grpc")
-)
+var typeGRPC = []byte("application/grpc")
 
 // add adds a field.
 func (r *fields) add(f *hpack.Field) {
@@ -39,14 +32,14 @@ func (r *fields) add(f *hpack.Field) {
 		r.dst = hpack.Append(r.dst, f)
 		return
 	}
-	switch {
-	case bytes.Equal(f.Name, nameMethod):
+	switch string(f.Name) {
+	case ":method":
 		r.method = append(r.method[:0], f.Value...)
-	case bytes.Equal(f.Name, namePath):
+	case ":path":
 		r.path = append(r.path[:0], f.Value...)
-	case bytes.Equal(f.Name, nameType):
+	case "content-type":
 		r.grpc = isGRPC(f.Value)
-	case r.set.Deadline != Deadline{} && bytes.Equal(f.Name, nameLimit):
+	case "grpc-timeout":
 		if r.set.Deadline.None {
 			return
 		}
@@ -56,7 +49,7 @@ func (r *fields) add(f *hpack.Field) {
 	if r.set.Rules != nil {
 		for i := range r.set.Rules.Set {
 			h := &r.set.Rules.Set[i]
-			if h.Is(f.Name) || h.IsHost() && bytes.Equal(f.Name, nameHost) {
+			if h.Is(f.Name) || h.IsHost() && string(f.Name) == ":authority" {
 				if r.have&(1<<i) == 0 {
 					r.dst = hpack.Append(r.dst, &hpack.Field{Name: f.Name,
 						Value: append(r.lower[:0], h.Value...), Never: f.Never})

@@ -162,25 +162,25 @@ func TestGRPCServerLimits(t *testing.T) {
 	for i, tt := range []struct {
 		name           string
 		server, client []string
-		kinds          int
+		calls          int // of each client
 	}{
 		{"keepalive", []string{"-ping", "1s"}, []string{"-kinds", "both,unary", "-idle", "2500ms",
-			"-rounds", "2"}, 2},
-		{"age", []string{"-age", "200ms", "-pause", "5ms"}, []string{"-kinds", "unary,up,down",
-			"-rounds", "100"}, 3},
+			"-rounds", "2"}, 4},
+		{"age", []string{"-age", "200ms"}, []string{"-kinds", "unary,down,both", "-rounds", "40"},
+			120},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inTurn(t, i, func(t *testing.T, way string) {
 				s := newStand(t, setting{way: way})
-				production := startCallSite(t, s.net.Production, siteProduction)
-				target := startCallSite(t, s.net.Target, siteTarget, tt.server...)
+				pause := []string{"-pause", "2ms"}
+				production := startCallSite(t, s.net.Production, siteProduction, pause...)
+				target := startCallSite(t, s.net.Target, siteTarget, append(pause, tt.server...)...)
 				c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both")
 				const clients = 2
 				s.call(clients, tt.client...)
-				want, _ := production.calls()
-				expectCalls(t, target, production, len(want))
+				expectCalls(t, target, production, clients*tt.calls)
 				r := c.end()
-				if n := uint64(len(want)); r.Protocol.Sent != n || r.Protocol.Answered != n ||
+				if n := uint64(clients * tt.calls); r.Protocol.Sent != n || r.Protocol.Answered != n ||
 					r.Protocol.Failed != 0 || r.Protocol.Lost != 0 || r.Gate.Forced != 0 {
 					t.Errorf("the account: %+v, %+v, wanted %d calls", r.Protocol, r.Gate, n)
 				}
