@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -68,6 +69,41 @@ func TestHTTP2(t *testing.T) {
 		}
 		if r.Sessions.Delivered != r.Sessions.Captured || r.Bytes.Delivered != r.Bytes.Captured {
 			t.Errorf("the account: %+v, %+v, wanted all delivered", r.Sessions, r.Bytes)
+		}
+	})
+}
+
+// TestHTTP2Uploads copies uploads to an nginx whose windows are small at first, and then opened as
+// it reads. It must receive the same content.
+func TestHTTP2Uploads(t *testing.T) {
+	t.Parallel()
+	size := 10 << 20
+	if testing.Short() {
+		size = 1 << 20
+	}
+	inTurn(t, 1, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		production := startNginx(t, s.net.Production, productionPort, "http2")
+		target := startNginx(t, s.net.Target, targetPort, "http2", "http {",
+			"http { http2_max_concurrent_streams 8; http2_body_preread_size 1k;")
+		c := s.copyPair("--both")
+		content := filepath.Join(t.TempDir(), "content")
+		writeFile(t, content, noise(1, size))
+		const uploads = 6
+		out, err := s.net.Client.Command(t.Context(), find(t, "h2load"), "-n", fmt.Sprint(uploads),
+			"-c", "2", "-m", "1", "-d", content, fmt.Sprintf("http://%s/post",
+				netip.AddrPortFrom(s.production, productionPort))).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), fmt.Sprintf("%d succeeded", uploads)) {
+			t.Fatalf("h2load: %v\n%s", err, out)
+		}
+		within(patience, func() bool { return len(target.requests()) >= uploads })
+		r := c.end()
+		expectSame(t, "requests", asksOf(target.end()), asksOf(production.end()))
+		expectSame(t, "content", sums(t, filepath.Join(target.dir, "bodies"), false),
+			sums(t, filepath.Join(production.dir, "bodies"), false))
+		if p := r.Protocol; p.Sent != uploads || p.Answered != uploads || p.Failed != 0 ||
+			p.Lost != 0 || r.Bytes.Delivered != r.Bytes.Captured {
+			t.Errorf("the account: %+v, %+v", p, r.Bytes)
 		}
 	})
 }
