@@ -116,8 +116,8 @@ func BenchmarkExchange(b *testing.B) {
 	}
 }
 
-// BenchmarkRequest reads a request with 12 headers, which are in the client's table, and makes those
-// for the target. The rest of what BenchmarkExchange does is the stream's, and the answer.
+// BenchmarkRequest reads a request with 12 headers, which are in the client's table, and makes
+// those for the target. The rest of what BenchmarkExchange does is the stream's, and the answer.
 func BenchmarkRequest(b *testing.B) {
 	a := newAsker(b)
 	block := a.request[headerLen:]

@@ -180,9 +180,10 @@ func TestGRPCServerLimits(t *testing.T) {
 				s.call(clients, tt.client...)
 				expectCalls(t, target, production, clients*tt.calls)
 				r := c.end()
-				if n := uint64(clients * tt.calls); r.Protocol.Sent != n || r.Protocol.Answered != n ||
-					r.Protocol.Failed != 0 || r.Protocol.Lost != 0 || r.Gate.Forced != 0 {
-					t.Errorf("the account: %+v, %+v, wanted %d calls", r.Protocol, r.Gate, n)
+				p, n := r.Protocol, uint64(clients*tt.calls)
+				if p.Sent != n || p.Answered != n || p.Failed != 0 || p.Lost != 0 ||
+					r.Gate.Forced != 0 {
+					t.Errorf("the account: %+v, %+v, wanted %d calls", p, r.Gate, n)
 				}
 				if r.Sessions.Delivered != clients {
 					t.Errorf("the account: %+v", r.Sessions)
