@@ -94,12 +94,33 @@ func (in *Input) whoLost() (Who, string) {
 			c.Tool,
 			in.Sessions.Lost,
 		)
+	case c.Gaps*2 >= in.Sessions.Lost && c.Gaps > 0:
+		return Tool, fmt.Sprintf(
+			"The capture held the copy back: of %d of the %d sessions that were lost, packets "+
+				"never reached tcpcopy.",
+			c.Gaps,
+			in.Sessions.Lost,
+		)
 	}
 	return Open, fmt.Sprintf(
 		"What was lost has other causes than the target or tcpcopy's bounds: the reasons of "+
 			"the %d lost sessions name them.",
 		in.Sessions.Lost,
 	)
+}
+
+// stoodStill reports whether that the process did not run explains the turns that went late. What
+// comes while it stands still is late, and what comes while it catches up, which takes as long and
+// longer.
+func (in *Input) stoodStill() bool {
+	const catchUp = 4
+	n := in.Behind.Count
+	if n == 0 || in.Elapsed <= 0 {
+		return false
+	}
+	late := float64(n-in.Behind.Within(OnTime)) / float64(n)
+	still := float64(in.Cause.StoodStill) / float64(in.Elapsed)
+	return late > 0 && catchUp*still >= late
 }
 
 // whoWaited tells turns that waited for the target's answers from packets that were read late.
@@ -111,6 +132,13 @@ func (in *Input) whoWaited() (Who, string) {
 			"tcpcopy held the copy back: sessions began up to %v late (99 %%), because packets "+
 				"were read too late.",
 			in.Late.At(0.99).Round(time.Millisecond),
+		)
+	case in.stoodStill():
+		return Tool, fmt.Sprintf(
+			"tcpcopy held the copy back: it stood still for %v of %v (stopped, or without a "+
+				"processor).",
+			in.Cause.StoodStill.Round(time.Millisecond),
+			in.Elapsed.Round(time.Millisecond),
 		)
 	case behind > OnTime:
 		return Target, fmt.Sprintf(
