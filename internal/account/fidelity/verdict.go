@@ -3,6 +3,8 @@ package fidelity
 import (
 	"fmt"
 	"time"
+
+	"tcpcopy/internal/core/ledger"
 )
 
 // What a verdict that blames somebody takes: a run that was long enough to tell a cause from an
@@ -109,18 +111,16 @@ func (in *Input) whoLost() (Who, string) {
 	)
 }
 
-// stoodStill reports whether that the process did not run explains the turns that went late. What
-// comes while it stands still is late, and what comes while it catches up, which takes as long and
-// longer.
-func (in *Input) stoodStill() bool {
+// StoodStill reports whether the time for which the process did not run explains the turns that
+// went late, if they are 1 % or more. What comes while it stands still is late, and so is what comes
+// while it catches up, which takes as long and longer.
+func StoodStill(still, elapsed time.Duration, behind *ledger.Delays) bool {
 	const catchUp = 4
-	n := in.Behind.Count
-	if n == 0 || in.Elapsed <= 0 {
+	if behind.Count == 0 || elapsed <= 0 {
 		return false
 	}
-	late := float64(n-in.Behind.Within(OnTime)) / float64(n)
-	still := float64(in.Cause.StoodStill) / float64(in.Elapsed)
-	return late > 0 && catchUp*still >= late
+	late := float64(behind.Count-behind.Within(OnTime)) / float64(behind.Count)
+	return late >= 0.01 && catchUp*still.Seconds()/elapsed.Seconds() >= late
 }
 
 // whoWaited tells turns that waited for the target's answers from packets that were read late.
@@ -133,7 +133,7 @@ func (in *Input) whoWaited() (Who, string) {
 				"were read too late.",
 			in.Late.At(0.99).Round(time.Millisecond),
 		)
-	case in.stoodStill():
+	case StoodStill(in.Cause.StoodStill, in.Elapsed, in.Behind):
 		return Tool, fmt.Sprintf(
 			"tcpcopy held the copy back: it stood still for %v of %v (stopped, or without a "+
 				"processor).",
