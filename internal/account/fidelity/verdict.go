@@ -112,8 +112,8 @@ func (in *Input) whoLost() (Who, string) {
 }
 
 // StoodStill reports whether the time for which the process did not run explains the turns that
-// went late, if they are 1 % or more. What comes while it stands still is late, and so is what comes
-// while it catches up, which takes as long and longer.
+// went late, if they are 1 % or more. What comes while it stands still is late, and so is what
+// comes while it catches up, which takes as long and longer.
 func StoodStill(still, elapsed time.Duration, behind *ledger.Delays) bool {
 	const catchUp = 4
 	if behind.Count == 0 || elapsed <= 0 {
