@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -315,7 +316,8 @@ func TestReload(t *testing.T) {
 			close(stop)
 			<-said
 			is := s.scrape()
-			expectNoFall(t, was, is, netip.AddrPortFrom(s.target, 8080).String())
+			removed := netip.AddrPortFrom(s.target, 8080).String()
+			expectNoFall(t, was, is, removed)
 			s.short(productionPort, "after", 50, 0)
 			s.short(productionPort+1, "added", 50, 0)
 			k.say()
@@ -333,7 +335,7 @@ func TestReload(t *testing.T) {
 					"its target")
 			}
 			k.finish()
-			expectNoFall(t, is, s.scrape(), "none")
+			expectNoFall(t, is, s.scrape(), removed)
 			expectComplete(t, c.end(), 10+50+100, int64(k.bytes())+bytesOfShort("after",
 				50)+2*bytesOfShort("added", 50))
 		})
