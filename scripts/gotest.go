@@ -1,8 +1,9 @@
 //go:build ignore
 
 // Gotest runs go test with the arguments given. It shows the output of tests that fail or are
-// skipped, and one line for each package. If SKIPS=fail is in the environment, a skipped test is a
-// failure. EVENTS=FILE appends the events of all tests, as go test -json writes them, to FILE.
+// skipped, and one line for each package; at the end, what each failed test has said itself. If
+// SKIPS=fail is in the environment, a skipped test is a failure. EVENTS=FILE appends the events of
+// all tests, as go test -json writes them, to FILE.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 )
 
@@ -44,6 +46,7 @@ func main() {
 	}
 	said := make(map[string]*strings.Builder) // what each test has printed
 	skipped := 0
+	var failed []string // tests, and what they said
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -75,10 +78,12 @@ func main() {
 			if s := said[name]; s != nil && (e.Test != "" ||
 				!strings.Contains(s.String(), "FAIL\t")) {
 				fmt.Print(s)
+				failed = append(failed, complaints(name, s.String())...)
 			}
 		}
 	}
 	if err := cmd.Wait(); err != nil {
+		fmt.Println(strings.Join(failed, "\n"))
 		os.Exit(1)
 	}
 	if skipped > 0 && os.Getenv("SKIPS") == "fail" {
@@ -86,3 +91,18 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// complaints returns a line that names a failed test, and the first line of each message that it
+// has logged, at most ten of them.
+func complaints(name, said string) []string {
+	all := []string{"failed: " + name}
+	for line := range strings.Lines(said) {
+		if m := message.FindStringIndex(line); m != nil && len(all) <= 10 {
+			all = append(all, fmt.Sprintf("        %.300s", strings.TrimSpace(line[m[0]:])))
+		}
+	}
+	return all
+}
+
+// message is where a message of a test begins.
+var message = regexp.MustCompile(`\w+_test\.go:\d+: `)

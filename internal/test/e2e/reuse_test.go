@@ -77,14 +77,14 @@ func TestTunnelPortReuse(t *testing.T) {
 						40000), netip.AddrPortFrom(s.production, productionPort))
 					for n := range 3 {
 						if err := cl.ask(fmt.Sprintf("connection %d line %d", i, n)); err != nil {
-							t.Fatal(err)
+							t.Fatalf("connection %d, line %d: %v", i, n, err)
 						}
 					}
 					if i%3 == 0 {
 						cl.Conn.(*net.TCPConn).SetLinger(0)
 						cl.Close()
 					} else if err := cl.finish(); err != nil {
-						t.Fatal(err)
+						t.Fatalf("the end of connection %d: %v", i, err)
 					}
 				}
 				within(patience/3,
