@@ -8,6 +8,7 @@ import (
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/test/rig"
@@ -197,6 +198,7 @@ func TestRawReadingIsLost(t *testing.T) {
 		}},
 		{"a link changes", func(b *rawBed, _ []wire.Reading) { b.table.SetReaders(1) }},
 		{"too much at once", func(b *rawBed, asked []wire.Reading) {
+			b.run(50 * ms) // the target accepts
 			for range maxFound + 1 {
 				b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 1 << 40}},
 					&asked[0])
@@ -218,6 +220,25 @@ func TestRawReadingIsLost(t *testing.T) {
 				t.Errorf("lost %d times, wanted once", b.Sh.Snapshot().ProtoLost)
 			}
 		})
+	}
+}
+
+// What is found before the SYN-ACK has come is of the connection that had the tuple before.
+func TestRawReadingOfEarlierConnection(t *testing.T) {
+	s := newSingle(t)
+	s.reachReading("Asked", "")
+	of := wireTupleOf(s.st)
+	s.table.Found(s.now, []wire.Found{
+		{Kind: wire.FoundAnswer, Tuple: of, Answer: proto.Answer{End: 10}},
+		{Kind: wire.FoundBytes, Tuple: of, Data: []byte("late")}})
+	if n := len(s.st.reading.found); n != 0 || slices.Contains(s.copy.told, session.AnswerBytes) {
+		t.Errorf("%d events wait, and %v were told", n, s.copy.told)
+	}
+	s.synAck()
+	s.table.Found(s.now, []wire.Found{
+		{Kind: wire.FoundAnswer, Tuple: of, Answer: proto.Answer{End: 10}}})
+	if n := len(s.st.reading.found); n != 1 {
+		t.Errorf("%d events wait, wanted that of this connection", n)
 	}
 }
 

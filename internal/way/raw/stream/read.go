@@ -203,6 +203,9 @@ func (t *Table) Found(now mono.Time, list []wire.Found) {
 		if st == nil || !st.reading.asks() {
 			continue
 		}
+		if (f.Kind == wire.FoundAnswer || f.Kind == wire.FoundBytes) && !st.reading.baseKnown {
+			continue // of the connection that had the tuple before: the SYN-ACK would have come first
+		}
 		c, ev := st.copy, session.Event{ID: st.id, At: now}
 		switch f.Kind {
 		case wire.FoundConfirmed:
