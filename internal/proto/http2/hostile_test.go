@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 
@@ -224,10 +225,14 @@ func random(t *testing.T, r *rand.Rand, steps int) {
 	for range steps {
 		switch r.IntN(9) {
 		case 0, 1:
-			if r.IntN(2) == 0 {
+			switch r.IntN(3) {
+			case 0:
 				g.client.get(next, "/a")
-			} else {
+			case 1:
 				g.client.post(next, "/a")
+				open = append(open, next)
+			case 2:
+				g.client.call(next)
 				open = append(open, next)
 			}
 			next += 2
@@ -247,8 +252,12 @@ func random(t *testing.T, r *rand.Rand, steps int) {
 			}
 		case 5:
 			for id, s := range g.c.byTarget {
-				if !s.ended && r.IntN(2) == 0 {
+				switch {
+				case s.ended:
+				case r.IntN(2) == 0:
 					g.answers.answer(id)
+				case s.grpc:
+					g.answers.says(id, "", "a message")
 				}
 			}
 		case 6:
@@ -264,6 +273,7 @@ func random(t *testing.T, r *rand.Rand, steps int) {
 				break
 			}
 		}
+		g.now = g.now.Add(time.Duration(r.IntN(500)) * time.Millisecond)
 		g.feed(prod)
 		g.hear()
 	}
@@ -272,6 +282,7 @@ func random(t *testing.T, r *rand.Rand, steps int) {
 	}
 	g.feed(prod)
 	for i := 0; i < 10000 && !g.c.Idle(); i++ {
+		g.wait(100 * time.Millisecond)
 		must(g.answers.WriteWindowUpdate(0, 5000))
 		for id, s := range g.c.byTarget {
 			must(g.answers.WriteWindowUpdate(id, 5000))
@@ -282,7 +293,7 @@ func random(t *testing.T, r *rand.Rand, steps int) {
 		g.hear()
 	}
 	g.settled()
-	if c := g.c; len(c.byClient)+len(c.byTarget)+c.open+len(c.ended) > 0 {
+	if c := g.c; len(c.byClient)+len(c.byTarget)+c.open+len(c.ended)+c.paused > 0 {
 		t.Errorf("%d streams of the client, %d of the target are left, %d are open; %d wait",
 			len(c.byClient), len(c.byTarget), c.open, len(c.ended))
 	}
@@ -310,6 +321,15 @@ func FuzzClient(f *testing.F) {
 	p.answer(1)
 	must(p.WriteGoAway(1, 0, nil))
 	f.Add(client, p.take(), uint8(3), false)
+	p.out.WriteString(preface)
+	p.call(1)
+	p.says(1, "a", "b")
+	client = p.take()
+	must(p.WriteSettings())
+	p.begins(1)
+	p.says(1, "re a")
+	p.ends(1)
+	f.Add(client, p.take(), uint8(20), false)
 	f.Add([]byte(preface), []byte("HTTP/1.1 400"), uint8(0), true)
 	f.Fuzz(func(t *testing.T, client, target []byte, step uint8, adopted bool) {
 		r := bareRig(t)

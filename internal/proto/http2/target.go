@@ -306,10 +306,11 @@ func (c *Client) kill(s *stream, out *proto.Out) {
 		return
 	}
 	s.dead = true
+	over := s.clientEnded || s.reset // nothing more comes of the client
 	c.release(s)
 	delete(c.byTarget, s.target)
 	c.open--
-	if s.target = 0; s.clientEnded {
+	if s.target = 0; over {
 		c.remove(s)
 	}
 }
