@@ -188,3 +188,37 @@ func TestAuto(t *testing.T) {
 		})
 	}
 }
+
+// A protocol that shares another one's settings has its own beside them.
+func TestSharedSettings(t *testing.T) {
+	s := NewSettings()
+	for _, p := range All() {
+		if s[p.Kind] == nil {
+			continue
+		}
+		for _, o := range s[p.Kind].Options() {
+			value := map[string]string{"http-host": "test", "grpc-timeout": "2"}[o.Name]
+			if value == "" {
+				continue
+			}
+			if err := o.Set(value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	both := s.Of(http2.Protocol).(*http2.Settings)
+	if both.Deadline.Factor != 2 || len(both.Rules.Set) != 1 {
+		t.Errorf("HTTP/2 has %+v", both)
+	}
+	if len(s.Of(http1.Protocol).(*semantics.Rules).Set) != 1 ||
+		len(s.Of(websocket.Protocol).(*semantics.Rules).Set) != 1 {
+		t.Error("HTTP/1 and WebSocket do not have HTTP/1's")
+	}
+	delete(s, http2.Kind)
+	if of := s.Of(http2.Protocol).(*http2.Settings); !of.Empty() || len(of.Rules.Set) != 1 {
+		t.Errorf("without its own, HTTP/2 has %+v", of)
+	}
+	if s = (Settings)(nil); s.Of(http2.Protocol) != nil {
+		t.Error("HTTP/2 has settings, and there are none")
+	}
+}

@@ -43,6 +43,7 @@ type callLog struct {
 	Hash     uint64 // of all of them, in order
 	Early    int    // those that came before the answer to the one before
 	End      string // how the client has ended it
+	Limit    int    // its deadline, in minutes from its beginning
 }
 
 // callSite is a server of gRPC, by grpc-go.
@@ -70,8 +71,8 @@ func startCallSite(t testing.TB, host *netlab.Namespace, port uint16, args ...st
 	return s
 }
 
-// calls returns what was served, sorted, and how many messages were early.
-func (s *callSite) calls() (all []string, early int) {
+// served returns what was served.
+func (s *callSite) served() (all []callLog) {
 	s.t.Helper()
 	text, err := os.ReadFile(s.log)
 	if err != nil {
@@ -82,12 +83,32 @@ func (s *callSite) calls() (all []string, early int) {
 		if json.Unmarshal([]byte(line), &l) != nil {
 			break // it is being written
 		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// calls returns what was served, sorted, and how many messages were early.
+func (s *callSite) calls() (all []string, early int) {
+	s.t.Helper()
+	for _, l := range s.served() {
 		early += l.Early
-		l.Early = 0
+		l.Early, l.Limit = 0, 0
 		all = append(all, fmt.Sprintf("%+v", l))
 	}
 	slices.Sort(all)
 	return all, early
+}
+
+// limits returns the deadlines of the calls that were served.
+func (s *callSite) limits() (all []int) {
+	s.t.Helper()
+	for _, l := range s.served() {
+		if !slices.Contains(all, l.Limit) {
+			all = append(all, l.Limit)
+		}
+	}
+	return all
 }
 
 // call has clients make calls to production, each over one connection.
@@ -194,14 +215,14 @@ func TestGRPCServerLimits(t *testing.T) {
 }
 
 // TestGRPCUnread copies calls in lock-step, and uploads, where production's answers are not read
-// whole. No message is early, and uploads do not wait for long.
+// whole. No message is early, and uploads do not wait for long. The calls have longer deadlines.
 func TestGRPCUnread(t *testing.T) {
 	t.Parallel()
 	someWays(t, only(socket), func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		production := startCallSite(t, s.net.Production, siteProduction)
 		target := startCallSite(t, s.net.Target, siteTarget, "-pause", "3ms")
-		c := s.copy("-x", s.mapping(siteProduction, siteTarget))
+		c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--grpc-timeout", "5")
 		const clients, rounds = 2, 5
 		begun := time.Now()
 		for _, kind := range []string{"both", "up"} {
@@ -210,6 +231,10 @@ func TestGRPCUnread(t *testing.T) {
 		expectCalls(t, target, production, 2*clients*rounds)
 		if d := time.Since(begun); d > 20*time.Second {
 			t.Errorf("it took %v", d)
+		}
+		if at, want := target.limits(), production.limits(); !slices.Equal(want, []int{2}) ||
+			!slices.Equal(at, []int{10}) {
+			t.Errorf("deadlines of %v minutes at the target, %v at production", at, want)
 		}
 		if r := c.end(); r.Protocol.Sent != 2*clients*rounds || r.Protocol.Lost != 0 ||
 			r.Gate.Forced != 0 || r.Bytes.Delivered != r.Bytes.Captured {

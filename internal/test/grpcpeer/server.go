@@ -37,6 +37,7 @@ type entry struct {
 	Hash     uint64 // of all of them, in order
 	Early    int    // those that came before the answer to the one before
 	End      string // how the client has ended the call: "end", or a status code
+	Limit    int    // the call's deadline, in minutes from its beginning; 0: it has none
 }
 
 func (s *server) serve(address string) error {
@@ -87,6 +88,9 @@ func (s *server) handler(kind string) grpc.StreamHandler {
 		md, _ := metadata.FromIncomingContext(stream.Context())
 		if name := md.Get("name"); len(name) > 0 {
 			c.entry.Name = name[0]
+		}
+		if end, ok := stream.Context().Deadline(); ok {
+			c.entry.Limit = int(time.Until(end).Round(time.Minute) / time.Minute)
 		}
 		read := make(chan struct{})
 		go func() {
