@@ -204,7 +204,7 @@ func (t *Table) Found(now mono.Time, list []wire.Found) {
 			continue
 		}
 		if (f.Kind == wire.FoundAnswer || f.Kind == wire.FoundBytes) && !st.reading.baseKnown {
-			continue // of the connection that had the tuple before: the SYN-ACK would have come first
+			continue // the SYN-ACK would have come first: it is of an earlier connection
 		}
 		c, ev := st.copy, session.Event{ID: st.id, At: now}
 		switch f.Kind {
