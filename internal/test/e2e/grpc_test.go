@@ -158,7 +158,8 @@ func TestGRPC(t *testing.T) {
 		s := newStand(t, setting{way: way})
 		production := startCallSite(t, s.net.Production, siteProduction)
 		target := startCallSite(t, s.net.Target, siteTarget, "-pause", "3ms")
-		c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both")
+		c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both",
+			"--proto", "http2")
 		const clients, rounds = 3, 10
 		s.call(clients, "-rounds", fmt.Sprint(rounds))
 		const each = clients * rounds
@@ -196,7 +197,8 @@ func TestGRPCServerLimits(t *testing.T) {
 				pause := []string{"-pause", "2ms"}
 				production := startCallSite(t, s.net.Production, siteProduction, pause...)
 				target := startCallSite(t, s.net.Target, siteTarget, append(pause, tt.server...)...)
-				c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both")
+				c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both",
+					"--proto", "http2")
 				const clients = 2
 				s.call(clients, tt.client...)
 				expectCalls(t, target, production, clients*tt.calls)

@@ -86,10 +86,10 @@ func TestHTTP2Uploads(t *testing.T) {
 		production := startNginx(t, s.net.Production, productionPort, "http2")
 		target := startNginx(t, s.net.Target, targetPort, "http2", "http {",
 			"http { http2_max_concurrent_streams 8; http2_body_preread_size 1k;")
-		c := s.copyPair("--both")
+		c := s.copyPair("--both", "--session-memory", "100MB")
 		content := filepath.Join(t.TempDir(), "content")
 		writeFile(t, content, noise(1, size))
-		const uploads = 2 // what waits for the windows must not exceed a session's memory
+		const uploads = 2
 		out, err := s.net.Client.Command(t.Context(), find(t, "h2load"), "-n", fmt.Sprint(uploads),
 			"-c", "2", "-m", "1", "-d", content, fmt.Sprintf("http://%s/post",
 				netip.AddrPortFrom(s.production, productionPort))).CombinedOutput()
