@@ -137,12 +137,14 @@ func (b *Broken) addresses() (target, assistant, client netip.Addr) {
 func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
 	ip, nobody, second := "ip", "10.77.2.99", "10.77.2.50"
+	iptables, icmp := "iptables", "icmp"
 	if b.options.IPv6 {
 		ip, nobody, second = "ip6", "fd77:2::99", "fd77:2::50"
+		iptables, icmp = "ip6tables", "ipv6-icmp"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
 		"{clients}", netlab.ClientNet(b.options.IPv6).String(), "{assistant}", assistant.String(),
-		"{nobody}", nobody, "{second}", second,
+		"{nobody}", nobody, "{second}", second, "{iptables}", iptables, "{icmp}", icmp,
 	).Replace(command)
 }
 

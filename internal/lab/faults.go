@@ -25,7 +25,8 @@ type Fault struct {
 	// witness on the target. nil: there is none.
 	Witnessed []string
 	// Make are shell commands that make the fault, each on a host. In them {ip} is the family's
-	// word in nft, and {client}, {clients}, {target} and {assistant} are addresses.
+	// word in nft, {iptables} its command, and {client}, {clients}, {target} and {assistant} are
+	// addresses.
 	Make []HostCommand
 	// Unmended reports that no command mends it.
 	Unmended bool
@@ -204,6 +205,14 @@ func forwardFaults() []Fault {
 			Make: nft(OnProduction, "output", "{ip} daddr {target} reject"),
 		},
 		{
+			Name: "output-stateful",
+			Help: "a firewall on production passes what conntrack knows: raw is not tracked",
+			Ways: []string{Raw}, Finds: found(OnProduction, "TC0205"),
+			Make: chain(OnProduction, "output", "drop", `oifname != "eth1" accept`,
+				"meta l4proto { icmp, ipv6-icmp } accept",
+				"ct state new,established,related accept"),
+		},
+		{
 			Name: "answers-dropped", Help: "a firewall on production drops the target's answers",
 			Ways: []string{Socket}, Finds: found(OnProduction, "TC0205"),
 			Make: nft(OnProduction, "input", "{ip} saddr {target} tcp sport 8080 drop"),
@@ -319,6 +328,17 @@ func targetFirewallFaults() []Fault {
 			Make: nft(OnTarget, "input", "tcp dport 8080 reject with tcp reset"),
 		},
 		{
+			Name: "input-iptables",
+			Help: "the usual firewall of iptables on the target, which passes SSH only",
+			Ways: direct, Finds: at("TC0207", "TC0205"), Witnessed: []string{"TC0205"},
+			Make: usualIPTables(""),
+		},
+		{
+			Name: "input-legacy", Help: "the same, in iptables' own tables",
+			Ways: direct, Finds: at("TC0207", "TC0205"), Witnessed: []string{"TC0205"},
+			Make: usualIPTables("-legacy"),
+		},
+		{
 			Name: "answers-blocked", Help: "a firewall on the target drops the server's answers",
 			Ways: direct, Finds: at("TC0202", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "output", "tcp sport 8080 drop"),
@@ -329,6 +349,18 @@ func targetFirewallFaults() []Fault {
 			Make: nft(OnTarget, "input", "{ip} saddr {clients} drop"),
 		},
 	}
+}
+
+// usualIPTables returns commands that make on the target the rules that distributions install, by
+// iptables or by the older kind of it.
+func usualIPTables(kind string) (all []HostCommand) {
+	for _, r := range []string{
+		"-i lo -j ACCEPT", "-m state --state ESTABLISHED,RELATED -j ACCEPT",
+		"-p {icmp} -j ACCEPT", "-p tcp -m multiport --dports 22,443 -j ACCEPT", "-j REJECT",
+	} {
+		all = append(all, HostCommand{OnTarget, "{iptables}" + kind + " -w -A INPUT " + r})
+	}
+	return all
 }
 
 func returnFaults() []Fault {

@@ -77,9 +77,7 @@ func (c *collector) toTarget(now *ruleset, t *doctor.TargetFacts) {
 		dst: t.Addr.Addr(), dport: t.Addr.Port(), out: t.Route.Device, mark: c.Mark,
 		state: stateUntracked, v6: t.Addr.Addr().Is6(),
 	}
-	match := fmt.Sprintf("%s daddr %s tcp dport %d", family(t.Addr.Addr()), t.Addr.Addr(),
-		t.Addr.Port())
-	c.ask(now, &p, t.Addr.String(), "output", match, outHooks)
+	c.ask(now, &p, t.Addr.String(), "output", packetTo(t.Addr), outHooks)
 }
 
 // there asks about an ordinary connection of this host: its packets, and the answers.
@@ -89,15 +87,14 @@ func (c *collector) there(now *ruleset, to netip.AddrPort, r doctor.Route, from 
 	out := probe{
 		src: from, dst: to.Addr(), dport: to.Port(), out: r.Device, state: stateNew, v6: v6,
 	}
-	c.ask(now, &out, about, "output",
-		fmt.Sprintf("%s daddr %s tcp dport %d", family(to.Addr()), to.Addr(), to.Port()), outHooks)
+	c.ask(now, &out, about, "output", packetTo(to), outHooks)
 	in := probe{
 		src: to.Addr(), dst: from, sport: to.Port(), in: r.Device, state: stateEstablished,
 		answer: true,
 		v6:     v6,
 	}
-	c.ask(now, &in, about, "input",
-		fmt.Sprintf("%s saddr %s tcp sport %d", family(to.Addr()), to.Addr(), to.Port()), inHooks)
+	answers := packetWords{addr: to.Addr(), port: to.Port(), from: true}
+	c.ask(now, &in, about, "input", answers, inHooks)
 }
 
 // arriving asks about the first packet of a connection to a port of this host.
@@ -107,7 +104,7 @@ func (c *collector) arriving(now *ruleset, port uint16, client netip.Addr, devic
 	if client.IsValid() {
 		about = client.String()
 	}
-	c.ask(now, &p, about, "input", fmt.Sprintf("tcp dport %d", port), inHooks)
+	c.ask(now, &p, about, "input", packetWords{port: port}, inHooks)
 }
 
 // leaving asks about a server's answer to a client.
@@ -116,12 +113,40 @@ func (c *collector) leaving(now *ruleset, port uint16, to *doctor.ReturnPath) {
 		dst: to.Client, sport: port, out: to.Route.Device, state: stateEstablished, answer: true,
 		v6: to.Client.Is6(),
 	}
-	c.ask(now, &p, to.Client.String(), "output", fmt.Sprintf("tcp sport %d", port), outHooks)
+	c.ask(now, &p, to.Client.String(), "output", packetWords{port: port, from: true}, outHooks)
 }
 
-// ask adds the firewall's verdict on a packet. match is what a rule needs to accept such packets.
+// packetWords says which packets a rule is to accept.
+type packetWords struct {
+	addr netip.Addr // invalid: any
+	port uint16
+	from bool // from the address and port, else to them
+}
+
+func packetTo(a netip.AddrPort) packetWords { return packetWords{addr: a.Addr(), port: a.Port()} }
+
+// nft returns the words for nft.
+func (m *packetWords) nft() string {
+	words := fmt.Sprintf("tcp %sport %d", pick(m.from, "s", "d"), m.port)
+	if m.addr.IsValid() {
+		words = fmt.Sprintf("%s %saddr %s %s", pick(m.addr.Is6(), "ip6", "ip"),
+			pick(m.from, "s", "d"), m.addr, words)
+	}
+	return words
+}
+
+// iptables returns the words for iptables and ip6tables.
+func (m *packetWords) iptables() string {
+	words := fmt.Sprintf("-p tcp --%sport %d", pick(m.from, "s", "d"), m.port)
+	if m.addr.IsValid() {
+		words = fmt.Sprintf("-%s %s %s", pick(m.from, "s", "d"), m.addr, words)
+	}
+	return words
+}
+
+// ask adds the firewall's verdict on a packet. What a rule would have to accept is in match.
 func (c *collector) ask(
-	now *ruleset, p *probe, about, hook, match string, hooks []*nftables.ChainHook,
+	now *ruleset, p *probe, about, hook string, match packetWords, hooks []*nftables.ChainHook,
 ) {
 	f := now.judge(p, &c.before, hooks...)
 	v := doctor.Verdict{About: about, Hook: hook, Action: f.action, Hits: f.hits, Err: f.why}
@@ -130,21 +155,10 @@ func (c *collector) ask(
 		v.Action, v.Err = "unknown", now.err
 	case f.action == "drop" || f.action == "reject":
 		v.Rule = f.chain.words() + ", the chain's policy"
-		v.Accept = fmt.Sprintf("nft add rule %s %s accept", f.chain.words(), match)
 		if f.handle != 0 {
-			v.Rule = fmt.Sprintf("%s, handle %d", f.chain.words(), f.handle)
-			v.Accept = fmt.Sprintf("nft insert rule %s position %d %s accept", f.chain.words(),
-				f.handle,
-				match)
+			v.Rule = f.chain.ruleWords(f.handle)
 		}
+		v.Accept = f.chain.accepting(&match, f.handle)
 	}
 	c.facts.Firewall = append(c.facts.Firewall, v)
-}
-
-// family returns the word of nft for an address's family.
-func family(a netip.Addr) string {
-	if a.Is6() {
-		return "ip6"
-	}
-	return "ip"
 }
