@@ -63,9 +63,10 @@ func (m *machine) matchTCP(t *xt.Tcp) certainty {
 // packets that are not tracked.
 func (m *machine) matchState(x *xt.ConntrackMtinfoBase, states uint32) certainty {
 	const untracked = 1 << 8
+	const known = uint16(xt.ConntrackState | xt.ConntrackStateAlias)
 	state := m.probe.state
 	switch {
-	case x != nil && x.MatchFlags&^uint16(xt.ConntrackState|xt.ConntrackStateAlias) != 0, state == 0:
+	case x != nil && x.MatchFlags&^known != 0, state == 0:
 		return maybe
 	case state == stateUntracked:
 		state = untracked
