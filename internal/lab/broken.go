@@ -62,8 +62,10 @@ type Broken struct {
 	intercept, copier  *child
 	holder             *child
 	witness, twin      *child
+	agent              *child
 	stop               context.CancelFunc
 	clients            sync.WaitGroup
+	mirror             *os.File // of a mirror that cuts; nil: none
 
 	copyArgs, interceptArgs []string
 	// Steps are the commands that were run, as one would type them.
@@ -106,6 +108,11 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if err := b.serve(ctx); err != nil {
 		return b, err
 	}
+	if o.Fault.feed == cutMirrorFeed {
+		if err := b.mirrorCut(ctx); err != nil {
+			return b, err
+		}
+	}
 	loading, stop := context.WithCancel(ctx)
 	b.stop = stop
 	for i := range loadConns {
@@ -116,6 +123,9 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	}
 	if !o.Idle {
 		b.StartCopy(ctx)
+	}
+	if o.Fault.agent != nil {
+		b.agent = b.start(ctx, b.net.Production, "capture", nil, o.Fault.agent(b.agentArgs()))
 	}
 	if o.Fault.twin {
 		b.twin = b.start(ctx, b.net.Production, "twin", nil, b.copyArgs)
@@ -137,6 +147,7 @@ func (b *Broken) addresses() (target, assistant, client netip.Addr) {
 func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
 	ip, nobody, second := "ip", "10.77.2.99", "10.77.2.50"
+	production := b.productionTest()
 	iptables, icmp := "iptables", "icmp"
 	if b.options.IPv6 {
 		ip, nobody, second = "ip6", "fd77:2::99", "fd77:2::50"
@@ -145,6 +156,7 @@ func (b *Broken) fill(command string) string {
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
 		"{clients}", netlab.ClientNet(b.options.IPv6).String(), "{assistant}", assistant.String(),
 		"{nobody}", nobody, "{second}", second, "{iptables}", iptables, "{icmp}", icmp,
+		"{production}", production.String(),
 	).Replace(command)
 }
 
@@ -153,7 +165,7 @@ func (b *Broken) arguments() {
 	f := &b.options.Fault
 	target, at, _ := b.addresses()
 	mapping := fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(target, targetPort))
-	b.copyArgs = []string{"copy", "-x", mapping}
+	b.copyArgs = append([]string{"copy", "-x", mapping}, b.feedArgs()...)
 	if b.options.Via != Socket {
 		b.interceptArgs = []string{
 			"intercept", "-i", netlab.Device, "-F", fmt.Sprintf("tcp and src port %d", targetPort),
@@ -166,7 +178,10 @@ func (b *Broken) arguments() {
 				b.file("key"),
 			}
 		}
-		b.copyArgs = append(b.copyArgs, "-s", at.String(), "--key", b.file("key"))
+		b.copyArgs = append(b.copyArgs, "-s", at.String())
+		if f.feed != agentFeed {
+			b.copyArgs = append(b.copyArgs, "--key", b.file("key"))
+		}
 		if f.intercept != nil {
 			b.interceptArgs = f.intercept(b.interceptArgs)
 		}
@@ -231,7 +246,7 @@ func (b *Broken) startIntercept(ctx context.Context) {
 // StartCopy starts the copy, and ends the one before.
 func (b *Broken) StartCopy(ctx context.Context) {
 	b.StopCopy()
-	b.copier = b.start(ctx, b.net.Production, "copy", b.options.Fault.wrap, b.copyArgs)
+	b.copier = b.start(ctx, b.copierHost(), "copy", b.options.Fault.wrap, b.copyArgs)
 }
 
 // StartWitness starts the doctor on the target as a witness at the assistant's intercept.
@@ -266,13 +281,13 @@ func (b *Broken) CopySays() string {
 
 // Doctor examines a host, with the options of the command that runs there.
 func (b *Broken) Doctor(ctx context.Context, host string) Visit {
-	target, assistant, _ := b.addresses()
+	_, assistant, _ := b.addresses()
 	var args, wrap, clients []string
 	for i := range loadConns {
 		clients = append(clients, netlab.ClientAddr(i, b.options.IPv6).String())
 	}
 	switch {
-	case host == OnProduction:
+	case host == b.copierHost().Name:
 		args, wrap = b.copyArgs, b.options.Fault.wrap
 	case host == OnTarget && b.options.Via != Tunnel:
 		args = []string{"target", "--port", fmt.Sprint(targetPort)}
@@ -280,9 +295,9 @@ func (b *Broken) Doctor(ctx context.Context, host string) Visit {
 			args = append(args, "--client", strings.Join(clients, ","), "--assistant",
 				assistant.String())
 		} else {
-			from := netlab.ProductionTest4
-			if target.Is6() {
-				from = netlab.ProductionTest6
+			from := b.productionTest()
+			if b.copierHost() == b.net.Assistant {
+				from = assistant
 			}
 			args = append(args, "--client", from.String(), "--assistant", from.String())
 		}
@@ -394,9 +409,12 @@ func (b *Broken) Close() error {
 	if b.stop != nil {
 		b.stop()
 	}
+	if b.mirror != nil {
+		b.mirror.Close()
+	}
 	b.clients.Wait()
 	b.StopCopy()
-	for _, c := range []*child{b.intercept, b.holder, b.witness, b.twin} {
+	for _, c := range []*child{b.intercept, b.holder, b.witness, b.twin, b.agent} {
 		if c != nil {
 			c.cmd.Kill()
 			<-c.ended

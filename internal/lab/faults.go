@@ -40,6 +40,10 @@ type Fault struct {
 	// nil, none is started.
 	copy, intercept func(args []string) []string
 
+	// agent makes the arguments of an agent on production. nil: there is none.
+	agent func(args []string) []string
+	feed  feed
+
 	wrap   []string // a command that runs copier and doctor
 	twin   bool     // two copiers run
 	server serverFault
@@ -97,7 +101,7 @@ func FaultNames() (names []string) {
 
 // Faults lists the faults that the lab can make.
 func Faults() []Fault {
-	return slices.Concat(captureFaults(), forwardFaults(), pathFaults(), targetFaults(),
+	return slices.Concat(captureFaults(), feedFaults(), forwardFaults(), pathFaults(), targetFaults(),
 		targetFirewallFaults(), returnFaults(), linkFaults())
 }
 
