@@ -40,7 +40,6 @@ type BreakOptions struct {
 	IPv6   bool
 	Binary string // the program
 	JSON   bool   // the doctor's reports are JSON
-	Idle   bool   // no copy runs beside the doctor
 }
 
 // Visit is the doctor's visit to a host.
@@ -87,7 +86,9 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.dir, err = os.MkdirTemp("", "tcpcopy-broken-"); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	if b.net, err = netlab.New(netlab.Config{ViaAssistant: o.Via == Raw}); err != nil {
+	if b.net, err = netlab.New(netlab.Config{
+		ViaAssistant: o.Via == Raw, NoOffloads: o.Fault.noOffloads, MTU: o.Fault.mtu,
+	}); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{"key", "other"} {
@@ -100,6 +101,11 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 		}
 	}
 	b.arguments()
+	if o.Fault.inFile {
+		if err := b.intoFile(); err != nil {
+			return b, err
+		}
+	}
 	for _, c := range o.Fault.Make {
 		if err := b.Shell(ctx, c.Host, b.fill(c.Command)); err != nil {
 			return b, err
@@ -121,7 +127,7 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.interceptArgs != nil {
 		b.startIntercept(ctx)
 	}
-	if !o.Idle {
+	if !o.Fault.idle {
 		b.StartCopy(ctx)
 	}
 	if o.Fault.agent != nil {
@@ -143,20 +149,23 @@ func (b *Broken) addresses() (target, assistant, client netip.Addr) {
 	return netlab.TargetAddr4, netlab.AssistantAddr4, netlab.ClientAddr(0, false)
 }
 
-// fill fills the addresses into a command.
+// fill fills the addresses and the family's words into a command.
 func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
-	ip, nobody, second := "ip", "10.77.2.99", "10.77.2.50"
-	production := b.productionTest()
-	iptables, icmp := "iptables", "icmp"
+	front, nobody, second, spare := netlab.ProductionAddr4, "10.77.2.99", "10.77.2.50",
+		"10.77.1.200"
+	ip, iptables, icmp := "ip", "iptables", "icmp"
 	if b.options.IPv6 {
-		ip, nobody, second = "ip6", "fd77:2::99", "fd77:2::50"
-		iptables, icmp = "ip6tables", "ipv6-icmp"
+		front, nobody, second, spare = netlab.ProductionAddr6, "fd77:2::99", "fd77:2::50",
+			"fd77:1::200"
+		ip, iptables, icmp = "ip6", "ip6tables", "ipv6-icmp"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
 		"{clients}", netlab.ClientNet(b.options.IPv6).String(), "{assistant}", assistant.String(),
-		"{nobody}", nobody, "{second}", second, "{iptables}", iptables, "{icmp}", icmp,
-		"{production}", production.String(),
+		"{production}", b.productionTest().String(), "{nobody}", nobody, "{second}", second,
+		"{second8080}", netip.AddrPortFrom(netip.MustParseAddr(second), targetPort).String(),
+		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
+		"{iptables}", iptables, "{icmp}", icmp,
 	).Replace(command)
 }
 
@@ -188,6 +197,9 @@ func (b *Broken) arguments() {
 	}
 	if f.copy != nil {
 		b.copyArgs = f.copy(b.copyArgs)
+		for i := range b.copyArgs {
+			b.copyArgs[i] = b.fill(b.copyArgs[i])
+		}
 	}
 }
 

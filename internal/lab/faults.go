@@ -24,9 +24,8 @@ type Fault struct {
 	// Witnessed are the codes that the doctor on production reports in the raw way if there is a
 	// witness on the target. nil: there is none.
 	Witnessed []string
-	// Make are shell commands that make the fault, each on a host. In them {ip} is the family's
-	// word in nft, {iptables} its command, and {client}, {clients}, {target} and {assistant} are
-	// addresses.
+	// Make are shell commands that make the fault, each on a host. Broken.fill has the words in
+	// braces.
 	Make []HostCommand
 	// Unmended reports that no command mends it.
 	Unmended bool
@@ -49,6 +48,11 @@ type Fault struct {
 	server serverFault
 	load   loadFault
 	only4  bool
+	idle   bool // no copy runs beside the doctor
+	inFile bool // the mapping is in a configuration file
+	// of all interfaces
+	noOffloads bool
+	mtu        int // 0: the usual one
 }
 
 // HostCommand is a shell command on a host.
@@ -335,12 +339,12 @@ func targetFirewallFaults() []Fault {
 			Name: "input-iptables",
 			Help: "the usual firewall of iptables on the target, which passes SSH only",
 			Ways: direct, Finds: at("TC0207", "TC0205"), Witnessed: []string{"TC0205"},
-			Make: usualIPTables(""),
+			Make: usualIPTables("", "22,443"),
 		},
 		{
 			Name: "input-legacy", Help: "the same, in iptables' own tables",
 			Ways: direct, Finds: at("TC0207", "TC0205"), Witnessed: []string{"TC0205"},
-			Make: usualIPTables("-legacy"),
+			Make: usualIPTables("-legacy", "22,443"),
 		},
 		{
 			Name: "answers-blocked", Help: "a firewall on the target drops the server's answers",
@@ -356,11 +360,11 @@ func targetFirewallFaults() []Fault {
 }
 
 // usualIPTables returns commands that make on the target the rules that distributions install, by
-// iptables or by the older kind of it.
-func usualIPTables(kind string) (all []HostCommand) {
+// iptables or by the older kind of it. They pass some ports.
+func usualIPTables(kind, ports string) (all []HostCommand) {
 	for _, r := range []string{
 		"-i lo -j ACCEPT", "-m state --state ESTABLISHED,RELATED -j ACCEPT",
-		"-p {icmp} -j ACCEPT", "-p tcp -m multiport --dports 22,443 -j ACCEPT", "-j REJECT",
+		"-p {icmp} -j ACCEPT", "-p tcp -m multiport --dports " + ports + " -j ACCEPT", "-j REJECT",
 	} {
 		all = append(all, HostCommand{OnTarget, "{iptables}" + kind + " -w -A INPUT " + r})
 	}

@@ -41,6 +41,12 @@ func (b *Broken) copierHost() *netlab.Namespace {
 	return b.net.Production
 }
 
+// CopierHost returns the name of that host.
+func (b *Broken) CopierHost() string { return b.copierHost().Name }
+
+// Copies reports whether a copy runs beside the doctor.
+func (b *Broken) Copies() bool { return b.copier != nil }
+
 // productionTest returns production's address on the test net.
 func (b *Broken) productionTest() netip.Addr {
 	if b.options.IPv6 {

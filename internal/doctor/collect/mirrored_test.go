@@ -53,7 +53,7 @@ func TestMirrored(t *testing.T) {
 	ours := request("10.1.0.1:80")
 	for _, b := range [][]byte{
 		datagram(4789, vxlan(7, ours)),
-		datagram(4789, vxlan(7, ours[:300])), // cut by the mirror
+		datagram(4789, vxlan(7, ours[:300])),                   // cut by the mirror
 		fragment(datagram(4789, vxlan(7, ours[:300])), 0x2000), // the rest is in another
 		datagram(4789, vxlan(7, request("10.1.0.2:443"))),
 		datagram(4789, vxlan(8, ours)),
