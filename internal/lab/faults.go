@@ -105,8 +105,8 @@ func FaultNames() (names []string) {
 
 // Faults lists the faults that the lab can make.
 func Faults() []Fault {
-	return slices.Concat(captureFaults(), feedFaults(), forwardFaults(), pathFaults(), targetFaults(),
-		targetFirewallFaults(), returnFaults(), linkFaults())
+	return slices.Concat(captureFaults(), feedFaults(), forwardFaults(), pathFaults(),
+		targetFaults(), targetFirewallFaults(), returnFaults(), linkFaults())
 }
 
 // adding returns a function that adds arguments.
@@ -476,6 +476,14 @@ func pathFaults() []Fault {
 			Make: append(onSwitch("iifname t-production {ip} saddr {clients} {ip} daddr {target} "+
 				"tcp dport 8080 {ip} daddr set {second}"),
 				HostCommand{OnTarget, "ip addr add {second} dev eth0"}),
+		},
+		{
+			Name: "stateful-path",
+			Help: "a stateful firewall sees one direction: it passes the SYN, and nothing else",
+			Ways: raw, Finds: found(OnProduction, "TC0219"), Unmended: true,
+			copy: adding("-t", "1"),
+			Make: onSwitch("iifname t-production {ip} saddr {clients} tcp flags & (syn | rst) == 0 " +
+				"drop"),
 		},
 		{
 			Name: "twin", Help: "another copier copies the same clients to the same target",

@@ -8,6 +8,24 @@ import (
 	"tcpcopy/internal/doctor"
 )
 
+// TestBoth checks that two faults together break what each of them does.
+func TestBoth(t *testing.T) {
+	a, _ := FindFault("filter")
+	b, _ := FindFault("input-drop")
+	f := Both(a, b)
+	if got := f.copy([]string{"copy"}); !slices.Equal(got, a.copy([]string{"copy"})) ||
+		len(f.Make) != len(b.Make) || f.intercept != nil || f.server != listensWell {
+		t.Errorf("%+v: arguments %q", f, got)
+	}
+	c, _ := FindFault("closed")
+	d, _ := FindFault("answer-filter")
+	f = Both(c, d)
+	if got := f.intercept([]string{"src port 1"}); got[0] != "dst port 1" ||
+		f.server != listensNowhere {
+		t.Errorf("%+v: arguments %q", f, got)
+	}
+}
+
 // TestFaults checks that each fault has a name of its own and codes that the doctor has, and that
 // the doctor has few codes that no fault shows.
 func TestFaults(t *testing.T) {

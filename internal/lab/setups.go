@@ -121,6 +121,31 @@ func feedSetUps() []Fault {
 	}
 }
 
+// Both returns a fault that breaks what two faults of different hosts do. What the doctor finds of
+// it is for the caller to say.
+func Both(a, b Fault) Fault {
+	f := a
+	f.Name, f.Help = a.Name+"+"+b.Name, a.Help+"; "+b.Help
+	f.Finds, f.Witnessed = nil, nil
+	f.Make = slices.Concat(a.Make, b.Make)
+	f.copy, f.intercept = after(a.copy, b.copy), after(a.intercept, b.intercept)
+	f.Unmended, f.only4 = a.Unmended || b.Unmended, a.only4 || b.only4
+	f.server, f.load, f.feed = max(a.server, b.server), max(a.load, b.load), max(a.feed, b.feed)
+	return f
+}
+
+// after returns a function that changes arguments as one does, and then as another does. Either may
+// be nil.
+func after(a, b func([]string) []string) func([]string) []string {
+	if a == nil || b == nil {
+		if a == nil {
+			return b
+		}
+		return a
+	}
+	return func(args []string) []string { return b(a(args)) }
+}
+
 // intoFile moves the mapping of the copy's arguments to a configuration file.
 func (b *Broken) intoFile() error {
 	i := slices.Index(b.copyArgs, "-x")

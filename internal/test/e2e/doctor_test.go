@@ -295,6 +295,44 @@ func tracking(t *testing.T, host *netlab.Namespace) string {
 	return fmt.Sprintf("connections are tracked: %v\n", strings.TrimSpace(string(out)) != "0")
 }
 
+// TestDoctorFindsTwo makes two faults that do not depend on each other, and checks that both are
+// found, in the order of the path, and that all fixes together heal the copy.
+func TestDoctorFindsTwo(t *testing.T) {
+	t.Parallel()
+	for i, c := range []struct {
+		via, first, second string
+		want               []string // on production
+		onTarget           []string // nil: the doctor does not go there
+	}{
+		{socket, "filter", "input-drop", []string{"TC0104", "TC0202"}, []string{"TC0205"}},
+		{socket, "interface", "mtu-hole", []string{"TC0103", "TC0401"}, nil},
+		{raw, "filter", "answer-filter", []string{"TC0104", "TC0302"}, nil},
+		{raw, "interface", "link-blocked-here", []string{"TC0103", "TC0205"}, nil},
+		{tunnel, "port", "not-allowed", []string{"TC0105", "TC0505"}, nil},
+	} {
+		if testing.Short() && i > 0 {
+			break
+		}
+		t.Run(c.first+"+"+c.second+"/"+c.via, func(t *testing.T) {
+			t.Parallel()
+			var both [2]lab.Fault
+			for i, name := range []string{c.first, c.second} {
+				f, err := lab.FindFault(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				both[i] = f
+			}
+			f := lab.Both(both[0], both[1])
+			f.Finds = map[string][]string{lab.OnProduction: c.want}
+			if c.onTarget != nil {
+				f.Finds[lab.OnTarget] = c.onTarget
+			}
+			findAndHeal(t, draw{f, c.via, false})
+		})
+	}
+}
+
 // TestDoctorForgivesLoss checks that a path which loses 1 % of all packets is not taken for one
 // that drops large packets, or those of clients.
 func TestDoctorForgivesLoss(t *testing.T) {
