@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	doctorDraws = flag.Int("doctor.draws", 12, "faults that TestDoctorFinds draws; 0: each once")
+	doctorDraws  = flag.Int("doctor.draws", 12, "faults that TestDoctorFinds draws; 0: each once")
 	doctorSetUps = flag.Int("doctor.setups", 50,
 		"set-ups that TestDoctorFindsNothing draws, in the whole size; 0: each once")
 	doctorSeed = flag.Uint64("doctor.seed", 99, "of the draws; 0: the time")
