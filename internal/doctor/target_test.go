@@ -23,9 +23,12 @@ func onDevice(device string) func(*Listener) { return func(l *Listener) { l.Devi
 func TestClosed(t *testing.T) {
 	passedOn := serving("raw", listener("0.0.0.0:80"))
 	passedOn.Translated = map[uint16]string{8080: "ip nat PREROUTING, handle 4"}
+	hidden := serving("tunnel", listener("0.0.0.0:80"))
+	hidden.Listeners.OtherErr = "may not be looked at"
 	runCases(t, &closedCheck, []checkCase{
 		{"listens", serving("raw", listener("0.0.0.0:8080")), Fine, "0.0.0.0:8080", ""},
 		{"does not", serving("raw", listener("0.0.0.0:80")), Found, "others listen on 80", ""},
+		{"perhaps in a container", hidden, Found, "in a container (may not be looked at", ""},
 		{"in a container", passedOn, Unknown, "ip nat PREROUTING, handle 4", ""},
 		{"no port", Facts{}, Unknown, "--allow", ""},
 		{"not listed", Facts{Ports: []uint16{8080}}, Unknown, "", ""},

@@ -275,7 +275,7 @@ func targetFaults() []Fault {
 		},
 		{
 			Name: "container", Help: "the test server is in another network namespace",
-			Ways: []string{Tunnel}, Finds: at("TC0211", "TC0211"), server: listensInContainer,
+			Ways: []string{Tunnel}, Finds: at("TC0208", "TC0211"), server: listensInContainer,
 			Elsewhere: true, Alone: true,
 		},
 		{
@@ -482,8 +482,8 @@ func pathFaults() []Fault {
 			Help: "a stateful firewall sees one direction: it passes the SYN, and nothing else",
 			Ways: raw, Finds: found(OnProduction, "TC0219"), Unmended: true,
 			copy: adding("-t", "1"),
-			Make: onSwitch("iifname t-production {ip} saddr {clients} tcp flags & (syn | rst) == 0 " +
-				"drop"),
+			Make: onSwitch("iifname t-production {ip} saddr {clients} " +
+				"'tcp flags & (syn | rst) == 0 drop'"),
 		},
 		{
 			Name: "twin", Help: "another copier copies the same clients to the same target",

@@ -30,8 +30,8 @@ const (
 	agentPort     = 36525
 )
 
-// cutTo is how many bytes of a frame a mirror that cuts sends.
-const cutTo = 70
+// cutTo is how many bytes of a frame a mirror that cuts sends: all headers, and little more.
+const cutTo = 90
 
 // copierHost returns the host on which the copier runs.
 func (b *Broken) copierHost() *netlab.Namespace {
@@ -159,7 +159,7 @@ func feedFaults() []Fault {
 			copy: replacing("80-", "81-"),
 		},
 		{
-			Name: "mirror-cuts", Help: "the mirror sends the first 70 bytes of a frame only",
+			Name: "mirror-cuts", Help: "the mirror sends the first 90 bytes of a frame only",
 			Ways: aside, Finds: found(OnAssistant, "TC0111"), feed: cutMirrorFeed, Unmended: true,
 		},
 		{
