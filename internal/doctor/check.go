@@ -90,6 +90,7 @@ var checks = []Check{
 	capabilityCheck, downCheck, interfaceCheck, filterCheck, trafficCheck, loopbackCheck, tlsCheck,
 	ringCheck, unquotedCheck, mirrorCheck, mirrorCutCheck, agentsCheck,
 	linkRefusedCheck, linkSilentCheck, linkKeyCheck, linkVersionCheck, linkTargetCheck,
+	linkSlowCheck,
 	refusedCheck, silentCheck, routeCheck, reversePathCheck, firewallCheck, conntrackCheck,
 	closedCheck, loopbackOnlyCheck, deviceCheck, namespaceCheck, backlogCheck, rejectedCheck,
 	arrivesCheck, droppedCheck, unheardCheck, tupleCheck, synQueueCheck, translatedCheck,

@@ -517,6 +517,13 @@ func linkFaults() []Fault {
 			Make: nft(OnProduction, "output", "tcp dport 36524 drop"),
 		},
 		{
+			Name: "link-slow", Help: "the link is slower than the target's answers come",
+			Ways: []string{Raw}, Unmended: true,
+			Finds: both(OnProduction, OnAssistant, "TC0506"),
+			Make: []HostCommand{{OnAssistant,
+				"tc qdisc add dev eth0 root tbf rate 16kbit burst 2kb limit 1mb"}},
+		},
+		{
 			Name: "wrong-key", Help: "copier and intercept have different keys",
 			Ways: linked, Unmended: true,
 			Finds: found(OnProduction, "TC0503"), copy: replacing("/key", "/other"),

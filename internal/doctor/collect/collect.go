@@ -200,6 +200,7 @@ func (c *collector) watched() {
 	if f.Census = <-counted; f.Census != nil {
 		f.Watched = time.Since(begin)
 	}
+	f.LinkQueues, f.LinkQueuesErr = c.linkQueues()
 	f.Counters = counters().since(from)
 	f.SYNCookies = number("net/ipv4/tcp_syncookies")
 	if all, err := listen(); err == nil && c.Role == doctor.Target {
