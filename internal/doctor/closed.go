@@ -27,9 +27,9 @@ var closedCheck = Check{
 					rule)
 			} else if len(here) == 0 {
 				r = found("", "no socket listens on port %d%s", port, f.othersWords())
-				if f.Via == "tunnel" && f.Listeners.OtherErr != "" {
+				if f.Listeners.OtherErr != "" {
 					r.Seen += "; one may in a container (" + f.Listeners.OtherErr +
-						": tcpcopy doctor intercept on this host may, as root)"
+						": the doctor on this host may, as root)"
 				}
 			}
 			return &r

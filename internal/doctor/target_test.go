@@ -63,12 +63,22 @@ func TestNamespace(t *testing.T) {
 	inside := serving("tunnel")
 	inside.Listeners.Other = []Listener{{Addr: ap("0.0.0.0:8080"), PID: 77,
 		Host: addr("172.17.0.2")}}
+	inRaw := serving("raw")
+	inRaw.Listeners.Other = inside.Listeners.Other
+	published := serving("raw")
+	published.Listeners.Other = inside.Listeners.Other
+	published.Translated = map[uint16]string{8080: "ip nat PREROUTING, handle 4"}
+	hidden := serving("raw")
+	hidden.Listeners.OtherErr = "may not be looked at"
 	runCases(t, &namespaceCheck, []checkCase{
 		{"here", serving("tunnel", listener("0.0.0.0:8080")), Fine, "", ""},
 		{"in a container", inside, Found, "process 77, which has the address 172.17.0.2",
 			"tcpcopy intercept --on-target --allow 8080 --netns 77"},
 		{"nowhere", serving("tunnel"), "", "", ""},
+		{"in raw", inRaw, Found, "process 77, which has the address 172.17.0.2", ""},
+		{"published", published, "", "", ""},
 		{"raw", serving("raw"), "", "", ""},
+		{"not known", hidden, Unknown, "may not be looked at", ""},
 	})
 }
 

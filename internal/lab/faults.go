@@ -256,6 +256,7 @@ func targetFaults() []Fault {
 			Name: "closed", Help: "no server listens on the target",
 			Ways: direct, Unmended: true,
 			Finds: at("TC0201", "TC0208"), Witnessed: []string{"TC0208"}, server: listensNowhere,
+			Alone: true,
 		},
 		{
 			Name: "closed-on-target", Help: "no server listens on the target",
@@ -277,6 +278,12 @@ func targetFaults() []Fault {
 			Name: "container", Help: "the test server is in another network namespace",
 			Ways: []string{Tunnel}, Finds: at("TC0208", "TC0211"), server: listensInContainer,
 			Elsewhere: true, Alone: true,
+		},
+		{
+			Name: "unpublished", Help: "the test server is in a container that publishes no port",
+			Ways: direct, Unmended: true,
+			Finds: at("TC0201", "TC0211"), Witnessed: []string{"TC0211"},
+			server: listensInContainer, Alone: true,
 		},
 		{
 			Name: "backlog", Help: "the test server accepts no connection",

@@ -139,7 +139,7 @@ func (c *collector) local() {
 	}
 	f.Interfaces = interfaces()
 	f.Conntrack = conntrack()
-	f.Listeners = listeners(c.Role == doctor.Target && c.Via == "tunnel" && c.Netns == "")
+	f.Listeners = listeners(c.Role == doctor.Target && c.Netns == "")
 	if c.Role == doctor.Assistant {
 		f.Forwarding, f.ForwardingErr = forwarding(c.Interfaces)
 	}

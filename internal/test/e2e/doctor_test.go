@@ -20,7 +20,7 @@ var (
 	doctorDraws  = flag.Int("doctor.draws", 12, "faults that TestDoctorFinds draws; 0: each once")
 	doctorSetUps = flag.Int("doctor.setups", 50,
 		"set-ups that TestDoctorFindsNothing draws, in the whole size; 0: each once")
-	doctorSeed = flag.Uint64("doctor.seed", 99, "of the draws; 0: the time")
+	doctorSeed = flag.Uint64("doctor.seed", 1, "of the draws; 0: the time")
 )
 
 // draw is one fault, in one way and family.
