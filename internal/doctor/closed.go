@@ -28,8 +28,8 @@ var closedCheck = Check{
 			} else if len(here) == 0 {
 				r = found("", "no socket listens on port %d%s", port, f.othersWords())
 				if f.Listeners.OtherErr != "" {
-					r.Seen += "; one may in a container (" + f.Listeners.OtherErr +
-						": the doctor on this host may, as root)"
+					r.Seen += "; whether one does in a container is not known: " +
+						f.Listeners.OtherErr
 				}
 			}
 			return &r
