@@ -298,6 +298,9 @@ func (b *Broken) Doctor(ctx context.Context, host string) Visit {
 	for i := range loadConns {
 		clients = append(clients, netlab.ClientAddr(i, b.options.IPv6).String())
 	}
+	if b.options.Fault.load == localLoad {
+		clients = []string{b.fill("{spare}")}
+	}
 	switch {
 	case host == b.copierHost().Name:
 		args, wrap = b.copyArgs, b.options.Fault.wrap

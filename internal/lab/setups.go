@@ -71,16 +71,9 @@ func networkSetUps() []Fault {
 		`iifname "lo" accept`, "ct state established,related accept",
 		"meta l4proto { icmp, ipv6-icmp } accept",
 	}
-	tagged := "ip link add link eth0 name vlan5 type vlan id 5 && ip link set vlan5 up && " +
-		"ip -o addr show dev eth0 scope global | while read n dev family addr rest; do " +
-		"ip addr del $addr dev eth0 && ip addr add $addr dev vlan5 || exit 1; done"
 	return []Fault{
 		{Name: "no-offloads", Help: "interfaces have no offloads", Ways: allWays, noOffloads: true},
 		{Name: "jumbo", Help: "interfaces have an MTU of 9000", Ways: allWays, mtu: 9000},
-		{
-			Name: "vlan", Help: "the clients' packets have a VLAN tag", Ways: allWays,
-			Make: []HostCommand{{"client", tagged}, {OnProduction, tagged}},
-		},
 		{
 			Name: "firewalls", Help: "firewalls of nftables pass what is needed", Ways: allWays,
 			Make: slices.Concat(

@@ -51,6 +51,8 @@ type Subject struct {
 	// ProbeFrom returns the address in place of the clients' from which probes to a target come;
 	// invalid: one of a client's network. nil: always that.
 	ProbeFrom func(target netip.Addr) netip.Addr
+	// LocalhostAs is -H: probes come from it if no client from elsewhere was seen.
+	LocalhostAs netip.Addr
 
 	AllowForwarding bool
 	Listens         []uint16     // ports on which this command listens
