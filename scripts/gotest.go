@@ -1,8 +1,9 @@
 //go:build ignore
 
 // Gotest runs go test with the arguments given. It shows the output of tests that fail or are
-// skipped, and one line for each package; at the end, what each failed test has said itself. If SKIPS=fail is in the environment, a skipped test is a
-// failure. EVENTS=FILE appends the events of all tests, as go test -json writes them, to FILE.
+// skipped, and one line for each package; at the end, what each failed test has said itself. If
+// SKIPS=fail is in the environment, a skipped test is a failure. EVENTS=FILE appends the events of
+// all tests, as go test -json writes them, to FILE.
 package main
 
 import (

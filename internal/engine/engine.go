@@ -405,6 +405,7 @@ func (cp *copier) snapshot() *export.Snapshot {
 	for _, l := range cp.shards {
 		c := l.snapshot()
 		s.Counters.Add(&c)
+		s.StoodStill = max(s.StoodStill, time.Duration(l.stood.Load()))
 	}
 	s.Targets = cp.targets()
 	s.Compare = cp.compared()

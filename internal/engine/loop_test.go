@@ -144,6 +144,40 @@ func TestClockAfterAStall(t *testing.T) {
 	expect(163*ms, 163*ms)
 }
 
+// While there is traffic a loop wakes now and then, and counts how late it does.
+func TestStoodStill(t *testing.T) {
+	const ms = time.Millisecond
+	for _, tc := range []struct {
+		name             string
+		active, more     bool
+		due, woke, waits time.Duration // due 0: nothing is
+		stood            time.Duration
+	}{
+		{"nothing is due, nothing happens", false, false, 0, 10 * ms, time.Hour, 0},
+		{"traffic", true, false, 0, 50 * ms, beat, 0},
+		{"traffic, and something came", true, false, 0, 2 * ms, beat, 0},
+		{"a little late", true, false, 0, 54 * ms, beat, 0},
+		{"stopped in traffic", true, false, 0, 250 * ms, beat, 200 * ms},
+		{"stopped while something was due", false, false, 20 * ms, 250 * ms, 20 * ms, 230 * ms},
+		{"due before the beat", true, false, 20 * ms, 21 * ms, 20 * ms, 0},
+		{"much to do", true, true, 20 * ms, 250 * ms, 20 * ms, 0},
+	} {
+		now := mono.Time(time.Second)
+		l := &shardLoop{now: func() mono.Time { return now }, due: mono.Never,
+			active: tc.active, more: tc.more}
+		if tc.due > 0 {
+			l.due = now.Add(tc.due)
+		}
+		waits := l.wait()
+		now = now.Add(tc.woke)
+		l.stoodStill()
+		if stood := time.Duration(l.stood.Load()); waits != tc.waits || stood != tc.stood {
+			t.Errorf("%s: waits for %v and stood still for %v, wanted %v and %v", tc.name, waits,
+				stood, tc.waits, tc.stood)
+		}
+	}
+}
+
 // A burst is read as it comes, however long sending takes: it waits in the sessions' records, not
 // in the ring.
 func TestABurstWaitsInRecords(t *testing.T) {

@@ -35,6 +35,10 @@ type shardLoop struct {
 
 	heldBytes, busySessions atomic.Int64 // of the shard, after each step
 
+	wakeAt mono.Time    // when the loop wakes if nothing happens before
+	active bool         // something has happened since the last beat
+	stood  atomic.Int64 // nanoseconds that the loop stood still; see stoodStill
+
 	stop   chan struct{}
 	ended  chan struct{}
 	tally  *verdict.Tally      // the shard's; nil: answers are not compared
@@ -58,6 +62,10 @@ const (
 	catchUp = 3 * time.Millisecond
 )
 
+// beat is when a loop looks at the clock after the last thing that has happened, if nothing is due
+// before. So a process that is stopped, or gets no processor, is noticed while there is traffic.
+const beat = 50 * time.Millisecond
+
 // run owns the shard until stop is closed, and then ends every session.
 func (l *shardLoop) run() {
 	defer close(l.ended)
@@ -75,12 +83,15 @@ func (l *shardLoop) run() {
 		} else {
 			timer.Reset(l.wait())
 		}
+		active := true
 		select {
 		case packets = <-l.captured:
 		case <-l.end.Wake():
 		case f := <-l.calls:
+			active = l.active
 			f(l.shard)
 		case <-timer.C:
+			active = false
 		case <-atOnce:
 		case <-l.stop:
 			l.shard.Shutdown(l.now())
@@ -88,20 +99,38 @@ func (l *shardLoop) run() {
 			l.counts, l.last = l.shard.Snapshot(), l.shard.Targets()
 			return
 		}
+		l.stoodStill()
+		l.active = active
 		l.step(packets)
 	}
 }
 
 // wait returns how long to wait for the next deadline.
 func (l *shardLoop) wait() time.Duration {
-	due := l.due
+	due, now := l.due, l.now()
 	if l.held != 0 {
 		due = l.heldUntil
 	}
-	if due == mono.Never {
-		return time.Hour
+	most := time.Hour
+	if l.active {
+		most = beat
 	}
-	return min(time.Hour, max(0, due.Sub(l.now())))
+	if due != mono.Never {
+		most = min(most, max(0, due.Sub(now)))
+	}
+	l.wakeAt = now.Add(most)
+	return most
+}
+
+// stoodStill counts the time since the loop should have woken, if that is long ago.
+func (l *shardLoop) stoodStill() {
+	now := l.now()
+	if late := now.Sub(l.wakeAt); !l.more && late > maxLate {
+		l.stood.Add(int64(late))
+		if l.tally != nil {
+			l.tally.Starved(now)
+		}
+	}
 }
 
 // clock returns the time to step at. After a deadline that was missed by more than maxLate it

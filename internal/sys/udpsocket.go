@@ -20,6 +20,14 @@ type ReceiveBatch struct {
 	msgs [ReceiveBatchSize]mmsghdr
 	iovs [ReceiveBatchSize]unix.Iovec
 	room []byte
+	// controls has the control message of each datagram, which says when the kernel received it.
+	controls [ReceiveBatchSize]stampMessage
+}
+
+// stampMessage is a control message of type SO_TIMESTAMPNS_NEW, as the kernel writes it.
+type stampMessage struct {
+	header       unix.Cmsghdr
+	seconds, sub int64
 }
 
 // NewReceiveBatch returns an empty batch.
@@ -30,6 +38,7 @@ func NewReceiveBatch() *ReceiveBatch {
 		b.iovs[i].SetLen(maxDatagram)
 		b.msgs[i].hdr.Iov = &b.iovs[i]
 		b.msgs[i].hdr.SetIovlen(1)
+		b.msgs[i].hdr.Control = (*byte)(unsafe.Pointer(&b.controls[i]))
 	}
 	return b
 }
@@ -39,6 +48,17 @@ func (b *ReceiveBatch) Datagram(i int) []byte {
 	at := i * maxDatagram
 	n := min(int(b.msgs[i].len), maxDatagram)
 	return b.room[at : at+n : at+n]
+}
+
+// Stamp returns when the kernel received the i-th datagram: CLOCK_REALTIME, nanoseconds since 1970;
+// 0 if it does not say.
+func (b *ReceiveBatch) Stamp(i int) int64 {
+	c := &b.controls[i]
+	if int(b.msgs[i].hdr.Controllen) < int(unsafe.Sizeof(*c)) ||
+		c.header.Level != unix.SOL_SOCKET || c.header.Type != unix.SO_TIMESTAMPNS_NEW {
+		return 0
+	}
+	return c.seconds*1e9 + c.sub
 }
 
 // UDPSocket receives datagrams, many at a time. One goroutine may receive while others call Drops.
@@ -76,6 +96,8 @@ func listenUDP(at netip.AddrPort, buffer int, shared bool) (*UDPSocket, error) {
 		// Best effort: a smaller buffer loses datagrams earlier in a burst, and Drops counts them.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
 	}
+	// Without it Stamp returns 0.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 1)
 	return &UDPSocket{fd}, nil
 }
 
@@ -112,6 +134,9 @@ func (s *UDPSocket) Watch(e *Epoll, tag uint64) error { return e.Add(s.fd, tag) 
 
 // Receive fills b with the datagrams that are queued, without waiting, and returns their number.
 func (s *UDPSocket) Receive(b *ReceiveBatch) (int, error) {
+	for i := range b.msgs { // the kernel has written what it used
+		b.msgs[i].hdr.SetControllen(int(unsafe.Sizeof(b.controls[i])))
+	}
 	for {
 		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
 			uintptr(unsafe.Pointer(&b.msgs[0])),

@@ -19,7 +19,8 @@ func (s *Snapshot) Fidelity() *fidelity.Score {
 		Cause: fidelity.Cause{
 			CPU: s.busy(), KernelDrop: c.Packets.KernelDrop, Offered: c.Packets.Offered,
 			AgentDrop: c.Packets.Shed + c.Packets.Lost, Tool: Ours(&c.Sessions),
-			Target: theirs(&c.Sessions),
+			Target: theirs(&c.Sessions), Gaps: c.Sessions.Dropped[ledger.CaptureGap],
+			StoodStill: s.StoodStill,
 		},
 	}
 	if p := s.Replay; p != nil {

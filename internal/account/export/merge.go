@@ -133,6 +133,7 @@ func (m *Report) add(r *Report) {
 	}
 	m.Resources.CPUSeconds += r.Resources.CPUSeconds
 	m.Resources.MaxRSSBytes += r.Resources.MaxRSSBytes
+	m.StoodStill = max(m.StoodStill, r.StoodStill)
 }
 
 func sumMap(to, from map[string]uint64) {

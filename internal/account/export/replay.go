@@ -142,6 +142,9 @@ func (s *Snapshot) verdict() string {
 		return fidelity.Short(s.Elapsed(), s.Counters.Turns)
 	case cpu >= busyCPU:
 		return us + ": it used all the processor time that it may use (GOMAXPROCS)"
+	case fidelity.StoodStill(s.StoodStill, s.Elapsed(), &s.Counters.Behind):
+		return us + ": it stood still for " + span(s.StoodStill) +
+			" (stopped, or without a processor)"
 	case p.Speed == 0, behind >= late, p.Paused*2 >= p.Late.Most:
 		return "the target was the bottleneck: requests waited for its answers"
 	default:

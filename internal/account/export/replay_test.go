@@ -58,6 +58,11 @@ func TestVerdict(t *testing.T) {
 			p *Replay) {
 			long(&s.Counters.Behind)
 		}},
+		{"stood still", "tcpcopy was the bottleneck: it stood still for 5s", func(s *Snapshot,
+			p *Replay) {
+			long(&s.Counters.Behind)
+			s.StoodStill = 5 * time.Second
+		}},
 		{"reading waited for room", "the target was", func(s *Snapshot,
 			p *Replay) {
 			long(&p.Late)

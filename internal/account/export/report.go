@@ -54,6 +54,9 @@ type Report struct {
 	Replay    *ReplayReport  `json:"replay,omitempty"`
 	Resources ResourceReport `json:"resources"`
 
+	// StoodStill is for how long the process did not run although there was traffic.
+	StoodStill float64 `json:"stood_still_seconds"`
+
 	// Fidelity is how like production's traffic the copy was.
 	Fidelity *fidelity.Score `json:"fidelity"`
 
@@ -237,7 +240,7 @@ func NewReport(s *Snapshot) *Report {
 		Connections: c.Connections, Copies: c.Copies, Targets: []TargetReport{},
 		Links:     []LinkReport{},
 		Replay:    replayReport(s),
-		Resources: NewResourceReport(s.Resources),
+		Resources: NewResourceReport(s.Resources), StoodStill: s.StoodStill.Seconds(),
 	}
 	if s.Replay == nil {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)

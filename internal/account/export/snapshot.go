@@ -41,6 +41,10 @@ type Snapshot struct {
 	Replay    *Replay         // of capture files; nil: the traffic is live
 	Compare   *verdict.Result // of answers with production's; nil: they are not compared
 	Resources Resources
+
+	// StoodStill is for how long the process did not run although there was traffic: it was
+	// stopped, or no processor was free.
+	StoodStill time.Duration
 }
 
 // Curves is the area below the curve of production's open connections, and the area between that

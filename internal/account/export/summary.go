@@ -329,5 +329,10 @@ func cost(b *bufio.Writer, s *Snapshot) {
 		line += fmt.Sprintf(", %.1f µs for each turn",
 			float64(s.Resources.CPU.Microseconds())/float64(t))
 	}
-	row(b, "cost", "%s, %s of memory at most", line, size(s.Resources.MaxRSS))
+	line += ", " + size(s.Resources.MaxRSS) + " of memory at most"
+	if 100*s.StoodStill > s.Elapsed() {
+		line += "; it stood still for " + span(s.StoodStill) +
+			" (stopped, or without a processor)"
+	}
+	row(b, "cost", "%s", line)
 }

@@ -54,7 +54,9 @@ type Cause struct {
 	AgentDrop  uint64  // packets that agents left out or lost
 	Tool       uint64  // sessions that were dropped for a reason of tcpcopy's, or of its bounds
 	Target     uint64  // sessions that were dropped for what the target did
+	Gaps       uint64  // sessions of which packets were missing
 	Paused     time.Duration
+	StoodStill time.Duration // the process did not run although there was traffic
 }
 
 // Part is one part of a score. Value is from 0 to 100, and nil where there is nothing to judge by.

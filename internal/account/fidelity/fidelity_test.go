@@ -54,6 +54,15 @@ func TestEachFaultLowersItsPart(t *testing.T) {
 		{"a slow copier", func(in *Input) {
 			in.Behind, in.Cause.CPU = delays(10_000, time.Second), 0.95
 		}, "timing", Tool, "95 % of the processor"},
+		{"a copier that stood still", func(in *Input) {
+			in.Behind, in.Cause.StoodStill = delays(10_000, time.Second), 20*time.Second
+		}, "timing", Tool, "stood still for 20s of 1m0s"},
+		{"a slow target, and a moment's rest", func(in *Input) {
+			in.Behind, in.Cause.StoodStill = delays(10_000, time.Second), time.Second
+		}, "timing", Target, "waited up to"},
+		{"packets lost before the capture", func(in *Input) {
+			in.Sessions, in.Cause.Gaps = Share{970, 30}, 30
+		}, "delivery", Tool, "30 of the 30 sessions"},
 		{"a replay that reads late", func(in *Input) {
 			in.Live, in.Scheduled, in.Late = false, true, delays(1000, time.Second)
 		}, "timing", Tool, "read too late"},

@@ -3,6 +3,8 @@ package fidelity
 import (
 	"fmt"
 	"time"
+
+	"tcpcopy/internal/core/ledger"
 )
 
 // What a verdict that blames somebody takes: a run that was long enough to tell a cause from an
@@ -94,12 +96,31 @@ func (in *Input) whoLost() (Who, string) {
 			c.Tool,
 			in.Sessions.Lost,
 		)
+	case c.Gaps*2 >= in.Sessions.Lost && c.Gaps > 0:
+		return Tool, fmt.Sprintf(
+			"The capture held the copy back: of %d of the %d sessions that were lost, packets "+
+				"never reached tcpcopy.",
+			c.Gaps,
+			in.Sessions.Lost,
+		)
 	}
 	return Open, fmt.Sprintf(
 		"What was lost has other causes than the target or tcpcopy's bounds: the reasons of "+
 			"the %d lost sessions name them.",
 		in.Sessions.Lost,
 	)
+}
+
+// StoodStill reports whether the time for which the process did not run explains the turns that
+// went late, if they are 1 % or more. What comes while it stands still is late, and so is what
+// comes while it catches up, which takes as long and longer.
+func StoodStill(still, elapsed time.Duration, behind *ledger.Delays) bool {
+	const catchUp = 4
+	if behind.Count == 0 || elapsed <= 0 {
+		return false
+	}
+	late := float64(behind.Count-behind.Within(OnTime)) / float64(behind.Count)
+	return late >= 0.01 && catchUp*still.Seconds()/elapsed.Seconds() >= late
 }
 
 // whoWaited tells turns that waited for the target's answers from packets that were read late.
@@ -111,6 +132,13 @@ func (in *Input) whoWaited() (Who, string) {
 			"tcpcopy held the copy back: sessions began up to %v late (99 %%), because packets "+
 				"were read too late.",
 			in.Late.At(0.99).Round(time.Millisecond),
+		)
+	case StoodStill(in.Cause.StoodStill, in.Elapsed, in.Behind):
+		return Tool, fmt.Sprintf(
+			"tcpcopy held the copy back: it stood still for %v of %v (stopped, or without a "+
+				"processor).",
+			in.Cause.StoodStill.Round(time.Millisecond),
+			in.Elapsed.Round(time.Millisecond),
 		)
 	case behind > OnTime:
 		return Target, fmt.Sprintf(

@@ -106,6 +106,8 @@ var (
 		"From a request to the last byte of its answer, by side.", "side")
 	first = timing("answer_first_byte_seconds",
 		"From a request to the first byte of its answer, by side.", "side")
+	stoodStill = counter("stood_still_seconds_total",
+		"Time in which the process did not run although there was traffic.")
 	behind = timing("turn_lag_seconds",
 		"How long after they were captured, or due, turns went to the target.")
 	late = timing("replay_lateness_seconds",
@@ -131,6 +133,7 @@ func (c *Copier) collect(s *set) {
 	s.flows(&c.Counters)
 	s.capture(&c.Counters.Packets)
 	s.copying(&c.Counters)
+	s.put(stoodStill, c.StoodStill.Seconds())
 	s.protocol(&c.Counters, c.Replay == nil)
 	s.peers(c.Snapshot)
 	if c.Via == "raw" {

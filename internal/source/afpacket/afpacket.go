@@ -97,7 +97,7 @@ type Source struct {
 
 type ring struct {
 	*sys.Ring
-	clock  stampClock
+	clock  source.StampClock
 	reader sys.BlockReader
 	down   bool
 	retry  time.Time // when down: when to look for the interface again
@@ -132,7 +132,7 @@ func Open(cfg Config) (*Source, error) {
 			s.free()
 			return nil, err
 		}
-		s.rings = append(s.rings, &ring{Ring: r, clock: stampClock{floor: now()}})
+		s.rings = append(s.rings, &ring{Ring: r, clock: source.NewStampClock(now())})
 		plain = append(plain, r)
 	}
 	wait, err := sys.NewRingWait(plain)
@@ -272,14 +272,14 @@ func (s *Source) ready() []source.Frame {
 		seen := s.now()
 		for block := r.Block(); block != nil; block = r.Block() {
 			r.reader = sys.ReadBlock(block)
-			r.clock.read(s.now(), time.Now().UnixNano())
+			r.clock.Read(s.now(), time.Now().UnixNano())
 			s.current = r
 			if frames := s.fill(r); len(frames) > 0 {
 				return frames
 			}
 			seen = s.now()
 		}
-		r.clock.empty(seen)
+		r.clock.Empty(seen)
 	}
 	return nil
 }
@@ -310,7 +310,7 @@ func (s *Source) fill(r *ring) []source.Frame {
 
 func (r *ring) frame(f *sys.RingFrame) source.Frame {
 	return source.Frame{
-		Data: f.Data, Wire: f.Wire, Time: r.clock.at(f.Nanos), Ifindex: f.Ifindex, VLAN: f.VLAN,
+		Data: f.Data, Wire: f.Wire, Time: r.clock.At(f.Nanos), Ifindex: f.Ifindex, VLAN: f.VLAN,
 		PktType: f.PktType, Outgoing: f.PktType == source.Outgoing,
 		Loopback: f.HWType == sys.HWLoopback,
 	}

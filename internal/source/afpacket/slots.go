@@ -63,7 +63,7 @@ func (s *Source) readSlots() []source.Frame {
 			s.turn = 0
 		}
 		seen, before := s.now(), len(batch)
-		r.clock.read(seen, time.Now().UnixNano())
+		r.clock.Read(seen, time.Now().UnixNano())
 		for len(batch) < maxBatch && r.Slot(&f) {
 			switch {
 			case !untag(&f):
@@ -78,7 +78,7 @@ func (s *Source) readSlots() []source.Frame {
 			batch = append(batch, r.frame(&f))
 		}
 		if len(batch) == before {
-			r.clock.empty(seen)
+			r.clock.Empty(seen)
 		}
 	}
 	return batch

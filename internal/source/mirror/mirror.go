@@ -54,6 +54,7 @@ type Source struct {
 	epoll  *sys.Epoll
 	evs    []sys.EpollEvent
 	recv   *sys.ReceiveBatch
+	clock  source.StampClock
 	batch  []source.Frame
 	inner  packet.Inner // of the current datagram
 
@@ -86,6 +87,7 @@ func Listen(cfg Config) (*Source, error) {
 	s := &Source{
 		cfg: cfg, decode: packet.DecodeVXLAN, evs: make([]sys.EpollEvent, 2),
 		recv: sys.NewReceiveBatch(), batch: make([]source.Frame, 0, sys.ReceiveBatchSize),
+		clock: source.NewStampClock(cfg.Now()),
 	}
 	if cfg.Kind == GENEVE {
 		s.decode = packet.DecodeGENEVE
@@ -142,7 +144,8 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 		end = time.Now().Add(wait)
 	}
 	for {
-		s.others.watch(s.cfg.Now())
+		now := s.cfg.Now()
+		s.others.watch(now)
 		n, err := s.socket.Receive(s.recv)
 		if err != nil {
 			return nil, fmt.Errorf("capture: %w", err)
@@ -151,6 +154,8 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 			if frames := s.fill(n); len(frames) > 0 {
 				return frames, nil
 			}
+		} else {
+			s.clock.Empty(now)
 		}
 		left := wait
 		if wait > 0 {
@@ -173,6 +178,7 @@ func (s *Source) next(wait time.Duration) ([]source.Frame, error) {
 // fill makes a batch of n received datagrams.
 func (s *Source) fill(n int) []source.Frame {
 	now := s.cfg.Now()
+	s.clock.Read(now, time.Now().UnixNano())
 	batch := s.batch[:0]
 	for i := range n {
 		in := &s.inner
@@ -182,6 +188,9 @@ func (s *Source) fill(n int) []source.Frame {
 		}
 		if f, ok := s.frame(in, err); ok {
 			f.Time = now
+			if stamp := s.recv.Stamp(i); stamp != 0 {
+				f.Time = s.clock.At(stamp)
+			}
 			batch = append(batch, f)
 		}
 	}

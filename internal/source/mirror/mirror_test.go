@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/source/filter"
@@ -308,5 +309,22 @@ func BenchmarkNext(b *testing.B) {
 			}
 			n += len(f)
 		}
+	}
+}
+
+// TestTimeOfArrival: a datagram's time is when it came, not when it was read.
+func TestTimeOfArrival(t *testing.T) {
+	testnet.Enter(t)
+	start := time.Now()
+	now := func() mono.Time { return mono.Time(time.Since(start)) }
+	s := listen(t, mirror.Config{Listen: netip.MustParseAddrPort("127.0.0.1:4789"), Now: now})
+	c := dial(t, s.Addr())
+	before := now()
+	send(t, c, vxlan(7, inner("10.0.0.1:1000", 10)))
+	sent := now()
+	time.Sleep(100 * time.Millisecond) // it waits for its reader
+	f := receive(t, s, 1)[0]
+	if f.Time < before || f.Time > sent.Add(50*time.Millisecond) {
+		t.Errorf("the time is %v, wanted %v to %v; it is %v", f.Time, before, sent, now())
 	}
 }

@@ -210,6 +210,8 @@ func (k *keptOpen) bytes() (n int) {
 }
 
 // dialFrom connects from an address and port that may be in use for connections to other servers.
+// If the last connection of the two is not quite closed, it tries again: a process that another
+// test starts has this one's files until it is another program.
 func dialFrom(t *testing.T, host *netlab.Namespace, from, to netip.AddrPort) *client {
 	t.Helper()
 	d := &net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(from)}
@@ -220,7 +222,12 @@ func dialFrom(t *testing.T, host *netlab.Namespace, from, to netip.AddrPort) *cl
 		})
 		return err
 	}
-	conn, err := host.Dial(context.Background(), d, "tcp", to.String())
+	var conn net.Conn
+	var err error
+	within(patience, func() bool {
+		conn, err = host.Dial(context.Background(), d, "tcp", to.String())
+		return !errors.Is(err, syscall.EADDRNOTAVAIL)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -160,7 +160,7 @@ func hostState(t *testing.T, host *netlab.Namespace) string {
 		{"ip", "rule"}, {"ip", "-6", "rule"},
 		{"ip", "route", "show", "table", "all"}, {"ip", "-6", "route", "show", "table", "all"},
 		{"ip", "-o", "link"}, {"nft", "list", "ruleset"},
-		{"ss", "-H", "-tanp", "state", "listening"},
+		{"ss", "-H", "-tan", "state", "listening"},
 		{"sysctl", "-a", "-r",
 			"net.ipv4.(ip_forward|conf.*rp_filter|tcp_fwmark_accept|fwmark_reflect)"},
 	} {

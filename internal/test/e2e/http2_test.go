@@ -87,10 +87,7 @@ type streamSite struct {
 func startStreamSite(t testing.TB, host *netlab.Namespace, port uint16,
 	pause time.Duration) *streamSite {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenOn(t, host, fmt.Sprintf(":%d", port))
 	s := &streamSite{pause: pause, polls: make(chan struct{}), ended: map[string]bool{}}
 	server := &http.Server{Handler: s, Protocols: new(http.Protocols)}
 	server.Protocols.SetUnencryptedHTTP2(true)

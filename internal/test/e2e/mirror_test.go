@@ -64,6 +64,7 @@ type encapsulator struct {
 	header  func(n uint32) []byte
 	late    int // every so many packets one comes after the one that follows it; 0: none
 	cut     int // longer packets are cut to this; 0: none
+	lose    int // every so many packets one is lost; 0: none
 }
 
 // geneveMirror sends bare IP packets, as Google's mirror does, every other with an option.
@@ -136,6 +137,9 @@ func (e encapsulator) run(source source.Source, out net.Conn) {
 			}
 			packet := append(e.header(count), data...)
 			count++
+			if e.lose > 0 && count%uint32(e.lose) == 0 {
+				continue
+			}
 			if e.late > 0 && count%uint32(e.late) == 0 && held == nil && i+1 < len(frames) {
 				held = packet
 				continue

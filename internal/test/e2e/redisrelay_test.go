@@ -31,10 +31,7 @@ const redisPause = time.Millisecond
 
 func startRedisRelay(t testing.TB, host *netlab.Namespace, port, to uint16) *redisRelay {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenOn(t, host, fmt.Sprintf(":%d", port))
 	r := &redisRelay{l: l, dial: func() (net.Conn, error) {
 		return host.Dial(t.Context(), nil, "tcp", fmt.Sprintf("127.0.0.1:%d", to))
 	}}

@@ -16,9 +16,11 @@ import (
 // tcpdump records what our own recorder does, for a file of another tool.
 func tcpdump(t *testing.T, args ...string) *lab.Replay {
 	t.Helper()
+	// Its ring has slots of the snapshot length: with the default length it holds some 40 ms of
+	// these loads, and tcpdump may not run for longer.
 	return &lab.Replay{
 		Recorder: append([]string{find(t, "tcpdump"), "-n", "-U", "-w", lab.RecordedFile,
-			"--immediate-mode", "-B", "65536", "tcp port 80"}, args...),
+			"--immediate-mode", "-s", "4096", "-B", "65536", "tcp port 80"}, args...),
 		Ready: "tcpdump: listening",
 	}
 }

@@ -44,10 +44,7 @@ func (c *confidant) all() []string {
 // confide starts a confidant.
 func confide(t *testing.T, host *netlab.Namespace, port int) *confidant {
 	t.Helper()
-	l, err := host.Listen("tcp", onPort(port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenOn(t, host, onPort(port))
 	c := new(confidant)
 	server := &http.Server{Handler: c}
 	go server.Serve(l)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,21 +10,34 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"tcpcopy/internal/lab/netlab"
 )
 
+// listenOn listens on a host, at an address with a port. If the port was just in use, it tries
+// again: a process that another test starts has this one's files until it is another program.
+func listenOn(t testing.TB, host *netlab.Namespace, address string) (l net.Listener) {
+	t.Helper()
+	var err error
+	within(patience/3, func() bool {
+		l, err = host.Listen("tcp", address)
+		return !errors.Is(err, syscall.EADDRINUSE)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // accept listens on a host, at an address with a port, and calls serve for each connection in a
 // goroutine; the connection is closed when serve returns. When the test ends, the listener and all
 // connections are closed.
 func accept(t testing.TB, host *netlab.Namespace, address string, serve func(net.Conn)) {
 	t.Helper()
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenOn(t, host, address)
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	open := make(map[net.Conn]struct{})
@@ -85,10 +99,7 @@ func (s *stand) serve(host *netlab.Namespace, port int) *lineServer {
 // serveAt starts a server on a host, at an address with a port.
 func serveAt(t testing.TB, host *netlab.Namespace, address string) *lineServer {
 	t.Helper()
-	l, err := host.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenOn(t, host, address)
 	s := &lineServer{t: t, l: l, open: map[net.Conn]struct{}{}, accepted: make(chan struct{})}
 	go s.accept()
 	t.Cleanup(s.close)

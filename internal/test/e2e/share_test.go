@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -271,7 +272,7 @@ func ownAddresses(t *testing.T, p pair) {
 	}
 }
 
-// TestReload changes the mappings by SIGHUP. No session may be lost.
+// TestReload changes the mappings by SIGHUP. No session may be lost, and no counter may fall.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways {
@@ -287,9 +288,10 @@ func TestReload(t *testing.T) {
 				}
 			}
 			write(fmt.Sprintf("mappings:\n  - %s\n", s.mapping(productionPort, 8080)))
-			c := s.copy("--config", file)
+			c := s.copy("--config", file, "--metrics", metricsAt)
 			k := s.keepOpen(productionPort, 10)
 			k.say()
+			was := s.scrape()
 
 			write("mappings:\n  - 80\n")
 			c.signal(syscall.SIGHUP)
@@ -313,6 +315,9 @@ func TestReload(t *testing.T) {
 			c.awaitOutput(`msg="reloaded: `) // and not only that it was not, before
 			close(stop)
 			<-said
+			is := s.scrape()
+			removed := netip.AddrPortFrom(s.target, 8080).String()
+			expectNoFall(t, was, is, removed)
 			s.short(productionPort, "after", 50, 0)
 			s.short(productionPort+1, "added", 50, 0)
 			k.say()
@@ -330,6 +335,7 @@ func TestReload(t *testing.T) {
 					"its target")
 			}
 			k.finish()
+			expectNoFall(t, is, s.scrape(), removed)
 			expectComplete(t, c.end(), 10+50+100, int64(k.bytes())+bytesOfShort("after",
 				50)+2*bytesOfShort("added", 50))
 		})

@@ -83,10 +83,7 @@ type connKey struct{}
 func startSite(t testing.TB, host *netlab.Namespace, port uint16, size int,
 	pause time.Duration) *site {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenOn(t, host, fmt.Sprintf(":%d", port))
 	s := &site{size: size, pause: pause}
 	s.server = &http.Server{
 		Handler: s,

@@ -48,10 +48,7 @@ type socketSite struct {
 // startSocketSite starts a server on a host.
 func startSocketSite(t testing.TB, host *netlab.Namespace, port uint16, s *socketSite) {
 	t.Helper()
-	l, err := host.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenOn(t, host, fmt.Sprintf(":%d", port))
 	s.logs = map[string]*socketLog{}
 	server := &http.Server{Handler: s}
 	var served sync.WaitGroup

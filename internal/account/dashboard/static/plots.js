@@ -4,18 +4,20 @@ import { at, number } from "./table.js";
 const css = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** @typedef {[column: string, name: string, color: string]} Line */
-/** @typedef {{title: string, unit: string, lines: Line[]}} Plot */
+/** @typedef {{title: string, unit: string, lines: Line[], answers?: boolean}} Plot answers: of production's answers, which may not be read */
+
+const unread = "Answers are read of protocols that are known, production's with --both.";
 
 /** @type {Plot[]} */
 const plots = [
 	{ title: "Requests a second", unit: "/s", lines: [["production_answers_per_second", "production's answers", "--production"],
-		["turns_per_second", "turns to the target", "--target"]] },
+		["turns_per_second", "turns to the target", "--target"]], answers: true },
 	{ title: "Connections open at the same time", unit: "", lines: [["production_open", "production", "--production"],
 		["target_open", "target", "--target"]] },
 	{ title: "Answer time, median", unit: " ms", lines: [["production_median_ms", "production", "--production"],
-		["target_median_ms", "target", "--target"]] },
+		["target_median_ms", "target", "--target"]], answers: true },
 	{ title: "Answer time, 99 %", unit: " ms", lines: [["production_p99_ms", "production", "--production"],
-		["target_p99_ms", "target", "--target"]] },
+		["target_p99_ms", "target", "--target"]], answers: true },
 	{ title: "Lag, 99 %", unit: " ms", lines: [["behind_p99_ms", "target", "--target"]] },
 	{ title: "Sessions a second", unit: "/s", lines: [["sessions_per_second", "captured", "--production"],
 		["sessions_dropped_per_second", "dropped", "--bad"]] },
@@ -23,7 +25,7 @@ const plots = [
 
 /** @type {Record<string, (number|null)[]>} the course so far, column by column */
 let course = {};
-/** @type {{plot: Uplot, box: HTMLElement, of: Plot}[]} */
+/** @type {{plot: Uplot, box: HTMLElement, note: HTMLElement, of: Plot}[]} */
 let charts = [];
 const maxPoints = 1200;
 const height = 180;
@@ -65,7 +67,9 @@ function draw(of) {
 				value: legend(column, (v) => amount(v, of.unit)),
 			}))],
 	}, data(of), box);
-	return { plot, box, of };
+	const note = Object.assign(document.createElement("p"), { className: "soft note", textContent: unread });
+	box.append(note);
+	return { plot, box, note, of };
 }
 
 function redraw() {
@@ -77,6 +81,7 @@ function redraw() {
 function refresh() {
 	for (const c of charts) {
 		c.plot.setData(data(c.of));
+		c.note.hidden = !c.of.answers || (course[c.of.lines[0][0]] || []).some((v) => v !== null);
 		const last = c.of.lines.map(([name, label]) => label + " " + ((course[name] || []).at(-1) ?? "none"));
 		c.box.setAttribute("aria-label", c.of.title + ": " + last.join(", "));
 	}

@@ -1,4 +1,4 @@
-package afpacket
+package source
 
 import (
 	"testing"
@@ -43,11 +43,11 @@ func TestStampClock(t *testing.T) {
 		{"stamp missing", 900 * ms, 1000 * ms, at(1000 * ms), []stamp{{0, 850 * ms}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var c stampClock
-			c.empty(tt.empty)
-			c.read(tt.now, tt.wall)
+			var c StampClock
+			c.Empty(tt.empty)
+			c.Read(tt.now, tt.wall)
 			for _, s := range tt.in {
-				if got := c.at(s.stamp); got != s.want {
+				if got := c.At(s.stamp); got != s.want {
 					t.Errorf("%v: got %v, want %v", time.Unix(0, s.stamp).UTC(), got, s.want)
 				}
 			}
