@@ -99,6 +99,9 @@ func (c *collector) there(now *ruleset, to netip.AddrPort, r doctor.Route, from 
 
 // arriving asks about the first packet of a connection to a port of this host.
 func (c *collector) arriving(now *ruleset, port uint16, client netip.Addr, device string) {
+	if device == "" {
+		device = c.onlyDevice()
+	}
 	p := probe{src: client, dport: port, in: device, state: stateNew, v6: client.Is6()}
 	about := fmt.Sprintf("port %d", port)
 	if client.IsValid() {

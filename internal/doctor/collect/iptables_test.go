@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/nftables"
 
+	"tcpcopy/internal/doctor"
 	"tcpcopy/internal/sys"
 	"tcpcopy/internal/test/testnet"
 )
@@ -156,6 +157,33 @@ func TestIPTablesAccepting(t *testing.T) {
 				t.Errorf("%+v %s, want accept", f, s.err)
 			}
 		})
+	}
+}
+
+// TestUsualFirewall checks that the firewall which distributions install is understood where no
+// client is known, as on an intercept's host: what is accepted on loopback is not what comes in.
+func TestUsualFirewall(t *testing.T) {
+	testnet.Enter(t)
+	for _, r := range []string{"-i lo -j ACCEPT", "-p tcp --dport 22 -j ACCEPT", "-j DROP"} {
+		run(t, "iptables-legacy -w -A INPUT "+r)
+	}
+	lo, up := doctor.Interface{Name: "lo", Up: true, Loopback: true},
+		func(name string) doctor.Interface { return doctor.Interface{Name: name, Up: true} }
+	for _, c := range []struct {
+		name       string
+		interfaces []doctor.Interface
+		want       string
+	}{
+		{"one", []doctor.Interface{lo, up("eth0")}, "drop"},
+		{"one that is up", []doctor.Interface{lo, up("eth0"), {Name: "eth1"}}, "drop"},
+		{"two", []doctor.Interface{lo, up("eth0"), up("eth1")}, "unknown"},
+	} {
+		facts := &doctor.Facts{Interfaces: c.interfaces}
+		s := collector{Subject: &Subject{Listens: []uint16{36524}}, facts: facts}
+		s.verdicts()
+		if len(facts.Firewall) != 1 || facts.Firewall[0].Action != c.want {
+			t.Errorf("%s: %+v, want %s", c.name, facts.Firewall, c.want)
+		}
 	}
 }
 

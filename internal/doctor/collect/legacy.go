@@ -46,15 +46,15 @@ func (s *ruleset) legacyRules() error {
 
 // layout is where a rule of iptables has what: struct ipt_entry, or struct ip6t_entry.
 type layout struct {
-	address                 int // bytes of one
-	in, out                 int // names of the interfaces; each is followed by the other's, then
-	protocol, flags, invert int // by their masks
+	address                 int // bytes of one; at 0 are source, destination, and their masks
+	in                      int // interface that packets come in on, the other one, their masks
+	protocol, flags, invert int
 	target, counters, end   int
 }
 
 var (
-	layout4 = layout{4, 16, 32, 80, 82, 83, 88, 96, 112}
-	layout6 = layout{16, 64, 80, 128, 131, 132, 140, 152, 168}
+	layout4 = layout{4, 16, 80, 82, 83, 88, 96, 112}
+	layout6 = layout{16, 64, 128, 131, 132, 140, 152, 168}
 )
 
 // From linux/netfilter/x_tables.h, ip_tables.h and ip6_tables.h.
