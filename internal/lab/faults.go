@@ -359,6 +359,18 @@ func targetFirewallFaults() []Fault {
 			Make: nft(OnTarget, "output", "tcp sport 8080 drop"),
 		},
 		{
+			Name: "local-drop",
+			Help: "a firewall on the target drops what comes to the port, on loopback, too",
+			Ways: []string{Tunnel}, Finds: at("TC0205", "TC0205"),
+			Make: nft(OnTarget, "input", "tcp dport 8080 counter drop"),
+		},
+		{
+			Name: "local-clients",
+			Help: "a firewall on the target drops the clients' addresses, on loopback, too",
+			Ways: []string{Tunnel}, Finds: found(OnProduction, "TC0205"),
+			Make: nft(OnTarget, "input", "{ip} saddr {clients} drop"),
+		},
+		{
 			Name: "clients-blocked", Help: "a firewall on the target drops the clients' addresses",
 			Ways: []string{Raw}, Finds: at("TC0215", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "input", "{ip} saddr {clients} drop"),

@@ -44,7 +44,7 @@ func ReadIPTable(table string, ipv6 bool) (*IPTable, error) {
 	if len(table) >= tableName {
 		return nil, fmt.Errorf("%s: the name is too long", op)
 	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}

@@ -35,7 +35,11 @@ func (c *collector) verdicts() {
 	for _, port := range c.Listens {
 		c.arriving(&now, port, netip.Addr{}, "")
 	}
-	if c.Role != doctor.Target || c.Via == "tunnel" {
+	if c.Role != doctor.Target {
+		return
+	}
+	if c.Via == "tunnel" {
+		c.locally(&now)
 		return
 	}
 	for _, port := range c.Ports {
@@ -49,6 +53,39 @@ func (c *collector) verdicts() {
 		}
 	}
 }
+
+// locally asks about the connections that an intercept opens on the target itself, from clients'
+// addresses: their packets, and the answers, leave on loopback and come in there.
+func (c *collector) locally(now *ruleset) {
+	const loopback = "lo"
+	clients := c.Clients
+	if len(clients) == 0 {
+		clients = []netip.Addr{{}} // not known
+	}
+	for _, port := range c.Ports {
+		to, from := packetWords{port: port}, packetWords{port: port, from: true}
+		for _, a := range clients {
+			about := portWords(port)
+			if a.IsValid() {
+				about = a.String()
+			}
+			syn := probe{src: a, dport: port, state: stateNew, v6: a.Is6()}
+			answer := probe{dst: a, sport: port, state: stateEstablished, answer: true, v6: a.Is6()}
+			for _, p := range []struct {
+				packet probe
+				match  packetWords
+			}{{syn, to}, {answer, from}} {
+				p.packet.out = loopback
+				c.ask(now, &p.packet, about, "output", p.match, outHooks)
+				p.packet.in, p.packet.out = loopback, ""
+				c.ask(now, &p.packet, about, "input", p.match, inHooks)
+			}
+		}
+	}
+}
+
+// portWords names a port that a verdict is about, where no client is known.
+func portWords(port uint16) string { return fmt.Sprintf("port %d", port) }
 
 // translated notes whether connections to a port are passed on to another address, as to a
 // container.
@@ -103,7 +140,7 @@ func (c *collector) arriving(now *ruleset, port uint16, client netip.Addr, devic
 		device = c.onlyDevice()
 	}
 	p := probe{src: client, dport: port, in: device, state: stateNew, v6: client.Is6()}
-	about := fmt.Sprintf("port %d", port)
+	about := portWords(port)
 	if client.IsValid() {
 		about = client.String()
 	}
