@@ -28,7 +28,8 @@ func TestClosed(t *testing.T) {
 	runCases(t, &closedCheck, []checkCase{
 		{"listens", serving("raw", listener("0.0.0.0:8080")), Fine, "0.0.0.0:8080", ""},
 		{"does not", serving("raw", listener("0.0.0.0:80")), Found, "others listen on 80", ""},
-		{"perhaps in a container", hidden, Found, "in a container is not known: may not be looked at", ""},
+		{"perhaps in a container", hidden, Found,
+			"whether one does in a container is not known: may not be looked at", ""},
 		{"in a container", passedOn, Unknown, "ip nat PREROUTING, handle 4", ""},
 		{"no port", Facts{}, Unknown, "--allow", ""},
 		{"not listed", Facts{Ports: []uint16{8080}}, Unknown, "", ""},
