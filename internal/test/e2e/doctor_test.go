@@ -208,8 +208,7 @@ func heal(t *testing.T, d draw, b *lab.Broken, fixes [][2]string) {
 
 // shortSetUps are the set-ups of TestDoctorFindsNothing in the short size.
 var shortSetUps = []string{
-	"plain/socket/ipv6=false", "plain/raw/ipv6=true", "plain/tunnel/ipv6=false",
-	"iptables/raw/ipv6=false", "agent/tunnel/ipv6=true",
+	"plain/socket/ipv6=false", "iptables/raw/ipv6=true", "agent/tunnel/ipv6=true",
 }
 
 // TestDoctorFindsNothing checks that the doctor finds nothing where nothing is wrong, and knows
@@ -333,6 +332,25 @@ func TestDoctorFindsTwo(t *testing.T) {
 			}
 			findAndHeal(t, draw{f, c.via, false})
 		})
+	}
+}
+
+// TestDoctorSaysUnknown checks that what the doctor cannot judge is neither fine nor a cause: a rule
+// that drops by what is not followed, without a counter, and that does not match.
+func TestDoctorSaysUnknown(t *testing.T) {
+	t.Parallel()
+	b := broken(t, lab.BreakOptions{Via: socket, Fault: lab.Fault{Make: []lab.HostCommand{
+		{Host: lab.OnProduction, Command: "nft add table inet lab"},
+		{Host: lab.OnProduction, Command: "nft 'add chain inet lab output { type filter hook " +
+			"output priority 0; }'"},
+		{Host: lab.OnProduction, Command: "nft add rule inet lab output tcp dport 8080 " +
+			"meta cpu 4095 drop"},
+	}}})
+	r, v := visit(t, b, lab.OnProduction)
+	isRule := func(x doctor.Finding) bool { return x.Code == "TC0205" }
+	if r.State != doctor.Unknown || v.Code != 4 || !slices.ContainsFunc(r.Unknown, isRule) {
+		t.Errorf("%s: %s, exit code %d, want unknown, 4, and TC0205 not known\n%s", v.Command,
+			r.State, v.Code, brief(r))
 	}
 }
 
