@@ -198,6 +198,20 @@ func TestLegacyCounts(t *testing.T) {
 	}
 }
 
+// TestRulesText checks that a bug report has the rules of both kinds.
+func TestRulesText(t *testing.T) {
+	testnet.Enter(t)
+	load(t, "table ip t { chain kept { tcp dport 8080 drop; }; }")
+	run(t, "iptables-legacy -w -A INPUT -p tcp --dport 8081 -j DROP")
+	run(t, "ip6tables-legacy -w -A INPUT -p tcp --dport 8082 -j DROP")
+	text := rulesText()
+	for _, part := range []string{"tcp dport 8080 drop", "--dport 8081", "--dport 8082"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in\n%s", part, text)
+		}
+	}
+}
+
 // FuzzLegacyChains checks that no table makes the reader panic.
 func FuzzLegacyChains(f *testing.F) {
 	rule := make([]byte, layout4.end+extensionHeader+8)

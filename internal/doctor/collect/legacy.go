@@ -26,9 +26,7 @@ func (s *ruleset) legacyRules() error {
 		if err != nil {
 			continue // its module is not loaded
 		}
-		if path, err := exec.LookPath(command + "-legacy"); err == nil && path != "" {
-			command += "-legacy" // where both kinds are installed
-		}
+		command = legacyCommand(command, "")
 		for _, name := range strings.Fields(string(names)) {
 			t, err := sys.ReadIPTable(name, v6)
 			if err != nil {
@@ -42,6 +40,15 @@ func (s *ruleset) legacyRules() error {
 		}
 	}
 	return nil
+}
+
+// legacyCommand returns the name of a command of iptables' older kind: another than its plain name
+// where both kinds are installed.
+func legacyCommand(kind, what string) string {
+	if _, err := exec.LookPath(kind + "-legacy" + what); err == nil {
+		return kind + "-legacy" + what
+	}
+	return kind + what
 }
 
 // layout is where a rule of iptables has what: struct ipt_entry, or struct ip6t_entry.
