@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-
 	"syscall"
 
 	"tcpcopy/internal/lab/netlab"
@@ -141,7 +140,6 @@ func (b *Broken) mirrorCut(ctx context.Context) error {
 
 func feedFaults() []Fault {
 	aside := []string{Socket, Tunnel}
-
 	return []Fault{
 		{
 			Name: "mirror-port", Help: "the mirror sends VXLAN, and --from names GENEVE's port",

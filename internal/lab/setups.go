@@ -114,8 +114,8 @@ func feedSetUps() []Fault {
 	}
 }
 
-// Both returns a fault that breaks what two faults of different hosts do. What the doctor finds of
-// it is for the caller to say.
+// Both returns a fault that breaks what two faults do. Of the second its commands, arguments,
+// server and load count, and no agent or second copier. The caller says what the doctor finds.
 func Both(a, b Fault) Fault {
 	f := a
 	f.Name, f.Help = a.Name+"+"+b.Name, a.Help+"; "+b.Help

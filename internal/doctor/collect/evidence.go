@@ -50,7 +50,8 @@ func rulesText() string {
 	text := listing("nft", "-a", "list", "ruleset")
 	for _, kind := range []string{"iptables", "ip6tables"} {
 		file := strings.TrimSuffix(kind, "tables") + "_tables_names"
-		if names, err := os.ReadFile("/proc/thread-self/net/" + file); err == nil && len(names) > 0 {
+		names, err := os.ReadFile("/proc/thread-self/net/" + file)
+		if err == nil && len(names) > 0 {
 			text += listing(legacyCommand(kind, "-save"), "-c")
 		}
 	}

@@ -335,8 +335,8 @@ func TestDoctorFindsTwo(t *testing.T) {
 	}
 }
 
-// TestDoctorSaysUnknown checks that what the doctor cannot judge is neither fine nor a cause: a rule
-// that drops by what is not followed, without a counter, and that does not match.
+// TestDoctorSaysUnknown checks that what the doctor cannot judge is neither fine nor a cause: a
+// rule that drops by what is not followed, without a counter, and that does not match.
 func TestDoctorSaysUnknown(t *testing.T) {
 	t.Parallel()
 	b := broken(t, lab.BreakOptions{Via: socket, Fault: lab.Fault{Make: []lab.HostCommand{
