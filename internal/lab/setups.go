@@ -75,6 +75,17 @@ func networkSetUps() []Fault {
 		{Name: "no-offloads", Help: "interfaces have no offloads", Ways: allWays, noOffloads: true},
 		{Name: "jumbo", Help: "interfaces have an MTU of 9000", Ways: allWays, mtu: 9000},
 		{
+			Name: "router", Help: "a router on the way has a smaller MTU, and says so",
+			Ways: []string{Socket}, Make: []HostCommand{
+				{OnAssistant, "sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 " +
+					"net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0"},
+				{OnAssistant, "ip route add {target} dev eth0 mtu lock 1400"},
+				{OnProduction, "sysctl -w net.ipv6.conf.all.accept_redirects=0 " +
+					"net.ipv6.conf.eth1.accept_redirects=0"},
+				{OnProduction, "ip route add {target} via {assistant}"},
+			},
+		},
+		{
 			Name: "firewalls", Help: "firewalls of nftables pass what is needed", Ways: allWays,
 			Make: slices.Concat(
 				chain(OnProduction, "input", "drop", append(slices.Clone(pass),
