@@ -69,6 +69,8 @@ type Answer struct {
 	Size uint64
 	// Status is the protocol's: an HTTP status code, or a server's error code with 0 for success.
 	Status uint16
+	// Hint is the request's, as far as the reader keeps it for a Digester.
+	Hint Hint
 	// Interim reports that the final answer to the same request is still to come (HTTP's 1xx).
 	Interim bool
 	// Last reports that the reader does not follow what comes after it: the connection was

@@ -95,6 +95,8 @@ func TestRules(t *testing.T) {
 		{"GET /user/{id} body.list[]*", "GET /user/{id}", "body.list[]*"},
 		{"GET /body header x", "GET /body", "header x"}, {"GET reply", "GET", "reply"},
 		{"status", "", "status"},
+		{"select body from status rows[].v", "select body from status", "rows[].v"},
+		{"ping insert id", "ping", "insert id"},
 	} {
 		r, err := ParseRule(c.rule)
 		if err != nil || r != (Rule{c.endpoint, c.path}) {

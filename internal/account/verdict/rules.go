@@ -18,21 +18,25 @@ type Rule struct {
 func (r Rule) String() string { return strings.TrimLeft(r.Endpoint+" "+r.Path, " ") }
 
 // roots are the words with which paths begin.
-var roots = []string{"body", "header ", "reply", "error", "status", "answer"}
+var roots = []string{"body", "header ", "reply", "error", "status", "answer", "rows", "column ",
+	"affected", "insert id", "warnings", "result "}
 
-// ParseRule parses "[ENDPOINT ]PATH", such as "body.id" or "GET /user/{id} header etag".
+// ParseRule parses "[ENDPOINT ]PATH", such as "body.id" or "GET /user/{id} header etag". The words
+// of paths may be in an endpoint, too, so the last one begins the path.
 func ParseRule(s string) (Rule, error) {
 	s = strings.TrimSpace(s)
+	from := -1
 	for _, root := range roots {
 		if strings.HasPrefix(s, root) {
 			return Rule{Path: s}, nil
 		}
-		if i := strings.LastIndex(s, " "+root); i > 0 {
-			return Rule{Endpoint: s[:i], Path: s[i+1:]}, nil
-		}
+		from = max(from, strings.LastIndex(s, " "+root))
 	}
-	return Rule{}, fmt.Errorf("verdict: rule %q has no path: wanted [ENDPOINT ]PATH, and a path "+
-		"that begins with body, header NAME, reply, error or status", s)
+	if from < 0 {
+		return Rule{}, fmt.Errorf("verdict: rule %q has no path: wanted [ENDPOINT ]PATH, and a "+
+			"path that begins with body, header NAME, reply, rows, column NAME, error or status", s)
+	}
+	return Rule{Endpoint: s[:from], Path: s[from+1:]}, nil
 }
 
 // silences reports whether a rule matches a difference, and counts it.

@@ -256,6 +256,9 @@ func (s *Session) protocolAt(off uint64) (protocol *proto.Protocol, known bool) 
 // readAnswers reads a segment of production's server.
 func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 	p := s.server
+	if p != nil && p.state == readIdle && s.svc.Certain && s.sent == 0 && len(seg.Payload) > 0 {
+		s.beginProduction() // the server speaks first
+	}
 	if !p.reads() {
 		return
 	}

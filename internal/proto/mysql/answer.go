@@ -12,6 +12,8 @@ const (
 	hintList    proto.Hint = 2              // no count first: COM_FIELD_LIST, COM_STMT_FETCH
 	hintPrepare proto.Hint = 3 | proto.Keep // COM_STMT_PREPARE
 	hintLogin   proto.Hint = 4 | proto.Keep // COM_CHANGE_USER
+	// hintOldLogin is of production's logins: the client knows EOF packets only.
+	hintOldLogin proto.Hint = 5 | proto.Keep
 )
 
 // expecting tells what the next packet of an answer is.

@@ -20,12 +20,13 @@ type Answers struct {
 	greeting greeting
 	answer   answer
 	hints    []hinted
-	keep     bool   // the present answer is handed back
-	begun    bool   // an answer has begun
-	over     bool   // nothing more is read
-	at       uint64 // offset of the next byte
-	from     uint64 // offset of the answer's first byte
-	number   uint64 // the answer's number, from 0, which is the login
+	kind     proto.Hint // of the present answer's request
+	keep     bool       // the present answer is handed back
+	begun    bool       // an answer has begun
+	over     bool       // nothing more is read
+	at       uint64     // offset of the next byte
+	from     uint64     // offset of the answer's first byte
+	number   uint64     // the answer's number, from 0, which is the login
 }
 
 // NewAnswers returns a reader of what a server sends on a new connection.
@@ -85,6 +86,9 @@ func (a *Answers) step(p []byte) (used int, done bool, err error) {
 		}
 		return used, done, err
 	}
+	if a.number == 0 && !a.answer.begun && a.hint() == hintOldLogin {
+		a.answer.deprecateEOF = false
+	}
 	return a.answer.step(p)
 }
 
@@ -94,6 +98,9 @@ func (a *Answers) begin() {
 	for len(a.hints) > 0 && a.hints[0].request <= a.number {
 		a.hints = a.hints[:copy(a.hints, a.hints[1:])]
 	}
+	if a.kind = h; a.number == 0 {
+		a.kind = hintLogin
+	}
 	a.keep = a.number == 0 || h&proto.Keep != 0
 	a.answer.begin(h)
 }
@@ -102,7 +109,7 @@ func (a *Answers) begin() {
 func (a *Answers) end(out []proto.Answer) []proto.Answer {
 	out = append(out, proto.Answer{
 		End: a.at, Size: a.at - a.from, Status: a.answer.code, Failed: a.answer.failed,
-		Kept: a.keep,
+		Kept: a.keep, Hint: a.kind,
 	})
 	a.begun = false
 	a.number++

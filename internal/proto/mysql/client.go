@@ -86,9 +86,11 @@ func (c *Client) Holds() bool { return c.hold }
 // Expects is of proto.Client: the protocol has no interim answers.
 func (c *Client) Expects() bool { return false }
 
-// Begin is of proto.Client. It keeps what an earlier copy has learned of the client.
+// Begin is of proto.Client. It keeps what an earlier copy has learned of the client, and what was
+// captured of production's server: a copy may begin long after its client.
 func (c *Client) Begin(under bool, _ *proto.Out) error {
 	next := Client{opt: c.opt, who: c.who, production: c.production}
+	next.statements.told = c.statements.told
 	if under {
 		next.phase = adopted
 		next.statements.unsure = true

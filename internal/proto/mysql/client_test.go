@@ -275,6 +275,20 @@ var statementTests = []struct {
 		r.hear(300, preparedAs(4))
 		r.say(400, join(executeOf(9), executeOf(11)))
 	}, join(executeOf(3), executeOf(4)), ""},
+	{"captured before the copy begins", func(r *rig) {
+		r.client.Server(200, prepared(1, 9, 1, 0))
+		if err := r.client.Begin(false, &r.out); err != nil {
+			r.err = err
+			return
+		}
+		r.say(80, answerOf(mysqlCaps, 0, "app", "orders"))
+		r.hear(0, hail("8.0.36", mysqlCaps, 0, nativePlugin))
+		r.hear(0, okay(2))
+		r.to, r.log = nil, nil
+		r.say(200, prepareOne)
+		r.hear(200, preparedAs(3))
+		r.say(300, executeOf(9))
+	}, executeOf(3), ""},
 	{"counted", func(r *rig) {
 		r.say(200, prepareOne)
 		r.hear(200, preparedAs(3))

@@ -13,12 +13,13 @@ import (
 // Kind is the number of MySQL's protocol.
 const Kind proto.Kind = 3
 
-// Protocol describes the protocol of MySQL and MariaDB. It has no Watch: production's login, and
-// what follows it, cannot be read without its beginning.
+// Protocol describes the protocol of MySQL and MariaDB.
 var Protocol = &proto.Protocol{
 	Kind: Kind, Name: "mysql", Recognise: Recognise,
 	NewClient:    func() proto.Client { return NewClient(new(Settings)) },
 	NewAnswers:   func() proto.Answers { return NewAnswers() },
+	Watch:        func() (proto.Client, proto.Answers) { return new(watcher), NewAnswers() },
+	Comparison:   comparison,
 	NewSettings:  func() proto.Settings { return new(Settings) },
 	NewClientFor: func(s proto.Settings) proto.Client { return NewClient(s.(*Settings)) },
 }

@@ -9,7 +9,7 @@ import (
 // Bounds of what is remembered for one connection.
 const (
 	maxStatements = 1 << 16
-	maxNumbered   = 64
+	maxNumbered   = 1 << 10
 )
 
 // lastStatement is the id that stands for the statement prepared last (MariaDB).

@@ -9,7 +9,7 @@ import (
 )
 
 var comparison = &proto.Comparison{
-	NewDigester: func(d *proto.Digesting) proto.Digester { return newDigester(d) },
+	NewDigester: func(d *proto.Digesting) proto.Digester { return content.NewWhole(d, readReply) },
 	NewLabeller: func(d *proto.Digesting) proto.Labeller { return &labeller{with: d} },
 	Unordered:   func(endpoint string) bool { return unordered[endpoint] },
 }
@@ -20,97 +20,17 @@ var unordered = map[string]bool{
 	"HGETALL": true, "HKEYS": true, "HVALS": true, "PUBSUB": true,
 }
 
-const (
-	// maxReply bounds a reply that is digested.
-	maxReply = 1 << 20
-	// maxPacked bounds a reply of which the fields are made when they are needed.
-	maxPacked = 32 << 10
-)
-
-// digester digests the replies of one connection. Where a reply ends it takes from its caller.
-type digester struct {
-	with  *proto.Digesting
-	hash  proto.Hash
-	reply []byte
-	over  bool // the reply is too large
-}
-
-func newDigester(with *proto.Digesting) *digester {
-	d := &digester{with: with}
-	d.hash.Begin(with)
-	return d
-}
-
-// Write is of proto.Digester.
-func (d *digester) Write(p []byte) {
-	d.hash.Write(p)
-	switch {
-	case d.over:
-	case len(d.reply)+len(p) > maxReply || d.with.Room < len(p):
-		d.over = true
-		d.free()
-	default:
-		d.with.Room -= len(p)
-		d.reply = append(d.reply, p...)
-	}
-}
-
-func (d *digester) free() {
-	d.with.Room += len(d.reply)
-	d.reply = nil
-}
-
-// Close is of proto.Digester.
-func (d *digester) Close() {
-	d.free()
-	d.over = false
-	d.hash.Begin(d.with)
-}
-
-// End is of proto.Digester.
-func (d *digester) End(a *proto.Answer) *proto.Digest {
-	p := &packed{reply: d.reply, over: d.over}
-	p.Status, p.Sum, p.Size = a.Status, d.hash.Sum(), packedSize+cap(d.reply)
-	if p.Packed = p; len(p.reply) > maxPacked {
-		p.Digest.Unpack(d.with)
-	}
-	d.Close()
-	return &p.Digest
-}
-
-// packed is a reply of which the fields are not needed yet.
-type packed struct {
-	proto.Digest
-	reply []byte
-	over  bool
-}
-
-// packedSize is roughly what a packed reply takes, without its bytes.
-const packedSize = 160
-
-// Unpack is of proto.Packed.
-func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
-	b, skip := content.New(with), proto.Compared
-	b.Reset(0)
-	s := scan{b: b, p: p.reply, ok: true, path: []byte("reply")}
+// readReply adds the fields of one reply.
+func readReply(b *content.Builder, reply []byte, _ proto.Hint) bool {
+	s := scan{b: b, p: reply, ok: true, path: []byte("reply")}
 	for s.ok && len(s.p) > 0 && s.p[0] == '>' { // pushes that came before the reply
 		s.drop = true
 		s.element(0)
 		s.drop = false
 	}
-	switch s.element(0); {
-	case p.over:
-		skip = proto.Oversize
-	case !s.ok:
-		b.Reset(0)
-		skip = proto.UnknownEncoding
-	}
-	b.Finish(d, skip)
-	p.reply = nil
+	s.element(0)
+	return s.ok
 }
-
-// Drop is of proto.Packed. Most replies are small.
-func (p *packed) Drop(*proto.Digesting) { p.reply = nil }
 
 // scan reads one reply.
 type scan struct {

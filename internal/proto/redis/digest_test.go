@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/content"
 )
 
 const digestSeed = 7
@@ -96,7 +97,7 @@ func TestLabels(t *testing.T) {
 
 // A reply that is too large has no content; the next one has.
 func TestLargeReplies(t *testing.T) {
-	big := fmt.Sprintf("$%d\r\n%s\r\n", maxReply, strings.Repeat("x", maxReply))
+	big := fmt.Sprintf("$%d\r\n%s\r\n", content.MaxWhole, strings.Repeat("x", content.MaxWhole))
 	got, _ := digests(t, big+"+OK\r\n", 1000)
 	if len(got) != 2 || got[0].Skipped != proto.Oversize || len(got[0].Fields) != 0 ||
 		got[1].Skipped != proto.Compared {
