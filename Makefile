@@ -24,17 +24,18 @@ test:
 	@$(MAKE) --no-print-directory race
 	@$(TEST) -short $(call packages,'$(LONG)')
 	@$(TEST) -short -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(HOSTS)')
-	@$(MAKE) --no-print-directory observe
+	@$(MAKE) --no-print-directory observe SHORT=-short
 
 # What is shipped for monitoring, against Prometheus' engine and a browser: a module of its own. The
-# page's scripts are held against their types, and the page against axe-core.
+# page's scripts are held against their types, and the page against axe-core. SHORT=-short leaves the
+# copy between virtual hosts out.
 observe:
 	@tools=$$(scripts/web-tools.sh) || [ "$$SKIPS" != fail ] || exit 1; \
 	if [ -n "$$tools" ]; then \
 		node "$$tools/typescript/bin/tsc" -p internal/account/dashboard/jsconfig.json || exit 1; \
 		export TCPCOPY_AXE="$$tools/axe-core/axe.min.js"; \
 	fi; \
-	cd internal/test/observe && go vet ./... && go test ./...
+	cd internal/test/observe && go vet ./... && go test $(SHORT) ./...
 
 # Fetches what the dashboard has from npm again, and checks its hash.
 vendor-web:

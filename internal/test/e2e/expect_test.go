@@ -21,6 +21,12 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
+// stoodStill is for how long a copier did not run, by its account: on a machine that does other
+// things too, what it does is late by as much.
+func stoodStill(r *export.Report) time.Duration {
+	return time.Duration(r.StoodStill * float64(time.Second))
+}
+
 // within waits until so returns true, for at most d. It reports whether it did.
 func within(d time.Duration, so func() bool) bool {
 	look := time.NewTicker(5 * time.Millisecond)

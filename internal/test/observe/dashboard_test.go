@@ -68,12 +68,18 @@ func compared(steps uint64) *verdict.Result {
 // ink returns the rectangle that the color of the target's line covers in a picture of a plot.
 func ink(t *testing.T, picture []byte) image.Rectangle {
 	t.Helper()
+	return inkIn(t, picture, image.Rect(0, 0, 1<<16, 1<<16))
+}
+
+// inkIn is ink within a part of the picture.
+func inkIn(t *testing.T, picture []byte, part image.Rectangle) image.Rectangle {
+	t.Helper()
 	img, err := png.Decode(bytes.NewReader(picture))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var box image.Rectangle
-	b := img.Bounds()
+	b := img.Bounds().Intersect(part)
 	for y := b.Min.Y; y < b.Max.Y; y++ {
 		for x := b.Min.X; x < b.Max.X; x++ {
 			r, g, bl, _ := img.At(x, y).RGBA()
