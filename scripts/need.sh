@@ -22,6 +22,7 @@ need npm npm
 need tcpdump tcpdump
 need editcap wireshark-common
 need nft nftables
+need iptables-legacy iptables
 need ip iproute2
 need ethtool ethtool
 need gcc gcc

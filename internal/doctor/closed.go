@@ -27,6 +27,10 @@ var closedCheck = Check{
 					rule)
 			} else if len(here) == 0 {
 				r = found("", "no socket listens on port %d%s", port, f.othersWords())
+				if f.Listeners.OtherErr != "" {
+					r.Seen += "; whether one does in a container is not known: " +
+						f.Listeners.OtherErr
+				}
 			}
 			return &r
 		})

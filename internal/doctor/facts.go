@@ -38,6 +38,9 @@ type Facts struct {
 	Conntrack *Conntrack
 	Firewall  []Verdict
 	Links     []LinkFacts
+	// LinkQueues are the connections that links have on this host.
+	LinkQueues    []LinkQueue
+	LinkQueuesErr string // why they are not known
 
 	Forwarding      []string // sysctls that have this host forward packets
 	ForwardingErr   string   // why they are not known
@@ -314,6 +317,13 @@ type LinkFacts struct {
 	Software  string // its version
 	Probes    bool   // it takes part in examinations
 	Forbidden []netip.AddrPort
+}
+
+// LinkQueue is a connection of a link.
+type LinkQueue struct {
+	Peer    netip.AddrPort
+	RTT     time.Duration
+	Waiting int // bytes that were sent, and are not acknowledged
 }
 
 // ReturnPath is the route of a target's answers to a client.

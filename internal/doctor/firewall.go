@@ -6,8 +6,9 @@ var firewallCheck = Check{
 	Code: "TC0205", Area: Forward, Quick: true,
 	Title: "a firewall rule of this host drops the copies' packets",
 	Roles: []Role{Copier, Assistant, Target},
-	How: "It reads the rules of nftables, and of iptables that is kept there, follows them " +
-		"for the copies' packets, and compares the rule's counter before and after.",
+	How: "It reads the rules of nftables, and of iptables in its own tables or in those of " +
+		"nftables, follows them for the copies' packets, and compares the rule's counter before " +
+		"and after.",
 	Why:  "The packets, or the answers to them, do not pass this host.",
 	Mend: "Accept these packets before the rule that drops them.",
 	Judge: func(f *Facts) (all []Result) {

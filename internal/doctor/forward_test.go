@@ -53,6 +53,7 @@ func TestSilent(t *testing.T) {
 		{"refused", reaching(attempt(Refused)), "", "", ""},
 		{"no answer", reaching(attempt(TimedOut)), Found,
 			"no answer to SYNs from 10.0.0.1 to 10.0.0.2:8080 in 3s", examine},
+		{"an ICMP message", reaching(attempt(TimedOut), fromTarget), "", "", ""},
 	})
 }
 

@@ -3,6 +3,7 @@ package doctor
 import (
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // linked returns facts of a copier with one link.
@@ -41,6 +42,19 @@ func TestLinkSilent(t *testing.T) {
 		{"no route", linked(LinkFacts{Outcome: NoRoute}), Found, "no route", ""},
 		{"host down", linked(LinkFacts{Outcome: Unreachable}), Found, "does not answer", ""},
 		{"forbidden", linked(LinkFacts{Outcome: Forbidden}), Found, "firewall of this host", ""},
+	})
+}
+
+func TestLinkSlow(t *testing.T) {
+	with := func(rtt time.Duration, waiting int) Facts {
+		return Facts{LinkQueues: []LinkQueue{{ap("10.0.0.3:36524"), rtt, waiting}}}
+	}
+	runCases(t, &linkSlowCheck, []checkCase{
+		{"none", Facts{}, "", "", ""},
+		{"near", with(200*time.Microsecond, 0), Fine, "takes 200µs, and 0 bytes", ""},
+		{"far", with(300*time.Millisecond, 100000), Fine, "", ""},
+		{"slow", with(2*time.Second, 5000), Found, "takes 2s, and 5000 bytes wait", ""},
+		{"not listed", Facts{LinkQueuesErr: "no"}, Unknown, "no", ""},
 	})
 }
 

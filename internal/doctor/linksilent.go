@@ -4,7 +4,7 @@ var linkSilentCheck = Check{
 	Code: "TC0502", Area: Link,
 	Title: "the intercept cannot be reached",
 	Roles: []Role{Copier},
-	After: []string{"TC0205", "TC0206"},
+	After: []string{"TC0205", "TC0206", "TC0506"},
 	How: "It connects to the intercept, and gets no answer in 3 seconds, or an error of the " +
 		"network.",
 	Why: "Without the link no copy is opened (tunnel), or no answer comes back (raw).",

@@ -7,17 +7,20 @@ var namespaceCheck = Check{
 	How: "It lists the sockets that listen in this network namespace, and in those of other " +
 		"processes.",
 	Why: "A container has interfaces, addresses and sockets of its own. An intercept on the " +
-		"target opens connections in one namespace.",
+		"target opens connections in one namespace, and packets to the host's address reach no " +
+		"other.",
 	Mend: "Give the intercept the container's namespace, with --netns and the id of one of " +
-		"its processes, and have -x name an address that the container has.",
+		"its processes, and have -x name an address that the container has. In the other ways " +
+		"publish the port on the host, and for raw let clients' addresses be answered by the " +
+		"container through the assistant.",
 	Judge: func(f *Facts) []Result {
-		if f.Via != "tunnel" {
-			return nil
-		}
 		return onPorts(f, func(port uint16, here []Listener) *Result {
 			if len(here) > 0 {
 				r := ok("", "%s", listenerWords(here))
 				return &r
+			}
+			if f.Translated[port] != "" {
+				return nil // it is known where connections go
 			}
 			for _, l := range f.Listeners.Other {
 				if l.Addr.Port() != port {
@@ -28,8 +31,10 @@ var namespaceCheck = Check{
 				if l.Host.IsValid() {
 					seen += ", which has the address " + l.Host.String()
 				}
-				r := found("", "%s", seen).
-					fix(CommandLine(withOption(f.Args, "", "netns", itoa(l.PID))...))
+				r := found("", "%s", seen)
+				if f.Via == "tunnel" {
+					r = r.fix(CommandLine(withOption(f.Args, "", "netns", itoa(l.PID))...))
+				}
 				return &r
 			}
 			if f.Listeners.OtherErr != "" {

@@ -164,7 +164,8 @@ func TestWhileRunning(t *testing.T) {
 		}}
 	}
 	for reason, c := range map[string]*Check{
-		"tuple_taken": &tupleCheck, "gate_timeout": &unansweredCheck, "login_failed": &loginCheck,
+		"tuple_taken": &tupleCheck, "send_timeout": &stalledCheck,
+		"gate_timeout": &unansweredCheck, "login_failed": &loginCheck,
 	} {
 		more := ""
 		if reason == "login_failed" {

@@ -4,7 +4,7 @@ var refusedCheck = Check{
 	Code: "TC0201", Area: Forward,
 	Title: "the target refuses connections: nothing listens there",
 	Roles: []Role{Copier},
-	After: []string{"TC0205", "TC0207", "TC0208", "TC0209"},
+	After: []string{"TC0205", "TC0207", "TC0208", "TC0209", "TC0211"},
 	How: "It connects to the target from this host's own address. A reset, and no ICMP " +
 		"message, is the answer of a host on which nothing listens on this address and port.",
 	Why: "Every copy's SYN is answered with a reset.",

@@ -13,8 +13,8 @@ var silentCheck = Check{
 		"doctor names the rule.",
 	Judge: func(f *Facts) []Result {
 		return onTargets(f, func(t *TargetFacts) *Result {
-			if t.Connect == nil || t.Connect.Outcome != TimedOut {
-				return nil
+			if t.Connect == nil || t.Connect.Outcome != TimedOut || f.icmpAbout(t) != nil {
+				return nil // IPv6 goes on waiting when an ICMP message has come
 			}
 			how := "the host is reached"
 			if t.Neighbour != "" && t.Neighbour != "failed" {

@@ -23,9 +23,13 @@ func onDevice(device string) func(*Listener) { return func(l *Listener) { l.Devi
 func TestClosed(t *testing.T) {
 	passedOn := serving("raw", listener("0.0.0.0:80"))
 	passedOn.Translated = map[uint16]string{8080: "ip nat PREROUTING, handle 4"}
+	hidden := serving("tunnel", listener("0.0.0.0:80"))
+	hidden.Listeners.OtherErr = "may not be looked at"
 	runCases(t, &closedCheck, []checkCase{
 		{"listens", serving("raw", listener("0.0.0.0:8080")), Fine, "0.0.0.0:8080", ""},
 		{"does not", serving("raw", listener("0.0.0.0:80")), Found, "others listen on 80", ""},
+		{"perhaps in a container", hidden, Found,
+			"whether one does in a container is not known: may not be looked at", ""},
 		{"in a container", passedOn, Unknown, "ip nat PREROUTING, handle 4", ""},
 		{"no port", Facts{}, Unknown, "--allow", ""},
 		{"not listed", Facts{Ports: []uint16{8080}}, Unknown, "", ""},
@@ -60,12 +64,22 @@ func TestNamespace(t *testing.T) {
 	inside := serving("tunnel")
 	inside.Listeners.Other = []Listener{{Addr: ap("0.0.0.0:8080"), PID: 77,
 		Host: addr("172.17.0.2")}}
+	inRaw := serving("raw")
+	inRaw.Listeners.Other = inside.Listeners.Other
+	published := serving("raw")
+	published.Listeners.Other = inside.Listeners.Other
+	published.Translated = map[uint16]string{8080: "ip nat PREROUTING, handle 4"}
+	hidden := serving("raw")
+	hidden.Listeners.OtherErr = "may not be looked at"
 	runCases(t, &namespaceCheck, []checkCase{
 		{"here", serving("tunnel", listener("0.0.0.0:8080")), Fine, "", ""},
 		{"in a container", inside, Found, "process 77, which has the address 172.17.0.2",
 			"tcpcopy intercept --on-target --allow 8080 --netns 77"},
 		{"nowhere", serving("tunnel"), "", "", ""},
+		{"in raw", inRaw, Found, "process 77, which has the address 172.17.0.2", ""},
+		{"published", published, "", "", ""},
 		{"raw", serving("raw"), "", "", ""},
+		{"not known", hidden, Unknown, "may not be looked at", ""},
 	})
 }
 

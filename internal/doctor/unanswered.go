@@ -4,7 +4,7 @@ var unansweredCheck = Check{
 	Code: "TC0602", Area: Service,
 	Title: "the test server takes requests and does not answer them",
 	Roles: []Role{Copier},
-	After: []string{"TC0202", "TC0214", "TC0215", "TC0306", "TC0401"},
+	After: []string{"TC0202", "TC0214", "TC0215", "TC0306", "TC0401", "TC0506"},
 	How: "It asks the copiers that run beside it, with one of the same mappings, how many " +
 		"sessions they dropped with the reason gate_timeout.",
 	Why: "A client's next request waits for the answer to the one before. If the target " +

@@ -40,7 +40,6 @@ type BreakOptions struct {
 	IPv6   bool
 	Binary string // the program
 	JSON   bool   // the doctor's reports are JSON
-	Idle   bool   // no copy runs beside the doctor
 }
 
 // Visit is the doctor's visit to a host.
@@ -62,8 +61,10 @@ type Broken struct {
 	intercept, copier  *child
 	holder             *child
 	witness, twin      *child
+	agent              *child
 	stop               context.CancelFunc
 	clients            sync.WaitGroup
+	mirror             *os.File // of a mirror that cuts; nil: none
 
 	copyArgs, interceptArgs []string
 	// Steps are the commands that were run, as one would type them.
@@ -85,7 +86,9 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.dir, err = os.MkdirTemp("", "tcpcopy-broken-"); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	if b.net, err = netlab.New(netlab.Config{ViaAssistant: o.Via == Raw}); err != nil {
+	if b.net, err = netlab.New(netlab.Config{
+		ViaAssistant: o.Via == Raw, NoOffloads: o.Fault.noOffloads, MTU: o.Fault.mtu,
+	}); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{"key", "other"} {
@@ -98,6 +101,11 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 		}
 	}
 	b.arguments()
+	if o.Fault.inFile {
+		if err := b.intoFile(); err != nil {
+			return b, err
+		}
+	}
 	for _, c := range o.Fault.Make {
 		if err := b.Shell(ctx, c.Host, b.fill(c.Command)); err != nil {
 			return b, err
@@ -105,6 +113,11 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	}
 	if err := b.serve(ctx); err != nil {
 		return b, err
+	}
+	if o.Fault.feed == cutMirrorFeed {
+		if err := b.mirrorCut(ctx); err != nil {
+			return b, err
+		}
 	}
 	loading, stop := context.WithCancel(ctx)
 	b.stop = stop
@@ -114,8 +127,11 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.interceptArgs != nil {
 		b.startIntercept(ctx)
 	}
-	if !o.Idle {
+	if !o.Fault.idle {
 		b.StartCopy(ctx)
+	}
+	if o.Fault.agent != nil {
+		b.agent = b.start(ctx, b.net.Production, "capture", nil, o.Fault.agent(b.agentArgs()))
 	}
 	if o.Fault.twin {
 		b.twin = b.start(ctx, b.net.Production, "twin", nil, b.copyArgs)
@@ -133,16 +149,23 @@ func (b *Broken) addresses() (target, assistant, client netip.Addr) {
 	return netlab.TargetAddr4, netlab.AssistantAddr4, netlab.ClientAddr(0, false)
 }
 
-// fill fills the addresses into a command.
+// fill fills the addresses and the family's words into a command.
 func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
-	ip, nobody, second := "ip", "10.77.2.99", "10.77.2.50"
+	front, nobody, second, spare := netlab.ProductionAddr4, "10.77.2.99", "10.77.2.50",
+		"10.77.1.200"
+	ip, iptables, icmp := "ip", "iptables", "icmp"
 	if b.options.IPv6 {
-		ip, nobody, second = "ip6", "fd77:2::99", "fd77:2::50"
+		front, nobody, second, spare = netlab.ProductionAddr6, "fd77:2::99", "fd77:2::50",
+			"fd77:1::200"
+		ip, iptables, icmp = "ip6", "ip6tables", "ipv6-icmp"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
 		"{clients}", netlab.ClientNet(b.options.IPv6).String(), "{assistant}", assistant.String(),
-		"{nobody}", nobody, "{second}", second,
+		"{production}", b.productionTest().String(), "{nobody}", nobody, "{second}", second,
+		"{second8080}", netip.AddrPortFrom(netip.MustParseAddr(second), targetPort).String(),
+		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
+		"{iptables}", iptables, "{icmp}", icmp,
 	).Replace(command)
 }
 
@@ -151,7 +174,7 @@ func (b *Broken) arguments() {
 	f := &b.options.Fault
 	target, at, _ := b.addresses()
 	mapping := fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(target, targetPort))
-	b.copyArgs = []string{"copy", "-x", mapping}
+	b.copyArgs = append([]string{"copy", "-x", mapping}, b.feedArgs()...)
 	if b.options.Via != Socket {
 		b.interceptArgs = []string{
 			"intercept", "-i", netlab.Device, "-F", fmt.Sprintf("tcp and src port %d", targetPort),
@@ -164,13 +187,19 @@ func (b *Broken) arguments() {
 				b.file("key"),
 			}
 		}
-		b.copyArgs = append(b.copyArgs, "-s", at.String(), "--key", b.file("key"))
+		b.copyArgs = append(b.copyArgs, "-s", at.String())
+		if f.feed != agentFeed {
+			b.copyArgs = append(b.copyArgs, "--key", b.file("key"))
+		}
 		if f.intercept != nil {
 			b.interceptArgs = f.intercept(b.interceptArgs)
 		}
 	}
 	if f.copy != nil {
 		b.copyArgs = f.copy(b.copyArgs)
+		for i := range b.copyArgs {
+			b.copyArgs[i] = b.fill(b.copyArgs[i])
+		}
 	}
 }
 
@@ -229,7 +258,7 @@ func (b *Broken) startIntercept(ctx context.Context) {
 // StartCopy starts the copy, and ends the one before.
 func (b *Broken) StartCopy(ctx context.Context) {
 	b.StopCopy()
-	b.copier = b.start(ctx, b.net.Production, "copy", b.options.Fault.wrap, b.copyArgs)
+	b.copier = b.start(ctx, b.copierHost(), "copy", b.options.Fault.wrap, b.copyArgs)
 }
 
 // StartWitness starts the doctor on the target as a witness at the assistant's intercept.
@@ -264,13 +293,16 @@ func (b *Broken) CopySays() string {
 
 // Doctor examines a host, with the options of the command that runs there.
 func (b *Broken) Doctor(ctx context.Context, host string) Visit {
-	target, assistant, _ := b.addresses()
+	_, assistant, _ := b.addresses()
 	var args, wrap, clients []string
 	for i := range loadConns {
 		clients = append(clients, netlab.ClientAddr(i, b.options.IPv6).String())
 	}
+	if b.options.Fault.load == localLoad {
+		clients = []string{b.fill("{spare}")}
+	}
 	switch {
-	case host == OnProduction:
+	case host == b.copierHost().Name:
 		args, wrap = b.copyArgs, b.options.Fault.wrap
 	case host == OnTarget && b.options.Via != Tunnel:
 		args = []string{"target", "--port", fmt.Sprint(targetPort)}
@@ -278,9 +310,9 @@ func (b *Broken) Doctor(ctx context.Context, host string) Visit {
 			args = append(args, "--client", strings.Join(clients, ","), "--assistant",
 				assistant.String())
 		} else {
-			from := netlab.ProductionTest4
-			if target.Is6() {
-				from = netlab.ProductionTest6
+			from := b.productionTest()
+			if b.copierHost() == b.net.Assistant {
+				from = assistant
 			}
 			args = append(args, "--client", from.String(), "--assistant", from.String())
 		}
@@ -392,9 +424,12 @@ func (b *Broken) Close() error {
 	if b.stop != nil {
 		b.stop()
 	}
+	if b.mirror != nil {
+		b.mirror.Close()
+	}
 	b.clients.Wait()
 	b.StopCopy()
-	for _, c := range []*child{b.intercept, b.holder, b.witness, b.twin} {
+	for _, c := range []*child{b.intercept, b.holder, b.witness, b.twin, b.agent} {
 		if c != nil {
 			c.cmd.Kill()
 			<-c.ended

@@ -24,8 +24,8 @@ type Fault struct {
 	// Witnessed are the codes that the doctor on production reports in the raw way if there is a
 	// witness on the target. nil: there is none.
 	Witnessed []string
-	// Make are shell commands that make the fault, each on a host. In them {ip} is the family's
-	// word in nft, and {client}, {clients}, {target} and {assistant} are addresses.
+	// Make are shell commands that make the fault, each on a host. Broken.fill has the words in
+	// braces.
 	Make []HostCommand
 	// Unmended reports that no command mends it.
 	Unmended bool
@@ -39,11 +39,20 @@ type Fault struct {
 	// nil, none is started.
 	copy, intercept func(args []string) []string
 
+	// agent makes the arguments of an agent on production. nil: there is none.
+	agent func(args []string) []string
+	feed  feed
+
 	wrap   []string // a command that runs copier and doctor
 	twin   bool     // two copiers run
 	server serverFault
 	load   loadFault
 	only4  bool
+	idle   bool // no copy runs beside the doctor
+	inFile bool // the mapping is in a configuration file
+	// of all interfaces
+	noOffloads bool
+	mtu        int // 0: the usual one
 }
 
 // HostCommand is a shell command on a host.
@@ -96,8 +105,8 @@ func FaultNames() (names []string) {
 
 // Faults lists the faults that the lab can make.
 func Faults() []Fault {
-	return slices.Concat(captureFaults(), forwardFaults(), pathFaults(), targetFaults(),
-		targetFirewallFaults(), returnFaults(), linkFaults())
+	return slices.Concat(captureFaults(), feedFaults(), forwardFaults(), pathFaults(),
+		targetFaults(), targetFirewallFaults(), returnFaults(), linkFaults())
 }
 
 // adding returns a function that adds arguments.
@@ -204,6 +213,14 @@ func forwardFaults() []Fault {
 			Make: nft(OnProduction, "output", "{ip} daddr {target} reject"),
 		},
 		{
+			Name: "output-stateful",
+			Help: "a firewall on production passes what conntrack knows: raw is not tracked",
+			Ways: []string{Raw}, Finds: found(OnProduction, "TC0205"),
+			Make: chain(OnProduction, "output", "drop", `oifname != "eth1" accept`,
+				"meta l4proto { icmp, ipv6-icmp } accept",
+				"ct state new,established,related accept"),
+		},
+		{
 			Name: "answers-dropped", Help: "a firewall on production drops the target's answers",
 			Ways: []string{Socket}, Finds: found(OnProduction, "TC0205"),
 			Make: nft(OnProduction, "input", "{ip} saddr {target} tcp sport 8080 drop"),
@@ -239,6 +256,7 @@ func targetFaults() []Fault {
 			Name: "closed", Help: "no server listens on the target",
 			Ways: direct, Unmended: true,
 			Finds: at("TC0201", "TC0208"), Witnessed: []string{"TC0208"}, server: listensNowhere,
+			Alone: true,
 		},
 		{
 			Name: "closed-on-target", Help: "no server listens on the target",
@@ -258,8 +276,14 @@ func targetFaults() []Fault {
 		},
 		{
 			Name: "container", Help: "the test server is in another network namespace",
-			Ways: []string{Tunnel}, Finds: at("TC0211", "TC0211"), server: listensInContainer,
+			Ways: []string{Tunnel}, Finds: at("TC0208", "TC0211"), server: listensInContainer,
 			Elsewhere: true, Alone: true,
+		},
+		{
+			Name: "unpublished", Help: "the test server is in a container that publishes no port",
+			Ways: direct, Unmended: true,
+			Finds: at("TC0201", "TC0211"), Witnessed: []string{"TC0211"},
+			server: listensInContainer, Alone: true,
 		},
 		{
 			Name: "backlog", Help: "the test server accepts no connection",
@@ -319,9 +343,32 @@ func targetFirewallFaults() []Fault {
 			Make: nft(OnTarget, "input", "tcp dport 8080 reject with tcp reset"),
 		},
 		{
+			Name: "input-iptables",
+			Help: "the usual firewall of iptables on the target, which passes SSH only",
+			Ways: direct, Finds: at("TC0207", "TC0205"), Witnessed: []string{"TC0205"},
+			Make: usualIPTables("", "22,443"),
+		},
+		{
+			Name: "input-legacy", Help: "the same, in iptables' own tables",
+			Ways: direct, Finds: at("TC0207", "TC0205"), Witnessed: []string{"TC0205"},
+			Make: usualIPTables("-legacy", "22,443"),
+		},
+		{
 			Name: "answers-blocked", Help: "a firewall on the target drops the server's answers",
 			Ways: direct, Finds: at("TC0202", "TC0205"), Witnessed: []string{"TC0205"},
 			Make: nft(OnTarget, "output", "tcp sport 8080 drop"),
+		},
+		{
+			Name: "local-drop",
+			Help: "a firewall on the target drops what comes to the port, on loopback, too",
+			Ways: []string{Tunnel}, Finds: at("TC0205", "TC0205"),
+			Make: nft(OnTarget, "input", "tcp dport 8080 counter drop"),
+		},
+		{
+			Name: "local-clients",
+			Help: "a firewall on the target drops the clients' addresses, on loopback, too",
+			Ways: []string{Tunnel}, Finds: found(OnProduction, "TC0205"),
+			Make: nft(OnTarget, "input", "{ip} saddr {clients} drop"),
 		},
 		{
 			Name: "clients-blocked", Help: "a firewall on the target drops the clients' addresses",
@@ -329,6 +376,18 @@ func targetFirewallFaults() []Fault {
 			Make: nft(OnTarget, "input", "{ip} saddr {clients} drop"),
 		},
 	}
+}
+
+// usualIPTables returns commands that make on the target the rules that distributions install, by
+// iptables or by the older kind of it. They pass some ports.
+func usualIPTables(kind, ports string) (all []HostCommand) {
+	for _, r := range []string{
+		"-i lo -j ACCEPT", "-m state --state ESTABLISHED,RELATED -j ACCEPT",
+		"-p {icmp} -j ACCEPT", "-p tcp -m multiport --dports " + ports + " -j ACCEPT", "-j REJECT",
+	} {
+		all = append(all, HostCommand{OnTarget, "{iptables}" + kind + " -w -A INPUT " + r})
+	}
+	return all
 }
 
 func returnFaults() []Fault {
@@ -438,6 +497,14 @@ func pathFaults() []Fault {
 				HostCommand{OnTarget, "ip addr add {second} dev eth0"}),
 		},
 		{
+			Name: "stateful-path",
+			Help: "a stateful firewall sees one direction: it passes the SYN, and nothing else",
+			Ways: raw, Finds: found(OnProduction, "TC0219"), Unmended: true,
+			copy: adding("-t", "1"),
+			Make: onSwitch("iifname t-production {ip} saddr {clients} " +
+				"'tcp flags & (syn | rst) == 0 drop'"),
+		},
+		{
 			Name: "twin", Help: "another copier copies the same clients to the same target",
 			Ways: []string{Raw, Tunnel}, Finds: found(OnProduction, "TC0216"), Unmended: true,
 			twin: true,
@@ -467,6 +534,13 @@ func linkFaults() []Fault {
 			Name: "link-blocked-here", Help: "a firewall on production drops the link's packets",
 			Ways: linked, Finds: found(OnProduction, "TC0205"),
 			Make: nft(OnProduction, "output", "tcp dport 36524 drop"),
+		},
+		{
+			Name: "link-slow", Help: "the link is slower than the target's answers come",
+			Ways: []string{Raw}, Unmended: true,
+			Finds: both(OnProduction, OnAssistant, "TC0506"),
+			Make: []HostCommand{{OnAssistant,
+				"tc qdisc add dev eth0 root tbf rate 16kbit burst 2kb limit 1mb"}},
 		},
 		{
 			Name: "wrong-key", Help: "copier and intercept have different keys",

@@ -262,16 +262,26 @@ func (c *collector) guessArrival() {
 			in = append(in, p.Arrives)
 		}
 	}
-	if len(in) == 0 {
-		for _, i := range c.facts.Interfaces {
-			if !i.Loopback && i.Up {
-				in = append(in, i.Name)
-			}
-		}
+	if only := c.onlyDevice(); len(in) == 0 && only != "" {
+		in = []string{only}
 	}
 	for i := range c.facts.ReturnRoutes {
 		if p := &c.facts.ReturnRoutes[i]; p.Arrives == "" && len(in) == 1 {
 			p.Arrives = in[0]
 		}
 	}
+}
+
+// onlyDevice returns the interface on which packets of other hosts come in, if there is but one.
+func (c *collector) onlyDevice() (name string) {
+	for _, i := range c.facts.Interfaces {
+		switch {
+		case i.Loopback || !i.Up:
+		case name != "":
+			return ""
+		default:
+			name = i.Name
+		}
+	}
+	return name
 }

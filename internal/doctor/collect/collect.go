@@ -51,6 +51,8 @@ type Subject struct {
 	// ProbeFrom returns the address in place of the clients' from which probes to a target come;
 	// invalid: one of a client's network. nil: always that.
 	ProbeFrom func(target netip.Addr) netip.Addr
+	// LocalhostAs is -H: probes come from it if no client from elsewhere was seen.
+	LocalhostAs netip.Addr
 
 	AllowForwarding bool
 	Listens         []uint16     // ports on which this command listens
@@ -139,7 +141,7 @@ func (c *collector) local() {
 	}
 	f.Interfaces = interfaces()
 	f.Conntrack = conntrack()
-	f.Listeners = listeners(c.Role == doctor.Target && c.Via == "tunnel" && c.Netns == "")
+	f.Listeners = listeners(c.Role == doctor.Target && c.Netns == "")
 	if c.Role == doctor.Assistant {
 		f.Forwarding, f.ForwardingErr = forwarding(c.Interfaces)
 	}
@@ -200,6 +202,7 @@ func (c *collector) watched() {
 	if f.Census = <-counted; f.Census != nil {
 		f.Watched = time.Since(begin)
 	}
+	f.LinkQueues, f.LinkQueuesErr = c.linkQueues()
 	f.Counters = counters().since(from)
 	f.SYNCookies = number("net/ipv4/tcp_syncookies")
 	if all, err := listen(); err == nil && c.Role == doctor.Target {

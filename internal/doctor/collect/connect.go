@@ -35,8 +35,15 @@ func (c *collector) try(t *doctor.TargetFacts) {
 		return // the intercept connects
 	}
 	t.Connect = attempt(c.ctx, t.Addr, true)
-	if t.Connect.Outcome == doctor.Connected && !t.Local {
-		t.Ping = ping(c.ctx, t.Addr.Addr(), t.MTU)
+	if t.Connect.Outcome != doctor.Connected || t.Local {
+		return
+	}
+	t.Ping = ping(c.ctx, t.Addr.Addr(), t.MTU)
+	// A router with a smaller MTU has told the kernel, as it will tell connections.
+	n, err := sys.PathMTU(t.Addr.Addr(), 0)
+	if err == nil && n >= smallPacket && n < t.MTU {
+		t.MTU = n
+		t.Ping = ping(c.ctx, t.Addr.Addr(), n)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/xt"
 	"github.com/mdlayher/netlink"
 )
 
@@ -134,8 +133,8 @@ func (s *ruleset) walk(c *chain, p *probe, before *ruleset, depth int) fate {
 			f.chain, f.handle, f.hits = c, r.handle, hits
 		}
 		if sure == maybe && f.action != "unknown" {
-			f = fate{action: "unknown", perhaps: f.action, why: "whether rule " + c.words() +
-				", handle " + itoa(r.handle) + " (" + f.action + ") matches is not known"}
+			f = fate{action: "unknown", perhaps: f.action, why: "whether rule " +
+				c.ruleWords(r.handle) + " (" + f.action + ") matches is not known"}
 		}
 		switch {
 		case f.action == "unknown":
@@ -254,6 +253,9 @@ func (m *machine) step(e expr.Any) certainty {
 		m.put(e.Register, e.Data, len(e.Data))
 	case *expr.Target:
 		m.reject = e.Name == "REJECT"
+		if e.Name == "NFQUEUE" {
+			m.verdict = &expr.Verdict{Kind: expr.VerdictQueue}
+		}
 	case *expr.Match:
 		return m.match(e)
 	case *expr.Counter, *expr.Log, *expr.Notrack:
@@ -342,6 +344,10 @@ func (m *machine) payload(e *expr.Payload) []byte {
 		return addr(p.dst)
 	case protocol:
 		return []byte{6}
+	case 6:
+		if !p.v6 && e.Len == 2 {
+			return []byte{0x40, 0} // no fragment, and it may not become one
+		}
 	}
 	return nil
 }
@@ -446,28 +452,6 @@ func (s *set) find(v []byte) *nftables.SetElement {
 		return nil
 	}
 	return best
-}
-
-// match runs a match of iptables. Of most only the name is known.
-func (m *machine) match(e *expr.Match) certainty {
-	t, ok := e.Info.(*xt.Tcp)
-	if !ok || m.probe.dport == 0 || m.probe.sport == 0 && t.SrcPorts != [2]uint16{0, 0xffff} {
-		return pick(e.Name == "comment", yes, maybe)
-	}
-	within := func(n uint16, ports [2]uint16) certainty {
-		return pick(n >= ports[0] && n <= ports[1], yes, no)
-	}
-	const invertSource, invertDestination = 1, 2
-	result := negated(within(m.probe.dport, t.DstPorts), uint32(t.InvFlags)&invertDestination != 0)
-	if t.SrcPorts != [2]uint16{0, 0xffff} {
-		result = both(result,
-			negated(within(m.probe.sport, t.SrcPorts), uint32(t.InvFlags)&invertSource != 0))
-	}
-	if t.FlagsMask != 0 && result == yes {
-		return pick(byte(t.FlagsCmp) == pick[byte](m.probe.answer, 0x12, 0x02)&byte(t.FlagsMask),
-			yes, no)
-	}
-	return result
 }
 
 func both(a, b certainty) certainty {

@@ -44,13 +44,27 @@ func routesText() string {
 	return b.String()
 }
 
-// rulesText returns the firewall's rules as nft lists them.
+// rulesText returns the firewall's rules as nft lists them, and as iptables does where its own
+// tables have any.
 func rulesText() string {
-	path, err := exec.LookPath("nft")
-	if err != nil {
-		path = "/usr/sbin/nft"
+	text := listing("nft", "-a", "list", "ruleset")
+	for _, kind := range []string{"iptables", "ip6tables"} {
+		file := strings.TrimSuffix(kind, "tables") + "_tables_names"
+		names, err := os.ReadFile("/proc/thread-self/net/" + file)
+		if err == nil && len(names) > 0 {
+			text += listing(legacyCommand(kind, "-save"), "-c")
+		}
 	}
-	out, err := exec.Command(path, "-a", "list", "ruleset").CombinedOutput()
+	return text
+}
+
+// listing returns what a command prints, and why it failed if it did.
+func listing(command string, args ...string) string {
+	path, err := exec.LookPath(command)
+	if err != nil {
+		path = "/usr/sbin/" + command
+	}
+	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Sprintf("%s%v\n", out, err)
 	}

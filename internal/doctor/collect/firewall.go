@@ -35,7 +35,11 @@ func (c *collector) verdicts() {
 	for _, port := range c.Listens {
 		c.arriving(&now, port, netip.Addr{}, "")
 	}
-	if c.Role != doctor.Target || c.Via == "tunnel" {
+	if c.Role != doctor.Target {
+		return
+	}
+	if c.Via == "tunnel" {
+		c.locally(&now)
 		return
 	}
 	for _, port := range c.Ports {
@@ -49,6 +53,39 @@ func (c *collector) verdicts() {
 		}
 	}
 }
+
+// locally asks about the connections that an intercept opens on the target itself, from clients'
+// addresses: their packets, and the answers, leave on loopback and come in there.
+func (c *collector) locally(now *ruleset) {
+	const loopback = "lo"
+	clients := c.Clients
+	if len(clients) == 0 {
+		clients = []netip.Addr{{}} // not known
+	}
+	for _, port := range c.Ports {
+		to, from := packetWords{port: port}, packetWords{port: port, from: true}
+		for _, a := range clients {
+			about := portWords(port)
+			if a.IsValid() {
+				about = a.String()
+			}
+			syn := probe{src: a, dport: port, state: stateNew, v6: a.Is6()}
+			answer := probe{dst: a, sport: port, state: stateEstablished, answer: true, v6: a.Is6()}
+			for _, p := range []struct {
+				packet probe
+				match  packetWords
+			}{{syn, to}, {answer, from}} {
+				p.packet.out = loopback
+				c.ask(now, &p.packet, about, "output", p.match, outHooks)
+				p.packet.in, p.packet.out = loopback, ""
+				c.ask(now, &p.packet, about, "input", p.match, inHooks)
+			}
+		}
+	}
+}
+
+// portWords names a port that a verdict is about, where no client is known.
+func portWords(port uint16) string { return fmt.Sprintf("port %d", port) }
 
 // translated notes whether connections to a port are passed on to another address, as to a
 // container.
@@ -77,9 +114,7 @@ func (c *collector) toTarget(now *ruleset, t *doctor.TargetFacts) {
 		dst: t.Addr.Addr(), dport: t.Addr.Port(), out: t.Route.Device, mark: c.Mark,
 		state: stateUntracked, v6: t.Addr.Addr().Is6(),
 	}
-	match := fmt.Sprintf("%s daddr %s tcp dport %d", family(t.Addr.Addr()), t.Addr.Addr(),
-		t.Addr.Port())
-	c.ask(now, &p, t.Addr.String(), "output", match, outHooks)
+	c.ask(now, &p, t.Addr.String(), "output", packetTo(t.Addr), outHooks)
 }
 
 // there asks about an ordinary connection of this host: its packets, and the answers.
@@ -89,25 +124,27 @@ func (c *collector) there(now *ruleset, to netip.AddrPort, r doctor.Route, from 
 	out := probe{
 		src: from, dst: to.Addr(), dport: to.Port(), out: r.Device, state: stateNew, v6: v6,
 	}
-	c.ask(now, &out, about, "output",
-		fmt.Sprintf("%s daddr %s tcp dport %d", family(to.Addr()), to.Addr(), to.Port()), outHooks)
+	c.ask(now, &out, about, "output", packetTo(to), outHooks)
 	in := probe{
 		src: to.Addr(), dst: from, sport: to.Port(), in: r.Device, state: stateEstablished,
 		answer: true,
 		v6:     v6,
 	}
-	c.ask(now, &in, about, "input",
-		fmt.Sprintf("%s saddr %s tcp sport %d", family(to.Addr()), to.Addr(), to.Port()), inHooks)
+	answers := packetWords{addr: to.Addr(), port: to.Port(), from: true}
+	c.ask(now, &in, about, "input", answers, inHooks)
 }
 
 // arriving asks about the first packet of a connection to a port of this host.
 func (c *collector) arriving(now *ruleset, port uint16, client netip.Addr, device string) {
+	if device == "" {
+		device = c.onlyDevice()
+	}
 	p := probe{src: client, dport: port, in: device, state: stateNew, v6: client.Is6()}
-	about := fmt.Sprintf("port %d", port)
+	about := portWords(port)
 	if client.IsValid() {
 		about = client.String()
 	}
-	c.ask(now, &p, about, "input", fmt.Sprintf("tcp dport %d", port), inHooks)
+	c.ask(now, &p, about, "input", packetWords{port: port}, inHooks)
 }
 
 // leaving asks about a server's answer to a client.
@@ -116,12 +153,40 @@ func (c *collector) leaving(now *ruleset, port uint16, to *doctor.ReturnPath) {
 		dst: to.Client, sport: port, out: to.Route.Device, state: stateEstablished, answer: true,
 		v6: to.Client.Is6(),
 	}
-	c.ask(now, &p, to.Client.String(), "output", fmt.Sprintf("tcp sport %d", port), outHooks)
+	c.ask(now, &p, to.Client.String(), "output", packetWords{port: port, from: true}, outHooks)
 }
 
-// ask adds the firewall's verdict on a packet. match is what a rule needs to accept such packets.
+// packetWords says which packets a rule is to accept.
+type packetWords struct {
+	addr netip.Addr // invalid: any
+	port uint16
+	from bool // from the address and port, else to them
+}
+
+func packetTo(a netip.AddrPort) packetWords { return packetWords{addr: a.Addr(), port: a.Port()} }
+
+// nft returns the words for nft.
+func (m *packetWords) nft() string {
+	words := fmt.Sprintf("tcp %sport %d", pick(m.from, "s", "d"), m.port)
+	if m.addr.IsValid() {
+		words = fmt.Sprintf("%s %saddr %s %s", pick(m.addr.Is6(), "ip6", "ip"),
+			pick(m.from, "s", "d"), m.addr, words)
+	}
+	return words
+}
+
+// iptables returns the words for iptables and ip6tables.
+func (m *packetWords) iptables() string {
+	words := fmt.Sprintf("-p tcp --%sport %d", pick(m.from, "s", "d"), m.port)
+	if m.addr.IsValid() {
+		words = fmt.Sprintf("-%s %s %s", pick(m.from, "s", "d"), m.addr, words)
+	}
+	return words
+}
+
+// ask adds the firewall's verdict on a packet. What a rule would have to accept is in match.
 func (c *collector) ask(
-	now *ruleset, p *probe, about, hook, match string, hooks []*nftables.ChainHook,
+	now *ruleset, p *probe, about, hook string, match packetWords, hooks []*nftables.ChainHook,
 ) {
 	f := now.judge(p, &c.before, hooks...)
 	v := doctor.Verdict{About: about, Hook: hook, Action: f.action, Hits: f.hits, Err: f.why}
@@ -130,21 +195,10 @@ func (c *collector) ask(
 		v.Action, v.Err = "unknown", now.err
 	case f.action == "drop" || f.action == "reject":
 		v.Rule = f.chain.words() + ", the chain's policy"
-		v.Accept = fmt.Sprintf("nft add rule %s %s accept", f.chain.words(), match)
 		if f.handle != 0 {
-			v.Rule = fmt.Sprintf("%s, handle %d", f.chain.words(), f.handle)
-			v.Accept = fmt.Sprintf("nft insert rule %s position %d %s accept", f.chain.words(),
-				f.handle,
-				match)
+			v.Rule = f.chain.ruleWords(f.handle)
 		}
+		v.Accept = f.chain.accepting(&match, f.handle)
 	}
 	c.facts.Firewall = append(c.facts.Firewall, v)
-}
-
-// family returns the word of nft for an address's family.
-func family(a netip.Addr) string {
-	if a.Is6() {
-		return "ip6"
-	}
-	return "ip"
 }

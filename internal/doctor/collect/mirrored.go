@@ -34,7 +34,7 @@ func decoder(geneve bool) func([]byte, *packet.Inner) error {
 
 // count counts a frame if it is a UDP packet, and reports whether it is.
 func (m *mirrored) count(f *source.Frame) bool {
-	datagram, ok := udp(f.Data)
+	datagram, more, ok := udp(f.Data)
 	if !ok {
 		return false
 	}
@@ -54,11 +54,11 @@ func (m *mirrored) count(f *source.Frame) bool {
 	if decoder(m.from.Kind == "geneve")(b, &in) != nil {
 		return true
 	}
-	// What the capture here has cut came all the same.
+	// What the capture here has cut came all the same, and so did what another fragment has.
 	came := f.Wire - (len(f.Data) - len(in.Data))
 	var seg packet.Segment
 	if packet.Decode(in.Data, in.Wire, &seg) == nil {
-		m.inner(&in, &seg, in.Wire > came)
+		m.inner(&in, &seg, in.Wire > came && !more)
 	}
 	return true
 }
@@ -97,23 +97,27 @@ func (m *mirrored) end() {
 	}
 }
 
-// udp returns the UDP datagram in an IP packet, from its header on.
-func udp(b []byte) (datagram []byte, ok bool) {
+// udp returns the UDP datagram in an IP packet, from its header on, and whether more of it is in
+// other fragments.
+func udp(b []byte) (datagram []byte, more, ok bool) {
 	const protocol, v4Header, v6Header, udpHeader = 17, 20, 40, 8
 	off := 0
 	switch {
 	case len(b) >= v4Header && b[0]>>4 == 4 && b[9] == protocol:
-		if binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
-			return nil, false // not the first fragment
+		const moreFragments, offset = 0x2000, 0x1fff
+		flags := binary.BigEndian.Uint16(b[6:])
+		if flags&offset != 0 {
+			return nil, false, false // not the first fragment
 		}
+		more = flags&moreFragments != 0
 		off = int(b[0]&15) * 4
 	case len(b) >= v6Header && b[0]>>4 == 6 && b[6] == protocol:
 		off = v6Header
 	default:
-		return nil, false
+		return nil, false, false
 	}
 	if off < v4Header || len(b) < off+udpHeader {
-		return nil, false
+		return nil, false, false
 	}
-	return b[off:], true
+	return b[off:], more, true
 }

@@ -20,6 +20,12 @@ func datagram(port uint16, payload []byte) []byte {
 	return append(b, payload...)
 }
 
+// fragment returns a fragment of a datagram: its flags and offset are those given.
+func fragment(b []byte, flags uint16) []byte {
+	binary.BigEndian.PutUint16(b[6:], flags)
+	return b
+}
+
 // vxlan returns an IP packet as VXLAN carries it.
 func vxlan(network uint32, ip []byte) []byte {
 	b := make([]byte, 8+14, 22+len(ip))
@@ -47,7 +53,8 @@ func TestMirrored(t *testing.T) {
 	ours := request("10.1.0.1:80")
 	for _, b := range [][]byte{
 		datagram(4789, vxlan(7, ours)),
-		datagram(4789, vxlan(7, ours[:300])), // cut by the mirror
+		datagram(4789, vxlan(7, ours[:300])),                   // cut by the mirror
+		fragment(datagram(4789, vxlan(7, ours[:300])), 0x2000), // the rest is in another
 		datagram(4789, vxlan(7, request("10.1.0.2:443"))),
 		datagram(4789, vxlan(8, ours)),
 		datagram(4789, []byte("no tunnel")),
@@ -59,14 +66,15 @@ func TestMirrored(t *testing.T) {
 			t.Errorf("%d bytes are no datagram", len(b))
 		}
 	}
-	for _, b := range [][]byte{nil, ours, {0x45}, make([]byte, 60)} {
+	rest := fragment(datagram(4789, ours), 300/8)
+	for _, b := range [][]byte{nil, ours, {0x45}, make([]byte, 60), rest} {
 		if m.count(&source.Frame{Data: b, Wire: len(b)}) {
 			t.Errorf("%x is a datagram", b)
 		}
 	}
 	m.end()
 	want := doctor.Mirror{
-		Listen: m.from.Listen, Packets: 5, Inner: 4, Ours: 2, OtherNetwork: 1, Network: 8, Cut: 1,
+		Listen: m.from.Listen, Packets: 6, Inner: 5, Ours: 3, OtherNetwork: 1, Network: 8, Cut: 1,
 		Busiest: netip.MustParseAddrPort("10.1.0.2:443"), BusiestCount: 1,
 	}
 	if m.result != want {

@@ -1,8 +1,6 @@
 package collect
 
 import (
-	"fmt"
-
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 )
@@ -34,7 +32,7 @@ func (s *ruleset) findNAT(c *chain, p *probe, depth int) string {
 			continue
 		}
 		if givesDestination(r.exprs) {
-			return fmt.Sprintf("%s, handle %d", c.words(), r.handle)
+			return c.ruleWords(r.handle)
 		}
 		if m.verdict != nil && m.verdict.Chain != "" {
 			if rule := s.findNAT(s.find(c, m.verdict.Chain), p, depth+1); rule != "" {

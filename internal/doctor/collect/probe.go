@@ -140,6 +140,9 @@ func (c *collector) probeFrom(t *doctor.TargetFacts, clients []netip.Addr) netip
 			return freeNear(a, rand.Uint64(), taken)
 		}
 	}
+	if a := c.LocalhostAs; a.IsValid() && a.Is4() == to.Is4() && !c.isLocal(a) {
+		return a
+	}
 	return netip.Addr{}
 }
 

@@ -138,3 +138,22 @@ func TestExamination(t *testing.T) {
 		t.Errorf("%+v", r.Findings)
 	}
 }
+
+// TestProbeFrom checks from which address probes come, if --probe names none.
+func TestProbeFrom(t *testing.T) {
+	standIn := netip.MustParseAddr("10.1.0.200")
+	target := doctor.TargetFacts{Addr: netip.MustParseAddrPort("10.0.0.2:8080")}
+	target6 := doctor.TargetFacts{Addr: netip.MustParseAddrPort("[fd00::2]:8080")}
+	client := []netip.Addr{netip.MustParseAddr("192.0.2.7")}
+	c := collector{Subject: &Subject{Via: "raw", LocalhostAs: standIn}}
+	if a := c.probeFrom(&target, client); !netip.MustParsePrefix("192.0.2.0/24").Contains(a) ||
+		a == client[0] {
+		t.Errorf("beside %v: %v", client, a)
+	}
+	if a := c.probeFrom(&target, nil); a != standIn {
+		t.Errorf("without clients: %v, want %v", a, standIn)
+	}
+	if a := c.probeFrom(&target6, client); a.IsValid() {
+		t.Errorf("to an IPv6 target: %v, want none", a)
+	}
+}

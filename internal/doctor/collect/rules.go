@@ -1,10 +1,8 @@
 package collect
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/google/nftables"
@@ -23,11 +21,12 @@ type chain struct {
 	prio   int
 	drop   bool // policy
 	rules  []rule
+	legacy string // the command for it, if it is one of iptables' older kind
 }
 
 // rule is one rule of a chain.
 type rule struct {
-	handle uint64
+	handle uint64 // of iptables' older kind: the rule's number in its chain, from 1
 	exprs  []expr.Any
 	count  int // packets, or -1 without a counter
 }
@@ -86,8 +85,10 @@ func readRules() (s ruleset) {
 			}
 		}
 	}
+	if err := s.legacyRules(); err != nil {
+		return fail(err)
+	}
 	slices.SortStableFunc(s.chains, func(a, b chain) int { return cmp.Compare(a.prio, b.prio) })
-	s.err = legacy()
 	return s
 }
 
@@ -117,20 +118,35 @@ func setKey(family nftables.TableFamily, table, name string) string {
 	return fmt.Sprint(family, " ", table, " ", name)
 }
 
-// legacy returns a remark if iptables' older tables, which are not kept in nftables, have
-// rules that can drop packets.
-func legacy() string {
-	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
-		b, err := os.ReadFile("/proc/thread-self/net/" + name)
-		if err == nil && bytes.Contains(b, []byte("filter")) {
-			return "rules of iptables-legacy cannot be read (iptables-legacy -S lists them)"
-		}
+// words returns how nft names the chain or, of iptables' older kind, the command that lists it.
+func (c *chain) words() string {
+	if c.legacy != "" {
+		return c.legacy + " -t " + c.table + " " + c.name
 	}
-	return ""
+	return c.familyName() + " " + c.table + " " + c.name
 }
 
-// words returns how nft names the chain.
-func (c *chain) words() string { return c.familyName() + " " + c.table + " " + c.name }
+// ruleWords names a rule of the chain.
+func (c *chain) ruleWords(handle uint64) string {
+	if c.legacy != "" {
+		return c.words() + ", rule " + itoa(handle)
+	}
+	return c.words() + ", handle " + itoa(handle)
+}
+
+// accepting returns the command that accepts packets before a rule, or before the policy.
+func (c *chain) accepting(m *packetWords, handle uint64) string {
+	switch {
+	case c.legacy != "" && handle == 0:
+		return fmt.Sprintf("%s -t %s -A %s %s -j ACCEPT", c.legacy, c.table, c.name, m.iptables())
+	case c.legacy != "":
+		return fmt.Sprintf("%s -t %s -I %s %d %s -j ACCEPT", c.legacy, c.table, c.name, handle,
+			m.iptables())
+	case handle == 0:
+		return fmt.Sprintf("nft add rule %s %s accept", c.words(), m.nft())
+	}
+	return fmt.Sprintf("nft insert rule %s position %d %s accept", c.words(), handle, m.nft())
+}
 
 func (c *chain) familyName() string {
 	switch c.family {
@@ -146,7 +162,7 @@ func (c *chain) familyName() string {
 func (s *ruleset) find(c *chain, name string) *chain {
 	for i := range s.chains {
 		x := &s.chains[i]
-		if x.family == c.family && x.table == c.table && x.name == name {
+		if x.family == c.family && x.legacy == c.legacy && x.table == c.table && x.name == name {
 			return x
 		}
 	}

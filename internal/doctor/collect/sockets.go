@@ -127,8 +127,10 @@ func elsewhere() (all []doctor.Listener, failed string) {
 			all = append(all, l)
 		}
 	}
-	if denied > 0 {
-		failed = fmt.Sprintf("the namespaces of %d processes may not be looked at", denied)
+	if denied == 1 {
+		failed = "1 process does not show its namespace"
+	} else if denied > 0 {
+		failed = fmt.Sprintf("%d processes do not show their namespaces", denied)
 	}
 	return all, failed
 }

@@ -1,0 +1,50 @@
+package collect
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/test/testnet"
+)
+
+// TestConnections checks that connections are found by the port at either end, and no others, with
+// what waits on them.
+func TestConnections(t *testing.T) {
+	testnet.Enter(t)
+	for _, network := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", network)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		other, err := l.Accept() // it does not read
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		sent, _ := c.Write(make([]byte, 64<<20))
+		server := netip.MustParseAddrPort(l.Addr().String())
+		client := netip.MustParseAddrPort(c.LocalAddr().String())
+		there, err := connections(server.Port(), false)
+		if err != nil || len(there) != 1 || there[0].Peer != server ||
+			there[0].Waiting == 0 || there[0].Waiting > sent || there[0].RTT <= 0 {
+			t.Errorf("to port %d: %+v, %v, want one to %s, with some of %d bytes waiting",
+				server.Port(), there, err, server, sent)
+		}
+		here, err := connections(server.Port(), true)
+		if err != nil || len(here) != 1 || here[0].Peer != client || here[0].Waiting != 0 {
+			t.Errorf("at port %d: %+v, %v, want one with %s", server.Port(), here, err, client)
+		}
+		if none, err := connections(server.Port()+1, true); err != nil || len(none) > 0 {
+			t.Errorf("at port %d: %+v, %v", server.Port()+1, none, err)
+		}
+	}
+}
