@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tcpcopy/internal/lab/netlab"
 )
 
@@ -177,6 +179,20 @@ func hostState(t *testing.T, host *netlab.Namespace) string {
 	return all.String()
 }
 
+// expectLeft checks that a host is as it was before a process that has ended. What belongs to a
+// process goes with it, but not in the same instant.
+func expectLeft(t *testing.T, host *netlab.Namespace, before string) {
+	t.Helper()
+	var after string
+	within(patience/6, func() bool {
+		after = hostState(t, host)
+		return after == before
+	})
+	if d := cmp.Diff(before, after); d != "" {
+		t.Errorf("%s is not as it was (-before +after): %s", host.Name, d)
+	}
+}
+
 func TestKilledCopierLeavesNothing(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
@@ -200,10 +216,7 @@ func TestKilledCopierLeavesNothing(t *testing.T) {
 		eventually(t, "another report", func() bool { return !written().Equal(last) })
 		c.kill()
 		ch.end()
-		// What belongs to a process goes with it, but not in the same instant.
-		if !within(patience/6, func() bool { return hostState(t, s.net.Production) == before }) {
-			t.Errorf("before:\n%s\nafter:\n%s", before, hostState(t, s.net.Production))
-		}
+		expectLeft(t, s.net.Production, before)
 		left, err := filepath.Glob(filepath.Join(s.dir, ".*"))
 		if err != nil || len(left) > 0 {
 			t.Errorf("files are left: %q %v", left, err)

@@ -117,9 +117,7 @@ func TestTunnelHosts(t *testing.T) {
 			if code := i.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("the intercept ended with exit code %d", code)
 			}
-			if after := hostState(t, s.net.Target); after != before {
-				t.Errorf("before:\n%s\nafter:\n%s", before, after)
-			}
+			expectLeft(t, s.net.Target, before)
 			if l := leaked(); l != "" {
 				t.Errorf("the target sent to the clients:\n%s", l)
 			}
@@ -161,9 +159,7 @@ func TestTunnelKilled(t *testing.T) {
 			if code := clean.wait(); code != 0 || !strings.Contains(clean.output(), "ip rule del") {
 				t.Errorf("cleanup: exit code %d\n%s", code, clean.output())
 			}
-			if !within(patience/6, func() bool { return hostState(t, s.net.Target) == before }) {
-				t.Errorf("before:\n%s\nafter:\n%s", before, hostState(t, s.net.Target))
-			}
+			expectLeft(t, s.net.Target, before)
 			if l := leaked(); l != "" {
 				t.Errorf("the target sent to the clients:\n%s", l)
 			}
@@ -189,9 +185,7 @@ func TestTunnelLeaves(t *testing.T) {
 			if code := i.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("the intercept ended with exit code %d", code)
 			}
-			if after := hostState(t, s.net.Target); after != before {
-				t.Errorf("before:\n%s\nafter:\n%s", before, after)
-			}
+			expectLeft(t, s.net.Target, before)
 			ch.end()
 			c.end()
 			prefixOf(t, p)
@@ -409,9 +403,8 @@ func TestTunnelContainer(t *testing.T) {
 	p.expectSame(t)
 	expectSame(t, "clients that the container sees", p.target.clients(), p.production.clients())
 	i.stop(syscall.SIGTERM)
-	if hostState(t, s.net.Target) != host || hostState(t, s.net.Assistant) != container {
-		t.Error("something is left on the host or in the container")
-	}
+	expectLeft(t, s.net.Target, host)
+	expectLeft(t, s.net.Assistant, container)
 }
 
 // TestTunnelUnreachableServer checks that a server that cannot be reached from clients' addresses
