@@ -150,8 +150,8 @@ func (s *Server) accept(ln net.Listener) {
 		}
 		e := newEndpoint(sys.NewStream(conn), s.cfg.Peer, &s.cfg.Options)
 		if !s.listed(e.Host()) {
+			s.count(&s.stats.Unlisted) // first: who sees the end may ask for the count
 			conn.Close()
-			s.count(&s.stats.Unlisted)
 			s.Complain(e.Host(), "a connection from an address that is none of the "+s.cfg.Peer+
 				"s' was closed")
 			continue
