@@ -45,7 +45,8 @@ const (
 // the copy begin that waits ("ready"). If turns are held for a target that is away (Service.Hold),
 // a copy that could not open waits again ("held failure"), and so does one that was reset before
 // the target had anything of its second turn ("held reset"), until "hold over". A protocol of
-// streams may need another connection for what it holds back ("reopens", of proto.Streams). Timers:
+// streams may need another connection for what it holds back ("reopens", of proto.Streams), or to
+// read the target's first bytes, which it has missed (the same, if nothing was asked). Timers:
 // greeted (the greeting has come, or will not), gap (missing bytes are given up), gate limit,
 // stall, idle.
 //

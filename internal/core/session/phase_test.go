@@ -301,6 +301,7 @@ func (c *renewals) Idle() bool                    { return !c.renew }
 func (c *renewals) Heard() uint64                 { return 0 }
 func (c *renewals) Shut(*proto.Out)               {}
 func (c *renewals) Reopens() bool                 { return c.renew }
+func (c *renewals) Renews() bool                  { return false }
 func (c *renewals) Kept([]byte, *proto.Out) error { return nil }
 
 func (c *renewals) Begin(_ bool, out *proto.Out) error {

@@ -128,6 +128,22 @@ func (s *Session) reopen(now mono.Time) {
 	}
 }
 
+// readAnew has a copy go on over another connection that has missed the target's first bytes: the
+// protocol was recognised when they had passed. It returns false if it was done before, if
+// something was asked, or if the protocol cannot do that.
+func (s *Session) readAnew(now mono.Time) bool {
+	t := s.talk
+	if t.anew || t.streams == nil || t.script == nil || t.asked > 0 || len(t.running) > 0 ||
+		t.heard != 0 || !t.streams.Renews() {
+		return false
+	}
+	t.anew = true
+	out := s.env.scratch()
+	t.streams.Shut(out)
+	s.carryOut(now, out)
+	return true // it reopens with the client's next request, which may be there already
+}
+
 // shutWait is how long the last answers of a target may come later than the end of its direction:
 // in some ways they come from where they are read. Later ones are cut off.
 const shutWait = time.Second

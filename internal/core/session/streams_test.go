@@ -337,6 +337,42 @@ func TestStreamsLost(t *testing.T) {
 	r.data(h2Preface + h2Settings)
 	r.replies(10)
 	r.event(Event{Kind: AnswersLost})
+	r.opened()
+	r.event(Event{Kind: AnswersLost})
+	r.state(Watching)
+	r.sessions(1, ledger.ProtoLost, 1)
+}
+
+// If the target's first bytes have passed before the protocol was recognised, the copy begins anew
+// on another connection, which is read from its first byte on. Nothing was asked on the first one.
+func TestStreamsReadAnew(t *testing.T) {
+	r := fresh(t, inStreams)
+	r.data(h2Preface + h2Settings + h2Get(1))
+	r.copied(h2Begin)
+	r.replies(10)
+	r.event(Event{Kind: AnswersLost})
+	r.copies(2)
+	r.state(Opening)
+	if !r.streams[0].aborted {
+		t.Error("the first connection stays open")
+	}
+	r.opened()
+	r.copied(h2Begin)
+	r.tells(h2Settings)
+	r.copied(h2Begin + h2Ack + h2Get(1))
+	r.takes()
+	r.tells(h2Answer(1))
+	r.fin()
+	r.finishes()
+	r.ended(false, ledger.None)
+}
+
+// What was asked is not asked again.
+func TestStreamsLostWhenAsked(t *testing.T) {
+	r := inHTTP2(t)
+	r.data(h2Get(1))
+	r.takes()
+	r.event(Event{Kind: AnswersLost})
 	r.state(Watching)
 	r.sessions(1, ledger.ProtoLost, 1)
 }

@@ -40,6 +40,7 @@ type talk struct {
 	running   map[uint64]running // the requests of streams that have no answer yet
 	heard     mono.Time          // when the target's bytes came that the streams were given last
 	shut      bool               // the streams were told that the target has ended its direction
+	anew      bool               // another connection takes the place of one that was not read
 
 	production *serverReader // nil unless production's answers are read from the copy's beginning
 	base       uint64        // where the copy begins, as an offset of the session's reader
@@ -127,7 +128,7 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 		return
 	}
 	*t = talk{protocol: t.protocol, client: t.client, foreseen: t.foreseen, greeting: t.greeting,
-		seen: seen, base: s.base}
+		seen: seen, base: s.base, anew: t.anew}
 	if before, ok := s.server.answered(seen, s.base); ok || !s.server.hasBegun() {
 		t.production, t.before = s.server, before
 	}
@@ -553,7 +554,9 @@ func (s *Session) handleAnswer(now mono.Time, ev *Event) {
 	case AnswerEnd:
 		s.noteAnswer(ev)
 	case AnswersLost:
-		s.lostTalk(now, proto.ErrLost)
+		if !s.readAnew(now) {
+			s.lostTalk(now, proto.ErrLost)
+		}
 	case AnswerBytes:
 		s.talk.heard = ev.At
 		out := s.env.scratch()

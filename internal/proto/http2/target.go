@@ -405,6 +405,9 @@ func (c *Client) Shut(out *proto.Out) {
 	c.tidy()
 }
 
+// Renews is of proto.Streams.
+func (c *Client) Renews() bool { return c.requests == 0 }
+
 // Reopens is of proto.Streams.
 func (c *Client) Reopens() bool {
 	t := &c.target

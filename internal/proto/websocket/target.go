@@ -225,5 +225,8 @@ func (c *Client) leaveOut(n int) {
 	c.push(item{step: proto.Step{Kind: proto.LeaveOut, N: n, Reason: ledger.TargetClosed}})
 }
 
+// Renews is of proto.Streams: the client speaks first.
+func (c *Client) Renews() bool { return false }
+
 // Reopens is of proto.Streams: another connection would begin without what this one has said.
 func (c *Client) Reopens() bool { return false }

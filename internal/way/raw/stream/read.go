@@ -50,6 +50,7 @@ type reading struct {
 	left      int          // confirmations of that which are missing
 	hold      uint64       // while they are, only the copy's bytes below go
 	askedAt   mono.Time
+	again     bool            // we have aborted another connection of the tuple a moment ago
 	found     []session.Event // about bytes that have not arrived here
 }
 
@@ -211,6 +212,9 @@ func (t *Table) Found(now mono.Time, list []wire.Found) {
 		case wire.FoundConfirmed:
 			st.confirm(now, f)
 		case wire.FoundLost:
+			if r := &st.reading; r.again && r.left > 0 {
+				continue // of the connection that had the tuple; ours was not confirmed yet
+			}
 			st.loseReading()
 			st.passOn(now)
 		case wire.FoundAnswer:

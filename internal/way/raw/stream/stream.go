@@ -136,6 +136,7 @@ func (st *Stream) begin(now mono.Time) {
 		if int32(ts-old.ts) <= 0 {
 			ts = old.ts + 1
 		}
+		st.reading.again = old.how == endedAborted && now.Sub(old.at) < confirmLimit
 	}
 	st.isn, st.ts = isn&^0xff|seqnum.Value(t.slot), ts
 	st.cfg.ISN, st.cfg.TSBase = st.isn, ts
