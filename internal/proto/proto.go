@@ -167,8 +167,8 @@ type Streams interface {
 	Heard() uint64
 	// Shut notes that the target has ended its direction. What waits may go on a new connection.
 	Shut(out *Out)
-	// Renews reports whether a copy that has asked nothing, and has missed the target's first bytes,
-	// may go on over another connection. If so, Shut is called next.
+	// Renews reports whether a copy that has asked nothing, and has missed the target's first
+	// bytes, may go on over another connection. If so, Shut is called next.
 	Renews() bool
 	// Reopens reports whether what is held back needs another connection to the target, since this
 	// one takes no more of it. Begin is then called next, and the bytes that no step has taken are
