@@ -59,7 +59,8 @@ type Broken struct {
 
 	production, target *echo
 	intercept, copier  *child
-	holder             *child
+	holder             *child            // in another namespace
+	container          *netlab.Namespace // nil: there is none
 	witness, twin      *child
 	agent              *child
 	stop               context.CancelFunc
@@ -98,6 +99,11 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 		}
 		if err != nil {
 			return b, fmt.Errorf("lab: make a key: %w", err)
+		}
+	}
+	if o.Fault.contain != "" {
+		if err := b.makeContainer(ctx); err != nil {
+			return b, err
 		}
 	}
 	b.arguments()
@@ -165,7 +171,8 @@ func (b *Broken) fill(command string) string {
 		"{production}", b.productionTest().String(), "{nobody}", nobody, "{second}", second,
 		"{second8080}", netip.AddrPortFrom(netip.MustParseAddr(second), targetPort).String(),
 		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
-		"{iptables}", iptables, "{icmp}", icmp,
+		"{iptables}", iptables, "{icmp}", icmp, "{container}", b.contained().String(),
+		"{containers}", netlab.ContainerNet(b.options.IPv6).String(), "{pid}", b.containerPID(),
 	).Replace(command)
 }
 
@@ -193,6 +200,9 @@ func (b *Broken) arguments() {
 		}
 		if f.intercept != nil {
 			b.interceptArgs = f.intercept(b.interceptArgs)
+		}
+		for i := range b.interceptArgs {
+			b.interceptArgs[i] = b.fill(b.interceptArgs[i])
 		}
 	}
 	if f.copy != nil {
@@ -455,13 +465,14 @@ func (b *Broken) serve(ctx context.Context) error {
 		network, any, loopback = "tcp6", "[::]", "[::1]"
 	}
 	listen := func(host *netlab.Namespace, ip string, port int) (*echo, error) {
-		l, err := host.Listen(network, fmt.Sprintf("%s:%d", ip, port))
-		if err != nil {
-			return nil, fmt.Errorf("lab: start server: %w", err)
-		}
 		fault := listensWell
 		if port == targetPort {
 			fault = b.options.Fault.server
+		}
+		host, port = b.serverAt(host, port)
+		l, err := host.Listen(network, fmt.Sprintf("%s:%d", ip, port))
+		if err != nil {
+			return nil, fmt.Errorf("lab: start server: %w", err)
 		}
 		return serveEcho(l, fault), nil
 	}

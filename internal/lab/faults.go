@@ -43,6 +43,8 @@ type Fault struct {
 	agent func(args []string) []string
 	feed  feed
 
+	contain string // a host whose server is in a container there; empty: none
+
 	wrap   []string // a command that runs copier and doctor
 	twin   bool     // two copiers run
 	server serverFault
@@ -106,7 +108,8 @@ func FaultNames() (names []string) {
 // Faults lists the faults that the lab can make.
 func Faults() []Fault {
 	return slices.Concat(captureFaults(), feedFaults(), forwardFaults(), pathFaults(),
-		targetFaults(), targetFirewallFaults(), returnFaults(), linkFaults())
+		targetFaults(), targetFirewallFaults(), returnFaults(), linkFaults(),
+		beyondFaults())
 }
 
 // adding returns a function that adds arguments.

@@ -9,7 +9,7 @@ import (
 
 // SetUps lists set-ups in which nothing is wrong: faults that break nothing.
 func SetUps() []Fault {
-	return slices.Concat(plainSetUps(), networkSetUps(), feedSetUps())
+	return slices.Concat(plainSetUps(), networkSetUps(), feedSetUps(), beyondSetUps())
 }
 
 func plainSetUps() []Fault {
