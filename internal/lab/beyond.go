@@ -49,18 +49,18 @@ func (b *Broken) serverAt(host *netlab.Namespace, port int) (*netlab.Namespace, 
 	return host, port
 }
 
-// vlan returns a command that moves a host's addresses from an interface to VLAN 10 on it.
-func vlan(host, device string) HostCommand {
-	return HostCommand{host, fmt.Sprintf("ip link add link %[1]s name %[1]s.10 type vlan id 10; "+
-		"ip link set %[1]s.10 up; all=$(ip -o addr show dev %[1]s scope global | "+
+// subInterface returns a command that moves a host's addresses from an interface to one on it, which
+// shares its packets, as a VLAN's does.
+func subInterface(host, device string) HostCommand {
+	return HostCommand{host, fmt.Sprintf("ip link add link %[1]s name %[1]s.10 type macvlan "+
+		"mode passthru; ip link set %[1]s.10 up; all=$(ip -o addr show dev %[1]s scope global | "+
 		"while read -r _ _ _ a _; do echo $a; done); ip addr flush dev %[1]s scope global; "+
 		"for a in $all; do ip addr add $a dev %[1]s.10; done", device)}
 }
 
-// clientsVLAN has clients and production talk in a VLAN.
-func clientsVLAN() []HostCommand {
-	return []HostCommand{vlan("client", netlab.Device),
-		vlan(OnProduction, netlab.ProductionClientDevice)}
+// clientsBelow has clients reach production on a sub-interface.
+func clientsBelow() []HostCommand {
+	return []HostCommand{subInterface(OnProduction, netlab.ProductionClientDevice)}
 }
 
 // publish returns commands by which a host publishes the port of its container, as Docker does, by
@@ -120,27 +120,28 @@ func inContainer() (copier, intercept func([]string) []string) {
 	}
 }
 
-// beyondSetUps are set-ups with VLANs and containers.
+// beyondSetUps are set-ups with sub-interfaces and containers.
 func beyondSetUps() []Fault {
 	toContainer, netns := inContainer()
 	return []Fault{
 		{
-			Name: "vlan", Help: "clients come in by a VLAN", Ways: allWays, Make: clientsVLAN(),
+			Name: "sub-interface", Help: "clients come in on a sub-interface, as of a VLAN",
+			Ways: allWays, Make: clientsBelow(),
 		},
 		{
-			Name: "vlan-child", Help: "-i names the clients' VLAN", Ways: allWays,
-			Make: clientsVLAN(), copy: adding("-i", "eth0.10"),
+			Name: "sub-interface-named", Help: "-i names that sub-interface", Ways: allWays,
+			Make: clientsBelow(), copy: adding("-i", "eth0.10"),
 		},
 		{
-			Name: "vlan-parent", Help: "-i names the interface that the clients' VLAN is on",
-			Ways: allWays, Make: clientsVLAN(), copy: adding("-i", "eth0", "-F", "vlan 10"),
+			Name: "sub-interface-parent", Help: "-i names the interface that it is on",
+			Ways: allWays, Make: clientsBelow(), copy: adding("-i", "eth0"),
 		},
 		{
-			Name: "vlan-answers", Help: "target and assistant are in a VLAN, rp_filter is strict",
+			Name: "sub-interface-answers",
+			Help: "target and assistant have sub-interfaces, and rp_filter is strict",
 			Ways: []string{Raw}, intercept: replacing("eth0", "eth0.10"),
 			Make: []HostCommand{
-				vlan(OnProduction, netlab.ProductionTestDevice), vlan(OnTarget, netlab.Device),
-				vlan(OnAssistant, netlab.Device),
+				subInterface(OnTarget, netlab.Device), subInterface(OnAssistant, netlab.Device),
 				{OnTarget, "ip route replace {clients} via {assistant}"},
 				{OnTarget, "sysctl -w net.ipv4.conf.all.rp_filter=1"},
 			},
@@ -184,7 +185,7 @@ func beyondSetUps() []Fault {
 	}
 }
 
-// beyondFaults are faults of VLANs and containers.
+// beyondFaults are faults of sub-interfaces and containers.
 func beyondFaults() []Fault {
 	direct := []string{Socket, Raw}
 	at := func(production, target string) map[string][]string {
@@ -192,15 +193,11 @@ func beyondFaults() []Fault {
 	}
 	return []Fault{
 		{
-			Name: "vlan-other", Help: "-i names another VLAN than the clients'", Ways: allWays,
-			Finds: found(OnProduction, "TC0103"), copy: adding("-i", "eth0.20"),
-			Make: append(clientsVLAN(), HostCommand{OnProduction,
-				"ip link add link eth0 name eth0.20 type vlan id 20; ip link set eth0.20 up"}),
-		},
-		{
-			Name: "vlan-filter", Help: "-F names another VLAN than the clients'", Ways: allWays,
-			Finds: found(OnProduction, "TC0104"), Make: clientsVLAN(),
-			copy: adding("-i", "eth0", "-F", "vlan 20"),
+			Name: "sub-interface-other", Help: "-i names another sub-interface than the clients'",
+			Ways: allWays, Finds: found(OnProduction, "TC0103"), copy: adding("-i", "eth0.20"),
+			Make: append(clientsBelow(), HostCommand{OnProduction,
+				"ip link add eth0.20 type veth peer name other; ip link set eth0.20 up; " +
+					"ip link set other up"}),
 		},
 		{
 			Name: "published-port",

@@ -72,8 +72,11 @@ func (m *machine) destination(all []expr.Any) (on doctor.PassedOn, ok bool) {
 	for _, e := range all {
 		switch e := e.(type) {
 		case *expr.NAT:
-			if e.Type != expr.NATTypeDestNAT {
-				continue
+			const inet = 1 // NFPROTO_INET
+			family := pick[uint32](m.probe.v6, uint32(nftables.TableFamilyIPv6),
+				uint32(nftables.TableFamilyIPv4))
+			if e.Type != expr.NATTypeDestNAT || e.Family != family && e.Family != inet {
+				continue // in a table of both families it translates one
 			}
 			ok = true
 			b, known := m.get(e.RegAddrMin, pick(m.probe.v6, 16, 4))

@@ -153,6 +153,26 @@ func TestTranslates(t *testing.T) {
 	}
 }
 
+// TestTranslatesInet checks that a rule for one family translates that alone in a table of both.
+func TestTranslatesInet(t *testing.T) {
+	testnet.Enter(t)
+	load(t, `table inet t { chain in { type nat hook prerouting priority -100;
+	fib daddr type local tcp dport 80 dnat ip to 172.17.0.2:81;
+	tcp dport 82 dnat ip6 to [fd17::2]:83; tcp dport 84 redirect to :85; }; }`)
+	s := readRules()
+	for _, c := range []struct {
+		port   uint16
+		v4, v6 string
+	}{
+		{80, "172.17.0.2:81", ""}, {82, "", "[fd17::2]:83"}, {84, "port 85", "port 85"},
+	} {
+		v4, v6 := translated(&s, c.port, false), translated(&s, c.port, true)
+		if v4 != c.v4 || v6 != c.v6 {
+			t.Errorf("port %d: %q, %q, want %q, %q; %s", c.port, v4, v6, c.v4, c.v6, s.err)
+		}
+	}
+}
+
 // translated returns where connections to a port are passed on to.
 func translated(s *ruleset, port uint16, v6 bool) string {
 	switch on, ok := s.translates(&probe{dport: port, state: stateNew, v6: v6}); {
