@@ -15,9 +15,9 @@ var trafficCheck = Check{
 	How: "It counts the packets that come in, by address and port, and compares them with " +
 		"-x and with the sockets that listen.",
 	Why: "-x names the address and port that clients connect to as this host sees them: " +
-		"behind a translation or a load balancer that is the address and port after it. Where this " +
-		"host translates, as for a container, it is the port before it, or the container's own " +
-		"address and port.",
+		"behind a translation or a load balancer that is the address and port after it. Where " +
+		"this host translates, as for a container, it is the port before it, or the container's " +
+		"own address and port.",
 	Mend: "Name the port, and if any the address, that the packets have on this host.",
 	Judge: func(f *Facts) (all []Result) {
 		if f.Remote {

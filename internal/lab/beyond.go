@@ -49,8 +49,8 @@ func (b *Broken) serverAt(host *netlab.Namespace, port int) (*netlab.Namespace, 
 	return host, port
 }
 
-// subInterface returns a command that moves a host's addresses from an interface to one on it, which
-// shares its packets, as a VLAN's does.
+// subInterface returns a command that moves a host's addresses from an interface to one on it,
+// which shares its packets, as a VLAN's does.
 func subInterface(host, device string) HostCommand {
 	return HostCommand{host, fmt.Sprintf("ip link add link %[1]s name %[1]s.10 type macvlan "+
 		"mode passthru; ip link set %[1]s.10 up; all=$(ip -o addr show dev %[1]s scope global | "+

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"tcpcopy/internal/lab/netlab"
@@ -61,6 +59,7 @@ type Broken struct {
 	intercept, copier  *child
 	holder             *child            // in another namespace
 	container          *netlab.Namespace // nil: there is none
+	stranger           net.Listener      // nil: there is none
 	witness, twin      *child
 	agent              *child
 	stop               context.CancelFunc
@@ -120,6 +119,16 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if err := b.serve(ctx); err != nil {
 		return b, err
 	}
+	if o.Fault.tracks {
+		if err := b.fillConntrack(b.net.Target); err != nil {
+			return b, err
+		}
+	}
+	if o.Fault.stranger {
+		if err := b.serveStranger(); err != nil {
+			return b, err
+		}
+	}
 	if o.Fault.feed == cutMirrorFeed {
 		if err := b.mirrorCut(ctx); err != nil {
 			return b, err
@@ -173,13 +182,14 @@ func (b *Broken) fill(command string) string {
 		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
 		"{iptables}", iptables, "{icmp}", icmp, "{container}", b.contained().String(),
 		"{containers}", netlab.ContainerNet(b.options.IPv6).String(), "{pid}", b.containerPID(),
+		"{stranger}", netip.AddrPortFrom(b.interceptAddr(), strangerPort).String(),
 	).Replace(command)
 }
 
 // arguments makes the command lines of copier and intercept.
 func (b *Broken) arguments() {
 	f := &b.options.Fault
-	target, at, _ := b.addresses()
+	target, _, _ := b.addresses()
 	mapping := fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(target, targetPort))
 	b.copyArgs = append([]string{"copy", "-x", mapping}, b.feedArgs()...)
 	if b.options.Via != Socket {
@@ -188,13 +198,12 @@ func (b *Broken) arguments() {
 			"--key", b.file("key"),
 		}
 		if b.options.Via == Tunnel {
-			at = target
 			b.interceptArgs = []string{
 				"intercept", "--on-target", "--allow", fmt.Sprint(targetPort), "--key",
 				b.file("key"),
 			}
 		}
-		b.copyArgs = append(b.copyArgs, "-s", at.String())
+		b.copyArgs = append(b.copyArgs, "-s", b.interceptAddr().String())
 		if f.feed != agentFeed {
 			b.copyArgs = append(b.copyArgs, "--key", b.file("key"))
 		}
@@ -269,6 +278,9 @@ func (b *Broken) startIntercept(ctx context.Context) {
 func (b *Broken) StartCopy(ctx context.Context) {
 	b.StopCopy()
 	b.copier = b.start(ctx, b.copierHost(), "copy", b.options.Fault.wrap, b.copyArgs)
+	if b.options.Fault.stalls && b.copier != nil {
+		b.stall(ctx)
+	}
 }
 
 // StartWitness starts the doctor on the target as a witness at the assistant's intercept.
@@ -439,6 +451,9 @@ func (b *Broken) Close() error {
 	}
 	b.clients.Wait()
 	b.StopCopy()
+	if b.stranger != nil {
+		b.stranger.Close()
+	}
 	for _, c := range []*child{b.intercept, b.holder, b.witness, b.twin, b.agent} {
 		if c != nil {
 			c.cmd.Kill()
@@ -455,129 +470,4 @@ func (b *Broken) Close() error {
 		err = b.net.Close()
 	}
 	return errors.Join(err, os.RemoveAll(b.dir))
-}
-
-// serve starts production's server and, as the fault has it, the target's.
-func (b *Broken) serve(ctx context.Context) error {
-	network := "tcp4"
-	any, loopback := "0.0.0.0", "127.0.0.1"
-	if b.options.IPv6 {
-		network, any, loopback = "tcp6", "[::]", "[::1]"
-	}
-	listen := func(host *netlab.Namespace, ip string, port int) (*echo, error) {
-		fault := listensWell
-		if port == targetPort {
-			fault = b.options.Fault.server
-		}
-		host, port = b.serverAt(host, port)
-		l, err := host.Listen(network, fmt.Sprintf("%s:%d", ip, port))
-		if err != nil {
-			return nil, fmt.Errorf("lab: start server: %w", err)
-		}
-		return serveEcho(l, fault), nil
-	}
-	var err error
-	if b.production, err = listen(b.net.Production, any, productionPort); err != nil {
-		return err
-	}
-	switch b.options.Fault.server {
-	case listensNowhere:
-		b.target = &echo{}
-	case listensOnLoopback:
-		b.target, err = listen(b.net.Target, loopback, targetPort)
-	case listensInContainer:
-		if b.target, err = listen(b.net.Assistant, any, targetPort); err == nil {
-			b.holder, err = startChild(ctx, b.net.Assistant, b.dir, "sleep", "holder", "", "600")
-		}
-	case listensOnDevice:
-		b.target, err = b.listenOnDevice(network, any)
-	case acceptsNothing:
-		var l net.Listener
-		l, err = b.net.Target.Listen(network, fmt.Sprintf("%s:%d", any, targetPort))
-		b.target = &echo{listener: l}
-	default:
-		b.target, err = listen(b.net.Target, any, targetPort)
-	}
-	return err
-}
-
-// listenOnDevice starts the test server, bound to the target's interface.
-func (b *Broken) listenOnDevice(network, any string) (*echo, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) {
-			failed = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE,
-				netlab.Device)
-		})
-		return errors.Join(err, failed)
-	}}
-	config.SetMultipathTCP(false)
-	var l net.Listener
-	err := b.net.Target.Try(func() (err error) {
-		l, err = config.Listen(context.Background(), network, fmt.Sprintf("%s:%d", any, targetPort))
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return serveEcho(l, listensWell), nil
-}
-
-// ask has one client send requests, over one connection after another.
-func (b *Broken) ask(ctx context.Context, client int) {
-	v6 := b.options.IPv6
-	host, to := b.net.Client, netlab.ProductionAddr4
-	from := netlab.ClientAddr(client, v6)
-	if v6 {
-		to = netlab.ProductionAddr6
-	}
-	if b.options.Fault.load == localLoad {
-		host, to = b.net.Production, netip.MustParseAddr("127.0.0.1")
-		if v6 {
-			to = netip.IPv6Loopback()
-		}
-		from = to
-	}
-	for n := 0; ctx.Err() == nil; n++ {
-		d := net.Dialer{
-			LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: time.Second,
-		}
-		c, err := host.Dial(ctx, &d, "tcp", netip.AddrPortFrom(to, productionPort).String())
-		if err != nil {
-			pause(ctx, requestEvery)
-			continue
-		}
-		b.talk(ctx, c, fmt.Sprintf("client %d connection %d", client, n))
-		c.Close()
-	}
-}
-
-// talk sends requests on a connection, and reads the answers.
-func (b *Broken) talk(ctx context.Context, c net.Conn, name string) {
-	answers := bufio.NewReader(c)
-	for i := range loadRequests {
-		line := fmt.Sprintf("%s request %d\n", name, i)
-		if b.options.Fault.load == tlsLoad { // a record of TLS, with its length
-			line = "\x17\x03\x03" + string([]byte{0, byte(len(line))}) + line
-		}
-		_ = c.SetDeadline(time.Now().Add(time.Second))
-		if _, err := c.Write([]byte(line)); err != nil {
-			return
-		}
-		if _, err := answers.ReadString('\n'); err != nil {
-			return
-		}
-		if !pause(ctx, requestEvery) {
-			return
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -27,7 +27,7 @@ func TestBoth(t *testing.T) {
 }
 
 // TestFaults checks that each fault has a name of its own and codes that the doctor has, and that
-// the doctor has few codes that no fault shows.
+// each code of the doctor is shown by one.
 func TestFaults(t *testing.T) {
 	shown := map[string]bool{}
 	names := map[string]bool{}
@@ -38,6 +38,9 @@ func TestFaults(t *testing.T) {
 		names[f.Name] = true
 		at := maps.Clone(f.Finds)
 		at["production, with a witness"] = f.Witnessed
+		for host, codes := range f.Suspects {
+			at[host+", not known"] = codes
+		}
 		for host, codes := range at {
 			for _, c := range codes {
 				shown[c] = true
@@ -60,11 +63,7 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	slices.Sort(missing)
-	// A full ring, a full connection tracking table (its size is not a namespace's own), packets
-	// that do not arrive (which is never certain), another version, and refused logins (the lab
-	// speaks no protocol that has any).
-	want := []string{"TC0108", "TC0206", "TC0213", "TC0504", "TC0603"}
-	if !slices.Equal(missing, want) {
-		t.Errorf("no fault shows %v, want %v", missing, want)
+	if len(missing) > 0 {
+		t.Errorf("no fault shows %v", missing)
 	}
 }

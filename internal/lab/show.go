@@ -50,7 +50,7 @@ func (o *Options) showFault(ctx context.Context, w io.Writer) error {
 		}
 	}
 	for _, host := range []string{OnProduction, OnTarget, OnAssistant} {
-		if codes, sees := f.Finds[host]; sees {
+		if codes := slices.Concat(f.Finds[host], f.Suspects[host]); len(codes) > 0 {
 			visit(host, codes)
 		}
 	}

@@ -156,6 +156,18 @@ func findAndHeal(t *testing.T, d draw) {
 			examine(host, want)
 		}
 	}
+	for host, want := range d.fault.Suspects {
+		r, v := visit(t, b, host)
+		var got []string
+		for _, x := range r.Unknown {
+			got = append(got, x.Code)
+		}
+		if got = slices.Compact(got); len(r.Findings) > 0 || !slices.Equal(got, want) ||
+			v.Code != 4 {
+			t.Errorf("%s: exit code %d, want 4, %v not known, and nothing found\n%s", host, v.Code,
+				want, brief(r))
+		}
+	}
 	if want := d.fault.Witnessed; want != nil && d.via == raw {
 		b.StartWitness(t.Context())
 		for _, x := range examine(lab.OnProduction, want).Findings {
@@ -369,6 +381,50 @@ func TestDoctorForgivesLoss(t *testing.T) {
 			}}})
 			if r, v := visit(t, b, lab.OnProduction); len(r.Findings) > 0 {
 				t.Errorf("%s\n%s", v.Command, brief(r))
+			}
+		})
+	}
+}
+
+// TestDoctorHints checks that a copy which runs says what it shows of a fault, with a code and the
+// command by which the doctor finds the cause.
+func TestDoctorHints(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a copy waits for 10 s before it says what has not happened")
+	}
+	t.Parallel()
+	for _, c := range []struct{ fault, via, code, what string }{
+		{"port", socket, "TC0105", "no packet for 81-10.77.2.2:8080 was seen"},
+		{"loopback", raw, "TC0106", "they are loopback addresses"},
+		{"tls", tunnel, "TC0107", "most sessions are TLS"},
+		{"ring", socket, "TC0108", "the capture ring is full"},
+		{"closed", socket, "TC0201", "refuses most connections"},
+		{"input-drop", socket, "TC0202", "does not answer most SYNs"},
+		{"answers-lost", raw, "TC0215", "no answer came back through an intercept"},
+		{"stateful-path", raw, "TC0219", "the target acknowledges nothing"},
+		{"not-allowed", tunnel, "TC0505", "the intercept does not allow the targets"},
+		{"closes", socket, "TC0601", "closes most connections early"},
+		{"unanswered", socket, "TC0602", "takes most sessions' requests and does not answer"},
+	} {
+		t.Run(c.fault+"/"+c.via, func(t *testing.T) {
+			t.Parallel()
+			f, err := lab.FindFault(c.fault)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := broken(t, lab.BreakOptions{Fault: f, Via: c.via})
+			said := func() bool {
+				for line := range strings.Lines(b.CopySays()) {
+					if strings.Contains(line, "hint: "+c.code+": ") &&
+						strings.Contains(line, c.what) &&
+						strings.Contains(line, "tcpcopy doctor copy -x ") {
+						return true
+					}
+				}
+				return false
+			}
+			if !within(2*patience, said) {
+				t.Errorf("no hint with %s and %q:\n%s", c.code, c.what, b.CopySays())
 			}
 		})
 	}

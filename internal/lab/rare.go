@@ -1,0 +1,100 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// stallFor is for how long a copier stands still: its ring holds less, and one of the size that the
+// doctor names more.
+const stallFor = 2 * time.Second
+
+// strangerPort is the port of another server on the intercept's host.
+const strangerPort = 22
+
+// stall has the copier stand still for a while, as on a host without CPU to spare.
+func (b *Broken) stall(ctx context.Context) {
+	pid := b.copier.cmd.Process.Pid
+	b.Steps = append(b.Steps, fmt.Sprintf("%s$ kill -STOP %[2]d; sleep %[3]g; kill -CONT %[2]d",
+		b.copierHost().Name, pid, stallFor.Seconds()))
+	_ = syscall.Kill(pid, syscall.SIGSTOP) // it fails only if the copier has ended
+	pause(ctx, stallFor)
+	_ = syscall.Kill(pid, syscall.SIGCONT)
+}
+
+// interceptAddr returns the address of the intercept's host.
+func (b *Broken) interceptAddr() netip.Addr {
+	target, assistant, _ := b.addresses()
+	if b.options.Via == Tunnel {
+		return target
+	}
+	return assistant
+}
+
+// serveStranger has a server that speaks first, as sshd does, listen on the intercept's host.
+func (b *Broken) serveStranger() (err error) {
+	at := netip.AddrPortFrom(b.interceptAddr(), strangerPort)
+	if b.stranger, err = b.interceptHost().Listen("tcp", at.String()); err != nil {
+		return fmt.Errorf("lab: start server: %w", err)
+	}
+	go func() {
+		for {
+			c, err := b.stranger.Accept()
+			if err != nil {
+				return
+			}
+			go greet(c)
+		}
+	}()
+	return nil
+}
+
+// greet says what sshd does, and waits for the other side's end.
+func greet(c net.Conn) {
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(readyWithin))
+	if _, err := c.Write([]byte("SSH-2.0-lab\r\n")); err != nil {
+		return
+	}
+	for b := make([]byte, 256); ; {
+		if _, err := c.Read(b); err != nil {
+			return
+		}
+	}
+}
+
+// rareFaults are faults that need a part of the lab of their own.
+func rareFaults() []Fault {
+	return []Fault{
+		{
+			Name: "ring", Help: "the copier stands still for longer than its ring lasts",
+			Ways: allWays, Finds: found(OnProduction, "TC0108"), stalls: true,
+		},
+		{
+			Name: "conntrack", Help: "the target's table of tracked connections is full",
+			Ways: []string{Socket, Raw}, tracks: true, Elsewhere: true,
+			Finds: map[string][]string{OnProduction: {"TC0202"}, OnTarget: {"TC0206"}},
+			Make:  nft(OnTarget, "input", "ct state invalid counter drop"),
+		},
+		{
+			Name: "stranger", Help: "-s names another server's port",
+			Ways: []string{Raw, Tunnel}, Finds: found(OnProduction, "TC0504"), Unmended: true,
+			stranger: true,
+			copy: func(args []string) []string {
+				out := slices.Clone(args)
+				out[slices.Index(out, "-s")+1] = "{stranger}"
+				return out
+			},
+		},
+		{
+			Name: "login", Help: "the target's MySQL does not take the copies' password",
+			Ways: allWays, Finds: found(OnProduction, "TC0603"), Unmended: true, load: sqlLoad,
+			server: refusesLogins, copy: withLogin,
+		},
+	}
+}
