@@ -20,6 +20,7 @@ import (
 // Times of a broken lab.
 const (
 	requestEvery = 20 * time.Millisecond
+	busyEvery    = time.Millisecond
 	settleFor    = 500 * time.Millisecond
 	doctorWithin = 15 * time.Second
 )
@@ -30,6 +31,9 @@ const (
 	loadConns    = 4
 	loadRequests = 10
 )
+
+// largeRequest is the size of a large request: several packets of every MTU but the jumbo ones.
+const largeRequest = 5000
 
 // BreakOptions says what to break, and how. An empty Fault breaks nothing.
 type BreakOptions struct {
@@ -86,8 +90,13 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.dir, err = os.MkdirTemp("", "tcpcopy-broken-"); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
+	hosts := 1
+	if o.Fault.router {
+		hosts = 2
+	}
 	if b.net, err = netlab.New(netlab.Config{
 		ViaAssistant: o.Via == Raw, NoOffloads: o.Fault.noOffloads, MTU: o.Fault.mtu,
+		Productions: hosts,
 	}); err != nil {
 		return nil, err
 	}
@@ -116,22 +125,28 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 			return b, err
 		}
 	}
+	return b, b.begin(ctx)
+}
+
+// begin starts the servers, the load, the intercept and the copy, each as the fault has it.
+func (b *Broken) begin(ctx context.Context) error {
+	f := &b.options.Fault
 	if err := b.serve(ctx); err != nil {
-		return b, err
+		return err
 	}
-	if o.Fault.tracks {
+	if f.tracks {
 		if err := b.fillConntrack(b.net.Target); err != nil {
-			return b, err
+			return err
 		}
 	}
-	if o.Fault.stranger {
+	if f.stranger {
 		if err := b.serveStranger(); err != nil {
-			return b, err
+			return err
 		}
 	}
-	if o.Fault.feed == cutMirrorFeed {
+	if f.feed == cutMirrorFeed {
 		if err := b.mirrorCut(ctx); err != nil {
-			return b, err
+			return err
 		}
 	}
 	loading, stop := context.WithCancel(ctx)
@@ -142,16 +157,16 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.interceptArgs != nil {
 		b.startIntercept(ctx)
 	}
-	if !o.Fault.idle {
+	if !f.idle {
 		b.StartCopy(ctx)
 	}
-	if o.Fault.agent != nil {
-		b.agent = b.start(ctx, b.net.Production, "capture", nil, o.Fault.agent(b.agentArgs()))
+	if f.agent != nil {
+		b.agent = b.start(ctx, b.net.Production, "capture", nil, f.agent(b.agentArgs()))
 	}
-	if o.Fault.twin {
+	if f.twin {
 		b.twin = b.start(ctx, b.net.Production, "twin", nil, b.copyArgs)
 	}
-	return b, nil
+	return nil
 }
 
 func (b *Broken) file(name string) string { return filepath.Join(b.dir, name) }
@@ -169,10 +184,12 @@ func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
 	front, nobody, second, spare := netlab.ProductionAddr4, "10.77.2.99", "10.77.2.50",
 		"10.77.1.200"
+	router := "10.77.2.10"
 	ip, iptables, icmp := "ip", "iptables", "icmp"
 	if b.options.IPv6 {
 		front, nobody, second, spare = netlab.ProductionAddr6, "fd77:2::99", "fd77:2::50",
 			"fd77:1::200"
+		router = "fd77:2::a"
 		ip, iptables, icmp = "ip6", "ip6tables", "ipv6-icmp"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
@@ -180,6 +197,7 @@ func (b *Broken) fill(command string) string {
 		"{production}", b.productionTest().String(), "{nobody}", nobody, "{second}", second,
 		"{second8080}", netip.AddrPortFrom(netip.MustParseAddr(second), targetPort).String(),
 		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
+		"{router}", router,
 		"{iptables}", iptables, "{icmp}", icmp, "{container}", b.contained().String(),
 		"{containers}", netlab.ContainerNet(b.options.IPv6).String(), "{pid}", b.containerPID(),
 		"{stranger}", netip.AddrPortFrom(b.interceptAddr(), strangerPort).String(),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -120,6 +121,9 @@ func (b *Broken) talk(ctx context.Context, c net.Conn, name string) {
 		if b.options.Fault.load == tlsLoad { // a record of TLS, with its length
 			line = "\x17\x03\x03" + string([]byte{0, byte(len(line))}) + line
 		}
+		if b.options.Fault.load == largeLoad {
+			line = strings.Repeat("x", largeRequest) + line
+		}
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		if _, err := c.Write([]byte(line)); err != nil {
 			return
@@ -127,7 +131,11 @@ func (b *Broken) talk(ctx context.Context, c net.Conn, name string) {
 		if _, err := answers.ReadString('\n'); err != nil {
 			return
 		}
-		if !pause(ctx, requestEvery) {
+		every := requestEvery
+		if b.options.Fault.load == busyLoad {
+			every = busyEvery
+		}
+		if !pause(ctx, every) {
 			return
 		}
 	}

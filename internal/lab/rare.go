@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// stallFor is for how long a copier stands still: its ring holds less, and one of the size that the
-// doctor names more.
-const stallFor = 2 * time.Second
+// stallFor is for how long a copier stands still: a ring of 2 MB holds less of what the clients
+// send, and one of the size that the doctor names more.
+const stallFor = 3 * time.Second
 
 // strangerPort is the port of another server on the intercept's host.
 const strangerPort = 22
@@ -72,8 +72,9 @@ func greet(c net.Conn) {
 func rareFaults() []Fault {
 	return []Fault{
 		{
-			Name: "ring", Help: "the copier stands still for longer than its ring lasts",
+			Name: "ring", Help: "the copier stands still for longer than its small ring lasts",
 			Ways: allWays, Finds: found(OnProduction, "TC0108"), stalls: true,
+			copy: adding("-B", "2"), load: busyLoad,
 		},
 		{
 			Name: "conntrack", Help: "the target's table of tracked connections is full",
