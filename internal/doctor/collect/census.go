@@ -38,7 +38,7 @@ type census struct {
 	names  map[int32]string
 	ports  map[uint16]bool // of servers that count although no SYN was seen
 	flows  map[flowKey]*doctor.Flow
-	syns   map[synKey]netip.AddrPort // their destinations
+	syns   map[synKey]netip.AddrPort // their destinations; an invalid one: counted in passed
 	passed map[[2]netip.AddrPort]int // SYNs, by their destination before and after
 	result *doctor.Census
 	mirror *mirrored // nil: none over UDP is expected
@@ -192,8 +192,9 @@ func (s *census) countSYN(seg *packet.Segment) {
 	switch {
 	case !known && len(s.syns) < mostSYNs:
 		s.syns[k] = seg.Dst
-	case known && before != seg.Dst && len(s.passed) < mostFlows:
+	case known && before.IsValid() && before != seg.Dst && len(s.passed) < mostFlows:
 		s.passed[[2]netip.AddrPort{before, seg.Dst}]++
+		s.syns[k] = netip.AddrPort{} // once, on however many interfaces it is seen behind
 	}
 }
 

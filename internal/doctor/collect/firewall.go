@@ -25,7 +25,8 @@ func (c *collector) verdicts() {
 	now := readRules()
 	if c.Role == doctor.Copier {
 		for i := range c.Mappings {
-			c.passedOn(&now, c.Mappings[i].Production.Port())
+			m := c.Mappings[i].Production
+			c.passedOn(&now, m.Port(), m.Addr())
 		}
 		for i := range c.facts.Targets {
 			if c.Via == "tunnel" {
@@ -45,7 +46,7 @@ func (c *collector) verdicts() {
 		return
 	}
 	for _, port := range c.Ports {
-		c.passedOn(&now, port)
+		c.passedOn(&now, port, netip.Addr{})
 	}
 	if c.Via == "tunnel" {
 		c.locally(&now)

@@ -12,10 +12,11 @@ import (
 	"tcpcopy/internal/doctor"
 )
 
-// passedOn notes to which address connections to a port are passed on, as to a container.
-func (c *collector) passedOn(now *ruleset, port uint16) {
-	for _, v6 := range []bool{false, true} {
-		p, ok := now.translates(&probe{dport: port, state: stateNew, v6: v6})
+// passedOn notes to which address connections to a port are passed on, as to a container. They
+// come for an address of this host or, if it is valid, for the given one.
+func (c *collector) passedOn(now *ruleset, port uint16, named netip.Addr) {
+	for _, dst := range c.destinations(named) {
+		p, ok := now.translates(&probe{dst: dst, dport: port, state: stateNew, v6: dst.Is6()})
 		if !ok {
 			continue
 		}
@@ -24,6 +25,23 @@ func (c *collector) passedOn(now *ruleset, port uint16) {
 			c.facts.PassedOn = append(c.facts.PassedOn, p)
 		}
 	}
+}
+
+// destinations returns the addresses that packets from other hosts may come for.
+func (c *collector) destinations(named netip.Addr) (all []netip.Addr) {
+	switch {
+	case c.window != nil:
+		return []netip.Addr{c.window.look.Target.Addr()}
+	case named.IsValid():
+		return []netip.Addr{named}
+	case c.here != nil:
+		for _, a := range c.here.All() {
+			if !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+				all = append(all, a.Unmap())
+			}
+		}
+	}
+	return all
 }
 
 // translates returns the rule that gives a packet that comes in another destination, if there is

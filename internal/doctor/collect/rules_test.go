@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/doctor"
+	"tcpcopy/internal/source/locals"
 	"tcpcopy/internal/test/testnet"
 )
 
@@ -203,6 +204,8 @@ func TestPublished(t *testing.T) {
 					"ip link add docker0 type bridge",
 					"ip addr add 172.17.0.1/16 dev docker0", "ip link set docker0 up",
 					command + " -w -t nat -N DOCKER",
+					command + " -w -t nat -A PREROUTING -d 203.0.113.1 -p tcp --dport 8080 " +
+						"-j DNAT --to-destination 203.0.113.2", // not for this host
 					command + " -w -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
 					command + " -w -t nat -A DOCKER ! -i docker0 -p tcp --dport 8080 -j DNAT " +
 						"--to-destination 172.17.0.2:80",
@@ -216,8 +219,14 @@ func TestPublished(t *testing.T) {
 				facts := &doctor.Facts{ReturnRoutes: []doctor.ReturnPath{{
 					Client: client, Arrives: "eth0", Route: doctor.Route{Device: "eth0"},
 				}}}
+				here, err := locals.Watch()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer here.Close()
 				s := collector{
 					Subject: &Subject{Role: doctor.Target, Ports: []uint16{8080}}, facts: facts,
+					here: here,
 				}
 				s.verdicts()
 				want := netip.MustParseAddrPort("172.17.0.2:80")
