@@ -175,6 +175,10 @@ func TestTraffic(t *testing.T) {
 		{"the port in a container", published80(), Found,
 			"3 connections to 10.0.0.1:8000 were passed on to 172.17.0.2:80",
 			"tcpcopy copy -x 8000-10.0.0.2:8080"},
+		{"an idle server here, and a container with the same port",
+			with(published80(), func(f *Facts) {
+				f.Listeners.All = []Listener{{Addr: ap("0.0.0.0:80")}}
+			}), Unknown, "a server listens there", ""},
 		{"the port in another's container", with(published80(), func(f *Facts) {
 			f.Census.Translated[0].Local = false
 		}), Found, "passed on to 172.17.0.2:80", "tcpcopy copy -x 10.0.0.1:8000-10.0.0.2:8080"},

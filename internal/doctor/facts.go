@@ -77,7 +77,7 @@ type Interface struct {
 	// ReversePath is the effective rp_filter of IPv4: 0 off, 1 strict, 2 loose.
 	ReversePath int
 	// Over are the interfaces that its packets pass through, too: the ports of a bridge or a bond,
-	// and what a VLAN's is on.
+	// and the parent of a VLAN.
 	Over []string
 }
 

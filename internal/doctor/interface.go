@@ -46,7 +46,7 @@ var interfaceCheck = Check{
 }
 
 // Outermost leaves those interfaces out whose packets pass through another of them, too: the ports
-// of a bridge, and what a VLAN's is on.
+// of a bridge, and the parent of a VLAN.
 func (f *Facts) Outermost(devices []string) []string {
 	return slices.DeleteFunc(slices.Clone(devices), func(below string) bool {
 		return slices.ContainsFunc(devices, func(name string) bool {

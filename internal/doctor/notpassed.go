@@ -24,7 +24,7 @@ var notPassedCheck = Check{
 					sysctl = "net.ipv6.conf.all.forwarding"
 				}
 				switch {
-				case on.Local:
+				case on.Local || !on.To.IsValid():
 				case slices.Contains(f.NoForwarding, sysctl):
 					r := found("", "connections are passed on to %s (%s), and %s=0", on.words(),
 						on.Rule, sysctl).fix("sysctl -w " + sysctl + "=1")

@@ -89,6 +89,8 @@ func TestNotPassed(t *testing.T) {
 			"sysctl -w " + v6 + "=1"},
 		{"to this host", with(off(v4), func(f *Facts) { f.PassedOn[0].Local = true }), "", "", ""},
 		{"in the tunnel", with(off(v4), func(f *Facts) { f.Via = "tunnel" }), "", "", ""},
+		{"not known whereto", with(off(v4), func(f *Facts) { f.PassedOn[0].To = port(0) }), "", "",
+			""},
 	})
 }
 

@@ -39,7 +39,8 @@ func judgeTraffic(f *Facts, m *Mapping) Result {
 	}
 	port := m.Production.Port()
 	seen := fmt.Sprintf("in %s, 0 packets came for %s", span(f.Watched), productionWords(m))
-	if x := f.Census.passedOn(m); x != nil {
+	here := f.Listeners != nil && len(f.Listeners.on(port)) > 0
+	if x := f.Census.passedOn(m); x != nil && !here {
 		before := x.Before
 		if x.Local {
 			before = netip.AddrPortFrom(netip.Addr{}, before.Port())
@@ -54,7 +55,7 @@ func judgeTraffic(f *Facts, m *Mapping) Result {
 	if f.Listeners == nil || f.Listeners.Err != "" || f.Census.Dropped > 0 {
 		return unknown(m.Text, "%s", seen)
 	}
-	if len(f.Listeners.on(port)) > 0 {
+	if here {
 		return unknown(m.Text, "%s, and a server listens there: no client may have sent anything "+
 			"(--watch 10s watches for longer)", seen)
 	}

@@ -32,9 +32,6 @@ const (
 	loadRequests = 10
 )
 
-// largeRequest is the size of a large request: several packets of every MTU but the jumbo ones.
-const largeRequest = 5000
-
 // BreakOptions says what to break, and how. An empty Fault breaks nothing.
 type BreakOptions struct {
 	Fault  Fault
@@ -90,13 +87,8 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.dir, err = os.MkdirTemp("", "tcpcopy-broken-"); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	hosts := 1
-	if o.Fault.router {
-		hosts = 2
-	}
 	if b.net, err = netlab.New(netlab.Config{
 		ViaAssistant: o.Via == Raw, NoOffloads: o.Fault.noOffloads, MTU: o.Fault.mtu,
-		Productions: hosts,
 	}); err != nil {
 		return nil, err
 	}
@@ -184,12 +176,10 @@ func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
 	front, nobody, second, spare := netlab.ProductionAddr4, "10.77.2.99", "10.77.2.50",
 		"10.77.1.200"
-	router := "10.77.2.10"
 	ip, iptables, icmp := "ip", "iptables", "icmp"
 	if b.options.IPv6 {
 		front, nobody, second, spare = netlab.ProductionAddr6, "fd77:2::99", "fd77:2::50",
 			"fd77:1::200"
-		router = "fd77:2::a"
 		ip, iptables, icmp = "ip6", "ip6tables", "ipv6-icmp"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
@@ -197,7 +187,6 @@ func (b *Broken) fill(command string) string {
 		"{production}", b.productionTest().String(), "{nobody}", nobody, "{second}", second,
 		"{second8080}", netip.AddrPortFrom(netip.MustParseAddr(second), targetPort).String(),
 		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
-		"{router}", router,
 		"{iptables}", iptables, "{icmp}", icmp, "{container}", b.contained().String(),
 		"{containers}", netlab.ContainerNet(b.options.IPv6).String(), "{pid}", b.containerPID(),
 		"{stranger}", netip.AddrPortFrom(b.interceptAddr(), strangerPort).String(),

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 	"time"
 
@@ -119,10 +118,11 @@ func (b *Broken) talk(ctx context.Context, c net.Conn, name string) {
 	for i := range loadRequests {
 		line := fmt.Sprintf("%s request %d\n", name, i)
 		if b.options.Fault.load == tlsLoad { // a record of TLS, with its length
-			line = "\x17\x03\x03" + string([]byte{0, byte(len(line))}) + line
-		}
-		if b.options.Fault.load == largeLoad {
-			line = strings.Repeat("x", largeRequest) + line
+			begin := "\x17\x03\x03" // of data
+			if i == 0 {
+				begin, line = "\x16\x03\x01", "\x01"+line // of a ClientHello
+			}
+			line = begin + string([]byte{0, byte(len(line))}) + line
 		}
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		if _, err := c.Write([]byte(line)); err != nil {

@@ -60,6 +60,13 @@ func (e *echo) answer(c net.Conn) {
 	}
 }
 
+// count returns how many requests there were so far.
+func (e *echo) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.lines)
+}
+
 // received returns the requests so far.
 func (e *echo) received() []string {
 	e.mu.Lock()

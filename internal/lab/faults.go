@@ -12,7 +12,6 @@ const (
 	OnTarget     = "target"
 	OnAssistant  = "assistant"
 	OnSwitch     = "switch"
-	OnRouter     = "production2"
 )
 
 // Fault is one thing that can be wrong with a set-up, made on purpose.
@@ -50,7 +49,6 @@ type Fault struct {
 	tracks   bool   // the target's table of tracked connections is full
 	stalls   bool   // the copier stands still for a while
 	stranger bool   // another server listens where the intercept is
-	router   bool   // there is another host, which can be one
 	contain  string // a host whose server is in a container there; empty: none
 
 	wrap   []string // a command that runs copier and doctor
@@ -89,7 +87,6 @@ const (
 	tlsLoad
 	localLoad
 	sqlLoad
-	largeLoad
 	busyLoad
 )
 

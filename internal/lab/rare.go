@@ -10,21 +10,27 @@ import (
 	"time"
 )
 
-// stallFor is for how long a copier stands still: a ring of 2 MB holds less of what the clients
-// send, and one of the size that the doctor names more.
-const stallFor = 3 * time.Second
+// stallRequests is for how many of the clients' requests a copier stands still, and stallWithin for
+// how long at most. A ring of 2 MB holds the packets of fewer, and one of the size that the doctor
+// names those of more.
+const (
+	stallRequests = 3000
+	stallWithin   = 20 * time.Second
+)
 
 // strangerPort is the port of another server on the intercept's host.
 const strangerPort = 22
 
 // stall has the copier stand still for a while, as on a host without CPU to spare.
 func (b *Broken) stall(ctx context.Context) {
-	pid := b.copier.cmd.Process.Pid
-	b.Steps = append(b.Steps, fmt.Sprintf("%s$ kill -STOP %[2]d; sleep %[3]g; kill -CONT %[2]d",
-		b.copierHost().Name, pid, stallFor.Seconds()))
+	pid, begin := b.copier.cmd.Process.Pid, time.Now()
 	_ = syscall.Kill(pid, syscall.SIGSTOP) // it fails only if the copier has ended
-	pause(ctx, stallFor)
+	for from := b.production.count(); b.production.count() < from+stallRequests &&
+		time.Since(begin) < stallWithin && pause(ctx, requestEvery); {
+	}
 	_ = syscall.Kill(pid, syscall.SIGCONT)
+	b.Steps = append(b.Steps, fmt.Sprintf("%s$ kill -STOP %[2]d; sleep %.1[3]f; kill -CONT %[2]d",
+		b.copierHost().Name, pid, time.Since(begin).Seconds()))
 }
 
 // interceptAddr returns the address of the intercept's host.

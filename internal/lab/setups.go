@@ -86,20 +86,6 @@ func networkSetUps() []Fault {
 			},
 		},
 		{
-			Name: "router-raw",
-			Help: "the same, and its word goes where the target's answers go: to the assistant",
-			Ways: []string{Raw}, router: true, load: largeLoad, Make: []HostCommand{
-				{OnRouter, "sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 " +
-					"net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth1.send_redirects=0"},
-				{OnRouter, "ip route add {target} dev eth1 mtu lock 1400"},
-				{OnRouter, "ip addr flush dev eth0 scope global"},
-				{OnRouter, "ip route add {clients} via {assistant}"},
-				{OnProduction, "sysctl -w net.ipv6.conf.all.accept_redirects=0 " +
-					"net.ipv6.conf.eth1.accept_redirects=0"},
-				{OnProduction, "ip route add {target} via {router}"},
-			},
-		},
-		{
 			Name: "firewalls", Help: "firewalls of nftables pass what is needed", Ways: allWays,
 			Make: slices.Concat(
 				chain(OnProduction, "input", "drop", append(slices.Clone(pass),

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -54,12 +55,17 @@ func (c *collector) verdicts() {
 	}
 	for _, port := range c.Ports {
 		for _, p := range c.facts.ReturnRoutes {
-			if on := c.beyond(port, p.Client); on != nil {
+			on := c.translation(port, p.Client)
+			if on != nil && !on.Local {
 				c.forwarded(&now, on, &p)
 				continue
 			}
-			c.arriving(&now, port, p.Client, p.Arrives)
-			c.leaving(&now, port, &p)
+			at := port
+			if on != nil {
+				at = cmp.Or(on.To.Port(), port)
+			}
+			c.arriving(&now, at, p.Client, p.Arrives)
+			c.leaving(&now, at, &p)
 		}
 		if len(c.facts.ReturnRoutes) == 0 {
 			c.arriving(&now, port, netip.Addr{}, "")
@@ -147,10 +153,10 @@ func (c *collector) arriving(now *ruleset, port uint16, client netip.Addr, devic
 	c.ask(now, &p, about, "input", packetWords{port: port}, inHooks)
 }
 
-// beyond returns to which other host the connections of a client to a port are passed on, or nil.
-func (c *collector) beyond(port uint16, client netip.Addr) *doctor.PassedOn {
+// translation returns where the connections of a client to a port are passed on to, or nil.
+func (c *collector) translation(port uint16, client netip.Addr) *doctor.PassedOn {
 	for i := range c.facts.PassedOn {
-		if on := &c.facts.PassedOn[i]; on.Port == port && on.V6 == client.Is6() && !on.Local {
+		if on := &c.facts.PassedOn[i]; on.Port == port && on.V6 == client.Is6() {
 			return on
 		}
 	}

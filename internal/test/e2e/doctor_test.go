@@ -403,7 +403,7 @@ func TestDoctorHints(t *testing.T) {
 		{"answers-lost", raw, "TC0215", "no answer came back through an intercept"},
 		{"stateful-path", raw, "TC0219", "the target acknowledges nothing"},
 		{"not-allowed", tunnel, "TC0505", "the intercept does not allow the targets"},
-		{"closes", socket, "TC0601", "closes most connections early"},
+		{"closes", socket, "TC0601", "most connections"},
 		{"unanswered", socket, "TC0602", "takes most sessions' requests and does not answer"},
 	} {
 		t.Run(c.fault+"/"+c.via, func(t *testing.T) {
