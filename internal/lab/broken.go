@@ -176,10 +176,12 @@ func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
 	front, nobody, second, spare := netlab.ProductionAddr4, "10.77.2.99", "10.77.2.50",
 		"10.77.1.200"
+	router := "10.77.2.254"
 	ip, iptables, icmp := "ip", "iptables", "icmp"
 	if b.options.IPv6 {
 		front, nobody, second, spare = netlab.ProductionAddr6, "fd77:2::99", "fd77:2::50",
 			"fd77:1::200"
+		router = "fd77:2::254"
 		ip, iptables, icmp = "ip6", "ip6tables", "ipv6-icmp"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
@@ -187,6 +189,7 @@ func (b *Broken) fill(command string) string {
 		"{production}", b.productionTest().String(), "{nobody}", nobody, "{second}", second,
 		"{second8080}", netip.AddrPortFrom(netip.MustParseAddr(second), targetPort).String(),
 		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
+		"{router}", router,
 		"{iptables}", iptables, "{icmp}", icmp, "{container}", b.contained().String(),
 		"{containers}", netlab.ContainerNet(b.options.IPv6).String(), "{pid}", b.containerPID(),
 		"{stranger}", netip.AddrPortFrom(b.interceptAddr(), strangerPort).String(),

