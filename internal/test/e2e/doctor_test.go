@@ -220,7 +220,7 @@ func heal(t *testing.T, d draw, b *lab.Broken, fixes [][2]string) {
 
 // shortSetUps are the set-ups of TestDoctorFindsNothing in the short size.
 var shortSetUps = []string{
-	"plain/socket/ipv6=false", "iptables/raw/ipv6=true", "agent/tunnel/ipv6=true",
+	"published-target/socket/ipv6=false", "iptables/raw/ipv6=true", "agent/tunnel/ipv6=true",
 }
 
 // TestDoctorFindsNothing checks that the doctor finds nothing where nothing is wrong, and knows
