@@ -13,7 +13,8 @@ var trafficCheck = Check{
 	Roles: []Role{Copier},
 	After: []string{"TC0101", "TC0102"},
 	How: "It counts the packets that come in, by address and port, and compares them with " +
-		"-x and with the sockets that listen.",
+		"-x and with the sockets that listen. A SYN that goes to one address and then to " +
+		"another shows a translation on this host.",
 	Why: "-x names the address and port that clients connect to as this host sees them: " +
 		"behind a translation or a load balancer that is the address and port after it. Where " +
 		"this host translates, as for a container, it is the port before it, or the container's " +

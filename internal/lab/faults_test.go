@@ -3,6 +3,7 @@ package lab
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"tcpcopy/internal/doctor"
@@ -65,5 +66,27 @@ func TestFaults(t *testing.T) {
 	slices.Sort(missing)
 	if len(missing) > 0 {
 		t.Errorf("no fault shows %v", missing)
+	}
+}
+
+// TestBreakOptions checks that a fault is made in a way that it has, and that another is refused.
+func TestBreakOptions(t *testing.T) {
+	for _, c := range []struct {
+		o    Options
+		via  string
+		fail string // part of the error
+	}{
+		{Options{Break: "conntrack"}, Socket, ""},
+		{Options{Break: "conntrack", Via: Raw}, Raw, ""},
+		{Options{Break: "stranger", Via: Socket}, Raw, ""}, // the default of --via
+		{Options{Break: "conntrack", Via: Tunnel}, "", "wanted --via socket, raw"},
+		{Options{Break: "reverse-path", IPv6: true}, "", "wanted IPv4"},
+		{Options{Break: "none"}, "", `no fault "none"`},
+	} {
+		_, via, err := c.o.fault()
+		if via != c.via || (err == nil) != (c.fail == "") ||
+			err != nil && !strings.Contains(err.Error(), c.fail) {
+			t.Errorf("%+v: %q, %v, want %q, %q", c.o, via, err, c.via, c.fail)
+		}
 	}
 }
