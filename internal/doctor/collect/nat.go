@@ -12,6 +12,10 @@ import (
 	"tcpcopy/internal/doctor"
 )
 
+// mostDestinations bounds the addresses of this host for which the rules are followed: there can be
+// hundreds, and tens of thousands of rules.
+const mostDestinations = 32
+
 // passedOn notes to which address connections to a port are passed on, as to a container. They
 // come for an address of this host or, if it is valid, for the given one.
 func (c *collector) passedOn(now *ruleset, port uint16, named netip.Addr) {
@@ -36,7 +40,7 @@ func (c *collector) destinations(named netip.Addr) (all []netip.Addr) {
 		return []netip.Addr{named}
 	case c.here != nil:
 		for _, a := range c.here.All() {
-			if !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			if !a.IsLoopback() && !a.IsLinkLocalUnicast() && len(all) < mostDestinations {
 				all = append(all, a.Unmap())
 			}
 		}
