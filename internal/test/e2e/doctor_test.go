@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -257,7 +258,7 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 	}
 	before := map[string]string{}
 	for _, host := range hosts {
-		before[host] = hostState(t, b.Host(host)) + tracking(t, b.Host(host))
+		before[host] = settings(t, b.Host(host))
 	}
 	dumps := map[string]*dump{}
 	for host, device := range map[string]string{
@@ -291,22 +292,38 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 		}
 	}
 	for _, host := range hosts {
-		after := hostState(t, b.Host(host)) + tracking(t, b.Host(host))
+		after := settings(t, b.Host(host))
 		if after != before[host] {
 			t.Errorf("%s was\n%s\nand is\n%s", host, before[host], after)
 		}
 	}
 }
 
-// tracking reports whether a host tracks connections.
-func tracking(t *testing.T, host *netlab.Namespace) string {
+// moving matches what changes by itself in a host's settings: the counters of iptables, its
+// comments with the time, and how many connections are tracked.
+var moving = regexp.MustCompile(`(?m)\[\d+:\d+\]|^#.*\n|^net\.netfilter\.nf_conntrack_count.*\n`)
+
+// settings returns a host's routes, rules, interfaces, sockets, rules of both kinds of firewall and
+// all sysctls of the network, and whether it tracks connections.
+func settings(t *testing.T, host *netlab.Namespace) string {
 	t.Helper()
+	all := hostState(t, host)
+	for _, words := range [][]string{
+		{"iptables-legacy-save"}, {"ip6tables-legacy-save"},
+		{"sysctl", "-a", "-r", `^net\.(ipv4|ipv6|netfilter)\.`},
+	} {
+		out, err := host.Command(t.Context(), find(t, words[0]), words[1:]...).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", words[0], err)
+		}
+		all += moving.ReplaceAllString(string(out), "")
+	}
 	out, err := host.Command(t.Context(), find(t, "sysctl"), "-n",
 		"net.netfilter.nf_conntrack_count").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("connections are tracked: %v\n", strings.TrimSpace(string(out)) != "0")
+	return all + fmt.Sprintf("connections are tracked: %v\n", strings.TrimSpace(string(out)) != "0")
 }
 
 // TestDoctorFindsTwo makes two faults that do not depend on each other, and checks that both are
