@@ -120,11 +120,16 @@ type Field struct {
 	Length uint64
 }
 
-// IsHeader reports whether a field is that of a header, not of the content.
-func (f *Field) IsHeader() bool { return strings.HasPrefix(f.Path, HeaderPath) }
+// IsHeader reports whether a field is that of a header or a trailer, not of the content.
+func (f *Field) IsHeader() bool {
+	return strings.HasPrefix(f.Path, HeaderPath) || strings.HasPrefix(f.Path, TrailerPath)
+}
 
-// HeaderPath begins the paths of headers.
-const HeaderPath = "header "
+// HeaderPath begins the paths of headers, and TrailerPath those of trailers.
+const (
+	HeaderPath  = "header "
+	TrailerPath = "trailer "
+)
 
 // Add adds the hash of a value.
 func (f *Field) Add(hash uint64, as FieldTypes) {
