@@ -20,7 +20,7 @@ const (
 	Say
 	LeaveOut  // N bytes of the client do not go to the target, for Reason
 	Requested // a request ends here: Request
-	Refused   // a request was left out, or replaced: it is counted for Reason
+	Refused   // a request was left out, or replaced: it is counted for Reason; Request.Stream
 
 	// The steps of a Streams. They concern the request with the number Request.Number.
 	Begun     // the first bytes of its answer have come
@@ -81,6 +81,11 @@ func (o *Out) Request(r Request) {
 // Refuse counts a request that does not go to the target; its bytes were dropped or replaced.
 func (o *Out) Refuse(why ledger.Reason) {
 	o.Steps = append(o.Steps, Step{Kind: Refused, Reason: why})
+}
+
+// RefuseStream is Refuse for the request on a client's stream.
+func (o *Out) RefuseStream(why ledger.Reason, stream uint64) {
+	o.Steps = append(o.Steps, Step{Kind: Refused, Reason: why, Request: Request{Stream: stream}})
 }
 
 // Answering notes that the first bytes of the answer to a request have come.

@@ -32,6 +32,8 @@ type serverReader struct {
 	first  int      // ends before it are passed
 	passed uint64   // how many ends were passed
 	times  stopwatch
+	// running has the requests of streams that have no answer yet, by stream.
+	running map[uint64]running
 }
 
 // readState is the state of a serverReader.
@@ -43,6 +45,9 @@ const (
 	readEnded                  // it reads no more of this connection; what it has read holds
 	readNever                  // it will not begin: the protocol is not read
 )
+
+// runningCost is what a request of a stream takes that has no answer yet, in bytes.
+const runningCost = 64
 
 // maxEnds is how many answers may end that no turn has passed.
 const maxEnds = 1 << 14
@@ -105,7 +110,7 @@ func (p *serverReader) size() int {
 	if p == nil {
 		return 0
 	}
-	return 8*cap(p.ends) + sizeOf(p.client)
+	return 8*cap(p.ends) + runningCost*len(p.running) + sizeOf(p.client)
 }
 
 // close returns buffers to the pool.
@@ -187,12 +192,20 @@ func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 		if p.inside = st.Kind == proto.PassOn; p.inside {
 			continue
 		}
+		if st.Kind == proto.Abandoned {
+			delete(p.running, st.Request.Number)
+			continue
+		}
 		switch r := &st.Request; r.Reply {
 		case proto.One:
 			if r.Hint != 0 {
 				p.answers.Expect(p.asked, r.Hint)
 			}
-			p.times.start(p.asked, at)
+			if r.Stream == 0 {
+				p.times.start(p.asked, at)
+			} else if len(p.running) < maxEnds {
+				p.run(r.Stream, running{sent: at})
+			}
 			p.asked++
 		case proto.Push, proto.Switch:
 			return true
@@ -268,6 +281,10 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 		if len(told.Bytes) > 0 {
 			continue
 		}
+		if told.Stream != 0 {
+			s.readStreamAnswer(told)
+			continue
+		}
 		count := &s.env.Count.Requests.Production
 		if !p.further {
 			countAnswer(count, p.protocol, &told.Answer)
@@ -288,4 +305,45 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 	case p.answers.Over():
 		s.endProduction(false)
 	}
+}
+
+// run notes a request of a stream.
+func (p *serverReader) run(stream uint64, r running) {
+	if p.running == nil {
+		p.running = make(map[uint64]running)
+	}
+	p.running[stream] = r
+}
+
+// readStreamAnswer notes what was found of an answer of production on a stream.
+func (s *Session) readStreamAnswer(told *proto.Told) {
+	p, stream := s.server, told.Stream
+	r, timed := p.running[stream]
+	switch {
+	case told.Digest != nil:
+		s.pairs.answeredStream(stream, told.Digest)
+		return
+	case told.Mark:
+		if timed {
+			r.first = told.At
+			p.running[stream] = r
+		}
+		return
+	case told.Status == 0 && !timed: // it was reset when it had ended
+		return
+	}
+	if count := &s.env.Count.Requests.Production; !p.further {
+		countAnswer(count, p.protocol, &told.Answer)
+		if timed && !told.Interim && r.first != 0 {
+			timeAnswer(count, r.sent, r.first, told.At)
+		}
+	}
+	if told.Interim {
+		return
+	}
+	if told.Status == 0 { // production has reset the stream
+		s.pairs.abandon(stream)
+	}
+	delete(p.running, stream)
+	p.passed++
 }

@@ -69,7 +69,10 @@ type block struct {
 	rest     []byte // what has come, if CONTINUATION follows
 }
 
-var _ proto.Paced = (*Client)(nil)
+var (
+	_ proto.Paced    = (*Client)(nil)
+	_ proto.Digested = (*Client)(nil)
+)
 
 // NewClient returns a reader of one session. The settings are shared, and must not change.
 func NewClient(s *Settings) *Client { return &Client{set: s} }
@@ -406,7 +409,7 @@ func (c *Client) request(p []byte, end uint64, out *proto.Out) error {
 	} else {
 		c.leaveOut(b.at, end, s.why)
 		if s.why != streamUnknown {
-			out.Refuse(s.why)
+			out.RefuseStream(s.why, uint64(s.id))
 		}
 	}
 	if b.flags&flagEndStream != 0 {

@@ -18,7 +18,9 @@
 // Files: client.go reads the client's frames, fields.go its header blocks, settings.go its options;
 // streams.go decides what goes, call.go which messages of calls do; target.go reads the target's
 // frames, which answers.go hands back from where they are; production.go finds where production's
-// streams and messages end, messages.go where messages do in frames.
+// streams and messages end, messages.go where messages do in frames. For the account of production,
+// and for comparisons, frames.go reads frames and changes nothing: watch.go finds requests and
+// answers, digest.go what answers contain, and label.go what requests are for.
 package http2
 
 import (
@@ -42,6 +44,8 @@ var Protocol = &proto.Protocol{
 	NewAnswers:   func() proto.Answers { return NewAnswers() },
 	NewSettings:  func() proto.Settings { return new(Settings) },
 	NewClientFor: func(s proto.Settings) proto.Client { return NewClient(s.(*Settings)) },
+	Watch:        func() (proto.Client, proto.Answers) { return new(watcher), newWatchedAnswers() },
+	Comparison:   comparison,
 }
 
 // The reasons that HTTP/2 brings to the account.
@@ -55,7 +59,7 @@ var (
 // grpcBase and grpcMost tell a gRPC call's status from that of HTTP: Answer.Status is
 // grpcBase+status.
 const (
-	grpcBase = 1000
+	grpcBase = proto.GRPCStatus
 	grpcMost = uint16(len(grpcCodes))
 )
 

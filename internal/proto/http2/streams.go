@@ -22,12 +22,13 @@ type stream struct {
 
 	why         ledger.Reason // why it is left out; None: it is not
 	prioritised bool
-	clientEnded bool   // nothing more comes of the client
-	ended       bool   // nothing more comes of the target
-	dead        bool   // the target wants nothing more of it
-	answering   bool   // the target's answer has begun
-	status      uint16 // of the final answer; 0: its header block has not come
-	size        uint64 // of the answer, in bytes of frames
+	clientEnded bool          // nothing more comes of the client
+	ended       bool          // nothing more comes of the target
+	dead        bool          // the target wants nothing more of it
+	answering   bool          // the target's answer has begun
+	status      uint16        // of the final answer; 0: its header block has not come
+	size        uint64        // of the answer, in bytes of frames
+	digest      *proto.Digest // of the answer, if it is compared
 
 	holding  bool   // something of it waits
 	from     uint64 // offset of its first byte that waits
@@ -313,7 +314,7 @@ func (c *Client) openStream(s *stream, out *proto.Out) {
 	if s.tries++; s.tries == 1 {
 		s.number = c.requests
 		c.requests++
-		out.Request(proto.Request{Number: s.number})
+		out.Request(proto.Request{Number: s.number, Stream: uint64(s.id)})
 	}
 	s.target = t.next
 	t.next += 2

@@ -292,15 +292,24 @@ func (c *Client) answered(s *stream, status uint16, failed bool, out *proto.Out)
 	if s.ended {
 		return
 	}
-	out.Answered(s.number, &proto.Answer{Size: s.size, Status: status, Failed: failed})
+	out.Answered(s.number, &proto.Answer{Size: s.size, Status: status, Failed: failed,
+		Digest: s.digest})
 	c.endOrder(s)
 	if s.clientEnded && !s.holding {
 		c.remove(s)
 	}
 }
 
+// Digest is of proto.Digested.
+func (c *Client) Digest(stream uint64, d *proto.Digest) {
+	if s := c.byTarget[uint32(stream)]; s != nil {
+		s.digest = d
+	}
+}
+
 // kill notes that the target takes and sends nothing more on a stream.
 func (c *Client) kill(s *stream, out *proto.Out) {
+	s.digest = nil
 	c.answered(s, 0, true, out)
 	if s.id == 0 {
 		return
