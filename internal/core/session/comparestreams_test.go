@@ -143,3 +143,17 @@ func TestProductionOfStreamsIsCounted(t *testing.T) {
 		t.Errorf("%d answers were timed", n)
 	}
 }
+
+// A server that speaks first is read, though its protocol is recognised later.
+func TestProductionThatSpeaksFirstIsRead(t *testing.T) {
+	r := fresh(t, watched(false, *http2.Protocol))
+	r.speaks(h2Settings)
+	r.speaks(h2Ack)
+	r.data(h2Preface[:10])
+	r.data(h2Preface[10:] + h2Settings + h2Get(1))
+	r.speaks(h2Answer(1))
+	var want ledger.Answers
+	want.Answered = 1
+	want.Status[http2.Protocol.Class(&proto.Answer{Status: 200})] = 1
+	r.production(want, 0)
+}

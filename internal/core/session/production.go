@@ -215,7 +215,8 @@ func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 }
 
 // beginProduction begins to read where the client's bytes begin or, later, at its newest turn. It
-// returns false if the server has sent bytes since, or if the protocol is not known yet.
+// returns false if the server has sent bytes since that were not kept, or if the protocol is not
+// known yet.
 func (s *Session) beginProduction() bool {
 	p := s.server
 	var at reasm.Mark
@@ -226,7 +227,11 @@ func (s *Session) beginProduction() bool {
 		}
 		at = m
 	}
-	if s.sent > at.Seen || s.serverSide == serverUnknown {
+	var early []byte
+	if s.talk != nil && at == (reasm.Mark{}) {
+		early = s.talk.greeting
+	}
+	if s.sent > at.Seen+uint64(len(early)) || s.serverSide == serverUnknown {
 		return false
 	}
 	protocol, known := s.protocolAt(at.Off)
@@ -247,7 +252,11 @@ func (s *Session) beginProduction() bool {
 		s.endProduction(false)
 		return false
 	}
-	return true
+	if len(early) > 0 {
+		s.readAnswers(&packet.Segment{Seq: s.serverBase, Flags: packet.ACK, Len: len(early),
+			Payload: early}, s.last)
+	}
+	return p.reads()
 }
 
 // protocolAt returns the protocol of the connection, which it recognises by the client's bytes from
@@ -262,7 +271,11 @@ func (s *Session) protocolAt(off uint64) (protocol *proto.Protocol, known bool) 
 	}
 	var room [firstMost]byte
 	n := s.reader.Peek(off, room[:])
-	protocol, verdict := s.svc.recognise(room[:n], nil)
+	var server []byte
+	if off == 0 && s.talk != nil {
+		server = s.talk.greeting
+	}
+	protocol, verdict := s.svc.recognise(room[:n], server)
 	return protocol, verdict != proto.Unsure || n == len(room)
 }
 
