@@ -27,6 +27,10 @@ const (
 	Answered  // Answer has come
 	Abandoned // the client has cancelled it
 	Hinted    // its Hint goes to the reader of the target's answers
+
+	// Own sends bytes of the client, added, which other steps take later: To-From of them, from the
+	// offset From on, counted from where the copy began.
+	Own
 )
 
 // Step is one thing to do.
@@ -35,7 +39,7 @@ type Step struct {
 	Reason  ledger.Reason
 	Request Request
 	N       int // bytes of the client that the step takes
-	From    int // Say: Out.Text[From:To]
+	From    int // Say: Out.Text[From:To]; Own: see there
 	To      int
 	Answer  Answer
 }
@@ -63,6 +67,17 @@ func (o *Out) Replace(n int, text []byte) {
 // next n bytes.
 func (o *Out) ReplaceFrom(n, from int) {
 	o.Steps = append(o.Steps, Step{Kind: Say, N: n, From: from, To: len(o.Text)})
+}
+
+// Refer sends n bytes of the client's that no step has taken yet, from the offset off on, counted
+// from where the copy began. The step that takes them follows later.
+func (o *Out) Refer(off uint64, n int) {
+	if last := len(o.Steps) - 1; last >= 0 && o.Steps[last].Kind == Own &&
+		o.Steps[last].To == int(off) {
+		o.Steps[last].To += n
+		return
+	}
+	o.Steps = append(o.Steps, Step{Kind: Own, From: int(off), To: int(off) + n})
 }
 
 // Drop keeps the client's next n bytes from the target.

@@ -157,7 +157,7 @@ func (s *Session) speak(now mono.Time) bool {
 		t.client = t.protocol.NewClient()
 	}
 	if t.client.Edits() {
-		t.script = &script{upTo: s.base}
+		t.script = &script{base: s.base, upTo: s.base}
 	}
 	if t.streams, _ = t.client.(proto.Streams); t.streams != nil {
 		t.running = make(map[uint64]running)

@@ -45,6 +45,7 @@ type Client struct {
 	fields  fields
 	latest  uint32    // the newest stream that the client has opened
 	left    []span    // what is left out, not in a step yet
+	words   words     // what is said to the target
 	seen    uint64    // bytes of production's server that the client had seen
 	at      mono.Time // when the present turn was sent
 
@@ -118,8 +119,10 @@ func (c *Client) reopen() {
 	c.block.at -= min(c.block.at, c.taken)
 	for _, s := range c.list {
 		s.from -= min(s.from, c.taken)
-		for i := range s.marks {
-			s.marks[i].from -= min(s.marks[i].from, c.taken)
+		for i := range s.upload.parts {
+			p := &s.upload.parts[i]
+			p.from -= min(p.from, c.taken)
+			p.off -= min(p.off, c.taken)
 		}
 		for i := range s.turns {
 			s.turns[i].from -= min(s.turns[i].from, c.taken)
@@ -138,7 +141,7 @@ func (c *Client) Turn(at mono.Time) { c.at = at }
 // Feed is of proto.Client.
 func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 	c.noteSeen(seen)
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	for len(p) > 0 {
 		used, err := c.step(p, out)
 		c.fed += uint64(used)
@@ -148,7 +151,7 @@ func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 		}
 	}
 	c.flush(out)
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 	if c.held > maxHeld || len(c.list) > maxStreams {
 		return &proto.Refusal{Reason: ledger.OverSession, Final: true}
@@ -156,9 +159,10 @@ func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 	return nil
 }
 
-// settle appends a step for what was appended to out.Text from the offset from on. The step takes
-// the client's bytes that nothing is held of.
-func (c *Client) settle(from int, out *proto.Out) {
+// settle appends a step for the text that none has. The step takes the client's bytes that nothing
+// is held of.
+func (c *Client) settle(out *proto.Out) {
+	from := c.words.from
 	end := c.fed
 	if c.in.open || c.in.have > 0 {
 		end = c.frameAt
@@ -285,7 +289,7 @@ func (c *Client) readData(p []byte, at uint64) (used int) {
 	s := c.byClient[c.in.h.stream]
 	if n := min(c.data, len(p)-used); n > 0 && c.pad >= 0 {
 		if s != nil {
-			c.content(s, p[used:used+n])
+			c.content(s, p[used:used+n], at+uint64(used))
 		}
 		used += n
 		c.data -= n

@@ -161,7 +161,7 @@ func TestBounds(t *testing.T) {
 	r = newRig(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	r.client.post(1, "/a")
 	for err = nil; err == nil && r.c.held < 2*maxHeld; {
-		must(r.client.WriteData(1, false, make([]byte, 16384)))
+		must(r.client.WriteData(1, false, make([]byte, ownLeast-1)))
 		err = r.tryFeed(r.client.take(), 0)
 	}
 	if !errors.As(err, &refusal) || refusal.Reason != ledger.OverSession {
@@ -179,8 +179,8 @@ func TestBounds(t *testing.T) {
 		must(r.client.WriteData(1, false, []byte{'a'}))
 	}
 	r.feed(0)
-	if n := len(r.c.byClient[1].marks); n > 20000/markMost+1 {
-		t.Errorf("%d marks for 20000 bytes", n)
+	if n := len(r.c.byClient[1].upload.parts); n > 20000/partMost+1 {
+		t.Errorf("%d parts for 20000 bytes", n)
 	}
 }
 

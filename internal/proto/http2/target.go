@@ -47,7 +47,7 @@ func (t *target) opened(stream uint32) bool { return stream&1 == 1 && stream < t
 
 // Kept is of proto.Client: it reads the target's frames, as Answers hands them back.
 func (c *Client) Kept(p []byte, out *proto.Out) error {
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	for len(p) > 0 {
 		used, err := c.fromTarget(p, out)
 		c.target.heard += uint64(used)
@@ -57,7 +57,7 @@ func (c *Client) Kept(p []byte, out *proto.Out) error {
 		p = p[used:]
 	}
 	c.flush(out)
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 	return nil
 }
@@ -403,14 +403,14 @@ func (c *Client) leave(last uint32, out *proto.Out) {
 
 // Shut is of proto.Streams.
 func (c *Client) Shut(out *proto.Out) {
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	c.target.leaving = true
 	for _, s := range c.list {
 		if s.id != 0 && s.target != 0 {
 			c.kill(s, out)
 		}
 	}
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 }
 
@@ -455,9 +455,9 @@ func (c *Client) Force(out *proto.Out) bool {
 	}
 	c.lowest = c.orders()
 	c.ended = c.ended[:0]
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	c.flush(out)
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 	return true
 }
