@@ -171,6 +171,7 @@ func (s *Session) speak(now mono.Time) bool {
 	}
 	t.answers.ReadAnswers(t.protocol.Kind)
 	t.following = true
+	s.readRequests(now) // while production's first bytes are there
 	out := s.env.scratch()
 	if err := t.client.Begin(s.phase.adopted(), out); err != nil {
 		// A copy cannot begin here, nor at any later turn.

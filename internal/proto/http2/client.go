@@ -32,7 +32,8 @@ type Client struct {
 	set *Settings
 
 	// The client's direction. Offsets count its bytes since the copy began.
-	preface int  // bytes of the preface that have come
+	opening opening
+	asking  bool // the first stream has a request that asks for an upgrade
 	unsure  bool // the first frame may not begin where the copy does
 	in      collector
 	frameAt uint64 // where the present frame begins
@@ -96,7 +97,7 @@ func (c *Client) Begin(adopted bool, out *proto.Out) error {
 		*c = Client{set: c.set, server: c.server, streams: newStreams()}
 		c.decoder.Reset(maxTable, adopted)
 		if adopted {
-			c.preface, c.unsure = len(preface), true
+			c.opening.done, c.unsure = true, true
 			c.server.lose() // frames of the server begin at an unknown place
 		}
 	}
@@ -170,6 +171,9 @@ func (c *Client) settle(out *proto.Out) {
 	if c.block.open {
 		end = min(end, c.block.at)
 	}
+	if c.opening.plain {
+		end = c.taken
+	}
 	if c.waiting > 0 {
 		for _, s := range c.list {
 			if s.holding {
@@ -209,17 +213,16 @@ func (c *Client) leaveOut(from, to uint64, why ledger.Reason) {
 
 // step reads some of p.
 func (c *Client) step(p []byte, out *proto.Out) (used int, err error) {
-	if c.preface < len(preface) {
-		if c.preface == 0 && p[0] == tlsHandshake {
+	if !c.opening.done {
+		if c.fed == 0 && p[0] == tlsHandshake {
 			return 0, &proto.Refusal{Reason: ledger.TLS, Final: true}
 		}
-		n := min(len(p), len(preface)-c.preface)
-		if string(p[:n]) != preface[c.preface:c.preface+n] {
-			return 0, lost("preface of the length", c.preface)
+		used, head, err := c.opening.client(p)
+		if err == nil && head != nil {
+			err = c.readUpgrade(head, c.fed+uint64(used), out)
 		}
-		c.preface += n
-		c.frameAt = c.fed + uint64(n)
-		return n, nil
+		c.frameAt = c.fed + uint64(used)
+		return used, err
 	}
 	if !c.in.open {
 		if c.in.have == 0 {
@@ -394,7 +397,13 @@ func (c *Client) request(p []byte, end uint64, out *proto.Out) error {
 	if err != nil {
 		return err
 	}
-	s = c.add(b.stream, c.seen)
+	c.addRequest(r, head, b, end, out)
+	return nil
+}
+
+// addRequest adds a stream with a request, which is encoded as head.
+func (c *Client) addRequest(r *fields, head []byte, b *block, end uint64, out *proto.Out) {
+	s := c.add(b.stream, c.seen)
 	s.grpc = r.grpc
 	switch {
 	case r.unknown:
@@ -419,7 +428,6 @@ func (c *Client) request(p []byte, end uint64, out *proto.Out) error {
 	if b.flags&flagEndStream != 0 {
 		c.endOfClient(s)
 	}
-	return nil
 }
 
 // trailers reads the trailers of a stream. If they cannot be read, the target's stream is

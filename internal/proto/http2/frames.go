@@ -5,7 +5,8 @@ import "tcpcopy/internal/proto/hpack"
 // frames reads the frames of one direction of a connection, from its first byte on, for those that
 // follow it and change nothing. It trusts no byte.
 type frames struct {
-	preface int // how many bytes of the client's preface are to come
+	client  bool // the direction is the client's
+	opening opening
 	in      collector
 	decoder hpack.Decoder
 
@@ -28,6 +29,8 @@ const (
 	dataPart
 	// A stream was reset.
 	streamReset
+	// The head of a request that asks for an upgrade is whole: block. It is the first stream's.
+	upgradeHead
 )
 
 // found is what a step has found.
@@ -39,26 +42,24 @@ type found struct {
 	piece  []byte // of dataPart: content
 }
 
-// begin prepares for a connection. A client's direction begins with its preface.
+// begin prepares for a connection.
 func (r *frames) begin(client bool) {
-	*r = frames{}
+	*r = frames{client: client}
 	r.decoder.Reset(maxTable, false)
-	if client {
-		r.preface = len(preface)
-	}
 }
 
 // step reads some of p, which is not empty, up to the next thing that it finds.
 func (r *frames) step(p []byte) (used int, f found, err error) {
 	switch {
-	case r.preface > 0:
-		n := min(len(p), r.preface)
-		at := len(preface) - r.preface
-		if string(p[:n]) != preface[at:at+n] {
-			return 0, f, lost("preface of the length", at)
+	case !r.opening.done && r.client:
+		used, f.block, err = r.opening.client(p)
+		if f.block != nil {
+			f.event, f.stream, f.ends = upgradeHead, 1, true
 		}
-		r.preface -= n
-		return n, f, nil
+		return used, f, err
+	case !r.opening.done:
+		used, err = r.opening.server(p)
+		return used, f, err
 	case r.skip > 0:
 		n := min(len(p), r.skip)
 		if r.skip -= n; r.skip == 0 {
@@ -180,4 +181,6 @@ func (r *frames) readBlock(p []byte, f *found) (err error) {
 }
 
 // size returns how many bytes are held.
-func (r *frames) size() int { return cap(r.block) + cap(r.in.part) + r.decoder.Size() }
+func (r *frames) size() int {
+	return cap(r.opening.head) + cap(r.block) + cap(r.in.part) + r.decoder.Size()
+}

@@ -94,7 +94,8 @@ func TestTargetOfAnotherProtocol(t *testing.T) {
 
 func TestInvalidOfTheClient(t *testing.T) {
 	for name, frame := range map[string][]byte{
-		"no preface":                []byte("GET / HTTP/1.1\r\n"),
+		"no preface":                []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+		"no preface, no request":    []byte("?GET / HTTP/1.1"),
 		"DATA of an even stream":    rawFrame(frameData, 0, 2, "a"),
 		"HEADERS of an even stream": rawFrame(frameHeaders, 5, 2, "\x82"),
 		"a promise":                 rawFrame(framePush, 4, 1, ""),
@@ -115,7 +116,7 @@ func TestInvalidOfTheClient(t *testing.T) {
 	} {
 		r := bareRig(t)
 		r.begin(false)
-		if name != "no preface" {
+		if !strings.HasPrefix(name, "no preface") {
 			frame = append([]byte(preface), frame...)
 		}
 		if err := r.tryFeed(frame, 0); !isLost(err) {

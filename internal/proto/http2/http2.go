@@ -1,5 +1,5 @@
-// Package http2 reads HTTP/2 (RFC 9113), as it is spoken without TLS by clients that know that the
-// server speaks it, and makes the copy a client of its own.
+// Package http2 reads HTTP/2 (RFC 9113), as it is spoken without TLS, and makes the copy a client
+// of its own. Clients know that their server speaks it, or ask for it in HTTP/1 (upgrade.go).
 //
 // Compression, flow control, settings and pings belong to one connection, so the client's frames
 // are of no use to another server. The copy sends its own preface, and waits for the target's
@@ -88,12 +88,13 @@ func class(a *proto.Answer) ledger.Class {
 // failed reports whether the status is that of an error.
 func failed(status uint16) bool { return status >= 400 && status != grpcBase || status == 0 }
 
-// Recognise recognises a client that knows that its server speaks HTTP/2, by the whole preface.
-func Recognise(client, _ []byte) proto.Verdict {
+// Recognise recognises a client that knows that its server speaks HTTP/2, by the whole preface, and
+// one whose server has accepted an upgrade.
+func Recognise(client, server []byte) proto.Verdict {
 	n := min(len(client), len(preface))
 	switch {
 	case string(client[:n]) != preface[:n]:
-		return proto.No
+		return recogniseUpgrade(client, server)
 	case n < len(preface):
 		return proto.Unsure
 	default:

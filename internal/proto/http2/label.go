@@ -47,6 +47,12 @@ func (l *labeller) Write(p []byte) {
 		switch f.event {
 		case blockEnd:
 			h = l.block(h, &f)
+		case upgradeHead:
+			if u, ok := parseUpgrade(f.block); ok {
+				h = l.begin(f.stream)
+				u.each(func(x *hpack.Field) { l.field(h, x, true) })
+				l.label, l.sum = l.appendLabel(l.label[:0]), h.Sum()
+			}
 		case dataPart:
 			if h != nil {
 				h.Write(f.piece)
@@ -61,17 +67,23 @@ func (l *labeller) Write(p []byte) {
 	}
 }
 
+// begin begins a request.
+func (l *labeller) begin(stream uint32) *proto.Hash {
+	l.latest = stream
+	h := new(proto.Hash)
+	h.Begin(l.with)
+	l.open[stream] = h
+	forget(l.open, maxStreams, nil)
+	l.method, l.path, l.grpc = l.method[:0], l.path[:0], false
+	return h
+}
+
 // block reads a header block of a stream: a request, or, if h is not nil, its trailers. It returns
 // the hash of the request.
 func (l *labeller) block(h *proto.Hash, f *found) *proto.Hash {
 	fresh := f.stream > l.latest
 	if fresh {
-		l.latest = f.stream
-		h = new(proto.Hash)
-		h.Begin(l.with)
-		l.open[f.stream] = h
-		forget(l.open, maxStreams, nil)
-		l.method, l.path, l.grpc = l.method[:0], l.path[:0], false
+		h = l.begin(f.stream)
 	}
 	block := hpack.NewBlock(f.block)
 	for x := (hpack.Field{}); ; {
@@ -79,29 +91,36 @@ func (l *labeller) block(h *proto.Hash, f *found) *proto.Hash {
 		if l.lost = err != nil; l.lost || !more {
 			break
 		}
-		if h == nil || string(x.Name) == "grpc-timeout" { // what is left of a deadline
-			continue
-		}
-		h.Write(x.Name)
-		h.Write(separator)
-		h.Write(x.Value)
-		h.Write(separator)
-		if !fresh {
-			continue
-		}
-		switch string(x.Name) {
-		case ":method":
-			l.method = append(l.method, x.Value[:min(len(x.Value), semantics.MaxMethod)]...)
-		case ":path":
-			l.path = append(l.path, x.Value[:min(len(x.Value), maxLabelPath)]...)
-		case "content-type":
-			l.grpc = isGRPC(x.Value)
+		if h != nil {
+			l.field(h, &x, fresh)
 		}
 	}
 	if fresh {
 		l.label, l.sum = l.appendLabel(l.label[:0]), h.Sum()
 	}
 	return h
+}
+
+// field reads a field of a request, or, if it is not fresh, of its trailers.
+func (l *labeller) field(h *proto.Hash, x *hpack.Field, fresh bool) {
+	if string(x.Name) == "grpc-timeout" { // what is left of a deadline
+		return
+	}
+	h.Write(x.Name)
+	h.Write(separator)
+	h.Write(x.Value)
+	h.Write(separator)
+	if !fresh {
+		return
+	}
+	switch string(x.Name) {
+	case ":method":
+		l.method = append(l.method, x.Value[:min(len(x.Value), semantics.MaxMethod)]...)
+	case ":path":
+		l.path = append(l.path, x.Value[:min(len(x.Value), maxLabelPath)]...)
+	case "content-type":
+		l.grpc = isGRPC(x.Value)
+	}
 }
 
 // separator ends names and values in a hash.

@@ -239,7 +239,7 @@ func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
 func (c *Client) send(now mono.Time, s *stream, out *proto.Out) (wake mono.Time) {
 	t := &c.target
 	if s.target == 0 {
-		if !c.may(s) || t.leaving || c.open >= t.maxStreams || t.next > maxWindow {
+		if !c.may(s) || c.asks(s) || t.leaving || c.open >= t.maxStreams || t.next > maxWindow {
 			return mono.Never
 		}
 		c.openStream(s, out)
