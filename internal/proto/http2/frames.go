@@ -22,7 +22,7 @@ type frames struct {
 type event uint8
 
 const (
-	nothing event = iota
+	_ event = iota
 	// A header block is whole: first is the header of its first frame.
 	blockEnd
 	// Some content of DATA has come, or its frame has ended.

@@ -1,5 +1,7 @@
 package e2e
 
+//lint:file-ignore SA1019 net/http has no server that accepts an upgrade
+
 import (
 	"fmt"
 	"io"
