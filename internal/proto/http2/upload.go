@@ -13,6 +13,7 @@ type upload struct {
 	parts []part
 	first int    // parts before it were sent
 	data  []byte // the bytes of the parts that are copied
+	dead  int    // how many of them were sent
 	sent  int    // the content below was sent
 	end   int
 	held  int // how many bytes it takes
@@ -80,6 +81,7 @@ func (t *upload) send(n int, w *words, out *proto.Out) {
 		} else {
 			out.Text = append(out.Text, t.data[p.at+within:][:k]...)
 			t.held -= k
+			t.dead += k
 		}
 		t.sent += k
 		n -= k
@@ -99,13 +101,12 @@ func (t *upload) trim() (some bool) {
 	if t.first > len(t.parts)/2 {
 		t.parts, t.first = t.parts[:copy(t.parts, t.parts[t.first:])], 0
 	}
-	if p := &t.parts[t.first]; !p.own {
-		if dead := p.at + max(0, t.sent-p.begin); dead > len(t.data)/2 {
-			t.data = t.data[:copy(t.data, t.data[dead:])]
-			for i := range t.parts {
-				t.parts[i].at -= dead
-			}
+	if t.dead > len(t.data)/2 {
+		t.data = t.data[:copy(t.data, t.data[t.dead:])]
+		for i := range t.parts {
+			t.parts[i].at -= t.dead
 		}
+		t.dead = 0
 	}
 	return true
 }
