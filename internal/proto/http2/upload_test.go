@@ -8,8 +8,8 @@ import (
 	"tcpcopy/internal/proto"
 )
 
-// TestContentThatWaits checks that content goes in order, whatever the sizes of frames and windows are, and
-// that nothing is kept that was sent.
+// TestContentThatWaits checks that content goes in order, whatever the sizes of frames and windows
+// are, and that nothing is kept that was sent.
 func TestContentThatWaits(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
