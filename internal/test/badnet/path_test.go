@@ -84,7 +84,7 @@ type family struct {
 	clientsBlack string // no way to them
 	narrow       int    // bytes of a path's MTU
 	narrower     int
-	// of the router: it forwards, redirects nobody and reports each packet that is too big
+	// of the router: it forwards and redirects nobody
 	sysctls []sysctl
 }
 
@@ -95,15 +95,14 @@ var families = []family{
 		narrow: 1300, narrower: 1200,
 		sysctls: []sysctl{{"ipv4/ip_forward", "1"}, {"ipv4/conf/all/send_redirects", "0"},
 			{"ipv4/conf/test/send_redirects", "0"},
-			{"ipv4/conf/all/rp_filter", "0"}, {"ipv4/conf/test/rp_filter",
-				"0"}, {"ipv4/icmp_ratelimit", "0"}},
+			{"ipv4/conf/all/rp_filter", "0"}, {"ipv4/conf/test/rp_filter", "0"}},
 	},
 	{
 		name: "IPv6", ip: "ip -6", router: "fd77:2::254/64 nodad", target: "fd77:2::2/128",
 		toClients: "fd77:1::/64 via fd77:2::3", clientsBlack: "blackhole fd77:1::/64", narrow: 1400,
 		narrower: 1300,
 		sysctls: []sysctl{{"ipv6/conf/test/accept_dad", "0"}, {"ipv6/conf/test/disable_ipv6", "0"},
-			{"ipv6/conf/all/forwarding", "1"}, {"ipv6/icmp/ratelimit", "0"}},
+			{"ipv6/conf/all/forwarding", "1"}},
 	},
 }
 
