@@ -20,8 +20,8 @@ func (o *CopyOptions) comparing() []option {
 		{
 			name: "compare", group: Compares, set: on(&c.On),
 			help: "compare the targets' answers with production's: status, headers, and bodies " +
-				"field by field (" + comparedProtocols() + "). The exit code is 4 if " +
-				"they differ, 5 if it cannot be told",
+				"field by field (" + comparedProtocols() + "); in protocols that are not known, " +
+				"by their bytes. The exit code is 4 if they differ, 5 if it cannot be told",
 		},
 		{
 			name: "ignore", arg: "[ENDPOINT ]PATH", group: Compares,
@@ -58,7 +58,7 @@ func (o *CopyOptions) compares(c *Copy) error {
 	spoken := false
 	for i := range c.Mappings {
 		switch of := c.Of(i); {
-		case of.Proto == ProtoAuto:
+		case of.Proto == ProtoAuto, of.Proto == ProtoNone:
 			spoken = true
 		default:
 			spoken = spoken || compared(string(of.Proto))
@@ -66,7 +66,8 @@ func (o *CopyOptions) compares(c *Copy) error {
 	}
 	if !spoken {
 		return &Problem{Flag: "--compare", What: "compares nothing: no mapping speaks a protocol " +
-			"whose answers are compared (" + comparedProtocols() + "); wanted another --proto"}
+			"whose answers are compared (" + comparedProtocols() + "); wanted another --proto, " +
+			"or none to compare bytes"}
 	}
 	c.Both = c.Both || c.From.Kind == FromHost
 	return nil

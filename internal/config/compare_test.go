@@ -20,6 +20,7 @@ func TestCompare(t *testing.T) {
 	for _, args := range [][]string{
 		{"--compare", "--from", "vxlan://:4789", "--from-peers", "10.0.0.9"},
 		{"--compare", "--proto", "redis"},
+		{"--compare", "--proto", "none"},
 		{"--compare", "-s", "10.0.0.3"},
 		{"--compare", "-s", "10.0.0.3", "--via", "raw"},
 		{"--compare", "-s", "10.0.0.3", "--via", "tunnel"},

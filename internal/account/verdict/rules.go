@@ -19,7 +19,7 @@ func (r Rule) String() string { return strings.TrimLeft(r.Endpoint+" "+r.Path, "
 
 // roots are the words with which paths begin.
 var roots = []string{"body", "header ", "reply", "error", "status", "answer", "rows", "column ",
-	"affected", "insert id", "warnings", "result "}
+	"affected", "insert id", "warnings", "result ", "end"}
 
 // ParseRule parses "[ENDPOINT ]PATH", such as "body.id" or "GET /user/{id} header etag". The words
 // of paths may be in an endpoint, too, so the last one begins the path.
@@ -34,7 +34,8 @@ func ParseRule(s string) (Rule, error) {
 	}
 	if from < 0 {
 		return Rule{}, fmt.Errorf("verdict: rule %q has no path: wanted [ENDPOINT ]PATH, and a "+
-			"path that begins with body, header NAME, reply, rows, column NAME, error or status", s)
+			"path that begins with body, header NAME, reply, rows, column NAME, error, answer "+
+			"or status", s)
 	}
 	return Rule{Endpoint: s[:from], Path: s[from+1:]}, nil
 }

@@ -123,11 +123,15 @@ func (t *Tally) Compare(x *session.Exchange) {
 	t.found, t.noise = t.found[:0], t.noise[:0]
 	base := t.takeBase(x)
 	if x.Target == nil {
-		a.statuses(x.Production.Status, 0)
+		if !x.NoStatus {
+			a.statuses(x.Production.Status, 0)
+		}
 		t.found = append(t.found, difference{path: "answer", kind: NoAnswer, from: "an answer",
 			to: x.Failed.String()})
 	} else {
-		a.statuses(x.Production.Status, x.Target.Status)
+		if !x.NoStatus {
+			a.statuses(x.Production.Status, x.Target.Status)
+		}
 		if x.Took > 0 {
 			a.times.note(x.At, x.Took)
 		}
@@ -181,6 +185,17 @@ func (t *Tally) Surplus(u *session.Unit, endpoint string) {
 	t.noise = t.noise[:0]
 	t.found = append(t.found[:0], difference{path: "answer", kind: Extra, from: "absent",
 		to: "an answer"})
+	if t.judge(name, u, false) {
+		e.differed++
+	}
+}
+
+// Ended is of session.Comparer.
+func (t *Tally) Ended(u *session.Unit, endpoint string, production, target session.Ending) {
+	name, e := t.count.endpoint(endpoint)
+	t.noise = t.noise[:0]
+	t.found = append(t.found[:0], difference{path: "end", kind: End, from: production.String(),
+		to: target.String()})
 	if t.judge(name, u, false) {
 		e.differed++
 	}
@@ -312,7 +327,7 @@ func placeOf(name string, d *difference) place {
 	switch d.kind {
 	case Value, Order, Length:
 		p.kind = Value
-	case Status, Type, NoAnswer:
+	case Status, Type, NoAnswer, End:
 		p.from, p.to = d.from, d.to
 	}
 	return p

@@ -23,6 +23,8 @@ type Comparer interface {
 	// Surplus counts an answer of the target that nothing had asked for, after one to a request of
 	// the endpoint.
 	Surplus(u *Unit, endpoint string)
+	// Ended counts a connection that did not end at the target as it did at production.
+	Ended(u *Unit, endpoint string, production, target Ending)
 }
 
 // Exclusion is why an answer is not compared.
@@ -38,13 +40,14 @@ const (
 	Slipped                     // the target gave a surplus answer before
 	Unanswered                  // the session ended before production had answered
 	OverBounds                  // too many answers wait for their counterparts
+	Misaligned                  // where it ends in the bytes is not known
 	Exclusions                  // how many there are
 )
 
 var exclusions = [Exclusions]string{
 	Unread: "production_unread", Gap: "capture_gap", NotCopied: "not_copied", LeftOut: "denied",
 	LostTrack: "proto_lost", Slipped: "slipped", Unanswered: "in_flight",
-	OverBounds: "over_compare",
+	OverBounds: "over_compare", Misaligned: "misaligned",
 }
 
 // String returns the exclusion's name in reports.
@@ -63,6 +66,7 @@ type Exchange struct {
 	Endpoint   string
 	Request    uint64        // keyed hash of the request
 	Unordered  bool          // lists in the answers may be in any order
+	NoStatus   bool          // answers have no status
 	Production *proto.Digest // never nil
 	Target     *proto.Digest // nil: the target gave no answer, for the reason Failed
 	Failed     ledger.Reason
@@ -398,9 +402,7 @@ func (g *pairing) copyEnded(r ledger.Reason) {
 	if g == nil {
 		return
 	}
-	why := NotCopied
-	switch {
-	case isFault(r):
+	if isFault(r) {
 		g.fault = r
 		for _, end := range g.sent {
 			if p, i := g.find(end); p != nil && p.isSent && !p.targetDone {
@@ -409,15 +411,23 @@ func (g *pairing) copyEnded(r ledger.Reason) {
 		}
 		g.sent = g.sent[:0]
 		return
-	case r == ledger.CaptureGap:
-		why = Gap
-	case r == ledger.ProtoLost:
-		why = LostTrack
-	case r == ledger.Shutdown, r == ledger.IdleTimeout, r == ledger.Replaced:
-		why = Unanswered
 	}
 	g.fault = ledger.None
-	g.dropSent(why)
+	g.dropSent(endedBy(r))
+}
+
+// endedBy returns why answers are not compared that a copy was due when it ended for the reason r,
+// which is no fault of the target.
+func endedBy(r ledger.Reason) Exclusion {
+	switch r {
+	case ledger.CaptureGap:
+		return Gap
+	case ledger.ProtoLost:
+		return LostTrack
+	case ledger.Shutdown, ledger.IdleTimeout, ledger.Replaced:
+		return Unanswered
+	}
+	return NotCopied
 }
 
 // close ends all that is open: the session is over.
