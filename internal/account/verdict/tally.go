@@ -49,6 +49,7 @@ type count struct {
 	known    proto.Recognised
 	kinds    [3]uint64 // of content: value, order, length
 	from, to string    // an example
+	pair     *pair     // the two answers in which it was seen first; nil: there was no room
 }
 
 // endpoint is what was compared in one class of requests.
@@ -63,6 +64,8 @@ type Tally struct {
 	bases, older   map[uint64]*proto.Digest // production's last answer to a request, by its hash
 	room, baseRoom int                      // bytes that bases may take, and may still take
 	found, noise   []difference             // scratch
+	present        *session.Exchange        // that is judged; nil: none
+	pairs          int                      // that are kept
 }
 
 // Account is what Tallies have counted.
@@ -146,15 +149,18 @@ func (t *Tally) Compare(x *session.Exchange) {
 			e.based++
 			t.noise, _ = t.differences(t.noise, base, x.Production, x.Unordered)
 		}
-		x.Target.Drop(t.with)
 	}
-	if base != nil {
-		base.Drop(t.with)
-	}
-	t.keepBase(x)
+	t.present = x
 	if t.judge(name, x.Unit, base != nil) {
 		e.differed++
 	}
+	t.present = nil
+	for _, d := range [...]*proto.Digest{x.Target, base} {
+		if d != nil {
+			d.Drop(t.with)
+		}
+	}
+	t.keepBase(x)
 }
 
 // statuses counts two answers by their status; where there are too many pairs, by their hundreds.
@@ -276,6 +282,7 @@ func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 			if !u.Diverged {
 				c.alone++
 				c.example(d)
+				t.keepPair(c)
 			}
 		}
 	}
@@ -294,6 +301,14 @@ func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 	}
 	t.count.unit(u, differs)
 	return differs
+}
+
+// keepPair keeps the two answers that are judged as the example of a place that has none.
+func (t *Tally) keepPair(c *count) {
+	if c.pair == nil && t.present != nil && t.pairs < maxPairs {
+		c.pair = pairOf(t.present, t.found)
+		t.pairs++
+	}
 }
 
 // unit notes in a session whether an answer differed.
@@ -522,5 +537,8 @@ func (c *count) add(b *count) {
 	}
 	if c.from == "" || b.from != "" && b.from < c.from {
 		c.from, c.to = b.from, b.to
+	}
+	if b.pair.earlier(c.pair) {
+		c.pair = b.pair
 	}
 }

@@ -44,14 +44,35 @@ const (
 	Exclusions                  // how many there are
 )
 
-var exclusions = [Exclusions]string{
-	Unread: "production_unread", Gap: "capture_gap", NotCopied: "not_copied", LeftOut: "denied",
-	LostTrack: "proto_lost", Slipped: "slipped", Unanswered: "in_flight",
-	OverBounds: "over_compare", Misaligned: "misaligned",
+var exclusions = [Exclusions]struct{ name, meaning string }{
+	Unread: {"production_unread", "production's answer was not read, or only in part"},
+	Gap: {"capture_gap",
+		"packets of production's answer, or of the client, were not captured"},
+	NotCopied: {"not_copied", "there was no copy of the session when the request came"},
+	LeftOut:   {"denied", "an option keeps the request from the target"},
+	LostTrack: {"proto_lost", "the target's answers could not be followed"},
+	Slipped: {"slipped",
+		"the target had given an answer that nothing had asked for; that is a finding itself"},
+	Unanswered: {"in_flight", "the session ended before both had answered"},
+	OverBounds: {"over_compare", "more than 4,096 answers of a session, or 32 MB of all, " +
+		"waited (replay: 128 MB)"},
+	Misaligned: {"misaligned",
+		"of a protocol that is not known: where the answer ends in the bytes is not known"},
 }
 
 // String returns the exclusion's name in reports.
-func (e Exclusion) String() string { return exclusions[e] }
+func (e Exclusion) String() string { return exclusions[e].name }
+
+// Meaning explains the exclusion to users.
+func (e Exclusion) Meaning() string { return exclusions[e].meaning }
+
+// ExclusionNamed returns the exclusion of a name.
+func ExclusionNamed(name string) (e Exclusion, ok bool) {
+	i := slices.IndexFunc(exclusions[:], func(x struct{ name, meaning string }) bool {
+		return x.name == name
+	})
+	return Exclusion(max(i, 0)), i >= 0
+}
 
 // Unit is what a Comparer keeps of a session.
 type Unit struct {
