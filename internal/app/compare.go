@@ -69,6 +69,8 @@ slower, 5 if it cannot be told.`,
 	}
 	failOn := cmd.Flags().String("fail-on", "differs,slower",
 		"judge only these `WORDS`: differs, slower, or both with a comma")
+	slowerBy := cmd.Flags().String("slower-by", "10%",
+		"answers are slower if they take longer by more than this `PERCENT`")
 	out := cmd.Flags().String("json", "", "write the result as JSON to `FILE`, too")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		if len(args) != 2 {
@@ -82,6 +84,10 @@ slower, 5 if it cannot be told.`,
 		if err != nil {
 			return &config.Problem{Flag: "--fail-on", Value: *failOn,
 				What: "wanted differs, slower, or both with a comma"}
+		}
+		if judged.By, err = verdict.ParsePercent(*slowerBy); err != nil {
+			return &config.Problem{Flag: "--slower-by", Value: *slowerBy,
+				What: "wanted a percentage above 0, such as 10%"}
 		}
 		var results [2]*verdict.Result
 		for i, path := range args {

@@ -39,6 +39,34 @@ func (o *CopyOptions) comparing() []option {
 				"each of them",
 		},
 		{
+			name: "unordered", arg: "[ENDPOINT ]PATH", group: Compares,
+			set: func(s string) error {
+				r, err := verdict.ParseRule(s)
+				if err != nil {
+					return quoting(err)
+				}
+				c.Rules.Unordered = append(c.Rules.Unordered, r)
+				return nil
+			},
+			clear: func() { c.Rules.Unordered = nil },
+			help: "another order of the list at this path, or of lists in it, is no difference. " +
+				"Several times: each of them",
+		},
+		{
+			name: "endpoint", arg: "METHOD /PATH", group: Compares,
+			set: func(s string) error {
+				e, err := verdict.ParseEndpoint(s)
+				if err != nil {
+					return quoting(err)
+				}
+				c.Rules.Endpoints = append(c.Rules.Endpoints, e)
+				return nil
+			},
+			clear: func() { c.Rules.Endpoints = nil },
+			help: "count these requests together in the comparison, such as " +
+				"'GET /user/{name}'; segments in braces stand for any. Several times: each of them",
+		},
+		{
 			name: "junit", arg: "FILE", group: Compares, set: text(&c.JUnit, "the name of a file"),
 			help: "write the result of the comparison as JUnit XML to FILE, at the end",
 		},
@@ -48,7 +76,7 @@ func (o *CopyOptions) comparing() []option {
 // compares checks the settings of a comparison, and turns on what it needs.
 func (o *CopyOptions) compares(c *Copy) error {
 	if !c.Compare.On {
-		for _, name := range []string{"ignore", "junit"} {
+		for _, name := range []string{"ignore", "unordered", "endpoint", "junit"} {
 			if o.fs.Changed(name) {
 				return &Problem{Flag: "--" + name, What: "needs --compare"}
 			}

@@ -120,7 +120,7 @@ func (a *Account) Result(rules *Rules) *Result {
 		return cmp.Or(cmp.Compare(x.Production, y.Production), cmp.Compare(x.Target, y.Target))
 	})
 	for i, n := range a.silenced {
-		r.Rules = append(r.Rules, RuleResult{rules.Ignore[i].String(), n})
+		r.Rules = append(r.Rules, RuleResult{rules.silencer(i), n})
 	}
 	a.cells(r)
 	if len(a.times.blocks) > 0 {

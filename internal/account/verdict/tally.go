@@ -97,7 +97,7 @@ func NewTally(with *proto.Digesting, rules *Rules) *Tally {
 		bases: map[uint64]*proto.Digest{}, older: map[uint64]*proto.Digest{},
 		count: Account{
 			places: map[place]*count{}, endpoints: map[string]*endpoint{},
-			status: map[[2]uint16]uint64{}, silenced: make([]uint64, len(rules.Ignore)),
+			status: map[[2]uint16]uint64{}, silenced: make([]uint64, rules.silencers()),
 		},
 	}
 }
@@ -121,7 +121,7 @@ func (t *Tally) Starved(now mono.Time) { t.count.times.starve(now) }
 func (t *Tally) Compare(x *session.Exchange) {
 	a := &t.count
 	a.compared++
-	name, e := a.endpoint(x.Endpoint)
+	name, e := a.endpoint(t.rules.endpoint(x.Endpoint))
 	e.compared++
 	t.found, t.noise = t.found[:0], t.noise[:0]
 	base := t.takeBase(x)
@@ -187,7 +187,7 @@ func (t *Tally) differences(all []difference, p, c *proto.Digest, unordered bool
 
 // Surplus is of session.Comparer.
 func (t *Tally) Surplus(u *session.Unit, endpoint string) {
-	name, e := t.count.endpoint(endpoint)
+	name, e := t.count.endpoint(t.rules.endpoint(endpoint))
 	t.noise = t.noise[:0]
 	t.found = append(t.found[:0], difference{path: "answer", kind: Extra, from: "absent",
 		to: "an answer"})
@@ -198,7 +198,7 @@ func (t *Tally) Surplus(u *session.Unit, endpoint string) {
 
 // Ended is of session.Comparer.
 func (t *Tally) Ended(u *session.Unit, endpoint string, production, target session.Ending) {
-	name, e := t.count.endpoint(endpoint)
+	name, e := t.count.endpoint(t.rules.endpoint(endpoint))
 	t.noise = t.noise[:0]
 	t.found = append(t.found[:0], difference{path: "end", kind: End, from: production.String(),
 		to: target.String()})
@@ -263,7 +263,7 @@ func (t *Tally) keepBase(x *session.Exchange) {
 func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 	for i := range t.found {
 		d := &t.found[i]
-		if t.rules.silences(name, d.path, t.count.silenced) {
+		if t.rules.silences(name, d, t.count.silenced) {
 			continue
 		}
 		p := placeOf(name, d)

@@ -37,7 +37,8 @@ func (s *oddServer) serve(c net.Conn) {
 			c.Write(answer[:1500])
 			return
 		}
-		if _, err := c.Write(answer); err != nil || s.fault == "closes early" && n == len(oddAsks)-1 {
+		_, err = c.Write(answer)
+		if err != nil || s.fault == "closes early" && n == len(oddAsks)-1 {
 			return
 		}
 	}
