@@ -128,7 +128,6 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 		r.wait(ctx, r.scenario.CopierAfter)
-		r.from = r.clock.now() + r.scenario.Settle
 	}
 	defer r.killChildren()
 	switch {
@@ -142,10 +141,10 @@ func (r *run) play(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 	}
-	if r.scenario.CopierAfter == 0 {
-		if err := r.startLoad(); err != nil {
-			return nil, err
-		}
+	if r.scenario.CopierAfter > 0 {
+		r.from = r.clock.now() + r.scenario.Settle
+	} else if err := r.startLoad(); err != nil {
+		return nil, err
 	}
 	if err := r.disturb(ctx); err != nil {
 		return nil, fmt.Errorf("disturb: %w", err)

@@ -32,7 +32,7 @@ type Scenario struct {
 	AnswerPause time.Duration // between them
 
 	// CopierAfter is how long after the load the copier is started. Then only requests are compared
-	// that production receives Settle after that, or later.
+	// that production receives Settle after the copier is ready, or later.
 	CopierAfter time.Duration
 	Settle      time.Duration
 }

@@ -302,7 +302,7 @@ func (s *Session) await(waiting phase, m reasm.Mark) {
 // start opens the copy that waits.
 func (s *Session) start(now mono.Time) {
 	spec := OpenSpec{ID: s.id, Client: s.client, Production: s.production, Record: s,
-		Listen: s.talk != nil || s.turns.wanted()}
+		Since: s.turnNote.At, Listen: s.talk != nil || s.turns.wanted()}
 	seen := s.turnNote.Seen
 	if s.phase == waitingWhole {
 		s.phase, seen = openingWhole, 0

@@ -37,6 +37,7 @@ type OpenSpec struct {
 	Index      int            // filled in by the shard: which copy at the target it is, from 0
 	SYN        packet.Options // the options of the client's SYN; zero if it was not captured
 	Window     uint16         // the window of the client's SYN
+	Since      mono.Time      // when the client sent that with which the copy begins
 	Record     Record
 	// Further reports that it is not the first copy of the connection, whose client and server are
 	// counted once.

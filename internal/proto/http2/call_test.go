@@ -267,6 +267,43 @@ func TestCallCancelled(t *testing.T) {
 	r.settled()
 }
 
+// The windows of a target that is behind do not let a cancellation overtake messages that
+// production had answered, unless they stay shut.
+func TestCallCancelledInWindows(t *testing.T) {
+	for _, opens := range []bool{true, false} {
+		r := newRig(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 4})
+		must(r.production.WriteSettings())
+		r.client.call(1)
+		r.client.says(1, "aaa")
+		r.feed(r.serve())
+		r.production.begins(1)
+		r.production.says(1, "1")
+		r.client.says(1, "b")
+		r.feed(r.serve())
+		r.production.says(1, "2")
+		must(r.client.WriteRSTStream(1, http2.ErrCodeCancel))
+		r.feed(r.serve())
+		r.wants("headers 1 "+headOfCall, "data 1 "+string(msg("aaa")[:4]))
+		r.wait(resetWait - 1)
+		r.wants("")
+		if !opens {
+			r.wait(1)
+			r.wants("abandoned 0", "reset 1 8")
+			r.settled()
+			continue
+		}
+		must(r.answers.WriteWindowUpdate(1, 1000))
+		r.answers.begins(1)
+		r.answers.says(1, "1")
+		r.hear()
+		r.wants("data 1 "+string(msg("aaa")[4:]), data(1, "b"))
+		r.answers.says(1, "2")
+		r.hear()
+		r.wants("abandoned 0", "reset 1 8")
+		r.settled()
+	}
+}
+
 // What waits for too long is forced, once; the rest of the call goes a second late at most.
 func TestCallForced(t *testing.T) {
 	r := calling(t, 0, true)

@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"time"
+
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
@@ -40,6 +42,7 @@ type stream struct {
 	end      bool // END_STREAM waits
 	reset    bool // RST_STREAM waits
 	code     [4]byte
+	resetBy  mono.Time // when it goes though turns precede it; 0: none was held back
 
 	// again is the head of a request without content that was sent, until it is answered. A target
 	// that refuses it has not processed it (RFC 9113 §8.7), so it is sent again.
@@ -158,7 +161,7 @@ func (t *streams) release(s *stream) {
 	t.held -= len(s.head) + len(s.data) - s.sent + len(s.trailers)
 	s.head, s.data, s.trailers = s.head[:0], s.data[:0], s.trailers[:0]
 	s.marks, s.sent = s.marks[:0], 0
-	s.end, s.reset = false, false
+	s.end, s.reset, s.resetBy = false, false, 0
 	t.dropTurns(s)
 	if s.holding {
 		s.holding = false
@@ -274,8 +277,13 @@ func (c *Client) send(now mono.Time, s *stream, out *proto.Out) (wake mono.Time)
 		c.openStream(s, out)
 	}
 	whole, wake := c.sendData(now, s, out)
-	if !whole && (s.turnWaits() || !s.reset) {
-		return wake
+	if !whole {
+		if !s.reset || s.turnWaits() {
+			return wake
+		}
+		if until := s.holdsReset(now); !until.Reached(now) {
+			return min(wake, until)
+		}
 	}
 	switch {
 	case !whole: // what is left does not go
@@ -296,6 +304,21 @@ func (c *Client) send(now mono.Time, s *stream, out *proto.Out) (wake mono.Time)
 		c.remove(s)
 	}
 	return mono.Never
+}
+
+// resetWait is how long the target's windows may hold back a turn, and with it RST_STREAM.
+const resetWait = 10 * time.Second
+
+// holdsReset returns until when RST_STREAM waits for content that the target's windows hold back.
+// It waits if turns follow, since then production's server had answered that content.
+func (s *stream) holdsReset(now mono.Time) mono.Time {
+	if len(s.turns) == 0 {
+		return now
+	}
+	if s.resetBy == 0 {
+		s.resetBy = now.Add(resetWait)
+	}
+	return s.resetBy
 }
 
 // abandon notes that nothing more of the target matters to a stream that was cancelled.

@@ -278,6 +278,25 @@ func TestCloses(t *testing.T) {
 	})
 }
 
+// A message that the target's last one releases precedes the answer to its close; one that waits
+// for another is left out.
+func TestCloseReleases(t *testing.T) {
+	eachStep(t, func(t *testing.T, step int) {
+		r := upgraded(t, step)
+		r.serve(says("1"))
+		r.feed(text("a"))
+		r.serve(says("2"))
+		r.feed(text("b"))
+		r.wantsFrames()
+		r.hear(says("1") + byServer(bitFin|opClose, "\x03\xe8") + says("2"))
+		r.wantsFrames("1 a", "8 \x03\xe8")
+		r.ended()
+		if n := r.left[ledger.TargetClosed]; n != len(text("b")) {
+			t.Errorf("%d bytes were left out", n)
+		}
+	})
+}
+
 // The target's end leaves out what waits, and what follows.
 func TestShut(t *testing.T) {
 	eachStep(t, func(t *testing.T, step int) {

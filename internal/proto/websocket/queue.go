@@ -41,10 +41,12 @@ type turn struct {
 	step   proto.Turn // from then on
 }
 
-// push adds an item. Steps that need not be told apart become one.
-func (q *queue) push(it item) {
+// push adds an item. Steps that need not be told apart become one. Within the last frame that goes
+// they do not reach beyond its end.
+func (c *Client) push(it item) {
+	q := &c.queue
 	q.held += len(it.text)
-	if n := len(q.list) - 1; n >= q.first {
+	if n := len(q.list) - 1; n >= q.first && (q.list[n].mid || !c.target.ends) {
 		last := &q.list[n]
 		if k := it.step.Kind; k == last.step.Kind && len(it.text)+len(last.text) == 0 &&
 			(k == proto.PassOn || k == proto.Say) && it.closes == last.closes {
@@ -66,8 +68,18 @@ func (c *Client) holdTurn() {
 		Known: known})})
 }
 
-// Go is of proto.Paced.
+// Go is of proto.Paced. When the target has closed, what may go by then precedes the answer.
 func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
+	wake := c.sendDue(now, out)
+	if c.close(out) {
+		wake = c.sendDue(now, out) // the rest is too late
+	}
+	c.target.ends = c.target.closes
+	return wake
+}
+
+// sendDue sends what may go, and returns when it has to be called again.
+func (c *Client) sendDue(now mono.Time, out *proto.Out) mono.Time {
 	for ; c.first < len(c.list); c.first++ {
 		it := &c.list[c.first]
 		if it.step.Kind != 0 {
@@ -129,7 +141,10 @@ func (c *Client) send(it *item, out *proto.Out) {
 	if it.closes && !c.mid {
 		c.target.closed = true
 	}
-	c.reply(out)
+	c.pong(out)
+	if c.target.ends {
+		c.close(out)
+	}
 }
 
 // check returns 0 if a turn goes now, and otherwise when it may go though the target has not sent

@@ -30,9 +30,10 @@ type target struct {
 
 	pings  bool // the last ping waits for its answer
 	ping   []byte
-	closes bool // the target has closed, and was not answered
-	code   []byte
-	closed bool // a close frame has gone
+	closes bool   // the target has closed
+	code   []byte // of its close
+	ends   bool   // nothing goes any more but the rest of a frame, and the answer to the close
+	closed bool   // a close frame has gone
 }
 
 // expect notes that a request goes.
@@ -63,13 +64,11 @@ func (c *Client) Kept(p []byte, out *proto.Out) error {
 				return err
 			}
 			t.inside, t.left, t.payload = true, t.f.cut(), t.payload[:0]
-			if t.f.control() {
-				t.heard += t.f.length
-			}
 		}
 		n := int(min(t.left, uint64(len(p))))
 		if t.f.control() {
 			t.payload = append(t.payload, p[:n]...)
+			t.heard += uint64(n)
 		} else if n > 0 { // the last byte stands for all
 			t.heard += t.f.length
 		}
@@ -80,13 +79,15 @@ func (c *Client) Kept(p []byte, out *proto.Out) error {
 		t.inside = false
 		t.frameEnd()
 	}
-	c.reply(out)
+	c.pong(out)
 	return c.differs()
 }
 
-// frameEnd processes a frame of the target that is whole.
+// frameEnd processes a frame of the target that is whole. What follows its close has no meaning
+// (RFC 6455 §1.4).
 func (t *target) frameEnd() {
 	switch {
+	case t.closes:
 	case t.f.endsMessage():
 		t.messages++
 	case t.f.op == opPing:
@@ -96,25 +97,33 @@ func (t *target) frameEnd() {
 	}
 }
 
-// reply answers the target's last ping (RFC 6455 §5.5.3) and its close, unless the copy is within a
-// frame.
-func (c *Client) reply(out *proto.Out) {
-	t := &c.target
-	if c.mid || t.closed || c.over {
-		return
-	}
-	if t.pings {
+// pong answers the target's last ping (RFC 6455 §5.5.3), unless the copy is within a frame.
+func (c *Client) pong(out *proto.Out) {
+	if t := &c.target; t.pings && c.speaks() {
 		t.pings = false
-		from := len(out.Text)
-		out.Text = appendFrame(out.Text, opPong, c.nextMask(), t.ping)
-		out.ReplaceFrom(0, from)
+		c.say(opPong, t.ping, out)
 	}
-	if t.closes {
-		t.closed, c.over = true, true
-		from := len(out.Text)
-		out.Text = appendFrame(out.Text, opClose, c.nextMask(), t.code)
-		out.ReplaceFrom(0, from)
+}
+
+// close answers the target's close, and reports whether it has.
+func (c *Client) close(out *proto.Out) bool {
+	t := &c.target
+	if !t.closes || !c.speaks() {
+		return false
 	}
+	t.closed, c.over = true, true
+	c.say(opClose, t.code, out)
+	return true
+}
+
+// speaks reports whether a frame of the copy's own may go now.
+func (c *Client) speaks() bool { return !c.mid && !c.target.closed && !c.over }
+
+// say sends a frame of the copy's own.
+func (c *Client) say(op byte, payload []byte, out *proto.Out) {
+	from := len(out.Text)
+	out.Text = appendFrame(out.Text, op, c.nextMask(), payload)
+	out.ReplaceFrom(0, from)
 }
 
 // answers reads answers to requests, and returns what follows the upgrade.

@@ -24,6 +24,9 @@ type Conn struct {
 // ReadsAnswers reports whether the intercept reads what targets answer.
 func (c *Conn) ReadsAnswers() bool { return c.welcome.Capabilities.Has(wire.ReadsAnswers) }
 
+// TakesLate reports whether the intercept takes wire.OpLate.
+func (c *Conn) TakesLate() bool { return c.welcome.Capabilities.Has(wire.TakesLate) }
+
 // Host returns the address of the intercept's host.
 func (c *Conn) Host() netip.Addr { return c.Endpoint.Host() }
 

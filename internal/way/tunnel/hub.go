@@ -67,6 +67,7 @@ type Hub[C Conn] struct {
 type End struct {
 	Host         netip.Addr
 	ReadsAnswers bool // the intercept reads what targets answer
+	TakesLate    bool // the intercept wants to know of copies that begin late
 }
 
 // peer is a connection and what it leads to.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"net/netip"
+	"time"
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
@@ -70,6 +71,10 @@ type stream[C Conn] struct {
 // wireID returns the stream's number on the wire.
 func (s *stream[C]) wireID() uint64 { return s.number<<shardBits | uint64(s.out.index) }
 
+// lateAfter is how long after its client a copy may begin without a word about it. The intercept
+// remembers for two seconds who has had a tuple last.
+const lateAfter = time.Second
+
 // Open begins a copy at spec.Target and returns its stream. One that cannot begin fails in the next
 // Step.
 func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
@@ -93,6 +98,9 @@ func (o *Output[C]) Open(now mono.Time, spec *session.OpenSpec) session.Stream {
 	o.last++
 	s.number = o.last
 	o.streams[s.number] = s
+	if late := now.Sub(spec.Since); late > lateAfter && to.TakesLate {
+		o.append(s.conn, &wire.Op{Kind: wire.OpLate, ID: s.wireID(), Age: late})
+	}
 	how := wire.OpOpen
 	if spec.Listen && s.listens {
 		how = wire.OpListen

@@ -44,7 +44,8 @@ func (w *Way) Open(h *way.Host, s *way.Settings, targets []way.Target) error {
 	cfg.ConnectTimeout = s.ConnectTimeout
 	cfg.OnState = func(link.State) { w.checkTargets() }
 	cfg.OnStreams = func(c *link.Conn, up bool) {
-		w.hub.Connected(c, End{Host: c.Host(), ReadsAnswers: c.ReadsAnswers()}, up)
+		w.hub.Connected(c, End{Host: c.Host(), ReadsAnswers: c.ReadsAnswers(),
+			TakesLate: c.TakesLate()}, up)
 	}
 	cfg.OnEvents = func(c *link.Conn, body []byte) error { return w.hub.Events(c, body) }
 	cfg.OnRoom = func(c *link.Conn) { w.hub.Room(c) }

@@ -18,6 +18,7 @@ import (
 //	operation: kind 8 · id varint · open: client address, port, target address, port
 //	                                data: length varint, bytes
 //	                                read: a protocol 8; expect: a request varint, a hint 8
+//	                                late: milliseconds varint
 //	event:     kind 8 · id varint · taken, received, reset: a count varint
 //	                                failed: a count varint, a reason (length 8, text)
 //	                                answer: flags 8, end, size, status, age varints, digest
@@ -55,7 +56,17 @@ const (
 	OpListen OpKind = 5 // OpOpen, and OpRead follows
 	OpRead   OpKind = 6 // read the target's bytes as answers of the protocol Proto
 	OpExpect OpKind = 7 // the request numbered Request has Hint
+
+	// For intercepts that have TakesLate. It precedes OpOpen or OpListen: the client sent that with
+	// which the copy begins Age ago.
+	OpLate OpKind = 8
 )
+
+// TakesLate is set by an intercept on the target that takes OpLate.
+const TakesLate Capabilities = 1 << 4
+
+// maxAge bounds the age of an OpLate.
+const maxAge = time.Hour
 
 // Op is one operation.
 type Op struct {
@@ -66,6 +77,7 @@ type Op struct {
 	Proto          proto.Kind     // of OpRead
 	Request        uint64         // of OpExpect
 	Hint           proto.Hint
+	Age            time.Duration // of OpLate, in whole milliseconds, at most an hour
 }
 
 // AppendOp appends an operation to a body.
@@ -80,6 +92,8 @@ func AppendOp(dst []byte, op *Op) []byte {
 		dst = append(dst, byte(op.Proto))
 	case OpExpect:
 		dst = append(binary.AppendUvarint(dst, op.Request), byte(op.Hint))
+	case OpLate:
+		dst = binary.AppendUvarint(dst, uint64(min(max(op.Age, 0), maxAge).Milliseconds()))
 	}
 	return dst
 }
@@ -117,6 +131,8 @@ func NextOp(body []byte, op *Op) (rest []byte, err error) {
 		op.Proto = proto.Kind(c.u8())
 	case OpExpect:
 		op.Request, op.Hint = c.uvarint(), proto.Hint(c.u8())
+	case OpLate:
+		op.Age = time.Duration(min(c.uvarint(), uint64(maxAge.Milliseconds()))) * time.Millisecond
 	case OpCloseWrite, OpAbort:
 	default:
 		if !c.short {

@@ -26,6 +26,7 @@ var someOps = []Op{
 		Target: netip.MustParseAddrPort("10.0.0.2:8080")},
 	{Kind: OpRead, ID: 3, Proto: http1.Kind},
 	{Kind: OpExpect, ID: 3, Request: 200, Hint: proto.Keep | 1},
+	{Kind: OpLate, ID: 4, Age: 1500 * time.Millisecond},
 }
 
 var someEvents = []StreamEvent{
@@ -60,7 +61,8 @@ func TestStreamsGolden(t *testing.T) {
 			"03ac02" + "04ffffffffffffffffff01" +
 			"0102" + "0620010db80000000000000000000000079c40" +
 			"06fd0000000000000000000000000000020050" +
-			"0503" + "04c00002079c40" + "040a0000021f90" + "060301" + "0703c80181"},
+			"0503" + "04c00002079c40" + "040a0000021f90" + "060301" + "0703c80181" +
+			"0804dc0b"},
 		{"events", events, "0101" + "020103" + "0301a08d06" + "04ac02" + "05ac02" +
 			"0602808080808020" +
 			"07ffffffffffffffffff01000b7475706c655f74616b656e" +

@@ -165,10 +165,11 @@ func (s *Intercept) join(p *peer, h *wire.Hello) *wire.Refuse {
 func (s *Intercept) welcome(holder *key.Holder, h *wire.Hello) *wire.Welcome {
 	w := &wire.Welcome{Version: wire.Version, Way: wire.WayRaw, Slot: h.Slot,
 		HoldMillis: uint16(s.cfg.Route.Hold / time.Millisecond), Software: s.cfg.Software}
+	w.Capabilities = wire.Probes
 	if s.cfg.Streams != nil {
 		w.Way = wire.WayTunnel
+		w.Capabilities |= wire.TakesLate
 	}
-	w.Capabilities = wire.Probes
 	if s.cfg.Streams != nil || s.canRead() {
 		w.Capabilities |= wire.ReadsAnswers | wire.Digests
 	}

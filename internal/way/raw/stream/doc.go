@@ -40,10 +40,11 @@
 // ended. "first" is the end of the last Stream before it. "old ACK" is an ACK that belongs to an
 // old connection at the target (RFC 5961 section 4): the intercepts are asked whose that is
 // (Queries). They are also asked (Seeks) before a SYN is repeated, and before the first SYN of a
-// Stream that was queued or whose client's connection was found under way. "last FIN" and "last
-// ACK" end a connection of which everything else was sent and acknowledged; the session is told at
-// the Poll that follows. "silence" is a time-out, of the attempt to connect or of data that the
-// target does not acknowledge. "Taken" is the intercepts' word that the tuple is another copier's.
+// Stream that was queued, that begins a second or more after its client, or whose client's
+// connection was found under way. "last FIN" and "last ACK" end a connection of which everything
+// else was sent and acknowledged; the session is told at the Poll that follows. "silence" is a
+// time-out, of the attempt to connect or of data that the target does not acknowledge. "Taken" is
+// the intercepts' word that the tuple is another copier's.
 //
 // # Our own direction
 //

@@ -39,6 +39,7 @@ type rival struct {
 	due   mono.Time
 	slot  uint8
 	lag   mono.Time     // of its capture
+	busy  mono.Time     // how much later than captured it takes a packet in
 	link  mono.Time     // to the intercepts, one way
 	at    map[int]uint8 // its owner numbers, by intercept
 	dead  bool
@@ -244,9 +245,10 @@ func (u *user) show(seg packet.Segment) {
 		seg.Src, seg.Dst, seg.Len = u.addr, rig.Production, len(seg.Payload)
 	}
 	for _, r := range u.c.all {
-		u.c.agenda.Plan(u.c.now+r.lag, func(now mono.Time) {
+		captured := u.c.now + r.lag
+		u.c.agenda.Plan(captured+r.busy, func(mono.Time) {
 			r.in.Packets = append(r.in.Packets,
-				shard.Packet{Seg: seg, At: now, Ifindex: 1, FromServer: server})
+				shard.Packet{Seg: seg, At: captured, Ifindex: 1, FromServer: server})
 		})
 	}
 }
@@ -343,6 +345,18 @@ var rivalCases = []struct {
 	{"over before the second sees it", func(c *contest, slots [2]uint8) {
 		c.rival(slots[0], 0)
 		c.rival(slots[1], 300*ms)
+		u := c.user(rivalAddr)
+		u.say("one ")
+		c.run(50 * ms)
+		u.close()
+		c.run(9 * sec)
+		u.got("one ")
+		c.account(4, ledger.TupleTaken)
+	}},
+	{"over long before the second, which is behind, takes it in", func(c *contest,
+		slots [2]uint8) {
+		c.rival(slots[0], 0)
+		c.rival(slots[1], 0).busy = 4 * sec
 		u := c.user(rivalAddr)
 		u.say("one ")
 		c.run(50 * ms)

@@ -114,7 +114,7 @@ func (s *single) open() *Stream {
 	c.st = s.table.Open(s.now, &session.OpenSpec{
 		ID: 1, Client: netip.MustParseAddrPort(
 			"192.0.2.1:40000"), Production: rig.Production, Target: rig.Target,
-		SYN: packet.Options{MSS: 1460}, Window: 1000, Record: zeros{},
+		SYN: packet.Options{MSS: 1460}, Window: 1000, Since: s.now, Record: zeros{},
 	}, c).(*Stream)
 	s.st, s.copy = c.st, c
 	return c.st

@@ -41,6 +41,9 @@ const (
 	takeover = 10 * time.Second
 	// askEvery is how long an intercept's answer may take before it is asked again.
 	askEvery = time.Second
+	// lateAfter is how long after its client a copy may begin without a question. An intercept
+	// recognises the SYN-ACK of one that another copier has had for 2 s (route.Config.Behind).
+	lateAfter = time.Second
 	// slotApart is the distance between the initial sequence numbers that two copiers choose at the
 	// same time for the same tuple. See begin.
 	slotApart = 1 << 24
@@ -68,7 +71,7 @@ type Stream struct {
 	record session.Record
 	end    uint64      // Release
 	cfg    *tcp.Config // until it begins
-	asked  mono.Time   // when the session opened it
+	asked  mono.Time   // when the session opened it, or if that was late, should have
 	began  mono.Time
 	isn    seqnum.Value
 	ts     uint32 // the timestamp at began
@@ -121,8 +124,8 @@ func (st *Stream) leaveQueue(now mono.Time) {
 // that), and both copiers would lose. Outside of the window, the target answers it with an ACK to
 // the first copier. So the numbers of copiers are 67 s of their clock apart, which is longer than
 // a target keeps a connection half open. A SYN that arrives when the first connection is over
-// would open a second one: so no SYN is repeated before the intercepts have said that the tuple is
-// no other copier's.
+// would open a second one: so no SYN is repeated, and none of a copy that begins late is sent,
+// before the intercepts have said that the tuple is no other copier's.
 func (st *Stream) begin(now mono.Time) {
 	t := st.table
 	ticks := seqnum.Value(int64(now) / int64(4*time.Microsecond))

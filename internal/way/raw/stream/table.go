@@ -106,6 +106,9 @@ func (t *Table) Open(now mono.Time, spec *session.OpenSpec, c shard.Copy) sessio
 	st.tuple = shard.TupleOf(source, spec.Target)
 	t.configure(&t.opening, source, spec)
 	st.record, st.cfg, st.asked = spec.Record, &t.opening, now
+	if now.Sub(spec.Since) > lateAfter {
+		st.asked = spec.Since
+	}
 	if old := t.streams[st.tuple]; old != nil {
 		// The client has used its port again, and the old connection's last bytes are on their way.
 		own := t.opening

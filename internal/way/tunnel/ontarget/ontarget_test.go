@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -416,6 +417,27 @@ func TestBounds(t *testing.T) {
 		c.must(data(1, make([]byte, wire.MaxData)))
 	}
 	t.Error("no bound on memory")
+}
+
+// TestLateCopy: a copier that is far behind repeats nothing that another one has done.
+func TestLateCopy(t *testing.T) {
+	target, conns := server(t)
+	var later atomic.Int64
+	l := New(Config{Allow: every, Routes: loopback{},
+		Now: func() mono.Time { return now().Add(time.Duration(later.Load())) }})
+	c, other := attach(t, l, 1), attach(t, l, 2)
+	c.must(open(1, 1, target))
+	accept(t, conns)
+	c.await(1, wire.EventOpened, 0)
+	c.must(wire.Op{Kind: wire.OpAbort, ID: 1})
+	later.Store(int64(4 * time.Second))
+	other.must(wire.Op{Kind: wire.OpLate, ID: 1, Age: 4 * time.Second}, open(1, 1, target))
+	if ev := other.await(1, wire.EventFailed, 0); ev.Reason != ledger.TupleTaken {
+		t.Errorf("it failed for %v", ev.Reason)
+	}
+	other.must(open(2, 1, target)) // another connection of the client
+	other.await(2, wire.EventOpened, 0)
+	accept(t, conns)
 }
 
 // TestSameEnds: a client uses its port again, with the same copier and with another one.

@@ -1,15 +1,19 @@
 package ontarget
 
 import (
+	"time"
+
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/way/link/wire"
 )
 
 const (
-	// linger is how long the two ends of a stream that has ended remain its copier's, in ns: a
-	// copier that is behind would else repeat at the target what the first one has done.
-	linger    = 2e9
-	maxRecent = 1 << 16
+	// linger is how long the two ends of a stream that has ended remain its copier's: a copier that
+	// is behind would else repeat at the target what the first one has done.
+	linger = 2 * time.Second
+	// keepRecent is how long the owner is remembered, for copies that are known to begin late.
+	keepRecent = 5 * time.Second
+	maxRecent  = 1 << 16
 )
 
 // recentOwners remembers the owners of the streams that ended last.
@@ -21,12 +25,12 @@ type recentOwners struct {
 
 type recentOwner struct {
 	instance wire.Instance
-	until    mono.Time
+	ended    mono.Time
 }
 
 type recentEnd struct {
 	tuple tuple
-	until mono.Time
+	ended mono.Time
 }
 
 func (r *recentOwners) add(now mono.Time, t tuple, instance wire.Instance) {
@@ -35,10 +39,10 @@ func (r *recentOwners) add(now mono.Time, t tuple, instance wire.Instance) {
 	}
 	for r.head < len(r.queue) {
 		oldest := &r.queue[r.head]
-		if len(r.queue)-r.head < maxRecent && !oldest.until.Reached(now) {
+		if len(r.queue)-r.head < maxRecent && now.Sub(oldest.ended) < keepRecent {
 			break
 		}
-		if r.by[oldest.tuple].until == oldest.until { // else a later stream had the same tuple
+		if r.by[oldest.tuple].ended == oldest.ended { // else a later stream had the same tuple
 			delete(r.by, oldest.tuple)
 		}
 		r.head++
@@ -47,27 +51,27 @@ func (r *recentOwners) add(now mono.Time, t tuple, instance wire.Instance) {
 		r.queue = append(r.queue[:0], r.queue[r.head:]...)
 		r.head = 0
 	}
-	until := now.Add(linger)
-	r.by[t] = recentOwner{instance, until}
-	r.queue = append(r.queue, recentEnd{t, until})
+	r.by[t] = recentOwner{instance, now}
+	r.queue = append(r.queue, recentEnd{t, now})
 }
 
-// owner returns who owned a tuple a moment ago, and whether anybody did.
-func (r *recentOwners) owner(now mono.Time, t tuple) (wire.Instance, bool) {
+// owner returns who owned a tuple at the time since, or just before, and whether anybody did.
+func (r *recentOwners) owner(since mono.Time, t tuple) (wire.Instance, bool) {
 	o, ok := r.by[t]
-	return o.instance, ok && !o.until.Reached(now)
+	return o.instance, ok && since.Sub(o.ended) < linger
 }
 
 // claim makes a stream the owner of its two ends, and returns true. If another stream owns them, it
-// returns that. If another copier, which is still connected, owned them a moment ago, it returns
-// false: the requests of clients of a copier that is gone may be copied by others.
-func (s *Server) claim(now mono.Time, st *stream) (old *stream, claimed bool) {
+// returns that. If another copier, which is still connected, owned them when the stream's client
+// began, or just before, it returns false: the requests of clients of a copier that is gone may be
+// copied by others.
+func (s *Server) claim(st *stream) (old *stream, claimed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.tuples[st.tuple]; old != nil && old != st {
 		return old, false
 	}
-	last, ok := s.recent.owner(now, st.tuple)
+	last, ok := s.recent.owner(st.since, st.tuple)
 	if ok && last != st.peer.instance && s.owners[last] > 0 {
 		return nil, false
 	}

@@ -30,6 +30,10 @@ func TestRecentOwners(t *testing.T) {
 	if _, ok := r.owner(now.Add(linger*3/2), ends(0)); ok {
 		t.Error("it is known for longer")
 	}
+	r.add(now.Add(linger/2+keepRecent-1), ends(9), first)
+	if who, ok := r.owner(now, ends(0)); !ok || who != second {
+		t.Errorf("for a copy that should have begun before: %v, %v", who, ok)
+	}
 
 	now = now.Add(10 * linger)
 	const many = 4 * maxRecent

@@ -37,6 +37,9 @@ type Peer struct {
 	streams map[uint64]*stream
 	waiting []*stream
 	frame   []byte // of events, begun
+	// OpLate: which stream begins late, and when its client sent that with which it begins; 0: none
+	late      uint64
+	lateSince mono.Time
 }
 
 // maxConnectTimeout bounds what a copier may request.
@@ -97,6 +100,10 @@ func (p *Peer) Operations(body []byte) error {
 // operate carries out one operation. The lock is held.
 func (p *Peer) operate(now mono.Time, op *wire.Op) error {
 	s := p.streams[op.ID]
+	if op.Kind == wire.OpLate {
+		p.late, p.lateSince = op.ID, now.Add(-op.Age)
+		return nil
+	}
 	if op.Kind == wire.OpOpen || op.Kind == wire.OpListen {
 		if s != nil {
 			return fmt.Errorf("%w in operations: stream %d is opened twice", wire.ErrValue, op.ID)
@@ -155,7 +162,10 @@ func (p *Peer) shed(now mono.Time, s *stream) {
 // open opens a stream.
 func (p *Peer) open(now mono.Time, op *wire.Op) {
 	s := &stream{peer: p, id: op.ID, tuple: tuple{op.Client, op.Target}, giveUp: now.Add(takeover),
-		reads: op.Kind == wire.OpListen}
+		since: now, reads: op.Kind == wire.OpListen}
+	if op.ID == p.late && p.lateSince != 0 {
+		s.since = p.lateSince
+	}
 	p.server.streams.Add(1)
 	p.streams[op.ID] = s
 	if why := p.server.allow(p.holder, op.Client, op.Target); why != ledger.None {
@@ -168,7 +178,7 @@ func (p *Peer) open(now mono.Time, op *wire.Op) {
 // try connects, unless another stream has the same two ends. If that is the same copier's, the
 // stream waits for its end: the client uses its port again.
 func (p *Peer) try(now mono.Time, s *stream) {
-	if old, free := p.server.claim(now, s); !free {
+	if old, free := p.server.claim(s); !free {
 		if old == nil || old.peer.instance != p.instance || !now.Before(s.giveUp) {
 			p.fail(s, ledger.TupleTaken, 0)
 			return

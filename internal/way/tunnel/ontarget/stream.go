@@ -22,6 +22,7 @@ type stream struct {
 	dest  netip.AddrPort // where the last attempt to connect went
 
 	conn     socket.Stream // nil while it waits for its two ends to be free
+	since    mono.Time     // when it was opened, or if that was late, should have been
 	giveUp   mono.Time     // when it stops waiting
 	waiting  bool          // in peer.waiting
 	closing  bool          // the copier has closed its direction
