@@ -160,10 +160,17 @@ func newTurns(s *Session, whole bool) *turns {
 
 // dropTurns ends the comparison by turns: the connection's protocol is known, or it is TLS.
 func (s *Session) dropTurns() {
-	if t := s.turns; t != nil {
-		t.free()
-		s.turns = nil
+	t := s.turns
+	if t == nil {
+		return
 	}
+	for i := range t.all {
+		if t.all[i].due { // the greeting of a server whose client then speaks TLS
+			t.to.Exclude(NotCopied)
+		}
+	}
+	t.free()
+	s.turns = nil
 }
 
 // readTurns has the copy's stream read what the target sends, if turns are compared.
@@ -333,7 +340,7 @@ func (t *turns) copyBegins(base uint64, adopted bool) {
 		t.fault = ledger.None
 	}
 	t.sent, t.target = 0, half{done: t.target.done}
-	if t.lost {
+	if t.lost && base >= t.read {
 		t.miss()
 	}
 	if adopted || t.removed || t.target.done > 0 {
@@ -368,7 +375,7 @@ func (t *turns) miss() {
 
 // sending notes that the turn's first bytes go to the target.
 func (t *turns) sending(now mono.Time) {
-	if t != nil && !t.isOff && t.sent >= 0 {
+	if t != nil && !t.isOff && t.sent >= 0 && t.sent < len(t.all) {
 		t.all[t.sent].at = now
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/packet"
@@ -89,10 +91,15 @@ func (r *rawTalk) says(text string, pieces ...int) {
 		if len(pieces) > 0 {
 			n, pieces = min(n, pieces[0]), pieces[1:]
 		}
+		if !r.hasStream() {
+			return
+		}
 		r.replies(n)
 		var scratch []proto.Answer
 		for _, told := range r.target.Feed(r.now, []byte(text[:n]), nil, &scratch) {
-			r.event(Event{Kind: AnswerEnd, Answer: told.Answer})
+			if r.hasStream() { // the answer may have let the copy end
+				r.event(Event{Kind: AnswerEnd, Answer: told.Answer})
+			}
 		}
 		text = text[n:]
 	}
@@ -389,5 +396,62 @@ func TestTurnsBounds(t *testing.T) {
 	}
 	if r.s.turns.lost != true {
 		t.Error("the comparison goes on")
+	}
+}
+
+// TestTurnsOfAnyConnection checks that, whatever happens on a connection, each answer that was due
+// is compared or excluded once, and all memory is given back.
+func TestTurnsOfAnyConnection(t *testing.T) {
+	compared := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		r := newRawTalk(t)
+		r.svc.Hold = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "hold")
+		if rapid.Bool().Draw(rt, "recognised") {
+			r.svc.Protocols = []proto.Protocol{httpProtocol}
+		}
+		if rapid.IntRange(0, 4).Draw(rt, "found") == 0 {
+			r.init(packet.Segment{Seq: r.isn + 1, Ack: r.irs + 1, Flags: packet.ACK}, false)
+		} else {
+			r.syn()
+		}
+		streams := 0
+		for range rapid.IntRange(0, 40).Draw(rt, "steps") {
+			if r.s.State() == Gone {
+				break
+			}
+			if len(r.streams) != streams {
+				streams = len(r.streams)
+				r.rewind()
+			}
+			switch text := rapid.SampledFrom(texts).Draw(rt, "text"); rapid.IntRange(0, 4).Draw(rt,
+				"step") {
+			case 0:
+				r.hears(text)
+			case 1:
+				r.speaks(text)
+			case 2, 3:
+				if r.hasStream() && !r.s.gate.Closed() {
+					r.says(text)
+				}
+			default:
+				anyStep(rt, r.rig)
+			}
+		}
+		if r.s.State() != Gone {
+			r.s.Shutdown(r.now)
+			r.settle()
+		}
+		r.s.Close()
+		if r.n.open != 0 {
+			rt.Fatalf("%d of %d answers due are open: %q", r.n.open, r.n.due, r.n.all)
+		}
+		if r.n.with.Room != room {
+			rt.Fatalf("%d bytes of room are lost", room-r.n.with.Room)
+		}
+		compared += len(r.n.all)
+		r.begun = false
+	})
+	if compared == 0 {
+		t.Error("nothing was compared")
 	}
 }
