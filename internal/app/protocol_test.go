@@ -102,8 +102,8 @@ func toyRefused(t *testing.T) {
 		{"", "--toy-deny 'two words'", `tcpcopy: --toy-deny: word "two words": wanted one word`},
 		{"", "--toy-deny a --proto none",
 			`tcpcopy: --proto "none": does not go with options for requests of toy`},
-		{"", "--proto tow", `tcpcopy: --proto "tow": wanted auto, none, websocket, http1, ` +
-			`redis, mysql, http2 or toy`},
+		{"", "--proto tow", `tcpcopy: --proto "tow": wanted auto, none, websocket, http2, ` +
+			`http1, redis, mysql or toy`},
 		{"x", "--proto toy", "tcpcopy: the environment's TCPCOPY_TOY: is set: wanted nothing"},
 	} {
 		t.Setenv("TCPCOPY_TOY", tt.env)

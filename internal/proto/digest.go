@@ -1,6 +1,8 @@
 package proto
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,6 +27,17 @@ type Digest struct {
 	// Packed, if not nil, is what Fields and Skipped are made of by Unpack. Most answers are equal,
 	// and their fields are never needed.
 	Packed Packed
+}
+
+// GRPCStatus is added to a status of gRPC: no status of HTTP, and no code of an error, is so large.
+const GRPCStatus = 60000
+
+// StatusText returns a status as reports show it.
+func StatusText(status uint16) string {
+	if status >= GRPCStatus {
+		return fmt.Sprintf("grpc %d", status-GRPCStatus)
+	}
+	return strconv.Itoa(int(status))
 }
 
 // Packed holds an answer, or its fields, in another form.
@@ -120,11 +133,16 @@ type Field struct {
 	Length uint64
 }
 
-// IsHeader reports whether a field is that of a header, not of the content.
-func (f *Field) IsHeader() bool { return strings.HasPrefix(f.Path, HeaderPath) }
+// IsHeader reports whether a field is that of a header or a trailer, not of the content.
+func (f *Field) IsHeader() bool {
+	return strings.HasPrefix(f.Path, HeaderPath) || strings.HasPrefix(f.Path, TrailerPath)
+}
 
-// HeaderPath begins the paths of headers.
-const HeaderPath = "header "
+// HeaderPath begins the paths of headers, and TrailerPath those of trailers.
+const (
+	HeaderPath  = "header "
+	TrailerPath = "trailer "
+)
 
 // Add adds the hash of a value.
 func (f *Field) Add(hash uint64, as FieldTypes) {
@@ -238,6 +256,15 @@ type Digester interface {
 	Close()
 }
 
+// StreamDigester is a Digester of a connection that carries streams. It is given all bytes of the
+// connection from the first on, and finds by itself where answers end. Its End returns nil.
+type StreamDigester interface {
+	Digester
+	// Next returns the digest of an answer that has ended, with the number of its stream; nil if
+	// there is no other.
+	Next() (stream uint64, d *Digest)
+}
+
 // Labeller names the requests of one connection for a comparison.
 type Labeller interface {
 	// Write takes the next bytes of the present request.
@@ -245,6 +272,15 @@ type Labeller interface {
 	// End ends the present request. It returns the endpoint that the request belongs to, from
 	// which parts that look like identifiers are left out, and a keyed hash of the whole request.
 	End() (endpoint string, hash uint64)
+}
+
+// StreamLabeller is a Labeller of a connection that carries streams. A request ends for End where
+// it is known what it is for; more of it may follow.
+type StreamLabeller interface {
+	Labeller
+	// Ended returns the stream of a request that is whole, and a keyed hash of it that takes the
+	// place of the one before; ok is false if there is no other.
+	Ended() (stream, hash uint64, ok bool)
 }
 
 // Comparison makes what a comparison of two servers' answers in a protocol needs.

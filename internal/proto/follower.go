@@ -18,7 +18,8 @@ type Follower struct {
 	begun   bool
 	over    bool
 	lost    bool
-	digest  Digester // nil: answers are not compared
+	digest  Digester       // nil: answers are not compared
+	streams StreamDigester // digest, if it is one
 }
 
 // Follow returns a Follower of a target's bytes, from the first on.
@@ -31,6 +32,7 @@ func (f *Follower) Digest(d Digester) {
 		f.digest.Close()
 	}
 	f.digest = d
+	f.streams, _ = d.(StreamDigester)
 }
 
 // Over reports whether nothing more will be found.
@@ -75,21 +77,24 @@ func (f *Follower) Feed(now mono.Time, p []byte, out []Told, scratch *[]Answer) 
 	for i := range list {
 		// to is where the answer ends in p. The first answer may have begun before p.
 		to := int(min(list[i].End-min(list[i].End, f.at), uint64(len(p))))
+		out = f.digestPart(now, p[from:max(from, to)], f.at+uint64(max(from, to)), out)
 		if to > from && (kept || list[i].Kept) {
 			out = append(out, Told{Bytes: p[from:to], At: now})
 		}
-		f.digestPart(p[from:max(from, to)])
 		from, kept = max(from, to), false
 		if list[i].Mark {
+			if list[i].Stream != 0 {
+				out = append(out, Told{Answer: list[i], First: now, At: now})
+			}
 			continue
 		}
 		out = f.tell(now, &list[i], f.at+uint64(len(p)), out)
 	}
 	if from < len(p) {
+		out = f.digestPart(now, p[from:], f.at+uint64(len(p)), out)
 		if kept || err == nil && f.answers.Kept() {
 			out = append(out, Told{Bytes: p[from:], At: now})
 		}
-		f.digestPart(p[from:])
 		f.begin(now)
 	}
 	f.at += uint64(len(p))
@@ -129,10 +134,23 @@ func (f *Follower) Close(now mono.Time, out []Told, scratch *[]Answer) []Told {
 	return out
 }
 
-// digestPart passes bytes of the present answer to the digester.
-func (f *Follower) digestPart(p []byte) {
-	if f.digest != nil && len(p) > 0 {
-		f.digest.Write(p)
+// digestPart passes bytes of the present answer, which end at the offset end, to the digester. It
+// appends the digests of streams that end there.
+func (f *Follower) digestPart(now mono.Time, p []byte, end uint64, out []Told) []Told {
+	if f.digest == nil || len(p) == 0 {
+		return out
+	}
+	f.digest.Write(p)
+	if f.streams == nil {
+		return out
+	}
+	for {
+		stream, d := f.streams.Next()
+		if d == nil {
+			return out
+		}
+		out = append(out, Told{Answer: Answer{End: end, Status: d.Status, Mark: true,
+			Stream: stream, Digest: d}, First: now, At: now})
 	}
 }
 

@@ -20,13 +20,17 @@ const (
 	Say
 	LeaveOut  // N bytes of the client do not go to the target, for Reason
 	Requested // a request ends here: Request
-	Refused   // a request was left out, or replaced: it is counted for Reason
+	Refused   // a request was left out, or replaced: it is counted for Reason; Request.Stream
 
 	// The steps of a Streams. They concern the request with the number Request.Number.
 	Begun     // the first bytes of its answer have come
 	Answered  // Answer has come
 	Abandoned // the client has cancelled it
 	Hinted    // its Hint goes to the reader of the target's answers
+
+	// Own sends bytes of the client, added, which other steps take later: To-From of them, from the
+	// offset From on, counted from where the copy began.
+	Own
 )
 
 // Step is one thing to do.
@@ -35,7 +39,7 @@ type Step struct {
 	Reason  ledger.Reason
 	Request Request
 	N       int // bytes of the client that the step takes
-	From    int // Say: Out.Text[From:To]
+	From    int // Say: Out.Text[From:To]; Own: see there
 	To      int
 	Answer  Answer
 }
@@ -65,6 +69,17 @@ func (o *Out) ReplaceFrom(n, from int) {
 	o.Steps = append(o.Steps, Step{Kind: Say, N: n, From: from, To: len(o.Text)})
 }
 
+// Refer sends n bytes of the client's that no step has taken yet, from the offset off on, counted
+// from where the copy began. The step that takes them follows later.
+func (o *Out) Refer(off uint64, n int) {
+	if last := len(o.Steps) - 1; last >= 0 && o.Steps[last].Kind == Own &&
+		o.Steps[last].To == int(off) {
+		o.Steps[last].To += n
+		return
+	}
+	o.Steps = append(o.Steps, Step{Kind: Own, From: int(off), To: int(off) + n})
+}
+
 // Drop keeps the client's next n bytes from the target.
 func (o *Out) Drop(n int, why ledger.Reason) {
 	if n > 0 {
@@ -81,6 +96,11 @@ func (o *Out) Request(r Request) {
 // Refuse counts a request that does not go to the target; its bytes were dropped or replaced.
 func (o *Out) Refuse(why ledger.Reason) {
 	o.Steps = append(o.Steps, Step{Kind: Refused, Reason: why})
+}
+
+// RefuseStream is Refuse for the request on a client's stream.
+func (o *Out) RefuseStream(why ledger.Reason, stream uint64) {
+	o.Steps = append(o.Steps, Step{Kind: Refused, Reason: why, Request: Request{Stream: stream}})
 }
 
 // Answering notes that the first bytes of the answer to a request have come.

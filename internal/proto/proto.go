@@ -57,6 +57,9 @@ type Request struct {
 	Class uint8
 	// Number is the request's among all of the session, if the Client is a Streams.
 	Number uint64
+	// Stream is the number of the client's stream, if the connection carries streams, as both a
+	// Streams and the reader that Protocol.Watch makes know it. Numbers rise.
+	Stream uint64
 	// Whole reports that it goes as the client has sent it, if the Client is a Streams.
 	Whole bool
 }
@@ -82,6 +85,9 @@ type Answer struct {
 	Kept bool
 	// Mark reports that it is no answer: bytes that are handed back, if Kept, or others end there.
 	Mark bool
+	// Stream is the number of its stream, if the connection carries streams. With Mark, the answer
+	// on that stream has begun or, if Digest is not nil, that of the answer is told before its end.
+	Stream uint64
 	// Digest is what a comparison knows of it; nil if answers are not compared, or it is interim.
 	Digest *Digest
 }
@@ -174,6 +180,14 @@ type Streams interface {
 	// one takes no more of it. Begin is then called next, and the bytes that no step has taken are
 	// not fed again.
 	Reopens() bool
+}
+
+// Digested is a Streams whose answers are compared.
+type Digested interface {
+	Streams
+	// Digest passes the digest of the answer on a stream of the connection to the target, before
+	// the answer's last bytes. It comes back with Out.Answered.
+	Digest(stream uint64, d *Digest)
 }
 
 // Paced is a Streams that goes by time as well. What may have to wait for some time goes when Go is

@@ -22,6 +22,7 @@ import (
 	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
 )
 
 //go:embed page.html
@@ -30,6 +31,7 @@ var text string
 var layout = template.Must(template.New("page").Funcs(template.FuncMap{
 	"number": number, "size": size, "span": span, "date": date, "score": score, "percent": percent,
 	"state": state, "judged": judged, "excluded": excluded, "evidence": evidence,
+	"status": proto.StatusText,
 }).Parse(text))
 
 // document is what the template shows.

@@ -41,8 +41,8 @@ type difference struct {
 // difference.
 func compare(all []difference, p, c *proto.Digest, unordered bool) []difference {
 	if p.Status != c.Status {
-		return append(all, difference{path: "status", kind: Status, from: fmt.Sprint(p.Status),
-			to: fmt.Sprint(c.Status)})
+		return append(all, difference{path: "status", kind: Status,
+			from: proto.StatusText(p.Status), to: proto.StatusText(c.Status)})
 	}
 	partial := p.Skipped != proto.Compared || c.Skipped != proto.Compared
 	if p.Skipped == proto.Headless || c.Skipped == proto.Headless {

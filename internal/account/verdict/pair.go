@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -52,7 +51,7 @@ func pairOf(x *session.Exchange, found []difference) *pair {
 		p.rows = append(p.rows, row)
 	}
 	if x.Target != nil && !x.NoStatus {
-		add("status", fmt.Sprint(x.Production.Status), fmt.Sprint(x.Target.Status))
+		add("status", proto.StatusText(x.Production.Status), proto.StatusText(x.Target.Status))
 	}
 	var y []proto.Field
 	if x.Target != nil {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"tcpcopy/internal/proto"
 )
 
 // Line returns the state of a comparison in a few words.
@@ -40,11 +42,12 @@ func (r *Result) Write(w io.Writer) error {
 	}) {
 		var all []string
 		for _, s := range r.Statuses {
-			to := fmt.Sprint(s.Target)
+			to := proto.StatusText(s.Target)
 			if s.Target == 0 {
 				to = "none"
 			}
-			all = append(all, fmt.Sprintf("%d→%s %d", s.Production, to, s.Answers))
+			all = append(all, fmt.Sprintf("%s→%s %d", proto.StatusText(s.Production), to,
+				s.Answers))
 		}
 		row("statuses", "%s", strings.Join(all, ", "))
 	}

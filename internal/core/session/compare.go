@@ -99,18 +99,21 @@ type Exchange struct {
 const maxPairs = 4096
 
 // pairing pairs production's answers with the copy's. A request is known on both sides by the
-// offset at which it ends in the client's bytes, so that requests which are left out, or precede
-// the copy, pair nothing wrongly. It is nil if answers are not compared.
+// offset at which it ends in the client's bytes, or, if the connection carries streams, by the
+// number of its stream, so that requests which are left out, or precede the copy, pair nothing
+// wrongly. It is nil if answers are not compared.
 type pairing struct {
 	to    Comparer
 	unit  Unit
 	label proto.Labeller // of production's requests
+	// streams is label, if the connection carries streams.
+	streams proto.StreamLabeller
 	// unordered is proto.Comparison.Unordered, or nil.
 	unordered func(endpoint string) bool
 	open      pairList
 	sent      []uint64  // ends of the requests that the target has to answer; 0: no pair
 	at        uint64    // up to where the copy's requests were noted
-	known     uint64    // up to where production's requests were noted
+	known     uint64    // the last key that was noted of production's requests
 	last      string    // endpoint of the last answer of the target
 	off       Exclusion // why the copy's answers are not compared, if isOff
 	isOff     bool
@@ -120,13 +123,14 @@ type pairing struct {
 // pair is an exchange that is not complete.
 type pair struct {
 	end        uint64 // offset of the byte behind the request
+	key        uint64 // by which it is found: end, or the number of its stream
 	number     uint64 // of production's answer
 	x          Exchange
 	isSent     bool
 	targetDone bool // x.Target and x.Failed are final
 }
 
-// pairList holds pairs in the order of their ends. Most often the first is removed.
+// pairList holds pairs in the order of their keys. Most often the first is removed.
 type pairList struct {
 	all   []pair
 	first int // pairs before it are gone
@@ -138,10 +142,10 @@ func (l *pairList) at(i int) *pair { return &l.all[l.first+i] }
 
 func (l *pairList) add(p pair) { l.all = append(l.all, p) }
 
-// find returns the index of the pair that ends at the offset end.
-func (l *pairList) find(end uint64) (i int, ok bool) {
-	return slices.BinarySearchFunc(l.all[l.first:], end, func(p pair, end uint64) int {
-		return cmp.Compare(p.end, end)
+// find returns the index of the pair with a key.
+func (l *pairList) find(key uint64) (i int, ok bool) {
+	return slices.BinarySearchFunc(l.all[l.first:], key, func(p pair, key uint64) int {
+		return cmp.Compare(p.key, key)
 	})
 }
 
@@ -179,6 +183,7 @@ func (g *pairing) read(p *proto.Protocol) proto.Digester {
 		return nil
 	}
 	g.label = p.Comparison.NewLabeller(g.to.Digesting())
+	g.streams, _ = g.label.(proto.StreamLabeller)
 	g.unordered = p.Comparison.Unordered
 	return p.Comparison.NewDigester(g.to.Digesting())
 }
@@ -201,24 +206,26 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 			if st.Request.Reply != proto.One {
 				continue
 			}
-			g.known = at
+			g.known = cmp.Or(st.Request.Stream, at)
 			g.to.Due()
 			if g.open.len() >= maxPairs {
 				g.to.Exclude(OverBounds)
 			} else {
-				g.open.add(pair{end: at, number: number, x: Exchange{
+				g.open.add(pair{end: at, key: g.known, number: number, x: Exchange{
 					Unit: &g.unit, Endpoint: endpoint, Request: hash,
 					Unordered: g.unordered != nil && g.unordered(endpoint)}})
 			}
 			number++
+		case proto.Abandoned:
+			g.abandon(st.Request.Number)
 		}
 	}
+	g.requestsEnded()
 }
 
-// find returns the pair of the request that ends at the offset end, and its index; nil if there is
-// none.
-func (g *pairing) find(end uint64) (*pair, int) {
-	i, ok := g.open.find(end)
+// find returns the pair with a key, and its index; nil if there is none.
+func (g *pairing) find(key uint64) (*pair, int) {
+	i, ok := g.open.find(key)
 	if !ok {
 		return nil, 0
 	}
@@ -299,7 +306,7 @@ func (g *pairing) unread() {
 			i++
 		}
 	}
-	g.label = nil
+	g.label, g.streams = nil, nil
 }
 
 // begin notes that a copy begins at the offset base.
@@ -361,12 +368,13 @@ func (g *pairing) send(now mono.Time) {
 	g.sent = append(g.sent, g.at)
 }
 
-// leaveOut notes that the request that ends here is not sent.
-func (g *pairing) leaveOut() {
+// leaveOut notes that a request is not sent: that on a stream, or, if that is 0, the one that ends
+// here.
+func (g *pairing) leaveOut(stream uint64) {
 	if g == nil {
 		return
 	}
-	if p, i := g.find(g.at); p != nil {
+	if p, i := g.find(cmp.Or(stream, g.at)); p != nil {
 		g.exclude(i, LeftOut)
 	}
 }
@@ -408,11 +416,11 @@ func (g *pairing) giveUp(why Exclusion) {
 	g.dropSent(why)
 }
 
-// dropSent excludes the requests that the target has not answered.
+// dropSent settles the requests that the target has not answered: see settle.
 func (g *pairing) dropSent(why Exclusion) {
-	for _, end := range g.sent {
-		if p, i := g.find(end); p != nil && p.isSent && !p.targetDone {
-			g.exclude(i, why)
+	for i := 0; i < g.open.len(); {
+		if p := g.open.at(i); !p.isSent || p.targetDone || !g.settle(i, why) {
+			i++
 		}
 	}
 	g.sent = g.sent[:0]
@@ -425,12 +433,7 @@ func (g *pairing) copyEnded(r ledger.Reason) {
 	}
 	if isFault(r) {
 		g.fault = r
-		for _, end := range g.sent {
-			if p, i := g.find(end); p != nil && p.isSent && !p.targetDone {
-				g.settle(i, NotCopied)
-			}
-		}
-		g.sent = g.sent[:0]
+		g.dropSent(NotCopied)
 		return
 	}
 	g.fault = ledger.None

@@ -320,7 +320,7 @@ func TestNoComparisonCostsNothing(t *testing.T) {
 		g.begin(0)
 		g.step(1)
 		g.send(0)
-		g.leaveOut()
+		g.leaveOut(0)
 		g.receive(nil, 0)
 		g.giveUp(Slipped)
 		g.copyEnded(ledger.TargetReset)

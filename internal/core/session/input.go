@@ -95,10 +95,10 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, fi
 	before := s.reader.Next()
 	verdict := s.reader.Insert(seg.Seq, seg.Payload, note)
 	s.env.Count.Bytes.Captured += s.reader.Next() - before
+	s.readRequests(note.At)
 	if before < firstMost {
 		s.foresee()
 	}
-	s.readRequests(note.At)
 	s.turns.fromClient(&s.reader)
 	s.weigh()
 	if verdict != reasm.OutOfWindow && (seg.Len > 1 || verdict != reasm.Known) {

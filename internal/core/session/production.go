@@ -32,6 +32,8 @@ type serverReader struct {
 	first  int      // ends before it are passed
 	passed uint64   // how many ends were passed
 	times  stopwatch
+	// running has the requests of streams that have no answer yet, by stream.
+	running map[uint64]running
 }
 
 // readState is the state of a serverReader.
@@ -43,6 +45,9 @@ const (
 	readEnded                  // it reads no more of this connection; what it has read holds
 	readNever                  // it will not begin: the protocol is not read
 )
+
+// runningCost is what a request of a stream takes that has no answer yet, in bytes.
+const runningCost = 64
 
 // maxEnds is how many answers may end that no turn has passed.
 const maxEnds = 1 << 14
@@ -105,7 +110,7 @@ func (p *serverReader) size() int {
 	if p == nil {
 		return 0
 	}
-	return 8*cap(p.ends) + sizeOf(p.client)
+	return 8*cap(p.ends) + runningCost*len(p.running) + sizeOf(p.client)
 }
 
 // close returns buffers to the pool.
@@ -187,12 +192,20 @@ func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 		if p.inside = st.Kind == proto.PassOn; p.inside {
 			continue
 		}
+		if st.Kind == proto.Abandoned {
+			delete(p.running, st.Request.Number)
+			continue
+		}
 		switch r := &st.Request; r.Reply {
 		case proto.One:
 			if r.Hint != 0 {
 				p.answers.Expect(p.asked, r.Hint)
 			}
-			p.times.start(p.asked, at)
+			if r.Stream == 0 {
+				p.times.start(p.asked, at)
+			} else if len(p.running) < maxEnds {
+				p.run(r.Stream, running{sent: at})
+			}
 			p.asked++
 		case proto.Push, proto.Switch:
 			return true
@@ -202,7 +215,8 @@ func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 }
 
 // beginProduction begins to read where the client's bytes begin or, later, at its newest turn. It
-// returns false if the server has sent bytes since, or if the protocol is not known yet.
+// returns false if the server has sent bytes since that were not kept, or if the protocol is not
+// known yet.
 func (s *Session) beginProduction() bool {
 	p := s.server
 	var at reasm.Mark
@@ -213,7 +227,11 @@ func (s *Session) beginProduction() bool {
 		}
 		at = m
 	}
-	if s.sent > at.Seen || s.serverSide == serverUnknown {
+	var early []byte
+	if s.talk != nil && at == (reasm.Mark{}) {
+		early = s.talk.greeting
+	}
+	if s.sent > at.Seen+uint64(len(early)) || s.serverSide == serverUnknown {
 		return false
 	}
 	protocol, known := s.protocolAt(at.Off)
@@ -234,7 +252,11 @@ func (s *Session) beginProduction() bool {
 		s.endProduction(false)
 		return false
 	}
-	return true
+	if len(early) > 0 {
+		s.readAnswers(&packet.Segment{Seq: s.serverBase, Flags: packet.ACK, Len: len(early),
+			Payload: early}, s.last)
+	}
+	return p.reads()
 }
 
 // protocolAt returns the protocol of the connection, which it recognises by the client's bytes from
@@ -249,7 +271,11 @@ func (s *Session) protocolAt(off uint64) (protocol *proto.Protocol, known bool) 
 	}
 	var room [firstMost]byte
 	n := s.reader.Peek(off, room[:])
-	protocol, verdict := s.svc.recognise(room[:n], nil)
+	var server []byte
+	if off == 0 && s.talk != nil {
+		server = s.talk.greeting
+	}
+	protocol, verdict := s.svc.recognise(room[:n], server)
 	return protocol, verdict != proto.Unsure || n == len(room)
 }
 
@@ -266,6 +292,10 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 	for i := range s.env.told {
 		told := &s.env.told[i]
 		if len(told.Bytes) > 0 {
+			continue
+		}
+		if told.Stream != 0 {
+			s.readStreamAnswer(told)
 			continue
 		}
 		count := &s.env.Count.Requests.Production
@@ -288,4 +318,45 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 	case p.answers.Over():
 		s.endProduction(false)
 	}
+}
+
+// run notes a request of a stream.
+func (p *serverReader) run(stream uint64, r running) {
+	if p.running == nil {
+		p.running = make(map[uint64]running)
+	}
+	p.running[stream] = r
+}
+
+// readStreamAnswer notes what was found of an answer of production on a stream.
+func (s *Session) readStreamAnswer(told *proto.Told) {
+	p, stream := s.server, told.Stream
+	r, timed := p.running[stream]
+	switch {
+	case told.Digest != nil:
+		s.pairs.answeredStream(stream, told.Digest)
+		return
+	case told.Mark:
+		if timed {
+			r.first = told.At
+			p.running[stream] = r
+		}
+		return
+	case told.Status == 0 && !timed: // it was reset when it had ended
+		return
+	}
+	if count := &s.env.Count.Requests.Production; !p.further {
+		countAnswer(count, p.protocol, &told.Answer)
+		if timed && !told.Interim && r.first != 0 {
+			timeAnswer(count, r.sent, r.first, told.At)
+		}
+	}
+	if told.Interim {
+		return
+	}
+	if told.Status == 0 { // production has reset the stream
+		s.pairs.abandon(stream)
+	}
+	delete(p.running, stream)
+	p.passed++
 }

@@ -13,6 +13,7 @@ import (
 // stands for some of the client's bytes, or for none. Copy offsets count the bytes that the copy
 // sends, as its stream does; client offsets are those of the session's reader.
 type script struct {
+	base      uint64 // client offset at which the copy begins
 	pieces    []piece
 	first     int    // pieces before it are settled
 	end       uint64 // copy offset after the last piece
@@ -27,6 +28,7 @@ type script struct {
 type piece struct {
 	out    uint64 // copy offset of its first byte
 	client uint64 // client offset of the first byte that it stands for
+	from   uint64 // client offset of its first byte, if it is the client's own
 	n      int    // how many bytes the copy sends
 	stands int    // how many of the client's bytes it stands for
 	said   []byte // the bytes, from the pool; nil: the client's own
@@ -35,7 +37,7 @@ type piece struct {
 
 // add appends the piece that a step makes.
 func (x *script) add(pool *chunk.Pool, st *proto.Step, text []byte) {
-	p := piece{out: x.end, client: x.upTo, stands: st.N}
+	p := piece{out: x.end, client: x.upTo, from: x.upTo, stands: st.N}
 	switch st.Kind {
 	case proto.PassOn:
 		if x.extend(st.N) {
@@ -48,6 +50,8 @@ func (x *script) add(pool *chunk.Pool, st *proto.Step, text []byte) {
 			copy(p.said, text[st.From:st.To])
 			x.kept += cap(p.said)
 		}
+	case proto.Own:
+		p.from, p.n = x.base+uint64(st.From), st.To-st.From
 	case proto.LeaveOut:
 		p.why = st.Reason
 	}
@@ -63,7 +67,7 @@ func (x *script) extend(n int) bool {
 		return false
 	}
 	p := &x.pieces[len(x.pieces)-1]
-	if !p.own() || p.client+uint64(p.stands) != x.upTo {
+	if !p.own() || p.n != p.stands || p.client+uint64(p.stands) != x.upTo {
 		return false
 	}
 	p.n += n
@@ -86,7 +90,7 @@ func (x *script) view(r *reasm.Reader, off uint64, max int) []byte {
 	p, at := &live[i], off-live[i].out
 	max = min(max, p.n-int(at))
 	if p.own() {
-		return r.View(p.client+at, max)
+		return r.View(p.from+at, max)
 	}
 	return p.said[at:][:max]
 }
@@ -125,7 +129,7 @@ func (s *Session) account(n uint64) {
 	for x.first < len(x.pieces) {
 		p := &x.pieces[x.first]
 		if p.out+uint64(p.n) > x.taken {
-			if p.own() && x.taken > p.out {
+			if p.own() && p.stands > 0 && x.taken > p.out {
 				s.deliver(p.client + x.taken - p.out)
 			}
 			break

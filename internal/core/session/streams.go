@@ -122,6 +122,7 @@ func (s *Session) reopen(now mono.Time) {
 	}
 	s.phase, s.turn, s.turnNote.Seen = waiting, off, 0 // its gate has let nothing pass
 	s.syn = synOptions{}                               // its time stamps are of the past
+	t.reopens = true
 	s.start(now)
 	if s.phase.copied() {
 		s.released, s.turn, t.seen = fed, turn, seen
@@ -182,9 +183,16 @@ func (s *Session) noteStream(st *proto.Step) {
 		if st.Answer.Interim {
 			return
 		}
+		why := ledger.TargetReset
+		if t.shut {
+			why = ledger.TargetClosed
+		}
+		s.pairs.receiveStream(r.stream, &st.Answer, t.heard, why)
 		if timed && r.first != 0 {
 			timeAnswer(c, max(r.sent, t.opened), r.first, t.heard)
 		}
+	case proto.Abandoned:
+		s.pairs.abandon(r.stream)
 	}
 	delete(t.running, st.Request.Number)
 }

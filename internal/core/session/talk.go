@@ -41,14 +41,18 @@ type talk struct {
 	heard     mono.Time          // when the target's bytes came that the streams were given last
 	shut      bool               // the streams were told that the target has ended its direction
 	anew      bool               // another connection takes the place of one that was not read
+	reopens   bool               // another connection takes the place of one that has ended
 
 	production *serverReader // nil unless production's answers are read from the copy's beginning
 	base       uint64        // where the copy begins, as an offset of the session's reader
 	before     uint64        // answers of production's that the client had seen at base
 }
 
-// running is when a request was sent, and when its answer began.
-type running struct{ sent, first mono.Time }
+// running is when a request was sent, when its answer began, and on which of the client's streams.
+type running struct {
+	sent, first mono.Time
+	stream      uint64
+}
 
 // requestPart is how much of the last request was handed on, and how.
 type requestPart uint8
@@ -127,13 +131,18 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	if t == nil {
 		return
 	}
+	reopens := t.reopens
 	*t = talk{protocol: t.protocol, client: t.client, foreseen: t.foreseen, greeting: t.greeting,
 		seen: seen, base: s.base, anew: t.anew}
 	if before, ok := s.server.answered(seen, s.base); ok || !s.server.hasBegun() {
 		t.production, t.before = s.server, before
 	}
 	s.server.pass(seen)
-	s.pairs.begin(s.base)
+	if reopens {
+		s.pairs.goOn()
+	} else {
+		s.pairs.begin(s.base)
+	}
 	t.answers, _ = s.stream.(AnswerReader)
 	if t.protocol != nil {
 		s.speak(now)
@@ -149,7 +158,7 @@ func (s *Session) speak(now mono.Time) bool {
 		t.client = t.protocol.NewClient()
 	}
 	if t.client.Edits() {
-		t.script = &script{upTo: s.base}
+		t.script = &script{base: s.base, upTo: s.base}
 	}
 	if t.streams, _ = t.client.(proto.Streams); t.streams != nil {
 		t.running = make(map[uint64]running)
@@ -163,6 +172,7 @@ func (s *Session) speak(now mono.Time) bool {
 	}
 	t.answers.ReadAnswers(t.protocol.Kind)
 	t.following = true
+	s.readRequests(now) // while production's first bytes are there
 	out := s.env.scratch()
 	if err := t.client.Begin(s.phase.adopted(), out); err != nil {
 		// A copy cannot begin here, nor at any later turn.
@@ -369,7 +379,7 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 		case proto.Requested:
 			s.noteRequest(now, &st.Request)
 		case proto.Refused:
-			s.pairs.leaveOut()
+			s.pairs.leaveOut(st.Request.Stream)
 			s.env.Count.Requests.Drop(st.Reason)
 			t.request = requestWhole
 		case proto.Begun, proto.Answered, proto.Abandoned:
@@ -426,7 +436,8 @@ func (s *Session) noteRequest(now mono.Time, r *proto.Request) {
 		if r.Hint != 0 {
 			t.answers.Expect(r.Number, r.Hint)
 		}
-		t.running[r.Number] = running{sent: now}
+		t.running[r.Number] = running{sent: now, stream: r.Stream}
+		s.pairs.sendStream(now, r.Stream)
 		return
 	}
 	if t.request == requestChanged {
@@ -556,7 +567,11 @@ func (s *Session) handleAnswer(now mono.Time, ev *Event) {
 	}
 	switch ev.Kind {
 	case AnswerEnd:
-		s.noteAnswer(ev)
+		if !ev.Answer.Mark {
+			s.noteAnswer(ev)
+		} else if c, ok := s.talk.client.(proto.Digested); ok {
+			c.Digest(ev.Answer.Stream, ev.Answer.Digest)
+		}
 	case AnswersLost:
 		if !s.readAnew(now) {
 			s.lostTalk(now, proto.ErrLost)

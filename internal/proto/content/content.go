@@ -74,6 +74,21 @@ func (b *Builder) AddList(path []byte, n uint64) bool {
 	return b.add(b.node(path), 0, n, proto.List, proto.Plain)
 }
 
+// AddMessages adds a list of messages at a path. f has the hashes of them all.
+func (b *Builder) AddMessages(path []byte, f *proto.Field) {
+	n := b.node(path)
+	if !b.add(n, 0, uint64(f.Count), proto.List, proto.Plain) || f.Count == 0 {
+		return
+	}
+	path = append(append(b.path[:0], path...), "[]"...)
+	b.path = path
+	n = b.node(path)
+	if b.add(n, 0, f.Length, f.Types, proto.Plain) {
+		g := &b.fields[n.field]
+		g.Count, g.Sum, g.Order = f.Count, f.Sum, f.Order
+	}
+}
+
 // add adds the hash of a value.
 func (b *Builder) add(n *node, hash, length uint64, as proto.FieldTypes,
 	kind proto.Recognised) bool {

@@ -128,3 +128,49 @@ func BenchmarkRequest(b *testing.B) {
 		}
 	}
 }
+
+// onlooker has the readers that change nothing read a request and its answer.
+type onlooker struct {
+	*asker
+	client  watcher
+	answers proto.Answers
+	list    []proto.Answer
+}
+
+func newOnlooker(t testing.TB) *onlooker {
+	o := &onlooker{asker: newAsker(t), answers: newWatchedAnswers()}
+	o.out.Reset()
+	must(o.client.Begin(false, &o.out))
+	must(o.client.Feed([]byte(preface), 0, &o.out))
+	return o
+}
+
+func (o *onlooker) exchange(t testing.TB) {
+	renumber(o.request, o.stream)
+	renumber(o.answer, o.stream)
+	o.stream += 2
+	o.out.Reset()
+	if err := o.client.Feed(o.request, 0, &o.out); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if o.list, err = o.answers.Feed(o.answer, o.list[:0]); err != nil || len(o.list) != 2 {
+		t.Fatal(err, o.list)
+	}
+}
+
+func TestOnlookersAllocateNothing(t *testing.T) {
+	o := newOnlooker(t)
+	o.exchange(t)
+	if n := testing.AllocsPerRun(1000, func() { o.exchange(t) }); n != 0 {
+		t.Errorf("%v allocations for a request and its answer", n)
+	}
+}
+
+func BenchmarkOnlookers(b *testing.B) {
+	o := newOnlooker(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		o.exchange(b)
+	}
+}

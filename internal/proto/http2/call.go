@@ -50,7 +50,7 @@ func (c *Client) beginTurn(s *stream) {
 		c.paused++
 	}
 	c.held += turnCost
-	s.turns = append(s.turns, callTurn{len(s.data), c.frameAt, turn})
+	s.turns = append(s.turns, callTurn{s.upload.end, c.frameAt, turn})
 }
 
 // upTo returns how much of the stream's data precedes the next turn.
@@ -58,16 +58,16 @@ func (s *stream) upTo() int {
 	if len(s.turns) > 0 {
 		return s.turns[0].at
 	}
-	return len(s.data)
+	return s.upload.end
 }
 
 // turnWaits reports whether a turn is next that was not let go.
-func (s *stream) turnWaits() bool { return len(s.turns) > 0 && s.turns[0].at == s.sent }
+func (s *stream) turnWaits() bool { return len(s.turns) > 0 && s.turns[0].at == s.upload.sent }
 
 // passTurns lets the turns go that are next. It returns when the first may go that waits.
 func (c *Client) passTurns(now mono.Time, s *stream) (wake mono.Time) {
 	n := 0
-	for n < len(s.turns) && s.turns[n].at == s.sent {
+	for n < len(s.turns) && s.turns[n].at == s.upload.sent {
 		if !s.ended { // else nothing more comes that it could wait for
 			if wake = s.pace.Check(now, &s.turns[n].Turn, s.got); wake != 0 {
 				break

@@ -130,7 +130,7 @@ func TestCallInLockStep(t *testing.T) {
 		r.wants("data 1  end")
 		r.answers.ends(1)
 		r.hear()
-		r.wants("answered 0: 1000")
+		r.wants("answered 0: 60000")
 		r.settled()
 	})
 }
@@ -263,7 +263,7 @@ func TestCallCancelled(t *testing.T) {
 	r.wants("")
 	r.answers.ends(1) // nothing more comes that it could wait for
 	r.hear()
-	r.wants("answered 0: 1000", "reset 1 8")
+	r.wants("answered 0: 60000", "reset 1 8")
 	r.settled()
 }
 

@@ -32,7 +32,8 @@ type Client struct {
 	set *Settings
 
 	// The client's direction. Offsets count its bytes since the copy began.
-	preface int  // bytes of the preface that have come
+	opening opening
+	asking  bool // the first stream has a request that asks for an upgrade
 	unsure  bool // the first frame may not begin where the copy does
 	in      collector
 	frameAt uint64 // where the present frame begins
@@ -45,6 +46,7 @@ type Client struct {
 	fields  fields
 	latest  uint32    // the newest stream that the client has opened
 	left    []span    // what is left out, not in a step yet
+	words   words     // what is said to the target
 	seen    uint64    // bytes of production's server that the client had seen
 	at      mono.Time // when the present turn was sent
 
@@ -69,7 +71,10 @@ type block struct {
 	rest     []byte // what has come, if CONTINUATION follows
 }
 
-var _ proto.Paced = (*Client)(nil)
+var (
+	_ proto.Paced    = (*Client)(nil)
+	_ proto.Digested = (*Client)(nil)
+)
 
 // NewClient returns a reader of one session. The settings are shared, and must not change.
 func NewClient(s *Settings) *Client { return &Client{set: s} }
@@ -92,7 +97,7 @@ func (c *Client) Begin(adopted bool, out *proto.Out) error {
 		*c = Client{set: c.set, server: c.server, streams: newStreams()}
 		c.decoder.Reset(maxTable, adopted)
 		if adopted {
-			c.preface, c.unsure = len(preface), true
+			c.opening.done, c.unsure = true, true
 			c.server.lose() // frames of the server begin at an unknown place
 		}
 	}
@@ -115,8 +120,10 @@ func (c *Client) reopen() {
 	c.block.at -= min(c.block.at, c.taken)
 	for _, s := range c.list {
 		s.from -= min(s.from, c.taken)
-		for i := range s.marks {
-			s.marks[i].from -= min(s.marks[i].from, c.taken)
+		for i := range s.upload.parts {
+			p := &s.upload.parts[i]
+			p.from -= min(p.from, c.taken)
+			p.off -= min(p.off, c.taken)
 		}
 		for i := range s.turns {
 			s.turns[i].from -= min(s.turns[i].from, c.taken)
@@ -135,7 +142,7 @@ func (c *Client) Turn(at mono.Time) { c.at = at }
 // Feed is of proto.Client.
 func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 	c.noteSeen(seen)
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	for len(p) > 0 {
 		used, err := c.step(p, out)
 		c.fed += uint64(used)
@@ -145,7 +152,7 @@ func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 		}
 	}
 	c.flush(out)
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 	if c.held > maxHeld || len(c.list) > maxStreams {
 		return &proto.Refusal{Reason: ledger.OverSession, Final: true}
@@ -153,15 +160,19 @@ func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 	return nil
 }
 
-// settle appends a step for what was appended to out.Text from the offset from on. The step takes
-// the client's bytes that nothing is held of.
-func (c *Client) settle(from int, out *proto.Out) {
+// settle appends a step for the text that none has. The step takes the client's bytes that nothing
+// is held of.
+func (c *Client) settle(out *proto.Out) {
+	from := c.words.from
 	end := c.fed
 	if c.in.open || c.in.have > 0 {
 		end = c.frameAt
 	}
 	if c.block.open {
 		end = min(end, c.block.at)
+	}
+	if c.opening.plain {
+		end = c.taken
 	}
 	if c.waiting > 0 {
 		for _, s := range c.list {
@@ -202,17 +213,16 @@ func (c *Client) leaveOut(from, to uint64, why ledger.Reason) {
 
 // step reads some of p.
 func (c *Client) step(p []byte, out *proto.Out) (used int, err error) {
-	if c.preface < len(preface) {
-		if c.preface == 0 && p[0] == tlsHandshake {
+	if !c.opening.done {
+		if c.fed == 0 && p[0] == tlsHandshake {
 			return 0, &proto.Refusal{Reason: ledger.TLS, Final: true}
 		}
-		n := min(len(p), len(preface)-c.preface)
-		if string(p[:n]) != preface[c.preface:c.preface+n] {
-			return 0, lost("preface of the length", c.preface)
+		used, head, err := c.opening.client(p)
+		if err == nil && head != nil {
+			err = c.readUpgrade(head, c.fed+uint64(used), out)
 		}
-		c.preface += n
-		c.frameAt = c.fed + uint64(n)
-		return n, nil
+		c.frameAt = c.fed + uint64(used)
+		return used, err
 	}
 	if !c.in.open {
 		if c.in.have == 0 {
@@ -282,7 +292,7 @@ func (c *Client) readData(p []byte, at uint64) (used int) {
 	s := c.byClient[c.in.h.stream]
 	if n := min(c.data, len(p)-used); n > 0 && c.pad >= 0 {
 		if s != nil {
-			c.content(s, p[used:used+n])
+			c.content(s, p[used:used+n], at+uint64(used))
 		}
 		used += n
 		c.data -= n
@@ -387,7 +397,13 @@ func (c *Client) request(p []byte, end uint64, out *proto.Out) error {
 	if err != nil {
 		return err
 	}
-	s = c.add(b.stream, c.seen)
+	c.addRequest(r, head, b, end, out)
+	return nil
+}
+
+// addRequest adds a stream with a request, which is encoded as head.
+func (c *Client) addRequest(r *fields, head []byte, b *block, end uint64, out *proto.Out) {
+	s := c.add(b.stream, c.seen)
 	s.grpc = r.grpc
 	switch {
 	case r.unknown:
@@ -406,13 +422,12 @@ func (c *Client) request(p []byte, end uint64, out *proto.Out) error {
 	} else {
 		c.leaveOut(b.at, end, s.why)
 		if s.why != streamUnknown {
-			out.Refuse(s.why)
+			out.RefuseStream(s.why, uint64(s.id))
 		}
 	}
 	if b.flags&flagEndStream != 0 {
 		c.endOfClient(s)
 	}
-	return nil
 }
 
 // trailers reads the trailers of a stream. If they cannot be read, the target's stream is

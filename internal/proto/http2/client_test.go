@@ -391,10 +391,10 @@ func TestGRPC(t *testing.T) {
 		answer, trailers []string
 		want             string
 	}{
-		{[]string{":status 200"}, []string{"grpc-status 0", "grpc-message "}, "1000"},
-		{[]string{":status 200"}, []string{"grpc-status 14"}, "1014 failed"},
-		{[]string{":status 200"}, []string{"grpc-status 99"}, "1017 failed"},
-		{[]string{":status 200", "grpc-status 5"}, nil, "1005 failed"},
+		{[]string{":status 200"}, []string{"grpc-status 0", "grpc-message "}, "60000"},
+		{[]string{":status 200"}, []string{"grpc-status 14"}, "60014 failed"},
+		{[]string{":status 200"}, []string{"grpc-status 99"}, "60017 failed"},
+		{[]string{":status 200", "grpc-status 5"}, nil, "60005 failed"},
 		{[]string{":status 503"}, nil, "503 failed"},
 	} {
 		id := uint32(2*i + 1)
@@ -410,8 +410,8 @@ func TestGRPC(t *testing.T) {
 		r.hear()
 		r.wants(fmt.Sprintf("answered %d: %s", i, c.want))
 	}
-	if class(&proto.Answer{Status: 1005}).String() != "grpc 5" ||
-		class(&proto.Answer{Status: 1017}).String() != "grpc ?" ||
+	if class(&proto.Answer{Status: 60005}).String() != "grpc 5" ||
+		class(&proto.Answer{Status: 60017}).String() != "grpc ?" ||
 		class(&proto.Answer{Status: 404}).String() != "4xx" {
 		t.Error("classes are wrong")
 	}

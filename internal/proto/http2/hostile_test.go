@@ -94,7 +94,8 @@ func TestTargetOfAnotherProtocol(t *testing.T) {
 
 func TestInvalidOfTheClient(t *testing.T) {
 	for name, frame := range map[string][]byte{
-		"no preface":                []byte("GET / HTTP/1.1\r\n"),
+		"no preface":                []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+		"no preface, no request":    []byte("?GET / HTTP/1.1"),
 		"DATA of an even stream":    rawFrame(frameData, 0, 2, "a"),
 		"HEADERS of an even stream": rawFrame(frameHeaders, 5, 2, "\x82"),
 		"a promise":                 rawFrame(framePush, 4, 1, ""),
@@ -115,7 +116,7 @@ func TestInvalidOfTheClient(t *testing.T) {
 	} {
 		r := bareRig(t)
 		r.begin(false)
-		if name != "no preface" {
+		if !strings.HasPrefix(name, "no preface") {
 			frame = append([]byte(preface), frame...)
 		}
 		if err := r.tryFeed(frame, 0); !isLost(err) {
@@ -161,7 +162,7 @@ func TestBounds(t *testing.T) {
 	r = newRig(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	r.client.post(1, "/a")
 	for err = nil; err == nil && r.c.held < 2*maxHeld; {
-		must(r.client.WriteData(1, false, make([]byte, 16384)))
+		must(r.client.WriteData(1, false, make([]byte, ownLeast-1)))
 		err = r.tryFeed(r.client.take(), 0)
 	}
 	if !errors.As(err, &refusal) || refusal.Reason != ledger.OverSession {
@@ -179,8 +180,8 @@ func TestBounds(t *testing.T) {
 		must(r.client.WriteData(1, false, []byte{'a'}))
 	}
 	r.feed(0)
-	if n := len(r.c.byClient[1].marks); n > 20000/markMost+1 {
-		t.Errorf("%d marks for 20000 bytes", n)
+	if n := len(r.c.byClient[1].upload.parts); n > 20000/partMost+1 {
+		t.Errorf("%d parts for 20000 bytes", n)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package http2 reads HTTP/2 (RFC 9113), as it is spoken without TLS by clients that know that the
-// server speaks it, and makes the copy a client of its own.
+// Package http2 reads HTTP/2 (RFC 9113), as it is spoken without TLS, and makes the copy a client
+// of its own. Clients know that their server speaks it, or ask for it in HTTP/1 (upgrade.go).
 //
 // Compression, flow control, settings and pings belong to one connection, so the client's frames
 // are of no use to another server. The copy sends its own preface, and waits for the target's
@@ -18,7 +18,9 @@
 // Files: client.go reads the client's frames, fields.go its header blocks, settings.go its options;
 // streams.go decides what goes, call.go which messages of calls do; target.go reads the target's
 // frames, which answers.go hands back from where they are; production.go finds where production's
-// streams and messages end, messages.go where messages do in frames.
+// streams and messages end, messages.go where messages do in frames. For the account of production,
+// and for comparisons, frames.go reads frames and changes nothing: watch.go finds requests and
+// answers, digest.go what answers contain, and label.go what requests are for.
 package http2
 
 import (
@@ -42,6 +44,8 @@ var Protocol = &proto.Protocol{
 	NewAnswers:   func() proto.Answers { return NewAnswers() },
 	NewSettings:  func() proto.Settings { return new(Settings) },
 	NewClientFor: func(s proto.Settings) proto.Client { return NewClient(s.(*Settings)) },
+	Watch:        func() (proto.Client, proto.Answers) { return new(watcher), newWatchedAnswers() },
+	Comparison:   comparison,
 }
 
 // The reasons that HTTP/2 brings to the account.
@@ -55,7 +59,7 @@ var (
 // grpcBase and grpcMost tell a gRPC call's status from that of HTTP: Answer.Status is
 // grpcBase+status.
 const (
-	grpcBase = 1000
+	grpcBase = proto.GRPCStatus
 	grpcMost = uint16(len(grpcCodes))
 )
 
@@ -84,12 +88,13 @@ func class(a *proto.Answer) ledger.Class {
 // failed reports whether the status is that of an error.
 func failed(status uint16) bool { return status >= 400 && status != grpcBase || status == 0 }
 
-// Recognise recognises a client that knows that its server speaks HTTP/2, by the whole preface.
-func Recognise(client, _ []byte) proto.Verdict {
+// Recognise recognises a client that knows that its server speaks HTTP/2, by the whole preface, and
+// one whose server has accepted an upgrade.
+func Recognise(client, server []byte) proto.Verdict {
 	n := min(len(client), len(preface))
 	switch {
 	case string(client[:n]) != preface[:n]:
-		return proto.No
+		return recogniseUpgrade(client, server)
 	case n < len(preface):
 		return proto.Unsure
 	default:

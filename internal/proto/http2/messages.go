@@ -175,14 +175,23 @@ func (d *contents) end() {
 		d.partial = make(map[uint32]message)
 	}
 	d.partial[d.stream] = d.message
-	if len(d.partial) > maxPartial {
-		all := make([]uint32, 0, len(d.partial))
-		for id := range d.partial {
-			all = append(all, id)
+	forget(d.partial, maxPartial, nil)
+}
+
+// forget removes the older half of the streams if there are more than most. It tells gone of each.
+func forget[T any](m map[uint32]T, most int, gone func(T)) {
+	if len(m) <= most {
+		return
+	}
+	all := make([]uint32, 0, len(m))
+	for id := range m {
+		all = append(all, id)
+	}
+	slices.Sort(all)
+	for _, id := range all[:len(all)/2] {
+		if gone != nil {
+			gone(m[id])
 		}
-		slices.Sort(all)
-		for _, id := range all[:len(all)/2] {
-			delete(d.partial, id)
-		}
+		delete(m, id)
 	}
 }

@@ -9,15 +9,16 @@ import (
 // production reads the frames of production's server as far as is needed to know where streams
 // end, and messages of gRPC. If it misses bytes, it reads no more of the connection.
 type production struct {
-	lost  bool
-	at    uint64 // the server's bytes below were read
-	head  [headerLen]byte
-	have  int // bytes of head
-	left  int // bytes of the payload that are to come, of a frame that is not DATA
-	h     header
-	data  contents
-	ends  []end // which no client has seen yet
-	ahead proto.Ahead
+	lost    bool
+	at      uint64 // the server's bytes below were read
+	opening opening
+	head    [headerLen]byte
+	have    int // bytes of head
+	left    int // bytes of the payload that are to come, of a frame that is not DATA
+	h       header
+	data    contents
+	ends    []end // which no client has seen yet
+	ahead   proto.Ahead
 }
 
 // end is where a stream ends or, if messages is not 0, so many messages of it.
@@ -60,6 +61,15 @@ func (r *production) read(p []byte) {
 	for len(p) > 0 {
 		n := 0
 		switch {
+		case !r.opening.done:
+			n, err := r.opening.server(p)
+			if err != nil {
+				r.lose()
+				return
+			}
+			r.at += uint64(n)
+			p = p[n:]
+			continue
 		case r.data.left > 0:
 			n, needed := r.data.run()
 			n = min(n, len(p))

@@ -93,10 +93,12 @@ type rig struct {
 	wire     bytes.Buffer    // to the target, not read yet
 	reader   *http2.Framer
 	decoder  *hpack.Decoder
-	begun    bool // the target has received the preface
-	fed      int  // bytes of the client
-	taken    int  // bytes of the client in steps
-	left     int  // those of them that were left out
+	begun    bool   // the target has received the preface
+	fed      int    // bytes of the client
+	text     []byte // these
+	base     int    // how many of them precede the copy
+	taken    int    // bytes of the client in steps
+	left     int    // those of them that were left out
 	now      mono.Time
 }
 
@@ -121,6 +123,7 @@ func bareRig(t *testing.T) *rig {
 // begin begins a copy.
 func (r *rig) begin(adopted bool) {
 	r.answers = newPeer()
+	r.base = r.taken
 	r.follower = proto.Follow(NewAnswers())
 	r.wire.Reset()
 	r.begun = false
@@ -148,6 +151,7 @@ func (r *rig) tryFeed(p []byte, seen uint64) error {
 		}
 		var out proto.Out
 		r.fed += n
+		r.text = append(r.text, p[:n]...)
 		r.c.Turn(r.now)
 		err := r.c.Feed(p[:n], seen, &out)
 		r.carryOut(&out)
@@ -234,7 +238,11 @@ func (r *rig) carryOut(out *proto.Out) {
 		case proto.Say:
 			r.taken += st.N
 			r.wire.Write(out.Text[st.From:st.To])
-			r.read()
+		case proto.Own:
+			if r.base+st.From < r.taken || st.N != 0 {
+				r.t.Fatalf("bytes from %d on go again, which a step has taken", st.From)
+			}
+			r.wire.Write(r.text[r.base+st.From : r.base+st.To])
 		case proto.LeaveOut:
 			r.taken += st.N
 			r.left += st.N
@@ -255,6 +263,7 @@ func (r *rig) carryOut(out *proto.Out) {
 			fmt.Fprintf(&r.log, "abandoned %d\n", st.Request.Number)
 		}
 	}
+	r.read()
 	if r.taken > r.fed {
 		r.t.Fatalf("steps take %d bytes of %d", r.taken, r.fed)
 	}
@@ -262,7 +271,7 @@ func (r *rig) carryOut(out *proto.Out) {
 
 // read logs the frames that the target has received.
 func (r *rig) read() {
-	if !r.begun {
+	if !r.begun && r.wire.Len() > 0 {
 		if got := r.wire.Next(len(preface)); string(got) != preface {
 			r.t.Fatalf("the target has received %q", got)
 		}

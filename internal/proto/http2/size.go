@@ -13,7 +13,8 @@ const (
 
 // Size is of proto.Sizer.
 func (c *Client) Size() int {
-	return c.held + cap(c.block.rest) + cap(c.target.block) + c.decoder.Size() +
+	return c.held + cap(c.opening.head) + cap(c.server.opening.head) + cap(c.block.rest) +
+		cap(c.target.block) + c.decoder.Size() +
 		c.server.ahead.Size() + endCost*cap(c.server.ends) + streamCost*(len(c.list)+len(c.free)) +
 		partialCost*(len(c.server.data.partial)+len(c.target.data.partial))
 }

@@ -24,20 +24,19 @@ type stream struct {
 
 	why         ledger.Reason // why it is left out; None: it is not
 	prioritised bool
-	clientEnded bool   // nothing more comes of the client
-	ended       bool   // nothing more comes of the target
-	dead        bool   // the target wants nothing more of it
-	answering   bool   // the target's answer has begun
-	status      uint16 // of the final answer; 0: its header block has not come
-	size        uint64 // of the answer, in bytes of frames
+	clientEnded bool          // nothing more comes of the client
+	ended       bool          // nothing more comes of the target
+	dead        bool          // the target wants nothing more of it
+	answering   bool          // the target's answer has begun
+	status      uint16        // of the final answer; 0: its header block has not come
+	size        uint64        // of the answer, in bytes of frames
+	digest      *proto.Digest // of the answer, if it is compared
 
 	holding  bool   // something of it waits
 	from     uint64 // offset of its first byte that waits
 	priority [5]byte
 	head     []byte
-	data     []byte
-	sent     int    // how much of data was sent
-	marks    []mark // where data comes from
+	upload   upload
 	trailers []byte
 	end      bool // END_STREAM waits
 	reset    bool // RST_STREAM waits
@@ -52,15 +51,6 @@ type stream struct {
 
 // maxTries is how often a request is sent that the target refuses.
 const maxTries = 4
-
-// mark tells which of the client's bytes some of a stream's content comes from.
-type mark struct {
-	from uint64 // offset of the frame
-	end  int    // of the content, in data
-}
-
-// markMost is how much content one mark stands for, unless it came at once.
-const markMost = 1024
 
 // The error codes that matter here (RFC 9113 §7).
 var (
@@ -102,8 +92,8 @@ func (t *streams) add(id uint32, seen uint64) *stream {
 	var s *stream
 	if n := len(t.free) - 1; n >= 0 {
 		s, t.free = t.free[n], t.free[:n]
-		*s = stream{head: s.head[:0], data: s.data[:0], trailers: s.trailers[:0],
-			marks: s.marks[:0], again: s.again[:0], call: call{turns: s.turns[:0]}}
+		*s = stream{head: s.head[:0], upload: s.upload.emptied(), trailers: s.trailers[:0],
+			again: s.again[:0], call: call{turns: s.turns[:0]}}
 	} else {
 		s = new(stream)
 	}
@@ -145,7 +135,10 @@ func (t *streams) tidy() {
 }
 
 // room returns how much memory the stream's buffers have.
-func (s *stream) room() int { return cap(s.head) + cap(s.data) + cap(s.trailers) + cap(s.again) }
+func (s *stream) room() int {
+	return cap(s.head) + cap(s.upload.data) + partCost*cap(s.upload.parts) + cap(s.trailers) +
+		cap(s.again)
+}
 
 // holdFrom notes that n more bytes of a stream wait, of which the client's have that offset.
 func (t *streams) holdFrom(s *stream, from uint64, n int) {
@@ -158,9 +151,8 @@ func (t *streams) holdFrom(s *stream, from uint64, n int) {
 
 // release notes that nothing of the stream waits.
 func (t *streams) release(s *stream) {
-	t.held -= len(s.head) + len(s.data) - s.sent + len(s.trailers)
-	s.head, s.data, s.trailers = s.head[:0], s.data[:0], s.trailers[:0]
-	s.marks, s.sent = s.marks[:0], 0
+	t.held -= len(s.head) + s.upload.held + len(s.trailers)
+	s.head, s.upload, s.trailers = s.head[:0], s.upload.emptied(), s.trailers[:0]
 	s.end, s.reset, s.resetBy = false, false, 0
 	t.dropTurns(s)
 	if s.holding {
@@ -213,30 +205,6 @@ func (c *Client) endOfClient(s *stream) {
 	}
 }
 
-// content reads content of a stream. It waits, with what precedes it.
-func (c *Client) content(s *stream, p []byte) {
-	if s.why != ledger.None || s.dead {
-		return
-	}
-	if s.grpc {
-		c.beginTurn(s)
-		s.asked.read(p)
-	}
-	s.data = append(s.data, p...)
-	c.holdFrom(s, c.frameAt, len(p))
-	if n := len(s.marks) - 1; n >= 0 {
-		begin := 0
-		if n > 0 {
-			begin = s.marks[n-1].end
-		}
-		if m := &s.marks[n]; m.from == c.frameAt || m.end-begin < markMost {
-			m.end = len(s.data)
-			return
-		}
-	}
-	s.marks = append(s.marks, mark{c.frameAt, len(s.data)})
-}
-
 // flush sends what may go without a look at the time, in the order in which the client has opened
 // the streams.
 func (c *Client) flush(out *proto.Out) {
@@ -256,13 +224,13 @@ func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
 	if c.paused == 0 || !c.target.ready {
 		return wake
 	}
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	for i := 0; i < len(c.list); i++ {
 		if s := c.list[i]; s.id != 0 && s.holding && len(s.turns) > 0 {
 			wake = min(wake, c.send(now, s, out))
 		}
 	}
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 	return wake
 }
@@ -271,7 +239,7 @@ func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
 func (c *Client) send(now mono.Time, s *stream, out *proto.Out) (wake mono.Time) {
 	t := &c.target
 	if s.target == 0 {
-		if !c.may(s) || t.leaving || c.open >= t.maxStreams || t.next > maxWindow {
+		if !c.may(s) || c.asks(s) || t.leaving || c.open >= t.maxStreams || t.next > maxWindow {
 			return mono.Never
 		}
 		c.openStream(s, out)
@@ -336,14 +304,14 @@ func (c *Client) openStream(s *stream, out *proto.Out) {
 	if s.tries++; s.tries == 1 {
 		s.number = c.requests
 		c.requests++
-		out.Request(proto.Request{Number: s.number})
+		out.Request(proto.Request{Number: s.number, Stream: uint64(s.id)})
 	}
 	s.target = t.next
 	t.next += 2
 	c.open++
 	c.byTarget[s.target] = s
 	flags := uint8(0)
-	if s.end && len(s.data)+len(s.trailers)+len(s.turns) == 0 {
+	if s.end && s.upload.end+len(s.trailers)+len(s.turns) == 0 {
 		flags, s.end = flagEndStream, false
 	}
 	if s.grpc && t.from == 0 {
@@ -376,50 +344,4 @@ func (c *Client) refused(s *stream, out *proto.Out) {
 	s.head, s.again = s.again, s.head[:0]
 	s.end = true
 	c.holdFrom(s, c.taken, len(s.head))
-}
-
-// sendData sends what the windows permit, and the stream's turns. It reports whether that is all,
-// and when the next turn may go that waits.
-func (c *Client) sendData(now mono.Time, s *stream, out *proto.Out) (whole bool, wake mono.Time) {
-	t := &c.target
-	before := s.sent
-	for wake = c.passTurns(now, s); s.sent < s.upTo(); {
-		n := min(int64(s.upTo()-s.sent), int64(t.maxFrame), t.window, t.initial+s.window)
-		if n <= 0 {
-			break
-		}
-		flags, end := uint8(0), s.sent+int(n)
-		if end == len(s.data) && s.end && len(s.trailers)+len(s.turns) == 0 {
-			flags, s.end = flagEndStream, false
-		}
-		out.Text = appendHeader(out.Text, int(n), frameData, flags, s.target)
-		out.Text = append(out.Text, s.data[s.sent:end]...)
-		s.sent = end
-		t.window -= n
-		s.window -= n
-		wake = c.passTurns(now, s)
-	}
-	c.held -= s.sent - before
-	if s.sent == len(s.data) {
-		s.data, s.marks = s.data[:0], s.marks[:0]
-		s.moveTurns(s.sent)
-		if s.sent = 0; len(s.turns) > 0 {
-			s.from = s.turns[0].from
-		}
-		return len(s.turns) == 0, wake
-	}
-	n := 0
-	for s.marks[n].end <= s.sent {
-		n++
-	}
-	s.marks = s.marks[:copy(s.marks, s.marks[n:])]
-	s.from = s.marks[0].from
-	if s.sent > len(s.data)/2 {
-		for i := range s.marks {
-			s.marks[i].end -= s.sent
-		}
-		s.moveTurns(s.sent)
-		s.data, s.sent = s.data[:copy(s.data, s.data[s.sent:])], 0
-	}
-	return false, wake
 }

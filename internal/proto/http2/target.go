@@ -47,7 +47,7 @@ func (t *target) opened(stream uint32) bool { return stream&1 == 1 && stream < t
 
 // Kept is of proto.Client: it reads the target's frames, as Answers hands them back.
 func (c *Client) Kept(p []byte, out *proto.Out) error {
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	for len(p) > 0 {
 		used, err := c.fromTarget(p, out)
 		c.target.heard += uint64(used)
@@ -57,7 +57,7 @@ func (c *Client) Kept(p []byte, out *proto.Out) error {
 		p = p[used:]
 	}
 	c.flush(out)
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 	return nil
 }
@@ -292,15 +292,24 @@ func (c *Client) answered(s *stream, status uint16, failed bool, out *proto.Out)
 	if s.ended {
 		return
 	}
-	out.Answered(s.number, &proto.Answer{Size: s.size, Status: status, Failed: failed})
+	out.Answered(s.number, &proto.Answer{Size: s.size, Status: status, Failed: failed,
+		Digest: s.digest})
 	c.endOrder(s)
 	if s.clientEnded && !s.holding {
 		c.remove(s)
 	}
 }
 
+// Digest is of proto.Digested.
+func (c *Client) Digest(stream uint64, d *proto.Digest) {
+	if s := c.byTarget[uint32(stream)]; s != nil {
+		s.digest = d
+	}
+}
+
 // kill notes that the target takes and sends nothing more on a stream.
 func (c *Client) kill(s *stream, out *proto.Out) {
+	s.digest = nil
 	c.answered(s, 0, true, out)
 	if s.id == 0 {
 		return
@@ -394,14 +403,14 @@ func (c *Client) leave(last uint32, out *proto.Out) {
 
 // Shut is of proto.Streams.
 func (c *Client) Shut(out *proto.Out) {
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	c.target.leaving = true
 	for _, s := range c.list {
 		if s.id != 0 && s.target != 0 {
 			c.kill(s, out)
 		}
 	}
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 }
 
@@ -446,9 +455,9 @@ func (c *Client) Force(out *proto.Out) bool {
 	}
 	c.lowest = c.orders()
 	c.ended = c.ended[:0]
-	from := len(out.Text)
+	c.words.from = len(out.Text)
 	c.flush(out)
-	c.settle(from, out)
+	c.settle(out)
 	c.tidy()
 	return true
 }

@@ -19,10 +19,10 @@ import (
 // are recognised: one that begins as another one does precedes it.
 var protocols = []*proto.Protocol{
 	websocket.Protocol,
+	http2.Protocol,
 	http1.Protocol,
 	redis.Protocol,
 	mysql.Protocol,
-	http2.Protocol,
 }
 
 // All returns every protocol.

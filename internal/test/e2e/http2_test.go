@@ -86,7 +86,7 @@ func TestHTTP2Uploads(t *testing.T) {
 		production := startNginx(t, s.net.Production, productionPort, "http2")
 		target := startNginx(t, s.net.Target, targetPort, "http2", "http {",
 			"http { http2_max_concurrent_streams 8; http2_body_preread_size 1k;")
-		c := s.copyPair("--both", "--session-memory", "100MB")
+		c := s.copyPair("--both")
 		content := filepath.Join(t.TempDir(), "content")
 		writeFile(t, content, noise(1, size))
 		const uploads = 2

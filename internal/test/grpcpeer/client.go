@@ -16,10 +16,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// client makes calls over one connection.
+// client makes calls, all of them over each connection.
 type client struct {
 	address string
 	name    string
+	conns   int
 	rounds  int
 	kinds   string
 	idle    time.Duration
@@ -30,8 +31,18 @@ type client struct {
 // limit is how long all calls may take.
 const limit = 2 * time.Minute
 
-// run makes the calls of each kind one after the other, and all kinds side by side.
+// run makes all calls over one connection after the other.
 func (c *client) run() error {
+	for range c.conns {
+		if err := c.callAll(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// callAll makes the calls of each kind one after the other, and all kinds side by side.
+func (c *client) callAll() error {
 	conn, err := grpc.NewClient("passthrough:///"+c.address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})))
@@ -41,7 +52,7 @@ func (c *client) run() error {
 	defer conn.Close()
 	c.conn = conn
 	kinds := strings.Split(c.kinds, ",")
-	done := make(chan error)
+	done := make(chan error, len(kinds))
 	for _, kind := range kinds {
 		go func() {
 			for i := range c.rounds {

@@ -25,8 +25,12 @@ func run() error {
 	flag.DurationVar(&s.pause, "pause", 0, "wait so long before each answer")
 	flag.DurationVar(&s.ping, "ping", time.Hour, "send a ping after so long without a frame")
 	flag.DurationVar(&s.age, "age", 0, "send GOAWAY on each connection after so long")
+	flag.IntVar(&s.code, "code", 5, "answer calls that fail with this status")
+	flag.StringVar(&s.text, "message", "there is none", "and with this message")
+	flag.StringVar(&s.changed, "changed", "", "change the last answer of calls of this kind")
 	flag.StringVar(&c.address, "call", "", "make calls to this address")
 	flag.StringVar(&c.name, "name", "", "begin the names of calls with this")
+	flag.IntVar(&c.conns, "conns", 1, "do all of it over so many connections, one after the other")
 	flag.IntVar(&c.rounds, "rounds", 10, "make so many calls of each kind")
 	flag.StringVar(&c.kinds, "kinds", "unary,up,down,both,push,cancel,fail",
 		"make calls of these kinds, side by side")

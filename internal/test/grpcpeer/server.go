@@ -25,6 +25,10 @@ type server struct {
 	pause time.Duration
 	ping  time.Duration
 	age   time.Duration
+	code  int    // of calls that fail
+	text  string // their message
+	// changed is the kind of calls whose last answer is another.
+	changed string
 
 	mu  sync.Mutex
 	log *os.File
@@ -140,9 +144,12 @@ func (c *call) answer() error {
 		case "push":
 			n += pushes
 		case "fail":
-			return status.Error(codes.NotFound, "there is none")
+			return status.Error(codes.Code(c.code), c.text)
 		}
-		for range n {
+		for i := range n {
+			if c.kind == c.changed && i == n-1 {
+				m = append(m[:len(m)-1:len(m)-1], '!')
+			}
 			c.answered.Add(1)
 			if err := c.SendMsg(&m); err != nil {
 				return err

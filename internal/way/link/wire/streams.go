@@ -21,7 +21,8 @@ import (
 //	                                late: milliseconds varint
 //	event:     kind 8 · id varint · taken, received, reset: a count varint
 //	                                failed: a count varint, a reason (length 8, text)
-//	                                answer: flags 8, end, size, status, age varints, digest
+//	                                answer: flags 8, end, size, status, age varints, the number
+//	                                of a stream varint, digest
 //	                                bytes: length varint, bytes
 //
 // Varints are unsigned LEB128 (encoding/binary). An id is the copier's, and never used twice on a
@@ -178,11 +179,13 @@ const (
 	answerFailed
 	answerKept
 	answerDigest // a digest follows
+	answerStream // it is a mark, and the number of a stream follows its age
 )
 
 func appendAnswer(dst []byte, a *proto.Answer, age time.Duration) []byte {
 	var flags byte
-	for i, is := range [...]bool{a.Interim, a.Last, a.Failed, a.Kept, a.Digest != nil} {
+	for i, is := range [...]bool{a.Interim, a.Last, a.Failed, a.Kept, a.Digest != nil,
+		a.Stream != 0} {
 		if is {
 			flags |= 1 << i
 		}
@@ -191,6 +194,9 @@ func appendAnswer(dst []byte, a *proto.Answer, age time.Duration) []byte {
 	dst = binary.AppendUvarint(dst, a.Size)
 	dst = binary.AppendUvarint(dst, uint64(a.Status))
 	dst = binary.AppendUvarint(dst, uint64(max(age, 0)/time.Microsecond))
+	if a.Stream != 0 {
+		dst = binary.AppendUvarint(dst, a.Stream)
+	}
 	if a.Digest != nil {
 		dst = appendDigest(dst, a.Digest)
 	}
@@ -209,6 +215,9 @@ func (c *cursor) answer(a *proto.Answer) (age time.Duration) {
 		return 0
 	}
 	a.Status = uint16(status)
+	if flags&answerStream != 0 {
+		a.Stream, a.Mark = c.uvarint(), true
+	}
 	if flags&answerDigest != 0 {
 		a.Digest = c.digest(a.Status)
 	}

@@ -40,6 +40,7 @@ var someEvents = []StreamEvent{
 	{Kind: EventAnswer, ID: 3, Answer: proto.Answer{End: 300, Size: 200, Status: 404, Failed: true},
 		Age: 2 * time.Millisecond},
 	{Kind: EventAnswer, ID: 3, Answer: proto.Answer{End: 1, Interim: true, Last: true, Kept: true}},
+	{Kind: EventAnswer, ID: 3, Answer: proto.Answer{End: 1, Mark: true, Stream: 1 << 31}},
 	{Kind: EventBytes, ID: 3, Data: []byte("hi")},
 	{Kind: EventLost, ID: 3},
 }
@@ -66,7 +67,8 @@ func TestStreamsGolden(t *testing.T) {
 		{"events", events, "0101" + "020103" + "0301a08d06" + "04ac02" + "05ac02" +
 			"0602808080808020" +
 			"07ffffffffffffffffff01000b7475706c655f74616b656e" +
-			"080304ac02c8019403d00f" + "08030b01000000" + "0903026869" + "0a03"},
+			"080304ac02c8019403d00f" + "08030b01000000" + "08032001000000" + "8080808008" +
+			"0903026869" + "0a03"},
 	} {
 		if got := hex.EncodeToString(tc.got); got != tc.want {
 			t.Errorf("%s\ngot  %s\nwant %s", tc.name, got, tc.want)

@@ -1,0 +1,280 @@
+package semantics
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"time"
+
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/content"
+)
+
+// imfDate is the layout of a Date (RFC 9110 §5.6.7).
+const imfDate = "Mon, 02 Jan 2006 15:04:05 GMT"
+
+// headersIgnored lists the headers that say something of a connection, a host or a moment, or that
+// are compared by what they describe.
+var headersIgnored = map[string]bool{
+	"age": true, "alt-svc": true, "connection": true, "content-encoding": true,
+	"content-length": true, "date": true, "etag": true, "expires": true, "keep-alive": true,
+	"last-modified": true, "server": true, "trailer": true, "transfer-encoding": true, "via": true,
+}
+
+// headersCompared lists the headers of which the value is compared. Of others it is compared
+// whether they are there.
+var headersCompared = map[string]bool{
+	"access-control-allow-headers": true, "access-control-allow-methods": true,
+	"access-control-allow-origin": true, "allow": true, "cache-control": true,
+	"content-disposition": true, "content-language": true, "content-location": true,
+	"content-range": true, "content-security-policy": true, "content-type": true,
+	"location": true, "vary": true, "www-authenticate": true,
+}
+
+// Digest collects what a digest has of one answer of HTTP: headers, and what they say of the body.
+type Digest struct {
+	Media   string // the media type
+	codings string
+	with    *proto.Digesting
+	skip    proto.Skip
+	// fields are the headers that are compared, each with a line feed behind it: its path and, if
+	// it has a value, a zero byte and that.
+	fields []byte
+	now    int64 // seconds since 1970, of the answer's Date; 0: it has none
+	// The last Date that was read, and what it is.
+	dateText string
+	dateIs   int64
+}
+
+// Begin begins an answer.
+func (d *Digest) Begin(with *proto.Digesting) {
+	d.Media, d.codings, d.with, d.skip, d.now = "", "", with, proto.Compared, 0
+	d.fields = d.fields[:0]
+}
+
+// Size returns how many bytes its headers take.
+func (d *Digest) Size() int { return len(d.fields) }
+
+// Leave has the present answer compared without its content.
+func (d *Digest) Leave(why proto.Skip) { d.skip = why }
+
+// Header reads a header, whose name is in lower case. It may change value.
+func (d *Digest) Header(name, value []byte) {
+	switch string(name) {
+	case "content-encoding":
+		d.addCodings(value)
+	case "content-type":
+		value = mediaType(value)
+		text, _, _ := bytes.Cut(value, []byte{';'})
+		d.Media = d.with.Path(text)
+	case "date":
+		d.now = d.date(value)
+	}
+	switch {
+	case headersIgnored[string(name)]:
+	case string(name) == "set-cookie": // one field for each cookie, by name
+		cookie, _, _ := bytes.Cut(value, []byte{'='})
+		if cookie = bytes.Trim(cookie, " \t"); content.Identifying(cookie) {
+			cookie = []byte(content.Anonymous)
+		}
+		d.add(cookies, cookie, nil, false)
+	default:
+		d.add(proto.HeaderPath, name, value, headersCompared[string(name)])
+	}
+}
+
+// Trailer adds a field that follows the content; compared has its value compared.
+func (d *Digest) Trailer(name, value []byte, compared bool) {
+	d.add(proto.TrailerPath, name, value, compared)
+}
+
+// add adds a field.
+func (d *Digest) add(path string, name, value []byte, compared bool) {
+	d.fields = append(append(d.fields, path...), clean(name)...)
+	if compared {
+		d.fields = append(append(d.fields, 0), clean(value)...)
+	}
+	d.fields = append(d.fields, '\n')
+}
+
+// clean returns p without what separates fields. It may change p.
+func clean(p []byte) []byte {
+	for i, c := range p {
+		if c == 0 || c == '\n' {
+			p[i] = ' '
+		}
+	}
+	return p
+}
+
+// BeginBody begins the body that the headers have announced. want is as in content.Body.
+func (d *Digest) BeginBody(y *content.Body, want uint64) {
+	y.Begin(d.with, d.Media, d.codings, want)
+	if strings.HasPrefix(d.Media, "multipart/") { // its boundary is chosen at random
+		y.Leave(proto.UnknownEncoding)
+	}
+}
+
+// date returns a Date in seconds since 1970; 0 if it is none. Answers of one second have the same.
+func (d *Digest) date(value []byte) int64 {
+	if string(value) != d.dateText {
+		d.dateText, d.dateIs = string(value[:min(len(value), len(imfDate)+1)]), 0
+		if t, err := time.Parse(imfDate, d.dateText); err == nil {
+			d.dateIs = t.Unix()
+		}
+	}
+	return d.dateIs
+}
+
+// addCodings adds a line of codings behind those of others.
+func (d *Digest) addCodings(value []byte) {
+	all := d.codings
+	for c := range strings.SplitSeq(strings.ToLower(string(value)), ",") {
+		switch c = strings.TrimSpace(c); {
+		case c == "" || c == "identity":
+		case all == "":
+			all = c
+		default:
+			all += "," + c
+		}
+	}
+	d.codings = d.with.Path([]byte(all))
+}
+
+// cookies begins the paths of cookies.
+const cookies = proto.HeaderPath + "set-cookie "
+
+// End ends the answer, and returns its digest. Of one whose content is not compared, c is nil.
+// messages, if not nil, are compared in place of the content.
+func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *proto.Digest {
+	p := &packed{now: d.now, fields: bytes.Clone(d.fields), skip: d.skip}
+	p.Status = status
+	if messages != nil {
+		p.messages, p.isCall = *messages, true
+	}
+	if c != nil {
+		p.content = *c
+	}
+	if p.skip == proto.Compared {
+		p.Sum = d.sum(p)
+	}
+	p.Size = packedSize + len(p.fields) + cap(p.content.Text)
+	if p.Packed = p; p.content.IsLarge() {
+		p.Digest.Unpack(d.with)
+	}
+	return &p.Digest
+}
+
+// sum returns the hash of everything that is compared.
+func (d *Digest) sum(p *packed) uint64 {
+	c, m := &p.content, &p.messages
+	d.fields = append(append(d.fields, 0), c.Codings...)
+	for _, n := range [...]uint64{c.Hash, c.Length, m.Order, m.Length, uint64(m.Count)} {
+		d.fields = binary.LittleEndian.AppendUint64(d.fields, n)
+	}
+	return d.with.Hash(d.fields)
+}
+
+// packed is an answer of which the fields are not needed yet.
+type packed struct {
+	proto.Digest
+	now      int64
+	fields   []byte // as in Digest
+	skip     proto.Skip
+	content  content.Content
+	isCall   bool // it has messages in place of content
+	messages proto.Field
+}
+
+// packedSize is roughly what a packed answer takes, without its bytes.
+const packedSize = 320
+
+// Unpack is of proto.Packed.
+func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
+	b := content.New(with)
+	b.Reset(p.now)
+	skip := p.skip
+	if !addHeaders(b, p.fields) {
+		skip = proto.Oversize
+	}
+	switch {
+	case skip != proto.Compared:
+	case p.isCall:
+		b.AddMessages([]byte("messages"), &p.messages)
+	default:
+		skip = b.AddContent(&p.content)
+	}
+	b.Finish(d, skip)
+	p.Drop(with)
+}
+
+// Drop is of proto.Packed.
+func (p *packed) Drop(with *proto.Digesting) {
+	with.Free(p.content.Text)
+	p.fields, p.content = nil, content.Content{}
+}
+
+// addHeaders adds the fields of headers and trailers. It returns false if there are too many.
+func addHeaders(b *content.Builder, fields []byte) bool {
+	for len(fields) > 0 {
+		var one []byte
+		one, fields, _ = bytes.Cut(fields, []byte{'\n'})
+		path, value, _ := bytes.Cut(one, []byte{0})
+		as := proto.Text
+		if bytes.HasPrefix(path, []byte(cookies)) {
+			as, value = proto.Opaque, nil
+		}
+		if !b.Add(path, value, as) {
+			return false
+		}
+	}
+	return true
+}
+
+// mediaType returns a media type in one of the ways in which it can be written (RFC 9110 §8.3.1).
+// It changes value.
+func mediaType(value []byte) []byte {
+	for i, c := range value {
+		if 'A' <= c && c <= 'Z' {
+			value[i] = c + ('a' - 'A')
+		}
+	}
+	media, rest, more := bytes.Cut(value, []byte{';'})
+	if !more {
+		return value
+	}
+	var params []string
+	for p := range strings.SplitSeq(string(rest), ";") {
+		p = strings.ReplaceAll(strings.ReplaceAll(p, `"`, ""), " ", "")
+		if p != "" && !strings.HasPrefix(p, "boundary=") {
+			params = append(params, p)
+		}
+	}
+	slices.Sort(params)
+	media = bytes.Trim(media, " \t")
+	if len(params) == 0 {
+		return media
+	}
+	return append(append(slices.Clip(media), ';'), strings.Join(params, ";")...)
+}
+
+// AppendEndpoint appends the path of a request without its query, in which segments that look like
+// identifiers are one.
+func AppendEndpoint(dst, path []byte) []byte {
+	path, _, _ = bytes.Cut(path, []byte{'?'})
+	if len(path) == 0 || path[0] != '/' {
+		dst = append(dst, path[:min(len(path), 1)]...)
+	}
+	_, rest, more := bytes.Cut(path, []byte{'/'})
+	for more {
+		var part []byte
+		part, rest, more = bytes.Cut(rest, []byte{'/'})
+		if dst = append(dst, '/'); content.Identifying(part) {
+			dst = append(dst, content.Anonymous...)
+		} else {
+			dst = append(dst, part...)
+		}
+	}
+	return dst
+}
