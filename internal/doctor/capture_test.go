@@ -118,6 +118,10 @@ func TestInterface(t *testing.T) {
 			"tcpcopy copy -x 80-10.0.0.2:8080 -i eth0"},
 		{"two others", on("eth1", toPort(80, "eth0", 9), toPort(80, "lo", 1)), Found, "eth0, lo",
 			"tcpcopy copy -x 80-10.0.0.2:8080 -i eth0,lo"},
+		{"a VLAN, and what it is on", with(on("eth1", toPort(80, "eth0", 9), toPort(80, "eth0.10",
+			9)), func(f *Facts) {
+			f.Interfaces = []Interface{{Name: "eth0"}, {Name: "eth0.10", Over: []string{"eth0"}}}
+		}), Found, "came in on eth0.10, 0", "tcpcopy copy -x 80-10.0.0.2:8080 -i eth0.10"},
 		{"no packets", on("eth1"), "", "", ""},
 		{"no census", Facts{CaptureOn: []string{"eth0"}}, Unknown, "", ""},
 	})
@@ -168,7 +172,40 @@ func TestTraffic(t *testing.T) {
 			"", ""},
 		{"no census", Facts{}, Unknown, "", ""},
 		{"packets of other hosts", Facts{Remote: true}, "", "", ""},
+		{"the port in a container", published80(), Found,
+			"3 connections to 10.0.0.1:8000 were passed on to 172.17.0.2:80",
+			"tcpcopy copy -x 8000-10.0.0.2:8080"},
+		{"an idle server here, and a container with the same port",
+			with(published80(), func(f *Facts) {
+				f.Listeners.All = []Listener{{Addr: ap("0.0.0.0:80")}}
+			}), Unknown, "a server listens there", ""},
+		{"the port in another's container", with(published80(), func(f *Facts) {
+			f.Census.Translated[0].Local = false
+		}), Found, "passed on to 172.17.0.2:80", "tcpcopy copy -x 10.0.0.1:8000-10.0.0.2:8080"},
+		{"the container's address, as packets leave", with(named("172.17.0.2:80", passing()),
+			func(f *Facts) {}), Fine, "9 packets", ""},
+		{"a published port, idle", with(other(), func(f *Facts) {
+			f.PassedOn = []PassedOn{{Port: 80, To: ap("172.17.0.2:80"), Rule: "ip nat x"}}
+		}), Unknown, "passes connections there on to 172.17.0.2:80 (ip nat x)", ""},
+		{"another port, published", with(published80(), func(f *Facts) {
+			f.Census.Translated[0].After = ap("172.17.0.2:81")
+		}), Found, "9 packets came for port 8000", "tcpcopy copy -x 8000-10.0.0.2:8080"},
 	})
+}
+
+// passing returns the packets that this host passes on to a container.
+func passing() Flow {
+	w := toPort(80, "docker0", 9)
+	w.Server, w.Local, w.Outgoing = ap("172.17.0.2:80"), false, true
+	return w
+}
+
+// published80 returns facts of a host that passes port 8000 on to port 80 of a container.
+func published80() Facts {
+	f := copying(toPort(8000, "eth0", 9), passing())
+	f.Listeners.All = nil
+	f.Census.Translated = []Translation{{ap("10.0.0.1:8000"), ap("172.17.0.2:80"), true, 3}}
+	return f
 }
 
 func TestLoopback(t *testing.T) {

@@ -94,7 +94,7 @@ var checks = []Check{
 	refusedCheck, silentCheck, routeCheck, reversePathCheck, firewallCheck, conntrackCheck,
 	closedCheck, loopbackOnlyCheck, deviceCheck, namespaceCheck, backlogCheck, rejectedCheck,
 	arrivesCheck, droppedCheck, unheardCheck, tupleCheck, synQueueCheck, translatedCheck,
-	stalledCheck,
+	stalledCheck, notPassedCheck,
 	forwardingCheck, answerFilterCheck, standInCheck, returnRouteCheck, answerInterfaceCheck,
 	lostAnswersCheck,
 	pathMTUCheck,

@@ -12,7 +12,8 @@ var closedCheck = Check{
 	Roles: []Role{Target},
 	After: []string{"TC0211"},
 	How: "It lists the sockets of this network namespace that listen, and looks for a rule " +
-		"that passes the port's connections on to another address.",
+		"that passes the port's connections on to another address. If a container has that, it " +
+		"lists the sockets there.",
 	Why:  "The copies' connections are refused.",
 	Mend: "Start the test server, or correct the port.",
 	Judge: func(f *Facts) []Result {
@@ -21,10 +22,8 @@ var closedCheck = Check{
 		}
 		return onPorts(f, func(port uint16, here []Listener) *Result {
 			r := ok("", "%s", listenerWords(here))
-			if rule := f.Translated[port]; len(here) == 0 && rule != "" {
-				r = unknown("", "no socket listens here, and a rule passes connections on to "+
-					"another address (%s), as to a container: nothing is known of the server there",
-					rule)
+			if on := f.passedOn(port); len(on) > 0 && f.Via != "tunnel" {
+				r = f.judgePassedOn(on)
 			} else if len(here) == 0 {
 				r = found("", "no socket listens on port %d%s", port, f.othersWords())
 				if f.Listeners.OtherErr != "" {
@@ -35,6 +34,42 @@ var closedCheck = Check{
 			return &r
 		})
 	},
+}
+
+// judgePassedOn judges what listens where rules pass connections on to.
+func (f *Facts) judgePassedOn(rules []PassedOn) (r Result) {
+	for i := range rules {
+		on := &rules[i]
+		where := fmt.Sprintf("a rule passes connections on to %s (%s)", on.words(), on.Rule)
+		here, inside := f.Listeners.on(on.To.Port()), "here"
+		if !on.Local {
+			n, all, known := f.Listeners.at(on.To)
+			if !known {
+				return unknown("", "%s, as to a container: nothing is known of the server there",
+					where)
+			}
+			here, inside = all, "there, in the namespace of process "+itoa(n.PID)
+		}
+		if len(here) == 0 {
+			return found("", "%s, and no socket listens %s", where, inside)
+		}
+		r = ok("", "%s, and a server %s %s", where, listenerWords(here), inside)
+	}
+	return r
+}
+
+// serving returns the sockets that get the connections which come in for a port: those in the
+// container, if they are passed on to one.
+func (f *Facts) serving(port uint16, here []Listener) []Listener {
+	on := f.passedOn(port)
+	switch {
+	case len(on) == 0 || f.Via == "tunnel":
+		return here
+	case on[0].Local:
+		return f.Listeners.on(on[0].To.Port())
+	}
+	_, inside, _ := f.Listeners.at(on[0].To)
+	return inside
 }
 
 // onPorts judges each of a target's ports, with the sockets that listen there.

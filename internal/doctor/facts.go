@@ -50,9 +50,11 @@ type Facts struct {
 	ReturnRoutes []ReturnPath // of a target, to clients
 	Counters     *Counters    // of a target, over the census
 	SYNCookies   int          // tcp_syncookies of a target
-	// Translated are the ports of a target whose connections a rule passes on to another address,
-	// with that rule.
-	Translated map[uint16]string
+	// PassedOn are the ports of a target, or of -x, whose connections a rule passes on to another
+	// address, as to a container.
+	PassedOn []PassedOn
+	// NoForwarding are the sysctls that keep a target from passing packets on.
+	NoForwarding []string
 
 	// Evidence holds texts for a bug report, by the name of a file.
 	Evidence map[string]string `json:"-"`
@@ -74,6 +76,18 @@ type Interface struct {
 	MTU      int
 	// ReversePath is the effective rp_filter of IPv4: 0 off, 1 strict, 2 loose.
 	ReversePath int
+	// Over are the interfaces that its packets pass through, too: the ports of a bridge or a bond,
+	// and the parent of a VLAN.
+	Over []string
+}
+
+// PassedOn is a port of this host whose connections a rule passes on.
+type PassedOn struct {
+	Port  uint16
+	V6    bool           // connections over IPv6
+	To    netip.AddrPort // an invalid address, and port 0: not known
+	Local bool           // to another port of this host
+	Rule  string         // in words
 }
 
 // Mapping is one -x.
@@ -90,6 +104,16 @@ type Census struct {
 	Dropped int // that the census itself lost
 	Flows   []Flow
 	Errors  []ICMP
+	// Translated are the servers whose packets this host passes on to another address.
+	Translated []Translation
+}
+
+// Translation is a server whose SYNs this host passes on: the same SYN was seen with another
+// destination later.
+type Translation struct {
+	Before, After netip.AddrPort
+	Local         bool // Before is an address of this host
+	SYNs          int
 }
 
 // Flow counts the packets to or from one address and port of a server on one interface.
@@ -143,10 +167,14 @@ type ICMP struct {
 func (c *Census) to(m *Mapping, interfaces []string) (sum Flow) {
 	for i := range c.Flows {
 		w := &c.Flows[i]
-		if w.FromServer || w.Outgoing || w.Server.Port() != m.Production.Port() {
+		if w.FromServer || w.Server.Port() != m.Production.Port() {
 			continue
 		}
-		if a := m.Production.Addr(); a.IsValid() && a != w.Server.Addr() || !a.IsValid() &&
+		a := m.Production.Addr()
+		if w.Outgoing && (w.Loopback || !a.IsValid()) { // what is passed on to a named address is
+			continue // copied, too
+		}
+		if a.IsValid() && a != w.Server.Addr() || !a.IsValid() &&
 			!w.Local {
 			continue
 		}
@@ -172,6 +200,8 @@ type Listeners struct {
 	Err   string
 	All   []Listener
 	Other []Listener // in other network namespaces
+	// Namespaces are these.
+	Namespaces []Namespace
 	// OtherErr is why the other namespaces are not known.
 	OtherErr string
 }
@@ -184,6 +214,30 @@ type Listener struct {
 	Backlog int        // as many may
 	PID     int        // of a process in the namespace; 0: this namespace
 	Host    netip.Addr // an address of the namespace, if it is another
+}
+
+// Namespace is another network namespace on this host, as of a container.
+type Namespace struct {
+	PID   int // of a process in it
+	Addrs []netip.Addr
+}
+
+// at returns the namespace that has an address, and its listening sockets of a port; false if there
+// is none.
+func (l *Listeners) at(to netip.AddrPort) (n Namespace, all []Listener, known bool) {
+	i := slices.IndexFunc(l.Namespaces, func(n Namespace) bool {
+		return slices.Contains(n.Addrs, to.Addr())
+	})
+	if i < 0 {
+		return n, nil, false
+	}
+	n = l.Namespaces[i]
+	for _, s := range l.Other {
+		if s.PID == n.PID && s.Addr.Port() == to.Port() {
+			all = append(all, s)
+		}
+	}
+	return n, all, true
 }
 
 // on returns the listening sockets of a port in this namespace.

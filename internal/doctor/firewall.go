@@ -7,8 +7,8 @@ var firewallCheck = Check{
 	Title: "a firewall rule of this host drops the copies' packets",
 	Roles: []Role{Copier, Assistant, Target},
 	How: "It reads the rules of nftables, and of iptables in its own tables or in those of " +
-		"nftables, follows them for the copies' packets, and compares the rule's counter before " +
-		"and after.",
+		"nftables, follows them for the copies' packets, also through this host to a " +
+		"container, and compares the rule's counter before and after.",
 	Why:  "The packets, or the answers to them, do not pass this host.",
 	Mend: "Accept these packets before the rule that drops them.",
 	Judge: func(f *Facts) (all []Result) {

@@ -32,7 +32,7 @@ var interfaceCheck = Check{
 				all = append(all, ok(m.Text, "%d packets on %s", here.Packets,
 					strings.Join(f.CaptureOn, ", ")))
 			default:
-				devices := f.Census.devices(m)
+				devices := f.Outermost(f.Census.devices(m))
 				all = append(all, found(m.Text,
 					"in %s, %d packets for port %d came in on %s, 0 on %s",
 					span(f.Watched), any.Packets, m.Production.Port(), strings.Join(devices, ", "),
@@ -43,6 +43,17 @@ var interfaceCheck = Check{
 		}
 		return all
 	},
+}
+
+// Outermost leaves those interfaces out whose packets pass through another of them, too: the ports
+// of a bridge, and the parent of a VLAN.
+func (f *Facts) Outermost(devices []string) []string {
+	return slices.DeleteFunc(slices.Clone(devices), func(below string) bool {
+		return slices.ContainsFunc(devices, func(name string) bool {
+			i, known := f.device(name)
+			return known && slices.Contains(i.Over, below)
+		})
+	})
 }
 
 // devices lists the interfaces on which packets to a mapping's production address came in.

@@ -10,7 +10,8 @@ var loopbackOnlyCheck = Check{
 	Mend: "Have the server listen on all addresses, or use the tunnel: an intercept on the " +
 		"target connects to a server on loopback, too.",
 	Judge: func(f *Facts) []Result {
-		return onPorts(f, func(_ uint16, here []Listener) *Result {
+		return onPorts(f, func(port uint16, here []Listener) *Result {
+			here = f.serving(port, here)
 			for _, l := range here {
 				if !l.isLoopback() {
 					r := ok("", "%s", listenerWords(here))

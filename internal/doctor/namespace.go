@@ -19,8 +19,8 @@ var namespaceCheck = Check{
 				r := ok("", "%s", listenerWords(here))
 				return &r
 			}
-			if f.Translated[port] != "" {
-				return nil // it is known where connections go
+			if on := f.passedOn(port); len(on) > 0 {
+				return f.judgePublished(on)
 			}
 			for _, l := range f.Listeners.Other {
 				if l.Addr.Port() != port {
@@ -44,4 +44,23 @@ var namespaceCheck = Check{
 			return nil
 		})
 	},
+}
+
+// judgePublished judges a port whose connections are passed on to a container. Those of an
+// intercept on the target are not: they never come in.
+func (f *Facts) judgePublished(rules []PassedOn) *Result {
+	if f.Via != "tunnel" {
+		return nil
+	}
+	for i := range rules {
+		n, all, known := f.Listeners.at(rules[i].To)
+		if rules[i].Local || !known || len(all) == 0 {
+			continue
+		}
+		r := found("", "no socket listens here, and what comes in is passed on to %s, which the "+
+			"namespace of process %d has", rules[i].To, n.PID).
+			fix(CommandLine(withOption(f.Args, "", "netns", itoa(n.PID))...))
+		return &r
+	}
+	return nil
 }

@@ -66,6 +66,9 @@ func (f *Facts) OwnAddresses() (all []netip.Addr) {
 	for _, p := range f.ReturnRoutes {
 		all = append(all, p.Assistant, p.Route.Gateway, p.Route.Source)
 	}
+	for _, p := range f.PassedOn {
+		all = append(all, p.To.Addr())
+	}
 	if f.Census != nil {
 		for _, w := range f.Census.Flows {
 			if w.Local && !w.FromServer {

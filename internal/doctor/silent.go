@@ -4,7 +4,7 @@ var silentCheck = Check{
 	Code: "TC0202", Area: Forward,
 	Title: "the target does not answer",
 	Roles: []Role{Copier},
-	After: []string{"TC0203", "TC0205", "TC0206", "TC0212"},
+	After: []string{"TC0203", "TC0205", "TC0206", "TC0212", "TC0220"},
 	How: "It connects to the target from this host's own address, and nothing comes back in " +
 		"3 seconds: neither SYN-ACK, nor reset, nor an ICMP message.",
 	Why: "A firewall on the way or on the target drops the packets, or the host is down. A " +

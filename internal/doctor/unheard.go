@@ -6,8 +6,8 @@ var unheardCheck = Check{
 	Roles: []Role{Copier},
 	After: []string{
 		"TC0101", "TC0201", "TC0202", "TC0203", "TC0204", "TC0205", "TC0206", "TC0207", "TC0208",
-		"TC0209", "TC0210", "TC0211", "TC0212", "TC0214", "TC0218", "TC0302", "TC0303", "TC0304",
-		"TC0305", "TC0306",
+		"TC0209", "TC0210", "TC0211", "TC0212", "TC0214", "TC0218", "TC0220", "TC0302", "TC0303",
+		"TC0304", "TC0305", "TC0306",
 	},
 	How: "It connects to the target from this host's own address, and sends it three SYNs " +
 		"from a free address of a client's network. The intercept reports that none is " +

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"tcpcopy/internal/lab/netlab"
@@ -22,6 +20,7 @@ import (
 // Times of a broken lab.
 const (
 	requestEvery = 20 * time.Millisecond
+	busyEvery    = time.Millisecond
 	settleFor    = 500 * time.Millisecond
 	doctorWithin = 15 * time.Second
 )
@@ -59,7 +58,9 @@ type Broken struct {
 
 	production, target *echo
 	intercept, copier  *child
-	holder             *child
+	holder             *child            // in another namespace
+	container          *netlab.Namespace // nil: there is none
+	stranger           net.Listener      // nil: there is none
 	witness, twin      *child
 	agent              *child
 	stop               context.CancelFunc
@@ -100,6 +101,11 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 			return b, fmt.Errorf("lab: make a key: %w", err)
 		}
 	}
+	if o.Fault.contain != "" {
+		if err := b.makeContainer(ctx); err != nil {
+			return b, err
+		}
+	}
 	b.arguments()
 	if o.Fault.inFile {
 		if err := b.intoFile(); err != nil {
@@ -111,12 +117,28 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 			return b, err
 		}
 	}
+	return b, b.begin(ctx)
+}
+
+// begin starts the servers, the load, the intercept and the copy, each as the fault has it.
+func (b *Broken) begin(ctx context.Context) error {
+	f := &b.options.Fault
 	if err := b.serve(ctx); err != nil {
-		return b, err
+		return err
 	}
-	if o.Fault.feed == cutMirrorFeed {
+	if f.tracks {
+		if err := b.fillConntrack(b.net.Target); err != nil {
+			return err
+		}
+	}
+	if f.stranger {
+		if err := b.serveStranger(); err != nil {
+			return err
+		}
+	}
+	if f.feed == cutMirrorFeed {
 		if err := b.mirrorCut(ctx); err != nil {
-			return b, err
+			return err
 		}
 	}
 	loading, stop := context.WithCancel(ctx)
@@ -127,16 +149,16 @@ func Break(ctx context.Context, o BreakOptions) (b *Broken, err error) {
 	if b.interceptArgs != nil {
 		b.startIntercept(ctx)
 	}
-	if !o.Fault.idle {
+	if !f.idle {
 		b.StartCopy(ctx)
 	}
-	if o.Fault.agent != nil {
-		b.agent = b.start(ctx, b.net.Production, "capture", nil, o.Fault.agent(b.agentArgs()))
+	if f.agent != nil {
+		b.agent = b.start(ctx, b.net.Production, "capture", nil, f.agent(b.agentArgs()))
 	}
-	if o.Fault.twin {
+	if f.twin {
 		b.twin = b.start(ctx, b.net.Production, "twin", nil, b.copyArgs)
 	}
-	return b, nil
+	return nil
 }
 
 func (b *Broken) file(name string) string { return filepath.Join(b.dir, name) }
@@ -154,10 +176,12 @@ func (b *Broken) fill(command string) string {
 	target, assistant, client := b.addresses()
 	front, nobody, second, spare := netlab.ProductionAddr4, "10.77.2.99", "10.77.2.50",
 		"10.77.1.200"
+	router := "10.77.2.254"
 	ip, iptables, icmp := "ip", "iptables", "icmp"
 	if b.options.IPv6 {
 		front, nobody, second, spare = netlab.ProductionAddr6, "fd77:2::99", "fd77:2::50",
 			"fd77:1::200"
+		router = "fd77:2::254"
 		ip, iptables, icmp = "ip6", "ip6tables", "ipv6-icmp"
 	}
 	return strings.NewReplacer("{ip}", ip, "{target}", target.String(), "{client}", client.String(),
@@ -165,14 +189,17 @@ func (b *Broken) fill(command string) string {
 		"{production}", b.productionTest().String(), "{nobody}", nobody, "{second}", second,
 		"{second8080}", netip.AddrPortFrom(netip.MustParseAddr(second), targetPort).String(),
 		"{service}", netip.AddrPortFrom(front, productionPort).String(), "{spare}", spare,
-		"{iptables}", iptables, "{icmp}", icmp,
+		"{router}", router,
+		"{iptables}", iptables, "{icmp}", icmp, "{container}", b.contained().String(),
+		"{containers}", netlab.ContainerNet(b.options.IPv6).String(), "{pid}", b.containerPID(),
+		"{stranger}", netip.AddrPortFrom(b.interceptAddr(), strangerPort).String(),
 	).Replace(command)
 }
 
 // arguments makes the command lines of copier and intercept.
 func (b *Broken) arguments() {
 	f := &b.options.Fault
-	target, at, _ := b.addresses()
+	target, _, _ := b.addresses()
 	mapping := fmt.Sprintf("%d-%s", productionPort, netip.AddrPortFrom(target, targetPort))
 	b.copyArgs = append([]string{"copy", "-x", mapping}, b.feedArgs()...)
 	if b.options.Via != Socket {
@@ -181,18 +208,20 @@ func (b *Broken) arguments() {
 			"--key", b.file("key"),
 		}
 		if b.options.Via == Tunnel {
-			at = target
 			b.interceptArgs = []string{
 				"intercept", "--on-target", "--allow", fmt.Sprint(targetPort), "--key",
 				b.file("key"),
 			}
 		}
-		b.copyArgs = append(b.copyArgs, "-s", at.String())
+		b.copyArgs = append(b.copyArgs, "-s", b.interceptAddr().String())
 		if f.feed != agentFeed {
 			b.copyArgs = append(b.copyArgs, "--key", b.file("key"))
 		}
 		if f.intercept != nil {
 			b.interceptArgs = f.intercept(b.interceptArgs)
+		}
+		for i := range b.interceptArgs {
+			b.interceptArgs[i] = b.fill(b.interceptArgs[i])
 		}
 	}
 	if f.copy != nil {
@@ -259,6 +288,9 @@ func (b *Broken) startIntercept(ctx context.Context) {
 func (b *Broken) StartCopy(ctx context.Context) {
 	b.StopCopy()
 	b.copier = b.start(ctx, b.copierHost(), "copy", b.options.Fault.wrap, b.copyArgs)
+	if b.options.Fault.stalls && b.copier != nil {
+		b.stall(ctx)
+	}
 }
 
 // StartWitness starts the doctor on the target as a witness at the assistant's intercept.
@@ -429,6 +461,9 @@ func (b *Broken) Close() error {
 	}
 	b.clients.Wait()
 	b.StopCopy()
+	if b.stranger != nil {
+		b.stranger.Close()
+	}
 	for _, c := range []*child{b.intercept, b.holder, b.witness, b.twin, b.agent} {
 		if c != nil {
 			c.cmd.Kill()
@@ -445,128 +480,4 @@ func (b *Broken) Close() error {
 		err = b.net.Close()
 	}
 	return errors.Join(err, os.RemoveAll(b.dir))
-}
-
-// serve starts production's server and, as the fault has it, the target's.
-func (b *Broken) serve(ctx context.Context) error {
-	network := "tcp4"
-	any, loopback := "0.0.0.0", "127.0.0.1"
-	if b.options.IPv6 {
-		network, any, loopback = "tcp6", "[::]", "[::1]"
-	}
-	listen := func(host *netlab.Namespace, ip string, port int) (*echo, error) {
-		l, err := host.Listen(network, fmt.Sprintf("%s:%d", ip, port))
-		if err != nil {
-			return nil, fmt.Errorf("lab: start server: %w", err)
-		}
-		fault := listensWell
-		if port == targetPort {
-			fault = b.options.Fault.server
-		}
-		return serveEcho(l, fault), nil
-	}
-	var err error
-	if b.production, err = listen(b.net.Production, any, productionPort); err != nil {
-		return err
-	}
-	switch b.options.Fault.server {
-	case listensNowhere:
-		b.target = &echo{}
-	case listensOnLoopback:
-		b.target, err = listen(b.net.Target, loopback, targetPort)
-	case listensInContainer:
-		if b.target, err = listen(b.net.Assistant, any, targetPort); err == nil {
-			b.holder, err = startChild(ctx, b.net.Assistant, b.dir, "sleep", "holder", "", "600")
-		}
-	case listensOnDevice:
-		b.target, err = b.listenOnDevice(network, any)
-	case acceptsNothing:
-		var l net.Listener
-		l, err = b.net.Target.Listen(network, fmt.Sprintf("%s:%d", any, targetPort))
-		b.target = &echo{listener: l}
-	default:
-		b.target, err = listen(b.net.Target, any, targetPort)
-	}
-	return err
-}
-
-// listenOnDevice starts the test server, bound to the target's interface.
-func (b *Broken) listenOnDevice(network, any string) (*echo, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) {
-			failed = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE,
-				netlab.Device)
-		})
-		return errors.Join(err, failed)
-	}}
-	config.SetMultipathTCP(false)
-	var l net.Listener
-	err := b.net.Target.Try(func() (err error) {
-		l, err = config.Listen(context.Background(), network, fmt.Sprintf("%s:%d", any, targetPort))
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return serveEcho(l, listensWell), nil
-}
-
-// ask has one client send requests, over one connection after another.
-func (b *Broken) ask(ctx context.Context, client int) {
-	v6 := b.options.IPv6
-	host, to := b.net.Client, netlab.ProductionAddr4
-	from := netlab.ClientAddr(client, v6)
-	if v6 {
-		to = netlab.ProductionAddr6
-	}
-	if b.options.Fault.load == localLoad {
-		host, to = b.net.Production, netip.MustParseAddr("127.0.0.1")
-		if v6 {
-			to = netip.IPv6Loopback()
-		}
-		from = to
-	}
-	for n := 0; ctx.Err() == nil; n++ {
-		d := net.Dialer{
-			LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: time.Second,
-		}
-		c, err := host.Dial(ctx, &d, "tcp", netip.AddrPortFrom(to, productionPort).String())
-		if err != nil {
-			pause(ctx, requestEvery)
-			continue
-		}
-		b.talk(ctx, c, fmt.Sprintf("client %d connection %d", client, n))
-		c.Close()
-	}
-}
-
-// talk sends requests on a connection, and reads the answers.
-func (b *Broken) talk(ctx context.Context, c net.Conn, name string) {
-	answers := bufio.NewReader(c)
-	for i := range loadRequests {
-		line := fmt.Sprintf("%s request %d\n", name, i)
-		if b.options.Fault.load == tlsLoad { // a record of TLS, with its length
-			line = "\x17\x03\x03" + string([]byte{0, byte(len(line))}) + line
-		}
-		_ = c.SetDeadline(time.Now().Add(time.Second))
-		if _, err := c.Write([]byte(line)); err != nil {
-			return
-		}
-		if _, err := answers.ReadString('\n'); err != nil {
-			return
-		}
-		if !pause(ctx, requestEvery) {
-			return
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -7,17 +7,18 @@ import (
 	"sync"
 )
 
-// echo is a server that answers each line with the same line.
+// echo is a server that answers each line with the same line, or speaks a little of MySQL.
 type echo struct {
 	listener net.Listener
+	load     loadFault
 	mu       sync.Mutex
 	fault    serverFault
 	lines    []string
 	open     map[net.Conn]bool
 }
 
-func serveEcho(l net.Listener, fault serverFault) *echo {
-	e := &echo{listener: l, fault: fault, open: map[net.Conn]bool{}}
+func serveEcho(l net.Listener, fault serverFault, load loadFault) *echo {
+	e := &echo{listener: l, fault: fault, load: load, open: map[net.Conn]bool{}}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -35,7 +36,11 @@ func (e *echo) answer(c net.Conn) {
 	e.open[c] = true
 	e.mu.Unlock()
 	defer c.Close()
-	if e.fault == closesAtOnce {
+	switch {
+	case e.fault == closesAtOnce:
+		return
+	case e.load == sqlLoad:
+		e.answerSQL(c)
 		return
 	}
 	for requests := bufio.NewReader(c); ; {
@@ -53,6 +58,13 @@ func (e *echo) answer(c net.Conn) {
 			return
 		}
 	}
+}
+
+// count returns how many requests there were so far.
+func (e *echo) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.lines)
 }
 
 // received returns the requests so far.

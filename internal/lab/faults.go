@@ -21,6 +21,8 @@ type Fault struct {
 	Ways []string // that it breaks, or that its doctor knows it in
 	// Finds are the codes that the doctor reports, by the host on which it runs.
 	Finds map[string][]string
+	// Suspects are codes of which it reports that nothing is known, by the host on which it runs.
+	Suspects map[string][]string
 	// Witnessed are the codes that the doctor on production reports in the raw way if there is a
 	// witness on the target. nil: there is none.
 	Witnessed []string
@@ -29,7 +31,8 @@ type Fault struct {
 	Make []HostCommand
 	// Unmended reports that no command mends it.
 	Unmended bool
-	// Elsewhere reports that the printed fix is not all: a mapping must change, too.
+	// Elsewhere reports that the printed fix is not all, since a mapping must change, too, or that
+	// it cannot be run in a namespace.
 	Elsewhere bool
 	// Alone reports that servers in other network namespaces of this machine, as of other labs,
 	// show in the doctor's report.
@@ -42,6 +45,11 @@ type Fault struct {
 	// agent makes the arguments of an agent on production. nil: there is none.
 	agent func(args []string) []string
 	feed  feed
+
+	tracks   bool   // the target's table of tracked connections is full
+	stalls   bool   // the copier stands still for a while
+	stranger bool   // another server listens where the intercept is
+	contain  string // a host whose server is in a container there; empty: none
 
 	wrap   []string // a command that runs copier and doctor
 	twin   bool     // two copiers run
@@ -69,6 +77,7 @@ const (
 	acceptsNothing
 	answersNothing
 	closesAtOnce
+	refusesLogins
 )
 
 type loadFault uint8
@@ -77,6 +86,8 @@ const (
 	plainLoad loadFault = iota
 	tlsLoad
 	localLoad
+	sqlLoad
+	busyLoad
 )
 
 var allWays = []string{Socket, Raw, Tunnel}
@@ -106,7 +117,8 @@ func FaultNames() (names []string) {
 // Faults lists the faults that the lab can make.
 func Faults() []Fault {
 	return slices.Concat(captureFaults(), feedFaults(), forwardFaults(), pathFaults(),
-		targetFaults(), targetFirewallFaults(), returnFaults(), linkFaults())
+		targetFaults(), targetFirewallFaults(), returnFaults(), linkFaults(),
+		beyondFaults(), rareFaults())
 }
 
 // adding returns a function that adds arguments.
@@ -467,6 +479,7 @@ func pathFaults() []Fault {
 		{
 			Name: "foreign-dropped", Help: "production's port passes its own addresses only",
 			Ways: raw, Finds: found(OnProduction, "TC0214"), Witnessed: []string{"TC0214"},
+			Suspects: found(OnTarget, "TC0213"),
 			Unmended: true,
 			Make:     onSwitch("iifname t-production {ip} saddr {clients} drop"),
 		},

@@ -95,12 +95,15 @@ func Main(ctx context.Context, options Options, stdout, stderr io.Writer) int {
 	if options.Progress == nil {
 		options.Progress = stderr
 	}
-	if _, err := options.scenario(); err != nil {
+	_, err := options.scenario()
+	if err == nil && options.Break != "" {
+		_, _, err = options.fault()
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "tcpcopy: %v\n", err)
 		return 2
 	}
 	var result *Result
-	var err error
 	if options.Break != "" {
 		err = options.showFault(ctx, stdout)
 	} else {

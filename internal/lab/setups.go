@@ -9,7 +9,7 @@ import (
 
 // SetUps lists set-ups in which nothing is wrong: faults that break nothing.
 func SetUps() []Fault {
-	return slices.Concat(plainSetUps(), networkSetUps(), feedSetUps())
+	return slices.Concat(plainSetUps(), networkSetUps(), feedSetUps(), beyondSetUps())
 }
 
 func plainSetUps() []Fault {
@@ -83,6 +83,23 @@ func networkSetUps() []Fault {
 				{OnProduction, "sysctl -w net.ipv6.conf.all.accept_redirects=0 " +
 					"net.ipv6.conf.eth1.accept_redirects=0"},
 				{OnProduction, "ip route add {target} via {assistant}"},
+			},
+		},
+		{
+			Name: "router-raw",
+			Help: "a router says so where the target's answers go, too: to the assistant",
+			Ways: []string{Raw}, Make: []HostCommand{
+				{OnSwitch, "sysctl -w net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 " +
+					"net.ipv4.conf.test.send_redirects=0 net.ipv6.conf.test.disable_ipv6=0 " +
+					"net.ipv6.conf.test.accept_dad=0 net.ipv6.conf.all.forwarding=1"},
+				{OnSwitch, "ip addr add {router} dev test"},
+				{OnSwitch, "ip route add {assistant} dev test"},
+				{OnSwitch, "ip route add {production} dev test"},
+				{OnSwitch, "ip route add {clients} via {assistant}"},
+				{OnSwitch, "ip route add {target} dev test mtu lock 1400"},
+				{OnProduction, "sysctl -w net.ipv6.conf.all.accept_redirects=0 " +
+					"net.ipv6.conf.eth1.accept_redirects=0"},
+				{OnProduction, "ip route add {target} via {router}"},
 			},
 		},
 		{

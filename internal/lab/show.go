@@ -17,14 +17,11 @@ const showFor = 3 * time.Second
 // showFault makes a fault, runs a copy with it, and prints what the copy and the doctor say. An
 // error says also that the doctor has not found the fault.
 func (o *Options) showFault(ctx context.Context, w io.Writer) error {
-	f, err := FindFault(o.Break)
+	b, err := o.breakIt(ctx)
 	if err != nil {
 		return err
 	}
-	b, err := o.breakIt(ctx, f)
-	if err != nil {
-		return err
-	}
+	f := &b.options.Fault
 	defer func() {
 		if e := b.Close(); e != nil {
 			fmt.Fprintln(w, e)
@@ -50,7 +47,7 @@ func (o *Options) showFault(ctx context.Context, w io.Writer) error {
 		}
 	}
 	for _, host := range []string{OnProduction, OnTarget, OnAssistant} {
-		if codes, sees := f.Finds[host]; sees {
+		if codes := slices.Concat(f.Finds[host], f.Suspects[host]); len(codes) > 0 {
 			visit(host, codes)
 		}
 	}
@@ -65,22 +62,34 @@ func (o *Options) showFault(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// breakIt makes the lab with a fault, in the way that was asked for, or in the fault's first.
-func (o *Options) breakIt(ctx context.Context, f Fault) (*Broken, error) {
-	via := o.Via
+// fault returns the fault of Break, and the way in which it is made: the one that was asked for, or
+// the fault's first.
+func (o *Options) fault() (f Fault, via string, err error) {
+	if f, err = FindFault(o.Break); err != nil {
+		return f, "", err
+	}
+	via = o.Via
 	if !slices.Contains(f.Ways, via) && (via == "" || via == Socket) {
 		via = f.Ways[0]
 	}
-	if !slices.Contains(f.Ways, via) {
-		return nil, fmt.Errorf("lab: the fault %s is one of %s, not of %s", f.Name,
-			strings.Join(f.Ways, ", "), via)
+	switch {
+	case !slices.Contains(f.Ways, via):
+		return f, "", fmt.Errorf("lab: --break %s --via %q: wanted --via %s", f.Name, via,
+			strings.Join(f.Ways, ", "))
+	case o.IPv6 && f.only4:
+		return f, "", fmt.Errorf("lab: --break %s --ipv6: wanted IPv4", f.Name)
 	}
-	if o.IPv6 && f.only4 {
-		return nil, fmt.Errorf("lab: the fault %s exists with IPv4 only", f.Name)
+	return f, via, nil
+}
+
+// breakIt makes the lab with its fault.
+func (o *Options) breakIt(ctx context.Context) (*Broken, error) {
+	f, via, err := o.fault()
+	if err != nil {
+		return nil, err
 	}
 	binary := o.Binary
 	if binary == "" {
-		var err error
 		if binary, err = os.Executable(); err != nil {
 			return nil, errors.Join(errors.New("lab"), err)
 		}

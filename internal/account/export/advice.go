@@ -95,7 +95,7 @@ func symptoms(s *Snapshot) []symptom {
 		// In raw the target resets what a client, or another host, has reset there.
 		{"TC0304", "the target resets most connections: its answers may reach another host",
 			raw && mostly(ledger.TargetReset)},
-		{"TC0401", "the target acknowledges nothing that most sessions send",
+		{"TC0219", "the target acknowledges nothing that most sessions send",
 			mostly(ledger.SendTimeout)},
 		{"TC0505", "the intercept does not allow the targets of most sessions",
 			mostly(ledger.TargetForbidden)},

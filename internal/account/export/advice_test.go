@@ -71,7 +71,7 @@ func TestAdvice(t *testing.T) {
 			s.Counters.Sessions.Dropped[ledger.TargetReset] = s.Counters.Sessions.Captured
 		}), "TC0304: "},
 		{"no answer begins", most(ledger.GateTimeout), "TC0602: "},
-		{"nothing is acknowledged", most(ledger.SendTimeout), "TC0401: "},
+		{"nothing is acknowledged", most(ledger.SendTimeout), "TC0219: "},
 		{"in use", most(ledger.TupleTaken), "TC0216: "},
 		{"not allowed", most(ledger.TargetForbidden), "TC0505: "},
 		{"from loopback", most(ledger.BadClientAddress), "TC0106: "},

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/doctor"
 	"tcpcopy/internal/source"
 	"tcpcopy/internal/source/afpacket"
@@ -23,6 +25,7 @@ const (
 	censusRing  = 4 << 20 // bytes
 	censusBytes = 256     // kept of a packet
 	mostFlows   = 2048
+	mostSYNs    = 16384
 	mostClients = 8 // of a flow
 )
 
@@ -35,6 +38,8 @@ type census struct {
 	names  map[int32]string
 	ports  map[uint16]bool // of servers that count although no SYN was seen
 	flows  map[flowKey]*doctor.Flow
+	syns   map[synKey]netip.AddrPort // their destinations; an invalid one: counted in passed
+	passed map[[2]netip.AddrPort]int // SYNs, by their destination before and after
 	result *doctor.Census
 	mirror *mirrored // nil: none over UDP is expected
 }
@@ -46,11 +51,18 @@ type flowKey struct {
 	outgoing   bool
 }
 
+// synKey knows a SYN again.
+type synKey struct {
+	client netip.AddrPort
+	seq    seqnum.Value
+}
+
 // openCensus begins to capture, in the thread's namespace. What comes from now on is counted.
 func (c *collector) openCensus() *census {
 	s := &census{
 		c: c, names: map[int32]string{}, ports: map[uint16]bool{},
 		flows: map[flowKey]*doctor.Flow{}, result: &doctor.Census{},
+		syns: map[synKey]netip.AddrPort{}, passed: map[[2]netip.AddrPort]int{},
 	}
 	if links, err := netlink.LinkList(); err == nil {
 		for _, l := range links {
@@ -116,6 +128,14 @@ func (s *census) run(ctx, attempts context.Context, span time.Duration) *doctor.
 	for _, w := range s.flows {
 		s.result.Flows = append(s.result.Flows, *w)
 	}
+	for k, n := range s.passed {
+		s.result.Translated = append(s.result.Translated, doctor.Translation{
+			Before: k[0], After: k[1], Local: s.c.isLocal(k[0].Addr()), SYNs: n,
+		})
+	}
+	slices.SortFunc(s.result.Translated, func(a, b doctor.Translation) int {
+		return cmp.Or(b.SYNs-a.SYNs, a.Before.Compare(b.Before), a.After.Compare(b.After))
+	})
 	slices.SortFunc(s.result.Flows, func(a, b doctor.Flow) int {
 		if a.Packets != b.Packets {
 			return b.Packets - a.Packets
@@ -140,6 +160,9 @@ func (s *census) count(f *source.Frame) {
 		Len: f.Wire, Outgoing: f.Outgoing, VLAN: f.VLAN, HasVLAN: f.VLAN != 0,
 	}) > 0
 	isSYN, isACK := seg.Flags.Has(packet.SYN), seg.Flags.Has(packet.ACK)
+	if isSYN && !isACK {
+		s.countSYN(&seg)
+	}
 	if s.ports[seg.Dst.Port()] || isSYN && !isACK {
 		w := s.flow(f, seg.Dst, false)
 		if w == nil {
@@ -159,6 +182,19 @@ func (s *census) count(f *source.Frame) {
 			add(w, passed, isSYN && isACK, seg.Dst.Addr())
 			w.Local = s.c.isLocal(seg.Dst.Addr())
 		}
+	}
+}
+
+// countSYN notes where a SYN goes, and whether it went elsewhere before.
+func (s *census) countSYN(seg *packet.Segment) {
+	k := synKey{seg.Src, seg.Seq}
+	before, known := s.syns[k]
+	switch {
+	case !known && len(s.syns) < mostSYNs:
+		s.syns[k] = seg.Dst
+	case known && before.IsValid() && before != seg.Dst && len(s.passed) < mostFlows:
+		s.passed[[2]netip.AddrPort{before, seg.Dst}]++
+		s.syns[k] = netip.AddrPort{} // once, on however many interfaces it is seen behind
 	}
 }
 
@@ -231,6 +267,7 @@ func isTLS(b []byte) bool {
 // which clients' packets come in and, if no client was named, some clients.
 func (c *collector) clientsSeen() {
 	f := c.facts
+	seen := map[netip.Addr][]string{} // interfaces
 	for _, w := range f.Census.Flows {
 		if w.FromServer || w.Outgoing || w.Loopback || w.SYNs == 0 ||
 			!slices.Contains(c.Ports, w.Server.Port()) {
@@ -247,7 +284,9 @@ func (c *collector) clientsSeen() {
 				i = len(f.ReturnRoutes)
 				f.ReturnRoutes = append(f.ReturnRoutes, c.returnPaths([]netip.Addr{client})...)
 			}
-			f.ReturnRoutes[i].Arrives, f.ReturnRoutes[i].Arrived = w.Interface, true
+			seen[client] = append(seen[client], w.Interface)
+			f.ReturnRoutes[i].Arrives = f.Outermost(seen[client])[0]
+			f.ReturnRoutes[i].Arrived = true
 		}
 	}
 	c.guessArrival()
@@ -273,15 +312,15 @@ func (c *collector) guessArrival() {
 }
 
 // onlyDevice returns the interface on which packets of other hosts come in, if there is but one.
-func (c *collector) onlyDevice() (name string) {
+func (c *collector) onlyDevice() string {
+	var all []string
 	for _, i := range c.facts.Interfaces {
-		switch {
-		case i.Loopback || !i.Up:
-		case name != "":
-			return ""
-		default:
-			name = i.Name
+		if !i.Loopback && i.Up {
+			all = append(all, i.Name)
 		}
 	}
-	return name
+	if all = c.facts.Outermost(all); len(all) != 1 {
+		return ""
+	}
+	return all[0]
 }

@@ -145,6 +145,9 @@ func (c *collector) local() {
 	if c.Role == doctor.Assistant {
 		f.Forwarding, f.ForwardingErr = forwarding(c.Interfaces)
 	}
+	if c.Role == doctor.Target {
+		f.NoForwarding = noForwarding()
+	}
 	for _, m := range c.Mappings {
 		f.Mappings = append(f.Mappings, doctor.Mapping{
 			Text: m.String(), Production: m.Production, Local: !m.Named() ||

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,5 +155,28 @@ func TestOutcome(t *testing.T) {
 		if got := outcome(err); got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)
 		}
+	}
+}
+
+// TestInterfacesOver checks that it is known through which interfaces others' packets pass: those
+// on which a sub-interface is, and a bridge's ports; and not the other end of a veth.
+func TestInterfacesOver(t *testing.T) {
+	testnet.Enter(t)
+	for _, c := range []string{
+		"ip link add eth0 type veth peer name eth1", "ip link add br0 type bridge",
+		"ip link set eth1 master br0", "ip link add link eth0 name eth0.10 type macvlan",
+	} {
+		run(t, c)
+	}
+	f := &doctor.Facts{Interfaces: interfaces()}
+	for _, i := range f.Interfaces {
+		want := map[string]string{"br0": "eth1", "eth0.10": "eth0"}[i.Name]
+		if got := strings.Join(i.Over, ","); got != want {
+			t.Errorf("%s is over %q, want %q", i.Name, got, want)
+		}
+	}
+	got := f.Outermost([]string{"eth0", "eth0.10", "eth1", "br0"})
+	if want := []string{"eth0.10", "br0"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -13,7 +14,10 @@ import (
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
 var (
-	inHooks  = []*nftables.ChainHook{nftables.ChainHookPrerouting, nftables.ChainHookInput}
+	inHooks      = []*nftables.ChainHook{nftables.ChainHookPrerouting, nftables.ChainHookInput}
+	forwardHooks = []*nftables.ChainHook{
+		nftables.ChainHookForward, nftables.ChainHookPostrouting,
+	}
 	outHooks = []*nftables.ChainHook{nftables.ChainHookOutput, nftables.ChainHookPostrouting}
 )
 
@@ -21,6 +25,10 @@ var (
 func (c *collector) verdicts() {
 	now := readRules()
 	if c.Role == doctor.Copier {
+		for i := range c.Mappings {
+			m := c.Mappings[i].Production
+			c.passedOn(&now, m.Port(), m.Addr())
+		}
 		for i := range c.facts.Targets {
 			if c.Via == "tunnel" {
 				break
@@ -38,15 +46,26 @@ func (c *collector) verdicts() {
 	if c.Role != doctor.Target {
 		return
 	}
+	for _, port := range c.Ports {
+		c.passedOn(&now, port, netip.Addr{})
+	}
 	if c.Via == "tunnel" {
 		c.locally(&now)
 		return
 	}
 	for _, port := range c.Ports {
-		c.translated(&now, port)
 		for _, p := range c.facts.ReturnRoutes {
-			c.arriving(&now, port, p.Client, p.Arrives)
-			c.leaving(&now, port, &p)
+			on := c.translation(port, p.Client)
+			if on != nil && !on.Local {
+				c.forwarded(&now, on, &p)
+				continue
+			}
+			at := port
+			if on != nil {
+				at = cmp.Or(on.To.Port(), port)
+			}
+			c.arriving(&now, at, p.Client, p.Arrives)
+			c.leaving(&now, at, &p)
 		}
 		if len(c.facts.ReturnRoutes) == 0 {
 			c.arriving(&now, port, netip.Addr{}, "")
@@ -86,19 +105,6 @@ func (c *collector) locally(now *ruleset) {
 
 // portWords names a port that a verdict is about, where no client is known.
 func portWords(port uint16) string { return fmt.Sprintf("port %d", port) }
-
-// translated notes whether connections to a port are passed on to another address, as to a
-// container.
-func (c *collector) translated(now *ruleset, port uint16) {
-	for _, v6 := range []bool{false, true} {
-		if rule := now.translates(&probe{dport: port, state: stateNew, v6: v6}); rule != "" {
-			if c.facts.Translated == nil {
-				c.facts.Translated = map[uint16]string{}
-			}
-			c.facts.Translated[port] = rule
-		}
-	}
-}
 
 // toTarget asks about the packets to a target and, of ordinary connections, about its answers.
 func (c *collector) toTarget(now *ruleset, t *doctor.TargetFacts) {
@@ -145,6 +151,37 @@ func (c *collector) arriving(now *ruleset, port uint16, client netip.Addr, devic
 		about = client.String()
 	}
 	c.ask(now, &p, about, "input", packetWords{port: port}, inHooks)
+}
+
+// translation returns where the connections of a client to a port are passed on to, or nil.
+func (c *collector) translation(port uint16, client netip.Addr) *doctor.PassedOn {
+	for i := range c.facts.PassedOn {
+		if on := &c.facts.PassedOn[i]; on.Port == port && on.V6 == client.Is6() {
+			return on
+		}
+	}
+	return nil
+}
+
+// forwarded asks about the first packet of a client's connection that is passed on to another
+// address, and about the answer to it.
+func (c *collector) forwarded(now *ruleset, on *doctor.PassedOn, from *doctor.ReturnPath) {
+	about := from.Client.String()
+	syn := probe{
+		src: from.Client, dport: on.Port, in: from.Arrives, state: stateNew, v6: on.V6,
+	}
+	c.ask(now, &syn, about, "prerouting", packetWords{port: on.Port},
+		[]*nftables.ChainHook{nftables.ChainHookPrerouting})
+	inside := route(on.To.Addr()).Device
+	syn.dst, syn.dport, syn.out = on.To.Addr(), on.To.Port(), inside
+	to := packetWords{addr: on.To.Addr(), port: on.To.Port()}
+	c.ask(now, &syn, about, "forward", to, forwardHooks)
+	answer := probe{
+		src: on.To.Addr(), dst: from.Client, sport: on.To.Port(), in: inside,
+		out: from.Route.Device, state: stateEstablished, answer: true, v6: on.V6,
+	}
+	to.from = true
+	c.ask(now, &answer, about, "forward", to, forwardHooks)
 }
 
 // leaving asks about a server's answer to a client.

@@ -24,6 +24,21 @@ func interfaces() (all []doctor.Interface) {
 	if err != nil {
 		return nil
 	}
+	names, over := map[int]string{}, map[string][]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		if above := names[a.MasterIndex]; a.MasterIndex != 0 && above != "" {
+			over[above] = append(over[above], a.Name)
+		}
+		// What veth has there is an index in another namespace.
+		below := names[a.ParentIndex]
+		if a.ParentIndex != 0 && below != "" && l.Type() != "veth" {
+			over[a.Name] = append(over[a.Name], below)
+		}
+	}
 	every := number("net/ipv4/conf/all/rp_filter")
 	for _, l := range links {
 		a := l.Attrs()
@@ -32,6 +47,7 @@ func interfaces() (all []doctor.Interface) {
 			Name: a.Name, Up: a.Flags&net.FlagUp != 0 && running,
 			Loopback: a.Flags&net.FlagLoopback != 0, MTU: a.MTU,
 			ReversePath: max(every, number(filepath.Join("net/ipv4/conf", a.Name, "rp_filter"))),
+			Over:        over[a.Name],
 		})
 	}
 	return all
@@ -54,6 +70,16 @@ func conntrack() *doctor.Conntrack {
 		return nil
 	}
 	return &doctor.Conntrack{Count: number("net/netfilter/nf_conntrack_count"), Max: most}
+}
+
+// noForwarding returns the sysctls that keep this host from passing packets on.
+func noForwarding() (all []string) {
+	for _, path := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
+		if number(path) == 0 {
+			all = append(all, strings.ReplaceAll(path, "/", "."))
+		}
+	}
+	return all
 }
 
 // forwarding returns the sysctls that have this host forward what comes in on the devices.

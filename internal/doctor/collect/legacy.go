@@ -255,7 +255,11 @@ func (r *legacyReader) extensions(b []byte) (all []expr.Any) {
 // target returns what the rule does.
 func (r *legacyReader) target(e, target []byte, name string) expr.Any {
 	if name != "" {
-		return &expr.Target{Name: name, Rev: uint32(target[extensionRevision])}
+		x := &expr.Target{Name: name, Rev: uint32(target[extensionRevision])}
+		if name == "DNAT" || name == "REDIRECT" {
+			x.Info = legacyRange(target[extensionHeader:], r.v6, !r.v6 && x.Rev == 0)
+		}
+		return x
 	}
 	v := standard(target)
 	switch {

@@ -9,6 +9,18 @@ import (
 	"tcpcopy/internal/test/testnet"
 )
 
+// fillUp writes to a connection until the other side has no room, and returns how many bytes.
+func fillUp(c net.Conn) (sent int) {
+	chunk := make([]byte, 1<<20)
+	for {
+		_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		n, err := c.Write(chunk)
+		if sent += n; err != nil && n == 0 && sent > 0 {
+			return sent
+		}
+	}
+}
+
 // TestConnections checks that connections are found by the port at either end, and no others, with
 // what waits on them.
 func TestConnections(t *testing.T) {
@@ -29,8 +41,7 @@ func TestConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer other.Close()
-		_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-		sent, _ := c.Write(make([]byte, 64<<20))
+		sent := fillUp(c)
 		server := netip.MustParseAddrPort(l.Addr().String())
 		client := netip.MustParseAddrPort(c.LocalAddr().String())
 		there, err := connections(server.Port(), false)

@@ -1,11 +1,14 @@
 package collect
 
 import (
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"tcpcopy/internal/doctor"
+	"tcpcopy/internal/source/locals"
 	"tcpcopy/internal/test/testnet"
 )
 
@@ -125,14 +128,17 @@ func TestTranslates(t *testing.T) {
 	for _, c := range []struct {
 		name, rules string
 		port        uint16
-		v6, want    bool
+		v6          bool
+		want        string // empty: none
 	}{
-		{"dnat", "tcp dport 8080 dnat to 172.17.0.2:80", 8080, false, true},
-		{"another port", "tcp dport 8080 dnat to 172.17.0.2:80", 8081, false, false},
-		{"IPv6", "tcp dport 8080 dnat to 172.17.0.2:80", 8080, true, false},
-		{"redirect", "tcp dport 8080 redirect to :80", 8080, false, true},
-		{"in another chain", "jump other", 8080, false, true},
-		{"only counted", "tcp dport 8080 counter", 8080, false, false},
+		{"dnat", "tcp dport 8080 dnat to 172.17.0.2:80", 8080, false, "172.17.0.2:80"},
+		{"the same port", "tcp dport 8080 dnat to 172.17.0.2", 8080, false, "172.17.0.2:8080"},
+		{"another port", "tcp dport 8080 dnat to 172.17.0.2:80", 8081, false, ""},
+		{"IPv6", "tcp dport 8080 dnat to 172.17.0.2:80", 8080, true, ""},
+		{"redirect", "tcp dport 8080 redirect to :80", 8080, false, "port 80"},
+		{"in another chain", "jump other", 8080, false, "172.17.0.2:80"},
+		{"of a map", "dnat to tcp dport map { 8080 : 172.17.0.2 }", 8080, false, "not known"},
+		{"only counted", "tcp dport 8080 counter", 8080, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			testnet.Enter(t)
@@ -141,10 +147,113 @@ func TestTranslates(t *testing.T) {
 	chain in { type nat hook prerouting priority -100; `+c.rules+`; }
 }`)
 			s := readRules()
-			got := s.translates(&probe{dport: c.port, state: stateNew, v6: c.v6})
-			if (got != "") != c.want || s.err != "" {
-				t.Errorf("%q, want one %v; %s", got, c.want, s.err)
+			if got := translated(&s, c.port, c.v6); got != c.want || s.err != "" {
+				t.Errorf("%q, want %q; %s", got, c.want, s.err)
 			}
 		})
+	}
+}
+
+// TestTranslatesInet checks that a rule for one family translates that alone in a table of both.
+func TestTranslatesInet(t *testing.T) {
+	testnet.Enter(t)
+	load(t, `table inet t { chain in { type nat hook prerouting priority -100;
+	fib daddr type local tcp dport 80 dnat ip to 172.17.0.2:81;
+	tcp dport 82 dnat ip6 to [fd17::2]:83; tcp dport 84 redirect to :85; }; }`)
+	s := readRules()
+	for _, c := range []struct {
+		port   uint16
+		v4, v6 string
+	}{
+		{80, "172.17.0.2:81", ""}, {82, "", "[fd17::2]:83"}, {84, "port 85", "port 85"},
+	} {
+		v4, v6 := translated(&s, c.port, false), translated(&s, c.port, true)
+		if v4 != c.v4 || v6 != c.v6 {
+			t.Errorf("port %d: %q, %q, want %q, %q; %s", c.port, v4, v6, c.v4, c.v6, s.err)
+		}
+	}
+}
+
+// translated returns where connections to a port are passed on to.
+func translated(s *ruleset, port uint16, v6 bool) string {
+	switch on, ok := s.translates(&probe{dport: port, state: stateNew, v6: v6}); {
+	case !ok:
+		return ""
+	case on.Local:
+		return fmt.Sprintf("port %d", on.To.Port())
+	case !on.To.IsValid():
+		return "not known"
+	default:
+		return on.To.String()
+	}
+}
+
+// TestPublished checks that the rules by which Docker publishes a port are understood: where
+// packets go, and what a firewall does with them there.
+func TestPublished(t *testing.T) {
+	client := netip.MustParseAddr("192.0.2.1")
+	for _, c := range []struct{ name, pass, want string }{
+		{"passed", "-o docker0 -d 172.17.0.2 -p tcp --dport 80 -j ACCEPT", "accept"},
+		{"not passed", "-o docker0 -d 172.17.0.2 -p tcp --dport 81 -j ACCEPT", "drop"},
+		{"the port before", "-o docker0 -p tcp --dport 8080 -j ACCEPT", "drop"},
+	} {
+		for _, command := range []string{"iptables-legacy", "iptables-nft"} {
+			t.Run(command+"/"+c.name, func(t *testing.T) {
+				testnet.Enter(t)
+				for _, r := range []string{
+					"ip link add docker0 type bridge",
+					"ip addr add 172.17.0.1/16 dev docker0", "ip link set docker0 up",
+					command + " -w -t nat -N DOCKER",
+					command + " -w -t nat -A PREROUTING -d 203.0.113.1 -p tcp --dport 8080 " +
+						"-j DNAT --to-destination 203.0.113.2", // not for this host
+					command + " -w -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+					command + " -w -t nat -A DOCKER ! -i docker0 -p tcp --dport 8080 -j DNAT " +
+						"--to-destination 172.17.0.2:80",
+					command + " -w -P FORWARD DROP",
+					command + " -w -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED " +
+						"-j ACCEPT",
+					command + " -w -A FORWARD " + c.pass,
+				} {
+					run(t, r)
+				}
+				facts := &doctor.Facts{ReturnRoutes: []doctor.ReturnPath{{
+					Client: client, Arrives: "eth0", Route: doctor.Route{Device: "eth0"},
+				}}}
+				here, err := locals.Watch()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer here.Close()
+				s := collector{
+					Subject: &Subject{Role: doctor.Target, Ports: []uint16{8080}}, facts: facts,
+					here: here,
+				}
+				s.verdicts()
+				want := netip.MustParseAddrPort("172.17.0.2:80")
+				if len(facts.PassedOn) != 1 || facts.PassedOn[0].To != want {
+					t.Fatalf("%+v, want %s", facts.PassedOn, want)
+				}
+				got, accept := "accept", ""
+				for _, v := range facts.Firewall {
+					if v.Action != "accept" {
+						got, accept = v.Action, v.Accept
+					}
+				}
+				if got != c.want {
+					t.Fatalf("%+v, want %s", facts.Firewall, c.want)
+				}
+				if got != "drop" {
+					return
+				}
+				run(t, accept)
+				facts.Firewall = nil
+				s.verdicts()
+				for _, v := range facts.Firewall {
+					if v.Action != "accept" {
+						t.Errorf("after %s: %+v", accept, v)
+					}
+				}
+			})
+		}
 	}
 }

@@ -40,7 +40,7 @@ func listeners(others bool) *doctor.Listeners {
 	}
 	l.All = all
 	if others {
-		l.Other, l.OtherErr = elsewhere()
+		elsewhere(l)
 	}
 	return l
 }
@@ -98,11 +98,12 @@ func parseListener(b []byte) (l doctor.Listener, ok bool) {
 	return l, true
 }
 
-// elsewhere lists the servers in the network namespaces of other processes.
-func elsewhere() (all []doctor.Listener, failed string) {
+// elsewhere lists the network namespaces of other processes, and the servers there.
+func elsewhere(l *doctor.Listeners) {
 	own, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
-		return nil, err.Error()
+		l.OtherErr = err.Error()
+		return
 	}
 	paths, _ := filepath.Glob("/proc/[0-9]*/ns/net")
 	seen := map[string]bool{own: true}
@@ -117,26 +118,29 @@ func elsewhere() (all []doctor.Listener, failed string) {
 		}
 		seen[name] = true
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
-		some, host, err := listenIn(path)
+		some, addrs, err := listenIn(path)
 		if err != nil {
-			failed = err.Error()
+			l.OtherErr = err.Error()
 			continue
 		}
-		for _, l := range some {
-			l.PID, l.Host = pid, host
-			all = append(all, l)
+		l.Namespaces = append(l.Namespaces, doctor.Namespace{PID: pid, Addrs: addrs})
+		for _, s := range some {
+			s.PID = pid
+			if len(addrs) > 0 {
+				s.Host = addrs[0]
+			}
+			l.Other = append(l.Other, s)
 		}
 	}
 	if denied == 1 {
-		failed = "1 process does not show its namespace"
+		l.OtherErr = "1 process does not show its namespace"
 	} else if denied > 0 {
-		failed = fmt.Sprintf("%d processes do not show their namespaces", denied)
+		l.OtherErr = fmt.Sprintf("%d processes do not show their namespaces", denied)
 	}
-	return all, failed
 }
 
-// listenIn lists the servers of a network namespace, and returns an address that it has.
-func listenIn(path string) (all []doctor.Listener, host netip.Addr, err error) {
+// listenIn lists the servers of a network namespace, and its addresses.
+func listenIn(path string) (all []doctor.Listener, addrs []netip.Addr, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -147,20 +151,20 @@ func listenIn(path string) (all []doctor.Listener, host netip.Addr, err error) {
 		}
 		defer h.Close()
 		if err = netns.Set(h); err == nil {
-			host = firstAddress()
+			addrs = addresses()
 			all, err = listen()
 		}
 	}()
 	<-done
 	if err != nil {
-		return nil, host, fmt.Errorf("enter network namespace %s: %w", path, err)
+		return nil, nil, fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
-	return all, host, nil
+	return all, addrs, nil
 }
 
-// firstAddress returns an address of the thread's namespace that other hosts may reach: the first
-// of its interfaces, IPv4 before IPv6.
-func firstAddress() netip.Addr {
+// addresses lists the addresses of the thread's namespace that other hosts may reach, those of IPv4
+// first.
+func addresses() (found []netip.Addr) {
 	for _, family := range []int{vish.FAMILY_V4, vish.FAMILY_V6} {
 		all, err := vish.AddrList(nil, family)
 		if err != nil {
@@ -168,9 +172,9 @@ func firstAddress() netip.Addr {
 		}
 		for _, x := range all {
 			if a, ok := netip.AddrFromSlice(x.IP); ok && a.Unmap().IsGlobalUnicast() {
-				return a.Unmap()
+				found = append(found, a.Unmap())
 			}
 		}
 	}
-	return netip.Addr{}
+	return found
 }

@@ -73,9 +73,10 @@ type Net struct {
 	Targets     []*Namespace // all targets; the first is Target
 	Second      *Namespace   // assistant; nil without Config.Spread
 
-	lan    *Namespace // the switch
-	relay  *relay     // nil: there is none
-	config Config
+	lan        *Namespace // the switch
+	relay      *relay     // nil: there is none
+	containers []*Namespace
+	config     Config
 }
 
 // The devices inside the hosts: eth0 is the client net's at client and production, and the test
@@ -245,9 +246,9 @@ func numbered(name string, i int) string {
 	return fmt.Sprint(name, i+1)
 }
 
-// Namespaces lists the hosts, with the switch last.
+// Namespaces lists the hosts, with containers and the switch last.
 func (n *Net) Namespaces() []*Namespace {
-	return append(n.hosts(), n.lan)
+	return append(append(n.hosts(), n.containers...), n.lan)
 }
 
 func (n *Net) hosts() []*Namespace {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -156,6 +157,18 @@ func findAndHeal(t *testing.T, d draw) {
 			examine(host, want)
 		}
 	}
+	for host, want := range d.fault.Suspects {
+		r, v := visit(t, b, host)
+		var got []string
+		for _, x := range r.Unknown {
+			got = append(got, x.Code)
+		}
+		if got = slices.Compact(got); len(r.Findings) > 0 || !slices.Equal(got, want) ||
+			v.Code != 4 {
+			t.Errorf("%s: exit code %d, want 4, %v not known, and nothing found\n%s", host, v.Code,
+				want, brief(r))
+		}
+	}
 	if want := d.fault.Witnessed; want != nil && d.via == raw {
 		b.StartWitness(t.Context())
 		for _, x := range examine(lab.OnProduction, want).Findings {
@@ -208,7 +221,7 @@ func heal(t *testing.T, d draw, b *lab.Broken, fixes [][2]string) {
 
 // shortSetUps are the set-ups of TestDoctorFindsNothing in the short size.
 var shortSetUps = []string{
-	"plain/socket/ipv6=false", "iptables/raw/ipv6=true", "agent/tunnel/ipv6=true",
+	"published-target/socket/ipv6=false", "iptables/raw/ipv6=true", "agent/tunnel/ipv6=true",
 }
 
 // TestDoctorFindsNothing checks that the doctor finds nothing where nothing is wrong, and knows
@@ -245,7 +258,7 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 	}
 	before := map[string]string{}
 	for _, host := range hosts {
-		before[host] = hostState(t, b.Host(host)) + tracking(t, b.Host(host))
+		before[host] = settings(t, b.Host(host))
 	}
 	dumps := map[string]*dump{}
 	for host, device := range map[string]string{
@@ -279,22 +292,38 @@ func findsNothing(t *testing.T, o lab.BreakOptions) {
 		}
 	}
 	for _, host := range hosts {
-		after := hostState(t, b.Host(host)) + tracking(t, b.Host(host))
+		after := settings(t, b.Host(host))
 		if after != before[host] {
 			t.Errorf("%s was\n%s\nand is\n%s", host, before[host], after)
 		}
 	}
 }
 
-// tracking reports whether a host tracks connections.
-func tracking(t *testing.T, host *netlab.Namespace) string {
+// moving matches what changes by itself in a host's settings: the counters of iptables, its
+// comments with the time, and how many connections are tracked.
+var moving = regexp.MustCompile(`(?m)\[\d+:\d+\]|^#.*\n|^net\.netfilter\.nf_conntrack_count.*\n`)
+
+// settings returns a host's routes, rules, interfaces, sockets, rules of both kinds of firewall and
+// all sysctls of the network, and whether it tracks connections.
+func settings(t *testing.T, host *netlab.Namespace) string {
 	t.Helper()
+	all := hostState(t, host)
+	for _, words := range [][]string{
+		{"iptables-legacy-save"}, {"ip6tables-legacy-save"},
+		{"sysctl", "-a", "-r", `^net\.(ipv4|ipv6|netfilter)\.`},
+	} {
+		out, err := host.Command(t.Context(), find(t, words[0]), words[1:]...).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", words[0], err)
+		}
+		all += moving.ReplaceAllString(string(out), "")
+	}
 	out, err := host.Command(t.Context(), find(t, "sysctl"), "-n",
 		"net.netfilter.nf_conntrack_count").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("connections are tracked: %v\n", strings.TrimSpace(string(out)) != "0")
+	return all + fmt.Sprintf("connections are tracked: %v\n", strings.TrimSpace(string(out)) != "0")
 }
 
 // TestDoctorFindsTwo makes two faults that do not depend on each other, and checks that both are
@@ -369,6 +398,50 @@ func TestDoctorForgivesLoss(t *testing.T) {
 			}}})
 			if r, v := visit(t, b, lab.OnProduction); len(r.Findings) > 0 {
 				t.Errorf("%s\n%s", v.Command, brief(r))
+			}
+		})
+	}
+}
+
+// TestDoctorHints checks that a copy which runs says what it shows of a fault, with a code and the
+// command by which the doctor finds the cause.
+func TestDoctorHints(t *testing.T) {
+	if testing.Short() {
+		return // a copy waits for 10 s before it says what has not happened
+	}
+	t.Parallel()
+	for _, c := range []struct{ fault, via, code, what string }{
+		{"port", socket, "TC0105", "no packet for 81-10.77.2.2:8080 was seen"},
+		{"loopback", raw, "TC0106", "they are loopback addresses"},
+		{"tls", tunnel, "TC0107", "most sessions are TLS"},
+		{"ring", socket, "TC0108", "the capture ring is full"},
+		{"closed", socket, "TC0201", "refuses most connections"},
+		{"input-drop", socket, "TC0202", "does not answer most SYNs"},
+		{"answers-lost", raw, "TC0215", "no answer came back through an intercept"},
+		{"stateful-path", raw, "TC0219", "the target acknowledges nothing"},
+		{"not-allowed", tunnel, "TC0505", "the intercept does not allow the targets"},
+		{"closes", socket, "TC0601", "most connections"},
+		{"unanswered", socket, "TC0602", "takes most sessions' requests and does not answer"},
+	} {
+		t.Run(c.fault+"/"+c.via, func(t *testing.T) {
+			t.Parallel()
+			f, err := lab.FindFault(c.fault)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := broken(t, lab.BreakOptions{Fault: f, Via: c.via})
+			said := func() bool {
+				for line := range strings.Lines(b.CopySays()) {
+					if strings.Contains(line, "hint: "+c.code+": ") &&
+						strings.Contains(line, c.what) &&
+						strings.Contains(line, "tcpcopy doctor copy -x ") {
+						return true
+					}
+				}
+				return false
+			}
+			if !within(2*patience, said) {
+				t.Errorf("no hint with %s and %q:\n%s", c.code, c.what, b.CopySays())
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/lab"
 )
 
 // patience is how long a test waits for an event before it fails.
@@ -25,6 +26,15 @@ func eventually(t testing.TB, what string, so func() bool) {
 // things too, what it does is late by as much.
 func stoodStill(r *export.Report) time.Duration {
 	return time.Duration(r.StoodStill * float64(time.Second))
+}
+
+// labStoodStill is for how long at most the lab's process, which has both servers, did not run: it
+// looks at them at least ten times a second.
+func labStoodStill(r *lab.Result) (most time.Duration) {
+	for i := 1; i < len(r.Samples); i++ {
+		most = max(most, r.Samples[i].At-r.Samples[i-1].At-100*time.Millisecond)
+	}
+	return most
 }
 
 // within waits until so returns true, for at most d. It reports whether it did.
