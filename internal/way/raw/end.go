@@ -124,7 +124,7 @@ func (e *end) receive(now mono.Time, m *message, stalled bool) {
 	case m.what == taken:
 		e.Taken(now, m.tuple)
 	case m.what == tooBig:
-		e.PacketTooBig(m.tuple, m.seq, m.payload)
+		e.PacketTooBig(now, m.tuple, m.seq, m.payload)
 	}
 }
 

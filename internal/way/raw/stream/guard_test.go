@@ -133,7 +133,7 @@ func TestICMPMustQuoteWhatIsInFlight(t *testing.T) {
 	}
 	before := longest()
 	for _, seq := range []seqnum.Value{isn - 1, isn, isn + 1, isn + 4000, isn + 4001, isn + 1<<30} {
-		b.table.PacketTooBig(p.tuple, seq, 600) // nothing is in flight
+		b.table.PacketTooBig(b.Now, p.tuple, seq, 600) // nothing is in flight
 	}
 	if got := longest(); got != before {
 		t.Errorf("segments have %d bytes after a stranger's messages, and %d before", got, before)
@@ -142,8 +142,8 @@ func TestICMPMustQuoteWhatIsInFlight(t *testing.T) {
 	c.Data(strings.Repeat("x", 4000))
 	b.run(5 * ms)
 	b.tg.silent = false
-	b.table.PacketTooBig(p.tuple, isn+8000, 600)  // the last one that was acknowledged
-	b.table.PacketTooBig(p.tuple, isn+12001, 600) // not sent yet
+	b.table.PacketTooBig(b.Now, p.tuple, isn+8000, 600)  // the last one that was acknowledged
+	b.table.PacketTooBig(b.Now, p.tuple, isn+12001, 600) // not sent yet
 	b.run(sec)
 	p.say(b.Now, 10)
 	c.Answers(10)
@@ -155,12 +155,52 @@ func TestICMPMustQuoteWhatIsInFlight(t *testing.T) {
 	c.Data(strings.Repeat("x", 4000))
 	b.run(5 * ms)
 	b.tg.silent = false
-	b.table.PacketTooBig(p.tuple, isn+16001, 600)
+	b.table.PacketTooBig(b.Now, p.tuple, isn+16001, 600)
 	b.run(sec)
 	p.say(b.Now, 10)
 	c.Answers(10)
 	b.run(sec)
 	if got := longest(); got > 600 {
 		t.Errorf("segments have %d bytes, and the path takes 600", got)
+	}
+}
+
+// What a router has said in answer to one connection holds for all to that target, for a time.
+func TestRawNarrowPath(t *testing.T) {
+	const narrow = 700
+	b := newRawBed(t)
+	longest := func(c *rig.Conn) (n int) {
+		b.tg.heard = nil
+		c.Data(strings.Repeat("x", 4000))
+		b.run(50 * ms)
+		for _, s := range b.tg.heard {
+			n = max(n, s.Len)
+		}
+		return n
+	}
+	c := b.conn("192.0.2.1:40000").Syn()
+	b.run(50 * ms)
+	isn := b.syns()[0].Seq
+	old := b.conn("192.0.2.2:40000").Syn()
+	b.run(50 * ms)
+	b.tg.silent = true
+	c.Data(strings.Repeat("x", 4000))
+	b.run(5 * ms)
+	b.tg.silent = false
+	b.table.PacketTooBig(b.Now, shard.TupleOf(c.Addr, rig.Target), isn+1, narrow)
+	b.run(sec)
+	if n := longest(old); n > narrow {
+		t.Errorf("a connection that was open sends segments of %d bytes", n)
+	}
+	next := b.conn("192.0.2.3:40000").Syn()
+	b.run(50 * ms)
+	if n := longest(next); n > narrow {
+		t.Errorf("a new connection sends segments of %d bytes", n)
+	}
+	b.run(mono.Time(pathLasts))
+	last := b.conn("192.0.2.4:40000").Syn()
+	b.run(50 * ms)
+	if n := longest(last); n <= narrow {
+		t.Errorf("long after that, segments have %d bytes", n)
 	}
 }

@@ -63,6 +63,7 @@ type Table struct {
 	slot    uint8
 	streams map[shard.Tuple]*Stream // those that have begun
 	ended   timeWait
+	paths   narrowPaths
 	out     []packet.Segment
 	queries []shard.Tuple
 	seeks   []Seek
@@ -85,7 +86,7 @@ type Table struct {
 func New(cfg Config) *Table {
 	return &Table{
 		cfg: cfg, streams: make(map[shard.Tuple]*Stream), keepers: make(map[netip.AddrPort]keeper),
-		ended: newTimeWait(max(1, maxEnded/max(1, cfg.Address.Count))),
+		paths: narrowPaths{}, ended: newTimeWait(max(1, maxEnded/max(1, cfg.Address.Count))),
 	}
 }
 
@@ -144,7 +145,8 @@ func (t *Table) configure(cfg *tcp.Config, source netip.AddrPort, spec *session.
 	*cfg = tcp.Config{
 		Local: source, Remote: spec.Target,
 		Syn: t.options(spec), SynWindow: spec.Window,
-		MaxSegment:        t.cfg.MaxSegment(spec.Target.Addr()),
+		MaxSegment: t.paths.bound(t.now, spec.Target.Addr(),
+			t.cfg.MaxSegment(spec.Target.Addr())),
 		CongestionControl: t.cfg.Congestion,
 		ConnectTimeout:    t.cfg.ConnectTimeout, UserTimeout: t.cfg.UserTimeout,
 		LeaveFrom: 2,
@@ -252,24 +254,6 @@ func (t *Table) Taken(now mono.Time, tuple shard.Tuple) {
 // SetLink sets whether an intercept reports the targets' answers, and the slot, which names this
 // copier in the low bits of initial sequence numbers. While up is false new copies are dropped.
 func (t *Table) SetLink(up bool, slot uint8) { t.up, t.slot = up, slot }
-
-// SetPathMTU bounds the payload of the segments of a connection, in bytes. This host's kernel has
-// said so.
-func (t *Table) SetPathMTU(tuple shard.Tuple, payload int) {
-	if st := t.streams[tuple]; st != nil {
-		st.conn.SetMTU(payload)
-		st.copy.Touch()
-	}
-}
-
-// PacketTooBig takes in an ICMP message which says that the segment with a sequence number was too
-// big for the path. Anyone can send one. It is believed where that segment is in flight, as its
-// sender must have seen it (RFC 5927 §4.1).
-func (t *Table) PacketTooBig(tuple shard.Tuple, seq seqnum.Value, payload int) {
-	if st := t.streams[tuple]; st != nil && st.conn.InFlight(seq) {
-		t.SetPathMTU(tuple, payload)
-	}
-}
 
 // Tuples returns the tuples of all connections that have opened, for an intercept that has to learn
 // their owner. It learns of the others from the targets' SYN-ACKs.
