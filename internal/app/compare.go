@@ -69,6 +69,8 @@ slower, 5 if it cannot be told.`,
 	}
 	failOn := cmd.Flags().String("fail-on", "differs,slower",
 		"judge only these `WORDS`: differs, slower, or both with a comma")
+	slowerBy := cmd.Flags().String("slower-by", "10%",
+		"answers are slower if they take longer by more than this `PERCENT`")
 	out := cmd.Flags().String("json", "", "write the result as JSON to `FILE`, too")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		if len(args) != 2 {
@@ -82,6 +84,10 @@ slower, 5 if it cannot be told.`,
 		if err != nil {
 			return &config.Problem{Flag: "--fail-on", Value: *failOn,
 				What: "wanted differs, slower, or both with a comma"}
+		}
+		if judged.By, err = verdict.ParsePercent(*slowerBy); err != nil {
+			return &config.Problem{Flag: "--slower-by", Value: *slowerBy,
+				What: "wanted a percentage above 0, such as 10%"}
 		}
 		var results [2]*verdict.Result
 		for i, path := range args {
@@ -109,6 +115,70 @@ slower, 5 if it cannot be told.`,
 		return verdictCode(ch.Verdict)
 	}
 	return cmd
+}
+
+func (p *program) compareCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:         "compare learn FILE.json...",
+		Annotations: usage("tcpcopy compare learn FILE.json..."),
+		Short:       "suggest rules for comparisons from runs of equal servers",
+		RunE: func(_ *cobra.Command, args []string) error {
+			what := "nothing"
+			if len(args) > 0 {
+				what = fmt.Sprintf("%q", args[0])
+			}
+			return &config.Problem{What: fmt.Sprintf("compare: got %s: wanted learn", what),
+				Hint: "to compare answers, give --compare to tcpcopy copy or tcpcopy replay"}
+		},
+	}
+	learn := &cobra.Command{
+		Use:         "learn FILE.json...",
+		Annotations: usage("tcpcopy compare learn FILE.json..."),
+		Short:       "suggest rules for comparisons from runs of equal servers",
+		Long: `
+The files are what --report has written in runs with --compare whose test server is equal to
+production. What differs in them (hosts' names, counters, the order of lists) would differ in each
+version. The rules that leave it out are printed as part of a configuration file, with what each
+silences. There is no rule for statuses that differ, and for answers that are missing.`,
+		Example: `Compare production with the same version, then with the new one by these rules:
+  tcpcopy replay peak.pcapng -x 80-10.0.0.2:8080 --compare --report old.json
+  tcpcopy compare learn old.json > rules.yaml
+  tcpcopy replay peak.pcapng -x 80-10.0.0.3:8080 --compare --config rules.yaml`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+	}
+	learn.RunE = func(_ *cobra.Command, args []string) error { return p.learn(args) }
+	cmd.AddCommand(learn)
+	standardFlags(learn)
+	return cmd
+}
+
+// learn prints the rules that the runs of these reports suggest.
+func (p *program) learn(paths []string) error {
+	if len(paths) == 0 {
+		return &config.Problem{What: "compare learn: got no file: wanted reports of runs of " +
+			"equal servers", Hint: "tcpcopy replay --compare --report old.json writes one"}
+	}
+	var runs []*verdict.Result
+	for _, path := range paths {
+		r, err := export.ReadReport(path)
+		if err != nil {
+			return err
+		}
+		if r.Compare == nil {
+			return &config.Problem{What: fmt.Sprintf("compare learn: %q has no comparison: "+
+				"wanted a report of a run with --compare", path)}
+		}
+		runs = append(runs, r.Compare)
+	}
+	lesson, err := verdict.Learn(runs...)
+	if err == nil {
+		err = lesson.Write(p.out)
+	}
+	if err != nil {
+		return fmt.Errorf("compare learn: %w", err)
+	}
+	return nil
 }
 
 // withVerdict returns the error of a run, or else that of its verdict.

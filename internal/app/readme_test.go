@@ -117,6 +117,7 @@ func workplace(t *testing.T) {
 		"run.json": "{}", "old.json": compared(t), "new.json": compared(t),
 		"peak.pcapng.zst.age": "another", "identity": identity.String(),
 		"recipient": identity.Recipient().String(), "keys/web": key.Generate(),
+		"rules.yaml": "ignore: [body.host]",
 	} {
 		if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)

@@ -126,7 +126,7 @@ TCPCopy's command lines are accepted: tcpcopy -x … is tcpcopy copy -x …`,
 		SilenceUsage:       true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names := "copy, record, replay, intercept, capture, doctor, explain, lab, keygen, " +
-				"config, status, top, dashboard, report, diff, version, completion or help"
+				"config, status, top, dashboard, report, diff, compare, version, completion or help"
 			if len(args) == 0 {
 				return &config.Problem{What: "no command: wanted " + names,
 					Hint: "tcpcopy --help lists the commands"}
@@ -149,7 +149,7 @@ TCPCopy's command lines are accepted: tcpcopy -x … is tcpcopy copy -x …`,
 		p.captureCommand(), p.doctorCommand(), p.explainCommand(), p.labCommand(),
 		p.keygenCommand(), p.configCommand(),
 		p.statusCommand(), p.topCommand(), p.dashboardCommand(),
-		p.reportCommand(), p.diffCommand(), p.versionCommand())
+		p.reportCommand(), p.diffCommand(), p.compareCommand(), p.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	standardFlags(root)
 	for _, c := range root.Commands() {

@@ -20,8 +20,8 @@ func (o *CopyOptions) comparing() []option {
 		{
 			name: "compare", group: Compares, set: on(&c.On),
 			help: "compare the targets' answers with production's: status, headers, and bodies " +
-				"field by field (" + comparedProtocols() + "). The exit code is 4 if " +
-				"they differ, 5 if it cannot be told",
+				"field by field (" + comparedProtocols() + "); in protocols that are not known, " +
+				"by their bytes. The exit code is 4 if they differ, 5 if it cannot be told",
 		},
 		{
 			name: "ignore", arg: "[ENDPOINT ]PATH", group: Compares,
@@ -39,6 +39,34 @@ func (o *CopyOptions) comparing() []option {
 				"each of them",
 		},
 		{
+			name: "unordered", arg: "[ENDPOINT ]PATH", group: Compares,
+			set: func(s string) error {
+				r, err := verdict.ParseRule(s)
+				if err != nil {
+					return quoting(err)
+				}
+				c.Rules.Unordered = append(c.Rules.Unordered, r)
+				return nil
+			},
+			clear: func() { c.Rules.Unordered = nil },
+			help: "another order of the list at this path, or of lists in it, is no difference. " +
+				"Several times: each of them",
+		},
+		{
+			name: "endpoint", arg: "METHOD /PATH", group: Compares,
+			set: func(s string) error {
+				e, err := verdict.ParseEndpoint(s)
+				if err != nil {
+					return quoting(err)
+				}
+				c.Rules.Endpoints = append(c.Rules.Endpoints, e)
+				return nil
+			},
+			clear: func() { c.Rules.Endpoints = nil },
+			help: "count these requests together in the comparison, such as " +
+				"'GET /user/{name}'; segments in braces stand for any. Several times: each of them",
+		},
+		{
 			name: "junit", arg: "FILE", group: Compares, set: text(&c.JUnit, "the name of a file"),
 			help: "write the result of the comparison as JUnit XML to FILE, at the end",
 		},
@@ -48,7 +76,7 @@ func (o *CopyOptions) comparing() []option {
 // compares checks the settings of a comparison, and turns on what it needs.
 func (o *CopyOptions) compares(c *Copy) error {
 	if !c.Compare.On {
-		for _, name := range []string{"ignore", "junit"} {
+		for _, name := range []string{"ignore", "unordered", "endpoint", "junit"} {
 			if o.fs.Changed(name) {
 				return &Problem{Flag: "--" + name, What: "needs --compare"}
 			}
@@ -58,7 +86,7 @@ func (o *CopyOptions) compares(c *Copy) error {
 	spoken := false
 	for i := range c.Mappings {
 		switch of := c.Of(i); {
-		case of.Proto == ProtoAuto:
+		case of.Proto == ProtoAuto, of.Proto == ProtoNone:
 			spoken = true
 		default:
 			spoken = spoken || compared(string(of.Proto))
@@ -66,7 +94,8 @@ func (o *CopyOptions) compares(c *Copy) error {
 	}
 	if !spoken {
 		return &Problem{Flag: "--compare", What: "compares nothing: no mapping speaks a protocol " +
-			"whose answers are compared (" + comparedProtocols() + "); wanted another --proto"}
+			"whose answers are compared (" + comparedProtocols() + "); wanted another --proto, " +
+			"or none to compare bytes"}
 	}
 	c.Both = c.Both || c.From.Kind == FromHost
 	return nil

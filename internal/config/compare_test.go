@@ -9,7 +9,8 @@ import (
 func TestCompare(t *testing.T) {
 	noKeyInEnvironment(t)
 	c, _, err := parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--ignore", "body.id", "--ignore",
-		"GET /a* header vary", "--junit", "a.xml")
+		"GET /a* header vary", "--junit", "a.xml", "--unordered", "body.list", "--endpoint",
+		"GET /user/{name}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -17,9 +18,14 @@ func TestCompare(t *testing.T) {
 		c.Compare.Rules.Ignore[1] != (verdict.Rule{Endpoint: "GET /a*", Path: "header vary"}) {
 		t.Errorf("%+v, both %v", c.Compare, c.Both)
 	}
+	if r := c.Compare.Rules; len(r.Unordered) != 1 || len(r.Endpoints) != 1 ||
+		r.Unordered[0].Path != "body.list" || r.Endpoints[0] != "GET /user/{name}" {
+		t.Errorf("%+v", r)
+	}
 	for _, args := range [][]string{
 		{"--compare", "--from", "vxlan://:4789", "--from-peers", "10.0.0.9"},
 		{"--compare", "--proto", "redis"},
+		{"--compare", "--proto", "none"},
 		{"--compare", "-s", "10.0.0.3"},
 		{"--compare", "-s", "10.0.0.3", "--via", "raw"},
 		{"--compare", "-s", "10.0.0.3", "--via", "tunnel"},

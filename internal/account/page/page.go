@@ -21,6 +21,8 @@ import (
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/core/ledger"
+	"tcpcopy/internal/core/session"
+	"tcpcopy/internal/proto"
 )
 
 //go:embed page.html
@@ -28,7 +30,8 @@ var text string
 
 var layout = template.Must(template.New("page").Funcs(template.FuncMap{
 	"number": number, "size": size, "span": span, "date": date, "score": score, "percent": percent,
-	"state": state, "judged": judged,
+	"state": state, "judged": judged, "excluded": excluded, "evidence": evidence,
+	"status": proto.StatusText,
 }).Parse(text))
 
 // document is what the template shows.
@@ -99,6 +102,17 @@ func judged(w verdict.Word) string {
 		return "bad"
 	}
 }
+
+// excluded explains a reason for which answers were not compared.
+func excluded(name string) string {
+	if e, ok := session.ExclusionNamed(name); ok {
+		return e.Meaning()
+	}
+	return ""
+}
+
+// evidence shows the evidence for a difference, as a power of ten.
+func evidence(power float64) string { return strconv.FormatFloat(power, 'f', 1, 64) }
 
 // Drops lists the reasons that have dropped something, the most sessions first.
 func Drops(r *export.Report) []Drop {

@@ -120,22 +120,35 @@ func TestComparison(t *testing.T) {
 		t.Error("a page of a run that compared nothing speaks of it")
 	}
 	c := &verdict.Result{Verdict: verdict.Differs, Why: []string{"GET /: <b>X-New"}, Due: 1234,
-		Compared: 1200, Excluded: map[string]uint64{"left out": 34}}
+		Compared: 1200, Excluded: map[string]uint64{"misaligned": 34, "left <b>out": 1},
+		Rules:     []verdict.RuleResult{{Rule: "body.<b>id"}, {Rule: "body.at", Silenced: 4321}},
+		Endpoints: []verdict.EndpointResult{{Endpoint: "GET /<b>user", Compared: 987}},
+		Statuses:  []verdict.StatusResult{{Production: 200, Target: 0, Answers: 56}}}
 	for i := range 60 {
 		c.Cells = append(c.Cells, verdict.Cell{Endpoint: "GET /user/*", Kind: "value",
 			Path: fmt.Sprintf("body.<i>%d", i), From: "a string", To: "null", Proven: i == 0})
 	}
+	c.Cells[0].Pair = []verdict.Row{{Path: "status", From: "200", To: "200"},
+		{Path: "body.<i>0", From: "text of <b>5 bytes", To: "null", Differ: "type"}}
 	r.Compare = c
 	text := written(t, r)
 	for _, want := range []string{"differs", "GET /: &lt;b&gt;X-New", number(1200), number(1234),
-		"34 not compared: left out", "GET /user/*", "body.&lt;i&gt;49", "a string", "null",
-		"has all 60"} {
+		"<td class=\"n\">34</td><td>of a protocol that is not known", "left &lt;b&gt;out",
+		"GET /user/*", "body.&lt;i&gt;49", "a string", "null", "has all 60", "GET /&lt;b&gt;user",
+		number(987), "body.&lt;b&gt;id", number(4321), "<td class=\"n\">none</td>",
+		"<tr class=\"differs\"><th scope=\"row\">body.&lt;i&gt;0</th>" +
+			"<td>text of &lt;b&gt;5 bytes</td><td>null</td><td><strong>type</strong></td>",
+		"<tr><th scope=\"row\">status</th><td>200</td><td>200</td><td></td></tr>"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not have %s", want)
 		}
 	}
-	if strings.Contains(text, "body.&lt;i&gt;50") || strings.Contains(text, "<i>") {
+	if strings.Contains(text, "body.&lt;i&gt;50") || strings.Contains(text, "<i>") ||
+		strings.Contains(text, "<b>") {
 		t.Error("too many differences, or markup from one")
+	}
+	if strings.Index(text, "Answers compared") > strings.Index(text, "Fidelity") {
+		t.Error("the verdict on the answers does not come first")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -52,7 +53,10 @@ func keyOf(c *Cell) key {
 }
 
 // Judged is what Compare judges.
-type Judged struct{ Differs, Slower bool }
+type Judged struct {
+	Differs, Slower bool
+	By              float64 // see SlowerBy, which is taken if it is 0
+}
 
 // ParseJudged parses a list of the words differs and slower.
 func ParseJudged(s string) (j Judged, err error) {
@@ -68,6 +72,15 @@ func ParseJudged(s string) (j Judged, err error) {
 		}
 	}
 	return j, nil
+}
+
+// ParsePercent parses a percentage of more than 0 as a part: 10% is 0.1.
+func ParsePercent(s string) (float64, error) {
+	f, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err != nil || !(f > 0 && f <= 1e6) || !strings.HasSuffix(s, "%") {
+		return 0, fmt.Errorf("verdict: %q: wanted a percentage above 0, such as 10%%", s)
+	}
+	return f / 100, nil
 }
 
 // Compare compares the results of two runs. Where neither version differs from the other, each
@@ -120,7 +133,7 @@ func Compare(old, now *Result, j Judged) (*Change, error) {
 			strings.Compare(string(x.Kind), string(y.Kind)), strings.Compare(x.From, y.From),
 			strings.Compare(x.To, y.To))
 	})
-	ch.Times = append(ch.Times, compareTimes(old.Times, now.Times)...)
+	ch.Times = append(ch.Times, compareTimes(old.Times, now.Times, cmp.Or(j.By, SlowerBy))...)
 	ch.Verdict, ch.Why = ch.verdict(old, now, j)
 	return ch, nil
 }

@@ -20,6 +20,7 @@ const (
 	Value    Kind = "value"
 	Order    Kind = "order"
 	Length   Kind = "length"
+	End      Kind = "end" // of the connection
 )
 
 // content reports whether servers that are equal may differ in this way: then a difference says
@@ -130,7 +131,9 @@ func describe(f *proto.Field) string {
 		return fmt.Sprintf("%s of %d", s, f.Length)
 	case f.Count > 1:
 		return fmt.Sprintf("%d × %s", f.Count, s)
-	case f.Types == proto.Text || f.Types == proto.Opaque || f.Types == proto.Number:
+	case f.Types == proto.Opaque:
+		return fmt.Sprintf("%d bytes", f.Length)
+	case f.Types == proto.Text || f.Types == proto.Number:
 		return fmt.Sprintf("%s of %d bytes", s, f.Length)
 	}
 	return s

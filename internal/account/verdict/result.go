@@ -90,6 +90,8 @@ type Cell struct {
 	Evidence float64 `json:"evidence"`
 	Needed   float64 `json:"needed"`
 	Proven   bool    `json:"proven"`
+	// Pair is the first answers between which the difference was seen, side by side.
+	Pair []Row `json:"pair,omitempty"`
 }
 
 // Result judges what was counted.
@@ -118,7 +120,7 @@ func (a *Account) Result(rules *Rules) *Result {
 		return cmp.Or(cmp.Compare(x.Production, y.Production), cmp.Compare(x.Target, y.Target))
 	})
 	for i, n := range a.silenced {
-		r.Rules = append(r.Rules, RuleResult{rules.Ignore[i].String(), n})
+		r.Rules = append(r.Rules, RuleResult{rules.silencer(i), n})
 	}
 	a.cells(r)
 	if len(a.times.blocks) > 0 {
@@ -129,10 +131,13 @@ func (a *Account) Result(rules *Rules) *Result {
 }
 
 // Shorten leaves out of a result what is large, and of use only at the end: cells and endpoints
-// beyond the first hundred.
+// beyond the first hundred, and examples.
 func (r *Result) Shorten() {
 	const most = 100
 	r.Cells = r.Cells[:min(len(r.Cells), most)]
+	for i := range r.Cells {
+		r.Cells[i].Pair = nil
+	}
 	r.Endpoints = r.Endpoints[:min(len(r.Endpoints), most)]
 }
 
@@ -154,6 +159,9 @@ func (a *Account) cells(r *Result) {
 		}
 		if p.kind != Value && p.from != "" {
 			cell.From, cell.To = p.from, p.to
+		}
+		if c.pair != nil {
+			cell.Pair = c.pair.rows
 		}
 		e := 0.0
 		if cell.Alone > 0 {

@@ -122,6 +122,100 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestUnordered checks that a rule silences another order of a list, and of lists in it, where it
+// is for, and nothing else.
+func TestUnordered(t *testing.T) {
+	for _, c := range []struct {
+		rule, target string
+		want         Word
+		silenced     uint64
+	}{
+		{"", `{"a":[2,1],"b":1}`, Differs, 0}, {"body.a", `{"a":[2,1],"b":1}`, Same, 30},
+		{"GET / body.a[]", `{"a":[2,1],"b":1}`, Same, 30},
+		{"GET /x body.a", `{"a":[2,1],"b":1}`, Differs, 0},
+		{"body", `{"a":[2,1],"b":1}`, Same, 30}, {"body.a", `{"a":[2,3],"b":1}`, Differs, 0},
+		{"body.a", `{"a":[2],"b":1}`, Differs, 0},
+	} {
+		rules := new(Rules)
+		if c.rule != "" {
+			r, err := ParseRule(c.rule)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules.Unordered = append(rules.Unordered, r)
+		}
+		w := newWorld(1)
+		w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
+		for range 30 {
+			w.tally.Due()
+			w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /",
+				Request: 1, Production: w.digest(answer{200, `{"a":[1,2],"b":1}`}),
+				Target: w.digest(answer{200, c.target})})
+		}
+		r := whole(w.tally).Result(rules)
+		if r.Verdict != c.want {
+			t.Errorf("%q of %s: %s %q", c.rule, c.target, r.Verdict, r.Why)
+		}
+		if c.rule != "" && (r.Rules[0].Silenced != c.silenced ||
+			r.Rules[0].Rule != "unordered: "+c.rule) {
+			t.Errorf("%q of %s: %+v", c.rule, c.target, r.Rules)
+		}
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	for _, bad := range []string{"", "GET", "/user/{name}", "GET user/{name}", "GET /user",
+		"GET /{}", "GET /a{b}", "GET /{a}?b", "GET /{a b}", "GET /{a}/{{b}}"} {
+		if e, err := ParseEndpoint(bad); err == nil {
+			t.Errorf("%q is taken as %q", bad, e)
+		}
+	}
+	rules := new(Rules)
+	for _, s := range []string{" GET /user/{name} ", "GET /{lang}/doc/{id}"} {
+		e, err := ParseEndpoint(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules.Endpoints = append(rules.Endpoints, e)
+	}
+	for name, want := range map[string]string{
+		"GET /user/anna": "GET /user/{name}", "GET /user/{id}": "GET /user/{name}",
+		"GET /user/": "GET /user/", "GET /user": "GET /user", "POST /user/a": "POST /user/a",
+		"GET /user/anna/x": "GET /user/anna/x", "GET /de/doc/{id}": "GET /{lang}/doc/{id}",
+		"GET /de/dog/1": "GET /de/dog/1", "GET": "GET", "": "", "GET /user/a/": "GET /user/a/",
+	} {
+		if got := rules.endpoint(name); got != want {
+			t.Errorf("%q belongs to %q, wanted %q", name, got, want)
+		}
+	}
+	w := newWorld(1)
+	tally := NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
+	for i := range 30 {
+		tally.Due()
+		tally.Compare(&session.Exchange{Unit: new(session.Unit),
+			Endpoint: fmt.Sprintf("GET /user/name%c", 'a'+i), Request: uint64(i),
+			Production: w.digest(answer{200, "1"}), Target: w.digest(answer{200, "1"})})
+	}
+	r := whole(tally).Result(rules)
+	if len(r.Endpoints) != 1 || r.Endpoints[0].Endpoint != "GET /user/{name}" ||
+		r.Endpoints[0].Compared != 30 {
+		t.Errorf("%+v", r.Endpoints)
+	}
+}
+
+func TestPercent(t *testing.T) {
+	for s, want := range map[string]float64{"10%": 0.1, "0.5%": 0.005, "250%": 2.5} {
+		if got, err := ParsePercent(s); err != nil || got != want {
+			t.Errorf("%q: %v %v", s, got, err)
+		}
+	}
+	for _, bad := range []string{"", "10", "%", "0%", "-1%", "NaN%", "Inf%", "x%"} {
+		if got, err := ParsePercent(bad); err == nil {
+			t.Errorf("%q is taken as %v", bad, got)
+		}
+	}
+}
+
 func TestText(t *testing.T) {
 	rule, _ := ParseRule("body.none")
 	var b strings.Builder

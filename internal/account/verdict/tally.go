@@ -49,6 +49,7 @@ type count struct {
 	known    proto.Recognised
 	kinds    [3]uint64 // of content: value, order, length
 	from, to string    // an example
+	pair     *pair     // the two answers in which it was seen first; nil: there was no room
 }
 
 // endpoint is what was compared in one class of requests.
@@ -63,6 +64,8 @@ type Tally struct {
 	bases, older   map[uint64]*proto.Digest // production's last answer to a request, by its hash
 	room, baseRoom int                      // bytes that bases may take, and may still take
 	found, noise   []difference             // scratch
+	present        *session.Exchange        // that is judged; nil: none
+	pairs          int                      // that are kept
 }
 
 // Account is what Tallies have counted.
@@ -94,7 +97,7 @@ func NewTally(with *proto.Digesting, rules *Rules) *Tally {
 		bases: map[uint64]*proto.Digest{}, older: map[uint64]*proto.Digest{},
 		count: Account{
 			places: map[place]*count{}, endpoints: map[string]*endpoint{},
-			status: map[[2]uint16]uint64{}, silenced: make([]uint64, len(rules.Ignore)),
+			status: map[[2]uint16]uint64{}, silenced: make([]uint64, rules.silencers()),
 		},
 	}
 }
@@ -118,16 +121,20 @@ func (t *Tally) Starved(now mono.Time) { t.count.times.starve(now) }
 func (t *Tally) Compare(x *session.Exchange) {
 	a := &t.count
 	a.compared++
-	name, e := a.endpoint(x.Endpoint)
+	name, e := a.endpoint(t.rules.endpoint(x.Endpoint))
 	e.compared++
 	t.found, t.noise = t.found[:0], t.noise[:0]
 	base := t.takeBase(x)
 	if x.Target == nil {
-		a.statuses(x.Production.Status, 0)
+		if !x.NoStatus {
+			a.statuses(x.Production.Status, 0)
+		}
 		t.found = append(t.found, difference{path: "answer", kind: NoAnswer, from: "an answer",
 			to: x.Failed.String()})
 	} else {
-		a.statuses(x.Production.Status, x.Target.Status)
+		if !x.NoStatus {
+			a.statuses(x.Production.Status, x.Target.Status)
+		}
 		if x.Took > 0 {
 			a.times.note(x.At, x.Took)
 		}
@@ -142,15 +149,18 @@ func (t *Tally) Compare(x *session.Exchange) {
 			e.based++
 			t.noise, _ = t.differences(t.noise, base, x.Production, x.Unordered)
 		}
-		x.Target.Drop(t.with)
 	}
-	if base != nil {
-		base.Drop(t.with)
-	}
-	t.keepBase(x)
+	t.present = x
 	if t.judge(name, x.Unit, base != nil) {
 		e.differed++
 	}
+	t.present = nil
+	for _, d := range [...]*proto.Digest{x.Target, base} {
+		if d != nil {
+			d.Drop(t.with)
+		}
+	}
+	t.keepBase(x)
 }
 
 // statuses counts two answers by their status; where there are too many pairs, by their hundreds.
@@ -177,10 +187,21 @@ func (t *Tally) differences(all []difference, p, c *proto.Digest, unordered bool
 
 // Surplus is of session.Comparer.
 func (t *Tally) Surplus(u *session.Unit, endpoint string) {
-	name, e := t.count.endpoint(endpoint)
+	name, e := t.count.endpoint(t.rules.endpoint(endpoint))
 	t.noise = t.noise[:0]
 	t.found = append(t.found[:0], difference{path: "answer", kind: Extra, from: "absent",
 		to: "an answer"})
+	if t.judge(name, u, false) {
+		e.differed++
+	}
+}
+
+// Ended is of session.Comparer.
+func (t *Tally) Ended(u *session.Unit, endpoint string, production, target session.Ending) {
+	name, e := t.count.endpoint(t.rules.endpoint(endpoint))
+	t.noise = t.noise[:0]
+	t.found = append(t.found[:0], difference{path: "end", kind: End, from: production.String(),
+		to: target.String()})
 	if t.judge(name, u, false) {
 		e.differed++
 	}
@@ -242,7 +263,7 @@ func (t *Tally) keepBase(x *session.Exchange) {
 func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 	for i := range t.found {
 		d := &t.found[i]
-		if t.rules.silences(name, d.path, t.count.silenced) {
+		if t.rules.silences(name, d, t.count.silenced) {
 			continue
 		}
 		p := placeOf(name, d)
@@ -261,6 +282,7 @@ func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 			if !u.Diverged {
 				c.alone++
 				c.example(d)
+				t.keepPair(c)
 			}
 		}
 	}
@@ -279,6 +301,14 @@ func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 	}
 	t.count.unit(u, differs)
 	return differs
+}
+
+// keepPair keeps the two answers that are judged as the example of a place that has none.
+func (t *Tally) keepPair(c *count) {
+	if c.pair == nil && t.present != nil && t.pairs < maxPairs {
+		c.pair = pairOf(t.present, t.found)
+		t.pairs++
+	}
 }
 
 // unit notes in a session whether an answer differed.
@@ -312,7 +342,7 @@ func placeOf(name string, d *difference) place {
 	switch d.kind {
 	case Value, Order, Length:
 		p.kind = Value
-	case Status, Type, NoAnswer:
+	case Status, Type, NoAnswer, End:
 		p.from, p.to = d.from, d.to
 	}
 	return p
@@ -507,5 +537,8 @@ func (c *count) add(b *count) {
 	}
 	if c.from == "" || b.from != "" && b.from < c.from {
 		c.from, c.to = b.from, b.to
+	}
+	if b.pair.earlier(c.pair) {
+		c.pair = b.pair
 	}
 }

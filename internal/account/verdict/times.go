@@ -201,9 +201,11 @@ const (
 	Unclear   Speed = "cannot tell"
 )
 
+// SlowerBy is the part by which times must be longer to count as slower, if it is not set.
+const SlowerBy = 0.10
+
 const (
-	slowerBy   = 0.10 // the change that matters
-	slowerMin  = 1e6  // and the least, in nanoseconds
+	slowerMin  = 1e6 // the least change that matters, in nanoseconds
 	minBlocks  = 20
 	resamples  = 2000
 	confidence = 0.99
@@ -214,8 +216,8 @@ var judged = []float64{0.5, 0.95, 0.99}
 
 // compareTimes compares the times of two runs, whose blocks belong together by their number. The
 // interval of each ratio is that of a moving-block bootstrap, since neighbouring blocks depend on
-// each other. It returns nil if there are too few blocks.
-func compareTimes(old, now *TimesReport) []Ratio {
+// each other. It returns nil if there are too few blocks. by is the change that matters.
+func compareTimes(old, now *TimesReport, by float64) []Ratio {
 	if old == nil || now == nil || old.BlockSeconds != now.BlockSeconds {
 		return nil
 	}
@@ -259,9 +261,9 @@ func compareTimes(old, now *TimesReport) []Ratio {
 			Low:  ratios[k][int(tail*resamples)],
 			High: ratios[k][resamples-1-int(tail*resamples)]}
 		switch {
-		case r.Low > 1+slowerBy && is[k]-was[k] >= slowerMin:
+		case r.Low > 1+by && is[k]-was[k] >= slowerMin:
 			r.Speed = Slower
-		case r.High < 1+slowerBy, was[k]*(r.High-1) < slowerMin:
+		case r.High < 1+by, was[k]*(r.High-1) < slowerMin:
 			r.Speed = NotSlower
 		}
 		all[k] = r

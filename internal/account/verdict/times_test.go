@@ -71,7 +71,7 @@ func rankSum(x, y []float64) float64 {
 }
 
 func judgeTimes(a, b *Times) (speeds []Speed) {
-	for _, r := range compareTimes(a.report(), b.report()) {
+	for _, r := range compareTimes(a.report(), b.report(), SlowerBy) {
 		speeds = append(speeds, r.Speed)
 	}
 	return speeds
@@ -97,6 +97,18 @@ func TestEqualServersAreNotSlower(t *testing.T) {
 	}
 	if ranked < n/4 {
 		t.Errorf("the rank sum calls only %d of %d different: that shows nothing", ranked, n)
+	}
+}
+
+// TestSlowerBy checks that the change that matters is the user's to say.
+func TestSlowerBy(t *testing.T) {
+	l := load{rand.New(rand.NewPCG(1, 2)), 300, 100}
+	a, _ := l.times(same)
+	b, _ := l.times(func(_ *rand.Rand, ms float64) float64 { return 1.2 * ms })
+	for by, want := range map[float64]Speed{0.1: Slower, 0.3: NotSlower} {
+		if got := compareTimes(a.report(), b.report(), by)[0]; got.Speed != want {
+			t.Errorf("by %v: %+v", by, got)
+		}
 	}
 }
 
@@ -127,7 +139,7 @@ func TestSlowerServers(t *testing.T) {
 		l := load{rand.New(rand.NewPCG(1, 2)), 300, 100}
 		a, _ := l.times(same)
 		b, _ := l.times(c.change)
-		got := compareTimes(a.report(), b.report())
+		got := compareTimes(a.report(), b.report(), SlowerBy)
 		for k, want := range c.want {
 			if want != "" && got[k].Speed != want {
 				t.Errorf("%s: %+v, want %s", c.name, got[k], want)

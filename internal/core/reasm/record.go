@@ -106,6 +106,20 @@ func (r *Reader) MarkAfter(off uint64) (m Mark, ok bool) {
 	return m, false
 }
 
+// MarkFrom returns the first mark at the offset off or later that was not consumed, but for the
+// first skip such marks. ok is false if there is none.
+func (r *Reader) MarkFrom(off uint64, skip int) (m Mark, ok bool) {
+	for i := r.mark; i < len(r.marks); i++ {
+		if r.marks[i].Off < off {
+			continue
+		}
+		if skip--; skip < 0 {
+			return r.marks[i], true
+		}
+	}
+	return m, false
+}
+
 // LastMark returns the newest mark. ok is false if it was consumed.
 func (r *Reader) LastMark() (m Mark, ok bool) {
 	if r.mark == len(r.marks) {

@@ -216,6 +216,7 @@ func (s *Session) flow(now mono.Time) mono.Time {
 				return mono.Never
 			}
 			s.turn, s.turnNote = s.released, m.Note
+			s.turns.pass(s.turn, s.gate.Answered())
 			if s.talk != nil {
 				s.talk.seen = m.Seen
 			}
@@ -237,6 +238,7 @@ func (s *Session) flow(now mono.Time) mono.Time {
 				return wake
 			}
 			s.beginTurn()
+			s.turns.sending(now)
 		}
 		if !s.handOn(now, end) {
 			return mono.Never
@@ -365,6 +367,7 @@ func (s *Session) checkTLS(now mono.Time) (wake mono.Time, held bool) {
 	n := s.reader.Peek(s.released, first[:])
 	switch looksLikeTLS(first[:n], midway) {
 	case tlsYes:
+		s.dropTurns()
 		s.Refuse(now, ledger.TLS)
 		return mono.Never, true
 	case tlsMaybe:

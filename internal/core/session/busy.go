@@ -24,12 +24,13 @@ func (s *Session) Behind(now mono.Time) bool {
 
 // Held returns how many bytes the session holds of its shard's pool.
 func (s *Session) Held() int {
-	return s.reader.Kept() + s.talk.kept() + s.server.kept() + s.weight
+	return s.reader.Kept() + s.talk.kept() + s.server.kept() + s.turns.kept() +
+		s.weight
 }
 
 // weigh charges the pool with what the readers of protocols hold.
 func (s *Session) weigh() {
-	if n := s.talk.size() + s.server.size(); n != s.weight {
+	if n := s.talk.size() + s.server.size() + s.turns.size(); n != s.weight {
 		s.env.Pool.Charge(n - s.weight)
 		s.weight = n
 	}

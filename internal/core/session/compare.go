@@ -23,6 +23,8 @@ type Comparer interface {
 	// Surplus counts an answer of the target that nothing had asked for, after one to a request of
 	// the endpoint.
 	Surplus(u *Unit, endpoint string)
+	// Ended counts a connection that did not end at the target as it did at production.
+	Ended(u *Unit, endpoint string, production, target Ending)
 }
 
 // Exclusion is why an answer is not compared.
@@ -38,17 +40,39 @@ const (
 	Slipped                     // the target gave a surplus answer before
 	Unanswered                  // the session ended before production had answered
 	OverBounds                  // too many answers wait for their counterparts
+	Misaligned                  // where it ends in the bytes is not known
 	Exclusions                  // how many there are
 )
 
-var exclusions = [Exclusions]string{
-	Unread: "production_unread", Gap: "capture_gap", NotCopied: "not_copied", LeftOut: "denied",
-	LostTrack: "proto_lost", Slipped: "slipped", Unanswered: "in_flight",
-	OverBounds: "over_compare",
+var exclusions = [Exclusions]struct{ name, meaning string }{
+	Unread: {"production_unread", "production's answer was not read, or only in part"},
+	Gap: {"capture_gap",
+		"packets of production's answer, or of the client, were not captured"},
+	NotCopied: {"not_copied", "there was no copy of the session when the request came"},
+	LeftOut:   {"denied", "an option keeps the request from the target"},
+	LostTrack: {"proto_lost", "the target's answers could not be followed"},
+	Slipped: {"slipped",
+		"the target had given an answer that nothing had asked for; that is a finding itself"},
+	Unanswered: {"in_flight", "the session ended before both had answered"},
+	OverBounds: {"over_compare", "more than 4,096 answers of a session, or 32 MB of all, " +
+		"waited (replay: 128 MB)"},
+	Misaligned: {"misaligned",
+		"of a protocol that is not known: where the answer ends in the bytes is not known"},
 }
 
 // String returns the exclusion's name in reports.
-func (e Exclusion) String() string { return exclusions[e] }
+func (e Exclusion) String() string { return exclusions[e].name }
+
+// Meaning explains the exclusion to users.
+func (e Exclusion) Meaning() string { return exclusions[e].meaning }
+
+// ExclusionNamed returns the exclusion of a name.
+func ExclusionNamed(name string) (e Exclusion, ok bool) {
+	i := slices.IndexFunc(exclusions[:], func(x struct{ name, meaning string }) bool {
+		return x.name == name
+	})
+	return Exclusion(max(i, 0)), i >= 0
+}
 
 // Unit is what a Comparer keeps of a session.
 type Unit struct {
@@ -63,6 +87,7 @@ type Exchange struct {
 	Endpoint   string
 	Request    uint64        // keyed hash of the request
 	Unordered  bool          // lists in the answers may be in any order
+	NoStatus   bool          // answers have no status
 	Production *proto.Digest // never nil
 	Target     *proto.Digest // nil: the target gave no answer, for the reason Failed
 	Failed     ledger.Reason
@@ -406,21 +431,27 @@ func (g *pairing) copyEnded(r ledger.Reason) {
 	if g == nil {
 		return
 	}
-	why := NotCopied
-	switch {
-	case isFault(r):
+	if isFault(r) {
 		g.fault = r
-		g.dropSent(why)
+		g.dropSent(NotCopied)
 		return
-	case r == ledger.CaptureGap:
-		why = Gap
-	case r == ledger.ProtoLost:
-		why = LostTrack
-	case r == ledger.Shutdown, r == ledger.IdleTimeout, r == ledger.Replaced:
-		why = Unanswered
 	}
 	g.fault = ledger.None
-	g.dropSent(why)
+	g.dropSent(endedBy(r))
+}
+
+// endedBy returns why answers are not compared that a copy was due when it ended for the reason r,
+// which is no fault of the target.
+func endedBy(r ledger.Reason) Exclusion {
+	switch r {
+	case ledger.CaptureGap:
+		return Gap
+	case ledger.ProtoLost:
+		return LostTrack
+	case ledger.Shutdown, ledger.IdleTimeout, ledger.Replaced:
+		return Unanswered
+	}
+	return NotCopied
 }
 
 // close ends all that is open: the session is over.

@@ -41,6 +41,10 @@ func (n *notes) Surplus(_ *Unit, endpoint string) {
 	n.all = append(n.all, endpoint+": surplus")
 }
 
+func (n *notes) Ended(_ *Unit, endpoint string, production, target Ending) {
+	n.all = append(n.all, fmt.Sprintf("%s: %v, %v", endpoint, production, target))
+}
+
 // room is what the digests of these tests may take.
 const room = 1 << 20
 

@@ -24,12 +24,15 @@ func (s *Session) Handle(now mono.Time, ev *Event) {
 		s.gate.Received(now, ev.N, ev.Hole)
 	case Shut:
 		s.gate.Shut()
+		s.turns.copyEnds(false, s.State() == Closing)
 	case Finished:
+		s.turns.copyEnds(false, true)
 		s.noteTaken(now, s.handed())
 		s.finish()
 	case AnswerEnd, AnswerBytes, AnswersLost:
 		s.handleAnswer(now, ev)
 	case ResetByPeer:
+		s.turns.copyEnds(true, s.State() == Closing)
 		s.broken(ev, ledger.TargetReset)
 	case Failed:
 		s.broken(ev, ev.Reason)

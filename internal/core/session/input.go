@@ -36,6 +36,10 @@ func (s *Session) FromClient(now mono.Time, seg *packet.Segment, at mono.Time, i
 	case seg.Len > 0:
 		s.insert(now, seg, note, first)
 	}
+	if s.turns != nil && seg.Flags.Any(packet.FIN) {
+		s.turns.ends.client(seg.Flags.Has(packet.ACK) && s.serverSide == serverEnded &&
+			seg.Ack == s.serverBase.Add(int(uint32(s.serverEnd))+1))
+	}
 	switch {
 	case seg.Flags.Any(packet.RST):
 		// RFC 5961 §3.2: the production server ignores a reset outside its window, such as one of
@@ -95,6 +99,7 @@ func (s *Session) insert(now mono.Time, seg *packet.Segment, note reasm.Note, fi
 	if before < firstMost {
 		s.foresee()
 	}
+	s.turns.fromClient(&s.reader)
 	s.weigh()
 	if verdict != reasm.OutOfWindow && (seg.Len > 1 || verdict != reasm.Known) {
 		s.spoke = note.At
@@ -126,6 +131,7 @@ func (s *Session) resume(seg *packet.Segment, note reasm.Note) {
 // skip continues at the offset off, past bytes that were not captured.
 func (s *Session) skip(off uint64) {
 	s.stopProduction(true)
+	s.turns.lose(Gap)
 	s.drop(s.reader.Next(), ledger.CaptureGap)
 	lost := s.reader.SkipTo(off)
 	s.settled = off
@@ -192,10 +198,12 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 		s.talk.server(end-uint64(seg.Len), seg.Payload, s.phase.adopted(), s.svc.Production)
 	}
 	s.readAnswers(seg, at)
+	s.turns.fromServer(s.env, s.serverBase, seg, at)
 	s.weigh()
 	if end > s.sent && end < s.sent+1<<31 {
 		s.sent = end
 	}
+	s.noteServerEnd(seg)
 	if seg.Flags.Any(packet.FIN) && s.serverSide != serverEnded {
 		s.serverSide, s.serverEnd = serverEnded, end
 	}
@@ -207,6 +215,24 @@ func (s *Session) FromServer(seg *packet.Segment, at mono.Time) {
 		s.reset = true
 		s.reader.SetEnd(reasm.Reset, s.reader.NextSeq(), s.lastNote())
 	}
+}
+
+// noteServerEnd tells the comparison of turns that production's server ends the connection.
+func (s *Session) noteServerEnd(seg *packet.Segment) {
+	reset := seg.Flags.Any(packet.RST)
+	if s.turns == nil || !reset && (!seg.Flags.Any(packet.FIN) || s.serverSide == serverEnded) {
+		return
+	}
+	client := reasm.Open
+	end, ok := s.reader.EndOff()
+	switch {
+	case ok:
+		client = reasm.Closed
+	case s.reader.HasEnd():
+		client = reasm.Reset
+	}
+	s.turns.ends.server(reset, client, seg.Flags.Has(packet.ACK) &&
+		s.reader.OffsetOf(seg.Ack) == end+1)
 }
 
 // ofEarlierConnection reports whether a segment of the server belongs to an earlier connection from

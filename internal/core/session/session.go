@@ -118,6 +118,7 @@ type Session struct {
 	talk     *talk         // nil: no protocol is known, nor can become known
 	server   *serverReader // nil: production's answers are not read
 	pairs    *pairing      // nil: answers are not compared
+	turns    *turns        // nil: they are not compared by turns
 	base     uint64        // the offset of the copy's first byte
 	released uint64        // the stream may send the bytes below this offset
 	turn     uint64        // the offset at which the current turn began, or the copy waits to begin
@@ -185,6 +186,9 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 	// it has by chance would count as often.
 	if s.talk != nil && s.server != nil && !spec.Further {
 		s.pairs = newPairing(env.Compare)
+	}
+	if !spec.Further {
+		s.turns = newTurns(s, first.Flags.Has(packet.SYN))
 	}
 	if first.Flags.Has(packet.SYN) {
 		s.phase = watchingNew
@@ -298,7 +302,7 @@ func (s *Session) await(waiting phase, m reasm.Mark) {
 // start opens the copy that waits.
 func (s *Session) start(now mono.Time) {
 	spec := OpenSpec{ID: s.id, Client: s.client, Production: s.production, Record: s,
-		Since: s.turnNote.At, Listen: s.talk != nil}
+		Since: s.turnNote.At, Listen: s.talk != nil || s.turns.wanted()}
 	seen := s.turnNote.Seen
 	if s.phase == waitingWhole {
 		s.phase, seen = openingWhole, 0
@@ -310,6 +314,10 @@ func (s *Session) start(now mono.Time) {
 	s.ready = now
 	s.gate.Init(s.svc.Gate, seen, now)
 	s.stream = s.env.Opener.Open(now, &spec)
+	s.turns.copyBegins(s.base, s.phase.adopted())
+	if s.talk == nil {
+		s.readTurns()
+	}
 	s.beginTalk(now, seen)
 }
 
@@ -332,7 +340,7 @@ func (s *Session) lose(now mono.Time, r ledger.Reason) {
 
 // lost is lose for a copy whose stream is gone.
 func (s *Session) lost(r ledger.Reason) {
-	s.pairs.copyEnded(r)
+	s.noteCopyEnded(r)
 	s.endTalk()
 	s.stream = nil
 	s.closeAccount(r)
@@ -366,7 +374,7 @@ func (s *Session) discard() {
 
 // finish ends the session successfully: all that the client sent has arrived.
 func (s *Session) finish() {
-	s.pairs.copyEnded(ledger.TargetClosed)
+	s.noteCopyEnded(ledger.TargetClosed)
 	s.endTalk()
 	s.stream = nil
 	s.drop(s.reader.Next(), ledger.TargetClosed)
@@ -390,7 +398,7 @@ func (s *Session) End(now mono.Time, r ledger.Reason) {
 	default:
 		s.stream.Abort(now)
 		s.stream = nil
-		s.pairs.copyEnded(r)
+		s.noteCopyEnded(r)
 	}
 	s.endTalk()
 	s.drop(s.reader.Next(), r)
@@ -417,7 +425,7 @@ func (s *Session) Drain() {
 func (s *Session) Shutdown(now mono.Time) {
 	if s.stream != nil && s.taken == s.reader.Next() && !s.reader.Hole() {
 		s.stream.Abort(now)
-		s.pairs.copyEnded(ledger.Shutdown)
+		s.noteCopyEnded(ledger.Shutdown)
 		s.finish()
 		return
 	}
@@ -441,6 +449,7 @@ func (s *Session) Close() {
 	s.reader.Close()
 	s.server.close()
 	s.pairs.close()
+	s.turns.close(s.ClientEnded(), s.seen)
 	s.env.Pool.Charge(-s.weight)
 	s.weight = 0
 }

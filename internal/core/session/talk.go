@@ -152,6 +152,7 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 // speak has the stream read answers, and begins the client's reader. It returns false if there is
 // no copy any more.
 func (s *Session) speak(now mono.Time) bool {
+	s.dropTurns()
 	t := s.talk
 	if t.client == nil {
 		t.client = t.protocol.NewClient()
@@ -275,7 +276,9 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 		}
 	}
 	if found == nil {
-		if t.answers != nil {
+		if s.turns.unknown(); s.turns.wanted() {
+			s.readTurns()
+		} else if t.answers != nil {
 			t.answers.ReadAnswers(proto.None)
 		}
 		s.talk = nil
@@ -559,6 +562,7 @@ func timeAnswer(c *ledger.Answers, sent, first, whole mono.Time) {
 // handleAnswer processes an event of the stream's reader of answers.
 func (s *Session) handleAnswer(now mono.Time, ev *Event) {
 	if !s.talk.known() {
+		s.turns.receive(ev)
 		return
 	}
 	switch ev.Kind {

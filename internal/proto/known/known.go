@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/bytestream"
 	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/http2"
 	"tcpcopy/internal/proto/mysql"
@@ -52,8 +53,11 @@ func Named(name string) *proto.Protocol {
 }
 
 // Answers makes a reader of a target's answers; nil if no protocol is of that kind, as an
-// intercept of another version may meet.
+// intercept of another version may meet. It also makes the reader of bytes of no protocol.
 func Answers(k proto.Kind) proto.Answers {
+	if k == bytestream.Kind {
+		return new(bytestream.Answers)
+	}
 	for _, p := range protocols {
 		if p.Kind == k {
 			return p.NewAnswers()
@@ -65,6 +69,9 @@ func Answers(k proto.Kind) proto.Answers {
 // Digester makes a digester of the answers in a protocol, for a comparison; nil if answers in that
 // protocol are not compared.
 func Digester(k proto.Kind, with *proto.Digesting) proto.Digester {
+	if k == bytestream.Kind {
+		return bytestream.NewDigester(with)
+	}
 	for _, p := range protocols {
 		if p.Kind == k && p.Comparison != nil {
 			return p.Comparison.NewDigester(with)

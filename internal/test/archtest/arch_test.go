@@ -45,7 +45,7 @@ var pureLayers = [][]string{
 		"source/capfile", "source/schedule", "way/raw/tcp", "core/reasm", "core/mapping",
 		"source/filter", "proto", "proto/hpack", "account/fidelity",
 	},
-	{"proto/content"},
+	{"proto/content", "proto/bytestream"},
 	{
 		"way/link/wire", "core/balance", "source/scrub", "proto/segments", "proto/semantics",
 		"proto/redis",

@@ -58,10 +58,22 @@ func compared(steps uint64) *verdict.Result {
 		Why: []string{"GET /user/*: body.roles: another type"},
 		Cells: []verdict.Cell{
 			{Endpoint: "GET /user/*", Path: "body.roles", Kind: "type", From: "an array",
-				To: "a string", Sessions: 7 * steps, Alone: 7 * steps, Evidence: 9.1, Proven: true},
+				To: "a string", Sessions: 7 * steps, Alone: 7 * steps, Evidence: 9.1, Proven: true,
+				Pair: []verdict.Row{
+					{Path: "status", From: "200", To: "200"},
+					{Path: "body.<script>console.log(1)</script>", From: "null", To: "null"},
+					{Path: "body.roles", From: "list of 2", To: "text of 7 bytes", Differ: "type"},
+				}},
 			{Endpoint: "POST /login", Path: "body.<b>token", Kind: "value", Sessions: 3,
 				Known: "jwt"},
+			{Endpoint: "GET /\"onmouseover=console.log(2)<img src=x onerror=console.log(3)>",
+				Path: "body.a", Kind: "missing", From: "</td><script>console.log(4)</script>"},
 		},
+		Excluded:  map[string]uint64{"in_flight": 2 * steps},
+		Rules:     []verdict.RuleResult{{Rule: "body.id", Silenced: 3}, {Rule: "body.at"}},
+		Endpoints: []verdict.EndpointResult{{Endpoint: "GET /user/*", Compared: 98 * steps}},
+		Statuses: []verdict.StatusResult{{Production: 200, Target: 200, Answers: 97 * steps},
+			{Production: 200, Target: 0, Answers: steps}},
 	}
 }
 

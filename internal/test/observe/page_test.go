@@ -220,6 +220,7 @@ func writtenPage(t *testing.T) string {
 		track.Add(export.NewReport(last))
 	}
 	last.Final, last.Course, last.Curves = true, track.Course(), track.Curves()
+	last.Compare = compared(20)
 	var b bytes.Buffer
 	if err := htmlpage.Write(&b, export.NewReport(last)); err != nil {
 		t.Fatal(err)
@@ -242,6 +243,12 @@ func TestPageInABrowser(t *testing.T) {
 	}
 	if n := run(t, ctx, chromedp.Evaluate[int](`document.querySelectorAll("svg").length`)); n < 5 {
 		t.Errorf("%d pictures", n)
+	}
+	// Names of the answers' fields are text, and the fields that differ are marked.
+	const marked = `[...document.querySelectorAll("table.pair tr.differs th")].
+		map(th => th.textContent).join() + document.querySelectorAll("script, img").length`
+	if got := run(t, ctx, chromedp.Evaluate[string](marked)); got != "body.roles0" {
+		t.Errorf("marked: %s", got)
 	}
 	shot := run(t, ctx, chromedp.FullScreenshot(100))
 	fits(t, ctx)
