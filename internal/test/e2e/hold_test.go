@@ -103,9 +103,9 @@ func (c *copier) loses(p pair) {
 	})
 }
 
-// TestTargetHeld has the target away for a second; on a machine that does other things too it may be
-// many. With --hold-target it gets everything: what was asked on connections that were open before,
-// and connections that were opened meanwhile, each connection's lines in order.
+// TestTargetHeld has the target away for a second; on a machine that does other things too it may
+// be many. With --hold-target it gets everything: what was asked on connections that were open
+// before, and connections that were opened meanwhile, each connection's lines in order.
 func TestTargetHeld(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
