@@ -216,7 +216,8 @@ func (c *cursor) answer(a *proto.Answer) (age time.Duration) {
 	}
 	a.Status = uint16(status)
 	if flags&answerStream != 0 {
-		a.Stream, a.Mark = c.uvarint(), true
+		a.Stream = c.uvarint()
+		a.Mark = a.Stream != 0
 	}
 	if flags&answerDigest != 0 {
 		a.Digest = c.digest(a.Status)
