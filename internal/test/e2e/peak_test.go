@@ -89,7 +89,7 @@ type open struct {
 
 const (
 	lookEvery = 500 * time.Microsecond
-	leastAway = 10 * time.Millisecond // shorter times without a processor are nobody's business
+	leastAway = 25 * time.Millisecond // there are shorter ones on a quiet machine
 )
 
 // watchOpen looks again and again; the function it returns ends that.
