@@ -56,7 +56,7 @@ soak:
 # measure depends on what else the machine does. Of the tests that mostly wait, BESIDE run beside
 # each other.
 HOSTS = internal/(test/e2e|test/badnet|lab)$$
-BESIDE = 6
+BESIDE = 8
 
 # The packages whose tests are long simulations.
 LONG = internal/(test/sim|account/verdict)$$

@@ -59,6 +59,7 @@ func oddAnswer(ask string) []byte {
 // TestCompareUnknown checks that servers whose protocol is not known are compared by their bytes
 // and by how they end, and that nothing is found where nothing is changed.
 func TestCompareUnknown(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		fault string
 		code  int
