@@ -91,7 +91,7 @@ slower, 5 if it cannot be told.`,
 		}
 		var results [2]*verdict.Result
 		for i, path := range args {
-			r, err := export.ReadReport(path)
+			r, err := readReport(path)
 			if err != nil {
 				return err
 			}
@@ -161,7 +161,7 @@ func (p *program) learn(paths []string) error {
 	}
 	var runs []*verdict.Result
 	for _, path := range paths {
-		r, err := export.ReadReport(path)
+		r, err := readReport(path)
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ tcpcopy report run.json > run.html`,
 				Hint: "tcpcopy copy --report run.json writes one",
 			}
 		}
-		r, err := export.ReadReport(args[0])
+		r, err := readReport(args[0])
 		if err != nil {
 			return err
 		}
@@ -64,4 +64,14 @@ tcpcopy report run.json > run.html`,
 func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// readReport reads a report that the user has named. One that cannot be read is bad input.
+func readReport(path string) (*export.Report, error) {
+	r, err := export.ReadReport(path)
+	if err != nil {
+		return nil, &config.Problem{
+			What: err.Error() + ": wanted a report that --report has written"}
+	}
+	return r, nil
 }

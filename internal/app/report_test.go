@@ -56,8 +56,8 @@ func TestReportsThatAreNone(t *testing.T) {
 	}{
 		{nil, exitBadInput, "wanted one"},
 		{[]string{"a", "b"}, exitBadInput, "wanted one"},
-		{[]string{"/nonexistent"}, exitFailure, "no such file"},
-		{[]string{bad}, exitFailure, "unexpected end"},
+		{[]string{"/nonexistent"}, exitBadInput, "no such file"},
+		{[]string{bad}, exitBadInput, "unexpected end"},
 	} {
 		p, stderr := dry()
 		code := p.run(append([]string{"tcpcopy", "report"}, tt.args...))
