@@ -27,6 +27,7 @@ type setting struct {
 	key   string
 	texts []string // the values as they would be typed
 	at    string   // FILE:LINE:COLUMN
+	each  []string // of a list, the same of each value
 }
 
 // fileMapping is one entry of mappings.
@@ -141,11 +142,11 @@ func (r *fileReader) top(n ast.Node) error {
 		case !r.known(key):
 			return r.unknown(p.Key, key, "option")
 		default:
-			texts, err := r.texts(p.Value)
+			s, err := r.setting(p, key)
 			if err != nil {
 				return err
 			}
-			r.file.settings = append(r.file.settings, setting{key, texts, r.at(p.Key)})
+			r.file.settings = append(r.file.settings, s)
 		}
 	}
 	return nil
@@ -218,11 +219,11 @@ func (r *fileReader) mapping(n ast.Node) (m fileMapping, err error) {
 			}
 			continue
 		}
-		texts, err := r.texts(p.Value)
+		s, err := r.setting(p, key)
 		if err != nil {
 			return m, err
 		}
-		m.own = append(m.own, setting{key, texts, r.at(p.Key)})
+		m.own = append(m.own, s)
 	}
 	if !seen["map"] {
 		return m, r.problem(n, "has no map: wanted one, such as map: 80-10.0.0.2:8080")
@@ -242,21 +243,23 @@ func (r *fileReader) one(n ast.Node, text string) (mapping.Mapping, error) {
 	return ms[0], nil
 }
 
-// texts returns a value, or the values of a list, as they would be typed.
-func (r *fileReader) texts(n ast.Node) ([]string, error) {
-	values := []ast.Node{n}
-	if seq, ok := n.(*ast.SequenceNode); ok {
-		values = seq.Values
+// setting returns the setting of a key to a value, or to the values of a list.
+func (r *fileReader) setting(p *ast.MappingValueNode, key string) (setting, error) {
+	values, list := []ast.Node{p.Value}, false
+	if seq, ok := p.Value.(*ast.SequenceNode); ok {
+		values, list = seq.Values, true
 	}
-	var all []string
+	s := setting{key: key, at: r.at(p.Key)}
 	for _, v := range values {
-		s, err := r.text(v)
+		text, err := r.text(v)
 		if err != nil {
-			return nil, err
+			return s, err
 		}
-		all = append(all, s)
+		if s.texts = append(s.texts, text); list {
+			s.each = append(s.each, r.at(v))
+		}
 	}
-	return all, nil
+	return s, nil
 }
 
 // text returns a plain value as it would be typed.
@@ -353,14 +356,18 @@ func (o *CopyOptions) apply(path string) error {
 // set sets an option to each value of a list if it takes several values, and else to one value, in
 // which the list has commas.
 func (s setting) set(fs *pflag.FlagSet) error {
-	texts := s.texts
+	texts, each := s.texts, s.each
 	if fs.Lookup(s.key).Value.(*value).o.clear == nil {
-		texts = []string{strings.Join(texts, ",")}
+		texts, each = []string{strings.Join(texts, ",")}, nil
 	}
-	for _, text := range texts {
+	for i, text := range texts {
 		if err := fs.Set(s.key, text); err != nil {
 			p := FlagProblem(err, "tcpcopy copy --help")
-			p.Flag = s.at + ": " + s.key
+			at := s.at
+			if i < len(each) {
+				at = each[i]
+			}
+			p.Flag = at + ": " + s.key
 			return p
 		}
 	}

@@ -126,6 +126,8 @@ func TestFileRefusals(t *testing.T) {
 			`c.yaml:1:1: unknown key "config"`},
 		{"help", "help: true\n", `c.yaml:1:1: unknown key "help"`},
 		{"a refused letter", "user-pool: 3\n", `c.yaml:1:1: unknown key "user-pool"`},
+		{"one value of a list", "compare: true\nignore:\n  - body.x\n  - nothing here\n",
+			`c.yaml:4:5: ignore: rule "nothing here"`},
 		{"twice", "stats: 1s\nstats: 2s\n", `c.yaml:2:1`},
 		{"several values for one", "balance: [client, all]\n",
 			`c.yaml:1:1: balance "client,all": wanted client`},
