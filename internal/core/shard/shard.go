@@ -234,6 +234,7 @@ func (sh *Shard) bury(e *entry) {
 		e.Close()
 		if e.delayed != nil {
 			e.delayed.free(sh)
+			e.delayed = nil // the entry stays for linger, and nothing may be queued there
 		}
 		e.goneAt = sh.now
 	}
