@@ -1,18 +1,14 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
-
-	"tcpcopy/internal/lab/netlab"
 )
 
 // TestCompareHTTP2 checks that a comparison of HTTP/2 finds a header and a page that are others at
@@ -62,15 +58,7 @@ func TestCompareHTTP2(t *testing.T) {
 // pagesAtOnce is a client that asks for pages side by side, over one connection.
 func (s *stand) pagesAtOnce(client, pages int) {
 	s.t.Helper()
-	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(
-		netlab.ClientAddr(client%4, s.ipv6), 0))}
-	h := &http.Transport{
-		Protocols: new(http.Protocols),
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return s.net.Client.Dial(ctx, d, network, address)
-		},
-	}
-	h.Protocols.SetUnencryptedHTTP2(true)
+	h := s.streamTransport(client)
 	defer h.CloseIdleConnections()
 	// The first request opens the connection, which the others then share.
 	c := &http.Client{Timeout: patience, Transport: h}

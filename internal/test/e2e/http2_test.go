@@ -123,17 +123,23 @@ type streamSite struct {
 func startStreamSite(t testing.TB, host *netlab.Namespace, port uint16,
 	pause time.Duration) *streamSite {
 	t.Helper()
-	l := listenOn(t, host, fmt.Sprintf(":%d", port))
 	s := &streamSite{pause: pause, polls: make(chan struct{}), ended: map[string]bool{}}
 	server := &http.Server{Handler: s, Protocols: new(http.Protocols)}
 	server.Protocols.SetUnencryptedHTTP2(true)
+	serveOn(t, host, port, server)
+	return s
+}
+
+// serveOn runs a server on a port of a host until the test ends.
+func serveOn(t testing.TB, host *netlab.Namespace, port uint16, server *http.Server) {
+	t.Helper()
+	l := listenOn(t, host, fmt.Sprintf(":%d", port))
 	var served sync.WaitGroup
 	served.Go(func() { server.Serve(l) })
 	t.Cleanup(func() {
 		server.Close()
 		served.Wait()
 	})
-	return s
 }
 
 // ServeHTTP answers /poll when it is told to, and other paths in two parts. The header Seen lists
@@ -184,9 +190,10 @@ type streamClient struct {
 	seen []string // answered, the latest last
 }
 
-func (s *stand) streamClient(i int) *streamClient {
+// streamTransport speaks HTTP/2 without TLS from the address of a client.
+func (s *stand) streamTransport(client int) *http.Transport {
 	d := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(
-		netlab.ClientAddr(i%4, s.ipv6), 0))}
+		netlab.ClientAddr(client%4, s.ipv6), 0))}
 	t := &http.Transport{
 		Protocols: new(http.Protocols),
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -194,7 +201,11 @@ func (s *stand) streamClient(i int) *streamClient {
 		},
 	}
 	t.Protocols.SetUnencryptedHTTP2(true)
-	return &streamClient{Client: &http.Client{Timeout: patience, Transport: t},
+	return t
+}
+
+func (s *stand) streamClient(i int) *streamClient {
+	return &streamClient{Client: &http.Client{Timeout: patience, Transport: s.streamTransport(i)},
 		base: "http://" + s.siteAddr().String(), name: fmt.Sprint(i)}
 }
 

@@ -26,15 +26,8 @@ type upgradeSite struct {
 
 func startUpgradeSite(t testing.TB, host *netlab.Namespace, port uint16) *upgradeSite {
 	t.Helper()
-	l := listenOn(t, host, fmt.Sprintf(":%d", port))
 	s := new(upgradeSite)
-	server := &http.Server{Handler: h2c.NewHandler(s, new(http2.Server))}
-	var served sync.WaitGroup
-	served.Go(func() { server.Serve(l) })
-	t.Cleanup(func() {
-		server.Close()
-		served.Wait()
-	})
+	serveOn(t, host, port, &http.Server{Handler: h2c.NewHandler(s, new(http2.Server))})
 	return s
 }
 
