@@ -117,7 +117,8 @@ type Session struct {
 	stream   Stream        // the copy's connection to the target; nil while there is no copy
 	talk     *talk         // nil: no protocol is known, nor can become known
 	server   *serverReader // nil: production's answers are not read
-	pairs    *pairing      // nil: answers are not compared
+	pairs    *pairing      // nil: production's answers are not compared for this session
+	copied   counterpart   // pairs, or the baseline of another session's; never nil
 	turns    *turns        // nil: they are not compared by turns
 	base     uint64        // the offset of the copy's first byte
 	released uint64        // the stream may send the bytes below this offset
@@ -186,6 +187,10 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 	// it has by chance would count as often.
 	if s.talk != nil && s.server != nil && !spec.Further {
 		s.pairs = newPairing(env.Compare)
+	}
+	s.copied = s.pairs
+	if spec.BaselineOf != nil {
+		s.copied = spec.BaselineOf.pairs.addBaseline()
 	}
 	if !spec.Further {
 		s.turns = newTurns(s, first.Flags.Has(packet.SYN))
@@ -360,6 +365,9 @@ func (s *Session) Refuse(now mono.Time, r ledger.Reason) {
 	s.lose(now, r)
 	s.phase = refused
 	s.endProduction(false)
+	if b, ok := s.copied.(*baseline); ok {
+		b.close() // no other copy follows, and nothing must wait for one
+	}
 	s.discard()
 }
 
@@ -448,7 +456,7 @@ func (s *Session) dropAhead() {
 func (s *Session) Close() {
 	s.reader.Close()
 	s.server.close()
-	s.pairs.close()
+	s.copied.close()
 	s.turns.close(s.ClientEnded(), s.seen)
 	s.env.Pool.Charge(-s.weight)
 	s.weight = 0
