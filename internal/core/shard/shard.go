@@ -72,6 +72,9 @@ type Shard struct {
 	pool  chunk.Pool
 	count ledger.Counters
 
+	baselineEnv   session.Env // of the copies to old versions
+	baselineCount ledger.Counters
+
 	now    mono.Time
 	half   halfOpens
 	found  foundUnderWay
@@ -103,6 +106,8 @@ type entry struct {
 	index int    // which copy it is, from 0; with balance.All, at its target
 
 	service  *Service
+	group    *balance.Group // the service's targets, or its old version
+	count    *ledger.Counters
 	target   *balance.Target // where the copy is, or was last; nil before its first
 	poller   Poller          // the session's stream, if it acts by itself
 	delayed  *delayQueue     // nil: the copy is not staggered
@@ -138,6 +143,7 @@ func New(cfg Config) *Shard {
 	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry)}
 	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: placer{sh},
 		Compare: cfg.Compare}
+	sh.baselineEnv = session.Env{Pool: &sh.pool, Count: &sh.baselineCount, Opener: placer{sh}}
 	sh.half.init(&cfg)
 	sh.found.init(&cfg)
 	sh.wheel.now = int64(cfg.Start) / int64(tick)
@@ -228,7 +234,7 @@ func (sh *Shard) bury(e *entry) {
 			e.weak = false
 			sh.found.weak--
 		}
-		sh.count.Live--
+		e.count.Live--
 		delete(sh.byID, e.ID())
 		sh.places.remove(e)
 		e.Close()
@@ -310,13 +316,16 @@ func (sh *Shard) Snapshot() ledger.Counters {
 	return c
 }
 
+// Baseline returns a copy of the account of the copies to old versions.
+func (sh *Shard) Baseline() ledger.Counters { return sh.baselineCount }
+
 // Live returns how many sessions the table holds.
-func (sh *Shard) Live() int { return int(sh.count.Live) }
+func (sh *Shard) Live() int { return int(sh.count.Live + sh.baselineCount.Live) }
 
 // Memory returns what the sessions, the queues of staggered copies, and the connections that are
 // half-open or were found under way hold, in bytes, as the bound counts it.
 func (sh *Shard) Memory() int64 {
-	return sh.pool.InUse() + int64(sh.count.Live)*sessionCost + int64(sh.queued)*delayedCost +
+	return sh.pool.InUse() + int64(sh.Live())*sessionCost + int64(sh.queued)*delayedCost +
 		sh.half.memory() + sh.found.memory()
 }
 
