@@ -1,9 +1,13 @@
 package config
 
 import (
+	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"tcpcopy/internal/account/verdict"
+	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/proto/known"
 )
 
@@ -73,6 +77,25 @@ func (o *CopyOptions) comparing() []option {
 	}
 }
 
+func mappedCompare(m *Mapped) []option {
+	return []option{{
+		name: "against", arg: "OLD:PORT", group: Compares,
+		set: func(s string) error {
+			a, err := netip.ParseAddrPort(s)
+			if ip := a.Addr().Unmap(); err != nil || a.Port() == 0 || ip.IsUnspecified() ||
+				ip.IsMulticast() || ip.Zone() != "" {
+				return wanted("wanted the address and port of a server, such as 10.0.0.3:8080 " +
+					"(names are not looked up)")
+			}
+			m.Against = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+			return nil
+		},
+		clear: func() { m.Against = netip.AddrPort{} },
+		help: "send a copy of each session to this server, too, which runs the old version: " +
+			"what it answers otherwise than production is no difference of the new one",
+	}}
+}
+
 // compares checks the settings of a comparison, and turns on what it needs.
 func (o *CopyOptions) compares(c *Copy) error {
 	if !c.Compare.On {
@@ -81,7 +104,15 @@ func (o *CopyOptions) compares(c *Copy) error {
 				return &Problem{Flag: "--" + name, What: "needs --compare"}
 			}
 		}
+		for i := range c.Mappings {
+			if c.Of(i).Against.IsValid() {
+				return &Problem{Flag: "--against", What: "needs --compare"}
+			}
+		}
 		return nil
+	}
+	if err := c.opposes(); err != nil {
+		return err
 	}
 	spoken := false
 	for i := range c.Mappings {
@@ -98,6 +129,33 @@ func (o *CopyOptions) compares(c *Copy) error {
 			"or none to compare bytes"}
 	}
 	c.Both = c.Both || c.From.Kind == FromHost
+	return nil
+}
+
+// opposes refuses old versions that are no other servers than production and the targets.
+func (c *Copy) opposes() error {
+	for i, m := range c.Mappings {
+		a := c.Of(i).Against
+		refused := func(format string, args ...any) error {
+			return &Problem{Flag: "--against", Value: a.String(),
+				What: fmt.Sprintf(format, args...)}
+		}
+		if !a.IsValid() {
+			continue
+		}
+		for k := range i {
+			if c.Of(k).Against == a {
+				return refused("is the old version of %s and of %s: wanted one for each mapping, "+
+					"as against in a configuration file", c.Mappings[k], m)
+			}
+		}
+		switch {
+		case slices.ContainsFunc(m.Targets, func(t mapping.Target) bool { return t.Addr == a }):
+			return refused("is a target of %s: wanted another server, of the old version", m)
+		case a == m.Production:
+			return refused("is production: wanted another server of the same version")
+		}
+	}
 	return nil
 }
 

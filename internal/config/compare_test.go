@@ -22,6 +22,11 @@ func TestCompare(t *testing.T) {
 		r.Unordered[0].Path != "body.list" || r.Endpoints[0] != "GET /user/{name}" {
 		t.Errorf("%+v", r)
 	}
+	c, _, err = parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--against", "[fd00::3]:80")
+	if err != nil || len(c.OldVersions()) != 1 || len(c.Targets()) != 2 ||
+		c.Targets()[1].String() != "[fd00::3]:80" {
+		t.Errorf("%v %+v", err, c)
+	}
 	for _, args := range [][]string{
 		{"--compare", "--from", "vxlan://:4789", "--from-peers", "10.0.0.9"},
 		{"--compare", "--proto", "redis"},

@@ -312,6 +312,21 @@ const x80 = "-x 80-10.0.0.2:8080 "
 var refusals = []struct{ name, args, want, hint string }{
 	{"no mapping", "", "nothing to copy: wanted -x [IP:]PORT-TARGET:PORT",
 		"tcpcopy -x 80-10.0.0.2:8080 copies"},
+	{"--against alone", x80 + "--against 10.0.0.3:8080", "--against: needs --compare", ""},
+	{"--against no port", x80 + "--compare --against 10.0.0.3",
+		`--against "10.0.0.3": wanted the address and port of a server, such as 10.0.0.3:8080 ` +
+			"(names are not looked up)", ""},
+	{"--against a target", x80 + "--compare --against 10.0.0.2:8080",
+		`--against "10.0.0.2:8080": is a target of 80-10.0.0.2:8080: wanted another server, of ` +
+			"the old version", ""},
+	{"--against production", "-x 10.0.0.1:80-10.0.0.2:8080 --compare --against 10.0.0.1:80",
+		`--against "10.0.0.1:80": is production: wanted another server of the same version`, ""},
+	{"--against of two mappings", x80 + "-x 81-10.0.0.2:8081 --compare --against 10.0.0.3:80",
+		`--against "10.0.0.3:80": is the old version of 80-10.0.0.2:8080 and of ` +
+			"81-10.0.0.2:8081: wanted one for each mapping, as against in a configuration file",
+		""},
+	{"--against in another family", x80 + "--compare --against [fd00::3]:80 --bind 10.0.0.7",
+		"--bind: has no address that can connect to [fd00::3]:80", ""},
 	{"raw without intercept", x80 + "--via raw",
 		`--via "raw": needs an intercept: wanted -s IP[:PORT]`, ""},
 	{"socket with intercept", x80 + "--via socket -s 10.0.0.3",

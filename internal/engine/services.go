@@ -8,6 +8,7 @@ import (
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/balance"
 	"tcpcopy/internal/core/gate"
+	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/core/shard"
@@ -49,6 +50,15 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 		s.Targets = balance.NewGroup(balanced, targets)
 	} else {
 		s.Targets.Set(balanced, targets)
+	}
+	old := []mapping.Target{{Addr: c.OldVersion(i), Weight: 1}}
+	switch {
+	case !old[0].Addr.IsValid():
+		s.Baseline = nil
+	case s.Baseline == nil:
+		s.Baseline = balance.NewGroup(balance.Config{Method: balance.All}, old)
+	default:
+		s.Baseline.Set(balance.Config{Method: balance.All}, old)
 	}
 	s.Copies, s.Stagger = m.Copies, m.Stagger
 	s.Sample, s.SampleClients, s.Ramp = m.SamplePercent/100, m.SampleBy == config.ByClient, m.Ramp

@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/account/export"
+	"tcpcopy/internal/account/verdict"
+	"tcpcopy/internal/lab/netlab"
+)
+
+// oldPort is where the old version listens, on the target's host.
+const oldPort = targetPort + 1
+
+// service answers with what differs from answer to answer (a number at random), from moment to
+// moment (a date that is no standard one) and from host to host (a name); fault is how it is
+// changed.
+type service struct{ host, fault string }
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	number, name := fmt.Sprint(rand.Uint32()), "right"
+	switch s.fault {
+	case "a field":
+		name = "wrong"
+	case "a type":
+		number = `"` + number + `"`
+	case "an error":
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"number":%s,"date":%q,"host":%q,"path":%q,"name":%q}`, number,
+		time.Now().Format("Mon 15:04:05.000000"), s.host, r.URL.Path, name)
+}
+
+// startService starts a service on a host.
+func startService(t *testing.T, host *netlab.Namespace, port uint16, name, fault string) {
+	serveOn(t, host, port, &http.Server{Handler: &service{name, fault}})
+}
+
+// askService has clients ask for a few documents, each several times.
+func (s *stand) askService(clients, conns int) {
+	s.t.Helper()
+	var all sync.WaitGroup
+	for i := range clients {
+		all.Go(func() {
+			for n := range conns {
+				client := s.siteClient(i)
+				for k := range 3 {
+					answer, err := client.Get(fmt.Sprintf("http://%s/doc/%d",
+						netip.AddrPortFrom(s.production, productionPort), 100+(n+k)%5))
+					if err != nil {
+						s.t.Errorf("client %d: %v", i, err)
+						continue
+					}
+					if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+						s.t.Errorf("client %d: %v", i, err)
+					}
+					answer.Body.Close()
+				}
+				client.CloseIdleConnections()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestCompareAgainst checks that an old version beside the candidate tells by each way what the
+// candidate has changed from what differs on each host, and that one that is dead is said to be,
+// and changes no verdict.
+func TestCompareAgainst(t *testing.T) {
+	t.Parallel()
+	const number, date, host = "body.number", "body.date", "GET /doc/{id}: body.host: value"
+	for i, c := range []struct {
+		name, fault string
+		alone, dead bool // without an old version; with one that does not run
+		ignore      []string
+		code        int
+		want        []string
+	}{
+		{"nothing changed", "", false, false, []string{number, date}, 0, nil},
+		{"nothing changed, nothing ignored", "", false, false, nil, 5, nil},
+		{"without an old version", "", true, false, []string{number, date}, 4, []string{host}},
+		{"a field", "a field", false, false, nil, 4, []string{"GET /doc/{id}: body.name: value"}},
+		{"the type of a field that always differs", "a type", false, false, nil, 4,
+			[]string{"GET /doc/{id}: body.number: type"}},
+		{"errors", "an error", false, false, nil, 4, []string{"GET /doc/{id}: status: status"}},
+		{"a dead old version", "", false, true, []string{number, date}, 4, []string{host}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			inTurn(t, i, func(t *testing.T, way string) {
+				s := newStand(t, setting{way: way})
+				startService(t, s.net.Production, productionPort, "production", "")
+				startService(t, s.net.Target, targetPort, "target", c.fault)
+				args := []string{"--compare"}
+				for _, path := range c.ignore {
+					args = append(args, "--ignore", path)
+				}
+				if !c.alone {
+					args = append(args, "--against", netip.AddrPortFrom(s.target, oldPort).String())
+				}
+				if !c.alone && !c.dead {
+					startService(t, s.net.Target, oldPort, "target", "")
+				}
+				copier := s.copyPair(args...)
+				const clients, conns = 4, 30
+				s.askService(clients, conns)
+				if code := copier.stop(syscall.SIGINT); code != c.code {
+					t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
+				}
+				r := copier.account()
+				checkComparison(t, r, clients*conns*3)
+				checkProven(t, r, c.want)
+				if !c.alone {
+					checkAgainst(t, r, clients*conns, c.dead)
+				}
+			})
+		})
+	}
+}
+
+// checkAgainst checks what the report has of the old version, which got as many sessions as the
+// candidate.
+func checkAgainst(t *testing.T, r *export.Report, sessions uint64, dead bool) {
+	t.Helper()
+	a, old := r.Compare.Against, r.OldVersion
+	if a == nil || old == nil {
+		t.Fatalf("the report has nothing of the old version: %+v %+v", a, old)
+	}
+	if old.Sessions.Captured != sessions || r.Sessions.Captured != sessions {
+		t.Errorf("%d sessions to the old version, %d to the candidate, wanted %d of each",
+			old.Sessions.Captured, r.Sessions.Captured, sessions)
+	}
+	var lacking uint64
+	for _, n := range a.Lacking {
+		lacking += n
+	}
+	if a.Answered+lacking != r.Compare.Compared {
+		t.Errorf("%d compared; with the old version %d, without %v", r.Compare.Compared, a.Answered,
+			a.Lacking)
+	}
+	switch {
+	case dead && (a.Answered > 0 || a.Lacking["target_refused"] == 0 ||
+		old.Sessions.Delivered > 0):
+		t.Errorf("a dead old version: %+v %+v", a, old.Sessions)
+	case !dead && float64(a.Answered) < 0.99*float64(r.Compare.Compared) &&
+		r.Compare.Verdict != verdict.Differs, !dead && old.Sessions.Delivered != sessions:
+		t.Errorf("the old version has answered %d of %d, %+v; %+v", a.Answered, r.Compare.Compared,
+			a.Lacking, old.Sessions)
+	}
+}
