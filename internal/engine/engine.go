@@ -246,7 +246,7 @@ func (cp *copier) digesting() *proto.Digesting {
 		room = replayMemory
 	}
 	d := proto.NewDigesting(cp.seed, room/shardCount(cp.c))
-	d.Buffers = &cp.buffers
+	d.Buffers, d.Wanted = &cp.buffers, cp.c.Compare.Rules.Wanted()
 	return d
 }
 

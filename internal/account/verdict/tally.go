@@ -198,7 +198,7 @@ func (t *Tally) differences(all []difference, p, c *proto.Digest, unordered bool
 	p.Unpack(t.with)
 	c.Unpack(t.with)
 	partly = p.Skipped != proto.Compared || c.Skipped != proto.Compared
-	return compare(all, p, c, unordered), partly
+	return t.rules.compare(all, p, c, unordered), partly
 }
 
 // Surplus is of session.Comparer.
@@ -320,7 +320,7 @@ func (t *Tally) judge(name string, u *session.Unit) (differs bool) {
 // keepPair keeps the two answers that are judged as the example of a place that has none.
 func (t *Tally) keepPair(c *count) {
 	if c.pair == nil && t.present != nil && t.pairs < maxPairs {
-		c.pair = pairOf(t.present, t.found)
+		c.pair = t.rules.pairOf(t.present, t.found)
 		t.pairs++
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,18 +27,22 @@ const oldPort = targetPort + 1
 type service struct{ host, fault string }
 
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	number, name := fmt.Sprint(rand.Uint32()), "right"
+	number, name, price, build := fmt.Sprint(rand.Uint32()), "right", "9.99", "1"
 	switch s.fault {
+	case "named":
+		name, price, build = "wrong", "10.00", "2"
 	case "a field":
 		name = "wrong"
 	case "a type":
 		number = `"` + number + `"`
-	case "an error":
-		w.WriteHeader(http.StatusInternalServerError)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"number":%s,"date":%q,"host":%q,"path":%q,"name":%q}`, number,
-		time.Now().Format("Mon 15:04:05.000000"), s.host, r.URL.Path, name)
+	w.Header().Set("X-Build", build)
+	if s.fault == "an error" {
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	fmt.Fprintf(w, `{"number":%s,"date":%q,"host":%q,"path":%q,"name":%q,"price":%s}`, number,
+		time.Now().Format("Mon 15:04:05.000000"), s.host, r.URL.Path, name, price)
 }
 
 // startService starts a service on a host.
@@ -155,4 +161,41 @@ func checkAgainst(t *testing.T, r *export.Report, sessions uint64, dead bool) {
 		t.Errorf("the old version has answered %d of %d, %+v; %+v", a.Answered, r.Compare.Compared,
 			a.Lacking, old.Sessions)
 	}
+}
+
+// TestCompareNamed checks that by each way the headers that are named are compared by their values,
+// numbers may differ by a tolerance, and the values that are named are shown, and no others.
+func TestCompareNamed(t *testing.T) {
+	t.Parallel()
+	inTurn(t, 2, func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		startService(t, s.net.Production, productionPort, "h1dden", "")
+		startService(t, s.net.Target, targetPort, "h2dden", "named")
+		copier := s.copyPair("--compare", "--ignore", "body.number", "--ignore", "body.date",
+			"--tolerance", "body.price 1%", "--headers", "x-build", "--show", "body.name")
+		const clients, conns = 2, 20
+		s.askService(clients, conns)
+		if code := copier.stop(syscall.SIGINT); code != 4 {
+			t.Errorf("exit code %d, wanted 4\n%s", code, copier.output())
+		}
+		r := copier.account()
+		checkComparison(t, r, clients*conns*3)
+		checkProven(t, r, []string{"GET /doc/{id}: body.host: value",
+			"GET /doc/{id}: body.name: value", "GET /doc/{id}: header x-build: value"})
+		if rules := r.Compare.Rules; len(rules) != 3 ||
+			rules[2] != (verdict.RuleResult{Rule: "tolerance: body.price 1%",
+				Silenced: clients * conns * 3}) {
+			t.Errorf("%+v", rules)
+		}
+		text, err := os.ReadFile(copier.report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, out := range []string{string(text), copier.output()} {
+			if !strings.Contains(out, "right") || !strings.Contains(out, "wrong") ||
+				strings.Contains(out, "dden") || strings.Contains(out, "9.99") {
+				t.Errorf("wanted the names, and no other values:\n%s", out)
+			}
+		}
+	})
 }
