@@ -24,10 +24,14 @@ const oldPort = targetPort + 1
 // service answers with what differs from answer to answer (a number at random), from moment to
 // moment (a date that is no standard one) and from host to host (a name); fault is how it is
 // changed.
-type service struct{ host, fault string }
+type service struct {
+	host, fault string
+	takes       time.Duration
+}
 
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	number, name, price, build := fmt.Sprint(rand.Uint32()), "right", "9.99", "1"
+	status := http.StatusOK
 	switch s.fault {
 	case "named":
 		name, price, build = "wrong", "10.00", "2"
@@ -35,19 +39,40 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = "wrong"
 	case "a type":
 		number = `"` + number + `"`
+	case "an error":
+		status = http.StatusInternalServerError
 	}
+	time.Sleep(s.takes)
+	body := fmt.Appendf(nil, `{"number":%s,"date":%q,"host":%q,"path":%q,"name":%q,"price":%s}`,
+		number, time.Now().Format("Mon 15:04:05.000000"), s.host, r.URL.Path, name, price)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Build", build)
-	if s.fault == "an error" {
-		w.WriteHeader(http.StatusInternalServerError)
+	if s.fault == "twice" && strings.HasSuffix(r.URL.Path, "0") {
+		twice(w, body)
+		return
 	}
-	fmt.Fprintf(w, `{"number":%s,"date":%q,"host":%q,"path":%q,"name":%q,"price":%s}`, number,
-		time.Now().Format("Mon 15:04:05.000000"), s.host, r.URL.Path, name, price)
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// twice answers, and sends another answer, which nobody has asked for.
+func twice(w http.ResponseWriter, body []byte) {
+	c, out, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	fmt.Fprint(out, "HTTP/1.1 200 OK\r\n")
+	w.Header().Write(out)
+	fmt.Fprintf(out, "Content-Length: %d\r\n\r\n%sHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		len(body), body)
+	out.Flush()
+	io.Copy(io.Discard, c)
 }
 
 // startService starts a service on a host.
 func startService(t *testing.T, host *netlab.Namespace, port uint16, name, fault string) {
-	serveOn(t, host, port, &http.Server{Handler: &service{name, fault}})
+	serveOn(t, host, port, &http.Server{Handler: &service{host: name, fault: fault}})
 }
 
 // askService has clients ask for a few documents, each several times.
@@ -97,6 +122,8 @@ func TestCompareAgainst(t *testing.T) {
 		{"the type of a field that always differs", "a type", false, false, nil, 4,
 			[]string{"GET /doc/{id}: body.number: type"}},
 		{"errors", "an error", false, false, nil, 4, []string{"GET /doc/{id}: status: status"}},
+		{"an answer too many", "twice", false, false, nil, 4,
+			[]string{"GET /doc/{id}: answer: extra"}},
 		{"a dead old version", "", false, true, []string{number, date}, 4, []string{host}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -122,7 +149,10 @@ func TestCompareAgainst(t *testing.T) {
 					t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
 				}
 				r := copier.account()
-				checkComparison(t, r, clients*conns*3)
+				if c.fault != "twice" { // what follows the answer too many is not compared
+					checkComparison(t, r, clients*conns*3)
+				}
+				checkEquation(t, r)
 				checkProven(t, r, c.want)
 				if !c.alone {
 					checkAgainst(t, r, clients*conns, c.dead)
@@ -198,4 +228,54 @@ func TestCompareNamed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestCompareTimes checks that a candidate that is slower than the old version is found to be, and
+// one that is not is not because the copier itself stood still.
+func TestCompareTimes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("half a minute")
+	}
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		takes   time.Duration // an answer of the candidate
+		starved bool
+		code    int
+	}{
+		{"slower", 12 * time.Millisecond, false, 4},
+		{"a copier that stands still", 5 * time.Millisecond, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStand(t, setting{way: socket})
+			serve := func(host *netlab.Namespace, port uint16, takes time.Duration) {
+				serveOn(t, host, port, &http.Server{Handler: &service{host: "a", takes: takes}})
+			}
+			const old = 5 * time.Millisecond
+			serve(s.net.Production, productionPort, old)
+			serve(s.net.Target, targetPort, c.takes)
+			serve(s.net.Target, oldPort, old)
+			copier := s.copyPair("--compare", "--ignore", "body.number", "--ignore", "body.date",
+				"--against", netip.AddrPortFrom(s.target, oldPort).String())
+			for end := time.Now().Add(32 * time.Second); time.Now().Before(end); {
+				from := time.Now()
+				s.askService(4, 8)
+				if c.starved && time.Until(end).Seconds() > 22 {
+					copier.signal(syscall.SIGSTOP)
+					s.askService(4, 2)
+					copier.signal(syscall.SIGCONT)
+				}
+				time.Sleep(500*time.Millisecond - time.Since(from))
+			}
+			if code := copier.stop(syscall.SIGINT); code != c.code {
+				t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
+			}
+			r := copier.account()
+			if times := r.Compare.Against.Times; len(times) == 0 ||
+				(times[0].Speed == verdict.Slower) != (c.code == 4) {
+				t.Errorf("%q: %+v", r.Compare.Why, times)
+			}
+		})
+	}
 }
