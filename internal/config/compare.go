@@ -16,7 +16,9 @@ import (
 type Compare struct {
 	On    bool
 	Rules verdict.Rules
-	JUnit string // path of a JUnit XML report that is written at the end; empty: none
+	// OldOnly: the old version's answers are compared in place of production's.
+	OldOnly bool
+	JUnit   string // path of a JUnit XML report that is written at the end; empty: none
 }
 
 func (o *CopyOptions) comparing() []option {
@@ -72,6 +74,10 @@ func (o *CopyOptions) comparing() []option {
 				"'GET /user/{name}'; segments in braces stand for any. Several times: each of them",
 		},
 	}, comparingNamed(&c.Rules), []option{{
+		name: "against-only", group: Compares, set: on(&c.OldOnly),
+		help: "compare with the server of --against alone, and not with production, whose " +
+			"answers are then not captured",
+	}, {
 		name: "junit", arg: "FILE", group: Compares, set: text(&c.JUnit, "the name of a file"),
 		help: "write the result of the comparison as JUnit XML to FILE, at the end",
 	}})
@@ -166,7 +172,7 @@ func mappedCompare(m *Mapped) []option {
 func (o *CopyOptions) compares(c *Copy) error {
 	if !c.Compare.On {
 		for _, name := range []string{"ignore", "unordered", "endpoint", "tolerance", "headers",
-			"show", "junit"} {
+			"show", "against-only", "junit"} {
 			if o.fs.Changed(name) {
 				return &Problem{Flag: "--" + name, What: "needs --compare"}
 			}
@@ -198,7 +204,7 @@ func (o *CopyOptions) compares(c *Copy) error {
 			"whose answers are compared (" + comparedProtocols() + "); wanted another --proto, " +
 			"or none to compare bytes"}
 	}
-	c.Both = c.Both || c.From.Kind == FromHost
+	c.Both = c.Both || c.From.Kind == FromHost && !c.Compare.OldOnly
 	return nil
 }
 
@@ -230,8 +236,18 @@ func (c *Copy) opposes() error {
 			return &Problem{Flag: "--against", Value: a.String(),
 				What: fmt.Sprintf(format, args...)}
 		}
-		if !a.IsValid() {
+		switch {
+		case a.IsValid():
+		case c.Compare.OldOnly:
+			return &Problem{Flag: "--against-only", What: fmt.Sprintf("%s has no old version: "+
+				"wanted --against OLD:PORT", m)}
+		default:
 			continue
+		}
+		if p := known.Named(string(c.Of(i).Proto)); c.Compare.OldOnly && p != nil &&
+			p.Comparison != nil && p.Comparison.NeedsServer {
+			return &Problem{Flag: "--against-only", What: fmt.Sprintf("%s: requests of %s cannot "+
+				"be told apart without production's answers: wanted it left out", m, p.Name)}
 		}
 		for k := range i {
 			if c.Of(k).Against == a {

@@ -26,6 +26,11 @@ func TestCompare(t *testing.T) {
 		r.Unordered[0].Path != "body.list" || r.Endpoints[0] != "GET /user/{name}" {
 		t.Errorf("%+v", r)
 	}
+	only, _, err := parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--against", "10.0.0.3:80",
+		"--against-only")
+	if err != nil || only.Both || !only.Compare.OldOnly {
+		t.Errorf("against the old version alone: %v, both %v", err, only.Both)
+	}
 	want := proto.Wanted{Values: []string{"body.name", "body.price"},
 		Headers: []string{"x-a", "vary"}}
 	if d := cmp.Diff(want, c.Compare.Rules.Wanted()); d != "" {

@@ -321,6 +321,11 @@ const x80 = "-x 80-10.0.0.2:8080 "
 var refusals = []struct{ name, args, want, hint string }{
 	{"no mapping", "", "nothing to copy: wanted -x [IP:]PORT-TARGET:PORT",
 		"tcpcopy -x 80-10.0.0.2:8080 copies"},
+	{"--against-only alone", x80 + "--compare --against-only", "--against-only: 80-10.0.0.2:8080 " +
+		"has no old version: wanted --against OLD:PORT", ""},
+	{"--against-only of MySQL",
+		x80 + "--compare --against 10.0.0.3:80 --against-only --proto mysql",
+		"--against-only: 80-10.0.0.2:8080: requests of mysql cannot be told apart", ""},
 	{"--show a secret", x80 + "--compare --show body.user.Password",
 		`--show: path "body.user.Password" names a secret: wanted one whose values may be seen`,
 		""},

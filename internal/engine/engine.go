@@ -453,7 +453,7 @@ func (cp *copier) compared() *verdict.Result {
 	}
 	r := all.Result(&cp.c.Compare.Rules)
 	if old := cp.c.OldVersions(); len(old) > 0 {
-		r.AskedAgainst(old)
+		r.AskedAgainst(old, cp.c.Compare.OldOnly)
 	}
 	if !cp.final {
 		r.Shorten()

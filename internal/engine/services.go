@@ -33,6 +33,7 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	of := &session.Service{
 		Hold: m.HoldTarget, WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory),
 		Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout, Production: c.AnswersWhole(),
+		OldOnly: c.Compare.OldOnly,
 	}
 	of.Protocols, of.Certain = protocols(&m)
 	if c.Replay != nil {

@@ -301,4 +301,6 @@ type Comparison struct {
 	// Unordered reports whether lists in the answers of an endpoint may be in any order; nil: in
 	// none of them.
 	Unordered func(endpoint string) bool
+	// NeedsServer: the Labeller can be told where requests end only by what the server has said.
+	NeedsServer bool
 }

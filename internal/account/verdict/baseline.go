@@ -75,6 +75,11 @@ func (t *Tally) findBasis(x *session.Exchange, earlier *proto.Digest) {
 // production's.
 func (t *Tally) baselineOf(x *session.Exchange) *proto.Digest {
 	b, old := &t.count.baseline, x.Baseline
+	if x.Took > 0 && x.BaselineTook > 0 {
+		b.asked = true
+		b.old.note(x.BaselineAt, x.BaselineTook)
+		b.now.note(x.At, x.Took)
+	}
 	if old == nil {
 		if x.NoBaseline != "" {
 			b.asked = true
@@ -90,10 +95,6 @@ func (t *Tally) baselineOf(x *session.Exchange) *proto.Digest {
 			b.lack(unreadable, 1)
 			return nil
 		}
-	}
-	if x.Took > 0 && x.BaselineTook > 0 {
-		b.old.note(x.BaselineAt, x.BaselineTook)
-		b.now.note(x.At, x.Took)
 	}
 	return old
 }

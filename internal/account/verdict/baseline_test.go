@@ -181,7 +181,7 @@ func TestEqualVersionsDoNotDiffer(t *testing.T) {
 			return a
 		}
 		unit := new(session.Unit)
-		for k := range runs(120, 300) {
+		for k := range runs(60, 300) {
 			if w.r.IntN(4) == 0 {
 				unit = new(session.Unit)
 			}

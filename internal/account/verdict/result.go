@@ -57,6 +57,7 @@ type Result struct {
 // AgainstResult is what the old version, which was asked the same, has answered.
 type AgainstResult struct {
 	Targets  []string          `json:"targets"`
+	Only     bool              `json:"only"` // its answers take the place of production's
 	Answered uint64            `json:"answers"`
 	Lacking  map[string]uint64 `json:"lacking"` // answers compared without it, by the reason
 	// Times are how long the candidate took, compared with the old version, for the requests that
@@ -231,7 +232,7 @@ func (a *Account) verdict(r *Result) (Word, []string) {
 				c.Alone))
 		case float64(c.Blind) > all/2:
 			why := "it differs at production from answer to answer, or no request came twice"
-			if r.Against != nil {
+			if a.baseline.answered > 0 {
 				why = "all of production, the old version and the target differ there"
 			}
 			open = append(open, fmt.Sprintf("%s: cannot be judged, since %s", where, why))
@@ -297,11 +298,13 @@ func sortedKeys(m map[string]uint64) []string {
 	return all
 }
 
-// AskedAgainst notes which servers of the old version were asked, even if none has answered.
-func (r *Result) AskedAgainst(targets []netip.AddrPort) {
+// AskedAgainst notes which servers of the old version were asked, even if none has answered; only
+// has their answers take the place of production's.
+func (r *Result) AskedAgainst(targets []netip.AddrPort, only bool) {
 	if r.Against == nil {
 		r.Against = &AgainstResult{Lacking: map[string]uint64{}, Times: []Ratio{}}
 	}
+	r.Against.Only = only
 	r.Against.Targets = make([]string, len(targets))
 	for i, a := range targets {
 		r.Against.Targets[i] = a.String()

@@ -69,8 +69,13 @@ func (r *AgainstResult) rows(row func(name, format string, args ...any)) {
 	if r == nil {
 		return
 	}
-	row("against", "%s: %d of the answers compared with its own, too",
-		strings.Join(r.Targets, ", "), r.Answered)
+	if r.Only {
+		row("against", "%s alone: production below is this old version",
+			strings.Join(r.Targets, ", "))
+	} else {
+		row("against", "%s: %d of the answers compared with its own, too",
+			strings.Join(r.Targets, ", "), r.Answered)
+	}
 	for _, why := range sortedKeys(r.Lacking) {
 		row("", "%d compared without it: %s", r.Lacking[why], why)
 	}
@@ -82,12 +87,13 @@ func (r *AgainstResult) rows(row func(name, format string, args ...any)) {
 // writeCells writes the first cells. Without an old version no answer is like its.
 func (r *Result) writeCells(b *strings.Builder) {
 	alone, both := "production", func(*Cell) string { return "" }
-	if r.Against != nil {
+	three := r.Against != nil && !r.Against.Only
+	if three {
 		alone, both = "old", func(c *Cell) string { return fmt.Sprintf(" %6d", c.Both) }
 	}
 	if len(r.Cells) > 0 {
 		fmt.Fprintf(b, "%-8s %8s %7s %10s", "evidence", "sessions", "target", alone)
-		if r.Against != nil {
+		if three {
 			fmt.Fprintf(b, " %6s", "both")
 		}
 		fmt.Fprintf(b, " %5s %8s\n", "blind", "expected")

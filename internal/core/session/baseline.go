@@ -77,10 +77,28 @@ func (g *pairing) putAside(p *pair) bool {
 	return true
 }
 
+// waitsForOld reports whether a pair waits for the baseline alone.
+func (g *pairing) waitsForOld(p *pair) bool { return p.aside || g.oldOnly && p.targetDone }
+
+// completeOld is complete where the baseline's answer takes the place of production's.
+func (g *pairing) completeOld(i int) {
+	p := g.open.at(i)
+	switch {
+	case !p.baselineDone:
+	case p.x.Baseline == nil:
+		g.exclude(i, NoBaseline)
+	default:
+		x := p.x
+		x.Production, x.Baseline = x.Baseline, nil
+		g.remove(i)
+		g.to.Compare(&x)
+	}
+}
+
 // forgo compares without the baseline what waits for it alone.
 func (g *pairing) forgo(why string) {
 	for i := g.open.len() - 1; i >= 0; i-- {
-		if g.open.at(i).aside {
+		if g.waitsForOld(g.open.at(i)) {
 			g.settleBaseline(i, nil, why)
 		}
 	}

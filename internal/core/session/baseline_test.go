@@ -18,12 +18,17 @@ type judged struct {
 	notes
 	without map[string]int // why there was no answer of the old version
 	beside  int            // compared with its answer
+	oldOnly bool
 	wrong   []string
 }
 
 func (j *judged) Compare(x *Exchange) {
 	j.notes.Compare(x)
 	switch {
+	case j.oldOnly:
+		if x.Baseline != nil || fmt.Sprint(x.Production.Status-1200) != x.Endpoint {
+			j.wrong = append(j.wrong, fmt.Sprintf("%s: %d", x.Endpoint, x.Production.Status))
+		}
 	case x.Baseline == nil:
 		j.without[x.NoBaseline]++
 	case x.NoBaseline != "" || x.Baseline.Status != x.Production.Status+1000:
@@ -60,10 +65,10 @@ type triple struct {
 	steps       []string
 }
 
-func newTriple(t *testing.T, aside int, baseline bool) *triple {
+func newTriple(t *testing.T, aside int, baseline, oldOnly bool) *triple {
 	j := &judged{notes: notes{with: proto.NewDigesting(7, room), aside: aside},
-		without: make(map[string]int)}
-	s := &triple{T: t, j: j, g: newPairing(j)}
+		without: make(map[string]int), oldOnly: oldOnly}
+	s := &triple{T: t, j: j, g: newPairing(j, oldOnly)}
 	s.target.c = s.g
 	if baseline {
 		s.old.c = s.g.addBaseline()
@@ -146,7 +151,7 @@ func TestBaselineChangesNothing(t *testing.T) {
 		aside := rapid.SampledFrom([]int{0, 3 * size, room}).Draw(rt, "aside")
 		steps := rapid.SliceOfN(rapid.SampledFrom(slices.Concat(tripleSteps, tripleSteps,
 			tripleSteps, tripleFaults)), 0, 150).Draw(rt, "steps")
-		with, without := newTriple(t, aside, true), newTriple(t, aside, false)
+		with, without := newTriple(t, aside, true, false), newTriple(t, aside, false, false)
 		ends := []string{"target ends", "old ends"}
 		if rapid.Bool().Draw(rt, "the old version ends first") {
 			slices.Reverse(ends)
@@ -168,6 +173,69 @@ func TestBaselineChangesNothing(t *testing.T) {
 				aside-with.j.aside)
 		}
 	})
+}
+
+// Where the old version takes production's place, each answer of the target is compared with its
+// answer to the same request or excluded, once.
+func TestBaselineInPlaceOfProduction(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		aside := rapid.SampledFrom([]int{0, 3 * size, room}).Draw(rt, "aside")
+		s := newTriple(t, aside, true, true)
+		ends := []string{"target ends", "old ends"}
+		if rapid.Bool().Draw(rt, "the old version ends first") {
+			slices.Reverse(ends)
+		}
+		for _, what := range append(rapid.SliceOfN(rapid.SampledFrom(slices.Concat(tripleSteps,
+			tripleSteps, tripleFaults)), 0, 150).Draw(rt, "steps"), ends...) {
+			if what != "answers" {
+				s.step(what)
+			}
+		}
+		if len(s.j.all) != s.j.due || s.g.open.len() != 0 || s.j.wrong != nil {
+			rt.Errorf("%d due, %q; %d are left; %q", s.j.due, s.j.all, s.g.open.len(), s.j.wrong)
+		}
+		if s.j.with.Room != room || s.j.aside != aside {
+			rt.Errorf("%d and %d bytes of room are lost", room-s.j.with.Room, aside-s.j.aside)
+		}
+	})
+	s := newTriple(t, room, true, true)
+	for _, what := range []string{"asked", "target sends", "target answers", "old sends",
+		"old answers", "asked", "target sends", "old sends", "target answers", "old resets",
+		"target ends", "old ends"} {
+		s.step(what)
+	}
+	if d := cmp.Diff([]string{"0: 1200, 500", "no_old_answer"}, s.j.all); d != "" {
+		t.Error(d)
+	}
+}
+
+// A session that is compared with the old version alone reads the requests, and no answer of
+// production, whole or not.
+func TestDeafToProduction(t *testing.T) {
+	r := newRig(t, watched(false, httpProtocol), func(s *Service) {
+		s.Production, s.OldOnly = false, true
+	})
+	n := &notes{with: proto.NewDigesting(7, room), aside: room}
+	r.compare = n
+	r.syn()
+	old := r.s.pairs.addBaseline()
+	old.begin(0)
+	r.opened()
+	for i, path := range []string{"/a", "/b"} {
+		r.data(get(path))
+		old.step(len(get(path)))
+		old.send(r.now)
+		r.takes()
+		r.answers(1000) // headers of packets alone
+		r.digested(uint16(200 + i))
+		old.receive(&proto.Digest{Status: 200}, r.now)
+	}
+	if d := cmp.Diff([]string{"GET /a: 200, 200", "GET /b: 200, 201"}, n.all); d != "" {
+		t.Error(d)
+	}
+	if p := r.count.Requests.Production; p.Answered != 0 || r.count.Requests.ProductionLost != 0 {
+		t.Errorf("production: %+v", p)
+	}
 }
 
 // What is compared without the old version says why.
@@ -195,7 +263,7 @@ func TestWithoutBaseline(t *testing.T) {
 			"target answers", "answers", "answers"}, "over_compare"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newTriple(t, c.aside, true)
+			s := newTriple(t, c.aside, true, false)
 			for _, what := range append(c.steps, "target ends", "old ends") {
 				s.step(what)
 			}
@@ -211,7 +279,7 @@ func TestWithoutBaseline(t *testing.T) {
 func TestBaselineThatHangs(t *testing.T) {
 	j := &judged{notes: notes{with: proto.NewDigesting(7, room), aside: room},
 		without: make(map[string]int)}
-	g := newPairing(j)
+	g := newPairing(j, false)
 	old := g.addBaseline()
 	old.begin(0)
 	g.begin(0)

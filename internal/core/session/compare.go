@@ -44,6 +44,7 @@ const (
 	Unanswered                  // the session ended before production had answered
 	OverBounds                  // too many answers wait for their counterparts
 	Misaligned                  // where it ends in the bytes is not known
+	NoBaseline                  // the old version, which stands in for production, has not answered
 	Exclusions                  // how many there are
 )
 
@@ -59,6 +60,7 @@ var exclusions = [Exclusions]struct{ name, meaning string }{
 	Unanswered: {"in_flight", "the session ended before both had answered"},
 	OverBounds: {"over_compare", "more than 4,096 answers of a session, or 32 MB of all, " +
 		"waited (replay: 128 MB)"},
+	NoBaseline: {"no_old_answer", "with --against-only: the old version gave no answer"},
 	Misaligned: {"misaligned",
 		"of a protocol that is not known: where the answer ends in the bytes is not known"},
 }
@@ -139,6 +141,8 @@ type pairing struct {
 	fault     ledger.Reason // why the target ended the last copy; None: it did not
 	// hasBaseline: there is a baseline, which answers more.
 	hasBaseline bool
+	// oldOnly: the baseline's answers take the place of production's.
+	oldOnly bool
 }
 
 // pair is an exchange that is not complete.
@@ -184,11 +188,11 @@ func (l *pairList) remove(i int) {
 	}
 }
 
-func newPairing(to Comparer) *pairing {
+func newPairing(to Comparer, oldOnly bool) *pairing {
 	if to == nil {
 		return nil
 	}
-	return &pairing{to: to}
+	return &pairing{to: to, oldOnly: oldOnly}
 }
 
 // isFault reports whether a copy that ended for the reason r shows a fault of the target.
@@ -299,11 +303,15 @@ func takeRoom(room *int, n int) bool {
 // complete passes the i-th pair on if all answers are there.
 func (g *pairing) complete(i int) {
 	p := g.open.at(i)
-	if p.x.Production == nil || !p.targetDone {
+	if p.x.Production == nil && !g.oldOnly || !p.targetDone {
 		return
 	}
 	if x := &p.x; x.Target == nil && x.Failed == ledger.None {
 		g.exclude(i, LostTrack)
+		return
+	}
+	if g.oldOnly {
+		g.completeOld(i)
 		return
 	}
 	if !p.baselineDone {
@@ -353,7 +361,7 @@ func (g *pairing) unread() {
 		return
 	}
 	for i := 0; i < g.open.len(); {
-		if g.open.at(i).x.Production == nil {
+		if g.open.at(i).x.Production == nil && !g.oldOnly {
 			g.exclude(i, Gap)
 		} else {
 			i++
@@ -515,10 +523,10 @@ func (g *pairing) close() {
 	for i := g.open.len() - 1; i >= 0; i-- {
 		p := g.open.at(i)
 		switch {
-		case p.aside:
-		case p.x.Production == nil || p.isSent:
+		case g.waitsForOld(p):
+		case p.x.Production == nil && !g.oldOnly || p.isSent:
 			g.exclude(i, Unanswered)
-		case !g.settle(i, NotCopied) && !p.aside:
+		case !g.settle(i, NotCopied) && !g.waitsForOld(p):
 			g.exclude(i, NotCopied)
 		}
 	}

@@ -50,9 +50,12 @@ type Service struct {
 	Protocols  []proto.Protocol // the protocols to recognise; empty: none
 	Certain    bool             // all connections speak Protocols[0]; it need not be recognised
 	Production bool             // production's own answers may be captured whole, and are read
-	WholeOnly  bool             // connections found under way are not copied
-	MaxBytes   int              // most bytes of the pool that one session may hold
-	Idle       time.Duration    // ends a session in which nothing happens for so long
+	// OldOnly: the old version's answers are compared in place of production's, of which nothing is
+	// read.
+	OldOnly   bool
+	WholeOnly bool          // connections found under way are not copied
+	MaxBytes  int           // most bytes of the pool that one session may hold
+	Idle      time.Duration // ends a session in which nothing happens for so long
 	// Stall ends a session whose target takes no bytes, or does not close, for so long.
 	Stall time.Duration
 	// Hold is for how long after it was captured a turn may wait for a target that is away.
@@ -186,7 +189,7 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 	// Of several copies one is compared: production's answer to all of them is the same, and what
 	// it has by chance would count as often.
 	if s.talk != nil && s.server != nil && !spec.Further {
-		s.pairs = newPairing(env.Compare)
+		s.pairs = newPairing(env.Compare, svc.OldOnly)
 	}
 	s.copied = s.pairs
 	if spec.BaselineOf != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -102,6 +103,9 @@ func (s *stand) askService(clients, conns int) {
 	all.Wait()
 }
 
+// onlyOld is the option that leaves production's answers out.
+const onlyOld = "--against-only"
+
 // TestCompareAgainst checks that an old version beside the candidate tells by each way what the
 // candidate has changed from what differs on each host, and that one that is dead is said to be,
 // and changes no verdict.
@@ -124,6 +128,10 @@ func TestCompareAgainst(t *testing.T) {
 		{"errors", "an error", false, false, nil, 4, []string{"GET /doc/{id}: status: status"}},
 		{"an answer too many", "twice", false, false, nil, 4,
 			[]string{"GET /doc/{id}: answer: extra"}},
+		{"the old version alone, nothing changed", "", false, false,
+			[]string{number, date, onlyOld}, 0, nil},
+		{"the old version alone, a field", "a field", false, false,
+			[]string{number, date, onlyOld}, 4, []string{"GET /doc/{id}: body.name: value"}},
 		{"a dead old version", "", false, true, []string{number, date}, 4, []string{host}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -134,6 +142,10 @@ func TestCompareAgainst(t *testing.T) {
 				startService(t, s.net.Target, targetPort, "target", c.fault)
 				args := []string{"--compare"}
 				for _, path := range c.ignore {
+					if path == onlyOld {
+						args = append(args, path)
+						continue
+					}
 					args = append(args, "--ignore", path)
 				}
 				if !c.alone {
@@ -154,7 +166,7 @@ func TestCompareAgainst(t *testing.T) {
 				}
 				checkEquation(t, r)
 				checkProven(t, r, c.want)
-				if !c.alone {
+				if !c.alone && !slices.Contains(c.ignore, onlyOld) {
 					checkAgainst(t, r, clients*conns, c.dead)
 				}
 			})
@@ -199,8 +211,8 @@ func TestCompareNamed(t *testing.T) {
 	t.Parallel()
 	inTurn(t, 2, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		startService(t, s.net.Production, productionPort, "h1dden", "")
-		startService(t, s.net.Target, targetPort, "h2dden", "named")
+		startService(t, s.net.Production, productionPort, "planted1", "")
+		startService(t, s.net.Target, targetPort, "planted2", "named")
 		copier := s.copyPair("--compare", "--ignore", "body.number", "--ignore", "body.date",
 			"--tolerance", "body.price 1%", "--headers", "x-build", "--show", "body.name")
 		const clients, conns = 2, 20
@@ -223,7 +235,7 @@ func TestCompareNamed(t *testing.T) {
 		}
 		for _, out := range []string{string(text), copier.output()} {
 			if !strings.Contains(out, "right") || !strings.Contains(out, "wrong") ||
-				strings.Contains(out, "dden") || strings.Contains(out, "9.99") {
+				strings.Contains(out, "planted") || strings.Contains(out, "9.99") {
 				t.Errorf("wanted the names, and no other values:\n%s", out)
 			}
 		}
