@@ -1,6 +1,8 @@
 package verdict
 
 import (
+	"slices"
+
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/proto"
 )
@@ -55,17 +57,24 @@ func (t *Tally) findBasis(x *session.Exchange, earlier *proto.Digest) {
 	case old == nil:
 		t.by = byEarlier
 		t.noise, _ = t.differences(t.noise, earlier, x.Production, x.Unordered)
+	case x.Target == nil: // then it is not known in what else the two differ
+		t.by = byBaseline
+		t.count.baseline.answered++
 	default:
 		t.by = byBaseline
 		t.noise, _ = t.differences(t.noise, x.Production, old, x.Unordered)
-		if old.Status != x.Production.Status &&
-			(x.Target == nil || x.Target.Status == x.Production.Status) {
+		switch {
+		case x.Target.Status != x.Production.Status: // nor here
+			t.noise = slices.DeleteFunc(t.noise, func(d difference) bool {
+				return d.kind != Status
+			})
+		case old.Status != x.Production.Status:
 			t.by = byStatus
 			t.count.baseline.lack(otherStatus, 1)
 			return
 		}
 		t.count.baseline.answered++
-		if len(t.found) > 0 && len(t.noise) > 0 && x.Target != nil {
+		if len(t.found) > 0 && len(t.noise) > 0 {
 			t.apart, _ = t.differences(t.apart, old, x.Target, x.Unordered)
 		}
 	}
