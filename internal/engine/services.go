@@ -53,9 +53,8 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 		s.Targets.Set(balanced, targets)
 	}
 	old := []mapping.Target{{Addr: c.OldVersion(i), Weight: 1}}
-	switch {
-	case !old[0].Addr.IsValid():
-		s.Baseline = nil
+	switch s.Opposed = old[0].Addr.IsValid(); {
+	case !s.Opposed:
 	case s.Baseline == nil:
 		s.Baseline = balance.NewGroup(balance.Config{Method: balance.All}, old)
 	default:

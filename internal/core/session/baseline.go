@@ -54,10 +54,18 @@ type baseline struct {
 	fault ledger.Reason
 }
 
+// copied returns what is told of the copy's requests and answers.
+func (s *Session) copied() counterpart {
+	if s.baseline != nil {
+		return s.baseline
+	}
+	return s.pairs
+}
+
 // addBaseline returns what adds the answers of a further copy to the pairs; nil if there are none.
-func (g *pairing) addBaseline() counterpart {
+func (g *pairing) addBaseline() *baseline {
 	if g == nil {
-		return g
+		return nil
 	}
 	g.hasBaseline = true
 	return &baseline{pairs: g}

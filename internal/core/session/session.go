@@ -121,7 +121,7 @@ type Session struct {
 	talk     *talk         // nil: no protocol is known, nor can become known
 	server   *serverReader // nil: production's answers are not read
 	pairs    *pairing      // nil: production's answers are not compared for this session
-	copied   counterpart   // pairs, or the baseline of another session's; never nil
+	baseline *baseline     // adds the answers of this copy to another session's pairs; or nil
 	turns    *turns        // nil: they are not compared by turns
 	base     uint64        // the offset of the copy's first byte
 	released uint64        // the stream may send the bytes below this offset
@@ -191,9 +191,8 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 	if s.talk != nil && s.server != nil && !spec.Further {
 		s.pairs = newPairing(env.Compare, svc.OldOnly)
 	}
-	s.copied = s.pairs
 	if spec.BaselineOf != nil {
-		s.copied = spec.BaselineOf.pairs.addBaseline()
+		s.baseline = spec.BaselineOf.pairs.addBaseline()
 	}
 	if !spec.Further {
 		s.turns = newTurns(s, first.Flags.Has(packet.SYN))
@@ -368,8 +367,8 @@ func (s *Session) Refuse(now mono.Time, r ledger.Reason) {
 	s.lose(now, r)
 	s.phase = refused
 	s.endProduction(false)
-	if b, ok := s.copied.(*baseline); ok {
-		b.close() // no other copy follows, and nothing must wait for one
+	if s.baseline != nil {
+		s.baseline.close() // no other copy follows, and nothing must wait for one
 	}
 	s.discard()
 }
@@ -459,7 +458,7 @@ func (s *Session) dropAhead() {
 func (s *Session) Close() {
 	s.reader.Close()
 	s.server.close()
-	s.copied.close()
+	s.copied().close()
 	s.turns.close(s.ClientEnded(), s.seen)
 	s.env.Pool.Charge(-s.weight)
 	s.weight = 0

@@ -185,7 +185,7 @@ func (s *Session) readTurns() {
 
 // noteCopyEnded tells the comparisons that the copy has ended for the reason r.
 func (s *Session) noteCopyEnded(r ledger.Reason) {
-	s.copied.copyEnded(r)
+	s.copied().copyEnded(r)
 	how, _ := s.reader.Ended()
 	s.turns.copyEnded(r, s.gate.Answered(), isFault(r) && how != reasm.Reset)
 }

@@ -141,7 +141,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 	}
 	n := each * len(targets)
 	old := 0
-	if svc.Baseline != nil {
+	if svc.Opposed {
 		old = 1
 	}
 	if why := sh.refusal(svc, &key, n+old); why != ledger.None {
@@ -157,7 +157,6 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		}
 		e := sh.entry()
 		e.key, e.index, e.service, e.first = key, i/len(targets), svc, i == 0
-		e.group, e.count = svc.Targets, &sh.count
 		e.target = targets[i%len(targets)]
 		all.add(e)
 		sh.enter(e, p, &sh.env, session.OpenSpec{Further: i > 0})
@@ -168,8 +167,7 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		shed(&sh.baselineCount, p, ledger.OverSessions, 1)
 	default:
 		e := sh.entry()
-		e.key, e.service = key, svc
-		e.group, e.count = svc.Baseline, &sh.baselineCount
+		e.key, e.service, e.old = key, svc, true
 		e.target = svc.Baseline.Targets()[0]
 		all.add(e)
 		sh.enter(e, p, &sh.baselineEnv, session.OpenSpec{Further: true,
@@ -201,7 +199,7 @@ func (sh *Shard) enter(e *entry, p *Packet, env *session.Env, spec session.OpenS
 		at = at.Add(e.delayed.by)
 	}
 	sh.nextID++
-	e.count.Live++
+	e.count().Live++
 	sh.byID[sh.nextID] = e
 	sh.places.add(e)
 	spec.ID, spec.Client, spec.Production = sh.nextID, p.Seg.Src, p.Seg.Dst

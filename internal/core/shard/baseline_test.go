@@ -19,6 +19,7 @@ func withBaseline(t *testing.T, change ...func(*shard.Config)) *rig.Bed {
 		svc := rig.ServiceFor(rig.Target, target2)
 		svc.Baseline = balance.NewGroup(balance.Config{Method: balance.All},
 			[]mapping.Target{{Addr: target3, Weight: 1}})
+		svc.Opposed = true
 		c.Services = []*shard.Service{svc}
 	}}, change...)
 	b := rig.NewBed(t, all...)
@@ -89,7 +90,7 @@ func TestBaselineIsTheFirstToGo(t *testing.T) {
 func TestBaselineIsRemoved(t *testing.T) {
 	b := withBaseline(t)
 	c := b.Conn("192.0.2.1:40000").Syn()
-	b.Sh.Configure(0, func(s *shard.Service) { s.Baseline = nil })
+	b.Sh.Configure(0, func(s *shard.Service) { s.Opposed = false })
 	b.Conn("192.0.2.2:40000").Syn()
 	c.Data("GET")
 	at := copiesAt(b)

@@ -106,8 +106,6 @@ type entry struct {
 	index int    // which copy it is, from 0; with balance.All, at its target
 
 	service  *Service
-	group    *balance.Group // the service's targets, or its old version
-	count    *ledger.Counters
 	target   *balance.Target // where the copy is, or was last; nil before its first
 	poller   Poller          // the session's stream, if it acts by itself
 	delayed  *delayQueue     // nil: the copy is not staggered
@@ -115,6 +113,7 @@ type entry struct {
 	placed   bool // it counts among the target's live copies
 	fixed    bool // it may have no other target
 	first    bool // of the copies of its client's connection
+	old      bool // it goes to the old version
 	rival    bool // a half-open connection may have the same tuple
 	weak     bool // it was found under way, and production has said nothing of it
 	begun    bool // a copy was asked for
@@ -129,6 +128,22 @@ type entry struct {
 	goneAt  mono.Time // when it was first found Gone
 	counted bool      // it counts among the live sessions
 	place   int32     // in places, if counted
+}
+
+// group returns the targets of which one gets the copy.
+func (e *entry) group() *balance.Group {
+	if e.old {
+		return e.service.Baseline
+	}
+	return e.service.Targets
+}
+
+// count returns the account that the session is in.
+func (e *entry) count() *ledger.Counters {
+	if e.old {
+		return &e.shard.baselineCount
+	}
+	return &e.shard.count
 }
 
 // sessionCost is the memory that the bound counts for a live session beside its payload, in bytes.
@@ -234,7 +249,7 @@ func (sh *Shard) bury(e *entry) {
 			e.weak = false
 			sh.found.weak--
 		}
-		e.count.Live--
+		e.count().Live--
 		delete(sh.byID, e.ID())
 		sh.places.remove(e)
 		e.Close()
