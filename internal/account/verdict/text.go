@@ -82,6 +82,10 @@ func (r *AgainstResult) rows(row func(name, format string, args ...any)) {
 	for i := range r.Times {
 		row("times", "%s", r.Times[i].line("the old version's"))
 	}
+	if len(r.Times) == 0 {
+		row("times", "not judged: wanted %d seconds in which both versions answered and tcpcopy ran",
+			minBlocks)
+	}
 }
 
 // writeCells writes the first cells. Without an old version no answer is like its.
