@@ -83,8 +83,8 @@ func (r *AgainstResult) rows(row func(name, format string, args ...any)) {
 		row("times", "%s", r.Times[i].line("the old version's"))
 	}
 	if len(r.Times) == 0 {
-		row("times", "not judged: wanted %d seconds in which both versions answered and tcpcopy ran",
-			minBlocks)
+		row("times", "not judged: wanted %d seconds in which both versions answered and tcpcopy "+
+			"ran", minBlocks)
 	}
 }
 
