@@ -95,9 +95,13 @@ func FuzzDigest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, fields []byte, skipped byte) {
 		p := &packed{skipped: proto.Skip(skipped), fields: fields}
 		p.Packed = p
-		p.Digest.Unpack(proto.NewDigesting(1, 0))
+		with := proto.NewDigesting(1, 0)
+		with.Wanted.Values = []string{"*"}
+		p.Digest.Unpack(with)
 		for i, f := range p.Fields {
-			_ = f.Kind.String()
+			if _ = f.Kind.String(); len(f.Values) > proto.MaxValues {
+				t.Errorf("%d values", len(f.Values))
+			}
 			if i > 0 && p.Fields[i-1].Path >= f.Path {
 				t.Errorf("%q follows %q", f.Path, p.Fields[i-1].Path)
 			}
