@@ -142,7 +142,7 @@ func TestWebSocketCrowd(t *testing.T) {
 	const conns, messages, maxRSS = 1000, 10, 256 << 20
 	eachWay(t, func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
-		production := &socketSite{push: 500 * time.Millisecond}
+		production := &socketSite{push: 200 * time.Millisecond}
 		startSocketSite(t, s.net.Production, siteProduction, production)
 		target := &socketSite{push: 2 * time.Second, ping: time.Second}
 		startSocketSite(t, s.net.Target, siteTarget, target)
