@@ -217,12 +217,7 @@ func (c *Client) step(p []byte, out *proto.Out) (used int, err error) {
 		if c.fed == 0 && p[0] == tlsHandshake {
 			return 0, &proto.Refusal{Reason: ledger.TLS, Final: true}
 		}
-		used, head, err := c.opening.client(p)
-		if err == nil && head != nil {
-			err = c.readUpgrade(head, c.fed+uint64(used), out)
-		}
-		c.frameAt = c.fed + uint64(used)
-		return used, err
+		return c.readOpening(p, out)
 	}
 	if !c.in.open {
 		if c.in.have == 0 {
@@ -292,7 +287,7 @@ func (c *Client) readData(p []byte, at uint64) (used int) {
 	s := c.byClient[c.in.h.stream]
 	if n := min(c.data, len(p)-used); n > 0 && c.pad >= 0 {
 		if s != nil {
-			c.content(s, p[used:used+n], at+uint64(used))
+			c.content(s, p[used:used+n], at+uint64(used), c.in.h.length)
 		}
 		used += n
 		c.data -= n

@@ -124,9 +124,9 @@ func (w *words) flush(out *proto.Out) {
 	}
 }
 
-// content reads content of a stream, which begins at the offset off. It waits, with what precedes
-// it.
-func (c *Client) content(s *stream, p []byte, off uint64) {
+// content reads content of a stream, which begins at the offset off, in a frame of that length. It
+// waits, with what precedes it.
+func (c *Client) content(s *stream, p []byte, off uint64, frame int) {
 	if s.why != ledger.None || s.dead {
 		return
 	}
@@ -135,7 +135,7 @@ func (c *Client) content(s *stream, p []byte, off uint64) {
 		s.asked.read(p)
 	}
 	before := s.upload.held
-	s.upload.add(p, c.in.h.length >= ownLeast, c.frameAt, off)
+	s.upload.add(p, frame >= ownLeast, c.frameAt, off)
 	c.holdFrom(s, c.frameAt, s.upload.held-before)
 }
 
