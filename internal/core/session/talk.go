@@ -73,8 +73,7 @@ const (
 // firstMost is how much of the client's first turn is used to recognise its protocol.
 const firstMost = 4096
 
-// unansweredMost is how many of the client's bytes wait for the first ones of production's answer
-// if these tell the protocol.
+// unansweredMost is how many of the client's bytes wait for an answer that tells the protocol.
 const unansweredMost = 1 << 20
 
 // newTalk returns the talk of a new session.
@@ -545,20 +544,21 @@ func (s *Session) noteAnswer(ev *Event) {
 	}
 }
 
-// countAnswer counts an answer of the protocol p.
-func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) {
+// countAnswer counts an answer of the protocol p, and returns its class.
+func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) (class ledger.Class) {
 	if p.Class != nil {
-		if class := p.Class(a); class != 0 {
+		if class = p.Class(a); class != 0 {
 			c.Status[class]++
 		}
 	}
 	if a.Interim {
-		return
+		return class
 	}
 	c.Answered++
 	if a.Failed {
 		c.Failed++
 	}
+	return class
 }
 
 // timeAnswer notes how long the first byte and the whole of an answer took, to a request sent at

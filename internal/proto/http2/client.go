@@ -52,7 +52,8 @@ type Client struct {
 
 	server production
 	streams
-	target target
+	target  target
+	message []byte // grpc-message of the target's present header block
 }
 
 // span is a range of the client's bytes that is left out.

@@ -31,6 +31,7 @@ type stream struct {
 	status      uint16        // of the final answer; 0: its header block has not come
 	size        uint64        // of the answer, in bytes of frames
 	digest      *proto.Digest // of the answer, if it is compared
+	text        string        // what the target says of a call's error
 
 	holding  bool   // something of it waits
 	from     uint64 // offset of its first byte that waits

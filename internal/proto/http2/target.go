@@ -224,6 +224,7 @@ func (c *Client) targetBlock(h *header, p []byte, out *proto.Out) error {
 var (
 	nameStatus  = []byte(":status")
 	grpcStatus  = []byte("grpc-status")
+	grpcMessage = []byte("grpc-message")
 	grpcMissing = uint16(2) // UNKNOWN: an answer without a status
 )
 
@@ -231,6 +232,7 @@ var (
 // its trailers.
 func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 	status, grpc := uint16(0), uint16(math.MaxUint16)
+	c.message = c.message[:0]
 	size := uint64(headerLen + len(p))
 	block := hpack.NewBlock(p)
 	for f := (hpack.Field{}); ; {
@@ -246,6 +248,8 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 			status = number(f.Value, 3)
 		case bytes.Equal(f.Name, grpcStatus):
 			grpc = number(f.Value, 2)
+		case bytes.Equal(f.Name, grpcMessage):
+			c.message = append(c.message[:0], f.Value...)
 		}
 	}
 	s := c.byTarget[h.stream]
@@ -266,6 +270,9 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 	}
 	if grpc != math.MaxUint16 && s.grpc {
 		s.status = grpcBase + min(grpc, grpcMost)
+		if grpc != 0 {
+			s.text = string(appendText(nil, c.message))
+		}
 	}
 	if end {
 		c.answered(s, s.status, failed(s.status), out)
@@ -293,7 +300,7 @@ func (c *Client) answered(s *stream, status uint16, failed bool, out *proto.Out)
 		return
 	}
 	out.Answered(s.number, &proto.Answer{Size: s.size, Status: status, Failed: failed,
-		Digest: s.digest})
+		Digest: s.digest, Text: s.text})
 	c.endOrder(s)
 	if s.clientEnded && !s.holding {
 		c.remove(s)

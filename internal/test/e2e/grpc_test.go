@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/lab/netlab"
 )
 
@@ -189,7 +190,9 @@ func TestGRPC(t *testing.T) {
 		p := r.Protocol
 		if p.Sent != kinds*each || p.Answered != (kinds-1)*each || p.Failed != each ||
 			p.Lost != 0 || p.Status["grpc 0"] != (kinds-2)*each || p.Status["grpc 5"] != each ||
-			r.Gate.Forced != 0 {
+			r.Gate.Forced != 0 || len(p.Texts) != 1 || p.TextsOther != 0 ||
+			p.Texts[0] != (export.TextReport{Status: "grpc 5", Text: "there is none",
+				Answers: each}) {
 			t.Errorf("the account: %+v, %+v", p, r.Gate)
 		}
 		if r.Sessions.Delivered != clients || r.Bytes.Delivered != r.Bytes.Captured {
