@@ -219,13 +219,17 @@ func (c *Client) flush(out *proto.Out) {
 	}
 }
 
-// Go is of proto.Paced. It is for the streams that have turns.
+// Go is of proto.Paced. It is for the streams that have turns, and for a connection that takes no
+// more streams.
 func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
-	wake := mono.Never
-	if c.paused == 0 || !c.target.ready {
-		return wake
+	if c.waiting == 0 || !c.target.ready {
+		return mono.Never
 	}
 	c.words.from = len(out.Text)
+	given, wake := c.drain(now, out)
+	if !given && c.paused == 0 {
+		return wake
+	}
 	for i := 0; i < len(c.list); i++ {
 		if s := c.list[i]; s.id != 0 && s.holding && len(s.turns) > 0 {
 			wake = min(wake, c.send(now, s, out))

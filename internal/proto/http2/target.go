@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
+	"time"
 
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/hpack"
 )
@@ -16,11 +19,12 @@ const refill = 1 << 28
 // target is the state of the connection to the target.
 type target struct {
 	in        collector
-	data      contents // of the present frame
-	from      uint32   // the streams from this one on may have messages; 0: none
-	ready     bool     // its first SETTINGS has come
-	leaving   bool     // it takes no more streams
-	reopening bool     // the next Begin goes on with what waits
+	data      contents  // of the present frame
+	from      uint32    // the streams from this one on may have messages; 0: none
+	ready     bool      // its first SETTINGS has come
+	leaving   bool      // it takes no more streams
+	drainBy   mono.Time // when its streams are given up for requests that wait; 0: none does
+	reopening bool      // the next Begin goes on with what waits
 	decoder   hpack.Decoder
 	block     []byte // a header block that CONTINUATION follows
 	inBlock   bool
@@ -408,15 +412,20 @@ func (c *Client) leave(last uint32, out *proto.Out) {
 	}
 }
 
-// Shut is of proto.Streams.
-func (c *Client) Shut(out *proto.Out) {
-	c.words.from = len(out.Text)
-	c.target.leaving = true
+// killAll notes that the target takes and sends nothing more on this connection.
+func (c *Client) killAll(out *proto.Out) {
 	for _, s := range c.list {
 		if s.id != 0 && s.target != 0 {
 			c.kill(s, out)
 		}
 	}
+}
+
+// Shut is of proto.Streams.
+func (c *Client) Shut(out *proto.Out) {
+	c.words.from = len(out.Text)
+	c.target.leaving = true
+	c.killAll(out)
 	c.settle(out)
 	c.tidy()
 }
@@ -426,17 +435,38 @@ func (c *Client) Renews() bool { return c.requests == 0 }
 
 // Reopens is of proto.Streams.
 func (c *Client) Reopens() bool {
+	c.target.reopening = c.open == 0 && c.outlives()
+	return c.target.reopening
+}
+
+// outlives reports whether a request may go, and this connection takes no more.
+func (c *Client) outlives() bool {
 	t := &c.target
-	t.reopening = false
-	if (t.leaving || t.next > maxWindow) && c.open == 0 {
-		for _, s := range c.list {
-			if s.id != 0 && s.holding && c.may(s) {
-				t.reopening = true
-				break
-			}
-		}
+	return (t.leaving || t.next > maxWindow) && slices.ContainsFunc(c.list, func(s *stream) bool {
+		return s.id != 0 && s.holding && s.target == 0 && c.may(s)
+	})
+}
+
+// drainWait is how long requests wait for the streams that are open on a connection which takes no
+// more. It is the copy's only one: in the raw way it has its client's address and port.
+const drainWait = 10 * time.Second
+
+// drain gives up the streams of a connection that takes no more, if requests have waited for long.
+// It reports whether it has, or else when that may be due.
+func (c *Client) drain(now mono.Time, out *proto.Out) (given bool, wake mono.Time) {
+	t := &c.target
+	switch {
+	case c.open == 0 || !c.outlives():
+		t.drainBy = 0
+		return false, mono.Never
+	case t.drainBy == 0:
+		t.drainBy = now.Add(drainWait)
 	}
-	return t.reopening
+	if !t.drainBy.Reached(now) {
+		return false, t.drainBy
+	}
+	c.killAll(out)
+	return true, mono.Never
 }
 
 // Heard is of proto.Streams.
