@@ -330,6 +330,22 @@ func TestGoAway(t *testing.T) {
 	r.wants("answered 1: 200")
 }
 
+// TestEndAfterAnswer checks that the client's end of a stream arrives that the target has ended
+// before, so that no stream stays open there.
+func TestEndAfterAnswer(t *testing.T) {
+	r := newRig(t)
+	r.client.post(1, "/a")
+	r.feed(0)
+	r.answers.answer(1)
+	r.hear()
+	must(r.client.WriteData(1, true, nil))
+	r.feed(0)
+	r.wants("headers 1 POST /a", "answered 0: 200", "data 1  end")
+	if r.settled(); r.c.open != 0 {
+		t.Errorf("%d streams are open", r.c.open)
+	}
+}
+
 // TestGoAwayWithOpenCall checks that a call which stays open after GOAWAY holds up a later request
 // for a bounded time, and that its client may go on with it.
 func TestGoAwayWithOpenCall(t *testing.T) {

@@ -197,7 +197,7 @@ func (c *Client) endOfClient(s *stream) {
 	}
 	s.clientEnded = true
 	switch {
-	case s.why != ledger.None, s.ended && !s.holding:
+	case s.why != ledger.None, s.dead && !s.holding:
 		c.remove(s)
 	default:
 		c.beginTurn(s)
