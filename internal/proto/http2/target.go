@@ -37,6 +37,7 @@ type target struct {
 	initial    int64  // what a new stream takes
 	maxFrame   int
 	maxStreams int
+	connects   bool // it opens WebSockets
 }
 
 // begin prepares for a new connection.
@@ -182,6 +183,9 @@ func (c *Client) targetData(h *header, out *proto.Out) {
 	}
 	s.size += uint64(headerLen + h.length)
 	s.got += t.data.whole
+	if s.socket != nil && s.status != 0 {
+		c.socketHears(s, t.data.kept, h.has(flagEndStream), out)
+	}
 	if h.has(flagEndStream) {
 		c.answered(s, s.status, s.status >= 400 || s.status == 0, out)
 		return
@@ -226,17 +230,18 @@ func (c *Client) targetBlock(h *header, p []byte, out *proto.Out) error {
 }
 
 var (
-	nameStatus  = []byte(":status")
-	grpcStatus  = []byte("grpc-status")
-	grpcMessage = []byte("grpc-message")
-	grpcMissing = uint16(2) // UNKNOWN: an answer without a status
+	nameStatus     = []byte(":status")
+	nameExtensions = []byte("sec-websocket-extensions")
+	grpcStatus     = []byte("grpc-status")
+	grpcMessage    = []byte("grpc-message")
+	grpcMissing    = uint16(2) // UNKNOWN: an answer without a status
 )
 
 // answerFields reads a whole header block of the target: of an interim answer, of the final one, or
 // its trailers.
 func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 	status, grpc := uint16(0), uint16(math.MaxUint16)
-	c.message = c.message[:0]
+	c.message, c.agreed = c.message[:0], c.agreed[:0]
 	size := uint64(headerLen + len(p))
 	block := hpack.NewBlock(p)
 	for f := (hpack.Field{}); ; {
@@ -254,6 +259,8 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 			grpc = number(f.Value, 2)
 		case bytes.Equal(f.Name, grpcMessage):
 			c.message = append(c.message[:0], f.Value...)
+		case bytes.Equal(f.Name, nameExtensions):
+			c.agreed = append(append(c.agreed, f.Value...), ',')
 		}
 	}
 	s := c.byTarget[h.stream]
@@ -271,6 +278,9 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 		return nil
 	case status != 0 && s.status == 0:
 		s.status = status
+		if s.socket != nil {
+			c.socketAnswer(s, end, out)
+		}
 	}
 	if grpc != math.MaxUint16 && s.grpc {
 		s.status = grpcBase + min(grpc, grpcMost)
@@ -325,6 +335,7 @@ func (c *Client) kill(s *stream, out *proto.Out) {
 	if s.id == 0 {
 		return
 	}
+	c.dropSocket(s)
 	s.dead = true
 	over := s.clientEnded || s.reset // nothing more comes of the client
 	c.release(s)
@@ -369,6 +380,8 @@ func (c *Client) targetSettings(h *header, p []byte, out *proto.Out) error {
 				return lost("initial window", value)
 			}
 			t.initial = int64(value)
+		case settingConnect:
+			t.connects = value == 1
 		case settingMaxFrame:
 			if value < maxFrame || value >= 1<<24 {
 				return lost("longest frame", value)
@@ -484,6 +497,9 @@ func (c *Client) Force(out *proto.Out) bool {
 		return false
 	}
 	forced := c.forceTurns()
+	for _, s := range c.list {
+		forced = s.socket != nil && s.socket.Force(out) || forced
+	}
 	if len(c.ended) == 0 {
 		return forced
 	}
@@ -502,5 +518,5 @@ func (c *Client) Force(out *proto.Out) bool {
 // Settled is of proto.Streams.
 func (c *Client) Settled(seen uint64) bool {
 	c.noteSeen(seen)
-	return c.waiting == 0 && len(c.ended) == 0 && !c.awaitsMessages()
+	return c.waiting == 0 && len(c.ended) == 0 && !c.awaitsMessages() && c.socketsSettled()
 }

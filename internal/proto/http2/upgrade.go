@@ -299,7 +299,7 @@ func (c *Client) readOpening(p []byte, out *proto.Out) (used int, err error) {
 		case s.why != ledger.None:
 			c.leaveOut(c.fed, end, s.why)
 		case len(f.piece) > 0:
-			c.content(s, f.piece, c.frameAt, len(f.piece))
+			c.content(s, f.piece, c.frameAt, len(f.piece), out)
 		}
 		if f.ends && s != nil {
 			c.endOfClient(s)

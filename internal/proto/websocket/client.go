@@ -18,6 +18,9 @@ type Client struct {
 	seen  uint64           // bytes of production's server that the client had seen
 	at    mono.Time        // when the present turn was sent
 
+	// shared reports that it is a stream of HTTP/2: others are on the connection.
+	shared bool
+
 	// Until the first frame.
 	http      proto.Client
 	made      proto.Out

@@ -96,41 +96,62 @@ func TestWebSocketNode(t *testing.T) {
 	}
 	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
-		peer := nodePeer(t, "websocket.js")
-		s := newStand(t, setting{way: way})
-		production := startPeer(t, s.net.Production, siteProduction, append(peer, "-push", "3",
-			"-deflate", "yes")...)
-		target := startPeer(t, s.net.Target, siteTarget, append(peer, "-push", "70", "-ping",
-			"1000", "-pause", "30")...)
-		c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both")
-		const rounds, conns = 60, 8
-		client := s.net.Client.Command(t.Context(), peer[0], append(peer[1:], "-call",
-			s.siteAddr().String(), "-rounds", fmt.Sprint(rounds))...)
-		if out, err := client.CombinedOutput(); err != nil {
-			t.Fatalf("the clients: %v\n%s", err, out)
-		}
-		var want []string
-		eventually(t, "production sees all ends", func() bool {
-			want, _ = production.ended()
-			return len(want) == conns
-		})
-		within(patience, func() bool {
-			got, _ := target.ended()
-			return len(got) >= conns
-		})
-		got, early := target.ended()
-		expectSame(t, "what the servers have received", got, want)
-		r := c.end()
-		if early > 0 || r.Gate.Forced > 0 {
-			t.Errorf("%d messages were early, %d turns forced", early, r.Gate.Forced)
-		}
-		if p := r.Protocol; p.Sent != conns || p.Answered != conns || p.Failed+p.Lost != 0 {
-			t.Errorf("the account: %+v", p)
-		}
-		if r.Sessions.Delivered != conns || r.Bytes.Delivered != r.Bytes.Captured {
-			t.Errorf("the account: %+v, %+v, wanted all delivered", r.Sessions, r.Bytes)
-		}
+		copyNodeSockets(t, way, 8, "-deflate", "yes")
 	})
+}
+
+// TestWebSocketNodeHTTP2 is TestWebSocketNode over one connection of HTTP/2 (RFC 8441), without
+// compression.
+func TestWebSocketNodeHTTP2(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a run without -short has it")
+	}
+	t.Parallel()
+	eachWay(t, func(t *testing.T, way string) {
+		copyNodeSockets(t, way, 1, "-http2", "yes")
+	})
+}
+
+// copyNodeSockets copies eight clients, which have so many connections, to a target. The options
+// are for production and clients, and those of HTTP/2 for the target too.
+func copyNodeSockets(t *testing.T, way string, conns uint64, options ...string) {
+	peer := nodePeer(t, "websocket.js")
+	s := newStand(t, setting{way: way})
+	production := startPeer(t, s.net.Production, siteProduction, slices.Concat(peer, options,
+		[]string{"-push", "3"})...)
+	if conns > 1 {
+		options = nil
+	}
+	target := startPeer(t, s.net.Target, siteTarget, slices.Concat(peer, options, []string{"-push",
+		"70", "-ping", "1000", "-pause", "30"})...)
+	c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both")
+	const sockets = 8
+	client := s.net.Client.Command(t.Context(), peer[0], slices.Concat(peer[1:], options,
+		[]string{"-call", s.siteAddr().String(), "-rounds", "60"})...)
+	if out, err := client.CombinedOutput(); err != nil {
+		t.Fatalf("the clients: %v\n%s", err, out)
+	}
+	var want []string
+	eventually(t, "production sees all ends", func() bool {
+		want, _ = production.ended()
+		return len(want) == sockets
+	})
+	within(patience, func() bool {
+		got, _ := target.ended()
+		return len(got) >= sockets
+	})
+	got, early := target.ended()
+	expectSame(t, "what the servers have received", got, want)
+	r := c.end()
+	if early > 0 || r.Gate.Forced > 0 {
+		t.Errorf("%d messages were early, %d turns forced", early, r.Gate.Forced)
+	}
+	if p := r.Protocol; p.Sent != sockets || p.Answered != sockets || p.Failed+p.Lost != 0 {
+		t.Errorf("the account: %+v", p)
+	}
+	if r.Sessions.Delivered != conns || r.Bytes.Delivered != r.Bytes.Captured {
+		t.Errorf("the account: %+v, %+v, wanted all delivered", r.Sessions, r.Bytes)
+	}
 }
 
 // TestWebSocketCrowd copies a thousand clients to which production pushes, and the target more

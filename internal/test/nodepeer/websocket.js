@@ -1,22 +1,53 @@
-// A server and a client of WebSocket, made with ws.
+// A server and a client of WebSocket, made with ws, over connections of HTTP/1, or, with -http2 yes,
+// over one of HTTP/2.
 'use strict';
 
 const crypto = require('node:crypto');
+const http2 = require('node:http2');
+const { once } = require('node:events');
 const { WebSocket, WebSocketServer } = require('ws');
 const { parse, wait, logger, fail } = require('./flags');
 
 const options = parse({ listen: '', log: '', pause: 0, push: 0, ping: 0, deflate: 'no', call: '',
-  rounds: 40, messages: 100 });
+  http2: 'no', rounds: 40, messages: 100 });
 const perMessageDeflate = options.deflate === 'yes';
+
+// accept serves each connection of WebSocket.
+function accept(serveOne) {
+  const port = Number(options.listen.slice(1));
+  if (options.http2 !== 'yes') {
+    const server = new WebSocketServer({ port, perMessageDeflate });
+    server.on('connection', (conn, request) => serveOne(conn, request.url));
+    return;
+  }
+  const server = http2.createServer({ settings: { enableConnectProtocol: true } });
+  server.on('stream', (stream, headers) => {
+    if (headers[':protocol'] !== 'websocket') {
+      stream.respond({ ':status': 404 }, { endStream: true });
+      return;
+    }
+    stream.respond({ ':status': 200 });
+    serveOne(over(stream, true), headers[':path']);
+  });
+  server.listen(port);
+}
+
+// over returns a connection of WebSocket over a stream of HTTP/2. ws knows none (RFC 8441), but may
+// be given any stream.
+function over(stream, server) {
+  const conn = new WebSocket(null, undefined, { autoPong: true, closeTimeout: 30_000 });
+  conn._isServer = server;
+  conn.setSocket(stream, Buffer.alloc(0), { allowSynchronousEvents: true, maxPayload: 1 << 30 });
+  return conn;
+}
 
 // serve answers the messages on /lock in order; on /push it sends by itself. It logs each
 // connection when it ends.
 function serve() {
   const note = logger(options.log);
-  const server = new WebSocketServer({ port: Number(options.listen.slice(1)), perMessageDeflate });
-  server.on('connection', (conn, request) => {
-    const entry = { Path: request.url, Messages: 0, Hash: '', Early: 0, Code: 0 };
-    const lock = request.url.startsWith('/lock');
+  accept((conn, url) => {
+    const entry = { Path: url, Messages: 0, Hash: '', Early: 0, Code: 0 };
+    const lock = url.startsWith('/lock');
     const timers = [];
     let answered = 0;
     let answers = Promise.resolve();
@@ -55,8 +86,25 @@ function serve() {
   });
 }
 
+// session is the connection of HTTP/2.
+let session;
+
 // connect opens a connection.
-function connect(path, deflate) {
+async function connect(path, deflate) {
+  if (options.http2 === 'yes') {
+    if (!session) {
+      session = http2.connect(`http://${options.call}`);
+      session.settled = new Promise((done) => session.once('remoteSettings', done));
+    }
+    await session.settled;
+    const stream = session.request({ ':method': 'CONNECT', ':protocol': 'websocket',
+      ':path': path, 'sec-websocket-version': '13' }, { endStream: false });
+    const [headers] = await once(stream, 'response');
+    if (headers[':status'] !== 200) {
+      throw new Error(`${path}: the status ${headers[':status']}`);
+    }
+    return over(stream, false);
+  }
   return new Promise((done, broken) => {
     const conn = new WebSocket(`ws://${options.call}${path}`, { perMessageDeflate: deflate });
     conn.once('open', () => done(conn));
@@ -106,6 +154,7 @@ async function callAll() {
     all.push(lockStep(i), push(i));
   }
   await Promise.all(all);
+  session?.close();
 }
 
 if (options.listen) {
