@@ -13,8 +13,9 @@ build:
 # What a change must pass: static checks, and the tests of all packages. Those of RACED run under
 # the race detector, those of LONG and HOSTS with -short. It takes less than nine minutes on two
 # processors; soak runs what it leaves out. SKIPS=fail makes a skipped test a failure, except under
-# the race detector. As check has run go vet, go test does not.
-TEST = go run scripts/gotest.go -vet=off
+# the race detector. As check has run go vet, go test does not; and no test reads the debugging
+# information, which takes two thirds of the linker's time.
+TEST = go run scripts/gotest.go -vet=off -ldflags=-w
 packages = $$(go list ./... | grep -E $(1))
 test:
 	@scripts/need.sh
@@ -35,7 +36,7 @@ observe:
 		node "$$tools/typescript/bin/tsc" -p internal/account/dashboard/jsconfig.json || exit 1; \
 		export TCPCOPY_AXE="$$tools/axe-core/axe.min.js"; \
 	fi; \
-	cd internal/test/observe && go vet ./... && go test $(SHORT) ./...
+	cd internal/test/observe && go vet ./... && go test -ldflags=-w $(SHORT) ./...
 
 # Fetches what the dashboard has from npm again, and checks its hash.
 vendor-web:

@@ -82,6 +82,7 @@ const patience = 300 * time.Millisecond
 
 // TestServersOnly plays every scenario across the namespaces, shortened, with production alone.
 func TestServersOnly(t *testing.T) {
+	t.Parallel()
 	for i, s := range Scenarios() {
 		s.Duration = min(s.Duration, 300*time.Millisecond)
 		s.Think = min(s.Think, 100*time.Millisecond)
@@ -93,6 +94,7 @@ func TestServersOnly(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s, IPv6 %v", s.Name, ipv6), func(t *testing.T) {
+				t.Parallel()
 				r := play(t, Options{Via: NoCopy, Load: &s, IPv6: ipv6})
 				if problems := r.Problems(); len(problems) > 0 {
 					t.Errorf("%s", printed(r))
@@ -106,6 +108,7 @@ func TestServersOnly(t *testing.T) {
 }
 
 func TestServersOnlyOnABadNetwork(t *testing.T) {
+	t.Parallel()
 	s := Scenario{Name: "bad", Help: "a bad network", Conns: 20, Think: 5 * time.Millisecond,
 		Duration: 2 * time.Second, RequestBytes: 3000, AnswerBytes: 3000}
 	r := play(t, Options{Via: NoCopy, Load: &s, ClientLoss: 2, NoOffloads: true, MTU: 1400})

@@ -196,6 +196,7 @@ func worstOfProtocols() []worst {
 // TestWorstOfProtocols checks that what is meant to hurt a protocol's readers reaches the target as
 // it reached production, within bounded memory, and that others are copied beside it.
 func TestWorstOfProtocols(t *testing.T) {
+	t.Parallel()
 	const maxRSS = 256 << 20
 	someWays(t, only(socket), func(t *testing.T, way string) {
 		for i, w := range worstOfProtocols() {

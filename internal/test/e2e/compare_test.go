@@ -69,6 +69,7 @@ const compressing = "gzip on; gzip_types *; gzip_min_length 1; gzip_comp_level %
 // TestCompareNginx checks that a comparison finds what another configuration changes, and nothing
 // else, and that it finds nothing where nothing is changed.
 func TestCompareNginx(t *testing.T) {
+	t.Parallel()
 	for _, c := range nginxChanges {
 		t.Run(c.name, func(t *testing.T) { compareNginx(t, socket, &c, 4, 40) })
 	}
@@ -77,6 +78,7 @@ func TestCompareNginx(t *testing.T) {
 // TestCompareEachWay checks that a comparison finds the same by each way: the same JSON. One client
 // asks for one page after the other, so that the answers come in the same order.
 func TestCompareEachWay(t *testing.T) {
+	t.Parallel()
 	changes := []*nginxChange{&nginxChanges[2], &nginxChanges[0]}
 	if testing.Short() {
 		changes = changes[:1]

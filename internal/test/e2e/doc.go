@@ -36,7 +36,7 @@
 //	}
 //
 // A test waits for events (eventually), not for time. It calls t.Parallel if nothing in it is
-// judged by how much of the machine it has: four such tests run at the same time, after all others.
+// judged by how much of the machine it has: such tests run beside each other, after all others.
 // With -short, as make test runs it, a table takes the cases that it names for that, or each case
 // by one way only (inTurn); make soak takes all.
 package e2e

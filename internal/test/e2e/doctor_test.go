@@ -18,7 +18,8 @@ import (
 )
 
 var (
-	doctorDraws  = flag.Int("doctor.draws", 12, "faults that TestDoctorFinds draws; 0: each once")
+	doctorDraws = flag.Int("doctor.draws", 24,
+		"faults that TestDoctorFinds draws, in the whole size; 0: each once")
 	doctorSetUps = flag.Int("doctor.setups", 50,
 		"set-ups that TestDoctorFindsNothing draws, in the whole size; 0: each once")
 	doctorSeed = flag.Uint64("doctor.seed", 1, "of the draws; 0: the time")
@@ -52,7 +53,7 @@ func draws(faults []lab.Fault) (all []draw) {
 // and no other; and that its fix, run as printed, heals the copy.
 func TestDoctorFinds(t *testing.T) {
 	t.Parallel()
-	for _, d := range drawn(t, lab.Faults(), *doctorDraws) {
+	for _, d := range drawnFaults(t) {
 		if !d.fault.Alone {
 			t.Run(d.String(), func(t *testing.T) {
 				t.Parallel()
@@ -64,11 +65,20 @@ func TestDoctorFinds(t *testing.T) {
 
 // TestDoctorFindsAlone is TestDoctorFinds with faults beside which no other test may run.
 func TestDoctorFindsAlone(t *testing.T) {
-	for _, d := range drawn(t, lab.Faults(), *doctorDraws) {
+	for _, d := range drawnFaults(t) {
 		if d.fault.Alone {
 			t.Run(d.String(), func(t *testing.T) { findAndHeal(t, d) })
 		}
 	}
+}
+
+// drawnFaults returns those of the faults that this run makes.
+func drawnFaults(t *testing.T) []draw {
+	n := *doctorDraws
+	if testing.Short() {
+		n = 6
+	}
+	return drawn(t, lab.Faults(), n)
 }
 
 // drawn returns as many combinations of the faults, drawn at random; all of them for 0.

@@ -89,6 +89,7 @@ func prefixOf(t *testing.T, p pair) {
 }
 
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, way string) {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			t.Run(sig.String(), func(t *testing.T) {

@@ -197,7 +197,7 @@ func (s *stand) nginxPipeline() {
 // order, and none before its turn. Then some requests are left out or changed.
 func TestHTTP(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(raw), func(t *testing.T, way string) {
 		t.Parallel()
 		s := newStand(t, setting{way: way})
 		web, copied := startNginx(t, s.net.Production, productionPort, ""), startNginx(t,

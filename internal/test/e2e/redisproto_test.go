@@ -123,7 +123,7 @@ func (s *stand) redisLogins() (denied int) {
 // out, and passwords differ.
 func TestRedisProtocol(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(tunnel), func(t *testing.T, way string) {
 		t.Parallel()
 		s := newStand(t, setting{way: way})
 		s.startRedis(s.net.Production, redisProduction)

@@ -233,6 +233,7 @@ func oddFiles(t *testing.T) []oddFile {
 // TestReplayOddFiles checks that unusual files are replayed as far as possible, and that the rest
 // is counted.
 func TestReplayOddFiles(t *testing.T) {
+	t.Parallel()
 	for _, test := range oddFiles(t) {
 		t.Run(test.name, func(t *testing.T) {
 			args := []string{"replay"}
