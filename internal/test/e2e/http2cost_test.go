@@ -10,13 +10,10 @@ import (
 
 // TestHTTP2Cost checks that a request of HTTP/2, of ten that are under way on a connection, takes
 // at most twice the copier's CPU that one of HTTP/1 takes, at the same rate and with as many under
-// way. The versions are measured in turns.
+// way. The versions are measured in turns, and not with -short.
 func TestHTTP2Cost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a run without -short has it")
-	}
 	const requests, rate, rounds, most = 12000, 4000, 3, 2.0
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(), func(t *testing.T, way string) {
 		var one, two []float64
 		for range rounds {
 			one = append(one, costOf(t, way, requests, "", "--h1", "-c", "40", "-m", "1", "--rps",

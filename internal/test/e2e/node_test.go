@@ -37,13 +37,11 @@ func nodePeer(t testing.TB, file string) []string {
 	return []string{node, filepath.Join(dir, file)}
 }
 
-// TestGRPCNode is TestGRPC for clients and servers by @grpc/grpc-js.
+// TestGRPCNode is TestGRPC for clients and servers by @grpc/grpc-js. As all tests of this file it is
+// left out with -short.
 func TestGRPCNode(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a run without -short has it")
-	}
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(), func(t *testing.T, way string) {
 		peer := nodePeer(t, "grpc.js")
 		s := newStand(t, setting{way: way})
 		production := &callSite{startPeer(t, s.net.Production, siteProduction, peer...)}
@@ -91,11 +89,8 @@ func (s *peerSite) ended() (all []string, early int) {
 // TestWebSocketNode copies clients by ws, some of which compress, to a slower target by ws, which
 // pings them, pushes less than production and takes no compressed messages.
 func TestWebSocketNode(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a run without -short has it")
-	}
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(), func(t *testing.T, way string) {
 		copyNodeSockets(t, way, 8, "-deflate", "yes")
 	})
 }
@@ -103,11 +98,8 @@ func TestWebSocketNode(t *testing.T) {
 // TestWebSocketNodeHTTP2 is TestWebSocketNode over one connection of HTTP/2 (RFC 8441), without
 // compression.
 func TestWebSocketNodeHTTP2(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a run without -short has it")
-	}
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(), func(t *testing.T, way string) {
 		copyNodeSockets(t, way, 1, "-http2", "yes")
 	})
 }
@@ -157,11 +149,8 @@ func copyNodeSockets(t *testing.T, way string, conns uint64, options ...string) 
 // TestWebSocketCrowd copies a thousand clients to which production pushes, and the target more
 // rarely. Nothing stalls, and each connection's messages arrive.
 func TestWebSocketCrowd(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a run without -short has it")
-	}
 	const conns, messages, maxRSS = 1000, 10, 256 << 20
-	eachWay(t, func(t *testing.T, way string) {
+	someWays(t, only(), func(t *testing.T, way string) {
 		s := newStand(t, setting{way: way})
 		production := &socketSite{push: 200 * time.Millisecond}
 		startSocketSite(t, s.net.Production, siteProduction, production)
