@@ -278,8 +278,8 @@ func TestCloses(t *testing.T) {
 	})
 }
 
-// TestCloseWithinFrame checks that the rest of a frame goes in which the target has closed, and that
-// what follows it is left out, whatever it is.
+// TestCloseWithinFrame checks that the rest of a frame goes in which the target has closed, and
+// that what follows it is left out, whatever it is.
 func TestCloseWithinFrame(t *testing.T) {
 	for _, after := range []string{text("b"), byClient(0x91, "b"), "\x91"} {
 		eachStep(t, func(t *testing.T, step int) {

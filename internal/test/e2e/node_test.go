@@ -37,8 +37,8 @@ func nodePeer(t testing.TB, file string) []string {
 	return []string{node, filepath.Join(dir, file)}
 }
 
-// TestGRPCNode is TestGRPC for clients and servers by @grpc/grpc-js. As all tests of this file it is
-// left out with -short.
+// TestGRPCNode is TestGRPC for clients and servers by @grpc/grpc-js. As all tests of this file it
+// is left out with -short.
 func TestGRPCNode(t *testing.T) {
 	t.Parallel()
 	someWays(t, only(), func(t *testing.T, way string) {
