@@ -146,12 +146,9 @@ func (c *Client) socketAnswer(s *stream, ends bool, out *proto.Out) {
 }
 
 // socketHears hands over what was handed back of a frame of the target.
-func (c *Client) socketHears(s *stream, p []byte, ends bool, out *proto.Out) {
+func (c *Client) socketHears(s *stream, p []byte, out *proto.Out) {
 	c.made.Reset()
 	err := s.socket.Kept(p, &c.made)
-	if ends {
-		s.socket.Shut(&c.made)
-	}
 	c.takeSteps(s)
 	if c.held > maxHeld { // it asks for answers, and takes none
 		err = &proto.Refusal{Reason: ledger.OverSession}

@@ -386,6 +386,17 @@ func TestSocketEnds(t *testing.T) {
 	r.wants("abandoned 0", "reset 1 8")
 	r.settled()
 
+	r = acceptedRig(t, 0) // the target ends it, and nothing that waits goes
+	r.clientSays(byClient(wsText, "one"))
+	says(r.production, byServer(wsText, "answer"))
+	r.clientSays(byClient(wsText, "two"))
+	r.sends(byClient(wsText, "one"))
+	r.answers.head(1, true, "trailer 1")
+	r.hear()
+	r.goes()
+	r.wants("answered 0: 200")
+	r.settled()
+
 	r = acceptedRig(t, 0)
 	must(r.answers.WriteData(1, true, nil)) // the target ends it first
 	r.hear()

@@ -184,7 +184,7 @@ func (c *Client) targetData(h *header, out *proto.Out) {
 	s.size += uint64(headerLen + h.length)
 	s.got += t.data.whole
 	if s.socket != nil && s.status != 0 {
-		c.socketHears(s, t.data.kept, h.has(flagEndStream), out)
+		c.socketHears(s, t.data.kept, out)
 	}
 	if h.has(flagEndStream) {
 		c.answered(s, s.status, s.status >= 400 || s.status == 0, out)
@@ -312,6 +312,9 @@ func number(p []byte, most int) (n uint16) {
 func (c *Client) answered(s *stream, status uint16, failed bool, out *proto.Out) {
 	if s.ended {
 		return
+	}
+	if s.socket != nil {
+		s.socket.Shut(&c.made)
 	}
 	out.Answered(s.number, &proto.Answer{Size: s.size, Status: status, Failed: failed,
 		Digest: s.digest, Text: s.text})

@@ -26,9 +26,6 @@ func (c *Client) Accept(extensions []byte) error {
 // Lose notes that production's bytes cannot be read any more.
 func (c *Client) Lose() { c.server.lose() }
 
-// Over reports whether the target takes nothing more.
-func (c *Client) Over() bool { return c.over }
-
 // Differs is the reason for which a client is left out that production has accepted, and the target
 // has not.
 func Differs() ledger.Reason { return upgradeDiffers }
