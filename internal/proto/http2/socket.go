@@ -185,6 +185,9 @@ func (c *Client) seenOf(k *socket) uint64 {
 // socketsSettled reports whether the target has sent on all streams for WebSocket what their
 // clients had seen.
 func (c *Client) socketsSettled() bool {
+	if c.sockets == 0 {
+		return true
+	}
 	for _, s := range c.list {
 		if s.socket != nil && s.target != 0 && !s.socket.Settled(c.seenOf(s.socket)) {
 			return false
