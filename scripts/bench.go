@@ -3,6 +3,9 @@
 // Bench runs the lab's loads with this tree's program and prints what a request costs and how late
 // it is. With -old COMMIT it does so with that commit's program too, in turns, and prints both.
 //
+// Of the loads of many connections the figures are those of requests: a shorter run is taken off,
+// and the opening of the connections with it.
+//
 //	go run scripts/bench.go [-old COMMIT] [-via WAYS] [-load LOADS] [-rounds N] [-duration TIME]
 package main
 
@@ -32,7 +35,13 @@ var loads = []struct {
 	{"calm", 2000, lab.Scenario{Conns: 50, RequestBytes: 200, AnswerBytes: 500}},
 	{"short", 1000, lab.Scenario{Conns: 50, Requests: 1, RequestBytes: 200, AnswerBytes: 500}},
 	{"upload", 400, lab.Scenario{Conns: 20, RequestBytes: 100_000, AnswerBytes: 100}},
+	{"1000", 2000, lab.Scenario{Conns: 1000, RequestBytes: 200, AnswerBytes: 500}},
+	{"8000", 2000, lab.Scenario{Conns: many, RequestBytes: 200, AnswerBytes: 500}},
 }
+
+// many connections are opened for a second, and cost more than their requests: of a load with a
+// thousand or more, a run of the given duration is taken off one that is openings as long.
+const many, openings = 8000, 4
 
 // build is a program to measure.
 type build struct{ name, binary string }
@@ -48,7 +57,7 @@ type figures struct {
 func main() {
 	old := flag.String("old", "", "commit to compare with")
 	via := flag.String("via", "raw,socket,tunnel", "ways to the target")
-	names := flag.String("load", "keepalive,calm,short,upload", "loads")
+	names := flag.String("load", "keepalive,calm,short,upload,1000,8000", "loads")
 	rounds := flag.Int("rounds", 3, "runs of each row; the table has the median")
 	duration := flag.Duration("duration", 3*time.Second, "of a run")
 	flag.Parse()
@@ -63,7 +72,7 @@ func main() {
 	}
 	for _, row := range rows {
 		if load(row) < 0 {
-			refuse("-load %q: wanted keepalive, calm, short or upload", row)
+			refuse("-load %q: wanted keepalive, calm, short, upload, 1000 or 8000", row)
 		}
 	}
 	if *rounds < 1 || *duration < time.Second {
@@ -179,24 +188,50 @@ func compare(ctx context.Context, builds []build, load int, way string, rounds i
 
 func micros(d time.Duration) float64 { return float64(d) / 1000 }
 
-// measure makes one run.
+// measure returns the figures of a load.
 func measure(ctx context.Context, binary string, load int, way string, duration time.Duration) (
 	f figures, err error) {
+	if loads[load].Conns < 1000 {
+		r, err := play(ctx, binary, load, way, duration)
+		if err == nil {
+			f = figuresOf(r)
+		}
+		return f, err
+	}
+	opening, err := play(ctx, binary, load, way, duration)
+	if err != nil {
+		return f, err
+	}
+	r, err := play(ctx, binary, load, way, openings*duration)
+	if err != nil {
+		return f, err
+	}
+	f = figuresOf(r)
+	more := time.Duration(r.Production.Requests - opening.Production.Requests)
+	f.copier = (r.Copier.CPU - opening.Copier.CPU) / more
+	f.intercept = (r.Intercept.CPU - opening.Intercept.CPU) / more
+	return f, nil
+}
+
+// play makes one run.
+func play(ctx context.Context, binary string, load int, way string, duration time.Duration) (
+	*lab.Result, error) {
 	s := loads[load].Scenario
 	s.Name, s.Duration = loads[load].name, duration
 	r, err := lab.Run(ctx, lab.Options{Via: way, Load: &s, Rate: loads[load].rate, Binary: binary})
-	switch {
-	case err != nil:
-		return f, err
-	case r.Interrupted:
-		return f, context.Cause(ctx)
+	if err == nil && r.Interrupted {
+		err = context.Cause(ctx)
 	}
+	return r, err
+}
+
+func figuresOf(r *lab.Result) figures {
 	return figures{
 		copier: r.CPUPerRequest(&r.Copier), intercept: r.CPUPerRequest(&r.Intercept),
 		p50: r.LagAt(50), p99: r.LagAt(99), memory: r.Copier.MaxRSS,
 		requested: int64(r.Comparison.Compared),
 		delivered: int64(r.Comparison.Compared - r.Comparison.Missing),
-	}, nil
+	}
 }
 
 // median returns the median of each figure; of what was delivered, the sum.
