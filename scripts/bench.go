@@ -4,6 +4,9 @@
 // it is. With -old COMMIT it does so with that commit's program too, and with -with ARGS with
 // further arguments of the copier, in turns, and prints both.
 //
+// Of the loads of many connections the figures are those of requests: a shorter run is taken off,
+// and the opening of the connections with it.
+//
 //	go run scripts/bench.go [-old COMMIT | -with ARGS] [-via WAYS] [-load LOADS] [-proto PROTO]
 //	  [-rounds N] [-duration TIME]
 //
@@ -39,7 +42,13 @@ var loads = []struct {
 	{"short", 1000, lab.Scenario{Conns: 50, Requests: 1, RequestBytes: 200, AnswerBytes: 500}},
 	{"pages", 3000, lab.Scenario{Conns: 50, RequestBytes: 200, AnswerBytes: 2048}},
 	{"upload", 400, lab.Scenario{Conns: 20, RequestBytes: 100_000, AnswerBytes: 100}},
+	{"1000", 2000, lab.Scenario{Conns: 1000, RequestBytes: 200, AnswerBytes: 500}},
+	{"8000", 2000, lab.Scenario{Conns: many, RequestBytes: 200, AnswerBytes: 500}},
 }
+
+// many connections are opened for a second, and cost more than their requests: of a load with a
+// thousand or more, a run of the given duration is taken off one that is openings as long.
+const many, openings = 8000, 4
 
 // build is a program to measure, with further arguments of the copier.
 type build struct {
@@ -69,7 +78,7 @@ func main() {
 	flag.StringVar(&o.with, "with", "", "further arguments of the copier to compare with")
 	flag.StringVar(&o.proto, "proto", "", "what the load speaks: http1 or redis; empty: lines")
 	via := flag.String("via", "raw,socket,tunnel", "ways to the target")
-	names := flag.String("load", "keepalive,calm,short,upload", "loads")
+	names := flag.String("load", "keepalive,calm,short,upload,1000,8000", "loads")
 	flag.IntVar(&o.rounds, "rounds", 3, "runs of each row; the table has the median")
 	flag.DurationVar(&o.duration, "duration", 3*time.Second, "of a run")
 	flag.Parse()
@@ -84,7 +93,7 @@ func main() {
 	}
 	for _, row := range o.rows {
 		if load(row) < 0 {
-			refuse("-load %q: wanted keepalive, calm, short, pages or upload", row)
+			refuse("-load %q: wanted keepalive, calm, short, pages, upload, 1000 or 8000", row)
 		}
 	}
 	if o.rounds < 1 || o.duration < time.Second {
@@ -207,25 +216,51 @@ func compare(ctx context.Context, builds []build, load int, way string, o *optio
 
 func micros(d time.Duration) float64 { return float64(d) / 1000 }
 
-// measure makes one run.
+// measure returns the figures of a load.
 func measure(ctx context.Context, b *build, load int, way string, o *options) (
 	f figures, err error) {
-	s := loads[load].Scenario
-	s.Name, s.Duration = loads[load].name, o.duration
-	r, err := lab.Run(ctx, lab.Options{Via: way, Load: &s, Rate: loads[load].rate, Proto: o.proto,
-		Binary: b.binary, CopyArgs: b.args})
-	switch {
-	case err != nil:
+	if loads[load].Conns < 1000 {
+		r, err := play(ctx, b, load, way, o.proto, o.duration)
+		if err == nil {
+			f = figuresOf(r)
+		}
 		return f, err
-	case r.Interrupted:
-		return f, context.Cause(ctx)
 	}
+	opening, err := play(ctx, b, load, way, o.proto, o.duration)
+	if err != nil {
+		return f, err
+	}
+	r, err := play(ctx, b, load, way, o.proto, openings*o.duration)
+	if err != nil {
+		return f, err
+	}
+	f = figuresOf(r)
+	more := time.Duration(r.Production.Requests - opening.Production.Requests)
+	f.copier = (r.Copier.CPU - opening.Copier.CPU) / more
+	f.intercept = (r.Intercept.CPU - opening.Intercept.CPU) / more
+	return f, nil
+}
+
+// play makes one run.
+func play(ctx context.Context, b *build, load int, way, proto string, duration time.Duration) (
+	*lab.Result, error) {
+	s := loads[load].Scenario
+	s.Name, s.Duration = loads[load].name, duration
+	r, err := lab.Run(ctx, lab.Options{Via: way, Load: &s, Rate: loads[load].rate, Proto: proto,
+		Binary: b.binary, CopyArgs: b.args})
+	if err == nil && r.Interrupted {
+		err = context.Cause(ctx)
+	}
+	return r, err
+}
+
+func figuresOf(r *lab.Result) figures {
 	return figures{
 		copier: r.CPUPerRequest(&r.Copier), intercept: r.CPUPerRequest(&r.Intercept),
 		p50: r.LagAt(50), p99: r.LagAt(99), memory: r.Copier.MaxRSS,
 		requested: int64(r.Comparison.Compared),
 		delivered: int64(r.Comparison.Compared - r.Comparison.Missing),
-	}, nil
+	}
 }
 
 // median returns the median of each figure; of what was delivered, the sum.

@@ -90,6 +90,8 @@ type Answer struct {
 	Stream uint64
 	// Digest is what a comparison knows of it; nil if answers are not compared, or it is interim.
 	Digest *Digest
+	// Text is what the server says of an error, without what may be of one request alone.
+	Text string
 }
 
 // Answers reads what the target answers on one connection. Its methods allocate nothing.

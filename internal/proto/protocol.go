@@ -65,6 +65,7 @@ const (
 	Unsure Verdict = iota // more bytes are needed
 	Yes
 	No
+	Unanswered // production's answer tells, which may follow more bytes of the client
 )
 
 // Settings holds what a user has set of a protocol's options for one mapping.

@@ -60,6 +60,12 @@ func full() *Snapshot {
 	c.Requests.Production = ledger.Answers{Answered: 7080, Failed: 3,
 		Status: byStatus(1, 7060, 17, 2, 1)}
 	c.Requests.ProductionLost = 2
+	for i := range 8 {
+		for range 3 * (i + 1) {
+			c.Requests.Texts.Note(class("grpc 5"), "there is none of "+string(rune('a'+i)))
+		}
+	}
+	c.Requests.Texts.Note(class("grpc 13"), "rare")
 	for i := range 100 {
 		d := time.Duration(i) * time.Millisecond
 		c.Requests.First.Note(d / 10)
@@ -282,9 +288,13 @@ func TestEveryCounterIsReported(t *testing.T) {
 	fill = func(v reflect.Value) {
 		switch v.Kind() {
 		case reflect.Struct:
-			// the report has a few numbers of it
-			if h, ok := v.Addr().Interface().(*ledger.Delays); ok {
+			switch h := v.Addr().Interface().(type) {
+			case *ledger.Delays: // the report has a few numbers of it
 				h.Note(time.Second)
+				return
+			case *ledger.Texts:
+				h.Other = next
+				next++
 				return
 			}
 			for i := range v.NumField() {

@@ -115,6 +115,7 @@ func (m *Report) add(r *Report) {
 	sumMap(a.Status, b.Status)
 	sumMap(a.Refused, b.Refused)
 	sumMap(a.Production.Status, b.Production.Status)
+	a.addTexts(b)
 	w, v := &m.Raw, &r.Raw
 	w.SegmentsOut += v.SegmentsOut
 	w.SegmentsIn += v.SegmentsIn

@@ -37,6 +37,12 @@ func TestMerge(t *testing.T) {
 	if m.Protocol.Times.Whole.P99 < 9000 || m.Protocol.Times.Whole.Median > 200 {
 		t.Errorf("times %+v of %+v and %+v", m.Protocol.Times, a.Protocol.Times, b.Protocol.Times)
 	}
+	twice, err := Merge([]*Report{a, a})
+	if err != nil || len(twice.Protocol.Texts) != len(a.Protocol.Texts) ||
+		twice.Protocol.Texts[0].Answers != 2*a.Protocol.Texts[0].Answers ||
+		twice.Protocol.TextsOther != 2*a.Protocol.TextsOther {
+		t.Errorf("%v: texts %+v, of a node %+v", err, twice.Protocol.Texts, a.Protocol.Texts)
+	}
 	if p := m.Sessions.DeliveredPercent; p == nil || *p >= 100 {
 		t.Errorf("delivered %v", p)
 	}

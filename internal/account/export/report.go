@@ -122,6 +122,10 @@ type ProtoReport struct {
 	Answered  uint64            `json:"answers"`
 	Failed    uint64            `json:"answers_failed"`
 	Status    map[string]uint64 `json:"answers_by_status"` // by class
+	// Texts are what the target said of errors, the most frequent first. TextsOther counts the
+	// answers with other texts.
+	Texts      []TextReport `json:"error_texts,omitempty"`
+	TextsOther uint64       `json:"error_texts_other,omitempty"`
 	// Lost counts the copies whose protocol could not be followed to the end.
 	Lost    uint64            `json:"lost"`
 	Times   *AnswerTimes      `json:"answer_times,omitempty"`
@@ -250,6 +254,7 @@ func NewReport(s *Snapshot) *Report {
 		Replay:    replayReport(s),
 		Resources: NewResourceReport(s.Resources), StoodStill: s.StoodStill.Seconds(),
 	}
+	r.Protocol.Texts, r.Protocol.TextsOther = textReports(&c.Requests.Texts)
 	if s.Replay == nil {
 		r.Protocol.Production.Times = answerTimes(&c.Requests.Production)
 	}

@@ -182,6 +182,7 @@ func protocol(b *bufio.Writer, s *Snapshot) {
 		count(q.Sent, "request", "requests"), number(q.Rewritten),
 		count(q.Answered, "answer", "answers"), number(q.Failed))
 	statuses(b, "status", &q.Answers)
+	texts(b, &q.Texts)
 	answerRow(b, "answered", &q.Answers)
 	if o := &q.Production; o.Answered > 0 {
 		line := fmt.Sprintf("production: %s, %s failed", count(o.Answered, "answer", "answers"),

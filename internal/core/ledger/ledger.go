@@ -58,6 +58,7 @@ type Requests struct {
 	Refused   ByClass  // logins of the copies, by the class of the target's error
 
 	Answers            // of the target
+	Texts      Texts   // of those that report an error, if the protocol has texts
 	Production Answers // of production, once for all copies, if they were captured whole
 	// ProductionLost counts the connections whose answers of production could not be read to the
 	// end.
@@ -96,6 +97,7 @@ func (q *Requests) Add(o *Requests) {
 	q.Sent += o.Sent
 	q.Rewritten += o.Rewritten
 	q.Answers.Add(&o.Answers)
+	q.Texts.Add(&o.Texts)
 	q.Production.Add(&o.Production)
 	q.ProductionLost += o.ProductionLost
 	for i := range q.Dropped {

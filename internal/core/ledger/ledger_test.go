@@ -55,9 +55,13 @@ func TestAddSumsEveryField(t *testing.T) {
 }
 
 func fill(v reflect.Value, n uint64) uint64 {
-	// a histogram is summed in its own way: see TestDelaysAt
-	if h, ok := v.Addr().Interface().(*Delays); ok {
+	// Some are summed in their own way: see TestDelaysAt and TestTexts.
+	switch h := v.Addr().Interface().(type) {
+	case *Delays:
 		h.Note(time.Millisecond)
+		return n
+	case *Texts:
+		h.Note(1, "text")
 		return n
 	}
 	switch v.Kind() {
@@ -79,9 +83,15 @@ func fill(v reflect.Value, n uint64) uint64 {
 }
 
 func doubled(t *testing.T, name string, one, two reflect.Value) {
-	if h, ok := two.Interface().(Delays); ok {
+	switch h := two.Interface().(type) {
+	case Delays:
 		if h.Count != 2 {
 			t.Errorf("%s: the sum of one delay and itself is %d", name, h.Count)
+		}
+		return
+	case Texts:
+		if all, _ := h.All(2); len(all) != 1 {
+			t.Errorf("%s: the sum of one text and itself is %+v", name, h)
 		}
 		return
 	}

@@ -287,7 +287,8 @@ func (s *Session) protocolAt(off uint64) (protocol *proto.Protocol, known bool) 
 		server = s.talk.greeting
 	}
 	protocol, verdict := s.svc.recognise(room[:n], server)
-	return protocol, verdict != proto.Unsure || n == len(room)
+	return protocol, verdict == proto.Yes || verdict == proto.No ||
+		verdict == proto.Unsure && n == len(room)
 }
 
 // readAnswers reads a segment of production's server.

@@ -179,7 +179,10 @@ func (s *Session) noteStream(st *proto.Step) {
 		return
 	case proto.Answered:
 		c := &s.env.Count.Requests.Answers
-		countAnswer(c, t.protocol, &st.Answer)
+		class := countAnswer(c, t.protocol, &st.Answer)
+		if st.Answer.Text != "" {
+			s.env.Count.Requests.Texts.Note(class, st.Answer.Text)
+		}
 		if st.Answer.Interim {
 			return
 		}

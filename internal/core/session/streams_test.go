@@ -111,6 +111,32 @@ func TestStreamsEnd(t *testing.T) {
 	r.ended(false, ledger.None)
 }
 
+// A call that stays open on a connection that the target leaves holds up a later request for a
+// while, and no longer. The session does not end.
+func TestStreamsReopenWithOpenCall(t *testing.T) {
+	r := fresh(t, inStreams, func(svc *Service) {
+		svc.Gate = gate.NewService(gate.Config{Limit: 30 * time.Second})
+	})
+	r.data(h2Preface + h2Settings)
+	r.tells(h2Settings)
+	r.data(h2Get(1))
+	r.takes()
+	r.tells(h2GoAway)
+	r.data(h2Get(3))
+	r.wait(9 * sec)
+	r.copies(1)
+	r.wait(2 * sec)
+	r.copies(2)
+	r.opened()
+	r.tells(h2Settings)
+	r.copied(h2Begin + h2Ack + h2Get(1))
+	r.takes()
+	r.tells(h2Answer(1))
+	r.fin()
+	r.finishes()
+	r.ended(false, ledger.None)
+}
+
 // After GOAWAY, or the target's end, the copy goes on over another connection.
 func TestStreamsReopen(t *testing.T) {
 	for _, shut := range []bool{false, true} {

@@ -73,6 +73,9 @@ const (
 // firstMost is how much of the client's first turn is used to recognise its protocol.
 const firstMost = 4096
 
+// unansweredMost is how many of the client's bytes wait for an answer that tells the protocol.
+const unansweredMost = 1 << 20
+
 // newTalk returns the talk of a new session.
 func newTalk(svc *Service) *talk {
 	if len(svc.Protocols) == 0 {
@@ -270,7 +273,8 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 	}
 	most := int(min(end-s.base, firstMost))
 	found, verdict := s.recogniseFrom(s.base, most)
-	if verdict == proto.Unsure && !whole && most < firstMost {
+	if unsure := verdict == proto.Unsure && most < firstMost ||
+		verdict == proto.Unanswered && s.reader.Next()-s.base < unansweredMost; unsure && !whole {
 		if until := s.spoke.Add(recogniseWait); !until.Reached(now) {
 			return until, true
 		}
@@ -292,7 +296,7 @@ func (s *Session) recognise(now mono.Time) (wake mono.Time, held bool) {
 func (s *Session) recogniseFrom(off uint64, most int) (*proto.Protocol, proto.Verdict) {
 	first := s.reader.View(off, most)
 	found, verdict := s.svc.recognise(first, s.talk.greeting)
-	if verdict == proto.Unsure && len(first) < most {
+	if verdict != proto.Yes && verdict != proto.No && len(first) < most {
 		var room [firstMost]byte // the bytes came in several packets
 		found, verdict = s.svc.recognise(room[:s.reader.Peek(off, room[:most])], s.talk.greeting)
 	}
@@ -318,8 +322,8 @@ func (t *talk) server(off uint64, p []byte, adopted, whole bool) {
 }
 
 // recognise asks each protocol whether it is the one, and returns the first that says Yes. The
-// verdict is Unsure nevertheless if one before it begins in the same way and is Unsure, and if none
-// says Yes and one is Unsure.
+// verdict is Unsure or Unanswered nevertheless if one before it begins in the same way and says so,
+// and if none says Yes and one says so.
 func (svc *Service) recognise(client, server []byte) (*proto.Protocol, proto.Verdict) {
 	all, begins := proto.No, proto.None
 	for i := range svc.Protocols {
@@ -327,11 +331,15 @@ func (svc *Service) recognise(client, server []byte) (*proto.Protocol, proto.Ver
 		switch p.Recognise(client, server) {
 		case proto.Yes:
 			if begins != proto.None && p.Kind == begins {
-				return p, proto.Unsure
+				return p, all
 			}
 			return p, proto.Yes
 		case proto.Unsure:
-			all, begins = proto.Unsure, cmp.Or(p.Shares, begins)
+			if begins = cmp.Or(p.Shares, begins); all == proto.No {
+				all = proto.Unsure
+			}
+		case proto.Unanswered:
+			all, begins = proto.Unanswered, cmp.Or(p.Shares, begins)
 		}
 	}
 	return nil, all
@@ -536,20 +544,21 @@ func (s *Session) noteAnswer(ev *Event) {
 	}
 }
 
-// countAnswer counts an answer of the protocol p.
-func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) {
+// countAnswer counts an answer of the protocol p, and returns its class.
+func countAnswer(c *ledger.Answers, p *proto.Protocol, a *proto.Answer) (class ledger.Class) {
 	if p.Class != nil {
-		if class := p.Class(a); class != 0 {
+		if class = p.Class(a); class != 0 {
 			c.Status[class]++
 		}
 	}
 	if a.Interim {
-		return
+		return class
 	}
 	c.Answered++
 	if a.Failed {
 		c.Failed++
 	}
+	return class
 }
 
 // timeAnswer notes how long the first byte and the whole of an answer took, to a request sent at

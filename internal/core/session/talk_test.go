@@ -385,6 +385,56 @@ func TestRecognise(t *testing.T) {
 	})
 }
 
+// Production's answer tells the protocol, which may come after much of the client: it waits for a
+// second of silence, and for a bounded number of bytes.
+func TestRecogniseByAnswer(t *testing.T) {
+	line := "A" + strings.Repeat("a", 998) + "\n"
+	begin := func(t *testing.T, lines int) (r *rig, sent string) {
+		r = newRig(t, spoken(false, newLines), func(svc *Service) {
+			svc.Production = true
+			svc.MaxBytes = 4 << 20
+			svc.Protocols[0].Recognise = func(_, server []byte) proto.Verdict {
+				switch string(server) {
+				case "":
+					return proto.Unanswered
+				case "yes":
+					return proto.Yes
+				}
+				return proto.No
+			}
+		})
+		r.syn()
+		r.opened()
+		for range lines {
+			r.data(line)
+			sent += line
+		}
+		return r, sent
+	}
+	read := func(t *testing.T, r *rig, sent string, want proto.Kind) {
+		t.Helper()
+		r.copied(sent)
+		if got := r.stream().kinds; !reflect.DeepEqual(got, []proto.Kind{want}) {
+			t.Errorf("read as %v, wanted %v", got, want)
+		}
+	}
+	const lines = 10 * firstMost / 1000
+	for answer, want := range map[string]proto.Kind{"yes": linesKind, "no": proto.None} {
+		r, sent := begin(t, lines)
+		r.wait(sec / 2)
+		r.copied("")
+		r.fromServer(packet.Segment{Seq: r.irs + 1, Ack: r.isn.Add(1 + len(sent)),
+			Flags: packet.ACK, Len: len(answer), Payload: []byte(answer)})
+		r.wait(sec / 100)
+		read(t, r, sent, want)
+	}
+	r, sent := begin(t, lines)
+	r.wait(2 * sec)
+	read(t, r, sent, proto.None)
+	r, sent = begin(t, unansweredMost/1000+1)
+	read(t, r, sent, proto.None)
+}
+
 // A client sends its next turn before its protocol is recognised.
 func TestRecogniseWholeTurn(t *testing.T) {
 	r := fresh(t, spoken(false, newLines))

@@ -117,6 +117,36 @@ func (b *body) line(ln *line, lines *liner) error {
 	return nil
 }
 
+// Body reads the content of a message whose head another reader has read. The zero value is at the
+// end of one.
+type Body struct {
+	body  body
+	lines liner
+}
+
+// Begin begins content of a known length or, if chunked, one in chunks.
+func (b *Body) Begin(length int64, chunked bool) {
+	b.lines.reset()
+	b.body.begin(&head{length: length, chunked: chunked})
+}
+
+// Ended reports whether the content has ended.
+func (b *Body) Ended() bool { return b.body.state == bodyNone }
+
+// Next reads some of p, which is not empty: content, or what frames it. It does not read beyond the
+// end.
+func (b *Body) Next(p []byte) (used int, content bool, err error) {
+	if n := min(uint64(len(p)), b.body.blind()); n > 0 {
+		b.body.skip(n)
+		return int(n), true, nil
+	}
+	if b.Ended() {
+		return 0, false, nil
+	}
+	used, err = b.body.framing(p, &b.lines)
+	return used, false, err
+}
+
 // chunkSize parses a chunk's size, in hexadecimal digits; it ignores extensions.
 func chunkSize(ln *line) (uint64, error) {
 	var n uint64

@@ -16,8 +16,12 @@ type Answers struct {
 	at    uint64 // offset of the next byte
 }
 
-// hintMessages is the hint for a stream that it and the later ones may have messages of gRPC.
-const hintMessages proto.Hint = 1
+const (
+	// hintMessages is the hint for a stream that it and the later ones may have messages of gRPC.
+	hintMessages proto.Hint = 1
+	// hintSocket is the hint for a stream that it is for WebSocket.
+	hintSocket proto.Hint = 2
+)
 
 // NewAnswers returns a reader of what a server sends on a new connection.
 func NewAnswers() *Answers { return &Answers{} }
@@ -26,8 +30,12 @@ var _ proto.Answers = (*Answers)(nil)
 
 // Expect is of proto.Answers. A request is known by its place among the connection's streams.
 func (a *Answers) Expect(request uint64, h proto.Hint) {
-	if h == hintMessages && a.from == 0 && request < maxWindow/2 {
+	switch {
+	case request >= maxWindow/2:
+	case h == hintMessages && a.from == 0:
 		a.from = streamOf(request)
+	case h == hintSocket && len(a.data.sockets) < maxSockets:
+		a.data.addSocket(streamOf(request))
 	}
 }
 

@@ -52,7 +52,10 @@ type Client struct {
 
 	server production
 	streams
-	target target
+	target  target
+	message []byte // grpc-message of the target's present header block
+	agreed  []byte // Sec-WebSocket-Extensions of that
+	made    proto.Out
 }
 
 // span is a range of the client's bytes that is left out.
@@ -95,6 +98,7 @@ func (c *Client) Begin(adopted bool, out *proto.Out) error {
 		c.reopen()
 	} else {
 		*c = Client{set: c.set, server: c.server, streams: newStreams()}
+		c.server.of = c.byClient
 		c.decoder.Reset(maxTable, adopted)
 		if adopted {
 			c.opening.done, c.unsure = true, true
@@ -128,6 +132,7 @@ func (c *Client) reopen() {
 		for i := range s.turns {
 			s.turns[i].from -= min(s.turns[i].from, c.taken)
 		}
+		s.socket.moveMarks(c.taken)
 	}
 	for i := range c.left {
 		c.left[i].from -= min(c.left[i].from, c.taken)
@@ -154,7 +159,7 @@ func (c *Client) Feed(p []byte, seen uint64, out *proto.Out) error {
 	c.flush(out)
 	c.settle(out)
 	c.tidy()
-	if c.held > maxHeld || len(c.list) > maxStreams {
+	if c.held+c.socketsSize() > maxHeld || len(c.list) > maxStreams {
 		return &proto.Refusal{Reason: ledger.OverSession, Final: true}
 	}
 	return nil
@@ -217,12 +222,7 @@ func (c *Client) step(p []byte, out *proto.Out) (used int, err error) {
 		if c.fed == 0 && p[0] == tlsHandshake {
 			return 0, &proto.Refusal{Reason: ledger.TLS, Final: true}
 		}
-		used, head, err := c.opening.client(p)
-		if err == nil && head != nil {
-			err = c.readUpgrade(head, c.fed+uint64(used), out)
-		}
-		c.frameAt = c.fed + uint64(used)
-		return used, err
+		return c.readOpening(p, out)
 	}
 	if !c.in.open {
 		if c.in.have == 0 {
@@ -237,7 +237,7 @@ func (c *Client) step(p []byte, out *proto.Out) (used int, err error) {
 		}
 	}
 	if c.in.h.kind == frameData {
-		return used + c.readData(p[used:], c.fed+uint64(used)), nil
+		return used + c.readData(p[used:], c.fed+uint64(used), out), nil
 	}
 	payload, n, ok := c.in.payload(p[used:], c.in.h.length)
 	if used += n; !ok {
@@ -281,7 +281,7 @@ func (c *Client) begin() error {
 func ofStream(kind uint8) bool { return kind <= frameReset }
 
 // readData reads some of a DATA frame, whose next byte has the offset at. It may be at its end.
-func (c *Client) readData(p []byte, at uint64) (used int) {
+func (c *Client) readData(p []byte, at uint64, out *proto.Out) (used int) {
 	if c.pad < 0 && len(p) > 0 {
 		c.pad = int(p[0])
 		c.data -= 1 + c.pad
@@ -292,7 +292,7 @@ func (c *Client) readData(p []byte, at uint64) (used int) {
 	s := c.byClient[c.in.h.stream]
 	if n := min(c.data, len(p)-used); n > 0 && c.pad >= 0 {
 		if s != nil {
-			c.content(s, p[used:used+n], at+uint64(used))
+			c.content(s, p[used:used+n], at+uint64(used), c.in.h.length, out)
 		}
 		used += n
 		c.data -= n
@@ -405,6 +405,10 @@ func (c *Client) request(p []byte, end uint64, out *proto.Out) error {
 func (c *Client) addRequest(r *fields, head []byte, b *block, end uint64, out *proto.Out) {
 	s := c.add(b.stream, c.seen)
 	s.grpc = r.grpc
+	if r.socket && string(r.method) == "CONNECT" {
+		c.openSocket(s)
+	}
+	c.server.known(s)
 	switch {
 	case r.unknown:
 		s.why = hpackUnknown

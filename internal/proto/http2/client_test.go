@@ -330,6 +330,60 @@ func TestGoAway(t *testing.T) {
 	r.wants("answered 1: 200")
 }
 
+// TestEndAfterAnswer checks that the client's end of a stream arrives that the target has ended
+// before, so that no stream stays open there.
+func TestEndAfterAnswer(t *testing.T) {
+	r := newRig(t)
+	r.client.post(1, "/a")
+	r.feed(0)
+	r.answers.answer(1)
+	r.hear()
+	must(r.client.WriteData(1, true, nil))
+	r.feed(0)
+	r.wants("headers 1 POST /a", "answered 0: 200", "data 1  end")
+	if r.settled(); r.c.open != 0 {
+		t.Errorf("%d streams are open", r.c.open)
+	}
+}
+
+// TestGoAwayWithOpenCall checks that a call which stays open after GOAWAY holds up a later request
+// for a bounded time, and that its client may go on with it.
+func TestGoAwayWithOpenCall(t *testing.T) {
+	r := newRig(t)
+	r.client.post(1, "/open")
+	r.feed(0)
+	must(r.answers.WriteGoAway(1, http2.ErrCodeNo, nil))
+	r.answers.head(1, false, ":status 200")
+	r.hear()
+	r.wants("headers 1 POST /open")
+	r.wait(10 * drainWait) // nothing waits for its end
+	must(r.client.WriteData(1, false, []byte("more")))
+	r.client.get(3, "/b")
+	r.feed(0)
+	r.wait(drainWait - 1)
+	if r.wants("data 1 more"); r.c.Reopens() {
+		t.Error("it reopens at once")
+	}
+	r.wait(1)
+	r.wants("answered 0: 0 failed")
+	if !r.c.Reopens() {
+		t.Fatal("it does not reopen")
+	}
+	before := r.taken
+	r.begin(false)
+	r.fed, r.taken = r.fed-before, 0 // as in TestGoAway
+	must(r.client.WriteData(1, true, []byte("rest")))
+	r.feed(0)
+	must(r.answers.WriteSettings())
+	r.hear()
+	r.wants("settings false", fmt.Sprintf("window 0 %d", maxWindow-defaultWindow),
+		"settings true", "headers 1 GET /b end")
+	r.answers.answer(1)
+	r.hear()
+	r.wants("answered 1: 200")
+	r.settled()
+}
+
 // A request that the target refuses is sent again, but not for ever.
 func TestRefused(t *testing.T) {
 	r := newRig(t)

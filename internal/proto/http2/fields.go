@@ -13,6 +13,7 @@ type fields struct {
 	dst      []byte // what the target gets
 	unknown  bool   // it has a field that cannot be read
 	grpc     bool   // it is a gRPC call
+	socket   bool   // with the method CONNECT it opens a WebSocket (RFC 8441)
 	method   []byte // of a request
 	path     []byte
 	lower    []byte
@@ -39,6 +40,8 @@ func (r *fields) add(f *hpack.Field) {
 		r.path = append(r.path[:0], f.Value...)
 	case "content-type":
 		r.grpc = isGRPC(f.Value)
+	case ":protocol":
+		r.socket = bytes.EqualFold(f.Value, []byte("websocket"))
 	case "grpc-timeout":
 		if r.set.Deadline.None {
 			return

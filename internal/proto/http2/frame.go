@@ -46,6 +46,7 @@ const (
 	settingMaxStreams    = 3
 	settingInitialWindow = 4
 	settingMaxFrame      = 5
+	settingConnect       = 8 // ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)
 )
 
 // The sizes of flow control windows (RFC 9113 §6.9).

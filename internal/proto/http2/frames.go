@@ -29,7 +29,7 @@ const (
 	dataPart
 	// A stream was reset.
 	streamReset
-	// The head of a request that asks for an upgrade is whole: block. It is the first stream's.
+	// The head of a request that asks for an upgrade is whole: asked. It is the first stream's.
 	upgradeHead
 )
 
@@ -40,6 +40,7 @@ type found struct {
 	ends   bool   // the sender has ended the stream
 	block  []byte // of blockEnd: to be decoded before the next step
 	piece  []byte // of dataPart: content
+	asked  *upgrade
 }
 
 // begin prepares for a connection.
@@ -52,9 +53,13 @@ func (r *frames) begin(client bool) {
 func (r *frames) step(p []byte) (used int, f found, err error) {
 	switch {
 	case !r.opening.done && r.client:
-		used, f.block, err = r.opening.client(p)
-		if f.block != nil {
-			f.event, f.stream, f.ends = upgradeHead, 1, true
+		used, o, err := r.opening.client(p)
+		f.stream, f.ends, f.asked, f.piece = 1, o.ends, o.asked, o.piece
+		switch {
+		case f.asked != nil:
+			f.event = upgradeHead
+		case len(f.piece) > 0 || f.ends:
+			f.event = dataPart
 		}
 		return used, f, err
 	case !r.opening.done:

@@ -327,6 +327,15 @@ func FuzzClient(f *testing.F) {
 	p.says(1, "re a")
 	p.ends(1)
 	f.Add(client, p.take(), uint8(20), false)
+	p.out.WriteString(preface)
+	p.connect(1)
+	says(p, byClient(wsText, "a")+byClient(wsPong, ""))
+	client = p.take()
+	must(p.WriteSettings(connects))
+	p.head(1, false, ":status 200", "sec-websocket-extensions permessage-deflate")
+	says(p, byServer(wsPing, "")+byServer(wsText, "b")+byServer(wsClose, ""))
+	f.Add(client, p.take(), uint8(7), false)
+	f.Add([]byte(posting[1]+preface), []byte("HTTP/1.1 101 \r\n\r\n"), uint8(9), false)
 	f.Add([]byte(preface), []byte("HTTP/1.1 400"), uint8(0), true)
 	f.Fuzz(func(t *testing.T, client, target []byte, step uint8, adopted bool) {
 		r := bareRig(t)
@@ -335,7 +344,9 @@ func FuzzClient(f *testing.F) {
 		r.c.Server(0, target)
 		if err := r.tryFeed(client, uint64(step)); err == nil {
 			err = r.tryHear(target)
-			if c := r.c; r.taken > r.fed || c.held < 0 || c.waiting < 0 || c.open < 0 {
+			r.wait(time.Minute)
+			if c := r.c; r.taken > r.fed || c.held < 0 || c.waiting < 0 || c.open < 0 ||
+				c.sockets < 0 {
 				t.Fatalf("%v: %d bytes taken of %d; %d held of %d streams, %d open", err, r.taken,
 					r.fed, c.held, c.waiting, c.open)
 			}
@@ -349,12 +360,19 @@ func FuzzAnswers(f *testing.F) {
 	p := newPeer()
 	must(p.WriteSettings())
 	p.answer(1)
-	f.Add(p.take(), uint8(2))
-	f.Fuzz(func(t *testing.T, text []byte, step uint8) {
+	f.Add(p.take(), uint8(2), false)
+	must(p.WriteSettings())
+	must(p.WriteDataPadded(3, false, []byte(byServer(wsText, "hello")), make([]byte, 3)))
+	must(p.WriteData(3, true, []byte(byServer(wsPing, "p"))))
+	f.Add(p.take(), uint8(3), true)
+	f.Fuzz(func(t *testing.T, text []byte, step uint8, socket bool) {
 		hand := func(step int) (string, bool) {
 			var s strings.Builder
 			var scratch []proto.Answer
 			follower := proto.Follow(NewAnswers())
+			if socket {
+				follower.Expect(1, hintSocket)
+			}
 			for rest := text; len(rest) > 0; {
 				n := min(len(rest), max(step, 1))
 				if step == 0 {
@@ -376,7 +394,7 @@ func FuzzAnswers(f *testing.F) {
 		if lost != lostToo || !lost && whole != split {
 			t.Fatalf("whole %q, %v, in steps of %d %q, %v", whole, lost, step, split, lostToo)
 		}
-		if !lost {
+		if !lost && !socket {
 			var want []byte
 			for rest := text; len(rest) > 0; {
 				if len(rest) < headerLen {

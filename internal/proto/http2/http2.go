@@ -15,12 +15,17 @@
 // In a call of gRPC, content waits as well: until the target has sent as many messages in the same
 // stream as the client had seen, as proto.Lockstep has it. Other streams do not wait for it.
 //
+// A stream for WebSocket (RFC 8441) is read by a websocket.Client of its own, which decides what of
+// its content goes, and when.
+//
 // Files: client.go reads the client's frames, fields.go its header blocks, settings.go its options;
-// streams.go decides what goes, call.go which messages of calls do; target.go reads the target's
-// frames, which answers.go hands back from where they are; production.go finds where production's
-// streams and messages end, messages.go where messages do in frames. For the account of production,
-// and for comparisons, frames.go reads frames and changes nothing: watch.go finds requests and
-// answers, digest.go what answers contain, and label.go what requests are for.
+// streams.go decides what goes, call.go which messages of calls do, socket.go what does of streams
+// for WebSocket; target.go reads the target's frames, which answers.go hands back from where they
+// are; production.go finds where production's streams and messages end, contents.go what is on its
+// streams for WebSocket, messages.go where messages end in frames, text.go what the account tells
+// of errors. For the account of production, and for comparisons, frames.go reads frames and changes
+// nothing: watch.go finds requests and answers, digest.go what answers contain, and label.go what
+// requests are for.
 package http2
 
 import (
@@ -52,6 +57,8 @@ var Protocol = &proto.Protocol{
 var (
 	hpackUnknown = ledger.DefineReason("hpack_unknown", "HTTP/2: a request whose headers refer to "+
 		"some that were sent before the copy began", false)
+	connectUnsupported = ledger.DefineReason("connect_unsupported", "HTTP/2: WebSocket, which the "+
+		"target does not offer in HTTP/2", false)
 	streamUnknown = ledger.DefineReason("stream_unknown", "HTTP/2: the rest of a request that "+
 		"began before the copy", false)
 )

@@ -48,11 +48,9 @@ func (l *labeller) Write(p []byte) {
 		case blockEnd:
 			h = l.block(h, &f)
 		case upgradeHead:
-			if u, ok := parseUpgrade(f.block); ok {
-				h = l.begin(f.stream)
-				u.each(func(x *hpack.Field) { l.field(h, x, true) })
-				l.label, l.sum = l.appendLabel(l.label[:0]), h.Sum()
-			}
+			h = l.begin(f.stream)
+			f.asked.each(func(x *hpack.Field) { l.field(h, x, true) })
+			l.label, l.sum = l.appendLabel(l.label[:0]), h.Sum()
 		case dataPart:
 			if h != nil {
 				h.Write(f.piece)

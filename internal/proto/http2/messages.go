@@ -3,6 +3,9 @@ package http2
 import (
 	"encoding/binary"
 	"slices"
+
+	"tcpcopy/internal/proto"
+	"tcpcopy/internal/proto/websocket"
 )
 
 // prefixLen is the length of what precedes each message of gRPC: a flag, which tells whether it is
@@ -77,6 +80,13 @@ type contents struct {
 	closes bool // the stream ends with the frame
 	message
 	whole uint64 // messages that have ended in the present frame
+
+	// Of streams for WebSocket, the readers of what the server sends on them, as much of whose
+	// content is needed as they need.
+	sockets map[uint32]*websocket.Answers
+	socket  *websocket.Answers // of the present frame; nil: its stream is another
+	kept    []byte             // of the present frame: what socket has handed back
+	marks   []proto.Answer     // scratch
 }
 
 // maxPartial bounds the streams that are within a message: a client may have cancelled them. Of
@@ -88,11 +98,17 @@ func (d *contents) header(h *header, follow bool) {
 	switch {
 	case h.kind == frameReset, h.kind == frameHeaders && h.has(flagEndStream):
 		delete(d.partial, h.stream)
+		delete(d.sockets, h.stream)
 	case h.kind == frameData:
+		if d.socket = d.sockets[h.stream]; d.socket != nil {
+			follow, d.kept = true, d.kept[:0]
+		}
 		d.stream, d.left, d.pad, d.plain = h.stream, h.length, 0, !follow
 		d.closes, d.whole, d.message = h.has(flagEndStream), 0, message{}
 		if follow {
-			d.message = d.partial[h.stream]
+			if d.socket == nil {
+				d.message = d.partial[h.stream]
+			}
 			if h.has(flagPadded) {
 				d.pad = -1
 			}
@@ -112,6 +128,8 @@ func (d *contents) run() (n int, needed bool) {
 		return min(d.left, 1), true
 	case d.plain || content <= 0:
 		n = d.left - 1
+	case d.socket != nil:
+		n = int(min(d.socket.Blind(), uint64(content), uint64(d.left-1)))
 	case d.message.left > 0:
 		n = int(min(d.message.left, int64(content), int64(d.left-1)))
 	case d.have == 0:
@@ -137,6 +155,15 @@ func (d *contents) read(p []byte) error {
 		}
 		return nil
 	}
+	if d.socket != nil && d.left > d.pad {
+		if d.socket.Kept() {
+			d.kept = append(d.kept, p...)
+		}
+		// Of what is no frame, and of all that follows it, nothing is handed back.
+		d.marks, _ = d.socket.Feed(p, d.marks[:0])
+		d.advance(len(p))
+		return nil
+	}
 	if !d.plain && d.left > d.pad && d.message.left == 0 {
 		whole, ok := d.begin(p)
 		if d.plain = !ok; whole {
@@ -151,7 +178,11 @@ func (d *contents) read(p []byte) error {
 
 // skip reads bytes that are not needed.
 func (d *contents) skip(n int) {
-	if !d.plain && d.left > d.pad {
+	switch {
+	case d.plain || d.left <= d.pad:
+	case d.socket != nil:
+		d.marks = d.socket.Skip(uint64(n), d.marks[:0])
+	default:
 		if d.message.left -= int64(n); d.message.left == 0 {
 			d.whole++
 		}
@@ -165,8 +196,19 @@ func (d *contents) advance(n int) {
 	}
 }
 
+// addSocket notes that a stream is for WebSocket.
+func (d *contents) addSocket(stream uint32) {
+	if d.sockets == nil {
+		d.sockets = make(map[uint32]*websocket.Answers)
+	}
+	d.sockets[stream] = websocket.NewStreamAnswers()
+}
+
 // end ends the present frame.
 func (d *contents) end() {
+	if d.closes {
+		delete(d.sockets, d.stream)
+	}
 	if d.closes || !d.within() {
 		delete(d.partial, d.stream)
 		return

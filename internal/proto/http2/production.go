@@ -19,13 +19,17 @@ type production struct {
 	data    contents
 	ends    []end // which no client has seen yet
 	ahead   proto.Ahead
+
+	socketContents
 }
 
-// end is where a stream ends or, if messages is not 0, so many messages of it.
+// end is where a stream ends or, if messages is not 0, so many messages of it, or, if bytes is not
+// 0, so much content.
 type end struct {
 	off      uint64 // the offset behind it
 	stream   uint32
 	messages uint32
+	bytes    uint32
 }
 
 // maxEnds bounds the ends that the client has not seen. Of more, the older half of the messages
@@ -33,7 +37,14 @@ type end struct {
 const maxEnds = 1 << 14
 
 // lose ends the reading.
-func (r *production) lose() { *r = production{lost: true} }
+func (r *production) lose() {
+	for _, s := range r.of {
+		if s.socket != nil {
+			s.socket.Lose()
+		}
+	}
+	*r = production{lost: true, socketContents: socketContents{of: r.of}}
+}
 
 // feed reads captured bytes, which begin at the offset off.
 func (r *production) feed(off uint64, p []byte) {
@@ -81,6 +92,7 @@ func (r *production) read(p []byte) {
 			continue
 		case r.left > 0:
 			n = min(r.left, len(p))
+			r.readSettings(p[:n])
 			r.left -= n
 		default:
 			n = copy(r.head[r.have:], p)
@@ -100,6 +112,7 @@ func (r *production) read(p []byte) {
 
 // readData reads bytes of a DATA frame. It returns false if they cannot be.
 func (r *production) readData(p []byte, needed bool) bool {
+	r.readContent(p)
 	before := r.data.whole
 	if !needed {
 		r.data.skip(len(p))
@@ -124,7 +137,7 @@ func (r *production) messageEnd() {
 		r.ends[n].messages++
 		return
 	}
-	r.ends = append(r.ends, end{r.at, r.h.stream, 1})
+	r.ends = append(r.ends, end{off: r.at, stream: r.h.stream, messages: 1})
 }
 
 // endFrame notes where a frame ends that ends a stream. A header block may go on in other frames:
@@ -145,7 +158,7 @@ func (c *Client) Server(off uint64, p []byte) {
 	}
 	messages, n := 0, 0
 	for i := range r.ends {
-		messages += int(min(r.ends[i].messages, 1))
+		messages += int(min(r.ends[i].messages+r.ends[i].bytes, 1))
 	}
 	if messages < maxEnds/2 {
 		r.lose()
@@ -153,9 +166,9 @@ func (c *Client) Server(off uint64, p []byte) {
 	}
 	seen := messages / 2
 	for _, e := range r.ends {
-		if e.messages > 0 && seen > 0 {
+		if e.messages+e.bytes > 0 && seen > 0 {
 			seen--
-			c.sawMessages(&e)
+			c.sawPart(&e)
 			continue
 		}
 		r.ends[n] = e
@@ -164,10 +177,13 @@ func (c *Client) Server(off uint64, p []byte) {
 	r.ends = r.ends[:n]
 }
 
-// sawMessages notes that the client has seen messages of production, or may have.
-func (c *Client) sawMessages(e *end) {
+// sawPart notes that the client has seen messages or content of production, or may have.
+func (c *Client) sawPart(e *end) {
 	if s := c.byClient[e.stream]; s != nil {
 		s.saw += uint64(e.messages)
+		if s.socket != nil {
+			s.socket.saw += uint64(e.bytes)
+		}
 	}
 }
 
@@ -188,8 +204,8 @@ func (c *Client) noteSeen(seen uint64) {
 	if r := &c.server; r.at >= seen && !r.lost {
 		n := 0
 		for n < len(r.ends) && r.ends[n].off <= seen {
-			if e := &r.ends[n]; e.messages > 0 {
-				c.sawMessages(e)
+			if e := &r.ends[n]; e.messages+e.bytes > 0 {
+				c.sawPart(e)
 			} else if s := c.byClient[e.stream]; s != nil {
 				c.sawEnd(s)
 			}

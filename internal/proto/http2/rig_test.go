@@ -90,6 +90,7 @@ type rig struct {
 	step     int // how many bytes a reader gets at once; 0: all
 	served   uint64
 	log      strings.Builder // what the target has received, and the steps
+	said     string          // the texts of answers
 	wire     bytes.Buffer    // to the target, not read yet
 	reader   *http2.Framer
 	decoder  *hpack.Decoder
@@ -249,6 +250,7 @@ func (r *rig) carryOut(out *proto.Out) {
 		case proto.Refused:
 			fmt.Fprintf(&r.log, "refused %s\n", st.Reason)
 		case proto.Answered:
+			r.said += st.Answer.Text
 			fmt.Fprintf(&r.log, "answered %d: %d", st.Request.Number, st.Answer.Status)
 			if st.Answer.Interim {
 				r.log.WriteString(" interim")

@@ -20,7 +20,8 @@ type stream struct {
 	needs uint64 // it is opened when every stream with an order below has ended
 	order uint64 // its place among the streams that the client has seen end, from 1; 0: none
 
-	call // of gRPC
+	call           // of gRPC
+	socket *socket // of WebSocket; nil: it is none
 
 	why         ledger.Reason // why it is left out; None: it is not
 	prioritised bool
@@ -31,6 +32,7 @@ type stream struct {
 	status      uint16        // of the final answer; 0: its header block has not come
 	size        uint64        // of the answer, in bytes of frames
 	digest      *proto.Digest // of the answer, if it is compared
+	text        string        // what the target says of a call's error
 
 	holding  bool   // something of it waits
 	from     uint64 // offset of its first byte that waits
@@ -67,6 +69,7 @@ type streams struct {
 	removed  int       // how many in list have ended
 	waiting  int       // how many hold something
 	paused   int       // how many of these have turns
+	sockets  int       // how many are of WebSocket
 	held     int       // bytes that wait
 	open     int       // open at the target
 	requests uint64    // opened at the target, ever
@@ -108,6 +111,7 @@ func (t *streams) remove(s *stream) {
 	t.release(s)
 	t.endOrder(s)
 	delete(t.byClient, s.id)
+	t.dropSocket(s)
 	if s.target != 0 {
 		delete(t.byTarget, s.target)
 		t.open--
@@ -196,7 +200,7 @@ func (c *Client) endOfClient(s *stream) {
 	}
 	s.clientEnded = true
 	switch {
-	case s.why != ledger.None, s.ended && !s.holding:
+	case s.why != ledger.None, s.dead && !s.holding:
 		c.remove(s)
 	default:
 		c.beginTurn(s)
@@ -218,15 +222,24 @@ func (c *Client) flush(out *proto.Out) {
 	}
 }
 
-// Go is of proto.Paced. It is for the streams that have turns.
+// Go is of proto.Paced. It is for the streams that have turns, and for a connection that takes no
+// more streams.
 func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
-	wake := mono.Never
-	if c.paused == 0 || !c.target.ready {
-		return wake
+	if c.waiting+c.sockets == 0 || !c.target.ready {
+		return mono.Never
 	}
 	c.words.from = len(out.Text)
+	given, wake := c.drain(now, out)
+	if !given && c.paused+c.sockets == 0 {
+		return wake
+	}
 	for i := 0; i < len(c.list); i++ {
-		if s := c.list[i]; s.id != 0 && s.holding && len(s.turns) > 0 {
+		s := c.list[i]
+		switch {
+		case s.id == 0:
+		case s.socket != nil:
+			wake = min(wake, c.goSocket(now, s, out))
+		case s.holding && len(s.turns) > 0:
 			wake = min(wake, c.send(now, s, out))
 		}
 	}
@@ -240,6 +253,9 @@ func (c *Client) send(now mono.Time, s *stream, out *proto.Out) (wake mono.Time)
 	t := &c.target
 	if s.target == 0 {
 		if !c.may(s) || c.asks(s) || t.leaving || c.open >= t.maxStreams || t.next > maxWindow {
+			return mono.Never
+		}
+		if s.socket != nil && !c.mayConnect(s, out) {
 			return mono.Never
 		}
 		c.openStream(s, out)
@@ -311,8 +327,13 @@ func (c *Client) openStream(s *stream, out *proto.Out) {
 	c.open++
 	c.byTarget[s.target] = s
 	flags := uint8(0)
-	if s.end && s.upload.end+len(s.trailers)+len(s.turns) == 0 {
+	if s.end && s.upload.end+len(s.trailers)+len(s.turns) == 0 && s.socket == nil {
 		flags, s.end = flagEndStream, false
+	}
+	if s.socket != nil {
+		out.Hint(uint64(s.target/2), hintSocket)
+		t.data.addSocket(s.target)
+		out.Abandon(s.number) // its answer is no one to be compared, nor timed
 	}
 	if s.grpc && t.from == 0 {
 		t.from = s.target

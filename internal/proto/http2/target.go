@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
+	"time"
 
+	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/hpack"
 )
@@ -16,11 +19,12 @@ const refill = 1 << 28
 // target is the state of the connection to the target.
 type target struct {
 	in        collector
-	data      contents // of the present frame
-	from      uint32   // the streams from this one on may have messages; 0: none
-	ready     bool     // its first SETTINGS has come
-	leaving   bool     // it takes no more streams
-	reopening bool     // the next Begin goes on with what waits
+	data      contents  // of the present frame
+	from      uint32    // the streams from this one on may have messages; 0: none
+	ready     bool      // its first SETTINGS has come
+	leaving   bool      // it takes no more streams
+	drainBy   mono.Time // when its streams are given up for requests that wait; 0: none does
+	reopening bool      // the next Begin goes on with what waits
 	decoder   hpack.Decoder
 	block     []byte // a header block that CONTINUATION follows
 	inBlock   bool
@@ -33,6 +37,7 @@ type target struct {
 	initial    int64  // what a new stream takes
 	maxFrame   int
 	maxStreams int
+	connects   bool // it opens WebSockets
 }
 
 // begin prepares for a new connection.
@@ -178,6 +183,9 @@ func (c *Client) targetData(h *header, out *proto.Out) {
 	}
 	s.size += uint64(headerLen + h.length)
 	s.got += t.data.whole
+	if s.socket != nil && s.status != 0 {
+		c.socketHears(s, t.data.kept, out)
+	}
 	if h.has(flagEndStream) {
 		c.answered(s, s.status, s.status >= 400 || s.status == 0, out)
 		return
@@ -222,15 +230,18 @@ func (c *Client) targetBlock(h *header, p []byte, out *proto.Out) error {
 }
 
 var (
-	nameStatus  = []byte(":status")
-	grpcStatus  = []byte("grpc-status")
-	grpcMissing = uint16(2) // UNKNOWN: an answer without a status
+	nameStatus     = []byte(":status")
+	nameExtensions = []byte("sec-websocket-extensions")
+	grpcStatus     = []byte("grpc-status")
+	grpcMessage    = []byte("grpc-message")
+	grpcMissing    = uint16(2) // UNKNOWN: an answer without a status
 )
 
 // answerFields reads a whole header block of the target: of an interim answer, of the final one, or
 // its trailers.
 func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 	status, grpc := uint16(0), uint16(math.MaxUint16)
+	c.message, c.agreed = c.message[:0], c.agreed[:0]
 	size := uint64(headerLen + len(p))
 	block := hpack.NewBlock(p)
 	for f := (hpack.Field{}); ; {
@@ -246,6 +257,10 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 			status = number(f.Value, 3)
 		case bytes.Equal(f.Name, grpcStatus):
 			grpc = number(f.Value, 2)
+		case bytes.Equal(f.Name, grpcMessage):
+			c.message = append(c.message[:0], f.Value...)
+		case bytes.Equal(f.Name, nameExtensions):
+			c.agreed = append(append(c.agreed, f.Value...), ',')
 		}
 	}
 	s := c.byTarget[h.stream]
@@ -263,9 +278,15 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 		return nil
 	case status != 0 && s.status == 0:
 		s.status = status
+		if s.socket != nil {
+			c.socketAnswer(s, end, out)
+		}
 	}
 	if grpc != math.MaxUint16 && s.grpc {
 		s.status = grpcBase + min(grpc, grpcMost)
+		if grpc != 0 {
+			s.text = string(appendText(nil, c.message))
+		}
 	}
 	if end {
 		c.answered(s, s.status, failed(s.status), out)
@@ -292,8 +313,11 @@ func (c *Client) answered(s *stream, status uint16, failed bool, out *proto.Out)
 	if s.ended {
 		return
 	}
+	if s.socket != nil {
+		s.socket.Shut(&c.made)
+	}
 	out.Answered(s.number, &proto.Answer{Size: s.size, Status: status, Failed: failed,
-		Digest: s.digest})
+		Digest: s.digest, Text: s.text})
 	c.endOrder(s)
 	if s.clientEnded && !s.holding {
 		c.remove(s)
@@ -314,6 +338,7 @@ func (c *Client) kill(s *stream, out *proto.Out) {
 	if s.id == 0 {
 		return
 	}
+	c.dropSocket(s)
 	s.dead = true
 	over := s.clientEnded || s.reset // nothing more comes of the client
 	c.release(s)
@@ -358,6 +383,8 @@ func (c *Client) targetSettings(h *header, p []byte, out *proto.Out) error {
 				return lost("initial window", value)
 			}
 			t.initial = int64(value)
+		case settingConnect:
+			t.connects = value == 1
 		case settingMaxFrame:
 			if value < maxFrame || value >= 1<<24 {
 				return lost("longest frame", value)
@@ -401,15 +428,20 @@ func (c *Client) leave(last uint32, out *proto.Out) {
 	}
 }
 
-// Shut is of proto.Streams.
-func (c *Client) Shut(out *proto.Out) {
-	c.words.from = len(out.Text)
-	c.target.leaving = true
+// killAll notes that the target takes and sends nothing more on this connection.
+func (c *Client) killAll(out *proto.Out) {
 	for _, s := range c.list {
 		if s.id != 0 && s.target != 0 {
 			c.kill(s, out)
 		}
 	}
+}
+
+// Shut is of proto.Streams.
+func (c *Client) Shut(out *proto.Out) {
+	c.words.from = len(out.Text)
+	c.target.leaving = true
+	c.killAll(out)
 	c.settle(out)
 	c.tidy()
 }
@@ -419,17 +451,38 @@ func (c *Client) Renews() bool { return c.requests == 0 }
 
 // Reopens is of proto.Streams.
 func (c *Client) Reopens() bool {
+	c.target.reopening = c.open == 0 && c.outlives()
+	return c.target.reopening
+}
+
+// outlives reports whether a request may go, and this connection takes no more.
+func (c *Client) outlives() bool {
 	t := &c.target
-	t.reopening = false
-	if (t.leaving || t.next > maxWindow) && c.open == 0 {
-		for _, s := range c.list {
-			if s.id != 0 && s.holding && c.may(s) {
-				t.reopening = true
-				break
-			}
-		}
+	return (t.leaving || t.next > maxWindow) && slices.ContainsFunc(c.list, func(s *stream) bool {
+		return s.id != 0 && s.holding && s.target == 0 && c.may(s)
+	})
+}
+
+// drainWait is how long requests wait for the streams that are open on a connection which takes no
+// more. It is the copy's only one: in the raw way it has its client's address and port.
+const drainWait = 10 * time.Second
+
+// drain gives up the streams of a connection that takes no more, if requests have waited for long.
+// It reports whether it has, or else when that may be due.
+func (c *Client) drain(now mono.Time, out *proto.Out) (given bool, wake mono.Time) {
+	t := &c.target
+	switch {
+	case c.open == 0 || !c.outlives():
+		t.drainBy = 0
+		return false, mono.Never
+	case t.drainBy == 0:
+		t.drainBy = now.Add(drainWait)
 	}
-	return t.reopening
+	if !t.drainBy.Reached(now) {
+		return false, t.drainBy
+	}
+	c.killAll(out)
+	return true, mono.Never
 }
 
 // Heard is of proto.Streams.
@@ -447,6 +500,9 @@ func (c *Client) Force(out *proto.Out) bool {
 		return false
 	}
 	forced := c.forceTurns()
+	for _, s := range c.list {
+		forced = s.socket != nil && s.socket.Force(out) || forced
+	}
 	if len(c.ended) == 0 {
 		return forced
 	}
@@ -465,5 +521,5 @@ func (c *Client) Force(out *proto.Out) bool {
 // Settled is of proto.Streams.
 func (c *Client) Settled(seen uint64) bool {
 	c.noteSeen(seen)
-	return c.waiting == 0 && len(c.ended) == 0 && !c.awaitsMessages()
+	return c.waiting == 0 && len(c.ended) == 0 && !c.awaitsMessages() && c.socketsSettled()
 }

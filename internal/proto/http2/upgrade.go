@@ -2,9 +2,12 @@ package http2
 
 import (
 	"bytes"
+	"strconv"
 
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/hpack"
+	"tcpcopy/internal/proto/http1"
 	"tcpcopy/internal/proto/semantics"
 )
 
@@ -12,15 +15,37 @@ import (
 const maxUpgrade = 64 << 10
 
 // upgrade is the head of a request of HTTP/1 that asks for an upgrade to HTTP/2 (RFC 7540 §3.2).
-// If production accepts it, its answer is the first stream's, and the connection goes on in HTTP/2.
+// Its content, if it has some, follows in HTTP/1. If production accepts it, its answer is the first
+// stream's, and the connection goes on in HTTP/2.
 // A copy asks for no upgrade: it speaks HTTP/2 at once, and its first stream has that request.
 type upgrade struct {
 	method, target, host []byte
 	fields               [][2][]byte // the others, with names in lower case
+	length               int64       // of its content
+	chunked              bool        // its content comes in chunks
+	lengths              int         // how many fields tell of its content
+	expects              bool        // it waits for an interim answer before it sends its content
 }
 
-// parseUpgrade reads a head. It returns false if it is of another request, of one with content, or
-// of one that production's server may read in another way.
+// maxDigits is how many digits a length may have.
+const maxDigits = 18
+
+// readLength reads a field that tells of the content. It returns false if that is not certain.
+func (u *upgrade) readLength(name string, value []byte) bool {
+	if u.lengths++; u.lengths > 1 {
+		return false
+	}
+	if name == "transfer-encoding" {
+		u.chunked = true
+		return bytes.EqualFold(value, []byte("chunked"))
+	}
+	n, err := strconv.ParseUint(string(value), 10, 63)
+	u.length = int64(n)
+	return err == nil && len(value) <= maxDigits
+}
+
+// parseUpgrade reads a head. It returns false if it is of another request, or of one that
+// production's server may read in another way.
 func parseUpgrade(head []byte) (u upgrade, ok bool) {
 	line, rest, _ := bytes.Cut(head, []byte{'\n'})
 	words := bytes.Split(bytes.TrimSuffix(line, []byte{'\r'}), []byte{' '})
@@ -50,10 +75,15 @@ func parseUpgrade(head []byte) (u upgrade, ok bool) {
 		case "host":
 			u.host = value
 		case "content-length", "transfer-encoding":
-			if string(value) != "0" {
+			if !u.readLength(string(name), value) {
 				return u, false
 			}
+			if u.length > 0 {
+				u.fields = append(u.fields, [2][]byte{name, value})
+			}
 		case "keep-alive", "proxy-connection", "te":
+		case "expect":
+			u.expects = true
 		default:
 			u.fields = append(u.fields, [2][]byte{name, value})
 		}
@@ -66,7 +96,7 @@ func parseUpgrade(head []byte) (u upgrade, ok bool) {
 		}
 	}
 	u.fields = u.fields[:n]
-	return u, asks && settings == 1 && lists(connection, "upgrade") &&
+	return u, asks && settings == 1 && !u.expects && lists(connection, "upgrade") &&
 		lists(connection, "http2-settings")
 }
 
@@ -143,7 +173,7 @@ func recogniseUpgrade(client, server []byte) proto.Verdict {
 	case string(server[:k]) != accepted[:k]:
 		return proto.No
 	case k < len(accepted):
-		return proto.Unsure
+		return proto.Unanswered
 	}
 	return proto.Yes
 }
@@ -167,34 +197,55 @@ type opening struct {
 	have  int    // bytes of the preface
 	plain bool   // a head of HTTP/1 comes first
 	head  []byte // of it
+	body  http1.Body
 	done  bool
 }
 
-// client reads the client's first bytes: the preface, which the head of a request may precede. It
-// returns that head when it is whole.
-func (o *opening) client(p []byte) (used int, head []byte, err error) {
+// opened is what an opening has found of a request that asks for an upgrade.
+type opened struct {
+	asked *upgrade // its head is whole
+	piece []byte   // some content
+	ends  bool     // it has ended
+}
+
+// client reads some of the client's first bytes: the preface, which a request may precede.
+func (o *opening) client(p []byte) (used int, f opened, err error) {
+	if !o.body.Ended() {
+		used, content, err := o.body.Next(p)
+		if content {
+			f.piece = p[:used]
+		}
+		f.ends = o.body.Ended()
+		return used, f, err
+	}
 	if !o.plain {
 		n := min(len(p), len(preface)-o.have)
 		if string(p[:n]) == preface[o.have:o.have+n] {
 			o.have += n
 			o.done = o.have == len(preface)
-			return n, nil, nil
+			return n, f, nil
 		}
 		if o.head != nil {
-			return 0, nil, lost("preface of the length", o.have)
+			return 0, f, lost("preface of the length", o.have)
 		}
 		o.plain = true
 		o.head = append(make([]byte, 0, 512), preface[:o.have]...) // the method begins like it
 		o.have = 0
 	}
-	used, head, err = o.plainHead(p)
+	used, head, err := o.plainHead(p)
 	switch {
 	case head != nil:
+		u, ok := parseUpgrade(head)
+		if !ok {
+			return used, f, lost("request of HTTP/1, of the length", len(head))
+		}
 		o.plain = false
+		o.body.Begin(u.length, u.chunked)
+		f.asked, f.ends = &u, o.body.Ended()
 	case err == nil && !mayAsk(o.head):
 		err = lost("preface, or request of HTTP/1, of the length", len(o.head))
 	}
-	return used, head, err
+	return used, f, err
 }
 
 // server reads a server's first bytes, which may be the answer that accepts an upgrade.
@@ -231,20 +282,46 @@ func (o *opening) plainHead(p []byte) (used int, head []byte, err error) {
 	return used, nil, nil
 }
 
+// readOpening reads some of the client's first bytes.
+func (c *Client) readOpening(p []byte, out *proto.Out) (used int, err error) {
+	inside := !c.opening.body.Ended()
+	used, f, err := c.opening.client(p)
+	end := c.fed + uint64(used)
+	switch s := c.byClient[1]; {
+	case err != nil:
+	case f.asked != nil:
+		c.readUpgrade(f.asked, f.ends, end, out)
+	case inside:
+		c.frameAt = end - uint64(len(f.piece))
+		switch {
+		case s == nil:
+			c.leaveOut(c.fed, end, streamUnknown)
+		case s.why != ledger.None:
+			c.leaveOut(c.fed, end, s.why)
+		case len(f.piece) > 0:
+			c.content(s, f.piece, c.frameAt, len(f.piece), out)
+		}
+		if f.ends && s != nil {
+			c.endOfClient(s)
+		}
+	}
+	c.frameAt = end
+	return used, err
+}
+
 // readUpgrade reads the head of a request that asks for an upgrade: the first stream. It waits
 // until production is known to have accepted it.
-func (c *Client) readUpgrade(head []byte, end uint64, out *proto.Out) error {
-	u, ok := parseUpgrade(head)
-	if !ok {
-		return lost("request of HTTP/1, of the length", len(head))
-	}
+func (c *Client) readUpgrade(u *upgrade, ends bool, end uint64, out *proto.Out) {
 	r := &c.fields
 	r.reset(c.set, false)
 	u.each(r.add)
 	r.finish()
 	c.latest, c.asking, c.frameAt = 1, true, c.taken
-	c.addRequest(r, r.dst, &block{stream: 1, at: c.taken, flags: flagEndStream}, end, out)
-	return nil
+	b := block{stream: 1, at: c.taken}
+	if ends {
+		b.flags = flagEndStream
+	}
+	c.addRequest(r, r.dst, &b, end, out)
 }
 
 // asks reports whether a stream has a request that asks for an upgrade, which production is not

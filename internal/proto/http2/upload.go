@@ -124,10 +124,14 @@ func (w *words) flush(out *proto.Out) {
 	}
 }
 
-// content reads content of a stream, which begins at the offset off. It waits, with what precedes
-// it.
-func (c *Client) content(s *stream, p []byte, off uint64) {
-	if s.why != ledger.None || s.dead {
+// content reads content of a stream, which begins at the offset off, in a frame of that length. It
+// waits, with what precedes it.
+func (c *Client) content(s *stream, p []byte, off uint64, frame int, out *proto.Out) {
+	switch {
+	case s.why != ledger.None || s.dead:
+		return
+	case s.socket != nil:
+		c.socketContent(s, p, out)
 		return
 	}
 	if s.grpc {
@@ -135,7 +139,7 @@ func (c *Client) content(s *stream, p []byte, off uint64) {
 		s.asked.read(p)
 	}
 	before := s.upload.held
-	s.upload.add(p, c.in.h.length >= ownLeast, c.frameAt, off)
+	s.upload.add(p, frame >= ownLeast, c.frameAt, off)
 	c.holdFrom(s, c.frameAt, s.upload.held-before)
 }
 
@@ -150,7 +154,7 @@ func (c *Client) sendData(now mono.Time, s *stream, out *proto.Out) (whole bool,
 			break
 		}
 		flags, end := uint8(0), d.sent+int(n)
-		if end == d.end && s.end && len(s.trailers)+len(s.turns) == 0 {
+		if end == d.end && s.end && len(s.trailers)+len(s.turns) == 0 && !s.socket.waits() {
 			flags, s.end = flagEndStream, false
 		}
 		out.Text = appendHeader(out.Text, int(n), frameData, flags, s.target)
@@ -166,8 +170,12 @@ func (c *Client) sendData(now mono.Time, s *stream, out *proto.Out) (whole bool,
 		return false, wake
 	}
 	s.moveTurns(sent)
-	if len(s.turns) > 0 {
+	switch {
+	case len(s.turns) > 0:
 		s.from = s.turns[0].from
+	case s.socket.waits():
+		s.from = s.socket.from(s.from)
+		return false, wake
 	}
 	return len(s.turns) == 0, wake
 }

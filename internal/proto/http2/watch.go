@@ -57,8 +57,6 @@ func (w *watcher) Feed(p []byte, _ uint64, out *proto.Out) error {
 		switch {
 		case f.event == streamReset:
 			out.Abandon(uint64(f.stream))
-		case f.event == upgradeHead && !asksUpgrade(f.block):
-			return lost("request of HTTP/1, of the length", len(f.block))
 		case (f.event == blockEnd || f.event == upgradeHead) && f.stream > w.latest:
 			if w.latest = f.stream; f.stream&1 == 0 {
 				return lost("request on the stream", f.stream)

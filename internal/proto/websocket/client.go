@@ -18,6 +18,9 @@ type Client struct {
 	seen  uint64           // bytes of production's server that the client had seen
 	at    mono.Time        // when the present turn was sent
 
+	// shared reports that it is a stream of HTTP/2: others are on the connection.
+	shared bool
+
 	// Until the first frame.
 	http      proto.Client
 	made      proto.Out
@@ -97,8 +100,7 @@ func (c *Client) Turn(at mono.Time) { c.at = at }
 // Feed is of proto.Client.
 func (c *Client) Feed(p []byte, seen uint64, _ *proto.Out) error {
 	if c.over {
-		c.leaveOut(len(p) + c.untaken + len(c.probe) + c.headed + c.inflater.stands)
-		c.untaken, c.probe, c.headed, c.inflater.stands = 0, nil, 0, 0
+		c.leaveOutRest(len(p))
 		return nil
 	}
 	fresh := seen > c.seen
@@ -119,6 +121,12 @@ func (c *Client) Feed(p []byte, seen uint64, _ *proto.Out) error {
 		}
 	}
 	return c.bound()
+}
+
+// leaveOutRest leaves out n bytes, and what was read of the client and is in no step.
+func (c *Client) leaveOutRest(n int) {
+	c.leaveOut(n + c.untaken + len(c.probe) + c.headed + c.inflater.stands)
+	c.untaken, c.probe, c.headed, c.inflater.stands = 0, nil, 0, 0
 }
 
 // bound ends the copy if it holds too much.
@@ -265,6 +273,10 @@ func (c *Client) feedEarly() error {
 func (c *Client) feedFrames(p []byte) error {
 	for len(p) > 0 || c.inside {
 		if !c.inside {
+			if c.target.ends { // no other frame goes
+				c.leaveOutRest(len(p))
+				return nil
+			}
 			if c.fresh && c.headed == 0 {
 				c.fresh = false
 				c.holdTurn()

@@ -278,6 +278,25 @@ func TestCloses(t *testing.T) {
 	})
 }
 
+// TestCloseWithinFrame checks that the rest of a frame goes in which the target has closed, and
+// that what follows it is left out, whatever it is.
+func TestCloseWithinFrame(t *testing.T) {
+	for _, after := range []string{text("b"), byClient(0x91, "b"), "\x91"} {
+		eachStep(t, func(t *testing.T, step int) {
+			r := upgraded(t, step)
+			a := text("abc")
+			r.feed(a[:len(a)-1])
+			r.hear(byServer(bitFin|opClose, "\x03\xe8"))
+			r.feed(a[len(a)-1:] + after)
+			r.wantsFrames("1 abc", "8 \x03\xe8")
+			r.ended()
+			if n := r.left[ledger.TargetClosed]; n != len(after) {
+				t.Errorf("%d bytes were left out, wanted %d", n, len(after))
+			}
+		})
+	}
+}
+
 // A message that the target's last one releases precedes the answer to its close; one that waits
 // for another is left out.
 func TestCloseReleases(t *testing.T) {

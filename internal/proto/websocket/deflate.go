@@ -36,7 +36,7 @@ var flushed = []byte{0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff}
 // agree finds out what is to be done with the client's compressed messages.
 func (c *Client) agree() error {
 	here, there := &c.target.agreed, &c.server.agreed
-	if !c.server.upgraded {
+	if !c.server.upgraded || c.shared {
 		there = nil
 	}
 	if there == nil && here.others != "" || there != nil && here.others != there.others {

@@ -64,8 +64,9 @@ func (q *queue) hold(t turn) { q.list = append(q.list, item{turn: t}) }
 // holdTurn adds a turn of WebSocket.
 func (c *Client) holdTurn() {
 	n, known := c.server.messages(c.seen)
+	// What a client has seen of a connection that is shared may be of another stream.
 	c.hold(turn{framed: true, step: c.pace.Begin(proto.Turn{At: c.at, Asked: c.messages, Seen: n,
-		Known: known})})
+		Known: known, Soon: c.shared && !known})})
 }
 
 // Go is of proto.Paced. When the target has closed, what may go by then precedes the answer.

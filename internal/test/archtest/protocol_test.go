@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/proto/known"
 )
 
@@ -15,8 +16,8 @@ var nameless = []string{
 	"internal/account/export", "internal/engine",
 }
 
-// TestProtocolImports checks that only package known imports a protocol, and one that shares its
-// settings.
+// TestProtocolImports checks that only package known imports a protocol, one that shares its
+// settings, and one that shares the same.
 func TestProtocolImports(t *testing.T) {
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {
@@ -25,7 +26,8 @@ func TestProtocolImports(t *testing.T) {
 				continue
 			}
 			own := known.Named(strings.TrimPrefix(p.ImportPath, module+"proto/"))
-			if own == nil || own.Shares != known.Named(name).Kind {
+			if of := known.Named(name); own == nil || own.Shares == proto.None ||
+				own.Shares != of.Kind && own.Shares != of.Shares {
 				t.Errorf("%s imports %s: only proto/known may", p.ImportPath, imp)
 			}
 		}

@@ -70,10 +70,18 @@ func (c *chatter) end() {
 	<-c.ended
 }
 
-// prefixOf reports whether the target's connections have said the beginning of what production's
-// have.
+// prefixOf checks that the target's connections have said the beginning of what production's have.
+// A copy may reach its server before production's has read the same line, so it waits for that.
 func prefixOf(t *testing.T, p pair) {
 	t.Helper()
+	var bad string
+	if !within(patience, func() bool { bad = notPrefix(p); return bad == "" }) {
+		t.Error(bad)
+	}
+}
+
+// notPrefix describes a connection whose copy went on otherwise than itself, if there is one.
+func notPrefix(p pair) string {
 	production := map[string]string{}
 	for _, text := range p.production.said() {
 		first, _, _ := strings.Cut(text, "|")
@@ -81,11 +89,17 @@ func prefixOf(t *testing.T, p pair) {
 	}
 	for _, text := range p.target.said() {
 		first, _, _ := strings.Cut(text, "|")
-		if !strings.HasPrefix(production[first], text) {
-			t.Errorf("a connection at the target said %.100q and more, which is no beginning of "+
-				"production's", text)
+		if said := production[first]; !strings.HasPrefix(said, text) {
+			same := 0
+			for same < min(len(said), len(text)) && said[same] == text[same] {
+				same++
+			}
+			return fmt.Sprintf("a connection that began with %q went on at the target, after %d "+
+				"bytes, with %.100q, and at production with %.100q", first, same, text[same:],
+				said[same:])
 		}
 	}
+	return ""
 }
 
 func TestInterrupt(t *testing.T) {

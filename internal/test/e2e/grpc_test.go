@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/lab/netlab"
 )
 
@@ -40,24 +43,33 @@ func grpcPeer(t testing.TB) string {
 type callLog struct {
 	Name     string // the client's name for it
 	Messages int    // of the client
-	Hash     uint64 // of all of them, in order
+	Hash     string // of all of them, in order
 	Early    int    // those that came before the answer to the one before
 	End      string // how the client has ended it
 	Limit    int    // its deadline, in minutes from its beginning
 }
 
-// callSite is a server of gRPC, by grpc-go.
-type callSite struct {
+// callSite is a server of gRPC.
+type callSite struct{ *peerSite }
+
+func startCallSite(t testing.TB, host *netlab.Namespace, port uint16, args ...string) *callSite {
+	t.Helper()
+	return &callSite{startPeer(t, host, port, append([]string{grpcPeer(t)}, args...)...)}
+}
+
+// peerSite is a server that appends a line to a log for whatever has ended.
+type peerSite struct {
 	*process
 	log string
 }
 
-func startCallSite(t testing.TB, host *netlab.Namespace, port uint16, args ...string) *callSite {
+// startPeer starts a server by a command, and waits until it listens.
+func startPeer(t testing.TB, host *netlab.Namespace, port uint16, command ...string) *peerSite {
 	t.Helper()
-	log := filepath.Join(t.TempDir(), "calls.log")
-	s := &callSite{start(t, host, "grpcpeer", grpcPeer(t), append([]string{"-listen",
-		fmt.Sprintf(":%d", port), "-log", log}, args...)...), log}
-	eventually(t, "a server of gRPC listens", func() bool {
+	log := filepath.Join(t.TempDir(), "peer.log")
+	s := &peerSite{start(t, host, "peer", command[0], append(command[1:len(command):len(command)],
+		"-listen", fmt.Sprintf(":%d", port), "-log", log)...), log}
+	eventually(t, "a server listens", func() bool {
 		if s.hasEnded() {
 			t.Fatalf("it ended: %s", s.output())
 		}
@@ -72,14 +84,17 @@ func startCallSite(t testing.TB, host *netlab.Namespace, port uint16, args ...st
 }
 
 // served returns what was served.
-func (s *callSite) served() (all []callLog) {
+func (s *callSite) served() []callLog { return entries[callLog](s.peerSite) }
+
+// entries returns the lines of a server's log.
+func entries[T any](s *peerSite) (all []T) {
 	s.t.Helper()
 	text, err := os.ReadFile(s.log)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		var l callLog
+		var l T
 		if json.Unmarshal([]byte(line), &l) != nil {
 			break // it is being written
 		}
@@ -114,11 +129,18 @@ func (s *callSite) limits() (all []int) {
 // call has clients make calls to production, each over one connection.
 func (s *stand) call(clients int, args ...string) {
 	s.t.Helper()
+	s.callBy([]string{grpcPeer(s.t)}, clients, args...)
+}
+
+// callBy is call for clients that a command runs.
+func (s *stand) callBy(command []string, clients int, args ...string) {
+	s.t.Helper()
+	args = append(command[1:len(command):len(command)], args...)
 	var all sync.WaitGroup
 	for i := range clients {
 		all.Go(func() {
-			cmd := s.net.Client.Command(s.t.Context(), grpcPeer(s.t), append([]string{"-call",
-				s.siteAddr().String(), "-name", fmt.Sprint(i)}, args...)...)
+			cmd := s.net.Client.Command(s.t.Context(), command[0], slices.Concat(args,
+				[]string{"-call", s.siteAddr().String(), "-name", fmt.Sprint(i)})...)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				s.t.Errorf("client %d: %v\n%s", i, err, out)
 			}
@@ -168,7 +190,9 @@ func TestGRPC(t *testing.T) {
 		p := r.Protocol
 		if p.Sent != kinds*each || p.Answered != (kinds-1)*each || p.Failed != each ||
 			p.Lost != 0 || p.Status["grpc 0"] != (kinds-2)*each || p.Status["grpc 5"] != each ||
-			r.Gate.Forced != 0 {
+			r.Gate.Forced != 0 || len(p.Texts) != 1 || p.TextsOther != 0 ||
+			p.Texts[0] != (export.TextReport{Status: "grpc 5", Text: "there is none",
+				Answers: each}) {
 			t.Errorf("the account: %+v, %+v", p, r.Gate)
 		}
 		if r.Sessions.Delivered != clients || r.Bytes.Delivered != r.Bytes.Captured {

@@ -3,6 +3,7 @@ package e2e
 //lint:file-ignore SA1019 net/http has no server that accepts an upgrade
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -33,8 +34,10 @@ func startUpgradeSite(t testing.TB, host *netlab.Namespace, port uint16) *upgrad
 
 // ServeHTTP answers with the path.
 func (s *upgradeSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	content, err := io.ReadAll(r.Body)
 	s.mu.Lock()
-	s.asked = append(s.asked, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("X-Name"))
+	s.asked = append(s.asked, fmt.Sprintf("%s %s %s %x %v", r.Method, r.URL.RequestURI(),
+		r.Header.Get("X-Name"), sha256.Sum256(content), err))
 	if r.ProtoMajor == 2 {
 		s.newer++
 	}
@@ -51,8 +54,8 @@ func (s *upgradeSite) drain() []string {
 	return all
 }
 
-// TestHTTP2Upgrade copies clients that ask for HTTP/2 in HTTP/1, and others of HTTP/1 beside them.
-// The target is asked the same, and its answers are the same.
+// TestHTTP2Upgrade copies clients that ask for HTTP/2 in HTTP/1, some with content, and others of
+// HTTP/1 beside them. The target is asked the same, and its answers are the same.
 func TestHTTP2Upgrade(t *testing.T) {
 	t.Parallel()
 	inTurn(t, 1, func(t *testing.T, way string) {
@@ -67,6 +70,13 @@ func TestHTTP2Upgrade(t *testing.T) {
 				version = "--http1.1"
 			}
 			args := []string{version, "-sS", "-H", fmt.Sprintf("X-Name: %d", i)}
+			switch i % 5 {
+			case 2:
+				args = append(args, "--data", string(noiseText(5000*(i+1))))
+			case 3:
+				args = append(args, "--data", string(noiseText(700)), "-H",
+					"Transfer-Encoding: chunked")
+			}
 			for k := range requests {
 				args = append(args, fmt.Sprintf("http://%s/%d", s.siteAddr(), k))
 			}

@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"net"
 	"os"
@@ -38,7 +39,7 @@ type server struct {
 type entry struct {
 	Name     string // the client's name for the call
 	Messages int    // of the client
-	Hash     uint64 // of all of them, in order
+	Hash     string // of all of them, in order
 	Early    int    // those that came before the answer to the one before
 	End      string // how the client has ended the call: "end", or a status code
 	Limit    int    // the call's deadline, in minutes from its beginning; 0: it has none
@@ -84,7 +85,12 @@ const (
 	pushes = 3
 )
 
-var table = crc64.MakeTable(crc64.ECMA)
+// hash returns the hash of messages, the last of which is m, and those before it have the hash
+// before.
+func hash(before string, m []byte) string {
+	sum := sha256.Sum256(append([]byte(before), m...))
+	return hex.EncodeToString(sum[:8])
+}
 
 func (s *server) handler(kind string) grpc.StreamHandler {
 	return func(_ any, stream grpc.ServerStream) error {
@@ -126,7 +132,7 @@ func (c *call) read() {
 			c.entry.Early++
 		}
 		c.entry.Messages++
-		c.entry.Hash = crc64.Update(c.entry.Hash*31, table, m)
+		c.entry.Hash = hash(c.entry.Hash, m)
 		c.asked <- m
 	}
 }
