@@ -24,10 +24,11 @@ func TestGRPCLate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inTurn(t, i, func(t *testing.T, way string) {
 				s := newStand(t, setting{way: way})
-				production := startCallSite(t, s.net.Production, siteProduction, tt.production...)
+				production := startCallSite(t, s.net.Production, siteProduction,
+					tt.production...)
 				target := startCallSite(t, s.net.Target, siteTarget)
-				// In their course every entry of the table that is older than the copier is evicted.
-				const calls, rounds = 3, 40
+				// In their course each entry of the table is evicted that is older than the copier.
+				const kinds, rounds = 3, 40
 				client := start(t, s.net.Client, "client", grpcPeer(t), "-call",
 					s.siteAddr().String(), "-name", "0", "-late", "-kinds", "unary,down,both",
 					"-rounds", fmt.Sprint(rounds))
@@ -39,14 +40,14 @@ func TestGRPCLate(t *testing.T) {
 					t.Fatalf("the client ended with exit code %d: %s", code, client.output())
 				}
 				eventually(t, "production sees all calls end", func() bool {
-					return len(production.served()) > calls*rounds
+					return len(production.served()) > kinds*rounds
 				})
 				r := c.end()
 				expectLate(t, target, production, tt.all)
 				p := r.Protocol
 				sent, unknown := uint64(len(target.served())), p.Dropped["hpack_unknown"]
 				t.Logf("%d calls were copied, %d left out; bytes %+v", sent, unknown, r.Bytes)
-				if p.Sent != sent || p.Answered != sent || sent+unknown != calls*rounds ||
+				if p.Sent != sent || p.Answered != sent || sent+unknown != kinds*rounds ||
 					p.Failed != 0 || p.Lost != 0 || r.Adopted != 1 || r.Sessions.Delivered != 1 {
 					t.Errorf("the account: %+v, %+v, %d sessions adopted", p, r.Sessions,
 						r.Adopted)
@@ -73,9 +74,7 @@ func expectLate(t *testing.T, target, production *callSite, all bool) {
 		if len(got) == 0 || len(got) == len(want) {
 			t.Errorf("%d of %d calls were copied, wanted some", len(got), len(want))
 		}
-		want = slices.DeleteFunc(want, func(call string) bool {
-			return !slices.Contains(got, call)
-		})
+		want = among(want, got)
 	}
 	expectSame(t, "calls", got, want)
 	if early > 0 {

@@ -46,6 +46,7 @@ type entry struct {
 	Early    int    // those that came before the answer to the one before
 	End      string // how the client has ended the call: "end", or a status code
 	Limit    int    // the call's deadline, in minutes from its beginning; 0: it has none
+	Conn     int64  // the connection, from 1, of a server that renews them
 }
 
 func (s *server) serve(address string) error {
@@ -79,18 +80,31 @@ func (s *server) serve(address string) error {
 	return g.Serve(l)
 }
 
+// conn is a connection of a server that renews them.
+type conn struct {
+	number int64
+	calls  atomic.Int64
+}
+
+type connKey struct{}
+
+// connOf returns the connection of a request or call; nil: the server renews none.
+func connOf(ctx context.Context) *conn {
+	c, _ := ctx.Value(connKey{}).(*conn)
+	return c
+}
+
 // renewing returns a server that sends GOAWAY on a connection with its last call. It is of
 // net/http, since grpc-go's own knows no number of calls.
 func (s *server) renewing(g *grpc.Server) *http.Server {
-	type callsOf struct{}
+	var conns atomic.Int64
 	h := &http.Server{
 		Protocols: new(http.Protocols),
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, callsOf{}, new(atomic.Int64))
+			return context.WithValue(ctx, connKey{}, &conn{number: conns.Add(1)})
 		},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if calls := r.Context().Value(callsOf{}).(*atomic.Int64); calls.Add(1) ==
-				int64(s.renew) {
+			if connOf(r.Context()).calls.Add(1) == int64(s.renew) {
 				w.Header().Set("Connection", "close")
 			}
 			g.ServeHTTP(w, r)
@@ -130,6 +144,9 @@ func (s *server) handler(kind string) grpc.StreamHandler {
 		md, _ := metadata.FromIncomingContext(stream.Context())
 		if name := md.Get("name"); len(name) > 0 {
 			c.entry.Name = name[0]
+		}
+		if on := connOf(stream.Context()); on != nil {
+			c.entry.Conn = on.number
 		}
 		if end, ok := stream.Context().Deadline(); ok {
 			c.entry.Limit = int(time.Until(end).Round(time.Minute) / time.Minute)
