@@ -1,12 +1,18 @@
 //go:build ignore
 
 // Bench runs the lab's loads with this tree's program and prints what a request costs and how late
-// it is. With -old COMMIT it does so with that commit's program too, in turns, and prints both.
+// it is. With -old COMMIT it does so with that commit's program too, and with -with ARGS with
+// further arguments of the copier, in turns, and prints both.
 //
 // Of the loads of many connections the figures are those of requests: a shorter run is taken off,
 // and the opening of the connections with it.
 //
-//	go run scripts/bench.go [-old COMMIT] [-via WAYS] [-load LOADS] [-rounds N] [-duration TIME]
+//	go run scripts/bench.go [-old COMMIT | -with ARGS] [-via WAYS] [-load LOADS] [-proto PROTO]
+//	  [-rounds N] [-duration TIME]
+//
+// What a comparison of answers costs:
+//
+//	go run scripts/bench.go -proto http1 -load pages -with --compare
 package main
 
 import (
@@ -34,6 +40,7 @@ var loads = []struct {
 	{"keepalive", 6000, lab.Scenario{Conns: 50, RequestBytes: 200, AnswerBytes: 500}},
 	{"calm", 2000, lab.Scenario{Conns: 50, RequestBytes: 200, AnswerBytes: 500}},
 	{"short", 1000, lab.Scenario{Conns: 50, Requests: 1, RequestBytes: 200, AnswerBytes: 500}},
+	{"pages", 3000, lab.Scenario{Conns: 50, RequestBytes: 200, AnswerBytes: 2048}},
 	{"upload", 400, lab.Scenario{Conns: 20, RequestBytes: 100_000, AnswerBytes: 100}},
 	{"1000", 2000, lab.Scenario{Conns: 1000, RequestBytes: 200, AnswerBytes: 500}},
 	{"8000", 2000, lab.Scenario{Conns: many, RequestBytes: 200, AnswerBytes: 500}},
@@ -43,8 +50,19 @@ var loads = []struct {
 // thousand or more, a run of the given duration is taken off one that is openings as long.
 const many, openings = 8000, 4
 
-// build is a program to measure.
-type build struct{ name, binary string }
+// build is a program to measure, with further arguments of the copier.
+type build struct {
+	name, binary string
+	args         []string
+}
+
+// options are those of the command line.
+type options struct {
+	old, with, proto string
+	ways, rows       []string
+	rounds           int
+	duration         time.Duration
+}
 
 // figures are those of one run.
 type figures struct {
@@ -55,35 +73,44 @@ type figures struct {
 }
 
 func main() {
-	old := flag.String("old", "", "commit to compare with")
+	var o options
+	flag.StringVar(&o.old, "old", "", "commit to compare with")
+	flag.StringVar(&o.with, "with", "", "further arguments of the copier to compare with")
+	flag.StringVar(&o.proto, "proto", "", "what the load speaks: http1 or redis; empty: lines")
 	via := flag.String("via", "raw,socket,tunnel", "ways to the target")
 	names := flag.String("load", "keepalive,calm,short,upload,1000,8000", "loads")
-	rounds := flag.Int("rounds", 3, "runs of each row; the table has the median")
-	duration := flag.Duration("duration", 3*time.Second, "of a run")
+	flag.IntVar(&o.rounds, "rounds", 3, "runs of each row; the table has the median")
+	flag.DurationVar(&o.duration, "duration", 3*time.Second, "of a run")
 	flag.Parse()
-	ways, rows := strings.Split(*via, ","), strings.Split(*names, ",")
+	o.ways, o.rows = strings.Split(*via, ","), strings.Split(*names, ",")
 	if flag.NArg() > 0 {
 		refuse("unexpected argument %q, wanted options only", flag.Arg(0))
 	}
-	for _, w := range ways {
+	for _, w := range o.ways {
 		if !slices.Contains([]string{lab.Raw, lab.Socket, lab.Tunnel}, w) {
 			refuse("-via %q: wanted raw, socket or tunnel", w)
 		}
 	}
-	for _, row := range rows {
+	for _, row := range o.rows {
 		if load(row) < 0 {
-			refuse("-load %q: wanted keepalive, calm, short, upload, 1000 or 8000", row)
+			refuse("-load %q: wanted keepalive, calm, short, pages, upload, 1000 or 8000", row)
 		}
 	}
-	if *rounds < 1 || *duration < time.Second {
-		refuse("-rounds %d -duration %v: wanted at least 1, and 1s", *rounds, *duration)
+	if o.rounds < 1 || o.duration < time.Second {
+		refuse("-rounds %d -duration %v: wanted at least 1, and 1s", o.rounds, o.duration)
+	}
+	if o.proto != "" && !slices.Contains(lab.Protocols(), o.proto) {
+		refuse("-proto %q: wanted %s", o.proto, strings.Join(lab.Protocols(), " or "))
+	}
+	if o.old != "" && o.with != "" {
+		refuse("-old %q -with %q: wanted one of them", o.old, o.with)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	dir, err := os.MkdirTemp("", "tcpcopy-bench-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = bench(ctx, dir, *old, ways, rows, *rounds, *duration)
+		err = bench(ctx, dir, &o)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -107,26 +134,28 @@ func load(name string) int {
 }
 
 // bench builds the programs and prints the table.
-func bench(ctx context.Context, dir, old string, ways, rows []string, rounds int,
-	duration time.Duration) error {
+func bench(ctx context.Context, dir string, o *options) error {
 	var builds []build
-	if old != "" {
-		b, err := buildCommit(dir, old)
+	if o.old != "" {
+		b, err := buildCommit(dir, o.old)
 		if err != nil {
 			return err
 		}
 		builds = append(builds, b)
 	}
-	b := build{"this", filepath.Join(dir, "this")}
+	b := build{name: "this", binary: filepath.Join(dir, "this")}
 	if err := run(".", "go", "build", "-trimpath", "-o", b.binary, "./cmd/tcpcopy"); err != nil {
 		return err
 	}
 	builds = append(builds, b)
+	if o.with != "" {
+		builds = append(builds, build{"with", b.binary, strings.Fields(o.with)})
+	}
 	fmt.Printf("%-10s %-7s %-9s %10s %10s %9s %9s %7s  %s\n", "load", "way", "build", "copier",
 		"intercept", "lag p50", "p99", "MB", "delivered")
-	for _, row := range rows {
-		for _, way := range ways {
-			if err := compare(ctx, builds, load(row), way, rounds, duration); err != nil {
+	for _, row := range o.rows {
+		for _, way := range o.ways {
+			if err := compare(ctx, builds, load(row), way, o); err != nil {
 				return err
 			}
 		}
@@ -136,7 +165,7 @@ func bench(ctx context.Context, dir, old string, ways, rows []string, rounds int
 
 // buildCommit builds the program of a commit.
 func buildCommit(dir, commit string) (build, error) {
-	b := build{commit, filepath.Join(dir, "old")}
+	b := build{name: commit, binary: filepath.Join(dir, "old")}
 	tree := filepath.Join(dir, "tree")
 	if err := run(".", "git", "worktree", "add", "--quiet", "--detach", tree, commit); err != nil {
 		return b, err
@@ -159,12 +188,11 @@ func run(dir, name string, args ...string) error {
 
 // compare prints the rows of one load and way: a row for each build, whose runs alternate, and,
 // where there are two, how the CPU of all processes compares.
-func compare(ctx context.Context, builds []build, load int, way string, rounds int,
-	duration time.Duration) error {
+func compare(ctx context.Context, builds []build, load int, way string, o *options) error {
 	runs := make([][]figures, len(builds))
-	for range rounds {
+	for range o.rounds {
 		for i := range builds {
-			f, err := measure(ctx, builds[i].binary, load, way, duration)
+			f, err := measure(ctx, &builds[i], load, way, o)
 			if err != nil {
 				return err
 			}
@@ -189,20 +217,20 @@ func compare(ctx context.Context, builds []build, load int, way string, rounds i
 func micros(d time.Duration) float64 { return float64(d) / 1000 }
 
 // measure returns the figures of a load.
-func measure(ctx context.Context, binary string, load int, way string, duration time.Duration) (
+func measure(ctx context.Context, b *build, load int, way string, o *options) (
 	f figures, err error) {
 	if loads[load].Conns < 1000 {
-		r, err := play(ctx, binary, load, way, duration)
+		r, err := play(ctx, b, load, way, o.proto, o.duration)
 		if err == nil {
 			f = figuresOf(r)
 		}
 		return f, err
 	}
-	opening, err := play(ctx, binary, load, way, duration)
+	opening, err := play(ctx, b, load, way, o.proto, o.duration)
 	if err != nil {
 		return f, err
 	}
-	r, err := play(ctx, binary, load, way, openings*duration)
+	r, err := play(ctx, b, load, way, o.proto, openings*o.duration)
 	if err != nil {
 		return f, err
 	}
@@ -214,11 +242,12 @@ func measure(ctx context.Context, binary string, load int, way string, duration 
 }
 
 // play makes one run.
-func play(ctx context.Context, binary string, load int, way string, duration time.Duration) (
+func play(ctx context.Context, b *build, load int, way, proto string, duration time.Duration) (
 	*lab.Result, error) {
 	s := loads[load].Scenario
 	s.Name, s.Duration = loads[load].name, duration
-	r, err := lab.Run(ctx, lab.Options{Via: way, Load: &s, Rate: loads[load].rate, Binary: binary})
+	r, err := lab.Run(ctx, lab.Options{Via: way, Load: &s, Rate: loads[load].rate, Proto: proto,
+		Binary: b.binary, CopyArgs: b.args})
 	if err == nil && r.Interrupted {
 		err = context.Cause(ctx)
 	}

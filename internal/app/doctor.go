@@ -162,7 +162,7 @@ func copySubject(c *config.Copy) *collect.Subject {
 	s := &collect.Subject{
 		Role: doctor.Copier, Via: string(c.Via), Interfaces: c.Interfaces, Filter: c.Filter,
 		Remote: c.From.Remote(), Mappings: c.Mappings, Mark: c.Mark, Intercepts: c.Intercepts,
-		LearnWay: c.LearnWay, LocalhostAs: c.LocalhostAs,
+		LearnWay: c.LearnWay, LocalhostAs: c.LocalhostAs, OldVersions: c.OldVersions(),
 		From: collect.From{
 			Kind: string(c.From.Kind), Listen: c.From.Listen, Networks: c.From.Networks,
 		},

@@ -310,6 +310,7 @@ func TestDocumentedReasons(t *testing.T) {
 func TestDocumentedReport(t *testing.T) {
 	text, err := json.Marshal(export.NewReport(&export.Snapshot{
 		Replay: &export.Replay{}, Agents: []export.AgentState{{}}, Compare: &verdict.Result{},
+		Baseline: new(ledger.Counters),
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -3,14 +3,18 @@ package config
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tcpcopy/internal/account/verdict"
+	"tcpcopy/internal/proto"
 )
 
 func TestCompare(t *testing.T) {
 	noKeyInEnvironment(t)
 	c, _, err := parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--ignore", "body.id", "--ignore",
 		"GET /a* header vary", "--junit", "a.xml", "--unordered", "body.list", "--endpoint",
-		"GET /user/{name}")
+		"GET /user/{name}", "--tolerance", "GET /a body.price 1%", "--headers", "X-A,vary",
+		"--show", "body.name")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,6 +25,21 @@ func TestCompare(t *testing.T) {
 	if r := c.Compare.Rules; len(r.Unordered) != 1 || len(r.Endpoints) != 1 ||
 		r.Unordered[0].Path != "body.list" || r.Endpoints[0] != "GET /user/{name}" {
 		t.Errorf("%+v", r)
+	}
+	only, _, err := parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--against", "10.0.0.3:80",
+		"--against-only")
+	if err != nil || only.Both || !only.Compare.OldOnly {
+		t.Errorf("against the old version alone: %v, both %v", err, only.Both)
+	}
+	want := proto.Wanted{Values: []string{"body.name", "body.price"},
+		Headers: []string{"x-a", "vary"}}
+	if d := cmp.Diff(want, c.Compare.Rules.Wanted()); d != "" {
+		t.Error(d)
+	}
+	c, _, err = parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--against", "[fd00::3]:80")
+	if err != nil || len(c.OldVersions()) != 1 || len(c.Targets()) != 2 ||
+		c.Targets()[1].String() != "[fd00::3]:80" {
+		t.Errorf("%v %+v", err, c)
 	}
 	for _, args := range [][]string{
 		{"--compare", "--from", "vxlan://:4789", "--from-peers", "10.0.0.9"},

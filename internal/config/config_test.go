@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -307,11 +308,58 @@ func TestLetters(t *testing.T) {
 	}
 }
 
+// manyPaths returns so many options that name a path each.
+func manyPaths(n int) (all string) {
+	for i := range n {
+		all += fmt.Sprintf(" --show body.f%d", i)
+	}
+	return all
+}
+
 const x80 = "-x 80-10.0.0.2:8080 "
 
 var refusals = []struct{ name, args, want, hint string }{
 	{"no mapping", "", "nothing to copy: wanted -x [IP:]PORT-TARGET:PORT",
 		"tcpcopy -x 80-10.0.0.2:8080 copies"},
+	{"--against-only alone", x80 + "--compare --against-only", "--against-only: 80-10.0.0.2:8080 " +
+		"has no old version: wanted --against OLD:PORT", ""},
+	{"--against-only of MySQL",
+		x80 + "--compare --against 10.0.0.3:80 --against-only --proto mysql",
+		"--against-only: 80-10.0.0.2:8080: requests of mysql cannot be told apart", ""},
+	{"--show a secret", x80 + "--compare --show body.user.Password",
+		`--show: path "body.user.Password" names a secret: wanted one whose values may be seen`,
+		""},
+	{"--show a secret header", x80 + "--compare --show header_authorization",
+		`--show: path "header authorization" names a secret`, ""},
+	{"--show of an endpoint", x80 + "--compare --show GET_/a_body.name",
+		`--show "GET /a body.name": wanted a path without an endpoint`, ""},
+	{"--show no path", x80 + "--compare --show name", `--show: rule "name" has no path`, ""},
+	{"--show alone", x80 + "--show body.name", "--show: needs --compare", ""},
+	{"--tolerance no amount", x80 + "--compare --tolerance body.price",
+		`--tolerance: tolerance "body.price": wanted [ENDPOINT ]PATH AMOUNT with a number`, ""},
+	{"--tolerance not a number", x80 + "--compare --tolerance body.price_0x1",
+		`--tolerance: tolerance "body.price 0x1": wanted [ENDPOINT ]PATH AMOUNT with a number`, ""},
+	{"--tolerance 0", x80 + "--compare --tolerance body.price_0%",
+		`--tolerance: tolerance "body.price 0%": wanted [ENDPOINT ]PATH AMOUNT with a number`, ""},
+	{"--headers no name", x80 + "--compare --headers x:y",
+		`--headers "x:y": wanted names of headers with commas`, ""},
+	{"too many paths", x80 + "--compare" + manyPaths(65),
+		"--show: and --tolerance name 65 paths: wanted at most 64", ""},
+	{"--against alone", x80 + "--against 10.0.0.3:8080", "--against: needs --compare", ""},
+	{"--against no port", x80 + "--compare --against 10.0.0.3",
+		`--against "10.0.0.3": wanted the address and port of a server, such as 10.0.0.3:8080 ` +
+			"(names are not looked up)", ""},
+	{"--against a target", x80 + "--compare --against 10.0.0.2:8080",
+		`--against "10.0.0.2:8080": is a target of 80-10.0.0.2:8080: wanted another server, of ` +
+			"the old version", ""},
+	{"--against production", "-x 10.0.0.1:80-10.0.0.2:8080 --compare --against 10.0.0.1:80",
+		`--against "10.0.0.1:80": is production: wanted another server of the same version`, ""},
+	{"--against of two mappings", x80 + "-x 81-10.0.0.2:8081 --compare --against 10.0.0.3:80",
+		`--against "10.0.0.3:80": is the old version of 80-10.0.0.2:8080 and of ` +
+			"81-10.0.0.2:8081: wanted one for each mapping, as against in a configuration file",
+		""},
+	{"--against in another family", x80 + "--compare --against [fd00::3]:80 --bind 10.0.0.7",
+		"--bind: has no address that can connect to [fd00::3]:80", ""},
 	{"raw without intercept", x80 + "--via raw",
 		`--via "raw": needs an intercept: wanted -s IP[:PORT]`, ""},
 	{"socket with intercept", x80 + "--via socket -s 10.0.0.3",

@@ -77,6 +77,9 @@ type Mapped struct {
 	Protocols     known.Settings // the options that protocols bring
 	WholeSessions bool           // do not adopt connections found under way
 	RTT           time.Duration  // the round-trip time to assume at first; 0: not given
+	// Against is the old version's server, which gets a copy of each session as well, so that the
+	// targets' answers can be compared with its; invalid: none.
+	Against netip.AddrPort
 
 	SessionMemory    int64         // bytes of one session
 	GateLimit        time.Duration // a turn waits this long for an answer
@@ -171,13 +174,43 @@ func (c *Copy) Of(i int) Mapped {
 // are read.
 func (c *Copy) AnswersWhole() bool { return c.Both || c.From.Remote() }
 
-// Targets returns the targets of all mappings, each once.
+// TargetsOf returns the targets of the i-th mapping, and the old version's server.
+func (c *Copy) TargetsOf(i int) (all []netip.AddrPort) {
+	for _, t := range c.Mappings[i].Targets {
+		all = append(all, t.Addr)
+	}
+	if a := c.OldVersion(i); a.IsValid() {
+		all = append(all, a)
+	}
+	return all
+}
+
+// OldVersion returns the old version's server of the i-th mapping; it is invalid if there is none,
+// or answers are not compared.
+func (c *Copy) OldVersion(i int) netip.AddrPort {
+	if !c.Compare.On {
+		return netip.AddrPort{}
+	}
+	return c.Of(i).Against
+}
+
+// Targets returns the targets of all mappings, and the old versions' servers, each once.
 func (c *Copy) Targets() (all []netip.AddrPort) {
-	for _, m := range c.Mappings {
-		for _, t := range m.Targets {
-			if !slices.Contains(all, t.Addr) {
-				all = append(all, t.Addr)
+	for i := range c.Mappings {
+		for _, a := range c.TargetsOf(i) {
+			if !slices.Contains(all, a) {
+				all = append(all, a)
 			}
+		}
+	}
+	return all
+}
+
+// OldVersions returns the old versions' servers.
+func (c *Copy) OldVersions() (all []netip.AddrPort) {
+	for i := range c.Mappings {
+		if a := c.OldVersion(i); a.IsValid() {
+			all = append(all, a)
 		}
 	}
 	return all

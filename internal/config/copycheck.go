@@ -126,6 +126,9 @@ func (c *Copy) shares() error {
 		if of.Balance == balance.All {
 			n *= len(m.Targets)
 		}
+		if c.OldVersion(i).IsValid() {
+			n++
+		}
 		if n > c.MaxSessions {
 			return &Problem{
 				Flag: "--max-sessions", Value: fmt.Sprint(c.MaxSessions),
@@ -147,12 +150,12 @@ func (o *CopyOptions) sources(c *Copy) error {
 		if of.Balance != balance.Client && of.Balance != balance.All {
 			n = (n + len(m.Targets) - 1) / len(m.Targets) // at least one target gets that many
 		}
-		for _, t := range m.Targets {
+		for _, t := range c.TargetsOf(i) {
 			from := 1
 			if len(c.Bind) > 0 {
 				from = 0
 				for _, a := range c.Bind {
-					if a.Unmap().Is4() == t.Addr.Addr().Is4() {
+					if a.Unmap().Is4() == t.Addr().Is4() {
 						from++
 					}
 				}
@@ -160,13 +163,13 @@ func (o *CopyOptions) sources(c *Copy) error {
 			switch {
 			case from == 0:
 				return &Problem{Flag: "--bind", What: fmt.Sprintf("has no address that can "+
-					"connect to %s: wanted some of its family", t.Addr)}
+					"connect to %s: wanted some of its family", t)}
 			case ports > 0 && n > from*ports:
 				p := &Problem{
 					Flag: "-n", Value: strconv.FormatFloat(of.Copies, 'g', -1, 64),
 					What: fmt.Sprintf("wants more copies of one session than there can be "+
 						"connections to %s: wanted %d at most",
-						t.Addr, from*ports),
+						t, from*ports),
 				}
 				return p.hinting("each address of --bind has %d ports (sysctl "+
 					"net.ipv4.ip_local_port_range)", ports)
@@ -178,13 +181,13 @@ func (o *CopyOptions) sources(c *Copy) error {
 
 // circles returns warnings about copies that may go to the production server itself.
 func (o *CopyOptions) circles(c *Copy) (warnings []string) {
-	for _, m := range c.Mappings {
-		for _, t := range m.Targets {
-			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Addr.Port() &&
-				o.host.local(t.Addr.Addr()) {
+	for i, m := range c.Mappings {
+		for _, t := range c.TargetsOf(i) {
+			if !c.From.Remote() && !m.Named() && m.Production.Port() == t.Port() &&
+				o.host.local(t.Addr()) {
 				warnings = append(warnings, fmt.Sprintf("-x %s: %s is this host: production "+
 					"gets every request twice, unless another server listens there", m,
-					t.Addr.Addr()))
+					t.Addr()))
 			}
 		}
 	}
@@ -292,14 +295,14 @@ func (o *CopyOptions) links(c *Copy) error {
 			What: fmt.Sprintf("does not fit packets of -M %d: wanted %d or less", c.MTU, c.MTU-40),
 		}
 	}
-	for _, m := range c.Mappings {
-		for _, t := range m.Targets {
-			if c.Clients != nil && c.Clients.Like(t.Addr.Addr()).Len() == 0 {
+	for i, m := range c.Mappings {
+		for _, t := range c.TargetsOf(i) {
+			if c.Clients != nil && c.Clients.Like(t.Addr()).Len() == 0 {
 				return &Problem{Flag: "-c", Value: c.Clients.String(),
 					What: fmt.Sprintf("has no address that can connect to %s: wanted some of its "+
-						"family", t.Addr)}
+						"family", t)}
 			}
-			if t.Addr.Addr().IsLoopback() && c.Via == ViaRaw {
+			if t.Addr().IsLoopback() && c.Via == ViaRaw {
 				return &Problem{
 					Flag: "-x", Value: m.String(), What: "a target on this host cannot answer " +
 						"to the clients' addresses: wanted another host's",

@@ -43,9 +43,9 @@ func NewCopyOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
 		places: make(map[string]setting)}
 	register(fs, o.where())
 	register(fs, o.from())
+	register(fs, o.comparing())
 	register(fs, mappedOptions(&o.c.Mapped))
 	register(fs, o.how())
-	register(fs, o.comparing())
 	register(fs, o.bounds())
 	register(fs, o.output())
 	register(fs, o.letters())

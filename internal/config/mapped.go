@@ -21,7 +21,8 @@ func mappedFlags() *pflag.FlagSet {
 
 // mappedOptions returns the options that a configuration file may give for single mappings, too.
 func mappedOptions(m *Mapped) []option {
-	return slices.Concat(mappedWhere(m), mappedLoad(m), mappedHow(m), mappedBounds(m),
+	return slices.Concat(mappedWhere(m), mappedLoad(m), mappedHow(m), mappedCompare(m),
+		mappedBounds(m),
 		protocolOptions(m.Protocols, &m.Warnings))
 }
 

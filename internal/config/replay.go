@@ -52,7 +52,7 @@ func NewReplayOptions(fs *pflag.FlagSet, host Host) *CopyOptions {
 		places: make(map[string]setting), replays: true}
 	o.c.Drain = replayDrain
 	for _, group := range [][]option{
-		o.where(), o.when(), mappedOptions(&o.c.Mapped), o.how(), o.comparing(), o.bounds(),
+		o.where(), o.when(), o.comparing(), mappedOptions(&o.c.Mapped), o.how(), o.bounds(),
 		o.output(),
 		o.letters(),
 	} {

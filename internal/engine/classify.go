@@ -35,10 +35,13 @@ func newServed(c *config.Copy, maps []mapping.Mapping) (*served, error) {
 		k.remote = make(map[netip.AddrPort]struct{}, len(maps))
 	}
 	if c.From.Remote() && c.Replay == nil { // in a recording, the target may be production
-		for _, m := range maps {
+		for _, m := range maps { // those that a reload has removed, too
 			for _, t := range m.Targets {
 				k.remote[t.Addr] = struct{}{}
 			}
+		}
+		for _, a := range c.OldVersions() {
+			k.remote[a] = struct{}{}
 		}
 	}
 	return k, nil

@@ -17,6 +17,7 @@ import (
 	"tcpcopy/internal/account/export"
 	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/config"
+	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/shard"
@@ -204,12 +205,15 @@ func (cp *copier) openWay() error {
 
 // wayTargets returns the targets of all mappings, each once.
 func wayTargets(c *config.Copy) (all []way.Target) {
-	for i, m := range c.Mappings {
-		copies := c.Of(i).Copies
-		for _, t := range m.Targets {
-			k := slices.IndexFunc(all, func(o way.Target) bool { return o.Addr == t.Addr })
+	for i := range c.Mappings {
+		for _, a := range c.TargetsOf(i) {
+			copies := c.Of(i).Copies
+			if a == c.OldVersion(i) {
+				copies = 1
+			}
+			k := slices.IndexFunc(all, func(o way.Target) bool { return o.Addr == a })
 			if k < 0 {
-				all = append(all, way.Target{Addr: t.Addr, Copies: copies})
+				all = append(all, way.Target{Addr: a, Copies: copies})
 				continue
 			}
 			all[k].Copies = max(all[k].Copies, copies)
@@ -242,7 +246,7 @@ func (cp *copier) digesting() *proto.Digesting {
 		room = replayMemory
 	}
 	d := proto.NewDigesting(cp.seed, room/shardCount(cp.c))
-	d.Buffers = &cp.buffers
+	d.Buffers, d.Wanted = &cp.buffers, cp.c.Compare.Rules.Wanted()
 	return d
 }
 
@@ -407,6 +411,7 @@ func (cp *copier) snapshot() *export.Snapshot {
 		s.Counters.Add(&c)
 		s.StoodStill = max(s.StoodStill, time.Duration(l.stood.Load()))
 	}
+	s.Baseline = cp.baseline()
 	s.Targets = cp.targets()
 	s.Compare = cp.compared()
 	p := cp.reader.packets()
@@ -423,6 +428,18 @@ func (cp *copier) snapshot() *export.Snapshot {
 	return s
 }
 
+// baseline returns the account of the copies to old versions; nil if there are none.
+func (cp *copier) baseline() *ledger.Counters {
+	if len(cp.c.OldVersions()) == 0 {
+		return nil
+	}
+	all := new(ledger.Counters)
+	for _, l := range cp.shards {
+		all.Add(l.baseline())
+	}
+	return all
+}
+
 // compared returns the result of the comparison so far; nil if answers are not compared.
 func (cp *copier) compared() *verdict.Result {
 	if !cp.c.Compare.On {
@@ -435,6 +452,9 @@ func (cp *copier) compared() *verdict.Result {
 		all.AddTimes(one)
 	}
 	r := all.Result(&cp.c.Compare.Rules)
+	if old := cp.c.OldVersions(); len(old) > 0 {
+		r.AskedAgainst(old, cp.c.Compare.OldOnly)
+	}
 	if !cp.final {
 		r.Shorten()
 	}

@@ -8,6 +8,7 @@ import (
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/balance"
 	"tcpcopy/internal/core/gate"
+	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/session"
 	"tcpcopy/internal/core/shard"
@@ -32,6 +33,7 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	of := &session.Service{
 		Hold: m.HoldTarget, WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory),
 		Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout, Production: c.AnswersWhole(),
+		OldOnly: c.Compare.OldOnly,
 	}
 	of.Protocols, of.Certain = protocols(&m)
 	if c.Replay != nil {
@@ -49,6 +51,14 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 		s.Targets = balance.NewGroup(balanced, targets)
 	} else {
 		s.Targets.Set(balanced, targets)
+	}
+	old := []mapping.Target{{Addr: c.OldVersion(i), Weight: 1}}
+	switch s.Opposed = old[0].Addr.IsValid(); {
+	case !s.Opposed:
+	case s.Baseline == nil:
+		s.Baseline = balance.NewGroup(balance.Config{Method: balance.All}, old)
+	default:
+		s.Baseline.Set(balance.Config{Method: balance.All}, old)
 	}
 	s.Copies, s.Stagger = m.Copies, m.Stagger
 	s.Sample, s.SampleClients, s.Ramp = m.SamplePercent/100, m.SampleBy == config.ByClient, m.Ramp

@@ -240,6 +240,16 @@ func (l *shardLoop) snapshot() (c ledger.Counters) {
 	return c
 }
 
+// baseline returns the shard's account of the copies to old versions; the final one if the loop has
+// ended.
+func (l *shardLoop) baseline() (c *ledger.Counters) {
+	read := func(sh *shard.Shard) { b := sh.Baseline(); c = &b }
+	if !l.call(read) {
+		read(l.shard)
+	}
+	return c
+}
+
 // compared returns what the shard has compared, with times if they are wanted; the final account if
 // the loop has ended. The shard does its own work between two parts.
 func (l *shardLoop) compared(times bool) *verdict.Account {

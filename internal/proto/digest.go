@@ -131,6 +131,15 @@ type Field struct {
 	Sum, Order uint64
 	// Length is the length of the only value in bytes, or the number of elements of lists.
 	Length uint64
+	// Values are the first values, in their order, if the path is one of Wanted.Values.
+	Values []string
+}
+
+// Keep keeps a value, if it is one of the first.
+func (f *Field) Keep(value []byte) {
+	if len(f.Values) < MaxValues {
+		f.Values = append(f.Values, printable(value[:min(len(value), MaxValue)]))
+	}
 }
 
 // IsHeader reports whether a field is that of a header or a trailer, not of the content.
@@ -172,6 +181,8 @@ type Digesting struct {
 	Buffers Buffers
 	// Scratch is memory of package content, which all Digesters use in turn.
 	Scratch any
+	// Wanted does not change once digests are made.
+	Wanted Wanted
 }
 
 // NewDigesting returns what the Digesters of one goroutine share, which keep at most room bytes.
@@ -290,4 +301,6 @@ type Comparison struct {
 	// Unordered reports whether lists in the answers of an endpoint may be in any order; nil: in
 	// none of them.
 	Unordered func(endpoint string) bool
+	// NeedsServer: the Labeller can be told where requests end only by what the server has said.
+	NeedsServer bool
 }

@@ -48,11 +48,13 @@ type Report struct {
 	Connections uint64 `json:"connections"`
 	Copies      uint64 `json:"copies"`
 
-	Targets   []TargetReport `json:"targets"`
-	Links     []LinkReport   `json:"links"`
-	Agents    []AgentReport  `json:"agents,omitempty"`
-	Replay    *ReplayReport  `json:"replay,omitempty"`
-	Resources ResourceReport `json:"resources"`
+	Targets []TargetReport `json:"targets"`
+	// OldVersion counts the copies that go to the old version; nil: there are none.
+	OldVersion *OldVersionReport `json:"old_version,omitempty"`
+	Links      []LinkReport      `json:"links"`
+	Agents     []AgentReport     `json:"agents,omitempty"`
+	Replay     *ReplayReport     `json:"replay,omitempty"`
+	Resources  ResourceReport    `json:"resources"`
 
 	// StoodStill is for how long the process did not run although there was traffic.
 	StoodStill float64 `json:"stood_still_seconds"`
@@ -93,6 +95,12 @@ type FlowReport struct {
 	InFlight         uint64            `json:"in_flight"`
 	Dropped          map[string]uint64 `json:"dropped"`
 	DeliveredPercent *float64          `json:"delivered_percent"`
+}
+
+// OldVersionReport counts the copies that went to the old version. They are in no other count.
+type OldVersionReport struct {
+	Sessions FlowReport `json:"sessions"`
+	Bytes    FlowReport `json:"bytes"`
 }
 
 // GateReport counts turns by what released them.
@@ -260,6 +268,10 @@ func NewReport(s *Snapshot) *Report {
 			Begun: t.Count.Begun, Opened: t.Count.Opened, Failed: t.Count.Failed,
 			Live: t.Count.Live, TakenOut: t.Count.TakenOut,
 		})
+	}
+	if b := s.Baseline; b != nil {
+		r.OldVersion = &OldVersionReport{flowReport(&b.Sessions), flowReport(&b.Bytes)}
+		r.Balanced = r.Balanced && b.Check() == nil
 	}
 	for _, l := range s.Links {
 		r.Links = append(r.Links, LinkReport(l))

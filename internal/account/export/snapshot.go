@@ -35,11 +35,12 @@ type Snapshot struct {
 
 	Findings  []Finding // of the check at the start
 	Counters  ledger.Counters
-	Targets   []TargetState   // of all mappings, in their order
-	Links     []LinkState     // to the intercepts; none in the socket way
-	Agents    []AgentState    // that send the traffic; none if it is captured here
-	Replay    *Replay         // of capture files; nil: the traffic is live
-	Compare   *verdict.Result // of answers with production's; nil: they are not compared
+	Baseline  *ledger.Counters // of the copies to old versions; nil: there are none
+	Targets   []TargetState    // of all mappings, in their order
+	Links     []LinkState      // to the intercepts; none in the socket way
+	Agents    []AgentState     // that send the traffic; none if it is captured here
+	Replay    *Replay          // of capture files; nil: the traffic is live
+	Compare   *verdict.Result  // of answers with production's; nil: they are not compared
 	Resources Resources
 
 	// StoodStill is for how long the process did not run although there was traffic: it was

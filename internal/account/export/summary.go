@@ -2,6 +2,7 @@ package export
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -43,13 +44,18 @@ func Summary(w io.Writer, s *Snapshot) error {
 	targets(b, s)
 	agentRows(b, s)
 	links(b, s)
+	oldVersion(b, s)
 	if s.Compare != nil {
 		if err := s.Compare.Write(b); err != nil {
 			return err
 		}
 	}
 	cost(b, s)
-	if err := c.Check(); err != nil {
+	err := c.Check()
+	if s.Baseline != nil {
+		err = cmp.Or(err, s.Baseline.Check())
+	}
+	if err != nil {
 		row(b, "account", "DOES NOT BALANCE: %v", err)
 	} else {
 		row(b, "account", "balances: captured = delivered + in flight + dropped")
@@ -58,6 +64,22 @@ func Summary(w io.Writer, s *Snapshot) error {
 		row(b, "hint", "%s", a)
 	}
 	return b.Flush()
+}
+
+// oldVersion writes the account of the copies to the old version.
+func oldVersion(b *bufio.Writer, s *Snapshot) {
+	if s.Baseline == nil {
+		return
+	}
+	f := &s.Baseline.Sessions
+	row(b, "old", "%s to the old version: %s delivered, %s in flight, %s dropped",
+		count(f.Captured, "session", "sessions"), number(f.Delivered), inFlight(f),
+		number(f.DroppedAll()))
+	for _, r := range ledger.Reasons() {
+		if n := f.Dropped[r]; n > 0 {
+			row(b, "", "%s: %s (%s)", number(n), r, r.Meaning())
+		}
+	}
 }
 
 func row(b *bufio.Writer, name, format string, args ...any) {

@@ -143,6 +143,17 @@ func TestComparison(t *testing.T) {
 			t.Errorf("the page does not have %s", want)
 		}
 	}
+	c.Cells[0].Both = 8765
+	c.Against = &verdict.AgainstResult{Targets: []string{"10.0.0.2:8080"}, Answered: 1111,
+		Lacking: map[string]uint64{"target_<b>refused": 22}}
+	against := written(t, r)
+	for _, want := range []string{"10.0.0.2:8080, was asked the same: " + number(1111),
+		"22 without it (target_&lt;b&gt;refused)", ">both</th>", number(8765)} {
+		if !strings.Contains(against, want) {
+			t.Errorf("the page does not have %s", want)
+		}
+	}
+	text += against
 	if strings.Contains(text, "body.&lt;i&gt;50") || strings.Contains(text, "<i>") ||
 		strings.Contains(text, "<b>") {
 		t.Error("too many differences, or markup from one")

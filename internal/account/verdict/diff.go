@@ -154,8 +154,7 @@ func (ch *Change) verdict(old, now *Result, j Judged) (Word, []string) {
 		}
 		switch r.Speed {
 		case Slower:
-			slow = append(slow, fmt.Sprintf("%g %% of the answers took up to %.3g ms, before %.3g "+
-				"ms: %.2f to %.2f times as long", 100*r.Quantile, r.New, r.Old, r.Low, r.High))
+			slow = append(slow, r.slower("before"))
 		case Unclear:
 			unclear = true
 		}
@@ -195,9 +194,7 @@ func (ch *Change) Write(w io.Writer) error {
 		fmt.Fprintf(&b, "%-9s %s\n", "", why)
 	}
 	for _, r := range ch.Times {
-		fmt.Fprintf(&b,
-			"%-9s %s: %g %% within %.3g ms, before %.3g ms; %.2f to %.2f times (99 %%)\n", "times",
-			r.Speed, 100*r.Quantile, r.New, r.Old, r.Low, r.High)
+		fmt.Fprintf(&b, "%-9s %s\n", "times", r.line("before"))
 	}
 	for i, m := range ch.Cells {
 		if i == shown {

@@ -34,12 +34,13 @@ type difference struct {
 	from, to string // what they have there, without values
 	// expected: both have a value of a recognised kind, which differs between servers.
 	expected proto.Recognised
+	x, y     *proto.Field // what has another value; valid as long as the digests are
 }
 
 // compare appends the differences between an answer and another to the same request. Of a part that
 // differs as a whole, its parts are left out. If unordered, another order of a list is no
 // difference.
-func compare(all []difference, p, c *proto.Digest, unordered bool) []difference {
+func (r *Rules) compare(all []difference, p, c *proto.Digest, unordered bool) []difference {
 	if p.Status != c.Status {
 		return append(all, difference{path: "status", kind: Status,
 			from: proto.StatusText(p.Status), to: proto.StatusText(c.Status)})
@@ -55,13 +56,13 @@ func compare(all []difference, p, c *proto.Digest, unordered bool) []difference 
 		whole, content := false, false
 		switch {
 		case len(y) == 0 || len(x) > 0 && x[0].Path < y[0].Path:
-			d = difference{path: x[0].Path, kind: Missing, from: describe(&x[0]), to: "absent"}
+			d = difference{path: x[0].Path, kind: Missing, from: r.describe(&x[0]), to: "absent"}
 			x, whole, content = x[1:], true, !x[0].IsHeader()
 		case len(x) == 0 || y[0].Path < x[0].Path:
-			d = difference{path: y[0].Path, kind: Extra, from: "absent", to: describe(&y[0])}
+			d = difference{path: y[0].Path, kind: Extra, from: "absent", to: r.describe(&y[0])}
 			y, whole, content = y[1:], true, !y[0].IsHeader()
 		default:
-			d = fieldDifference(&x[0], &y[0])
+			d = r.fieldDifference(&x[0], &y[0])
 			whole, content = d.kind == Type || d.kind == Length, !x[0].IsHeader()
 			x, y = x[1:], y[1:]
 		}
@@ -90,12 +91,12 @@ func within(path string, all []string) bool {
 
 // fieldDifference compares what two answers have at one path. The kind is empty if that is the
 // same.
-func fieldDifference(x, y *proto.Field) difference {
+func (r *Rules) fieldDifference(x, y *proto.Field) difference {
 	if x.Types == y.Types && x.Count == y.Count && x.Sum == y.Sum && x.Order == y.Order &&
 		(x.Types&proto.List == 0 || x.Length == y.Length) {
 		return difference{}
 	}
-	d := difference{path: x.Path, from: describe(x), to: describe(y)}
+	d := difference{path: x.Path, from: r.describe(x), to: r.describe(y)}
 	switch {
 	case x.Types != y.Types:
 		d.kind, d.from, d.to = Type, types(x.Types), types(y.Types)
@@ -110,7 +111,7 @@ func fieldDifference(x, y *proto.Field) difference {
 	case x.Types == proto.Opaque && x.Length != y.Length:
 		d.kind = Length
 	default:
-		d.kind = Value
+		d.kind, d.x, d.y = Value, x, y
 		if x.Kind == y.Kind {
 			d.expected = x.Kind
 		}
@@ -118,8 +119,11 @@ func fieldDifference(x, y *proto.Field) difference {
 	return d
 }
 
-// describe says what an answer has at a path, without a value.
-func describe(f *proto.Field) string {
+// describe says what an answer has at a path, without a value unless a rule shows it.
+func (r *Rules) describe(f *proto.Field) string {
+	if len(f.Values) > 0 && r.shows(f.Path) {
+		return shownValues(f)
+	}
 	s := types(f.Types)
 	if f.Kind != proto.Plain {
 		s = f.Kind.String()

@@ -34,7 +34,7 @@ type pair struct {
 const absent = "absent"
 
 // pairOf describes an exchange, whose differences are found.
-func pairOf(x *session.Exchange, found []difference) *pair {
+func (r *Rules) pairOf(x *session.Exchange, found []difference) *pair {
 	p := &pair{at: x.At}
 	at := make(map[string]*difference, len(found))
 	for i := range found {
@@ -60,13 +60,13 @@ func pairOf(x *session.Exchange, found []difference) *pair {
 	for f := x.Production.Fields; len(f) > 0 || len(y) > 0; {
 		switch {
 		case len(y) == 0 || len(f) > 0 && f[0].Path < y[0].Path:
-			add(f[0].Path, describe(&f[0]), absent)
+			add(f[0].Path, r.describe(&f[0]), absent)
 			f = f[1:]
 		case len(f) == 0 || y[0].Path < f[0].Path:
-			add(y[0].Path, absent, describe(&y[0]))
+			add(y[0].Path, absent, r.describe(&y[0]))
 			y = y[1:]
 		default:
-			add(f[0].Path, describe(&f[0]), describe(&y[0]))
+			add(f[0].Path, r.describe(&f[0]), r.describe(&y[0]))
 			f, y = f[1:], y[1:]
 		}
 	}

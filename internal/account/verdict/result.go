@@ -3,7 +3,9 @@ package verdict
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -49,6 +51,18 @@ type Result struct {
 	Cells     []Cell           `json:"cells"`
 	Rules     []RuleResult     `json:"rules,omitempty"`
 	Times     *TimesReport     `json:"times,omitempty"`
+	Against   *AgainstResult   `json:"against,omitempty"`
+}
+
+// AgainstResult is what the old version, which was asked the same, has answered.
+type AgainstResult struct {
+	Targets  []string          `json:"targets"`
+	Only     bool              `json:"only"` // its answers take the place of production's
+	Answered uint64            `json:"answers"`
+	Lacking  map[string]uint64 `json:"lacking"` // answers compared without it, by the reason
+	// Times are how long the candidate took, compared with the old version, for the requests that
+	// both have answered; none if they are too few. They are judged at the end of a run.
+	Times []Ratio `json:"times"`
 }
 
 // EndpointResult counts the answers that were compared in one class of requests.
@@ -83,6 +97,7 @@ type Cell struct {
 	Alone    uint64 `json:"target_alone"`      // where the target alone differed
 	Base     uint64 `json:"production_alone"`  // where it was the other way round
 	Blind    uint64 `json:"blind"`             // where it cannot be told
+	Both     uint64 `json:"old_version_too"`   // where the old version differed in the same way
 	Sessions uint64 `json:"sessions"`          // in which target and production differed
 	Expected uint64 `json:"recognised_values"` // that are expected to differ
 	Known    string `json:"recognised,omitempty"`
@@ -126,6 +141,15 @@ func (a *Account) Result(rules *Rules) *Result {
 	if len(a.times.blocks) > 0 {
 		r.Times = a.times.report()
 	}
+	if b := &a.baseline; b.asked {
+		r.Against = &AgainstResult{Targets: []string{}, Answered: b.answered,
+			Lacking: map[string]uint64{}, Times: []Ratio{}}
+		maps.Copy(r.Against.Lacking, b.lacking)
+		if len(b.old.blocks) > 0 {
+			r.Against.Times = append(r.Against.Times, compareTimes(b.old.report(), b.now.report(),
+				SlowerBy)...)
+		}
+	}
 	r.Verdict, r.Why = a.verdict(r)
 	return r
 }
@@ -152,8 +176,9 @@ func (a *Account) cells(r *Result) {
 	needed := threshold(met)
 	for p, c := range a.places {
 		cell := Cell{Endpoint: p.endpoint, Path: p.path, Kind: c.kind(p), From: c.from, To: c.to,
-			Alone: c.alone, Base: a.against(p, c), Blind: c.blind, Sessions: c.sessions,
-			Expected: c.expected, Known: c.known.String(), Needed: round(needed)}
+			Alone: c.alone, Base: a.against(p, c), Blind: c.blind, Both: c.both,
+			Sessions: c.sessions, Expected: c.expected, Known: c.known.String(),
+			Needed: round(needed)}
 		if cell.Alone+cell.Blind+cell.Expected+cell.Sessions == 0 {
 			continue // only production's own answers differed
 		}
@@ -180,13 +205,10 @@ func (a *Account) cells(r *Result) {
 
 // against returns what speaks against a difference at a place.
 func (a *Account) against(p place, c *count) uint64 {
-	if p.kind == Value {
-		return c.base
+	if m := a.places[p.mirror()]; m != nil && p.kind != Value && p.kind != NoAnswer {
+		return c.base + m.direct // without the old version the opposite direction speaks against it
 	}
-	if m := a.places[p.mirror()]; m != nil && p.kind != NoAnswer {
-		return m.alone
-	}
-	return 0
+	return c.base
 }
 
 // round returns a natural logarithm as one to the base of ten, to a hundredth.
@@ -209,12 +231,19 @@ func (a *Account) verdict(r *Result) (Word, []string) {
 			open = append(open, fmt.Sprintf("%s in %d answers: too few to prove it", where,
 				c.Alone))
 		case float64(c.Blind) > all/2:
-			open = append(open, fmt.Sprintf("%s: cannot be judged, since it differs at production "+
-				"from answer to answer, or no request came twice", where))
+			why := "it differs at production from answer to answer, or no request came twice"
+			if a.baseline.answered > 0 {
+				why = "all of production, the old version and the target differ there"
+			}
+			open = append(open, fmt.Sprintf("%s: cannot be judged, since %s", where, why))
 		}
 	}
-	if len(proven) > 0 {
-		return Differs, few(proven)
+	slow := r.Against.slower()
+	switch {
+	case len(proven) > 0:
+		return Differs, append(few(proven), slow...)
+	case len(slow) > 0:
+		return IsSlower, slow
 	}
 	done := r.Due - r.Open
 	switch {
@@ -266,5 +295,31 @@ func sortedKeys(m map[string]uint64) []string {
 		all = append(all, k)
 	}
 	slices.Sort(all)
+	return all
+}
+
+// AskedAgainst notes which servers of the old version were asked, even if none has answered; only
+// has their answers take the place of production's.
+func (r *Result) AskedAgainst(targets []netip.AddrPort, only bool) {
+	if r.Against == nil {
+		r.Against = &AgainstResult{Lacking: map[string]uint64{}, Times: []Ratio{}}
+	}
+	r.Against.Only = only
+	r.Against.Targets = make([]string, len(targets))
+	for i, a := range targets {
+		r.Against.Targets[i] = a.String()
+	}
+}
+
+// slower says in what the candidate is slower than the old version.
+func (r *AgainstResult) slower() (all []string) {
+	if r == nil {
+		return nil
+	}
+	for i := range r.Times {
+		if r.Times[i].Speed == Slower {
+			all = append(all, r.Times[i].slower("the old version's"))
+		}
+	}
 	return all
 }

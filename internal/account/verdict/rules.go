@@ -3,6 +3,8 @@ package verdict
 import (
 	"fmt"
 	"strings"
+
+	"tcpcopy/internal/proto"
 )
 
 // Rules are how a user wants answers compared.
@@ -10,6 +12,9 @@ type Rules struct {
 	Ignore    []Rule // differences that are left out
 	Unordered []Rule // lists that may be in any order
 	Endpoints []Endpoint
+	Tolerate  []Tolerance
+	Show      []string // paths whose values are shown
+	Headers   []string // the only headers that are compared, in lower case; empty: as they are
 }
 
 // Rule matches differences. An asterisk at the end of Endpoint or Path stands for anything.
@@ -45,45 +50,59 @@ func ParseRule(s string) (Rule, error) {
 }
 
 // silencers returns how many rules may silence differences.
-func (r *Rules) silencers() int { return len(r.Ignore) + len(r.Unordered) }
+func (r *Rules) silencers() int { return len(r.Ignore) + len(r.Unordered) + len(r.Tolerate) }
 
 // silencer returns the i-th of these as it is shown.
 func (r *Rules) silencer(i int) string {
-	if n := len(r.Ignore); i >= n {
+	n, m := len(r.Ignore), len(r.Ignore)+len(r.Unordered)
+	switch {
+	case i >= m:
+		return "tolerance: " + r.Tolerate[i-m].String()
+	case i >= n:
 		return "unordered: " + r.Unordered[i-n].String()
 	}
 	return r.Ignore[i].String()
 }
 
-// silences reports whether a rule matches a difference, and counts it.
+// silences reports whether a rule matches a difference, and counts it if counts is not nil.
 func (r *Rules) silences(endpoint string, d *difference, counts []uint64) bool {
+	i := r.silencing(endpoint, d)
+	if i >= 0 && counts != nil {
+		counts[i]++
+	}
+	return i >= 0
+}
+
+// silencing returns the index of the silencer that matches a difference; -1 if there is none.
+func (r *Rules) silencing(endpoint string, d *difference) int {
 	for i, rule := range r.Ignore {
 		if rule.at(endpoint) && match(rule.Path, d.path) {
-			counts[i]++
-			return true
+			return i
 		}
 	}
-	if d.kind != Order {
-		return false
-	}
-	for i, rule := range r.Unordered {
-		if rule.at(endpoint) && (match(rule.Path, d.path) || within(d.path, []string{rule.Path})) {
-			counts[len(r.Ignore)+i]++
-			return true
+	switch d.kind {
+	case Order:
+		for i, rule := range r.Unordered {
+			if rule.at(endpoint) && (match(rule.Path, d.path) ||
+				within(d.path, []string{rule.Path})) {
+				return len(r.Ignore) + i
+			}
+		}
+	case Value:
+		for i := range r.Tolerate {
+			rule := &r.Tolerate[i]
+			if rule.at(endpoint) && match(rule.Path, d.path) && rule.covers(d.x, d.y) {
+				return len(r.Ignore) + len(r.Unordered) + i
+			}
 		}
 	}
-	return false
+	return -1
 }
 
 // at reports whether a rule is for an endpoint.
 func (r *Rule) at(endpoint string) bool { return r.Endpoint == "" || match(r.Endpoint, endpoint) }
 
-func match(pattern, s string) bool {
-	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
-		return strings.HasPrefix(s, prefix)
-	}
-	return pattern == s
-}
+func match(pattern, s string) bool { return proto.MatchPath(pattern, s) }
 
 // Endpoint is a class of requests of HTTP: a method and a path, of which segments in braces stand
 // for any: GET /user/{name}.

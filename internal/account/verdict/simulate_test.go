@@ -308,6 +308,30 @@ func TestChangesAreFound(t *testing.T) {
 	}
 }
 
+// Errors in 1 % of the answers are found beside the noise of equal servers, as soon as the formula
+// says.
+func TestRareErrorsAreFound(t *testing.T) {
+	for seed := range uint64(runs(5, 50)) {
+		w := newWorld(seed)
+		failed := 0
+		w.run(20_000, func(a answer) answer {
+			if w.r.IntN(100) > 0 {
+				return a
+			}
+			failed++
+			return answer{500, "error"}
+		}, func() bool { return w.suspect() && w.proven() != nil })
+		c := w.proven()
+		if c == nil || c.Path != "status" || c.Kind != Status || c.From != "200" || c.To != "500" {
+			t.Fatalf("%d: not found in %d failures of %d answers: %+v", seed, failed, w.seen, c)
+		}
+		// Nothing else was needed: with one session fewer it was not proven.
+		if e := evidence(c.Alone-1, c.Base, 0.5); round(e) >= c.Needed || failed > 100 {
+			t.Errorf("%d: found after %d failures: %+v", seed, failed, c)
+		}
+	}
+}
+
 // A field that always differs says nothing, and hides nothing: another type is found.
 func TestFieldsThatAlwaysDiffer(t *testing.T) {
 	for _, c := range []struct {

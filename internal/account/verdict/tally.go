@@ -42,8 +42,10 @@ func (p place) mirror() place {
 // count is what was seen at a place.
 type count struct {
 	alone    uint64 // the candidate alone differed: once for each session
-	base     uint64 // production's earlier answer alone differed
+	direct   uint64 // of alone: it was not judged by the old version's answer
+	base     uint64 // production's earlier answer, or the old version's, alone differed
 	blind    uint64 // it cannot be told: production differed as well, or has no other answer
+	both     uint64 // the old version differed from production in the same way
 	sessions uint64 // in which the candidate differed from production
 	expected uint64 // values of a recognised kind
 	known    proto.Recognised
@@ -63,9 +65,12 @@ type Tally struct {
 
 	bases, older   map[uint64]*proto.Digest // production's last answer to a request, by its hash
 	room, baseRoom int                      // bytes that bases may take, and may still take
-	found, noise   []difference             // scratch
+	by             basis                    // of the exchange that is judged
+	found, noise   []difference             // scratch: of the candidate, and of its basis
+	apart          []difference             // scratch: between the old version and the candidate
 	present        *session.Exchange        // that is judged; nil: none
 	pairs          int                      // that are kept
+	aside          int                      // bytes that may wait for the old version's answers
 }
 
 // Account is what Tallies have counted.
@@ -86,14 +91,16 @@ type Account struct {
 	status   map[[2]uint16]uint64 // production's and the candidate's; 0: no answer
 	times    Times
 	silenced []uint64 // differences, by rule
+	baseline baseline
 }
 
 // NewTally returns a Tally without answers. The room of with bounds the bytes of digests that wait
-// for their counterparts, and half of it those that are kept for later ones.
+// for their counterparts, as much those that wait for the old version alone, and half of it those
+// that are kept for later ones.
 func NewTally(with *proto.Digesting, rules *Rules) *Tally {
 	room := with.Room
 	return &Tally{
-		with: with, rules: rules, room: room / 2, baseRoom: room / 2,
+		with: with, rules: rules, room: room / 2, baseRoom: room / 2, aside: room,
 		bases: map[uint64]*proto.Digest{}, older: map[uint64]*proto.Digest{},
 		count: Account{
 			places: map[place]*count{}, endpoints: map[string]*endpoint{},
@@ -107,6 +114,9 @@ var _ session.Comparer = (*Tally)(nil)
 // Digesting is of session.Comparer.
 func (t *Tally) Digesting() *proto.Digesting { return t.with }
 
+// Aside is of session.Comparer.
+func (t *Tally) Aside() *int { return &t.aside }
+
 // Due is of session.Comparer.
 func (t *Tally) Due() { t.count.due++ }
 
@@ -115,7 +125,13 @@ func (t *Tally) Exclude(why session.Exclusion) { t.count.excluded[why]++ }
 
 // Starved notes that this program did not run for a while before now: times that were taken then
 // say nothing of the target.
-func (t *Tally) Starved(now mono.Time) { t.count.times.starve(now) }
+func (t *Tally) Starved(now mono.Time) {
+	t.count.times.starve(now)
+	if b := &t.count.baseline; b.asked {
+		b.old.starve(now)
+		b.now.starve(now)
+	}
+}
 
 // Compare is of session.Comparer.
 func (t *Tally) Compare(x *session.Exchange) {
@@ -123,8 +139,8 @@ func (t *Tally) Compare(x *session.Exchange) {
 	a.compared++
 	name, e := a.endpoint(t.rules.endpoint(x.Endpoint))
 	e.compared++
-	t.found, t.noise = t.found[:0], t.noise[:0]
-	base := t.takeBase(x)
+	t.found = t.found[:0]
+	earlier := t.takeBase(x)
 	if x.Target == nil {
 		if !x.NoStatus {
 			a.statuses(x.Production.Status, 0)
@@ -145,17 +161,17 @@ func (t *Tally) Compare(x *session.Exchange) {
 		if t.found, partly = t.differences(t.found, x.Production, x.Target, x.Unordered); partly {
 			a.skipped++
 		}
-		if base != nil {
+		if earlier != nil {
 			e.based++
-			t.noise, _ = t.differences(t.noise, base, x.Production, x.Unordered)
 		}
 	}
+	t.findBasis(x, earlier)
 	t.present = x
-	if t.judge(name, x.Unit, base != nil) {
+	if t.judge(name, x.Unit) {
 		e.differed++
 	}
 	t.present = nil
-	for _, d := range [...]*proto.Digest{x.Target, base} {
+	for _, d := range [...]*proto.Digest{x.Target, x.Baseline, earlier} {
 		if d != nil {
 			d.Drop(t.with)
 		}
@@ -182,16 +198,16 @@ func (t *Tally) differences(all []difference, p, c *proto.Digest, unordered bool
 	p.Unpack(t.with)
 	c.Unpack(t.with)
 	partly = p.Skipped != proto.Compared || c.Skipped != proto.Compared
-	return compare(all, p, c, unordered), partly
+	return t.rules.compare(all, p, c, unordered), partly
 }
 
 // Surplus is of session.Comparer.
 func (t *Tally) Surplus(u *session.Unit, endpoint string) {
 	name, e := t.count.endpoint(t.rules.endpoint(endpoint))
-	t.noise = t.noise[:0]
+	t.by, t.noise = byNothing, t.noise[:0]
 	t.found = append(t.found[:0], difference{path: "answer", kind: Extra, from: "absent",
 		to: "an answer"})
-	if t.judge(name, u, false) {
+	if t.judge(name, u) {
 		e.differed++
 	}
 }
@@ -199,10 +215,10 @@ func (t *Tally) Surplus(u *session.Unit, endpoint string) {
 // Ended is of session.Comparer.
 func (t *Tally) Ended(u *session.Unit, endpoint string, production, target session.Ending) {
 	name, e := t.count.endpoint(t.rules.endpoint(endpoint))
-	t.noise = t.noise[:0]
+	t.by, t.noise = byNothing, t.noise[:0]
 	t.found = append(t.found[:0], difference{path: "end", kind: End, from: production.String(),
 		to: target.String()})
-	if t.judge(name, u, false) {
+	if t.judge(name, u) {
 		e.differed++
 	}
 }
@@ -260,45 +276,43 @@ func (t *Tally) keepBase(x *session.Exchange) {
 
 // judge counts the differences that were found. It reports whether the candidate differed in a way
 // that counts.
-func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
+func (t *Tally) judge(name string, u *session.Unit) (differs bool) {
 	for i := range t.found {
 		d := &t.found[i]
 		if t.rules.silences(name, d, t.count.silenced) {
 			continue
 		}
 		p := placeOf(name, d)
-		switch c := t.count.at(p); {
-		case c == nil:
-		case d.expected != proto.Plain && (!based || c.known != proto.Plain ||
-			has(t.noise, d.path)):
-			c.expected++
-			c.known = d.expected
-		case d.kind.content() && (!based || has(t.noise, d.path)):
-			c.blind++
-			c.note(u, p)
-		default:
-			differs = true
-			c.note(u, p)
-			if !u.Diverged {
-				c.alone++
-				c.example(d)
-				t.keepPair(c)
-			}
-		}
-	}
-	for i := range t.noise {
-		d := &t.noise[i]
-		if !d.kind.content() || has(t.found, d.path) {
+		c := t.count.at(p)
+		if c == nil {
 			continue
 		}
-		switch c := t.count.at(placeOf(name, d)); {
-		case c == nil:
-		case d.expected != proto.Plain: // from now on it is expected to differ
+		switch t.stance(c, d) {
+		case isExpected:
+			c.expected++
 			c.known = d.expected
-		default:
-			c.base++
+		case isBlind:
+			c.blind++
+			c.note(u, p)
+		case isBoth:
+			c.both++
+			c.note(u, p)
+			c.example(d)
+		case isAlone:
+			differs = true
+			c.note(u, p)
+			if u.Diverged {
+				break
+			}
+			c.alone++
+			if t.by != byBaseline {
+				c.direct++
+			}
+			c.example(d)
+			t.keepPair(c)
 		}
 	}
+	t.blame(name, u)
 	t.count.unit(u, differs)
 	return differs
 }
@@ -306,7 +320,7 @@ func (t *Tally) judge(name string, u *session.Unit, based bool) (differs bool) {
 // keepPair keeps the two answers that are judged as the example of a place that has none.
 func (t *Tally) keepPair(c *count) {
 	if c.pair == nil && t.present != nil && t.pairs < maxPairs {
-		c.pair = pairOf(t.present, t.found)
+		c.pair = t.rules.pairOf(t.present, t.found)
 		t.pairs++
 	}
 }
@@ -316,13 +330,20 @@ func (a *Account) unit(u *session.Unit, differs bool) {
 	switch {
 	case differs && u.Diverged:
 		a.later++
-		u.Quiet = 0
 	case differs:
 		a.differed++
-		u.Diverged, u.Quiet = true, 0
-	case u.Diverged:
-		if u.Quiet++; u.Quiet == quiet {
-			u.Diverged = false
+	}
+	went(&u.Course, differs)
+}
+
+// went notes whether an answer of a server differed.
+func went(c *session.Course, differs bool) {
+	switch {
+	case differs:
+		c.Diverged, c.Quiet = true, 0
+	case c.Diverged:
+		if c.Quiet++; c.Quiet == quiet {
+			c.Diverged = false
 		}
 	}
 }
@@ -504,6 +525,7 @@ func (a *Account) total(b *Account) {
 	a.differed += b.differed
 	a.later += b.later
 	a.overCells += b.overCells
+	a.baseline.total(&b.baseline)
 	for i, n := range b.excluded {
 		a.excluded[i] += n
 	}
@@ -516,7 +538,11 @@ func (a *Account) total(b *Account) {
 }
 
 // AddTimes adds the times that another shard has taken.
-func (a *Account) AddTimes(b *Account) { a.times.add(&b.times) }
+func (a *Account) AddTimes(b *Account) {
+	a.times.add(&b.times)
+	a.baseline.old.add(&b.baseline.old)
+	a.baseline.now.add(&b.baseline.now)
+}
 
 func (e *endpoint) add(b *endpoint) {
 	e.compared += b.compared
@@ -527,7 +553,9 @@ func (e *endpoint) add(b *endpoint) {
 
 func (c *count) add(b *count) {
 	c.alone += b.alone
+	c.direct += b.direct
 	c.base += b.base
+	c.both += b.both
 	c.blind += b.blind
 	c.sessions += b.sessions
 	c.expected += b.expected

@@ -51,24 +51,8 @@ func (r *Result) Write(w io.Writer) error {
 		}
 		row("statuses", "%s", strings.Join(all, ", "))
 	}
-	if len(r.Cells) > 0 {
-		fmt.Fprintf(&b, "%-8s %8s %7s %10s %5s %8s\n", "evidence", "sessions", "target",
-			"production", "blind", "expected")
-	}
-	for i := range r.Cells {
-		if i == shown {
-			fmt.Fprintf(&b, "… and %d more (--report has all)\n", len(r.Cells)-i)
-			break
-		}
-		c := &r.Cells[i]
-		proven := " "
-		if c.Proven {
-			proven = "!"
-		}
-		fmt.Fprintf(&b, "%s10^%-4.1f %8d %7d %10d %5d %8d  %s: %s: %s%s\n", proven, c.Evidence,
-			c.Sessions, c.Alone, c.Base, c.Blind, c.Expected, c.Endpoint, c.Path, c.Kind,
-			c.example())
-	}
+	r.Against.rows(row)
+	r.writeCells(&b)
 	for _, rule := range r.Rules {
 		if rule.Silenced == 0 {
 			row("rule", "%q silenced nothing", rule.Rule)
@@ -78,6 +62,60 @@ func (r *Result) Write(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// rows writes how the old version has answered.
+func (r *AgainstResult) rows(row func(name, format string, args ...any)) {
+	if r == nil {
+		return
+	}
+	if r.Only {
+		row("against", "%s alone: production below is this old version",
+			strings.Join(r.Targets, ", "))
+	} else {
+		row("against", "%s: %d of the answers compared with its own, too",
+			strings.Join(r.Targets, ", "), r.Answered)
+	}
+	for _, why := range sortedKeys(r.Lacking) {
+		row("", "%d compared without it: %s", r.Lacking[why], why)
+	}
+	for i := range r.Times {
+		row("times", "%s", r.Times[i].line("the old version's"))
+	}
+	if len(r.Times) == 0 {
+		row("times", "not judged: wanted %d seconds in which both versions answered and tcpcopy "+
+			"ran", minBlocks)
+	}
+}
+
+// writeCells writes the first cells. Without an old version no answer is like its.
+func (r *Result) writeCells(b *strings.Builder) {
+	alone, both := "production", func(*Cell) string { return "" }
+	three := r.Against != nil && !r.Against.Only
+	if three {
+		alone, both = "old", func(c *Cell) string { return fmt.Sprintf(" %6d", c.Both) }
+	}
+	if len(r.Cells) > 0 {
+		fmt.Fprintf(b, "%-8s %8s %7s %10s", "evidence", "sessions", "target", alone)
+		if three {
+			fmt.Fprintf(b, " %6s", "both")
+		}
+		fmt.Fprintf(b, " %5s %8s\n", "blind", "expected")
+	}
+	for i := range r.Cells {
+		if i == shown {
+			fmt.Fprintf(b, "… and %d more (--report has all)\n", len(r.Cells)-i)
+			break
+		}
+		c := &r.Cells[i]
+		proven := " "
+		if c.Proven {
+			proven = "!"
+		}
+		fmt.Fprintf(b, "%s10^%-4.1f %8d %7d %10d%s %5d %8d  %s: %s: %s%s\n", proven, c.Evidence,
+			c.Sessions, c.Alone, c.Base, both(c), c.Blind, c.Expected, c.Endpoint, c.Path, c.Kind,
+			c.example())
+	}
 }
 
 // example describes what both had, if that is known.

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
@@ -200,6 +201,18 @@ const (
 	NotSlower Speed = "not slower"
 	Unclear   Speed = "cannot tell"
 )
+
+// slower describes a verdict of slower; old says whose the old times are.
+func (r *Ratio) slower(old string) string {
+	return fmt.Sprintf("%g %% of the answers took up to %.3g ms, %s %.3g ms: %.2f to %.2f times "+
+		"as long", 100*r.Quantile, r.New, old, r.Old, r.Low, r.High)
+}
+
+// line describes any verdict.
+func (r *Ratio) line(old string) string {
+	return fmt.Sprintf("%s: %g %% within %.3g ms, %s %.3g ms; %.2f to %.2f times (99 %%)", r.Speed,
+		100*r.Quantile, r.New, old, r.Old, r.Low, r.High)
+}
 
 // SlowerBy is the part by which times must be longer to count as slower, if it is not set.
 const SlowerBy = 0.10

@@ -20,6 +20,9 @@ type Comparer interface {
 	Exclude(why Exclusion)
 	// Compare compares two answers to one request. x is valid during the call.
 	Compare(x *Exchange)
+	// Aside is how many bytes of digests may wait for the old version's answers alone, beside the
+	// room of Digesting: an old version that is slow must not exclude anything.
+	Aside() *int
 	// Surplus counts an answer of the target that nothing had asked for, after one to a request of
 	// the endpoint.
 	Surplus(u *Unit, endpoint string)
@@ -41,6 +44,7 @@ const (
 	Unanswered                  // the session ended before production had answered
 	OverBounds                  // too many answers wait for their counterparts
 	Misaligned                  // where it ends in the bytes is not known
+	NoBaseline                  // the old version, which stands in for production, has not answered
 	Exclusions                  // how many there are
 )
 
@@ -56,6 +60,7 @@ var exclusions = [Exclusions]struct{ name, meaning string }{
 	Unanswered: {"in_flight", "the session ended before both had answered"},
 	OverBounds: {"over_compare", "more than 4,096 answers of a session, or 32 MB of all, " +
 		"waited (replay: 128 MB)"},
+	NoBaseline: {"no_old_answer", "with --against-only: the old version gave no answer"},
 	Misaligned: {"misaligned",
 		"of a protocol that is not known: where the answer ends in the bytes is not known"},
 }
@@ -76,9 +81,15 @@ func ExclusionNamed(name string) (e Exclusion, ok bool) {
 
 // Unit is what a Comparer keeps of a session.
 type Unit struct {
+	Course
+	Baseline Course // of the old version
+	Seen     [8]uint32
+}
+
+// Course is how the answers of a server went in a session.
+type Course struct {
 	Diverged bool  // an answer differed, and later ones may differ as a consequence
 	Quiet    uint8 // how many answers have not differed since
-	Seen     [8]uint32
 }
 
 // Exchange is a request with the answers of production and of the target.
@@ -93,6 +104,13 @@ type Exchange struct {
 	Failed     ledger.Reason
 	At         mono.Time // when the request was sent to the target
 	Took       int64     // until the target's answer was whole, in nanoseconds; 0: not known
+
+	// Baseline is the answer of the old version; nil: there is none. NoBaseline says why; it is
+	// empty if no old version is asked.
+	Baseline     *proto.Digest
+	NoBaseline   string
+	BaselineAt   mono.Time // as At
+	BaselineTook int64     // as Took
 }
 
 // maxPairs bounds how many exchanges of one session wait for an answer.
@@ -102,6 +120,9 @@ const maxPairs = 4096
 // offset at which it ends in the client's bytes, or, if the connection carries streams, by the
 // number of its stream, so that requests which are left out, or precede the copy, pair nothing
 // wrongly. It is nil if answers are not compared.
+//
+// The session of the copy owns it, and reads production. If another copy goes to the old version,
+// its session has a baseline, which adds that version's answers to the same pairs.
 type pairing struct {
 	to    Comparer
 	unit  Unit
@@ -118,16 +139,23 @@ type pairing struct {
 	off       Exclusion // why the copy's answers are not compared, if isOff
 	isOff     bool
 	fault     ledger.Reason // why the target ended the last copy; None: it did not
+	// hasBaseline: there is a baseline, which answers more.
+	hasBaseline bool
+	// oldOnly: the baseline's answers take the place of production's.
+	oldOnly bool
 }
 
 // pair is an exchange that is not complete.
 type pair struct {
-	end        uint64 // offset of the byte behind the request
-	key        uint64 // by which it is found: end, or the number of its stream
-	number     uint64 // of production's answer
-	x          Exchange
-	isSent     bool
-	targetDone bool // x.Target and x.Failed are final
+	end          uint64 // offset of the byte behind the request
+	key          uint64 // by which it is found: end, or the number of its stream
+	number       uint64 // of production's answer
+	x            Exchange
+	isSent       bool
+	targetDone   bool // x.Target and x.Failed are final
+	baselineSent bool
+	baselineDone bool // x.Baseline and x.NoBaseline are final
+	aside        bool // it waits for the baseline alone
 }
 
 // pairList holds pairs in the order of their keys. Most often the first is removed.
@@ -160,11 +188,11 @@ func (l *pairList) remove(i int) {
 	}
 }
 
-func newPairing(to Comparer) *pairing {
+func newPairing(to Comparer, oldOnly bool) *pairing {
 	if to == nil {
 		return nil
 	}
-	return &pairing{to: to}
+	return &pairing{to: to, oldOnly: oldOnly}
 }
 
 // isFault reports whether a copy that ended for the reason r shows a fault of the target.
@@ -207,20 +235,29 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 				continue
 			}
 			g.known = cmp.Or(st.Request.Stream, at)
-			g.to.Due()
-			if g.open.len() >= maxPairs {
-				g.to.Exclude(OverBounds)
-			} else {
-				g.open.add(pair{end: at, key: g.known, number: number, x: Exchange{
-					Unit: &g.unit, Endpoint: endpoint, Request: hash,
-					Unordered: g.unordered != nil && g.unordered(endpoint)}})
-			}
+			g.expect(pair{end: at, key: g.known, number: number, x: Exchange{
+				Unit: &g.unit, Endpoint: endpoint, Request: hash,
+				Unordered: g.unordered != nil && g.unordered(endpoint)}})
 			number++
 		case proto.Abandoned:
 			g.abandon(st.Request.Number)
 		}
 	}
 	g.requestsEnded()
+}
+
+// expect adds a pair whose answers are due.
+func (g *pairing) expect(p pair) {
+	g.to.Due()
+	if g.open.len() >= maxPairs {
+		g.forgo(OverBounds.String())
+	}
+	if g.open.len() >= maxPairs {
+		g.to.Exclude(OverBounds)
+		return
+	}
+	p.baselineDone = !g.hasBaseline
+	g.open.add(p)
 }
 
 // find returns the pair with a key, and its index; nil if there is none.
@@ -253,24 +290,35 @@ func (g *pairing) answered(number uint64, d *proto.Digest) {
 }
 
 // keep takes room for a digest that waits for its counterpart. It returns false if there is none.
-func (g *pairing) keep(d *proto.Digest) bool {
-	room := &g.to.Digesting().Room
-	if *room < d.Size {
+func (g *pairing) keep(d *proto.Digest) bool { return takeRoom(&g.to.Digesting().Room, d.Size) }
+
+func takeRoom(room *int, n int) bool {
+	if *room < n {
 		return false
 	}
-	*room -= d.Size
+	*room -= n
 	return true
 }
 
-// complete passes the i-th pair on if both answers are there.
+// complete passes the i-th pair on if all answers are there.
 func (g *pairing) complete(i int) {
 	p := g.open.at(i)
-	if p.x.Production == nil || !p.targetDone {
+	if p.x.Production == nil && !g.oldOnly || !p.targetDone {
 		return
 	}
-	if x := p.x; x.Target == nil && x.Failed == ledger.None {
+	if x := &p.x; x.Target == nil && x.Failed == ledger.None {
 		g.exclude(i, LostTrack)
 		return
+	}
+	if g.oldOnly {
+		g.completeOld(i)
+		return
+	}
+	if !p.baselineDone {
+		if g.putAside(p) {
+			return
+		}
+		p.x.NoBaseline = OverBounds.String()
 	}
 	x := p.x
 	g.remove(i)
@@ -284,13 +332,26 @@ func (g *pairing) exclude(i int, why Exclusion) {
 }
 
 func (g *pairing) remove(i int) {
-	x := &g.open.at(i).x
-	for _, d := range [...]*proto.Digest{x.Production, x.Target} {
-		if d != nil {
-			g.to.Digesting().Room += d.Size
-		}
+	p := g.open.at(i)
+	room := &g.to.Digesting().Room
+	if p.aside {
+		room = g.to.Aside()
+	}
+	*room += p.size()
+	if d := p.x.Baseline; d != nil {
+		*g.to.Aside() += d.Size
 	}
 	g.open.remove(i)
+}
+
+// size returns what the digests of production and the target take.
+func (p *pair) size() (n int) {
+	for _, d := range [...]*proto.Digest{p.x.Production, p.x.Target} {
+		if d != nil {
+			n += d.Size
+		}
+	}
+	return n
 }
 
 // unread notes that production's answers are not read any more, or not from where they were. What
@@ -300,7 +361,7 @@ func (g *pairing) unread() {
 		return
 	}
 	for i := 0; i < g.open.len(); {
-		if g.open.at(i).x.Production == nil {
+		if g.open.at(i).x.Production == nil && !g.oldOnly {
 			g.exclude(i, Gap)
 		} else {
 			i++
@@ -454,24 +515,19 @@ func endedBy(r ledger.Reason) Exclusion {
 	return NotCopied
 }
 
-// close ends all that is open: the session is over.
+// close ends all that is open but for what waits for the baseline: the session is over.
 func (g *pairing) close() {
 	if g == nil {
 		return
 	}
-	for g.open.len() > 0 {
-		n := g.open.len()
-		p := g.open.at(n - 1)
+	for i := g.open.len() - 1; i >= 0; i-- {
+		p := g.open.at(i)
 		switch {
-		case p.x.Production == nil:
-			g.exclude(n-1, Unanswered)
-		case p.isSent:
-			g.exclude(n-1, Unanswered)
-		default:
-			g.settle(n-1, NotCopied)
-		}
-		if g.open.len() == n {
-			g.exclude(n-1, NotCopied)
+		case g.waitsForOld(p):
+		case p.x.Production == nil && !g.oldOnly || p.isSent:
+			g.exclude(i, Unanswered)
+		case !g.settle(i, NotCopied) && !g.waitsForOld(p):
+			g.exclude(i, NotCopied)
 		}
 	}
 }

@@ -14,13 +14,15 @@ import (
 
 // notes is a Comparer that writes down what it is told.
 type notes struct {
-	with *proto.Digesting
-	due  int
-	open int
-	all  []string
+	with  *proto.Digesting
+	aside int
+	due   int
+	open  int
+	all   []string
 }
 
 func (n *notes) Digesting() *proto.Digesting { return n.with }
+func (n *notes) Aside() *int                 { return &n.aside }
 func (n *notes) Due()                        { n.due++; n.open++ }
 
 func (n *notes) Exclude(why Exclusion) {

@@ -87,7 +87,7 @@ func (g *pairing) abandon(stream uint64) {
 	if g == nil {
 		return
 	}
-	if p, i := g.find(stream); p != nil {
+	if p, i := g.find(stream); p != nil && !g.waitsForOld(p) {
 		g.exclude(i, Unanswered)
 	}
 }

@@ -17,6 +17,7 @@ import (
 // that began when everything had been answered.
 type serverReader struct {
 	further bool // production's answers are counted for another copy of the connection
+	deaf    bool // the client's requests are read, and no answers
 	state   readState
 	inside  bool // the beginning of a request was read, and its end was not
 
@@ -54,10 +55,11 @@ const maxEnds = 1 << 14
 
 // newServerReader returns the reader of a new session, or nil if production's answers are not read.
 func newServerReader(svc *Service, further bool) *serverReader {
-	if !svc.Production || len(svc.Protocols) == 0 {
+	deaf := svc.OldOnly && !further
+	if !svc.Production && !deaf || len(svc.Protocols) == 0 {
 		return nil
 	}
-	return &serverReader{further: further}
+	return &serverReader{further: further, deaf: deaf}
 }
 
 // hasBegun reports whether reading has begun. It may have ended.
@@ -75,7 +77,8 @@ func (p *serverReader) total() uint64 { return p.passed + uint64(len(p.ends)-p.f
 // bytes. ok reports whether all were read since the client's bytes at the offset base. seen must
 // not fall from call to call.
 func (p *serverReader) answered(seen, base uint64) (n uint64, ok bool) {
-	if !p.hasBegun() || p.began > base || seen < p.from || seen-p.from > p.answers.Read() {
+	if !p.hasBegun() || p.deaf || p.began > base || seen < p.from ||
+		seen-p.from > p.answers.Read() {
 		return 0, false
 	}
 	ends := p.ends[p.first:]
@@ -130,7 +133,7 @@ func (s *Session) stopProduction(lost bool) {
 	}
 	s.endProduction(lost)
 	s.pairs.unread()
-	*p = serverReader{further: p.further, read: p.read}
+	*p = serverReader{further: p.further, deaf: p.deaf, read: p.read}
 }
 
 // endProduction stops reading for good. lost reports that there was more to read.
@@ -161,7 +164,8 @@ func (s *Session) readRequests(at mono.Time) {
 	if p == nil || p.state > reading {
 		return
 	}
-	if m, ok := s.reader.LastMark(); ok && p.reads() && m.Seen-p.from > p.answers.Read() {
+	if m, ok := s.reader.LastMark(); ok && p.reads() && !p.deaf &&
+		m.Seen-p.from > p.answers.Read() {
 		s.stopProduction(true) // the client has seen bytes of the server that were not captured
 	}
 	if !p.reads() && !s.beginProduction() {
@@ -198,13 +202,8 @@ func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 		}
 		switch r := &st.Request; r.Reply {
 		case proto.One:
-			if r.Hint != 0 {
-				p.answers.Expect(p.asked, r.Hint)
-			}
-			if r.Stream == 0 {
-				p.times.start(p.asked, at)
-			} else if len(p.running) < maxEnds {
-				p.run(r.Stream, running{sent: at})
+			if !p.deaf {
+				p.expect(r, at)
 			}
 			p.asked++
 		case proto.Push, proto.Switch:
@@ -212,6 +211,18 @@ func (p *serverReader) noteRequests(out *proto.Out, at mono.Time) (over bool) {
 		}
 	}
 	return false
+}
+
+// expect notes that the server will answer a request.
+func (p *serverReader) expect(r *proto.Request, at mono.Time) {
+	if r.Hint != 0 {
+		p.answers.Expect(p.asked, r.Hint)
+	}
+	if r.Stream == 0 {
+		p.times.start(p.asked, at)
+	} else if len(p.running) < maxEnds {
+		p.run(r.Stream, running{sent: at})
+	}
 }
 
 // beginProduction begins to read where the client's bytes begin or, later, at its newest turn. It
@@ -231,7 +242,7 @@ func (s *Session) beginProduction() bool {
 	if s.talk != nil && at == (reasm.Mark{}) {
 		early = s.talk.greeting
 	}
-	if s.sent > at.Seen+uint64(len(early)) || s.serverSide == serverUnknown {
+	if !p.deaf && (s.sent > at.Seen+uint64(len(early)) || s.serverSide == serverUnknown) {
 		return false
 	}
 	protocol, known := s.protocolAt(at.Off)
@@ -243,9 +254,9 @@ func (s *Session) beginProduction() bool {
 		return false
 	}
 	client, answers := protocol.Watch()
-	*p = serverReader{further: p.further, state: reading, protocol: protocol, client: client,
-		answers: segments.Follow(answers), began: at.Off, read: at.Off, from: at.Seen,
-		ends: p.ends[:0]}
+	*p = serverReader{further: p.further, deaf: p.deaf, state: reading, protocol: protocol,
+		client: client, answers: segments.Follow(answers), began: at.Off, read: at.Off,
+		from: at.Seen, ends: p.ends[:0]}
 	p.answers.Digest(s.pairs.read(protocol))
 	p.answers.Begin(s.serverBase.Add(int(uint32(at.Seen))))
 	if client.Begin(s.phase.adopted(), s.env.scratch()) != nil {
@@ -286,7 +297,7 @@ func (s *Session) readAnswers(seg *packet.Segment, at mono.Time) {
 	if p != nil && p.state == readIdle && s.svc.Certain && s.sent == 0 && len(seg.Payload) > 0 {
 		s.beginProduction() // the server speaks first
 	}
-	if !p.reads() {
+	if !p.reads() || p.deaf {
 		return
 	}
 	s.env.told = p.answers.Feed(at, seg, s.env.Pool, s.env.told[:0], &s.env.found)

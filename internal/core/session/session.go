@@ -50,9 +50,12 @@ type Service struct {
 	Protocols  []proto.Protocol // the protocols to recognise; empty: none
 	Certain    bool             // all connections speak Protocols[0]; it need not be recognised
 	Production bool             // production's own answers may be captured whole, and are read
-	WholeOnly  bool             // connections found under way are not copied
-	MaxBytes   int              // most bytes of the pool that one session may hold
-	Idle       time.Duration    // ends a session in which nothing happens for so long
+	// OldOnly: the old version's answers are compared in place of production's, of which nothing is
+	// read.
+	OldOnly   bool
+	WholeOnly bool          // connections found under way are not copied
+	MaxBytes  int           // most bytes of the pool that one session may hold
+	Idle      time.Duration // ends a session in which nothing happens for so long
 	// Stall ends a session whose target takes no bytes, or does not close, for so long.
 	Stall time.Duration
 	// Hold is for how long after it was captured a turn may wait for a target that is away.
@@ -117,7 +120,8 @@ type Session struct {
 	stream   Stream        // the copy's connection to the target; nil while there is no copy
 	talk     *talk         // nil: no protocol is known, nor can become known
 	server   *serverReader // nil: production's answers are not read
-	pairs    *pairing      // nil: answers are not compared
+	pairs    *pairing      // nil: production's answers are not compared for this session
+	baseline *baseline     // adds the answers of this copy to another session's pairs; or nil
 	turns    *turns        // nil: they are not compared by turns
 	base     uint64        // the offset of the copy's first byte
 	released uint64        // the stream may send the bytes below this offset
@@ -185,7 +189,10 @@ func (s *Session) Init(env *Env, svc *Service, spec *OpenSpec, at mono.Time,
 	// Of several copies one is compared: production's answer to all of them is the same, and what
 	// it has by chance would count as often.
 	if s.talk != nil && s.server != nil && !spec.Further {
-		s.pairs = newPairing(env.Compare)
+		s.pairs = newPairing(env.Compare, svc.OldOnly)
+	}
+	if spec.BaselineOf != nil {
+		s.baseline = spec.BaselineOf.pairs.addBaseline()
 	}
 	if !spec.Further {
 		s.turns = newTurns(s, first.Flags.Has(packet.SYN))
@@ -360,6 +367,9 @@ func (s *Session) Refuse(now mono.Time, r ledger.Reason) {
 	s.lose(now, r)
 	s.phase = refused
 	s.endProduction(false)
+	if s.baseline != nil {
+		s.baseline.close() // no other copy follows, and nothing must wait for one
+	}
 	s.discard()
 }
 
@@ -448,7 +458,7 @@ func (s *Session) dropAhead() {
 func (s *Session) Close() {
 	s.reader.Close()
 	s.server.close()
-	s.pairs.close()
+	s.copied().close()
 	s.turns.close(s.ClientEnded(), s.seen)
 	s.env.Pool.Charge(-s.weight)
 	s.weight = 0

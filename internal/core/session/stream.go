@@ -42,6 +42,9 @@ type OpenSpec struct {
 	// Further reports that it is not the first copy of the connection, whose client and server are
 	// counted once.
 	Further bool
+	// BaselineOf is the session of the copy whose answers are compared, if this one goes to the old
+	// version; it was made before this one. Else it is nil.
+	BaselineOf *Session
 	// Listen reports that ReadAnswers follows. Bytes of the target that precede it must be kept.
 	Listen bool
 }

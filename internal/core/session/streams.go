@@ -190,12 +190,12 @@ func (s *Session) noteStream(st *proto.Step) {
 		if t.shut {
 			why = ledger.TargetClosed
 		}
-		s.pairs.receiveStream(r.stream, &st.Answer, t.heard, why)
+		s.copied().receiveStream(r.stream, &st.Answer, t.heard, why)
 		if timed && r.first != 0 {
 			timeAnswer(c, max(r.sent, t.opened), r.first, t.heard)
 		}
 	case proto.Abandoned:
-		s.pairs.abandon(r.stream)
+		s.copied().abandon(r.stream)
 	}
 	delete(t.running, st.Request.Number)
 }

@@ -142,9 +142,9 @@ func (s *Session) beginTalk(now mono.Time, seen uint64) {
 	}
 	s.server.pass(seen)
 	if reopens {
-		s.pairs.goOn()
+		s.copied().goOn()
 	} else {
-		s.pairs.begin(s.base)
+		s.copied().begin(s.base)
 	}
 	t.answers, _ = s.stream.(AnswerReader)
 	if t.protocol != nil {
@@ -193,7 +193,7 @@ func (s *Session) speak(now mono.Time) bool {
 // makes the copy's bytes, lostTalk ends the copy and returns false.
 func (s *Session) lostTalk(now mono.Time, err error) bool {
 	s.talk.following = false
-	s.pairs.giveUp(LostTrack)
+	s.copied().giveUp(LostTrack)
 	var refusal *proto.Refusal
 	refused := errors.As(err, &refusal)
 	if refused && refusal.Class != 0 {
@@ -387,7 +387,7 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 		case proto.Requested:
 			s.noteRequest(now, &st.Request)
 		case proto.Refused:
-			s.pairs.leaveOut(st.Request.Stream)
+			s.copied().leaveOut(st.Request.Stream)
 			s.env.Count.Requests.Drop(st.Reason)
 			t.request = requestWhole
 		case proto.Begun, proto.Answered, proto.Abandoned:
@@ -396,7 +396,7 @@ func (s *Session) carryOut(now mono.Time, out *proto.Out) bool {
 			t.answers.Expect(st.Request.Number, st.Request.Hint)
 		default:
 			t.noteStep(st)
-			s.pairs.step(st.N)
+			s.copied().step(st.N)
 			if t.edits() {
 				t.script.add(s.env.Pool, st, out.Text)
 			}
@@ -445,7 +445,7 @@ func (s *Session) noteRequest(now mono.Time, r *proto.Request) {
 			t.answers.Expect(r.Number, r.Hint)
 		}
 		t.running[r.Number] = running{sent: now, stream: r.Stream}
-		s.pairs.sendStream(now, r.Stream)
+		s.copied().sendStream(now, r.Stream)
 		return
 	}
 	if t.request == requestChanged {
@@ -457,7 +457,7 @@ func (s *Session) noteRequest(now mono.Time, r *proto.Request) {
 		if r.Hint != 0 {
 			t.answers.Expect(t.asked, r.Hint)
 		}
-		s.pairs.send(now)
+		s.copied().send(now)
 		t.times.start(t.asked, now)
 		t.asked++
 	case proto.Push:
@@ -530,14 +530,14 @@ func (s *Session) noteAnswer(ev *Event) {
 	if sent, ok := t.times.stop(t.answered); ok {
 		timeAnswer(&s.env.Count.Requests.Answers, max(sent, t.opened), ev.First, ev.At)
 	}
-	s.pairs.receive(a.Digest, ev.At)
+	s.copied().receive(a.Digest, ev.At)
 	t.answered++
 	if t.answered > t.asked && t.request == requestWhole && !t.pushed {
 		// It answers no request (a server that closes an idle connection may say so): which answer
 		// belongs to which request is no longer known.
 		s.env.Count.ProtoLost++
 		t.following = false
-		s.pairs.slip()
+		s.copied().slip()
 	}
 	if a.Last {
 		t.following = false

@@ -141,7 +141,7 @@ func (h *half) next(k *bytestream.Key) (p part, at mono.Time, ok bool) {
 // newTurns returns the turns of a new session, or nil if they are not compared. whole reports that
 // it begins with the connection.
 func newTurns(s *Session, whole bool) *turns {
-	if s.env.Compare == nil || !s.svc.Production || s.svc.Certain {
+	if s.env.Compare == nil || !s.svc.Production || s.svc.OldOnly || s.svc.Certain {
 		return nil
 	}
 	with := s.env.Compare.Digesting()
@@ -185,7 +185,7 @@ func (s *Session) readTurns() {
 
 // noteCopyEnded tells the comparisons that the copy has ended for the reason r.
 func (s *Session) noteCopyEnded(r ledger.Reason) {
-	s.pairs.copyEnded(r)
+	s.copied().copyEnded(r)
 	how, _ := s.reader.Ended()
 	s.turns.copyEnded(r, s.gate.Answered(), isFault(r) && how != reasm.Reset)
 }

@@ -140,46 +140,72 @@ func (sh *Shard) admit(key Tuple, p *Packet) *entry {
 		targets = svc.Targets.Targets()
 	}
 	n := each * len(targets)
-	if why := sh.refusal(svc, &key, n); why != ledger.None {
-		sh.shed(p, why, uint64(n))
+	old := 0
+	if svc.Opposed {
+		old = 1
+	}
+	if why := sh.refusal(svc, &key, n+old); why != ledger.None {
+		shed(&sh.count, p, why, uint64(n))
+		shed(&sh.baselineCount, p, why, uint64(old))
 		return nil
 	}
-	var head, tail *entry
+	var all copies
 	for i := range n {
 		if i > 0 && sh.full() {
-			sh.shed(p, ledger.OverSessions, 1)
+			shed(&sh.count, p, ledger.OverSessions, 1)
 			continue
 		}
 		e := sh.entry()
-		e.key, e.index, e.current, e.counted = key, i/len(targets), true, true
-		e.service, e.first = svc, i == 0
-		if e.target = targets[i%len(targets)]; e.target != nil {
-			e.fixed = true
-		}
-		at := p.At
-		if svc.Stagger > 0 && e.index > 0 {
-			e.delayed = &delayQueue{by: time.Duration(e.index) * svc.Stagger}
-			at = at.Add(e.delayed.by)
-		}
-		sh.nextID++
-		sh.count.Live++
-		sh.byID[sh.nextID] = e
-		sh.places.add(e)
-		spec := session.OpenSpec{ID: sh.nextID, Client: p.Seg.Src, Production: p.Seg.Dst,
-			Further: i > 0}
-		midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
-		e.Init(&sh.env, svc.Session, &spec, at, &p.Seg, midTurn)
-		e.connect(svc.lane(sh, e.target), at)
-		if head == nil {
-			head = e
-			sh.flows[key] = e
-			e.leads = true
-		} else {
-			tail.copy = e
-		}
-		tail = e
+		e.key, e.index, e.service, e.first = key, i/len(targets), svc, i == 0
+		e.target = targets[i%len(targets)]
+		all.add(e)
+		sh.enter(e, p, &sh.env, session.OpenSpec{Further: i > 0})
 	}
-	return head
+	switch {
+	case old == 0:
+	case sh.full():
+		shed(&sh.baselineCount, p, ledger.OverSessions, 1)
+	default:
+		e := sh.entry()
+		e.key, e.service, e.old = key, svc, true
+		e.target = svc.Baseline.Targets()[0]
+		all.add(e)
+		sh.enter(e, p, &sh.baselineEnv, session.OpenSpec{Further: true,
+			BaselineOf: &all.head.Session})
+	}
+	sh.flows[key] = all.head
+	all.head.leads = true
+	return all.head
+}
+
+// copies are the entries of one client connection.
+type copies struct{ head, tail *entry }
+
+func (c *copies) add(e *entry) {
+	if c.head == nil {
+		c.head = e
+	} else {
+		c.tail.copy = e
+	}
+	c.tail = e
+}
+
+// enter makes the session of an entry, whose connection began with p.
+func (sh *Shard) enter(e *entry, p *Packet, env *session.Env, spec session.OpenSpec) {
+	e.current, e.counted, e.fixed = true, true, e.target != nil
+	at := p.At
+	if e.service.Stagger > 0 && e.index > 0 {
+		e.delayed = &delayQueue{by: time.Duration(e.index) * e.service.Stagger}
+		at = at.Add(e.delayed.by)
+	}
+	sh.nextID++
+	e.count().Live++
+	sh.byID[sh.nextID] = e
+	sh.places.add(e)
+	spec.ID, spec.Client, spec.Production = sh.nextID, p.Seg.Src, p.Seg.Dst
+	midTurn := p.At.Sub(sh.cfg.Start) < session.Lull
+	e.Init(env, e.service.Session, &spec, at, &p.Seg, midTurn)
+	e.connect(e.service.lane(sh, e.target), at)
 }
 
 // entry returns a new entry, or a spare one.
@@ -222,12 +248,12 @@ func (sh *Shard) refusal(svc *Service, key *Tuple, n int) ledger.Reason {
 }
 
 // shed counts a segment of a connection that is not copied. Its SYN counts as the connection.
-func (sh *Shard) shed(p *Packet, why ledger.Reason, copies uint64) {
+func shed(c *ledger.Counters, p *Packet, why ledger.Reason, copies uint64) {
 	if p.Seg.Flags.Has(packet.SYN) {
-		sh.count.Sessions.Captured += copies
-		sh.count.Sessions.Drop(why, copies)
+		c.Sessions.Captured += copies
+		c.Sessions.Drop(why, copies)
 	}
 	n := uint64(p.Seg.Len) * copies
-	sh.count.Bytes.Captured += n
-	sh.count.Bytes.Drop(why, n)
+	c.Bytes.Captured += n
+	c.Bytes.Drop(why, n)
 }

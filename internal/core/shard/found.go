@@ -145,7 +145,7 @@ func (sh *Shard) begin(h *halfOpen, p *Packet) *entry {
 // share of all sessions only. first is its first segment, p the one at hand.
 func (sh *Shard) admitWeak(key *Tuple, first, p *Packet) *entry {
 	if sh.found.weak >= max(1, sh.cfg.MaxSessions/weakShare) {
-		sh.shed(p, ledger.OverSessions, 1)
+		shed(&sh.count, p, ledger.OverSessions, 1)
 		return nil
 	}
 	head := sh.admit(*key, first)

@@ -241,7 +241,7 @@ func (e *entry) noteOpening(now mono.Time, ev *session.Event) {
 		e.accept(now)
 	case l.away != ledger.None && ev.Kind == session.Failed:
 		l.away, l.until = ev.Reason, now.Add(awayRetry)
-	case e.State() == session.Waiting && !e.service.Targets.Spares(now, e.target):
+	case e.State() == session.Waiting && !e.group().Spares(now, e.target):
 		// The copy was lost, and the session holds its turn.
 		l.away, l.until = ledger.TargetReset, now.Add(awayRetry)
 		if ev.Kind == session.Failed {

@@ -51,7 +51,7 @@ func (n noTarget) Poll(now mono.Time) mono.Time {
 // choose sets the target of a copy that begins, or begins again, and reports whether there is one.
 // A copy that begins again keeps its target while that is in use.
 func (e *entry) choose(now mono.Time, spec *session.OpenSpec) bool {
-	g := e.service.Targets
+	g := e.group()
 	switch {
 	case e.fixed:
 		e.placed = !e.target.Removed() && g.Begin(now, e.target)

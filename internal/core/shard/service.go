@@ -18,6 +18,10 @@ type Service struct {
 	Session *session.Service
 	How     gate.Config // the configuration of Session.Gate
 	Targets *balance.Group
+	// Baseline is the old version, which gets one copy of each session, with an account of its own,
+	// if Opposed is set. It stays for the sessions that have one.
+	Baseline *balance.Group
+	Opposed  bool
 
 	// Copies is how many copies each session gets, 1 or more; 2.5 means two for each session and a
 	// third one for half of them. With balance.All each target gets that many.

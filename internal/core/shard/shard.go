@@ -72,6 +72,9 @@ type Shard struct {
 	pool  chunk.Pool
 	count ledger.Counters
 
+	baselineEnv   session.Env // of the copies to old versions
+	baselineCount ledger.Counters
+
 	now    mono.Time
 	half   halfOpens
 	found  foundUnderWay
@@ -110,6 +113,7 @@ type entry struct {
 	placed   bool // it counts among the target's live copies
 	fixed    bool // it may have no other target
 	first    bool // of the copies of its client's connection
+	old      bool // it goes to the old version
 	rival    bool // a half-open connection may have the same tuple
 	weak     bool // it was found under way, and production has said nothing of it
 	begun    bool // a copy was asked for
@@ -126,6 +130,22 @@ type entry struct {
 	place   int32     // in places, if counted
 }
 
+// group returns the targets of which one gets the copy.
+func (e *entry) group() *balance.Group {
+	if e.old {
+		return e.service.Baseline
+	}
+	return e.service.Targets
+}
+
+// count returns the account that the session is in.
+func (e *entry) count() *ledger.Counters {
+	if e.old {
+		return &e.shard.baselineCount
+	}
+	return &e.shard.count
+}
+
 // sessionCost is the memory that the bound counts for a live session beside its payload, in bytes.
 const sessionCost = 2048
 
@@ -138,6 +158,7 @@ func New(cfg Config) *Shard {
 	sh := &Shard{cfg: cfg, flows: make(map[Tuple]*entry), byID: make(map[session.ID]*entry)}
 	sh.env = session.Env{Pool: &sh.pool, Count: &sh.count, Opener: placer{sh},
 		Compare: cfg.Compare}
+	sh.baselineEnv = session.Env{Pool: &sh.pool, Count: &sh.baselineCount, Opener: placer{sh}}
 	sh.half.init(&cfg)
 	sh.found.init(&cfg)
 	sh.wheel.now = int64(cfg.Start) / int64(tick)
@@ -228,7 +249,7 @@ func (sh *Shard) bury(e *entry) {
 			e.weak = false
 			sh.found.weak--
 		}
-		sh.count.Live--
+		e.count().Live--
 		delete(sh.byID, e.ID())
 		sh.places.remove(e)
 		e.Close()
@@ -310,13 +331,16 @@ func (sh *Shard) Snapshot() ledger.Counters {
 	return c
 }
 
+// Baseline returns a copy of the account of the copies to old versions.
+func (sh *Shard) Baseline() ledger.Counters { return sh.baselineCount }
+
 // Live returns how many sessions the table holds.
-func (sh *Shard) Live() int { return int(sh.count.Live) }
+func (sh *Shard) Live() int { return int(sh.count.Live + sh.baselineCount.Live) }
 
 // Memory returns what the sessions, the queues of staggered copies, and the connections that are
 // half-open or were found under way hold, in bytes, as the bound counts it.
 func (sh *Shard) Memory() int64 {
-	return sh.pool.InUse() + int64(sh.count.Live)*sessionCost + int64(sh.queued)*delayedCost +
+	return sh.pool.InUse() + int64(sh.Live())*sessionCost + int64(sh.queued)*delayedCost +
 		sh.half.memory() + sh.found.memory()
 }
 

@@ -86,7 +86,7 @@ func (sh *Shard) handle(now mono.Time, e *entry, ev *session.Event) {
 			e.target.Opened()
 			if !e.accepted {
 				e.accepted = true
-				sh.count.Copies++
+				e.count().Copies++
 			}
 		case session.Failed:
 			switch ev.Reason {

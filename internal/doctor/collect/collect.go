@@ -42,8 +42,10 @@ type Subject struct {
 	Remote     bool        // the packets come from other hosts: no interface is watched
 	From       From        // of remote packets
 	Mappings   []mapping.Mapping
-	StandsIn   func(netip.Addr) bool // whether -c or -H has the address; nil: neither was given
-	Mark       uint32                // of our own packets
+	// OldVersions are servers that get what targets get.
+	OldVersions []netip.AddrPort
+	StandsIn    func(netip.Addr) bool // whether -c or -H has the address; nil: neither was given
+	Mark        uint32                // of our own packets
 
 	Intercepts []netip.AddrPort
 	TLS        *tls.Config // of links; nil: no key
@@ -160,6 +162,9 @@ func (c *collector) local() {
 				f.Targets = append(f.Targets, c.target(t.Addr))
 			}
 		}
+	}
+	for _, a := range c.OldVersions {
+		f.Targets = append(f.Targets, c.target(a))
 	}
 	if c.StandsIn != nil && c.here != nil {
 		for _, a := range c.here.All() {

@@ -65,7 +65,21 @@ func (b *Builder) addAt(n *node, value []byte, as proto.FieldTypes) bool {
 	case proto.Number:
 		kind = b.epoch(value)
 	}
-	return b.add(n, b.with.Hash(value), uint64(len(value)), as, kind)
+	return b.add(n, b.with.Hash(value), uint64(len(value)), as, kind) && b.keep(n, value, as)
+}
+
+// keep keeps a value that was added, if it is wanted. It returns true.
+func (b *Builder) keep(n *node, value []byte, as proto.FieldTypes) bool {
+	if n.keeps {
+		if as == proto.Null {
+			value = []byte("null")
+		}
+		if f := &b.fields[n.field]; f.Types&(proto.Opaque|proto.List|proto.Object) == 0 &&
+			f.Kind != proto.JWT {
+			f.Keep(value)
+		}
+	}
+	return true
 }
 
 // AddList adds a list of n elements at a path. Its elements are added next, at the path with []
@@ -121,7 +135,7 @@ func (b *Builder) cut(n int) {
 }
 
 // fieldSize is roughly what a field takes, without its path, which is shared.
-const fieldSize = 64
+const fieldSize = 80
 
 // Finish sets what was added as the fields of a digest.
 func (b *Builder) Finish(d *proto.Digest, skipped proto.Skip) {
@@ -141,4 +155,7 @@ func (b *Builder) Finish(d *proto.Digest, skipped proto.Skip) {
 	}
 	d.Skipped = skipped
 	d.Size = fieldSize * (1 + len(d.Fields))
+	for i := range d.Fields {
+		d.Size += len(d.Fields[i].Values) * (proto.MaxValue + 16)
+	}
 }

@@ -405,3 +405,30 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// Digests have the values that are wanted, and nothing that names a secret or looks like one.
+func TestWantedValues(t *testing.T) {
+	w := with()
+	w.Wanted.Values = []string{"body.a", "body.list[].n", "body.secret", "body.jwt*", "body.o",
+		"body.list", "body.t*"}
+	b := New(w)
+	for range 2 { // the second time with the nodes of the first
+		b.Reset(0)
+		if !b.JSON("body", []byte(`{"a":1.50,"secret":"x","jwt":"y","o":{"p":1},"b":"hidden",`+
+			`"list":[{"n":"one"},{"n":null},{"n":true}],`+
+			`"t1":"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0"}`,
+		)) {
+			t.Fatal("not JSON")
+		}
+		got := map[string][]string{}
+		for _, f := range finish(b, proto.Compared).Fields {
+			if len(f.Values) > 0 {
+				got[f.Path] = f.Values
+			}
+		}
+		want := map[string][]string{"body.a": {"1.50"}, "body.list[].n": {"one", "null", "true"}}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("(-want +got)\n%s", d)
+		}
+	}
+}

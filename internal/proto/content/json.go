@@ -199,10 +199,12 @@ func (s *scanner) number() bool {
 // addNumber adds a number by its exact value: 1, 1.0 and 10e-1 are the same.
 func (b *Builder) addNumber(n *node, p []byte) bool {
 	if kind := b.epoch(p); kind != proto.Plain {
-		return b.add(n, b.with.Hash(p), uint64(len(p)), proto.Number, kind)
+		return b.add(n, b.with.Hash(p), uint64(len(p)), proto.Number, kind) &&
+			b.keep(n, p, proto.Number)
 	}
 	b.text = canonical(b.text[:0], p)
-	return b.add(n, b.with.Hash(b.text), uint64(len(p)), proto.Number, proto.Plain)
+	return b.add(n, b.with.Hash(b.text), uint64(len(p)), proto.Number, proto.Plain) &&
+		b.keep(n, p, proto.Number)
 }
 
 // canonical appends the sign, the digits without zeros at either end, and the exponent.

@@ -15,6 +15,7 @@ type node struct {
 	elements    *node            // the path with [] behind it
 	answer      uint64           // the last answer that has a field at this path
 	field       int              // its index
+	keeps       bool             // digests have the values
 }
 
 // node returns the node of a path.
@@ -25,7 +26,7 @@ func (b *Builder) node(path []byte) *node {
 	name := b.with.Path(path) // printable, and not too long
 	n := b.paths[name]
 	if n == nil {
-		n = &node{path: name}
+		n = &node{path: name, keeps: b.with.Wanted.Keeps(name)}
 		b.paths[name] = n
 	}
 	return n

@@ -18,7 +18,12 @@ var digestSeed = rand.Uint64()
 // digests reads a server's bytes, in pieces of n, and returns the digests of the final answers.
 func digests(t *testing.T, text string, n int, heads ...uint64) (all []*proto.Digest) {
 	t.Helper()
-	w := proto.NewDigesting(digestSeed, 1<<24)
+	return digestsWith(t, proto.NewDigesting(digestSeed, 1<<24), text, n, heads...)
+}
+
+func digestsWith(t *testing.T, w *proto.Digesting, text string, n int, heads ...uint64) (
+	all []*proto.Digest) {
+	t.Helper()
 	f := proto.Follow(NewAnswers())
 	f.Digest(newDigester(w))
 	for _, h := range heads {
@@ -258,5 +263,23 @@ func BenchmarkDigest(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// Where headers are named, these are compared, by their values, and no others.
+func TestNamedHeaders(t *testing.T) {
+	w := proto.NewDigesting(digestSeed, 1<<24)
+	w.Wanted.Headers = []string{"server", "x-version", "set-cookie"}
+	d := digestsWith(t, w, "HTTP/1.1 200 OK\r\nServer: a\r\nX-Version: 1.2\r\nX-Other: 1\r\n"+
+		"Content-Type: application/json\r\nSet-Cookie: id=1\r\nContent-Length: 7\r\n\r\n"+
+		`{"a":1}`, 1000)
+	var got []string
+	for _, f := range d[0].Fields {
+		got = append(got, fmt.Sprint(f.Path, " ", f.Length))
+	}
+	want := []string{"body 0", "body.a 1", "header server 1", "header set-cookie id 0",
+		"header x-version 3"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

@@ -15,6 +15,7 @@ var comparison = &proto.Comparison{
 	},
 	NewLabeller: func(d *proto.Digesting) proto.Labeller { return &labeller{with: d} },
 	Unordered:   unordered,
+	NeedsServer: true, // its greeting
 }
 
 // readResults adds the fields of an answer to a command whose answer is a result, or several. What

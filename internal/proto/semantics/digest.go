@@ -71,8 +71,9 @@ func (d *Digest) Header(name, value []byte) {
 	case "date":
 		d.now = d.date(value)
 	}
+	named, listed := d.with.Wanted.Compares(name)
 	switch {
-	case headersIgnored[string(name)]:
+	case listed && !named, headersIgnored[string(name)] && !named:
 	case string(name) == "set-cookie": // one field for each cookie, by name
 		cookie, _, _ := bytes.Cut(value, []byte{'='})
 		if cookie = bytes.Trim(cookie, " \t"); content.Identifying(cookie) {
@@ -80,7 +81,7 @@ func (d *Digest) Header(name, value []byte) {
 		}
 		d.add(cookies, cookie, nil, false)
 	default:
-		d.add(proto.HeaderPath, name, value, headersCompared[string(name)])
+		d.add(proto.HeaderPath, name, value, named || headersCompared[string(name)])
 	}
 }
 

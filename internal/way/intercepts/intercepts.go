@@ -29,7 +29,8 @@ func Config(h *way.Host, s *way.Settings, targets []netip.AddrPort) link.Config 
 		cfg.Clients = s.Clients.Prefixes()
 	}
 	if h.Digesting != nil {
-		cfg.Digests, cfg.Seed = true, h.Digesting().Seed
+		d := h.Digesting()
+		cfg.Digests, cfg.Seed, cfg.Wanted = true, d.Seed, d.Wanted
 	}
 	return cfg
 }

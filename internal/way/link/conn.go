@@ -70,12 +70,12 @@ func (l *Link) connect(ctx context.Context, index, slot uint8) (*Conn, error) {
 	h := wire.Hello{Version: wire.Version, Instance: l.cfg.Instance, Slot: slot,
 		Conn: index, Conns: uint8(l.cfg.Conns), Capabilities: l.cfg.capabilities(),
 		Software: l.cfg.Software, Targets: l.currentTargets(), Clients: l.cfg.Clients,
-		ConnectTimeout: l.cfg.ConnectTimeout, Seed: l.cfg.Seed}
+		ConnectTimeout: l.cfg.ConnectTimeout, Seed: l.cfg.Seed, Wanted: l.cfg.Wanted}
 	e, f, err := l.dialer.Connect(ctx, h.Append, wire.TypeWelcome)
 	c := &Conn{Endpoint: e}
 	if err == nil {
 		if err = c.welcome.Decode(f.Body); err == nil && l.cfg.Digests {
-			err = digests(&c.welcome)
+			err = l.cfg.digests(&c.welcome)
 		}
 		if err != nil {
 			e.Close()
@@ -94,9 +94,14 @@ func (l *Link) connect(ctx context.Context, index, slot uint8) (*Conn, error) {
 	return c, nil
 }
 
-// digests returns an error if an intercept does not make digests of answers.
-func digests(w *wire.Welcome) error {
-	if w.Capabilities.Has(wire.Digests) {
+// digests returns an error if an intercept does not make the digests of answers that are wanted.
+func (c *Config) digests(w *wire.Welcome) error {
+	switch {
+	case !w.Capabilities.Has(wire.Digests):
+	case !c.Wanted.IsNone() && !w.Capabilities.Has(wire.Names):
+		return &handshakeError{ErrOld, fmt.Sprintf("the intercept there, %s, knows no names of "+
+			"fields: wanted a newer one, or no --show, --tolerance and --headers", w.Software)}
+	default:
 		return nil
 	}
 	return &handshakeError{ErrOld, fmt.Sprintf("the intercept there, %s, makes no digests of "+
@@ -108,6 +113,9 @@ func (c *Config) capabilities() wire.Capabilities {
 	all := wire.ReadsAnswers
 	if c.Digests {
 		all |= wire.Digests
+		if !c.Wanted.IsNone() {
+			all |= wire.Names
+		}
 	}
 	if c.OnSeen != nil || c.OnLook != nil {
 		all |= wire.Probes

@@ -11,11 +11,18 @@ import (
 	"testing"
 	"time"
 
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/way/link/wire"
 )
 
 // served starts an intercept that sends nothing after its welcome, and a link to it.
 func served(t *testing.T, cfg Config, serve func(net.Conn)) *Link {
+	t.Helper()
+	return offering(t, cfg, 0, serve)
+}
+
+// offering is served by an intercept with these capabilities.
+func offering(t *testing.T, cfg Config, offers wire.Capabilities, serve func(net.Conn)) *Link {
 	t.Helper()
 	// A pipe holds nothing: what is written has been read.
 	cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
@@ -26,7 +33,8 @@ func served(t *testing.T, cfg Config, serve func(net.Conn)) *Link {
 			if _, err := far.Read(b); err != nil { // the hello
 				return
 			}
-			w := wire.Welcome{Version: wire.Version, Way: wire.WayTunnel, Slot: 1}
+			w := wire.Welcome{Version: wire.Version, Way: wire.WayTunnel, Slot: 1,
+				Capabilities: offers}
 			if _, err := far.Write(w.Append([]byte(wire.Preface))); err == nil {
 				serve(far)
 			}
@@ -184,6 +192,28 @@ func TestNoDigests(t *testing.T) {
 		}
 		if wants && !strings.Contains(err.Error(), "somewhere: the intercept there, ") {
 			t.Errorf("%v does not say what is wrong", err)
+		}
+	}
+}
+
+// An intercept that makes digests and knows no names is refused where something is named.
+func TestNoNames(t *testing.T) {
+	for _, c := range []struct {
+		wanted proto.Wanted
+		offers wire.Capabilities
+		fails  bool
+	}{
+		{proto.Wanted{}, wire.Digests, false},
+		{proto.Wanted{Values: []string{"body.name"}}, wire.Digests, true},
+		{proto.Wanted{Headers: []string{"vary"}}, wire.Digests, true},
+		{proto.Wanted{Headers: []string{"vary"}}, wire.Digests | wire.Names, false},
+	} {
+		l := offering(t, Config{Digests: true, Seed: 7, Wanted: c.wanted}, c.offers,
+			func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+		err := l.WaitReady(t.Context())
+		if c.fails != errors.Is(err, ErrOld) || !c.fails && err != nil ||
+			c.fails && !strings.Contains(err.Error(), "no --show, --tolerance and --headers") {
+			t.Errorf("%+v, offered %b: %v", c.wanted, c.offers, err)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/way/link/wire"
 )
 
@@ -62,6 +63,7 @@ type Config struct {
 	// not connected to.
 	Digests bool
 	Seed    uint64
+	Wanted  proto.Wanted // what the digests are to have
 
 	// OnBatch receives headers.
 	OnBatch func(*Batch)

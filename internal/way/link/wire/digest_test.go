@@ -25,6 +25,9 @@ func digestOf(r *rand.Rand, n int) *proto.Digest {
 	for i := range r.IntN(4) {
 		f := proto.Field{Path: fmt.Sprintf("header x-%d", i)}
 		f.Add(r.Uint64(), proto.Text)
+		for range r.IntN(3) {
+			f.Keep([]byte(fmt.Sprint(r.Uint64())))
+		}
 		d.Fields = append(d.Fields, f)
 	}
 	return d
@@ -48,7 +51,9 @@ func sent(t *testing.T, d *proto.Digest) *proto.Digest {
 	if got.Size < len(got.Fields) || !got.Same(d) {
 		t.Errorf("%+v is not known to be the same", got)
 	}
-	got.Unpack(proto.NewDigesting(1, 0))
+	with := proto.NewDigesting(1, 0)
+	with.Wanted.Values = []string{"header x-*"}
+	got.Unpack(with)
 	return got
 }
 
@@ -90,9 +95,13 @@ func FuzzDigest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, fields []byte, skipped byte) {
 		p := &packed{skipped: proto.Skip(skipped), fields: fields}
 		p.Packed = p
-		p.Digest.Unpack(proto.NewDigesting(1, 0))
+		with := proto.NewDigesting(1, 0)
+		with.Wanted.Values = []string{"*"}
+		p.Digest.Unpack(with)
 		for i, f := range p.Fields {
-			_ = f.Kind.String()
+			if _ = f.Kind.String(); len(f.Values) > proto.MaxValues {
+				t.Errorf("%d values", len(f.Values))
+			}
 			if i > 0 && p.Fields[i-1].Path >= f.Path {
 				t.Errorf("%q follows %q", f.Path, p.Fields[i-1].Path)
 			}
@@ -101,6 +110,40 @@ func FuzzDigest(f *testing.F) {
 			t.Errorf("skipped %d, %d fields of %d bytes", p.Skipped, len(p.Fields), len(fields))
 		}
 	})
+}
+
+// What a copier has not named is not kept, whatever an intercept sends; and not more than there can
+// be.
+func TestUnwantedValues(t *testing.T) {
+	f := proto.Field{Path: "body.name"}
+	f.Add(1, proto.Text)
+	f.Keep([]byte("hidden"))
+	if got := sent(t, &proto.Digest{Sum: 1, Fields: []proto.Field{f}}); len(got.Fields) != 1 ||
+		got.Fields[0].Values != nil {
+		t.Errorf("%+v", got.Fields)
+	}
+	f.Values = make([]string, proto.MaxValues+1)
+	got := sent(t, &proto.Digest{Sum: 1, Fields: []proto.Field{f}})
+	if got.Skipped != proto.Headless {
+		t.Errorf("too many values: %+v", got)
+	}
+}
+
+func TestWantedInHello(t *testing.T) {
+	want := proto.Wanted{Values: []string{"body.name", "body.price"}, Headers: []string{"vary"}}
+	h := Hello{Version: Version, Slot: 1, Conns: 1, Capabilities: Digests | Names, Wanted: want}
+	var got Hello
+	if err := got.Decode(h.Append(nil)[FrameHeader:]); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got.Digesting()().Wanted); d != "" {
+		t.Error(d)
+	}
+	h.Wanted.Values = make([]string, proto.MaxWanted+5)
+	if err := got.Decode(h.Append(nil)[FrameHeader:]); err != nil ||
+		len(got.Wanted.Values) != proto.MaxWanted {
+		t.Errorf("too many: %v, %d", err, len(got.Wanted.Values))
+	}
 }
 
 func TestSeedInHello(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/netip"
 	"time"
+
+	"tcpcopy/internal/proto"
 )
 
 // Capabilities are bits for what an end can do beyond the raw way of this version. What both ends
@@ -65,6 +67,8 @@ type Hello struct {
 	ConnectTimeout time.Duration
 	// Seed is the key of digests; it is sent with the capability Digests only.
 	Seed uint64
+	// Wanted is what digests are to have; it is sent with the capabilities Digests and Names only.
+	Wanted proto.Wanted
 }
 
 // HelloVersion returns the version in a Hello or AgentHello, which comes first in every version.
@@ -96,6 +100,9 @@ func (h *Hello) Append(dst []byte) []byte {
 		math.MaxUint32)))
 	if h.Capabilities.Has(Digests) {
 		dst = binary.BigEndian.AppendUint64(dst, h.Seed)
+	}
+	if h.Capabilities.Has(Digests | Names) {
+		dst = appendWanted(dst, &h.Wanted)
 	}
 	return end(dst, start)
 }
@@ -132,6 +139,9 @@ func (h *Hello) Decode(body []byte) error {
 	h.ConnectTimeout = time.Duration(c.u32()) * time.Millisecond
 	if h.Capabilities.Has(Digests) {
 		h.Seed = c.u64()
+	}
+	if h.Capabilities.Has(Digests | Names) {
+		h.Wanted = c.wanted()
 	}
 	if err := c.err(TypeHello); err != nil {
 		return err

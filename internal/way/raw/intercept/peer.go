@@ -171,7 +171,7 @@ func (s *Intercept) welcome(holder *key.Holder, h *wire.Hello) *wire.Welcome {
 		w.Capabilities |= wire.TakesLate
 	}
 	if s.cfg.Streams != nil || s.canRead() {
-		w.Capabilities |= wire.ReadsAnswers | wire.Digests
+		w.Capabilities |= wire.ReadsAnswers | wire.Digests | wire.Names
 	}
 	if s.cfg.Serves != nil {
 		for _, t := range h.Targets {
