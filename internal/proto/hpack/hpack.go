@@ -43,7 +43,9 @@ type Decoder struct {
 	// most bounds the size that the encoder may choose.
 	most int
 	// blind reports that entries were added before the decoder began. Until the encoder has emptied
-	// its table, an index beyond the known ones may be of such an entry.
+	// its table, an index beyond the known ones may be of such an entry. How much the encoder's
+	// table takes is not known: the decoder's may keep what that has evicted, which the encoder
+	// does not use. Indices count from the newest entry, so they are the same.
 	blind bool
 	text  []byte // decoded strings of the present field
 }
@@ -135,8 +137,7 @@ func (d *Decoder) entry(i int, f *Field) error {
 	case k < 0:
 		f.Name, f.Value = staticBytes[i-1][0], staticBytes[i-1][1]
 		f.place = place{true, len(f.Value) > 0, uint8(i)}
-	case k < d.table.len():
-		f.Name, f.Value, f.place = d.table.get(k)
+	case k < d.table.len() && d.table.get(k, f):
 	case d.blind && k < d.most/overhead:
 		f.Name, f.Value = nil, nil
 		return ErrUnknown
@@ -172,26 +173,12 @@ func (d *Decoder) literal(b *Block, f *Field, bits int, index bool) error {
 	}
 	f.Value = d.text[name:]
 	if index {
-		d.add(f, unknown != nil)
+		d.table.add(f, unknown != nil)
 	}
 	if unknown != nil {
 		f.Name, f.Value = nil, nil
 	}
 	return unknown
-}
-
-// add adds a field to the dynamic table. If it is not known whether the encoder has added it, or
-// what, nothing that was added before is relied on.
-func (d *Decoder) add(f *Field, unknown bool) {
-	switch {
-	case unknown:
-		d.table.evict(0)
-		d.blind = true
-	case d.blind && len(f.Name)+len(f.Value)+overhead > min(DefaultSize, d.table.most):
-		d.table.evict(0)
-	default:
-		d.table.add(f)
-	}
 }
 
 // integer reads an integer with a prefix of that many bits (RFC 7541 §5.1).

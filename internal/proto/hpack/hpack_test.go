@@ -217,6 +217,28 @@ func TestBeginsWithin(t *testing.T) {
 	}
 }
 
+// Entries that were added since are known, whatever comes between them that is not.
+func TestKnowsWhatWasAdded(t *testing.T) {
+	d := new(Decoder)
+	d.Reset(1<<16, true)
+	long := strings.Repeat("3", 4096)
+	for i, tt := range []struct{ block, want string }{
+		{"\x40\x01a\x011", "a: 1\n"},
+		{"\x7f\x04\x01x", "?\n"}, // its name is that of an entry from before
+		{"\xbf", "a: 1\n"},
+		{"\xbe", "?\n"},
+		{"\x7e\x01y", "?\n"}, // its name is that of the last one
+		{"\xc0\xbf\xbe", "a: 1\n?\n?\n"},
+		{"\x7f\x01\x012", "a: 2\n"},
+		{"\x40\x01b\x7f\x81\x1f" + long, "b: " + long + "\n"}, // the usual table has no room
+		{"\xbf\xc2", "a: 2\na: 1\n"},                          // a larger one has
+	} {
+		if got, err := read(d, []byte(tt.block)); err != nil || got != tt.want {
+			t.Fatalf("block %d: got %.40q, %v, wanted %.40q", i, got, err, tt.want)
+		}
+	}
+}
+
 func TestWritesAsTheOracleReads(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 50 {

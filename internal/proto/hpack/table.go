@@ -36,6 +36,7 @@ type entry struct {
 	at          uint64 // the position of its name; its value follows
 	name, value int    // their lengths
 	place       place
+	unnamed     bool // its name is not known
 }
 
 // size returns what the entry counts for (RFC 7541 §4.1).
@@ -58,11 +59,17 @@ type table struct {
 // len returns the number of entries.
 func (t *table) len() int { return len(t.entries) - t.first }
 
-// get returns the entry with the index i, where 0 is the newest.
-func (t *table) get(i int) (name, value []byte, p place) {
+// get reads the entry with the index i, where 0 is the newest. It returns false if the entry is not
+// known.
+func (t *table) get(i int, f *Field) bool {
 	e := &t.entries[len(t.entries)-1-i]
+	if e.unnamed {
+		return false
+	}
 	b := t.bytes[e.at-t.base:]
-	return b[:e.name:e.name], b[e.name : e.name+e.value : e.name+e.value], e.place
+	f.Name, f.Value = b[:e.name:e.name], b[e.name:e.name+e.value:e.name+e.value]
+	f.place = e.place
+	return true
 }
 
 // resize sets the size that the encoder may use, and evicts what is too much.
@@ -84,8 +91,9 @@ func (t *table) evict(most int) {
 }
 
 // add adds an entry, and evicts others for it (RFC 7541 §4.4). The bytes may be those of an entry.
-func (t *table) add(f *Field) {
-	e := entry{name: len(f.Name), value: len(f.Value), place: f.place}
+// unnamed reports that the field's name is not known.
+func (t *table) add(f *Field, unnamed bool) {
+	e := entry{name: len(f.Name), value: len(f.Value), place: f.place, unnamed: unnamed}
 	if e.size() > t.most {
 		t.evict(0)
 		return

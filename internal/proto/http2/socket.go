@@ -10,7 +10,8 @@ import (
 )
 
 // maxSockets bounds the streams of a connection to the target that were opened for WebSocket and
-// that the target has not ended. Of those that clients have cancelled, it does not tell.
+// that the target has not ended. One that its client has cancelled counts for as long as the
+// connection lasts, since the target ends it with no frame.
 const maxSockets = 1024
 
 // socket is what a stream has that carries WebSocket. Its content goes through a reader of its own,

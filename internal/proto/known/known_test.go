@@ -43,7 +43,8 @@ func TestProtocolsAreWhole(t *testing.T) {
 			options[o.Name] = true
 		}
 	}
-	if Named("none") != nil || Answers(proto.None) != nil || Answers(99) != nil {
+	if Named("none") != nil || Answers(proto.None) != nil || Answers(99) != nil ||
+		Answers(254) != nil { // 254: any (wire.AnyProto)
 		t.Error("what is no protocol is known")
 	}
 }

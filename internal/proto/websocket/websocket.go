@@ -15,7 +15,7 @@
 // Files: client.go reads the client's bytes, handshake.go what both sides say before the first
 // frame, deflate.go inflates; queue.go holds what waits, and decides when it goes; target.go reads
 // the target's bytes, which answers.go hands back from where they are; production.go counts
-// production's messages.
+// production's messages. With stream.go a Client reads a stream of HTTP/2 (RFC 8441).
 package websocket
 
 import (

@@ -47,6 +47,7 @@ type callLog struct {
 	Early    int    // those that came before the answer to the one before
 	End      string // how the client has ended it
 	Limit    int    // its deadline, in minutes from its beginning
+	Conn     int    // the connection, of a server that renews them
 }
 
 // callSite is a server of gRPC.
@@ -108,7 +109,7 @@ func (s *callSite) calls() (all []string, early int) {
 	s.t.Helper()
 	for _, l := range s.served() {
 		early += l.Early
-		l.Early, l.Limit = 0, 0
+		l.Early, l.Limit, l.Conn = 0, 0, 0
 		all = append(all, fmt.Sprintf("%+v", l))
 	}
 	slices.Sort(all)
@@ -238,6 +239,53 @@ func TestGRPCServerLimits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestGRPCRenew copies calls to a target that closes each connection after 100 calls, and says so
+// no sooner. A call that it has not read by then fails, and is accounted. No call comes twice.
+func TestGRPCRenew(t *testing.T) {
+	t.Parallel()
+	someWays(t, only(), func(t *testing.T, way string) {
+		s := newStand(t, setting{way: way})
+		production := startCallSite(t, s.net.Production, siteProduction)
+		target := startCallSite(t, s.net.Target, siteTarget, "-pause", "1ms", "-renew", "100")
+		c := s.copy("-x", s.mapping(siteProduction, siteTarget), "--both", "--proto", "http2")
+		const clients, kinds, rounds = 2, 3, 100
+		const calls = clients * kinds * rounds
+		s.call(clients, "-kinds", "unary,down,both", "-rounds", fmt.Sprint(rounds))
+		eventually(t, "production sees all calls end", func() bool {
+			return len(production.served()) >= calls
+		})
+		r := c.end()
+		got, early := target.calls()
+		want, _ := production.calls()
+		expectSame(t, "calls", got, among(want, got))
+		if early > 0 {
+			t.Errorf("%d messages came before the answer to the one before", early)
+		}
+		conns := map[int]int{}
+		for _, l := range target.served() {
+			conns[l.Conn]++
+		}
+		failed := uint64(calls - len(got))
+		t.Logf("%d of %d calls were served, over %d connections", len(got), calls, len(conns))
+		if len(conns) < calls/(100+kinds) || failed > uint64(kinds*len(conns)) {
+			t.Errorf("%d calls were served, over the connections %v", len(got), conns)
+		}
+		p := r.Protocol
+		if p.Sent != calls || p.Answered != calls || p.Failed != failed || p.Lost != 0 ||
+			r.Gate.Forced != 0 || r.Sessions.Delivered != clients {
+			t.Errorf("the account: %+v, %+v, %+v, wanted %d calls failed", p, r.Gate, r.Sessions,
+				failed)
+		}
+	})
+}
+
+// among returns the elements of a list that another has, too.
+func among(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool {
+		return !slices.Contains(other, s)
+	})
 }
 
 // TestGRPCUnread copies calls in lock-step, and uploads, where production's answers are not read

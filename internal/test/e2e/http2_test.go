@@ -41,36 +41,78 @@ func (s *stand) h2load(requests, streams int) {
 	}
 }
 
-// TestHTTP2 copies HTTP/2 to an nginx that takes fewer streams at once, and closes a connection
-// after some requests. It must be asked what production was asked.
+// TestHTTP2 copies HTTP/2 to an nginx that is not like production's. It must be asked what
+// production was asked.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way string) {
-		s := newStand(t, setting{way: way})
-		production := startNginx(t, s.net.Production, productionPort, "http2")
-		target := startNginx(t, s.net.Target, targetPort, "http2", "keepalive_requests 100000",
-			"keepalive_requests 60", "http {", "http { http2_max_concurrent_streams 8;")
-		c := s.copyPair("--both")
-		const requests = 300
-		for _, streams := range []int{1, 10, 100} {
-			s.h2load(requests, streams)
+	for _, tt := range []struct {
+		name    string
+		quick   []string // ways with -short
+		larger  int      // how many times as large the target's files are
+		changes []string // of the target's configuration
+	}{
+		// It takes fewer streams at once, and closes a connection after some requests.
+		{"limits", ways, 1, []string{"keepalive_requests 100000", "keepalive_requests 60", "http {",
+			"http { http2_max_concurrent_streams 8;"}},
+		{"larger answers", nil, 5, nil},
+		{"slower answers", nil, 1, []string{"http {", "http { limit_rate 500k;"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			someWays(t, tt.quick, func(t *testing.T, way string) {
+				copyStreams(t, way, tt.larger, tt.changes...)
+			})
+		})
+	}
+}
+
+// TestHTTP2Lag checks that the last request comes to a target that is as fast as production at most
+// 100 ms after production's. It is measured with nothing beside it, and not with -short.
+func TestHTTP2Lag(t *testing.T) {
+	const rounds, most = 3, 100 * time.Millisecond
+	someWays(t, only(), func(t *testing.T, way string) {
+		var late []time.Duration
+		for range rounds {
+			late = append(late, copyStreams(t, way, 1))
 		}
-		if !within(patience, func() bool { return len(target.requests()) >= 3*requests }) {
-			t.Errorf("the target was asked %d times, wanted %d", len(target.requests()),
-				3*requests)
-		}
-		r := c.end()
-		if got, want := asksOf(target.end()), asksOf(production.end()); !slices.Equal(got, want) {
-			t.Errorf("the target was asked %d times, production %d", len(got), len(want))
-		}
-		if p := r.Protocol; p.Sent != 3*requests || p.Answered != 3*requests || p.Failed != 0 ||
-			p.Lost != 0 {
-			t.Errorf("the account: %+v", p)
-		}
-		if r.Sessions.Delivered != r.Sessions.Captured || r.Bytes.Delivered != r.Bytes.Captured {
-			t.Errorf("the account: %+v, %+v, wanted all delivered", r.Sessions, r.Bytes)
+		slices.Sort(late)
+		if late[rounds/2] > most {
+			t.Errorf("the last request came %v after production's, wanted %v at most",
+				late[rounds/2], most)
 		}
 	})
+}
+
+// copyStreams copies requests of HTTP/2, with more and more of them under way, to a target whose
+// files are so many times as large as production's and whose configuration has the changes. It
+// returns how long after production's the target's last request came, without the time for which
+// the copier stood still.
+func copyStreams(t *testing.T, way string, larger int, changes ...string) (late time.Duration) {
+	t.Helper()
+	s := newStand(t, setting{way: way})
+	production := startNginx(t, s.net.Production, productionPort, "http2")
+	target := startNginx(t, s.net.Target, targetPort, "http2", changes...)
+	for i, size := range fileSizes {
+		writeFile(t, filepath.Join(target.dir, "www", fmt.Sprint(i)), noise(uint64(i), larger*size))
+	}
+	c := s.copyPair("--both")
+	const requests = 300
+	for _, streams := range []int{1, 10, 100} {
+		s.h2load(requests, streams)
+	}
+	within(patience, func() bool { return len(target.requests()) >= 3*requests })
+	r := c.end()
+	got, want := target.end(), production.end()
+	expectSame(t, "requests", asksOf(got), asksOf(want))
+	if p := r.Protocol; p.Sent != 3*requests || p.Answered != 3*requests || p.Failed != 0 ||
+		p.Lost != 0 {
+		t.Errorf("the account: %+v", p)
+	}
+	if r.Sessions.Delivered != r.Sessions.Captured || r.Bytes.Delivered != r.Bytes.Captured {
+		t.Errorf("the account: %+v, %+v, wanted all delivered", r.Sessions, r.Bytes)
+	}
+	late = lastOf(got) - lastOf(want)
+	t.Logf("the target's last request came %v after production's", late)
+	return late - stoodStill(r)
 }
 
 // TestHTTP2Uploads copies uploads to an nginx whose windows are small at first, and then opened as

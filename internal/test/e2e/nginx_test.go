@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"tcpcopy/internal/lab/netlab"
 )
@@ -38,6 +39,7 @@ http {
 	log_format all escape=json '{"conn":$connection,"method":"$request_method",'
 		'"uri":"$request_uri","status":$status,"length":$request_length,'
 		'"addr":"$remote_addr","port":$remote_port,"pipe":"$pipe",'
+		'"ended":$msec,"took":$request_time,'
 		'"proxied":"$proxy_protocol_addr","proxiedPort":"$proxy_protocol_port"}';
 	access_log DIR/access.log all;
 	client_body_temp_path DIR/bodies;
@@ -138,7 +140,9 @@ type logged struct {
 	Length      int64
 	Addr        netip.Addr
 	Port        uint16
-	Pipe        string // "p": it was there while the one before was being answered
+	Pipe        string  // "p": it was there while the one before was being answered
+	Ended       float64 // in seconds since 1970
+	Took        float64 // in seconds
 	Proxied     string
 	ProxiedPort string
 }
@@ -146,6 +150,19 @@ type logged struct {
 // what is the request without where it came from.
 func (l *logged) what() string {
 	return fmt.Sprintf("%s %s %d %d", l.Method, l.URI, l.Status, l.Length)
+}
+
+// began is when the request had arrived.
+func (l *logged) began() time.Duration {
+	return time.Duration((l.Ended - l.Took) * float64(time.Second)).Round(time.Millisecond)
+}
+
+// lastOf returns when the last request of a log arrived.
+func lastOf(log []logged) (at time.Duration) {
+	for i := range log {
+		at = max(at, log[i].began())
+	}
+	return at
 }
 
 // requests is nginx's access log so far.

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,9 +27,14 @@ type client struct {
 	rounds  int
 	kinds   string
 	idle    time.Duration
+	late    bool
 
 	conn *grpc.ClientConn
 }
+
+// lateKind is the kind of call that waits for a signal in its middle. It has no name and no
+// deadline: those of later calls then are fields whose names no earlier header block has.
+const lateKind = "late"
 
 // limit is how long all calls may take.
 const limit = 2 * time.Minute
@@ -51,6 +59,11 @@ func (c *client) callAll() error {
 	}
 	defer conn.Close()
 	c.conn = conn
+	if c.late {
+		if err := c.call(lateKind, 0); err != nil {
+			return fmt.Errorf("%s: %w", lateKind, err)
+		}
+	}
 	kinds := strings.Split(c.kinds, ",")
 	done := make(chan error, len(kinds))
 	for _, kind := range kinds {
@@ -80,7 +93,12 @@ func text(kind string, call, message int) []byte {
 func (c *client) call(kind string, i int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	ctx = metadata.AppendToOutgoingContext(ctx, "name", fmt.Sprintf("%s/%s/%d", c.name, kind, i))
+	if kind == lateKind {
+		ctx = context.WithoutCancel(ctx)
+	} else {
+		ctx = metadata.AppendToOutgoingContext(ctx, "name", fmt.Sprintf("%s/%s/%d", c.name, kind,
+			i))
+	}
 	desc := &grpc.StreamDesc{StreamName: kind, ClientStreams: true, ServerStreams: true}
 	s, err := c.conn.NewStream(ctx, desc, "/test.Peer/"+kind)
 	if err != nil {
@@ -88,7 +106,7 @@ func (c *client) call(kind string, i int) error {
 	}
 	messages, answers := 1, 1
 	switch kind {
-	case "both", "cancel":
+	case "both", "cancel", lateKind:
 		messages = 10
 	case "push":
 		messages, answers = 5, 0 // they are read at the end
@@ -118,6 +136,12 @@ func (c *client) call(kind string, i int) error {
 		}
 		if kind == "both" && n == messages/2 {
 			time.Sleep(c.idle)
+		}
+		if kind == lateKind && n == messages/2 {
+			goOn := make(chan os.Signal, 1)
+			signal.Notify(goOn, syscall.SIGHUP)
+			fmt.Println("in the middle")
+			<-goOn
 		}
 	}
 	if kind == "cancel" {

@@ -25,6 +25,8 @@ func run() error {
 	flag.DurationVar(&s.pause, "pause", 0, "wait so long before each answer")
 	flag.DurationVar(&s.ping, "ping", time.Hour, "send a ping after so long without a frame")
 	flag.DurationVar(&s.age, "age", 0, "send GOAWAY on each connection after so long")
+	flag.IntVar(&s.renew, "renew", 0, "send GOAWAY on each connection after so many calls")
+	flag.IntVar(&s.table, "table", -1, "allow clients so large a table of headers; -1: the usual")
 	flag.IntVar(&s.code, "code", 5, "answer calls that fail with this status")
 	flag.StringVar(&s.text, "message", "there is none", "and with this message")
 	flag.StringVar(&s.changed, "changed", "", "change the last answer of calls of this kind")
@@ -34,6 +36,8 @@ func run() error {
 	flag.IntVar(&c.rounds, "rounds", 10, "make so many calls of each kind")
 	flag.StringVar(&c.kinds, "kinds", "unary,up,down,both,push,cancel,fail",
 		"make calls of these kinds, side by side")
+	flag.BoolVar(&c.late, "late", false, "make another call before these, which says when it is "+
+		"in its middle, and goes on at SIGHUP")
 	flag.DurationVar(&c.idle, "idle", 0, "wait so long in the middle of calls in both directions")
 	flag.Parse()
 	switch {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,8 @@ type server struct {
 	pause time.Duration
 	ping  time.Duration
 	age   time.Duration
+	renew int    // calls of a connection; 0: any number
+	table int    // size of a client's table of headers; less than 0: the usual
 	code  int    // of calls that fail
 	text  string // their message
 	// changed is the kind of calls whose last answer is another.
@@ -43,6 +46,7 @@ type entry struct {
 	Early    int    // those that came before the answer to the one before
 	End      string // how the client has ended the call: "end", or a status code
 	Limit    int    // the call's deadline, in minutes from its beginning; 0: it has none
+	Conn     int64  // the connection, from 1, of a server that renews them
 }
 
 func (s *server) serve(address string) error {
@@ -57,15 +61,57 @@ func (s *server) serve(address string) error {
 	if s.age > 0 {
 		p.MaxConnectionAge = s.age
 	}
-	g := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.KeepaliveParams(p))
+	options := []grpc.ServerOption{grpc.ForceServerCodec(codec{}), grpc.KeepaliveParams(p)}
+	if s.table >= 0 {
+		options = append(options, grpc.HeaderTableSize(uint32(s.table)))
+	}
+	g := grpc.NewServer(options...)
 	desc := grpc.ServiceDesc{ServiceName: "test.Peer", HandlerType: (*any)(nil)}
-	for _, kind := range []string{"unary", "up", "down", "both", "push", "cancel", "fail"} {
+	for _, kind := range []string{"unary", "up", "down", "both", "push", "cancel", "fail",
+		lateKind} {
 		desc.Streams = append(desc.Streams, grpc.StreamDesc{StreamName: kind,
 			Handler:       s.handler(kind),
 			ServerStreams: true, ClientStreams: true})
 	}
 	g.RegisterService(&desc, s)
+	if s.renew > 0 {
+		return s.renewing(g).Serve(l)
+	}
 	return g.Serve(l)
+}
+
+// conn is a connection of a server that renews them.
+type conn struct {
+	number int64
+	calls  atomic.Int64
+}
+
+type connKey struct{}
+
+// connOf returns the connection of a request or call; nil: the server renews none.
+func connOf(ctx context.Context) *conn {
+	c, _ := ctx.Value(connKey{}).(*conn)
+	return c
+}
+
+// renewing returns a server that sends GOAWAY on a connection with its last call. It is of
+// net/http, since grpc-go's own knows no number of calls.
+func (s *server) renewing(g *grpc.Server) *http.Server {
+	var conns atomic.Int64
+	h := &http.Server{
+		Protocols: new(http.Protocols),
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, &conn{number: conns.Add(1)})
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if connOf(r.Context()).calls.Add(1) == int64(s.renew) {
+				w.Header().Set("Connection", "close")
+			}
+			g.ServeHTTP(w, r)
+		}),
+	}
+	h.Protocols.SetUnencryptedHTTP2(true)
+	return h
 }
 
 // call is a call that is served.
@@ -98,6 +144,9 @@ func (s *server) handler(kind string) grpc.StreamHandler {
 		md, _ := metadata.FromIncomingContext(stream.Context())
 		if name := md.Get("name"); len(name) > 0 {
 			c.entry.Name = name[0]
+		}
+		if on := connOf(stream.Context()); on != nil {
+			c.entry.Conn = on.number
 		}
 		if end, ok := stream.Context().Deadline(); ok {
 			c.entry.Limit = int(time.Until(end).Round(time.Minute) / time.Minute)

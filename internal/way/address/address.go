@@ -29,6 +29,15 @@ type Chooser struct {
 	OtherFamily ledger.Reason
 }
 
+// OwnPort returns a port of this shard, below those that PortShift changes.
+func (c *Chooser) OwnPort() uint16 {
+	port := uint16(1)
+	for shard.Of(port, c.Count) != c.Index {
+		port++
+	}
+	return port
+}
+
 // Owner returns the client connection (client and production server) whose copy uses a tuple at the
 // target, and whether one does.
 type Owner func(tuple shard.Tuple) (connection shard.Tuple, used bool)

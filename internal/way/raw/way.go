@@ -205,6 +205,9 @@ func (w *Way) streamConfig(index, count int) stream.Config {
 		MaxSegment: w.maxSegment, Congestion: congestion(s.Congestion),
 		ConnectTimeout: s.ConnectTimeout, UserTimeout: s.SendTimeout,
 	}
+	if w.host.Digesting != nil {
+		cfg.Keep = func() []netip.AddrPort { return w.targets }
+	}
 	switch s.SYN {
 	case way.SYNFull:
 		cfg.SYN = stream.SYNFull

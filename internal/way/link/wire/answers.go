@@ -13,7 +13,8 @@ import (
 // from the copier, names what to read; each of its records is confirmed. Answers, from the
 // intercept, reports what was found. Once an intercept has confirmed a record with a protocol, it
 // keeps the first bytes of that target on connections that this copier opens from then on, for
-// EarlyFor: a record for one of these may arrive after the target's bytes. Records fill each
+// EarlyFor: a record for one of these may arrive after the target's bytes. A record whose client is
+// unspecified, of the protocol AnyProto, does that alone: it is of no connection. Records fill each
 // body:
 //
 //	read:    tuple · serial 32 · protocol 8 · flags 8 (base known, held) · base 32
@@ -24,6 +25,9 @@ import (
 // EarlyFor is how long after a target's SYN-ACK an intercept keeps the target's bytes on a
 // connection that no copier has asked about.
 const EarlyFor = 5 * time.Second
+
+// AnyProto is the protocol of a Reading of no connection. No protocol has its number.
+const AnyProto proto.Kind = 254
 
 // Reading is a record of ReadAnswers about one connection: read its answers (Proto is set), or what
 // to expect of one of its requests (Hint).
@@ -44,6 +48,9 @@ type Reading struct {
 
 // MaxAnswers bounds the bodies of ReadAnswers and Answers in bytes.
 const MaxAnswers = 256 << 10
+
+// OfTarget reports whether the record is of a target, and of no connection.
+func (r *Reading) OfTarget() bool { return r.Tuple.Client.Addr().IsUnspecified() }
 
 // AppendReading appends a record to the body of a ReadAnswers.
 func AppendReading(dst []byte, r *Reading) []byte {

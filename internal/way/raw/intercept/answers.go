@@ -168,6 +168,12 @@ func (s *Intercept) readAnswer(now mono.Time, p *peer, r *wire.Reading) bool {
 		s.confirm(&confirmation{p, f, r.Tuple, r.Serial})
 		return true
 	}
+	if r.OfTarget() {
+		if _, whole := s.answers.targets[r.Tuple.Target]; whole {
+			s.confirm(&confirmation{p, nil, r.Tuple, r.Serial})
+		}
+		return true
+	}
 	if f != nil && (r.BaseKnown && f.startsElsewhere(r.Base) || !r.BaseKnown && f.reading) {
 		s.unfollow(f) // of the connection that had the tuple before
 		f = nil

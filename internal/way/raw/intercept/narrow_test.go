@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"tcpcopy/internal/core/mono"
@@ -36,6 +37,35 @@ func (b *earlyBed) readsOf(copier int, target netip.AddrPort) {
 	f := wire.Frame{Type: wire.TypeReadAnswers, Body: wire.AppendReading(nil, &r)}
 	if err := b.s.readAnswers(b.peers[copier], f); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// TestKeepsFromTheBeginning: a copier may ask for what a target says first before any connection to
+// it, and only of targets that it sends to.
+func TestKeepsFromTheBeginning(t *testing.T) {
+	b, whole := wholeBed(t, 1)
+	for _, target := range []netip.AddrPort{earlyTarget, netip.MustParseAddrPort("10.66.0.1:80")} {
+		b.serial++
+		r := wire.Reading{Proto: wire.AnyProto, Serial: b.serial, Held: true, Tuple: wire.Tuple{
+			Client: netip.AddrPortFrom(netip.IPv4Unspecified(), 1), Target: target}}
+		f := wire.Frame{Type: wire.TypeReadAnswers, Body: wire.AppendReading(nil, &r)}
+		if err := b.s.readAnswers(b.peers[0], f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.toldIs(0, "confirmed") // the first
+	if got := whole(); !slices.Equal(got, []netip.AddrPort{earlyTarget}) {
+		t.Errorf("captured whole: %v", got)
+	}
+	if n := len(b.s.answers.followed); n != 0 {
+		t.Errorf("%d connections are followed", n)
+	}
+	b.opens(1, 7, 100)
+	b.says(1, 100, reply)
+	b.told(0)
+	b.reads(0, 1, 100)
+	if got := b.told(0); !strings.HasPrefix(got, "whole ") {
+		t.Errorf("told %q of a connection that was kept", got)
 	}
 }
 

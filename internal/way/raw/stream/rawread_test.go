@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -473,6 +474,40 @@ func TestRawGreets(t *testing.T) {
 		if lost := b.Sh.Snapshot().ProtoLost == 1; lost == whole || (heard == "hello") != whole {
 			t.Errorf("whole %v, lost %v, heard %q", whole, lost, heard)
 		}
+	}
+}
+
+// Where all answers of a target are to be read, the intercepts keep what it says on its first
+// connection, too.
+func TestRawKeepsFromTheBeginning(t *testing.T) {
+	b := recognised(reads(newRawBed(t), 0))
+	b.table.cfg.Keep = func() []netip.AddrPort { return []netip.AddrPort{rig.Target} }
+	b.table.SetReaders(2)
+	keep := b.table.Readings()
+	if len(keep) != 1 || !keep[0].OfTarget() || keep[0].Proto != wire.AnyProto ||
+		keep[0].Tuple.Target != rig.Target {
+		t.Fatalf("asked for %+v", keep)
+	}
+	for range 2 {
+		b.confirm(keep)
+	}
+	c := b.conn("192.0.2.1:40000").Syn()
+	b.run(10 * ms)
+	b.peer().say(b.Now, 80)
+	b.run(10 * ms)
+	c.Answers(80)
+	c.Data("one\n")
+	b.run(10 * ms)
+	asked := b.table.Readings()
+	if len(asked) != 1 || asked[0].Tuple.Client != c.Addr || !asked[0].BaseKnown {
+		t.Fatalf("asked for %+v", asked)
+	}
+	for range 2 {
+		b.confirmAs(asked, true)
+	}
+	b.targetHas("one\n")
+	if n := b.Sh.Snapshot().ProtoLost; n != 0 {
+		t.Errorf("lost %d times", n)
 	}
 }
 

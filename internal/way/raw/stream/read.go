@@ -281,10 +281,29 @@ func (t *Table) SetReaders(n int) {
 			st.copy.Touch()
 		}
 	}
+	if n > 0 && t.cfg.Keep != nil {
+		for _, target := range t.cfg.Keep() {
+			t.askToKeep(target)
+		}
+	}
 }
 
-// keeper is the intercepts' word on a target: once all have confirmed a reading of one connection
-// to it, they keep what the target says first on each later one.
+// askToKeep tells the intercepts to keep what a target says first, before any connection to it. Of
+// a server that speaks first, the answers on the first ones would be lost: it has spoken when its
+// protocol is known.
+func (t *Table) askToKeep(target netip.AddrPort) {
+	t.serial++
+	nobody := netip.AddrPortFrom(netip.IPv4Unspecified(), t.cfg.Address.OwnPort())
+	if target.Addr().Is6() {
+		nobody = netip.AddrPortFrom(netip.IPv6Unspecified(), nobody.Port())
+	}
+	t.readings = append(t.readings, wire.Reading{Serial: t.serial, Proto: wire.AnyProto, Held: true,
+		Tuple: wire.Tuple{Client: nobody, Target: target}})
+	t.keepers[target] = keeper{serial: t.serial, left: t.readers, askedAt: t.now}
+}
+
+// keeper is the intercepts' word on a target: once all have confirmed a reading of it, or of one
+// connection to it, they keep what the target says first on each later one.
 type keeper struct {
 	serial  uint32 // of the reading
 	left    int    // confirmations of it that are missing

@@ -25,7 +25,10 @@ type Config struct {
 	SYN       SYN
 	// MaxSegment returns the payload bound that the path to a target sets, in bytes, before TCP
 	// options.
-	MaxSegment     func(target netip.Addr) int
+	MaxSegment func(target netip.Addr) int
+	// Keep returns the targets whose first words the intercepts are to keep from the beginning: all
+	// their answers will be read. It may be nil.
+	Keep           func() []netip.AddrPort
 	Congestion     uint8 // as in tcp.Config
 	ConnectTimeout time.Duration
 	UserTimeout    time.Duration
