@@ -104,8 +104,8 @@ func (n *needs) confinement(d *daemon) *sys.Confinement {
 	return c
 }
 
-// confineDaemon gives up what the daemon does not need any more, once the checks at its start,
-// which need more, have ended.
+// confineDaemon gives up what the daemon does not need any more, privileges and memory, once the
+// checks at its start, which need more, have ended.
 func (p *program) confineDaemon(d *daemon, checked func(), log *logbook) {
 	checked()
 	if p.confine != nil && !d.KeepPrivileges {
@@ -116,6 +116,7 @@ func (p *program) confineDaemon(d *daemon, checked func(), log *logbook) {
 	if now, err := sys.ReadPrivileges(); err == nil {
 		log.privileges.Store((*status.Privileges)(now))
 	}
+	sys.ReleaseCode() // or the memory stays as it is
 }
 
 // copyNeeds returns what a copier needs. A capture's sockets are open, and need nothing. fs are the
