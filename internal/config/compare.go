@@ -77,7 +77,7 @@ func (o *CopyOptions) comparing() []option {
 		name: "against-only", group: Compares, set: on(&c.OldOnly),
 		help: "compare with the server of --against alone, and not with production, whose " +
 			"answers are then not captured",
-	}, {
+	}}, comparingVerdict(&c.Rules.Judged), []option{{
 		name: "junit", arg: "FILE", group: Compares, set: text(&c.JUnit, "the name of a file"),
 		help: "write the result of the comparison as JUnit XML to FILE, at the end",
 	}})
@@ -129,6 +129,53 @@ func comparingNamed(r *verdict.Rules) []option {
 	}
 }
 
+// comparingVerdict returns the options that say what a verdict is of.
+func comparingVerdict(j *verdict.Judged) []option {
+	return []option{{
+		name: "fail-on", arg: "WORDS", group: Compares,
+		set: func(s string) error {
+			judged, err := verdict.ParseJudged(s)
+			if err != nil {
+				return wanted("wanted differs, slower, or both with a comma")
+			}
+			j.Differs, j.Slower = judged.Differs, judged.Slower
+			return nil
+		},
+		clear: func() { j.Differs, j.Slower = false, false },
+		help: "what the verdict and the exit code are of: differs, slower, which needs " +
+			"--against, or both with a comma (default: both)",
+	}, {
+		name: "slower-by", arg: "PERCENT", group: Compares,
+		set: func(s string) error {
+			by, err := verdict.ParsePercent(s)
+			if err != nil {
+				return wanted("wanted a percentage above 0, such as 10%%")
+			}
+			j.By = by
+			return nil
+		},
+		clear: func() { j.By = 0 },
+		help: "the target is slower than the server of --against if its answers take longer by " +
+			"more than this (default: 10%)",
+	}}
+}
+
+// judges refuses to judge times that are not taken.
+func (c *Copy) judges() error {
+	j := &c.Compare.Rules.Judged
+	old := len(c.OldVersions()) > 0
+	switch {
+	case j.Slower && !old:
+		return &Problem{Flag: "--fail-on", Value: "slower", What: "needs --against: only an old " +
+			"version's answers are timed at the same place"}
+	case j.By != 0 && !old:
+		return &Problem{Flag: "--slower-by", What: "needs --against"}
+	case j.By != 0 && j.Differs && !j.Slower:
+		return &Problem{Flag: "--slower-by", What: "is of no use if --fail-on is differs alone"}
+	}
+	return nil
+}
+
 // setHeaders parses names of headers.
 func setHeaders(dst *[]string) func(string) error {
 	return func(s string) error {
@@ -172,7 +219,7 @@ func mappedCompare(m *Mapped) []option {
 func (o *CopyOptions) compares(c *Copy) error {
 	if !c.Compare.On {
 		for _, name := range []string{"ignore", "unordered", "endpoint", "tolerance", "headers",
-			"show", "against-only", "junit"} {
+			"show", "against-only", "fail-on", "slower-by", "junit"} {
 			if o.fs.Changed(name) {
 				return &Problem{Flag: "--" + name, What: "needs --compare"}
 			}
@@ -188,6 +235,9 @@ func (o *CopyOptions) compares(c *Copy) error {
 		return err
 	}
 	if err := c.Compare.fits(); err != nil {
+		return err
+	}
+	if err := c.judges(); err != nil {
 		return err
 	}
 	spoken := false

@@ -31,6 +31,12 @@ func TestCompare(t *testing.T) {
 	if err != nil || only.Both || !only.Compare.OldOnly {
 		t.Errorf("against the old version alone: %v, both %v", err, only.Both)
 	}
+	only, _, err = parse(t, "-x", "80-10.0.0.2:8080", "--compare", "--against", "10.0.0.3:80",
+		"--fail-on", "slower", "--slower-by", "25%")
+	if j := (verdict.Judged{Slower: true, By: 0.25}); err != nil ||
+		only.Compare.Rules.Judged != j {
+		t.Errorf("%v: judged %+v, wanted %+v", err, only.Compare.Rules.Judged, j)
+	}
 	want := proto.Wanted{Values: []string{"body.name", "body.price"},
 		Headers: []string{"x-a", "vary"}}
 	if d := cmp.Diff(want, c.Compare.Rules.Wanted()); d != "" {

@@ -215,24 +215,45 @@ func TestMasking(t *testing.T) {
 	}
 }
 
-// The candidate is slower than the old version where it is, by the times of both.
+// The candidate is slower than the old version where it is, by the times of both, if that is asked
+// for, and by as much as is asked for.
 func TestSlowerThanTheOldVersion(t *testing.T) {
+	slower, differs := Judged{Slower: true}, Judged{Differs: true}
 	for _, c := range []struct {
-		took int64
-		want Word
-	}{{20e6, Same}, {26e6, IsSlower}} {
+		took   int64
+		blocks int
+		status uint16 // of the candidate's answers
+		judged Judged
+		want   Word
+	}{
+		{20e6, 40, 200, Judged{}, Same},
+		{26e6, 40, 200, Judged{}, IsSlower},
+		{26e6, 40, 200, Judged{By: 0.5}, Same},
+		{26e6, 40, 200, differs, Same},
+		{26e6, 40, 500, differs, Differs},
+		{26e6, 40, 500, Judged{}, Differs},
+		{26e6, 40, 500, slower, IsSlower},
+		{20e6, 40, 500, slower, Same},
+		{20e6, 10, 500, slower, CannotTell},
+		{20e6, 10, 200, slower, CannotTell},
+	} {
 		w := newWorld(4)
-		for i := range 4000 {
+		for i := range 100 * c.blocks {
 			a := w.digest(answer{200, "1"})
 			w.tally.Due()
 			w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /",
-				Production: a, Target: a, Baseline: a, At: mono.Time(i) * 1e7,
-				BaselineAt: mono.Time(i) * 1e7, Took: c.took + w.r.Int64N(2e6),
-				BaselineTook: 20e6 + w.r.Int64N(2e6)})
+				Production: a, Target: w.digest(answer{c.status, "1"}), Baseline: a,
+				At: mono.Time(i) * 1e7, BaselineAt: mono.Time(i) * 1e7,
+				Took: c.took + w.r.Int64N(2e6), BaselineTook: 20e6 + w.r.Int64N(2e6)})
 		}
-		r := whole(w.tally).Result(new(Rules))
-		if r.Verdict != c.want || len(r.Against.Times) != len(judged) {
-			t.Errorf("%d ns: %s %q %+v", c.took, r.Verdict, r.Why, r.Against.Times)
+		r := whole(w.tally).Result(&Rules{Judged: c.judged})
+		if r.Verdict != c.want || c.blocks > minBlocks && len(r.Against.Times) != len(judged) {
+			t.Errorf("%+v: %s %q %+v", c, r.Verdict, r.Why, r.Against.Times)
+		}
+		text, err := r.JUnit()
+		if passed := strings.Contains(string(text), `failures="0"`); err != nil ||
+			passed != (c.want == Same || c.want == CannotTell) {
+			t.Errorf("%+v: %v %s", c, err, text)
 		}
 	}
 }

@@ -52,10 +52,18 @@ func keyOf(c *Cell) key {
 	return k
 }
 
-// Judged is what Compare judges.
+// Judged is what a verdict is of. With neither word it is of both.
 type Judged struct {
 	Differs, Slower bool
 	By              float64 // see SlowerBy, which is taken if it is 0
+}
+
+// orBoth returns j with both words if it has neither.
+func (j Judged) orBoth() Judged {
+	if !j.Differs && !j.Slower {
+		j.Differs, j.Slower = true, true
+	}
+	return j
 }
 
 // ParseJudged parses a list of the words differs and slower.
@@ -134,7 +142,7 @@ func Compare(old, now *Result, j Judged) (*Change, error) {
 			strings.Compare(x.To, y.To))
 	})
 	ch.Times = append(ch.Times, compareTimes(old.Times, now.Times, cmp.Or(j.By, SlowerBy))...)
-	ch.Verdict, ch.Why = ch.verdict(old, now, j)
+	ch.Verdict, ch.Why = ch.verdict(old, now, j.orBoth())
 	return ch, nil
 }
 
@@ -173,8 +181,7 @@ func (ch *Change) verdict(old, now *Result, j Judged) (Word, []string) {
 		}
 	}
 	if unclear {
-		return CannotTell, []string{fmt.Sprintf("the times are too few, or vary too much, to be "+
-			"compared (wanted %d blocks of time or more)", minBlocks)}
+		return CannotTell, []string{unclearTimes()}
 	}
 	why := "no new difference, and not slower"
 	switch {
@@ -184,6 +191,12 @@ func (ch *Change) verdict(old, now *Result, j Judged) (Word, []string) {
 		why = "not slower"
 	}
 	return Same, []string{why}
+}
+
+// unclearTimes says that times are not judged.
+func unclearTimes() string {
+	return fmt.Sprintf("the times are too few, or vary too much, to be compared (wanted %d blocks "+
+		"of time or more)", minBlocks)
 }
 
 // Write writes a table for people.

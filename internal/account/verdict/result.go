@@ -147,10 +147,10 @@ func (a *Account) Result(rules *Rules) *Result {
 		maps.Copy(r.Against.Lacking, b.lacking)
 		if len(b.old.blocks) > 0 {
 			r.Against.Times = append(r.Against.Times, compareTimes(b.old.report(), b.now.report(),
-				SlowerBy)...)
+				cmp.Or(rules.Judged.By, SlowerBy))...)
 		}
 	}
-	r.Verdict, r.Why = a.verdict(r)
+	r.Verdict, r.Why = a.verdict(r, rules.Judged.orBoth())
 	return r
 }
 
@@ -215,8 +215,47 @@ func (a *Account) against(p place, c *count) uint64 {
 func round(ln float64) float64 { return math.Round(100*ln/math.Ln10) / 100 }
 
 // verdict returns the verdict, and what it was reached by.
-func (a *Account) verdict(r *Result) (Word, []string) {
-	var proven, open []string
+func (a *Account) verdict(r *Result, j Judged) (Word, []string) {
+	var proven, open, slow []string
+	if j.Differs {
+		proven, open = a.differs(r)
+	}
+	if j.Slower {
+		slow = r.Against.slower()
+	}
+	switch {
+	case len(proven) > 0:
+		return Differs, append(few(proven), slow...)
+	case len(slow) > 0:
+		return IsSlower, slow
+	}
+	done := r.Due - r.Open
+	switch {
+	case r.Compared == 0:
+		return CannotTell, []string{"no answer was compared" + mostExcluded(r)}
+	case float64(r.Compared) < coverage*float64(done):
+		return CannotTell, []string{fmt.Sprintf("only %.1f %% of the answers due were compared%s",
+			100*float64(r.Compared)/float64(done), mostExcluded(r))}
+	case len(open) > 0:
+		return CannotTell, few(open)
+	case r.Compared < enough:
+		return CannotTell, []string{fmt.Sprintf("only %d answers were compared: wanted %d",
+			r.Compared, enough)}
+	case !j.Differs && !r.Against.isNotSlower():
+		return CannotTell, []string{unclearTimes()}
+	case !j.Differs:
+		return Same, []string{"not slower than the old version; differences are not judged"}
+	case 2*r.Partly > r.Compared:
+		return CannotTell, []string{"most bodies are too large, or of an encoding that is not read"}
+	case r.OverCells > 0:
+		return CannotTell, []string{fmt.Sprintf("%d differences found no room", r.OverCells)}
+	}
+	return Same, []string{fmt.Sprintf("%d answers compared: at most %.2g %% differ (95 %%)",
+		r.Compared, 300/float64(r.Compared))}
+}
+
+// differs returns in what the candidate differs, and what cannot be told.
+func (a *Account) differs(r *Result) (proven, open []string) {
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		all := float64(a.endpoints[c.Endpoint].compared)
@@ -238,32 +277,7 @@ func (a *Account) verdict(r *Result) (Word, []string) {
 			open = append(open, fmt.Sprintf("%s: cannot be judged, since %s", where, why))
 		}
 	}
-	slow := r.Against.slower()
-	switch {
-	case len(proven) > 0:
-		return Differs, append(few(proven), slow...)
-	case len(slow) > 0:
-		return IsSlower, slow
-	}
-	done := r.Due - r.Open
-	switch {
-	case r.Compared == 0:
-		return CannotTell, []string{"no answer was compared" + mostExcluded(r)}
-	case float64(r.Compared) < coverage*float64(done):
-		return CannotTell, []string{fmt.Sprintf("only %.1f %% of the answers due were compared%s",
-			100*float64(r.Compared)/float64(done), mostExcluded(r))}
-	case len(open) > 0:
-		return CannotTell, few(open)
-	case r.Compared < enough:
-		return CannotTell, []string{fmt.Sprintf("only %d answers were compared: wanted %d",
-			r.Compared, enough)}
-	case 2*r.Partly > r.Compared:
-		return CannotTell, []string{"most bodies are too large, or of an encoding that is not read"}
-	case r.OverCells > 0:
-		return CannotTell, []string{fmt.Sprintf("%d differences found no room", r.OverCells)}
-	}
-	return Same, []string{fmt.Sprintf("%d answers compared: at most %.2g %% differ (95 %%)",
-		r.Compared, 300/float64(r.Compared))}
+	return proven, open
 }
 
 // few returns the first of many reasons, and how many there are.
@@ -322,4 +336,10 @@ func (r *AgainstResult) slower() (all []string) {
 		}
 	}
 	return all
+}
+
+// isNotSlower reports whether the candidate is not slower than the old version by any quantile.
+func (r *AgainstResult) isNotSlower() bool {
+	return r != nil && len(r.Times) > 0 &&
+		!slices.ContainsFunc(r.Times, func(t Ratio) bool { return t.Speed != NotSlower })
 }

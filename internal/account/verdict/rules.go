@@ -15,6 +15,7 @@ type Rules struct {
 	Tolerate  []Tolerance
 	Show      []string // paths whose values are shown
 	Headers   []string // the only headers that are compared, in lower case; empty: as they are
+	Judged    Judged
 }
 
 // Rule matches differences. An asterisk at the end of Endpoint or Path stands for anything.

@@ -387,3 +387,23 @@ func TestConsequencesCountApart(t *testing.T) {
 		t.Errorf("after a while: %+v", r)
 	}
 }
+
+// TestCompareAllocatesNothing is of answers that are the same, each to a request of its own.
+func TestCompareAllocatesNothing(t *testing.T) {
+	w := newWorld(1)
+	d := w.digest(answer{200, `{"id":1}`})
+	d.Sum, d.Size = 1, 300
+	x := session.Exchange{Unit: new(session.Unit), Endpoint: "GET /doc/{id}", Production: d,
+		Target: d, Took: 1e6}
+	compare := func() {
+		x.Request++
+		w.tally.Due()
+		w.tally.Compare(&x)
+	}
+	for range 2 * maxBases { // until as much is kept as may be
+		compare()
+	}
+	if n := testing.AllocsPerRun(1000, compare); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -63,14 +63,13 @@ type Tally struct {
 	rules *Rules
 	count Account
 
-	bases, older   map[uint64]*proto.Digest // production's last answer to a request, by its hash
-	room, baseRoom int                      // bytes that bases may take, and may still take
-	by             basis                    // of the exchange that is judged
-	found, noise   []difference             // scratch: of the candidate, and of its basis
-	apart          []difference             // scratch: between the old version and the candidate
-	present        *session.Exchange        // that is judged; nil: none
-	pairs          int                      // that are kept
-	aside          int                      // bytes that may wait for the old version's answers
+	bases        *bases
+	by           basis             // of the exchange that is judged
+	found, noise []difference      // scratch: of the candidate, and of its basis
+	apart        []difference      // scratch: between the old version and the candidate
+	present      *session.Exchange // that is judged; nil: none
+	pairs        int               // that are kept
+	aside        int               // bytes that may wait for the old version's answers
 }
 
 // Account is what Tallies have counted.
@@ -100,8 +99,7 @@ type Account struct {
 func NewTally(with *proto.Digesting, rules *Rules) *Tally {
 	room := with.Room
 	return &Tally{
-		with: with, rules: rules, room: room / 2, baseRoom: room / 2, aside: room,
-		bases: map[uint64]*proto.Digest{}, older: map[uint64]*proto.Digest{},
+		with: with, rules: rules, aside: room, bases: newBases(room / 2),
 		count: Account{
 			places: map[place]*count{}, endpoints: map[string]*endpoint{},
 			status: map[[2]uint16]uint64{}, silenced: make([]uint64, rules.silencers()),
@@ -176,7 +174,9 @@ func (t *Tally) Compare(x *session.Exchange) {
 			d.Drop(t.with)
 		}
 	}
-	t.keepBase(x)
+	if !t.bases.put(t.with, x.Request, x.Production) {
+		x.Production.Drop(t.with)
+	}
 }
 
 // statuses counts two answers by their status; where there are too many pairs, by their hundreds.
@@ -240,13 +240,7 @@ func (a *Account) endpoint(name string) (string, *endpoint) {
 // takeBase removes and returns production's earlier answer to the same request; nil if there is
 // none with the same status that can be compared as well as this one.
 func (t *Tally) takeBase(x *session.Exchange) *proto.Digest {
-	old, ok := t.bases[x.Request]
-	if ok {
-		t.baseRoom += old.Size
-		delete(t.bases, x.Request)
-	} else if old, ok = t.older[x.Request]; ok {
-		delete(t.older, x.Request)
-	}
+	old := t.bases.take(x.Request)
 	if old == nil || old.Status != x.Production.Status {
 		return nil
 	}
@@ -258,20 +252,6 @@ func (t *Tally) takeBase(x *session.Exchange) *proto.Digest {
 		}
 	}
 	return old
-}
-
-// keepBase keeps production's answer, to compare the next one with.
-func (t *Tally) keepBase(x *session.Exchange) {
-	size := x.Production.Size
-	if len(t.bases) >= maxBases/2 || t.baseRoom < size { // forget the older half
-		t.older, t.bases = t.bases, t.older
-		clear(t.bases)
-		t.baseRoom = t.room
-	}
-	if t.baseRoom >= size {
-		t.baseRoom -= size
-		t.bases[x.Request] = x.Production
-	}
 }
 
 // judge counts the differences that were found. It reports whether the candidate differed in a way

@@ -167,7 +167,8 @@ func (r *Result) JUnit() ([]byte, error) {
 		c := junitCase{Class: "endpoint", Name: e.Endpoint}
 		var text []string
 		for i := range r.Cells {
-			if cell := &r.Cells[i]; cell.Proven && cell.Endpoint == e.Endpoint {
+			cell := &r.Cells[i]
+			if cell.Proven && cell.Endpoint == e.Endpoint && r.Verdict == Differs {
 				text = append(text, fmt.Sprintf("%s: %s%s: %d answers, evidence 10^%.1f", cell.Path,
 					cell.Kind, cell.example(), cell.Alone, cell.Evidence))
 			}

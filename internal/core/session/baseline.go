@@ -96,10 +96,10 @@ func (g *pairing) completeOld(i int) {
 	case p.x.Baseline == nil:
 		g.exclude(i, NoBaseline)
 	default:
-		x := p.x
-		x.Production, x.Baseline = x.Baseline, nil
-		g.remove(i)
-		g.to.Compare(&x)
+		g.release(p)
+		p.x.Production, p.x.Baseline = p.x.Baseline, nil
+		g.to.Compare(&p.x)
+		g.open.remove(i)
 	}
 }
 

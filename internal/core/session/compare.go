@@ -320,9 +320,15 @@ func (g *pairing) complete(i int) {
 		}
 		p.x.NoBaseline = OverBounds.String()
 	}
-	x := p.x
-	g.remove(i)
-	g.to.Compare(&x)
+	g.compare(i)
+}
+
+// compare removes the i-th pair, and passes it on.
+func (g *pairing) compare(i int) {
+	p := g.open.at(i)
+	g.release(p)
+	g.to.Compare(&p.x)
+	g.open.remove(i)
 }
 
 // exclude removes the i-th pair, which cannot be compared.
@@ -332,7 +338,12 @@ func (g *pairing) exclude(i int, why Exclusion) {
 }
 
 func (g *pairing) remove(i int) {
-	p := g.open.at(i)
+	g.release(g.open.at(i))
+	g.open.remove(i)
+}
+
+// release gives back the room of a pair's digests.
+func (g *pairing) release(p *pair) {
 	room := &g.to.Digesting().Room
 	if p.aside {
 		room = g.to.Aside()
@@ -341,7 +352,6 @@ func (g *pairing) remove(i int) {
 	if d := p.x.Baseline; d != nil {
 		*g.to.Aside() += d.Size
 	}
-	g.open.remove(i)
 }
 
 // size returns what the digests of production and the target take.

@@ -7,8 +7,6 @@ import (
 	"compress/zlib"
 	"errors"
 	"io"
-	"iter"
-	"slices"
 	"strings"
 
 	"github.com/andybalholm/brotli"
@@ -51,21 +49,15 @@ type Content struct {
 func (y *Body) Begin(with *proto.Digesting, media, codings string, want uint64) {
 	*y = Body{with: with, Content: Content{Media: media, Codings: codings},
 		want: int(min(want, maxPacked))}
-	for c := range split(codings) {
-		if !decodes(c) {
-			y.Skip = proto.UnknownEncoding
+	if codings != "" {
+		for c := range strings.SplitSeq(codings, ",") {
+			if !decodes(c) {
+				y.Skip = proto.UnknownEncoding
+			}
 		}
 	}
 	y.keep = codings != "" || structured(media)
 	y.hash.Begin(with)
-}
-
-// split yields codings.
-func split(codings string) iter.Seq[string] {
-	if codings == "" {
-		return func(func(string) bool) {}
-	}
-	return strings.SplitSeq(codings, ",")
 }
 
 // structured reports whether bodies of a media type have fields.
@@ -145,10 +137,10 @@ func (b *Builder) AddContent(c *Content) proto.Skip {
 		return proto.Compared
 	}
 	text := c.Text
-	codings := slices.Collect(split(c.Codings))
-	for i := len(codings) - 1; i >= 0 && c.Length > 0; i-- {
+	for more, coding := c.Codings, ""; more != "" && c.Length > 0; { // the last one first
+		more, coding = cutLast(more)
 		var err error
-		switch text, err = b.decode.inflate(codings[i], text); {
+		switch text, err = b.decode.inflate(coding, text); {
 		case errors.Is(err, errTooLarge):
 			return proto.Oversize
 		case err != nil:
@@ -162,6 +154,12 @@ func (b *Builder) AddContent(c *Content) proto.Skip {
 		b.add(body, b.with.Hash(text), uint64(len(text)), proto.Opaque, proto.Plain)
 	}
 	return proto.Compared
+}
+
+// cutLast returns the last of several codings, and those before it.
+func cutLast(codings string) (before, last string) {
+	i := strings.LastIndexByte(codings, ',')
+	return codings[:max(i, 0)], codings[i+1:]
 }
 
 // form adds the fields of a form.

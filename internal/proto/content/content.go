@@ -6,6 +6,7 @@
 package content
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -27,8 +28,9 @@ type Builder struct {
 	before []*node
 	order  []int32
 	decode decoders
-	path   []byte // scratch
-	text   []byte // scratch
+	shared map[string][]byte // see Share
+	path   []byte            // scratch
+	text   []byte            // scratch
 }
 
 // New returns the Builder that all digesters share which share with. They use it in turn.
@@ -39,6 +41,32 @@ func New(with *proto.Digesting) *Builder {
 		with.Scratch = b
 	}
 	return b
+}
+
+// Bounds of what is shared.
+const (
+	maxShared     = 256
+	maxSharedText = 2048
+)
+
+// Share returns a copy of p that does not change. Answers of one endpoint have the same headers
+// most often, and then the same copy of them.
+func (b *Builder) Share(p []byte) []byte {
+	if len(p) == 0 {
+		return nil
+	}
+	if s, ok := b.shared[string(p)]; ok {
+		return s
+	}
+	s := bytes.Clone(p)
+	if len(p) > maxSharedText {
+		return s
+	}
+	if b.shared == nil || len(b.shared) == maxShared {
+		b.shared = make(map[string][]byte)
+	}
+	b.shared[string(s)] = s
+	return s
 }
 
 // Reset empties b for an answer that was given at the time now, in seconds since 1970; 0: unknown.

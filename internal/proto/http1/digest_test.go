@@ -266,6 +266,23 @@ func BenchmarkDigest(b *testing.B) {
 	}
 }
 
+// A digest is one allocation, if answers with the same headers came before.
+func TestDigestAllocates(t *testing.T) {
+	p := []byte(sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: text/html\r\n", "<p>"))
+	f := proto.Follow(NewAnswers())
+	f.Digest(newDigester(proto.NewDigesting(digestSeed, 1<<24)))
+	var out []proto.Told
+	var scratch []proto.Answer
+	n := testing.AllocsPerRun(1000, func() {
+		if out = f.Feed(0, p, out[:0], &scratch); len(out) != 1 || out[0].Digest == nil {
+			t.Fatal("no digest")
+		}
+	})
+	if n != 1 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // Where headers are named, these are compared, by their values, and no others.
 func TestNamedHeaders(t *testing.T) {
 	w := proto.NewDigesting(digestSeed, 1<<24)

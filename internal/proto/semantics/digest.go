@@ -149,10 +149,10 @@ const cookies = proto.HeaderPath + "set-cookie "
 // End ends the answer, and returns its digest. Of one whose content is not compared, c is nil.
 // messages, if not nil, are compared in place of the content.
 func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *proto.Digest {
-	p := &packed{now: d.now, fields: bytes.Clone(d.fields), skip: d.skip}
+	p := &packed{now: d.now, fields: content.New(d.with).Share(d.fields), skip: d.skip}
 	p.Status = status
 	if messages != nil {
-		p.messages, p.isCall = *messages, true
+		p.messages = new(*messages)
 	}
 	if c != nil {
 		p.content = *c
@@ -169,7 +169,10 @@ func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *
 
 // sum returns the hash of everything that is compared.
 func (d *Digest) sum(p *packed) uint64 {
-	c, m := &p.content, &p.messages
+	c, m := &p.content, p.messages
+	if m == nil {
+		m = new(proto.Field)
+	}
 	d.fields = append(append(d.fields, 0), c.Codings...)
 	for _, n := range [...]uint64{c.Hash, c.Length, m.Order, m.Length, uint64(m.Count)} {
 		d.fields = binary.LittleEndian.AppendUint64(d.fields, n)
@@ -181,15 +184,14 @@ func (d *Digest) sum(p *packed) uint64 {
 type packed struct {
 	proto.Digest
 	now      int64
-	fields   []byte // as in Digest
-	skip     proto.Skip
+	fields   []byte // as in Digest; they belong to others, too
 	content  content.Content
-	isCall   bool // it has messages in place of content
-	messages proto.Field
+	messages *proto.Field // in place of content; nil: there are none
+	skip     proto.Skip
 }
 
 // packedSize is roughly what a packed answer takes, without its bytes.
-const packedSize = 320
+const packedSize = 240
 
 // Unpack is of proto.Packed.
 func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
@@ -201,8 +203,8 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 	}
 	switch {
 	case skip != proto.Compared:
-	case p.isCall:
-		b.AddMessages([]byte("messages"), &p.messages)
+	case p.messages != nil:
+		b.AddMessages([]byte("messages"), p.messages)
 	default:
 		skip = b.AddContent(&p.content)
 	}

@@ -183,7 +183,7 @@ func compareNginx(t *testing.T, way string, c *nginxChange, clients, conns int) 
 }
 
 // checkProven checks which differences are proven.
-func checkProven(t *testing.T, r *export.Report, want []string) {
+func checkProven(t testing.TB, r *export.Report, want []string) {
 	t.Helper()
 	var got []string
 	for _, cell := range r.Compare.Cells {
@@ -198,7 +198,7 @@ func checkProven(t *testing.T, r *export.Report, want []string) {
 
 // checkEquation checks that the answers that were due are those that were compared, and those that
 // were not. It returns how many were due.
-func checkEquation(t *testing.T, r *export.Report) uint64 {
+func checkEquation(t testing.TB, r *export.Report) uint64 {
 	t.Helper()
 	v := r.Compare
 	if v == nil {
@@ -216,7 +216,7 @@ func checkEquation(t *testing.T, r *export.Report) uint64 {
 }
 
 // checkComparison checks that all of so many answers were due, and nearly all were compared.
-func checkComparison(t *testing.T, r *export.Report, answers uint64) {
+func checkComparison(t testing.TB, r *export.Report, answers uint64) {
 	t.Helper()
 	due, v := checkEquation(t, r), r.Compare
 	if due != answers || v.Open != 0 {
