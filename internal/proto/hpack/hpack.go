@@ -123,7 +123,12 @@ func (d *Decoder) resize(b *Block) error {
 
 // indexed reads a field that is an entry (RFC 7541 §6.1).
 func (d *Decoder) indexed(b *Block, f *Field) error {
-	i, ok := b.integer(7)
+	i, ok := int(b.rest[0]&0x7f), true
+	if i < 0x7f { // as most are
+		b.rest = b.rest[1:]
+	} else {
+		i, ok = b.integer(7)
+	}
 	if !ok || i == 0 {
 		return invalid("index", i)
 	}

@@ -466,7 +466,8 @@ func (c *Client) transcode(of *stream, p []byte) ([]byte, *fields, error) {
 	r := &c.fields
 	r.reset(c.set, of != nil)
 	block := hpack.NewBlock(p)
-	for f := (hpack.Field{}); ; {
+	var f hpack.Field
+	for {
 		more, err := c.decoder.Next(&block, &f)
 		switch {
 		case err != nil && errors.Is(err, hpack.ErrUnknown):

@@ -110,7 +110,8 @@ func (d *digester) block(a *answer, f *found) *answer {
 	first := a.status == 0
 	a.answerHead.begin()
 	block := hpack.NewBlock(f.block)
-	for h := (hpack.Field{}); ; {
+	var h hpack.Field
+	for {
 		more, err := d.decoder.Next(&block, &h)
 		if err != nil {
 			d.lose()

@@ -84,7 +84,8 @@ func (l *labeller) block(h *proto.Hash, f *found) *proto.Hash {
 		h = l.begin(f.stream)
 	}
 	block := hpack.NewBlock(f.block)
-	for x := (hpack.Field{}); ; {
+	var x hpack.Field
+	for {
 		more, err := l.decoder.Next(&block, &x)
 		if l.lost = err != nil; l.lost || !more {
 			break

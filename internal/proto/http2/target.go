@@ -244,7 +244,8 @@ func (c *Client) answerFields(h *header, p []byte, out *proto.Out) error {
 	c.message, c.agreed = c.message[:0], c.agreed[:0]
 	size := uint64(headerLen + len(p))
 	block := hpack.NewBlock(p)
-	for f := (hpack.Field{}); ; {
+	var f hpack.Field
+	for {
 		more, err := c.target.decoder.Next(&block, &f)
 		if err != nil && !errors.Is(err, hpack.ErrUnknown) {
 			return lost("header block of the target:", err)

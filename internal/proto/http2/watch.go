@@ -147,7 +147,8 @@ func (a *watchedAnswers) Feed(p []byte, out []proto.Answer) ([]proto.Answer, err
 func (a *watchedAnswers) readHead(w *answerHead, p []byte) (interim uint16, err error) {
 	w.begin()
 	block := hpack.NewBlock(p)
-	for f := (hpack.Field{}); ; {
+	var f hpack.Field
+	for {
 		more, err := a.decoder.Next(&block, &f)
 		switch {
 		case err != nil:
