@@ -182,9 +182,11 @@ func checkAgainst(t *testing.T, r *export.Report, sessions uint64, dead bool) {
 	if a == nil || old == nil {
 		t.Fatalf("the report has nothing of the old version: %+v %+v", a, old)
 	}
-	if old.Sessions.Captured != sessions || r.Sessions.Captured != sessions {
-		t.Errorf("%d sessions to the old version, %d to the candidate, wanted %d of each",
-			old.Sessions.Captured, r.Sessions.Captured, sessions)
+	// Where nothing listens, a later turn tries again, and is counted again.
+	if n := old.Sessions.Captured; r.Sessions.Captured != sessions || n < sessions ||
+		n > sessions && !dead {
+		t.Errorf("%d sessions to the old version, %d to the candidate, wanted %d of each", n,
+			r.Sessions.Captured, sessions)
 	}
 	var lacking uint64
 	for _, n := range a.Lacking {

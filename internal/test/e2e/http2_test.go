@@ -48,18 +48,19 @@ func TestHTTP2(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		quick   []string // ways with -short
-		larger  int      // how many times as large the target's files are
+		scale   float64  // how many times as large the target's files are
 		changes []string // of the target's configuration
 	}{
 		// It takes fewer streams at once, and closes a connection after some requests.
 		{"limits", ways, 1, []string{"keepalive_requests 100000", "keepalive_requests 60", "http {",
 			"http { http2_max_concurrent_streams 8;"}},
 		{"larger answers", nil, 5, nil},
+		{"smaller answers", nil, 0.2, nil},
 		{"slower answers", nil, 1, []string{"http {", "http { limit_rate 500k;"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			someWays(t, tt.quick, func(t *testing.T, way string) {
-				copyStreams(t, way, tt.larger, tt.changes...)
+				copyStreams(t, way, tt.scale, tt.changes...)
 			})
 		})
 	}
@@ -86,13 +87,14 @@ func TestHTTP2Lag(t *testing.T) {
 // files are so many times as large as production's and whose configuration has the changes. It
 // returns how long after production's the target's last request came, without the time for which
 // the copier stood still.
-func copyStreams(t *testing.T, way string, larger int, changes ...string) (late time.Duration) {
+func copyStreams(t *testing.T, way string, scale float64, changes ...string) (late time.Duration) {
 	t.Helper()
 	s := newStand(t, setting{way: way})
 	production := startNginx(t, s.net.Production, productionPort, "http2")
 	target := startNginx(t, s.net.Target, targetPort, "http2", changes...)
 	for i, size := range fileSizes {
-		writeFile(t, filepath.Join(target.dir, "www", fmt.Sprint(i)), noise(uint64(i), larger*size))
+		writeFile(t, filepath.Join(target.dir, "www", fmt.Sprint(i)),
+			noise(uint64(i), int(scale*float64(size))))
 	}
 	c := s.copyPair("--both")
 	const requests = 300
