@@ -21,6 +21,10 @@ func small(change func(*Scenario)) Scenario {
 	return s
 }
 
+// fiveOrMore is how many connections of five clients production has at once. It may hear of the end
+// of some only after their clients have opened others.
+var fiveOrMore = regexp.MustCompile(`production's [5-9],`)
+
 // TestFaithfulCopyHasNoProblems checks that a faithful copy is reported without a problem, under
 // load, at any size and with any kind of answer.
 func TestFaithfulCopyHasNoProblems(t *testing.T) {
@@ -200,6 +204,7 @@ func TestFaultsAreFound(t *testing.T) {
 			r := rehearsal{scenario: test.scenario, answers: test.answers,
 				fault: test.fault}.play(t)
 			got := afterSeconds.ReplaceAllString(fmt.Sprintf("%q", r.Problems()), "(after T s)")
+			got = fiveOrMore.ReplaceAllString(got, "production's 5,")
 			if want := fmt.Sprintf("%q", test.want); got != want {
 				t.Errorf("problems %s\nwanted   %s\n%s", got, want, printed(r))
 			}
