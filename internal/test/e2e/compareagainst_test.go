@@ -43,7 +43,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "an error":
 		status = http.StatusInternalServerError
 	}
-	time.Sleep(s.takes)
+	wait(s.takes)
 	body := fmt.Appendf(nil, `{"number":%s,"date":%q,"host":%q,"path":%q,"name":%q,"price":%s}`,
 		number, time.Now().Format("Mon 15:04:05.000000"), s.host, r.URL.Path, name, price)
 	w.Header().Set("Content-Type", "application/json")
@@ -272,15 +272,15 @@ func TestCompareTimes(t *testing.T) {
 			serve(s.net.Target, oldPort, old)
 			copier := s.copyPair("--compare", "--ignore", "body.number", "--ignore", "body.date",
 				"--against", netip.AddrPortFrom(s.target, oldPort).String())
-			for end := time.Now().Add(40 * time.Second); time.Now().Before(end); {
-				from := time.Now()
+			pace := time.NewTicker(500 * time.Millisecond)
+			defer pace.Stop()
+			for end := time.Now().Add(40 * time.Second); time.Now().Before(end); <-pace.C {
 				s.askService(4, 8)
 				if c.starved && time.Until(end).Seconds() > 34 {
 					copier.signal(syscall.SIGSTOP)
 					s.askService(4, 2)
 					copier.signal(syscall.SIGCONT)
 				}
-				time.Sleep(500*time.Millisecond - time.Since(from))
 			}
 			if code := copier.stop(syscall.SIGINT); code != c.code {
 				t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())

@@ -449,6 +449,25 @@ func (h *hears) Kept(p []byte, _ *proto.Out) error {
 	return nil
 }
 
+// greeted has the target greet a client, which then sends a line, and returns what the intercepts
+// are asked.
+func (b *rawBed) greeted(client string) []wire.Reading {
+	b.Helper()
+	c := b.conn(client).Syn()
+	b.run(10 * ms)
+	b.peer().say(b.Now, 80)
+	b.run(10 * ms)
+	c.Answers(80)
+	c.Data("one\n")
+	b.run(10 * ms)
+	asked := b.table.Readings()
+	if len(asked) != 1 || asked[0].Tuple.Client != c.Addr || asked[0].Proto != http1.Kind ||
+		!asked[0].BaseKnown {
+		b.Fatalf("asked for %+v", asked)
+	}
+	return asked
+}
+
 // What a target says before its protocol is recognised is read, if the intercepts have it.
 func TestRawGreets(t *testing.T) {
 	for _, whole := range []bool{true, false} {
@@ -457,17 +476,7 @@ func TestRawGreets(t *testing.T) {
 		b.services[0].Session.Protocols[0].NewClient = func() proto.Client {
 			return &hears{heard: &heard}
 		}
-		c := b.conn("192.0.2.1:40001").Syn()
-		b.run(10 * ms)
-		b.peer().say(b.Now, 80)
-		b.run(10 * ms)
-		c.Answers(80)
-		c.Data("one\n")
-		b.run(10 * ms)
-		asked := b.table.Readings()
-		if len(asked) != 1 || asked[0].Proto != http1.Kind || !asked[0].BaseKnown {
-			t.Fatalf("asked for %+v", asked)
-		}
+		asked := b.greeted("192.0.2.1:40001")
 		b.confirmAs(asked, whole)
 		b.found(wire.Found{Kind: wire.FoundBytes, Data: []byte("hello")}, &asked[0])
 		b.targetHas("one\n")
@@ -491,17 +500,7 @@ func TestRawKeepsFromTheBeginning(t *testing.T) {
 	for range 2 {
 		b.confirm(keep)
 	}
-	c := b.conn("192.0.2.1:40000").Syn()
-	b.run(10 * ms)
-	b.peer().say(b.Now, 80)
-	b.run(10 * ms)
-	c.Answers(80)
-	c.Data("one\n")
-	b.run(10 * ms)
-	asked := b.table.Readings()
-	if len(asked) != 1 || asked[0].Tuple.Client != c.Addr || !asked[0].BaseKnown {
-		t.Fatalf("asked for %+v", asked)
-	}
+	asked := b.greeted("192.0.2.1:40000")
 	for range 2 {
 		b.confirmAs(asked, true)
 	}
