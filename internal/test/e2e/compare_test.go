@@ -22,9 +22,17 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// pagesLoad is clients of nginx' pages. Each has its own connections, of a few requests, and calls
-// done after each.
+// pagesLoad is clients of nginx' pages. It calls done after each connection.
 func (s *stand) pagesLoad(clients, conns int, done func(n int)) {
+	s.t.Helper()
+	ask := func(c *http.Client, n int) error { return s.page(c, 1+n) }
+	s.documentLoad(clients, conns, ask, done)
+}
+
+// documentLoad is clients that have their own connections, of a few requests, for five documents in
+// turn, and call done after each. ask asks for the n-th document.
+func (s *stand) documentLoad(clients, conns int, ask func(c *http.Client, n int) error,
+	done func(n int)) {
 	s.t.Helper()
 	var all sync.WaitGroup
 	for i := range clients {
@@ -32,7 +40,7 @@ func (s *stand) pagesLoad(clients, conns int, done func(n int)) {
 			for n := range conns {
 				client := s.siteClient(i)
 				for k := range 3 {
-					if err := s.page(client, 1+(n+k)%5); err != nil {
+					if err := ask(client, (n+k)%5); err != nil {
 						s.t.Errorf("client %d: %v", i, err)
 					}
 				}

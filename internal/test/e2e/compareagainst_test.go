@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -79,28 +78,16 @@ func startService(t *testing.T, host *netlab.Namespace, port uint16, name, fault
 // askService has clients ask for a few documents, each several times.
 func (s *stand) askService(clients, conns int) {
 	s.t.Helper()
-	var all sync.WaitGroup
-	for i := range clients {
-		all.Go(func() {
-			for n := range conns {
-				client := s.siteClient(i)
-				for k := range 3 {
-					answer, err := client.Get(fmt.Sprintf("http://%s/doc/%d",
-						netip.AddrPortFrom(s.production, productionPort), 100+(n+k)%5))
-					if err != nil {
-						s.t.Errorf("client %d: %v", i, err)
-						continue
-					}
-					if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-						s.t.Errorf("client %d: %v", i, err)
-					}
-					answer.Body.Close()
-				}
-				client.CloseIdleConnections()
-			}
-		})
-	}
-	all.Wait()
+	s.documentLoad(clients, conns, func(c *http.Client, n int) error {
+		answer, err := c.Get(fmt.Sprintf("http://%s/doc/%d",
+			netip.AddrPortFrom(s.production, productionPort), 100+n))
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		_, err = io.Copy(io.Discard, answer.Body)
+		return err
+	}, func(int) {})
 }
 
 // onlyOld is the option that leaves production's answers out.
