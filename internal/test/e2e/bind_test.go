@@ -16,6 +16,7 @@ import (
 // clients.
 type crowds struct {
 	s                           *stand
+	lines, rate                 int // of a round of a copier's clients; 0: a line on each, at once
 	clients, production, target []*process
 }
 
@@ -39,12 +40,13 @@ func (c *crowds) come(conns int) {
 	for i := range c.production {
 		at := netip.AddrPortFrom(c.s.production, uint16(productionPort+i)).String()
 		c.clients = append(c.clients, startCrowd(c.s.t, c.s.net.Client, "ask", fmt.Sprintf("host%d",
-			i), fmt.Sprint(i*conns), fmt.Sprint(conns), at))
+			i), fmt.Sprint(i*conns), fmt.Sprint(conns), at, fmt.Sprint(c.lines),
+			fmt.Sprint(c.rate)))
 	}
 	c.ready(1)
 }
 
-// again has each client say one line more.
+// again has the clients say a round of lines.
 func (c *crowds) again() {
 	c.s.t.Helper()
 	for _, p := range c.clients {

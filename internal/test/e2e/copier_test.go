@@ -23,12 +23,8 @@ type copier struct {
 func (s *stand) copyArgs(report string) []string {
 	args := []string{"copy", "--report", report}
 	if s.way != socket {
-		switch {
-		case len(s.intercepts) > 0:
-		case s.way == tunnel:
-			s.onTarget()
-		default:
-			s.intercept(interceptPort, "-F", "tcp and src portrange 80-20000")
+		if len(s.intercepts) == 0 {
+			s.assist()
 		}
 		var at []string
 		for _, i := range s.intercepts {
@@ -37,6 +33,15 @@ func (s *stand) copyArgs(report string) []string {
 		args = append(args, "-s", strings.Join(at, ","), "--key", s.key())
 	}
 	return args
+}
+
+// assist starts the intercept of the way, which is not socket. Copiers started later use it.
+func (s *stand) assist() *process {
+	s.t.Helper()
+	if s.way == tunnel {
+		return s.onTarget()
+	}
+	return s.intercept(interceptPort, "-F", "tcp and src portrange 80-20000")
 }
 
 // copy starts a copier on the production host and waits until it is ready.

@@ -10,11 +10,13 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"tcpcopy/internal/lab/netlab"
 )
@@ -25,13 +27,41 @@ const (
 	crowdJob   = "TCPCOPY_E2E_CROWD"
 	crowdReady = "crowd: ready"
 	crowdState = "crowd: open "
+	crowdForm  = crowdState + "%d opened %d lines %d bytes %d digest %d late %d\n"
 
 	soReusePort = 15 // SO_REUSEPORT
 )
 
 // tally is what a server, or the clients of one process, have heard or said: in whichever order,
 // since all lines differ.
-type tally struct{ open, opened, lines, bytes, digest uint64 }
+type tally struct {
+	open, opened, lines, bytes, digest uint64
+	// late is within how many milliseconds 99 % of the lines came that were said in rounds.
+	late uint64
+}
+
+// delays counts how long lines took from the client, by milliseconds.
+type delays [10_000]atomic.Uint64
+
+// note notes a line of a round, which tells when it was said.
+func (d *delays) note(line []byte) {
+	if _, said, ok := bytes.Cut(line, []byte(" said at ")); ok {
+		at, _ := strconv.ParseInt(string(bytes.TrimSpace(said)), 10, 64)
+		d[min(time.Since(time.UnixMicro(at)).Milliseconds(), int64(len(d)-1))].Add(1)
+	}
+}
+
+// p99 returns within how many milliseconds 99 % of the lines came.
+func (d *delays) p99() (ms uint64) {
+	var all, come uint64
+	for i := range d {
+		all += d[i].Load()
+	}
+	for come = d[0].Load(); come*100 < all*99; come += d[ms].Load() {
+		ms++
+	}
+	return ms
+}
 
 func (a *tally) note(line []byte) {
 	h := fnv.New64a()
@@ -54,33 +84,36 @@ func (a *tally) add(b tally) {
 	a.lines += b.lines
 	a.bytes += b.bytes
 	a.digest += b.digest
+	a.late = max(a.late, b.late)
 }
 
-// said is what was said, without how many connections are open.
-func (a tally) said() tally { a.open = 0; return a }
+// said is what was said, without how many connections are open, and how late it was.
+func (a tally) said() tally { a.open, a.late = 0, 0; return a }
 
-// workCrowd does a job: "serve ADDRESS", or "ask NAME FIRST COUNT ADDRESS". It tells its tally at
-// each SIGUSR1.
+// workCrowd does a job: "serve ADDRESS", or "ask NAME FIRST COUNT ADDRESS LINES RATE". It tells its
+// tally at each SIGUSR1.
 func workCrowd(job string) int {
 	var all tally
+	var late delays
 	tell := make(chan os.Signal, 1)
 	signal.Notify(tell, syscall.SIGUSR1)
 	go func() {
 		for range tell {
-			fmt.Printf(crowdState+"%d opened %d lines %d bytes %d digest %d\n",
-				atomic.LoadUint64(&all.open), atomic.LoadUint64(&all.opened),
+			fmt.Printf(crowdForm, atomic.LoadUint64(&all.open), atomic.LoadUint64(&all.opened),
 				atomic.LoadUint64(&all.lines), atomic.LoadUint64(&all.bytes),
-				atomic.LoadUint64(&all.digest))
+				atomic.LoadUint64(&all.digest), late.p99())
 		}
 	}()
 	var err error
 	if words := strings.Fields(job); words[0] == "serve" {
-		err = serveCrowd(&all, words[1])
+		err = serveCrowd(&all, &late, words[1])
 	} else {
-		var first, count int
-		fmt.Sscan(words[2], &first)
-		fmt.Sscan(words[3], &count)
-		err = askCrowd(&all, words[1], first, count, words[4])
+		a := asking{all: &all, name: words[1], address: words[4]}
+		fmt.Sscan(words[2], &a.first)
+		fmt.Sscan(words[3], &a.count)
+		fmt.Sscan(words[5], &a.lines)
+		fmt.Sscan(words[6], &a.rate)
+		err = a.run()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "crowd:", err)
@@ -91,7 +124,7 @@ func workCrowd(job string) int {
 
 // serveCrowd sends back what each connection sends, and holds all of them. Several processes may
 // share an address.
-func serveCrowd(all *tally, address string) error {
+func serveCrowd(all *tally, late *delays, address string) error {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if failed := c.Control(func(fd uintptr) {
 			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soReusePort, 1)
@@ -111,15 +144,15 @@ func serveCrowd(all *tally, address string) error {
 			return err
 		}
 		all.accepted()
-		go echo(all, c)
+		go echo(all, late, c)
 	}
 }
 
 // echo is io.Copy without splice(2), which takes a pipe for each connection.
-func echo(all *tally, c net.Conn) {
+func echo(all *tally, late *delays, c net.Conn) {
 	defer all.closed()
 	defer c.Close()
-	var buf [64]byte
+	var buf [128]byte
 	have := 0 // of a line that is not whole
 	for {
 		n, err := c.Read(buf[have:])
@@ -130,6 +163,7 @@ func echo(all *tally, c net.Conn) {
 		if have += n; buf[have-1] == '\n' {
 			for line := range bytes.Lines(buf[:have]) {
 				all.note(line)
+				late.note(line)
 			}
 			have = 0
 		}
@@ -139,66 +173,101 @@ func echo(all *tally, c net.Conn) {
 	}
 }
 
-// askCrowd opens connections, each from an address of its own, and says a line on each; one more at
+// asking is a process's clients.
+type asking struct {
+	all     *tally
+	name    string
+	first   int // address
+	count   int // of connections
+	address string
+	lines   int // of a round; 0: one on each connection
+	rate    int // lines of a round in a second; 0: as fast as they are answered
+	conns   []net.Conn
+	said    []int // lines, by connection
+}
+
+// run opens connections, each from an address of its own, and says a line on each; a round more at
 // SIGUSR2; and at SIGTERM it ends all of them in order.
-func askCrowd(all *tally, name string, first, count int, address string) error {
+func (a *asking) run() error {
 	next := make(chan os.Signal, 1)
 	signal.Notify(next, syscall.SIGUSR2, syscall.SIGTERM)
-	conns := make([]net.Conn, count)
-	each := func(do func(i int) error) error {
-		const atOnce = 16
-		var workers sync.WaitGroup
-		errs := make([]error, atOnce)
-		for w := range atOnce {
-			workers.Go(func() {
-				for i := w; i < count && errs[w] == nil; i += atOnce {
-					errs[w] = do(i)
-				}
-			})
-		}
-		workers.Wait()
-		return errors.Join(errs...)
+	a.conns, a.said = make([]net.Conn, a.count), make([]int, a.count)
+	if a.lines == 0 {
+		a.lines = a.count
 	}
-	say := func(round, i int) error {
-		line := fmt.Appendf(nil, "%s connection %d line %d\n", name, i, round)
-		if _, err := conns[i].Write(line); err != nil {
-			return err
-		}
-		answer := make([]byte, len(line))
-		if _, err := io.ReadFull(conns[i], answer); err != nil || !bytes.Equal(answer, line) {
-			return fmt.Errorf("said %q, answered %q: %w", line, answer, err)
-		}
-		all.note(line)
-		return nil
-	}
-	err := each(func(i int) (err error) {
+	err := a.each(a.count, 0, func(i int) (err error) {
 		d := net.Dialer{Timeout: patience,
-			LocalAddr: &net.TCPAddr{IP: netlab.CrowdAddr(first + i).AsSlice()}}
-		if conns[i], err = d.Dial("tcp", address); err != nil {
+			LocalAddr: &net.TCPAddr{IP: netlab.CrowdAddr(a.first + i).AsSlice()}}
+		if a.conns[i], err = d.Dial("tcp", a.address); err != nil {
 			return err
 		}
-		all.accepted()
-		return say(0, i)
+		a.all.accepted()
+		return a.say(i, "")
 	})
-	for round := 1; err == nil; round++ {
+	for err == nil {
 		fmt.Println(crowdReady)
 		if <-next == syscall.SIGTERM {
 			break
 		}
-		err = each(func(i int) error { return say(round, i) })
+		err = a.each(a.lines, a.rate, func(i int) error {
+			return a.say(i, fmt.Sprintf(" said at %d", time.Now().UnixMicro()))
+		})
 	}
 	if err != nil {
 		return err
 	}
-	return each(func(i int) error {
-		defer conns[i].Close()
-		defer all.closed()
-		if err := conns[i].(*net.TCPConn).CloseWrite(); err != nil {
+	return a.each(a.count, 0, func(i int) error {
+		defer a.conns[i].Close()
+		defer a.all.closed()
+		if err := a.conns[i].(*net.TCPConn).CloseWrite(); err != nil {
 			return err
 		}
-		_, err := io.Copy(io.Discard, conns[i])
+		_, err := io.Copy(io.Discard, a.conns[i])
 		return err
 	})
+}
+
+// each does something n times, with the connections in turn, and 16 of them at once.
+func (a *asking) each(n, rate int, do func(i int) error) error {
+	const atOnce = 16
+	begun := time.Now()
+	var workers sync.WaitGroup
+	errs := make([]error, atOnce)
+	for w := range atOnce {
+		workers.Go(func() {
+			for k := range n {
+				i := k % a.count
+				if i%atOnce != w {
+					continue
+				}
+				if rate > 0 {
+					time.Sleep(time.Until(begun.Add(time.Duration(k) * time.Second /
+						time.Duration(rate))))
+				}
+				if errs[w] = do(i); errs[w] != nil {
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return errors.Join(errs...)
+}
+
+// say says a line on a connection, and waits for the same as an answer.
+func (a *asking) say(i int, more string) error {
+	c := a.conns[i]
+	line := fmt.Appendf(nil, "%s connection %d line %d%s\n", a.name, i, a.said[i], more)
+	a.said[i]++
+	if _, err := c.Write(line); err != nil {
+		return err
+	}
+	answer := make([]byte, len(line))
+	if _, err := io.ReadFull(c, answer); err != nil || !bytes.Equal(answer, line) {
+		return fmt.Errorf("said %q, answered %q: %w", line, answer, err)
+	}
+	a.all.note(line)
+	return nil
 }
 
 // startCrowd starts a process of a crowd, and waits until it serves. One that asks is ready later.
@@ -229,8 +298,8 @@ func talliesOf(processes []*process) (all tally) {
 		})
 		var one tally
 		last := output[strings.LastIndex(output, crowdState):]
-		if _, err := fmt.Sscanf(last, crowdState+"%d opened %d lines %d bytes %d digest %d",
-			&one.open, &one.opened, &one.lines, &one.bytes, &one.digest); err != nil {
+		if _, err := fmt.Sscanf(last, crowdForm, &one.open, &one.opened, &one.lines, &one.bytes,
+			&one.digest, &one.late); err != nil {
 			p.t.Fatalf("%q: %v", last, err)
 		}
 		all.add(one)

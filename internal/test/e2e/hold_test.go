@@ -208,10 +208,7 @@ func TestInterceptComesBack(t *testing.T) {
 				p := s.pair()
 				start := func() *process {
 					s.intercepts = nil
-					if way == tunnel {
-						return s.onTarget()
-					}
-					return s.intercept(interceptPort, "-F", "tcp and src portrange 80-20000")
+					return s.assist()
 				}
 				i := start()
 				c := s.copyPair("--hold-target", hold, "--stats", "50ms")

@@ -1,0 +1,39 @@
+package e2e
+
+import (
+	"os/exec"
+	"testing"
+	"time"
+
+	"tcpcopy/internal/lab"
+)
+
+// busyRuns are the loads that bring most packets or connections at once.
+var busyRuns = []labRun{
+	{"100 KB uploads on 20 connections", only(), lab.Options{
+		Scenario: "upload", Conns: 20, Duration: 3 * time.Second}},
+	{"offloads off, answers as long as uploads", only(), lab.Options{
+		NoOffloads: true, Load: &lab.Scenario{Conns: 20, Requests: 50, Total: 20,
+			Think: 20 * time.Millisecond, RequestBytes: 100_000, AnswerBytes: 100_000}}},
+	{"5,000 short connections", only(), lab.Options{Scenario: "short"}},
+	{"keepalive connections", only(), lab.Options{Scenario: "keepalive"}},
+}
+
+// TestLabBesideBusyLoop plays loads while another process takes all that it gets of one processor.
+// Nothing may be lost.
+func TestLabBesideBusyLoop(t *testing.T) {
+	for _, run := range busyRuns {
+		t.Run(run.name, func(t *testing.T) {
+			someWays(t, run.quick, func(t *testing.T, way string) {
+				o := run.options
+				o.Via = way
+				loop := exec.CommandContext(t.Context(), find(t, "sh"), "-c", "while :; do :; done")
+				if err := loop.Start(); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = loop.Wait() }) // killed as the test ends
+				playLab(t, o)
+			})
+		})
+	}
+}
