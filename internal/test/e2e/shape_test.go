@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"tcpcopy/internal/lab/netlab"
+	"tcpcopy/internal/sys"
 )
 
 // ending is how a server saw a connection end.
@@ -18,8 +19,8 @@ type ending struct {
 	how  string // "closed", "reset", or "died": the server reset it
 }
 
-// listener takes connections, reads them to their end, and answers each line; it closes first after
-// a line "bye", and resets after a line "die".
+// listener takes connections, reads them to their end, and answers each line. It closes first after
+// a line "bye", and resets after a line "die" or, without an answer, "die at once".
 type listener struct {
 	mu   sync.Mutex
 	ends []string
@@ -44,6 +45,13 @@ func (s *listener) talk(c *net.TCPConn) {
 		case err != nil:
 			e.how = "reset"
 		case strings.HasSuffix(e.text, "die\n"):
+			// With this answer the other side hears that all has come. A reset may overtake a mere
+			// acknowledgment: each processor sends by itself.
+			c.Write(b[:n])
+			awaitAcknowledged(c)
+			c.SetLinger(0)
+			e.how = "died"
+		case strings.HasSuffix(e.text, "die at once\n"):
 			c.SetLinger(0)
 			e.how = "died"
 		case strings.HasSuffix(e.text, "bye\n"):
@@ -64,6 +72,17 @@ func (s *listener) talk(c *net.TCPConn) {
 			return
 		}
 	}
+}
+
+// awaitAcknowledged waits until the other side has acknowledged what was written.
+func awaitAcknowledged(c *net.TCPConn) {
+	within(patience, func() (all bool) {
+		raw, err := c.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { all = sys.Unacked(int(fd)) == 0 })
+		}
+		return all || err != nil
+	})
 }
 
 func (s *listener) count() int {
@@ -165,6 +184,43 @@ func TestShapes(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestResetWithoutAcknowledgment has servers reset connections, and the target's acknowledgments of
+// what it had read get lost. The copier does not know that it had: the bytes were reset.
+func TestResetWithoutAcknowledgment(t *testing.T) {
+	t.Parallel()
+	const conns, line = 5, "die at once\n"
+	s := newStand(t, setting{way: socket})
+	production, target := listen(t, s.net.Production, productionPort), listen(t, s.net.Target,
+		targetPort)
+	const headers = 52 // of IP and TCP, with a time stamp
+	if err := commands(s.net.Target, "nft add table ip lossy",
+		"nft add chain ip lossy out { type filter hook output priority 0 ; }",
+		fmt.Sprintf("nft add rule ip lossy out tcp sport %d tcp flags == ack ip length <= %d drop",
+			targetPort, headers)); err != nil {
+		t.Fatal(err)
+	}
+	c := s.copyPair()
+	for i := range conns {
+		cl := dial(t, s.net.Client, netlab.ClientAddr(i%4, false),
+			netip.AddrPortFrom(s.production, productionPort))
+		io.WriteString(cl, line)
+		io.Copy(io.Discard, cl.in)
+		cl.Close()
+	}
+	for _, server := range []*listener{production, target} {
+		eventually(t, "both servers reset", func() bool { return server.count() == conns })
+	}
+	r := c.end()
+	expectSame(t, "ends of connections", sorted(target.ends), sorted(production.ends))
+	const why = "target_reset"
+	if n := r.Bytes.Dropped[why]; r.Bytes.Captured != n || n != conns*uint64(len(line)) {
+		t.Errorf("bytes %+v, wanted all reset", r.Bytes)
+	}
+	if n := r.Sessions.Dropped[why]; r.Sessions.Captured != n || n != conns {
+		t.Errorf("sessions %+v, wanted all reset", r.Sessions)
 	}
 }
 
