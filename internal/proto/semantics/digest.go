@@ -14,22 +14,31 @@ import (
 // imfDate is the layout of a Date (RFC 9110 §5.6.7).
 const imfDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
-// headersIgnored lists the headers that say something of a connection, a host or a moment, or that
-// are compared by what they describe.
-var headersIgnored = map[string]bool{
-	"age": true, "alt-svc": true, "connection": true, "content-encoding": true,
-	"content-length": true, "date": true, "etag": true, "expires": true, "keep-alive": true,
-	"last-modified": true, "server": true, "trailer": true, "transfer-encoding": true, "via": true,
-}
+// regard is what of a header is compared. Of headers that are not in the list it is compared whether
+// they are there.
+type regard uint8
 
-// headersCompared lists the headers of which the value is compared. Of others it is compared
-// whether they are there.
-var headersCompared = map[string]bool{
-	"access-control-allow-headers": true, "access-control-allow-methods": true,
-	"access-control-allow-origin": true, "allow": true, "cache-control": true,
-	"content-disposition": true, "content-language": true, "content-location": true,
-	"content-range": true, "content-security-policy": true, "content-type": true,
-	"location": true, "vary": true, "www-authenticate": true,
+const (
+	asPresent regard = iota // whether it is there
+	asValue                 // its value
+	asCookie                // the cookie's name
+	notAtAll                // it says something of a connection, a host, a moment, or of the content
+)
+
+// regards lists headers.
+var regards = map[string]regard{
+	"age": notAtAll, "alt-svc": notAtAll, "connection": notAtAll, "content-encoding": notAtAll,
+	"content-length": notAtAll, "date": notAtAll, "etag": notAtAll, "expires": notAtAll,
+	"keep-alive": notAtAll, "last-modified": notAtAll, "server": notAtAll, "trailer": notAtAll,
+	"transfer-encoding": notAtAll, "via": notAtAll,
+
+	"access-control-allow-headers": asValue, "access-control-allow-methods": asValue,
+	"access-control-allow-origin": asValue, "allow": asValue, "cache-control": asValue,
+	"content-disposition": asValue, "content-language": asValue, "content-location": asValue,
+	"content-range": asValue, "content-security-policy": asValue, "content-type": asValue,
+	"location": asValue, "vary": asValue, "www-authenticate": asValue,
+
+	"set-cookie": asCookie,
 }
 
 // Digest collects what a digest has of one answer of HTTP: headers, and what they say of the body.
@@ -71,17 +80,22 @@ func (d *Digest) Header(name, value []byte) {
 	case "date":
 		d.now = d.date(value)
 	}
-	named, listed := d.with.Wanted.Compares(name)
-	switch {
-	case listed && !named, headersIgnored[string(name)] && !named:
-	case string(name) == "set-cookie": // one field for each cookie, by name
+	as := regards[string(name)]
+	if named, listed := d.with.Wanted.Compares(name); listed && !named {
+		as = notAtAll
+	} else if named && as != asCookie {
+		as = asValue
+	}
+	switch as {
+	case notAtAll:
+	case asCookie: // one field for each cookie, by name
 		cookie, _, _ := bytes.Cut(value, []byte{'='})
 		if cookie = bytes.Trim(cookie, " \t"); content.Identifying(cookie) {
 			cookie = []byte(content.Anonymous)
 		}
 		d.add(cookies, cookie, nil, false)
 	default:
-		d.add(proto.HeaderPath, name, value, named || headersCompared[string(name)])
+		d.add(proto.HeaderPath, name, value, as == asValue)
 	}
 }
 
