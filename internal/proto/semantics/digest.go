@@ -14,15 +14,14 @@ import (
 // imfDate is the layout of a Date (RFC 9110 §5.6.7).
 const imfDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
-// regard is what of a header is compared. Of headers that are not in the list it is compared whether
-// they are there.
+// regard is what of a header is compared. Of headers that are not in the list it is asPresent.
 type regard uint8
 
 const (
 	asPresent regard = iota // whether it is there
 	asValue                 // its value
 	asCookie                // the cookie's name
-	notAtAll                // it says something of a connection, a host, a moment, or of the content
+	notAtAll                // nothing: it is of a connection, a host, a moment, or the content
 )
 
 // regards lists headers.
@@ -163,7 +162,11 @@ const cookies = proto.HeaderPath + "set-cookie "
 // End ends the answer, and returns its digest. Of one whose content is not compared, c is nil.
 // messages, if not nil, are compared in place of the content.
 func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *proto.Digest {
-	p := &packed{now: d.now, fields: content.New(d.with).Share(d.fields), skip: d.skip}
+	p := proto.Again[*packed](d.with)
+	if p == nil {
+		p = new(packed)
+	}
+	p.now, p.fields, p.skip = d.now, content.New(d.with).Share(d.fields), d.skip
 	p.Status = status
 	if messages != nil {
 		p.messages = new(*messages)
@@ -223,13 +226,15 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 		skip = b.AddContent(&p.content)
 	}
 	b.Finish(d, skip)
-	p.Drop(with)
-}
-
-// Drop is of proto.Packed.
-func (p *packed) Drop(with *proto.Digesting) {
 	with.Free(p.content.Text)
 	p.fields, p.content = nil, content.Content{}
+}
+
+// Drop is of proto.Packed. The digest is a part of p.
+func (p *packed) Drop(with *proto.Digesting) {
+	with.Free(p.content.Text)
+	*p = packed{}
+	with.Retire(p)
 }
 
 // addHeaders adds the fields of headers and trailers. It returns false if there are too many.
