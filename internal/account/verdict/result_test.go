@@ -363,7 +363,7 @@ func TestTallyIsBounded(t *testing.T) {
 	if len(a.places) > maxCells || len(a.endpoints) > maxEndpoints+1 || a.overCells == 0 {
 		t.Errorf("%d places, %d endpoints, %d over", len(a.places), len(a.endpoints), a.overCells)
 	}
-	if n := len(w.tally.bases.at); n > maxBases {
+	if n := w.tally.bases.count; n > maxBases {
 		t.Errorf("%d answers are kept", n)
 	}
 	if r := a.Result(new(Rules)); r.Verdict == Same {
