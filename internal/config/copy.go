@@ -81,7 +81,7 @@ type Mapped struct {
 	// targets' answers can be compared with its; invalid: none.
 	Against netip.AddrPort
 
-	SessionMemory    int64         // bytes of one session
+	SessionMemory    int64         // bytes of one session; 0: half of its shard's memory
 	GateLimit        time.Duration // a turn waits this long for an answer
 	HoldTarget       time.Duration // for how long a request waits for a target that is away
 	SessionTimeout   time.Duration // the target may owe an answer or an acknowledgment this long
@@ -225,7 +225,7 @@ func defaultCopy() Copy {
 		Mapped: Mapped{
 			Health: HealthAuto, Copies: 1, SamplePercent: 100, SampleBy: BySession, Wait: WaitAuto,
 			Proto:     ProtoAuto,
-			Protocols: known.NewSettings(), SessionMemory: 32 * mega,
+			Protocols: known.NewSettings(),
 			GateLimit: 30 * time.Second, SessionTimeout: 120 * time.Second,
 			KeepaliveTimeout: 2 * time.Hour,
 		},

@@ -128,9 +128,10 @@ func mappedHow(m *Mapped) []option {
 func mappedBounds(m *Mapped) []option {
 	return []option{
 		{
-			name: "session-memory", arg: "BYTES", group: Bounds, def: "32M",
-			set:  amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
-			help: "bytes that one session may hold for a slow target",
+			name: "session-memory", arg: "BYTES", group: Bounds,
+			set: amount(&m.SessionMemory, 1, 64*kilo, 16*giga),
+			help: "bytes that one session may hold for a slow target (default: half of " +
+				"--memory, divided by --shards)",
 		},
 		{
 			name: "gate-limit", arg: "TIME", group: Bounds, def: "30s",

@@ -31,7 +31,7 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	m, targets := c.Of(i), c.Mappings[i].Targets
 	// Sessions keep the session.Service that they began with.
 	of := &session.Service{
-		Hold: m.HoldTarget, WholeOnly: m.WholeSessions, MaxBytes: int(m.SessionMemory),
+		Hold: m.HoldTarget, WholeOnly: m.WholeSessions, MaxBytes: sessionBytes(&m, c, shards),
 		Idle: m.KeepaliveTimeout, Stall: m.SessionTimeout, Production: c.AnswersWhole(),
 		OldOnly: c.Compare.OldOnly,
 	}
@@ -66,6 +66,16 @@ func configure(s *shard.Service, c *config.Copy, i, shards int) {
 	s.MaxRate = m.MaxRate / float64(shards)
 	s.MaxBandwidth = m.MaxMbps * 1e6 / 8 / float64(shards)
 	s.Closed = false
+}
+
+// sessionBytes returns the bound on the bytes of a session of m. One session alone may take half of
+// what its shard has: a connection that carries many clients' requests holds as much as they did
+// with connections of their own.
+func sessionBytes(m *config.Mapped, c *config.Copy, shards int) int {
+	if m.SessionMemory > 0 {
+		return int(m.SessionMemory)
+	}
+	return int(c.Memory / int64(2*shards))
 }
 
 // protocols returns the protocols that a mapping's connections may speak. certain reports that all

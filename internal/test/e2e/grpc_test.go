@@ -256,6 +256,7 @@ func TestGRPCRenew(t *testing.T) {
 		eventually(t, "production sees all calls end", func() bool {
 			return len(production.served()) >= calls
 		})
+		within(patience, func() bool { return len(target.served()) >= calls })
 		r := c.end()
 		got, early := target.calls()
 		want, _ := production.calls()
