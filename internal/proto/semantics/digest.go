@@ -24,20 +24,23 @@ const (
 	notAtAll                // nothing: it is of a connection, a host, a moment, or the content
 )
 
-// regards lists headers.
-var regards = map[string]regard{
-	"age": notAtAll, "alt-svc": notAtAll, "connection": notAtAll, "content-encoding": notAtAll,
-	"content-length": notAtAll, "date": notAtAll, "etag": notAtAll, "expires": notAtAll,
-	"keep-alive": notAtAll, "last-modified": notAtAll, "server": notAtAll, "trailer": notAtAll,
-	"transfer-encoding": notAtAll, "via": notAtAll,
-
-	"access-control-allow-headers": asValue, "access-control-allow-methods": asValue,
-	"access-control-allow-origin": asValue, "allow": asValue, "cache-control": asValue,
-	"content-disposition": asValue, "content-language": asValue, "content-location": asValue,
-	"content-range": asValue, "content-security-policy": asValue, "content-type": asValue,
-	"location": asValue, "vary": asValue, "www-authenticate": asValue,
-
-	"set-cookie": asCookie,
+// regardOf returns the regard of a header, whose name is in lower case. A map would take six times
+// as long.
+func regardOf(name []byte) regard {
+	switch string(name) {
+	case "age", "alt-svc", "connection", "content-encoding", "content-length", "date",
+		"etag", "expires", "keep-alive", "last-modified", "server", "trailer",
+		"transfer-encoding", "via":
+		return notAtAll
+	case "access-control-allow-headers", "access-control-allow-methods",
+		"access-control-allow-origin", "allow", "cache-control", "content-disposition",
+		"content-language", "content-location", "content-range", "content-security-policy",
+		"content-type", "location", "vary", "www-authenticate":
+		return asValue
+	case "set-cookie":
+		return asCookie
+	}
+	return asPresent
 }
 
 // Digest collects what a digest has of one answer of HTTP: headers, and what they say of the body.
@@ -79,7 +82,7 @@ func (d *Digest) Header(name, value []byte) {
 	case "date":
 		d.now = d.date(value)
 	}
-	as := regards[string(name)]
+	as := regardOf(name)
 	if named, listed := d.with.Wanted.Compares(name); listed && !named {
 		as = notAtAll
 	} else if named && as != asCookie {
