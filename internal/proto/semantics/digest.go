@@ -56,6 +56,8 @@ type Digest struct {
 	// The last Date that was read, and what it is.
 	dateText string
 	dateIs   int64
+	// The last Content-Type, what is compared of it, and the media type.
+	typeText, typeIs, typeMedia string
 }
 
 // Begin begins an answer.
@@ -76,9 +78,7 @@ func (d *Digest) Header(name, value []byte) {
 	case "content-encoding":
 		d.addCodings(value)
 	case "content-type":
-		value = mediaType(value)
-		text, _, _ := bytes.Cut(value, []byte{';'})
-		d.Media = d.with.Path(text)
+		value = append(value[:0], d.mediaType(value)...)
 	case "date":
 		d.now = d.date(value)
 	}
@@ -255,6 +255,26 @@ func addHeaders(b *content.Builder, fields []byte) bool {
 		}
 	}
 	return true
+}
+
+// maxType bounds a Content-Type that is remembered.
+const maxType = 256
+
+// mediaType sets the media type, and returns what of a Content-Type is compared, which is no longer
+// than it. Answers on one connection often have the same. It changes value.
+func (d *Digest) mediaType(value []byte) string {
+	text, is, media := d.typeText, d.typeIs, d.typeMedia
+	if string(value) != text {
+		text = string(value)
+		is = string(mediaType(value))
+		media, _, _ = strings.Cut(is, ";")
+		media = d.with.Path([]byte(media))
+		if len(text) <= maxType {
+			d.typeText, d.typeIs, d.typeMedia = text, is, media
+		}
+	}
+	d.Media = media
+	return is
 }
 
 // mediaType returns a media type in one of the ways in which it can be written (RFC 9110 §8.3.1).
