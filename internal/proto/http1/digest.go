@@ -69,9 +69,16 @@ func (d *digester) Write(p []byte) {
 
 // readHead takes bytes of the head, and returns those that follow it.
 func (d *digester) readHead(p []byte) []byte {
-	had := len(d.head)
-	d.head = append(d.head, p[:min(len(p), maxDigestHead+4-had)]...)
-	end := headEnd(d.head, had)
+	had, end := len(d.head), -1
+	part := p[:min(len(p), maxDigestHead+4-had)]
+	if had == 0 { // most often the head comes whole, and content with it, which need not be copied
+		if end = headEnd(part, 0); end >= 0 {
+			part = part[:end]
+		}
+	}
+	if d.head = append(d.head, part...); had > 0 {
+		end = headEnd(d.head, had)
+	}
 	if end < 0 {
 		if len(d.head) >= maxDigestHead {
 			d.giveUp(proto.Oversize)
