@@ -119,11 +119,11 @@ func (d *digester) begin() {
 	var h head
 	h.reset('1')
 	d.state = digestBody
-	_, rest, _ := bytes.Cut(d.head, []byte{'\n'}) // without the status line
+	rest := d.head[bytes.IndexByte(d.head, '\n')+1:] // without the status line
 	for len(rest) > 0 {
-		var ln []byte
-		ln, rest, _ = bytes.Cut(rest, []byte{'\n'})
-		ln = cutCR(ln)
+		end := bytes.IndexByte(rest, '\n') // there is one: the head is whole
+		ln := cutCR(rest[:end])
+		rest = rest[end+1:]
 		var l line
 		if l.set(ln); l.len == 0 {
 			continue

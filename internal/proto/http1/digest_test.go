@@ -280,7 +280,8 @@ func (s *spare) GetPacked() (p proto.Packed) {
 // A digest is one allocation, if answers with the same headers came before, and none where one was
 // dropped before.
 func TestDigestAllocates(t *testing.T) {
-	p := []byte(sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: text/html\r\n", "<p>"))
+	p := []byte(sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\n"+
+		"Content-Type: Text/HTML; Charset=\"utf-8\"\r\n", "<p>"))
 	for _, c := range []struct {
 		drop bool
 		want float64

@@ -24,20 +24,23 @@ const (
 	notAtAll                // nothing: it is of a connection, a host, a moment, or the content
 )
 
-// regards lists headers.
-var regards = map[string]regard{
-	"age": notAtAll, "alt-svc": notAtAll, "connection": notAtAll, "content-encoding": notAtAll,
-	"content-length": notAtAll, "date": notAtAll, "etag": notAtAll, "expires": notAtAll,
-	"keep-alive": notAtAll, "last-modified": notAtAll, "server": notAtAll, "trailer": notAtAll,
-	"transfer-encoding": notAtAll, "via": notAtAll,
-
-	"access-control-allow-headers": asValue, "access-control-allow-methods": asValue,
-	"access-control-allow-origin": asValue, "allow": asValue, "cache-control": asValue,
-	"content-disposition": asValue, "content-language": asValue, "content-location": asValue,
-	"content-range": asValue, "content-security-policy": asValue, "content-type": asValue,
-	"location": asValue, "vary": asValue, "www-authenticate": asValue,
-
-	"set-cookie": asCookie,
+// regardOf returns the regard of a header, whose name is in lower case. A map would take six times
+// as long.
+func regardOf(name []byte) regard {
+	switch string(name) {
+	case "age", "alt-svc", "connection", "content-encoding", "content-length", "date",
+		"etag", "expires", "keep-alive", "last-modified", "server", "trailer",
+		"transfer-encoding", "via":
+		return notAtAll
+	case "access-control-allow-headers", "access-control-allow-methods",
+		"access-control-allow-origin", "allow", "cache-control", "content-disposition",
+		"content-language", "content-location", "content-range", "content-security-policy",
+		"content-type", "location", "vary", "www-authenticate":
+		return asValue
+	case "set-cookie":
+		return asCookie
+	}
+	return asPresent
 }
 
 // Digest collects what a digest has of one answer of HTTP: headers, and what they say of the body.
@@ -53,6 +56,8 @@ type Digest struct {
 	// The last Date that was read, and what it is.
 	dateText string
 	dateIs   int64
+	// The last Content-Type, what is compared of it, and the media type.
+	typeText, typeIs, typeMedia string
 }
 
 // Begin begins an answer.
@@ -73,13 +78,11 @@ func (d *Digest) Header(name, value []byte) {
 	case "content-encoding":
 		d.addCodings(value)
 	case "content-type":
-		value = mediaType(value)
-		text, _, _ := bytes.Cut(value, []byte{';'})
-		d.Media = d.with.Path(text)
+		value = append(value[:0], d.mediaType(value)...)
 	case "date":
 		d.now = d.date(value)
 	}
-	as := regards[string(name)]
+	as := regardOf(name)
 	if named, listed := d.with.Wanted.Compares(name); listed && !named {
 		as = notAtAll
 	} else if named && as != asCookie {
@@ -252,6 +255,26 @@ func addHeaders(b *content.Builder, fields []byte) bool {
 		}
 	}
 	return true
+}
+
+// maxType bounds a Content-Type that is remembered.
+const maxType = 256
+
+// mediaType sets the media type, and returns what of a Content-Type is compared, which is no longer
+// than it. Answers on one connection often have the same. It changes value.
+func (d *Digest) mediaType(value []byte) string {
+	text, is, media := d.typeText, d.typeIs, d.typeMedia
+	if string(value) != text {
+		text = string(value)
+		is = string(mediaType(value))
+		media, _, _ = strings.Cut(is, ";")
+		media = d.with.Path([]byte(media))
+		if len(text) <= maxType {
+			d.typeText, d.typeIs, d.typeMedia = text, is, media
+		}
+	}
+	d.Media = media
+	return is
 }
 
 // mediaType returns a media type in one of the ways in which it can be written (RFC 9110 §8.3.1).

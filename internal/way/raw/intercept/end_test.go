@@ -32,6 +32,8 @@ func TestFoundBeforeTheEnd(t *testing.T) {
 			data(9, reply[9:])}, "h9 h0 40 h31"},
 		{"a reset", []part{data(0, reply), {off: 40, flags: rst}}, "h40 40 h0"},
 		{"a reset in an answer", []part{data(0, reply[:20]), {off: 20, flags: rst}}, "h20 h0"},
+		{"another connection, before the end was whole", []part{{off: 40, flags: fin},
+			{off: 899, flags: packet.SYN | packet.ACK}}, "h0 h0 lost"},
 		{"no HTTP", []part{data(0, reply), {off: 40, text: "220 smtp\r\n", flags: fin}},
 			"h40 h10 40 lost"},
 	} {
@@ -43,7 +45,8 @@ func TestFoundBeforeTheEnd(t *testing.T) {
 			var frames []source.Frame
 			for _, p := range c.parts {
 				frames = append(frames, b.frame(1, packet.Segment{Flags: p.flags,
-					Seq: seqnum.Value(100).Add(p.off), Payload: []byte(p.text)}, 0))
+					Ack: 0x5500 + 7 + 1, Seq: seqnum.Value(100).Add(p.off),
+					Payload: []byte(p.text)}, 0))
 			}
 			b.s.batch(b.now, frames, new(packet.Segment))
 			b.toldIs(0, c.want)

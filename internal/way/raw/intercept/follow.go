@@ -61,7 +61,8 @@ func (f *following) start(a proto.Answers, kind proto.Kind, digests *proto.Diges
 
 // endsWith reports whether the connection, whose answers are read, may end with a segment.
 func (f *following) endsWith(seg *packet.Segment) bool {
-	return f.reading && (seg.Flags.Any(packet.FIN|packet.RST) || f.HasEnd())
+	return f.reading && !seg.Flags.Has(packet.SYN) &&
+		(seg.Flags.Any(packet.FIN|packet.RST) || f.HasEnd())
 }
 
 // based reports whether the sequence number of the first byte is known.
