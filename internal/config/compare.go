@@ -27,8 +27,8 @@ func (o *CopyOptions) comparing() []option {
 		{
 			name: "compare", group: Compares, set: on(&c.On),
 			help: "compare the targets' answers with production's: status, headers, and bodies " +
-				"field by field (" + comparedProtocols() + "); in protocols that are not known, " +
-				"by their bytes. The exit code is 4 if they differ, 5 if it cannot be told",
+				"field by field (" + protocolsThat(isCompared) + "); in protocols that are not " +
+				"known, by their bytes. The exit code is 4 if they differ, 5 if it cannot be told",
 		},
 		{
 			name: "ignore", arg: "[ENDPOINT ]PATH", group: Compares,
@@ -76,7 +76,8 @@ func (o *CopyOptions) comparing() []option {
 	}, comparingNamed(&c.Rules), []option{{
 		name: "against-only", group: Compares, set: on(&c.OldOnly),
 		help: "compare with the server of --against alone, and not with production, whose " +
-			"answers are then not captured",
+			"answers are then not captured. Not for " + protocolsThat(needsProduction) +
+			", nor for connections whose protocol is not known",
 	}}, comparingVerdict(&c.Rules.Judged), []option{{
 		name: "junit", arg: "FILE", group: Compares, set: text(&c.JUnit, "the name of a file"),
 		help: "write the result of the comparison as JUnit XML to FILE, at the end",
@@ -246,13 +247,14 @@ func (o *CopyOptions) compares(c *Copy) error {
 		case of.Proto == ProtoAuto, of.Proto == ProtoNone:
 			spoken = true
 		default:
-			spoken = spoken || compared(string(of.Proto))
+			p := known.Named(string(of.Proto))
+			spoken = spoken || p != nil && isCompared(p)
 		}
 	}
 	if !spoken {
 		return &Problem{Flag: "--compare", What: "compares nothing: no mapping speaks a protocol " +
-			"whose answers are compared (" + comparedProtocols() + "); wanted another --proto, " +
-			"or none to compare bytes"}
+			"whose answers are compared (" + protocolsThat(isCompared) + "); wanted another " +
+			"--proto, or none to compare bytes"}
 	}
 	c.Both = c.Both || c.From.Kind == FromHost && !c.Compare.OldOnly
 	return nil
@@ -294,10 +296,10 @@ func (c *Copy) opposes() error {
 		default:
 			continue
 		}
-		if p := known.Named(string(c.Of(i).Proto)); c.Compare.OldOnly && p != nil &&
-			p.Comparison != nil && p.Comparison.NeedsServer {
-			return &Problem{Flag: "--against-only", What: fmt.Sprintf("%s: requests of %s cannot "+
-				"be told apart without production's answers: wanted it left out", m, p.Name)}
+		if c.Compare.OldOnly {
+			if err := doesWithoutProduction(m, c.Of(i).Proto); err != nil {
+				return err
+			}
 		}
 		for k := range i {
 			if c.Of(k).Against == a {
@@ -315,17 +317,36 @@ func (c *Copy) opposes() error {
 	return nil
 }
 
-// compared reports whether the answers of a protocol are compared.
-func compared(name string) bool {
-	p := known.Named(name)
-	return p != nil && p.Comparison != nil && p.Watch != nil
+// doesWithoutProduction refuses a mapping whose protocol is not compared without production's
+// answers.
+func doesWithoutProduction(m mapping.Mapping, spoken Proto) error {
+	problem := func(what string) error {
+		return &Problem{Flag: "--against-only", What: fmt.Sprintf("%s: %s: wanted it left out", m,
+			what)}
+	}
+	if spoken == ProtoNone {
+		return problem("bytes are compared with production's alone (--proto none)")
+	}
+	if p := known.Named(string(spoken)); p != nil && needsProduction(p) {
+		return problem("requests of " + p.Name + " cannot be told apart without production's " +
+			"answers")
+	}
+	return nil
 }
 
-// comparedProtocols lists the protocols whose answers are compared.
-func comparedProtocols() string {
+// needsProduction reports whether a protocol is compared with production's answers alone.
+func needsProduction(p *proto.Protocol) bool {
+	return p.Comparison != nil && p.Comparison.NeedsServer
+}
+
+// isCompared reports whether the answers of a protocol are compared.
+func isCompared(p *proto.Protocol) bool { return p.Comparison != nil && p.Watch != nil }
+
+// protocolsThat lists the protocols for which is is true.
+func protocolsThat(is func(*proto.Protocol) bool) string {
 	var names []string
 	for _, p := range known.All() {
-		if compared(p.Name) {
+		if is(p) {
 			names = append(names, p.Name)
 		}
 	}

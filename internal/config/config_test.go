@@ -326,6 +326,8 @@ var refusals = []struct{ name, args, want, hint string }{
 	{"--against-only of MySQL",
 		x80 + "--compare --against 10.0.0.3:80 --against-only --proto mysql",
 		"--against-only: 80-10.0.0.2:8080: requests of mysql cannot be told apart", ""},
+	{"--against-only of bytes", x80 + "--compare --against 10.0.0.3:80 --against-only --proto none",
+		"--against-only: 80-10.0.0.2:8080: bytes are compared with production's alone", ""},
 	{"--show a secret", x80 + "--compare --show body.user.Password",
 		`--show: path "body.user.Password" names a secret: wanted one whose values may be seen`,
 		""},

@@ -45,16 +45,20 @@ type Packed interface {
 	// Unpack sets the Fields, Skipped and Size of d. with has the Seed of d's digester. It is
 	// called once at most.
 	Unpack(with *Digesting, d *Digest)
-	// Drop gives back the memory of what was not unpacked.
+	// Drop gives back the memory of what was not unpacked, which may include the digest.
 	Drop(with *Digesting)
 }
 
-// Buffers lends memory for the bytes of answers. Several goroutines may share it.
+// Buffers lends memory for answers that are compared. Several goroutines may share it.
 type Buffers interface {
 	// Get returns an empty buffer that has room for n bytes.
 	Get(n int) []byte
 	// Put takes back a buffer, which nobody uses any more.
 	Put(p []byte)
+	// GetPacked returns one of those that PutPacked has taken, of any type; nil if there is none.
+	GetPacked() Packed
+	// PutPacked takes a digest that nobody uses any more. It must refer to nothing.
+	PutPacked(p Packed)
 }
 
 // Unpack makes the fields, if they are still packed.
@@ -65,7 +69,8 @@ func (d *Digest) Unpack(with *Digesting) {
 	}
 }
 
-// Drop gives back the memory of a digest that is not needed any more, and was not unpacked.
+// Drop gives back the memory of a digest that is not needed any more, and was not unpacked. Nobody
+// may use it after that.
 func (d *Digest) Drop(with *Digesting) {
 	if p := d.Packed; p != nil {
 		d.Packed = nil
@@ -203,6 +208,22 @@ func (d *Digesting) Buffer(n int) []byte {
 func (d *Digesting) Free(p []byte) {
 	if d.Buffers != nil {
 		d.Buffers.Put(p)
+	}
+}
+
+// Again returns a digest that was dropped, to be used again; nil if there is none, or it is of
+// another type than P.
+func Again[P Packed](d *Digesting) (p P) {
+	if d.Buffers != nil {
+		p, _ = d.Buffers.GetPacked().(P)
+	}
+	return p
+}
+
+// Retire keeps a digest that was dropped for Again. It must refer to nothing.
+func (d *Digesting) Retire(p Packed) {
+	if d.Buffers != nil {
+		d.Buffers.PutPacked(p)
 	}
 }
 

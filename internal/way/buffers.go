@@ -1,20 +1,29 @@
 package way
 
-import "sync"
+import (
+	"sync"
 
-// Buffers is memory for the bytes of answers that are compared, which goes from the goroutine that
-// reads an answer to the one that compares it, and back. It implements proto.Buffers. The zero
-// value is empty and ready.
+	"tcpcopy/internal/proto"
+)
+
+// Buffers is memory for answers that are compared, which goes from the goroutine that reads an
+// answer to the one that compares it, and back. It implements proto.Buffers. The zero value is
+// empty and ready.
 type Buffers struct {
-	mu   sync.Mutex
-	free [maxBuffer / bufferStep][][]byte // by size
+	mu     sync.Mutex
+	free   [maxBuffer / bufferStep][][]byte // by size
+	packed []proto.Packed
 }
+
+var _ proto.Buffers = (*Buffers)(nil)
 
 const (
 	bufferStep = 1 << 10
 	maxBuffer  = 32 << 10 // larger ones are not kept
 	// maxFree bounds the buffers of one size: those of answers that are on their way at once.
 	maxFree = 64
+	// maxPacked bounds the digests that are kept, of some 200 bytes.
+	maxPacked = 256
 )
 
 // Get returns an empty buffer that has room for n bytes.
@@ -44,5 +53,27 @@ func (b *Buffers) Put(p []byte) {
 	defer b.mu.Unlock()
 	if len(b.free[k]) < maxFree {
 		b.free[k] = append(b.free[k], p[:0])
+	}
+}
+
+// GetPacked returns a digest that was put; nil if there is none.
+func (b *Buffers) GetPacked() proto.Packed {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.packed) - 1
+	if n < 0 {
+		return nil
+	}
+	p := b.packed[n]
+	b.packed[n], b.packed = nil, b.packed[:n]
+	return p
+}
+
+// PutPacked takes back a digest, which nobody uses any more.
+func (b *Buffers) PutPacked(p proto.Packed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.packed) < maxPacked {
+		b.packed = append(b.packed, p)
 	}
 }

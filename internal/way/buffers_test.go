@@ -3,6 +3,8 @@ package way
 import (
 	"slices"
 	"testing"
+
+	"tcpcopy/internal/proto"
 )
 
 // A buffer has room for what was asked, and comes back once for each time that it was put.
@@ -36,6 +38,37 @@ func TestBuffers(t *testing.T) {
 		}
 	}
 	if n := testing.AllocsPerRun(100, func() { b.Put(b.Get(2000)) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// packed is a digest of a number.
+type packed struct{ n int }
+
+func (*packed) Unpack(*proto.Digesting, *proto.Digest) {}
+func (*packed) Drop(*proto.Digesting)                  {}
+
+// Digests come back once for each time that they were put; a bounded number is kept.
+func TestPackedComeBackOnce(t *testing.T) {
+	b := new(Buffers)
+	if p := b.GetPacked(); p != nil {
+		t.Errorf("%v before any was put", p)
+	}
+	for i := range 2 * maxPacked {
+		b.PutPacked(&packed{i})
+	}
+	seen := make(map[proto.Packed]bool)
+	for p := b.GetPacked(); p != nil; p = b.GetPacked() {
+		if seen[p] {
+			t.Fatalf("%v comes back twice", p)
+		}
+		seen[p] = true
+	}
+	if len(seen) != maxPacked {
+		t.Errorf("%d come back, want %d", len(seen), maxPacked)
+	}
+	one := new(packed)
+	if n := testing.AllocsPerRun(100, func() { b.PutPacked(one); b.GetPacked() }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

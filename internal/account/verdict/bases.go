@@ -4,42 +4,51 @@ import "tcpcopy/internal/proto"
 
 // bases holds production's last answer to each of the latest requests, to compare later ones with.
 // When there is no room, those that were used longest ago make it. Their memory then serves the
-// next answers; a table that is cleared would leave it to the collector.
+// next answers; a table that is cleared would leave it to the collector. A map of Go's costs more:
+// where each request is another one, each adds to it and deletes.
 type bases struct {
-	at   map[uint64]int32 // by the hash of the request: its index in all
-	all  []base           // the first is the list's head: its next is the latest, before the oldest
-	free int32            // a list, by next, of those that hold nothing; 0: there are none
-	room int              // bytes that may still be taken
+	heads [maxBases]int32 // by the last bits of the request's hash: the first of a chain in all
+	all   []base          // the first is the list's head: its next is the latest, before the oldest
+	free  int32           // a list, by next, of those that hold nothing; 0: there are none
+	count int             // answers that are held
+	room  int             // bytes that may still be taken
 }
 
-// base is an answer, in a list from the latest to the oldest.
+// base is an answer, in a list from the latest to the oldest, and in the chain of its request.
 type base struct {
-	request      uint64
+	request      uint64 // a keyed hash
 	answer       *proto.Digest
-	size         int // that it took of room
+	size         int32 // that it took of room
 	before, next int32
+	chain        int32 // the next one in the chain; 0: there is none
 }
 
 func newBases(room int) *bases {
-	return &bases{at: make(map[uint64]int32), all: make([]base, 1), room: room}
+	return &bases{all: make([]base, 1), room: room}
 }
 
 // take removes and returns the answer to a request; nil if there is none.
 func (b *bases) take(request uint64) *proto.Digest {
-	i, ok := b.at[request]
-	if !ok {
-		return nil
+	for i := b.heads[request%maxBases]; i != 0; i = b.all[i].chain {
+		if b.all[i].request == request {
+			return b.remove(i)
+		}
 	}
-	return b.remove(i)
+	return nil
 }
 
 // remove removes and returns the i-th answer.
 func (b *bases) remove(i int32) *proto.Digest {
 	e := &b.all[i]
 	d := e.answer
-	delete(b.at, e.request)
+	at := &b.heads[e.request%maxBases]
+	for *at != i {
+		at = &b.all[*at].chain
+	}
+	*at = e.chain
 	b.all[e.before].next, b.all[e.next].before = e.next, e.before
-	b.room += e.size
+	b.room += int(e.size)
+	b.count--
 	*e = base{next: b.free}
 	b.free = i
 	return d
@@ -48,7 +57,7 @@ func (b *bases) remove(i int32) *proto.Digest {
 // put keeps an answer to a request that has none. Others that make room are dropped. It returns
 // false if there is no room even so.
 func (b *bases) put(with *proto.Digesting, request uint64, d *proto.Digest) bool {
-	for len(b.at) > 0 && (len(b.at) >= maxBases || b.room < d.Size) {
+	for b.count > 0 && (b.count >= maxBases || b.room < d.Size) {
 		b.remove(b.all[0].before).Drop(with)
 	}
 	if b.room < d.Size {
@@ -62,9 +71,9 @@ func (b *bases) put(with *proto.Digesting, request uint64, d *proto.Digest) bool
 		b.free = b.all[i].next
 	}
 	b.room -= d.Size
-	latest := b.all[0].next
-	b.all[i] = base{request: request, answer: d, size: d.Size, next: latest}
-	b.all[latest].before, b.all[0].next = i, i
-	b.at[request] = i
+	b.count++
+	latest, head := b.all[0].next, &b.heads[request%maxBases]
+	b.all[i] = base{request: request, answer: d, size: int32(d.Size), next: latest, chain: *head}
+	b.all[latest].before, b.all[0].next, *head = i, i, i
 	return true
 }

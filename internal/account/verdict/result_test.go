@@ -363,7 +363,7 @@ func TestTallyIsBounded(t *testing.T) {
 	if len(a.places) > maxCells || len(a.endpoints) > maxEndpoints+1 || a.overCells == 0 {
 		t.Errorf("%d places, %d endpoints, %d over", len(a.places), len(a.endpoints), a.overCells)
 	}
-	if n := len(w.tally.bases.at); n > maxBases {
+	if n := w.tally.bases.count; n > maxBases {
 		t.Errorf("%d answers are kept", n)
 	}
 	if r := a.Result(new(Rules)); r.Verdict == Same {
@@ -467,7 +467,10 @@ func TestContentThatIsNotKnown(t *testing.T) {
 }
 
 // stack is proto.Buffers that hands out what came back last, at once.
-type stack struct{ free [][]byte }
+type stack struct {
+	free   [][]byte
+	packed []proto.Packed
+}
 
 func (s *stack) Get(n int) []byte {
 	if len(s.free) > 0 && cap(s.free[len(s.free)-1]) >= n {
@@ -484,6 +487,15 @@ func (s *stack) Put(p []byte) {
 		s.free = append(s.free, p)
 	}
 }
+
+func (s *stack) GetPacked() (p proto.Packed) {
+	if n := len(s.packed); n > 0 {
+		p, s.packed = s.packed[n-1], s.packed[:n-1]
+	}
+	return p
+}
+
+func (s *stack) PutPacked(p proto.Packed) { s.packed = append(s.packed, p) }
 
 // Memory that is used again changes nothing of what is found.
 func TestBuffersAreUsedAgain(t *testing.T) {
@@ -514,8 +526,10 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 		return whole(tally).Result(new(Rules))
 	}
 	want, got := run(nil), run(shared)
-	if d := cmp.Diff(want, got); d != "" || want.Cells[0].Alone == 0 || len(shared.free) == 0 {
-		t.Errorf("%d buffers are free: (-want +got)\n%s", len(shared.free), d)
+	if d := cmp.Diff(want, got); d != "" || want.Cells[0].Alone == 0 || len(shared.free) == 0 ||
+		len(shared.packed) == 0 {
+		t.Errorf("%d buffers and %d digests are free: (-want +got)\n%s", len(shared.free),
+			len(shared.packed), d)
 	}
 }
 

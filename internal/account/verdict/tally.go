@@ -225,10 +225,11 @@ func (t *Tally) Ended(u *session.Unit, endpoint string, production, target sessi
 
 // endpoint returns what was compared in a class of requests, and the name that it is counted by.
 func (a *Account) endpoint(name string) (string, *endpoint) {
-	if _, ok := a.endpoints[name]; !ok && len(a.endpoints) >= maxEndpoints {
-		name = otherEndpoints
-	}
 	e := a.endpoints[name]
+	if e == nil && len(a.endpoints) >= maxEndpoints {
+		name = otherEndpoints
+		e = a.endpoints[name]
+	}
 	if e == nil {
 		e = new(endpoint)
 		a.endpoints[name] = e

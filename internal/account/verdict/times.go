@@ -22,7 +22,7 @@ type Times struct {
 
 // block is a histogram of the times in one block.
 type block struct {
-	counts  map[uint16]uint32 // by bucket
+	counts  map[uint32]uint32 // by bucket
 	starved bool              // this program did not run for a while
 }
 
@@ -30,14 +30,14 @@ type block struct {
 const fine = 6
 
 // bucket returns the bucket of a time in nanoseconds.
-func bucket(ns int64) uint16 {
+func bucket(ns int64) uint32 {
 	n := uint64(max(ns, 1<<fine))
 	shift := bits.Len64(n) - 1 - fine
-	return uint16(shift<<fine | int(n>>shift)&(1<<fine-1))
+	return uint32(shift<<fine | int(n>>shift)&(1<<fine-1))
 }
 
 // middle returns the time in the middle of a bucket, in nanoseconds.
-func middle(b uint16) float64 {
+func middle(b uint32) float64 {
 	shift := b >> fine
 	low := float64(uint64(1<<fine|b&(1<<fine-1)) << shift)
 	return low + float64(uint64(1)<<shift)/2
@@ -60,9 +60,9 @@ func (t *Times) note(now mono.Time, ns int64) { t.at(now).add(bucket(ns), 1) }
 
 func (t *Times) starve(now mono.Time) { t.at(now).starved = true }
 
-func (b *block) add(k uint16, n uint32) {
+func (b *block) add(k uint32, n uint32) {
 	if b.counts == nil {
-		b.counts = make(map[uint16]uint32)
+		b.counts = make(map[uint32]uint32)
 	}
 	b.counts[k] += n
 }
@@ -120,7 +120,7 @@ func (t *Times) report() *TimesReport {
 	for i, b := range t.blocks {
 		r.Blocks[i].Starved = b.starved
 		for _, k := range slices.Sorted(maps.Keys(b.counts)) {
-			r.Blocks[i].Counts = append(r.Blocks[i].Counts, [2]uint32{uint32(k), b.counts[k]})
+			r.Blocks[i].Counts = append(r.Blocks[i].Counts, [2]uint32{k, b.counts[k]})
 		}
 	}
 	return r
@@ -172,7 +172,7 @@ func quantiles(h []uint64, n uint64, q []float64) []float64 {
 		}
 		for ; k < len(q) && q[k]*float64(n) <= float64(below+h[i]); k++ {
 			part := (q[k]*float64(n) - float64(below)) / float64(h[i])
-			m, w := middle(uint16(i)), width(uint16(i))
+			m, w := middle(uint32(i)), width(uint32(i))
 			out[k] = m + (part-0.5)*w
 		}
 		below += h[i]
@@ -180,7 +180,7 @@ func quantiles(h []uint64, n uint64, q []float64) []float64 {
 	return out
 }
 
-func width(b uint16) float64 { return float64(uint64(1) << (b >> fine)) }
+func width(b uint32) float64 { return float64(uint64(1) << (b >> fine)) }
 
 // Ratio is how a part of the new times compares with the old.
 type Ratio struct {

@@ -97,7 +97,7 @@ func (s *triple) step(what string) {
 	case "asked":
 		if s.known < requests {
 			s.known++
-			s.g.expect(pair{end: keyOf(s.known - 1), key: keyOf(s.known - 1),
+			s.g.expect(&pair{end: keyOf(s.known - 1), key: keyOf(s.known - 1),
 				number: uint64(s.known - 1),
 				x:      Exchange{Unit: &s.g.unit, Endpoint: fmt.Sprint(s.known - 1)}})
 		}
@@ -285,7 +285,7 @@ func TestBaselineThatHangs(t *testing.T) {
 	g.begin(0)
 	const n = 3 * maxPairs
 	for i := range n {
-		g.expect(pair{end: keyOf(i), key: keyOf(i), number: uint64(i), x: Exchange{Unit: &g.unit}})
+		g.expect(&pair{end: keyOf(i), key: keyOf(i), number: uint64(i), x: Exchange{Unit: &g.unit}})
 		g.step(10)
 		old.step(10)
 		g.send(0)

@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"slices"
+	"sort"
 
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
@@ -168,13 +169,12 @@ func (l *pairList) len() int { return len(l.all) - l.first }
 
 func (l *pairList) at(i int) *pair { return &l.all[l.first+i] }
 
-func (l *pairList) add(p pair) { l.all = append(l.all, p) }
+func (l *pairList) add(p *pair) { l.all = append(l.all, *p) }
 
 // find returns the index of the pair with a key.
 func (l *pairList) find(key uint64) (i int, ok bool) {
-	return slices.BinarySearchFunc(l.all[l.first:], key, func(p pair, key uint64) int {
-		return cmp.Compare(p.key, key)
-	})
+	i = sort.Search(l.len(), func(i int) bool { return l.at(i).key >= key })
+	return i, i < l.len() && l.at(i).key == key
 }
 
 func (l *pairList) remove(i int) {
@@ -235,7 +235,7 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 				continue
 			}
 			g.known = cmp.Or(st.Request.Stream, at)
-			g.expect(pair{end: at, key: g.known, number: number, x: Exchange{
+			g.expect(&pair{end: at, key: g.known, number: number, x: Exchange{
 				Unit: &g.unit, Endpoint: endpoint, Request: hash,
 				Unordered: g.unordered != nil && g.unordered(endpoint)}})
 			number++
@@ -247,7 +247,7 @@ func (g *pairing) requested(p []byte, at, number uint64, out *proto.Out) {
 }
 
 // expect adds a pair whose answers are due.
-func (g *pairing) expect(p pair) {
+func (g *pairing) expect(p *pair) {
 	g.to.Due()
 	if g.open.len() >= maxPairs {
 		g.forgo(OverBounds.String())

@@ -69,9 +69,16 @@ func (d *digester) Write(p []byte) {
 
 // readHead takes bytes of the head, and returns those that follow it.
 func (d *digester) readHead(p []byte) []byte {
-	had := len(d.head)
-	d.head = append(d.head, p[:min(len(p), maxDigestHead+4-had)]...)
-	end := headEnd(d.head, had)
+	had, end := len(d.head), -1
+	part := p[:min(len(p), maxDigestHead+4-had)]
+	if had == 0 { // most often the head comes whole, and content with it, which need not be copied
+		if end = headEnd(part, 0); end >= 0 {
+			part = part[:end]
+		}
+	}
+	if d.head = append(d.head, part...); had > 0 {
+		end = headEnd(d.head, had)
+	}
 	if end < 0 {
 		if len(d.head) >= maxDigestHead {
 			d.giveUp(proto.Oversize)
@@ -112,11 +119,11 @@ func (d *digester) begin() {
 	var h head
 	h.reset('1')
 	d.state = digestBody
-	_, rest, _ := bytes.Cut(d.head, []byte{'\n'}) // without the status line
+	rest := d.head[bytes.IndexByte(d.head, '\n')+1:] // without the status line
 	for len(rest) > 0 {
-		var ln []byte
-		ln, rest, _ = bytes.Cut(rest, []byte{'\n'})
-		ln = cutCR(ln)
+		end := bytes.IndexByte(rest, '\n') // there is one: the head is whole
+		ln := cutCR(rest[:end])
+		rest = rest[end+1:]
 		var l line
 		if l.set(ln); l.len == 0 {
 			continue

@@ -266,20 +266,49 @@ func BenchmarkDigest(b *testing.B) {
 	}
 }
 
-// A digest is one allocation, if answers with the same headers came before.
+// spare is proto.Buffers of one digest.
+type spare struct{ p proto.Packed }
+
+func (s *spare) Get(n int) []byte         { return make([]byte, 0, n) }
+func (s *spare) Put([]byte)               {}
+func (s *spare) PutPacked(p proto.Packed) { s.p = p }
+func (s *spare) GetPacked() (p proto.Packed) {
+	p, s.p = s.p, nil
+	return p
+}
+
+// A digest is one allocation, if answers with the same headers came before, and none where one was
+// dropped before.
 func TestDigestAllocates(t *testing.T) {
-	p := []byte(sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: text/html\r\n", "<p>"))
-	f := proto.Follow(NewAnswers())
-	f.Digest(newDigester(proto.NewDigesting(digestSeed, 1<<24)))
-	var out []proto.Told
-	var scratch []proto.Answer
-	n := testing.AllocsPerRun(1000, func() {
-		if out = f.Feed(0, p, out[:0], &scratch); len(out) != 1 || out[0].Digest == nil {
-			t.Fatal("no digest")
+	p := []byte(sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\n"+
+		"Content-Type: Text/HTML; Charset=\"utf-8\"\r\n", "<p>"))
+	for _, c := range []struct {
+		drop bool
+		want float64
+	}{{false, 1}, {true, 0}} {
+		f := proto.Follow(NewAnswers())
+		with := proto.NewDigesting(digestSeed, 1<<24)
+		with.Buffers = new(spare)
+		f.Digest(newDigester(with))
+		var out []proto.Told
+		var scratch []proto.Answer
+		var sum uint64
+		n := testing.AllocsPerRun(1000, func() {
+			out = f.Feed(0, p, out[:0], &scratch)
+			if len(out) != 1 || out[0].Digest == nil {
+				t.Fatal("no digest")
+			}
+			d := out[0].Digest
+			if d.Status != 200 || sum != 0 && d.Sum != sum {
+				t.Fatalf("%+v, before it was %x", d, sum)
+			}
+			if sum = d.Sum; c.drop {
+				d.Drop(with)
+			}
+		})
+		if n != c.want {
+			t.Errorf("dropped is %v: %v allocations", c.drop, n)
 		}
-	})
-	if n != 1 {
-		t.Errorf("%v allocations", n)
 	}
 }
 

@@ -121,4 +121,14 @@ func equalFold(p []byte, s string) bool {
 	return true
 }
 
-func trim(p []byte) []byte { return bytes.Trim(p, " \t") }
+// trim returns p without the blanks around it.
+func trim(p []byte) []byte {
+	isBlank := func(c byte) bool { return c == ' ' || c == '\t' }
+	for len(p) > 0 && isBlank(p[0]) {
+		p = p[1:]
+	}
+	for len(p) > 0 && isBlank(p[len(p)-1]) {
+		p = p[:len(p)-1]
+	}
+	return p
+}

@@ -39,6 +39,9 @@ func (f *Follower) Over() bool { return f.answers.Over() }
 // Lost reports whether the bytes could not be followed; then Over is true, too.
 func (f *Follower) Lost() bool { return f.answers.Lost() }
 
+// HasEnd reports whether the server's FIN has come. Bytes before it may be missing.
+func (f *Follower) HasEnd() bool { return f.fin }
+
 // Expect passes a Hint to the reader: see proto.Answers.
 func (f *Follower) Expect(request uint64, h proto.Hint) { f.answers.Expect(request, h) }
 

@@ -14,22 +14,33 @@ import (
 // imfDate is the layout of a Date (RFC 9110 §5.6.7).
 const imfDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
-// headersIgnored lists the headers that say something of a connection, a host or a moment, or that
-// are compared by what they describe.
-var headersIgnored = map[string]bool{
-	"age": true, "alt-svc": true, "connection": true, "content-encoding": true,
-	"content-length": true, "date": true, "etag": true, "expires": true, "keep-alive": true,
-	"last-modified": true, "server": true, "trailer": true, "transfer-encoding": true, "via": true,
-}
+// regard is what of a header is compared. Of headers that are not in the list it is asPresent.
+type regard uint8
 
-// headersCompared lists the headers of which the value is compared. Of others it is compared
-// whether they are there.
-var headersCompared = map[string]bool{
-	"access-control-allow-headers": true, "access-control-allow-methods": true,
-	"access-control-allow-origin": true, "allow": true, "cache-control": true,
-	"content-disposition": true, "content-language": true, "content-location": true,
-	"content-range": true, "content-security-policy": true, "content-type": true,
-	"location": true, "vary": true, "www-authenticate": true,
+const (
+	asPresent regard = iota // whether it is there
+	asValue                 // its value
+	asCookie                // the cookie's name
+	notAtAll                // nothing: it is of a connection, a host, a moment, or the content
+)
+
+// regardOf returns the regard of a header, whose name is in lower case. A map would take six times
+// as long.
+func regardOf(name []byte) regard {
+	switch string(name) {
+	case "age", "alt-svc", "connection", "content-encoding", "content-length", "date",
+		"etag", "expires", "keep-alive", "last-modified", "server", "trailer",
+		"transfer-encoding", "via":
+		return notAtAll
+	case "access-control-allow-headers", "access-control-allow-methods",
+		"access-control-allow-origin", "allow", "cache-control", "content-disposition",
+		"content-language", "content-location", "content-range", "content-security-policy",
+		"content-type", "location", "vary", "www-authenticate":
+		return asValue
+	case "set-cookie":
+		return asCookie
+	}
+	return asPresent
 }
 
 // Digest collects what a digest has of one answer of HTTP: headers, and what they say of the body.
@@ -45,6 +56,8 @@ type Digest struct {
 	// The last Date that was read, and what it is.
 	dateText string
 	dateIs   int64
+	// The last Content-Type, what is compared of it, and the media type.
+	typeText, typeIs, typeMedia string
 }
 
 // Begin begins an answer.
@@ -65,23 +78,26 @@ func (d *Digest) Header(name, value []byte) {
 	case "content-encoding":
 		d.addCodings(value)
 	case "content-type":
-		value = mediaType(value)
-		text, _, _ := bytes.Cut(value, []byte{';'})
-		d.Media = d.with.Path(text)
+		value = append(value[:0], d.mediaType(value)...)
 	case "date":
 		d.now = d.date(value)
 	}
-	named, listed := d.with.Wanted.Compares(name)
-	switch {
-	case listed && !named, headersIgnored[string(name)] && !named:
-	case string(name) == "set-cookie": // one field for each cookie, by name
+	as := regardOf(name)
+	if named, listed := d.with.Wanted.Compares(name); listed && !named {
+		as = notAtAll
+	} else if named && as != asCookie {
+		as = asValue
+	}
+	switch as {
+	case notAtAll:
+	case asCookie: // one field for each cookie, by name
 		cookie, _, _ := bytes.Cut(value, []byte{'='})
 		if cookie = bytes.Trim(cookie, " \t"); content.Identifying(cookie) {
 			cookie = []byte(content.Anonymous)
 		}
 		d.add(cookies, cookie, nil, false)
 	default:
-		d.add(proto.HeaderPath, name, value, named || headersCompared[string(name)])
+		d.add(proto.HeaderPath, name, value, as == asValue)
 	}
 }
 
@@ -149,7 +165,11 @@ const cookies = proto.HeaderPath + "set-cookie "
 // End ends the answer, and returns its digest. Of one whose content is not compared, c is nil.
 // messages, if not nil, are compared in place of the content.
 func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *proto.Digest {
-	p := &packed{now: d.now, fields: content.New(d.with).Share(d.fields), skip: d.skip}
+	p := proto.Again[*packed](d.with)
+	if p == nil {
+		p = new(packed)
+	}
+	p.now, p.fields, p.skip = d.now, content.New(d.with).Share(d.fields), d.skip
 	p.Status = status
 	if messages != nil {
 		p.messages = new(*messages)
@@ -209,13 +229,15 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 		skip = b.AddContent(&p.content)
 	}
 	b.Finish(d, skip)
-	p.Drop(with)
-}
-
-// Drop is of proto.Packed.
-func (p *packed) Drop(with *proto.Digesting) {
 	with.Free(p.content.Text)
 	p.fields, p.content = nil, content.Content{}
+}
+
+// Drop is of proto.Packed. The digest is a part of p.
+func (p *packed) Drop(with *proto.Digesting) {
+	with.Free(p.content.Text)
+	*p = packed{}
+	with.Retire(p)
 }
 
 // addHeaders adds the fields of headers and trailers. It returns false if there are too many.
@@ -233,6 +255,26 @@ func addHeaders(b *content.Builder, fields []byte) bool {
 		}
 	}
 	return true
+}
+
+// maxType bounds a Content-Type that is remembered.
+const maxType = 256
+
+// mediaType sets the media type, and returns what of a Content-Type is compared, which is no longer
+// than it. Answers on one connection often have the same. It changes value.
+func (d *Digest) mediaType(value []byte) string {
+	text, is, media := d.typeText, d.typeIs, d.typeMedia
+	if string(value) != text {
+		text = string(value)
+		is = string(mediaType(value))
+		media, _, _ = strings.Cut(is, ";")
+		media = d.with.Path([]byte(media))
+		if len(text) <= maxType {
+			d.typeText, d.typeIs, d.typeMedia = text, is, media
+		}
+	}
+	d.Media = media
+	return is
 }
 
 // mediaType returns a media type in one of the ways in which it can be written (RFC 9110 §8.3.1).

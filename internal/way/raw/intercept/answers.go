@@ -265,10 +265,10 @@ func (s *Intercept) addFollowing(of pair) *following {
 	return f
 }
 
-// follow reads or keeps a segment that was routed to its owner, after its header was delivered.
-func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.Segment) {
-	of := pair{wire.Tuple{Client: seg.Dst, Target: seg.Src}, owner}
-	f := s.answers.followed[of]
+// follow reads or keeps a segment that was routed to its owner. f is the entry of its connection,
+// nil if that has none.
+func (s *Intercept) follow(now mono.Time, of pair, hash uint32, f *following,
+	seg *packet.Segment) {
 	if seg.Flags.Has(packet.SYN) {
 		f = s.handleSYNACK(now, of, hash, f, seg)
 	}
@@ -276,7 +276,7 @@ func (s *Intercept) follow(now mono.Time, owner uint8, hash uint32, seg *packet.
 		return
 	}
 	f.hash = hash
-	c := s.owners[owner]
+	c := s.owners[of.owner]
 	switch {
 	case seg.Flags.Any(packet.RST) || c == nil || len(c.peers) == 0:
 		s.unfollow(f)
@@ -310,7 +310,7 @@ func (s *Intercept) readSegment(now mono.Time, f *following, seg *packet.Segment
 		}
 	}
 	clear(a.results)
-	if f.Lost() {
+	if f.lost = f.Lost(); f.lost {
 		s.report(p, &wire.Found{Kind: wire.FoundLost, Tuple: f.tuple})
 	}
 	if f.Over() {
@@ -353,6 +353,15 @@ func (s *Intercept) report(p *peer, f *wire.Found) {
 	p.found = wire.AppendFound(p.found, f)
 	if len(p.found) > maxFound {
 		s.seal(p, s.cfg.Now()) // the headers first
+		s.sendFound(p)
+	}
+}
+
+// sendFoundOf sends what was found so far for the copier's connection to which a tuple with this
+// hash belongs, after the headers that were added by now. The lock is held.
+func (s *Intercept) sendFoundOf(now mono.Time, owner uint8, hash uint32) {
+	if p := s.peerOf(owner, hash); p != nil && len(p.found) > 0 {
+		s.seal(p, now)
 		s.sendFound(p)
 	}
 }

@@ -77,13 +77,17 @@ func earlyClient(n int) netip.AddrPort {
 
 // see captures a segment of the target's to client n, except its last cut bytes.
 func (b *earlyBed) see(n int, seg packet.Segment, cut int) {
+	b.s.batch(b.now, []source.Frame{b.frame(n, seg, cut)}, new(packet.Segment))
+}
+
+// frame is a segment of the target's to client n as it is captured, without its last cut bytes.
+func (b *earlyBed) frame(n int, seg packet.Segment, cut int) source.Frame {
 	seg.Src, seg.Dst, seg.Len = earlyTarget, earlyClient(n), len(seg.Payload)
 	if seg.Flags&(packet.SYN|packet.ACK) == 0 {
 		seg.Flags |= packet.ACK
 	}
 	data := packet.Append(nil, &seg)
-	f := source.Frame{Data: data[:len(data)-cut], Wire: len(data), Time: b.now}
-	b.s.batch(b.now, []source.Frame{f}, new(packet.Segment))
+	return source.Frame{Data: data[:len(data)-cut], Wire: len(data), Time: b.now}
 }
 
 // opens captures a SYN-ACK for the copier of a slot. base is the number of the first byte.
@@ -284,7 +288,7 @@ func TestEarlyConfirmations(t *testing.T) {
 	b.told(0)
 	b.reads(0, 4, 100)
 	b.see(4, packet.Segment{Seq: 100, Flags: packet.FIN | packet.ACK, Payload: []byte(reply)}, 0)
-	b.toldIs(0, "h40 40 whole")
+	b.toldIs(0, "40 h40 whole")
 	b.reads(0, 4, 100)
 	for i := range maxUnconfirmed {
 		if pending() > 0 {

@@ -21,6 +21,7 @@ type following struct {
 	reading  bool   // its answers are read; else see early.go
 	whole    bool   // the target's first byte, or the SYN-ACK, was captured
 	unsure   bool   // the copier has said where it begins: the first bytes may have passed before
+	lost     bool   // its answers could not be read to the end
 	lastSeen mono.Time
 	early    early
 	digests  *proto.Digesting // of its copier; nil: its answers are not compared
@@ -56,6 +57,12 @@ func (f *following) start(a proto.Answers, kind proto.Kind, digests *proto.Diges
 	if f.digests = digests; digests != nil {
 		f.Digest(known.Digester(kind, digests))
 	}
+}
+
+// endsWith reports whether the connection, whose answers are read, may end with a segment.
+func (f *following) endsWith(seg *packet.Segment) bool {
+	return f.reading && !seg.Flags.Has(packet.SYN) &&
+		(seg.Flags.Any(packet.FIN|packet.RST) || f.HasEnd())
 }
 
 // based reports whether the sequence number of the first byte is known.

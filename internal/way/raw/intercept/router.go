@@ -86,10 +86,31 @@ func (s *Intercept) frame(now mono.Time, f *source.Frame, seg *packet.Segment) {
 		return
 	}
 	if owner, hash := s.table.Route(now, seg); owner != 0 {
-		s.deliver(owner, seg, min(f.Time, now), hash)
-		if len(s.answers.followed) > 0 || seg.Flags.Has(packet.SYN) {
-			s.follow(now, owner, hash, seg)
+		s.routed(now, owner, hash, seg, min(f.Time, now))
+	}
+}
+
+// routed delivers a segment to its owner and, if its answers are read, reads it. What is found goes
+// after the headers, but before one that may end the connection: the copy may end with it, before
+// it knows of its last answer. Where they could not be read, the copier needs the headers first, to
+// tell which answers it still has. The lock is held.
+func (s *Intercept) routed(now mono.Time, owner uint8, hash uint32, seg *packet.Segment,
+	at mono.Time) {
+	var f *following
+	of := pair{wire.Tuple{Client: seg.Dst, Target: seg.Src}, owner}
+	if len(s.answers.followed) > 0 {
+		f = s.answers.followed[of]
+	}
+	if f != nil && f.endsWith(seg) {
+		if s.follow(now, of, hash, f, seg); !f.lost {
+			s.sendFoundOf(now, owner, hash)
 		}
+		s.deliver(owner, seg, at, hash)
+		return
+	}
+	s.deliver(owner, seg, at, hash)
+	if f != nil || seg.Flags.Has(packet.SYN) {
+		s.follow(now, of, hash, f, seg)
 	}
 }
 
