@@ -18,9 +18,11 @@ const maxSockets = 1024
 // which leaves some of it out, adds some, and lets turns wait.
 type socket struct {
 	*websocket.Client
-	text   []byte // content of which the reader has made nothing yet
-	taken  uint64 // content that precedes it
-	marks  []mark // where it is in the client's bytes
+	kept   []byte // content; of what follows the dead bytes the reader has made nothing yet
+	dead   int
+	taken  uint64 // content that precedes what follows them
+	marks  []mark // where that is in the client's bytes; those before first are of no use any more
+	first  int
 	served uint64 // content of production's server that was read
 	saw    uint64 // how much of it the client has seen
 }
@@ -31,6 +33,16 @@ type mark struct{ end, from uint64 }
 
 // markCost is what a mark takes, in bytes.
 const markCost = 16
+
+// roomForSocket is how much content of a stream for WebSocket may wait for the target's windows.
+// The rest waits in the stream's reader, so that an answer to a ping does not go behind all of it.
+const roomForSocket = 64 << 10
+
+// text returns the content of which the reader has made nothing yet.
+func (k *socket) text() []byte { return k.kept[k.dead:] }
+
+// size returns how much the content that waits takes, with its marks, in bytes.
+func (k *socket) size() int { return len(k.text()) + markCost*(len(k.marks)-k.first) }
 
 // openSocket makes s a stream for WebSocket.
 func (c *Client) openSocket(s *stream) {
@@ -44,7 +56,7 @@ func (c *Client) openSocket(s *stream) {
 // dropSocket frees what a stream has for WebSocket.
 func (t *streams) dropSocket(s *stream) {
 	if s.socket != nil {
-		t.held -= len(s.socket.text) + markCost*len(s.socket.marks)
+		t.held -= s.socket.size()
 		t.sockets--
 		s.socket = nil
 	}
@@ -56,8 +68,8 @@ func (k *socket) waits() bool { return k != nil && k.Waits() }
 // from returns where the content begins that waits, in the client's bytes; otherwise, if there is
 // none.
 func (k *socket) from(otherwise uint64) uint64 {
-	if len(k.marks) > 0 {
-		return k.marks[0].from
+	if k.first < len(k.marks) {
+		return k.marks[k.first].from
 	}
 	return otherwise
 }
@@ -118,11 +130,11 @@ func (c *Client) failSocket(s *stream, err error, out *proto.Out) {
 // socketContent reads content of the client.
 func (c *Client) socketContent(s *stream, p []byte, out *proto.Out) {
 	k, n := s.socket, len(p)
-	k.text = append(k.text, p...)
-	if m := len(k.marks) - 1; m >= 0 && k.marks[m].from == c.frameAt {
+	k.kept = append(k.kept, p...)
+	if m := len(k.marks) - 1; m >= k.first && k.marks[m].from == c.frameAt {
 		k.marks[m].end += uint64(n)
 	} else {
-		k.marks = append(k.marks, mark{k.taken + uint64(len(k.text)), c.frameAt})
+		k.marks = append(k.marks, mark{k.taken + uint64(len(k.text())), c.frameAt})
 		n += markCost
 	}
 	c.holdFrom(s, c.frameAt, n)
@@ -163,15 +175,23 @@ func (c *Client) socketHears(s *stream, p []byte, out *proto.Out) {
 // again.
 func (c *Client) goSocket(now mono.Time, s *stream, out *proto.Out) (wake mono.Time) {
 	wake = mono.Never
-	if s.target != 0 {
-		c.made.Reset()
-		wake = s.socket.Go(now, &c.made)
-		c.takeSteps(s)
-	}
-	if s.holding {
+	for {
+		given := false
+		if room := roomForSocket - s.upload.waiting(); s.target != 0 && room > 0 {
+			c.made.Reset()
+			wake = s.socket.GoOn(now, room, &c.made)
+			c.takeSteps(s)
+			given = len(c.made.Steps) > 0
+		}
+		if !s.holding {
+			return wake
+		}
+		waited := s.upload.waiting()
 		c.send(now, s, out)
+		if !given || s.socket == nil || s.upload.waiting() == waited {
+			return wake
+		}
 	}
-	return wake
 }
 
 // seenOf returns how much a client has seen of what production's server has sent on a stream. If
@@ -219,7 +239,7 @@ func (c *Client) takeSteps(s *stream) {
 		before := s.upload.held
 		switch st.Kind {
 		case proto.PassOn:
-			s.upload.add(k.text[:st.N], false, at, 0)
+			s.upload.add(k.text()[:st.N], false, at, 0)
 		case proto.Say:
 			if st.To > st.From {
 				s.upload.add(c.made.Text[st.From:st.To], false, at, 0)
@@ -232,12 +252,18 @@ func (c *Client) takeSteps(s *stream) {
 // skip notes that a step has taken the next n bytes of the content. It returns how much less is
 // held.
 func (c *Client) skip(k *socket, n int) (freed int) {
-	k.text = k.text[:copy(k.text, k.text[n:])]
+	before := k.size()
+	k.dead += n
 	k.taken += uint64(n)
-	i := 0
-	for i < len(k.marks) && k.marks[i].end <= k.taken {
-		i++
+	for k.first < len(k.marks) && k.marks[k.first].end <= k.taken {
+		k.first++
 	}
-	k.marks = k.marks[:copy(k.marks, k.marks[i:])]
-	return n + i*markCost
+	freed = before - k.size()
+	if k.dead > len(k.kept)/2 {
+		k.kept, k.dead = k.kept[:copy(k.kept, k.text())], 0
+	}
+	if k.first > len(k.marks)/2 {
+		k.marks, k.first = k.marks[:copy(k.marks, k.marks[k.first:])], 0
+	}
+	return freed
 }

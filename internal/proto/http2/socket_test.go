@@ -312,6 +312,40 @@ func TestSocketWindow(t *testing.T) {
 	}
 }
 
+// TestSocketBacklog checks that a pong does not wait behind all that waits for the target's
+// windows, and that all goes in order when they open.
+func TestSocketBacklog(t *testing.T) {
+	r := socketRig(t, 0, connects, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 8})
+	r.answers.head(1, false, ":status 200")
+	r.hear()
+	r.take()
+	const messages = 3 * roomForSocket / 100
+	var want strings.Builder
+	for i := range messages {
+		message := byClient(wsText, fmt.Sprintf("%0100d", i))
+		want.WriteString(message)
+		says(r.client, message)
+	}
+	r.feed(0)
+	r.targetSays(byServer(wsPing, "p"))
+	must(r.answers.WriteWindowUpdate(0, 1<<20))
+	must(r.answers.WriteWindowUpdate(1, 1<<20))
+	r.hear()
+	r.goes()
+	var got strings.Builder
+	for line := range strings.SplitSeq(r.take(), "data 1 ") {
+		got.WriteString(strings.TrimSuffix(line, "\n"))
+	}
+	before, after, ok := strings.Cut(got.String(), "\x8a\x81")
+	if !ok || len(before) > 2*roomForSocket || len(before)%106 != 0 {
+		t.Fatalf("the pong came after %d of %d bytes", len(before), want.Len())
+	}
+	if after = after[5:]; before+after != want.String() {
+		t.Errorf("%d and %d bytes went, wanted %d", len(before), len(after), want.Len())
+	}
+	r.settled()
+}
+
 // TestSocketPings checks that pings of a target whose window is closed are answered when it opens,
 // and that a target which goes on asking does not make the copy grow.
 func TestSocketPings(t *testing.T) {

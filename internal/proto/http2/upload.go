@@ -38,6 +38,9 @@ const (
 	partCost = 56
 )
 
+// waiting returns how much content waits.
+func (t *upload) waiting() int { return t.end - t.sent }
+
 // emptied returns content without any, which uses the same memory.
 func (t *upload) emptied() upload { return upload{parts: t.parts[:0], data: t.data[:0]} }
 

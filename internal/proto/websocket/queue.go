@@ -1,6 +1,8 @@
 package websocket
 
 import (
+	"math"
+
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/proto"
@@ -11,6 +13,9 @@ const (
 	maxHeld = 32 << 20
 	// maxQueue bounds the items that one copy holds back.
 	maxQueue = 1 << 16
+	// itemMost is how long an item may be until it ends at the next end of a frame: there the copy
+	// may answer pings.
+	itemMost = 16 << 10
 )
 
 // queue holds what is to go, in order.
@@ -46,9 +51,10 @@ type turn struct {
 func (c *Client) push(it item) {
 	q := &c.queue
 	q.held += len(it.text)
-	if n := len(q.list) - 1; n >= q.first && (q.list[n].mid || !c.target.ends) {
+	if n := len(q.list) - 1; n >= q.first {
 		last := &q.list[n]
-		if k := it.step.Kind; k == last.step.Kind && len(it.text)+len(last.text) == 0 &&
+		more := last.mid || !c.target.ends && last.step.N < itemMost
+		if k := it.step.Kind; more && k == last.step.Kind && len(it.text)+len(last.text) == 0 &&
 			(k == proto.PassOn || k == proto.Say) && it.closes == last.closes {
 			last.step.N += it.step.N
 			last.mid = it.mid
@@ -71,19 +77,29 @@ func (c *Client) holdTurn() {
 
 // Go is of proto.Paced. When the target has closed, what may go by then precedes the answer.
 func (c *Client) Go(now mono.Time, out *proto.Out) mono.Time {
-	wake := c.sendDue(now, out)
+	return c.GoOn(now, math.MaxInt, out)
+}
+
+// GoOn is Go, except that it stops once it has passed on room bytes or more.
+func (c *Client) GoOn(now mono.Time, room int, out *proto.Out) mono.Time {
+	wake := c.sendDue(now, &room, out)
 	if c.close(out) {
-		wake = c.sendDue(now, out) // the rest is too late
+		wake = c.sendDue(now, &room, out) // the rest is too late
 	}
 	c.target.ends = c.target.closes
 	return wake
 }
 
-// sendDue sends what may go, and returns when it has to be called again.
-func (c *Client) sendDue(now mono.Time, out *proto.Out) mono.Time {
+// sendDue sends what may go, while there is room, and returns when it has to be called again.
+func (c *Client) sendDue(now mono.Time, room *int, out *proto.Out) mono.Time {
 	for ; c.first < len(c.list); c.first++ {
 		it := &c.list[c.first]
 		if it.step.Kind != 0 {
+			if *room <= 0 && !c.over {
+				c.compact()
+				return mono.Never
+			}
+			*room -= it.step.N
 			c.send(it, out)
 		} else if wake := c.check(now, &it.turn); wake != 0 {
 			c.compact()
