@@ -258,25 +258,39 @@ func TestCompareTimes(t *testing.T) {
 			serve(s.net.Target, targetPort, c.takes)
 			serve(s.net.Target, oldPort, old)
 			copier := s.copyPair("--compare", "--ignore", "body.number", "--ignore", "body.date",
-				"--against", netip.AddrPortFrom(s.target, oldPort).String())
+				"--against", netip.AddrPortFrom(s.target, oldPort).String(), "--stats", "500ms")
 			pace := time.NewTicker(500 * time.Millisecond)
 			defer pace.Stop()
-			for end := time.Now().Add(40 * time.Second); time.Now().Before(end); <-pace.C {
+			// On a busy host the copier stands still in many of the blocks.
+			blocks := func() (judged int) {
+				if r := copier.progress(); r != nil && r.Compare != nil && r.Compare.Times != nil {
+					for _, b := range r.Compare.Times.Blocks {
+						if !b.Starved {
+							judged++
+						}
+					}
+				}
+				return judged
+			}
+			begun := time.Now()
+			for time.Since(begun) < 40*time.Second ||
+				blocks() < 24 && time.Since(begun) < 4*time.Minute {
+				<-pace.C
 				s.askService(4, 8)
-				if c.starved && time.Until(end).Seconds() > 34 {
+				if c.starved && time.Since(begun) < 6*time.Second {
 					copier.signal(syscall.SIGSTOP)
 					s.askService(4, 2)
 					copier.signal(syscall.SIGCONT)
 				}
 			}
+			judged := blocks()
 			if code := copier.stop(syscall.SIGINT); code != c.code {
 				t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
 			}
 			r := copier.account()
 			if times := r.Compare.Against.Times; len(times) == 0 ||
 				(times[0].Speed == verdict.Slower) != (c.code == 4) {
-				t.Errorf("%q: %+v; the blocks are %+v", r.Compare.Why, times,
-					r.Compare.Times.Blocks)
+				t.Errorf("%q: %+v; %d blocks could be judged", r.Compare.Why, times, judged)
 			}
 		})
 	}
