@@ -66,7 +66,7 @@ func TestCompareSwallowed(t *testing.T) {
 		wait  string
 		quick string
 		want  []string
-	}{{"auto", tunnel, []string{none}}, {"none", raw, []string{none, other}}} {
+	}{{"auto", raw, []string{none}}, {"none", tunnel, []string{none, other}}} {
 		t.Run(c.wait, func(t *testing.T) {
 			someWays(t, only(c.quick), func(t *testing.T, way string) {
 				s := newStand(t, setting{way: way})

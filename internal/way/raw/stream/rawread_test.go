@@ -329,7 +329,7 @@ func TestRawEndWaits(t *testing.T) {
 		t.Run(fmt.Sprint("confirmed=", confirmed), func(t *testing.T) {
 			b := kept(t, 1)
 			b.services[0].Session.Gate = gate.NewService(gate.Config{Mode: gate.None})
-			c, asked := b.next("one\n")
+			c, asked := b.next("one\ntwo\n")
 			b.peer().say(b.Now, 300)
 			c.Answers(100)
 			c.Fin() // which the target follows
@@ -342,12 +342,13 @@ func TestRawEndWaits(t *testing.T) {
 				r := &asked[0]
 				b.In.Found = []wire.Found{
 					{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: true},
+					{Kind: wire.FoundAnswer, Tuple: r.Tuple, Answer: proto.Answer{End: 200}},
 					{Kind: wire.FoundAnswer, Tuple: r.Tuple, Answer: proto.Answer{End: 300}},
 				}
 				b.run(0)
 				b.In.Found = nil
 				b.run(10 * ms)
-				want++
+				want += 2
 			} else {
 				b.run(sec)
 			}

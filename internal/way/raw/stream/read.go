@@ -233,9 +233,9 @@ func (t *Table) Found(now mono.Time, list []wire.Found) {
 			st.loseReading()
 			st.passOn(now)
 		}
-		if f.Kind == wire.FoundConfirmed && i+1 < len(list) && list[i+1].Tuple == f.Tuple {
+		if i+1 < len(list) && list[i+1].Tuple == f.Tuple && list[i+1].Kind != wire.FoundLost {
 			c.Touch()
-			continue // what was found before follows, and the end may wait for it
+			continue // the target's end, which may have come, waits for what was found of it
 		}
 		st.report(now) // which may end the Stream
 		c.Touch()
