@@ -42,9 +42,11 @@
 // (Queries). They are also asked (Seeks) before a SYN is repeated, and before the first SYN of a
 // Stream that was queued, that begins a second or more after its client, or whose client's
 // connection was found under way. "last FIN" and "last ACK" end a connection of which everything
-// else was sent and acknowledged; the session is told at the Poll that follows. "silence" is a
-// time-out, of the attempt to connect or of data that the target does not acknowledge. "Taken" is
-// the intercepts' word that the tuple is another copier's.
+// else was sent and acknowledged; the session is told at the Poll that follows. It is not told of
+// the target's end (Shut, Finished) while a confirmation of the intercepts is missing, since that
+// precedes the answers that they have found by then. "silence" is a time-out, of the attempt to
+// connect or of data that the target does not acknowledge. "Taken" is the intercepts' word that the
+// tuple is another copier's.
 //
 // # Our own direction
 //

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"tcpcopy/internal/core/gate"
 	"tcpcopy/internal/core/ledger"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
@@ -319,6 +320,44 @@ func TestRawReadsEarly(t *testing.T) {
 	b.found(wire.Found{Kind: wire.FoundAnswer, Answer: proto.Answer{End: 400}}, &asked[0])
 	b.run(sec)
 	b.Sessions(2, ledger.None, 2)
+}
+
+// The target's end waits until the intercepts have confirmed, and what they have found by then is
+// told: for a second at most.
+func TestRawEndWaits(t *testing.T) {
+	for _, confirmed := range []bool{true, false} {
+		t.Run(fmt.Sprint("confirmed=", confirmed), func(t *testing.T) {
+			b := kept(t, 1)
+			b.services[0].Session.Gate = gate.NewService(gate.Config{Mode: gate.None})
+			c, asked := b.next("one\ntwo\n")
+			b.peer().say(b.Now, 300)
+			c.Answers(100)
+			c.Fin() // which the target follows
+			b.run(500 * ms)
+			if n := b.Sh.Snapshot().Sessions.Delivered; n != 1 {
+				t.Errorf("%d sessions have ended, wanted the one before", n)
+			}
+			want := uint64(1) // of the connection before
+			if confirmed {
+				r := &asked[0]
+				b.In.Found = []wire.Found{
+					{Kind: wire.FoundConfirmed, Tuple: r.Tuple, Serial: r.Serial, Whole: true},
+					{Kind: wire.FoundAnswer, Tuple: r.Tuple, Answer: proto.Answer{End: 200}},
+					{Kind: wire.FoundAnswer, Tuple: r.Tuple, Answer: proto.Answer{End: 300}},
+				}
+				b.run(0)
+				b.In.Found = nil
+				b.run(10 * ms)
+				want += 2
+			} else {
+				b.run(sec)
+			}
+			b.Sessions(2, ledger.None, 2)
+			if n := b.Sh.Snapshot().Requests.Answered; n != want {
+				t.Errorf("%d answers, wanted %d", n, want)
+			}
+		})
+	}
 }
 
 // The client's end waits for no confirmation either.

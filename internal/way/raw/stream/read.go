@@ -59,6 +59,11 @@ var _ session.AnswerReader = (*Stream)(nil)
 // asks reports whether the intercepts were told to read, and may report answers.
 func (r *reading) asks() bool { return r.state >= readAsked && r.state <= readSettled }
 
+// awaited reports whether the intercepts have not confirmed what they were told, which they do
+// before what they have found of bytes that passed before it came. The target's end has to wait for
+// that, for confirmLimit at most: the session would end without the last answers.
+func (r *reading) awaited() bool { return r.asks() && r.left > 0 }
+
 // beginReading is called when the Stream begins.
 func (st *Stream) beginReading() {
 	r, kept := &st.reading, st.table.keeps(st.tuple.Server())
@@ -227,6 +232,10 @@ func (t *Table) Found(now mono.Time, list []wire.Found) {
 		if len(st.reading.found) > maxFound {
 			st.loseReading()
 			st.passOn(now)
+		}
+		if i+1 < len(list) && list[i+1].Tuple == f.Tuple && list[i+1].Kind != wire.FoundLost {
+			c.Touch()
+			continue // the target's end, which may have come, waits for what was found of it
 		}
 		st.report(now) // which may end the Stream
 		c.Touch()

@@ -301,6 +301,9 @@ func (st *Stream) report(now mono.Time) {
 	if st.tellFound(now, s.Received); st.state == Over {
 		return
 	}
+	if s.Err == tcp.CauseNone && st.reading.awaited() {
+		return
+	}
 	if s.RemoteFIN && st.state == Open {
 		st.state = Shut
 		st.tell(now, session.Event{Kind: session.Shut})
