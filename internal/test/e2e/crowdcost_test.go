@@ -11,8 +11,8 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestCrowdCost has the clients of few and of many connections ask at the same rate, and logs what a
-// request takes of the CPU, and how late it is. The opening of the connections does not count.
+// TestCrowdCost has the clients of few and of many connections ask at the same rate, and logs what
+// a request takes of the CPU, and how late it is. The opening of the connections does not count.
 func TestCrowdCost(t *testing.T) {
 	const rate, seconds = 2000, 4
 	someWays(t, only(), func(t *testing.T, way string) {

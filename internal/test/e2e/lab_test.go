@@ -81,6 +81,17 @@ func TestLab(t *testing.T) {
 // playLab runs the lab and fails the test for everything that is not as it should be.
 func playLab(t *testing.T, o lab.Options) *lab.Result {
 	t.Helper()
+	r := runLab(t, o)
+	if o.Answers != lab.Slower && o.Scenario != fastest && o.Replay == nil {
+		crowd(t, r)
+	}
+	judgeLab(t, r)
+	return r
+}
+
+// runLab runs the lab.
+func runLab(t *testing.T, o lab.Options) *lab.Result {
+	t.Helper()
 	o.Binary = binary
 	r, err := lab.Run(t.Context(), o)
 	if denied := (*netlab.PermissionError)(nil); errors.As(err, &denied) {
@@ -89,15 +100,17 @@ func playLab(t *testing.T, o lab.Options) *lab.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	r.Print(&b)
-	if o.Answers != lab.Slower && o.Scenario != fastest && o.Replay == nil {
-		crowd(t, r)
-	}
+	return r
+}
+
+// judgeLab fails the test for the problems of a result.
+func judgeLab(t *testing.T, r *lab.Result) {
+	t.Helper()
 	if len(r.Problems()) > 0 {
+		var b bytes.Buffer
+		r.Print(&b)
 		t.Errorf("%s", b.String())
 	}
-	return r
 }
 
 // crowd compares how many connections were open at the same time. One moment without a processor
