@@ -44,17 +44,11 @@ vendor-web:
 
 # What make test leaves out: every case of the tests of LONG and HOSTS (full matrices, all ways,
 # 60,000 connections), those of RACED whole and without the race detector, and the lab with it.
-# PART=1 and PART=2 are the halves of it: of the tests of HOSTS by their names.
-PART ?= all
-PART_1 = ^Test[A-F]
-PART_2 = ^Test[G-Z]
-PART_all = .
 soak:
 	@scripts/need.sh
-	@if [ $(PART) != 2 ]; then $(TEST) -timeout 15m $(call packages,'$(RACED)|$(LONG)'); fi
-	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m -run '$(PART_$(PART))' \
-		$(call packages,'$(HOSTS)')
-	@if [ $(PART) != 1 ] && command -v gcc >/dev/null; then \
+	@$(TEST) -timeout 15m $(call packages,'$(RACED)|$(LONG)')
+	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(HOSTS)')
+	@if command -v gcc >/dev/null; then \
 		SKIPS= $(RACE) -p 1 ./internal/lab/netlab && \
 		SKIPS= $(RACE) -run '$(RACELAB)' ./internal/lab; \
 	fi

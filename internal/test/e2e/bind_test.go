@@ -208,7 +208,12 @@ func TestSixtyThousand(t *testing.T) {
 			at.lines == want
 	}
 	if !within(patience, opened) {
-		t.Errorf("the target has %+v, wanted %d open connections, with a line each",
+		for i, c := range all {
+			r := c.end()
+			t.Logf("copier %d: sessions %+v, bytes %+v, packets %+v", i, r.Sessions, r.Bytes,
+				r.Packets)
+		}
+		t.Fatalf("the target has %+v, wanted %d open connections, with a line each",
 			talliesOf(crowds.target), want)
 	}
 	took := time.Since(begun)
