@@ -241,8 +241,7 @@ func (a *asking) each(n, rate int, do func(i int) error) error {
 					continue
 				}
 				if rate > 0 {
-					time.Sleep(time.Until(begun.Add(time.Duration(k) * time.Second /
-						time.Duration(rate))))
+					wait(time.Until(begun.Add(time.Duration(k) * time.Second / time.Duration(rate))))
 				}
 				if errs[w] = do(i); errs[w] != nil {
 					return
