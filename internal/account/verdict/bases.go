@@ -5,24 +5,14 @@ import "tcpcopy/internal/proto"
 // bases holds production's last answer to each of the latest requests, to compare later ones with.
 // When there is no room, those that were used longest ago make it. Their memory then serves the
 // next answers; a table that is cleared would leave it to the collector. A map of Go's costs more:
-// where each request is another one, each adds to it and deletes. There, answers are kept for one
-// request in eight: enough to see when they come again.
+// where each request is another one, each adds to it and deletes.
 type bases struct {
 	heads [maxBases]int32 // by the last bits of the request's hash: the first of a chain in all
 	all   []base          // the first is the list's head: its next is the latest, before the oldest
 	free  int32           // a list, by next, of those that hold nothing; 0: there are none
 	count int             // answers that are held
 	room  int             // bytes that may still be taken
-
-	looked int  // how often an answer was looked for, since it was last counted
-	found  bool // there was one
-	once   bool // there was none of the last onceAfter
 }
-
-const (
-	onceAfter = 1 << 13
-	onceOf    = 8 // answers are kept for one request in so many then
-)
 
 // base is an answer, in a list from the latest to the oldest, and in the chain of its request.
 type base struct {
@@ -37,27 +27,14 @@ func newBases(room int) *bases {
 	return &bases{all: make([]base, 1), room: room}
 }
 
-// keeps reports whether answers to a request are kept.
-func (b *bases) keeps(request uint64) bool {
-	return !b.once || request/maxBases%onceOf == 0
-}
-
 // take removes and returns the answer to a request; nil if there is none.
-func (b *bases) take(request uint64) (d *proto.Digest) {
-	if !b.keeps(request) {
-		return nil
-	}
+func (b *bases) take(request uint64) *proto.Digest {
 	for i := b.heads[request%maxBases]; i != 0; i = b.all[i].chain {
 		if b.all[i].request == request {
-			d = b.remove(i)
-			b.found = true
-			break
+			return b.remove(i)
 		}
 	}
-	if b.looked++; b.looked == onceAfter {
-		b.once, b.looked, b.found = !b.found, 0, false
-	}
-	return d
+	return nil
 }
 
 // remove removes and returns the i-th answer.
@@ -78,11 +55,8 @@ func (b *bases) remove(i int32) *proto.Digest {
 }
 
 // put keeps an answer to a request that has none. Others that make room are dropped. It returns
-// false if it is not kept, or there is no room even so.
+// false if there is no room even so.
 func (b *bases) put(with *proto.Digesting, request uint64, d *proto.Digest) bool {
-	if !b.keeps(request) {
-		return false
-	}
 	for b.count > 0 && (b.count >= maxBases || b.room < d.Size) {
 		b.remove(b.all[0].before).Drop(with)
 	}

@@ -75,35 +75,3 @@ func TestBases(t *testing.T) {
 		}
 	})
 }
-
-// TestBasesOfRequestsThatComeOnce checks that where requests come once, answers are kept for some
-// of them, and for all once they come again.
-func TestBasesOfRequestsThatComeOnce(t *testing.T) {
-	with := proto.NewDigesting(1, 0)
-	b := newBases(1 << 20)
-	next := uint64(0)
-	ask := func(n int, requests uint64) (kept, found int) {
-		for range n {
-			next++
-			request := next % requests * 0x9e3779b97f4a7c15
-			if b.take(request) != nil {
-				found++
-			}
-			if b.put(with, request, &proto.Digest{Size: 1, Packed: nothing{}}) {
-				kept++
-			}
-		}
-		return kept, found
-	}
-	const all = 1 << 62
-	if kept, found := ask(onceAfter-1, all); kept != onceAfter-1 || found != 0 {
-		t.Errorf("at first, %d of %d answers were kept, %d found", kept, onceAfter, found)
-	}
-	if kept, _ := ask(1+onceAfter, all); kept < onceAfter/16 || kept > onceAfter/4 {
-		t.Errorf("then %d of %d answers were kept", kept, onceAfter)
-	}
-	ask(2*onceOf*onceAfter, 1000)
-	if kept, found := ask(1000, 1000); kept != 1000 || found != 1000 {
-		t.Errorf("of 1,000 that come again, %d were kept and %d found", kept, found)
-	}
-}
