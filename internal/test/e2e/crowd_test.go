@@ -241,7 +241,8 @@ func (a *asking) each(n, rate int, do func(i int) error) error {
 					continue
 				}
 				if rate > 0 {
-					wait(time.Until(begun.Add(time.Duration(k) * time.Second / time.Duration(rate))))
+					due := time.Duration(k) * time.Second / time.Duration(rate)
+					wait(time.Until(begun.Add(due)))
 				}
 				if errs[w] = do(i); errs[w] != nil {
 					return

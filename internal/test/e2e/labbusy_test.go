@@ -10,13 +10,13 @@ import (
 
 // busyRuns are the loads that bring most packets or connections at once.
 var busyRuns = []labRun{
-	{"100 KB uploads on 20 connections", only(), lab.Options{
+	{"100 KB uploads on 20 connections", nil, lab.Options{
 		Scenario: "upload", Conns: 20, Duration: 3 * time.Second}},
-	{"offloads off, answers as long as uploads", only(), lab.Options{
+	{"offloads off, answers as long as uploads", nil, lab.Options{
 		NoOffloads: true, Load: &lab.Scenario{Conns: 20, Requests: 50, Total: 20,
 			Think: 20 * time.Millisecond, RequestBytes: 100_000, AnswerBytes: 100_000}}},
-	{"5,000 short connections", only(), lab.Options{Scenario: "short"}},
-	{"keepalive connections", only(), lab.Options{Scenario: "keepalive"}},
+	{"5,000 short connections", nil, lab.Options{Scenario: "short"}},
+	{"keepalive connections", nil, lab.Options{Scenario: "keepalive"}},
 }
 
 // TestLabBesideBusyLoop plays loads while another process takes all that it gets of one processor.
