@@ -67,12 +67,12 @@ func (s *Session) act(now mono.Time) mono.Time {
 // close, or for anything to happen.
 func (s *Session) expire(now mono.Time) {
 	for s.phase != gone {
-		switch {
+		switch stalled := s.stallAt().Reached(now); {
 		case s.gapLimit().Reached(now):
 			s.giveUpHole(now)
-		case s.stallAt().Reached(now) && s.unsent():
+		case stalled && s.unsent():
 			s.giveUpTarget(now, ledger.SendTimeout) // then bytes may count as missing
-		case s.stallAt().Reached(now):
+		case stalled:
 			s.stream.Abort(now) // everything has arrived; only the target's FIN has not come
 			s.finish()
 		case s.idleAt().Reached(now):

@@ -97,16 +97,24 @@ const (
 // Offsets of the client's bytes are those of the session's reader unless said otherwise. Counts of
 // the server's bytes begin at serverBase.
 type Session struct {
+	client, production netip.AddrPort
+
+	// What each packet reads lies together from here on.
 	env *Env
 	svc *Service
 
-	id                 ID
-	client, production netip.AddrPort
-	phase              phase
-	serverSide         serverDirection
-	heard              bool          // packets of the server are captured
-	reset              bool          // the connection was reset, or the capture is over
-	reason             ledger.Reason // why there is no copy (Watching, Waiting, Refused)
+	id         ID
+	phase      phase
+	serverSide serverDirection
+	heard      bool          // packets of the server are captured
+	reset      bool          // the connection was reset, or the capture is over
+	reason     ledger.Reason // why there is no copy (Watching, Waiting, Refused)
+	previous   fingerprint
+
+	last      mono.Time // when either side was last heard
+	ready     mono.Time // when the stream last was given bytes, took bytes, or opened
+	spoke     mono.Time // when the client last sent bytes
+	holeSince mono.Time // since when bytes are missing; Never if none are
 
 	isn        seqnum.Value // the client's initial sequence number
 	serverBase seqnum.Value // the sequence number of the server's first byte
@@ -132,16 +140,9 @@ type Session struct {
 	taken    uint64        // the stream needs the bytes below this offset no more
 	weight   int           // what the readers of protocols hold, as charged to the pool
 
-	last      mono.Time // when either side was last heard
-	ready     mono.Time // when the stream last was given bytes, took bytes, or opened
-	spoke     mono.Time // when the client last sent bytes
-	holeSince mono.Time // since when bytes are missing; Never if none are
 	shutAt    mono.Time // when the copy's direction was closed (Closing)
-
-	syn synOptions
-
 	notBefore mono.Time // no copy begins earlier
-	previous  fingerprint
+	syn       synOptions
 }
 
 // synOptions is what the copy's SYN has of the client's. A packet.Options is three times as large.

@@ -13,7 +13,7 @@ import (
 // refuses new sessions.
 func (sh *Shard) relieve() {
 	most := sh.cfg.MaxMemory
-	if sh.Memory() <= most || sh.held() <= most/4 {
+	if sh.held() <= most/4 || sh.Memory() <= most {
 		return
 	}
 	type holder struct {

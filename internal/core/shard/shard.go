@@ -96,38 +96,39 @@ type Shard struct {
 	copiesDue mono.Time // when copies may begin next
 }
 
-// entry is a session's place in the table.
+// entry is a session's place in the table. What each Step reads of it lies together.
 type entry struct {
 	session.Session
 	shard *Shard
 	timer timer
-	key   Tuple
-	copy  *entry // the next copy of the same client connection
-	index int    // which copy it is, from 0; with balance.All, at its target
 
-	service  *Service
-	target   *balance.Target // where the copy is, or was last; nil before its first
-	poller   Poller          // the session's stream, if it acts by itself
-	delayed  *delayQueue     // nil: the copy is not staggered
-	presence presence
-	placed   bool // it counts among the target's live copies
-	fixed    bool // it may have no other target
-	first    bool // of the copies of its client's connection
-	old      bool // it goes to the old version
-	rival    bool // a half-open connection may have the same tuple
-	weak     bool // it was found under way, and production has said nothing of it
-	begun    bool // a copy was asked for
+	dirty   bool
+	busy    bool // it counts among the busy sessions
+	current bool // flows leads to it
+	leads   bool // it is the first that flows leads to
+	open    bool // its connection counts among the open ones
+	counted bool // it counts among the live sessions
+	placed  bool // it counts among the target's live copies
+	fixed   bool // it may have no other target
+	first   bool // of the copies of its client's connection
+	old     bool // it goes to the old version
+	rival   bool // a half-open connection may have the same tuple
+	weak    bool // it was found under way, and production has said nothing of it
+	begun   bool // a copy was asked for
 	// accepted: the target has accepted a copy of it.
 	accepted bool
 
-	dirty   bool
-	busy    bool      // it counts among the busy sessions
-	current bool      // flows leads to it
-	leads   bool      // it is the first that flows leads to
-	open    bool      // its connection counts among the open ones
-	goneAt  mono.Time // when it was first found Gone
-	counted bool      // it counts among the live sessions
-	place   int32     // in places, if counted
+	copy     *entry      // the next copy of the same client connection
+	delayed  *delayQueue // nil: the copy is not staggered
+	poller   Poller      // the session's stream, if it acts by itself
+	presence presence
+
+	key     Tuple
+	place   int32 // in places, if counted
+	index   int   // which copy it is, from 0; with balance.All, at its target
+	service *Service
+	target  *balance.Target // where the copy is, or was last; nil before its first
+	goneAt  mono.Time       // when it was first found Gone
 }
 
 // group returns the targets of which one gets the copy.
@@ -174,8 +175,12 @@ func New(cfg Config) *Shard {
 func (sh *Shard) Step(now mono.Time, in *Input) mono.Time {
 	sh.Store(now, in.Packets)
 	events := sh.cfg.Streams.Deliver(sh.now, in.Stalled)
+	var e *entry
 	for i := range events {
-		if e := sh.byID[events[i].ID]; e != nil {
+		if id := events[i].ID; e == nil || e.ID() != id { // a stream's events come in a row
+			e = sh.byID[id]
+		}
+		if e != nil {
 			sh.handle(sh.now, e, &events[i])
 			e.Touch()
 		}
@@ -209,10 +214,14 @@ func (sh *Shard) settle(limit int) {
 	i := 0
 	for ; i < len(sh.dirty) && (limit == 0 || i < limit); i++ { // an end may touch another session
 		e := sh.dirty[i]
-		e.dirty = false
+		sh.dirty[i], e.dirty = nil, false
 		sh.advance(e)
 		sh.noteBusy(e)
 		sh.noteOpen(e)
+	}
+	if i == len(sh.dirty) {
+		sh.dirty = sh.dirty[:0]
+		return
 	}
 	left := copy(sh.dirty, sh.dirty[i:])
 	clear(sh.dirty[left:])

@@ -25,7 +25,39 @@ type wheel struct {
 	now  int64 // all deadlines up to this tick were fired
 	near [slots]*entry
 	far  [slots]*entry
-	busy [2][slots / 64]uint64
+	busy [2]busySlots
+}
+
+// busySlots are the slots of a ring that are not empty.
+type busySlots struct {
+	words [slots / 64]uint64
+	some  uint16 // has a bit for each word that is not 0
+}
+
+func (b *busySlots) set(slot uint16) {
+	b.words[slot/64] |= 1 << (slot % 64)
+	b.some |= 1 << (slot / 64)
+}
+
+func (b *busySlots) clear(slot uint16) {
+	w := &b.words[slot/64]
+	if *w &^= 1 << (slot % 64); *w == 0 {
+		b.some &^= 1 << (slot / 64)
+	}
+}
+
+// next returns the distance from a slot to the first busy one, in a circle.
+func (b *busySlots) next(from int) (int, bool) {
+	word, bit := from/64, from%64
+	if w := b.words[word] >> bit; w != 0 {
+		return bits.TrailingZeros64(w), true
+	}
+	later := bits.RotateLeft16(b.some, -(word + 1)) // the words behind it, and itself at last
+	if later == 0 {
+		return 0, false
+	}
+	i := 1 + bits.TrailingZeros16(later)
+	return i*64 - bit + bits.TrailingZeros64(b.words[(word+i)%len(b.words)]), true
 }
 
 // ceilTick returns the first tick that is not before t.
@@ -74,7 +106,7 @@ func (w *wheel) link(e *entry) {
 		(*head).timer.prev = e
 	}
 	*head = e
-	w.busy[t.level-1][t.slot/64] |= 1 << (t.slot % 64)
+	w.busy[t.level-1].set(t.slot)
 }
 
 // head returns where the list of a timer's slot begins.
@@ -100,7 +132,7 @@ func (w *wheel) remove(e *entry) {
 		head := w.head(t)
 		*head = t.next
 		if t.next == nil {
-			w.busy[t.level-1][t.slot/64] &^= 1 << (t.slot % 64)
+			w.busy[t.level-1].clear(t.slot)
 		}
 	}
 	*t = timer{}
@@ -147,10 +179,10 @@ func (w *wheel) openTurn(turn int64) {
 // entry of the near ring, or a turn of the far ring to open. It returns limit+1 if there is none.
 func (w *wheel) nextTick(limit int64) int64 {
 	best := limit + 1
-	if d, ok := scan(&w.busy[0], int(w.now+1)&slotMask); ok {
+	if d, ok := w.busy[0].next(int(w.now+1) & slotMask); ok {
 		best = min(best, w.now+1+int64(d))
 	}
-	if d, ok := scan(&w.busy[1], int(w.now>>slotBits+1)&slotMask); ok {
+	if d, ok := w.busy[1].next(int(w.now>>slotBits+1) & slotMask); ok {
 		best = min(best, (w.now>>slotBits+1+int64(d))<<slotBits)
 	}
 	return best
@@ -163,22 +195,6 @@ func (w *wheel) next() mono.Time {
 		return mono.Never
 	}
 	return mono.Time(t * int64(tick))
-}
-
-// scan returns the distance from a slot to the first busy one, in a circle.
-func scan(busy *[slots / 64]uint64, from int) (int, bool) {
-	word, bit := from/64, from%64
-	if w := busy[word] >> bit; w != 0 {
-		return bits.TrailingZeros64(w), true
-	}
-	for i := 1; i <= len(busy); i++ {
-		k := (word + i) % len(busy)
-		if w := busy[k]; w != 0 {
-			d := i*64 - bit + bits.TrailingZeros64(w)
-			return d, d < slots
-		}
-	}
-	return 0, false
 }
 
 // timer is an entry's place in the wheel.
