@@ -5,7 +5,7 @@ export CGO_ENABLED = 0
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test observe vendor-web soak check race fuzz bench microbench lab clean
+.PHONY: build test observe vendor-web soak long check race fuzz bench microbench lab clean
 
 build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
@@ -42,12 +42,18 @@ observe:
 vendor-web:
 	scripts/vendor-web.sh
 
-# What make test leaves out: every case of the tests of LONG and HOSTS (full matrices, all ways,
-# 60,000 connections), those of RACED whole and without the race detector, and the lab with it.
-soak:
+# What make test leaves out: long, and every case of the end-to-end tests (full matrices, all ways,
+# 60,000 connections), which takes twenty minutes on two processors.
+soak: long
+	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(E2E)')
+
+# What make test leaves out, but for the end-to-end tests: every case of the tests of LONG and of the
+# other HOSTS, those of RACED whole and without the race detector, and the lab with it. It takes
+# eight minutes.
+long:
 	@scripts/need.sh
 	@$(TEST) -timeout 15m $(call packages,'$(RACED)|$(LONG)')
-	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(HOSTS)')
+	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 15m $(call packages,'$(OTHERHOSTS)')
 	@if command -v gcc >/dev/null; then \
 		SKIPS= $(RACE) -p 1 ./internal/lab/netlab && \
 		SKIPS= $(RACE) -run '$(RACELAB)' ./internal/lab; \
@@ -56,7 +62,9 @@ soak:
 # The packages whose tests are whole hosts under load. They run one at a time, because what they
 # measure depends on what else the machine does. Of the tests that mostly wait, BESIDE run beside
 # each other.
-HOSTS = internal/(test/e2e|test/badnet|lab)$$
+E2E = internal/test/e2e$$
+OTHERHOSTS = internal/(test/badnet|lab)$$
+HOSTS = $(E2E)|$(OTHERHOSTS)
 BESIDE = 8
 
 # The packages whose tests are long simulations.

@@ -205,8 +205,8 @@ func (o *CopyOptions) bounds() []option {
 			name: "buffer", letter: "B", arg: "MB", group: Bounds, def: "32",
 			set: amount(&c.Ring, mega, 2*mega, 4*giga),
 			help: "size of the capture ring, which holds packets until the copier reads them; a " +
-				"larger one outlasts longer bursts. In a burst, large packets may take as much " +
-				"again",
+				"larger one outlasts longer bursts. In a burst, large packets wait outside, in " +
+				"up to four times as much",
 		},
 		{
 			name: "connect-timeout", arg: "TIME", group: Bounds, def: "10s",

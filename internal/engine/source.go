@@ -27,9 +27,13 @@ const (
 
 // Half of the ring's memory is for slots. They are small, so that there are many: what very many
 // connections send at once is small packets. Larger ones wait outside, in memory that the kernel
-// takes only then; maxQueue is as much as it can count.
+// takes only then: as many of 1,500 bytes as there are slots. maxQueue is as much as it can count.
+//
+// Where answers are captured whole, every other packet would wait outside, and a packet there costs
+// a system call. So all of the ring is slots then, and they are larger.
 const (
 	captureSlot = 512
+	answerSlot  = 4096
 	maxQueue    = math.MaxInt32 / 2
 )
 
@@ -82,7 +86,10 @@ func openHost(c *config.Copy, prog filter.Program, now func() mono.Time) (*afpac
 	cfg := afpacket.Config{
 		Interfaces: c.Interfaces, Filter: prog, Memory: int(c.Ring / 2), Now: now,
 		Immediate: true, Slot: captureSlot, Pause: capturePause, PauseAbove: captureMany,
-		Queue: int(min(c.Ring, maxQueue)), Whole: true,
+		Queue: int(min(2*c.Ring, maxQueue)), Whole: true,
+	}
+	if c.AnswersWhole() {
+		cfg.Memory, cfg.Slot = int(c.Ring), answerSlot
 	}
 	src, err := afpacket.Open(cfg)
 	if errors.Is(err, afpacket.ErrQueue) {

@@ -27,11 +27,6 @@ func TestLabBesideBusyLoop(t *testing.T) {
 			someWays(t, run.quick, func(t *testing.T, way string) {
 				o := run.options
 				o.Via = way
-				if o.NoOffloads && way == raw {
-					t.Log("left out: 110,000 frames a second are more than a third of two " +
-						"processors can take in and send")
-					return
-				}
 				loop := exec.CommandContext(t.Context(), find(t, "sh"), "-c", "while :; do :; done")
 				if err := loop.Start(); err != nil {
 					t.Fatal(err)
