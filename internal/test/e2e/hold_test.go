@@ -230,12 +230,12 @@ func TestInterceptComesBack(t *testing.T) {
 				})
 				st.goOn(300)
 				start()
-				from, again := time.Time{}, time.Now()
+				from, goOn := time.Time{}, time.Now() // with hold, all lines are judged
 				if hold == "0" {
-					from = again.Add(time.Second)
-					again = from
+					from = goOn.Add(time.Second)
+					goOn = from
 				}
-				st.goOnFrom(again, 500)
+				st.goOnFrom(goOn, 500)
 				st.end()
 				c.end()
 				if lost := missing(p.production.linesFrom(from), p.target); len(lost) > 0 {

@@ -595,7 +595,7 @@ func TestPings(t *testing.T) {
 		cfg.PingEvery, cfg.DeadAfter = 10*time.Millisecond, 200*time.Millisecond
 	})
 	ready(t, c)
-	<-time.After(500 * time.Millisecond) // twice as long as a link lives in silence
+	<-time.After(500 * time.Millisecond) // more than twice what a link lives in silence
 	if s := c.Links()[0].State(); !s.Up || s.Reconnects != 0 {
 		t.Errorf("%+v", s)
 	}
