@@ -329,8 +329,9 @@ func (h rehearsal) play(t *testing.T) *Result {
 	e.running.Wait()
 	r := &Result{Options: options, Scenario: scenario, Sent: l.sent.Load(),
 		Answered: l.answered.Load(), ClientsFailed: l.failed.Load(), ClientError: l.first}
-	// All is sent; the servers notice the last closing a moment later.
-	deadline := time.Now().Add(2 * time.Second)
+	// All is sent; the servers notice the last closing a moment later. If one does not, the result
+	// tells what is left open.
+	deadline := time.Now().Add(20 * time.Second)
 	for ; time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if production.record.open.Load() == 0 && target.record.open.Load() <= int64(len(e.open)) {
 			break

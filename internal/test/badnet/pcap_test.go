@@ -1,12 +1,14 @@
 package badnet
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"tcpcopy/internal/lab"
 	"tcpcopy/internal/lab/netlab"
@@ -34,11 +36,21 @@ func record(t testing.TB, o *lab.Options) {
 			}
 			cmd := host.Command(context.Background(), "tcpdump", "-i", "any", "-s", "120", "-U",
 				"-Z", "root", "-w", filepath.Join(dir, host.Name+".pcap"))
+			said, err := cmd.StderrPipe()
+			if err != nil {
+				return err
+			}
 			if err := cmd.Start(); err != nil {
 				return err
 			}
+			out := bufio.NewReader(said)
+			for line := ""; !strings.Contains(line, "listening on"); {
+				if line, err = out.ReadString('\n'); err != nil {
+					return fmt.Errorf("tcpdump on %s: %q, %w", host.Name, line, err)
+				}
+			}
+			go io.Copy(io.Discard, out)
 		}
-		<-time.After(500 * time.Millisecond) // until they listen
 		if setup == nil {
 			return nil
 		}

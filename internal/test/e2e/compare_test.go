@@ -38,7 +38,7 @@ func (s *stand) documentLoad(clients, conns int, ask func(c *http.Client, n int)
 	for i := range clients {
 		all.Go(func() {
 			for n := range conns {
-				client := s.siteClient(i)
+				client := s.documentClient(i)
 				for k := range 3 {
 					if err := ask(client, (n+k)%5); err != nil {
 						s.t.Errorf("client %d: %v", i, err)
@@ -50,6 +50,45 @@ func (s *stand) documentLoad(clients, conns int, ask func(c *http.Client, n int)
 		})
 	}
 	all.Wait()
+}
+
+// documentClient returns a client that sends all its requests on one connection, so that each is a
+// session.
+func (s *stand) documentClient(i int) *http.Client {
+	return &http.Client{Transport: &oneConnection{dial: func() (*client, error) {
+		return tryDial(s.net.Client, netlab.ClientAddr(i%4, s.ipv6),
+			netip.AddrPortFrom(s.production, productionPort))
+	}}}
+}
+
+// oneConnection sends each request on the same connection, after the answer to the one before has
+// been read. An http.Transport opens another connection if the goroutine that writes a request has
+// not run for 50 ms when the answer is there, which happens on a machine that does other things.
+type oneConnection struct {
+	dial func() (*client, error)
+	conn *client // nil before the first request
+}
+
+// RoundTrip is of http.RoundTripper.
+func (o *oneConnection) RoundTrip(req *http.Request) (*http.Response, error) {
+	if o.conn == nil {
+		c, err := o.dial()
+		if err != nil {
+			return nil, err
+		}
+		o.conn = c
+	}
+	if err := req.Write(o.conn); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(o.conn.in, req)
+}
+
+// CloseIdleConnections is called by http.Client's method of this name.
+func (o *oneConnection) CloseIdleConnections() {
+	if o.conn != nil {
+		o.conn.Close()
+	}
 }
 
 // page asks for one page, compressed if the server has it so.
@@ -183,6 +222,9 @@ func compareNginx(t *testing.T, way string, c *nginxChange, clients, conns int) 
 		t.Errorf("exit code %d, wanted %d\n%s", code, c.code, copier.output())
 	}
 	r := copier.account()
+	if n := uint64(clients * conns); r.Sessions.Captured != n {
+		t.Errorf("%d sessions were captured, wanted %d", r.Sessions.Captured, n)
+	}
 	checkComparison(t, r, uint64(clients*conns*3))
 	checkProven(t, r, c.want)
 	checkNoSecret(t, copier.report, junit)

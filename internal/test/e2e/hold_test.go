@@ -66,18 +66,27 @@ func (st *steady) goOn(n int) {
 	})
 }
 
-// linesSince returns the lines that a server has received after the first n, sorted.
-func (s *lineServer) linesSince(n int) (all []string) {
+// goOnFrom waits until production has n lines that it has received at the time at or later.
+func (st *steady) goOnFrom(at time.Time, n int) {
+	st.s.t.Helper()
+	eventually(st.s.t, "production has lines", func() bool {
+		return len(st.p.production.linesFrom(at)) >= n
+	})
+}
+
+// linesFrom returns the lines that a server has received at the time at or later.
+func (s *lineServer) linesFrom(at time.Time) (all []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.lines[n:] {
+	first, _ := slices.BinarySearchFunc(s.times, at, time.Time.Compare)
+	for _, l := range s.lines[first:] {
 		_, text, _ := strings.Cut(l, " ")
 		all = append(all, text)
 	}
-	return sorted(all)
+	return all
 }
 
-// missing returns the lines that are missing at the servers, of a sorted list.
+// missing returns the lines of a list that are missing at the servers.
 func missing(want []string, at ...*lineServer) (lost []string) {
 	var got []string
 	for _, s := range at {
@@ -183,12 +192,11 @@ func TestTargetComesBack(t *testing.T) {
 		p.target.close()
 		st.goOn(1000)
 		again := s.serve(s.net.Target, targetPort)
-		time.Sleep(100 * time.Millisecond) // the bound that is tested
-		n := p.production.lineCount()
-		st.goOn(500)
+		from := time.Now().Add(100 * time.Millisecond)
+		st.goOnFrom(from, 500)
 		st.end()
 		c.end()
-		if lost := missing(p.production.linesSince(n), again); len(lost) > 0 {
+		if lost := missing(p.production.linesFrom(from), again); len(lost) > 0 {
 			t.Errorf("%d lines were lost more than 100 ms after the target was back, such as %q",
 				len(lost), lost[0])
 		}
@@ -222,15 +230,15 @@ func TestInterceptComesBack(t *testing.T) {
 				})
 				st.goOn(300)
 				start()
-				n := 0
+				from, goOn := time.Time{}, time.Now() // with hold, all lines are judged
 				if hold == "0" {
-					time.Sleep(time.Second) // the bound that is tested
-					n = p.production.lineCount()
+					from = goOn.Add(time.Second)
+					goOn = from
 				}
-				st.goOn(500)
+				st.goOnFrom(goOn, 500)
 				st.end()
 				c.end()
-				if lost := missing(p.production.linesSince(n), p.target); len(lost) > 0 {
+				if lost := missing(p.production.linesFrom(from), p.target); len(lost) > 0 {
 					t.Errorf("%d lines were lost, such as %q", len(lost), lost[0])
 				}
 			})

@@ -36,11 +36,8 @@ func TestTargetAway(t *testing.T) {
 	}
 
 	targets[1].close()
-	for range 5 { // its sessions find that out
-		k.say()
-		wait(50 * time.Millisecond)
-	}
 	eventually(t, "it is out", func() bool {
+		k.say() // its sessions find that out
 		r := c.progress()
 		return r != nil && targetOf(t, r, s.targetAt(1)).State == "out"
 	})
@@ -67,7 +64,7 @@ func TestTargetAway(t *testing.T) {
 			}
 			return n
 		}
-		if !within(2*time.Second, func() bool { return whole() == before[i] }) {
+		if !within(patience, func() bool { return whole() == before[i] }) {
 			t.Errorf("target %d: %d sessions are whole, wanted the %d that it had from the start",
 				i, whole(), before[i])
 		}
@@ -354,7 +351,7 @@ func TestTwoCopiersOfOneClient(t *testing.T) {
 		one := s.copyPair()
 		other := s.copyPair()
 		k := s.keepOpen(productionPort, 10)
-		for range 20 {
+		for range 20 { // three seconds: who is refused asks again after one
 			k.say()
 			wait(150 * time.Millisecond)
 		}
@@ -408,8 +405,8 @@ func TestFirstCopierDies(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			s := newStand(t, setting{way: way})
 			p := s.pair()
-			one := s.copyPair()
-			other := s.copyPair()
+			one := s.copyPair("--stats", "50ms")
+			other := s.copyPair("--stats", "50ms")
 			k := s.keepOpen(productionPort, 10)
 			sayAll := func() {
 				t.Helper()
@@ -419,10 +416,15 @@ func TestFirstCopierDies(t *testing.T) {
 			}
 			for range 3 {
 				sayAll()
-				wait(100 * time.Millisecond)
 			}
+			eventually(t, "each line is refused to one of the two", func() bool {
+				a, b := one.progress(), other.progress()
+				const taken = "tuple_taken"
+				return a != nil && b != nil &&
+					a.Bytes.Dropped[taken]+b.Bytes.Dropped[taken] == uint64(k.bytes())
+			})
 			one.kill()
-			// who was second has heard that by then, and who is refused asks again after a second
+			// Who is refused asks again after a second.
 			wait(2500 * time.Millisecond)
 			for range 3 {
 				sayAll()

@@ -285,13 +285,14 @@ func TestWebSocket(t *testing.T) {
 			all.Go(func() { lockStep(t, lock, 40+i) })
 			push := s.dialSocket(i, fmt.Sprintf("/push/%d", i), i%2 == 0)
 			all.Go(func() {
-				go func() {
+				var read sync.WaitGroup
+				read.Go(func() {
 					for {
 						if _, _, err := push.NextReader(); err != nil {
 							return
 						}
 					}
-				}()
+				})
 				for n := range 100 {
 					wait(5 * time.Millisecond)
 					err := push.WriteMessage(websocket.TextMessage, fmt.Append(nil, n))
@@ -301,7 +302,7 @@ func TestWebSocket(t *testing.T) {
 				}
 				push.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(4100+i, ""),
 					time.Now().Add(patience))
-				wait(100 * time.Millisecond)
+				read.Wait() // until production has closed too
 				push.Close()
 			})
 		}

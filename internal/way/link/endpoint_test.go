@@ -279,16 +279,17 @@ func TestStuckPeer(t *testing.T) {
 			s := newTestServer(t, server, func(e *Endpoint, _ []byte) (func() error, *wire.Refuse) {
 				admitted <- e
 				return func() error { return <-receives(e) }, nil
-			})
+			}, func(o *Options) { o.Queue = 16 << 20 })
 			c := s.dial(t, client)
+			tcp := c.Conn
+			if keyed {
+				tcp = c.Conn.(*tls.Conn).NetConn()
+			}
+			tcp.(*net.TCPConn).SetReadBuffer(64 << 10)
 			c.send(hello(1))
 			e := within(t, "the endpoint", admitted)
-			b := make([]byte, 64<<10)
-			for stuck := 0; stuck < 20; stuck++ { // and the kernel's buffers are full
-				for e.Put(b) {
-					stuck = 0
-				}
-				time.Sleep(5 * time.Millisecond)
+			// More than the kernel takes, which is 4 MB and the peer's buffer.
+			for b := make([]byte, 64<<10); e.Put(b); {
 			}
 			began := time.Now()
 			e.Finish(Bye(nil))

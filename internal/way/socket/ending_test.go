@@ -311,8 +311,10 @@ func TestCloseWhileNobodyTakesEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Open(now(), &session.OpenSpec{ID: 1, Target: target, Record: &memory{t: t}})
-	for deadline := time.Now().Add(patience); len(out.Events()) < batchesQueued &&
-		time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); len(out.Events()) < batchesQueued; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d batches of events wait, wanted %d", len(out.Events()), batchesQueued)
+		}
 		<-time.After(time.Millisecond)
 	}
 	out.Close()

@@ -63,13 +63,17 @@ func groups(t testing.TB, s *send.Sender, segs []packet.Segment) {
 	waitFor(t, "groups", func() bool { s.Send(segs); return s.Stats().Grouped > before })
 }
 
-// singly sends for a while, in which no segments may be grouped.
+// singly sends until the sender has refused several times to group, and once more. No segments may
+// be grouped.
 func singly(t testing.TB, s *send.Sender, segs []packet.Segment) {
 	t.Helper()
-	for range 15 {
+	const often = 3 // the first time the neighbour may not be known
+	dst := segs[0].Dst.Addr()
+	waitFor(t, "refusal to group", func() bool {
 		s.Send(segs)
-		time.Sleep(10 * time.Millisecond)
-	}
+		return send.Refused(s, dst, often) >= often
+	})
+	s.Send(segs)
 	if st := s.Stats(); st.Grouped > 0 {
 		t.Errorf("grouped: %+v", st)
 	}

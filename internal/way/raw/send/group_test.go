@@ -86,8 +86,9 @@ func move(t *testing.T, name, lower string, make upper) {
 	}
 }
 
-// seen returns the packets from the client that the target receives until one has the flag, FIN.
-func seen(t *testing.T, src *afpacket.Source, p *path) (all [][]byte) {
+// seen returns the packets from the client that the target receives until so many have had the flag
+// FIN.
+func seen(t *testing.T, src *afpacket.Source, p *path, fins uint64) (all [][]byte) {
 	t.Helper()
 	for end := time.Now().Add(deadline); time.Now().Before(end); {
 		frames, err := src.Next(100 * time.Millisecond)
@@ -98,12 +99,15 @@ func seen(t *testing.T, src *afpacket.Source, p *path) (all [][]byte) {
 				continue
 			}
 			all = append(all, bytes.Clone(frames[i].Data))
-			if s.Flags.Has(packet.FIN) {
+			if !s.Flags.Has(packet.FIN) {
+				continue
+			}
+			if fins--; fins == 0 {
 				return all
 			}
 		}
 	}
-	t.Fatalf("no FIN among %d packets", len(all))
+	t.Fatalf("%d FINs more were due after %d packets", fins, len(all))
 	return nil
 }
 
@@ -197,15 +201,13 @@ func TestGroupsAreExact(t *testing.T) {
 					} else {
 						singly(t, grouping, probe)
 					}
-					for n := grouping.Stats().Sent / 3; n > 0; n-- {
-						seen(t, src, p)
-					}
+					seen(t, src, p, grouping.Stats().Sent/uint64(len(probe)))
 
 					segs := mixed(p)
 					if sent, big := single.Send(segs); sent != len(segs) {
 						t.Fatalf("sent %d of %d, too big %v", sent, len(segs), big)
 					}
-					want := seen(t, src, p)
+					want := seen(t, src, p, 1)
 					before := grouping.Stats().Grouped
 					if sent, big := grouping.Send(segs); sent != len(segs) {
 						t.Fatalf("sent %d of %d, too big %v: %+v",
@@ -214,7 +216,7 @@ func TestGroupsAreExact(t *testing.T) {
 					if n := grouping.Stats().Grouped - before; out.grouped && n < 150 {
 						t.Errorf("%d of %d segments were grouped", n, len(segs))
 					}
-					got := seen(t, src, p)
+					got := seen(t, src, p, 1)
 					if len(got) != len(want) || len(want) != len(segs) {
 						t.Fatalf("%d packets, and %d of single segments; want %d",
 							len(got), len(want), len(segs))
