@@ -196,6 +196,11 @@ func TestInterceptGoesAndComes(t *testing.T) {
 		"1s", "--connect-timeout", "1s")
 	s.talk(productionPort, "before", 10, 10)
 	p.caughtUp(t)
+	// What the intercept has not reported when it is killed counts as lost, though it has arrived.
+	eventually(t, "the account shows the first connections delivered", func() bool {
+		r := c.progress()
+		return r != nil && r.Sessions.Delivered == 10
+	})
 	i.kill()
 	s.talk(productionPort, "meanwhile", 10, 10)
 	eventually(t, "the account shows the link down", func() bool {
