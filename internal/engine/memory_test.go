@@ -25,7 +25,7 @@ type memory struct {
 	copies []*memoryCopy
 	ends   []*memoryEnd
 	silent bool          // the targets do not answer by themselves
-	sends  time.Duration // how long each Flush takes
+	sends  time.Duration // how long each Flush takes, by the clock of synctest
 	refuse map[string]error
 	told   []netip.AddrPort // SetTargets
 }

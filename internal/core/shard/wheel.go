@@ -31,7 +31,7 @@ type wheel struct {
 // busySlots are the slots of a ring that are not empty.
 type busySlots struct {
 	words [slots / 64]uint64
-	some  uint16 // has a bit for each word that is not 0
+	some  uint16 // has a bit for each of the 16 words that is not 0
 }
 
 func (b *busySlots) set(slot uint16) {
