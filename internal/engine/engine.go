@@ -294,6 +294,11 @@ func (cp *copier) work(progress func(*export.Snapshot)) error {
 	read := make(chan error, 1)
 	go func() { read <- cp.reader.run() }()
 	cp.ctl.Ready(cp.describe())
+	if cp.c.Compare.On {
+		ended := make(chan struct{})
+		defer close(ended)
+		go cp.watchMachine(ended)
+	}
 
 	var tick <-chan time.Time
 	if cp.c.Stats > 0 {

@@ -7,12 +7,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tcpcopy/internal/account/verdict"
 	"tcpcopy/internal/config"
 	"tcpcopy/internal/core/mapping"
 	"tcpcopy/internal/core/mono"
 	"tcpcopy/internal/core/packet"
 	"tcpcopy/internal/core/seqnum"
 	"tcpcopy/internal/core/shard"
+	"tcpcopy/internal/proto"
 	"tcpcopy/internal/source"
 )
 
@@ -124,7 +126,7 @@ func TestClassifyRemote(t *testing.T) {
 func TestClockAfterAStall(t *testing.T) {
 	const ms = mono.Time(time.Millisecond)
 	now := 100 * ms
-	l := &shardLoop{now: func() mono.Time { return now }, due: mono.Never}
+	l := &shardLoop{now: func() mono.Time { return now }, due: mono.Never, probed: mono.Never}
 	expect := func(at, clock mono.Time) {
 		t.Helper()
 		now = at
@@ -164,16 +166,61 @@ func TestStoodStill(t *testing.T) {
 	} {
 		now := mono.Time(time.Second)
 		l := &shardLoop{now: func() mono.Time { return now }, due: mono.Never,
-			active: tc.active, more: tc.more}
+			probed: mono.Never, more: tc.more}
+		if tc.active {
+			l.quiet = now.Add(beat)
+		}
 		if tc.due > 0 {
 			l.due = now.Add(tc.due)
 		}
 		waits := l.wait()
 		now = now.Add(tc.woke)
-		l.stoodStill()
+		l.woke(false)
 		if stood := time.Duration(l.stood.Load()); waits != tc.waits || stood != tc.stood {
 			t.Errorf("%s: waits for %v and stood still for %v, wanted %v and %v", tc.name, waits,
 				stood, tc.waits, tc.stood)
+		}
+	}
+}
+
+// A loop whose answers are compared sees how late it wakes, while there is traffic.
+func TestProbe(t *testing.T) {
+	const ms = time.Millisecond
+	now := mono.Time(time.Second)
+	l := &shardLoop{now: func() mono.Time { return now }, due: mono.Never, probed: mono.Never,
+		tally: verdict.NewTally(&proto.Digesting{}, &verdict.Rules{})}
+	for _, step := range []struct {
+		name        string
+		waits, woke time.Duration
+		happened    bool
+		probes      uint32 // so far
+	}{
+		{"no traffic", time.Hour, 20 * ms, true, 0},
+		{"traffic", probe, 4 * ms, true, 0},
+		{"and more, before the probe", probe - 4*ms, 3 * ms, true, 0},
+		{"the probe", probe - 7*ms, 4 * ms, false, 1},
+		{"something comes late", probe, probe + ms, true, 2},
+		{"quiet", probe, probe, false, 3},
+		{"quiet", probe, 45 * ms, false, 4},
+		{"too late to be of the traffic", time.Hour, time.Hour, false, 4},
+	} {
+		waits := l.wait()
+		now = now.Add(step.woke)
+		l.woke(step.happened)
+		var n uint32
+		var a verdict.Account
+		for at := (&verdict.Look{}); !l.tally.Look(&a, at, true); {
+		}
+		if times := a.Result(&verdict.Rules{}).Times; times != nil {
+			for _, b := range times.Blocks {
+				for _, c := range b.Late {
+					n += c[1]
+				}
+			}
+		}
+		if waits != step.waits || n != step.probes {
+			t.Errorf("%s: waits for %v, %d probes; wanted %v, %d", step.name, waits, n, step.waits,
+				step.probes)
 		}
 	}
 }

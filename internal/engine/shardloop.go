@@ -36,8 +36,9 @@ type shardLoop struct {
 	heldBytes, busySessions atomic.Int64 // of the shard, after each step
 
 	wakeAt mono.Time    // when the loop wakes if nothing happens before
-	active bool         // something has happened since the last beat
-	stood  atomic.Int64 // nanoseconds that the loop stood still; see stoodStill
+	quiet  mono.Time    // when nothing has happened for a beat
+	probed mono.Time    // when to see how late the loop wakes; Never: it is not probed
+	stood  atomic.Int64 // nanoseconds that the loop stood still; see woke
 
 	stop   chan struct{}
 	ended  chan struct{}
@@ -48,7 +49,7 @@ type shardLoop struct {
 
 func newShardLoop(sh *shard.Shard, end way.End, now func() mono.Time) *shardLoop {
 	return &shardLoop{
-		shard: sh, end: end, now: now, due: mono.Never,
+		shard: sh, end: end, now: now, due: mono.Never, probed: mono.Never,
 		captured: make(chan *carrier, maxCarriers), calls: make(chan func(*shard.Shard)),
 		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -65,6 +66,10 @@ const (
 // beat is when a loop looks at the clock after the last thing that has happened, if nothing is due
 // before. So a process that is stopped, or gets no processor, is noticed while there is traffic.
 const beat = 50 * time.Millisecond
+
+// probe is how often a loop with a tally wakes while there is traffic, for no other purpose than to
+// see how late it is: that shows how busy the machine is.
+const probe = 10 * time.Millisecond
 
 // run owns the shard until stop is closed, and then ends every session.
 func (l *shardLoop) run() {
@@ -83,15 +88,15 @@ func (l *shardLoop) run() {
 		} else {
 			timer.Reset(l.wait())
 		}
-		active := true
+		happened := true
 		select {
 		case packets = <-l.captured:
 		case <-l.end.Wake():
 		case f := <-l.calls:
-			active = l.active
+			happened = false
 			f(l.shard)
 		case <-timer.C:
-			active = false
+			happened = false
 		case <-atOnce:
 		case <-l.stop:
 			l.shard.Shutdown(l.now())
@@ -99,8 +104,7 @@ func (l *shardLoop) run() {
 			l.counts, l.last = l.shard.Snapshot(), l.shard.Targets()
 			return
 		}
-		l.stoodStill()
-		l.active = active
+		l.woke(happened)
 		l.step(packets)
 	}
 }
@@ -112,24 +116,40 @@ func (l *shardLoop) wait() time.Duration {
 		due = l.heldUntil
 	}
 	most := time.Hour
-	if l.active {
-		most = beat
+	if now < l.quiet {
+		most = l.quiet.Sub(now)
+		if l.tally != nil && l.probed == mono.Never {
+			l.probed = now.Add(probe)
+		}
+	} else {
+		l.probed = mono.Never
 	}
 	if due != mono.Never {
 		most = min(most, max(0, due.Sub(now)))
 	}
 	l.wakeAt = now.Add(most)
+	if l.probed != mono.Never {
+		most = min(most, max(0, l.probed.Sub(now)))
+	}
 	return most
 }
 
-// stoodStill counts the time since the loop should have woken, if that is long ago.
-func (l *shardLoop) stoodStill() {
+// woke counts the time since the loop should have woken, if that is long ago; and tells the tally
+// how late it is, if that was to be probed. happened: it was not only the time that woke the loop.
+func (l *shardLoop) woke(happened bool) {
 	now := l.now()
 	if late := now.Sub(l.wakeAt); !l.more && late > maxLate {
 		l.stood.Add(int64(late))
 		if l.tally != nil {
 			l.tally.Starved(now)
 		}
+	}
+	if now >= l.probed {
+		l.tally.Woke(now, int64(now.Sub(l.probed)))
+		l.probed = mono.Never
+	}
+	if happened {
+		l.quiet = now.Add(beat)
 	}
 }
 

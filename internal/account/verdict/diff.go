@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,7 +182,7 @@ func (ch *Change) verdict(old, now *Result, j Judged) (Word, []string) {
 		}
 	}
 	if unclear {
-		return CannotTell, []string{unclearTimes()}
+		return CannotTell, []string{unclearTimes(ch.Times)}
 	}
 	why := "no new difference, and not slower"
 	switch {
@@ -193,8 +194,22 @@ func (ch *Change) verdict(old, now *Result, j Judged) (Word, []string) {
 	return Same, []string{why}
 }
 
-// unclearTimes says that times are not judged.
-func unclearTimes() string {
+// unclearTimes says why times are not judged.
+func unclearTimes(all []Ratio) string {
+	var most float64
+	for _, r := range all {
+		if r.Speed == Unclear && math.Abs(r.Machine) > math.Abs(most) {
+			most = r.Machine
+		}
+	}
+	run := "later"
+	if most < 0 {
+		run = "earlier"
+	}
+	if added := math.Abs(most); added >= machineShown {
+		return fmt.Sprintf("this machine was busier in the %s run, which may have added %.3g ms: "+
+			"wanted two runs on an equally busy machine", run, added)
+	}
 	return fmt.Sprintf("the times are too few, or vary too much, to be compared (wanted %d blocks "+
 		"of time or more)", minBlocks)
 }

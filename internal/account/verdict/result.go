@@ -242,7 +242,7 @@ func (a *Account) verdict(r *Result, j Judged) (Word, []string) {
 		return CannotTell, []string{fmt.Sprintf("only %d answers were compared: wanted %d",
 			r.Compared, enough)}
 	case !j.Differs && !r.Against.isNotSlower():
-		return CannotTell, []string{unclearTimes()}
+		return CannotTell, []string{unclearTimes(r.Against.Times)}
 	case !j.Differs:
 		return Same, []string{"not slower than the old version; differences are not judged"}
 	case 2*r.Partly > r.Compared:

@@ -131,6 +131,15 @@ func (t *Tally) Starved(now mono.Time) {
 	}
 }
 
+// Woke notes that this program woke late by so many nanoseconds, because the machine is busy.
+func (t *Tally) Woke(now mono.Time, late int64) { t.count.times.woke(now, late) }
+
+// Machine notes for how long this machine's processors were busy and idle just before now, in any
+// unit. Only one of the shards that share a machine may be told.
+func (t *Tally) Machine(now mono.Time, busy, idle uint64, processors int) {
+	t.count.times.machine(now, busy, idle, processors)
+}
+
 // Compare is of session.Comparer.
 func (t *Tally) Compare(x *session.Exchange) {
 	a := &t.count

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -16,14 +17,44 @@ const maxBlocks = 600
 // Times holds how long answers took, by blocks of time: times that are close to each other depend
 // on each other, and only blocks may be compared as if they did not. The zero value is empty.
 type Times struct {
-	scale  uint // a block is 2^scale seconds
-	blocks []block
+	scale      uint // a block is 2^scale seconds
+	blocks     []block
+	processors int // of this machine; 0: unknown
 }
 
 // block is a histogram of the times in one block.
 type block struct {
-	counts  map[uint32]uint32 // by bucket
-	starved bool              // this program did not run for a while
+	counts  histogram
+	late    histogram // how much later this program woke than it had asked to
+	starved bool      // this program did not run for a while
+	// busy and idle are the time of the machine's processors, in any unit.
+	busy, idle uint64
+}
+
+// histogram holds counts by bucket. The zero value is empty and cannot be added to: see add.
+type histogram map[uint32]uint32
+
+// add counts n more in bucket k.
+func (h *histogram) add(k, n uint32) {
+	if *h == nil {
+		*h = make(histogram)
+	}
+	(*h)[k] += n
+}
+
+// join adds what another histogram has.
+func (h *histogram) join(o histogram) {
+	for k, n := range o {
+		h.add(k, n)
+	}
+}
+
+// report returns the pairs of buckets and counts, sorted.
+func (h histogram) report() (pairs [][2]uint32) {
+	for _, k := range slices.Sorted(maps.Keys(h)) {
+		pairs = append(pairs, [2]uint32{k, h[k]})
+	}
+	return pairs
 }
 
 // fine is how many buckets there are to each power of two: 64, so that one is 1.6 % wide.
@@ -56,23 +87,24 @@ func (t *Times) at(now mono.Time) *block {
 	return &t.blocks[i]
 }
 
-func (t *Times) note(now mono.Time, ns int64) { t.at(now).add(bucket(ns), 1) }
+func (t *Times) note(now mono.Time, ns int64) { t.at(now).counts.add(bucket(ns), 1) }
+
+// woke notes that this program woke so many nanoseconds after the time that it had asked for.
+func (t *Times) woke(now mono.Time, late int64) { t.at(now).late.add(bucket(late), 1) }
+
+func (t *Times) machine(now mono.Time, busy, idle uint64, processors int) {
+	b := t.at(now)
+	b.busy, b.idle, t.processors = b.busy+busy, b.idle+idle, processors
+}
 
 func (t *Times) starve(now mono.Time) { t.at(now).starved = true }
-
-func (b *block) add(k uint32, n uint32) {
-	if b.counts == nil {
-		b.counts = make(map[uint32]uint32)
-	}
-	b.counts[k] += n
-}
 
 // join adds what another block has.
 func (b *block) join(o *block) {
 	b.starved = b.starved || o.starved
-	for k, n := range o.counts {
-		b.add(k, n)
-	}
+	b.counts.join(o.counts)
+	b.late.join(o.late)
+	b.busy, b.idle = b.busy+o.busy, b.idle+o.idle
 }
 
 // coarsen makes each two blocks one.
@@ -86,6 +118,7 @@ func (t *Times) coarsen() {
 
 // add adds the times of another shard, which has the same clock.
 func (t *Times) add(o *Times) {
+	t.processors = max(t.processors, o.processors)
 	copied := Times{scale: o.scale, blocks: slices.Clone(o.blocks)}
 	for t.scale < copied.scale {
 		t.coarsen()
@@ -104,46 +137,43 @@ func (t *Times) add(o *Times) {
 // TimesReport is the JSON form of Times.
 type TimesReport struct {
 	BlockSeconds int         `json:"block_seconds"`
+	Processors   int         `json:"processors,omitempty"` // of tcpcopy's machine; 0: unknown
 	Blocks       []BlockTime `json:"blocks"`
 }
 
-// BlockTime is one block: pairs of a bucket's number and a count. Nothing is known of a block in
-// which tcpcopy did not run for a while.
+// BlockTime is one block: pairs of a bucket's number and a count, of the answers and of how late
+// tcpcopy woke, and which part of the time the machine's processors were busy. Nothing is known of
+// a block in which tcpcopy did not run for a while.
 type BlockTime struct {
 	Starved bool        `json:"starved,omitempty"`
 	Counts  [][2]uint32 `json:"counts,omitempty"`
+	Late    [][2]uint32 `json:"late,omitempty"`
+	Busy    float64     `json:"busy,omitempty"`
 }
 
 // report returns the JSON form.
 func (t *Times) report() *TimesReport {
-	r := &TimesReport{BlockSeconds: 1 << t.scale, Blocks: make([]BlockTime, len(t.blocks))}
+	r := &TimesReport{BlockSeconds: 1 << t.scale, Processors: t.processors,
+		Blocks: make([]BlockTime, len(t.blocks))}
 	for i, b := range t.blocks {
-		r.Blocks[i].Starved = b.starved
-		for _, k := range slices.Sorted(maps.Keys(b.counts)) {
-			r.Blocks[i].Counts = append(r.Blocks[i].Counts, [2]uint32{k, b.counts[k]})
+		r.Blocks[i] = BlockTime{b.starved, b.counts.report(), b.late.report(), 0}
+		if b.busy+b.idle > 0 {
+			r.Blocks[i].Busy = math.Round(1e4*float64(b.busy)/float64(b.busy+b.idle)) / 1e4
 		}
 	}
 	return r
 }
 
-// usable reports whether the i-th block can be judged. It may be of a file that was changed.
-func (r *TimesReport) usable(i int) bool {
-	for _, c := range r.Blocks[i].Counts {
-		if c[0] >= buckets {
-			return false
+// usable reports whether the block can be judged. It may be of a file that was changed.
+func (b *BlockTime) usable() bool {
+	for _, pairs := range [...][][2]uint32{b.Counts, b.Late} {
+		for _, c := range pairs {
+			if c[0] >= buckets {
+				return false
+			}
 		}
 	}
-	return !r.Blocks[i].Starved && len(r.Blocks[i].Counts) > 0
-}
-
-// pairs returns the blocks that both runs have, as histograms: each a list sorted by bucket.
-func pairs(a, b *TimesReport) (x, y [][][2]uint32) {
-	for i := range min(len(a.Blocks), len(b.Blocks)) {
-		if a.usable(i) && b.usable(i) {
-			x, y = append(x, a.Blocks[i].Counts), append(y, b.Blocks[i].Counts)
-		}
-	}
-	return x, y
+	return !b.Starved && len(b.Counts) > 0
 }
 
 // sum adds histograms, chosen by their number, into the dense histogram h.
@@ -190,6 +220,9 @@ type Ratio struct {
 	Low      float64 `json:"low"` // of new to old, with the confidence of 99 %
 	High     float64 `json:"high"`
 	Speed    Speed   `json:"verdict"`
+	// Machine is what a machine that was busier may have added to the new time; to the old one, if
+	// it is negative. The interval allows for it.
+	Machine float64 `json:"machine_ms,omitempty"`
 }
 
 // Speed is a verdict on times.
@@ -210,18 +243,27 @@ func (r *Ratio) slower(old string) string {
 
 // line describes any verdict.
 func (r *Ratio) line(old string) string {
-	return fmt.Sprintf("%s: %g %% within %.3g ms, %s %.3g ms; %.2f to %.2f times (99 %%)", r.Speed,
+	s := fmt.Sprintf("%s: %g %% within %.3g ms, %s %.3g ms; %.2f to %.2f times (99 %%)", r.Speed,
 		100*r.Quantile, r.New, old, r.Old, r.Low, r.High)
+	when := ""
+	if r.Machine < 0 {
+		when = " before"
+	}
+	if added := math.Abs(r.Machine); added >= machineShown {
+		s += fmt.Sprintf("; this machine was busier%s, which may have added %.3g ms", when, added)
+	}
+	return s
 }
 
 // SlowerBy is the part by which times must be longer to count as slower, if it is not set.
 const SlowerBy = 0.10
 
 const (
-	slowerMin  = 1e6 // the least change that matters, in nanoseconds
-	minBlocks  = 20
-	resamples  = 2000
-	confidence = 0.99
+	slowerMin    = 1e6 // the least change that matters, in nanoseconds
+	minBlocks    = 20
+	machineShown = 0.1 // milliseconds that a machine may have added from which a table tells
+	resamples    = 2000
+	confidence   = 0.99
 )
 
 // judged are the parts of the times that are judged.
@@ -229,13 +271,14 @@ var judged = []float64{0.5, 0.95, 0.99}
 
 // compareTimes compares the times of two runs, whose blocks belong together by their number. The
 // interval of each ratio is that of a moving-block bootstrap, since neighbouring blocks depend on
-// each other. It returns nil if there are too few blocks. by is the change that matters.
+// each other; at its ends are the times without what a machine that was busier in one of the runs
+// may have added. It returns nil if there are too few blocks. by is the change that matters.
 func compareTimes(old, now *TimesReport, by float64) []Ratio {
 	if old == nil || now == nil || old.BlockSeconds != now.BlockSeconds {
 		return nil
 	}
 	x, y := pairs(old, now)
-	n := len(x)
+	n := len(x.answers)
 	if n < minBlocks {
 		return nil
 	}
@@ -244,15 +287,11 @@ func compareTimes(old, now *TimesReport, by float64) []Ratio {
 		length++
 	}
 	h, chosen := make([]uint64, buckets), make([]int, n)
-	both := func() (a, b []float64) {
-		a = quantiles(h, sum(h, x, chosen), judged)
-		return a, quantiles(h, sum(h, y, chosen), judged)
-	}
 	for i := range chosen {
 		chosen[i] = i
 	}
-	was, is := both()
-	ratios := make([][]float64, len(judged))
+	was, is := x.take(h, chosen), y.take(h, chosen)
+	low, high := make([][]float64, len(judged)), make([][]float64, len(judged))
 	random := sequence(n)
 	for range resamples {
 		for i := 0; i < n; i += length {
@@ -261,22 +300,25 @@ func compareTimes(old, now *TimesReport, by float64) []Ratio {
 				chosen[k] = from + k - i
 			}
 		}
-		a, b := both()
+		a, b := x.take(h, chosen), y.take(h, chosen)
 		for k := range judged {
-			ratios[k] = append(ratios[k], b[k]/a[k])
+			low[k] = append(low[k], b.without(&a, k)/a.answers[k])
+			high[k] = append(high[k], b.answers[k]/a.without(&b, k))
 		}
 	}
 	all := make([]Ratio, len(judged))
 	const tail = (1 - confidence) / 2
 	for k, q := range judged {
-		slices.SortFunc(ratios[k], cmp.Compare[float64])
-		r := Ratio{Quantile: q, Old: was[k] / 1e6, New: is[k] / 1e6, Speed: Unclear,
-			Low:  ratios[k][int(tail*resamples)],
-			High: ratios[k][resamples-1-int(tail*resamples)]}
+		slices.SortFunc(low[k], cmp.Compare[float64])
+		slices.SortFunc(high[k], cmp.Compare[float64])
+		before, after := was.answers[k], is.answers[k]
+		r := Ratio{Quantile: q, Old: before / 1e6, New: after / 1e6, Speed: Unclear,
+			Low: low[k][int(tail*resamples)], High: high[k][resamples-1-int(tail*resamples)],
+			Machine: (after - is.without(&was, k) - before + was.without(&is, k)) / 1e6}
 		switch {
-		case r.Low > 1+by && is[k]-was[k] >= slowerMin:
+		case r.Low > 1+by && after-before >= slowerMin:
 			r.Speed = Slower
-		case r.High < 1+by, was[k]*(r.High-1) < slowerMin:
+		case r.High < 1+by, before*(r.High-1) < slowerMin:
 			r.Speed = NotSlower
 		}
 		all[k] = r

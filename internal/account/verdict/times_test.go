@@ -170,6 +170,93 @@ func TestStarvedBlocks(t *testing.T) {
 	}
 }
 
+// busyRun is a run on a machine on which each wake-up is late by up to most milliseconds, in one of
+// rarely: those of this program, and the three that an answer waits for.
+func busyRun(seed uint64, most float64, rarely int, change float64) *Times {
+	r := rand.New(rand.NewPCG(seed, 7))
+	wakeUp := func() float64 {
+		if r.IntN(rarely) > 0 {
+			return 0.05 * r.Float64()
+		}
+		return most * r.Float64()
+	}
+	t := new(Times)
+	for i := range 60 {
+		for k := range 200 {
+			at := mono.Time(i)*1e9 + mono.Time(k)*1e6
+			ms := change*(3+r.ExpFloat64()/5) + wakeUp() + wakeUp() + wakeUp()
+			t.note(at, int64(ms*1e6))
+			t.woke(at, int64(wakeUp()*1e6))
+		}
+	}
+	return t
+}
+
+// A machine that was busier in one of the runs makes nobody slower, and hides nobody who is: where
+// its part is too large, it cannot be told.
+func TestBusyMachine(t *testing.T) {
+	for _, c := range []struct {
+		name              string
+		before, after     float64 // by how many milliseconds wake-ups are late at most
+		rarely            int     // one of how many
+		change            float64
+		never, mustMedian Speed
+	}{
+		{"quiet", 0.1, 0.1, 1, 1, Slower, NotSlower},
+		{"busy later, always", 0.1, 4, 1, 1, Slower, Unclear},
+		{"busy later, now and then", 0.1, 4, 20, 1, Slower, NotSlower},
+		{"busy before, and slower", 4, 0.1, 1, 1.5, NotSlower, Unclear},
+		{"busy in both", 4, 4, 1, 1, Slower, NotSlower},
+		{"busy in both, and slower", 4, 4, 1, 2, NotSlower, Slower},
+		{"busy later now and then, and slower", 0.1, 4, 20, 1.5, NotSlower, Slower},
+	} {
+		for seed := range uint64(runs(3, 30)) {
+			old := busyRun(2*seed, c.before, c.rarely, 1)
+			now := busyRun(2*seed+1, c.after, c.rarely, c.change)
+			got := judgeTimes(old, now)
+			if slices.Contains(got, c.never) || got[0] != c.mustMedian {
+				t.Errorf("%s, seed %d: %v, never %s, and the median %s", c.name, seed, got, c.never,
+					c.mustMedian)
+			}
+		}
+	}
+}
+
+// Answers that take longer while all processors are busy say nothing of the server; where one of
+// many was free, they do.
+func TestBusyProcessors(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		before, after uint64 // hundredths of the time in which the processors were busy
+		processors    int    // 0: unknown
+		change        float64
+		want          Speed // of the median
+	}{
+		{"idle in both", 10, 12, 2, 1.5, Slower},
+		{"full later", 10, 100, 2, 1.5, Unclear},
+		{"full later, and faster", 10, 100, 2, 0.5, NotSlower},
+		{"full before", 100, 10, 2, 1, Unclear},
+		{"full in both", 100, 99, 2, 1.5, Slower},
+		{"fuller later", 20, 60, 2, 1.5, Unclear},
+		{"fuller later, and much slower", 20, 60, 2, 2.5, Slower},
+		{"fuller later, with many processors", 20, 60, 16, 1.5, Slower},
+		{"not known", 10, 100, 0, 1.5, Slower},
+	} {
+		run := func(seed uint64, busy uint64, change float64) *Times {
+			l := load{rand.New(rand.NewPCG(seed, 3)), 300, 100}
+			times, _ := l.times(func(_ *rand.Rand, ms float64) float64 { return change * ms })
+			for i := range 300 {
+				times.machine(mono.Time(i)*1e9, busy, 100-busy, c.processors)
+			}
+			return &times
+		}
+		old, now := run(1, c.before, 1), run(2, c.after, c.change)
+		if got := judgeTimes(old, now); got[0] != c.want {
+			t.Errorf("%s: %v, wanted %s", c.name, got, c.want)
+		}
+	}
+}
+
 // However long a run is, the blocks are bounded, and no time is lost.
 func TestTimesAreBounded(t *testing.T) {
 	var a, b Times

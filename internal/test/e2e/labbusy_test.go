@@ -32,11 +32,7 @@ func TestLabBesideBusyLoop(t *testing.T) {
 						"the copier is away from its processor for longer than the ring lasts")
 					return
 				}
-				loop := exec.CommandContext(t.Context(), find(t, "sh"), "-c", "while :; do :; done")
-				if err := loop.Start(); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = loop.Wait() }) // killed as the test ends
+				defer busyLoop(t)()
 				r := runLab(t, o)
 				r.Target.MostOpen = min(r.Target.MostOpen, r.Production.MostOpen)
 				judgeLab(t, r)
@@ -45,5 +41,18 @@ func TestLabBesideBusyLoop(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// busyLoop starts a process that takes all that it gets of one processor, and returns what ends it.
+func busyLoop(t *testing.T) (end func()) {
+	t.Helper()
+	loop := exec.Command(find(t, "sh"), "-c", "while :; do :; done")
+	if err := loop.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		_ = loop.Process.Kill()
+		_ = loop.Wait()
 	}
 }

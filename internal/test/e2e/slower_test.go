@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -12,9 +13,10 @@ import (
 	"tcpcopy/internal/lab/netlab"
 )
 
-// TestSlower replays a recording against servers that are as fast as the old one, and slower, and
-// with a copier that stands still now and then. Only the slow server is slower. Times are judged by
-// blocks of a second, and of fewer than 20 they are not, so a short run leaves this out.
+// TestSlower replays a recording against servers that are as fast as the old one, and slower, with
+// a copier that stands still now and then, and on a machine that is busy with something else. Only
+// the slow server is slower. Times are judged by blocks of a second, and of fewer than 20 they are
+// not, so a short run leaves this out.
 func TestSlower(t *testing.T) {
 	if testing.Short() {
 		return
@@ -32,8 +34,13 @@ func TestSlower(t *testing.T) {
 	if code := rec.stop(syscall.SIGINT); code != 0 {
 		t.Fatalf("record: exit code %d\n%s", code, rec.output())
 	}
-	replay := func(name string, port uint16, still bool) string {
+	replay := func(name string, port uint16, still, busy bool) string {
 		path := s.file(name)
+		for range runtime.NumCPU() {
+			if busy {
+				defer busyLoop(t)()
+			}
+		}
 		p := start(t, s.net.Production, "replay", binary, "replay", recording, "-x",
 			s.mapping(productionPort, port), "--compare", "--report", path, "--stats", "0")
 		for tick := time.NewTicker(100 * time.Millisecond); still && !p.hasEnded(); {
@@ -50,18 +57,21 @@ func TestSlower(t *testing.T) {
 		}
 		return path
 	}
-	old := replay("old.json", targetPort, false)
+	old := replay("old.json", targetPort, false, false)
 	for _, c := range []struct {
 		name  string
 		port  uint16
 		still bool
+		busy  bool
 		codes []int
 	}{
-		{"as fast", targetPort, false, []int{0, 5}},
-		{"as fast, and a copier that stands still now and then", targetPort, true, []int{0, 5}},
-		{"slower", targetPort + 1, false, []int{4}},
+		{"as fast", targetPort, false, false, []int{0, 5}},
+		{"as fast, and a copier that stands still now and then", targetPort, true, false,
+			[]int{0, 5}},
+		{"as fast, on a busy machine", targetPort, false, true, []int{0, 5}},
+		{"slower", targetPort + 1, false, false, []int{4}},
 	} {
-		path := replay(c.name, c.port, c.still)
+		path := replay(c.name, c.port, c.still, c.busy)
 		p := start(t, s.net.Production, "diff", binary, "diff", "--fail-on", "slower", old, path)
 		code := p.wait()
 		t.Logf("%s: exit code %d\n%s", c.name, code, p.output())
