@@ -17,6 +17,10 @@ import "math"
 // a third of the cases, at least.
 const wakeUps = 3
 
+// timerGrain is by how many nanoseconds a program in Go wakes late on any machine, at most: while
+// it sleeps, its timers are as fine as a millisecond, and a little more.
+const timerGrain = 1.2e6
+
 // lateBy are the parts of tcpcopy's own wake-ups that belong to judged.
 var lateBy = func() (parts []float64) {
 	for _, q := range judged {
@@ -51,7 +55,11 @@ func pairs(a, b *TimesReport) (x, y blocksOf) {
 			continue
 		}
 		x.answers, y.answers = append(x.answers, p.Counts), append(y.answers, q.Counts)
-		x.late, y.late = append(x.late, p.Late), append(y.late, q.Late)
+		if len(p.Late) == 0 || len(q.Late) == 0 {
+			x.late, y.late = append(x.late, nil), append(y.late, nil)
+		} else {
+			x.late, y.late = append(x.late, p.Late), append(y.late, q.Late)
+		}
 		if a.Processors > 0 && b.Processors > 0 {
 			x.stretch = append(x.stretch, stretch(p.Busy, a.Processors))
 			y.stretch = append(y.stretch, stretch(q.Busy, b.Processors))
@@ -84,7 +92,7 @@ func (b *blocksOf) take(h []uint64, chosen []int) (t taken) {
 // without returns the k-th time as it would be, at least, on a machine as busy as in the other run.
 func (t *taken) without(other *taken, k int) float64 {
 	ns := t.answers[k]
-	if t.late[k] > 0 && other.late[k] > 0 {
+	if t.late[k] > timerGrain {
 		ns -= wakeUps * max(t.late[k]-other.late[k], 0)
 	}
 	return max(ns/max(t.stretch/other.stretch, 1), t.answers[k]/maxStretch)
