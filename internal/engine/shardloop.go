@@ -68,7 +68,9 @@ const (
 const beat = 50 * time.Millisecond
 
 // probe is how often a loop with a tally wakes while there is traffic, for no other purpose than to
-// see how late it is: that shows how busy the machine is.
+// see how late it is: that shows how busy the machine is. With live traffic, whose reports are of
+// longer runs, and whose host has other work, it is a beat: 10 ms cost 2 µs a request at 3,000 a
+// second.
 const probe = 10 * time.Millisecond
 
 // run owns the shard until stop is closed, and then ends every session.
@@ -120,6 +122,9 @@ func (l *shardLoop) wait() time.Duration {
 		most = l.quiet.Sub(now)
 		if l.tally != nil && l.probed == mono.Never {
 			l.probed = now.Add(probe)
+			if l.bounded {
+				l.probed = now.Add(beat)
+			}
 		}
 	} else {
 		l.probed = mono.Never
