@@ -41,7 +41,8 @@ func stretch(busy float64, n int) float64 {
 }
 
 // blocksOf are blocks of one run: histograms of the answers and of how late tcpcopy woke, each a
-// list sorted by bucket, and what the busy processors have made longer.
+// list sorted by bucket, and what the busy processors have made longer. late and stretch are nil if
+// they are not known of both runs.
 type blocksOf struct {
 	answers, late [][][2]uint32
 	stretch       []float64
@@ -49,6 +50,7 @@ type blocksOf struct {
 
 // pairs returns the blocks that both runs have.
 func pairs(a, b *TimesReport) (x, y blocksOf) {
+	woken := false
 	for i := range min(len(a.Blocks), len(b.Blocks)) {
 		p, q := &a.Blocks[i], &b.Blocks[i]
 		if !p.usable() || !q.usable() {
@@ -59,11 +61,15 @@ func pairs(a, b *TimesReport) (x, y blocksOf) {
 			x.late, y.late = append(x.late, nil), append(y.late, nil)
 		} else {
 			x.late, y.late = append(x.late, p.Late), append(y.late, q.Late)
+			woken = true
 		}
 		if a.Processors > 0 && b.Processors > 0 {
 			x.stretch = append(x.stretch, stretch(p.Busy, a.Processors))
 			y.stretch = append(y.stretch, stretch(q.Busy, b.Processors))
 		}
+	}
+	if !woken {
+		x.late, y.late = nil, nil
 	}
 	return x, y
 }
@@ -78,8 +84,10 @@ type taken struct {
 // take returns the times in the blocks chosen. h is scratch.
 func (b *blocksOf) take(h []uint64, chosen []int) (t taken) {
 	t.answers = quantiles(h, sum(h, b.answers, chosen), judged)
-	t.late = quantiles(h, sum(h, b.late, chosen), lateBy)
-	t.stretch = 1
+	t.late, t.stretch = make([]float64, len(judged)), 1
+	if b.late != nil {
+		t.late = quantiles(h, sum(h, b.late, chosen), lateBy)
+	}
 	if len(b.stretch) > 0 {
 		t.stretch = 0
 		for _, i := range chosen {

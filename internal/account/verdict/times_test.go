@@ -257,6 +257,46 @@ func TestBusyProcessors(t *testing.T) {
 	}
 }
 
+// A report is a file, which somebody may have changed: whatever it says of the machine, the times
+// are judged, and are numbers.
+func TestChangedReport(t *testing.T) {
+	l := load{rand.New(rand.NewPCG(1, 2)), 60, 100}
+	a, _ := l.times(same)
+	b, _ := l.times(same)
+	old := a.report()
+	old.Processors = 2
+	for i := range old.Blocks {
+		old.Blocks[i].Busy, old.Blocks[i].Late = 0.1, [][2]uint32{{1000, 5}}
+	}
+	for name, change := range map[string]func(*TimesReport, *BlockTime){
+		"busy above 1":    func(_ *TimesReport, b *BlockTime) { b.Busy = 1e300 },
+		"busy below 0":    func(_ *TimesReport, b *BlockTime) { b.Busy = -5 },
+		"no processors":   func(r *TimesReport, b *BlockTime) { b.Busy, r.Processors = 1, -7 },
+		"many processors": func(r *TimesReport, _ *BlockTime) { r.Processors = math.MaxInt },
+		"hours late":      func(_ *TimesReport, b *BlockTime) { b.Late[0][0] = 2700 },
+		"late, no time":   func(_ *TimesReport, b *BlockTime) { b.Late[0][1] = 0 },
+		"late for ever":   func(_ *TimesReport, b *BlockTime) { b.Late[0][0] = 1 << 31 },
+	} {
+		now := b.report()
+		now.Processors = 2
+		for i := range now.Blocks {
+			now.Blocks[i].Late = [][2]uint32{{1000, 5}}
+			if i%3 == 0 {
+				change(now, &now.Blocks[i])
+			}
+		}
+		all := compareTimes(old, now, SlowerBy)
+		for _, r := range all {
+			if sum := r.Low + r.High + r.Machine; math.IsNaN(sum) || math.IsInf(sum, 0) {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+		if len(all) == 0 {
+			t.Errorf("%s: not judged", name)
+		}
+	}
+}
+
 // However long a run is, the blocks are bounded, and no time is lost.
 func TestTimesAreBounded(t *testing.T) {
 	var a, b Times
