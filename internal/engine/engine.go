@@ -197,6 +197,7 @@ func (cp *copier) openWay() error {
 		Context: ctx, Log: cp.ctl.Log, Software: "tcpcopy " + cp.ctl.Version,
 		Origin: cp.origin, Now: cp.now, Addresses: cp.local.All,
 	}
+	_, _ = rand.Read(host.Run[:]) // it does not fail
 	if cp.c.Compare.On {
 		host.Digesting = cp.digesting
 	}

@@ -56,6 +56,7 @@ type Host struct {
 	Context  context.Context // ends when the copier is told to stop
 	Log      *slog.Logger
 	Software string    // this program and its version, as links introduce themselves
+	Run      [16]byte  // names this run of the copier at all its links: random bytes
 	Origin   time.Time // Now's zero
 	Now      func() mono.Time
 	// Addresses returns the addresses of this host.

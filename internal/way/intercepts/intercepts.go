@@ -18,10 +18,12 @@ import (
 	"tcpcopy/internal/way/link/wire"
 )
 
-// Config returns what every link of a copier is configured with, without callbacks.
+// Config returns what every link of a copier is configured with, without callbacks. They all name
+// the same run: an intercept keeps a copier's slot for it when it is gone, so that Ask would take
+// one from the links that come next, and now and then the one that they choose.
 func Config(h *way.Host, s *way.Settings, targets []netip.AddrPort) link.Config {
 	cfg := link.Config{Conns: s.Connections, Software: h.Software, Now: h.Now, Log: h.Log,
-		Targets: targets}
+		Targets: targets, Instance: h.Run}
 	if s.Key != nil {
 		cfg.TLS = key.ClientTLS(*s.Key)
 	}
