@@ -194,11 +194,12 @@ func (ch *Change) verdict(old, now *Result, j Judged) (Word, []string) {
 	return Same, []string{why}
 }
 
-// unclearTimes says why times are not judged.
+// unclearTimes says why times are not judged. The machine is blamed for what would count as slower.
 func unclearTimes(all []Ratio) string {
 	var most float64
 	for _, r := range all {
-		if r.Speed == Unclear && math.Abs(r.Machine) > math.Abs(most) {
+		added := math.Abs(r.Machine)
+		if r.Speed == Unclear && added > math.Abs(most) && added >= SlowerBy*r.Old {
 			most = r.Machine
 		}
 	}
@@ -206,7 +207,7 @@ func unclearTimes(all []Ratio) string {
 	if most < 0 {
 		run = "earlier"
 	}
-	if added := math.Abs(most); added >= machineShown {
+	if added := math.Abs(most); added > 0 {
 		return fmt.Sprintf("this machine was busier in the %s run, which may have added %.3g ms: "+
 			"wanted two runs on an equally busy machine", run, added)
 	}
