@@ -26,6 +26,7 @@ import (
 	"tcpcopy/internal/source/agents"
 	"tcpcopy/internal/source/locals"
 	"tcpcopy/internal/way"
+	"tcpcopy/internal/way/link"
 	"tcpcopy/internal/way/ways"
 )
 
@@ -195,9 +196,8 @@ func (cp *copier) openWay() error {
 	cp.way = w
 	host := &way.Host{
 		Context: ctx, Log: cp.ctl.Log, Software: "tcpcopy " + cp.ctl.Version,
-		Origin: cp.origin, Now: cp.now, Addresses: cp.local.All,
+		Run: link.NewInstance(), Origin: cp.origin, Now: cp.now, Addresses: cp.local.All,
 	}
-	_, _ = rand.Read(host.Run[:]) // it does not fail
 	if cp.c.Compare.On {
 		host.Digesting = cp.digesting
 	}

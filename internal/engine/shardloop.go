@@ -67,10 +67,7 @@ const (
 // before. So a process that is stopped, or gets no processor, is noticed while there is traffic.
 const beat = 50 * time.Millisecond
 
-// probe is how often a loop with a tally wakes while there is traffic, for no other purpose than to
-// see how late it is: that shows how busy the machine is. With live traffic, whose reports are of
-// longer runs, and whose host has other work, it is a beat: 10 ms cost 2 µs a request at 3,000 a
-// second.
+// probe is how often the loop of a replay wakes while there is traffic to see how late it is.
 const probe = 10 * time.Millisecond
 
 // run owns the shard until stop is closed, and then ends every session.
@@ -121,10 +118,7 @@ func (l *shardLoop) wait() time.Duration {
 	if now < l.quiet {
 		most = l.quiet.Sub(now)
 		if l.tally != nil && l.probed == mono.Never {
-			l.probed = now.Add(probe)
-			if l.bounded {
-				l.probed = now.Add(beat)
-			}
+			l.probed = now.Add(l.probeEvery())
 		}
 	} else {
 		l.probed = mono.Never
@@ -137,6 +131,17 @@ func (l *shardLoop) wait() time.Duration {
 		most = min(most, max(0, l.probed.Sub(now)))
 	}
 	return most
+}
+
+// probeEvery returns how often a loop with a tally wakes while there is traffic, for no other
+// purpose than to see how late it is: that shows how busy the machine is. With live traffic, whose
+// runs are longer and whose host has other work, it is a beat: 10 ms cost 2 µs a request at 3,000 a
+// second.
+func (l *shardLoop) probeEvery() time.Duration {
+	if l.bounded {
+		return beat
+	}
+	return probe
 }
 
 // woke counts the time since the loop should have woken, if that is long ago; and tells the tally

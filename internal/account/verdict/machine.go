@@ -41,8 +41,8 @@ func stretch(busy float64, n int) float64 {
 }
 
 // blocksOf are blocks of one run: histograms of the answers and of how late tcpcopy woke, each a
-// list sorted by bucket, and what the busy processors have made longer. late and stretch are nil if
-// they are not known of both runs.
+// list sorted by bucket, and what the busy processors have made longer. stretch is nil if it is not
+// known of both runs.
 type blocksOf struct {
 	answers, late [][][2]uint32
 	stretch       []float64
@@ -50,26 +50,17 @@ type blocksOf struct {
 
 // pairs returns the blocks that both runs have.
 func pairs(a, b *TimesReport) (x, y blocksOf) {
-	woken := false
 	for i := range min(len(a.Blocks), len(b.Blocks)) {
 		p, q := &a.Blocks[i], &b.Blocks[i]
 		if !p.usable() || !q.usable() {
 			continue
 		}
 		x.answers, y.answers = append(x.answers, p.Counts), append(y.answers, q.Counts)
-		if len(p.Late) == 0 || len(q.Late) == 0 {
-			x.late, y.late = append(x.late, nil), append(y.late, nil)
-		} else {
-			x.late, y.late = append(x.late, p.Late), append(y.late, q.Late)
-			woken = true
-		}
+		x.late, y.late = append(x.late, p.Late), append(y.late, q.Late)
 		if a.Processors > 0 && b.Processors > 0 {
 			x.stretch = append(x.stretch, stretch(p.Busy, a.Processors))
 			y.stretch = append(y.stretch, stretch(q.Busy, b.Processors))
 		}
-	}
-	if !woken {
-		x.late, y.late = nil, nil
 	}
 	return x, y
 }
@@ -85,8 +76,8 @@ type taken struct {
 func (b *blocksOf) take(h []uint64, chosen []int) (t taken) {
 	t.answers = quantiles(h, sum(h, b.answers, chosen), judged)
 	t.late, t.stretch = make([]float64, len(judged)), 1
-	if b.late != nil {
-		t.late = quantiles(h, sum(h, b.late, chosen), lateBy)
+	if n := sum(h, b.late, chosen); n > 0 {
+		t.late = quantiles(h, n, lateBy)
 	}
 	if len(b.stretch) > 0 {
 		t.stretch = 0
@@ -100,7 +91,7 @@ func (b *blocksOf) take(h []uint64, chosen []int) (t taken) {
 // without returns the k-th time as it would be, at least, on a machine as busy as in the other run.
 func (t *taken) without(other *taken, k int) float64 {
 	ns := t.answers[k]
-	if t.late[k] > timerGrain {
+	if t.late[k] > timerGrain && other.late[k] > 0 {
 		ns -= wakeUps * max(t.late[k]-other.late[k], 0)
 	}
 	return max(ns/max(t.stretch/other.stretch, 1), t.answers[k]/maxStretch)

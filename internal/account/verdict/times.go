@@ -31,7 +31,7 @@ type block struct {
 	busy, idle uint64
 }
 
-// histogram holds counts by bucket. The zero value is empty and cannot be added to: see add.
+// histogram holds counts by bucket. The zero value is empty.
 type histogram map[uint32]uint32
 
 // add counts n more in bucket k.
@@ -92,6 +92,7 @@ func (t *Times) note(now mono.Time, ns int64) { t.at(now).counts.add(bucket(ns),
 // woke notes that this program woke so many nanoseconds after the time that it had asked for.
 func (t *Times) woke(now mono.Time, late int64) { t.at(now).late.add(bucket(late), 1) }
 
+// machine notes for how long the processors were busy and idle just before now, in any unit.
 func (t *Times) machine(now mono.Time, busy, idle uint64, processors int) {
 	b := t.at(now)
 	b.busy, b.idle, t.processors = b.busy+busy, b.idle+idle, processors

@@ -222,6 +222,19 @@ func TestBusyMachine(t *testing.T) {
 	}
 }
 
+// Where only one of the reports tells how late tcpcopy woke, that says nothing.
+func TestLatenessOfOneRun(t *testing.T) {
+	old, now := busyRun(1, 0.1, 1, 1).report(), busyRun(2, 4, 1, 1).report()
+	for i := range old.Blocks {
+		old.Blocks[i].Late = nil
+	}
+	for _, r := range compareTimes(old, now, SlowerBy) {
+		if r.Speed != Slower || r.Machine != 0 {
+			t.Errorf("%+v, wanted slower, and nothing of the machine's", r)
+		}
+	}
+}
+
 // Answers that take longer while all processors are busy say nothing of the server; where one of
 // many was free, they do.
 func TestBusyProcessors(t *testing.T) {
