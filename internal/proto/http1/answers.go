@@ -128,7 +128,7 @@ func (a *Answers) step(p []byte) (used int, done bool, err error) {
 	case ln.len == 0:
 		done, err = a.headersEnd(a.at + uint64(used))
 	default:
-		err = a.head.field(&ln)
+		_, err = a.head.field(&ln)
 	}
 	return used, done, err
 }

@@ -129,7 +129,7 @@ func (c *Client) step(p []byte) (used int, done bool, err error) {
 	case ln.len == 0:
 		return c.headersEnd(used)
 	default:
-		err = c.head.field(&ln)
+		_, err = c.head.field(&ln)
 	}
 	return used, false, err
 }

@@ -20,9 +20,14 @@ const maxDigestHead = 64 << 10
 // where it ends, it takes from its caller.
 type digester struct {
 	with   *proto.Digesting
-	head   []byte // up to the empty line, with it
 	state  digestState
 	answer semantics.Digest // what it has of the present answer
+
+	// head is what has come of a head that is not whole. If known, it is the last one, and answer
+	// and framing are of it: the next one on a connection is often the same.
+	head    []byte
+	known   bool
+	framing head
 
 	body  content.Body
 	frame body
@@ -69,25 +74,39 @@ func (d *digester) Write(p []byte) {
 
 // readHead takes bytes of the head, and returns those that follow it.
 func (d *digester) readHead(p []byte) []byte {
-	had, end := len(d.head), -1
+	if d.known && bytes.HasPrefix(p, d.head) {
+		d.answer.Again()
+		d.beginBody()
+		return p[len(d.head):]
+	}
+	if d.known {
+		d.forget()
+	}
+	had := len(d.head)
 	part := p[:min(len(p), maxDigestHead+4-had)]
-	if had == 0 { // most often the head comes whole, and content with it, which need not be copied
-		if end = headEnd(part, 0); end >= 0 {
-			part = part[:end]
+	if had == 0 { // most often it comes whole
+		if end := d.begin(part); end >= 0 {
+			d.head = append(d.head, part[:end]...)
+			return p[end:]
 		}
+		d.forget()
 	}
-	if d.head = append(d.head, part...); had > 0 {
-		end = headEnd(d.head, had)
+	d.head = append(d.head, part...)
+	if end := headEnd(d.head, had); end >= 0 {
+		d.head = d.head[:end]
+		d.begin(d.head)
+		return p[end-had:]
 	}
-	if end < 0 {
-		if len(d.head) >= maxDigestHead {
-			d.giveUp(proto.Oversize)
-		}
-		return nil
+	if len(d.head) >= maxDigestHead {
+		d.giveUp(proto.Oversize)
 	}
-	d.head = d.head[:end]
-	d.begin()
-	return p[end-had:]
+	return nil
+}
+
+// forget empties the digester for another head.
+func (d *digester) forget() {
+	d.known, d.head = false, d.head[:0]
+	d.answer.Begin(d.with)
 }
 
 // headEnd returns where the head ends in p, whose first had bytes have no end; -1 if it does not.
@@ -114,35 +133,62 @@ func (d *digester) giveUp(why proto.Skip) {
 	d.body.Close()
 }
 
-// begin reads the head, and begins the body.
-func (d *digester) begin() {
-	var h head
-	h.reset('1')
-	d.state = digestBody
-	rest := d.head[bytes.IndexByte(d.head, '\n')+1:] // without the status line
-	for len(rest) > 0 {
-		end := bytes.IndexByte(rest, '\n') // there is one: the head is whole
-		ln := cutCR(rest[:end])
-		rest = rest[end+1:]
-		var l line
-		if l.set(ln); l.len == 0 {
-			continue
+// begin reads the head at the beginning of p, begins the body, and returns where the head ends. If
+// it does not end in p, begin returns -1, and the answer must begin anew.
+func (d *digester) begin(p []byte) int {
+	var failed error
+	d.framing.reset('1')
+	for at := bytes.IndexByte(p, '\n') + 1; ; { // behind the status line
+		n := bytes.IndexByte(p[at:], '\n')
+		if at == 0 || n < 0 {
+			return -1
 		}
-		if h.field(&l) != nil {
-			d.giveUp(proto.UnknownEncoding)
-			return
+		text := cutCR(p[at : at+n])
+		at += n + 1
+		if len(text) == 0 {
+			if d.known = failed == nil; d.known {
+				d.beginBody()
+			} else {
+				d.giveUp(proto.UnknownEncoding)
+			}
+			return at
 		}
-		name, value, _ := bytes.Cut(ln, []byte{':'})
-		name, value = trim(name), trim(value)
-		lower(name)
-		d.answer.Header(name, value)
+		if failed == nil {
+			failed = d.field(text)
+		}
 	}
+}
+
+// field reads a header line.
+func (d *digester) field(text []byte) error {
+	var l line
+	l.set(text)
+	colon, err := d.framing.field(&l)
+	if err != nil {
+		return err
+	}
+	if colon < 0 {
+		colon = bytes.IndexByte(text, ':')
+	}
+	name, value := text, []byte(nil)
+	if colon >= 0 {
+		name, value = text[:colon], trim(text[colon+1:])
+	}
+	var room [64]byte
+	d.answer.Header(appendLower(room[:0], trim(name)), value)
+	return nil
+}
+
+// beginBody begins the body that the head has announced.
+func (d *digester) beginBody() {
+	h := &d.framing
+	d.state = digestBody
 	d.answer.BeginBody(&d.body, uint64(max(h.length, 0)))
 	d.lines.reset()
 	if d.frame = (body{state: bodyToEnd}); h.chunked {
 		d.frame.state = bodySize
 	} else if h.length >= 0 {
-		d.frame.begin(&h)
+		d.frame.begin(h)
 	}
 }
 
@@ -153,8 +199,9 @@ func (d *digester) End(a *proto.Answer) *proto.Digest {
 		d.body.Close()
 		return nil
 	}
-	if d.state == digestHead {
-		d.answer.Leave(proto.UnknownEncoding) // where the head ends its reader sees, this one not
+	if d.state == digestHead { // where the head ends its reader sees, this one not
+		d.forget()
+		d.answer.Leave(proto.UnknownEncoding)
 	}
 	if d.state != digestBody {
 		return d.answer.End(a.Status, nil, nil)
@@ -164,8 +211,10 @@ func (d *digester) End(a *proto.Answer) *proto.Digest {
 }
 
 func (d *digester) reset() {
-	d.state, d.head, d.frame = digestHead, d.head[:0], body{}
-	d.answer.Begin(d.with)
+	d.state, d.frame = digestHead, body{}
+	if !d.known {
+		d.forget()
+	}
 }
 
 // Close is of proto.Digester.
@@ -174,13 +223,15 @@ func (d *digester) Close() {
 	d.reset()
 }
 
-// lower puts ASCII letters into lower case.
-func lower(p []byte) {
-	for i, c := range p {
+// appendLower appends p with ASCII letters in lower case.
+func appendLower(dst, p []byte) []byte {
+	for _, c := range p {
 		if 'A' <= c && c <= 'Z' {
-			p[i] = c + ('a' - 'A')
+			c += 'a' - 'A'
 		}
+		dst = append(dst, c)
 	}
+	return dst
 }
 
 // labeller labels the requests of one connection.

@@ -219,8 +219,36 @@ func TestSumLeavesOut(t *testing.T) {
 	}
 }
 
+// What is remembered of a head is used for the same head alone: each answer has the digest that it
+// has on a connection of its own.
+func TestDigestsOfOneConnection(t *testing.T) {
+	const plain, object = "Vary: a\r\nX-Id: 1\r\n", "Content-Type: application/json\r\n"
+	const early = "HTTP/1.1 103 Early\r\nLink: a\r\n\r\n"
+	all := []string{
+		sized(plain, "one"), sized(plain, "two"), sized(plain, ""), sized(plain, "one"),
+		sized(object, `{"a":1}`), sized(object, `{"a":2}`), sized(object+object, `{"a":2}`),
+		early + sized(plain, "one"), early + sized(plain, "two"), sized(plain, "two"),
+		chunkedJSON, chunkedJSON, sized("Content-Type: multipart/mixed; boundary=1\r\n", "a"),
+		sized("Content-Type: multipart/mixed; boundary=1\r\n", "a"), sized(plain, "one"),
+		sized("Set-Cookie: a=1\r\n", "a"), sized("Set-Cookie: a=1\r\n", "b"),
+	}
+	text := strings.Join(all, "")
+	for n := 1; n <= len(text); n += 1 + n/8 {
+		got := digests(t, text, n)
+		if len(got) != len(all) {
+			t.Fatalf("in pieces of %d: %d digests", n, len(got))
+		}
+		for i, one := range all {
+			if d := cmp.Diff(digests(t, one, len(one))[0], got[i]); d != "" {
+				t.Errorf("in pieces of %d, answer %d: (-alone +got)\n%s", n, i, d)
+			}
+		}
+	}
+}
+
 func FuzzDigest(f *testing.F) {
 	f.Add([]byte(chunkedJSON), 3)
+	f.Add([]byte(sized("Vary: a\r\n", "1")+sized("Vary: a\r\n", "2")), 40)
 	f.Add([]byte(sized("Content-Type: application/json\r\n", "{}")), 100)
 	f.Add([]byte("HTTP/1.1 200 OK\n\nrest"), 1)
 	f.Fuzz(func(t *testing.T, p []byte, n int) {
@@ -240,14 +268,16 @@ func BenchmarkDigest(b *testing.B) {
 	for name, text := range map[string]string{
 		"JSON": sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: application/json\r\n",
 			`{"users":[`+strings.Join(list, ",")+`]}`),
-		"text": sized("Date: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: text/html\r\n",
-			strings.Repeat("<p>hello</p>\n", 158)),
+		"text": sized("Server: nginx\r\nDate: Mon, 30 Nov 2026 01:00:00 GMT\r\nContent-Type: "+
+			"text/html; charset=utf-8\r\nConnection: keep-alive\r\nVary: Accept-Encoding\r\n"+
+			"Cache-Control: no-cache\r\n", strings.Repeat("<p>hello</p>\n", 158)),
 	} {
 		for _, unpack := range []bool{false, true} { // as of answers that are the same, or not
 			b.Run(fmt.Sprintf("%s/unpack=%v", name, unpack), func(b *testing.B) {
 				b.ReportAllocs()
 				f := proto.Follow(NewAnswers())
 				with := proto.NewDigesting(digestSeed, 1<<24)
+				with.Buffers = new(spare)
 				f.Digest(newDigester(with))
 				var out []proto.Told
 				var scratch []proto.Answer
@@ -260,6 +290,7 @@ func BenchmarkDigest(b *testing.B) {
 					if unpack {
 						out[0].Digest.Unpack(with)
 					}
+					out[0].Digest.Drop(with)
 				}
 			})
 		}

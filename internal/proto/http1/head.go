@@ -26,40 +26,41 @@ func lost(what string, quoted []byte) error {
 	return fmt.Errorf("http1: %w: %s %q", proto.ErrLost, what, quoted)
 }
 
-// field reads one header line that is not empty.
-func (h *head) field(ln *line) error {
+// field reads one header line that is not empty, and returns where its name ends; -1 if the line is
+// the rest of a folded one, or no colon is kept of it.
+func (h *head) field(ln *line) (colon int, err error) {
 	if c := ln.head[0]; c == ' ' || c == '\t' { // RFC 9112 §5.2: a line folded in two
 		if h.framing {
-			return lost("folded line", ln.head)
+			return -1, lost("folded line", ln.head)
 		}
-		return nil
+		return -1, nil
 	}
 	h.framing = false
 	i := bytes.IndexByte(ln.head, ':')
 	if i < 0 {
 		if ln.whole() || bytes.ContainsAny(ln.head, " \t") {
-			return lost("header line", ln.head)
+			return -1, lost("header line", ln.head)
 		}
-		return nil // its name is longer than any that matters
+		return -1, nil // its name is longer than any that matters
 	}
 	if i == 0 || !semantics.IsToken(ln.head[0]) || !semantics.IsToken(ln.head[i-1]) {
-		return lost("header line", ln.head) // RFC 9112 §5.1: servers read it in different ways
+		return i, lost("header line", ln.head) // RFC 9112 §5.1: servers read it in different ways
 	}
 	switch name := ln.head[:i]; len(name) {
 	case len("content-length"):
 		if equalFold(name, "content-length") {
-			return h.contentLength(ln, i+1)
+			err = h.contentLength(ln, i+1)
 		}
 	case len("transfer-encoding"):
 		if equalFold(name, "transfer-encoding") {
-			return h.transferEncoding(ln, i+1)
+			err = h.transferEncoding(ln, i+1)
 		}
 	case len("expect"):
 		h.expect = h.expect || equalFold(name, "expect")
 	case len("upgrade"):
 		h.upgrade = h.upgrade || equalFold(name, "upgrade")
 	}
-	return nil
+	return i, err
 }
 
 // contentLength reads a Content-Length. Two of them must agree (RFC 9112 §6.3).

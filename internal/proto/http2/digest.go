@@ -28,8 +28,6 @@ type digester struct {
 	open  map[uint32]*answer
 	free  []*answer
 	ready []digested
-	name  []byte // scratch
-	value []byte // scratch
 }
 
 // digested is an answer that has ended.
@@ -150,14 +148,13 @@ func (d *digester) field(a *answer, h *hpack.Field, first bool) {
 		a.of.Leave(proto.Oversize)
 		return
 	}
-	d.name, d.value = append(d.name[:0], h.Name...), append(d.value[:0], h.Value...)
 	switch name := string(h.Name); {
 	case name == "grpc-message" || name == "grpc-status-details-bin":
-		a.of.Trailer(d.name, d.value, true)
+		a.of.Trailer(h.Name, h.Value, true)
 	case first:
-		a.of.Header(d.name, d.value)
+		a.of.Header(h.Name, h.Value)
 	default:
-		a.of.Trailer(d.name, d.value, false)
+		a.of.Trailer(h.Name, h.Value, false)
 	}
 	a.take(d.with)
 }

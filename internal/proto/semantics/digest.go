@@ -52,12 +52,14 @@ type Digest struct {
 	// fields are the headers that are compared, each with a line feed behind it: its path and, if
 	// it has a value, a zero byte and that.
 	fields []byte
+	heads  int   // bytes of fields that are of headers, once the body has begun
 	now    int64 // seconds since 1970, of the answer's Date; 0: it has none
 	// The last Date that was read, and what it is.
 	dateText string
 	dateIs   int64
 	// The last Content-Type, what is compared of it, and the media type.
-	typeText, typeIs, typeMedia string
+	typeText, typeMedia string
+	typeIs              []byte
 }
 
 // Begin begins an answer.
@@ -66,19 +68,22 @@ func (d *Digest) Begin(with *proto.Digesting) {
 	d.fields = d.fields[:0]
 }
 
+// Again begins an answer with the headers of the one before, whose body had begun.
+func (d *Digest) Again() { d.fields, d.skip = d.fields[:d.heads], proto.Compared }
+
 // Size returns how many bytes its headers take.
 func (d *Digest) Size() int { return len(d.fields) }
 
 // Leave has the present answer compared without its content.
 func (d *Digest) Leave(why proto.Skip) { d.skip = why }
 
-// Header reads a header, whose name is in lower case. It may change value.
+// Header reads a header, whose name is in lower case.
 func (d *Digest) Header(name, value []byte) {
 	switch string(name) {
 	case "content-encoding":
 		d.addCodings(value)
 	case "content-type":
-		value = append(value[:0], d.mediaType(value)...)
+		value = d.mediaType(value)
 	case "date":
 		d.now = d.date(value)
 	}
@@ -108,25 +113,31 @@ func (d *Digest) Trailer(name, value []byte, compared bool) {
 
 // add adds a field.
 func (d *Digest) add(path string, name, value []byte, compared bool) {
-	d.fields = append(append(d.fields, path...), clean(name)...)
+	d.fields = appendClean(append(d.fields, path...), name)
 	if compared {
-		d.fields = append(append(d.fields, 0), clean(value)...)
+		d.fields = appendClean(append(d.fields, 0), value)
 	}
 	d.fields = append(d.fields, '\n')
 }
 
-// clean returns p without what separates fields. It may change p.
-func clean(p []byte) []byte {
-	for i, c := range p {
+// appendClean appends p without what separates fields.
+func appendClean(dst, p []byte) []byte {
+	from := len(dst)
+	dst = append(dst, p...)
+	if bytes.IndexByte(p, 0) < 0 && bytes.IndexByte(p, '\n') < 0 {
+		return dst
+	}
+	for i, c := range dst[from:] {
 		if c == 0 || c == '\n' {
-			p[i] = ' '
+			dst[from+i] = ' '
 		}
 	}
-	return p
+	return dst
 }
 
 // BeginBody begins the body that the headers have announced. want is as in content.Body.
 func (d *Digest) BeginBody(y *content.Body, want uint64) {
+	d.heads = len(d.fields)
 	y.Begin(d.with, d.Media, d.codings, want)
 	if strings.HasPrefix(d.Media, "multipart/") { // its boundary is chosen at random
 		y.Leave(proto.UnknownEncoding)
@@ -260,15 +271,15 @@ func addHeaders(b *content.Builder, fields []byte) bool {
 // maxType bounds a Content-Type that is remembered.
 const maxType = 256
 
-// mediaType sets the media type, and returns what of a Content-Type is compared, which is no longer
-// than it. Answers on one connection often have the same. It changes value.
-func (d *Digest) mediaType(value []byte) string {
+// mediaType sets the media type, and returns what of a Content-Type is compared, which nobody may
+// change. Answers on one connection often have the same.
+func (d *Digest) mediaType(value []byte) []byte {
 	text, is, media := d.typeText, d.typeIs, d.typeMedia
 	if string(value) != text {
 		text = string(value)
-		is = string(mediaType(value))
-		media, _, _ = strings.Cut(is, ";")
-		media = d.with.Path([]byte(media))
+		is = mediaType(bytes.Clone(value))
+		first, _, _ := bytes.Cut(is, []byte{';'})
+		media = d.with.Path(first)
 		if len(text) <= maxType {
 			d.typeText, d.typeIs, d.typeMedia = text, is, media
 		}
