@@ -251,6 +251,15 @@ func (cp *copier) digesting() *proto.Digesting {
 	return d
 }
 
+// bases returns how many answers of a shard are kept for later comparisons. What a replay costs,
+// production does not pay.
+func (cp *copier) bases() int {
+	if cp.c.Replay != nil {
+		return verdict.ManyBases
+	}
+	return verdict.FewBases
+}
+
 // maxHalfOpen is how many half-open connections all shards keep together.
 const maxHalfOpen = 1 << 17
 
@@ -277,7 +286,7 @@ func (cp *copier) openShards() error {
 		}
 		var tally *verdict.Tally
 		if c.Compare.On {
-			tally = verdict.NewTally(cp.digesting(), &c.Compare.Rules)
+			tally = verdict.NewTally(cp.digesting(), &c.Compare.Rules, cp.bases())
 			cfg.Compare = tally
 		}
 		l := newShardLoop(shard.New(cfg), end, cp.now)

@@ -188,7 +188,7 @@ func TestProbe(t *testing.T) {
 	const ms = time.Millisecond
 	now := mono.Time(time.Second)
 	l := &shardLoop{now: func() mono.Time { return now }, due: mono.Never, probed: mono.Never,
-		tally: verdict.NewTally(&proto.Digesting{}, &verdict.Rules{})}
+		tally: verdict.NewTally(&proto.Digesting{}, &verdict.Rules{}, verdict.ManyBases)}
 	for _, step := range []struct {
 		name        string
 		waits, woke time.Duration

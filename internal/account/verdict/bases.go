@@ -2,16 +2,23 @@ package verdict
 
 import "tcpcopy/internal/proto"
 
+// How many answers a Tally may keep to compare later ones with. Few stay in a processor's cache,
+// which many would empty of all else: of a live copy, a fifth of a comparison's cost was that.
+const (
+	FewBases  = 1 << 11
+	ManyBases = 1 << 13
+)
+
 // bases holds production's last answer to each of the latest requests, to compare later ones with.
 // When there is no room, those that were used longest ago make it. Their memory then serves the
 // next answers; a table that is cleared would leave it to the collector. A map of Go's costs more:
 // where each request is another one, each adds to it and deletes.
 type bases struct {
-	heads [maxBases]int32 // by the last bits of the request's hash: the first of a chain in all
-	all   []base          // the first is the list's head: its next is the latest, before the oldest
-	free  int32           // a list, by next, of those that hold nothing; 0: there are none
-	count int             // answers that are held
-	room  int             // bytes that may still be taken
+	heads []int32 // by the request's hash: the first of a chain in all
+	all   []base  // the first is the list's head: its next is the latest, before the oldest
+	free  int32   // a list, by next, of those that hold nothing; 0: there are none
+	count int     // answers that are held, as many as heads at most
+	room  int     // bytes that may still be taken
 }
 
 // base is an answer, in a list from the latest to the oldest, and in the chain of its request.
@@ -23,13 +30,16 @@ type base struct {
 	chain        int32 // the next one in the chain; 0: there is none
 }
 
-func newBases(room int) *bases {
-	return &bases{all: make([]base, 1), room: room}
+func newBases(most, room int) *bases {
+	return &bases{heads: make([]int32, most), all: make([]base, 1), room: room}
 }
+
+// head returns the head of a request's chain.
+func (b *bases) head(request uint64) *int32 { return &b.heads[request%uint64(len(b.heads))] }
 
 // take removes and returns the answer to a request; nil if there is none.
 func (b *bases) take(request uint64) *proto.Digest {
-	for i := b.heads[request%maxBases]; i != 0; i = b.all[i].chain {
+	for i := *b.head(request); i != 0; i = b.all[i].chain {
 		if b.all[i].request == request {
 			return b.remove(i)
 		}
@@ -41,7 +51,7 @@ func (b *bases) take(request uint64) *proto.Digest {
 func (b *bases) remove(i int32) *proto.Digest {
 	e := &b.all[i]
 	d := e.answer
-	at := &b.heads[e.request%maxBases]
+	at := b.head(e.request)
 	for *at != i {
 		at = &b.all[*at].chain
 	}
@@ -57,7 +67,7 @@ func (b *bases) remove(i int32) *proto.Digest {
 // put keeps an answer to a request that has none. Others that make room are dropped. It returns
 // false if there is no room even so.
 func (b *bases) put(with *proto.Digesting, request uint64, d *proto.Digest) bool {
-	for b.count > 0 && (b.count >= maxBases || b.room < d.Size) {
+	for b.count > 0 && (b.count >= len(b.heads) || b.room < d.Size) {
 		b.remove(b.all[0].before).Drop(with)
 	}
 	if b.room < d.Size {
@@ -72,7 +82,7 @@ func (b *bases) put(with *proto.Digesting, request uint64, d *proto.Digest) bool
 	}
 	b.room -= d.Size
 	b.count++
-	latest, head := b.all[0].next, &b.heads[request%maxBases]
+	latest, head := b.all[0].next, b.head(request)
 	b.all[i] = base{request: request, answer: d, size: int32(d.Size), next: latest, chain: *head}
 	b.all[latest].before, b.all[0].next, *head = i, i, i
 	return true

@@ -19,7 +19,7 @@ func TestBases(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const room = 1000
 		with := proto.NewDigesting(1, 0)
-		b := newBases(room)
+		b := newBases(ManyBases, room)
 		var model []base // the oldest first
 		size := func() (n int) {
 			for i := range model {
@@ -30,7 +30,7 @@ func TestBases(t *testing.T) {
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			request := rapid.Uint64Range(0, 4).Draw(t, "request")
 			if rapid.Bool().Draw(t, "in the same chain") {
-				request += maxBases
+				request += ManyBases
 			}
 			var want *proto.Digest
 			for i := range model {

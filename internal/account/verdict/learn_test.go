@@ -16,7 +16,7 @@ import (
 // the order of a list; broken has one fail once.
 func learning(rules *Rules, broken bool) *Result {
 	w := newWorld(1)
-	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
+	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules, ManyBases)
 	for i := range 40 {
 		p := answer{200, `{"host":"a","list":[1,2],"n":{"it's":1}}`}
 		c := answer{200, `{"host":"b","list":[2,1],"n":{"it's":"1"}}`}

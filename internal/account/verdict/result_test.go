@@ -20,7 +20,7 @@ import (
 // versions runs n sessions of one request each. change makes the candidate's answer.
 func versions(seed uint64, n int, rules *Rules, change func(answer) answer) *Result {
 	w := newWorld(seed)
-	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
+	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules, ManyBases)
 	for i := range n {
 		document := w.r.IntN(20)
 		w.tally.Due()
@@ -145,7 +145,7 @@ func TestUnordered(t *testing.T) {
 			rules.Unordered = append(rules.Unordered, r)
 		}
 		w := newWorld(1)
-		w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
+		w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules, ManyBases)
 		for range 30 {
 			w.tally.Due()
 			w.tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /",
@@ -189,7 +189,7 @@ func TestEndpoints(t *testing.T) {
 		}
 	}
 	w := newWorld(1)
-	tally := NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules)
+	tally := NewTally(proto.NewDigesting(w.with.Seed, 1<<25), rules, ManyBases)
 	for i := range 30 {
 		tally.Due()
 		tally.Compare(&session.Exchange{Unit: new(session.Unit),
@@ -349,7 +349,7 @@ func TestEqualRunsDoNotDiffer(t *testing.T) {
 // What a tally keeps is bounded, whatever it is shown.
 func TestTallyIsBounded(t *testing.T) {
 	w := newWorld(1)
-	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<19), new(Rules))
+	w.tally = NewTally(proto.NewDigesting(w.with.Seed, 1<<19), new(Rules), ManyBases)
 	r := rand.New(rand.NewPCG(1, 1))
 	one := w.digest(answer{200, `{"a":1}`})
 	for i := range 50_000 {
@@ -363,7 +363,7 @@ func TestTallyIsBounded(t *testing.T) {
 	if len(a.places) > maxCells || len(a.endpoints) > maxEndpoints+1 || a.overCells == 0 {
 		t.Errorf("%d places, %d endpoints, %d over", len(a.places), len(a.endpoints), a.overCells)
 	}
-	if n := w.tally.bases.count; n > maxBases {
+	if n := w.tally.bases.count; n > ManyBases {
 		t.Errorf("%d answers are kept", n)
 	}
 	if r := a.Result(new(Rules)); r.Verdict == Same {
@@ -509,7 +509,7 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 		}
 		with, production := reader()
 		_, target := reader()
-		tally := NewTally(with, new(Rules))
+		tally := NewTally(with, new(Rules), ManyBases)
 		digest := func(d proto.Digester, n, more int) *proto.Digest {
 			body := fmt.Sprintf(`{"id":%d,"n":[%s1],"v":%d}`, n, strings.Repeat("1,", n), more)
 			fmt.Fprintf(&writer{d}, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"+

@@ -34,7 +34,7 @@ func newWorld(seed uint64) *world {
 	s := rand.Uint64()
 	with := proto.NewDigesting(s, 1<<26)
 	return &world{r: rand.New(rand.NewPCG(seed, 1)), with: with, b: content.New(with),
-		tally: NewTally(proto.NewDigesting(s, 1<<25), new(Rules))}
+		tally: NewTally(proto.NewDigesting(s, 1<<25), new(Rules), ManyBases)}
 }
 
 // answer is what one server says to the n-th document, with what differs from answer to answer.
@@ -274,7 +274,7 @@ func TestChangesAreFound(t *testing.T) {
 			"number of 1 bytes", "2 × number"},
 		{"no answer", 0, "", "", "answer", NoAnswer, "an answer", "target_reset"},
 	} {
-		tally := NewTally(proto.NewDigesting(w.with.Seed, 1<<19), new(Rules))
+		tally := NewTally(proto.NewDigesting(w.with.Seed, 1<<19), new(Rules), ManyBases)
 		feed := func(times int) *Result {
 			for range times {
 				x := &session.Exchange{Unit: new(session.Unit), Endpoint: "GET /",
@@ -400,7 +400,7 @@ func TestCompareAllocatesNothing(t *testing.T) {
 		w.tally.Due()
 		w.tally.Compare(&x)
 	}
-	for range 2 * maxBases { // until as much is kept as may be
+	for range 2 * ManyBases { // until as much is kept as may be
 		compare()
 	}
 	if n := testing.AllocsPerRun(1000, compare); n > 0 {

@@ -11,7 +11,6 @@ const (
 	maxCells     = 1 << 14
 	maxEndpoints = 1 << 12
 	maxStatuses  = 1 << 10 // pairs of statuses
-	maxBases     = 1 << 13 // answers to compare later ones with
 	quiet        = 16      // answers without a difference after which a session is judged anew
 )
 
@@ -95,11 +94,11 @@ type Account struct {
 
 // NewTally returns a Tally without answers. The room of with bounds the bytes of digests that wait
 // for their counterparts, as much those that wait for the old version alone, and half of it those
-// that are kept for later ones.
-func NewTally(with *proto.Digesting, rules *Rules) *Tally {
+// that are kept for later ones, which are as many as bases at most.
+func NewTally(with *proto.Digesting, rules *Rules, bases int) *Tally {
 	room := with.Room
 	return &Tally{
-		with: with, rules: rules, aside: room, bases: newBases(room / 2),
+		with: with, rules: rules, aside: room, bases: newBases(bases, room/2),
 		count: Account{
 			places: map[place]*count{}, endpoints: map[string]*endpoint{},
 			status: map[[2]uint16]uint64{}, silenced: make([]uint64, rules.silencers()),

@@ -26,7 +26,7 @@ func compared(t *testing.T, rules *Rules, production, target string) *Result {
 		b.Finish(d, proto.Compared)
 		return d
 	}
-	tally := NewTally(with, rules)
+	tally := NewTally(with, rules, ManyBases)
 	for range 30 {
 		tally.Due()
 		tally.Compare(&session.Exchange{Unit: new(session.Unit), Endpoint: "GET /a",

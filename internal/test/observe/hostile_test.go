@@ -56,7 +56,7 @@ func hostileResult(t *testing.T) *verdict.Result {
 		with.Wanted = rules.Wanted()
 		return with
 	}
-	tally := verdict.NewTally(digesting(), rules)
+	tally := verdict.NewTally(digesting(), rules, verdict.ManyBases)
 	with := digesting()
 	answers := proto.Follow(http1.NewAnswers())
 	answers.Digest(http1.Protocol.Comparison.NewDigester(with))
