@@ -42,10 +42,10 @@ func StatusText(status uint16) string {
 
 // Packed holds an answer, or its fields, in another form.
 type Packed interface {
-	// Unpack sets the Fields, Skipped and Size of d. with has the Seed of d's digester. It is
-	// called once at most.
+	// Unpack sets the Fields, Skipped and Size of d, whose Fields are memory for them. with has the
+	// Seed of d's digester. It is called once at most.
 	Unpack(with *Digesting, d *Digest)
-	// Drop gives back the memory of what was not unpacked, which may include the digest.
+	// Drop gives back the memory, which may include the digest.
 	Drop(with *Digesting)
 }
 
@@ -67,6 +67,19 @@ func (d *Digest) Unpack(with *Digesting) {
 		d.Packed = nil
 		p.Unpack(with, d)
 	}
+}
+
+// MoveTo unpacks d into to, whose Fields are memory for it, and returns that. If d was unpacked
+// before, it returns d. Nobody may use d otherwise after that.
+func (d *Digest) MoveTo(to *Digest, with *Digesting) *Digest {
+	p := d.Packed
+	if p == nil {
+		return d
+	}
+	*to = Digest{Status: d.Status, Sum: d.Sum, Fields: to.Fields[:0]}
+	p.Unpack(with, to)
+	p.Drop(with)
+	return to
 }
 
 // Drop gives back the memory of a digest that is not needed any more, and was not unpacked. Nobody

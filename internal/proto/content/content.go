@@ -177,9 +177,9 @@ func (b *Builder) Finish(d *proto.Digest, skipped proto.Skip) {
 			return strings.Compare(b.nodes[x].path, b.nodes[y].path)
 		})
 	}
-	d.Fields = make([]proto.Field, len(b.fields))
-	for to, from := range b.order {
-		d.Fields[to] = b.fields[from]
+	d.Fields = slices.Grow(d.Fields[:0], len(b.fields))
+	for _, from := range b.order {
+		d.Fields = append(d.Fields, b.fields[from])
 	}
 	d.Skipped = skipped
 	d.Size = fieldSize * (1 + len(d.Fields))

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -306,6 +307,44 @@ func (s *spare) PutPacked(p proto.Packed) { s.p = p }
 func (s *spare) GetPacked() (p proto.Packed) {
 	p, s.p = s.p, nil
 	return p
+}
+
+// What an intercept reports of answers in turn takes no memory of its own, and is what each answer
+// has.
+func TestMoveTo(t *testing.T) {
+	all := []string{sized("Vary: a\r\nX-Id: 1\r\n", "one"), sized("Vary: a\r\n", "two"),
+		sized("Content-Type: application/json\r\n", `{"a":[1,2],"b":null}`), chunkedJSON}
+	var want []*proto.Digest
+	for _, text := range all {
+		want = append(want, digests(t, text, len(text))...)
+	}
+	with := proto.NewDigesting(digestSeed, 1<<24)
+	with.Buffers = new(spare)
+	f := proto.Follow(NewAnswers())
+	f.Digest(newDigester(with))
+	var to proto.Digest
+	var out []proto.Told
+	var scratch []proto.Answer
+	turn := func() {
+		for i, text := range all {
+			out = f.Feed(0, []byte(text), out[:0], &scratch)
+			if got := out[0].Digest.MoveTo(&to, with); !reflect.DeepEqual(got, want[i]) {
+				t.Fatalf("(-want +got)\n%s", cmp.Diff(want[i], got))
+			}
+		}
+	}
+	turn()
+	if d := want[0]; d.MoveTo(&to, with) != d {
+		t.Error("a digest that was unpacked is not itself")
+	}
+	p := []byte(all[0])
+	n := testing.AllocsPerRun(100, func() {
+		out = f.Feed(0, p, out[:0], &scratch)
+		out[0].Digest.MoveTo(&to, with)
+	})
+	if n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 // A digest is one allocation, if answers with the same headers came before, and none where one was

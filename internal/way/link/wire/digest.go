@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"tcpcopy/internal/proto"
@@ -49,21 +50,25 @@ func (h *Hello) Digesting() func() *proto.Digesting {
 // appendDigest appends a digest, which is not packed. Where it is too large, it appends the fields
 // of headers alone.
 func appendDigest(dst []byte, d *proto.Digest) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, d.Sum)
-	skipped, fields := d.Skipped, appendFields(nil, d.Fields, false)
-	if len(fields) > MaxDigest {
-		skipped, fields = proto.Oversize, appendFields(fields[:0], d.Fields, true)
+	dst = append(binary.BigEndian.AppendUint64(dst, d.Sum), byte(d.Skipped))
+	from := len(dst)
+	dst = appendFields(dst, d.Fields, false)
+	if len(dst)-from > MaxDigest {
+		dst[from-1] = byte(proto.Oversize)
+		dst = appendFields(dst[:from], d.Fields, true)
 	}
-	if len(fields) > MaxDigest {
-		skipped, fields = proto.Headless, nil
+	if len(dst)-from > MaxDigest {
+		dst[from-1] = byte(proto.Headless)
+		dst = dst[:from]
 	}
-	dst = binary.AppendUvarint(append(dst, byte(skipped)), uint64(len(fields)))
-	return append(dst, fields...)
+	var size [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(size[:], uint64(len(dst)-from))
+	return slices.Insert(dst, from, size[:n]...)
 }
 
-// appendFields appends fields, up to the first that is too much.
+// appendFields appends fields, up to the first with which they are more than MaxDigest.
 func appendFields(dst []byte, all []proto.Field, headersOnly bool) []byte {
-	last := ""
+	last, from := "", len(dst)
 	for i := range all {
 		f := &all[i]
 		if headersOnly && !f.IsHeader() {
@@ -92,7 +97,7 @@ func appendFields(dst []byte, all []proto.Field, headersOnly bool) []byte {
 				dst = appendText(dst, v)
 			}
 		}
-		if len(dst) > MaxDigest {
+		if len(dst)-from > MaxDigest {
 			break
 		}
 	}

@@ -42,7 +42,8 @@ type answers struct {
 	pool        chunk.Pool
 	results     []proto.Told
 	scratch     []proto.Answer
-	unsent      []*peer // have a message of answers begun
+	digest      proto.Digest // of the answer that is reported
+	unsent      []*peer      // have a message of answers begun
 	nextSweep   mono.Time
 	targets     map[netip.AddrPort]struct{} // whose packets are captured whole
 	early       []*following                // have early segments, the oldest first, or had them
@@ -298,7 +299,7 @@ func (s *Intercept) readSegment(now mono.Time, f *following, seg *packet.Segment
 		r := &a.results[i]
 		if len(r.Bytes) == 0 {
 			if r.Digest != nil {
-				r.Digest.Unpack(f.digests)
+				r.Digest = r.Digest.MoveTo(&a.digest, f.digests)
 			}
 			s.report(p, &wire.Found{
 				Kind: wire.FoundAnswer, Tuple: f.tuple, Answer: r.Answer, Age: r.At.Sub(r.First)})

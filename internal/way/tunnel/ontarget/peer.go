@@ -36,7 +36,8 @@ type Peer struct {
 	slow    bool
 	streams map[uint64]*stream
 	waiting []*stream
-	frame   []byte // of events, begun
+	frame   []byte       // of events, begun
+	digest  proto.Digest // of the answer that is reported
 	// OpLate: which stream begins late, and when its client sent that with which it begins; 0: none
 	late      uint64
 	lateSince mono.Time

@@ -214,7 +214,7 @@ func (s *stream) handle(now mono.Time, ev *session.Event) {
 	case session.AnswerEnd:
 		out.Kind, out.Answer, out.Age = wire.EventAnswer, ev.Answer, ev.At.Sub(ev.First)
 		if ev.Answer.Digest != nil {
-			ev.Answer.Digest.Unpack(p.digests)
+			out.Answer.Digest = ev.Answer.Digest.MoveTo(&p.digest, p.digests)
 		}
 	case session.AnswerBytes:
 		out.Kind = wire.EventBytes
