@@ -57,7 +57,7 @@ type Buffers interface {
 	Put(p []byte)
 	// GetPacked returns one of those that PutPacked has taken, of any type; nil if there is none.
 	GetPacked() Packed
-	// PutPacked takes a digest that nobody uses any more. It must refer to nothing.
+	// PutPacked takes a digest that nobody uses any more. It must refer to nothing large.
 	PutPacked(p Packed)
 }
 
@@ -233,7 +233,7 @@ func Again[P Packed](d *Digesting) (p P) {
 	return p
 }
 
-// Retire keeps a digest that was dropped for Again. It must refer to nothing.
+// Retire keeps a digest that was dropped for Again. It must refer to nothing large.
 func (d *Digesting) Retire(p Packed) {
 	if d.Buffers != nil {
 		d.Buffers.PutPacked(p)

@@ -236,13 +236,12 @@ func appendLower(dst, p []byte) []byte {
 
 // labeller labels the requests of one connection.
 type labeller struct {
-	with *proto.Digesting
-	line []byte // of the request, as far as it was read
-	// label is scratch.
-	label []byte
-	done  bool // the line is whole
-	hash  proto.Hash
-	some  bool // a request has begun
+	with     *proto.Digesting
+	hash     proto.Hash
+	some     bool // a request has begun
+	done     bool // the endpoint is known
+	endpoint string
+	line     []byte // the beginning of a request line that has not come whole
 }
 
 // maxLabelLine bounds the request line that is kept.
@@ -258,25 +257,42 @@ func (l *labeller) Write(p []byte) {
 	for more := true; more && !l.done; { // empty lines may precede the request line
 		var part []byte
 		part, p, more = bytes.Cut(p, []byte{'\n'})
-		l.line = append(l.line, part[:min(len(part), maxLabelLine-len(l.line))]...)
+		part = part[:min(len(part), maxLabelLine-len(l.line))]
+		if !more || len(l.line) > 0 {
+			l.line = append(l.line, part...)
+			part = l.line
+		}
+		if part = cutCR(part); more && len(part) > 0 {
+			l.endpoint, l.done = endpoint(l.with, part), true
+		}
 		if more {
-			l.line = cutCR(l.line)
-			l.done = len(l.line) > 0
+			l.line = l.line[:0]
 		}
 	}
 }
 
-// End is of proto.Labeller. The endpoint is the method and the path, of which segments that look
-// like identifiers are one.
-func (l *labeller) End() (string, uint64) {
-	method, rest, _ := bytes.Cut(l.line, []byte{' '})
+// endpoint returns the method and the path of a request line; segments of it that look like
+// identifiers are one.
+func endpoint(with *proto.Digesting, line []byte) string {
+	method, rest, _ := bytes.Cut(line, []byte{' '})
 	target, _, _ := bytes.Cut(rest, []byte{' '})
-	if i := bytes.Index(target, []byte("://")); i >= 0 { // an absolute form, of a proxy's client
-		target = target[i+3:]
-		target = target[max(0, bytes.IndexByte(target, '/')):]
+	if len(target) > 0 && target[0] != '/' { // maybe an absolute form, of a proxy's client
+		if i := bytes.Index(target, []byte("://")); i >= 0 {
+			target = target[i+3:]
+			target = target[max(0, bytes.IndexByte(target, '/')):]
+		}
 	}
-	l.label = semantics.AppendEndpoint(append(append(l.label[:0], method...), ' '), target)
-	hash := l.hash.Sum()
-	l.line, l.done, l.some = l.line[:0], false, false
-	return l.with.Path(l.label), hash
+	var room [256]byte
+	label := append(append(room[:0], method...), ' ')
+	return with.Path(semantics.AppendEndpoint(label, target))
+}
+
+// End is of proto.Labeller.
+func (l *labeller) End() (string, uint64) {
+	name, hash := l.endpoint, l.hash.Sum()
+	if !l.done {
+		name = endpoint(l.with, l.line)
+	}
+	l.endpoint, l.line, l.done, l.some = "", l.line[:0], false, false
+	return name, hash
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,14 +180,15 @@ func TestLabels(t *testing.T) {
 		{"\r\nGET / HTTP/1.1\r\n\r\n", "GET /"},
 		{"POST /a/f81d4fae-7dec-11d0-a765-00a0c91e6bf6/ HTTP/1.1\r\n\r\n{}", "POST /a/{id}/"},
 		{"GET http://host/a/b HTTP/1.1\r\n\r\n", "GET /a/b"},
+		{"GET /a?next=http://host/b HTTP/1.1\r\n\r\n", "GET /a"},
 		{"OPTIONS * HTTP/1.1\r\n\r\n", "OPTIONS *"},
 		{"GET /x\x1b[31m/%41 HTTP/1.1\r\n\r\n", "GET /x_[31m/{id}"},
 	} {
 		l := &labeller{with: proto.NewDigesting(digestSeed, 1<<20)}
-		var hashes [2]uint64
-		for n := range 2 {
-			for i := range len(c.text) {
-				l.Write([]byte(c.text[i : i+1]))
+		var hashes [3]uint64
+		for n, size := range [...]int{1, len(c.text), 5} {
+			for piece := range slices.Chunk([]byte(c.text), size) {
+				l.Write(piece)
 			}
 			var got string
 			if got, hashes[n] = l.End(); got != c.want {
@@ -194,7 +196,8 @@ func TestLabels(t *testing.T) {
 			}
 		}
 		l.Write([]byte(c.text + "x"))
-		if _, other := l.End(); hashes[0] != hashes[1] || other == hashes[0] {
+		_, other := l.End()
+		if hashes[0] != hashes[1] || hashes[1] != hashes[2] || other == hashes[0] {
 			t.Errorf("%q: hashes %v, %v of another", c.text, hashes, other)
 		}
 	}

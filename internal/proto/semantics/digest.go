@@ -52,7 +52,9 @@ type Digest struct {
 	// fields are the headers that are compared, each with a line feed behind it: its path and, if
 	// it has a value, a zero byte and that.
 	fields []byte
-	heads  int   // bytes of fields that are of headers, once the body has begun
+	heads  int // bytes of fields that are of headers, once the body has begun
+	// shared is a copy of fields that does not change, if there is one.
+	shared []byte
 	now    int64 // seconds since 1970, of the answer's Date; 0: it has none
 	// The last Date that was read, and what it is.
 	dateText string
@@ -65,11 +67,16 @@ type Digest struct {
 // Begin begins an answer.
 func (d *Digest) Begin(with *proto.Digesting) {
 	d.Media, d.codings, d.with, d.skip, d.now = "", "", with, proto.Compared, 0
-	d.fields = d.fields[:0]
+	d.fields, d.shared = d.fields[:0], nil
 }
 
 // Again begins an answer with the headers of the one before, whose body had begun.
-func (d *Digest) Again() { d.fields, d.skip = d.fields[:d.heads], proto.Compared }
+func (d *Digest) Again() {
+	if len(d.fields) > d.heads { // trailers
+		d.fields, d.shared = d.fields[:d.heads], nil
+	}
+	d.skip = proto.Compared
+}
 
 // Size returns how many bytes its headers take.
 func (d *Digest) Size() int { return len(d.fields) }
@@ -113,6 +120,7 @@ func (d *Digest) Trailer(name, value []byte, compared bool) {
 
 // add adds a field.
 func (d *Digest) add(path string, name, value []byte, compared bool) {
+	d.shared = nil
 	d.fields = appendClean(append(d.fields, path...), name)
 	if compared {
 		d.fields = appendClean(append(d.fields, 0), value)
@@ -179,8 +187,13 @@ func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *
 	p := proto.Again[*packed](d.with)
 	if p == nil {
 		p = new(packed)
+	} else {
+		*p = packed{}
 	}
-	p.now, p.fields, p.skip = d.now, content.New(d.with).Share(d.fields), d.skip
+	if d.shared == nil {
+		d.shared = content.New(d.with).Share(d.fields)
+	}
+	p.now, p.fields, p.skip = d.now, d.shared, d.skip
 	p.Status = status
 	if messages != nil {
 		p.messages = new(*messages)
@@ -189,7 +202,7 @@ func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *
 		p.content = *c
 	}
 	if p.skip == proto.Compared {
-		p.Sum = d.sum(p)
+		p.Sum = p.sum(d.with)
 	}
 	p.Size = packedSize + len(p.fields) + cap(p.content.Text)
 	if p.Packed = p; p.content.IsLarge() {
@@ -199,16 +212,21 @@ func (d *Digest) End(status uint16, c *content.Content, messages *proto.Field) *
 }
 
 // sum returns the hash of everything that is compared.
-func (d *Digest) sum(p *packed) uint64 {
+func (p *packed) sum(with *proto.Digesting) uint64 {
 	c, m := &p.content, p.messages
 	if m == nil {
 		m = new(proto.Field)
 	}
-	d.fields = append(append(d.fields, 0), c.Codings...)
+	var room [128]byte
+	rest := append(append(room[:0], 0), c.Codings...)
 	for _, n := range [...]uint64{c.Hash, c.Length, m.Order, m.Length, uint64(m.Count)} {
-		d.fields = binary.LittleEndian.AppendUint64(d.fields, n)
+		rest = binary.LittleEndian.AppendUint64(rest, n)
 	}
-	return d.with.Hash(d.fields)
+	var h proto.Hash
+	h.Begin(with)
+	h.Write(p.fields)
+	h.Write(rest)
+	return h.Sum()
 }
 
 // packed is an answer of which the fields are not needed yet.
@@ -244,10 +262,11 @@ func (p *packed) Unpack(with *proto.Digesting, d *proto.Digest) {
 	p.fields, p.content = nil, content.Content{}
 }
 
-// Drop is of proto.Packed. The digest is a part of p.
+// Drop is of proto.Packed. The digest is a part of p. It was last used a while ago, so that most of
+// it is not in the cache: what is small stays until p is used again.
 func (p *packed) Drop(with *proto.Digesting) {
 	with.Free(p.content.Text)
-	*p = packed{}
+	p.content.Text = nil
 	with.Retire(p)
 }
 
