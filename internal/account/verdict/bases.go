@@ -10,80 +10,81 @@ const (
 )
 
 // bases holds production's last answer to each of the latest requests, to compare later ones with.
-// When there is no room, those that were used longest ago make it. Their memory then serves the
-// next answers; a table that is cleared would leave it to the collector. A map of Go's costs more:
-// where each request is another one, each adds to it and deletes.
+// Their memory then serves the next answers; a table that is cleared would leave it to the
+// collector. A map of Go's costs more: where each request is another one, each adds to it and
+// deletes.
+//
+// Answers are numbered from 1 on. The oldest makes room for the latest: only its place in the ring
+// has to be found, since a chain ends at the first number that is too old.
 type bases struct {
-	heads []int32 // by the request's hash: the first of a chain in all
-	all   []base  // the first is the list's head: its next is the latest, before the oldest
-	free  int32   // a list, by next, of those that hold nothing; 0: there are none
-	count int     // answers that are held, as many as heads at most
-	room  int     // bytes that may still be taken
+	heads       []uint64 // by the request's hash: the latest number of a chain
+	ring        []base   // by the number modulo its length
+	first, next uint64   // the numbers of the oldest that may be held, and of the next one
+	count, most int      // how many are held, and may be
+	room        int      // bytes that may still be taken
 }
 
-// base is an answer, in a list from the latest to the oldest, and in the chain of its request.
+// base is an answer to a request.
 type base struct {
-	request      uint64 // a keyed hash
-	answer       *proto.Digest
-	size         int32 // that it took of room
-	before, next int32
-	chain        int32 // the next one in the chain; 0: there is none
+	request uint64        // a keyed hash
+	answer  *proto.Digest // nil: it was taken
+	size    int           // that it took of room
+	before  uint64        // the next older number of the chain
 }
 
+// newBases returns bases for so many answers: a power of two.
 func newBases(most, room int) *bases {
-	return &bases{heads: make([]int32, most), all: make([]base, 1), room: room}
+	return &bases{heads: make([]uint64, 4*most), ring: make([]base, 2*most), first: 1, next: 1,
+		most: most, room: room}
 }
 
 // head returns the head of a request's chain.
-func (b *bases) head(request uint64) *int32 { return &b.heads[request%uint64(len(b.heads))] }
+func (b *bases) head(request uint64) *uint64 { return &b.heads[request%uint64(len(b.heads))] }
+
+func (b *bases) at(number uint64) *base { return &b.ring[number%uint64(len(b.ring))] }
 
 // take removes and returns the answer to a request; nil if there is none.
 func (b *bases) take(request uint64) *proto.Digest {
-	for i := *b.head(request); i != 0; i = b.all[i].chain {
-		if b.all[i].request == request {
-			return b.remove(i)
+	for n := *b.head(request); n >= b.first; n = b.at(n).before {
+		if e := b.at(n); e.request == request && e.answer != nil {
+			return b.remove(e)
 		}
 	}
 	return nil
 }
 
-// remove removes and returns the i-th answer.
-func (b *bases) remove(i int32) *proto.Digest {
-	e := &b.all[i]
+// remove removes an answer, and returns it.
+func (b *bases) remove(e *base) *proto.Digest {
 	d := e.answer
-	at := b.head(e.request)
-	for *at != i {
-		at = &b.all[*at].chain
-	}
-	*at = e.chain
-	b.all[e.before].next, b.all[e.next].before = e.next, e.before
-	b.room += int(e.size)
+	e.answer = nil
+	b.room += e.size
 	b.count--
-	*e = base{next: b.free}
-	b.free = i
 	return d
+}
+
+// dropOldest drops the oldest number, with its answer if it has one.
+func (b *bases) dropOldest(with *proto.Digesting) {
+	if e := b.at(b.first); e.answer != nil {
+		b.remove(e).Drop(with)
+	}
+	b.first++
 }
 
 // put keeps an answer to a request that has none. Others that make room are dropped. It returns
 // false if there is no room even so.
 func (b *bases) put(with *proto.Digesting, request uint64, d *proto.Digest) bool {
-	for b.count > 0 && (b.count >= len(b.heads) || b.room < d.Size) {
-		b.remove(b.all[0].before).Drop(with)
+	for b.count > 0 && (b.count >= b.most || b.room < d.Size) ||
+		b.next-b.first == uint64(len(b.ring)) {
+		b.dropOldest(with)
 	}
 	if b.room < d.Size {
 		return false
 	}
-	i := b.free
-	if i == 0 {
-		i = int32(len(b.all))
-		b.all = append(b.all, base{})
-	} else {
-		b.free = b.all[i].next
-	}
 	b.room -= d.Size
 	b.count++
-	latest, head := b.all[0].next, b.head(request)
-	b.all[i] = base{request: request, answer: d, size: int32(d.Size), next: latest, chain: *head}
-	b.all[latest].before, b.all[0].next, *head = i, i, i
+	head := b.head(request)
+	*b.at(b.next) = base{request: request, answer: d, size: d.Size, before: *head}
+	*head = b.next
+	b.next++
 	return true
 }

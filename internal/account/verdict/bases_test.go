@@ -17,27 +17,39 @@ func (nothing) Drop(*proto.Digesting)                  {}
 // TestBases compares the bases with a list in order.
 func TestBases(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const room = 1000
+		const most, room = 4, 1000
 		with := proto.NewDigesting(1, 0)
-		b := newBases(ManyBases, room)
-		var model []base // the oldest first
+		b := newBases(most, room)
+		type held struct {
+			request uint64
+			answer  *proto.Digest // nil: it was taken
+			size    int
+		}
+		var model []held // the oldest first
 		size := func() (n int) {
 			for i := range model {
-				n += int(model[i].size)
+				n += model[i].size
+			}
+			return n
+		}
+		count := func() (n int) {
+			for i := range model {
+				if model[i].answer != nil {
+					n++
+				}
 			}
 			return n
 		}
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
-			request := rapid.Uint64Range(0, 4).Draw(t, "request")
+			request := rapid.Uint64Range(0, 5).Draw(t, "request")
 			if rapid.Bool().Draw(t, "in the same chain") {
-				request += ManyBases
+				request += 4 * most
 			}
 			var want *proto.Digest
 			for i := range model {
-				if model[i].request == request {
-					want = model[i].answer
-					model = append(model[:i], model[i+1:]...)
-					break
+				if m := &model[i]; m.request == request && m.answer != nil {
+					want = m.answer
+					m.answer, m.size = nil, 0
 				}
 			}
 			if got := b.take(request); got != want {
@@ -49,13 +61,16 @@ func TestBases(t *testing.T) {
 			d := &proto.Digest{Size: rapid.IntRange(1, room*6/5).Draw(t, "size")}
 			d.Packed = nothing{}
 			var gone []*proto.Digest
-			for len(model) > 0 && size()+d.Size > room {
-				gone, model = append(gone, model[0].answer), model[1:]
+			for count() > 0 && (count() == most || size()+d.Size > room) || len(model) == 2*most {
+				if model[0].answer != nil {
+					gone = append(gone, model[0].answer)
+				}
+				model = model[1:]
 			}
 			if kept := b.put(with, request, d); kept != (d.Size <= room) {
 				t.Fatalf("%d bytes are kept: %v", d.Size, kept)
 			} else if kept {
-				model = append(model, base{request: request, answer: d, size: int32(d.Size)})
+				model = append(model, held{request, d, d.Size})
 			}
 			for _, d := range gone {
 				if d.Packed != nil {
@@ -63,13 +78,13 @@ func TestBases(t *testing.T) {
 				}
 			}
 			d.Size = 0 // as when its fields are made
-			if b.room != room-size() || b.count != len(model) || len(b.all) > 11 {
-				t.Fatalf("%d answers in %d, %d bytes left; want %d, %d", b.count, len(b.all),
-					b.room, len(model), room-size())
+			if b.room != room-size() || b.count != count() {
+				t.Fatalf("%d answers, %d bytes left; want %d, %d", b.count, b.room, count(),
+					room-size())
 			}
 		}
 		for i := range model {
-			if b.take(model[i].request) != model[i].answer {
+			if m := &model[i]; m.answer != nil && b.take(m.request) != m.answer {
 				t.Fatal("an answer is lost")
 			}
 		}

@@ -3,7 +3,6 @@ package verdict
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"math"
 	"math/bits"
 	"slices"
@@ -31,28 +30,42 @@ type block struct {
 	busy, idle uint64
 }
 
-// histogram holds counts by bucket. The zero value is empty.
-type histogram map[uint32]uint32
+// histogram holds counts by bucket, those of one power of two together; nil: they are all 0. The
+// zero value is empty. A map's memory lies further apart, and each answer is counted.
+type histogram []*[1 << fine]uint32
 
 // add counts n more in bucket k.
 func (h *histogram) add(k, n uint32) {
-	if *h == nil {
-		*h = make(histogram)
+	power := int(k >> fine)
+	if more := power + 1 - len(*h); more > 0 {
+		*h = append(*h, make(histogram, more)...)
 	}
-	(*h)[k] += n
+	part := (*h)[power]
+	if part == nil {
+		part = new([1 << fine]uint32)
+		(*h)[power] = part
+	}
+	part[k&(1<<fine-1)] += n
 }
 
 // join adds what another histogram has.
 func (h *histogram) join(o histogram) {
-	for k, n := range o {
-		h.add(k, n)
+	for _, pair := range o.report() {
+		h.add(pair[0], pair[1])
 	}
 }
 
 // report returns the pairs of buckets and counts, sorted.
 func (h histogram) report() (pairs [][2]uint32) {
-	for _, k := range slices.Sorted(maps.Keys(h)) {
-		pairs = append(pairs, [2]uint32{k, h[k]})
+	for power, part := range h {
+		if part == nil {
+			continue
+		}
+		for k, n := range part {
+			if n > 0 {
+				pairs = append(pairs, [2]uint32{uint32(power<<fine | k), n})
+			}
+		}
 	}
 	return pairs
 }
