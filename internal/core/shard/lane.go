@@ -59,9 +59,11 @@ const (
 	behindLimit = 20 * time.Millisecond
 )
 
-// opening is how long copies at a target take to open: at least, and of late.
+// opening is how long copies at a target take to open: at least, and of late; and which of them are
+// on their way, by when they began.
 type opening struct {
 	least, late time.Duration
+	begun       agenda
 }
 
 // note notes how long a copy has taken. A longer time counts at once, and then ever less.
@@ -75,8 +77,36 @@ func (o *opening) note(d time.Duration) {
 }
 
 // lag is how much longer copies take at present than they must, within a bound: a target that
-// does not accept is slow itself.
-func (o *opening) lag() time.Duration { return min(max(o.late-o.least, 0), lagLimit) }
+// does not accept is slow itself. One that is on its way for longer shows that, too: what has come
+// from other copies may wait as well.
+func (o *opening) lag(now mono.Time) time.Duration {
+	if o == nil || o.least == 0 {
+		return 0
+	}
+	d := o.late
+	if i := o.first(now); i != nil {
+		d = max(d, now.Sub(i.at))
+	}
+	return min(max(d-o.least, 0), lagLimit)
+}
+
+// first returns the copy that is on its way for the longest time, within lagLimit; nil if there is
+// none.
+func (o *opening) first(now mono.Time) *agendaItem {
+	for {
+		i := o.begun.first()
+		if i == nil || i.onItsWay() && now.Sub(i.at) <= lagLimit {
+			return i
+		}
+		o.begun.pop()
+	}
+}
+
+// onItsWay reports whether the item is about a copy that is not open yet.
+func (i *agendaItem) onItsWay() bool {
+	p := &i.e.presence
+	return i.current() && p.counts && !p.accepted && i.at == p.opened
+}
 
 // presence is what a session counts as in its lane.
 type presence struct {
@@ -142,32 +172,35 @@ func (e *entry) disconnect(at mono.Time) {
 	p.ended, p.lasts = true, p.lane.lasts(at.Sub(p.began), e.service.Copies)
 	p.lane.clients--
 	if p.counts {
-		e.limit()
+		e.limit(at)
 	}
 }
 
 // limit sets when the copy counts no more.
-func (e *entry) limit() {
+func (e *entry) limit(now mono.Time) {
 	p := &e.presence
-	p.until = p.opened.Add(p.lasts)
-	if o := p.lane.opens[e.target]; o != nil {
-		p.until = p.until.Add(2 * o.lag())
-	}
+	p.until = p.opened.Add(p.lasts + 2*p.lane.opens[e.target].lag(now))
 	p.lane.overdue.push(p.until, e)
+}
+
+// opening returns how long copies at the session's target take to open.
+func (e *entry) opening() *opening {
+	l := e.presence.lane
+	o := l.opens[e.target]
+	if o == nil {
+		o = new(opening)
+		l.opens[e.target] = o
+	}
+	return o
 }
 
 // accept notes that the copy's connection is open.
 func (e *entry) accept(now mono.Time) {
 	p := &e.presence
-	o := p.lane.opens[e.target]
-	if o == nil {
-		o = new(opening)
-		p.lane.opens[e.target] = o
-	}
 	p.accepted = true
-	o.note(now.Sub(p.opened))
+	e.opening().note(now.Sub(p.opened))
 	if p.counts && p.ended {
-		e.limit()
+		e.limit(now)
 	}
 }
 
@@ -176,7 +209,7 @@ func (e *entry) accept(now mono.Time) {
 func (e *entry) staysOn(now mono.Time) bool {
 	p := &e.presence
 	o := p.lane.opens[e.target]
-	if o == nil {
+	if o == nil || o.least == 0 {
 		return false
 	}
 	if late := p.opened.Add(lagLimit); !p.accepted && now.Sub(p.opened) > o.least &&
@@ -185,7 +218,7 @@ func (e *entry) staysOn(now mono.Time) bool {
 		p.lane.overdue.push(late, e)
 		return true
 	}
-	e.limit()
+	e.limit(now)
 	return !p.until.Reached(now)
 }
 
@@ -207,8 +240,11 @@ func (e *entry) arrive(now mono.Time) {
 	p.leave()
 	p.counts, p.opened, p.accepted = true, now, false
 	p.lane.copies++
+	o := e.opening()
+	o.first(now) // which forgets those that are open
+	o.begun.push(now, e)
 	if p.ended {
-		e.limit()
+		e.limit(now)
 	}
 }
 
