@@ -5,7 +5,7 @@ export CGO_ENABLED = 0
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test observe vendor-web soak long check race fuzz bench microbench lab clean
+.PHONY: build test observe vendor-web soak soak-e2e long check race fuzz bench microbench lab clean
 
 build:
 	go build -trimpath -o bin/tcpcopy ./cmd/tcpcopy
@@ -43,9 +43,13 @@ vendor-web:
 	scripts/vendor-web.sh
 
 # What make test leaves out: long, and every case of the end-to-end tests (full matrices, all ways,
-# 60,000 connections), which takes twenty minutes on two processors.
-soak: long
-	@$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m $(call packages,'$(E2E)')
+# 60,000 connections), which takes twenty minutes on two processors. soak-e2e is the latter alone, and
+# with PART=K/N the K-th of N parts of it.
+soak: long soak-e2e
+soak-e2e:
+	@scripts/need.sh
+	@run=$$(scripts/part.sh ./internal/test/e2e $(PART)) && \
+		$(TEST) -p 1 -parallel $(BESIDE) -timeout 30m -run "$$run" $(call packages,'$(E2E)')
 
 # What make test leaves out, but for the end-to-end tests: every case of the tests of LONG and of the
 # other HOSTS, those of RACED whole and without the race detector, and the lab with it. It takes
